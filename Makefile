@@ -1,0 +1,44 @@
+# Two commands on a fresh machine: `make test` and `make demo`.
+# Both make their own virtual environment; nothing but Python >= 3.11 is needed.
+PYTHON ?= python3
+VENV   ?= .venv
+SECONDS ?= 20
+BIN := $(VENV)/bin
+
+.PHONY: test demo lint types unit bench clean
+
+test: lint types unit
+
+demo: $(VENV)/.demo
+	$(BIN)/shmfeed demo --seconds $(SECONDS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	$(BIN)/pytest
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/bench_read.py
+	$(BIN)/python benchmarks/bench_get_price.py
+	$(BIN)/python benchmarks/bench_ingest.py
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@ $(VENV)/.demo
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	touch $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "shmfeed needs Python >= 3.11; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,138 @@
+"""What a bar is: its fields, its flags, and the grids of time it lies on.
+
+A bar's identity is its `open_time`, integer milliseconds UTC. Its `close_time` is
+`open_time` plus the timeframe. Grids start at the epoch, weeks on a Monday, months
+are calendar months, all UTC.
+"""
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from shmfeed.errors import BadArgumentError
+
+INT_FIELDS = ("open_time", "close_time", "flags")
+FLOAT_FIELDS = ("open", "high", "low", "close", "volume", "money")
+FIELDS = (*FLOAT_FIELDS, *INT_FIELDS)
+DEFAULT_FIELDS = FLOAT_FIELDS[:5]
+
+# Flags of a row: what decided that it is closed, and what is known to be odd about it.
+CLOSED_BY_VENUE = 1  # the venue's own flag
+CLOSED_BY_NEXT = 2  # a newer bar came
+CLOSED_BY_CLOCK = 4  # its close_time plus the grace has passed
+UNCONFIRMED = 8  # its last values are not known to be final: to be backfilled
+AFTER_GAP = 16  # at least one bar before this one is missing
+
+_SECOND = 1000
+_MINUTE = 60 * _SECOND
+_HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
+_WEEK = 7 * _DAY
+_FIRST_MONDAY = 4 * _DAY  # the epoch was a Thursday; 1970-01-05 a Monday
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MONTH = "1M"
+
+# Each timeframe's length in milliseconds. A month has none: its nominal 30 days
+# serve for limits of age only, never for a grid.
+TIMEFRAMES: dict[str, int] = {
+    "1s": _SECOND,
+    "1m": _MINUTE,
+    "3m": 3 * _MINUTE,
+    "5m": 5 * _MINUTE,
+    "15m": 15 * _MINUTE,
+    "30m": 30 * _MINUTE,
+    "1h": _HOUR,
+    "2h": 2 * _HOUR,
+    "4h": 4 * _HOUR,
+    "6h": 6 * _HOUR,
+    "8h": 8 * _HOUR,
+    "12h": 12 * _HOUR,
+    "1d": _DAY,
+    "3d": 3 * _DAY,
+    "1w": _WEEK,
+    _MONTH: 30 * _DAY,
+}
+ALIASES = {
+    "60m": "1h",
+    "120m": "2h",
+    "240m": "4h",
+    "24h": "1d",
+    "daily": "1d",
+    "minute": "1m",
+}
+LAST_TIME = 4_102_444_800_000  # 2100-01-01: beyond it a time is taken for garbage
+
+
+class Bar(NamedTuple):
+    """One bar. Times are int ms UTC, prices and volume float.
+
+    `money` is the quote turnover, NaN where the venue sends none. `flags` is a sum of
+    this module's flag constants; 0 says nothing is known.
+    """
+
+    open_time: int
+    close_time: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    money: float = math.nan
+    flags: int = 0
+
+
+def check_timeframe(text: object) -> str:
+    """The one spelling of a timeframe or of its alias.
+
+    Raises BadArgumentError, listing what is accepted. Case matters: `1M` is a month.
+    """
+    if isinstance(text, str):
+        name = ALIASES.get(text, text)
+        if name in TIMEFRAMES:
+            return name
+    accepted = " ".join([*TIMEFRAMES, *ALIASES])
+    raise BadArgumentError(f"timeframe {text!r} is not accepted; one of: {accepted}")
+
+
+def duration(timeframe: str) -> int:
+    """Length in ms; a month's nominal 30 days."""
+    return TIMEFRAMES[timeframe]
+
+
+def close_time(open_time: int, timeframe: str) -> int:
+    """When the bar that opens at `open_time` ends, ms UTC, exclusive."""
+    if timeframe != _MONTH:
+        return open_time + TIMEFRAMES[timeframe]
+    return _month_start(_month_number(open_time) + 1)
+
+
+def floor(time: int, timeframe: str) -> int:
+    """The open_time of the bar that `time` (ms UTC) falls into."""
+    if timeframe == _MONTH:
+        return _month_start(_month_number(time))
+    start = _FIRST_MONDAY if timeframe == "1w" else 0
+    return time - (time - start) % TIMEFRAMES[timeframe]
+
+
+def on_grid(open_time: int, timeframe: str) -> bool:
+    """Whether a bar of this timeframe may open at `open_time`."""
+    return 0 <= open_time < LAST_TIME and floor(open_time, timeframe) == open_time
+
+
+def bars_between(earlier: int, later: int, timeframe: str) -> int:
+    """How many bars of the grid open after `earlier` and before `later`, at least 0."""
+    if timeframe == _MONTH:
+        steps = _month_number(later) - _month_number(earlier)
+    else:
+        steps = (later - earlier) // TIMEFRAMES[timeframe]
+    return max(0, steps - 1)
+
+
+def _month_number(time: int) -> int:
+    moment = _EPOCH + timedelta(milliseconds=time)
+    return moment.year * 12 + moment.month - 1
+
+
+def _month_start(number: int) -> int:
+    moment = datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(milliseconds=1)

@@ -1,0 +1,153 @@
+"""The bytes of a segment: a picture, the constants, the sizes. No behaviour.
+
+    segment   | header | entry 0 .. max_streams-1 | slot 0 .. slot_count-1 |
+    slot      | epoch intent published base retired .. | column 0 .. column 8 |
+    column    | row 0 .. capacity-1 | the same rows again |
+
+All words are 8 bytes, 8-aligned, in the machine's own byte order; a *word* offset
+below counts in units of 8 bytes. READY, the first word, joins magic and layout version
+and is stored last when a segment is made, so that whoever sees it sees a whole one.
+
+An entry belongs to one stream for the segment's life; its catalog word says which slot
+holds the stream's rows now: (slot epoch << SLOT_BITS) | slot number. Row n of a slot
+stands at n % capacity and again `capacity` further, so that any window of up to
+`capacity` rows is one contiguous piece of each column.
+
+A *cell pair* holds a value of several words that is replaced often: a counter and two
+cells; the value is in cell (counter % 2), counter 0 means that there is none.
+"""
+
+from typing import NamedTuple
+
+WORD = 8
+VERSION = 1
+MAGIC = 0x53484D46  # "SHMF"
+READY = MAGIC << 32 | VERSION
+MAGIC_SHIFT = 32
+
+# Header words, written once.
+H_READY = 0
+H_SIZE = 1
+H_MAX_STREAMS = 2
+H_HISTORY = 3
+H_GUARD = 4
+H_SLOTS = 5
+# Header words that change.
+H_RETIRED = 6  # 1: this segment is given up, look for its successor by name
+H_WRITER_EPOCH = 7  # raised by each feeder that takes the segment
+H_WRITER_PID = 8
+H_STARTED = 9  # CLOCK_BOOTTIME ns, when this feeder took the segment
+H_ALIVE = 10  # CLOCK_BOOTTIME ns, the beat thread's: the process lives
+H_TICK = 11  # CLOCK_BOOTTIME ns, the main loop's: the process works
+H_STATE = 12  # index into STATES
+H_LAST_MESSAGE = 13  # CLOCK_BOOTTIME ns of the last frame of data, 0: none yet
+H_STREAMS = 14  # entries in use; an entry is whole before it is counted here
+H_WAKE = 15  # the 32-bit wait word, in the low half
+H_COUNTERS = 16
+COUNTERS = (
+    "messages",
+    "bars",
+    "malformed",
+    "ignored",
+    "late",
+    "gaps",
+    "duplicates",
+    "revisions",
+    "unsubscribed",
+    "reconnects",
+    "oversized",
+)
+H_COUNTERS_ROOM = 48
+H_HISTOGRAM = H_COUNTERS + H_COUNTERS_ROOM
+H_HISTOGRAM_ROOM = 64
+H_NOTE = H_HISTOGRAM + H_HISTOGRAM_ROOM  # cell pair: UTF-8 JSON, see NOTE_BYTES
+NOTE_WORDS = 128
+NOTE_BYTES = (NOTE_WORDS - 1) * WORD  # a cell's first word is the text's length
+HEADER_WORDS = 512  # one page
+
+STATES = ("disconnected", "connecting", "connected", "reconnecting", "error")
+
+# Entry words.
+E_WORD = 0  # the catalog word; 0: no rows yet
+E_SUBSCRIBED = 1
+E_SINCE = 2  # CLOCK_BOOTTIME ns of the last (un)subscription
+E_UPDATED = 3  # CLOCK_BOOTTIME ns of the last append or forming update, 0: none yet
+E_GAPS = 4  # bars missing from this stream so far
+E_RECOVERING = 5  # 1: newer bars are held back until a hole is filled or given up
+E_FORMING = 6  # cell pair of FORMING_WORDS
+FORMING_WORDS = 9
+E_NAMES = 32
+SYMBOL_BYTES = 48  # padded with NUL
+TIMEFRAME_BYTES = 8
+ENTRY_WORDS = 48
+
+SLOT_BITS = 16
+SLOT_MASK = (1 << SLOT_BITS) - 1
+
+# Slot words.
+S_EPOCH = 0
+S_INTENT = 1
+S_PUBLISHED = 2
+S_BASE = 3  # its oldest row number, fixed for the epoch
+S_RETIRED = 4  # room for the order in which slots were given up
+SLOT_HEADER_WORDS = 8
+
+# The columns of a slot, and the words of a forming cell, in this order. The float
+# columns are adjacent: a window of them is one two-dimensional array.
+COLUMNS = (
+    "open_time",
+    "close_time",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "money",
+    "flags",
+)
+C_FLOATS = 2
+FLOATS = 6
+C_FLAGS = 8
+
+# Limits: what a segment may be asked for.
+MAX_STREAMS = 10_000
+MAX_HISTORY = 10_000_000
+MIN_GUARD = 16
+
+# A feeder beats every BEAT_SECONDS and is dead DEAD_NS after its last sign of life.
+BEAT_SECONDS = 0.5
+DEAD_NS = 2_000_000_000
+
+
+class Geometry(NamedTuple):
+    """The sizes of one segment; every offset follows from them."""
+
+    max_streams: int
+    history: int
+    guard: int
+
+    @property
+    def capacity(self) -> int:
+        return self.history + self.guard
+
+    @property
+    def slots(self) -> int:
+        """Each stream's slot, and spares for repairs: at least 8 and an eighth."""
+        return self.max_streams + max(8, -(-self.max_streams // 8))
+
+    @property
+    def slot_words(self) -> int:
+        return SLOT_HEADER_WORDS + len(COLUMNS) * 2 * self.capacity
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole segment."""
+        return WORD * (self.slot_word(self.slots))
+
+    def entry_word(self, index: int) -> int:
+        """Where entry `index` begins, in words."""
+        return HEADER_WORDS + index * ENTRY_WORDS
+
+    def slot_word(self, slot: int) -> int:
+        """Where slot `slot` begins, in words."""
+        return self.entry_word(self.max_streams) + slot * self.slot_words
