@@ -44,9 +44,9 @@ H_LAST_MESSAGE = 13  # CLOCK_BOOTTIME ns of the last frame of data, 0: none yet
 H_STREAMS = 14  # entries in use; an entry is whole before it is counted here
 H_WAKE = 15  # the 32-bit wait word, in the low half
 H_COUNTERS = 16
-COUNTERS = (
-    "messages",
+COUNTERS = (  # `bars`, first, counts closed bars; the other names say it
     "bars",
+    "messages",
     "malformed",
     "ignored",
     "late",
@@ -57,6 +57,7 @@ COUNTERS = (
     "reconnects",
     "oversized",
 )
+H_BARS = H_COUNTERS
 H_COUNTERS_ROOM = 48
 H_HISTOGRAM = H_COUNTERS + H_COUNTERS_ROOM
 H_HISTOGRAM_ROOM = 64

@@ -1,0 +1,280 @@
+"""The reading half of a feed: attach, its streams, their rings.
+
+Read-only from the first byte: what a reader does, or that it dies, changes nothing.
+A feed that is re-created (its segment retired, or its feeder dead and another object
+under its name) is found again by the next call, at the cost of two word compares.
+"""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from shmfeed.bar import Bar, check_timeframe
+from shmfeed.catalog import Names, entries
+from shmfeed.errors import (
+    BadArgumentError,
+    FeedNotFoundError,
+    SegmentFormatError,
+    StreamNotFoundError,
+)
+from shmfeed.layout import DEAD_NS, H_ALIVE, H_RETIRED, H_STREAMS, H_TICK
+from shmfeed.names import check_symbol
+from shmfeed.ringbuf import RingReader
+from shmfeed.rows import Rows, Slice
+from shmfeed.segment import Mapping, Place, identity_by_name, open_segment, place
+from shmfeed.status import StreamStatus, feed_status, is_alive, stream_status
+from shmfeed.wait import poll_until
+from shmfeed.words import boot_ns
+
+_ATTACH_POLL_SECONDS = 0.01
+
+
+def attach(name: str = "default", timeout: float = 0.0) -> "Feed":
+    """Attach to a feed of this host and user, read-only.
+
+    Waits up to `timeout` seconds for it to appear. Raises FeedNotFoundError,
+    SegmentFormatError for what is no segment of this layout, BadArgumentError for a
+    name that is not accepted, UnsupportedPlatformError.
+    """
+    where = place(name)
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise BadArgumentError(f"timeout is {timeout!r}; it must be seconds, a number")
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return Feed(where)
+        except FeedNotFoundError:
+            if not time.monotonic() < deadline:
+                raise
+        time.sleep(_ATTACH_POLL_SECONDS)
+
+
+class Feed:
+    """One feed, read from outside. Any thread; inherited by a forked child it works.
+
+    A context manager: leaving it closes it.
+    """
+
+    def __init__(self, where: Place) -> None:
+        self._where = where
+        self.name = where.name
+        self._mapping: Mapping | None = open_segment(where)
+        self._index: dict[Names, int] = {}
+
+    def current(self) -> Mapping:
+        """The segment that bears the feed's name, as far as is known.
+
+        Looks for a successor when this one is retired or its feeder is dead.
+        """
+        mapping = self._mapping
+        if mapping is None:
+            raise FeedNotFoundError(f"this attachment to feed {self.name!r} is closed")
+        ints = mapping.words.ints
+        now = boot_ns()
+        if ints[H_RETIRED] or (
+            now - ints[H_TICK] > DEAD_NS and now - ints[H_ALIVE] > DEAD_NS
+        ):
+            return self._find_successor(mapping)
+        return mapping
+
+    def _find_successor(self, mapping: Mapping) -> Mapping:
+        if identity_by_name(self._where) in (None, mapping.identity):
+            return mapping
+        try:
+            found = open_segment(self._where)
+        except (FeedNotFoundError, SegmentFormatError):
+            return mapping  # being made just now, or none of ours: the old bars serve
+        self._index = {}
+        self._mapping = found
+        return found
+
+    def locate(self, symbol: str, timeframe: str) -> tuple[Mapping, int]:
+        """The segment and the entry of a stream; StreamNotFoundError."""
+        mapping = self.current()
+        names = symbol, timeframe
+        index = self._index.get(names)
+        if index is None or index >= mapping.words.ints[H_STREAMS]:
+            carried = entries(mapping.words, mapping.geometry)
+            self._index = {(e.symbol, e.timeframe): e.number for e in carried}
+            index = self._index.get(names)
+        if index is None:
+            raise StreamNotFoundError(self._missing(mapping, names))
+        return mapping, index
+
+    def _missing(self, mapping: Mapping, names: Names) -> str:
+        carried = [
+            f"{entry.symbol} {entry.timeframe}"
+            for entry in entries(mapping.words, mapping.geometry)
+            if entry.subscribed
+        ]
+        there = ", ".join(carried) or "nothing yet"
+        return (
+            f"feed {self.name!r} does not carry {names[0]} {names[1]}; it carries:"
+            f" {there}"
+        )
+
+    def streams(self) -> list[Names]:
+        """The subscribed (symbol, timeframe) pairs, in the order of subscription."""
+        mapping = self.current()
+        return [
+            (entry.symbol, entry.timeframe)
+            for entry in entries(mapping.words, mapping.geometry)
+            if entry.subscribed
+        ]
+
+    def ring(self, symbol: str, timeframe: str) -> "Ring":
+        """The ring of a stream. StreamNotFoundError names what there is;
+        BadArgumentError for names that are not accepted."""
+        return Ring(self, check_symbol(symbol), check_timeframe(timeframe))
+
+    def status(self) -> dict[str, Any]:
+        """How the feed is: the status keys of the strategy manager, plain values."""
+        return feed_status(self.current(), self.name)
+
+    def stream_status(self, symbol: str, timeframe: str) -> StreamStatus:
+        """Age, state and health of one stream; StreamNotFoundError."""
+        mapping, index = self.locate(symbol, timeframe)
+        at = mapping.geometry.entry_word(index)
+        return stream_status(mapping.words.ints, at, timeframe)
+
+    def alive(self) -> bool:
+        """Whether the feeder has given a sign of life in the last 2 seconds."""
+        return is_alive(self.current().words.ints, boot_ns())
+
+    def close(self) -> None:
+        """Let go of the segment. Idempotent; slices already taken stay readable."""
+        self._mapping = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Ring:
+    """One stream of a feed. Any thread; follows the feed through re-creation."""
+
+    __slots__ = ("_feed", "_mapping", "_reader", "symbol", "timeframe")
+
+    def __init__(self, feed: Feed, symbol: str, timeframe: str) -> None:
+        self._feed = feed
+        self.symbol = symbol
+        self.timeframe = timeframe
+        self._bind()
+
+    def _bind(self) -> RingReader:
+        mapping, index = self._feed.locate(self.symbol, self.timeframe)
+        self._reader = RingReader(mapping.words, mapping.geometry, index)
+        self._mapping = mapping
+        return self._reader
+
+    def reader(self) -> RingReader:
+        """The reader of the segment that serves now."""
+        if self._feed.current() is self._mapping:
+            return self._reader
+        return self._bind()
+
+    @property
+    def count(self) -> int:
+        """Number of the next closed bar; only ever grows within `epoch`."""
+        return self.reader().count
+
+    @property
+    def epoch(self) -> int:
+        """Raised by a repair or a re-created feed; bar numbers hold within one."""
+        return self.reader().epoch
+
+    @property
+    def capacity(self) -> int:
+        """Rows of the ring: history + guard."""
+        return self._mapping.geometry.capacity
+
+    @property
+    def history(self) -> int:
+        """How many closed bars a view can have at most."""
+        return self._mapping.geometry.history
+
+    @property
+    def guard(self) -> int:
+        """How many bars may close before a full view loses its oldest row."""
+        return self._mapping.geometry.guard
+
+    def view(self, n: int) -> Slice:
+        """The last n closed bars, at most `history`, fewer if there are fewer.
+
+        Zero-copy and read-only; ask `valid` after use. Raises BadArgumentError for
+        n < 1, BusyRingError when a writer outruns the read for 10 ms.
+        """
+        return self.reader().view(n)
+
+    def snapshot(self, n: int, include_now: bool = False) -> Rows:
+        """The last n bars, private and consistent; the same shape as `view`.
+
+        With `include_now` the forming bar, if there is one, is the last of the n.
+        Raises BadArgumentError for n < 1, BusyRingError.
+        """
+        return self.reader().snapshot(n, include_now)
+
+    def latest(self, field: str) -> float | int:
+        """The newest value of a field, the forming bar's if there is one.
+
+        NaN if there is no bar at all. Raises BadArgumentError, BusyRingError.
+        """
+        return self.reader().latest(field)
+
+    def forming(self) -> Bar | None:
+        """The unfinished bar, or None; never one that has closed already."""
+        return self.reader().forming()
+
+    def wait(self, after: int, timeout: float | None = None) -> int | None:
+        """Sleep until `count` > after: the new count.
+
+        None at the deadline or, without one, when the feeder has died.
+        """
+        _check_timeout(timeout)
+        if isinstance(after, bool) or not isinstance(after, int):
+            raise BadArgumentError(f"after is {after!r}; it must be a bar number, int")
+        if poll_until(lambda: self.count > after, timeout, self._feed.alive):
+            return self.count
+        return None
+
+    def status(self) -> StreamStatus:
+        """Age, state and health of this stream."""
+        return self._feed.stream_status(self.symbol, self.timeframe)
+
+    def __repr__(self) -> str:
+        return f"<Ring {self.symbol} {self.timeframe} of feed {self._feed.name!r}>"
+
+
+def wait(rings: Sequence[Ring], timeout: float | None = None) -> list[Ring]:
+    """Sleep until at least one of these rings has closed a bar since the call.
+
+    Returns those that have, in the order given; an empty list at the deadline or,
+    without one, when all of their feeders have died.
+    """
+    _check_timeout(timeout)
+    before = [(ring, ring.count) for ring in rings]
+
+    def closed() -> list[Ring]:
+        return [ring for ring, count in before if ring.count > count]
+
+    def alive() -> bool:
+        return any(ring._feed.alive() for ring in rings)  # this module's own
+
+    poll_until(lambda: bool(closed()), timeout, alive)
+    return closed()
+
+
+def _check_timeout(timeout: object) -> None:
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is not None and not (number and timeout >= 0):  # type: ignore[operator] # a number
+        raise BadArgumentError(
+            f"timeout is {timeout!r}; it must be seconds >= 0, or None for no deadline"
+        )

@@ -1,0 +1,180 @@
+"""The writing half of a ring: `ringbuf` tells the protocol."""
+
+import math
+import struct
+from collections.abc import Callable
+
+import numpy as np
+
+from shmfeed.bar import close_time
+from shmfeed.errors import BadArgumentError, FeedLostError
+from shmfeed.layout import (
+    E_FORMING,
+    E_UPDATED,
+    E_WORD,
+    FORMING_WORDS,
+    H_BARS,
+    H_TICK,
+    S_INTENT,
+    S_PUBLISHED,
+    SLOT_HEADER_WORDS,
+    SLOT_MASK,
+    Geometry,
+)
+from shmfeed.ringbuf import FORMING, RingReader
+from shmfeed.words import CellPair, Words, boot_ns
+
+_CLOSED = 1 << 63  # no time is newer than this
+
+
+class RingWriter:
+    """Writes one stream. One thread of one process; `wake` is called after a close.
+
+    Made by `FeedWriter.add_stream`; a feed's writer that is closed closes these too.
+    """
+
+    __slots__ = (
+        "_at",
+        "_capacity",
+        "_floats",
+        "_forming",
+        "_index",
+        "_ints",
+        "_last_open",
+        "_row",
+        "_slot",
+        "_wake",
+        "reader",
+        "symbol",
+        "timeframe",
+    )
+
+    def __init__(
+        self,
+        words: Words,
+        geometry: Geometry,
+        index: int,
+        names: tuple[str, str],
+        wake: Callable[[int], None],
+    ) -> None:
+        self.symbol, self.timeframe = names
+        self.reader = RingReader(words, geometry, index)
+        self._ints, self._floats = words.ints, words.floats
+        self._at = geometry.entry_word(index)
+        self._slot = geometry.slot_word(words.ints[self._at + E_WORD] & SLOT_MASK)
+        self._capacity = geometry.capacity
+        self._forming = CellPair(words, self._at + E_FORMING, FORMING_WORDS)
+        self._index = index
+        self._wake = wake
+        self._row = self.reader.count
+        last = self.reader.last_closed()
+        self._last_open = -1 if last is None else last.open_time
+
+    def append(
+        self,
+        open_time: int,
+        open: float,  # noqa: A002 # the field's name
+        high: float,
+        low: float,
+        close: float,
+        volume: float,
+        money: float = math.nan,
+        flags: int = 0,
+        wake: bool = True,
+    ) -> None:
+        """Close a bar, and with it a forming one of the same or an older open_time.
+
+        Times in ms UTC. Raises BadArgumentError, and changes nothing, for an
+        open_time that is not newer than the last closed one or a value that is no
+        number. Values are written as they are: judging them is the ledger's.
+        """
+        end = self._check(open_time)
+        ints, floats, row, capacity = (
+            self._ints,
+            self._floats,
+            self._row,
+            self._capacity,
+        )
+        slot = self._slot
+        at = slot + SLOT_HEADER_WORDS + row % capacity
+        ints[slot + S_INTENT] = row + 1
+        # Fence: pairs with the readers'; on x86-64 stores keep their order.
+        try:
+            for start in (at, at + capacity):
+                ints[start] = open_time
+                ints[start + 2 * capacity] = end
+                floats[start + 4 * capacity] = open
+                floats[start + 6 * capacity] = high
+                floats[start + 8 * capacity] = low
+                floats[start + 10 * capacity] = close
+                floats[start + 12 * capacity] = volume
+                floats[start + 14 * capacity] = money
+                ints[start + 16 * capacity] = flags
+        except (TypeError, ValueError) as error:
+            # Not published: the next append writes this row again.
+            raise _bad_values(open, high, low, close, volume, money, flags) from error
+        now = boot_ns()
+        ints[self._at + E_UPDATED] = now
+        ints[H_TICK] = now
+        ints[H_BARS] += 1
+        ints[slot + S_PUBLISHED] = row + 1  # release: pairs with view's first load
+        self._row = row + 1
+        self._last_open = open_time
+        if wake:
+            self._wake(self._index)
+
+    def update_forming(
+        self,
+        open_time: int,
+        open: float,  # noqa: A002 # the field's name
+        high: float,
+        low: float,
+        close: float,
+        volume: float,
+        money: float = math.nan,
+        flags: int = 0,
+        wake: bool = False,  # noqa: ARG002 # append's arguments
+    ) -> None:
+        """Replace the unfinished bar; nobody is woken.
+
+        Raises BadArgumentError as `append` does, and changes nothing.
+        """
+        end = self._check(open_time)
+        try:
+            cell = FORMING.pack(
+                open_time, end, open, high, low, close, volume, money, flags
+            )
+        except struct.error as error:
+            raise _bad_values(open, high, low, close, volume, money, flags) from error
+        self._forming.write(cell)
+        now = boot_ns()
+        self._ints[self._at + E_UPDATED] = now
+        self._ints[H_TICK] = now
+
+    def close(self) -> None:
+        """Write nothing any more: each later call raises FeedLostError."""
+        self._last_open = _CLOSED
+
+    def _check(self, open_time: int) -> int:
+        if not isinstance(open_time, int | np.integer) or isinstance(open_time, bool):
+            raise BadArgumentError(f"open_time is {open_time!r}; it must be int ms UTC")
+        if open_time <= self._last_open:
+            if self._last_open == _CLOSED:
+                raise FeedLostError(
+                    f"the writer of {self.symbol} {self.timeframe} is closed"
+                )
+            raise BadArgumentError(
+                f"open_time {open_time} of {self.symbol} {self.timeframe} is not newer"
+                f" than the last closed bar's, {self._last_open}"
+            )
+        try:
+            return close_time(open_time, self.timeframe)
+        except (OverflowError, ValueError) as error:
+            raise BadArgumentError(f"open_time {open_time} is out of range") from error
+
+
+def _bad_values(*values: object) -> BadArgumentError:
+    return BadArgumentError(
+        "open, high, low, close, volume, money must be numbers and flags an int;"
+        f" they are {values!r}"
+    )

@@ -1,0 +1,159 @@
+"""How a feed and its streams are, read from outside out of the segment."""
+
+import json
+from typing import Any, NamedTuple
+
+from shmfeed.bar import duration
+from shmfeed.catalog import Entry, entries
+from shmfeed.layout import (
+    COUNTERS,
+    DEAD_NS,
+    E_GAPS,
+    E_RECOVERING,
+    E_SINCE,
+    E_UPDATED,
+    H_ALIVE,
+    H_COUNTERS,
+    H_LAST_MESSAGE,
+    H_NOTE,
+    H_STARTED,
+    H_STATE,
+    H_TICK,
+    H_WRITER_PID,
+    NOTE_WORDS,
+    STATES,
+    WORD,
+)
+from shmfeed.ringbuf import RingReader
+from shmfeed.segment import Mapping
+from shmfeed.words import CellPair, Ints, boot_ns
+
+HEALTHS = ("live", "quiet", "recovering", "stale", "dead")  # from best to worst
+
+
+_SECOND = 1_000_000_000
+_MS = 1_000_000
+_CONNECTED = STATES.index("connected")
+_STUCK_NS = 5 * _SECOND  # the main loop of a connected feeder ticks far more often
+_STALE_BARS = 3
+_STALE_LEAST_NS = 30 * _SECOND
+_QUIET_GRACE_NS = 2 * _SECOND
+
+
+class StreamStatus(NamedTuple):
+    """One stream, as of the read. `age` is seconds since its last update, or None."""
+
+    age: float | None
+    state: str
+    health: str
+
+
+def is_alive(ints: Ints, now: int) -> bool:
+    """Whether the feeder has given a sign of life lately; `now` in BOOTTIME ns."""
+    return now - ints[H_TICK] <= DEAD_NS or now - ints[H_ALIVE] <= DEAD_NS
+
+
+def stale_after(timeframe: str) -> float:
+    """Seconds without anything after which a stream is stale: 3 bars, at least 30."""
+    return max(_STALE_BARS * duration(timeframe) * _MS, _STALE_LEAST_NS) / _SECOND
+
+
+def connection_state(ints: Ints, now: int) -> str:
+    """The connection's state; a feeder that died is connected to nothing."""
+    state = ints[H_STATE]
+    if not is_alive(ints, now) or not 0 <= state < len(STATES):
+        return STATES[0]
+    return STATES[state]
+
+
+def stream_status(ints: Ints, at: int, timeframe: str) -> StreamStatus:
+    """The stream whose entry begins at word `at`."""
+    now = boot_ns()
+    updated = ints[at + E_UPDATED]
+    age = (now - updated) / _SECOND if updated else None
+    state = connection_state(ints, now)
+    return StreamStatus(age, state, _health(ints, at, timeframe, now))
+
+
+def _health(ints: Ints, at: int, timeframe: str, now: int) -> str:
+    if not is_alive(ints, now):
+        return "dead"
+    if ints[H_STATE] != _CONNECTED or now - ints[H_TICK] > _STUCK_NS:
+        return "stale"
+    if ints[at + E_RECOVERING]:
+        return "recovering"
+    updated = ints[at + E_UPDATED]
+    silent = now - max(updated, ints[at + E_SINCE])
+    length = duration(timeframe) * _MS
+    if silent > max(_STALE_BARS * length, _STALE_LEAST_NS):
+        return "stale"
+    return "live" if updated and silent <= length + _QUIET_GRACE_NS else "quiet"
+
+
+def feed_status(mapping: Mapping, feed: str) -> dict[str, Any]:
+    """All that can be said of a feed: the manager's status keys, plain values."""
+    ints, now = mapping.words.ints, boot_ns()
+    carried = [e for e in entries(mapping.words, mapping.geometry) if e.subscribed]
+    streams = [_stream_row(mapping, entry, now) for entry in carried]
+    status: dict[str, Any] = {
+        "feed": feed,
+        "state": connection_state(ints, now),
+        "health": _feed_health(ints, now, [row["health"] for row in streams]),
+        "pid": ints[H_WRITER_PID] if is_alive(ints, now) else None,
+        "uptime": _uptime(ints, now),
+        "symbols": list(dict.fromkeys(entry.symbol for entry in carried)),
+        "resolutions": list(dict.fromkeys(entry.timeframe for entry in carried)),
+        "endpoint": None,
+        "protocol": None,
+        "last_error": None,
+        "last_message_age": _message_age(ints, now, streams),
+    }
+    status.update(read_note(mapping))
+    counters = ints[H_COUNTERS : H_COUNTERS + len(COUNTERS)].tolist()
+    status.update(zip(COUNTERS, counters, strict=True))
+    status["streams"] = streams
+    return status
+
+
+def read_note(mapping: Mapping) -> dict[str, Any]:
+    """What the feeder says in words: endpoint, protocol, last error."""
+    cell = CellPair(mapping.words, H_NOTE, NOTE_WORDS).read()
+    if cell is None:
+        return {}
+    size = int.from_bytes(cell[:WORD], "little")
+    facts = json.loads(cell[WORD : WORD + size])
+    return facts if isinstance(facts, dict) else {}
+
+
+def _stream_row(mapping: Mapping, entry: Entry, now: int) -> dict[str, Any]:
+    ints, at = mapping.words.ints, mapping.geometry.entry_word(entry.number)
+    ring = RingReader(mapping.words, mapping.geometry, entry.number)
+    closed = ring.last_closed()
+    updated = ints[at + E_UPDATED]
+    return {
+        "symbol": entry.symbol,
+        "timeframe": entry.timeframe,
+        "count": ring.count,
+        "last_close_time": closed.close_time if closed else None,
+        "age": (now - updated) / _SECOND if updated else None,
+        "gaps": ints[at + E_GAPS],
+        "health": _health(ints, at, entry.timeframe, now),
+    }
+
+
+def _feed_health(ints: Ints, now: int, healths: list[str]) -> str:
+    if not is_alive(ints, now):
+        return "dead"
+    if ints[H_STATE] != _CONNECTED:
+        return "stale"
+    return max(healths, key=HEALTHS.index, default="quiet")
+
+
+def _uptime(ints: Ints, now: int) -> float | None:
+    return (now - ints[H_STARTED]) / _SECOND if is_alive(ints, now) else None
+
+
+def _message_age(ints: Ints, now: int, streams: list[dict[str, Any]]) -> float | None:
+    if ints[H_LAST_MESSAGE]:
+        return (now - ints[H_LAST_MESSAGE]) / _SECOND
+    return min((row["age"] for row in streams if row["age"] is not None), default=None)

@@ -1,0 +1,143 @@
+"""A buffer seen as 8-byte words, and the cell pair, the protocol for hot small values.
+
+Any buffer will do: a mapping in production, a `bytearray` in a unit test. A word is
+stored and loaded whole: the machine never splits an aligned 8-byte access, and
+CPython makes exactly one for a `memoryview` item.
+"""
+
+import platform
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shmfeed.errors import BusyRingError, UnsupportedPlatformError
+from shmfeed.layout import WORD
+
+Ints = memoryview  # of 8-byte words, as ints
+
+READ_LIMIT_NS = 10_000_000  # how long a read may be outrun by a writer
+TRIES_BEFORE_CLOCK = 64  # looks at the clock only every so many tries
+
+
+def boot_ns() -> int:
+    """CLOCK_BOOTTIME in ns: the clock of ages, it counts through a suspend."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def check_memory_order() -> None:
+    """Refuse a CPU on which plain loads and stores may be reordered.
+
+    x86-64 keeps stores in order and loads in order (total store order), which is all
+    that the protocols of `ringbuf` and of `CellPair` need. Others need fences, which
+    Python cannot express.
+    """
+    machine = platform.machine().lower()
+    if machine not in ("x86_64", "amd64"):
+        raise UnsupportedPlatformError(
+            f"live feeds need an x86-64 CPU here, this one is {machine!r}: pure Python"
+            " has no memory fences, and without them a reader could see torn bars"
+        )
+
+
+class Words:
+    """A buffer's words: `ints` and `floats` are memoryviews, `raw` its bytes."""
+
+    __slots__ = ("floats", "ints", "raw")
+
+    def __init__(self, buffer: object) -> None:
+        self.raw: memoryview = memoryview(buffer).cast("B")  # type: ignore[arg-type] # any buffer
+        self.ints = self.raw.cast("q")
+        self.floats: memoryview[float] = self.raw.cast("d")
+
+    def columns(self, word: int, shape: tuple[int, int]) -> NDArray[np.float64]:
+        """The float64 array of this shape that begins at `word`; shares the buffer.
+
+        `frombuffer` keeps the buffer's owner alive, so that a mapping cannot vanish
+        under the array.
+        """
+        rows, width = shape
+        flat = np.frombuffer(
+            self.raw, np.float64, count=rows * width, offset=word * WORD
+        )
+        return flat.reshape(shape)
+
+    def release(self) -> None:
+        """Let go of the buffer; any later access through these views raises."""
+        self.ints.release()
+        self.floats.release()
+        self.raw.release()
+
+
+class Patience:
+    """Bounds a retry loop: `spend()` raises BusyRingError after READ_LIMIT_NS."""
+
+    __slots__ = ("_deadline", "_tries", "_what")
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._tries = 0
+        self._deadline = 0
+
+    def spend(self) -> None:
+        self._tries += 1
+        if self._tries % TRIES_BEFORE_CLOCK:
+            return
+        now = time.monotonic_ns()
+        if not self._deadline:
+            self._deadline = now + READ_LIMIT_NS
+        elif now > self._deadline:
+            limit = READ_LIMIT_NS // 1_000_000
+            raise BusyRingError(
+                f"{self._what}: the writer outran this read for {limit} ms"
+                f" ({self._tries} tries); read fewer rows, or try again"
+            )
+
+
+class CellPair:
+    """Two cells and a counter: one writer, any readers, no lock, no torn value.
+
+    Write: (1) release fence; (2) fill the cell that readers do not read; (3) release-
+    store the counter. Read: (1) acquire-load the counter; (2) copy its cell;
+    (3) acquire fence; (4) load the counter, equal or again: it moves on before the
+    writer touches the copied cell. A writer killed between any two steps leaves the
+    last whole value readable for ever.
+    """
+
+    __slots__ = ("_bytes", "_counter", "_first", "_words")
+
+    def __init__(self, words: Words, word: int, cell_words: int) -> None:
+        self._words = words
+        self._counter = word
+        self._first = (word + 1) * WORD
+        self._bytes = cell_words * WORD
+
+    @staticmethod
+    def size(cell_words: int) -> int:
+        """Words that a pair takes."""
+        return 1 + 2 * cell_words
+
+    def write(self, value: bytes) -> None:
+        """Replace the value; `value` is exactly one cell long. The writer only."""
+        ints = self._words.ints
+        counter = ints[self._counter] + 1
+        # Fence: pairs with read's second load; on x86-64 stores keep their order.
+        start = self._first + (counter & 1) * self._bytes
+        self._words.raw[start : start + self._bytes] = value
+        ints[self._counter] = counter  # release: pairs with read's first load
+
+    def read(self) -> bytes | None:
+        """The newest whole value, None if there has been none; BusyRingError."""
+        ints, raw = self._words.ints, self._words.raw
+        patience = None
+        while True:
+            counter = ints[self._counter]  # acquire: pairs with write's last store
+            if not counter:
+                return None
+            start = self._first + (counter & 1) * self._bytes
+            value = bytes(raw[start : start + self._bytes])
+            # Fence: pairs with write's first; on x86-64 loads keep their order.
+            if ints[self._counter] == counter:
+                return value
+            patience = patience or Patience("forming cells")
+            patience.spend()

@@ -1,0 +1,271 @@
+"""The writing half of a feed: who holds one, adds its streams and states how it is.
+
+For the feeder, and for tests, benchmarks and other feeders through `create`.
+"""
+
+import json
+import os
+import weakref
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Self
+
+from shmfeed.bar import check_timeframe
+from shmfeed.catalog import Catalog, Names, entries
+from shmfeed.errors import BadArgumentError, FeedLostError
+from shmfeed.holding import Holding
+from shmfeed.layout import (
+    COUNTERS,
+    E_GAPS,
+    E_RECOVERING,
+    H_ALIVE,
+    H_COUNTERS,
+    H_LAST_MESSAGE,
+    H_NOTE,
+    H_STARTED,
+    H_STATE,
+    H_TICK,
+    H_WAKE,
+    H_WRITER_EPOCH,
+    H_WRITER_PID,
+    MAX_HISTORY,
+    MAX_STREAMS,
+    MIN_GUARD,
+    NOTE_BYTES,
+    NOTE_WORDS,
+    STATES,
+    WORD,
+    Geometry,
+)
+from shmfeed.names import check_symbol
+from shmfeed.ringbuf import RingReader
+from shmfeed.ringwriter import RingWriter
+from shmfeed.segment import Mapping as SegmentMapping
+from shmfeed.segment import place
+from shmfeed.words import CellPair, boot_ns
+
+_CONNECTED = STATES.index("connected")
+_COUNTER = {name: H_COUNTERS + number for number, name in enumerate(COUNTERS)}
+_MS = 1_000_000
+
+
+def create(
+    name: str, history: int = 1000, guard: int | None = None, max_streams: int = 16
+) -> "FeedWriter":
+    """Become the writer of a feed: its segment is made, or gone on with.
+
+    `history` is the number of closed bars kept for readers of each stream, `guard`
+    how many more may close before a slice of them goes stale (default: a quarter of
+    `history`, at least 16). A segment of the same geometry that no one holds is gone
+    on with; of another geometry it is replaced, and its bars are taken over.
+
+    Raises BadArgumentError, FeedBusyError naming the holder's pid, SegmentFullError,
+    SegmentFormatError for a file that is not ours, UnsupportedPlatformError.
+    """
+    if guard is None and isinstance(history, int):
+        guard = max(MIN_GUARD, history // 4)
+    _check_range("history", history, MAX_HISTORY)
+    _check_range("guard", guard, MAX_HISTORY)
+    _check_range("max_streams", max_streams, MAX_STREAMS)
+    return FeedWriter(name, Geometry(max_streams, history, guard or 0))
+
+
+def _check_range(what: str, value: object, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise BadArgumentError(
+            f"{what} is {value!r}; it must be an int from 1 to {most}"
+        )
+
+
+class FeedWriter:
+    """The one writer of a feed; all writing from one thread.
+
+    A context manager: leaving it closes the writer, and the segment stays. In a
+    forked child it is closed from the start.
+    """
+
+    def __init__(self, name: str, geometry: Geometry) -> None:
+        where = place(name)
+        self._holding = Holding(where, geometry)
+        self.name = where.name
+        self.adopted = self._holding.adopted
+        self._open = True
+        words, self.geometry, _ = self._holding.mapping
+        self._words = words
+        self._rings: dict[Names, RingWriter] = {}
+        self._catalog = Catalog(words, geometry, boot_ns() // _MS)
+        self._note = CellPair(words, H_NOTE, NOTE_WORDS)
+        self._wake_word = words.raw[H_WAKE * WORD : (H_WAKE + 1) * WORD].cast("I")
+        self._take_over()
+        _writers.add(self)
+
+    def _take_over(self) -> None:
+        ints = self._words.ints
+        ints[H_WRITER_PID] = os.getpid()
+        ints[H_WRITER_EPOCH] += 1
+        ints[H_STARTED] = boot_ns()
+        ints[H_STATE] = _CONNECTED
+        self.beat()
+        previous = self._holding.previous
+        if previous is not None:
+            self._copy_rows(previous)
+        self.wake()
+
+    def _copy_rows(self, previous: SegmentMapping) -> None:
+        """Take the bars of a replaced segment over, with their numbers."""
+        old_entries = entries(previous.words, previous.geometry)
+        for entry in [old for old in old_entries if old.subscribed]:
+            if len(self._catalog.index) == self.geometry.max_streams:
+                return
+            old = RingReader(previous.words, previous.geometry, entry.number)
+            rows = old.view(self.geometry.history)
+            names = entry.symbol, entry.timeframe
+            self._catalog.add(names, boot_ns(), base=rows.first)
+            ring = self.add_stream(*names)
+            for number in range(len(rows)):
+                bar = rows.bar(number)
+                ring.append(bar.open_time, *bar[2:9], wake=False)
+
+    def add_stream(self, symbol: str, timeframe: str) -> RingWriter:
+        """The ring of a stream, made if the feed does not have it yet.
+
+        Raises BadArgumentError for names that are not accepted, or no room left.
+        """
+        self._check_open()
+        names = check_symbol(symbol), check_timeframe(timeframe)
+        index = self._catalog.add(names, boot_ns())
+        if names not in self._rings:
+            self._rings[names] = RingWriter(
+                self._words, self.geometry, index, names, self._wake_stream
+            )
+        return self._rings[names]
+
+    def unsubscribe(self, symbol: str, timeframe: str) -> None:
+        """Say that a stream is no longer fed; its bars stay readable."""
+        self._check_open()
+        self._catalog.unsubscribe((symbol, timeframe), boot_ns())
+
+    def streams(self) -> list[Names]:
+        """What is subscribed."""
+        return [
+            (entry.symbol, entry.timeframe)
+            for entry in entries(self._words, self.geometry)
+            if entry.subscribed
+        ]
+
+    def room(self, streams: Iterable[Names]) -> bool:
+        """Whether all these streams fit, beside those that were carried already."""
+        new = set(streams) - self._catalog.index.keys()
+        return len(self._catalog.index) + len(new) <= self.geometry.max_streams
+
+    def beat(self) -> None:
+        """Say that this writer lives, at least every 0.5 s where nothing is written.
+
+        Raises FeedLostError when segment or lock were taken away: stop writing then.
+        """
+        self._check_open()
+        now = boot_ns()
+        self._words.ints[H_ALIVE] = now
+        self._words.ints[H_TICK] = now
+        self._holding.check()
+
+    def beat_alive(self) -> None:
+        """The beat thread's half of `beat`: the process lives, working or not."""
+        self._check_open()
+        self._words.ints[H_ALIVE] = boot_ns()
+        self._holding.check()
+
+    def tick(self) -> None:
+        """The main loop's half of `beat`: it works."""
+        self._words.ints[H_TICK] = boot_ns()
+
+    def set_state(self, state: str) -> None:
+        """The connection's state, one of `layout.STATES`."""
+        self._check_open()
+        self._words.ints[H_STATE] = STATES.index(state)
+
+    def count(self, counter: str, n: int = 1) -> None:
+        """Add to one of `layout.COUNTERS`."""
+        self._words.ints[_COUNTER[counter]] += n
+
+    def mark_message(self) -> None:
+        """Say that the venue has sent data just now."""
+        self._words.ints[H_LAST_MESSAGE] = boot_ns()
+
+    def mark_stream(self, names: Names, *, gaps: int, recovering: bool) -> None:
+        """How many bars a stream missed more, and whether newer ones are held back."""
+        at = self.geometry.entry_word(self._catalog.index[names])
+        self._words.ints[at + E_GAPS] += gaps
+        self._words.ints[at + E_RECOVERING] = recovering
+
+    def note(self, facts: Mapping[str, object]) -> None:
+        """Text for whoever observes (endpoint, last error); never a secret.
+
+        A text too long for its place is cut, the longest of them first.
+        """
+        self._check_open()
+        texts = dict(facts)
+        text = json.dumps(texts).encode()
+        while len(text) > NOTE_BYTES:
+            longest = max(texts, key=lambda key: len(str(texts[key])))
+            texts[longest] = str(texts[longest])[: len(str(texts[longest])) // 2]
+            text = json.dumps(texts).encode()
+        size = len(text).to_bytes(WORD, "little")
+        self._note.write(size + text.ljust(NOTE_BYTES, b" "))
+
+    def wake(self) -> None:
+        """Wake all who wait: a bar closed, or the feed ends."""
+        # One writing thread: a plain increment of the word's low half.
+        self._wake_word[0] = (self._wake_word[0] + 1) & 0xFFFFFFFF
+
+    def _wake_stream(self, index: int) -> None:  # noqa: ARG002 # kernel waiting's bit
+        self.wake()
+
+    def close(self, unlink: bool = False) -> None:
+        """Stop writing. With `unlink` the segment goes; else it stays, readable.
+
+        Idempotent; in a forked child it does nothing.
+        """
+        if not self._open:
+            return
+        ints = self._words.ints
+        ints[H_STATE] = 0
+        ints[H_ALIVE] = ints[H_TICK] = 0
+        self._holding.release(unlink)
+        self.wake()
+        self.disown()
+
+    def disown(self) -> None:
+        """Write nothing any more, and release nothing: what a forked child does."""
+        self._open = False
+        for ring in self._rings.values():
+            ring.close()
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise FeedLostError(
+                f"this writer of feed {self.name!r} is closed, or was made by the"
+                " parent of this process"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+_writers: weakref.WeakSet[FeedWriter] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for writer in list(_writers):
+        writer.disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)
