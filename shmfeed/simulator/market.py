@@ -1,0 +1,222 @@
+"""The venue's prices: pure functions of seed, symbol and time, and nothing else.
+
+A symbol's price at a moment is a base, plus waves of six periods, plus noise, all in
+whole cents and 64-bit integers: every process on every machine computes the same one.
+A bar takes the price at its open and at STEPS equally spaced moments after it; its
+state after `step` of them is the bar as it was then, and bar n+1 opens at the price
+where bar n closed. So any reader knows what a bar must be and sees a torn row at once.
+
+`bar` says it for one bar in plain Python; `expected` and `progress` for many with
+numpy, equal to the last bit.
+"""
+
+import hashlib
+import math
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shmfeed.bar import Bar, close_time, duration
+
+Int64s = NDArray[np.int64]
+UInt64s = NDArray[np.uint64]
+Floats = NDArray[np.float64]
+
+STEPS = 8  # updates of a bar, the closing one included
+CENTS = 100.0
+VOLUME_UNITS = 10_000.0  # volumes have four decimals
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX1 = 0xBF58476D1CE4E5B9
+_MIX2 = 0x94D049BB133111EB
+
+# Periods in ms and amplitudes in millionths of the base.
+_WAVES = (
+    (53_000, 400),
+    (791_000, 1_200),
+    (19_080_000, 4_000),
+    (267_840_000, 15_000),
+    (3_196_800_000, 60_000),
+    (59_918_400_000, 200_000),
+)
+_NOISE = 1_000  # millionths of the base
+_TURNS = tuple((1 << 64) // period for period, _ in _WAVES)  # of 2**64 a ms
+_TABLE_BITS = 12
+_TABLE_SHIFT = 64 - _TABLE_BITS
+_SINE = tuple(
+    round(65_536 * math.sin(2 * math.pi * i / (1 << _TABLE_BITS)))
+    for i in range(1 << _TABLE_BITS)
+)
+_SINES = np.array(_SINE, np.int64)
+_VOLUME_SHIFT = 44  # the hash's upper 20 bits make the volume, its lower 16 the noise
+
+
+class Rows(Protocol):
+    """What `verify` reads of a slice: equally long columns of closed bars."""
+
+    @property
+    def open_time(self) -> Int64s: ...
+    @property
+    def close_time(self) -> Int64s: ...
+    @property
+    def values(self) -> Floats: ...
+
+
+class _Character(NamedTuple):
+    key: int
+    base: int  # cents
+    noise: int  # cents
+    phases: tuple[int, ...]  # of 2**64
+    amplitudes: tuple[int, ...]  # cents
+
+
+def bar(
+    seed: int, symbol: str, timeframe: str, open_time: int, step: int = STEPS
+) -> Bar:
+    """The bar that opens at `open_time`, after `step` of its STEPS updates.
+
+    At step 0 there is only its open and no volume; at STEPS it is closed. Prices and
+    money have two decimals, the volume four.
+    """
+    character = _character(seed, symbol)
+    end = close_time(open_time, timeframe)
+    length, scale = end - open_time, _scale(timeframe)
+    first, _ = _sample(character, open_time)
+    high = low = last = first
+    volume = money = 0
+    for number in range(1, step + 1):
+        last, amount = _sample(character, open_time + length * number // STEPS)
+        high, low = max(high, last), min(low, last)
+        volume += amount * scale
+        money += amount * scale * last
+    prices = (first / CENTS, high / CENTS, low / CENTS, last / CENTS)
+    turnover = money // int(VOLUME_UNITS) / CENTS
+    return Bar(open_time, end, *prices, volume / VOLUME_UNITS, turnover)
+
+
+def expected(seed: int, symbol: str, timeframe: str, open_times: Int64s) -> Floats:
+    """The closed bars of these open times: ndarray (5, n), open high low close volume.
+
+    Any int64 is taken, on the timeframe's grid or not.
+    """
+    prices, volumes = _samples(seed, symbol, timeframe, open_times)
+    out = np.empty((5, len(open_times)))
+    out[0] = prices[0]
+    out[1] = prices.max(axis=0)
+    out[2] = prices.min(axis=0)
+    out[3] = prices[-1]
+    out[:4] /= CENTS
+    out[4] = volumes.sum(axis=0) / VOLUME_UNITS
+    return out
+
+
+def progress(seed: int, symbol: str, timeframe: str, open_times: Int64s) -> Floats:
+    """Every state of these bars: ndarray (6, STEPS, n), step 1 first.
+
+    The six are open, high, low, close, volume and money.
+    """
+    prices, volumes = _samples(seed, symbol, timeframe, open_times)
+    out = np.empty((6, STEPS, len(open_times)))
+    out[0] = prices[0]
+    out[1] = np.maximum.accumulate(prices, axis=0)[1:]
+    out[2] = np.minimum.accumulate(prices, axis=0)[1:]
+    out[3] = prices[1:]
+    out[:4] /= CENTS
+    out[4] = volumes.cumsum(axis=0) / VOLUME_UNITS
+    turnover = (volumes * prices[1:]).cumsum(axis=0)
+    out[5] = turnover // int(VOLUME_UNITS) / CENTS
+    return out
+
+
+def verify(
+    seed: int, symbol: str, timeframe: str, rows: Rows | tuple[Int64s, Floats]
+) -> int:
+    """How many of these closed bars are not what this market makes.
+
+    `rows` is a slice (or anything with `open_time`, `close_time` and `values`), or a
+    tuple of open times and an ndarray (5, n). A wrong close time counts too.
+    """
+    if isinstance(rows, tuple):
+        open_times, values = rows
+        wrong = np.zeros(len(open_times), np.bool_)
+    else:
+        open_times, values = rows.open_time, rows.values
+        wrong = rows.close_time != close_times(open_times, timeframe)
+    wanted = expected(seed, symbol, timeframe, open_times)
+    wrong |= (values != wanted).any(axis=0)
+    return int(np.count_nonzero(wrong))
+
+
+def close_times(open_times: Int64s, timeframe: str) -> Int64s:
+    """When the bars of these open times end, ms UTC, exclusive."""
+    if timeframe != "1M":
+        return open_times + duration(timeframe)
+    months = open_times.view("M8[ms]").astype("M8[M]") + np.timedelta64(1, "M")
+    ends: Int64s = months.astype("M8[ms]").view(np.int64)
+    return ends
+
+
+@lru_cache(maxsize=4096)
+def _character(seed: int, symbol: str) -> _Character:
+    digest = hashlib.blake2b(f"{seed}/{symbol}".encode(), digest_size=64).digest()
+    words = [int.from_bytes(digest[i : i + 8], "little") for i in range(0, 64, 8)]
+    base = 5_000 * 4 ** (words[1] % 6)  # 50.00 .. 51,200.00
+    base += words[1] // 6 % base
+    amplitudes = tuple(base * share // 1_000_000 for _, share in _WAVES)
+    noise = base * _NOISE // 1_000_000
+    return _Character(words[0], base, noise, tuple(words[2:]), amplitudes)
+
+
+def _scale(timeframe: str) -> int:
+    return max(1, duration(timeframe) // 60_000)
+
+
+def _sample(character: _Character, time: int) -> tuple[int, int]:
+    mixed = (time * _GOLDEN + character.key) & _MASK
+    mixed = (mixed ^ mixed >> 30) * _MIX1 & _MASK
+    mixed = (mixed ^ mixed >> 27) * _MIX2 & _MASK
+    mixed ^= mixed >> 31
+    swing = ((mixed & 0xFFFF) - 0x8000) * character.noise
+    waves = zip(_TURNS, character.phases, character.amplitudes, strict=True)
+    for turn, phase, amplitude in waves:
+        swing += amplitude * _SINE[((time * turn + phase) & _MASK) >> _TABLE_SHIFT]
+    return character.base + (swing >> 16), (mixed >> _VOLUME_SHIFT) + 1
+
+
+def _samples(
+    seed: int, symbol: str, timeframe: str, open_times: Int64s
+) -> tuple[Int64s, Int64s]:
+    """Prices in cents (STEPS + 1, n), and what each step adds in volume (STEPS, n)."""
+    character = _character(seed, symbol)
+    steps = np.arange(STEPS + 1, dtype=np.int64)[:, None]
+    lengths = close_times(open_times, timeframe) - open_times
+    times = (open_times + lengths * steps // STEPS).view(np.uint64)
+    mixed = _mix(times, character.key)
+    swing = (mixed & np.uint64(0xFFFF)).view(np.int64)
+    swing -= 0x8000
+    swing *= character.noise
+    waves = zip(_TURNS, character.phases, character.amplitudes, strict=True)
+    for turn, phase, amplitude in waves:
+        angle = times * np.uint64(turn)
+        angle += np.uint64(phase)
+        angle >>= np.uint64(_TABLE_SHIFT)
+        swing += _SINES.take(angle.view(np.int64)) * amplitude
+    swing >>= 16
+    swing += character.base
+    mixed >>= np.uint64(_VOLUME_SHIFT)
+    amounts = (mixed[1:].view(np.int64) + 1) * _scale(timeframe)
+    return swing, amounts
+
+
+def _mix(times: UInt64s, key: int) -> UInt64s:
+    mixed = times * np.uint64(_GOLDEN)
+    mixed += np.uint64(key)
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(_MIX1)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(_MIX2)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed

@@ -1,0 +1,95 @@
+"""Which bar is told when: the venue's clock and calendar, without any I/O.
+
+All times are the venue's own, ms UTC; whoever calls says what time it is.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from shmfeed.bar import close_time, duration, floor
+from shmfeed.simulator.frames import Row, Stream, market_row
+from shmfeed.simulator.market import STEPS, Int64s, close_times, progress
+
+
+class Schedule:
+    """The streams that somebody wants, each with the bar that is forming now."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._open: dict[Stream, int] = {}
+        self._closings: list[tuple[int, Stream]] = []
+
+    def add(self, stream: Stream, now: int) -> int:
+        """Follow a stream from now on: the open time of its forming bar."""
+        if stream not in self._open:
+            opened = self._open[stream] = floor(now, stream[1])
+            closing = (close_time(opened, stream[1]), stream)
+            heapq.heappush(self._closings, closing)
+        return self._open[stream]
+
+    def remove(self, stream: Stream) -> None:
+        """Follow it no longer."""
+        self._open.pop(stream, None)
+        self._closings = [item for item in self._closings if item[1] != stream]
+        heapq.heapify(self._closings)
+
+    def next_closing(self) -> int | None:
+        """When the next bar closes; None: no stream is followed."""
+        return self._closings[0][0] if self._closings else None
+
+    def closings(self, now: int) -> Iterator[tuple[Stream, Row]]:
+        """The bars that have closed until now and were not told yet, in order."""
+        while self._closings and self._closings[0][0] <= now:
+            end, stream = self._closings[0]
+            yield stream, market_row(self._seed, stream, self._open[stream], STEPS, end)
+            self._open[stream] = end
+            later = close_time(end, stream[1]), stream
+            heapq.heapreplace(self._closings, later)
+
+    def updates(self, now: int) -> Iterator[tuple[Stream, Row]]:
+        """The forming bar of each stream as it is now; call `closings` first."""
+        for stream, opened in self._open.items():
+            length = close_time(opened, stream[1]) - opened
+            step = min((now - opened) * STEPS // length, STEPS - 1)
+            yield stream, market_row(self._seed, stream, opened, step, now)
+
+
+def open_times_before(end: int, timeframe: str, count: int) -> Int64s:
+    """The open times of the `count` bars before the one that opens at `end`."""
+    back = np.arange(-count, 0, dtype=np.int64)
+    if timeframe != "1M":
+        times = end + back * duration(timeframe)
+    else:
+        month = np.datetime64(end, "ms").astype("M8[M]")
+        times = (month + back).astype("M8[ms]").view(np.int64)
+    return times[times >= 0]
+
+
+def closed_rows(seed: int, stream: Stream, open_times: Int64s) -> list[Row]:
+    """These bars, closed."""
+    return _rows(seed, stream, open_times, (STEPS,))
+
+
+def all_rows(seed: int, stream: Stream, open_times: Int64s) -> list[Row]:
+    """Every update of these bars, bar by bar."""
+    return _rows(seed, stream, open_times, range(1, STEPS + 1))
+
+
+def _rows(
+    seed: int, stream: Stream, open_times: Int64s, steps: Sequence[int]
+) -> list[Row]:
+    timeframe = stream[1]
+    states = progress(seed, *stream, open_times)
+    opened = open_times.tolist()
+    ends = close_times(open_times, timeframe).tolist()
+    columns = []
+    for step in steps:
+        events = [
+            a + (b - a) * step // STEPS for a, b in zip(opened, ends, strict=True)
+        ]
+        values = [states[field, step - 1].tolist() for field in range(6)]
+        same = [step] * len(opened)
+        columns.append(zip(opened, ends, *values, same, events, strict=True))
+    return [Row(*row) for rows in zip(*columns, strict=True) for row in rows]
