@@ -1,0 +1,103 @@
+"""Endpoints as they come in from outside: ws:// and wss:// addresses, checked once.
+
+What is shown of an address, in a message or a status, never holds its query, which
+may carry a key; of a refused one with an @ only the scheme is shown.
+"""
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit
+
+from shmfeed.errors import BadArgumentError
+
+ACCEPTED = "a ws:// or wss:// address without user, password or fragment"
+_PRINTABLE = re.compile(r"[!-~]{1,2048}")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
+_NEXT = re.compile(r"\s*,\s*(?=[A-Za-z]+://)")
+
+
+def split(text: str) -> list[str]:
+    """The addresses of a comma-separated text; a comma within one stays."""
+    pieces = _NEXT.split(text.strip().strip(","))
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
+def check(text: str) -> str:
+    """The address, its scheme in lower case.
+
+    Raises BadArgumentError, which shows nothing that may be secret.
+    """
+    reason = _fault(text)
+    if reason:
+        shown = shown_refused(text)
+        raise BadArgumentError(f"{shown!r} is not accepted: {reason}; {ACCEPTED}")
+    scheme, rest = text.split("://", 1)
+    return f"{scheme.lower()}://{rest}"
+
+
+def explicit_port(endpoint: str) -> int | None:
+    """The port that a checked endpoint names, None where it names none."""
+    return urlsplit(endpoint).port
+
+
+def is_exposed(endpoint: str) -> bool:
+    """Whether a checked endpoint would send in the clear beyond this host."""
+    parts = urlsplit(endpoint)
+    return parts.scheme == "ws" and not _is_loopback(parts.hostname or "")
+
+
+def shown(endpoint: str) -> str:
+    """A checked endpoint as it may be shown: without its query."""
+    address, mark, _ = endpoint.partition("?")
+    return address + ("?..." if mark else "")
+
+
+def shown_refused(text: str) -> str:
+    """What may be shown of a text that is no endpoint."""
+    scheme, mark, _ = text.partition("://")
+    if "@" in text:
+        return f"{scheme[:8]}://..." if mark else "..."
+    return shown(text)[:200]
+
+
+def _fault(text: str) -> str:
+    if not _PRINTABLE.fullmatch(text) or "\\" in text or "#" in text:
+        return "a space, a fragment, or a character that is none of an address"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return "its host or port cannot be read"
+    if parts.scheme not in {"ws", "wss"}:
+        return "its scheme"
+    return _authority_fault(parts, port)
+
+
+def _authority_fault(parts: SplitResult, port: int | None) -> str:
+    if "@" in parts.netloc:
+        return "it names a user or a password"
+    if port == 0 or parts.netloc.endswith(":"):
+        return "its port"
+    if not _is_host(parts.hostname or ""):
+        return "its host"
+    return ""
+
+
+def _is_host(host: str) -> bool:
+    return bool(_HOST.fullmatch(host)) or _address(host) is not None
+
+
+def _is_loopback(host: str) -> bool:
+    if host.rstrip(".") == "localhost":
+        return True
+    address = _address(host)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return address is not None and address.is_loopback
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
