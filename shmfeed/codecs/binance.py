@@ -1,0 +1,266 @@
+"""Binance's kline streams: spot, USD-M and COIN-M futures, and the spot testnet.
+
+Up to 200 streams are named by the URL of a combined stream, which subscribes them by
+itself; more, and changes, go by SUBSCRIBE and UNSUBSCRIBE in batches. Messages come
+wrapped, `{"stream":...,"data":...}`, or raw, depending on the endpoint.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
+from math import nan
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from shmfeed.bar import check_timeframe
+from shmfeed.codecs.codec import Request, Stream
+from shmfeed.codecs.endpoints import complete
+from shmfeed.codecs.inbound import (
+    ABSENT,
+    NO_BAR,
+    UNREADABLE,
+    Time,
+    for_log,
+    identity_of,
+    is_text,
+    known_stream,
+    malformed,
+    text_of,
+    words_of,
+)
+from shmfeed.errors import BadArgumentError
+from shmfeed.events import Acknowledged, BarEvent, Event, GoingAway, Ignored, Refused
+from shmfeed.names import check_symbol
+
+
+class _Market(NamedTuple):
+    hosts: tuple[str, ...]
+    ports: tuple[int, ...]
+    max_streams: int
+    seconds: bool  # whether there are bars of one second
+    quote_money: bool  # whether `q` is quote turnover; COIN-M's is in the base asset
+
+
+_MARKETS = {
+    "spot": _Market(("wss://stream.binance.com",), (9443, 443), 1024, True, True),
+    "usdm": _Market(("wss://fstream.binance.com/market",), (), 200, False, True),
+    "coinm": _Market(("wss://dstream.binance.com",), (), 200, False, False),
+    "testnet": _Market(("wss://stream.testnet.binance.vision",), (), 1024, True, True),
+}
+_PREFIX = "binance-"
+_SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9_]{0,47}")
+_URL_STREAMS = 200
+_URL_LENGTH = 4000
+_FRAME_PARAMS = 100
+_FRAME_BYTES = 4096
+_FRAME_REST = 64  # a request without its params, at most
+_LOOKED_INTO = frozenset({"", "kline", "serverShutdown"})  # other events: ignored
+
+
+class _Kline(msgspec.Struct, gc=False):
+    # In the order of the wire, which is the fastest to decode.
+    open_time: Time = msgspec.field(name="t")
+    close_time: Time = msgspec.field(name="T")
+    symbol: str = msgspec.field(name="s")
+    interval: str = msgspec.field(name="i")
+    open: float = msgspec.field(name="o")
+    close: float = msgspec.field(name="c")
+    high: float = msgspec.field(name="h")
+    low: float = msgspec.field(name="l")
+    volume: float = msgspec.field(name="v")
+    closed: bool = msgspec.field(name="x")
+    money: float = msgspec.field(name="q", default=nan)
+
+
+class _Payload(msgspec.Struct, gc=False):
+    event: str = msgspec.field(name="e", default="")
+    time: Time = msgspec.field(name="E", default=0)
+    kline: _Kline | None = msgspec.field(name="k", default=None)
+
+
+class _Frame(_Payload, gc=False):
+    data: _Payload | None = None
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    # Raw: whatever stands there, a message about something else is still readable.
+    stream: msgspec.Raw = ABSENT
+    data: msgspec.Raw = ABSENT
+    event: msgspec.Raw = msgspec.field(name="e", default=ABSENT)
+    id: msgspec.Raw = ABSENT
+    result: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+    code: msgspec.Raw = ABSENT
+    msg: msgspec.Raw = ABSENT
+
+
+class _Command(msgspec.Struct):
+    method: str
+    params: list[str]
+    id: int
+
+
+_decode_frame = msgspec.json.Decoder(_Frame, strict=False).decode
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+
+
+class BinanceCodec:
+    """Binance's kline streams, for one connection."""
+
+    name = "binance"
+    flags_closed = True
+    heartbeat = True
+    control_interval = 0.25  # spot allows 5 messages a second, pings included
+    max_connection_age: float | None = 23 * 3600 + 50 * 60.0  # it ends after 24 hours
+
+    def __init__(self, market_type: str) -> None:
+        market = _MARKETS.get(market_type.removeprefix(_PREFIX))
+        if market is None:
+            accepted = " ".join([*_MARKETS, *(_PREFIX + name for name in _MARKETS)])
+            raise BadArgumentError(
+                f"market_type {market_type!r} is not accepted; one of: {accepted}"
+            )
+        self._market = market
+        self.max_streams = market.max_streams
+        self._ids = count(1)
+        self._in_url: tuple[Stream, ...] = ()
+
+    def stream(self, symbol: str, timeframe: str) -> Stream:
+        # Checked before upper(), which makes ASCII of some other letters.
+        name, unit = check_symbol(symbol).upper(), check_timeframe(timeframe)
+        if not _SYMBOL.fullmatch(name):
+            raise BadArgumentError(
+                f"symbol {symbol!r} is none of Binance's, such as BTCUSDT; "
+                f"one matches {_SYMBOL.pattern}"
+            )
+        if unit == "1s" and not self._market.seconds:
+            raise BadArgumentError("timeframe '1s' is accepted on spot markets only")
+        return name, unit
+
+    def endpoints(self, given: Sequence[str], ports: Sequence[int]) -> list[str]:
+        if not given:
+            return complete(self._market.hosts, ports or self._market.ports, _path)
+        urls = complete(given, ports, _path)
+        if any("streams=" in urlsplit(url).query for url in urls):
+            raise BadArgumentError("endpoint names streams; symbols and resolutions do")
+        return urls
+
+    def url(self, endpoint: str, streams: Sequence[Stream]) -> str:
+        self._in_url = ()
+        parts = urlsplit(endpoint)
+        names = "/".join(dict.fromkeys(map(_wire_name, streams)))
+        url = f"{endpoint}{'&' if parts.query else '?'}streams={names}"
+        fits = 0 < len(streams) <= _URL_STREAMS and len(url) <= _URL_LENGTH
+        if not fits or not parts.path.rstrip("/").endswith("/stream"):
+            return endpoint
+        self._in_url = tuple(streams)
+        return url
+
+    def subscribe(self, streams: Sequence[Stream]) -> list[Request]:
+        return self.change(self._in_url, streams)
+
+    def change(self, old: Sequence[Stream], new: Sequence[Stream]) -> list[Request]:
+        before, after = dict.fromkeys(old), dict.fromkeys(new)
+        added = ("SUBSCRIBE", [stream for stream in after if stream not in before])
+        dropped = ("UNSUBSCRIBE", [stream for stream in before if stream not in after])
+        # What is refused should cost nothing that was there: so first what is new,
+        # unless the venue has no room for both.
+        roomy = len(before) + len(added[1]) <= self.max_streams
+        steps = (added, dropped) if roomy else (dropped, added)
+        return [
+            self._command(method, names)
+            for method, streams in steps
+            for names in _batches(map(_wire_name, streams))
+        ]
+
+    def _command(self, method: str, names: list[str]) -> Request:
+        number = next(self._ids)
+        frame = msgspec.json.encode(_Command(method, names, number)).decode()
+        return Request(str(number), frame)
+
+    def decode(self, data: bytes) -> tuple[Event, ...]:
+        if not (data.isascii() or is_text(data)):
+            return malformed("not UTF-8")
+        try:
+            frame = _decode_frame(data)
+            payload = frame.data or frame
+            if payload.event == "kline" and payload.kline is not None:
+                return (self._bar_event(payload.kline, payload.time),)
+            if payload.event not in _LOOKED_INTO:
+                return (Ignored(),)
+        except UNREADABLE as error:
+            return _no_bar(data, error)
+        return _no_bar(data, NO_BAR)
+
+    def _bar_event(self, kline: _Kline, event_time: int) -> BarEvent:
+        symbol, timeframe = known_stream(kline.symbol, kline.interval)
+        return BarEvent(
+            symbol,
+            timeframe,
+            kline.open_time,
+            kline.close_time,
+            kline.open,
+            kline.high,
+            kline.low,
+            kline.close,
+            kline.volume,
+            kline.money if self._market.quote_money else nan,
+            kline.closed,
+            event_time,
+        )
+
+
+def _path(path: str) -> str:
+    path = path.rstrip("/")
+    return path if path.endswith(("/stream", "/ws")) else f"{path}/stream"
+
+
+def _wire_name(stream: Stream) -> str:
+    symbol, timeframe = stream
+    return f"{symbol.lower()}@kline_{timeframe}"
+
+
+def _batches(names: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = _FRAME_REST
+    for name in names:
+        length = len(name) + 3  # its quotes and comma
+        if batch and (len(batch) == _FRAME_PARAMS or size + length > _FRAME_BYTES):
+            yield batch
+            batch, size = [], _FRAME_REST
+        batch.append(name)
+        size += length
+    if batch:
+        yield batch
+
+
+def _no_bar(data: bytes, why: Exception | str) -> tuple[Event, ...]:
+    try:
+        outer = _decode_envelope(data)
+        inner = _within(outer.data) or outer
+        error = _within(outer.error) or outer
+    except UNREADABLE as failure:
+        return malformed(failure)
+    event, stream = text_of(inner.event), text_of(outer.stream)
+    if event == "kline" or (not event and "@kline_" in stream):
+        return malformed(why)
+    if event == "serverShutdown":
+        return (GoingAway(),)
+    if event or stream:
+        return (Ignored(),)
+    return (_answer(outer, error),)
+
+
+def _within(raw: msgspec.Raw) -> _Envelope | None:
+    return _decode_envelope(raw) if bytes(raw)[:1] == b"{" else None
+
+
+def _answer(outer: _Envelope, error: _Envelope) -> Event:
+    request_id = identity_of(outer.id)
+    if error.code or error.msg or outer.error:
+        words = words_of(error.msg) or words_of(outer.error) or "refused"
+        code = words_of(error.code)
+        return Refused(request_id, for_log(f"{words} (code {code})" if code else words))
+    return Acknowledged(request_id) if outer.result else Ignored()

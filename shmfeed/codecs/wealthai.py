@@ -1,0 +1,191 @@
+"""The house protocol: CONNECT, CONNECTED or ERROR, then bars, in JSON text frames."""
+
+from collections.abc import Sequence
+from itertools import count
+from math import nan
+
+import msgspec
+
+from shmfeed.bar import check_timeframe
+from shmfeed.codecs.codec import Request, Stream
+from shmfeed.codecs.endpoints import complete
+from shmfeed.codecs.inbound import (
+    ABSENT,
+    NO_BAR,
+    UNREADABLE,
+    Time,
+    for_log,
+    identity_of,
+    is_text,
+    known_stream,
+    malformed,
+    text_of,
+    words_of,
+)
+from shmfeed.events import Acknowledged, BarEvent, Event, Heartbeat, Ignored, Refused
+from shmfeed.layout import MAX_STREAMS
+from shmfeed.names import check_symbol
+
+_HOSTS = ("wss://ws.wealthai.cc",)
+_PORTS = (18000, 18001, 18002)
+_PATH = "/market_data"
+_BARS = frozenset({"BAR", "KLINE"})
+_TEXTS = {b"ping": Heartbeat("pong"), b"pong": Heartbeat()}
+_HEARTBEATS = {
+    "PING": Heartbeat('{"type":"PONG"}'),
+    "PONG": Heartbeat(),
+    "HEARTBEAT": Heartbeat(),
+}
+
+
+class _Connect(msgspec.Struct):
+    # The order of the fields is the order of the keys on the wire.
+    type: str
+    request_id: str
+    symbols: list[str]
+    resolutions: list[str]
+    csrf_token: str
+    market_type: str
+
+
+class _Bar(msgspec.Struct, gc=False):
+    type: str
+    symbol: str
+    open_time: Time
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    timeframe: str | None = None
+    resolution: str | None = None
+    close_time: Time = 0
+    money: float | None = None
+    quote_volume: float | None = None
+    turnover: float | None = None
+    closed: bool | None = None
+    is_closed: bool | None = None
+    final: bool | None = None
+    x: bool | None = None
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    # Raw: whatever stands there, a message of an unknown type is still readable.
+    type: msgspec.Raw = ABSENT
+    request_id: msgspec.Raw = ABSENT
+    message: msgspec.Raw = ABSENT
+
+
+_decode_bar = msgspec.json.Decoder(_Bar, strict=False).decode
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+
+
+class WealthaiCodec:
+    """The house protocol, for one connection."""
+
+    name = "wealthai"
+    flags_closed = False  # a message may carry a flag, the protocol does not promise it
+    heartbeat = True
+    max_streams = MAX_STREAMS  # the protocol names no limit: a feed's
+    control_interval = 0.0
+    max_connection_age: float | None = None
+
+    def __init__(self, market_type: str, csrf_token: str) -> None:
+        self._market_type = market_type
+        self._token = csrf_token
+        self._ids = count(1)
+
+    def stream(self, symbol: str, timeframe: str) -> Stream:
+        return check_symbol(symbol), check_timeframe(timeframe)
+
+    def endpoints(self, given: Sequence[str], ports: Sequence[int]) -> list[str]:
+        if given:
+            return complete(given, ports, _path)
+        return complete(_HOSTS, ports or _PORTS, _path)
+
+    def url(self, endpoint: str, streams: Sequence[Stream]) -> str:  # noqa: ARG002 - the Protocol's; CONNECT names them here
+        return endpoint
+
+    def subscribe(self, streams: Sequence[Stream]) -> list[Request]:
+        request_id = str(next(self._ids))
+        connect = _Connect(
+            type="CONNECT",
+            request_id=request_id,
+            symbols=list(dict.fromkeys(symbol for symbol, _ in streams)),
+            resolutions=list(dict.fromkeys(timeframe for _, timeframe in streams)),
+            csrf_token=self._token,
+            market_type=self._market_type,
+        )
+        return [Request(request_id, msgspec.json.encode(connect).decode())]
+
+    def change(self, old: Sequence[Stream], new: Sequence[Stream]) -> list[Request]:
+        return [] if set(old) == set(new) else self.subscribe(new)
+
+    def decode(self, data: bytes) -> tuple[Event, ...]:
+        if not (data.isascii() or is_text(data)):
+            return malformed("not UTF-8")
+        try:
+            bar = _decode_bar(data)
+            if bar.type in _BARS:
+                return (_bar_event(bar),)
+        except UNREADABLE as error:
+            return self._no_bar(data, error)
+        return self._no_bar(data, NO_BAR)
+
+    def _no_bar(self, data: bytes, why: Exception | str) -> tuple[Event, ...]:
+        text = _TEXTS.get(bytes(data))
+        if text is not None:
+            return (text,)
+        try:
+            envelope = _decode_envelope(data)
+        except UNREADABLE as error:
+            return malformed(error)
+        kind = text_of(envelope.type)
+        if not kind or kind in _BARS:
+            return malformed(why)
+        return (self._answer(kind, envelope),)
+
+    def _answer(self, kind: str, envelope: _Envelope) -> Event:
+        if kind in _HEARTBEATS:
+            return _HEARTBEATS[kind]
+        if kind == "CONNECTED":
+            return Acknowledged(identity_of(envelope.request_id))
+        if kind == "ERROR":
+            words = for_log(words_of(envelope.message) or kind, self._token)
+            return Refused(identity_of(envelope.request_id), words)
+        return Ignored()
+
+
+def _path(path: str) -> str:
+    return path if path.strip("/") else _PATH
+
+
+def _bar_event(bar: _Bar) -> BarEvent:
+    symbol, timeframe = known_stream(bar.symbol, bar.timeframe or bar.resolution)
+    return BarEvent(
+        symbol,
+        timeframe,
+        bar.open_time,
+        bar.close_time,
+        bar.open,
+        bar.high,
+        bar.low,
+        bar.close,
+        bar.volume,
+        _money(bar),
+        _closed(bar),
+    )
+
+
+def _money(bar: _Bar) -> float:
+    for money in (bar.money, bar.quote_volume, bar.turnover):
+        if money is not None:
+            return money
+    return nan
+
+
+def _closed(bar: _Bar) -> bool | None:
+    for flag in (bar.closed, bar.is_closed, bar.final):
+        if flag is not None:
+            return flag
+    return bar.x
