@@ -1,0 +1,101 @@
+"""What every test has: a census around it, and names, children and seeds to use."""
+
+import itertools
+import os
+import random
+import shutil
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import census
+import hypothesis
+import numpy as np
+import pytest
+
+SEED = int(os.environ.get("TEST_SEED", "20260101"))
+
+os.environ[census.MARK] = str(os.getpid())  # each descendant inherits it
+
+# The same examples in every run; HYPOTHESIS_PROFILE=explore looks for new ones.
+_SETTINGS = {"deadline": None, "database": None, "print_blob": True}
+hypothesis.settings.register_profile("same", derandomize=True, **_SETTINGS)
+hypothesis.settings.register_profile("explore", max_examples=1000, **_SETTINGS)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+_SHARED_MEMORY = Path("/dev/shm")
+_numbers = itertools.count(1)
+
+
+def pytest_report_header() -> str:
+    profile = os.environ.get("HYPOTHESIS_PROFILE", "same")
+    return f"seeds: TEST_SEED={SEED}, HYPOTHESIS_PROFILE={profile}"
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    """Fail a test that leaves a process, thread, descriptor or /dev/shm entry."""
+    before = census.take()
+    yield
+    left = census.leftovers(before)
+    if left:
+        pytest.fail("the test left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """A number of the test's own, the same in every run with one TEST_SEED."""
+    return SEED + zlib.crc32(request.node.nodeid.encode())
+
+
+@pytest.fixture
+def rng(seed: int) -> np.random.Generator:
+    random.seed(seed)
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def feed_name() -> Iterator[str]:
+    """A feed's name that nobody else has; whatever begins with it is removed after."""
+    name = f"t{os.getpid()}x{next(_numbers)}-"
+    _remove_feeds(name)  # of a killed run that had our pid
+    yield name + "feed"
+    _remove_feeds(name)
+
+
+def _remove_feeds(name: str) -> None:
+    uid = os.geteuid()
+    found = [*_SHARED_MEMORY.glob(f"shmfeed.{uid}.{name}*")]
+    found += (_SHARED_MEMORY / f"shmfeed-{uid}").glob(f"{name}*")
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+Child = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    """Starts `python -c code *arguments` with pipes; killed and reaped after the test.
+
+    Warnings are errors in it, as they are here.
+    """
+    started: list[subprocess.Popen[str]] = []
+
+    def start(code: str, *arguments: object, **options: object) -> subprocess.Popen:
+        command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+        pipe = subprocess.PIPE
+        pipes = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "text": True}
+        started.append(subprocess.Popen(command, **(pipes | options)))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        with process:  # closes its pipes and reaps it
+            pass

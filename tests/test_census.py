@@ -1,0 +1,97 @@
+"""The census finds what a test leaves behind: each kind once, left on purpose."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import census
+import pytest
+from conftest import Child
+
+
+@pytest.fixture
+def before() -> census.Census:
+    return census.take()
+
+
+def _found(before: census.Census) -> str:
+    return "\n".join(census.leftovers(before, patience=0.0))
+
+
+def test_nothing_left_is_nothing_found(before: census.Census) -> None:
+    assert census.leftovers(before) == []
+
+
+def test_finds_an_open_descriptor(before: census.Census) -> None:
+    with Path("/dev/null").open() as file:
+        assert f"descriptor {file.fileno()}: /dev/null" in _found(before)
+
+
+def test_finds_a_thread(before: census.Census) -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait, name="left")
+    thread.start()
+    try:
+        assert "left" in _found(before)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_waits_for_a_thread_that_is_ending(before: census.Census) -> None:
+    timer = threading.Timer(0.1, lambda: None)
+    timer.start()
+    assert census.leftovers(before) == []
+
+
+def test_finds_a_child(before: census.Census, child: Child) -> None:
+    process = child("input()")
+    assert f"process {process.pid}: " in _found(before)
+
+
+def test_finds_a_child_that_was_not_reaped(before: census.Census) -> None:
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    try:
+        assert f"process {pid}: not reaped" in _found(before)
+    finally:
+        os.waitpid(pid, 0)
+
+
+ORPHAN = """
+import subprocess, sys
+nap = [sys.executable, "-c", "input()"]
+print(subprocess.Popen(nap, stdin=0, stdout=2).pid, flush=True)
+"""
+
+
+def test_finds_an_orphan(before: census.Census, child: Child) -> None:
+    with child(ORPHAN) as parent:
+        pid = int(parent.stdout.readline())
+        assert parent.wait(10) == 0
+        assert f"process {pid}: " in _found(before)
+
+
+@pytest.fixture
+def segments(feed_name: str) -> Iterator[Path]:
+    path = Path(f"/dev/shm/shmfeed.{os.geteuid()}.{feed_name}")
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def test_finds_shared_memory(before: census.Census, segments: Path) -> None:
+    segments.touch()
+    assert f"shared memory {segments}" in _found(before)
+
+
+def test_leaves_others_shared_memory_alone(before: census.Census) -> None:
+    # Process 1 lives, and is not ours.
+    theirs = Path(f"/dev/shm/shmfeed.{os.geteuid()}.t1x{os.getpid()}")
+    theirs.touch()
+    try:
+        assert census.leftovers(before) == []
+    finally:
+        theirs.unlink()
