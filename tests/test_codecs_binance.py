@@ -223,7 +223,10 @@ class TestSubscribing:
         made = codec()
         made.url(self.BASE, streams(2))
         made.url("wss://h/ws", streams(2))
-        assert len(made.subscribe(streams(2))) == 1
+        assert [request.id for request in made.subscribe(streams(2))] == ["1"]
+        assert made.change(streams(2), streams(1))[0].id == "2"
+        made.url("wss://h/ws", streams(2))
+        assert made.subscribe(streams(2))[0].id == "1"
 
     def test_200_by_url_and_all_1024_in_few_frames(self):
         assert "streams=" in codec().url(self.BASE, streams(200, 4))

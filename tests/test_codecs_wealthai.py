@@ -132,6 +132,12 @@ class TestSubscribing:
         assert made.change(new, new[::-1]) == []
         assert made.change(new, self.STREAMS)[0].id == "3"
 
+    def test_each_connection_begins_with_1(self):
+        made = codec()
+        for _ in range(2):
+            made.url("wss://h/market_data", self.STREAMS)
+            assert [made.subscribe(self.STREAMS)[0].id for _ in range(2)] == ["1", "2"]
+
     def test_the_token_shows_nowhere_but_in_the_frame(self):
         made = codec()
         requests = made.subscribe(self.STREAMS)

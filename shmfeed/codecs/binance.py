@@ -107,7 +107,7 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
 class BinanceCodec:
-    """Binance's kline streams, for one connection."""
+    """Binance's kline streams, for one connection after another."""
 
     name = "binance"
     flags_closed = True
@@ -148,7 +148,7 @@ class BinanceCodec:
         return urls
 
     def url(self, endpoint: str, streams: Sequence[Stream]) -> str:
-        self._in_url = ()
+        self._ids, self._in_url = count(1), ()
         parts = urlsplit(endpoint)
         names = "/".join(dict.fromkeys(map(_wire_name, streams)))
         url = f"{endpoint}{'&' if parts.query else '?'}streams={names}"

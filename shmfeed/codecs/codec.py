@@ -20,10 +20,10 @@ class Request(NamedTuple):
 
 
 class Codec(Protocol):
-    """One venue's protocol and limits, for one connection at a time.
+    """One venue's protocol and limits, for one connection after another.
 
-    Request ids count up within an object. No method waits or does I/O; one thread
-    calls them.
+    Request ids count up from 1 on each connection. No method waits or does I/O; one
+    thread calls them.
     """
 
     name: str
@@ -49,7 +49,10 @@ class Codec(Protocol):
         ...
 
     def url(self, endpoint: str, streams: Sequence[Stream]) -> str:
-        """What to connect to: one of `endpoints()`, perhaps naming the streams."""
+        """What to connect to: one of `endpoints()`, perhaps naming the streams.
+
+        Begins a connection: what the former one was asked is forgotten.
+        """
         ...
 
     def subscribe(self, streams: Sequence[Stream]) -> list[Request]:

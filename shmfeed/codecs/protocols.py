@@ -17,7 +17,7 @@ _PROTOCOLS: dict[str, Callable[[str, str], Codec]] = {
 
 
 def get_codec(protocol: str, market_type: str = "", csrf_token: str = "") -> Codec:
-    """A new codec, for one connection.
+    """A new codec, for one connection after another.
 
     Raises BadArgumentError, listing what is accepted, for an unknown protocol or for
     a market_type that the protocol does not have; "" is the default one.

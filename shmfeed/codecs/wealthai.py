@@ -81,7 +81,7 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
 class WealthaiCodec:
-    """The house protocol, for one connection."""
+    """The house protocol, for one connection after another."""
 
     name = "wealthai"
     flags_closed = False  # a message may carry a flag, the protocol does not promise it
@@ -104,6 +104,7 @@ class WealthaiCodec:
         return complete(_HOSTS, ports or _PORTS, _path)
 
     def url(self, endpoint: str, streams: Sequence[Stream]) -> str:  # noqa: ARG002 - the Protocol's; CONNECT names them here
+        self._ids = count(1)
         return endpoint
 
     def subscribe(self, streams: Sequence[Stream]) -> list[Request]:
