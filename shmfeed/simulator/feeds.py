@@ -1,33 +1,33 @@
 """Frames by the thousand: a subscription's history, and the run at full speed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from shmfeed.bar import floor
-from shmfeed.simulator.dialect import Dialect
-from shmfeed.simulator.frames import Stream
+from shmfeed.simulator.frames import Row, Stream
 from shmfeed.simulator.market import STEPS
 from shmfeed.simulator.options import VenueOptions
 from shmfeed.simulator.schedule import all_rows, closed_rows, open_times_before
 
+Encode = Callable[[Stream, Sequence[Row]], list[bytes]]
 _PIECE = 1024  # frames a write, about
 _ROUND = 2048  # bars of all streams together that are computed at once
-_LEAST = 8  # bars of one stream that are computed at once, at least
+_LEAST = 16  # bars of one stream that are computed at once, at least
 
 
 def history(
-    options: VenueOptions, dialect: Dialect, before: Sequence[tuple[Stream, int]]
+    options: VenueOptions, encode: Encode, before: Sequence[tuple[Stream, int]]
 ) -> Iterator[tuple[bytes, int]]:
     """The closed bars of each stream before the one that opens at the given time."""
     for stream, opened in before:
         times = open_times_before(opened, stream[1], options.history)
         for start in range(0, len(times), _PIECE):
             piece = times[start : start + _PIECE]
-            frames = dialect.encode(stream, closed_rows(options.seed, stream, piece))
+            frames = encode(stream, closed_rows(options.seed, stream, piece))
             yield b"".join(frames), len(frames)
 
 
 def full_speed(
-    options: VenueOptions, dialect: Dialect, streams: Sequence[Stream], now: int
+    options: VenueOptions, encode: Encode, streams: Sequence[Stream], now: int
 ) -> Iterator[tuple[bytes, int]]:
     """Every update of the last `bars` bars that closed before `now`.
 
@@ -38,11 +38,11 @@ def full_speed(
         for stream in streams
     }
     firsts = [(stream, int(opened[0])) for stream, opened in times.items()]
-    yield from history(options, dialect, firsts)
+    yield from history(options, encode, firsts)
     bars = max(_LEAST, _ROUND // len(streams)) if streams else options.bars
     for start in range(0, options.bars, bars):
         rows = [
-            dialect.encode(stream, all_rows(options.seed, stream, piece))
+            encode(stream, all_rows(options.seed, stream, piece))
             for stream, opened in times.items()
             if len(piece := opened[start : start + bars])
         ]

@@ -7,7 +7,6 @@ that two decimals on the wire parse to exactly the float that the market compute
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import msgspec
 
@@ -18,21 +17,17 @@ Stream = tuple[str, str]  # symbol, timeframe
 _TEXT = 0x81  # final fragment, text
 _SHORT, _MEDIUM, _LONG = 125, 126, 127
 _SHORT_LIMIT = 1 << 16
+# A bar's frame is almost always of one of these sizes.
+_HEADS = {
+    size: bytes((_TEXT, _MEDIUM)) + size.to_bytes(2) for size in range(_SHORT + 1, 512)
+}
 
 
-class Row(NamedTuple):
-    """One state of one bar of the market; times ms, `step` of STEPS."""
-
-    open_time: int
-    close_time: int
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-    money: float
-    step: int
-    event_time: int
+# One state of one bar of the market: open and close time, open, high, low, close,
+# volume, money, the step of STEPS, and the time of the event that tells it (ms). A
+# plain tuple, for at full speed most of the time goes into making these.
+Row = tuple[int, int, float, float, float, float, float, float, int, int]
+_STEP = 8
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -47,55 +42,86 @@ def text_frame(payload: bytes) -> bytes:
     return head + payload
 
 
+def payload_of(frame: bytes) -> bytes:
+    """The text message of such a frame."""
+    return frame[{_MEDIUM: 4, _LONG: 10}.get(frame[1], 2) :]
+
+
+def text_frames(payloads: Iterable[bytes]) -> list[bytes]:
+    """The frames of many text messages."""
+    heads = _HEADS
+    return [
+        heads[len(payload)] + payload if len(payload) in heads else text_frame(payload)
+        for payload in payloads
+    ]
+
+
 def market_row(
     seed: int, stream: Stream, open_time: int, step: int, event_time: int
 ) -> Row:
     """The market's bar after `step` updates, as told at `event_time`."""
     made = bar(seed, *stream, open_time, step)
-    return Row(*made[:8], step, event_time)
+    prices = made.open, made.high, made.low, made.close
+    times = made.open_time, made.close_time
+    return (*times, *prices, made.volume, made.money, step, event_time)
 
 
 def house_frames(stream: Stream, rows: Iterable[Row], flag: bool) -> list[bytes]:
     """House BAR messages; `flag` False leaves `closed` out."""
     symbol, timeframe = stream
-    head = f'{{"type":"BAR","symbol":"{symbol}","timeframe":"{timeframe}","open_time":'
-    form = head.replace("%", "%%") + (
+    form = (
+        f'{{"type":"BAR","symbol":"{symbol}","timeframe":"{timeframe}","open_time":'
         '%d,"close_time":%d,"open":"%.2f","high":"%.2f","low":"%.2f",'
         '"close":"%.2f","volume":"%.4f","money":"%.2f"'
-    )
+    ).encode()
     if not flag:
-        form += "}"
-        return [text_frame((form % row[:8]).encode()) for row in rows]
-    ending, closing = form + ',"closed":false}', form + ',"closed":true}'
-    return [
-        text_frame(((closing if row[8] == STEPS else ending) % row[:8]).encode())
-        for row in rows
-    ]
+        form += b"}"
+        return text_frames(form % row[:_STEP] for row in rows)
+    forming, closing = form + b',"closed":false}', form + b',"closed":true}'
+    return text_frames(
+        (closing if row[_STEP] == STEPS else forming) % row[:_STEP] for row in rows
+    )
 
 
 def binance_frames(stream: Stream, rows: Iterable[Row], wrapped: bool) -> list[bytes]:
     """Kline events, raw or in the wrapper of combined streams."""
+    forming, closing = (_kline_form(stream, x, wrapped) for x in ("false", "true"))
+    return text_frames(
+        (closing if row[_STEP] == STEPS else forming) % _kline_values(*row)
+        for row in rows
+    )
+
+
+def _kline_form(stream: Stream, closed: str, wrapped: bool) -> bytes:
     symbol, timeframe = stream[0].upper(), stream[1]
     form = (
         f'{{"e":"kline","E":%d,"s":"{symbol}","k":{{"t":%d,"T":%d,"s":"{symbol}",'
         f'"i":"{timeframe}","f":%d,"L":%d,"o":"%.2f000000","c":"%.2f000000",'
-        '"h":"%.2f000000","l":"%.2f000000","v":"%.4f0000","n":%d,"x":%s,'
-        '"q":"%.2f000000","V":"%.8f","Q":"%.8f","B":"0"}}'
+        f'"h":"%.2f000000","l":"%.2f000000","v":"%.4f0000","n":%d,"x":{closed},'
+        '"q":"%.2f000000","V":"%.4f0000","Q":"%.2f000000","B":"0"}}'
     )
     if wrapped:
         form = f'{{"stream":"{stream_name(stream)}","data":{form}}}'
-    return [text_frame((form % _kline_values(row)).encode()) for row in rows]
+    return form.encode()
 
 
-def _kline_values(row: Row) -> tuple[object, ...]:
-    start, end, first, high, low, last, volume, money, step, event = row
-    trade = start // 100 if step else -1
-    until = trade + step - 1 if step else -1
-    closed = "true" if step == STEPS else "false"
-    return (
-        *(event, start, end - 1, trade, until, first, last, high, low, volume),
-        *(step, closed, money, volume / 2, money / 2),
-    )
+def _kline_values(
+    start: int,
+    end: int,
+    first: float,
+    high: float,
+    low: float,
+    last: float,
+    volume: float,
+    money: float,
+    step: int,
+    event: int,
+) -> tuple[int | float, ...]:
+    # A bar without trades has no trade's number: -1. Half of the volume was takers'.
+    trade, final = (start // 100, start // 100 + step - 1) if step else (-1, -1)
+    taken, paid = volume / 2, money / 2
+    times, prices = (event, start, end - 1), (first, last, high, low)
+    return (*times, trade, final, *prices, volume, step, money, taken, paid)
 
 
 def stream_name(stream: Stream) -> str:

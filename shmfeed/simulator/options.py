@@ -9,6 +9,7 @@ import msgspec
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.names import check_symbol
+from shmfeed.simulator.faults import parse_faults
 
 PROTOCOLS = ("wealthai", "binance")
 FASTEST = 10_000.0  # beyond it, a day's lead would begin before 1999
@@ -47,6 +48,9 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: int = 256
     start: int | None = None
     faults: str = ""
+
+    def __repr__(self) -> str:
+        return f"VenueOptions({self.protocol!r}, speed={self.speed})"  # no token
 
     @property
     def fastest(self) -> bool:
@@ -100,6 +104,7 @@ def _speed(value: object) -> float | None:
 
 
 def _check(options: VenueOptions) -> None:
+    parse_faults(options.faults)
     limits = (
         ("protocol", options.protocol in PROTOCOLS, f"one of {' '.join(PROTOCOLS)}"),
         ("port", 0 <= options.port <= 65_535, "0 to 65535"),

@@ -8,13 +8,14 @@ is written is whole frames, so the library's own (pongs, the close) may come bet
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State
 
 from shmfeed.simulator.dialect import Dialect
-from shmfeed.simulator.frames import Stream
+from shmfeed.simulator.faults import Faults
+from shmfeed.simulator.frames import Row, Stream
 from shmfeed.simulator.record import Record
 
 Blobs = Iterator[tuple[bytes, int]]  # frames ready to be written, and how many
@@ -26,9 +27,14 @@ class Peer:
     """The server's end of one connection; used in the event loop only."""
 
     def __init__(
-        self, connection: ServerConnection, dialect: Dialect, record: Record
+        self,
+        connection: ServerConnection,
+        dialect: Dialect,
+        record: Record,
+        faults: Faults | None = None,
     ) -> None:
         self.dialect = dialect
+        self.faults = faults
         self.streams: dict[Stream, None] = {}
         self._connection = connection
         self._record = record
@@ -38,6 +44,11 @@ class Peer:
         self._drained = asyncio.Event()
         self._drained.set()
         self.muted = False  # what would be put is lost
+
+    def encode(self, stream: Stream, rows: Sequence[Row]) -> list[bytes]:
+        """The market's bars as this client gets them, faults and all."""
+        frames = self.dialect.encode(stream, rows)
+        return self.faults.spoil(frames, rows) if self.faults else frames
 
     def put(self, frame: bytes, *, said: bool = False) -> None:
         """Send this frame after everything before; muted, only what is `said`."""
@@ -118,4 +129,6 @@ class Peer:
     async def _write(self, blob: bytes, count: int) -> None:
         self._connection.transport.write(blob)
         self._record.sent(count)
+        if self.faults and self.faults.cuts(count):
+            self.abort()
         await self._connection.drain()

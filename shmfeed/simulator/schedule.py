@@ -5,6 +5,7 @@ All times are the venue's own, ms UTC; whoever calls says what time it is.
 
 import heapq
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import numpy as np
 
@@ -80,16 +81,12 @@ def all_rows(seed: int, stream: Stream, open_times: Int64s) -> list[Row]:
 def _rows(
     seed: int, stream: Stream, open_times: Int64s, steps: Sequence[int]
 ) -> list[Row]:
-    timeframe = stream[1]
     states = progress(seed, *stream, open_times)
-    opened = open_times.tolist()
-    ends = close_times(open_times, timeframe).tolist()
-    columns = []
+    ends = close_times(open_times, stream[1])
+    times = open_times.tolist(), ends.tolist()
+    columns: list[Iterator[Row]] = []
     for step in steps:
-        events = [
-            a + (b - a) * step // STEPS for a, b in zip(opened, ends, strict=True)
-        ]
-        values = [states[field, step - 1].tolist() for field in range(6)]
-        same = [step] * len(opened)
-        columns.append(zip(opened, ends, *values, same, events, strict=True))
-    return [Row(*row) for rows in zip(*columns, strict=True) for row in rows]
+        values = (field[step - 1].tolist() for field in states)
+        events = (open_times + (ends - open_times) * step // STEPS).tolist()
+        columns.append(zip(*times, *values, repeat(step), events, strict=False))
+    return [row for rows in zip(*columns, strict=True) for row in rows]

@@ -202,7 +202,7 @@ class Venue:
         end = close_time(open_time, timeframe)
         bar = Bar(open_time, end, open, high, low, close, volume, money)
         return self._do(
-            lambda server: server.feed(symbol, timeframe, bar, closed, every)
+            lambda venue: venue.producer.feed(symbol, timeframe, bar, closed, every)
         )
 
     def push_market(
@@ -213,7 +213,9 @@ class Venue:
         end = close_time(open_time, timeframe)
         time = open_time + (end - open_time) * step // STEPS
         row = market_row(self.options.seed, stream, open_time, step, time)
-        return self._do(lambda server: server.publish([(stream, row)], said=True))
+        return self._do(
+            lambda server: server.producer.publish([(stream, row)], said=True)
+        )
 
     def _do(self, work: "Callable[[VenueServer], _Result]") -> _Result:
         async def call(server: "VenueServer") -> _Result:
