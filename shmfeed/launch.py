@@ -1,0 +1,150 @@
+"""Launching a feeder as a process of its own, and knowing why it ended."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from shmfeed import errors
+from shmfeed.config import Settings, to_json
+from shmfeed.errors import ShmfeedError, WebSocketConnectionError
+
+log = logging.getLogger("shmfeed.feeder")
+
+_LINE_BYTES = 64 * 1024
+_TAIL_LINES = 20
+_OWN_PREFIXES = ("WEBSOCKET_", "SHMFEED_")
+_PASSED_ON = {"SHMFEED_PURE", "SHMFEED_FAIL"}
+
+
+class FeederProcess:
+    """A feeder that this process launched; it may outlive this process.
+
+    Settings and token go over its standard input, never argv or environment. Its log
+    lines are logged here as `shmfeed.feeder`.
+    """
+
+    def __init__(self, settings: Settings, manager: str) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 # our own module, no shell
+            [sys.executable, "-P", "-m", "shmfeed.managed"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(),
+            start_new_session=True,  # Ctrl-C at the manager's terminal is not for it
+        )
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self.failure: ShmfeedError | None = None
+        self._readers = [
+            _follow(self._process.stdout, self._read_report, "shmfeed-report"),
+            _follow(self._process.stderr, self._read_log, "shmfeed-log"),
+        ]
+        self._send_order(settings, manager)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _send_order(self, settings: Settings, manager: str) -> None:
+        order = {
+            "manager": manager,
+            "pid": os.getpid(),
+            "settings": json.loads(to_json(settings)),
+        }
+        pipe = self._process.stdin
+        assert pipe is not None  # noqa: S101 # it was asked for above
+        with suppress(BrokenPipeError):  # it died already: `ended` tells how
+            pipe.write(json.dumps(order).encode() + b"\n")
+            pipe.flush()
+
+    def _read_report(self, line: str) -> None:
+        report = json.loads(line)
+        if "error" in report:
+            kind = getattr(errors, report["error"], ShmfeedError)
+            self.failure = kind(report["message"])
+
+    def _read_log(self, line: str) -> None:
+        self._tail.append(line)
+        log.warning("%s", line)
+
+    def ended(self) -> int | None:
+        """The exit code, once it has ended and been reaped; None while it runs."""
+        return self._process.poll()
+
+    def why(self) -> ShmfeedError:
+        """What it said, or what is known, of its end. Call it after `ended`."""
+        for reader in self._readers:
+            reader.join(1.0)
+        if self.failure is not None:
+            return self.failure
+        code = self._process.returncode
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        last = f": {self._tail[-1]}" if self._tail else ""
+        return WebSocketConnectionError(f"the feeder (pid {self.pid}) {how}{last}")
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it ended, and was reaped, within `timeout` seconds."""
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def end(self, patience: float) -> None:
+        """End it: SIGTERM, then SIGKILL after `patience` seconds; reap it."""
+        if self.ended() is None:
+            self._process.terminate()
+            if not self.wait(patience):
+                self._process.kill()
+        self._process.wait()
+        self.close()
+
+    def close(self) -> None:
+        """After its end: let go of pipes and threads."""
+        for reader in self._readers:
+            reader.join()
+        for pipe in (
+            self._process.stdin,
+            self._process.stdout,
+            self._process.stderr,
+        ):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+    def leave(self) -> None:
+        """At our own exit: it goes on without us, and Popen need not worry."""
+        if self._process.returncode is None:
+            self._process.returncode = 0
+
+
+def _follow(
+    pipe: IO[bytes] | None, take: Callable[[str], None], name: str
+) -> threading.Thread:
+    def run() -> None:
+        while line := pipe.readline(_LINE_BYTES) if pipe else b"":
+            take(line.decode("utf-8", "replace").rstrip())
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _environment() -> dict[str, Any]:
+    """Ours, without the settings in it: they go over the pipe, the token too."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or not name.startswith(_OWN_PREFIXES)
+    }
+    home = str(Path(__file__).resolve().parent.parent)
+    paths = [path for path in (kept.get("PYTHONPATH"), home) if path]
+    kept["PYTHONPATH"] = os.pathsep.join(paths)
+    return kept
