@@ -18,7 +18,7 @@ from shmfeed.errors import (
     SegmentFormatError,
     StreamNotFoundError,
 )
-from shmfeed.layout import DEAD_NS, H_ALIVE, H_RETIRED, H_STREAMS, H_TICK
+from shmfeed.layout import DEAD_NS, H_ALIVE, H_RETIRED, H_TICK, Geometry
 from shmfeed.names import check_symbol
 from shmfeed.ringbuf import RingReader
 from shmfeed.rows import Rows, Slice
@@ -60,7 +60,9 @@ class Feed:
         self._where = where
         self.name = where.name
         self._mapping: Mapping | None = open_segment(where)
-        self._index: dict[Names, int] = {}
+        # Entry numbers, with the segment that they hold for. One assignment: another
+        # thread never looks a stream up in a successor by its old number.
+        self._index: tuple[Mapping | None, dict[Names, int]] = (None, {})
 
     def current(self) -> Mapping:
         """The segment that bears the feed's name, as far as is known.
@@ -85,7 +87,6 @@ class Feed:
             found = open_segment(self._where)
         except (FeedNotFoundError, SegmentFormatError):
             return mapping  # being made just now, or none of ours: the old bars serve
-        self._index = {}
         self._mapping = found
         return found
 
@@ -93,11 +94,13 @@ class Feed:
         """The segment and the entry of a stream; StreamNotFoundError."""
         mapping = self.current()
         names = symbol, timeframe
-        index = self._index.get(names)
-        if index is None or index >= mapping.words.ints[H_STREAMS]:
+        owner, numbers = self._index
+        index = numbers.get(names) if owner is mapping else None
+        if index is None:
             carried = entries(mapping.words, mapping.geometry)
-            self._index = {(e.symbol, e.timeframe): e.number for e in carried}
-            index = self._index.get(names)
+            numbers = {(e.symbol, e.timeframe): e.number for e in carried}
+            self._index = mapping, numbers
+            index = numbers.get(names)
         if index is None:
             raise StreamNotFoundError(self._missing(mapping, names))
         return mapping, index
@@ -145,6 +148,7 @@ class Feed:
     def close(self) -> None:
         """Let go of the segment. Idempotent; slices already taken stay readable."""
         self._mapping = None
+        self._index = (None, {})
 
     def __enter__(self) -> Self:
         return self
@@ -161,25 +165,30 @@ class Feed:
 class Ring:
     """One stream of a feed. Any thread; follows the feed through re-creation."""
 
-    __slots__ = ("_feed", "_mapping", "_reader", "symbol", "timeframe")
+    __slots__ = ("_bound", "_feed", "symbol", "timeframe")
 
     def __init__(self, feed: Feed, symbol: str, timeframe: str) -> None:
         self._feed = feed
         self.symbol = symbol
         self.timeframe = timeframe
-        self._bind()
+        self._bound = self._bind()
 
-    def _bind(self) -> RingReader:
+    def _bind(self) -> tuple[Mapping, RingReader]:
         mapping, index = self._feed.locate(self.symbol, self.timeframe)
-        self._reader = RingReader(mapping.words, mapping.geometry, index)
-        self._mapping = mapping
-        return self._reader
+        # One assignment: another thread finds the old pair or the new one.
+        self._bound = mapping, RingReader(mapping.words, mapping.geometry, index)
+        return self._bound
 
     def reader(self) -> RingReader:
         """The reader of the segment that serves now."""
-        if self._feed.current() is self._mapping:
-            return self._reader
-        return self._bind()
+        bound = self._bound
+        if self._feed.current() is not bound[0]:
+            bound = self._bind()
+        return bound[1]
+
+    def _geometry(self) -> Geometry:
+        self.reader()
+        return self._bound[0].geometry
 
     @property
     def count(self) -> int:
@@ -194,17 +203,17 @@ class Ring:
     @property
     def capacity(self) -> int:
         """Rows of the ring: history + guard."""
-        return self._mapping.geometry.capacity
+        return self._geometry().capacity
 
     @property
     def history(self) -> int:
         """How many closed bars a view can have at most."""
-        return self._mapping.geometry.history
+        return self._geometry().history
 
     @property
     def guard(self) -> int:
         """How many bars may close before a full view loses its oldest row."""
-        return self._mapping.geometry.guard
+        return self._geometry().guard
 
     def view(self, n: int) -> Slice:
         """The last n closed bars, at most `history`, fewer if there are fewer.

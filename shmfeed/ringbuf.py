@@ -105,7 +105,7 @@ class RingReader:
             word, slot = self._current()
             words, at = slot.words, slot.at
             last = words[at + S_PUBLISHED]  # acquire: pairs with append's last store
-            first = max(last - min(n, self._geometry.history), words[at + S_BASE])
+            first = max(last - min(int(n), self._geometry.history), words[at + S_BASE])
             if first <= last and slot.held(word, first):
                 return Slice(slot, word, first, last)
             patience = patience or Patience("view")
@@ -128,7 +128,7 @@ class RingReader:
             patience.spend()
         if bar is None or (len(copy) and bar.open_time <= copy.open_time[-1]):
             return copy
-        return _with_forming(copy, bar, min(n, self._geometry.history))
+        return _with_forming(copy, bar, min(int(n), self._geometry.history))
 
     def latest(self, field: str) -> float | int:
         """The newest value of a field, the forming bar's if there is one.
