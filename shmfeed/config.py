@@ -154,7 +154,7 @@ def from_json(data: bytes) -> Settings:
     """What `to_json` wrote; BadArgumentError for anything else."""
     try:
         return msgspec.json.decode(data, type=Settings)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadArgumentError(f"these bytes are no settings: {error}") from None
 
 

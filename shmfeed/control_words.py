@@ -1,0 +1,141 @@
+"""What is said on the control socket: one JSON line asks, one JSON line answers.
+
+    asks      {"v":1,"id":7,"op":"subscribe","manager":"m","pid":5,"symbols":["A"],..}
+    answers   {"v":1,"id":7,"ok":true, ...what the operation returns...}
+    refuses   {"v":1,"id":7,"ok":false,"error":"FeedBusyError","message":"..","pid":5}
+
+`id` comes back as it was sent, null where the line did not say it. `error` is the name
+of an exception of shmfeed.errors. A change that an older peer would misread raises
+VERSION; the version is judged before anything else of a line.
+"""
+
+from collections.abc import Collection
+from typing import Annotated
+
+import msgspec
+
+from shmfeed import errors
+from shmfeed.errors import BadArgumentError, FeedBusyError, ShmfeedError
+
+VERSION = 1
+OPS = ("status", "subscribe", "release", "start", "stop")
+REQUEST_LIMIT = 1 << 20  # bytes of a line
+ANSWER_LIMIT = 1 << 26  # a status names up to 10,000 streams
+
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class ControlError(ShmfeedError):
+    """The feeder's control socket gave no answer, or one that is none."""
+
+
+class RequestError(BadArgumentError):
+    """A line that is no request; `id` is the one it gave, None if it gave none."""
+
+    def __init__(self, message: str, request_id: int | None) -> None:
+        super().__init__(message)
+        self.id = request_id
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request. `manager` and `pid` say who asks; None: not part of the request."""
+
+    v: int
+    id: Natural
+    op: str
+    manager: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    pid: Natural = 0
+    symbols: tuple[str, ...] | None = None
+    resolutions: tuple[str, ...] | None = None
+
+
+class _Head(msgspec.Struct):
+    """As much of a request as every version has."""
+
+    v: int | None = None
+    id: int | None = None
+    op: str | None = None
+
+
+ERRORS: dict[str, type[ShmfeedError]] = {
+    name: value
+    for name, value in vars(errors).items()
+    if isinstance(value, type) and issubclass(value, ShmfeedError)
+}
+ERRORS[ControlError.__name__] = ControlError
+
+# Text that is no UTF-8 and nesting that is too deep are no DecodeError of msgspec's.
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_head = msgspec.json.Decoder(_Head)
+_request = msgspec.json.Decoder(Request)
+
+
+def decode_request(line: bytes, ops: Collection[str]) -> Request:
+    """The request in a line; RequestError says what is accepted instead."""
+    try:
+        head = _head.decode(line)
+    except _NOT_JSON as error:
+        raise RequestError(f"this line is no request: {error}", None) from None
+    if head.v != VERSION:
+        text = f"version {head.v} is not spoken here; version {VERSION} is"
+        raise RequestError(text, head.id)
+    if head.op not in ops:
+        text = f"operation {str(head.op)[:80]!r} is unknown; one of: {' '.join(ops)}"
+        raise RequestError(text, head.id)
+    try:
+        return _request.decode(line)
+    except _NOT_JSON as error:
+        known = " ".join(Request.__struct_fields__)
+        text = f"this request is not accepted: {error}; its keys are: {known}"
+        raise RequestError(text, head.id) from None
+
+
+def encode(message: dict[str, object]) -> bytes:
+    """A line; NaN becomes null. TypeError or ValueError for what is none."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def encode_answer(request_id: int, result: dict[str, object]) -> bytes:
+    """The line that says a request is done."""
+    return encode({**result, "v": VERSION, "id": request_id, "ok": True})
+
+
+def encode_refusal(request_id: int | None, error: ShmfeedError) -> bytes:
+    """The line that says a request failed: the error by its nearest public name."""
+    names = (kind.__name__ for kind in type(error).__mro__)
+    answer: dict[str, object] = {"v": VERSION, "id": request_id, "ok": False}
+    answer["error"] = next(name for name in names if name in ERRORS)
+    answer["message"] = str(error).encode(errors="replace").decode()
+    if isinstance(error, FeedBusyError):
+        answer["pid"] = error.pid
+    return encode(answer)
+
+
+def decode_answer(line: bytes, request_id: int) -> dict[str, object]:
+    """What the operation returned; a refusal is raised as the error that it names."""
+    try:
+        answer = msgspec.json.decode(line)
+    except _NOT_JSON:
+        answer = None
+    if not isinstance(answer, dict) or "v" not in answer:
+        raise ControlError(f"the answer is none of this protocol: {line[:80]!r}")
+    version, answered, done = (answer.pop(key, None) for key in ("v", "id", "ok"))
+    if version != VERSION:
+        text = f"the answer is of version {str(version)[:20]}; this is {VERSION}"
+        raise ControlError(text)
+    if done is False and (answered is None or answered == request_id):
+        raise _error(answer)
+    if done is not True or answered != request_id:
+        raise ControlError(f"the answer is not to this request: {line[:80]!r}")
+    return answer
+
+
+def _error(answer: dict[str, object]) -> ShmfeedError:
+    name, message = str(answer.get("error")), str(answer.get("message"))
+    kind = ERRORS.get(name)
+    if kind is None:
+        return ControlError(f"{name[:80]}: {message}")
+    if issubclass(kind, FeedBusyError):
+        pid = answer.get("pid")
+        return kind(message, pid if isinstance(pid, int) else None)
+    return kind(message)
