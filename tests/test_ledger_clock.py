@@ -202,6 +202,16 @@ def test_what_comes_while_bars_are_held_is_held_with_them(cut_off):
     assert stream.say(3, PLAIN)[0] == ("row", 2, 10.0, flags)
 
 
+def test_the_last_message_about_a_held_bar_counts():
+    stream = Stream()
+    stream.say(0, UPDATE)
+    stream.say(1, UPDATE)
+    stream.ledger.reconnected()
+    stream.say(1, PLAIN, 11.0)
+    assert stream.tick(now=2.0)[1] == ("forming", 1, 11.0, 0)
+    assert stream.say(2, PLAIN)[0] == ("row", 1, 11.0, CLOSED_BY_NEXT)
+
+
 def test_a_flagged_bar_that_an_unflagged_one_closes_is_unconfirmed():
     stream = Stream()
     stream.say(0, UPDATE)
