@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from shmfeed.bar import close_time
-from shmfeed.errors import BadArgumentError, FeedLostError
+from shmfeed.errors import BadArgumentError, FeedLostError, ShmfeedError
 from shmfeed.layout import (
     E_FORMING,
     E_UPDATED,
@@ -24,7 +24,8 @@ from shmfeed.layout import (
 from shmfeed.ringbuf import FORMING, RingReader
 from shmfeed.words import CellPair, Words, boot_ns
 
-_CLOSED = 1 << 63  # no time is newer than this
+_LIMIT = 1 << 62  # ms UTC: below it an open_time and its close_time fit their words
+_CLOSED = _LIMIT  # a last open_time that nothing is newer than
 
 
 class RingWriter:
@@ -110,7 +111,7 @@ class RingWriter:
                 floats[start + 12 * capacity] = volume
                 floats[start + 14 * capacity] = money
                 ints[start + 16 * capacity] = flags
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             # Not published: the next append writes this row again.
             raise _bad_values(open, high, low, close, volume, money, flags) from error
         now = boot_ns()
@@ -119,7 +120,7 @@ class RingWriter:
         ints[H_BARS] += 1
         ints[slot + S_PUBLISHED] = row + 1  # release: pairs with view's first load
         self._row = row + 1
-        self._last_open = open_time
+        self._last_open = int(open_time)
         if wake:
             self._wake(self._index)
 
@@ -144,7 +145,7 @@ class RingWriter:
             cell = FORMING.pack(
                 open_time, end, open, high, low, close, volume, money, flags
             )
-        except struct.error as error:
+        except (struct.error, OverflowError) as error:
             raise _bad_values(open, high, low, close, volume, money, flags) from error
         self._forming.write(cell)
         now = boot_ns()
@@ -158,19 +159,23 @@ class RingWriter:
     def _check(self, open_time: int) -> int:
         if not isinstance(open_time, int | np.integer) or isinstance(open_time, bool):
             raise BadArgumentError(f"open_time is {open_time!r}; it must be int ms UTC")
-        if open_time <= self._last_open:
-            if self._last_open == _CLOSED:
-                raise FeedLostError(
-                    f"the writer of {self.symbol} {self.timeframe} is closed"
-                )
-            raise BadArgumentError(
-                f"open_time {open_time} of {self.symbol} {self.timeframe} is not newer"
-                f" than the last closed bar's, {self._last_open}"
-            )
+        if not self._last_open < open_time < _LIMIT:
+            raise self._refusal(open_time)
         try:
-            return close_time(open_time, self.timeframe)
+            return close_time(int(open_time), self.timeframe)
         except (OverflowError, ValueError) as error:
             raise BadArgumentError(f"open_time {open_time} is out of range") from error
+
+    def _refusal(self, open_time: int) -> ShmfeedError:
+        stream = f"{self.symbol} {self.timeframe}"
+        if self._last_open == _CLOSED:
+            return FeedLostError(f"the writer of {stream} is closed")
+        if not 0 <= open_time < _LIMIT:
+            return BadArgumentError(f"open_time {open_time} is out of range")
+        return BadArgumentError(
+            f"open_time {open_time} of {stream} is not newer than the last closed"
+            f" bar's, {self._last_open}"
+        )
 
 
 def _bad_values(*values: object) -> BadArgumentError:
