@@ -6,7 +6,6 @@ with their names at each beat and stops when they are no longer its own. A segme
 unlinked only while both are held.
 """
 
-import fcntl
 import mmap
 import os
 import stat
@@ -33,6 +32,7 @@ from shmfeed.layout import (
     H_RETIRED,
     H_SIZE,
     H_SLOTS,
+    H_WRITER_PID,
     MAGIC,
     MAGIC_SHIFT,
     READY,
@@ -50,14 +50,18 @@ from shmfeed.segment import (
 from shmfeed.shmobject import make_object
 from shmfeed.words import Words
 
+with suppress(ImportError):  # where there is none, no feed has a place
+    import fcntl
+
 Identity = tuple[int, int]
 
 
 class Holding:
     """The right to write one feed, until `release`.
 
-    `mapping` is the segment; `adopted` says whether it was there before, `previous`
-    is the one that it replaces, retired and no longer named, if there was one.
+    `mapping` is the segment, seen by readers once it is published; `adopted` says
+    whether it was there before, `previous` is the one that it replaces, retired and
+    no longer named, if there was one.
 
     A forked child owns nothing: its copy is disowned, and its descriptors of the
     locks are closed, so that they end with the parent.
@@ -78,7 +82,7 @@ class Holding:
         try:
             self._lock.acquire()
         except Timeout:
-            raise _busy(where) from None
+            raise _busy(where, _signed(where.lock)) from None
         try:
             self._lock_identity = _sign(where.lock)
             mapping = self._adopt(geometry)
@@ -96,7 +100,7 @@ class Holding:
             return None
         try:
             self._lock_segment()
-            ready = _first_word(fd)
+            ready = _word(fd, H_READY)
             if ready >> MAGIC_SHIFT not in (0, MAGIC):
                 raise SegmentFormatError(
                     f"{self.where.segment} is not a shmfeed segment; it stays as it"
@@ -126,8 +130,8 @@ class Holding:
         except OSError as error:
             raise _no_room(self.where, geometry, error) from error
         try:
+            self.where.segment.chmod(0o600)  # the umask may have left less
             self._lock_segment()
-            os.fchmod(self._segment_lock, 0o600)
             os.posix_fallocate(self._segment_lock, 0, geometry.size)
             return self._write_header(geometry)
         except OSError as error:
@@ -147,8 +151,11 @@ class Holding:
         ints[H_HISTORY] = geometry.history
         ints[H_GUARD] = geometry.guard
         ints[H_SLOTS] = geometry.slots
-        ints[H_READY] = READY  # release: whoever sees it sees all of the above
         return Mapping(words, geometry, (status.st_dev, status.st_ino))
+
+    def publish(self) -> None:
+        """Let readers in: a new segment is whole, with the bars that it takes over."""
+        self.mapping.words.ints[H_READY] = READY  # release: pairs with a reader's load
 
     def _lock_segment(self) -> None:
         # A descriptor of its own: a mapping keeps one too, and a forked child that
@@ -157,8 +164,9 @@ class Holding:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            pid = _word(fd, H_WRITER_PID)
             os.close(fd)
-            raise _busy(self.where) from None
+            raise _busy(self.where, pid or None) from None
         self._segment_lock = fd
 
     def check(self) -> None:
@@ -211,13 +219,15 @@ def _disown_all() -> None:
         holding.disown()
 
 
-os.register_at_fork(after_in_child=_disown_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)
 
 
 def _make_directory(directory: Path) -> None:
     """The feeds' directory, 0700 and ours; SegmentFormatError if it is another's."""
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700)
+        directory.chmod(0o700)  # the umask may have left less
     status = directory.lstat()
     private = not stat.S_IMODE(status.st_mode) & 0o077
     if not (stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and private):
@@ -239,10 +249,13 @@ def _sign(lock: Path) -> Identity:
     return status.st_dev, status.st_ino
 
 
-def _busy(where: Place) -> FeedBusyError:
-    pid = None
+def _signed(lock: Path) -> int | None:
     with suppress(OSError, ValueError):
-        pid = int(where.lock.read_text("ascii"))
+        return int(lock.read_text("ascii"))
+    return None
+
+
+def _busy(where: Place, pid: int | None) -> FeedBusyError:
     holder = "another process" if pid is None else f"process {pid}"
     return FeedBusyError(
         f"feed {where.name!r} is written by {holder}; stop that feeder, or use another"
@@ -251,9 +264,9 @@ def _busy(where: Place) -> FeedBusyError:
     )
 
 
-def _first_word(fd: int) -> int:
-    head = os.pread(fd, WORD, 0)
-    return int.from_bytes(head, sys.byteorder) if len(head) == WORD else 0
+def _word(fd: int, number: int) -> int:
+    content = os.pread(fd, WORD, number * WORD)
+    return int.from_bytes(content, sys.byteorder) if len(content) == WORD else 0
 
 
 def _identity(path: Path) -> Identity | None:

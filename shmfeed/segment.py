@@ -52,8 +52,12 @@ class Place(NamedTuple):
 
 
 def place(feed: str) -> Place:
-    """The place of a feed; BadArgumentError for a name that is not accepted."""
+    """The place of a feed; BadArgumentError for a name that is not accepted.
+
+    Raises UnsupportedPlatformError where feeds have no place.
+    """
     name = check_feed_name(feed)
+    check_platform()
     uid = os.geteuid()
     directory = SHARED_MEMORY / f"shmfeed-{uid}"
     object_name = f"shmfeed.{uid}.{name}"

@@ -1,6 +1,5 @@
 """How a feed and its streams are, read from outside out of the segment."""
 
-import json
 from typing import Any, NamedTuple
 
 from shmfeed.bar import duration
@@ -22,8 +21,8 @@ from shmfeed.layout import (
     H_WRITER_PID,
     NOTE_WORDS,
     STATES,
-    WORD,
 )
+from shmfeed.note import unpack_note
 from shmfeed.ringbuf import RingReader
 from shmfeed.segment import Mapping
 from shmfeed.words import CellPair, Ints, boot_ns
@@ -87,7 +86,8 @@ def _health(ints: Ints, at: int, timeframe: str, now: int) -> str:
     length = duration(timeframe) * _MS
     if silent > max(_STALE_BARS * length, _STALE_LEAST_NS):
         return "stale"
-    return "live" if updated and silent <= length + _QUIET_GRACE_NS else "quiet"
+    recent = updated and now - updated <= length + _QUIET_GRACE_NS
+    return "live" if recent else "quiet"
 
 
 def feed_status(mapping: Mapping, feed: str) -> dict[str, Any]:
@@ -95,17 +95,14 @@ def feed_status(mapping: Mapping, feed: str) -> dict[str, Any]:
     ints, now = mapping.words.ints, boot_ns()
     carried = [e for e in entries(mapping.words, mapping.geometry) if e.subscribed]
     streams = [_stream_row(mapping, entry, now) for entry in carried]
-    status: dict[str, Any] = {
-        "feed": feed,
+    status = empty_status(feed)
+    status |= {
         "state": connection_state(ints, now),
         "health": _feed_health(ints, now, [row["health"] for row in streams]),
         "pid": ints[H_WRITER_PID] if is_alive(ints, now) else None,
         "uptime": _uptime(ints, now),
         "symbols": list(dict.fromkeys(entry.symbol for entry in carried)),
         "resolutions": list(dict.fromkeys(entry.timeframe for entry in carried)),
-        "endpoint": None,
-        "protocol": None,
-        "last_error": None,
         "last_message_age": _message_age(ints, now, streams),
     }
     status.update(read_note(mapping))
@@ -115,14 +112,38 @@ def feed_status(mapping: Mapping, feed: str) -> dict[str, Any]:
     return status
 
 
+def connection(mapping: Mapping) -> dict[str, Any]:
+    """State, pid and what the feeder says of its connection; cheaper than a status."""
+    ints, now = mapping.words.ints, boot_ns()
+    return {
+        **read_note(mapping),
+        "state": connection_state(ints, now),
+        "pid": ints[H_WRITER_PID] if is_alive(ints, now) else None,
+    }
+
+
+def empty_status(feed: str | None) -> dict[str, Any]:
+    """The status of a feed that is not there."""
+    return {
+        "feed": feed or "default",
+        "state": STATES[0],
+        "health": "dead",
+        "pid": None,
+        "uptime": None,
+        "symbols": [],
+        "resolutions": [],
+        "endpoint": None,
+        "protocol": None,
+        "last_error": None,
+        "last_message_age": None,
+        **dict.fromkeys(COUNTERS, 0),
+        "streams": [],
+    }
+
+
 def read_note(mapping: Mapping) -> dict[str, Any]:
     """What the feeder says in words: endpoint, protocol, last error."""
-    cell = CellPair(mapping.words, H_NOTE, NOTE_WORDS).read()
-    if cell is None:
-        return {}
-    size = int.from_bytes(cell[:WORD], "little")
-    facts = json.loads(cell[WORD : WORD + size])
-    return facts if isinstance(facts, dict) else {}
+    return unpack_note(CellPair(mapping.words, H_NOTE, NOTE_WORDS).read())
 
 
 def _stream_row(mapping: Mapping, entry: Entry, now: int) -> dict[str, Any]:
@@ -144,7 +165,7 @@ def _stream_row(mapping: Mapping, entry: Entry, now: int) -> dict[str, Any]:
 def _feed_health(ints: Ints, now: int, healths: list[str]) -> str:
     if not is_alive(ints, now):
         return "dead"
-    if ints[H_STATE] != _CONNECTED:
+    if ints[H_STATE] != _CONNECTED or now - ints[H_TICK] > _STUCK_NS:
         return "stale"
     return max(healths, key=HEALTHS.index, default="quiet")
 

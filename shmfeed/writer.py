@@ -3,7 +3,6 @@
 For the feeder, and for tests, benchmarks and other feeders through `create`.
 """
 
-import json
 import os
 import weakref
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from shmfeed.layout import (
     COUNTERS,
     E_GAPS,
     E_RECOVERING,
+    E_UPDATED,
     H_ALIVE,
     H_COUNTERS,
     H_LAST_MESSAGE,
@@ -31,33 +31,40 @@ from shmfeed.layout import (
     MAX_HISTORY,
     MAX_STREAMS,
     MIN_GUARD,
-    NOTE_BYTES,
     NOTE_WORDS,
     STATES,
     WORD,
     Geometry,
 )
 from shmfeed.names import check_symbol
+from shmfeed.note import pack_note
 from shmfeed.ringbuf import RingReader
 from shmfeed.ringwriter import RingWriter
 from shmfeed.segment import Mapping as SegmentMapping
 from shmfeed.segment import place
 from shmfeed.words import CellPair, boot_ns
 
-_CONNECTED = STATES.index("connected")
 _COUNTER = {name: H_COUNTERS + number for number, name in enumerate(COUNTERS)}
-_MS = 1_000_000
+# A segment's first epoch is its birth in units that pass faster than streams are
+# added: it is above every epoch of an earlier segment. 47 bits last for 18 years.
+_EPOCH_NS = 4096
 
 
 def create(
-    name: str, history: int = 1000, guard: int | None = None, max_streams: int = 16
+    name: str,
+    history: int = 1000,
+    guard: int | None = None,
+    max_streams: int = 16,
+    *,
+    state: str = "connected",
 ) -> "FeedWriter":
     """Become the writer of a feed: its segment is made, or gone on with.
 
     `history` is the number of closed bars kept for readers of each stream, `guard`
     how many more may close before a slice of them goes stale (default: a quarter of
     `history`, at least 16). A segment of the same geometry that no one holds is gone
-    on with; of another geometry it is replaced, and its bars are taken over.
+    on with; of another geometry it is replaced, and its bars are taken over. `state`
+    is what readers see from the first moment on.
 
     Raises BadArgumentError, FeedBusyError naming the holder's pid, SegmentFullError,
     SegmentFormatError for a file that is not ours, UnsupportedPlatformError.
@@ -67,7 +74,7 @@ def create(
     _check_range("history", history, MAX_HISTORY)
     _check_range("guard", guard, MAX_HISTORY)
     _check_range("max_streams", max_streams, MAX_STREAMS)
-    return FeedWriter(name, Geometry(max_streams, history, guard or 0))
+    return FeedWriter(name, Geometry(max_streams, history, guard or 0), state)
 
 
 def _check_range(what: str, value: object, most: int) -> None:
@@ -77,6 +84,12 @@ def _check_range(what: str, value: object, most: int) -> None:
         )
 
 
+def _state_number(state: str) -> int:
+    if state not in STATES:
+        raise BadArgumentError(f"state {state!r} is none of: {' '.join(STATES)}")
+    return STATES.index(state)
+
+
 class FeedWriter:
     """The one writer of a feed; all writing from one thread.
 
@@ -84,7 +97,7 @@ class FeedWriter:
     forked child it is closed from the start.
     """
 
-    def __init__(self, name: str, geometry: Geometry) -> None:
+    def __init__(self, name: str, geometry: Geometry, state: str = "connected") -> None:
         where = place(name)
         self._holding = Holding(where, geometry)
         self.name = where.name
@@ -93,26 +106,35 @@ class FeedWriter:
         words, self.geometry, _ = self._holding.mapping
         self._words = words
         self._rings: dict[Names, RingWriter] = {}
-        self._catalog = Catalog(words, geometry, boot_ns() // _MS)
+        self._catalog = Catalog(words, geometry, boot_ns() // _EPOCH_NS)
         self._note = CellPair(words, H_NOTE, NOTE_WORDS)
         self._wake_word = words.raw[H_WAKE * WORD : (H_WAKE + 1) * WORD].cast("I")
-        self._take_over()
+        try:
+            self._take_over(_state_number(state))
+        except BaseException:
+            self._holding.release(unlink=not self.adopted)
+            raise
         _writers.add(self)
 
-    def _take_over(self) -> None:
+    def _take_over(self, state: int) -> None:
         ints = self._words.ints
         ints[H_WRITER_PID] = os.getpid()
         ints[H_WRITER_EPOCH] += 1
         ints[H_STARTED] = boot_ns()
-        ints[H_STATE] = _CONNECTED
+        ints[H_STATE] = state
+        for index in self._catalog.index.values():
+            ints[self.geometry.entry_word(index) + E_RECOVERING] = 0
         self.beat()
         previous = self._holding.previous
         if previous is not None:
             self._copy_rows(previous)
+            counters = slice(H_COUNTERS, H_COUNTERS + len(COUNTERS))
+            ints[counters] = previous.words.ints[counters]
+        self._holding.publish()
         self.wake()
 
     def _copy_rows(self, previous: SegmentMapping) -> None:
-        """Take the bars of a replaced segment over, with their numbers."""
+        """Take the bars of a replaced segment over, with their numbers and age."""
         old_entries = entries(previous.words, previous.geometry)
         for entry in [old for old in old_entries if old.subscribed]:
             if len(self._catalog.index) == self.geometry.max_streams:
@@ -125,6 +147,11 @@ class FeedWriter:
             for number in range(len(rows)):
                 bar = rows.bar(number)
                 ring.append(bar.open_time, *bar[2:9], wake=False)
+            forming = old.forming()
+            if forming is not None:
+                ring.update_forming(forming.open_time, *forming[2:9])
+            at = self.geometry.entry_word(self._catalog.index[names])
+            self._words.ints[at + E_UPDATED] = old.updated
 
     def add_stream(self, symbol: str, timeframe: str) -> RingWriter:
         """The ring of a stream, made if the feed does not have it yet.
@@ -177,23 +204,27 @@ class FeedWriter:
 
     def tick(self) -> None:
         """The main loop's half of `beat`: it works."""
+        self._check_open()
         self._words.ints[H_TICK] = boot_ns()
 
     def set_state(self, state: str) -> None:
-        """The connection's state, one of `layout.STATES`."""
+        """The connection's state, one of `layout.STATES`; else BadArgumentError."""
         self._check_open()
-        self._words.ints[H_STATE] = STATES.index(state)
+        self._words.ints[H_STATE] = _state_number(state)
 
     def count(self, counter: str, n: int = 1) -> None:
         """Add to one of `layout.COUNTERS`."""
+        self._check_open()
         self._words.ints[_COUNTER[counter]] += n
 
     def mark_message(self) -> None:
         """Say that the venue has sent data just now."""
+        self._check_open()
         self._words.ints[H_LAST_MESSAGE] = boot_ns()
 
     def mark_stream(self, names: Names, *, gaps: int, recovering: bool) -> None:
         """How many bars a stream missed more, and whether newer ones are held back."""
+        self._check_open()
         at = self.geometry.entry_word(self._catalog.index[names])
         self._words.ints[at + E_GAPS] += gaps
         self._words.ints[at + E_RECOVERING] = recovering
@@ -204,17 +235,11 @@ class FeedWriter:
         A text too long for its place is cut, the longest of them first.
         """
         self._check_open()
-        texts = dict(facts)
-        text = json.dumps(texts).encode()
-        while len(text) > NOTE_BYTES:
-            longest = max(texts, key=lambda key: len(str(texts[key])))
-            texts[longest] = str(texts[longest])[: len(str(texts[longest])) // 2]
-            text = json.dumps(texts).encode()
-        size = len(text).to_bytes(WORD, "little")
-        self._note.write(size + text.ljust(NOTE_BYTES, b" "))
+        self._note.write(pack_note(facts))
 
     def wake(self) -> None:
         """Wake all who wait: a bar closed, or the feed ends."""
+        self._check_open()
         # One writing thread: a plain increment of the word's low half.
         self._wake_word[0] = (self._wake_word[0] + 1) & 0xFFFFFFFF
 
@@ -231,8 +256,10 @@ class FeedWriter:
         ints = self._words.ints
         ints[H_STATE] = 0
         ints[H_ALIVE] = ints[H_TICK] = 0
+        self.wake()  # while nobody else may write
         self._holding.release(unlink)
-        self.wake()
+        if unlink:
+            self.wake()  # now that it is retired; it is nobody else's
         self.disown()
 
     def disown(self) -> None:
@@ -268,4 +295,5 @@ def _disown_all() -> None:
         writer.disown()
 
 
-os.register_at_fork(after_in_child=_disown_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)
