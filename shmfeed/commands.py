@@ -1,4 +1,4 @@
-"""What managers ask of a feeder, on its way from the control threads to the main loop."""
+"""What managers ask of a feeder, on its way from control threads to the main loop."""
 
 import os
 import queue
@@ -14,7 +14,7 @@ from shmfeed.errors import ShmfeedError, WebSocketConnectionError
 class Command:
     """One request; the main loop ends it with `finish` or `fail`, once.
 
-    `undo` takes back what obeying it has changed so far, for a refusal that comes later.
+    `undo` takes back what obeying it has changed, for a refusal that comes later.
     """
 
     def __init__(self, request: Request) -> None:

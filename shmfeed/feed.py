@@ -23,7 +23,13 @@ from shmfeed.names import check_symbol
 from shmfeed.ringbuf import RingReader
 from shmfeed.rows import Rows, Slice
 from shmfeed.segment import Mapping, Place, identity_by_name, open_segment, place
-from shmfeed.status import StreamStatus, feed_status, is_alive, stream_status
+from shmfeed.status import (
+    StreamStatus,
+    connection,
+    feed_status,
+    is_alive,
+    stream_status,
+)
 from shmfeed.wait import poll_until
 from shmfeed.words import boot_ns
 
@@ -134,6 +140,10 @@ class Feed:
     def status(self) -> dict[str, Any]:
         """How the feed is: the status keys of the strategy manager, plain values."""
         return feed_status(self.current(), self.name)
+
+    def connection(self) -> dict[str, Any]:
+        """State, pid and what the feeder says of its connection: part of `status`."""
+        return connection(self.current())
 
     def stream_status(self, symbol: str, timeframe: str) -> StreamStatus:
         """Age, state and health of one stream; StreamNotFoundError."""

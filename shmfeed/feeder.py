@@ -58,6 +58,7 @@ class Feeder:
             self._codec, settings, endpoints, streams, wake_fd=self._commands.wake_fd
         )
         self._waiting: list[Command] = []  # for the venue's acknowledgement
+        self._fed: Streams = ()  # what the venue acknowledged last
         self._shown: tuple[object, ...] = ()
         self._reconnects = self._oversized = 0
         self._lost: FeedLostError | None = None
@@ -133,6 +134,7 @@ class Feeder:
     def _settle(self, outcome: Subscribed | ChangeRefused) -> None:
         waiting, self._waiting = self._waiting, []
         if isinstance(outcome, Subscribed):
+            self._fed = outcome.streams
             self._intake.set_streams(outcome.streams)
             for command in waiting:
                 command.finish(streams=len(outcome.streams))
@@ -188,7 +190,9 @@ class Feeder:
 
     def _subscribe(self, command: Command) -> None:
         request = command.request
-        pairs = [(s, r) for s in request.symbols or () for r in request.resolutions or ()]
+        pairs = [
+            (s, r) for s in request.symbols or () for r in request.resolutions or ()
+        ]
         streams = self._checked(pairs)
         before = self._wants.get(request.manager)
         command.undo = lambda: self._wants.restore(request.manager, before)
@@ -207,7 +211,7 @@ class Feeder:
                 f" {self._writer.geometry.max_streams} streams, {len(union)} are"
                 " wanted besides those it has carried; raise max_streams and restart"
             )
-        if self._session.state == "connected" and union == self._session.streams:
+        if self._session.state == "connected" and set(union) == set(self._fed):
             command.finish(streams=len(union))
             return
         self._waiting.append(command)
@@ -221,5 +225,5 @@ class Feeder:
             return
         command.finish(stopping=False)
         union = self._wants.union()
-        if union != self._session.streams:
+        if set(union) != set(self._fed):
             self._session.change(union)

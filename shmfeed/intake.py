@@ -112,12 +112,12 @@ class Intake:
         closed = 0
         ring = lane.ring
         for step in steps:
-            open_time, _, *values = step.bar
+            bar = step.bar
             if step.closed:
                 closed += 1
-                ring.append(open_time, *values, wake=False)
+                ring.append(bar.open_time, *bar[2:9], wake=False)
             else:
-                ring.update_forming(open_time, *values)
+                ring.update_forming(bar.open_time, *bar[2:9])
         ledger = lane.ledger
         if ledger.holding != lane.holding or ledger.gaps != lane.gaps:
             self._mark(lane)

@@ -1,11 +1,13 @@
 """Launching a feeder as a process of its own, and knowing why it ended."""
 
+import atexit
 import json
 import logging
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,7 +34,7 @@ class FeederProcess:
     """
 
     def __init__(self, settings: Settings, manager: str) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 # our own module, no shell
+        self._process = subprocess.Popen(  # our own module, no shell
             [sys.executable, "-P", "-m", "shmfeed.managed"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -46,6 +48,7 @@ class FeederProcess:
             _follow(self._process.stdout, self._read_report, "shmfeed-report"),
             _follow(self._process.stderr, self._read_log, "shmfeed-log"),
         ]
+        _launched.add(self)
         self._send_order(settings, manager)
 
     @property
@@ -123,6 +126,15 @@ class FeederProcess:
         """At our own exit: it goes on without us, and Popen need not worry."""
         if self._process.returncode is None:
             self._process.returncode = 0
+
+
+_launched: weakref.WeakSet[FeederProcess] = weakref.WeakSet()
+
+
+@atexit.register
+def _leave_all() -> None:
+    for process in list(_launched):
+        process.leave()
 
 
 def _follow(

@@ -4,11 +4,9 @@ The feeder is a process of its own. It outlives its manager, serves several of t
 and is found again by the next.
 """
 
-import atexit
 import logging
 import os
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -107,9 +105,7 @@ class WebSocketManager:
                 self._abandon(supervisor)
             raise
 
-    def _supervise(
-        self, settings: Settings, timeout: float
-    ) -> tuple[Supervisor, bool]:
+    def _supervise(self, settings: Settings, timeout: float) -> tuple[Supervisor, bool]:
         running = self._supervisor
         if running is not None:
             if _same_but_streams(running.settings, settings):

@@ -61,6 +61,7 @@ class Supervisor:
         self._child: FeederProcess | None = None
         self._adopted = 0  # pid of a feeder that somebody else launched
         self._subscribed = False  # what is wanted is being fed
+        self._connected_before = False
         self._deaths = 0
         self._not_before = 0.0
         self._busy_until = 0.0
@@ -232,7 +233,7 @@ class Supervisor:
         if self.final:
             state = "error"
         elif not facts and (self._child or self._not_before):
-            state = "connecting"
+            state = "reconnecting" if self._connected_before else "connecting"
         self._explain(state, facts)
         old, self.state = self.state, state
         with self._news:
@@ -243,6 +244,7 @@ class Supervisor:
     def _explain(self, state: str, facts: dict[str, Any]) -> None:
         if state == "connected":
             self.error = None
+            self._connected_before = True
             if self._child is not None:
                 self._subscribed = True
         elif facts.get("error_kind") == "subscription":

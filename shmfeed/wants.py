@@ -63,4 +63,3 @@ def process_start(pid: int) -> int | None:
     # The name, in parentheses, may hold anything; state is the field after it.
     fields = text.rpartition(")")[2].split()
     return None if fields[0] == "Z" else int(fields[19])
-
