@@ -111,9 +111,9 @@ class Connection:
                 frames.fill()
                 self._more = not frames.take(messages, limit)
         except ConnectionLostError as failure:
-            self._fail(failure)
+            self._failure = self._ended(failure)
             if not messages:
-                raise
+                raise self._failure from failure.__cause__
         if frames.count != seen:
             self.last_frame_at = self._clock()
             if messages:
@@ -169,10 +169,12 @@ class Connection:
             raise ConnectionLostError("not open")
         return self._frames
 
-    def _fail(self, failure: ConnectionLostError) -> None:
-        self._failure = failure
+    def _ended(self, failure: ConnectionLostError) -> ConnectionLostError:
+        if self._aborted:
+            return ConnectionLostError("aborted")
         if self._frames is not None and failure.close_code:
             self._frames.send_close(failure.close_code)
+        return failure
 
     def _send(self, payload: str, opcode: int) -> None:
         frames = self._open_frames()

@@ -1,0 +1,173 @@
+"""Servers on loopback, polite ones and nasty ones, each in threads that end with it."""
+
+import base64
+import contextlib
+import hashlib
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from websockets.sync.server import ServerConnection, serve
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+STREAMS = (("BTCUSDT", "1m"),)
+
+
+@contextlib.contextmanager
+def venue(handler: Callable[[ServerConnection], None], **options) -> Iterator[str]:
+    """A real WebSocket server; yields its URL."""
+
+    def handle(connection: ServerConnection) -> None:
+        with contextlib.suppress(Exception):  # its client has gone
+            handler(connection)
+
+    options = {"compression": None, "ping_interval": None, **options}
+    scheme = "wss" if "ssl" in options else "ws"
+    with serve(handle, "127.0.0.1", 0, close_timeout=0.2, **options) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"{scheme}://127.0.0.1:{server.socket.getsockname()[1]}/market_data"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
+def raw(handler: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A TCP server; `handler` has each connection in a thread of its own."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    taken: list[socket.socket] = []
+    threads: list[threading.Thread] = []
+
+    def handle(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            handler(connection)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                taken.append(connection)
+                threads.append(threading.Thread(target=handle, args=(connection,)))
+                threads[-1].start()
+
+    acceptor = threading.Thread(target=accept)
+    acceptor.start()
+    try:
+        yield f"ws://127.0.0.1:{listener.getsockname()[1]}/market_data"
+    finally:
+        _shut(listener)
+        acceptor.join()
+        for connection in taken:
+            _shut(connection)
+        for thread in threads:
+            thread.join()
+
+
+def _shut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
+
+
+def read_head(connection: socket.socket) -> bytes:
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = connection.recv(4096)
+        if not data:
+            raise OSError
+        head += data
+    return head
+
+
+def answer(head: bytes) -> bytes:
+    """The acceptance of a request."""
+    fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
+    proof = fields["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    accept = base64.b64encode(hashlib.sha1(proof.encode()).digest()).decode()
+    return (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    ).encode()
+
+
+def upgrade(connection: socket.socket, more: bytes = b"") -> None:
+    connection.sendall(answer(read_head(connection)) + more)
+
+
+def frame(payload: bytes, opcode: int = TEXT, *, fin: bool = True) -> bytes:
+    return header(len(payload), opcode, fin=fin) + payload
+
+
+def header(size: int, opcode: int = TEXT, *, fin: bool = True) -> bytes:
+    first = fin << 7 | opcode
+    if size < 126:
+        return bytes([first, size])
+    if size < 1 << 16:
+        return struct.pack("!BBH", first, 126, size)
+    return struct.pack("!BBQ", first, 127, size)
+
+
+def read_frame(connection: socket.socket) -> tuple[int, bytes]:
+    """Opcode and payload of a client's frame, all of whose are masked and short."""
+    first, size = _exactly(connection, 2)
+    mask = _exactly(connection, 4)
+    data = _exactly(connection, size & 127)
+    return first & 15, bytes(b ^ mask[i % 4] for i, b in enumerate(data))
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = connection.recv(size - len(data))
+        if not piece:
+            raise OSError
+        data += piece
+    return data
+
+
+def bar(minute: int, symbol: str = "BTCUSDT", timeframe: str = "1m") -> str:
+    """A bar message of the house protocol."""
+    start = 1_700_000_040_000 + minute * 60_000
+    return json.dumps(
+        {
+            "type": "BAR",
+            "symbol": symbol,
+            "timeframe": timeframe,
+            "open_time": start,
+            "close_time": start + 60_000,
+            "open": "1",
+            "high": "2",
+            "low": "0.5",
+            "close": "1.5",
+            "volume": "10",
+        }
+    )
+
+
+def acknowledge(connection: ServerConnection) -> dict:
+    """Take a CONNECT and accept it; what it said."""
+    said = json.loads(connection.recv())
+    reply = {"type": "CONNECTED", "request_id": said["request_id"]}
+    connection.send(json.dumps(reply))
+    return said
+
+
+def refused_port() -> int:
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Whether `condition` comes true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
