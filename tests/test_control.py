@@ -513,9 +513,18 @@ class TestLife:
             assert handler.entered.acquire(timeout=5)
             closing = threading.Thread(target=server.close)
             closing.start()
+            self.await_deafness(connection)
             handler.gate.set()
             assert json.loads(receive(connection))["ok"] is True
             closing.join()
+
+    @staticmethod
+    def await_deafness(connection):
+        with contextlib.suppress(BrokenPipeError):
+            for _ in range(200):
+                connection.send(b" ")
+                time.sleep(0.005)
+            pytest.fail("the server still takes requests")
 
     def test_close_waits_for_no_stuck_handler(self, path, handler):
         handler.gate.clear()
