@@ -1,0 +1,80 @@
+"""Bars as contexts write them (dicts or objects, prices as strings) made into Bar."""
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from shmfeed.bar import Bar, close_time
+from shmfeed.errors import BadArgumentError
+from wealthdata.times import to_ms
+
+_PRICES = ("open", "high", "low", "close", "volume")
+_ABSENT = object()
+
+
+def parse_bars(bars: object, timeframe: str | None, where: str) -> list[Bar]:
+    """The bars in the order given. BadArgumentError names `where` and what is wrong.
+
+    A bar's close_time follows from its open_time and the timeframe; without a
+    timeframe it is the bar's own, where ...999 is taken for the next millisecond.
+    """
+    if isinstance(bars, str | bytes | Mapping) or not isinstance(bars, Iterable):
+        raise BadArgumentError(f"{where} is {bars!r}; it must be a list of bars")
+    parsed = []
+    for number, raw in enumerate(bars):
+        try:
+            parsed.append(_parse(raw, timeframe))
+        except (BadArgumentError, OverflowError, ValueError) as error:
+            raise BadArgumentError(f"{where}[{number}]: {error}; it is {raw!r}") from (
+                error
+            )
+    return parsed
+
+
+def _parse(raw: object, timeframe: str | None) -> Bar:
+    opened = _time("open_time", _value(raw, "open_time"))
+    if timeframe is None:
+        closed = _time("close_time", _value(raw, "close_time"))
+        closed += closed % 1000 == 999
+    else:
+        closed = close_time(opened, timeframe)
+    prices = [_number(name, _value(raw, name)) for name in _PRICES]
+    money = _value(raw, "money", None)
+    turnover = math.nan if money is None else _number("money", money, finite=False)
+    flags = _value(raw, "flags", 0)
+    return Bar._make((opened, closed, *prices, turnover, _flags(flags)))
+
+
+def _value(raw: Any, name: str, default: object = _ABSENT) -> object:
+    if isinstance(raw, Mapping):
+        value = raw.get(name, default)
+    else:
+        value = getattr(raw, name, default)
+    if value is _ABSENT:
+        raise BadArgumentError(f"the bar has no {name}")
+    return value
+
+
+def _number(name: str, value: Any, finite: bool = True) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+        finite = True
+    if isinstance(value, bool) or (finite and not math.isfinite(number)):
+        raise BadArgumentError(f"{name} is {value!r}; it must be a finite number")
+    return number
+
+
+def _flags(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _time(name: str, value: object) -> int:
+    if isinstance(value, datetime):
+        return to_ms(name, value)
+    number = _number(name, value)
+    if number != int(number):
+        raise BadArgumentError(f"{name} is {value!r}; it must be whole milliseconds")
+    return int(number)

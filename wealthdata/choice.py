@@ -1,0 +1,86 @@
+"""Which feed this process reads, and whether it may read one at all."""
+
+import os
+from collections.abc import Callable
+
+from shmfeed.errors import BadArgumentError
+from shmfeed.names import check_feed_name
+
+DEFAULT_FEED = "default"
+OFF = "off"  # instead of a feed's name: contexts only, as in a backtest
+
+_FALSE = ("", "0", "false", "no", "off")
+
+
+class _Choice:
+    """What `use` chose; None: the environment says."""
+
+    feed: str | None = None
+    context_only: bool | None = None
+
+
+_choice = _Choice()
+_checked: set[str] = set()  # names that have passed
+
+
+def use(feed: str | None = None, context_only: bool | None = None) -> None:
+    """Choose, for this process, the feed to read, or contexts only (a backtest).
+
+    What is None stays as it was chosen before; `use()` gives both choices back to
+    the environment: `SHMFEED_FEED` names a feed, or is `off`; else the feed is
+    `default`. Raises BadArgumentError for a name that is not accepted.
+    """
+    if feed is not None:
+        check_feed_name(feed)
+    if context_only is not None and not isinstance(context_only, bool):
+        raise BadArgumentError(f"context_only is {context_only!r}; it must be a bool")
+    if feed is None and context_only is None:
+        _choice.feed = _choice.context_only = None
+    if feed is not None:
+        _choice.feed = feed
+    if context_only is not None:
+        _choice.context_only = context_only
+
+
+def chosen_feed() -> str | None:
+    """The feed's name; None where no live bar may be seen. BadArgumentError."""
+    named = _environment("SHMFEED_FEED")
+    if _choice.context_only or OFF in (named, _choice.feed):
+        return None
+    name = _choice.feed or named or DEFAULT_FEED
+    if name not in _checked:
+        _checked.add(check_feed_name(name))
+    return name
+
+
+def always_copy() -> bool:
+    """Whether SHMFEED_COPY asks for private frames in the whole process."""
+    word = _environment("SHMFEED_COPY")
+    return word is not None and word.strip().lower() not in _FALSE
+
+
+def _plain(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def _quick_lookup() -> Callable[[str], str | None] | None:
+    """A dict lookup instead of os.environ's, which costs a microsecond for a name that
+    is not set; it sees the same variables. None where os.environ is built otherwise."""
+    table = getattr(os.environ, "_data", None)
+    encode = getattr(os.environ, "encodekey", None)
+    decode = getattr(os.environ, "decodevalue", None)
+    if not (isinstance(table, dict) and encode and decode):
+        return None
+    keys = {name: encode(name) for name in ("SHMFEED_FEED", "SHMFEED_COPY")}
+
+    def look_up(name: str) -> str | None:
+        value = table.get(keys[name])
+        if value is None:
+            return None
+        text: str = decode(value)
+        return text
+
+    return look_up
+
+
+_environment = _quick_lookup() or _plain

@@ -1,0 +1,68 @@
+"""Whether a stream's bars are as new as the caller needs them."""
+
+from typing import Protocol
+
+from shmfeed.bar import duration
+from shmfeed.errors import StaleFeedError
+from wealthdata.warn import StaleFeedWarning, warn
+
+_STALE_BARS = 3
+_STALE_LEAST = 30.0  # seconds
+
+
+class Status(Protocol):
+    """How a stream is, as of a read: what a ring's `status()` returns."""
+
+    @property
+    def age(self) -> float | None: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def health(self) -> str: ...
+
+
+Stream = tuple[str, str, str]  # feed, symbol, timeframe
+
+_outages: set[tuple[Stream, float | None]] = set()  # those that were warned of
+
+
+def stale_after(timeframe: str) -> float:
+    """Seconds without anything new after which a stream is stale by default."""
+    return max(_STALE_BARS * duration(timeframe) / 1000, _STALE_LEAST)
+
+
+def is_stale(status: Status, max_age: float | None, timeframe: str) -> bool:
+    """With a `max_age` the age alone decides; None: the feeder and connection, too."""
+    age = status.age
+    if max_age is not None:
+        return age is None or age > max_age
+    if status.health in ("dead", "stale") or status.state != "connected":
+        return True
+    return age is not None and age > stale_after(timeframe)
+
+
+def judge(stream: Stream, status: Status, max_age: float | None, on_stale: str) -> None:
+    """Raise or warn if the stream is stale, once an outage; forget one that is over."""
+    if on_stale == "ignore":
+        return
+    outage = stream, max_age
+    if not is_stale(status, max_age, stream[2]):
+        _outages.discard(outage)
+        return
+    message = _message(stream, status, max_age)
+    if on_stale == "raise":
+        raise StaleFeedError(message)
+    if outage not in _outages:
+        _outages.add(outage)
+        warn(message, StaleFeedWarning)
+
+
+def _message(stream: Stream, status: Status, max_age: float | None) -> str:
+    feed, symbol, timeframe = stream
+    age = "nothing has come yet" if status.age is None else f"{status.age:.1f} s old"
+    limit = stale_after(timeframe) if max_age is None else max_age
+    return (
+        f"{symbol} {timeframe} of feed {feed!r} is stale: {age}, the limit is"
+        f" {limit:g} s; its health is {status.health}, the connection"
+        f" {status.state}; see `shmfeed status --feed {feed}`"
+    )

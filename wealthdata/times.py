@@ -1,0 +1,77 @@
+"""Points in time as callers write them, turned into integer milliseconds UTC."""
+
+from datetime import UTC, date, datetime, time, timedelta
+
+import numpy as np
+
+from shmfeed.errors import BadArgumentError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+_LOOSE = ("%Y-%m-%d", "%Y/%m/%d", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S")
+_DAY_NUMBERS = range(1900_01_01, 2100_01_01)  # 20240131, as jqdatasdk takes it
+
+
+def to_ms(name: str, value: object) -> int:
+    """Milliseconds UTC of the argument `name`.
+
+    Accepts str, date, datetime, pandas Timestamp, numpy datetime64, int milliseconds
+    and the number of a day (20240131). Naive times are UTC, aware ones are converted,
+    a date alone is 00:00; what is finer than a millisecond is dropped. Anything else
+    is a BadArgumentError.
+    """
+    try:
+        moment = _moment(value)
+    except (ValueError, OverflowError, TypeError):
+        moment = None
+    if moment is None:
+        raise BadArgumentError(
+            f"{name} is {value!r}; it must be a str like '2024-01-31 08:00', a date or"
+            " datetime, a Timestamp, a datetime64, or int milliseconds UTC"
+        )
+    return moment
+
+
+def _moment(value: object) -> int | None:
+    if isinstance(value, datetime):
+        return _datetime_ms(value)
+    if isinstance(value, date):
+        return _datetime_ms(datetime.combine(value, time()))
+    if isinstance(value, str):
+        return _datetime_ms(_parse(value.strip()))
+    if isinstance(value, np.datetime64):
+        return None if np.isnat(value) else int(value.astype("M8[ms]").astype(int))
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return _number_ms(int(value))
+    return None
+
+
+def _datetime_ms(value: datetime) -> int | None:
+    if value != value:  # noqa: PLR0124 # pandas' NaT is a datetime unequal to itself
+        return None
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=UTC)
+    return (value - _EPOCH) // _MS
+
+
+def _parse(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    for form in _LOOSE:
+        try:
+            return datetime.strptime(text, form)  # naive means UTC
+        except ValueError:
+            continue
+    raise ValueError(text)
+
+
+def _number_ms(number: int) -> int | None:
+    if number in _DAY_NUMBERS:
+        # No whole second since the epoch is written like a day: 1000 divides none.
+        try:
+            return _datetime_ms(_parse(str(number)))
+        except ValueError:
+            return number
+    return number
