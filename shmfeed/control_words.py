@@ -47,6 +47,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     pid: Natural = 0
     symbols: tuple[str, ...] | None = None
     resolutions: tuple[str, ...] | None = None
+    unlink: bool = False
 
 
 class _Head(msgspec.Struct):

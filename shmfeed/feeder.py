@@ -147,13 +147,14 @@ class Feeder:
         session = self._session
         shown = (session.state, session.endpoint, session.last_error, session.phase)
         if shown != self._shown:
+            if self._shown[:1] == ("connected",) != shown[:1]:
+                self._intake.disconnected()
             self._shown = shown
             self._writer.set_state(session.state)
             self._writer.note(self._facts())
         if session.reconnects != self._reconnects:
             self._writer.count("reconnects", session.reconnects - self._reconnects)
             self._reconnects = session.reconnects
-            self._intake.reconnected()
         if session.oversized != self._oversized:
             self._writer.count("oversized", session.oversized - self._oversized)
             self._oversized = session.oversized
@@ -178,7 +179,7 @@ class Feeder:
             elif request.op == "release":
                 self._release(command)
             elif request.op == "stop":
-                command.finish(stopping=True)
+                command.finish(stopping=True, pid=os.getpid())
                 self.stop(request.unlink)
             elif request.op == "start":
                 self._session.retry()
@@ -220,7 +221,7 @@ class Feeder:
     def _release(self, command: Command) -> None:
         self._wants.drop(command.request.manager)
         if not self._wants.alive():
-            command.finish(stopping=True)
+            command.finish(stopping=True, pid=os.getpid())
             self.stop(command.request.unlink)
             return
         command.finish(stopping=False)

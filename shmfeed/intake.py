@@ -69,8 +69,8 @@ class Intake:
         )
         return Lane(ring, ledger)
 
-    def reconnected(self) -> None:
-        """The connection is a new one: forming bars may have changed unseen."""
+    def disconnected(self) -> None:
+        """The connection was lost: forming bars may change unseen."""
         for lane in self._lanes.values():
             lane.ledger.reconnected()
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -45,8 +45,8 @@ class FeederProcess:
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self.failure: ShmfeedError | None = None
         self._readers = [
-            _follow(self._process.stdout, self._read_report, "shmfeed-report"),
-            _follow(self._process.stderr, self._read_log, "shmfeed-log"),
+            _thread("shmfeed-report", self._follow_report),
+            _thread("shmfeed-log", self._follow_log),
         ]
         _launched.add(self)
         self._send_order(settings, manager)
@@ -67,15 +67,22 @@ class FeederProcess:
             pipe.write(json.dumps(order).encode() + b"\n")
             pipe.flush()
 
-    def _read_report(self, line: str) -> None:
-        report = json.loads(line)
-        if "error" in report:
-            kind = getattr(errors, report["error"], ShmfeedError)
-            self.failure = kind(report["message"])
+    def _follow_report(self) -> None:
+        for line in _lines(self._process.stdout):
+            report = json.loads(line)
+            if "error" in report:
+                kind = getattr(errors, report["error"], ShmfeedError)
+                self.failure = kind(report["message"])
+        # Its end. A manager may have left it to others: reap it here all the same.
+        self._process.wait()
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
 
-    def _read_log(self, line: str) -> None:
-        self._tail.append(line)
-        log.warning("%s", line)
+    def _follow_log(self) -> None:
+        for line in _lines(self._process.stderr):
+            self._tail.append(line)
+            log.warning("%s", line)
 
     def ended(self) -> int | None:
         """The exit code, once it has ended and been reaped; None while it runs."""
@@ -110,17 +117,9 @@ class FeederProcess:
         self.close()
 
     def close(self) -> None:
-        """After its end: let go of pipes and threads."""
+        """After its end: wait until its last words are read."""
         for reader in self._readers:
             reader.join()
-        for pipe in (
-            self._process.stdin,
-            self._process.stdout,
-            self._process.stderr,
-        ):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
 
     def leave(self) -> None:
         """At our own exit: it goes on without us, and Popen need not worry."""
@@ -137,14 +136,15 @@ def _leave_all() -> None:
         process.leave()
 
 
-def _follow(
-    pipe: IO[bytes] | None, take: Callable[[str], None], name: str
-) -> threading.Thread:
-    def run() -> None:
-        while line := pipe.readline(_LINE_BYTES) if pipe else b"":
-            take(line.decode("utf-8", "replace").rstrip())
+def _lines(pipe: IO[bytes] | None) -> Iterator[str]:
+    assert pipe is not None  # noqa: S101 # it was asked for
+    with pipe:
+        while line := pipe.readline(_LINE_BYTES):
+            yield line.decode("utf-8", "replace").rstrip()
 
-    thread = threading.Thread(target=run, name=name, daemon=True)
+
+def _thread(name: str, work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
     return thread
 
