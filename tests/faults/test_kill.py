@@ -1,0 +1,193 @@
+"""A feeder killed at any moment: readers go on, no closed bar is lost or doubled.
+
+Permitted for a reader's call: whole rows, or BusyRingError within its limit. Permitted
+for the ring after a kill: the rows that append had returned for, or one more.
+"""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+
+import forks
+import payload
+import pytest
+
+from shmfeed.errors import BusyRingError
+from shmfeed.feed import Feed, attach
+from shmfeed.layout import S_INTENT, S_PUBLISHED
+from shmfeed.writer import create
+
+GEOMETRY = 200, 16, 2
+KILLS = int(250 * forks.SCALE)
+LONGEST_LIFE = 0.004  # seconds between the first append and the kill
+CALL_NS = 60_000_000  # CPU time of one call: a busy read ends after 10 ms
+STUCK_SECONDS = 2.0  # of the wall clock, beside other work: nothing blocks
+DEAD_SECONDS = 2.5
+
+STOP, LIVES, BEGUN, APPENDED = range(4)
+
+
+def write_until_killed(name, board):
+    """Announce each bar before and after its append; both outlive the kill."""
+    writer = create(name, *GEOMETRY)
+    assert writer.adopted
+    ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
+    number = ring.reader.count
+    board[LIVES] += 1
+    while True:
+        number += 1
+        board[BEGUN] = number
+        for revision in range(number % 3):
+            payload.update_forming(ring, number, revision)
+        payload.append(ring, number)
+        board[APPENDED] = number
+
+
+def read_on(name, board, seed):
+    """Every verb, on one Feed, whatever happens to its feeder."""
+    chance = random.Random(seed)
+    tally: Counter = Counter()
+    with attach(name) as feed:
+        ring = feed.ring(payload.SYMBOL, payload.TIMEFRAME)
+        verbs = [look, copy, ask, lambda ring, n, tally: feed.status()]
+        newest = 0
+        while not board[STOP]:
+            verb = chance.choice(verbs)
+            begun, cpu = time.monotonic(), time.thread_time_ns()
+            try:
+                verb(ring, chance.choice((1, 20, 200)), tally)
+            except BusyRingError:
+                tally["busy"] += 1
+            tally["calls"] += 1
+            tally["longest ns"] = max(tally["longest ns"], time.thread_time_ns() - cpu)
+            tally["stuck"] += time.monotonic() - begun > STUCK_SECONDS
+            tally["went back"] += ring.count < newest
+            newest = ring.count
+        tally["newest"] = newest
+    return tally
+
+
+def look(ring, n, tally):
+    rows = ring.view(n)
+    bad = payload.bad_rows(rows)
+    if rows.valid:
+        tally["rows"] += len(rows)
+        tally["bad"] += bad
+
+
+def copy(ring, n, tally):
+    rows = ring.snapshot(n, include_now=True)
+    tally["rows"] += len(rows)
+    tally["bad"] += payload.bad_rows(rows)
+
+
+def ask(ring, n, tally):
+    bar = ring.forming()
+    tally["bad"] += bar is not None and not payload.is_whole_forming(bar)
+    tally["bad"] += ring.latest("volume") % 5 != 0
+
+
+def check_ring(feed: Feed, board, tally: Counter) -> None:
+    """After a kill: what was appended is there, whole, once, and at most one more."""
+    reader = feed.ring(payload.SYMBOL, payload.TIMEFRAME).reader()
+    appended, begun, count = board[APPENDED], board[BEGUN], reader.count
+    assert appended <= count <= begun, (appended, count, begun)
+    rows = reader.snapshot(GEOMETRY[0])
+    assert payload.bad_rows(rows) == 0
+    assert rows.last == count
+    words, at = reader._current()[1].words, reader._current()[1].at
+    tally["mid-append"] += words[at + S_INTENT] != words[at + S_PUBLISHED]
+    tally["one more"] += count > appended
+
+
+@pytest.fixture
+def feed(feed_name):
+    with create(feed_name, *GEOMETRY) as writer:
+        payload.append(writer.add_stream(payload.SYMBOL, payload.TIMEFRAME), 1)
+    with attach(feed_name) as feed:
+        yield feed
+    create(feed_name, *GEOMETRY).close(unlink=True)
+
+
+def test_kill_at_random_moments(feed, seed):
+    chance = random.Random(seed)
+    board = forks.board()
+    kills: Counter = Counter()
+    with (
+        forks.Fork(read_on, feed.name, board, seed + 1) as first,
+        forks.Fork(read_on, feed.name, board, seed + 2) as second,
+    ):
+        for life in range(1, KILLS + 1):
+            with forks.Fork(write_until_killed, feed.name, board) as writer:
+                forks.wait_until(lambda now=life: board[LIVES] == now, 10, "a life")
+                time.sleep(chance.uniform(0, LONGEST_LIFE))
+                writer.kill()
+                assert writer.wait() == -signal.SIGKILL
+            check_ring(feed, board, kills)
+        killed = time.monotonic()
+        count = feed.ring(payload.SYMBOL, payload.TIMEFRAME).count
+        check_it_is_called_dead(feed, killed)
+        board[STOP] = 1
+        readers = [first.result(), second.result()]
+    print(f"seed {seed}: {KILLS} kills, {dict(kills)}, {count} bars; {readers}")
+    for tally in readers:
+        assert tally["rows"] > 0
+        assert tally.get("bad", 0) == tally["stuck"] == tally["went back"] == 0
+        assert tally["longest ns"] < CALL_NS
+        assert tally["newest"] == count  # the last life's too, on the same Feed
+    # The control: the kills did hit appends, which readers then never saw.
+    assert kills["mid-append"] > KILLS / 50
+
+
+def check_it_is_called_dead(feed: Feed, killed: float) -> None:
+    forks.wait_until(
+        lambda: feed.status()["health"] == "dead",
+        killed + DEAD_SECONDS - time.monotonic(),
+        "the state says dead",
+    )
+    status = feed.status()
+    assert status["state"] == "disconnected"
+    assert status["pid"] is None
+    assert [row["health"] for row in status["streams"]] == ["dead"]
+
+
+def append_ten(name, successor):
+    ring = create(name, *GEOMETRY).add_stream(payload.SYMBOL, payload.TIMEFRAME)
+    number = successor(ring)
+    for _ in range(10):
+        number += 1
+        payload.append(ring, number)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def goes_on(ring):
+    return ring.reader.count
+
+
+def doubles(ring):
+    """A mutant: it appends its predecessor's last bar again."""
+    ring._last_open -= payload.STEP
+    return ring.reader.count - 1
+
+
+def loses(ring):
+    """A mutant: it leaves a bar out."""
+    return ring.reader.count + 1
+
+
+@pytest.mark.parametrize(
+    ("successor", "right"), [(goes_on, True), (doubles, False), (loses, False)]
+)
+def test_a_bar_lost_or_doubled_is_seen(feed, successor, right):
+    board = forks.board()
+    for life in (goes_on, successor):
+        with forks.Fork(append_ten, feed.name, life) as writer:
+            assert writer.wait() == -signal.SIGKILL
+    board[APPENDED] = board[BEGUN] = 21
+    if right:
+        check_ring(feed, board, Counter())
+    else:
+        with pytest.raises(AssertionError):
+            check_ring(feed, board, Counter())
