@@ -1,0 +1,164 @@
+"""Timeframes, their grids and aliases, against datetime's own arithmetic."""
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shmfeed.bar import (
+    ALIASES,
+    DEFAULT_FIELDS,
+    FIELDS,
+    FLOAT_FIELDS,
+    INT_FIELDS,
+    LAST_TIME,
+    TIMEFRAMES,
+    Bar,
+    bars_between,
+    check_timeframe,
+    close_time,
+    duration,
+    floor,
+    on_grid,
+)
+from shmfeed.errors import BadArgumentError
+from shmfeed.layout import COLUMNS
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+times = st.integers(0, LAST_TIME - 1)
+timeframes = st.sampled_from([*TIMEFRAMES])
+
+
+def moment(time: int) -> datetime:
+    return EPOCH + timedelta(milliseconds=time)
+
+
+def ms(time: datetime) -> int:
+    return (time - EPOCH) // MILLISECOND
+
+
+def next_month(time: datetime) -> datetime:
+    return (time.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
+class TestNames:
+    def test_all_that_the_venues_write(self) -> None:
+        written = "1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M"
+        assert list(TIMEFRAMES) == written.split()
+
+    @pytest.mark.parametrize("name", TIMEFRAMES)
+    def test_a_timeframe_is_itself(self, name: str) -> None:
+        assert check_timeframe(name) == name
+
+    @pytest.mark.parametrize(
+        ("alias", "name"),
+        [
+            ("60m", "1h"),
+            ("120m", "2h"),
+            ("240m", "4h"),
+            ("24h", "1d"),
+            ("daily", "1d"),
+            ("minute", "1m"),
+        ],
+    )
+    def test_an_alias_has_one_meaning(self, alias: str, name: str) -> None:
+        assert check_timeframe(alias) == name
+
+    def test_there_are_no_other_aliases(self) -> None:
+        assert len(ALIASES) == 6
+
+    @pytest.mark.parametrize(
+        "wrong",
+        ["", "1H", "1D", "m", "2m", "1h ", "60", "1mo", None, 60, b"1h", ["1h"]],
+    )
+    def test_anything_else_is_refused_with_what_is_accepted(
+        self, wrong: object
+    ) -> None:
+        with pytest.raises(BadArgumentError) as caught:
+            check_timeframe(wrong)
+        message = str(caught.value)
+        assert repr(wrong) in message
+        assert set(message.partition("one of: ")[2].split()) == {*TIMEFRAMES, *ALIASES}
+
+    def test_case_matters(self) -> None:
+        assert duration("1M") == 43_200 * duration("1m")
+
+
+class TestBar:
+    def test_money_and_flags_are_unknown_unless_given(self) -> None:
+        bar = Bar(0, 60_000, 1.0, 2.0, 0.5, 1.5, 10.0)
+        assert math.isnan(bar.money)
+        assert bar.flags == 0
+
+    def test_fields(self) -> None:
+        assert DEFAULT_FIELDS == ("open", "high", "low", "close", "volume")
+        assert (*DEFAULT_FIELDS, "money") == FLOAT_FIELDS
+        assert INT_FIELDS == ("open_time", "close_time", "flags")
+        assert set(FIELDS) == set(Bar._fields)
+
+    def test_columns_of_a_segment_are_a_bars_fields_in_order(self) -> None:
+        # latest() and the forming cell index a Bar by column number.
+        assert Bar._fields == COLUMNS
+
+
+class TestGrid:
+    @given(times, timeframes)
+    def test_a_time_is_in_its_bar(self, time: int, timeframe: str) -> None:
+        start = floor(time, timeframe)
+        assert start <= time < close_time(start, timeframe)
+        assert floor(start, timeframe) == start
+
+    @given(times, timeframes)
+    def test_bars_adjoin(self, time: int, timeframe: str) -> None:
+        start = floor(time, timeframe)
+        end = close_time(start, timeframe)
+        assert floor(end, timeframe) == end
+        assert floor(end - 1, timeframe) == start
+
+    @given(times, st.sampled_from([t for t in TIMEFRAMES if t not in ("1w", "1M")]))
+    def test_grids_start_at_the_epoch(self, time: int, timeframe: str) -> None:
+        length = timedelta(milliseconds=duration(timeframe))
+        steps = (moment(time) - EPOCH) // length
+        assert floor(time, timeframe) == ms(EPOCH + steps * length)
+
+    @given(times)
+    def test_weeks_start_on_monday(self, time: int) -> None:
+        day = moment(time).replace(hour=0, minute=0, second=0, microsecond=0)
+        monday = day - timedelta(days=day.weekday())
+        assert floor(time, "1w") == ms(monday)
+        assert close_time(ms(monday), "1w") == ms(monday + timedelta(days=7))
+
+    @given(times)
+    def test_months_are_calendar_months(self, time: int) -> None:
+        first = moment(time).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        assert floor(time, "1M") == ms(first)
+        assert close_time(ms(first), "1M") == ms(next_month(first))
+
+    def test_a_month_over_new_year_and_in_a_leap_year(self) -> None:
+        december = ms(datetime(2023, 12, 1, tzinfo=UTC))
+        january = ms(datetime(2024, 1, 1, tzinfo=UTC))
+        assert close_time(december, "1M") == january
+        february = ms(datetime(2024, 2, 1, tzinfo=UTC))
+        assert close_time(february, "1M") - february == 29 * duration("1d")
+
+    @given(times, timeframes)
+    def test_only_floors_are_on_the_grid(self, time: int, timeframe: str) -> None:
+        assert on_grid(time, timeframe) == (floor(time, timeframe) == time)
+
+    @pytest.mark.parametrize("time", [-3_600_000, -1, LAST_TIME, 10**18, -(10**18)])
+    def test_garbage_is_on_no_grid(self, time: int) -> None:
+        assert not on_grid(time, "1h")
+        assert not on_grid(time, "1M")
+
+
+class TestBarsBetween:
+    @given(times, st.integers(0, 50), timeframes)
+    def test_against_stepping(self, time: int, steps: int, timeframe: str) -> None:
+        start = later = floor(time, timeframe)
+        for _ in range(steps):
+            later = close_time(later, timeframe)
+        assert bars_between(start, later, timeframe) == max(0, steps - 1)
+        assert bars_between(later, start, timeframe) == 0

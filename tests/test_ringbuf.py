@@ -1,0 +1,279 @@
+"""Reading a ring on a bytearray: what each verb gives, and when it gives up."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+from ring_on_bytes import HOUR, Bench, bench, prices
+
+from shmfeed.bar import Bar
+from shmfeed.errors import BadArgumentError, BusyRingError
+from shmfeed.layout import (
+    COLUMNS,
+    E_WORD,
+    S_EPOCH,
+    S_INTENT,
+    SLOT_BITS,
+)
+
+HISTORY, GUARD = 4, 2
+CAPACITY = HISTORY + GUARD
+
+
+@pytest.fixture
+def ring() -> Bench:
+    return bench(HISTORY, GUARD)
+
+
+def slot_word(ring: Bench) -> int:
+    return ring.geometry.slot_word(0)
+
+
+def forming(number: int, *rest: float) -> tuple[float, ...]:
+    return (number * HOUR, *prices(number), *rest)
+
+
+class TestCounts:
+    def test_count_is_the_next_bars_number(self, ring: Bench) -> None:
+        for count in range(3 * CAPACITY):
+            assert ring.reader.count == count
+            ring.close(count)
+
+    def test_fewer_than_asked(self, ring: Bench) -> None:
+        ring.close(0, 1)
+        assert len(ring.reader.view(3)) == len(ring.reader.snapshot(3)) == 2
+
+    def test_at_most_history(self, ring: Bench) -> None:
+        ring.close(*range(20))
+        for n in (HISTORY, HISTORY + 1, CAPACITY, 10**30):
+            assert len(ring.reader.view(n)) == HISTORY
+            assert len(ring.reader.snapshot(n)) == HISTORY
+
+    @pytest.mark.parametrize("n", [0, -1, True, False, 1.0, "1", None, math.nan, [1]])
+    def test_bad_counts(self, ring: Bench, n: int) -> None:
+        for read in (ring.reader.view, ring.reader.snapshot):
+            with pytest.raises(BadArgumentError) as caught:
+                read(n)
+            assert repr(n) in str(caught.value)
+
+    def test_no_view_reaches_below_the_base(self) -> None:
+        ring = bench(HISTORY, GUARD, base=100)
+        assert ring.reader.count == 100
+        assert len(ring.reader.view(HISTORY)) == 0
+        ring.close(0, 1)
+        rows = ring.reader.view(HISTORY)
+        assert (rows.first, rows.last) == (100, 102)
+        assert rows.open_time.tolist() == [0, HOUR]
+
+    def test_epoch_is_the_catalogs(self, ring: Bench) -> None:
+        assert ring.reader.epoch == 1
+
+    def test_updated(self, ring: Bench) -> None:
+        assert ring.reader.updated == 0
+        ring.close(0)
+        closed = ring.reader.updated
+        ring.writer.update_forming(*forming(1))
+        assert 0 < closed < ring.reader.updated
+
+
+class TestLatest:
+    @pytest.mark.parametrize("field", COLUMNS)
+    def test_nothing_is_nan(self, ring: Bench, field: str) -> None:
+        assert math.isnan(ring.reader.latest(field))
+
+    @pytest.mark.parametrize("field", COLUMNS)
+    def test_the_last_closed(self, ring: Bench, field: str) -> None:
+        ring.close(0)
+        ring.writer.append(*forming(1, 8.0, 5))
+        bar = Bar(HOUR, 2 * HOUR, *prices(1), 8.0, 5)
+        assert ring.reader.latest(field) == getattr(bar, field)
+
+    @pytest.mark.parametrize("field", COLUMNS)
+    def test_the_forming_if_there_is_one(self, ring: Bench, field: str) -> None:
+        ring.close(0)
+        ring.writer.update_forming(*forming(1, 8.0, 5))
+        bar = Bar(HOUR, 2 * HOUR, *prices(1), 8.0, 5)
+        assert ring.reader.latest(field) == getattr(bar, field)
+
+    def test_the_forming_alone(self, ring: Bench) -> None:
+        ring.writer.update_forming(*forming(1))
+        assert ring.reader.latest("close") == prices(1)[3]
+
+    def test_not_a_forming_that_has_closed(self, ring: Bench) -> None:
+        ring.writer.update_forming(*forming(0))
+        ring.writer.append(0, 1.0, 2.0, 0.5, 1.5, 9.0)
+        assert ring.reader.latest("close") == 1.5
+
+    @pytest.mark.parametrize("field", ["", "Close", "time", None, 3])
+    def test_unknown_fields(self, ring: Bench, field: str) -> None:
+        with pytest.raises(BadArgumentError, match="open_time close_time open high"):
+            ring.reader.latest(field)
+
+
+class TestForming:
+    def test_none_at_first(self, ring: Bench) -> None:
+        assert ring.reader.forming() is None
+        assert ring.reader.last_closed() is None
+
+    def test_the_newest_values(self, ring: Bench) -> None:
+        ring.writer.update_forming(*forming(0))
+        ring.writer.update_forming(0, 1.0, 4.0, 0.5, 2.0, 9.0, 3.0, 1)
+        assert ring.reader.forming() == Bar(0, HOUR, 1.0, 4.0, 0.5, 2.0, 9.0, 3.0, 1)
+
+    @pytest.mark.parametrize("closed", [1, 2])
+    def test_gone_once_it_or_a_newer_one_has_closed(
+        self, ring: Bench, closed: int
+    ) -> None:
+        ring.writer.update_forming(*forming(1))
+        ring.close(closed)
+        assert ring.reader.forming() is None
+        assert ring.reader.last_closed().open_time == closed * HOUR
+
+    def test_stays_when_an_older_one_closes(self, ring: Bench) -> None:
+        ring.writer.update_forming(*forming(1))
+        ring.close(0)
+        assert ring.reader.forming().open_time == HOUR
+
+
+class TestIncludeNow:
+    def test_the_forming_is_the_last_of_the_rows(self, ring: Bench) -> None:
+        ring.close(0, 1, 2)
+        ring.writer.update_forming(*forming(3, 8.0, 5))
+        rows = ring.reader.snapshot(2, include_now=True)
+        assert rows.forming
+        assert rows.open_time.tolist() == [2 * HOUR, 3 * HOUR]
+        assert rows.values.T.tolist() == [list(prices(2)), list(prices(3))]
+        assert rows.bar(-1) == ring.reader.forming()
+        assert (rows.first, rows.last) == (2, 4)
+
+    def test_the_forming_alone(self, ring: Bench) -> None:
+        ring.close(0)
+        ring.writer.update_forming(*forming(1))
+        rows = ring.reader.snapshot(1, include_now=True)
+        assert rows.open_time.tolist() == [HOUR]
+        assert (rows.first, rows.last) == (1, 2)
+
+    def test_of_an_empty_ring(self, ring: Bench) -> None:
+        ring.writer.update_forming(*forming(1))
+        rows = ring.reader.snapshot(3, include_now=True)
+        assert rows.open_time.tolist() == [HOUR]
+        assert rows.forming
+
+    def test_at_most_history_in_all(self, ring: Bench) -> None:
+        ring.close(*range(10))
+        ring.writer.update_forming(*forming(10))
+        rows = ring.reader.snapshot(100, include_now=True)
+        assert rows.open_time.tolist() == [i * HOUR for i in range(7, 11)]
+
+    def test_closed_rows_alone_when_there_is_none(self, ring: Bench) -> None:
+        ring.writer.update_forming(*forming(0))
+        ring.close(0, 1)
+        rows = ring.reader.snapshot(2, include_now=True)
+        assert not rows.forming
+        assert rows.open_time.tolist() == [0, HOUR]
+
+    def test_without_it_closed_rows_alone(self, ring: Bench) -> None:
+        ring.close(0)
+        ring.writer.update_forming(*forming(1))
+        assert ring.reader.snapshot(5).open_time.tolist() == [0]
+
+    def test_the_rows_are_writable(self, ring: Bench) -> None:
+        ring.writer.update_forming(*forming(1))
+        rows = ring.reader.snapshot(1, include_now=True)
+        rows["close"][0] = rows["flags"][0] = 1
+
+
+class TestDeadWriter:
+    """A writer killed between any two steps of an append leaves readers whole."""
+
+    def test_killed_after_its_intent(self, ring: Bench) -> None:
+        ring.close(*range(10))
+        rows = ring.reader.view(HISTORY)
+        ring.words.ints[slot_word(ring) + S_INTENT] += 1
+        assert ring.reader.count == 10
+        assert rows.valid
+        assert ring.reader.view(HISTORY).open_time.tolist() == rows.open_time.tolist()
+        assert ring.reader.last_closed().open_time == 9 * HOUR
+
+    def test_its_successor_writes_the_row_again(self, ring: Bench) -> None:
+        ring.close(*range(10))
+        ring.words.ints[slot_word(ring) + S_INTENT] += 1
+        ring.close(10)
+        assert ring.reader.view(2).open_time.tolist() == [9 * HOUR, 10 * HOUR]
+        assert ring.words.ints[slot_word(ring) + S_INTENT] == 11
+
+
+class TestReuse:
+    """A slot that was given to other rows is known by its epoch."""
+
+    def test_an_old_slice_is_reported(self, ring: Bench) -> None:
+        ring.close(0, 1)
+        rows = ring.reader.view(2)
+        ring.words.ints[slot_word(ring) + S_EPOCH] += 1
+        assert not rows.valid
+
+    def test_a_new_word_is_followed(self) -> None:
+        ring = bench(HISTORY, GUARD)
+        ring.close(0, 1)
+        old = ring.reader.view(2)
+        ints, geometry = ring.words.ints, ring.geometry
+        slot, epoch = 3, 9
+        other = geometry.slot_word(slot)
+        here = slot_word(ring)
+        ints[other : other + geometry.slot_words] = ints[
+            here : here + geometry.slot_words
+        ]
+        ints[other + S_EPOCH] = epoch
+        ints[geometry.entry_word(0) + E_WORD] = epoch << SLOT_BITS | slot
+        assert ring.reader.epoch == epoch
+        new = ring.reader.view(2)
+        assert new.values.tolist() == old.values.tolist()
+        assert not np.shares_memory(new["close"], old["close"])
+        assert new.valid
+        assert old.valid  # until its slot is reused
+
+    def test_a_word_whose_slot_has_gone_on_is_never_served(self, ring: Bench) -> None:
+        ring.close(0, 1)
+        ring.words.ints[slot_word(ring) + S_EPOCH] += 1
+        for read in (ring.reader.view, ring.reader.snapshot):
+            with pytest.raises(BusyRingError, match="10 ms"):
+                read(1)
+
+
+class TestBusy:
+    """A writer that is always a lap ahead."""
+
+    @pytest.fixture
+    def outrun(self, ring: Bench) -> Bench:
+        ring.close(*range(10))
+        ring.words.ints[slot_word(ring) + S_INTENT] += 10 * CAPACITY
+        return ring
+
+    @pytest.mark.parametrize(
+        "read",
+        [
+            lambda reader: reader.view(1),
+            lambda reader: reader.snapshot(1),
+            lambda reader: reader.snapshot(1, include_now=True),
+            lambda reader: reader.latest("close"),
+            lambda reader: reader.forming(),
+            lambda reader: reader.last_closed(),
+        ],
+        ids=["view", "snapshot", "now", "latest", "forming", "last_closed"],
+    )
+    def test_a_read_gives_up_soon(self, outrun: Bench, read: object) -> None:
+        start = time.monotonic()
+        with pytest.raises(BusyRingError):
+            read(outrun.reader)  # type: ignore[operator] # a lambda
+        assert time.monotonic() - start < 1.0
+
+    @pytest.mark.parametrize("name", ["snapshot", "last_closed"])
+    def test_a_copy_that_is_lapped_each_time(
+        self, ring: Bench, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        ring.close(*range(10))
+        monkeypatch.setattr("shmfeed.rows.Slice.valid", property(lambda _: False))
+        arguments = [1] if name == "snapshot" else []
+        with pytest.raises(BusyRingError):
+            getattr(ring.reader, name)(*arguments)
