@@ -30,7 +30,7 @@ from shmfeed.status import (
     is_alive,
     stream_status,
 )
-from shmfeed.wait import poll_until
+from shmfeed.waiting import poll_until
 from shmfeed.words import boot_ns
 
 _ATTACH_POLL_SECONDS = 0.01
