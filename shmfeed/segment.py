@@ -127,7 +127,8 @@ def map_segment(where: Place, fd: int, access: int) -> Mapping:
     if status.st_size < HEADER_WORDS * WORD:
         # Also the moment between a segment's creation and its sizing.
         raise not_found(where)
-    words = Words(mmap.mmap(fd, status.st_size, access=access))
+    whole_words = status.st_size - status.st_size % WORD
+    words = Words(mmap.mmap(fd, whole_words, access=access))
     geometry = read_geometry(where, words, status.st_size)
     return Mapping(words, geometry, (status.st_dev, status.st_ino))
 
