@@ -1,0 +1,128 @@
+"""The catalog on a bytearray: entries, slots and epochs."""
+
+import pytest
+from ring_on_bytes import blank
+
+from shmfeed.catalog import Catalog, Entry, entries
+from shmfeed.errors import BadArgumentError
+from shmfeed.layout import (
+    E_FORMING,
+    E_SINCE,
+    E_WORD,
+    H_STREAMS,
+    S_BASE,
+    S_EPOCH,
+    S_INTENT,
+    S_PUBLISHED,
+    SLOT_BITS,
+    SLOT_MASK,
+)
+
+A, B, C = ("A", "1h"), ("B", "1m"), ("C" * 48, "15m")
+
+
+def test_empty() -> None:
+    words, geometry, catalog = blank(4, max_streams=3)
+    assert entries(words, geometry) == []
+    assert catalog.index == {}
+
+
+def test_streams_in_the_order_they_came() -> None:
+    words, geometry, catalog = blank(4, max_streams=3)
+    assert [catalog.add(names, now=1) for names in (B, A, C)] == [0, 1, 2]
+    assert entries(words, geometry) == [
+        Entry(0, *B, True),
+        Entry(1, *A, True),
+        Entry(2, *C, True),
+    ]
+
+
+def test_added_again_it_is_the_same() -> None:
+    words, geometry, catalog = blank(4, max_streams=3)
+    assert catalog.add(A, now=1) == catalog.add(A, now=2) == 0
+    assert len(entries(words, geometry)) == 1
+    assert words.ints[geometry.entry_word(0) + E_SINCE] == 1
+
+
+def test_full() -> None:
+    words, geometry, catalog = blank(4, max_streams=2)
+    catalog.add(A, now=1)
+    catalog.add(B, now=1)
+    with pytest.raises(BadArgumentError, match=r"room for 2 streams.*max_streams"):
+        catalog.add(C, now=1)
+    assert catalog.add(A, now=1) == 0
+    assert len(entries(words, geometry)) == 2
+
+
+def test_unsubscribed_it_keeps_its_place() -> None:
+    words, geometry, catalog = blank(4, max_streams=2)
+    catalog.add(A, now=1)
+    catalog.add(B, now=1)
+    word = words.ints[geometry.entry_word(0) + E_WORD]
+    catalog.unsubscribe(A, now=5)
+    assert [entry.subscribed for entry in entries(words, geometry)] == [False, True]
+    assert words.ints[geometry.entry_word(0) + E_SINCE] == 5
+    with pytest.raises(BadArgumentError, match="does not fit"):
+        catalog.add(C, now=6)
+    assert catalog.add(A, now=7) == 0
+    assert words.ints[geometry.entry_word(0) + E_SINCE] == 7
+    assert words.ints[geometry.entry_word(0) + E_WORD] == word
+    assert all(entry.subscribed for entry in entries(words, geometry))
+
+
+def test_each_stream_has_a_slot_and_an_epoch_of_its_own() -> None:
+    words, geometry, catalog = blank(4, max_streams=8)
+    for number in range(8):
+        catalog.add((f"S{number}", "1h"), now=1)
+    found = [words.ints[geometry.entry_word(i) + E_WORD] for i in range(8)]
+    assert len({word & SLOT_MASK for word in found}) == 8
+    epochs = [word >> SLOT_BITS for word in found]
+    assert epochs == sorted(set(epochs))
+    for word in found:
+        at = geometry.slot_word(word & SLOT_MASK)
+        assert words.ints[at + S_EPOCH] == word >> SLOT_BITS
+
+
+def test_epochs_begin_at_the_first() -> None:
+    words, geometry, _ = blank(4)
+    Catalog(words, geometry, 1 << 40).add(A, now=1)
+    assert words.ints[geometry.entry_word(0) + E_WORD] >> SLOT_BITS == 1 << 40
+
+
+def test_a_successor_knows_the_streams_and_goes_on_with_the_epochs() -> None:
+    words, geometry, catalog = blank(4, max_streams=3)
+    catalog.add(A, now=1)
+    catalog.add(B, now=1)
+    successor = Catalog(words, geometry, 1)
+    assert successor.index == {A: 0, B: 1}
+    assert successor.add(C, now=2) == 2
+    assert words.ints[geometry.entry_word(2) + E_WORD] >> SLOT_BITS == 3
+
+
+def test_base() -> None:
+    words, geometry, catalog = blank(4)
+    catalog.add(A, now=1, base=77)
+    at = geometry.slot_word(0)
+    found = [words.ints[at + word] for word in (S_BASE, S_INTENT, S_PUBLISHED)]
+    assert found == [77, 77, 77]
+
+
+def test_an_entry_that_was_not_counted_is_made_anew() -> None:
+    # A writer killed while it made one.
+    words, geometry, catalog = blank(4, max_streams=2)
+    catalog.add(A, now=1)
+    words.ints[H_STREAMS] = 0
+    words.ints[geometry.entry_word(0) + E_FORMING] = 9
+    successor = Catalog(words, geometry, 1)
+    assert entries(words, geometry) == []
+    successor.add(B, now=1)
+    assert entries(words, geometry) == [Entry(0, *B, True)]
+    assert words.ints[geometry.entry_word(0) + E_FORMING] == 0
+    assert words.ints[geometry.entry_word(0) + E_WORD] >> SLOT_BITS == 2
+
+
+def test_a_count_that_is_too_high_is_not_believed() -> None:
+    words, geometry, catalog = blank(4, max_streams=1)
+    catalog.add(A, now=1)
+    words.ints[H_STREAMS] = 1 << 40
+    assert len(entries(words, geometry)) == 1

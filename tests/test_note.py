@@ -1,0 +1,46 @@
+"""The note: words of the feeder in a cell of fixed size."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shmfeed.layout import NOTE_BYTES, NOTE_WORDS, WORD
+from shmfeed.note import pack_note, unpack_note
+
+texts = st.text(max_size=60)
+
+
+def test_never_written() -> None:
+    assert unpack_note(None) == {}
+
+
+@given(st.dictionaries(texts, st.none() | st.integers() | texts, max_size=2))
+def test_comes_back(facts: dict[str, object]) -> None:
+    cell = pack_note(facts)
+    assert len(cell) == NOTE_WORDS * WORD
+    assert unpack_note(cell) == facts
+
+
+def test_the_longest_is_cut() -> None:
+    long = "x" * 5000
+    facts = unpack_note(pack_note({"endpoint": "wss://a", "last_error": long}))
+    assert facts["endpoint"] == "wss://a"
+    assert long.startswith(facts["last_error"])
+    assert len(facts["last_error"]) > NOTE_BYTES // 4
+
+
+@pytest.mark.parametrize("text", ["x" * NOTE_BYTES, "ä" * NOTE_BYTES, "\0" * 2000])
+def test_fits_whatever_the_text(text: str) -> None:
+    facts = unpack_note(pack_note({"a": text, "b": text, "c": 1}))
+    assert facts["c"] == 1
+    assert text.startswith(facts["a"])
+
+
+def test_keys_that_do_not_fit_are_left_out() -> None:
+    cell = pack_note({f"{number:0100}": "" for number in range(100)})
+    assert len(cell) == NOTE_WORDS * WORD
+    assert 0 < len(unpack_note(cell)) < 100
+
+
+def test_foreign_text_is_no_fact() -> None:
+    assert unpack_note((2).to_bytes(WORD, "little") + b"[]") == {}
