@@ -1,5 +1,6 @@
 """The venue's bars are pure, join up, and are the same however they are computed."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_a_bar_grows_and_the_next_one_opens_where_it_closed(
     first = steps[0]
     assert first.open == first.high == first.low == first.close > 0
     assert first.volume == first.money == 0.0
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in itertools.pairwise(steps):
         assert after.open == before.open
         assert after.high == max(before.high, after.close)
         assert after.low == min(before.low, after.close)

@@ -81,7 +81,8 @@ class Peer:
 
     def write(self, data: bytes) -> None:
         """Write bytes at once, past the queue, whether they are frames or not."""
-        self._connection.transport.write(data)
+        if self._is_open:
+            self._connection.transport.write(data)
 
     def hold(self, on: bool) -> None:
         """Stop, or go on, reading: while held, pings are not answered either."""
@@ -127,6 +128,8 @@ class Peer:
             await asyncio.sleep(0)  # drain does not yield while there is room
 
     async def _write(self, blob: bytes, count: int) -> None:
+        if not self._is_open:  # nothing may be written after its close frame
+            return
         self._connection.transport.write(blob)
         self._record.sent(count)
         if self.faults and self.faults.cuts(count):

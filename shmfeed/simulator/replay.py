@@ -1,5 +1,6 @@
 """Recordings: what a venue once sent over one connection, to be sent again."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +49,7 @@ def _parse(line: bytes, where: str) -> tuple[float, bytes]:
     try:
         seconds = float(time)
         payload.decode()
+        found = found if math.isfinite(seconds) else b""
     except ValueError:
         found = b""
     if not found:

@@ -4,6 +4,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from shmfeed.bar import Bar, close_time
@@ -32,46 +33,45 @@ class Venue:
         self.port = self.options.port
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: VenueServer | None = None
+        self._stopping: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> Self:
-        """Listen; OSError where the port is taken. Once only."""
+        """Listen; OSError where the port is taken, BadArgumentError for a recording."""
         server_class = load_server()
-        started = threading.Event()
-        failure: list[BaseException] = []
+        listening: Future[int] = Future()
 
         async def serve() -> None:
-            self._loop = asyncio.get_running_loop()
-            stopping = self._stopping = asyncio.Event()
-            server = server_class(self.options, self.record)
             try:
-                self.port = await server.start()
-                self._server = server
-            except BaseException as error:  # noqa: BLE001  # raised by start()
-                failure.append(error)
+                self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+                self._server = server = server_class(self.options, self.record)
+                listening.set_result(await server.start())
+            except BaseException as error:  # noqa: BLE001  # start() raises it
+                self._server = None
+                listening.set_exception(error)
                 return
-            finally:
-                started.set()
-            await stopping.wait()
+            await self._stopping.wait()
             await server.stop()
 
         self._thread = threading.Thread(
             target=lambda: asyncio.run(serve()), name="venue", daemon=True
         )
         self._thread.start()
-        started.wait()
-        if failure:
+        try:
+            self.port = listening.result()
+        except BaseException:
             self._thread.join()
-            raise failure[0]
+            raise
         return self
 
     def stop(self) -> None:
         """Close all connections and the port; idempotent."""
-        if self._server is None or self._loop is None or self._thread is None:
+        if self._server is None:
             return
         self._server = None
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join()
+        if self._loop and self._stopping and self._thread:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join()
 
     def __enter__(self) -> Self:
         return self.start()
