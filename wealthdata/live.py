@@ -32,7 +32,13 @@ class Live:
         self.plans[key] = plan
 
 
-_attached: dict[str, Live] = {}
+class _Kept:
+    """The feed that was read last; another one takes its place."""
+
+    live: Live | None = None
+
+
+_kept = _Kept()
 
 
 def current() -> Live | None:
@@ -42,16 +48,22 @@ def current() -> Live | None:
     seen by the next call. Raises SegmentFormatError for what is no feed of ours.
     """
     name = chosen_feed()
+    live = _kept.live
+    if live is not None and live.name == name:
+        return live
     if name is None:
         return None
-    live = _attached.get(name)
-    if live is None:
-        try:
-            live = Live(attach(name))
-        except (FeedNotFoundError, UnsupportedPlatformError):
-            return None
-        _attached[name] = live
+    try:
+        live = Live(attach(name))
+    except (FeedNotFoundError, UnsupportedPlatformError):
+        return None
+    _kept.live = live
     return live
+
+
+def detach() -> None:
+    """Let go of the feed; frames stay readable, and the next call attaches again."""
+    _kept.live = None
 
 
 def no_data(why: str) -> NoDataError:
