@@ -66,9 +66,7 @@ class Session:
             raise BadArgumentError("a session needs at least one endpoint")
         for url in endpoints:
             parse(url, allow_insecure=settings.allow_insecure)
-        self.state = "disconnected"
-        self.phase = "waiting"
-        self.endpoint = ""
+        self.state, self.phase, self.endpoint = "disconnected", "waiting", ""
         self.attempts = self.reconnects = self.oversized = 0
         self.last_error = self.error_kind = ""
         self._codec = codec
@@ -182,8 +180,7 @@ class Session:
         self.state = "reconnecting"
         self._first = place if planned or serving.has_data else place + 1
         if not planned:
-            self.error_kind = "connection"
-            self.last_error = f"lost {self.endpoint}: {failure}"
+            self._note("connection", f"lost {self.endpoint}: {failure}")
         short = self._clock() - (serving.since or 0.0) < SHORT_LIFE
         self._short_lives = self._short_lives + 1 if short else 0
         if short and not planned and not serving.has_data:
@@ -195,10 +192,14 @@ class Session:
         self._count_failure(self.attempts + 1)
         refusals = [error for _, error in failures if isinstance(error, RefusedError)]
         if refusals:
-            self.error_kind, self.last_error = "subscription", str(refusals[-1])
+            self._note("subscription", str(refusals[-1]))
         else:
-            self.error_kind = "connection"
-            self.last_error = _unreached(failures, self.attempts)
+            self._note("connection", _unreached(failures, self.attempts))
+
+    def _note(self, kind: str, text: str) -> None:
+        token = self._settings.csrf_token  # a server may say it back to us
+        self.error_kind = kind
+        self.last_error = text.replace(token, "***") if token else text
 
     def _count_failure(self, attempts: int) -> None:
         self.attempts = attempts

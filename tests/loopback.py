@@ -113,10 +113,13 @@ def header(size: int, opcode: int = TEXT, *, fin: bool = True) -> bytes:
 
 
 def read_frame(connection: socket.socket) -> tuple[int, bytes]:
-    """Opcode and payload of a client's frame, all of whose are masked and short."""
+    """Opcode and payload of a client's frame, which is masked and below 64 KiB."""
     first, size = _exactly(connection, 2)
+    size &= 127
+    if size == 126:
+        size = int.from_bytes(_exactly(connection, 2), "big")
     mask = _exactly(connection, 4)
-    data = _exactly(connection, size & 127)
+    data = _exactly(connection, size)
     return first & 15, bytes(b ^ mask[i % 4] for i, b in enumerate(data))
 
 
