@@ -1,0 +1,8 @@
+"""`python -m shmfeed`: the same as the command `shmfeed`."""
+
+import sys
+
+from shmfeed.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""`shmfeed simulate`: a local venue, in the foreground."""
+
+import argparse
+
+from shmfeed.simulator import command
+
+_DESCRIPTION = """\
+A local venue: it makes bars, or replays recorded frames, and serves them on loopback
+as a real venue would, until Ctrl-C. Prices follow from --seed, symbol and time alone.
+Needs the package websockets: pip install 'shmfeed[sim]'.
+"""
+
+_EPILOG = """\
+examples:
+  shmfeed simulate --port 18000 --symbols BTCUSDT,ETHUSDT --resolutions 1s,1m
+  shmfeed simulate --protocol binance --speed 60 --history 500
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    command.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    return command.run(args)
