@@ -1,21 +1,17 @@
 """Recordings are sent frame for frame, in order, at their pace or at full speed."""
 
 import json
-import os
 import time
 from pathlib import Path
 
 import pytest
+from recordings import recording
 from websockets.sync.client import connect
 
 from shmfeed.errors import BadArgumentError
 from shmfeed.simulator import Venue
 from shmfeed.simulator.replay import read_recording
 
-DATA = Path(
-    os.environ.get("SHMFEED_TEST_DATA")
-    or Path(__file__).resolve().parents[2] / "shared" / "data"
-)
 SMALL = """wss://example.org/stream?streams=a@kline_1m <-> 100.0
 100.5: {"stream":"a","data":{"é": ": "}}
 101.0: second
@@ -30,14 +26,6 @@ PAYLOADS += ["earlier than the one before"]
 def small(tmp_path: Path) -> Path:
     path = tmp_path / "small.frames"
     path.write_text(SMALL, encoding="utf-8")
-    return path
-
-
-@pytest.fixture(params=["binance-spot.frames", "binance-usdm.frames"])
-def recording(request) -> Path:
-    path = DATA / request.param
-    if not path.is_file():
-        pytest.skip(f"no recording at {path}; SHMFEED_TEST_DATA names its folder")
     return path
 
 
@@ -68,10 +56,12 @@ def test_anything_else_is_refused_with_its_line(tmp_path, content, words):
         Venue(replay=path).start()
 
 
-def test_recorded_traffic_comes_frame_for_frame(recording):
-    lines = recording.read_text(encoding="utf-8").splitlines()[1:]
+@pytest.mark.parametrize("name", ["binance-spot.frames", "binance-usdm.frames"])
+def test_recorded_traffic_comes_frame_for_frame(name):
+    file = recording(name)
+    lines = file.read_text(encoding="utf-8").splitlines()[1:]
     wanted = [line.partition(": ")[2] for line in lines if line]
-    options = {"protocol": "binance", "speed": "max", "replay": recording}
+    options = {"protocol": "binance", "speed": "max", "replay": file}
     with Venue(**options) as venue:
         for _ in range(2):  # from the beginning to each connection
             path = venue.url + "/stream?streams=any@kline_1m"

@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
         options = venue_options(given)
         server_class = load_server()
         record = Record()
-        asyncio.run(_serve(server_class(options, record), args.json))
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_serve(options, record, server_class, args.json))
     except BadArgumentError as error:
         return _complain(error, _BAD_USAGE)
     except (ImportError, OSError) as error:
@@ -65,13 +66,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _serve(server: "VenueServer", as_json: bool) -> None:
+async def _serve(
+    options: VenueOptions,
+    record: Record,
+    server_class: "type[VenueServer]",
+    as_json: bool,
+) -> None:
+    server = server_class(options, record)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+    with contextlib.suppress(NotImplementedError):  # elsewhere than on POSIX
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
     port = await server.start()
-    url = venue_url(server.options, port)
+    url = venue_url(options, port)
     if as_json:
         _say(json.dumps({"url": url, "port": port, "pid": os.getpid()}))
     else:

@@ -243,7 +243,8 @@ def _each(server: "VenueServer", act: "Callable[[Any], None]") -> int:
 
 def venue_url(options: VenueOptions, port: int) -> str:
     """The endpoint of a venue that listens on this port."""
-    base = f"ws://{options.host}:{port}"
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    base = f"ws://{host}:{port}"
     return base + "/market_data" if options.protocol == "wealthai" else base
 
 
