@@ -35,10 +35,12 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(autouse=True)
-def leaves_nothing_behind() -> Iterator[None]:
+def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a process, thread, descriptor or /dev/shm entry."""
     before = census.take()
     yield
+    # The values of its fixtures, finished by now: a mapping has a descriptor.
+    getattr(request.node, "funcargs", {}).clear()
     left = census.leftovers(before)
     if left:
         pytest.fail("the test left behind:\n  " + "\n  ".join(left), pytrace=False)
