@@ -1,0 +1,182 @@
+"""However a reader ends, the feed, its writer and everyone else stay as they were."""
+
+import os
+import signal
+from pathlib import Path
+
+import forks
+import payload
+import pytest
+
+from shmfeed.feed import attach
+from shmfeed.segment import place
+from shmfeed.writer import create
+
+GEOMETRY = 64, 16, 2
+FORKS = int(24 * forks.SCALE)  # killed, and as many that exit
+SPAWNED = int(6 * forks.SCALE)
+
+STOP, ATTACHED = 0, 1
+
+SAY_ALL = "import sys; sys.warnoptions.clear()\n"  # the resource tracker's warnings too
+
+READER = """
+import shmfeed
+feed = shmfeed.attach(sys.argv[1])
+rows = feed.ring("BTCUSDT", "1m").view(64)
+assert float(rows["close"][-1]) > 0
+print("attached", flush=True)
+sys.stdin.readline()
+"""
+
+# A strategy that uses the standard library's pools and its own shared memory beside
+# the feed: its resource tracker runs, and must not take the feed for a leftover.
+POOLS = """
+import multiprocessing
+from multiprocessing import shared_memory
+import shmfeed
+
+def read(name):
+    with shmfeed.attach(name) as feed:
+        assert len(feed.ring("BTCUSDT", "1m").view(64)) == 64
+
+if __name__ == "__main__":
+    own = shared_memory.SharedMemory(create=True, size=64)
+    read(sys.argv[1])
+    for method in ("fork", "spawn", "forkserver"):
+        context = multiprocessing.get_context(method)
+        reader = context.Process(target=read, args=(sys.argv[1],))
+        reader.start()
+        reader.join()
+        assert reader.exitcode == 0, method
+    own.close()
+    own.unlink()
+"""
+
+NAIVE = """
+from multiprocessing import shared_memory
+shared_memory.SharedMemory(sys.argv[1]).close()
+"""
+
+FEEDER_THAT_FALLS_OVER = """
+import shmfeed
+writer = shmfeed.create(sys.argv[1], 64, 16, 2)
+ring = writer.add_stream("BTCUSDT", "1m")
+ring.append(60_000, 1, 1, 1, 1, 1)
+"""
+
+
+def write_until_stopped(name, board):
+    with create(name, *GEOMETRY) as writer:
+        ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
+        number = 0
+        while not board[STOP]:
+            number += 1
+            payload.append(ring, number)
+            os.sched_yield()
+    return number
+
+
+@pytest.fixture
+def writer(feed_name):
+    board = forks.board()
+    with forks.Fork(write_until_stopped, feed_name, board) as child:
+        with attach(feed_name, timeout=10) as feed:
+            forks.wait_until(lambda: count_of(feed) > 100, 10, "bars")
+        yield child
+        board[STOP] = 1
+        assert child.result() > 100
+    create(feed_name, *GEOMETRY).close(unlink=True)
+
+
+def count_of(feed):
+    names = (payload.SYMBOL, payload.TIMEFRAME)
+    return feed.ring(*names).count if names in feed.streams() else 0
+
+
+def descriptors(pid):
+    return sorted(str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def read_until_killed(name, board, exits):
+    feed = attach(name)
+    ring = feed.ring(payload.SYMBOL, payload.TIMEFRAME)
+    board[ATTACHED] += 1
+    while not exits:
+        rows = ring.snapshot(64)
+        assert payload.bad_rows(rows) == 0
+    return len(ring.view(64))
+
+
+def check_alive(feed, before):
+    count = count_of(feed)
+    assert count >= before
+    forks.wait_until(lambda: count_of(feed) > count, 5, "the writer goes on")
+    return count
+
+
+@pytest.mark.parametrize("exits", [False, True])
+def test_forked_readers_come_and_go(feed_name, writer, exits):
+    held, identity = descriptors(writer.pid), place(feed_name).segment.stat().st_ino
+    board = forks.board()
+    count = 0
+    with attach(feed_name) as feed:
+        for number in range(1, FORKS + 1):
+            with forks.Fork(read_until_killed, feed_name, board, exits) as reader:
+                forks.wait_until(lambda now=number: board[ATTACHED] == now, 10, "it")
+                if exits:
+                    assert reader.result() == 64
+                else:
+                    reader.kill()
+                    assert reader.wait() == -signal.SIGKILL
+            count = check_alive(feed, count)
+    assert descriptors(writer.pid) == held
+    assert place(feed_name).segment.stat().st_ino == identity
+
+
+def test_fresh_interpreters_come_and_go(child, feed_name, writer):
+    held = descriptors(writer.pid)
+    readers = [child(SAY_ALL + READER, feed_name) for _ in range(2 * SPAWNED)]
+    for number, reader in enumerate(readers):
+        assert reader.stdout.readline() == "attached\n"
+        if number % 2:
+            reader.kill()
+        out, err = reader.communicate("\n", timeout=30)
+        assert (out, err) == ("", "")  # nothing to say for the resource tracker
+        assert reader.returncode == (-signal.SIGKILL if number % 2 else 0)
+    with attach(feed_name) as feed:
+        check_alive(feed, 0)
+    assert descriptors(writer.pid) == held
+
+
+def test_a_strategy_with_pools_and_a_resource_tracker(
+    child, feed_name, writer, tmp_path
+):
+    program = tmp_path / "strategy.py"
+    program.write_text(SAY_ALL + POOLS)
+    run = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    strategy = child(run, program, feed_name)
+    out, err = strategy.communicate(timeout=50)
+    assert (out, err, strategy.returncode) == ("", "", 0)
+    with attach(feed_name) as feed:
+        check_alive(feed, 0)
+
+
+def test_a_feeder_that_falls_over_leaves_its_feed(child, feed_name):
+    feeder = child(SAY_ALL + FEEDER_THAT_FALLS_OVER, feed_name)
+    out, err = feeder.communicate(timeout=30)
+    assert (out, err, feeder.returncode) == ("", "", 0)
+    with attach(feed_name) as feed:
+        assert count_of(feed) == 1
+    create(feed_name, *GEOMETRY).close(unlink=True)
+
+
+def test_a_reader_by_the_standard_library_would_take_the_feed_away(child, feed_name):
+    """The control: what attaching is not done by."""
+    create(feed_name, *GEOMETRY).close()
+    where = place(feed_name)
+    reader = child(SAY_ALL + NAIVE, where.object_name)
+    _, err = reader.communicate(timeout=30)
+    assert reader.returncode == 0
+    forks.wait_until(lambda: not where.segment.exists(), 5, "the feed is gone")
+    assert "leaked shared_memory" in err
