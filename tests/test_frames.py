@@ -166,6 +166,15 @@ def test_a_declared_length_over_the_limit_is_refused_before_its_payload(size, op
         assert OversizedError("x").close_code == 1009
 
 
+@pytest.mark.parametrize("size", [101, 130])
+def test_a_frame_over_the_limit_is_refused_though_it_is_here_already(size):
+    with line(max_bytes=100) as (reader, server):
+        server.sendall(frame(b"x" * size))
+        reader.fill()
+        with pytest.raises(OversizedError, match=f"{size} bytes"):
+            reader.take([], 256)
+
+
 def test_a_frame_of_exactly_the_limit_is_taken():
     with line(max_bytes=100) as (reader, server):
         server.sendall(frame(b"x" * 100))
