@@ -4,21 +4,22 @@ One writer a feed: a lock file in the feed's directory, and a lock on the segmen
 itself, which holds also when somebody removes the lock file. The holder compares both
 with their names at each beat and stops when they are no longer its own. A segment is
 unlinked only while both are held.
+
+A segment of another geometry is replaced by one rename, after its bars are in the new
+one: whoever is killed on the way leaves the old one as it was, and an unfinished
+successor that the next holder removes.
 """
 
+import errno
 import mmap
 import os
-import stat
 import struct
-import sys
 import weakref
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import Timeout, UnixFileLock
-
 from shmfeed.errors import (
-    FeedBusyError,
     FeedLostError,
     FeedNotFoundError,
     SegmentFormatError,
@@ -32,36 +33,41 @@ from shmfeed.layout import (
     H_RETIRED,
     H_SIZE,
     H_SLOTS,
-    H_WRITER_PID,
     MAGIC,
     MAGIC_SHIFT,
     READY,
     WORD,
     Geometry,
 )
+from shmfeed.locking import (
+    Identity,
+    busy,
+    identity_of,
+    lock_file,
+    lock_object,
+    make_directory,
+    sign,
+)
 from shmfeed.segment import (
     Mapping,
     Place,
     check_platform,
-    identity_by_name,
     map_segment,
     open_checked,
+    read_word,
 )
 from shmfeed.shmobject import make_object
 from shmfeed.words import Words
 
-with suppress(ImportError):  # where there is none, no feed has a place
-    import fcntl
-
-Identity = tuple[int, int]
+_NO_ROOM = {errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EDQUOT}
 
 
 class Holding:
     """The right to write one feed, until `release`.
 
     `mapping` is the segment, seen by readers once it is published; `adopted` says
-    whether it was there before, `previous` is the one that it replaces, retired and
-    no longer named, if there was one.
+    whether it was there before, `previous` is the one that it replaces, if there is
+    one: it serves readers until then, and is retired after.
 
     A forked child owns nothing: its copy is disowned, and its descriptors of the
     locks are closed, so that they end with the parent.
@@ -74,33 +80,33 @@ class Holding:
         self.where = where
         self.previous: Mapping | None = None
         self._owner = os.getpid()
-        self._segment_lock = -1
-        _make_directory(where.directory)
-        self._lock = UnixFileLock(
-            where.lock, 0, 0o600, thread_local=False, fallback_to_soft=False
-        )
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise _busy(where, _signed(where.lock)) from None
-        try:
-            self._lock_identity = _sign(where.lock)
-            mapping = self._adopt(geometry)
-            self.adopted = mapping is not None
-            self.mapping = mapping or self._create(geometry)
-        except BaseException:
-            self._unlock()
-            raise
+        self._path = where.segment  # of our segment, at present
+        self._locked: list[int] = []  # descriptors of the segments that we lock
+        with _enough_room(where, geometry):
+            make_directory(where.directory)
+            self._lock = lock_file(where)
+            try:
+                self._lock_identity = sign(where.lock)
+                mapping = self._adopt(geometry)
+                _successor(where).unlink(missing_ok=True)  # of a holder that died
+                self.adopted = mapping is not None
+                self.mapping = mapping or self._create(geometry)
+            except BaseException:
+                self._unlock()
+                raise
         _holdings.add(self)
 
     def _adopt(self, geometry: Geometry) -> Mapping | None:
+        """The segment that is there, if it serves as it is."""
         try:
             fd = open_checked(self.where, os.O_RDWR)
         except FeedNotFoundError:
             return None
         try:
-            self._lock_segment()
-            ready = _word(fd, H_READY)
+            self._lock_segment(self.where.segment)
+            if identity_of(fd) != identity_of(self._locked[0]):
+                raise busy(self.where, None)  # who replaced it just now
+            ready = read_word(fd, H_READY)
             if ready >> MAGIC_SHIFT not in (0, MAGIC):
                 raise SegmentFormatError(
                     f"{self.where.segment} is not a shmfeed segment; it stays as it"
@@ -112,6 +118,8 @@ class Holding:
                     if mapping.geometry == geometry:
                         return mapping
                     self.previous = mapping
+                    self._path = _successor(self.where)
+                    return None
             if ready:
                 # This word has its place in every layout version.
                 os.pwrite(fd, struct.pack("=q", 1), H_RETIRED * WORD)
@@ -122,27 +130,25 @@ class Holding:
 
     def _create(self, geometry: Geometry) -> Mapping:
         try:
-            make_object(self.where.object_name, geometry.size)
+            make_object(self._path.name, geometry.size)
         except FileExistsError as error:
             raise SegmentFormatError(
-                f"{self.where.segment} appeared while it was being made; try again"
+                f"{self._path} appeared while it was being made; try again"
             ) from error
-        except OSError as error:
-            raise _no_room(self.where, geometry, error) from error
         try:
-            self.where.segment.chmod(0o600)  # the umask may have left less
-            self._lock_segment()
-            os.posix_fallocate(self._segment_lock, 0, geometry.size)
+            self._path.chmod(0o600)  # the umask may have left less
+            self._lock_segment(self._path)
+            os.posix_fallocate(self._locked[-1], 0, geometry.size)
             return self._write_header(geometry)
-        except OSError as error:
+        except OSError:
             self._remove()
-            raise _no_room(self.where, geometry, error) from error
+            raise
 
     def _write_header(self, geometry: Geometry) -> Mapping:
-        fd = os.open(self.where.segment, os.O_RDWR | os.O_NOFOLLOW)
+        fd = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
         try:
             words = Words(mmap.mmap(fd, geometry.size, access=mmap.ACCESS_WRITE))
-            status = os.fstat(fd)
+            identity = identity_of(fd)
         finally:
             os.close(fd)
         ints = words.ints
@@ -151,42 +157,47 @@ class Holding:
         ints[H_HISTORY] = geometry.history
         ints[H_GUARD] = geometry.guard
         ints[H_SLOTS] = geometry.slots
-        return Mapping(words, geometry, (status.st_dev, status.st_ino))
+        return Mapping(words, geometry, identity)
 
     def publish(self) -> None:
-        """Let readers in: a new segment is whole, with the bars that it takes over."""
-        self.mapping.words.ints[H_READY] = READY  # release: pairs with a reader's load
+        """Let readers in: a new segment is whole, with the bars that it takes over.
 
-    def _lock_segment(self) -> None:
-        # A descriptor of its own: a mapping keeps one too, and a forked child that
-        # inherits the mapping would keep a lock on that alive.
-        fd = os.open(self.where.segment, os.O_RDWR | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = _word(fd, H_WRITER_PID)
-            os.close(fd)
-            raise _busy(self.where, pid or None) from None
-        self._segment_lock = fd
+        Raises FeedLostError if somebody put another one in the old one's place.
+        """
+        self.mapping.words.ints[H_READY] = READY  # release: pairs with a reader's load
+        if self.previous is None or self._path == self.where.segment:
+            return
+        if _identity(self.where.segment) not in (None, self.previous.identity):
+            raise self._lost(self.where.segment)
+        self._path.rename(self.where.segment)
+        self._path = self.where.segment
+        self.previous.words.ints[H_RETIRED] = 1
+        os.close(self._locked.pop(0))
+
+    def _lock_segment(self, path: Path) -> None:
+        self._locked.append(lock_object(self.where, path))
 
     def check(self) -> None:
         """FeedLostError if segment or lock no longer bear their names."""
         held = (
-            (self.where.segment, self.mapping.identity),
+            (self._path, self.mapping.identity),
             (self.where.lock, self._lock_identity),
         )
         for path, identity in held:
             if _identity(path) != identity:
-                raise FeedLostError(
-                    f"{path} is no longer the one that this feeder (pid {os.getpid()})"
-                    " holds: it was removed or replaced; start the feeder again"
-                )
+                raise self._lost(path)
+
+    def _lost(self, path: Path) -> FeedLostError:
+        return FeedLostError(
+            f"{path} is no longer the one that this feeder (pid {os.getpid()})"
+            " holds: it was removed or replaced; start the feeder again"
+        )
 
     def release(self, unlink: bool) -> None:
         """Let go; with `unlink` the segment goes too, retired first. Idempotent."""
         if self._owner != os.getpid() or not self._lock.is_locked:
             return
-        if unlink and identity_by_name(self.where) == self.mapping.identity:
+        if unlink and _identity(self._path) == self.mapping.identity:
             self.mapping.words.ints[H_RETIRED] = 1
             self._remove()
         self._unlock()
@@ -194,21 +205,19 @@ class Holding:
     def disown(self) -> None:
         """In a forked child: it owns nothing."""
         self._owner = -1
-        self._unlock_segment()
+        self._unlock_segments()
 
     def _remove(self) -> None:
-        with suppress(FileNotFoundError):
-            self.where.segment.unlink()
-        self._unlock_segment()
+        self._path.unlink(missing_ok=True)
+        self._unlock_segments()
 
     def _unlock(self) -> None:
-        self._unlock_segment()
+        self._unlock_segments()
         self._lock.release()
 
-    def _unlock_segment(self) -> None:
-        fd, self._segment_lock = self._segment_lock, -1
-        if fd >= 0:
-            os.close(fd)
+    def _unlock_segments(self) -> None:
+        while self._locked:
+            os.close(self._locked.pop())
 
 
 _holdings: weakref.WeakSet[Holding] = weakref.WeakSet()
@@ -223,50 +232,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_disown_all)
 
 
-def _make_directory(directory: Path) -> None:
-    """The feeds' directory, 0700 and ours; SegmentFormatError if it is another's."""
-    with suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
-        directory.chmod(0o700)  # the umask may have left less
-    status = directory.lstat()
-    private = not stat.S_IMODE(status.st_mode) & 0o077
-    if not (stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and private):
-        raise SegmentFormatError(
-            f"{directory} is refused: it must be a directory of user {os.geteuid()}"
-            " with mode 0700; move it away"
-        )
-
-
-def _sign(lock: Path) -> Identity:
-    """Write our pid into the lock file, for those who find it held."""
-    fd = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
-    try:
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-        status = os.fstat(fd)
-    finally:
-        os.close(fd)
-    return status.st_dev, status.st_ino
-
-
-def _signed(lock: Path) -> int | None:
-    with suppress(OSError, ValueError):
-        return int(lock.read_text("ascii"))
-    return None
-
-
-def _busy(where: Place, pid: int | None) -> FeedBusyError:
-    holder = "another process" if pid is None else f"process {pid}"
-    return FeedBusyError(
-        f"feed {where.name!r} is written by {holder}; stop that feeder, or use another"
-        " feed name",
-        pid,
-    )
-
-
-def _word(fd: int, number: int) -> int:
-    content = os.pread(fd, WORD, number * WORD)
-    return int.from_bytes(content, sys.byteorder) if len(content) == WORD else 0
+def _successor(where: Place) -> Path:
+    """Where a segment is made that is to replace another; no feed has such a name."""
+    return where.segment.with_name(where.segment.name + "~")
 
 
 def _identity(path: Path) -> Identity | None:
@@ -277,13 +245,25 @@ def _identity(path: Path) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
+@contextmanager
+def _enough_room(where: Place, geometry: Geometry) -> Iterator[None]:
+    """SegmentFullError for whatever fails because /dev/shm is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise _no_room(where, geometry, error) from error
+
+
 def _no_room(where: Place, geometry: Geometry, error: OSError) -> SegmentFullError:
     shared = where.segment.parent
     room = os.statvfs(shared)
     free = room.f_bavail * room.f_frsize
+    files = "" if room.f_favail or not room.f_files else " and cannot hold more files"
     return SegmentFullError(
         error.errno,
-        f"{shared} has {free / 2**20:.1f} MiB free, feed {where.name!r} needs"
+        f"{shared} has {free / 2**20:.1f} MiB free{files}, feed {where.name!r} needs"
         f" {geometry.size / 2**20:.1f} MiB for {geometry.max_streams} streams of"
         f" {geometry.history} bars; ask for fewer, or enlarge it (docker: --shm-size)",
     )

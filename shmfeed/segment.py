@@ -10,6 +10,7 @@ import errno
 import mmap
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -167,6 +168,12 @@ def read_geometry(where: Place, words: Words, size: int) -> Geometry:
             f" {geometry}; stop its feeder and remove it"
         )
     return geometry
+
+
+def read_word(fd: int, number: int) -> int:
+    """A word of an open segment that is not mapped; 0 where it is too short."""
+    content = os.pread(fd, WORD, number * WORD)
+    return int.from_bytes(content, sys.byteorder) if len(content) == WORD else 0
 
 
 def not_found(where: Place) -> FeedNotFoundError:

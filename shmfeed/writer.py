@@ -131,6 +131,7 @@ class FeedWriter:
             counters = slice(H_COUNTERS, H_COUNTERS + len(COUNTERS))
             ints[counters] = previous.words.ints[counters]
         self._holding.publish()
+        self._holding.previous = None  # its pages go with its last reader
         self.wake()
 
     def _copy_rows(self, previous: SegmentMapping) -> None:
