@@ -11,6 +11,7 @@ import stat
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings_table import TOKEN
@@ -130,7 +131,7 @@ def _yaml(text: str) -> object:
         raise _FaultError(f"is not well-formed yaml{place}") from None
 
 
-def _check_flat(pairs: list, scalar: type, sequence: type) -> None:  # type: ignore[type-arg]  # PyYAML's nodes are untyped
+def _check_flat(pairs: list[tuple[Any, Any]], scalar: Any, sequence: Any) -> None:
     """Refuses doubled keys, and nesting: aliases in it could grow without limit."""
     seen = set()
     for key, value in pairs:
