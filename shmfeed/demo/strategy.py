@@ -1,0 +1,147 @@
+"""A strategy process of the demo: `python -P -m shmfeed.demo.strategy`.
+
+Standard input: a line of JSON, its order; later a second line, to begin; then nothing
+until its end. Standard output, lines of JSON: {"ready": true}, and a report twice a
+second and at the end. It ends when standard input does.
+"""
+
+import json
+import random
+import select
+import sys
+import time
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import wealthdata
+from shmfeed.bar import duration
+from shmfeed.demo.histogram import Histogram
+from shmfeed.demo.plan import BURST, LONGEST, MIN_PAUSE, RESOLUTIONS, SHORTEST
+from shmfeed.demo.truth import Stream, Truth
+from shmfeed.errors import NoDataError, ShmfeedError, StreamNotFoundError
+
+_REPORT_SECONDS = 0.5
+_PATIENCE_SECONDS = 30.0  # for the feed to appear
+_RETRY_SECONDS = 0.05
+
+
+def main() -> int:
+    """Read, check and report until standard input ends."""
+    order = json.loads(sys.stdin.readline())
+    strategy = Strategy(order)
+    strategy.warm_up()
+    _say({"ready": True})
+    if not sys.stdin.readline():
+        return 0
+    strategy.run()
+    return 0
+
+
+class Strategy:
+    """Reads its streams in turn, and checks each value of each frame."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        wealthdata.use(feed=order["feed"])
+        self._number: int = order["number"]
+        self._rest: float = order["rest"]
+        streams = [(s, r) for s in order["symbols"] for r in RESOLUTIONS]
+        self._streams = cycle(streams[self._number :] + streams[: self._number])
+        self._count = len(streams)
+        self._truth = Truth(order["seed"], LONGEST)
+        self._random = random.Random(order["seed"] + self._number)  # noqa: S311 # no secret
+        self._newest: dict[Stream, int] = {}
+        self._took, self._delays = Histogram(), Histogram()
+        self.counts = dict.fromkeys(("reads", "rows", "torn", "lapped", "errors"), 0)
+        self._error = ""
+
+    def warm_up(self) -> None:
+        """Read each stream once, unmeasured: the feed is found, modules are loaded."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        for _ in range(self._count):
+            stream = next(self._streams)
+            while not self._try_read(stream) and time.monotonic() < deadline:
+                time.sleep(_RETRY_SECONDS)
+
+    def _try_read(self, stream: Stream) -> bool:
+        try:
+            frame = _read(stream, SHORTEST)
+        except (NoDataError, StreamNotFoundError):
+            return False
+        if len(frame):
+            self._newest[stream] = int(_closes(frame)[-1])
+        return len(frame) == SHORTEST
+
+    def run(self) -> None:
+        """Until standard input ends."""
+        due = time.monotonic() + _REPORT_SECONDS
+        pause = 0.0
+        while not select.select([sys.stdin], [], [], max(MIN_PAUSE, pause))[0]:
+            began = time.monotonic()
+            for _ in range(BURST):
+                self._try_one(next(self._streams))
+            now = time.monotonic()
+            pause = (now - began) * self._rest
+            if now >= due:
+                due = now + _REPORT_SECONDS
+                _say(self.report())
+        _say(self.report())
+
+    def _try_one(self, stream: Stream) -> None:
+        try:
+            self._one(stream, self._random.randint(SHORTEST, LONGEST))
+        except ShmfeedError as error:
+            self.counts["errors"] += 1
+            self._error = f"{type(error).__name__}: {error}"
+
+    def _one(self, stream: Stream, count: int) -> None:
+        began = time.perf_counter_ns()
+        frame = _read(stream, count)
+        self._took.add(time.perf_counter_ns() - began)
+        closes = _closes(frame)
+        wrong = self._truth.wrong(stream, closes, frame.to_numpy().T)
+        counts = self.counts
+        counts["reads"] += 1
+        if wrong and not frame.attrs["shmfeed"].valid:
+            counts["lapped"] += 1  # it says so itself
+            return
+        counts["rows"] += len(closes)
+        counts["torn"] += wrong
+        if len(closes):
+            self._note_newest(stream, int(closes[-1]))
+
+    def _note_newest(self, stream: Stream, newest: int) -> None:
+        before = self._newest.get(stream, newest)
+        self._newest[stream] = newest
+        if newest == before + duration(stream[1]):  # it closed since we last looked
+            self._delays.add(max(0, time.time_ns() // 1000 - newest * 1000))
+
+    def report(self) -> dict[str, Any]:
+        """Everything since the beginning; times in ns, delays in us."""
+        return {
+            "at": time.monotonic(),
+            **self.counts,
+            "took": self._took.sparse(),
+            "delays": self._delays.sparse(),
+            "error": self._error,
+        }
+
+
+def _read(stream: Stream, count: int) -> pd.DataFrame:
+    return wealthdata.get_price(
+        stream[0], count=count, frequency=stream[1], on_stale="ignore"
+    )
+
+
+def _closes(frame: pd.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return frame.index.to_numpy().astype("M8[ms]").view(np.int64)
+
+
+def _say(report: dict[str, Any]) -> None:
+    print(json.dumps(report), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
