@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from shmfeed.bar import Bar, close_time
+from shmfeed.bar import LAST_TIME, Bar, close_time
 from shmfeed.errors import BadArgumentError
 from wealthdata.times import to_ms
 
 _PRICES = ("open", "high", "low", "close", "volume")
+_FLAGS_END = 1 << 32
 _ABSENT = object()
 
 
@@ -68,13 +69,13 @@ def _number(name: str, value: Any, finite: bool = True) -> float:
 
 
 def _flags(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and 0 <= value < _FLAGS_END else 0
 
 
 def _time(name: str, value: object) -> int:
     if isinstance(value, datetime):
         return to_ms(name, value)
     number = _number(name, value)
-    if number != int(number):
-        raise BadArgumentError(f"{name} is {value!r}; it must be whole milliseconds")
+    if number != int(number) or not 0 <= number < LAST_TIME:
+        raise BadArgumentError(f"{name} is {value!r}; it must be milliseconds UTC")
     return int(number)

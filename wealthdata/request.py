@@ -98,10 +98,9 @@ def check_fields(fields: object) -> tuple[str, ...]:
         return DEFAULT_FIELDS
     names = (fields,) if isinstance(fields, str) else fields
     if isinstance(names, Iterable) and not isinstance(names, bytes | Mapping):
-        names = tuple(dict.fromkeys(names))
-        if names and all(name in FIELDS for name in names):
-            return names
-        fields = list(names)
+        fields = names = tuple(names)
+        if names and all(isinstance(n, str) and n in FIELDS for n in names):
+            return tuple(dict.fromkeys(names))
     raise BadArgumentError(
         f"fields is {fields!r}; it must name some of: {' '.join(FIELDS)}"
     )

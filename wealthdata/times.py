@@ -9,6 +9,7 @@ from shmfeed.errors import BadArgumentError
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 _LOOSE = ("%Y-%m-%d", "%Y/%m/%d", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S")
+_FAR = 1 << 48  # ms: beyond any datetime
 _DAY_NUMBERS = range(1900_01_01, 2100_01_01)  # 20240131, as jqdatasdk takes it
 
 
@@ -74,4 +75,4 @@ def _number_ms(number: int) -> int | None:
             return _datetime_ms(_parse(str(number)))
         except ValueError:
             return number
-    return number
+    return number if abs(number) < _FAR else None
