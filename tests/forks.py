@@ -16,7 +16,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-# Loads of the races and faults are multiplied by this: 1 for a change, 20 at night.
+# Loads of races and faults are multiplied by this. For a change 1; at night
+# TEST_SCALE=20 with pytest's --timeout=3000.
 SCALE = float(os.environ.get("TEST_SCALE", "1"))
 
 

@@ -20,7 +20,7 @@ from shmfeed.layout import S_INTENT, S_PUBLISHED
 from shmfeed.writer import create
 
 GEOMETRY = 200, 16, 2
-KILLS = int(250 * forks.SCALE)
+KILLS = int(210 * forks.SCALE)
 LONGEST_LIFE = 0.004  # seconds between the first append and the kill
 CALL_NS = 60_000_000  # CPU time of one call: a busy read ends after 10 ms
 STUCK_SECONDS = 2.0  # of the wall clock, beside other work: nothing blocks

@@ -14,7 +14,8 @@ from shmfeed.writer import create
 
 GEOMETRY = 64, 16, 2
 FORKS = int(24 * forks.SCALE)  # killed, and as many that exit
-SPAWNED = int(6 * forks.SCALE)
+SPAWNED = 12  # at once, every other one killed
+ROUNDS = max(1, int(forks.SCALE))
 
 STOP, ATTACHED = 0, 1
 
@@ -134,9 +135,7 @@ def test_forked_readers_come_and_go(feed_name, writer, exits):
     assert place(feed_name).segment.stat().st_ino == identity
 
 
-def test_fresh_interpreters_come_and_go(child, feed_name, writer):
-    held = descriptors(writer.pid)
-    readers = [child(SAY_ALL + READER, feed_name) for _ in range(2 * SPAWNED)]
+def come_and_go(readers):
     for number, reader in enumerate(readers):
         assert reader.stdout.readline() == "attached\n"
         if number % 2:
@@ -144,6 +143,12 @@ def test_fresh_interpreters_come_and_go(child, feed_name, writer):
         out, err = reader.communicate("\n", timeout=30)
         assert (out, err) == ("", "")  # nothing to say for the resource tracker
         assert reader.returncode == (-signal.SIGKILL if number % 2 else 0)
+
+
+def test_fresh_interpreters_come_and_go(child, feed_name, writer):
+    held = descriptors(writer.pid)
+    for _ in range(ROUNDS):
+        come_and_go([child(SAY_ALL + READER, feed_name) for _ in range(SPAWNED)])
     with attach(feed_name) as feed:
         check_alive(feed, 0)
     assert descriptors(writer.pid) == held

@@ -1,0 +1,113 @@
+"""A fuse: a process dies at the n-th of its stores into a feed and system calls.
+
+`burn_at_each_step` puts one before every 8-byte store that a writer makes, and before
+every call by which it makes, sizes, locks, maps or removes a file. For a forked child:
+what it replaces stays replaced.
+"""
+
+import _posixshmem
+import fcntl
+import mmap
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from shmfeed import holding, segment
+from shmfeed.layout import WORD
+from shmfeed.words import Words
+
+_CALLS = (
+    (os, "open close unlink mkdir chmod fchmod rename link pwrite ftruncate"),
+    (os, "posix_fallocate replace"),
+    (fcntl, "flock"),
+    (mmap, "mmap"),
+    (_posixshmem, "shm_open shm_unlink"),
+)
+
+
+class Fuse:
+    """Counts steps from `light(n)` on; the n-th kills the process instead."""
+
+    def __init__(self) -> None:
+        self._left = 0
+
+    def light(self, steps: int) -> None:
+        self._left = steps
+
+    def burn(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FusedView:
+    """A memoryview of words or bytes; each word stored into it burns the fuse."""
+
+    def __init__(self, view: memoryview, fuse: Fuse) -> None:
+        self._view = view
+        self._fuse = fuse
+
+    def __getitem__(self, key: int | slice) -> Any:
+        found = self._view[key]
+        return FusedView(found, self._fuse) if isinstance(key, slice) else found
+
+    def __setitem__(self, key: int | slice, value: Any) -> None:
+        if not isinstance(key, slice):
+            self._fuse.burn()
+            self._view[key] = value
+            return
+        target, source = self._view[key].cast("B"), bytes(value)
+        assert len(target) == len(source)
+        for at in range(0, len(source), WORD):
+            self._fuse.burn()
+            target[at : at + WORD] = source[at : at + WORD]
+
+    def __bytes__(self) -> bytes:
+        return self._view.tobytes()
+
+    def __len__(self) -> int:
+        return len(self._view)
+
+    def cast(self, code: str) -> "FusedView":
+        return FusedView(self._view.cast(code), self._fuse)
+
+    def tolist(self) -> list:
+        return self._view.tolist()
+
+
+class FusedWords(Words):
+    """Words whose stores burn the fuse."""
+
+    def __init__(self, fuse: Fuse, buffer: object) -> None:
+        super().__init__(buffer)
+        self._bytes = self.raw
+        self.raw = FusedView(self.raw, fuse)
+        self.ints = FusedView(self.ints, fuse)
+        self.floats = FusedView(self.floats, fuse)
+
+    def columns(self, word: int, shape: tuple[int, int]) -> np.ndarray:
+        count = shape[0] * shape[1]
+        flat = np.frombuffer(self._bytes, np.float64, count, word * WORD)
+        return flat.reshape(shape)
+
+
+def burn_at_each_step() -> Fuse:
+    """A fuse, not lit, in every store and system call from now on."""
+    fuse = Fuse()
+
+    def burning(call: Callable[..., Any]) -> Callable[..., Any]:
+        def burn_and_call(*arguments: Any, **options: Any) -> Any:
+            fuse.burn()
+            return call(*arguments, **options)
+
+        return burn_and_call
+
+    for module, names in _CALLS:
+        for name in names.split():
+            setattr(module, name, burning(getattr(module, name)))
+    holding.Words = segment.Words = partial(FusedWords, fuse)
+    return fuse

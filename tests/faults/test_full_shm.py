@@ -1,0 +1,152 @@
+"""/dev/shm without room: a clear error before the first bar, never SIGBUS.
+
+Each case runs in a child with a /dev/shm of its own, a few pages small, in a mount
+namespace. Permitted: the feed is there and works, or SegmentFullError and nothing of
+it is left but the directory and the lock file.
+"""
+
+import json
+import signal
+
+import pytest
+
+NOT_PERMITTED = 77
+
+# A /dev/shm of its own: argv is a feed's name, then the options of the tmpfs.
+PREPARE = """
+import ctypes, json, os, resource, shutil, sys
+NEW_MOUNTS, NEW_USERS, PRIVATE = 0x00020000, 0x10000000, 0x44000
+libc = ctypes.CDLL(None, use_errno=True)
+uid, gid = os.geteuid(), os.getegid()
+def mount(what, where, kind, flags, options):
+    if libc.mount(what, where, kind, flags, options):
+        print(f"mount: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
+        sys.exit(77)
+if libc.unshare(NEW_MOUNTS):
+    if libc.unshare(NEW_MOUNTS | NEW_USERS):
+        print(f"unshare: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
+        sys.exit(77)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"),
+                       ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+mount(b"none", b"/", None, PRIVATE, None)
+mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, sys.argv[2].encode())
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+import shmfeed
+name = sys.argv[1]
+PAGE = 4096
+
+def fill(leave=0):
+    room = os.statvfs("/dev/shm").f_bavail - leave
+    with open("/dev/shm/filler", "wb") as file:
+        if room > 0:
+            os.posix_fallocate(file.fileno(), 0, room * PAGE)
+
+def left():
+    found = []
+    for folder, _, files in os.walk("/dev/shm"):
+        found += [file for file in files if not file.endswith((".lock", "filler"))]
+    return found
+
+def clear():
+    for entry in os.listdir("/dev/shm"):
+        path = f"/dev/shm/{entry}"
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+def attempt(*geometry):
+    try:
+        writer = shmfeed.create(name, *geometry)
+    except shmfeed.SegmentFullError as error:
+        return {"error": str(error), "left": left()}
+    ring = writer.add_stream("BTCUSDT", "1m")
+    begin = ring.reader.count
+    for number in range(begin, begin + 100):
+        ring.append(number * 60_000, 1, 1, 1, 1, 1)
+    with shmfeed.attach(name) as feed:
+        rows = feed.ring("BTCUSDT", "1m").snapshot(geometry[0])
+    writer.close()
+    return {"begin": begin, "bars": len(rows), "sum": float(rows["close"].sum())}
+
+def tell(what):
+    print(json.dumps(what), flush=True)
+"""
+
+SMALL = "16, 16, 1"
+SMALL_PAGES = 13
+
+
+def run(child, name, options, code):
+    """What the code told, line by line; the child must end well."""
+    process = child(PREPARE + code, name, options)
+    out, err = process.communicate(timeout=50)
+    if process.returncode == NOT_PERMITTED:
+        pytest.skip(f"no /dev/shm of its own here: {err.strip()}")
+    assert process.returncode == 0, (process.returncode, out, err)
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def is_refused(outcome):
+    return "error" in outcome and outcome["left"] == []
+
+
+def works(outcome, begin=0):
+    return outcome == {"begin": begin, "bars": 16, "sum": 16.0}
+
+
+def test_no_room_for_the_segment(child, feed_name):
+    code = f"tell(attempt(1000)); tell(attempt({SMALL}))"
+    refused, small = run(child, feed_name, "size=64k", code)
+    print(refused)
+    assert is_refused(refused)
+    for part in ("/dev/shm", "MiB free", feed_name, "1000 bars", "--shm-size"):
+        assert part in refused["error"]
+    assert works(small)
+
+
+def test_each_number_of_free_pages(child, feed_name):
+    code = f"""
+for pages in range({SMALL_PAGES} + 4):
+    fill(leave=pages)
+    tell(attempt({SMALL}))
+    clear()
+"""
+    outcomes = run(child, feed_name, "size=256k", code)
+    assert all(is_refused(outcome) or works(outcome) for outcome in outcomes)
+    assert is_refused(outcomes[0])
+    assert works(outcomes[-1])
+
+
+@pytest.mark.parametrize("inodes", range(1, 6))
+def test_each_number_of_inodes(child, feed_name, inodes):
+    options = f"size=1m,nr_inodes={inodes}"
+    (outcome,) = run(child, feed_name, options, f"tell(attempt({SMALL}))")
+    assert is_refused(outcome) or works(outcome)
+    assert works(outcome) == (inodes > 3)  # the root, a directory, lock and segment
+
+
+def test_a_feed_made_in_time_goes_on(child, feed_name):
+    code = f"""
+tell(attempt({SMALL}))
+fill()
+tell(attempt({SMALL}))
+tell(attempt(1000, 16, 4))
+tell(attempt({SMALL}))
+"""
+    outcomes = run(child, feed_name, "size=256k", code)
+    assert works(outcomes[0])
+    assert works(outcomes[1], 100)
+    assert "error" in outcomes[2]  # no room for a larger one: the old one stays
+    assert len(outcomes[2]["left"]) == 1
+    assert works(outcomes[3], 200)
+
+
+def test_without_the_reservation_it_would_die(child, feed_name):
+    """The control: the same case, and a writer that does not reserve its pages."""
+    code = "os.posix_fallocate = lambda *arguments: None\ntell(attempt(1000))\n"
+    process = child(PREPARE + code, feed_name, "size=64k")
+    _, err = process.communicate(timeout=50)
+    if process.returncode == NOT_PERMITTED:
+        pytest.skip(f"no /dev/shm of its own here: {err.strip()}")
+    assert process.returncode == -signal.SIGBUS

@@ -1,0 +1,252 @@
+"""A feeder that dies at its first store or system call, at its second, .. at its last.
+
+After each death: a reader that attached before goes on, one that comes finds a whole
+feed or FeedNotFoundError, the next feeder takes over, and no row that was acknowledged
+is lost, doubled or torn.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import forks
+import fuse
+import payload
+import pytest
+
+from shmfeed import holding
+from shmfeed.errors import FeedNotFoundError, StreamNotFoundError
+from shmfeed.feed import Feed, attach
+from shmfeed.layout import READY, S_INTENT, S_PUBLISHED
+from shmfeed.segment import place
+from shmfeed.writer import FeedWriter, create
+
+GEOMETRY = 3, 1, 2  # the tightest ring: each append writes over a row
+WIDER = 5, 2, 3
+OTHER = "ETHUSDT"
+ROWS = 6  # there before the death, in the first stream
+MOST_STEPS = 400
+
+APPENDED, BEGUN = 0, 1
+
+
+class Phase(NamedTuple):
+    """What a feeder does until it dies: `prepare` unharmed, then `act` with the fuse.
+
+    `keeps` says whether the rows that were there before must be there after; `after`
+    is the geometry of its successor.
+    """
+
+    prepare: Callable[[str], FeedWriter | None]
+    act: Callable[[str, FeedWriter | None, memoryview], None]
+    keeps: bool = True
+    starts_empty: bool = False
+    after: tuple[int, int, int] = GEOMETRY
+
+
+def nothing(name):
+    return None
+
+
+def opened(name):
+    writer = create(name, *GEOMETRY)
+    writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
+    return writer
+
+
+def make(name, writer, board):
+    create(name, *GEOMETRY)
+
+
+def make_wider(name, writer, board):
+    create(name, *WIDER)
+
+
+def add(name, writer, board):
+    writer.add_stream(OTHER, payload.TIMEFRAME)
+
+
+def append_two(name, writer, board):
+    ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
+    for number in (ROWS + 1, ROWS + 2):
+        board[BEGUN] = number
+        payload.append(ring, number)
+        board[APPENDED] = number
+
+
+def update_twice(name, writer, board):
+    ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
+    for revision in (5, 6):
+        payload.update_forming(ring, ROWS + 1, revision)
+
+
+def say(name, writer, board):
+    writer.note({"endpoint": "wss://venue", "last_error": None})
+    writer.count("messages", 3)
+    writer.unsubscribe(payload.SYMBOL, payload.TIMEFRAME)
+    writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
+    writer.beat()
+
+
+def leave(name, writer, board):
+    writer.close()
+
+
+def leave_nothing(name, writer, board):
+    writer.close(unlink=True)
+
+
+PHASES = {
+    "creation": Phase(nothing, make, starts_empty=True),
+    "adoption": Phase(nothing, make),
+    "add_stream": Phase(opened, add),
+    "append": Phase(opened, append_two),
+    "update_forming": Phase(opened, update_twice),
+    "status": Phase(opened, say),
+    "close": Phase(opened, leave),
+    "close and unlink": Phase(opened, leave_nothing, keeps=False),
+    "re-creation": Phase(nothing, make_wider, after=WIDER),
+    "re-creation, and back": Phase(nothing, make_wider),
+}
+
+
+def die_at(step, name, phase, board, adapt):
+    burning = fuse.burn_at_each_step()
+    adapt()
+    writer = phase.prepare(name)
+    burning.light(step)
+    phase.act(name, writer, board)
+    burning.light(0)
+    os._exit(0)  # its own exit is not one of the steps
+
+
+def fill(name):
+    with create(name, *GEOMETRY) as writer:
+        ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
+        for number in range(1, ROWS + 1):
+            payload.append(ring, number)
+        payload.update_forming(ring, ROWS + 1, 4)
+
+
+def check_feed(feed: Feed, least: int, most: int) -> None:
+    """All that can be read is whole, and the first stream has what it should."""
+    assert least <= check_ring(feed, payload.SYMBOL) <= most
+    assert check_ring(feed, OTHER) == 0
+    assert len(feed.status()["streams"]) == len(feed.streams())
+
+
+def check_ring(feed: Feed, symbol: str) -> int:
+    """How many rows the stream has had, 0 also where there is no such stream."""
+    try:
+        ring = feed.ring(symbol, payload.TIMEFRAME)
+    except StreamNotFoundError:
+        assert (symbol, payload.TIMEFRAME) not in feed.streams()
+        return 0
+    for rows in (ring.view(ring.history), ring.snapshot(99, include_now=True)):
+        assert payload.bad_rows(rows) == 0
+        assert rows.valid
+    bar = ring.forming()
+    assert bar is None or payload.is_whole_forming(bar)
+    if bar is not None and ring.count == ROWS:
+        assert bar.flags % payload.REVISIONS in (4, 5, 6)
+    ring.latest("close")
+    return ring.count
+
+
+def check_aftermath(name: str, phase: Phase, board: memoryview, old: Feed | None):
+    before = 0 if phase.starts_empty or not phase.keeps else ROWS
+    least, most = max(before, board[APPENDED]), max(ROWS, board[BEGUN])
+    if old is not None:
+        check_feed(old, max(ROWS, board[APPENDED]), most)
+    with suppress(FeedNotFoundError), attach(name) as feed:
+        check_feed(feed, least, most)
+    with create(name, *phase.after) as writer:
+        ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
+        count = ring.reader.count
+        assert least <= count <= most
+        payload.append(ring, count + 1)
+        other = writer.add_stream(OTHER, payload.TIMEFRAME)
+        payload.append(other, 1)
+        with attach(name) as new:
+            for feed in (new, old or new):
+                rows = feed.ring(payload.SYMBOL, payload.TIMEFRAME).view(99)
+                assert payload.bad_rows(rows) == 0
+                assert rows.last == count + 1
+                assert check_ring(feed, OTHER) == 1
+        writer.close(unlink=True)
+    where = place(name)
+    left = [path.name for path in Path("/dev/shm").glob(f"{where.object_name}*")]
+    assert left == []
+
+
+def run_to_each_death(name, phase, adapt=lambda: None) -> int:
+    """How many steps the phase has; each of them has been the last."""
+    for step in range(1, MOST_STEPS):
+        if not phase.starts_empty:
+            fill(name)
+        board = forks.board()
+        with nullcontext() if phase.starts_empty else attach(name) as old:
+            with forks.Fork(die_at, step, name, phase, board, adapt) as feeder:
+                ended = feeder.wait()
+            try:
+                check_aftermath(name, phase, board, old)
+            except BaseException as error:
+                error.add_note(f"after a death at step {step}")
+                raise
+        if ended == 0:
+            return step - 1
+        assert ended == -signal.SIGKILL
+    raise AssertionError(f"more than {MOST_STEPS} steps")
+
+
+@pytest.mark.parametrize("phase", PHASES.values(), ids=PHASES.keys())
+def test_a_death_at_each_step_is_survived(feed_name, phase):
+    steps = run_to_each_death(feed_name, phase)
+    print(steps, "steps")
+    assert steps >= 5
+
+
+def publish_first():
+    """A mutant: a row is published before it is written."""
+    store = fuse.FusedView.__setitem__
+
+    def store_early(view, key, value):
+        store(view, key, value)
+        if key in intents:
+            store(view, key - S_INTENT + S_PUBLISHED, value)
+
+    make_ring = FeedWriter.add_stream
+    intents = set()
+
+    def add_stream(writer, *names):
+        ring = make_ring(writer, *names)
+        intents.add(ring._slot + S_INTENT)
+        return ring
+
+    FeedWriter.add_stream = add_stream
+    fuse.FusedView.__setitem__ = store_early
+
+
+def ready_first():
+    """A mutant: a segment calls itself ready before it has a header."""
+    make_object = holding.make_object
+
+    def make_ready_object(name, size):
+        make_object(name, size)
+        with Path("/dev/shm", name).open("r+b") as segment:
+            segment.write(READY.to_bytes(8, "little"))
+
+    holding.make_object = make_ready_object
+
+
+@pytest.mark.parametrize(
+    ("phase", "mutant"), [("append", publish_first), ("creation", ready_first)]
+)
+def test_a_wrong_order_does_not_survive(feed_name, phase, mutant):
+    with pytest.raises(Exception, match=r".") as caught:
+        run_to_each_death(feed_name, PHASES[phase], mutant)
+    assert "after a death at step" in caught.value.__notes__[0]
+    place(feed_name).segment.unlink(missing_ok=True)
