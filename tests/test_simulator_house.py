@@ -175,16 +175,6 @@ def test_full_speed_is_deterministic_and_then_silent():
         assert closed[-1]["close_time"] == floor(START, stream[1])
 
 
-def test_full_speed_goes_to_a_slow_reader_in_pieces():
-    with Venue(speed="max", bars=2000) as venue, client(venue) as connection:
-        ask(connection, symbols=[f"S{n}" for n in range(16)])
-        with client(venue) as other:  # the loop is not held up
-            assert ask(other, resolutions=[])["type"] == "CONNECTED"
-        for _ in range(1000):
-            connection.recv(timeout=5)
-        assert venue.record.frames < 16 * 2000 * STEPS
-
-
 def test_the_projects_codec_reads_it_all():
     codec = get_codec("wealthai")
     streams = [("A", "1m"), ("B/C", "1M")]

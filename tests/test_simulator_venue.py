@@ -144,6 +144,28 @@ def test_stopping_closes_the_port_and_leaves_no_thread():
         venue.send("x")
 
 
+def test_a_client_that_does_not_read_holds_nobody_up():
+    request = (
+        b'{"type":"CONNECT","request_id":"1","symbols":["A"],"resolutions":["1m"]}'
+    )
+    handshake = (
+        "GET /market_data HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    masked = bytes((0x81, 0x80 | len(request))) + bytes(4) + request
+    with Venue(speed="max", bars=100_000) as venue:
+        with socket.create_connection(("127.0.0.1", venue.port)) as silent:
+            silent.sendall(handshake.encode())
+            assert b" 101 " in silent.recv(4096)
+            silent.sendall(masked)
+            venue.wait_sent(5000)
+            with client(venue) as other:
+                assert ask(other, resolutions=[])["type"] == "CONNECTED"
+            venue.stop()
+            assert venue.record.frames < 100_000 * 8
+
+
 def test_a_stopped_venue_can_be_followed_by_one_on_its_port():
     with Venue(speed=None) as first, client(first) as connection:
         first.stop()
