@@ -91,6 +91,13 @@ def test_once_an_outage(ring: RingWriter, writer: FeedWriter, strategy: str) -> 
         assert read(writer) == []
 
 
+def test_a_live_stream_may_still_be_old() -> None:
+    """Subscribed again just now, its last bar is of yesterday."""
+    found = status(86_400.0)
+    with pytest.raises(StaleFeedError):
+        fresh.judge(("f", SYMBOL, "1h"), found, None, "raise")
+
+
 def test_once_a_stream_and_limit(ring: RingWriter, writer: FeedWriter) -> None:
     append(ring, 0, 1)
     append(writer.add_stream("ETHUSDT", "1h"), 0)

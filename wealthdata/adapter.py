@@ -86,6 +86,8 @@ def current_marks() -> tuple[tuple[Marked, ...], Older | None]:
     """Who says what time it is, and who has older bars: an adapter before a context."""
     marked = current_mark()
     stand_in = _registered.marked
+    if marked is None and stand_in is None:
+        return (), None
     marks = tuple(m for m in (marked, stand_in) if m is not None)
     if stand_in is not None:
         return marks, stand_in.older

@@ -5,7 +5,6 @@ way: a `Plan`, remembered with the feed, knows what can be known beforehand. Any
 takes the long way of `answer`, which decides where bars come from.
 """
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from wealthdata.live import current
@@ -60,9 +59,10 @@ def get_price(
     if security.__class__ is str and start_date is None and end_date is None:
         live = current()
         if live is not None:
-            plan = None
-            with suppress(TypeError):  # not hashable: the long way says what is wrong
+            try:  # no suppress(): it costs half a microsecond
                 plan = live.plans.get((security, frequency, fields))
+            except TypeError:
+                plan = None  # not hashable: the long way says what is wrong
             if plan is not None:
                 frame: pd.DataFrame | None = plan.read(
                     count, include_now, copy, max_age, on_stale

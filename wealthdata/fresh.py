@@ -45,6 +45,15 @@ def judge(stream: Stream, status: Status, max_age: float | None, on_stale: str) 
     """Raise or warn if the stream is stale, once an outage; forget one that is over."""
     if on_stale == "ignore":
         return
+    age = status.age
+    if (
+        max_age is None
+        and status.health == "live"
+        and age is not None
+        and age < _STALE_LEAST
+        and not _outages
+    ):
+        return  # the usual case, and nothing to forget
     outage = stream, max_age
     if not is_stale(status, max_age, stream[2]):
         _outages.discard(outage)

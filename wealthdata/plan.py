@@ -4,13 +4,14 @@ from typing import Any
 
 import pandas as pd
 
+from shmfeed.bar import duration
 from shmfeed.errors import StreamNotFoundError
 from wealthdata.adapter import current_marks
 from wealthdata.choice import always_copy
-from wealthdata.columns import Rows, missing_bars
+from wealthdata.columns import Ints, Rows, missing_bars
 from wealthdata.context import Marked, bound
 from wealthdata.frame import Layout
-from wealthdata.fresh import judge
+from wealthdata.fresh import Status, judge
 from wealthdata.live import Live
 from wealthdata.older import Names
 from wealthdata.reading import make_reading
@@ -20,7 +21,7 @@ from wealthdata.request import DEFAULT_COUNT, check_freshness
 class Plan:
     """What can be known beforehand of a call: its stream's ring, its layout."""
 
-    __slots__ = ("_feed", "_frame", "_ring", "_stream", "_timeframe")
+    __slots__ = ("_feed", "_frame", "_ring", "_step", "_stream", "_timeframe")
 
     def __init__(self, live: Live, names: Names, layout: Layout) -> None:
         """`layout` is one of float fields only. Raises StreamNotFoundError."""
@@ -29,6 +30,8 @@ class Plan:
         self._timeframe = names[1]
         self._stream = (live.name, *names)
         self._frame = layout.frame
+        # A month has no length: its bars are counted by the calendar.
+        self._step = 0 if names[1] == "1M" else duration(names[1])
 
     def read(
         self,
@@ -61,18 +64,28 @@ class Plan:
         if (marks or older) and _leaves(rows, count, marks, older):
             return None
         judge(self._stream, status, max_age, on_stale)
-        facts = {
+        closes = rows.close_time
+        facts = self._facts(rows, closes, status)
+        reading = make_reading(True if private else rows, facts)
+        frame = self._frame(rows.floats, closes, reading, not private)
+        return frame if rows.valid else None
+
+    def _facts(self, rows: Any, closes: Ints, status: Status) -> dict[str, Any]:
+        return {
             "source": "live",
             "feed": self._feed,
             "age": status.age,
             "state": status.state,
             "health": status.health,
             "forming": rows.forming,
-            "gaps": missing_bars(rows, 0, len(rows), self._timeframe),
+            "gaps": self._missing(rows, closes),
         }
-        reading = make_reading(True if private else rows, facts)
-        frame = self._frame(rows.floats, rows.close_time, reading, not private)
-        return frame if rows.valid else None
+
+    def _missing(self, rows: Any, closes: Ints) -> int:
+        number = len(closes)
+        if number < 2 or not self._step:
+            return missing_bars(rows, 0, number, self._timeframe)
+        return (closes.item(-1) - closes.item(0)) // self._step - number + 1
 
 
 def _leaves(rows: Rows, count: int, marks: tuple[Marked, ...], older: object) -> bool:

@@ -1,0 +1,99 @@
+"""Frames beside a writer that never pauses.
+
+Permitted: a frame that holds what was written; a shared one that says it is not
+valid; BusyRingError.
+"""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import payload
+import pytest
+
+from shmfeed.errors import BusyRingError
+from wealthdata import get_price
+
+pytest_plugins = ["strategy_process"]
+
+WRITER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+import payload
+from shmfeed.writer import create
+
+with create(sys.argv[1], history=200, guard=16) as writer:
+    ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
+    number = 0
+    while True:
+        number += 1
+        payload.update_forming(ring, number, 1)
+        payload.append(ring, number, wake=False)
+        if number == 1000:
+            print("ready", flush=True)
+"""
+SECONDS = 1.5
+ROWS = 200  # all that a view has: 16 more bars and its oldest is written over
+
+
+@pytest.fixture
+def racing(strategy: str, child) -> Iterator[None]:
+    process = child(WRITER, strategy, Path(payload.__file__).parent)
+    assert process.stdout.readline() == "ready\n"
+    yield
+    assert process.poll() is None, process.stderr.read()
+
+
+def bad_rows(frame: pd.DataFrame) -> int:
+    """How many rows are not what was written; looks at the values but once."""
+    values = frame.to_numpy().copy()
+    closes = frame.index.astype("M8[ms]").astype("int64").to_numpy()
+    number = closes // payload.STEP - 1
+    mark = number.copy()
+    if frame.attrs["shmfeed"].forming:
+        mark[-1] = mark[-1] * payload.REVISIONS + 1
+    good = (values == mark[:, None] * np.arange(1.0, 6.0)).all(axis=1)
+    good[1:] &= np.diff(number) == 1
+    return len(values) - int(np.count_nonzero(good))
+
+
+def race(**arguments: object) -> Counter:
+    tally = Counter()
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            frame = get_price(payload.SYMBOL, on_stale="ignore", **arguments)
+        except BusyRingError:
+            tally["busy"] += 1
+            continue
+        bad = bad_rows(frame)
+        verdict = "accepted" if frame.attrs["shmfeed"].valid else "refused"
+        tally[verdict] += 1
+        tally[f"{verdict} bad rows"] += bad
+        assert len(frame) == arguments["count"]
+    print(arguments, dict(tally), file=sys.stderr)
+    return tally
+
+
+def test_a_valid_shared_frame_holds_what_was_written(racing: None) -> None:
+    tally = race(frequency="1m", count=100)
+    assert tally["accepted"] > 20
+    assert tally["accepted bad rows"] == 0
+
+
+def test_a_frame_that_is_not_valid_may_not(racing: None) -> None:
+    """The control: who does not ask `valid` reads rows that were written over."""
+    tally = race(frequency="1m", count=ROWS)
+    assert tally["accepted bad rows"] == 0
+    assert tally["refused bad rows"] > 0
+
+
+@pytest.mark.parametrize("arguments", [{"copy": True}, {"include_now": True}], ids=str)
+def test_a_private_frame_always_does(racing: None, arguments: dict) -> None:
+    tally = race(frequency="1m", count=100, **arguments)
+    assert tally["accepted"] > 20
+    assert tally["accepted bad rows"] == tally["refused"] == 0
