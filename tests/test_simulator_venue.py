@@ -100,7 +100,10 @@ def test_muted_with_pings_it_is_as_if_gone():
 def test_refusing_cuts_or_answers_with_a_status():
     with Venue(speed=None) as venue:
         venue.refuse()
-        with pytest.raises((WebSocketException, OSError)) as cut, client(venue):
+        with (
+            pytest.raises((WebSocketException, OSError, EOFError)) as cut,
+            client(venue),
+        ):
             pass
         assert not isinstance(cut.value, InvalidStatus)
         venue.refuse(429)

@@ -20,7 +20,7 @@ from shmfeed.simulator.record import Record
 
 Blobs = Iterator[tuple[bytes, int]]  # frames ready to be written, and how many
 MAX_WAITING = 256 << 20  # bytes: a client that is further behind is cut off
-_LAST_WORDS = 1.0  # seconds that a close waits for what was put before it
+_LAST_WORDS = 1.0  # seconds that a close, and what was put before it, may take
 
 
 class Peer:
@@ -69,15 +69,26 @@ class Peer:
         self._queue.append(blobs)
         self._filled.set()
 
+    def forget(self) -> None:
+        """Send nothing more of what was put."""
+        self.muted = True
+        self._queue.clear()
+
     def abort(self) -> None:
         """Cut the connection without a word."""
         self._connection.transport.abort()
 
     async def close(self, code: int) -> None:
-        """Close the connection properly, once all that was put has been written."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._drained.wait(), _LAST_WORDS)
-        await self._connection.close(code)
+        """Close the connection properly once all that was put has been written.
+
+        A client that does not read is cut off: its close frame would wait for ever.
+        """
+        try:
+            async with asyncio.timeout(_LAST_WORDS):
+                await self._drained.wait()
+                await self._connection.close(code)
+        except TimeoutError:
+            self.abort()
 
     def write(self, data: bytes) -> None:
         """Write bytes at once, past the queue, whether they are frames or not."""
@@ -100,6 +111,7 @@ class Peer:
                     self._drained.set()
                     self._filled.clear()
                     await self._filled.wait()
+                    continue
                 frames = self._gather()
                 if frames:
                     self._waiting -= sum(map(len, frames))

@@ -23,7 +23,7 @@ from shmfeed.simulator.record import Record
 _PING_INTERVAL, _PING_TIMEOUT = 20.0, 60.0
 _MAX_MESSAGE = 1 << 20
 _CLOSE_TIMEOUT = 1.0
-_TOO_FAST = 1008  # WebSocket close code: policy violation
+_GOING_AWAY, _TOO_FAST = 1001, 1008  # WebSocket close codes
 
 # A port scan is no event of the venue's: the library's log goes nowhere.
 _LOG = logging.getLogger("shmfeed.simulator.websockets")
@@ -87,9 +87,13 @@ class VenueServer:
         self.mute(on=False, deaf=False)
         if self._producing is not None:
             self._producing.cancel()
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        if self._server is None:
+            return
+        self._server.close(close_connections=False)
+        for peer in self.peers:
+            peer.forget()
+        await asyncio.gather(*(peer.close(_GOING_AWAY) for peer in self.peers))
+        await self._server.wait_closed()
 
     def mute(self, on: bool, deaf: bool) -> None:
         """Say nothing by itself any more; `deaf`: nor read, nor answer pings."""

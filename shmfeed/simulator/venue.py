@@ -141,6 +141,8 @@ class Venue:
                 for peer in peers:
                     peer.abort()
             else:
+                for peer in peers:
+                    peer.forget()
                 await asyncio.gather(*(peer.close(code) for peer in peers))
             return len(peers)
 
