@@ -3,9 +3,9 @@
 import argparse
 import math
 
+from shmfeed.demo.choosing import choose
 from shmfeed.demo.plan import SYMBOLS, Plan
 from shmfeed.demo.play import play
-from shmfeed.demo.screen import choose
 from shmfeed.errors import BadArgumentError
 from shmfeed.names import check_symbol
 

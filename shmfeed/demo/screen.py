@@ -1,8 +1,6 @@
 """Where a demo's figures go: a live table, plain lines, or JSON lines."""
 
-import importlib.util
 import json
-import sys
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -71,17 +69,6 @@ class JsonScreen(PlainScreen):
     def close(self, figures: Figures) -> None:
         whole = {**_plain(figures), "ok": figures.good}
         print(json.dumps({"summary": whole}), flush=True)
-
-
-def choose(plan: Plan, as_json: bool) -> Screen:
-    """The live table where there is a terminal and rich, else lines."""
-    if as_json:
-        return JsonScreen(plan)
-    if sys.stdout.isatty() and importlib.util.find_spec("rich"):
-        from shmfeed.demo.table import TableScreen  # noqa: PLC0415 # an extra
-
-        return TableScreen(plan)
-    return PlainScreen(plan)
 
 
 def _plain(figures: Figures) -> dict[str, Any]:
