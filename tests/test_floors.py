@@ -50,7 +50,7 @@ ROOMS = {
     "writing half": room(3, "writer", "ground bytes memory"),
     "reading half": room(3, "feed status", "ground bytes memory"),
     "feeder": room(4, "feeder beat changes commands intake managed wants"),
-    "manager": room(5, "announcer manager supervisor launch"),
+    "manager": room(5, "announcer keeper launch manager supervisor"),
     "simulator": room(6, "simulator.*", "ground"),
     "strategies": Room(6, "wealthdata.*", frozenset({"ground", "reading half"})),
     "demo": room(7, "demo.*"),

@@ -220,6 +220,52 @@ class TestAdoption:
         assert open_segment(where).words.ints[H_RETIRED] == 0
         second.release(unlink=True)
 
+    def test_the_old_one_serves_until_the_new_one_is_whole(self, where: Place) -> None:
+        first = hold(where)
+        first.release(unlink=False)
+        second = Holding(where, OTHER)
+        assert open_segment(where).identity == first.mapping.identity
+        assert retired(where) == 0
+        second.check()
+        second.publish()
+        assert open_segment(where).identity == second.mapping.identity
+        assert retired(where) == 0
+        second.check()
+        second.release(unlink=True)
+
+    @pytest.mark.parametrize("unlink", [False, True])
+    def test_given_up_on_the_way_the_old_one_stays(
+        self, where: Place, unlink: bool
+    ) -> None:
+        hold(where).release(unlink=False)
+        before = identity_by_name(where)
+        Holding(where, OTHER).release(unlink=unlink)
+        assert identity_by_name(where) == before
+        third = hold(where)
+        assert third.adopted
+        assert [*where.segment.parent.glob(f"{where.object_name}*")] == [where.segment]
+        third.release(unlink=True)
+
+    def test_nobody_else_may_write_either_one_on_the_way(self, where: Place) -> None:
+        hold(where).release(unlink=False)
+        second = Holding(where, OTHER)
+        where.lock.unlink()
+        with pytest.raises(FeedBusyError):
+            Holding(where, GEOMETRY)
+        second.release(unlink=True)
+
+    def test_a_stranger_in_the_old_one_s_place_is_not_overwritten(
+        self, where: Place
+    ) -> None:
+        hold(where).release(unlink=False)
+        second = Holding(where, OTHER)
+        where.segment.unlink()
+        where.segment.write_bytes(b"stranger")
+        with pytest.raises(FeedLostError, match=where.object_name):
+            second.publish()
+        second.release(unlink=True)
+        assert where.segment.read_bytes() == b"stranger"
+
     def leave(self, where: Place, size: int = GEOMETRY.size, **words: int) -> None:
         """A segment with these words of its header changed, cut to `size`."""
         hold(where).release(unlink=False)
