@@ -1,0 +1,262 @@
+"""How many messages a second does a feeder take in, beside a bare receive loop?
+
+A local venue sends a recording, made beforehand, as fast as it is taken. The feeder is
+`shmfeed run`, whole: socket, codec, ledger, ring; what arrived is read from the feed's
+status, and every value in its rings is checked. Its rivals receive the same frames and
+throw them away: websocket-client's `recv_data` in a loop, and its WebSocketApp as it
+comes (of the first tenth only: it is slow). A socket that is merely emptied shows that
+the venue is not what limits them.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from statistics import median
+from typing import Any, NamedTuple
+
+import measure
+import report
+import traffic
+import websocket
+from machine import cpu_seconds
+from measure import spread
+from traffic import SEED, SYMBOLS, TIMEFRAME, Traffic
+
+import shmfeed
+import shmfeed.feed
+from shmfeed.codecs import get_codec
+from shmfeed.simulator import STEPS, verify
+
+PROTOCOLS = ("wealthai", "binance")
+HISTORY = 1000
+BARS, QUICK_BARS = 1250, 200
+ROUNDS, QUICK_ROUNDS = 7, 1
+TARGET = 0.6  # of the bare loop
+HEADER = ("", "messages a second", "CPU us each", "of the bare loop")
+PATIENCE, POLL_SECONDS = 60.0, 0.005
+
+DRAIN, BARE, FEEDER, APP = "drain", "bare", "feeder", "app"
+LABELS = {
+    DRAIN: "the venue's own pace: a socket emptied",
+    BARE: "bare loop: WebSocket.recv_data",
+    FEEDER: "feeder: socket, codec, ledger, ring",
+    APP: "WebSocketApp, its defaults",
+}
+
+
+class Run(NamedTuple):
+    """One rival's way through the traffic."""
+
+    messages: int
+    seconds: float
+    cpu: float  # seconds, of the whole process
+
+    @property
+    def rate(self) -> float:
+        return self.messages / max(self.seconds, 1e-6)
+
+
+def subscribe(url: str, protocol: str) -> tuple[str, list[str]]:
+    """Where to connect, and what to send then, each frame to be answered."""
+    codec = get_codec(protocol)
+    streams = [codec.stream(symbol, TIMEFRAME) for symbol in SYMBOLS]
+    url = codec.url(codec.endpoints([url], [])[0], streams)
+    return url, [request.frame for request in codec.subscribe(streams)]
+
+
+def connected(url: str, protocol: str) -> websocket.WebSocket:
+    """A plain connection whose next bytes are the traffic."""
+    url, frames = subscribe(url, protocol)
+    ws = websocket.WebSocket(skip_utf8_validation=True)
+    ws.connect(url, timeout=PATIENCE, http_no_proxy=["127.0.0.1"])
+    for frame in frames:
+        ws.send(frame)
+        ws.recv_data()
+    return ws
+
+
+def drain(url: str, protocol: str, messages: int, size: int) -> Run:
+    ws = connected(url, protocol)
+    buffer = bytearray(1 << 20)
+    receive = ws.sock.recv_into
+    left = size
+    start, cpu = time.perf_counter(), time.process_time()
+    while left:
+        left -= receive(buffer)
+    run = Run(messages, time.perf_counter() - start, time.process_time() - cpu)
+    ws.shutdown()
+    return run
+
+
+def bare(url: str, protocol: str, messages: int, size: int) -> Run:
+    ws = connected(url, protocol)
+    receive = ws.recv_data
+    receive()
+    start, cpu = time.perf_counter(), time.process_time()
+    for _ in range(messages - 1):
+        receive()
+    run = Run(messages - 1, time.perf_counter() - start, time.process_time() - cpu)
+    ws.shutdown()
+    return run
+
+
+def app(url: str, protocol: str, messages: int, size: int) -> Run:
+    url, frames = subscribe(url, protocol)
+    most = max(2, messages // 10)
+    count = -len(frames)  # so many are answers
+    started: list[float] = []
+    ended: list[float] = []
+
+    def on_open(socket: websocket.WebSocketApp) -> None:
+        for frame in frames:
+            socket.send(frame)
+
+    def on_message(socket: websocket.WebSocketApp, message: str) -> None:
+        nonlocal count
+        count += 1
+        if count == 1:
+            started[:] = time.perf_counter(), time.process_time()
+        elif count == most:
+            ended[:] = time.perf_counter(), time.process_time()
+            socket.close()
+
+    websocket.WebSocketApp(url, on_open=on_open, on_message=on_message).run_forever()
+    return Run(most - 1, ended[0] - started[0], ended[1] - started[1])
+
+
+RIVALS: dict[str, Callable[..., Run]] = {DRAIN: drain, BARE: bare, APP: app}
+
+
+def feeder(url: str, sent: Traffic) -> Run:
+    """A feeder from its launch to the last message; SystemExit if any was lost."""
+    name = f"bench-{os.getpid()}"
+    command = [sys.executable, "-m", "shmfeed", "run", "--unlink", "--feed", name]
+    command += ["--protocol", sent.protocol, "--endpoint", url]
+    command += ["--symbols", ",".join(SYMBOLS), "--resolutions", TIMEFRAME]
+    command += ["--history", str(HISTORY)]
+    with tempfile.TemporaryFile("w+") as words:
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": words, "stderr": words}
+        with subprocess.Popen(command, **quiet) as process:
+            try:
+                with _attach(name, process) as feed:
+                    run = _follow(feed, process.pid, len(sent.payloads))
+                    _check(feed, sent)
+            except BaseException:
+                words.seek(0)
+                print(words.read(), file=sys.stderr)
+                raise
+            finally:
+                process.terminate()
+    return run
+
+
+def _attach(name: str, process: subprocess.Popen[bytes]) -> shmfeed.feed.Feed:
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(shmfeed.FeedNotFoundError):
+            return shmfeed.attach(name, timeout=0.1)
+    raise SystemExit(f"the feeder made no feed; its exit code is {process.poll()}")
+
+
+def _follow(feed: Any, pid: int, messages: int) -> Run:
+    """From the last look at which nothing had come, to the feed's last message."""
+    begun: tuple[int, float, float] | None = None
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        now, status, cpu = time.perf_counter(), feed.status(), cpu_seconds(pid)
+        count = status["messages"]
+        if begun is None or not count:
+            begun = count, now, cpu
+        if count >= messages:
+            end = now - status["last_message_age"]
+            return Run(count - begun[0], end - begun[1], cpu - begun[2])
+        if time.monotonic() > deadline:
+            raise SystemExit(f"only {count} of {messages} messages came: {status}")
+        time.sleep(POLL_SECONDS)
+
+
+def _check(feed: Any, sent: Traffic) -> None:
+    status = feed.status()
+    wanted = {
+        "messages": len(sent.payloads),
+        "bars": len(SYMBOLS) * sent.bars,
+        **dict.fromkeys(("malformed", "ignored", "late", "gaps", "reconnects"), 0),
+    }
+    told = {name: status[name] for name in wanted}
+    if told != wanted:
+        raise SystemExit(f"the feed's status says {told}, and it should be {wanted}")
+    for symbol in SYMBOLS:
+        rows = feed.ring(symbol, TIMEFRAME).snapshot(HISTORY)
+        if len(rows) != min(HISTORY, sent.bars):
+            raise SystemExit(f"{symbol}: {len(rows)} rows")
+        if verify(SEED, symbol, TIMEFRAME, rows):
+            raise SystemExit(f"{symbol}: rows that the venue did not send")
+
+
+def compete(sent: Traffic, rounds: int) -> dict[str, list[Run]]:
+    """Every rival in each round, in an order that rotates."""
+    runs: dict[str, list[Run]] = {name: [] for name in LABELS}
+    with traffic.venue(sent) as url:
+        told = json.dumps([url, sent.protocol, len(sent.payloads), sent.size])
+        with measure.parties(__file__, *RIVALS, argument=told) as found:
+            for number in range(rounds):
+                names = list(LABELS)
+                turn = number % len(names)
+                for name in names[turn:] + names[:turn]:
+                    if name == FEEDER:
+                        run = feeder(url, sent)
+                    else:
+                        run = Run(*found[name].ask(call="go")["result"])
+                    runs[name].append(run)
+    return runs
+
+
+def table(sent: Traffic, runs: Mapping[str, list[Run]]) -> list[report.Line]:
+    count, rounds = len(sent.payloads), len(runs[FEEDER])
+    rates = {name: [run.rate for run in heard] for name, heard in runs.items()}
+    shares = {n: spread(measure.ratios(rates[n], rates[BARE])) for n in LABELS}
+    title = (
+        f"{sent.protocol}: {count} messages of {sent.size / count:.0f} bytes,"
+        f" {len(SYMBOLS)} streams, one message in {STEPS} closes a bar"
+    )
+    lines: list[report.Line] = ["", title]
+    for name, label in LABELS.items():
+        rate = spread(rates[name]).text(",.0f")
+        cpu = median(run.cpu / run.messages * 1e6 for run in runs[name])
+        lines.append((f"  {label}", rate, f"{cpu:.2f}", shares[name].text()))
+    share, all_bars = shares[FEEDER], len(SYMBOLS) * sent.bars
+    word = "reached" if share.median >= TARGET else "missed"
+    lines += [
+        f"  the feeder: {share.text()} of the bare loop; at least {TARGET}: {word}",
+        f"  its {rounds} runs: {count} messages, {all_bars} bars, each value right",
+    ]
+    return lines
+
+
+def main() -> None:
+    """Let them compete, or be one of the rivals."""
+    options = report.arguments(__doc__).parse_args()
+    if options.party is not None:
+        told = json.loads(options.argument)
+        measure.serve({"go": lambda: RIVALS[options.party](*told)})
+        return
+    bars, rounds = (QUICK_BARS, QUICK_ROUNDS) if options.quick else (BARS, ROUNDS)
+    lines: list[report.Line] = [HEADER]
+    results: dict[str, Any] = {}
+    for protocol in PROTOCOLS:
+        sent = traffic.make(protocol, bars)
+        runs = compete(sent, rounds)
+        lines += table(sent, runs)
+        results[protocol] = {
+            name: [run._asdict() for run in heard] for name, heard in runs.items()
+        }
+    report.report(__file__, lines, results, options.json)
+
+
+if __name__ == "__main__":
+    main()
