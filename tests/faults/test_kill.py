@@ -45,7 +45,7 @@ def write_until_killed(name, board):
         board[APPENDED] = number
 
 
-def read_on(name, board, seed):
+def read_on(name, board, seed, pause):
     """Every verb, on one Feed, whatever happens to its feeder."""
     chance = random.Random(seed)
     tally: Counter = Counter()
@@ -65,6 +65,7 @@ def read_on(name, board, seed):
             tally["stuck"] += time.monotonic() - begun > STUCK_SECONDS
             tally["went back"] += ring.count < newest
             newest = ring.count
+            time.sleep(pause)
         tally["newest"] = newest
     return tally
 
@@ -116,8 +117,8 @@ def test_kill_at_random_moments(feed, seed):
     board = forks.board()
     kills: Counter = Counter()
     with (
-        forks.Fork(read_on, feed.name, board, seed + 1) as first,
-        forks.Fork(read_on, feed.name, board, seed + 2) as second,
+        forks.Fork(read_on, feed.name, board, seed + 1, 0) as first,
+        forks.Fork(read_on, feed.name, board, seed + 2, 0.001) as second,
     ):
         for life in range(1, KILLS + 1):
             with forks.Fork(write_until_killed, feed.name, board) as writer:
