@@ -2,7 +2,7 @@
 
 import os
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
@@ -12,14 +12,10 @@ from shmfeed.errors import ShmfeedError, WebSocketConnectionError
 
 
 class Command:
-    """One request; the main loop ends it with `finish` or `fail`, once.
-
-    `undo` takes back what obeying it has changed, for a refusal that comes later.
-    """
+    """One request; the main loop ends it with `finish` or `fail`, once."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.undo: Callable[[], None] = lambda: None
         self.answer: Future[dict[str, Any]] = Future()
 
     def finish(self, **fields: Any) -> None:
@@ -40,7 +36,7 @@ class Commands:
     def ask(self, request: Request) -> dict[str, Any]:
         """From a control thread: wait for the main loop's answer.
 
-        Raises what the main loop answers; the asking peer gives up when it wants to.
+        Raises what the main loop answers; every command is answered in the end.
         """
         command = Command(request)
         self._queue.put(command)
@@ -51,9 +47,10 @@ class Commands:
         return command.answer.result()
 
     def wake(self) -> None:
-        """Any thread, or a signal's handler."""
-        with suppress(BlockingIOError):  # full: it will wake anyway
-            os.write(self._wake_in, b"w")
+        """Any thread, or a signal's handler; after `close` it does nothing."""
+        if self._wake_in >= 0:
+            with suppress(BlockingIOError):  # full: it will wake anyway
+                os.write(self._wake_in, b"w")
 
     def drain(self) -> Iterator[Command]:
         """The commands that are there now."""
@@ -71,6 +68,7 @@ class Commands:
             command.fail(WebSocketConnectionError("the feeder is stopping"))
 
     def close(self) -> None:
-        """Let go of the pipe, when no thread can wake any more."""
-        os.close(self.wake_fd)
-        os.close(self._wake_in)
+        """Let go of the pipe; `wake` of a signal that comes later does nothing."""
+        fds, self._wake_in = (self.wake_fd, self._wake_in), -1
+        for fd in fds:
+            os.close(fd)

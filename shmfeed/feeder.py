@@ -7,34 +7,32 @@
 Whoever observes reads state, counters and the last error out of the segment.
 """
 
-import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
 from typing import Any
 
 from shmfeed.beat import Beat
-from shmfeed.catalog import Names
+from shmfeed.changes import Changes
 from shmfeed.codecs import get_codec
 from shmfeed.commands import Command, Commands
 from shmfeed.config import Settings
-from shmfeed.control import ControlServer
+from shmfeed.control import ControlServer, Request
 from shmfeed.errors import (
     BadArgumentError,
     FeedLostError,
+    FeedNotFoundError,
+    SegmentFormatError,
     ShmfeedError,
-    WebSocketConnectionError,
-    WebSocketSubscriptionError,
 )
 from shmfeed.intake import Intake
-from shmfeed.segment import place
+from shmfeed.layout import MAX_STREAMS
+from shmfeed.segment import open_segment, place
 from shmfeed.session import ChangeRefused, Output, Session, Subscribed
-from shmfeed.wants import Wants
+from shmfeed.wants import Streams, Wants
 from shmfeed.writer import FeedWriter, create
 
-log = logging.getLogger(__name__)
-
 RUN = "run"  # the want of a feeder that somebody runs in the foreground
-Streams = tuple[Names, ...]
 
 
 class Feeder:
@@ -51,37 +49,46 @@ class Feeder:
         )
         endpoints = self._codec.endpoints(settings.endpoint, settings.port)
         streams = self._checked(settings.streams)
+        if not streams:
+            raise BadArgumentError(
+                "there is nothing to subscribe: give symbols and resolutions"
+            )
         self._wants = Wants()
         self._wants.put(manager, pid or os.getpid(), streams)
-        self._commands = Commands()
-        self._session = Session(
-            self._codec, settings, endpoints, streams, wake_fd=self._commands.wake_fd
-        )
-        self._waiting: list[Command] = []  # for the venue's acknowledgement
-        self._fed: Streams = ()  # what the venue acknowledged last
         self._shown: tuple[object, ...] = ()
         self._reconnects = self._oversized = 0
         self._lost: FeedLostError | None = None
         self._unlink = False
-        self._writer = self._take_feed(streams)
+        self._commands = Commands()
+        try:
+            self._session = Session(
+                self._codec,
+                settings,
+                endpoints,
+                streams,
+                wake_fd=self._commands.wake_fd,
+            )
+            self._writer = take_feed(settings, streams)
+        except BaseException:
+            self._commands.close()
+            raise
+        self._changes = Changes(self._wants, self._session, self._admit)
         self._intake = Intake(
             self._writer, settings.close_grace, self._codec.flags_closed
         )
         self._intake.set_streams(streams)
 
-    def _checked(self, streams: Sequence[Names]) -> Streams:
+    def _checked(self, streams: Iterable[tuple[str, str]]) -> Streams:
         return tuple(dict.fromkeys(self._codec.stream(*names) for names in streams))
 
-    def _take_feed(self, streams: Streams) -> FeedWriter:
-        settings = self._settings
-        sizes = settings.history, settings.guard, settings.planned_streams
-        writer = create(settings.feed, *sizes)
-        if not writer.room(streams):
-            # Full of streams that nobody wants any more: begin anew.
-            writer.close(unlink=True)
-            writer = create(settings.feed, *sizes)
-        writer.set_state("disconnected")
-        return writer
+    def _admit(self, union: Streams) -> None:
+        if not self._writer.room(union):
+            raise BadArgumentError(
+                f"feed {self._settings.feed!r} has room for"
+                f" {self._writer.geometry.max_streams} streams; {len(union)} are wanted"
+                " now, besides those that it carried before: raise max_streams and"
+                " restart it"
+            )
 
     def run(self) -> None:
         """Feed until `stop`. Raises FeedLostError if the feed was taken away."""
@@ -105,21 +112,29 @@ class Feeder:
         self._session.stop()
         self._commands.wake()
 
+    def release(self, manager: str) -> None:
+        """Its manager is gone: stop, unless another one wants something. Any thread
+        but the main loop's."""
+        with suppress(ShmfeedError):  # stopping already
+            self._commands.ask(Request(v=1, id=0, op="release", manager=manager))
+
     def _give_up(self, error: FeedLostError) -> None:
         self._lost = error
         self.stop()
 
     def _loop(self) -> None:
-        for outputs in self._session.batches():
-            self._show()
-            self._take(outputs)
-            self._intake.tick()
-            self._writer.tick()
-            for command in self._commands.drain():
-                self._obey(command)
-        for command in self._waiting:
-            command.fail(WebSocketConnectionError("the feeder is stopping"))
-        self._commands.end()
+        try:
+            with closing(self._session.batches()) as batches:  # type: ignore[type-var] # a generator
+                for outputs in batches:
+                    self._show()
+                    self._take(outputs)
+                    self._intake.tick()
+                    self._writer.tick()
+                    for command in self._commands.drain():
+                        self._obey(command)
+        finally:
+            self._changes.end()
+            self._commands.end()
 
     def _take(self, outputs: Sequence[Output]) -> None:
         start = 0
@@ -128,30 +143,28 @@ class Feeder:
             if isinstance(output, Subscribed | ChangeRefused):
                 self._intake.take(outputs[start:index])  # type: ignore[arg-type] # events
                 start = index + 1
-                self._settle(output)
+                if isinstance(output, Subscribed):
+                    self._intake.set_streams(output.streams)
+                self._changes.settle(output)
         self._intake.take(outputs[start:] if start else outputs)  # type: ignore[arg-type] # events
-
-    def _settle(self, outcome: Subscribed | ChangeRefused) -> None:
-        waiting, self._waiting = self._waiting, []
-        if isinstance(outcome, Subscribed):
-            self._fed = outcome.streams
-            self._intake.set_streams(outcome.streams)
-            for command in waiting:
-                command.finish(streams=len(outcome.streams))
-            return
-        for command in reversed(waiting):
-            command.undo()
-            command.fail(WebSocketSubscriptionError(outcome.message))
 
     def _show(self) -> None:
         session = self._session
-        shown = (session.state, session.endpoint, session.last_error, session.phase)
+        shown = (
+            session.state,
+            session.endpoint,
+            session.last_error,
+            session.error_kind,
+            session.phase,
+        )
         if shown != self._shown:
-            if self._shown[:1] == ("connected",) != shown[:1]:
-                self._intake.disconnected()
+            lost = self._shown[:1] == ("connected",) and session.state != "connected"
             self._shown = shown
             self._writer.set_state(session.state)
             self._writer.note(self._facts())
+            if lost:
+                self._intake.disconnected()
+                self._changes.lost()
         if session.reconnects != self._reconnects:
             self._writer.count("reconnects", session.reconnects - self._reconnects)
             self._reconnects = session.reconnects
@@ -167,6 +180,7 @@ class Feeder:
             "market_type": self._settings.market_type,
             "phase": session.phase,
             "attempts": session.attempts,
+            "losses": session.reconnects,
             "error_kind": session.error_kind,
             "last_error": session.last_error or None,
         }
@@ -175,56 +189,69 @@ class Feeder:
         request = command.request
         try:
             if request.op == "subscribe":
-                self._subscribe(command)
+                self._changes.subscribe(command, self._asked(request))
             elif request.op == "release":
                 self._release(command)
             elif request.op == "stop":
                 command.finish(stopping=True, pid=os.getpid())
                 self.stop(request.unlink)
             elif request.op == "start":
-                self._session.retry()
+                self._retry()
                 command.finish()
             else:
-                command.finish(pid=os.getpid(), state=self._session.state)
+                command.finish(
+                    pid=os.getpid(),
+                    state=self._session.state,
+                    wanted=self._wants.alive(),
+                )
         except ShmfeedError as error:
             command.fail(error)
 
-    def _subscribe(self, command: Command) -> None:
-        request = command.request
-        pairs = [
+    def _asked(self, request: Request) -> Streams:
+        return self._checked(
             (s, r) for s in request.symbols or () for r in request.resolutions or ()
-        ]
-        streams = self._checked(pairs)
-        before = self._wants.get(request.manager)
-        command.undo = lambda: self._wants.restore(request.manager, before)
-        self._wants.put(request.manager, request.pid, streams)
-        try:
-            self._change(command)
-        except ShmfeedError:
-            command.undo()
-            raise
+        )
 
-    def _change(self, command: Command) -> None:
-        union = self._wants.union()
-        if not self._writer.room(union):
-            raise BadArgumentError(
-                f"feed {self._settings.feed!r} has room for"
-                f" {self._writer.geometry.max_streams} streams, {len(union)} are"
-                " wanted besides those it has carried; raise max_streams and restart"
-            )
-        if self._session.state == "connected" and set(union) == set(self._fed):
-            command.finish(streams=len(union))
-            return
-        self._waiting.append(command)
-        self._session.change(union)
+    def _retry(self) -> None:
+        self._session.retry()
+        # What failed before is no answer to this try; shown before it is promised.
+        self._session.error_kind = ""
+        self._show()
 
     def _release(self, command: Command) -> None:
-        self._wants.drop(command.request.manager)
-        if not self._wants.alive():
-            command.finish(stopping=True, pid=os.getpid())
+        self._changes.leave(command.request.manager)
+        stopping = not self._wants.alive()
+        command.finish(stopping=stopping, pid=os.getpid())
+        if stopping:
             self.stop(command.request.unlink)
-            return
-        command.finish(stopping=False)
-        union = self._wants.union()
-        if set(union) != set(self._fed):
-            self._session.change(union)
+
+
+def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
+    """The writer of the settings' feed, with room for these streams.
+
+    What an earlier feeder carried stays where it is, if that is possible. Raises what
+    `create` raises.
+    """
+    sizes = settings.history, settings.guard
+    most = _max_streams(settings, len(streams))
+    writer = create(settings.feed, *sizes, most, state="disconnected")
+    if not writer.room(streams):
+        # Full of streams that nobody wants any more. A segment of another size takes
+        # over what is subscribed.
+        for names in set(writer.streams()) - set(streams):
+            writer.unsubscribe(*names)
+        writer.close()
+        most = max(settings.planned_streams, most)
+        most += 1 if most < MAX_STREAMS else -1
+        writer = create(settings.feed, *sizes, most, state="disconnected")
+    return writer
+
+
+def _max_streams(settings: Settings, wanted: int) -> int:
+    """The planned room; or what there is, if nobody said how much it shall be."""
+    if settings.max_streams is None:
+        with suppress(FeedNotFoundError, SegmentFormatError):
+            found = open_segment(place(settings.feed)).geometry.max_streams
+            if found >= wanted:
+                return found
+    return settings.planned_streams

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from shmfeed.catalog import Names
-from shmfeed.events import BarEvent, Event, Ignored, Malformed
+from shmfeed.events import BarEvent, Event, Heartbeat, Malformed, Refused
 from shmfeed.ledger import Counts, Ledger, Step
 from shmfeed.ringwriter import RingWriter
 from shmfeed.venueclock import VenueClock
@@ -14,7 +14,8 @@ from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
 
-_LOG_EVERY_SECONDS = 10.0
+LOG_EVERY_SECONDS = 10.0
+TICK_SECONDS = 0.1
 
 
 class Lane:
@@ -30,6 +31,21 @@ class Lane:
         self.holding = False
 
 
+class Seldom:
+    """Warnings of one kind, at most one each `LOG_EVERY_SECONDS`, and how many."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._count = 0
+        self._next = 0.0
+
+    def say(self, detail: str, now: float, count: int = 1) -> None:
+        self._count += count
+        if now >= self._next:
+            self._next = now + LOG_EVERY_SECONDS
+            log.warning("%s (%d so far): %s", self._what, self._count, detail)
+
+
 class Intake:
     """What the feeder's one writing thread does with a batch of events."""
 
@@ -41,13 +57,16 @@ class Intake:
         self._lanes: dict[Names, Lane] = {}
         self._counts = Counts()
         self._counted = dataclasses.asdict(self._counts)
-        self._malformed = 0
         self._clock = VenueClock(time.time_ns() // 1_000_000, time.monotonic())
-        self._next_log = 0.0
+        self._next_tick = 0.0
+        self._malformed = Seldom("malformed message")
+        self._refused = Seldom("the venue says error")
+        self._missing = Seldom("bars are missing")
 
     def set_streams(self, streams: Sequence[Names]) -> None:
         """Carry exactly these streams from now on; known ones go on as they are."""
         for names in self._lanes.keys() - set(streams):
+            self._writer.mark_stream(names, gaps=0, recovering=False)
             self._writer.unsubscribe(*names)
             del self._lanes[names]
         for names in streams:
@@ -76,9 +95,13 @@ class Intake:
 
     def take(self, events: Sequence[Event]) -> None:
         """Write what these events close or update, then wake the readers once."""
+        if not events:
+            return
         now = time.monotonic()
+        if not self._flagged:  # where the venue flags its bars no clock is asked
+            self._observe(events, now)
         venue_now = self._clock.read(now)
-        closed = ignored = 0
+        closed = ignored = heartbeats = 0
         lanes = self._lanes
         for event in events:
             if type(event) is BarEvent:
@@ -86,26 +109,43 @@ class Intake:
                 if lane is None:
                     self._writer.count("unsubscribed")
                     continue
-                if event.event_time:
-                    self._clock.observe(event.event_time, now)
                 closed += self._write(lane, lane.ledger.apply(event, venue_now, now))
             elif type(event) is Malformed:
-                self._note_malformed(event.reason, now)
-            elif type(event) is Ignored:
+                self._writer.count("malformed")
+                self._malformed.say(event.reason, now)
+            elif type(event) is Heartbeat:
+                heartbeats += 1
+            else:
                 ignored += 1
-        if events:
-            self._writer.count("messages", len(events))
-            self._writer.count("ignored", ignored)
+                if type(event) is Refused:
+                    self._refused.say(event.message, now)
+        self._writer.count("messages", len(events))
+        self._writer.count("ignored", ignored)
+        if heartbeats < len(events):
             self._writer.mark_message()
         self._finish(closed)
 
+    def _observe(self, events: Sequence[Event], now: float) -> None:
+        # All of them before the clock is read: the newest time is the best known.
+        for event in events:
+            if type(event) is BarEvent and event.event_time:
+                self._clock.observe(event.event_time, now)
+
     def tick(self) -> None:
-        """Close what the clock closes, and give up what was held for too long."""
+        """Close what the clock closes, and give up what was held for too long.
+
+        To be called after each batch: it looks some times a second.
+        """
         now = time.monotonic()
+        if now < self._next_tick:
+            return
+        self._next_tick = now + TICK_SECONDS
         venue_now = self._clock.read(now)
         closed = 0
         for lane in self._lanes.values():
-            closed += self._write(lane, lane.ledger.tick(venue_now, now))
+            steps = lane.ledger.tick(venue_now, now)
+            if steps:
+                closed += self._write(lane, steps)
         self._finish(closed)
 
     def _write(self, lane: Lane, steps: Iterable[Step]) -> int:
@@ -128,14 +168,8 @@ class Intake:
         lane.gaps, lane.holding = lane.ledger.gaps, lane.ledger.holding
         self._writer.mark_stream(lane.names, gaps=missed, recovering=lane.holding)
         if missed:
-            log.warning("%s %s: %d bars are missing", *lane.names, missed)
-
-    def _note_malformed(self, reason: str, now: float) -> None:
-        self._malformed += 1
-        self._writer.count("malformed")
-        if now >= self._next_log:
-            self._next_log = now + _LOG_EVERY_SECONDS
-            log.warning("malformed message (%d so far): %s", self._malformed, reason)
+            detail = f"{missed} of {lane.names[0]} {lane.names[1]}"
+            self._missing.say(detail, time.monotonic(), missed)
 
     def _finish(self, closed: int) -> None:
         for name, before in self._counted.items():

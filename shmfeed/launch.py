@@ -1,36 +1,42 @@
 """Launching a feeder as a process of its own, and knowing why it ended."""
 
 import atexit
-import json
+import io
 import logging
 import os
 import subprocess
 import sys
+import sysconfig
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from shmfeed import errors
+import msgspec
+
 from shmfeed.config import Settings, to_json
+from shmfeed.control_words import ControlError, decode_answer
 from shmfeed.errors import ShmfeedError, WebSocketConnectionError
 
 log = logging.getLogger("shmfeed.feeder")
 
-_LINE_BYTES = 64 * 1024
+_PIECE_BYTES = 64 * 1024
 _TAIL_LINES = 20
 _OWN_PREFIXES = ("WEBSOCKET_", "SHMFEED_")
-_PASSED_ON = {"SHMFEED_PURE", "SHMFEED_FAIL"}
+_PASSED_ON = {"SHMFEED_PURE"}
+_ORDER = 0  # the id of the only request that goes this way
+_LEVELS = logging.getLevelNamesMapping()
 
 
 class FeederProcess:
     """A feeder that this process launched; it may outlive this process.
 
     Settings and token go over its standard input, never argv or environment. Its log
-    lines are logged here as `shmfeed.feeder`.
+    lines are logged here as `shmfeed.feeder`. Construction raises OSError where no
+    process can be had.
     """
 
     def __init__(self, settings: Settings, manager: str) -> None:
@@ -39,6 +45,9 @@ class FeederProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # Raw pipes: a buffer's lock, held by a reading thread at a fork, would
+            # stop the child of that fork when it ends.
+            bufsize=0,
             env=_environment(),
             start_new_session=True,  # Ctrl-C at the manager's terminal is not for it
         )
@@ -59,30 +68,35 @@ class FeederProcess:
         order = {
             "manager": manager,
             "pid": os.getpid(),
-            "settings": json.loads(to_json(settings)),
+            "settings": msgspec.Raw(to_json(settings)),
         }
-        pipe = self._process.stdin
-        assert pipe is not None  # noqa: S101 # it was asked for above
-        with suppress(BrokenPipeError):  # it died already: `ended` tells how
-            pipe.write(json.dumps(order).encode() + b"\n")
-            pipe.flush()
+        rest = memoryview(msgspec.json.encode(order) + b"\n")
+        pipe = _pipe(self._process.stdin)
+        with suppress(BrokenPipeError, ValueError):  # it died: `ended` tells how
+            while rest:
+                rest = rest[pipe.write(rest) or 0 :]
 
     def _follow_report(self) -> None:
-        for line in _lines(self._process.stdout):
-            report = json.loads(line)
-            if "error" in report:
-                kind = getattr(errors, report["error"], ShmfeedError)
-                self.failure = kind(report["message"])
+        for line in _lines(_pipe(self._process.stdout)):
+            try:
+                decode_answer(line.encode(), _ORDER)
+            except ControlError:  # somebody else's words on our standard output
+                self._log(line)
+            except ShmfeedError as error:
+                self.failure = error
         # Its end. A manager may have left it to others: reap it here all the same.
         self._process.wait()
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
+        _pipe(self._process.stdin).close()
 
     def _follow_log(self) -> None:
-        for line in _lines(self._process.stderr):
-            self._tail.append(line)
-            log.warning("%s", line)
+        for line in _lines(_pipe(self._process.stderr)):
+            self._log(line)
+
+    def _log(self, line: str) -> None:
+        self._tail.append(line)
+        words = line.split(" ", 3)  # date, time, level, the rest
+        level = _LEVELS.get(words[2]) if len(words) == 4 else None
+        log.log(level or logging.WARNING, "%s", line)
 
     def ended(self) -> int | None:
         """The exit code, once it has ended and been reaped; None while it runs."""
@@ -126,6 +140,12 @@ class FeederProcess:
         if self._process.returncode is None:
             self._process.returncode = 0
 
+    def disown(self) -> None:
+        """In a forked child: it is the parent's, and so is our end of its pipes."""
+        self.leave()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            _pipe(pipe).close()
+
 
 _launched: weakref.WeakSet[FeederProcess] = weakref.WeakSet()
 
@@ -136,11 +156,32 @@ def _leave_all() -> None:
         process.leave()
 
 
-def _lines(pipe: IO[bytes] | None) -> Iterator[str]:
-    assert pipe is not None  # noqa: S101 # it was asked for
+def _disown_all() -> None:
+    for process in list(_launched):
+        process.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)
+
+
+def _pipe(pipe: IO[bytes] | None) -> io.FileIO:
+    assert isinstance(pipe, io.FileIO)  # noqa: S101 # it was asked for, unbuffered
+    return pipe
+
+
+def _lines(pipe: io.FileIO) -> Iterator[str]:
+    """The lines of a raw pipe until its end; one too long comes in pieces."""
+    rest = b""
     with pipe:
-        while line := pipe.readline(_LINE_BYTES):
-            yield line.decode("utf-8", "replace").rstrip()
+        while piece := pipe.read(_PIECE_BYTES):
+            *whole, rest = (rest + piece).split(b"\n")
+            if len(rest) > _PIECE_BYTES:
+                whole, rest = [*whole, rest], b""
+            for line in whole:
+                yield line.decode("utf-8", "replace").rstrip()
+    if rest:
+        yield rest.decode("utf-8", "replace").rstrip()
 
 
 def _thread(name: str, work: Callable[[], None]) -> threading.Thread:
@@ -149,7 +190,7 @@ def _thread(name: str, work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def _environment() -> dict[str, Any]:
+def _environment() -> dict[str, str]:
     """Ours, without the settings in it: they go over the pipe, the token too."""
     kept = {
         name: value
@@ -157,6 +198,7 @@ def _environment() -> dict[str, Any]:
         if name in _PASSED_ON or not name.startswith(_OWN_PREFIXES)
     }
     home = str(Path(__file__).resolve().parent.parent)
-    paths = [path for path in (kept.get("PYTHONPATH"), home) if path]
-    kept["PYTHONPATH"] = os.pathsep.join(paths)
+    if home not in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        paths = [path for path in (kept.get("PYTHONPATH"), home) if path]
+        kept["PYTHONPATH"] = os.pathsep.join(paths)
     return kept

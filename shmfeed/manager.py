@@ -8,7 +8,9 @@ import logging
 import os
 import threading
 import uuid
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from shmfeed import config
@@ -27,18 +29,30 @@ StateCallback = Callable[[str, str], None]
 class WebSocketManager:
     """One feed's manager in this process; `get_websocket_manager` makes it.
 
-    Any thread may call it. In a forked child it owns nothing: `stop` does nothing
-    there, and another manager can be had.
+    Any thread may call it, callbacks too. A forked child's copy has started nothing:
+    `stop` does nothing there.
     """
 
     def __init__(self, feed: str | None = None) -> None:
         self._feed = feed if feed is None else check_feed_name(feed)
-        self._id = uuid.uuid4().hex
-        self._pid = os.getpid()
-        self._lock = threading.RLock()
         self._settings: Settings | None = None
-        self._supervisor: Supervisor | None = None
         self._callbacks: list[StateCallback] = []
+        self.forget()
+        _all.add(self)
+
+    def forget(self) -> None:
+        """Begin anew as one that has started nothing: what a forked child does."""
+        self._id = uuid.uuid4().hex
+        self._supervisor: Supervisor | None = None
+        # Held for moments only: nobody waits for a feeder with it.
+        self._lock = threading.RLock()
+        self._updating = threading.Lock()  # one change of the streams after another
+
+    @property
+    def feed(self) -> str | None:
+        """The feed's name; None before the settings have named it."""
+        settings = self._settings
+        return settings.feed if settings is not None else self._feed
 
     def configure(self, **settings: Any) -> None:
         """Replace the whole configuration; `start` puts it into effect.
@@ -60,6 +74,12 @@ class WebSocketManager:
                 )
             arguments["feed"] = self._feed
         settings = config.load(arguments)
+        other = _managers.get(settings.feed)
+        if self is _managers.get(None) and other not in (None, self):
+            raise BadArgumentError(
+                f"feed {settings.feed!r} has a manager in this process already:"
+                f" get_websocket_manager({settings.feed!r})"
+            )
         running = self._supervisor
         if running is not None and running.settings.feed != settings.feed:
             raise BadArgumentError(
@@ -89,40 +109,68 @@ class WebSocketManager:
         """
         _check_timeout(timeout)
         with self._lock:
-            settings = self._settings or self._load({})
+            settings = self._settings = self._settings or self._load({})
             if not settings.streams:
                 raise BadArgumentError(
                     "there is nothing to subscribe: configure symbols and resolutions"
                 )
-            self._settings = settings
-            supervisor, began = self._supervise(settings, timeout)
-        if not wait:
-            return
+            before, supervisor = self._supervisor, self._choose(settings)
+            self._supervisor = supervisor
+        if supervisor is not before:
+            if before is not None:
+                before.stop(keep=True)
+            supervisor.begin()
+        supervisor.retry()
+        if wait:
+            self._await_connected(supervisor, timeout, began=supervisor is not before)
+        if supervisor.settings != settings:
+            self._send_difference(supervisor, settings, timeout, wait)
+
+    def _choose(self, settings: Settings) -> Supervisor:
+        """The one that runs, if it can serve these settings as well."""
+        running = self._supervisor
+        if running is not None and (
+            running.settings == settings
+            or (
+                running.state == "connected"
+                and _same_but_streams(running.settings, settings)
+            )
+        ):
+            return running
+        return Supervisor(settings, self._id, self._report)
+
+    def _send_difference(
+        self, supervisor: Supervisor, settings: Settings, timeout: float, wait: bool
+    ) -> None:
+        def send() -> None:
+            with self._updating:
+                supervisor.subscribe(settings, timeout)
+
+        def send_later() -> None:
+            try:
+                send()
+            except ShmfeedError as error:
+                log.warning("feed %s keeps its old streams: %s", settings.feed, error)
+
+        if wait:
+            send()
+        else:
+            threading.Thread(
+                target=send_later, name="shmfeed-send", daemon=True
+            ).start()
+
+    def _await_connected(
+        self, supervisor: Supervisor, timeout: float, began: bool
+    ) -> None:
         try:
             supervisor.await_connected(timeout)
         except ShmfeedError:
             if began:
-                self._abandon(supervisor)
+                with self._lock:
+                    if self._supervisor is supervisor:
+                        self._supervisor = None
+                supervisor.abandon()
             raise
-
-    def _supervise(self, settings: Settings, timeout: float) -> tuple[Supervisor, bool]:
-        running = self._supervisor
-        if running is not None:
-            if _same_but_streams(running.settings, settings):
-                running.retry()
-                if running.settings != settings:
-                    running.subscribe(settings, timeout)
-                return running, False
-            running.stop(keep=True)
-        self._supervisor = Supervisor(settings, self._id, self._report)
-        self._supervisor.begin()
-        return self._supervisor, True
-
-    def _abandon(self, supervisor: Supervisor) -> None:
-        with self._lock:
-            if self._supervisor is supervisor:
-                self._supervisor = None
-        supervisor.abandon()
 
     def update_subscription(
         self,
@@ -134,28 +182,36 @@ class WebSocketManager:
 
         Returns once the server has acknowledged it; before `start` it changes the
         configuration. Raises WebSocketSubscriptionError with the server's words,
-        BadArgumentError, or that nobody answered; the old streams go on then.
+        BadArgumentError, or why there is no connection; the old streams go on then.
         """
         _check_timeout(timeout)
-        with self._lock:
-            settings = self._settings or self._load({})
-            changed = self._spelled(
-                settings.with_subscription(
-                    settings.symbols if symbols is None else symbols,
-                    settings.resolutions if resolutions is None else resolutions,
-                )
-            )
-            if self._supervisor is not None:
-                self._supervisor.subscribe(changed, timeout)
-            self._settings = changed
+        with self._updating:
+            with self._lock:
+                settings = self._settings or self._load({})
+                changed = self._changed(settings, symbols, resolutions)
+                supervisor = self._supervisor
+            if supervisor is not None:
+                supervisor.subscribe(changed, timeout)
+            with self._lock:
+                self._settings = changed
+
+    def _changed(
+        self,
+        settings: Settings,
+        symbols: list[str] | None,
+        resolutions: list[str] | None,
+    ) -> Settings:
+        changed = self._spelled(settings.with_subscription(symbols, resolutions))
+        if not changed.streams:
+            raise BadArgumentError("no streams would be left; stop() ends the feed")
+        return changed
 
     def get_status(self) -> dict[str, Any]:
         """How the feed is: the status keys, plain values, at any time."""
-        with self._lock:
-            supervisor, settings = self._supervisor, self._settings
+        supervisor, settings = self._supervisor, self._settings
         feed = supervisor.attached() if supervisor else None
         if supervisor is None or feed is None:
-            status = empty_status(settings.feed if settings else self._feed)
+            status = empty_status(self.feed)
         else:
             status = feed.status()
         if settings is not None and not status["symbols"]:
@@ -194,8 +250,6 @@ class WebSocketManager:
 
         Its segment goes too, unless `keep`. No process, thread or lock stays.
         """
-        if os.getpid() != self._pid:
-            return
         with self._lock:
             supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
@@ -216,15 +270,32 @@ def _check_timeout(timeout: object) -> None:
         raise BadArgumentError(f"timeout is {timeout!r}; it must be seconds, above 0")
 
 
+_all: weakref.WeakSet[WebSocketManager] = weakref.WeakSet()
 _managers: dict[str | None, WebSocketManager] = {}
-_managers_lock = threading.Lock()
 
 
 def get_websocket_manager(feed: str | None = None) -> WebSocketManager:
     """The manager of a feed in this process, one for each; None: the feed that its
     settings name. Raises BadArgumentError for a name that is not accepted."""
-    with _managers_lock:
-        manager = _managers.get(feed)
-        if manager is None or manager._pid != os.getpid():  # this module's own
-            manager = _managers[feed] = WebSocketManager(feed)
-        return manager
+    manager = _managers.get(feed)
+    if manager is None:
+        manager = _same_feed(feed) or WebSocketManager(feed)
+    return _managers.setdefault(feed, manager)  # another thread may have been faster
+
+
+def _same_feed(feed: str | None) -> WebSocketManager | None:
+    """One that was asked for by the other way to name its feed."""
+    if feed is None:
+        with suppress(BadArgumentError):  # `configure` will say it
+            return _managers.get(config.load({}).feed)
+    unbound = _managers.get(None)
+    return unbound if unbound is not None and unbound.feed == feed else None
+
+
+def _forget_all() -> None:
+    for manager in list(_all):
+        manager.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

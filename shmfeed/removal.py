@@ -1,33 +1,33 @@
 """Removing a segment that no feeder holds any more."""
 
-import fcntl
 import os
 import struct
 from contextlib import suppress
 
-from filelock import Timeout, UnixFileLock
-
-from shmfeed.errors import FeedNotFoundError
+from shmfeed.errors import FeedBusyError, FeedNotFoundError
 from shmfeed.layout import H_RETIRED, WORD
+from shmfeed.locking import lock_file, lock_object
 from shmfeed.segment import Place, open_checked
 
 
 def remove_unheld(where: Place) -> bool:
     """Whether the segment was there, and nobody's, and is gone now.
 
-    Its readers keep what they have and look for a successor. Raises
-    SegmentFormatError for a file that is not ours, which stays.
+    With it goes what a killed feeder left beside it; its lock file stays. Its readers
+    keep what they have and look for a successor. Raises SegmentFormatError for a file
+    that is not ours, which stays.
     """
-    if not where.lock.exists():
+    if not where.directory.is_dir():
         return False
-    lock = UnixFileLock(
-        where.lock, 0, 0o600, thread_local=False, fallback_to_soft=False
-    )
     try:
-        with lock:
-            return _remove(where)
-    except Timeout:
+        lock = lock_file(where)
+    except FeedBusyError:
         return False
+    try:
+        where.socket.unlink(missing_ok=True)
+        return _remove(where)
+    finally:
+        lock.release()
 
 
 def _remove(where: Place) -> bool:
@@ -35,14 +35,18 @@ def _remove(where: Place) -> bool:
         fd = open_checked(where, os.O_RDWR)
     except FeedNotFoundError:
         return False
+    held = -1
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The holder has this lock too, which holds without the lock file.
+        held = lock_object(where, where.segment)
         if os.fstat(fd).st_size > H_RETIRED * WORD:
             os.pwrite(fd, struct.pack("=q", 1), H_RETIRED * WORD)
         with suppress(FileNotFoundError):
             where.segment.unlink()
-    except BlockingIOError:
+    except FeedBusyError:
         return False
     finally:
         os.close(fd)
+        if held >= 0:
+            os.close(held)
     return True

@@ -1,9 +1,11 @@
 """Who wants which streams of a feeder: it carries the union of all."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 from shmfeed.catalog import Names
+from shmfeed.process import process_start
+
+Streams = tuple[Names, ...]
 
 
 class Want(NamedTuple):
@@ -11,7 +13,7 @@ class Want(NamedTuple):
 
     pid: int
     started: int  # of that process, by the kernel's count: a pid can be given again
-    streams: tuple[Names, ...]
+    streams: Streams
 
 
 class Wants:
@@ -20,9 +22,14 @@ class Wants:
     def __init__(self) -> None:
         self._wants: dict[str, Want] = {}
 
-    def put(self, manager: str, pid: int, streams: tuple[Names, ...]) -> None:
-        """Replace what this manager wants."""
-        self._wants[manager] = Want(pid, process_start(pid) or 0, streams)
+    def put(self, manager: str, pid: int, streams: Streams) -> Want:
+        """Replace what this manager wants; without streams it wants nothing more."""
+        want = Want(pid, process_start(pid) or 0, streams)
+        if streams:
+            self._wants[manager] = want
+        else:
+            self.drop(manager)
+        return want
 
     def drop(self, manager: str) -> None:
         self._wants.pop(manager, None)
@@ -30,14 +37,19 @@ class Wants:
     def get(self, manager: str) -> Want | None:
         return self._wants.get(manager)
 
-    def restore(self, manager: str, want: Want | None) -> None:
-        """Put back what `get` gave before a change that was refused."""
-        if want is None:
+    def take_back(self, manager: str, refused: Want, before: Want | None) -> None:
+        """Put back what `get` gave before a `put` that was refused.
+
+        Only while the refused want still stands: a manager may have left meanwhile.
+        """
+        if self._wants.get(manager) is not (refused if refused.streams else None):
+            return
+        if before is None:
             self.drop(manager)
         else:
-            self._wants[manager] = want
+            self._wants[manager] = before
 
-    def union(self) -> tuple[Names, ...]:
+    def union(self) -> Streams:
         """All streams, once each, in the order in which they were wanted."""
         every = (names for want in self._wants.values() for names in want.streams)
         return tuple(dict.fromkeys(every))
@@ -52,14 +64,3 @@ class Wants:
             want.started and process_start(want.pid) == want.started
             for want in self._wants.values()
         )
-
-
-def process_start(pid: int) -> int | None:
-    """When a process began, in kernel ticks since boot; None if it is not there."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-    except OSError:
-        return None
-    # The name, in parentheses, may hold anything; state is the field after it.
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else int(fields[19])
