@@ -80,10 +80,10 @@ class Member:
             return
         self.ready = True
         if "reads" in said:
-            if self.report:
-                passed = said["at"] - self.report["at"]
-                reads = said["reads"] - self.report["reads"]
-                self.rate = reads / passed if passed > 0 else self.rate
+            before = self.report or {"at": said["began"], "reads": 0}
+            passed = said["at"] - before["at"]
+            if passed > 0:
+                self.rate = (said["reads"] - before["reads"]) / passed
             self.report = said
 
     def _describe(self, code: int) -> str:
@@ -96,7 +96,6 @@ class Member:
 
         It is a failure if it was not `asked` to end, or did not end well.
         """
-        self.rate = 0.0
         self.dismiss()
         try:
             self.process.wait(patience)
@@ -108,6 +107,7 @@ class Member:
         code = self.process.returncode
         if code or not asked:
             self.failure = self._describe(code)
+            self.rate = 0.0
 
 
 class Crew:
@@ -162,6 +162,8 @@ class Crew:
         running = {member for member in self.members if not member.failure}
         for member in running:
             member.dismiss()
+            if not member.ready:
+                member.process.terminate()  # it has nothing to report
         deadline = time.monotonic() + patience
         while self._selector.get_map() and time.monotonic() < deadline:
             self._heard(_LISTEN_SECONDS)

@@ -91,9 +91,13 @@ class Stop:
 
 @contextmanager
 def signals() -> Iterator[Stop]:
-    """Ctrl-C, SIGTERM and SIGHUP only ask, as often as they come."""
+    """Ctrl-C, SIGTERM and SIGHUP only ask, as often as they come.
+
+    One that whoever started us has us ignore, as nohup does, stays ignored.
+    """
     stop = Stop()
-    before = {number: signal.signal(number, stop.handle) for number in _SIGNALS}
+    heeded = [n for n in _SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop.handle) for number in heeded}
     try:
         yield stop
     finally:

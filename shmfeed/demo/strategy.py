@@ -56,6 +56,7 @@ class Strategy:
         self._took, self._delays = Histogram(), Histogram()
         self.counts = dict.fromkeys(("reads", "rows", "torn", "lapped", "errors"), 0)
         self._error = ""
+        self._began = 0.0
 
     def warm_up(self) -> None:
         """Read each stream once, unmeasured: the feed is found, modules are loaded."""
@@ -76,7 +77,8 @@ class Strategy:
 
     def run(self) -> None:
         """Until standard input ends."""
-        due = time.monotonic() + _REPORT_SECONDS
+        self._began = time.monotonic()
+        due = self._began + _REPORT_SECONDS
         pause = 0.0
         while not select.select([sys.stdin], [], [], max(MIN_PAUSE, pause))[0]:
             began = time.monotonic()
@@ -121,6 +123,7 @@ class Strategy:
     def report(self) -> dict[str, Any]:
         """Everything since the beginning; times in ns, delays in us."""
         return {
+            "began": self._began,
             "at": time.monotonic(),
             **self.counts,
             "took": self._took.sparse(),
