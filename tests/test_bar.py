@@ -4,7 +4,7 @@ import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shmfeed.bar import (
@@ -105,13 +105,17 @@ class TestBar:
 
 
 class TestGrid:
-    @given(times, timeframes)
+    @pytest.mark.parametrize("timeframe", TIMEFRAMES)
+    @settings(max_examples=20)
+    @given(time=times)
     def test_a_time_is_in_its_bar(self, time: int, timeframe: str) -> None:
         start = floor(time, timeframe)
         assert start <= time < close_time(start, timeframe)
         assert floor(start, timeframe) == start
 
-    @given(times, timeframes)
+    @pytest.mark.parametrize("timeframe", TIMEFRAMES)
+    @settings(max_examples=20)
+    @given(time=times)
     def test_bars_adjoin(self, time: int, timeframe: str) -> None:
         start = floor(time, timeframe)
         end = close_time(start, timeframe)
@@ -155,7 +159,9 @@ class TestGrid:
 
 
 class TestBarsBetween:
-    @given(times, st.integers(0, 50), timeframes)
+    @pytest.mark.parametrize("timeframe", TIMEFRAMES)
+    @settings(max_examples=20)
+    @given(time=times, steps=st.integers(0, 50))
     def test_against_stepping(self, time: int, steps: int, timeframe: str) -> None:
         start = later = floor(time, timeframe)
         for _ in range(steps):

@@ -30,6 +30,7 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.segment import Place, identity_by_name, open_segment, place
+from shmfeed.shmobject import make_object
 
 GEOMETRY = Geometry(2, 5, 3)
 OTHER = Geometry(2, 6, 3)
@@ -189,6 +190,30 @@ class TestBusy:
         assert holding.adopted
         assert holding.mapping.identity == identity
         holding.release(unlink=True)
+
+    def test_what_appears_meanwhile_is_refused(
+        self, where: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def somebody_makes_it(name: str, size: int) -> None:
+            where.segment.write_bytes(b"somebody's")
+            make_object(name, size)
+
+        monkeypatch.setattr("shmfeed.holding.make_object", somebody_makes_it)
+        with pytest.raises(SegmentFormatError, match="appeared"):
+            Holding(where, GEOMETRY)
+        assert where.segment.read_bytes() == b"somebody's"
+
+    def test_an_error_of_the_system_stays_what_it_is(
+        self, where: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(os, "posix_fallocate", broken)
+        with pytest.raises(OSError, match="Input/output") as caught:
+            Holding(where, GEOMETRY)
+        assert type(caught.value) is OSError
+        assert not where.segment.exists()
 
     def test_a_refusal_holds_nothing(self, where: Place, holding: Holding) -> None:
         with pytest.raises(FeedBusyError):

@@ -160,6 +160,13 @@ class TestArguments:
             getattr(ring.writer, verb)(time, *prices(0))
         assert state(ring) == (0, None, None)
 
+    def test_months_end_with_the_calendar(self, verb: str) -> None:
+        ring = bench(HISTORY, names=("A", "1M"))
+        for time in (1 << 48, 1 << 61):  # beyond the year 9999
+            with pytest.raises(BadArgumentError, match="out of range"):
+                getattr(ring.writer, verb)(time, *prices(0))
+        assert state(ring) == (0, None, None)
+
     @pytest.mark.parametrize("timeframe", ["1h", "1M"])
     @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint64])
     def test_numpy_ints_serve_as_times(

@@ -290,6 +290,13 @@ class TestStatus:
         assert found["protocol"] == "p"
         assert found["last_error"] == "refused"
 
+    def test_a_connection_is_part_of_it(self, feed: Feed, feeder: FeedWriter) -> None:
+        feeder.note({"endpoint": "wss://a", "phase": "subscribing"})
+        found = feed.status()
+        part = feed.connection()
+        assert {"state", "pid", "endpoint", "phase"} <= set(part)
+        assert part.items() <= found.items()
+
     @pytest.mark.parametrize("number", [-1, len(STATES), 1 << 62])
     def test_a_state_that_is_none(
         self, feed: Feed, feeder: FeedWriter, number: int
