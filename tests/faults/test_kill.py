@@ -88,6 +88,7 @@ def ask(ring, n, tally):
     bar = ring.forming()
     tally["bad"] += bar is not None and not payload.is_whole_forming(bar)
     tally["bad"] += ring.latest("volume") % 5 != 0
+    tally["bad"] += not payload.is_whole(ring.reader().last_closed())
 
 
 def check_ring(feed: Feed, board, tally: Counter) -> None:
