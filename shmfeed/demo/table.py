@@ -17,7 +17,7 @@ from shmfeed.demo.screen import PlainScreen
 
 _COLOURS = {"live": "green", "quiet": "cyan", "recovering": "yellow"}
 _BAD, _GOOD = "bold red", "bold green"
-_WIDTH = 78
+_WIDTH, _HEIGHT = 78, 22  # the height without the strategies' lines
 
 
 class TableScreen(PlainScreen):
@@ -27,10 +27,13 @@ class TableScreen(PlainScreen):
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
-        self._live = Live(console=Console(highlight=False), auto_refresh=False)
+        self._console = Console(highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False)
 
     def show(self, figures: Figures) -> None:
-        self._live.update(drawn(self._plan, figures), refresh=True)
+        room = self._console.height >= _HEIGHT + self._plan.strategies
+        picture = drawn(self._plan, figures, each=room)
+        self._live.update(picture, refresh=True)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -40,12 +43,17 @@ class TableScreen(PlainScreen):
         self._live.stop()
 
 
-def drawn(plan: Plan, figures: Figures) -> RenderableType:
-    """One picture of the demo."""
-    head = _progress(plan, figures), Text(), _facts(plan, figures)
+def drawn(plan: Plan, figures: Figures, each: bool = True) -> RenderableType:
+    """One picture of the demo, with `each` strategy on its own or all together."""
+    parts: list[RenderableType] = [
+        _progress(plan, figures),
+        Text(),
+        _facts(plan, figures),
+    ]
+    parts += [_strategies(figures)] if each else [Text()]
     note = Text(words.footnote(), style="dim")
     return Panel(
-        Group(*head, _strategies(figures), note),
+        Group(*parts, note),
         title="[bold]shmfeed demo",
         subtitle="Ctrl-C ends it",
         width=_WIDTH,
@@ -103,8 +111,8 @@ def _strategies(figures: Figures) -> RenderableType:
         table.add_column(name, justify="right", header_style="dim")
     for number, reads in figures.each:
         table.add_row(*_cells(number, reads))
-    for failure in figures.failures:
-        table.caption = Text(failure, style=_BAD)
+    if figures.failures:
+        table.caption = Text("\n".join(figures.failures), style=_BAD)
     return table
 
 
