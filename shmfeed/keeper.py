@@ -290,7 +290,8 @@ class Keeper:
                 return True
         except (FeedNotFoundError, WebSocketConnectionError):
             pass  # it ends without us
-        ends = self._child is not None or started is None
-        if not ends and not await_end(pid, started, END_SECONDS):
+        if self._child is not None or started is None:
+            return False  # reaped by the caller; or it had ended before
+        if not await_end(pid, started, END_SECONDS):
             log.warning("feed %s: feeder %d does not end", self._where.name, pid)
         return False
