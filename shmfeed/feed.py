@@ -191,10 +191,13 @@ class Ring:
 
     def reader(self) -> RingReader:
         """The reader of the segment that serves now."""
+        return self._current()[1]
+
+    def _current(self) -> tuple[Mapping, RingReader]:
         bound = self._bound
         if self._feed.current() is not bound[0]:
             bound = self._bind()
-        return bound[1]
+        return bound
 
     def _geometry(self) -> Geometry:
         self.reader()
@@ -231,7 +234,7 @@ class Ring:
         Zero-copy and read-only; ask `valid` after use. Raises BadArgumentError for
         n < 1, BusyRingError when a writer outruns the read for 10 ms.
         """
-        return self.reader().view(n)
+        return self._current()[1].view(n)
 
     def snapshot(self, n: int, include_now: bool = False) -> Rows:
         """The last n bars, private and consistent; the same shape as `view`.
@@ -239,18 +242,18 @@ class Ring:
         With `include_now` the forming bar, if there is one, is the last of the n.
         Raises BadArgumentError for n < 1, BusyRingError.
         """
-        return self.reader().snapshot(n, include_now)
+        return self._current()[1].snapshot(n, include_now)
 
     def latest(self, field: str) -> float | int:
         """The newest value of a field, the forming bar's if there is one.
 
         NaN if there is no bar at all. Raises BadArgumentError, BusyRingError.
         """
-        return self.reader().latest(field)
+        return self._current()[1].latest(field)
 
     def forming(self) -> Bar | None:
         """The unfinished bar, or None; never one that has closed already."""
-        return self.reader().forming()
+        return self._current()[1].forming()
 
     def wait(self, after: int, timeout: float | None = None) -> int | None:
         """Sleep until `count` > after: the new count.
@@ -266,7 +269,8 @@ class Ring:
 
     def status(self) -> StreamStatus:
         """Age, state and health of this stream."""
-        return self._feed.stream_status(self.symbol, self.timeframe)
+        mapping, reader = self._current()
+        return stream_status(mapping.words.ints, reader.entry, self.timeframe)
 
     def __repr__(self) -> str:
         return f"<Ring {self.symbol} {self.timeframe} of feed {self._feed.name!r}>"

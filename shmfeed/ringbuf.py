@@ -22,16 +22,12 @@ among the rows, never missing, never twice.
 """
 
 import math
-import struct
 
 import numpy as np
 
 from shmfeed.bar import Bar
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
-    C_FLAGS,
-    C_FLOATS,
-    COLUMNS,
     E_FORMING,
     E_UPDATED,
     E_WORD,
@@ -42,39 +38,38 @@ from shmfeed.layout import (
     SLOT_MASK,
     Geometry,
 )
-from shmfeed.rows import Rows, Slice, Slot, column_number
+from shmfeed.rows import ROW, Rows, Slice, Slot, column_number
 from shmfeed.words import CellPair, Patience, Words
 
-FORMING = struct.Struct("=qqddddddq")  # a forming cell: one word a column
 
-
-def check_count(n: object) -> None:
-    """BadArgumentError unless n is an int of at least 1."""
+def checked_count(n: object) -> int:
+    """`n` as an int; BadArgumentError unless it is an integer of at least 1."""
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
         raise BadArgumentError(f"n is {n!r}; it must be an int of at least 1")
+    return int(n)
 
 
 class RingReader:
     """Reads one stream. Any thread, any process; writes nothing."""
 
-    __slots__ = ("_at", "_forming", "_geometry", "_slot", "_words")
+    __slots__ = ("_forming", "_geometry", "_slot", "_words", "entry")
 
     def __init__(self, words: Words, geometry: Geometry, index: int) -> None:
         self._words = words
         self._geometry = geometry
-        self._at = geometry.entry_word(index)
-        self._forming = CellPair(words, self._at + E_FORMING, FORMING_WORDS)
+        self.entry = geometry.entry_word(index)  # where it begins, in words
+        self._forming = CellPair(words, self.entry + E_FORMING, FORMING_WORDS)
         self._slot = self._find_slot()
 
     def _find_slot(self) -> tuple[int, Slot]:
-        word = self._words.ints[self._at + E_WORD]  # acquire: pairs with its store
+        word = self._words.ints[self.entry + E_WORD]  # acquire: pairs with its store
         # One assignment: another thread finds an old pair or a new one, no mixture.
         self._slot = (word, Slot(self._words, self._geometry, word & SLOT_MASK))
         return self._slot
 
     def _current(self) -> tuple[int, Slot]:
         pair = self._slot
-        if self._words.ints[self._at + E_WORD] == pair[0]:
+        if self._words.ints[self.entry + E_WORD] == pair[0]:
             return pair
         return self._find_slot()
 
@@ -87,25 +82,31 @@ class RingReader:
     @property
     def epoch(self) -> int:
         """Raised by a repair or a re-created feed; bar numbers hold within one."""
-        return self._words.ints[self._at + E_WORD] >> SLOT_BITS
+        return self._words.ints[self.entry + E_WORD] >> SLOT_BITS
 
     @property
     def updated(self) -> int:
         """CLOCK_BOOTTIME ns of the stream's last bar or update; 0: none yet."""
-        return self._words.ints[self._at + E_UPDATED]
+        return self._words.ints[self.entry + E_UPDATED]
 
     def view(self, n: int) -> Slice:
         """The last n closed bars, at most `history`, fewer if there are fewer.
 
         Zero-copy. Raises BadArgumentError for n < 1, BusyRingError.
         """
-        check_count(n)
+        if type(n) is not int or n < 1:
+            n = checked_count(n)
+        # Comparisons, not min and max: two calls would be a tenth of a view.
+        history = self._geometry.history
+        most = n if n < history else history  # noqa: FURB136
         patience = None
         while True:
             word, slot = self._current()
             words, at = slot.words, slot.at
             last = words[at + S_PUBLISHED]  # acquire: pairs with append's last store
-            first = max(last - min(int(n), self._geometry.history), words[at + S_BASE])
+            first, base = last - most, words[at + S_BASE]
+            if first < base:  # noqa: PLR1730
+                first = base
             if first <= last and slot.held(word, first):
                 return Slice(slot, word, first, last)
             patience = patience or Patience("view")
@@ -121,14 +122,14 @@ class RingReader:
         patience = None
         while True:
             rows = self.view(n)
-            copy = rows.copy()
+            if bar is None:
+                copy = rows.copy()
+            else:
+                copy = rows.copy_with(bar, min(int(n), self._geometry.history))
             if rows.valid:
-                break
+                return copy
             patience = patience or Patience("snapshot")
             patience.spend()
-        if bar is None or (len(copy) and bar.open_time <= copy.open_time[-1]):
-            return copy
-        return _with_forming(copy, bar, min(int(n), self._geometry.history))
 
     def latest(self, field: str) -> float | int:
         """The newest value of a field, the forming bar's if there is one.
@@ -154,24 +155,15 @@ class RingReader:
         """The newest closed bar, None if there is none."""
         patience = None
         while True:
-            rows = self.view(1)
-            bar = rows.bar(-1) if len(rows) else None
-            if rows.valid:
+            word, slot = self._current()
+            words, at = slot.words, slot.at
+            row = words[at + S_PUBLISHED] - 1  # acquire: as in view
+            bar = slot.bar(row) if row >= words[at + S_BASE] else None
+            if slot.held(word, row):
                 return bar
             patience = patience or Patience("last closed bar")
             patience.spend()
 
     def _read_forming(self) -> Bar | None:
         cell = self._forming.read()
-        return None if cell is None else Bar._make(FORMING.unpack(cell))
-
-
-def _with_forming(rows: Rows, bar: Bar, n: int) -> Rows:
-    kept = min(len(rows), n - 1)
-    joined = np.empty((len(COLUMNS), kept + 1))
-    joined[:, :-1] = rows.block[:, len(rows) - kept :]
-    joined[C_FLOATS:C_FLAGS, -1] = bar[C_FLOATS:C_FLAGS]
-    ints = joined.view(np.int64)
-    ints[:C_FLOATS, -1] = bar[:C_FLOATS]
-    ints[C_FLAGS, -1] = bar.flags
-    return Rows(joined, rows.last - kept, forming=True)
+        return None if cell is None else Bar._make(ROW.unpack(cell))

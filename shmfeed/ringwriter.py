@@ -21,7 +21,8 @@ from shmfeed.layout import (
     SLOT_MASK,
     Geometry,
 )
-from shmfeed.ringbuf import FORMING, RingReader
+from shmfeed.ringbuf import RingReader
+from shmfeed.rows import ROW
 from shmfeed.words import CellPair, Words, boot_ns
 
 _LIMIT = 1 << 62  # ms UTC: below it an open_time and its close_time fit their words
@@ -90,27 +91,21 @@ class RingWriter:
         number. Values are written as they are: judging them is the ledger's.
         """
         end = self._check(open_time)
-        ints, floats, row, capacity = (
-            self._ints,
-            self._floats,
-            self._row,
-            self._capacity,
-        )
-        slot = self._slot
+        ints, floats, capacity = self._ints, self._floats, self._capacity
+        slot, row = self._slot, self._row
         at = slot + SLOT_HEADER_WORDS + row % capacity
+        stride = 2 * capacity
         ints[slot + S_INTENT] = row + 1
         # Fence: pairs with the readers'; on x86-64 stores keep their order.
         try:
-            for start in (at, at + capacity):
-                ints[start] = open_time
-                ints[start + 2 * capacity] = end
-                floats[start + 4 * capacity] = open
-                floats[start + 6 * capacity] = high
-                floats[start + 8 * capacity] = low
-                floats[start + 10 * capacity] = close
-                floats[start + 12 * capacity] = volume
-                floats[start + 14 * capacity] = money
-                ints[start + 16 * capacity] = flags
+            ints[at] = ints[at + capacity] = open_time
+            at += stride
+            ints[at] = ints[at + capacity] = end
+            for value in (open, high, low, close, volume, money):
+                at += stride
+                floats[at] = floats[at + capacity] = value
+            at += stride
+            ints[at] = ints[at + capacity] = flags
         except (TypeError, ValueError, OverflowError) as error:
             # Not published: the next append writes this row again.
             raise _bad_values(open, high, low, close, volume, money, flags) from error
@@ -142,7 +137,7 @@ class RingWriter:
         """
         end = self._check(open_time)
         try:
-            cell = FORMING.pack(
+            cell = ROW.pack(
                 open_time, end, open, high, low, close, volume, money, flags
             )
         except (struct.error, OverflowError) as error:
@@ -157,7 +152,7 @@ class RingWriter:
         self._last_open = _CLOSED
 
     def _check(self, open_time: int) -> int:
-        if not isinstance(open_time, int | np.integer) or isinstance(open_time, bool):
+        if type(open_time) is not int and not _is_integer(open_time):
             raise BadArgumentError(f"open_time is {open_time!r}; it must be int ms UTC")
         if not self._last_open < open_time < _LIMIT:
             raise self._refusal(open_time)
@@ -176,6 +171,10 @@ class RingWriter:
             f"open_time {open_time} of {stream} is not newer than the last closed"
             f" bar's, {self._last_open}"
         )
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _bad_values(*values: object) -> BadArgumentError:

@@ -1,5 +1,6 @@
 """Windows on bars as columns: private rows, and zero-copy slices of a slot."""
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from shmfeed.words import Words
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+ROW = struct.Struct("=qqddddddq")  # a row, or a forming cell: one word a column
 
 _NUMBER = {name: number for number, name in enumerate(COLUMNS)}
 _INTS = frozenset(INT_FIELDS)
@@ -97,6 +100,19 @@ class Rows:
         """Private rows with the values of now: ask this window's `valid` afterwards."""
         return Rows(self._floats(slice(None)).copy(), self.first, self.forming)
 
+    def copy_with(self, bar: Bar, most: int) -> "Rows":
+        """A copy with this unfinished bar at its end, the newest `most` rows of it.
+
+        Without the bar if it is not newer than all of them.
+        """
+        if len(self) and bar.open_time <= self.open_time[-1]:
+            return self.copy()
+        kept = min(len(self), most - 1)
+        block = np.empty((len(COLUMNS), kept + 1))
+        block[:, :kept] = self._floats(slice(None))[:, len(self) - kept :]
+        block[:, kept] = np.frombuffer(ROW.pack(*bar))
+        return Rows(block, self.last - kept, forming=True)
+
     def bar(self, row: int) -> Bar:
         """Row `row` of this window: 0 is the oldest, -1 the newest."""
         open_time, close_time = self._ints(slice(0, C_FLOATS))[:, row].tolist()
@@ -149,6 +165,13 @@ class Slot:
         self.floats = words.columns(self.at + SLOT_HEADER_WORDS, shape)
         self.floats.flags.writeable = False
         self.ints = self.floats.view(np.int64)
+
+    def bar(self, row: int) -> Bar:
+        """Row number `row`: ask `held` afterwards."""
+        stride = 2 * self.capacity
+        start = self.at + SLOT_HEADER_WORDS + row % self.capacity
+        words = self.words[start : start + len(COLUMNS) * stride : stride]
+        return Bar._make(ROW.unpack(bytes(words)))
 
     def held(self, word: int, first: int) -> bool:
         """Whether all rows from `first` on are those of catalog word `word`."""
