@@ -68,10 +68,10 @@ def feed_name() -> Iterator[str]:
 
 
 def _remove_feeds(name: str) -> None:
-    uid = os.geteuid()
-    found = [*_SHARED_MEMORY.glob(f"shmfeed.{uid}.{name}*")]
-    found += (_SHARED_MEMORY / f"shmfeed-{uid}").glob(f"{name}*")
-    for path in found:
+    for path in [
+        *_SHARED_MEMORY.glob(f"shmfeed.*.{name}*"),
+        *_SHARED_MEMORY.glob(f"shmfeed-*/{name}*"),
+    ]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

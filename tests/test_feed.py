@@ -229,6 +229,16 @@ class TestClose:
             assert len([*Path("/proc/self/fd").iterdir()]) == before - 1
 
 
+FEEDER = """
+import sys, shmfeed
+writer = shmfeed.create(sys.argv[1], history=5)
+writer.add_stream("A", "1h").append(0, 1, 2, 0.5, 1.5, 9)
+print("fed", flush=True)
+while True:
+    writer.beat()
+"""
+
+
 class TestFollowing:
     """A feed that is made again is found by the next read."""
 
@@ -265,6 +275,19 @@ class TestFollowing:
             assert ring.history == 9
             close(successor.add_stream("A", "1h"), 2)
             assert ring.count == 3
+
+    def test_after_a_replacement_of_one_that_was_killed_just_now(
+        self, feed_name: str, child: Child
+    ) -> None:
+        feeder = child(FEEDER, feed_name)
+        assert feeder.stdout.readline() == "fed\n"
+        ring = attach(feed_name).ring("A", "1h")
+        feeder.kill()
+        feeder.wait(10)
+        with create(feed_name, history=9, guard=3, max_streams=4):
+            # By its beat the old one would live for two seconds more.
+            assert ring.history == 9
+            assert ring.latest("close") == 1.5
 
     def test_when_someone_removed_it_under_a_feeder_that_died(
         self, ring: Ring, hourly: RingWriter, writer: FeedWriter

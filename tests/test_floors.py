@@ -49,7 +49,7 @@ ROOMS = {
     ),
     "writing half": room(3, "writer", "ground bytes memory"),
     "reading half": room(3, "feed status", "ground bytes memory"),
-    "feeder": room(4, "feeder beat changes commands intake managed wants"),
+    "feeder": room(4, "beat changes commands feeder intake managed process wants"),
     "manager": room(5, "announcer keeper launch manager supervisor"),
     "simulator": room(6, "simulator.*", "ground"),
     "strategies": Room(6, "wealthdata.*", frozenset({"ground", "reading half"})),
