@@ -7,19 +7,24 @@ may stop the manager, ask it anything, or hang.
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 log = logging.getLogger(__name__)
 
-Tell = Callable[[str, str], None]
+Callback = Callable[[str, str], None]
+Call = tuple[Callback, str, str]
 
 
 class Announcer:
-    """Calls `tell(old, new)` for each change, in the order in which they were said."""
+    """Calls each of `callbacks` with (old, new), in the order in which it was said.
 
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
-        self._queue: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
+    What they raise is logged and stops nothing. One that is added later hears of later
+    changes.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self._callbacks = callbacks
+        self._queue: queue.SimpleQueue[list[Call]] = queue.SimpleQueue()
         self._thread = threading.Thread(
             target=self._run, name="shmfeed-announcer", daemon=True
         )
@@ -28,11 +33,12 @@ class Announcer:
         self._thread.start()
 
     def say(self, old: str, new: str) -> None:
-        self._queue.put((old, new))
+        if self._callbacks:
+            self._queue.put([(call, old, new) for call in self._callbacks])
 
     def close(self, patience: float) -> None:
         """Say what is left, then end; called by a callback, after its return."""
-        self._queue.put(None)
+        self._queue.put([])
         if self._thread is threading.current_thread() or not self._thread.ident:
             return
         self._thread.join(patience)
@@ -40,5 +46,9 @@ class Announcer:
             log.warning("an on_state_change callback has not returned so far")
 
     def _run(self) -> None:
-        while (change := self._queue.get()) is not None:
-            self._tell(*change)
+        while calls := self._queue.get():
+            for callback, old, new in calls:
+                try:
+                    callback(old, new)
+                except Exception:
+                    log.exception("on_state_change callback failed: %s, %s", old, new)

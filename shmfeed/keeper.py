@@ -35,6 +35,7 @@ DEATHS = 5  # in a row, without a connection between them
 BUSY_SECONDS = 3.0  # for a feeder that holds the feed to begin to answer
 AGAIN_SECONDS = 0.2  # until the next try beside somebody else's feeder
 ANSWER_SECONDS = 2.0  # for what a feeder answers at once, or is asked again
+_NOT_YET = (None, "disconnected", "connecting")
 END_SECONDS = 5.0  # for a feeder to end when it was asked to
 
 
@@ -88,8 +89,6 @@ class Keeper:
         kind, words = facts.get("error_kind"), facts.get("last_error") or "no words"
         if self.final:
             state = "error"
-        elif state is None:
-            state = "reconnecting" if self._was_connected else "connecting"
         elif state == "connected":
             self.error = None
             self._was_connected = True
@@ -99,6 +98,8 @@ class Keeper:
             self.error = WebSocketSubscriptionError(words)
         elif kind == "connection":
             self.error = WebSocketConnectionError(words)
+        if state in _NOT_YET:  # a new feeder does not know of the one before it
+            state = "reconnecting" if self._was_connected else "connecting"
         return state, facts.get("losses", 0)
 
     def facts(self) -> dict[str, Any]:

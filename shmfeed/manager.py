@@ -9,11 +9,11 @@ import os
 import threading
 import uuid
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from shmfeed import config
+from shmfeed.announcer import Callback
 from shmfeed.codecs import get_codec
 from shmfeed.config import Settings
 from shmfeed.errors import BadArgumentError, ShmfeedError
@@ -22,8 +22,6 @@ from shmfeed.status import empty_status
 from shmfeed.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
-
-StateCallback = Callable[[str, str], None]
 
 
 class WebSocketManager:
@@ -36,7 +34,7 @@ class WebSocketManager:
     def __init__(self, feed: str | None = None) -> None:
         self._feed = feed if feed is None else check_feed_name(feed)
         self._settings: Settings | None = None
-        self._callbacks: list[StateCallback] = []
+        self._callbacks: list[Callback] = []
         self.forget()
         _all.add(self)
 
@@ -137,7 +135,7 @@ class WebSocketManager:
             )
         ):
             return running
-        return Supervisor(settings, self._id, self._report)
+        return Supervisor(settings, self._id, self._callbacks)
 
     def _send_difference(
         self, supervisor: Supervisor, settings: Settings, timeout: float, wait: bool
@@ -229,7 +227,7 @@ class WebSocketManager:
         supervisor = self._supervisor
         return supervisor is not None and supervisor.state == "connected"
 
-    def on_state_change(self, callback: StateCallback) -> None:
+    def on_state_change(self, callback: Callback) -> None:
         """Call `callback(old, new)` at each change of state, in a manager's thread.
 
         What it raises is logged and stops nothing.
@@ -237,13 +235,6 @@ class WebSocketManager:
         if not callable(callback):
             raise BadArgumentError(f"callback is {callback!r}; it must be callable")
         self._callbacks.append(callback)
-
-    def _report(self, old: str, new: str) -> None:
-        for callback in list(self._callbacks):
-            try:
-                callback(old, new)
-            except Exception:
-                log.exception("on_state_change callback failed on %s -> %s", old, new)
 
     def stop(self, keep: bool = False) -> None:
         """End the feeder, unless another manager wants it. Idempotent.

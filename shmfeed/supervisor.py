@@ -8,9 +8,9 @@ import copy
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from shmfeed.announcer import Announcer, Tell
+from shmfeed.announcer import Announcer, Callback
 from shmfeed.config import Settings
 from shmfeed.control import ControlError
 from shmfeed.errors import (
@@ -33,14 +33,16 @@ CALLBACK_SECONDS = 5.0  # for callbacks to return at the end
 class Supervisor:
     """One feed's watch, from `begin` to `stop`. Any thread may call any method.
 
-    `state` is the connection's. `changed(old, new)` is called at each change of it, in
-    a thread that does nothing else.
+    `state` is the connection's. Each of `callbacks` is called with (old, new) when it
+    changes, in a thread that does nothing else.
     """
 
-    def __init__(self, settings: Settings, manager: str, changed: Tell) -> None:
+    def __init__(
+        self, settings: Settings, manager: str, callbacks: Sequence[Callback]
+    ) -> None:
         self.state = "disconnected"
         self._keeper = Keeper(settings, manager)
-        self._announcer = Announcer(changed)
+        self._announcer = Announcer(callbacks)
         self._losses = 0
         self._news = threading.Condition()
         self._end = threading.Event()
