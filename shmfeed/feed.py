@@ -30,7 +30,7 @@ from shmfeed.status import (
     is_alive,
     stream_status,
 )
-from shmfeed.waiting import poll_until
+from shmfeed.waiting import check_timeout, poll_until
 from shmfeed.words import boot_ns
 
 _ATTACH_POLL_SECONDS = 0.01
@@ -260,7 +260,7 @@ class Ring:
 
         None at the deadline or, without one, when the feeder has died.
         """
-        _check_timeout(timeout)
+        check_timeout(timeout)
         if isinstance(after, bool) or not isinstance(after, int):
             raise BadArgumentError(f"after is {after!r}; it must be a bar number, int")
         if poll_until(lambda: self.count > after, timeout, self._feed.alive):
@@ -282,7 +282,7 @@ def wait(rings: Sequence[Ring], timeout: float | None = None) -> list[Ring]:
     Returns those that have, in the order given; an empty list at the deadline or,
     without one, when all of their feeders have died.
     """
-    _check_timeout(timeout)
+    check_timeout(timeout)
     before = [(ring, ring.count) for ring in rings]
 
     def closed() -> list[Ring]:
@@ -293,11 +293,3 @@ def wait(rings: Sequence[Ring], timeout: float | None = None) -> list[Ring]:
 
     poll_until(lambda: bool(closed()), timeout, alive)
     return closed()
-
-
-def _check_timeout(timeout: object) -> None:
-    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if timeout is not None and not (number and timeout >= 0):  # type: ignore[operator] # a number
-        raise BadArgumentError(
-            f"timeout is {timeout!r}; it must be seconds >= 0, or None for no deadline"
-        )
