@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from shmfeed import endpoint as endpoints
 from shmfeed.bar import duration
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings_sources import (
+from shmfeed.settings import endpoint as endpoints
+from shmfeed.settings.sources import (
     CONFIG_FILE,
     VARIABLES,
     checked,
@@ -21,7 +21,7 @@ from shmfeed.settings_sources import (
     from_options,
     gather,
 )
-from shmfeed.settings_table import MAX_STREAMS, OPTIONS, SETTINGS, TOKEN, Option, check
+from shmfeed.settings.table import MAX_STREAMS, OPTIONS, SETTINGS, TOKEN, Option, check
 
 __all__ = [
     "CONFIG_FILE",

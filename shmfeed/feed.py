@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from shmfeed.bar import Bar, check_timeframe
-from shmfeed.catalog import Names, entries
 from shmfeed.errors import (
     BadArgumentError,
     FeedNotFoundError,
@@ -19,10 +18,13 @@ from shmfeed.errors import (
     StreamNotFoundError,
 )
 from shmfeed.layout import DEAD_NS, H_ALIVE, H_RETIRED, H_TICK, Geometry
+from shmfeed.memory.catalog import Names, entries
+from shmfeed.memory.ringbuf import RingReader
+from shmfeed.memory.rows import Rows, Slice
+from shmfeed.memory.segment import Mapping, Place, identity_by_name, open_segment, place
+from shmfeed.memory.waiting import check_timeout, poll_until
+from shmfeed.memory.words import boot_ns
 from shmfeed.names import check_symbol
-from shmfeed.ringbuf import RingReader
-from shmfeed.rows import Rows, Slice
-from shmfeed.segment import Mapping, Place, identity_by_name, open_segment, place
 from shmfeed.status import (
     StreamStatus,
     connection,
@@ -30,8 +32,6 @@ from shmfeed.status import (
     is_alive,
     stream_status,
 )
-from shmfeed.waiting import check_timeout, poll_until
-from shmfeed.words import boot_ns
 
 _ATTACH_POLL_SECONDS = 0.01
 

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 from shmfeed.bar import duration
-from shmfeed.catalog import Entry, entries
 from shmfeed.layout import (
     COUNTERS,
     DEAD_NS,
@@ -22,10 +21,11 @@ from shmfeed.layout import (
     NOTE_WORDS,
     STATES,
 )
-from shmfeed.note import unpack_note
-from shmfeed.ringbuf import RingReader
-from shmfeed.segment import Mapping
-from shmfeed.words import CellPair, Ints, boot_ns
+from shmfeed.memory.catalog import Entry, entries
+from shmfeed.memory.note import unpack_note
+from shmfeed.memory.ringbuf import RingReader
+from shmfeed.memory.segment import Mapping
+from shmfeed.memory.words import CellPair, Ints, boot_ns
 
 HEALTHS = ("live", "quiet", "recovering", "stale", "dead")  # from best to worst
 

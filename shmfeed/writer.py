@@ -10,9 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from shmfeed.bar import check_timeframe
-from shmfeed.catalog import Catalog, Names, entries
 from shmfeed.errors import BadArgumentError, FeedLostError
-from shmfeed.holding import Holding
 from shmfeed.layout import (
     COUNTERS,
     E_GAPS,
@@ -36,13 +34,15 @@ from shmfeed.layout import (
     WORD,
     Geometry,
 )
+from shmfeed.memory.catalog import Catalog, Names, entries
+from shmfeed.memory.holding import Holding
+from shmfeed.memory.note import pack_note
+from shmfeed.memory.ringbuf import RingReader
+from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.memory.segment import Mapping as SegmentMapping
+from shmfeed.memory.segment import place
+from shmfeed.memory.words import CellPair, boot_ns
 from shmfeed.names import check_symbol
-from shmfeed.note import pack_note
-from shmfeed.ringbuf import RingReader
-from shmfeed.ringwriter import RingWriter
-from shmfeed.segment import Mapping as SegmentMapping
-from shmfeed.segment import place
-from shmfeed.words import CellPair, boot_ns
 
 _COUNTER = {name: H_COUNTERS + number for number, name in enumerate(COUNTERS)}
 # A segment's first epoch is its birth in units that pass faster than streams are

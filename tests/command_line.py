@@ -3,7 +3,7 @@
 import signal
 import subprocess
 
-from shmfeed.ringwriter import RingWriter
+from shmfeed.memory.ringwriter import RingWriter
 
 START = 1_704_067_200_000  # 2024-01-01
 MINUTE = 60_000

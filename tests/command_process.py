@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from command_line import Process, append
 
-from shmfeed.ringwriter import RingWriter
+from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.writer import FeedWriter, create
 
 COMMAND = (sys.executable, "-W", "error", "-m", "shmfeed")

@@ -4,11 +4,11 @@ import threading
 from contextlib import contextmanager, suppress
 
 from shmfeed import config
-from shmfeed.control import ask
+from shmfeed.control.server import ask
 from shmfeed.errors import FeedNotFoundError
-from shmfeed.feeder import Feeder
+from shmfeed.feeder.feeder import Feeder
 from shmfeed.manager import WebSocketManager
-from shmfeed.segment import place
+from shmfeed.memory.segment import place
 
 STREAM = ("BTCUSDT", "1m")
 MINUTE = 60_000

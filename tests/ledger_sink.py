@@ -1,7 +1,7 @@
 """What a ring is to a ledger: it takes steps, and must never be given some."""
 
 from shmfeed.bar import CLOSED_BY_CLOCK, CLOSED_BY_NEXT, CLOSED_BY_VENUE, Bar
-from shmfeed.ledger import Step
+from shmfeed.wire.ledger import Step
 
 
 class Sink:

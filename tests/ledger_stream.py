@@ -4,7 +4,7 @@ import math
 
 from shmfeed.bar import CLOSED_BY_NEXT, UNCONFIRMED, Bar
 from shmfeed.events import BarEvent
-from shmfeed.ledger import Counts, Ledger, Step
+from shmfeed.wire.ledger import Counts, Ledger, Step
 
 MINUTE = 60_000
 START = 1_700_000_040_000  # on the grid of minutes

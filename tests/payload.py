@@ -8,8 +8,8 @@ forming bar is update `revision` of bar `number`; its floats are multiples of
 import numpy as np
 
 from shmfeed.bar import Bar
-from shmfeed.ringwriter import RingWriter
-from shmfeed.rows import Rows
+from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.memory.rows import Rows
 
 SYMBOL, TIMEFRAME = "BTCUSDT", "1m"
 STEP = 60_000

@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 from shmfeed.bar import duration
-from shmfeed.catalog import Catalog, Names
 from shmfeed.layout import Geometry
-from shmfeed.ringbuf import RingReader
-from shmfeed.ringwriter import RingWriter
-from shmfeed.words import Words
+from shmfeed.memory.catalog import Catalog, Names
+from shmfeed.memory.ringbuf import RingReader
+from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.memory.words import Words
 
 STREAM: Names = ("BTCUSDT", "1h")
 HOUR = 3_600_000

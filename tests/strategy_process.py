@@ -6,7 +6,7 @@ import pytest
 from strategy_side import SYMBOL
 
 import wealthdata
-from shmfeed.ringwriter import RingWriter
+from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.writer import FeedWriter, create
 from wealthdata import live
 

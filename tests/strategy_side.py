@@ -7,8 +7,8 @@ volumes tell who has supplied it: a whole number the ring, a fraction the contex
 import numpy as np
 import pandas as pd
 
-from shmfeed.ringwriter import RingWriter
-from shmfeed.rows import Slice
+from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.memory.rows import Slice
 from wealthdata import live
 
 HOUR = 3_600_000

@@ -4,9 +4,9 @@ import time
 from waiting import until
 
 import shmfeed
-from shmfeed.beat import Beat
 from shmfeed.errors import FeedLostError
-from shmfeed.segment import place
+from shmfeed.feeder.beat import Beat
+from shmfeed.memory.segment import place
 from shmfeed.writer import create
 
 

@@ -3,7 +3,6 @@
 import pytest
 from ring_on_bytes import blank
 
-from shmfeed.catalog import Catalog, Entry, entries
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
     E_FORMING,
@@ -17,6 +16,7 @@ from shmfeed.layout import (
     SLOT_BITS,
     SLOT_MASK,
 )
+from shmfeed.memory.catalog import Catalog, Entry, entries
 
 A, B, C = ("A", "1h"), ("B", "1m"), ("C" * 48, "15m")
 

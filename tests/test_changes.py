@@ -4,16 +4,16 @@ import os
 
 import pytest
 
-from shmfeed.changes import Changes
-from shmfeed.commands import Command
-from shmfeed.control import Request
+from shmfeed.control.server import Request
 from shmfeed.errors import (
     BadArgumentError,
     WebSocketConnectionError,
     WebSocketSubscriptionError,
 )
-from shmfeed.subscription import ChangeRefused, Subscribed
-from shmfeed.wants import Wants
+from shmfeed.feeder.changes import Changes
+from shmfeed.feeder.commands import Command
+from shmfeed.feeder.wants import Wants
+from shmfeed.wire.subscription import ChangeRefused, Subscribed
 
 A, B, C, D = ((name, "1m") for name in "ABCD")
 

@@ -15,7 +15,12 @@ pytest_plugins = ["command_process"]
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 HEAVY = {"socket", "ssl", "websocket", "asyncio", "msgspec", "filelock", "pandas"}
-WIRE = {"shmfeed.codecs", "shmfeed.source", "shmfeed.manager", "shmfeed.simulator"}
+WIRE = {
+    "shmfeed.codecs",
+    "shmfeed.wire.source",
+    "shmfeed.manager",
+    "shmfeed.simulator",
+}
 
 
 def test_version_by_module(command) -> None:

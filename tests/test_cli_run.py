@@ -12,7 +12,7 @@ import shmfeed
 from shmfeed import config
 from shmfeed.cli import main
 from shmfeed.cli.watch import Watch
-from shmfeed.segment import place
+from shmfeed.memory.segment import place
 from shmfeed.simulator import Venue
 
 pytest_plugins = ["command_process"]

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shmfeed.commands import Commands
-from shmfeed.control import Request
+from shmfeed.control.server import Request
 from shmfeed.errors import BadArgumentError, WebSocketConnectionError
+from shmfeed.feeder.commands import Commands
 
 
 def request(number=1):

@@ -15,8 +15,10 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from shmfeed import control, control_client, control_words
-from shmfeed.control import ControlError, ControlServer, ask
+from shmfeed.control import client as control_client
+from shmfeed.control import server as control
+from shmfeed.control import words as control_words
+from shmfeed.control.server import ControlError, ControlServer, ask
 from shmfeed.errors import (
     BadArgumentError,
     FeedBusyError,

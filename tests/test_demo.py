@@ -21,7 +21,7 @@ from shmfeed.demo.histogram import Histogram
 from shmfeed.demo.plan import LONGEST, Plan
 from shmfeed.demo.stage import no_settings_from_outside
 from shmfeed.demo.truth import Truth
-from shmfeed.segment import place
+from shmfeed.memory.segment import place
 from shmfeed.simulator import bar, expected
 from shmfeed.writer import create
 

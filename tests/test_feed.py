@@ -19,9 +19,9 @@ from shmfeed.errors import (
 )
 from shmfeed.feed import Feed, Ring, attach, wait
 from shmfeed.layout import COLUMNS, H_ALIVE, H_TICK
-from shmfeed.ringwriter import RingWriter
-from shmfeed.segment import identity_by_name, place
-from shmfeed.words import boot_ns
+from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.memory.segment import identity_by_name, place
+from shmfeed.memory.words import boot_ns
 from shmfeed.writer import FeedWriter, create
 
 

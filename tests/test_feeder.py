@@ -16,8 +16,8 @@ from shmfeed.errors import (
     WebSocketConnectionError,
     WebSocketSubscriptionError,
 )
-from shmfeed.feeder import Feeder
-from shmfeed.segment import place
+from shmfeed.feeder.feeder import Feeder
+from shmfeed.memory.segment import place
 from shmfeed.simulator import Venue
 from shmfeed.writer import create
 

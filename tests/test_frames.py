@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loopback import BINARY, CLOSE, PING, PONG, TEXT, frame, header
 
-from shmfeed import frames
-from shmfeed.frames import (
+from shmfeed.wire import frames
+from shmfeed.wire.frames import (
     ClosedError,
     ConnectionLostError,
     Frames,

@@ -19,7 +19,6 @@ from shmfeed.errors import (
     SegmentFormatError,
     SegmentFullError,
 )
-from shmfeed.holding import Holding
 from shmfeed.layout import (
     H_READY,
     H_RETIRED,
@@ -30,8 +29,9 @@ from shmfeed.layout import (
     WORD,
     Geometry,
 )
-from shmfeed.segment import Place, identity_by_name, open_segment, place
-from shmfeed.shmobject import make_object
+from shmfeed.memory.holding import Holding
+from shmfeed.memory.segment import Place, identity_by_name, open_segment, place
+from shmfeed.memory.shmobject import make_object
 
 GEOMETRY = Geometry(2, 5, 3)
 OTHER = Geometry(2, 6, 3)
@@ -116,7 +116,7 @@ class TestNew:
 UMASK = """
 import os, sys, stat
 import encodings.idna, shmfeed.writer
-from shmfeed.segment import place
+from shmfeed.memory.segment import place
 import shmfeed.feed
 if os.geteuid() == 0:  # root is let in whatever the mode
     os.setgroups([])
@@ -208,7 +208,7 @@ class TestBusy:
             where.segment.write_bytes(b"somebody's")
             make_object(name, size)
 
-        monkeypatch.setattr("shmfeed.holding.make_object", somebody_makes_it)
+        monkeypatch.setattr("shmfeed.memory.holding.make_object", somebody_makes_it)
         with pytest.raises(SegmentFormatError, match="appeared"):
             Holding(where, GEOMETRY)
         assert where.segment.read_bytes() == b"somebody's"

@@ -9,7 +9,7 @@ import pytest
 import shmfeed
 from shmfeed.bar import AFTER_GAP, CLOSED_BY_CLOCK, CLOSED_BY_NEXT, UNCONFIRMED
 from shmfeed.events import BarEvent, Heartbeat, Ignored, Malformed, Refused
-from shmfeed.intake import LOG_EVERY_SECONDS, TICK_SECONDS, Intake
+from shmfeed.feeder.intake import LOG_EVERY_SECONDS, TICK_SECONDS, Intake
 from shmfeed.writer import create
 
 MINUTE = 60_000

@@ -18,8 +18,8 @@ from shmfeed.errors import (
     SegmentFormatError,
     WebSocketConnectionError,
 )
-from shmfeed.launch import FeederProcess
-from shmfeed.segment import place
+from shmfeed.manager.launch import FeederProcess
+from shmfeed.memory.segment import place
 from shmfeed.simulator import Venue
 from shmfeed.writer import create
 
@@ -166,7 +166,7 @@ def test_settings_do_not_reach_the_childs_environment(feed_name, launched, monke
 MANAGER = """
 import os, sys, time
 from shmfeed import config
-from shmfeed.launch import FeederProcess
+from shmfeed.manager.launch import FeederProcess
 settings = config.load({"feed": sys.argv[1], "symbols": ["BTCUSDT"],
     "resolutions": ["1m"], "endpoint": sys.argv[2], "history": 100,
     "stop_with_manager": sys.argv[3] == "stop"}, {})

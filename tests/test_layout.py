@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from shmfeed import layout
 from shmfeed.layout import COLUMNS, WORD, Geometry
-from shmfeed.words import CellPair
+from shmfeed.memory.words import CellPair
 
 geometries = st.builds(
     Geometry, st.integers(1, 500), st.integers(1, 5000), st.integers(1, 2000)

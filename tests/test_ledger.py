@@ -4,7 +4,7 @@ import pytest
 from ledger_stream import FINAL, GIVEN_UP, MINUTE, PLAIN, START, UPDATE, Stream, row
 
 from shmfeed.bar import AFTER_GAP, CLOSED_BY_CLOCK, CLOSED_BY_VENUE
-from shmfeed.ledger import HELD_LIMIT, KNOWN_ROWS
+from shmfeed.wire.ledger import HELD_LIMIT, KNOWN_ROWS
 
 # The past
 

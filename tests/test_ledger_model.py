@@ -18,7 +18,7 @@ from shmfeed.bar import (
     Bar,
 )
 from shmfeed.events import BarEvent
-from shmfeed.ledger import Counts, Ledger, Step
+from shmfeed.wire.ledger import Counts, Ledger, Step
 
 FOREVER = 1e9
 GRACE = 2.0

@@ -6,7 +6,7 @@ import pytest
 from ledger_stream import EARLY, FINAL, MINUTE, PLAIN, START, UPDATE, Stream, event
 
 from shmfeed.bar import CLOSED_BY_VENUE
-from shmfeed.ledger import Counts, Ledger, Step
+from shmfeed.wire.ledger import Counts, Ledger, Step
 
 
 @pytest.mark.parametrize(

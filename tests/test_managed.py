@@ -14,7 +14,7 @@ from waiting import until
 
 import shmfeed
 from shmfeed import config
-from shmfeed.segment import place
+from shmfeed.memory.segment import place
 from shmfeed.simulator import Venue
 from shmfeed.writer import create
 
@@ -26,7 +26,7 @@ def spawn():
 
     def spawn(line: bytes):
         process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "shmfeed.managed"],
+            [sys.executable, "-W", "error", "-m", "shmfeed.feeder.managed"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -17,9 +17,9 @@ from shmfeed import (
     WebSocketSubscriptionError,
     get_websocket_manager,
 )
-from shmfeed import manager as manager_module
 from shmfeed.manager import WebSocketManager
-from shmfeed.segment import place
+from shmfeed.manager import manager as manager_module
+from shmfeed.memory.segment import place
 from shmfeed.simulator import Venue
 
 KEYS = {

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shmfeed.layout import NOTE_BYTES, NOTE_WORDS, WORD
-from shmfeed.note import pack_note, unpack_note
+from shmfeed.memory.note import pack_note, unpack_note
 
 texts = st.text(max_size=60)
 

@@ -4,7 +4,7 @@ import sys
 import threading
 from pathlib import Path
 
-from shmfeed.process import await_end, process_start
+from shmfeed.feeder.process import await_end, process_start
 
 
 def test_the_start_tells_processes_apart():

@@ -4,8 +4,8 @@ import pytest
 
 import shmfeed
 from shmfeed.errors import SegmentFormatError
-from shmfeed.removal import remove_unheld
-from shmfeed.segment import place
+from shmfeed.memory.removal import remove_unheld
+from shmfeed.memory.segment import place
 from shmfeed.writer import create
 
 

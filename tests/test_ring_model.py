@@ -14,8 +14,8 @@ from ring_on_bytes import STREAM, bench
 from shmfeed.bar import Bar, close_time
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import COLUMNS
-from shmfeed.ringwriter import RingWriter
-from shmfeed.rows import Rows
+from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.memory.rows import Rows
 
 TIMEFRAMES = ["1m", "1h", "1w", "1M"]
 values = st.floats(allow_nan=False, width=64)

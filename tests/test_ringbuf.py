@@ -272,6 +272,8 @@ class TestBusy:
         self, ring: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ring.close(*range(10))
-        monkeypatch.setattr("shmfeed.rows.Slice.valid", property(lambda _: False))
+        monkeypatch.setattr(
+            "shmfeed.memory.rows.Slice.valid", property(lambda _: False)
+        )
         with pytest.raises(BusyRingError):
             ring.reader.snapshot(1)

@@ -10,8 +10,8 @@ from ring_on_bytes import HOUR, Bench, bench, prices
 from shmfeed.bar import TIMEFRAMES, Bar, close_time
 from shmfeed.errors import BadArgumentError, FeedLostError
 from shmfeed.layout import H_BARS, H_TICK, S_INTENT, S_PUBLISHED, SLOT_HEADER_WORDS
-from shmfeed.ringwriter import RingWriter
-from shmfeed.words import boot_ns
+from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.memory.words import boot_ns
 
 HISTORY, GUARD = 4, 2
 CAPACITY = HISTORY + GUARD

@@ -9,7 +9,7 @@ from ring_on_bytes import HOUR, Bench, bench, prices
 from shmfeed.bar import FLOAT_FIELDS, INT_FIELDS, Bar
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import COLUMNS
-from shmfeed.rows import Rows
+from shmfeed.memory.rows import Rows
 
 HISTORY, GUARD = 6, 2
 CAPACITY = HISTORY + GUARD

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from conftest import Child
 
-from shmfeed import segment
 from shmfeed.errors import (
     BadArgumentError,
     FeedNotFoundError,
@@ -32,7 +31,8 @@ from shmfeed.layout import (
     WORD,
     Geometry,
 )
-from shmfeed.segment import Place, open_segment, place
+from shmfeed.memory import segment
+from shmfeed.memory.segment import Place, open_segment, place
 
 GEOMETRY = Geometry(2, 5, 3)
 SHARED = Path("/dev/shm")
@@ -120,7 +120,7 @@ class TestOpen:
         make(where, header())
         code = """
 import ctypes, sys
-from shmfeed.segment import open_segment, place
+from shmfeed.memory.segment import open_segment, place
 columns = open_segment(place(sys.argv[1])).words.columns(0, (1, 8))
 print("mapped", flush=True)
 ctypes.memset(columns.ctypes.data, 1, 8)

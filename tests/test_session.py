@@ -26,8 +26,8 @@ from shmfeed.events import (
     Malformed,
     Refused,
 )
-from shmfeed.serving import silence_limit
-from shmfeed.session import ChangeRefused, Session, Subscribed
+from shmfeed.wire.serving import silence_limit
+from shmfeed.wire.session import ChangeRefused, Session, Subscribed
 
 OTHER = (("ETHUSDT", "1m"),)
 QUICK = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import Child
 
-from shmfeed import shmobject
-from shmfeed.segment import Place, place
+from shmfeed.memory import shmobject
+from shmfeed.memory.segment import Place, place
 
 
 @pytest.fixture

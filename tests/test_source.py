@@ -14,9 +14,14 @@ import pytest
 import websocket
 from loopback import CLOSE, PING, PONG, frame, header, raw, upgrade, venue
 
-from shmfeed import dial, source
 from shmfeed.errors import BadArgumentError, WebSocketConnectionError
-from shmfeed.source import ClosedError, Connection, ConnectionLostError, OversizedError
+from shmfeed.wire import dial, source
+from shmfeed.wire.source import (
+    ClosedError,
+    Connection,
+    ConnectionLostError,
+    OversizedError,
+)
 
 
 @contextlib.contextmanager
@@ -640,7 +645,8 @@ def test_the_tls_context_asks_for_a_verified_host_and_tls_1_2():
 def test_another_package_named_websocket_is_named_in_the_error(child, tmp_path):
     (tmp_path / "websocket.py").write_text("")
     process = child(
-        "import sys; sys.path.insert(0, sys.argv[1]); import shmfeed.source", tmp_path
+        "import sys; sys.path.insert(0, sys.argv[1]); import shmfeed.wire.source",
+        tmp_path,
     )
     _, errors = process.communicate(timeout=20)
     assert process.returncode

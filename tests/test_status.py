@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from ring_on_bytes import HOUR, prices
 
-from shmfeed import ringwriter, status, writer
+from shmfeed import status, writer
 from shmfeed.bar import TIMEFRAMES, duration
 from shmfeed.feed import Feed, attach
 from shmfeed.layout import COUNTERS, H_STATE, STATES
+from shmfeed.memory import ringwriter
+from shmfeed.memory.words import boot_ns
 from shmfeed.status import HEALTHS, stale_after
-from shmfeed.words import boot_ns
 from shmfeed.writer import FeedWriter, create
 
 SECOND = 1_000_000_000

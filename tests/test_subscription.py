@@ -4,7 +4,7 @@ import itertools
 
 from shmfeed.codecs import Request, get_codec
 from shmfeed.errors import BadArgumentError
-from shmfeed.subscription import ChangeRefused, Subscribed, Subscription
+from shmfeed.wire.subscription import ChangeRefused, Subscribed, Subscription
 
 A, B, C = ((("BTCUSDT", "1m"),), (("ETHUSDT", "1m"),), (("XRPUSDT", "1m"),))
 

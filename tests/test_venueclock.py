@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shmfeed.venueclock import ABSURD_MS, VenueClock
+from shmfeed.wire.venueclock import ABSURD_MS, VenueClock
 
 WALL = 1_700_000_000_000
 DAY = 24 * 60 * 60 * 1000

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shmfeed.waiting import poll_until
+from shmfeed.memory.waiting import poll_until
 
 
 def after(calls: int) -> Callable[[], bool]:

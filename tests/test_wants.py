@@ -2,8 +2,8 @@ import os
 import subprocess
 import sys
 
-from shmfeed.process import process_start
-from shmfeed.wants import Wants
+from shmfeed.feeder.process import process_start
+from shmfeed.feeder.wants import Wants
 
 A, B, C = ("A", "1m"), ("B", "1m"), ("C", "1m")
 ME = os.getpid()

@@ -22,7 +22,7 @@ from strategy_side import (
 
 import wealthdata
 from shmfeed.errors import BadArgumentError, NoDataError, StreamNotFoundError
-from shmfeed.ringwriter import RingWriter
+from shmfeed.memory.ringwriter import RingWriter
 from wealthdata import (
     Bar,
     Context,

@@ -11,8 +11,8 @@ from strategy_side import SYMBOL, append, numbers, opens, prices, shares, view
 import wealthdata
 from shmfeed.bar import FLOAT_FIELDS
 from shmfeed.errors import BusyRingError
-from shmfeed.ringwriter import RingWriter
-from shmfeed.rows import Slice
+from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.memory.rows import Slice
 from wealthdata import block, frame, get_price
 from wealthdata.reading import Reading
 

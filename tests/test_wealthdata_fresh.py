@@ -10,7 +10,7 @@ from strategy_side import SYMBOL, append, listed, numbers, when
 import wealthdata
 from shmfeed.bar import TIMEFRAMES
 from shmfeed.errors import BadArgumentError, StaleFeedError
-from shmfeed.ringwriter import RingWriter
+from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.writer import FeedWriter
 from wealthdata import Context, StaleFeedWarning, fresh, get_price, set_context
 

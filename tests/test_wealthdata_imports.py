@@ -7,13 +7,20 @@ import pytest
 from strategy_side import SYMBOL, append
 
 import wealthdata
-from shmfeed.ringwriter import RingWriter
+from shmfeed.memory.ringwriter import RingWriter
 
 pytest_plugins = ["strategy_process"]
 
 PACKAGE = Path(wealthdata.__file__).parent
 ALLOWED = {"shmfeed.feed", "shmfeed.bar", "shmfeed.errors", "shmfeed.names"}
-HEAVY = ("pandas", "websocket", "websockets", "msgspec", "asyncio", "shmfeed.manager")
+HEAVY = (
+    "pandas",
+    "websocket",
+    "websockets",
+    "msgspec",
+    "asyncio",
+    "shmfeed.manager",
+)
 
 LOADED = """
 import sys

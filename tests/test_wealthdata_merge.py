@@ -15,7 +15,7 @@ from strategy_side import (
     when,
 )
 
-from shmfeed.ringwriter import RingWriter
+from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.writer import FeedWriter, create
 from wealthdata import Context, MissingBarsWarning, get_price, merge, set_context
 from wealthdata.older import Listed

@@ -10,7 +10,7 @@ from strategy_side import SYMBOL, append, numbers, opens, prices, when
 
 import wealthdata
 from shmfeed.errors import BadArgumentError, NoDataError, StreamNotFoundError
-from shmfeed.ringwriter import RingWriter
+from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.writer import FeedWriter, create
 from wealthdata import get_price, live
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from strategy_side import SYMBOL, append
 
-from shmfeed.ringwriter import RingWriter
+from shmfeed.memory.ringwriter import RingWriter
 from wealthdata import get_price
 from wealthdata.reading import Reading, combine, make_reading
 

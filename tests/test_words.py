@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmfeed import words as module
 from shmfeed.errors import BusyRingError, UnsupportedPlatformError
-from shmfeed.words import (
+from shmfeed.memory import words as module
+from shmfeed.memory.words import (
     READ_LIMIT_NS,
     CellPair,
     Patience,

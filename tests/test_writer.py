@@ -30,9 +30,9 @@ from shmfeed.layout import (
     STATES,
     WORD,
 )
-from shmfeed.ringwriter import RingWriter
-from shmfeed.segment import open_segment, place
-from shmfeed.words import boot_ns
+from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.memory.segment import open_segment, place
+from shmfeed.memory.words import boot_ns
 from shmfeed.writer import FeedWriter, create
 
 Make = Callable[..., FeedWriter]
@@ -479,8 +479,8 @@ import os, sys
 import filelock  # it knows such systems, but would warn of this one
 sys.modules["fcntl"] = None
 del os.geteuid, os.register_at_fork, os.fork, os.posix_fallocate
-import shmfeed.segment
-shmfeed.segment.SHARED_MEMORY = shmfeed.segment.Path("/nowhere")
+import shmfeed.memory.segment
+shmfeed.memory.segment.SHARED_MEMORY = shmfeed.memory.segment.Path("/nowhere")
 for call in (shmfeed.attach, shmfeed.create):
     try:
         call("a")

@@ -4,13 +4,14 @@ import argparse
 import os
 from contextlib import suppress
 
-from shmfeed import config, managed
+from shmfeed import config
 from shmfeed.cli.watch import Watch
 from shmfeed.codecs import get_codec
 from shmfeed.config import Settings
-from shmfeed.endpoint import shown
 from shmfeed.errors import BadArgumentError
-from shmfeed.feeder import Feeder
+from shmfeed.feeder import managed
+from shmfeed.feeder.feeder import Feeder
+from shmfeed.settings.endpoint import shown
 
 _DESCRIPTION = """\
 Feed one feed: connect to a venue, subscribe, and write its bars into shared memory,

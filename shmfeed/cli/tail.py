@@ -9,7 +9,7 @@ from shmfeed.cli.bars import CsvLines, JsonLines, TextLines
 from shmfeed.cli.chosen import add_feed_option, attach_chosen
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.feed import Feed, Ring
-from shmfeed.rows import Rows
+from shmfeed.memory.rows import Rows
 
 _DESCRIPTION = """\
 The last closed bars of a stream, oldest first; with -f also each new one as it closes,

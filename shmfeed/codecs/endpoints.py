@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from shmfeed.endpoint import check
 from shmfeed.errors import BadArgumentError
+from shmfeed.settings.endpoint import check
 
 
 def complete(

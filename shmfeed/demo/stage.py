@@ -10,7 +10,7 @@ from typing import Any, Self
 from shmfeed.config import VARIABLES
 from shmfeed.demo.plan import LONGEST, RESOLUTIONS, Plan
 from shmfeed.manager import get_websocket_manager
-from shmfeed.segment import place
+from shmfeed.memory.segment import place
 from shmfeed.simulator import Venue
 
 _VENUE_HISTORY = LONGEST + 20

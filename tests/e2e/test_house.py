@@ -12,7 +12,7 @@ from waiting import until
 import shmfeed
 from shmfeed import WebSocketConnectionError
 from shmfeed.manager import WebSocketManager
-from shmfeed.segment import place
+from shmfeed.memory.segment import place
 from shmfeed.simulator import Venue, verify
 
 SEED = 11

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from shmfeed import holding, segment
 from shmfeed.layout import WORD
-from shmfeed.words import Words
+from shmfeed.memory import holding, segment
+from shmfeed.memory.words import Words
 
 _CALLS = (
     (os, "open close unlink mkdir chmod fchmod rename link pwrite ftruncate"),

@@ -17,11 +17,11 @@ import fuse
 import payload
 import pytest
 
-from shmfeed import holding
 from shmfeed.errors import FeedNotFoundError, StreamNotFoundError
 from shmfeed.feed import Feed, attach
 from shmfeed.layout import READY, S_INTENT, S_PUBLISHED
-from shmfeed.segment import place
+from shmfeed.memory import holding
+from shmfeed.memory.segment import place
 from shmfeed.writer import FeedWriter, create
 
 GEOMETRY = 3, 1, 2  # the tightest ring: each append writes over a row

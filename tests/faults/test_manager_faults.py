@@ -23,7 +23,7 @@ from shmfeed import (
     WebSocketSubscriptionError,
     keeper,
 )
-from shmfeed.segment import place
+from shmfeed.memory.segment import place
 from shmfeed.simulator import Venue
 from shmfeed.writer import create
 

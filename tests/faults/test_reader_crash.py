@@ -9,7 +9,7 @@ import payload
 import pytest
 
 from shmfeed.feed import attach
-from shmfeed.segment import place
+from shmfeed.memory.segment import place
 from shmfeed.writer import create
 
 GEOMETRY = 64, 16, 2

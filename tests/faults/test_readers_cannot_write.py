@@ -10,7 +10,7 @@ import signal
 import payload
 import pytest
 
-from shmfeed.segment import place
+from shmfeed.memory.segment import place
 from shmfeed.writer import create
 
 GEOMETRY = 32, 16, 2

@@ -12,7 +12,7 @@ import payload
 
 from shmfeed.feed import Ring, attach
 from shmfeed.layout import S_EPOCH, S_INTENT
-from shmfeed.rows import Slice
+from shmfeed.memory.rows import Slice
 from shmfeed.writer import create
 
 WANTED = int(10_000 * forks.SCALE)

@@ -18,7 +18,7 @@ import pytest
 from shmfeed.errors import FeedBusyError, FeedLostError
 from shmfeed.feed import attach
 from shmfeed.layout import H_WRITER_EPOCH, H_WRITER_PID
-from shmfeed.segment import place
+from shmfeed.memory.segment import place
 from shmfeed.writer import FeedWriter, create
 
 GEOMETRY = 16, 4, 2

@@ -15,8 +15,8 @@ import pytest
 from shmfeed.errors import BusyRingError
 from shmfeed.feed import Ring, attach
 from shmfeed.layout import S_INTENT, S_PUBLISHED, SLOT_HEADER_WORDS, WORD
-from shmfeed.ringwriter import RingWriter
-from shmfeed.words import CellPair, Words
+from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.memory.words import CellPair, Words
 from shmfeed.writer import create
 
 SECONDS = 4.0 * forks.SCALE

@@ -1,0 +1,1 @@
+"""The control socket: what managers and commands ask of a running feeder."""

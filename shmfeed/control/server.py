@@ -1,0 +1,226 @@
+"""The control socket: how managers and commands talk to a running feeder.
+
+A Unix socket beside the feed's lock, for processes of the same user alone. One thread
+accepts, one more serves each connection, so that a request that waits for the venue
+delays no other. Whoever holds the feed's lock owns the socket's file.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from shmfeed.control.client import ask
+from shmfeed.control.lines import (
+    LineReader,
+    TooLongError,
+    address,
+    peer_uid,
+    send,
+)
+from shmfeed.control.words import (
+    OPS,
+    REQUEST_LIMIT,
+    ControlError,
+    Request,
+    RequestError,
+    decode_request,
+    encode_answer,
+    encode_refusal,
+)
+from shmfeed.errors import BadArgumentError, ShmfeedError
+
+__all__ = ["OPS", "ControlError", "ControlServer", "Request", "ask"]
+
+MAX_CONNECTIONS = 32
+_BACKLOG = 64
+
+Handler = Callable[[Request], dict[str, object]]
+_log = logging.getLogger(__name__)
+
+
+class ControlServer:
+    """Serves the control socket at `path` until closed.
+
+    `handle` is called with each Request, from several threads at once; it returns the
+    answer's fields, or raises a ShmfeedError, which the asking side raises again. The
+    caller holds the feed's lock: a file that a dead feeder left is replaced.
+    ControlError where it cannot listen, BadArgumentError for a path that is too long.
+    A connection that sends no whole line for `idle` seconds is closed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        handle: Handler,
+        *,
+        ops: Collection[str] = OPS,
+        idle: float = 60.0,
+    ) -> None:
+        self._path = address(path)
+        self._handle = handle
+        self._ops = ops
+        self._idle = idle
+        self._pid = os.getpid()
+        self._closing = threading.Event()
+        self._lock = threading.Lock()  # of the connections, and of their closing
+        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._socket = _listen(self._path)
+        self._inode = _inode(self._path)
+        self._accepting = threading.Thread(
+            target=self._accept, name="control", daemon=True
+        )
+        self._accepting.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Ends it: no file, no thread, no descriptor stays; idempotent.
+
+        Requests being handled are answered first, for at most `timeout` seconds. In a
+        forked child it does nothing: all of it is the parent's.
+        """
+        if os.getpid() != self._pid or self._closing.is_set():
+            return
+        self._closing.set()
+        # First the file, while the open socket keeps its inode from being used again.
+        if _inode(self._path) == self._inode:
+            Path(self._path).unlink(missing_ok=True)
+        self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        self._accepting.join()
+        self._socket.close()
+        deadline = time.monotonic() + timeout
+        self._end(socket.SHUT_RD, deadline)
+        self._end(socket.SHUT_RDWR, deadline + 0.2)
+
+    def _end(self, how: int, deadline: float) -> None:
+        me = threading.current_thread()  # a handler may close: its answer still goes
+        with self._lock:
+            others = {c: t for c, t in self._connections.items() if t is not me}
+            for connection in others:
+                _shutdown(connection, how)
+        for thread in others.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            try:
+                connection, _ = self._socket.accept()
+            except OSError as error:
+                # Closing, or no descriptor is free: then waiting is all that helps.
+                if not self._closing.wait(0.1):
+                    _log.warning("control socket: %s", error.strerror)
+                continue
+            self._admit(connection)
+
+    def _admit(self, connection: socket.socket) -> None:
+        uid = peer_uid(connection)
+        if uid != os.geteuid():
+            _log.warning("control socket: a process of user %d was refused", uid)
+            connection.close()
+            return
+        thread = threading.Thread(
+            target=self._serve, args=(connection,), name="control-peer", daemon=True
+        )
+        with self._lock:
+            room = len(self._connections) < MAX_CONNECTIONS and _start(thread)
+            if room:
+                self._connections[connection] = thread
+        if not room:
+            error = ControlError(f"{MAX_CONNECTIONS} connections are open already")
+            send(connection, encode_refusal(None, error), 0.1)
+            connection.close()
+
+    def _serve(self, connection: socket.socket) -> None:
+        lines = LineReader(connection, REQUEST_LIMIT)
+        try:
+            while not self._closing.is_set():
+                line = lines.read(time.monotonic() + self._idle)
+                if line is None or not send(connection, self._answer(line), self._idle):
+                    break
+        except TooLongError:
+            error = BadArgumentError(f"a line is longer than {REQUEST_LIMIT} bytes")
+            send(connection, encode_refusal(None, error), self._idle)
+        except OSError:  # silent for too long, or gone
+            pass
+        finally:
+            with self._lock:
+                del self._connections[connection]
+                connection.close()
+
+    def _answer(self, line: bytes) -> bytes:
+        request_id = None
+        try:
+            request = decode_request(line, self._ops)
+            request_id = request.id
+            return encode_answer(request_id, self._handle(request))
+        except RequestError as error:
+            return encode_refusal(error.id, error)
+        except ShmfeedError as error:
+            return encode_refusal(request_id, error)
+        except Exception:  # noqa: BLE001  a handler's fault must not end the control
+            _log.exception("control socket: a request failed")
+            fault = ControlError("the feeder failed on this request; its log says why")
+            return encode_refusal(request_id, fault)
+
+
+def _start(thread: threading.Thread) -> bool:
+    try:
+        thread.start()
+    except RuntimeError:  # the process may have no more threads
+        return False
+    return True
+
+
+def _shutdown(connection: socket.socket, how: int) -> None:
+    with contextlib.suppress(OSError):  # the peer may have gone already
+        connection.shutdown(how)
+
+
+def _listen(path: str) -> socket.socket:
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # The file is made with the socket's own mode: it is never open to others.
+        os.fchmod(listener.fileno(), 0o600)
+        listener.settimeout(None)
+        listener.bind(path)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ControlError(f"cannot listen at {path}: {error.strerror}") from None
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+        raise ControlError(f"{path} is no socket of this user; remove it")
+    Path(path).unlink(missing_ok=True)
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

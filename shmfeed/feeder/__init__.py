@@ -1,0 +1,1 @@
+"""The feeder: the process that owns a venue's socket and writes one feed."""

@@ -1,0 +1,129 @@
+"""The catalog: which streams a segment carries, and in which slot each one's rows are.
+
+An entry belongs to one stream for the life of its segment. It is written whole before
+the header's count includes it, so that a reader never meets half a name.
+"""
+
+from typing import NamedTuple
+
+from shmfeed.errors import BadArgumentError
+from shmfeed.layout import (
+    E_NAMES,
+    E_SINCE,
+    E_SUBSCRIBED,
+    E_WORD,
+    H_STREAMS,
+    S_BASE,
+    S_EPOCH,
+    S_INTENT,
+    S_PUBLISHED,
+    SLOT_BITS,
+    SLOT_MASK,
+    SYMBOL_BYTES,
+    TIMEFRAME_BYTES,
+    WORD,
+    Geometry,
+)
+from shmfeed.memory.words import Words
+
+Names = tuple[str, str]
+
+
+class Entry(NamedTuple):
+    """One stream of a segment: its place in the catalog and its names."""
+
+    number: int
+    symbol: str
+    timeframe: str
+    subscribed: bool
+
+
+def entries(words: Words, geometry: Geometry) -> list[Entry]:
+    """All streams that the segment has carried, in the order in which they came."""
+    count = min(words.ints[H_STREAMS], geometry.max_streams)  # acquire: pairs with add
+    return [_entry(words, geometry, index) for index in range(count)]
+
+
+def _entry(words: Words, geometry: Geometry, index: int) -> Entry:
+    at = geometry.entry_word(index)
+    start = (at + E_NAMES) * WORD
+    middle = start + SYMBOL_BYTES
+    symbol = bytes(words.raw[start:middle]).rstrip(b"\0").decode("ascii", "replace")
+    timeframe = bytes(words.raw[middle : middle + TIMEFRAME_BYTES]).rstrip(b"\0")
+    return Entry(
+        index,
+        symbol,
+        timeframe.decode("ascii", "replace"),
+        bool(words.ints[at + E_SUBSCRIBED]),
+    )
+
+
+class Catalog:
+    """The writer's side: adds streams, and marks what is subscribed."""
+
+    def __init__(self, words: Words, geometry: Geometry, first_epoch: int) -> None:
+        """`first_epoch` is above every epoch of this feed's earlier segments."""
+        self._words = words
+        self._geometry = geometry
+        self._first_epoch = first_epoch
+        self.index = {
+            (entry.symbol, entry.timeframe): entry.number
+            for entry in entries(words, geometry)
+        }
+
+    def add(self, names: Names, now: int, base: int = 0) -> int:
+        """The index of a stream, subscribed from `now` (CLOCK_BOOTTIME ns) on.
+
+        A new one gets a free slot whose first row will be number `base`. Raises
+        BadArgumentError when all entries are taken.
+        """
+        index = self.index.get(names)
+        if index is None:
+            index = self._make(names, base)
+        at = self._geometry.entry_word(index)
+        if not self._words.ints[at + E_SUBSCRIBED]:
+            self._words.ints[at + E_SINCE] = now
+            self._words.ints[at + E_SUBSCRIBED] = 1
+        if index == self._words.ints[H_STREAMS]:
+            self._words.ints[H_STREAMS] = index + 1  # release: the entry is whole
+            self.index[names] = index
+        return index
+
+    def _make(self, names: Names, base: int) -> int:
+        ints, geometry = self._words.ints, self._geometry
+        index = ints[H_STREAMS]
+        if index >= geometry.max_streams:
+            raise BadArgumentError(
+                f"this feed has room for {geometry.max_streams} streams and carries"
+                f" {index}; {names[0]} {names[1]} does not fit: raise max_streams"
+            )
+        slot, epoch = self._free_slot()
+        at = geometry.slot_word(slot)
+        ints[at + S_EPOCH] = epoch
+        # Fence: whoever reads the slot by an older word sees that it is another's.
+        ints[at + S_BASE] = ints[at + S_INTENT] = ints[at + S_PUBLISHED] = base
+        at = geometry.entry_word(index)
+        self._words.raw[at * WORD : (at + E_NAMES) * WORD] = bytes(E_NAMES * WORD)
+        start = (at + E_NAMES) * WORD
+        symbol = names[0].encode("ascii").ljust(SYMBOL_BYTES, b"\0")
+        name = symbol + names[1].encode("ascii").ljust(TIMEFRAME_BYTES, b"\0")
+        self._words.raw[start : start + len(name)] = name
+        ints[at + E_WORD] = epoch << SLOT_BITS | slot
+        return index
+
+    def _free_slot(self) -> tuple[int, int]:
+        """A slot that no entry names, and an epoch above all that were given."""
+        ints, geometry = self._words.ints, self._geometry
+        used = {
+            ints[geometry.entry_word(index) + E_WORD] & SLOT_MASK
+            for index in range(ints[H_STREAMS])
+        }
+        slot = next(n for n in range(geometry.slots) if n not in used)
+        epochs = (ints[geometry.slot_word(n) + S_EPOCH] for n in range(geometry.slots))
+        return slot, max(self._first_epoch, max(epochs) + 1)
+
+    def unsubscribe(self, names: Names, now: int) -> None:
+        """Mark a stream as no longer fed; its rows stay."""
+        at = self._geometry.entry_word(self.index[names])
+        self._words.ints[at + E_SINCE] = now
+        self._words.ints[at + E_SUBSCRIBED] = 0

@@ -1,0 +1,269 @@
+"""The writer's hold on a segment: two locks, adoption, creation, removal.
+
+One writer a feed: a lock file in the feed's directory, and a lock on the segment
+itself, which holds also when somebody removes the lock file. The holder compares both
+with their names at each beat and stops when they are no longer its own. A segment is
+unlinked only while both are held.
+
+A segment of another geometry is replaced by one rename, after its bars are in the new
+one: whoever is killed on the way leaves the old one as it was, and an unfinished
+successor that the next holder removes.
+"""
+
+import errno
+import mmap
+import os
+import struct
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from shmfeed.errors import (
+    FeedLostError,
+    FeedNotFoundError,
+    SegmentFormatError,
+    SegmentFullError,
+)
+from shmfeed.layout import (
+    H_GUARD,
+    H_HISTORY,
+    H_MAX_STREAMS,
+    H_READY,
+    H_RETIRED,
+    H_SIZE,
+    H_SLOTS,
+    MAGIC,
+    MAGIC_SHIFT,
+    READY,
+    WORD,
+    Geometry,
+)
+from shmfeed.memory.locking import (
+    Identity,
+    busy,
+    identity_of,
+    lock_file,
+    lock_object,
+    make_directory,
+    sign,
+)
+from shmfeed.memory.segment import (
+    Mapping,
+    Place,
+    check_platform,
+    map_segment,
+    open_checked,
+    read_word,
+)
+from shmfeed.memory.shmobject import make_object
+from shmfeed.memory.words import Words
+
+_NO_ROOM = {errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EDQUOT}
+
+
+class Holding:
+    """The right to write one feed, until `release`.
+
+    `mapping` is the segment, seen by readers once it is published; `adopted` says
+    whether it was there before, `previous` is the one that it replaces, if there is
+    one: it serves readers until then, and is retired after.
+
+    A forked child owns nothing: its copy is disowned, and its descriptors of the
+    locks are closed, so that they end with the parent.
+    """
+
+    def __init__(self, where: Place, geometry: Geometry) -> None:
+        """Raises FeedBusyError naming the holder's pid, SegmentFullError,
+        SegmentFormatError; nothing is held then."""
+        check_platform()
+        self.where = where
+        self.previous: Mapping | None = None
+        self._owner = os.getpid()
+        self._path = where.segment  # of our segment, at present
+        self._locked: list[int] = []  # descriptors of the segments that we lock
+        with _enough_room(where, geometry):
+            make_directory(where.directory)
+            self._lock = lock_file(where)
+            try:
+                self._lock_identity = sign(where.lock)
+                mapping = self._adopt(geometry)
+                _successor(where).unlink(missing_ok=True)  # of a holder that died
+                self.adopted = mapping is not None
+                self.mapping = mapping or self._create(geometry)
+            except BaseException:
+                self._unlock()
+                raise
+        _holdings.add(self)
+
+    def _adopt(self, geometry: Geometry) -> Mapping | None:
+        """The segment that is there, if it serves as it is."""
+        try:
+            fd = open_checked(self.where, os.O_RDWR)
+        except FeedNotFoundError:
+            return None
+        try:
+            self._lock_segment(self.where.segment)
+            if identity_of(fd) != identity_of(self._locked[0]):
+                raise busy(self.where, None)  # who replaced it just now
+            ready = read_word(fd, H_READY)
+            if ready >> MAGIC_SHIFT not in (0, MAGIC):
+                raise SegmentFormatError(
+                    f"{self.where.segment} is not a shmfeed segment; it stays as it"
+                    " is: move it away, or use another feed name"
+                )
+            with suppress(FeedNotFoundError, SegmentFormatError):
+                mapping = map_segment(self.where, fd, mmap.ACCESS_WRITE)
+                if not mapping.words.ints[H_RETIRED]:
+                    if mapping.geometry == geometry:
+                        return mapping
+                    self.previous = mapping
+                    self._path = _successor(self.where)
+                    return None
+            if ready:
+                # This word has its place in every layout version.
+                os.pwrite(fd, struct.pack("=q", 1), H_RETIRED * WORD)
+            self._remove()
+        finally:
+            os.close(fd)
+        return None
+
+    def _create(self, geometry: Geometry) -> Mapping:
+        try:
+            make_object(self._path.name, geometry.size)
+        except FileExistsError as error:
+            raise SegmentFormatError(
+                f"{self._path} appeared while it was being made; try again"
+            ) from error
+        try:
+            self._path.chmod(0o600)  # the umask may have left less
+            self._lock_segment(self._path)
+            os.posix_fallocate(self._locked[-1], 0, geometry.size)
+            return self._write_header(geometry)
+        except OSError:
+            self._remove()
+            raise
+
+    def _write_header(self, geometry: Geometry) -> Mapping:
+        fd = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            words = Words(mmap.mmap(fd, geometry.size, access=mmap.ACCESS_WRITE))
+            identity = identity_of(fd)
+        finally:
+            os.close(fd)
+        ints = words.ints
+        ints[H_SIZE] = geometry.size
+        ints[H_MAX_STREAMS] = geometry.max_streams
+        ints[H_HISTORY] = geometry.history
+        ints[H_GUARD] = geometry.guard
+        ints[H_SLOTS] = geometry.slots
+        return Mapping(words, geometry, identity)
+
+    def publish(self) -> None:
+        """Let readers in: a new segment is whole, with the bars that it takes over.
+
+        Raises FeedLostError if somebody put another one in the old one's place.
+        """
+        self.mapping.words.ints[H_READY] = READY  # release: pairs with a reader's load
+        if self.previous is None or self._path == self.where.segment:
+            return
+        if _identity(self.where.segment) not in (None, self.previous.identity):
+            raise self._lost(self.where.segment)
+        self._path.rename(self.where.segment)
+        self._path = self.where.segment
+        self.previous.words.ints[H_RETIRED] = 1
+        os.close(self._locked.pop(0))
+
+    def _lock_segment(self, path: Path) -> None:
+        self._locked.append(lock_object(self.where, path))
+
+    def check(self) -> None:
+        """FeedLostError if segment or lock no longer bear their names."""
+        held = (
+            (self._path, self.mapping.identity),
+            (self.where.lock, self._lock_identity),
+        )
+        for path, identity in held:
+            if _identity(path) != identity:
+                raise self._lost(path)
+
+    def _lost(self, path: Path) -> FeedLostError:
+        return FeedLostError(
+            f"{path} is no longer the one that this feeder (pid {os.getpid()})"
+            " holds: it was removed or replaced; start the feeder again"
+        )
+
+    def release(self, unlink: bool) -> None:
+        """Let go; with `unlink` the segment goes too, retired first. Idempotent."""
+        if self._owner != os.getpid() or not self._lock.is_locked:
+            return
+        if unlink and _identity(self._path) == self.mapping.identity:
+            self.mapping.words.ints[H_RETIRED] = 1
+            self._remove()
+        self._unlock()
+
+    def disown(self) -> None:
+        """In a forked child: it owns nothing."""
+        self._owner = -1
+        self._unlock_segments()
+
+    def _remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._unlock_segments()
+
+    def _unlock(self) -> None:
+        self._unlock_segments()
+        self._lock.release()
+
+    def _unlock_segments(self) -> None:
+        while self._locked:
+            os.close(self._locked.pop())
+
+
+_holdings: weakref.WeakSet[Holding] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for holding in list(_holdings):
+        holding.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)
+
+
+def _successor(where: Place) -> Path:
+    """Where a segment is made that is to replace another; no feed has such a name."""
+    return where.segment.with_name(where.segment.name + "~")
+
+
+def _identity(path: Path) -> Identity | None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def _enough_room(where: Place, geometry: Geometry) -> Iterator[None]:
+    """SegmentFullError for whatever fails because /dev/shm is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise _no_room(where, geometry, error) from error
+
+
+def _no_room(where: Place, geometry: Geometry, error: OSError) -> SegmentFullError:
+    shared = where.segment.parent
+    room = os.statvfs(shared)
+    free = room.f_bavail * room.f_frsize
+    files = "" if room.f_favail or not room.f_files else " and cannot hold more files"
+    return SegmentFullError(
+        error.errno,
+        f"{shared} has {free / 2**20:.1f} MiB free{files}, feed {where.name!r} needs"
+        f" {geometry.size / 2**20:.1f} MiB for {geometry.max_streams} streams of"
+        f" {geometry.history} bars; ask for fewer, or enlarge it (docker: --shm-size)",
+    )

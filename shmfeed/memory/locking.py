@@ -1,0 +1,93 @@
+"""Who may write a feed: its private directory, its lock file, the lock on an object."""
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import Timeout, UnixFileLock
+
+from shmfeed.errors import FeedBusyError, SegmentFormatError
+from shmfeed.layout import H_WRITER_PID
+from shmfeed.memory.segment import Place, read_word
+
+with suppress(ImportError):  # where there is none, no feed has a place
+    import fcntl
+
+Identity = tuple[int, int]  # device and inode
+
+
+def make_directory(directory: Path) -> None:
+    """The feeds' directory, 0700 and ours; SegmentFormatError if it is another's."""
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+        directory.chmod(0o700)  # the umask may have left less
+    status = directory.lstat()
+    private = not stat.S_IMODE(status.st_mode) & 0o077
+    if not (stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and private):
+        raise SegmentFormatError(
+            f"{directory} is refused: it must be a directory of user {os.geteuid()}"
+            " with mode 0700; move it away"
+        )
+
+
+def lock_file(where: Place) -> UnixFileLock:
+    """The feed's lock file, locked; FeedBusyError."""
+    lock = UnixFileLock(
+        where.lock, 0, 0o600, thread_local=False, fallback_to_soft=False
+    )
+    try:
+        lock.acquire()
+    except Timeout:
+        raise busy(where, _signed(where.lock)) from None
+    return lock
+
+
+def sign(lock: Path) -> Identity:
+    """Write our pid into the lock file, for those who find it held."""
+    fd = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        os.ftruncate(fd, 0)
+        with suppress(OSError):  # no room: then it is not told who holds the feed
+            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        return identity_of(fd)
+    finally:
+        os.close(fd)
+
+
+def lock_object(where: Place, path: Path) -> int:
+    """A descriptor that keeps the object at `path` locked; FeedBusyError.
+
+    One of its own: a mapping keeps one too, and a forked child that inherits the
+    mapping would keep a lock on that alive.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = read_word(fd, H_WRITER_PID)
+        os.close(fd)
+        raise busy(where, pid or None) from None
+    return fd
+
+
+def identity_of(fd: int) -> Identity:
+    """Which object a descriptor is of."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def busy(where: Place, pid: int | None) -> FeedBusyError:
+    """The error that names who holds the feed."""
+    holder = "another process" if pid is None else f"process {pid}"
+    return FeedBusyError(
+        f"feed {where.name!r} is written by {holder}; stop that feeder, or use another"
+        " feed name",
+        pid,
+    )
+
+
+def _signed(lock: Path) -> int | None:
+    with suppress(OSError, ValueError):
+        return int(lock.read_text("ascii"))
+    return None

@@ -1,0 +1,52 @@
+"""Removing a segment that no feeder holds any more."""
+
+import os
+import struct
+from contextlib import suppress
+
+from shmfeed.errors import FeedBusyError, FeedNotFoundError
+from shmfeed.layout import H_RETIRED, WORD
+from shmfeed.memory.locking import lock_file, lock_object
+from shmfeed.memory.segment import Place, open_checked
+
+
+def remove_unheld(where: Place) -> bool:
+    """Whether the segment was there, and nobody's, and is gone now.
+
+    With it goes what a killed feeder left beside it; its lock file stays. Its readers
+    keep what they have and look for a successor. Raises SegmentFormatError for a file
+    that is not ours, which stays.
+    """
+    if not where.directory.is_dir():
+        return False
+    try:
+        lock = lock_file(where)
+    except FeedBusyError:
+        return False
+    try:
+        where.socket.unlink(missing_ok=True)
+        return _remove(where)
+    finally:
+        lock.release()
+
+
+def _remove(where: Place) -> bool:
+    try:
+        fd = open_checked(where, os.O_RDWR)
+    except FeedNotFoundError:
+        return False
+    held = -1
+    try:
+        # The holder has this lock too, which holds without the lock file.
+        held = lock_object(where, where.segment)
+        if os.fstat(fd).st_size > H_RETIRED * WORD:
+            os.pwrite(fd, struct.pack("=q", 1), H_RETIRED * WORD)
+        with suppress(FileNotFoundError):
+            where.segment.unlink()
+    except FeedBusyError:
+        return False
+    finally:
+        os.close(fd)
+        if held >= 0:
+            os.close(held)
+    return True

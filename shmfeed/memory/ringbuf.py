@@ -1,0 +1,169 @@
+"""One stream's rows in a buffer: the writer's verbs and the readers'.
+
+Rows never change once they are published; a ring forgets its oldest by writing over
+them. One writer, any number of readers that write nothing, no lock.
+
+Append, row n:                              Read:
+ (1) store intent = n + 1                    (1) acquire-load the catalog word, then
+ (2) release fence                               published
+ (3) write row n, twice                      (2) take the window below published
+ (4) release-store published = n + 1         (3) after use: acquire fence, load intent
+                                                 and, last, the slot's epoch
+
+The window held while it was used if the epoch is the catalog word's and
+`intent - first <= capacity`: row n is written over row n - capacity, and intent says
+so before it happens. A writer killed anywhere leaves readers whole: the row it was at
+was not published, and its successor writes it again.
+
+The forming bar is a `CellPair` in the stream's entry. One that is not newer than the
+last closed row does not exist, so that closing a bar needs no second store. Closed and
+forming together are read forming first: a bar that closes in between is then found
+among the rows, never missing, never twice.
+"""
+
+import math
+
+import numpy as np
+
+from shmfeed.bar import Bar
+from shmfeed.errors import BadArgumentError
+from shmfeed.layout import (
+    E_FORMING,
+    E_UPDATED,
+    E_WORD,
+    FORMING_WORDS,
+    S_BASE,
+    S_PUBLISHED,
+    SLOT_BITS,
+    SLOT_MASK,
+    Geometry,
+)
+from shmfeed.memory.rows import ROW, Rows, Slice, Slot, column_number
+from shmfeed.memory.words import CellPair, Patience, Words
+
+
+def checked_count(n: object) -> int:
+    """`n` as an int; BadArgumentError unless it is an integer of at least 1."""
+    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
+        raise BadArgumentError(f"n is {n!r}; it must be an int of at least 1")
+    return int(n)
+
+
+class RingReader:
+    """Reads one stream. Any thread, any process; writes nothing."""
+
+    __slots__ = ("_forming", "_geometry", "_slot", "_words", "entry")
+
+    def __init__(self, words: Words, geometry: Geometry, index: int) -> None:
+        self._words = words
+        self._geometry = geometry
+        self.entry = geometry.entry_word(index)  # where it begins, in words
+        self._forming = CellPair(words, self.entry + E_FORMING, FORMING_WORDS)
+        self._slot = self._find_slot()
+
+    def _find_slot(self) -> tuple[int, Slot]:
+        word = self._words.ints[self.entry + E_WORD]  # acquire: pairs with its store
+        # One assignment: another thread finds an old pair or a new one, no mixture.
+        self._slot = (word, Slot(self._words, self._geometry, word & SLOT_MASK))
+        return self._slot
+
+    def _current(self) -> tuple[int, Slot]:
+        pair = self._slot
+        if self._words.ints[self.entry + E_WORD] == pair[0]:
+            return pair
+        return self._find_slot()
+
+    @property
+    def count(self) -> int:
+        """Number of the next closed bar; only grows within `epoch`."""
+        slot = self._current()[1]
+        return slot.words[slot.at + S_PUBLISHED]
+
+    @property
+    def epoch(self) -> int:
+        """Raised by a repair or a re-created feed; bar numbers hold within one."""
+        return self._words.ints[self.entry + E_WORD] >> SLOT_BITS
+
+    @property
+    def updated(self) -> int:
+        """CLOCK_BOOTTIME ns of the stream's last bar or update; 0: none yet."""
+        return self._words.ints[self.entry + E_UPDATED]
+
+    def view(self, n: int) -> Slice:
+        """The last n closed bars, at most `history`, fewer if there are fewer.
+
+        Zero-copy. Raises BadArgumentError for n < 1, BusyRingError.
+        """
+        if type(n) is not int or n < 1:
+            n = checked_count(n)
+        # Comparisons, not min and max: two calls would be a tenth of a view.
+        history = self._geometry.history
+        most = n if n < history else history  # noqa: FURB136
+        patience = None
+        while True:
+            word, slot = self._current()
+            words, at = slot.words, slot.at
+            last = words[at + S_PUBLISHED]  # acquire: pairs with append's last store
+            first, base = last - most, words[at + S_BASE]
+            if first < base:  # noqa: PLR1730
+                first = base
+            if first <= last and slot.held(word, first):
+                return Slice(slot, word, first, last)
+            patience = patience or Patience("view")
+            patience.spend()
+
+    def snapshot(self, n: int, include_now: bool = False) -> Rows:
+        """The last n bars, private and consistent.
+
+        With `include_now` the forming bar, if there is one, is the last of the n.
+        Raises BadArgumentError for n < 1, BusyRingError.
+        """
+        bar = self._read_forming() if include_now else None
+        patience = None
+        while True:
+            rows = self.view(n)
+            if bar is None:
+                copy = rows.copy()
+            else:
+                copy = rows.copy_with(bar, min(int(n), self._geometry.history))
+            if rows.valid:
+                return copy
+            patience = patience or Patience("snapshot")
+            patience.spend()
+
+    def latest(self, field: str) -> float | int:
+        """The newest value of a field, the forming bar's if there is one.
+
+        NaN if there is no bar at all. Raises BadArgumentError, BusyRingError.
+        """
+        number = column_number(field)
+        bar = self._read_forming()
+        closed = self.last_closed()
+        if closed is None or (bar is not None and bar.open_time > closed.open_time):
+            closed = bar
+        return math.nan if closed is None else closed[number]
+
+    def forming(self) -> Bar | None:
+        """The unfinished bar, or None; never one that has closed already."""
+        bar = self._read_forming()
+        closed = self.last_closed()
+        if bar is None or closed is None or bar.open_time > closed.open_time:
+            return bar
+        return None
+
+    def last_closed(self) -> Bar | None:
+        """The newest closed bar, None if there is none."""
+        patience = None
+        while True:
+            word, slot = self._current()
+            words, at = slot.words, slot.at
+            row = words[at + S_PUBLISHED] - 1  # acquire: as in view
+            bar = slot.bar(row) if row >= words[at + S_BASE] else None
+            if slot.held(word, row):
+                return bar
+            patience = patience or Patience("last closed bar")
+            patience.spend()
+
+    def _read_forming(self) -> Bar | None:
+        cell = self._forming.read()
+        return None if cell is None else Bar._make(ROW.unpack(cell))

@@ -1,0 +1,184 @@
+"""The writing half of a ring: `ringbuf` tells the protocol."""
+
+import math
+import struct
+from collections.abc import Callable
+
+import numpy as np
+
+from shmfeed.bar import close_time
+from shmfeed.errors import BadArgumentError, FeedLostError, ShmfeedError
+from shmfeed.layout import (
+    E_FORMING,
+    E_UPDATED,
+    E_WORD,
+    FORMING_WORDS,
+    H_BARS,
+    H_TICK,
+    S_INTENT,
+    S_PUBLISHED,
+    SLOT_HEADER_WORDS,
+    SLOT_MASK,
+    Geometry,
+)
+from shmfeed.memory.ringbuf import RingReader
+from shmfeed.memory.rows import ROW
+from shmfeed.memory.words import CellPair, Words, boot_ns
+
+_LIMIT = 1 << 62  # ms UTC: below it an open_time and its close_time fit their words
+_CLOSED = _LIMIT  # a last open_time that nothing is newer than
+
+
+class RingWriter:
+    """Writes one stream. One thread of one process; `wake` is called after a close.
+
+    Made by `FeedWriter.add_stream`; a feed's writer that is closed closes these too.
+    """
+
+    __slots__ = (
+        "_at",
+        "_capacity",
+        "_floats",
+        "_forming",
+        "_index",
+        "_ints",
+        "_last_open",
+        "_row",
+        "_slot",
+        "_wake",
+        "reader",
+        "symbol",
+        "timeframe",
+    )
+
+    def __init__(
+        self,
+        words: Words,
+        geometry: Geometry,
+        index: int,
+        names: tuple[str, str],
+        wake: Callable[[int], None],
+    ) -> None:
+        self.symbol, self.timeframe = names
+        self.reader = RingReader(words, geometry, index)
+        self._ints, self._floats = words.ints, words.floats
+        self._at = geometry.entry_word(index)
+        self._slot = geometry.slot_word(words.ints[self._at + E_WORD] & SLOT_MASK)
+        self._capacity = geometry.capacity
+        self._forming = CellPair(words, self._at + E_FORMING, FORMING_WORDS)
+        self._index = index
+        self._wake = wake
+        self._row = self.reader.count
+        last = self.reader.last_closed()
+        self._last_open = -1 if last is None else last.open_time
+
+    def append(
+        self,
+        open_time: int,
+        open: float,  # noqa: A002 # the field's name
+        high: float,
+        low: float,
+        close: float,
+        volume: float,
+        money: float = math.nan,
+        flags: int = 0,
+        wake: bool = True,
+    ) -> None:
+        """Close a bar, and with it a forming one of the same or an older open_time.
+
+        Times in ms UTC. Raises BadArgumentError, and changes nothing, for an
+        open_time that is not newer than the last closed one or a value that is no
+        number. Values are written as they are: judging them is the ledger's.
+        """
+        end = self._check(open_time)
+        ints, floats, capacity = self._ints, self._floats, self._capacity
+        slot, row = self._slot, self._row
+        at = slot + SLOT_HEADER_WORDS + row % capacity
+        stride = 2 * capacity
+        ints[slot + S_INTENT] = row + 1
+        # Fence: pairs with the readers'; on x86-64 stores keep their order.
+        try:
+            ints[at] = ints[at + capacity] = open_time
+            at += stride
+            ints[at] = ints[at + capacity] = end
+            for value in (open, high, low, close, volume, money):
+                at += stride
+                floats[at] = floats[at + capacity] = value
+            at += stride
+            ints[at] = ints[at + capacity] = flags
+        except (TypeError, ValueError, OverflowError) as error:
+            # Not published: the next append writes this row again.
+            raise _bad_values(open, high, low, close, volume, money, flags) from error
+        now = boot_ns()
+        ints[self._at + E_UPDATED] = now
+        ints[H_TICK] = now
+        ints[H_BARS] += 1
+        ints[slot + S_PUBLISHED] = row + 1  # release: pairs with view's first load
+        self._row = row + 1
+        self._last_open = int(open_time)
+        if wake:
+            self._wake(self._index)
+
+    def update_forming(
+        self,
+        open_time: int,
+        open: float,  # noqa: A002 # the field's name
+        high: float,
+        low: float,
+        close: float,
+        volume: float,
+        money: float = math.nan,
+        flags: int = 0,
+        wake: bool = False,  # noqa: ARG002 # append's arguments
+    ) -> None:
+        """Replace the unfinished bar; nobody is woken.
+
+        Raises BadArgumentError as `append` does, and changes nothing.
+        """
+        end = self._check(open_time)
+        try:
+            cell = ROW.pack(
+                open_time, end, open, high, low, close, volume, money, flags
+            )
+        except (struct.error, OverflowError) as error:
+            raise _bad_values(open, high, low, close, volume, money, flags) from error
+        self._forming.write(cell)
+        now = boot_ns()
+        self._ints[self._at + E_UPDATED] = now
+        self._ints[H_TICK] = now
+
+    def close(self) -> None:
+        """Write nothing any more: each later call raises FeedLostError."""
+        self._last_open = _CLOSED
+
+    def _check(self, open_time: int) -> int:
+        if type(open_time) is not int and not _is_integer(open_time):
+            raise BadArgumentError(f"open_time is {open_time!r}; it must be int ms UTC")
+        if not self._last_open < open_time < _LIMIT:
+            raise self._refusal(open_time)
+        try:
+            return close_time(int(open_time), self.timeframe)
+        except (OverflowError, ValueError) as error:
+            raise BadArgumentError(f"open_time {open_time} is out of range") from error
+
+    def _refusal(self, open_time: int) -> ShmfeedError:
+        stream = f"{self.symbol} {self.timeframe}"
+        if self._last_open == _CLOSED:
+            return FeedLostError(f"the writer of {stream} is closed")
+        if not 0 <= open_time < _LIMIT:
+            return BadArgumentError(f"open_time {open_time} is out of range")
+        return BadArgumentError(
+            f"open_time {open_time} of {stream} is not newer than the last closed"
+            f" bar's, {self._last_open}"
+        )
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _bad_values(*values: object) -> BadArgumentError:
+    return BadArgumentError(
+        "open, high, low, close, volume, money must be numbers and flags an int;"
+        f" they are {values!r}"
+    )

@@ -1,0 +1,184 @@
+"""Windows on bars as columns: private rows, and zero-copy slices of a slot."""
+
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shmfeed.bar import INT_FIELDS, Bar
+from shmfeed.errors import BadArgumentError
+from shmfeed.layout import (
+    C_FLAGS,
+    C_FLOATS,
+    COLUMNS,
+    FLOATS,
+    S_EPOCH,
+    S_INTENT,
+    SLOT_BITS,
+    SLOT_HEADER_WORDS,
+    Geometry,
+)
+from shmfeed.memory.words import Words
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+ROW = struct.Struct("=qqddddddq")  # a row, or a forming cell: one word a column
+
+_NUMBER = {name: number for number, name in enumerate(COLUMNS)}
+_INTS = frozenset(INT_FIELDS)
+_FLOATS = slice(C_FLOATS, C_FLOATS + FLOATS)
+_OHLCV = slice(C_FLOATS, C_FLOATS + 5)
+_OPEN_TIME, _CLOSE_TIME = 0, 1
+
+
+def column_number(field: object) -> int:
+    """Which column a field is; BadArgumentError, listing them, if it is none."""
+    number = _NUMBER.get(field) if isinstance(field, str) else None
+    if number is None:
+        known = " ".join(COLUMNS)
+        raise BadArgumentError(f"field {field!r} is unknown; one of: {known}")
+    return number
+
+
+class Rows:
+    """Consecutive bars as columns: private, they do not change.
+
+    Row numbers `first` to `last`, last exclusive. `rows["close"]` is an ndarray of
+    len(rows): float64 or, for `open_time`, `close_time` (ms UTC) and `flags`, int64.
+    `forming` says whether the last row is the unfinished bar.
+    """
+
+    __slots__ = ("block", "first", "forming", "last")
+
+    def __init__(self, block: Floats, first: int, forming: bool = False) -> None:
+        self.block = block  # float64 (9, n); the int64 columns in their own bits
+        self.first = first
+        self.last: int = first + block.shape[1]
+        self.forming = forming
+
+    def _floats(self, columns: int | slice) -> Floats:
+        return self.block[columns]
+
+    def _ints(self, columns: int | slice) -> Ints:
+        return self.block[columns].view(np.int64)
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __getitem__(self, field: str) -> NDArray[Any]:
+        number = column_number(field)
+        return self._ints(number) if field in _INTS else self._floats(number)
+
+    @property
+    def open_time(self) -> Ints:
+        """int64 ms UTC, strictly increasing."""
+        return self._ints(_OPEN_TIME)
+
+    @property
+    def close_time(self) -> Ints:
+        """int64 ms UTC: open_time plus the timeframe."""
+        return self._ints(_CLOSE_TIME)
+
+    @property
+    def values(self) -> Floats:
+        """float64 (5, n): open, high, low, close, volume."""
+        return self._floats(_OHLCV)
+
+    @property
+    def floats(self) -> Floats:
+        """float64 (6, n): open, high, low, close, volume, money."""
+        return self._floats(_FLOATS)
+
+    @property
+    def valid(self) -> bool:
+        """Whether the rows are still what they were: private ones always are."""
+        return True
+
+    def copy(self) -> "Rows":
+        """Private rows with the values of now: ask this window's `valid` afterwards."""
+        return Rows(self._floats(slice(None)).copy(), self.first, self.forming)
+
+    def copy_with(self, bar: Bar, most: int) -> "Rows":
+        """A copy with this unfinished bar at its end, the newest `most` rows of it.
+
+        Without the bar if it is not newer than all of them.
+        """
+        if len(self) and bar.open_time <= self.open_time[-1]:
+            return self.copy()
+        kept = min(len(self), most - 1)
+        block = np.empty((len(COLUMNS), kept + 1))
+        block[:, :kept] = self._floats(slice(None))[:, len(self) - kept :]
+        block[:, kept] = np.frombuffer(ROW.pack(*bar))
+        return Rows(block, self.last - kept, forming=True)
+
+    def bar(self, row: int) -> Bar:
+        """Row `row` of this window: 0 is the oldest, -1 the newest."""
+        open_time, close_time = self._ints(slice(0, C_FLOATS))[:, row].tolist()
+        open_, high, low, close, volume, money = self.floats[:, row].tolist()
+        flags = int(self._ints(C_FLAGS)[row])
+        return Bar(open_time, close_time, open_, high, low, close, volume, money, flags)
+
+
+class Slice(Rows):
+    """Zero-copy rows of a ring: read-only arrays over shared memory.
+
+    Compute with them, then ask `valid`; once it is False, what was computed may have
+    mixed old rows with new ones.
+    """
+
+    __slots__ = ("_slot", "_window", "_word")
+
+    def __init__(self, slot: "Slot", word: int, first: int, last: int) -> None:
+        # Arrays are cut when they are asked for: most readers want one or two.
+        self.first = first
+        self.last = last
+        self.forming = False
+        self._slot = slot
+        self._word = word
+        start = first % slot.capacity
+        self._window = slice(start, start + last - first)
+
+    def _floats(self, columns: int | slice) -> Floats:
+        return self._slot.floats[columns, self._window]
+
+    def _ints(self, columns: int | slice) -> Ints:
+        return self._slot.ints[columns, self._window]
+
+    @property
+    def valid(self) -> bool:
+        """Whether no row of this slice has been, or is being, written over."""
+        return self._slot.held(self._word, self.first)
+
+
+class Slot:
+    """The arrays and words of one slot, for reading."""
+
+    __slots__ = ("at", "capacity", "floats", "ints", "words")
+
+    def __init__(self, words: Words, geometry: Geometry, number: int) -> None:
+        self.words = words.ints
+        self.at = geometry.slot_word(number)
+        self.capacity = geometry.capacity
+        shape = (len(COLUMNS), 2 * self.capacity)
+        self.floats = words.columns(self.at + SLOT_HEADER_WORDS, shape)
+        self.floats.flags.writeable = False
+        self.ints = self.floats.view(np.int64)
+
+    def bar(self, row: int) -> Bar:
+        """Row number `row`: ask `held` afterwards."""
+        stride = 2 * self.capacity
+        start = self.at + SLOT_HEADER_WORDS + row % self.capacity
+        words = self.words[start : start + len(COLUMNS) * stride : stride]
+        return Bar._make(ROW.unpack(bytes(words)))
+
+    def held(self, word: int, first: int) -> bool:
+        """Whether all rows from `first` on are those of catalog word `word`."""
+        words, at = self.words, self.at
+        # Fence: pairs with append's; on x86-64 loads keep their order.
+        intent = words[at + S_INTENT]
+        # Last: an intent of the slot's next life is then known for what it is.
+        return words[at + S_EPOCH] == word >> SLOT_BITS and (
+            intent - first <= self.capacity
+        )

@@ -1,0 +1,152 @@
+"""A file of settings: YAML, TOML or JSON, told apart by its ending.
+
+Messages name the file and the place in it, never its text: it may hold the token.
+"""
+
+import json
+import logging
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from shmfeed.errors import BadArgumentError
+from shmfeed.settings.table import TOKEN
+
+MAX_BYTES = 1 << 20
+_PLACE = re.compile(r"\(at ([a-z0-9 ,]+)\)$")
+_log = logging.getLogger(__name__)
+
+
+class _FaultError(Exception):
+    """What is wrong with a file, in words that hold none of its text."""
+
+
+def read(path: Path) -> dict[str, object]:
+    """The settings in the file, unchecked.
+
+    BadArgumentError for a file that is missing, unreadable, over 1 MiB, no regular
+    file, of another type, or not one flat mapping with each key once. A token in a
+    file that others may read is warned of in the log.
+    """
+    try:
+        data, mode = _bytes(path)
+        content = _decode(path, data)
+    except _FaultError as fault:
+        raise BadArgumentError(f"config_file {str(path)!r}: {fault}") from None
+    if content.get(TOKEN) and mode & 0o077:
+        _log.warning(
+            "%s holds a token and its mode is %o: others may read it; chmod 600 it",
+            path,
+            stat.S_IMODE(mode),
+        )
+    return content
+
+
+def _bytes(path: Path) -> tuple[bytes, int]:
+    # Without O_NONBLOCK the opening of a named pipe would wait for its writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags)
+        try:
+            return _content(descriptor)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise _FaultError(f"cannot be read: {reason}") from None
+
+
+def _content(descriptor: int) -> tuple[bytes, int]:
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        raise _FaultError("is not a regular file")
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise _FaultError(f"is larger than {MAX_BYTES} bytes")
+    return data, mode
+
+
+def _decode(path: Path, data: bytes) -> dict[str, object]:
+    decoder = _DECODERS.get(path.suffix.lower())
+    if decoder is None:
+        endings = " ".join(_DECODERS)
+        raise _FaultError(f"its ending is {path.suffix!r}; one of: {endings}")
+    try:
+        content = decoder(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        # The decoders' own words may quote the text.
+        raise _FaultError(f"is not well-formed {decoder.__name__[1:]}") from None
+    if not isinstance(content, dict):
+        raise _FaultError("its top level is not a mapping of settings")
+    return content
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise _FaultError(f"is not well-formed json at {place}") from None
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        double = next(key for key in keys if keys.count(key) > 1)
+        raise _FaultError(f"has {double[:80]!r} twice")
+    return content
+
+
+def _toml(text: str) -> object:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = _PLACE.search(str(error))
+        place = f" at {found[1]}, or a key is there twice" if found else ""
+        raise _FaultError(f"is not well-formed toml{place}") from None
+
+
+def _yaml(text: str) -> object:
+    try:
+        import yaml  # noqa: PLC0415  optional: only a YAML file needs it
+    except ImportError:
+        hint = "pip install 'shmfeed[yaml]', or write the settings as TOML"
+        raise _FaultError(f"needs PyYAML: {hint}") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is None:  # nothing but comments
+            return {}
+        if isinstance(node, yaml.MappingNode):
+            _check_flat(node.value, yaml.ScalarNode, yaml.SequenceNode)
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise _FaultError(f"is not well-formed yaml{place}") from None
+
+
+def _check_flat(pairs: list[tuple[Any, Any]], scalar: Any, sequence: Any) -> None:
+    """Refuses doubled keys, and nesting: aliases in it could grow without limit."""
+    seen = set()
+    for key, value in pairs:
+        line = key.start_mark.line + 1
+        parts = value.value if isinstance(value, sequence) else [value]
+        if not all(isinstance(part, scalar) for part in (key, *parts)):
+            raise _FaultError(f"line {line} is neither a value nor a list of values")
+        if key.value in seen:
+            raise _FaultError(f"has {key.value[:80]!r} twice, again at line {line}")
+        seen.add(key.value)
+
+
+_DECODERS: dict[str, Callable[[str], object]] = {
+    ".yaml": _yaml,
+    ".yml": _yaml,
+    ".toml": _toml,
+    ".json": _json,
+}

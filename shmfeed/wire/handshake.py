@@ -1,0 +1,119 @@
+"""What is asked of a WebSocket server and how its answer is judged. No I/O.
+
+websocket-client's own handshake waits for each byte, reads a header line of any length,
+follows redirects and keeps cookies; the few lines of RFC 6455, section 4, that a feed
+needs stand here instead, so that the caller decides when and how much to read.
+"""
+
+import base64
+import hashlib
+import os
+import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from shmfeed import __version__
+from shmfeed.errors import BadArgumentError
+from shmfeed.settings import endpoint
+
+_PORTS = {"ws": 80, "wss": 443}
+_VISIBLE = re.compile(r"[!-~]*")
+_STATUS = re.compile(r"HTTP/1\.[01] (\d{3})(?: (.*))?")
+_ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+class Target(NamedTuple):
+    """What one connection goes to. `shown` may be shown: it has no query."""
+
+    secure: bool
+    host: str
+    port: int
+    resource: str
+    shown: str
+
+
+class HandshakeError(Exception):
+    """The answer is no acceptance; the text says what it is, in a few words."""
+
+
+def parse(url: str, *, allow_insecure: bool = False) -> Target:
+    """Take the URL of a connection apart, without touching the network.
+
+    BadArgumentError where it is none, or is ws:// beyond loopback without
+    `allow_insecure`. Only its query may be of any length.
+    """
+    address, _, query = url.partition("?")
+    parts = urlsplit(endpoint.check(address))
+    shown = endpoint.shown(url)
+    if not _VISIBLE.fullmatch(query) or "#" in query:
+        raise BadArgumentError(f"the query of {shown} holds what no query does")
+    if endpoint.is_exposed(address) and not allow_insecure:
+        raise BadArgumentError(
+            f"{shown} is not encrypted and not on this host; "
+            "use wss://, or set allow_insecure"
+        )
+    resource = (parts.path or "/") + (f"?{query}" if query else "")
+    port = parts.port or _PORTS[parts.scheme]
+    return Target(parts.scheme == "wss", parts.hostname or "", port, resource, shown)
+
+
+def words(text: str, limit: int = 300) -> str:
+    """A peer's text made fit for one line of a message."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= limit else line[:limit] + "..."
+
+
+def new_key() -> str:
+    return base64.b64encode(os.urandom(16)).decode()
+
+
+def request(target: Target, key: str) -> bytes:
+    """The bytes that ask for a WebSocket; no origin, no extension, no cookie."""
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    if target.port != _PORTS["wss" if target.secure else "ws"]:
+        host += f":{target.port}"
+    lines = (
+        f"GET {target.resource} HTTP/1.1",
+        f"Host: {host}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {key}",
+        "Sec-WebSocket-Version: 13",
+        f"User-Agent: shmfeed/{__version__}",
+    )
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+
+def check_answer(head: bytes, key: str) -> None:
+    """Raise HandshakeError unless `head`, the answer's header, accepts our request."""
+    status, *lines = head.decode("latin-1").split("\r\n")
+    _check_status(status)
+    fields = dict(_field(line) for line in lines if line)
+    if fields.get("upgrade", "").lower() != "websocket":
+        raise HandshakeError("the answer does not upgrade to websocket")
+    if "upgrade" not in fields.get("connection", "").lower():
+        raise HandshakeError("the answer does not upgrade the connection")
+    digest = hashlib.sha1(key.encode() + _ACCEPT_GUID, usedforsecurity=False).digest()
+    if fields.get("sec-websocket-accept") != base64.b64encode(digest).decode():
+        raise HandshakeError("the answer does not prove that it is to our request")
+    for unasked in ("sec-websocket-extensions", "sec-websocket-protocol"):
+        if fields.get(unasked):
+            raise HandshakeError(f"the answer has a {unasked} that was not asked for")
+
+
+def _check_status(line: str) -> None:
+    match = _STATUS.fullmatch(line)
+    if match is None:
+        raise HandshakeError("the answer is not HTTP")
+    code, reason = match[1], words(match[2] or "", 80)
+    if code.startswith("3"):
+        raise HandshakeError(f"the server redirects ({code}), which is not followed")
+    if code != "101":
+        raise HandshakeError(f"the server answered {code} {reason}".rstrip())
+
+
+def _field(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise HandshakeError("the answer has a header line without a colon")
+    return name.strip().lower(), value.strip()
