@@ -237,6 +237,8 @@ def test_the_demo_takes_no_settings_from_outside(monkeypatch) -> None:
 
 
 def test_without_websockets_it_says_what_to_install(monkeypatch, capsys) -> None:
+    for name in [n for n in sys.modules if n.startswith("websockets.")]:
+        monkeypatch.delitem(sys.modules, name)  # loaded by other tests
     monkeypatch.setitem(sys.modules, "websockets", None)
     monkeypatch.delitem(sys.modules, "shmfeed.simulator.server", raising=False)
     assert main(["demo", "--seconds", "1"]) == 1
