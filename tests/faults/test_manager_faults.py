@@ -21,8 +21,8 @@ from shmfeed import (
     FeedBusyError,
     WebSocketConnectionError,
     WebSocketSubscriptionError,
-    keeper,
 )
+from shmfeed.manager import keeper
 from shmfeed.memory.segment import place
 from shmfeed.simulator import Venue
 from shmfeed.writer import create
