@@ -1,0 +1,91 @@
+"""What the README tells a new user to type, typed."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from waiting import until
+
+import shmfeed
+
+README = Path(__file__).parents[2] / "README.md"
+EXAMPLE_URL = "ws://127.0.0.1:18000"
+
+
+def python_block(word):
+    """The README's Python example that has this word in it."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    found = [block for block in blocks if word in block]
+    assert len(found) == 1, word
+    return found[0]
+
+
+@pytest.fixture
+def venue(child):
+    """`shmfeed simulate` as a process: its address."""
+    arguments = ["simulate", "--port", "0", "--history", "300", "--json"]
+    process = child(
+        "from shmfeed.cli import main; import sys; sys.exit(main(sys.argv[1:]))",
+        *arguments,
+    )
+    return json.loads(process.stdout.readline())["url"]
+
+
+@pytest.fixture
+def env(venue, feed_name):
+    base = {k: v for k, v in os.environ.items() if not k.startswith("SHMFEED_")}
+    return base | {"WEBSOCKET_ENDPOINT": venue, "SHMFEED_FEED": feed_name}
+
+
+@pytest.fixture
+def feeder(child, env, feed_name):
+    """`shmfeed run` as a process, its history in the ring."""
+    arguments = ["run", "--symbols", "BTCUSDT,ETHUSDT", "--resolutions", "1s,1m"]
+    process = child(
+        "from shmfeed.cli import main; import sys; sys.exit(main(sys.argv[1:]))",
+        *arguments,
+        env=env,
+    )
+    with shmfeed.attach(feed_name, timeout=20) as feed:
+        ring = feed.ring("BTCUSDT", "1m")
+        until(lambda: ring.count >= 300, what="the history in the ring")
+    return process
+
+
+def test_a_strategy_of_five_lines(child, env, feeder):
+    code = python_block("import time, wealthdata")
+    assert len(code.split("\n\n")[1].splitlines()) + 1 == 5
+    strategy = child(code, env=env | {"PYTHONUNBUFFERED": "1"})
+    printed = [strategy.stdout.readline() for _ in range(4)]
+    assert printed[0].split() == ["open", "high", "low", "close", "volume"]
+    assert printed[3].split()[-1] == "live"
+
+
+def test_the_low_level(child, env, feeder, feed_name):
+    code = python_block("shmfeed.attach").replace('"default"', repr(feed_name))
+    code = code.replace('"1m"', '"1s"')  # a bar closes within a second
+    reader = child(code, env=env)
+    out, err = reader.communicate(timeout=30)
+    assert (reader.returncode, err) == (0, "")
+    assert out.split()[-1] == "live"
+
+
+def test_the_manager(child, env, venue):
+    code = python_block("get_websocket_manager").replace(EXAMPLE_URL, venue)
+    manager = child(code, env=env)
+    out, err = manager.communicate(timeout=30)
+    assert (manager.returncode, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:2] == ["disconnected -> connecting", "connecting -> connected"]
+    assert lines[2].startswith("connected ")
+    assert "['BTCUSDT', 'ETHUSDT', 'SOLUSDT']" in lines[2]
+    assert lines[-1] == "connected -> disconnected"
+
+
+def test_a_venue_in_the_test_itself(child):
+    process = child(python_block("from shmfeed.simulator import Venue"))
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith("ws://127.0.0.1:")
