@@ -304,6 +304,17 @@ def test_all_endpoints_are_named_when_none_can_be_reached(play):
     played.close()
 
 
+def test_what_failed_so_far_is_said_while_the_first_pass_goes_on(play):
+    dead = f"ws://127.0.0.1:{loopback.refused_port()}/x"
+    with raw(lambda connection: connection.recv(1 << 20) and time.sleep(0.5)) as mute:
+        played = play([dead, mute], connect_timeout=2.0)
+        played.until(lambda: played.session.endpoint == mute)
+        session = played.session
+        assert session.last_error == f"could not connect to {dead}: connection refused"
+        assert (session.state, session.attempts) == ("connecting", 0)
+        played.close()
+
+
 def test_a_handshake_never_answered(play):
     with raw(lambda connection: connection.recv(1 << 20) and time.sleep(0.5)) as url:
         played = play(url, connect_timeout=0.15, max_reconnect_attempts=1)
@@ -605,10 +616,12 @@ def test_a_refused_change_leaves_the_old_streams_and_the_connection(play):
         played.close()
 
 
-def test_a_change_that_is_never_acknowledged_is_refused(play):
+def test_a_change_never_acknowledged_is_off_and_a_new_connection_makes_sure(play):
+    asked = []
+
     def handler(ws):
-        acknowledge(ws)
-        stay(ws)
+        asked.append(acknowledge(ws))
+        asked.extend(map(json.loads, ws))  # it may serve it, and never says so
 
     with venue(handler) as url:
         played = play(url, ack_timeout=0.2)
@@ -616,7 +629,9 @@ def test_a_change_that_is_never_acknowledged_is_refused(play):
         played.session.change(OTHER)
         [refused] = played.until_seen(ChangeRefused)
         assert "no acknowledgement within 0.2 s" in refused.message
-        assert played.session.state == "connected"
+        assert played.until_seen(Subscribed, 2)[-1] == Subscribed(STREAMS)
+        assert [a["symbols"] for a in asked] == [["BTCUSDT"], ["ETHUSDT"], ["BTCUSDT"]]
+        assert (played.session.reconnects, played.session.attempts) == (1, 0)
         played.close()
 
 

@@ -190,6 +190,8 @@ class Serving:
         if not self._subscription.begun:
             raise RefusedError(message)
         self._refused(message)
+        # It may have changed what it sends all the same: begin anew, and know.
+        self._end = self._end or LeavingError(message)
 
     def _watch_data(self, now: float) -> None:
         if now - self._data_at > self._silence:

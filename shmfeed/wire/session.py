@@ -125,6 +125,7 @@ class Session:
     def _attempt(self) -> _Batches:
         self.state = "reconnecting" if self._was_connected else "connecting"
         self._delay = 0.0
+        untold = not self.error_kind
         failures: list[tuple[str, ConnectionLostError]] = []
         for turn in range(len(self._endpoints)):
             place = (self._first + turn) % len(self._endpoints)
@@ -134,6 +135,8 @@ class Session:
                 if not self._is_failure(failure, place):
                     return
                 failures.append((self.endpoint, failure))
+                if untold:  # a pass can take long: say what is known of it
+                    self._note("connection", _unreached(failures))
             else:
                 return  # stopping
             finally:
@@ -244,10 +247,13 @@ class Session:
         self._subscription.end()
 
 
-def _unreached(failures: list[tuple[str, ConnectionLostError]], attempts: int) -> str:
+def _unreached(
+    failures: list[tuple[str, ConnectionLostError]], attempts: int = 0
+) -> str:
     count = f"{attempts} attempt{'' if attempts == 1 else 's'}"
+    after = f" after {count}" if attempts else ""
     if len(failures) == 1:
         ((where, error),) = failures
-        return f"could not connect to {where} after {count}: {error}"
+        return f"could not connect to {where}{after}: {error}"
     each = ", ".join(f"{where} ({error})" for where, error in failures)
-    return f"could not connect to {each} after {count}"
+    return f"could not connect to {each}{after}"
