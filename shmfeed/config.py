@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from shmfeed.bar import duration
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint as endpoints
 from shmfeed.settings.sources import (
@@ -38,8 +37,6 @@ __all__ = [
 ]
 
 _MIN_STREAMS = 16
-_MIN_SILENCE = 30.0
-_SILENT_BARS = 3
 
 
 class ConflictError(BadArgumentError):
@@ -107,14 +104,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return self.max_streams
         wanted = len(self.symbols) * len(self.resolutions)
         return min(MAX_STREAMS, max(_MIN_STREAMS, 2 * wanted))
-
-    @property
-    def silence_limit(self) -> float:
-        """Seconds without data after which a connection is given up."""
-        if self.data_timeout is not None:
-            return self.data_timeout
-        smallest = min(map(duration, self.resolutions), default=0) / 1000
-        return max(_MIN_SILENCE, _SILENT_BARS * smallest)
 
     def with_subscription(
         self,

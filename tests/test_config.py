@@ -387,12 +387,6 @@ class TestStreams:
         with pytest.raises(BadArgumentError, match="symbols"):
             before.with_subscription(["a b"], None)
 
-    def test_silence_limit(self):
-        assert Settings().silence_limit == 30.0
-        assert Settings(resolutions="1s").silence_limit == 30.0
-        assert Settings(resolutions="1h,1m").silence_limit == 180.0
-        assert Settings(resolutions="1h", data_timeout=5).silence_limit == 5.0
-
 
 class TestSecrets:
     SECRET_URL = f"wss://user:{CANARY}@h/x"

@@ -238,6 +238,34 @@ def test_another_endpoint_is_another_feeder_of_the_same_feed(feed_name, venue):
             assert ring.wait(1, timeout=5) == 2
 
 
+def test_a_change_puts_only_streams_into_effect_and_start_the_rest(feed_name, venue):
+    with managing(feed_name, venue) as manager, Venue(speed=None) as other:
+        manager.start(timeout=20)
+        given = {"symbols": ["BTCUSDT"], "resolutions": ["1m"], "history": 100}
+        manager.configure(**given, endpoint=other.url, **QUICK)
+        manager.update_subscription(symbols=["ETHUSDT"], timeout=20)
+        assert manager.get_status()["endpoint"] == venue.url
+        manager.start(timeout=20)
+        status = manager.get_status()
+        assert (status["endpoint"], status["symbols"]) == (other.url, ["ETHUSDT"])
+
+
+def test_a_configuration_made_during_a_change_stays(feed_name, venue):
+    with managing(feed_name, venue) as manager:
+        manager.start(timeout=20)
+        venue.mute()
+        asked = threading.Thread(target=manager.update_subscription, args=[["ETHUSDT"]])
+        asked.start()
+        venue.wait_asked(2)
+        manager.configure(symbols=["SOLUSDT"], resolutions=["5m"], endpoint=venue.url)
+        venue.drop_connections()
+        venue.mute(False)
+        asked.join()
+        manager.start(timeout=20)
+        status = manager.get_status()
+        assert (status["symbols"], status["resolutions"]) == (["SOLUSDT"], ["5m"])
+
+
 def test_stop_can_keep_the_segment_and_the_next_start_goes_on(feed_name, venue):
     with managing(feed_name, venue) as manager:
         manager.start(timeout=20)
@@ -470,6 +498,30 @@ def test_an_adopted_feeder_of_a_foreground_run_stays(feed_name, venue):
             with pytest.raises(WebSocketSubscriptionError, match="XRP"):
                 manager.start(timeout=20)
             assert tell(feed_name, "status")["state"] == "connected"
+
+
+def test_a_feeder_of_another_market_is_adopted_with_a_warning(
+    feed_name, venue, caplog
+):
+    with feeder(feed_name, venue, market_type="binance"):
+        venue.wait_subscribed()
+        with managing(feed_name, venue, market_type="binance-testnet") as manager:
+            manager.start(timeout=20)
+    assert "has market_type binance, not binance-testnet" in caplog.text
+    assert "has protocol" not in caplog.text
+
+
+def test_why_a_start_failed_stays_to_be_read(feed_name, venue):
+    venue.refuse()
+    with managing(feed_name, venue, max_reconnect_attempts=1) as manager:
+        with pytest.raises(WebSocketConnectionError) as caught:
+            manager.start(timeout=20)
+        status = manager.get_status()
+        assert status["last_error"] == str(caught.value)
+        assert (status["state"], status["pid"]) == ("disconnected", None)
+        venue.refuse(False)
+        manager.start(timeout=20)
+        assert manager.get_status()["last_error"] is None
 
 
 def test_a_failed_start_leaves_what_was_there(feed_name, venue):

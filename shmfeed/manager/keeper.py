@@ -129,14 +129,17 @@ class Keeper:
         Any thread. Raises what the feeder answers, or that it does not; then nothing
         has changed, or is changed back as soon as the feeder can.
         """
+        # Only the streams are put to the feeder: the rest is as it was launched.
+        wanted = settings.symbols, settings.resolutions
+        changed = self.settings.with_subscription(*wanted)
         with self._wanting:
             try:
-                self._subscribe(settings, timeout)
+                self._subscribe(changed, timeout)
             except ControlError:
                 with suppress(ShmfeedError):
                     self._subscribe(self.settings, 0.1)  # it waits in the feeder
                 raise
-            self.settings = settings
+            self.settings = changed
 
     def forgive(self) -> None:
         """Try again as if nothing had failed."""
@@ -224,13 +227,11 @@ class Keeper:
         finally:
             self._wanting.release()
         self.subscribed = True
-        if facts.get("protocol") != self.settings.protocol:
-            log.warning(
-                "feed %s: the feeder that runs already speaks %s, not %s",
-                self.settings.feed,
-                facts.get("protocol"),
-                self.settings.protocol,
-            )
+        for name in ("protocol", "market_type"):
+            runs, wanted = facts.get(name), getattr(self.settings, name)
+            if runs != wanted:
+                text = "feed %s: the feeder that runs already has %s %s, not %s"
+                log.warning(text, self.settings.feed, name, runs, wanted)
 
     def _bury(self, child: FeederProcess) -> None:
         why = child.why()

@@ -4,6 +4,7 @@ The feeder is a process of its own. It outlives its manager, serves several of t
 and is found again by the next.
 """
 
+import copy
 import logging
 import os
 import threading
@@ -42,6 +43,7 @@ class WebSocketManager:
         """Begin anew as one that has started nothing: what a forked child does."""
         self._id = uuid.uuid4().hex
         self._supervisor: Supervisor | None = None
+        self._failure: ShmfeedError | None = None  # of the last start
         # Held for moments only: nobody waits for a feeder with it.
         self._lock = threading.RLock()
         self._updating = threading.Lock()  # one change of the streams after another
@@ -113,7 +115,7 @@ class WebSocketManager:
                     "there is nothing to subscribe: configure symbols and resolutions"
                 )
             before, supervisor = self._supervisor, self._choose(settings)
-            self._supervisor = supervisor
+            self._supervisor, self._failure = supervisor, None
         if supervisor is not before:
             if before is not None:
                 before.stop(keep=True)
@@ -162,11 +164,11 @@ class WebSocketManager:
     ) -> None:
         try:
             supervisor.await_connected(timeout)
-        except ShmfeedError:
+        except ShmfeedError as error:
             if began:
                 with self._lock:
                     if self._supervisor is supervisor:
-                        self._supervisor = None
+                        self._supervisor, self._failure = None, copy.copy(error)
                 supervisor.abandon()
             raise
 
@@ -185,13 +187,14 @@ class WebSocketManager:
         _check_timeout(timeout)
         with self._updating:
             with self._lock:
-                settings = self._settings or self._load({})
+                before, supervisor = self._settings, self._supervisor
+                settings = before or self._load({})
                 changed = self._changed(settings, symbols, resolutions)
-                supervisor = self._supervisor
             if supervisor is not None:
                 supervisor.subscribe(changed, timeout)
             with self._lock:
-                self._settings = changed
+                if self._settings is before:  # not configured anew meanwhile
+                    self._settings = changed
 
     def _changed(
         self,
@@ -218,8 +221,9 @@ class WebSocketManager:
             status["protocol"] = settings.protocol
         if supervisor is not None:
             status["state"] = supervisor.state
-            if supervisor.error is not None:
-                status["last_error"] = str(supervisor.error)
+        error = supervisor.error if supervisor else self._failure
+        if error is not None:
+            status["last_error"] = str(error)
         return status
 
     def is_connected(self) -> bool:

@@ -79,9 +79,12 @@ class Supervisor:
 
     def _await_connected(self, deadline: float, timeout: float) -> None:
         with self._news:
-            while not (self._keeper.subscribed and self.state == "connected"):
+            while True:
+                # First: after a stop nothing is asked of a feeder that others use.
                 if self._end.is_set():
-                    raise WebSocketConnectionError("stopped before it was connected")
+                    raise WebSocketConnectionError("stopped before it was subscribed")
+                if self._keeper.subscribed and self.state == "connected":
+                    return
                 self._raise_failure()
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -105,7 +108,7 @@ class Supervisor:
             return WebSocketSubscriptionError(
                 f"no acknowledgement from {where} within {timeout:g} s"
             )
-        last = facts.get("last_error") or error or "still trying"
+        last = facts.get("last_error") or error or "no answer so far"
         return WebSocketConnectionError(
             f"no connection to {where} within {timeout:g} s: {last}"
         )
