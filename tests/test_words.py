@@ -76,10 +76,25 @@ class TestPatience:
         assert READ_LIMIT_NS <= spent < 100 * READ_LIMIT_NS
         assert "10 ms" in str(busy.value)
 
-    def test_a_few_tries_are_free(self) -> None:
+    def test_a_few_tries_are_free(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        hours = iter(range(1, 100))
+        monkeypatch.setattr(
+            module.time, "monotonic_ns", lambda: next(hours) * 3600 * 10**9
+        )
         patience = Patience("this read")
-        for _ in range(module.TRIES_BEFORE_CLOCK):
+        for _ in range(module.TRIES_AT_LEAST - 1):
             patience.spend()
+        with pytest.raises(BusyRingError):
+            patience.spend()
+
+    def test_a_slow_try_costs_as_much_as_it_takes(self) -> None:
+        patience = Patience("a copy of millions of rows")
+        start = time.monotonic()
+        with pytest.raises(BusyRingError):
+            while True:
+                time.sleep(0.005)
+                patience.spend()
+        assert time.monotonic() - start < 0.2
 
 
 class TestMemoryOrder:

@@ -17,7 +17,7 @@ from shmfeed.layout import WORD
 Ints = memoryview  # of 8-byte words, as ints
 
 READ_LIMIT_NS = 10_000_000  # how long a read may be outrun by a writer
-TRIES_BEFORE_CLOCK = 64  # looks at the clock only every so many tries
+TRIES_AT_LEAST = 4  # a pause of the reader's own process is not the writer's doing
 
 
 def boot_ns() -> int:
@@ -70,7 +70,10 @@ class Words:
 
 
 class Patience:
-    """Bounds a retry loop: `spend()` raises BusyRingError after READ_LIMIT_NS."""
+    """Bounds a retry loop: `spend()` raises BusyRingError after READ_LIMIT_NS.
+
+    The clock is looked at each time: one try may be a copy of millions of rows.
+    """
 
     __slots__ = ("_deadline", "_tries", "_what")
 
@@ -81,12 +84,10 @@ class Patience:
 
     def spend(self) -> None:
         self._tries += 1
-        if self._tries % TRIES_BEFORE_CLOCK:
-            return
         now = time.monotonic_ns()
         if not self._deadline:
             self._deadline = now + READ_LIMIT_NS
-        elif now > self._deadline:
+        elif now > self._deadline and self._tries >= TRIES_AT_LEAST:
             limit = READ_LIMIT_NS // 1_000_000
             raise BusyRingError(
                 f"{self._what}: the writer outran this read for {limit} ms"
