@@ -1,6 +1,7 @@
 """One writer a feed: locks, adoption, replacement, removal, and forks."""
 
 import errno
+import gc
 import os
 import shutil
 import signal
@@ -478,6 +479,15 @@ class TestRelease:
         where.segment.write_bytes(b"another's")
         holding.release(unlink=True)
         assert where.segment.read_bytes() == b"another's"
+
+    def test_one_that_was_dropped_holds_nothing(self, where: Place) -> None:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        hold(where)  # in nobody's hand
+        gc.collect()
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        successor = hold(where)
+        assert successor.adopted
+        successor.release(unlink=True)
 
     def test_a_removed_one_is_no_error(self, where: Place) -> None:
         holding = hold(where)

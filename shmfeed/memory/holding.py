@@ -82,6 +82,8 @@ class Holding:
         self._owner = os.getpid()
         self._path = where.segment  # of our segment, at present
         self._locked: list[int] = []  # descriptors of the segments that we lock
+        # One that was dropped without `release` locks nothing any more.
+        weakref.finalize(self, _close, self._locked).atexit = False
         with _enough_room(where, geometry):
             make_directory(where.directory)
             self._lock = lock_file(where)
@@ -216,8 +218,12 @@ class Holding:
         self._lock.release()
 
     def _unlock_segments(self) -> None:
-        while self._locked:
-            os.close(self._locked.pop())
+        _close(self._locked)
+
+
+def _close(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
 
 
 _holdings: weakref.WeakSet[Holding] = weakref.WeakSet()
