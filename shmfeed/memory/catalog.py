@@ -12,6 +12,7 @@ from shmfeed.layout import (
     E_SINCE,
     E_SUBSCRIBED,
     E_WORD,
+    ENTRY_WORDS,
     H_STREAMS,
     S_BASE,
     S_EPOCH,
@@ -114,12 +115,12 @@ class Catalog:
     def _free_slot(self) -> tuple[int, int]:
         """A slot that no entry names, and an epoch above all that were given."""
         ints, geometry = self._words.ints, self._geometry
-        used = {
-            ints[geometry.entry_word(index) + E_WORD] & SLOT_MASK
-            for index in range(ints[H_STREAMS])
-        }
+        # Strided pieces of memory: a feed may have thousands of streams to add.
+        start, end = geometry.entry_word(0), geometry.entry_word(ints[H_STREAMS])
+        used = {word & SLOT_MASK for word in ints[start + E_WORD : end : ENTRY_WORDS]}
         slot = next(n for n in range(geometry.slots) if n not in used)
-        epochs = (ints[geometry.slot_word(n) + S_EPOCH] for n in range(geometry.slots))
+        start, end = geometry.slot_word(0), geometry.slot_word(geometry.slots)
+        epochs = ints[start + S_EPOCH : end : geometry.slot_words]
         return slot, max(self._first_epoch, max(epochs) + 1)
 
     def unsubscribe(self, names: Names, now: int) -> None:
