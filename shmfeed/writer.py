@@ -148,11 +148,11 @@ class FeedWriter:
             for number in range(len(rows)):
                 bar = rows.bar(number)
                 ring.append(bar.open_time, *bar[2:9], wake=False)
-            forming = old.forming()
-            if forming is not None:
+            if (forming := old.forming()) is not None:
                 ring.update_forming(forming.open_time, *forming[2:9])
             at = self.geometry.entry_word(self._catalog.index[names])
             self._words.ints[at + E_UPDATED] = old.updated
+            self._words.ints[at + E_GAPS] = previous.words.ints[old.entry + E_GAPS]
 
     def add_stream(self, symbol: str, timeframe: str) -> RingWriter:
         """The ring of a stream, made if the feed does not have it yet.

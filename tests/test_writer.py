@@ -416,6 +416,12 @@ class TestReplacing:
             assert (then["age"] is None) == (now["age"] is None)
             assert then["age"] is None or now["age"] > then["age"]
 
+    def test_missing_bars_stay_counted(self, old: FeedWriter, make: Make) -> None:
+        old.mark_stream(("A", "1h"), gaps=3, recovering=False)
+        old.close()
+        streams = shmfeed.attach(make(50).name).status()["streams"]
+        assert {row["symbol"]: row["gaps"] for row in streams}["A"] == 3
+
     def test_only_what_was_subscribed(self, old: FeedWriter, make: Make) -> None:
         feed = shmfeed.attach(old.name)
         old.close()
