@@ -6,7 +6,7 @@ under its name) is found again by the next call, at the cost of two word compare
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -276,7 +276,7 @@ class Ring:
         return f"<Ring {self.symbol} {self.timeframe} of feed {self._feed.name!r}>"
 
 
-def wait(rings: Sequence[Ring], timeout: float | None = None) -> list[Ring]:
+def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring]:
     """Sleep until at least one of these rings has closed a bar since the call.
 
     Returns those that have, in the order given; an empty list at the deadline or,
@@ -289,7 +289,7 @@ def wait(rings: Sequence[Ring], timeout: float | None = None) -> list[Ring]:
         return [ring for ring, count in before if ring.count > count]
 
     def alive() -> bool:
-        return any(ring._feed.alive() for ring in rings)  # this module's own
+        return any(ring._feed.alive() for ring, _ in before)  # this module's own
 
     poll_until(lambda: bool(closed()), timeout, alive)
     return closed()

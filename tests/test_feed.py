@@ -379,6 +379,14 @@ class TestWait:
         assert ring.wait(0, timeout=10) == 1
         timer.join()
 
+    def test_of_several_any_iterable_will_do(
+        self, ring: Ring, hourly: RingWriter
+    ) -> None:
+        timer = threading.Timer(0.05, close, (hourly, 0))
+        timer.start()
+        assert wait(iter([ring]), timeout=None) == [ring]
+        timer.join()
+
     def test_a_forming_bar_does_not(self, ring: Ring, hourly: RingWriter) -> None:
         hourly.update_forming(0, *prices(0))
         assert ring.wait(0, timeout=0.02) is None
