@@ -149,6 +149,25 @@ def test_what_is_no_time_is_refused(ring: RingWriter, moment: object) -> None:
             get_price(SYMBOL, **{name: moment})
 
 
+@pytest.mark.parametrize(
+    "moment",
+    [
+        -(1 << 47),
+        (1 << 48) - 1,
+        np.datetime64("20000-01-01"),
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-9))),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=9))),
+    ],
+    ids=repr,
+)
+def test_a_time_beyond_the_calendar_is_refused(
+    ring: RingWriter, moment: object
+) -> None:
+    for timeframe in ("1h", "1M"):
+        with pytest.raises(BadArgumentError, match="end_date"):
+            get_price(SYMBOL, end_date=moment, frequency=timeframe)
+
+
 @pytest.mark.parametrize("count", [0, -1, 1.0, True, "20"])
 def test_a_count_is_an_int_of_at_least_one(ring: RingWriter, count: object) -> None:
     append(ring, *range(40))
@@ -271,6 +290,13 @@ def test_gaps_are_the_bars_missing_inside_the_window(ring: RingWriter) -> None:
     assert gaps == {1: 0, 2: 5, 9: 5, 10: 7, 19: 7}
     found = get_price(SYMBOL, start_date=when(0), end_date=when(15))
     assert found.attrs["shmfeed"].gaps == 2
+
+
+def test_bars_on_no_grid_are_no_gaps(ring: RingWriter) -> None:
+    for number in range(20):
+        ring.append(number, *prices(number))
+    for _ in range(2):  # the long way, then the short one
+        assert get_price(SYMBOL).attrs["shmfeed"].gaps == 0
 
 
 def test_months_have_gaps_too(writer: FeedWriter) -> None:

@@ -110,6 +110,9 @@ def test_valid_is_asked_anew_and_is_no_item(
     before = dict(reading)
     append(ring, *range(20, 200))
     assert not reading.valid
+    assert reading["valid"] is False
+    with pytest.raises(KeyError, match="nothing"):
+        reading["nothing"]
     assert reading == before
 
 

@@ -85,7 +85,8 @@ class Plan:
         number = len(closes)
         if number < 2 or not self._step:
             return missing_bars(rows, 0, number, self._timeframe)
-        return (closes.item(-1) - closes.item(0)) // self._step - number + 1
+        missing = (closes.item(-1) - closes.item(0)) // self._step - number + 1
+        return max(0, missing)  # a writer may keep to no grid
 
 
 def _leaves(rows: Rows, count: int, marks: tuple[Marked, ...], older: object) -> bool:

@@ -18,8 +18,9 @@ class Reading(dict[str, Any]):
     forming  whether the last row is the forming bar
     gaps     how many bars are missing inside the window
 
-    `valid`, asked anew each time, is no item: whether the frame's memory still holds
-    the bars that it was made of. A private frame's always does.
+    `valid`, asked anew each time, whether by `.valid` or `["valid"]`, is none of the
+    values: whether the frame's memory still holds the bars that it was made of. A
+    private frame's always does.
     """
 
     __slots__ = ("_base", "_rows")
@@ -36,6 +37,11 @@ class Reading(dict[str, Any]):
     def keep(self, base: object) -> None:
         """Keep `base` alive as long as this reading is."""
         self._base = base
+
+    def __missing__(self, key: object) -> bool:
+        if key == "valid":
+            return self.valid
+        raise KeyError(key)
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -9,7 +9,8 @@ from shmfeed.errors import BadArgumentError
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 _LOOSE = ("%Y-%m-%d", "%Y/%m/%d", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S")
-_FAR = 1 << 48  # ms: beyond any datetime
+_FIRST = -62_135_596_800_000  # ms: 0001-01-01
+_END = 253_402_300_800_000  # ms: year 10000: no calendar goes further
 _DAY_NUMBERS = range(1900_01_01, 2100_01_01)  # 20240131, as jqdatasdk takes it
 
 
@@ -25,7 +26,7 @@ def to_ms(name: str, value: object) -> int:
         moment = _moment(value)
     except (ValueError, OverflowError, TypeError):
         moment = None
-    if moment is None:
+    if moment is None or not _FIRST <= moment < _END:
         raise BadArgumentError(
             f"{name} is {value!r}; it must be a str like '2024-01-31 08:00', a date or"
             " datetime, a Timestamp, a datetime64, or int milliseconds UTC"
@@ -74,5 +75,5 @@ def _number_ms(number: int) -> int | None:
         try:
             return _datetime_ms(_parse(str(number)))
         except ValueError:
-            return number
-    return number if abs(number) < _FAR else None
+            pass
+    return number
