@@ -500,9 +500,7 @@ def test_an_adopted_feeder_of_a_foreground_run_stays(feed_name, venue):
             assert tell(feed_name, "status")["state"] == "connected"
 
 
-def test_a_feeder_of_another_market_is_adopted_with_a_warning(
-    feed_name, venue, caplog
-):
+def test_a_feeder_of_another_market_is_adopted_with_a_warning(feed_name, venue, caplog):
     with feeder(feed_name, venue, market_type="binance"):
         venue.wait_subscribed()
         with managing(feed_name, venue, market_type="binance-testnet") as manager:
