@@ -17,7 +17,6 @@ from shmfeed.layout import WORD
 Ints = memoryview  # of 8-byte words, as ints
 
 READ_LIMIT_NS = 10_000_000  # how long a read may be outrun by a writer
-TRIES_AT_LEAST = 4  # a pause of the reader's own process is not the writer's doing
 
 
 def boot_ns() -> int:
@@ -72,7 +71,9 @@ class Words:
 class Patience:
     """Bounds a retry loop: `spend()` raises BusyRingError after READ_LIMIT_NS.
 
-    The clock is looked at each time: one try may be a copy of millions of rows.
+    The clock is the thread's own, which stands still while another runs: that this
+    reader was paused is not the writer's doing. It is looked at each time, since one
+    try may be a copy of millions of rows.
     """
 
     __slots__ = ("_deadline", "_tries", "_what")
@@ -84,10 +85,10 @@ class Patience:
 
     def spend(self) -> None:
         self._tries += 1
-        now = time.monotonic_ns()
+        now = time.thread_time_ns()
         if not self._deadline:
             self._deadline = now + READ_LIMIT_NS
-        elif now > self._deadline and self._tries >= TRIES_AT_LEAST:
+        elif now > self._deadline:
             limit = READ_LIMIT_NS // 1_000_000
             raise BusyRingError(
                 f"{self._what}: the writer outran this read for {limit} ms"
