@@ -8,7 +8,7 @@ under its name) is found again by the next call, at the cost of two word compare
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, SupportsIndex
 
 from shmfeed.bar import Bar, check_timeframe
 from shmfeed.errors import (
@@ -261,7 +261,7 @@ class Ring:
         None at the deadline or, without one, when the feeder has died.
         """
         check_timeout(timeout)
-        if isinstance(after, bool) or not isinstance(after, int):
+        if isinstance(after, bool) or not isinstance(after, SupportsIndex):
             raise BadArgumentError(f"after is {after!r}; it must be a bar number, int")
         if poll_until(lambda: self.count > after, timeout, self._feed.alive):
             return self.count

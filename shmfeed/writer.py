@@ -63,8 +63,8 @@ def create(
     `history` is the number of closed bars kept for readers of each stream, `guard`
     how many more may close before a slice of them goes stale (default: a quarter of
     `history`, at least 16). A segment of the same geometry that no one holds is gone
-    on with; of another geometry it is replaced, and its bars are taken over. `state`
-    is what readers see from the first moment on.
+    on with; of another geometry it is replaced, and the bars of what is subscribed
+    are taken over, as far as there is room. `state` is what readers see at first.
 
     Raises BadArgumentError, FeedBusyError naming the holder's pid, SegmentFullError,
     SegmentFormatError for a file that is not ours, UnsupportedPlatformError.

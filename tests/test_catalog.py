@@ -70,6 +70,12 @@ def test_unsubscribed_it_keeps_its_place() -> None:
     assert all(entry.subscribed for entry in entries(words, geometry))
 
 
+def test_what_was_never_there_cannot_be_left_out() -> None:
+    _, _, catalog = blank(4, max_streams=2)
+    with pytest.raises(BadArgumentError, match="no stream A 1h"):
+        catalog.unsubscribe(A, now=1)
+
+
 def test_each_stream_has_a_slot_and_an_epoch_of_its_own() -> None:
     words, geometry, catalog = blank(4, max_streams=8)
     for number in range(8):

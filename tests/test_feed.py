@@ -366,6 +366,7 @@ class TestWait:
     ) -> None:
         close(hourly, 0, 1)
         assert ring.wait(0) == 2
+        assert ring.wait(np.int64(0)) == 2
         assert ring.wait(-1, timeout=0) == 2
 
     def test_until_the_deadline(self, ring: Ring, hourly: RingWriter) -> None:

@@ -8,6 +8,7 @@ from wealthdata.warn import StaleFeedWarning, warn
 
 _STALE_BARS = 3
 _STALE_LEAST = 30.0  # seconds
+_MOST_OUTAGES = 4096
 
 
 class Status(Protocol):
@@ -62,6 +63,8 @@ def judge(stream: Stream, status: Status, max_age: float | None, on_stale: str) 
     if on_stale == "raise":
         raise StaleFeedError(message)
     if outage not in _outages:
+        if len(_outages) >= _MOST_OUTAGES:  # a caller whose max_age is new each time
+            _outages.clear()
         _outages.add(outage)
         warn(message, StaleFeedWarning)
 

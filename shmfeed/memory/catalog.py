@@ -124,7 +124,9 @@ class Catalog:
         return slot, max(self._first_epoch, max(epochs) + 1)
 
     def unsubscribe(self, names: Names, now: int) -> None:
-        """Mark a stream as no longer fed; its rows stay."""
+        """Mark a stream as no longer fed; its rows stay. BadArgumentError."""
+        if names not in self.index:
+            raise BadArgumentError(f"there is no stream {' '.join(names)} to leave out")
         at = self._geometry.entry_word(self.index[names])
         self._words.ints[at + E_SINCE] = now
         self._words.ints[at + E_SUBSCRIBED] = 0
