@@ -44,8 +44,9 @@ def attach(name: str = "default", timeout: float = 0.0) -> "Feed":
     name that is not accepted, UnsupportedPlatformError.
     """
     where = place(name)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise BadArgumentError(f"timeout is {timeout!r}; it must be seconds, a number")
+    if timeout is None:
+        raise BadArgumentError("timeout is None; it must be seconds, a number")
+    check_timeout(timeout)
     deadline = time.monotonic() + timeout
     while True:
         try:

@@ -52,6 +52,10 @@ def test_a_foreign_file_stays(feed_name):
     with pytest.raises(SegmentFormatError):
         remove_unheld(where)
     assert where.segment.read_bytes() == b"someone's"
+    where.segment.chmod(0o600)
+    with pytest.raises(SegmentFormatError, match="not a shmfeed segment"):
+        remove_unheld(where)
+    assert where.segment.read_bytes() == b"someone's"
     where.segment.unlink()
 
 

@@ -33,8 +33,6 @@ from shmfeed.layout import (
     H_RETIRED,
     H_SIZE,
     H_SLOTS,
-    MAGIC,
-    MAGIC_SHIFT,
     READY,
     WORD,
     Geometry,
@@ -51,10 +49,10 @@ from shmfeed.memory.locking import (
 from shmfeed.memory.segment import (
     Mapping,
     Place,
+    check_ours,
     check_platform,
     map_segment,
     open_checked,
-    read_word,
 )
 from shmfeed.memory.shmobject import make_object
 from shmfeed.memory.words import Words
@@ -108,12 +106,7 @@ class Holding:
             self._lock_segment(self.where.segment)
             if identity_of(fd) != identity_of(self._locked[0]):
                 raise busy(self.where, None)  # who replaced it just now
-            ready = read_word(fd, H_READY)
-            if ready >> MAGIC_SHIFT not in (0, MAGIC):
-                raise SegmentFormatError(
-                    f"{self.where.segment} is not a shmfeed segment; it stays as it"
-                    " is: move it away, or use another feed name"
-                )
+            ready = check_ours(self.where, fd)
             with suppress(FeedNotFoundError, SegmentFormatError):
                 mapping = map_segment(self.where, fd, mmap.ACCESS_WRITE)
                 if not mapping.words.ints[H_RETIRED]:

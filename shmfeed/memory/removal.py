@@ -7,7 +7,7 @@ from contextlib import suppress
 from shmfeed.errors import FeedBusyError, FeedNotFoundError
 from shmfeed.layout import H_RETIRED, WORD
 from shmfeed.memory.locking import lock_file, lock_object
-from shmfeed.memory.segment import Place, open_checked
+from shmfeed.memory.segment import Place, check_ours, open_checked
 
 
 def remove_unheld(where: Place) -> bool:
@@ -39,6 +39,7 @@ def _remove(where: Place) -> bool:
     try:
         # The holder has this lock too, which holds without the lock file.
         held = lock_object(where, where.segment)
+        check_ours(where, fd)
         if os.fstat(fd).st_size > H_RETIRED * WORD:
             os.pwrite(fd, struct.pack("=q", 1), H_RETIRED * WORD)
         with suppress(FileNotFoundError):

@@ -176,6 +176,20 @@ def read_word(fd: int, number: int) -> int:
     return int.from_bytes(content, sys.byteorder) if len(content) == WORD else 0
 
 
+def check_ours(where: Place, fd: int) -> int:
+    """The first word of an open object that a feeder made, 0 of an unfinished one.
+
+    SegmentFormatError for any other content: it stays as it is.
+    """
+    ready = read_word(fd, H_READY)
+    if ready >> MAGIC_SHIFT not in (0, MAGIC):
+        raise SegmentFormatError(
+            f"{where.segment} is not a shmfeed segment; it stays as it is: move it"
+            " away, or use another feed name"
+        )
+    return ready
+
+
 def not_found(where: Place) -> FeedNotFoundError:
     """The error for a feed that is not there; it says what to start."""
     return FeedNotFoundError(
