@@ -1,12 +1,13 @@
 """The manager's face: what each call promises, with real feeders and a real venue."""
 
 import itertools
+import os
 import re
 import threading
 import time
 
 import pytest
-from feeding import QUICK, STREAM, feeder, managing, push, tell
+from feeding import QUICK, STREAM, feeder, managing, push, settings, tell
 from waiting import until
 
 import shmfeed
@@ -17,10 +18,13 @@ from shmfeed import (
     WebSocketSubscriptionError,
     get_websocket_manager,
 )
+from shmfeed.feeder.process import process_start
 from shmfeed.manager import WebSocketManager
 from shmfeed.manager import manager as manager_module
+from shmfeed.manager.keeper import Keeper
 from shmfeed.memory.segment import place
 from shmfeed.simulator import Venue
+from shmfeed.writer import create
 
 KEYS = {
     *("state", "health", "symbols", "resolutions", "last_error", "feed", "pid"),
@@ -364,6 +368,22 @@ def test_a_refused_subscription_can_be_corrected(feed_name, venue):
         )
         manager.start(timeout=20)
         assert manager.get_status()["symbols"] == ["ETHUSDT"]
+
+
+def test_the_words_of_a_predecessor_are_not_the_new_feeders(feed_name):
+    writer = create(feed_name, state="disconnected")
+    try:
+        keeper = Keeper(settings(feed_name, NOWHERE), "m")
+        keeper._adopted = os.getpid(), process_start(os.getpid())
+        refusal = {"error_kind": "subscription", "last_error": "unknown: XRP"}
+        writer.note(refusal | {"writer": 1})
+        assert keeper.judge() == ("connecting", 0)
+        assert keeper.error is None
+        writer.note(refusal | {"writer": os.getpid()})
+        keeper.judge()
+        assert str(keeper.error) == "unknown: XRP"
+    finally:
+        writer.close(unlink=True)
 
 
 def test_callbacks_may_do_what_they_like(feed_name, venue):

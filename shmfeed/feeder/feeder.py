@@ -175,6 +175,7 @@ class Feeder:
     def _facts(self) -> dict[str, Any]:
         session = self._session
         return {
+            "writer": os.getpid(),  # a segment shows a predecessor's words at first
             "endpoint": session.endpoint,
             "protocol": self._settings.protocol,
             "market_type": self._settings.market_type,

@@ -35,6 +35,7 @@ DEATHS = 5  # in a row, without a connection between them
 BUSY_SECONDS = 3.0  # for a feeder that holds the feed to begin to answer
 AGAIN_SECONDS = 0.2  # until the next try beside somebody else's feeder
 ANSWER_SECONDS = 2.0  # for what a feeder answers at once, or is asked again
+_SILENT = "the feeder gives no sign of life: it is stopped or stuck"
 _NOT_YET = (None, "disconnected", "connecting")
 END_SECONDS = 5.0  # for a feeder to end when it was asked to
 
@@ -89,6 +90,8 @@ class Keeper:
         kind, words = facts.get("error_kind"), facts.get("last_error") or "no words"
         if self.final:
             state = "error"
+        elif state is None and self.subscribed:  # else it is just beginning
+            self.error = WebSocketConnectionError(_SILENT)
         elif state == "connected":
             self.error = None
             self._was_connected = True
@@ -107,7 +110,8 @@ class Keeper:
         feed = self.attached()
         facts = feed.connection() if feed else {}
         kept = self._child.pid if self._child else (self._adopted or [0])[0]
-        return facts if facts.get("pid") == kept else {}
+        # Its own words: until it says something, a predecessor's are there.
+        return facts if facts.get("pid") == facts.get("writer") == kept else {}
 
     def attached(self) -> Feed | None:
         """The feed, if it is there."""
@@ -129,9 +133,8 @@ class Keeper:
         Any thread. Raises what the feeder answers, or that it does not; then nothing
         has changed, or is changed back as soon as the feeder can.
         """
-        # Only the streams are put to the feeder: the rest is as it was launched.
         wanted = settings.symbols, settings.resolutions
-        changed = self.settings.with_subscription(*wanted)
+        changed = self.settings.with_subscription(*wanted)  # the rest is as launched
         with self._wanting:
             try:
                 self._subscribe(changed, timeout)
@@ -268,12 +271,9 @@ class Keeper:
             return
         self.error = why
         if self._deaths:
-            base, most = (
-                self.settings.reconnect_delay_base,
-                self.settings.reconnect_delay_max,
-            )
-            limit = min(most, base * 2 ** (self._deaths - 1))
-            delay = random.uniform(0, limit)  # noqa: S311 # it spreads load, no secret
+            most = self.settings.reconnect_delay_max
+            limit = self.settings.reconnect_delay_base * 2 ** (self._deaths - 1)
+            delay = random.uniform(0, min(most, limit))  # noqa: S311 # it spreads load, no secret
             self._not_before = time.monotonic() + delay
 
     def _release(self, unlink: bool) -> bool:

@@ -249,8 +249,10 @@ def test_a_stopped_feeder_is_dead_until_it_goes_on(feed_name, venue):
             assert 1.0 < time.monotonic() - begun < 3.5
             assert len(ring.view(5)) == 1  # reads go on
             until(lambda: not manager.is_connected())
+            assert "no sign of life" in manager.get_status()["last_error"]
             os.kill(pid, signal.SIGCONT)
             until(manager.is_connected)
+            assert manager.get_status()["last_error"] is None
             assert pid_of(manager) == pid
             push(venue, 1)
             assert ring.wait(1, timeout=5) == 2
