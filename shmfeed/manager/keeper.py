@@ -1,13 +1,11 @@
 """Keeping one feeder at work for a manager: adopt or launch it, bring it back.
 
 A feeder that runs already is spoken to; where none does, one is launched. One that died
-is replaced: at once if it had been connected, else after a growing random delay, and
-not after the fifth death in a row.
+is replaced; `deaths` says when, and when not any more.
 """
 
 import logging
 import os
-import random
 import threading
 import time
 from contextlib import suppress
@@ -25,13 +23,13 @@ from shmfeed.errors import (
 )
 from shmfeed.feed import Feed
 from shmfeed.feeder.process import await_end, process_start
+from shmfeed.manager.deaths import DEATHS, Deaths
 from shmfeed.manager.launch import FeederProcess
 from shmfeed.memory.removal import remove_unheld
 from shmfeed.memory.segment import place
 
 log = logging.getLogger(__name__)
 
-DEATHS = 5  # in a row, without a connection between them
 BUSY_SECONDS = 3.0  # for a feeder that holds the feed to begin to answer
 AGAIN_SECONDS = 0.2  # until the next try beside somebody else's feeder
 ANSWER_SECONDS = 2.0  # for what a feeder answers at once, or is asked again
@@ -60,9 +58,9 @@ class Keeper:
         self._child: FeederProcess | None = None
         self._adopted: tuple[int, int | None] | None = None  # pid, and its start
         self._was_connected = False
-        self._deaths = 0
-        self._not_before = 0.0
-        self._busy_until = 0.0
+        self._launched = 0.0
+        self._deaths = Deaths()
+        self._not_before = self._busy_until = 0.0
 
     def look(self) -> None:
         """One step: see to it that there is a feeder, and that it knows our wants."""
@@ -146,7 +144,7 @@ class Keeper:
 
     def forgive(self) -> None:
         """Try again as if nothing had failed."""
-        self._deaths = 0
+        self._deaths.forgive()
         self._not_before = self._busy_until = 0.0
         self.error = None
         self.final = False
@@ -209,6 +207,7 @@ class Keeper:
                     self._not_before = time.monotonic() + AGAIN_SECONDS
                     return
         except (FeedNotFoundError, ControlError):
+            self._launched = time.monotonic()
             self._child = FeederProcess(self.settings, self._manager)
         except WebSocketConnectionError:  # it stops just now
             self._not_before = time.monotonic() + AGAIN_SECONDS
@@ -260,21 +259,19 @@ class Keeper:
             self.fail(why)
 
     def _count_death(self, why: ShmfeedError, had_connected: bool) -> None:
-        self._deaths = 0 if had_connected else self._deaths + 1
-        if self._deaths >= DEATHS:
+        now = time.monotonic()
+        lived = now - self._launched
+        delay = self._deaths.delay_after(lived, had_connected, self.settings)
+        if delay is None:
             self.fail(
                 WebSocketConnectionError(
                     f"the feeder died {DEATHS} times in a row before it was connected;"
                     f" the last time: {why}"
                 )
             )
-            return
-        self.error = why
-        if self._deaths:
-            most = self.settings.reconnect_delay_max
-            limit = self.settings.reconnect_delay_base * 2 ** (self._deaths - 1)
-            delay = random.uniform(0, min(most, limit))  # noqa: S311 # it spreads load, no secret
-            self._not_before = time.monotonic() + delay
+        else:
+            self.error = why
+            self._not_before = now + delay
 
     def _release(self, unlink: bool) -> bool:
         """Whether the feeder goes on for others; if not, it ends, or has ended."""

@@ -20,6 +20,7 @@ from shmfeed.codecs import Codec
 from shmfeed.config import Settings
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.endpoint import shown
+from shmfeed.wire.backoff import full_jitter
 from shmfeed.wire.handshake import parse
 from shmfeed.wire.serving import LeavingError, Output, RefusedError, Serving
 from shmfeed.wire.source import (
@@ -35,7 +36,6 @@ __all__ = ["ChangeRefused", "Output", "Session", "Subscribed"]
 
 SHORT_LIFE = 1.0  # s; a connection lost sooner after its acknowledgement proves little
 _GOODBYE = 0.5  # s; for the server's answer to our close
-_MAX_DOUBLINGS = 60
 
 _Batches = Iterator[list[Output]]
 
@@ -219,10 +219,9 @@ class Session:
             self._delay = self._backoff(attempts - 1)
 
     def _backoff(self, doublings: int) -> float:
-        """Full jitter: attempts that failed together do not come back together."""
         base = self._settings.reconnect_delay_base
-        limit = base * 2.0 ** min(doublings, _MAX_DOUBLINGS)
-        return self._rng.uniform(0.0, min(self._settings.reconnect_delay_max, limit))
+        most = self._settings.reconnect_delay_max
+        return full_jitter(self._rng, base, most, doublings)
 
     def _pause(self) -> _Batches:
         self.phase = "waiting"
