@@ -7,8 +7,6 @@ from shmfeed.wire.backoff import full_jitter
 
 DEATHS = 5  # in a row, without a connection between them
 LEAST_LIFE = 1.0  # s between two launches: venues limit connections, Binance to 1/s
-    1.0  # s between two launches: venues count connections (Binance 1 a second)
-)
 
 
 class Deaths:
