@@ -30,11 +30,13 @@ class Bench:
     def __init__(self, name, monkeypatch, flagged):
         self.writer = create(name, history=50, max_streams=4)
         self.now = time.monotonic()
-        self.wall = T0 + 10
+        self.wall = T0 + 10 - 2000
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(time, "time_ns", lambda: self.wall * 1_000_000)
         self.intake = Intake(self.writer, 2.0, flagged)
         self.intake.set_streams([STREAM])
+        self.intake.connected()
+        self.now += 2.0  # the clock may close bars
         self.feed = shmfeed.attach(name)
         self.ring = self.feed.ring(*STREAM)
 
@@ -159,6 +161,25 @@ def test_what_was_forming_when_the_connection_broke_is_doubtful(bench):
     bench.take(bar(2, closed=None))
     flags = bench.rows()["flags"].tolist()
     assert flags == [CLOSED_BY_NEXT, CLOSED_BY_NEXT | UNCONFIRMED]
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+def test_the_clock_waits_for_what_a_new_connection_says(bench, speaks):
+    """A bar half formed when the connection broke, and over when it was back."""
+    bench.take(bar(0, closed=None, price=120.0))
+    bench.intake.disconnected()
+    bench.wait(300)
+    assert bench.ring.count == 0
+    bench.intake.connected()
+    bench.wait(1.0)
+    assert bench.ring.count == 0
+    if speaks:  # of the past, as a venue does after a subscription
+        bench.take(bar(0, closed=None, price=150.0))
+    bench.wait(1.5)
+    (close,) = bench.rows()["close"].tolist()
+    (flags,) = bench.rows()["flags"].tolist()
+    assert close == (150.0 if speaks else 120.0)
+    assert flags == (CLOSED_BY_CLOCK if speaks else CLOSED_BY_CLOCK | UNCONFIRMED)
 
 
 def test_a_hole_is_waited_for_then_counted_marked_and_said(flagged, caplog):

@@ -73,8 +73,9 @@ def _message(stream: Stream, status: Status, max_age: float | None) -> str:
     feed, symbol, timeframe = stream
     age = "nothing has come yet" if status.age is None else f"{status.age:.1f} s old"
     limit = stale_after(timeframe) if max_age is None else max_age
+    why = "its feeder is dead; " if status.health == "dead" else ""
     return (
-        f"{symbol} {timeframe} of feed {feed!r} is stale: {age}, the limit is"
+        f"{symbol} {timeframe} of feed {feed!r} is stale: {why}{age}, the limit is"
         f" {limit:g} s; its health is {status.health}, the connection"
         f" {status.state}; see `shmfeed status --feed {feed}`"
     )

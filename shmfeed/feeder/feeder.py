@@ -7,6 +7,7 @@
 Whoever observes reads state, counters and the last error out of the segment.
 """
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
@@ -32,6 +33,9 @@ from shmfeed.memory.segment import open_segment, place
 from shmfeed.wire.session import ChangeRefused, Output, Session, Subscribed
 from shmfeed.writer import FeedWriter, create
 
+log = logging.getLogger(__name__)
+
+_OWN_WORDS = (Subscribed, ChangeRefused)
 RUN = "run"  # the want of a feeder that somebody runs in the foreground
 
 
@@ -51,7 +55,9 @@ class Feeder:
         streams = self._checked(settings.streams)
         if not streams:
             raise BadArgumentError(
-                "there is nothing to subscribe: give symbols and resolutions"
+                "there is nothing to subscribe: give symbols and resolutions; symbols"
+                f" are {list(settings.symbols)}, resolutions"
+                f" {list(settings.resolutions)}"
             )
         self._wants = Wants()
         self._wants.put(manager, pid or os.getpid(), streams)
@@ -140,11 +146,12 @@ class Feeder:
         start = 0
         for index, output in enumerate(outputs):
             # The session's own words are rare; the venue's go through in one piece.
-            if isinstance(output, Subscribed | ChangeRefused):
+            if isinstance(output, _OWN_WORDS):
                 self._intake.take(outputs[start:index])  # type: ignore[arg-type] # events
                 start = index + 1
                 if isinstance(output, Subscribed):
                     self._intake.set_streams(output.streams)
+                    self._intake.connected()
                 self._changes.settle(output)
         self._intake.take(outputs[start:] if start else outputs)  # type: ignore[arg-type] # events
 
@@ -158,6 +165,7 @@ class Feeder:
             session.phase,
         )
         if shown != self._shown:
+            self._log_state(session.state)
             lost = self._shown[:1] == ("connected",) and session.state != "connected"
             self._shown = shown
             self._writer.set_state(session.state)
@@ -171,6 +179,19 @@ class Feeder:
         if session.oversized != self._oversized:
             self._writer.count("oversized", session.oversized - self._oversized)
             self._oversized = session.oversized
+
+    def _log_state(self, state: str) -> None:
+        if self._shown[:1] == (state,):
+            return
+        bad = state in ("reconnecting", "error")
+        log.log(
+            logging.WARNING if bad else logging.INFO,
+            "feed %s: %s, %s%s",
+            self._settings.feed,
+            state,
+            self._session.endpoint or "no endpoint yet",
+            f"; {self._session.last_error}" if bad else "",
+        )
 
     def _facts(self) -> dict[str, Any]:
         session = self._session

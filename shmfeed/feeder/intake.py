@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Iterable, Sequence
 
@@ -58,6 +59,7 @@ class Intake:
         self._counts = Counts()
         self._counted = dataclasses.asdict(self._counts)
         self._clock = VenueClock(time.time_ns() // 1_000_000, time.monotonic())
+        self._clock_from = math.inf  # when the clock may close bars, monotonic seconds
         self._next_tick = 0.0
         self._malformed = Seldom("malformed message")
         self._refused = Seldom("the venue says error")
@@ -88,8 +90,19 @@ class Intake:
         )
         return Lane(ring, ledger)
 
+    def connected(self) -> None:
+        """The venue serves the streams: what it sends of the past comes now.
+
+        Until the grace has passed the clock closes nothing: a bar that was forming
+        when the connection broke, or when a predecessor died, has changed unseen, and
+        the venue's own word about it is worth the wait.
+        """
+        if self._clock_from == math.inf:
+            self._clock_from = time.monotonic() + self._grace_ms / 1000
+
     def disconnected(self) -> None:
         """The connection was lost: forming bars may change unseen."""
+        self._clock_from = math.inf
         for lane in self._lanes.values():
             lane.ledger.reconnected()
 
@@ -140,7 +153,8 @@ class Intake:
         if now < self._next_tick:
             return
         self._next_tick = now + TICK_SECONDS
-        venue_now = self._clock.read(now)
+        # Before then it is as early as can be: only what is held is looked at.
+        venue_now = self._clock.read(now) if now >= self._clock_from else 0
         closed = 0
         for lane in self._lanes.values():
             steps = lane.ledger.tick(venue_now, now)

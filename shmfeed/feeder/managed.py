@@ -69,12 +69,14 @@ def run(feeder: Feeder) -> int:
 
 
 def stop_on_signals(feeder: Feeder, unlink: bool = False) -> None:
-    """SIGTERM and SIGINT end the feeder; the main thread only."""
+    """SIGTERM, SIGINT and SIGHUP end the feeder; the main thread only."""
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 # signal's
         feeder.stop(unlink)
 
     signals = {signal.SIGTERM, signal.SIGINT}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        signals.add(signal.SIGHUP)
     for number in signals:
         signal.signal(number, handle)
     # Whoever launched us may have had them blocked, and we inherit that.

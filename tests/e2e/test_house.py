@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -134,6 +135,26 @@ def _check_no_bar_lost_or_doubled(feed):
         assert verify(SEED, symbol, timeframe, rows) == 0
         steps = set((rows.open_time[1:] - rows.open_time[:-1]).tolist())
         assert len(steps) <= 1, (symbol, timeframe, steps)
+
+
+def test_a_bar_that_ended_while_nobody_fed_is_the_venues(feed_name):
+    """What a feeder leaves half formed is not closed as it is by the next one."""
+    with running(feed_name) as (_, manager), shmfeed.attach(feed_name) as feed:
+        ring = feed.ring("BTCUSDT", "1s")
+        until(lambda: ring.count >= HISTORY)
+        for _ in range(2):
+            while (bar := ring.forming()) is None:  # one has closed just now
+                until(lambda: ring.forming() is not None)
+            half = bar.close_time
+            manager.stop(keep=True)
+            # Its end, and the grace after it, pass long before the next one begins.
+            until(lambda end=half: time.time() * 1000 > end + 2500)
+            manager.start(timeout=20)
+            until(lambda end=half: ring.view(1).close_time[-1] > end)
+        rows = ring.snapshot(1000)
+        assert verify(SEED, "BTCUSDT", "1s", rows) == 0
+        assert set((rows.open_time[1:] - rows.open_time[:-1]).tolist()) == {1000}
+        assert manager.get_status()["revisions"] == 0
 
 
 def test_a_feeder_outlives_its_manager_and_the_next_adopts_it(feed_name, child):
