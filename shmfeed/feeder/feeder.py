@@ -183,14 +183,12 @@ class Feeder:
     def _log_state(self, state: str) -> None:
         if self._shown[:1] == (state,):
             return
-        bad = state in ("reconnecting", "error")
-        log.log(
-            logging.WARNING if bad else logging.INFO,
-            "feed %s: %s, %s%s",
+        log.info(
+            "feed %s: %s, %s; last error: %s",
             self._settings.feed,
             state,
             self._session.endpoint or "no endpoint yet",
-            f"; {self._session.last_error}" if bad else "",
+            self._session.last_error or "none",
         )
 
     def _facts(self) -> dict[str, Any]:

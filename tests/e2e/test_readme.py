@@ -49,6 +49,7 @@ def feeder(child, env, feed_name):
         env=env,
     )
     with shmfeed.attach(feed_name, timeout=20) as feed:
+        until(lambda: ("BTCUSDT", "1m") in feed.streams())
         ring = feed.ring("BTCUSDT", "1m")
         until(lambda: ring.count >= 300, what="the history in the ring")
     return process
