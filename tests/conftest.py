@@ -4,6 +4,7 @@ import itertools
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import zlib
@@ -16,6 +17,10 @@ import numpy as np
 import pytest
 
 SEED = int(os.environ.get("TEST_SEED", "20260101"))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As of a shell's background job; what we start would ignore Ctrl-C too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ[census.MARK] = str(os.getpid())  # each descendant inherits it
 
