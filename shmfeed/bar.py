@@ -60,6 +60,8 @@ ALIASES = {
     "daily": "1d",
     "minute": "1m",
 }
+STALE_LEAST = 30.0  # s; no stream is stale sooner
+_STALE_BARS = 3
 LAST_TIME = 4_102_444_800_000  # 2100-01-01: beyond it a time is taken for garbage
 
 
@@ -97,6 +99,14 @@ def check_timeframe(text: object) -> str:
 def duration(timeframe: str) -> int:
     """Length in ms; a month's nominal 30 days."""
     return TIMEFRAMES[timeframe]
+
+
+def stale_after(timeframe: str) -> float:
+    """Seconds without anything new after which a stream is stale: 3 bars, at least 30.
+
+    The one rule of health, of freshness, and of the watchdog over a connection's data.
+    """
+    return max(_STALE_BARS * TIMEFRAMES[timeframe] / _SECOND, STALE_LEAST)
 
 
 def close_time(open_time: int, timeframe: str) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from shmfeed.bar import duration
+from shmfeed.bar import duration, stale_after
 from shmfeed.layout import (
     COUNTERS,
     DEAD_NS,
@@ -34,8 +34,6 @@ _SECOND = 1_000_000_000
 _MS = 1_000_000
 _CONNECTED = STATES.index("connected")
 _STUCK_NS = 5 * _SECOND  # the main loop of a connected feeder ticks far more often
-_STALE_BARS = 3
-_STALE_LEAST_NS = 30 * _SECOND
 _QUIET_GRACE_NS = 2 * _SECOND
 
 
@@ -50,11 +48,6 @@ class StreamStatus(NamedTuple):
 def is_alive(ints: Ints, now: int) -> bool:
     """Whether the feeder has given a sign of life lately; `now` in BOOTTIME ns."""
     return now - ints[H_TICK] <= DEAD_NS or now - ints[H_ALIVE] <= DEAD_NS
-
-
-def stale_after(timeframe: str) -> float:
-    """Seconds without anything after which a stream is stale: 3 bars, at least 30."""
-    return max(_STALE_BARS * duration(timeframe) * _MS, _STALE_LEAST_NS) / _SECOND
 
 
 def connection_state(ints: Ints, now: int) -> str:
@@ -84,7 +77,7 @@ def _health(ints: Ints, at: int, timeframe: str, now: int) -> str:
     updated = ints[at + E_UPDATED]
     silent = now - max(updated, ints[at + E_SINCE])
     length = duration(timeframe) * _MS
-    if silent > max(_STALE_BARS * length, _STALE_LEAST_NS):
+    if silent > stale_after(timeframe) * _SECOND:
         return "stale"
     recent = updated and now - updated <= length + _QUIET_GRACE_NS
     return "live" if recent else "quiet"

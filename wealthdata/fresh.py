@@ -2,12 +2,10 @@
 
 from typing import Protocol
 
-from shmfeed.bar import duration
+from shmfeed.bar import STALE_LEAST, stale_after
 from shmfeed.errors import StaleFeedError
 from wealthdata.warn import StaleFeedWarning, warn
 
-_STALE_BARS = 3
-_STALE_LEAST = 30.0  # seconds
 _MOST_OUTAGES = 4096
 
 
@@ -25,11 +23,6 @@ class Status(Protocol):
 Stream = tuple[str, str, str]  # feed, symbol, timeframe
 
 _outages: set[tuple[Stream, float | None]] = set()  # those that were warned of
-
-
-def stale_after(timeframe: str) -> float:
-    """Seconds without anything new after which a stream is stale by default."""
-    return max(_STALE_BARS * duration(timeframe) / 1000, _STALE_LEAST)
 
 
 def is_stale(status: Status, max_age: float | None, timeframe: str) -> bool:
@@ -51,7 +44,7 @@ def judge(stream: Stream, status: Status, max_age: float | None, on_stale: str) 
         max_age is None
         and status.health == "live"
         and age is not None
-        and age < _STALE_LEAST
+        and age < STALE_LEAST
         and not _outages
     ):
         return  # the usual case, and nothing to forget

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
-from shmfeed.bar import duration
+from shmfeed.bar import stale_after
 from shmfeed.codecs import Codec
 from shmfeed.errors import BadArgumentError
 from shmfeed.events import Acknowledged, BarEvent, Event, GoingAway, Heartbeat, Refused
@@ -19,8 +19,6 @@ from shmfeed.wire.subscription import ChangeRefused, Streams, Subscribed, Subscr
 Output = Event | Subscribed | ChangeRefused
 
 HELD_BARS = 100_000  # that may come before the acknowledgement
-_MIN_SILENCE = 30.0
-_SILENT_BARS = 3
 
 
 class LeavingError(ConnectionLostError):
@@ -220,5 +218,4 @@ def silence_limit(data_timeout: float | None, streams: Streams) -> float:
         return math.inf
     if data_timeout is not None:
         return data_timeout
-    smallest = min(duration(timeframe) for _, timeframe in streams) / 1000
-    return max(_MIN_SILENCE, _SILENT_BARS * smallest)
+    return min(stale_after(timeframe) for _, timeframe in streams)
