@@ -8,8 +8,9 @@ under its name) is found again by the next call, at the cost of two word compare
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self, SupportsIndex
+from typing import Any, Self
 
+from shmfeed.arguments import check_deadline, check_integer, check_seconds, shown
 from shmfeed.bar import Bar, check_timeframe
 from shmfeed.errors import (
     BadArgumentError,
@@ -22,7 +23,7 @@ from shmfeed.memory.catalog import Names, entries
 from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.rows import Rows, Slice
 from shmfeed.memory.segment import Mapping, Place, identity_by_name, open_segment, place
-from shmfeed.memory.waiting import check_timeout, poll_until
+from shmfeed.memory.waiting import poll_until
 from shmfeed.memory.words import boot_ns
 from shmfeed.names import check_symbol
 from shmfeed.status import (
@@ -44,10 +45,7 @@ def attach(name: str = "default", timeout: float = 0.0) -> "Feed":
     name that is not accepted, UnsupportedPlatformError.
     """
     where = place(name)
-    if timeout is None:
-        raise BadArgumentError("timeout is None; it must be seconds, a number")
-    check_timeout(timeout)
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + check_seconds("timeout", timeout)
     while True:
         try:
             return Feed(where)
@@ -261,9 +259,8 @@ class Ring:
 
         None at the deadline or, without one, when the feeder has died.
         """
-        check_timeout(timeout)
-        if isinstance(after, bool) or not isinstance(after, SupportsIndex):
-            raise BadArgumentError(f"after is {after!r}; it must be a bar number, int")
+        timeout = check_deadline("timeout", timeout)
+        after = check_integer("after", after)
         if poll_until(lambda: self.count > after, timeout, self._feed.alive):
             return self.count
         return None
@@ -283,8 +280,12 @@ def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring]:
     Returns those that have, in the order given; an empty list at the deadline or,
     without one, when all of their feeders have died.
     """
-    check_timeout(timeout)
-    before = [(ring, ring.count) for ring in rings]
+    timeout = check_deadline("timeout", timeout)
+    watched = list(rings) if isinstance(rings, Iterable) else [rings]
+    strange = [ring for ring in watched if not isinstance(ring, Ring)]
+    if strange:
+        raise BadArgumentError(f"rings has {shown(strange[0])}; it must hold rings")
+    before = [(ring, ring.count) for ring in watched]
 
     def closed() -> list[Ring]:
         return [ring for ring, count in before if ring.count > count]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
+from shmfeed.arguments import check_flag, check_whole, check_word, shown
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError, FeedLostError
 from shmfeed.layout import (
@@ -69,25 +70,13 @@ def create(
     Raises BadArgumentError, FeedBusyError naming the holder's pid, SegmentFullError,
     SegmentFormatError for a file that is not ours, UnsupportedPlatformError.
     """
-    if guard is None and isinstance(history, int):
+    history = check_whole("history", history, 1, MAX_HISTORY)
+    if guard is None:
         guard = max(MIN_GUARD, history // 4)
-    _check_range("history", history, MAX_HISTORY)
-    _check_range("guard", guard, MAX_HISTORY)
-    _check_range("max_streams", max_streams, MAX_STREAMS)
-    return FeedWriter(name, Geometry(max_streams, history, guard or 0), state)
-
-
-def _check_range(what: str, value: object, most: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise BadArgumentError(
-            f"{what} is {value!r}; it must be an int from 1 to {most}"
-        )
-
-
-def _state_number(state: str) -> int:
-    if state not in STATES:
-        raise BadArgumentError(f"state {state!r} is none of: {' '.join(STATES)}")
-    return STATES.index(state)
+    guard = check_whole("guard", guard, 1, MAX_HISTORY)
+    max_streams = check_whole("max_streams", max_streams, 1, MAX_STREAMS)
+    check_word("state", state, STATES)
+    return FeedWriter(name, Geometry(max_streams, history, guard), state)
 
 
 class FeedWriter:
@@ -110,7 +99,7 @@ class FeedWriter:
         self._note = CellPair(words, H_NOTE, NOTE_WORDS)
         self._wake_word = words.raw[H_WAKE * WORD : (H_WAKE + 1) * WORD].cast("I")
         try:
-            self._take_over(_state_number(state))
+            self._take_over(STATES.index(state))
         except BaseException:
             self._holding.release(unlink=not self.adopted)
             raise
@@ -171,7 +160,8 @@ class FeedWriter:
     def unsubscribe(self, symbol: str, timeframe: str) -> None:
         """Say that a stream is no longer fed; its bars stay readable."""
         self._check_open()
-        self._catalog.unsubscribe((symbol, timeframe), boot_ns())
+        names = check_symbol(symbol), check_timeframe(timeframe)
+        self._catalog.unsubscribe(names, boot_ns())
 
     def streams(self) -> list[Names]:
         """What is subscribed."""
@@ -211,12 +201,16 @@ class FeedWriter:
     def set_state(self, state: str) -> None:
         """The connection's state, one of `layout.STATES`; else BadArgumentError."""
         self._check_open()
-        self._words.ints[H_STATE] = _state_number(state)
+        self._words.ints[H_STATE] = STATES.index(check_word("state", state, STATES))
 
     def count(self, counter: str, n: int = 1) -> None:
         """Add to one of `layout.COUNTERS`."""
         self._check_open()
-        self._words.ints[_COUNTER[counter]] += n
+        try:
+            self._words.ints[_COUNTER[counter]] += n
+        except (KeyError, TypeError, ValueError):
+            check_word("counter", counter, COUNTERS)
+            raise BadArgumentError(f"n is {shown(n)}; it must be an int") from None
 
     def mark_message(self) -> None:
         """Say that the venue has sent data just now."""
@@ -252,6 +246,7 @@ class FeedWriter:
 
         Idempotent; in a forked child it does nothing.
         """
+        unlink = check_flag("unlink", unlink)
         if not self._open:
             return
         ints = self._words.ints

@@ -28,7 +28,9 @@ def room(floor: int, modules: str, uses: str | None = None) -> Room:
 
 
 ROOMS = {
-    "ground": Room(0, "shmfeed shmfeed.errors shmfeed.bar shmfeed.names"),
+    "ground": Room(
+        0, "shmfeed shmfeed.errors shmfeed.bar shmfeed.names shmfeed.arguments"
+    ),
     "bytes": room(1, "layout", "ground"),
     "words of a venue": room(1, "events", "ground"),
     "settings": room(1, "config settings.*", "ground"),
@@ -73,7 +75,7 @@ class TestThisProject:
         assert "shmfeed.feed" not in reach(imports, "shmfeed.writer")
         assert "shmfeed.writer" not in reach(imports, "shmfeed.feed")
 
-    def test_wealthdata_uses_four_modules(self, imports: Imports) -> None:
+    def test_wealthdata_uses_five_modules(self, imports: Imports) -> None:
         used = {
             target
             for module, targets in imports.items()
@@ -81,7 +83,7 @@ class TestThisProject:
             for target in targets
             if target.startswith("shmfeed")
         }
-        known = ("feed", "bar", "errors", "names")
+        known = ("arguments", "bar", "errors", "feed", "names")
         assert used <= {f"shmfeed.{name}" for name in known}
 
     def test_a_strategy_reaches_no_socket(self, imports: Imports) -> None:

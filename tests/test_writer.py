@@ -89,7 +89,7 @@ class TestArguments:
             create(name)
 
     def test_state(self, feed_name: str) -> None:
-        with pytest.raises(BadArgumentError, match="'online' is none of"):
+        with pytest.raises(BadArgumentError, match="state is 'online'"):
             create(feed_name, state="online")
         create(feed_name).close(unlink=True)
 
@@ -212,7 +212,7 @@ class TestSays:
         for state in STATES:
             writer.set_state(state)
             assert feed.status()["state"] == state
-        with pytest.raises(BadArgumentError, match="'Connected' is none of"):
+        with pytest.raises(BadArgumentError, match="state is 'Connected'"):
             writer.set_state("Connected")
 
     def test_note(self, writer: FeedWriter) -> None:

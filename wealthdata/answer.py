@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from shmfeed.arguments import check_flag
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BusyRingError
 from shmfeed.names import check_symbol
@@ -50,15 +51,16 @@ def get(
 ) -> pd.DataFrame:
     """`get_price`, its arguments not yet checked; `range_` is start_date, end_date,
     count and include_now, `freshness` max_age and on_stale."""
-    check_freshness(*freshness)
+    max_age, on_stale = check_freshness(*freshness)
     want = check_want(*range_)
     marks, older = current_marks()
     ask = _Ask(
         check_fields(fields),
         check_timeframe(frequency),
         want._replace(now=bound(marks)),
-        bool(copy) or always_copy(),
-        *freshness,
+        check_flag("copy", copy) or always_copy(),
+        max_age,
+        on_stale,
         sources(marks, older),
     )
     if not isinstance(security, str):

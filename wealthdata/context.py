@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+from shmfeed.arguments import check_whole
 from shmfeed.bar import Bar, check_timeframe
 from shmfeed.errors import BadArgumentError, NoDataError
 from shmfeed.names import check_symbol
@@ -14,7 +15,7 @@ from wealthdata.fresh import judge
 from wealthdata.live import current
 from wealthdata.merge import Sources, find
 from wealthdata.older import Asked, Listed, Older
-from wealthdata.request import Want, check_count
+from wealthdata.request import Want
 from wealthdata.times import to_ms
 
 
@@ -135,10 +136,10 @@ def bound(marks: tuple[Marked, ...]) -> int | None:
 
 def merged_bars(marked: Marked, symbol: str, count: int, timeframe: str) -> list[Bar]:
     """The ring's bars, and before them those of this context alone."""
-    check_count(count)
+    count = check_whole("count", count)
     names = check_symbol(symbol), check_timeframe(timeframe)
     where = sources((marked,), marked.older)
-    found = find(names, Want(int(count), now=marked.now), where, private=True)
+    found = find(names, Want(count, now=marked.now), where, private=True)
     if found.feed and found.status:
         judge((found.feed, *names), found.status, None, "warn")
     return to_bars(found.rows, found.first, found.last)

@@ -36,10 +36,10 @@ class Plan:
     def read(
         self,
         count: int | None,
-        include_now: bool,
-        copy: bool,
+        include_now: object,
+        copy: object,
         max_age: float | None,
-        on_stale: str,
+        on_stale: Any,
     ) -> pd.DataFrame | None:
         """The newest bars, or None where the long way must decide.
 
@@ -49,8 +49,11 @@ class Plan:
             count = DEFAULT_COUNT
         elif count.__class__ is not int or count < 1:
             return None
-        if max_age is not None or on_stale != "warn":
-            check_freshness(max_age, on_stale)
+        usual = max_age is None and isinstance(on_stale, str) and on_stale == "warn"
+        if not usual:
+            max_age, on_stale = check_freshness(max_age, on_stale)
+        if not (isinstance(include_now, bool) and isinstance(copy, bool)):
+            return None
         private = include_now or copy or always_copy()
         ring = self._ring
         try:

@@ -1,11 +1,11 @@
 """What a caller asks for: arguments checked once, at the door."""
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from shmfeed.arguments import check_deadline, check_flag, check_whole, check_word
 from shmfeed.bar import DEFAULT_FIELDS, FIELDS
 from shmfeed.errors import BadArgumentError
 from shmfeed.names import check_symbol
@@ -67,29 +67,23 @@ class Want(NamedTuple):
 
 
 def check_want(
-    start_date: object, end_date: object, count: object, include_now: bool
+    start_date: object, end_date: object, count: object, include_now: object
 ) -> Want:
     """The range of bars asked for, without `now`. BadArgumentError."""
+    n = DEFAULT_COUNT if start_date is None else None
     if count is not None:
-        check_count(count)
+        n = check_whole("count", count)
         if start_date is not None:
             raise BadArgumentError(
                 f"count {count!r} and start_date {start_date!r} exclude each other"
             )
-    elif start_date is None:
-        count = DEFAULT_COUNT
     return Want(
-        None if count is None else int(count),  # type: ignore[call-overload] # an int, checked
+        n,
         None if start_date is None else to_ms("start_date", start_date),
         None if end_date is None else to_ms("end_date", end_date),
         None,
-        bool(include_now),
+        check_flag("include_now", include_now),
     )
-
-
-def check_count(count: object) -> None:
-    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
-        raise BadArgumentError(f"count is {count!r}; it must be an int of at least 1")
 
 
 def check_fields(fields: object) -> tuple[str, ...]:
@@ -118,16 +112,8 @@ def check_securities(securities: object) -> list[str]:
     return symbols
 
 
-def check_freshness(max_age: object, on_stale: object) -> None:
-    """BadArgumentError unless `max_age` is None or seconds, `on_stale` a known word."""
-    if on_stale not in ON_STALE:
-        raise BadArgumentError(
-            f"on_stale is {on_stale!r}; it must be one of: {' '.join(ON_STALE)}"
-        )
-    if max_age is None:
-        return
-    number = isinstance(max_age, int | float) and not isinstance(max_age, bool)
-    if not number or math.isnan(max_age) or max_age < 0:  # type: ignore[arg-type, operator] # a number
-        raise BadArgumentError(
-            f"max_age is {max_age!r}; it must be seconds, at least 0, or None"
-        )
+def check_freshness(max_age: object, on_stale: object) -> tuple[float | None, str]:
+    """Both as they are used: `max_age` None or seconds, `on_stale` a known word."""
+    return check_deadline("max_age", max_age), check_word(
+        "on_stale", on_stale, ON_STALE
+    )

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from shmfeed import config
+from shmfeed.arguments import check_flag, check_seconds
 from shmfeed.codecs import get_codec
 from shmfeed.config import Settings
 from shmfeed.errors import BadArgumentError, ShmfeedError
@@ -107,7 +108,8 @@ class WebSocketManager:
         WebSocketSubscriptionError with the server's words, FeedBusyError,
         SegmentFullError, BadArgumentError; what this call launched is gone then.
         """
-        _check_timeout(timeout)
+        timeout = check_seconds("timeout", timeout, zero=False)
+        wait = check_flag("wait", wait)
         with self._lock:
             settings = self._settings = self._settings or self._load({})
             if not settings.streams:
@@ -184,7 +186,7 @@ class WebSocketManager:
         configuration. Raises WebSocketSubscriptionError with the server's words,
         BadArgumentError, or why there is no connection; the old streams go on then.
         """
-        _check_timeout(timeout)
+        timeout = check_seconds("timeout", timeout, zero=False)
         with self._updating:
             with self._lock:
                 before, supervisor = self._settings, self._supervisor
@@ -245,6 +247,7 @@ class WebSocketManager:
 
         Its segment goes too, unless `keep`. No process, thread or lock stays.
         """
+        keep = check_flag("keep", keep)
         with self._lock:
             supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
@@ -259,12 +262,6 @@ def _same_but_streams(one: Settings, other: Settings) -> bool:
     return one.with_subscription(other.symbols, other.resolutions) == other
 
 
-def _check_timeout(timeout: object) -> None:
-    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if not number or not timeout > 0:  # type: ignore[operator] # a number
-        raise BadArgumentError(f"timeout is {timeout!r}; it must be seconds, above 0")
-
-
 _all: weakref.WeakSet[WebSocketManager] = weakref.WeakSet()
 _managers: dict[str | None, WebSocketManager] = {}
 
@@ -272,6 +269,7 @@ _managers: dict[str | None, WebSocketManager] = {}
 def get_websocket_manager(feed: str | None = None) -> WebSocketManager:
     """The manager of a feed in this process, one for each; None: the feed that its
     settings name. Raises BadArgumentError for a name that is not accepted."""
+    feed = feed if feed is None else check_feed_name(feed)
     manager = _managers.get(feed)
     if manager is None:
         manager = _same_feed(feed) or WebSocketManager(feed)

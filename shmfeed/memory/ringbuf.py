@@ -23,10 +23,8 @@ among the rows, never missing, never twice.
 
 import math
 
-import numpy as np
-
+from shmfeed.arguments import check_flag, check_whole
 from shmfeed.bar import Bar
-from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
     E_FORMING,
     E_UPDATED,
@@ -40,13 +38,6 @@ from shmfeed.layout import (
 )
 from shmfeed.memory.rows import ROW, Rows, Slice, Slot, column_number
 from shmfeed.memory.words import CellPair, Patience, Words
-
-
-def checked_count(n: object) -> int:
-    """`n` as an int; BadArgumentError unless it is an integer of at least 1."""
-    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
-        raise BadArgumentError(f"n is {n!r}; it must be an int of at least 1")
-    return int(n)
 
 
 class RingReader:
@@ -95,7 +86,7 @@ class RingReader:
         Zero-copy. Raises BadArgumentError for n < 1, BusyRingError.
         """
         if type(n) is not int or n < 1:
-            n = checked_count(n)
+            n = check_whole("n", n)
         # Comparisons, not min and max: two calls would be a tenth of a view.
         history = self._geometry.history
         most = n if n < history else history  # noqa: FURB136
@@ -118,6 +109,8 @@ class RingReader:
         With `include_now` the forming bar, if there is one, is the last of the n.
         Raises BadArgumentError for n < 1, BusyRingError.
         """
+        if include_now is not False:
+            include_now = check_flag("include_now", include_now)
         bar = self._read_forming() if include_now else None
         patience = None
         while True:

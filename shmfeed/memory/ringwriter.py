@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from shmfeed.arguments import check_flag
 from shmfeed.bar import close_time
 from shmfeed.errors import BadArgumentError, FeedLostError, ShmfeedError
 from shmfeed.layout import (
@@ -116,7 +117,7 @@ class RingWriter:
         ints[slot + S_PUBLISHED] = row + 1  # release: pairs with view's first load
         self._row = row + 1
         self._last_open = int(open_time)
-        if wake:
+        if wake is not False and check_flag("wake", wake):
             self._wake(self._index)
 
     def update_forming(
@@ -140,7 +141,7 @@ class RingWriter:
             cell = ROW.pack(
                 open_time, end, open, high, low, close, volume, money, flags
             )
-        except (struct.error, OverflowError) as error:
+        except (struct.error, TypeError, OverflowError) as error:
             raise _bad_values(open, high, low, close, volume, money, flags) from error
         self._forming.write(cell)
         now = boot_ns()

@@ -3,8 +3,6 @@
 import time
 from collections.abc import Callable
 
-from shmfeed.errors import BadArgumentError
-
 POLL_SECONDS = 0.001
 
 
@@ -24,12 +22,3 @@ def poll_until(
             return False
         time.sleep(POLL_SECONDS)
     return True
-
-
-def check_timeout(timeout: object) -> None:
-    """BadArgumentError unless `timeout` is seconds from 0 on, or None."""
-    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if timeout is not None and not (number and timeout >= 0):  # type: ignore[operator] # a number
-        raise BadArgumentError(
-            f"timeout is {timeout!r}; it must be seconds >= 0, or None for no deadline"
-        )

@@ -95,6 +95,8 @@ def test_an_hour_out_of_order_doubled_and_cut(feed_name, seed):
             venue.wait_connections(1)
             play(30 + len(LOST), 30, BARS)
             until(lambda: not _held_back(manager))
+            # Counted once the batch is written: a moment after it can be read.
+            until(lambda: manager.get_status()["gaps"] == len(LOST))
             status = manager.get_status()
             assert status["malformed"] == status["revisions"] == status["ignored"] == 0
             assert status["gaps"] == len(LOST)

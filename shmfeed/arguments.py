@@ -1,0 +1,85 @@
+"""Arguments of public functions: one check for each kind, at the door.
+
+Each returns the value as the code behind it wants it, or raises BadArgumentError that
+names the argument, its value and what is accepted.
+"""
+
+import math
+import operator
+import reprlib
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from shmfeed.errors import BadArgumentError
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
+
+
+def shown(value: object) -> str:
+    """A value for a message: its repr, cut short."""
+    return _SHORT.repr(value)
+
+
+def check_whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """An integer from `least` on, up to `most`; numpy's too, a bool is none."""
+    number = None if isinstance(value, bool) else _index(value)
+    if number is None or number < least or (most is not None and number > most):
+        accepted = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise BadArgumentError(
+            f"{name} is {shown(value)}; it must be an int {accepted}"
+        )
+    return number
+
+
+def check_integer(name: str, value: Any) -> int:
+    """Any integer; numpy's too, a bool is none."""
+    number = None if isinstance(value, bool) else _index(value)
+    if number is None:
+        raise BadArgumentError(f"{name} is {shown(value)}; it must be an int")
+    return number
+
+
+def check_seconds(name: str, value: Any, *, zero: bool = True) -> float:
+    """A span of time, finite or not; `zero` says whether it may be 0."""
+    try:
+        seconds = math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not (seconds > 0 or (zero and seconds == 0)):
+        least = "at least 0" if zero else "above 0"
+        raise BadArgumentError(
+            f"{name} is {shown(value)}; it must be a number of seconds, {least}"
+        )
+    return seconds
+
+
+def check_deadline(name: str, value: Any) -> float | None:
+    """Seconds from now; None: there is no deadline."""
+    return None if value is None else check_seconds(name, value)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """True or False, numpy's and 0 and 1 too: "no" would be taken for a yes."""
+    number = value if isinstance(value, bool | np.bool_) else _index(value)
+    if number not in (0, 1):
+        raise BadArgumentError(f"{name} is {shown(value)}; it must be True or False")
+    return bool(number)
+
+
+def check_word(name: str, value: Any, words: Collection[str]) -> str:
+    """One of a few words."""
+    if not isinstance(value, str) or value not in words:
+        raise BadArgumentError(
+            f"{name} is {shown(value)}; it must be one of: {' '.join(words)}"
+        )
+    return value
+
+
+def _index(value: Any) -> int | None:
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
