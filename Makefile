@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 SECONDS ?= 20
+WORKERS ?= 3
 BIN := $(VENV)/bin
 
 .PHONY: test demo lint types unit bench clean
@@ -20,7 +21,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/bench_read.py
