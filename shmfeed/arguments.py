@@ -19,8 +19,11 @@ _SHORT.maxstring = _SHORT.maxother = 120
 
 
 def shown(value: object) -> str:
-    """A value for a message: its repr, cut short."""
-    return _SHORT.repr(value)
+    """A value for a message: its repr, cut short; whatever it is, it has one."""
+    try:
+        return _SHORT.repr(value)
+    except Exception:  # noqa: BLE001 # an int of too many digits, a stranger's __repr__
+        return f"a {type(value).__name__}"
 
 
 def check_whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:

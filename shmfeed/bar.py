@@ -9,6 +9,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from shmfeed.arguments import shown
 from shmfeed.errors import BadArgumentError
 
 INT_FIELDS = ("open_time", "close_time", "flags")
@@ -93,7 +94,9 @@ def check_timeframe(text: object) -> str:
         if name in TIMEFRAMES:
             return name
     accepted = " ".join([*TIMEFRAMES, *ALIASES])
-    raise BadArgumentError(f"timeframe {text!r} is not accepted; one of: {accepted}")
+    raise BadArgumentError(
+        f"timeframe {shown(text)} is not accepted; one of: {accepted}"
+    )
 
 
 def duration(timeframe: str) -> int:

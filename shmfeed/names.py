@@ -2,6 +2,7 @@
 
 import re
 
+from shmfeed.arguments import shown
 from shmfeed.errors import BadArgumentError
 
 _SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,47}")
@@ -22,5 +23,5 @@ def _check(what: str, pattern: re.Pattern[str], text: object) -> str:
     if isinstance(text, str) and pattern.fullmatch(text):
         return text
     raise BadArgumentError(
-        f"{what} {text!r} is not accepted; it matches {pattern.pattern}"
+        f"{what} {shown(text)} is not accepted; it matches {pattern.pattern}"
     )

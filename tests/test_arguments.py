@@ -18,12 +18,13 @@ from shmfeed.arguments import (
     check_seconds,
     check_whole,
     check_word,
+    shown,
 )
 from shmfeed.errors import BadArgumentError, ShmfeedError
 from shmfeed.writer import FeedWriter
 from wealthdata import live
 
-HUGE = 10**400
+HUGE = 10**5000  # more digits than Python makes a text of
 ODD = [
     *(None, True, False, -1, 0, 1, 3, 2**70, -(2**70), HUGE),
     *(1.5, math.nan, math.inf, -math.inf, 1j, Fraction(1, 3)),
@@ -180,7 +181,7 @@ def untyped(
                 except ShmfeedError:
                     pass
                 except Exception as error:  # noqa: BLE001 # what is looked for
-                    found.append(f"{call} {name}={value!r:.40}: {error!r:.80}")
+                    found.append(f"{call} {name}={shown(value)}: {error!r:.80}")
     return found
 
 
@@ -219,7 +220,7 @@ def test_a_refusal_changes_nothing(surface: Surface) -> None:
 
 
 class TestWhole:
-    @pytest.mark.parametrize("value", [1, 7, np.int64(7), np.uint8(1), HUGE])
+    @pytest.mark.parametrize("value", [1, 7, np.int64(7), np.uint8(1), HUGE], ids=type)
     def test_taken(self, value: Any) -> None:
         number = check_whole("n", value)
         assert number == value
@@ -248,7 +249,9 @@ class TestSeconds:
         assert check_seconds("timeout", value) == value
         assert check_deadline("timeout", value) == value
 
-    @pytest.mark.parametrize("value", [-1, math.nan, True, "1", b"1", HUGE, [], 1j])
+    @pytest.mark.parametrize(
+        "value", [-1, math.nan, True, "1", b"1", HUGE, [], 1j], ids=type
+    )
     def test_refused(self, value: Any) -> None:
         for check in (check_seconds, check_deadline):
             with pytest.raises(BadArgumentError, match=r"^timeout is .* seconds, at l"):
@@ -279,6 +282,17 @@ def test_a_word_is_one_of_a_few() -> None:
     for value in ("WARN", None, np.array(["warn"]), ["warn"]):
         with pytest.raises(BadArgumentError, match=r"on_stale is .*: warn raise"):
             check_word("on_stale", value, ("warn", "raise"))
+
+
+class Mute:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("value", [HUGE, [HUGE], Mute(), [Mute()]], ids=type)
+def test_a_value_without_words_is_refused_all_the_same(value: Any) -> None:
+    with pytest.raises(BadArgumentError, match=r"n is .*it must be"):
+        check_whole("n", value, most=10)
 
 
 def test_a_long_value_is_cut_short() -> None:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from shmfeed.arguments import shown
 from shmfeed.bar import Bar
 from shmfeed.errors import BadArgumentError
 from wealthdata.context import Marked, current_mark, mark, merged_bars, sources
@@ -60,7 +61,7 @@ def register_data_adapter(adapter: object) -> None:
     history = getattr(adapter, "get_history", None)
     if not (callable(history) and callable(getattr(adapter, "get_all_symbols", None))):
         raise BadArgumentError(
-            f"adapter is {adapter!r}; it must have get_history(symbol, count,"
+            f"adapter is {shown(adapter)}; it must have get_history(symbol, count,"
             " timeframe) and get_all_symbols()"
         )
     if type(adapter) is ContextDataAdapter:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from shmfeed.arguments import shown
 from shmfeed.bar import LAST_TIME, Bar, close_time
 from shmfeed.errors import BadArgumentError
 from wealthdata.times import to_ms
@@ -21,15 +22,15 @@ def parse_bars(bars: object, timeframe: str | None, where: str) -> list[Bar]:
     timeframe it is the bar's own, where ...999 is taken for the next millisecond.
     """
     if isinstance(bars, str | bytes | Mapping) or not isinstance(bars, Iterable):
-        raise BadArgumentError(f"{where} is {bars!r}; it must be a list of bars")
+        raise BadArgumentError(f"{where} is {shown(bars)}; it must be a list of bars")
     parsed = []
     for number, raw in enumerate(bars):
         try:
             parsed.append(_parse(raw, timeframe))
         except (BadArgumentError, OverflowError, ValueError) as error:
-            raise BadArgumentError(f"{where}[{number}]: {error}; it is {raw!r}") from (
-                error
-            )
+            raise BadArgumentError(
+                f"{where}[{number}]: {error}; it is {shown(raw)}"
+            ) from (error)
     return parsed
 
 
@@ -64,7 +65,7 @@ def _number(name: str, value: Any, finite: bool = True) -> float:
         number = math.nan
         finite = True
     if isinstance(value, bool) or (finite and not math.isfinite(number)):
-        raise BadArgumentError(f"{name} is {value!r}; it must be a finite number")
+        raise BadArgumentError(f"{name} is {shown(value)}; it must be a finite number")
     return number
 
 
@@ -77,5 +78,5 @@ def _time(name: str, value: object) -> int:
         return to_ms(name, value)
     number = _number(name, value)
     if number != int(number) or not 0 <= number < LAST_TIME:
-        raise BadArgumentError(f"{name} is {value!r}; it must be milliseconds UTC")
+        raise BadArgumentError(f"{name} is {shown(value)}; it must be milliseconds UTC")
     return int(number)

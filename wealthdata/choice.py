@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 
-from shmfeed.errors import BadArgumentError
+from shmfeed.arguments import check_flag
 from shmfeed.names import check_feed_name
 
 DEFAULT_FEED = "default"
@@ -32,8 +32,8 @@ def use(feed: str | None = None, context_only: bool | None = None) -> None:
     """
     if feed is not None:
         check_feed_name(feed)
-    if context_only is not None and not isinstance(context_only, bool):
-        raise BadArgumentError(f"context_only is {context_only!r}; it must be a bool")
+    if context_only is not None:
+        context_only = check_flag("context_only", context_only)
     if feed is None and context_only is None:
         _choice.feed = _choice.context_only = None
     if feed is not None:

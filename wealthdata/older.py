@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from shmfeed.arguments import shown
 from shmfeed.bar import bars_between, check_timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.names import check_symbol
@@ -77,7 +78,7 @@ class Listed:
         for number, entry in enumerate(entries):
             where = f"market_data_context[{number}]"
             if not isinstance(entry, Mapping):
-                raise BadArgumentError(f"{where} is {entry!r}; it must be a dict")
+                raise BadArgumentError(f"{where} is {shown(entry)}; it must be a dict")
             for key in ("symbol", "timeframe", "bars"):
                 if key not in entry:
                     raise BadArgumentError(f"{where} has no {key!r}")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmfeed.arguments import check_deadline, check_flag, check_whole, check_word
+from shmfeed.arguments import check_deadline, check_flag, check_whole, check_word, shown
 from shmfeed.bar import DEFAULT_FIELDS, FIELDS
 from shmfeed.errors import BadArgumentError
 from shmfeed.names import check_symbol
@@ -75,7 +75,8 @@ def check_want(
         n = check_whole("count", count)
         if start_date is not None:
             raise BadArgumentError(
-                f"count {count!r} and start_date {start_date!r} exclude each other"
+                f"count {shown(count)} and start_date {shown(start_date)} exclude each"
+                " other: leave one of them out"
             )
     return Want(
         n,
@@ -96,7 +97,7 @@ def check_fields(fields: object) -> tuple[str, ...]:
         if names and all(isinstance(n, str) and n in FIELDS for n in names):
             return tuple(dict.fromkeys(names))
     raise BadArgumentError(
-        f"fields is {fields!r}; it must name some of: {' '.join(FIELDS)}"
+        f"fields is {shown(fields)}; it must name some of: {' '.join(FIELDS)}"
     )
 
 
@@ -104,7 +105,7 @@ def check_securities(securities: object) -> list[str]:
     """The symbols of a list, in the order asked, duplicates once."""
     if not isinstance(securities, Iterable) or isinstance(securities, bytes | Mapping):
         raise BadArgumentError(
-            f"security is {securities!r}; it must be a symbol or a list of symbols"
+            f"security is {shown(securities)}; it must be a symbol or a list of symbols"
         )
     symbols = list(dict.fromkeys(check_symbol(symbol) for symbol in securities))
     if not symbols:

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 
+from shmfeed.arguments import shown
 from shmfeed.errors import BadArgumentError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,8 +29,8 @@ def to_ms(name: str, value: object) -> int:
         moment = None
     if moment is None or not _FIRST <= moment < _END:
         raise BadArgumentError(
-            f"{name} is {value!r}; it must be a str like '2024-01-31 08:00', a date or"
-            " datetime, a Timestamp, a datetime64, or int milliseconds UTC"
+            f"{name} is {shown(value)}; it must be a str like '2024-01-31 08:00', a"
+            " date or datetime, a Timestamp, a datetime64, or int milliseconds UTC"
         )
     return moment
 

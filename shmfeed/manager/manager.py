@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from shmfeed import config
-from shmfeed.arguments import check_flag, check_seconds
+from shmfeed.arguments import check_flag, check_seconds, shown
 from shmfeed.codecs import get_codec
 from shmfeed.config import Settings
 from shmfeed.errors import BadArgumentError, ShmfeedError
@@ -70,8 +70,8 @@ class WebSocketManager:
             given = arguments.setdefault("feed", self._feed)
             if given not in (None, self._feed):
                 raise BadArgumentError(
-                    f"feed is {given!r}, but this is the manager of {self._feed!r};"
-                    f" use get_websocket_manager({given!r})"
+                    f"feed is {shown(given)}, but this is the manager of"
+                    f" {self._feed!r}; use get_websocket_manager({shown(given)})"
                 )
             arguments["feed"] = self._feed
         settings = config.load(arguments)
@@ -239,7 +239,9 @@ class WebSocketManager:
         What it raises is logged and stops nothing.
         """
         if not callable(callback):
-            raise BadArgumentError(f"callback is {callback!r}; it must be callable")
+            raise BadArgumentError(
+                f"callback is {shown(callback)}; it must be callable"
+            )
         self._callbacks.append(callback)
 
     def stop(self, keep: bool = False) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from shmfeed.arguments import check_flag
+from shmfeed.arguments import check_flag, shown
 from shmfeed.bar import close_time
 from shmfeed.errors import BadArgumentError, FeedLostError, ShmfeedError
 from shmfeed.layout import (
@@ -154,24 +154,32 @@ class RingWriter:
 
     def _check(self, open_time: int) -> int:
         if type(open_time) is not int and not _is_integer(open_time):
-            raise BadArgumentError(f"open_time is {open_time!r}; it must be int ms UTC")
+            raise BadArgumentError(
+                f"open_time is {shown(open_time)}; it must be int ms UTC"
+            )
         if not self._last_open < open_time < _LIMIT:
             raise self._refusal(open_time)
         try:
             return close_time(int(open_time), self.timeframe)
         except (OverflowError, ValueError) as error:
-            raise BadArgumentError(f"open_time {open_time} is out of range") from error
+            raise _out_of_range(open_time) from error
 
     def _refusal(self, open_time: int) -> ShmfeedError:
         stream = f"{self.symbol} {self.timeframe}"
         if self._last_open == _CLOSED:
             return FeedLostError(f"the writer of {stream} is closed")
         if not 0 <= open_time < _LIMIT:
-            return BadArgumentError(f"open_time {open_time} is out of range")
+            return _out_of_range(open_time)
         return BadArgumentError(
             f"open_time {open_time} of {stream} is not newer than the last closed"
             f" bar's, {self._last_open}"
         )
+
+
+def _out_of_range(open_time: object) -> BadArgumentError:
+    return BadArgumentError(
+        f"open_time {shown(open_time)} is out of range; it must be int ms UTC"
+    )
 
 
 def _is_integer(value: object) -> bool:
@@ -181,5 +189,5 @@ def _is_integer(value: object) -> bool:
 def _bad_values(*values: object) -> BadArgumentError:
     return BadArgumentError(
         "open, high, low, close, volume, money must be numbers and flags an int;"
-        f" they are {values!r}"
+        f" they are {shown(values)}"
     )

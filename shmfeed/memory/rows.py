@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shmfeed.arguments import shown
 from shmfeed.bar import INT_FIELDS, Bar
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
@@ -38,7 +39,7 @@ def column_number(field: object) -> int:
     number = _NUMBER.get(field) if isinstance(field, str) else None
     if number is None:
         known = " ".join(COLUMNS)
-        raise BadArgumentError(f"field {field!r} is unknown; one of: {known}")
+        raise BadArgumentError(f"field {shown(field)} is unknown; one of: {known}")
     return number
 
 
