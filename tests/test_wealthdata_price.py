@@ -433,8 +433,36 @@ def test_a_bad_feed_name_is_refused(
     wealthdata.use()
     if name:
         monkeypatch.setenv("SHMFEED_FEED", name)
-        with pytest.raises(BadArgumentError, match="feed name"):
+        with pytest.raises(BadArgumentError, match=r"feed name.*environment SHMFEED_F"):
             get_price(SYMBOL)
+
+
+@pytest.mark.parametrize("word", ["off", "OFF", "Off"])
+def test_off_hides_the_feed_in_whatever_case(
+    ring: RingWriter, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(ring, 1)
+    assert len(get_price(SYMBOL))
+    monkeypatch.setenv("SHMFEED_FEED", word)
+    with pytest.raises(NoDataError, match="SHMFEED_FEED=off"):
+        get_price(SYMBOL)
+    monkeypatch.delenv("SHMFEED_FEED")
+    wealthdata.use(feed=word)
+    with pytest.raises(NoDataError):
+        get_price(SYMBOL)
+
+
+@pytest.mark.parametrize("word", ["maybe", "2", "é", "yes no"])
+def test_a_copy_variable_that_says_neither_yes_nor_no(
+    ring: RingWriter, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(ring, 1)
+    assert len(get_price(SYMBOL))  # remembered: the short way asks too
+    monkeypatch.setenv("SHMFEED_COPY", word)
+    with pytest.raises(BadArgumentError, match=r"SHMFEED_COPY is .*one of: 1 true"):
+        get_price(SYMBOL)
+    monkeypatch.setenv("SHMFEED_COPY", " Yes ")
+    assert len(get_price(SYMBOL))
 
 
 def test_context_only_is_a_bool(strategy: str) -> None:

@@ -3,13 +3,15 @@
 import os
 from collections.abc import Callable
 
-from shmfeed.arguments import check_flag
+from shmfeed.arguments import check_flag, shown
+from shmfeed.errors import BadArgumentError
 from shmfeed.names import check_feed_name
 
 DEFAULT_FEED = "default"
 OFF = "off"  # instead of a feed's name: contexts only, as in a backtest
 
-_FALSE = ("", "0", "false", "no", "off")
+_YES = ("1", "true", "yes", "on")
+_NO = ("", "0", "false", "no", "off")
 
 
 class _Choice:
@@ -44,19 +46,37 @@ def use(feed: str | None = None, context_only: bool | None = None) -> None:
 
 def chosen_feed() -> str | None:
     """The feed's name; None where no live bar may be seen. BadArgumentError."""
-    named = _environment("SHMFEED_FEED")
-    if _choice.context_only or OFF in (named, _choice.feed):
+    named = _environment("SHMFEED_FEED") or DEFAULT_FEED
+    name = _choice.feed or named
+    if _choice.context_only or OFF in (named.lower(), name.lower()):
         return None
-    name = _choice.feed or named or DEFAULT_FEED
     if name not in _checked:
-        _checked.add(check_feed_name(name))
+        _check(name)
     return name
 
 
+def _check(name: str) -> None:
+    try:
+        _checked.add(check_feed_name(name))
+    except BadArgumentError as error:  # what `use` takes has been checked
+        raise BadArgumentError(f"{error} (from environment SHMFEED_FEED)") from None
+
+
 def always_copy() -> bool:
-    """Whether SHMFEED_COPY asks for private frames in the whole process."""
-    word = _environment("SHMFEED_COPY")
-    return word is not None and word.strip().lower() not in _FALSE
+    """Whether SHMFEED_COPY asks for private frames in the whole process.
+
+    Raises BadArgumentError for a word that is neither yes nor no.
+    """
+    text = _environment("SHMFEED_COPY")
+    if text is None:
+        return False
+    word = text.strip().lower()
+    if word not in _YES and word not in _NO:
+        raise BadArgumentError(
+            f"SHMFEED_COPY is {shown(text)}; it must be one of: {' '.join(_YES)}, or"
+            f" {' '.join(filter(None, _NO))}"
+        )
+    return word in _YES
 
 
 def _plain(name: str) -> str | None:
