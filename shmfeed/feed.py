@@ -15,12 +15,12 @@ from shmfeed.bar import Bar, check_timeframe
 from shmfeed.errors import (
     BadArgumentError,
     FeedNotFoundError,
-    SegmentFormatError,
+    SegmentError,
     StreamNotFoundError,
 )
 from shmfeed.layout import DEAD_NS, H_ALIVE, H_RETIRED, H_TICK, Geometry
 from shmfeed.memory.catalog import Names, entries
-from shmfeed.memory.ringbuf import RingReader
+from shmfeed.memory.ringbuf import RingReader, sound_reader
 from shmfeed.memory.rows import Rows, Slice
 from shmfeed.memory.segment import Mapping, Place, identity_by_name, open_segment, place
 from shmfeed.memory.waiting import poll_until
@@ -41,8 +41,8 @@ def attach(name: str = "default", timeout: float = 0.0) -> "Feed":
     """Attach to a feed of this host and user, read-only.
 
     Waits up to `timeout` seconds for it to appear. Raises FeedNotFoundError,
-    SegmentFormatError for what is no segment of this layout, BadArgumentError for a
-    name that is not accepted, UnsupportedPlatformError.
+    SegmentFormatError for what is no segment of this layout, SegmentError where the
+    host refuses (descriptors, memory), BadArgumentError, UnsupportedPlatformError.
     """
     where = place(name)
     deadline = time.monotonic() + check_seconds("timeout", timeout)
@@ -90,7 +90,7 @@ class Feed:
             return mapping
         try:
             found = open_segment(self._where)
-        except (FeedNotFoundError, SegmentFormatError):
+        except (FeedNotFoundError, SegmentError):
             return mapping  # being made just now, or none of ours: the old bars serve
         self._mapping = found
         return found
@@ -133,7 +133,8 @@ class Feed:
 
     def ring(self, symbol: str, timeframe: str) -> "Ring":
         """The ring of a stream. StreamNotFoundError names what there is;
-        BadArgumentError for names that are not accepted."""
+        BadArgumentError for names that are not accepted, SegmentFormatError for a
+        damaged catalog or bars whose times cannot be."""
         return Ring(self, check_symbol(symbol), check_timeframe(timeframe))
 
     def status(self) -> dict[str, Any]:
@@ -185,7 +186,8 @@ class Ring:
     def _bind(self) -> tuple[Mapping, RingReader]:
         mapping, index = self._feed.locate(self.symbol, self.timeframe)
         # One assignment: another thread finds the old pair or the new one.
-        self._bound = mapping, RingReader(mapping.words, mapping.geometry, index)
+        names = self.symbol, self.timeframe
+        self._bound = mapping, sound_reader(*mapping[:2], index, names)
         return self._bound
 
     def reader(self) -> RingReader:

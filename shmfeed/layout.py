@@ -114,10 +114,13 @@ C_FLAGS = 8
 MAX_STREAMS = 10_000
 MAX_HISTORY = 10_000_000
 MIN_GUARD = 16
+TIME_LIMIT = 253_370_764_800_000  # ms UTC, year 9999: each open_time is below it
+COUNT_LIMIT = 1 << 62  # what is counted stays below it
 
 # A feeder beats every BEAT_SECONDS and is dead DEAD_NS after its last sign of life.
 BEAT_SECONDS = 0.5
 DEAD_NS = 2_000_000_000
+AHEAD_NS = 3600 * 1_000_000_000  # a sign of life further in the future is garbage
 
 
 class Geometry(NamedTuple):

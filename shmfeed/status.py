@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from shmfeed.bar import duration, stale_after
 from shmfeed.layout import (
+    AHEAD_NS,
     COUNTERS,
     DEAD_NS,
     E_GAPS,
@@ -22,6 +23,7 @@ from shmfeed.layout import (
     STATES,
 )
 from shmfeed.memory.catalog import Entry, entries
+from shmfeed.memory.damage import bar_damage, damaged
 from shmfeed.memory.note import unpack_note
 from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.segment import Mapping
@@ -47,29 +49,34 @@ class StreamStatus(NamedTuple):
 
 def is_alive(ints: Ints, now: int) -> bool:
     """Whether the feeder has given a sign of life lately; `now` in BOOTTIME ns."""
-    return now - ints[H_TICK] <= DEAD_NS or now - ints[H_ALIVE] <= DEAD_NS
+    return (
+        -AHEAD_NS <= now - ints[H_TICK] <= DEAD_NS
+        or -AHEAD_NS <= now - ints[H_ALIVE] <= DEAD_NS
+    )
 
 
-def connection_state(ints: Ints, now: int) -> str:
+def connection_state(ints: Ints, alive: bool) -> str:
     """The connection's state; a feeder that died is connected to nothing."""
     state = ints[H_STATE]
-    if not is_alive(ints, now) or not 0 <= state < len(STATES):
-        return STATES[0]
-    return STATES[state]
+    return STATES[state] if alive and 0 <= state < len(STATES) else STATES[0]
 
 
 def stream_status(ints: Ints, at: int, timeframe: str) -> StreamStatus:
     """The stream whose entry begins at word `at`."""
     now = boot_ns()
+    alive = is_alive(ints, now)
+    health = _health(ints, at, timeframe, now) if alive else "dead"
+    return StreamStatus(_age(ints, at, now), connection_state(ints, alive), health)
+
+
+def _age(ints: Ints, at: int, now: int) -> float | None:
+    """Seconds since a stream's last update; None before the first, and of garbage."""
     updated = ints[at + E_UPDATED]
-    age = (now - updated) / _SECOND if updated else None
-    state = connection_state(ints, now)
-    return StreamStatus(age, state, _health(ints, at, timeframe, now))
+    return (now - updated) / _SECOND if 0 < updated <= now + AHEAD_NS else None
 
 
 def _health(ints: Ints, at: int, timeframe: str, now: int) -> str:
-    if not is_alive(ints, now):
-        return "dead"
+    """A stream's health while the feeder lives."""
     if ints[H_STATE] != _CONNECTED or now - ints[H_TICK] > _STUCK_NS:
         return "stale"
     if ints[at + E_RECOVERING]:
@@ -77,23 +84,26 @@ def _health(ints: Ints, at: int, timeframe: str, now: int) -> str:
     updated = ints[at + E_UPDATED]
     silent = now - max(updated, ints[at + E_SINCE])
     length = duration(timeframe) * _MS
-    if silent > stale_after(timeframe) * _SECOND:
+    if not -AHEAD_NS <= silent <= stale_after(timeframe) * _SECOND:
         return "stale"
     recent = updated and now - updated <= length + _QUIET_GRACE_NS
     return "live" if recent else "quiet"
 
 
 def feed_status(mapping: Mapping, feed: str) -> dict[str, Any]:
-    """All that can be said of a feed: the manager's status keys, plain values."""
+    """All that can be said of a feed: the manager's status keys, plain values.
+
+    SegmentFormatError for a damaged catalog."""
     ints, now = mapping.words.ints, boot_ns()
+    alive = is_alive(ints, now)
     carried = [e for e in entries(mapping.words, mapping.geometry) if e.subscribed]
     streams = [_stream_row(mapping, entry, now) for entry in carried]
     status = empty_status(feed)
     status |= {
-        "state": connection_state(ints, now),
-        "health": _feed_health(ints, now, [row["health"] for row in streams]),
-        "pid": ints[H_WRITER_PID] if is_alive(ints, now) else None,
-        "uptime": _uptime(ints, now),
+        "state": connection_state(ints, alive),
+        "health": _feed_health(ints, now, streams) if alive else "dead",
+        "pid": ints[H_WRITER_PID] if alive else None,
+        "uptime": (now - ints[H_STARTED]) / _SECOND if alive else None,
         "symbols": list(dict.fromkeys(entry.symbol for entry in carried)),
         "resolutions": list(dict.fromkeys(entry.timeframe for entry in carried)),
         "last_message_age": _message_age(ints, now, streams),
@@ -107,11 +117,12 @@ def feed_status(mapping: Mapping, feed: str) -> dict[str, Any]:
 
 def connection(mapping: Mapping) -> dict[str, Any]:
     """State, pid and what the feeder says of its connection; cheaper than a status."""
-    ints, now = mapping.words.ints, boot_ns()
+    ints = mapping.words.ints
+    alive = is_alive(ints, boot_ns())
     return {
         **read_note(mapping),
-        "state": connection_state(ints, now),
-        "pid": ints[H_WRITER_PID] if is_alive(ints, now) else None,
+        "state": connection_state(ints, alive),
+        "pid": ints[H_WRITER_PID] if alive else None,
     }
 
 
@@ -143,28 +154,24 @@ def _stream_row(mapping: Mapping, entry: Entry, now: int) -> dict[str, Any]:
     ints, at = mapping.words.ints, mapping.geometry.entry_word(entry.number)
     ring = RingReader(mapping.words, mapping.geometry, entry.number)
     closed = ring.last_closed()
-    updated = ints[at + E_UPDATED]
+    if closed and (what := bar_damage(closed, entry.timeframe)):
+        raise damaged(mapping.words, f"of {entry.symbol} {entry.timeframe} {what}")
     return {
         "symbol": entry.symbol,
         "timeframe": entry.timeframe,
         "count": ring.count,
         "last_close_time": closed.close_time if closed else None,
-        "age": (now - updated) / _SECOND if updated else None,
+        "age": _age(ints, at, now),
         "gaps": ints[at + E_GAPS],
-        "health": _health(ints, at, entry.timeframe, now),
+        "health": stream_status(ints, at, entry.timeframe).health,
     }
 
 
-def _feed_health(ints: Ints, now: int, healths: list[str]) -> str:
-    if not is_alive(ints, now):
-        return "dead"
+def _feed_health(ints: Ints, now: int, streams: list[dict[str, Any]]) -> str:
     if ints[H_STATE] != _CONNECTED or now - ints[H_TICK] > _STUCK_NS:
         return "stale"
+    healths = (row["health"] for row in streams)
     return max(healths, key=HEALTHS.index, default="quiet")
-
-
-def _uptime(ints: Ints, now: int) -> float | None:
-    return (now - ints[H_STARTED]) / _SECOND if is_alive(ints, now) else None
 
 
 def _message_age(ints: Ints, now: int, streams: list[dict[str, Any]]) -> float | None:

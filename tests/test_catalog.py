@@ -3,9 +3,10 @@
 import pytest
 from ring_on_bytes import blank
 
-from shmfeed.errors import BadArgumentError
+from shmfeed.errors import BadArgumentError, SegmentFormatError
 from shmfeed.layout import (
     E_FORMING,
+    E_NAMES,
     E_SINCE,
     E_WORD,
     H_STREAMS,
@@ -15,6 +16,8 @@ from shmfeed.layout import (
     S_PUBLISHED,
     SLOT_BITS,
     SLOT_MASK,
+    SYMBOL_BYTES,
+    WORD,
 )
 from shmfeed.memory.catalog import Catalog, Entry, entries
 
@@ -127,8 +130,43 @@ def test_an_entry_that_was_not_counted_is_made_anew() -> None:
     assert words.ints[geometry.entry_word(0) + E_WORD] >> SLOT_BITS == 2
 
 
-def test_a_count_that_is_too_high_is_not_believed() -> None:
-    words, geometry, catalog = blank(4, max_streams=1)
+@pytest.mark.parametrize("count", [-1, 3, 1 << 40, -1 << 63])
+def test_a_count_that_cannot_be_is_damage(count: int) -> None:
+    words, geometry, catalog = blank(4, max_streams=2)
     catalog.add(A, now=1)
-    words.ints[H_STREAMS] = 1 << 40
-    assert len(entries(words, geometry)) == 1
+    words.ints[H_STREAMS] = count
+    with pytest.raises(SegmentFormatError, match=f"counts {count} streams.*room for 2"):
+        entries(words, geometry)
+
+
+@pytest.mark.parametrize(
+    ("where", "written", "said"),
+    [
+        (0, b"\0", "stream 1 its symbol is ''"),
+        (0, b" B", "stream 1 its symbol is ' B'"),
+        (0, "\u00e9".encode(), "stream 1 its symbol is"),
+        (0, b"A" + bytes(47) + b"1h", "the same names"),
+        (SYMBOL_BYTES, b"7m", "stream 1 its timeframe is '7m'"),
+        (SYMBOL_BYTES, b"1H", "stream 1 its timeframe is '1H'"),
+        (SYMBOL_BYTES, b"60m", "stream 1 its timeframe is '60m'"),
+        (SYMBOL_BYTES, bytes(2), "stream 1 its timeframe is ''"),
+    ],
+)
+def test_names_that_cannot_be_are_damage(where: int, written: bytes, said: str) -> None:
+    words, geometry, catalog = blank(4, max_streams=2)
+    catalog.add(A, now=1)
+    catalog.add(B, now=1)
+    start = (geometry.entry_word(1) + E_NAMES) * WORD + where
+    words.raw[start : start + len(written)] = written
+    with pytest.raises(SegmentFormatError, match=said):
+        entries(words, geometry)
+
+
+def test_two_streams_in_one_slot_are_damage() -> None:
+    words, geometry, catalog = blank(4, max_streams=2)
+    catalog.add(A, now=1)
+    catalog.add(B, now=1)
+    first, second = (geometry.entry_word(i) + E_WORD for i in range(2))
+    words.ints[second] = words.ints[first]
+    with pytest.raises(SegmentFormatError, match="the same slot"):
+        entries(words, geometry)

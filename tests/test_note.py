@@ -43,4 +43,7 @@ def test_keys_that_do_not_fit_are_left_out() -> None:
 
 
 def test_foreign_text_is_no_fact() -> None:
-    assert unpack_note((2).to_bytes(WORD, "little") + b"[]") == {}
+    for text in (b"[]", b"{", b"\xff", b"", b"[" * 1000, b"1" * 1000):
+        facts = unpack_note(len(text).to_bytes(WORD, "little") + text)
+        assert facts.keys() == {"last_error"}
+        assert "note in the segment is damaged" in facts["last_error"]

@@ -7,15 +7,22 @@ import numpy as np
 import pytest
 from ring_on_bytes import HOUR, Bench, bench, prices
 
-from shmfeed.bar import Bar
-from shmfeed.errors import BadArgumentError, BusyRingError
+from shmfeed.bar import Bar, close_time
+from shmfeed.errors import BadArgumentError, BusyRingError, SegmentFormatError
 from shmfeed.layout import (
     COLUMNS,
+    E_FORMING,
     E_WORD,
+    FORMING_WORDS,
+    S_BASE,
     S_EPOCH,
     S_INTENT,
+    S_PUBLISHED,
     SLOT_BITS,
+    SLOT_HEADER_WORDS,
 )
+from shmfeed.memory.ringbuf import RingReader, sound_reader
+from shmfeed.memory.rows import Slot
 
 HISTORY, GUARD = 4, 2
 CAPACITY = HISTORY + GUARD
@@ -237,7 +244,7 @@ class TestReuse:
         ring.close(0, 1)
         ring.words.ints[slot_word(ring) + S_EPOCH] += 1
         for read in (ring.reader.view, ring.reader.snapshot):
-            with pytest.raises(BusyRingError, match="10 ms"):
+            with pytest.raises(SegmentFormatError, match="of epoch 2, not of 1"):
                 read(1)
 
 
@@ -245,9 +252,9 @@ class TestBusy:
     """A writer that is always a lap ahead."""
 
     @pytest.fixture
-    def outrun(self, ring: Bench) -> Bench:
+    def outrun(self, ring: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
         ring.close(*range(10))
-        ring.words.ints[slot_word(ring) + S_INTENT] += 10 * CAPACITY
+        monkeypatch.setattr(Slot, "held", lambda *_: False)
         return ring
 
     @pytest.mark.parametrize(
@@ -264,7 +271,7 @@ class TestBusy:
     )
     def test_a_read_gives_up_soon(self, outrun: Bench, read: object) -> None:
         start = time.monotonic()
-        with pytest.raises(BusyRingError):
+        with pytest.raises(BusyRingError, match="10 ms"):
             read(outrun.reader)  # type: ignore[operator] # a lambda
         assert time.monotonic() - start < 1.0
 
@@ -277,3 +284,89 @@ class TestBusy:
         )
         with pytest.raises(BusyRingError):
             ring.reader.snapshot(1)
+
+
+class TestDamage:
+    """Words that no writer leaves, as a reader that is bound already meets them."""
+
+    READS = ("view", "snapshot", "latest", "forming", "last_closed")
+
+    def refused(self, reader: RingReader, name: str, said: str) -> None:
+        arguments = {"view": (1,), "snapshot": (1,), "latest": ("close",)}
+        with pytest.raises(SegmentFormatError, match=said):
+            getattr(reader, name)(*arguments.get(name, ()))
+
+    @pytest.mark.parametrize("name", READS)
+    @pytest.mark.parametrize(
+        ("word", "value"), [(S_INTENT, 1 << 62), (S_INTENT, 99), (S_EPOCH, 9)]
+    )
+    def test_what_never_holds(
+        self, ring: Bench, name: str, word: int, value: int
+    ) -> None:
+        ring.close(0, 1)
+        ring.words.ints[slot_word(ring) + word] = value
+        self.refused(ring.reader, name, "slot 0 ")
+
+    @pytest.mark.parametrize(
+        ("word", "value"),
+        [(S_BASE, 7), (S_BASE, -1), (S_PUBLISHED, -1), (S_PUBLISHED, 1 << 62)],
+    )
+    def test_counts_in_the_wrong_order(
+        self, ring: Bench, word: int, value: int
+    ) -> None:
+        ring.close(0, 1)
+        ring.words.ints[slot_word(ring) + word] = value
+        with pytest.raises(SegmentFormatError, match="slot 0 has rows"):
+            RingReader(ring.words, ring.geometry, 0)
+
+    @pytest.mark.parametrize("name", READS)
+    @pytest.mark.parametrize(
+        ("word", "said"),
+        [
+            (0, "slot 0 of 9"),
+            (-1, "slot 65535 of 9"),
+            (1 << SLOT_BITS | 9, "catalog word 0x10009 is slot 9 of 9"),
+            (1 << 62 | 3, "slot 3 is of epoch 0"),
+        ],
+    )
+    def test_catalog_words(self, ring: Bench, name: str, word: int, said: str) -> None:
+        ring.close(0, 1)
+        ring.words.ints[ring.geometry.entry_word(0) + E_WORD] = word
+        self.refused(ring.reader, name, said)
+        with pytest.raises(SegmentFormatError, match=said):
+            RingReader(ring.words, ring.geometry, 0)
+
+    def test_times_are_looked_at_when_a_ring_is_bound(self, ring: Bench) -> None:
+        ring.close(*range(12))
+        names = "BTCUSDT", "1h"
+        assert sound_reader(ring.words, ring.geometry, 0, names).count == 12
+        opens = ring.reader.view(HISTORY).open_time
+        row = slot_word(ring) + SLOT_HEADER_WORDS + 11 % CAPACITY
+        good = ring.words.ints[row]
+        assert good == opens[-1]
+        for wrong in (good - HOUR, good + 1, -1, 1 << 62, -1 << 63, (1 << 63) - 1):
+            ring.words.ints[row] = ring.words.ints[row + CAPACITY] = wrong
+            with pytest.raises(SegmentFormatError, match="of BTCUSDT 1h bar 11 is"):
+                sound_reader(ring.words, ring.geometry, 0, names)
+        ring.words.ints[row] = ring.words.ints[row + CAPACITY] = good
+        ring.writer.update_forming(12 * HOUR, *prices(12))
+        assert sound_reader(ring.words, ring.geometry, 0, names).forming() is not None
+        cell = ring.geometry.entry_word(0) + E_FORMING + 1 + FORMING_WORDS
+        assert ring.words.ints[cell] == 12 * HOUR
+        ring.words.ints[cell] = 1 << 62
+        with pytest.raises(SegmentFormatError, match="a bar is said to last"):
+            sound_reader(ring.words, ring.geometry, 0, names)
+
+    def test_a_month_may_have_any_of_its_lengths(self) -> None:
+        ring = bench(HISTORY, GUARD, ("BTCUSDT", "1M"))
+        start = 0
+        for _ in range(24):
+            ring.writer.append(start, *prices(0))
+            start = close_time(start, "1M")
+        ring.writer.update_forming(start, *prices(0))
+        sound_reader(ring.words, ring.geometry, 0, ("BTCUSDT", "1M"))
+
+    def test_what_a_writer_is_in_the_midst_of_is_none(self, ring: Bench) -> None:
+        ring.close(*range(12))
+        ring.words.ints[slot_word(ring) + S_INTENT] += 1
+        assert RingReader(ring.words, ring.geometry, 0).damage("1h") is None

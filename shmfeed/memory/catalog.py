@@ -25,6 +25,7 @@ from shmfeed.layout import (
     WORD,
     Geometry,
 )
+from shmfeed.memory.damage import damaged, names_damage
 from shmfeed.memory.words import Words
 
 Names = tuple[str, str]
@@ -40,12 +41,35 @@ class Entry(NamedTuple):
 
 
 def entries(words: Words, geometry: Geometry) -> list[Entry]:
-    """All streams that the segment has carried, in the order in which they came."""
-    count = min(words.ints[H_STREAMS], geometry.max_streams)  # acquire: pairs with add
-    return [_entry(words, geometry, index) for index in range(count)]
+    """All streams that the segment has carried, in the order in which they came.
+
+    SegmentFormatError for a catalog that no feeder can have written.
+    """
+    count = words.ints[H_STREAMS]  # acquire: pairs with add
+    if not 0 <= count <= geometry.max_streams:
+        what = f"it counts {count} streams, and has room for {geometry.max_streams}"
+        raise damaged(words, what)
+    found = [read_entry(words, geometry, index) for index in range(count)]
+    for entry in found:
+        wrong = names_damage(entry.symbol, entry.timeframe)
+        if wrong is not None:
+            raise damaged(words, f"of stream {entry.number} {wrong}")
+    if len({(entry.symbol, entry.timeframe) for entry in found}) < count:
+        raise damaged(words, "two of its streams have the same names")
+    if len(set(catalog_words(words, geometry, count))) < count:
+        raise damaged(words, "two of its streams have the same slot")
+    return found
 
 
-def _entry(words: Words, geometry: Geometry, index: int) -> Entry:
+def catalog_words(words: Words, geometry: Geometry, count: int) -> list[int]:
+    """The catalog words of the first `count` entries."""
+    # Strided pieces of memory: a feed may have thousands of streams.
+    start, end = geometry.entry_word(0), geometry.entry_word(count)
+    return words.ints[start + E_WORD : end : ENTRY_WORDS].tolist()
+
+
+def read_entry(words: Words, geometry: Geometry, index: int) -> Entry:
+    """Entry `index`, whatever its bytes say."""
     at = geometry.entry_word(index)
     start = (at + E_NAMES) * WORD
     middle = start + SYMBOL_BYTES
@@ -115,9 +139,8 @@ class Catalog:
     def _free_slot(self) -> tuple[int, int]:
         """A slot that no entry names, and an epoch above all that were given."""
         ints, geometry = self._words.ints, self._geometry
-        # Strided pieces of memory: a feed may have thousands of streams to add.
-        start, end = geometry.entry_word(0), geometry.entry_word(ints[H_STREAMS])
-        used = {word & SLOT_MASK for word in ints[start + E_WORD : end : ENTRY_WORDS]}
+        named = catalog_words(self._words, geometry, ints[H_STREAMS])
+        used = {word & SLOT_MASK for word in named}
         slot = next(n for n in range(geometry.slots) if n not in used)
         start, end = geometry.slot_word(0), geometry.slot_word(geometry.slots)
         epochs = ints[start + S_EPOCH : end : geometry.slot_words]

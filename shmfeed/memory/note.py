@@ -6,6 +6,8 @@ from typing import Any
 
 from shmfeed.layout import NOTE_BYTES, WORD
 
+_DAMAGED = "the feeder's note in the segment is damaged; restart the feeder"
+
 
 def pack_note(facts: Mapping[str, object]) -> bytes:
     """One cell: the text's length and the text, JSON.
@@ -24,9 +26,15 @@ def pack_note(facts: Mapping[str, object]) -> bytes:
 
 
 def unpack_note(cell: bytes | None) -> dict[str, Any]:
-    """The facts of a cell; none of a cell that was never written."""
+    """The facts of a cell; none of a cell that was never written.
+
+    Words, not data: of a damaged one nothing is lost but what `last_error` then says.
+    """
     if cell is None:
         return {}
     size = int.from_bytes(cell[:WORD], "little")
-    facts = json.loads(cell[WORD : WORD + size])
-    return facts if isinstance(facts, dict) else {}
+    try:
+        facts = json.loads(cell[WORD : WORD + size])
+    except (ValueError, RecursionError):
+        facts = None
+    return facts if isinstance(facts, dict) else {"last_error": _DAMAGED}

@@ -22,9 +22,11 @@ among the rows, never missing, never twice.
 """
 
 import math
+from contextlib import suppress
 
 from shmfeed.arguments import check_flag, check_whole
 from shmfeed.bar import Bar
+from shmfeed.errors import BusyRingError
 from shmfeed.layout import (
     E_FORMING,
     E_UPDATED,
@@ -36,6 +38,7 @@ from shmfeed.layout import (
     SLOT_MASK,
     Geometry,
 )
+from shmfeed.memory.damage import bar_damage, damaged, slot_damage, times_damage
 from shmfeed.memory.rows import ROW, Rows, Slice, Slot, column_number
 from shmfeed.memory.words import CellPair, Patience, Words
 
@@ -53,10 +56,41 @@ class RingReader:
         self._slot = self._find_slot()
 
     def _find_slot(self) -> tuple[int, Slot]:
-        word = self._words.ints[self.entry + E_WORD]  # acquire: pairs with its store
+        word = self._checked_word()
         # One assignment: another thread finds an old pair or a new one, no mixture.
         self._slot = (word, Slot(self._words, self._geometry, word & SLOT_MASK))
         return self._slot
+
+    def _checked_word(self) -> int:
+        """The catalog word; SegmentFormatError where it, or its slot, cannot be."""
+        ints, patience = self._words.ints, None
+        while True:
+            word = ints[self.entry + E_WORD]  # acquire: pairs with its store
+            what = slot_damage(self._words, self._geometry, word)
+            if what is None:
+                return word
+            if ints[self.entry + E_WORD] == word:
+                raise damaged(self._words, what)
+            patience = patience or Patience("catalog word")
+            patience.spend()
+
+    def damage(self, timeframe: str) -> str | None:
+        """What is wrong with the closed bars' times, None if nothing is.
+
+        It looks at all of them: when a ring is bound, not at each read. A writer that
+        outruns the look leaves no verdict.
+        """
+        with suppress(BusyRingError):
+            rows = self.view(self._geometry.history)
+            what = times_damage(rows, timeframe)
+            if rows.valid:
+                return what
+        return None
+
+    def forming_damage(self, timeframe: str) -> str | None:
+        """What is wrong with the forming bar's times, None if nothing is."""
+        bar = self._read_forming()
+        return None if bar is None else bar_damage(bar, timeframe)
 
     def _current(self) -> tuple[int, Slot]:
         pair = self._slot
@@ -100,7 +134,7 @@ class RingReader:
                 first = base
             if first <= last and slot.held(word, first):
                 return Slice(slot, word, first, last)
-            patience = patience or Patience("view")
+            patience = patience or Patience("view", self._checked_word)
             patience.spend()
 
     def snapshot(self, n: int, include_now: bool = False) -> Rows:
@@ -154,9 +188,21 @@ class RingReader:
             bar = slot.bar(row) if row >= words[at + S_BASE] else None
             if slot.held(word, row):
                 return bar
-            patience = patience or Patience("last closed bar")
+            patience = patience or Patience("last closed bar", self._checked_word)
             patience.spend()
 
     def _read_forming(self) -> Bar | None:
         cell = self._forming.read()
         return None if cell is None else Bar._make(ROW.unpack(cell))
+
+
+def sound_reader(
+    words: Words, geometry: Geometry, index: int, names: tuple[str, str]
+) -> RingReader:
+    """The reader of entry `index`, looked at once: SegmentFormatError if its slot, or
+    the times of its bars, are what no feeder can have written."""
+    reader = RingReader(words, geometry, index)
+    what = reader.damage(names[1]) or reader.forming_damage(names[1])
+    if what is not None:
+        raise damaged(words, f"of {' '.join(names)} {what}")
+    return reader

@@ -20,14 +20,14 @@ from shmfeed.layout import (
     S_PUBLISHED,
     SLOT_HEADER_WORDS,
     SLOT_MASK,
+    TIME_LIMIT,
     Geometry,
 )
 from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.rows import ROW
 from shmfeed.memory.words import CellPair, Words, boot_ns
 
-_LIMIT = 1 << 62  # ms UTC: below it an open_time and its close_time fit their words
-_CLOSED = _LIMIT  # a last open_time that nothing is newer than
+_CLOSED = TIME_LIMIT  # a last open_time that nothing is newer than
 
 
 class RingWriter:
@@ -157,7 +157,7 @@ class RingWriter:
             raise BadArgumentError(
                 f"open_time is {shown(open_time)}; it must be int ms UTC"
             )
-        if not self._last_open < open_time < _LIMIT:
+        if not self._last_open < open_time < TIME_LIMIT:
             raise self._refusal(open_time)
         try:
             return close_time(int(open_time), self.timeframe)
@@ -168,7 +168,7 @@ class RingWriter:
         stream = f"{self.symbol} {self.timeframe}"
         if self._last_open == _CLOSED:
             return FeedLostError(f"the writer of {stream} is closed")
-        if not 0 <= open_time < _LIMIT:
+        if not 0 <= open_time < TIME_LIMIT:
             return _out_of_range(open_time)
         return BadArgumentError(
             f"open_time {open_time} of {stream} is not newer than the last closed"

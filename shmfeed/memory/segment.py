@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from shmfeed.errors import (
     FeedNotFoundError,
+    SegmentError,
     SegmentFormatError,
     UnsupportedPlatformError,
 )
@@ -93,8 +94,9 @@ def check_platform() -> None:
 def open_segment(where: Place) -> Mapping:
     """Map a feed's segment read-only.
 
-    Raises FeedNotFoundError where there is none, or none that is ready yet, and
-    SegmentFormatError for one that is not a segment of this layout and this user.
+    Raises FeedNotFoundError where there is none, or none that is ready yet,
+    SegmentFormatError for one that is not a segment of this layout and this user, and
+    SegmentError where the host has no descriptor or no memory for it.
     """
     fd = open_checked(where, os.O_RDONLY)
     try:
@@ -111,8 +113,11 @@ def open_checked(where: Place, access: int) -> int:
     except FileNotFoundError:
         raise not_found(where) from None
     except OSError as error:
+        if error.errno in _HOST_IS_SHORT:
+            raise _short(where, error) from error
         raise SegmentFormatError(
-            f"{where.segment} cannot be opened as a segment: {_reason(error)}"
+            f"{where.segment} cannot be opened as a segment: {_reason(error)}; move it"
+            " away, or use another feed name"
         ) from error
     try:
         _check_file(where, os.fstat(fd))
@@ -129,7 +134,13 @@ def map_segment(where: Place, fd: int, access: int) -> Mapping:
         # Also the moment between a segment's creation and its sizing.
         raise not_found(where)
     whole_words = status.st_size - status.st_size % WORD
-    words = Words(mmap.mmap(fd, whole_words, access=access))
+    try:
+        pages = mmap.mmap(fd, whole_words, access=access)
+    except OSError as error:
+        raise _short(where, error) from error
+    except ValueError:  # cut since it was looked at
+        raise not_found(where) from None
+    words = Words(pages, str(where.segment))
     geometry = read_geometry(where, words, status.st_size)
     return Mapping(words, geometry, (status.st_dev, status.st_ino))
 
@@ -165,7 +176,8 @@ def read_geometry(where: Place, words: Words, size: int) -> Geometry:
     if not sound or size < geometry.size:
         raise SegmentFormatError(
             f"{where.segment} is damaged: {size} bytes, its header says {stated}, with"
-            f" {geometry}; stop its feeder and remove it"
+            f" {geometry}; restart its feeder, which makes it anew, or stop it and"
+            " remove it: shmfeed clean"
         )
     return geometry
 
@@ -181,8 +193,9 @@ def check_ours(where: Place, fd: int) -> int:
 
     SegmentFormatError for any other content: it stays as it is.
     """
-    ready = read_word(fd, H_READY)
-    if ready >> MAGIC_SHIFT not in (0, MAGIC):
+    ready, size = read_word(fd, H_READY), read_word(fd, H_SIZE)
+    unfinished = ready == 0 and size in (0, os.fstat(fd).st_size)
+    if not unfinished and ready >> MAGIC_SHIFT != MAGIC:
         raise SegmentFormatError(
             f"{where.segment} is not a shmfeed segment; it stays as it is: move it"
             " away, or use another feed name"
@@ -215,6 +228,8 @@ def _check_file(where: Place, status: os.stat_result) -> None:
         problem = "it is not a regular file"
     elif status.st_uid != os.geteuid():
         problem = f"it belongs to user {status.st_uid}, not to {os.geteuid()}"
+    elif status.st_nlink > 1:
+        problem = f"it has {status.st_nlink} names (hard links), one may be another's"
     elif stat.S_IMODE(status.st_mode) & 0o077:
         mode = stat.S_IMODE(status.st_mode)
         problem = f"its mode is {mode:04o}, other users may touch it; it must be 0600"
@@ -223,6 +238,16 @@ def _check_file(where: Place, status: os.stat_result) -> None:
             f"{where.segment} is refused: {problem}; move it away, or use another"
             " feed name"
         )
+
+
+_HOST_IS_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+def _short(where: Place, error: OSError) -> SegmentError:
+    return SegmentError(
+        f"{where.segment} cannot be opened or mapped: {error.strerror}; it is as it"
+        " was: raise this process's limits (ulimit -n, ulimit -v), or free some"
+    )
 
 
 def _reason(error: OSError) -> str:

@@ -7,6 +7,7 @@ CPython makes exactly one for a `memoryview` item.
 
 import platform
 import time
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +41,15 @@ def check_memory_order() -> None:
 
 
 class Words:
-    """A buffer's words: `ints` and `floats` are memoryviews, `raw` its bytes."""
+    """A buffer's words: `ints` and `floats` are memoryviews, `raw` its bytes.
 
-    __slots__ = ("floats", "ints", "raw")
+    `name` is what the buffer is called in a message.
+    """
 
-    def __init__(self, buffer: object) -> None:
+    __slots__ = ("floats", "ints", "name", "raw")
+
+    def __init__(self, buffer: object, name: str = "the segment") -> None:
+        self.name = name
         self.raw: memoryview = memoryview(buffer).cast("B")  # type: ignore[arg-type] # any buffer
         self.ints = self.raw.cast("q")
         self.floats: memoryview[float] = self.raw.cast("d")
@@ -73,13 +78,15 @@ class Patience:
 
     The clock is the thread's own, which stands still while another runs: that this
     reader was paused is not the writer's doing. It is looked at each time, since one
-    try may be a copy of millions of rows.
+    try may be a copy of millions of rows. Before it gives up it calls `look`, which
+    may know a better reason and raise that.
     """
 
-    __slots__ = ("_deadline", "_tries", "_what")
+    __slots__ = ("_deadline", "_look", "_tries", "_what")
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, look: Callable[[], object] | None = None) -> None:
         self._what = what
+        self._look = look
         self._tries = 0
         self._deadline = 0
 
@@ -89,6 +96,8 @@ class Patience:
         if not self._deadline:
             self._deadline = now + READ_LIMIT_NS
         elif now > self._deadline:
+            if self._look is not None:
+                self._look()
             limit = READ_LIMIT_NS // 1_000_000
             raise BusyRingError(
                 f"{self._what}: the writer outran this read for {limit} ms"

@@ -1,0 +1,92 @@
+"""What in a segment cannot be: looked for where a stream is bound, not at each read.
+
+Only its feeder writes a segment, but a bug, a stray store of another program of this
+user or failing memory can leave words in it that nobody means. Whoever looks holds no
+lock: what a live writer may be in the midst of is no damage.
+"""
+
+from typing import Any
+
+from shmfeed.bar import TIMEFRAMES, Bar, duration
+from shmfeed.errors import BadArgumentError, SegmentFormatError
+from shmfeed.layout import (
+    COUNT_LIMIT,
+    S_BASE,
+    S_EPOCH,
+    S_INTENT,
+    S_PUBLISHED,
+    SLOT_BITS,
+    SLOT_MASK,
+    TIME_LIMIT,
+    Geometry,
+)
+from shmfeed.memory.rows import Rows
+from shmfeed.memory.words import Words
+from shmfeed.names import check_symbol
+
+_MONTH_AT_MOST = 31 * 86_400_000
+
+
+def damaged(words: Words, what: str) -> SegmentFormatError:
+    """The error that names the segment, what is wrong with it, and what to do."""
+    return SegmentFormatError(
+        f"{words.name} is damaged: {what}; restart its feeder, which makes it anew and"
+        " keeps the bars of sound streams, or stop it and remove it: shmfeed clean"
+    )
+
+
+def names_damage(symbol: str, timeframe: str) -> str | None:
+    """What is wrong with a catalog entry's names, None if nothing is."""
+    try:
+        check_symbol(symbol)
+    except BadArgumentError:
+        return f"its symbol is {symbol!r}"
+    return None if timeframe in TIMEFRAMES else f"its timeframe is {timeframe!r}"
+
+
+def slot_damage(words: Words, geometry: Geometry, word: int) -> str | None:
+    """What is wrong with a catalog word or the slot that it names.
+
+    A verdict only if the catalog word is still the same afterwards: a slot that no
+    entry names may be on its way to another stream.
+    """
+    number, epoch = word & SLOT_MASK, word >> SLOT_BITS
+    if epoch < 1 or number >= geometry.slots:
+        return f"catalog word {word:#x} is slot {number} of {geometry.slots}"
+    ints, at = words.ints, geometry.slot_word(number)
+    # Counts only grow: in this order a live writer never seems to break the rule.
+    published, intent = ints[at + S_PUBLISHED], ints[at + S_INTENT]
+    last, base = ints[at + S_PUBLISHED], ints[at + S_BASE]
+    if ints[at + S_EPOCH] != epoch:
+        return f"slot {number} is of epoch {ints[at + S_EPOCH]}, not of {epoch}"
+    if not 0 <= base <= published <= intent <= last + 1 <= COUNT_LIMIT:
+        return f"slot {number} has rows {base} to {published}, and intends {intent}"
+    return None
+
+
+def times_damage(rows: Rows, timeframe: str) -> str | None:
+    """What is wrong with the times of rows; ask `valid` before it is believed."""
+    if not len(rows):
+        return None
+    opens, closes = rows.open_time, rows.close_time
+    sound = (opens >= 0) & (opens < TIME_LIMIT) & _fits(closes - opens, timeframe)
+    sound[1:] &= opens[1:] > opens[:-1]
+    if sound.all():
+        return None
+    row = int(sound.argmin())
+    return f"bar {rows.first + row} is said to last from {opens[row]} to {closes[row]}"
+
+
+def bar_damage(bar: Bar, timeframe: str) -> str | None:
+    """What is wrong with the times of one bar."""
+    length = bar.close_time - bar.open_time
+    if 0 <= bar.open_time < TIME_LIMIT and _fits(length, timeframe):
+        return None
+    return f"a bar is said to last from {bar.open_time} to {bar.close_time}"
+
+
+def _fits(length: Any, timeframe: str) -> Any:
+    """Whether a bar, or each of an array, may be so long."""
+    if timeframe == "1M":
+        return (length > 0) & (length <= _MONTH_AT_MOST)
+    return length == duration(timeframe)
