@@ -42,6 +42,7 @@ from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.memory.segment import Mapping as SegmentMapping
 from shmfeed.memory.segment import place
+from shmfeed.memory.survey import kept_count, kept_moment, survey
 from shmfeed.memory.words import CellPair, boot_ns
 from shmfeed.names import check_symbol
 
@@ -64,11 +65,12 @@ def create(
     `history` is the number of closed bars kept for readers of each stream, `guard`
     how many more may close before a slice of them goes stale (default: a quarter of
     `history`, at least 16). A segment of the same geometry that no one holds is gone
-    on with; of another geometry it is replaced, and the bars of what is subscribed
-    are taken over, as far as there is room. `state` is what readers see at first.
+    on with; of another geometry, or damaged, it is replaced, and the sound bars of
+    what is subscribed are taken over, as far as there is room. `state` is what readers
+    see at first. The log names the damage.
 
     Raises BadArgumentError, FeedBusyError naming the holder's pid, SegmentFullError,
-    SegmentFormatError for a file that is not ours, UnsupportedPlatformError.
+    SegmentFormatError for a file that is not ours, and `attach`'s host errors.
     """
     history = check_whole("history", history, 1, MAX_HISTORY)
     if guard is None:
@@ -117,16 +119,16 @@ class FeedWriter:
         previous = self._holding.previous
         if previous is not None:
             self._copy_rows(previous)
-            counters = slice(H_COUNTERS, H_COUNTERS + len(COUNTERS))
-            ints[counters] = previous.words.ints[counters]
+            for word in range(H_COUNTERS, H_COUNTERS + len(COUNTERS)):
+                ints[word] = kept_count(previous.words.ints[word])
         self._holding.publish()
         self._holding.previous = None  # its pages go with its last reader
         self.wake()
 
     def _copy_rows(self, previous: SegmentMapping) -> None:
         """Take the bars of a replaced segment over, with their numbers and age."""
-        old_entries = entries(previous.words, previous.geometry)
-        for entry in [old for old in old_entries if old.subscribed]:
+        sound = survey(previous.words, previous.geometry).sound
+        for entry in [old for old in sound if old.subscribed]:
             if len(self._catalog.index) == self.geometry.max_streams:
                 return
             old = RingReader(previous.words, previous.geometry, entry.number)
@@ -134,14 +136,12 @@ class FeedWriter:
             names = entry.symbol, entry.timeframe
             self._catalog.add(names, boot_ns(), base=rows.first)
             ring = self.add_stream(*names)
-            for number in range(len(rows)):
-                bar = rows.bar(number)
-                ring.append(bar.open_time, *bar[2:9], wake=False)
-            if (forming := old.forming()) is not None:
-                ring.update_forming(forming.open_time, *forming[2:9])
+            broken = old.forming_damage(entry.timeframe)
+            ring.take_over(rows, None if broken else old.forming())
             at = self.geometry.entry_word(self._catalog.index[names])
-            self._words.ints[at + E_UPDATED] = old.updated
-            self._words.ints[at + E_GAPS] = previous.words.ints[old.entry + E_GAPS]
+            self._words.ints[at + E_UPDATED] = kept_moment(old.updated)
+            gaps = previous.words.ints[old.entry + E_GAPS]
+            self._words.ints[at + E_GAPS] = kept_count(gaps)
 
     def add_stream(self, symbol: str, timeframe: str) -> RingWriter:
         """The ring of a stream, made if the feed does not have it yet.
@@ -182,16 +182,16 @@ class FeedWriter:
         Raises FeedLostError when segment or lock were taken away: stop writing then.
         """
         self._check_open()
+        self._holding.check()  # first: in a segment that was cut a store is death
         now = boot_ns()
         self._words.ints[H_ALIVE] = now
         self._words.ints[H_TICK] = now
-        self._holding.check()
 
     def beat_alive(self) -> None:
         """The beat thread's half of `beat`: the process lives, working or not."""
         self._check_open()
-        self._words.ints[H_ALIVE] = boot_ns()
         self._holding.check()
+        self._words.ints[H_ALIVE] = boot_ns()
 
     def tick(self) -> None:
         """The main loop's half of `beat`: it works."""

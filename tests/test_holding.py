@@ -214,16 +214,17 @@ class TestBusy:
             Holding(where, GEOMETRY)
         assert where.segment.read_bytes() == b"somebody's"
 
-    def test_an_error_of_the_system_stays_what_it_is(
+    def test_another_error_of_the_system_is_said_with_the_feed(
         self, where: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def broken(*_: object) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
         monkeypatch.setattr(os, "posix_fallocate", broken)
-        with pytest.raises(OSError, match="Input/output") as caught:
+        with pytest.raises(SegmentError, match=r"held .*put/output") as caught:
             Holding(where, GEOMETRY)
-        assert type(caught.value) is OSError
+        assert where.name in str(caught.value)
+        assert isinstance(caught.value.__cause__, OSError)
         assert not where.segment.exists()
 
     def test_a_refusal_holds_nothing(self, where: Place, holding: Holding) -> None:

@@ -16,7 +16,7 @@ from shmfeed.control.server import ControlError, ask
 from shmfeed.errors import (
     FeedBusyError,
     FeedNotFoundError,
-    SegmentFormatError,
+    SegmentError,
     ShmfeedError,
     WebSocketConnectionError,
     WebSocketSubscriptionError,
@@ -114,7 +114,7 @@ class Keeper:
     def attached(self) -> Feed | None:
         """The feed, if it is there."""
         if self._feed is None:
-            with suppress(FeedNotFoundError, SegmentFormatError):
+            with suppress(FeedNotFoundError, SegmentError):
                 self._feed = Feed(self._where)
         return self._feed
 
@@ -170,7 +170,7 @@ class Keeper:
             child.end(END_SECONDS)
         self._feed = None
         if not keep and not others:
-            with suppress(SegmentFormatError):  # not ours: it stays
+            with suppress(SegmentError):  # not ours: it stays
                 remove_unheld(self._where)
 
     def abandon(self) -> None:

@@ -7,23 +7,20 @@ unlinked only while both are held.
 
 A segment of another geometry is replaced by one rename, after its bars are in the new
 one: whoever is killed on the way leaves the old one as it was, and an unfinished
-successor that the next holder removes.
+successor that the next holder removes. So is a damaged one, whose sound bars are kept.
 """
 
-import errno
+import logging
 import mmap
 import os
 import struct
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shmfeed.errors import (
     FeedLostError,
     FeedNotFoundError,
     SegmentFormatError,
-    SegmentFullError,
 )
 from shmfeed.layout import (
     H_GUARD,
@@ -46,6 +43,7 @@ from shmfeed.memory.locking import (
     make_directory,
     sign,
 )
+from shmfeed.memory.room import room_for
 from shmfeed.memory.segment import (
     Mapping,
     Place,
@@ -55,9 +53,11 @@ from shmfeed.memory.segment import (
     open_checked,
 )
 from shmfeed.memory.shmobject import make_object
+from shmfeed.memory.survey import survey
 from shmfeed.memory.words import Words
 
-_NO_ROOM = {errno.ENOSPC, errno.ENOMEM, errno.EFBIG, errno.EDQUOT}
+log = logging.getLogger(__name__)
+_MOST_SAID = 5
 
 
 class Holding:
@@ -73,7 +73,8 @@ class Holding:
 
     def __init__(self, where: Place, geometry: Geometry) -> None:
         """Raises FeedBusyError naming the holder's pid, SegmentFullError,
-        SegmentFormatError; nothing is held then."""
+        SegmentFormatError for what is not ours, SegmentError for what else the host
+        refuses; nothing is held then."""
         check_platform()
         self.where = where
         self.previous: Mapping | None = None
@@ -82,13 +83,13 @@ class Holding:
         self._locked: list[int] = []  # descriptors of the segments that we lock
         # One that was dropped without `release` locks nothing any more.
         weakref.finalize(self, _close, self._locked).atexit = False
-        with _enough_room(where, geometry):
+        with room_for(where, geometry):
             make_directory(where.directory)
             self._lock = lock_file(where)
             try:
                 self._lock_identity = sign(where.lock)
                 mapping = self._adopt(geometry)
-                _successor(where).unlink(missing_ok=True)  # of a holder that died
+                _remove_unfinished(where)
                 self.adopted = mapping is not None
                 self.mapping = mapping or self._create(geometry)
             except BaseException:
@@ -107,14 +108,13 @@ class Holding:
             if identity_of(fd) != identity_of(self._locked[0]):
                 raise busy(self.where, None)  # who replaced it just now
             ready = check_ours(self.where, fd)
-            with suppress(FeedNotFoundError, SegmentFormatError):
-                mapping = map_segment(self.where, fd, mmap.ACCESS_WRITE)
-                if not mapping.words.ints[H_RETIRED]:
-                    if mapping.geometry == geometry:
-                        return mapping
-                    self.previous = mapping
-                    self._path = _successor(self.where)
-                    return None
+            mapping = self._map(fd)
+            if mapping is not None and mapping.words.ints[H_RETIRED] != 1:
+                if _serves(mapping, geometry):
+                    return mapping
+                self.previous = mapping
+                self._path = _successor(self.where)
+                return None
             if ready:
                 # This word has its place in every layout version.
                 os.pwrite(fd, struct.pack("=q", 1), H_RETIRED * WORD)
@@ -122,6 +122,16 @@ class Holding:
         finally:
             os.close(fd)
         return None
+
+    def _map(self, fd: int) -> Mapping | None:
+        """The mapped segment, None if its header makes it no use."""
+        try:
+            return map_segment(self.where, fd, mmap.ACCESS_WRITE)
+        except FeedNotFoundError:
+            return None  # its maker died before it was ready
+        except SegmentFormatError as error:
+            log.warning("made anew, none of its bars can be kept: %s", str(error))
+            return None
 
     def _create(self, geometry: Geometry) -> Mapping:
         try:
@@ -142,7 +152,8 @@ class Holding:
     def _write_header(self, geometry: Geometry) -> Mapping:
         fd = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW)
         try:
-            words = Words(mmap.mmap(fd, geometry.size, access=mmap.ACCESS_WRITE))
+            pages = mmap.mmap(fd, geometry.size, access=mmap.ACCESS_WRITE)
+            words = Words(pages, str(self.where.segment))
             identity = identity_of(fd)
         finally:
             os.close(fd)
@@ -173,14 +184,21 @@ class Holding:
         self._locked.append(lock_object(self.where, path))
 
     def check(self) -> None:
-        """FeedLostError if segment or lock no longer bear their names."""
+        """FeedLostError if segment or lock no longer bear their names, or the segment
+        was cut: a store beyond its end would end this process."""
         held = (
-            (self._path, self.mapping.identity),
-            (self.where.lock, self._lock_identity),
+            (self._path, self.mapping.identity, self.mapping.geometry.size),
+            (self.where.lock, self._lock_identity, 0),
         )
-        for path, identity in held:
-            if _identity(path) != identity:
+        for path, identity, size in held:
+            status = _look(path)
+            if status is None or (status.st_dev, status.st_ino) != identity:
                 raise self._lost(path)
+            if status.st_size < size:
+                raise FeedLostError(
+                    f"{path} was cut to {status.st_size} bytes, it had {size}; start"
+                    " the feeder again"
+                )
 
     def _lost(self, path: Path) -> FeedLostError:
         return FeedLostError(
@@ -236,33 +254,42 @@ def _successor(where: Place) -> Path:
     return where.segment.with_name(where.segment.name + "~")
 
 
-def _identity(path: Path) -> Identity | None:
+def _remove_unfinished(where: Place) -> None:
+    """Remove what a holder that died on the way has left; SegmentFormatError for a
+    file that is not ours."""
+    unfinished = where._replace(segment=_successor(where))
     try:
-        status = path.lstat()
-    except FileNotFoundError:
+        fd = open_checked(unfinished, os.O_RDWR)
+    except FeedNotFoundError:
+        return
+    try:
+        check_ours(unfinished, fd)
+    finally:
+        os.close(fd)
+    unfinished.segment.unlink(missing_ok=True)
+
+
+def _serves(mapping: Mapping, geometry: Geometry) -> bool:
+    """Whether it can be gone on with; what is damaged in it goes to the log."""
+    words, found, _ = mapping
+    sound, damage = survey(words, found)
+    if damage:
+        log.warning(
+            "%s is damaged and made anew with the bars of %d streams: %s",
+            words.name,
+            len(sound),
+            "; ".join(damage[:_MOST_SAID]) + ("; .." if damage[_MOST_SAID:] else ""),
+        )
+    return found == geometry and not damage
+
+
+def _look(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except OSError:  # it is not there, or its directory is none any more
         return None
-    return status.st_dev, status.st_ino
 
 
-@contextmanager
-def _enough_room(where: Place, geometry: Geometry) -> Iterator[None]:
-    """SegmentFullError for whatever fails because /dev/shm is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        raise _no_room(where, geometry, error) from error
-
-
-def _no_room(where: Place, geometry: Geometry, error: OSError) -> SegmentFullError:
-    shared = where.segment.parent
-    room = os.statvfs(shared)
-    free = room.f_bavail * room.f_frsize
-    files = "" if room.f_favail or not room.f_files else " and cannot hold more files"
-    return SegmentFullError(
-        error.errno,
-        f"{shared} has {free / 2**20:.1f} MiB free{files}, feed {where.name!r} needs"
-        f" {geometry.size / 2**20:.1f} MiB for {geometry.max_streams} streams of"
-        f" {geometry.history} bars; ask for fewer, or enlarge it (docker: --shm-size)",
-    )
+def _identity(path: Path) -> Identity | None:
+    status = _look(path)
+    return None if status is None else (status.st_dev, status.st_ino)

@@ -22,6 +22,11 @@ def make_directory(directory: Path) -> None:
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700)
         directory.chmod(0o700)  # the umask may have left less
+    check_directory(directory)
+
+
+def check_directory(directory: Path) -> None:
+    """FileNotFoundError, or SegmentFormatError if it is not private, and ours."""
     status = directory.lstat()
     private = not stat.S_IMODE(status.st_mode) & 0o077
     if not (stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and private):
@@ -32,7 +37,9 @@ def make_directory(directory: Path) -> None:
 
 
 def lock_file(where: Place) -> UnixFileLock:
-    """The feed's lock file, locked; FeedBusyError."""
+    """The feed's lock file, locked; FeedBusyError, SegmentFormatError for what is no
+    lock file of ours, which stays as it is."""
+    _check_lock(where.lock)
     lock = UnixFileLock(
         where.lock, 0, 0o600, thread_local=False, fallback_to_soft=False
     )
@@ -41,6 +48,25 @@ def lock_file(where: Place) -> UnixFileLock:
     except Timeout:
         raise busy(where, _signed(where.lock)) from None
     return lock
+
+
+def _check_lock(lock: Path) -> None:
+    # Before it is opened: a fifo would block, and signing would cut another's file.
+    try:
+        status = lock.lstat()
+    except FileNotFoundError:
+        return
+    if not (stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()):
+        problem = f"it must be a regular file of user {os.geteuid()}"
+    elif status.st_nlink > 1:
+        problem = f"it has {status.st_nlink} names (hard links), one may be another's"
+    elif status.st_mode & 0o600 != 0o600:
+        problem = f"its mode is {stat.S_IMODE(status.st_mode):04o}, it must be 0600"
+    else:
+        return
+    raise SegmentFormatError(
+        f"{lock} is refused as the feed's lock: {problem}; remove it"
+    )
 
 
 def sign(lock: Path) -> Identity:

@@ -4,9 +4,9 @@ import os
 import struct
 from contextlib import suppress
 
-from shmfeed.errors import FeedBusyError, FeedNotFoundError
+from shmfeed.errors import FeedBusyError, FeedNotFoundError, SegmentError
 from shmfeed.layout import H_RETIRED, WORD
-from shmfeed.memory.locking import lock_file, lock_object
+from shmfeed.memory.locking import check_directory, lock_file, lock_object
 from shmfeed.memory.segment import Place, check_ours, open_checked
 
 
@@ -15,16 +15,28 @@ def remove_unheld(where: Place) -> bool:
 
     With it goes what a killed feeder left beside it; its lock file stays. Its readers
     keep what they have and look for a successor. Raises SegmentFormatError for a file
-    that is not ours, which stays.
+    that is not ours, which stays, and SegmentError for what the host refuses.
     """
-    if not where.directory.is_dir():
-        return False
     try:
-        lock = lock_file(where)
+        return _remove_locked(where)
     except FeedBusyError:
         return False
+    except SegmentError:
+        raise
+    except OSError as error:
+        raise SegmentError(
+            f"feed {where.name!r} cannot be removed: {error}; it is as it was"
+        ) from error
+
+
+def _remove_locked(where: Place) -> bool:
+    if not os.path.lexists(where.directory):
+        return False
+    check_directory(where.directory)
+    lock = lock_file(where)
     try:
-        where.socket.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, IsADirectoryError):  # a directory is not ours
+            where.socket.unlink()
         return _remove(where)
     finally:
         lock.release()
@@ -44,8 +56,6 @@ def _remove(where: Place) -> bool:
             os.pwrite(fd, struct.pack("=q", 1), H_RETIRED * WORD)
         with suppress(FileNotFoundError):
             where.segment.unlink()
-    except FeedBusyError:
-        return False
     finally:
         os.close(fd)
         if held >= 0:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from shmfeed.arguments import check_flag, shown
-from shmfeed.bar import close_time
+from shmfeed.bar import Bar, close_time
 from shmfeed.errors import BadArgumentError, FeedLostError, ShmfeedError
 from shmfeed.layout import (
     E_FORMING,
@@ -24,7 +24,7 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.ringbuf import RingReader
-from shmfeed.memory.rows import ROW
+from shmfeed.memory.rows import ROW, Rows
 from shmfeed.memory.words import CellPair, Words, boot_ns
 
 _CLOSED = TIME_LIMIT  # a last open_time that nothing is newer than
@@ -147,6 +147,14 @@ class RingWriter:
         now = boot_ns()
         self._ints[self._at + E_UPDATED] = now
         self._ints[H_TICK] = now
+
+    def take_over(self, rows: Rows, forming: Bar | None) -> None:
+        """Write the bars of a segment that this one replaces; nobody is woken."""
+        for number in range(len(rows)):
+            bar = rows.bar(number)
+            self.append(bar.open_time, *bar[2:9], wake=False)
+        if forming is not None:
+            self.update_forming(forming.open_time, *forming[2:9])
 
     def close(self) -> None:
         """Write nothing any more: each later call raises FeedLostError."""

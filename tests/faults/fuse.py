@@ -82,8 +82,8 @@ class FusedView:
 class FusedWords(Words):
     """Words whose stores burn the fuse."""
 
-    def __init__(self, fuse: Fuse, buffer: object) -> None:
-        super().__init__(buffer)
+    def __init__(self, fuse: Fuse, buffer: object, *name: str) -> None:
+        super().__init__(buffer, *name)
         self._bytes = self.raw
         self.raw = FusedView(self.raw, fuse)
         self.ints = FusedView(self.ints, fuse)
