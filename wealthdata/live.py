@@ -74,6 +74,14 @@ def no_data(why: str) -> NoDataError:
             f"{why}; no feed is read here (context_only, or SHMFEED_FEED=off): give"
             " the bars with wealthdata.set_context(context)"
         )
+    try:
+        attach(name)
+    except UnsupportedPlatformError as error:
+        return NoDataError(
+            f"{why}: give the bars with wealthdata.set_context(context); {error}"
+        )
+    except FeedNotFoundError:
+        pass
     return NoDataError(
         f"there is no feed {name!r} on this host, and {why}: start one with `shmfeed"
         f" run --feed {name}` or a manager's start(), or give the bars with"

@@ -15,7 +15,11 @@ from shmfeed.simulator import Venue
 
 _VENUE_HISTORY = LONGEST + 20
 _START_SECONDS = 30.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = tuple(  # not all of them are everywhere
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)
+)
 
 
 class Stage:

@@ -27,6 +27,7 @@ from shmfeed.feeder.beat import Beat
 from shmfeed.feeder.changes import Changes
 from shmfeed.feeder.commands import Command, Commands
 from shmfeed.feeder.intake import Intake
+from shmfeed.feeder.support import check_feeder_platform
 from shmfeed.feeder.wants import Streams, Wants
 from shmfeed.layout import MAX_STREAMS
 from shmfeed.memory.segment import open_segment, place
@@ -47,6 +48,7 @@ class Feeder:
     """
 
     def __init__(self, settings: Settings, manager: str = RUN, pid: int = 0) -> None:
+        check_feeder_platform()
         self._settings = settings
         self._codec = get_codec(
             settings.protocol, settings.market_type, settings.csrf_token

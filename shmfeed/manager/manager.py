@@ -18,6 +18,7 @@ from shmfeed.arguments import check_flag, check_seconds, shown
 from shmfeed.codecs import get_codec
 from shmfeed.config import Settings
 from shmfeed.errors import BadArgumentError, ShmfeedError
+from shmfeed.feeder.support import check_feeder_platform
 from shmfeed.manager.announcer import Callback
 from shmfeed.manager.supervisor import Supervisor
 from shmfeed.names import check_feed_name
@@ -110,6 +111,7 @@ class WebSocketManager:
         """
         timeout = check_seconds("timeout", timeout, zero=False)
         wait = check_flag("wait", wait)
+        check_feeder_platform()
         with self._lock:
             settings = self._settings = self._settings or self._load({})
             if not settings.streams:

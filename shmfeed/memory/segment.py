@@ -18,7 +18,6 @@ from shmfeed.errors import (
     FeedNotFoundError,
     SegmentError,
     SegmentFormatError,
-    UnsupportedPlatformError,
 )
 from shmfeed.layout import (
     H_GUARD,
@@ -35,7 +34,8 @@ from shmfeed.layout import (
     WORD,
     Geometry,
 )
-from shmfeed.memory.words import Words, check_memory_order
+from shmfeed.memory import support
+from shmfeed.memory.words import Words
 from shmfeed.names import check_feed_name
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -83,12 +83,7 @@ class Mapping(NamedTuple):
 
 def check_platform() -> None:
     """UnsupportedPlatformError where live feeds cannot work, saying why."""
-    if not SHARED_MEMORY.is_dir() or not hasattr(os, "O_NOFOLLOW"):
-        raise UnsupportedPlatformError(
-            f"live feeds need POSIX shared memory at {SHARED_MEMORY}, which is not"
-            " here; contexts and backtests work without it"
-        )
-    check_memory_order()
+    support.check(SHARED_MEMORY)
 
 
 def open_segment(where: Place) -> Mapping:

@@ -3,9 +3,11 @@
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing import resource_tracker, shared_memory
+from contextlib import contextmanager, suppress
 from typing import Any
+
+with suppress(ImportError):  # where there are none, no feed has a place
+    from multiprocessing import resource_tracker, shared_memory
 
 Track = Callable[[Any, str], None]
 

@@ -1,0 +1,28 @@
+"""What a feeder, and whoever speaks to one, needs of the system beside the feed."""
+
+import os
+import select
+import socket
+
+from shmfeed.errors import UnsupportedPlatformError
+
+_NEEDED = (
+    (os, ("O_CLOEXEC", "O_NONBLOCK", "fchmod", "pipe2", "set_blocking")),
+    (select, ("poll",)),
+    (socket, ("AF_UNIX", "SO_PEERCRED")),
+)
+
+
+def check_feeder_platform() -> None:
+    """UnsupportedPlatformError where no feeder can run, naming what is missing."""
+    absent = [
+        f"{owner.__name__}.{name}"
+        for owner, names in _NEEDED
+        for name in names
+        if not hasattr(owner, name)
+    ]
+    if absent:
+        raise UnsupportedPlatformError(
+            f"a feeder needs Linux; not here: {', '.join(absent)}; contexts and"
+            " backtests work without it"
+        )
