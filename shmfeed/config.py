@@ -62,6 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     guard: int | None = None
     max_streams: int | None = None
     allow_insecure: bool = False
+    proxy: str | None = None
+    max_redirects: int = 0
     connect_timeout: float = 10.0
     ack_timeout: float = 10.0
     close_grace: float = 2.0
@@ -104,6 +106,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return self.max_streams
         wanted = len(self.symbols) * len(self.resolutions)
         return min(MAX_STREAMS, max(_MIN_STREAMS, 2 * wanted))
+
+    def hidden(self, text: str) -> str:
+        """A text, such as a server's words, without the token and keys of endpoints."""
+        secrets = {one for url in self.endpoint for one in endpoints.secrets(url)}
+        if self.csrf_token:
+            secrets.add(self.csrf_token)
+        for secret in sorted(secrets, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
 
     def with_subscription(
         self,
@@ -182,11 +193,21 @@ def _check_endpoints(settings: Settings) -> None:
                 "endpoint",
                 "port",
             )
-        if endpoints.is_exposed(endpoint) and not settings.allow_insecure:
+        if settings.allow_insecure:
+            continue
+        if endpoints.is_exposed(endpoint):
             raise ConflictError(
                 f"endpoint {endpoints.shown(endpoint)!r} would send in the clear;"
                 " use wss://, or allow_insecure",
                 "endpoint",
+                "allow_insecure",
+            )
+        if endpoints.is_exposed(endpoint, settings.proxy):
+            raise ConflictError(
+                f"endpoint {endpoints.shown(endpoint)!r} would send in the clear to"
+                f" proxy {settings.proxy}; use wss://, or allow_insecure",
+                "endpoint",
+                "proxy",
                 "allow_insecure",
             )
 

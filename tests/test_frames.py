@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from loopback import BINARY, CLOSE, PING, PONG, TEXT, frame, header
 
 from shmfeed.wire import frames
-from shmfeed.wire.frames import (
+from shmfeed.wire.frames import Frames
+from shmfeed.wire.lost import (
     ClosedError,
     ConnectionLostError,
-    Frames,
     OversizedError,
     in_plain_words,
 )
@@ -233,6 +233,11 @@ def test_two_messages_of_many_fragments_are_counted_apart():
         frame(b"x", CLOSE),  # half a code
         frame(b"\x00\x01", CLOSE),  # no such code
         frame(b"x" * 126, PING),
+        header(126, PONG),  # and refused before what it declares has come
+        header(1 << 16, CLOSE),
+        frame(b"x", PONG, fin=False),
+        b"\x81\x81maskx",  # masked, which only a client's may be
+        b"\xc1\x01x",  # compressed, which was not agreed
     ],
 )
 def test_what_breaks_the_protocol_is_said_so_and_closed_with_1002(wire):

@@ -16,6 +16,7 @@ from loopback import CLOSE, PING, PONG, frame, header, raw, upgrade, venue
 
 from shmfeed.errors import BadArgumentError, WebSocketConnectionError
 from shmfeed.wire import dial, source
+from shmfeed.wire.route import Rules
 from shmfeed.wire.source import (
     ClosedError,
     Connection,
@@ -511,7 +512,7 @@ def test_a_url_that_may_not_be_used_never_touches_the_network(monkeypatch, url):
 
 
 def test_ws_beyond_loopback_may_be_allowed():
-    Connection("ws://192.0.2.1/x", max_frame_bytes=1, allow_insecure=True)
+    Connection("ws://192.0.2.1/x", max_frame_bytes=1, rules=Rules(allow_insecure=True))
 
 
 def test_no_proxy_of_the_environment_is_used(monkeypatch):

@@ -1,4 +1,4 @@
-"""Endpoints as they come in from outside: ws:// and wss:// addresses, checked once.
+"""Addresses as they come in from outside: endpoints, and a proxy, checked once.
 
 What is shown of an address, in a message or a status, never holds its query, which
 may carry a key; of a refused one with an @ only the scheme is shown.
@@ -6,11 +6,13 @@ may carry a key; of a refused one with an @ only the scheme is shown.
 
 import ipaddress
 import re
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 from shmfeed.errors import BadArgumentError
 
 ACCEPTED = "a ws:// or wss:// address without user, password or fragment"
+PROXY_ACCEPTED = "an http://host:port address without user, password, path or query"
+_SHORTEST_SECRET = 4  # what is shorter guards nothing, and is part of many a word
 _PRINTABLE = re.compile(r"[!-~]{1,2048}")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
 _NEXT = re.compile(r"\s*,\s*(?=[A-Za-z]+://)")
@@ -35,21 +37,43 @@ def check(text: str) -> str:
     return f"{scheme.lower()}://{rest}"
 
 
+def check_proxy(text: str) -> str:
+    """The address of a proxy, its scheme in lower case; errors as `check` has them."""
+    reason = _proxy_fault(text)
+    if reason:
+        shown = shown_refused(text)
+        raise BadArgumentError(f"{shown!r} is not accepted: {reason}; {PROXY_ACCEPTED}")
+    return f"http://{urlsplit(text).netloc}"
+
+
 def explicit_port(endpoint: str) -> int | None:
     """The port that a checked endpoint names, None where it names none."""
     return urlsplit(endpoint).port
 
 
-def is_exposed(endpoint: str) -> bool:
-    """Whether a checked endpoint would send in the clear beyond this host."""
+def is_exposed(endpoint: str, proxy: str | None = None) -> bool:
+    """Whether a checked endpoint would send in the clear beyond this host.
+
+    By way of a checked proxy on another host it does, wherever it is itself.
+    """
     parts = urlsplit(endpoint)
-    return parts.scheme == "ws" and not _is_loopback(parts.hostname or "")
+    hosts = [parts.hostname, urlsplit(proxy).hostname if proxy else "localhost"]
+    return parts.scheme == "ws" and not all(_is_loopback(host or "") for host in hosts)
 
 
 def shown(endpoint: str) -> str:
     """A checked endpoint as it may be shown: without its query."""
     address, mark, _ = endpoint.partition("?")
     return address + ("?..." if mark else "")
+
+
+def secrets(endpoint: str) -> set[str]:
+    """What a checked endpoint's query may hold that no message may show."""
+    query = endpoint.partition("?")[2]
+    values = {pair.partition("=")[2] for pair in query.split("&")}
+    texts = {query, *values}
+    texts |= {unquote_plus(text) for text in texts}
+    return {text for text in texts if len(text) >= _SHORTEST_SECRET}
 
 
 def shown_refused(text: str) -> str:
@@ -60,7 +84,7 @@ def shown_refused(text: str) -> str:
     return shown(text)[:200]
 
 
-def _fault(text: str) -> str:
+def _fault(text: str, schemes: tuple[str, ...] = ("ws", "wss")) -> str:
     if not _PRINTABLE.fullmatch(text) or "\\" in text or "#" in text:
         return "a space, a fragment, or a character that is none of an address"
     try:
@@ -68,9 +92,19 @@ def _fault(text: str) -> str:
         port = parts.port
     except ValueError:
         return "its host or port cannot be read"
-    if parts.scheme not in {"ws", "wss"}:
+    if parts.scheme not in schemes:
         return "its scheme"
     return _authority_fault(parts, port)
+
+
+def _proxy_fault(text: str) -> str:
+    reason = _fault(text, ("http",))
+    if reason:
+        return reason
+    parts = urlsplit(text)
+    if parts.port is None:
+        return "it names no port"
+    return "it names more than a host" if parts.path.strip("/") or "?" in text else ""
 
 
 def _authority_fault(parts: SplitResult, port: int | None) -> str:

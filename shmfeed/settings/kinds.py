@@ -74,9 +74,10 @@ def flag(text: str) -> Setting:
     return Setting(bool, "true or false", _check_flag, _parse_flag, text)
 
 
-def text_of(accepted: str, check: Check, text: str) -> Setting:
+def text_of(accepted: str, check: Check, text: str, *, none: str = "") -> Setting:
     """A text that `check` judges."""
-    return Setting(str, accepted, check, str, text)
+    row = Setting(str, accepted, check, str, text)
+    return _optional(row, none) if none else row
 
 
 def one_of(

@@ -73,7 +73,7 @@ def nearest(name: object, known: list[str]) -> str:
 def _refusal(name: str, value: object) -> BadArgumentError:
     if name == TOKEN:
         text = "(its value is not shown)"
-    elif name == "endpoint":
+    elif name in {"endpoint", "proxy"}:
         text = f"of type {type(value).__name__}"
     else:
         text = shown(value)
@@ -101,6 +101,12 @@ def _check_endpoint(item: object) -> str:
             f"an item of type {kind} is not accepted; {endpoint.ACCEPTED}"
         )
     return endpoint.check(item)
+
+
+def _check_proxy(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return endpoint.check_proxy(value)
 
 
 def _check_port(item: object) -> int:
@@ -149,6 +155,15 @@ SETTINGS: dict[str, Setting] = {
         1, MAX_STREAMS, "room for streams", none="twice the subscribed, at least 16"
     ),
     "allow_insecure": flag("permit ws:// beyond this host"),
+    "proxy": text_of(
+        endpoint.PROXY_ACCEPTED,
+        _check_proxy,
+        "HTTP proxy to connect through; those of the environment are never used",
+        none="connect directly",
+    ),
+    "max_redirects": whole(
+        0, 5, "redirects of the handshake that are followed, with no secret elsewhere"
+    ),
     "connect_timeout": seconds("limit of one attempt to connect"),
     "ack_timeout": seconds("limit of the wait for an acknowledgement"),
     "close_grace": seconds(
@@ -161,7 +176,9 @@ SETTINGS: dict[str, Setting] = {
         none="3 times the smallest timeframe, at least 30 s",
     ),
     "heartbeat_interval": seconds("time between our pings"),
-    "heartbeat_timeout": seconds("limit of the wait for a sign of life after a ping"),
+    "heartbeat_timeout": seconds(
+        "limit of the wait for a sign of life, and for the rest of a message"
+    ),
     "max_frame_bytes": whole(1024, 1 << 30, "largest message taken from the venue"),
     "max_reconnect_attempts": whole(
         1, 1_000_000, "consecutive failures before the feed gives up", none="for ever"

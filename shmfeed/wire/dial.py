@@ -1,127 +1,107 @@
 """From an address to an open WebSocket: TCP, TLS, handshake, all under one deadline.
 
 Nothing here waits: `dial` yields what its socket has to be ready for, and its caller
-waits for that in its own way. Looking up a host's name is the one step that no deadline
-bounds. No proxy is ever used, whatever the environment says.
+waits for that in its own way. A proxy and redirects are as the rules say: by default
+there are none, whatever the environment or the server wants.
 """
 
-import os
 import select
 import socket
 import ssl
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
 from shmfeed.wire import handshake
-from shmfeed.wire.frames import WOULD_BLOCK, ConnectionLostError, in_plain_words
-from shmfeed.wire.handshake import Target
+from shmfeed.wire.handshake import RedirectedError, Target
+from shmfeed.wire.lost import (
+    WOULD_BLOCK,
+    ConnectionLostError,
+    in_plain_words,
+    wanted_by,
+)
+from shmfeed.wire.reach import Limit, Wanted, reach
+from shmfeed.wire.route import Rules, follow, proxy_address
 
 MAX_ANSWER_BYTES = 16 << 10
 
 _HEADER_END = b"\r\n\r\n"
-_Address = tuple[int, Any]  # a family, and what socket.connect takes in it
-_Wanted = tuple[socket.socket, int]  # a socket, and the poll events to wait for
-# A peer that vanished is noticed within a minute while nothing is sent, and 20 s after
-# something was. Names, because not every platform has them all.
-_SOCKET_OPTIONS = (
-    (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
-    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 30),
-    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 10),
-    (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
-    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 20_000),
-)
+_Opened = tuple[socket.socket, bytes]
 
 
 def dial(
-    target: Target, timeout: float, clock: Callable[[], float]
-) -> Generator[_Wanted, None, tuple[socket.socket, bytes]]:
+    target: Target, rules: Rules, timeout: float, clock: Callable[[], float]
+) -> Generator[Wanted, None, _Opened]:
     """Open a WebSocket within `timeout` s of `clock`.
 
     Yields its socket and the poll events that this has to be ready for; to be resumed
     then, or just later. Returns the open, non-blocking socket and what came behind the
     handshake. Raises ConnectionLostError; nothing stays open then, or when closed.
     """
-    limit = _Limit(clock, timeout)
-    with in_plain_words():
-        sock = yield from _connect(target, limit)
-        try:
-            if target.secure:
-                sock = tls = _wrap(sock, target.host)
-                yield from _agree(tls, limit)
-            inbox = yield from _upgrade(sock, target, limit)
-        except BaseException:
-            sock.close()
-            raise
-        return sock, inbox
+    limit = Limit(clock, timeout)
+    prefix = ""
+    for left in range(rules.max_redirects, -1, -1):
+        with _explained(prefix):
+            try:
+                return (yield from _open(target, rules, limit))
+            except RedirectedError as redirect:
+                if not left:
+                    raise
+                target = follow(redirect, target, rules)
+                prefix = f"redirected to {target.shown}: "
+    raise AssertionError  # the last one returns or raises
 
 
-class _Limit:
-    """A deadline, and how much of it may be spent on one of several ways."""
-
-    def __init__(self, clock: Callable[[], float], timeout: float) -> None:
-        self._clock = clock
-        self._timeout = timeout
-        self._deadline = clock() + timeout
-
-    def check(self, doing: str) -> None:
-        if self._clock() > self._deadline:
-            raise ConnectionLostError(f"{doing} timed out after {self._timeout:g} s")
-
-    def share(self, ways: int) -> "_Limit":
-        return _Limit(self._clock, max(0.0, self._deadline - self._clock()) / ways)
-
-
-def _connect(target: Target, limit: _Limit) -> Generator[_Wanted, None, socket.socket]:
-    *others, last = _addresses(target)
-    for tried, address in enumerate(others):
-        with suppress(OSError):  # the next address may do; ConnectionLostError is one
-            ways = len(others) + 1 - tried
-            return (yield from _connect_to(address, limit.share(ways)))
-    return (yield from _connect_to(last, limit))
-
-
-def _addresses(target: Target) -> list[_Address]:
-    host, port = target.host, target.port
+def _open(
+    target: Target, rules: Rules, limit: Limit
+) -> Generator[Wanted, None, _Opened]:
+    sock = yield from _reach(target, rules, limit)
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise ConnectionLostError(f"no address found for {host}") from error
-    return [(family, address) for family, _, _, _, address in found]
-
-
-def _connect_to(
-    address: _Address, limit: _Limit
-) -> Generator[_Wanted, None, socket.socket]:
-    family, place = address
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        for level, name, value in _SOCKET_OPTIONS:
-            if hasattr(socket, name):
-                sock.setsockopt(level, getattr(socket, name), value)
-        with suppress(BlockingIOError):
-            sock.connect(place)
-        while not _connected(sock):
-            limit.check("connecting")
-            yield sock, select.POLLOUT
+        if target.secure:
+            sock = tls = _wrap(sock, target.host)
+            yield from _agree(tls, limit)
+        inbox = yield from _upgrade(sock, target, limit)
     except BaseException:
         sock.close()
         raise
-    return sock
+    return sock, inbox
 
 
-def _connected(sock: socket.socket) -> bool:
-    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if error:
-        raise OSError(error, os.strerror(error))
+@contextmanager
+def _explained(prefix: str) -> Iterator[None]:
+    """Errors leave as ConnectionLostError, their text behind `prefix`."""
     try:
-        sock.getpeername()
-    except OSError:  # not yet
-        return False
-    return True
+        with in_plain_words():
+            yield
+    except ConnectionLostError as error:
+        if not prefix:
+            raise
+        raise ConnectionLostError(f"{prefix}{error}") from error
+
+
+def _reach(
+    target: Target, rules: Rules, limit: Limit
+) -> Generator[Wanted, None, socket.socket]:
+    if rules.proxy is None:
+        return (yield from reach(target.host, target.port, limit))
+    with _explained(f"proxy {rules.proxy}: "):
+        sock = yield from reach(*proxy_address(rules.proxy), limit)
+        try:
+            yield from _tunnel(sock, target, limit)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+def _tunnel(
+    sock: socket.socket, target: Target, limit: Limit
+) -> Generator[Wanted, None, None]:
+    yield from _send(sock, handshake.tunnel_request(target), limit)
+    head, rest = yield from _head(sock, limit)
+    handshake.check_tunnel(head)
+    if rest:  # the server speaks second: whose words would these be?
+        raise ConnectionLostError("it sent more than its answer")
 
 
 def _wrap(sock: socket.socket, host: str) -> ssl.SSLSocket:
@@ -130,14 +110,12 @@ def _wrap(sock: socket.socket, host: str) -> ssl.SSLSocket:
     )
 
 
-def _agree(sock: ssl.SSLSocket, limit: _Limit) -> Generator[_Wanted, None, None]:
+def _agree(sock: ssl.SSLSocket, limit: Limit) -> Generator[Wanted, None, None]:
     while True:
         try:
             sock.do_handshake()
-        except ssl.SSLWantReadError:
-            wanted = select.POLLIN
-        except ssl.SSLWantWriteError:
-            wanted = select.POLLOUT
+        except WOULD_BLOCK as blocked:
+            wanted = wanted_by(blocked, select.POLLIN)
         else:
             return
         limit.check("the TLS handshake")
@@ -145,26 +123,39 @@ def _agree(sock: ssl.SSLSocket, limit: _Limit) -> Generator[_Wanted, None, None]
 
 
 def _upgrade(
-    sock: socket.socket, target: Target, limit: _Limit
-) -> Generator[_Wanted, None, bytes]:
+    sock: socket.socket, target: Target, limit: Limit
+) -> Generator[Wanted, None, bytes]:
     key = handshake.new_key()
-    request = handshake.request(target, key)
-    while request:
+    yield from _send(sock, handshake.request(target, key), limit)
+    head, inbox = yield from _head(sock, limit)
+    handshake.check_answer(head, key)
+    return inbox
+
+
+def _send(
+    sock: socket.socket, data: bytes, limit: Limit
+) -> Generator[Wanted, None, None]:
+    while data:
         try:
-            request = request[sock.send(request) :]
-        except WOULD_BLOCK:
+            data = data[sock.send(data) :]
+        except WOULD_BLOCK as blocked:
             limit.check("the handshake")
-            yield sock, select.POLLOUT
+            yield sock, wanted_by(blocked, select.POLLOUT)
+
+
+def _head(
+    sock: socket.socket, limit: Limit
+) -> Generator[Wanted, None, tuple[bytes, bytes]]:
+    """The header of an answer, and what came behind it."""
     answer = b""
     while _HEADER_END not in answer:
         limit.check("the handshake")
         try:
             answer += _read(sock, MAX_ANSWER_BYTES - len(answer))
-        except WOULD_BLOCK:
-            yield sock, select.POLLIN
-    head, _, inbox = answer.partition(_HEADER_END)
-    handshake.check_answer(head, key)
-    return inbox
+        except WOULD_BLOCK as blocked:
+            yield sock, wanted_by(blocked, select.POLLIN)
+    head, _, rest = answer.partition(_HEADER_END)
+    return head, rest
 
 
 def _read(sock: socket.socket, room: int) -> bytes:
@@ -183,6 +174,8 @@ def tls_context() -> ssl.SSLContext:
     """The one way this project does TLS: certificate and host name are verified."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # What was agreed stays: no server can make a send wait for a new handshake.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     # Session keys go to no file, though SSLKEYLOGFILE may be set; None is documented
     # as its default, only the type stubs do not know it.
     context.keylog_filename = None  # type: ignore[assignment]

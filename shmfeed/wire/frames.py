@@ -9,16 +9,19 @@ comes. Sizes are judged by the declared length, before a byte of payload is kept
 
 import select
 import socket
-import ssl
-import struct
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 
 import websocket
 
-from shmfeed.errors import WebSocketConnectionError
-from shmfeed.wire.handshake import HandshakeError, words
+from shmfeed.wire.lost import (
+    WOULD_BLOCK,
+    ConnectionLostError,
+    OversizedError,
+    closed_by,
+    wanted_by,
+)
 
 if not hasattr(websocket, "WebSocket"):
     raise ImportError(
@@ -31,48 +34,13 @@ READ_BYTES = 1 << 16
 MAX_FRAGMENTS = 1024  # of one message
 SEND_SECONDS = 2.0  # a peer that takes nothing for so long is gone
 
-# What a non-blocking socket raises, plain or TLS, when it would have to wait.
-WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-_TEXT, _BINARY, _CLOSE = (
-    websocket.ABNF.OPCODE_TEXT,
-    websocket.ABNF.OPCODE_BINARY,
-    websocket.ABNF.OPCODE_CLOSE,
-)
+ABNF = websocket.ABNF
+_TEXT, _BINARY, _CLOSE = ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY, ABNF.OPCODE_CLOSE
 _FINAL_DATA = (0x80 | _TEXT, 0x80 | _BINARY)  # first bytes of the frames sliced here
-_TOO_BIG, _PROTOCOL, _NORMAL, _NO_CODE = 1009, 1002, 1000, 1005
-
-
-class ConnectionLostError(WebSocketConnectionError):
-    """The connection is gone, or never was; the text says why, in a few words."""
-
-    close_code = 0  # what to tell the peer, 0: nothing
-
-
-class ClosedError(ConnectionLostError):
-    """The server closed, with `code` (1005: none given) and `reason`."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        said = f"{code} {reason}".rstrip()
-        super().__init__(f"closed by the server: {said}")
-        self.code = code
-        self.reason = reason
-
-
-class OversizedError(ConnectionLostError):
-    """The server declared a frame or a message over the limit."""
-
-    close_code = _TOO_BIG
-
-
-@contextmanager
-def in_plain_words() -> Iterator[None]:
-    """Any error of socket, TLS, handshake or frame leaves as ConnectionLostError."""
-    try:
-        yield
-    except ConnectionLostError:
-        raise
-    except (HandshakeError, OSError, websocket.WebSocketException) as error:
-        raise _lost(error) from error
+_NORMAL = 1000
+_OPCODE = 4  # its place in websocket-client's header of a frame
+_CONTROL = 8  # the first opcode of those frames
+_CONTROL_BYTES = 125
 
 
 class Frames(websocket.WebSocket):
@@ -93,6 +61,17 @@ class Frames(websocket.WebSocket):
         self._inbox = inbox
         self._at = 0
         self._midway = False  # websocket-client holds a part of a frame
+        self._message_at = 0  # number of the frame that began the last message
+
+    @property
+    def unfinished(self) -> int | None:
+        """What is here in part: the number of the frame it began with; None: nothing.
+
+        A message in fragments stays the same one, whatever comes between them.
+        """
+        if self.cont_frame.recving_frames is not None:
+            return self._message_at
+        return self.count if self._midway else None
 
     def fill(self) -> None:
         """Read once, if everything read before has been taken."""
@@ -131,6 +110,8 @@ class Frames(websocket.WebSocket):
 
     def recv_frame(self) -> websocket.ABNF:
         frame = self.frame_buffer.recv_frame()
+        if self.cont_frame.recving_frames is None:
+            self._message_at = self.count
         self.count += 1
         return frame
 
@@ -160,7 +141,7 @@ class Frames(websocket.WebSocket):
         opcode, frame = self.recv_data_frame(control_frame=True)
         self._midway = False
         if opcode == _CLOSE:
-            raise _closed(frame.data)
+            raise closed_by(frame.data)
         if opcode in (_TEXT, _BINARY):
             out.append(frame.data)
 
@@ -180,24 +161,41 @@ class Frames(websocket.WebSocket):
                 raise websocket.WebSocketConnectionClosedException
             try:
                 sent += self.sock.send(payload[sent:])
-            except WOULD_BLOCK:
-                if not _writable(self.sock, deadline - time.monotonic()):
+            except WOULD_BLOCK as blocked:
+                left = deadline - time.monotonic()
+                events = wanted_by(blocked, select.POLLOUT)
+                if left <= 0 or not _ready(self.sock, events, left):
                     raise ConnectionLostError("the server takes no data") from None
         return sent
 
 
 class _SizedFrames(websocket.frame_buffer):
-    """websocket-client's frame machine with a limit on the declared length."""
+    """websocket-client's frame machine, which judges a frame by its header alone."""
 
     def __init__(self, recv: Callable[[int], bytes], max_bytes: int) -> None:
         super().__init__(recv, skip_utf8_validation=True)
         self._max_bytes = max_bytes
 
+    def recv_header(self) -> None:
+        super().recv_header()
+        assert self.header is not None  # noqa: S101 # or it would have raised
+        final, rsv1, rsv2, rsv3, opcode, masked, _ = self.header
+        ABNF(final, rsv1, rsv2, rsv3, opcode, masked, b"").validate()
+        if masked:
+            raise websocket.WebSocketProtocolException("a masked frame from a server")
+        if opcode >= _CONTROL and not final:
+            raise websocket.WebSocketProtocolException("a control frame in fragments")
+
     def recv_length(self) -> None:
         super().recv_length()
-        if self.length is not None and self.length > self._max_bytes:
+        assert self.header is not None and self.length is not None  # noqa: S101, PT018 # as above
+        if self.length > self._max_bytes:
             raise OversizedError(
                 f"a frame of {self.length} bytes, over the limit of {self._max_bytes}"
+            )
+        if self.header[_OPCODE] >= _CONTROL and self.length > _CONTROL_BYTES:
+            raise websocket.WebSocketProtocolException(
+                f"a control frame of {self.length} bytes"
             )
 
 
@@ -222,30 +220,7 @@ class _SizedMessage(websocket.continuous_frame):
             self._fragments = 0
 
 
-def _lost(error: Exception) -> ConnectionLostError:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return ConnectionLostError(f"certificate refused: {error.verify_message}")
-    if isinstance(error, ssl.SSLError):
-        reason = (error.reason or "failed").replace("_", " ").lower()
-        return ConnectionLostError(f"TLS: {reason}")
-    if isinstance(error, websocket.WebSocketConnectionClosedException):
-        return ConnectionLostError("closed by the server without a close frame")
-    if isinstance(error, websocket.WebSocketException):
-        failure = ConnectionLostError(f"protocol error: {words(str(error))}")
-        failure.close_code = _PROTOCOL
-        return failure
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return ConnectionLostError(words(text[:1].lower() + text[1:]))
-
-
-def _closed(payload: bytes) -> ClosedError:
-    if len(payload) < 2:
-        return ClosedError(_NO_CODE, "")
-    (code,) = struct.unpack_from("!H", payload)
-    return ClosedError(code, words(payload[2:].decode("utf-8", "replace")))
-
-
-def _writable(sock: socket.socket, seconds: float) -> bool:
+def _ready(sock: socket.socket, events: int, seconds: float) -> bool:
     poll = select.poll()
-    poll.register(sock, select.POLLOUT)
-    return bool(poll.poll(max(0.0, seconds) * 1000))
+    poll.register(sock, events)
+    return bool(poll.poll(seconds * 1000))

@@ -36,22 +36,28 @@ class HandshakeError(Exception):
     """The answer is no acceptance; the text says what it is, in a few words."""
 
 
-def parse(url: str, *, allow_insecure: bool = False) -> Target:
-    """Take the URL of a connection apart, without touching the network.
+class RedirectedError(HandshakeError):
+    """The answer, of status `code`, names another place: `location`, as it came."""
 
-    BadArgumentError where it is none, or is ws:// beyond loopback without
-    `allow_insecure`. Only its query may be of any length.
+    def __init__(self, code: str, location: str) -> None:
+        super().__init__(
+            f"the server redirects ({code}), which is followed only as often as "
+            "max_redirects says"
+        )
+        self.code = code
+        self.location = location
+
+
+def parse(url: str) -> Target:
+    """Take a URL apart; BadArgumentError where it is none of a WebSocket.
+
+    Only its query may be of any length.
     """
     address, _, query = url.partition("?")
     parts = urlsplit(endpoint.check(address))
     shown = endpoint.shown(url)
     if not _VISIBLE.fullmatch(query) or "#" in query:
         raise BadArgumentError(f"the query of {shown} holds what no query does")
-    if endpoint.is_exposed(address) and not allow_insecure:
-        raise BadArgumentError(
-            f"{shown} is not encrypted and not on this host; "
-            "use wss://, or set allow_insecure"
-        )
     resource = (parts.path or "/") + (f"?{query}" if query else "")
     port = parts.port or _PORTS[parts.scheme]
     return Target(parts.scheme == "wss", parts.hostname or "", port, resource, shown)
@@ -69,7 +75,7 @@ def new_key() -> str:
 
 def request(target: Target, key: str) -> bytes:
     """The bytes that ask for a WebSocket; no origin, no extension, no cookie."""
-    host = f"[{target.host}]" if ":" in target.host else target.host
+    host = _bracketed(target)
     if target.port != _PORTS["wss" if target.secure else "ws"]:
         host += f":{target.port}"
     lines = (
@@ -86,9 +92,12 @@ def request(target: Target, key: str) -> bytes:
 
 def check_answer(head: bytes, key: str) -> None:
     """Raise HandshakeError unless `head`, the answer's header, accepts our request."""
-    status, *lines = head.decode("latin-1").split("\r\n")
-    _check_status(status)
+    code, reason, lines = _split(head)
     fields = dict(_field(line) for line in lines if line)
+    if code.startswith("3"):
+        raise RedirectedError(code, fields.get("location", ""))
+    if code != "101":
+        raise HandshakeError(f"the server answered {code} {reason}".rstrip())
     if fields.get("upgrade", "").lower() != "websocket":
         raise HandshakeError("the answer does not upgrade to websocket")
     if "upgrade" not in fields.get("connection", "").lower():
@@ -101,15 +110,38 @@ def check_answer(head: bytes, key: str) -> None:
             raise HandshakeError(f"the answer has a {unasked} that was not asked for")
 
 
-def _check_status(line: str) -> None:
-    match = _STATUS.fullmatch(line)
+def tunnel_request(target: Target) -> bytes:
+    """The bytes that ask a proxy for a way through to `target`; no credentials."""
+    place = f"{_bracketed(target)}:{target.port}"
+    lines = (
+        f"CONNECT {place} HTTP/1.1",
+        f"Host: {place}",
+        f"User-Agent: shmfeed/{__version__}",
+    )
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+
+def check_tunnel(head: bytes) -> None:
+    """Raise HandshakeError unless `head`, a proxy's answer, opens the way."""
+    code, reason, _ = _split(head)
+    if code == "407":
+        raise HandshakeError(
+            "it asks for a user and a password, which is not supported"
+        )
+    if not code.startswith("2"):
+        raise HandshakeError(f"it answered {code} {reason}".rstrip())
+
+
+def _bracketed(target: Target) -> str:
+    return f"[{target.host}]" if ":" in target.host else target.host
+
+
+def _split(head: bytes) -> tuple[str, str, list[str]]:
+    status, *lines = head.decode("latin-1").split("\r\n")
+    match = _STATUS.fullmatch(status)
     if match is None:
         raise HandshakeError("the answer is not HTTP")
-    code, reason = match[1], words(match[2] or "", 80)
-    if code.startswith("3"):
-        raise HandshakeError(f"the server redirects ({code}), which is not followed")
-    if code != "101":
-        raise HandshakeError(f"the server answered {code} {reason}".rstrip())
+    return match[1], words(match[2] or "", 80), lines
 
 
 def _field(line: str) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """One open connection at work: it subscribes, hands over events, and is watched.
 
 It is given up when the venue refuses or does not acknowledge what it was opened for,
-when no bar comes for too long, when no frame of any kind does, and on purpose: before
-the age at which the venue would end it, or when the venue is about to.
+when no bar comes for too long, when no frame of any kind does, when a message that has
+begun is not whole in time, and on purpose: before the age at which the venue would end
+it, or when the venue is about to.
 """
 
 import math
@@ -40,6 +41,7 @@ class Limits(Protocol):
     def heartbeat_interval(self) -> float: ...
     @property
     def heartbeat_timeout(self) -> float: ...
+    def hidden(self, text: str) -> str: ...
 
 
 class Serving:
@@ -127,11 +129,9 @@ class Serving:
             case Acknowledged(request_id):
                 self._subscription.acknowledge(request_id)
                 self._tell(batch)
-            case Refused(request_id, message) if self._subscription.concerns(
-                request_id
-            ):
-                self._refused(message)
-                self._tell(batch)
+            case Refused(request_id, message):
+                event.message = self._limits.hidden(message)
+                self._hear_refusal(event, batch)
             case GoingAway():
                 self._leave("the server is about to close")
             case Heartbeat(reply):
@@ -140,6 +140,13 @@ class Serving:
                     self._connection.send(reply)
             case _:
                 batch.append(event)
+
+    def _hear_refusal(self, event: Refused, batch: list[Output]) -> None:
+        if self._subscription.concerns(event.request_id):
+            self._refused(event.message)
+            self._tell(batch)
+        else:
+            batch.append(event)
 
     def _tell(self, batch: list[Output]) -> None:
         """Hand over what became of the questions, and bars held for an answer."""
@@ -174,6 +181,7 @@ class Serving:
     def _watch(self, now: float) -> None:
         if self._end is not None:
             return
+        self._watch_part(now)
         if self._subscription.overdue(now):
             self._unanswered()
         elif self.since is not None:
@@ -190,6 +198,11 @@ class Serving:
         self._refused(message)
         # It may have changed what it sends all the same: begin anew, and know.
         self._end = self._end or LeavingError(message)
+
+    def _watch_part(self, now: float) -> None:
+        since, patience = self._connection.part_since, self._limits.heartbeat_timeout
+        if since is not None and now - since > patience:
+            raise ConnectionLostError(f"a message is not whole after {patience:g} s")
 
     def _watch_data(self, now: float) -> None:
         if now - self._data_at > self._silence:

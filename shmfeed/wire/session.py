@@ -21,7 +21,7 @@ from shmfeed.config import Settings
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.endpoint import shown
 from shmfeed.wire.backoff import full_jitter
-from shmfeed.wire.handshake import parse
+from shmfeed.wire.route import Rules, start
 from shmfeed.wire.serving import LeavingError, Output, RefusedError, Serving
 from shmfeed.wire.source import (
     TICK,
@@ -71,7 +71,7 @@ class Session:
         if not endpoints:
             raise BadArgumentError("a session needs at least one endpoint")
         for url in endpoints:
-            parse(url, allow_insecure=settings.allow_insecure)
+            start(url, _rules(settings))
         self.state, self.phase, self.endpoint = "disconnected", "waiting", ""
         self.attempts = self.reconnects = self.oversized = 0
         self.last_error = self.error_kind = ""
@@ -149,7 +149,7 @@ class Session:
         self._connection = connection = Connection(
             self._codec.url(url, streams),
             max_frame_bytes=self._settings.max_frame_bytes,
-            allow_insecure=self._settings.allow_insecure,
+            rules=_rules(self._settings),
             wake_fd=self._wake_fd,
             clock=self._clock,
         )
@@ -206,9 +206,9 @@ class Session:
             self._note("connection", _unreached(failures, self.attempts))
 
     def _note(self, kind: str, text: str) -> None:
-        token = self._settings.csrf_token  # a server may say it back to us
         self.error_kind = kind
-        self.last_error = text.replace(token, "***") if token else text
+        # A server may say our secrets back to us.
+        self.last_error = self._settings.hidden(text)
 
     def _count_failure(self, attempts: int) -> None:
         self.attempts = attempts
@@ -244,6 +244,15 @@ class Session:
             self._connection.close(timeout=_GOODBYE if self._stopping else 0.0)
         self._connection = self._serving = None
         self._subscription.end()
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        settings.allow_insecure,
+        settings.proxy,
+        settings.max_redirects,
+        has_token=bool(settings.csrf_token),
+    )
 
 
 def _unreached(

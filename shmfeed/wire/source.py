@@ -16,18 +16,19 @@ from typing import Literal
 
 import websocket
 
-from shmfeed.wire import handshake
 from shmfeed.wire.dial import dial
-from shmfeed.wire.frames import (
+from shmfeed.wire.frames import Frames
+from shmfeed.wire.lost import (
     ClosedError,
     ConnectionLostError,
-    Frames,
     OversizedError,
     in_plain_words,
 )
+from shmfeed.wire.route import Rules, start
 
 __all__ = ["ClosedError", "Connection", "ConnectionLostError", "OversizedError"]
 
+NO_RULES = Rules()
 TICK = 0.25
 
 _Opened = tuple[socket.socket, bytes]
@@ -37,8 +38,10 @@ class Connection:
     """One connection, from its opening to its end; never opened a second time.
 
     `last_frame_at` and `last_data_at` are readings of `clock`: when the last frame of
-    any kind was received, and the last one of data. Every method belongs to one thread,
-    except `abort`. What the network does raises ConnectionLostError and nothing else.
+    any kind was received, and the last one of data. `part_since`: when the message or
+    frame began that is here in part, None where there is none. Every method belongs to
+    one thread, except `abort`. What the network does raises ConnectionLostError and
+    nothing else.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class Connection:
         url: str,
         *,
         max_frame_bytes: int,
-        allow_insecure: bool = False,
+        rules: Rules = NO_RULES,
         wake_fd: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -54,7 +57,8 @@ class Connection:
 
         `wake_fd` is the read end of a non-blocking pipe; it is drained, never closed.
         """
-        self._target = handshake.parse(url, allow_insecure=allow_insecure)
+        self._target = start(url, rules)
+        self._rules = rules
         self._max_frame_bytes = max_frame_bytes
         self._wake_fd = wake_fd
         self._clock = clock
@@ -64,6 +68,8 @@ class Connection:
         self._failure: ConnectionLostError | None = None
         self._aborted = False
         self.last_frame_at = self.last_data_at = clock()
+        self.part_since: float | None = None
+        self._part: int | None = None
 
     @property
     def shown(self) -> str:
@@ -81,7 +87,7 @@ class Connection:
         A wait lasts at most `tick` s and ends at a wake-up. Exhausted: the connection
         is open. A failure lets go of everything.
         """
-        steps = dial(self._target, timeout, self._clock)
+        steps = dial(self._target, self._rules, timeout, self._clock)
         with closing(steps):
             sock, inbox = yield from self._follow(steps, tick)
         self._sock = sock
@@ -118,6 +124,9 @@ class Connection:
             self.last_frame_at = self._clock()
             if messages:
                 self.last_data_at = self.last_frame_at
+        if frames.unfinished != self._part:
+            self._part = frames.unfinished
+            self.part_since = None if self._part is None else self._clock()
         return messages
 
     def send(self, text: str) -> None:
