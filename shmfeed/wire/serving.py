@@ -19,7 +19,7 @@ from shmfeed.wire.subscription import ChangeRefused, Streams, Subscribed, Subscr
 
 Output = Event | Subscribed | ChangeRefused
 
-HELD_BARS = 100_000  # that may come before the acknowledgement
+HELD_BARS = 20_000  # before the acknowledgement: two for each stream there can be
 
 
 class LeavingError(ConnectionLostError):

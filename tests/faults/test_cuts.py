@@ -1,0 +1,339 @@
+"""A session cut off at every byte, and fed a byte at a time: whole bars or none."""
+
+import contextlib
+import itertools
+import queue
+import socket
+import threading
+
+import loopback
+import pytest
+from loopback import PING, bar, frame, raw
+from playing import playing
+
+from shmfeed.codecs.wealthai import WealthaiCodec
+from shmfeed.events import BarEvent, Heartbeat, Malformed
+from shmfeed.wire import frames
+from shmfeed.wire.session import Subscribed
+
+ENDLESS = {
+    "max_reconnect_attempts": None,
+    "reconnect_delay_base": 0.001,
+    "reconnect_delay_max": 0.001,
+}
+CONNECT, ACK, LIFE = 10.0, 12.0, 30.0
+# By the fake clock, in seconds: each phase has a limit of its own.
+WATCHED = {
+    "connect_timeout": CONNECT,
+    "ack_timeout": ACK,
+    "heartbeat_timeout": LIFE,
+    "heartbeat_interval": 15.0,
+    "data_timeout": 10_000.0,
+}
+
+
+def pieces():
+    """What the venue says after the handshake: bytes, and what they end, if anything.
+
+    A bar as one frame, one in fragments with a ping between them, and one behind a
+    text that is no bar.
+    """
+    first, second, third = (bar(n).encode() for n in range(3))
+    return [
+        (frame(b'{"type":"CONNECTED"}'), Subscribed),
+        (frame(first), 0),
+        (frame(second[:50], fin=False), None),
+        (frame(b"still here?", PING), None),
+        (frame(second[50:60], 0, fin=False), None),
+        (frame(second[60:], 0), 1),
+        (frame(b"pong"), Heartbeat),
+        (frame(third), 2),
+    ]
+
+
+SCRIPT = b"".join(data for data, _ in pieces())
+HANDSHAKE = len(loopback.answer(b"GET / HTTP/1.1\r\nSec-WebSocket-Key: x\r\n\r\n"))
+SIZE = HANDSHAKE + len(SCRIPT)
+
+
+def expected(size):
+    """What a session has handed out that is cut off after `size` bytes."""
+    seen, end = [], HANDSHAKE
+    for data, what in pieces():
+        end += len(data)
+        if end > size:
+            break
+        if what is not None:
+            seen.append(what)
+    return seen
+
+
+def said(event):
+    """An event as `expected` has it; of a bar, which one, and only if it is right."""
+    if not isinstance(event, BarEvent):
+        return type(event)
+    values = (event.open, event.high, event.low, event.close, event.volume)
+    assert values == (1.0, 2.0, 0.5, 1.5, 10.0)
+    return (event.open_time - 1_700_000_040_000) // 60_000
+
+
+def by_connection(events):
+    """The events of each connection that was acknowledged."""
+    found = []
+    for event in map(said, events):
+        if event is Subscribed:
+            found.append([])
+        found[-1].append(event)
+    return found
+
+
+class Cutter:
+    """A server whose connections get so many bytes each, as `cuts` says, and no more.
+
+    `sent` is set once one has got them all; `end` says how it goes on.
+    """
+
+    def __init__(self, cuts, end):
+        self.cuts = iter(cuts)
+        self.end = end
+        self.sent = threading.Event()
+        self.done = 0
+
+    def __call__(self, connection):
+        size = next(self.cuts, SIZE)
+        whole = loopback.answer(loopback.read_head(connection)) + SCRIPT
+        assert len(whole) == SIZE
+        connection.sendall(whole[:size])
+        self.sent.set()
+        self.end(connection)
+        self.done += 1
+
+
+def finish(connection):
+    connection.shutdown(socket.SHUT_WR)
+    wait(connection)
+
+
+def reset(connection):
+    linger = b"\1\0\0\0\0\0\0\0"  # for 0 s
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+
+def wait(connection):
+    with contextlib.suppress(OSError):
+        while connection.recv(4096):
+            pass
+
+
+def cut_at(cuts, end):
+    """A session over connections cut there, and what each of them hands out."""
+    cutter = Cutter(cuts, end)
+    with raw(cutter) as url, playing(url, **ENDLESS) as played:
+        assert played.until(lambda: cutter.done > len(cuts), seconds=40)
+        return by_connection(played.seen), played.session
+
+
+def test_a_session_that_ends_at_any_byte_comes_back_and_hands_out_whole_bars_only():
+    cuts = range(SIZE + 1)
+    assert len(cuts) > 700
+    found, session = cut_at(cuts, finish)
+    wanted = [expected(size) for size in cuts]
+    acknowledged = [one for one in wanted if one]
+    assert found[: len(acknowledged)] == acknowledged
+    assert session.reconnects >= len(acknowledged) - 1
+
+
+def test_a_session_that_is_reset_at_any_byte_hands_out_whole_bars_in_order_only():
+    cuts = range(0, SIZE + 1, 3)
+    found, _ = cut_at(cuts, reset)  # which may overtake what had been sent
+    for one in found:
+        assert one == expected(SIZE)[: len(one)]
+
+
+def one_by_one(self, data):
+    """A joiner of fragments that does not wait for the last one."""
+    return True
+
+
+def test_a_reader_that_hands_out_parts_is_caught(monkeypatch):
+    # The control: the same cuts, the same comparison.
+    monkeypatch.setattr(frames._SizedMessage, "is_fire", one_by_one)
+    cuts = range(HANDSHAKE, SIZE, 20)
+    found, _ = cut_at(cuts, finish)
+    assert found[: len(cuts)] != [expected(size) for size in cuts if expected(size)]
+    assert any(Malformed in one for one in found)
+
+
+# Silence, and a byte now and then, by a clock of the test's own
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def silent_for(played, clock, cutter, step=2.0):
+    """Seconds from the last byte of a connection until the session gives it up."""
+    session = played.session
+    while not cutter.sent.is_set():
+        played.seen += next(played.batches)
+        if session.phase == "waiting":
+            clock.now += 0.001
+    cutter.sent.clear()
+    begun, state = clock.now, (session.last_error, session.attempts)
+    for _ in range(3):  # what has been sent is here: take it
+        played.seen += next(played.batches)
+    session.last_error, before = "", session.attempts
+    while not session.last_error and session.attempts == before:
+        clock.now += step
+        played.seen += next(played.batches)
+        assert clock.now - begun < 100, state
+    return clock.now - begun
+
+
+def test_silence_after_any_byte_is_noticed_within_the_limit_of_its_phase():
+    clock = Clock()
+    cuts = range(SIZE)
+    cutter = Cutter(cuts, wait)
+    waits = {}
+    options = {**ENDLESS, **WATCHED, "clock": clock, "tick": 0.0}
+    with raw(cutter) as url, playing(url, **options) as played:
+        for size in cuts:
+            waits[size] = silent_for(played, clock, cutter)
+        found = by_connection(played.seen)
+    limits = {
+        size: CONNECT if size < HANDSHAKE else LIFE if expected(size) else ACK
+        for size in cuts
+    }
+    late = {size: t for size, t in waits.items() if t > limits[size] + 5}
+    assert not late
+    hasty = {size: t for size, t in waits.items() if t < limits[size] - 2}
+    assert not hasty
+    assert found == [expected(size) for size in cuts if expected(size)]
+
+
+class Tap:
+    """A server that sends what the test gives it, and nothing of its own."""
+
+    def __init__(self, *, answers=True):
+        self.answers = answers
+        self.taken = queue.SimpleQueue()
+
+    def __call__(self, connection):
+        if self.answers:
+            head = loopback.read_head(connection)
+            self.taken.put((connection, loopback.answer(head)))
+        else:
+            self.taken.put((connection, b""))
+        wait(connection)
+
+
+def survives(url, tap, first, drops, **options):
+    """For how many seconds a session stands a drop a second, at most 60; and its error.
+
+    `first` comes at once, behind the handshake's answer; None: not even that comes.
+    """
+    clock = Clock()
+    settings = {**ENDLESS, **WATCHED, "clock": clock, "tick": 0.0, **options}
+    with playing(url, **settings) as played:
+        while tap.taken.empty():
+            played.seen += next(played.batches)
+        connection, answer = tap.taken.get()
+        connection.sendall(answer + first if first is not None else b"")
+        assert first is None or played.until(
+            lambda: played.session.phase != "connecting"
+        )
+        begun = clock.now
+        while not played.session.last_error and clock.now - begun < 60:
+            connection.sendall(next(drops))
+            clock.now += 1.0
+            for _ in range(3):
+                played.seen += next(played.batches)
+        return clock.now - begun, played.session.last_error
+
+
+ACKNOWLEDGED = frame(b'{"type":"CONNECTED"}')
+ALIVE = frame(b"", 0, fin=False) + frame(b"", PING)
+HEADER = loopback.header(1 << 17)
+TRICKLES = {
+    "an answer to the handshake": (
+        None,
+        itertools.chain(
+            [b"HTTP/1.1 101 Switching\r\nX-Slow: "], itertools.repeat(b"x")
+        ),
+        CONNECT,
+        "the handshake timed out",
+    ),
+    "texts instead of an acknowledgement": (
+        b"",
+        itertools.repeat(frame(b"pong")),
+        ACK,
+        "no acknowledgement within",
+    ),
+    "the header of a frame and its payload": (
+        ACKNOWLEDGED,
+        itertools.chain((HEADER[n : n + 1] for n in range(10)), itertools.repeat(b"x")),
+        LIFE,
+        "is not whole after 30 s",
+    ),
+    "a payload": (
+        ACKNOWLEDGED + loopback.header(1000),
+        itertools.repeat(b"x"),
+        LIFE,
+        "is not whole after 30 s",
+    ),
+    "fragments with pings between them": (
+        ACKNOWLEDGED + frame(b"x", fin=False),
+        itertools.repeat(ALIVE),
+        LIFE,
+        "is not whole after 30 s",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TRICKLES)
+def test_what_comes_in_drops_is_given_up_within_the_limit(what):
+    first, drops, limit, reason = TRICKLES[what]
+    tap = Tap()
+    with raw(tap) as url:
+        seconds, error = survives(url, tap, first, drops, codec=Pingless("", ""))
+    assert reason in error
+    assert limit - 2 <= seconds <= limit + 3
+
+
+class Pingless(WealthaiCodec):
+    """The house protocol at a venue that wants no pings: no frame is a sign of life."""
+
+    heartbeat = False
+
+
+def test_tls_in_drops_is_given_up_within_the_limit():
+    tap = Tap(answers=False)
+    drops = itertools.chain([b"\x16\x03\x03\x3f\xff"], itertools.repeat(b"\2"))
+    with raw(tap) as url:
+        seconds, error = survives(url.replace("ws:", "wss:"), tap, None, drops)
+    assert "the TLS handshake timed out" in error
+    assert CONNECT - 2 <= seconds <= CONNECT + 3
+
+
+@pytest.mark.parametrize("what", ["a payload", "fragments with pings between them"])
+def test_without_a_limit_for_a_message_drops_would_keep_it_for_ever(what, monkeypatch):
+    # The control: nothing else ends these, not even with pings.
+    monkeypatch.setattr(frames.Frames, "unfinished", None)
+    first, drops, *_ = TRICKLES[what]
+    codec = Pingless("", "") if what == "a payload" else None
+    tap = Tap()
+    with raw(tap) as url:
+        assert survives(url, tap, first, drops, codec=codec) == (60.0, "")
+
+
+def test_frames_that_come_slowly_but_whole_are_no_trickle():
+    tap = Tap()
+    half = frame(b"pong")[:3], frame(b"pong")[3:]
+    pairs = itertools.cycle([half[1] + half[0]])  # always in the middle of one
+    with raw(tap) as url:
+        first = ACKNOWLEDGED + half[0]
+        assert survives(url, tap, first, pairs) == (60.0, "")
