@@ -31,6 +31,10 @@ class Target(NamedTuple):
     resource: str
     shown: str
 
+    def __repr__(self) -> str:
+        # A query may hold a key, and a repr ends up in logs.
+        return f"Target({self.shown!r})"
+
 
 class HandshakeError(Exception):
     """The answer is no acceptance; the text says what it is, in a few words."""

@@ -1,0 +1,324 @@
+"""Servers that mean harm: refused in words, in time, and at no cost in memory."""
+
+import contextlib
+import itertools
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import loopback
+import pytest
+from loopback import BINARY, CLOSE, PING, PONG, bar, frame, header, raw
+
+CAP = 1 << 20  # of a message: the default of max_frame_bytes
+ROOM = CAP + (16 << 20)  # what one connection may cost at most
+SECONDS = 5.0
+TOKEN, KEY = "canary-of-the-token-7d1f", "canary-of-the-key-93ab"
+CLIENT = Path(__file__).parents[1] / "hostile_client.py"
+
+
+class Client:
+    """The process that connects, and all that it has printed."""
+
+    def __init__(self, errors):
+        self._errors = errors
+        self.said = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", CLIENT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+
+    def do(self, url, way="session", **settings):
+        order = {"way": way, "url": url, "csrf_token": TOKEN, **settings}
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        self.said.append(self.process.stdout.readline())
+        return json.loads(self.said[-1])
+
+    def end(self):
+        """Everything it has said, once it has ended."""
+        self.process.stdin.close()
+        self.said.append(self.process.stdout.read())
+        self.process.wait(10)
+        return "".join(self.said) + Path(self._errors.name).read_text()
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    with (tmp_path_factory.mktemp("client") / "errors").open("w") as errors:
+        one = Client(errors)
+        one.do("ws://127.0.0.1:1/", way="plant")  # so that its modules are there
+        yield one
+        one.process.kill()
+        with one.process:
+            pass
+
+
+class Server:
+    """One hostile server: `play` is what it does once it has answered and said `ok`."""
+
+    def __init__(self, play):
+        self.play = play
+        self.codes = []
+
+    def __call__(self, connection):
+        loopback.upgrade(connection)
+        loopback.read_frame(connection)
+        connection.settimeout(5)
+        with contextlib.suppress(OSError):
+            self.play(connection)
+        self.hear(connection)
+
+    def hear(self, connection):
+        """The codes of the close frames that come."""
+        with contextlib.suppress(OSError):
+            while True:
+                opcode, payload = loopback.read_frame(connection)
+                if opcode == CLOSE:
+                    self.codes.append(struct.unpack("!H", payload[:2])[0])
+
+
+OK = frame(b'{"type":"CONNECTED"}')
+BAR = frame(bar(0).encode())
+
+
+def saying(*data):
+    return lambda connection: [connection.sendall(OK + piece) for piece in data]
+
+
+def many(piece, count, batch=1000):
+    """So many pieces, as fast as they are taken."""
+
+    def play(connection):
+        connection.sendall(OK)
+        for _ in range(count // batch):
+            connection.sendall(piece * batch)
+        connection.sendall(BAR)
+
+    return play
+
+
+def fragments(size, count):
+    def play(connection):
+        connection.sendall(OK + frame(b"", fin=False))
+        piece = frame(b"x" * size, 0, fin=False)
+        for _ in range(count):
+            connection.sendall(piece)
+
+    return play
+
+
+def flood_behind(start, size=64 << 20):
+    def play(connection):
+        connection.sendall(OK + start)
+        for _ in range(size >> 16):
+            connection.sendall(bytes(1 << 16))
+
+    return play
+
+
+# What a server does, with what it is left: a close code, and the words for it.
+REFUSED = {
+    "a frame of 1 TiB": (flood_behind(header(1 << 40)), 1009, f"{1 << 40} bytes"),
+    "a frame of all the bits": (saying(b"\x81\x7f" + b"\xff" * 8), 1009, "bytes, over"),
+    "a frame one byte too big": (flood_behind(header(CAP + 1)), 1009, f"{CAP + 1} byt"),
+    "a million fragments of nothing": (fragments(0, 1_000_000), 1009, "1025 fragments"),
+    "a million fragments of a byte": (fragments(1, 1_000_000), 1009, "1025 fragments"),
+    "fragments over the limit in sum": (fragments(600_000, 9), 1009, "in 3 fragments"),
+    "a ping of 126 bytes": (saying(frame(b"x" * 126, PING)), 1002, "frame of 126"),
+    "a pong of 1 MiB": (flood_behind(header(CAP, PONG)), 1002, f"frame of {CAP}"),
+    "a ping in fragments": (saying(frame(b"", PING, fin=False)), 1002, "ping frame"),
+    "a pong in fragments": (saying(frame(b"", PONG, fin=False)), 1002, "in fragments"),
+    "reserved bits": (saying(b"\xb1\x00"), 1002, "rsv"),
+    "a compressed frame": (saying(b"\xc1\x05\xaaVJ-*"), 1002, "rsv"),
+    "a masked frame": (saying(b"\x81\x81maskx"), 1002, "masked"),
+    "an opcode of none": (saying(b"\x83\x00"), 1002, "opcode 3"),
+    "a control opcode of none": (saying(b"\x8b\x00"), 1002, "opcode 11"),
+    "a continuation of nothing": (saying(frame(b"x", 0)), 1002, "Illegal frame"),
+    "a message within another": (saying(frame(b"x", fin=False) + BAR), 1002, "Illegal"),
+    "pings, and no ear for pongs": (
+        many(frame(b"x" * 99, PING), 1_000_000),
+        0,
+        "takes",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_it_is_left_with_a_code_and_in_words(client, what):
+    play, code, words = REFUSED[what]
+    server = Server(play)
+    with raw(server) as url:
+        found = client.do(f"{url}?key={KEY}")
+        assert words in found["error"]
+        if code:
+            assert loopback.within(5, lambda: server.codes == [code]), server.codes
+    assert found["seconds"] < SECONDS
+    assert found["grown"] < ROOM
+    assert found["oversized"] == (code == 1009)
+
+
+DEEP = b"[" * 100_000
+# What costs one message each, or nothing, and not the connection.
+BORNE = {
+    "JSON 100,000 deep": (saying(frame(DEEP) + BAR), {"Malformed": 1}),
+    "a bar 100,000 deep": (
+        saying(frame(b'{"type":"BAR","symbol":' + DEEP) + BAR),
+        {"Malformed": 1},
+    ),
+    "an object 100,000 deep": (
+        saying(frame(b'{"a":' * 100_000) + BAR),
+        {"Malformed": 1},
+    ),
+    "a number of 10,000 digits": (
+        saying(frame(b'{"type":"BAR","open_time":' + b"9" * 10_000 + b"}") + BAR),
+        {"Malformed": 1},
+    ),
+    "a text that is no UTF-8": (
+        saying(frame(b'{"type":"\xff\xfe"}') + BAR),
+        {"Malformed": 1},
+    ),
+    "a message of nothing": (
+        saying(frame(b"") + frame(b"", BINARY) + BAR),
+        {"Malformed": 2},
+    ),
+    "a message of the limit": (
+        saying(frame(b'"' + b"x" * (CAP - 2) + b'"') + BAR),
+        {"Malformed": 1},
+    ),
+    "100,000 that mean nothing": (
+        many(frame(b'{"type":"X"}'), 100_000),
+        {"Ignored": 100_000},
+    ),
+    "100,000 that are garbage": (many(frame(b"}"), 100_000), {"Malformed": 100_000}),
+    "100,000 pongs unasked": (many(frame(b"", PONG), 100_000), {}),
+}
+
+
+@pytest.mark.parametrize("what", BORNE)
+def test_it_costs_no_more_than_its_own_messages(client, what):
+    play, kinds = BORNE[what]
+    with raw(Server(play)) as url:
+        found = client.do(f"{url}?key={KEY}")
+    assert found["error"] == ""
+    assert found["kinds"] == {"Subscribed": 1, "BarEvent": 1, **kinds}
+    assert found["seconds"] < SECONDS
+    assert found["grown"] < ROOM
+
+
+def test_bars_without_end_before_the_acknowledgement(client):
+    def play(connection):
+        for _ in range(1000):
+            connection.sendall(BAR * 1000)
+
+    with raw(Server(play)) as url:
+        found = client.do(f"{url}?key={KEY}")
+    assert found["error"].endswith("too many bars before the acknowledgement")
+    assert found["grown"] < ROOM
+    assert found["seconds"] < SECONDS
+
+
+# The handshake
+
+
+def lines(size):
+    """So many bytes of header lines that mean nothing."""
+    one = b"X-%04d: y\r\n"
+    return b"".join(one % n for n in range(size // len(one % 0)))
+
+
+def test_a_header_of_a_thousand_lines_within_the_limit_is_read(client):
+    def handler(connection):
+        answer = loopback.answer(loopback.read_head(connection))
+        connection.sendall(answer[:-2] + lines(15 << 10) + b"\r\n")
+        loopback.read_frame(connection)
+        connection.sendall(OK + BAR)
+        connection.recv(4096)
+
+    with raw(handler) as url:
+        found = client.do(f"{url}?key={KEY}")
+    assert found["kinds"] == {"Subscribed": 1, "BarEvent": 1}
+
+
+@pytest.mark.parametrize(
+    "piece", [b"x" * 65536, lines(65536), b"\r\n" * 9, b"\0" * 4096]
+)
+def test_a_header_without_end(client, piece):
+    def handler(connection):
+        loopback.read_head(connection)
+        start = (
+            b"HTTP/1.1 101 Switching Protocols\r\nX: " if piece != b"\r\n" * 9 else b""
+        )
+        with contextlib.suppress(OSError):
+            connection.sendall(start)
+            for _ in itertools.repeat(None, 1000):
+                connection.sendall(piece)
+
+    with raw(handler) as url:
+        found = client.do(f"{url}?key={KEY}")
+    wanted = "is not HTTP" if piece[:2] == b"\r\n" else "is longer than 16384 bytes"
+    assert wanted in found["error"]
+    assert found["grown"] < ROOM
+    assert found["seconds"] < SECONDS
+
+
+def test_websocket_client_itself_pays_for_what_a_server_declares(client):
+    # The control: how memory is measured shows what there is to be seen.
+    def handler(connection):
+        loopback.upgrade(connection, header(1 << 40))
+        for _ in range(64):
+            connection.sendall(bytes(1 << 20))
+
+    with raw(handler) as url:
+        assert client.do(url, way="library")["grown"] > ROOM * 2
+
+
+# Secrets. The last of this module: it ends the client and looks at all it has said.
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"bad token {TOKEN}",
+        f"bad key {KEY}",
+        f"the query key={KEY} is not known",
+    ],
+)
+def test_a_server_that_says_our_secrets_back(client, words):
+    code = struct.pack("!H", 1008)
+    for play in (
+        saying(frame(code + words.encode(), CLOSE)),
+        lambda connection: connection.sendall(
+            frame(json.dumps({"type": "ERROR", "message": words}).encode())
+        ),
+        saying(frame(json.dumps({"type": "ERROR", "message": words}).encode()) + BAR),
+    ):
+        with raw(Server(play)) as url:
+            found = client.do(f"{url}?key={KEY}")
+        assert "***" in found["error"] or found["kinds"]["Refused"] == 1
+
+    def refuse(connection):
+        loopback.read_head(connection)
+        connection.sendall(f"HTTP/1.1 403 {words}\r\n\r\n".encode())
+
+    with raw(refuse) as url:
+        assert "403" in client.do(f"{url}?key={KEY}")["error"]
+
+
+def test_no_secret_is_in_anything_that_was_said_or_shown(client):
+    planted = "canary-that-is-planted"
+    client.do(f"ws://127.0.0.1/?{planted}", way="plant")
+    command = Path(f"/proc/{client.process.pid}/cmdline").read_bytes()
+    said = client.end()
+    assert planted in said  # the control: what gets out is found
+    assert "Current thread" in said  # faulthandler's words are among it
+    for shown in ("Settings(", "<shmfeed.wire.session.Session", "Target("):
+        assert said.count(shown) > 10
+    for secret in (TOKEN, KEY):
+        assert secret not in said
+        assert secret.encode() not in command
