@@ -174,3 +174,46 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.005)
     return True
+
+
+class Proxy:
+    """An HTTP proxy; `asked` are the headers of what has come to it.
+
+    `answer` None: the way is opened; otherwise that is all it says. It says itself
+    where each place is, as `places` has it.
+    """
+
+    def __init__(self, answer: bytes | None = None, **places: str) -> None:
+        self.asked: list[str] = []
+        self._answer = answer
+        self._places = places
+
+    def __call__(self, connection: socket.socket) -> None:
+        self.asked.append(read_head(connection).decode())
+        if self._answer is not None:
+            connection.sendall(self._answer)
+            return
+        host, port = self.asked[-1].split()[1].split(":")
+        there = (self._places.get(host, host), int(port))
+        with socket.create_connection(there) as server:
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=_pour, args=(server, connection))
+            back.start()
+            _pour(connection, server)
+            back.join()
+
+
+def _pour(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def proxy(answer: bytes | None = None, **places: str) -> Iterator[tuple[Proxy, str]]:
+    """A proxy, and its address as a setting has it."""
+    one = Proxy(answer, **places)
+    with raw(one) as url:
+        yield one, "http://" + url.split("/")[2]

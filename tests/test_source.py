@@ -3,8 +3,6 @@
 import contextlib
 import os
 import socket
-import ssl
-import subprocess
 import threading
 import time
 import tracemalloc
@@ -12,10 +10,11 @@ import tracemalloc
 import loopback
 import pytest
 import websocket
+from connecting import connected, fail_to_open, hold, lose, receive
 from loopback import CLOSE, PING, PONG, frame, header, raw, upgrade, venue
 
 from shmfeed.errors import BadArgumentError, WebSocketConnectionError
-from shmfeed.wire import dial, source
+from shmfeed.wire import source
 from shmfeed.wire.route import Rules
 from shmfeed.wire.source import (
     ClosedError,
@@ -26,16 +25,6 @@ from shmfeed.wire.source import (
 
 
 @contextlib.contextmanager
-def connected(url, **options):
-    connection = Connection(url, **{"max_frame_bytes": 1 << 20, **options})
-    try:
-        connection.open(5)
-        yield connection
-    finally:
-        connection.close()
-
-
-@contextlib.contextmanager
 def pipe():
     reading, writing = os.pipe2(os.O_NONBLOCK)
     try:
@@ -43,38 +32,6 @@ def pipe():
     finally:
         os.close(reading)
         os.close(writing)
-
-
-def receive(connection, count, seconds=3):
-    """The next `count` messages."""
-    messages = []
-    end = time.monotonic() + seconds
-    while len(messages) < count and time.monotonic() < end:
-        if connection.wait(0.1) == "readable":
-            messages += connection.receive()
-    return messages
-
-
-def lose(connection, seconds=3):
-    """What ends the connection."""
-    with pytest.raises(ConnectionLostError) as caught:
-        receive(connection, 1 << 30, seconds)
-    return caught.value
-
-
-def fail_to_open(url, timeout=5.0, **options):
-    connection = Connection(url, max_frame_bytes=1 << 20, **options)
-    with pytest.raises(ConnectionLostError) as caught:
-        connection.open(timeout)
-    connection.close()
-    return str(caught.value)
-
-
-def hold(connection):
-    """Keep a raw connection until the client goes."""
-    with contextlib.suppress(OSError):
-        while connection.recv(4096):
-            pass
 
 
 # Messages
@@ -389,24 +346,6 @@ def test_an_extension_that_was_not_asked_for():
         assert "sec-websocket-extensions" in fail_to_open(url)
 
 
-def test_a_redirect_is_not_followed():
-    visits = []
-
-    def elsewhere(connection):
-        visits.append(connection)
-
-    with raw(elsewhere) as other:
-
-        def handler(connection):
-            loopback.read_head(connection)
-            reply = f"HTTP/1.1 302 Found\r\nLocation: {other}\r\n\r\n"
-            connection.sendall(reply.encode())
-
-        with raw(handler) as url:
-            assert "redirects (302)" in fail_to_open(url)
-    assert not visits
-
-
 def test_a_server_that_closes_instead_of_answering():
     with raw(loopback.read_head) as url:
         assert fail_to_open(url) == "closed by the server during the handshake"
@@ -513,131 +452,6 @@ def test_a_url_that_may_not_be_used_never_touches_the_network(monkeypatch, url):
 
 def test_ws_beyond_loopback_may_be_allowed():
     Connection("ws://192.0.2.1/x", max_frame_bytes=1, rules=Rules(allow_insecure=True))
-
-
-def test_no_proxy_of_the_environment_is_used(monkeypatch):
-    visits = []
-
-    def proxy(connection):
-        visits.append(connection.recv(100))
-
-    def handler(ws):
-        ws.send("direct")
-        ws.recv()
-
-    with raw(proxy) as proxy_url, venue(handler) as url:
-        for name in ("http_proxy", "https_proxy", "all_proxy"):
-            monkeypatch.setenv(name, proxy_url.replace("ws:", "http:"))
-            monkeypatch.setenv(name.upper(), proxy_url.replace("ws:", "http:"))
-        monkeypatch.delenv("no_proxy", raising=False)
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        with connected(url) as connection:
-            assert receive(connection, 1) == [b"direct"]
-        assert not visits
-        # The control: websocket-client goes there, for all that it is told not to.
-        with pytest.raises(websocket.WebSocketException):
-            websocket.WebSocket().connect(url, timeout=2, http_no_proxy=["*"])
-        assert visits
-
-
-# TLS
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """Files of a key and of its self-signed certificate for localhost."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
-    command += f" -keyout {key} -out {cert} -days 2 -subj /CN=localhost"
-    command += " -addext subjectAltName=DNS:localhost"
-    try:
-        subprocess.run(command.split(), check=True, capture_output=True)
-    except (FileNotFoundError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"needs the openssl command: {error}")
-    return key, cert
-
-
-@pytest.fixture
-def tls_venue(certificate):
-    key, cert = certificate
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
-
-    def handler(ws):
-        for number in range(200):
-            ws.send(f"{number} ".encode() + b"x" * 1000)
-        ws.send(ws.recv())
-        ws.recv()
-
-    with venue(handler, ssl=context) as url:
-        yield url.replace("127.0.0.1", "localhost")
-
-
-@pytest.fixture
-def trusting(monkeypatch, certificate):
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[1]))
-    dial.tls_context.cache_clear()
-    yield
-    dial.tls_context.cache_clear()
-
-
-def test_a_certificate_that_nobody_signed_is_refused(tls_venue):
-    assert fail_to_open(tls_venue).startswith("certificate refused: self")
-
-
-@pytest.mark.usefixtures("trusting")
-def test_a_certificate_of_another_host_is_refused(tls_venue):
-    reason = fail_to_open(tls_venue.replace("localhost", "127.0.0.1"))
-    assert reason.startswith("certificate refused: ")
-
-
-@pytest.mark.usefixtures("trusting")
-def test_a_trusted_server_is_spoken_to_and_every_record_is_read(tls_venue):
-    with connected(tls_venue) as connection:
-        messages = receive(connection, 200)
-        assert [int(m.split()[0]) for m in messages] == list(range(200))
-        connection.send("y" * 50_000)
-        assert receive(connection, 1) == [b"y" * 50_000]
-
-
-def test_tls_to_a_server_that_speaks_none_of_it():
-    def handler(connection):
-        connection.recv(4096)
-        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        hold(connection)
-
-    with raw(handler) as url:
-        assert fail_to_open(url.replace("ws:", "wss:")).startswith("TLS: ")
-
-
-def test_a_tls_handshake_never_answered():
-    with raw(hold) as url:
-        reason = fail_to_open(url.replace("ws:", "wss:"), timeout=0.2)
-    assert reason == "the TLS handshake timed out after 0.2 s"
-
-
-def test_nothing_in_the_environment_weakens_or_records_tls(
-    monkeypatch, certificate, tls_venue, tmp_path
-):
-    monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(certificate[1]))
-    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
-    dial.tls_context.cache_clear()
-    assert "certificate refused" in fail_to_open(tls_venue)
-    dial.tls_context.cache_clear()
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[1]))
-    with connected(tls_venue):
-        pass
-    dial.tls_context.cache_clear()
-    keys = tmp_path / "keys"
-    assert not keys.exists() or "SECRET" not in keys.read_text()
-
-
-def test_the_tls_context_asks_for_a_verified_host_and_tls_1_2():
-    context = dial.tls_context()
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
-    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
 # The package

@@ -45,10 +45,12 @@ def follow(redirect: RedirectedError, target: Target, rules: Rules) -> Target:
     Never from wss:// to ws://; elsewhere only where neither a query nor a token, which
     may be secret, would have to go there too.
     """
+    if not redirect.location:
+        raise _unfollowed(redirect, "to nowhere")
     try:
         following = start(_location(redirect, target), rules)
     except BadArgumentError as error:
-        raise _unfollowed(redirect, f"which is not accepted: {error}") from error
+        raise _unfollowed(redirect, f"to what is not accepted: {error}") from error
     if target.secure and not following.secure:
         raise _unfollowed(redirect, f"from wss:// to {following.shown}")
     is_elsewhere = _origin(following) != _origin(target)
@@ -69,7 +71,11 @@ def proxy_address(proxy: str) -> tuple[str, int]:
 
 def _location(redirect: RedirectedError, target: Target) -> str:
     base = target.shown.partition("?")[0]
-    scheme, mark, rest = urljoin(base, redirect.location).partition("://")
+    try:
+        url = urljoin(base, redirect.location)
+    except ValueError as error:
+        raise _unfollowed(redirect, "to what is no address") from error
+    scheme, mark, rest = url.partition("://")
     return _SCHEMES.get(scheme.lower(), scheme) + mark + rest
 
 
