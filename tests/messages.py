@@ -1,18 +1,29 @@
 """What this project says when something is wrong, read out of its source.
 
-A message is the text of an error, a warning or a line of the log, with `…` where a
-value goes. Found are the calls of classes whose name ends in Error or Warning, and of
-a logger; a text that stands in a variable is looked for in the same function.
+A message is the text of an error, a warning, a line of the log or on standard error,
+with `…` where a value goes. Found are the arguments of whatever says one: classes whose
+name ends in Error or Warning, loggers, and the functions named below. A text may stand
+there itself, in a variable or a constant, or be what a function of the module returns.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 HOLE = "…"
 _LOGGERS = {"log", "_log"}
-_LEVELS = {"warning", "error", "critical", "exception"}
-_LEAST_WORDS = 2  # a lone placeholder or word is another message's text handed on
+_LEVELS = {"info", "warning", "error", "critical", "exception"}
+_PARSERS = {"parser", "chosen"}  # of argparse: `error` ends the command with a text
+# Functions that show, keep or send their argument; and those whose text is shown.
+_SAY = {"warn", "_say", "_complain", "_note", "_leave", "ChangeRefused", "Seldom"}
+_SAY |= {"malformed", "Malformed"}  # the log's reasons
+_SAY |= {"_refusal", "_failure"}  # the local venue's, to its client
+_RETURN = {"verdict", "_describe"}
+_FORMAT = re.compile(r"%(\.\d+)?[sdorfgx]")
+_EDGES = {"rstrip", "strip"}
+
+_Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def messages(root: Path, packages: tuple[str, ...]) -> dict[str, str]:
@@ -20,72 +31,138 @@ def messages(root: Path, packages: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for package in packages:
         for path in sorted((root / package).rglob("*.py")):
-            tree = ast.parse(path.read_text())
-            for text in _texts(tree):
+            for text in texts_of(path.read_text()):
                 found.setdefault(text, str(path.relative_to(root)))
     return found
 
 
-def _texts(tree: ast.Module) -> Iterator[str]:
-    for function in _scopes(tree):
-        texts = _variables(function)
-        for node in _own_nodes(function):
-            if isinstance(node, ast.Call) and (argument := _message_of(node)):
-                names = [argument.id] if isinstance(argument, ast.Name) else []
-                wanted = texts.get(names[0], []) if names else [argument]
-                yield from filter(_tells, map(template, wanted))
+def texts_of(source: str) -> Iterator[str]:
+    """The messages of one module."""
+    module = _Texts(ast.parse(source))
+    yield from filter(_tells, module.said())
 
 
-def _scopes(tree: ast.Module) -> Iterator[ast.AST]:
-    yield tree
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
+class _Texts:
+    """The texts of one module: what an expression in it may say."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self._tree = tree
+        self._functions = [  # methods too: several may have one name
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
+        self._open: set[str] = set()  # functions being looked into: one may call itself
+
+    def said(self) -> Iterator[str]:
+        for scope in (self._tree, *self._functions):
+            for node in _own_nodes(scope):
+                if isinstance(node, ast.Call):
+                    for argument in _said_by(node):
+                        yield from self.texts(argument, scope)
+        for name in sorted(_RETURN):
+            yield from self._returned(name)
+        for error in (n for n in ast.walk(self._tree) if isinstance(n, ast.ClassDef)):
+            if error.name.endswith("Error"):
+                yield from self._own_text(error)
+
+    def texts(self, node: ast.expr, scope: _Scope) -> Iterator[str]:
+        """What this expression may be as a text; nothing where that is not known."""
+        match node:
+            case ast.Constant(value=str()) | ast.JoinedStr() | ast.BinOp():
+                yield template(node)
+            case ast.IfExp(body=body, orelse=other):
+                yield from self.texts(body, scope)
+                yield from self.texts(other, scope)
+            case ast.BoolOp(values=values):
+                for value in values:
+                    yield from self.texts(value, scope)
+            case ast.Name(id=name):
+                for value in _assigned(name, scope) or _assigned(name, self._tree):
+                    yield from self.texts(value, scope)
+            case ast.Call(func=ast.Attribute(value=value, attr=method)) if (
+                method in _EDGES
+            ):
+                yield from self.texts(value, scope)
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+                yield from self._returned(name)
+
+    def _returned(self, name: str) -> Iterator[str]:
+        if name in self._open:
+            return
+        self._open.add(name)
+        for function in (f for f in self._functions if f.name == name):
+            for node in _own_nodes(function):
+                if isinstance(node, ast.Return) and node.value is not None:
+                    yield from self.texts(node.value, function)
+        self._open.remove(name)
+
+    def _own_text(self, error: ast.ClassDef) -> Iterator[str]:
+        """What an error's class makes of its arguments: `super().__init__(text)`."""
+        for scope in (n for n in error.body if isinstance(n, ast.FunctionDef)):
+            for node in _own_nodes(scope):
+                match node:
+                    case ast.Call(
+                        func=ast.Attribute(
+                            value=ast.Call(func=ast.Name(id="super")), attr="__init__"
+                        ),
+                        args=[text, *_],
+                    ):
+                        yield from self.texts(text, scope)
+
+
+def _said_by(call: ast.Call) -> list[ast.expr]:
+    """The arguments that may be a text for a user; none of most calls."""
+    match call.func:
+        case ast.Attribute(value=ast.Name(id=owner), attr=name) if owner in _LOGGERS:
+            return call.args[:1] if name in _LEVELS else []  # the rest are its values
+        case ast.Attribute(value=ast.Name(id=owner), attr="error"):
+            return call.args if owner in _PARSERS else []
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            says = name in _SAY or name.endswith(("Error", "Warning"))
+            return call.args if says else []
+    return []
 
 
 def _own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
+    """What is in it, without the functions in it."""
     for child in ast.iter_child_nodes(scope):
         if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             yield child
             yield from _own_nodes(child)
 
 
-def _variables(scope: ast.AST) -> dict[str, list[ast.expr]]:
-    """What is assigned to each name here."""
-    found: dict[str, list[ast.expr]] = {}
-    for node in _own_nodes(scope):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found.setdefault(node.targets[0].id, []).append(node.value)
-    return found
-
-
-def _message_of(call: ast.Call) -> ast.expr | None:
-    called = call.func
-    name = (
-        called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-    )
-    if name in _LEVELS and isinstance(called, ast.Attribute):
-        logger = getattr(called.value, "id", "")
-        return call.args[0] if logger in _LOGGERS and call.args else None
-    if not name.endswith(("Error", "Warning")):
-        return None
-    return next((a for a in call.args if not isinstance(a, ast.Attribute)), None)
+def _assigned(name: str, scope: _Scope) -> list[ast.expr]:
+    """What is assigned to a name here."""
+    return [
+        node.value
+        for node in _own_nodes(scope)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id == name
+    ]
 
 
 def template(node: ast.expr) -> str:
-    """The text of an expression, `…` for what is not literal."""
+    """The text of an expression, one `…` for each part that is not literal."""
+    return re.sub(f"{HOLE}+", HOLE, _joined(node))
+
+
+def _joined(node: ast.expr) -> str:
     match node:
         case ast.Constant(value=str(text)):
-            return text.replace("%s", HOLE).replace("%d", HOLE).replace("%o", HOLE)
+            return _FORMAT.sub(HOLE, text)
         case ast.JoinedStr(values=parts):
-            return "".join(map(template, parts))
+            return "".join(map(_joined, parts))
         case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return template(left) + template(right)
+            return _joined(left) + _joined(right)
         case ast.IfExp(body=body, orelse=other):
-            return template(body) if _tells(template(body)) else template(other)
+            text = _joined(body)
+            return text if _tells(text) else _joined(other)
     return HOLE
 
 
 def _tells(text: str) -> bool:
+    # A lone placeholder is another message's text handed on, a lone word is a name.
     words = [w for w in text.replace(HOLE, " ").split() if any(map(str.isalpha, w))]
-    return len(words) >= _LEAST_WORDS
+    return len(words) > 1 or bool(words and HOLE in text)
