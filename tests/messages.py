@@ -17,7 +17,7 @@ _LEVELS = {"info", "warning", "error", "critical", "exception"}
 _PARSERS = {"parser", "chosen"}  # of argparse: `error` ends the command with a text
 # Functions that show, keep or send their argument; and those whose text is shown.
 _SAY = {"warn", "_say", "_complain", "_note", "_leave", "ChangeRefused", "Seldom"}
-_SAY |= {"malformed", "Malformed"}  # the log's reasons
+_SAY |= {"malformed", "Malformed", "_explained"}  # reasons, and what stands before one
 _SAY |= {"_refusal", "_failure"}  # the local venue's, to its client
 _RETURN = {"verdict", "_describe"}
 _FORMAT = re.compile(r"%(\.\d+)?[sdorfgx]")
@@ -57,9 +57,8 @@ class _Texts:
     def said(self) -> Iterator[str]:
         for scope in (self._tree, *self._functions):
             for node in _own_nodes(scope):
-                if isinstance(node, ast.Call):
-                    for argument in _said_by(node):
-                        yield from self.texts(argument, scope)
+                for argument in _said_by(node):
+                    yield from self.texts(argument, scope)
         for name in sorted(_RETURN):
             yield from self._returned(name)
         for error in (n for n in ast.walk(self._tree) if isinstance(n, ast.ClassDef)):
@@ -111,16 +110,24 @@ class _Texts:
                         yield from self.texts(text, scope)
 
 
-def _said_by(call: ast.Call) -> list[ast.expr]:
-    """The arguments that may be a text for a user; none of most calls."""
-    match call.func:
-        case ast.Attribute(value=ast.Name(id=owner), attr=name) if owner in _LOGGERS:
-            return call.args[:1] if name in _LEVELS else []  # the rest are its values
-        case ast.Attribute(value=ast.Name(id=owner), attr="error"):
-            return call.args if owner in _PARSERS else []
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            says = name in _SAY or name.endswith(("Error", "Warning"))
-            return call.args if says else []
+def _said_by(node: ast.AST) -> list[ast.expr]:
+    """The parts of a node that may be a text for a user; of most there are none."""
+    match node:
+        case ast.Dict(keys=keys, values=values):
+            named = (getattr(key, "value", None) for key in keys)
+            return [v for k, v in zip(named, values, strict=True) if k == "last_error"]
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id=owner), attr=name), args=args
+        ) if owner in _LOGGERS:
+            return args[:1] if name in _LEVELS else []  # the rest are its values
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id=owner), attr="error"), args=args
+        ):
+            return args if owner in _PARSERS else []
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args) if (
+            name in _SAY or name.endswith(("Error", "Warning"))
+        ):
+            return args
     return []
 
 
@@ -145,7 +152,7 @@ def _assigned(name: str, scope: _Scope) -> list[ast.expr]:
 
 def template(node: ast.expr) -> str:
     """The text of an expression, one `…` for each part that is not literal."""
-    return re.sub(f"{HOLE}+", HOLE, _joined(node))
+    return re.sub(f"{HOLE}+", HOLE, _joined(node)).strip()
 
 
 def _joined(node: ast.expr) -> str:

@@ -177,6 +177,8 @@ def test_a_row_twice_is_seen(page: str, said: dict[str, str]) -> None:
         ('parser.error(f"what is {this}")', ["what is …"]),
         ('_say(f"gave up after {n}")', ["gave up after …"]),
         ('warn(f"{a} is old", OldWarning)', ["… is old"]),
+        ('facts = {"last_error": _NO}\n_NO = "not now"', ["not now"]),
+        ('with _explained(f"proxy {a}: "): pass', ["proxy …:"]),
         ('def verdict(): return f"FAILED: {n} rows"', ["FAILED: … rows"]),
     ],
 )
