@@ -39,6 +39,14 @@ ROOMS = {
     "writing half": room(3, "writer", "ground bytes memory"),
     "reading half": room(3, "feed status", "ground bytes memory"),
     "feeder": room(4, "feeder.*"),
+    "host": Room(
+        4, "shmfeed.host.*", frozenset({"ground", "bytes", "memory", "reading half"})
+    ),
+    "doctor": Room(
+        5,
+        "shmfeed.doctor.*",
+        frozenset({"ground", "bytes", "settings", "memory", "reading half", "host"}),
+    ),
     "manager": room(5, "manager.*"),
     "simulator": room(6, "simulator.*", "ground"),
     "strategies": Room(6, "wealthdata.*", frozenset({"ground", "reading half"})),

@@ -1,12 +1,37 @@
 import os
+import signal
+import socket
 
 import pytest
+from forks import Fork
 
 import shmfeed
 from shmfeed.errors import SegmentFormatError
-from shmfeed.memory.removal import remove_unheld
+from shmfeed.memory.removal import leftovers, remove_unheld
 from shmfeed.memory.segment import place
 from shmfeed.writer import create
+
+
+def leave_socket(where):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(where.socket))
+
+
+def hold_for_ever(name, pipe):
+    writer = create(name)
+    os.write(pipe, b"x")
+    signal.pause()
+    writer.close()
+
+
+def holder(name):
+    """A process that holds the feed, once it does."""
+    told, telling = os.pipe()
+    one = Fork(hold_for_ever, name, telling)
+    os.close(telling)
+    assert os.read(told, 1)
+    os.close(told)
+    return one
 
 
 def test_what_nobody_holds_goes_with_what_is_beside_it(feed_name):
@@ -18,7 +43,7 @@ def test_what_nobody_holds_goes_with_what_is_beside_it(feed_name):
         with shmfeed.attach(feed_name) as feed:
             view = feed.ring("BTCUSDT", "1m").view(1)
             writer.close()
-            where.socket.touch()  # of a feeder that was killed
+            leave_socket(where)  # as a feeder that was killed does
             assert remove_unheld(where)
             assert not where.segment.exists()
             assert not where.socket.exists()
@@ -66,3 +91,121 @@ def test_an_unfinished_segment_goes(feed_name):
     os.close(fd)
     assert remove_unheld(where)
     assert not where.segment.exists()
+
+
+def test_a_holder_keeps_all_and_a_killed_one_nothing(feed_name):
+    where = place(feed_name)
+    with holder(feed_name) as one:
+        leave_socket(where)
+        where.successor.touch(0o600)
+        for remove in (False, True):
+            found = leftovers(where, remove)
+            assert [left.path for left in found] == [
+                where.segment,
+                where.successor,
+                where.socket,
+            ]
+            assert {left.reason for left in found} == {f"is held by process {one.pid}"}
+            assert all(left.held and left.path.exists() for left in found)
+        one.kill()
+        found = leftovers(where)
+        assert [(left.reason, left.path.exists()) for left in found] == [("", True)] * 3
+        assert found[0].size == where.segment.stat().st_size
+        assert leftovers(where, remove=True) == found
+        assert not any(left.path.exists() for left in found)
+        assert where.lock.exists()
+    assert leftovers(where, remove=True) == []
+
+
+def test_without_its_lock_file_a_holder_keeps_its_socket_too(feed_name):
+    where = place(feed_name)
+    with holder(feed_name) as one:
+        leave_socket(where)
+        where.lock.unlink()
+        assert all(left.held for left in leftovers(where))
+        assert not where.lock.exists()  # looking makes none
+        assert all(left.held for left in leftovers(where, remove=True))
+        assert where.segment.exists()
+        assert where.socket.exists()
+        one.kill()
+        assert not any(left.reason for left in leftovers(where, remove=True))
+
+
+def test_without_the_lock_on_the_segment_it_would_lose_it(feed_name, monkeypatch):
+    """The control: the lock file alone does not keep a holder's segment."""
+    where = place(feed_name)
+    with holder(feed_name):
+        where.lock.unlink()
+        monkeypatch.setattr("fcntl.flock", lambda fd, how: None)
+        leftovers(where, remove=True)
+        assert not where.segment.exists()
+
+
+def directory(path):
+    path.mkdir()
+
+
+def symlink(path):
+    path.symlink_to("/etc/passwd")
+
+
+def pipe(path):
+    os.mkfifo(path, 0o600)
+
+
+def open_file(path):
+    path.touch(0o644)
+
+
+def text(path):
+    path.touch(0o600)
+    path.write_text("somebody's letter")
+
+
+@pytest.mark.parametrize("make", [directory, symlink, pipe, open_file, text])
+@pytest.mark.parametrize("which", ["segment", "successor", "socket", "lock"])
+def test_what_no_feeder_made_stays(feed_name, make, which):
+    where = place(feed_name)
+    create(feed_name).close()
+    path = getattr(where, which)
+    path.unlink(missing_ok=True)
+    make(path)
+    before = path.lstat()
+    found = leftovers(where, remove=True)
+    after = path.lstat()
+    assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
+    if which == "lock":
+        # Whatever can be locked serves: a feeder would lock the same.
+        assert (not found[0].reason) == (make in (open_file, text, pipe))
+        return
+    stayed = [left for left in found if left.reason]
+    assert [left.path for left in stayed] == [path]
+    assert not stayed[0].held
+    assert str(path) not in stayed[0].reason
+    assert where.segment.exists() == (which == "segment")  # the rest went
+
+
+def test_another_user_s_stays(feed_name):
+    where = place(feed_name)
+    if os.geteuid():
+        pytest.skip("only root can make another user's file")
+    create(feed_name).close()
+    os.chown(where.segment, 65534, 65534)
+    (left,) = leftovers(where, remove=True)
+    assert "it belongs to user 65534, not to 0" in left.reason
+    assert where.segment.exists()
+
+
+def test_a_directory_of_feeds_that_is_no_directory(feed_name, tmp_path, monkeypatch):
+    monkeypatch.setattr("shmfeed.memory.segment.SHARED_MEMORY", tmp_path)
+    where = place(feed_name)
+    where.segment.touch(0o600)
+    where.directory.symlink_to(tmp_path)
+    (left,) = leftovers(where, remove=True)
+    assert left.reason.startswith("cannot be locked: ")
+    assert "move it away" in left.reason
+    assert where.segment.exists()
+    where.directory.unlink()
+    assert leftovers(where, remove=True)[0].reason == ""
+    assert not where.segment.exists()
+    assert where.directory.stat().st_mode & 0o777 == 0o700

@@ -5,23 +5,19 @@ that was asked for is imported: a command that reads loads no socket library.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
 from shmfeed import __version__
+from shmfeed.cli import exits, mistakes, streams
 from shmfeed.errors import (
     BadArgumentError,
     FeedNotFoundError,
     ShmfeedError,
     StreamNotFoundError,
 )
-
-EXIT_FAILED, EXIT_USAGE = 1, 2
-EXIT_INTERRUPTED, EXIT_PIPE = 130, 141  # as a shell reports SIGINT and SIGPIPE
 
 # Mistakes that the caller can put right in the line that was typed.
 _USAGE = (BadArgumentError, FeedNotFoundError, StreamNotFoundError)
@@ -40,7 +36,10 @@ COMMANDS = {
     "simulate": Command("shmfeed.cli.simulate", "a local venue, to feed from"),
     "demo": Command("shmfeed.cli.demo", "venue, feeder and strategies, all at once"),
     "status": Command("shmfeed.cli.status", "how a feed and its streams are"),
+    "ls": Command("shmfeed.cli.ls", "the feeds of this user on this host"),
     "tail": Command("shmfeed.cli.tail", "the last closed bars of a stream"),
+    "doctor": Command("shmfeed.cli.doctor", "what is wrong here, and its remedy"),
+    "clean": Command("shmfeed.cli.clean", "remove what no feeder holds"),
 }
 
 _EPILOG = """\
@@ -49,30 +48,31 @@ three terminals:
   shmfeed run --endpoint ws://127.0.0.1:18000 --symbols BTCUSDT --resolutions 1s,1m
   shmfeed tail BTCUSDT 1s -f
 
-`shmfeed COMMAND --help` explains a command.
+`shmfeed COMMAND --help` explains a command and its exit codes.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. What a user got wrong is one line on stderr.
 
-    0: done. 1: it failed. 2: the arguments, or no such feed or stream. 130: Ctrl-C.
-    argparse ends `--help`, `--version` and wrong options by SystemExit.
+    `exits` says what the codes mean. argparse ends `--help`, `--version` and wrong
+    options by SystemExit.
     """
+    streams.prepare()
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        code = _dispatch(arguments)
-        sys.stdout.flush()
+        try:
+            return _dispatch(arguments)
+        finally:
+            streams.finish()
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return exits.INTERRUPTED
     except BrokenPipeError:
-        _leave_stdout()
-        return EXIT_PIPE
+        return exits.PIPE
     except _USAGE as error:
-        return _complain(error, EXIT_USAGE)
+        return _complain(error, exits.USAGE)
     except (ShmfeedError, OSError) as error:
-        return _complain(error, EXIT_FAILED)
-    return code
+        return _complain(error, exits.FAILED)
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
@@ -80,12 +80,17 @@ def _dispatch(arguments: Sequence[str]) -> int:
     name = next((word for word in arguments if not word.startswith("-")), None)
     module = import_module(COMMANDS[name].module) if name in COMMANDS else None
     parser, chosen = _parsers(name, module)
+    if name is not None and module is None:
+        parser.error(mistakes.no_command(name, list(COMMANDS)))
     args, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        chosen.error(f"unrecognized arguments: {' '.join(unknown)}")
+    fault = mistakes.unknown_words(chosen, unknown) or mistakes.repeated(
+        chosen, arguments
+    )
+    if fault:
+        chosen.error(fault)
     if module is None:
         parser.print_help(sys.stderr)
-        return EXIT_USAGE
+        return exits.USAGE
     code: int = module.run(args)
     return code
 
@@ -99,6 +104,7 @@ def _parsers(
         description="One feeder process a host; strategies read bars from its memory.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"shmfeed {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -107,9 +113,11 @@ def _parsers(
             known,
             help=command.summary,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         if known == name:
             module.add_arguments(one)
+            one.epilog = f"{one.epilog}\n{exits.in_words(name)}"
             chosen = one
     return parser, chosen
 
@@ -118,14 +126,7 @@ def _complain(error: Exception, code: int) -> int:
     words = str(error)
     if isinstance(error, ShmfeedError) and isinstance(error, OSError):
         words = error.strerror or words  # its sentence names the file already
-    with suppress(BrokenPipeError):
-        print(f"shmfeed: {words}", file=sys.stderr)
+    if isinstance(error, FeedNotFoundError):
+        words += mistakes.feeds_there()
+    streams.complain(words)
     return code
-
-
-def _leave_stdout() -> None:
-    """Whoever read our output has gone: let the interpreter's last flush succeed."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)

@@ -48,3 +48,15 @@ def justified(
         for number, (cell, width) in enumerate(zip(row, widths, strict=True))
     ]
     return "  ".join(cells).rstrip()
+
+
+def mib(size: int) -> str:
+    """Bytes in MiB, two decimals."""
+    return f"{size / 2**20:.2f}"
+
+
+def plain(text: str) -> str:
+    """A text from outside in one line of printable characters: others are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

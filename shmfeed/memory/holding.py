@@ -113,7 +113,7 @@ class Holding:
                 if _serves(mapping, geometry):
                     return mapping
                 self.previous = mapping
-                self._path = _successor(self.where)
+                self._path = self.where.successor
                 return None
             if ready:
                 # This word has its place in every layout version.
@@ -249,15 +249,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_disown_all)
 
 
-def _successor(where: Place) -> Path:
-    """Where a segment is made that is to replace another; no feed has such a name."""
-    return where.segment.with_name(where.segment.name + "~")
-
-
 def _remove_unfinished(where: Place) -> None:
     """Remove what a holder that died on the way has left; SegmentFormatError for a
     file that is not ours."""
-    unfinished = where._replace(segment=_successor(where))
+    unfinished = where._replace(segment=where.successor)
     try:
         fd = open_checked(unfinished, os.O_RDWR)
     except FeedNotFoundError:

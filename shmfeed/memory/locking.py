@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,10 @@ with suppress(ImportError):  # where there is none, no feed has a place
     import fcntl
 
 Identity = tuple[int, int]  # device and inode
+
+# Who cleans up holds a lock for a moment: a feeder that starts then is not refused.
+_PATIENCE_SECONDS = 0.1
+_POLL_SECONDS = 0.005
 
 
 def make_directory(directory: Path) -> None:
@@ -44,7 +49,7 @@ def lock_file(where: Place) -> UnixFileLock:
         where.lock, 0, 0o600, thread_local=False, fallback_to_soft=False
     )
     try:
-        lock.acquire()
+        lock.acquire(_PATIENCE_SECONDS, poll_interval=_POLL_SECONDS)
     except Timeout:
         raise busy(where, _signed(where.lock)) from None
     return lock
@@ -88,13 +93,22 @@ def lock_object(where: Place, path: Path) -> int:
     mapping would keep a lock on that alive.
     """
     fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not _try_lock(fd):
+        if time.monotonic() > deadline:
+            pid = read_word(fd, H_WRITER_PID)
+            os.close(fd)
+            raise busy(where, pid or None)
+        time.sleep(_POLL_SECONDS)
+    return fd
+
+
+def _try_lock(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = read_word(fd, H_WRITER_PID)
-        os.close(fd)
-        raise busy(where, pid or None) from None
-    return fd
+        return False
+    return True
 
 
 def identity_of(fd: int) -> Identity:

@@ -1,13 +1,32 @@
-"""Removing a segment that no feeder holds any more."""
+"""Removing what no feeder holds any more: a feed's segment, and what is beside it."""
 
 import os
+import stat
 import struct
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import NamedTuple
 
-from shmfeed.errors import FeedBusyError, FeedNotFoundError, SegmentError
+from shmfeed.errors import FeedBusyError, SegmentError, SegmentFormatError
 from shmfeed.layout import H_RETIRED, WORD
-from shmfeed.memory.locking import check_directory, lock_file, lock_object
+from shmfeed.memory.locking import identity_of, lock_file, lock_object, make_directory
 from shmfeed.memory.segment import Place, check_ours, open_checked
+
+UNHELD, HELD, FOREIGN, FAILED = "unheld", "held", "foreign", "failed"
+
+
+class Leftover(NamedTuple):
+    """A thing under a feed's name: its size in bytes, and whether it may go.
+
+    `state` is UNHELD where nobody holds it, HELD where a feeder does, FOREIGN where no
+    feeder of this user has made it, FAILED where the host refused; `reason` says why
+    it has to stay, and is empty where it has not.
+    """
+
+    path: Path
+    size: int
+    state: str = UNHELD
+    reason: str = ""
 
 
 def remove_unheld(where: Place) -> bool:
@@ -17,47 +36,118 @@ def remove_unheld(where: Place) -> bool:
     keep what they have and look for a successor. Raises SegmentFormatError for a file
     that is not ours, which stays, and SegmentError for what the host refuses.
     """
-    try:
-        return _remove_locked(where)
-    except FeedBusyError:
+    there = {one.path: one for one in leftovers(where, remove=True)}
+    found = there.get(where.segment)
+    if found is None or found.state == HELD:
         return False
-    except SegmentError:
-        raise
-    except OSError as error:
+    if found.state == FOREIGN:
+        raise SegmentFormatError(f"{found.path} {found.reason}")
+    if found.state == FAILED:
         raise SegmentError(
-            f"feed {where.name!r} cannot be removed: {error}; it is as it was"
-        ) from error
-
-
-def _remove_locked(where: Place) -> bool:
-    if not os.path.lexists(where.directory):
-        return False
-    check_directory(where.directory)
-    lock = lock_file(where)
-    try:
-        with suppress(FileNotFoundError, IsADirectoryError):  # a directory is not ours
-            where.socket.unlink()
-        return _remove(where)
-    finally:
-        lock.release()
-
-
-def _remove(where: Place) -> bool:
-    try:
-        fd = open_checked(where, os.O_RDWR)
-    except FeedNotFoundError:
-        return False
-    held = -1
-    try:
-        # The holder has this lock too, which holds without the lock file.
-        held = lock_object(where, where.segment)
-        check_ours(where, fd)
-        if os.fstat(fd).st_size > H_RETIRED * WORD:
-            os.pwrite(fd, struct.pack("=q", 1), H_RETIRED * WORD)
-        with suppress(FileNotFoundError):
-            where.segment.unlink()
-    finally:
-        os.close(fd)
-        if held >= 0:
-            os.close(held)
+            f"feed {where.name!r} cannot be removed: it {found.reason}; it is as it was"
+        )
     return True
+
+
+def leftovers(where: Place, remove: bool = False) -> list[Leftover]:
+    """What there is under a feed's name; with `remove` what nobody holds is gone.
+
+    That is its segment, an unfinished successor, and its control socket. A feed that
+    a feeder holds stays whole, and so does whatever no feeder of this user has made.
+    """
+    names = where.segment, where.successor, where.socket
+    there = [path for path in names if _size(path) is not None]
+    if not there:
+        return []
+    with ExitStack() as locks:
+        try:
+            if remove:
+                make_directory(where.directory)
+            if remove or _size(where.lock) is not None:
+                locks.callback(lock_file(where).release)
+            return _judge(where, there, remove, locks)
+        except FeedBusyError as error:
+            holder = "another process" if error.pid is None else f"process {error.pid}"
+            return _all(there, HELD, f"is held by {holder}")
+        except SegmentFormatError as error:
+            return _all(there, FOREIGN, f"cannot be locked: {error}")
+        except (SegmentError, OSError) as error:
+            return _all(there, FAILED, f"cannot be locked: {error}")
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.lstat().st_size
+    except OSError:  # also where the directory is no directory
+        return None
+
+
+def _all(there: list[Path], state: str, reason: str) -> list[Leftover]:
+    sizes = ((path, _size(path)) for path in there)
+    return [Leftover(path, size, state, reason) for path, size in sizes if size is not None]
+
+
+def _judge(
+    where: Place, there: list[Path], remove: bool, locks: ExitStack
+) -> list[Leftover]:
+    """All of it is judged before anything goes: FeedBusyError leaves it whole."""
+    found = []
+    for path in there:
+        size = _size(path)
+        if size is None:  # gone meanwhile, and its name may be another's next
+            continue
+        found.append(Leftover(path, size, *_objection(where, path, locks)))
+    if remove:
+        found = [_unlink(one) if one.state == UNHELD else one for one in found]
+    return found
+
+
+def _objection(where: Place, path: Path, locks: ExitStack) -> tuple[str, str]:
+    """State and reason; what may go is locked against a feeder from here on."""
+    try:
+        if path == where.socket:
+            _check_socket(path)
+        else:
+            _lock(where._replace(segment=path), locks)
+    except SegmentFormatError as error:
+        return FOREIGN, str(error).removeprefix(f"{path} ")
+    except SegmentError as error:
+        return FAILED, str(error).removeprefix(f"{path} ")
+    except OSError as error:
+        return FAILED, f"cannot be examined: {error.strerror}"
+    return UNHELD, ""
+
+
+def _check_socket(path: Path) -> None:
+    # Only the holder of the lock file makes one, and that is who asks.
+    status = path.lstat()
+    if not (stat.S_ISSOCK(status.st_mode) and status.st_uid == os.geteuid()):
+        raise SegmentFormatError(f"{path} is no socket of this user; move it away")
+
+
+def _lock(where: Place, locks: ExitStack) -> None:
+    fd = open_checked(where, os.O_RDWR)
+    locks.callback(os.close, fd)
+    check_ours(where, fd)
+    # The holder has this lock too, which holds without the lock file.
+    locked = lock_object(where, where.segment)
+    locks.callback(os.close, locked)
+    if identity_of(fd) != identity_of(locked):
+        raise FeedBusyError(f"{where.segment} was replaced just now")
+    if os.fstat(fd).st_size > H_RETIRED * WORD:
+        locks.callback(_retire_if_gone, fd)
+
+
+def _retire_if_gone(fd: int) -> None:
+    """Sends readers to look for a successor."""
+    if not os.fstat(fd).st_nlink:
+        os.pwrite(fd, struct.pack("=q", 1), H_RETIRED * WORD)
+
+
+def _unlink(one: Leftover) -> Leftover:
+    try:
+        with suppress(FileNotFoundError):
+            one.path.unlink()
+    except OSError as error:
+        return one._replace(state=FAILED, reason=f"cannot be removed: {error.strerror}")
+    return one

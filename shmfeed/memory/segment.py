@@ -52,6 +52,12 @@ class Place(NamedTuple):
     lock: Path
     socket: Path
 
+    @property
+    def successor(self) -> Path:
+        """Where a segment is made that is to replace another; no feed has such a
+        name."""
+        return self.segment.with_name(self.segment.name + "~")
+
 
 def place(feed: str) -> Place:
     """The place of a feed; BadArgumentError for a name that is not accepted.

@@ -5,35 +5,12 @@ namespace. Permitted: the feed is there and works, or SegmentFullError and nothi
 it is left but the directory and the lock file.
 """
 
-import json
 import signal
 
+import own_shm
 import pytest
 
-NOT_PERMITTED = 77
-
-# A /dev/shm of its own: argv is a feed's name, then the options of the tmpfs.
 PREPARE = """
-import ctypes, json, os, resource, shutil, sys
-NEW_MOUNTS, NEW_USERS, PRIVATE = 0x00020000, 0x10000000, 0x44000
-libc = ctypes.CDLL(None, use_errno=True)
-uid, gid = os.geteuid(), os.getegid()
-def mount(what, where, kind, flags, options):
-    if libc.mount(what, where, kind, flags, options):
-        print(f"mount: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
-        sys.exit(77)
-if libc.unshare(NEW_MOUNTS):
-    if libc.unshare(NEW_MOUNTS | NEW_USERS):
-        print(f"unshare: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
-        sys.exit(77)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"),
-                       ("gid_map", f"{gid} {gid} 1")):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
-mount(b"none", b"/", None, PRIVATE, None)
-mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, sys.argv[2].encode())
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
 import shmfeed
 name = sys.argv[1]
 PAGE = 4096
@@ -68,9 +45,6 @@ def attempt(*geometry):
         rows = feed.ring("BTCUSDT", "1m").snapshot(geometry[0])
     writer.close()
     return {"begin": begin, "bars": len(rows), "sum": float(rows["close"].sum())}
-
-def tell(what):
-    print(json.dumps(what), flush=True)
 """
 
 SMALL = "16, 16, 1"
@@ -78,13 +52,7 @@ SMALL_PAGES = 13
 
 
 def run(child, name, options, code):
-    """What the code told, line by line; the child must end well."""
-    process = child(PREPARE + code, name, options)
-    out, err = process.communicate(timeout=50)
-    if process.returncode == NOT_PERMITTED:
-        pytest.skip(f"no /dev/shm of its own here: {err.strip()}")
-    assert process.returncode == 0, (process.returncode, out, err)
-    return [json.loads(line) for line in out.splitlines()]
+    return own_shm.run(child, name, options, PREPARE + code)
 
 
 def is_refused(outcome):
@@ -145,8 +113,8 @@ tell(attempt({SMALL}))
 def test_without_the_reservation_it_would_die(child, feed_name):
     """The control: the same case, and a writer that does not reserve its pages."""
     code = "os.posix_fallocate = lambda *arguments: None\ntell(attempt(1000))\n"
-    process = child(PREPARE + code, feed_name, "size=64k")
+    process = child(own_shm.MOUNT + PREPARE + code, feed_name, "size=64k")
     _, err = process.communicate(timeout=50)
-    if process.returncode == NOT_PERMITTED:
+    if process.returncode == own_shm.NOT_PERMITTED:
         pytest.skip(f"no /dev/shm of its own here: {err.strip()}")
     assert process.returncode == -signal.SIGBUS

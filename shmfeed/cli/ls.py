@@ -1,0 +1,79 @@
+"""`shmfeed ls`: the feeds of this user on this host, one a line."""
+
+import argparse
+import json
+from typing import Any
+
+from shmfeed.cli.exits import FAILED
+from shmfeed.cli.text import aligned, mib, plain, span
+from shmfeed.host.listing import UNREADABLE, list_feeds, row_of
+from shmfeed.memory.segment import not_found, place
+
+_DESCRIPTION = """\
+Every feed of this user on this host: its health, its connection's state, its feeder's
+pid, how many streams and closed bars it has had, its size in /dev/shm in MiB, and when
+its venue was last heard. One that cannot be read is listed with the reason.
+"""
+
+_EPILOG = """\
+examples:
+  shmfeed ls
+  shmfeed ls --feed spot
+  shmfeed ls --json | jq -r '.[] | select(.health == "dead") | .feed'
+"""
+
+_HEAD = ("FEED", "HEALTH", "STATE", "PID", "STREAMS", "BARS", "MIB", "LAST MESSAGE")
+_RIGHT = (3, 4, 5, 6)
+_NONE = (
+    "no feeds; start one with `shmfeed run --symbols BTCUSDT --resolutions 1m`,"
+    " or see `shmfeed demo`"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description, parser.epilog = _DESCRIPTION, _EPILOG
+    parser.add_argument("--feed", metavar="NAME", help="this one; default: all")
+    parser.add_argument("--json", action="store_true", help="a list of JSON objects")
+
+
+def run(args: argparse.Namespace) -> int:
+    rows = list_feeds() if args.feed is None else [_one(args.feed)]
+    print(json.dumps(rows, indent=2) if args.json else in_words(rows))
+    chosen_fails = args.feed is not None and rows[0]["health"] == UNREADABLE
+    return FAILED if chosen_fails else 0
+
+
+def _one(feed: str) -> dict[str, Any]:
+    where = place(feed)
+    row = row_of(where)
+    if row is None:
+        raise not_found(where)
+    return row
+
+
+def in_words(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table, and a line for each that cannot be read."""
+    if not rows:
+        return _NONE
+    reasons = [f"{row['feed']}: {row['reason']}" for row in rows if row["reason"]]
+    table = aligned([_HEAD, *map(_cells, rows)], _RIGHT)
+    return "\n".join([*table, *([""] if reasons else []), *map(plain, reasons)])
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    age, health = row["last_message_age"], row["health"]
+    nothing = "-" if health == UNREADABLE else "never"
+    return (
+        row["feed"],
+        health,
+        row["state"] or "-",
+        _number(row["pid"], ""),
+        _number(row["streams"], ","),
+        _number(row["bars"], ","),
+        mib(row["bytes"]),
+        nothing if age is None else f"{span(age)} ago",
+    )
+
+
+def _number(value: int | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

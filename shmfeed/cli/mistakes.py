@@ -1,0 +1,70 @@
+"""What was typed wrong, and what was probably meant."""
+
+import argparse
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from shmfeed.errors import ShmfeedError
+
+_MOST_FEEDS = 20
+
+
+def no_command(name: str, known: list[str]) -> str:
+    """The words for a command that is not there."""
+    near = _meant(name, known) or f"; one of: {' '.join(known)}"
+    return f"invalid choice: {name[:80]!r}{near}"
+
+
+def unknown_words(
+    parser: argparse.ArgumentParser, unknown: Sequence[str]
+) -> str | None:
+    """The words for arguments that a command does not have, None if there are none."""
+    if not unknown:
+        return None
+    known = [option for option in _options(parser) if option.startswith("--")]
+    near = _meant(unknown[0].partition("=")[0], known)
+    shown = " ".join(word if word.isprintable() else repr(word) for word in unknown)
+    return f"unrecognized arguments: {shown[:200]}{near}"
+
+
+def repeated(parser: argparse.ArgumentParser, words: Sequence[str]) -> str | None:
+    """The words for an option that is given twice, None if there is none.
+
+    argparse would take the last silently.
+    """
+    options = _options(parser)
+    seen: Counter[str] = Counter()
+    for word in words:
+        if word == "--":
+            break
+        action = options.get(word.partition("=")[0])
+        if action is None and not word.startswith("--"):
+            action = options.get(word[:2])  # as -n5
+        if action is not None:
+            seen[action.dest] += 1
+            if seen[action.dest] > 1:
+                return f"argument {'/'.join(action.option_strings)}: given twice"
+    return None
+
+
+def feeds_there() -> str:
+    """Which feeds there are, to be added to a sentence; empty where there are none."""
+    from shmfeed.host.names import feeds_here  # noqa: PLC0415  loads numpy
+
+    try:
+        feeds = feeds_here()
+    except ShmfeedError:
+        return ""
+    more = ", .." if len(feeds) > _MOST_FEEDS else ""
+    there = ", ".join(feeds[:_MOST_FEEDS])
+    return f"; feeds that are here: {there}{more}" if there else ""
+
+
+def _options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    return parser._option_string_actions  # argparse offers no other way to them
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word[:64], list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,57 @@
+"""Standard output and standard error, whatever state they are in."""
+
+import os
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+_FULL = "standard output cannot be written: "
+
+
+def prepare() -> None:
+    """Both exist, and take every character: one that they have not comes escaped."""
+    # Whoever started us may have closed them. Their descriptors are filled, so that
+    # no file that is opened later takes their place.
+    if sys.stdout is None:
+        sys.stdout = _nowhere()
+    if sys.stderr is None:
+        sys.stderr = _nowhere()
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def finish() -> None:
+    """Write what is buffered; BrokenPipeError, or OSError that says what failed.
+
+    After an error the interpreter's own last flush succeeds.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop(sys.stdout)
+        raise
+    except OSError as error:
+        _drop(sys.stdout)
+        words = _FULL + (error.strerror or str(error))
+        raise OSError(words) from None
+
+
+def complain(words: str) -> None:
+    """A line on standard error, if anybody can read it."""
+    try:
+        print(f"shmfeed: {words}", file=sys.stderr, flush=True)
+    except OSError:
+        _drop(sys.stderr)
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 # to the end
+
+
+def _drop(stream: TextIO) -> None:
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

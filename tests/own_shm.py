@@ -1,0 +1,43 @@
+"""A child with a /dev/shm of its own, in a mount namespace."""
+
+import json
+
+import pytest
+
+NOT_PERMITTED = 77
+
+# argv is a feed's name, then the options of the tmpfs.
+MOUNT = """
+import ctypes, json, os, resource, shutil, sys
+NEW_MOUNTS, NEW_USERS, PRIVATE = 0x00020000, 0x10000000, 0x44000
+libc = ctypes.CDLL(None, use_errno=True)
+uid, gid = os.geteuid(), os.getegid()
+def mount(what, where, kind, flags, options):
+    if libc.mount(what, where, kind, flags, options):
+        print(f"mount: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
+        sys.exit(77)
+if libc.unshare(NEW_MOUNTS):
+    if libc.unshare(NEW_MOUNTS | NEW_USERS):
+        print(f"unshare: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
+        sys.exit(77)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"),
+                       ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+mount(b"none", b"/", None, PRIVATE, None)
+mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, sys.argv[2].encode())
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+def tell(what):
+    print(json.dumps(what), flush=True)
+"""
+
+
+def run(child, name, options, code):
+    """What the code told, line by line; the child must end well."""
+    process = child(MOUNT + code, name, options)
+    out, err = process.communicate(timeout=50)
+    if process.returncode == NOT_PERMITTED:
+        pytest.skip(f"no /dev/shm of its own here: {err.strip()}")
+    assert process.returncode == 0, (process.returncode, out, err)
+    return [json.loads(line) for line in out.splitlines()]
