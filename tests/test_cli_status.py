@@ -55,10 +55,17 @@ def test_no_feed_is_exit_2_and_says_what_to_start(feed_name, capsys) -> None:
     assert main(["status", "--feed", feed_name]) == 2
     output, errors = capsys.readouterr()
     assert output == ""
-    assert errors == (
+    assert errors.startswith(
         f"shmfeed: there is no feed {feed_name!r} on this host; start it with"
-        f" `shmfeed run --feed {feed_name}`\n"
+        f" `shmfeed run --feed {feed_name}`"
     )
+    assert errors.count("\n") == 1
+
+
+def test_the_feeds_that_are_there_are_named(cli_ring, feed_name, capsys) -> None:
+    assert main(["status", "--feed", feed_name + "x"]) == 2
+    there = capsys.readouterr().err.partition("; feeds that are here: ")[2]
+    assert feed_name in there.strip().split(", ")
 
 
 def test_the_feed_of_the_environment(cli_ring, feed_name, capsys, monkeypatch) -> None:

@@ -51,7 +51,8 @@ def in_words(found: list[Leftover], removed: bool) -> str:
         for one in found
         if one.reason
     ]
-    total = f"{len(gone)} {done}, {mib(sum(one.size for one in gone))} MiB"
+    size = mib(sum(one.size for one in gone))
+    total = f"{len(gone)} {'removed' if removed else 'would be removed'}, {size} MiB"
     lines.append(total if gone else "there is nothing to remove")
     return "\n".join(map(plain, lines))
 

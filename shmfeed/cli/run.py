@@ -5,6 +5,7 @@ import os
 from contextlib import suppress
 
 from shmfeed import config
+from shmfeed.cli.settings import add_settings
 from shmfeed.cli.watch import Watch
 from shmfeed.codecs import get_codec
 from shmfeed.config import Settings
@@ -30,36 +31,14 @@ examples:
   shmfeed run --config feed.yaml --feed spot
 """
 
-_WORDS = {int: "N", float: "SECONDS", tuple: "LIST"}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.usage = "shmfeed run [--config FILE] [--unlink] [--SETTING VALUE ..]"
     parser.add_argument(
-        "--config", metavar="FILE", help="settings in YAML, TOML or JSON, by its ending"
-    )
-    parser.add_argument(
         "--unlink", action="store_true", help="remove the segment at the end"
     )
-    settings = parser.add_argument_group("settings")
-    for option in config.OPTIONS:
-        _add_setting(settings, option)
-
-
-def _add_setting(group: "argparse._ArgumentGroup", option: config.Option) -> None:
-    name = "--" + option.setting.replace("_", "-")
-    default = getattr(Settings(), option.setting)
-    text = option.help.replace("%", "%%")
-    if option.type is bool:
-        group.add_argument(
-            name, action=argparse.BooleanOptionalAction, default=None, help=text
-        )
-        return
-    if default not in (None, ()):
-        text = f"{text}; default: {default}"
-    word = _WORDS.get(option.type, "TEXT")
-    group.add_argument(name, metavar=word, help=text)
+    add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -25,19 +25,19 @@ class _FaultError(Exception):
     """What is wrong with a file, in words that hold none of its text."""
 
 
-def read(path: Path) -> dict[str, object]:
+def read(path: Path, warn: bool = True) -> dict[str, object]:
     """The settings in the file, unchecked.
 
     BadArgumentError for a file that is missing, unreadable, over 1 MiB, no regular
     file, of another type, or not one flat mapping with each key once. A token in a
-    file that others may read is warned of in the log.
+    file that others may read is warned of in the log, unless `warn` is False.
     """
     try:
         data, mode = _bytes(path)
         content = _decode(path, data)
     except _FaultError as fault:
         raise BadArgumentError(f"config_file {str(path)!r}: {fault}") from None
-    if content.get(TOKEN) and mode & 0o077:
+    if warn and content.get(TOKEN) and mode & 0o077:
         _log.warning(
             "%s holds a token and its mode is %o: others may read it; chmod 600 it",
             path,

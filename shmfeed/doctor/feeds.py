@@ -1,0 +1,93 @@
+"""The feeds of this user: what cannot be read, who is silent, what nobody holds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shmfeed.doctor.finding import Finding, note, ok, problem
+from shmfeed.host.cleaning import clean_all
+from shmfeed.host.listing import UNREADABLE, list_feeds
+from shmfeed.memory.removal import Leftover
+from shmfeed.memory.segment import place
+
+_MOST_NAMED = 10
+_PROC = Path("/proc")
+
+
+def check_feeds() -> Iterator[Finding]:
+    """All of this module; UnsupportedPlatformError."""
+    rows = {row["feed"]: row for row in list_feeds()}
+    things = clean_all(remove=False)
+    held = {one.path for one in things if one.held}
+    bad = [*_unreadable(rows, held), *_silent(rows, things), *_foreign(things)]
+    names = [name for name in rows if place(name).segment in held]
+    yield ok("feeds", f"held by a feeder: {_listed(names) or 'none'}")
+    yield from bad
+    yield check_leftovers(things)
+
+
+def _unreadable(rows: dict[str, Any], held: set[Path]) -> Iterator[Finding]:
+    """Damaged or other layout versions, in use; what nobody holds is a leftover."""
+    for name, row in rows.items():
+        if row["health"] == UNREADABLE and place(name).segment in held:
+            yield problem(
+                f"feed {name}",
+                f"is held by a feeder and cannot be read: {row['reason']}",
+                "stop its feeder and start it again with this version of shmfeed",
+            )
+
+
+def _silent(rows: dict[str, Any], things: list[Leftover]) -> Iterator[Finding]:
+    holders = {one.path: one.reason for one in things if one.held}
+    for name, row in rows.items():
+        reason = holders.get(place(name).segment)
+        if reason is None or row["health"] != "dead":
+            continue
+        pid = reason.rpartition(" ")[2]
+        yield problem(
+            f"feed {name}",
+            f"{reason}, which {_why_silent(pid)}",
+            f"kill -CONT {pid} lets a stopped one go on; else kill -9 {pid} and start"
+            " the feeder again: it goes on with the same bars",
+        )
+
+
+def _why_silent(pid: str) -> str:
+    try:
+        text = (_PROC / pid / "stat").read_text("ascii", "replace")
+        state = text.rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        state = ""
+    if state in ("T", "t"):
+        return "is stopped (SIGSTOP or a debugger)"
+    return "gives no sign of life: it is stuck, or has not beaten for 2 s"
+
+
+def _foreign(things: list[Leftover]) -> Iterator[Finding]:
+    for one in things:
+        if one.reason and not one.held:
+            yield problem(
+                str(one.path),
+                f"it {one.reason}",
+                "look at it, and move or remove it; `shmfeed clean` does not",
+            )
+
+
+def check_leftovers(things: list[Leftover]) -> Finding:
+    """What nobody holds: feeders that ended leave it, so that the next goes on."""
+    unheld = [one for one in things if not one.reason]
+    if not unheld:
+        return ok("leftovers", "none: nothing that no feeder holds")
+    size = sum(one.size for one in unheld) / 2**20
+    named = _listed([one.path.name for one in unheld])
+    return note(
+        "leftovers",
+        f"{len(unheld)} that no feeder holds, {size:,.1f} MiB: {named}",
+        "a feeder of the same name goes on with its segment; to remove all of them:"
+        " `shmfeed clean`",
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = ", .." if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

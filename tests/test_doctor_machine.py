@@ -1,0 +1,70 @@
+"""Platform, clock, descriptors: as they are here, and as they might be."""
+
+import platform
+import resource
+import sys
+import time
+
+import pytest
+
+from shmfeed.doctor.machine import (
+    FEW_FILES,
+    MIN_FILES,
+    check_clock,
+    check_files,
+    check_machine,
+    check_support,
+    core,
+)
+
+
+@pytest.fixture
+def most_files():
+    """Sets how many files this process may have open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield lambda most: resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_here_all_is_well(most_files) -> None:
+    most_files(1024)
+    levels = {finding.check: finding.level for finding in check_machine()}
+    assert levels == dict.fromkeys(("platform", "core", "clock", "open files"), "ok")
+    assert core() == "pure Python"
+
+
+@pytest.mark.parametrize(
+    ("most", "level"),
+    [(MIN_FILES - 1, "problem"), (FEW_FILES - 1, "note"), (FEW_FILES, "ok")],
+)
+def test_few_descriptors(most_files, most, level) -> None:
+    most_files(most)
+    found = check_files()
+    assert found.level == level
+    assert f"a process may have {most}" in found.found
+    assert level == "ok" or "ulimit -n 1024" in found.remedy
+
+
+def test_no_limits_on_this_platform(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert check_files().level == "note"
+
+
+def test_another_cpu(monkeypatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    found = check_support()
+    assert found.level == "problem"
+    assert "this one is 'aarch64'" in found.found
+
+
+def test_no_shared_memory(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("shmfeed.memory.segment.SHARED_MEMORY", tmp_path / "none")
+    found = check_support()
+    assert found.level == "problem"
+    assert "none, which is not here" in found.found
+    assert "Linux on x86-64" in found.remedy
+
+
+def test_no_boot_clock(monkeypatch) -> None:
+    monkeypatch.delattr(time, "CLOCK_BOOTTIME")
+    assert check_clock().level == "problem"
