@@ -124,6 +124,17 @@ def test_what_is_no_file_of_ours_is_listed_too(ls, feed_name, kind) -> None:
     assert ls()[0] == 0
 
 
+def test_a_damaged_entry_is_a_reason_and_no_traceback(cli_ring, feed_name) -> None:
+    where = place(feed_name)
+    with where.segment.open("r+b") as file:
+        content = file.read()
+        file.seek(content.index(b"BTCUSDT") + 48)
+        file.write(b"9q\0\0\0\0\0\0")  # a timeframe that is none
+    row = row_of(where)
+    assert row["health"] == "unreadable"
+    assert row["reason"]
+
+
 def test_what_goes_while_it_is_listed_is_left_out(feed_name, monkeypatch) -> None:
     where = place(feed_name)
     create(feed_name, max_streams=1, history=16).close()

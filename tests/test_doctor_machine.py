@@ -61,7 +61,7 @@ def test_no_shared_memory(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("shmfeed.memory.segment.SHARED_MEMORY", tmp_path / "none")
     found = check_support()
     assert found.level == "problem"
-    assert "none, which is not here" in found.found
+    assert f"not here: {tmp_path / 'none'}" in found.found
     assert "Linux on x86-64" in found.remedy
 
 

@@ -7,7 +7,7 @@ from forks import Fork
 
 import shmfeed
 from shmfeed.errors import SegmentFormatError
-from shmfeed.memory.removal import leftovers, remove_unheld
+from shmfeed.memory.removal import FOREIGN, HELD, leftovers, remove_unheld
 from shmfeed.memory.segment import place
 from shmfeed.writer import create
 
@@ -106,7 +106,7 @@ def test_a_holder_keeps_all_and_a_killed_one_nothing(feed_name):
                 where.socket,
             ]
             assert {left.reason for left in found} == {f"is held by process {one.pid}"}
-            assert all(left.held and left.path.exists() for left in found)
+            assert all(left.state == HELD and left.path.exists() for left in found)
         one.kill()
         found = leftovers(where)
         assert [(left.reason, left.path.exists()) for left in found] == [("", True)] * 3
@@ -122,9 +122,9 @@ def test_without_its_lock_file_a_holder_keeps_its_socket_too(feed_name):
     with holder(feed_name) as one:
         leave_socket(where)
         where.lock.unlink()
-        assert all(left.held for left in leftovers(where))
+        assert all(left.state == HELD for left in leftovers(where))
         assert not where.lock.exists()  # looking makes none
-        assert all(left.held for left in leftovers(where, remove=True))
+        assert all(left.state == HELD for left in leftovers(where, remove=True))
         assert where.segment.exists()
         assert where.socket.exists()
         one.kill()
@@ -175,12 +175,12 @@ def test_what_no_feeder_made_stays(feed_name, make, which):
     after = path.lstat()
     assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
     if which == "lock":
-        # Whatever can be locked serves: a feeder would lock the same.
-        assert (not found[0].reason) == (make in (open_file, text, pipe))
+        # A file of ours serves, whatever is in it: a feeder would lock the same.
+        assert (not found[0].reason) == (make in (open_file, text))
         return
     stayed = [left for left in found if left.reason]
     assert [left.path for left in stayed] == [path]
-    assert not stayed[0].held
+    assert stayed[0].state == FOREIGN
     assert str(path) not in stayed[0].reason
     assert where.segment.exists() == (which == "segment")  # the rest went
 

@@ -6,7 +6,7 @@ import json
 from shmfeed.cli.exits import FAILED
 from shmfeed.cli.text import mib, plain
 from shmfeed.host.cleaning import clean_all, clean_feed
-from shmfeed.memory.removal import Leftover
+from shmfeed.memory.removal import HELD, Leftover
 
 _DESCRIPTION = """\
 Remove from /dev/shm what no feeder of this user holds: segments of feeders that ended
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     print(_as_json(found, remove) if args.json else in_words(found, remove))
     stayed = [one for one in found if one.reason]
     if args.feed is None:
-        stayed = [one for one in stayed if not one.held]
+        stayed = [one for one in stayed if one.state != HELD]
     return FAILED if stayed else 0
 
 
@@ -65,7 +65,7 @@ def _as_json(found: list[Leftover], removed: bool) -> str:
         {
             "path": str(one.path),
             "bytes": one.size,
-            "held": one.held,
+            "state": one.state,
             "reason": one.reason,
         }
         for one in found

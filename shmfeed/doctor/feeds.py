@@ -7,7 +7,7 @@ from typing import Any
 from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.host.cleaning import clean_all
 from shmfeed.host.listing import UNREADABLE, list_feeds
-from shmfeed.memory.removal import Leftover
+from shmfeed.memory.removal import HELD, UNHELD, Leftover
 from shmfeed.memory.segment import place
 
 _MOST_NAMED = 10
@@ -18,7 +18,7 @@ def check_feeds() -> Iterator[Finding]:
     """All of this module; UnsupportedPlatformError."""
     rows = {row["feed"]: row for row in list_feeds()}
     things = clean_all(remove=False)
-    held = {one.path for one in things if one.held}
+    held = {one.path for one in things if one.state == HELD}
     bad = [*_unreadable(rows, held), *_silent(rows, things), *_foreign(things)]
     names = [name for name in rows if place(name).segment in held]
     yield ok("feeds", f"held by a feeder: {_listed(names) or 'none'}")
@@ -38,7 +38,7 @@ def _unreadable(rows: dict[str, Any], held: set[Path]) -> Iterator[Finding]:
 
 
 def _silent(rows: dict[str, Any], things: list[Leftover]) -> Iterator[Finding]:
-    holders = {one.path: one.reason for one in things if one.held}
+    holders = {one.path: one.reason for one in things if one.state == HELD}
     for name, row in rows.items():
         reason = holders.get(place(name).segment)
         if reason is None or row["health"] != "dead":
@@ -65,7 +65,7 @@ def _why_silent(pid: str) -> str:
 
 def _foreign(things: list[Leftover]) -> Iterator[Finding]:
     for one in things:
-        if one.reason and not one.held:
+        if one.state not in (HELD, UNHELD):
             yield problem(
                 str(one.path),
                 f"it {one.reason}",

@@ -84,7 +84,9 @@ def _size(path: Path) -> int | None:
 
 def _all(there: list[Path], state: str, reason: str) -> list[Leftover]:
     sizes = ((path, _size(path)) for path in there)
-    return [Leftover(path, size, state, reason) for path, size in sizes if size is not None]
+    return [
+        Leftover(path, size, state, reason) for path, size in sizes if size is not None
+    ]
 
 
 def _judge(
