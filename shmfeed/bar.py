@@ -142,7 +142,10 @@ def bars_between(earlier: int, later: int, timeframe: str) -> int:
 
 
 def _month_number(time: int) -> int:
-    moment = _EPOCH + timedelta(milliseconds=time)
+    try:
+        moment = _EPOCH + timedelta(milliseconds=time)
+    except OverflowError:
+        raise BadArgumentError(f"time {time} ms UTC is in no calendar") from None
     return moment.year * 12 + moment.month - 1
 
 

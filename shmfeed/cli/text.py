@@ -8,10 +8,16 @@ _NOTHING = "-"
 
 
 def iso(time: int | None) -> str:
-    """ms UTC as `2026-01-31T08:00:00Z`; milliseconds only where there are any."""
+    """ms UTC as `2026-01-31T08:00:00Z`; milliseconds only where there are any.
+
+    A number that is in no calendar stays one.
+    """
     if time is None:
         return _NOTHING
-    moment = _EPOCH + timedelta(milliseconds=time)
+    try:
+        moment = _EPOCH + timedelta(milliseconds=time)
+    except OverflowError:
+        return f"{time} ms"
     finest = "milliseconds" if time % 1000 else "seconds"
     return moment.replace(tzinfo=None).isoformat(timespec=finest) + "Z"
 
