@@ -155,7 +155,9 @@ def from_json(data: bytes) -> Settings:
     try:
         return msgspec.json.decode(data, type=Settings)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadArgumentError(f"these bytes are no settings: {error}") from None
+        raise BadArgumentError(
+            f"these bytes are no settings of this version: {error}"
+        ) from None
 
 
 def describe(settings: Settings) -> dict[str, object]:
@@ -172,12 +174,15 @@ def _check_room(settings: Settings) -> None:
     names = ("symbols", "resolutions")
     if count > MAX_STREAMS:
         raise ConflictError(
-            f"symbols x resolutions are {count} streams; at most {MAX_STREAMS}", *names
+            f"symbols x resolutions are {count} streams; a feed has at most"
+            f" {MAX_STREAMS}: use several",
+            *names,
         )
     if settings.max_streams is not None and count > settings.max_streams:
         raise ConflictError(
             f"symbols x resolutions are {count} streams,"
-            f" max_streams {settings.max_streams} has no room for them",
+            f" max_streams {settings.max_streams} has no room for them: raise it, or"
+            " leave it out",
             "max_streams",
             *names,
         )
@@ -216,7 +221,7 @@ def _check_delays(settings: Settings) -> None:
     if settings.reconnect_delay_max < settings.reconnect_delay_base:
         raise ConflictError(
             f"reconnect_delay_max {settings.reconnect_delay_max:g} is less than"
-            f" reconnect_delay_base {settings.reconnect_delay_base:g}",
+            f" reconnect_delay_base {settings.reconnect_delay_base:g}: raise it",
             "reconnect_delay_base",
             "reconnect_delay_max",
         )

@@ -33,6 +33,7 @@ from shmfeed.codecs.inbound import (
 from shmfeed.errors import BadArgumentError
 from shmfeed.events import Acknowledged, BarEvent, Event, GoingAway, Ignored, Refused
 from shmfeed.names import check_symbol
+from shmfeed.settings.endpoint import shown
 
 
 class _Market(NamedTuple):
@@ -136,15 +137,21 @@ class BinanceCodec:
                 f"one matches {_SYMBOL.pattern}"
             )
         if unit == "1s" and not self._market.seconds:
-            raise BadArgumentError("timeframe '1s' is accepted on spot markets only")
+            raise BadArgumentError(
+                "timeframe '1s' is accepted on spot markets only; take 1m or longer"
+            )
         return name, unit
 
     def endpoints(self, given: Sequence[str], ports: Sequence[int]) -> list[str]:
         if not given:
             return complete(self._market.hosts, ports or self._market.ports, _path)
         urls = complete(given, ports, _path)
-        if any("streams=" in urlsplit(url).query for url in urls):
-            raise BadArgumentError("endpoint names streams; symbols and resolutions do")
+        naming = [url for url in urls if "streams=" in urlsplit(url).query]
+        if naming:
+            raise BadArgumentError(
+                f"endpoint {shown(naming[0])!r} names streams: leave them out, symbols"
+                " and resolutions name them"
+            )
         return urls
 
     def url(self, endpoint: str, streams: Sequence[Stream]) -> str:

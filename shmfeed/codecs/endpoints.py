@@ -31,5 +31,6 @@ def _netlocs(parts: SplitResult, ports: Sequence[int]) -> Iterator[str]:
         yield parts.netloc
     else:
         raise BadArgumentError(
-            f"port {list(ports)} contradicts the endpoint's own, {parts.port}"
+            f"port {list(ports)} contradicts the endpoint's own, {parts.port}: leave"
+            " one of them out"
         )

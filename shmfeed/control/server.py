@@ -125,7 +125,7 @@ class ControlServer:
             except OSError as error:
                 # Closing, or no descriptor is free: then waiting is all that helps.
                 if not self._closing.wait(0.1):
-                    _log.warning("control socket: %s", error.strerror)
+                    _log.warning("control socket: nobody is let in: %s", error.strerror)
                 continue
             self._admit(connection)
 
@@ -143,7 +143,10 @@ class ControlServer:
             if room:
                 self._connections[connection] = thread
         if not room:
-            error = ControlError(f"{MAX_CONNECTIONS} connections are open already")
+            error = ControlError(
+                f"{MAX_CONNECTIONS} connections to this feeder are open already; end"
+                " one, or try again"
+            )
             send(connection, encode_refusal(None, error), 0.1)
             connection.close()
 

@@ -80,7 +80,7 @@ def verdict(figures: Figures) -> str:
         return "FAILED: no bars were read"
     if figures.all.torn:
         return f"FAILED: {figures.all.torn:,} rows are not the venue's"
-    return "FAILED: not every strategy came to its end"
+    return "FAILED: not every strategy came to its end, see the lines with !"
 
 
 def _cause(plan: Plan, figures: Figures) -> str:

@@ -67,7 +67,8 @@ class Changes:
         self._wants.drop(manager)
         for waiting in [w for w in self._queue if w[0].request.manager == manager]:
             self._queue.remove(waiting)
-            waiting[0].fail(WebSocketConnectionError("its manager has left"))
+            error = WebSocketConnectionError("its manager left; nothing was changed")
+            waiting[0].fail(error)
         self._left = True
         self._go_on()
 

@@ -51,4 +51,4 @@ class Announcer:
                 try:
                     callback(old, new)
                 except Exception:
-                    log.exception("on_state_change callback failed: %s, %s", old, new)
+                    log.exception("on_state_change callback failed: %s -> %s", old, new)

@@ -242,7 +242,7 @@ class WebSocketManager:
         """
         if not callable(callback):
             raise BadArgumentError(
-                f"callback is {shown(callback)}; it must be callable"
+                f"callback is {shown(callback)}; it must be callable(old, new)"
             )
         self._callbacks.append(callback)
 
