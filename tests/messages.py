@@ -8,18 +8,23 @@ there itself, in a variable or a constant, or be what a function of the module r
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 HOLE = "…"
 _LOGGERS = {"log", "_log"}
 _LEVELS = {"info", "warning", "error", "critical", "exception"}
 _PARSERS = {"parser", "chosen"}  # of argparse: `error` ends the command with a text
-# Functions that show, keep or send their argument; and those whose text is shown.
-_SAY = {"warn", "_say", "_complain", "_note", "_leave", "ChangeRefused", "Seldom"}
-_SAY |= {"malformed", "Malformed", "_explained"}  # reasons, and what stands before one
+# Functions that show, keep or send a text that they are given.
+_SAY = {"warn", "_say", "_note", "_leave", "ChangeRefused", "Seldom"}
+_SAY |= {"malformed", "Malformed", "_explained"}  # parts of others
 _SAY |= {"_refusal", "_failure"}  # the local venue's, to its client
-_RETURN = {"verdict", "_describe"}
+_SAY |= {"Leftover", "_all"}  # why it has to stay
+_FIND = {"problem", "note"}  # the doctor's: what was looked at, what is found, remedy
+# Functions whose text is shown.
+_RETURN = {"verdict", "_describe", "_objection"}
+_RETURN |= {"no_command", "unknown_words", "repeated", "feeds_there"}
+_NAMED = {"last_error", "reason"}  # keys and keywords whose value is shown
 _FORMAT = re.compile(r"%(\.\d+)?[sdorfgx]")
 _EDGES = {"rstrip", "strip"}
 
@@ -52,6 +57,13 @@ class _Texts:
             for node in ast.walk(tree)
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         ]
+        self._constants = {
+            name: node.value.value
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            for name in _names(node)
+            if isinstance(node.value.value, str)
+        }
         self._open: set[str] = set()  # functions being looked into: one may call itself
 
     def said(self) -> Iterator[str]:
@@ -69,7 +81,10 @@ class _Texts:
         """What this expression may be as a text; nothing where that is not known."""
         match node:
             case ast.Constant(value=str()) | ast.JoinedStr() | ast.BinOp():
-                yield template(node)
+                yield template(node, self._constants)
+            case ast.Tuple(elts=parts):
+                for part in parts:
+                    yield from self.texts(part, scope)
             case ast.IfExp(body=body, orelse=other):
                 yield from self.texts(body, scope)
                 yield from self.texts(other, scope)
@@ -115,7 +130,9 @@ def _said_by(node: ast.AST) -> list[ast.expr]:
     match node:
         case ast.Dict(keys=keys, values=values):
             named = (getattr(key, "value", None) for key in keys)
-            return [v for k, v in zip(named, values, strict=True) if k == "last_error"]
+            return [v for k, v in zip(named, values, strict=True) if k in _NAMED]
+        case ast.keyword(arg=name, value=value) if name in _NAMED:
+            return [value]
         case ast.Call(
             func=ast.Attribute(value=ast.Name(id=owner), attr=name), args=args
         ) if owner in _LOGGERS:
@@ -124,10 +141,13 @@ def _said_by(node: ast.AST) -> list[ast.expr]:
             func=ast.Attribute(value=ast.Name(id=owner), attr="error"), args=args
         ):
             return args if owner in _PARSERS else []
-        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args) if (
-            name in _SAY or name.endswith(("Error", "Warning"))
-        ):
-            return args
+        case ast.Call(func=ast.IfExp(body=function), args=args):
+            return _said_by(ast.Call(function, args, []))
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args):
+            if name in _FIND:
+                return args[1:2]
+            said = name in _SAY or name.endswith(("Error", "Warning"))
+            return args if said else []
     return []
 
 
@@ -144,28 +164,35 @@ def _assigned(name: str, scope: _Scope) -> list[ast.expr]:
     return [
         node.value
         for node in _own_nodes(scope)
-        if isinstance(node, ast.Assign)
-        and isinstance(node.targets[0], ast.Name)
-        and node.targets[0].id == name
+        if isinstance(node, ast.Assign) and name in _names(node)
     ]
 
 
-def template(node: ast.expr) -> str:
-    """The text of an expression, one `…` for each part that is not literal."""
-    return re.sub(f"{HOLE}+", HOLE, _joined(node)).strip()
+def _names(node: ast.Assign) -> list[str]:
+    return [target.id for target in node.targets if isinstance(target, ast.Name)]
 
 
-def _joined(node: ast.expr) -> str:
+def template(node: ast.expr, constants: Mapping[str, str]) -> str:
+    """The text of an expression, one `…` for each part that is no text known here."""
+    return re.sub(f"{HOLE}+", HOLE, _joined(node, constants)).strip()
+
+
+def _joined(node: ast.expr, constants: Mapping[str, str]) -> str:
     match node:
         case ast.Constant(value=str(text)):
             return _FORMAT.sub(HOLE, text)
+        case (
+            ast.Name(id=name)
+            | ast.FormattedValue(value=ast.Name(id=name), conversion=-1)
+        ):
+            return constants.get(name, HOLE)
         case ast.JoinedStr(values=parts):
-            return "".join(map(_joined, parts))
+            return "".join(_joined(part, constants) for part in parts)
         case ast.BinOp(left=left, op=ast.Add(), right=right):
-            return _joined(left) + _joined(right)
+            return _joined(left, constants) + _joined(right, constants)
         case ast.IfExp(body=body, orelse=other):
-            text = _joined(body)
-            return text if _tells(text) else _joined(other)
+            text = _joined(body, constants)
+            return text if _tells(text) else _joined(other, constants)
     return HOLE
 
 

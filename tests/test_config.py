@@ -369,7 +369,9 @@ class TestStreams:
 
     def test_too_many(self):
         symbols = [f"S{i}" for i in range(5001)]
-        with pytest.raises(BadArgumentError, match="10002 streams; a feed has at most 10000"):
+        with pytest.raises(
+            BadArgumentError, match="10002 streams; a feed has at most 10000"
+        ):
             Settings(symbols=symbols, resolutions="1m,1h")
         with pytest.raises(BadArgumentError, match="at most 10000"):
             Settings(symbols=[f"S{i}" for i in range(10_001)])

@@ -7,6 +7,10 @@ from typing import NamedTuple
 import pytest
 from messages import HOLE, messages, texts_of
 
+from shmfeed.cli import exits
+from shmfeed.layout import COUNTERS, STATES
+from shmfeed.status import HEALTHS
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "when-something-is-wrong.md"
 PACKAGES = ("shmfeed", "wealthdata")
@@ -21,6 +25,8 @@ UNSEEN = {
     "… refused a change": "as above; who asked is told the venue's words",
     "superseded by a later change": "a feeder asks for one change at a time",
     "a session needs at least one endpoint": "a codec always has one",
+    "it …": "the reason behind it is on the page",
+    "… was replaced just now": "told as `is held by another process`",
     "not open": "a session asks only connections that it has opened",
 }
 
@@ -84,6 +90,26 @@ def test_links_lead_somewhere(page: str) -> None:
     links = re.findall(r"\]\(#([^)]+)\)", page)
     assert links
     assert not set(links) - anchors
+
+
+def first_cells(page: str, head: str) -> list[str]:
+    """The first column of the section's table, without backticks."""
+    section = page.split(f"## {head}\n")[1].split("\n## ", maxsplit=1)[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    return [row.split("|")[1].strip(" `") for row in rows]
+
+
+def test_words_of_a_status_are_explained(page: str) -> None:
+    assert first_cells(page, "Health") == list(HEALTHS)
+    assert first_cells(page, "State") == list(STATES)
+    assert sorted(first_cells(page, "Counters")) == sorted(COUNTERS)
+
+
+def test_exit_codes_are_explained(page: str) -> None:
+    codes = {code for one in exits.MEANINGS.values() for code in one}
+    assert first_cells(page, "Exit codes") == [
+        str(code) for code in sorted(codes | exits.EVERYWHERE.keys())
+    ]
 
 
 def test_each_has_kind_cause_and_remedy(page: str) -> None:
@@ -178,6 +204,13 @@ def test_a_row_twice_is_seen(page: str, said: dict[str, str]) -> None:
         ('_say(f"gave up after {n}")', ["gave up after …"]),
         ('warn(f"{a} is old", OldWarning)', ["… is old"]),
         ('facts = {"last_error": _NO}\n_NO = "not now"', ["not now"]),
+        ('row |= {"reason": f"it is {a}"}', ["it is …"]),
+        ('one._replace(reason=f"it is {a}")', ["it is …"]),
+        ('def _objection(): return FAILED, "it is so"', ["it is so"]),
+        ('problem("room", f"{a} is full", "enlarge it")', ["… is full"]),
+        ('(problem if a else note)("room", f"{a} is full")', ["… is full"]),
+        ('_A = "a b"\nraise BadError(f"{c}; {_A}; {_A!r}")', ["…; a b; …"]),
+        ('_A = "no: "\ndef f():\n  t = _A + b\n  raise BadError(t)', ["no: …"]),
         ('with _explained(f"proxy {a}: "): pass', ["proxy …:"]),
         ('def verdict(): return f"FAILED: {n} rows"', ["FAILED: … rows"]),
     ],
