@@ -10,10 +10,12 @@ as a real venue would, until Ctrl-C. Prices follow from --seed, symbol and time 
 Needs the package websockets: pip install 'shmfeed[sim]'.
 """
 
-_EPILOG = """\
+_EPILOG = f"""\
+{command.FAULTS_HELP}
 examples:
   shmfeed simulate --port 18000 --symbols BTCUSDT,ETHUSDT --resolutions 1s,1m
   shmfeed simulate --protocol binance --speed 60 --history 500
+  shmfeed simulate --faults duplicate:0.1,mute@30+10,cut@60
 """
 
 

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from shmfeed.errors import BadArgumentError
+from shmfeed.simulator.faults import fault_lines
 from shmfeed.simulator.options import FASTEST, PROTOCOLS, VenueOptions, venue_options
 from shmfeed.simulator.record import Record
 from shmfeed.simulator.venue import load_server, venue_url
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from shmfeed.simulator.server import VenueServer
 
 _BAD_USAGE, _FAILED = 2, 1
+
+FAULTS_HELP = f"""\
+faults, comma-separated, each NAME[:ARGUMENT][:RATE][@SECONDS[+SECONDS]]: a share from
+0 to 1 of the frames (bars, answers, connections), and when it begins and how long it
+lasts, in seconds of a connection. Which frames follows from --seed.
+{fault_lines()}
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--update-interval", type=float, metavar="S", help="seconds, default: 0.25")
     add("--token", help="a csrf_token to insist on, for tests")
     add("--replay", metavar="FILE", help="send a recording in place of made bars")
-    add("--faults", metavar="NAME:RATE,..", help="lost malformed duplicate late cut")
+    add("--faults", metavar="NAME,..", help="what goes wrong; see below")
     add("--max-connections", type=int, metavar="N", help="default: 256")
     add(
         "--no-closed-flag",

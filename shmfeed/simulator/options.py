@@ -9,7 +9,8 @@ import msgspec
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.names import check_symbol
-from shmfeed.simulator.faults import parse_faults
+from shmfeed.simulator.faults import Fault, parse_faults
+from shmfeed.simulator.faults.kinds import OF_BARS
 
 PROTOCOLS = ("wealthai", "binance")
 FASTEST = 10_000.0  # beyond it, a day's lead would begin before 1999
@@ -29,7 +30,7 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
     closed_flag: whether bars of the house protocol say that they are closed.
     port: 0: chosen by the system. start: the venue's clock at its start, ms UTC; None:
     now at speed 1, otherwise far enough in the past to stay there for a day.
-    faults: what goes wrong on the way, as `name:rate` pairs; see faults.py.
+    faults: what goes wrong, as `name:rate@start` pieces; see faults/.
     """
 
     protocol: str = "wealthai"
@@ -103,8 +104,26 @@ def _speed(value: object) -> float | None:
     )
 
 
+def checked_faults(options: VenueOptions, text: str) -> tuple[Fault, ...]:
+    """These faults, at this venue; BadArgumentError where it cannot have them."""
+    faults = parse_faults(text)
+    names = [fault.name for fault in faults]
+    bare = [name for name in names if name in OF_BARS]
+    if bare and options.replay is not None:
+        raise BadArgumentError(
+            f"faults {', '.join(bare)} need bars that the venue makes: a recording "
+            "is sent as it is"
+        )
+    if "skew-events" in names and options.protocol != "binance":
+        raise BadArgumentError(
+            f"fault 'skew-events' needs protocol 'binance': {options.protocol!r} has "
+            "no event times; 'skew' shifts the whole clock"
+        )
+    return faults
+
+
 def _check(options: VenueOptions) -> None:
-    parse_faults(options.faults)
+    checked_faults(options, options.faults)
     limits = (
         ("protocol", options.protocol in PROTOCOLS, f"one of {' '.join(PROTOCOLS)}"),
         ("port", 0 <= options.port <= 65_535, "0 to 65535"),

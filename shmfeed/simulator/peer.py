@@ -10,16 +10,18 @@ import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from websockets.asyncio.server import ServerConnection
 from websockets.protocol import State
 
 from shmfeed.simulator.dialect import Dialect
-from shmfeed.simulator.faults import Faults
-from shmfeed.simulator.frames import Row, Stream
+from shmfeed.simulator.faults import ConnectionFaults
+from shmfeed.simulator.frames import Row, Stream, text_frame
+from shmfeed.simulator.line import Connection
 from shmfeed.simulator.record import Record
 
 Blobs = Iterator[tuple[bytes, int]]  # frames ready to be written, and how many
+Told = tuple[Stream, Row]  # becomes frames when its turn has come
 MAX_WAITING = 256 << 20  # bytes: a client that is further behind is cut off
+_AFTER = 0.001  # s; a timer may be early by its resolution
 _LAST_WORDS = 1.0  # seconds that a close, and what was put before it, may take
 
 
@@ -28,29 +30,65 @@ class Peer:
 
     def __init__(
         self,
-        connection: ServerConnection,
+        connection: Connection,
         dialect: Dialect,
         record: Record,
-        faults: Faults | None = None,
+        faults: ConnectionFaults | None = None,
     ) -> None:
         self.dialect = dialect
         self.faults = faults
+        self.number = record.total  # among all connections ever
         self.streams: dict[Stream, None] = {}
         self._connection = connection
+        self._line = connection.line
         self._record = record
-        self._queue: deque[bytes | Blobs] = deque()
+        self._queue: deque[bytes | Told | Blobs] = deque()
         self._waiting = 0
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
+        self._timers: list[asyncio.TimerHandle] = []
+        self._hushed = self._deaf = self._cable_pulled = False
         self.muted = False  # what would be put is lost
+
+    def hush(self, on: bool, deaf: bool) -> None:
+        """Say nothing by itself, or speak again; `deaf`: nor read, nor answer pings."""
+        self._hushed, self._deaf = on, deaf
+        self._settle()
+
+    def half_open(self, on: bool) -> None:
+        """Read and write nothing, TCP stays up; or go on."""
+        self._cable_pulled = on
+        self._settle()
+
+    def suffer(self, faults: ConnectionFaults | None) -> None:
+        """From now on these go wrong, and none of those before."""
+        self.leave()
+        self.faults = faults
+        self._settle()
+        if faults is None:
+            return
+        later = asyncio.get_running_loop().call_later
+        for seconds in faults.changes():
+            self._timers.append(later(seconds + _AFTER, self._settle))
+        for seconds in faults.cut_at():
+            self._timers.append(later(seconds + _AFTER, self._cut))
+
+    def leave(self) -> None:
+        """The connection is gone, or nothing shall happen to it by itself."""
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
 
     def encode(self, stream: Stream, rows: Sequence[Row]) -> list[bytes]:
         """The market's bars as this client gets them, faults and all."""
-        frames = self.dialect.encode(stream, rows)
-        return self.faults.spoil(frames, rows) if self.faults else frames
+        if self.faults is None:
+            return self.dialect.encode(stream, rows)
+        frames = self.faults.frames(stream, rows)
+        self._delay()
+        return frames
 
-    def put(self, frame: bytes, *, said: bool = False) -> None:
+    def put(self, frame: bytes | Told, *, said: bool = False) -> None:
         """Send this frame after everything before; muted, only what is `said`."""
         if self.muted and not said:
             return
@@ -68,6 +106,22 @@ class Peer:
         self._drained.clear()
         self._queue.append(blobs)
         self._filled.set()
+
+    def put_recorded(self, payload: bytes) -> None:
+        """Send a recorded message, faults and all."""
+        for frame in self.recorded(text_frame(payload)):
+            self.put(frame)
+
+    def recorded(self, frame: bytes) -> list[bytes]:
+        return [frame] if self.faults is None else self.faults.recorded(frame)
+
+    def answer(self, reply: str, *, subscribed: bool) -> None:
+        """Send a reply; that to a subscription may be late, wrong or never come."""
+        told = [(0.0, reply)]
+        if subscribed and self.faults is not None:
+            told = self.faults.answers(reply)
+        for seconds, text in told:
+            self._put_later(seconds, text_frame(text.encode()))
 
     def forget(self) -> None:
         """Send nothing more of what was put."""
@@ -93,15 +147,7 @@ class Peer:
     def write(self, data: bytes) -> None:
         """Write bytes at once, past the queue, whether they are frames or not."""
         if self._is_open:
-            self._connection.transport.write(data)
-
-    def hold(self, on: bool) -> None:
-        """Stop, or go on, reading: while held, pings are not answered either."""
-        transport = self._connection.transport
-        if on and transport.is_reading():
-            transport.pause_reading()
-        elif not on and not transport.is_reading() and not transport.is_closing():
-            transport.resume_reading()
+            self._line.write(data)
 
     async def send_forever(self) -> None:
         """Write what is put, until cancelled or until the connection is gone."""
@@ -112,26 +158,32 @@ class Peer:
                     self._filled.clear()
                     await self._filled.wait()
                     continue
-                frames = self._gather()
-                if frames:
-                    self._waiting -= sum(map(len, frames))
+                frames, taken = self._gather()
+                if taken:
+                    self._waiting -= taken
                     await self._write(b"".join(frames), len(frames))
                 else:
                     await self._run(self._queue.popleft())
 
     @property
     def _is_open(self) -> bool:
-        return self._connection.state is State.OPEN
+        transport = self._connection.transport
+        return self._connection.state is State.OPEN and not transport.is_closing()
 
-    def _gather(self) -> list[bytes]:
+    def _gather(self) -> tuple[list[bytes], int]:
+        """The frames that are next, and the weight of what they were made of."""
         frames: list[bytes] = []
-        while self._queue and isinstance(frame := self._queue[0], bytes):
-            frames.append(frame)
+        taken = 0
+        while self._queue and isinstance(item := self._queue[0], bytes | tuple):
+            frames += (
+                [item] if isinstance(item, bytes) else self.encode(item[0], [item[1]])
+            )
+            taken += len(item)
             self._queue.popleft()
-        return frames
+        return frames, taken
 
-    async def _run(self, blobs: bytes | Blobs) -> None:
-        if isinstance(blobs, bytes):
+    async def _run(self, blobs: bytes | Told | Blobs) -> None:
+        if isinstance(blobs, bytes | tuple):
             return
         for blob, count in blobs:
             if self.muted or not self._is_open:
@@ -142,8 +194,47 @@ class Peer:
     async def _write(self, blob: bytes, count: int) -> None:
         if not self._is_open:  # nothing may be written after its close frame
             return
-        self._connection.transport.write(blob)
+        self._line.write(blob)
         self._record.sent(count)
-        if self.faults and self.faults.cuts(count):
-            self.abort()
+        if self.faults and self.faults.ended:
+            self._line.end()
+        await self._line.drained()
         await self._connection.drain()
+
+    def _delay(self) -> None:
+        if self.faults is not None:
+            for seconds, frame in self.faults.delayed:
+                self._put_later(seconds, frame)
+            self.faults.delayed.clear()
+
+    def _put_later(self, seconds: float, frame: bytes) -> None:
+        if not seconds:
+            self.put(frame)
+            return
+        later = asyncio.get_running_loop().call_later
+        self._timers.append(later(seconds, self.put, frame))
+
+    def _cut(self) -> None:
+        if self.faults is not None and self.faults.cuts_now():
+            self._line.end()
+
+    def _settle(self) -> None:
+        """Be in the states that are due now."""
+        if self._connection.transport.is_closing():
+            return
+        states = self.faults.states() if self.faults is not None else {}
+        half = self._cable_pulled or "half-open" in states
+        mute = "mute" in states
+        self.muted = self._hushed or half or mute or "mute-pongs" in states
+        self._line.dead = half
+        self._connection.gag(half or mute or self._deaf)
+        self._line.trickle(states.get("trickle", 0.0))
+        self._hold(half or self._deaf)
+
+    def _hold(self, on: bool) -> None:
+        """Stop, or go on, reading."""
+        transport = self._connection.transport
+        if on and transport.is_reading():
+            transport.pause_reading()
+        elif not on and not transport.is_reading() and not transport.is_closing():
+            transport.resume_reading()

@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterable, Sequence
 
 from shmfeed.bar import Bar, floor
+from shmfeed.simulator.faults import Odds
 from shmfeed.simulator.feeds import full_speed, history
-from shmfeed.simulator.frames import Row, Stream, text_frame
+from shmfeed.simulator.frames import Row, Stream
 from shmfeed.simulator.options import VenueOptions
 from shmfeed.simulator.peer import Peer
 from shmfeed.simulator.replay import Recording, read_recording
@@ -22,6 +23,7 @@ class Producer:
 
     def __init__(self, options: VenueOptions) -> None:
         self.peers: set[Peer] = set()
+        self.odds = Odds((), "")  # the venue's own
         self._options = options
         self._recording: Recording | None = None
         if options.replay is not None:
@@ -38,8 +40,10 @@ class Producer:
         self._began = time.monotonic()
 
     def now(self) -> int:
-        """The venue's clock, ms UTC."""
-        return self._start + int((time.monotonic() - self._began) * 1000 * self._rate)
+        """The venue's clock, ms UTC; as wrong as it is told to be."""
+        passed = (time.monotonic() - self._began) * 1000 * self._rate
+        skew = self.odds.meet("skew")
+        return self._start + int(passed + (skew.fault.argument * 1000 if skew else 0))
 
     async def run(self) -> None:
         """Send what the clock makes due, until cancelled."""
@@ -85,12 +89,15 @@ class Producer:
             for peer in self.peers:
                 if stream not in peer.streams:
                     continue
+                count += 1
+                if peer.faults is not None:
+                    peer.put((stream, row), said=said)
+                    continue
                 form = peer.dialect.form
-                if peer.faults or form not in forms:
+                if form not in forms:
                     forms[form] = peer.encode(stream, [row])
                 for frame in forms[form]:
                     peer.put(frame, said=said)
-                count += 1
         return count
 
     def feed(
@@ -129,7 +136,7 @@ class Producer:
 
     def _replay(self, peer: Peer, recording: Recording) -> None:
         if self._options.fastest:
-            peer.put_all(recording.blobs())
+            peer.put_all(recording.blobs(peer.recorded))
         elif self._options.speed is not None:
             task = asyncio.create_task(self._paced(peer, recording))
             self._replays.add(task)  # the loop itself keeps no task alive
@@ -143,4 +150,4 @@ class Producer:
                 await asyncio.sleep(wait)
             if peer not in self.peers:
                 return
-            peer.put(text_frame(payload))
+            peer.put_recorded(payload)

@@ -1,7 +1,7 @@
 """Recordings: what a venue once sent over one connection, to be sent again."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +15,15 @@ class Recording(NamedTuple):
     url: str
     frames: list[tuple[float, bytes]]  # payloads, UTF-8
 
-    def blobs(self, size: int = 512) -> Iterator[tuple[bytes, int]]:
-        """All frames, ready to be written, in pieces of `size` frames."""
+    def blobs(
+        self, spoil: Callable[[bytes], list[bytes]], size: int = 512
+    ) -> Iterator[tuple[bytes, int]]:
+        """All frames, ready to be written, in pieces of about `size` frames."""
         for start in range(0, len(self.frames), size):
-            piece = self.frames[start : start + size]
-            yield b"".join(text_frame(payload) for _, payload in piece), len(piece)
+            piece: list[bytes] = []
+            for _, payload in self.frames[start : start + size]:
+                piece += spoil(text_frame(payload))
+            yield b"".join(piece), len(piece)
 
 
 def read_recording(path: str | Path) -> Recording:

@@ -53,7 +53,7 @@ class Schedule:
         """The forming bar of each stream as it is now; call `closings` first."""
         for stream, opened in self._open.items():
             length = close_time(opened, stream[1]) - opened
-            step = min((now - opened) * STEPS // length, STEPS - 1)
+            step = max(0, min((now - opened) * STEPS // length, STEPS - 1))
             yield stream, market_row(self._seed, stream, opened, step, now)
 
 

@@ -5,6 +5,7 @@ import http
 import logging
 import time
 from collections import deque
+from typing import cast
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -12,10 +13,10 @@ from websockets.http11 import Request, Response
 
 from shmfeed.simulator.binance import BinanceDialect
 from shmfeed.simulator.dialect import Answer, Dialect
-from shmfeed.simulator.faults import Faults, parse_faults
-from shmfeed.simulator.frames import text_frame
+from shmfeed.simulator.faults import ConnectionFaults, Odds
 from shmfeed.simulator.house import HouseDialect
-from shmfeed.simulator.options import VenueOptions
+from shmfeed.simulator.line import Connection
+from shmfeed.simulator.options import VenueOptions, checked_faults
 from shmfeed.simulator.peer import Peer
 from shmfeed.simulator.producer import Producer
 from shmfeed.simulator.record import Record
@@ -23,23 +24,13 @@ from shmfeed.simulator.record import Record
 _PING_INTERVAL, _PING_TIMEOUT = 20.0, 60.0
 _MAX_MESSAGE = 1 << 20
 _CLOSE_TIMEOUT = 1.0
+_OPEN_TIMEOUT = 60.0  # for a handshake, ours to a client that gets no answer included
 _GOING_AWAY, _TOO_FAST = 1001, 1008  # WebSocket close codes
 
 # A port scan is no event of the venue's: the library's log goes nowhere.
 _LOG = logging.getLogger("shmfeed.simulator.websockets")
 _LOG.addHandler(logging.NullHandler())
 _LOG.propagate = False
-
-
-class _Connection(ServerConnection):
-    """A connection that can be cut before the handshake."""
-
-    refused = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if self.refused:
-            self.transport.abort()
 
 
 class VenueServer:
@@ -55,6 +46,9 @@ class VenueServer:
         self.producer = Producer(options)
         self.refusing: bool | int = False
         self._muted = self._deaf = False
+        self._attempts = 0
+        self._unanswered: set[ServerConnection] = set()
+        self.set_faults(options.faults)
         self._server: Server | None = None
         self._producing: asyncio.Task[None] | None = None
 
@@ -75,6 +69,7 @@ class VenueServer:
             ping_interval=_PING_INTERVAL,
             ping_timeout=_PING_TIMEOUT,
             close_timeout=_CLOSE_TIMEOUT,
+            open_timeout=_OPEN_TIMEOUT,
             max_size=_MAX_MESSAGE,
             server_header=None,
             logger=_LOG,
@@ -85,11 +80,16 @@ class VenueServer:
     async def stop(self) -> None:
         """Close every connection and the port."""
         self.mute(on=False, deaf=False)
+        self.set_faults("")
+        for peer in self.peers:
+            peer.half_open(on=False)
         if self._producing is not None:
             self._producing.cancel()
         if self._server is None:
             return
         self._server.close(close_connections=False)
+        for connection in self._unanswered:
+            connection.transport.abort()
         for peer in self.peers:
             peer.forget()
         await asyncio.gather(*(peer.close(_GOING_AWAY) for peer in self.peers))
@@ -99,26 +99,44 @@ class VenueServer:
         """Say nothing by itself any more; `deaf`: nor read, nor answer pings."""
         self._muted, self._deaf = on, deaf
         for peer in self.peers:
-            self._hush(peer)
+            peer.hush(on, deaf)
 
-    def _hush(self, peer: Peer) -> None:
-        peer.muted = self._muted
-        peer.hold(on=self._deaf)
+    def set_faults(self, text: str) -> None:
+        """From now on these go wrong, on open connections too; BadArgumentError."""
+        self._faults = checked_faults(self.options, text)
+        self.producer.odds = Odds(self._faults, f"{self.options.seed} venue")
+        for peer in self.peers:
+            peer.suffer(self._faults_of(peer))
+
+    def _faults_of(self, peer: Peer) -> ConnectionFaults | None:
+        if not self._faults:
+            return None
+        seed = self.options.seed
+        return ConnectionFaults(self._faults, seed, peer.number, peer.dialect.encode)
 
     def _connection(self, *args: object, **kwargs: object) -> ServerConnection:
-        connection = _Connection(*args, **kwargs)  # type: ignore[arg-type]  # passed on
-        connection.refused = self.refusing is True
+        connection = Connection(*args, **kwargs)  # type: ignore[arg-type]  # passed on
+        met = self.producer.odds.meet("refuse")
+        status = int(met.fault.argument) or True if met else False
+        connection.refusal = self.refusing or status
         return connection
 
-    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        if self.refusing:
-            number = 503 if self.refusing is True else self.refusing
+    async def _admit(
+        self, connection: ServerConnection, request: Request
+    ) -> Response | None:
+        refusal = cast("Connection", connection).refusal
+        if refusal:
+            number = 503 if refusal is True else refusal
             return connection.respond(http.HTTPStatus(number), "refused\n")
         if len(self.peers) >= self.options.max_connections:
             status = http.HTTPStatus.SERVICE_UNAVAILABLE
             return connection.respond(status, "too many clients\n")
         if self._dialect().opened(request.path) is None:
             return connection.respond(http.HTTPStatus.NOT_FOUND, "no such path\n")
+        if self.producer.odds.meet("unanswered"):
+            self._unanswered.add(connection)
+            await connection.wait_closed()
+            self._unanswered.discard(connection)
         return None
 
     def _dialect(self) -> Dialect:
@@ -126,21 +144,15 @@ class VenueServer:
             return BinanceDialect(self.options)
         return HouseDialect(self.options)
 
-    def _peer(self, connection: ServerConnection, dialect: Dialect) -> Peer:
-        rates = parse_faults(self.options.faults)
-        # Another seed each time: else a client would be cut at the same frame for ever.
-        seed = self.options.seed + self.record.total
-        faults = Faults(rates, seed) if rates else None
-        return Peer(connection, dialect, self.record, faults)
-
     async def _handle(self, connection: ServerConnection) -> None:
         dialect = self._dialect()
         path = connection.request.path if connection.request else ""
         opened = dialect.opened(path) or Answer()  # None was not admitted
-        peer = self._peer(connection, dialect)
-        self.peers.add(peer)
-        self._hush(peer)
         self.record.connected()
+        peer = Peer(cast("Connection", connection), dialect, self.record)
+        peer.hush(self._muted, self._deaf)
+        peer.suffer(self._faults_of(peer))
+        self.peers.add(peer)
         sender = asyncio.create_task(peer.send_forever())
         try:
             await self._follow(peer, opened)
@@ -149,6 +161,7 @@ class VenueServer:
             pass
         finally:
             sender.cancel()
+            peer.leave()
             self.producer.leave(peer)
             self.record.disconnected()
 
@@ -168,7 +181,7 @@ class VenueServer:
 
     async def _follow(self, peer: Peer, answer: Answer) -> None:
         for reply in answer.replies:
-            peer.put(text_frame(reply.encode()))
+            peer.answer(reply, subscribed=answer.asked is not None)
         accepted = answer.streams is not None and answer.close is None
         if accepted:
             self.producer.subscribe(peer, answer.streams or ())

@@ -24,7 +24,9 @@ class Venue:
     """A local venue, to be used as a context manager or with start() and stop().
 
     The keywords are the fields of VenueOptions, as `venue_options` takes them. All
-    methods may be called from any thread but the venue's own.
+    methods may be called from any thread but the venue's own. What goes wrong is
+    asked for by `faults`, and changed by `set_faults`, `mute` and `refuse`; what a test
+    sends by itself (`send`, `send_bytes`, `push_bar`) is sent as it is.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -181,6 +183,25 @@ class Venue:
             server.refusing = on
 
         self._do(refuse)
+
+    def half_open(self, on: bool = True) -> None:
+        """Leave those who are connected now as if a cable were pulled; or put it back.
+
+        Nothing is read or written, TCP stays up, without a FIN. What was to be sent
+        meanwhile is lost; what was received is read afterwards.
+        """
+        self._do(
+            lambda server: _each(server, lambda peer: peer.half_open(on)),
+        )
+
+    def set_faults(self, text: str) -> None:
+        """From now on these go wrong, in place of those before; "": nothing does.
+
+        Written as for `faults`; times count from now, and from their beginning for
+        later connections. BadArgumentError, and nothing changes, for what is not
+        accepted.
+        """
+        self._do(lambda server: server.set_faults(text))
 
     def push_bar(
         self,
