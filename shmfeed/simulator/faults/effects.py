@@ -146,7 +146,7 @@ _BREAKS: tuple[Callable[[bytes], bytes], ...] = (
     lambda payload: payload.replace(b'"high":"', b'"high":"x').replace(
         b'"h":"', b'"h":"x'
     ),
-    lambda payload: payload.replace(b'"volume":"', b'"volume":"-').replace(
-        b'"v":"', b'"v":"-'
+    lambda payload: payload.replace(b'"volume":"', b'"volume":"-1').replace(
+        b'"v":"', b'"v":"-1'
     ),
 )

@@ -1,0 +1,240 @@
+"""A real feeder under each fault of a real venue: what the venue fed, bar by bar.
+
+The venue's frames are pushed by the test, so that which of them are spoilt follows
+from the seed alone: the counts are exact, worked out beside it by the same faults.
+"""
+
+import math
+from contextlib import contextmanager
+
+import pytest
+from feeding import MINUTE, STREAM, T0, feeder
+from waiting import until
+
+import shmfeed
+from shmfeed.bar import AFTER_GAP, CLOSED_BY_NEXT, CLOSED_BY_VENUE, UNCONFIRMED
+from shmfeed.simulator import STEPS, Venue, verify
+from shmfeed.simulator.faults import ConnectionFaults, parse_faults
+from shmfeed.simulator.frames import binance_frames, house_frames, market_row
+
+SEED = 5
+BARS = 60
+TOLD = (2, 5, STEPS)  # updates of a bar that are pushed
+BOTH = pytest.mark.parametrize("protocol", ["wealthai", "binance"])
+COUNTERS = ("malformed", "ignored", "late", "gaps", "duplicates", "revisions")
+
+
+def encode(protocol):
+    if protocol == "binance":
+        return lambda stream, rows: binance_frames(stream, rows, wrapped=True)
+    return lambda stream, rows: house_frames(stream, rows, flag=True)
+
+
+ROWS = [
+    market_row(SEED, STREAM, T0 + bar * MINUTE, step, T0 + bar * MINUTE)
+    for bar in range(BARS)
+    for step in TOLD
+]
+
+
+def sent(protocol, faults, rows=ROWS):
+    """What the venue's first connection sends of these rows, frame by frame."""
+    one = ConnectionFaults(parse_faults(faults), SEED, 1, encode(protocol))
+    return [frame for row in rows for frame in one.frames(STREAM, [row])]
+
+
+@contextmanager
+def fed(feed_name, protocol, faults, **settings):
+    """A feed that a venue with faults is feeding; yields venue, feed and ring."""
+    with Venue(protocol=protocol, speed=None, seed=SEED, faults=faults) as venue:
+        with feeder(
+            feed_name, venue, protocol=protocol, market_type="spot", **settings
+        ):
+            with shmfeed.attach(feed_name) as feed:
+                until(lambda: feed.status()["state"] == "connected")
+                yield venue, feed, feed.ring(*STREAM)
+
+
+def push(venue, bars=BARS):
+    for bar in range(bars):
+        for step in TOLD:
+            assert venue.push_market(*STREAM, T0 + bar * MINUTE, step) == 1
+
+
+def settled(feed, messages):
+    """The status, once so many messages have been taken."""
+    until(lambda: feed.status()["messages"] >= messages, what=f"{messages} messages")
+    return feed.status()
+
+
+def counts(status):
+    """The counters that are not 0."""
+    return {name: status[name] for name in COUNTERS if status[name]}
+
+
+def check_rows(ring, count):
+    """All of the bars so far, in order, each as the market makes it."""
+    rows = ring.snapshot(BARS)
+    assert rows.open_time.tolist() == [T0 + n * MINUTE for n in range(count)]
+    assert verify(SEED, *STREAM, rows) == 0
+    assert set(rows["flags"].tolist()) == {CLOSED_BY_VENUE}
+
+
+# Legal, however odd
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["fragments", "late", "duplicate", "reorder"])
+def test_what_is_legal_simply_works(feed_name, protocol, name):
+    with fed(feed_name, protocol, f"{name}:0.6") as (venue, feed, ring):
+        push(venue)
+        frames = sent(protocol, f"{name}:0.6")
+        status = settled(feed, len(frames))
+        last_is_held = name == "reorder" and len(frames) < len(ROWS)
+        check_rows(ring, BARS - last_is_held)
+        told = counts(status)
+        if name in {"late", "duplicate"}:
+            again = told.pop("duplicates")
+            assert again > 10
+            assert told in ({}, {"late": len(frames) - len(ROWS) - again})
+        assert told == {}
+        assert (status["reconnects"], status["state"]) == (0, "connected")
+
+
+# Lies, which are dropped
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "faults",
+    ["malformed", "off-grid", "nan", "infinite", "garbage", "nan:0.5,garbage:0.5"],
+)
+def test_lies_are_counted_each_and_change_nothing(feed_name, protocol, faults):
+    with fed(feed_name, protocol, faults) as (venue, feed, ring):
+        push(venue)
+        frames = len(sent(protocol, faults))
+        status = settled(feed, frames)
+        assert counts(status) == {"malformed": frames - len(ROWS)}
+        assert status["malformed"] > BARS / 2
+        check_rows(ring, BARS)
+        assert (status["reconnects"], status["state"]) == (0, "connected")
+
+
+@BOTH
+def test_a_revision_reopens_no_row(feed_name, protocol):
+    with fed(feed_name, protocol, "revise:0.5") as (venue, feed, ring):
+        push(venue)
+        frames = len(sent(protocol, "revise:0.5"))
+        status = settled(feed, frames)
+        assert counts(status) == {"revisions": frames - len(ROWS)}
+        check_rows(ring, BARS)
+
+
+# Losses, which are said
+
+
+@BOTH
+def test_a_lost_close_makes_a_row_that_says_so(feed_name, protocol):
+    faults = "lost-close:0.3"
+    with fed(feed_name, protocol, faults, close_grace=0.2) as (venue, feed, ring):
+        push(venue)
+        lost = len(ROWS) - len(sent(protocol, faults))
+        assert lost > 5
+        until(lambda: ring.count >= BARS - 1)
+        rows = ring.snapshot(BARS)
+        doubtful = rows["flags"] == CLOSED_BY_NEXT | UNCONFIRMED
+        certain = rows["flags"] == CLOSED_BY_VENUE
+        assert (doubtful | certain).all()
+        assert doubtful.sum() + (BARS - ring.count) == lost
+        good = rows.open_time[certain], rows.values[:, certain]
+        assert verify(SEED, *STREAM, good) == 0
+        # The control: what is flagged is in truth not the final bar.
+        bad = rows.open_time[doubtful], rows.values[:, doubtful]
+        assert verify(SEED, *STREAM, bad) == doubtful.sum()
+        assert counts(feed.status()) == {}
+
+
+@BOTH
+def test_a_gap_is_counted_and_never_filled(feed_name, protocol):
+    faults = "gap:0.3"
+    with fed(feed_name, protocol, faults, close_grace=0.2) as (venue, feed, ring):
+        push(venue)
+        frames = b"".join(sent(protocol, faults))
+        name = b'"t":' if protocol == "binance" else b'"open_time":'
+        there = {row[0] for row in ROWS if name + b"%d" % row[0] in frames}
+        until(lambda: ring.count == len(there), what="each bar that was sent")
+        rows = ring.snapshot(BARS)
+        assert set(rows.open_time.tolist()) == there
+        assert verify(SEED, *STREAM, rows) == 0
+        span = (rows.open_time[-1] - rows.open_time[0]) // MINUTE + 1
+        status = feed.status()
+        assert counts(status) == {"gaps": span - len(there)}
+        assert status["streams"][0]["gaps"] == status["gaps"] > 5
+        jumps = (rows.open_time[1:] - rows.open_time[:-1]) > MINUTE
+        assert ((rows["flags"][1:] & AFTER_GAP > 0) == jumps).all()
+
+
+def test_health_is_recovering_while_a_close_is_waited_for(feed_name):
+    with fed(feed_name, "wealthai", "delay:600ms@0") as (venue, feed, ring):
+        push(venue, 3)
+        until(lambda: ring.status().health == "recovering", 5)
+        assert ring.count == 0
+        until(lambda: ring.count == 3, 5)  # within the grace: exact
+        check_rows(ring, 3)
+        assert ring.status().health == "live"
+        assert counts(feed.status()) == {}
+
+
+def test_a_close_that_comes_too_late_is_a_word_about_a_row(feed_name):
+    faults = "delay:600ms@0"
+    with fed(feed_name, "wealthai", faults, close_grace=0.1) as (venue, feed, ring):
+        push(venue, 3)
+        until(lambda: ring.count == 3, 5)
+        assert ring.view(3)["flags"][0] == CLOSED_BY_NEXT | UNCONFIRMED
+        until(lambda: feed.status()["revisions"] == 1, 5)
+        assert verify(SEED, *STREAM, ring.snapshot(3)) == 1  # it is said, not mended
+
+
+# The wire, lost in the middle
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("cut:0.03", "closed by the server without a close frame|reset"),
+        ("cut-inside:0.03", "closed by the server without a close frame|reset"),
+        ("noise:0.03", "protocol error"),
+        ("truncated:0.03", "protocol error"),
+        ("oversized:0.04", "a frame of 1099511627776 bytes, over the limit of 1048576"),
+        ("oversized:2MiB:0.04", "a frame of 2097152 bytes, over the limit"),
+    ],
+)
+def test_a_broken_wire_is_left_and_nothing_is_lost(feed_name, protocol, name, error):
+    options = {"history": BARS, "start": T0 + BARS * MINUTE, "seed": SEED}
+    with (
+        Venue(protocol=protocol, speed=None, faults=name, **options) as venue,
+        feeder(
+            feed_name,
+            venue,
+            protocol=protocol,
+            market_type="spot",
+            max_reconnect_attempts=None,
+            reconnect_delay_base=0.001,
+            reconnect_delay_max=0.01,
+        ),
+        shmfeed.attach(feed_name) as feed,
+    ):
+        ring = feed.ring(*STREAM)
+        until(lambda: ring.count == BARS, what="all of the history")
+        check_rows(ring, BARS)
+        until(lambda: feed.status()["state"] == "connected")
+        status = feed.status()
+        assert status["reconnects"] == venue.record.total - 1 > 0
+        assert any(words in status["last_error"] for words in error.split("|"))
+        assert status["oversized"] == (
+            status["reconnects"] if "oversized" in name else 0
+        )
+        assert status["gaps"] == status["revisions"] == 0
+        assert status["streams"][0]["health"] == "live"
+        assert math.isfinite(status["uptime"])
