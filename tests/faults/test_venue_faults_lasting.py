@@ -1,0 +1,260 @@
+"""A real feeder while its venue is silent, slow, closed, or tells another time.
+
+Each watchdog is alone: the other limits are far away. The controls run without it.
+"""
+
+import time
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from feeding import STREAM, feeder, tell
+from waiting import until
+
+import shmfeed
+from shmfeed.bar import CLOSED_BY_VENUE
+from shmfeed.errors import WebSocketSubscriptionError
+from shmfeed.simulator import Venue, verify
+
+SEED = 5
+BOTH = pytest.mark.parametrize("protocol", ["wealthai", "binance"])
+LIVE = {"speed": 60, "history": 30, "update_interval": 0.02, "seed": SEED}
+LIMIT = 0.5
+SLACK = 3.0  # of a busy machine
+NEVER = {
+    "data_timeout": 600.0,
+    "heartbeat_interval": 0.05,
+    "heartbeat_timeout": 600.0,
+    "max_reconnect_attempts": None,
+}
+WATCHDOGS = {
+    "no sign of life": {"heartbeat_timeout": LIMIT},
+    "no data": {"data_timeout": LIMIT},
+}
+
+
+@contextmanager
+def live(feed_name, protocol="wealthai", faults="", **settings):
+    """A feed of a venue that lives 60 times as fast: a bar a second."""
+    with Venue(protocol=protocol, faults=faults, **LIVE) as venue:
+        options = {"protocol": protocol, "market_type": "spot", **NEVER, **settings}
+        with feeder(feed_name, venue, **options):
+            with shmfeed.attach(feed_name) as feed:
+                yield venue, feed, feed.ring(*STREAM)
+
+
+def health(feed):
+    return feed.status()["streams"][0]["health"]
+
+
+def state(feed):
+    return feed.status()["state"]
+
+
+def check_rows(ring):
+    """Every row is the market's, one bar after the other."""
+    rows = ring.snapshot(100)
+    assert verify(SEED, *STREAM, rows) == 0
+    assert set((rows.open_time[1:] - rows.open_time[:-1]).tolist()) == {60_000}
+    assert rows["flags"][-1] == CLOSED_BY_VENUE
+
+
+# Silence
+
+
+@pytest.mark.parametrize(
+    ("fault", "watchdog", "protocol"),
+    [
+        ("half-open", "no sign of life", "wealthai"),
+        ("half-open", "no data", "binance"),
+        ("mute", "no sign of life", "binance"),
+        ("mute", "no data", "wealthai"),
+        ("mute-pongs", "no data", "wealthai"),
+        ("mute-pongs", "no data", "binance"),
+        ("trickle:20B/s", "no sign of life", "wealthai"),
+        ("trickle:20B/s", "no data", "binance"),
+    ],
+)
+def test_silence_is_noticed_within_its_limit_and_mended(
+    feed_name, fault, watchdog, protocol
+):
+    with live(feed_name, protocol, **WATCHDOGS[watchdog]) as (venue, feed, ring):
+        until(lambda: ring.count >= 30)
+        until(lambda: health(feed) == "live")
+        before = int(ring.view(1).open_time[-1])
+        began = time.monotonic()
+        venue.set_faults(f"{fault},refuse")
+        until(lambda: state(feed) == "reconnecting")
+        elapsed = time.monotonic() - began
+        assert LIMIT - 0.2 < elapsed < LIMIT + SLACK
+        assert health(feed) == "stale"
+        assert len(ring.view(10)) == 10  # what there is stays readable
+        until(lambda: "could not connect" in feed.status()["last_error"])
+        venue.set_faults("")
+        until(lambda: ring.view(1).open_time[-1] > before + 60_000)
+        status = feed.status()
+        assert (status["state"], health(feed)) == ("connected", "live")
+        assert status["reconnects"] == 1
+        assert status["gaps"] == status["malformed"] == status["revisions"] == 0
+        check_rows(ring)
+
+
+@pytest.mark.parametrize("watchdog", WATCHDOGS)
+def test_the_loss_is_said_in_words(feed_name, watchdog):
+    with live(feed_name, **WATCHDOGS[watchdog]) as (venue, feed, ring):
+        until(lambda: ring.count >= 30)
+        venue.half_open()  # new connections are served
+        until(lambda: feed.status()["reconnects"] == 1)
+        assert feed.status()["last_error"] == (
+            f"lost {venue.url}: {watchdog} for {LIMIT:g} s"
+        )
+        until(lambda: health(feed) == "live")
+        check_rows(ring)
+
+
+@pytest.mark.parametrize(
+    ("fault", "settings"),
+    [
+        ("half-open", {}),
+        ("mute", {}),
+        ("mute-pongs", {"heartbeat_timeout": LIMIT}),  # pongs are a sign of life
+        ("trickle:20B/s", {}),
+    ],
+)
+def test_control_without_its_watchdog_silence_goes_unnoticed(
+    feed_name, fault, settings
+):
+    with live(feed_name, **settings) as (venue, feed, ring):
+        until(lambda: ring.count >= 30)
+        venue.set_faults(f"{fault},refuse")
+        until(lambda: feed.status()["last_message_age"] > 3 * LIMIT)
+        status = feed.status()
+        assert (status["state"], status["reconnects"]) == ("connected", 0)
+        assert status["last_error"] is None
+
+
+def test_a_mute_that_ends_in_time_costs_no_connection(feed_name):
+    with live(feed_name, heartbeat_timeout=5.0, data_timeout=5.0) as (venue, feed, _):
+        until(lambda: state(feed) == "connected")
+        venue.set_faults("mute-pongs@0+0.3")
+        until(lambda: feed.status()["last_message_age"] > 0.2)
+        until(lambda: feed.status()["last_message_age"] < 0.1)
+        assert feed.status()["reconnects"] == 0
+
+
+# Answers to a subscription
+
+
+def test_a_late_acknowledgement_is_waited_for_and_bars_behind_it_are_kept(feed_name):
+    with live(feed_name, faults="ack-late:500ms") as (venue, feed, ring):
+        venue.wait_sent(20)
+        assert (state(feed), ring.count) == ("connecting", 0)
+        until(lambda: ring.count >= 30)
+        assert state(feed) == "connected"
+        check_rows(ring)
+
+
+@pytest.mark.parametrize("fault", ["ack-never", "ack-wrong", "ack-late:600s"])
+def test_without_an_acknowledgement_it_never_says_connected(feed_name, fault):
+    limits = {"ack_timeout": 0.2, "max_reconnect_attempts": 2}
+    with live(feed_name, faults=fault, **limits) as (venue, feed, ring):
+        began = time.monotonic()
+        until(lambda: state(feed) == "error")
+        assert time.monotonic() - began < 2 * 0.2 + SLACK
+        told = feed.connection()
+        assert told["error_kind"] == "subscription"
+        assert "no acknowledgement within 0.2 s" in told["last_error"]
+        assert (ring.count, health(feed)) == (0, "stale")
+        assert feed.status()["reconnects"] == 0
+        venue.set_faults("")
+        tell(feed_name, "start")
+        until(lambda: state(feed) == "connected")
+        until(lambda: ring.count >= 30)
+        check_rows(ring)
+
+
+@BOTH
+@pytest.mark.parametrize("fault", ["ack-never", "ack-wrong"])
+def test_a_change_that_is_not_acknowledged_is_refused(feed_name, protocol, fault):
+    with live(feed_name, protocol, ack_timeout=0.3) as (venue, feed, ring):
+        until(lambda: state(feed) == "connected")
+        venue.set_faults(fault)
+        with pytest.raises(WebSocketSubscriptionError, match=r"within 0\.3 s"):
+            change = {"symbols": ["ETHUSDT"], "resolutions": ["1m"]}
+            tell(feed_name, "subscribe", manager="m", pid=1, **change)
+        venue.set_faults("")
+        until(lambda: state(feed) == "connected")
+        assert feed.streams() == [STREAM]
+        until(lambda: health(feed) == "live")
+        check_rows(ring)
+
+
+# New connections
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("refuse", "closed by the server|reset"),
+        ("refuse:503", "503"),
+        ("unanswered", "within|no answer|timed out|timeout"),
+    ],
+)
+def test_refused_it_gives_up_after_its_attempts_and_says_why(feed_name, fault, words):
+    limits = {"connect_timeout": 0.3, "max_reconnect_attempts": 3}
+    with live(feed_name, faults=fault, **limits) as (venue, feed, ring):
+        until(lambda: state(feed) == "error")
+        error = feed.status()["last_error"]
+        assert "after 3 attempts" in error
+        assert any(word in error for word in words.split("|")), error
+        assert health(feed) == "stale"
+        venue.set_faults("")
+        tell(feed_name, "start")
+        until(lambda: ring.count >= 30)
+        check_rows(ring)
+
+
+def test_a_refusal_that_ends_is_outlived(feed_name):
+    with live(feed_name, faults="refuse:0+0.5".replace(":", "@")) as (_, feed, ring):
+        until(lambda: state(feed) == "connected")
+        until(lambda: ring.count >= 30)
+        assert feed.status()["reconnects"] == 0  # it had not been connected before
+        check_rows(ring)
+
+
+# The venue's clock
+
+
+CLOCKS = [  # protocol, fault, whether bars say that they are closed
+    ("wealthai", "skew:+90s", True),
+    ("wealthai", "skew:-90s", True),
+    ("wealthai", "skew:+90s", False),
+    ("binance", "skew:-90s", True),
+    ("binance", "skew-events:+90s", True),
+    ("binance", "skew-events:-90s", True),
+]
+
+
+def test_the_venues_clock_is_the_one_that_counts(feed_name):
+    """All of them at once: at the venue's own pace a bar takes a second."""
+    with ExitStack() as stack:
+        feeds = []
+        for number, (protocol, fault, flag) in enumerate(CLOCKS):
+            options = {"protocol": protocol, "closed_flag": flag, "seed": SEED}
+            options |= {"faults": fault, "history": 5, "update_interval": 0.1}
+            venue = stack.enter_context(Venue(**options))
+            name = f"{feed_name}{number}"
+            more = {"protocol": protocol, "market_type": "spot", "resolutions": ["1s"]}
+            stack.enter_context(feeder(name, venue, **NEVER, **more))
+            feeds.append(stack.enter_context(shmfeed.attach(name)))
+        rings = [feed.ring("BTCUSDT", "1s") for feed in feeds]
+        for (_, fault, _), feed, ring in zip(CLOCKS, feeds, rings, strict=True):
+            until(lambda ring=ring: ring.count >= 8)
+            rows = ring.snapshot(100)
+            assert verify(SEED, "BTCUSDT", "1s", rows) == 0
+            assert set((rows.open_time[1:] - rows.open_time[:-1]).tolist()) == {1000}
+            status = feed.status()
+            assert (status["state"], health(feed)) == ("connected", "live")
+            assert status["malformed"] == status["revisions"] == status["gaps"] == 0
+            shift = 0 if "events" in fault else float(fault.split(":")[1][:-1])
+            age = time.time() + shift - rows.close_time[-1] / 1000
+            assert -1 < age < SLACK + 1
