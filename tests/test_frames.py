@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 
 import loopback
 import pytest
@@ -260,3 +261,51 @@ def test_a_peer_that_takes_nothing_does_not_hold_us(monkeypatch):
     monkeypatch.setattr(frames, "SEND_SECONDS", 0.1)
     with line() as (reader, _), pytest.raises(ConnectionLostError, match="takes no"):
         reader.send("x" * 10_000_000)
+
+
+class Renegotiating:
+    """A TLS socket that has to read before it can write, and is given nothing."""
+
+    def __init__(self, sock):
+        self.fileno = sock.fileno
+
+    def send(self, data):
+        raise ssl.SSLWantReadError
+
+
+def test_a_tls_peer_that_makes_a_send_wait_does_not_hold_us(monkeypatch):
+    monkeypatch.setattr(frames, "SEND_SECONDS", 0.1)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        reader = Frames(Renegotiating(ours), LIMIT)
+        with pytest.raises(ConnectionLostError, match="takes no data"):
+            reader.send("x")
+        # Where bytes come, but not those that it waits for.
+        theirs.sendall(b"?")
+        with pytest.raises(ConnectionLostError, match="takes no data"):
+            reader.send("x")
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_what_is_here_in_part_is_known_by_the_frame_it_began_with(cut):
+    whole = frame(b"0") + frame(b"1", PING)
+    with line() as (reader, server):
+        server.sendall(whole + frame(b"abcdefghij")[:cut])
+        assert take_all(reader) == [b"0"]
+        assert reader.unfinished == 2
+        server.sendall(frame(b"abcdefghij")[cut:])
+        assert take_all(reader) == [b"abcdefghij"]
+        assert reader.unfinished is None
+
+
+def test_a_message_in_fragments_stays_the_same_one_whatever_comes_between():
+    with line() as (reader, server):
+        server.sendall(frame(b"0") + frame(b"a", fin=False))
+        for between in (frame(b"", PING), frame(b"b", 0, fin=False), b"\x00"):
+            server.sendall(between)
+            take_all(reader)
+            assert reader.unfinished == 1
+        server.sendall(frame(b"c", 0)[1:])
+        server.sendall(frame(b"c", 0))
+        assert take_all(reader) == [b"abcc"]
+        assert reader.unfinished is None

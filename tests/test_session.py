@@ -450,6 +450,29 @@ def test_half_a_frame_header_and_then_silence(play, timeout, noticed):
         played.close()
 
 
+@pytest.mark.parametrize("step", [3600.0, -3600.0, 86_400.0])
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_step_of_the_wall_clock_ends_no_connection(play, monkeypatch, step, wrong):
+    def handler(ws):
+        acknowledge(ws)
+        ws.send(bar(0))
+        stay(ws)
+
+    steps, real = [0.0], time.time
+    monkeypatch.setattr(time, "time", lambda: real() + steps[-1])
+    pings = {"heartbeat_interval": 0.05, "heartbeat_timeout": 0.3}
+    # The control: a session that goes by the wall clock.
+    clock = {"clock": time.time} if wrong else {}
+    with venue(handler) as url:
+        played = play(url, **pings, **clock)
+        played.until_seen(BarEvent)
+        steps.append(step)
+        lost = played.until(lambda: played.session.last_error, seconds=0.4)
+        # One that is set back ends nothing for as long, not even what is dead.
+        assert bool(lost) is (wrong and step > 0)
+        played.close()
+
+
 def test_silence_limits_follow_the_smallest_timeframe():
     streams = (("A", "1h"), ("A", "5m"))
     assert silence_limit(None, streams) == 3 * duration("5m") / 1000

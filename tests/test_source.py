@@ -210,6 +210,43 @@ def test_abort_from_another_thread_wakes_who_waits():
         timer.join()
 
 
+@pytest.mark.parametrize("secure", [False, True])
+def test_abort_at_any_time_ends_a_busy_connection_and_raises_nothing_else(secure):
+    def handler(connection):
+        upgrade(connection)
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall((frame(b"x" * 100) + frame(b"", PING)) * 50)
+
+    # Over TLS it is aborted amid a handshake that is never answered.
+    with raw(hold if secure else handler) as url:
+        for delay in range(20):
+            where = url.replace("ws:", "wss:") if secure else url
+            connection = Connection(where, max_frame_bytes=1 << 20)
+            timer = threading.Timer(delay * 0.002, connection.abort)
+            timer.start()
+            with pytest.raises(ConnectionLostError, match=r"^aborted$"):
+                connection.open(5)
+                receive(connection, 1 << 30, 5)
+            connection.close()
+            timer.join()
+
+
+def test_an_abort_that_finds_no_socket_yet_counts_all_the_same(monkeypatch):
+    ours, theirs = socket.socketpair()
+
+    def instantly(*_):
+        connection.abort()
+        return ours, b""
+        yield  # it is a generator that never has to wait
+
+    monkeypatch.setattr(source, "dial", instantly)
+    connection = Connection("ws://127.0.0.1/x", max_frame_bytes=1 << 20)
+    with theirs, pytest.raises(ConnectionLostError, match=r"^aborted$"):
+        connection.open(5)
+    assert ours.fileno() == -1
+
+
 # Limits
 
 

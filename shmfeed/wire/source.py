@@ -91,6 +91,9 @@ class Connection:
         with closing(steps):
             sock, inbox = yield from self._follow(steps, tick)
         self._sock = sock
+        if self._aborted:  # by somebody who found no socket to shut down yet
+            self.close()
+            raise ConnectionLostError("aborted")
         self._frames = Frames(sock, self._max_frame_bytes, inbox)
         self._more = bool(inbox)
         self.last_frame_at = self.last_data_at = self._clock()

@@ -1,0 +1,112 @@
+"""A thousand connections lost, one after another: nothing of them stays."""
+
+import itertools
+import struct
+import threading
+from pathlib import Path
+
+import loopback
+import pytest
+from feeding import settings, tell
+from loopback import CLOSE, bar, frame, raw
+
+import shmfeed
+from shmfeed import config
+
+FEEDER = """
+import sys
+from shmfeed.config import from_json
+from shmfeed.feeder.feeder import Feeder
+{before}
+Feeder(from_json(sys.argv[1].encode())).run()
+"""
+LEAK = """
+from shmfeed.wire.source import Connection
+kept = []
+Connection.close = lambda self, *given, **named: kept.append(self._sock)
+"""
+FIRST, LATER = 100, 1100  # by then all is loaded and filled that ever will be
+
+
+class Server:
+    """Closes each connection after one bar; those in `holds` it keeps until `go_on`."""
+
+    def __init__(self, *holds):
+        self.numbers = itertools.count(1)
+        self.held = {number: threading.Event() for number in holds}
+        self.go_on = threading.Semaphore(0)
+
+    def __call__(self, connection):
+        number = next(self.numbers)
+        loopback.upgrade(connection)
+        loopback.read_frame(connection)
+        said = frame(b'{"type":"CONNECTED"}') + frame(bar(number).encode())
+        connection.sendall(said)
+        if number in self.held:
+            self.held[number].set()
+            self.go_on.acquire(timeout=30)
+        if number % 2:  # with a word, or without
+            connection.sendall(frame(struct.pack("!H", 1001) + b"go away", CLOSE))
+
+
+def owned(pid):
+    """Descriptors, threads and resident bytes of a process."""
+    process = Path(f"/proc/{pid}")
+    resident = (process / "status").read_text().split("VmRSS:")[1].split()[0]
+    fds, threads = (len(list((process / name).iterdir())) for name in ("fd", "task"))
+    return fds, threads, int(resident) << 10
+
+
+@pytest.fixture
+def feeder(child, feed_name):
+    def start(url, before=""):
+        given = settings(
+            feed_name,
+            url,
+            reconnect_delay_base=0.001,
+            reconnect_delay_max=0.001,
+            max_reconnect_attempts=None,
+        )
+        code = FEEDER.format(before=before)
+        return child(code, config.to_json(given).decode())
+
+    return start
+
+
+def test_a_thousand_reconnects_leave_no_descriptor_thread_or_megabyte(
+    feeder, feed_name
+):
+    server = Server(FIRST, LATER)
+    with raw(server) as url:
+        process = feeder(url)
+        assert server.held[FIRST].wait(30)
+        before = owned(process.pid)
+        server.go_on.release()
+        assert server.held[LATER].wait(60)
+        after = owned(process.pid)
+        with shmfeed.attach(feed_name) as feed:
+            assert loopback.within(5, lambda: feed.status()["reconnects"] == LATER - 1)
+            assert feed.status()["state"] == "connected"
+        tell(feed_name, "stop", unlink=True)
+        server.go_on.release()
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+    assert after[:2] == before[:2]
+    grown = after[2] - before[2]
+    print(f"1000 reconnects, resident bytes grown by {grown}")
+    assert grown < 2 << 20
+
+
+def test_a_feeder_that_keeps_its_sockets_is_found_out(feeder, feed_name):
+    # The control, with a tenth of them.
+    server = Server(10, 110)
+    with raw(server) as url:
+        process = feeder(url, before=LEAK)
+        assert server.held[10].wait(30)
+        before = owned(process.pid)
+        server.go_on.release()
+        assert server.held[110].wait(30)
+        assert owned(process.pid)[0] - before[0] == 100
+        tell(feed_name, "stop", unlink=True)
+        server.go_on.release()
+        process.communicate(timeout=20)
