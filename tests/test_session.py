@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import random
+import struct
 import threading
 import time
 from pathlib import Path
@@ -792,3 +793,54 @@ def test_binance_streams_of_the_url_are_in_force_after_the_handshake(play):
         assert loopback.within(2, lambda: paths == wanted)
         assert played.session.endpoint == f"{base}/stream"
         played.close()
+
+
+# What has come is handed out, though we cannot answer any more
+
+
+def test_bars_behind_what_is_to_be_answered_are_not_lost_with_the_connection(play):
+    asked = (frame(b"ping"), frame(b"x", loopback.PING), frame(b'{"type":"PING"}'))
+    script = b"".join(
+        ask + frame(bar(n).encode())
+        for n, ask in zip(range(300), itertools.cycle(asked), strict=False)
+    )
+
+    def handler(connection):
+        upgrade(connection)
+        loopback.read_frame(connection)
+        if visits:
+            stay_quiet(connection)
+        visits.append(1)
+        connection.sendall(frame(b'{"type":"CONNECTED"}') + script)
+        # Gone: the first answer is answered by a reset, later ones cannot be sent.
+
+    visits = []
+    with raw(handler) as url:
+        played = play(url, **SLOW)
+        bars = played.until_seen(BarEvent, 300)
+        assert len({event.open_time for event in bars}) == 300
+        assert played.until(lambda: played.session.last_error.startswith("lost"))
+        played.close()
+
+
+def test_the_words_of_a_server_that_closes_are_heard_though_we_speak_amid_them(play):
+    def handler(connection):
+        upgrade(connection)
+        loopback.read_frame(connection)
+        word = struct.pack("!H", 1008) + b"bad token"
+        said = frame(b'{"type":"CONNECTED"}') + frame(b"ping") * 20
+        connection.sendall(said + frame(word, loopback.CLOSE))
+
+    with raw(handler) as url:
+        played = play(url, max_reconnect_attempts=1)
+        assert played.until(lambda: played.session.last_error)
+        assert played.session.last_error.endswith(
+            "closed by the server: 1008 bad token"
+        )
+        played.close()
+
+
+def stay_quiet(connection):
+    with contextlib.suppress(OSError):
+        while connection.recv(4096):
+            pass

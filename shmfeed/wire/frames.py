@@ -46,8 +46,9 @@ _CONTROL_BYTES = 125
 class Frames(websocket.WebSocket):
     """The frames of one open connection; `inbox` is what has been read already.
 
-    Pings are answered while frames are taken. Errors leave as they are: wrap calls in
-    `in_plain_words`.
+    Pings are answered while frames are taken. `unsent` is why something could not be
+    sent; nothing more is then, but what has come can still be taken. Errors leave as
+    they are: wrap calls in `in_plain_words`.
     """
 
     def __init__(self, sock: socket.socket, max_bytes: int, inbox: bytes = b"") -> None:
@@ -55,6 +56,7 @@ class Frames(websocket.WebSocket):
         self.sock = sock
         self.connected = True
         self.count = 0  # frames of any kind so far
+        self.unsent: Exception | None = None
         self.frame_buffer = _SizedFrames(self._recv, max_bytes)
         self.cont_frame = _SizedMessage(max_bytes)
         self._max_bytes = max_bytes
@@ -108,6 +110,12 @@ class Frames(websocket.WebSocket):
         with suppress(OSError, websocket.WebSocketException):
             super().send_close(status, reason)
 
+    def pong(self, payload: str | bytes = "") -> None:
+        """As far as the peer still takes it: what comes behind the ping is not lost."""
+        if self.unsent is None:
+            with suppress(OSError, websocket.WebSocketException):
+                super().pong(payload)
+
     def recv_frame(self) -> websocket.ABNF:
         frame = self.frame_buffer.recv_frame()
         if self.cont_frame.recving_frames is None:
@@ -153,7 +161,15 @@ class Frames(websocket.WebSocket):
         return piece
 
     def _send(self, data: str | bytes) -> int:
-        payload = data.encode() if isinstance(data, str) else data
+        if self.unsent is not None:
+            raise self.unsent.with_traceback(None)  # each raise would add to the last
+        try:
+            return self._push(data.encode() if isinstance(data, str) else data)
+        except (OSError, websocket.WebSocketException) as error:
+            self.unsent = error
+            raise
+
+    def _push(self, payload: bytes) -> int:
         deadline = time.monotonic() + SEND_SECONDS
         sent = 0
         while sent < len(payload):

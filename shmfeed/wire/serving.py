@@ -21,6 +21,8 @@ Output = Event | Subscribed | ChangeRefused
 
 HELD_BARS = 20_000  # before the acknowledgement: two for each stream there can be
 
+_REST_READS = 1000  # of a connection that cannot be spoken on any more
+
 
 class LeavingError(ConnectionLostError):
     """Given up on purpose, to be followed by another connection at once."""
@@ -70,6 +72,7 @@ class Serving:
         self._data_at = self._ping_at = self._silence = 0.0  # once acknowledged
         self._held: list[Output] = []  # bars before the acknowledgement
         self._end: ConnectionLostError | None = None
+        self._is_mute = False  # nothing more can be sent
 
     def begin(self, streams: Streams) -> None:
         """Ask for the streams that the connection was opened for."""
@@ -91,25 +94,46 @@ class Serving:
             self._send_due()
             self._tell(batch)
             due = self._subscription.due_in(self._clock())
-            wait = 0.0 if batch else min(patience, due)
+            wait = 0.0 if batch or self._is_mute else min(patience, due)
             if self._connection.wait(wait) == "readable":
                 self._read(batch)
             self._watch(self._clock())
+            if self._is_mute:
+                self._read_rest(batch)
         except ConnectionLostError as failure:
-            self._end = failure
+            if not isinstance(self._end, RefusedError | LeavingError):
+                self._end = failure
         self._tell(batch)
         return batch
 
     def _send_due(self) -> None:
         frame = self._subscription.next_frame(self._clock())
         if frame is not None:
-            self._connection.send(frame)
+            self._say(frame)
 
-    def _read(self, batch: list[Output]) -> None:
+    def _say(self, text: str | None) -> None:
+        """Send a text; None: a ping."""
+        try:
+            if text is None:
+                self._connection.ping()
+            else:
+                self._connection.send(text)
+        except ConnectionLostError as failure:
+            # It is the end, but of what had come before nothing is lost.
+            self._end = self._end or failure
+            self._is_mute = True
+
+    def _read_rest(self, batch: list[Output]) -> None:
+        for _ in range(_REST_READS):
+            if not self._read(batch):
+                return
+
+    def _read(self, batch: list[Output]) -> bool:
         decode = self._codec.decode
         bars = self._bars(batch)
         heard = False
-        for data in self._connection.receive():
+        messages = self._connection.receive()
+        for data in messages:
             for event in decode(data):
                 if type(event) is BarEvent:
                     bars.append(event)
@@ -120,6 +144,7 @@ class Serving:
         if heard:
             self.has_data = True
             self._data_at = self._connection.last_data_at
+        return bool(messages)
 
     def _bars(self, batch: list[Output]) -> list[Output]:
         return batch if self._subscription.begun else self._held
@@ -137,7 +162,7 @@ class Serving:
             case Heartbeat(reply):
                 batch.append(event)
                 if reply is not None:
-                    self._connection.send(reply)
+                    self._say(reply)
             case _:
                 batch.append(event)
 
@@ -219,7 +244,7 @@ class Serving:
             raise ConnectionLostError(f"no sign of life for {silence:g} s")
         if now >= self._ping_at:
             self._ping_at = now + self._limits.heartbeat_interval
-            self._connection.ping()
+            self._say(None)
 
 
 def silence_limit(data_timeout: float | None, streams: Streams) -> float:

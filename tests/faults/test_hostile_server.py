@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import socket
 import struct
 import subprocess
 import sys
@@ -103,6 +104,16 @@ def many(piece, count, batch=1000):
     return play
 
 
+def deafly(play):
+    """The same, while nothing is read, so that our answers pile up."""
+
+    def deaf(connection):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        play(connection)
+
+    return deaf
+
+
 def fragments(size, count):
     def play(connection):
         connection.sendall(OK + frame(b"", fin=False))
@@ -141,11 +152,6 @@ REFUSED = {
     "a control opcode of none": (saying(b"\x8b\x00"), 1002, "opcode 11"),
     "a continuation of nothing": (saying(frame(b"x", 0)), 1002, "Illegal frame"),
     "a message within another": (saying(frame(b"x", fin=False) + BAR), 1002, "Illegal"),
-    "pings, and no ear for pongs": (
-        many(frame(b"x" * 99, PING), 1_000_000),
-        0,
-        "takes",
-    ),
 }
 
 
@@ -156,8 +162,7 @@ def test_it_is_left_with_a_code_and_in_words(client, what):
     with raw(server) as url:
         found = client.do(f"{url}?key={KEY}")
         assert words in found["error"]
-        if code:
-            assert loopback.within(5, lambda: server.codes == [code]), server.codes
+        assert loopback.within(5, lambda: server.codes == [code]), server.codes
     assert found["seconds"] < SECONDS
     assert found["grown"] < ROOM
     assert found["oversized"] == (code == 1009)
@@ -196,6 +201,7 @@ BORNE = {
         {"Ignored": 100_000},
     ),
     "100,000 that are garbage": (many(frame(b"}"), 100_000), {"Malformed": 100_000}),
+    "pings, and no ear for pongs": (deafly(many(frame(b"x" * 99, PING), 60_000)), {}),
     "100,000 pongs unasked": (many(frame(b"", PONG), 100_000), {}),
 }
 
