@@ -2,7 +2,7 @@
 
 A message is the text of an error, a warning, a line of the log or on standard error,
 with `…` where a value goes. Found are the arguments of whatever says one: classes whose
-name ends in Error or Warning, loggers, and the functions named below. A text may stand
+name ends in Error, Exception or Warning, loggers, and the functions named below. A text may stand
 there itself, in a variable or a constant, or be what a function of the module returns.
 """
 
@@ -146,7 +146,7 @@ def _said_by(node: ast.AST) -> list[ast.expr]:
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args):
             if name in _FIND:
                 return args[1:2]
-            said = name in _SAY or name.endswith(("Error", "Warning"))
+            said = name in _SAY or name.endswith(("Error", "Exception", "Warning"))
             return args if said else []
     return []
 
