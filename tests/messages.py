@@ -2,8 +2,9 @@
 
 A message is the text of an error, a warning, a line of the log or on standard error,
 with `…` where a value goes. Found are the arguments of whatever says one: classes whose
-name ends in Error, Exception or Warning, loggers, and the functions named below. A text may stand
-there itself, in a variable or a constant, or be what a function of the module returns.
+name ends in Error, Exception or Warning, loggers, and the functions named below. A text
+may stand there itself, in a variable or a constant, or be what a function of the module
+returns.
 """
 
 import ast
