@@ -249,12 +249,13 @@ class FeedWriter:
         unlink = check_flag("unlink", unlink)
         if not self._open:
             return
-        ints = self._words.ints
-        ints[H_STATE] = 0
-        ints[H_ALIVE] = ints[H_TICK] = 0
-        self.wake()  # while nobody else may write
+        ints, whole = self._words.ints, self._holding.is_whole()
+        if whole:
+            ints[H_STATE] = 0
+            ints[H_ALIVE] = ints[H_TICK] = 0
+            self.wake()  # while nobody else may write
         self._holding.release(unlink)
-        if unlink:
+        if whole and unlink:
             self.wake()  # now that it is retired; it is nobody else's
         self.disown()
 

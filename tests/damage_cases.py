@@ -29,7 +29,7 @@ from shmfeed.layout import (
 )
 from shmfeed.memory.segment import place
 from shmfeed.memory.words import CellPair, boot_ns
-from shmfeed.writer import create
+from shmfeed.writer import FeedWriter, create
 
 GEOMETRY = Geometry(max_streams=3, history=5, guard=2)
 STREAMS = (("BTCUSDT", "1h"), ("ETHUSDT", "1M"))
@@ -77,12 +77,17 @@ def make(name: str) -> bytes:
     """The sound segment, as a feeder that was killed leaves it."""
     with create(name, GEOMETRY.history, GEOMETRY.guard, GEOMETRY.max_streams) as writer:
         writer.note({"endpoint": "ws://127.0.0.1:1", "last_error": None})
-        for stream, (symbol, timeframe) in enumerate(STREAMS):
-            ring = writer.add_stream(symbol, timeframe)
-            for number in range(ROWS):
-                ring.append(opens(timeframe, number), *prices(stream, number))
-            ring.update_forming(opens(timeframe, ROWS), *prices(stream, ROWS))
+        fill(writer)
     return place(name).segment.read_bytes()
+
+
+def fill(writer: FeedWriter) -> None:
+    """Both streams with their bars, in a feed that has none of them yet."""
+    for stream, (symbol, timeframe) in enumerate(STREAMS):
+        ring = writer.add_stream(symbol, timeframe)
+        for number in range(ROWS):
+            ring.append(opens(timeframe, number), *prices(stream, number))
+        ring.update_forming(opens(timeframe, ROWS), *prices(stream, ROWS))
 
 
 def write(path: Path, sound: bytes, case: Case | None = None) -> bytes:

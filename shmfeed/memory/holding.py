@@ -200,6 +200,10 @@ class Holding:
                     " the feeder again"
                 )
 
+    def is_whole(self) -> bool:
+        """Whether the segment has all its pages: a store beyond them is death."""
+        return os.fstat(self._locked[-1]).st_size >= self.mapping.geometry.size
+
     def _lost(self, path: Path) -> FeedLostError:
         return FeedLostError(
             f"{path} is no longer the one that this feeder (pid {os.getpid()})"
@@ -211,7 +215,8 @@ class Holding:
         if self._owner != os.getpid() or not self._lock.is_locked:
             return
         if unlink and _identity(self._path) == self.mapping.identity:
-            self.mapping.words.ints[H_RETIRED] = 1
+            if self.is_whole():
+                self.mapping.words.ints[H_RETIRED] = 1
             self._remove()
         self._unlock()
 

@@ -1,0 +1,620 @@
+"""A segment's file, lock and directory as they should not be: typed errors, no harm.
+
+What is not ours stays as it is, byte for byte. A read beyond a file's end would be a
+signal: whatever could meet one runs in a forked child.
+"""
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import struct
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import damage_cases
+import forks
+import own_shm
+import pytest
+from damage_cases import GEOMETRY, ROWS, STREAMS
+
+import shmfeed
+from shmfeed.errors import (
+    BadArgumentError,
+    FeedBusyError,
+    FeedNotFoundError,
+    SegmentFormatError,
+)
+from shmfeed.layout import HEADER_WORDS, MAGIC, MAGIC_SHIFT, WORD, Geometry
+from shmfeed.memory import segment
+from shmfeed.memory.holding import Holding
+from shmfeed.memory.removal import remove_unheld
+from shmfeed.memory.segment import place
+
+SIZES = tuple(GEOMETRY[i] for i in (1, 2, 0))  # as `create` takes them
+BLOCK = 512
+NOBODY = 65534
+
+
+@pytest.fixture
+def where(feed_name):
+    return place(feed_name)
+
+
+@pytest.fixture
+def sound(feed_name) -> bytes:
+    """The bytes of a segment with bars, which is there and nobody's."""
+    return damage_cases.make(feed_name)
+
+
+def refusal(call, *arguments, **options):
+    """The type and the words of its refusal; None where there is none."""
+    try:
+        found = call(*arguments, **options)
+    except shmfeed.ShmfeedError as error:
+        return type(error).__name__, str(error)
+    with suppress(AttributeError):
+        found.close()
+    return None
+
+
+def is_same(path: Path, before: os.stat_result, content: bytes | None) -> bool:
+    now = path.lstat()
+    same = (now.st_ino, now.st_mode, now.st_uid) == (
+        before.st_ino,
+        before.st_mode,
+        before.st_uid,
+    )
+    return same and (content is None or path.read_bytes() == content)
+
+
+class TestContent:
+    def attach_at_each_block(self, name, sound):
+        path, outcomes = place(name).segment, []
+        for size in range(0, len(sound), BLOCK):
+            path.write_bytes(sound[:size])
+            outcomes.append((size, refusal(self.read, name), path.stat().st_size))
+        path.write_bytes(sound)
+        return outcomes
+
+    def read(self, name):
+        with shmfeed.attach(name) as feed:
+            feed.status()
+            for names in STREAMS:
+                feed.ring(*names).view(99).copy()
+
+    def test_cut_at_each_block_readers_are_told(self, feed_name, sound):
+        with forks.Fork(self.attach_at_each_block, feed_name, sound) as child:
+            outcomes = child.result()
+        assert len(outcomes) == -(-len(sound) // BLOCK)
+        for size, (kind, words), left in outcomes:
+            assert left == size
+            if size < HEADER_WORDS * WORD:
+                assert kind == "FeedNotFoundError"
+            else:
+                assert kind == "SegmentFormatError"
+                assert f"damaged: {size} bytes, its header says {len(sound)}" in words
+
+    def test_without_the_look_at_its_size_readers_fail(self, feed_name, sound):
+        """The control. No signal: what is mapped is never longer than the file."""
+
+        def trust(name, sound):
+            segment.read_geometry = lambda *_: GEOMETRY
+            self.attach_at_each_block(name, sound)
+
+        with forks.Fork(trust, feed_name, sound) as child:
+            assert child.wait() == 1  # an IndexError
+
+    def feed_at_each_block(self, name, sound):
+        path, found = place(name).segment, []
+        for size in range(0, len(sound), BLOCK):
+            path.write_bytes(sound[:size])
+            with shmfeed.create(name, *SIZES) as writer:
+                damage_cases.fill(writer)
+                self.read(name)
+                found.append((size, writer.adopted))
+        return found
+
+    def test_cut_at_each_block_the_next_feeder_makes_it_anew(self, feed_name, sound):
+        with forks.Fork(self.feed_at_each_block, feed_name, sound) as child:
+            found = child.result()
+        assert len(found) == -(-len(sound) // BLOCK)
+        assert not any(adopted for _, adopted in found)
+
+    @pytest.mark.parametrize(
+        ("first", "said"),
+        [
+            (b"somebody's own data", "not a shmfeed segment"),
+            (b"\x7fELF\x02\x01\x01", "not a shmfeed segment"),
+            (bytes(7) + b"\x01", "not a shmfeed segment"),
+            (b"\x01" + bytes(7), "not a shmfeed segment"),  # looks unfinished
+            (struct.pack(">Q", MAGIC << MAGIC_SHIFT | 1), "not a shmfeed segment"),
+        ],
+        ids=["text", "program", "high", "low", "other endianness"],
+    )
+    def test_a_foreign_one_stays(self, where, sound, first, said):
+        content = first + sound[len(first) :]
+        where.segment.write_bytes(content)
+        before = where.segment.lstat()
+        for call in (shmfeed.attach, shmfeed.create):
+            kind, words = refusal(call, where.name)
+            assert kind == "SegmentFormatError"
+            assert said in words
+            assert str(where.segment) in words
+        with pytest.raises(SegmentFormatError):
+            remove_unheld(where)
+        assert is_same(where.segment, before, content)
+
+    def test_one_that_only_begins_like_an_unfinished_one_stays(self, where, sound):
+        content = bytes(WORD) + b"somebody's own data, after a word of nothing"
+        where.segment.write_bytes(content)
+        assert refusal(shmfeed.create, where.name)[0] == "SegmentFormatError"
+        with pytest.raises(SegmentFormatError):
+            remove_unheld(where)
+        assert where.segment.read_bytes() == content
+
+    @pytest.mark.parametrize("version", [0, 2, 1 << 31])
+    def test_another_version_is_replaced_and_its_readers_told(
+        self, where, sound, version, caplog
+    ):
+        ready = struct.pack("=q", MAGIC << MAGIC_SHIFT | version)
+        where.segment.write_bytes(ready + sound[WORD:])
+        kind, words = refusal(shmfeed.attach, where.name)
+        assert (kind, f"version {version}," in words) == ("SegmentFormatError", True)
+        assert refusal(shmfeed.create, where.name) is None
+        assert f"layout version {version}" in caplog.text
+        assert refusal(shmfeed.attach, where.name) is None
+
+    def test_the_geometry_of_another_in_this_size(self, where, sound):
+        other = Geometry(GEOMETRY.max_streams, GEOMETRY.history + 50, GEOMETRY.guard)
+        words = [other.size, *other, other.slots]
+        for count in range(1, len(words) + 1):
+            changed = struct.pack(f"={count}q", *words[:count])
+            where.segment.write_bytes(
+                sound[:WORD] + changed + sound[WORD + len(changed) :]
+            )
+            kind, said = refusal(shmfeed.attach, where.name)
+            assert kind == "SegmentFormatError"
+            assert f"its header says {other.size}" in said
+        assert refusal(shmfeed.create, where.name, *SIZES) is None
+
+
+def a_fifo(path, target):
+    os.mkfifo(path, 0o600)
+
+
+def a_directory(path, target):
+    path.mkdir(0o700)
+
+
+def a_link(path, target):
+    path.symlink_to(target)
+
+
+def a_hard_link(path, target):
+    path.hardlink_to(target)
+
+
+def a_socket(path, target):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+    path.chmod(0o600)
+
+
+def an_open_file(path, target):
+    shutil.copy(target, path)
+    path.chmod(0o660)
+
+
+def anothers(path, target):
+    if os.geteuid():
+        pytest.skip("only root can give a file to another user")
+    shutil.copy(target, path)
+    path.chmod(0o600)
+    os.chown(path, NOBODY, NOBODY)
+
+
+KINDS = [a_fifo, a_directory, a_link, a_hard_link, a_socket, an_open_file, anothers]
+CALLS = [
+    shmfeed.attach,
+    lambda name: shmfeed.create(name, *SIZES),
+    lambda name: remove_unheld(place(name)),
+]
+
+
+class TestKinds:
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("call", CALLS, ids=["attach", "create", "remove"])
+    def test_what_stands_for_a_segment_is_refused_and_stays(
+        self, where, sound, kind, call
+    ):
+        target = where.segment.rename(f"{where.segment}.kept")
+        kind(where.segment, target)
+        before = where.segment.lstat()
+        begun = time.monotonic()
+        said = refusal(call, where.name)
+        assert time.monotonic() - begun < 5.0  # a fifo would block for ever
+        assert said[0] == "SegmentFormatError"
+        assert str(where.segment) in said[1]
+        assert is_same(where.segment, before, None)
+        assert target.read_bytes() == sound
+        if kind is a_directory:
+            where.segment.rmdir()
+
+    # Not an open file: the lock's other bits open nothing, its directory is 0700.
+    @pytest.mark.parametrize("kind", [one for one in KINDS if one is not an_open_file])
+    @pytest.mark.parametrize("call", CALLS[1:], ids=["create", "remove"])
+    def test_what_stands_for_a_lock_is_refused_and_stays(
+        self, where, sound, kind, call
+    ):
+        where.lock.unlink()
+        target = where.directory / f"{where.name}.kept"
+        target.write_bytes(b"not to be cut")
+        kind(where.lock, target)
+        before = where.lock.lstat()
+        said = refusal(call, where.name)
+        assert said[0] == "SegmentFormatError"
+        assert str(where.lock) in said[1]
+        assert is_same(where.lock, before, None)
+        assert target.read_bytes() == b"not to be cut"
+        assert where.segment.read_bytes() == sound
+        target.unlink()
+
+
+def as_nobody(work, *arguments):
+    """`work` in a child that is not root."""
+
+    def drop_and_work(*arguments):
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+        return work(*arguments)
+
+    with forks.Fork(drop_and_work, *arguments) as child:
+        return child.result()
+
+
+class TestRights:
+    @pytest.fixture
+    def nobodys(self, feed_name):
+        """The place of this feed for a user who is not root, gone afterwards."""
+        if os.geteuid():
+            pytest.skip("only root can be another user")
+        uid = NOBODY
+        directory = Path(f"/dev/shm/shmfeed-{uid}")
+        was_there = directory.exists()
+        yield place(feed_name)._replace(
+            segment=Path(f"/dev/shm/shmfeed.{uid}.{feed_name}"),
+            directory=directory,
+            lock=directory / f"{feed_name}.lock",
+        )
+        if directory.exists() and not was_there:
+            shutil.rmtree(directory)
+
+    @pytest.mark.parametrize(
+        ("mode", "said"),
+        [(0o600, "Permission denied"), (0o644, "belongs to user 0, not to 65534")],
+    )
+    def test_roots_file_under_anothers_name(self, nobodys, sound, mode, said):
+        nobodys.segment.write_bytes(sound)
+        nobodys.segment.chmod(mode)
+        for call in ("attach", "create"):
+            kind, words = as_nobody(refusal, getattr(shmfeed, call), nobodys.name)
+            assert kind == "SegmentFormatError"
+            assert said in words or (call == "create" and "Permission denied" in words)
+        assert nobodys.segment.read_bytes() == sound
+
+    def test_a_lock_that_its_owner_may_not_write(self, nobodys):
+        def twice(name):
+            shmfeed.create(name).close(unlink=True)
+            nobodys.lock.chmod(0o400)
+            return refusal(shmfeed.create, name)
+
+        kind, words = as_nobody(twice, nobodys.name)
+        assert kind == "SegmentFormatError"
+        assert (
+            f"{nobodys.lock} is refused as the feed's lock: its mode is 0400" in words
+        )
+
+    def test_a_directory_that_is_roots(self, nobodys):
+        if nobodys.directory.exists():
+            pytest.skip(f"{nobodys.directory} is in use")
+        nobodys.directory.mkdir(0o700)
+        kind, words = as_nobody(refusal, shmfeed.create, nobodys.name)
+        assert kind == "SegmentFormatError"
+        assert f"{nobodys.directory} is refused" in words
+
+
+class TestNotReady:
+    def test_while_its_maker_lives_it_is_left_alone(self, where):
+        def make(board):
+            where.segment.unlink(missing_ok=True)
+            holding = Holding(where, GEOMETRY)
+            board[0] = 1
+            signal.pause()
+            return holding
+
+        board = forks.board()
+        with forks.Fork(make, board) as maker:
+            forks.wait_until(lambda: board[0], 10, "the maker holds it")
+            before = where.segment.lstat()
+            with pytest.raises(FeedNotFoundError):
+                shmfeed.attach(where.name, timeout=0.05)
+            with pytest.raises(FeedBusyError) as caught:
+                shmfeed.create(where.name)
+            assert caught.value.pid == maker.pid
+            where.lock.unlink()  # the lock on the object holds by itself
+            with pytest.raises(FeedBusyError):
+                shmfeed.create(where.name)
+            assert not remove_unheld(where)
+            assert is_same(where.segment, before, None)
+        with pytest.raises(FeedNotFoundError):
+            shmfeed.attach(where.name)
+        assert refusal(shmfeed.create, where.name) is None
+        assert shmfeed.attach(where.name).streams() == []
+
+
+class TestCutWhileInUse:
+    """A file that shrinks takes its pages from whoever has mapped it. Nothing that a
+    reader does protects it; a feeder looks at each beat, before its first store."""
+
+    @contextmanager
+    def in_use(self, name):
+        with shmfeed.create(name, *SIZES) as writer, shmfeed.attach(name) as feed:
+            damage_cases.fill(writer)
+            yield writer, feed
+
+    def beat(self, where, size):
+        with self.in_use(where.name) as (writer, _):
+            os.truncate(where.segment, size)
+            return [refusal(writer.beat), refusal(writer.beat_alive)]
+
+    @pytest.mark.parametrize("size", [0, 4096, 12288])
+    def test_the_feeder_ends_in_words(self, where, size):
+        with forks.Fork(self.beat, where, size) as child:
+            said = child.result()
+        for kind, words in said:
+            assert kind == "FeedLostError"
+            assert f"{where.segment} was cut to {size} bytes" in words
+
+    def test_without_the_look_the_feeder_dies(self, where, monkeypatch):
+        """The control."""
+        monkeypatch.setattr(Holding, "check", lambda _: None)
+        with forks.Fork(self.beat, where, 0) as child:
+            assert child.wait() == -signal.SIGBUS
+
+    def test_a_reader_of_what_is_gone_dies(self, where):
+        """Known, and here so that it stays known: no promise is made."""
+
+        def read():
+            with self.in_use(where.name) as (_, feed):
+                rows = feed.ring(*STREAMS[0]).view(3)
+                os.truncate(where.segment, HEADER_WORDS * WORD)
+                rows.copy()
+
+        with forks.Fork(read) as child:
+            assert child.wait() == -signal.SIGBUS
+        # The next feeder makes it anew, and the next reader finds that.
+        with self.in_use(where.name) as (_, feed):
+            assert feed.ring(*STREAMS[0]).count == ROWS
+
+
+class TestLimits:
+    """The host has no descriptor or no memory left: the feed stays as it was."""
+
+    def short_of_descriptors(self, name):
+        used = len([*Path("/proc/self/fd").iterdir()]) - 1
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        said = []
+        for spare in range(6):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, hard))
+            said.append([refusal(call, name) for call in CALLS[:2]])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return said
+
+    def test_descriptors(self, where, sound):
+        inode = where.segment.lstat().st_ino
+        with forks.Fork(self.short_of_descriptors, where.name) as child:
+            said = child.result()
+        print(said)
+        assert all(
+            one is None or one[0] == "SegmentError" for row in said for one in row
+        )
+        assert said[0][0] is not None
+        assert "Too many open files" in said[0][0][1]
+        assert said[-1] == [None, None]
+        assert where.segment.lstat().st_ino == inode
+
+    def short_of_memory(self, name):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + (4 << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        return [
+            refusal(call, name)
+            for call in (shmfeed.attach, lambda n: shmfeed.create(n, 10_000))
+        ]
+
+    def test_memory(self, where):
+        shmfeed.create(where.name, 10_000).close()
+        assert where.segment.stat().st_size > 8 << 20
+        inode = where.segment.lstat().st_ino
+        with forks.Fork(self.short_of_memory, where.name) as child:
+            said = child.result()
+        print(said)
+        for kind, words in said:
+            assert kind == "SegmentError"
+            assert "Cannot allocate memory" in words
+        assert where.segment.lstat().st_ino == inode
+        assert refusal(shmfeed.attach, where.name) is None
+
+
+def test_more_streams_than_there_is_room_for(where, sound):
+    with (
+        shmfeed.create(where.name, *SIZES) as writer,
+        shmfeed.attach(where.name) as feed,
+    ):
+        assert writer.adopted
+        ring = writer.add_stream("SOLUSDT", "1h")
+        before = where.segment.read_bytes()
+        with pytest.raises(BadArgumentError, match="room for 3 streams and carries 3"):
+            writer.add_stream("XRPUSDT", "1h")
+        assert where.segment.read_bytes() == before
+        ring.append(0, 1, 2, 1, 2, 1)
+        assert feed.ring("SOLUSDT", "1h").count == 1
+        assert feed.ring(*STREAMS[0]).count == ROWS
+        assert ("XRPUSDT", "1h") not in feed.streams()
+
+
+GONE = """
+import threading
+import shmfeed
+from shmfeed.feeder.beat import Beat
+from shmfeed.memory.segment import place
+name, HOUR = sys.argv[1], 3_600_000
+where = place(name)
+
+def remove(what):
+    if what in ("segment", "both"):
+        where.segment.unlink()
+    if what in ("lock", "both"):
+        where.lock.unlink()
+    if what in ("directory", "all", "a file"):
+        shutil.rmtree(where.directory)
+    if what == "all":
+        where.segment.unlink()
+    if what == "a file":
+        where.directory.touch()
+
+def bars(ring):
+    return ring.view(5)["close"].tolist()
+
+for what in sys.argv[3:]:
+    told, errors = threading.Event(), []
+    def lost(error):
+        errors.append(f"{type(error).__name__}: {error}")
+        told.set()
+    writer = shmfeed.create(name, 5, 3, 2)
+    ring = writer.add_stream("A", "1h")
+    for number in (1, 2, 3):
+        ring.append(number * HOUR, 1, 9, 1, number, 1)
+    feed = shmfeed.attach(name)
+    reader = feed.ring("A", "1h")
+    rows = reader.view(5)
+    with Beat(writer, lost):
+        remove(what)
+        told.wait(5)
+    writer.close(unlink=True)
+    found = {"what": what, "errors": errors, "rows": rows["close"].tolist(),
+             "bars": bars(reader), "health": feed.status()["health"]}
+    if what == "a file":
+        where.directory.unlink()
+    with shmfeed.create(name, 5, 3, 2) as successor:
+        ring = successor.add_stream("A", "1h")
+        ring.append(4 * HOUR, 1, 9, 1, 4, 1)
+        found["then"] = bars(reader), feed.status()["health"]
+        successor.close(unlink=True)
+    tell(found)
+"""
+
+
+def test_removed_while_attached(child, feed_name):
+    """Readers keep what they have and are told; the feeder ends; another one comes."""
+    ways = ["segment", "lock", "both", "directory", "all", "a file"]
+    code = GONE.replace("sys.argv[3:]", repr(ways))
+    found = own_shm.run(child, feed_name, "size=1m", code)
+    assert [one["what"] for one in found] == ways
+    for one in found:
+        (error,) = one["errors"]
+        assert error.startswith("FeedLostError: ")
+        assert "no longer the one" in error
+        assert one["rows"] == one["bars"] == [1, 2, 3]
+        assert one["health"] == "dead"
+        assert one["then"] == [[4], "live"]
+
+
+DIRECTORIES = """
+import shmfeed
+from shmfeed.memory.removal import remove_unheld
+from shmfeed.memory.segment import place
+where = place(sys.argv[1])
+other = where.directory.with_name("elsewhere")
+
+def refusal(call, argument):
+    try:
+        call(argument)
+    except shmfeed.ShmfeedError as error:
+        return type(error).__name__, str(error)
+
+def a_link():
+    other.mkdir(0o700)
+    where.directory.symlink_to(other)
+
+def an_open_one():
+    where.directory.mkdir()
+    where.directory.chmod(0o777)
+
+def a_file():
+    where.directory.touch(0o700)
+
+def anothers():
+    where.directory.mkdir(0o700)
+    os.chown(where.directory, 65534, 65534)
+
+def tree():
+    return sorted(os.path.join(*one) for folder, folders, files in os.walk("/dev/shm")
+                  for one in [(folder, name) for name in [*folders, *files]])
+
+for make in (a_link, an_open_one, a_file, anothers):
+    try:
+        make()
+    except OSError as error:
+        tell([make.__name__, "not permitted", str(error)])
+    else:
+        where.segment.touch(0o600)
+        before = tree()
+        said = refusal(shmfeed.create, where.name), refusal(remove_unheld, where)
+        tell([make.__name__, said, before == tree()])
+    for path in (where.segment, where.directory, other):
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.exists():
+            shutil.rmtree(path)
+"""
+
+
+def test_a_directory_that_is_not_ours_alone(child, feed_name):
+    for name, said, same in own_shm.run(child, feed_name, "size=1m", DIRECTORIES):
+        if said == "not permitted":
+            assert os.geteuid()
+            print("skipped:", name, same)
+            continue
+        for kind, words in said:
+            assert kind == "SegmentFormatError"
+            assert "shmfeed-" in words
+            assert "must be a directory of user" in words
+        assert same
+
+
+NO_SOCKET = """
+import shmfeed
+from shmfeed.control.server import ControlServer
+from shmfeed.memory.segment import place
+with shmfeed.create(sys.argv[1], 5, 3, 2) as writer:
+    writer.add_stream("A", "1h").append(0, 1, 2, 1, 2, 1)
+    try:
+        ControlServer(place(sys.argv[1]).socket, lambda request: {}).close()
+    except shmfeed.ShmfeedError as error:
+        tell(str(error))
+    writer.beat()
+    tell(shmfeed.attach(sys.argv[1]).ring("A", "1h").count)
+"""
+
+
+def test_no_room_for_the_control_socket(child, feed_name):
+    said, count = own_shm.run(child, feed_name, "size=1m,nr_inodes=4", NO_SOCKET)
+    assert "No space left on device" in said
+    assert ".sock" in said
+    assert count == 1
