@@ -1,6 +1,8 @@
 """The page of messages and the source say the same; and the reader misses no form."""
 
+import argparse
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +10,7 @@ import pytest
 from messages import HOLE, messages, texts_of
 
 from shmfeed.cli import exits
+from shmfeed.cli.entry import COMMANDS
 from shmfeed.layout import COUNTERS, STATES
 from shmfeed.status import HEALTHS
 
@@ -29,6 +32,8 @@ UNSEEN = {
     "… was replaced just now": "told as `is held by another process`",
     "not open": "a session asks only connections that it has opened",
 }
+# Options of docker and pip, and one that is misspelt in an example.
+OF_OTHERS = ("--shm-size", "--memory", "--pids-limit", "--ipc", "--upgrade", "--symbol")
 
 
 class Entry(NamedTuple):
@@ -110,6 +115,19 @@ def test_exit_codes_are_explained(page: str) -> None:
     assert first_cells(page, "Exit codes") == [
         str(code) for code in sorted(codes | exits.EVERYWHERE.keys())
     ]
+
+
+def test_what_is_to_be_typed_is_there(page: str) -> None:
+    commands = set(re.findall(r"`shmfeed ([a-z]+)[ `](?!from its source)", page))
+    assert commands == COMMANDS.keys()
+    known = set(OF_OTHERS)
+    for command in COMMANDS.values():
+        parser = argparse.ArgumentParser()
+        import_module(command.module).add_arguments(parser)
+        known |= parser._option_string_actions.keys()
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))
+    assert len(named) > 20
+    assert named <= known, named - known
 
 
 def test_each_has_kind_cause_and_remedy(page: str) -> None:
