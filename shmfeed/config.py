@@ -85,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _check_room(self)
         _check_endpoints(self)
         _check_delays(self)
+        _check_heartbeat(self)
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in describe(self).items())
@@ -224,4 +225,16 @@ def _check_delays(settings: Settings) -> None:
             f" reconnect_delay_base {settings.reconnect_delay_base:g}: raise it",
             "reconnect_delay_base",
             "reconnect_delay_max",
+        )
+
+
+def _check_heartbeat(settings: Settings) -> None:
+    # Else a venue with nothing to say would be given up before it is asked.
+    if settings.heartbeat_timeout <= settings.heartbeat_interval:
+        raise ConflictError(
+            f"heartbeat_timeout {settings.heartbeat_timeout:g} is not more than"
+            f" heartbeat_interval {settings.heartbeat_interval:g}, the time between"
+            " our pings",
+            "heartbeat_timeout",
+            "heartbeat_interval",
         )

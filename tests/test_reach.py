@@ -147,3 +147,25 @@ def test_a_name_that_is_known_late_is_connected_to(feed_name, hanging):
             assert loopback.within(5, lambda: hanging.asked)
             hanging.released.set()
             local.wait_subscribed()
+
+
+@pytest.mark.parametrize("first", ["127.0.0.1", "::1"])
+def test_a_name_of_this_host_that_is_another_one_is_not_spoken_to_in_the_clear(
+    monkeypatch, first
+):
+    found = [
+        (socket.AF_INET, 1, 6, "", (address, loopback.refused_port()))
+        for address in (first, "192.0.2.1")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    reason = fail_to_open("ws://localhost/x", 0.2)
+    assert reason == (
+        "localhost is 192.0.2.1 to this host's resolver, which is not this host;"
+        " use wss://, or set allow_insecure"
+    )
+    proxied = Rules(proxy="http://localhost:1")
+    assert "is 192.0.2.1 to" in fail_to_open("ws://127.0.0.1/x", 0.2, rules=proxied)
+    # The control: allowed, or encrypted, it would be.
+    assert "is 192.0.2.1 to" not in fail_to_open("wss://localhost/x", 0.2)
+    lax = Rules(allow_insecure=True)
+    assert "is 192.0.2.1 to" not in fail_to_open("ws://localhost/x", 0.2, rules=lax)

@@ -1,4 +1,4 @@
-"""The settings of the way to a venue: a proxy and redirects."""
+"""The settings of the wire: a proxy, redirects, heartbeats."""
 
 import pytest
 
@@ -90,3 +90,15 @@ def test_secrets_are_hidden_in_a_text_and_nothing_else_is():
     text = "no key abc def, abc%20def or token-1; 1 a listen; key=abc%20def&a=1&listen"
     assert settings.hidden(text) == "no key ***, *** or ***; 1 a listen; ***"
     assert load({}, {}).hidden(text) == text
+
+
+def test_a_venue_is_asked_for_a_sign_of_life_before_it_is_given_up():
+    for interval, timeout in ((15, 15), (15, 10), (31, 30)):
+        said = refusal(heartbeat_interval=interval, heartbeat_timeout=timeout)
+        assert said.startswith(
+            f"heartbeat_timeout {timeout} is not more than"
+            f" heartbeat_interval {interval},"
+        )
+    said = refusal(heartbeat_timeout=10)
+    assert said.endswith("(heartbeat_timeout from argument)")
+    assert load({"heartbeat_timeout": 15.1}, {}).heartbeat_timeout == 15.1

@@ -58,7 +58,17 @@ def is_exposed(endpoint: str, proxy: str | None = None) -> bool:
     """
     parts = urlsplit(endpoint)
     hosts = [parts.hostname, urlsplit(proxy).hostname if proxy else "localhost"]
-    return parts.scheme == "ws" and not all(_is_loopback(host or "") for host in hosts)
+    return parts.scheme == "ws" and not all(is_loopback(host or "") for host in hosts)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this host's own."""
+    if host.rstrip(".") == "localhost":
+        return True
+    address = _address(host)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return address is not None and address.is_loopback
 
 
 def shown(endpoint: str) -> str:
@@ -119,15 +129,6 @@ def _authority_fault(parts: SplitResult, port: int | None) -> str:
 
 def _is_host(host: str) -> bool:
     return bool(_HOST.fullmatch(host)) or _address(host) is not None
-
-
-def _is_loopback(host: str) -> bool:
-    if host.rstrip(".") == "localhost":
-        return True
-    address = _address(host)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return address is not None and address.is_loopback
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

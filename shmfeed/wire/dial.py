@@ -82,10 +82,13 @@ def _explained(prefix: str) -> Iterator[None]:
 def _reach(
     target: Target, rules: Rules, limit: Limit
 ) -> Generator[Wanted, None, socket.socket]:
+    # In the clear the rules allow a name of this host; here it has to be one.
+    local = not (target.secure or rules.allow_insecure)
     if rules.proxy is None:
-        return (yield from reach(target.host, target.port, limit))
+        return (yield from reach(target.host, target.port, limit, on_this_host=local))
     with _explained(f"proxy {rules.proxy}: "):
-        sock = yield from reach(*proxy_address(rules.proxy), limit)
+        place = proxy_address(rules.proxy)
+        sock = yield from reach(*place, limit, on_this_host=local)
         try:
             yield from _tunnel(sock, target, limit)
         except BaseException:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
 
+from shmfeed.settings.endpoint import is_loopback
 from shmfeed.wire.lost import ConnectionLostError
 
 MOST_LOOKUPS = 4
@@ -51,14 +52,19 @@ class Limit:
         return Limit(self._clock, max(0.0, self._deadline - self._clock()) / ways)
 
 
-def reach(host: str, port: int, limit: Limit) -> Generator[Wanted, None, socket.socket]:
+def reach(
+    host: str, port: int, limit: Limit, *, on_this_host: bool
+) -> Generator[Wanted, None, socket.socket]:
     """A non-blocking socket connected to the first address of `host` that answers.
 
-    Raises ConnectionLostError or OSError; nothing stays open then, or when closed.
+    `on_this_host`: only to an address of this one, whatever the resolver says. Raises
+    ConnectionLostError or OSError; nothing stays open then, or when closed.
     """
     addresses = yield from _look_up(host, port, limit)
     if not addresses:
         raise ConnectionLostError(f"no address found for {host}")
+    if on_this_host:
+        _check_local(host, addresses)
     *others, last = addresses
     for tried, address in enumerate(others):
         with suppress(OSError):  # the next address may do; ConnectionLostError is one
@@ -112,6 +118,15 @@ def _addresses(host: str, port: int) -> list[_Address]:
     except (OSError, UnicodeError):
         return []
     return [(family, address) for family, _, _, _, address in found]
+
+
+def _check_local(host: str, addresses: list[_Address]) -> None:
+    for _, (address, *_) in addresses:
+        if not is_loopback(address):
+            raise ConnectionLostError(
+                f"{host} is {address} to this host's resolver, which is not this host;"
+                " use wss://, or set allow_insecure"
+            )
 
 
 def _is_address(host: str) -> bool:
