@@ -51,6 +51,7 @@ ROOMS = {
     "simulator": room(6, "simulator.*", "ground"),
     "strategies": Room(6, "wealthdata.*", frozenset({"ground", "reading half"})),
     "demo": room(7, "demo.*"),
+    "testing": room(7, "testing.*"),
     "commands": room(8, "cli.* __main__"),
 }
 
