@@ -153,3 +153,20 @@ def test_follow_outlives_the_feed(command, cli_writer, cli_ring, feed_name) -> N
         assert _numbers(lines, 1) == [7]
         assert end(process)[:2] == (130, "")
         successor.close(unlink=True)
+
+
+def test_follow_goes_on_in_a_larger_ring(command, cli_writer, cli_ring, feed_name):
+    """Made anew with more room than bars, its first row is not number 0."""
+    append(cli_ring, *range(5, 400))  # the first ones are written over
+    process, lines = _follow(command, feed_name, "--json")
+    assert _numbers(lines, 1) == [399]
+    cli_writer.close()
+    with create(feed_name, history=2000, max_streams=8) as successor:
+        anew = successor.add_stream("BTCUSDT", "1m")
+        assert anew.reader.view(2000).first > 0
+        append(anew, 400)
+        assert _numbers(lines, 1) == [400]
+        append(anew, 401)
+        assert _numbers(lines, 1) == [401]
+        assert end(process)[:2] == (130, "")
+        successor.close(unlink=True)

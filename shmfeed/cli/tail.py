@@ -101,8 +101,10 @@ class _Tail:
         """All rows from this number on that the ring still has."""
         ring = self._ring
         while True:
-            rows = ring.snapshot(max(1, ring.count - number))
-            if rows.first <= number or len(rows) >= ring.history:
+            asked = max(1, ring.count - number)
+            rows = ring.snapshot(asked)
+            # Fewer than asked: the ring began later, as one that was made anew does.
+            if rows.first <= number or len(rows) < asked or len(rows) >= ring.history:
                 return rows
 
     def _show(self, bars: list[Bar]) -> None:
