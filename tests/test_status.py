@@ -8,8 +8,20 @@ from ring_on_bytes import HOUR, prices
 
 from shmfeed import status, writer
 from shmfeed.bar import TIMEFRAMES, duration
+from shmfeed.errors import SegmentFormatError
 from shmfeed.feed import Feed, attach
-from shmfeed.layout import COUNTERS, H_STATE, STATES
+from shmfeed.layout import (
+    COUNTERS,
+    E_SINCE,
+    E_UPDATED,
+    H_ALIVE,
+    H_NOTE,
+    H_STATE,
+    H_TICK,
+    SLOT_HEADER_WORDS,
+    STATES,
+    WORD,
+)
 from shmfeed.memory import ringwriter
 from shmfeed.memory.words import boot_ns
 from shmfeed.status import HEALTHS, stale_after
@@ -305,3 +317,63 @@ class TestStatus:
         feeder._words.ints[H_STATE] = number
         assert feed.status()["state"] == "disconnected"
         assert feed.status()["health"] == "stale"
+
+
+class TestDamage:
+    """Words that no feeder writes: nobody is misled for ever."""
+
+    @pytest.fixture
+    def ints(self, feeder: FeedWriter) -> memoryview:
+        feeder.add_stream("A", "1m").append(0, *prices(0))
+        return feeder._words.ints
+
+    @pytest.mark.parametrize("sign", [1 << 62, (1 << 63) - 1, -1 << 63])
+    def test_signs_of_life_that_cannot_be_are_none(
+        self, feed: Feed, ints: memoryview, sign: int
+    ) -> None:
+        assert feed.alive()
+        ints[H_TICK] = ints[H_ALIVE] = sign
+        assert not feed.alive()
+        assert feed.status()["health"] == "dead"
+        ring = feed.ring("A", "1m")
+        assert ring.wait(ring.count) is None  # else it would sleep for ever
+
+    def test_without_the_bound_it_would_be_alive_for_ever(
+        self, feed: Feed, ints: memoryview, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The control."""
+        monkeypatch.setattr(status, "AHEAD_NS", 1 << 64)
+        ints[H_TICK] = ints[H_ALIVE] = 1 << 62
+        assert feed.alive()
+        assert feed.status()["health"] == "live"
+
+    def test_a_clock_that_is_a_little_ahead_is_alive(
+        self, feed: Feed, ints: memoryview, clock: Clock
+    ) -> None:
+        ints[H_TICK] = ints[H_ALIVE] = clock.now + 60 * SECOND
+        assert feed.alive()
+
+    @pytest.mark.parametrize("word", [E_SINCE, E_UPDATED])
+    def test_a_moment_that_cannot_be_makes_nothing_fresh(
+        self, feed: Feed, ints: memoryview, feeder: FeedWriter, word: int
+    ) -> None:
+        assert feed.stream_status("A", "1m").health == "live"
+        ints[feeder.geometry.entry_word(0) + word] = 1 << 62
+        found = feed.stream_status("A", "1m")
+        assert found.health == "stale"
+        assert (found.age is None) == (word == E_UPDATED)
+
+    def test_a_note_costs_no_bars(self, feed: Feed, feeder: FeedWriter) -> None:
+        feeder.note({"endpoint": "wss://a"})
+        feeder._words.raw[(H_NOTE + 1) * WORD :][: 300 * WORD] = b"\xff" * 300 * WORD
+        found = feed.status()
+        assert found["endpoint"] is None
+        assert "note in the segment is damaged" in found["last_error"]
+        assert "damaged" in feed.connection()["last_error"]
+
+    def test_a_bar_of_no_calendar(
+        self, feed: Feed, feeder: FeedWriter, ints: memoryview
+    ) -> None:
+        ints[feeder.geometry.slot_word(0) + SLOT_HEADER_WORDS] = 1 << 61
+        with pytest.raises(SegmentFormatError, match="of A 1m a bar is said to last"):
+            feed.status()

@@ -198,16 +198,18 @@ def _shutdown(connection: socket.socket, how: int) -> None:
 
 def _listen(path: str) -> socket.socket:
     _remove_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        # The file is made with the socket's own mode: it is never open to others.
-        os.fchmod(listener.fileno(), 0o600)
-        listener.settimeout(None)
-        listener.bind(path)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ControlError(f"cannot listen at {path}: {error.strerror}") from None
+    with contextlib.ExitStack() as opened:
+        try:
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            opened.callback(listener.close)
+            # The file is made with the socket's own mode: it is never open to others.
+            os.fchmod(listener.fileno(), 0o600)
+            listener.settimeout(None)
+            listener.bind(path)
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            raise ControlError(f"cannot listen at {path}: {error.strerror}") from None
+        opened.pop_all()
     return listener
 
 

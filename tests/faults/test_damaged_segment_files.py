@@ -21,6 +21,7 @@ import pytest
 from damage_cases import GEOMETRY, ROWS, STREAMS
 
 import shmfeed
+from shmfeed.control.server import ControlServer
 from shmfeed.errors import (
     BadArgumentError,
     FeedBusyError,
@@ -414,6 +415,20 @@ class TestLimits:
             said.append([refusal(call, name) for call in CALLS[:2]])
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         return said
+
+    def listen_without_descriptors(self, path):
+        used = len([*Path("/proc/self/fd").iterdir()]) - 1
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used, hard))
+        return refusal(ControlServer, path, lambda request: {})
+
+    def test_a_descriptor_for_the_control_socket(self, where, sound):
+        path = str(where.socket)
+        with forks.Fork(self.listen_without_descriptors, path) as child:
+            kind, words = child.result()
+        assert kind == "ControlError"
+        assert words == f"cannot listen at {path}: Too many open files"
+        assert not where.socket.exists()
 
     def test_descriptors(self, where, sound):
         inode = where.segment.lstat().st_ino

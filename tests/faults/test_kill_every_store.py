@@ -19,7 +19,7 @@ import pytest
 
 from shmfeed.errors import FeedNotFoundError, StreamNotFoundError
 from shmfeed.feed import Feed, attach
-from shmfeed.layout import READY, S_INTENT, S_PUBLISHED
+from shmfeed.layout import H_BARS, READY, S_INTENT, S_PUBLISHED, WORD
 from shmfeed.memory import holding
 from shmfeed.memory.segment import place
 from shmfeed.writer import FeedWriter, create
@@ -56,6 +56,13 @@ def opened(name):
     writer = create(name, *GEOMETRY)
     writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
     return writer
+
+
+def damaged(name):
+    """A counter that cannot be: the next feeder makes the segment anew."""
+    with place(name).segment.open("r+b") as segment:
+        segment.seek(H_BARS * WORD)
+        segment.write(bytes([0xFF]) * WORD)
 
 
 def make(name, writer, board):
@@ -111,6 +118,7 @@ PHASES = {
     "close and unlink": Phase(opened, leave_nothing, keeps=False),
     "re-creation": Phase(nothing, make_wider, after=WIDER),
     "re-creation, and back": Phase(nothing, make_wider, stride=4),
+    "rebuilding what is damaged": Phase(damaged, make, stride=4),
 }
 
 
