@@ -223,3 +223,10 @@ class TestArguments:
         with pytest.raises(FeedLostError, match="BTCUSDT 1h is closed"):
             getattr(ring.writer, verb)(time, *prices(1))
         assert bytes(ring.words.raw) == before
+
+
+def test_a_bad_wake_writes_nothing() -> None:
+    ring = bench(HISTORY, GUARD)
+    with pytest.raises(BadArgumentError, match="wake is 'no'"):
+        ring.writer.append(0, *prices(0), wake="no")
+    assert ring.reader.count == 0

@@ -91,6 +91,8 @@ class RingWriter:
         open_time that is not newer than the last closed one or a value that is no
         number. Values are written as they are: judging them is the ledger's.
         """
+        if wake.__class__ is not bool:  # the call is a tenth of an append
+            wake = check_flag("wake", wake)
         end = self._check(open_time)
         ints, floats, capacity = self._ints, self._floats, self._capacity
         slot, row = self._slot, self._row
@@ -117,7 +119,7 @@ class RingWriter:
         ints[slot + S_PUBLISHED] = row + 1  # release: pairs with view's first load
         self._row = row + 1
         self._last_open = int(open_time)
-        if wake is not False and check_flag("wake", wake):
+        if wake:
             self._wake(self._index)
 
     def update_forming(
