@@ -92,7 +92,7 @@ class RingWriter:
         number. Values are written as they are: judging them is the ledger's.
         """
         if wake.__class__ is not bool:  # the call is a tenth of an append
-            wake = check_flag("wake", wake)
+            wake = check_flag("wake", wake)  # type: ignore[unreachable] # untyped
         end = self._check(open_time)
         ints, floats, capacity = self._ints, self._floats, self._capacity
         slot, row = self._slot, self._row
