@@ -1,0 +1,248 @@
+"""Writers that can die at any step: forked by a small process that tells of their end.
+
+A nursery is a fresh interpreter (its forks take a millisecond) with a fuse in every
+store. It takes one command a line from its standard input. `open` forks a writer,
+which takes the commands from there on until it ends; then the nursery says how. The
+time is the one that each command states.
+"""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fuse
+
+import shmfeed.memory.ringwriter
+import shmfeed.memory.survey
+import shmfeed.writer
+from shmfeed.errors import ShmfeedError
+from shmfeed.layout import S_INTENT, S_PUBLISHED
+from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.writer import FeedWriter, create
+
+_TOLD = (shmfeed.writer, shmfeed.memory.ringwriter, shmfeed.memory.survey)
+_PATIENCE = 30.0
+ENDED = "ended"
+
+
+class Clock:
+    """CLOCK_BOOTTIME, told."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+
+class Nursery:
+    """The asking side: one writer at a time, `pid` is its number, None without one."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._in, self._out = process.stdin.fileno(), process.stdout.fileno()
+        self._process = process
+        self._text = b""
+        self.pid: int | None = None
+        self.kills = 0
+
+    def ask(self, op: str, *arguments: Any, now: int, step: int = 0) -> list[Any]:
+        """What came of a command: ["done", value], ["refused", kind, text], or
+        ["ended", code] of a writer that died at its `step`-th step."""
+        question = json.dumps([op, arguments, now, step])
+        os.write(self._in, question.encode() + b"\n")
+        answer = self._answer()
+        if op == "open" and answer[0] == "done":
+            self.pid = answer[1]
+        if answer[0] == ENDED:
+            self.pid = None
+            self.kills += answer[1] == -9
+        elif op == "open" and answer[0] == "refused":
+            assert self._answer() == [ENDED, 0]
+        return answer
+
+    def kill(self) -> None:
+        """SIGKILL the writer, where it waits for its next command."""
+        assert self.pid is not None
+        os.kill(self.pid, 9)
+        assert self._answer() == [ENDED, -9]
+        self.pid = None
+        self.kills += 1
+
+    def _answer(self) -> Any:
+        deadline = time.monotonic() + _PATIENCE
+        while b"\n" not in self._text:
+            left = max(0.0, deadline - time.monotonic())
+            assert select.select([self._out], [], [], left)[0], "no answer in time"
+            piece = os.read(self._out, 1 << 16)
+            if not piece:
+                assert self._process.stderr is not None
+                raise AssertionError(self._process.stderr.read())
+            self._text += piece
+        line, _, self._text = self._text.partition(b"\n")
+        return json.loads(line)
+
+
+class Writer:
+    """The writer's side: a feed's writer and its rings."""
+
+    def __init__(self, name: str, *geometry: int) -> None:
+        self._writer = create(name, *geometry)
+        self._rings = {names: self._ring(*names) for names in self._writer.streams()}
+
+    def _ring(self, symbol: str, timeframe: str) -> RingWriter:
+        return self._writer.add_stream(symbol, timeframe)
+
+    def add_stream(self, *names: str) -> None:
+        self._rings[names] = self._ring(*names)
+
+    def unsubscribe(self, *names: str) -> None:
+        self._writer.unsubscribe(*names)
+
+    def append(self, names: list[str], bars: list[list]) -> None:
+        ring = self._rings[tuple(names)]
+        for bar in bars:
+            ring.append(bar[0], *bar[2:])
+
+    def update(self, names: list[str], bar: list) -> None:
+        self._rings[tuple(names)].update_forming(bar[0], *bar[2:])
+
+    def beat(self) -> None:
+        self._writer.beat()
+
+    def state(self, state: str) -> None:
+        self._writer.set_state(state)
+
+    def recover(self, names: list[str], recovering: bool) -> None:
+        self._writer.mark_stream(tuple(names), gaps=0, recovering=recovering)
+
+    def close(self, unlink: bool) -> None:
+        self._writer.close(unlink)
+        os._exit(0)
+
+
+def main(mutant: str) -> None:
+    """The nursery's life; `mutant` names the one of MUTANTS that its writers are."""
+    warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside BLAS threads
+    clock = Clock()
+    for module in _TOLD:
+        module.boot_ns = clock
+    burning = fuse.burn_at_each_step()
+    MUTANTS[mutant]()
+    for question in _lines():
+        pid = os.fork()
+        if not pid:
+            _live(question, clock, burning)
+        _say([ENDED, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])])
+
+
+def _lines() -> Any:
+    """One line a time: a writer reads on where its nursery has stopped."""
+    while line := os.read(0, 1 << 20):
+        assert line.endswith(b"\n")
+        yield json.loads(line)
+
+
+def _say(answer: list[Any]) -> None:
+    os.write(1, json.dumps(answer).encode() + b"\n")
+
+
+def _live(question: Any, clock: Clock, burning: fuse.Fuse) -> None:
+    try:
+        writer = _answer(question, lambda op: Writer, clock, burning)
+        if isinstance(writer, Writer):
+            for later in _lines():
+                _answer(later, lambda op: getattr(writer, op), clock, burning)
+    except BaseException:  # noqa: BLE001 # nothing may come back into the nursery
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
+    os._exit(0)
+
+
+def _answer(
+    question: Any, find: Callable[[str], Any], clock: Clock, burning: fuse.Fuse
+) -> Any:
+    op, arguments, clock.now, step = question
+    burning.light(step)
+    try:
+        value = find(op)(*arguments)
+    except ShmfeedError as error:
+        value = None
+        answer = ["refused", type(error).__name__, str(error)]
+    else:
+        answer = ["done", os.getpid()]
+    burning.light(0)
+    _say(answer)
+    return value
+
+
+def _as_it_is() -> None:
+    """No mutant."""
+
+
+def _publish_first() -> None:
+    """A row is published before it is written."""
+    make, store = FeedWriter.add_stream, fuse.FusedView.__setitem__
+    intents: set[int] = set()
+
+    def add_stream(writer: FeedWriter, symbol: str, timeframe: str) -> RingWriter:
+        ring = make(writer, symbol, timeframe)
+        intents.add(ring._slot + S_INTENT)
+        return ring
+
+    def store_early(view: fuse.FusedView, key: Any, value: Any) -> None:
+        store(view, key, value)
+        if not isinstance(key, slice) and key in intents:
+            store(view, key - S_INTENT + S_PUBLISHED, value)
+
+    FeedWriter.add_stream = add_stream  # type: ignore[method-assign]
+    fuse.FusedView.__setitem__ = store_early  # type: ignore[method-assign]
+
+
+def _count_anew() -> None:
+    """A successor begins its rows again at 0."""
+    begin = RingWriter.__init__
+
+    def begin_anew(ring: RingWriter, *arguments: Any) -> None:
+        begin(ring, *arguments)
+        ring._row = 0
+
+    RingWriter.__init__ = begin_anew  # type: ignore[method-assign]
+
+
+def _write_in_place() -> None:
+    """A forming bar is written where readers read."""
+    write = shmfeed.memory.ringwriter.CellPair.write
+
+    def write_in_place(pair: Any, value: bytes) -> None:
+        counter = pair._words.ints[pair._counter]
+        start = pair._first + (counter & 1) * pair._bytes
+        if counter:
+            pair._words.raw[start : start + pair._bytes] = value
+        else:
+            write(pair, value)
+
+    shmfeed.memory.ringwriter.CellPair.write = write_in_place  # type: ignore[method-assign]
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    "none": _as_it_is,
+    "publishes first": _publish_first,
+    "counts anew": _count_anew,
+    "writes in place": _write_in_place,
+}
+
+PROGRAM = f"""
+import sys
+sys.path[:0] = [{str(Path(__file__).parent)!r}]
+import nursery
+nursery.main(sys.argv[1])
+"""

@@ -1,0 +1,578 @@
+"""A feed in /dev/shm, its writers killed at any step, against a plain list.
+
+Each run is a series of commands to a writer process, of its deaths, successions and
+replacements by another geometry, and of readers who come, go, keep slices and look on.
+"""
+
+import math
+import traceback
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+
+import forks
+import nursery
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from truth import SECOND, Names, Stream, Truth
+
+import shmfeed.feed
+import shmfeed.status
+from shmfeed.bar import Bar, close_time
+from shmfeed.errors import (
+    FeedBusyError,
+    FeedNotFoundError,
+    ShmfeedError,
+    StreamNotFoundError,
+)
+from shmfeed.feed import Feed, Ring, attach
+from shmfeed.layout import (
+    E_RECOVERING,
+    E_SINCE,
+    E_UPDATED,
+    H_ALIVE,
+    H_RETIRED,
+    H_STATE,
+    H_TICK,
+    STATES,
+    Geometry,
+)
+from shmfeed.memory.removal import remove_unheld
+from shmfeed.memory.ringbuf import RingReader
+from shmfeed.memory.rows import Rows, Slice
+from shmfeed.memory.segment import place
+from shmfeed.writer import create
+
+RUNS, STEPS = int(500 * forks.SCALE), 50
+MUTANT_RUNS = 100
+POOL: list[Names] = [("A", "1m"), ("B", "1h"), ("C", "1M"), ("D", "1m")]
+GEOMETRIES = [(1, 1, 1), (2, 1, 2), (4, 2, 3), (3, 5, 4)]
+JUMPS = [SECOND // 2, 2 * SECOND, 2 * SECOND + 1, 6 * SECOND, 70 * SECOND, 200 * SECOND]
+KEPT = 6  # slices a reader keeps
+
+WRITES = ["append", "append", "append", "lap", "update", "update"]
+SAYINGS = [
+    ("unsubscribe",),
+    ("recover", True),
+    ("recover", False),
+    ("state", "reconnecting"),
+    ("state", "connected"),
+    ("beat",),
+    ("beat",),
+]
+ENDS = ["kill", "kill", "kill", "close", "unlink"]
+
+streams = st.integers(0, len(POOL) - 1)
+deaths = st.integers(1, 24)  # an append has 24 steps, an update 12
+maybe_death = st.sampled_from([0, 0, 0, 1, 2, 3, 5, 8, 13, 20])
+counts = st.integers(1, 8)
+gaps = st.integers(1, 3)
+
+
+class Reader:
+    """An attachment, and in which of the feed's segments it must be."""
+
+    def __init__(self, feed: Feed, segment: int) -> None:
+        self.feed = feed
+        self.segment = segment
+        self.rings = {names: feed.ring(*names) for names in carried(feed)}
+        self.slices: list[tuple[Slice, int, Names, list[Bar]]] = []
+
+
+def carried(feed: Feed) -> list[Names]:
+    """All streams that a feed can be asked for, unsubscribed ones too."""
+    found = []
+    for names in POOL:
+        with suppress(StreamNotFoundError):
+            feed.ring(*names)
+            found.append(names)
+    return found
+
+
+class FeedModel(RuleBasedStateMachine):
+    name = ""
+    nursery: nursery.Nursery
+    clock: nursery.Clock
+    tally: Counter
+
+    @initialize(geometry=st.sampled_from(GEOMETRIES))
+    def begin(self, geometry: tuple[int, int, int]) -> None:
+        self.segments: list[Truth] = []  # all that there have been, as they were last
+        self.current: int | None = None  # the one that has the feed's name
+        self.readers: list[Reader] = []
+        self.serial = 0
+        self.open(geometry, 0)
+        self.add(0, 0)
+        self.write_until(0, 0, 1, "append")
+        self.come()
+
+    # The writer's.
+
+    @property
+    def truth(self) -> Truth:
+        assert self.current is not None
+        return self.segments[self.current]
+
+    @property
+    def writing(self) -> bool:
+        return self.nursery.pid is not None
+
+    def tell(self, step: int, op: str, *arguments: Any) -> None:
+        """Have it done; with a step, the writer may die over it."""
+        before = self.truth
+        now = self.tick()
+        answer = self.nursery.ask(op, *arguments, now=now, step=step)
+        if answer == [nursery.ENDED, -9]:
+            self.tally[f"killed in {op}"] += 1
+            self.settle(list(before.outcomes(op, [*arguments], now)))
+            return
+        assert answer[0] in ("done", nursery.ENDED), answer
+        self.tally[op] += 1
+        before.apply(op, [*arguments], now)
+        if op == "close" and arguments[0]:
+            self.current = None
+
+    def tick(self) -> int:
+        self.clock.now += SECOND // 1000
+        return self.clock.now
+
+    def bar(self, names: Names, opened: int) -> Bar:
+        self.serial += 1
+        floats = (self.serial * factor for factor in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
+        return Bar(opened, close_time(opened, names[1]), *floats, flags=self.serial)
+
+    def named(self, number: int) -> Names | None:
+        subscribed = [
+            n for n, stream in self.truth.streams.items() if stream.subscribed
+        ]
+        return subscribed[number % len(subscribed)] if subscribed else None
+
+    @precondition(lambda self: self.writing)
+    @rule(number=streams, gap=gaps, kind=st.sampled_from(WRITES))
+    def write(self, number: int, gap: int, kind: str) -> None:
+        self.write_until(0, number, gap, kind)
+
+    @precondition(lambda self: self.writing)
+    @rule(number=streams, gap=gaps, kind=st.sampled_from(WRITES))
+    def write_on(self, number: int, gap: int, kind: str) -> None:
+        self.write_until(0, number, gap, kind)
+
+    @precondition(lambda self: self.writing)
+    @rule(number=streams, gap=gaps, kind=st.sampled_from(WRITES), step=deaths)
+    def die_writing(self, number: int, gap: int, kind: str, step: int) -> None:
+        self.write_until(step, number, gap, kind)
+
+    def write_until(self, step: int, number: int, gap: int, kind: str) -> None:
+        names = self.named(number)
+        if names is None:
+            return
+        opened = self.truth.streams[names].next_open(gap)
+        if kind == "update":
+            self.tell(step, "update", names, self.bar(names, opened))
+            return
+        bars = []
+        for _ in range(self.truth.capacity + 1 if kind == "lap" else 1):
+            bars.append(self.bar(names, opened))
+            opened = bars[-1].close_time
+        self.tell(step * len(bars), "append", names, bars)
+
+    @precondition(lambda self: self.writing)
+    @rule(number=streams, step=maybe_death)
+    def add(self, number: int, step: int) -> None:
+        names = POOL[number]
+        full = len(self.truth.streams) == self.truth.max_streams
+        if full and names not in self.truth.streams:
+            answer = self.nursery.ask("add_stream", *names, now=self.tick())
+            assert answer[:2] == ["refused", "BadArgumentError"]
+            self.tally["full"] += 1
+        else:
+            self.tell(step, "add_stream", *names)
+
+    @precondition(lambda self: self.writing)
+    @rule(number=streams, what=st.sampled_from(SAYINGS), step=maybe_death)
+    def say(self, number: int, what: tuple, step: int) -> None:
+        op, *arguments = what
+        names = self.named(number)
+        if op in ("state", "beat"):
+            self.tell(0, op, *arguments)
+        elif names and op == "unsubscribe":
+            self.tell(step, op, *names)
+        elif names:
+            self.tell(0, op, names, *arguments)
+
+    @precondition(lambda self: self.writing)
+    @rule(number=streams)
+    def refuse(self, number: int) -> None:
+        """A bar that is not newer, and a second writer."""
+        with pytest.raises(FeedBusyError, match=str(self.nursery.pid)) as caught:
+            create(self.name, *self.truth.geometry)
+        assert caught.value.pid == self.nursery.pid
+        names = self.named(number)
+        last = names and self.truth.streams[names].last_closed()
+        if names and last:
+            for op, bars in (("append", [last]), ("update", last)):
+                answer = self.nursery.ask(op, names, bars, now=self.tick())
+                assert answer[:2] == ["refused", "BadArgumentError"]
+
+    @precondition(lambda self: self.writing)
+    @rule(how=st.sampled_from(ENDS), step=maybe_death)
+    def end(self, how: str, step: int) -> None:
+        if how == "kill":
+            self.nursery.kill()
+            self.tally["killed at rest"] += 1
+        else:
+            self.tell(step, "close", how == "unlink")
+
+    @precondition(lambda self: not self.writing)
+    @rule(step=st.just(0) | deaths)
+    def restart(self, step: int) -> None:
+        if self.current is None:
+            self.open(GEOMETRIES[1], step)
+        else:
+            self.open(self.truth.geometry, step)
+
+    @precondition(lambda self: not self.writing)
+    @rule(geometry=st.sampled_from(GEOMETRIES), step=st.just(0) | st.integers(1, 250))
+    def open(self, geometry: tuple[int, int, int], step: int) -> None:
+        now = self.tick()
+        answer = self.nursery.ask("open", self.name, *geometry, now=now, step=step)
+        done = answer[0] == "done"
+        assert done or answer == [nursery.ENDED, -9], answer
+        self.tally["opened" if done else "killed in open"] += 1
+        old = None if self.current is None else self.truth
+        if old is not None and not old.retired and old.geometry == geometry:
+            after = next(old.outcomes("beat", [], now))
+            after.taken(now)
+            self.settle([after] if done else [old, after])
+            return
+        keeps = old is not None and not old.retired
+        new = old.replaced(geometry, now) if keeps and old else Truth(*geometry)
+        new.taken(now)
+        self.succeed(old, new, done)
+
+    def succeed(self, old: Truth | None, new: Truth, done: bool) -> None:
+        """After the making of another segment: it is there, or all is as it was."""
+        before = self.current
+        try:
+            with attach(self.name) as feed:
+                words, geometry, _ = feed.current()
+                found = (
+                    geometry == Geometry(new.max_streams, new.history, new.guard)
+                    and not words.ints[H_RETIRED]
+                )
+        except FeedNotFoundError:
+            assert not done
+            assert old is None or old.retired  # nothing but a removed one may go
+            self.current = None
+            found = False
+        else:
+            if found:
+                self.segments.append(new)
+                self.current = len(self.segments) - 1
+        assert found or not done
+        if before is not None and self.current != before:
+            assert old is not None
+            old.retired = done or old.retired or self.is_retired(before)
+        if self.current is not None:
+            self.settle([self.truth])
+
+    def is_retired(self, segment: int) -> bool:
+        """Whether its readers know; the maker of its successor died on the way."""
+        for reader in self.readers:
+            if reader.segment == segment:
+                assert reader.feed._mapping is not None
+                return reader.feed._mapping.words.ints[H_RETIRED] == 1
+        return True  # nobody will ask
+
+    def settle(self, outcomes: list[Truth]) -> None:
+        """Which of these came of a command that a death cut short."""
+        try:
+            feed = attach(self.name)
+        except FeedNotFoundError:
+            assert outcomes[-1].retired
+            assert self.current is not None
+            self.segments[self.current] = outcomes[-1]
+            self.current = None
+            return
+        with feed:
+            seen = {names: self.rows(feed.ring(*names)) for names in carried(feed)}
+            subscribed = feed.streams()
+            for truth in outcomes:
+                if subscribed == [
+                    n for n, s in truth.streams.items() if s.subscribed
+                ] and (
+                    seen
+                    == {
+                        n: self.expected_rows(truth, s)
+                        for n, s in truth.streams.items()
+                    }
+                ):
+                    break
+            else:
+                raise AssertionError(f"{seen} and {subscribed} are none of {outcomes}")
+            self.read_words(feed, truth, outcomes)
+        assert self.current is not None
+        self.segments[self.current] = truth
+
+    def rows(self, ring: Ring) -> tuple:
+        rows = ring.view(99)
+        return [rows.bar(n) for n in range(len(rows))], rows.last, ring.forming()
+
+    def expected_rows(self, truth: Truth, stream: Stream) -> tuple:
+        return stream.last(99, truth.history), stream.count, stream.unfinished()
+
+    def read_words(self, feed: Feed, truth: Truth, outcomes: list[Truth]) -> None:
+        """The words of a half-done command: each is as before it, or as after it."""
+        assert feed._mapping is not None
+        words, geometry, _ = feed._mapping
+        first, last = outcomes[0], outcomes[-1]
+        state = STATES[words.ints[H_STATE]]
+        assert state in (first.state, last.state)
+        assert words.ints[H_ALIVE] in (first.alive, last.alive)
+        assert words.ints[H_TICK] in (first.tick, last.tick)
+        truth.state, truth.alive, truth.tick = (
+            state,
+            words.ints[H_ALIVE],
+            words.ints[H_TICK],
+        )
+        truth.retired = words.ints[H_RETIRED] == 1
+        assert truth.retired in (first.retired, last.retired)
+        for number, (names, stream) in enumerate(truth.streams.items()):
+            at = geometry.entry_word(number)
+            known = [t.streams[names] for t in outcomes if names in t.streams]
+            assert words.ints[at + E_UPDATED] in [one.updated for one in known]
+            assert words.ints[at + E_SINCE] in [one.since for one in known]
+            stream.updated, stream.since = (
+                words.ints[at + E_UPDATED],
+                words.ints[at + E_SINCE],
+            )
+            stream.recovering = bool(words.ints[at + E_RECOVERING]) and any(
+                one.recovering for one in known
+            )
+            stream.torn = stream.torn or not self.writing
+
+    # The readers'.
+
+    @precondition(lambda self: len(self.readers) < 2)
+    @rule()
+    def come(self) -> None:
+        try:
+            feed = attach(self.name)
+        except FeedNotFoundError:
+            assert self.current is None
+        else:
+            assert self.current is not None
+            self.readers.append(Reader(feed, self.current))
+
+    @precondition(lambda self: self.readers)
+    @rule(which=st.integers(0, 1))
+    def go(self, which: int) -> None:
+        self.readers.pop(which % len(self.readers)).feed.close()
+
+    def read_by(self, which: int, number: int) -> tuple[Reader, Truth, Names] | None:
+        if not self.readers:
+            return None
+        reader = self.readers[which % len(self.readers)]
+        truth = self.seen_by(reader)
+        known = [*truth.streams]
+        return (reader, truth, known[number % len(known)]) if known else None
+
+    def seen_by(self, reader: Reader) -> Truth:
+        truth = self.segments[reader.segment]
+        given_up = truth.retired or not truth.lives(self.clock.now)
+        if given_up and self.current not in (None, reader.segment):
+            reader.segment = self.current  # type: ignore[assignment] # not None
+            truth = self.segments[reader.segment]
+        return truth
+
+    @rule(which=st.integers(0, 1), number=streams, n=counts)
+    def slice_on(self, which: int, number: int, n: int) -> None:
+        self.slice(which, number, n)
+
+    @rule(which=st.integers(0, 1), number=streams, n=counts)
+    def slice(self, which: int, number: int, n: int) -> None:
+        if found := self.read_by(which, number):
+            reader, truth, names = found
+            rows = reader.feed.ring(*names).view(n)
+            self.tally["slices"] += 1
+            self.tally["rows"] += len(rows)
+            expected = truth.streams[names].last(n, truth.history)
+            assert rows.valid
+            agree(rows, expected, truth.streams[names].count)
+            reader.slices = [*reader.slices, (rows, reader.segment, names, expected)][
+                -KEPT:
+            ]
+
+    @rule(which=st.integers(0, 1), number=streams, n=counts, include_now=st.booleans())
+    def snapshot(self, which: int, number: int, n: int, include_now: bool) -> None:
+        if found := self.read_by(which, number):
+            reader, truth, names = found
+            stream = truth.streams[names]
+            rows = reader.feed.ring(*names).snapshot(n, include_now)
+            expected, last = stream.last(n, truth.history), stream.count
+            unfinished = stream.unfinished() if include_now else None
+            if unfinished:
+                shown = min(n, truth.history) - 1
+                expected = [*(stream.last(shown, shown) if shown else []), unfinished]
+                last += 1
+            assert rows.forming == bool(unfinished)
+            agree(rows, expected, last)
+
+    @precondition(lambda self: self.readers)
+    @rule(which=st.integers(0, 1), fork=st.integers(0, 7))
+    def fork(self, which: int, fork: int) -> None:
+        """A child of a reader sees what the reader sees; a fork is dear."""
+        if fork:
+            return
+        reader = self.readers[which % len(self.readers)]
+        self.seen_by(reader)
+        with forks.Fork(self.look, reader) as child:
+            assert child.result() == "agreed"
+        self.tally["forked readers"] += 1
+
+    def look(self, reader: Reader) -> str:
+        self.compare(reader)
+        self.judge(reader)
+        return "agreed"
+
+    @rule(jump=st.sampled_from(JUMPS))
+    def time_passes(self, jump: int) -> None:
+        self.clock.now += jump
+
+    @invariant()
+    def readers_see_the_truth(self) -> None:
+        for reader in getattr(self, "readers", []):
+            self.look(reader)
+
+    def compare(self, reader: Reader) -> None:
+        truth, now = self.seen_by(reader), self.clock.now
+        feed = reader.feed
+        assert feed.streams() == [n for n, s in truth.streams.items() if s.subscribed]
+        status = feed.status()
+        assert status["health"] == truth.health(now)
+        assert status["state"] == (truth.state if truth.lives(now) else "disconnected")
+        for names, stream in truth.streams.items():
+            ring = reader.rings.get(names) or feed.ring(*names)
+            last, unfinished = stream.last_closed(), stream.unfinished()
+            assert ring.count == stream.count
+            assert (ring.history, ring.guard) == truth.geometry[:2]
+            assert ring.forming() == unfinished
+            newest = unfinished or last
+            found = ring.latest("close")
+            assert math.isnan(found) if newest is None else found == newest.close
+            assert ring.status().health == truth.stream_health(stream, now)
+            self.compare_epoch(reader, names, ring)
+
+    def compare_epoch(self, reader: Reader, names: Names, ring: Ring) -> None:
+        """One a segment and stream, rising from each segment to its successor."""
+        epochs = self.__dict__.setdefault("epochs", {})
+        epoch = epochs.setdefault((names, reader.segment), ring.epoch)
+        assert ring.epoch == epoch
+        for (other, segment), earlier in epochs.items():
+            if other == names and segment < reader.segment:
+                assert earlier < epoch
+
+    def judge(self, reader: Reader) -> None:
+        for rows, segment, names, expected in reader.slices:
+            truth = self.segments[segment]
+            stream = truth.streams[names]
+            over = stream.count - rows.first - truth.capacity
+            held = over <= 0
+            if not (
+                stream.torn and over == 0
+            ):  # then a row may have been begun over it
+                assert rows.valid == held
+            if rows.valid:
+                agree(rows, expected, rows.last)
+            self.tally["slices held" if rows.valid else "slices lapped"] += 1
+
+    def teardown(self) -> None:
+        for reader in getattr(self, "readers", []):
+            reader.feed.close()
+        if self.writing:
+            self.nursery.kill()
+            self.nursery.kills -= 1
+        remove_unheld(place(self.name))
+        place(self.name).segment.with_name(place(self.name).segment.name + "~").unlink(
+            missing_ok=True
+        )
+
+
+def agree(rows: Rows, expected: list[Bar], last: int) -> None:
+    assert [rows.bar(number) for number in range(len(rows))] == expected
+    assert rows.last == last
+
+
+def run(machine: type[FeedModel], runs: int, *phases: Phase) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=runs,
+            stateful_step_count=STEPS,
+            phases=phases or (Phase.generate, Phase.shrink),
+            print_blob=False,
+        ),
+    )
+
+
+@pytest.fixture
+def make(child, feed_name, monkeypatch):
+    def machine(mutant: str) -> type[FeedModel]:
+        clock = nursery.Clock()
+        clock.now = 1_000 * SECOND
+        for module in (shmfeed.feed, shmfeed.status):
+            monkeypatch.setattr(module, "boot_ns", clock)
+        writers = nursery.Nursery(child(nursery.PROGRAM, mutant))
+        facts = {
+            "name": feed_name,
+            "nursery": writers,
+            "clock": clock,
+            "tally": Counter(),
+        }
+        return type("Machine", (FeedModel,), facts)
+
+    return machine
+
+
+@pytest.mark.timeout(300)
+def test_no_run_diverges_from_a_plain_list(make):
+    machine = make("none")
+    run(machine, RUNS)
+    kills, tally = machine.nursery.kills, machine.tally
+    print(f"{RUNS} runs of {STEPS} steps, {kills} kills: {dict(tally)}")
+    assert kills > RUNS
+    assert min(tally["slices held"], tally["slices lapped"]) > RUNS
+
+
+def found(machine: type[FeedModel]) -> bool:
+    """Whether the runs, fewer of them, see that something is wrong."""
+    try:
+        run(machine, MUTANT_RUNS, Phase.generate)
+    except (AssertionError, ShmfeedError) as error:
+        traceback.clear_frames(error.__traceback__)  # they have mappings
+        return True
+    return False
+
+
+@pytest.mark.parametrize("mutant", [*nursery.MUTANTS][1:])
+def test_a_writer_that_is_wrong_is_found(make, mutant):
+    assert found(make(mutant))
+
+
+def test_a_slice_that_is_never_called_stale_is_found(make, monkeypatch):
+    monkeypatch.setattr(Slice, "valid", True)
+    assert found(make("none"))
+
+
+def test_a_reader_that_leaves_the_bar_of_now_out_is_found(make, monkeypatch):
+    monkeypatch.setattr(RingReader, "forming", lambda reader: None)
+    assert found(make("none"))

@@ -1,0 +1,177 @@
+"""What a feed must say: plain lists and numbers, told each command that a writer has.
+
+One `Truth` a segment. A command that a death cut short has several possible outcomes,
+all of which are tried; nothing else is ever guessed.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from shmfeed.bar import Bar, close_time
+
+SECOND = 1_000_000_000
+DEAD = 2 * SECOND
+HEALTHS = ("live", "quiet", "recovering", "stale")
+LENGTHS = {"1m": 60, "1h": 3600, "1M": 30 * 86400}
+Names = tuple[str, str]
+
+
+@dataclass
+class Stream:
+    """Row number `base` is the oldest that may be seen, `closed` all from number 0."""
+
+    timeframe: str
+    closed: list[Bar] = field(default_factory=list)
+    base: int = 0
+    forming: Bar | None = None
+    subscribed: bool = True
+    recovering: bool = False
+    torn: bool = False  # a row may have been begun behind the last
+    since: int = 0
+    updated: int = 0
+
+    @property
+    def count(self) -> int:
+        return len(self.closed)
+
+    def last(self, n: int, history: int) -> list[Bar]:
+        return self.closed[max(self.base, self.count - min(n, history)) :]
+
+    def last_closed(self) -> Bar | None:
+        return self.closed[-1] if self.count > self.base else None
+
+    def unfinished(self) -> Bar | None:
+        """The forming bar, if it is newer than the last closed one."""
+        last = self.last_closed()
+        if self.forming is None or last is None:
+            return self.forming
+        return self.forming if self.forming.open_time > last.open_time else None
+
+    def next_open(self, steps: int) -> int:
+        last = self.last_closed()
+        time = last.close_time if last else 0
+        for _ in range(steps - 1):
+            time = close_time(time, self.timeframe)
+        return time
+
+    def health(self, now: int) -> str:
+        if self.recovering:
+            return "recovering"
+        length = LENGTHS[self.timeframe] * SECOND
+        if now - max(self.updated, self.since) > max(3 * length, 30 * SECOND):
+            return "stale"
+        recent = self.updated and now - self.updated <= length + 2 * SECOND
+        return "live" if recent else "quiet"
+
+
+@dataclass
+class Truth:
+    """A segment: its sizes, its streams in their order, its writer's signs of life."""
+
+    history: int
+    guard: int
+    max_streams: int
+    streams: dict[Names, Stream] = field(default_factory=dict)
+    state: str = "connected"
+    alive: int = 0
+    tick: int = 0
+    retired: bool = False
+
+    @property
+    def geometry(self) -> tuple[int, int, int]:
+        return self.history, self.guard, self.max_streams
+
+    @property
+    def capacity(self) -> int:
+        return self.history + self.guard
+
+    def lives(self, now: int) -> bool:
+        return now - self.tick <= DEAD or now - self.alive <= DEAD
+
+    def stream_health(self, stream: Stream, now: int) -> str:
+        if not self.lives(now):
+            return "dead"
+        if self.state != "connected" or now - self.tick > 5 * SECOND:
+            return "stale"
+        return stream.health(now)
+
+    def health(self, now: int) -> str:
+        if not self.lives(now):
+            return "dead"
+        if self.state != "connected" or now - self.tick > 5 * SECOND:
+            return "stale"
+        found = [s.health(now) for s in self.streams.values() if s.subscribed]
+        return max(found, key=HEALTHS.index, default="quiet")
+
+    def taken(self, now: int) -> None:
+        """By a writer: adopted, or new."""
+        self.alive = self.tick = now
+        self.state = "connected"
+        for stream in self.streams.values():
+            stream.recovering = False
+
+    def replaced(self, geometry: tuple[int, int, int], now: int) -> "Truth":
+        """The segment of another geometry that takes this one's bars over."""
+        new = Truth(*geometry)
+        carried = [one for one in self.streams.items() if one[1].subscribed]
+        for names, old in carried[: new.max_streams]:
+            stream = copy.deepcopy(old)
+            stream.base = max(old.base, old.count - self.history)
+            stream.forming = old.unfinished()
+            stream.torn = False
+            stream.since = now
+            new.streams[names] = stream
+        new.taken(now)
+        return new
+
+    def outcomes(self, op: str, arguments: list[Any], now: int) -> Iterator["Truth"]:
+        """After each part of a command: the first is nothing, the last all of it."""
+        yield copy.deepcopy(self)
+        after = copy.deepcopy(self)
+        for _ in after.parts(op, arguments, now):
+            yield copy.deepcopy(after)
+
+    def apply(self, op: str, arguments: list[Any], now: int) -> None:
+        for _ in self.parts(op, arguments, now):
+            pass
+
+    def parts(self, op: str, arguments: list[Any], now: int) -> Iterator[None]:
+        if op == "append":
+            names, bars = arguments
+            for bar in bars:
+                self._close(self.streams[names], bar, now)
+                yield
+        elif op == "update":
+            names, bar = arguments
+            self.streams[names].forming = bar
+            self.streams[names].updated = self.tick = now
+        elif op == "beat":
+            self.alive = self.tick = now
+        elif op == "add_stream":
+            self._add(tuple(arguments), now)
+        elif op == "unsubscribe":
+            self.streams[tuple(arguments)].subscribed = False
+            self.streams[tuple(arguments)].since = now
+        elif op == "recover":
+            self.streams[arguments[0]].recovering = arguments[1]
+        elif op == "state":
+            self.state = arguments[0]
+        elif op == "close":
+            self.state, self.alive, self.tick = "disconnected", 0, 0
+            self.retired = arguments[0]
+        else:
+            raise AssertionError(op)
+        yield
+
+    def _close(self, stream: Stream, bar: Bar, now: int) -> None:
+        stream.forming = stream.unfinished()
+        stream.closed.append(bar)
+        stream.torn = False
+        stream.updated = self.tick = now
+
+    def _add(self, names: Names, now: int) -> None:
+        stream = self.streams.setdefault(names, Stream(names[1], since=now))
+        if not stream.subscribed:
+            stream.subscribed, stream.since = True, now
