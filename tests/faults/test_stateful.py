@@ -543,7 +543,7 @@ def make(child, feed_name, monkeypatch):
     return machine
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_no_run_diverges_from_a_plain_list(make):
     machine = make("none")
     run(machine, RUNS)
