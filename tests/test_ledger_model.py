@@ -125,23 +125,25 @@ class PlainModel:
         self.forming: tuple[int, float] | None = None
         self.doubt = 0
         self.time = 0  # seconds since the start
+        self.heard = -GRACE  # the last message
 
     def past_its_time(self, minute: int) -> bool:
         return self.time >= (minute + 1) * 60 + GRACE
 
     def bar(self, minute: int, price: float) -> None:
+        self.heard = self.time
         if minute <= max(self.rows, default=-1):
             return
         if self.forming is None or minute >= self.forming[0]:
             if self.forming is not None and minute > self.forming[0]:
                 self.close(CLOSED_BY_NEXT | self.doubt)
             self.forming, self.doubt = (minute, price), 0
-            self.tick()
         elif self.past_its_time(minute):
             self.rows[minute] = price, CLOSED_BY_CLOCK
 
     def tick(self) -> None:
-        if self.forming is not None and self.past_its_time(self.forming[0]):
+        quiet = self.time >= self.heard + GRACE
+        if self.forming and quiet and self.past_its_time(self.forming[0]):
             self.close(CLOSED_BY_CLOCK | self.doubt)
 
     def close(self, flags: int) -> None:
@@ -160,11 +162,12 @@ def test_unflagged_rows_are_the_models(commands):
         if command == "bar":
             minute, price = values
             model.bar(minute, price)
-            sink.write(ledger.apply(event(minute, None, price), venue, 0.0))
+            said = event(minute, None, price)
+            sink.write(ledger.apply(said, venue, float(model.time)))
         elif command == "time":
             model.time += values[0]
             model.tick()
-            sink.write(ledger.tick(START + model.time * 1000, 0.0))
+            sink.write(ledger.tick(START + model.time * 1000, float(model.time)))
         else:
             model.doubt = UNCONFIRMED
             ledger.reconnected()

@@ -10,8 +10,9 @@ a newer bar means depends on what its venue says:
   of it. So are all that come meanwhile, each with its final or its last message. The
   patience is the grace, from when the first of them arrived; then the oldest open
   matter is given up: the forming bar becomes a row as it is, a hole stays a hole.
-- It flags nothing (`closed` is None): the newer bar closes the forming one at once,
-  and a bar that nothing follows is closed by the clock, the grace after its end.
+- It flags nothing (`closed` is None): the newer bar closes the forming one at once. A
+  bar that nothing follows is closed by the clock: the grace after its end, and after
+  the last word about it, for a host whose clock is ahead is to cut off no update.
 
 Each message decides for itself; but what comes while bars are held is held with them.
 A row is final: a message about it is counted and changes nothing. A hole is counted
@@ -35,6 +36,7 @@ from shmfeed.bar import (
     on_grid,
 )
 from shmfeed.events import BarEvent
+from shmfeed.wire.soundness import is_sound
 
 HELD_LIMIT = 64  # bars held back; one more, and the oldest open matter is given up
 KNOWN_ROWS = 64  # rows whose values are remembered, to tell a duplicate from a revision
@@ -106,6 +108,7 @@ class Ledger:
         self._forming: Bar | None = None
         self._flagged = forming_flagged  # the last message about the forming bar was
         self._unseen = True  # the connection broke since the last message about it
+        self._heard = -inf  # the last sound message, monotonic seconds
         self._held: dict[int, _Held] = {}  # all newer than rows and forming bar
         if last_closed is not None:
             self._remember(last_closed)
@@ -127,10 +130,11 @@ class Ledger:
             forming = None
             timeframe = self._timeframe
             ends = close_time(opened, timeframe) if on_grid(opened, timeframe) else 0
-        if not _is_sound(event, ends):
+        if not is_sound(event, ends):
             self._counts.malformed += 1
             return []
         bar = self._bar(event, ends, venue_now)
+        self._heard = now
         if forming is not None:
             steps = [self._write(bar, event.closed is not None)]
         elif opened <= self._last:
@@ -145,7 +149,8 @@ class Ledger:
     def tick(self, venue_now: int, now: float) -> list[Step]:
         """What to write because time passed: to be asked some times a second."""
         steps: list[Step] = []
-        forming = None if self._flagged else self._forming
+        quiet = not self._flagged and now >= self._heard + self._patience
+        forming = self._forming if quiet else None
         if forming is not None and forming.close_time + self._grace <= venue_now:
             steps.append(self._close_as(forming, CLOSED_BY_CLOCK, self._unseen))
         if self._held:
@@ -246,7 +251,9 @@ class Ledger:
 
     def _write(self, bar: Bar, flagged: bool, unseen: bool = False) -> Step:
         if bar.flags:
-            return self._close(bar)
+            if flagged:
+                return self._close(bar)
+            bar = bar._replace(flags=0)  # over by our clock: more may come all the same
         self._forming = bar
         self._flagged = flagged
         self._unseen = unseen
@@ -276,22 +283,6 @@ class Ledger:
         known[row.open_time] = row
         self._last = row.open_time
         self._next = row.close_time
-
-
-def _is_sound(event: BarEvent, ends: int) -> bool:
-    """Whether this can be a bar that ends at `ends`, 0: it is off the grid.
-
-    Some venues name as its close_time not where the next bar opens, but the
-    millisecond before.
-    """
-    low, high, says = event.low, event.high, event.close_time
-    return (  # a NaN fails every comparison: refused with the infinities
-        ends != 0
-        and -inf < low <= event.open <= high < inf
-        and low <= event.close <= high
-        and 0.0 <= event.volume < inf
-        and (says == ends or says == ends - 1 or says == 0)
-    )
 
 
 def _same_values(one: Bar, other: Bar) -> bool:

@@ -233,6 +233,7 @@ CLOCKS = [  # protocol, fault, whether bars say that they are closed
     ("wealthai", "skew:+90s", True),
     ("wealthai", "skew:-90s", True),
     ("wealthai", "skew:+90s", False),
+    ("wealthai", "skew:-90s", False),  # our clock says that each bar is long over
     ("binance", "skew:-90s", True),
     ("binance", "skew-events:+90s", True),
     ("binance", "skew-events:-90s", True),
