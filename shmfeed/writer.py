@@ -36,6 +36,7 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.catalog import Catalog, Names, entries
+from shmfeed.memory.damage import sound_run
 from shmfeed.memory.holding import Holding
 from shmfeed.memory.note import pack_note
 from shmfeed.memory.ringbuf import RingReader
@@ -134,10 +135,12 @@ class FeedWriter:
             old = RingReader(previous.words, previous.geometry, entry.number)
             rows = old.view(self.geometry.history)
             names = entry.symbol, entry.timeframe
-            self._catalog.add(names, boot_ns(), base=rows.first)
-            ring = self.add_stream(*names)
+            first, last = sound_run(rows, entry.timeframe)
+            self._catalog.add(names, boot_ns(), base=rows.first + first)
             broken = old.forming_damage(entry.timeframe)
-            ring.take_over(rows, None if broken else old.forming())
+            forming = None if broken else old.forming()
+            bars = [rows.bar(row) for row in range(first, last)]
+            self.add_stream(*names).take_over(bars, forming)
             at = self.geometry.entry_word(self._catalog.index[names])
             self._words.ints[at + E_UPDATED] = kept_moment(old.updated)
             gaps = previous.words.ints[old.entry + E_GAPS]

@@ -38,6 +38,7 @@ from shmfeed.writer import create
 
 NAMES = [("A", "1h"), ("B", "1d"), ("C", "1M")]
 HISTORY, GUARD = 5, 2
+STEP = 40 * 24 * HOUR  # not two bars in one month
 BEYOND = 1 << 62
 
 
@@ -47,10 +48,14 @@ def segment() -> tuple[Words, Geometry]:
     for names in NAMES:
         index = catalog.add(names, boot_ns())
         ring = RingWriter(words, geometry, index, names, lambda _: None)
-        for number in range(9):
-            ring.append(number * 40 * 24 * HOUR, *prices(number))
-        ring.update_forming(9 * 40 * 24 * HOUR, *prices(9))
+        fill(ring)
     return words, geometry
+
+
+def fill(ring: RingWriter) -> None:
+    for number in range(9):
+        ring.append(number * STEP, *prices(number))
+    ring.update_forming(9 * STEP, *prices(9))
 
 
 Segment = tuple[Words, Geometry]
@@ -115,7 +120,6 @@ def test_small_words_around_sound_bars(segment: Segment, word: int, value: int) 
         (Geometry(4, HISTORY, GUARD).slot_word(1) + S_BASE, 10),
         (Geometry(4, HISTORY, GUARD).slot_word(1) + S_PUBLISHED, 2),
         (Geometry(4, HISTORY, GUARD).slot_word(1) + S_INTENT, 11),
-        (Geometry(4, HISTORY, GUARD).slot_word(1) + SLOT_HEADER_WORDS + 6, 0),
     ],
 )
 def test_a_damaged_stream_costs_its_own_bars(
@@ -125,6 +129,28 @@ def test_a_damaged_stream_costs_its_own_bars(
     sound, damage = look(segment)
     assert sound == ["A", "C"]
     assert damage.startswith("stream 1: ")
+
+
+@pytest.mark.parametrize(
+    ("broken", "kept"),
+    [([4], (5, 9)), ([8], (4, 8)), ([6], (7, 9)), ([5, 7], (8, 9)), ([*range(9)], ())],
+)
+def test_a_bar_with_a_wrong_time_costs_the_shorter_side(
+    feed_name: str, broken: list[int], kept: tuple[int, int]
+) -> None:
+    with create(feed_name, HISTORY, GUARD, 4) as old:
+        fill(old.add_stream("A", "1h"))
+        at = old.geometry.slot_word(0) + SLOT_HEADER_WORDS
+        for row in broken:
+            for copy in (0, HISTORY + GUARD):
+                old._words.ints[at + row % (HISTORY + GUARD) + copy] = 17
+    with create(feed_name, HISTORY, GUARD, 4) as new:
+        rows = shmfeed.attach(feed_name).ring("A", "1h").view(HISTORY)
+        assert (rows.open_time // STEP).tolist() == list(range(*kept or (0,)))
+        if kept:
+            assert (rows.first, rows.last) == kept
+        assert new.add_stream("A", "1h").reader.forming().open_time == 9 * STEP
+        new.close(unlink=True)
 
 
 def test_of_two_that_claim_one_slot_neither_is_believed(segment: Segment) -> None:
@@ -170,9 +196,7 @@ def test_a_feeder_goes_on_with_what_is_sound(
     """Made anew under the same readers; the log names file and damage."""
     with create(feed_name, HISTORY, GUARD, 4) as old:
         for names in NAMES:
-            ring = old.add_stream(*names)
-            for number in range(9):
-                ring.append(number * 40 * 24 * HOUR, *prices(number))
+            fill(old.add_stream(*names))
         old.count("messages", 7)
         at = old.geometry.entry_word(1)
         old._words.ints[at + E_WORD] = 3

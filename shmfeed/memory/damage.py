@@ -5,7 +5,10 @@ user or failing memory can leave words in it that nobody means. Whoever looks ho
 lock: what a live writer may be in the midst of is no damage.
 """
 
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
 
 from shmfeed.bar import TIMEFRAMES, Bar, duration
 from shmfeed.errors import BadArgumentError, SegmentFormatError
@@ -66,15 +69,25 @@ def slot_damage(words: Words, geometry: Geometry, word: int) -> str | None:
 
 def times_damage(rows: Rows, timeframe: str) -> str | None:
     """What is wrong with the times of rows; ask `valid` before it is believed."""
-    if not len(rows):
+    first, last = sound_run(rows, timeframe)
+    if last - first == len(rows):
         return None
+    row = last if last < len(rows) else first - 1
+    opens, closes = rows.open_time[row], rows.close_time[row]
+    return f"bar {rows.first + row} is said to last from {opens} to {closes}"
+
+
+def sound_run(rows: Rows, timeframe: str) -> tuple[int, int]:
+    """The longest run of rows whose times can be, the newest of equals: its first and
+    its last, exclusive; empty if there is none."""
     opens, closes = rows.open_time, rows.close_time
     sound = (opens >= 0) & (opens < TIME_LIMIT) & _fits(closes - opens, timeframe)
-    sound[1:] &= opens[1:] > opens[:-1]
-    if sound.all():
-        return None
-    row = int(sound.argmin())
-    return f"bar {rows.first + row} is said to last from {opens[row]} to {closes[row]}"
+    joined = sound[1:] & sound[:-1] & (opens[1:] > opens[:-1])
+    if joined.all() and sound.all():
+        return 0, len(rows)
+    starts = [0, *(np.flatnonzero(~joined) + 1).tolist(), len(rows)]
+    runs = [run for run in pairwise(starts) if sound[run[0]]]
+    return max(runs, key=lambda run: (run[1] - run[0], run), default=(0, 0))
 
 
 def bar_damage(bar: Bar, timeframe: str) -> str | None:

@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.ringbuf import RingReader
-from shmfeed.memory.rows import ROW, Rows
+from shmfeed.memory.rows import ROW
 from shmfeed.memory.words import CellPair, Words, boot_ns
 
 _CLOSED = TIME_LIMIT  # a last open_time that nothing is newer than
@@ -150,10 +150,9 @@ class RingWriter:
         self._ints[self._at + E_UPDATED] = now
         self._ints[H_TICK] = now
 
-    def take_over(self, rows: Rows, forming: Bar | None) -> None:
+    def take_over(self, bars: Iterable[Bar], forming: Bar | None) -> None:
         """Write the bars of a segment that this one replaces; nobody is woken."""
-        for number in range(len(rows)):
-            bar = rows.bar(number)
+        for bar in bars:
             self.append(bar.open_time, *bar[2:9], wake=False)
         if forming is not None:
             self.update_forming(forming.open_time, *forming[2:9])

@@ -1,7 +1,8 @@
 """A look at a whole segment by the one who is to write it: what of it can be kept.
 
 Nobody writes it meanwhile. What is damaged is named; bars are kept of each stream
-whose names, slot and times are sound, whatever has become of the words around them.
+whose names and slot are sound, whatever has become of the words around them: all of
+them, or the longest run of those whose times can be.
 """
 
 from collections import Counter
@@ -41,7 +42,7 @@ _EPOCH_LIMIT = COUNT_LIMIT >> SLOT_BITS
 
 
 class Survey(NamedTuple):
-    """The entries whose bars are sound, in order, and what is wrong besides."""
+    """The entries whose bars can be kept, in order, and all that is wrong."""
 
     sound: list[Entry]
     damage: list[str]
@@ -61,7 +62,8 @@ def survey(words: Words, geometry: Geometry) -> Survey:
             what = what or "another has the same slot or the same names"
         if what is None:
             sound.append(entry)
-            what = _entry_damage(words, geometry, entry)
+            reader = RingReader(words, geometry, entry.number)
+            what = reader.damage(entry.timeframe) or _small_damage(words, reader, entry)
         if what is not None:
             damage.append(f"stream {entry.number}: {what}")
     return Survey(sound, damage)
@@ -107,15 +109,11 @@ def _rows_damage(words: Words, geometry: Geometry, entry: Entry) -> str | None:
     """Why the closed bars of a stream cannot be kept, None if they can."""
     at = geometry.entry_word(entry.number)
     what = names_damage(entry.symbol, entry.timeframe)
-    what = what or slot_damage(words, geometry, words.ints[at + E_WORD])
-    if what is None:
-        reader = RingReader(words, geometry, entry.number)
-        what = reader.damage(entry.timeframe)
-    return what
+    return what or slot_damage(words, geometry, words.ints[at + E_WORD])
 
 
-def _entry_damage(words: Words, geometry: Geometry, entry: Entry) -> str | None:
-    at = geometry.entry_word(entry.number)
+def _small_damage(words: Words, reader: RingReader, entry: Entry) -> str | None:
+    at = reader.entry
     for word in _ENTRY_COUNTED:
         value = words.ints[at + word]
         if value != kept_count(value):
@@ -124,5 +122,4 @@ def _entry_damage(words: Words, geometry: Geometry, entry: Entry) -> str | None:
         value = words.ints[at + word]
         if value != kept_moment(value):
             return f"word {word} of its entry says {value} ns since the boot"
-    reader = RingReader(words, geometry, entry.number)
     return reader.forming_damage(entry.timeframe)

@@ -305,6 +305,8 @@ def take(name: str, case: Case, content: bytes) -> str:
             rows = feed.ring(*names).view(99)
             bars = [rows.bar(row) for row in range(len(rows))]
             assert bars[-1] == new
+            if len(case.words) == 1 and case.regions == {("rows", stream)}:
+                assert len(bars) > 2, "the longer side of one bad bar is kept"
             assert set(bars) <= TRUTH[stream] or not is_sound(case, stream)
         feeder.note({"endpoint": "e"})
         feeder.count("messages")
