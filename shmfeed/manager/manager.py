@@ -17,7 +17,7 @@ from shmfeed import config
 from shmfeed.arguments import check_flag, check_seconds, shown
 from shmfeed.codecs import get_codec
 from shmfeed.config import Settings
-from shmfeed.errors import BadArgumentError, ShmfeedError
+from shmfeed.errors import BadArgumentError, SegmentError, ShmfeedError
 from shmfeed.feeder.support import check_feeder_platform
 from shmfeed.manager.announcer import Callback
 from shmfeed.manager.supervisor import Supervisor
@@ -215,10 +215,12 @@ class WebSocketManager:
         """How the feed is: the status keys, plain values, at any time."""
         supervisor, settings = self._supervisor, self._settings
         feed = supervisor.attached() if supervisor else None
-        if supervisor is None or feed is None:
-            status = empty_status(self.feed)
-        else:
-            status = feed.status()
+        status = empty_status(self.feed)
+        if feed is not None:
+            try:
+                status = feed.status()
+            except SegmentError as damage:  # nothing of it can be told apart
+                status |= {"health": "stale", "last_error": str(damage)}
         if settings is not None and not status["symbols"]:
             status["symbols"] = list(settings.symbols)
             status["resolutions"] = list(settings.resolutions)
