@@ -178,11 +178,13 @@ class Clock:
 def silent_for(played, clock, cutter, step=2.0):
     """Seconds from the last byte of a connection until the session gives it up."""
     session = played.session
+    session._tick = 0.01  # the server gets its turn
     while not cutter.sent.is_set():
         played.seen += next(played.batches)
         if session.phase == "waiting":
             clock.now += 0.001
     cutter.sent.clear()
+    session._tick = 0.0
     begun, state = clock.now, (session.last_error, session.attempts)
     for _ in range(3):  # what has been sent is here: take it
         played.seen += next(played.batches)
