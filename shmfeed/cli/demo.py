@@ -44,7 +44,12 @@ def _plan(args: argparse.Namespace) -> Plan:
     named = SYMBOLS if args.symbols is None else args.symbols.split(",")
     symbols = tuple(dict.fromkeys(check_symbol(name.strip()) for name in named))
     limits = (
-        ("--seconds", args.seconds, 0 < args.seconds <= _DAY, f"up to {_DAY:g}"),
+        (
+            "--seconds",
+            args.seconds,
+            0 < args.seconds <= _DAY,
+            f"above 0, up to {_DAY:g}",
+        ),
         (
             "--strategies",
             args.strategies,
@@ -55,7 +60,7 @@ def _plan(args: argparse.Namespace) -> Plan:
             "--symbols",
             len(symbols),
             len(symbols) <= _MOST_SYMBOLS,
-            f"up to {_MOST_SYMBOLS}",
+            f"up to {_MOST_SYMBOLS} of them",
         ),
     )
     for name, value, good, accepted in limits:

@@ -121,5 +121,7 @@ class _Tail:
 
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bars")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of bars, such as 500"
+        )
     return int(text)

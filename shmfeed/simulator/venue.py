@@ -248,7 +248,9 @@ class Venue:
 
     def _call(self, work: "Callable[[VenueServer], Awaitable[_Result]]") -> _Result:
         if self._server is None or self._loop is None:
-            raise RuntimeError("the venue is not running")
+            raise RuntimeError(
+                "the venue is not running: start() it, or use it in a with block"
+            )
         server = self._server
 
         async def call() -> _Result:
