@@ -9,6 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from shmfeed.cli import main
 from shmfeed.errors import BadArgumentError
 from shmfeed.simulator import STEPS, Venue
 from shmfeed.simulator.faults import (
@@ -142,10 +143,13 @@ def test_a_venue_cannot_have_every_fault(tmp_path):
             venue.set_faults("skew-events:+1s")
 
 
-def test_each_fault_has_its_line_and_its_place_in_the_docs():
+def test_each_fault_has_its_line_and_its_place_in_the_docs(capsys):
     lines = fault_lines().splitlines()
     assert [line.split()[0].split(":")[0] for line in lines] == list(KINDS)
     assert max(map(len, lines)) <= 88
+    with pytest.raises(SystemExit):
+        main(["simulate", "--help"])
+    assert fault_lines() in capsys.readouterr().out
     told = DOCS.read_text()
     assert [name for name in KINDS if f"`{name}" not in told] == []
 

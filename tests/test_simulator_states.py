@@ -141,6 +141,15 @@ def test_an_acknowledgement_that_is_late_or_never_comes(protocol):
             assert nothing(connection)
 
 
+def test_what_is_late_already_comes_also_when_the_fault_is_over():
+    with Venue(speed=None, faults="ack-late:300ms") as venue:
+        with client(venue) as connection:
+            connection.send(CONNECT % 1)
+            venue.wait_subscribed()
+            venue.set_faults("")
+            assert receive(connection)["request_id"] == "1"
+
+
 @BOTH
 def test_an_acknowledgement_of_another_request(protocol):
     with Venue(protocol=protocol, speed=None, faults="ack-wrong") as venue:

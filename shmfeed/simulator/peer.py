@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from websockets.protocol import State
 
+from shmfeed.simulator.condition import Condition
 from shmfeed.simulator.dialect import Dialect
 from shmfeed.simulator.faults import ConnectionFaults
 from shmfeed.simulator.frames import Row, Stream, text_frame
@@ -21,7 +22,6 @@ from shmfeed.simulator.record import Record
 Blobs = Iterator[tuple[bytes, int]]  # frames ready to be written, and how many
 Told = tuple[Stream, Row]  # becomes frames when its turn has come
 MAX_WAITING = 256 << 20  # bytes: a client that is further behind is cut off
-_AFTER = 0.001  # s; a timer may be early by its resolution
 _LAST_WORDS = 1.0  # seconds that a close, and what was put before it, may take
 
 
@@ -33,10 +33,9 @@ class Peer:
         connection: Connection,
         dialect: Dialect,
         record: Record,
-        faults: ConnectionFaults | None = None,
     ) -> None:
         self.dialect = dialect
-        self.faults = faults
+        self.condition = Condition(connection)
         self.number = record.total  # among all connections ever
         self.streams: dict[Stream, None] = {}
         self._connection = connection
@@ -47,50 +46,25 @@ class Peer:
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
-        self._timers: list[asyncio.TimerHandle] = []
-        self._hushed = self._deaf = self._cable_pulled = False
-        self.muted = False  # what would be put is lost
 
-    def hush(self, on: bool, deaf: bool) -> None:
-        """Say nothing by itself, or speak again; `deaf`: nor read, nor answer pings."""
-        self._hushed, self._deaf = on, deaf
-        self._settle()
-
-    def half_open(self, on: bool) -> None:
-        """Read and write nothing, TCP stays up; or go on."""
-        self._cable_pulled = on
-        self._settle()
-
-    def suffer(self, faults: ConnectionFaults | None) -> None:
-        """From now on these go wrong, and none of those before."""
-        self.leave()
-        self.faults = faults
-        self._settle()
-        if faults is None:
-            return
-        later = asyncio.get_running_loop().call_later
-        for seconds in faults.changes():
-            self._timers.append(later(seconds + _AFTER, self._settle))
-        for seconds in faults.cut_at():
-            self._timers.append(later(seconds + _AFTER, self._cut))
-
-    def leave(self) -> None:
-        """The connection is gone, or nothing shall happen to it by itself."""
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+    @property
+    def faults(self) -> ConnectionFaults | None:
+        return self.condition.faults
 
     def encode(self, stream: Stream, rows: Sequence[Row]) -> list[bytes]:
         """The market's bars as this client gets them, faults and all."""
-        if self.faults is None:
+        faults = self.faults
+        if faults is None:
             return self.dialect.encode(stream, rows)
-        frames = self.faults.frames(stream, rows)
-        self._delay()
+        frames = faults.frames(stream, rows)
+        for seconds, frame in faults.delayed:
+            self._put_later(seconds, frame)
+        faults.delayed.clear()
         return frames
 
     def put(self, frame: bytes | Told, *, said: bool = False) -> None:
         """Send this frame after everything before; muted, only what is `said`."""
-        if self.muted and not said:
+        if self.condition.muted and not said:
             return
         self._drained.clear()
         self._queue.append(frame)
@@ -101,7 +75,7 @@ class Peer:
 
     def put_all(self, blobs: Blobs) -> None:
         """Send these after everything before, made as fast as the socket takes them."""
-        if self.muted:
+        if self.condition.muted:
             return
         self._drained.clear()
         self._queue.append(blobs)
@@ -125,7 +99,7 @@ class Peer:
 
     def forget(self) -> None:
         """Send nothing more of what was put."""
-        self.muted = True
+        self.condition.muted = True
         self._queue.clear()
 
     def abort(self) -> None:
@@ -186,7 +160,7 @@ class Peer:
         if isinstance(blobs, bytes | tuple):
             return
         for blob, count in blobs:
-            if self.muted or not self._is_open:
+            if self.condition.muted or not self._is_open:
                 return
             await self._write(blob, count)
             await asyncio.sleep(0)  # drain does not yield while there is room
@@ -201,40 +175,8 @@ class Peer:
         await self._line.drained()
         await self._connection.drain()
 
-    def _delay(self) -> None:
-        if self.faults is not None:
-            for seconds, frame in self.faults.delayed:
-                self._put_later(seconds, frame)
-            self.faults.delayed.clear()
-
     def _put_later(self, seconds: float, frame: bytes) -> None:
         if not seconds:
             self.put(frame)
             return
-        later = asyncio.get_running_loop().call_later
-        self._timers.append(later(seconds, self.put, frame))
-
-    def _cut(self) -> None:
-        if self.faults is not None and self.faults.cuts_now():
-            self._line.end()
-
-    def _settle(self) -> None:
-        """Be in the states that are due now."""
-        if self._connection.transport.is_closing():
-            return
-        states = self.faults.states() if self.faults is not None else {}
-        half = self._cable_pulled or "half-open" in states
-        mute = "mute" in states
-        self.muted = self._hushed or half or mute or "mute-pongs" in states
-        self._line.dead = half
-        self._connection.gag(half or mute or self._deaf)
-        self._line.trickle(states.get("trickle", 0.0))
-        self._hold(half or self._deaf)
-
-    def _hold(self, on: bool) -> None:
-        """Stop, or go on, reading."""
-        transport = self._connection.transport
-        if on and transport.is_reading():
-            transport.pause_reading()
-        elif not on and not transport.is_reading() and not transport.is_closing():
-            transport.resume_reading()
+        asyncio.get_running_loop().call_later(seconds, self.put, frame)

@@ -82,7 +82,7 @@ class VenueServer:
         self.mute(on=False, deaf=False)
         self.set_faults("")
         for peer in self.peers:
-            peer.half_open(on=False)
+            peer.condition.half_open(on=False)
         if self._producing is not None:
             self._producing.cancel()
         if self._server is None:
@@ -99,14 +99,14 @@ class VenueServer:
         """Say nothing by itself any more; `deaf`: nor read, nor answer pings."""
         self._muted, self._deaf = on, deaf
         for peer in self.peers:
-            peer.hush(on, deaf)
+            peer.condition.hush(on, deaf)
 
     def set_faults(self, text: str) -> None:
         """From now on these go wrong, on open connections too; BadArgumentError."""
         self._faults = checked_faults(self.options, text)
         self.producer.odds = Odds(self._faults, f"{self.options.seed} venue")
         for peer in self.peers:
-            peer.suffer(self._faults_of(peer))
+            peer.condition.suffer(self._faults_of(peer))
 
     def _faults_of(self, peer: Peer) -> ConnectionFaults | None:
         if not self._faults:
@@ -150,8 +150,8 @@ class VenueServer:
         opened = dialect.opened(path) or Answer()  # None was not admitted
         self.record.connected()
         peer = Peer(cast("Connection", connection), dialect, self.record)
-        peer.hush(self._muted, self._deaf)
-        peer.suffer(self._faults_of(peer))
+        peer.condition.hush(self._muted, self._deaf)
+        peer.condition.suffer(self._faults_of(peer))
         self.peers.add(peer)
         sender = asyncio.create_task(peer.send_forever())
         try:
@@ -161,7 +161,7 @@ class VenueServer:
             pass
         finally:
             sender.cancel()
-            peer.leave()
+            peer.condition.leave()
             self.producer.leave(peer)
             self.record.disconnected()
 

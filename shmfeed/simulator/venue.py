@@ -191,7 +191,7 @@ class Venue:
         meanwhile is lost; what was received is read afterwards.
         """
         self._do(
-            lambda server: _each(server, lambda peer: peer.half_open(on)),
+            lambda server: _each(server, lambda peer: peer.condition.half_open(on)),
         )
 
     def set_faults(self, text: str) -> None:

@@ -130,6 +130,25 @@ def test_a_revision_reopens_no_row(feed_name, protocol):
         check_rows(ring, BARS)
 
 
+@pytest.mark.parametrize("name", ["nan", "infinite"])
+def test_control_unchecked_a_lie_becomes_a_row(feed_name, name, monkeypatch):
+    monkeypatch.setattr("shmfeed.wire.ledger.is_sound", lambda event, ends: True)
+    with fed(feed_name, "wealthai", name) as (venue, feed, ring):
+        push(venue)
+        until(lambda: ring.count == BARS)
+        assert verify(SEED, *STREAM, ring.snapshot(BARS)) > 0
+        assert counts(feed.status())["revisions"] > 0
+
+
+def test_control_without_grace_a_close_out_of_order_costs_a_row(feed_name):
+    with fed(feed_name, "wealthai", "reorder:0.6", close_grace=0.0) as (venue, _, ring):
+        push(venue)
+        until(lambda: ring.count >= BARS - 1)
+        rows = ring.snapshot(BARS)
+        assert verify(SEED, *STREAM, rows) == (rows["flags"] & UNCONFIRMED > 0).sum()
+        assert verify(SEED, *STREAM, rows) > 10
+
+
 # Losses, which are said
 
 
@@ -238,3 +257,17 @@ def test_a_broken_wire_is_left_and_nothing_is_lost(feed_name, protocol, name, er
         assert status["gaps"] == status["revisions"] == 0
         assert status["streams"][0]["health"] == "live"
         assert math.isfinite(status["uptime"])
+
+
+def test_control_without_a_limit_a_huge_frame_swallows_what_follows(feed_name):
+    options = {"history": BARS, "start": T0 + BARS * MINUTE, "seed": SEED}
+    with (
+        Venue(speed=None, faults="oversized:2MiB:0.1", **options) as venue,
+        feeder(feed_name, venue, max_frame_bytes=1 << 30),
+        shmfeed.attach(feed_name) as feed,
+    ):
+        venue.wait_sent(BARS)
+        with pytest.raises(AssertionError, match="not within"):
+            until(lambda: feed.ring(*STREAM).count == BARS, timeout=0.5)
+        status = feed.status()
+        assert (status["oversized"], status["reconnects"]) == (0, 0)
