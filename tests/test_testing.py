@@ -150,15 +150,6 @@ def test_what_the_readme_shows_is_run(tmp_path):
     assert "1 failed" in bad
 
 
-def test_the_fixtures_say_what_they_are(tmp_path):
-    (tmp_path / "conftest.py").write_text('pytest_plugins = ["shmfeed.testing"]\n')
-    (tmp_path / "test_nothing.py").touch()
-    with pytest_process(tmp_path, "--fixtures") as run:
-        said, _ = run.communicate(timeout=50)
-    assert "shmfeed_feed" in said
-    assert "A factory of running venues" in said
-
-
 def test_without_pytest_it_says_what_to_install(tmp_path):
     (tmp_path / "pytest.py").write_text("raise ModuleNotFoundError(name=__name__)")
     code = "import shmfeed, wealthdata, shmfeed.simulator; import shmfeed.testing"
