@@ -29,7 +29,7 @@ from shmfeed.events import (
     Refused,
 )
 from shmfeed.wire.serving import silence_limit
-from shmfeed.wire.session import ChangeRefused, Session, Subscribed
+from shmfeed.wire.session import SINCE_BOOT, ChangeRefused, Session, Subscribed
 
 OTHER = (("ETHUSDT", "1m"),)
 SLOW = {"reconnect_delay_base": 30.0, "reconnect_delay_max": 60.0}
@@ -472,6 +472,64 @@ def test_a_step_of_the_wall_clock_ends_no_connection(play, monkeypatch, step, wr
         # One that is set back ends nothing for as long, not even what is dead.
         assert bool(lost) is (wrong and step > 0)
         played.close()
+
+
+def test_what_the_host_slept_through_is_given_up_as_it_wakes(play):
+    assert abs(SINCE_BOOT() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 5
+    slept = [0.0]
+    with venue(lambda ws: (acknowledge(ws), ws.send(bar(0)), stay(ws))) as url:
+        played = play(url, clock=lambda: SINCE_BOOT() + slept[0])
+        played.until_seen(BarEvent)
+        slept[0] = 3600.0
+        played.until_seen(Subscribed, 2)
+        assert played.session.last_error == f"lost {url}: no data for 60 s"
+        played.close()
+
+
+# The way there, as the settings say
+
+
+def test_a_session_goes_by_its_proxy(play):
+    with venue(lambda ws: (acknowledge(ws), stay(ws))) as url:
+        with loopback.proxy() as (seen, address):
+            played = play(url, proxy=address, csrf_token="canary-42")
+            played.until_seen(Subscribed)
+            played.close()
+    assert len(seen.asked) == 1
+    assert "canary" not in seen.asked[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "followed only as often as max_redirects says"),
+        ({"max_redirects": 1, "csrf_token": "canary-42"}, "not to be given our token"),
+        ({"max_redirects": 1}, ""),
+    ],
+)
+def test_a_session_follows_a_redirect_only_as_its_settings_say(play, settings, words):
+    said = []
+    with venue(lambda ws: (said.append(acknowledge(ws)), stay(ws))) as other:
+
+        def send_on(connection):
+            loopback.read_head(connection)
+            reply = f"HTTP/1.1 302 Found\r\nLocation: {other}\r\n\r\n"
+            connection.sendall(reply.encode())
+
+        with raw(send_on) as url:
+            played = play(url, max_reconnect_attempts=1, **settings)
+            if words:
+                assert words in played.until_state("error").last_error
+            else:
+                played.until_state("connected")
+            played.close()
+    assert bool(said) is not bool(words)
+
+
+def test_a_proxy_on_another_host_is_not_given_what_is_in_the_clear():
+    with pytest.raises(BadArgumentError, match="on its way to proxy"):
+        allowed = Settings(proxy="http://192.0.2.1:1", endpoint="wss://x.example")
+        Session(get_codec("wealthai"), allowed, ["ws://127.0.0.1/x"], STREAMS)
 
 
 def test_silence_limits_follow_the_smallest_timeframe():

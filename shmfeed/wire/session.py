@@ -15,6 +15,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from shmfeed.codecs import Codec
 from shmfeed.config import Settings
@@ -35,6 +36,12 @@ from shmfeed.wire.subscription import ChangeRefused, Streams, Subscribed, Subscr
 __all__ = ["ChangeRefused", "Output", "Session", "Subscribed"]
 
 SHORT_LIFE = 1.0  # s; a connection lost sooner after its acknowledgement proves little
+# Seconds that the host has slept count: what it slept through is given up as it wakes.
+SINCE_BOOT: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    if hasattr(time, "CLOCK_BOOTTIME")
+    else time.monotonic
+)
 _GOODBYE = 0.5  # s; for the server's answer to our close
 
 _Batches = Iterator[list[Output]]
@@ -60,7 +67,7 @@ class Session:
         *,
         wake_fd: int | None = None,
         rng: random.Random | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = SINCE_BOOT,
         tick: float = TICK,
     ) -> None:
         """`endpoints` are the codec's; BadArgumentError for one that may not be used.
