@@ -211,6 +211,36 @@ def _pour(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_RDWR)
 
 
+class Tampered:
+    """A line to a server that, after so many of its bytes, ends or changes one."""
+
+    def __init__(self, there: tuple[str, int], place: int, *, flip: bool) -> None:
+        self._there = there
+        self._place = place
+        self._flip = flip
+
+    def __call__(self, connection: socket.socket) -> None:
+        with socket.create_connection(self._there) as server:
+            back = threading.Thread(target=_pour, args=(connection, server))
+            back.start()
+            left = self._place
+            while data := server.recv(1 << 16):
+                if len(data) > left >= 0:
+                    data = self._tampered(data, left)
+                    if not self._flip:
+                        connection.sendall(data)
+                        break
+                left -= len(data)
+                connection.sendall(data)
+            _shut(connection)
+            back.join()
+
+    def _tampered(self, data: bytes, place: int) -> bytes:
+        if not self._flip:
+            return data[:place]
+        return data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :]
+
+
 @contextlib.contextmanager
 def proxy(answer: bytes | None = None, **places: str) -> Iterator[tuple[Proxy, str]]:
     """A proxy, and its address as a setting has it."""

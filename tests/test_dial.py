@@ -18,6 +18,7 @@ from loopback import proxy, raw, venue
 
 from shmfeed.wire import dial, handshake
 from shmfeed.wire.route import Rules, follow, start
+from shmfeed.wire.source import Connection, ConnectionLostError
 
 # Proxies
 
@@ -470,6 +471,47 @@ def test_the_tls_context_asks_for_a_verified_host_and_tls_1_2():
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.usefixtures("trusting")
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_tls_connection_cut_or_changed_anywhere_hands_out_whole_messages_only(
+    certificate, flip
+):
+    texts = [b"%d " % n + b"x" * 100 for n in range(20)]
+
+    def handler(ws):
+        for text in texts:
+            ws.send(text)
+        ws.recv()
+
+    with venue(handler, ssl=serving(certificate)) as url:
+        there = ("127.0.0.1", int(url.split(":")[2].split("/")[0]))
+        for place in range(0, 4600, 61):
+            line = loopback.Tampered(there, place, flip=flip)
+            with raw(line) as tampered:
+                found = []
+                place_url = tampered.replace("ws://127.0.0.1", "wss://localhost")
+                connection = Connection(place_url, max_frame_bytes=1 << 20)
+                with pytest.raises(ConnectionLostError):
+                    connection.open(5)
+                    while len(found) < len(texts) or connection.wait(0.01) != "idle":
+                        connection.wait(1)
+                        found += connection.receive()
+                    raise ConnectionLostError("all of it came through")
+                connection.close()
+            assert found == texts[: len(found)]
+        assert len(found) == len(texts)  # the last places lie behind all of them
+
+
+def test_without_tls_a_changed_byte_would_arrive():
+    # The control of the test above.
+    with venue(lambda ws: (ws.send(b"x" * 1000), ws.recv())) as url:
+        there = ("127.0.0.1", int(url.split(":")[2].split("/")[0]))
+        with raw(loopback.Tampered(there, 600, flip=True)) as tampered:
+            with connected(tampered) as connection:
+                [text] = receive(connection, 1)
+    assert sorted(set(text)) == [ord("x") ^ 0x55, ord("x")]
 
 
 # Whatever a server says before there is a connection
