@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -152,6 +153,15 @@ def test_a_log_file_that_cannot_be_is_no_traceback(command, settings) -> None:
     assert errors.startswith("shmfeed: ")
     assert "/nowhere/log" in errors
     assert errors.count("\n") == 1
+
+
+def test_log_lines_have_a_time_and_a_level(command, settings, feed_name) -> None:
+    words = "run", "--config", settings, "--resolutions", "1m", "--unlink"
+    process = command(*words, "--log-level", "INFO")
+    stamp = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO shmfeed\.[a-z.]+: feed "
+    while not re.match(stamp, line := process.stderr.readline()):
+        assert line.startswith(("shmfeed: ", "20"))
+    assert end(process, signal.SIGTERM)[0] == 0
 
 
 def test_the_same_words_come_once(feed_name, capsys) -> None:

@@ -8,10 +8,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from shmfeed import __version__
-from shmfeed.cli import exits, mistakes, streams
+from shmfeed.cli import exits, mistakes, streams, text
 from shmfeed.errors import (
     BadArgumentError,
     FeedNotFoundError,
@@ -21,6 +21,19 @@ from shmfeed.errors import (
 
 # Mistakes that the caller can put right in the line that was typed.
 _USAGE = (BadArgumentError, FeedNotFoundError, StreamNotFoundError)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its complaints are short and printable, whatever was typed."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:  # argparse passes over what cannot be written
+            file.write(message)
+        else:
+            super()._print_message(message, file)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(text.plain(text.short(message)))
 
 
 class Command(NamedTuple):
@@ -99,7 +112,7 @@ def _parsers(
     name: str | None, module: Any
 ) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     """The whole command line's parser, and that of the command called `name`."""
-    parser = chosen = argparse.ArgumentParser(
+    parser = chosen = _Parser(
         prog="shmfeed",
         description="One feeder process a host; strategies read bars from its memory.",
         epilog=_EPILOG,
@@ -128,5 +141,5 @@ def _complain(error: Exception, code: int) -> int:
         words = error.strerror or words  # its sentence names the file already
     if isinstance(error, FeedNotFoundError):
         words += mistakes.feeds_there()
-    streams.complain(words)
+    streams.complain(text.plain(words))
     return code

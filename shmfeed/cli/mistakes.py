@@ -10,9 +10,21 @@ from shmfeed.errors import ShmfeedError
 _MOST_FEEDS = 20
 
 
+def meant(word: str, known: Iterable[str]) -> str:
+    """Which of the known was probably meant, to be added to a sentence; or nothing.
+
+    The word itself is none: its fault is another.
+    """
+    names = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(word[:64].lower(), list(names), 1)
+    if not near or names[near[0]] == word:
+        return ""
+    return f"; did you mean {names[near[0]]}?"
+
+
 def no_command(name: str, known: list[str]) -> str:
     """The words for a command that is not there."""
-    near = _meant(name, known) or f"; one of: {' '.join(known)}"
+    near = meant(name, known) or f"; one of: {' '.join(known)}"
     return f"invalid choice: {name[:80]!r}{near}"
 
 
@@ -23,7 +35,7 @@ def unknown_words(
     if not unknown:
         return None
     known = [option for option in _options(parser) if option.startswith("--")]
-    near = _meant(unknown[0].partition("=")[0], known)
+    near = meant(unknown[0].partition("=")[0], known)
     shown = " ".join(word if word.isprintable() else repr(word) for word in unknown)
     return f"unrecognized arguments: {shown[:200]}{near}"
 
@@ -63,8 +75,3 @@ def feeds_there() -> str:
 
 def _options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     return parser._option_string_actions  # argparse offers no other way to them
-
-
-def _meant(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word[:64], list(known), 1)
-    return f"; did you mean {near[0]}?" if near else ""

@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import sys
 import time
 from typing import Any
 
 from shmfeed.cli.chosen import add_feed_option, attach_chosen
-from shmfeed.cli.text import aligned, iso, span
+from shmfeed.cli.streams import can_clear
+from shmfeed.cli.text import aligned, iso, plain, span
 from shmfeed.feed import Feed
 
 _DESCRIPTION = """\
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _watch(feed: Feed, as_json: bool) -> None:
-    clear = _HOME_AND_CLEAR if sys.stdout.isatty() else ""
+    clear = _HOME_AND_CLEAR if can_clear() else ""
     while True:
         status = feed.status()
         text = json.dumps(status) if as_json else clear + in_words(status) + "\n"
@@ -64,7 +64,7 @@ def in_words(status: dict[str, Any]) -> str:
     """A status as text of several lines."""
     lines = [_feed_line(status), _feeder_line(status), _counter_line(status)]
     if status["last_error"]:
-        lines.append(f"last error: {status['last_error']}")
+        lines.append(plain(f"last error: {status['last_error']}"))
     if not status["streams"]:
         return "\n".join([*lines, "", "no streams"])
     rows = [_HEAD, *map(_stream_cells, status["streams"])]

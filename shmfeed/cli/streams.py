@@ -9,13 +9,12 @@ _FULL = "standard output cannot be written: "
 
 
 def prepare() -> None:
-    """Both exist, and take every character: one that they have not comes escaped."""
+    """All exist, and take every character: one that they have not comes escaped."""
     # Whoever started us may have closed them. Their descriptors are filled, so that
     # no file that is opened later takes their place.
-    if sys.stdout is None:
-        sys.stdout = _nowhere()
-    if sys.stderr is None:
-        sys.stderr = _nowhere()
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _nowhere(name))
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -46,8 +45,16 @@ def complain(words: str) -> None:
         _drop(sys.stderr)
 
 
-def _nowhere() -> TextIO:
-    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 # kept open
+def can_clear() -> bool:
+    """Whether standard output is a terminal that obeys cursor controls."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _nowhere(name: str) -> TextIO:
+    # As the interpreter makes its own: the descriptor is not closed at the end.
+    reads = name == "stdin"
+    fd = os.open(os.devnull, os.O_RDONLY if reads else os.O_WRONLY)
+    return open(fd, "r" if reads else "w", encoding="utf-8", closefd=False)
 
 
 def _drop(stream: TextIO) -> None:

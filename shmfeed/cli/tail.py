@@ -7,8 +7,12 @@ import time
 from shmfeed.bar import Bar
 from shmfeed.cli.bars import CsvLines, JsonLines, TextLines
 from shmfeed.cli.chosen import add_feed_option, attach_chosen
+from shmfeed.cli.mistakes import meant
+from shmfeed.cli.streams import complain
+from shmfeed.cli.text import plain, short
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.feed import Feed, Ring
+from shmfeed.layout import MAX_HISTORY
 from shmfeed.memory.rows import Rows
 
 _DESCRIPTION = """\
@@ -23,6 +27,7 @@ examples:
   shmfeed tail BTCUSDT 1s -f --json | jq .close
 """
 
+_DIGITS = 18  # more are more bars than any ring has
 _LOOK_SECONDS = 1.0  # how often -f looks whether the feeder is still there
 
 
@@ -42,11 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     form = CsvLines if args.csv else JsonLines if args.json else TextLines
     with attach_chosen(args) as feed:
-        tail = _Tail(feed, feed.ring(args.symbol, args.timeframe), form())
+        tail = _Tail(feed, _ring(feed, args.symbol, args.timeframe), form())
         tail.last(args.n)
         if args.follow:
             tail.follow()
     return 0
+
+
+def _ring(feed: Feed, symbol: str, timeframe: str) -> Ring:
+    try:
+        return feed.ring(symbol, timeframe)
+    except StreamNotFoundError as error:
+        near = meant(symbol, [names[0] for names in feed.streams()])
+        raise StreamNotFoundError(f"{short(str(error))}{near}") from None
 
 
 class _Tail:
@@ -115,7 +128,7 @@ class _Tail:
     def _say(self, words: str) -> None:
         """Once as long as it lasts."""
         if words and words != self._said:
-            print(f"shmfeed: {words}", file=sys.stderr, flush=True)
+            complain(plain(words))
         self._said = words
 
 
@@ -124,4 +137,4 @@ def _number(text: str) -> int:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a number of bars, such as 500"
         )
-    return int(text)
+    return MAX_HISTORY if len(text) > _DIGITS else int(text)

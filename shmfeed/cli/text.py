@@ -56,6 +56,11 @@ def justified(
     return "  ".join(cells).rstrip()
 
 
+def short(text: str) -> str:
+    """A text of at most some 600 characters; of a longer one the middle is left out."""
+    return text if len(text) <= 600 else f"{text[:400]} .. {text[-200:]}"
+
+
 def mib(size: int) -> str:
     """Bytes in MiB, two decimals."""
     return f"{size / 2**20:.2f}"

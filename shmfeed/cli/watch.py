@@ -3,12 +3,13 @@
 Whoever observes a feed reads its segment; so does this thread, in the feeder's process.
 """
 
-import sys
 import threading
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
+from shmfeed.cli.streams import complain
+from shmfeed.cli.text import plain
 from shmfeed.errors import FeedNotFoundError
 from shmfeed.feed import Feed, attach
 
@@ -62,5 +63,4 @@ class Watch:
 
 
 def _say(words: str) -> None:
-    with suppress(BrokenPipeError):
-        print(f"shmfeed: {words}", file=sys.stderr, flush=True)
+    complain(plain(words))

@@ -77,7 +77,11 @@ def _decode(path: Path, data: bytes) -> dict[str, object]:
         endings = " ".join(_DECODERS)
         raise _FaultError(f"its ending is {path.suffix!r}; one of: {endings}")
     try:
-        content = decoder(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _FaultError(f"is no UTF-8 text, at byte {error.start}") from None
+    try:
+        content = decoder(text)
     except (ValueError, RecursionError):
         # The decoders' own words may quote the text.
         raise _FaultError(f"is not well-formed {decoder.__name__[1:]}") from None

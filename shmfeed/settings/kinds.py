@@ -41,8 +41,11 @@ class Setting(NamedTuple):
 
 
 def shown(value: object) -> str:
-    """A value for a message: its repr, cut short."""
-    return _SHORT.repr(value)
+    """A value for a message: its repr, cut short; whatever it is, it has one."""
+    try:
+        return _SHORT.repr(value)
+    except Exception:  # noqa: BLE001 # an int of too many digits, a stranger's __repr__
+        return f"a {type(value).__name__}"
 
 
 def commas(text: str) -> list[str]:

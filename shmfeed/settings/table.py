@@ -66,7 +66,8 @@ def parse(name: str, text: str) -> object:
 def nearest(name: object, known: list[str]) -> str:
     """The known name most like `name`, in whatever case."""
     lower = {one.lower(): one for one in known}
-    found = difflib.get_close_matches(str(name)[:64].lower(), lower, 1, cutoff=0.0)
+    word = name if isinstance(name, str) else shown(name)
+    found = difflib.get_close_matches(word[:64].lower(), lower, 1, cutoff=0.0)
     return lower[found[0]]
 
 
