@@ -191,13 +191,11 @@ class TestEverySetting:
                     assert CANARY not in found[0]
 
 
-@pytest.mark.parametrize(
-    "key", ["", 5, None, 10**5000, Stranger(), ("a",), b"x", "x" * 10_000]
-)
-def test_a_key_that_is_no_setting(key) -> None:
-    words = said(load, {key: CANARY}, {})
-    assert "unknown setting" in words
-    assert CANARY not in words
+def test_a_key_that_is_no_setting() -> None:
+    for key in ("", 5, None, 10**5000, Stranger(), ("a",), b"x", "x" * 10_000):
+        words = said(load, {key: CANARY}, {})
+        assert "unknown setting" in words
+        assert CANARY not in words
 
 
 def test_a_check_that_lets_through_would_be_seen(monkeypatch, tmp_path) -> None:
