@@ -223,6 +223,32 @@ tell(out.getvalue())
 """
 
 
+READ_ONLY = """
+REMOUNT, READ_ONLY = 32, 1
+import contextlib, io
+from shmfeed.cli import main
+shmfeed.create(name, 16, 16, 1).close()
+mount(b"tmpfs", b"/dev/shm", b"tmpfs", REMOUNT | READ_ONLY, b"")
+for command in ("clean", "ls", "doctor"):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main([command])
+    tell([code, out.getvalue()])
+"""
+
+
+def test_where_nothing_may_be_written(child, feed_name):
+    code = "import shmfeed\nname = sys.argv[1]\n" + READ_ONLY
+    clean, ls, doctor = own_shm.run(child, feed_name, "size=4m", code)
+    assert clean[0] == 1
+    assert "it cannot be locked: " in clean[1]
+    assert "Read-only file system" in clean[1]
+    assert ls[0] == 0
+    assert f"{feed_name}  dead" in ls[1]
+    assert doctor[0] == 1
+    assert "PROBLEM /dev/shm as it is mounted: is read-only" in doctor[1]
+
+
 def test_all_of_a_user(child, feed_name):
     code = "import shmfeed\n" + ALONE
     nothing, held, first, dry, second, same, last, text = own_shm.run(

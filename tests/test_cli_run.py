@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import end
+from waiting import until
 
 import shmfeed
 from shmfeed import config
@@ -153,6 +154,16 @@ def test_a_log_file_that_cannot_be_is_no_traceback(command, settings) -> None:
     assert errors.startswith("shmfeed: ")
     assert "/nowhere/log" in errors
     assert errors.count("\n") == 1
+
+
+def test_it_feeds_though_nobody_can_hear_it(command, settings, feed_name) -> None:
+    words = "run", "--config", settings, "--resolutions", "1m", "--unlink"
+    with Path("/dev/full").open("w") as full:
+        process = command(*words, stdout=full, stderr=full)
+        with shmfeed.attach(feed_name, timeout=10) as feed:
+            until(lambda: feed.status()["state"] == "connected")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
 
 
 def test_log_lines_have_a_time_and_a_level(command, settings, feed_name) -> None:

@@ -2,10 +2,10 @@
 
 import argparse
 import os
-from contextlib import suppress
 
 from shmfeed import config
 from shmfeed.cli.settings import add_settings
+from shmfeed.cli.streams import say
 from shmfeed.cli.watch import Watch
 from shmfeed.codecs import get_codec
 from shmfeed.config import Settings
@@ -51,8 +51,7 @@ def run(args: argparse.Namespace) -> int:
     managed.set_up_logging(settings)
     feeder = Feeder(settings)
     managed.stop_on_signals(feeder, args.unlink)
-    with suppress(BrokenPipeError):  # nobody may be reading
-        print(_beginning(settings), flush=True)
+    say(_beginning(settings))
     with Watch(settings.feed):
         return managed.run(feeder)
 

@@ -37,6 +37,14 @@ def finish() -> None:
         raise OSError(words) from None
 
 
+def say(words: str) -> None:
+    """A line on standard output, if anybody takes it: whoever says it goes on."""
+    try:
+        print(words, flush=True)
+    except OSError:
+        _drop(sys.stdout)
+
+
 def complain(words: str) -> None:
     """A line on standard error, if anybody can read it."""
     try:
