@@ -1,6 +1,7 @@
 """What may be typed wrong: one line, an exit code, never a traceback."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -184,6 +185,12 @@ class TestExitCodes:
         section = capsys.readouterr().out.partition("exit codes:\n")[2]
         for code, words in (MEANINGS[name] | EVERYWHERE).items():
             assert f"  {code:<4} {words}\n" in section
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_the_readme_says_them(self, name) -> None:
+        readme = (Path(__file__).parents[1] / "README.md").read_text()
+        codes = "; ".join(f"{code} {words}" for code, words in MEANINGS[name].items())
+        assert f"| `{name}` | {COMMANDS[name].summary} | {codes} |\n" in readme
 
     def test_the_feeder_s_own_are_the_same(self) -> None:
         from shmfeed.cli import exits
