@@ -6,7 +6,7 @@ SECONDS ?= 20
 WORKERS ?= 3
 BIN := $(VENV)/bin
 
-.PHONY: test demo lint types unit bench clean
+.PHONY: test demo lint types unit fuzz versions smoke-versions bench clean
 
 test: lint types unit
 
@@ -22,6 +22,20 @@ types: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+
+# All fuzz targets, SECONDS for them together; longer: make fuzz SECONDS=600
+fuzz: SECONDS = 60
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]' || true
+	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
+
+# The whole suite on other Pythons: those on PATH, or PYTHONS="/a/python3.12 ..".
+# What each is made of lies in $(VENV)/versions. `smoke-versions` is the short form.
+versions: $(VENV)/.dev
+	$(BIN)/python tests/versions.py --venvs $(VENV)/versions --suite $(PYTHONS)
+
+smoke-versions: $(VENV)/.dev
+	$(BIN)/python tests/versions.py --venvs $(VENV)/versions $(PYTHONS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/bench_read.py
@@ -42,4 +56,4 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis fuzz/found

@@ -1,0 +1,26 @@
+"""Binance's protocol: any bytes become one event, and the ledger makes sound rows."""
+
+import loop
+
+with loop.watched(__name__):
+    from judge import judge, message_of
+
+    from shmfeed.codecs import get_codec
+
+from spoiling import binance_messages, dump
+
+CODEC = get_codec("binance", "spot")
+KNOWN = binance_messages(1)
+SEEDS = [
+    *(dump(message).encode() for message in KNOWN),
+    b'{"stream":"btcusdt@kline_1m","data":{"k":null}}',
+    *(bytes([1, number, 0, 3, 5]) for number in range(len(KNOWN))),
+]
+
+
+def one(data: bytes) -> None:
+    judge(CODEC.decode(message_of(data, KNOWN)))
+
+
+if __name__ == "__main__":
+    loop.fuzz(one, SEEDS)

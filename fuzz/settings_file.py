@@ -1,0 +1,52 @@
+"""A file of settings, whatever is in it: settings, or BadArgumentError.
+
+The first byte says which of the three kinds it is.
+"""
+
+import atexit
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+import loop
+
+with loop.watched(__name__):
+    from shmfeed import config
+    from shmfeed.errors import BadArgumentError
+    from shmfeed.settings import file, sources
+
+ENDINGS = ("json", "toml", "yaml")
+SEEDS = [
+    b'0{"symbols":["BTCUSDT"],"resolutions":["1m"],"history":100,"port":[1,2]}',
+    b'0{"feed":"a","feed":"b"}',
+    b'1symbols = ["BTCUSDT"]\nresolutions = "1m,1h"\nclose_grace = 2.0\n',
+    b"1[a]\nb = 1979-05-27T07:32:00Z\n",
+    b"2symbols: [BTCUSDT]\nresolutions:\n  - 1m\nmax_reconnect_attempts: null\n",
+    b"2a: &x [1]\nb: *x\n? [c]\n: d\n",
+    b"2csrf_token: !!python/object:os.system x\nhistory: 0x10\n",
+]
+_FOLDER = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
+logging.getLogger("shmfeed").setLevel(logging.CRITICAL)
+
+
+def one(data: bytes) -> None:
+    ending = ENDINGS[data[0] % 3] if data else "json"
+    path = Path(_FOLDER, f"settings.{ending}")
+    path.write_bytes(data[1:])
+    try:
+        content = file.read(path)
+    except BadArgumentError as error:
+        assert str(path) in str(error)
+        return
+    assert isinstance(content, dict)
+    try:
+        settings = config.load({sources.CONFIG_FILE: str(path)}, {})
+    except BadArgumentError:
+        return
+    assert config.from_json(config.to_json(settings)) == settings
+
+
+if __name__ == "__main__":
+    loop.fuzz(one, SEEDS)
