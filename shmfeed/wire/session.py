@@ -39,7 +39,7 @@ SHORT_LIFE = 1.0  # s; a connection lost sooner after its acknowledgement proves
 # Seconds that the host has slept count: what it slept through is given up as it wakes.
 SINCE_BOOT: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME)
-    if hasattr(time, "CLOCK_BOOTTIME")
+    if hasattr(time, "CLOCK_BOOTTIME") and hasattr(time, "clock_gettime")
     else time.monotonic
 )
 _GOODBYE = 0.5  # s; for the server's answer to our close
