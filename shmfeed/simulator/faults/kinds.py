@@ -52,11 +52,11 @@ def read_rate(text: str) -> float | None:
     return Argument("", "", {"": 1.0}, 0.0, 1.0).read(text)
 
 
-_LATE_BY = Argument("SECONDS", "3s", _SPAN, 0.0, 1e6)
-_SHIFT = Argument("SECONDS", "+90s", _SPAN, -1e9, 1e9)
+_LATE_BY = Argument("DELAY", "3s", _SPAN, 0.0, 1e6)
+_SHIFT = Argument("SHIFT", "+90s", _SPAN, -1e9, 1e9)
 _BYTES = Argument("SIZE", "1TiB", _SIZE, 1.0, 2.0**62, 2.0**40)
 _PACE = {f"{unit}/s": size for unit, size in _SIZE.items()}
-_TRICKLE = Argument("BYTES", "20B/s", _PACE, 1.0, 2.0**30)
+_TRICKLE = Argument("PACE", "20B/s", _PACE, 1.0, 2.0**30)
 _STATUS = Argument("STATUS", "503", {"": 1.0}, 400.0, 599.0, 0.0)
 
 KINDS: dict[str, Kind] = {
