@@ -108,6 +108,17 @@ def test_a_trickle_is_slow_and_whole():
             assert receive(connection)["open"] == "1.0"
 
 
+def test_a_trickle_dries_up_when_the_cable_is_pulled():
+    with Venue(speed=None, faults="trickle:100B/s") as venue:
+        with client(venue) as connection:
+            venue.wait_connections(1)
+            venue.send("x" * 30)
+            venue.send("y" * 60)
+            assert connection.recv(timeout=5) == "x" * 30
+            venue.half_open()
+            assert nothing(connection, 1.0)
+
+
 @BOTH
 def test_a_cut_at_a_time_needs_no_frame(protocol):
     with Venue(protocol=protocol, speed=None, faults="cut@0.2") as venue:

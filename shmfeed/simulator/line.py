@@ -65,7 +65,7 @@ class Line:
 
     def _flow(self) -> None:
         self._flowing = None
-        if not self._waiting or self._transport.is_closing():
+        if self.dead or not self._waiting or self._transport.is_closing():
             self._flush()
             return
         size = max(1, int(self._pace * _PIECE_SECONDS))
