@@ -21,7 +21,7 @@ Output = Event | Subscribed | ChangeRefused
 
 HELD_BARS = 20_000  # before the acknowledgement: two for each stream there can be
 
-_REST_READS = 1000  # of a connection that cannot be spoken on any more
+_REST_READS = 100  # of a connection that cannot be spoken on: what a kernel keeps
 
 
 class LeavingError(ConnectionLostError):
