@@ -32,13 +32,13 @@ from wealthdata import live
 SCALE = max(1, int(forks.SCALE))
 CASES = 10_000 * SCALE  # of readers
 BATCH = 2_500
-BOUND_CASES = 1_000 * SCALE  # of readers that were there before the damage
-FEEDER_CASES = 2_000 * SCALE
+BOUND_CASES = 800 * SCALE  # of readers that were there before the damage
+FEEDER_CASES = 1_500 * SCALE
 MUTANT_CASES = 300
-LIMIT_NS = 500_000  # of a read that never holds: many do not here
+LIMIT_NS = 100_000  # of a read that never holds: many do not here
 SIZES = GEOMETRY.history, GEOMETRY.guard, GEOMETRY.max_streams
-PRICES_EVERY = 3
-COMMANDS_EVERY = 25
+PRICES_EVERY = 4
+COMMANDS_EVERY = 50
 
 
 class Walk:
