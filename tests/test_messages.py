@@ -1,6 +1,7 @@
 """The page of messages and the source say the same; and the reader misses no form."""
 
 import argparse
+import builtins
 import re
 from importlib import import_module
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import NamedTuple
 import pytest
 from messages import HOLE, messages, texts_of
 
+import wealthdata
+from shmfeed import errors
 from shmfeed.cli import exits
 from shmfeed.cli.entry import COMMANDS
+from shmfeed.control import server as control
 from shmfeed.layout import COUNTERS, STATES
 from shmfeed.status import HEALTHS
 
@@ -133,6 +137,14 @@ def test_what_is_to_be_typed_is_there(page: str) -> None:
 def test_each_has_kind_cause_and_remedy(page: str) -> None:
     for entry in entries(page):
         assert all((entry.kind, entry.cause, entry.remedy)), entry
+
+
+def test_error_classes_can_be_caught(page: str) -> None:
+    kinds = " ".join(entry.kind for entry in entries(page))
+    named = set(re.findall(r"\b[A-Z]\w+(?:Error|Warning)\b", kinds))
+    homes = (builtins, errors, wealthdata, control)
+    assert len(named) > 15
+    assert not [name for name in named if not any(hasattr(h, name) for h in homes)]
 
 
 def test_examples_are_of_their_message(page: str) -> None:
