@@ -259,6 +259,29 @@ def test_a_broken_wire_is_left_and_nothing_is_lost(feed_name, protocol, name, er
         assert math.isfinite(status["uptime"])
 
 
+@BOTH
+def test_what_was_missed_without_a_history_is_said(feed_name, protocol):
+    with fed(feed_name, protocol, "", close_grace=0.2) as (venue, feed, ring):
+        push(venue, 5)
+        venue.push_market(*STREAM, T0 + 5 * MINUTE, 3)  # half a bar
+        until(lambda: ring.count == 5 and ring.forming() is not None)
+        assert venue.drop_connections() == 1
+        until(lambda: feed.status()["reconnects"] == 1)
+        for bar in (9, 10):
+            assert venue.push_market(*STREAM, T0 + bar * MINUTE, STEPS) == 1
+        until(lambda: ring.count == 8)
+        rows = ring.snapshot(BARS)
+        assert rows["flags"].tolist() == [
+            *[CLOSED_BY_VENUE] * 5,
+            CLOSED_BY_NEXT | UNCONFIRMED,  # it changed unseen
+            CLOSED_BY_VENUE | AFTER_GAP,
+            CLOSED_BY_VENUE,
+        ]
+        sure = rows["flags"] & UNCONFIRMED == 0
+        assert verify(SEED, *STREAM, (rows.open_time[sure], rows.values[:, sure])) == 0
+        assert counts(feed.status()) == {"gaps": 3}
+
+
 def test_control_without_a_limit_a_huge_frame_swallows_what_follows(feed_name):
     options = {"history": BARS, "start": T0 + BARS * MINUTE, "seed": SEED}
     with (
