@@ -3,7 +3,8 @@
 Other test runs may share the host: what is theirs is not counted. A process is ours
 if it is a child of this one or carries `MARK` in its environment, which every
 descendant inherits, orphaned or not. A segment is another's if a process that is alive
-and not ours has written it, or a run that is alive and not ours has named it.
+and not ours has written it, or a run that is alive and not ours has named it. Of the
+standard library's nameless objects the one who has it mapped tells.
 """
 
 import gc
@@ -20,6 +21,8 @@ PATIENCE_SECONDS = 3.0
 
 _SHARED_MEMORY = Path("/dev/shm")
 _PROC = Path("/proc")
+# The standard library's own objects: their names do not tell whose they are.
+_NAMELESS = ("psm_", "sem.mp-")
 _RUN_IN_NAME = re.compile(r"(?:^|\.)t(\d+)x")
 
 
@@ -135,9 +138,22 @@ def _command(pid: int) -> str:
 
 def _is_others(path: str) -> bool:
     name = Path(path).name
+    if name.startswith(_NAMELESS):
+        return _is_mapped_by_others(path)
     run = _RUN_IN_NAME.search(name)
     pid = int(run[1]) if run else _writer_pid(Path(path))
     return pid is not None and (_PROC / str(pid)).exists() and not is_ours(pid)
+
+
+def _is_mapped_by_others(path: str) -> bool:
+    for pid in _numbers_in(_PROC):
+        try:
+            mapped = path in (_PROC / str(pid) / "maps").read_text()
+        except OSError:  # it ended just now, or is not for us to look at
+            continue
+        if mapped and not is_ours(pid):
+            return True
+    return False
 
 
 def _writer_pid(path: Path) -> int | None:

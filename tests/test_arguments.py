@@ -31,7 +31,7 @@ ODD = [
     *("", " ", "x", "no", "1", "BTCUSDT", "\0", "é", "\ud800", "a" * 100, "../../x"),
     *(b"x", bytearray(b"a"), [], ["x"], [1], (), ("x",), {}, {"a": 1}, set(), iter([])),
     *(object(), len, int, Exception, Ellipsis, range(3)),
-    *(datetime(2024, 1, 1), date.max, np.datetime64("NaT")),
+    *(datetime(2024, 1, 1), date.max, np.datetime64("NaT", "ns")),
     *(np.int64(3), np.float64(2.5), np.bool_(True), np.str_("x")),
     *(np.array([1, 2]), np.array([])),
 ]

@@ -3,11 +3,13 @@
 import os
 import threading
 from collections.abc import Iterator
+from multiprocessing import shared_memory
 from pathlib import Path
 
 import census
 import pytest
 from conftest import Child
+from waiting import until
 
 
 @pytest.fixture
@@ -95,3 +97,42 @@ def test_leaves_others_shared_memory_alone(before: census.Census) -> None:
         assert census.leftovers(before) == []
     finally:
         theirs.unlink()
+
+
+STRANGER = """
+import os, subprocess, sys
+code = '''
+import sys
+from multiprocessing import shared_memory
+own = shared_memory.SharedMemory(create=True, size=8)
+print(own.name, flush=True)
+input()
+own.close()
+own.unlink()
+'''
+environ = {key: value for key, value in os.environ.items() if key != sys.argv[1]}
+subprocess.Popen([sys.executable, "-c", code], env=environ)
+"""
+
+
+def test_leaves_others_nameless_memory_alone(
+    before: census.Census, child: Child
+) -> None:
+    """The standard library's, which a process that is not ours has mapped."""
+    with child(STRANGER, census.MARK) as parent:
+        name = parent.stdout.readline().strip()
+        assert parent.wait(10) == 0
+        assert f"/dev/shm/{name}" in census.take().shared
+        assert name not in _found(before)
+        parent.stdin.write("\n")
+    until(lambda: not Path(f"/dev/shm/{name}").exists())
+
+
+def test_finds_nameless_memory_of_ours(before: census.Census) -> None:
+    own = shared_memory.SharedMemory(create=True, size=8)
+    try:
+        assert own.name in _found(before)
+    finally:
+        own.close()
+        own.unlink()
+    assert own.name not in _found(before)

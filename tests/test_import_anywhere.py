@@ -34,6 +34,8 @@ sys.path.insert(0, folder)
 import taken_away
 import asyncio, multiprocessing, ssl, subprocess
 import filelock, msgspec, numpy, pandas, websocket, yaml
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside BLAS's threads
 fork, wait = os.fork, os.waitpid
 
 def attempt(call):

@@ -135,7 +135,7 @@ def test_a_date_alone_is_midnight(ring: RingWriter, day: object) -> None:
         "",
         "2024-13-01",
         pd.NaT,
-        np.datetime64("NaT"),
+        np.datetime64("NaT", "ns"),
         1.5,
         True,
         b"2024",
