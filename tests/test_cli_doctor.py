@@ -148,6 +148,47 @@ def test_without_shared_memory_it_says_so(child, feed_name) -> None:
     assert levels["numpy"] == "ok"
 
 
+UNTOUCHED = """
+import contextlib, io, socket
+from shmfeed.cli import main
+from shmfeed.memory.segment import place
+def seen():
+    found = []
+    for folder, folders, files in os.walk("/dev/shm"):
+        for one in folders + files:
+            it = os.lstat(os.path.join(folder, one))
+            found.append([it.st_ino, it.st_mode, it.st_mtime_ns, it.st_size])
+    return sorted(found)
+def look():
+    before = seen()
+    with contextlib.redirect_stdout(io.StringIO()):
+        for words in (["doctor"], ["ls"], ["clean", "--dry-run"]):
+            main(words)
+    return before == seen()
+tell(look())
+place("unfinished").segment.touch(0o600)
+tell(look())
+import shmfeed
+shmfeed.create("left", 16, 16, 1).close()
+held = shmfeed.create("held", 16, 16, 1)
+with socket.socket(socket.AF_UNIX) as one:
+    one.bind(str(place("left").socket))
+tell(look())
+place("held").lock.unlink()
+tell(look())
+before = seen()
+with contextlib.redirect_stdout(io.StringIO()):
+    main(["clean"])
+tell(before == seen())
+"""
+
+
+def test_looking_changes_nothing(child, feed_name) -> None:
+    *looks, cleaned = own_shm.run(child, feed_name, "size=4m", UNTOUCHED)
+    assert looks == [True] * 4
+    assert not cleaned  # the control: it would be seen
+
+
 def as_another_user() -> int:
     import os
 
