@@ -1,9 +1,11 @@
 """`shmfeed doctor`: its words, its JSON, its exit codes, wherever it runs."""
 
 import json
+from pathlib import Path
 
 import own_shm
 import pytest
+import taken_away
 from forks import Fork
 
 from shmfeed.cli import main
@@ -187,6 +189,62 @@ def test_looking_changes_nothing(child, feed_name) -> None:
     *looks, cleaned = own_shm.run(child, feed_name, "size=4m", UNTOUCHED)
     assert looks == [True] * 4
     assert not cleaned  # the control: it would be seen
+
+
+ELSEWHERE = """
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+import taken_away
+import multiprocessing, filelock, msgspec, numpy, websocket, yaml
+import contextlib, io, traceback, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside BLAS's threads
+fork, wait = os.fork, os.waitpid
+
+def run(*words):
+    from shmfeed.cli import main
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            return [main([*words]), out.getvalue(), err.getvalue()]
+    except BaseException:
+        return [traceback.format_exc(), "", ""]
+
+for name, pieces in json.loads(sys.argv[2]).items():
+    sys.stdout.flush()
+    pid = fork()
+    if not pid:
+        taken_away.take(pieces)
+        found = [run("doctor", "--json"), run("ls"), run("clean"), run("status")]
+        print(json.dumps([name, taken_away.missing(pieces) == pieces, found]))
+        sys.stdout.flush()
+        os._exit(0)
+    wait(pid, 0)
+"""
+
+
+def test_on_a_system_that_has_less(child) -> None:
+    pieces = taken_away.PIECES
+    cases = {name: [name] for name in pieces} | {"all": [*pieces]}
+    folder = Path(__file__).parent
+    process = child(ELSEWHERE, folder, json.dumps(cases))
+    output, errors = process.communicate(timeout=50)
+    assert (process.returncode, errors) == (0, "")
+    told = [json.loads(line) for line in output.splitlines()]
+    assert [name for name, _, _ in told] == [*cases]
+    for name, missing, (doctor, *others) in told:
+        assert missing, name
+        assert doctor[0] in (0, 1), (name, doctor)
+        findings = {one["check"]: one for one in json.loads(doctor[1])["findings"]}
+        assert findings.keys() >= {"platform", "core", "clock", "numpy"}, name
+        refused = findings["platform"]["level"] == "problem"
+        assert doctor[0] == 1 if refused else True
+        for code, _, said in others:
+            assert code in ((1,) if refused else (0, 1, 2)), (name, code)
+            assert said.count("\n") <= 1, (name, said)
+    assert {name for name, _, found in told if "live feeds need" in found[0][1]} >= {
+        *("fcntl", "posixshmem", "O_NOFOLLOW", "boottime", "shared memory", "all"),
+        *("users' numbers", "other cpu"),
+    }
 
 
 def as_another_user() -> int:

@@ -78,7 +78,11 @@ def test_another_layout_that_is_held(feed_name) -> None:
         assert found.level == "problem"
         assert "has layout version 2" in found.found
         assert "start it again with this version" in found.remedy
-        writer.close(unlink=True)
+        writer.close()
+    _, found = about(feed_name)
+    assert found.level == "note"
+    assert "no feeder holds it: has layout version 2" in found.found
+    assert f"`shmfeed clean --feed {feed_name}`" in found.remedy
 
 
 def test_what_nobody_holds_is_a_note(feed_name) -> None:

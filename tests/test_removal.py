@@ -7,6 +7,7 @@ from forks import Fork
 
 import shmfeed
 from shmfeed.errors import SegmentFormatError
+from shmfeed.layout import READY
 from shmfeed.memory.removal import FOREIGN, HELD, leftovers, remove_unheld
 from shmfeed.memory.segment import place
 from shmfeed.writer import create
@@ -183,6 +184,15 @@ def test_what_no_feeder_made_stays(feed_name, make, which):
     assert stayed[0].state == FOREIGN
     assert str(path) not in stayed[0].reason
     assert where.segment.exists() == (which == "segment")  # the rest went
+
+
+def test_a_segment_of_another_version_goes(feed_name):
+    where = place(feed_name)
+    with create(feed_name, 16, 16, 1) as writer:
+        writer._words.ints[0] = READY + 7
+        assert leftovers(where, remove=True)[0].state == HELD
+    assert leftovers(where, remove=True)[0].reason == ""
+    assert not where.segment.exists()
 
 
 def test_another_user_s_stays(feed_name):

@@ -19,17 +19,27 @@ def check_feeds() -> Iterator[Finding]:
     rows = {row["feed"]: row for row in list_feeds()}
     things = clean_all(remove=False)
     held = {one.path for one in things if one.state == HELD}
-    bad = [*_unreadable(rows, held), *_silent(rows, things), *_foreign(things)]
+    bad = [*_unreadable(rows, things), *_silent(rows, things), *_foreign(things)]
     names = [name for name in rows if place(name).segment in held]
     yield ok("feeds", f"held by a feeder: {_listed(names) or 'none'}")
     yield from bad
     yield check_leftovers(things)
 
 
-def _unreadable(rows: dict[str, Any], held: set[Path]) -> Iterator[Finding]:
-    """Damaged or other layout versions, in use; what nobody holds is a leftover."""
+def _unreadable(rows: dict[str, Any], things: list[Leftover]) -> Iterator[Finding]:
+    """Damaged segments and those of other layout versions, which feeders made."""
+    states = {one.path: one.state for one in things}
     for name, row in rows.items():
-        if row["health"] == UNREADABLE and place(name).segment in held:
+        state = states.get(place(name).segment)
+        if row["health"] != UNREADABLE:
+            continue
+        if state == UNHELD:
+            yield note(
+                f"feed {name}",
+                f"cannot be read and no feeder holds it: {row['reason']}",
+                f"`shmfeed clean --feed {name}` removes it; a feeder makes it anew",
+            )
+        if state == HELD:
             yield problem(
                 f"feed {name}",
                 f"is held by a feeder and cannot be read: {row['reason']}",

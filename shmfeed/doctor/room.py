@@ -55,10 +55,9 @@ def plan_of(settings: Settings) -> Plan:
 
 
 def check_room(settings: Settings) -> Iterator[Finding]:
-    """All of this module, but for where there is no /dev/shm: nothing then."""
+    """All of this module; UnsupportedPlatformError where feeds have no place."""
+    segment.check_platform()
     shared = segment.SHARED_MEMORY
-    if not shared.is_dir():
-        return
     plan, container = plan_of(settings), cgroup.in_container()
     yield check_mount(shared)
     yield check_space(shared, plan, container)

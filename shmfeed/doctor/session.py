@@ -15,9 +15,9 @@ _NAME = "user session"
 
 def check_session(root: Path = Path("/"), uid: int | None = None) -> Finding:
     """Whether feeds of this user survive the last logout."""
-    uid = os.geteuid() if uid is None else uid
     if not (root / "run/systemd/system").is_dir():
         return ok(_NAME, "no systemd runs here: nothing is removed at a logout")
+    uid = os.geteuid() if uid is None else uid
     if uid < _FIRST_NORMAL_UID:
         return ok(_NAME, f"user {uid} is a system user, whose memory systemd leaves")
     name = user_name(uid, root)
