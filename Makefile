@@ -26,7 +26,7 @@ unit: $(VENV)/.dev
 # All fuzz targets, SECONDS for them together; longer: make fuzz SECONDS=600
 fuzz: SECONDS = 60
 fuzz: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]' || true
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary atheris -e '.[fuzz]' || true
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
 
 # The whole suite on other Pythons: those on PATH, or PYTHONS="/a/python3.12 ..".
