@@ -11,6 +11,8 @@ from shmfeed.memory.removal import remove_unheld
 from shmfeed.memory.segment import place
 from shmfeed.simulator import Venue
 
+pytestmark = pytest.mark.timeout(120)
+
 PROGRAM = Path(__file__).with_name("children_program.py")
 # As `python PROGRAM` runs it; warnings are shown, the resource tracker's too.
 RUN = """
@@ -30,7 +32,7 @@ def venue():
 def run(child, feed_name, venue, mutant):
     own, managed = feed_name, f"{feed_name}-m"
     process = child(RUN, PROGRAM, own, managed, venue.url, mutant)
-    output, errors = process.communicate(timeout=55)
+    output, errors = process.communicate(timeout=110)
     return process.returncode, output, errors
 
 
