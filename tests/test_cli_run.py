@@ -166,6 +166,15 @@ def test_it_feeds_though_nobody_can_hear_it(command, settings, feed_name) -> Non
             assert process.wait(10) == 0
 
 
+def test_a_feed_that_is_taken_away_is_exit_4(command, settings, feed_name) -> None:
+    process = command("run", "--config", settings, "--resolutions", "1m")
+    assert "connected" in process.stderr.readline()
+    place(feed_name).segment.unlink()
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 4
+    assert "is no longer the one that this feeder" in errors
+
+
 def test_log_lines_have_a_time_and_a_level(command, settings, feed_name) -> None:
     words = "run", "--config", settings, "--resolutions", "1m", "--unlink"
     process = command(*words, "--log-level", "INFO")

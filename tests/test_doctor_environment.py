@@ -39,6 +39,14 @@ def test_each_that_is_wrong(variable, text, level, words) -> None:
     assert kept["SHMFEED_GUARD"] == "5"
 
 
+@pytest.mark.parametrize("text", ["off", "OFF"])
+def test_no_feed_on_purpose(text) -> None:
+    (found,) = check_environment({"SHMFEED_FEED": text})
+    assert found.level == "note"
+    assert "use no feed, as in a backtest" in found.found
+    assert sound({"SHMFEED_FEED": text}) == {}
+
+
 @pytest.mark.parametrize("text", ["1", "x", "", "\udcff"])
 def test_what_is_no_setting_of_the_feeder_is_left_alone(text) -> None:
     names = ("SHMFEED_COPY", "SHMFEED_PURE", "WEBSOCKET_CLIENT_CA_BUNDLE", "SHMFEEDX")

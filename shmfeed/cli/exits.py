@@ -5,7 +5,6 @@ INTERRUPTED, PIPE = 130, 141  # as a shell reports SIGINT and SIGPIPE
 
 _REFUSED = "an option or a value is not accepted"
 _NO_FEED = f"there is no such feed, or {_REFUSED}"
-_READ = {FAILED: "the feed cannot be read", USAGE: _NO_FEED}
 
 # Of each command, what its codes mean. INTERRUPTED and PIPE mean the same in all.
 MEANINGS: dict[str, dict[int, str]] = {
@@ -35,7 +34,11 @@ MEANINGS: dict[str, dict[int, str]] = {
         FAILED: "the feed of --feed cannot be read",
         USAGE: _NO_FEED,
     },
-    "tail": {0: "the bars were shown", **_READ, USAGE: f"no such stream; {_NO_FEED}"},
+    "tail": {
+        0: "the bars were shown",
+        FAILED: "the feed cannot be read",
+        USAGE: f"there is no such feed or stream, or {_REFUSED}",
+    },
     "doctor": {
         0: "there is no problem; notes do not count",
         FAILED: "there is a problem",
@@ -43,8 +46,8 @@ MEANINGS: dict[str, dict[int, str]] = {
     },
     "clean": {
         0: "what no feeder holds is gone",
-        FAILED: "something of that stayed, or of the feed of --feed anything",
-        USAGE: f"there is nothing of the feed of --feed, or {_REFUSED}",
+        FAILED: "something of that stayed; with --feed: anything of that feed stayed",
+        USAGE: f"there is nothing of such a feed, or {_REFUSED}",
     },
 }
 EVERYWHERE = {INTERRUPTED: "Ctrl-C", PIPE: "whoever read the output has gone"}

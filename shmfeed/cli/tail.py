@@ -34,7 +34,7 @@ _LOOK_SECONDS = 1.0  # how often -f looks whether the feeder is still there
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     add = parser.add_argument
-    add("symbol", metavar="SYMBOL")
+    add("symbol", metavar="SYMBOL", help="as `shmfeed status` lists it")
     add("timeframe", metavar="TIMEFRAME", help="1s 1m 3m 5m 15m 30m 1h .. 1d 1w 1M")
     add("-n", type=_number, default=10, metavar="N", help="how many bars, default: 10")
     add("-f", "--follow", action="store_true", help="go on with each bar that closes")

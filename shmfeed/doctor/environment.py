@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from shmfeed.config import VARIABLES, from_env
 from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings.table import nearest
+from shmfeed.settings.table import NO_FEED, nearest
 
+_FEED = "SHMFEED_FEED"
 _PREFIXES = ("SHMFEED_", "WEBSOCKET_")
 # Of websocket-client's own.
 _FOREIGN = {"WEBSOCKET_CLIENT_CA_BUNDLE"}
@@ -33,6 +34,13 @@ def sound(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _check(variable: str, text: str) -> Finding | None:
     name = f"environment {variable}"
+    if variable == _FEED and text.lower() == NO_FEED:
+        return note(
+            name,
+            f"is {text!r}: strategies with this environment use no feed, as in a"
+            " backtest",
+            f"unset {variable} where live strategies or feeders run",
+        )
     fault = _fault(variable, text)
     if fault is not None:
         return problem(

@@ -32,7 +32,7 @@ PROTOCOLS = ("wealthai", "binance")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 TOKEN = "csrf_token"  # noqa: S105  the setting's name, not its value
 MAX_STREAMS = MAX_ITEMS
-_NO_FEED = "off"  # as SHMFEED_FEED it tells strategies to use no feed
+NO_FEED = "off"  # as SHMFEED_FEED it tells strategies to use no feed
 _YEAR = 365 * 86_400.0
 
 
@@ -87,7 +87,7 @@ def _short(message: str) -> str:
 
 def _check_feed(value: object) -> str:
     name = check_feed_name(value)
-    if name.lower() == _NO_FEED:
+    if name.lower() == NO_FEED:
         raise BadArgumentError(
             f"{name!r} names no feed: as SHMFEED_FEED it tells strategies to use none; "
             "a feeder needs another name"
