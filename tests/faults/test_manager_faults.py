@@ -142,7 +142,8 @@ def test_a_feed_that_was_taken_away_comes_back_for_the_same_readers(
         with shmfeed.attach(feed_name) as feed:
             getattr(place(feed_name), taken).unlink()
             until(lambda: not is_running(first), what="the end of the old feeder")
-            until(lambda: manager.is_connected() and pid_of(manager) != first)
+            venue.wait_subscribed(2, timeout=20)
+            until(lambda: pid_of(manager) not in (None, first))
             push(venue, 5)
             until(lambda: feed.streams() == [STREAM] and feed.ring(*STREAM).count == 1)
             assert feed.status()["pid"] == pid_of(manager)
