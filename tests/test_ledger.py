@@ -62,7 +62,7 @@ def test_without_flags_only_the_last_row_again_is_a_duplicate():
 def test_without_flags_other_values_after_the_clock_are_a_revision():
     stream = Stream()
     stream.say(0, PLAIN)
-    stream.tick(now=2.0, venue=START + MINUTE + 2000)
+    stream.tick(venue=START + MINUTE + 2000)
     stream.say(0, PLAIN)
     assert stream.counted() == {"duplicates": 1}
     stream.say(0, PLAIN, 11.0)

@@ -12,7 +12,6 @@ from shmfeed.bar import (
 )
 
 GRACE = 2000
-LATER = 2.0  # s; nothing has been said for the grace
 
 
 def due(minute: int) -> int:
@@ -38,9 +37,9 @@ def test_the_next_bar_closes_the_former_at_once():
 def test_the_clock_closes_what_nothing_follows():
     stream = Stream()
     stream.say(0, PLAIN, 1.0)
-    assert stream.tick(now=LATER, venue=due(0) - 1) == []
-    assert stream.tick(now=LATER, venue=due(0)) == [("row", 0, 1.0, CLOSED_BY_CLOCK)]
-    assert stream.tick(now=LATER, venue=due(1)) == []
+    assert stream.tick(venue=due(0) - 1) == []
+    assert stream.tick(venue=due(0)) == [("row", 0, 1.0, CLOSED_BY_CLOCK)]
+    assert stream.tick(venue=due(1)) == []
     assert stream.say(1, PLAIN, venue=due(0)) == [("forming", 1, 10.0, 0)]
 
 
@@ -51,30 +50,43 @@ def test_the_grace_is_a_setting():
     assert stream.tick(venue=due(0) - GRACE) == [("row", 0, 10.0, CLOSED_BY_CLOCK)]
 
 
-def test_the_clock_closes_nothing_that_is_still_spoken_of():
+def test_a_bar_that_arrives_after_its_time_is_closed_at_once():
+    stream = Stream()
+    stream.say(0, PLAIN, 1.0, venue=due(0) - 1)
+    assert stream.say(0, PLAIN, 2.0, venue=due(0)) == [("row", 0, 2.0, CLOSED_BY_CLOCK)]
+    for minute in range(1, 5):  # history, bar by bar
+        steps = stream.say(minute, PLAIN, venue=due(9))
+        assert steps == [("row", minute, 10.0, CLOSED_BY_CLOCK)]
+    assert stream.counted() == {}
+
+
+def test_a_bar_after_its_time_closes_the_former_too():
+    stream = Stream()
+    stream.say(0, PLAIN, 1.0)
+    assert stream.say(1, PLAIN, venue=due(1)) == [
+        ("row", 0, 1.0, CLOSED_BY_NEXT),
+        ("row", 1, 10.0, CLOSED_BY_CLOCK),
+    ]
+
+
+def test_once_more_comes_of_what_the_clock_closed_it_waits_for_silence():
     """Our host's clock is ahead: what it says is over goes on at the venue."""
     stream = Stream()
-    for number in range(30):
-        stream.say(0, PLAIN, 1.0 + number, now=number * 1.9, venue=due(0))
-        assert stream.tick(now=number * 1.9 + 1.8, venue=due(0)) == []
-    assert stream.say(1, PLAIN, now=58.0, venue=due(1)) == [
-        ("row", 0, 30.0, CLOSED_BY_NEXT),
-        ("forming", 1, 10.0, 0),
+    assert stream.say(0, PLAIN, 1.0, venue=due(0)) == [("row", 0, 1.0, CLOSED_BY_CLOCK)]
+    assert stream.say(0, PLAIN, 2.0, venue=due(0)) == []
+    assert stream.counted() == {"revisions": 1}
+    for number in range(30):  # of the next bar no update is lost
+        now = number * 1.9
+        steps = stream.say(1, PLAIN, 1.0 + number, now=now, venue=due(1))
+        assert steps == [("forming", 1, 1.0 + number, 0)]
+        assert stream.tick(now=now + 1.8, venue=due(1)) == []
+    assert stream.say(2, PLAIN, now=58.0, venue=due(2)) == [
+        ("row", 1, 30.0, CLOSED_BY_NEXT),
+        ("forming", 2, 10.0, 0),
     ]
-    assert stream.counted() == {}
-
-
-def test_history_is_closed_bar_by_bar_and_its_last_one_after_the_grace():
-    stream = Stream()
-    assert stream.say(0, PLAIN, venue=due(9)) == [("forming", 0, 10.0, 0)]
-    for minute in range(1, 5):
-        assert stream.say(minute, PLAIN, venue=due(9)) == [
-            ("row", minute - 1, 10.0, CLOSED_BY_NEXT),
-            ("forming", minute, 10.0, 0),
-        ]
-    assert stream.tick(now=1.9, venue=due(9)) == []
-    assert stream.tick(now=2.0, venue=due(9)) == [("row", 4, 10.0, CLOSED_BY_CLOCK)]
-    assert stream.counted() == {}
+    assert stream.tick(now=59.9, venue=due(2)) == []
+    assert stream.tick(now=60.0, venue=due(2)) == [("row", 2, 10.0, CLOSED_BY_CLOCK)]
+    assert stream.counted() == {"revisions": 1}
 
 
 def test_a_hole_is_not_waited_for():
@@ -122,7 +134,7 @@ def test_the_clock_confirms_nothing_that_was_cut_off():
     stream = Stream()
     stream.say(0, PLAIN)
     stream.ledger.reconnected()
-    steps = stream.tick(now=LATER, venue=due(0))
+    steps = stream.tick(venue=due(0))
     assert steps == [("row", 0, 10.0, CLOSED_BY_CLOCK | UNCONFIRMED)]
 
 
@@ -185,7 +197,7 @@ def test_finals_alone_may_be_flagged():
     assert stream.say(0, FINAL, 2.0) == [("row", 0, 2.0, CLOSED_BY_VENUE)]
     stream.say(1, PLAIN, 3.0)
     assert stream.say(2, FINAL) == []  # the final of 1 may be on its way
-    assert stream.tick(now=LATER, venue=due(1)) == [
+    assert stream.tick(venue=due(1)) == [
         ("row", 1, 3.0, CLOSED_BY_CLOCK),
         ("row", 2, 10.0, CLOSED_BY_VENUE),
     ]

@@ -126,6 +126,7 @@ class PlainModel:
         self.doubt = 0
         self.time = 0  # seconds since the start
         self.heard = -GRACE  # the last message
+        self.ahead = False  # more came of what the clock had closed
 
     def past_its_time(self, minute: int) -> bool:
         return self.time >= (minute + 1) * 60 + GRACE
@@ -133,17 +134,22 @@ class PlainModel:
     def bar(self, minute: int, price: float) -> None:
         self.heard = self.time
         if minute <= max(self.rows, default=-1):
+            row, flags = self.rows.get(minute, (price, 0))
+            self.ahead |= bool(flags & CLOSED_BY_CLOCK) and row != price
             return
         if self.forming is None or minute >= self.forming[0]:
             if self.forming is not None and minute > self.forming[0]:
                 self.close(CLOSED_BY_NEXT | self.doubt)
             self.forming, self.doubt = (minute, price), 0
+            if not self.ahead:
+                self.tick()
         elif self.past_its_time(minute):
             self.rows[minute] = price, CLOSED_BY_CLOCK
 
     def tick(self) -> None:
-        quiet = self.time >= self.heard + GRACE
-        if self.forming and quiet and self.past_its_time(self.forming[0]):
+        if self.ahead and self.time < self.heard + GRACE:
+            return
+        if self.forming is not None and self.past_its_time(self.forming[0]):
             self.close(CLOSED_BY_CLOCK | self.doubt)
 
     def close(self, flags: int) -> None:

@@ -10,9 +10,11 @@ a newer bar means depends on what its venue says:
   of it. So are all that come meanwhile, each with its final or its last message. The
   patience is the grace, from when the first of them arrived; then the oldest open
   matter is given up: the forming bar becomes a row as it is, a hole stays a hole.
-- It flags nothing (`closed` is None): the newer bar closes the forming one at once. A
-  bar that nothing follows is closed by the clock: the grace after its end, and after
-  the last word about it, for a host whose clock is ahead is to cut off no update.
+- It flags nothing (`closed` is None): the newer bar closes the forming one at once,
+  and a bar that nothing follows is closed by the clock, the grace after its end; one
+  that arrives later than that is closed at once. If more comes of a bar that the clock
+  closed, the clock is ahead of the venue's: from then on it closes only what has not
+  been spoken of for the grace, and nothing at once.
 
 Each message decides for itself; but what comes while bars are held is held with them.
 A row is final: a message about it is counted and changes nothing. A hole is counted
@@ -109,6 +111,7 @@ class Ledger:
         self._flagged = forming_flagged  # the last message about the forming bar was
         self._unseen = True  # the connection broke since the last message about it
         self._heard = -inf  # the last sound message, monotonic seconds
+        self._ahead = False  # more came of a bar that the clock had closed
         self._held: dict[int, _Held] = {}  # all newer than rows and forming bar
         if last_closed is not None:
             self._remember(last_closed)
@@ -149,8 +152,8 @@ class Ledger:
     def tick(self, venue_now: int, now: float) -> list[Step]:
         """What to write because time passed: to be asked some times a second."""
         steps: list[Step] = []
-        quiet = not self._flagged and now >= self._heard + self._patience
-        forming = self._forming if quiet else None
+        spoken_of = self._ahead and now < self._heard + self._patience
+        forming = None if self._flagged or spoken_of else self._forming
         if forming is not None and forming.close_time + self._grace <= venue_now:
             steps.append(self._close_as(forming, CLOSED_BY_CLOCK, self._unseen))
         if self._held:
@@ -196,6 +199,7 @@ class Ledger:
                 counts.late += 1
         elif closed or row.flags & CLOSED_BY_CLOCK:
             counts.revisions += 1
+            self._ahead = self._ahead or closed is None
         else:
             counts.late += 1
 
@@ -251,9 +255,9 @@ class Ledger:
 
     def _write(self, bar: Bar, flagged: bool, unseen: bool = False) -> Step:
         if bar.flags:
-            if flagged:
+            if flagged or not self._ahead:
                 return self._close(bar)
-            bar = bar._replace(flags=0)  # over by our clock: more may come all the same
+            bar = bar._replace(flags=0)
         self._forming = bar
         self._flagged = flagged
         self._unseen = unseen

@@ -233,7 +233,7 @@ CLOCKS = [  # protocol, fault, whether bars say that they are closed
     ("wealthai", "skew:+90s", True),
     ("wealthai", "skew:-90s", True),
     ("wealthai", "skew:+90s", False),
-    ("wealthai", "skew:-90s", False),  # our clock says that each bar is long over
+    ("wealthai", "skew:-90s", False),
     ("binance", "skew:-90s", True),
     ("binance", "skew-events:+90s", True),
     ("binance", "skew-events:-90s", True),
@@ -253,14 +253,18 @@ def test_the_venues_clock_is_the_one_that_counts(feed_name):
             stack.enter_context(feeder(name, venue, **NEVER, **more))
             feeds.append(stack.enter_context(shmfeed.attach(name)))
         rings = [feed.ring("BTCUSDT", "1s") for feed in feeds]
-        for (_, fault, _), feed, ring in zip(CLOCKS, feeds, rings, strict=True):
-            until(lambda ring=ring: ring.count >= 8)
+        for (_, fault, flag), feed, ring in zip(CLOCKS, feeds, rings, strict=True):
+            until(lambda ring=ring: ring.count >= 9)
             rows = ring.snapshot(100)
-            assert verify(SEED, "BTCUSDT", "1s", rows) == 0
-            assert set((rows.open_time[1:] - rows.open_time[:-1]).tolist()) == {1000}
             status = feed.status()
+            # Where our clock says that each bar is long over, one is closed too early;
+            # what still comes of it tells that the clock is ahead.
+            deceived = fault == "skew:-90s" and not flag
+            assert verify(SEED, "BTCUSDT", "1s", rows) == deceived
+            assert (status["revisions"] > 0) == deceived
+            assert set((rows.open_time[1:] - rows.open_time[:-1]).tolist()) == {1000}
             assert (status["state"], health(feed)) == ("connected", "live")
-            assert status["malformed"] == status["revisions"] == status["gaps"] == 0
+            assert status["malformed"] == status["gaps"] == 0
             shift = 0 if "events" in fault else float(fault.split(":")[1][:-1])
             age = time.time() + shift - rows.close_time[-1] / 1000
             assert -1 < age < SLACK + 1
