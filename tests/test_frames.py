@@ -277,10 +277,10 @@ def test_a_tls_peer_that_makes_a_send_wait_does_not_hold_us(monkeypatch):
     monkeypatch.setattr(frames, "SEND_SECONDS", 0.1)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        with pytest.raises(ConnectionLostError, match="takes no data"):
+        with pytest.raises(ConnectionLostError, match=r"taken no data for 0.\d s"):
             Frames(Renegotiating(ours), LIMIT).send("x")
         theirs.sendall(b"?")  # bytes come, but not those that it waits for
-        with pytest.raises(ConnectionLostError, match="takes no data"):
+        with pytest.raises(ConnectionLostError, match=r"taken no data for 0.\d s"):
             Frames(Renegotiating(ours), LIMIT).send("x")
 
 

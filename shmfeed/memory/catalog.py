@@ -149,7 +149,11 @@ class Catalog:
     def unsubscribe(self, names: Names, now: int) -> None:
         """Mark a stream as no longer fed; its rows stay. BadArgumentError."""
         if names not in self.index:
-            raise BadArgumentError(f"there is no stream {' '.join(names)} to leave out")
+            there = ", ".join(map(" ".join, self.index)) or "none"
+            raise BadArgumentError(
+                f"there is no stream {' '.join(names)} to unsubscribe; there are:"
+                f" {there}"
+            )
         at = self._geometry.entry_word(self.index[names])
         self._words.ints[at + E_SINCE] = now
         self._words.ints[at + E_SUBSCRIBED] = 0

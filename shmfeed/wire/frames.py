@@ -181,7 +181,9 @@ class Frames(websocket.WebSocket):
                 left = deadline - time.monotonic()
                 events = wanted_by(blocked, select.POLLOUT)
                 if left <= 0 or not _ready(self.sock, events, left):
-                    raise ConnectionLostError("the server takes no data") from None
+                    raise ConnectionLostError(
+                        f"the server has taken no data for {SEND_SECONDS:g} s"
+                    ) from None
         return sent
 
 

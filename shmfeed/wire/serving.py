@@ -213,7 +213,9 @@ class Serving:
             self._watch_data(now)
             self._watch_life(now)
         elif len(self._held) > HELD_BARS:
-            raise ConnectionLostError("too many bars before the acknowledgement")
+            raise ConnectionLostError(
+                f"more than {HELD_BARS} bars before the acknowledgement"
+            )
 
     def _unanswered(self) -> None:
         seconds, where = self._limits.ack_timeout, self._connection.shown
