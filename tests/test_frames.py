@@ -259,7 +259,7 @@ def test_an_end_without_a_close_frame():
 
 def test_a_peer_that_takes_nothing_does_not_hold_us(monkeypatch):
     monkeypatch.setattr(frames, "SEND_SECONDS", 0.1)
-    with line() as (reader, _), pytest.raises(ConnectionLostError, match="takes no"):
+    with line() as (reader, _), pytest.raises(ConnectionLostError, match="taken no"):
         reader.send("x" * 10_000_000)
 
 
