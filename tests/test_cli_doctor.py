@@ -196,7 +196,7 @@ import json, os, sys
 sys.path.insert(0, sys.argv[1])
 import taken_away
 import multiprocessing, filelock, msgspec, numpy, websocket, yaml
-import contextlib, io, traceback, warnings
+import argparse, contextlib, io, shutil, traceback, warnings  # as on that system
 warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside BLAS's threads
 fork, wait = os.fork, os.waitpid
 
