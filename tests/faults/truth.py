@@ -78,6 +78,7 @@ class Truth:
     alive: int = 0
     tick: int = 0
     retired: bool = False
+    bars: int = 0  # the feed's counter: of what was closed since its first segment
 
     @property
     def geometry(self) -> tuple[int, int, int]:
@@ -114,7 +115,7 @@ class Truth:
 
     def replaced(self, geometry: tuple[int, int, int], now: int) -> "Truth":
         """The segment of another geometry that takes this one's bars over."""
-        new = Truth(*geometry)
+        new = Truth(*geometry, bars=self.bars)
         carried = [one for one in self.streams.items() if one[1].subscribed]
         for names, old in carried[: new.max_streams]:
             stream = copy.deepcopy(old)
@@ -169,6 +170,7 @@ class Truth:
         stream.forming = stream.unfinished()
         stream.closed.append(bar)
         stream.torn = False
+        self.bars += 1
         stream.updated = self.tick = now
 
     def _add(self, names: Names, now: int) -> None:
