@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-from shmfeed.arguments import check_flag, check_whole, check_word, shown
+from shmfeed.arguments import check_flag, check_integer, check_whole, check_word, shown
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError, FeedLostError
 from shmfeed.layout import (
@@ -209,6 +209,7 @@ class FeedWriter:
     def count(self, counter: str, n: int = 1) -> None:
         """Add to one of `layout.COUNTERS`."""
         self._check_open()
+        n = n if type(n) is int else check_integer("n", n)
         try:
             self._words.ints[_COUNTER[counter]] += n
         except (KeyError, TypeError, ValueError):
