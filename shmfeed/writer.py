@@ -5,7 +5,7 @@ For the feeder, and for tests, benchmarks and other feeders through `create`.
 
 import os
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +16,6 @@ from shmfeed.layout import (
     COUNTERS,
     E_GAPS,
     E_RECOVERING,
-    E_UPDATED,
     H_ALIVE,
     H_COUNTERS,
     H_LAST_MESSAGE,
@@ -36,14 +35,11 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.catalog import Catalog, Names, entries
-from shmfeed.memory.damage import sound_run
 from shmfeed.memory.holding import Holding
 from shmfeed.memory.note import pack_note
-from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.ringwriter import RingWriter
-from shmfeed.memory.segment import Mapping as SegmentMapping
 from shmfeed.memory.segment import place
-from shmfeed.memory.survey import kept_count, kept_moment, survey
+from shmfeed.memory.succession import carry_over
 from shmfeed.memory.words import CellPair, boot_ns
 from shmfeed.names import check_symbol
 
@@ -60,6 +56,7 @@ def create(
     max_streams: int = 16,
     *,
     state: str = "connected",
+    streams: Iterable[Names] = (),
 ) -> "FeedWriter":
     """Become the writer of a feed: its segment is made, or gone on with.
 
@@ -68,7 +65,9 @@ def create(
     `history`, at least 16). A segment of the same geometry that no one holds is gone
     on with; of another geometry, or damaged, it is replaced, and the sound bars of
     what is subscribed are taken over, as far as there is room. `state` is what readers
-    see at first. The log names the damage.
+    see at first, and `streams`, (symbol, timeframe) pairs, what they find: they are in
+    a new segment before it can be attached to, unless there is no room for them all.
+    The log names damage, and streams that had to be left out.
 
     Raises BadArgumentError, FeedBusyError naming the holder's pid, SegmentFullError,
     SegmentFormatError for a file that is not ours, and `attach`'s host errors.
@@ -79,7 +78,8 @@ def create(
     guard = check_whole("guard", guard, 1, MAX_HISTORY)
     max_streams = check_whole("max_streams", max_streams, 1, MAX_STREAMS)
     check_word("state", state, STATES)
-    return FeedWriter(name, Geometry(max_streams, history, guard), state)
+    wanted = [(check_symbol(s), check_timeframe(t)) for s, t in streams]
+    return FeedWriter(name, Geometry(max_streams, history, guard), state, wanted)
 
 
 class FeedWriter:
@@ -89,7 +89,13 @@ class FeedWriter:
     forked child it is closed from the start.
     """
 
-    def __init__(self, name: str, geometry: Geometry, state: str = "connected") -> None:
+    def __init__(
+        self,
+        name: str,
+        geometry: Geometry,
+        state: str = "connected",
+        streams: Collection[Names] = (),
+    ) -> None:
         where = place(name)
         self._holding = Holding(where, geometry)
         self.name = where.name
@@ -102,13 +108,13 @@ class FeedWriter:
         self._note = CellPair(words, H_NOTE, NOTE_WORDS)
         self._wake_word = words.raw[H_WAKE * WORD : (H_WAKE + 1) * WORD].cast("I")
         try:
-            self._take_over(STATES.index(state))
+            self._take_over(STATES.index(state), streams)
         except BaseException:
             self._holding.release(unlink=not self.adopted)
             raise
         _writers.add(self)
 
-    def _take_over(self, state: int) -> None:
+    def _take_over(self, state: int, streams: Collection[Names]) -> None:
         ints = self._words.ints
         ints[H_WRITER_PID] = os.getpid()
         ints[H_WRITER_EPOCH] += 1
@@ -117,34 +123,15 @@ class FeedWriter:
         for index in self._catalog.index.values():
             ints[self.geometry.entry_word(index) + E_RECOVERING] = 0
         self.beat()
-        previous = self._holding.previous
+        previous, mapping = self._holding.previous, self._holding.mapping
         if previous is not None:
-            self._copy_rows(previous)
-            for word in range(H_COUNTERS, H_COUNTERS + len(COUNTERS)):
-                ints[word] = kept_count(previous.words.ints[word])
+            carry_over(previous, mapping, self._catalog, streams)
+        if self.room(streams):
+            for names in streams:
+                self.add_stream(*names)
         self._holding.publish()
         self._holding.previous = None  # its pages go with its last reader
         self.wake()
-
-    def _copy_rows(self, previous: SegmentMapping) -> None:
-        """Take the bars of a replaced segment over, with their numbers and age."""
-        sound = survey(previous.words, previous.geometry).sound
-        for entry in [old for old in sound if old.subscribed]:
-            if len(self._catalog.index) == self.geometry.max_streams:
-                return
-            old = RingReader(previous.words, previous.geometry, entry.number)
-            rows = old.view(self.geometry.history)
-            names = entry.symbol, entry.timeframe
-            first, last = sound_run(rows, entry.timeframe)
-            self._catalog.add(names, boot_ns(), base=rows.first + first)
-            broken = old.forming_damage(entry.timeframe)
-            forming = None if broken else old.forming()
-            bars = [rows.bar(row) for row in range(first, last)]
-            self.add_stream(*names).take_over(bars, forming)
-            at = self.geometry.entry_word(self._catalog.index[names])
-            self._words.ints[at + E_UPDATED] = kept_moment(old.updated)
-            gaps = previous.words.ints[old.entry + E_GAPS]
-            self._words.ints[at + E_GAPS] = kept_count(gaps)
 
     def add_stream(self, symbol: str, timeframe: str) -> RingWriter:
         """The ring of a stream, made if the feed does not have it yet.

@@ -196,6 +196,7 @@ def test_a_taken_port_is_an_error_at_start():
         ({"protocol": "okx"}, "okx"),
         ({"port": 70_000}, "70000"),
         ({"port": "x"}, "port"),
+        ({"host": " "}, "host"),
         ({"symbols": "A,no symbol"}, "no symbol"),
         ({"resolutions": ["7m"]}, "7m"),
         ({"history": -1}, "-1"),

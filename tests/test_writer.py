@@ -30,6 +30,7 @@ from shmfeed.layout import (
     STATES,
     WORD,
 )
+from shmfeed.memory.holding import Holding
 from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.memory.segment import open_segment, place
 from shmfeed.memory.words import boot_ns
@@ -131,6 +132,28 @@ class TestCreate:
     ) -> None:
         writer = make(state=state)
         assert STATES[header(writer, H_STATE)] == state
+
+    @pytest.mark.parametrize("first", [True, False])
+    def test_streams_are_there_as_soon_as_the_feed_is(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch, first: bool
+    ) -> None:
+        """With the control: added after, there is a moment without them."""
+        seen: list[list[tuple[str, str]]] = []
+        publish = Holding.publish
+
+        def publish_and_look(holding: Holding) -> None:
+            publish(holding)
+            seen.append(shmfeed.attach(holding.where.name).streams())
+
+        monkeypatch.setattr(Holding, "publish", publish_and_look)
+        writer = make(streams=[("A", "60m")] if first else [])
+        writer.add_stream("A", "1h")
+        assert seen == [[("A", "1h")] if first else []]
+        assert writer.streams() == [("A", "1h")]
+
+    def test_streams_without_room_are_not_begun(self, make: Make) -> None:
+        writer = make(max_streams=1, streams=[("A", "1h"), ("B", "1h")])
+        assert writer.streams() == []
 
     def test_beats_are_far_apart_and_death_further(self) -> None:
         assert BEAT_SECONDS == 0.5
@@ -429,9 +452,26 @@ class TestReplacing:
         with pytest.raises(shmfeed.StreamNotFoundError):
             feed.ring("GONE", "1h")
 
-    def test_what_has_room(self, old: FeedWriter, make: Make) -> None:
+    def test_what_has_room(
+        self, old: FeedWriter, make: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
         old.close()
         assert make(50, max_streams=1).streams() == [("A", "1h")]
+        (said,) = caplog.messages
+        assert f"{old.name} is made anew, max_streams 1: 1 streams that" in said
+        assert "the first of them B 1m" in said
+
+    def test_what_is_wanted_goes_first(self, old: FeedWriter, make: Make) -> None:
+        old.close()
+        writer = make(50, max_streams=1, streams=[("B", "1m")])
+        assert writer.streams() == [("B", "1m")]
+
+    def test_all_that_fits_is_not_spoken_of(
+        self, old: FeedWriter, make: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        old.close()
+        make(50, max_streams=2)
+        assert caplog.messages == []
 
     def test_readers_switch_to_a_whole_one_only(
         self, old: FeedWriter, make: Make, monkeypatch: pytest.MonkeyPatch

@@ -256,7 +256,8 @@ def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
     """
     sizes = settings.history, settings.guard
     most = _max_streams(settings, len(streams))
-    writer = create(settings.feed, *sizes, most, state="disconnected")
+    first: dict[str, Any] = {"state": "disconnected", "streams": streams}
+    writer = create(settings.feed, *sizes, most, **first)
     if not writer.room(streams):
         # Full of streams that nobody wants any more. A segment of another size takes
         # over what is subscribed.
@@ -265,7 +266,7 @@ def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
         writer.close()
         most = max(settings.planned_streams, most)
         most += 1 if most < MAX_STREAMS else -1
-        writer = create(settings.feed, *sizes, most, state="disconnected")
+        writer = create(settings.feed, *sizes, most, **first)
     return writer
 
 

@@ -126,6 +126,7 @@ def _check(options: VenueOptions) -> None:
     checked_faults(options, options.faults)
     limits = (
         ("protocol", options.protocol in PROTOCOLS, f"one of {' '.join(PROTOCOLS)}"),
+        ("host", bool(options.host.strip()), "an address, such as 127.0.0.1"),
         ("port", 0 <= options.port <= 65_535, "0 to 65535"),
         ("history", 0 <= options.history <= 1_000_000, "0 to 1000000"),
         ("bars", 1 <= options.bars <= 100_000_000, "1 to 100000000"),

@@ -20,6 +20,7 @@ from typing import Any
 import fuse
 
 import shmfeed.memory.ringwriter
+import shmfeed.memory.succession
 import shmfeed.memory.survey
 import shmfeed.writer
 from shmfeed.errors import ShmfeedError
@@ -27,7 +28,8 @@ from shmfeed.layout import S_INTENT, S_PUBLISHED
 from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.writer import FeedWriter, create
 
-_TOLD = (shmfeed.writer, shmfeed.memory.ringwriter, shmfeed.memory.survey)
+_MEMORY = shmfeed.memory
+_TOLD = (shmfeed.writer, _MEMORY.ringwriter, _MEMORY.succession, _MEMORY.survey)
 _PATIENCE = 30.0
 ENDED = "ended"
 

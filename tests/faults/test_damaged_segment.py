@@ -20,11 +20,17 @@ from damage_cases import GEOMETRY, ROWS, STREAMS, TRUTH, Case
 
 import shmfeed
 import wealthdata
-from shmfeed import writer
 from shmfeed.cli.entry import main
 from shmfeed.errors import ShmfeedError
 from shmfeed.layout import Geometry
-from shmfeed.memory import catalog, holding, ringbuf, segment, words
+from shmfeed.memory import (
+    catalog,
+    holding,
+    ringbuf,
+    segment,
+    succession,
+    words,
+)
 from shmfeed.memory.segment import place
 from shmfeed.memory.survey import Survey
 from wealthdata import live
@@ -327,7 +333,7 @@ def adopt_blindly():
 
 def begin_anew():
     holding._serves = lambda mapping, geometry: False
-    writer.survey = lambda words, geometry: Survey([], [])
+    succession.survey = lambda words, geometry: Survey([], [])
 
 
 FEEDER_MUTANTS = {"adopt": adopt_blindly, "anew": begin_anew}

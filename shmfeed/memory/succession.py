@@ -1,0 +1,63 @@
+"""What a segment takes over from the one it replaces: bars, their age, counters."""
+
+import logging
+from collections.abc import Collection
+
+from shmfeed.layout import COUNTERS, E_GAPS, E_UPDATED, H_COUNTERS
+from shmfeed.memory.catalog import Catalog, Entry, Names
+from shmfeed.memory.damage import sound_run
+from shmfeed.memory.ringbuf import RingReader
+from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.memory.segment import Mapping
+from shmfeed.memory.survey import kept_count, kept_moment, survey
+from shmfeed.memory.words import boot_ns
+
+log = logging.getLogger(__name__)
+
+
+def carry_over(
+    old: Mapping, new: Mapping, catalog: Catalog, wanted: Collection[Names]
+) -> None:
+    """Copy what is subscribed and sound, with its numbers; what is `wanted` first.
+
+    The log tells of streams that the new segment has no room for.
+    """
+    subscribed = [e for e in survey(old.words, old.geometry).sound if e.subscribed]
+    subscribed.sort(key=lambda entry: _names(entry) not in wanted)
+    room = new.geometry.max_streams
+    for entry in subscribed[:room]:
+        _copy_stream(old, new, catalog, entry)
+    for word in range(H_COUNTERS, H_COUNTERS + len(COUNTERS)):
+        new.words.ints[word] = kept_count(old.words.ints[word])
+    if left := subscribed[room:]:
+        log.warning(
+            "%s is made anew, max_streams %d: %d streams that it carried are left out"
+            " with their bars, the first of them %s; raise max_streams",
+            old.words.name,
+            room,
+            len(left),
+            " ".join(_names(left[0])),
+        )
+
+
+def _copy_stream(old: Mapping, new: Mapping, catalog: Catalog, entry: Entry) -> None:
+    names = _names(entry)
+    reader = RingReader(old.words, old.geometry, entry.number)
+    rows = reader.view(new.geometry.history)
+    first, last = sound_run(rows, entry.timeframe)
+    index = catalog.add(names, boot_ns(), base=rows.first + first)
+    writer = RingWriter(new.words, new.geometry, index, names, _wake_nobody)
+    broken = reader.forming_damage(entry.timeframe)
+    bars = [rows.bar(row) for row in range(first, last)]
+    writer.take_over(bars, None if broken else reader.forming())
+    ints, at = new.words.ints, new.geometry.entry_word(index)
+    ints[at + E_UPDATED] = kept_moment(reader.updated)
+    ints[at + E_GAPS] = kept_count(old.words.ints[reader.entry + E_GAPS])
+
+
+def _names(entry: Entry) -> Names:
+    return entry.symbol, entry.timeframe
+
+
+def _wake_nobody(index: int) -> None:
+    """Whoever waits is woken when the new segment is published."""
