@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import date, datetime
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from shmfeed.arguments import (
     shown,
 )
 from shmfeed.errors import BadArgumentError, ShmfeedError
+from shmfeed.names import check_feed_name
 from shmfeed.writer import FeedWriter
 from wealthdata import live
 
@@ -84,8 +86,11 @@ def writing(s: Surface) -> Iterator[tuple[Call, Mapping[str, object], str]]:
 
 
 def making(s: Surface) -> Iterator[tuple[Call, Mapping[str, object], str]]:
-    def create(**arguments: Any) -> None:
-        shmfeed.create(**arguments).close(unlink=True)
+    def create(name: Any, **sizes: Any) -> None:
+        with suppress(BadArgumentError):
+            check_feed_name(name)
+            name = s.name + "b"  # one that is accepted may be somebody's
+        shmfeed.create(name, **sizes).close(unlink=True)
 
     sizes = {"name": s.name + "b", "history": 5, "guard": 1, "max_streams": 1}
     yield create, sizes, "name history guard max_streams state"

@@ -26,22 +26,27 @@ def closes(symbol="BTCUSDT", count=20, **more):
     return wealthdata.get_price(symbol, count=count, frequency="1m", **more)["close"]
 
 
-def test_a_feed_that_wealthdata_reads(shmfeed_feed, monkeypatch):
+@pytest.fixture
+def in_a_backtest():
+    """What was chosen before; it is chosen again once the feed is gone."""
+    wealthdata.use(context_only=True)
+    yield
+    assert choice.chosen_feed() is None
+    wealthdata.use()
+
+
+def test_a_feed_that_wealthdata_reads(in_a_backtest, monkeypatch, shmfeed_feed):
     monkeypatch.setenv("WEBSOCKET_ENDPOINT", "wss://real.example/market_data")
     monkeypatch.setenv("SHMFEED_FEED", "off")
-    wealthdata.use(context_only=True)
-    try:
-        feed = shmfeed_feed(["BTCUSDT", "ETHUSDT"], "1s,1m", seed=3, bars=50)
-        assert len(closes(count=50)) == 50
-        status = feed.wait(state="connected", bars=200)
-        assert status["endpoint"] == feed.venue.url
-        assert len(status["streams"]) == 4
-        assert os.environ["SHMFEED_FEED"] == feed.name
-        frame = wealthdata.get_price("ETHUSDT", count=50, frequency="1m")
-        opens = frame.index.as_unit("ms").asi8 - 60_000
-        assert verify(3, "ETHUSDT", "1m", (opens, frame.to_numpy().T)) == 0
-    finally:
-        wealthdata.use()
+    feed = shmfeed_feed(["BTCUSDT", "ETHUSDT"], "1s,1m", seed=3, bars=50)
+    assert len(closes(count=50)) == 50
+    status = feed.wait(state="connected", bars=200)
+    assert status["endpoint"] == feed.venue.url
+    assert len(status["streams"]) == 4
+    assert os.environ["SHMFEED_FEED"] == feed.name
+    frame = wealthdata.get_price("ETHUSDT", count=50, frequency="1m")
+    opens = frame.index.as_unit("ms").asi8 - 60_000
+    assert verify(3, "ETHUSDT", "1m", (opens, frame.to_numpy().T)) == 0
 
 
 def test_a_venue_of_ones_own_and_a_killed_feeder(shmfeed_feed, shmfeed_venue):
