@@ -15,7 +15,7 @@ import numpy as np
 from shmfeed.errors import BadArgumentError
 
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 120
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
 
 
 def shown(value: object) -> str:

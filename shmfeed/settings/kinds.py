@@ -9,7 +9,6 @@ row's `accepted` says enough.
 import numbers
 import os
 import re
-import reprlib
 from collections.abc import Callable
 from typing import NamedTuple, SupportsIndex
 
@@ -23,8 +22,6 @@ _FLAGS = {
 }
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
 
 Check = Callable[[object], object]
 Parse = Callable[[str], object]
@@ -38,14 +35,6 @@ class Setting(NamedTuple):
     check: Check
     parse: Parse
     help: str
-
-
-def shown(value: object) -> str:
-    """A value for a message: its repr, cut short; whatever it is, it has one."""
-    try:
-        return _SHORT.repr(value)
-    except Exception:  # noqa: BLE001 # an int of too many digits, a stranger's __repr__
-        return f"a {type(value).__name__}"
 
 
 def commas(text: str) -> list[str]:

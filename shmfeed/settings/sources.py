@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from shmfeed.arguments import shown
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import file as settings_file
-from shmfeed.settings.kinds import shown
 from shmfeed.settings.table import (
     OPTIONS,
     SETTINGS,

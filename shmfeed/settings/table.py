@@ -6,6 +6,7 @@ The value of the token is in no message, and of an endpoint only what is no secr
 import difflib
 from typing import NamedTuple
 
+from shmfeed.arguments import shown
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.names import check_feed_name, check_symbol
@@ -23,7 +24,6 @@ from shmfeed.settings.kinds import (
     one_of,
     parse_whole,
     seconds,
-    shown,
     text_of,
     whole,
 )
