@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from loopback import within
 
 from shmfeed.control.server import Request
 from shmfeed.errors import BadArgumentError, WebSocketConnectionError
@@ -55,6 +56,25 @@ def test_commands_come_in_their_order(commands):
         assert sorted(seen) == list(range(8))
         assert [one.result(10)["id"] for one in asked] == list(range(8))
     assert list(commands.drain()) == []
+
+
+def test_who_asks_on_and_on_does_not_keep_the_loop(commands):
+    drained = 0
+    with ThreadPoolExecutor() as pool:
+        asked = [pool.submit(commands.ask, request())]
+        assert awake(commands)
+        for command in commands.drain():
+            drained += 1
+            if drained < 10:
+                asked.append(pool.submit(commands.ask, request()))
+                # Answered only when the next one is there.
+                assert within(10, lambda: commands._queue.qsize() == 1)
+            command.finish()
+        assert drained == 1
+        assert awake(commands)
+        (left,) = commands.drain()
+        left.finish()
+        assert [one.result(10) for one in asked] == [{}, {}]
 
 
 def test_nobody_waits_for_a_loop_that_has_ended(commands):

@@ -349,6 +349,16 @@ class TestValues:
         assert "allow_insecure" in refusal({"endpoint": f"ws://{host}:1/x"})
         load({"endpoint": f"ws://{host}:1/x", "allow_insecure": True}, {})
 
+    @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example", "-a", ".a", "a.."])
+    def test_a_host_whose_labels_no_certificate_can_have(self, host):
+        # TLS refuses to ask for one, with an error of its own kind.
+        assert "its host" in refusal({"endpoint": f"wss://{host}/x"})
+
+    @pytest.mark.parametrize("host", ["x" * 63 + ".example", "a.", "_a.b-c", "1.2.3"])
+    def test_a_host_with_odd_labels(self, host):
+        assert load({"endpoint": f"wss://{host}/x"}, {})
+        assert host.encode("idna")
+
     @pytest.mark.parametrize(
         "host", ["localhost", "127.0.0.1", "127.3.2.1", "[::1]", "[::ffff:127.0.0.1]"]
     )

@@ -255,6 +255,7 @@ def test_a_redirect_at_home_takes_the_token_but_never_the_query():
         ("ftp://127.0.0.1/x", "its scheme"),
         ("wss://user:hunter2@127.0.0.1/x", "it names a user or a password"),
         ("ws://127.0.0.1:99999/x", "its host or port cannot be read"),
+        ("wss://a..b/x", "its host"),
         ("ws://127.0.0.1/x#y", "a fragment"),
         ("ws://127.0.0.1/x?a b", "holds what no query does"),
         ("ws://127.0.0.1/\x01\x7f", "a character that is none of an address"),

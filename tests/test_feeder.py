@@ -124,6 +124,15 @@ def test_a_refused_change_leaves_the_old_streams(feed_name, venue):
         assert subscribe(feed_name, "m", "ETHUSDT") == {"streams": 2}
 
 
+def test_more_streams_than_a_feed_can_have_cost_the_loop_nothing(feed_name, venue):
+    with feeder(feed_name, venue), shmfeed.attach(feed_name) as feed:
+        until(lambda: feed.status()["state"] == "connected")
+        many = dict.fromkeys(("symbols", "resolutions"), ["1m"] * 30_000)
+        with pytest.raises(BadArgumentError, match="900000000 streams; a feed has at"):
+            tell(feed_name, "subscribe", manager="m", pid=ME, **many)
+        assert tell(feed_name, "status", 1.0)["state"] == "connected"
+
+
 def test_managers_that_ask_at_once_get_their_own_answers(feed_name, venue):
     with feeder(feed_name, venue), shmfeed.attach(feed_name) as feed:
         until(lambda: feed.status()["state"] == "connected")

@@ -1,6 +1,8 @@
 """From a name to a connection, also where names are not to be had."""
 
 import contextlib
+import os
+import resource
 import socket
 import threading
 import time
@@ -122,6 +124,21 @@ def test_no_thread_to_be_had_is_a_failure_like_another(monkeypatch):
     for _ in range(reach.MOST_LOOKUPS + 1):
         reason = fail_to_open("wss://venue.invalid/x")
         assert reason == "no thread can be had to look up venue.invalid"
+
+
+def test_a_host_short_of_descriptors_costs_no_room_for_look_ups(hanging):
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, most[1]))
+    try:
+        for _ in range(reach.MOST_LOOKUPS + 1):
+            reason = fail_to_open("wss://venue.invalid/x")
+            assert reason == "too many open files"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+    wanted = "looking up venue.invalid timed out after 0.01 s"
+    assert fail_to_open("wss://venue.invalid/x", 0.01) == wanted
 
 
 def test_a_feeder_whose_resolver_hangs_answers_ticks_and_stops(feed_name, hanging):

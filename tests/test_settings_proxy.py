@@ -47,6 +47,7 @@ def test_they_come_from_every_source_and_go_the_way_of_all():
         ("http://proxy.example:0", "its port"),
         ("http://proxy.example:99999", "its host or port cannot be read"),
         ("http://:3128", "its host"),
+        ("http://a..b:3128", "its host"),
         ("http://a b:3128", "a space"),
         ("http://a:1\r\nX: y", "a space"),
         ("", "is not accepted"),

@@ -53,9 +53,10 @@ class Commands:
                 os.write(self._wake_in, b"w")
 
     def drain(self) -> Iterator[Command]:
-        """The commands that are there now."""
+        """The commands that are there now; those that come meanwhile are for the next
+        time, or who asks on and on would keep the main loop from its work."""
         with suppress(queue.Empty):
-            while True:
+            for _ in range(self._queue.qsize()):
                 yield self._queue.get_nowait()
 
     def end(self) -> None:

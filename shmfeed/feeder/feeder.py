@@ -230,9 +230,14 @@ class Feeder:
             command.fail(error)
 
     def _asked(self, request: Request) -> Streams:
-        return self._checked(
-            (s, r) for s in request.symbols or () for r in request.resolutions or ()
-        )
+        symbols, resolutions = request.symbols or (), request.resolutions or ()
+        count = len(symbols) * len(resolutions)
+        if count > MAX_STREAMS:  # before the loop spends its time on each
+            raise BadArgumentError(
+                f"symbols x resolutions are {count} streams; a feed has at most"
+                f" {MAX_STREAMS}: use several"
+            )
+        return self._checked((s, r) for s in symbols for r in resolutions)
 
     def _retry(self) -> None:
         self._session.retry()

@@ -130,13 +130,14 @@ def _check_socket(path: Path) -> None:
 def _lock(where: Place, locks: ExitStack) -> None:
     fd = open_checked(where, os.O_RDWR)
     locks.callback(os.close, fd)
-    check_ours(where, fd)
+    ready = check_ours(where, fd)
     # The holder has this lock too, which holds without the lock file.
     locked = lock_object(where, where.segment)
     locks.callback(os.close, locked)
     if identity_of(fd) != identity_of(locked):
         raise FeedBusyError(f"{where.segment} was replaced just now")
-    if os.fstat(fd).st_size > H_RETIRED * WORD:
+    # Nobody reads one that was never ready, and it has no page to say it on.
+    if ready and os.fstat(fd).st_size > H_RETIRED * WORD:
         locks.callback(_retire_if_gone, fd)
 
 

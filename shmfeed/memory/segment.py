@@ -131,8 +131,9 @@ def open_checked(where: Place, access: int) -> int:
 def map_segment(where: Place, fd: int, access: int) -> Mapping:
     """Map an open segment and check its header against the file, once."""
     status = os.fstat(fd)
-    if status.st_size < HEADER_WORDS * WORD:
-        # Also the moment between a segment's creation and its sizing.
+    if status.st_size < HEADER_WORDS * WORD or not read_word(fd, H_READY):
+        # Also the moment between a segment's creation and its sizing; and it has no
+        # pages before it is ready: a load would be death where there is no room.
         raise not_found(where)
     whole_words = status.st_size - status.st_size % WORD
     try:
@@ -152,8 +153,6 @@ def read_geometry(where: Place, words: Words, size: int) -> Geometry:
     They are read once and copied: nobody trusts them to stay what they were.
     """
     ready = words.ints[H_READY]
-    if ready == 0:
-        raise not_found(where)
     if ready >> MAGIC_SHIFT != MAGIC:
         raise SegmentFormatError(
             f"{where.segment} is not a shmfeed segment (first word {ready:#x});"

@@ -14,7 +14,9 @@ ACCEPTED = "a ws:// or wss:// address without user, password or fragment"
 PROXY_ACCEPTED = "an http://host:port address without user, password, path or query"
 _SHORTEST_SECRET = 4  # what is shorter guards nothing, and is part of many a word
 _PRINTABLE = re.compile(r"[!-~]{1,2048}")
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
+# As the DNS, and TLS, have it: no label is empty or longer than 63.
+_LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
+_HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?")
 _NEXT = re.compile(r"\s*,\s*(?=[A-Za-z]+://)")
 
 

@@ -78,11 +78,6 @@ def _look_up(
 ) -> Generator[Wanted, None, list[_Address]]:
     if _is_address(host):
         return _addresses(host, port)
-    if not _lookups.acquire(blocking=False):
-        raise ConnectionLostError(
-            f"{host} cannot be looked up: {MOST_LOOKUPS} look-ups before it hang in"
-            " this host's resolver"
-        )
     ours, theirs = socket.socketpair()
     with ours:
         ours.setblocking(False)
@@ -102,6 +97,13 @@ def _begin(host: str, port: int, found: list[_Address], done: socket.socket) -> 
             _lookups.release()
             done.close()
 
+    # Last of what may be refused: room that is taken comes back with the thread.
+    if not _lookups.acquire(blocking=False):
+        done.close()
+        raise ConnectionLostError(
+            f"{host} cannot be looked up: {MOST_LOOKUPS} look-ups before it hang in"
+            " this host's resolver"
+        )
     # A daemon: one that hangs keeps no process from ending.
     thread = threading.Thread(target=ask, name="shmfeed-look-up", daemon=True)
     try:

@@ -5,6 +5,7 @@ namespace. Permitted: the feed is there and works, or SegmentFullError and nothi
 it is left but the directory and the lock file.
 """
 
+import os
 import signal
 
 import own_shm
@@ -108,6 +109,44 @@ tell(attempt({SMALL}))
     assert "error" in outcomes[2]  # no room for a larger one: the old one stays
     assert len(outcomes[2]["left"]) == 1
     assert works(outcomes[3], 200)
+
+
+UNREADY = """
+from shmfeed.host.cleaning import clean_feed
+
+def leave_unready():
+    # A feeder that was killed before its segment had a page.
+    child = os.fork()
+    if not child:
+        os.posix_fallocate = lambda *_: os.kill(os.getpid(), 9)
+        shmfeed.create(name, 1000)
+    assert os.waitpid(child, 0)[1] == 9
+    fill()
+
+def said(call, *arguments):
+    try:
+        return repr(call(*arguments))
+    except shmfeed.ShmfeedError as error:
+        return type(error).__name__
+
+for call, *arguments in (
+    (shmfeed.attach, name), (shmfeed.create, name, 1000), (clean_feed, name, True)
+):
+    leave_unready()
+    tell([said(call, *arguments), left()])
+    clear()
+"""
+
+
+def test_one_without_pages_kills_neither_reader_nor_feeder_nor_cleaner(
+    child, feed_name
+):
+    attached, created, cleaned = run(child, feed_name, "size=64k", UNREADY)
+    segment = f"shmfeed.{os.geteuid()}.{feed_name}"
+    assert attached == ["FeedNotFoundError", [segment]]
+    assert created == ["SegmentFullError", []]
+    assert "state='unheld'" in cleaned[0]
+    assert cleaned[1] == []
 
 
 def test_without_the_reservation_it_would_die(child, feed_name):
