@@ -71,8 +71,12 @@ def stream_status(ints: Ints, at: int, timeframe: str) -> StreamStatus:
 
 def _age(ints: Ints, at: int, now: int) -> float | None:
     """Seconds since a stream's last update; None before the first, and of garbage."""
-    updated = ints[at + E_UPDATED]
-    return (now - updated) / _SECOND if 0 < updated <= now + AHEAD_NS else None
+    return _seconds_since(ints[at + E_UPDATED], now)
+
+
+def _seconds_since(moment: int, now: int) -> float | None:
+    """At least 0; None for 0, which is never, and for a moment far in the future."""
+    return max(0, now - moment) / _SECOND if 0 < moment <= now + AHEAD_NS else None
 
 
 def _health(ints: Ints, at: int, timeframe: str, now: int) -> str:
@@ -175,6 +179,7 @@ def _feed_health(ints: Ints, now: int, streams: list[dict[str, Any]]) -> str:
 
 
 def _message_age(ints: Ints, now: int, streams: list[dict[str, Any]]) -> float | None:
-    if ints[H_LAST_MESSAGE]:
-        return (now - ints[H_LAST_MESSAGE]) / _SECOND
+    heard = _seconds_since(ints[H_LAST_MESSAGE], now)
+    if heard is not None:
+        return heard
     return min((row["age"] for row in streams if row["age"] is not None), default=None)

@@ -216,6 +216,15 @@ def test_warnings_are_rare_and_say_how_many_there_were(bench, caplog):
     assert "go away" in caplog.text
 
 
+def test_a_bar_that_cannot_be_is_named_in_the_log(bench, caplog):
+    bench.take(bar(0, closed=True), bar(1, closed=True, high=1.0))
+    bench.take(bar(1, closed=True))  # nothing more to say
+    (said,) = caplog.messages
+    assert said.startswith("malformed message (1 so far): times or values that no bar")
+    assert f" BTCUSDT 1m {T0 + MINUTE} to " in said
+    assert " 1 " in said.partition("volume")[2]
+
+
 def test_streams_come_and_go_and_keep_what_they_have(bench):
     bench.take(bar(0, closed=True), bar(1, closed=False))
     bench.intake.set_streams([STREAM, OTHER])

@@ -191,5 +191,24 @@ class Intake:
             if total != before:
                 self._writer.count(name, total - before)
                 self._counted[name] = total
+                if name == "malformed":
+                    self._tell_unsound(total - before)
         if closed:
             self._writer.wake()
+
+    def _tell_unsound(self, count: int) -> None:
+        detail = ""
+        for lane in self._lanes.values():
+            event, lane.ledger.unsound = lane.ledger.unsound, None
+            if event is not None:
+                detail = _in_words(event)
+        self._malformed.say(detail, time.monotonic(), count)
+
+
+def _in_words(event: BarEvent) -> str:
+    prices = event.open, event.high, event.low, event.close, event.volume
+    words = " ".join(f"{price:g}" for price in prices)
+    return (
+        f"times or values that no bar has: {event.symbol} {event.timeframe}"
+        f" {event.open_time} to {event.close_time}, open high low close volume {words}"
+    )

@@ -100,6 +100,7 @@ class Ledger:
         forming_flagged: bool = True,
     ) -> None:
         self.gaps = 0  # bars found missing in this stream
+        self.unsound: BarEvent | None = None  # the last message that can be no bar
         self._timeframe = timeframe
         self._counts = counts
         self._grace = close_grace_ms
@@ -135,6 +136,7 @@ class Ledger:
             ends = close_time(opened, timeframe) if on_grid(opened, timeframe) else 0
         if not is_sound(event, ends):
             self._counts.malformed += 1
+            self.unsound = event
             return []
         bar = self._bar(event, ends, venue_now)
         self._heard = now

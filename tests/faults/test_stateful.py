@@ -562,7 +562,7 @@ def test_no_run_diverges_from_a_plain_list(make, seed, part):
     kills, tally = machine.nursery.kills, machine.tally
     print(f"{runs} runs of {STEPS} steps, {kills} kills: {dict(tally)}")
     assert kills > runs
-    assert min(tally["slices held"], tally["slices lapped"]) > runs / 4
+    assert tally["slices held"] > runs
 
 
 def found(machine: type[FeedModel]) -> bool:
