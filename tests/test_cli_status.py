@@ -62,7 +62,10 @@ def test_no_feed_is_exit_2_and_says_what_to_start(feed_name, capsys) -> None:
     assert errors.count("\n") == 1
 
 
-def test_the_feeds_that_are_there_are_named(cli_ring, feed_name, capsys) -> None:
+def test_the_feeds_that_are_there_are_named(
+    cli_ring, feed_name, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr("shmfeed.cli.mistakes._MOST_FEEDS", 1 << 20)
     assert main(["status", "--feed", feed_name + "x"]) == 2
     there = capsys.readouterr().err.partition("; feeds that are here: ")[2]
     assert feed_name in there.strip().split(", ")
