@@ -561,7 +561,7 @@ def test_busy_is_told_with_the_pid(feed_name):
     writer = shmfeed.create(feed_name)
     try:
         with managing(feed_name, NOWHERE) as manager:
-                for timeout in (2.5, 20.0):
+            for timeout in (2.5, 20.0):
                 with pytest.raises(FeedBusyError) as caught:
                     manager.start(timeout=timeout)
                 assert caught.value.pid is not None
