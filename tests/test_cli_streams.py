@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("no_settings")
 
 COLOUR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
 COMMAND = (sys.executable, "-W", "error", "-m", "shmfeed")
+FULL = b"shmfeed: standard output cannot be written: No space left on device\n"
 CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]")
 
 
@@ -52,10 +53,7 @@ def a_feed(cli_ring, feed_name):
 class TestBrokenStreams:
     def test_a_full_disk_is_said(self, a_feed) -> None:
         code, _, errors = shell(">/dev/full", *a_feed)
-        assert (code, errors) == (
-            1,
-            b"shmfeed: standard output cannot be written: No space left on device\n",
-        )
+        assert (code, errors) == (1, FULL)
 
     def test_also_of_the_help(self) -> None:
         code, _, errors = shell(">/dev/full", "--help")
@@ -67,7 +65,14 @@ class TestBrokenStreams:
         for words in (a_feed, ("--help",)):
             code, _, errors = shell(">/dev/full", *words, PYTHONUNBUFFERED="1")
             assert code == 1
-            assert errors == b"shmfeed: [Errno 28] No space left on device\n"
+            assert errors == FULL
+
+    @pytest.mark.parametrize("form", ["--csv", "--json"])
+    def test_also_of_more_than_a_buffer(self, cli_ring, feed_name, form) -> None:
+        append(cli_ring, *range(10, 110))
+        words = ("tail", "BTCUSDT", "1m", "-n", "100", form, "--feed", feed_name)
+        assert len(shell("", *words)[1]) > 8192
+        assert shell(">/dev/full", *words) == (1, b"", FULL)
 
     def test_nobody_hears_that_it_is_full(self, a_feed) -> None:
         assert shell(">/dev/full 2>/dev/full", *a_feed)[0] == 1

@@ -134,6 +134,20 @@ class TestPermissions:
         assert (found.level, found.check) == ("problem", str(tmp_path / "b.lock"))
         assert list(check_files(tmp_path / "none")) == []
 
+    def test_a_lock_file_that_a_feeder_refuses(self, tmp_path) -> None:
+        path = tmp_path / "a.lock"
+        path.touch(0o600)
+        (tmp_path / "a.second").hardlink_to(path)
+        (found,) = check_files(tmp_path)
+        assert (found.level, found.check) == ("problem", str(path))
+        assert "it has 2 names (hard links)" in found.found
+        (tmp_path / "a.second").unlink()
+        path.chmod(0o400)
+        assert "its mode is 0400, it must be 0600" in next(check_files(tmp_path)).found
+        path.unlink()
+        path.mkdir(mode=0o700)
+        assert "must be a regular file" in next(check_files(tmp_path)).found
+
     @pytest.mark.parametrize(("mode", "level"), [(0o600, "ok"), (0o644, "problem")])
     def test_a_token_that_others_may_read(self, tmp_path, mode, level, caplog) -> None:
         path = tmp_path / "a.toml"

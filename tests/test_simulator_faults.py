@@ -120,6 +120,7 @@ def test_what_is_accepted(text, fault):
         ("trickle:0B/s", "'0B/s'"),
         ("oversized:1TB", "'1TB'; oversized[:SIZE][:RATE]"),
         ("refuse:200", "'200'; refuse[:STATUS][:RATE]"),
+        ("refuse:500.5", "'500.5'; refuse[:STATUS][:RATE]"),
         ("lost:0.1,cut:x", "fault 'cut:x' is not accepted: 'x'"),
     ],
 )

@@ -197,6 +197,14 @@ def test_refusing_from_the_beginning_and_for_a_while():
         assert not isinstance(cut.value, InvalidStatus)
 
 
+@pytest.mark.parametrize("status", [400, 418, 520, 599])
+def test_any_status_may_refuse_also_one_without_a_name(status):
+    with Venue(speed=None, faults=f"refuse:{status}") as venue:
+        with pytest.raises(InvalidStatus) as caught, client(venue):
+            pass
+        assert caught.value.response.status_code == status
+
+
 def test_a_share_of_connections_is_refused_the_same_for_the_same_seed():
     def refused(seed):
         with Venue(speed=None, seed=seed, faults="refuse:503:0.5") as venue:

@@ -4,6 +4,7 @@ import argparse
 import json
 
 from shmfeed.cli.exits import FAILED
+from shmfeed.cli.streams import show
 from shmfeed.cli.text import mib, plain
 from shmfeed.host.cleaning import clean_all, clean_feed
 from shmfeed.memory.removal import HELD, Leftover
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     remove = not args.dry_run
     found = clean_all(remove) if args.feed is None else clean_feed(args.feed, remove)
-    print(_as_json(found, remove) if args.json else in_words(found, remove))
+    show(_as_json(found, remove) if args.json else in_words(found, remove))
     stayed = [one for one in found if one.reason]
     if args.feed is None:
         stayed = [one for one in stayed if one.state != HELD]

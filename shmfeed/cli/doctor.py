@@ -7,6 +7,7 @@ import os
 from shmfeed import config
 from shmfeed.cli.exits import FAILED
 from shmfeed.cli.settings import add_settings
+from shmfeed.cli.streams import show
 from shmfeed.cli.text import plain
 from shmfeed.doctor.examination import examine
 from shmfeed.doctor.finding import NOTE, OK, PROBLEM, Finding
@@ -45,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     good = all(finding.level != PROBLEM for finding in findings)
     if args.json:
         plain_values = [finding._asdict() for finding in findings]
-        print(json.dumps({"ok": good, "findings": plain_values}, indent=2))
+        show(json.dumps({"ok": good, "findings": plain_values}, indent=2))
     else:
-        print(in_words(findings))
+        show(in_words(findings))
     return 0 if good else FAILED
 
 

@@ -28,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if file is sys.stdout:  # argparse passes over what cannot be written
-            file.write(message)
+            streams.show(message.removesuffix("\n"))
         else:
             super()._print_message(message, file)
 

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from shmfeed.cli.exits import FAILED
+from shmfeed.cli.streams import show
 from shmfeed.cli.text import aligned, mib, plain, span
 from shmfeed.host.listing import UNREADABLE, list_feeds, row_of
 from shmfeed.memory.segment import not_found, place
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     rows = list_feeds() if args.feed is None else [_one(args.feed)]
-    print(json.dumps(rows, indent=2) if args.json else in_words(rows))
+    show(json.dumps(rows, indent=2) if args.json else in_words(rows))
     chosen_fails = args.feed is not None and rows[0]["health"] == UNREADABLE
     return FAILED if chosen_fails else 0
 

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from shmfeed.cli.chosen import add_feed_option, attach_chosen
-from shmfeed.cli.streams import can_clear
+from shmfeed.cli.streams import can_clear, show
 from shmfeed.cli.text import aligned, iso, plain, span
 from shmfeed.feed import Feed
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         if args.watch:
             _watch(feed, args.json)
         status = feed.status()
-    print(json.dumps(status, indent=2) if args.json else in_words(status))
+    show(json.dumps(status, indent=2) if args.json else in_words(status))
     return 0 if status["health"] in _GOOD else 1
 
 
@@ -56,7 +56,7 @@ def _watch(feed: Feed, as_json: bool) -> None:
     while True:
         status = feed.status()
         text = json.dumps(status) if as_json else clear + in_words(status) + "\n"
-        print(text, flush=True)
+        show(text)
         time.sleep(_WATCH_SECONDS)
 
 

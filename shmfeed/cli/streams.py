@@ -33,8 +33,21 @@ def finish() -> None:
         raise
     except OSError as error:
         _drop(sys.stdout)
-        words = _FULL + (error.strerror or str(error))
-        raise OSError(words) from None
+        raise _unwritten(error) from None
+
+
+def show(words: str) -> None:
+    """Lines on standard output, now; errors as `finish` has them."""
+    try:
+        print(words, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritten(error) from None
+
+
+def _unwritten(error: OSError) -> OSError:
+    return OSError(_FULL + (error.strerror or str(error)))
 
 
 def say(words: str) -> None:

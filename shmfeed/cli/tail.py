@@ -1,14 +1,13 @@
 """`shmfeed tail`: the last closed bars of a stream, and those that follow."""
 
 import argparse
-import sys
 import time
 
 from shmfeed.bar import Bar
 from shmfeed.cli.bars import CsvLines, JsonLines, TextLines
 from shmfeed.cli.chosen import add_feed_option, attach_chosen
 from shmfeed.cli.mistakes import meant
-from shmfeed.cli.streams import complain
+from shmfeed.cli.streams import complain, show
 from shmfeed.cli.text import plain, short
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.feed import Feed, Ring
@@ -121,9 +120,9 @@ class _Tail:
                 return rows
 
     def _show(self, bars: list[Bar]) -> None:
-        for line in self._form.lines(bars):
-            print(line)
-        sys.stdout.flush()
+        lines = list(self._form.lines(bars))
+        if lines:
+            show("\n".join(lines))
 
     def _say(self, words: str) -> None:
         """Once as long as it lasts."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shmfeed.doctor.finding import Finding, ok, problem
-from shmfeed.errors import BadArgumentError
+from shmfeed.errors import BadArgumentError, SegmentFormatError
+from shmfeed.memory.locking import check_lock
 from shmfeed.memory.segment import place
 from shmfeed.settings import file as settings_file
 from shmfeed.settings.table import TOKEN
@@ -58,6 +59,19 @@ def check_files(directory: Path) -> Iterator[Finding]:
                 f"belongs to user {status.st_uid} with mode {mode:04o}; it is private",
                 f"stop the feed's feeder and remove it: rm {path}",
             )
+        elif path.suffix == ".lock":
+            yield from _refused_lock(path)
+
+
+def _refused_lock(path: Path) -> Iterator[Finding]:
+    try:
+        check_lock(path)
+    except SegmentFormatError as error:
+        yield problem(
+            str(path),
+            f"{str(error).removeprefix(f'{path} ')}: no feeder of this feed starts",
+            "look at it, and move or remove it while no feeder of this feed runs",
+        )
 
 
 def check_config(path: Path) -> Finding:

@@ -44,7 +44,7 @@ def check_directory(directory: Path) -> None:
 def lock_file(where: Place) -> UnixFileLock:
     """The feed's lock file, locked; FeedBusyError, SegmentFormatError for what is no
     lock file of ours, which stays as it is."""
-    _check_lock(where.lock)
+    check_lock(where.lock)
     lock = UnixFileLock(
         where.lock, 0, 0o600, thread_local=False, fallback_to_soft=False
     )
@@ -55,7 +55,8 @@ def lock_file(where: Place) -> UnixFileLock:
     return lock
 
 
-def _check_lock(lock: Path) -> None:
+def check_lock(lock: Path) -> None:
+    """SegmentFormatError for what cannot be a lock file of ours; none there is fine."""
     # Before it is opened: a fifo would block, and signing would cut another's file.
     try:
         status = lock.lstat()

@@ -129,7 +129,8 @@ def _yaml(text: str) -> object:
         if isinstance(node, yaml.MappingNode):
             _check_flat(node.value, yaml.ScalarNode, yaml.SequenceNode)
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    # What PyYAML makes of a tag whose value it cannot read: `!!int ""`, `!!bool x`.
+    except (yaml.YAMLError, LookupError, AttributeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise _FaultError(f"is not well-formed yaml{place}") from None

@@ -25,6 +25,7 @@ _PING_INTERVAL, _PING_TIMEOUT = 20.0, 60.0
 _MAX_MESSAGE = 1 << 20
 _CLOSE_TIMEOUT = 1.0
 _OPEN_TIMEOUT = 60.0  # for a handshake, ours to a client that gets no answer included
+_UNAVAILABLE = http.HTTPStatus.SERVICE_UNAVAILABLE
 _GOING_AWAY, _TOO_FAST = 1001, 1008  # WebSocket close codes
 
 # A port scan is no event of the venue's: the library's log goes nowhere.
@@ -126,11 +127,12 @@ class VenueServer:
     ) -> Response | None:
         refusal = cast("Connection", connection).refusal
         if refusal:
-            number = 503 if refusal is True else refusal
-            return connection.respond(http.HTTPStatus(number), "refused\n")
+            response = connection.respond(_UNAVAILABLE, "refused\n")
+            if refusal is not True:  # some, such as 520, have no name in HTTPStatus
+                response.status_code, response.reason_phrase = refusal, "Refused"
+            return response
         if len(self.peers) >= self.options.max_connections:
-            status = http.HTTPStatus.SERVICE_UNAVAILABLE
-            return connection.respond(status, "too many clients\n")
+            return connection.respond(_UNAVAILABLE, "too many clients\n")
         if self._dialect().opened(request.path) is None:
             return connection.respond(http.HTTPStatus.NOT_FOUND, "no such path\n")
         if self.producer.odds.meet("unanswered"):

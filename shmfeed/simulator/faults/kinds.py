@@ -23,6 +23,7 @@ class Argument(NamedTuple):
     low: float
     high: float
     default: float | None = None
+    whole: bool = False
 
     def read(self, text: str) -> float | None:
         """The number, in s or bytes; None for what is not accepted."""
@@ -31,6 +32,8 @@ class Argument(NamedTuple):
         if match is None or match[3] not in self.units:
             return None
         value = float(match[1] + match[2]) * self.units[match[3]]
+        if self.whole and not value.is_integer():
+            return None
         return value if self.low <= value <= self.high else None
 
 
@@ -57,7 +60,7 @@ _SHIFT = Argument("SHIFT", "+90s", _SPAN, -1e9, 1e9)
 _BYTES = Argument("SIZE", "1TiB", _SIZE, 1.0, 2.0**62, 2.0**40)
 _PACE = {f"{unit}/s": size for unit, size in _SIZE.items()}
 _TRICKLE = Argument("PACE", "20B/s", _PACE, 1.0, 2.0**30)
-_STATUS = Argument("STATUS", "503", {"": 1.0}, 400.0, 599.0, 0.0)
+_STATUS = Argument("STATUS", "503", {"": 1.0}, 400.0, 599.0, 0.0, whole=True)
 
 KINDS: dict[str, Kind] = {
     "lost": Kind(FRAMES, "the frame is not sent"),
