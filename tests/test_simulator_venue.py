@@ -197,6 +197,11 @@ def test_a_taken_port_is_an_error_at_start():
         ({"port": 70_000}, "70000"),
         ({"port": "x"}, "port"),
         ({"host": " "}, "host"),
+        ({"host": "a..b"}, "host 'a..b' is not accepted; an address"),
+        ({"replay": "x" * 5000}, "no recording to replay"),
+        ({"faults": "x" * 5000}, "there is no 'xxx"),
+        ({"faults": "lost:" + "x" * 5000}, "'xxx"),
+        ({"faults": "lost@" + "x" * 5000}, "'@xxx"),
         ({"symbols": "A,no symbol"}, "no symbol"),
         ({"resolutions": ["7m"]}, "7m"),
         ({"history": -1}, "-1"),
@@ -208,5 +213,6 @@ def test_a_taken_port_is_an_error_at_start():
     ],
 )
 def test_bad_options_are_refused_by_name(options, words):
-    with pytest.raises(BadArgumentError, match=words):
+    with pytest.raises(BadArgumentError, match=words) as caught:
         Venue(**options)
+    assert len(str(caught.value)) < 1000

@@ -104,6 +104,20 @@ def _speed(value: object) -> float | None:
     )
 
 
+def _is_host(text: str) -> bool:
+    try:
+        return bool(text.strip() and text.encode("idna"))  # as its look-up would
+    except UnicodeError:
+        return False
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
 def checked_faults(options: VenueOptions, text: str) -> tuple[Fault, ...]:
     """These faults, at this venue; BadArgumentError where it cannot have them."""
     faults = parse_faults(text)
@@ -126,7 +140,7 @@ def _check(options: VenueOptions) -> None:
     checked_faults(options, options.faults)
     limits = (
         ("protocol", options.protocol in PROTOCOLS, f"one of {' '.join(PROTOCOLS)}"),
-        ("host", bool(options.host.strip()), "an address, such as 127.0.0.1"),
+        ("host", _is_host(options.host), "an address, such as 127.0.0.1"),
         ("port", 0 <= options.port <= 65_535, "0 to 65535"),
         ("history", 0 <= options.history <= 1_000_000, "0 to 1000000"),
         ("bars", 1 <= options.bars <= 100_000_000, "1 to 100000000"),
@@ -145,5 +159,5 @@ def _check(options: VenueOptions) -> None:
         )
     if not options.closed_flag and options.protocol != "wealthai":
         raise BadArgumentError("the closed flag can be left out of 'wealthai' only")
-    if options.replay is not None and not Path(options.replay).is_file():
-        raise BadArgumentError(f"no recording to replay at {options.replay!r}")
+    if options.replay is not None and not _is_file(options.replay):
+        raise BadArgumentError(f"no recording to replay at {options.replay[:200]!r}")

@@ -47,8 +47,8 @@ def _parse(piece: str) -> Fault:
     name, *values = head.split(":")
     if name not in KINDS:
         raise BadArgumentError(
-            f"fault {piece!r} is not accepted: there is no {name!r}; there are: "
-            f"{' '.join(KINDS)}"
+            f"fault {piece[:80]!r} is not accepted: there is no {name[:80]!r}; "
+            f"there are: {' '.join(KINDS)}"
         )
     argument, rate = _values(piece, name, values)
     start, end = _window(piece, name, when) if at else (0.0, math.inf)
@@ -71,13 +71,13 @@ def _values(piece: str, name: str, values: list[str]) -> tuple[float, float | No
             if rate is not None:
                 continue
         raise BadArgumentError(
-            f"fault {piece!r} is not accepted: {text!r}; {accepted(name)}"
+            f"fault {piece[:80]!r} is not accepted: {text[:80]!r}; {accepted(name)}"
         )
     if kind.argument is not None and argument is None:
         argument = kind.argument.default
         if argument is None:
             raise BadArgumentError(
-                f"fault {piece!r} is not accepted: its {kind.argument.name} is "
+                f"fault {piece[:80]!r} is not accepted: its {kind.argument.name} is "
                 f"missing; {accepted(name)}"
             )
     return argument or 0.0, rate
@@ -88,6 +88,6 @@ def _window(piece: str, name: str, text: str) -> tuple[float, float]:
     start, lasts = read_span(first), read_span(length) if plus else math.inf
     if start is None or lasts is None:
         raise BadArgumentError(
-            f"fault {piece!r} is not accepted: '@{text}'; {accepted(name)}"
+            f"fault {piece[:80]!r} is not accepted: '@{text[:80]}'; {accepted(name)}"
         )
     return start, start + lasts
