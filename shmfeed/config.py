@@ -114,7 +114,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.csrf_token:
             secrets.add(self.csrf_token)
         for secret in sorted(secrets, key=len, reverse=True):
-            text = text.replace(secret, "***")
+            text = endpoints.hide(text, secret)
         return text
 
     def with_subscription(

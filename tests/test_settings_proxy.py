@@ -93,6 +93,20 @@ def test_secrets_are_hidden_in_a_text_and_nothing_else_is():
     assert load({}, {}).hidden(text) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cut: 0123/45678", "cut: ***"),
+        ("cut: 0123/45678... and 0123/456, 0123/4", "cut: ***... and ***, 0123/4"),
+        (r"in JSON: 0123\/456789abc, cut: 0123\/4567", "in JSON: ***, cut: ***"),
+        ("0123/456789abc0123/456789abc", "******"),
+    ],
+)
+def test_what_is_left_of_a_secret_is_hidden_too(text, shown):
+    # A server's words are cut: by ourselves, and by it, where a close frame is full.
+    assert load({"csrf_token": "0123/456789abc"}, {}).hidden(text) == shown
+
+
 def test_a_venue_is_asked_for_a_sign_of_life_before_it_is_given_up():
     for interval, timeout in ((15, 15), (15, 10), (31, 30)):
         said = refusal(heartbeat_interval=interval, heartbeat_timeout=timeout)

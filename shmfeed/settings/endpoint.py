@@ -6,6 +6,7 @@ may carry a key; of a refused one with an @ only the scheme is shown.
 
 import ipaddress
 import re
+from os.path import commonprefix
 from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 from shmfeed.errors import BadArgumentError
@@ -13,6 +14,7 @@ from shmfeed.errors import BadArgumentError
 ACCEPTED = "a ws:// or wss:// address without user, password or fragment"
 PROXY_ACCEPTED = "an http://host:port address without user, password, path or query"
 _SHORTEST_SECRET = 4  # what is shorter guards nothing, and is part of many a word
+_SHORTEST_PART = 8  # of a longer one
 _PRINTABLE = re.compile(r"[!-~]{1,2048}")
 # As the DNS, and TLS, have it: no label is empty or longer than 63.
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
@@ -86,6 +88,19 @@ def secrets(endpoint: str) -> set[str]:
     texts = {query, *values}
     texts |= {unquote_plus(text) for text in texts}
     return {text for text in texts if len(text) >= _SHORTEST_SECRET}
+
+
+def hide(text: str, secret: str) -> str:
+    """The text with *** for a secret, and for a beginning of it that is left where
+    somebody cut the text; also with `\\/` for `/`, as some JSON has it."""
+    for form in {secret, secret.replace("/", r"\/")}:
+        head = form[:_SHORTEST_PART]
+        at = text.find(head)
+        while at >= 0:
+            end = at + len(commonprefix([text[at:], form]))
+            text = f"{text[:at]}***{text[end:]}"
+            at = text.find(head, at + 3)
+    return text
 
 
 def shown_refused(text: str) -> str:

@@ -64,7 +64,7 @@ def discreet_client(folder):
                 pass
     assert "Current thread" in said  # faulthandler's words are among it
     for secret in (TOKEN, KEY):
-        assert secret not in said
+        assert secret[:12] not in said
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +313,7 @@ def test_websocket_client_itself_pays_for_what_a_server_declares(client):
         f"bad token {TOKEN}",
         f"bad key {KEY}",
         f"the query key={KEY} is not known",
+        f"{'so many words, ' * 4}{KEY}",  # of which a reason is cut
     ],
 )
 def test_a_server_that_says_our_secrets_back(client, words):
@@ -338,7 +339,7 @@ def test_a_server_that_says_our_secrets_back(client, words):
 
 def test_a_secret_that_is_printed_is_found(tmp_path):
     # The control of the search: all that the client prints is looked at, and is much.
-    with pytest.raises(AssertionError, match=f"{KEY}.*contained"):
+    with pytest.raises(AssertionError, match=f"{KEY[:12]}.*contained"):
         with discreet_client(tmp_path) as one:
             with raw(Server(saying(BAR))) as url:
                 one.do(f"{url}?key={KEY}")
