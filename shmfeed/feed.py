@@ -146,8 +146,9 @@ class Feed:
         return connection(self.current())
 
     def stream_status(self, symbol: str, timeframe: str) -> StreamStatus:
-        """Age, state and health of one stream; StreamNotFoundError."""
-        mapping, index = self.locate(symbol, timeframe)
+        """Age, state and health of one stream; errors as `ring` has them."""
+        timeframe = check_timeframe(timeframe)
+        mapping, index = self.locate(check_symbol(symbol), timeframe)
         at = mapping.geometry.entry_word(index)
         return stream_status(mapping.words.ints, at, timeframe)
 

@@ -455,6 +455,9 @@ def test_status_is_plain(feed: Feed, hourly: RingWriter) -> None:
     status = feed.status()
     assert json.loads(json.dumps(status)) == status
     assert feed.stream_status("A", "1h").state == "connected"
+    assert feed.stream_status("A", "60m").state == "connected"
+    with pytest.raises(BadArgumentError, match=r"timeframe \[\]"):
+        feed.stream_status("A", [])
     with pytest.raises(StreamNotFoundError):
         feed.stream_status("B", "1h")
 

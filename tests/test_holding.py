@@ -31,6 +31,7 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.holding import Holding
+from shmfeed.memory.locking import lock_file, lock_object
 from shmfeed.memory.segment import Place, identity_by_name, open_segment, place
 from shmfeed.memory.shmobject import make_object
 
@@ -182,13 +183,31 @@ class TestBusy:
             assert caught.value.pid == stranger.pid
         assert retired(where) == 0
 
+    @pytest.mark.parametrize("text", ["nonsense", "", "0", "-1", "9" * 30])
     def test_an_unreadable_pid_is_said_to_be_unknown(
-        self, where: Place, holding: Holding
+        self, where: Place, holding: Holding, text: str
     ) -> None:
-        where.lock.write_text("nonsense")
+        where.lock.write_text(text)
         with pytest.raises(FeedBusyError, match="another process") as caught:
             Holding(where, GEOMETRY)
         assert caught.value.pid is None
+
+    def test_a_dead_one_is_not_said_to_hold_it(
+        self, where: Place, stranger: subprocess.Popen
+    ) -> None:
+        # Who cleans up holds the locks for a moment, and signs nothing.
+        stranger.kill()
+        stranger.wait()
+        assert where.lock.read_text() == f"{stranger.pid}\n"
+        cleaner = lock_file(where)
+        with pytest.raises(FeedBusyError, match="another process") as by_file:
+            Holding(where, GEOMETRY)
+        cleaner.release()
+        segment = lock_object(where, where.segment)
+        with pytest.raises(FeedBusyError, match="another process") as by_segment:
+            Holding(where, GEOMETRY)
+        os.close(segment)
+        assert by_file.value.pid is by_segment.value.pid is None
 
     @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
     def test_a_dead_one_s_feed_is_gone_on_with(

@@ -99,7 +99,7 @@ def lock_object(where: Place, path: Path) -> int:
         if time.monotonic() > deadline:
             pid = read_word(fd, H_WRITER_PID)
             os.close(fd)
-            raise busy(where, pid or None)
+            raise busy(where, _living(pid))
         time.sleep(_POLL_SECONDS)
     return fd
 
@@ -130,5 +130,14 @@ def busy(where: Place, pid: int | None) -> FeedBusyError:
 
 def _signed(lock: Path) -> int | None:
     with suppress(OSError, ValueError):
-        return int(lock.read_text("ascii"))
+        return _living(int(lock.read_text("ascii")))
+    return None
+
+
+def _living(pid: int) -> int | None:
+    """Who cleans up holds the locks too, and what a dead feeder signed is there yet."""
+    with suppress(OSError, OverflowError):
+        if pid > 0:
+            os.kill(pid, 0)
+            return pid
     return None

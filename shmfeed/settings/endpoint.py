@@ -6,7 +6,6 @@ may carry a key; of a refused one with an @ only the scheme is shown.
 
 import ipaddress
 import re
-from os.path import commonprefix
 from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 from shmfeed.errors import BadArgumentError
@@ -97,8 +96,10 @@ def hide(text: str, secret: str) -> str:
         head = form[:_SHORTEST_PART]
         at = text.find(head)
         while at >= 0:
-            end = at + len(commonprefix([text[at:], form]))
-            text = f"{text[:at]}***{text[end:]}"
+            left = len(form)
+            while not text.startswith(form[:left], at):
+                left -= 1
+            text = f"{text[:at]}***{text[at + left :]}"
             at = text.find(head, at + 3)
     return text
 
