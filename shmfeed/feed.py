@@ -16,9 +16,9 @@ from shmfeed.errors import (
     BadArgumentError,
     FeedNotFoundError,
     SegmentError,
-    StreamNotFoundError,
 )
 from shmfeed.layout import DEAD_NS, H_ALIVE, H_RETIRED, H_TICK, Geometry
+from shmfeed.memory.carried import not_carried
 from shmfeed.memory.catalog import Names, entries
 from shmfeed.memory.ringbuf import RingReader, sound_reader
 from shmfeed.memory.rows import Rows, Slice
@@ -107,20 +107,8 @@ class Feed:
             self._index = mapping, numbers
             index = numbers.get(names)
         if index is None:
-            raise StreamNotFoundError(self._missing(mapping, names))
+            raise not_carried(self.name, names, self.streams())
         return mapping, index
-
-    def _missing(self, mapping: Mapping, names: Names) -> str:
-        carried = [
-            f"{entry.symbol} {entry.timeframe}"
-            for entry in entries(mapping.words, mapping.geometry)
-            if entry.subscribed
-        ]
-        there = ", ".join(carried) or "nothing yet"
-        return (
-            f"feed {self.name!r} does not carry {names[0]} {names[1]}; it carries:"
-            f" {there}"
-        )
 
     def streams(self) -> list[Names]:
         """The subscribed (symbol, timeframe) pairs, in the order of subscription."""

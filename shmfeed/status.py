@@ -137,6 +137,7 @@ def empty_status(feed: str | None) -> dict[str, Any]:
         "state": STATES[0],
         "health": "dead",
         "pid": None,
+        "writer": None,  # the pid of the last feeder, alive or not
         "uptime": None,
         "symbols": [],
         "resolutions": [],

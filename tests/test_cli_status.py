@@ -48,7 +48,7 @@ def test_a_dead_feed_is_exit_1(cli_ring, cli_writer, feed_name, capsys) -> None:
     assert main(["status", "--feed", feed_name]) == 1
     output = capsys.readouterr().out
     assert f"feed {feed_name}: dead; disconnected" in output
-    assert "no feeder; last message" in output
+    assert "no feeder gives a sign of life; last message" in output
 
 
 def test_no_feed_is_exit_2_and_says_what_to_start(feed_name, capsys) -> None:
@@ -57,7 +57,7 @@ def test_no_feed_is_exit_2_and_says_what_to_start(feed_name, capsys) -> None:
     assert output == ""
     assert errors.startswith(
         f"shmfeed: there is no feed {feed_name!r} on this host; start it with"
-        f" `shmfeed run --feed {feed_name}`"
+        f" `shmfeed run --feed {feed_name} --symbols .. --resolutions ..`"
     )
     assert errors.count("\n") == 1
 
@@ -99,6 +99,8 @@ def test_words_for_a_feed_without_streams(pid) -> None:
     status = {**empty_status("x"), "last_error": "refused", "pid": pid, "uptime": 200}
     lines = in_words(status).splitlines()
     assert lines[0] == "feed x: dead; disconnected"
-    feeder = "no feeder;" if pid is None else "feeder pid 7, up 3m 20s,"
+    feeder = (
+        "no feeder gives a sign of life;" if pid is None else "feeder pid 7, up 3m 20s,"
+    )
     assert lines[1] == f"{feeder} no message yet"
     assert lines[3:] == ["last error: refused", "", "no streams"]

@@ -243,6 +243,7 @@ class TestStatus:
             "state": "connected",
             "health": "quiet",
             "pid": os.getpid(),
+            "writer": None,
             "uptime": 1.5,
             "symbols": [],
             "resolutions": [],

@@ -66,9 +66,15 @@ def _message(stream: Stream, status: Status, max_age: float | None) -> str:
     feed, symbol, timeframe = stream
     age = "nothing has come yet" if status.age is None else f"{status.age:.1f} s old"
     limit = stale_after(timeframe) if max_age is None else max_age
-    why = "its feeder is dead; " if status.health == "dead" else ""
     return (
-        f"{symbol} {timeframe} of feed {feed!r} is stale: {why}{age}, the limit is"
-        f" {limit:g} s; its health is {status.health}, the connection"
+        f"{symbol} {timeframe} of feed {feed!r} is stale: {_reason(status)}{age}, the"
+        f" limit is {limit:g} s; its health is {status.health}, the connection"
         f" {status.state}; see `shmfeed status --feed {feed}`"
     )
+
+
+def _reason(status: Status) -> str:
+    """What is wrong besides the age."""
+    if status.health == "dead":
+        return "its feeder is dead; "
+    return "" if status.state == "connected" else "its feeder is not connected; "

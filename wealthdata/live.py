@@ -84,6 +84,6 @@ def no_data(why: str) -> NoDataError:
         pass
     return NoDataError(
         f"there is no feed {name!r} on this host, and {why}: start one with `shmfeed"
-        f" run --feed {name}` or a manager's start(), or give the bars with"
-        " wealthdata.set_context(context)"
+        f" run --feed {name} --symbols .. --resolutions ..` or a manager's start(), or"
+        " give the bars with wealthdata.set_context(context)"
     )

@@ -77,7 +77,7 @@ def find(names: Names, want: Want, sources: Sources, private: bool) -> Found:
 
 def _without_feed(names: Names, want: Want, sources: Sources) -> Found:
     if sources.older is None:
-        raise no_data("no context is set")
+        raise no_data("no context with bars is set")
     found = _older_only(names, want, sources)
     if found is None:
         why = _not_there(names, sources.older)

@@ -82,7 +82,8 @@ def _feeder_line(status: dict[str, Any]) -> str:
     if status["last_message_age"] is None:
         heard = "no message yet"
     if status["pid"] is None:
-        return f"no feeder; {heard}"
+        last = f", the last one was pid {status['writer']}" if status["writer"] else ""
+        return f"no feeder gives a sign of life{last}; {heard}"
     return f"feeder pid {status['pid']}, up {span(status['uptime'])}, {heard}"
 
 

@@ -57,8 +57,9 @@ class Watch:
             _say(f"connected to {facts.get('endpoint')}")
         elif state == "error":
             _say(
-                f"gave up after {facts.get('attempts')} attempts; bars that are there"
-                " stay readable; Ctrl-C or SIGTERM ends this feeder"
+                f"gave up after {facts.get('attempts')} attempts in a row; start it"
+                " again, or with --max-reconnect-attempts none, which tries for ever;"
+                " its bars stay readable meanwhile; Ctrl-C or SIGTERM ends it"
             )
 
 

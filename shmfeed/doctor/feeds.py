@@ -20,6 +20,7 @@ def check_feeds() -> Iterator[Finding]:
     things = clean_all(remove=False)
     held = {one.path for one in things if one.state == HELD}
     bad = [*_unreadable(rows, things), *_silent(rows, things), *_foreign(things)]
+    bad += _given_up(rows)
     names = [name for name in rows if place(name).segment in held]
     yield ok("feeds", f"held by a feeder: {_listed(names) or 'none'}")
     yield from bad
@@ -60,6 +61,18 @@ def _silent(rows: dict[str, Any], things: list[Leftover]) -> Iterator[Finding]:
             f"kill -CONT {pid} lets a stopped one go on; else kill -9 {pid} and start"
             " the feeder again: it goes on with the same bars",
         )
+
+
+def _given_up(rows: dict[str, Any]) -> Iterator[Finding]:
+    for name, row in rows.items():
+        if row["health"] != UNREADABLE and row["state"] == "error":
+            yield problem(
+                f"feed {name}",
+                f"its feeder (pid {row['pid']}) gave up connecting: `shmfeed status"
+                f" --feed {name}` says why",
+                "mend that, then end the feeder and start it again, or call a manager's"
+                " start(); --max-reconnect-attempts none tries for ever",
+            )
 
 
 def _why_silent(pid: str) -> str:

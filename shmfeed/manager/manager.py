@@ -208,7 +208,7 @@ class WebSocketManager:
     ) -> Settings:
         changed = self._spelled(settings.with_subscription(symbols, resolutions))
         if not changed.streams:
-            raise BadArgumentError("no streams would be left; stop() ends the feed")
+            raise BadArgumentError("no streams would be left: configure(), or stop()")
         return changed
 
     def get_status(self) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def not_found(where: Place) -> FeedNotFoundError:
     return FeedNotFoundError(
         errno.ENOENT,
         f"there is no feed {where.name!r} on this host; start it with"
-        f" `shmfeed run --feed {where.name}`",
+        f" `shmfeed run --feed {where.name} --symbols .. --resolutions ..`",
         str(where.segment),
     )
 

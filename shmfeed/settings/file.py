@@ -143,7 +143,10 @@ def _check_flat(pairs: list[tuple[Any, Any]], scalar: Any, sequence: Any) -> Non
         line = key.start_mark.line + 1
         parts = value.value if isinstance(value, sequence) else [value]
         if not all(isinstance(part, scalar) for part in (key, *parts)):
-            raise _FaultError(f"line {line} is neither a value nor a list of values")
+            raise _FaultError(
+                f"line {line} is neither a value nor a list of values: settings are"
+                " not nested"
+            )
         if key.value in seen:
             raise _FaultError(f"has {key.value[:80]!r} twice, again at line {line}")
         seen.add(key.value)

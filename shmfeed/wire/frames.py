@@ -198,7 +198,11 @@ class _SizedFrames(websocket.frame_buffer):
         super().recv_header()
         assert self.header is not None  # noqa: S101 # or it would have raised
         final, rsv1, rsv2, rsv3, opcode, masked, _ = self.header
-        ABNF(final, rsv1, rsv2, rsv3, opcode, masked, b"").validate()
+        if rsv1 or rsv2 or rsv3:
+            raise websocket.WebSocketProtocolException(
+                "a frame with reserved bits: nothing that uses them was agreed upon"
+            )
+        ABNF(final, 0, 0, 0, opcode, masked, b"").validate()
         if masked:
             raise websocket.WebSocketProtocolException("a masked frame from a server")
         if opcode >= _CONTROL and not final:
