@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Child
+from replacing import replacing
 
 from shmfeed.errors import (
     FeedBusyError,
@@ -30,6 +31,7 @@ from shmfeed.layout import (
     WORD,
     Geometry,
 )
+from shmfeed.memory import holding as module
 from shmfeed.memory.holding import Holding
 from shmfeed.memory.locking import lock_file, lock_object
 from shmfeed.memory.segment import Place, identity_by_name, open_segment, place
@@ -191,6 +193,15 @@ class TestBusy:
         with pytest.raises(FeedBusyError, match="another process") as caught:
             Holding(where, GEOMETRY)
         assert caught.value.pid is None
+
+    def test_one_that_was_put_there_just_now_is_not_taken(
+        self, where: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hold(where).release(unlink=False)
+        monkeypatch.setattr(module, "lock_object", replacing(lock_object))
+        with pytest.raises(FeedBusyError, match="another process"):
+            Holding(where, GEOMETRY)
+        assert retired(where) == 0
 
     def test_a_dead_one_is_not_said_to_hold_it(
         self, where: Place, stranger: subprocess.Popen

@@ -4,11 +4,13 @@ import socket
 
 import pytest
 from forks import Fork
+from replacing import replacing
 from waiting import until
 
 import shmfeed
 from shmfeed.errors import SegmentFormatError
 from shmfeed.layout import READY
+from shmfeed.memory import removal
 from shmfeed.memory.removal import FOREIGN, HELD, UNHELD, leftovers, remove_unheld
 from shmfeed.memory.segment import place
 from shmfeed.writer import create
@@ -65,6 +67,34 @@ def test_a_holder_keeps_its_segment_without_the_lock_file(feed_name):
         assert where.segment.exists()
         writer.close()
     assert remove_unheld(where)
+
+
+def test_readers_of_what_goes_look_for_its_successor_at_once(feed_name):
+    # A killed feeder's last beat is fresh: nothing else says that it is over.
+    with holder(feed_name) as one, shmfeed.attach(feed_name) as feed:
+        before = feed.current().identity
+        one.kill()
+        assert leftovers(place(feed_name), remove=True)
+        with create(feed_name) as successor:
+            assert feed.current().identity != before
+            successor.close(unlink=True)
+
+
+def test_looking_takes_nothing_from_who_goes_on(feed_name):
+    create(feed_name).close()
+    assert [left.state for left in leftovers(place(feed_name))] == [UNHELD]
+    with create(feed_name) as writer:
+        assert writer.adopted
+        writer.close(unlink=True)
+
+
+def test_what_was_put_there_just_now_is_not_removed(feed_name, monkeypatch):
+    where = place(feed_name)
+    create(feed_name).close()
+    monkeypatch.setattr(removal, "lock_object", replacing(removal.lock_object))
+    (found,) = leftovers(where, remove=True)
+    assert (found.state, found.reason) == (HELD, "is held by another process")
+    assert where.segment.exists()
 
 
 def test_a_foreign_file_stays(feed_name):
