@@ -472,6 +472,7 @@ def test_the_tls_context_asks_for_a_verified_host_and_tls_1_2():
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.options & ssl.OP_NO_RENEGOTIATION
 
 
 @pytest.mark.usefixtures("trusting")

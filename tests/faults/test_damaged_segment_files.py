@@ -371,7 +371,9 @@ class TestCutWhileInUse:
     def beat(self, where, size):
         with self.in_use(where.name) as (writer, _):
             os.truncate(where.segment, size)
-            return [refusal(writer.beat), refusal(writer.beat_alive)]
+            said = [refusal(writer.beat), refusal(writer.beat_alive)]
+            writer.close(unlink=True)
+            return said
 
     @pytest.mark.parametrize("size", [0, 4096, 12288])
     def test_the_feeder_ends_in_words(self, where, size):
@@ -380,6 +382,7 @@ class TestCutWhileInUse:
         for kind, words in said:
             assert kind == "FeedLostError"
             assert f"{where.segment} was cut to {size} bytes" in words
+        assert not where.segment.exists()
 
     def test_without_the_look_the_feeder_dies(self, where, monkeypatch):
         """The control."""
