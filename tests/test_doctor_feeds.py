@@ -62,6 +62,19 @@ def test_a_stopped_feeder_and_its_remedy(holder, feed_name) -> None:
     until(lambda: about(feed_name)[1] is None)
 
 
+@pytest.mark.parametrize("state", ["error", "reconnecting"])
+def test_a_feeder_that_gave_up(feed_name, state) -> None:
+    with create(feed_name, 16, 16, 1, state=state) as writer:
+        _, found = about(feed_name)
+        writer.close(unlink=True)
+    if state == "error":
+        assert found.level == "problem"
+        assert f"(pid {os.getpid()}) gave up connecting" in found.found
+        assert "--max-reconnect-attempts none" in found.remedy
+    else:
+        assert found is None
+
+
 def test_a_stuck_feeder(feed_name) -> None:
     with create(feed_name, 16, 16, 1) as writer:
         writer._words.ints[10] = writer._words.ints[11] = 1  # its signs of life

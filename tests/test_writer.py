@@ -461,6 +461,20 @@ class TestReplacing:
         assert f"{old.name} is made anew, max_streams 1: 1 streams that" in said
         assert "the first of them B 1m" in said
 
+    @pytest.mark.parametrize(("history", "lost"), [(3, 5), (8, 0), (50, 0)])
+    def test_bars_that_a_shorter_history_leaves_out_are_told(
+        self,
+        old: FeedWriter,
+        make: Make,
+        caplog: pytest.LogCaptureFixture,
+        history: int,
+        lost: int,
+    ) -> None:
+        old.close()
+        make(history, guard=4)
+        told = [f"history {history}: {lost} older bars" in m for m in caplog.messages]
+        assert told == ([True] if lost else [])
+
     def test_what_is_wanted_goes_first(self, old: FeedWriter, make: Make) -> None:
         old.close()
         writer = make(50, max_streams=1, streams=[("B", "1m")])

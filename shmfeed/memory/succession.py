@@ -25,8 +25,15 @@ def carry_over(
     subscribed = [e for e in survey(old.words, old.geometry).sound if e.subscribed]
     subscribed.sort(key=lambda entry: _names(entry) not in wanted)
     room = new.geometry.max_streams
-    for entry in subscribed[:room]:
-        _copy_stream(old, new, catalog, entry)
+    lost = sum(_copy_stream(old, new, catalog, entry) for entry in subscribed[:room])
+    if lost:
+        log.warning(
+            "%s is made anew, history %d: %d older bars of its streams are left out;"
+            " raise history",
+            old.words.name,
+            new.geometry.history,
+            lost,
+        )
     for word in range(H_COUNTERS, H_COUNTERS + len(COUNTERS)):
         new.words.ints[word] = kept_count(old.words.ints[word])
     if left := subscribed[room:]:
@@ -40,7 +47,8 @@ def carry_over(
         )
 
 
-def _copy_stream(old: Mapping, new: Mapping, catalog: Catalog, entry: Entry) -> None:
+def _copy_stream(old: Mapping, new: Mapping, catalog: Catalog, entry: Entry) -> int:
+    """How many bars that could be asked for have no room."""
     names = _names(entry)
     reader = RingReader(old.words, old.geometry, entry.number)
     rows = reader.view(new.geometry.history)
@@ -53,6 +61,7 @@ def _copy_stream(old: Mapping, new: Mapping, catalog: Catalog, entry: Entry) -> 
     ints, at = new.words.ints, new.geometry.entry_word(index)
     ints[at + E_UPDATED] = kept_moment(reader.updated)
     ints[at + E_GAPS] = kept_count(old.words.ints[reader.entry + E_GAPS])
+    return len(reader.view(old.geometry.history)) - len(rows)
 
 
 def _names(entry: Entry) -> Names:

@@ -4,6 +4,7 @@ What is not ours stays as it is, byte for byte. A read beyond a file's end would
 signal: whatever could meet one runs in a forked child.
 """
 
+import faulthandler
 import os
 import resource
 import shutil
@@ -358,6 +359,12 @@ class TestNotReady:
         assert shmfeed.attach(where.name).streams() == []
 
 
+def quietly(work, *arguments):
+    """In a child that is to die: nobody should take its traceback for a failure."""
+    faulthandler.disable()
+    return work(*arguments)
+
+
 class TestCutWhileInUse:
     """A file that shrinks takes its pages from whoever has mapped it. Nothing that a
     reader does protects it; a feeder looks at each beat, before its first store."""
@@ -387,7 +394,7 @@ class TestCutWhileInUse:
     def test_without_the_look_the_feeder_dies(self, where, monkeypatch):
         """The control."""
         monkeypatch.setattr(Holding, "check", lambda _: None)
-        with forks.Fork(self.beat, where, 0) as child:
+        with forks.Fork(quietly, self.beat, where, 0) as child:
             assert child.wait() == -signal.SIGBUS
 
     def test_a_reader_of_what_is_gone_dies(self, where):
@@ -399,7 +406,7 @@ class TestCutWhileInUse:
                 os.truncate(where.segment, HEADER_WORDS * WORD)
                 rows.copy()
 
-        with forks.Fork(read) as child:
+        with forks.Fork(quietly, read) as child:
             assert child.wait() == -signal.SIGBUS
         # The next feeder makes it anew, and the next reader finds that.
         with self.in_use(where.name) as (_, feed):
