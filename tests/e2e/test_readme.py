@@ -94,3 +94,19 @@ def test_a_venue_in_the_test_itself(child):
     out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
     assert out.startswith("ws://127.0.0.1:")
+
+
+def test_a_backtest(child, env):
+    bar = {"open_time": 0, "open": 1, "high": 2, "low": 1, "close": 2, "volume": 5}
+    code = f"""
+from datetime import UTC, datetime
+import wealthdata
+bars = [{{**{bar}, "open_time": hour * 3_600_000}} for hour in range(5)]
+{python_block("run_params")}
+frame = wealthdata.get_price("BTCUSDT", count=9)
+print(len(frame), frame.attrs["shmfeed"].source, frame.attrs["shmfeed"].feed)
+"""
+    process = child(code, env=env)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert out == "5 context None\n"
