@@ -183,7 +183,7 @@ class TestExitCodes:
         with pytest.raises(SystemExit):
             main([name, "--help"])
         section = capsys.readouterr().out.partition("exit codes:\n")[2]
-        for code, words in (MEANINGS[name] | EVERYWHERE).items():
+        for code, words in (EVERYWHERE | MEANINGS[name]).items():
             assert f"  {code:<4} {words}\n" in section
 
     @pytest.mark.parametrize("name", COMMANDS)

@@ -139,7 +139,7 @@ def test_what_the_readme_shows_is_run(tmp_path):
     test = blocks["test_strategy.py"].partition("def test_")[2]
     assert len(test.strip().splitlines()) <= 5
     # The control: a strategy that does not look at the age of its bars is found out.
-    careless = blocks["strategy.py"].replace("max_age=1", "max_age=3600")
+    careless = blocks["strategy.py"].replace("max_age=2", "max_age=3600")
     assert careless != blocks["strategy.py"]
     runs = []
     for strategy in (blocks["strategy.py"], careless):
