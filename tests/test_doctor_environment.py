@@ -3,6 +3,8 @@
 import pytest
 
 from shmfeed.doctor.environment import check_environment, sound
+from shmfeed.errors import BadArgumentError
+from wealthdata.choice import always_copy
 
 CANARY = "s3cr3t-canary"
 
@@ -49,6 +51,19 @@ def test_no_feed_on_purpose(text) -> None:
 
 @pytest.mark.parametrize("text", ["1", "x", "", "\udcff"])
 def test_what_is_no_setting_of_the_feeder_is_left_alone(text) -> None:
-    names = ("SHMFEED_COPY", "SHMFEED_PURE", "WEBSOCKET_CLIENT_CA_BUNDLE", "SHMFEEDX")
+    names = ("SHMFEED_PURE", "SHMFEED_FAIL", "WEBSOCKET_CLIENT_CA_BUNDLE", "SHMFEEDX")
     (found,) = check_environment(dict.fromkeys(names, text))
     assert found.level == "ok"
+
+
+@pytest.mark.parametrize("text", ["1", "0", " Yes ", "off", "", "x", "2", "\udcff"])
+def test_a_word_that_no_strategy_takes(text, monkeypatch) -> None:
+    (found,) = check_environment({"SHMFEED_COPY": text})
+    monkeypatch.setenv("SHMFEED_COPY", text)
+    try:
+        always_copy()
+    except BadArgumentError:
+        assert found.level == "problem"
+        assert "neither yes nor no" in found.found
+    else:
+        assert found.level == "ok"

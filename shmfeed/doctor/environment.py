@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 
+from shmfeed.arguments import shown
 from shmfeed.config import VARIABLES, from_env
 from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.errors import BadArgumentError
+from shmfeed.settings.kinds import parse_flag
 from shmfeed.settings.table import NO_FEED, nearest
 
-_FEED = "SHMFEED_FEED"
+_FEED, _COPY = "SHMFEED_FEED", "SHMFEED_COPY"
 _PREFIXES = ("SHMFEED_", "WEBSOCKET_")
 # Of websocket-client's own.
 _FOREIGN = {"WEBSOCKET_CLIENT_CA_BUNDLE"}
@@ -41,6 +43,12 @@ def _check(variable: str, text: str) -> Finding | None:
             " backtest",
             f"unset {variable} where live strategies or feeders run",
         )
+    if variable == _COPY and not _is_flag(text):
+        return problem(
+            name,
+            f"is {shown(text)}, which is neither yes nor no: no strategy reads with it",
+            f"export {variable}=1 for private frames, or unset {variable}",
+        )
     fault = _fault(variable, text)
     if fault is not None:
         return problem(
@@ -52,6 +60,14 @@ def _check(variable: str, text: str) -> Finding | None:
         return None
     near = nearest(variable, list(VARIABLES))
     return note(name, f"is no setting and is not read; did you mean {near}?")
+
+
+def _is_flag(text: str) -> bool:
+    word = text.strip()
+    try:
+        return not word or parse_flag(word) is not None
+    except KeyError:
+        return False
 
 
 def _fault(variable: str, text: str) -> str | None:

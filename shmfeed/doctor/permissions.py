@@ -81,7 +81,9 @@ def check_config(path: Path) -> Finding:
         content = settings_file.read(path, warn=False)
         mode = stat.S_IMODE(path.stat().st_mode)
     except BadArgumentError as error:
-        return problem(name, str(error), "correct it; README shows what is accepted")
+        return problem(
+            name, str(error), "correct it; `shmfeed run --help` lists the settings"
+        )
     except OSError as error:
         return problem(name, f"{error.strerror}", "correct its path or its mode")
     if content.get(TOKEN) and mode & 0o077:

@@ -63,7 +63,7 @@ def seconds(
 
 def flag(text: str) -> Setting:
     """Yes or no."""
-    return Setting(bool, "true or false", _check_flag, _parse_flag, text)
+    return Setting(bool, "true or false", _check_flag, parse_flag, text)
 
 
 def text_of(accepted: str, check: Check, text: str, *, none: str = "") -> Setting:
@@ -205,5 +205,6 @@ def _parse_real(text: str) -> float:
     return float(text)
 
 
-def _parse_flag(text: str) -> bool:
+def parse_flag(text: str) -> bool:
+    """Yes or no; KeyError for another word."""
     return _FLAGS[text.lower()]
