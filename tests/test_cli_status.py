@@ -8,6 +8,7 @@ from command_line import append, end
 
 from shmfeed.cli import main
 from shmfeed.cli.status import in_words
+from shmfeed.memory.segment import place
 from shmfeed.status import empty_status
 
 pytest_plugins = ["command_process"]
@@ -69,6 +70,18 @@ def test_the_feeds_that_are_there_are_named(
     assert main(["status", "--feed", feed_name + "x"]) == 2
     there = capsys.readouterr().err.partition("; feeds that are here: ")[2]
     assert feed_name in there.strip().split(", ")
+
+
+@pytest.mark.parametrize("words", [["status"], ["tail", "A", "1m"]])
+def test_one_that_is_not_ready_is_said_to_be_there(words, feed_name, capsys) -> None:
+    place(feed_name).segment.touch(0o600)
+    try:
+        assert main([*words, "--feed", feed_name]) == 2
+    finally:
+        place(feed_name).segment.unlink()
+    error = capsys.readouterr().err
+    assert error.endswith("; what bears its name is not ready, see `shmfeed ls`\n")
+    assert "feeds that are here" not in error
 
 
 def test_the_feed_of_the_environment(cli_ring, feed_name, capsys, monkeypatch) -> None:

@@ -140,6 +140,6 @@ def _complain(error: Exception, code: int) -> int:
     if isinstance(error, ShmfeedError) and isinstance(error, OSError):
         words = error.strerror or words  # its sentence names the file already
     if isinstance(error, FeedNotFoundError):
-        words += mistakes.feeds_there()
+        words += mistakes.feeds_there(error.filename)
     streams.complain(text.plain(words))
     return code

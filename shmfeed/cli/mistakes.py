@@ -60,14 +60,20 @@ def repeated(parser: argparse.ArgumentParser, words: Sequence[str]) -> str | Non
     return None
 
 
-def feeds_there() -> str:
-    """Which feeds there are, to be added to a sentence; empty where there are none."""
+def feeds_there(missed: str | None) -> str:
+    """Which feeds there are, to be added to a sentence; empty where there are none.
+
+    `missed` is the path of the segment that was none.
+    """
     from shmfeed.host.names import feeds_here  # noqa: PLC0415  loads numpy
+    from shmfeed.memory.segment import place  # noqa: PLC0415  so does this
 
     try:
         feeds = feeds_here()
     except ShmfeedError:
         return ""
+    if missed in [str(place(name).segment) for name in feeds]:
+        return "; what bears its name is not ready, see `shmfeed ls`"
     more = ", .." if len(feeds) > _MOST_FEEDS else ""
     there = ", ".join(feeds[:_MOST_FEEDS])
     return f"; feeds that are here: {there}{more}" if there else ""
