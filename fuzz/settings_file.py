@@ -26,6 +26,7 @@ SEEDS = [
     b"2symbols: [BTCUSDT]\nresolutions:\n  - 1m\nmax_reconnect_attempts: null\n",
     b"2a: &x [1]\nb: *x\n? [c]\n: d\n",
     b"2csrf_token: !!python/object:os.system x\nhistory: 0x10\n",
+    b'2history: !!int ""\nguard: !!timestamp 1\nallow_insecure: !!bool x\n',
 ]
 _FOLDER = tempfile.mkdtemp()
 atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)

@@ -216,6 +216,26 @@ def test_a_small_shared_memory(child, feed_name):
     assert files[0] == 1
 
 
+REMEDY = """
+REMOUNT = 32
+from pathlib import Path
+from shmfeed.doctor.room import check_inodes
+shm = Path("/dev/shm")
+for number in range(10_800):
+    (shm / str(number)).touch()
+found = check_inodes(shm)
+option = found.remedy.partition("remount,")[2].split()[0]
+libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", REMOUNT, option.encode())
+tell([found.level, check_inodes(shm).level])
+"""
+
+
+def test_its_remedy_for_files_helps_where_there_are_many(child, feed_name):
+    assert own_shm.run(child, feed_name, "nr_inodes=10802", REMEDY) == [
+        ["problem", "ok"]
+    ]
+
+
 def test_its_remedy_in_a_container():
     from shmfeed.doctor.room import check_space
 

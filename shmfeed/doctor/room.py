@@ -121,7 +121,7 @@ def check_inodes(shared: Path) -> Finding:
         return problem(
             f"files in {shared}",
             f"{room.f_favail} more can be made, a feed needs {_FILES}",
-            f"remove some, or mount -o remount,nr_inodes=10k {shared}",
+            f"remove some, or mount -o remount,nr_inodes={room.f_files * 2} {shared}",
         )
     free = f"{room.f_favail:,} more" if room.f_files else "any number"
     return ok(f"files in {shared}", f"{free} can be made")
