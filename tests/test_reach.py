@@ -126,6 +126,27 @@ def test_no_thread_to_be_had_is_a_failure_like_another(monkeypatch):
         assert reason == "no thread can be had to look up venue.invalid"
 
 
+def test_an_address_that_says_nothing_leaves_time_for_the_next(monkeypatch):
+    real = socket.getaddrinfo
+
+    def both(_, port, **options):
+        hosts = ("127.0.0.2", "127.0.0.1")
+        return [one for host in hosts for one in real(host, port, **options)]
+
+    with venue(lambda ws: ws.recv()) as url, contextlib.ExitStack() as open_:
+        port = int(url.split("/")[2].split(":")[1])
+        deaf = open_.enter_context(socket.create_server(("127.0.0.2", port), backlog=0))
+        for _ in range(4):  # it takes no more: whoever knocks next waits
+            waiting = open_.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        monkeypatch.setattr(socket, "getaddrinfo", both)
+        begun = time.monotonic()
+        known = url.replace("127.0.0.1", "venue.invalid")
+        with connected(known, rules=Rules(allow_insecure=True)):
+            assert 2 < time.monotonic() - begun < 5  # its share of the patience
+
+
 def test_a_host_short_of_descriptors_costs_no_room_for_look_ups(hanging):
     most = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
