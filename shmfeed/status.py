@@ -10,6 +10,7 @@ from shmfeed.layout import (
     E_GAPS,
     E_RECOVERING,
     E_SINCE,
+    E_SUBSCRIBED,
     E_UPDATED,
     H_ALIVE,
     H_COUNTERS,
@@ -66,12 +67,8 @@ def stream_status(ints: Ints, at: int, timeframe: str) -> StreamStatus:
     now = boot_ns()
     alive = is_alive(ints, now)
     health = _health(ints, at, timeframe, now) if alive else "dead"
-    return StreamStatus(_age(ints, at, now), connection_state(ints, alive), health)
-
-
-def _age(ints: Ints, at: int, now: int) -> float | None:
-    """Seconds since a stream's last update; None before the first, and of garbage."""
-    return _seconds_since(ints[at + E_UPDATED], now)
+    age = _seconds_since(ints[at + E_UPDATED], now)
+    return StreamStatus(age, connection_state(ints, alive), health)
 
 
 def _seconds_since(moment: int, now: int) -> float | None:
@@ -82,6 +79,8 @@ def _seconds_since(moment: int, now: int) -> float | None:
 def _health(ints: Ints, at: int, timeframe: str, now: int) -> str:
     """A stream's health while the feeder lives."""
     if ints[H_STATE] != _CONNECTED or now - ints[H_TICK] > _STUCK_NS:
+        return "stale"
+    if not ints[at + E_SUBSCRIBED]:  # however new its last bar is, no newer one comes
         return "stale"
     if ints[at + E_RECOVERING]:
         return "recovering"
@@ -166,7 +165,7 @@ def _stream_row(mapping: Mapping, entry: Entry, now: int) -> dict[str, Any]:
         "timeframe": entry.timeframe,
         "count": ring.count,
         "last_close_time": closed.close_time if closed else None,
-        "age": _age(ints, at, now),
+        "age": _seconds_since(ints[at + E_UPDATED], now),
         "gaps": ints[at + E_GAPS],
         "health": stream_status(ints, at, entry.timeframe).health,
     }

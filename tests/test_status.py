@@ -194,6 +194,13 @@ class TestHealth:
         feeder.mark_stream(("A", "1m"), gaps=0, recovering=False)
         assert health() == "live"
 
+    def test_one_that_is_no_longer_fed_is_stale_however_new(
+        self, feeder: FeedWriter, health: Health
+    ) -> None:
+        feeder.add_stream("A", "1m").append(0, *prices(0))
+        feeder.unsubscribe("A", "1m")
+        assert health() == "stale"
+
     def test_subscribed_again_it_is_not_live_before_anything_came(
         self, feeder: FeedWriter, clock: Clock, health: Health
     ) -> None:

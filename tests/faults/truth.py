@@ -96,7 +96,7 @@ class Truth:
             return "dead"
         if self.state != "connected" or now - self.tick > 5 * SECOND:
             return "stale"
-        return stream.health(now)
+        return stream.health(now) if stream.subscribed else "stale"
 
     def health(self, now: int) -> str:
         if not self.lives(now):
