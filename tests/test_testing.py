@@ -49,6 +49,12 @@ def test_a_feed_that_wealthdata_reads(in_a_backtest, monkeypatch, shmfeed_feed):
     assert verify(3, "ETHUSDT", "1m", (opens, frame.to_numpy().T)) == 0
 
 
+@pytest.mark.parametrize("name", ["endpoint", "port", "feed", "stop_with_manager"])
+def test_what_is_the_fixture_s_own_is_not_given(shmfeed_feed, name):
+    with pytest.raises(BadArgumentError, match=f"{name}: this is the fixture's own"):
+        shmfeed_feed(**{name: "ws://127.0.0.1:1"})
+
+
 def test_a_venue_of_ones_own_and_a_killed_feeder(shmfeed_feed, shmfeed_venue):
     venue = shmfeed_venue(protocol="binance", history=30, speed=60)
     feed = shmfeed_feed("btcusdt", venue=venue)

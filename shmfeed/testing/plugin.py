@@ -13,6 +13,10 @@ from shmfeed.testing.feed import FedFeed, Names
 from wealthdata import choice, live
 
 
+# What the factory says itself, by its venue or by the feed's name.
+_OWN = ("endpoint", "port", "feed", "stop_with_manager")
+
+
 class FeedFactory:
     """What the fixture `shmfeed_feed` gives: call it for a running feed."""
 
@@ -49,6 +53,11 @@ class FeedFactory:
         there, or with `wait=False` at once: for a venue that lets nobody in. Raises
         what the manager's `start` raises.
         """
+        taken = ", ".join(name for name in _OWN if name in settings)
+        if taken:
+            raise BadArgumentError(
+                f"{taken}: this is the fixture's own; another venue is given as venue="
+            )
         if venue is None:
             options = {"seed": seed, "speed": speed, "protocol": protocol}
             venue = self._venues(faults=faults, history=bars, **options)
