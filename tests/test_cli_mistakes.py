@@ -41,6 +41,23 @@ def fails(capsys, *words) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["--csrf-token", "s3cr3t"],
+        ["--csrf-token=s3cr3t"],
+        ["--x", "--csrf_token=s3cr3t"],
+        ["--token", "s3cr3t"],
+        ["--csrf", "s3cr3t"],
+    ],
+)
+def test_a_token_as_an_argument_is_not_shown(words, capsys) -> None:
+    code, last = fails(capsys, "run", "--symbols", "A", *words)
+    assert code == 2
+    assert "WEBSOCKET_CSRF_TOKEN or the file" in last
+    assert "s3cr3t" not in last
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["stauts"], "invalid choice: 'stauts'; did you mean status?"),

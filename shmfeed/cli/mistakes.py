@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from shmfeed.errors import ShmfeedError
 
 _MOST_FEEDS = 20
+_TOKEN_OPTIONS = ("--csrf", "--token")  # as somebody may begin what is none
 
 
 def meant(word: str, known: Iterable[str]) -> str:
@@ -34,6 +35,11 @@ def unknown_words(
     """The words for arguments that a command does not have, None if there are none."""
     if not unknown:
         return None
+    if any(word.startswith(_TOKEN_OPTIONS) for word in unknown):
+        return (  # without what stands behind it
+            "unrecognized arguments: a token; it comes from WEBSOCKET_CSRF_TOKEN or"
+            " the file, other users can read arguments"
+        )
     known = [option for option in _options(parser) if option.startswith("--")]
     near = meant(unknown[0].partition("=")[0], known)
     shown = " ".join(word if word.isprintable() else repr(word) for word in unknown)

@@ -12,7 +12,6 @@ from shmfeed.simulator import Venue
 from shmfeed.testing.feed import FedFeed, Names
 from wealthdata import choice, live
 
-
 # What the factory says itself, by its venue or by the feed's name.
 _OWN = ("endpoint", "port", "feed", "stop_with_manager")
 
