@@ -195,11 +195,12 @@ class TestHealth:
         assert health() == "live"
 
     def test_one_that_is_no_longer_fed_is_stale_however_new(
-        self, feeder: FeedWriter, health: Health
+        self, feeder: FeedWriter, feed: Feed
     ) -> None:
         feeder.add_stream("A", "1m").append(0, *prices(0))
         feeder.unsubscribe("A", "1m")
-        assert health() == "stale"
+        assert feed.stream_status("A", "1m").health == "stale"
+        assert feed.status()["health"] == "quiet"  # no stream that it carries is
 
     def test_subscribed_again_it_is_not_live_before_anything_came(
         self, feeder: FeedWriter, clock: Clock, health: Health
