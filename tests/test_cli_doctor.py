@@ -243,7 +243,15 @@ def test_on_a_system_that_has_less(child) -> None:
             assert code in ((1,) if refused else (0, 1, 2)), (name, code)
             assert said.count("\n") <= 1, (name, said)
     assert {name for name, _, found in told if "live feeds need" in found[0][1]} >= {
-        *("fcntl", "posixshmem", "O_NOFOLLOW", "boottime", "shared memory", "all"),
+        *(
+            "fcntl",
+            "posixshmem",
+            "O_NOFOLLOW",
+            "fchmod",
+            "boottime",
+            "shared memory",
+            "all",
+        ),
         *("users' numbers", "other cpu"),
     }
 

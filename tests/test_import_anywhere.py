@@ -13,12 +13,13 @@ import taken_away
 CASES = {name: [name] for name in taken_away.PIECES} | {"all": [*taken_away.PIECES]}
 # What a live feed can do without; a feeder, and who speaks to it, needs more.
 NO_NEED = {"resource", "users", "terminal", "register_at_fork", "fork", "signals"}
-FEEDERS_NEED = {"fchmod": "os.pipe2", "poll": "select.poll", "unix sockets": "AF_UNIX"}
+FEEDERS_NEED = {"pipe2": "os.pipe2", "poll": "select.poll", "unix sockets": "AF_UNIX"}
 REASONS = {
     "fcntl": "fcntl",
     "posixshmem": "_posixshmem",
     "O_NOFOLLOW": "os.O_NOFOLLOW",
     "O_NONBLOCK": "os.O_NONBLOCK",
+    "fchmod": "os.fchmod",
     "boottime": "time.CLOCK_BOOTTIME",
     "clock_gettime": "time.clock_gettime_ns",
     "users' numbers": "os.geteuid",

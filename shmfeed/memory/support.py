@@ -10,7 +10,7 @@ from shmfeed.errors import UnsupportedPlatformError
 from shmfeed.memory.words import check_memory_order
 
 _NEEDED: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
-    (os, ("O_NOFOLLOW", "O_NONBLOCK", "geteuid", "posix_fallocate")),
+    (os, ("O_NOFOLLOW", "O_NONBLOCK", "fchmod", "geteuid", "posix_fallocate")),
     (time, ("CLOCK_BOOTTIME", "clock_gettime_ns", "thread_time_ns")),
 )
 _MODULES = ("fcntl", "_posixshmem")
