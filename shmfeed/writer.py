@@ -78,8 +78,18 @@ def create(
     guard = check_whole("guard", guard, 1, MAX_HISTORY)
     max_streams = check_whole("max_streams", max_streams, 1, MAX_STREAMS)
     check_word("state", state, STATES)
-    wanted = [(check_symbol(s), check_timeframe(t)) for s, t in streams]
+    wanted = _checked_streams(streams)
     return FeedWriter(name, Geometry(max_streams, history, guard), state, wanted)
+
+
+def _checked_streams(streams: Iterable[Names]) -> list[Names]:
+    try:
+        pairs = [(symbol, timeframe) for symbol, timeframe in streams]
+    except (TypeError, ValueError):
+        raise BadArgumentError(
+            f"streams is {shown(streams)}; it must be a list of (symbol, timeframe)"
+        ) from None
+    return [(check_symbol(s), check_timeframe(t)) for s, t in pairs]
 
 
 class FeedWriter:

@@ -93,7 +93,7 @@ def making(s: Surface) -> Iterator[tuple[Call, Mapping[str, object], str]]:
         shmfeed.create(name, **sizes).close(unlink=True)
 
     sizes = {"name": s.name + "b", "history": 5, "guard": 1, "max_streams": 1}
-    yield create, sizes, "name history guard max_streams state"
+    yield create, sizes, "name history guard max_streams state streams"
     yield shmfeed.attach, {}, "name"
 
 
@@ -170,7 +170,8 @@ def managers(s: Surface) -> Iterator[tuple[Call, Mapping[str, object], str]]:
     yield manager.stop, {}, "keep"
     wrong = {"timeout": -1}
     yield lambda **odd: manager.start(**{**wrong, **odd}), wrong, "wait"
-    yield lambda **odd: manager.configure(**{**given, **odd}), given, " ".join(given)
+    every = " ".join(["feed", *given])
+    yield lambda **odd: manager.configure(**{**given, **odd}), given, every
 
 
 def untyped(

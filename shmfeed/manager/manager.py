@@ -69,7 +69,7 @@ class WebSocketManager:
     def _load(self, arguments: dict[str, Any]) -> Settings:
         if self._feed is not None:
             given = arguments.setdefault("feed", self._feed)
-            if given not in (None, self._feed):
+            if given is not None and shown(given) != shown(self._feed):
                 raise BadArgumentError(
                     f"feed is {shown(given)}, but this is the manager of"
                     f" {self._feed!r}; use get_websocket_manager({shown(given)})"

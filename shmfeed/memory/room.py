@@ -40,10 +40,17 @@ def _no_room(
 ) -> SegmentFullError:
     free = room.f_bavail * room.f_frsize
     files = "" if room.f_favail or not room.f_files else " and cannot hold more files"
+    if error.errno == errno.EFBIG:
+        files += ", and this process may not make so large a file (ulimit -f)"
     return SegmentFullError(
         error.errno,
-        f"{where.segment.parent} has {free / 2**20:.1f} MiB free{files}, feed"
-        f" {where.name!r} needs {geometry.size / 2**20:.1f} MiB for"
+        f"{where.segment.parent} has {_mib(free)} MiB free{files}, feed"
+        f" {where.name!r} needs {_mib(geometry.size)} MiB for"
         f" {geometry.max_streams} streams of {geometry.history} bars; ask for fewer, or"
         " enlarge it (docker: --shm-size)",
     )
+
+
+def _mib(size: int) -> str:
+    # Of a feed that is smaller than 0.1 MiB it would say that it needs nothing.
+    return f"{size / 2**20:.1f}" if size >= 1 << 20 else f"{size / 2**20:.3f}"

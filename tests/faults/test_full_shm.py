@@ -157,3 +157,14 @@ def test_without_the_reservation_it_would_die(child, feed_name):
     if process.returncode == own_shm.NOT_PERMITTED:
         pytest.skip(f"no /dev/shm of its own here: {err.strip()}")
     assert process.returncode == -signal.SIGBUS
+
+
+def test_a_limit_of_this_process_is_told_apart(child, feed_name):
+    code = f"""
+resource.setrlimit(resource.RLIMIT_FSIZE, (16384, resource.RLIM_INFINITY))
+tell(attempt({SMALL}))
+"""
+    (outcome,) = run(child, feed_name, "size=1m", code)
+    assert is_refused(outcome)
+    assert "may not make so large a file (ulimit -f), feed" in outcome["error"]
+    assert "needs 0.044 MiB" in outcome["error"]
