@@ -86,6 +86,7 @@ def test_once_more_comes_of_what_the_clock_closed_it_waits_for_silence():
     ]
     assert stream.tick(now=59.9, venue=due(2)) == []
     assert stream.tick(now=60.0, venue=due(2)) == [("row", 2, 10.0, CLOSED_BY_CLOCK)]
+    assert stream.say(3, PLAIN, venue=due(3)) == [("row", 3, 10.0, CLOSED_BY_CLOCK)]
     assert stream.counted() == {"revisions": 1}
 
 

@@ -151,6 +151,7 @@ class PlainModel:
             return
         if self.forming is not None and self.past_its_time(self.forming[0]):
             self.close(CLOSED_BY_CLOCK | self.doubt)
+            self.ahead = False
 
     def close(self, flags: int) -> None:
         minute, price = self.forming

@@ -13,8 +13,8 @@ a newer bar means depends on what its venue says:
 - It flags nothing (`closed` is None): the newer bar closes the forming one at once,
   and a bar that nothing follows is closed by the clock, the grace after its end; one
   that arrives later than that is closed at once. If more comes of a bar that the clock
-  closed, the clock is ahead of the venue's: from then on it closes only what has not
-  been spoken of for the grace, and nothing at once.
+  closed, the clock is ahead of the venue's: it closes only what has not been spoken of
+  for the grace, and nothing at once, until it has closed a bar in that way.
 
 Each message decides for itself; but what comes while bars are held is held with them.
 A row is final: a message about it is counted and changes nothing. A hole is counted
@@ -158,6 +158,7 @@ class Ledger:
         forming = None if self._flagged or spoken_of else self._forming
         if forming is not None and forming.close_time + self._grace <= venue_now:
             steps.append(self._close_as(forming, CLOSED_BY_CLOCK, self._unseen))
+            self._ahead = False
         if self._held:
             self._release(steps, now)
         return steps
