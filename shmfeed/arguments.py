@@ -7,7 +7,7 @@ names the argument, its value and what is accepted.
 import math
 import operator
 import reprlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,19 @@ def check_word(name: str, value: Any, words: Collection[str]) -> str:
             f"{name} is {shown(value)}; it must be one of: {' '.join(words)}"
         )
     return value
+
+
+def items_of(value: Any) -> list[Any] | None:
+    """What a list, or anything that can be gone through, holds; None: it is none.
+
+    A text, bytes and a mapping are none, and so is an array without a dimension.
+    """
+    if isinstance(value, str | bytes | Mapping):
+        return None
+    try:
+        return list(value)
+    except TypeError:
+        return None
 
 
 def _index(value: Any) -> int | None:

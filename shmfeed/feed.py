@@ -10,7 +10,13 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from shmfeed.arguments import check_deadline, check_integer, check_seconds, shown
+from shmfeed.arguments import (
+    check_deadline,
+    check_integer,
+    check_seconds,
+    items_of,
+    shown,
+)
 from shmfeed.bar import Bar, check_timeframe
 from shmfeed.errors import (
     BadArgumentError,
@@ -272,7 +278,8 @@ def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring]:
     without one, when all of their feeders have died.
     """
     timeout = check_deadline("timeout", timeout)
-    watched = list(rings) if isinstance(rings, Iterable) else [rings]
+    listed = items_of(rings)
+    watched: list[Any] = [rings] if listed is None else listed
     strange = [ring for ring in watched if not isinstance(ring, Ring)]
     if strange:
         raise BadArgumentError(f"rings has {shown(strange[0])}; it must hold rings")

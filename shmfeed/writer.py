@@ -35,6 +35,7 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.catalog import Catalog, Names, entries
+from shmfeed.memory.damage import trusted
 from shmfeed.memory.holding import Holding
 from shmfeed.memory.note import pack_note
 from shmfeed.memory.ringwriter import RingWriter
@@ -146,15 +147,17 @@ class FeedWriter:
     def add_stream(self, symbol: str, timeframe: str) -> RingWriter:
         """The ring of a stream, made if the feed does not have it yet.
 
-        Raises BadArgumentError for names that are not accepted, or no room left.
+        Raises BadArgumentError for names that are not accepted, or no room left,
+        SegmentFormatError where the segment was damaged meanwhile.
         """
         self._check_open()
         names = check_symbol(symbol), check_timeframe(timeframe)
-        index = self._catalog.add(names, boot_ns())
-        if names not in self._rings:
-            self._rings[names] = RingWriter(
-                self._words, self.geometry, index, names, self._wake_stream
-            )
+        with trusted(self._words):
+            index = self._catalog.add(names, boot_ns())
+            if names not in self._rings:
+                self._rings[names] = RingWriter(
+                    self._words, self.geometry, index, names, self._wake_stream
+                )
         return self._rings[names]
 
     def unsubscribe(self, symbol: str, timeframe: str) -> None:

@@ -35,7 +35,7 @@ ODD = [
     *(object(), len, int, Exception, Ellipsis, range(3)),
     *(datetime(2024, 1, 1), date.max, np.datetime64("NaT", "ns")),
     *(np.int64(3), np.float64(2.5), np.bool_(True), np.str_("x")),
-    *(np.array([1, 2]), np.array([])),
+    *(np.array([1, 2]), np.array([]), np.array(3), np.array("close")),
 ]
 STREAM = {"symbol": "BTCUSDT", "timeframe": "1m"}
 T0 = 1_700_000_040_000

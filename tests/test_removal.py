@@ -97,6 +97,18 @@ def test_what_was_put_there_just_now_is_not_removed(feed_name, monkeypatch):
     assert where.segment.exists()
 
 
+@pytest.mark.parametrize("content", [b"x", b"hello", b"\0\0\0x", b"1234567"])
+def test_a_foreign_file_of_less_than_a_word_stays(feed_name, content):
+    where = place(feed_name)
+    create(feed_name).close(unlink=True)
+    where.segment.touch(0o600)
+    where.segment.write_bytes(content)
+    for refuse in (lambda: remove_unheld(where), lambda: create(feed_name)):
+        with pytest.raises(SegmentFormatError, match="not a shmfeed segment"):
+            refuse()
+    assert where.segment.read_bytes() == content
+
+
 def test_a_foreign_file_stays(feed_name):
     where = place(feed_name)
     create(feed_name).close(unlink=True)

@@ -13,6 +13,7 @@ from shmfeed.errors import (
     BadArgumentError,
     FeedBusyError,
     FeedLostError,
+    SegmentFormatError,
     SegmentFullError,
 )
 from shmfeed.layout import (
@@ -27,6 +28,7 @@ from shmfeed.layout import (
     H_WRITER_EPOCH,
     MAX_HISTORY,
     MAX_STREAMS,
+    S_EPOCH,
     STATES,
     WORD,
 )
@@ -201,6 +203,15 @@ class TestStreams:
         with pytest.raises(BadArgumentError, match=r"room for 2 .*C 1h.*max_streams"):
             writer.add_stream("C", "1h")
         assert writer.streams() == [("A", "1h"), ("B", "1h")]
+
+    def test_a_segment_that_is_damaged_meanwhile(self, writer: FeedWriter) -> None:
+        writer.add_stream("A", "1h")
+        epoch = writer.geometry.slot_word(1) + S_EPOCH
+        writer._words.ints[epoch] = 1 << 62  # too large for a catalog word
+        with pytest.raises(SegmentFormatError, match="cannot be added to its catalog"):
+            writer.add_stream("B", "1h")
+        writer._words.ints[epoch] = 0
+        writer.add_stream("B", "1h")
 
     def test_room(self, writer: FeedWriter) -> None:
         a, b, c = [(symbol, "1h") for symbol in "ABC"]

@@ -1,11 +1,11 @@
 """Bars as contexts write them (dicts or objects, prices as strings) made into Bar."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from shmfeed.arguments import shown
+from shmfeed.arguments import items_of, shown
 from shmfeed.bar import LAST_TIME, Bar, close_time
 from shmfeed.errors import BadArgumentError
 from wealthdata.times import to_ms
@@ -21,10 +21,11 @@ def parse_bars(bars: object, timeframe: str | None, where: str) -> list[Bar]:
     A bar's close_time follows from its open_time and the timeframe; without a
     timeframe it is the bar's own, where ...999 is taken for the next millisecond.
     """
-    if isinstance(bars, str | bytes | Mapping) or not isinstance(bars, Iterable):
+    listed = items_of(bars)
+    if listed is None:
         raise BadArgumentError(f"{where} is {shown(bars)}; it must be a list of bars")
     parsed = []
-    for number, raw in enumerate(bars):
+    for number, raw in enumerate(listed):
         try:
             parsed.append(_parse(raw, timeframe))
         except (BadArgumentError, OverflowError, ValueError) as error:

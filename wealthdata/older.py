@@ -1,11 +1,11 @@
 """Where bars come from that no ring has: a context's list, or a history function."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
-from shmfeed.arguments import shown
+from shmfeed.arguments import items_of, shown
 from shmfeed.bar import bars_between, check_timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.names import check_symbol
@@ -68,14 +68,13 @@ class Listed:
         entries = getattr(self._owner, "market_data_context", None)
         if entries is None:
             return
-        if isinstance(entries, str | bytes | Mapping) or not isinstance(
-            entries, Iterable
-        ):
+        listed = items_of(entries)
+        if listed is None:
             raise BadArgumentError(
                 f"market_data_context is {type(entries).__name__}; it must be a list"
                 ' of {"symbol", "timeframe", "bars"}'
             )
-        for number, entry in enumerate(entries):
+        for number, entry in enumerate(listed):
             where = f"market_data_context[{number}]"
             if not isinstance(entry, Mapping):
                 raise BadArgumentError(f"{where} is {shown(entry)}; it must be a dict")

@@ -1,11 +1,17 @@
 """What a caller asks for: arguments checked once, at the door."""
 
-from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from shmfeed.arguments import check_deadline, check_flag, check_whole, check_word, shown
+from shmfeed.arguments import (
+    check_deadline,
+    check_flag,
+    check_whole,
+    check_word,
+    items_of,
+    shown,
+)
 from shmfeed.bar import DEFAULT_FIELDS, FIELDS
 from shmfeed.errors import BadArgumentError
 from shmfeed.names import check_symbol
@@ -91,11 +97,11 @@ def check_fields(fields: object) -> tuple[str, ...]:
     """The fields in the order asked, each once. None: the default ones."""
     if fields is None:
         return DEFAULT_FIELDS
-    names = (fields,) if isinstance(fields, str) else fields
-    if isinstance(names, Iterable) and not isinstance(names, bytes | Mapping):
-        fields = names = tuple(names)
-        if names and all(isinstance(n, str) and n in FIELDS for n in names):
-            return tuple(dict.fromkeys(names))
+    names = [fields] if isinstance(fields, str) else items_of(fields)
+    if names and all(isinstance(n, str) and n in FIELDS for n in names):
+        return tuple(dict.fromkeys(names))
+    if names is not None:
+        fields = names  # a generator has no words of its own
     raise BadArgumentError(
         f"fields is {shown(fields)}; it must name some of: {' '.join(FIELDS)}"
     )
@@ -103,11 +109,12 @@ def check_fields(fields: object) -> tuple[str, ...]:
 
 def check_securities(securities: object) -> list[str]:
     """The symbols of a list, in the order asked, duplicates once."""
-    if not isinstance(securities, Iterable) or isinstance(securities, bytes | Mapping):
+    named = items_of(securities)
+    if named is None:
         raise BadArgumentError(
             f"security is {shown(securities)}; it must be a symbol or a list of symbols"
         )
-    symbols = list(dict.fromkeys(check_symbol(symbol) for symbol in securities))
+    symbols = list(dict.fromkeys(check_symbol(symbol) for symbol in named))
     if not symbols:
         raise BadArgumentError("security is an empty list; name at least one symbol")
     return symbols

@@ -5,13 +5,15 @@ user or failing memory can leave words in it that nobody means. Whoever looks ho
 lock: what a live writer may be in the midst of is no damage.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from shmfeed.bar import TIMEFRAMES, Bar, duration
-from shmfeed.errors import BadArgumentError, SegmentFormatError
+from shmfeed.errors import BadArgumentError, SegmentFormatError, ShmfeedError
 from shmfeed.layout import (
     COUNT_LIMIT,
     S_BASE,
@@ -36,6 +38,18 @@ def damaged(words: Words, what: str) -> SegmentFormatError:
         f"{words.name} is damaged: {what}; restart its feeder, which makes it anew and"
         " keeps the bars of sound streams, or stop it and remove it: shmfeed clean"
     )
+
+
+@contextmanager
+def trusted(words: Words) -> Iterator[None]:
+    """What words that nobody can mean do to a writer leaves as damage."""
+    try:
+        yield
+    except ShmfeedError:
+        raise
+    except (ValueError, IndexError, OverflowError, StopIteration) as error:
+        what = f"a stream cannot be added to its catalog ({type(error).__name__})"
+        raise damaged(words, what) from error
 
 
 def names_damage(symbol: str, timeframe: str) -> str | None:

@@ -194,7 +194,9 @@ def check_ours(where: Place, fd: int) -> int:
     SegmentFormatError for any other content: it stays as it is.
     """
     ready, size = read_word(fd, H_READY), read_word(fd, H_SIZE)
-    unfinished = ready == 0 and size in (0, os.fstat(fd).st_size)
+    whole = os.fstat(fd).st_size
+    begun = any(os.pread(fd, min(whole, WORD), 0))  # also where it is less than a word
+    unfinished = not begun and size in (0, whole)
     if not unfinished and ready >> MAGIC_SHIFT != MAGIC:
         raise SegmentFormatError(
             f"{where.segment} is not a shmfeed segment; it stays as it is: move it"
