@@ -108,6 +108,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         wanted = len(self.symbols) * len(self.resolutions)
         return min(MAX_STREAMS, max(_MIN_STREAMS, 2 * wanted))
 
+    def streams_beside(self, there: int, wanted: int) -> int:
+        """The planned room, where a segment with room for `there` streams exists.
+
+        That stays as it is, if nobody said how much it shall be and it will do.
+        """
+        if self.max_streams is None and there >= wanted:
+            return there
+        return self.planned_streams
+
     def hidden(self, text: str) -> str:
         """A text, such as a server's words, without the token and keys of endpoints."""
         secrets = {one for url in self.endpoint for one in endpoints.secrets(url)}

@@ -113,7 +113,7 @@ C_FLAGS = 8
 # Limits: what a segment may be asked for.
 MAX_STREAMS = 10_000
 MAX_HISTORY = 10_000_000
-MIN_GUARD = 16
+_MIN_GUARD = 16
 TIME_LIMIT = 253_370_764_800_000  # ms UTC, year 9999: each open_time is below it
 COUNT_LIMIT = 1 << 62  # what is counted stays below it
 
@@ -121,6 +121,11 @@ COUNT_LIMIT = 1 << 62  # what is counted stays below it
 BEAT_SECONDS = 0.5
 DEAD_NS = 2_000_000_000
 AHEAD_NS = 3600 * 1_000_000_000  # a sign of life further in the future is garbage
+
+
+def default_guard(history: int) -> int:
+    """The guard where nobody said how large it shall be."""
+    return max(_MIN_GUARD, history // 4)
 
 
 class Geometry(NamedTuple):

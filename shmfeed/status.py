@@ -100,7 +100,7 @@ def feed_status(mapping: Mapping, feed: str) -> dict[str, Any]:
     ints, now = mapping.words.ints, boot_ns()
     alive = is_alive(ints, now)
     carried = [e for e in entries(mapping.words, mapping.geometry) if e.subscribed]
-    streams = [_stream_row(mapping, entry, now) for entry in carried]
+    streams = [_stream_row(mapping, entry) for entry in carried]
     status = empty_status(feed)
     status |= {
         "state": connection_state(ints, alive),
@@ -154,20 +154,21 @@ def read_note(mapping: Mapping) -> dict[str, Any]:
     return unpack_note(CellPair(mapping.words, H_NOTE, NOTE_WORDS).read())
 
 
-def _stream_row(mapping: Mapping, entry: Entry, now: int) -> dict[str, Any]:
+def _stream_row(mapping: Mapping, entry: Entry) -> dict[str, Any]:
     ints, at = mapping.words.ints, mapping.geometry.entry_word(entry.number)
     ring = RingReader(mapping.words, mapping.geometry, entry.number)
     closed = ring.last_closed()
     if closed and (what := bar_damage(closed, entry.timeframe)):
         raise damaged(mapping.words, f"of {entry.symbol} {entry.timeframe} {what}")
+    how = stream_status(ints, at, entry.timeframe)
     return {
         "symbol": entry.symbol,
         "timeframe": entry.timeframe,
         "count": ring.count,
         "last_close_time": closed.close_time if closed else None,
-        "age": _seconds_since(ints[at + E_UPDATED], now),
+        "age": how.age,
         "gaps": ints[at + E_GAPS],
-        "health": stream_status(ints, at, entry.timeframe).health,
+        "health": how.health,
     }
 
 

@@ -28,11 +28,11 @@ from shmfeed.layout import (
     H_WRITER_PID,
     MAX_HISTORY,
     MAX_STREAMS,
-    MIN_GUARD,
     NOTE_WORDS,
     STATES,
     WORD,
     Geometry,
+    default_guard,
 )
 from shmfeed.memory.catalog import Catalog, Names, entries
 from shmfeed.memory.damage import trusted
@@ -75,7 +75,7 @@ def create(
     """
     history = check_whole("history", history, 1, MAX_HISTORY)
     if guard is None:
-        guard = max(MIN_GUARD, history // 4)
+        guard = default_guard(history)
     guard = check_whole("guard", guard, 1, MAX_HISTORY)
     max_streams = check_whole("max_streams", max_streams, 1, MAX_STREAMS)
     check_word("state", state, STATES)

@@ -12,7 +12,7 @@ from shmfeed.doctor import cgroup
 from shmfeed.doctor.cgroup import MEMORY, PIDS
 from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.errors import ShmfeedError
-from shmfeed.layout import MIN_GUARD, Geometry
+from shmfeed.layout import Geometry, default_guard
 from shmfeed.memory import segment
 from shmfeed.memory.segment import open_segment, place
 
@@ -44,12 +44,12 @@ def plan_of(settings: Settings) -> Plan:
 
     One of another size is replaced by one that is made beside it.
     """
-    guard = settings.guard or max(MIN_GUARD, settings.history // 4)
+    guard = settings.guard or default_guard(settings.history)
     streams, there = settings.planned_streams, None
     with suppress(ShmfeedError):
         there = open_segment(place(settings.feed)).geometry
-        if settings.max_streams is None and there.max_streams >= len(settings.streams):
-            streams = there.max_streams
+        wanted = len(settings.streams)
+        streams = settings.streams_beside(there.max_streams, wanted)
     geometry = Geometry(streams, settings.history, guard)
     return Plan(settings.feed, geometry, 0 if there == geometry else geometry.size)
 

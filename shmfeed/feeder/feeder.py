@@ -260,7 +260,7 @@ def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
     `create` raises.
     """
     sizes = settings.history, settings.guard
-    most = _max_streams(settings, len(streams))
+    most = settings.streams_beside(_room_there(settings.feed), len(streams))
     first: dict[str, Any] = {"state": "disconnected", "streams": streams}
     writer = create(settings.feed, *sizes, most, **first)
     if not writer.room(streams):
@@ -275,11 +275,8 @@ def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
     return writer
 
 
-def _max_streams(settings: Settings, wanted: int) -> int:
-    """The planned room; or what there is, if nobody said how much it shall be."""
-    if settings.max_streams is None:
-        with suppress(FeedNotFoundError, SegmentFormatError):
-            found = open_segment(place(settings.feed)).geometry.max_streams
-            if found >= wanted:
-                return found
-    return settings.planned_streams
+def _room_there(feed: str) -> int:
+    """For how many streams the feed's segment has room, 0 where there is none."""
+    with suppress(FeedNotFoundError, SegmentFormatError):
+        return open_segment(place(feed)).geometry.max_streams
+    return 0

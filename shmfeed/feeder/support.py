@@ -5,6 +5,7 @@ import select
 import socket
 
 from shmfeed.errors import UnsupportedPlatformError
+from shmfeed.memory.support import absent
 
 _NEEDED = (
     (os, ("O_CLOEXEC", "O_NONBLOCK", "fchmod", "pipe2", "set_blocking")),
@@ -15,14 +16,9 @@ _NEEDED = (
 
 def check_feeder_platform() -> None:
     """UnsupportedPlatformError where no feeder can run, naming what is missing."""
-    absent = [
-        f"{owner.__name__}.{name}"
-        for owner, names in _NEEDED
-        for name in names
-        if not hasattr(owner, name)
-    ]
-    if absent:
+    missing = absent(_NEEDED)
+    if missing:
         raise UnsupportedPlatformError(
-            f"a feeder needs Linux; not here: {', '.join(absent)}; contexts and"
+            f"a feeder needs Linux; not here: {', '.join(missing)}; contexts and"
             " backtests work without it"
         )

@@ -9,7 +9,9 @@ from types import ModuleType
 from shmfeed.errors import UnsupportedPlatformError
 from shmfeed.memory.words import check_memory_order
 
-_NEEDED: tuple[tuple[ModuleType, tuple[str, ...]], ...] = (
+Needed = tuple[tuple[ModuleType, tuple[str, ...]], ...]
+
+_NEEDED: Needed = (
     (os, ("O_NOFOLLOW", "O_NONBLOCK", "fchmod", "geteuid", "posix_fallocate")),
     (time, ("CLOCK_BOOTTIME", "clock_gettime_ns", "thread_time_ns")),
 )
@@ -24,13 +26,18 @@ def _is_there(module: str) -> bool:
     return True
 
 
+def absent(needed: Needed) -> list[str]:
+    """What this system does not have of what is needed, by full names."""
+    return [
+        f"{owner.__name__}.{name}"
+        for owner, names in needed
+        for name in names
+        if not hasattr(owner, name)
+    ]
+
+
 # Asked once: a system does not change, and attaching is done on the way to a price.
-_ABSENT = [
-    f"{owner.__name__}.{name}"
-    for owner, names in _NEEDED
-    for name in names
-    if not hasattr(owner, name)
-] + [name for name in _MODULES if not _is_there(name)]
+_ABSENT = absent(_NEEDED) + [name for name in _MODULES if not _is_there(name)]
 
 
 def check(shared_memory: Path) -> None:
@@ -38,10 +45,10 @@ def check(shared_memory: Path) -> None:
 
     `shared_memory` is the directory in which segments live.
     """
-    absent = _ABSENT if shared_memory.is_dir() else [str(shared_memory), *_ABSENT]
-    if absent:
+    missing = _ABSENT if shared_memory.is_dir() else [str(shared_memory), *_ABSENT]
+    if missing:
         raise UnsupportedPlatformError(
             "live feeds need POSIX shared memory as Linux has it; not here:"
-            f" {', '.join(absent)}; contexts and backtests work without it"
+            f" {', '.join(missing)}; contexts and backtests work without it"
         )
     check_memory_order()
