@@ -1,5 +1,6 @@
 # Two commands on a fresh machine: `make test` and `make demo`.
 # Both make their own virtual environment; nothing but Python >= 3.11 is needed.
+# With a C compiler the C core is built too, and again after an edit of its sources.
 PYTHON ?= python3
 VENV   ?= .venv
 SECONDS ?= 20
@@ -13,38 +14,43 @@ test: lint types unit
 demo: $(VENV)/.demo
 	$(BIN)/shmfeed demo --seconds $(SECONDS)
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.core
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(VENV)/.dev
+types: $(VENV)/.core
 	$(BIN)/mypy
 
-unit: $(VENV)/.dev
+unit: $(VENV)/.core
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 # All fuzz targets, SECONDS for them together; longer: make fuzz SECONDS=600
 fuzz: SECONDS = 60
-fuzz: $(VENV)/.dev
+fuzz: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary atheris -e '.[fuzz]' || true
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
 
 # The whole suite on other Pythons: those on PATH, or PYTHONS="/a/python3.12 ..".
 # What each is made of lies in $(VENV)/versions. `smoke-versions` is the short form.
-versions: $(VENV)/.dev
+versions: $(VENV)/.core
 	$(BIN)/python tests/versions.py --venvs $(VENV)/versions --suite $(PYTHONS)
 
-smoke-versions: $(VENV)/.dev
+smoke-versions: $(VENV)/.core
 	$(BIN)/python tests/versions.py --venvs $(VENV)/versions $(PYTHONS)
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.core
 	$(BIN)/python benchmarks/bench_read.py
 	$(BIN)/python benchmarks/bench_get_price.py
 	$(BIN)/python benchmarks/bench_ingest.py
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	touch $@ $(VENV)/.demo
+	touch $@ $(VENV)/.demo $(VENV)/.core
+
+# The C core alone, built in place: what an edit of its sources needs.
+$(VENV)/.core: setup.py shmfeed/layout.py $(wildcard shmfeed/memory/*.c shmfeed/memory/*.h) | $(VENV)/.dev
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	touch $@
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'

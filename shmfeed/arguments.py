@@ -14,6 +14,9 @@ import numpy as np
 
 from shmfeed.errors import BadArgumentError
 
+YES = ("1", "true", "yes", "on")
+NO = ("0", "false", "no", "off")
+
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
 
@@ -79,6 +82,17 @@ def check_word(name: str, value: Any, words: Collection[str]) -> str:
             f"{name} is {shown(value)}; it must be one of: {' '.join(words)}"
         )
     return value
+
+
+def switched_on(name: str, text: str) -> bool:
+    """A yes or no that a variable of the environment says; nothing is a no."""
+    word = text.strip().lower()
+    if word not in YES and word not in NO and word:
+        raise BadArgumentError(
+            f"{name} is {shown(text)}; it must be one of: {' '.join(YES)}, or"
+            f" {' '.join(NO)}"
+        )
+    return word in YES
 
 
 def items_of(value: Any) -> list[Any] | None:

@@ -26,8 +26,8 @@ from shmfeed.errors import (
 from shmfeed.layout import DEAD_NS, H_ALIVE, H_RETIRED, H_TICK, Geometry
 from shmfeed.memory.carried import not_carried
 from shmfeed.memory.catalog import Names, entries
-from shmfeed.memory.ringbuf import RingReader, sound_reader
-from shmfeed.memory.rows import Rows, Slice
+from shmfeed.memory.core import RingReader, Rows, Slice
+from shmfeed.memory.ringbuf import sound_reader
 from shmfeed.memory.segment import Mapping, Place, identity_by_name, open_segment, place
 from shmfeed.memory.waiting import poll_until
 from shmfeed.memory.words import boot_ns

@@ -24,9 +24,9 @@ from shmfeed.layout import (
     STATES,
 )
 from shmfeed.memory.catalog import Entry, entries
+from shmfeed.memory.core import RingReader
 from shmfeed.memory.damage import bar_damage, damaged
 from shmfeed.memory.note import unpack_note
-from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.segment import Mapping
 from shmfeed.memory.words import CellPair, Ints, boot_ns
 

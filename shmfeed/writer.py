@@ -35,10 +35,10 @@ from shmfeed.layout import (
     default_guard,
 )
 from shmfeed.memory.catalog import Catalog, Names, entries
+from shmfeed.memory.core import RingWriter
 from shmfeed.memory.damage import trusted
 from shmfeed.memory.holding import Holding
 from shmfeed.memory.note import pack_note
-from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.memory.segment import place
 from shmfeed.memory.succession import carry_over
 from shmfeed.memory.words import CellPair, boot_ns

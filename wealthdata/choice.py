@@ -3,15 +3,12 @@
 import os
 from collections.abc import Callable
 
-from shmfeed.arguments import check_flag, shown
+from shmfeed.arguments import check_flag, switched_on
 from shmfeed.errors import BadArgumentError
 from shmfeed.names import check_feed_name
 
 DEFAULT_FEED = "default"
 OFF = "off"  # instead of a feed's name: contexts only, as in a backtest
-
-_YES = ("1", "true", "yes", "on")
-_NO = ("", "0", "false", "no", "off")
 
 
 class _Choice:
@@ -68,15 +65,7 @@ def always_copy() -> bool:
     Raises BadArgumentError for a word that is neither yes nor no.
     """
     text = _environment("SHMFEED_COPY")
-    if text is None:
-        return False
-    word = text.strip().lower()
-    if word not in _YES and word not in _NO:
-        raise BadArgumentError(
-            f"SHMFEED_COPY is {shown(text)}; it must be one of: {' '.join(_YES)}, or"
-            f" {' '.join(filter(None, _NO))}"
-        )
-    return word in _YES
+    return text is not None and switched_on("SHMFEED_COPY", text)
 
 
 def _plain(name: str) -> str | None:

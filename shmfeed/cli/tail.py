@@ -12,7 +12,7 @@ from shmfeed.cli.text import plain, short
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.feed import Feed, Ring
 from shmfeed.layout import MAX_HISTORY
-from shmfeed.memory.rows import Rows
+from shmfeed.memory.core import Rows
 
 _DESCRIPTION = """\
 The last closed bars of a stream, oldest first; with -f also each new one as it closes,

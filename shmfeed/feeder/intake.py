@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from shmfeed.events import BarEvent, Event, Heartbeat, Malformed, Refused
 from shmfeed.memory.catalog import Names
-from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.memory.core import RingWriter
 from shmfeed.wire.ledger import Counts, Ledger, Step
 from shmfeed.wire.venueclock import VenueClock
 from shmfeed.writer import FeedWriter

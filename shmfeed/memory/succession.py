@@ -5,9 +5,8 @@ from collections.abc import Collection
 
 from shmfeed.layout import COUNTERS, E_GAPS, E_UPDATED, H_COUNTERS
 from shmfeed.memory.catalog import Catalog, Entry, Names
+from shmfeed.memory.core import RingReader, RingWriter
 from shmfeed.memory.damage import sound_run
-from shmfeed.memory.ringbuf import RingReader
-from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.memory.segment import Mapping
 from shmfeed.memory.survey import kept_count, kept_moment, survey
 from shmfeed.memory.words import boot_ns

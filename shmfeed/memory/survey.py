@@ -27,8 +27,8 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.catalog import Entry, catalog_words, read_entry
+from shmfeed.memory.core import RingReader
 from shmfeed.memory.damage import names_damage, slot_damage
-from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.words import Words, boot_ns
 
 # Words that are counted up: one near the end of an int64 would stop its writer.

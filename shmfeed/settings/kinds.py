@@ -12,13 +12,14 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple, SupportsIndex
 
+from shmfeed.arguments import NO, YES
 from shmfeed.errors import BadArgumentError
 
 MAX_ITEMS = 10_000
 
 _FLAGS = {
-    **dict.fromkeys(("1", "true", "yes", "on"), True),
-    **dict.fromkeys(("0", "false", "no", "off"), False),
+    **dict.fromkeys(YES, True),
+    **dict.fromkeys(NO, False),
 }
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")

@@ -21,7 +21,13 @@ CONFIG_FILE = "config_file"
 _PREFIX = "SHMFEED_"
 # Variables of the same prefix that are no settings.
 _RESERVED = frozenset(
-    {"SHMFEED_COPY", "SHMFEED_PURE", "SHMFEED_FAIL", "SHMFEED_TEST_DATA"}
+    {
+        "SHMFEED_BUILD_EXTENSION",
+        "SHMFEED_COPY",
+        "SHMFEED_FAIL",
+        "SHMFEED_PURE",
+        "SHMFEED_TEST_DATA",
+    }
 )
 _WEBSOCKET = ("endpoint", TOKEN, "market_type", "symbols", "resolutions")
 VARIABLES = {
