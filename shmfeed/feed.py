@@ -6,6 +6,7 @@ under its name) is found again by the next call, at the cost of two word compare
 """
 
 import time
+import weakref
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +18,7 @@ from shmfeed.arguments import (
     items_of,
     shown,
 )
-from shmfeed.bar import Bar, check_timeframe
+from shmfeed.bar import check_timeframe
 from shmfeed.errors import (
     BadArgumentError,
     FeedNotFoundError,
@@ -26,9 +27,9 @@ from shmfeed.errors import (
 from shmfeed.layout import DEAD_NS, H_ALIVE, H_RETIRED, H_TICK, Geometry
 from shmfeed.memory.carried import not_carried
 from shmfeed.memory.catalog import Names, entries
-from shmfeed.memory.core import RingReader, Rows, Slice
-from shmfeed.memory.ringbuf import sound_reader
+from shmfeed.memory.core import Follower, RingReader
 from shmfeed.memory.segment import Mapping, Place, identity_by_name, open_segment, place
+from shmfeed.memory.sound import sound_reader
 from shmfeed.memory.waiting import poll_until
 from shmfeed.memory.words import boot_ns
 from shmfeed.names import check_symbol
@@ -74,6 +75,7 @@ class Feed:
         # Entry numbers, with the segment that they hold for. One assignment: another
         # thread never looks a stream up in a successor by its old number.
         self._index: tuple[Mapping | None, dict[Names, int]] = (None, {})
+        self._rings: weakref.WeakSet[Ring] = weakref.WeakSet()
 
     def current(self) -> Mapping:
         """The segment that bears the feed's name, as far as is known.
@@ -99,7 +101,26 @@ class Feed:
         except (FeedNotFoundError, SegmentError):
             return mapping  # being made just now, or none of ours: the old bars serve
         self._mapping = found
+        self._unbind()
         return found
+
+    def _unbind(self) -> None:
+        """Let each ring ask for its reader anew."""
+        for ring in list(self._rings):
+            ring.forget()
+
+    def reader_of(self, ring: "Ring") -> RingReader:
+        """A ring's reader in the segment that serves now; errors as `ring` has them.
+
+        A reader of that segment that the ring has already stays.
+        """
+        names = ring.symbol, ring.timeframe
+        mapping, index = self.locate(*names)
+        self._rings.add(ring)
+        kept = ring.kept
+        if kept is not None and kept.words is mapping.words:
+            return kept
+        return sound_reader(*mapping[:2], index, names)
 
     def locate(self, symbol: str, timeframe: str) -> tuple[Mapping, int]:
         """The segment and the entry of a stream; StreamNotFoundError."""
@@ -154,6 +175,7 @@ class Feed:
         """Let go of the segment. Idempotent; slices already taken stay readable."""
         self._mapping = None
         self._index = (None, {})
+        self._unbind()
 
     def __enter__(self) -> Self:
         return self
@@ -167,47 +189,23 @@ class Feed:
         self.close()
 
 
-class Ring:
+class Ring(Follower):
     """One stream of a feed. Any thread; follows the feed through re-creation."""
 
-    __slots__ = ("_bound", "_feed", "symbol", "timeframe")
+    __slots__ = ("__weakref__", "_feed", "symbol", "timeframe")
 
     def __init__(self, feed: Feed, symbol: str, timeframe: str) -> None:
+        super().__init__()
         self._feed = feed
         self.symbol = symbol
         self.timeframe = timeframe
-        self._bound = self._bind()
+        self.reader()
 
-    def _bind(self) -> tuple[Mapping, RingReader]:
-        mapping, index = self._feed.locate(self.symbol, self.timeframe)
-        # One assignment: another thread finds the old pair or the new one.
-        names = self.symbol, self.timeframe
-        self._bound = mapping, sound_reader(*mapping[:2], index, names)
-        return self._bound
-
-    def reader(self) -> RingReader:
-        """The reader of the segment that serves now."""
-        return self._current()[1]
-
-    def _current(self) -> tuple[Mapping, RingReader]:
-        bound = self._bound
-        if self._feed.current() is not bound[0]:
-            bound = self._bind()
-        return bound
+    def _find(self) -> RingReader:
+        return self._feed.reader_of(self)
 
     def _geometry(self) -> Geometry:
-        self.reader()
-        return self._bound[0].geometry
-
-    @property
-    def count(self) -> int:
-        """Number of the next closed bar; only ever grows within `epoch`."""
-        return self.reader().count
-
-    @property
-    def epoch(self) -> int:
-        """Raised by a repair or a re-created feed; bar numbers hold within one."""
-        return self.reader().epoch
+        return self.reader().geometry
 
     @property
     def capacity(self) -> int:
@@ -224,33 +222,6 @@ class Ring:
         """How many bars may close before a full view loses its oldest row."""
         return self._geometry().guard
 
-    def view(self, n: int) -> Slice:
-        """The last n closed bars, at most `history`, fewer if there are fewer.
-
-        Zero-copy and read-only; ask `valid` after use. Raises BadArgumentError for
-        n < 1, BusyRingError when a writer outruns the read for 10 ms.
-        """
-        return self._current()[1].view(n)
-
-    def snapshot(self, n: int, include_now: bool = False) -> Rows:
-        """The last n bars, private and consistent; the same shape as `view`.
-
-        With `include_now` the forming bar, if there is one, is the last of the n.
-        Raises BadArgumentError for n < 1, BusyRingError.
-        """
-        return self._current()[1].snapshot(n, include_now)
-
-    def latest(self, field: str) -> float | int:
-        """The newest value of a field, the forming bar's if there is one.
-
-        NaN if there is no bar at all. Raises BadArgumentError, BusyRingError.
-        """
-        return self._current()[1].latest(field)
-
-    def forming(self) -> Bar | None:
-        """The unfinished bar, or None; never one that has closed already."""
-        return self._current()[1].forming()
-
     def wait(self, after: int, timeout: float | None = None) -> int | None:
         """Sleep until `count` > after: the new count.
 
@@ -264,8 +235,8 @@ class Ring:
 
     def status(self) -> StreamStatus:
         """Age, state and health of this stream."""
-        mapping, reader = self._current()
-        return stream_status(mapping.words.ints, reader.entry, self.timeframe)
+        reader = self.reader()
+        return stream_status(reader.words.ints, reader.entry, self.timeframe)
 
     def __repr__(self) -> str:
         return f"<Ring {self.symbol} {self.timeframe} of feed {self._feed.name!r}>"

@@ -21,8 +21,9 @@ from shmfeed.layout import (
     SLOT_BITS,
     SLOT_HEADER_WORDS,
 )
-from shmfeed.memory.ringbuf import RingReader, sound_reader
+from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.rows import Slot
+from shmfeed.memory.sound import closed_damage, sound_reader
 
 HISTORY, GUARD = 4, 2
 CAPACITY = HISTORY + GUARD
@@ -369,4 +370,4 @@ class TestDamage:
     def test_what_a_writer_is_in_the_midst_of_is_none(self, ring: Bench) -> None:
         ring.close(*range(12))
         ring.words.ints[slot_word(ring) + S_INTENT] += 1
-        assert RingReader(ring.words, ring.geometry, 0).damage("1h") is None
+        assert closed_damage(RingReader(ring.words, ring.geometry, 0), "1h") is None

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from shmfeed import layout
 from shmfeed.arguments import switched_on
+from shmfeed.memory.following import Follower
 from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.memory.rows import Rows, Slice
 
-__all__ = ["WHY", "RingReader", "RingWriter", "Rows", "Slice", "build"]
+__all__ = ["WHY", "Follower", "RingReader", "RingWriter", "Rows", "Slice", "build"]
 
 _EXTENSION = "shmfeed.memory._ringbuf"
 
@@ -48,4 +49,5 @@ build = "C" if _extension is not None else "pure Python"
 
 if not TYPE_CHECKING and _extension is not None:
     Rows, Slice = _extension.Rows, _extension.Slice
+    Follower = _extension.Follower
     RingReader, RingWriter = _extension.RingReader, _extension.RingWriter

@@ -22,81 +22,94 @@ among the rows, never missing, never twice.
 """
 
 import math
-from contextlib import suppress
 
 from shmfeed.arguments import check_flag, check_whole
 from shmfeed.bar import Bar
-from shmfeed.errors import BusyRingError
+from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
+    DEAD_NS,
     E_FORMING,
     E_UPDATED,
     E_WORD,
     FORMING_WORDS,
+    H_ALIVE,
+    H_RETIRED,
+    H_TICK,
     S_BASE,
     S_PUBLISHED,
     SLOT_BITS,
     SLOT_MASK,
     Geometry,
 )
-from shmfeed.memory.damage import bar_damage, damaged, slot_damage, times_damage
+from shmfeed.memory.damage import damaged, slot_damage
 from shmfeed.memory.rows import ROW, Rows, Slice, Slot, column_number
-from shmfeed.memory.words import CellPair, Patience, Words
+from shmfeed.memory.words import CellPair, Patience, Words, boot_ns
+
+
+def check_entry(words: Words, geometry: Geometry, index: int) -> int:
+    """Where entry `index` begins, in words; BadArgumentError where the buffer is too
+    small for this geometry, or it has no such entry."""
+    index = check_whole("index", index, 0, geometry.max_streams - 1)
+    if len(words.raw) < geometry.size:
+        raise BadArgumentError(
+            f"{words.name} has {len(words.raw)} bytes; with {geometry} it must have"
+            f" {geometry.size}"
+        )
+    return geometry.entry_word(index)
+
+
+def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
+    """The catalog word; SegmentFormatError where it, or its slot, cannot be."""
+    ints, patience = words.ints, None
+    while True:
+        word = ints[entry + E_WORD]  # acquire: pairs with its store
+        what = slot_damage(words, geometry, word)
+        if what is None:
+            return word
+        if ints[entry + E_WORD] == word:
+            raise damaged(words, what)
+        patience = patience or Patience("catalog word")
+        patience.spend()
 
 
 class RingReader:
-    """Reads one stream. Any thread, any process; writes nothing."""
+    """Reads one stream. Any thread, any process; writes nothing.
 
-    __slots__ = ("_forming", "_geometry", "_slot", "_words", "entry")
+    Raises BadArgumentError for a buffer that is too small, SegmentFormatError for a
+    slot that cannot be.
+    """
+
+    __slots__ = ("_forming", "_slot", "entry", "geometry", "words")
 
     def __init__(self, words: Words, geometry: Geometry, index: int) -> None:
-        self._words = words
-        self._geometry = geometry
-        self.entry = geometry.entry_word(index)  # where it begins, in words
+        self.words = words
+        self.geometry = geometry
+        self.entry = check_entry(words, geometry, index)  # where it begins, in words
         self._forming = CellPair(words, self.entry + E_FORMING, FORMING_WORDS)
         self._slot = self._find_slot()
 
     def _find_slot(self) -> tuple[int, Slot]:
         word = self._checked_word()
         # One assignment: another thread finds an old pair or a new one, no mixture.
-        self._slot = (word, Slot(self._words, self._geometry, word & SLOT_MASK))
+        self._slot = (word, Slot(self.words, self.geometry, word & SLOT_MASK))
         return self._slot
 
     def _checked_word(self) -> int:
-        """The catalog word; SegmentFormatError where it, or its slot, cannot be."""
-        ints, patience = self._words.ints, None
-        while True:
-            word = ints[self.entry + E_WORD]  # acquire: pairs with its store
-            what = slot_damage(self._words, self._geometry, word)
-            if what is None:
-                return word
-            if ints[self.entry + E_WORD] == word:
-                raise damaged(self._words, what)
-            patience = patience or Patience("catalog word")
-            patience.spend()
-
-    def damage(self, timeframe: str) -> str | None:
-        """What is wrong with the closed bars' times, None if nothing is.
-
-        It looks at all of them: when a ring is bound, not at each read. A writer that
-        outruns the look leaves no verdict.
-        """
-        with suppress(BusyRingError):
-            rows = self.view(self._geometry.history)
-            what = times_damage(rows, timeframe)
-            if rows.valid:
-                return what
-        return None
-
-    def forming_damage(self, timeframe: str) -> str | None:
-        """What is wrong with the forming bar's times, None if nothing is."""
-        bar = self._read_forming()
-        return None if bar is None else bar_damage(bar, timeframe)
+        return checked_word(self.words, self.geometry, self.entry)
 
     def _current(self) -> tuple[int, Slot]:
         pair = self._slot
-        if self._words.ints[self.entry + E_WORD] == pair[0]:
+        if self.words.ints[self.entry + E_WORD] == pair[0]:
             return pair
         return self._find_slot()
+
+    @property
+    def serves(self) -> bool:
+        """Whether this segment is its feed's: not given up, and its feeder not dead."""
+        ints, now = self.words.ints, boot_ns()
+        return not ints[H_RETIRED] and (
+            now - ints[H_TICK] <= DEAD_NS or now - ints[H_ALIVE] <= DEAD_NS
+        )
 
     @property
     def count(self) -> int:
@@ -107,12 +120,12 @@ class RingReader:
     @property
     def epoch(self) -> int:
         """Raised by a repair or a re-created feed; bar numbers hold within one."""
-        return self._words.ints[self.entry + E_WORD] >> SLOT_BITS
+        return self.words.ints[self.entry + E_WORD] >> SLOT_BITS
 
     @property
     def updated(self) -> int:
         """CLOCK_BOOTTIME ns of the stream's last bar or update; 0: none yet."""
-        return self._words.ints[self.entry + E_UPDATED]
+        return self.words.ints[self.entry + E_UPDATED]
 
     def view(self, n: int) -> Slice:
         """The last n closed bars, at most `history`, fewer if there are fewer.
@@ -122,7 +135,7 @@ class RingReader:
         if type(n) is not int or n < 1:
             n = check_whole("n", n)
         # Comparisons, not min and max: two calls would be a tenth of a view.
-        history = self._geometry.history
+        history = self.geometry.history
         most = n if n < history else history  # noqa: FURB136
         patience = None
         while True:
@@ -145,14 +158,14 @@ class RingReader:
         """
         if include_now is not False:
             include_now = check_flag("include_now", include_now)
-        bar = self._read_forming() if include_now else None
+        bar = self.forming_cell() if include_now else None
         patience = None
         while True:
             rows = self.view(n)
             if bar is None:
                 copy = rows.copy()
             else:
-                copy = rows.copy_with(bar, min(int(n), self._geometry.history))
+                copy = rows.copy_with(bar, min(int(n), self.geometry.history))
             if rows.valid:
                 return copy
             patience = patience or Patience("snapshot")
@@ -164,7 +177,7 @@ class RingReader:
         NaN if there is no bar at all. Raises BadArgumentError, BusyRingError.
         """
         number = column_number(field)
-        bar = self._read_forming()
+        bar = self.forming_cell()
         closed = self.last_closed()
         if closed is None or (bar is not None and bar.open_time > closed.open_time):
             closed = bar
@@ -172,7 +185,7 @@ class RingReader:
 
     def forming(self) -> Bar | None:
         """The unfinished bar, or None; never one that has closed already."""
-        bar = self._read_forming()
+        bar = self.forming_cell()
         closed = self.last_closed()
         if bar is None or closed is None or bar.open_time > closed.open_time:
             return bar
@@ -191,18 +204,7 @@ class RingReader:
             patience = patience or Patience("last closed bar", self._checked_word)
             patience.spend()
 
-    def _read_forming(self) -> Bar | None:
+    def forming_cell(self) -> Bar | None:
+        """The bar that the cells hold: it may have closed already. BusyRingError."""
         cell = self._forming.read()
         return None if cell is None else Bar._make(ROW.unpack(cell))
-
-
-def sound_reader(
-    words: Words, geometry: Geometry, index: int, names: tuple[str, str]
-) -> RingReader:
-    """The reader of entry `index`, looked at once: SegmentFormatError if its slot, or
-    the times of its bars, are what no feeder can have written."""
-    reader = RingReader(words, geometry, index)
-    what = reader.damage(names[1]) or reader.forming_damage(names[1])
-    if what is not None:
-        raise damaged(words, f"of {' '.join(names)} {what}")
-    return reader

@@ -2,12 +2,12 @@
 
 import math
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 
 from shmfeed.arguments import check_flag, shown
-from shmfeed.bar import Bar, close_time
+from shmfeed.bar import close_time
 from shmfeed.errors import BadArgumentError, FeedLostError, ShmfeedError
 from shmfeed.layout import (
     E_FORMING,
@@ -25,9 +25,9 @@ from shmfeed.layout import (
 )
 from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.rows import ROW
-from shmfeed.memory.words import CellPair, Words, boot_ns
+from shmfeed.memory.words import CellPair, Words, boot_ns, check_writable
 
-_CLOSED = TIME_LIMIT  # a last open_time that nothing is newer than
+CLOSED = TIME_LIMIT  # the last open_time of a writer that is closed
 
 
 class RingWriter:
@@ -62,6 +62,7 @@ class RingWriter:
     ) -> None:
         self.symbol, self.timeframe = names
         self.reader = RingReader(words, geometry, index)
+        check_writable(words)
         self._ints, self._floats = words.ints, words.floats
         self._at = geometry.entry_word(index)
         self._slot = geometry.slot_word(words.ints[self._at + E_WORD] & SLOT_MASK)
@@ -111,7 +112,7 @@ class RingWriter:
             ints[at] = ints[at + capacity] = flags
         except (TypeError, ValueError, OverflowError) as error:
             # Not published: the next append writes this row again.
-            raise _bad_values(open, high, low, close, volume, money, flags) from error
+            raise bad_values(open, high, low, close, volume, money, flags) from error
         now = boot_ns()
         ints[self._at + E_UPDATED] = now
         ints[H_TICK] = now
@@ -144,59 +145,63 @@ class RingWriter:
                 open_time, end, open, high, low, close, volume, money, flags
             )
         except (struct.error, TypeError, OverflowError) as error:
-            raise _bad_values(open, high, low, close, volume, money, flags) from error
+            raise bad_values(open, high, low, close, volume, money, flags) from error
         self._forming.write(cell)
         now = boot_ns()
         self._ints[self._at + E_UPDATED] = now
         self._ints[H_TICK] = now
 
-    def take_over(self, bars: Iterable[Bar], forming: Bar | None) -> None:
-        """Write the bars of a segment that this one replaces; nobody is woken."""
-        for bar in bars:
-            self.append(bar.open_time, *bar[2:9], wake=False)
-        if forming is not None:
-            self.update_forming(forming.open_time, *forming[2:9])
-
     def close(self) -> None:
         """Write nothing any more: each later call raises FeedLostError."""
-        self._last_open = _CLOSED
+        self._last_open = CLOSED
 
     def _check(self, open_time: int) -> int:
-        if type(open_time) is not int and not _is_integer(open_time):
-            raise BadArgumentError(
-                f"open_time is {shown(open_time)}; it must be int ms UTC"
-            )
+        if type(open_time) is not int:
+            open_time = check_time(open_time)
         if not self._last_open < open_time < TIME_LIMIT:
-            raise self._refusal(open_time)
-        try:
-            return close_time(int(open_time), self.timeframe)
-        except (OverflowError, ValueError) as error:
-            raise _out_of_range(open_time) from error
+            raise refusal(self.symbol, self.timeframe, self._last_open, open_time)
+        return end_of(open_time, self.timeframe)
 
-    def _refusal(self, open_time: int) -> ShmfeedError:
-        stream = f"{self.symbol} {self.timeframe}"
-        if self._last_open == _CLOSED:
-            return FeedLostError(f"the writer of {stream} is closed")
-        if not 0 <= open_time < TIME_LIMIT:
-            return _out_of_range(open_time)
-        return BadArgumentError(
-            f"open_time {open_time} of {stream} is not newer than the last closed"
-            f" bar's, {self._last_open}"
-        )
+
+def check_time(open_time: object) -> int:
+    """The open_time as an int; BadArgumentError for what is no integer."""
+    if isinstance(open_time, int | np.integer) and not isinstance(open_time, bool):
+        return int(open_time)
+    raise BadArgumentError(f"open_time is {shown(open_time)}; it must be int ms UTC")
+
+
+def end_of(open_time: int, timeframe: str) -> int:
+    """When a bar of this open_time ends, ms UTC; BadArgumentError."""
+    try:
+        return close_time(open_time, timeframe)
+    except (OverflowError, ValueError) as error:
+        raise _out_of_range(open_time) from error
+
+
+def refusal(
+    symbol: str, timeframe: str, last_open: int, open_time: int
+) -> ShmfeedError:
+    """The error for an open_time that cannot follow `last_open`."""
+    stream = f"{symbol} {timeframe}"
+    if last_open == CLOSED:
+        return FeedLostError(f"the writer of {stream} is closed")
+    if not 0 <= open_time < TIME_LIMIT:
+        return _out_of_range(open_time)
+    return BadArgumentError(
+        f"open_time {open_time} of {stream} is not newer than the last closed bar's,"
+        f" {last_open}"
+    )
+
+
+def bad_values(*values: object) -> BadArgumentError:
+    """The error for values, money and flags among them, that are no numbers."""
+    return BadArgumentError(
+        "open, high, low, close, volume, money must be numbers and flags an int;"
+        f" they are {shown(values)}"
+    )
 
 
 def _out_of_range(open_time: object) -> BadArgumentError:
     return BadArgumentError(
         f"open_time {shown(open_time)} is out of range; it must be int ms UTC"
-    )
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _bad_values(*values: object) -> BadArgumentError:
-    return BadArgumentError(
-        "open, high, low, close, volume, money must be numbers and flags an int;"
-        f" they are {shown(values)}"
     )

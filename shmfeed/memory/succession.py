@@ -8,6 +8,7 @@ from shmfeed.memory.catalog import Catalog, Entry, Names
 from shmfeed.memory.core import RingReader, RingWriter
 from shmfeed.memory.damage import sound_run
 from shmfeed.memory.segment import Mapping
+from shmfeed.memory.sound import forming_damage
 from shmfeed.memory.survey import kept_count, kept_moment, survey
 from shmfeed.memory.words import boot_ns
 
@@ -54,9 +55,13 @@ def _copy_stream(old: Mapping, new: Mapping, catalog: Catalog, entry: Entry) -> 
     first, last = sound_run(rows, entry.timeframe)
     index = catalog.add(names, boot_ns(), base=rows.first + first)
     writer = RingWriter(new.words, new.geometry, index, names, _wake_nobody)
-    broken = reader.forming_damage(entry.timeframe)
-    bars = [rows.bar(row) for row in range(first, last)]
-    writer.take_over(bars, None if broken else reader.forming())
+    broken = forming_damage(reader, entry.timeframe)
+    for row in range(first, last):
+        bar = rows.bar(row)
+        writer.append(bar.open_time, *bar[2:], wake=False)
+    forming = None if broken else reader.forming()
+    if forming is not None:
+        writer.update_forming(forming.open_time, *forming[2:])
     ints, at = new.words.ints, new.geometry.entry_word(index)
     ints[at + E_UPDATED] = kept_moment(reader.updated)
     ints[at + E_GAPS] = kept_count(old.words.ints[reader.entry + E_GAPS])

@@ -29,6 +29,7 @@ from shmfeed.layout import (
 from shmfeed.memory.catalog import Entry, catalog_words, read_entry
 from shmfeed.memory.core import RingReader
 from shmfeed.memory.damage import names_damage, slot_damage
+from shmfeed.memory.sound import closed_damage, forming_damage
 from shmfeed.memory.words import Words, boot_ns
 
 # Words that are counted up: one near the end of an int64 would stop its writer.
@@ -63,7 +64,9 @@ def survey(words: Words, geometry: Geometry) -> Survey:
         if what is None:
             sound.append(entry)
             reader = RingReader(words, geometry, entry.number)
-            what = reader.damage(entry.timeframe) or _small_damage(words, reader, entry)
+            what = closed_damage(reader, entry.timeframe) or _small_damage(
+                words, reader, entry
+            )
         if what is not None:
             damage.append(f"stream {entry.number}: {what}")
     return Survey(sound, damage)
@@ -122,4 +125,4 @@ def _small_damage(words: Words, reader: RingReader, entry: Entry) -> str | None:
         value = words.ints[at + word]
         if value != kept_moment(value):
             return f"word {word} of its entry says {value} ns since the boot"
-    return reader.forming_damage(entry.timeframe)
+    return forming_damage(reader, entry.timeframe)

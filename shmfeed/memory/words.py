@@ -8,11 +8,13 @@ CPython makes exactly one for a `memoryview` item.
 import platform
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.errors import BusyRingError, UnsupportedPlatformError
+from shmfeed.arguments import shown
+from shmfeed.errors import BadArgumentError, BusyRingError, UnsupportedPlatformError
 from shmfeed.layout import WORD
 
 Ints = memoryview  # of 8-byte words, as ints
@@ -43,14 +45,15 @@ def check_memory_order() -> None:
 class Words:
     """A buffer's words: `ints` and `floats` are memoryviews, `raw` its bytes.
 
-    `name` is what the buffer is called in a message.
+    `name` is what the buffer is called in a message. BadArgumentError for a buffer that
+    is no contiguous run of whole, aligned words.
     """
 
     __slots__ = ("floats", "ints", "name", "raw")
 
     def __init__(self, buffer: object, name: str = "the segment") -> None:
         self.name = name
-        self.raw: memoryview = memoryview(buffer).cast("B")  # type: ignore[arg-type] # any buffer
+        self.raw: memoryview = _whole_words(buffer, name)
         self.ints = self.raw.cast("q")
         self.floats: memoryview[float] = self.raw.cast("d")
 
@@ -71,6 +74,31 @@ class Words:
         self.ints.release()
         self.floats.release()
         self.raw.release()
+
+
+def _whole_words(buffer: Any, name: str) -> memoryview:
+    try:
+        raw = memoryview(buffer).cast("B")
+    except (TypeError, ValueError) as error:
+        raise BadArgumentError(
+            f"{name} is {shown(buffer)}; it must be a contiguous buffer"
+        ) from error
+    size = len(raw)
+    address = np.frombuffer(raw, np.uint8).__array_interface__["data"][0] if size else 0
+    if not size or size % WORD or address % WORD:
+        raise BadArgumentError(
+            f"{name} has {size} bytes at {address:#x}; it must be whole words of {WORD}"
+            " bytes, at a multiple of 8"
+        )
+    return raw
+
+
+def check_writable(words: Words) -> None:
+    """BadArgumentError for a buffer that nothing can be written into."""
+    if words.raw.readonly:
+        raise BadArgumentError(
+            f"{words.name} is read-only; a writer needs a buffer that can be written to"
+        )
 
 
 class Patience:

@@ -66,6 +66,10 @@ class FusedView:
             self._fuse.burn()
             target[at : at + WORD] = source[at : at + WORD]
 
+    @property
+    def readonly(self) -> bool:
+        return self._view.readonly
+
     def __bytes__(self) -> bytes:
         return self._view.tobytes()
 
