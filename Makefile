@@ -7,9 +7,13 @@ SECONDS ?= 20
 WORKERS ?= 3
 BIN := $(VENV)/bin
 
-.PHONY: test demo lint types unit fuzz versions smoke-versions bench clean
+.PHONY: test test-pure demo lint types unit fuzz versions smoke-versions bench clean
 
 test: lint types unit
+
+# The whole suite on the pure Python core.
+test-pure: export SHMFEED_PURE = 1
+test-pure: unit
 
 demo: $(VENV)/.demo
 	$(BIN)/shmfeed demo --seconds $(SECONDS)

@@ -11,11 +11,12 @@ from shmfeed.doctor.machine import (
     FEW_FILES,
     MIN_FILES,
     check_clock,
+    check_core,
     check_files,
     check_machine,
     check_support,
-    core,
 )
+from shmfeed.memory import core
 
 
 @pytest.fixture
@@ -29,8 +30,23 @@ def most_files():
 def test_here_all_is_well(most_files) -> None:
     most_files(1024)
     levels = {finding.check: finding.level for finding in check_machine()}
-    assert levels == dict.fromkeys(("platform", "core", "clock", "open files"), "ok")
-    assert core() == "pure Python"
+    core_level = levels.pop("core")
+    assert core_level == ("ok" if core.build == "C" else "note")
+    assert levels == dict.fromkeys(("platform", "clock", "open files"), "ok")
+
+
+def test_the_c_core(monkeypatch) -> None:
+    monkeypatch.setattr(core, "build", "C")
+    assert check_core() == ("core", "ok", "C", None)
+
+
+def test_pure_python_is_a_note_that_says_why(monkeypatch) -> None:
+    monkeypatch.setattr(core, "build", "pure Python")
+    monkeypatch.setattr(core, "WHY", "the C core was not built")
+    found = check_core()
+    assert found.level == "note"
+    assert found.found == "pure Python, the slower one: the C core was not built"
+    assert found.remedy == core.REMEDY
 
 
 @pytest.mark.parametrize(
@@ -52,9 +68,10 @@ def test_no_limits_on_this_platform(monkeypatch) -> None:
 
 def test_another_cpu(monkeypatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(core, "build", "pure Python")
     found = check_support()
     assert found.level == "problem"
-    assert "this one is 'aarch64'" in found.found
+    assert "on this CPU, 'aarch64'" in found.found
 
 
 def test_no_shared_memory(monkeypatch, tmp_path) -> None:
@@ -62,7 +79,7 @@ def test_no_shared_memory(monkeypatch, tmp_path) -> None:
     found = check_support()
     assert found.level == "problem"
     assert f"not here: {tmp_path / 'none'}" in found.found
-    assert "Linux on x86-64" in found.remedy
+    assert "on Linux, with /dev/shm" in found.remedy
 
 
 def test_no_boot_clock(monkeypatch) -> None:

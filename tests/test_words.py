@@ -1,6 +1,5 @@
 """Words of a buffer, bounded patience, and the cell pair."""
 
-import platform
 import time
 
 import numpy as np
@@ -8,14 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmfeed.errors import BusyRingError, UnsupportedPlatformError
+from shmfeed.errors import BusyRingError
 from shmfeed.memory.words import (
     READ_LIMIT_NS,
     CellPair,
     Patience,
     Words,
     boot_ns,
-    check_memory_order,
 )
 
 CELL_WORDS = 2
@@ -93,26 +91,6 @@ class TestPatience:
                 patience.spend()
                 tries += 1
         assert tries == 1
-
-
-class TestMemoryOrder:
-    @pytest.mark.parametrize("machine", ["x86_64", "AMD64"])
-    def test_total_store_order_is_enough(
-        self, monkeypatch: pytest.MonkeyPatch, machine: str
-    ) -> None:
-        monkeypatch.setattr(platform, "machine", lambda: machine)
-        check_memory_order()
-
-    @pytest.mark.parametrize("machine", ["aarch64", "arm64", "ppc64le", ""])
-    def test_others_are_refused_with_the_reason(
-        self, monkeypatch: pytest.MonkeyPatch, machine: str
-    ) -> None:
-        monkeypatch.setattr(platform, "machine", lambda: machine)
-        with pytest.raises(
-            UnsupportedPlatformError, match=r"no memory fences"
-        ) as caught:
-            check_memory_order()
-        assert repr(machine) in str(caught.value)
 
 
 def test_boot_time_is_not_behind_monotonic_time() -> None:

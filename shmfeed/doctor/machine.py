@@ -8,21 +8,17 @@ from collections.abc import Iterator
 
 from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.errors import UnsupportedPlatformError
+from shmfeed.memory import core
 from shmfeed.memory.segment import check_platform
 
 # A feeder has its venue, its segments, and up to 32 control connections open.
 MIN_FILES, FEW_FILES = 64, 256
 
 
-def core() -> str:
-    """Which core serves rings in this process."""
-    return "pure Python"
-
-
 def check_machine() -> Iterator[Finding]:
     """All of this module."""
     yield check_support()
-    yield ok("core", f"{core()}, which needs an x86-64 CPU")
+    yield check_core()
     yield check_clock()
     yield check_files()
 
@@ -36,9 +32,17 @@ def check_support() -> Finding:
         return problem(
             "platform",
             f"{here}: {error}",
-            "run feeders and live strategies on Linux on x86-64, with /dev/shm mounted",
+            "run feeders and live strategies on Linux, with /dev/shm mounted; on a CPU"
+            " other than x86-64 with the C core",
         )
     return ok("platform", here)
+
+
+def check_core() -> Finding:
+    """Which core serves rings in this process, and why."""
+    if core.build == "C":
+        return ok("core", "C")
+    return note("core", f"{core.build}, the slower one: {core.WHY}", core.REMEDY)
 
 
 def check_clock() -> Finding:

@@ -5,49 +5,53 @@ once, at import: SHMFEED_PURE=1 asks for pure Python. Whoever makes or names one
 these classes takes it from here.
 """
 
-import os
-from importlib import import_module
-from types import ModuleType
+import platform
 from typing import TYPE_CHECKING
 
-from shmfeed import layout
-from shmfeed.arguments import switched_on
+from shmfeed.errors import UnsupportedPlatformError
+from shmfeed.memory.extension import PURE, WHY_NOT, extension
 from shmfeed.memory.following import Follower
 from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.memory.rows import Rows, Slice
 
-__all__ = ["WHY", "Follower", "RingReader", "RingWriter", "Rows", "Slice", "build"]
+__all__ = [
+    "REMEDY",
+    "WHY",
+    "Follower",
+    "RingReader",
+    "RingWriter",
+    "Rows",
+    "Slice",
+    "build",
+    "check_memory_order",
+]
 
-_EXTENSION = "shmfeed.memory._ringbuf"
+if not TYPE_CHECKING and extension is not None:
+    Rows, Slice, Follower = extension.Rows, extension.Slice, extension.Follower
+    RingReader, RingWriter = extension.RingReader, extension.RingWriter
+
+build = "pure Python" if extension is None else "C"
+WHY = WHY_NOT  # why it is pure Python; empty where it is not
+REMEDY = (  # what makes it C
+    f"unset {PURE}"
+    if WHY.startswith(PURE)
+    else "install a C compiler and Python's headers, then reinstall shmfeed with"
+    " SHMFEED_BUILD_EXTENSION=yes, which tells what is missing"
+)
 
 
-def _choose() -> tuple[ModuleType | None, str]:
-    """The C core, or why there is none."""
-    if switched_on("SHMFEED_PURE", os.environ.get("SHMFEED_PURE", "")):
-        return None, "SHMFEED_PURE asks for it"
-    try:
-        extension = import_module(_EXTENSION)
-    except ImportError as error:
-        if error.name == _EXTENSION:
-            return None, "the C core was not built"
-        return None, f"the C core cannot be loaded: {error}"
-    if not _fits(extension.LAYOUT):
-        return None, "the C core was built for another layout"
-    if not hasattr(extension, "RingReader"):
-        return None, "the C core has no rings yet"
-    return extension, ""
+def check_memory_order() -> None:
+    """Refuse pure Python on a CPU on which plain loads and stores may be reordered.
 
-
-def _fits(compiled: dict[str, int]) -> bool:
-    here = vars(layout) | {"COLUMNS": len(layout.COLUMNS)}
-    return all(here.get(name) == value for name, value in compiled.items())
-
-
-_extension, WHY = _choose()
-build = "C" if _extension is not None else "pure Python"
-
-if not TYPE_CHECKING and _extension is not None:
-    Rows, Slice = _extension.Rows, _extension.Slice
-    Follower = _extension.Follower
-    RingReader, RingWriter = _extension.RingReader, _extension.RingWriter
+    x86-64 keeps stores in order and loads in order (total store order), which is all
+    that the protocols of `ringbuf` and of `CellPair` need. Others need fences, which C
+    has and Python cannot express.
+    """
+    machine = platform.machine().lower()
+    if build != "C" and machine not in ("x86_64", "amd64"):
+        raise UnsupportedPlatformError(
+            f"live feeds need the C core on this CPU, {machine!r}, and pure Python"
+            f" serves: {WHY}; it has no memory fences, and without them a reader could"
+            f" see torn bars; {REMEDY}"
+        )

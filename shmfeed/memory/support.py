@@ -1,4 +1,4 @@
-"""Whether live feeds can work on this host: its system, then its CPU."""
+"""Whether live feeds can work on this host: its system, then its CPU and the core."""
 
 import os
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from shmfeed.errors import UnsupportedPlatformError
-from shmfeed.memory.words import check_memory_order
+from shmfeed.memory.core import check_memory_order
 
 Needed = tuple[tuple[ModuleType, tuple[str, ...]], ...]
 

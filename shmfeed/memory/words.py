@@ -5,7 +5,6 @@ stored and loaded whole: the machine never splits an aligned 8-byte access, and
 CPython makes exactly one for a `memoryview` item.
 """
 
-import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmfeed.arguments import shown
-from shmfeed.errors import BadArgumentError, BusyRingError, UnsupportedPlatformError
+from shmfeed.errors import BadArgumentError, BusyRingError
 from shmfeed.layout import WORD
 
 Ints = memoryview  # of 8-byte words, as ints
@@ -25,21 +24,6 @@ READ_LIMIT_NS = 10_000_000  # how long a read may be outrun by a writer
 def boot_ns() -> int:
     """CLOCK_BOOTTIME in ns: the clock of ages, it counts through a suspend."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
-def check_memory_order() -> None:
-    """Refuse a CPU on which plain loads and stores may be reordered.
-
-    x86-64 keeps stores in order and loads in order (total store order), which is all
-    that the protocols of `ringbuf` and of `CellPair` need. Others need fences, which
-    Python cannot express.
-    """
-    machine = platform.machine().lower()
-    if machine not in ("x86_64", "amd64"):
-        raise UnsupportedPlatformError(
-            f"live feeds need an x86-64 CPU here, this one is {machine!r}: pure Python"
-            " has no memory fences, and without them a reader could see torn bars"
-        )
 
 
 class Words:
