@@ -4,6 +4,9 @@ That path is a locked deque of dicts with prices as strings, floats made of them
 DataFrame with a DatetimeIndex, in two ways of writing it: the *ordinary* one (a dict of
 floats a bar, `pd.to_datetime`), and the *best* one found (one pass of floats into one
 array, an index over milliseconds, nothing copied twice).
+
+What `attrs` cost is told twice: their share of the call, and what they add to later
+pandas operations, which hand them on to each frame that they make.
 """
 
 import hashlib
@@ -17,13 +20,16 @@ import numpy as np
 import pandas as pd
 import replaced
 import report
-from measure import Case, Question
+import rings
+from measure import Call, Calls, Case, Question, Row, spread
+from report import Goal
 
 import wealthdata
 
 SYMBOLS, TIMEFRAME = filled_feed.SYMBOLS, filled_feed.TIMEFRAME
-OURS, ORDINARY, BEST = "get_price", "ordinary", "best"
-TARGETS = {20: 8, 1000: 80}  # times the replaced path, of the plain call
+OURS, PURE, ORDINARY, BEST = "get_price", "pure get_price", "ordinary", "best"
+TARGETS = {20: 40, 1000: 400}  # times the ordinary path, of the plain call
+MOST_US, MOST_ATTRS_US, MOST_LATER_US = 8.0, 1.0, 10.0
 GetPrice = Callable[..., pd.DataFrame]
 
 ASKED: dict[str, dict[str, Any]] = {
@@ -33,7 +39,12 @@ ASKED: dict[str, dict[str, Any]] = {
     "{n} rows, copy=True": {"copy": True},
     "{n} rows of each of 10 symbols": {"security": list(SYMBOLS)},
 }
-LABELS = {OURS: "get_price", ORDINARY: "replaced, ordinary", BEST: "replaced, best"}
+LABELS = {
+    OURS: "get_price",
+    PURE: "pure Python: get_price",
+    ORDINARY: "replaced, ordinary",
+    BEST: "replaced, best",
+}
 QUESTIONS = tuple(
     Question(
         title.format(n=n),
@@ -43,10 +54,38 @@ QUESTIONS = tuple(
     for title in ASKED
 )
 
+LATER: dict[str, Callable[[pd.DataFrame], object]] = {
+    "df['close']": lambda df: df["close"],
+    "df[['open', 'close']]": lambda df: df[["open", "close"]],
+    "df['close'].rolling(5).mean()": lambda df: df["close"].rolling(5).mean(),
+    "df['close'].pct_change()": lambda df: df["close"].pct_change(),
+    "df.iloc[-1]": lambda df: df.iloc[-1],
+    "df.tail(5)": lambda df: df.tail(5),
+    "df[mask]": lambda df: df[_MASK],
+    "df + 1": lambda df: df + 1,
+    "df.mean()": lambda df: df.mean(),
+    "df.copy()": lambda df: df.copy(),
+    "df.assign(x=0.0)": lambda df: df.assign(x=0.0),
+    "df.sort_index()": lambda df: df.sort_index(),
+    "df.reset_index()": lambda df: df.reset_index(),
+    "df.resample('4h').last()": lambda df: df.resample("4h").last(),
+    "pd.concat([df, df])": lambda df: pd.concat([df, df]),
+}
+_MASK = np.arange(20) % 2 == 0
+WITH, WITHOUT = "with attrs", "without"
+MADE, UNMADE = "get_price(count=20)", "the same, nothing put into attrs"
+ATTRS_QUESTION = "what attrs cost in a call"
+LATER_QUESTIONS = tuple(
+    Question(
+        title, (Case(WITHOUT, OURS, f"{WITHOUT} {title}"), Case(WITH, OURS, title))
+    )
+    for title in LATER
+)
 
-def calls(get_price: GetPrice) -> dict[str, Callable[[], object]]:
+
+def calls(get_price: GetPrice) -> dict[str, Call]:
     """Each question as a call; `check ...` instead says what comes back."""
-    found: dict[str, Callable[[], object]] = {}
+    found: dict[str, Call] = {}
     for n in TARGETS:
         for title, asked in ASKED.items():
             named = {"security": SYMBOLS[0], "count": n, "frequency": TIMEFRAME}
@@ -71,6 +110,19 @@ def digest(frame: pd.DataFrame) -> str:
 def ours(feed: str) -> GetPrice:
     wealthdata.use(feed=feed)
     return wealthdata.get_price
+
+
+def later_calls(get_price: GetPrice) -> Calls:
+    """Later operations on a frame with its attrs, and on the same one without."""
+    frames = {}
+    for how in (WITH, WITHOUT):
+        frames[how] = get_price(SYMBOLS[0], count=20, frequency=TIMEFRAME)
+    frames[WITHOUT].attrs = {}
+    calls: dict[str, Call] = {}
+    for title, later in LATER.items():
+        calls[title] = lambda later=later: later(frames[WITH])
+        calls[f"{WITHOUT} {title}"] = lambda later=later: later(frames[WITHOUT])
+    return calls
 
 
 def replaced_path(
@@ -144,6 +196,7 @@ def best(_feed: str) -> GetPrice:
 
 PARTIES: dict[str, Callable[[str], GetPrice]] = {
     OURS: ours,
+    PURE: ours,
     ORDINARY: ordinary,
     BEST: best,
 }
@@ -155,42 +208,69 @@ def check_alike(found: dict[str, measure.Party]) -> None:
         answers = {
             case.party: found[case.party].ask(call=f"check {case.call}")["result"]
             for case in cases
+            if case.party in found
         }
         if len(set(answers.values())) != 1:
             raise SystemExit(f"{title}: the answers differ: {answers}")
 
 
-def verdicts(rows: Sequence[measure.Row]) -> list[str]:
-    lines = [""]
+def goals(rows: Sequence[Row], later: Sequence[Row]) -> list[Goal]:
+    found = []
     for n, target in TARGETS.items():
-        for party in (ORDINARY, BEST):
-            label = LABELS[party]
-            row = next(
-                r for r in rows if r.question == f"{n} rows" and r.label == label
-            )
-            times = measure.spread(row.ratio)
-            word = "reached" if times.median >= target else "missed"
-            lines.append(
-                f"{n} rows: {times.text('.1f')} times as fast as {label};"
-                f" at least {target}: {word}"
-            )
-    return lines
+        own = report.find(rows, f"{n} rows", LABELS[OURS])
+        took = spread([ns / 1000 for ns in own.net])
+        found.append(report.under(f"get_price(count={n})", took, MOST_US, "us", ".2f"))
+        other = report.find(rows, f"{n} rows", LABELS[ORDINARY])
+        best = spread(report.find(rows, f"{n} rows", LABELS[BEST]).ratio)
+        goal = report.against(
+            f"get_price(count={n}) beside the replaced path", other, own, target
+        )
+        note = f"; beside the best way of it {best.text('.1f')} x"
+        found.append(goal._replace(value=goal.value + note))
+    return [*found, _later_goal(later)]
+
+
+def _later_goal(later: Sequence[Row]) -> Goal:
+    """Of the operation to which attrs add most."""
+    added = {
+        title: spread(
+            [
+                (more - less) / 1000
+                for less, more in zip(
+                    report.find(later, title, WITHOUT).net,
+                    report.find(later, title, WITH).net,
+                    strict=True,
+                )
+            ]
+        )
+        for title in LATER
+    }
+    title = max(added, key=lambda title: added[title].median)
+    what = f"attrs in a later pandas operation, the most of {len(LATER)}: {title}"
+    return report.under(what, added[title], MOST_LATER_US, "us more", ".2f")
 
 
 def main() -> None:
     """Ask, or answer as one of the parties."""
     options = report.arguments(__doc__).parse_args()
     if options.party is not None:
-        measure.serve(calls(PARTIES[options.party](options.argument)))
+        get_price = PARTIES[options.party](options.argument)
+        more = later_calls(get_price) if options.party == OURS else {}
+        measure.serve({**calls(get_price), **more})
         return
+    missing = report.renamed(rings.missing(), {rings.PURE: PURE})
+    names = [name for name in PARTIES if name not in missing]
     with (
         filled_feed.held() as name,
-        measure.parties(__file__, *PARTIES, argument=name) as found,
+        measure.parties(__file__, *names, argument=name, pure=[PURE]) as found,
     ):
         check_alike(found)
         rows = measure.run(QUESTIONS, found, options.quick)
-    table = [*report.timings(rows), *verdicts(rows)]
-    report.report(__file__, table, [row._asdict() for row in rows], options.json)
+        later = measure.run(LATER_QUESTIONS, found, options.quick)
+    results = {"rows": report.told(rows), "later": report.told(later)}
+    lines = report.timings([*rows, *later], missing)
+    told = goals(rows, later)
+    report.report(__file__, lines, results, options.json, told, missing)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,98 @@
+"""A rival: multiprocessing.Manager, whose server is a process of its own, and the pipe
+of multiprocessing between two processes."""
+
+import json
+import multiprocessing
+import secrets
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.managers import BaseManager, SyncManager
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import measure
+from same_bytes import ROWS, array, window
+
+MANAGER, PIPE = "manager", "pipe"
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+def missing() -> str | None:
+    return None
+
+
+def _manager(end: ExitStack) -> SyncManager:
+    manager = SyncManager(ctx=_SPAWN)
+    manager.start()
+    end.callback(manager.shutdown)
+    return manager
+
+
+def reading(end: ExitStack) -> measure.Calls:
+    held = _manager(end).dict({name: window(name) for name in ROWS})
+    get = held.get
+    calls: dict[str, measure.Call] = {}
+    for name in ROWS:
+        calls[f"copied {name}"] = lambda name=name: get(name)
+        calls[f"array {name}"] = lambda name=name: array(get(name), name)
+        calls[f"check {name}"] = lambda name=name: get(name).hex()
+    return calls
+
+
+def writing(end: ExitStack) -> measure.Calls:
+    held, bar = _manager(end).dict(), window("bar")
+    return {"write": lambda: held.update(bar=bar)}
+
+
+class Bars(BaseManager):
+    """A manager that serves one queue to whoever knows its address and key."""
+
+
+_queue: Queue[bytes] = Queue()
+
+
+def _the_queue() -> Queue[bytes]:
+    return _queue
+
+
+Bars.register("bars", callable=_the_queue)
+
+
+def sleeping(end: ExitStack) -> tuple[str, Callable[[], bytes]]:
+    """What the writer needs to know, and a call that sleeps until it has written."""
+    manager = Bars(authkey=secrets.token_bytes(16), ctx=_SPAWN)
+    manager.start()
+    end.callback(manager.shutdown)
+    key = bytes(manager._authkey).hex()  # type: ignore[attr-defined]
+    return json.dumps([manager.address, key]), manager.bars().get  # type: ignore[attr-defined]
+
+
+def waking(argument: str, end: ExitStack) -> Callable[[bytes], object]:
+    address, key = json.loads(argument)
+    manager: Any = Bars(address, bytes.fromhex(key))
+    manager.connect()
+    return manager.bars().put
+
+
+def sleeping_on_pipe(end: ExitStack) -> tuple[str, Callable[[], bytes]]:
+    folder = end.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
+    listener = Listener(str(Path(folder, "bars.sock")), "AF_UNIX")
+    end.callback(listener.close)
+    accepted: list[Connection] = []
+
+    def receive() -> bytes:
+        if not accepted:
+            accepted.append(listener.accept())
+            end.callback(accepted[0].close)
+        return accepted[0].recv_bytes()
+
+    return json.dumps(listener.address), receive
+
+
+def waking_by_pipe(argument: str, end: ExitStack) -> Callable[[bytes], object]:
+    connection = Client(json.loads(argument))
+    end.callback(connection.close)
+    return connection.send_bytes
