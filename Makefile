@@ -7,13 +7,18 @@ SECONDS ?= 20
 WORKERS ?= 3
 BIN := $(VENV)/bin
 
-.PHONY: test test-pure demo lint types unit fuzz versions smoke-versions bench clean
+.PHONY: test test-pure sanitize demo lint types unit fuzz versions smoke-versions bench clean
 
 test: lint types unit
 
 # The whole suite on the pure Python core.
 test-pure: export SHMFEED_PURE = 1
 test-pure: unit
+
+# The C core's protocol and bad input under sanitizers, SECONDS for each run.
+sanitize: export SANITIZE_SECONDS = $(SECONDS)
+sanitize: $(VENV)/.core
+	$(BIN)/pytest -n 0 -v tests/races/test_ring_threads.py tests/faults/test_ring_deaths.py tests/faults/test_ring_rubbish.py
 
 demo: $(VENV)/.demo
 	$(BIN)/shmfeed demo --seconds $(SECONDS)

@@ -1,0 +1,90 @@
+"""Programs of tests/native, compiled with the protocol of _ring.h as it is, or broken.
+
+What is broken is a line of a copy: a *change* is a text of _ring.h and what stands
+there instead. A change that does not find its text once is a failure.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NATIVE = ROOT / "tests/native"
+MEMORY = ROOT / "shmfeed/memory"
+STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-g")
+NEEDS_COMPILER = pytest.mark.skipif(
+    shutil.which("cc") is None, reason="no C compiler here: nothing can be compiled"
+)
+ADDRESSES = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+# It takes no notice of fences and says so: each access is atomic without them.
+THREADS = ("-O1", "-fsanitize=thread", "-Wno-error", "-w")
+
+Change = tuple[str, str]
+Done = subprocess.CompletedProcess[str]
+
+_WRITE_LAYOUT = """
+import pathlib, runpy, sys
+runpy.run_path("setup.py")["write_layout"](pathlib.Path(sys.argv[1]))
+"""
+
+
+def headers(into: Path, change: Change | None = None) -> None:
+    """What a program includes: the layout, and _ring.h with or without a change."""
+    command = [sys.executable, "-c", _WRITE_LAYOUT, str(into / "_layout.h")]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=60)
+    text = (MEMORY / "_ring.h").read_text()
+    if change is not None:
+        assert text.count(change[0]) == 1, f"_ring.h has it not once: {change[0]}"
+        text = text.replace(*change)
+    (into / "_ring.h").write_text(text)
+
+
+def compiled(
+    program: str,
+    into: Path,
+    *flags: str,
+    change: Change | None = None,
+    compiler: str = "cc",
+) -> Path:
+    """The program, or with `-c` its object."""
+    headers(into, change)
+    target = into / program
+    source = NATIVE / f"{program}.c"
+    command = [compiler, *STRICT, f"-I{into}", f"-I{NATIVE}", str(source), *flags]
+    command += ["-pthread", "-o", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def ran(program: Path, *arguments: object) -> Done:
+    """One run of it; whatever its end."""
+    command = [str(program), *map(str, arguments)]
+    environ = os.environ | {"TSAN_OPTIONS": "halt_on_error=1"}
+    done = _run(command, environ)
+    if "unexpected memory mapping" in done.stderr:
+        # A kernel that spreads addresses wider than this sanitizer knows.
+        done = _run(["setarch", "-R", *command], environ)
+    return done
+
+
+def _run(command: list[str], environ: dict[str, str]) -> Done:
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=900, env=environ, check=False
+    )
+
+
+def numbers(done: Done) -> dict[str, int]:
+    """What a program counted, of its line `name=number name=number`."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout.strip())
+    return counted(done)
+
+
+def counted(done: Done) -> dict[str, int]:
+    pairs = (word.split("=") for word in done.stdout.split())
+    return {name: int(number) for name, number in pairs}

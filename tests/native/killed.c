@@ -1,0 +1,112 @@
+/* A writer that dies at its first store, at its second, .. at its last: is what it leaves
+ * whole, and can its successor go on?
+ *
+ * Prints how many deaths were died; exits 1 if one left anything torn, lost or twice. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void one_store_less(void);
+#define RING_STORED() one_store_less()
+
+#include "ring.h"
+
+enum { BEFORE = 5, ROWS = 2 * CAPACITY, REVISIONS = 2 };
+
+static long left; /* stores until death; 0: for ever */
+
+static void
+one_store_less(void)
+{
+    if (left && --left == 0) {
+        kill(getpid(), SIGKILL);
+    }
+}
+
+/* `done`, in shared memory too, tells how far it came. */
+static void
+write_all(ring_word *segment, const ring_slot *slot, ring_word *done)
+{
+    for (int64_t row = BASE + BEFORE; row < BASE + BEFORE + ROWS; row++) {
+        for (int64_t revision = 1; revision <= REVISIONS; revision++) {
+            update_forming(segment, row, revision);
+        }
+        append(segment, slot, row);
+        atomic_store(done, row + 1);
+    }
+}
+
+static int64_t
+bad(ring_word *segment, const ring_slot *slot, int64_t least, int64_t most)
+{
+    int64_t first, last, row, cells[SHM_COLUMNS * MOST], wrong = 0;
+
+    ring_window(slot, MOST, &first, &last);
+    wrong += last < least || last > most || last - first > MOST;
+    ring_copy(slot, first, last, cells, MOST);
+    wrong += bad_rows(cells, first, last);
+    wrong += !ring_held(slot, CATALOG_WORD, first);
+    wrong += !ring_newest(slot, cells, &row) || !whole(cells, row, 0) || row != last - 1;
+    switch (ring_read_cells(segment + PAIR, cells)) {
+    case CELLS_WHOLE:
+        /* The one before the row that is next, or its own. */
+        wrong += !whole(cells, cells[0], cells[1]);
+        wrong += cells[0] < last - 1 || cells[0] > last;
+        break;
+    case CELLS_NONE:
+        break;
+    case CELLS_OUTRUN:
+        wrong++;
+    }
+    return wrong;
+}
+
+static int64_t
+die_at(long step, bool *survived)
+{
+    int protection = PROT_READ | PROT_WRITE, flags = MAP_SHARED | MAP_ANONYMOUS;
+    ring_word *segment = mmap(NULL, (WORDS + 1) * SHM_WORD, protection, flags, -1, 0);
+    ring_word *done = segment + WORDS;
+    ring_slot slot = ring_made(segment);
+    int64_t wrong = 0;
+
+    for (int64_t row = BASE; row < BASE + BEFORE; row++) {
+        update_forming(segment, row, 1);
+        append(segment, &slot, row);
+    }
+    atomic_store(done, BASE + BEFORE);
+    pid_t writer = fork();
+    if (writer == 0) {
+        left = step;
+        write_all(segment, &slot, done);
+        _exit(0);
+    }
+    int status;
+    waitpid(writer, &status, 0);
+    *survived = WIFEXITED(status);
+    int64_t came = atomic_load(done);
+    wrong += bad(segment, &slot, came, came + 1);
+    /* Its successor goes on with what was published. */
+    int64_t row = ring_load(slot.header + SHM_S_PUBLISHED);
+    update_forming(segment, row, 9);
+    append(segment, &slot, row);
+    wrong += bad(segment, &slot, row + 1, row + 1);
+    munmap(segment, (WORDS + 1) * SHM_WORD);
+    return wrong;
+}
+
+int
+main(void)
+{
+    bool survived = false;
+    long step = 0;
+    int64_t wrong = 0;
+
+    while (!survived) {
+        wrong += die_at(++step, &survived);
+    }
+    printf("deaths=%ld wrong=%lld\n", step - 1, (long long)wrong);
+    return wrong != 0;
+}

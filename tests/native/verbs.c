@@ -1,0 +1,45 @@
+/* Each verb of the protocol as a function of its own, to be looked at as compiled. */
+#include "_ring.h"
+
+void
+verb_append(const ring_slot *slot, int64_t row, const int64_t *cells, int64_t now,
+            ring_word *segment)
+{
+    ring_append(slot, row, cells, now, segment + SHM_H_MAX_STREAMS,
+                segment + SHM_H_TICK, segment + SHM_H_BARS);
+}
+
+void
+verb_window(const ring_slot *slot, int64_t most, int64_t *first, int64_t *last)
+{
+    ring_window(slot, most, first, last);
+}
+
+bool
+verb_held(const ring_slot *slot, int64_t word, int64_t first)
+{
+    return ring_held(slot, word, first);
+}
+
+/* A snapshot as a reader takes one. */
+bool
+verb_snapshot(const ring_slot *slot, int64_t word, int64_t most, int64_t *into)
+{
+    int64_t first, last;
+
+    ring_window(slot, most, &first, &last);
+    ring_copy(slot, first, last, into, most);
+    return ring_held(slot, word, first);
+}
+
+void
+verb_write_cells(ring_word *pair, const int64_t *value)
+{
+    ring_write_cells(pair, value);
+}
+
+int
+verb_read_cells(ring_word *pair, int64_t *value)
+{
+    return ring_read_cells(pair, value);
+}

@@ -1,0 +1,171 @@
+"""The C protocol compiled for ARM64, whose CPUs reorder: each ordering is there.
+
+No such CPU is at hand, and an emulator on x86-64 reorders nothing: looked at is the
+compiled code of each verb, as the sequence of its accesses and barriers.
+"""
+
+import re
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compiling import MEMORY, STRICT, Change, compiled, headers
+
+COMPILER = "aarch64-linux-gnu-gcc"
+pytestmark = pytest.mark.skipif(
+    shutil.which(COMPILER) is None,
+    reason=f"no {COMPILER} here: apt-get install gcc-aarch64-linux-gnu",
+)
+
+# By instruction: a Load, a Store, an Acquire load, a Release store, and the barriers:
+# Full, and of loads.
+KINDS = (
+    ("lda", "A"),
+    ("stl", "R"),
+    ("dmb ish", "F"),
+    ("dmb ishld", "f"),
+    ("ld", "L"),
+    ("st", "S"),
+)
+WRITES = "[LS]*S[LS]*"  # one at least
+READS = "[LS]*L[LS]*"
+ORDERS = {
+    # intent; fence; the row; published, released
+    "append": rf"L*SF{WRITES}R",
+    # published, acquired; base
+    "window": rf"L*A{READS}",
+    # fence; intent, acquired; epoch
+    "held": r"L*fL*ALL+",
+    # the window; the rows; held
+    "snapshot": rf"L*A{READS}fL*ALL+",
+    # counter; fence; the cell; counter, released
+    "write_cells": rf"L+F{WRITES}R",
+    # counter, acquired; the cell; fence; counter
+    "read_cells": rf"A{READS}fL+",
+}
+
+
+def kind(instruction: str) -> str:
+    """The letter of an instruction; nothing for one that has no say in the order."""
+    words = " ".join(instruction.split()[:2] if "dmb" in instruction else [instruction])
+    if "[sp" in words:
+        return ""  # the function's own
+    for name, letter in KINDS:
+        if words == name or (name[:3] != "dmb" and words.startswith(name)):
+            return letter
+    return ""
+
+
+def accesses(code: str) -> dict[str, str]:
+    """The accesses and barriers of each function of a disassembly, in their order."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in code.splitlines():
+        head = re.fullmatch(r"[0-9a-f]+ <(\w+)>:", line)
+        if head:
+            name = head[1]
+            found[name] = ""
+        elif name and ":\t" in line:
+            found[name] += kind(line.split(":\t")[1])
+    return found
+
+
+def disassembled(code: Path) -> dict[str, str]:
+    command = ["aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", str(code)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return accesses(done.stdout)
+
+
+def disordered(into: Path, *flags: str, change: Change | None = None) -> list[str]:
+    """The verbs whose compiled code lacks an ordering."""
+    flags = ("-O2", "-c", *flags)
+    code = compiled("verbs", into, *flags, change=change, compiler=COMPILER)
+    found = disassembled(code)
+    return [
+        verb
+        for verb, order in ORDERS.items()
+        if not re.fullmatch(order, found[f"verb_{verb}"])
+    ]
+
+
+@pytest.mark.parametrize("cpu", ["armv8-a", "armv8.4-a"])
+def test_each_ordering_is_in_the_compiled_code(tmp_path, cpu) -> None:
+    assert disordered(tmp_path, f"-march={cpu}") == []
+
+
+@pytest.mark.parametrize(
+    ("left_out", "missed"),
+    [
+        ("INTENT_FENCE", ["append"]),
+        ("PUBLISHED_RELEASE", ["append"]),
+        ("PUBLISHED_ACQUIRE", ["window", "snapshot"]),
+        ("HELD_FENCE", ["held", "snapshot"]),
+        ("HELD", ["held", "snapshot"]),
+        ("CELL_FENCE", ["write_cells"]),
+        ("SECOND_LOOK", ["read_cells"]),
+    ],
+)
+def test_an_ordering_that_is_left_out_is_missed(tmp_path, left_out, missed) -> None:
+    assert disordered(tmp_path, f"-DRING_WITHOUT_{left_out}") == missed
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        (("ring_store_release(pair, counter)", "ring_store(pair, counter)"), "write"),
+        (("counter = ring_load_acquire(pair)", "counter = ring_load(pair)"), "read"),
+        (
+            (
+                "intent = ring_load_acquire(slot->header",
+                "intent = ring_load(slot->header",
+            ),
+            "held",
+        ),
+    ],
+    ids=["cell's release", "cell's acquire", "held's acquire"],
+)
+def test_an_ordering_that_is_weakened_is_missed(tmp_path, change, missed) -> None:
+    assert any(verb.startswith(missed) for verb in disordered(tmp_path, change=change))
+
+
+def test_the_whole_extension_compiles_for_it(tmp_path) -> None:
+    headers(tmp_path)
+    code = tmp_path / "_ringbuf.o"
+    places = (tmp_path, MEMORY, sysconfig.get_path("include"), np.get_include())
+    command = [COMPILER, *STRICT, "-O2", "-c", "-o", str(code)]
+    command += [f"-I{place}" for place in places]
+    command += ["-Wno-unused-parameter", str(MEMORY / "_ringbuf.c")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if "pyconfig.h: No such file" in done.stderr:
+        pytest.skip("this Python's headers are for its own CPU alone")
+    assert done.returncode == 0, done.stderr
+    whole = "".join(disassembled(code).values())
+    assert (
+        set(whole) >= set("LSARFf")
+        or "RingReader" not in (MEMORY / "_ringbuf.c").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("instruction", "letter"),
+    [
+        ("ldar\tx4, [x4]", "A"),
+        ("ldapur\tx4, [x4, #16]", "A"),
+        ("ldp\tx8, x12, [x0]", "L"),
+        ("str\tx9, [x4]", "S"),
+        ("stlr\tx9, [x0]", "R"),
+        ("stlur\tx9, [x0, #16]", "R"),
+        ("stp\tx29, x30, [sp, #-16]!", ""),
+        ("dmb\tish", "F"),
+        ("dmb\tishld", "f"),
+        ("dmb\tishst", ""),
+        ("add\tx3, x4, x2", ""),
+        ("ret", ""),
+    ],
+)
+def test_instructions_are_told_apart(instruction, letter) -> None:
+    assert kind(instruction) == letter

@@ -1,0 +1,76 @@
+"""The C protocol with threads on one ring, as it is and under sanitizers.
+
+SANITIZE_SECONDS is how long each run lasts; `make sanitize` runs them longer.
+"""
+
+import os
+
+import pytest
+from compiling import (
+    ADDRESSES,
+    NEEDS_COMPILER,
+    THREADS,
+    compiled,
+    counted,
+    numbers,
+    ran,
+)
+
+pytestmark = [NEEDS_COMPILER, pytest.mark.timeout(900)]
+
+SECONDS = float(os.environ.get("SANITIZE_SECONDS", "1"))
+AS_IT_IS = ("-O2",)
+
+
+@pytest.mark.parametrize(
+    "flags", [AS_IT_IS, THREADS, ADDRESSES], ids=["as it is", "threads", "addresses"]
+)
+def test_nothing_is_torn_and_nothing_reported(tmp_path, flags) -> None:
+    done = ran(compiled("threads", tmp_path, *flags), SECONDS)
+    seen = numbers(done)
+    assert done.stderr == ""
+    assert seen["torn"] == seen["lost"] == 0
+    # It was a race: readers were lapped, and outrun while they read the forming bar.
+    assert min(seen[name] for name in ("rows", "held", "forming")) > 1000
+    assert min(seen[name] for name in ("lapped", "outrun")) > 10
+
+
+@pytest.mark.parametrize("check", ["HELD", "SECOND_LOOK"])
+def test_without_a_check_rows_are_torn(tmp_path, check) -> None:
+    program = compiled("threads", tmp_path, "-O2", f"-DRING_WITHOUT_{check}")
+    done = ran(program, 1)
+    assert done.returncode == 1
+    assert counted(done)["torn"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "change", "report"),
+    [
+        (
+            THREADS,
+            (
+                "atomic_store_explicit(word, value, memory_order_relaxed)",
+                "*(volatile int64_t *)word = value",
+            ),
+            "ThreadSanitizer: data race",
+        ),
+        (
+            THREADS,
+            (
+                "return atomic_load_explicit(word, memory_order_relaxed)",
+                "return *(const volatile int64_t *)word",
+            ),
+            "ThreadSanitizer: data race",
+        ),
+        (
+            ADDRESSES,
+            ("return 2 * slot->capacity", "return 2 * slot->capacity + 1"),
+            "AddressSanitizer: heap-buffer-overflow",
+        ),
+    ],
+    ids=["a plain store", "a plain load", "a column too far"],
+)
+def test_what_is_wrong_is_reported(tmp_path, flags, change, report) -> None:
+    done = ran(compiled("threads", tmp_path, *flags, change=change), 1)
+    assert done.returncode != 0
+    assert report in done.stderr
