@@ -30,7 +30,6 @@ from shmfeed.memory.catalog import Names, entries
 from shmfeed.memory.core import Follower, RingReader
 from shmfeed.memory.segment import Mapping, Place, identity_by_name, open_segment, place
 from shmfeed.memory.sound import sound_reader
-from shmfeed.memory.waiting import poll_until
 from shmfeed.memory.words import boot_ns
 from shmfeed.names import check_symbol
 from shmfeed.status import (
@@ -40,6 +39,7 @@ from shmfeed.status import (
     is_alive,
     stream_status,
 )
+from shmfeed.waiting import Watch
 
 _ATTACH_POLL_SECONDS = 0.01
 
@@ -225,13 +225,12 @@ class Ring(Follower):
     def wait(self, after: int, timeout: float | None = None) -> int | None:
         """Sleep until `count` > after: the new count.
 
-        None at the deadline or, without one, when the feeder has died.
+        None at the deadline or, without one, when the feeder has died. Where a
+        re-created feed numbers its bars anew meanwhile, its first bar ends the wait.
         """
         timeout = check_deadline("timeout", timeout)
-        after = check_integer("after", after)
-        if poll_until(lambda: self.count > after, timeout, self._feed.alive):
-            return self.count
-        return None
+        watch = Watch([(self, check_integer("after", after))], timeout)
+        return self.count if watch.wait() else None
 
     def status(self) -> StreamStatus:
         """Age, state and health of this stream."""
@@ -248,19 +247,15 @@ def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring]:
     Returns those that have, in the order given; an empty list at the deadline or,
     without one, when all of their feeders have died.
     """
+    return watch_rings(rings, timeout).wait()
+
+
+def watch_rings(rings: Iterable[Ring], timeout: float | None) -> Watch[Ring]:
+    """What `wait` waits for; BadArgumentError for what it does not accept."""
     timeout = check_deadline("timeout", timeout)
     listed = items_of(rings)
     watched: list[Any] = [rings] if listed is None else listed
     strange = [ring for ring in watched if not isinstance(ring, Ring)]
     if strange:
         raise BadArgumentError(f"rings has {shown(strange[0])}; it must hold rings")
-    before = [(ring, ring.count) for ring in watched]
-
-    def closed() -> list[Ring]:
-        return [ring for ring, count in before if ring.count > count]
-
-    def alive() -> bool:
-        return any(ring._feed.alive() for ring, _ in before)  # this module's own
-
-    poll_until(lambda: bool(closed()), timeout, alive)
-    return closed()
+    return Watch([(ring, ring.count) for ring in watched], timeout)

@@ -23,18 +23,17 @@ from shmfeed.layout import (
     H_STARTED,
     H_STATE,
     H_TICK,
-    H_WAKE,
     H_WRITER_EPOCH,
     H_WRITER_PID,
     MAX_HISTORY,
     MAX_STREAMS,
     NOTE_WORDS,
     STATES,
-    WORD,
     Geometry,
     default_guard,
 )
-from shmfeed.memory.catalog import Catalog, Names, entries
+from shmfeed.memory.bell import Bell
+from shmfeed.memory.catalog import Catalog, Names, checked_names, entries
 from shmfeed.memory.core import RingWriter
 from shmfeed.memory.damage import trusted
 from shmfeed.memory.holding import Holding
@@ -79,18 +78,8 @@ def create(
     guard = check_whole("guard", guard, 1, MAX_HISTORY)
     max_streams = check_whole("max_streams", max_streams, 1, MAX_STREAMS)
     check_word("state", state, STATES)
-    wanted = _checked_streams(streams)
+    wanted = checked_names(streams)
     return FeedWriter(name, Geometry(max_streams, history, guard), state, wanted)
-
-
-def _checked_streams(streams: Iterable[Names]) -> list[Names]:
-    try:
-        pairs = [(symbol, timeframe) for symbol, timeframe in streams]
-    except (TypeError, ValueError):
-        raise BadArgumentError(
-            f"streams is {shown(streams)}; it must be a list of (symbol, timeframe)"
-        ) from None
-    return [(check_symbol(s), check_timeframe(t)) for s, t in pairs]
 
 
 class FeedWriter:
@@ -117,7 +106,7 @@ class FeedWriter:
         self._rings: dict[Names, RingWriter] = {}
         self._catalog = Catalog(words, geometry, boot_ns() // _EPOCH_NS)
         self._note = CellPair(words, H_NOTE, NOTE_WORDS)
-        self._wake_word = words.raw[H_WAKE * WORD : (H_WAKE + 1) * WORD].cast("I")
+        self._bell = Bell(words)
         try:
             self._take_over(STATES.index(state), streams)
         except BaseException:
@@ -141,8 +130,10 @@ class FeedWriter:
             for names in streams:
                 self.add_stream(*names)
         self._holding.publish()
+        if previous is not None:
+            Bell(previous.words).wake_all()  # it is retired: look for this one
         self._holding.previous = None  # its pages go with its last reader
-        self.wake()
+        self._bell.wake_all()
 
     def add_stream(self, symbol: str, timeframe: str) -> RingWriter:
         """The ring of a stream, made if the feed does not have it yet.
@@ -156,7 +147,7 @@ class FeedWriter:
             index = self._catalog.add(names, boot_ns())
             if names not in self._rings:
                 self._rings[names] = RingWriter(
-                    self._words, self.geometry, index, names, self._wake_stream
+                    self._words, self.geometry, index, names, self._bell
                 )
         return self._rings[names]
 
@@ -236,14 +227,17 @@ class FeedWriter:
         self._check_open()
         self._note.write(pack_note(facts))
 
-    def wake(self) -> None:
-        """Wake all who wait: a bar closed, or the feed ends."""
-        self._check_open()
-        # One writing thread: a plain increment of the word's low half.
-        self._wake_word[0] = (self._wake_word[0] + 1) & 0xFFFFFFFF
+    def wake(self, streams: Iterable[Names] | None = None) -> None:
+        """Wake who waits for bars of these streams, by one call for all of them:
+        after `append(..., wake=False)` to each. None: wake whoever waits.
 
-    def _wake_stream(self, index: int) -> None:  # noqa: ARG002 # kernel waiting's bit
-        self.wake()
+        Raises BadArgumentError for a stream that the feed does not carry.
+        """
+        self._check_open()
+        if streams is None:
+            self._bell.wake_all()
+        else:
+            self._bell.ring_for(self._catalog.numbers(streams))
 
     def close(self, unlink: bool = False) -> None:
         """Stop writing. With `unlink` the segment goes; else it stays, readable.
@@ -257,10 +251,10 @@ class FeedWriter:
         if whole:
             ints[H_STATE] = 0
             ints[H_ALIVE] = ints[H_TICK] = 0
-            self.wake()  # while nobody else may write
+            self._bell.wake_all()  # while nobody else may write
         self._holding.release(unlink)
         if whole and unlink:
-            self.wake()  # now that it is retired; it is nobody else's
+            self._bell.wake_all()  # now that it is retired; it is nobody else's
         self.disown()
 
     def disown(self) -> None:

@@ -37,7 +37,7 @@ ROOMS = {
     "memory": room(2, "memory.*", "ground bytes"),
     "wire": room(2, "wire.* codecs.* control.*"),
     "writing half": room(3, "writer", "ground bytes memory"),
-    "reading half": room(3, "feed status", "ground bytes memory"),
+    "reading half": room(3, "feed status waiting aio", "ground bytes memory"),
     "feeder": room(4, "feeder.*"),
     "host": Room(
         4, "shmfeed.host.*", frozenset({"ground", "bytes", "memory", "reading half"})

@@ -112,11 +112,13 @@ def test_heartbeats_are_no_data(bench):
 
 def test_readers_are_woken_once_a_batch_and_not_by_a_forming_bar(bench):
     woken = []
-    bench.writer.wake = lambda: woken.append(True)
+    bench.writer.wake = lambda streams: woken.append(set(streams))
     bench.take(bar(0, closed=False))
     assert woken == []
     bench.take(*(bar(number, closed=True) for number in range(10)))
-    assert woken == [True]
+    assert woken == [{STREAM}]
+    bench.take(bar(10, closed=False))
+    assert len(woken) == 1
 
 
 def test_the_clock_closes_what_the_venue_does_not_flag(bench):

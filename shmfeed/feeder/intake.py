@@ -61,6 +61,7 @@ class Intake:
         self._clock = VenueClock(time.time_ns() // 1_000_000, time.monotonic())
         self._clock_from = math.inf  # when the clock may close bars, monotonic seconds
         self._next_tick = 0.0
+        self._closed: list[Names] = []  # streams of which nobody was woken yet
         self._malformed = Seldom("malformed message")
         self._refused = Seldom("the venue says error")
         self._missing = Seldom("bars are missing")
@@ -114,7 +115,7 @@ class Intake:
         if not self._flagged:  # where the venue flags its bars no clock is asked
             self._observe(events, now)
         venue_now = self._clock.read(now)
-        closed = ignored = heartbeats = 0
+        ignored = heartbeats = 0
         lanes = self._lanes
         for event in events:
             if type(event) is BarEvent:
@@ -122,7 +123,7 @@ class Intake:
                 if lane is None:
                     self._writer.count("unsubscribed")
                     continue
-                closed += self._write(lane, lane.ledger.apply(event, venue_now, now))
+                self._write(lane, lane.ledger.apply(event, venue_now, now))
             elif type(event) is Malformed:
                 self._writer.count("malformed")
                 self._malformed.say(event.reason, now)
@@ -136,7 +137,7 @@ class Intake:
         self._writer.count("ignored", ignored)
         if heartbeats < len(events):
             self._writer.mark_message()
-        self._finish(closed)
+        self._finish()
 
     def _observe(self, events: Sequence[Event], now: float) -> None:
         # All of them before the clock is read: the newest time is the best known.
@@ -155,27 +156,24 @@ class Intake:
         self._next_tick = now + TICK_SECONDS
         # Before then it is as early as can be: only what is held is looked at.
         venue_now = self._clock.read(now) if now >= self._clock_from else 0
-        closed = 0
         for lane in self._lanes.values():
             steps = lane.ledger.tick(venue_now, now)
             if steps:
-                closed += self._write(lane, steps)
-        self._finish(closed)
+                self._write(lane, steps)
+        self._finish()
 
-    def _write(self, lane: Lane, steps: Iterable[Step]) -> int:
-        closed = 0
+    def _write(self, lane: Lane, steps: Iterable[Step]) -> None:
         ring = lane.ring
         for step in steps:
             bar = step.bar
             if step.closed:
-                closed += 1
                 ring.append(bar.open_time, *bar[2:9], wake=False)
+                self._closed.append(lane.names)
             else:
                 ring.update_forming(bar.open_time, *bar[2:9])
         ledger = lane.ledger
         if ledger.holding != lane.holding or ledger.gaps != lane.gaps:
             self._mark(lane)
-        return closed
 
     def _mark(self, lane: Lane) -> None:
         missed = lane.ledger.gaps - lane.gaps
@@ -185,7 +183,7 @@ class Intake:
             detail = f"{missed} of {lane.names[0]} {lane.names[1]}"
             self._missing.say(detail, time.monotonic(), missed)
 
-    def _finish(self, closed: int) -> None:
+    def _finish(self) -> None:
         for name, before in self._counted.items():
             total = getattr(self._counts, name)
             if total != before:
@@ -193,8 +191,9 @@ class Intake:
                 self._counted[name] = total
                 if name == "malformed":
                     self._tell_unsound(total - before)
-        if closed:
-            self._writer.wake()
+        if self._closed:
+            self._writer.wake(self._closed)
+            self._closed.clear()
 
     def _tell_unsound(self, count: int) -> None:
         detail = ""

@@ -4,8 +4,11 @@ An entry belongs to one stream for the life of its segment. It is written whole 
 the header's count includes it, so that a reader never meets half a name.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from shmfeed.arguments import shown
+from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
     E_NAMES,
@@ -27,8 +30,20 @@ from shmfeed.layout import (
 )
 from shmfeed.memory.damage import damaged, names_damage
 from shmfeed.memory.words import Words
+from shmfeed.names import check_symbol
 
 Names = tuple[str, str]
+
+
+def checked_names(streams: Iterable[Names]) -> list[Names]:
+    """These streams as the catalog spells them; BadArgumentError."""
+    try:
+        pairs = [(symbol, timeframe) for symbol, timeframe in streams]
+    except (TypeError, ValueError):
+        raise BadArgumentError(
+            f"streams is {shown(streams)}; it must be a list of (symbol, timeframe)"
+        ) from None
+    return [(check_symbol(s), check_timeframe(t)) for s, t in pairs]
 
 
 class Entry(NamedTuple):
@@ -148,12 +163,23 @@ class Catalog:
 
     def unsubscribe(self, names: Names, now: int) -> None:
         """Mark a stream as no longer fed; its rows stay. BadArgumentError."""
-        if names not in self.index:
-            there = ", ".join(map(" ".join, self.index)) or "none"
-            raise BadArgumentError(
-                f"there is no stream {' '.join(names)} to unsubscribe; there are:"
-                f" {there}"
-            )
-        at = self._geometry.entry_word(self.index[names])
+        at = self._geometry.entry_word(self._find(names, "unsubscribe"))
         self._words.ints[at + E_SINCE] = now
         self._words.ints[at + E_SUBSCRIBED] = 0
+
+    def numbers(self, streams: Iterable[Names]) -> list[int]:
+        """The entries of these streams; BadArgumentError."""
+        try:
+            streams = tuple(streams)
+            return [self.index[names] for names in streams]
+        except (KeyError, TypeError):  # another spelling, or something else
+            return [self._find(names, "wake") for names in checked_names(streams)]
+
+    def _find(self, names: Names, purpose: str) -> int:
+        index = self.index.get(names)
+        if index is None:
+            there = ", ".join(map(" ".join, self.index)) or "none"
+            raise BadArgumentError(
+                f"there is no stream {' '.join(names)} to {purpose}; there are: {there}"
+            )
+        return index

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from shmfeed.errors import UnsupportedPlatformError
 from shmfeed.memory.extension import PURE, WHY_NOT, extension
 from shmfeed.memory.following import Follower
+from shmfeed.memory.futex import futex_bump, futex_load, futex_wait, futex_wake
 from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.memory.rows import Rows, Slice
@@ -25,11 +26,19 @@ __all__ = [
     "Slice",
     "build",
     "check_memory_order",
+    "futex_bump",
+    "futex_load",
+    "futex_wait",
+    "futex_wake",
 ]
 
 if not TYPE_CHECKING and extension is not None:
     Rows, Slice, Follower = extension.Rows, extension.Slice, extension.Follower
     RingReader, RingWriter = extension.RingReader, extension.RingWriter
+
+if not TYPE_CHECKING and hasattr(extension, "futex_load"):  # on Linux
+    futex_load, futex_bump = extension.futex_load, extension.futex_bump
+    futex_wait, futex_wake = extension.futex_wait, extension.futex_wake
 
 build = "pure Python" if extension is None else "C"
 WHY = WHY_NOT  # why it is pure Python; empty where it is not

@@ -1,0 +1,109 @@
+"""Sleeping until a ring has closed a bar: the kernel wakes, nobody polls.
+
+A sleep is cut in pieces. After each it is looked whether the feeder still lives, and
+whether another segment serves: a death rings no bell.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from shmfeed.layout import H_RETIRED
+from shmfeed.memory.bell import Heard, bit_of_entry, heard, sleep
+from shmfeed.memory.core import Follower, RingReader
+from shmfeed.memory.words import Words, boot_ns
+from shmfeed.status import is_alive
+
+PIECE_NS = 500_000_000  # the feeder beats as often
+GONE_NS = 100_000_000  # where nobody feeds, a successor may come any moment
+
+
+R = TypeVar("R", bound=Follower)
+
+
+class Post(NamedTuple, Generic[R]):
+    """A ring that is watched, in one segment, and the bar number it is to pass."""
+
+    ring: R
+    reader: RingReader
+    after: int
+
+
+class Watch(Generic[R]):
+    """What one caller waits for: the first of some rings to pass its bar number.
+
+    Errors of a ring's verbs are those of `follow`, `wait` and the construction.
+    """
+
+    def __init__(self, wanted: Iterable[tuple[R, int]], timeout: float | None) -> None:
+        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self._set([Post(ring, ring.reader(), after) for ring, after in wanted])
+
+    def _set(self, posts: Sequence[Post[R]]) -> None:
+        bits: dict[int, int] = {}
+        segments: dict[int, Words] = {}
+        for post in posts:
+            words = post.reader.words
+            segments[id(words)] = words
+            bits[id(words)] = bits.get(id(words), 0) | bit_of_entry(post.reader.entry)
+        self._posts = posts
+        self.segments = [(segments[key], bits[key]) for key in segments]
+
+    def closed(self) -> list[R]:
+        """The rings that have passed their numbers, in the order given."""
+        return [ring for ring, reader, after in self._posts if reader.count > after]
+
+    def follow(self) -> bool:
+        """Whether rings are in another segment by now; from here on they are watched
+        there.
+
+        Where bars are numbered anew in it, its first bar is what is waited for.
+        """
+        posts: list[Post[R]] = []
+        for ring, old, after in self._posts:
+            reader = ring.reader()
+            anew = reader is not old and reader.count < after
+            posts.append(Post(ring, reader, 0 if anew else after))
+        followed = any(
+            new.reader is not old.reader
+            for new, old in zip(posts, self._posts, strict=True)
+        )
+        if followed:
+            self._set(posts)
+        return followed
+
+    def moved(self) -> bool:
+        """Whether `follow` would find another segment."""
+        return any(ring.reader() is not reader for ring, reader, _ in self._posts)
+
+    def piece_ns(self) -> int:
+        """How long to sleep now; 0 where the wait is over: at the deadline or, without
+        one, when all the feeders have died."""
+        alive = any(is_fed(words) for words, _ in self.segments)
+        piece = PIECE_NS if alive else GONE_NS
+        if self.deadline is None:
+            return piece if alive else 0
+        left = self.deadline - time.monotonic()
+        return max(0, int(min(left * 1e9, piece)))
+
+    def wait(self) -> list[R]:
+        """Sleep until some have `closed`: these; none where the wait is over."""
+        while True:
+            # Before the counts: see `bell`.
+            ears: list[Heard] = [(w, heard(w), bits) for w, bits in self.segments]
+            closed = self.closed()
+            if closed:
+                return closed
+            if self.follow():
+                continue
+            piece = self.piece_ns()
+            if not piece:
+                return self.closed()
+            # The way to the caller is short: whose bar it was, and back.
+            if sleep(ears, piece) and (closed := self.closed()):
+                return closed
+
+
+def is_fed(words: Words) -> bool:
+    """Whether somebody writes this segment."""
+    return not words.ints[H_RETIRED] and is_alive(words.ints, boot_ns())
