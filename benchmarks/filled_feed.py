@@ -32,14 +32,17 @@ def forming_bar(symbol: str) -> Row:
     return all_rows(SEED, (symbol, TIMEFRAME), np.array([END]))[STEPS // 2]
 
 
-def main(name: str) -> None:
+def main(name: str, streams: int, history: int) -> None:
     """Hold the feed until standard input ends; it is said when it can be read."""
-    with create(name, history=HISTORY, max_streams=len(SYMBOLS)) as writer:
-        for symbol in SYMBOLS:
-            ring = writer.add_stream(symbol, TIMEFRAME)
-            for row in closed_bars(symbol):
-                ring.append(row[0], *row[2:8])
-            row = forming_bar(symbol)
+    rows = {symbol: closed_bars(symbol)[-history * 5 // 4 :] for symbol in SYMBOLS}
+    forming = {symbol: forming_bar(symbol) for symbol in SYMBOLS}
+    with create(name, history=history, max_streams=streams) as writer:
+        for number in range(streams):
+            symbol = SYMBOLS[number % len(SYMBOLS)]  # its bars, under any name
+            ring = writer.add_stream(symbol_of(number), TIMEFRAME)
+            for row in rows[symbol]:
+                ring.append(row[0], *row[2:8], wake=False)
+            row = forming[symbol]
             ring.update_forming(row[0], *row[2:8])
         print("{}", flush=True)
         ended = threading.Event()
@@ -49,11 +52,15 @@ def main(name: str) -> None:
         writer.close(unlink=True)
 
 
+def symbol_of(number: int) -> str:
+    return f"SYM{number}USDT"
+
+
 @contextmanager
-def held() -> Iterator[str]:
+def held(streams: int = len(SYMBOLS), history: int = HISTORY) -> Iterator[str]:
     """The name of such a feed, held by a process of its own; gone after the block."""
-    name = f"bench-{os.getpid()}"
-    command = [sys.executable, __file__, name]
+    name = f"bench-{os.getpid()}-{streams}"
+    command = [sys.executable, __file__, name, str(streams), str(history)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         if not process.stdout.readline():
@@ -65,4 +72,4 @@ def held() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from statistics import median, quantiles
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from histogram import Histogram
 
@@ -71,8 +71,22 @@ class Stocked(NamedTuple):
     size: int
 
 
-Call = Callable[[], object]
+Call = Callable[..., object]
 Calls = Mapping[str, Call | Stocked]
+
+
+Held = TypeVar("Held")
+
+
+class Sleeper(NamedTuple, Generic[Held]):
+    """One that sleeps until another process has written.
+
+    `told` is what the writer needs to know. Once it is there, `opened` gives the call
+    that sleeps, and returns what it then holds.
+    """
+
+    told: str
+    opened: Callable[[], Callable[[], Held]]
 
 
 class Party:
@@ -140,7 +154,8 @@ def serve(calls: Calls) -> None:
     A request names a call. With `seconds` it is repeated that long, and the answer is
     the nanoseconds of one, by the wall clock and by this thread's CPU time, and those
     of an empty call just after. With `each` it is timed so many times one by one, and
-    the answer is the histogram. Without either the answer is what the call returns.
+    the answer is the histogram. Without either the answer is what the call returns for
+    the arguments `given`.
     """
     repeats: dict[str, int] = {}
     gc.freeze()  # what was imported is not looked through again and again
@@ -155,7 +170,7 @@ def serve(calls: Calls) -> None:
         elif "each" in request:
             answer = {"histogram": _one_by_one(call, request["each"])}
         else:
-            answer = {"result": call()}
+            answer = {"result": call(*request.get("given", ()))}
         print(json.dumps(answer), flush=True)
 
 

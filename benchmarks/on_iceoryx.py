@@ -5,7 +5,6 @@ received is read where it lies, as an array over its memory.
 """
 
 import ctypes
-import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 import measure
 import numpy as np
 import report
+from measure import Sleeper
 from same_bytes import ROWS, array, window
 
 ICEORYX, HOLDER, OBSERVER = "iceoryx2", "iceoryx2 holder", "iceoryx2 observer"
@@ -187,8 +187,7 @@ def _observing(folder: str, end: ExitStack) -> measure.Calls:
     return {"begin": lambda: len(kept)}
 
 
-def sleeping(end: ExitStack) -> tuple[str, Callable[[], bytes]]:
-    """What the writer needs to know, and a call that sleeps until it has written."""
+def sleeping(end: ExitStack) -> Sleeper[bytes]:
     import iceoryx2
 
     folder, bar = _folder(end), window("bar")
@@ -203,11 +202,11 @@ def sleeping(end: ExitStack) -> tuple[str, Callable[[], bytes]]:
                 return ctypes.string_at(sample.payload_ptr, len(bar))
             listener.timed_wait(patience)
 
-    return json.dumps(folder), receive
+    return Sleeper(folder, lambda: receive)
 
 
-def waking(argument: str, end: ExitStack) -> Callable[[bytes], object]:
-    place = Place(json.loads(argument))
+def waking(folder: str, end: ExitStack) -> Callable[[bytes], object]:
+    place = Place(folder)
     publisher, notifier = place.publisher("bar", window("bar")), place.notifier()
 
     def send(bar: bytes) -> None:

@@ -7,13 +7,14 @@ import secrets
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Client, Listener
 from multiprocessing.managers import BaseManager, SyncManager
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
 import measure
+from measure import Sleeper
 from same_bytes import ROWS, array, window
 
 MANAGER, PIPE = "manager", "pipe"
@@ -61,13 +62,13 @@ def _the_queue() -> Queue[bytes]:
 Bars.register("bars", callable=_the_queue)
 
 
-def sleeping(end: ExitStack) -> tuple[str, Callable[[], bytes]]:
-    """What the writer needs to know, and a call that sleeps until it has written."""
+def sleeping(end: ExitStack) -> Sleeper[bytes]:
     manager = Bars(authkey=secrets.token_bytes(16), ctx=_SPAWN)
     manager.start()
     end.callback(manager.shutdown)
     key = bytes(manager._authkey).hex()  # type: ignore[attr-defined]
-    return json.dumps([manager.address, key]), manager.bars().get  # type: ignore[attr-defined]
+    get = manager.bars().get  # type: ignore[attr-defined]
+    return Sleeper(json.dumps([manager.address, key]), lambda: get)
 
 
 def waking(argument: str, end: ExitStack) -> Callable[[bytes], object]:
@@ -77,22 +78,19 @@ def waking(argument: str, end: ExitStack) -> Callable[[bytes], object]:
     return manager.bars().put
 
 
-def sleeping_on_pipe(end: ExitStack) -> tuple[str, Callable[[], bytes]]:
+def sleeping_on_pipe(end: ExitStack) -> Sleeper[bytes]:
     folder = end.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
     listener = Listener(str(Path(folder, "bars.sock")), "AF_UNIX")
     end.callback(listener.close)
-    accepted: list[Connection] = []
 
-    def receive() -> bytes:
-        if not accepted:
-            accepted.append(listener.accept())
-            end.callback(accepted[0].close)
-        return accepted[0].recv_bytes()
+    def opened() -> Callable[[], bytes]:
+        connection = end.enter_context(listener.accept())
+        return connection.recv_bytes
 
-    return json.dumps(listener.address), receive
+    return Sleeper(listener.address, opened)
 
 
-def waking_by_pipe(argument: str, end: ExitStack) -> Callable[[bytes], object]:
-    connection = Client(json.loads(argument))
+def waking_by_pipe(address: str, end: ExitStack) -> Callable[[bytes], object]:
+    connection = Client(address)
     end.callback(connection.close)
     return connection.send_bytes

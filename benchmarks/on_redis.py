@@ -1,6 +1,5 @@
 """A rival: Redis over a Unix socket, its server started for this and ended after it."""
 
-import json
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import measure
+from measure import Sleeper
 from same_bytes import ROWS, array, window
 
 REDIS = "redis"
@@ -69,8 +69,7 @@ def writing(end: ExitStack) -> measure.Calls:
     }
 
 
-def sleeping(end: ExitStack) -> tuple[str, Callable[[], bytes]]:
-    """What the writer needs to know, and a call that sleeps until it has written."""
+def sleeping(end: ExitStack) -> Sleeper[bytes]:
     path = server(end)
     connection = client(path)
     end.callback(connection.close)
@@ -85,10 +84,10 @@ def sleeping(end: ExitStack) -> tuple[str, Callable[[], bytes]]:
                 return message["data"]
 
     channel.get_message(timeout=PATIENCE)  # that it is subscribed
-    return json.dumps(path), receive
+    return Sleeper(path, lambda: receive)
 
 
-def waking(argument: str, end: ExitStack) -> Callable[[bytes], object]:
-    connection = client(json.loads(argument))
+def waking(path: str, end: ExitStack) -> Callable[[bytes], object]:
+    connection = client(path)
     end.callback(connection.close)
     return lambda bar: connection.publish(CHANNEL, bar)

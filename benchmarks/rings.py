@@ -5,15 +5,18 @@ Where there is a C core, pure Python is one more party beside it.
 
 import itertools
 import os
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import filled_feed
 import numpy as np
 import report
 from filled_feed import SYMBOLS, TIMEFRAME
-from measure import Call, Calls, Party, serve
+from measure import Call, Calls, Party, Sleeper, serve
+from numpy.typing import NDArray
 
 import shmfeed
+from shmfeed.feed import Ring
 from shmfeed.memory import core
 from shmfeed.writer import create
 
@@ -21,6 +24,12 @@ RING, PURE = "ring", "pure ring"
 WRITER, PURE_WRITER = "writer", "pure writer"
 SYMBOL = SYMBOLS[0]
 STEP = 3_600_000  # ms: TIMEFRAME
+PATIENCE = 1.0  # s, of a sleeper
+VOLUME = 4  # its row in `values`
+
+
+Floats = NDArray[np.float64]
+Waiting = tuple[Sleeper[Floats], Callable[[Floats], float]]
 
 
 def missing() -> dict[str, str]:
@@ -89,6 +98,61 @@ def writing(end: ExitStack) -> Calls:
         "append asleep": append_asleep,
         "update": lambda: ring.update_forming(latest + STEP, *values),
     }
+
+
+def _sleeper(wait: Callable[[Sequence[Ring]], object], end: ExitStack) -> Waiting:
+    """Of a feed that another process will make; it sleeps on the rings' next bar."""
+    name = f"bench-{os.getpid()}"
+
+    def opened() -> Callable[[], Floats]:
+        feed = end.enter_context(shmfeed.attach(name, timeout=10))
+        rings = [feed.ring(symbol, TIMEFRAME) for symbol in SYMBOLS]
+
+        def receive() -> Floats:
+            wait(rings)
+            return rings[0].view(1).values
+
+        return receive
+
+    return Sleeper(name, opened), lambda values: float(values[VOLUME, -1])
+
+
+def sleeping(end: ExitStack) -> Waiting:
+    """With ring.wait."""
+    seen = 0
+
+    def wait(rings: Sequence[Ring]) -> None:
+        nonlocal seen
+        seen = rings[0].wait(seen, timeout=PATIENCE) or seen
+
+    return _sleeper(wait, end)
+
+
+def sleeping_on_many(end: ExitStack) -> Waiting:
+    """With shmfeed.wait, on ten rings of which one is written."""
+    seen = 0
+
+    def wait(rings: Sequence[Ring]) -> None:
+        nonlocal seen
+        if rings[0].count == seen:  # what has closed already is not waited for
+            shmfeed.wait(rings, timeout=PATIENCE)
+        seen = rings[0].count
+
+    return _sleeper(wait, end)
+
+
+def waking(name: str, end: ExitStack) -> Callable[[float], None]:
+    """A writer of that feed, which puts a number into each bar's volume."""
+    writer = create(name, history=filled_feed.HISTORY)
+    end.callback(writer.close, unlink=True)
+    ring, *_ = [writer.add_stream(symbol, TIMEFRAME) for symbol in SYMBOLS]
+    opened = itertools.count(STEP, STEP).__next__
+    prices = filled_feed.forming_bar(SYMBOL)[2:6]
+
+    def send(stamp: float) -> None:
+        ring.append(opened(), *prices, stamp)
+
+    return send
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,56 @@ def test_the_feeder_is_measured_beside_a_bare_loop_and_loses_nothing():
         assert runs.keys() == {"drain", "bare", "feeder", "app"}
         assert protocol in table
     assert table.count("each value right") == 2
+
+
+def test_sleepers_are_measured_beside_the_floor():
+    program = "how_soon_is_a_reader_awake"
+    told, table = run(program)
+    check(told, table, program)
+    for label, found in told["results"].items():
+        assert label in table
+        assert min(found["p50"]) > 0
+        assert sum(found["histogram"].values()) > 0
+
+
+def test_reads_are_measured_beside_others_and_among_many_streams():
+    program = "what_do_more_readers_and_streams_cost"
+    told, table = run(program)
+    check(told, table, program)
+    for found in (told["results"]["readers"], told["results"]["streams"]):
+        assert len({row["size"] for row in found}) > 1
+        assert all(row["us"][0] > 0 for row in found)
+
+
+def test_wakes_are_counted_once_a_batch():
+    program = "what_do_waiting_readers_cost"
+    told, table = run(program)
+    check(told, table, program)
+    rings = {row["act"]: row["rings"] for row in told["results"]}
+    assert rings["one bar, a wake"] == rings["50 bars, one wake"] == 1
+    assert rings["50 bars, a wake each"] == 50  # the control
+    assert all(row["wakes"] >= 0.5 for row in told["results"] if row["readers"])
+
+
+def test_each_weight_is_taken():
+    program = "how_much_does_it_weigh"
+    told, table = run(program)
+    check(told, table, program)
+    assert all(what in table for what in told["results"])
+
+
+def test_a_rival_that_is_not_here_is_named_with_the_reason(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    rivals = {name: import_module(name) for name in ("on_lmdb", "on_iceoryx")}
+    report = import_module("report")
+    for module in rivals.values():
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert report.missing(rivals) == {
+        "on_lmdb": "the package lmdb is not installed",
+        "on_iceoryx": "the package iceoryx2 is not installed",
+    }
+    for module in rivals.values():
+        monkeypatch.setattr(module, "find_spec", lambda name: object())
+    assert report.missing(rivals) == {}
+    goal = report.against("reads", None, None, 4)
+    assert (goal.met, goal.value) == (None, "the rival is not here")
