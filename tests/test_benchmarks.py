@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,48 @@ def test_a_rival_that_is_not_here_is_named_with_the_reason(monkeypatch):
     assert report.missing(rivals) == {}
     goal = report.against("reads", None, None, 4)
     assert (goal.met, goal.value) == (None, "the rival is not here")
+
+
+def run_all(into: Path, *programs: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-W", "error", BENCHMARKS / "run.py", "--quick"]
+    command += ["--into", into, *programs]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100)
+
+
+def test_all_goals_are_in_one_table(tmp_path):
+    program = "what_do_waiting_readers_cost"
+    done = run_all(tmp_path, program)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / f"{program}.json").read_text())
+    check(told, (tmp_path / f"{program}.txt").read_text(), program)
+    table = (tmp_path / "README.md").read_text()
+    for goal in told["goals"]:
+        assert f"| {goal['what']} | {goal['goal']} | {goal['value']} |" in table
+    assert told["machine"]["CPU"] in table
+    if find_spec("matplotlib"):
+        assert "![What waiting readers cost the writer](waiting_readers.png)" in table
+        assert (tmp_path / "waiting_readers.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (tmp_path / "waiting_readers.svg").read_text()
+    else:
+        assert "no plots: the package matplotlib is not installed" in done.stdout
+
+
+def test_a_program_that_there_is_not(tmp_path):
+    done = run_all(tmp_path, "how_fast_is_it")
+    assert done.returncode == 2
+    assert "how_fast_is_it is none of: how_fast_is_a_read" in done.stderr
+
+
+def test_a_goal_is_met_missed_or_not_measured(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    results = import_module("results")
+    goals = [
+        {"what": f"goal {met}", "goal": "1", "value": "2", "met": met}
+        for met in (True, False, None)
+    ]
+    machine = {"CPU": "a CPU", "load": "0.1 0.2 0.3", "at": "today"}
+    found = {"program": "p", "machine": machine, "missing": {}, "goals": goals}
+    results.write_table(tmp_path, {"p": found}, {})
+    table = (tmp_path / "README.md").read_text()
+    for met, word in ((True, "met"), (False, "**missed**"), (None, "not measured")):
+        assert f"| goal {met} | 1 | 2 | {word} |" in table
