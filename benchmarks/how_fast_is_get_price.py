@@ -25,9 +25,11 @@ from measure import Call, Calls, Case, Question, Row, spread
 from report import Goal
 
 import wealthdata
+from wealthdata import plan
 
 SYMBOLS, TIMEFRAME = filled_feed.SYMBOLS, filled_feed.TIMEFRAME
 OURS, PURE, ORDINARY, BEST = "get_price", "pure get_price", "ordinary", "best"
+SPARE = "get_price that says nothing"  # of where its bars come from
 TARGETS = {20: 40, 1000: 400}  # times the ordinary path, of the plain call
 MOST_US, MOST_ATTRS_US, MOST_LATER_US = 8.0, 1.0, 10.0
 GetPrice = Callable[..., pd.DataFrame]
@@ -73,8 +75,13 @@ LATER: dict[str, Callable[[pd.DataFrame], object]] = {
 }
 _MASK = np.arange(20) % 2 == 0
 WITH, WITHOUT = "with attrs", "without"
-MADE, UNMADE = "get_price(count=20)", "the same, nothing put into attrs"
-ATTRS_QUESTION = "what attrs cost in a call"
+SHARE = Question(
+    "20 rows, what attrs cost",
+    (
+        Case("get_price", OURS, "20 rows"),
+        Case("without what it says", SPARE, "20 rows"),
+    ),
+)
 LATER_QUESTIONS = tuple(
     Question(
         title, (Case(WITHOUT, OURS, f"{WITHOUT} {title}"), Case(WITH, OURS, title))
@@ -110,6 +117,19 @@ def digest(frame: pd.DataFrame) -> str:
 def ours(feed: str) -> GetPrice:
     wealthdata.use(feed=feed)
     return wealthdata.get_price
+
+
+def spare(feed: str) -> GetPrice:
+    """Ours, with what makes a frame's attrs taken out of the short way of a call."""
+    nothing = plan.make_reading(True, {})
+    plan.make_reading = lambda rows, facts: nothing
+    plan.Plan._facts = lambda *_: {}
+    get_price = ours(feed)
+    for _ in range(2):  # the first call takes the long way, and remembers the short
+        frame = get_price(SYMBOLS[0], count=20, frequency=TIMEFRAME)
+    if frame.attrs["shmfeed"]:
+        raise SystemExit("what a frame says is made elsewhere by now")
+    return get_price
 
 
 def later_calls(get_price: GetPrice) -> Calls:
@@ -196,6 +216,7 @@ def best(_feed: str) -> GetPrice:
 
 PARTIES: dict[str, Callable[[str], GetPrice]] = {
     OURS: ours,
+    SPARE: spare,
     PURE: ours,
     ORDINARY: ordinary,
     BEST: best,
@@ -227,7 +248,14 @@ def goals(rows: Sequence[Row], later: Sequence[Row]) -> list[Goal]:
         )
         note = f"; beside the best way of it {best.text('.1f')} x"
         found.append(goal._replace(value=goal.value + note))
-    return [*found, _later_goal(later)]
+    return [*found, _share_goal(rows), _later_goal(later)]
+
+
+def _share_goal(rows: Sequence[Row]) -> Goal:
+    whole, less = (report.find(rows, SHARE.title, case.label) for case in SHARE.cases)
+    share = [(w - n) / 1000 for w, n in zip(whole.net, less.net, strict=True)]
+    what = "attrs in get_price(count=20)"
+    return report.under(what, spread(share), MOST_ATTRS_US, "us", ".2f")
 
 
 def _later_goal(later: Sequence[Row]) -> Goal:
@@ -265,7 +293,7 @@ def main() -> None:
         measure.parties(__file__, *names, argument=name, pure=[PURE]) as found,
     ):
         check_alike(found)
-        rows = measure.run(QUESTIONS, found, options.quick)
+        rows = measure.run((*QUESTIONS, SHARE), found, options.quick)
         later = measure.run(LATER_QUESTIONS, found, options.quick)
     results = {"rows": report.told(rows), "later": report.told(later)}
     lines = report.timings([*rows, *later], missing)

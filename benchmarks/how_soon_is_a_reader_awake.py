@@ -6,13 +6,16 @@ sleepers sleep. Each rival is two processes, Redis and the manager three. The fl
 futex between two processes of C that do nothing else.
 """
 
+import asyncio
 import shutil
 import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
+from inspect import iscoroutinefunction
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,11 +37,12 @@ ROUNDS, QUICK_ROUNDS = 15, 1
 SHARES = (0.5, 0.9, 0.99)
 MOST_TIMES_FUTEX, LEAST_BESIDE_REDIS = 1.5, 5
 HEADER = ("", "p50 us (quartiles of rounds)", "p90", "p99", "times the first")
-WAIT, MANY, PURE = "ring.wait", "shmfeed.wait", "pure ring.wait"
+WAIT, MANY, AIO, PURE = "ring.wait", "shmfeed.wait", "shmfeed.aio", "pure ring.wait"
 FUTEX = "futex"
 LABELS = {
     WAIT: "ring.wait(), then view(1)",
     MANY: "shmfeed.wait() on 10 rings, then view(1)",
+    AIO: "await shmfeed.aio.wait_ring(), then view(1)",
     PURE: "pure Python: ring.wait(), then view(1)",
     FUTEX: "floor: a futex between two processes of C",
     on_iceoryx.ICEORYX: "iceoryx2: publish and notify, timed_wait, receive",
@@ -78,6 +82,7 @@ def _by_bytes(
 SLEEPERS: dict[str, Callable[[ExitStack], tuple[Sleeper[Any], Any]]] = {
     WAIT: rings.sleeping,
     MANY: rings.sleeping_on_many,
+    AIO: rings.sleeping_in_a_loop,
     PURE: rings.sleeping,
     on_iceoryx.ICEORYX: _as_bytes(on_iceoryx.sleeping),
     on_manager.PIPE: _as_bytes(on_manager.sleeping_on_pipe),
@@ -85,7 +90,7 @@ SLEEPERS: dict[str, Callable[[ExitStack], tuple[Sleeper[Any], Any]]] = {
     on_manager.MANAGER: _as_bytes(on_manager.sleeping),
 }
 WRITERS: dict[str, Callable[[str, ExitStack], Send]] = {
-    **dict.fromkeys((WAIT, MANY, PURE), rings.waking),
+    **dict.fromkeys((WAIT, MANY, AIO, PURE), rings.waking),
     on_iceoryx.ICEORYX: _by_bytes(on_iceoryx.waking),
     on_manager.PIPE: _by_bytes(on_manager.waking_by_pipe),
     on_redis.REDIS: _by_bytes(on_redis.waking),
@@ -100,6 +105,17 @@ def write(send: Send, bars: int) -> None:
         send(float(time.monotonic_ns()))
 
 
+def slept(receive: Callable[[], Any], bars: int) -> list[tuple[Any, int]]:
+    """So many bars, each with the time at which it was held."""
+    return [(receive(), time.monotonic_ns()) for _ in range(bars)]
+
+
+async def awaited(
+    receive: Callable[[], Awaitable[Any]], bars: int
+) -> list[tuple[Any, int]]:
+    return [(await receive(), time.monotonic_ns()) for _ in range(bars)]
+
+
 def serve_sleeper(name: str, end: ExitStack) -> None:
     sleeper, stamp_of = SLEEPERS[name](end)
     writer = measure.Party(__file__, f"writer {name}", sleeper.told)
@@ -110,13 +126,16 @@ def serve_sleeper(name: str, end: ExitStack) -> None:
 
     def go(bars: int) -> list[float]:
         writer.tell(call="write", given=[bars + 1])
+        if iscoroutinefunction(receive):
+            held = asyncio.run(awaited(receive, bars + 1))
+        else:
+            held = slept(receive, bars + 1)
+        writer.hear()
         took: dict[float, float] = {}
-        for _ in range(bars + 1):
-            bar = receive()
-            now, stamp = time.monotonic_ns(), stamp_of(bar)
+        for bar, now in held:
+            stamp = stamp_of(bar)
             # Who overslept a bar holds the last one twice in the end.
             took.setdefault(stamp, now - stamp)
-        writer.hear()
         # The first one may find a writer that was not heard of for long.
         return list(took.values())[1:]
 
@@ -146,6 +165,8 @@ def missing() -> dict[str, str]:
     rivals = {on_iceoryx.ICEORYX: on_iceoryx, on_redis.REDIS: on_redis}
     found = report.missing(rivals)
     found |= report.renamed(rings.missing(), {rings.PURE: PURE})
+    if find_spec("shmfeed.aio") is None:
+        found[AIO] = "shmfeed.aio is not there yet"
     if shutil.which("cc") is None:
         found[FUTEX] = "there is no C compiler here"
     return found

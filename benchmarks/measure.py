@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from statistics import median, quantiles
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -113,7 +113,8 @@ class Party:
 
     def tell(self, **request: object) -> None:
         """Send a request; its answer is heard later."""
-        print(json.dumps(request), file=self._process.stdin, flush=True)
+        with suppress(BrokenPipeError):  # it has died: `hear` says so
+            print(json.dumps(request), file=self._process.stdin, flush=True)
 
     def hear(self) -> dict[str, Any]:
         """The next thing that it says."""
@@ -125,7 +126,8 @@ class Party:
     def close(self) -> None:
         """Its input ends, and with it the process."""
         with self._process as process:
-            process.stdin.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             try:
                 process.wait(PATIENCE)
             except subprocess.TimeoutExpired:

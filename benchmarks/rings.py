@@ -5,8 +5,9 @@ Where there is a C core, pure Python is one more party beside it.
 
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import filled_feed
 import numpy as np
@@ -141,11 +142,32 @@ def sleeping_on_many(end: ExitStack) -> Waiting:
     return _sleeper(wait, end)
 
 
+def sleeping_in_a_loop(end: ExitStack) -> tuple[Sleeper[Any], Any]:
+    """With shmfeed.aio, as a task of an event loop."""
+    from shmfeed import aio
+
+    name, seen = f"bench-{os.getpid()}", 0
+
+    def opened() -> Callable[[], Awaitable[Floats]]:
+        feed = end.enter_context(shmfeed.attach(name, timeout=10))
+        ring = feed.ring(SYMBOL, TIMEFRAME)
+
+        async def receive() -> Floats:
+            nonlocal seen
+            seen = await aio.wait_ring(ring, seen, timeout=PATIENCE) or seen
+            return ring.view(1).values
+
+        return receive
+
+    return Sleeper(name, opened), lambda values: float(values[VOLUME, -1])
+
+
 def waking(name: str, end: ExitStack) -> Callable[[float], None]:
     """A writer of that feed, which puts a number into each bar's volume."""
-    writer = create(name, history=filled_feed.HISTORY)
+    streams = [(symbol, TIMEFRAME) for symbol in SYMBOLS]
+    writer = create(name, history=filled_feed.HISTORY, streams=streams)
     end.callback(writer.close, unlink=True)
-    ring, *_ = [writer.add_stream(symbol, TIMEFRAME) for symbol in SYMBOLS]
+    ring = writer.add_stream(*streams[0])
     opened = itertools.count(STEP, STEP).__next__
     prices = filled_feed.forming_bar(SYMBOL)[2:6]
 
