@@ -1,324 +1,294 @@
-"""Frames over the ring's memory: shape, sharing, and that nobody writes through."""
+"""The two ways of putting a frame together: one result, and indexes of its own."""
 
-import contextlib
+import copy
 import itertools
+import pickle
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 import pytest
-from strategy_side import SYMBOL, append, numbers, opens, prices, shares, view
+from strategy_side import SYMBOL, append, shares
 
 import wealthdata
 from shmfeed.bar import FLOAT_FIELDS
-from shmfeed.errors import BusyRingError
 from shmfeed.memory.ringwriter import RingWriter
-from shmfeed.memory.rows import Slice
-from wealthdata import block, frame, get_price
-from wealthdata.reading import Reading
+from wealthdata import frame, get_price, shapes
+from wealthdata.frame import DirectWay, PublicWay, Way, pieces, sealed
+from wealthdata.reading import make_reading
 
 pytest_plugins = ["strategy_process"]
 pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
 
 PANDAS = int(pd.__version__.partition(".")[0])
-UNIT = pd.to_datetime(["2024-01-01"]).dtype
-
-
-def test_one_security_is_a_frame_of_five_float_columns(ring: RingWriter) -> None:
-    append(ring, *range(30))
-    frame = get_price(SYMBOL, count=3)
-    assert list(frame.columns) == ["open", "high", "low", "close", "volume"]
-    assert (frame.dtypes == np.float64).all()
-    assert frame.to_numpy().tolist() == [list(prices(n)) for n in (27, 28, 29)]
-
-
-def test_its_index_is_the_close_times_in_pandas_own_unit(ring: RingWriter) -> None:
-    append(ring, *range(3))
-    index = get_price(SYMBOL).index
-    assert type(index) is pd.DatetimeIndex
-    assert index.dtype == UNIT
-    assert index.tz is None
-    assert index.name is None
-    expected = ["2024-01-01 01:00", "2024-01-01 02:00", "2024-01-01 03:00"]
-    assert list(index) == [pd.Timestamp(text) for text in expected]
-
-
-def test_empty_frames_have_the_same_columns_and_index_type(ring: RingWriter) -> None:
-    empties = [get_price(SYMBOL), get_price(SYMBOL, fields=["flags", "close"])]
-    append(ring, 0)
-    empties.append(get_price(SYMBOL, start_date="2030-01-01"))
-    empties.append(get_price(SYMBOL, end_date="2020-01-01", copy=True))
-    for empty in empties:
-        assert empty.shape[0] == 0
-        assert empty.index.dtype == UNIT
-        assert empty.index.name is None
-        assert empty["close"].dtype == np.float64
-    assert list(empties[1].columns) == ["flags", "close"]
-    assert empties[1]["flags"].dtype == np.int64
-    assert list(empties[0].columns) == ["open", "high", "low", "close", "volume"]
-
-
+HOUR = 3_600_000
+WAYS = [DirectWay, PublicWay]
 SUBSETS = [
     fields
-    for size in (1, 2, 3, 6)
+    for size in range(1, 7)
     for number, fields in enumerate(itertools.permutations(FLOAT_FIELDS, size))
-    if size < 4 or number % 24 == 0
+    if size < 3 or number % 24 == 0
 ]
 
 
-def test_float_fields_in_any_order_share_the_rings_memory(ring: RingWriter) -> None:
-    append(ring, *range(40))
+def floats(count: int, shared: bool) -> np.ndarray:
+    """(6, count), as a ring has them: rows far apart, read-only where shared."""
+    ring = np.random.default_rng(1).random((9, 2 * count + 10))
+    ring[2:8, ::7] = np.nan
+    ring.flags.writeable = not shared
+    return ring[2:8, 5 : 5 + count]
+
+
+def make(
+    way: type[Way],
+    fields: tuple[str, ...] = FLOAT_FIELDS,
+    count: int = 20,
+    shared: bool = True,
+    memory: np.ndarray | None = None,
+) -> pd.DataFrame:
+    memory = floats(count, shared) if memory is None else memory
+    layout = pieces([FLOAT_FIELDS.index(field) for field in fields])
+    closes = 1_704_067_200_000 + np.arange(memory.shape[1]) * HOUR
+    reading = make_reading(True, {"source": "live"})
+    return way(sealed(fields), layout).frame(memory, closes, reading, shared)
+
+
+def test_the_direct_way_is_taken() -> None:
+    assert shapes.WAY is frame.choose() is DirectWay
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "private"])
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_both_give_the_same(count: int, shared: bool) -> None:
     for fields in SUBSETS:
-        first = get_price(SYMBOL, count=10, fields=fields)  # the long way
-        again = get_price(SYMBOL, count=10, fields=list(fields))  # the short way
-        expected = {name: view(n=10)[name] for name in fields}
-        for found in (first, again):
+        memory = floats(count, shared)
+        direct, public = (make(way, fields, memory=memory) for way in WAYS)
+        pd.testing.assert_frame_equal(
+            direct, public, check_freq=True, check_flags=True, check_exact=True
+        )
+        for found in (direct, public):
             assert list(found.columns) == list(fields)
-            assert shares(found), fields
-            for name in fields:
-                assert found[name].tolist() == expected[name].tolist()
+            assert found.columns.dtype == pd.Index(["a"]).dtype
+            assert found.index.dtype == frame.TIME
+            assert found.index.freq is None
+            assert found.attrs == {"shmfeed": {"source": "live"}}
+            if count:
+                assert all(np.shares_memory(found[f], memory) for f in fields)
 
 
-def test_a_range_shares_it_too(ring: RingWriter) -> None:
-    append(ring, *range(40))
-    found = get_price(SYMBOL, start_date=opens(11), end_date=opens(15))
-    assert numbers(found) == [10, 11, 12, 13, 14]
-    assert shares(found)
+@pytest.mark.parametrize("count", [0, 1, 2, 50])
+def test_what_is_made_of_them_is_the_same(count: int) -> None:
+    """Each goes through other attributes of a frame, its blocks, its indexes."""
+    asked: list[Callable[[pd.DataFrame], object]] = [
+        lambda f: f.copy(),
+        lambda f: pickle.loads(pickle.dumps(f)),
+        copy.copy,
+        copy.deepcopy,
+        lambda f: f.rolling(3).mean(),
+        lambda f: f.loc[f.index[:1]],
+        lambda f: f.loc["2024-01-01"] if count else f,
+        lambda f: f.reset_index(),
+        lambda f: f.T,
+        lambda f: f[["close", "open"]],
+        lambda f: f.rename(columns=str.upper).assign(ma=1.0),
+        lambda f: pd.concat([f, f]),
+        lambda f: f.join(f.add_suffix("_2")),
+        lambda f: (f * 2 + f).describe() if count else f,
+        lambda f: f.resample("2h").last(),
+        lambda f: f.shift(freq="1h") if count else f,
+        lambda f: f.index.union(f.index.shift(1, "h")),
+        lambda f: f.index.get_indexer(f.index[::-1]).tolist(),
+        lambda f: f.index.tz_localize("UTC").tz_convert("Asia/Shanghai"),
+        lambda f: f.isna().sum(),
+        lambda f: f.memory_usage().tolist(),
+        lambda f: f.to_json(date_format="iso"),
+        repr,
+    ]
+    for ask in asked:
+        direct, public = (ask(make(way, count=count)) for way in WAYS)
+        assert type(direct) is type(public)
+        if isinstance(direct, pd.DataFrame):
+            pd.testing.assert_frame_equal(direct, public)
+            assert direct.attrs == public.attrs
+        elif isinstance(direct, pd.Series):
+            pd.testing.assert_series_equal(direct, public)
+        elif isinstance(direct, pd.Index):
+            pd.testing.assert_index_equal(direct, public)
+        else:
+            assert direct == public
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [{"copy": True}, {"include_now": True}, {"fields": ["close", "flags"]}],
-    ids=str,
-)
-def test_private_frames_are_writable_and_share_nothing(
-    ring: RingWriter, arguments: dict
-) -> None:
-    append(ring, *range(40))
-    for _ in range(2):
-        found = get_price(SYMBOL, count=10, **arguments)
-        memory = view().floats
-        assert not any(np.shares_memory(found[name], memory) for name in found.columns)
-        found.iloc[0, 0] = -1.0
-        assert found.iloc[0, 0] == -1.0
-        assert found.attrs["shmfeed"].valid
+def test_a_frame_of_the_direct_way_can_be_given_flags_and_attributes() -> None:
+    found = make(DirectWay)
+    assert found.flags.allows_duplicate_labels
+    found.flags.allows_duplicate_labels = False
+    assert make(DirectWay).flags.allows_duplicate_labels
+    found.attrs["mine"] = 1
+    assert "mine" not in make(DirectWay).attrs
+    found["ma"] = found.pop("close")
+    assert list(found)[-1] == "ma"
 
 
-def test_the_environment_makes_all_frames_private(
-    ring: RingWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append(ring, *range(40))
-    assert shares(get_price(SYMBOL))
-    monkeypatch.setenv("SHMFEED_COPY", "1")
-    assert not shares(get_price(SYMBOL))
-    assert not shares(get_price(SYMBOL, end_date=opens(20)))
-    monkeypatch.setenv("SHMFEED_COPY", "0")
-    assert shares(get_price(SYMBOL))
-
-
-def write_loc(f: pd.DataFrame) -> None:
-    f.loc[f.index[0], "close"] = -1.0
-
-
-def write_iloc(f: pd.DataFrame) -> None:
-    f.iloc[0, 3] = -1.0
-
-
-def write_at(f: pd.DataFrame) -> None:
-    f.at[f.index[0], "close"] = -1.0
-
-
-def write_mask(f: pd.DataFrame) -> None:
-    f[f > 0] = -1.0
-
-
-def write_fillna(f: pd.DataFrame) -> None:
-    f.fillna(-1.0, inplace=True)
-
-
-def write_column_slice(f: pd.DataFrame) -> None:
-    f.iloc[:2, 1:4] = -1.0
-
-
-WRITES = [
-    write_loc,
-    write_iloc,
-    write_at,
-    write_mask,
-    write_fillna,
-    write_column_slice,
+TOUCHES: list[Callable[[pd.DataFrame], object]] = [
+    lambda f: setattr(f.index, "name", "mine"),
+    lambda f: setattr(f.columns, "name", "mine"),
+    lambda f: setattr(f.index, "names", ["mine"]),
+    lambda f: setattr(f.columns, "names", ["mine"]),
+    lambda f: f.index.set_names("mine", inplace=True),
+    lambda f: f.columns.set_names("mine", inplace=True),
+    lambda f: f.index.rename("mine", inplace=True),
+    lambda f: f.columns.rename("mine", inplace=True),
+    lambda f: f.rename_axis("mine", inplace=True),
+    lambda f: f.rename_axis("mine", axis=1, inplace=True),
+    lambda f: f.rename(columns={"open": "mine"}, inplace=True),
+    lambda f: setattr(f, "columns", list("abcde")),
+    lambda f: setattr(f, "index", range(20)),
+    lambda f: f.insert(0, "mine", 1.0),
+    lambda f: f.pop("open"),
+    lambda f: setattr(f.index, "freq", "h"),
+    lambda f: f.columns.values.__setitem__(0, "mine"),
+    lambda f: f.columns.array.__setitem__(0, "mine"),
+    lambda f: f.columns.to_numpy().__setitem__(0, "mine"),
+    lambda f: np.asarray(f.columns).__setitem__(0, "mine"),
+    lambda f: f.columns.to_series().iloc.__setitem__(0, "mine"),
+    lambda f: pd.Series(f.columns).iloc.__setitem__(0, "mine"),
+    lambda f: pd.Series(f.columns).array.__setitem__(0, "mine"),
+    lambda f: f.T.reset_index().iloc.__setitem__((0, 0), "mine"),
+    lambda f: f.index.values.__setitem__(0, f.index.values[1]),
+    lambda f: f.index.array.__setitem__(0, f.index[1]),
+    lambda f: f.index.asi8.__setitem__(0, 0),
+    lambda f: np.asarray(f.index).__setitem__(0, f.index.values[1]),
 ]
 
 
-@pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("arguments", [{}, {"fields": list("olc")}, {"end": True}])
-def test_no_write_reaches_the_ring(ring: RingWriter, write, arguments: dict) -> None:
-    append(ring, *range(20))
-    ring.append(opens(20), 1.0, 2.0, np.nan, 1.5, 1.0)
-    if "fields" in arguments:
-        arguments = {"fields": ["open", "low", "high", "close"]}
-    elif arguments:
-        arguments = {"end_date": opens(30)}
-    get_price(SYMBOL, **arguments)
-    found = get_price(SYMBOL, **arguments)
-    before = view().floats.copy()
-    untouched = found.copy()
-    refused = False
-    try:
-        write(found)
-    except ValueError:
-        refused = True
-    assert np.array_equal(view().floats, before, equal_nan=True)
-    if PANDAS >= 3:
-        assert not refused
-        assert not found.equals(untouched)  # the write took place, elsewhere
-    else:
-        assert refused
+class TestIndexesOfItsOwn:
+    """What is done to one frame's indexes shows on no other."""
+
+    @pytest.fixture(params=WAYS)
+    def way(
+        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> type[Way]:
+        monkeypatch.setattr(shapes, "WAY", request.param)
+        monkeypatch.setattr(shapes, "_layouts", {})
+        chosen: type[Way] = request.param
+        return chosen
+
+    @pytest.fixture(params=["auto", "python"] if PANDAS > 2 else ["object"])
+    def storage(self, request: pytest.FixtureRequest) -> Iterator[None]:
+        """How pandas keeps the names of columns, where it has a choice."""
+        if PANDAS < 3:
+            yield
+            return
+        with pd.option_context("mode.string_storage", request.param):
+            yield
+
+    @pytest.mark.filterwarnings("ignore")  # chained assignments warn
+    def test_no_touch_shows_elsewhere(
+        self, way: type[Way], storage: None, ring: RingWriter
+    ) -> None:
+        append(ring, *range(30))
+        for number, touch in enumerate(TOUCHES):
+            before, touched = get_price(SYMBOL), get_price(SYMBOL)
+            untouched = before.copy()
+            try:
+                touch(touched)
+            except (ValueError, TypeError) as error:
+                assert "read-only" in str(error)  # noqa: PT017 # a refusal will do
+            for found in (before, get_price(SYMBOL), get_price(SYMBOL, count=20)):
+                assert found.columns.name is None, number
+                assert found.index.name is None, number
+                assert found.index.freq is None, number
+                assert list(found.columns) == list(untouched.columns), number
+                assert found.index.tolist() == untouched.index.tolist(), number
+
+    def test_the_control_shares_them(self) -> None:
+        """A way that hands out the same index again is seen by what is asked above."""
+        first, second = make(PublicWay), make(PublicWay)
+        second.columns = first.columns
+        first.columns.name = "mine"
+        assert second.columns.name == "mine"
 
 
-def test_a_write_survives_without_its_attrs(ring: RingWriter) -> None:
-    if PANDAS < 3:
-        pytest.skip("pandas 2 refuses every write")
-    append(ring, *range(20))
-    found = get_price(SYMBOL)
-    part = found.iloc[5:]
-    found.attrs.clear()
-    found.iloc[0, 0] = part.iloc[0, 0] = -1.0
-    assert found.iloc[0, 0] == part.iloc[0, 0] == -1.0
-    assert view()["open"].min() == 1.0
+class TestTheChoice:
+    """The direct way is taken only where it gives what the public one does."""
 
+    def test_the_public_way_serves_where_pandas_insides_have_moved(
+        self, ring: RingWriter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        append(ring, *range(20))
+        expected = get_price(SYMBOL)
 
-def test_arrays_of_the_frame_are_read_only(ring: RingWriter) -> None:
-    append(ring, *range(20))
-    array = get_price(SYMBOL)["close"].to_numpy()
-    with pytest.raises(ValueError, match="read-only"):
-        array[0] = 1.0
-    with pytest.raises(ValueError, match=r"WRITEABLE|writeable"):
-        array.flags.writeable = True
+        def moved(name: str) -> None:
+            raise ImportError(name)
 
-
-def test_without_the_anchor_a_write_is_refused_even_by_copy_on_write() -> None:
-    """The control: what the anchor is for."""
-    floats = np.arange(12.0).reshape(6, 2)
-    floats.flags.writeable = False
-    way = block.DirectWay()
-    layout = way.prepare(block.pieces([0, 1]))
-    columns = pd.Index(["a", "b"])
-    closes = np.array([0, 3_600_000])
-    bare = way.frame(layout, columns, floats, closes, None)
-    with pytest.raises(ValueError, match="read-only"):
-        bare.iloc[0, 0] = 1.0
-    anchored = way.frame(layout, columns, floats, closes, Reading())
-    with contextlib.suppress(ValueError) if PANDAS < 3 else contextlib.nullcontext():
-        anchored.iloc[0, 0] = 1.0
-
-
-def test_frames_do_not_share_their_axes(ring: RingWriter) -> None:
-    append(ring, *range(20))
-    one, other = get_price(SYMBOL), get_price(SYMBOL)
-    one.columns.name = "mine"
-    one.index.name = "mine"
-    with contextlib.suppress(ValueError, TypeError):
-        one.columns.values[0] = "mine"
-    for found in (other, get_price(SYMBOL)):
-        assert found.columns.name is None
-        assert found.index.name is None
-        assert found.columns[0] == "open"
-
-
-def test_valid_until_guard_more_bars_have_closed(ring: RingWriter) -> None:
-    append(ring, *range(116))
-    found = get_price(SYMBOL, count=100)
-    frozen = get_price(SYMBOL, count=100, copy=True)
-    before = found.to_numpy().copy()
-    for number in range(116, 132):
-        append(ring, number)
-        assert found.attrs["shmfeed"].valid
-        assert (found.to_numpy() == before).all()
-    append(ring, 132)
-    assert not found.attrs["shmfeed"].valid
-    assert not (found.to_numpy() == before).all()  # the memory is the ring's
-    assert frozen.attrs["shmfeed"].valid
-    assert (frozen.to_numpy() == before).all()
-
-
-def test_a_frame_outlives_its_feed(ring: RingWriter, writer) -> None:
-    append(ring, *range(20))
-    found = get_price(SYMBOL)
-    writer.close(unlink=True)
-    wealthdata.live.detach()
-    assert numbers(found) == list(range(20))
-
-
-def test_a_read_that_is_lapped_is_done_again(
-    ring: RingWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append(ring, *range(20))
-    get_price(SYMBOL)
-    answers = iter([False, False, True])
-    monkeypatch.setattr(Slice, "valid", property(lambda self: next(answers)))
-    assert numbers(get_price(SYMBOL)) == list(range(20))
-    assert next(answers, None) is None
-
-
-def test_a_read_that_is_always_lapped_is_an_error(
-    ring: RingWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append(ring, *range(20))
-    get_price(SYMBOL)
-    monkeypatch.setattr(Slice, "valid", property(lambda self: False))
-    with pytest.raises(BusyRingError, match="BTCUSDT 1h"):
-        get_price(SYMBOL)
-    with pytest.raises(BusyRingError, match="BTCUSDT 1h"):
-        get_price(SYMBOL, end_date=opens(5))
-
-
-def test_the_direct_way_is_taken_and_agrees_with_the_public_one() -> None:
-    assert isinstance(block.choose(), block.DirectWay)
-    assert block.agree(block.DirectWay(), block.PublicWay())
-    floats = np.random.default_rng(1).random((6, 50))
-    floats.flags.writeable = False
-    closes = np.arange(50) * 3_600_000
-    for fields in SUBSETS:
-        columns = pd.Index(list(fields))
-        layout = block.pieces([FLOAT_FIELDS.index(f) for f in fields])
-        frames = []
-        for way in (block.DirectWay(), block.PublicWay()):
-            held = Reading()
-            prepared = way.prepare(layout)
-            frames.append(way.frame(prepared, columns, floats, closes, held))
-        pd.testing.assert_frame_equal(*frames, check_freq=False)
-        assert all(np.shares_memory(frames[1][name], floats) for name in columns)
-
-
-def test_the_public_way_serves_where_pandas_insides_have_moved(
-    ring: RingWriter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append(ring, *range(20))
-    expected = get_price(SYMBOL)
-
-    def moved(name: str) -> None:
-        raise ImportError(name)
-
-    monkeypatch.setattr(block, "import_module", moved)
-    assert isinstance(block.choose(), block.PublicWay)
-    monkeypatch.setattr(frame, "_WAY", block.PublicWay())
-    monkeypatch.setattr(frame, "_layouts", {})
-    wealthdata.live.detach()
-    for write in WRITES:
+        monkeypatch.setattr(frame, "import_module", moved)
+        assert frame.choose() is PublicWay
+        monkeypatch.setattr(shapes, "WAY", PublicWay)
+        monkeypatch.setattr(shapes, "_layouts", {})
+        wealthdata.live.detach()
         found = get_price(SYMBOL)
         pd.testing.assert_frame_equal(found, expected)
         assert shares(found)
-        with (
-            contextlib.suppress(ValueError) if PANDAS < 3 else contextlib.nullcontext()
-        ):
-            write(found)
-        assert view()["close"].min() == 1.5
+
+    @pytest.mark.parametrize("name", frame._Insides._fields)
+    def test_any_one_that_has_moved_will_do(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        load = frame._load
+        other = False if name == "two" and PANDAS < 3 else True if name == "two" else 0
+        monkeypatch.setattr(frame, "_load", lambda: load()._replace(**{name: other}))
+        assert frame.choose() is PublicWay
+
+    def test_a_way_that_disagrees_is_not_taken(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Wrong(DirectWay):
+            def frame(self, floats, close_time, reading, shared):
+                return super().frame(floats + 1.0, close_time, reading, shared)
+
+        monkeypatch.setattr(frame, "DirectWay", Wrong)
+        assert frame.choose() is PublicWay
+
+    def test_nor_is_one_that_copies(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Copying(DirectWay):
+            def frame(self, floats, close_time, reading, shared):
+                return super().frame(floats.copy(), close_time, reading, shared)
+
+        monkeypatch.setattr(frame, "DirectWay", Copying)
+        assert frame.choose() is PublicWay
+
+    @pytest.mark.parametrize("part", ["frame", "index", "columns", "flags"])
+    @pytest.mark.parametrize("change", ["more", "less", "other"])
+    def test_nor_one_whose_parts_are_not_pandas_own(
+        self, part: str, change: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As if pandas' makers had come to set another attribute, or none of these."""
+
+        class Other(DirectWay):
+            def frame(self, floats, close_time, reading, shared):
+                made = super().frame(floats, close_time, reading, shared)
+                parts = {
+                    "frame": made,
+                    "index": made._mgr.axes[1],
+                    "columns": made._mgr.axes[0],
+                    "flags": made._flags,
+                }
+                state = vars(parts[part])
+                name = next(n for n in ("_attrs", "_id", "_obj") if n in state)
+                if change == "more":
+                    state["_another"] = None
+                elif change == "other":
+                    state[name] = "other"
+                else:
+                    del state[name]
+                return made
+
+        assert frame.whole(DirectWay)
+        assert not frame.whole(Other)
 
 
-def test_a_way_that_disagrees_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wrong(block.DirectWay):
-        def frame(self, layout, columns, floats, close_time, shared):
-            return super().frame(layout, columns, floats + 1.0, close_time, shared)
-
-    monkeypatch.setattr(block, "DirectWay", Wrong)
-    assert isinstance(block.choose(), block.PublicWay)
+def test_runs_of_one_stride_are_one_block() -> None:
+    assert pieces([0, 1, 2, 3, 4]) == ((slice(0, 5), slice(0, 5, 1)),)
+    assert pieces([0, 2, 4]) == ((slice(0, 3), slice(0, 5, 2)),)
+    assert len(pieces([0, 3, 1])) == 2
+    assert pieces([]) == ()

@@ -81,6 +81,6 @@ def bars_to_dataframe(bars: Any) -> "pd.DataFrame":
     Columns open, high, low, close, volume; the index is that of the close times.
     Raises BadArgumentError naming the malformed bar.
     """
-    from wealthdata import frame  # noqa: PLC0415 # loads pandas
+    from wealthdata import shapes  # noqa: PLC0415 # loads pandas
 
-    return frame.bars_to_dataframe(bars)
+    return shapes.bars_to_dataframe(bars)

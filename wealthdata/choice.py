@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 from shmfeed.arguments import check_flag, switched_on
 from shmfeed.errors import BadArgumentError
@@ -19,7 +21,8 @@ class _Choice:
 
 
 _choice = _Choice()
-_checked: set[str] = set()  # names that have passed
+# The feed's name, by what was said: by the environment, as it keeps it, and by `use`.
+_names: dict[tuple[Any, str | None, bool | None], str | None] = {}
 
 
 def use(feed: str | None = None, context_only: bool | None = None) -> None:
@@ -43,18 +46,21 @@ def use(feed: str | None = None, context_only: bool | None = None) -> None:
 
 def chosen_feed() -> str | None:
     """The feed's name; None where no live bar may be seen. BadArgumentError."""
-    named = _environment("SHMFEED_FEED") or DEFAULT_FEED
-    name = _choice.feed or named
-    if _choice.context_only or OFF in (named.lower(), name.lower()):
-        return None
-    if name not in _checked:
-        _check(name)
+    said = _feed_variable(), _choice.feed, _choice.context_only
+    try:
+        return _names[said]
+    except KeyError:
+        name = _names[said] = _name(*said)
     return name
 
 
-def _check(name: str) -> None:
+def _name(variable: Any, feed: str | None, context_only: bool | None) -> str | None:
+    named = (variable and _text(variable)) or DEFAULT_FEED
+    name = feed or named
+    if context_only or OFF in (named.lower(), name.lower()):
+        return None
     try:
-        _checked.add(check_feed_name(name))
+        return check_feed_name(name)
     except BadArgumentError as error:  # what `use` takes has been checked
         raise BadArgumentError(f"{error} (from environment SHMFEED_FEED)") from None
 
@@ -64,32 +70,28 @@ def always_copy() -> bool:
 
     Raises BadArgumentError for a word that is neither yes nor no.
     """
-    text = _environment("SHMFEED_COPY")
-    return text is not None and switched_on("SHMFEED_COPY", text)
+    variable = _copy_variable()
+    return variable is not None and switched_on("SHMFEED_COPY", _text(variable))
 
 
-def _plain(name: str) -> str | None:
-    return os.environ.get(name)
+class _Variables(NamedTuple):
+    """How a variable of the environment is looked up; how what is found is text."""
+
+    look_up: Callable[[str], Callable[[], Any]]
+    text: Callable[[Any], str]
 
 
-def _quick_lookup() -> Callable[[str], str | None] | None:
+def _variables() -> _Variables:
     """A dict lookup instead of os.environ's, which costs a microsecond for a name that
-    is not set; it sees the same variables. None where os.environ is built otherwise."""
+    is not set; it sees the same variables. The plain one where os.environ is built
+    otherwise."""
     table = getattr(os.environ, "_data", None)
     encode = getattr(os.environ, "encodekey", None)
     decode = getattr(os.environ, "decodevalue", None)
     if not (isinstance(table, dict) and encode and decode):
-        return None
-    keys = {name: encode(name) for name in ("SHMFEED_FEED", "SHMFEED_COPY")}
-
-    def look_up(name: str) -> str | None:
-        value = table.get(keys[name])
-        if value is None:
-            return None
-        text: str = decode(value)
-        return text
-
-    return look_up
+        return _Variables(lambda name: partial(os.environ.get, name), str)
+    return _Variables(lambda name: partial(table.get, encode(name)), decode)
 
 
-_environment = _quick_lookup() or _plain
+_look_up, _text = _variables()
+_feed_variable, _copy_variable = _look_up("SHMFEED_FEED"), _look_up("SHMFEED_COPY")

@@ -10,12 +10,12 @@ from wealthdata.adapter import current_marks
 from wealthdata.choice import always_copy
 from wealthdata.columns import Ints, Rows, missing_bars
 from wealthdata.context import Marked, bound
-from wealthdata.frame import Layout
-from wealthdata.fresh import Status, judge
+from wealthdata.fresh import judge
 from wealthdata.live import Live
 from wealthdata.older import Names
 from wealthdata.reading import make_reading
 from wealthdata.request import DEFAULT_COUNT, check_freshness
+from wealthdata.shapes import Layout
 
 
 class Plan:
@@ -49,8 +49,7 @@ class Plan:
             count = DEFAULT_COUNT
         elif count.__class__ is not int or count < 1:
             return None
-        usual = max_age is None and isinstance(on_stale, str) and on_stale == "warn"
-        if not usual:
+        if not (max_age is None and on_stale.__class__ is str and on_stale == "warn"):
             max_age, on_stale = check_freshness(max_age, on_stale)
         if not (isinstance(include_now, bool) and isinstance(copy, bool)):
             return None
@@ -68,28 +67,32 @@ class Plan:
             return None
         judge(self._stream, status, max_age, on_stale)
         closes = rows.close_time
-        facts = self._facts(rows, closes, status)
-        reading = make_reading(True if private else rows, facts)
+        reading = make_reading(private or rows, self._facts(rows, closes, status))
         frame = self._frame(rows.floats, closes, reading, not private)
         return frame if rows.valid else None
 
-    def _facts(self, rows: Any, closes: Ints, status: Status) -> dict[str, Any]:
+    def _facts(
+        self, rows: Any, closes: Ints, status: tuple[float | None, str, str]
+    ) -> dict[str, Any]:
+        age, state, health = status
+        number = len(closes)
+        if number < 2:
+            gaps = 0
+        elif self._step:
+            gaps = (closes.item(-1) - closes.item(0)) // self._step - number + 1
+            if gaps < 0:  # noqa: PLR1730 # hot; a writer may keep to no grid
+                gaps = 0
+        else:
+            gaps = missing_bars(rows, 0, number, self._timeframe)
         return {
             "source": "live",
             "feed": self._feed,
-            "age": status.age,
-            "state": status.state,
-            "health": status.health,
+            "age": age,
+            "state": state,
+            "health": health,
             "forming": rows.forming,
-            "gaps": self._missing(rows, closes),
+            "gaps": gaps,
         }
-
-    def _missing(self, rows: Any, closes: Ints) -> int:
-        number = len(closes)
-        if number < 2 or not self._step:
-            return missing_bars(rows, 0, number, self._timeframe)
-        missing = (closes.item(-1) - closes.item(0)) // self._step - number + 1
-        return max(0, missing)  # a writer may keep to no grid
 
 
 def _leaves(rows: Rows, count: int, marks: tuple[Marked, ...], older: object) -> bool:
