@@ -255,7 +255,11 @@ def watch_rings(rings: Iterable[Ring], timeout: float | None) -> Watch[Ring]:
     timeout = check_deadline("timeout", timeout)
     listed = items_of(rings)
     watched: list[Any] = [rings] if listed is None else listed
-    strange = [ring for ring in watched if not isinstance(ring, Ring)]
-    if strange:
-        raise BadArgumentError(f"rings has {shown(strange[0])}; it must hold rings")
-    return Watch([(ring, ring.count) for ring in watched], timeout)
+    return Watch([(check_ring(ring), ring.count) for ring in watched], timeout)
+
+
+def check_ring(value: Any) -> Ring:
+    """A ring; BadArgumentError for what is none."""
+    if not isinstance(value, Ring):
+        raise BadArgumentError(f"rings has {shown(value)}; it must hold rings")
+    return value

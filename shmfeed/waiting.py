@@ -4,6 +4,7 @@ A sleep is cut in pieces. After each it is looked whether the feeder still lives
 whether another segment serves: a death rings no bell.
 """
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
@@ -36,7 +37,7 @@ class Watch(Generic[R]):
     """
 
     def __init__(self, wanted: Iterable[tuple[R, int]], timeout: float | None) -> None:
-        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout
         self._set([Post(ring, ring.reader(), after) for ring, after in wanted])
 
     def _set(self, posts: Sequence[Post[R]]) -> None:
@@ -81,10 +82,13 @@ class Watch(Generic[R]):
         one, when all the feeders have died."""
         alive = any(is_fed(words) for words, _ in self.segments)
         piece = PIECE_NS if alive else GONE_NS
-        if self.deadline is None:
+        if self._deadline is None:
             return piece if alive else 0
-        left = self.deadline - time.monotonic()
-        return max(0, int(min(left * 1e9, piece)))
+        return max(0, int(min(self.left() * 1e9, piece)))
+
+    def left(self) -> float:
+        """Seconds to the deadline, infinite where there is none."""
+        return math.inf if self._deadline is None else self._deadline - time.monotonic()
 
     def wait(self) -> list[R]:
         """Sleep until some have `closed`: these; none where the wait is over."""

@@ -8,14 +8,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
 import forks
 import pytest
 from conftest import Child
-from sleeping import is_asleep
+from sleeping import FORMS, Form, chosen, is_asleep, look_for_oneself
 from waiting import until
 
 from shmfeed.memory import futex
@@ -25,40 +23,12 @@ SECOND = 1_000_000_000
 AT = 64
 
 
-class Form(NamedTuple):
-    """One set of the four functions."""
-
-    name: str
-    load: Callable[..., int]
-    bump: Callable[..., None]
-    wait: Callable[..., bool]
-    wake: Callable[..., int]
-
-
-def functions_of(module: object, name: str) -> Form:
-    verbs = ("load", "bump", "wait", "wake")
-    return Form(name, *(getattr(module, f"futex_{verb}") for verb in verbs))
-
-
-def look_for_oneself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(futex, "_futex", lambda: None)
-    monkeypatch.setattr(futex, "_waitv", lambda: None)
-
-
-FORMS = ["C", "ctypes", "poll"]
 IN_THE_KERNEL = pytest.mark.parametrize("form", FORMS[:2], indirect=True)
 
 
 @pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Form:
-    if request.param == "C":
-        try:
-            return functions_of(import_module("shmfeed.memory._ringbuf"), "C")
-        except (ImportError, AttributeError) as error:
-            pytest.skip(f"the C core has none of them: {error}")
-    if request.param == "poll":
-        look_for_oneself(monkeypatch)
-    return functions_of(futex, request.param)
+    return chosen(request.param, monkeypatch)
 
 
 @pytest.fixture

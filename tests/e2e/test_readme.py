@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -65,12 +66,23 @@ def test_a_strategy_of_five_lines(child, env, feeder):
 
 
 def test_the_low_level(child, env, feeder, feed_name):
-    code = python_block("shmfeed.attach").replace('"default"', repr(feed_name))
+    code = python_block("ring.view").replace('"default"', repr(feed_name))
     code = code.replace('"1m"', '"1s"')  # a bar closes within a second
     reader = child(code, env=env)
     out, err = reader.communicate(timeout=30)
     assert (reader.returncode, err) == (0, "")
     assert out.split()[-1] == "live"
+
+
+def test_waiting_in_asyncio(child, env, feeder, feed_name):
+    code = python_block("shmfeed.aio").replace('"default"', repr(feed_name))
+    code = code.replace('"1m"', '"1s"')
+    reader = child(code, env=env | {"PYTHONUNBUFFERED": "1"})
+    lines = [reader.stdout.readline().split() for _ in range(6)]
+    assert {words[0] for words in lines} == {"BTCUSDT", "ETHUSDT"}
+    assert all(words[2] == "closed:" and float(words[3]) > 0 for words in lines)
+    reader.send_signal(signal.SIGINT)
+    assert reader.communicate(timeout=10)[1].endswith("KeyboardInterrupt\n")
 
 
 def test_the_manager(child, env, venue):
