@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from shmfeed.layout import WORD
-from shmfeed.memory import holding, segment
+from shmfeed.memory import bell, holding, segment
 from shmfeed.memory.words import Words
 
 _CALLS = (
@@ -114,4 +114,11 @@ def burn_at_each_step() -> Fuse:
         for name in names.split():
             setattr(module, name, burning(getattr(module, name)))
     holding.Words = segment.Words = partial(FusedWords, fuse)
+    for name in ("futex_bump", "futex_wake"):
+        setattr(bell, name, burning(_on_bytes(getattr(bell, name))))
     return fuse
+
+
+def _on_bytes(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The bell's store and its call, which want a buffer."""
+    return lambda fused, *arguments: call(fused._view, *arguments)
