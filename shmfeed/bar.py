@@ -104,6 +104,11 @@ def duration(timeframe: str) -> int:
     return TIMEFRAMES[timeframe]
 
 
+def step(timeframe: str) -> int:
+    """Length in ms; 0 for a month: the calendar has it."""
+    return 0 if timeframe == _MONTH else TIMEFRAMES[timeframe]
+
+
 def stale_after(timeframe: str) -> float:
     """Seconds without anything new after which a stream is stale: 3 bars, at least 30.
 

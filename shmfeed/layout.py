@@ -108,6 +108,7 @@ COLUMNS = (
 )
 C_FLOATS = 2
 FLOATS = 6
+VALUES = 5  # of them are a window's `values`
 C_FLAGS = 8
 
 # Limits: what a segment may be asked for.

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 
+import cores
 import pytest
 from ring_on_bytes import HOUR, prices
 
@@ -52,6 +53,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
+    cores.write_purely(monkeypatch.setattr)
     for module in (status, writer, ringwriter):
         monkeypatch.setattr(module, "boot_ns", clock)
     monkeypatch.setattr("shmfeed.feed.boot_ns", clock)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 
+import cores
 import numpy as np
 import pytest
 from conftest import Child
@@ -512,6 +513,7 @@ class TestReplacing:
             seen.add((ring.count, len(ring.view(100))))
             append(*arguments, **options)  # type: ignore[arg-type] # passed on
 
+        cores.write_purely(monkeypatch.setattr)
         monkeypatch.setattr(RingWriter, "append", read_and_append)
         make(50)
         assert seen == {(20, 8)}
@@ -525,6 +527,7 @@ class TestReplacing:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
+            cores.write_purely(patch.setattr)
             patch.setattr(RingWriter, "append", fail)
             with pytest.raises(KeyboardInterrupt):
                 make(50)

@@ -166,20 +166,25 @@ ring_held(const ring_slot *slot, int64_t word, int64_t first)
 #endif
 }
 
-/* Copy rows, `first` up to `last`, into columns that are `stride` words apart. */
-static inline void
-ring_copy(const ring_slot *slot, int64_t first, int64_t last, int64_t *into,
-          int64_t stride)
+/* Where row `row` of column 0 stands, once. */
+static inline const ring_word *
+ring_row(const ring_slot *slot, int64_t row)
 {
-    const ring_word *from = slot->columns + ring_place(slot, first);
-    int64_t rows = last - first;
+    return slot->columns + ring_place(slot, row);
+}
 
+/* Copy `rows` rows of all columns; the columns are so many words apart. */
+static inline void
+ring_copy(const ring_word *from, int64_t from_stride, int64_t rows, int64_t *into,
+          int64_t into_stride)
+{
     for (int column = 0; column < SHM_COLUMNS; column++) {
+#pragma GCC unroll 8
         for (int64_t row = 0; row < rows; row++) {
             into[row] = ring_load(from + row);
         }
-        from += ring_stride(slot);
-        into += stride;
+        from += from_stride;
+        into += into_stride;
     }
 }
 
@@ -195,7 +200,7 @@ ring_newest(const ring_slot *slot, int64_t *cells, int64_t *row)
     if (first >= last) {
         return false;
     }
-    ring_copy(slot, *row, last, cells, 1);
+    ring_copy(ring_row(slot, *row), ring_stride(slot), 1, cells, 1);
     return true;
 }
 

@@ -1,24 +1,43 @@
-/* The C core of rings. LAYOUT: the constants it was compiled for. */
+/* The C core of rings: the accelerator of rows.py, ringbuf.py, ringwriter.py and
+ * following.py, which define what it does. It knows columns and strides, no field.
+ *
+ * _ring.h      the protocol, in C11 atomics
+ * _core.h      names taken from Python, arguments, bars
+ * _rows.h      Rows, Slice
+ * _reader.h    RingReader
+ * _writer.h    RingWriter
+ * _follower.h  Follower
+ * _futex.h     futex_wait, futex_wake
+ *
+ * All types lean on the GIL: it is never released but in futex_wait. The module does
+ * not declare itself free of it; an interpreter without one takes one for it.
+ */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_core.h"
 
-#include "_layout.h"
+#include "_follower.h"
+#include "_futex.h"
+#include "_reader.h"
+#include "_rows.h"
+#include "_writer.h"
 
-static int add_layout(PyObject *module) {
+static int
+add_layout(PyObject *module)
+{
     PyObject *layout = PyDict_New();
-    if (layout == NULL)
+    if (layout == NULL) {
         return -1;
-#define ADD(name)                                                             \
-    {                                                                         \
-        PyObject *number = PyLong_FromLongLong(SHM_##name);                   \
-        int failed = number == NULL                                           \
-                     || PyDict_SetItemString(layout, #name, number) < 0;      \
-        Py_XDECREF(number);                                                   \
-        if (failed) {                                                         \
-            Py_DECREF(layout);                                                \
-            return -1;                                                        \
-        }                                                                     \
+    }
+#define ADD(name)                                                                     \
+    {                                                                                 \
+        PyObject *number = PyLong_FromLongLong(SHM_##name);                           \
+        int failed =                                                                  \
+            number == NULL || PyDict_SetItemString(layout, #name, number) < 0;        \
+        Py_XDECREF(number);                                                           \
+        if (failed) {                                                                 \
+            Py_DECREF(layout);                                                        \
+            return -1;                                                                \
+        }                                                                             \
     }
     SHM_LAYOUT(ADD)
 #undef ADD
@@ -27,12 +46,61 @@ static int add_layout(PyObject *module) {
     return added;
 }
 
-static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_layout}, {0, NULL}};
+static int
+add_types(PyObject *module)
+{
+    PyTypeObject *types[] = {&RowsType, &SliceType, &ReaderType, &WriterType,
+                             &FollowerType};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        if (PyModule_AddType(module, types[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+intern_all(void)
+{
+    Parameters *all[] = {&view_parameters, &snapshot_parameters, &latest_parameters,
+                         &append_parameters, &update_parameters};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (intern_parameters(all[i]) < 0) {
+            return -1;
+        }
+    }
+    Py_XSETREF(find_name, PyUnicode_InternFromString("_find"));
+    return find_name == NULL ? -1 : 0;
+}
+
+static int
+execute(PyObject *module)
+{
+    if (PyArray_ImportNumPyAPI() < 0) {
+        return -1;
+    }
+    int64_descr = PyArray_DescrFromType(NPY_INT64);
+    float64_descr = PyArray_DescrFromType(NPY_FLOAT64);
+    if (import_names() < 0 || intern_all() < 0 || add_types(module) < 0) {
+        return -1;
+    }
+    return add_layout(module);
+}
+
+static PyMethodDef functions[] = {FUTEX_METHODS{NULL, NULL, 0, NULL}};
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, execute}, {0, NULL}};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "shmfeed.memory._ringbuf",
+    .m_doc = "The C core of rings; the modules that it accelerates define it.",
+    .m_methods = functions,
     .m_slots = slots,
 };
 
-PyMODINIT_FUNC PyInit__ringbuf(void) { return PyModuleDef_Init(&definition); }
+PyMODINIT_FUNC
+PyInit__ringbuf(void)
+{
+    return PyModuleDef_Init(&definition);
+}

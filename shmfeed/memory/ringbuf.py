@@ -60,7 +60,7 @@ def check_entry(words: Words, geometry: Geometry, index: int) -> int:
 
 def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
     """The catalog word; SegmentFormatError where it, or its slot, cannot be."""
-    ints, patience = words.ints, None
+    ints, waiting = words.ints, None
     while True:
         word = ints[entry + E_WORD]  # acquire: pairs with its store
         what = slot_damage(words, geometry, word)
@@ -68,8 +68,13 @@ def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
             return word
         if ints[entry + E_WORD] == word:
             raise damaged(words, what)
-        patience = patience or Patience("catalog word")
-        patience.spend()
+        waiting = waiting or Patience("catalog word")
+        waiting.spend()
+
+
+def patience(what: str, words: Words, geometry: Geometry, entry: int) -> Patience:
+    """For reads of a stream: before it gives up, it looks whether the catalog holds."""
+    return Patience(what, lambda: checked_word(words, geometry, entry))
 
 
 class RingReader:
@@ -89,13 +94,13 @@ class RingReader:
         self._slot = self._find_slot()
 
     def _find_slot(self) -> tuple[int, Slot]:
-        word = self._checked_word()
+        word = checked_word(self.words, self.geometry, self.entry)
         # One assignment: another thread finds an old pair or a new one, no mixture.
         self._slot = (word, Slot(self.words, self.geometry, word & SLOT_MASK))
         return self._slot
 
-    def _checked_word(self) -> int:
-        return checked_word(self.words, self.geometry, self.entry)
+    def _patience(self, what: str) -> Patience:
+        return patience(what, self.words, self.geometry, self.entry)
 
     def _current(self) -> tuple[int, Slot]:
         pair = self._slot
@@ -137,7 +142,7 @@ class RingReader:
         # Comparisons, not min and max: two calls would be a tenth of a view.
         history = self.geometry.history
         most = n if n < history else history  # noqa: FURB136
-        patience = None
+        waiting = None
         while True:
             word, slot = self._current()
             words, at = slot.words, slot.at
@@ -147,8 +152,8 @@ class RingReader:
                 first = base
             if first <= last and slot.held(word, first):
                 return Slice(slot, word, first, last)
-            patience = patience or Patience("view", self._checked_word)
-            patience.spend()
+            waiting = waiting or self._patience("view")
+            waiting.spend()
 
     def snapshot(self, n: int, include_now: bool = False) -> Rows:
         """The last n bars, private and consistent.
@@ -159,7 +164,7 @@ class RingReader:
         if include_now is not False:
             include_now = check_flag("include_now", include_now)
         bar = self.forming_cell() if include_now else None
-        patience = None
+        waiting = None
         while True:
             rows = self.view(n)
             if bar is None:
@@ -168,8 +173,8 @@ class RingReader:
                 copy = rows.copy_with(bar, min(int(n), self.geometry.history))
             if rows.valid:
                 return copy
-            patience = patience or Patience("snapshot")
-            patience.spend()
+            waiting = waiting or self._patience("snapshot")
+            waiting.spend()
 
     def latest(self, field: str) -> float | int:
         """The newest value of a field, the forming bar's if there is one.
@@ -193,7 +198,7 @@ class RingReader:
 
     def last_closed(self) -> Bar | None:
         """The newest closed bar, None if there is none."""
-        patience = None
+        waiting = None
         while True:
             word, slot = self._current()
             words, at = slot.words, slot.at
@@ -201,8 +206,8 @@ class RingReader:
             bar = slot.bar(row) if row >= words[at + S_BASE] else None
             if slot.held(word, row):
                 return bar
-            patience = patience or Patience("last closed bar", self._checked_word)
-            patience.spend()
+            waiting = waiting or self._patience("last closed bar")
+            waiting.spend()
 
     def forming_cell(self) -> Bar | None:
         """The bar that the cells hold: it may have closed already. BusyRingError."""

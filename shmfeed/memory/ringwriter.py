@@ -2,7 +2,7 @@
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -112,7 +112,7 @@ class RingWriter:
             ints[at] = ints[at + capacity] = flags
         except (TypeError, ValueError, OverflowError) as error:
             # Not published: the next append writes this row again.
-            raise bad_values(open, high, low, close, volume, money, flags) from error
+            raise bad_values((open, high, low, close, volume, money, flags)) from error
         now = boot_ns()
         ints[self._at + E_UPDATED] = now
         ints[H_TICK] = now
@@ -145,7 +145,7 @@ class RingWriter:
                 open_time, end, open, high, low, close, volume, money, flags
             )
         except (struct.error, TypeError, OverflowError) as error:
-            raise bad_values(open, high, low, close, volume, money, flags) from error
+            raise bad_values((open, high, low, close, volume, money, flags)) from error
         self._forming.write(cell)
         now = boot_ns()
         self._ints[self._at + E_UPDATED] = now
@@ -193,11 +193,11 @@ def refusal(
     )
 
 
-def bad_values(*values: object) -> BadArgumentError:
+def bad_values(values: Sequence[object]) -> BadArgumentError:
     """The error for values, money and flags among them, that are no numbers."""
     return BadArgumentError(
         "open, high, low, close, volume, money must be numbers and flags an int;"
-        f" they are {shown(values)}"
+        f" they are {shown(tuple(values))}"
     )
 
 

@@ -18,6 +18,7 @@ from shmfeed.layout import (
     S_INTENT,
     SLOT_BITS,
     SLOT_HEADER_WORDS,
+    VALUES,
     Geometry,
 )
 from shmfeed.memory.words import Words
@@ -27,16 +28,16 @@ Floats = NDArray[np.float64]
 
 ROW = struct.Struct("=qqddddddq")  # a row, or a forming cell: one word a column
 
-_NUMBER = {name: number for number, name in enumerate(COLUMNS)}
+NUMBERS = {name: number for number, name in enumerate(COLUMNS)}
 _INTS = frozenset(INT_FIELDS)
 _FLOATS = slice(C_FLOATS, C_FLOATS + FLOATS)
-_OHLCV = slice(C_FLOATS, C_FLOATS + 5)
+_OHLCV = slice(C_FLOATS, C_FLOATS + VALUES)
 _OPEN_TIME, _CLOSE_TIME = 0, 1
 
 
 def column_number(field: object) -> int:
     """Which column a field is; BadArgumentError, listing them, if it is none."""
-    number = _NUMBER.get(field) if isinstance(field, str) else None
+    number = NUMBERS.get(field) if isinstance(field, str) else None
     if number is None:
         known = " ".join(COLUMNS)
         raise BadArgumentError(f"field {shown(field)} is unknown; one of: {known}")

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cores
 import fuse
 
 import shmfeed.memory.ringwriter
@@ -138,6 +139,7 @@ def main(mutant: str) -> None:
     for module in _TOLD:
         module.boot_ns = clock
     burning = fuse.burn_at_each_step()
+    cores.all_purely()
     MUTANTS[mutant]()
     for question in _lines():
         pid = os.fork()
@@ -244,7 +246,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
 
 PROGRAM = f"""
 import sys
-sys.path[:0] = [{str(Path(__file__).parent)!r}]
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 import nursery
 nursery.main(sys.argv[1])
 """

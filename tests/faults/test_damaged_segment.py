@@ -31,6 +31,7 @@ from shmfeed.memory import (
     succession,
     words,
 )
+from shmfeed.memory import sound as looks
 from shmfeed.memory.segment import place
 from shmfeed.memory.survey import Survey
 from wealthdata import live
@@ -192,7 +193,7 @@ def trust(*_):
 
 
 def trust_the_stream():
-    ringbuf.slot_damage = ringbuf.times_damage = ringbuf.bar_damage = trust
+    ringbuf.slot_damage = looks.times_damage = looks.bar_damage = trust
     catalog.names_damage = trust
 
 

@@ -12,6 +12,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import cores
 import forks
 import fuse
 import payload
@@ -123,6 +124,7 @@ PHASES = {
 
 
 def die_at(step, name, phase, board, adapt):
+    cores.all_purely()  # its stores can be counted
     burning = fuse.burn_at_each_step()
     adapt()
     writer = phase.prepare(name)

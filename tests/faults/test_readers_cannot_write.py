@@ -48,7 +48,7 @@ REFUSED = {
 TRY = """
 try:
     {attempt}
-except (ValueError, TypeError, BufferError, OSError) as error:
+except (AttributeError, ValueError, TypeError, BufferError, OSError) as error:
     print("refused:", error)
 else:
     print("done")

@@ -4,12 +4,14 @@ Each run is a series of commands to a writer process, of its deaths, successions
 replacements by another geometry, and of readers who come, go, keep slices and look on.
 """
 
+import itertools
 import math
 import traceback
 from collections import Counter
 from contextlib import suppress
 from typing import Any
 
+import cores
 import forks
 import hypothesis
 import nursery
@@ -50,7 +52,6 @@ from shmfeed.layout import (
 )
 from shmfeed.memory import locking
 from shmfeed.memory.removal import remove_unheld
-from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.rows import Rows, Slice
 from shmfeed.memory.segment import place
 from shmfeed.writer import create
@@ -581,10 +582,10 @@ def test_a_writer_that_is_wrong_is_found(make, mutant):
 
 
 def test_a_slice_that_is_never_called_stale_is_found(make, monkeypatch):
-    monkeypatch.setattr(Slice, "valid", True)
+    cores.tell_valid(monkeypatch.setattr, itertools.repeat(True))
     assert found(make("none"))
 
 
 def test_a_reader_that_leaves_the_bar_of_now_out_is_found(make, monkeypatch):
-    monkeypatch.setattr(RingReader, "forming", lambda reader: None)
+    monkeypatch.setattr(Ring, "forming", lambda ring: None)
     assert found(make("none"))

@@ -7,6 +7,7 @@ few in between: either.
 
 from collections import Counter, deque
 
+import cores
 import forks
 import payload
 
@@ -37,7 +38,8 @@ def judge(ring: Ring, view: Slice, capacity: int, tally: Counter) -> None:
     lapped_before = ring.count > view.first + capacity
     bad = payload.bad_rows(view) > 0
     valid = view.valid
-    intent = view._slot.words[view._slot.at + S_INTENT]
+    words, at = cores.slot_of(ring)
+    intent = words[at + S_INTENT]
     touched_after = intent > view.first + capacity
     truth = "lapped" if lapped_before else "between" if touched_after else "whole"
     tally[truth, valid] += 1
@@ -94,8 +96,10 @@ def test_a_slot_that_becomes_anothers_ends_its_slices(feed_name):
         ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
         payload.append(ring, 1)
         with attach(feed_name) as feed:
-            view = feed.ring(payload.SYMBOL, payload.TIMEFRAME).view(1)
+            reading = feed.ring(payload.SYMBOL, payload.TIMEFRAME)
+            view = reading.view(1)
             assert view.valid
-            ring._ints[view._slot.at + S_EPOCH] += 1  # as its next owner begins
+            at = cores.slot_of(reading)[1]
+            writer._words.ints[at + S_EPOCH] += 1  # as its next owner begins
             assert not view.valid
         writer.close(unlink=True)

@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter
 
+import cores
 import forks
 import payload
 import pytest
@@ -25,7 +26,13 @@ WIDTHS = (1, 7, HISTORY, 100, HISTORY)
 STOP, READY = 0, 1
 
 
-def write_without_pause(name, board, geometry, adapt=lambda ring: None):
+def leave(ring):
+    """As it is."""
+
+
+def write_without_pause(name, board, geometry, adapt=leave):
+    if adapt is not leave:
+        cores.write_purely()  # the mutants are of its words
     with create(name, *geometry) as writer:
         ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
         adapt(ring)

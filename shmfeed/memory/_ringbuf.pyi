@@ -1,0 +1,14 @@
+from shmfeed.memory.following import Follower as Follower
+from shmfeed.memory.ringbuf import RingReader as RingReader
+from shmfeed.memory.ringwriter import RingWriter as RingWriter
+from shmfeed.memory.rows import Rows as Rows
+from shmfeed.memory.rows import Slice as Slice
+
+LAYOUT: dict[str, int]
+
+def futex_load(buffer: object, offset: int, /) -> int: ...
+def futex_bump(buffer: object, offset: int, /) -> None: ...
+def futex_wait(
+    buffer: object, offset: int, expected: int, mask: int, timeout_ns: int, /
+) -> bool: ...
+def futex_wake(buffer: object, offset: int, mask: int, /) -> int: ...

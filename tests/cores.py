@@ -1,0 +1,63 @@
+"""Which core a test's rings are of, where the test looks into one.
+
+Both cores serve one segment together: a test that tells a writer the time, counts its
+stores or puts a mutant in its place has the writer pure, and readers as they are.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import shmfeed.status
+import shmfeed.writer
+from shmfeed.feed import Ring
+from shmfeed.layout import E_WORD, SLOT_MASK
+from shmfeed.memory import ringbuf, ringwriter, sound, succession, survey
+
+Set = Callable[[Any, str, Any], None]
+
+_WRITING = (shmfeed.writer, succession)
+_READING = (shmfeed.status, sound, succession, survey)
+
+
+def write_purely(put: Set = setattr) -> None:
+    """Rings are written by the pure core from here on; `put` is a setattr."""
+    for module in _WRITING:
+        put(module, "RingWriter", ringwriter.RingWriter)
+
+
+def all_purely(put: Set = setattr) -> None:
+    """And what a writer reads is read by the pure core."""
+    write_purely(put)
+    for module in _READING:
+        put(module, "RingReader", ringbuf.RingReader)
+
+
+def slot_of(ring: Ring) -> tuple[memoryview, int]:
+    """The words of a ring's segment, and where its slot begins."""
+    reader = ring.reader()
+    ints = reader.words.ints
+    return ints, reader.geometry.slot_word(ints[reader.entry + E_WORD] & SLOT_MASK)
+
+
+class Told:
+    """Rows whose `valid` is told."""
+
+    def __init__(self, rows: Any, answers: Iterable[bool]) -> None:
+        self._rows = rows
+        self._answers = iter(answers)
+
+    @property
+    def valid(self) -> bool:
+        return next(self._answers)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rows, name)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def tell_valid(put: Set, answers: Iterable[bool]) -> None:
+    """Each slice that a ring gives says so, in this order, whether it is valid."""
+    view, left = Ring.view, iter(answers)
+    put(Ring, "view", lambda ring, n: Told(view(ring, n), left))
