@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import census
+import cores
 import hypothesis
 import numpy as np
 import pytest
@@ -49,6 +50,14 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     left = census.leftovers(before)
     if left:
         pytest.fail("the test left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture(params=cores.EACH, ids=str)
+def each_core(request: pytest.FixtureRequest) -> Iterator[cores.Core]:
+    """A test of rings on plain buffers runs once for each core that is here."""
+    cores.choose(request.param)
+    yield request.param
+    cores.choose(cores.SERVING)
 
 
 @pytest.fixture

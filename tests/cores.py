@@ -5,15 +5,45 @@ stores or puts a mutant in its place has the writer pure, and readers as they ar
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import shmfeed.status
 import shmfeed.writer
 from shmfeed.feed import Ring
 from shmfeed.layout import E_WORD, SLOT_MASK
-from shmfeed.memory import ringbuf, ringwriter, sound, succession, survey
+from shmfeed.memory import core, ringbuf, ringwriter, sound, succession, survey
 
 Set = Callable[[Any, str, Any], None]
+
+
+class Core(NamedTuple):
+    """The classes of one core."""
+
+    name: str
+    RingReader: Any
+    RingWriter: Any
+
+    def __str__(self) -> str:
+        return self.name
+
+
+PURE = Core("pure", ringbuf.RingReader, ringwriter.RingWriter)
+SERVING = Core(core.build, core.RingReader, core.RingWriter)  # in this process
+EACH = [PURE, *([SERVING] if core.build == "C" else [])]
+
+
+class _Chosen:
+    core = SERVING
+
+
+def choose(wanted: Core) -> None:
+    """What rings on plain buffers are of, from here on."""
+    _Chosen.core = wanted
+
+
+def chosen() -> Core:
+    return _Chosen.core
+
 
 _WRITING = (shmfeed.writer, succession)
 _READING = (shmfeed.status, sound, succession, survey)

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from cores import Core, chosen
+
 from shmfeed.bar import duration
 from shmfeed.layout import Geometry
 from shmfeed.memory.catalog import Catalog, Names
@@ -22,6 +24,7 @@ class Bench(NamedTuple):
     writer: RingWriter
     reader: RingReader
     woken: list[int]
+    core: Core
 
     def close(self, *numbers: int, timeframe: str = "1h") -> None:
         """Close these bars, each with values that follow from its number."""
@@ -43,10 +46,18 @@ def blank(
     return words, geometry, Catalog(words, geometry, 1)
 
 
-def bench(history: int, guard: int = 1, names: Names = STREAM, base: int = 0) -> Bench:
+def bench(
+    history: int,
+    guard: int = 1,
+    names: Names = STREAM,
+    base: int = 0,
+    core: Core | None = None,
+) -> Bench:
+    """A stream whose first row is number `base`, on the core chosen or on this one."""
     words, geometry, catalog = blank(history, guard)
     index = catalog.add(names, now=1, base=base)
     woken: list[int] = []
-    writer = RingWriter(words, geometry, index, names, woken.append)
-    reader = RingReader(words, geometry, index)
-    return Bench(words, geometry, catalog, writer, reader, woken)
+    core = core or chosen()
+    writer = core.RingWriter(words, geometry, index, names, woken.append)
+    reader = core.RingReader(words, geometry, index)
+    return Bench(words, geometry, catalog, writer, reader, woken, core)

@@ -2,6 +2,7 @@
 
 import math
 
+import cores
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -14,7 +15,6 @@ from ring_on_bytes import STREAM, bench
 from shmfeed.bar import Bar, close_time
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import COLUMNS
-from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.memory.rows import Rows
 
 TIMEFRAMES = ["1m", "1h", "1w", "1M"]
@@ -27,6 +27,8 @@ asked = st.integers(1, 12)
 class RingModel(RuleBasedStateMachine):
     """`closed` and `unfinished` are the truth; slices are kept and judged later."""
 
+    core: cores.Core
+
     @initialize(
         history=st.integers(1, 6),
         guard=st.integers(1, 4),
@@ -35,7 +37,7 @@ class RingModel(RuleBasedStateMachine):
     )
     def make(self, history: int, guard: int, base: int, timeframe: str) -> None:
         self.names = STREAM[0], timeframe
-        self.ring = bench(history, guard, self.names, base)
+        self.ring = bench(history, guard, self.names, base, self.core)
         self.writer = self.ring.writer
         self.base = base
         self.closed: list[Bar] = []
@@ -78,7 +80,7 @@ class RingModel(RuleBasedStateMachine):
 
     @rule()
     def succeed(self) -> None:
-        self.writer = RingWriter(
+        self.writer = self.core.RingWriter(
             self.ring.words, self.ring.geometry, 0, self.names, self.ring.woken.append
         )
 
@@ -136,4 +138,15 @@ class RingModel(RuleBasedStateMachine):
                 assert [rows.bar(row) for row in range(len(rows))] == expected
 
 
-TestRingModel = RingModel.TestCase
+class PureModel(RingModel):
+    core = cores.PURE
+
+
+class ServingModel(RingModel):
+    """The C core, where it serves."""
+
+    core = cores.SERVING
+
+
+TestPure = PureModel.TestCase
+TestServing = ServingModel.TestCase

@@ -10,8 +10,9 @@ from ring_on_bytes import HOUR, Bench, bench, prices
 from shmfeed.bar import TIMEFRAMES, Bar, close_time
 from shmfeed.errors import BadArgumentError, FeedLostError
 from shmfeed.layout import H_BARS, H_TICK, S_INTENT, S_PUBLISHED, SLOT_HEADER_WORDS
-from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.memory.words import boot_ns
+
+pytestmark = pytest.mark.usefixtures("each_core")
 
 HISTORY, GUARD = 4, 2
 CAPACITY = HISTORY + GUARD
@@ -54,7 +55,7 @@ class TestAppend:
     def test_wakes_after_it_is_published(self) -> None:
         ring = bench(HISTORY)
         counts: list[int] = []
-        writer = RingWriter(
+        writer = ring.core.RingWriter(
             ring.words,
             ring.geometry,
             0,
@@ -96,7 +97,7 @@ class TestAppend:
 
     def test_a_successor_goes_on(self, ring: Bench) -> None:
         ring.close(*range(10))
-        writer = RingWriter(
+        writer = ring.core.RingWriter(
             ring.words, ring.geometry, 0, ("BTCUSDT", "1h"), ring.woken.append
         )
         with pytest.raises(BadArgumentError, match="not newer"):
@@ -133,7 +134,7 @@ class TestForming:
     def test_survives_its_writer(self, ring: Bench) -> None:
         ring.close(0)
         ring.writer.update_forming(HOUR, *prices(1))
-        writer = RingWriter(
+        writer = ring.core.RingWriter(
             ring.words, ring.geometry, 0, ("BTCUSDT", "1h"), ring.woken.append
         )
         assert writer.reader.forming().open_time == HOUR

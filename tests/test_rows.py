@@ -11,6 +11,8 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.layout import COLUMNS
 from shmfeed.memory.rows import Rows
 
+pytestmark = pytest.mark.usefixtures("each_core")
+
 HISTORY, GUARD = 6, 2
 CAPACITY = HISTORY + GUARD
 Take = Callable[[Bench, int], Rows]

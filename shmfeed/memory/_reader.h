@@ -203,7 +203,7 @@ reader_copy(Reader *self, int64_t most, int64_t first, int64_t last,
         return NULL;
     }
     int64_t *into = (int64_t *)rows->words;
-    ring_copy(ring_row(&self->slot, first), ring_stride(&self->slot), count, into, all);
+    ring_copy(&self->slot, first, last, into, all);
     if (!ring_held(&self->slot, self->word, first)) {
         Py_DECREF(rows);
         return NULL;

@@ -175,8 +175,8 @@ ring_row(const ring_slot *slot, int64_t row)
 
 /* Copy `rows` rows of all columns; the columns are so many words apart. */
 static inline void
-ring_copy(const ring_word *from, int64_t from_stride, int64_t rows, int64_t *into,
-          int64_t into_stride)
+ring_copy_columns(const ring_word *from, int64_t from_stride, int64_t rows,
+                  int64_t *into, int64_t into_stride)
 {
     for (int column = 0; column < SHM_COLUMNS; column++) {
 #pragma GCC unroll 8
@@ -186,6 +186,15 @@ ring_copy(const ring_word *from, int64_t from_stride, int64_t rows, int64_t *int
         from += from_stride;
         into += into_stride;
     }
+}
+
+/* Copy rows, `first` up to `last`, into columns that are `stride` words apart. */
+static inline void
+ring_copy(const ring_slot *slot, int64_t first, int64_t last, int64_t *into,
+          int64_t stride)
+{
+    ring_copy_columns(ring_row(slot, first), ring_stride(slot), last - first, into,
+                      stride);
 }
 
 /* The newest published row into `cells`; false if there is none. Ask ring_held, of row
@@ -200,7 +209,7 @@ ring_newest(const ring_slot *slot, int64_t *cells, int64_t *row)
     if (first >= last) {
         return false;
     }
-    ring_copy(ring_row(slot, *row), ring_stride(slot), 1, cells, 1);
+    ring_copy(slot, *row, last, cells, 1);
     return true;
 }
 

@@ -194,7 +194,8 @@ rows_copy(Rows *self, PyObject *Py_UNUSED(none))
     int64_t count = rows_len(self);
     Rows *copy = rows_alloc(self->first, count, self->forming);
     if (copy != NULL) {
-        ring_copy(self->words, self->stride, count, (int64_t *)copy->words, count);
+        ring_copy_columns(self->words, self->stride, count, (int64_t *)copy->words,
+                          count);
     }
     return (PyObject *)copy;
 }
@@ -212,7 +213,7 @@ rows_bar(Rows *self, PyObject *row)
                             (long long)count);
     }
     const ring_word *from = self->words + (place < 0 ? place + count : place);
-    ring_copy(from, self->stride, 1, cells, 1);
+    ring_copy_columns(from, self->stride, 1, cells, 1);
     return make_bar(cells);
 }
 

@@ -29,13 +29,15 @@ static Parameters append_parameters = {"append", 6, PARAMETERS, BAR_PARAMETERS, 
 static Parameters update_parameters = {"update_forming", 6, PARAMETERS, BAR_PARAMETERS,
                                        {0}};
 
-/* The error of an open_time that cannot follow the last one. */
+/* The error of an open_time that cannot follow the last one. Steals the number. */
 static int
-writer_refuse(Writer *self, int64_t opened)
+writer_refuse(Writer *self, PyObject *opened)
 {
     PyObject *error =
-        call(python.ringwriter, "refusal", "(OOLL)", self->symbol, self->timeframe,
-             (long long)self->last_open, (long long)opened);
+        opened == NULL
+            ? NULL
+            : call(python.ringwriter, "refusal", "(OOLN)", self->symbol,
+                   self->timeframe, (long long)self->last_open, opened);
     if (error != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
         Py_DECREF(error);
@@ -50,12 +52,14 @@ writer_times(Writer *self, PyObject *open_time, int64_t *cells)
     PyObject *number = PyLong_CheckExact(open_time)
                            ? Py_NewRef(open_time)
                            : call(python.ringwriter, "check_time", "(O)", open_time);
-    if (as_int64(number, &cells[0]) < 0) {
+    if (as_int64(Py_XNewRef(number), &cells[0]) < 0) {
+        Py_XDECREF(number);
         return -1;
     }
     if (cells[0] <= self->last_open || cells[0] >= SHM_TIME_LIMIT) {
-        return writer_refuse(self, cells[0]);
+        return writer_refuse(self, number);
     }
+    Py_DECREF(number);
     if (self->step) {
         cells[1] = cells[0] + self->step;
         return 0;
@@ -130,7 +134,9 @@ writer_cells(Writer *self, PyObject *const *given, int64_t *cells)
         return -1;
     }
     /* Again: a value's own code has run, and may have used this writer. */
-    return cells[0] > self->last_open ? 0 : writer_refuse(self, cells[0]);
+    return cells[0] > self->last_open
+               ? 0
+               : writer_refuse(self, PyLong_FromLongLong(cells[0]));
 }
 
 static PyObject *
