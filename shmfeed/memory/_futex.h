@@ -21,7 +21,7 @@ futex_word(PyObject *object, Py_ssize_t offset, int access, Py_buffer *buffer)
     char *word = (char *)buffer->buf + offset;
     if (offset < 0 || offset > buffer->len - 4 || (uintptr_t)word % 4) {
         PyBuffer_Release(buffer);
-        PyErr_Format(PyExc_ValueError, "there is no 32-bit word at %zd of %zd bytes",
+        PyErr_Format(PyExc_ValueError, "there is no 32-bit word at offset %zd of %zd bytes",
                      offset, buffer->len);
         return NULL;
     }
