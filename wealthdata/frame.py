@@ -122,8 +122,8 @@ class _Insides(NamedTuple):
     references: Any  # who else holds a block or an index's values
     array: Any  # a DatetimeArray, from datetimes and their dtype
     flags: Any
-    # pandas 2 has more attributes: a frame's cache of columns, an array's frequency.
-    two: bool
+    caches: bool  # whether a frame has a cache of its columns, as up to 2
+    frequency: bool  # whether an array has a frequency, as up to 3.0
 
 
 def _load() -> _Insides:
@@ -139,6 +139,7 @@ def _load() -> _Insides:
         super(times, times)._simple_new,
         import_module("pandas.core.flags").Flags,
         "_item_cache" in vars(pd.DataFrame()),
+        "_freq" in vars(times._simple_new(np.array([], TIME), dtype=TIME)),
     )
 
 
@@ -152,7 +153,8 @@ class DirectWay:
         self._references = insides.references
         self._array = insides.array
         self._flags = insides.flags
-        self._two = insides.two
+        self._caches = insides.caches
+        self._frequency = insides.frequency
         self._layout = [(insides.placement(p.columns), p.rows) for p in layout]
         self._anchor = weakref.ref(_ANCHOR)
         columns.get_indexer(columns)  # what it looks up in is made before it is shared
@@ -178,7 +180,7 @@ class DirectWay:
         state["_mgr"] = self._manager(tuple(blocks), axes, False)
         state["_attrs"] = {"shmfeed": reading}
         state["_flags"] = flags
-        if self._two:
+        if self._caches:
             state["_is_copy"] = None
             state["_item_cache"] = {}
         made: pd.DataFrame = frame
@@ -198,7 +200,7 @@ class DirectWay:
 
     def _index(self, close_time: Ints) -> Any:
         array = self._array((close_time * _PER_MS).view(TIME), TIME)
-        if self._two:
+        if self._frequency:
             array._freq = None
         index: Any = _new(pd.DatetimeIndex)
         index._data = array
