@@ -151,7 +151,7 @@ def done(write: Write, frame: pd.DataFrame) -> bool:
     """Whether the write was not refused."""
     try:
         write(frame)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, BufferError) as error:
         told = str(error)  # a refusal is one of the two answers
         assert "read-only" in told or "WRITEABLE" in told or "readonly" in told, told
         return False
@@ -271,5 +271,6 @@ def test_what_numpy_itself_forgets_the_mapping_refuses(
     process = child(BEHIND_NUMPYS_BACK, strategy)
     output, _ = process.communicate(timeout=30)
     assert output.strip() == "read"
-    assert process.returncode == -signal.SIGSEGV
+    refused = 1  # by a numpy that does ask
+    assert process.returncode in (-signal.SIGSEGV, refused)
     assert np.array_equal(view().floats, before, equal_nan=True)
