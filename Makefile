@@ -7,13 +7,18 @@ SECONDS ?= 20
 WORKERS ?= 3
 BIN := $(VENV)/bin
 
-.PHONY: test test-pure sanitize demo lint types unit fuzz versions smoke-versions bench clean
+.PHONY: test test-pure races sanitize demo lint types unit fuzz versions smoke-versions bench clean
 
 test: lint types unit
 
 # The whole suite on the pure Python core.
 test-pure: export SHMFEED_PURE = 1
 test-pure: unit
+
+# The memory protocol raced and modelled at ten times the size: 10^9 rows of the C core.
+races: export TEST_SCALE = 10
+races: $(VENV)/.core
+	$(BIN)/pytest -n 0 -v -s --timeout 3000 tests/races
 
 # The C core's protocol and bad input under sanitizers, SECONDS for each run.
 sanitize: export SANITIZE_SECONDS = $(SECONDS)

@@ -1,9 +1,10 @@
-"""Which core a test's rings are of, where the test looks into one.
+"""Which core a test's rings are of, where the test looks into one, or races two.
 
 Both cores serve one segment together: a test that tells a writer the time, counts its
 stores or puts a mutant in its place has the writer pure, and readers as they are.
 """
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ class Core(NamedTuple):
 PURE = Core("pure", ringbuf.RingReader, ringwriter.RingWriter)
 SERVING = Core(core.build, core.RingReader, core.RingWriter)  # in this process
 EACH = [PURE, *([SERVING] if core.build == "C" else [])]
+PAIRS = list(itertools.product(EACH, EACH))  # a writer's and a reader's
 
 
 class _Chosen:

@@ -23,8 +23,13 @@ def append(ring: RingWriter, number: int, *, wake: bool = True) -> None:
 
 
 def update_forming(ring: RingWriter, number: int, revision: int) -> None:
+    ring.update_forming(*forming_values(number, revision))
+
+
+def forming_values(number: int, revision: int) -> tuple[float, ...]:
+    """What `update_forming` takes for it."""
     mark = number * REVISIONS + revision
-    ring.update_forming(number * STEP, *_floats(mark), flags=mark)
+    return number * STEP, *_floats(mark), mark
 
 
 def _floats(mark: int) -> tuple[float, ...]:
@@ -41,6 +46,16 @@ def bad_rows(rows: Rows) -> int:
     good = (rows.open_time == number * STEP) & (rows.close_time == (number + 1) * STEP)
     good &= (rows["flags"] == mark) & (rows.floats == mark * _FACTORS).all(axis=0)
     return len(rows) - int(np.count_nonzero(good))
+
+
+def bad_forming_bars(bars: list[Bar]) -> int:
+    """How many of these forming bars are not what was written."""
+    values = np.array(bars, np.float64).T
+    mark = values[-1]
+    number = mark // REVISIONS
+    good = (values[0] == number * STEP) & (values[1] == (number + 1) * STEP)
+    good &= (values[2:8] == mark * _FACTORS).all(axis=0)
+    return len(bars) - int(np.count_nonzero(good))
 
 
 def is_whole(bar: Bar) -> bool:

@@ -1,4 +1,7 @@
-"""A ring against a plain list: whatever is written in whatever order, both agree."""
+"""A ring against a plain list: whatever is written in whatever order, both agree.
+
+Each core reads all of it, and each writer's successor may be of another core.
+"""
 
 import math
 
@@ -15,30 +18,36 @@ from ring_on_bytes import STREAM, bench
 from shmfeed.bar import Bar, close_time
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import COLUMNS
-from shmfeed.memory.rows import Rows
+from shmfeed.memory.core import Rows
 
 TIMEFRAMES = ["1m", "1h", "1w", "1M"]
 values = st.floats(allow_nan=False, width=64)
 bars = st.tuples(*[values] * 6, st.integers(-(1 << 63), (1 << 63) - 1))
 gaps = st.integers(1, 3)
 asked = st.integers(1, 12)
+writing = st.sampled_from(cores.EACH)
 
 
 class RingModel(RuleBasedStateMachine):
     """`closed` and `unfinished` are the truth; slices are kept and judged later."""
-
-    core: cores.Core
 
     @initialize(
         history=st.integers(1, 6),
         guard=st.integers(1, 4),
         base=st.sampled_from([0, 1, 7, 1 << 40]),
         timeframe=st.sampled_from(TIMEFRAMES),
+        core=writing,
     )
-    def make(self, history: int, guard: int, base: int, timeframe: str) -> None:
+    def make(
+        self, history: int, guard: int, base: int, timeframe: str, core: cores.Core
+    ) -> None:
         self.names = STREAM[0], timeframe
-        self.ring = bench(history, guard, self.names, base, self.core)
-        self.writer = self.ring.writer
+        self.ring = bench(history, guard, self.names, base)
+        self.readers = [
+            core.RingReader(self.ring.words, self.ring.geometry, 0)
+            for core in cores.EACH
+        ]
+        self.succeed(core)
         self.base = base
         self.closed: list[Bar] = []
         self.unfinished: Bar | None = None
@@ -78,31 +87,32 @@ class RingModel(RuleBasedStateMachine):
                     continue
                 raise AssertionError("an older bar was written")
 
-    @rule()
-    def succeed(self) -> None:
-        self.writer = self.core.RingWriter(
+    @rule(core=writing)
+    def succeed(self, core: cores.Core) -> None:
+        self.writer = core.RingWriter(
             self.ring.words, self.ring.geometry, 0, self.names, self.ring.woken.append
         )
 
     @rule(n=asked)
     def view(self, n: int) -> None:
-        rows = self.ring.reader.view(n)
         expected = self._last(min(n, self.ring.geometry.history))
-        assert rows.valid
-        self._agree(rows, expected)
-        self.slices.append((rows, expected))
+        for reader in self.readers:
+            rows = reader.view(n)
+            assert rows.valid
+            self._agree(rows, expected)
+            self.slices.append((rows, expected))
 
     @rule(n=asked, include_now=st.booleans())
     def snapshot(self, n: int, include_now: bool) -> None:
-        rows = self.ring.reader.snapshot(n, include_now)
-        n = min(n, self.ring.geometry.history)
-        if include_now and self.unfinished is not None:
-            expected = [*self._last(n - 1), self.unfinished]
-            assert rows.forming
-        else:
-            expected = self._last(n)
-            assert not rows.forming
-        self._agree(rows, expected)
+        most = min(n, self.ring.geometry.history)
+        forming = include_now and self.unfinished is not None
+        expected = self._last(most - 1) if forming else self._last(most)
+        if forming:
+            expected.append(self.unfinished)
+        for reader in self.readers:
+            rows = reader.snapshot(n, include_now)
+            assert rows.forming == forming
+            self._agree(rows, expected)
 
     def _last(self, n: int) -> list[Bar]:
         return self.closed[max(0, len(self.closed) - n) :]
@@ -116,9 +126,10 @@ class RingModel(RuleBasedStateMachine):
 
     @invariant()
     def newest(self) -> None:
-        if not hasattr(self, "ring"):
-            return
-        reader = self.ring.reader
+        for reader in getattr(self, "readers", []):
+            self._newest_of(reader)
+
+    def _newest_of(self, reader) -> None:
         last = self.closed[-1] if self.closed else None
         newest = self.unfinished or last
         assert reader.count == self.base + len(self.closed)
@@ -138,15 +149,4 @@ class RingModel(RuleBasedStateMachine):
                 assert [rows.bar(row) for row in range(len(rows))] == expected
 
 
-class PureModel(RingModel):
-    core = cores.PURE
-
-
-class ServingModel(RingModel):
-    """The C core, where it serves."""
-
-    core = cores.SERVING
-
-
-TestPure = PureModel.TestCase
-TestServing = ServingModel.TestCase
+TestRingModel = RingModel.TestCase

@@ -119,7 +119,7 @@ def test_small_words_around_sound_bars(segment: Segment, word: int, value: int) 
         (Geometry(4, HISTORY, GUARD).slot_word(1) + S_EPOCH, 7),
         (Geometry(4, HISTORY, GUARD).slot_word(1) + S_BASE, 10),
         (Geometry(4, HISTORY, GUARD).slot_word(1) + S_PUBLISHED, 2),
-        (Geometry(4, HISTORY, GUARD).slot_word(1) + S_INTENT, 11),
+        (Geometry(4, HISTORY, GUARD).slot_word(1) + S_INTENT, 12),
     ],
 )
 def test_a_damaged_stream_costs_its_own_bars(

@@ -10,61 +10,43 @@ from collections import Counter, deque
 import cores
 import forks
 import payload
+import pytest
+from racing import Track, write_bars
 
-from shmfeed.feed import Ring, attach
 from shmfeed.layout import S_EPOCH, S_INTENT
-from shmfeed.memory.rows import Slice
-from shmfeed.writer import create
 
 WANTED = int(10_000 * forks.SCALE)
 HISTORY, GUARD = 64, 16
 HELD = 32  # views in hand at once: the oldest are lapped, the newest not
-STOP, READY = 0, 1
 
 
-def write_until_stopped(name, board):
-    with create(name, HISTORY, GUARD) as writer:
-        ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
-        number = 0
-        while not board[STOP]:
-            number += 1
-            payload.append(ring, number)
-            board[READY] = number > HISTORY
-    return number
-
-
-def judge(ring: Ring, view: Slice, capacity: int, tally: Counter) -> None:
+def judge(track: Track, ring, view, tally: Counter) -> None:
     """Ask a view between two looks at the writer's own words."""
-    lapped_before = ring.count > view.first + capacity
+    last_kept = view.first + track.geometry.capacity
+    lapped_before = ring.count > last_kept
     bad = payload.bad_rows(view) > 0
     valid = view.valid
-    words, at = cores.slot_of(ring)
-    intent = words[at + S_INTENT]
-    touched_after = intent > view.first + capacity
+    touched_after = track.words.ints[track.slot + S_INTENT] > last_kept
     truth = "lapped" if lapped_before else "between" if touched_after else "whole"
     tally[truth, valid] += 1
     tally[truth, "changed"] += bad
 
 
-def test_each_lapped_view_is_reported_and_no_other(feed_name):
-    board = forks.board()
+@pytest.mark.parametrize(("writes", "reads"), cores.PAIRS, ids=str)
+@pytest.mark.timeout(600)
+def test_each_lapped_view_is_reported_and_no_other(writes, reads):
+    track = Track(HISTORY, GUARD)
     tally: Counter = Counter()
-    held: deque[Slice] = deque()
-    with forks.Fork(write_until_stopped, feed_name, board) as writer:
-        forks.wait_until(lambda: board[READY], 10, "the ring is full")
-        with attach(feed_name) as feed:
-            ring = feed.ring(payload.SYMBOL, payload.TIMEFRAME)
-            turn = 0
-            while min(tally["lapped", False], tally["whole", True]) < WANTED:
-                turn += 1
-                held.append(ring.view(1 + turn % HISTORY))
-                judge(ring, held[-1], ring.capacity, tally)
-                if len(held) > HELD:
-                    judge(ring, held.popleft(), ring.capacity, tally)
-        board[STOP] = 1
-        writer.result()
-    held.clear()
-    create(feed_name, HISTORY, GUARD).close(unlink=True)
+    held: deque = deque()
+    with track.race(writes, write_bars):
+        ring = track.reader(reads)
+        turn = 0
+        while min(tally["lapped", False], tally["whole", True]) < WANTED:
+            turn += 1
+            held.append(ring.view(1 + turn % HISTORY))
+            judge(track, ring, held[-1], tally)
+            if len(held) > HELD:
+                judge(track, ring, held.popleft(), tally)
     print(dict(tally))
     assert tally["lapped", True] == 0
     assert tally["whole", False] == 0
@@ -73,33 +55,28 @@ def test_each_lapped_view_is_reported_and_no_other(feed_name):
     assert tally["lapped", "changed"] > WANTED / 2
 
 
-def test_the_first_row_overwritten_ends_a_slice(feed_name):
-    with create(feed_name, HISTORY, GUARD) as writer:
-        ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
-        for number in range(1, HISTORY + 1):
-            payload.append(ring, number)
-        with attach(feed_name) as feed:
-            view = feed.ring(payload.SYMBOL, payload.TIMEFRAME).view(HISTORY)
-            for number in range(HISTORY + 1, HISTORY + GUARD + 1):
-                payload.append(ring, number)
-                assert view.valid
-            assert payload.bad_rows(view) == 0
-            assert payload.bad_rows(view.copy()) == 0
-            payload.append(ring, HISTORY + GUARD + 1)
-            assert not view.valid
-            assert payload.bad_rows(view) == 1
-        writer.close(unlink=True)
+@pytest.mark.parametrize(("writes", "reads"), cores.PAIRS, ids=str)
+def test_the_first_row_overwritten_ends_a_slice(writes, reads):
+    track = Track(HISTORY, GUARD)
+    ring = track.writer(writes)
+    for number in range(1, HISTORY + 1):
+        payload.append(ring, number)
+    view = track.reader(reads).view(HISTORY)
+    for number in range(HISTORY + 1, HISTORY + GUARD + 1):
+        payload.append(ring, number)
+        assert view.valid
+    assert payload.bad_rows(view) == 0
+    assert payload.bad_rows(view.copy()) == 0
+    payload.append(ring, HISTORY + GUARD + 1)
+    assert not view.valid
+    assert payload.bad_rows(view) == 1
 
 
-def test_a_slot_that_becomes_anothers_ends_its_slices(feed_name):
-    with create(feed_name, HISTORY, GUARD) as writer:
-        ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
-        payload.append(ring, 1)
-        with attach(feed_name) as feed:
-            reading = feed.ring(payload.SYMBOL, payload.TIMEFRAME)
-            view = reading.view(1)
-            assert view.valid
-            at = cores.slot_of(reading)[1]
-            writer._words.ints[at + S_EPOCH] += 1  # as its next owner begins
-            assert not view.valid
-        writer.close(unlink=True)
+@pytest.mark.parametrize(("writes", "reads"), cores.PAIRS, ids=str)
+def test_a_slot_that_becomes_anothers_ends_its_slices(writes, reads):
+    track = Track(HISTORY, GUARD)
+    payload.append(track.writer(writes), 1)
+    view = track.reader(reads).view(1)
+    assert view.valid
+    track.words.ints[track.slot + S_EPOCH] += 1  # as its next owner begins
+    assert not view.valid

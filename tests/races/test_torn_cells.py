@@ -1,0 +1,113 @@
+"""The cell pair of `words.py`, which the feed's note uses too, beside a busy writer.
+
+Slowed down where it is torn, if it can be: the same protocol, and two that leave
+something out. `test_torn_forming.py` races it as it is.
+"""
+
+import mmap
+import os
+import time
+from collections import Counter
+
+import forks
+import pytest
+
+from shmfeed.layout import WORD
+from shmfeed.memory.words import CellPair, Words
+
+STOP, READY = 0, 1
+CELL_WORDS = 9
+
+
+class SlowPair(CellPair):
+    """The same protocol, unhurried: a tear, if it can happen, happens often."""
+
+    copies = 0
+
+    def write(self, value: bytes) -> None:
+        counter = self._words.ints[self._counter] + 1
+        self._fill(self._first + (counter & 1) * self._bytes, value)
+        self._words.ints[self._counter] = counter
+
+    def _fill(self, start: int, value: bytes) -> None:
+        for at in range(0, self._bytes, WORD):
+            self._words.raw[start + at : start + at + WORD] = value[at : at + WORD]
+
+    def _copy(self, start: int) -> bytes:
+        raw = self._words.raw
+        value = b""
+        self.copies += 1
+        for at in range(start, start + self._bytes, WORD):
+            value += bytes(raw[at : at + WORD])
+            if len(value) == 2 * WORD and self.copies % 8 == 0:
+                os.sched_yield()  # where there is one CPU, the writer's turn
+        return value
+
+    def read(self) -> bytes:
+        while True:
+            counter = self._words.ints[self._counter]
+            value = self._copy(self._first + (counter & 1) * self._bytes)
+            if self._words.ints[self._counter] == counter:
+                return value
+
+
+class NoSecondLook(SlowPair):
+    """Its reader takes what it copied."""
+
+    def read(self) -> bytes:
+        counter = self._words.ints[self._counter]
+        return self._copy(self._first + (counter & 1) * self._bytes)
+
+
+class SingleCell(SlowPair):
+    """Its writer fills the cell that is being read."""
+
+    def write(self, value: bytes) -> None:
+        counter = self._words.ints[self._counter]
+        self._fill(self._first + (counter & 1) * self._bytes, value)
+        self._words.ints[self._counter] = counter + 2
+
+
+def write_cells(kind, words, board):
+    pair = kind(words, 0, CELL_WORDS)
+    number = 0
+    while not board[STOP]:
+        number += 1
+        pair.write(number.to_bytes(WORD, "little") * CELL_WORDS)
+        board[READY] = 1
+    return number
+
+
+def torn_cells(writes: type[CellPair], reads: type[CellPair], seconds: float) -> int:
+    """How many accepted values were mixtures; stops early when it has seen some."""
+    words = Words(mmap.mmap(-1, 4096))
+    board = forks.board()
+    pair = reads(words, 0, CELL_WORDS)
+    tally: Counter = Counter()
+    with forks.Fork(write_cells, writes, words, board) as writer:
+        forks.wait_until(lambda: board[READY], 10, "the first value")
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and tally["torn"] < 10:
+            value = pair.read()
+            tally["reads"] += 1
+            tally["torn"] += value != value[:WORD] * CELL_WORDS
+        board[STOP] = 1
+        tally["writes"] = writer.result()
+    print(writes.__name__, reads.__name__, dict(tally))
+    assert tally["reads"]
+    return tally["torn"]
+
+
+@pytest.mark.parametrize(
+    ("writes", "reads", "torn"),
+    [
+        (CellPair, CellPair, False),
+        (SlowPair, CellPair, False),
+        (SlowPair, SlowPair, False),
+        (SlowPair, NoSecondLook, True),
+        (SingleCell, CellPair, True),
+    ],
+)
+def test_cells_are_whole(writes, reads, torn):
+    seconds = 10.0 if torn else 0.7 * forks.SCALE
+    assert (torn_cells(writes, reads, seconds) > 0) == torn

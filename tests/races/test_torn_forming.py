@@ -1,0 +1,141 @@
+"""The forming bar beside a writer that never pauses, or updates it once a millisecond.
+
+Permitted: a bar that was written, and BusyRingError after 10 ms of being outrun.
+"""
+
+import gc
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import cores
+import payload
+import pytest
+import without_check
+from compiling import NEEDS_COMPILER
+from racing import READY, SHARE, STOP, Track
+
+from shmfeed.errors import BusyRingError
+from shmfeed.memory.words import READ_LIMIT_NS, CellPair, Patience
+
+READS = int(1_000_000 * SHARE)
+BATCH = 1000  # looked at together
+MILLISECOND = 1_000_000  # ns
+
+
+def write_at_full_speed(track: Track, ring) -> None:
+    """Updates that were made ready before."""
+    bars = [
+        payload.forming_values(1 + update // 100, update % 100)
+        for update in range(BATCH)
+    ]
+    update = ring.update_forming
+    while not track.board[STOP]:
+        for values in bars:
+            update(*values)
+        track.board[READY] = 1
+
+
+def write_at_1_khz(track: Track, ring) -> None:
+    due, update = time.monotonic_ns(), 0
+    while not track.board[STOP]:
+        payload.update_forming(ring, 1 + update // 100, update % 100)
+        update += 1
+        due += MILLISECOND
+        time.sleep(max(0, due - time.monotonic_ns()) / 1e9)
+        track.board[READY] = update > 1
+
+
+@pytest.fixture
+def retried(monkeypatch) -> Callable[[], int]:
+    """How many reads of the cells were not done with at their first try."""
+    tally: Counter = Counter()
+    make = Patience.__init__
+
+    def counted(self, what, *look) -> None:
+        tally[what] += 1
+        make(self, what, *look)
+
+    monkeypatch.setattr(Patience, "__init__", counted)
+    return lambda: tally["forming cells"]
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Garbage is left: its collection takes 30 ms, and a read may be what it stops."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def read_forming(ring) -> Counter:
+    """Accepted reads, each timed by this thread's own clock."""
+    tally: Counter = Counter()
+    longest, clock = 0, time.thread_time_ns
+    while tally["accepted"] < READS:
+        bars = []
+        while len(bars) < BATCH:
+            begun = clock()
+            try:
+                bar = ring.forming_cell()
+            except BusyRingError:
+                tally["busy"] += 1
+            else:
+                bars.append(bar)
+            taken = clock() - begun
+            if taken > longest:
+                longest = taken
+        tally["accepted"] += len(bars)
+        tally["torn"] += payload.bad_forming_bars(bars)
+        tally["different"] += len(set(bars))
+    tally["longest us"] = longest // 1000
+    return tally
+
+
+@pytest.mark.parametrize(("writes", "reads"), cores.PAIRS, ids=str)
+@pytest.mark.parametrize("write", [write_at_full_speed, write_at_1_khz])
+@pytest.mark.timeout(600)
+def test_no_torn_bar_is_accepted(uncollected, retried, write, writes, reads):
+    track = Track(10, 4)
+    with track.race(writes, write):
+        tally = read_forming(track.reader(reads))
+    tally["retried"] = retried()
+    print(dict(tally))
+    assert tally["torn"] == 0
+    assert tally["different"] > 10
+    assert tally["longest us"] * 1000 < READ_LIMIT_NS + MILLISECOND
+    if write is write_at_1_khz:
+        # A look of pure Python's takes longer, and is met by an update more often.
+        assert tally["retried"] <= READS / (1000 if reads.name == "C" else 500)
+        assert not tally["busy"]
+
+
+def take(pair: CellPair) -> bytes:
+    """Read without a second look."""
+    start = pair._first + (pair._words.ints[pair._counter] & 1) * pair._bytes
+    return bytes(pair._words.raw[start : start + pair._bytes])
+
+
+@pytest.fixture(params=["pure", pytest.param("C", marks=NEEDS_COMPILER)])
+def unchecked(request, monkeypatch, tmp_path) -> cores.Core:
+    """A core whose readers take the cell that they copied."""
+    if request.param == "C":
+        return without_check.core("SECOND_LOOK", tmp_path)
+    monkeypatch.setattr(CellPair, "read", take)
+    return cores.PURE
+
+
+def test_without_the_second_look_bars_are_torn(uncollected, unchecked):
+    """The control: the very same race at full speed."""
+    track = Track(10, 4)
+    tally: Counter = Counter()
+    deadline = time.monotonic() + 60
+    fastest = cores.EACH[-1]
+    with track.race(fastest, write_at_full_speed):
+        ring = track.reader(unchecked)
+        while not tally["torn"] and time.monotonic() < deadline:
+            bars = [ring.forming_cell() for _ in range(BATCH)]
+            tally["reads"] += BATCH
+            tally["torn"] += payload.bad_forming_bars(bars)
+    print(dict(tally))
+    assert tally["torn"] > 0
