@@ -1,9 +1,10 @@
 """Writers that can die at any step: forked by a small process that tells of their end.
 
 A nursery is a fresh interpreter (its forks take a millisecond) with a fuse in every
-store. It takes one command a line from its standard input. `open` forks a writer,
-which takes the commands from there on until it ends; then the nursery says how. The
-time is the one that each command states.
+store; its writers are the pure core's, whose stores can be counted. It takes one
+command a line from its standard input. `open` forks a writer, which takes the commands
+from there on until it ends; then the nursery says how. The time is the one that each
+command states.
 """
 
 import json

@@ -2,7 +2,8 @@
 
 After each death: a reader that attached before goes on, one that comes finds a whole
 feed or FeedNotFoundError, the next feeder takes over, and no row that was acknowledged
-is lost, doubled or torn.
+is lost, doubled or torn. The feeder is the pure core's, whose stores can be counted;
+`test_ring_deaths.py` does the same to the C core. Readers are of whichever serves.
 """
 
 import os

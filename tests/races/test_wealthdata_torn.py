@@ -1,9 +1,10 @@
-"""Frames beside a writer that never pauses.
+"""Frames beside a writer that never pauses, of the core that serves and of pure Python.
 
 Permitted: a frame that holds what was written; a shared one that says it is not
 valid; BusyRingError.
 """
 
+import os
 import sys
 import time
 from collections import Counter
@@ -36,13 +37,14 @@ with create(sys.argv[1], history=200, guard=16) as writer:
         if number == 1000:
             print("ready", flush=True)
 """
-SECONDS = 1.5
+SECONDS = 1.0
 ROWS = 200  # all that a view has: 16 more bars and its oldest is written over
 
 
-@pytest.fixture
-def racing(strategy: str, child) -> Iterator[None]:
-    process = child(WRITER, strategy, Path(payload.__file__).parent)
+@pytest.fixture(params=["", "1"], ids=["serving", "pure"])
+def racing(request, strategy: str, child) -> Iterator[None]:
+    environ = os.environ | ({"SHMFEED_PURE": "1"} if request.param else {})
+    process = child(WRITER, strategy, Path(payload.__file__).parent, env=environ)
     assert process.stdout.readline() == "ready\n"
     yield
     assert process.poll() is None, process.stderr.read()
