@@ -12,7 +12,7 @@ import shmfeed.status
 import shmfeed.writer
 from shmfeed.feed import Ring
 from shmfeed.layout import E_WORD, SLOT_MASK
-from shmfeed.memory import core, ringbuf, ringwriter, sound, succession, survey
+from shmfeed.memory import bell, core, ringbuf, ringwriter, sound, succession, survey
 
 Set = Callable[[Any, str, Any], None]
 
@@ -58,8 +58,9 @@ def write_purely(put: Set = setattr) -> None:
 
 
 def all_purely(put: Set = setattr) -> None:
-    """And what a writer reads is read by the pure core."""
+    """And what a writer reads is read by the pure core, and its bell is rung by it."""
     write_purely(put)
+    put(shmfeed.writer, "Bell", bell.PureBell)
     for module in _READING:
         put(module, "RingReader", ringbuf.RingReader)
 

@@ -10,7 +10,7 @@ from waiting import until
 
 from shmfeed.layout import H_WAKE, WORD
 from shmfeed.memory import bell
-from shmfeed.memory.bell import AT, Bell, bit, bit_of_entry, heard, sleep
+from shmfeed.memory.bell import AT, Bell, PureBell, bit, bit_of_entry, heard, sleep
 from shmfeed.memory.futex import ALL
 from shmfeed.memory.words import Words
 
@@ -36,9 +36,10 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return calls
 
 
-def test_it_is_the_header_s_word(words: Words) -> None:
+@pytest.mark.parametrize("kind", {PureBell, Bell})
+def test_it_is_the_header_s_word(words: Words, kind: type[Bell]) -> None:
     before = bytes(words.raw)
-    Bell(words).wake_all()
+    kind(words).wake_all()
     after = bytes(words.raw)
     assert [at for at in range(len(after)) if after[at] != before[at]] == [AT]
     assert AT == H_WAKE * WORD
@@ -46,19 +47,19 @@ def test_it_is_the_header_s_word(words: Words) -> None:
 
 
 def test_a_stream_s_ring_has_its_bit(words: Words, woken: list) -> None:
-    ring = Bell(words)
+    ring = PureBell(words)
     for index in (0, 1, 31, 32, 39):
         ring(index)
     assert woken == [(1, 1), (2, 2), (3, 1 << 31), (4, 1), (5, 1 << 7)]
 
 
 def test_several_streams_are_one_ring(words: Words, woken: list) -> None:
-    Bell(words).ring_for([3, 0, 32, 3])
+    PureBell(words).ring_for([3, 0, 32, 3])
     assert woken == [(1, 0b1001)]
 
 
 def test_everybody(words: Words, woken: list) -> None:
-    Bell(words).wake_all()
+    PureBell(words).wake_all()
     assert woken == [(1, ALL)]
 
 
@@ -66,6 +67,22 @@ def test_everybody(words: Words, woken: list) -> None:
 def test_an_entry_s_bit_is_its_stream_s(index: int) -> None:
     geometry = blank(4, max_streams=40)[1]
     assert bit_of_entry(geometry.entry_word(index)) == bit(index) == 1 << index % 32
+
+
+@pytest.mark.parametrize("kind", {PureBell, Bell})
+class TestArguments:
+    def test_a_bell_needs_a_word_to_write(self, kind: type[Bell]) -> None:
+        words = blank(4)[0]
+        kept = Words(memoryview(words.raw).toreadonly())
+        with pytest.raises((TypeError, BufferError)):
+            kind(kept)(0)
+
+    @pytest.mark.parametrize("index", ["0", None, 1.0])
+    def test_an_index_is_a_whole_number(self, kind: type[Bell], index: object) -> None:
+        words = blank(4)[0]
+        with pytest.raises((TypeError, ValueError, OverflowError)):
+            kind(words)(index)  # type: ignore[arg-type] # on purpose
+        assert heard(words) == 0
 
 
 class TestSleep:

@@ -310,6 +310,7 @@ class TestWhoIsWoken:
             return woken[-1]
 
         monkeypatch.setattr(bell, "futex_wake", wake)
+        writer._bell = bell.PureBell(writer._words)
         waiters = [
             InThread(rings[number % 34].wait, 0, 30).asleep(rings[0])
             for number in range(64)

@@ -28,6 +28,21 @@ futex_word(PyObject *object, Py_ssize_t offset, int access, Py_buffer *buffer)
     return (uint32_t *)word;
 }
 
+/* Add 1; one thread of one process does. */
+static inline void
+bump(uint32_t *word)
+{
+    /* Release: pairs with futex_load's acquire. */
+    __atomic_store_n(word, *word + 1, __ATOMIC_RELEASE);
+}
+
+/* How many of its sleepers were woken; -1 with errno. */
+static inline long
+wake(uint32_t *word, uint32_t mask)
+{
+    return syscall(SYS_futex, word, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL, mask);
+}
+
 /* The kernel's timeout is a moment of CLOCK_MONOTONIC. */
 static struct timespec
 moment_after(long long nanoseconds)
@@ -88,8 +103,7 @@ futex_wake(PyObject *Py_UNUSED(module), PyObject *args)
     if (word == NULL) {
         return NULL;
     }
-    long woken =
-        syscall(SYS_futex, word, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL, mask);
+    long woken = wake(word, mask);
     PyBuffer_Release(&buffer);
     return woken < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(woken);
 }
@@ -127,8 +141,7 @@ futex_bump(PyObject *Py_UNUSED(module), PyObject *args)
     if (word == NULL) {
         return NULL;
     }
-    /* Release: pairs with futex_load's acquire. */
-    __atomic_store_n(word, *word + 1, __ATOMIC_RELEASE);
+    bump(word);
     PyBuffer_Release(&buffer);
     Py_RETURN_NONE;
 }

@@ -113,7 +113,6 @@ reader_view(Reader *self, PyObject *n)
     slice->rows.stride = ring_stride(&self->slot);
     slice->rows.first = first;
     slice->rows.last = last;
-    slice->rows.writable = 0;
     slice->rows.forming = 0;
     slice->slot = self->slot;
     slice->word = self->word;

@@ -1,5 +1,5 @@
 /* The C core of rings: the accelerator of rows.py, ringbuf.py, ringwriter.py and
- * following.py, which define what it does. It knows columns and strides, no field.
+ * following.py, with the bell's short ways, which define what it does. It knows columns and strides, no field.
  *
  * _ring.h      the protocol, in C11 atomics
  * _core.h      names taken from Python, arguments, bars
@@ -7,6 +7,7 @@
  * _reader.h    RingReader
  * _writer.h    RingWriter
  * _follower.h  Follower
+ * _bell.h      Clapper
  * _futex.h     futex_wait, futex_wake
  *
  * All types lean on the GIL: it is never released but in futex_wait. The module does
@@ -15,6 +16,7 @@
 
 #include "_core.h"
 
+#include "_bell.h"
 #include "_follower.h"
 #include "_futex.h"
 #include "_reader.h"
@@ -49,8 +51,8 @@ add_layout(PyObject *module)
 static int
 add_types(PyObject *module)
 {
-    PyTypeObject *types[] = {&RowsType, &SliceType, &ReaderType, &WriterType,
-                             &FollowerType};
+    PyTypeObject *types[] = {BELL_TYPES &RowsType, &SliceType, &ReaderType,
+                             &WriterType, &FollowerType};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (PyModule_AddType(module, types[i]) < 0) {
             return -1;

@@ -4,6 +4,8 @@ from shmfeed.memory.ringwriter import RingWriter as RingWriter
 from shmfeed.memory.rows import Rows as Rows
 from shmfeed.memory.rows import Slice as Slice
 
+class Clapper: ...
+
 LAYOUT: dict[str, int]
 
 def futex_load(buffer: object, offset: int, /) -> int: ...

@@ -6,14 +6,15 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *owner;   /* whose memory it is: a slice's reader, other rows' block */
+    PyObject *owner;   /* a slice's reader, whose memory it is; NULL: its own */
     ring_word *words;  /* the first row of column 0 */
     int64_t stride;    /* words from column to column */
     int64_t first;
     int64_t last;
-    char writable;
-    char forming;
+    int64_t forming;
 } Rows;
+
+_Static_assert(sizeof(Rows) % SHM_WORD == 0, "words may follow it");
 
 typedef struct {
     Rows rows;
@@ -33,84 +34,45 @@ rows_len(const Rows *self)
 
 /* An array over `columns` columns from `column` on, of 1 dimension if it is 1 of 1. */
 static PyObject *
-rows_array(const Rows *self, int column, int columns, int dimensions)
+rows_array(Rows *self, PyArray_Descr *descr, int column, int columns, int dimensions)
 {
     npy_intp shape[2] = {columns, (npy_intp)rows_len(self)};
     npy_intp strides[2] = {(npy_intp)self->stride * SHM_WORD, SHM_WORD};
-    PyArray_Descr *descr = is_int_column(column) ? int64_descr : float64_descr;
+    /* What lives as long as the memory does. */
+    PyObject *owner = self->owner != NULL ? self->owner : (PyObject *)self;
 
     Py_INCREF(descr);
     PyObject *array = PyArray_NewFromDescr(
         &PyArray_Type, descr, dimensions, shape + 2 - dimensions,
         strides + 2 - dimensions, (void *)(self->words + column * self->stride),
-        self->writable ? NPY_ARRAY_WRITEABLE : 0, NULL);
+        self->owner == NULL ? NPY_ARRAY_WRITEABLE : 0, NULL);
     if (array == NULL) {
         return NULL;
     }
-    Py_INCREF(self->owner);
-    if (PyArray_SetBaseObject((PyArrayObject *)array, self->owner) < 0) {
+    if (PyArray_SetBaseObject((PyArrayObject *)array, Py_NewRef(owner)) < 0) {
         Py_DECREF(array);
         return NULL;
     }
     return array;
 }
 
-/* Private rows, `forming` or not, with room for `count` from number `first` on. */
+/* Private rows, with room for `count` from number `first` on, in the object itself. */
 static Rows *
 rows_alloc(int64_t first, int64_t count, bool forming)
 {
-    npy_intp shape[2] = {SHM_COLUMNS, (npy_intp)count};
-    PyObject *block = PyArray_SimpleNew(2, shape, NPY_FLOAT64);
-    if (block == NULL) {
-        return NULL;
-    }
-    Rows *self = PyObject_New(Rows, &RowsType);
+    size_t size = sizeof(Rows) + (size_t)count * SHM_COLUMNS * SHM_WORD;
+    Rows *self = PyObject_Malloc(size);
     if (self == NULL) {
-        Py_DECREF(block);
-        return NULL;
+        return (Rows *)PyErr_NoMemory();
     }
-    self->owner = block;
-    self->words = PyArray_DATA((PyArrayObject *)block);
+    PyObject_Init((PyObject *)self, &RowsType);
+    self->owner = NULL;
+    self->words = (ring_word *)(self + 1);
     self->stride = count;
     self->first = first;
     self->last = first + count;
-    self->writable = 1;
     self->forming = forming;
     return self;
-}
-
-static PyObject *
-rows_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
-{
-    static char *names[] = {"block", "first", "forming", NULL};
-    PyObject *block;
-    long long first;
-    int forming = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!L|p", names, &PyArray_Type,
-                                     &block, &first, &forming)) {
-        return NULL;
-    }
-    PyArrayObject *array = (PyArrayObject *)block;
-    if (PyArray_TYPE(array) != NPY_FLOAT64 || PyArray_NDIM(array) != 2 ||
-        PyArray_DIM(array, 0) != SHM_COLUMNS || !PyArray_ISALIGNED(array) ||
-        !PyArray_ISNOTSWAPPED(array) || PyArray_STRIDE(array, 0) % SHM_WORD ||
-        (PyArray_DIM(array, 1) > 1 && PyArray_STRIDE(array, 1) != SHM_WORD)) {
-        PyErr_Format(PyExc_TypeError, "block must be float64 (%d, n), rows adjacent",
-                     (int)SHM_COLUMNS);
-        return NULL;
-    }
-    Rows *self = (Rows *)type->tp_alloc(type, 0);
-    if (self == NULL) {
-        return NULL;
-    }
-    self->owner = Py_NewRef(block);
-    self->words = PyArray_DATA(array);
-    self->stride = PyArray_STRIDE(array, 0) / SHM_WORD;
-    self->first = first;
-    self->last = first + PyArray_DIM(array, 1);
-    self->writable = PyArray_ISWRITEABLE(array) != 0;
-    self->forming = (char)forming;
-    return (PyObject *)self;
 }
 
 static void
@@ -130,43 +92,47 @@ static PyObject *
 rows_getitem(Rows *self, PyObject *field)
 {
     int column = column_of(field);
-    return column < 0 ? NULL : rows_array(self, column, 1, 1);
+    if (column < 0) {
+        return NULL;
+    }
+    PyArray_Descr *descr = is_int_column(column) ? int64_descr : float64_descr;
+    return rows_array(self, descr, column, 1, 1);
 }
 
 static PyObject *
 rows_open_time(Rows *self, void *Py_UNUSED(closure))
 {
-    return rows_array(self, 0, 1, 1);
+    return rows_array(self, int64_descr, 0, 1, 1);
 }
 
 static PyObject *
 rows_close_time(Rows *self, void *Py_UNUSED(closure))
 {
-    return rows_array(self, 1, 1, 1);
+    return rows_array(self, int64_descr, 1, 1, 1);
 }
 
 static PyObject *
 rows_values(Rows *self, void *Py_UNUSED(closure))
 {
-    return rows_array(self, SHM_C_FLOATS, SHM_VALUES, 2);
+    return rows_array(self, float64_descr, SHM_C_FLOATS, SHM_VALUES, 2);
 }
 
 static PyObject *
 rows_floats(Rows *self, void *Py_UNUSED(closure))
 {
-    return rows_array(self, SHM_C_FLOATS, SHM_FLOATS, 2);
+    return rows_array(self, float64_descr, SHM_C_FLOATS, SHM_FLOATS, 2);
 }
 
 static PyObject *
 rows_block(Rows *self, void *Py_UNUSED(closure))
 {
-    return Py_NewRef(self->owner);
+    return rows_array(self, float64_descr, 0, SHM_COLUMNS, 2);
 }
 
 static PyObject *
 slice_block(Slice *Py_UNUSED(self), void *Py_UNUSED(closure))
 {
-    PyErr_SetString(PyExc_AttributeError, "a slice has no block of its own");
+    PyErr_SetString(PyExc_AttributeError, "block");
     return NULL;
 }
 
@@ -266,9 +232,9 @@ static PyTypeObject RowsType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "shmfeed.memory._ringbuf.Rows",
     .tp_basicsize = sizeof(Rows),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
+                Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .tp_doc = "Consecutive bars as columns: private, they do not change.",
-    .tp_new = rows_new,
     .tp_dealloc = (destructor)rows_dealloc,
     .tp_methods = rows_methods,
     .tp_members = rows_members,
