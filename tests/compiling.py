@@ -36,11 +36,28 @@ def headers(into: Path, change: Change | None = None) -> None:
     """What a program includes: the layout, and _ring.h with or without a change."""
     command = [sys.executable, "-c", _WRITE_LAYOUT, str(into / "_layout.h")]
     subprocess.run(command, cwd=ROOT, check=True, timeout=60)
+    (into / "_ring.h").write_text(changed(change))
+
+
+def changed(change: Change | None) -> str:
     text = (MEMORY / "_ring.h").read_text()
     if change is not None:
         assert text.count(change[0]) == 1, f"_ring.h has it not once: {change[0]}"
         text = text.replace(*change)
-    (into / "_ring.h").write_text(text)
+    return text
+
+
+def checkout(into: Path, change: Change | None = None) -> Path:
+    """The project as a clean checkout has it, but for the change."""
+    tree = into / "source"
+    tree.mkdir()
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    clean = shutil.ignore_patterns("*.so", "__pycache__")
+    for package in ("shmfeed", "wealthdata"):
+        shutil.copytree(ROOT / package, tree / package, ignore=clean)
+    (tree / "shmfeed/memory/_ring.h").write_text(changed(change))
+    return tree
 
 
 def compiled(

@@ -35,9 +35,14 @@ _SHARED_MEMORY = Path("/dev/shm")
 _numbers = itertools.count(1)
 
 
-def pytest_report_header() -> str:
+def pytest_report_header() -> list[str]:
+    from shmfeed.memory import core
+
     profile = os.environ.get("HYPOTHESIS_PROFILE", "same")
-    return f"seeds: TEST_SEED={SEED}, HYPOTHESIS_PROFILE={profile}"
+    return [
+        f"seeds: TEST_SEED={SEED}, HYPOTHESIS_PROFILE={profile}",
+        f"core: {core.build}{core.WHY and f', {core.WHY}'}",
+    ]
 
 
 @pytest.fixture(autouse=True)

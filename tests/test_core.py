@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -12,17 +11,13 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
+from compiling import NEEDS_COMPILER, ROOT, checkout
 from conftest import Child
 
 from shmfeed.errors import UnsupportedPlatformError
-from shmfeed.memory import core
+from shmfeed.memory import core, extension
 
-ROOT = Path(__file__).parents[1]
-SOURCES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 SO = EXTENSION_SUFFIXES[0]
-NEEDS_COMPILER = pytest.mark.skipif(
-    shutil.which("cc") is None, reason="no C compiler here: nothing can be built"
-)
 
 ASK = "from shmfeed.memory import core; print(core.build, core.WHY, sep='|')"
 # A look-alike in the place of the extension.
@@ -95,6 +90,16 @@ class TestWhichServes:
         assert asked(child, double + ASK) == ["pure Python", why]
 
 
+def test_what_serves_here_is_of_these_sources() -> None:
+    """Else these tests tell nothing of them: `make` builds the core in place again."""
+    if core.build != "C":
+        pytest.skip(f"pure Python serves: {core.WHY}")
+    sources = [ROOT / "shmfeed/layout.py", *(ROOT / "shmfeed/memory").glob("*.[ch]")]
+    made = Path(extension.extension.__file__).stat().st_mtime
+    newer = [path.name for path in sources if path.stat().st_mtime > made]
+    assert newer == [], "not built since they changed: run make"
+
+
 class TestMemoryOrder:
     @pytest.mark.parametrize("machine", ["x86_64", "AMD64"])
     @pytest.mark.parametrize("build", ["C", "pure Python"])
@@ -134,14 +139,7 @@ class TestMemoryOrder:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """The project as a clean checkout has it."""
-    tree = tmp_path_factory.mktemp("source")
-    for name in SOURCES:
-        shutil.copy(ROOT / name, tree)
-    clean = shutil.ignore_patterns("*.so", "__pycache__")
-    for package in ("shmfeed", "wealthdata"):
-        shutil.copytree(ROOT / package, tree / package, ignore=clean)
-    return tree
+    return checkout(tmp_path_factory.mktemp("clean"))
 
 
 def build_core(source: Path, into: Path, **environ: str) -> subprocess.CompletedProcess:
