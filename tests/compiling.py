@@ -78,6 +78,23 @@ def compiled(
     return target
 
 
+def built_core(source: Path, into: Path, flags: str) -> Path:
+    """The extension of a source tree, compiled with these flags too."""
+    places = ["--build-lib", str(into / "lib"), "--build-temp", str(into / "temp")]
+    done = subprocess.run(
+        [sys.executable, "setup.py", "build_ext", *places],
+        cwd=source,
+        env=os.environ | {"CFLAGS": flags, "SHMFEED_BUILD_EXTENSION": "yes"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (found,) = (into / "lib").rglob("_ringbuf*.so")
+    return found
+
+
 def ran(program: Path, *arguments: object) -> Done:
     """One run of it; whatever its end."""
     command = [str(program), *map(str, arguments)]

@@ -13,8 +13,7 @@ NAME = "shmfeed.memory._ringbuf"
 
 
 def load(path: Path) -> None:
-    """This extension serves from now on, whatever lies in the package's directory."""
-    assert "shmfeed.memory.extension" not in sys.modules, "a core was chosen already"
+    """This extension is the package's from now on, whatever lies in its directory."""
     spec = importlib.util.spec_from_file_location(NAME, path)
     assert spec is not None
     assert spec.loader is not None

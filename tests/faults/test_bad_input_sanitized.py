@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from compiling import NEEDS_COMPILER, ROOT, checkout
+from compiling import NEEDS_COMPILER, ROOT, built_core, checkout
 
 pytestmark = [NEEDS_COMPILER, pytest.mark.timeout(900)]
 
@@ -18,23 +18,6 @@ FLAGS = (
     " -fno-sanitize-recover=undefined"
 )
 TESTS = ("tests/test_ringbuf.py", "tests/test_rows.py", "tests/test_ringwriter.py")
-
-
-def build(source: Path, into: Path) -> Path:
-    """The extension, with sanitizers."""
-    places = ["--build-lib", str(into / "lib"), "--build-temp", str(into / "temp")]
-    done = subprocess.run(
-        [sys.executable, "setup.py", "build_ext", *places],
-        cwd=source,
-        env=os.environ | {"CFLAGS": FLAGS, "SHMFEED_BUILD_EXTENSION": "yes"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    (found,) = (into / "lib").rglob("_ringbuf*.so")
-    return found
 
 
 def run_tests(extension: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -51,7 +34,7 @@ def run_tests(extension: Path, *arguments: str) -> subprocess.CompletedProcess[s
         "PYTHONPATH": str(ROOT / "tests"),
         "SHMFEED_PURE": "",
     }
-    command = [sys.executable, "-m", "pytest", "-p", "other_core", "-q", "-n", "0"]
+    command = [sys.executable, "-m", "pytest", "-p", "other_core", "-n", "0"]
     return subprocess.run(
         [*command, "-p", "no:cacheprovider", *arguments],
         cwd=ROOT,
@@ -64,7 +47,7 @@ def run_tests(extension: Path, *arguments: str) -> subprocess.CompletedProcess[s
 
 
 def test_nothing_is_reported(tmp_path) -> None:
-    done = run_tests(build(ROOT, tmp_path), *TESTS)
+    done = run_tests(built_core(ROOT, tmp_path, FLAGS), *TESTS)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     assert "core: C, " in done.stdout
     assert " passed" in done.stdout
@@ -73,6 +56,6 @@ def test_nothing_is_reported(tmp_path) -> None:
 
 def test_a_column_too_far_is_reported(tmp_path) -> None:
     change = ("return 2 * slot->capacity", "return 2 * slot->capacity + 1")
-    done = run_tests(build(checkout(tmp_path, change), tmp_path), *TESTS)
+    done = run_tests(built_core(checkout(tmp_path, change), tmp_path, FLAGS), *TESTS)
     assert done.returncode != 0
     assert "AddressSanitizer: heap-buffer-overflow" in done.stdout + done.stderr

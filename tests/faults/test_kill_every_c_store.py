@@ -1,0 +1,91 @@
+"""A feeder on the C core dies after its first store into a ring, its second, .. last.
+
+The feeder's rings are of an extension that counts its stores; who reads then, and who
+goes on, has the core as it is. What pure Python stores: `test_kill_every_store`.
+"""
+
+import ctypes
+import os
+import signal
+from importlib import import_module
+from pathlib import Path
+
+import forks
+import pytest
+from compiling import NATIVE, NEEDS_COMPILER, ROOT, built_core, checkout
+from other_core import load
+from test_kill_every_store import (
+    PHASES,
+    append_two,
+    check_aftermath,
+    fill,
+    opened,
+    update_twice,
+)
+
+import shmfeed.writer
+from shmfeed.feed import attach
+from shmfeed.memory.segment import place
+
+pytestmark = NEEDS_COMPILER
+
+FLAGS = f"-I{NATIVE} -include fuse.h -D_GNU_SOURCE"
+MOST_STORES = 200
+# Stores of 8 bytes: intent, 9 columns twice, updated, tick, bars, published; 9 and 1.
+APPEND, UPDATE = 1 + 2 * 9 + 3 + 1, 9 + 1
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory) -> Path:
+    """The extension, with a fuse."""
+    return built_core(ROOT, tmp_path_factory.mktemp("counting"), FLAGS)
+
+
+def die_after(stores, name, act, board, extension):
+    load(extension)
+    core = import_module("shmfeed.memory._ringbuf")
+    shmfeed.writer.RingWriter = core.RingWriter
+    burning = ctypes.c_int64.in_dll(ctypes.PyDLL(str(extension)), "ring_fuse")
+    writer = opened(name)
+    burning.value = stores
+    act(name, writer, board)
+    burning.value = 0
+    os._exit(0)
+
+
+def die_each_death(name, act, extension) -> int:
+    """How many stores there are; each has been the last."""
+    for stores in range(1, MOST_STORES):
+        fill(name)
+        board = forks.board()
+        with attach(name) as old:
+            with forks.Fork(die_after, stores, name, act, board, extension) as feeder:
+                ended = feeder.wait()
+            try:
+                check_aftermath(name, PHASES["append"], board, old)
+            except BaseException as error:
+                error.add_note(f"after a death at store {stores}")
+                raise
+        if ended == 0:
+            return stores - 1
+        assert ended == -signal.SIGKILL
+    raise AssertionError(f"more than {MOST_STORES} stores")
+
+
+@pytest.mark.parametrize(
+    ("act", "least"), [(append_two, 2 * APPEND), (update_twice, 2 * UPDATE)]
+)
+def test_a_death_at_each_store_is_survived(feed_name, counting, act, least) -> None:
+    assert die_each_death(feed_name, act, counting) >= least
+
+
+def test_a_wrong_order_does_not_survive(feed_name, tmp_path) -> None:
+    change = (
+        "ring_store(slot->header + SHM_S_INTENT, row + 1);",
+        "ring_store(slot->header + SHM_S_PUBLISHED, row + 1);",
+    )
+    wrong = built_core(checkout(tmp_path, change), tmp_path, FLAGS)
+    with pytest.raises(Exception, match=r".") as caught:
+        die_each_death(feed_name, append_two, wrong)
+    assert "after a death at store" in caught.value.__notes__[0]
+    place(feed_name).segment.unlink(missing_ok=True)
