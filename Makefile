@@ -23,7 +23,7 @@ races: $(VENV)/.core
 # The C core's protocol and bad input under sanitizers, SECONDS for each run.
 sanitize: export SANITIZE_SECONDS = $(SECONDS)
 sanitize: $(VENV)/.core
-	$(BIN)/pytest -n 0 -v tests/races/test_ring_threads.py tests/faults/test_ring_deaths.py tests/faults/test_ring_rubbish.py
+	$(BIN)/pytest -n 0 -v -s tests/races/test_ring_*.py tests/faults/test_ring_*.py tests/faults/test_kill_every_c_store.py tests/faults/test_bad_input_sanitized.py
 
 demo: $(VENV)/.demo
 	$(BIN)/shmfeed demo --seconds $(SECONDS)

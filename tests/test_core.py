@@ -28,6 +28,7 @@ double = types.ModuleType("shmfeed.memory._ringbuf")
 double.LAYOUT = {"VERSION": layout.VERSION, "COLUMNS": len(layout.COLUMNS)} | %s
 for name in ("Rows", "Slice", "RingReader", "RingWriter", "Follower"):
     setattr(double, name, type(name, (), {}))
+double.fence = lambda: None
 sys.modules[double.__name__] = double
 """
 ABSENT = "import sys; sys.modules['shmfeed.memory._ringbuf'] = None\n"

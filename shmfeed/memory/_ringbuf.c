@@ -89,7 +89,18 @@ execute(PyObject *module)
     return add_layout(module);
 }
 
-static PyMethodDef functions[] = {FUTEX_METHODS{NULL, NULL, 0, NULL}};
+/* words.py's, for what pure Python reads and writes beside the rings. */
+static PyObject *
+fence(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    FUTEX_METHODS{"fence", fence, METH_NOARGS, "An access behind it is after it."},
+    {NULL, NULL, 0, NULL},
+};
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, execute}, {0, NULL}};
 

@@ -29,7 +29,7 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.damage import damaged, names_damage
-from shmfeed.memory.words import Words
+from shmfeed.memory.words import Words, fence
 from shmfeed.names import check_symbol
 
 Names = tuple[str, str]
@@ -60,7 +60,8 @@ def entries(words: Words, geometry: Geometry) -> list[Entry]:
 
     SegmentFormatError for a catalog that no feeder can have written.
     """
-    count = words.ints[H_STREAMS]  # acquire: pairs with add
+    count = words.ints[H_STREAMS]
+    fence()  # acquire: pairs with add's
     if not 0 <= count <= geometry.max_streams:
         what = f"it counts {count} streams, and has room for {geometry.max_streams}"
         raise damaged(words, what)
@@ -125,7 +126,8 @@ class Catalog:
             self._words.ints[at + E_SINCE] = now
             self._words.ints[at + E_SUBSCRIBED] = 1
         if index == self._words.ints[H_STREAMS]:
-            self._words.ints[H_STREAMS] = index + 1  # release: the entry is whole
+            fence()  # release: the entry is whole; pairs with that of `entries`
+            self._words.ints[H_STREAMS] = index + 1
             self.index[names] = index
         return index
 
@@ -140,7 +142,7 @@ class Catalog:
         slot, epoch = self._free_slot()
         at = geometry.slot_word(slot)
         ints[at + S_EPOCH] = epoch
-        # Fence: whoever reads the slot by an older word sees that it is another's.
+        fence()  # whoever reads the slot by an older word sees that it is another's
         ints[at + S_BASE] = ints[at + S_INTENT] = ints[at + S_PUBLISHED] = base
         at = geometry.entry_word(index)
         self._words.raw[at * WORD : (at + E_NAMES) * WORD] = bytes(E_NAMES * WORD)

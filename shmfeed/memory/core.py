@@ -15,6 +15,7 @@ from shmfeed.memory.futex import futex_bump, futex_load, futex_wait, futex_wake
 from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.memory.rows import Rows, Slice
+from shmfeed.memory.words import order_by
 
 __all__ = [
     "REMEDY",
@@ -35,6 +36,7 @@ __all__ = [
 if not TYPE_CHECKING and extension is not None:
     Rows, Slice, Follower = extension.Rows, extension.Slice, extension.Follower
     RingReader, RingWriter = extension.RingReader, extension.RingWriter
+    order_by(extension.fence)
 
 if not TYPE_CHECKING and hasattr(extension, "futex_load"):  # on Linux
     futex_load, futex_bump = extension.futex_load, extension.futex_bump

@@ -54,7 +54,7 @@ from shmfeed.memory.segment import (
 )
 from shmfeed.memory.shmobject import make_object
 from shmfeed.memory.survey import survey
-from shmfeed.memory.words import Words
+from shmfeed.memory.words import Words, fence
 
 log = logging.getLogger(__name__)
 _MOST_SAID = 5
@@ -170,7 +170,8 @@ class Holding:
 
         Raises FeedLostError if somebody put another one in the old one's place.
         """
-        self.mapping.words.ints[H_READY] = READY  # release: pairs with a reader's load
+        fence()  # release: pairs with that of read_geometry
+        self.mapping.words.ints[H_READY] = READY
         if self.previous is None or self._path == self.where.segment:
             return
         if _identity(self.where.segment) not in (None, self.previous.identity):

@@ -35,7 +35,7 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory import support
-from shmfeed.memory.words import Words
+from shmfeed.memory.words import Words, fence
 from shmfeed.names import check_feed_name
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -153,6 +153,7 @@ def read_geometry(where: Place, words: Words, size: int) -> Geometry:
     They are read once and copied: nobody trusts them to stay what they were.
     """
     ready = words.ints[H_READY]
+    fence()  # acquire: pairs with that of `publish`
     if ready >> MAGIC_SHIFT != MAGIC:
         raise SegmentFormatError(
             f"{where.segment} is not a shmfeed segment (first word {ready:#x});"

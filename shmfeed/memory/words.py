@@ -21,6 +21,26 @@ Ints = memoryview  # of 8-byte words, as ints
 READ_LIMIT_NS = 10_000_000  # how long a read may be outrun by a writer
 
 
+class _Order:
+    """How this process keeps the order of its accesses: see `fence`."""
+
+    fence: Callable[[], None] | None = None
+
+
+def order_by(fence: Callable[[], None]) -> None:
+    """Let this be the fence from now on: the C core's, where it serves."""
+    _Order.fence = fence
+
+
+def fence() -> None:
+    """What was read or written before is so for everybody before what comes after.
+
+    Where pure Python serves it is nothing: x86-64 keeps loads in order, and stores.
+    """
+    if _Order.fence is not None:
+        _Order.fence()
+
+
 def boot_ns() -> int:
     """CLOCK_BOOTTIME in ns: the clock of ages, it counts through a suspend."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -144,22 +164,24 @@ class CellPair:
         """Replace the value; `value` is exactly one cell long. The writer only."""
         ints = self._words.ints
         counter = ints[self._counter] + 1
-        # Fence: pairs with read's second load; on x86-64 stores keep their order.
+        fence()  # release: pairs with read's second
         start = self._first + (counter & 1) * self._bytes
         self._words.raw[start : start + self._bytes] = value
-        ints[self._counter] = counter  # release: pairs with read's first load
+        fence()  # release: pairs with read's first
+        ints[self._counter] = counter
 
     def read(self) -> bytes | None:
         """The newest whole value, None if there has been none; BusyRingError."""
         ints, raw = self._words.ints, self._words.raw
         patience = None
         while True:
-            counter = ints[self._counter]  # acquire: pairs with write's last store
+            counter = ints[self._counter]
+            fence()  # acquire: pairs with write's second
             if not counter:
                 return None
             start = self._first + (counter & 1) * self._bytes
             value = bytes(raw[start : start + self._bytes])
-            # Fence: pairs with write's first; on x86-64 loads keep their order.
+            fence()  # acquire: pairs with write's first
             if ints[self._counter] == counter:
                 return value
             patience = patience or Patience("forming cells")
