@@ -1,12 +1,15 @@
 """Reading a ring on a bytearray: what each verb gives, and when it gives up."""
 
+import gc
 import math
+import mmap
 import time
+from collections.abc import Callable
 
 import cores
 import numpy as np
 import pytest
-from ring_on_bytes import HOUR, Bench, bench, prices
+from ring_on_bytes import HOUR, STREAM, Bench, bench, prices
 
 from shmfeed.bar import Bar, close_time
 from shmfeed.errors import BadArgumentError, BusyRingError, SegmentFormatError
@@ -25,7 +28,7 @@ from shmfeed.layout import (
 from shmfeed.memory import ringbuf
 from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.sound import closed_damage, sound_reader
-from shmfeed.memory.words import Patience
+from shmfeed.memory.words import Patience, Words
 
 pytestmark = pytest.mark.usefixtures("each_core")
 
@@ -292,6 +295,61 @@ class TestBusy:
         )
         with pytest.raises(BusyRingError):
             ring.reader.snapshot(1)
+
+
+class TestBuffers:
+    """What is no ring's memory is refused before a word of it is read."""
+
+    @pytest.mark.parametrize("missing", [1, 8, 1000])
+    def test_too_small(self, ring: Bench, missing: int) -> None:
+        size = (ring.geometry.size - missing) // 8 * 8
+        words = Words(bytearray(size), "the buffer")
+        for make in (ring.core.RingReader, writer_of(ring)):
+            with pytest.raises(BadArgumentError, match=f"the buffer has {size} bytes"):
+                make(words, ring.geometry, 0)
+
+    @pytest.mark.parametrize("index", [-1, 1, 10**30, True, "0", None, 0.0])
+    def test_no_such_entry(self, ring: Bench, index: object) -> None:
+        for make in (ring.core.RingReader, writer_of(ring)):
+            with pytest.raises(BadArgumentError, match="index is"):
+                make(ring.words, ring.geometry, index)
+
+    def test_a_writer_on_a_readers_buffer(self, ring: Bench) -> None:
+        words = Words(memoryview(ring.words.raw).toreadonly(), "the map")
+        assert ring.core.RingReader(words, ring.geometry, 0).count == 0
+        with pytest.raises(BadArgumentError, match="the map is read-only"):
+            writer_of(ring)(words, ring.geometry, 0)
+
+    def test_whoever_reads_keeps_the_buffer(self, ring: Bench) -> None:
+        ring.close(0, 1)
+        buffer = mmap.mmap(-1, ring.geometry.size)
+        buffer[:] = ring.words.raw
+        words = Words(buffer)
+        reader = ring.core.RingReader(words, ring.geometry, 0)
+        rows = reader.view(2)
+        values = rows.values
+        del reader, words
+        gc.collect()
+        with pytest.raises(BufferError):
+            buffer.close()
+        del rows
+        assert values.T.tolist() == [list(prices(0)), list(prices(1))]
+        del values
+        gc.collect()
+        buffer.close()
+
+    def test_arguments_that_are_none(self, ring: Bench) -> None:
+        core = ring.core
+        for arguments in ((), (ring.words,), (ring.words, ring.geometry)):
+            with pytest.raises(TypeError):
+                core.RingReader(*arguments)
+        for words in (None, b"", 5):
+            with pytest.raises((TypeError, AttributeError)):
+                core.RingReader(words, ring.geometry, 0)
+
+
+def writer_of(ring: Bench) -> Callable[..., object]:
+    return lambda *where: ring.core.RingWriter(*where, STREAM, ring.woken.append)
 
 
 class TestDamage:

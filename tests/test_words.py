@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmfeed.errors import BusyRingError
+from shmfeed.errors import BadArgumentError, BusyRingError
 from shmfeed.memory.words import (
     READ_LIMIT_NS,
     CellPair,
@@ -42,6 +42,19 @@ class TestWords:
     def test_columns_keep_the_buffer(self) -> None:
         columns = Words(bytearray(8 * 4)).columns(0, (1, 4))
         assert columns.tolist() == [[0.0] * 4]
+
+    @pytest.mark.parametrize(
+        "buffer", [5, None, "text", memoryview(bytearray(64))[::2], [0, 1]]
+    )
+    def test_what_is_no_contiguous_buffer(self, buffer: object) -> None:
+        with pytest.raises(BadArgumentError, match="the map is .* contiguous buffer"):
+            Words(buffer, "the map")
+
+    @pytest.mark.parametrize(("start", "size"), [(0, 0), (0, 12), (4, 16), (1, 8)])
+    def test_what_is_no_run_of_aligned_words(self, start: int, size: int) -> None:
+        buffer = memoryview(bytearray(64))[start : start + size]
+        with pytest.raises(BadArgumentError, match=f"the map has {size} bytes at"):
+            Words(buffer, "the map")
 
     def test_release_lets_go_of_the_buffer(self) -> None:
         buffer = bytearray(16)
