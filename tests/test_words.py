@@ -47,7 +47,7 @@ class TestWords:
         "buffer", [5, None, "text", memoryview(bytearray(64))[::2], [0, 1]]
     )
     def test_what_is_no_contiguous_buffer(self, buffer: object) -> None:
-        with pytest.raises(BadArgumentError, match="the map is .* contiguous buffer"):
+        with pytest.raises(BadArgumentError, match=r"the map is .* contiguous buffer"):
             Words(buffer, "the map")
 
     @pytest.mark.parametrize(("start", "size"), [(0, 0), (0, 12), (4, 16), (1, 8)])
