@@ -7,7 +7,7 @@ SECONDS ?= 20
 WORKERS ?= 3
 BIN := $(VENV)/bin
 
-.PHONY: test test-pure races sanitize demo lint types unit fuzz versions smoke-versions bench clean
+.PHONY: test test-pure races sanitize demo lint types unit fuzz versions smoke-versions oldest-pandas bench clean
 
 test: lint types unit
 
@@ -51,6 +51,10 @@ versions: $(VENV)/.core
 
 smoke-versions: $(VENV)/.core
 	$(BIN)/python tests/versions.py --venvs $(VENV)/versions $(PYTHONS)
+
+# The tests of wealthdata on the oldest pandas that is supported.
+oldest-pandas: $(VENV)/.core
+	$(BIN)/python tests/versions.py --venvs $(VENV)/oldest-pandas --oldest-pandas $(PYTHONS)
 
 # Rivals that cannot be had here are named in the table; one wants a redis-server.
 bench: $(VENV)/.core

@@ -29,12 +29,13 @@ def test_what_is_too_old_or_says_nothing_is_not(tmp_path, capsys, says, told):
 
 
 def test_an_environment_that_cannot_be_made_is_a_failure(tmp_path, capsys):
-    assert not versions.passes("/bin/false", tmp_path / "venv", suite=False)
+    assert not versions.passes("/bin/false", tmp_path / "venv", versions.SMOKE)
     assert "/bin/false -m venv" in capsys.readouterr().out
 
 
 def test_its_smoke_run_and_its_names_are_real():
-    for name in versions.SMOKE:
+    assert versions.FRAMES
+    for name in (*versions.SMOKE, *versions.FRAMES):
         assert (versions.ROOT / name).is_file(), name
     classifiers = Path(versions.ROOT, "pyproject.toml").read_text()
     supported = re.findall(r"Python :: (3\.\d+)", classifiers)

@@ -60,6 +60,16 @@ def test_it_stands_on_five_modules_of_shmfeed() -> None:
             assert ours <= ALLOWED, path.name
 
 
+def test_one_file_stands_on_pandas_insides() -> None:
+    inside = ("pandas.core", "pandas._libs")
+    users = [
+        path.name
+        for path in PACKAGE.glob("*.py")
+        if any(name in path.read_text() for name in inside)
+    ]
+    assert users == ["frame.py"]
+
+
 def test_every_public_name_is_there() -> None:
     assert wealthdata.__all__
     for name in wealthdata.__all__:

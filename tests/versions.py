@@ -1,7 +1,8 @@
 """The project on other Pythons: `make smoke-versions`, `make versions` for the suite.
 
 Each that is found, or given, gets an environment of its own with the project in it; a
-smoke run of a minute, or the whole suite. Exits 1 if one failed, 2 if none was found.
+smoke run of a minute, or the whole suite; or, for `make oldest-pandas`, the tests of
+wealthdata with the oldest pandas. Exits 1 if one failed, 2 if none was found.
 """
 
 import argparse
@@ -25,23 +26,31 @@ SMOKE = (
     "tests/test_cli_status.py",
     "tests/test_cli_tail.py",
 )
+OLDEST_PANDAS = ("pandas==2.2.3", "numpy==2.2.6")  # with a numpy of its time
+FRAMES = tuple(f"tests/{path.name}" for path in ROOT.glob("tests/test_wealthdata_*.py"))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--venvs", type=Path, required=True, help="where they are made")
     parser.add_argument("--suite", action="store_true", help="all tests, not the smoke")
+    parser.add_argument("--oldest-pandas", action="store_true", help="wealthdata on it")
     parser.add_argument("pythons", nargs="*", help="default: those on PATH")
     args = parser.parse_args()
+    tests, pins = (() if args.suite else SMOKE), ()
+    if args.oldest_pandas:
+        tests, pins = FRAMES, OLDEST_PANDAS
     found = interpreters(args.pythons or NAMES)
     if not found:
         return 2
     failed = [
         version
         for version, python in found.items()
-        if not passes(python, args.venvs.resolve() / version, args.suite)
+        if not passes(python, args.venvs.resolve() / version, tests, pins)
     ]
     done = "the suite" if args.suite else "the smoke run"
+    if args.oldest_pandas:
+        done = f"wealthdata on {' '.join(OLDEST_PANDAS)}"
     print(f"{done}: {len(found) - len(failed)} of {len(found)} Pythons passed", end="")
     print(f"; failed: {' '.join(failed)}" if failed else "")
     return bool(failed)
@@ -72,17 +81,18 @@ def version_of(name: str) -> str | None:
     return asked.stdout.strip() or None
 
 
-def passes(python: str, venv: Path, suite: bool) -> bool:
-    """Whether an environment can be made there and its tests pass."""
+def passes(
+    python: str, venv: Path, tests: tuple[str, ...], pins: tuple[str, ...] = ()
+) -> bool:
+    """Whether an environment can be made there and these tests pass, none: all."""
     own = venv / "bin" / "python"
     if not own.exists():
         venv.parent.mkdir(parents=True, exist_ok=True)
         if not runs([python, "-m", "venv", str(venv)]):
             return False
     install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    if not runs([str(own), *install, "-e", f"{ROOT}[dev]"]):
+    if not runs([str(own), *install, "-e", f"{ROOT}[dev]", *pins]):
         return False
-    tests = () if suite else SMOKE
     workers = ["-n", os.environ.get("WORKERS", "2"), "--dist", "worksteal"]
     return runs([str(own), "-m", "pytest", "-q", *workers, *tests])
 
