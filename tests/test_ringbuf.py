@@ -254,6 +254,8 @@ class TestReuse:
         for read in (ring.reader.view, ring.reader.snapshot):
             with pytest.raises(SegmentFormatError, match="of epoch 2, not of 1"):
                 read(1)
+        with pytest.raises(SegmentFormatError, match="of epoch 2, not of 1"):
+            print(ring.reader.count)
 
 
 class TestBusy:

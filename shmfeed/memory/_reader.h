@@ -327,10 +327,15 @@ reader_forming_cell(Reader *self, PyObject *Py_UNUSED(none))
 static PyObject *
 reader_count(Reader *self, void *Py_UNUSED(closure))
 {
-    if (reader_current(self) < 0) {
-        return NULL;
+    PyObject *patience = NULL;
+    int64_t count = 0;
+    int held;
+    while ((held = reader_current(self)) == 0 &&
+           !(held = ring_count(&self->slot, self->word, &count)) &&
+           reader_outrun(self, &patience, "count") == 0) {
     }
-    return PyLong_FromLongLong(ring_load_acquire(self->slot.header + SHM_S_PUBLISHED));
+    Py_XDECREF(patience);
+    return held > 0 ? PyLong_FromLongLong(count) : NULL;
 }
 
 static PyObject *

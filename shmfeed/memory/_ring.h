@@ -145,6 +145,15 @@ ring_window(const ring_slot *slot, int64_t most, int64_t *first, int64_t *last)
     }
 }
 
+/* The next row's number; false if the slot is of another life than `word`. */
+static inline bool
+ring_count(const ring_slot *slot, int64_t word, int64_t *count)
+{
+    /* Acquire: pairs with ring_append's release; and the epoch is looked at after. */
+    *count = ring_load_acquire(slot->header + SHM_S_PUBLISHED);
+    return ring_load(slot->header + SHM_S_EPOCH) == word >> SHM_SLOT_BITS;
+}
+
 /* Whether all rows from `first` on are still those of catalog word `word`. */
 static inline bool
 ring_held(const ring_slot *slot, int64_t word, int64_t first)

@@ -26,7 +26,7 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.rows import Rows
-from shmfeed.memory.words import Words
+from shmfeed.memory.words import Words, fence
 from shmfeed.names import check_symbol
 
 _MONTH_AT_MOST = 31 * 86_400_000
@@ -73,8 +73,12 @@ def slot_damage(words: Words, geometry: Geometry, word: int) -> str | None:
     ints, at = words.ints, geometry.slot_word(number)
     # Counts only grow: in this order a live writer never seems to break the rule. It
     # may seem to be two rows ahead, where a CPU shows intent before published.
-    published, intent = ints[at + S_PUBLISHED], ints[at + S_INTENT]
+    published = ints[at + S_PUBLISHED]
+    fence()
+    intent = ints[at + S_INTENT]
+    fence()
     last, base = ints[at + S_PUBLISHED], ints[at + S_BASE]
+    fence()
     if ints[at + S_EPOCH] != epoch:
         return f"slot {number} is of epoch {ints[at + S_EPOCH]}, not of {epoch}"
     if not 0 <= base <= published <= intent <= last + 2 <= COUNT_LIMIT:

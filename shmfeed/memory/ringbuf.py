@@ -36,6 +36,7 @@ from shmfeed.layout import (
     H_RETIRED,
     H_TICK,
     S_BASE,
+    S_EPOCH,
     S_PUBLISHED,
     SLOT_BITS,
     SLOT_MASK,
@@ -119,8 +120,15 @@ class RingReader:
     @property
     def count(self) -> int:
         """Number of the next closed bar; only grows within `epoch`."""
-        slot = self._current()[1]
-        return slot.words[slot.at + S_PUBLISHED]
+        waiting = None
+        while True:
+            word, slot = self._current()
+            count = slot.words[slot.at + S_PUBLISHED]  # acquire: as in view
+            # A slot of another life counts another stream's rows.
+            if slot.words[slot.at + S_EPOCH] == word >> SLOT_BITS:
+                return count
+            waiting = waiting or self._patience("count")
+            waiting.spend()
 
     @property
     def epoch(self) -> int:
