@@ -77,6 +77,11 @@ def numpy_headers() -> str:
         import numpy as np  # noqa: PLC0415 # only where it is built
     except ImportError as error:
         raise CompileError(f"numpy's headers are not there: {error}") from None
+    if int(np.__version__.split(".")[0]) < 2:
+        # What is built with numpy 2 runs with 1.26 too, and not the other way round.
+        raise CompileError(
+            f"numpy's headers are of {np.__version__}, not of 2 or later"
+        )
     return np.get_include()
 
 
@@ -91,7 +96,7 @@ def core() -> Extension:
             ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION"),
             ("NPY_NO_DEPRECATED_API", "NPY_1_25_API_VERSION"),
         ],
-        extra_compile_args=["-O2", "-std=c11", "-Wall", "-Wextra"],
+        extra_compile_args=["-O2", "-std=c11", "-Wall", "-Wextra", "-Werror=implicit"],
         optional=not wanted(),
     )
 

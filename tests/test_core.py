@@ -11,7 +11,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
-from compiling import NEEDS_COMPILER, ROOT, checkout
+from compiling import NEEDS_BUILD, ROOT, checkout
 from conftest import Child
 
 from shmfeed.errors import UnsupportedPlatformError
@@ -189,6 +189,14 @@ class TestBuild:
         assert done.returncode != 0
         assert "numpy's headers are not there: no numpy here" in done.stderr
 
+    def test_headers_of_an_old_numpy(self, source, tmp_path) -> None:
+        (tmp_path / "numpy.py").write_text("__version__ = '1.26.4'")
+        environ = {"PYTHONPATH": str(tmp_path), "SHMFEED_BUILD_EXTENSION": "yes"}
+        done = build_core(source, tmp_path, **environ)
+        assert done.returncode != 0
+        assert "numpy's headers are of 1.26.4, not of 2 or later" in done.stderr
+
+    @NEEDS_BUILD
     def test_with_no_it_is_not_tried(self, source, tmp_path) -> None:
         called = tmp_path / "called"
         compiler = tmp_path / "cc"
@@ -258,7 +266,7 @@ with shmfeed.create(sys.argv[1], history=8, max_streams=1) as writer:
 
 
 class TestInstalled:
-    @NEEDS_COMPILER
+    @NEEDS_BUILD
     def test_sdist_to_wheel_to_a_feed(self, source, tmp_path, feed_name) -> None:
         sdist = pack("sdist", source, tmp_path)
         with tarfile.open(sdist) as archive:

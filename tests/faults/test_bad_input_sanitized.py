@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from compiling import NEEDS_COMPILER, ROOT, built_core, checkout
+from compiling import NEEDS_BUILD, ROOT, built_core, checkout
 
-pytestmark = [NEEDS_COMPILER, pytest.mark.timeout(900)]
+pytestmark = [NEEDS_BUILD, pytest.mark.timeout(900)]
 
 FLAGS = (
     "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined"

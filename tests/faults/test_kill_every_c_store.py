@@ -12,7 +12,7 @@ from pathlib import Path
 
 import forks
 import pytest
-from compiling import NATIVE, NEEDS_COMPILER, ROOT, built_core, checkout
+from compiling import NATIVE, NEEDS_BUILD, ROOT, built_core, checkout
 from other_core import load
 from test_kill_every_store import (
     PHASES,
@@ -27,7 +27,7 @@ import shmfeed.writer
 from shmfeed.feed import attach
 from shmfeed.memory.segment import place
 
-pytestmark = NEEDS_COMPILER
+pytestmark = NEEDS_BUILD
 
 FLAGS = f"-I{NATIVE} -include fuse.h -D_GNU_SOURCE"
 MOST_STORES = 200

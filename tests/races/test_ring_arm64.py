@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compiling import MEMORY, STRICT, Change, compiled, headers
+from compiling import MEMORY, NEEDS_BUILD, STRICT, Change, compiled, headers
 
 COMPILER = "aarch64-linux-gnu-gcc"
 pytestmark = pytest.mark.skipif(
@@ -132,6 +132,7 @@ def test_an_ordering_that_is_weakened_is_missed(tmp_path, change, missed) -> Non
     assert any(verb.startswith(missed) for verb in disordered(tmp_path, change=change))
 
 
+@NEEDS_BUILD
 def test_the_whole_extension_compiles_for_it(tmp_path) -> None:
     headers(tmp_path)
     code = tmp_path / "_ringbuf.o"
