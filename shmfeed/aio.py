@@ -18,8 +18,8 @@ from contextlib import suppress
 from shmfeed.arguments import check_deadline, check_integer
 from shmfeed.errors import ShmfeedError
 from shmfeed.feed import Ring, check_ring, watch_rings
-from shmfeed.memory.bell import heard, sleep
 from shmfeed.memory.futex import ALL
+from shmfeed.memory.listening import heard, sleep
 from shmfeed.memory.words import Words
 from shmfeed.waiting import GONE_NS, PIECE_NS, Watch, is_fed
 
@@ -64,7 +64,7 @@ class _Sleeper:
 async def _news(watch: Watch[Ring]) -> None:
     """Return when a bar may have closed, a segment may have moved, or time is up."""
     sleeper = _Sleeper(watch)
-    left = watch.left()
+    left = watch.deadline.left()
     timer = None if math.isinf(left) else sleeper.loop.call_later(left, sleeper.wake)
     try:
         for words, _ in watch.segments:

@@ -39,7 +39,7 @@ from shmfeed.status import (
     is_alive,
     stream_status,
 )
-from shmfeed.waiting import Watch
+from shmfeed.waiting import Watch, wait_past
 
 _ATTACH_POLL_SECONDS = 0.01
 
@@ -229,8 +229,7 @@ class Ring(Follower):
         re-created feed numbers its bars anew meanwhile, its first bar ends the wait.
         """
         timeout = check_deadline("timeout", timeout)
-        watch = Watch([(self, check_integer("after", after))], timeout)
-        return self.count if watch.wait() else None
+        return wait_past(self, check_integer("after", after), timeout)
 
     def status(self) -> StreamStatus:
         """Age, state and health of this stream."""

@@ -10,13 +10,60 @@ from collections.abc import Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from shmfeed.layout import H_RETIRED
-from shmfeed.memory.bell import Heard, bit_of_entry, heard, sleep
-from shmfeed.memory.core import Follower, RingReader
+from shmfeed.memory.bell import bits_of_entry
+from shmfeed.memory.core import Follower, RingReader, sleep_past
+from shmfeed.memory.listening import Heard, heard, sleep
 from shmfeed.memory.words import Words, boot_ns
 from shmfeed.status import is_alive
 
 PIECE_NS = 500_000_000  # the feeder beats as often
 GONE_NS = 100_000_000  # where nobody feeds, a successor may come any moment
+
+
+def is_fed(words: Words) -> bool:
+    """Whether somebody writes this segment."""
+    return not words.ints[H_RETIRED] and is_alive(words.ints, boot_ns())
+
+
+class Deadline:
+    """So many seconds from now; None: for as long as a feeder lives."""
+
+    __slots__ = ("_moment",)
+
+    def __init__(self, timeout: float | None) -> None:
+        self._moment = None if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float:
+        """Seconds, below 0 when they are over; infinite where there is no limit."""
+        return math.inf if self._moment is None else self._moment - time.monotonic()
+
+    def piece_ns(self, fed: bool) -> int:
+        """How long to sleep now; 0: the wait is over."""
+        piece = PIECE_NS if fed else GONE_NS
+        if self._moment is None:
+            return piece if fed else 0
+        return max(0, int(min(self.left() * 1e9, piece)))
+
+
+def wait_past(ring: Follower, after: int, timeout: float | None) -> int | None:
+    """Sleep until the ring's count is past `after`: the count.
+
+    None at the deadline or, without one, when the feeder has died. Where bars are
+    numbered anew in another segment, its first bar is what is waited for.
+    """
+    deadline = Deadline(timeout)
+    reader = ring.reader()
+    while True:
+        piece = deadline.piece_ns(is_fed(reader.words))
+        # The way to the caller is short: woken, he has the count.
+        count = sleep_past(reader, after, piece)
+        if count > after:
+            return count
+        last, reader = reader, ring.reader()
+        if reader is not last:
+            after = after if reader.count >= after else 0
+        elif not piece:
+            return None
 
 
 R = TypeVar("R", bound=Follower)
@@ -37,7 +84,7 @@ class Watch(Generic[R]):
     """
 
     def __init__(self, wanted: Iterable[tuple[R, int]], timeout: float | None) -> None:
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self.deadline = Deadline(timeout)
         self._set([Post(ring, ring.reader(), after) for ring, after in wanted])
 
     def _set(self, posts: Sequence[Post[R]]) -> None:
@@ -46,7 +93,7 @@ class Watch(Generic[R]):
         for post in posts:
             words = post.reader.words
             segments[id(words)] = words
-            bits[id(words)] = bits.get(id(words), 0) | bit_of_entry(post.reader.entry)
+            bits[id(words)] = bits.get(id(words), 0) | bits_of_entry(post.reader.entry)
         self._posts = posts
         self.segments = [(segments[key], bits[key]) for key in segments]
 
@@ -56,19 +103,14 @@ class Watch(Generic[R]):
 
     def follow(self) -> bool:
         """Whether rings are in another segment by now; from here on they are watched
-        there.
-
-        Where bars are numbered anew in it, its first bar is what is waited for.
-        """
+        there, as `wait_past` does."""
         posts: list[Post[R]] = []
+        followed = False
         for ring, old, after in self._posts:
             reader = ring.reader()
+            followed = followed or reader is not old
             anew = reader is not old and reader.count < after
             posts.append(Post(ring, reader, 0 if anew else after))
-        followed = any(
-            new.reader is not old.reader
-            for new, old in zip(posts, self._posts, strict=True)
-        )
         if followed:
             self._set(posts)
         return followed
@@ -80,15 +122,7 @@ class Watch(Generic[R]):
     def piece_ns(self) -> int:
         """How long to sleep now; 0 where the wait is over: at the deadline or, without
         one, when all the feeders have died."""
-        alive = any(is_fed(words) for words, _ in self.segments)
-        piece = PIECE_NS if alive else GONE_NS
-        if self._deadline is None:
-            return piece if alive else 0
-        return max(0, int(min(self.left() * 1e9, piece)))
-
-    def left(self) -> float:
-        """Seconds to the deadline, infinite where there is none."""
-        return math.inf if self._deadline is None else self._deadline - time.monotonic()
+        return self.deadline.piece_ns(any(is_fed(words) for words, _ in self.segments))
 
     def wait(self) -> list[R]:
         """Sleep until some have `closed`: these; none where the wait is over."""
@@ -103,11 +137,5 @@ class Watch(Generic[R]):
             piece = self.piece_ns()
             if not piece:
                 return self.closed()
-            # The way to the caller is short: whose bar it was, and back.
             if sleep(ears, piece) and (closed := self.closed()):
                 return closed
-
-
-def is_fed(words: Words) -> bool:
-    """Whether somebody writes this segment."""
-    return not words.ints[H_RETIRED] and is_alive(words.ints, boot_ns())

@@ -32,10 +32,11 @@ from shmfeed.layout import (
     Geometry,
     default_guard,
 )
-from shmfeed.memory.bell import Bell
+from shmfeed.memory.bell import bits_of
 from shmfeed.memory.catalog import Catalog, Names, checked_names, entries
-from shmfeed.memory.core import RingWriter
+from shmfeed.memory.core import Bell, RingWriter
 from shmfeed.memory.damage import trusted
+from shmfeed.memory.futex import ALL
 from shmfeed.memory.holding import Holding
 from shmfeed.memory.note import pack_note
 from shmfeed.memory.segment import place
@@ -131,9 +132,9 @@ class FeedWriter:
                 self.add_stream(*names)
         self._holding.publish()
         if previous is not None:
-            Bell(previous.words).wake_all()  # it is retired: look for this one
+            Bell(previous.words).ring(ALL)  # it is retired: look for this one
         self._holding.previous = None  # its pages go with its last reader
-        self._bell.wake_all()
+        self._bell.ring(ALL)
 
     def add_stream(self, symbol: str, timeframe: str) -> RingWriter:
         """The ring of a stream, made if the feed does not have it yet.
@@ -235,9 +236,9 @@ class FeedWriter:
         """
         self._check_open()
         if streams is None:
-            self._bell.wake_all()
+            self._bell.ring(ALL)
         else:
-            self._bell.ring_for(self._catalog.numbers(streams))
+            self._bell.ring(bits_of(self._catalog.numbers(streams)))
 
     def close(self, unlink: bool = False) -> None:
         """Stop writing. With `unlink` the segment goes; else it stays, readable.
@@ -251,10 +252,10 @@ class FeedWriter:
         if whole:
             ints[H_STATE] = 0
             ints[H_ALIVE] = ints[H_TICK] = 0
-            self._bell.wake_all()  # while nobody else may write
+            self._bell.ring(ALL)  # while nobody else may write
         self._holding.release(unlink)
         if whole and unlink:
-            self._bell.wake_all()  # now that it is retired; it is nobody else's
+            self._bell.ring(ALL)  # now that it is retired; it is nobody else's
         self.disown()
 
     def disown(self) -> None:

@@ -60,7 +60,7 @@ def write_purely(put: Set = setattr) -> None:
 def all_purely(put: Set = setattr) -> None:
     """And what a writer reads is read by the pure core, and its bell is rung by it."""
     write_purely(put)
-    put(shmfeed.writer, "Bell", bell.PureBell)
+    put(shmfeed.writer, "Bell", bell.Bell)
     for module in _READING:
         put(module, "RingReader", ringbuf.RingReader)
 

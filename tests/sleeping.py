@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from waiting import until
 
+from shmfeed import waiting, writer
 from shmfeed.feed import Ring
-from shmfeed.memory import bell, futex
+from shmfeed.memory import bell, core, futex, listening
 
-FORMS = ["C", "ctypes", "poll"]
+IN_C = core.build == "C"
+FORMS = [*(["C"] if IN_C else []), "ctypes", "poll"]
+KERNEL_FORMS = FORMS[:-1]
 # Numbers of system calls on x86-64 and aarch64.
 _ONE_WORD = {202, 98}
 _MANY_WORDS = 449
@@ -34,12 +37,9 @@ class Form(NamedTuple):
 
 
 def chosen(name: str, monkeypatch: pytest.MonkeyPatch) -> Form:
-    """One of the FORMS; a skip where the C core was not built."""
+    """One of the FORMS."""
     if name == "C":
-        try:
-            return _form(name, import_module("shmfeed.memory._ringbuf"))
-        except (ImportError, AttributeError) as error:
-            pytest.skip(f"the C core has none of them: {error}")
+        return _form(name, import_module("shmfeed.memory._ringbuf"))
     if name == "poll":
         look_for_oneself(monkeypatch)
     return _form(name, futex)
@@ -58,10 +58,12 @@ def look_for_oneself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ring_by(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let bells be rung and heard in this form."""
-    for verb in ("load", "bump", "wait", "wake"):
-        monkeypatch.setattr(bell, f"futex_{verb}", getattr(form, verb))
-    if form.name != "C":  # C's has them inside
-        monkeypatch.setattr("shmfeed.writer.Bell", bell.PureBell)
+    if form.name == "C":
+        return
+    monkeypatch.setattr(writer, "Bell", bell.Bell)
+    monkeypatch.setattr(waiting, "sleep_past", bell.sleep_past)
+    monkeypatch.setattr(listening, "futex_load", form.load)
+    monkeypatch.setattr(listening, "futex_wait", form.wait)
 
 
 def is_asleep(thread: threading.Thread, buffer: memoryview, offset: int) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import forks
 import pytest
 from conftest import Child
-from sleeping import FORMS, Form, chosen, is_asleep, look_for_oneself
+from sleeping import FORMS, KERNEL_FORMS, Form, chosen, is_asleep, look_for_oneself
 from waiting import until
 
 from shmfeed.memory import futex
@@ -23,7 +23,7 @@ SECOND = 1_000_000_000
 AT = 64
 
 
-IN_THE_KERNEL = pytest.mark.parametrize("form", FORMS[:2], indirect=True)
+IN_THE_KERNEL = pytest.mark.parametrize("form", KERNEL_FORMS, indirect=True)
 
 
 @pytest.fixture(params=FORMS)

@@ -1,77 +1,68 @@
-/* Clapper: the part of bell.py's Bell that strikes; PureBell defines it. */
+/* The bell of a segment, and sleeping until it rings: bell.py defines both. */
 #ifndef SHM_BELL_H
 #define SHM_BELL_H
 
 #include "_futex.h"
+#include "_reader.h"
 
 #ifdef __linux__
 
+#define BELL_BITS 32
+
 typedef struct {
     PyObject_HEAD
-    vectorcallfunc called;
+    vectorcallfunc call;
     Py_buffer buffer;
     uint32_t *word;
-} Clapper;
+} Bell;
 
-static PyObject *
-clapper_strike(Clapper *self, unsigned long bits)
+static inline uint32_t *
+bell_word(void *segment)
 {
-    bump(self->word);
-    if (wake(self->word, (uint32_t)bits) < 0) {
-        return PyErr_SetFromErrno(PyExc_OSError);
+    return (uint32_t *)((ring_word *)segment + SHM_H_WAKE);
+}
+
+/* Called with a stream's index. */
+static PyObject *
+bell_call(PyObject *self, PyObject *const *args, size_t flags, PyObject *names)
+{
+    if (PyVectorcall_NARGS(flags) != 1 || names != NULL) {
+        PyErr_SetString(PyExc_TypeError, "a Bell is called with a stream's index");
+        return NULL;
     }
+    size_t index = PyLong_AsSize_t(args[0]);
+    if (index == (size_t)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    word_bump(((Bell *)self)->word);
+    futex_wake_all(((Bell *)self)->word, (uint32_t)1 << index % BELL_BITS);
     Py_RETURN_NONE;
 }
 
 static PyObject *
-clapper_call(PyObject *self, PyObject *const *args, size_t count, PyObject *names)
-{
-    if (PyVectorcall_NARGS(count) != 1 || names != NULL) {
-        PyErr_SetString(PyExc_TypeError, "a bell is called with a stream's index");
-        return NULL;
-    }
-    unsigned long index = PyLong_AsUnsignedLong(args[0]);
-    if (index == (unsigned long)-1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    return clapper_strike((Clapper *)self, 1UL << index % 32);
-}
-
-static PyObject *
-clapper_ring(Clapper *self, PyObject *number)
-{
-    unsigned long bits = PyLong_AsUnsignedLong(number);
-    if (bits == (unsigned long)-1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    return clapper_strike(self, bits);
-}
-
-static PyObject *
-clapper_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+bell_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"words", NULL};
     PyObject *words;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "O", names, &words)) {
         return NULL;
     }
-    Clapper *self = (Clapper *)type->tp_alloc(type, 0);
-    PyObject *raw = self == NULL ? NULL : PyObject_GetAttrString(words, "raw");
-    if (raw != NULL) {
-        self->called = clapper_call;
+    PyObject *raw = PyObject_GetAttrString(words, "raw");
+    Bell *self = raw == NULL ? NULL : (Bell *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->call = bell_call;
         self->word = futex_word(raw, SHM_H_WAKE * SHM_WORD, PyBUF_WRITABLE,
                                 &self->buffer);
-        Py_DECREF(raw);
+        if (self->word == NULL) {
+            Py_CLEAR(self);
+        }
     }
-    if (raw == NULL || self->word == NULL) {
-        Py_XDECREF(self);
-        return NULL;
-    }
+    Py_XDECREF(raw);
     return (PyObject *)self;
 }
 
 static void
-clapper_dealloc(Clapper *self)
+bell_dealloc(Bell *self)
 {
     if (self->word != NULL) {
         PyBuffer_Release(&self->buffer);
@@ -79,29 +70,79 @@ clapper_dealloc(Clapper *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-static PyMethodDef clapper_methods[] = {
-    {"ring", (PyCFunction)clapper_ring, METH_O,
-     "Wake who listens for one of these bits."},
+static PyObject *
+bell_ring(Bell *self, PyObject *bits)
+{
+    unsigned long mask = PyLong_AsUnsignedLong(bits);
+    if (mask == (unsigned long)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    word_bump(self->word);
+    futex_wake_all(self->word, (uint32_t)mask);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef bell_methods[] = {
+    {"ring", (PyCFunction)bell_ring, METH_O,
+     "Wake who listens for one of these bits, by one call."},
     {NULL, NULL, 0, NULL},
 };
 
-static PyTypeObject ClapperType = {
+static PyTypeObject BellType = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "shmfeed.memory._ringbuf.Clapper",
-    .tp_basicsize = sizeof(Clapper),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_VECTORCALL,
-    .tp_doc = "Strikes a segment's bell: called with a stream's index, or ring(bits).",
-    .tp_new = clapper_new,
-    .tp_dealloc = (destructor)clapper_dealloc,
+    .tp_name = "shmfeed.memory._ringbuf.Bell",
+    .tp_basicsize = sizeof(Bell),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_vectorcall_offset = offsetof(Bell, call),
+    .tp_doc = "The writer's hand on it; one thread rings.",
+    .tp_new = bell_new,
+    .tp_dealloc = (destructor)bell_dealloc,
     .tp_call = PyVectorcall_Call,
-    .tp_vectorcall_offset = offsetof(Clapper, called),
-    .tp_methods = clapper_methods,
+    .tp_methods = bell_methods,
 };
 
-#define BELL_TYPES &ClapperType,
+static PyObject *
+sleep_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
+{
+    int64_t after, timeout;
+    if (given != 3 || !Py_IS_TYPE(args[0], &ReaderType)) {
+        PyErr_SetString(PyExc_TypeError,
+                        "sleep_past() takes a RingReader, a number and a timeout");
+        return NULL;
+    }
+    Reader *reader = (Reader *)args[0];
+    if (as_int64(Py_NewRef(args[1]), &after) < 0 ||
+        as_int64(Py_NewRef(args[2]), &timeout) < 0) {
+        return NULL;
+    }
+    uint32_t *word = bell_word(reader->segment);
+    uint32_t rung = word_load(word); /* before the count */
+    int64_t count;
+    if (reader_published(reader, &count) < 0) {
+        return NULL;
+    }
+    if (count <= after && timeout > 0) {
+        int64_t index = (reader->entry_at - SHM_HEADER_WORDS) / SHM_ENTRY_WORDS;
+        uint32_t bit = (uint32_t)1 << (uint64_t)index % BELL_BITS;
+        int why;
+        Py_BEGIN_ALLOW_THREADS
+        why = futex_sleep(word, rung, bit, timeout);
+        Py_END_ALLOW_THREADS
+        if (futex_answer(why) < 0 || reader_published(reader, &count) < 0) {
+            return NULL;
+        }
+    }
+    return PyLong_FromLongLong(count);
+}
+
+#define BELL_TYPES &BellType,
+#define BELL_METHODS                                                                  \
+    {"sleep_past", FUNCTION(sleep_past), METH_FASTCALL,                               \
+     "Sleep until a reader's count is past a number; the count."},
 
 #else
 #define BELL_TYPES
+#define BELL_METHODS
 #endif
 
 #endif

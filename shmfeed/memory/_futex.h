@@ -1,4 +1,4 @@
-/* Sleeping on a word and waking its sleepers: futex.py defines both functions. */
+/* Sleeping on a word and waking its sleepers: futex.py defines the functions. */
 #ifndef SHM_FUTEX_H
 #define SHM_FUTEX_H
 
@@ -10,6 +10,8 @@
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define FUTEX_POLL_NS 1000000
 
 /* The 32-bit word at byte `offset` of a buffer; NULL with an error. */
 static uint32_t *
@@ -28,21 +30,6 @@ futex_word(PyObject *object, Py_ssize_t offset, int access, Py_buffer *buffer)
     return (uint32_t *)word;
 }
 
-/* Add 1; one thread of one process does. */
-static inline void
-bump(uint32_t *word)
-{
-    /* Release: pairs with futex_load's acquire. */
-    __atomic_store_n(word, *word + 1, __ATOMIC_RELEASE);
-}
-
-/* How many of its sleepers were woken; -1 with errno. */
-static inline long
-wake(uint32_t *word, uint32_t mask)
-{
-    return syscall(SYS_futex, word, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL, mask);
-}
-
 /* The kernel's timeout is a moment of CLOCK_MONOTONIC. */
 static struct timespec
 moment_after(long long nanoseconds)
@@ -53,6 +40,42 @@ moment_after(long long nanoseconds)
     moment.tv_sec += nanoseconds / 1000000000 + ns / 1000000000;
     moment.tv_nsec = ns % 1000000000;
     return moment;
+}
+
+/* Why the sleep has ended: 0 for a waker, else its errno. */
+static int
+futex_sleep(uint32_t *word, uint32_t expected, uint32_t mask, int64_t nanoseconds)
+{
+    struct timespec until = moment_after(nanoseconds < 0 ? 0 : nanoseconds);
+    long failed =
+        syscall(SYS_futex, word, FUTEX_WAIT_BITSET, expected, &until, NULL, mask);
+    int why = failed ? errno : 0;
+    if (why == ENOSYS || why == EPERM) {
+        /* A sandbox refuses it: whoever waits looks again and again. */
+        bool rest = nanoseconds > FUTEX_POLL_NS;
+        until = moment_after(rest ? FUTEX_POLL_NS : nanoseconds);
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+        why = rest ? 0 : ETIMEDOUT;
+    }
+    return why;
+}
+
+/* As futex_wait answers it: 1 or 0, -1 with an error. */
+static int
+futex_answer(int why)
+{
+    if (why == ETIMEDOUT) {
+        return 0;
+    }
+    if (why == 0 || why == EAGAIN) {
+        return 1;
+    }
+    if (why == EINTR) {
+        return PyErr_CheckSignals() < 0 ? -1 : 1;
+    }
+    errno = why;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
 }
 
 static PyObject *
@@ -71,22 +94,21 @@ futex_wait(PyObject *Py_UNUSED(module), PyObject *args)
     if (word == NULL) {
         return NULL;
     }
-    long failed;
     int why;
-    struct timespec until = moment_after(timeout < 0 ? 0 : timeout);
     Py_BEGIN_ALLOW_THREADS
-    failed = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, expected, &until, NULL, mask);
-    why = errno;
+    why = futex_sleep(word, expected, mask, timeout);
     Py_END_ALLOW_THREADS
     PyBuffer_Release(&buffer);
-    if (failed && why == EINTR && PyErr_CheckSignals() < 0) {
-        return NULL;
-    }
-    if (failed && why != EINTR && why != EAGAIN && why != ETIMEDOUT) {
-        errno = why;
-        return PyErr_SetFromErrno(PyExc_OSError);
-    }
-    return PyBool_FromLong(!(failed && why == ETIMEDOUT));
+    int woken = futex_answer(why);
+    return woken < 0 ? NULL : PyBool_FromLong(woken);
+}
+
+/* How many were woken; none where a sandbox refuses it: they look for themselves. */
+static inline long
+futex_wake_all(uint32_t *word, uint32_t mask)
+{
+    long woken = syscall(SYS_futex, word, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL, mask);
+    return woken < 0 ? 0 : woken;
 }
 
 static PyObject *
@@ -103,12 +125,25 @@ futex_wake(PyObject *Py_UNUSED(module), PyObject *args)
     if (word == NULL) {
         return NULL;
     }
-    long woken = wake(word, mask);
+    long woken = futex_wake_all(word, mask);
     PyBuffer_Release(&buffer);
-    return woken < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyLong_FromLong(woken);
+    return PyLong_FromLong(woken);
 }
 
-/* A plain access of the word, with its order. */
+/* Acquire: pairs with word_bump's release. */
+static inline uint32_t
+word_load(const uint32_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+/* Release: pairs with word_load's acquire. */
+static inline void
+word_bump(uint32_t *word)
+{
+    __atomic_store_n(word, *word + 1, __ATOMIC_RELEASE);
+}
+
 static PyObject *
 futex_load(PyObject *Py_UNUSED(module), PyObject *args)
 {
@@ -122,8 +157,7 @@ futex_load(PyObject *Py_UNUSED(module), PyObject *args)
     if (word == NULL) {
         return NULL;
     }
-    /* Acquire: pairs with futex_bump's release. */
-    uint32_t value = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+    uint32_t value = word_load(word);
     PyBuffer_Release(&buffer);
     return PyLong_FromUnsignedLong(value);
 }
@@ -141,7 +175,7 @@ futex_bump(PyObject *Py_UNUSED(module), PyObject *args)
     if (word == NULL) {
         return NULL;
     }
-    bump(word);
+    word_bump(word);
     PyBuffer_Release(&buffer);
     Py_RETURN_NONE;
 }

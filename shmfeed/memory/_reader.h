@@ -324,18 +324,25 @@ reader_forming_cell(Reader *self, PyObject *Py_UNUSED(none))
     return bar_or_none(reader_cells(self, cells), cells);
 }
 
-static PyObject *
-reader_count(Reader *self, void *Py_UNUSED(closure))
+/* How many rows were published; -1 with an error, else 0. */
+static int
+reader_published(Reader *self, int64_t *count)
 {
     PyObject *patience = NULL;
-    int64_t count = 0;
     int held;
     while ((held = reader_current(self)) == 0 &&
-           !(held = ring_count(&self->slot, self->word, &count)) &&
+           !(held = ring_count(&self->slot, self->word, count)) &&
            reader_outrun(self, &patience, "count") == 0) {
     }
     Py_XDECREF(patience);
-    return held > 0 ? PyLong_FromLongLong(count) : NULL;
+    return held > 0 ? 0 : -1;
+}
+
+static PyObject *
+reader_count(Reader *self, void *Py_UNUSED(closure))
+{
+    int64_t count;
+    return reader_published(self, &count) < 0 ? NULL : PyLong_FromLongLong(count);
 }
 
 static PyObject *

@@ -7,10 +7,10 @@
  * _reader.h    RingReader
  * _writer.h    RingWriter
  * _follower.h  Follower
- * _bell.h      Clapper
- * _futex.h     futex_wait, futex_wake
+ * _futex.h     futex_load, futex_bump, futex_wait, futex_wake
+ * _bell.h      Bell, sleep_past
  *
- * All types lean on the GIL: it is never released but in futex_wait. The module does
+ * All types lean on the GIL: it is never released but in a sleep. The module does
  * not declare itself free of it; an interpreter without one takes one for it.
  */
 
@@ -98,7 +98,7 @@ fence(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 }
 
 static PyMethodDef functions[] = {
-    FUTEX_METHODS{"fence", fence, METH_NOARGS, "An access behind it is after it."},
+    FUTEX_METHODS BELL_METHODS{"fence", fence, METH_NOARGS, "An access behind it is after it."},
     {NULL, NULL, 0, NULL},
 };
 

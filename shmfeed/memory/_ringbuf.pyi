@@ -1,10 +1,10 @@
+from shmfeed.memory.bell import Bell as Bell
+from shmfeed.memory.bell import sleep_past as sleep_past
 from shmfeed.memory.following import Follower as Follower
 from shmfeed.memory.ringbuf import RingReader as RingReader
 from shmfeed.memory.ringwriter import RingWriter as RingWriter
 from shmfeed.memory.rows import Rows as Rows
 from shmfeed.memory.rows import Slice as Slice
-
-class Clapper: ...
 
 LAYOUT: dict[str, int]
 

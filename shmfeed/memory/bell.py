@@ -14,33 +14,31 @@ kernel compares it again as it puts him to sleep. Looking first and loading then
 sleep over a row that came in between.
 """
 
-import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import Protocol
 
 from shmfeed.layout import ENTRY_WORDS, H_WAKE, HEADER_WORDS, WORD
-from shmfeed.memory.core import futex_bump, futex_load, futex_wait, futex_wake
-from shmfeed.memory.extension import extension
-from shmfeed.memory.futex import ALL, futex_wait_any
+from shmfeed.memory.futex import futex_bump, futex_load, futex_wait, futex_wake
 from shmfeed.memory.words import Words
 
 AT = H_WAKE * WORD  # where the word is, in bytes
 _BITS = 32
 
-Heard = tuple[Words, int, int]  # a segment, its bell's count, the bits listened for
+
+def bits_of(indices: Iterable[int]) -> int:
+    """The bits of these streams."""
+    bits = 0
+    for index in indices:
+        bits |= 1 << index % _BITS
+    return bits
 
 
-def bit(index: int) -> int:
-    """The bit of stream `index`."""
-    return 1 << index % _BITS
-
-
-def bit_of_entry(entry: int) -> int:
+def bits_of_entry(entry: int) -> int:
     """The bit of the stream whose entry begins at this word."""
-    return bit((entry - HEADER_WORDS) // ENTRY_WORDS)
+    return bits_of([(entry - HEADER_WORDS) // ENTRY_WORDS])
 
 
-class PureBell:
+class Bell:
     """The writer's hand on it; one thread rings. Called with a stream's index it wakes
     who waits for that stream."""
 
@@ -53,48 +51,30 @@ class PureBell:
         self.ring(1 << index % _BITS)
 
     def ring(self, bits: int) -> None:
-        """Wake who listens for one of these bits."""
+        """Wake who listens for one of these bits, by one call."""
         futex_bump(self._raw, AT)
         futex_wake(self._raw, AT, bits)
 
-    def ring_for(self, indices: Iterable[int]) -> None:
-        """Wake who waits for one of these streams, all by one call."""
-        bits = 0
-        for index in indices:
-            bits |= 1 << index % _BITS
-        self.ring(bits)
 
-    def wake_all(self) -> None:
-        """Wake everybody."""
-        self.ring(ALL)
+class Counted(Protocol):
+    """A reader: where its stream's entry begins, and how many rows there are."""
 
+    words: Words
+    entry: int
 
-if TYPE_CHECKING or not hasattr(extension, "Clapper"):
-    Bell = PureBell
-else:
-
-    class Bell(extension.Clapper):  # C's __call__ and ring
-        """The same, its two short ways in C."""
-
-        __slots__ = ()
-        ring_for, wake_all = PureBell.ring_for, PureBell.wake_all
+    @property
+    def count(self) -> int: ...
 
 
-def heard(words: Words) -> int:
-    """How often the bell was rung so far, modulo 2**32: before the counts are read."""
-    return futex_load(words.raw, AT)
+def sleep_past(reader: Counted, after: int, timeout_ns: int, /) -> int:
+    """Sleep until a reader's count is past `after`, at most so long: the count.
 
-
-def sleep(listening: Sequence[Heard], timeout_ns: int) -> bool:
-    """Sleep until one of these bells has been rung since it was heard.
-
-    False at the timeout, else True; it may be True without a cause.
+    It may come back early, without a cause. A timeout of 0 or less does not sleep.
     """
-    if not listening:
-        time.sleep(timeout_ns / 10**9)
-        return False
-    if len(listening) == 1:
-        words, count, bits = listening[0]
-        return futex_wait(words.raw, AT, count, bits, timeout_ns)
-    waited = [(words.raw, AT, count) for words, count, _ in listening]
-    return futex_wait_any(waited, timeout_ns)
+    rung = futex_load(reader.words.raw, AT)  # before the count
+    count = reader.count
+    if count > after or timeout_ns <= 0:
+        return count
+    bits = bits_of_entry(reader.entry)
+    futex_wait(reader.words.raw, AT, rung, bits, timeout_ns)
+    return reader.count

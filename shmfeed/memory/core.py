@@ -9,9 +9,10 @@ import platform
 from typing import TYPE_CHECKING
 
 from shmfeed.errors import UnsupportedPlatformError
+from shmfeed.memory.bell import Bell, sleep_past
 from shmfeed.memory.extension import PURE, WHY_NOT, extension
 from shmfeed.memory.following import Follower
-from shmfeed.memory.futex import futex_bump, futex_load, futex_wait, futex_wake
+from shmfeed.memory.futex import futex_load, futex_wait
 from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.memory.rows import Rows, Slice
@@ -20,6 +21,7 @@ from shmfeed.memory.words import order_by
 __all__ = [
     "REMEDY",
     "WHY",
+    "Bell",
     "Follower",
     "RingReader",
     "RingWriter",
@@ -27,20 +29,18 @@ __all__ = [
     "Slice",
     "build",
     "check_memory_order",
-    "futex_bump",
     "futex_load",
     "futex_wait",
-    "futex_wake",
+    "sleep_past",
 ]
 
 if not TYPE_CHECKING and extension is not None:
     Rows, Slice, Follower = extension.Rows, extension.Slice, extension.Follower
     RingReader, RingWriter = extension.RingReader, extension.RingWriter
     order_by(extension.fence)
-
-if not TYPE_CHECKING and hasattr(extension, "futex_load"):  # on Linux
-    futex_load, futex_bump = extension.futex_load, extension.futex_bump
-    futex_wait, futex_wake = extension.futex_wait, extension.futex_wake
+    if hasattr(extension, "Bell"):  # on Linux
+        Bell, sleep_past = extension.Bell, extension.sleep_past
+        futex_load, futex_wait = extension.futex_load, extension.futex_wait
 
 build = "pure Python" if extension is None else "C"
 WHY = WHY_NOT  # why it is pure Python; empty where it is not

@@ -17,11 +17,12 @@ import payload
 import pytest
 from sleeping import FORMS, chosen, ring_by
 
-from shmfeed import feed, waiting
-from shmfeed.feed import Ring, attach
-from shmfeed.memory.bell import heard, sleep
-from shmfeed.memory.ringwriter import RingWriter
-from shmfeed.waiting import Watch
+from shmfeed import waiting
+from shmfeed.feed import attach
+from shmfeed.memory.bell import bits_of_entry
+from shmfeed.memory.core import RingReader, RingWriter
+from shmfeed.memory.listening import heard, sleep
+from shmfeed.waiting import is_fed
 from shmfeed.writer import FeedWriter, create
 
 BARS = int(100_000 * forks.SCALE)
@@ -29,26 +30,26 @@ FEWER = BARS // 10
 CONTROL_BARS = 20_000  # a loss comes far sooner
 WAITERS = 2
 LONGEST_PAUSE_NS = 30_000
-PIECE_NS = 100_000_000
+PIECE_NS = 500_000_000
 
 STOP, LOST, HAS, CLOSED, AT = 0, 1, 8, 16, 24  # the last three: one for each waiter
+
+
+Sleep = Callable[[RingReader, int, int], int]
 
 
 class OverError(Exception):
     """A wake-up was lost: all is told."""
 
 
-class LooksFirst(Watch):
-    """The control: it hears the bell after it has looked at the counts."""
-
-    def wait(self) -> list:
-        while True:
-            closed = self.closed()
-            if closed or self.follow():
-                return closed
-            piece = self.piece_ns()
-            ears = [(words, heard(words), bits) for words, bits in self.segments]
-            waiting.sleep(ears, piece)
+def looks_first(reader: RingReader, after: int, timeout_ns: int) -> int:
+    """The control: it hears the bell after it has looked at the count."""
+    count = reader.count
+    if count > after or not is_fed(reader.words):
+        return count
+    ears = [(reader.words, heard(reader.words), bits_of_entry(reader.entry))]
+    sleep(ears, timeout_ns)
+    return reader.count
 
 
 def close(writer: FeedWriter, ring: RingWriter, number: int) -> None:
@@ -95,26 +96,27 @@ def feed_in_lockstep(
 
 
 def follow(
-    name: str, board: memoryview, bars: int, which: int, watch: type[Watch]
+    name: str, board: memoryview, bars: int, which: int, sleeping: Sleep | None
 ) -> Counter:
     tally: Counter = Counter()
+    sleeping = sleeping or waiting.sleep_past
 
-    def sleep_and_look(*arguments: object) -> bool:
+    def sleep_and_look(reader: RingReader, after: int, timeout_ns: int) -> int:
         begun = time.monotonic_ns()
-        woken = sleep(*arguments)
-        tally["woken" if woken else "not woken"] += 1
-        if not woken and board[CLOSED + which] > count:
+        count = sleeping(reader, after, timeout_ns)
+        whole = time.monotonic_ns() - begun >= PIECE_NS
+        tally["not woken" if whole else "woken"] += 1
+        if whole and board[CLOSED + which] > after:
             # A bar of the last moment may have come as it gave up waiting.
-            board[LOST] |= board[AT + which] < begun + PIECE_NS // 2
+            board[LOST] |= board[AT + which] < begun + PIECE_NS // 4
         if board[LOST]:
             raise OverError
-        return woken
+        return count
 
-    waiting.sleep = sleep_and_look
+    waiting.sleep_past = sleep_and_look
     waiting.PIECE_NS = PIECE_NS
-    feed.Watch = watch
     with attach(name) as attached:
-        ring: Ring = attached.ring(f"S{which}", payload.TIMEFRAME)
+        ring = attached.ring(f"S{which}", payload.TIMEFRAME)
         count = ring.count
         with suppress(OverError):
             while count < bars:
@@ -131,15 +133,15 @@ def run(
     seed: int,
     bars: int,
     closing: Callable[..., None] = close,
-    watch: type[Watch] = Watch,
+    sleeping: Sleep | None = None,
 ) -> Counter:
     board = forks.board()
     total: Counter = Counter()
     with forks.Fork(feed_in_lockstep, name, board, bars, closing, seed) as writer:
         forks.wait_until(lambda: board[CLOSED + WAITERS], 10, "the feed is there")
         with (
-            forks.Fork(follow, name, board, bars, 0, watch) as first,
-            forks.Fork(follow, name, board, bars, 1, watch) as second,
+            forks.Fork(follow, name, board, bars, 0, sleeping) as first,
+            forks.Fork(follow, name, board, bars, 1, sleeping) as second,
         ):
             try:
                 for waiter in (first, second):
@@ -173,7 +175,7 @@ def test_in_each_form(feed_name: str, seed: int, form: str, monkeypatch) -> None
 
 
 def test_the_control_who_looks_first_sleeps_over_a_bar(feed_name, seed) -> None:
-    assert run(feed_name, seed, CONTROL_BARS, watch=LooksFirst)["lost"] > 0
+    assert run(feed_name, seed, CONTROL_BARS, sleeping=looks_first)["lost"] > 0
 
 
 def test_the_control_who_rings_first_wakes_for_nothing(feed_name, seed) -> None:
