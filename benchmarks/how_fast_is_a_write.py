@@ -19,7 +19,7 @@ import on_redis
 import replaced
 import report
 import rings
-from measure import Calls, Case, Question
+from measure import Beside, Calls, Case, Question
 from on_iceoryx import ICEORYX
 from report import Goal
 
@@ -91,7 +91,7 @@ def numpy_calls(end: ExitStack) -> Calls:
     def append() -> None:
         array[:, row()] = values
 
-    return {"append": append}
+    return {"append": Beside(append, row)}
 
 
 PARTIES: dict[str, Callable[[ExitStack], Calls]] = {

@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
-from importlib.util import find_spec
 from inspect import iscoroutinefunction
 from pathlib import Path
 from statistics import median
@@ -165,8 +164,6 @@ def missing() -> dict[str, str]:
     rivals = {on_iceoryx.ICEORYX: on_iceoryx, on_redis.REDIS: on_redis}
     found = report.missing(rivals)
     found |= report.renamed(rings.missing(), {rings.PURE: PURE})
-    if find_spec("shmfeed.aio") is None:
-        found[AIO] = "shmfeed.aio is not there yet"
     if shutil.which("cc") is None:
         found[FUTEX] = "there is no C compiler here"
     return found

@@ -71,8 +71,15 @@ class Stocked(NamedTuple):
     size: int
 
 
+class Beside(NamedTuple):
+    """A call, and the same without what is measured, to be taken off it."""
+
+    call: Callable[[], object]
+    empty: Callable[[], object]
+
+
 Call = Callable[..., object]
-Calls = Mapping[str, Call | Stocked]
+Calls = Mapping[str, Call | Stocked | Beside]
 
 
 Held = TypeVar("Held")
@@ -165,10 +172,13 @@ def serve(calls: Calls) -> None:
         request = json.loads(line)
         name, seconds = request["call"], request.get("seconds")
         call = _empty if name == EMPTY else calls[name]
+        empty = _empty
+        if isinstance(call, Beside):
+            call, empty = call
         if seconds is not None:
             if name not in repeats:
                 repeats[name] = _calibrate(call, seconds)
-            answer: dict[str, object] = _sample(call, repeats[name])
+            answer: dict[str, object] = _sample(call, empty, repeats[name])
         elif "each" in request:
             answer = {"histogram": _one_by_one(call, request["each"])}
         else:
@@ -193,10 +203,10 @@ def _calibrate(call: Call | Stocked, seconds: float) -> int:
         repeats *= 2
 
 
-def _sample(call: Call | Stocked, repeats: int) -> dict[str, object]:
+def _sample(call: Call | Stocked, empty: Call, repeats: int) -> dict[str, object]:
     wall, cpu = _repeat(call, repeats)
-    empty, _ = _repeat(_empty, max(1000, repeats // 4))
-    return {"wall": wall, "cpu": cpu, "empty": empty}
+    nothing, _ = _repeat(empty, max(1000, repeats // 4))
+    return {"wall": wall, "cpu": cpu, "empty": nothing}
 
 
 def _repeat(call: Call | Stocked, repeats: int) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 Found = dict[str, Any]
+BEGIN, END = "<!-- measured -->", "<!-- measured, end -->"
 _WORDS = {True: "met", False: "**missed**", None: "not measured"}
 
 
@@ -44,17 +45,31 @@ def write_table(
     into: Path, found: Mapping[str, Found], drawn: Mapping[str, str]
 ) -> None:
     """README.md: the machine, each goal and what was reached, what is not here."""
-    lines = ["# What was measured", "", *_machine(found), ""]
-    lines += ["| what | goal | reached: median (quartiles) | |", "|---|---|---|---|"]
-    goals = [goal for program in found.values() for goal in program["goals"]]
-    for what, goal, value, met in (one.values() for one in goals):
-        lines.append(f"| {what} | {goal} | {value} | {_WORDS[met]} |")
+    lines = ["# What was measured", "", *_machine(found), "", *_goals(found)]
     lines += ["", *_absent(found)]
     for title, name in drawn.items():
         lines += [f"## {title}", "", f"![{title}]({name}.png)", ""]
     lines += ["## All figures", ""]
     lines += [f"- [{name.replace('_', ' ')}?]({name}.txt)" for name in found]
     Path(into, "README.md").write_text("\n".join(lines) + "\n")
+
+
+def show(readme: Path, found: Mapping[str, Found]) -> None:
+    """Put the machine and the goals between the two marks of another page."""
+    before, begin, rest = readme.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"{readme} has no {BEGIN} and {END} to write between")
+    told = "\n".join([*_machine(found), "", *_goals(found)])
+    readme.write_text(f"{before}{BEGIN}\n{told}\n{END}{after}")
+
+
+def _goals(found: Mapping[str, Found]) -> list[str]:
+    lines = ["| what | goal | reached: median (quartiles) | |", "|---|---|---|---|"]
+    goals = [goal for program in found.values() for goal in program["goals"]]
+    for what, goal, value, met in (one.values() for one in goals):
+        lines.append(f"| {what} | {goal} | {value} | {_WORDS[met]} |")
+    return lines
 
 
 def _machine(found: Mapping[str, Found]) -> list[str]:

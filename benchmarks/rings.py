@@ -13,7 +13,7 @@ import filled_feed
 import numpy as np
 import report
 from filled_feed import SYMBOLS, TIMEFRAME
-from measure import Call, Calls, Party, Sleeper, serve
+from measure import Beside, Call, Calls, Party, Sleeper, serve
 from numpy.typing import NDArray
 
 import shmfeed
@@ -26,6 +26,7 @@ WRITER, PURE_WRITER = "writer", "pure writer"
 SYMBOL = SYMBOLS[0]
 STEP = 3_600_000  # ms: TIMEFRAME
 PATIENCE = 1.0  # s, of a sleeper
+_FAR = 1 << 47  # ms: a forming bar that stays newer than all that close
 VOLUME = 4  # its row in `values`
 
 
@@ -76,28 +77,35 @@ def writing(end: ExitStack) -> Calls:
     writer = create(name, history=filled_feed.HISTORY)
     end.callback(writer.close, unlink=True)
     ring = writer.add_stream(SYMBOL, TIMEFRAME)
-    values = filled_feed.forming_bar(SYMBOL)[2:8]
+    open_, high, low, close, volume, money = filled_feed.forming_bar(SYMBOL)[2:8]
     opened = itertools.count(STEP, STEP).__next__
-    latest = 0
+    latest = opened()
 
     def append() -> None:
         nonlocal latest
         latest = opened()
-        ring.append(latest, *values)
+        ring.append(latest, open_, high, low, close, volume, money)
 
     def append_asleep() -> None:
         nonlocal latest
         latest = opened()
-        ring.append(latest, *values, wake=False)
+        ring.append(latest, open_, high, low, close, volume, money, wake=False)
+
+    def count() -> None:
+        nonlocal latest
+        latest = opened()
+
+    def update() -> None:
+        ring.update_forming(_FAR, open_, high, low, close, volume, money)
 
     append()
     observer = Party(__file__, "observer", name)
     end.callback(observer.close)
     observer.ask(call="count")
     return {
-        "append": append,
-        "append asleep": append_asleep,
-        "update": lambda: ring.update_forming(latest + STEP, *values),
+        "append": Beside(append, count),
+        "append asleep": Beside(append_asleep, count),
+        "update": update,
     }
 
 

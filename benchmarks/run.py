@@ -43,6 +43,9 @@ def arguments() -> argparse.Namespace:
         "--into", type=Path, default=HERE / "results", help="the folder to write into"
     )
     parser.add_argument(
+        "--show", type=Path, metavar="PAGE", help="put the goals into this page, too"
+    )
+    parser.add_argument(
         "programs", nargs="*", help=f"only these, of: {' '.join(PROGRAMS)}"
     )
     options = parser.parse_args()
@@ -65,6 +68,8 @@ def main() -> None:
     kept = results.kept(into, PROGRAMS)
     drawn = plots.draw(into, kept)
     results.write_table(into, kept, drawn)
+    if options.show:
+        results.show(options.show, kept)
     print(f"{into}: {len(kept)} programs, {time.monotonic() - start:.0f} s")
 
 

@@ -1,6 +1,7 @@
 """The benchmarks run and say what they should; how fast anything is, is not asked."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -159,3 +160,22 @@ def test_a_goal_is_met_missed_or_not_measured(tmp_path, monkeypatch):
     table = (tmp_path / "README.md").read_text()
     for met, word in ((True, "met"), (False, "**missed**"), (None, "not measured")):
         assert f"| goal {met} | 1 | 2 | {word} |" in table
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
+    results.show(page, {"p": found})
+    told = page.read_text()
+    assert told.startswith("before\n")
+    assert told.endswith("after\n")
+    assert "| goal False | 1 | 2 | **missed** |" in told
+    assert "old" not in told
+
+
+def test_readme_shows_what_was_measured():
+    row = re.compile(r"^\|.*\| (?:met|not measured|\*\*missed\*\*) \|$", re.MULTILINE)
+    root = BENCHMARKS.parent
+    shown = (root / "README.md").read_text()
+    measured = row.findall((root / "benchmarks/results/README.md").read_text())
+    assert len(measured) > 20
+    assert row.findall(shown) == measured
+    for name in re.findall(r"!\[.*?\]\((benchmarks/.*?)\)", shown):
+        assert (root / name).is_file(), name
