@@ -54,7 +54,7 @@ def reads(axes: Any, found: Found) -> None:
     named = {name: Histogram.heard(told) for name, told in curves.items()}
     _distribution(axes, named, 1000)
     axes.set_xlabel("one read of 20 bars, the clock's own cost in it [µs]")
-    ends = [histogram.quantile(0.999) for histogram in named.values()]
+    ends = [histogram.quantile(0.98) for histogram in named.values()]
     axes.set_xlim(0.03, max(ends) / 1000 * 1.5)
     _legend_below(axes)
 
@@ -66,8 +66,8 @@ def wakes(axes: Any, found: Found) -> None:
     }
     _distribution(axes, named, 1000)
     axes.set_xlabel("from store to another process that holds the bar [µs]")
-    starts = [histogram.quantile(0.001) for histogram in named.values()]
-    ends = [histogram.quantile(0.99) for histogram in named.values()]
+    starts = [histogram.quantile(0.002) for histogram in named.values()]
+    ends = [histogram.quantile(0.98) for histogram in named.values()]
     axes.set_xlim(min(starts) / 1000 * 0.8, max(ends) / 1000 * 1.5)
     _legend_below(axes)
 
