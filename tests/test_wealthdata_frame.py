@@ -182,6 +182,12 @@ TOUCHES: list[Callable[[pd.DataFrame], object]] = [
 ]
 
 
+def test_what_columns_are_looked_up_in_is_there_before_frames_share_it() -> None:
+    """Two threads never make it at once."""
+    assert make(DirectWay).columns._engine.is_mapping_populated
+    assert not pd.Index(["open", "close"])._engine.is_mapping_populated
+
+
 class TestIndexesOfItsOwn:
     """What is done to one frame's indexes shows on no other."""
 

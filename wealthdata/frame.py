@@ -157,7 +157,7 @@ class DirectWay:
         self._frequency = insides.frequency
         self._layout = [(insides.placement(p.columns), p.rows) for p in layout]
         self._anchor = weakref.ref(_ANCHOR)
-        columns.get_indexer(columns)  # what it looks up in is made before it is shared
+        columns.get_loc(columns[0])  # what it looks up in is made before it is shared
         self._columns = columns = columns.view()
         columns._references.referenced_blocks.append(self._anchor)
 
