@@ -99,6 +99,9 @@ read_newest(reader *me)
     }
     me->torn += any && !whole(closed, row, 0);
     me->lost += row < forming[0] - 1;
+    int64_t number;
+    me->torn += !ring_count(&slot, CATALOG_WORD, &number);
+    me->lost += number <= row;
 }
 
 static void *

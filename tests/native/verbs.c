@@ -16,6 +16,12 @@ verb_window(const ring_slot *slot, int64_t most, int64_t *first, int64_t *last)
 }
 
 bool
+verb_count(const ring_slot *slot, int64_t word, int64_t *count)
+{
+    return ring_count(slot, word, count);
+}
+
+bool
 verb_held(const ring_slot *slot, int64_t word, int64_t first)
 {
     return ring_held(slot, word, first);

@@ -37,6 +37,8 @@ ORDERS = {
     "append": rf"L*SF{WRITES}R",
     # published, acquired; base
     "window": rf"L*A{READS}",
+    # published, acquired; epoch
+    "count": rf"L*A{READS}",
     # fence; intent, acquired; epoch
     "held": r"L*fL*ALL+",
     # the window; the rows; held
@@ -118,6 +120,7 @@ def test_an_ordering_that_is_left_out_is_missed(tmp_path, left_out, missed) -> N
     [
         (("ring_store_release(pair, counter)", "ring_store(pair, counter)"), "write"),
         (("counter = ring_load_acquire(pair)", "counter = ring_load(pair)"), "read"),
+        (("*count = ring_load_acquire(", "*count = ring_load("), "count"),
         (
             (
                 "intent = ring_load_acquire(slot->header",
@@ -126,7 +129,7 @@ def test_an_ordering_that_is_left_out_is_missed(tmp_path, left_out, missed) -> N
             "held",
         ),
     ],
-    ids=["cell's release", "cell's acquire", "held's acquire"],
+    ids=["cell's release", "cell's acquire", "count's acquire", "held's acquire"],
 )
 def test_an_ordering_that_is_weakened_is_missed(tmp_path, change, missed) -> None:
     assert any(verb.startswith(missed) for verb in disordered(tmp_path, change=change))
