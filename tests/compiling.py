@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +41,17 @@ runpy.run_path("setup.py")["write_layout"](pathlib.Path(sys.argv[1]))
 
 def headers(into: Path, change: Change | None = None) -> None:
     """What a program includes: the layout, and _ring.h with or without a change."""
-    command = [sys.executable, "-c", _WRITE_LAYOUT, str(into / "_layout.h")]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=60)
+    (into / "_layout.h").write_text(_layout())
     (into / "_ring.h").write_text(changed(change))
+
+
+@cache
+def _layout() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        header = Path(folder, "_layout.h")
+        command = [sys.executable, "-c", _WRITE_LAYOUT, str(header)]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=60)
+        return header.read_text()
 
 
 def changed(change: Change | None) -> str:
