@@ -54,6 +54,7 @@ QUESTIONS = (
             *OTHERS,
             Case("replaced: locked deque.append", DEQUE, "append"),
             Case("floor: a row of numpy columns", NUMPY, "append"),
+            Case("floor: the bell alone, one system call", rings.WRITER, "wake"),
         ),
     ),
     Question(

@@ -98,6 +98,11 @@ def writing(end: ExitStack) -> Calls:
     def update() -> None:
         ring.update_forming(_FAR, open_, high, low, close, volume, money)
 
+    bell = writer._bell
+
+    def wake_nobody() -> None:
+        bell.ring(1)
+
     append()
     observer = Party(__file__, "observer", name)
     end.callback(observer.close)
@@ -106,6 +111,7 @@ def writing(end: ExitStack) -> Calls:
         "append": Beside(append, count),
         "append asleep": Beside(append_asleep, count),
         "update": update,
+        "wake": wake_nobody,
     }
 
 
