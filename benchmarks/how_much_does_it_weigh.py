@@ -75,9 +75,13 @@ print(json.dumps({
 
 
 def fresh(code: str, *arguments: str) -> dict[str, Any]:
-    """What a new process says."""
+    """What a new process says; what it imports is compiled once, as pip leaves it."""
     command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    environ = os.environ.copy()
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    done = subprocess.run(
+        command, env=environ, capture_output=True, check=True, timeout=60
+    )
     return json.loads(done.stdout)
 
 
