@@ -60,6 +60,10 @@ class _Sleeper:
         if not self.news.done():
             self.news.set_result(None)
 
+    def fail(self, error: Exception) -> None:
+        if not self.news.done():
+            self.news.set_exception(error)
+
 
 async def _news(watch: Watch[Ring]) -> None:
     """Return when a bar may have closed, a segment may have moved, or time is up."""
@@ -92,6 +96,14 @@ class _Listener:
         threading.Thread(target=self._run, name="shmfeed-aio", daemon=True).start()
 
     def _run(self) -> None:
+        try:
+            self._listen()
+        except Exception as error:  # noqa: BLE001 # the tasks raise it: none sleeps on
+            for sleeper in _listeners.end(self):
+                with suppress(RuntimeError):  # its loop is closed
+                    sleeper.loop.call_soon_threadsafe(sleeper.fail, error)
+
+    def _listen(self) -> None:
         rang = True
         while _listeners.needs(self):
             # Before the tasks are asked: see `bell`.
@@ -161,6 +173,12 @@ class _Listeners:
     def sleepers(self, listener: _Listener) -> list[_Sleeper]:
         with self._lock:
             return list(listener.sleepers)
+
+    def end(self, listener: _Listener) -> set[_Sleeper]:
+        """Forget one that can go on no more; whom it leaves asleep."""
+        with self._lock:
+            self._all.pop(id(listener.words), None)
+            return listener.sleepers
 
     def needs(self, listener: _Listener) -> bool:
         """Whether its thread is to go on; else it is forgotten."""

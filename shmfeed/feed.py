@@ -225,8 +225,9 @@ class Ring(Follower):
     def wait(self, after: int, timeout: float | None = None) -> int | None:
         """Sleep until `count` > after: the new count.
 
-        None at the deadline or, without one, when the feeder has died. Where a
-        re-created feed numbers its bars anew meanwhile, its first bar ends the wait.
+        None at the deadline or, without one, when the feeder has died. Where the feed
+        was re-created since this ring was last asked anything, and numbers its bars
+        anew, its first bar ends the wait.
         """
         timeout = check_deadline("timeout", timeout)
         return wait_past(self, check_integer("after", after), timeout)

@@ -52,7 +52,7 @@ def wait_past(ring: Follower, after: int, timeout: float | None) -> int | None:
     numbered anew in another segment, its first bar is what is waited for.
     """
     deadline = Deadline(timeout)
-    reader = ring.reader()
+    reader, after = _begun(ring, after)
     while True:
         piece = deadline.piece_ns(is_fed(reader.words))
         # The way to the caller is short: woken, he has the count.
@@ -64,6 +64,14 @@ def wait_past(ring: Follower, after: int, timeout: float | None) -> int | None:
             after = after if reader.count >= after else 0
         elif not piece:
             return None
+
+
+def _begun(ring: Follower, after: int) -> tuple[RingReader, int]:
+    """Its reader, and the number to pass there: `after` is of the segment in which the
+    ring was last, and that may have gone while the caller was computing."""
+    last, reader = ring.kept, ring.reader()
+    anew = reader is not last and reader.count < after
+    return reader, 0 if anew else after
 
 
 R = TypeVar("R", bound=Follower)
@@ -85,7 +93,7 @@ class Watch(Generic[R]):
 
     def __init__(self, wanted: Iterable[tuple[R, int]], timeout: float | None) -> None:
         self.deadline = Deadline(timeout)
-        self._set([Post(ring, ring.reader(), after) for ring, after in wanted])
+        self._set([Post(ring, *_begun(ring, after)) for ring, after in wanted])
 
     def _set(self, posts: Sequence[Post[R]]) -> None:
         bits: dict[int, int] = {}

@@ -167,6 +167,19 @@ class TestResults:
 
         asyncio.run(main())
 
+    def test_numbered_anew_before_it_began(self, writer, rings) -> None:
+        close(stream(writer), 0, 1, 2)
+        count = rings[0].count
+        writer.close(unlink=True)
+
+        async def main() -> None:
+            with create(writer.name, 5, None, 40, streams=STREAMS) as second:
+                task = await begun(aio.wait_ring(rings[0], count, 20))
+                close(stream(second), 0)
+                assert await task == 1
+
+        asyncio.run(main())
+
     def test_a_successor_without_the_stream(self, writer, rings) -> None:
         async def main() -> None:
             task = await begun(aio.wait_ring(rings[1], 0, 20))
@@ -336,6 +349,31 @@ class TestTheEnd:
             (thread,) = listeners()
             await aio.wait_ring(rings[1], 0, 0.01)
             assert listeners() == [thread]
+
+        asyncio.run(main())
+
+    def test_an_error_in_the_thread_is_the_tasks(
+        self, writer, rings, monkeypatch
+    ) -> None:
+        """Nobody would wake them, nor whoever waits later."""
+        told = threading.Event()
+
+        def refused(*_: object) -> bool:
+            told.wait(10)
+            raise OSError("nobody may sleep")
+
+        async def main() -> None:
+            with monkeypatch.context() as patched:
+                patched.setattr(aio, "sleep", refused)
+                tasks = [await begun(aio.wait_ring(rings[0], 0))]
+                tasks.append(await begun(aio.wait(rings), 2))
+                told.set()
+                for task in tasks:
+                    with pytest.raises(OSError, match="nobody may sleep"):
+                        await task
+            later = await begun(aio.wait_ring(rings[0], 0))
+            close(stream(writer), 0)
+            assert await later == 1
 
         asyncio.run(main())
 

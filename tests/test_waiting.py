@@ -204,6 +204,21 @@ class TestTheFeeder:
             assert waiter.result() == 1
             assert many.result() == [rings[0]]
 
+    @pytest.mark.parametrize("others", [False, True], ids=["alone", "others follow"])
+    def test_numbered_anew_before_it_began(self, writer, rings, others) -> None:
+        """While its caller was computing: his number is of a segment that has gone."""
+        close(stream(writer), 0, 1, 2)
+        count = rings[0].count
+        writer.close(unlink=True)
+        with create(writer.name, 5, None, 40, streams=STREAMS) as second:
+            if others:
+                assert rings[1].count == 0
+            waiter = InThread(rings[0].wait, count, 20).asleep(rings[0])
+            close(second.add_stream(*STREAMS[0]), 0)
+            assert waiter.result() == 1
+            # The control: where the ring has been already, a number may be far ahead.
+            assert rings[0].wait(count, 0) is None
+
     def test_a_successor_without_the_stream(self, writer, rings) -> None:
         waiter = InThread(rings[1].wait, 0, 20).asleep(rings[1])
         writer.close(unlink=True)
