@@ -31,6 +31,7 @@ for name in ("Rows", "Slice", "RingReader", "RingWriter", "Follower"):
 double.fence = lambda: None
 sys.modules[double.__name__] = double
 """
+OLD = DOUBLE % {} + "del double.fence\n"  # of sources of the same layout
 ABSENT = "import sys; sys.modules['shmfeed.memory._ringbuf'] = None\n"
 BROKEN = """
 import importlib.abc, sys
@@ -84,8 +85,9 @@ class TestWhichServes:
             (DOUBLE % {"VERSION": 0}, "the C core was built for another layout"),
             (DOUBLE % {"GONE": 1}, "the C core was built for another layout"),
             (DOUBLE % {"COLUMNS": 8}, "the C core was built for another layout"),
+            (OLD, "the C core was built of other sources: no fence in it"),
         ],
-        ids=["absent", "broken", "stale", "a constant went", "a column came"],
+        ids=["absent", "broken", "stale", "a constant went", "a column came", "old"],
     )
     def test_pure_python_where_c_is_not_to_be_had(self, child, double, why) -> None:
         assert asked(child, double + ASK) == ["pure Python", why]

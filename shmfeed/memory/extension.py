@@ -9,6 +9,8 @@ from shmfeed.arguments import switched_on
 
 PURE = "SHMFEED_PURE"  # the variable that asks for pure Python
 NAME = "shmfeed.memory._ringbuf"
+# What it must have; what it has on Linux only is not among them.
+VERBS = ("Follower", "RingReader", "RingWriter", "Rows", "Slice", "fence")
 
 
 def _choose() -> tuple[ModuleType | None, str]:
@@ -23,6 +25,8 @@ def _choose() -> tuple[ModuleType | None, str]:
         return None, f"the C core cannot be loaded: {error}"
     if not _fits(extension.LAYOUT):
         return None, "the C core was built for another layout"
+    if lacking := [verb for verb in VERBS if not hasattr(extension, verb)]:
+        return None, f"the C core was built of other sources: no {lacking[0]} in it"
     return extension, ""
 
 
