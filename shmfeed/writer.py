@@ -235,10 +235,9 @@ class FeedWriter:
         Raises BadArgumentError for a stream that the feed does not carry.
         """
         self._check_open()
-        if streams is None:
-            self._bell.ring(ALL)
-        else:
-            self._bell.ring(bits_of(self._catalog.numbers(streams)))
+        bits = ALL if streams is None else bits_of(self._catalog.numbers(streams))
+        if bits:
+            self._bell.ring(bits)
 
     def close(self, unlink: bool = False) -> None:
         """Stop writing. With `unlink` the segment goes; else it stays, readable.

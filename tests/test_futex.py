@@ -190,6 +190,12 @@ class TestWaking:
         assert form.wake(shared, AT, 0b10) == 1
         assert other.join() is True
 
+    def test_no_bit_wakes_nobody(self, form: Form, shared, seen) -> None:
+        sleeper = Sleeper(form, seen, ALL)
+        assert form.wake(shared, AT, 0) == 0
+        assert form.wake(shared, AT, ALL) == 1
+        assert sleeper.join() is True
+
     def test_the_highest_bit(self, form: Form, shared, seen) -> None:
         sleeper = Sleeper(form, seen, 1 << 31)
         assert form.wake(shared, AT, ALL >> 1) == 0

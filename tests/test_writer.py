@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import cores
 import numpy as np
@@ -33,6 +34,7 @@ from shmfeed.layout import (
     STATES,
     WORD,
 )
+from shmfeed.memory import bell
 from shmfeed.memory.holding import Holding
 from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.memory.segment import open_segment, place
@@ -273,6 +275,43 @@ class TestSays:
         ring.append(HOUR, *prices(1), wake=False)
         ring.update_forming(2 * HOUR, *prices(2))
         assert header(writer, H_WAKE) == before + 1
+
+    def test_it_wakes_who_waits_for_some_streams(
+        self, writer: FeedWriter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        woken: list[int] = []
+        monkeypatch.setattr(bell, "futex_wake", lambda *a: woken.append(a[-1]))
+        writer._bell = bell.Bell(writer._words)
+        for symbol in "AB":
+            writer.add_stream(symbol, "1h")
+        writer.wake([("B", "1h"), ("A", "1h"), ("B", "1h")])
+        writer.wake(iter([("B", "60m")]))  # an alias
+        writer.wake([])
+        writer.wake()
+        writer.wake(None)
+        assert woken == [0b11, 0b10, 0xFFFFFFFF, 0xFFFFFFFF]
+
+    @pytest.mark.parametrize(
+        ("streams", "said"),
+        [
+            ([("D", "1h")], "no stream D 1h to wake; there are: A 1h"),
+            ([("A", "1h"), ("A", "1m")], "no stream A 1m to wake; there are: A 1h"),
+            ([("A", "7m")], "timeframe '7m'"),
+            ([("A", [])], "timeframe"),
+            ("A", "streams is"),
+            (7, "streams is 7"),
+            ([7], "streams is"),
+            ([("A", "1h", "x")], "streams is"),
+        ],
+    )
+    def test_streams_that_cannot_be_woken(
+        self, writer: FeedWriter, streams: Any, said: str
+    ) -> None:
+        writer.add_stream("A", "1h")
+        before = header(writer, H_WAKE)
+        with pytest.raises(BadArgumentError, match=said):
+            writer.wake(streams)
+        assert header(writer, H_WAKE) == before
 
     @pytest.mark.parametrize(
         ("verb", "words"),

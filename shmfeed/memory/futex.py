@@ -79,9 +79,10 @@ def futex_wait_any(words: Sequence[Word], timeout_ns: int) -> bool:
 
 def futex_wake(buffer: object, offset: int, mask: int, /) -> int:
     """Wake who sleeps on the word with one of these bits; how many they were."""
-    futex = _futex()
-    address = _address(buffer, offset)
-    return 0 if futex is None else futex(address, _WAKE_BITSET, _EVERYBODY, None, mask)
+    futex, address = _futex(), _address(buffer, offset)
+    if futex is None or not mask:
+        return 0
+    return futex(address, _WAKE_BITSET, _EVERYBODY, None, mask)
 
 
 def _word(buffer: object, offset: int) -> memoryview:
