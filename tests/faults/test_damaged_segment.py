@@ -7,6 +7,7 @@ works and has all bars of the streams whose own words are sound. Each batch runs
 forked child, so that a signal is seen; the board says at which case.
 """
 
+import faulthandler
 import io
 import json
 import logging
@@ -145,6 +146,7 @@ def read_batch(name, seed, numbers, bound, mutant, board):
     warnings.simplefilter("ignore")  # stale data are not what is looked at
     words.READ_LIMIT_NS = LIMIT_NS
     if mutant:
+        faulthandler.disable()  # the death of a control is no news
         MUTANTS[mutant]()
     path = place(name).segment
     sound = path.read_bytes()
