@@ -46,7 +46,7 @@ LABELS = {
     FUTEX: "floor: a futex between two processes of C",
     on_iceoryx.ICEORYX: "iceoryx2: publish and notify, timed_wait, receive",
     on_manager.PIPE: "multiprocessing Connection, over a Unix socket",
-    on_redis.REDIS: "Redis PUBLISH, get_message",
+    on_redis.REDIS: "Redis PUBLISH, listen",
     on_manager.MANAGER: "multiprocessing.Manager: Queue.get",
 }
 Send = Callable[[float], object]

@@ -76,14 +76,12 @@ def sleeping(end: ExitStack) -> Sleeper[bytes]:
     channel = connection.pubsub(ignore_subscribe_messages=True)
     channel.subscribe(CHANNEL)
     end.callback(channel.close)
+    channel.get_message(timeout=PATIENCE)  # that it is subscribed
+    messages = channel.listen()  # it wakes sooner than get_message with a timeout
 
     def receive() -> bytes:
-        while True:
-            message = channel.get_message(timeout=PATIENCE)
-            if message is not None:
-                return message["data"]
+        return next(messages)["data"]
 
-    channel.get_message(timeout=PATIENCE)  # that it is subscribed
     return Sleeper(path, lambda: receive)
 
 
