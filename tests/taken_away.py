@@ -61,6 +61,7 @@ def take(names: Iterable[str]) -> None:
             sys.platform = "win32"
         else:
             platform.machine = lambda: CPU
+            os.environ["SHMFEED_PURE"] = "1"  # the C core needs no CPU of its own
 
 
 def missing(names: Iterable[str]) -> list[str]:
