@@ -18,6 +18,7 @@ FLAGS = (
     " -fno-sanitize-recover=undefined"
 )
 TESTS = ["tests/test_ringbuf.py", "tests/test_rows.py", "tests/test_ringwriter.py"]
+TESTS += ["tests/test_bell.py"]
 if "SANITIZE_SECONDS" in os.environ:  # there is time
     TESTS += ["tests/test_futex.py", "tests/test_feed.py", "tests/test_writer.py"]
     TESTS += ["tests/test_wealthdata_frame.py", "tests/races/test_lapped.py"]
