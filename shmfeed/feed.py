@@ -75,7 +75,9 @@ class Feed:
         # Entry numbers, with the segment that they hold for. One assignment: another
         # thread never looks a stream up in a successor by its old number.
         self._index: tuple[Mapping | None, dict[Names, int]] = (None, {})
-        self._rings: weakref.WeakSet[Ring] = weakref.WeakSet()
+        self._rings: weakref.WeakValueDictionary[int, Ring] = (
+            weakref.WeakValueDictionary()
+        )
 
     def current(self) -> Mapping:
         """The segment that bears the feed's name, as far as is known.
@@ -100,14 +102,18 @@ class Feed:
             found = open_segment(self._where)
         except (FeedNotFoundError, SegmentError):
             return mapping  # being made just now, or none of ours: the old bars serve
-        self._mapping = found
-        self._unbind()
-        return found
+        if self._mapping is mapping:  # else another thread found it, or closed this
+            self._mapping = found
+            self._unbind()
+        return self.current()
 
     def _unbind(self) -> None:
         """Let each ring ask for its reader anew."""
-        for ring in list(self._rings):
-            ring.forget()
+        # All references at once: other threads bind rings meanwhile.
+        for reference in self._rings.valuerefs():
+            ring = reference()
+            if ring is not None:
+                ring.forget()
 
     def reader_of(self, ring: "Ring") -> RingReader:
         """A ring's reader in the segment that serves now; errors as `ring` has them.
@@ -116,7 +122,7 @@ class Feed:
         """
         names = ring.symbol, ring.timeframe
         mapping, index = self.locate(*names)
-        self._rings.add(ring)
+        self._rings[id(ring)] = ring
         kept = ring.kept
         if kept is not None and kept.words is mapping.words:
             return kept

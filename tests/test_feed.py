@@ -1,6 +1,7 @@
 """The reading half: attach, streams, rings, and following a feed through its lives."""
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,13 @@ from shmfeed.errors import (
 from shmfeed.feed import Feed, Ring, attach, wait
 from shmfeed.layout import COLUMNS, H_ALIVE, H_TICK
 from shmfeed.memory.ringwriter import RingWriter
-from shmfeed.memory.segment import identity_by_name, place
+from shmfeed.memory.segment import (
+    Mapping,
+    Place,
+    identity_by_name,
+    open_segment,
+    place,
+)
 from shmfeed.memory.words import boot_ns
 from shmfeed.writer import FeedWriter, create
 
@@ -311,6 +318,51 @@ class TestFollowing:
         ):
             ring.view(1)
         assert successor.name == writer.name
+
+    def test_one_that_is_closed_meanwhile_stays_closed(
+        self,
+        feed: Feed,
+        ring: Ring,
+        writer: FeedWriter,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def slowly(where: Place) -> Mapping:
+            found = open_segment(where)
+            feed.close()  # another thread
+            return found
+
+        writer.close(unlink=True)
+        with self.again(writer) as successor:
+            successor.add_stream("A", "1h")
+            monkeypatch.setattr("shmfeed.feed.open_segment", slowly)
+            for read in (feed.streams, lambda: ring.count):
+                with pytest.raises(FeedNotFoundError, match="is closed"):
+                    read()
+
+    def test_rings_that_other_threads_make_meanwhile(
+        self, feed: Feed, ring: Ring, hourly: RingWriter
+    ) -> None:
+        close(hourly, 0)
+        over = threading.Event()
+        kept = [feed.ring("A", "1h") for _ in range(500)]
+
+        def make() -> None:
+            while not over.is_set():
+                kept.append(feed.ring("A", "1h"))
+                del kept[500:]
+
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        maker = threading.Thread(target=make)
+        maker.start()
+        try:
+            for _ in range(1000):
+                feed._unbind()
+                assert ring.count == 1
+        finally:
+            over.set()
+            maker.join()
+            sys.setswitchinterval(interval)
 
     def test_what_is_no_segment_is_no_successor(
         self, ring: Ring, hourly: RingWriter, writer: FeedWriter

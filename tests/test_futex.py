@@ -99,7 +99,9 @@ class TestTheWord:
         with pytest.raises((TypeError, BufferError)):
             form.bump(seen, AT)
 
-    @pytest.mark.parametrize("offset", [-4, 1, 2, 4093, 4096, 1 << 40, 1 << 70])
+    @pytest.mark.parametrize(
+        "offset", [-4, 1, 2, 4093, 4096, 1 << 40, (1 << 63) - 4, 1 << 70]
+    )
     def test_there_must_be_one(self, form: Form, shared, offset: int) -> None:
         for verb, rest in (
             (form.load, ()),

@@ -24,6 +24,7 @@ from shmfeed.layout import (
     S_PUBLISHED,
     SLOT_BITS,
     SLOT_HEADER_WORDS,
+    Geometry,
 )
 from shmfeed.memory import ringbuf
 from shmfeed.memory.ringbuf import RingReader
@@ -309,6 +310,13 @@ class TestBuffers:
         for make in (ring.core.RingReader, writer_of(ring)):
             with pytest.raises(BadArgumentError, match=f"the buffer has {size} bytes"):
                 make(words, ring.geometry, 0)
+
+    @pytest.mark.parametrize("sizes", [(0, 0), (-1, 1), (4, -1), (4, None)])
+    def test_no_rows(self, ring: Bench, sizes: tuple[int, int]) -> None:
+        geometry = Geometry(1, *sizes)
+        for make in (ring.core.RingReader, writer_of(ring)):
+            with pytest.raises(BadArgumentError, match=r"history is|guard is"):
+                make(ring.words, geometry, 0)
 
     @pytest.mark.parametrize("index", [-1, 1, 10**30, True, "0", None, 0.0])
     def test_no_such_entry(self, ring: Bench, index: object) -> None:

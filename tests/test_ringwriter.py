@@ -5,7 +5,8 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from ring_on_bytes import HOUR, Bench, bench, prices
+from cores import chosen
+from ring_on_bytes import HOUR, STREAM, Bench, bench, blank, prices
 
 from shmfeed.bar import TIMEFRAMES, Bar, close_time
 from shmfeed.errors import BadArgumentError, FeedLostError
@@ -65,6 +66,12 @@ class TestAppend:
         writer.append(0, *prices(0))
         assert counts == [1]
 
+    def test_what_a_wake_answers_is_nobodys(self) -> None:
+        words, geometry, catalog = blank(HISTORY)
+        index = catalog.add(STREAM, 1)
+        writer = chosen().RingWriter(words, geometry, index, STREAM, lambda _: "woken")
+        assert writer.append(0, *prices(0)) is None
+
     def test_need_not_wake(self, ring: Bench) -> None:
         ring.writer.append(0, *prices(0), wake=False)
         assert ring.woken == []
@@ -94,6 +101,23 @@ class TestAppend:
             assert "BTCUSDT 1h" in str(caught.value)
         assert state(ring) == before
         assert ring.words.ints[ring.geometry.slot_word(0) + S_INTENT] == 1
+
+    def test_names_of_any_sequence(self, ring: Bench) -> None:
+        class Names:
+            """It keeps none of its items."""
+
+            def __getitem__(self, place: int) -> str:
+                return (b"BTC-USDT", b"1h")[place].decode()
+
+        made = ring.core.RingWriter(ring.words, ring.geometry, 0, Names(), print)
+        others = [b"ETH-USDT".decode() for _ in range(100)]
+        assert (made.symbol, made.timeframe) == ("BTC-USDT", "1h")
+        assert len(others) == 100
+
+    @pytest.mark.parametrize("names", [None, (), ("A",), ("A", "1h", "1h"), 5])
+    def test_names_that_are_no_two(self, ring: Bench, names: object) -> None:
+        with pytest.raises((TypeError, ValueError)):
+            ring.core.RingWriter(ring.words, ring.geometry, 0, names, print)
 
     def test_a_successor_goes_on(self, ring: Bench) -> None:
         ring.close(*range(10))
@@ -207,6 +231,20 @@ class TestArguments:
     def test_flags_that_are_no_word(self, ring: Bench, verb: str, flags: int) -> None:
         with pytest.raises(BadArgumentError, match="flags an int"):
             getattr(ring.writer, verb)(0, *prices(0), math.nan, flags)
+        assert state(ring) == (0, None, None)
+
+    def test_whoever_converts_himself_may_fail(self, ring: Bench, verb: str) -> None:
+        class Failing:
+            def __float__(self) -> float:
+                raise ValueError("no")
+
+            def __index__(self) -> int:
+                raise ValueError("no")
+
+        for values in ([Failing()], [0.0, Failing()]):
+            with pytest.raises(BadArgumentError, match="must be numbers") as caught:
+                getattr(ring.writer, verb)(0, *prices(0), *values)
+            assert caught.value.__cause__.__traceback__ is not None
         assert state(ring) == (0, None, None)
 
     def test_values_are_written_as_they_are(self, ring: Bench, verb: str) -> None:

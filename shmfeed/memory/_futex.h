@@ -20,14 +20,14 @@ futex_word(PyObject *object, Py_ssize_t offset, int access, Py_buffer *buffer)
     if (PyObject_GetBuffer(object, buffer, access) < 0) {
         return NULL;
     }
-    char *word = (char *)buffer->buf + offset;
-    if (offset < 0 || offset > buffer->len - 4 || (uintptr_t)word % 4) {
+    uintptr_t start = (uintptr_t)buffer->buf;
+    if (offset < 0 || offset > buffer->len - 4 || (start + (size_t)offset) % 4) {
         PyBuffer_Release(buffer);
         PyErr_Format(PyExc_ValueError, "there is no 32-bit word at offset %zd of %zd bytes",
                      offset, buffer->len);
         return NULL;
     }
-    return (uint32_t *)word;
+    return (uint32_t *)((char *)buffer->buf + offset);
 }
 
 /* The kernel's timeout is a moment of CLOCK_MONOTONIC. */

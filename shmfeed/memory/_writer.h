@@ -91,6 +91,9 @@ refuse_values(PyObject *const *given)
                           ? NULL
                           : call(python.ringwriter, "bad_values", "(N)", values);
     if (error != NULL) {
+        if (trace != NULL) {
+            PyException_SetTraceback(cause, trace);
+        }
         PyException_SetCause(error, Py_XNewRef(cause));
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
         Py_DECREF(error);
@@ -157,7 +160,14 @@ writer_append(Writer *self, PyObject *const *args, Py_ssize_t count, PyObject *n
                 self->segment + SHM_H_TICK, self->segment + SHM_H_BARS);
     self->row++;
     self->last_open = cells[0];
-    return wake ? PyObject_CallOneArg(self->wake, self->index) : Py_NewRef(Py_None);
+    if (wake) {
+        PyObject *woken = PyObject_CallOneArg(self->wake, self->index);
+        if (woken == NULL) {
+            return NULL;
+        }
+        Py_DECREF(woken);
+    }
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -222,24 +232,42 @@ writer_bind(Writer *self, PyObject *words, PyObject *geometry)
     return 0;
 }
 
+/* Out of any sequence: one that makes its items anew does not keep them alive. */
+static int
+writer_names(Writer *self, PyObject *pair)
+{
+    PyObject *names = PySequence_Tuple(pair);
+    if (names == NULL) {
+        return -1;
+    }
+    int parsed = PyArg_ParseTuple(names, "UU;names are a symbol and a timeframe",
+                                  &self->symbol, &self->timeframe);
+    if (parsed) {
+        Py_INCREF(self->symbol);
+        Py_INCREF(self->timeframe);
+    } else {
+        self->symbol = self->timeframe = NULL;
+    }
+    Py_DECREF(names);
+    return parsed ? 0 : -1;
+}
+
 static PyObject *
 writer_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *parameters[] = {"words", "geometry", "index", "names", "wake", NULL};
-    PyObject *words, *geometry, *index, *symbol, *timeframe, *wake;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOO(UU)O", parameters, &words,
-                                     &geometry, &index, &symbol, &timeframe, &wake)) {
+    PyObject *words, *geometry, *index, *pair, *wake;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOOOO", parameters, &words,
+                                     &geometry, &index, &pair, &wake)) {
         return NULL;
     }
     Writer *self = (Writer *)type->tp_alloc(type, 0);
     if (self == NULL) {
         return NULL;
     }
-    self->symbol = Py_NewRef(symbol);
-    self->timeframe = Py_NewRef(timeframe);
     self->wake = Py_NewRef(wake);
     self->index = Py_NewRef(index);
-    if (writer_bind(self, words, geometry) < 0) {
+    if (writer_names(self, pair) < 0 || writer_bind(self, words, geometry) < 0) {
         Py_DECREF(self);
         return NULL;
     }

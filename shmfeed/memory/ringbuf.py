@@ -44,12 +44,14 @@ from shmfeed.layout import (
 )
 from shmfeed.memory.damage import damaged, slot_damage
 from shmfeed.memory.rows import ROW, Rows, Slice, Slot, column_number
-from shmfeed.memory.words import CellPair, Patience, Words, boot_ns
+from shmfeed.memory.words import CellPair, Patience, Words, boot_ns, fence
 
 
 def check_entry(words: Words, geometry: Geometry, index: int) -> int:
     """Where entry `index` begins, in words; BadArgumentError where the buffer is too
-    small for this geometry, or it has no such entry."""
+    small for this geometry, it has no rows, or no such entry."""
+    check_whole("history", geometry.history)
+    check_whole("guard", geometry.guard, 0)
     index = check_whole("index", index, 0, geometry.max_streams - 1)
     if len(words.raw) < geometry.size:
         raise BadArgumentError(
@@ -63,10 +65,12 @@ def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
     """The catalog word; SegmentFormatError where it, or its slot, cannot be."""
     ints, waiting = words.ints, None
     while True:
-        word = ints[entry + E_WORD]  # acquire: pairs with its store
+        word = ints[entry + E_WORD]
+        fence()  # acquire: pairs with its store
         what = slot_damage(words, geometry, word)
         if what is None:
             return word
+        fence()  # the word again, after what it names
         if ints[entry + E_WORD] == word:
             raise damaged(words, what)
         waiting = waiting or Patience("catalog word")

@@ -144,7 +144,7 @@ class RingWriter:
             cell = ROW.pack(
                 open_time, end, open, high, low, close, volume, money, flags
             )
-        except (struct.error, TypeError, OverflowError) as error:
+        except (struct.error, TypeError, ValueError, OverflowError) as error:
             raise bad_values((open, high, low, close, volume, money, flags)) from error
         self._forming.write(cell)
         now = boot_ns()
