@@ -395,6 +395,17 @@ class TestDamage:
         with pytest.raises(SegmentFormatError, match="slot 0 has rows"):
             ring.core.RingReader(ring.words, ring.geometry, 0)
 
+    @pytest.mark.parametrize("published", [(1 << 63) - 1, (1 << 63) - 2])
+    def test_the_last_numbers_that_there_are(self, ring: Bench, published: int) -> None:
+        ring.close(0, 1)
+        ring.writer.update_forming(*forming(2, 8.0))
+        ring.words.ints[slot_word(ring) + S_PUBLISHED] = published
+        for n in (1, 3):
+            rows = ring.reader.snapshot(n, include_now=True)
+            assert len(rows) == n
+            assert rows.bar(-1) == ring.reader.forming_cell()
+            assert rows.copy().values.tolist() == rows.values.tolist()
+
     @pytest.mark.parametrize("name", READS)
     @pytest.mark.parametrize(
         ("word", "said"),

@@ -26,10 +26,11 @@ static PyTypeObject RowsType;
 static PyTypeObject SliceType;
 static PyArray_Descr *int64_descr, *float64_descr;
 
+/* Numbers of a damaged segment may be the last that there are: nothing overflows. */
 static inline int64_t
 rows_len(const Rows *self)
 {
-    return self->last - self->first;
+    return (int64_t)((uint64_t)self->last - (uint64_t)self->first);
 }
 
 /* An array over `columns` columns from `column` on, of 1 dimension if it is 1 of 1. */
@@ -70,7 +71,7 @@ rows_alloc(int64_t first, int64_t count, bool forming)
     self->words = (ring_word *)(self + 1);
     self->stride = count;
     self->first = first;
-    self->last = first + count;
+    self->last = (int64_t)((uint64_t)first + (uint64_t)count);
     self->forming = forming;
     return self;
 }
