@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -20,8 +21,11 @@ NATIVE = ROOT / "tests/native"
 MEMORY = ROOT / "shmfeed/memory"
 STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-g")
 NEEDS_BUILD = pytest.mark.skipif(
-    shutil.which("cc") is None or int(np.__version__.split(".")[0]) < 2,
-    reason="no C compiler here, or headers of a numpy before 2: no extension",
+    shutil.which("cc") is None
+    or not Path(sysconfig.get_path("include"), "Python.h").exists()
+    or int(np.__version__.split(".")[0]) < 2,
+    reason="no C compiler here, or no headers of Python, or those of a numpy before 2:"
+    " no extension",
 )
 NEEDS_COMPILER = pytest.mark.skipif(
     shutil.which("cc") is None, reason="no C compiler here: nothing can be compiled"

@@ -12,7 +12,7 @@ import cores
 import payload
 import pytest
 import without_check
-from compiling import NEEDS_COMPILER
+from compiling import NEEDS_BUILD
 from racing import READY, SHARE, STOP, Track
 
 from shmfeed.errors import BusyRingError
@@ -116,7 +116,7 @@ def take(pair: CellPair) -> bytes:
     return bytes(pair._words.raw[start : start + pair._bytes])
 
 
-@pytest.fixture(params=["pure", pytest.param("C", marks=NEEDS_COMPILER)])
+@pytest.fixture(params=["pure", pytest.param("C", marks=NEEDS_BUILD)])
 def unchecked(request, monkeypatch, tmp_path) -> cores.Core:
     """A core whose readers take the cell that they copied."""
     if request.param == "C":

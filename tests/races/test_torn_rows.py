@@ -13,7 +13,7 @@ import forks
 import payload
 import pytest
 import without_check
-from compiling import NEEDS_COMPILER
+from compiling import NEEDS_BUILD
 from racing import NAMES, READY, SHARE, STOP, Track, write_bars
 
 from shmfeed.errors import BusyRingError, SegmentFormatError
@@ -197,7 +197,7 @@ def test_a_writer_that_breaks_the_order_is_seen(reads, mutant, torn):
     assert tally["accepted rows"] > 0
 
 
-@pytest.fixture(params=["pure", pytest.param("C", marks=NEEDS_COMPILER)])
+@pytest.fixture(params=["pure", pytest.param("C", marks=NEEDS_BUILD)])
 def unchecked(request, monkeypatch, tmp_path) -> Iterator[cores.Core]:
     """A core whose readers take each row as it is."""
     if request.param == "pure":
