@@ -200,13 +200,15 @@ class TestIndexesOfItsOwn:
         chosen: type[Way] = request.param
         return chosen
 
-    @pytest.fixture(params=["auto", "python"] if PANDAS > 2 else ["object"])
+    @pytest.fixture(
+        params=[("mode.string_storage", "auto"), ("mode.string_storage", "python")]
+        if PANDAS > 2
+        else [("future.infer_string", False), ("future.infer_string", True)],
+        ids=str,
+    )
     def storage(self, request: pytest.FixtureRequest) -> Iterator[None]:
-        """How pandas keeps the names of columns, where it has a choice."""
-        if PANDAS < 3:
-            yield
-            return
-        with pd.option_context("mode.string_storage", request.param):
+        """How pandas keeps the names of columns."""
+        with pd.option_context(*request.param):
             yield
 
     @pytest.mark.filterwarnings("ignore")  # chained assignments warn

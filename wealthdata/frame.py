@@ -58,11 +58,14 @@ def times(close_time: Ints) -> Any:
 def sealed(fields: Sequence[str]) -> Any:
     """The fields as an index whose names, which frames share, cannot be written to."""
     columns: Any = pd.Index(list(fields))
-    np.asarray(columns).flags.writeable = False
     array = getattr(columns, "_data", None)
     extension: Any = pd.api.extensions.ExtensionArray
     if isinstance(array, extension):
-        array._readonly = True  # pandas 3 heeds it, also where it hands out the array
+        if hasattr(array, "_readonly"):
+            array._readonly = True  # heeded also where the array is handed out
+        else:  # of Arrow's, in a pandas 2 that was told to infer them
+            columns = pd.Index(list(fields), dtype=object)
+    np.asarray(columns).flags.writeable = False
     return columns
 
 
