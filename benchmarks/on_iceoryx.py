@@ -98,7 +98,9 @@ def words(data: bytes) -> Any:
 
 
 def _folder(end: ExitStack) -> str:
-    folder = end.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
+    folder = end.enter_context(
+        tempfile.TemporaryDirectory(prefix=f"bench-{os.getpid()}-")
+    )
 
     def swept() -> None:
         for left in Path("/dev/shm").glob(f"{Path(folder).name}_*"):

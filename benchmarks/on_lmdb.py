@@ -1,5 +1,6 @@
 """A rival: LMDB on tmpfs, written by one process and read by another."""
 
+import os
 import tempfile
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -27,7 +28,7 @@ def _open(folder: str, **options: Any) -> Any:
 
 
 def _folder(end: ExitStack) -> str:
-    folder = tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm")
+    folder = tempfile.TemporaryDirectory(prefix=f"bench-{os.getpid()}-", dir="/dev/shm")
     return end.enter_context(folder)
 
 

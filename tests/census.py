@@ -3,8 +3,8 @@
 Other test runs may share the host: what is theirs is not counted. A process is ours
 if it is a child of this one or carries `MARK` in its environment, which every
 descendant inherits, orphaned or not. A segment is another's if a process that is alive
-and not ours has written it, or a run that is alive and not ours has named it. Of the
-standard library's nameless objects the one who has it mapped tells.
+and not ours has written it, or if a test run or a benchmark that is alive and not ours
+has named it. Of the standard library's nameless objects who has it mapped tells.
 """
 
 import gc
@@ -23,7 +23,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 _PROC = Path("/proc")
 # The standard library's own objects: their names do not tell whose they are.
 _NAMELESS = ("psm_", "sem.mp-")
-_RUN_IN_NAME = re.compile(r"(?:^|\.)t(\d+)x")
+_RUN_IN_NAME = re.compile(r"(?:^|\.)(?:t(\d+)x|bench-(\d+)-)")
 
 
 class Census(NamedTuple):
@@ -140,8 +140,9 @@ def _is_others(path: str) -> bool:
     name = Path(path).name
     if name.startswith(_NAMELESS):
         return _is_mapped_by_others(path)
-    run = _RUN_IN_NAME.search(name)
-    pid = int(run[1]) if run else _writer_pid(Path(path))
+    top = Path(path).relative_to(_SHARED_MEMORY).parts[0]
+    run = _RUN_IN_NAME.search(name) or _RUN_IN_NAME.search(top)
+    pid = int(run[1] or run[2]) if run else _writer_pid(Path(path))
     return pid is not None and (_PROC / str(pid)).exists() and not is_ours(pid)
 
 

@@ -89,9 +89,10 @@ def test_finds_shared_memory(before: census.Census, segments: Path) -> None:
     assert f"shared memory {segments}" in _found(before)
 
 
-def test_leaves_others_shared_memory_alone(before: census.Census) -> None:
+@pytest.mark.parametrize("name", ["shmfeed.0.t1x{}", "bench-1-{}_0354.data"])
+def test_leaves_others_shared_memory_alone(before: census.Census, name: str) -> None:
     # Process 1 lives, and is not ours.
-    theirs = Path(f"/dev/shm/shmfeed.{os.geteuid()}.t1x{os.getpid()}")
+    theirs = Path("/dev/shm", name.format(os.getpid()))
     theirs.touch()
     try:
         assert census.leftovers(before) == []
