@@ -1,5 +1,7 @@
 """Windows on bars: one contiguous piece of each column, read-only, and their truth."""
 
+import copy
+import pickle
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +12,11 @@ from shmfeed.bar import FLOAT_FIELDS, INT_FIELDS, Bar
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import COLUMNS
 from shmfeed.memory.rows import Rows
+
+
+def pickled(thing: object) -> object:
+    return pickle.loads(pickle.dumps(thing))
+
 
 pytestmark = pytest.mark.usefixtures("each_core")
 
@@ -104,6 +111,27 @@ class TestColumns:
         assert len(rows) == 0
         assert rows.values.shape == (5, 0)
         assert all(len(rows[field]) == 0 for field in COLUMNS)
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickled])
+@pytest.mark.parametrize("include_now", [False, True])
+def test_private_rows_can_be_copied_and_sent(ring, way, include_now) -> None:
+    """To a process of a pool, say, of whichever core."""
+    ring.close(0, 1, 2)
+    ring.writer.update_forming(3 * HOUR, *prices(3))
+    rows = ring.reader.snapshot(3, include_now)
+    found = way(rows)
+    assert (found.first, found.last, found.forming) == (
+        rows.first,
+        rows.last,
+        include_now,
+    )
+    assert len(found) == 3
+    for field in COLUMNS:
+        np.testing.assert_array_equal(found[field], rows[field])
+        assert found[field].dtype == rows[field].dtype
+    assert found.valid
+    assert found.bar(-1)[:7] == rows.bar(-1)[:7]
 
 
 class TestSlice:

@@ -5,10 +5,12 @@ once, at import: SHMFEED_PURE=1 asks for pure Python. Whoever makes or names one
 these classes takes it from here.
 """
 
+import copyreg
 import platform
 from typing import TYPE_CHECKING
 
 from shmfeed.errors import UnsupportedPlatformError
+from shmfeed.memory import rows
 from shmfeed.memory.bell import Bell, sleep_past
 from shmfeed.memory.extension import PURE, WHY_NOT, extension
 from shmfeed.memory.following import Follower
@@ -34,9 +36,16 @@ __all__ = [
     "sleep_past",
 ]
 
+
+def _as_pure(private: Rows) -> tuple[type[Rows], tuple[object, ...]]:
+    """What C's private rows are copied and pickled as: it is everywhere."""
+    return rows.Rows, (private.block, private.first, private.forming)
+
+
 if not TYPE_CHECKING and extension is not None:
     Rows, Slice, Follower = extension.Rows, extension.Slice, extension.Follower
     RingReader, RingWriter = extension.RingReader, extension.RingWriter
+    copyreg.pickle(Rows, _as_pure)
     order_by(extension.fence)
     if hasattr(extension, "Bell"):  # on Linux
         Bell, sleep_past = extension.Bell, extension.sleep_past
