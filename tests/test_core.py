@@ -126,6 +126,14 @@ class TestMemoryOrder:
         assert "pure Python serves: the moon is full" in str(seen.value)
         assert str(seen.value).endswith(core.REMEDY)
 
+    def test_so_is_a_python_that_stores_words_in_halves(self, monkeypatch) -> None:
+        monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+        monkeypatch.setattr(core, "build", "pure Python")
+        core.check_memory_order()
+        monkeypatch.setattr("sys.maxsize", (1 << 31) - 1)
+        with pytest.raises(UnsupportedPlatformError, match="'x86_64 in 32 bits'"):
+            core.check_memory_order()
+
     @pytest.mark.parametrize(
         ("double", "environ", "remedy"),
         [

@@ -7,6 +7,7 @@ these classes takes it from here.
 
 import copyreg
 import platform
+import sys
 from typing import TYPE_CHECKING
 
 from shmfeed.errors import UnsupportedPlatformError
@@ -66,9 +67,12 @@ def check_memory_order() -> None:
 
     x86-64 keeps stores in order and loads in order (total store order), which is all
     that the protocols of `ringbuf` and of `CellPair` need. Others need fences, which C
-    has and Python cannot express.
+    has and Python cannot express. A 32-bit Python, on x86-64 too, stores a word in
+    halves.
     """
     machine = platform.machine().lower()
+    if sys.maxsize < 1 << 32:
+        machine += " in 32 bits"
     if build != "C" and machine not in ("x86_64", "amd64"):
         raise UnsupportedPlatformError(
             f"live feeds need the C core on this CPU, {machine!r}, and pure Python"
