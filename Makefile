@@ -59,7 +59,7 @@ oldest-pandas: $(VENV)/.core
 # Rivals that cannot be had here are named in the table; one wants a redis-server.
 bench: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' || true
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py --show README.md
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
