@@ -28,7 +28,7 @@
 typedef _Atomic int64_t ring_word;
 
 _Static_assert(sizeof(ring_word) == SHM_WORD, "a word is 8 bytes");
-_Static_assert(__atomic_always_lock_free(sizeof(ring_word), 0), "and needs no lock");
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "and needs no lock");
 _Static_assert(SHM_FORMING_WORDS == SHM_COLUMNS, "a forming cell is a row");
 
 /* Where one stream's rows stand. */
