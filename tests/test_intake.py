@@ -10,6 +10,7 @@ import shmfeed
 from shmfeed.bar import AFTER_GAP, CLOSED_BY_CLOCK, CLOSED_BY_NEXT, UNCONFIRMED
 from shmfeed.events import BarEvent, Heartbeat, Ignored, Malformed, Refused
 from shmfeed.feeder.intake import LOG_EVERY_SECONDS, TICK_SECONDS, Intake
+from shmfeed.layout import H_WAKE
 from shmfeed.writer import create
 
 MINUTE = 60_000
@@ -111,7 +112,8 @@ def test_heartbeats_are_no_data(bench):
 
 
 def test_readers_are_woken_once_a_batch_and_not_by_a_forming_bar(bench):
-    woken = []
+    woken, header = [], bench.writer._words.ints
+    rung = header[H_WAKE]
     bench.writer.wake = lambda streams: woken.append(set(streams))
     bench.take(bar(0, closed=False))
     assert woken == []
@@ -119,6 +121,7 @@ def test_readers_are_woken_once_a_batch_and_not_by_a_forming_bar(bench):
     assert woken == [{STREAM}]
     bench.take(bar(10, closed=False))
     assert len(woken) == 1
+    assert header[H_WAKE] == rung  # nor by a bar
 
 
 def test_the_clock_closes_what_the_venue_does_not_flag(bench):

@@ -278,6 +278,22 @@ class TestManyRings:
                 other.close()
                 assert waiter.result() == []
 
+    def test_a_bar_between_the_look_and_the_sleep(
+        self, writer, rings, sleeps, monkeypatch
+    ) -> None:
+        """The bell was heard before the look: no sleep lasts its whole piece."""
+        look = Watch.closed
+
+        def closed_after_it(watch: Watch) -> list[Ring]:
+            found = look(watch)
+            if not stream(writer).reader.count:
+                close(stream(writer), 0)
+            return found
+
+        monkeypatch.setattr(Watch, "closed", closed_after_it)
+        assert wait(rings[:2], 20) == [rings[0]]
+        assert sleeps == [True]
+
     def test_none(self) -> None:
         assert wait([], 0.02) == []
         assert wait([]) == []
@@ -320,6 +336,7 @@ class TestWhoIsWoken:
         assert True not in sleeps
         close(stream(writer, 5), 0)
         assert waiter.result() == [rings[5]]
+        assert sleeps[-1]  # it was woken: no piece was over
 
     def test_everybody_by_one_call(self, form, writer, rings, monkeypatch) -> None:
         """64 who wait, a batch of 34 streams: the kernel is asked once."""

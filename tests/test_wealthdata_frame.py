@@ -201,9 +201,8 @@ class TestIndexesOfItsOwn:
         return chosen
 
     @pytest.fixture(
-        params=[("mode.string_storage", "auto"), ("mode.string_storage", "python")]
-        if PANDAS > 2
-        else [("future.infer_string", False), ("future.infer_string", True)],
+        params=[("future.infer_string", False), ("future.infer_string", True)]
+        + [("mode.string_storage", "python")] * (PANDAS > 2),
         ids=str,
     )
     def storage(self, request: pytest.FixtureRequest) -> Iterator[None]:
