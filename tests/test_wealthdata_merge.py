@@ -57,6 +57,18 @@ def test_the_ring_alone_serves_when_it_has_enough(ring: RingWriter) -> None:
             assert shares(found)
 
 
+def test_a_call_that_the_ring_served_may_want_older_bars_later(
+    ring: RingWriter,
+) -> None:
+    """What is remembered of a call does not leave the context out."""
+    append(ring, *range(10, 20))
+    set_context(Context([listed(*range(15))]))
+    for count, first in ((5, 15), (15, 5), (10, 10), (20, 0)):
+        found = get_price(SYMBOL, count=count)
+        assert numbers(found) == list(range(first, 20))
+        assert shares(found) == (first >= 10)
+
+
 def test_a_context_with_nothing_older_changes_nothing(ring: RingWriter) -> None:
     append(ring, *range(10, 20))
     set_context(Context([listed(*range(10, 15))]))
