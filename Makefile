@@ -6,6 +6,10 @@ VENV   ?= .venv
 SECONDS ?= 20
 WORKERS ?= 3
 BIN := $(VENV)/bin
+# What the C core is built from.
+CORE := setup.py shmfeed/layout.py $(wildcard shmfeed/memory/*.c shmfeed/memory/*.h)
+# By its path: a script beside the clone would take the clone's folder for the package.
+EDITABLE := --config-settings editable_mode=compat -e
 
 .PHONY: test test-pure races sanitize demo lint types unit fuzz versions smoke-versions oldest-pandas bench clean
 
@@ -62,16 +66,16 @@ bench: $(VENV)/.core
 	$(BIN)/python benchmarks/run.py --show README.md
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) '.[dev]'
 	touch $@ $(VENV)/.demo $(VENV)/.core
 
 # The C core alone, built in place: what an edit of its sources needs.
-$(VENV)/.core: setup.py shmfeed/layout.py $(wildcard shmfeed/memory/*.c shmfeed/memory/*.h) | $(VENV)/.dev
+$(VENV)/.core: $(CORE) | $(VENV)/.dev
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	touch $@
 
-$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+$(VENV)/.demo: pyproject.toml $(CORE) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) '.[demo]'
 	touch $@
 
 $(VENV)/bin/python:

@@ -8,6 +8,7 @@ not try.
 import os
 import runpy
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -63,6 +64,7 @@ class BuildCore(build_ext):
             write_layout(Path(self.build_temp, HEADER))
             super().build_extension(ext)
         except Exception as error:  # whatever it is, there is no C core
+            forget_core()
             if ext.optional:
                 print(
                     f"shmfeed: the C core was not built ({error}); pure Python serves."
@@ -70,6 +72,13 @@ class BuildCore(build_ext):
                     file=sys.stderr,
                 )
             raise CompileError(f"the C core cannot be built: {error}") from error
+
+
+def forget_core() -> None:
+    """An earlier build would be packed, or serve in place, as if it were this one."""
+    name = "_ringbuf" + sysconfig.get_config_var("EXT_SUFFIX")
+    for folder in (Path(), *Path("build").glob("lib*")):
+        (folder / MEMORY / name).unlink(missing_ok=True)
 
 
 def numpy_headers() -> str:
@@ -102,6 +111,8 @@ def core() -> Extension:
 
 
 if __name__ == "__main__":
+    if wanted() is False:
+        forget_core()
     setup(
         ext_modules=[] if wanted() is False else [core()],
         cmdclass={"build_ext": BuildCore},

@@ -117,3 +117,9 @@ def test_words_for_a_feed_without_streams(pid) -> None:
     )
     assert lines[1] == f"{feeder} no message yet"
     assert lines[3:] == ["last error: refused", "", "no streams"]
+
+
+def test_a_feeder_that_gave_up_is_said_to_try_no_more() -> None:
+    lines = in_words({**empty_status("x"), "state": "error"}).splitlines()
+    assert lines[3].startswith("it gave up, and tries no more: ")
+    assert "gave up" not in in_words(empty_status("x"))

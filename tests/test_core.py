@@ -218,6 +218,24 @@ class TestBuild:
         build_core(source, tmp_path, CC=str(compiler))
         assert called.exists(), "the control: it would be seen"
 
+    @pytest.mark.parametrize(
+        "environ", [{"CC": "false"}, {"SHMFEED_BUILD_EXTENSION": "no"}]
+    )
+    def test_an_earlier_build_goes_with_a_failure(
+        self, source, tmp_path, environ
+    ) -> None:
+        """It would be packed, or serve in place, in the new one's stead."""
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        left = [
+            source / folder / f"shmfeed/memory/_ringbuf{suffix}"
+            for folder in ("", "build/lib.linux-x86_64")
+        ]
+        for path in left:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        assert build_core(source, tmp_path, **environ).returncode == 0
+        assert [path for path in left if path.exists()] == []
+
     def test_another_word_is_refused(self, source, tmp_path) -> None:
         done = build_core(source, tmp_path, SHMFEED_BUILD_EXTENSION="maybe")
         assert done.returncode != 0

@@ -50,14 +50,14 @@ def test_bounds(installed, wanted, level, found) -> None:
     finding = check_version("name", wanted, installed)
     assert finding.level == level
     assert found in finding.found
-    assert level == "ok" or finding.remedy == "pip install --upgrade 'shmfeed'"
+    assert level == "ok" or finding.remedy == f"pip install --upgrade 'name{wanted}'"
 
 
 def test_what_is_optional_is_a_note() -> None:
     finding = check_version("PyYAML", ">=6", None, "yaml")
     assert (finding.level, finding.remedy) == (
         "note",
-        "pip install --upgrade 'shmfeed[yaml]'",
+        "pip install --upgrade 'PyYAML>=6'",
     )
     assert "YAML files need it" in finding.found
     assert check_version("PyYAML", ">=6", "5", "yaml").level == "problem"

@@ -24,6 +24,10 @@ examples:
 """
 
 _GOOD = ("live", "quiet")
+_GIVEN_UP = (
+    "it gave up, and tries no more: end it and start it again, or call a manager's"
+    " start(); --max-reconnect-attempts none tries for ever"
+)
 _WATCH_SECONDS = 1.0
 _HOME_AND_CLEAR = "\x1b[H\x1b[J"
 _COUNTERS = ("messages", "bars", "reconnects", "gaps", "late", "malformed", "ignored")
@@ -65,6 +69,8 @@ def in_words(status: dict[str, Any]) -> str:
     lines = [_feed_line(status), _feeder_line(status), _counter_line(status)]
     if status["last_error"]:
         lines.append(plain(f"last error: {status['last_error']}"))
+    if status["state"] == "error":
+        lines.append(_GIVEN_UP)
     if not status["streams"]:
         return "\n".join([*lines, "", "no streams"])
     rows = [_HEAD, *map(_stream_cells, status["streams"])]

@@ -67,8 +67,7 @@ def check_version(
     name: str, wanted: str, installed: str | None, extra: str | None = None
 ) -> Finding:
     """A package's version against bounds like `>=1.9.1,<2`; an extra's is optional."""
-    package = f"{_PACKAGE}[{extra}]" if extra else _PACKAGE
-    remedy = f"pip install --upgrade '{package}'"
+    remedy = f"pip install --upgrade '{name}{wanted}'"
     if name == "python":
         remedy = f"make a virtual environment with Python {wanted}"
     if installed is None and extra:

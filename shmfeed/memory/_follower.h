@@ -140,14 +140,17 @@ follower_dealloc(Follower *self)
 
 static PyMethodDef follower_methods[] = {
     {"view", FUNCTION(follower_view), NAMED,
+     "view($self, n)\n--\n\n"
      "The last n closed bars, at most `history`, fewer if there are fewer.\n\n"
      "Zero-copy and read-only; ask `valid` after use. Raises BadArgumentError for\n"
      "n < 1, BusyRingError when a writer outruns the read for 10 ms."},
     {"snapshot", FUNCTION(follower_snapshot), NAMED,
+     "snapshot($self, n, include_now=False)\n--\n\n"
      "The last n bars, private and consistent; the same shape as `view`.\n\n"
      "With `include_now` the forming bar, if there is one, is the last of the n.\n"
      "Raises BadArgumentError for n < 1, BusyRingError."},
     {"latest", FUNCTION(follower_latest), NAMED,
+     "latest($self, field)\n--\n\n"
      "The newest value of a field, the forming bar's if there is one.\n\n"
      "NaN if there is no bar at all. Raises BadArgumentError, BusyRingError."},
     {"forming", (PyCFunction)follower_forming, METH_NOARGS,

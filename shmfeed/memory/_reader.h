@@ -425,10 +425,13 @@ reader_dealloc(Reader *self)
 
 static PyMethodDef reader_methods[] = {
     {"view", FUNCTION(reader_view_named), NAMED,
+     "view($self, n)\n--\n\n"
      "The last n closed bars, at most `history`, fewer if there are fewer."},
     {"snapshot", FUNCTION(reader_snapshot), NAMED,
+     "snapshot($self, n, include_now=False)\n--\n\n"
      "The last n bars, private and consistent."},
     {"latest", FUNCTION(reader_latest), NAMED,
+     "latest($self, field)\n--\n\n"
      "The newest value of a field, the forming bar's if there is one."},
     {"forming", (PyCFunction)reader_forming, METH_NOARGS,
      "The unfinished bar, or None; never one that has closed already."},

@@ -306,9 +306,17 @@ writer_dealloc(Writer *self)
 
 static PyMethodDef writer_methods[] = {
     {"append", FUNCTION(writer_append), NAMED,
-     "Close a bar, and with it a forming one of the same or an older open_time."},
+     "append(open_time, open, high, low, close, volume, money=nan, flags=0,\n"
+     "       wake=True)\n\n"
+     "Close a bar, and with it a forming one of the same or an older open_time.\n\n"
+     "Times in ms UTC. Raises BadArgumentError, and changes nothing, for an\n"
+     "open_time that is not newer than the last closed one or a value that is no\n"
+     "number. Values are written as they are: judging them is the ledger's."},
     {"update_forming", FUNCTION(writer_update_forming), NAMED,
-     "Replace the unfinished bar; nobody is woken."},
+     "update_forming(open_time, open, high, low, close, volume, money=nan,\n"
+     "               flags=0, wake=False)\n\n"
+     "Replace the unfinished bar; nobody is woken.\n\n"
+     "Raises BadArgumentError as `append` does, and changes nothing."},
     {"close", (PyCFunction)writer_close, METH_NOARGS,
      "Write nothing any more: each later call raises FeedLostError."},
     {NULL, NULL, 0, NULL},
