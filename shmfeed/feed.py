@@ -37,6 +37,7 @@ from shmfeed.status import (
     connection,
     feed_status,
     is_alive,
+    ring_status,
     stream_status,
 )
 from shmfeed.waiting import Watch, wait_past
@@ -240,8 +241,7 @@ class Ring(Follower):
 
     def status(self) -> StreamStatus:
         """Age, state and health of this stream."""
-        reader = self.reader()
-        return stream_status(reader.words.ints, reader.entry, self.timeframe)
+        return ring_status(self.reader(), self.timeframe)
 
     def __repr__(self) -> str:
         return f"<Ring {self.symbol} {self.timeframe} of feed {self._feed.name!r}>"

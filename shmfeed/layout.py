@@ -67,6 +67,7 @@ NOTE_BYTES = (NOTE_WORDS - 1) * WORD  # a cell's first word is the text's length
 HEADER_WORDS = 512  # one page
 
 STATES = ("disconnected", "connecting", "connected", "reconnecting", "error")
+CONNECTED = STATES.index("connected")
 
 # Entry words.
 E_WORD = 0  # the catalog word; 0: no rows yet
@@ -121,6 +122,7 @@ COUNT_LIMIT = 1 << 62  # what is counted stays below it
 # A feeder beats every BEAT_SECONDS and is dead DEAD_NS after its last sign of life.
 BEAT_SECONDS = 0.5
 DEAD_NS = 2_000_000_000
+STUCK_NS = 5_000_000_000  # the main loop of a connected feeder ticks far more often
 AHEAD_NS = 3600 * 1_000_000_000  # a sign of life further in the future is garbage
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from shmfeed.bar import TIMEFRAMES, duration, stale_after
 from shmfeed.layout import (
     AHEAD_NS,
+    CONNECTED,
     COUNTERS,
     DEAD_NS,
     E_GAPS,
@@ -22,6 +23,7 @@ from shmfeed.layout import (
     H_WRITER_PID,
     NOTE_WORDS,
     STATES,
+    STUCK_NS,
 )
 from shmfeed.memory.catalog import Entry, entries
 from shmfeed.memory.core import RingReader
@@ -36,8 +38,6 @@ HEALTHS = ("live", "quiet", "recovering", "stale", "dead")  # from best to worst
 _SECOND = 1_000_000_000
 _MS = 1_000_000
 _DISCONNECTED = STATES[0]
-_CONNECTED = STATES.index("connected")
-_STUCK_NS = 5 * _SECOND  # the main loop of a connected feeder ticks far more often
 _QUIET_GRACE_NS = 2 * _SECOND
 # By timeframe, ns of silence after which a stream is no longer live, no longer quiet.
 _SILENCES = {
@@ -72,6 +72,14 @@ def connection_state(ints: Ints, alive: bool) -> str:
     return STATES[state] if alive and 0 <= state < len(STATES) else STATES[0]
 
 
+def ring_status(reader: RingReader, timeframe: str) -> StreamStatus:
+    """The stream of a reader; the usual case is decided by the reader's core."""
+    age = reader.live_age(_SILENCES[timeframe][0])
+    if age is not None:
+        return _new(StreamStatus, (age, "connected", "live"))
+    return stream_status(reader.words.ints, reader.entry, timeframe)
+
+
 def stream_status(ints: Ints, at: int, timeframe: str) -> StreamStatus:
     """The stream whose entry begins at word `at`."""
     now = boot_ns()
@@ -80,7 +88,7 @@ def stream_status(ints: Ints, at: int, timeframe: str) -> StreamStatus:
     if not is_alive(ints, now):
         return _new(StreamStatus, (age, _DISCONNECTED, "dead"))
     state = ints[H_STATE]
-    if state != _CONNECTED or now - ints[H_TICK] > _STUCK_NS:
+    if state != CONNECTED or now - ints[H_TICK] > STUCK_NS:
         return _new(StreamStatus, (age, connection_state(ints, True), "stale"))
     health = _health(ints, at, timeframe, now, updated)
     return _new(StreamStatus, (age, "connected", health))
@@ -187,7 +195,7 @@ def _stream_row(mapping: Mapping, entry: Entry) -> dict[str, Any]:
 
 
 def _feed_health(ints: Ints, now: int, streams: list[dict[str, Any]]) -> str:
-    if ints[H_STATE] != _CONNECTED or now - ints[H_TICK] > _STUCK_NS:
+    if ints[H_STATE] != CONNECTED or now - ints[H_TICK] > STUCK_NS:
         return "stale"
     healths = (row["health"] for row in streams)
     return max(healths, key=HEALTHS.index, default="quiet")

@@ -14,10 +14,19 @@ from ring_on_bytes import HOUR, STREAM, Bench, bench, prices
 from shmfeed.bar import Bar, close_time
 from shmfeed.errors import BadArgumentError, BusyRingError, SegmentFormatError
 from shmfeed.layout import (
+    AHEAD_NS,
     COLUMNS,
+    CONNECTED,
     E_FORMING,
+    E_RECOVERING,
+    E_SINCE,
+    E_SUBSCRIBED,
+    E_UPDATED,
     E_WORD,
     FORMING_WORDS,
+    H_ALIVE,
+    H_STATE,
+    H_TICK,
     S_BASE,
     S_EPOCH,
     S_INTENT,
@@ -29,7 +38,7 @@ from shmfeed.layout import (
 from shmfeed.memory import ringbuf
 from shmfeed.memory.ringbuf import RingReader
 from shmfeed.memory.sound import closed_damage, sound_reader
-from shmfeed.memory.words import Patience, Words
+from shmfeed.memory.words import Patience, Words, boot_ns
 
 pytestmark = pytest.mark.usefixtures("each_core")
 
@@ -356,6 +365,74 @@ class TestBuffers:
         for words in (None, b"", 5):
             with pytest.raises((TypeError, AttributeError)):
                 core.RingReader(words, ring.geometry, 0)
+
+
+class TestLiveAge:
+    """Whether all is well with a stream, by the words that say so."""
+
+    SECOND = 1_000_000_000
+
+    @pytest.fixture
+    def live(self, ring: Bench) -> Bench:
+        """A minute old; its feeder ticked just now."""
+        now, ints = boot_ns(), ring.words.ints
+        at = ring.geometry.entry_word(0)
+        ints[H_STATE] = CONNECTED
+        ints[H_TICK] = ints[H_ALIVE] = now
+        ints[at + E_UPDATED] = now - 60 * self.SECOND
+        ints[at + E_SINCE] = now - 3600 * self.SECOND
+        return ring
+
+    def age(self, ring: Bench) -> float | None:
+        return ring.reader.live_age(90 * self.SECOND)
+
+    def test_its_age(self, live: Bench) -> None:
+        assert 60 <= self.age(live) < 80
+        assert live.reader.live_age(59 * self.SECOND) is None
+
+    @pytest.mark.parametrize(
+        ("word", "value"),
+        [
+            (H_STATE, CONNECTED + 1),
+            (H_STATE, -1),
+            (H_TICK, -6 * SECOND),
+            (H_TICK, 2 * AHEAD_NS),
+        ],
+    )
+    def test_a_feeder_with_which_it_is_not(
+        self, live: Bench, word: int, value: int
+    ) -> None:
+        live.words.ints[word] = value + (boot_ns() if word == H_TICK else 0)
+        assert self.age(live) is None
+
+    def test_two_signs_of_life(self, live: Bench) -> None:
+        ints = live.words.ints
+        ints[H_TICK] -= 3 * self.SECOND
+        assert self.age(live) is not None
+        for sign in (-3 * self.SECOND, 2 * AHEAD_NS):
+            ints[H_ALIVE] = boot_ns() + sign
+            assert self.age(live) is None
+
+    @pytest.mark.parametrize(
+        ("word", "value"),
+        [
+            (E_SUBSCRIBED, 0),
+            (E_RECOVERING, 1),
+            (E_UPDATED, 0),
+            (E_UPDATED, 1 << 62),
+            (E_UPDATED, -1),
+            (E_SINCE, 1 << 62),
+        ],
+    )
+    def test_a_stream_with_which_it_is_not(
+        self, live: Bench, word: int, value: int
+    ) -> None:
+        live.words.ints[live.geometry.entry_word(0) + word] = value
+        assert self.age(live) is None
+
+    def test_no_update_soon_after_the_boot(self, live: Bench) -> None:
+        live.words.ints[live.geometry.entry_word(0) + E_UPDATED] = 0
+        assert live.reader.live_age(1 << 62) is None
 
 
 def writer_of(ring: Bench) -> Callable[..., object]:

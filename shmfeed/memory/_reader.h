@@ -358,6 +358,19 @@ reader_updated(Reader *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+reader_live_age(Reader *self, PyObject *number)
+{
+    int64_t most, age;
+    if (as_int64(Py_NewRef(number), &most) < 0) {
+        return NULL;
+    }
+    if (!ring_is_live(self->segment, self->entry, boot_ns(), most, &age)) {
+        Py_RETURN_NONE;
+    }
+    return PyFloat_FromDouble((double)age / 1e9);
+}
+
+static PyObject *
 reader_serves(Reader *self, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(ring_serves(self->segment, boot_ns()));
@@ -435,6 +448,9 @@ static PyMethodDef reader_methods[] = {
      "The newest value of a field, the forming bar's if there is one."},
     {"forming", (PyCFunction)reader_forming, METH_NOARGS,
      "The unfinished bar, or None; never one that has closed already."},
+    {"live_age", (PyCFunction)reader_live_age, METH_O,
+     "live_age($self, most)\n--\n\n"
+     "Seconds since the stream's last update where all is well, else None."},
     {"last_closed", (PyCFunction)reader_last_closed, METH_NOARGS,
      "The newest closed bar, None if there is none."},
     {"forming_cell", (PyCFunction)reader_forming_cell, METH_NOARGS,

@@ -27,19 +27,26 @@ from shmfeed.arguments import check_flag, check_whole
 from shmfeed.bar import Bar
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
+    AHEAD_NS,
+    CONNECTED,
     DEAD_NS,
     E_FORMING,
+    E_RECOVERING,
+    E_SINCE,
+    E_SUBSCRIBED,
     E_UPDATED,
     E_WORD,
     FORMING_WORDS,
     H_ALIVE,
     H_RETIRED,
+    H_STATE,
     H_TICK,
     S_BASE,
     S_EPOCH,
     S_PUBLISHED,
     SLOT_BITS,
     SLOT_MASK,
+    STUCK_NS,
     Geometry,
 )
 from shmfeed.memory.damage import damaged, slot_damage
@@ -120,6 +127,30 @@ class RingReader:
         return not ints[H_RETIRED] and (
             now - ints[H_TICK] <= DEAD_NS or now - ints[H_ALIVE] <= DEAD_NS
         )
+
+    def live_age(self, most: int) -> float | None:
+        """Seconds since the stream's last update, where all is well and it is no
+        longer ago than `most` ns; else None: whoever asks looks closer.
+
+        All is well: the feeder lives, works and is connected, the stream is subscribed
+        and nothing of it held back.
+        """
+        ints, at, now = self.words.ints, self.entry, boot_ns()
+        age = now - ints[at + E_UPDATED]
+        well = (
+            0 <= age <= most
+            and age != now  # no update yet
+            and -AHEAD_NS <= now - ints[H_TICK] <= STUCK_NS
+            and (
+                now - ints[H_TICK] <= DEAD_NS
+                or -AHEAD_NS <= now - ints[H_ALIVE] <= DEAD_NS
+            )
+            and ints[H_STATE] == CONNECTED
+            and ints[at + E_SINCE] <= now
+            and ints[at + E_SUBSCRIBED]
+            and not ints[at + E_RECOVERING]
+        )
+        return age / 1_000_000_000 if well else None
 
     @property
     def count(self) -> int:
