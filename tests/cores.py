@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import shmfeed.feed
 import shmfeed.status
 import shmfeed.writer
 from shmfeed.feed import Ring
@@ -63,6 +64,32 @@ def all_purely(put: Set = setattr) -> None:
     put(shmfeed.writer, "Bell", bell.Bell)
     for module in _READING:
         put(module, "RingReader", ringbuf.RingReader)
+
+
+def tell_time(put: Set, clock: Callable[[], int]) -> None:
+    """Readers take this for the boot clock. What a core asks the machine itself is
+    asked of Python first: whether another segment serves, whether all is well."""
+    for module in (shmfeed.feed, shmfeed.status):
+        put(module, "boot_ns", clock)
+    put(
+        shmfeed.feed,
+        "ring_status",
+        lambda reader, timeframe: shmfeed.status.stream_status(
+            reader.words.ints, reader.entry, timeframe
+        ),
+    )
+    for verb in ("view", "snapshot", "latest", "forming", "reader"):
+        put(Ring, verb, _looking_first(getattr(Ring, verb)))
+    for name in ("count", "epoch"):
+        put(Ring, name, property(_looking_first(getattr(Ring, name).__get__)))
+
+
+def _looking_first(verb: Callable[..., Any]) -> Callable[..., Any]:
+    def look_and_read(ring: Ring, *arguments: Any, **options: Any) -> Any:
+        ring._feed.current()  # lets go of a reader whose segment serves no more
+        return verb(ring, *arguments, **options)
+
+    return look_and_read
 
 
 def slot_of(ring: Ring) -> tuple[memoryview, int]:

@@ -54,9 +54,9 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     cores.write_purely(monkeypatch.setattr)
-    for module in (status, writer, ringwriter):
+    for module in (writer, ringwriter):
         monkeypatch.setattr(module, "boot_ns", clock)
-    monkeypatch.setattr("shmfeed.feed.boot_ns", clock)
+    cores.tell_time(monkeypatch.setattr, clock)
     return clock
 
 
