@@ -24,10 +24,11 @@ from shmfeed.errors import (
     FeedNotFoundError,
     SegmentError,
 )
-from shmfeed.layout import DEAD_NS, H_ALIVE, H_RETIRED, H_TICK, Geometry
+from shmfeed.layout import Geometry
 from shmfeed.memory.carried import not_carried
 from shmfeed.memory.catalog import Names, entries
 from shmfeed.memory.core import Follower, RingReader
+from shmfeed.memory.ringbuf import serves
 from shmfeed.memory.segment import Mapping, Place, identity_by_name, open_segment, place
 from shmfeed.memory.sound import sound_reader
 from shmfeed.memory.words import boot_ns
@@ -88,11 +89,7 @@ class Feed:
         mapping = self._mapping
         if mapping is None:
             raise FeedNotFoundError(f"this attachment to feed {self.name!r} is closed")
-        ints = mapping.words.ints
-        now = boot_ns()
-        if ints[H_RETIRED] or (
-            now - ints[H_TICK] > DEAD_NS and now - ints[H_ALIVE] > DEAD_NS
-        ):
+        if not serves(mapping.words.ints, boot_ns()):
             return self._find_successor(mapping)
         return mapping
 

@@ -10,15 +10,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from ring_on_bytes import HOUR, prices
 from waiting import until
 
 from shmfeed import waiting, writer
 from shmfeed.feed import Ring
 from shmfeed.memory import bell, core, futex, listening
+from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.writer import FeedWriter
 
 IN_C = core.build == "C"
 FORMS = [*(["C"] if IN_C else []), "ctypes", "poll"]
 KERNEL_FORMS = FORMS[:-1]
+STREAMS = [(f"S{number}", "1h") for number in range(34)]
 # Numbers of system calls on x86-64 and aarch64.
 _ONE_WORD = {202, 98}
 _MANY_WORDS = 449
@@ -139,3 +143,13 @@ class InThread:
         if self._error is not None:
             raise self._error
         return self._outcome
+
+
+def stream(feeder: FeedWriter, number: int = 0) -> RingWriter:
+    """The ring of one of STREAMS."""
+    return feeder.add_stream(*STREAMS[number])
+
+
+def close(ring: RingWriter, *numbers: int, wake: bool = True) -> None:
+    for number in numbers:
+        ring.append(number * HOUR, *prices(number), wake=wake)

@@ -10,8 +10,7 @@ from pathlib import Path
 import forks
 import pytest
 from conftest import Child
-from ring_on_bytes import HOUR, prices
-from sleeping import FORMS, InThread, chosen, ring_by
+from sleeping import FORMS, STREAMS, InThread, chosen, close, ring_by, stream
 from waiting import until
 
 from shmfeed import aio
@@ -21,11 +20,9 @@ from shmfeed.errors import (
     StreamNotFoundError,
 )
 from shmfeed.feed import Feed, Ring, attach
-from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.waiting import PIECE_NS
 from shmfeed.writer import FeedWriter, create
 
-STREAMS = [(f"S{number}", "1h") for number in range(34)]
 AT_ONCE = 0.3
 PIECE = PIECE_NS / 1e9
 
@@ -50,15 +47,6 @@ def feed(writer: FeedWriter) -> Iterator[Feed]:
 @pytest.fixture
 def rings(feed: Feed) -> list[Ring]:
     return [feed.ring(*names) for names in STREAMS]
-
-
-def stream(writer: FeedWriter, number: int = 0) -> RingWriter:
-    return writer.add_stream(*STREAMS[number])
-
-
-def close(ring: RingWriter, *numbers: int, wake: bool = True) -> None:
-    for number in numbers:
-        ring.append(number * HOUR, *prices(number), wake=wake)
 
 
 def listeners() -> list[threading.Thread]:

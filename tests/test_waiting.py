@@ -9,8 +9,18 @@ from collections.abc import Callable, Iterator
 import forks
 import pytest
 from conftest import Child
-from ring_on_bytes import HOUR, prices
-from sleeping import FORMS, KERNEL_FORMS, Form, InThread, chosen, is_sleeping, ring_by
+from sleeping import (
+    FORMS,
+    KERNEL_FORMS,
+    STREAMS,
+    Form,
+    InThread,
+    chosen,
+    close,
+    is_sleeping,
+    ring_by,
+    stream,
+)
 from waiting import until
 
 from shmfeed import waiting
@@ -18,11 +28,9 @@ from shmfeed.errors import FeedNotFoundError, StreamNotFoundError
 from shmfeed.feed import Feed, Ring, attach, wait
 from shmfeed.layout import H_ALIVE, H_TICK, H_WAKE
 from shmfeed.memory import bell
-from shmfeed.memory.ringwriter import RingWriter
 from shmfeed.waiting import PIECE_NS, Watch
 from shmfeed.writer import FeedWriter, create
 
-STREAMS = [(f"S{number}", "1h") for number in range(34)]
 AT_ONCE = 0.3  # seconds, on a busy machine; less than a piece
 
 
@@ -52,15 +60,6 @@ def feed(writer: FeedWriter) -> Iterator[Feed]:
 @pytest.fixture
 def rings(feed: Feed) -> list[Ring]:
     return [feed.ring(*names) for names in STREAMS]
-
-
-def stream(writer: FeedWriter, number: int = 0) -> RingWriter:
-    return writer.add_stream(*STREAMS[number])
-
-
-def close(ring: RingWriter, *numbers: int, wake: bool = True) -> None:
-    for number in numbers:
-        ring.append(number * HOUR, *prices(number), wake=wake)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from shmfeed.bar import duration
+from shmfeed.bar import step
 from shmfeed.errors import StreamNotFoundError
 from wealthdata.adapter import current_marks
 from wealthdata.choice import always_copy
@@ -31,7 +31,7 @@ class Plan:
         self._stream = (live.name, *names)
         self._frame = layout.frame
         # A month has no length: its bars are counted by the calendar.
-        self._step = 0 if names[1] == "1M" else duration(names[1])
+        self._step = step(names[1])
 
     def read(
         self,

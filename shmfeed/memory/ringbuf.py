@@ -51,7 +51,7 @@ from shmfeed.layout import (
 )
 from shmfeed.memory.damage import damaged, slot_damage
 from shmfeed.memory.rows import ROW, Rows, Slice, Slot, column_number
-from shmfeed.memory.words import CellPair, Patience, Words, boot_ns, fence
+from shmfeed.memory.words import CellPair, Ints, Patience, Words, boot_ns, fence
 
 
 def check_entry(words: Words, geometry: Geometry, index: int) -> int:
@@ -82,6 +82,14 @@ def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
             raise damaged(words, what)
         waiting = waiting or Patience("catalog word")
         waiting.spend()
+
+
+def serves(ints: Ints, now: int) -> bool:
+    """Whether a segment is its feed's at `now`, CLOCK_BOOTTIME ns: not given up, and
+    its feeder not dead."""
+    return not ints[H_RETIRED] and (
+        now - ints[H_TICK] <= DEAD_NS or now - ints[H_ALIVE] <= DEAD_NS
+    )
 
 
 def patience(what: str, words: Words, geometry: Geometry, entry: int) -> Patience:
@@ -123,10 +131,7 @@ class RingReader:
     @property
     def serves(self) -> bool:
         """Whether this segment is its feed's: not given up, and its feeder not dead."""
-        ints, now = self.words.ints, boot_ns()
-        return not ints[H_RETIRED] and (
-            now - ints[H_TICK] <= DEAD_NS or now - ints[H_ALIVE] <= DEAD_NS
-        )
+        return serves(self.words.ints, boot_ns())
 
     def live_age(self, most: int) -> float | None:
         """Seconds since the stream's last update, where all is well and it is no
