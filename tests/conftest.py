@@ -1,5 +1,6 @@
 """What every test has: a census around it, and names, children and seeds to use."""
 
+import glob
 import itertools
 import os
 import random
@@ -87,10 +88,14 @@ def feed_name() -> Iterator[str]:
 
 
 def _remove_feeds(name: str) -> None:
-    for path in [
-        *_SHARED_MEMORY.glob(f"shmfeed.*.{name}*"),
-        *_SHARED_MEMORY.glob(f"shmfeed-*/{name}*"),
-    ]:
+    for pattern in (f"shmfeed.*.{name}*", f"shmfeed-*/{name}*"):
+        _remove_all(pattern)
+
+
+def _remove_all(pattern: str) -> None:
+    # Not Path.glob: it fails when a folder of another test goes while it looks.
+    for found in glob.iglob(pattern, root_dir=_SHARED_MEMORY):  # noqa: PTH207
+        path = _SHARED_MEMORY / found
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

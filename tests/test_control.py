@@ -370,6 +370,23 @@ class TestSlowPeers:
                 break
             assert time.monotonic() < deadline
 
+    def test_one_that_has_gone_but_is_not_noticed_yet(
+        self, path, server, handler, monkeypatch
+    ):
+        monkeypatch.setattr(control, "_ROOM_PATIENCE", 20)
+        handler.gate.clear()
+        with contextlib.ExitStack() as stack:
+            with peer(path) as gone:
+                gone.sendall(request(op="subscribe") + b"\n")
+                assert handler.entered.acquire(timeout=10)
+            for _ in range(control.MAX_CONNECTIONS - 1):
+                connection = stack.enter_context(peer(path))
+                assert exchange(connection, request())["ok"] is True
+            noticed = threading.Timer(0.1, handler.gate.set)
+            noticed.start()
+            assert ask(path, "status", 10)["symbols"] is None
+            noticed.join()
+
 
 class TestClient:
     def test_no_socket(self, path):

@@ -1,5 +1,6 @@
 """The demo: short ones in processes of their own, and what its check can see."""
 
+import contextlib
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +55,15 @@ def test_a_short_demo(command) -> None:
 def _started(process: subprocess.Popen[str]) -> tuple[dict, list[int]]:
     """The first figures of a demo with --json, and its children: feeder first."""
     figures = json.loads(process.stdout.readline())
-    lists = Path(f"/proc/{process.pid}/task").glob("*/children")
-    children = sorted(int(pid) for path in lists for pid in path.read_text().split())
+    children = sorted(_children(process.pid))
     assert figures["pid"] in children
     return figures, sorted(children, key=lambda pid: pid != figures["pid"])
+
+
+def _children(pid: int) -> Iterator[int]:
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has ended just now
+            yield from map(int, path.read_text().split())
 
 
 def test_a_strategy_that_dies_is_told_and_fails_the_demo(command) -> None:

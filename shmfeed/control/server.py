@@ -40,6 +40,8 @@ from shmfeed.errors import BadArgumentError, ShmfeedError
 __all__ = ["OPS", "ControlError", "ControlServer", "Request", "ask"]
 
 MAX_CONNECTIONS = 32
+# A connection counts until its thread has seen its end, which a busy host delays.
+_ROOM_PATIENCE = 0.5
 _BACKLOG = 64
 
 Handler = Callable[[Request], dict[str, object]]
@@ -71,6 +73,7 @@ class ControlServer:
         self._pid = os.getpid()
         self._closing = threading.Event()
         self._lock = threading.Lock()  # of the connections, and of their closing
+        self._ended = threading.Condition(self._lock)  # one of them
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._socket = _listen(self._path)
         self._inode = _inode(self._path)
@@ -138,8 +141,9 @@ class ControlServer:
         thread = threading.Thread(
             target=self._serve, args=(connection,), name="control-peer", daemon=True
         )
-        with self._lock:
-            room = len(self._connections) < MAX_CONNECTIONS and _start(thread)
+        with self._ended:
+            room = self._ended.wait_for(self._has_room, _ROOM_PATIENCE)
+            room = room and _start(thread)
             if room:
                 self._connections[connection] = thread
         if not room:
@@ -149,6 +153,9 @@ class ControlServer:
             )
             send(connection, encode_refusal(None, error), 0.1)
             connection.close()
+
+    def _has_room(self) -> bool:
+        return len(self._connections) < MAX_CONNECTIONS
 
     def _serve(self, connection: socket.socket) -> None:
         lines = LineReader(connection, REQUEST_LIMIT)
@@ -166,6 +173,7 @@ class ControlServer:
             with self._lock:
                 del self._connections[connection]
                 connection.close()
+                self._ended.notify()
 
     def _answer(self, line: bytes) -> bytes:
         request_id = None
