@@ -21,6 +21,10 @@ pytestmark = pytest.mark.usefixtures("no_settings")
 BROKEN = {
     "empty": (b"", "it is not ready: a feeder is making it just now"),
     "unready": (bytes(8192), "it is not ready: a feeder is making it just now"),
+    "a line of text": (
+        b"hello",
+        "is not a shmfeed segment; it stays as it is: move it away, or use another",
+    ),
     "foreign": (b"x" * 8192, "is not a shmfeed segment"),
     "other version": (
         struct.pack("=q", READY + 8) + bytes(8184),

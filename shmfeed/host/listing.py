@@ -4,6 +4,7 @@ from typing import Any
 
 from shmfeed.errors import FeedNotFoundError, ShmfeedError
 from shmfeed.host.names import feeds_here
+from shmfeed.memory.removal import FOREIGN, leftovers
 from shmfeed.memory.segment import Place, open_segment, place
 from shmfeed.status import feed_status
 
@@ -37,7 +38,7 @@ def row_of(where: Place) -> dict[str, Any] | None:
     try:
         status = feed_status(open_segment(where), where.name)
     except FeedNotFoundError:
-        return row | {"reason": _UNREADY} if where.segment.exists() else None
+        return row | {"reason": _unready(where)} if where.segment.exists() else None
     except ShmfeedError as error:
         reason = str(error).removeprefix(f"{where.segment} ")
         return row | {"reason": reason}
@@ -47,3 +48,11 @@ def row_of(where: Place) -> dict[str, Any] | None:
         "streams": len(streams),
         "bars": sum(stream["count"] for stream in streams),
     }
+
+
+def _unready(where: Place) -> str:
+    """Why it is not ready: no feeder has ever made it, or one has not finished."""
+    for one in leftovers(where):
+        if one.path == where.segment and one.state == FOREIGN:
+            return one.reason
+    return _UNREADY
