@@ -20,6 +20,7 @@ def pickled(thing: object) -> object:
 
 pytestmark = pytest.mark.usefixtures("each_core")
 
+UNITS = ("ms", "us", "ns")
 HISTORY, GUARD = 6, 2
 CAPACITY = HISTORY + GUARD
 Take = Callable[[Bench, int], Rows]
@@ -106,11 +107,76 @@ class TestColumns:
         assert repr(field) in str(caught.value)
         assert all(name in str(caught.value) for name in COLUMNS)
 
+    @pytest.mark.parametrize("unit", UNITS)
+    def test_datetimes_are_close_times_of_any_usual_unit(
+        self, ring: Bench, take: Take, unit: str
+    ) -> None:
+        ring.close(3, 4)
+        rows = take(ring, 2)
+        times = rows.datetimes(np.dtype(f"M8[{unit}]"))
+        assert times.dtype == np.dtype(f"M8[{unit}]")
+        assert times.tolist() == np.array([4, 5], "M8[h]").astype(times.dtype).tolist()
+        times[0] = np.datetime64(0, unit)  # nobody else has it
+        assert rows.close_time.tolist() == [4 * HOUR, 5 * HOUR]
+
+    @pytest.mark.parametrize(
+        "dtype",
+        ["M8[us]", *map(np.dtype, ["M8[s]", "M8[25us]", ">M8[us]", "M8", "m8[us]"])]
+        + [np.dtype(name) for name in ("int64", "O", "U2", "float32")]
+        + [np.datetime64, np.int64, None, 3],
+        ids=str,
+    )
+    def test_other_datetimes_are_refused(
+        self, ring: Bench, take: Take, dtype: np.dtype[np.datetime64]
+    ) -> None:
+        ring.close(0)
+        with pytest.raises(BadArgumentError) as caught:
+            take(ring, 1).datetimes(dtype)
+        assert repr(dtype) in str(caught.value)
+        assert all(f"datetime64[{unit}]" in str(caught.value) for unit in UNITS)
+
+    @pytest.mark.parametrize(
+        ("closed", "missing"),
+        [((), 0), ((4,), 0), ((3, 4), 0), ((1, 2, 5), 2), ((0, 3, 4, 9), 6)],
+    )
+    def test_missing_bars_are_counted(
+        self, ring: Bench, take: Take, closed: tuple[int, ...], missing: int
+    ) -> None:
+        ring.close(*closed)
+        assert take(ring, HISTORY).missing(HOUR) == missing
+
+    def test_bars_off_the_grid_are_not_missing(self, ring: Bench, take: Take) -> None:
+        ring.close(1, 2, 3)
+        rows = take(ring, 3)
+        assert rows.missing(2 * HOUR) == rows.missing(1 << 80) == 0
+        assert rows.missing(np.int64(HOUR // 2)) == 2  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("step", [0, -1, -(1 << 80), True, 1.5, "1h", None])
+    def test_a_step_that_is_none_is_refused(
+        self, ring: Bench, take: Take, step: int
+    ) -> None:
+        with pytest.raises(BadArgumentError, match=r"step is .*; it must be an int of"):
+            take(ring, 1).missing(step)
+
     def test_no_rows_have_every_column_too(self, ring: Bench, take: Take) -> None:
         rows = take(ring, 3)
         assert len(rows) == 0
         assert rows.values.shape == (5, 0)
         assert all(len(rows[field]) == 0 for field in COLUMNS)
+        assert len(rows.datetimes(np.dtype("M8[ns]"))) == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "missing"),
+    [(7, 3, 0), (-(1 << 63), (1 << 63) - 1, (1 << 64) - 3), ((1 << 63) - 1, -5, 0)],
+)
+def test_missing_bars_of_any_times(
+    ring: Bench, first: int, last: int, missing: int
+) -> None:
+    ring.close(0, 1, 2)
+    rows = ring.reader.snapshot(3)
+    rows.close_time[[0, 2]] = first, last
+    assert rows.missing(1) == missing
 
 
 @pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickled])

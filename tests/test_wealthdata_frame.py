@@ -14,7 +14,7 @@ import wealthdata
 from shmfeed.bar import DEFAULT_FIELDS, FLOAT_FIELDS
 from shmfeed.memory.ringwriter import RingWriter
 from wealthdata import frame, get_price, shapes
-from wealthdata.frame import DirectWay, PublicWay, Way, pieces, sealed
+from wealthdata.frame import DirectWay, PublicWay, Way, pieces, sealed, times
 from wealthdata.reading import make_reading
 
 pytest_plugins = ["strategy_process"]
@@ -50,7 +50,7 @@ def make(
     layout = pieces([FLOAT_FIELDS.index(field) for field in fields])
     closes = 1_704_067_200_000 + np.arange(memory.shape[1]) * HOUR
     reading = make_reading(True, {"source": "live"})
-    return way(sealed(fields), layout).frame(memory, closes, reading, shared)
+    return way(sealed(fields), layout).frame(memory, times(closes), reading, shared)
 
 
 def test_the_direct_way_is_taken() -> None:
@@ -125,7 +125,7 @@ def test_what_is_made_of_an_index_is_copied_before_it_is_written_to(
     layout = way(sealed(FLOAT_FIELDS), pieces([*range(6)]))
     found, other = (
         layout.frame(
-            floats(20, True), np.arange(20) * HOUR, make_reading(True, {}), True
+            floats(20, True), times(np.arange(20) * HOUR), make_reading(True, {}), True
         )
         for _ in range(2)
     )
@@ -272,16 +272,16 @@ class TestTheChoice:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class Wrong(DirectWay):
-            def frame(self, floats, close_time, reading, shared):
-                return super().frame(floats + 1.0, close_time, reading, shared)
+            def frame(self, floats, times, reading, shared):
+                return super().frame(floats + 1.0, times, reading, shared)
 
         monkeypatch.setattr(frame, "DirectWay", Wrong)
         assert frame.choose() is PublicWay
 
     def test_nor_is_one_that_copies(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Copying(DirectWay):
-            def frame(self, floats, close_time, reading, shared):
-                return super().frame(floats.copy(), close_time, reading, shared)
+            def frame(self, floats, times, reading, shared):
+                return super().frame(floats.copy(), times, reading, shared)
 
         monkeypatch.setattr(frame, "DirectWay", Copying)
         assert frame.choose() is PublicWay
@@ -294,8 +294,8 @@ class TestTheChoice:
         """As if pandas' makers had come to set another attribute, or none of these."""
 
         class Other(DirectWay):
-            def frame(self, floats, close_time, reading, shared):
-                made = super().frame(floats, close_time, reading, shared)
+            def frame(self, floats, times, reading, shared):
+                made = super().frame(floats, times, reading, shared)
                 parts = {
                     "frame": made,
                     "index": made._mgr.axes[1],

@@ -16,7 +16,7 @@ from strategy_side import SYMBOL, append, opens, shares, view
 
 from shmfeed.memory.ringwriter import RingWriter
 from wealthdata import get_price, shapes
-from wealthdata.frame import DirectWay, PublicWay, Way, pieces, sealed
+from wealthdata.frame import DirectWay, PublicWay, Way, pieces, sealed, times
 from wealthdata.reading import Reading
 
 pytest_plugins = ["strategy_process"]
@@ -215,7 +215,9 @@ def over(memory: np.ndarray, shared: bool) -> pd.DataFrame:
     made = DirectWay(
         sealed(("open", "high", "low", "close", "volume")), pieces([*range(5)])
     )
-    return made.frame(memory[:, :10], np.arange(10) * 3_600_000, Reading(), shared)
+    return made.frame(
+        memory[:, :10], times(np.arange(10) * 3_600_000), Reading(), shared
+    )
 
 
 def some_memory(writable: bool) -> np.ndarray:

@@ -12,6 +12,7 @@ from wealthdata.adapter import current_marks
 from wealthdata.choice import always_copy
 from wealthdata.columns import missing_bars
 from wealthdata.context import bound, sources
+from wealthdata.frame import times
 from wealthdata.fresh import judge
 from wealthdata.merge import Found, Sources, find
 from wealthdata.older import Names
@@ -79,7 +80,7 @@ def _one(symbol: str, ask: _Ask, key: tuple[object, ...]) -> pd.DataFrame:
             return layout.private(found.rows, found.first, found.last, reading)
         window = slice(found.first, found.last)
         floats, closes = found.rows.floats[:, window], found.rows.close_time[window]
-        frame = layout.frame(floats, closes, reading, True)
+        frame = layout.frame(floats, times(closes), reading, True)
         if found.rows.valid:
             _remember(key, names, ask)
             return frame

@@ -10,6 +10,7 @@ from shmfeed.bar import FLOAT_FIELDS, Bar, bars_between
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Datetimes = NDArray[np.datetime64]
 
 _INT_COLUMNS = ("open_time", "close_time", "flags")
 

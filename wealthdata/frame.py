@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from wealthdata.columns import Floats, Ints
+from wealthdata.columns import Datetimes, Floats, Ints
 from wealthdata.reading import Reading
 
 TIME: Any = pd.to_datetime(["2024-01-01"]).dtype  # datetime64 in pandas' default unit
@@ -50,11 +50,6 @@ def pieces(rows: list[int]) -> tuple[Piece, ...]:
     return tuple(found)
 
 
-def times(close_time: Ints) -> Any:
-    """Milliseconds as pandas' default datetime64; always a copy."""
-    return (close_time * _PER_MS).view(TIME)
-
-
 def sealed(fields: Sequence[str]) -> Any:
     """The fields as an index whose names, which frames share, cannot be written to."""
     columns: Any = pd.Index(list(fields))
@@ -69,18 +64,25 @@ def sealed(fields: Sequence[str]) -> Any:
     return columns
 
 
+def times(close_time: Ints) -> Datetimes:
+    """Milliseconds as datetimes of dtype TIME; always a copy."""
+    made: Datetimes = (close_time * _PER_MS).view(TIME)
+    return made
+
+
 class Way(Protocol):
     """How frames of float columns are put together, for one layout of them."""
 
     def __init__(self, columns: Any, layout: tuple[Piece, ...]) -> None: ...
 
     def frame(
-        self, floats: Floats, close_time: Ints, reading: Reading, shared: bool
+        self, floats: Floats, times: Datetimes, reading: Reading, shared: bool
     ) -> pd.DataFrame:
         """A frame over these (6, n) floats, the reading in its attrs.
 
-        Its index and columns are its own. `shared` says that the floats are read-only
-        memory that others have, too; a frame over others may be written to.
+        Its index, over the times, of dtype TIME, and its columns are its own. `shared`
+        says that the floats are read-only memory that others have, too; a frame over
+        others may be written to.
         """
         ...
 
@@ -93,9 +95,9 @@ class PublicWay:
         self._layout = layout
 
     def frame(
-        self, floats: Floats, close_time: Ints, reading: Reading, shared: bool
+        self, floats: Floats, times: Datetimes, reading: Reading, shared: bool
     ) -> pd.DataFrame:
-        index = pd.DatetimeIndex(times(close_time), copy=False)
+        index = pd.DatetimeIndex(times, copy=False)
         if len(self._layout) == 1:
             block = floats[self._layout[0].rows].T
             frame = pd.DataFrame(block, index=index, copy=False)
@@ -165,7 +167,7 @@ class DirectWay:
         columns._references.referenced_blocks.append(self._anchor)
 
     def frame(
-        self, floats: Floats, close_time: Ints, reading: Reading, shared: bool
+        self, floats: Floats, times: Datetimes, reading: Reading, shared: bool
     ) -> pd.DataFrame:
         new_block = self._block
         blocks = []
@@ -174,7 +176,7 @@ class DirectWay:
             if shared:
                 block.refs.referenced_blocks.append(self._anchor)
             blocks.append(block)
-        axes = [self._view_of_columns(), self._index(close_time)]
+        axes = [self._view_of_columns(), self._index(times)]
         frame: Any = _new(pd.DataFrame)
         flags = _new(self._flags)
         flags._allows_duplicate_labels = True
@@ -201,8 +203,8 @@ class DirectWay:
         view._references = columns._references
         return view
 
-    def _index(self, close_time: Ints) -> Any:
-        array = self._array((close_time * _PER_MS).view(TIME), TIME)
+    def _index(self, times: Datetimes) -> Any:
+        array = self._array(times, TIME)
         if self._frequency:
             array._freq = None
         index: Any = _new(pd.DatetimeIndex)
@@ -227,10 +229,10 @@ _NAMES = ("a", "b", "c", "d", "e", "f")
 
 
 def made(way: type[Way], rows: list[int], floats: Floats) -> pd.DataFrame:
-    """The frame of these rows of the floats, shared, with an hour a column of them."""
+    """The frame of these rows of the floats, shared, with a time a column of them."""
     columns = sealed([_NAMES[row] for row in rows])
-    closes = np.arange(floats.shape[1]) * 3_600_000
-    return way(columns, pieces(rows)).frame(floats, closes, Reading(), shared=True)
+    times = np.arange(floats.shape[1]).astype(TIME)
+    return way(columns, pieces(rows)).frame(floats, times, Reading(), shared=True)
 
 
 def agree(one: type[Way], other: type[Way]) -> bool:

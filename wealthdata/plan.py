@@ -8,8 +8,9 @@ from shmfeed.bar import step
 from shmfeed.errors import StreamNotFoundError
 from wealthdata.adapter import current_marks
 from wealthdata.choice import always_copy
-from wealthdata.columns import Ints, Rows, missing_bars
+from wealthdata.columns import Rows, missing_bars
 from wealthdata.context import Marked, bound
+from wealthdata.frame import TIME
 from wealthdata.fresh import judge
 from wealthdata.live import Live
 from wealthdata.older import Names
@@ -66,24 +67,18 @@ class Plan:
         if (marks or older) and _leaves(rows, count, marks, older):
             return None
         judge(self._stream, status, max_age, on_stale)
-        closes = rows.close_time
-        reading = make_reading(private or rows, self._facts(rows, closes, status))
-        frame = self._frame(rows.floats, closes, reading, not private)
+        reading = make_reading(private or rows, self._facts(rows, status))
+        frame = self._frame(rows.floats, rows.datetimes(TIME), reading, not private)
         return frame if rows.valid else None
 
     def _facts(
-        self, rows: Any, closes: Ints, status: tuple[float | None, str, str]
+        self, rows: Any, status: tuple[float | None, str, str]
     ) -> dict[str, Any]:
         age, state, health = status
-        number = len(closes)
-        if number < 2:
-            gaps = 0
-        elif self._step:
-            gaps = (closes.item(-1) - closes.item(0)) // self._step - number + 1
-            if gaps < 0:  # noqa: PLR1730 # hot; a writer may keep to no grid
-                gaps = 0
+        if self._step:
+            gaps = rows.missing(self._step)
         else:
-            gaps = missing_bars(rows, 0, number, self._timeframe)
+            gaps = missing_bars(rows, 0, len(rows), self._timeframe)
         return {
             "source": "live",
             "feed": self._feed,

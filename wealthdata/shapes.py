@@ -8,12 +8,12 @@ import pandas as pd
 
 from shmfeed.bar import DEFAULT_FIELDS, FLOAT_FIELDS
 from wealthdata.bars import parse_bars
-from wealthdata.columns import Floats, Ints, Rows, from_bars
+from wealthdata.columns import Datetimes, Floats, Rows, from_bars
 from wealthdata.frame import choose, pieces, sealed, times
 from wealthdata.reading import Reading
 
 WAY = choose()
-_MakeFrame = Callable[[Floats, Ints, Reading, bool], pd.DataFrame]
+_MakeFrame = Callable[[Floats, Datetimes, Reading, bool], pd.DataFrame]
 
 
 class Layout:
@@ -31,10 +31,10 @@ class Layout:
     ) -> pd.DataFrame:
         """A writable frame with copies of rows `first` to `last`, last exclusive."""
         window = slice(first, last)
-        closes = rows.close_time[window]
+        closes = times(rows.close_time[window])
         if self.only_floats:
             return self.frame(rows.floats[:, window].copy(), closes, reading, False)
-        index = pd.DatetimeIndex(times(closes), copy=False)
+        index = pd.DatetimeIndex(closes, copy=False)
         named = {field: rows[field][window] for field in self.fields}
         frame = pd.DataFrame(named, index=index, copy=True)
         frame.attrs["shmfeed"] = reading

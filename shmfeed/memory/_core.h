@@ -215,18 +215,19 @@ as_int64(PyObject *number, int64_t *value)
     return *value == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
-/* How many rows are asked for, at least 1. */
+/* A whole number of at least 1. */
 static inline int
-row_count(PyObject *n, int64_t *count)
+at_least_1(const char *name, PyObject *number, int64_t *value)
 {
-    if (PyLong_CheckExact(n)) {
+    if (PyLong_CheckExact(number)) {
         int overflow;
-        *count = PyLong_AsLongLongAndOverflow(n, &overflow);
-        if (*count >= 1) {
+        *value = PyLong_AsLongLongAndOverflow(number, &overflow);
+        if (*value >= 1) {
             return 0;
         }
     }
-    return as_int64(call(python.arguments, "check_whole", "(sO)", "n", n), count);
+    PyObject *checked = call(python.arguments, "check_whole", "(sO)", name, number);
+    return as_int64(checked, value);
 }
 
 /* Bars. */

@@ -91,7 +91,7 @@ reader_view(Reader *self, PyObject *n)
     PyObject *patience = NULL;
     int held;
 
-    if (row_count(n, &most) < 0) {
+    if (at_least_1("n", n, &most) < 0) {
         return NULL;
     }
     if (most > self->history) {
@@ -220,7 +220,7 @@ reader_snapshot_of(Reader *self, PyObject *n, PyObject *include_now)
     PyObject *patience = NULL, *rows = NULL;
     int with = flag("include_now", include_now);
 
-    if (with < 0 || row_count(n, &most) < 0 ||
+    if (with < 0 || at_least_1("n", n, &most) < 0 ||
         (with && (with = reader_cells(self, cells)) < 0)) {
         return NULL;
     }

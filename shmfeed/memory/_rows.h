@@ -22,6 +22,8 @@ typedef struct {
     int64_t word;
 } Slice;
 
+enum { OPEN_TIMES, CLOSE_TIMES };  /* columns */
+
 static PyTypeObject RowsType;
 static PyTypeObject SliceType;
 static PyArray_Descr *int64_descr, *float64_descr;
@@ -31,6 +33,12 @@ static inline int64_t
 rows_len(const Rows *self)
 {
     return (int64_t)((uint64_t)self->last - (uint64_t)self->first);
+}
+
+static inline const ring_word *
+words_of(const Rows *self, int column)
+{
+    return self->words + column * self->stride;
 }
 
 /* An array over `columns` columns from `column` on, of 1 dimension if it is 1 of 1. */
@@ -45,7 +53,7 @@ rows_array(Rows *self, PyArray_Descr *descr, int column, int columns, int dimens
     Py_INCREF(descr);
     PyObject *array = PyArray_NewFromDescr(
         &PyArray_Type, descr, dimensions, shape + 2 - dimensions,
-        strides + 2 - dimensions, (void *)(self->words + column * self->stride),
+        strides + 2 - dimensions, (void *)words_of(self, column),
         self->owner == NULL ? NPY_ARRAY_WRITEABLE : 0, NULL);
     if (array == NULL) {
         return NULL;
@@ -103,13 +111,84 @@ rows_getitem(Rows *self, PyObject *field)
 static PyObject *
 rows_open_time(Rows *self, void *Py_UNUSED(closure))
 {
-    return rows_array(self, int64_descr, 0, 1, 1);
+    return rows_array(self, int64_descr, OPEN_TIMES, 1, 1);
 }
 
 static PyObject *
 rows_close_time(Rows *self, void *Py_UNUSED(closure))
 {
-    return rows_array(self, int64_descr, 1, 1, 1);
+    return rows_array(self, int64_descr, CLOSE_TIMES, 1, 1);
+}
+
+/* How many of this datetime64's units a millisecond has; -1 with per_ms' error. */
+static int64_t
+units_per_ms(PyObject *dtype)
+{
+    if (PyArray_DescrCheck(dtype)) {
+        PyArray_Descr *descr = (PyArray_Descr *)dtype;
+        if (descr->type_num == NPY_DATETIME && PyArray_ISNBO(descr->byteorder)) {
+            const PyArray_DatetimeDTypeMetaData *unit =
+                (const PyArray_DatetimeDTypeMetaData *)PyDataType_C_METADATA(descr);
+            switch (unit->meta.num == 1 ? unit->meta.base : NPY_FR_ERROR) {
+            case NPY_FR_ms:
+                return 1;
+            case NPY_FR_us:
+                return 1000;
+            case NPY_FR_ns:
+                return 1000000;
+            default:
+                break;
+            }
+        }
+    }
+    Py_XDECREF(call(python.rows, "per_ms", "(O)", dtype));
+    if (!PyErr_Occurred()) {
+        PyErr_SetString(PyExc_RuntimeError, "rows.per_ms and units_per_ms differ");
+    }
+    return -1;
+}
+
+static PyObject *
+rows_datetimes(Rows *self, PyObject *dtype)
+{
+    int64_t scale = units_per_ms(dtype);
+    if (scale < 0) {
+        return NULL;
+    }
+    npy_intp count = (npy_intp)rows_len(self);
+    Py_INCREF(dtype);
+    PyObject *array = PyArray_NewFromDescr(
+        &PyArray_Type, (PyArray_Descr *)dtype, 1, &count, NULL, NULL, 0, NULL);
+    if (array == NULL) {
+        return NULL;
+    }
+    const ring_word *from = words_of(self, CLOSE_TIMES);
+    int64_t *into = PyArray_DATA((PyArrayObject *)array);
+#pragma GCC unroll 8
+    for (npy_intp row = 0; row < count; row++) {
+        into[row] = (int64_t)((uint64_t)ring_load(from + row) * (uint64_t)scale);
+    }
+    return array;
+}
+
+static PyObject *
+rows_missing(Rows *self, PyObject *step)
+{
+    int64_t length, count = rows_len(self);
+    if (at_least_1("step", step, &length) < 0) {
+        return NULL;
+    }
+    if (count < 2) {
+        return PyLong_FromLong(0);
+    }
+    const ring_word *close_time = words_of(self, CLOSE_TIMES);
+    int64_t first = ring_load(close_time), last = ring_load(close_time + count - 1);
+    if (last < first) {  /* a writer may keep to no grid */
+        return PyLong_FromLong(0);
+    }
+    uint64_t steps = ((uint64_t)last - (uint64_t)first) / (uint64_t)length;
+    uint64_t taken = (uint64_t)count - 1;
+    return PyLong_FromUnsignedLongLong(steps > taken ? steps - taken : 0);
 }
 
 static PyObject *
@@ -189,6 +268,10 @@ static PyMethodDef rows_methods[] = {
      "Private rows with the values of now: ask this window's `valid` afterwards."},
     {"bar", (PyCFunction)rows_bar, METH_O,
      "Row `row` of this window: 0 is the oldest, -1 the newest."},
+    {"datetimes", (PyCFunction)rows_datetimes, METH_O,
+     "The close times as datetime64 of ms, us or ns: an array of its own."},
+    {"missing", (PyCFunction)rows_missing, METH_O,
+     "How many bars are not here of a grid of `step` ms, at least 1."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.arguments import shown
+from shmfeed.arguments import check_whole, shown
 from shmfeed.bar import INT_FIELDS, Bar
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
@@ -33,6 +33,11 @@ _INTS = frozenset(INT_FIELDS)
 _FLOATS = slice(C_FLOATS, C_FLOATS + FLOATS)
 _OHLCV = slice(C_FLOATS, C_FLOATS + VALUES)
 _OPEN_TIME, _CLOSE_TIME = 0, 1
+_PER_MS = {
+    np.dtype("M8[ms]"): np.array(1),  # arrays: numpy is slow to make one of an int
+    np.dtype("M8[us]"): np.array(1_000),
+    np.dtype("M8[ns]"): np.array(1_000_000),
+}
 
 
 def column_number(field: object) -> int:
@@ -41,6 +46,15 @@ def column_number(field: object) -> int:
     if number is None:
         known = " ".join(COLUMNS)
         raise BadArgumentError(f"field {shown(field)} is unknown; one of: {known}")
+    return number
+
+
+def per_ms(dtype: object) -> NDArray[np.int64]:
+    """How many of this datetime64's units a millisecond has; BadArgumentError."""
+    number = _PER_MS.get(dtype) if isinstance(dtype, np.dtype) else None
+    if number is None:
+        known = " ".join(map(str, _PER_MS))
+        raise BadArgumentError(f"dtype {shown(dtype)} is unknown; one of: {known}")
     return number
 
 
@@ -82,6 +96,18 @@ class Rows:
     def close_time(self) -> Ints:
         """int64 ms UTC: open_time plus the timeframe."""
         return self._ints(_CLOSE_TIME)
+
+    def datetimes(self, dtype: "np.dtype[np.datetime64]") -> NDArray[np.datetime64]:
+        """The close times as datetime64 of ms, us or ns: an array of its own."""
+        return (self.close_time * per_ms(dtype)).view(dtype)
+
+    def missing(self, step: int) -> int:
+        """How many bars are not here of a grid of `step` ms, at least 1."""
+        step = check_whole("step", step)
+        if len(self) < 2:
+            return 0
+        times: list[int] = self.close_time[[0, -1]].tolist()
+        return max(0, (times[1] - times[0]) // step - len(self) + 1)
 
     @property
     def values(self) -> Floats:
