@@ -219,11 +219,13 @@ class TestArguments:
     ) -> None:
         ring.writer.append(0, *prices(0), 0.0)
         before = state(ring)
+        words = bytes(ring.words.raw)
         values = [5.0, 9.0, 1.0, 7.0, 3.0, 4.0]
         values[place] = value
         with pytest.raises(BadArgumentError, match="must be numbers"):
             getattr(ring.writer, verb)(HOUR, *values)
         assert state(ring) == before
+        assert bytes(ring.words.raw) == words
         ring.close(1)
         assert ring.reader.view(2).open_time.tolist() == [0, HOUR]
 
@@ -246,6 +248,49 @@ class TestArguments:
                 getattr(ring.writer, verb)(0, *prices(0), *values)
             assert caught.value.__cause__.__traceback__ is not None
         assert state(ring) == (0, None, None)
+
+    def test_what_else_a_value_raises_is_its_own(self, ring: Bench, verb: str) -> None:
+        class Interrupted:
+            def __float__(self) -> float:
+                raise KeyboardInterrupt
+
+            __index__ = __float__
+
+        for values in ([Interrupted()], [0.0, Interrupted()]):
+            with pytest.raises(KeyboardInterrupt):
+                getattr(ring.writer, verb)(0, *prices(0), *values)
+        assert state(ring) == (0, None, None)
+
+    def test_a_value_may_use_the_writer(self, ring: Bench, verb: str) -> None:
+        """A row that it closes meanwhile is published, and stays what it was."""
+
+        class Writing:
+            def __float__(self) -> float:
+                ring.writer.append(2 * HOUR, *prices(2), 0.0)
+                return 1.0
+
+        for time in (HOUR, 2 * HOUR):
+            ring = bench(HISTORY, GUARD)
+            with pytest.raises(BadArgumentError, match="not newer"):
+                getattr(ring.writer, verb)(time, *prices(1), Writing())
+            bar = Bar(2 * HOUR, 3 * HOUR, *prices(2), 0.0, 0)
+            assert state(ring) == (1, bar, None)
+        ring = bench(HISTORY, GUARD)
+        getattr(ring.writer, verb)(3 * HOUR, *prices(3), Writing())
+        newest = Bar(3 * HOUR, 4 * HOUR, *prices(3), 1.0, 0)
+        both = (2, newest, None), (1, bar, newest)
+        assert state(ring) == both[verb == "update_forming"]
+
+    def test_a_value_may_close_the_writer(self, ring: Bench, verb: str) -> None:
+        class Closing:
+            def __float__(self) -> float:
+                ring.writer.close()
+                return 1.0
+
+        before = bytes(ring.words.raw)
+        with pytest.raises(FeedLostError, match="BTCUSDT 1h is closed"):
+            getattr(ring.writer, verb)(HOUR, *prices(1), Closing())
+        assert bytes(ring.words.raw) == before
 
     def test_values_are_written_as_they_are(self, ring: Bench, verb: str) -> None:
         values = (math.nan, math.inf, -math.inf, -0.0, 5e-324, 1.7976931348623157e308)

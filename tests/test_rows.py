@@ -98,6 +98,18 @@ class TestColumns:
             int
         ]
 
+    def test_a_bar_that_is_not_there(self, ring: Bench, take: Take) -> None:
+        ring.close(0, 1)
+        rows = take(ring, 2)
+        for row in (2, -3):
+            with pytest.raises(IndexError, match=f"row {row} of 2"):
+                rows.bar(row)
+        with pytest.raises(IndexError):
+            rows.bar(1 << 63)
+        for odd in (1.0, None, "0", [0], slice(1)):
+            with pytest.raises(TypeError, match="as an integer"):
+                rows.bar(odd)
+
     @pytest.mark.parametrize("field", ["", "Close", "time", "code", None, 3, ["close"]])
     def test_unknown_fields_are_refused_with_the_known(
         self, ring: Bench, take: Take, field: str

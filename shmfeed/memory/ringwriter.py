@@ -1,7 +1,7 @@
 """The writing half of a ring: `ringbuf` tells the protocol."""
 
 import math
-import struct
+from array import array
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -24,7 +24,6 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.ringbuf import RingReader
-from shmfeed.memory.rows import ROW
 from shmfeed.memory.words import CellPair, Words, boot_ns, check_writable
 
 CLOSED = TIME_LIMIT  # the last open_time of a writer that is closed
@@ -39,7 +38,6 @@ class RingWriter:
     __slots__ = (
         "_at",
         "_capacity",
-        "_floats",
         "_forming",
         "_index",
         "_ints",
@@ -63,7 +61,7 @@ class RingWriter:
         self.symbol, self.timeframe = names
         self.reader = RingReader(words, geometry, index)
         check_writable(words)
-        self._ints, self._floats = words.ints, words.floats
+        self._ints = words.ints
         self._at = geometry.entry_word(index)
         self._slot = geometry.slot_word(words.ints[self._at + E_WORD] & SLOT_MASK)
         self._capacity = geometry.capacity
@@ -94,32 +92,22 @@ class RingWriter:
         """
         if wake.__class__ is not bool:  # the call is a tenth of an append
             wake = check_flag("wake", wake)  # type: ignore[unreachable] # untyped
-        end = self._check(open_time)
-        ints, floats, capacity = self._ints, self._floats, self._capacity
+        cells = self._cells(open_time, (open, high, low, close, volume, money), flags)
+        ints, capacity = self._ints, self._capacity
         slot, row = self._slot, self._row
-        at = slot + SLOT_HEADER_WORDS + row % capacity
-        stride = 2 * capacity
+        at, stride = slot + SLOT_HEADER_WORDS + row % capacity, 2 * capacity
         ints[slot + S_INTENT] = row + 1
         # Fence: pairs with the readers'; on x86-64 stores keep their order.
-        try:
-            ints[at] = ints[at + capacity] = open_time
+        for cell in cells:
+            ints[at] = ints[at + capacity] = cell
             at += stride
-            ints[at] = ints[at + capacity] = end
-            for value in (open, high, low, close, volume, money):
-                at += stride
-                floats[at] = floats[at + capacity] = value
-            at += stride
-            ints[at] = ints[at + capacity] = flags
-        except (TypeError, ValueError, OverflowError) as error:
-            # Not published: the next append writes this row again.
-            raise bad_values((open, high, low, close, volume, money, flags)) from error
         now = boot_ns()
         ints[self._at + E_UPDATED] = now
         ints[H_TICK] = now
         ints[H_BARS] += 1
         ints[slot + S_PUBLISHED] = row + 1  # release: pairs with view's first load
         self._row = row + 1
-        self._last_open = int(open_time)
+        self._last_open = cells[0]
         if wake:
             self._wake(self._index)
 
@@ -139,14 +127,8 @@ class RingWriter:
 
         Raises BadArgumentError as `append` does, and changes nothing.
         """
-        end = self._check(open_time)
-        try:
-            cell = ROW.pack(
-                open_time, end, open, high, low, close, volume, money, flags
-            )
-        except (struct.error, TypeError, ValueError, OverflowError) as error:
-            raise bad_values((open, high, low, close, volume, money, flags)) from error
-        self._forming.write(cell)
+        cells = self._cells(open_time, (open, high, low, close, volume, money), flags)
+        self._forming.write(cells.tobytes())
         now = boot_ns()
         self._ints[self._at + E_UPDATED] = now
         self._ints[H_TICK] = now
@@ -155,12 +137,26 @@ class RingWriter:
         """Write nothing any more: each later call raises FeedLostError."""
         self._last_open = CLOSED
 
-    def _check(self, open_time: int) -> int:
+    def _cells(
+        self, open_time: int, values: tuple[float, ...], flags: int
+    ) -> "memoryview[int]":
+        """A row's words, made before the first of them is stored: a value may be
+        refused, and one that converts itself runs code that may use this writer."""
         if type(open_time) is not int:
             open_time = check_time(open_time)
+        self._check(open_time)
+        times = array("q", (open_time, end_of(open_time, self.timeframe)))
+        try:
+            floats, rest = array("d", values), array("q", (flags,))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise bad_values((*values, flags)) from error
+        self._check(open_time)  # again: see above
+        cells = times.tobytes() + floats.tobytes() + rest.tobytes()
+        return memoryview(cells).cast("q")
+
+    def _check(self, open_time: int) -> None:
         if not self._last_open < open_time < TIME_LIMIT:
             raise refusal(self.symbol, self.timeframe, self._last_open, open_time)
-        return end_of(open_time, self.timeframe)
 
 
 def check_time(open_time: object) -> int:

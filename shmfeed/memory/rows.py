@@ -1,5 +1,6 @@
 """Windows on bars as columns: private rows, and zero-copy slices of a slot."""
 
+import operator
 import struct
 from typing import Any
 
@@ -142,7 +143,10 @@ class Rows:
         return Rows(block, self.last - kept, forming=True)
 
     def bar(self, row: int) -> Bar:
-        """Row `row` of this window: 0 is the oldest, -1 the newest."""
+        """Row `row` of this window: 0 is the oldest, -1 the newest. IndexError."""
+        row, count = operator.index(row), len(self)
+        if not -count <= row < count:
+            raise IndexError(f"row {row} of {count}")
         open_time, close_time = self._ints(slice(0, C_FLOATS))[:, row].tolist()
         open_, high, low, close, volume, money = self.floats[:, row].tolist()
         flags = int(self._ints(C_FLAGS)[row])
