@@ -31,7 +31,8 @@ _SLEEPS = [[number] for number in (*_ONE_WORD, _MANY_WORDS, *_CLOCK_NANOSLEEP)]
 
 
 class Form(NamedTuple):
-    """One set of the four functions."""
+    """One set of the four functions. C has the two of who sleeps: who rings by C has
+    a `Bell`."""
 
     name: str
     load: Callable[..., int]
@@ -50,8 +51,9 @@ def chosen(name: str, monkeypatch: pytest.MonkeyPatch) -> Form:
 
 
 def _form(name: str, module: ModuleType) -> Form:
-    verbs = ("load", "bump", "wait", "wake")
-    return Form(name, *(getattr(module, f"futex_{verb}") for verb in verbs))
+    return Form(
+        name, module.futex_load, futex.futex_bump, module.futex_wait, futex.futex_wake
+    )
 
 
 def look_for_oneself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-/* Sleeping on a word and waking its sleepers: futex.py defines the functions. */
+/* Sleeping on a word, as futex.py defines it, and what a bell does to its sleepers. */
 #ifndef SHM_FUTEX_H
 #define SHM_FUTEX_H
 
@@ -103,31 +103,11 @@ futex_wait(PyObject *Py_UNUSED(module), PyObject *args)
     return woken < 0 ? NULL : PyBool_FromLong(woken);
 }
 
-/* How many were woken; none where a sandbox refuses it: they look for themselves. */
-static inline long
+/* Where a sandbox refuses it sleepers look for themselves. */
+static inline void
 futex_wake_all(uint32_t *word, uint32_t mask)
 {
-    long woken = syscall(SYS_futex, word, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL, mask);
-    return woken < 0 ? 0 : woken;
-}
-
-static PyObject *
-futex_wake(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    PyObject *object;
-    Py_ssize_t offset;
-    unsigned int mask;
-    Py_buffer buffer;
-    if (!PyArg_ParseTuple(args, "OnI:futex_wake", &object, &offset, &mask)) {
-        return NULL;
-    }
-    uint32_t *word = futex_word(object, offset, PyBUF_SIMPLE, &buffer);
-    if (word == NULL) {
-        return NULL;
-    }
-    long woken = futex_wake_all(word, mask);
-    PyBuffer_Release(&buffer);
-    return PyLong_FromLong(woken);
+    syscall(SYS_futex, word, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL, mask);
 }
 
 /* Acquire: pairs with word_bump's release. */
@@ -162,31 +142,10 @@ futex_load(PyObject *Py_UNUSED(module), PyObject *args)
     return PyLong_FromUnsignedLong(value);
 }
 
-static PyObject *
-futex_bump(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    PyObject *object;
-    Py_ssize_t offset;
-    Py_buffer buffer;
-    if (!PyArg_ParseTuple(args, "On:futex_bump", &object, &offset)) {
-        return NULL;
-    }
-    uint32_t *word = futex_word(object, offset, PyBUF_WRITABLE, &buffer);
-    if (word == NULL) {
-        return NULL;
-    }
-    word_bump(word);
-    PyBuffer_Release(&buffer);
-    Py_RETURN_NONE;
-}
-
 #define FUTEX_METHODS                                                                 \
     {"futex_load", futex_load, METH_VARARGS, "futex_load(buffer, offset) -> int"},    \
-    {"futex_bump", futex_bump, METH_VARARGS, "futex_bump(buffer, offset)"},           \
     {"futex_wait", futex_wait, METH_VARARGS,                                          \
-     "futex_wait(buffer, offset, expected, mask, timeout_ns) -> bool"},               \
-    {"futex_wake", futex_wake, METH_VARARGS,                                          \
-     "futex_wake(buffer, offset, mask) -> int"},
+     "futex_wait(buffer, offset, expected, mask, timeout_ns) -> bool"},
 
 #else
 #define FUTEX_METHODS

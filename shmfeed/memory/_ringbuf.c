@@ -1,5 +1,6 @@
 /* The C core of rings: the accelerator of rows.py, ringbuf.py, ringwriter.py and
- * following.py, with the bell's short ways, which define what it does. It knows columns and strides, no field.
+ * following.py, with the bell's short ways, which define what it does. It knows columns
+ * and strides, no field.
  *
  * _ring.h      the protocol, in C11 atomics
  * _core.h      names taken from Python, arguments, bars
@@ -7,7 +8,7 @@
  * _reader.h    RingReader
  * _writer.h    RingWriter
  * _follower.h  Follower
- * _futex.h     futex_load, futex_bump, futex_wait, futex_wake
+ * _futex.h     futex_load, futex_wait
  * _bell.h      Bell, sleep_past
  *
  * All types lean on the GIL: it is never released but in a sleep. The module does
@@ -98,7 +99,8 @@ fence(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 }
 
 static PyMethodDef functions[] = {
-    FUTEX_METHODS BELL_METHODS{"fence", fence, METH_NOARGS, "An access behind it is after it."},
+    FUTEX_METHODS BELL_METHODS{"fence", fence, METH_NOARGS,
+                               "An access behind it is after it."},
     {NULL, NULL, 0, NULL},
 };
 
