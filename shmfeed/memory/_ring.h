@@ -278,7 +278,7 @@ ring_read_cells(ring_word *pair, int64_t *value)
 static inline bool
 ring_serves(const ring_word *segment, int64_t now)
 {
-    return ring_load_acquire(segment + SHM_H_RETIRED) == 0 &&
+    return ring_load(segment + SHM_H_RETIRED) == 0 &&
            (ring_minus(now, ring_load(segment + SHM_H_TICK)) <= SHM_DEAD_NS ||
             ring_minus(now, ring_load(segment + SHM_H_ALIVE)) <= SHM_DEAD_NS);
 }

@@ -142,7 +142,8 @@ class Catalog:
         slot, epoch = self._free_slot()
         at = geometry.slot_word(slot)
         ints[at + S_EPOCH] = epoch
-        fence()  # whoever reads the slot by an older word sees that it is another's
+        # Release: pairs with `held`: by an older word the slot is seen to be another's.
+        fence()
         ints[at + S_BASE] = ints[at + S_INTENT] = ints[at + S_PUBLISHED] = base
         at = geometry.entry_word(index)
         self._words.raw[at * WORD : (at + E_NAMES) * WORD] = bytes(E_NAMES * WORD)
@@ -150,6 +151,7 @@ class Catalog:
         symbol = names[0].encode("ascii").ljust(SYMBOL_BYTES, b"\0")
         name = symbol + names[1].encode("ascii").ljust(TIMEFRAME_BYTES, b"\0")
         self._words.raw[start : start + len(name)] = name
+        fence()  # release: the slot is whole; pairs with that of `checked_word`
         ints[at + E_WORD] = epoch << SLOT_BITS | slot
         return index
 

@@ -73,7 +73,7 @@ def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
     ints, waiting = words.ints, None
     while True:
         word = ints[entry + E_WORD]
-        fence()  # acquire: pairs with its store
+        fence()  # acquire: pairs with that of `Catalog`, before it is stored
         what = slot_damage(words, geometry, word)
         if what is None:
             return word
