@@ -1,9 +1,10 @@
 """A client in a process of its own, told by lines of JSON where to connect.
 
 For each {"url", ...settings} it runs a session until a connection is lost, a bar has
-come, or 8 seconds are over, and prints one line: what it saw, how long it took and by
-how many bytes its memory grew at the worst moment. It logs everything there is, and
-shows every object that it has, so that a secret which can get out does.
+come, or a minute is over, and prints one line: what it saw, how many seconds of a CPU
+it worked, and by how many bytes its memory grew at the worst moment. It logs
+everything there is, and shows every object that it has,
+so that a secret which can get out does.
 """
 
 import contextlib
@@ -25,8 +26,8 @@ from shmfeed.wire.session import Session
 
 log = logging.getLogger("hostile")
 STREAMS = (("BTCUSDT", "1m"),)
-QUICK = {"connect_timeout": 3.0, "ack_timeout": 3.0, "reconnect_delay_base": 30.0}
-SECONDS = 8.0
+PATIENT = {"connect_timeout": 30.0, "ack_timeout": 30.0, "reconnect_delay_base": 30.0}
+SECONDS = 60.0  # a bound for what hangs: on a busy machine all takes its time
 
 
 def memory(line):
@@ -39,7 +40,7 @@ def forget_the_peak():
 
 
 def by_session(url, **options):
-    settings = load({"endpoint": url, **QUICK, **options}, {})
+    settings = load({"endpoint": url, **PATIENT, **options}, {})
     codec = get_codec("wealthai", settings.market_type, settings.csrf_token)
     session = Session(codec, settings, codec.endpoints([url], []), STREAMS, tick=0.05)
     kinds = Counter()
@@ -92,13 +93,13 @@ def main():
     for line in sys.stdin:
         order = json.loads(line)
         forget_the_peak()
-        before, begun = memory("VmRSS"), time.monotonic()
+        before, worked = memory("VmRSS"), time.process_time()
         try:
             result = WAYS[order.pop("way")](**order)
         except Exception:  # noqa: BLE001 - to be printed with all that it shows
             traceback.print_exc()
             result = {"raised": True}
-        result["seconds"] = time.monotonic() - begun
+        result["work"] = time.process_time() - worked
         result["grown"] = memory("VmHWM") - before
         print(json.dumps(result), flush=True)
     faulthandler.dump_traceback()

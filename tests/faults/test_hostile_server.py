@@ -15,7 +15,8 @@ from loopback import BINARY, CLOSE, PING, PONG, bar, frame, header, raw
 
 CAP = 1 << 20  # of a message: the default of max_frame_bytes
 ROOM = CAP + (16 << 20)  # what one connection may cost at most
-SECONDS = 5.0
+WORK = 5.0  # seconds of a CPU; others may have most of it, so time tells nothing
+PATIENCE = 60.0  # seconds; of a server, for a client that gets little of its CPU
 TOKEN, KEY = "canary-of-the-token-7d1f", "canary-of-the-key-93ab"
 CLIENT = Path(__file__).parents[1] / "hostile_client.py"
 
@@ -83,7 +84,7 @@ class Server:
     def __call__(self, connection):
         loopback.upgrade(connection)
         loopback.read_frame(connection)
-        connection.settimeout(5)
+        connection.settimeout(PATIENCE)
         with contextlib.suppress(OSError):
             self.play(connection)
         self.hear(connection)
@@ -173,8 +174,8 @@ def test_it_is_left_with_a_code_and_in_words(client, what):
     with raw(server) as url:
         found = client.do(f"{url}?key={KEY}")
         assert words in found["error"]
-        assert loopback.within(5, lambda: server.codes == [code]), server.codes
-    assert found["seconds"] < SECONDS
+        assert loopback.within(PATIENCE, lambda: server.codes == [code]), server.codes
+    assert found["work"] < WORK
     assert found["grown"] < ROOM
     assert found["oversized"] == (code == 1009)
 
@@ -223,7 +224,7 @@ def test_it_costs_no_more_than_its_own_messages(client, what):
         found = client.do(f"{url}?key={KEY}")
     assert found["error"] == ""
     assert found["kinds"] == {"Subscribed": 1, "BarEvent": 1, **kinds}
-    assert found["seconds"] < SECONDS
+    assert found["work"] < WORK
     assert found["grown"] < ROOM
 
 
@@ -234,7 +235,7 @@ def test_a_server_that_asks_for_answers_and_takes_none(client):
     # What had come is handed out; what comes for ever is not waited for.
     assert 1000 < found["kinds"]["Malformed"] < 100_000
     assert found["grown"] < ROOM
-    assert found["seconds"] < 2 * SECONDS  # two of them for the send
+    assert found["work"] < WORK
 
 
 def test_bars_without_end_before_the_acknowledgement(client):
@@ -246,7 +247,7 @@ def test_bars_without_end_before_the_acknowledgement(client):
         found = client.do(f"{url}?key={KEY}")
     assert found["error"].endswith("more than 20000 bars before the acknowledgement")
     assert found["grown"] < ROOM
-    assert found["seconds"] < SECONDS
+    assert found["work"] < WORK
 
 
 # The handshake
@@ -290,7 +291,7 @@ def test_a_header_without_end(client, piece):
     wanted = "is not HTTP" if piece[:2] == b"\r\n" else "is longer than 16384 bytes"
     assert wanted in found["error"]
     assert found["grown"] < ROOM
-    assert found["seconds"] < SECONDS
+    assert found["work"] < WORK
 
 
 def test_websocket_client_itself_pays_for_what_a_server_declares(client):
