@@ -7,7 +7,7 @@ SECONDS ?= 20
 WORKERS ?= 3
 BIN := $(VENV)/bin
 # What the C core is built from.
-CORE := setup.py shmfeed/layout.py $(wildcard shmfeed/memory/*.c shmfeed/memory/*.h)
+CORE := setup.py shmfeed/layout.py $(wildcard shmfeed/*.c shmfeed/csrc/*.h)
 # By its path: a script beside the clone would take the clone's folder for the package.
 EDITABLE := --config-settings editable_mode=compat -e
 
@@ -51,14 +51,14 @@ fuzz: $(VENV)/.core
 # The whole suite on other Pythons: those on PATH, or PYTHONS="/a/python3.12 ..".
 # What each is made of lies in $(VENV)/versions. `smoke-versions` is the short form.
 versions: $(VENV)/.core
-	$(BIN)/python tests/versions.py --venvs $(VENV)/versions --suite $(PYTHONS)
+	$(BIN)/python tests/support/versions.py --venvs $(VENV)/versions --suite $(PYTHONS)
 
 smoke-versions: $(VENV)/.core
-	$(BIN)/python tests/versions.py --venvs $(VENV)/versions $(PYTHONS)
+	$(BIN)/python tests/support/versions.py --venvs $(VENV)/versions $(PYTHONS)
 
 # The tests of wealthdata on the oldest pandas that is supported.
 oldest-pandas: $(VENV)/.core
-	$(BIN)/python tests/versions.py --venvs $(VENV)/oldest-pandas --oldest-pandas $(PYTHONS)
+	$(BIN)/python tests/support/versions.py --venvs $(VENV)/oldest-pandas --oldest-pandas $(PYTHONS)
 
 # Rivals that cannot be had here are named in the table; one wants a redis-server.
 bench: $(VENV)/.core

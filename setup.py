@@ -1,4 +1,4 @@
-"""The build of the C core, `shmfeed.memory._ringbuf`; the rest is in pyproject.toml.
+"""The build of the C core, `shmfeed._ringbuf`; the rest is in pyproject.toml.
 
 An optional extension: where it cannot be compiled, the install says so and goes on, and
 pure Python serves. `SHMFEED_BUILD_EXTENSION=yes` makes a failure an error, `=no` does
@@ -16,9 +16,10 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
 
 VARIABLE = "SHMFEED_BUILD_EXTENSION"
-MEMORY = "shmfeed/memory"
+PACKAGE = "shmfeed"
+HEADERS = "shmfeed/csrc"
 LAYOUT = "shmfeed/layout.py"
-HEADER = "_layout.h"
+HEADER = "layout.h"
 
 
 def wanted() -> bool | None:
@@ -60,7 +61,7 @@ class BuildCore(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         try:
-            ext.include_dirs = [self.build_temp, numpy_headers()]
+            ext.include_dirs = [self.build_temp, HEADERS, numpy_headers()]
             write_layout(Path(self.build_temp, HEADER))
             super().build_extension(ext)
         except Exception as error:  # whatever it is, there is no C core
@@ -78,7 +79,7 @@ def forget_core() -> None:
     """An earlier build would be packed, or serve in place, as if it were this one."""
     name = "_ringbuf" + sysconfig.get_config_var("EXT_SUFFIX")
     for folder in (Path(), *Path("build").glob("lib*")):
-        (folder / MEMORY / name).unlink(missing_ok=True)
+        (folder / PACKAGE / name).unlink(missing_ok=True)
 
 
 def numpy_headers() -> str:
@@ -95,11 +96,10 @@ def numpy_headers() -> str:
 
 
 def core() -> Extension:
-    here = Path(MEMORY)
     return Extension(
-        "shmfeed.memory._ringbuf",
-        sources=[f"{MEMORY}/_ringbuf.c"],
-        depends=["setup.py", LAYOUT, *map(str, sorted(here.glob("*.h")))],
+        "shmfeed._ringbuf",
+        sources=[f"{PACKAGE}/_ringbuf.c"],
+        depends=["setup.py", LAYOUT, *map(str, sorted(Path(HEADERS).glob("*.h")))],
         define_macros=[
             # The oldest numpy that it runs with is 1.26, which has the API of 1.25.
             ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION"),

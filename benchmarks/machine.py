@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from shmfeed.memory import core
+from shmfeed import core
 
 _LIBRARIES = ("numpy", "pandas", "msgspec", "websocket-client")
 _RIVALS = ("lmdb", "iceoryx2", "redis")  # those that are installed

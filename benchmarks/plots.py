@@ -125,24 +125,24 @@ def waiting(axes: Any, found: Found) -> None:
 
 # For each picture: whose results, its title, and who draws it.
 PICTURES: dict[str, tuple[str, str, Callable[[Any, Found], None]]] = {
-    "read_latency": ("how_fast_is_a_read", "How long one read takes", reads),
+    "read_latency": ("bench_read", "How long one read takes", reads),
     "wake_latency": (
-        "how_soon_is_a_reader_awake",
+        "bench_wakeup",
         "How soon a sleeper is awake",
         wakes,
     ),
     "read_cost_by_readers": (
-        "what_do_more_readers_and_streams_cost",
+        "bench_scaling",
         "What a read costs among other readers",
         by_readers,
     ),
     "read_cost_by_streams": (
-        "what_do_more_readers_and_streams_cost",
+        "bench_scaling",
         "What a read costs among other streams",
         by_streams,
     ),
     "waiting_readers": (
-        "what_do_waiting_readers_cost",
+        "bench_waiters",
         "What waiting readers cost the writer",
         waiting,
     ),

@@ -17,8 +17,8 @@ from measure import Beside, Call, Calls, Party, Sleeper, serve
 from numpy.typing import NDArray
 
 import shmfeed
+from shmfeed import core
 from shmfeed.feed import Ring
-from shmfeed.memory import core
 from shmfeed.writer import create
 
 RING, PURE = "ring", "pure ring"
@@ -98,7 +98,7 @@ def writing(end: ExitStack) -> Calls:
     def update() -> None:
         ring.update_forming(_FAR, open_, high, low, close, volume, money)
 
-    bell = writer._bell
+    bell = writer._eventcount
 
     def wake_nobody() -> None:
         bell.ring(1)

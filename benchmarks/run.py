@@ -14,14 +14,14 @@ import results
 
 HERE = Path(__file__).parent
 PROGRAMS = (
-    "how_fast_is_a_read",
-    "how_fast_is_a_write",
-    "how_fast_is_get_price",
-    "how_soon_is_a_reader_awake",
-    "what_do_more_readers_and_streams_cost",
-    "what_do_waiting_readers_cost",
-    "how_much_does_it_weigh",
-    "how_many_messages_are_taken_in",
+    "bench_read",
+    "bench_write",
+    "bench_get_price",
+    "bench_wakeup",
+    "bench_scaling",
+    "bench_waiters",
+    "bench_footprint",
+    "bench_ingest",
 )
 
 

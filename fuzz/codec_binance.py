@@ -7,7 +7,7 @@ with loop.watched(__name__):
 
     from shmfeed.codecs import get_codec
 
-from spoiling import binance_messages, dump
+from support.spoiling import binance_messages, dump
 
 CODEC = get_codec("binance", "spot")
 KNOWN = binance_messages(1)

@@ -7,7 +7,7 @@ with loop.watched(__name__):
 
     from shmfeed.codecs import get_codec
 
-from spoiling import dump, house_messages
+from support.spoiling import dump, house_messages
 
 CODEC = get_codec("wealthai", csrf_token="secret-4711")
 KNOWN = house_messages(1)

@@ -3,7 +3,7 @@
 import loop
 
 with loop.watched(__name__):
-    from shmfeed.control.words import (
+    from shmfeed.control.messages import (
         OPS,
         RequestError,
         decode_answer,

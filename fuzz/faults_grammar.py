@@ -4,7 +4,7 @@ import loop
 
 with loop.watched(__name__):
     from shmfeed.errors import BadArgumentError
-    from shmfeed.simulator.faults.grammar import parse_faults
+    from shmfeed.simulator.faults.spec import parse_faults
 
 SEEDS = [b"drop:0.1,garbage:0.02", b"late", b"mute@3s", b"skew:-1e999", b"a:nan,,b:"]
 

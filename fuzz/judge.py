@@ -2,10 +2,10 @@
 
 import math
 
-from spoiling import HOW, ODD, Mutation, Pairs, spoil
+from support.spoiling import HOW, ODD, Mutation, Pairs, spoil
 
 from shmfeed.bar import close_time, on_grid
-from shmfeed.events import (
+from shmfeed.codecs.interface import (
     Acknowledged,
     BarEvent,
     Event,
@@ -15,8 +15,8 @@ from shmfeed.events import (
     Malformed,
     Refused,
 )
-from shmfeed.names import check_symbol
-from shmfeed.wire.ledger import Counts, Ledger
+from shmfeed.feeder.ledger import Counts, Ledger
+from shmfeed.validation import check_symbol
 
 EVENTS = (Acknowledged, BarEvent, GoingAway, Heartbeat, Ignored, Malformed, Refused)
 LONGEST = 400

@@ -13,9 +13,8 @@ from pathlib import Path
 import loop
 
 with loop.watched(__name__):
-    from shmfeed import config
     from shmfeed.errors import BadArgumentError
-    from shmfeed.settings import file, sources
+    from shmfeed.settings import loading, model
 
 ENDINGS = ("json", "toml", "yaml")
 SEEDS = [
@@ -43,16 +42,16 @@ def one(data: bytes) -> None:
     os.ftruncate(_MEMORY, 0)
     os.pwrite(_MEMORY, data[1:], 0)
     try:
-        content = file.read(path)
+        content = loading.read(path)
     except BadArgumentError as error:
         assert str(path) in str(error)
         return
     assert isinstance(content, dict)
     try:
-        settings = config.load({sources.CONFIG_FILE: str(path)}, {})
+        settings = model.load({loading.CONFIG_FILE: str(path)}, {})
     except BadArgumentError:
         return
-    assert config.from_json(config.to_json(settings)) == settings
+    assert model.from_json(model.to_json(settings)) == settings
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import sys
 
-from shmfeed.cli import main
+from shmfeed.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,13 +15,12 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
-from shmfeed.arguments import check_deadline, check_integer
 from shmfeed.errors import ShmfeedError
 from shmfeed.feed import Ring, check_ring, watch_rings
 from shmfeed.memory.futex import ALL
-from shmfeed.memory.listening import heard, sleep
 from shmfeed.memory.words import Words
-from shmfeed.waiting import GONE_NS, PIECE_NS, Watch, is_fed
+from shmfeed.validation import check_deadline, check_integer
+from shmfeed.waiting import GONE_NS, PIECE_NS, Watch, heard, is_fed, sleep
 
 
 async def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring]:

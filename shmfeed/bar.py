@@ -9,8 +9,8 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from shmfeed.arguments import shown
 from shmfeed.errors import BadArgumentError
+from shmfeed.validation import shown
 
 INT_FIELDS = ("open_time", "close_time", "flags")
 FLOAT_FIELDS = ("open", "high", "low", "close", "volume", "money")
@@ -64,6 +64,9 @@ ALIASES = {
 STALE_LEAST = 30.0  # s; no stream is stale sooner
 _STALE_BARS = 3
 LAST_TIME = 4_102_444_800_000  # 2100-01-01: beyond it a time is taken for garbage
+
+
+StreamKey = tuple[str, str]  # (symbol, timeframe), in the feed's spelling
 
 
 class Bar(NamedTuple):

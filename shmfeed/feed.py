@@ -11,28 +11,21 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from shmfeed.arguments import (
-    check_deadline,
-    check_integer,
-    check_seconds,
-    items_of,
-    shown,
-)
-from shmfeed.bar import check_timeframe
-from shmfeed.errors import (
-    BadArgumentError,
-    FeedNotFoundError,
-    SegmentError,
-)
+from shmfeed.bar import StreamKey, check_timeframe
+from shmfeed.core import ReattachingReader, RingReader
+from shmfeed.errors import BadArgumentError, FeedNotFoundError, SegmentError
 from shmfeed.layout import Geometry
-from shmfeed.memory.carried import not_carried
-from shmfeed.memory.catalog import Names, entries
-from shmfeed.memory.core import Follower, RingReader
-from shmfeed.memory.ringbuf import serves
-from shmfeed.memory.segment import Mapping, Place, identity_by_name, open_segment, place
-from shmfeed.memory.sound import sound_reader
+from shmfeed.memory.catalog import entries, not_carried
 from shmfeed.memory.words import boot_ns
-from shmfeed.names import check_symbol
+from shmfeed.ringbuf import serves
+from shmfeed.segment.mapping import (
+    Mapping,
+    Place,
+    identity_by_name,
+    open_segment,
+    place,
+)
+from shmfeed.segment.stream_check import sound_reader
 from shmfeed.status import (
     StreamStatus,
     connection,
@@ -40,6 +33,14 @@ from shmfeed.status import (
     is_alive,
     ring_status,
     stream_status,
+)
+from shmfeed.validation import (
+    check_deadline,
+    check_integer,
+    check_seconds,
+    check_symbol,
+    items_of,
+    shown,
 )
 from shmfeed.waiting import Watch, wait_past
 
@@ -76,7 +77,7 @@ class Feed:
         self._mapping: Mapping | None = open_segment(where)
         # Entry numbers, with the segment that they hold for. One assignment: another
         # thread never looks a stream up in a successor by its old number.
-        self._index: tuple[Mapping | None, dict[Names, int]] = (None, {})
+        self._index: tuple[Mapping | None, dict[StreamKey, int]] = (None, {})
         self._rings: weakref.WeakValueDictionary[int, Ring] = (
             weakref.WeakValueDictionary()
         )
@@ -141,7 +142,7 @@ class Feed:
             raise not_carried(self.name, names, self.streams())
         return mapping, index
 
-    def streams(self) -> list[Names]:
+    def streams(self) -> list[StreamKey]:
         """The subscribed (symbol, timeframe) pairs, in the order of subscription."""
         mapping = self.current()
         return [
@@ -193,7 +194,7 @@ class Feed:
         self.close()
 
 
-class Ring(Follower):
+class Ring(ReattachingReader):
     """One stream of a feed. Any thread; follows the feed through re-creation."""
 
     __slots__ = ("__weakref__", "_feed", "symbol", "timeframe")

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from shmfeed.bar import TIMEFRAMES, duration, stale_after
+from shmfeed.core import RingReader
 from shmfeed.layout import (
     AHEAD_NS,
     CONNECTED,
@@ -26,11 +27,10 @@ from shmfeed.layout import (
     STUCK_NS,
 )
 from shmfeed.memory.catalog import Entry, entries
-from shmfeed.memory.core import RingReader
-from shmfeed.memory.damage import bar_damage, damaged
+from shmfeed.memory.integrity import bar_damage, damaged
 from shmfeed.memory.note import unpack_note
-from shmfeed.memory.segment import Mapping
-from shmfeed.memory.words import CellPair, Ints, boot_ns
+from shmfeed.memory.words import Ints, Latch, boot_ns
+from shmfeed.segment.mapping import Mapping
 
 HEALTHS = ("live", "quiet", "recovering", "stale", "dead")  # from best to worst
 
@@ -173,7 +173,7 @@ def empty_status(feed: str | None) -> dict[str, Any]:
 
 def read_note(mapping: Mapping) -> dict[str, Any]:
     """What the feeder says in words: endpoint, protocol, last error."""
-    return unpack_note(CellPair(mapping.words, H_NOTE, NOTE_WORDS).read())
+    return unpack_note(Latch(mapping.words, H_NOTE, NOTE_WORDS).read())
 
 
 def _stream_row(mapping: Mapping, entry: Entry) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 A sleep is cut in pieces. After each it is looked whether the feeder still lives, and
 whether another segment serves: a death rings no bell.
+
+Sleeping until one of several bells is rung; `bell` tells the protocol.
 """
 
 import math
@@ -9,12 +11,41 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+from shmfeed.core import (
+    ReattachingReader,
+    RingReader,
+    futex_load,
+    futex_wait,
+    sleep_past,
+)
 from shmfeed.layout import H_RETIRED
-from shmfeed.memory.bell import bits_of_entry
-from shmfeed.memory.core import Follower, RingReader, sleep_past
-from shmfeed.memory.listening import Heard, heard, sleep
+from shmfeed.memory.futex import futex_wait_any
+from shmfeed.memory.wakeup import AT, bits_of_entry
 from shmfeed.memory.words import Words, boot_ns
 from shmfeed.status import is_alive
+
+Heard = tuple[Words, int, int]  # a segment, its bell's count, the bits listened for
+
+
+def heard(words: Words) -> int:
+    """How often a bell was rung so far, modulo 2**32: before the counts are read."""
+    return futex_load(words.raw, AT)
+
+
+def sleep(listening: Sequence[Heard], timeout_ns: int) -> bool:
+    """Sleep until one of these bells has been rung since it was heard.
+
+    False at the timeout, else True; it may be True without a cause.
+    """
+    if not listening:
+        time.sleep(timeout_ns / 10**9)
+        return False
+    if len(listening) == 1:
+        words, count, bits = listening[0]
+        return futex_wait(words.raw, AT, count, bits, timeout_ns)
+    waited = [(words.raw, AT, count) for words, count, _ in listening]
+    return futex_wait_any(waited, timeout_ns)
+
 
 PIECE_NS = 500_000_000  # the feeder beats as often
 GONE_NS = 100_000_000  # where nobody feeds, a successor may come any moment
@@ -45,7 +76,7 @@ class Deadline:
         return max(0, int(min(self.left() * 1e9, piece)))
 
 
-def wait_past(ring: Follower, after: int, timeout: float | None) -> int | None:
+def wait_past(ring: ReattachingReader, after: int, timeout: float | None) -> int | None:
     """Sleep until the ring's count is past `after`: the count.
 
     None at the deadline or, without one, when the feeder has died. Where bars are
@@ -66,7 +97,7 @@ def wait_past(ring: Follower, after: int, timeout: float | None) -> int | None:
             return None
 
 
-def _begun(ring: Follower, after: int) -> tuple[RingReader, int]:
+def _begun(ring: ReattachingReader, after: int) -> tuple[RingReader, int]:
     """Its reader, and the number to pass there: `after` is of the segment in which the
     ring was last, and that may have gone while the caller was computing."""
     last, reader = ring.kept, ring.reader()
@@ -74,7 +105,7 @@ def _begun(ring: Follower, after: int) -> tuple[RingReader, int]:
     return reader, 0 if anew else after
 
 
-R = TypeVar("R", bound=Follower)
+R = TypeVar("R", bound=ReattachingReader)
 
 
 class Post(NamedTuple, Generic[R]):

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-from shmfeed.arguments import check_flag, check_integer, check_whole, check_word, shown
-from shmfeed.bar import check_timeframe
+from shmfeed.bar import StreamKey, check_timeframe
+from shmfeed.core import Eventcount, RingWriter
 from shmfeed.errors import BadArgumentError, FeedLostError
 from shmfeed.layout import (
     COUNTERS,
@@ -32,17 +32,23 @@ from shmfeed.layout import (
     Geometry,
     default_guard,
 )
-from shmfeed.memory.bell import bits_of
-from shmfeed.memory.catalog import Catalog, Names, checked_names, entries
-from shmfeed.memory.core import Bell, RingWriter
-from shmfeed.memory.damage import trusted
+from shmfeed.memory.catalog import Catalog, checked_names, entries
 from shmfeed.memory.futex import ALL
-from shmfeed.memory.holding import Holding
+from shmfeed.memory.integrity import trusted
 from shmfeed.memory.note import pack_note
-from shmfeed.memory.segment import place
-from shmfeed.memory.succession import carry_over
-from shmfeed.memory.words import CellPair, boot_ns
-from shmfeed.names import check_symbol
+from shmfeed.memory.wakeup import bits_of
+from shmfeed.memory.words import Latch, boot_ns
+from shmfeed.segment.mapping import place
+from shmfeed.segment.ownership import SegmentOwner
+from shmfeed.segment.recovery import carry_over
+from shmfeed.validation import (
+    check_flag,
+    check_integer,
+    check_symbol,
+    check_whole,
+    check_word,
+    shown,
+)
 
 _COUNTER = {name: H_COUNTERS + number for number, name in enumerate(COUNTERS)}
 # A segment's first epoch is its birth in units that pass faster than streams are
@@ -57,7 +63,7 @@ def create(
     max_streams: int = 16,
     *,
     state: str = "connected",
-    streams: Iterable[Names] = (),
+    streams: Iterable[StreamKey] = (),
 ) -> "FeedWriter":
     """Become the writer of a feed: its segment is made, or gone on with.
 
@@ -95,19 +101,19 @@ class FeedWriter:
         name: str,
         geometry: Geometry,
         state: str = "connected",
-        streams: Collection[Names] = (),
+        streams: Collection[StreamKey] = (),
     ) -> None:
         where = place(name)
-        self._holding = Holding(where, geometry)
+        self._holding = SegmentOwner(where, geometry)
         self.name = where.name
         self.adopted = self._holding.adopted
         self._open = True
         words, self.geometry, _ = self._holding.mapping
         self._words = words
-        self._rings: dict[Names, RingWriter] = {}
+        self._rings: dict[StreamKey, RingWriter] = {}
         self._catalog = Catalog(words, geometry, boot_ns() // _EPOCH_NS)
-        self._note = CellPair(words, H_NOTE, NOTE_WORDS)
-        self._bell = Bell(words)
+        self._note = Latch(words, H_NOTE, NOTE_WORDS)
+        self._eventcount = Eventcount(words)
         try:
             self._take_over(STATES.index(state), streams)
         except BaseException:
@@ -115,7 +121,7 @@ class FeedWriter:
             raise
         _writers.add(self)
 
-    def _take_over(self, state: int, streams: Collection[Names]) -> None:
+    def _take_over(self, state: int, streams: Collection[StreamKey]) -> None:
         ints = self._words.ints
         ints[H_WRITER_PID] = os.getpid()
         ints[H_WRITER_EPOCH] += 1
@@ -132,9 +138,9 @@ class FeedWriter:
                 self.add_stream(*names)
         self._holding.publish()
         if previous is not None:
-            Bell(previous.words).ring(ALL)  # it is retired: look for this one
+            Eventcount(previous.words).ring(ALL)  # it is retired: look for this one
         self._holding.previous = None  # its pages go with its last reader
-        self._bell.ring(ALL)
+        self._eventcount.ring(ALL)
 
     def add_stream(self, symbol: str, timeframe: str) -> RingWriter:
         """The ring of a stream, made if the feed does not have it yet.
@@ -148,7 +154,7 @@ class FeedWriter:
             index = self._catalog.add(names, boot_ns())
             if names not in self._rings:
                 self._rings[names] = RingWriter(
-                    self._words, self.geometry, index, names, self._bell
+                    self._words, self.geometry, index, names, self._eventcount
                 )
         return self._rings[names]
 
@@ -158,7 +164,7 @@ class FeedWriter:
         names = check_symbol(symbol), check_timeframe(timeframe)
         self._catalog.unsubscribe(names, boot_ns())
 
-    def streams(self) -> list[Names]:
+    def streams(self) -> list[StreamKey]:
         """What is subscribed."""
         return [
             (entry.symbol, entry.timeframe)
@@ -166,7 +172,7 @@ class FeedWriter:
             if entry.subscribed
         ]
 
-    def room(self, streams: Iterable[Names]) -> bool:
+    def room(self, streams: Iterable[StreamKey]) -> bool:
         """Whether all these streams fit, beside those that were carried already."""
         new = set(streams) - self._catalog.index.keys()
         return len(self._catalog.index) + len(new) <= self.geometry.max_streams
@@ -213,7 +219,7 @@ class FeedWriter:
         self._check_open()
         self._words.ints[H_LAST_MESSAGE] = boot_ns()
 
-    def mark_stream(self, names: Names, *, gaps: int, recovering: bool) -> None:
+    def mark_stream(self, names: StreamKey, *, gaps: int, recovering: bool) -> None:
         """How many bars a stream missed more, and whether newer ones are held back."""
         self._check_open()
         at = self.geometry.entry_word(self._catalog.index[names])
@@ -228,7 +234,7 @@ class FeedWriter:
         self._check_open()
         self._note.write(pack_note(facts))
 
-    def wake(self, streams: Iterable[Names] | None = None) -> None:
+    def wake(self, streams: Iterable[StreamKey] | None = None) -> None:
         """Wake who waits for bars of these streams, by one call for all of them:
         after `append(..., wake=False)` to each. None: wake whoever waits.
 
@@ -237,7 +243,7 @@ class FeedWriter:
         self._check_open()
         bits = ALL if streams is None else bits_of(self._catalog.numbers(streams))
         if bits:
-            self._bell.ring(bits)
+            self._eventcount.ring(bits)
 
     def close(self, unlink: bool = False) -> None:
         """Stop writing. With `unlink` the segment goes; else it stays, readable.
@@ -251,10 +257,10 @@ class FeedWriter:
         if whole:
             ints[H_STATE] = 0
             ints[H_ALIVE] = ints[H_TICK] = 0
-            self._bell.ring(ALL)  # while nobody else may write
+            self._eventcount.ring(ALL)  # while nobody else may write
         self._holding.release(unlink)
         if whole and unlink:
-            self._bell.ring(ALL)  # now that it is retired; it is nobody else's
+            self._eventcount.ring(ALL)  # now that it is retired; it is nobody else's
         self.disown()
 
     def disown(self) -> None:

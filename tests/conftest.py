@@ -12,11 +12,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import census
-import cores
 import hypothesis
 import numpy as np
 import pytest
+from support import census, cores
 
 SEED = int(os.environ.get("TEST_SEED", "20260101"))
 
@@ -37,7 +36,7 @@ _numbers = itertools.count(1)
 
 
 def pytest_report_header() -> list[str]:
-    from shmfeed.memory import core
+    from shmfeed import core
 
     profile = os.environ.get("HYPOTHESIS_PROFILE", "same")
     return [

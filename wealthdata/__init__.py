@@ -1,17 +1,20 @@
 """Bars for strategies: live from shared memory, before that from the context."""
 
 from shmfeed.bar import Bar
-from wealthdata.adapter import (
+from wealthdata.api import bars_to_dataframe, get_price
+from wealthdata.attachment import use
+from wealthdata.context import (
+    Context,
     ContextDataAdapter,
     DataAdapter,
+    clear_context,
     clear_data_adapter,
+    get_context,
     get_data_adapter,
     register_data_adapter,
+    set_context,
 )
-from wealthdata.api import bars_to_dataframe, get_price
-from wealthdata.choice import use
-from wealthdata.context import Context, clear_context, get_context, set_context
-from wealthdata.warn import MissingBarsWarning, StaleFeedWarning
+from wealthdata.freshness import MissingBarsWarning, StaleFeedWarning
 
 __all__ = [
     "Bar",

@@ -7,7 +7,7 @@ takes the long way of `answer`, which decides where bars come from.
 
 from typing import TYPE_CHECKING, Any
 
-from wealthdata.live import current
+from wealthdata.attachment import current
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,10 +69,10 @@ def get_price(
                 )
                 if frame is not None:
                     return frame
-    from wealthdata import answer  # noqa: PLC0415 # loads pandas
+    from wealthdata import query  # noqa: PLC0415 # loads pandas
 
     want = start_date, end_date, count, include_now
-    return answer.get(security, frequency, fields, want, copy, (max_age, on_stale))
+    return query.get(security, frequency, fields, want, copy, (max_age, on_stale))
 
 
 def bars_to_dataframe(bars: Any) -> "pd.DataFrame":
@@ -81,6 +81,6 @@ def bars_to_dataframe(bars: Any) -> "pd.DataFrame":
     Columns open, high, low, close, volume; the index is that of the close times.
     Raises BadArgumentError naming the malformed bar.
     """
-    from wealthdata import shapes  # noqa: PLC0415 # loads pandas
+    from wealthdata import frame  # noqa: PLC0415 # loads pandas
 
-    return shapes.bars_to_dataframe(bars)
+    return frame.bars_to_dataframe(bars)

@@ -9,10 +9,12 @@ makers set. Where pandas' insides have moved, the public way serves.
 A shared frame lies over read-only memory. pandas with copy-on-write copies a block
 before it writes if someone else holds it, and raises if no one seems to: an anchor
 that never goes away makes every shared block one that is held.
+
+Bars as pandas DataFrames.
 """
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
@@ -20,8 +22,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from wealthdata.columns import Datetimes, Floats, Ints
-from wealthdata.reading import Reading
+from shmfeed.bar import DEFAULT_FIELDS, FLOAT_FIELDS
+from wealthdata.attrs import Reading
+from wealthdata.columns import Datetimes, Floats, Ints, Rows, from_bars
+from wealthdata.history import parse_bars
 
 TIME: Any = pd.to_datetime(["2024-01-01"]).dtype  # datetime64 in pandas' default unit
 # An array without dimensions: numpy takes half a microsecond to make one of an int.
@@ -276,3 +280,76 @@ def whole(way: type[Way]) -> bool:
 
 def _state(thing: object) -> dict[str, type]:
     return {name: type(value) for name, value in vars(thing).items()}
+
+
+WAY = choose()
+_MakeFrame = Callable[[Floats, Datetimes, Reading, bool], pd.DataFrame]
+
+
+class Layout:
+    """The columns of a frame: the fields in the order asked."""
+
+    def __init__(self, fields: tuple[str, ...]) -> None:
+        self.fields = fields
+        self.only_floats = all(field in FLOAT_FIELDS for field in fields)
+        rows = [FLOAT_FIELDS.index(f) for f in fields if f in FLOAT_FIELDS]
+        # Over (6, n) floats as they are; where there are float fields only.
+        self.frame: _MakeFrame = WAY(sealed(fields), pieces(rows)).frame
+
+    def private(
+        self, rows: Rows, first: int, last: int, reading: Reading
+    ) -> pd.DataFrame:
+        """A writable frame with copies of rows `first` to `last`, last exclusive."""
+        window = slice(first, last)
+        closes = times(rows.close_time[window])
+        if self.only_floats:
+            return self.frame(rows.floats[:, window].copy(), closes, reading, False)
+        index = pd.DatetimeIndex(closes, copy=False)
+        named = {field: rows[field][window] for field in self.fields}
+        frame = pd.DataFrame(named, index=index, copy=True)
+        frame.attrs["shmfeed"] = reading
+        return frame
+
+
+_layouts: dict[tuple[str, ...], Layout] = {}
+
+
+def layout_of(fields: tuple[str, ...]) -> Layout:
+    """The layout of these fields, made once."""
+    layout = _layouts.get(fields)
+    if layout is None:
+        layout = _layouts[fields] = Layout(fields)
+    return layout
+
+
+def long_frame(
+    fields: tuple[str, ...],
+    parts: Sequence[tuple[str, Rows, int, int]],
+    reading: Reading,
+) -> pd.DataFrame:
+    """Several streams, one below the other: columns time, code and the fields.
+
+    `parts` are symbol, rows, first and last row; one without rows leaves no trace.
+    """
+    windows = [(rows, slice(first, last)) for _, rows, first, last in parts]
+    codes = [symbol for symbol, _, first, last in parts for _ in range(first, last)]
+    columns: dict[str, Any] = {
+        "time": times(_stack("close_time", windows)),
+        "code": pd.Series(codes, dtype=str),
+    }
+    columns.update((field, _stack(field, windows)) for field in fields)
+    frame = pd.DataFrame(columns)
+    frame.attrs["shmfeed"] = reading
+    return frame
+
+
+def _stack(field: str, windows: Iterable[tuple[Rows, slice]]) -> Any:
+    return np.concatenate([rows[field][window] for rows, window in windows])
+
+
+def bars_to_dataframe(bars: object) -> pd.DataFrame:
+    """Bars (Bar, objects or dicts) as `get_price` shows them, in the order given."""
+    rows = from_bars(parse_bars(bars, None, "bars"))
+    index = pd.DatetimeIndex(times(rows.close_time), copy=False)
+    named = {field: rows[field] for field in DEFAULT_FIELDS}
+    return pd.DataFrame(named, index=index, copy=True)

@@ -10,15 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmfeed.bar import bars_between
+from shmfeed.bar import StreamKey, bars_between
 from shmfeed.errors import BusyRingError, StreamNotFoundError
 from shmfeed.feed import Ring
+from wealthdata.attachment import Live, no_data
 from wealthdata.columns import Columns, Rows, joined
-from wealthdata.fresh import Status
-from wealthdata.live import Live, no_data
-from wealthdata.older import Names, Older, enough_rows
+from wealthdata.freshness import MissingBarsWarning, Status, warn
+from wealthdata.history import Older, enough_rows
 from wealthdata.request import Want
-from wealthdata.warn import MissingBarsWarning, warn
 
 _TRIES = 100
 _SLACK = 16  # bars that may close between the two looks of one read
@@ -51,7 +50,7 @@ class _NoFeeder(NamedTuple):
     health: str = "dead"
 
 
-def find(names: Names, want: Want, sources: Sources, private: bool) -> Found:
+def find(names: StreamKey, want: Want, sources: Sources, private: bool) -> Found:
     """The bars that are wanted of one stream, and from where.
 
     `private` asks for rows of their own instead of the ring's memory. Raises
@@ -75,7 +74,7 @@ def find(names: Names, want: Want, sources: Sources, private: bool) -> Found:
     return found._replace(feed=live.name, status=status)
 
 
-def _without_feed(names: Names, want: Want, sources: Sources) -> Found:
+def _without_feed(names: StreamKey, want: Want, sources: Sources) -> Found:
     if sources.older is None:
         raise no_data("no context with bars is set")
     found = _older_only(names, want, sources)
@@ -85,13 +84,13 @@ def _without_feed(names: Names, want: Want, sources: Sources) -> Found:
     return found if sources.backtest else found._replace(status=_NoFeeder())
 
 
-def _not_there(names: Names, older: Older) -> str:
+def _not_there(names: StreamKey, older: Older) -> str:
     known = older.streams()
     there = "nothing" if known is None else ", ".join(map(" ".join, known)) or "nothing"
     return f"the context has no {names[0]} {names[1]}; it has: {there}"
 
 
-def _older_only(names: Names, want: Want, sources: Sources) -> Found | None:
+def _older_only(names: StreamKey, want: Want, sources: Sources) -> Found | None:
     """The context's bars alone; None if it does not know the stream.
 
     One that cannot say what it knows is taken to know a stream if it has a bar of it,
@@ -153,7 +152,7 @@ def _lacks(found: Found, want: Want) -> bool:
 
 
 def _with_older(
-    names: Names, want: Want, sources: Sources, ring: Ring, found: Found
+    names: StreamKey, want: Want, sources: Sources, ring: Ring, found: Found
 ) -> Found:
     """`found`, or the context's bars and the ring's in one."""
     if sources.older is None:
@@ -174,7 +173,7 @@ def _with_older(
     return _window(joined(before, count, rows), count, want)
 
 
-def _before(names: Names, want: Want, older: Older, rows: Rows) -> Columns:
+def _before(names: StreamKey, want: Want, older: Older, rows: Rows) -> Columns:
     """The context's bars: enough of them for what `rows` lack at the old end."""
     first, last = want.window(rows)
     count = None if want.n is None else max(1, want.n - (last - first))
@@ -204,11 +203,11 @@ def _window(rows: Columns, count: int, want: Want) -> Found:
     return Found(rows, first, last, source)
 
 
-_warned: set[tuple[str, Names]] = set()
+_warned: set[tuple[str, StreamKey]] = set()
 
 
 def _warn_of_hole(
-    names: Names, sources: Sources, hole: tuple[int, int], missing: int
+    names: StreamKey, sources: Sources, hole: tuple[int, int], missing: int
 ) -> None:
     feed = sources.live.name if sources.live else ""
     if (feed, names) in _warned:

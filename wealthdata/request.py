@@ -4,17 +4,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmfeed.arguments import (
+from shmfeed.bar import DEFAULT_FIELDS, FIELDS
+from shmfeed.errors import BadArgumentError
+from shmfeed.validation import (
     check_deadline,
     check_flag,
+    check_symbol,
     check_whole,
     check_word,
     items_of,
     shown,
 )
-from shmfeed.bar import DEFAULT_FIELDS, FIELDS
-from shmfeed.errors import BadArgumentError
-from shmfeed.names import check_symbol
 from wealthdata.columns import Rows
 from wealthdata.times import to_ms
 

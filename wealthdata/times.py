@@ -4,8 +4,8 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 
-from shmfeed.arguments import shown
 from shmfeed.errors import BadArgumentError
+from shmfeed.validation import shown
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)

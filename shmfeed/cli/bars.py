@@ -14,7 +14,7 @@ from shmfeed.bar import (
     UNCONFIRMED,
     Bar,
 )
-from shmfeed.cli.text import iso, justified
+from shmfeed.cli.output import iso, justified
 
 _FLAGS = {
     CLOSED_BY_VENUE: "venue",

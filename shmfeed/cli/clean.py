@@ -3,11 +3,9 @@
 import argparse
 import json
 
-from shmfeed.cli.exits import FAILED
-from shmfeed.cli.streams import show
-from shmfeed.cli.text import mib, plain
-from shmfeed.host.cleaning import clean_all, clean_feed
-from shmfeed.memory.removal import HELD, Leftover
+from shmfeed.cli.exit_codes import FAILED
+from shmfeed.cli.output import mib, plain, show
+from shmfeed.segment.removal import HELD, Leftover, clean_all, clean_feed
 
 _DESCRIPTION = """\
 Remove from /dev/shm what no feeder of this user holds: segments of feeders that ended

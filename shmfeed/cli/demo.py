@@ -4,10 +4,10 @@ import argparse
 import math
 
 from shmfeed.demo.choosing import choose
-from shmfeed.demo.plan import SYMBOLS, Plan
-from shmfeed.demo.play import play
+from shmfeed.demo.options import SYMBOLS, Plan
+from shmfeed.demo.runner import play
 from shmfeed.errors import BadArgumentError
-from shmfeed.names import check_symbol
+from shmfeed.validation import check_symbol
 
 _DESCRIPTION = """\
 Everything at once, on this machine alone: a local venue, a feeder, and strategy

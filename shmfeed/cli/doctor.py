@@ -4,13 +4,12 @@ import argparse
 import json
 import os
 
-from shmfeed import config
-from shmfeed.cli.exits import FAILED
+from shmfeed.cli.exit_codes import FAILED
+from shmfeed.cli.output import plain, show
 from shmfeed.cli.settings import add_settings
-from shmfeed.cli.streams import show
-from shmfeed.cli.text import plain
 from shmfeed.doctor.examination import examine
 from shmfeed.doctor.finding import NOTE, OK, PROBLEM, Finding
+from shmfeed.settings import model
 
 _DESCRIPTION = """\
 Look at what a feeder and its strategies need here: platform and versions, settings,
@@ -41,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    arguments = config.from_options(vars(args))
-    findings = list(examine(arguments | {config.CONFIG_FILE: args.config}, os.environ))
+    arguments = model.from_options(vars(args))
+    findings = list(examine(arguments | {model.CONFIG_FILE: args.config}, os.environ))
     good = all(finding.level != PROBLEM for finding in findings)
     if args.json:
         plain_values = [finding._asdict() for finding in findings]

@@ -4,11 +4,10 @@ import argparse
 import json
 from typing import Any
 
-from shmfeed.cli.exits import FAILED
-from shmfeed.cli.streams import show
-from shmfeed.cli.text import aligned, mib, plain, span
-from shmfeed.host.listing import UNREADABLE, list_feeds, row_of
-from shmfeed.memory.segment import not_found, place
+from shmfeed.cli.exit_codes import FAILED
+from shmfeed.cli.output import aligned, mib, plain, show, span
+from shmfeed.listing import UNREADABLE, list_feeds, row_of
+from shmfeed.segment.mapping import not_found, place
 
 _DESCRIPTION = """\
 Every feed of this user on this host: its health, its connection's state, its feeder's

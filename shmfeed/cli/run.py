@@ -1,18 +1,81 @@
-"""`shmfeed run`: a feeder in the foreground, until a signal ends it."""
+"""`shmfeed run`: a feeder in the foreground, until a signal ends it.
+
+What happens to a foreground feeder's connection, said on standard error.
+
+Whoever observes a feed reads its segment; so does this thread, in the feeder's process.
+"""
 
 import argparse
 import os
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
 
-from shmfeed import config
+from shmfeed.cli.output import complain, plain, say
 from shmfeed.cli.settings import add_settings
-from shmfeed.cli.streams import say
-from shmfeed.cli.watch import Watch
 from shmfeed.codecs import get_codec
-from shmfeed.config import Settings
-from shmfeed.errors import BadArgumentError
-from shmfeed.feeder import managed
+from shmfeed.errors import BadArgumentError, FeedNotFoundError
+from shmfeed.feed import Feed, attach
+from shmfeed.feeder import main
 from shmfeed.feeder.feeder import Feeder
+from shmfeed.settings import model
 from shmfeed.settings.endpoint import shown
+from shmfeed.settings.model import Settings
+
+_LOOK_SECONDS = 0.1
+
+
+class Watch:
+    """A context manager around a feeder's `run`: it tells each change of state."""
+
+    def __init__(self, feed: str) -> None:
+        self._feed = attach(feed)
+        self._ended = threading.Event()
+        self._seen: tuple[Any, ...] = ()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._feed.close()
+
+    def _run(self) -> None:
+        while not self._ended.wait(_LOOK_SECONDS):
+            with suppress(FeedNotFoundError):
+                self._look(self._feed)
+
+    def _look(self, feed: Feed) -> None:
+        facts = feed.connection()
+        state, error = facts["state"], facts.get("last_error")
+        seen = (state, error)
+        if seen == self._seen:
+            return
+        before, self._seen = self._seen, seen
+        if error and error not in before[1:]:
+            _say(error)
+        if state == "connected":
+            _say(f"connected to {facts.get('endpoint')}")
+        elif state == "error":
+            _say(
+                f"gave up after {facts.get('attempts')} attempts in a row; start it"
+                " again, or with --max-reconnect-attempts none, which tries for ever;"
+                " its bars stay readable meanwhile; Ctrl-C or SIGTERM ends it"
+            )
+
+
+def _say(words: str) -> None:
+    complain(plain(words))
+
 
 _DESCRIPTION = """\
 Feed one feed: connect to a venue, subscribe, and write its bars into shared memory,
@@ -42,18 +105,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    arguments = config.from_options(vars(args))
-    settings = config.load(arguments | {config.CONFIG_FILE: args.config})
+    arguments = model.from_options(vars(args))
+    settings = model.load(arguments | {model.CONFIG_FILE: args.config})
     if not settings.streams:
         raise BadArgumentError(
             "there is nothing to subscribe: give --symbols and --resolutions"
         )
-    managed.set_up_logging(settings)
+    main.set_up_logging(settings)
     feeder = Feeder(settings)
-    managed.stop_on_signals(feeder, args.unlink)
+    main.stop_on_signals(feeder, args.unlink)
     say(_beginning(settings))
     with Watch(settings.feed):
-        return managed.run(feeder)
+        return main.run(feeder)
 
 
 def _beginning(settings: Settings) -> str:

@@ -5,9 +5,8 @@ import json
 import time
 from typing import Any
 
-from shmfeed.cli.chosen import add_feed_option, attach_chosen
-from shmfeed.cli.streams import can_clear, show
-from shmfeed.cli.text import aligned, iso, plain, span
+from shmfeed.cli.options import add_feed_option, attach_chosen
+from shmfeed.cli.output import aligned, can_clear, iso, plain, show, span
 from shmfeed.feed import Feed
 
 _DESCRIPTION = """\

@@ -5,14 +5,13 @@ import time
 
 from shmfeed.bar import Bar
 from shmfeed.cli.bars import CsvLines, JsonLines, TextLines
-from shmfeed.cli.chosen import add_feed_option, attach_chosen
-from shmfeed.cli.mistakes import meant
-from shmfeed.cli.streams import complain, show
-from shmfeed.cli.text import plain, short
+from shmfeed.cli.options import add_feed_option, attach_chosen
+from shmfeed.cli.output import complain, plain, short, show
+from shmfeed.cli.suggestions import meant
+from shmfeed.core import Rows
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.feed import Feed, Ring
 from shmfeed.layout import MAX_HISTORY
-from shmfeed.memory.core import Rows
 
 _DESCRIPTION = """\
 The last closed bars of a stream, oldest first; with -f also each new one as it closes,

@@ -14,10 +14,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from shmfeed.bar import check_timeframe
-from shmfeed.codecs.codec import Request, Stream
-from shmfeed.codecs.endpoints import complete
-from shmfeed.codecs.inbound import (
+from shmfeed.bar import StreamKey, check_timeframe
+from shmfeed.codecs.decoding import (
     ABSENT,
     NO_BAR,
     UNREADABLE,
@@ -30,10 +28,19 @@ from shmfeed.codecs.inbound import (
     text_of,
     words_of,
 )
+from shmfeed.codecs.endpoints import complete
+from shmfeed.codecs.interface import (
+    Acknowledged,
+    BarEvent,
+    Event,
+    GoingAway,
+    Ignored,
+    Refused,
+    Request,
+)
 from shmfeed.errors import BadArgumentError
-from shmfeed.events import Acknowledged, BarEvent, Event, GoingAway, Ignored, Refused
-from shmfeed.names import check_symbol
 from shmfeed.settings.endpoint import shown
+from shmfeed.validation import check_symbol
 
 
 class _Market(NamedTuple):
@@ -126,9 +133,9 @@ class BinanceCodec:
         self._market = market
         self.max_streams = market.max_streams
         self._ids = count(1)
-        self._in_url: tuple[Stream, ...] = ()
+        self._in_url: tuple[StreamKey, ...] = ()
 
-    def stream(self, symbol: str, timeframe: str) -> Stream:
+    def stream(self, symbol: str, timeframe: str) -> StreamKey:
         # Checked before upper(), which makes ASCII of some other letters.
         name, unit = check_symbol(symbol).upper(), check_timeframe(timeframe)
         if not _SYMBOL.fullmatch(name):
@@ -154,7 +161,7 @@ class BinanceCodec:
             )
         return urls
 
-    def url(self, endpoint: str, streams: Sequence[Stream]) -> str:
+    def url(self, endpoint: str, streams: Sequence[StreamKey]) -> str:
         self._ids, self._in_url = count(1), ()
         parts = urlsplit(endpoint)
         names = "/".join(dict.fromkeys(map(_wire_name, streams)))
@@ -165,10 +172,12 @@ class BinanceCodec:
         self._in_url = tuple(streams)
         return url
 
-    def subscribe(self, streams: Sequence[Stream]) -> list[Request]:
+    def subscribe(self, streams: Sequence[StreamKey]) -> list[Request]:
         return self.change(self._in_url, streams)
 
-    def change(self, old: Sequence[Stream], new: Sequence[Stream]) -> list[Request]:
+    def change(
+        self, old: Sequence[StreamKey], new: Sequence[StreamKey]
+    ) -> list[Request]:
         before, after = dict.fromkeys(old), dict.fromkeys(new)
         added = ("SUBSCRIBE", [stream for stream in after if stream not in before])
         dropped = ("UNSUBSCRIBE", [stream for stream in before if stream not in after])
@@ -224,7 +233,7 @@ def _path(path: str) -> str:
     return path if path.endswith(("/stream", "/ws")) else f"{path}/stream"
 
 
-def _wire_name(stream: Stream) -> str:
+def _wire_name(stream: StreamKey) -> str:
     symbol, timeframe = stream
     return f"{symbol.lower()}@kline_{timeframe}"
 

@@ -6,10 +6,8 @@ from math import nan
 
 import msgspec
 
-from shmfeed.bar import check_timeframe
-from shmfeed.codecs.codec import Request, Stream
-from shmfeed.codecs.endpoints import complete
-from shmfeed.codecs.inbound import (
+from shmfeed.bar import StreamKey, check_timeframe
+from shmfeed.codecs.decoding import (
     ABSENT,
     NO_BAR,
     UNREADABLE,
@@ -22,9 +20,18 @@ from shmfeed.codecs.inbound import (
     text_of,
     words_of,
 )
-from shmfeed.events import Acknowledged, BarEvent, Event, Heartbeat, Ignored, Refused
+from shmfeed.codecs.endpoints import complete
+from shmfeed.codecs.interface import (
+    Acknowledged,
+    BarEvent,
+    Event,
+    Heartbeat,
+    Ignored,
+    Refused,
+    Request,
+)
 from shmfeed.layout import MAX_STREAMS
-from shmfeed.names import check_symbol
+from shmfeed.validation import check_symbol
 
 _HOSTS = ("wss://ws.wealthai.cc",)
 _PORTS = (18000, 18001, 18002)
@@ -95,7 +102,7 @@ class WealthaiCodec:
         self._token = csrf_token
         self._ids = count(1)
 
-    def stream(self, symbol: str, timeframe: str) -> Stream:
+    def stream(self, symbol: str, timeframe: str) -> StreamKey:
         return check_symbol(symbol), check_timeframe(timeframe)
 
     def endpoints(self, given: Sequence[str], ports: Sequence[int]) -> list[str]:
@@ -103,11 +110,11 @@ class WealthaiCodec:
             return complete(given, ports, _path)
         return complete(_HOSTS, ports or _PORTS, _path)
 
-    def url(self, endpoint: str, streams: Sequence[Stream]) -> str:  # noqa: ARG002 - the Protocol's; CONNECT names them here
+    def url(self, endpoint: str, streams: Sequence[StreamKey]) -> str:  # noqa: ARG002 - the Protocol's; CONNECT names them here
         self._ids = count(1)
         return endpoint
 
-    def subscribe(self, streams: Sequence[Stream]) -> list[Request]:
+    def subscribe(self, streams: Sequence[StreamKey]) -> list[Request]:
         request_id = str(next(self._ids))
         connect = _Connect(
             type="CONNECT",
@@ -119,7 +126,9 @@ class WealthaiCodec:
         )
         return [Request(request_id, msgspec.json.encode(connect).decode())]
 
-    def change(self, old: Sequence[Stream], new: Sequence[Stream]) -> list[Request]:
+    def change(
+        self, old: Sequence[StreamKey], new: Sequence[StreamKey]
+    ) -> list[Request]:
         return [] if set(old) == set(new) else self.subscribe(new)
 
     def decode(self, data: bytes) -> tuple[Event, ...]:

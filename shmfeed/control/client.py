@@ -13,7 +13,7 @@ from shmfeed.control.lines import (
     remaining,
     send,
 )
-from shmfeed.control.words import (
+from shmfeed.control.messages import (
     ANSWER_LIMIT,
     REQUEST_LIMIT,
     VERSION,

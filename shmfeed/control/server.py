@@ -18,14 +18,8 @@ from types import TracebackType
 from typing import Self
 
 from shmfeed.control.client import ask
-from shmfeed.control.lines import (
-    LineReader,
-    TooLongError,
-    address,
-    peer_uid,
-    send,
-)
-from shmfeed.control.words import (
+from shmfeed.control.lines import LineReader, TooLongError, address, peer_uid, send
+from shmfeed.control.messages import (
     OPS,
     REQUEST_LIMIT,
     ControlError,

@@ -4,8 +4,8 @@ import importlib.util
 import os
 import sys
 
-from shmfeed.demo.plan import Plan
-from shmfeed.demo.screen import JsonScreen, PlainScreen, Screen
+from shmfeed.demo.options import Plan
+from shmfeed.demo.report import JsonScreen, PlainScreen, Screen
 
 
 def choose(plan: Plan, as_json: bool) -> Screen:

@@ -3,6 +3,8 @@
 Standard input: a line of JSON, its order; later a second line, to begin; then nothing
 until its end. Standard output, lines of JSON: {"ready": true}, and a report twice a
 second and at the end. It ends when standard input does.
+
+What the bars of a frame must be: the venue's market is known to everyone.
 """
 
 import json
@@ -11,17 +13,69 @@ import select
 import sys
 import time
 from itertools import cycle
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 import wealthdata
-from shmfeed.bar import duration
-from shmfeed.demo.histogram import Histogram
-from shmfeed.demo.plan import BURST, LONGEST, MIN_PAUSE, RESOLUTIONS, SHORTEST
-from shmfeed.demo.truth import Stream, Truth
+from shmfeed.bar import StreamKey, duration
+from shmfeed.demo.metrics import Histogram
+from shmfeed.demo.options import BURST, LONGEST, MIN_PAUSE, RESOLUTIONS, SHORTEST
 from shmfeed.errors import NoDataError, ShmfeedError, StreamNotFoundError
+from shmfeed.simulator.market import Floats, Int64s, expected, verify
+
+
+class _Window(NamedTuple):
+    closes: Int64s
+    values: Floats  # (5, depth)
+
+
+class Truth:
+    """Checks rows of one market against what it must have made.
+
+    The newest `depth` bars of a stream are computed once for each that closes.
+    Timeframes of a fixed length only.
+    """
+
+    def __init__(self, seed: int, depth: int) -> None:
+        self._seed = seed
+        self._back = np.arange(1 - depth, 1, dtype=np.int64)
+        self._windows: dict[StreamKey, _Window] = {}
+
+    def wrong(self, stream: StreamKey, closes: Int64s, values: Floats) -> int:
+        """How many of these rows are not the market's, or not in their place.
+
+        `closes`: int64 (n,), ms UTC; `values`: float64 (5, n). A missing bar is no
+        wrong row.
+        """
+        count = len(closes)
+        if not count:
+            return 0
+        window = self._window(stream, int(closes[-1]))
+        if count <= len(window.closes):
+            same = (closes == window.closes[-count:]).all()
+            if same and (values == window.values[:, -count:]).all():
+                return 0
+        return self._wrong_slowly(stream, closes, values)
+
+    def _window(self, stream: StreamKey, newest: int) -> _Window:
+        window = self._windows.get(stream)
+        if window is None or window.closes[-1] != newest:
+            length = duration(stream[1])
+            closes = newest + self._back * length
+            values = expected(self._seed, *stream, closes - length)
+            window = self._windows[stream] = _Window(closes, values)
+        return window
+
+    def _wrong_slowly(self, stream: StreamKey, closes: Int64s, values: Floats) -> int:
+        length = duration(stream[1])
+        opens: NDArray[np.int64] = closes - length
+        misplaced = np.count_nonzero(np.diff(opens) <= 0)
+        misplaced += np.count_nonzero(opens % length)
+        return max(int(misplaced), verify(self._seed, *stream, (opens, values)))
+
 
 _REPORT_SECONDS = 0.5
 _PATIENCE_SECONDS = 30.0  # for the feed to appear
@@ -52,7 +106,7 @@ class Strategy:
         self._count = len(streams)
         self._truth = Truth(order["seed"], LONGEST)
         self._random = random.Random(order["seed"] + self._number)  # noqa: S311 # no secret
-        self._newest: dict[Stream, int] = {}
+        self._newest: dict[StreamKey, int] = {}
         self._took, self._delays = Histogram(), Histogram()
         self.counts = dict.fromkeys(("reads", "rows", "torn", "lapped", "errors"), 0)
         self._error = ""
@@ -66,7 +120,7 @@ class Strategy:
             while not self._try_read(stream) and time.monotonic() < deadline:
                 time.sleep(_RETRY_SECONDS)
 
-    def _try_read(self, stream: Stream) -> bool:
+    def _try_read(self, stream: StreamKey) -> bool:
         try:
             frame = _read(stream, SHORTEST)
         except (NoDataError, StreamNotFoundError):
@@ -91,14 +145,14 @@ class Strategy:
                 _say(self.report())
         _say(self.report())
 
-    def _try_one(self, stream: Stream) -> None:
+    def _try_one(self, stream: StreamKey) -> None:
         try:
             self._one(stream, self._random.randint(SHORTEST, LONGEST))
         except ShmfeedError as error:
             self.counts["errors"] += 1
             self._error = f"{type(error).__name__}: {error}"
 
-    def _one(self, stream: Stream, count: int) -> None:
+    def _one(self, stream: StreamKey, count: int) -> None:
         began = time.perf_counter_ns()
         frame = _read(stream, count)
         self._took.add(time.perf_counter_ns() - began)
@@ -114,7 +168,7 @@ class Strategy:
         if len(closes):
             self._note_newest(stream, int(closes[-1]))
 
-    def _note_newest(self, stream: Stream, newest: int) -> None:
+    def _note_newest(self, stream: StreamKey, newest: int) -> None:
         before = self._newest.get(stream, newest)
         self._newest[stream] = newest
         if newest == before + duration(stream[1]):  # it closed since we last looked
@@ -132,7 +186,7 @@ class Strategy:
         }
 
 
-def _read(stream: Stream, count: int) -> pd.DataFrame:
+def _read(stream: StreamKey, count: int) -> pd.DataFrame:
     return wealthdata.get_price(
         stream[0], count=count, frequency=stream[1], on_stale="ignore"
     )

@@ -10,10 +10,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from shmfeed.demo import words
-from shmfeed.demo.figures import Figures, Reads
-from shmfeed.demo.plan import RESOLUTIONS, Plan
-from shmfeed.demo.screen import PlainScreen
+from shmfeed.demo import report
+from shmfeed.demo.metrics import Figures, Reads
+from shmfeed.demo.options import RESOLUTIONS, Plan
+from shmfeed.demo.report import PlainScreen
 
 _COLOURS = {"live": "green", "quiet": "cyan", "recovering": "yellow"}
 _BAD, _GOOD = "bold red", "bold green"
@@ -51,7 +51,7 @@ def drawn(plan: Plan, figures: Figures, each: bool = True) -> RenderableType:
         _facts(plan, figures),
     ]
     parts += [_strategies(figures)] if each else [Text()]
-    note = Text(words.footnote(), style="dim")
+    note = Text(report.footnote(), style="dim")
     return Panel(
         Group(*parts, note),
         title="[bold]shmfeed demo",
@@ -85,12 +85,12 @@ def _facts(plan: Plan, figures: Figures) -> RenderableType:
             "bars in",
             f"{figures.live_bars:,} ({figures.bars_rate:.0f}/s)",
             "newest bar",
-            f"{words.seconds(figures.newest_age)} old",
+            f"{report.seconds(figures.newest_age)} old",
         ),
         ("messages in", f"{figures.messages_rate:.0f}/s", *_delay(figures)),
         ("reads", f"{reads.rate:,.0f}/s", "rows checked", f"{reads.rows:,}"),
-        ("one read, p50", words.micros(reads.p50), "torn rows", torn),
-        ("one read, p99", words.micros(reads.p99), *_reconnects(figures)),
+        ("one read, p50", report.micros(reads.p50), "torn rows", torn),
+        ("one read, p99", report.micros(reads.p99), *_reconnects(figures)),
     ]
     for row in rows:
         grid.add_row(*row)
@@ -98,7 +98,7 @@ def _facts(plan: Plan, figures: Figures) -> RenderableType:
 
 
 def _delay(figures: Figures) -> tuple[str, str]:
-    return "close to read", words.millis(figures.delay)
+    return "close to read", report.millis(figures.delay)
 
 
 def _reconnects(figures: Figures) -> tuple[str, str]:
@@ -121,8 +121,8 @@ def _cells(number: int, reads: Reads) -> tuple[str | Text, ...]:
         str(number),
         f"{reads.reads:,}",
         f"{reads.rate:,.0f}",
-        words.micros(reads.p50),
-        words.micros(reads.p99),
+        report.micros(reads.p50),
+        report.micros(reads.p99),
         f"{reads.rows:,}",
         Text(f"{reads.torn:,}", style=_BAD if reads.torn else _GOOD),
     )

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
-from shmfeed.arguments import shown
-from shmfeed.config import VARIABLES, from_env
 from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings.kinds import parse_flag
-from shmfeed.settings.table import NO_FEED, nearest
+from shmfeed.settings.model import VARIABLES, from_env
+from shmfeed.settings.schema import NO_FEED, nearest, parse_flag
+from shmfeed.validation import shown
 
 _FEED, _COPY = "SHMFEED_FEED", "SHMFEED_COPY"
 _PREFIXES = ("SHMFEED_", "WEBSOCKET_")

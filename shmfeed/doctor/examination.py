@@ -3,17 +3,17 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from shmfeed import config
-from shmfeed.config import Settings
+from shmfeed.doctor.capacity import check_room
 from shmfeed.doctor.environment import check_environment, sound
 from shmfeed.doctor.feeds import check_feeds
 from shmfeed.doctor.finding import Finding, note, problem
 from shmfeed.doctor.machine import check_machine
 from shmfeed.doctor.permissions import check_config, check_permissions
-from shmfeed.doctor.room import check_room
 from shmfeed.doctor.session import check_session
 from shmfeed.doctor.versions import check_versions
 from shmfeed.errors import BadArgumentError, UnsupportedPlatformError
+from shmfeed.settings import model
+from shmfeed.settings.model import Settings
 
 _FILE_VARIABLE = "SHMFEED_CONFIG_FILE"
 
@@ -26,7 +26,7 @@ def examine(
     Settings that are refused are a finding, and the plan is that of the others.
     """
     settings, faults = _settings(arguments, environ)
-    file = arguments.get(config.CONFIG_FILE) or environ.get(_FILE_VARIABLE)
+    file = arguments.get(model.CONFIG_FILE) or environ.get(_FILE_VARIABLE)
     groups: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("machine", check_machine),
         ("versions", check_versions),
@@ -56,13 +56,13 @@ def _settings(
 ) -> tuple[Settings, list[Finding]]:
     """The settings as a feeder would have them; else what is wrong, and a plan."""
     try:
-        return config.load(arguments, sound(environ)), []
+        return model.load(arguments, sound(environ)), []
     except BadArgumentError as error:
         fault = problem("settings", str(error), "correct it: no feeder starts with it")
     given = {
-        name: value for name, value in arguments.items() if name != config.CONFIG_FILE
+        name: value for name, value in arguments.items() if name != model.CONFIG_FILE
     }
     try:
-        return config.load(given, {}), [fault]
+        return model.load(given, {}), [fault]
     except BadArgumentError:
         return Settings(), [fault]

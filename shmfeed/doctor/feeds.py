@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from shmfeed.doctor.finding import Finding, note, ok, problem
-from shmfeed.host.cleaning import clean_all
-from shmfeed.host.listing import UNREADABLE, list_feeds
-from shmfeed.memory.removal import HELD, UNHELD, Leftover
-from shmfeed.memory.segment import place
+from shmfeed.listing import UNREADABLE, list_feeds
+from shmfeed.segment.mapping import place
+from shmfeed.segment.removal import HELD, UNHELD, Leftover, clean_all
 
 _MOST_NAMED = 10
 _PROC = Path("/proc")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from shmfeed.doctor.finding import Finding, ok, problem
 from shmfeed.errors import BadArgumentError, SegmentFormatError
-from shmfeed.memory.locking import check_lock
-from shmfeed.memory.segment import place
-from shmfeed.settings import file as settings_file
-from shmfeed.settings.table import TOKEN
+from shmfeed.segment.locking import check_lock
+from shmfeed.segment.mapping import place
+from shmfeed.settings import loading as settings_file
+from shmfeed.settings.schema import TOKEN
 
 
 def check_permissions() -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from typing import Any
 
 from shmfeed.codecs import get_codec
-from shmfeed.config import Settings
+from shmfeed.control.platform import check_feeder_platform
 from shmfeed.control.server import ControlServer, Request
 from shmfeed.errors import (
     BadArgumentError,
@@ -23,14 +23,13 @@ from shmfeed.errors import (
     SegmentFormatError,
     ShmfeedError,
 )
-from shmfeed.feeder.beat import Beat
-from shmfeed.feeder.changes import Changes
 from shmfeed.feeder.commands import Command, Commands
+from shmfeed.feeder.heartbeat import Beat
 from shmfeed.feeder.intake import Intake
-from shmfeed.feeder.support import check_feeder_platform
-from shmfeed.feeder.wants import Streams, Wants
+from shmfeed.feeder.subscriptions import Streams, SubscriptionQueue, Subscriptions
 from shmfeed.layout import MAX_STREAMS
-from shmfeed.memory.segment import open_segment, place
+from shmfeed.segment.mapping import open_segment, place
+from shmfeed.settings.model import Settings
 from shmfeed.wire.session import ChangeRefused, Output, Session, Subscribed
 from shmfeed.writer import FeedWriter, create
 
@@ -61,7 +60,7 @@ class Feeder:
                 f" are {list(settings.symbols)}, resolutions"
                 f" {list(settings.resolutions)}"
             )
-        self._wants = Wants()
+        self._wants = Subscriptions()
         self._wants.put(manager, pid or os.getpid(), streams)
         self._shown: tuple[object, ...] = ()
         self._reconnects = self._oversized = 0
@@ -80,7 +79,7 @@ class Feeder:
         except BaseException:
             self._commands.close()
             raise
-        self._changes = Changes(self._wants, self._session, self._admit)
+        self._changes = SubscriptionQueue(self._wants, self._session, self._admit)
         self._intake = Intake(
             self._writer, settings.close_grace, self._codec.flags_closed
         )

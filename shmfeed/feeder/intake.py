@@ -6,11 +6,11 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
-from shmfeed.events import BarEvent, Event, Heartbeat, Malformed, Refused
-from shmfeed.memory.catalog import Names
-from shmfeed.memory.core import RingWriter
-from shmfeed.wire.ledger import Counts, Ledger, Step
-from shmfeed.wire.venueclock import VenueClock
+from shmfeed.bar import StreamKey
+from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refused
+from shmfeed.core import RingWriter
+from shmfeed.feeder.clock import VenueClock
+from shmfeed.feeder.ledger import Counts, Ledger, Step
 from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
@@ -19,20 +19,20 @@ LOG_EVERY_SECONDS = 10.0
 TICK_SECONDS = 0.1
 
 
-class Lane:
+class StreamState:
     """One stream on its way from the ledger to the ring."""
 
     __slots__ = ("gaps", "holding", "ledger", "names", "ring")
 
     def __init__(self, ring: RingWriter, ledger: Ledger) -> None:
-        self.names: Names = (ring.symbol, ring.timeframe)
+        self.names: StreamKey = (ring.symbol, ring.timeframe)
         self.ring = ring
         self.ledger = ledger
         self.gaps = 0
         self.holding = False
 
 
-class Seldom:
+class ThrottledWarning:
     """Warnings of one kind, at most one each `LOG_EVERY_SECONDS`, and how many."""
 
     def __init__(self, what: str) -> None:
@@ -55,18 +55,18 @@ class Intake:
         self._writer = writer
         self._flagged = flagged
         self._grace_ms = round(close_grace * 1000)
-        self._lanes: dict[Names, Lane] = {}
+        self._lanes: dict[StreamKey, StreamState] = {}
         self._counts = Counts()
         self._counted = dataclasses.asdict(self._counts)
         self._clock = VenueClock(time.time_ns() // 1_000_000, time.monotonic())
         self._clock_from = math.inf  # when the clock may close bars, monotonic seconds
         self._next_tick = 0.0
-        self._closed: list[Names] = []  # streams of which nobody was woken yet
-        self._malformed = Seldom("malformed message")
-        self._refused = Seldom("the venue says error")
-        self._missing = Seldom("bars are missing")
+        self._closed: list[StreamKey] = []  # streams of which nobody was woken yet
+        self._malformed = ThrottledWarning("malformed message")
+        self._refused = ThrottledWarning("the venue says error")
+        self._missing = ThrottledWarning("bars are missing")
 
-    def set_streams(self, streams: Sequence[Names]) -> None:
+    def set_streams(self, streams: Sequence[StreamKey]) -> None:
         """Carry exactly these streams from now on; known ones go on as they are."""
         for names in self._lanes.keys() - set(streams):
             self._writer.mark_stream(names, gaps=0, recovering=False)
@@ -79,7 +79,7 @@ class Intake:
         for names in set(self._writer.streams()) - set(streams):
             self._writer.unsubscribe(*names)
 
-    def _lane(self, names: Names) -> Lane:
+    def _lane(self, names: StreamKey) -> StreamState:
         ring = self._writer.add_stream(*names)
         ledger = Ledger(
             names[1],
@@ -89,7 +89,7 @@ class Intake:
             forming=ring.reader.forming(),
             forming_flagged=self._flagged,
         )
-        return Lane(ring, ledger)
+        return StreamState(ring, ledger)
 
     def connected(self) -> None:
         """The venue serves the streams: what it sends of the past comes now.
@@ -162,7 +162,7 @@ class Intake:
                 self._write(lane, steps)
         self._finish()
 
-    def _write(self, lane: Lane, steps: Iterable[Step]) -> None:
+    def _write(self, lane: StreamState, steps: Iterable[Step]) -> None:
         ring = lane.ring
         for step in steps:
             bar = step.bar
@@ -175,7 +175,7 @@ class Intake:
         if ledger.holding != lane.holding or ledger.gaps != lane.gaps:
             self._mark(lane)
 
-    def _mark(self, lane: Lane) -> None:
+    def _mark(self, lane: StreamState) -> None:
         missed = lane.ledger.gaps - lane.gaps
         lane.gaps, lane.holding = lane.ledger.gaps, lane.ledger.holding
         self._writer.mark_stream(lane.names, gaps=missed, recovering=lane.holding)

@@ -13,16 +13,14 @@ import weakref
 from contextlib import suppress
 from typing import Any
 
-from shmfeed import config
-from shmfeed.arguments import check_flag, check_seconds, shown
 from shmfeed.codecs import get_codec
-from shmfeed.config import Settings
+from shmfeed.control.platform import check_feeder_platform
 from shmfeed.errors import BadArgumentError, SegmentError, ShmfeedError
-from shmfeed.feeder.support import check_feeder_platform
-from shmfeed.manager.announcer import Callback
-from shmfeed.manager.supervisor import Supervisor
-from shmfeed.names import check_feed_name
+from shmfeed.manager.supervisor import Callback, Supervisor
+from shmfeed.settings import model
+from shmfeed.settings.model import Settings
 from shmfeed.status import empty_status
+from shmfeed.validation import check_feed_name, check_flag, check_seconds, shown
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +73,7 @@ class WebSocketManager:
                     f" {self._feed!r}; use get_websocket_manager({shown(given)})"
                 )
             arguments["feed"] = self._feed
-        settings = config.load(arguments)
+        settings = model.load(arguments)
         other = _managers.get(settings.feed)
         if self is _managers.get(None) and other not in (None, self):
             raise BadArgumentError(
@@ -261,7 +259,7 @@ class WebSocketManager:
 
     def load_config_from_env(self) -> dict[str, Any]:
         """The settings that the environment gives, as a dict for `configure`."""
-        return config.from_env(os.environ)
+        return model.from_env(os.environ)
 
 
 def _same_but_streams(one: Settings, other: Settings) -> bool:
@@ -286,7 +284,7 @@ def _same_feed(feed: str | None) -> WebSocketManager | None:
     """One that was asked for by the other way to name its feed."""
     if feed is None:
         with suppress(BadArgumentError):  # `configure` will say it
-            return _managers.get(config.load({}).feed)
+            return _managers.get(model.load({}).feed)
     unbound = _managers.get(None)
     return unbound if unbound is not None and unbound.feed == feed else None
 

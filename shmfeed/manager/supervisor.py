@@ -2,15 +2,20 @@
 
 It looks twenty times a second, tells of each change of state, and is what the
 manager's callers wait for.
+
+Calling back about changes of state, in a thread of its own.
+
+What a callback does, and how long it takes, delays nothing but the next callback: it
+may stop the manager, ask it anything, or hang.
 """
 
 import copy
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 
-from shmfeed.config import Settings
 from shmfeed.control.server import ControlError
 from shmfeed.errors import (
     BusyRingError,
@@ -21,8 +26,53 @@ from shmfeed.errors import (
     WebSocketSubscriptionError,
 )
 from shmfeed.feed import Feed
-from shmfeed.manager.announcer import Announcer, Callback
-from shmfeed.manager.keeper import Keeper
+from shmfeed.manager.lifecycle import FeederLifecycle
+from shmfeed.settings.model import Settings
+
+log = logging.getLogger(__name__)
+
+Callback = Callable[[str, str], None]
+Call = tuple[Callback, str, str]
+
+
+class StateNotifier:
+    """Calls each of `callbacks` with (old, new), in the order in which it was said.
+
+    What they raise is logged and stops nothing. One that is added later hears of later
+    changes.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self._callbacks = callbacks
+        self._queue: queue.SimpleQueue[list[Call]] = queue.SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._run, name="shmfeed-announcer", daemon=True
+        )
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def say(self, old: str, new: str) -> None:
+        if self._callbacks:
+            self._queue.put([(call, old, new) for call in self._callbacks])
+
+    def close(self, patience: float) -> None:
+        """Say what is left, then end; called by a callback, after its return."""
+        self._queue.put([])
+        if self._thread is threading.current_thread() or not self._thread.ident:
+            return
+        self._thread.join(patience)
+        if self._thread.is_alive():
+            log.warning("an on_state_change callback has not returned so far")
+
+    def _run(self) -> None:
+        while calls := self._queue.get():
+            for callback, old, new in calls:
+                try:
+                    callback(old, new)
+                except Exception:
+                    log.exception("on_state_change callback failed: %s -> %s", old, new)
+
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +91,8 @@ class Supervisor:
         self, settings: Settings, manager: str, callbacks: Sequence[Callback]
     ) -> None:
         self.state = "disconnected"
-        self._keeper = Keeper(settings, manager)
-        self._announcer = Announcer(callbacks)
+        self._keeper = FeederLifecycle(settings, manager)
+        self._announcer = StateNotifier(callbacks)
         self._losses = 0
         self._news = threading.Condition()
         self._end = threading.Event()

@@ -2,14 +2,15 @@
 
 An entry belongs to one stream for the life of its segment. It is written whole before
 the header's count includes it, so that a reader never meets half a name.
+
+What a feed carries, said to who asked for something else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from shmfeed.arguments import shown
-from shmfeed.bar import check_timeframe
-from shmfeed.errors import BadArgumentError
+from shmfeed.bar import StreamKey, check_timeframe
+from shmfeed.errors import BadArgumentError, StreamNotFoundError
 from shmfeed.layout import (
     E_NAMES,
     E_SINCE,
@@ -28,14 +29,26 @@ from shmfeed.layout import (
     WORD,
     Geometry,
 )
-from shmfeed.memory.damage import damaged, names_damage
+from shmfeed.memory.integrity import damaged, names_damage
 from shmfeed.memory.words import Words, fence
-from shmfeed.names import check_symbol
+from shmfeed.validation import check_symbol, shown
 
-Names = tuple[str, str]
+_MOST_NAMED = 20
 
 
-def checked_names(streams: Iterable[Names]) -> list[Names]:
+def not_carried(
+    feed: str, names: StreamKey, carried: Sequence[StreamKey]
+) -> StreamNotFoundError:
+    """The error that names what there is, or the first of it."""
+    there = [" ".join(stream) for stream in carried]
+    more = f" and {len(there) - _MOST_NAMED} more" if len(there) > _MOST_NAMED else ""
+    listed = ", ".join(there[:_MOST_NAMED]) or "nothing yet"
+    return StreamNotFoundError(
+        f"feed {feed!r} does not carry {' '.join(names)}; it carries: {listed}{more}"
+    )
+
+
+def checked_names(streams: Iterable[StreamKey]) -> list[StreamKey]:
     """These streams as the catalog spells them; BadArgumentError."""
     try:
         pairs = [(symbol, timeframe) for symbol, timeframe in streams]
@@ -112,7 +125,7 @@ class Catalog:
             for entry in entries(words, geometry)
         }
 
-    def add(self, names: Names, now: int, base: int = 0) -> int:
+    def add(self, names: StreamKey, now: int, base: int = 0) -> int:
         """The index of a stream, subscribed from `now` (CLOCK_BOOTTIME ns) on.
 
         A new one gets a free slot whose first row will be number `base`. Raises
@@ -131,7 +144,7 @@ class Catalog:
             self.index[names] = index
         return index
 
-    def _make(self, names: Names, base: int) -> int:
+    def _make(self, names: StreamKey, base: int) -> int:
         ints, geometry = self._words.ints, self._geometry
         index = ints[H_STREAMS]
         if index >= geometry.max_streams:
@@ -165,13 +178,13 @@ class Catalog:
         epochs = ints[start + S_EPOCH : end : geometry.slot_words]
         return slot, max(self._first_epoch, max(epochs) + 1)
 
-    def unsubscribe(self, names: Names, now: int) -> None:
+    def unsubscribe(self, names: StreamKey, now: int) -> None:
         """Mark a stream as no longer fed; its rows stay. BadArgumentError."""
         at = self._geometry.entry_word(self._find(names, "unsubscribe"))
         self._words.ints[at + E_SINCE] = now
         self._words.ints[at + E_SUBSCRIBED] = 0
 
-    def numbers(self, streams: Iterable[Names]) -> list[int]:
+    def numbers(self, streams: Iterable[StreamKey]) -> list[int]:
         """The entries of these streams; BadArgumentError."""
         try:
             streams = tuple(streams)
@@ -179,7 +192,7 @@ class Catalog:
         except (KeyError, TypeError):  # another spelling, or something else
             return [self._find(names, "wake") for names in checked_names(streams)]
 
-    def _find(self, names: Names, purpose: str) -> int:
+    def _find(self, names: StreamKey, purpose: str) -> int:
         index = self.index.get(names)
         if index is None:
             there = ", ".join(map(" ".join, self.index)) or "none"

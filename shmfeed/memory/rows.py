@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.arguments import check_whole, shown
 from shmfeed.bar import INT_FIELDS, Bar
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
@@ -23,6 +22,7 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.words import Words
+from shmfeed.validation import check_whole, shown
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.arguments import shown
 from shmfeed.errors import BadArgumentError, BusyRingError
 from shmfeed.layout import WORD
+from shmfeed.validation import shown
 
 Ints = memoryview  # of 8-byte words, as ints
 
@@ -105,7 +105,7 @@ def check_writable(words: Words) -> None:
         )
 
 
-class Patience:
+class RetryBudget:
     """Bounds a retry loop: `spend()` raises BusyRingError after READ_LIMIT_NS.
 
     The clock is the thread's own, which stands still while another runs: that this
@@ -137,7 +137,7 @@ class Patience:
             )
 
 
-class CellPair:
+class Latch:
     """Two cells and a counter: one writer, any readers, no lock, no torn value.
 
     Write: (1) release fence; (2) fill the cell that readers do not read; (3) release-
@@ -184,5 +184,5 @@ class CellPair:
             fence()  # acquire: pairs with write's first
             if ints[self._counter] == counter:
                 return value
-            patience = patience or Patience("forming cells")
+            patience = patience or RetryBudget("forming cells")
             patience.spend()

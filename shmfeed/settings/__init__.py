@@ -1,1 +1,1 @@
-"""Where settings come from and how each is checked; `shmfeed.config` is their face."""
+"""Settings: the model of a feeder, its schema, and where values come from."""

@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from shmfeed.bar import TIMEFRAMES, Bar
+from shmfeed.bar import TIMEFRAMES, Bar, StreamKey
 from shmfeed.simulator.dialect import MAX_STREAMS, Answer
 from shmfeed.simulator.frames import (
     Row,
-    Stream,
     binance_frames,
     fed_binance,
     stream_name,
@@ -83,13 +82,13 @@ class BinanceDialect:
         changed = request["method"] in {"SUBSCRIBE", "UNSUBSCRIBE"}
         return Answer((reply,), self._streams() if changed else None, request)
 
-    def stream(self, symbol: str, timeframe: str) -> Stream:
+    def stream(self, symbol: str, timeframe: str) -> StreamKey:
         return symbol.upper(), timeframe
 
-    def encode(self, stream: Stream, rows: Iterable[Row]) -> list[bytes]:
+    def encode(self, stream: StreamKey, rows: Iterable[Row]) -> list[bytes]:
         return binance_frames(stream, rows, self._wrapped)
 
-    def fed(self, stream: Stream, bar: Bar, closed: bool | None) -> bytes:
+    def fed(self, stream: StreamKey, bar: Bar, closed: bool | None) -> bytes:
         return fed_binance(stream, bar, bool(closed), self._wrapped)
 
     def _perform(self, method: str, params: Any) -> object:
@@ -121,11 +120,11 @@ class BinanceDialect:
         self._wrapped = given[1]
         return None
 
-    def _streams(self) -> tuple[Stream, ...]:
+    def _streams(self) -> tuple[StreamKey, ...]:
         found = (self._parse(name) for name in self._names)
         return tuple(stream for stream in found if stream is not None)
 
-    def _parse(self, name: str) -> Stream | None:
+    def _parse(self, name: str) -> StreamKey | None:
         match = _NAME.fullmatch(name)
         if match is None or match[2] not in TIMEFRAMES:
             return None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from shmfeed.errors import BadArgumentError
 from shmfeed.simulator.faults import fault_lines
+from shmfeed.simulator.log import Record
 from shmfeed.simulator.options import FASTEST, PROTOCOLS, VenueOptions, venue_options
-from shmfeed.simulator.record import Record
 from shmfeed.simulator.venue import load_server, venue_url
 
 if TYPE_CHECKING:

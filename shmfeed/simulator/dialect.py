@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
-from shmfeed.bar import Bar
-from shmfeed.simulator.frames import Row, Stream
+from shmfeed.bar import Bar, StreamKey
+from shmfeed.simulator.frames import Row
 
 MAX_STREAMS = 1024  # a connection
 
@@ -18,7 +18,7 @@ class Answer(NamedTuple):
     """
 
     replies: tuple[str, ...] = ()
-    streams: tuple[Stream, ...] | None = None
+    streams: tuple[StreamKey, ...] | None = None
     asked: dict[str, Any] | None = None
     close: int | None = None
 
@@ -41,14 +41,14 @@ class Dialect(Protocol):
         """A client sent this message."""
         ...
 
-    def stream(self, symbol: str, timeframe: str) -> Stream:
+    def stream(self, symbol: str, timeframe: str) -> StreamKey:
         """The stream, as this protocol spells it."""
         ...
 
-    def encode(self, stream: Stream, rows: Iterable[Row]) -> list[bytes]:
+    def encode(self, stream: StreamKey, rows: Iterable[Row]) -> list[bytes]:
         """The market's bars as frames."""
         ...
 
-    def fed(self, stream: Stream, bar: Bar, closed: bool | None) -> bytes:
+    def fed(self, stream: StreamKey, bar: Bar, closed: bool | None) -> bytes:
         """A bar that a test feeds, as a frame."""
         ...

@@ -10,10 +10,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from shmfeed.bar import Bar
+from shmfeed.bar import Bar, StreamKey
 from shmfeed.simulator.market import STEPS, bar
 
-Stream = tuple[str, str]  # symbol, timeframe
 _TEXT = 0x81  # final fragment, text
 _SHORT, _MEDIUM, _LONG = 125, 126, 127
 _SHORT_LIMIT = 1 << 16
@@ -57,7 +56,7 @@ def text_frames(payloads: Iterable[bytes]) -> list[bytes]:
 
 
 def market_row(
-    seed: int, stream: Stream, open_time: int, step: int, event_time: int
+    seed: int, stream: StreamKey, open_time: int, step: int, event_time: int
 ) -> Row:
     """The market's bar after `step` updates, as told at `event_time`."""
     made = bar(seed, *stream, open_time, step)
@@ -66,7 +65,7 @@ def market_row(
     return (*times, *prices, made.volume, made.money, step, event_time)
 
 
-def house_frames(stream: Stream, rows: Iterable[Row], flag: bool) -> list[bytes]:
+def house_frames(stream: StreamKey, rows: Iterable[Row], flag: bool) -> list[bytes]:
     """House BAR messages; `flag` False leaves `closed` out."""
     symbol, timeframe = stream
     form = (
@@ -83,7 +82,9 @@ def house_frames(stream: Stream, rows: Iterable[Row], flag: bool) -> list[bytes]
     )
 
 
-def binance_frames(stream: Stream, rows: Iterable[Row], wrapped: bool) -> list[bytes]:
+def binance_frames(
+    stream: StreamKey, rows: Iterable[Row], wrapped: bool
+) -> list[bytes]:
     """Kline events, raw or in the wrapper of combined streams."""
     forming, closing = (_kline_form(stream, x, wrapped) for x in ("false", "true"))
     return text_frames(
@@ -92,7 +93,7 @@ def binance_frames(stream: Stream, rows: Iterable[Row], wrapped: bool) -> list[b
     )
 
 
-def _kline_form(stream: Stream, closed: str, wrapped: bool) -> bytes:
+def _kline_form(stream: StreamKey, closed: str, wrapped: bool) -> bytes:
     symbol, timeframe = stream[0].upper(), stream[1]
     form = (
         f'{{"e":"kline","E":%d,"s":"{symbol}","k":{{"t":%d,"T":%d,"s":"{symbol}",'
@@ -124,12 +125,12 @@ def _kline_values(
     return (*times, trade, final, *prices, volume, step, money, taken, paid)
 
 
-def stream_name(stream: Stream) -> str:
+def stream_name(stream: StreamKey) -> str:
     """The venue's name of a kline stream."""
     return f"{stream[0].lower()}@kline_{stream[1]}"
 
 
-def fed_house(stream: Stream, fed: Bar, closed: bool | None) -> bytes:
+def fed_house(stream: StreamKey, fed: Bar, closed: bool | None) -> bytes:
     """A BAR message of a bar that a test feeds; prices in their shortest exact form."""
     message: dict[str, object] = {
         "type": "BAR",
@@ -146,7 +147,7 @@ def fed_house(stream: Stream, fed: Bar, closed: bool | None) -> bytes:
     return text_frame(msgspec.json.encode(message))
 
 
-def fed_binance(stream: Stream, fed: Bar, closed: bool, wrapped: bool) -> bytes:
+def fed_binance(stream: StreamKey, fed: Bar, closed: bool, wrapped: bool) -> bytes:
     """A kline event of a bar that a test feeds; unknown money is half a guess: zero."""
     symbol = stream[0].upper()
     money = repr(0.0 if math.isnan(fed.money) else float(fed.money))

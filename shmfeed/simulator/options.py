@@ -8,9 +8,9 @@ import msgspec
 
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError
-from shmfeed.names import check_symbol
 from shmfeed.simulator.faults import Fault, parse_faults
-from shmfeed.simulator.faults.kinds import OF_BARS
+from shmfeed.simulator.faults.spec import OF_BARS
+from shmfeed.validation import check_symbol
 
 PROTOCOLS = ("wealthai", "binance")
 FASTEST = 10_000.0  # beyond it, a day's lead would begin before 1999

@@ -6,14 +6,13 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
-from shmfeed.bar import Bar, floor
-from shmfeed.simulator.faults import Odds
-from shmfeed.simulator.feeds import full_speed, history
-from shmfeed.simulator.frames import Row, Stream
+from shmfeed.bar import Bar, StreamKey, floor
+from shmfeed.simulator.client import Peer
+from shmfeed.simulator.faults import FaultSchedule
+from shmfeed.simulator.frames import Row
 from shmfeed.simulator.options import VenueOptions
-from shmfeed.simulator.peer import Peer
 from shmfeed.simulator.replay import Recording, read_recording
-from shmfeed.simulator.schedule import Schedule
+from shmfeed.simulator.schedule import Schedule, full_speed, history
 
 _DAY = 86_400
 
@@ -23,7 +22,7 @@ class Producer:
 
     def __init__(self, options: VenueOptions) -> None:
         self.peers: set[Peer] = set()
-        self.odds = Odds((), "")  # the venue's own
+        self.odds = FaultSchedule((), "")  # the venue's own
         self._options = options
         self._recording: Recording | None = None
         if options.replay is not None:
@@ -60,7 +59,7 @@ class Producer:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._pause(tick))
 
-    def subscribe(self, peer: Peer, streams: Iterable[Stream]) -> None:
+    def subscribe(self, peer: Peer, streams: Iterable[StreamKey]) -> None:
         """Make this the peer's whole subscription; what is new to it begins."""
         wanted = dict.fromkeys(streams)
         fresh = [stream for stream in wanted if stream not in peer.streams]
@@ -81,7 +80,9 @@ class Producer:
         self.peers.discard(peer)
         self._forget(peer.streams)
 
-    def publish(self, told: Iterable[tuple[Stream, Row]], *, said: bool = False) -> int:
+    def publish(
+        self, told: Iterable[tuple[StreamKey, Row]], *, said: bool = False
+    ) -> int:
         """Send the market's bars to whoever subscribed to them: how many times."""
         count = 0
         for stream, row in told:
@@ -119,7 +120,7 @@ class Producer:
             wait = min(wait, (closing - self.now()) / 1000 / self._rate)
         return max(wait, 0.0) + 0.001  # the clock counts whole milliseconds
 
-    def _begin(self, peer: Peer, fresh: Sequence[Stream]) -> None:
+    def _begin(self, peer: Peer, fresh: Sequence[StreamKey]) -> None:
         now = self.now()
         if self._options.speed is None:  # nothing will follow the history
             opened = [(stream, floor(now, stream[1])) for stream in fresh]
@@ -129,7 +130,7 @@ class Producer:
             peer.put_all(history(self._options, peer.encode, opened))
         self._wake.set()
 
-    def _forget(self, streams: Iterable[Stream]) -> None:
+    def _forget(self, streams: Iterable[StreamKey]) -> None:
         for stream in streams:
             if not any(stream in peer.streams for peer in self.peers):
                 self._schedule.remove(stream)

@@ -12,14 +12,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from shmfeed.simulator.binance import BinanceDialect
+from shmfeed.simulator.client import Peer
+from shmfeed.simulator.connection import Connection
 from shmfeed.simulator.dialect import Answer, Dialect
-from shmfeed.simulator.faults import ConnectionFaults, Odds
-from shmfeed.simulator.house import HouseDialect
-from shmfeed.simulator.line import Connection
+from shmfeed.simulator.faults import ConnectionFaults, FaultSchedule
+from shmfeed.simulator.log import Record
 from shmfeed.simulator.options import VenueOptions, checked_faults
-from shmfeed.simulator.peer import Peer
 from shmfeed.simulator.producer import Producer
-from shmfeed.simulator.record import Record
+from shmfeed.simulator.wealthai import HouseDialect
 
 _PING_INTERVAL, _PING_TIMEOUT = 20.0, 60.0
 _MAX_MESSAGE = 1 << 20
@@ -105,7 +105,7 @@ class VenueServer:
     def set_faults(self, text: str) -> None:
         """From now on these go wrong, on open connections too; BadArgumentError."""
         self._faults = checked_faults(self.options, text)
-        self.producer.odds = Odds(self._faults, f"{self.options.seed} venue")
+        self.producer.odds = FaultSchedule(self._faults, f"{self.options.seed} venue")
         for peer in self.peers:
             peer.condition.suffer(self._faults_of(peer))
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from shmfeed.bar import Bar, close_time
 from shmfeed.simulator.frames import market_row, text_frame
+from shmfeed.simulator.log import Record
 from shmfeed.simulator.market import STEPS
 from shmfeed.simulator.options import VenueOptions, venue_options
-from shmfeed.simulator.record import Record
 
 if TYPE_CHECKING:
     from shmfeed.simulator.server import VenueServer

@@ -10,7 +10,7 @@ from typing import Any
 from shmfeed.errors import BadArgumentError
 from shmfeed.feed import attach
 from shmfeed.manager import WebSocketManager
-from shmfeed.memory.segment import place
+from shmfeed.segment.mapping import place
 from shmfeed.simulator import Venue
 from shmfeed.status import empty_status
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from shmfeed.config import VARIABLES
 from shmfeed.errors import BadArgumentError
+from shmfeed.settings.model import VARIABLES
 from shmfeed.simulator import Venue
 from shmfeed.testing.feed import FedFeed, Names
-from wealthdata import choice, live
+from wealthdata import attachment
 
 # What the factory says itself, by its venue or by the feed's name.
 _OWN = ("endpoint", "port", "feed", "stop_with_manager")
@@ -79,8 +79,8 @@ class FeedFactory:
         for variable in VARIABLES:
             patch.delenv(variable, raising=False)  # no settings from outside
         patch.setenv("SHMFEED_FEED", feed.name)  # processes that the test starts
-        patch.setattr(choice._choice, "feed", feed.name)
-        patch.setattr(choice._choice, "context_only", None)
+        patch.setattr(attachment._choice, "feed", feed.name)
+        patch.setattr(attachment._choice, "context_only", None)
 
 
 @pytest.fixture
@@ -104,4 +104,4 @@ def shmfeed_feed(
     """
     with ExitStack() as ends:
         yield FeedFactory(shmfeed_venue, monkeypatch, ends)
-        live.detach()
+        attachment.detach()

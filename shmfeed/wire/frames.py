@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import websocket
 
-from shmfeed.wire.lost import (
+from shmfeed.wire.errors import (
     WOULD_BLOCK,
     ConnectionLostError,
     OversizedError,

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from shmfeed.codecs import Codec
-from shmfeed.config import Settings
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.endpoint import shown
+from shmfeed.settings.model import Settings
 from shmfeed.wire.backoff import full_jitter
-from shmfeed.wire.route import Rules, start
-from shmfeed.wire.serving import LeavingError, Output, RefusedError, Serving
-from shmfeed.wire.source import (
+from shmfeed.wire.client import LeavingError, Output, RefusedError, VenueClient
+from shmfeed.wire.connect import ConnectPolicy, start
+from shmfeed.wire.connection import (
     TICK,
     Connection,
     ConnectionLostError,
@@ -92,7 +92,7 @@ class Session:
         self._clock = clock
         self._tick = tick
         self._connection: Connection | None = None
-        self._serving: Serving | None = None
+        self._serving: VenueClient | None = None
         self._delay = 0.0  # before the next attempt
         self._failures_before = 0  # the acknowledgement
         self._short_lives = 0  # in a row
@@ -167,7 +167,7 @@ class Session:
                 return
         self.phase = "subscribing"
         yield self._news()
-        self._serving = serving = Serving(
+        self._serving = serving = VenueClient(
             connection, self._codec, self._subscription, self._settings, self._clock
         )
         serving.begin(streams)
@@ -191,7 +191,9 @@ class Session:
             return False
         return not isinstance(failure, LeavingError)
 
-    def _lost(self, serving: Serving, failure: ConnectionLostError, place: int) -> None:
+    def _lost(
+        self, serving: VenueClient, failure: ConnectionLostError, place: int
+    ) -> None:
         planned = isinstance(failure, LeavingError)
         self.state = "reconnecting"
         self._first = place if planned or serving.has_data else place + 1
@@ -253,8 +255,8 @@ class Session:
         self._subscription.end()
 
 
-def _rules(settings: Settings) -> Rules:
-    return Rules(
+def _rules(settings: Settings) -> ConnectPolicy:
+    return ConnectPolicy(
         settings.allow_insecure,
         settings.proxy,
         settings.max_redirects,

@@ -11,11 +11,11 @@ from collections import deque
 
 import msgspec
 
+from shmfeed.bar import StreamKey
 from shmfeed.codecs import Codec, Request
-from shmfeed.codecs.codec import Stream
 from shmfeed.errors import BadArgumentError
 
-Streams = tuple[Stream, ...]
+Streams = tuple[StreamKey, ...]
 
 
 class Subscribed(msgspec.Struct):

@@ -3,7 +3,7 @@
 import json
 import random
 
-from waiting import until
+from support.waiting import until
 
 import shmfeed
 from shmfeed.bar import AFTER_GAP, CLOSED_BY_NEXT, CLOSED_BY_VENUE, UNCONFIRMED

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from waiting import until
+from support.waiting import until
 
 import shmfeed
 from shmfeed import WebSocketConnectionError
 from shmfeed.manager import WebSocketManager
-from shmfeed.memory.segment import place
+from shmfeed.segment.mapping import place
 from shmfeed.simulator import Venue, verify
 
 SEED = 11

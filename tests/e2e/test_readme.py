@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from waiting import until
+from support.waiting import until
 
 import shmfeed
 
@@ -28,7 +28,7 @@ def venue(child):
     """`shmfeed simulate` as a process: its address."""
     arguments = ["simulate", "--port", "0", "--history", "300", "--json"]
     process = child(
-        "from shmfeed.cli import main; import sys; sys.exit(main(sys.argv[1:]))",
+        "from shmfeed.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))",
         *arguments,
     )
     return json.loads(process.stdout.readline())["url"]
@@ -45,7 +45,7 @@ def feeder(child, env, feed_name):
     """`shmfeed run` as a process, its history in the ring."""
     arguments = ["run", "--symbols", "BTCUSDT,ETHUSDT", "--resolutions", "1s,1m"]
     process = child(
-        "from shmfeed.cli import main; import sys; sys.exit(main(sys.argv[1:]))",
+        "from shmfeed.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))",
         *arguments,
         env=env,
     )

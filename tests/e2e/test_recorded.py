@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from recordings import frames, klines, recording
-from waiting import until
+from support.recordings import frames, klines, recording
+from support.waiting import until
 
 import shmfeed
 from shmfeed.bar import CLOSED_BY_VENUE

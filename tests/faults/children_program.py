@@ -17,8 +17,8 @@ from typing import Any
 import shmfeed
 import wealthdata
 from shmfeed.manager import WebSocketManager
-from shmfeed.memory.holding import Holding
-from shmfeed.memory.segment import place
+from shmfeed.segment.mapping import place
+from shmfeed.segment.ownership import SegmentOwner
 from shmfeed.writer import FeedWriter
 
 HOUR = 3_600_000
@@ -161,7 +161,7 @@ def by_fork(parent: Parent) -> None:
 def owns_on() -> None:
     """A mutant: a forked child owns what its parent does."""
     FeedWriter.disown = lambda writer: None  # type: ignore[method-assign]
-    Holding.disown = lambda holding: setattr(  # type: ignore[method-assign]
+    SegmentOwner.disown = lambda holding: setattr(  # type: ignore[method-assign]
         holding, "_owner", os.getpid()
     )
 

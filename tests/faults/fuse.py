@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from shmfeed.layout import WORD
-from shmfeed.memory import bell, holding, segment
+from shmfeed.memory import wakeup
 from shmfeed.memory.words import Words
+from shmfeed.segment import mapping, ownership
 
 _CALLS = (
     (os, "open close unlink mkdir chmod fchmod rename link pwrite ftruncate"),
@@ -113,9 +114,9 @@ def burn_at_each_step() -> Fuse:
     for module, names in _CALLS:
         for name in names.split():
             setattr(module, name, burning(getattr(module, name)))
-    holding.Words = segment.Words = partial(FusedWords, fuse)
+    ownership.Words = mapping.Words = partial(FusedWords, fuse)
     for name in ("futex_bump", "futex_wake"):
-        setattr(bell, name, burning(_on_bytes(getattr(bell, name))))
+        setattr(wakeup, name, burning(_on_bytes(getattr(wakeup, name))))
     return fuse
 
 

@@ -18,20 +18,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cores
 import fuse
+from support import cores
 
-import shmfeed.memory.ringwriter
-import shmfeed.memory.succession
-import shmfeed.memory.survey
+import shmfeed.ringbuf
+import shmfeed.segment.recovery
 import shmfeed.writer
 from shmfeed.errors import ShmfeedError
 from shmfeed.layout import S_INTENT, S_PUBLISHED
-from shmfeed.memory.ringwriter import RingWriter
+from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
 
-_MEMORY = shmfeed.memory
-_TOLD = (shmfeed.writer, _MEMORY.ringwriter, _MEMORY.succession, _MEMORY.survey)
+_TOLD = (shmfeed.writer, shmfeed.ringbuf, shmfeed.segment.recovery)
 _PATIENCE = 30.0
 ENDED = "ended"
 
@@ -225,7 +223,7 @@ def _count_anew() -> None:
 
 def _write_in_place() -> None:
     """A forming bar is written where readers read."""
-    write = shmfeed.memory.ringwriter.CellPair.write
+    write = shmfeed.ringbuf.Latch.write
 
     def write_in_place(pair: Any, value: bytes) -> None:
         counter = pair._words.ints[pair._counter]
@@ -235,7 +233,7 @@ def _write_in_place() -> None:
         else:
             write(pair, value)
 
-    shmfeed.memory.ringwriter.CellPair.write = write_in_place  # type: ignore[method-assign]
+    shmfeed.ringbuf.Latch.write = write_in_place  # type: ignore[method-assign]
 
 
 MUTANTS: dict[str, Callable[[], None]] = {

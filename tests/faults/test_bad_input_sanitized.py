@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from compiling import NEEDS_BUILD, ROOT, built_core, checkout
+from support.compiling import NEEDS_BUILD, ROOT, built_core, checkout
 
 pytestmark = [NEEDS_BUILD, pytest.mark.timeout(900)]
 
@@ -17,11 +17,22 @@ FLAGS = (
     "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined"
     " -fno-sanitize-recover=undefined"
 )
-TESTS = ["tests/test_ringbuf.py", "tests/test_rows.py", "tests/test_ringwriter.py"]
-TESTS += ["tests/test_bell.py"]
+TESTS = [
+    "tests/unit/shmfeed/test_ringbuf.py",
+    "tests/unit/memory/test_rows.py",
+    "tests/unit/shmfeed/test_ringwriter.py",
+]
+TESTS += ["tests/unit/memory/test_wakeup.py"]
 if "SANITIZE_SECONDS" in os.environ:  # there is time
-    TESTS += ["tests/test_futex.py", "tests/test_feed.py", "tests/test_writer.py"]
-    TESTS += ["tests/test_wealthdata_frame.py", "tests/races/test_lapped.py"]
+    TESTS += [
+        "tests/unit/memory/test_futex.py",
+        "tests/unit/shmfeed/test_feed.py",
+        "tests/unit/shmfeed/test_writer.py",
+    ]
+    TESTS += [
+        "tests/unit/wealthdata/test_wealthdata_frame.py",
+        "tests/races/test_lapped.py",
+    ]
 
 
 def run_tests(extension: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +49,7 @@ def run_tests(extension: Path, *arguments: str) -> subprocess.CompletedProcess[s
         "PYTHONPATH": str(ROOT / "tests"),
         "SHMFEED_PURE": "",
     }
-    command = [sys.executable, "-m", "pytest", "-p", "other_core", "-n", "0"]
+    command = [sys.executable, "-m", "pytest", "-p", "support.other_core", "-n", "0"]
     return subprocess.run(
         [*command, "-p", "no:cacheprovider", "-s", *arguments],
         cwd=ROOT,
@@ -60,7 +71,7 @@ def test_nothing_is_reported(tmp_path) -> None:
 
 # Not in the suite: it writes behind its ring where a row's place is not bounded.
 BEHIND_ITS_RING = """
-from ring_on_bytes import bench
+from support.ring_on_bytes import bench
 
 def test_many_rows():
     bench(4).close(*range(5000))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shmfeed.memory.removal import remove_unheld
-from shmfeed.memory.segment import place
+from shmfeed.segment.mapping import place
+from shmfeed.segment.removal import remove_unheld
 from shmfeed.simulator import Venue
 
 pytestmark = pytest.mark.timeout(120)

@@ -6,13 +6,13 @@ import queue
 import socket
 import threading
 
-import loopback
 import pytest
-from loopback import PING, bar, frame, raw
-from playing import playing
+from support import loopback
+from support.loopback import PING, bar, frame, raw
+from support.playing import playing
 
+from shmfeed.codecs.interface import BarEvent, Heartbeat, Malformed
 from shmfeed.codecs.wealthai import WealthaiCodec
-from shmfeed.events import BarEvent, Heartbeat, Malformed
 from shmfeed.wire import frames
 from shmfeed.wire.session import Subscribed
 

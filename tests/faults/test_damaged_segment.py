@@ -14,28 +14,22 @@ import logging
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 
-import damage_cases
-import forks
 import pytest
-from damage_cases import GEOMETRY, ROWS, STREAMS, TRUTH, Case
+from support import damage_cases, forks
+from support.damage_cases import GEOMETRY, ROWS, STREAMS, TRUTH, Case
 
 import shmfeed
 import wealthdata
-from shmfeed.cli.entry import main
+from shmfeed import ringbuf
+from shmfeed.cli.main import main
 from shmfeed.errors import ShmfeedError
 from shmfeed.layout import Geometry
-from shmfeed.memory import (
-    catalog,
-    holding,
-    ringbuf,
-    segment,
-    succession,
-    words,
-)
-from shmfeed.memory import sound as looks
-from shmfeed.memory.segment import place
-from shmfeed.memory.survey import Survey
-from wealthdata import live
+from shmfeed.memory import catalog, words
+from shmfeed.segment import mapping, ownership, recovery
+from shmfeed.segment import stream_check as looks
+from shmfeed.segment.mapping import place
+from shmfeed.segment.recovery import Survey
+from wealthdata import attachment
 
 SCALE = max(1, int(forks.SCALE))
 CASES = 10_000 * SCALE  # of readers
@@ -155,7 +149,7 @@ def read_batch(name, seed, numbers, bound, mutant, board):
         board[0] = number
         case = damage_cases.generate(seed, number, sound)
         walk, feed, rings = Walk(name, case, bound), None, None
-        live.detach()
+        attachment.detach()
         if bound:
             damage_cases.write(path, sound)
             feed = shmfeed.attach(name)
@@ -168,7 +162,7 @@ def read_batch(name, seed, numbers, bound, mutant, board):
         total["untyped"] += [f"case {number} {case}: {text}" for text in walk.untyped]
         if path.read_bytes() != content:
             total["changed"].append(number)
-    live.detach()
+    attachment.detach()
     damage_cases.write(path, sound)
     return total
 
@@ -203,7 +197,7 @@ def trust_the_header():
     def read_geometry(where, words, size):
         return Geometry(*words.ints[2:5].tolist())
 
-    segment.read_geometry = read_geometry
+    mapping.read_geometry = read_geometry
     ringbuf.check_entry = lambda words, geometry, index: geometry.entry_word(index)
 
 
@@ -221,7 +215,7 @@ def test_a_sound_one_refuses_nothing(feed_name, sound):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         walk_all(walk, None, None, 0)
-    live.detach()
+    attachment.detach()
     wealthdata.use()
     assert (walk.refused, walk.untyped) == (0, [])
     assert walk.done > 50
@@ -262,7 +256,7 @@ def test_without_the_look_the_same_walk_breaks(feed_name, sound, seed, mutant):
 
 
 def identity(name):
-    return segment.identity_by_name(place(name))
+    return mapping.identity_by_name(place(name))
 
 
 def feed_batch(name, seed, numbers, mutant, board):
@@ -331,12 +325,12 @@ def is_sound(case: Case, stream: int) -> bool:
 
 
 def adopt_blindly():
-    holding._serves = lambda mapping, geometry: mapping.geometry == geometry
+    ownership._serves = lambda mapping, geometry: mapping.geometry == geometry
 
 
 def begin_anew():
-    holding._serves = lambda mapping, geometry: False
-    succession.survey = lambda words, geometry: Survey([], [])
+    ownership._serves = lambda mapping, geometry: False
+    recovery.survey = lambda words, geometry: Survey([], [])
 
 
 FEEDER_MUTANTS = {"adopt": adopt_blindly, "anew": begin_anew}

@@ -5,13 +5,13 @@ import signal
 import struct
 
 import pytest
-from feeding import STREAM, managing, push
-from waiting import until
+from support.feeding import STREAM, managing, push
+from support.waiting import until
 
 import shmfeed
 from shmfeed.errors import SegmentFormatError
 from shmfeed.layout import E_WORD, WORD
-from shmfeed.memory.segment import place
+from shmfeed.segment.mapping import place
 from shmfeed.simulator import Venue
 
 OTHER = ("ETHUSDT", "1m")

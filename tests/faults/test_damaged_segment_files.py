@@ -15,11 +15,9 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import damage_cases
-import forks
-import own_shm
 import pytest
-from damage_cases import GEOMETRY, ROWS, STREAMS
+from support import damage_cases, forks, own_shm
+from support.damage_cases import GEOMETRY, ROWS, STREAMS
 
 import shmfeed
 from shmfeed.control.server import ControlServer
@@ -30,10 +28,10 @@ from shmfeed.errors import (
     SegmentFormatError,
 )
 from shmfeed.layout import HEADER_WORDS, MAGIC, MAGIC_SHIFT, WORD, Geometry
-from shmfeed.memory import segment
-from shmfeed.memory.holding import Holding
-from shmfeed.memory.removal import remove_unheld
-from shmfeed.memory.segment import place
+from shmfeed.segment import mapping
+from shmfeed.segment.mapping import place
+from shmfeed.segment.ownership import SegmentOwner
+from shmfeed.segment.removal import remove_unheld
 
 SIZES = tuple(GEOMETRY[i] for i in (1, 2, 0))  # as `create` takes them
 BLOCK = 512
@@ -103,7 +101,7 @@ class TestContent:
         """The control. No signal: what is mapped is never longer than the file."""
 
         def trust(name, sound):
-            segment.read_geometry = lambda *_: GEOMETRY
+            mapping.read_geometry = lambda *_: GEOMETRY
             self.attach_at_each_block(name, sound)
 
         with forks.Fork(trust, feed_name, sound) as child:
@@ -334,7 +332,7 @@ class TestNotReady:
     def test_while_its_maker_lives_it_is_left_alone(self, where):
         def make(board):
             where.segment.unlink(missing_ok=True)
-            holding = Holding(where, GEOMETRY)
+            holding = SegmentOwner(where, GEOMETRY)
             board[0] = 1
             signal.pause()
             return holding
@@ -393,7 +391,7 @@ class TestCutWhileInUse:
 
     def test_without_the_look_the_feeder_dies(self, where, monkeypatch):
         """The control."""
-        monkeypatch.setattr(Holding, "check", lambda _: None)
+        monkeypatch.setattr(SegmentOwner, "check", lambda _: None)
         with forks.Fork(quietly, self.beat, where, 0) as child:
             assert child.wait() == -signal.SIGBUS
 
@@ -502,8 +500,8 @@ def test_more_streams_than_there_is_room_for(where, sound):
 GONE = """
 import threading
 import shmfeed
-from shmfeed.feeder.beat import Beat
-from shmfeed.memory.segment import place
+from shmfeed.feeder.heartbeat import Beat
+from shmfeed.segment.mapping import place
 name, HOUR = sys.argv[1], 3_600_000
 where = place(name)
 
@@ -568,8 +566,8 @@ def test_removed_while_attached(child, feed_name):
 
 DIRECTORIES = """
 import shmfeed
-from shmfeed.memory.removal import remove_unheld
-from shmfeed.memory.segment import place
+from shmfeed.segment.removal import (remove_unheld)
+from shmfeed.segment.mapping import place
 where = place(sys.argv[1])
 other = where.directory.with_name("elsewhere")
 
@@ -632,7 +630,7 @@ def test_a_directory_that_is_not_ours_alone(child, feed_name):
 NO_SOCKET = """
 import shmfeed
 from shmfeed.control.server import ControlServer
-from shmfeed.memory.segment import place
+from shmfeed.segment.mapping import place
 with shmfeed.create(sys.argv[1], 5, 3, 2) as writer:
     writer.add_stream("A", "1h").append(0, 1, 2, 1, 2, 1)
     try:

@@ -8,8 +8,8 @@ it is left but the directory and the lock file.
 import os
 import signal
 
-import own_shm
 import pytest
+from support import own_shm
 
 PREPARE = """
 import shmfeed
@@ -112,7 +112,7 @@ tell(attempt({SMALL}))
 
 
 UNREADY = """
-from shmfeed.host.cleaning import clean_feed
+from shmfeed.segment.removal import (clean_feed)
 
 def leave_unready():
     # A feeder that was killed before its segment had a page.

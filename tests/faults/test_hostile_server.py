@@ -9,16 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import loopback
 import pytest
-from loopback import BINARY, CLOSE, PING, PONG, bar, frame, header, raw
+from support import loopback
+from support.loopback import BINARY, CLOSE, PING, PONG, bar, frame, header, raw
 
 CAP = 1 << 20  # of a message: the default of max_frame_bytes
 ROOM = CAP + (16 << 20)  # what one connection may cost at most
 WORK = 5.0  # seconds of a CPU; others may have most of it, so time tells nothing
 PATIENCE = 60.0  # seconds; of a server, for a client that gets little of its CPU
 TOKEN, KEY = "canary-of-the-token-7d1f", "canary-of-the-key-93ab"
-CLIENT = Path(__file__).parents[1] / "hostile_client.py"
+CLIENT = Path(__file__).parents[1] / "support/hostile_client.py"
 
 
 class Client:

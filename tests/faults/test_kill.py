@@ -10,10 +10,8 @@ import signal
 import time
 from collections import Counter
 
-import cores
-import forks
-import payload
 import pytest
+from support import cores, forks, payload
 
 from shmfeed.errors import BusyRingError, SegmentFormatError
 from shmfeed.feed import Feed, attach

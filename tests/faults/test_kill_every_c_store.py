@@ -10,10 +10,10 @@ import signal
 from importlib import import_module
 from pathlib import Path
 
-import forks
 import pytest
-from compiling import NATIVE, NEEDS_BUILD, ROOT, built_core, checkout
-from other_core import load
+from support import forks
+from support.compiling import NATIVE, NEEDS_BUILD, ROOT, built_core, checkout
+from support.other_core import load
 from test_kill_every_store import (
     PHASES,
     append_two,
@@ -25,7 +25,7 @@ from test_kill_every_store import (
 
 import shmfeed.writer
 from shmfeed.feed import attach
-from shmfeed.memory.segment import place
+from shmfeed.segment.mapping import place
 
 pytestmark = NEEDS_BUILD
 
@@ -43,7 +43,7 @@ def counting(tmp_path_factory) -> Path:
 
 def die_after(stores, name, act, board, extension):
     load(extension)
-    core = import_module("shmfeed.memory._ringbuf")
+    core = import_module("shmfeed._ringbuf")
     shmfeed.writer.RingWriter = core.RingWriter
     burning = ctypes.c_int64.in_dll(ctypes.PyDLL(str(extension)), "ring_fuse")
     writer = opened(name)

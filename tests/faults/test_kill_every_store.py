@@ -13,17 +13,15 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import cores
-import forks
 import fuse
-import payload
 import pytest
+from support import cores, forks, payload
 
 from shmfeed.errors import FeedNotFoundError, StreamNotFoundError
 from shmfeed.feed import Feed, attach
 from shmfeed.layout import H_BARS, READY, S_INTENT, S_PUBLISHED, WORD
-from shmfeed.memory import holding
-from shmfeed.memory.segment import place
+from shmfeed.segment import ownership
+from shmfeed.segment.mapping import place
 from shmfeed.writer import FeedWriter, create
 
 GEOMETRY = 3, 1, 2  # the tightest ring: each append writes over a row
@@ -245,14 +243,14 @@ def publish_first():
 
 def ready_first():
     """A mutant: a segment calls itself ready before it has a header."""
-    make_object = holding.make_object
+    make_object = ownership.make_object
 
     def make_ready_object(name, size):
         make_object(name, size)
         with Path("/dev/shm", name).open("r+b") as segment:
             segment.write(READY.to_bytes(8, "little"))
 
-    holding.make_object = make_ready_object
+    ownership.make_object = make_ready_object
 
 
 @pytest.mark.parametrize(

@@ -14,21 +14,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import forks
 import pytest
-import spoiling
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from recordings import frames, klines, recording
+from support import forks, spoiling
+from support.recordings import frames, klines, recording
 
 import shmfeed
 from shmfeed.bar import close_time, on_grid
 from shmfeed.codecs import get_codec, wealthai
-from shmfeed.events import BarEvent, Event, Heartbeat
-from shmfeed.feeder import intake
+from shmfeed.codecs.interface import BarEvent, Event, Heartbeat
+from shmfeed.feeder import intake, ledger
 from shmfeed.feeder.intake import TICK_SECONDS, Intake
 from shmfeed.layout import COUNTERS, H_COUNTERS
-from shmfeed.wire import ledger
 
 BATCH = 25  # messages of one example, which all reach the same feed
 EXAMPLES = int(400 * forks.SCALE)

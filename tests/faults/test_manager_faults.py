@@ -13,17 +13,13 @@ import time
 from pathlib import Path
 
 import pytest
-from feeding import QUICK, STREAM, managing, push, tell
-from waiting import until
+from support.feeding import QUICK, STREAM, managing, push, tell
+from support.waiting import until
 
 import shmfeed
-from shmfeed import (
-    FeedBusyError,
-    WebSocketConnectionError,
-    WebSocketSubscriptionError,
-)
-from shmfeed.manager import keeper
-from shmfeed.memory.segment import place
+from shmfeed import FeedBusyError, WebSocketConnectionError, WebSocketSubscriptionError
+from shmfeed.manager import lifecycle
+from shmfeed.segment.mapping import place
 from shmfeed.simulator import Venue
 from shmfeed.writer import create
 
@@ -164,7 +160,7 @@ def test_five_deaths_in_a_row_are_enough(feed_name, venue, tmp_path, monkeypatch
         words = refused_start(manager, WebSocketConnectionError)
         assert "died 5 times in a row before it was connected" in words
         assert "no luck" in words
-        assert lives.read_text().count("life") == keeper.DEATHS
+        assert lives.read_text().count("life") == lifecycle.DEATHS
         # wait=False ends in `error`, and a start tries anew, from the beginning.
         manager.start(wait=False)
         until(lambda: manager.get_status()["state"] == "error")
@@ -282,7 +278,7 @@ def test_stop_right_after_a_kill_leaves_nothing(feed_name, venue):
 
 MANAGER = """
 import json, os, sys
-from feeding import managing
+from support.feeding import managing
 with managing(sys.argv[1], sys.argv[2], **json.loads(sys.argv[3])) as manager:
     manager.start(timeout=20)
     print(manager.get_status()["pid"], flush=True)
@@ -364,7 +360,7 @@ def test_two_managers_bring_one_dead_feeder_back(feed_name, venue, child):
 
 FORKING = """
 import os, sys
-from feeding import managing
+from support.feeding import managing
 from shmfeed.manager import get_websocket_manager, WebSocketManager
 with managing(sys.argv[1], sys.argv[2], csrf_token=sys.argv[3]) as manager:
     manager.start(timeout=20)
@@ -466,7 +462,7 @@ def test_a_refused_token_is_in_no_message(feed_name, caplog):
             told = {"type": "ERROR", "message": f"refused: {message}"}
             connection.send(json.dumps(told))
 
-    from loopback import venue as handmade
+    from support.loopback import venue as handmade
 
     with handmade(refuse) as url, caplog.at_level(logging.DEBUG):
         with managing(feed_name, url, csrf_token=CANARY) as manager:

@@ -4,12 +4,11 @@ import os
 import signal
 from pathlib import Path
 
-import forks
-import payload
 import pytest
+from support import forks, payload
 
 from shmfeed.feed import attach
-from shmfeed.memory.segment import place
+from shmfeed.segment.mapping import place
 from shmfeed.writer import create
 
 GEOMETRY = 64, 16, 2

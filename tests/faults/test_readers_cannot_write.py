@@ -7,10 +7,10 @@ SHA-256 is the same afterwards; its writer is idle meanwhile.
 import hashlib
 import signal
 
-import payload
 import pytest
+from support import payload
 
-from shmfeed.memory.segment import place
+from shmfeed.segment.mapping import place
 from shmfeed.writer import create
 
 GEOMETRY = 32, 16, 2

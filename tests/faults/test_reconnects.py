@@ -5,23 +5,23 @@ import struct
 import threading
 from pathlib import Path
 
-import loopback
 import pytest
-from feeding import settings, tell
-from loopback import CLOSE, bar, frame, raw
+from support import loopback
+from support.feeding import settings, tell
+from support.loopback import CLOSE, bar, frame, raw
 
 import shmfeed
-from shmfeed import config
+from shmfeed.settings import model
 
 FEEDER = """
 import sys
-from shmfeed.config import from_json
+from shmfeed.settings.model import from_json
 from shmfeed.feeder.feeder import Feeder
 {before}
 Feeder(from_json(sys.argv[1].encode())).run()
 """
 LEAK = """
-from shmfeed.wire.source import Connection
+from shmfeed.wire.connection import Connection
 kept = []
 Connection.close = lambda self, *given, **named: kept.append(self._sock)
 """
@@ -68,7 +68,7 @@ def feeder(child, feed_name):
             max_reconnect_attempts=None,
         )
         code = FEEDER.format(before=before)
-        return child(code, config.to_json(given).decode())
+        return child(code, model.to_json(given).decode())
 
     return start
 

@@ -4,7 +4,7 @@ The same with everything around it, in Python: `test_kill_every_store`.
 """
 
 import pytest
-from compiling import NEEDS_COMPILER, compiled, counted, numbers, ran
+from support.compiling import NEEDS_COMPILER, compiled, counted, numbers, ran
 
 pytestmark = NEEDS_COMPILER
 

@@ -1,7 +1,7 @@
 """The C protocol's readers over words that may say anything, under sanitizers."""
 
 import pytest
-from compiling import ADDRESSES, NEEDS_COMPILER, compiled, numbers, ran
+from support.compiling import ADDRESSES, NEEDS_COMPILER, compiled, numbers, ran
 
 pytestmark = NEEDS_COMPILER
 

@@ -10,9 +10,9 @@ import struct
 from pathlib import Path
 
 import pytest
-from feeding import managing, tell
-from loopback import CLOSE, bar, frame, raw, read_frame, upgrade
-from waiting import until
+from support.feeding import managing, tell
+from support.loopback import CLOSE, bar, frame, raw, read_frame, upgrade
+from support.waiting import until
 
 import shmfeed
 from shmfeed.errors import WebSocketSubscriptionError
@@ -116,7 +116,7 @@ KNOWN = {
     "a refused change": "***",
     "status": "connected",
     "answer of the control socket": "wanted",
-    "arguments": "shmfeed.feeder.managed",
+    "arguments": "shmfeed.feeder.main",
     "environment": "PATH=",
     "segment": "BTCUSDT",
     "the repr of a manager": "WebSocketManager",

@@ -11,8 +11,6 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any
 
-import cores
-import forks
 import hypothesis
 import nursery
 import pytest
@@ -26,10 +24,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from truth import SECOND, Names, Stream, Truth
-from waiting import until
+from support import cores, forks
+from support.waiting import until
+from truth import SECOND, Stream, Truth
 
-from shmfeed.bar import Bar, close_time
+from shmfeed.bar import Bar, StreamKey, close_time
 from shmfeed.errors import (
     FeedBusyError,
     FeedNotFoundError,
@@ -49,15 +48,15 @@ from shmfeed.layout import (
     STATES,
     Geometry,
 )
-from shmfeed.memory import locking
-from shmfeed.memory.removal import remove_unheld
 from shmfeed.memory.rows import Rows, Slice
-from shmfeed.memory.segment import place
+from shmfeed.segment import locking
+from shmfeed.segment.mapping import place
+from shmfeed.segment.removal import remove_unheld
 from shmfeed.writer import create
 
 RUNS, STEPS, PARTS = int(500 * forks.SCALE), 50, 5
 MUTANT_RUNS = 100
-POOL: list[Names] = [("A", "1m"), ("B", "1h"), ("C", "1M"), ("D", "1m")]
+POOL: list[StreamKey] = [("A", "1m"), ("B", "1h"), ("C", "1M"), ("D", "1m")]
 GEOMETRIES = [(1, 1, 1), (2, 1, 2), (4, 2, 3), (3, 5, 4)]
 JUMPS = [SECOND // 2, 2 * SECOND, 2 * SECOND + 1, 6 * SECOND, 70 * SECOND, 200 * SECOND]
 BEGINNING = 1_000 * SECOND  # of each run, since the boot
@@ -89,10 +88,10 @@ class Reader:
         self.feed = feed
         self.segment = segment
         self.rings = {names: feed.ring(*names) for names in carried(feed)}
-        self.slices: list[tuple[Slice, int, Names, list[Bar]]] = []
+        self.slices: list[tuple[Slice, int, StreamKey, list[Bar]]] = []
 
 
-def carried(feed: Feed) -> list[Names]:
+def carried(feed: Feed) -> list[StreamKey]:
     """All streams that a feed can be asked for, unsubscribed ones too."""
     found = []
     for names in POOL:
@@ -150,12 +149,12 @@ class FeedModel(RuleBasedStateMachine):
         self.clock.now += SECOND // 1000
         return self.clock.now
 
-    def bar(self, names: Names, opened: int) -> Bar:
+    def bar(self, names: StreamKey, opened: int) -> Bar:
         self.serial += 1
         floats = (self.serial * factor for factor in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
         return Bar(opened, close_time(opened, names[1]), *floats, flags=self.serial)
 
-    def named(self, number: int) -> Names | None:
+    def named(self, number: int) -> StreamKey | None:
         subscribed = [
             n for n, stream in self.truth.streams.items() if stream.subscribed
         ]
@@ -387,7 +386,9 @@ class FeedModel(RuleBasedStateMachine):
     def go(self, which: int) -> None:
         self.readers.pop(which % len(self.readers)).feed.close()
 
-    def read_by(self, which: int, number: int) -> tuple[Reader, Truth, Names] | None:
+    def read_by(
+        self, which: int, number: int
+    ) -> tuple[Reader, Truth, StreamKey] | None:
         if not self.readers:
             return None
         reader = self.readers[which % len(self.readers)]
@@ -482,7 +483,7 @@ class FeedModel(RuleBasedStateMachine):
             assert ring.status().health == truth.stream_health(stream, now)
             self.compare_epoch(reader, names, ring)
 
-    def compare_epoch(self, reader: Reader, names: Names, ring: Ring) -> None:
+    def compare_epoch(self, reader: Reader, names: StreamKey, ring: Ring) -> None:
         """One a segment and stream, rising from each segment to its successor."""
         epochs = self.__dict__.setdefault("epochs", {})
         epoch = epochs.setdefault((names, reader.segment), ring.epoch)

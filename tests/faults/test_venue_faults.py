@@ -8,8 +8,8 @@ import math
 from contextlib import contextmanager
 
 import pytest
-from feeding import MINUTE, STREAM, T0, feeder
-from waiting import until
+from support.feeding import MINUTE, STREAM, T0, feeder
+from support.waiting import until
 
 import shmfeed
 from shmfeed.bar import AFTER_GAP, CLOSED_BY_NEXT, CLOSED_BY_VENUE, UNCONFIRMED
@@ -132,7 +132,7 @@ def test_a_revision_reopens_no_row(feed_name, protocol):
 
 @pytest.mark.parametrize("name", ["nan", "infinite"])
 def test_control_unchecked_a_lie_becomes_a_row(feed_name, name, monkeypatch):
-    monkeypatch.setattr("shmfeed.wire.ledger.is_sound", lambda event, ends: True)
+    monkeypatch.setattr("shmfeed.feeder.ledger.is_sound", lambda event, ends: True)
     with fed(feed_name, "wealthai", name) as (venue, feed, ring):
         push(venue)
         until(lambda: ring.count == BARS)

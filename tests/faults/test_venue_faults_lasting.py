@@ -7,8 +7,8 @@ import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from feeding import STREAM, feeder, tell
-from waiting import until
+from support.feeding import STREAM, feeder, tell
+from support.waiting import until
 
 import shmfeed
 from shmfeed.bar import CLOSED_BY_VENUE

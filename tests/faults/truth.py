@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from shmfeed.bar import Bar, close_time
+from shmfeed.bar import Bar, StreamKey, close_time
 
 SECOND = 1_000_000_000
 DEAD = 2 * SECOND
 HEALTHS = ("live", "quiet", "recovering", "stale")
 LENGTHS = {"1m": 60, "1h": 3600, "1M": 30 * 86400}
-Names = tuple[str, str]
 
 
 @dataclass
@@ -73,7 +72,7 @@ class Truth:
     history: int
     guard: int
     max_streams: int
-    streams: dict[Names, Stream] = field(default_factory=dict)
+    streams: dict[StreamKey, Stream] = field(default_factory=dict)
     state: str = "connected"
     alive: int = 0
     tick: int = 0
@@ -173,7 +172,7 @@ class Truth:
         self.bars += 1
         stream.updated = self.tick = now
 
-    def _add(self, names: Names, now: int) -> None:
+    def _add(self, names: StreamKey, now: int) -> None:
         stream = self.streams.setdefault(names, Stream(names[1], since=now))
         if not stream.subscribed:
             stream.subscribed, stream.since = True, now

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "_ring.h"
+#include "protocol.h"
 
 enum { CAPACITY = 8, MOST = 6, BASE = 3, PAIR = SHM_HEADER_WORDS };
 #define SLOT (PAIR + 1 + 2 * SHM_FORMING_WORDS)

@@ -1,5 +1,5 @@
 /* Each verb of the protocol as a function of its own, to be looked at as compiled. */
-#include "_ring.h"
+#include "protocol.h"
 
 void
 verb_append(const ring_slot *slot, int64_t row, const int64_t *cells, int64_t now,

@@ -11,10 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import forks
-import payload
+from support import forks, payload
 
-from shmfeed.memory.core import RingWriter
+from shmfeed.core import RingWriter
 from shmfeed.writer import FeedWriter, create
 
 LONGEST_PAUSE_NS = 30_000

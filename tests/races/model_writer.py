@@ -21,8 +21,8 @@ STREAMS, SLOTS = "XY", "ABC"
 COUNTERS = "epoch", "intent", "published", "base"
 
 CatalogWord = tuple[int, str]  # slot epoch, slot
-Rules = Collection[str]  # those that are left out
-NONE: Rules = ()
+ConnectPolicy = Collection[str]  # those that are left out
+NONE: ConnectPolicy = ()
 
 
 class Row(NamedTuple):
@@ -74,7 +74,7 @@ class Writer:
     def __init__(
         self,
         memory: Memory,
-        without: Rules = NONE,
+        without: ConnectPolicy = NONE,
         kept: bool = False,
         name: str = "first",
         truths: Iterable[Truth] | None = None,

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import forks
-import payload
-from cores import Core
+from support import forks, payload
+from support.cores import Core
 
 from shmfeed.layout import E_WORD, SLOT_MASK, Geometry
 from shmfeed.memory.catalog import Catalog

@@ -7,11 +7,9 @@ few in between: either.
 
 from collections import Counter, deque
 
-import cores
-import forks
-import payload
 import pytest
 from racing import Track, write_bars
+from support import cores, forks, payload
 
 from shmfeed.layout import S_EPOCH, S_INTENT
 

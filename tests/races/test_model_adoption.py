@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
 
-import forks
 import pytest
 from model_reader import read_counts, read_rows
-from model_writer import NONE, STREAMS, Rules, Writer, segment
+from model_writer import NONE, STREAMS, ConnectPolicy, Writer, segment
+from support import forks
 from weak_memory import Found
 
 VERBS = {
@@ -48,7 +48,7 @@ def written(begin: Callable[[], Writer], lives: tuple[int, ...]) -> Iterator[Wri
             yield from written(adopt, tuple(others))
 
 
-def read_all(read, rules: Rules, lives: tuple[int, ...], stop: bool) -> Found:
+def read_all(read, rules: ConnectPolicy, lives: tuple[int, ...], stop: bool) -> Found:
     """Over all of them; `stop`: over as many as it takes to find a wrong one."""
     total = Found()
     for writer in written(lambda: Writer(segment(), rules), lives):

@@ -6,10 +6,10 @@ missing between them, none is there twice.
 
 from itertools import product
 
-import forks
 import pytest
 from model_reader import read_cells, read_together
-from model_writer import NONE, Rules, Writer, segment
+from model_writer import NONE, ConnectPolicy, Writer, segment
+from support import forks
 from weak_memory import Found
 
 UPDATES = 4 if forks.SCALE <= 1 else 6
@@ -85,7 +85,7 @@ VERBS = {
 PROGRAMS = list(product(VERBS, repeat=3 if forks.SCALE <= 1 else 5))
 
 
-def read_all_together(rules: Rules, kept: bool = False) -> Found:
+def read_all_together(rules: ConnectPolicy, kept: bool = False) -> Found:
     """Over all programs, and with a successor after each death in the last verb."""
     total = Found()
     for program in PROGRAMS:

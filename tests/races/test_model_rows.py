@@ -6,12 +6,12 @@ is not what was published.
 
 from collections.abc import Iterator
 
-import forks
 import model_reader
 import model_writer
 import pytest
 from model_reader import read_rows
-from model_writer import NONE, Rules, Writer, segment
+from model_writer import NONE, ConnectPolicy, Writer, segment
+from support import forks
 from weak_memory import Loads, Stores, every_end
 
 APPENDS = 4 if forks.SCALE <= 1 else 6
@@ -90,7 +90,7 @@ def test_an_odd_even_word_would_starve_readers():
     assert any(not every_end(Stores(memory), reader).accepted for memory in left)
 
 
-def succeeded_twice(rules: Rules) -> Iterator[Writer]:
+def succeeded_twice(rules: ConnectPolicy) -> Iterator[Writer]:
     """All successors of successors, whatever was in memory of what each had stored."""
     writer = appended(Writer(segment(), rules), 2)
     for done in writer.thread.parts():

@@ -6,10 +6,10 @@ rule kept nothing wrong is accepted; each rule that is left out lets something t
 
 from itertools import product
 
-import forks
 import pytest
 from model_reader import read_counts, read_rows, read_verdicts
-from model_writer import NONE, STREAMS, Rules, Writer, segment
+from model_writer import NONE, STREAMS, ConnectPolicy, Writer, segment
+from support import forks
 from weak_memory import Found
 
 LENGTH = 4 if forks.SCALE <= 1 else 5 if forks.SCALE < 20 else 6
@@ -39,7 +39,9 @@ LOOKS += ["epoch is looked at", "intent is looked at"]
 ORDERINGS = [rule for rule in RULES if rule not in LOOKS]
 
 
-def written(program: tuple[str, ...], rules: Rules, kept: bool = False) -> Writer:
+def written(
+    program: tuple[str, ...], rules: ConnectPolicy, kept: bool = False
+) -> Writer:
     writer = Writer(segment(), rules, kept)
     for verb in program:
         VERBS[verb](writer)

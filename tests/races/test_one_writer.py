@@ -11,14 +11,13 @@ import random
 import signal
 import time
 
-import forks
-import payload
 import pytest
+from support import forks, payload
 
 from shmfeed.errors import FeedBusyError, FeedLostError
 from shmfeed.feed import attach
 from shmfeed.layout import H_WRITER_EPOCH, H_WRITER_PID
-from shmfeed.memory.segment import place
+from shmfeed.segment.mapping import place
 from shmfeed.writer import FeedWriter, create
 
 GEOMETRY = 16, 4, 2

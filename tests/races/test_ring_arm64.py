@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compiling import MEMORY, NEEDS_BUILD, STRICT, Change, compiled, headers
+from support.compiling import CSRC, NEEDS_BUILD, STRICT, Change, compiled, headers
 
 COMPILER = "aarch64-linux-gnu-gcc"
 pytestmark = pytest.mark.skipif(
@@ -139,10 +139,16 @@ def test_an_ordering_that_is_weakened_is_missed(tmp_path, change, missed) -> Non
 def test_the_whole_extension_compiles_for_it(tmp_path) -> None:
     headers(tmp_path)
     code = tmp_path / "_ringbuf.o"
-    places = (tmp_path, MEMORY, sysconfig.get_path("include"), np.get_include())
+    places = (
+        tmp_path,
+        CSRC,
+        CSRC.parent,
+        sysconfig.get_path("include"),
+        np.get_include(),
+    )
     command = [COMPILER, *STRICT, "-O2", "-c", "-o", str(code)]
     command += [f"-I{place}" for place in places]
-    command += ["-Wno-unused-parameter", str(MEMORY / "_ringbuf.c")]
+    command += ["-Wno-unused-parameter", str(CSRC.parent / "_ringbuf.c")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if "pyconfig.h: No such file" in done.stderr:
         pytest.skip("this Python's headers are for its own CPU alone")

@@ -6,7 +6,7 @@ SANITIZE_SECONDS is how long each run lasts; `make sanitize` runs them longer.
 import os
 
 import pytest
-from compiling import (
+from support.compiling import (
     ADDRESSES,
     NEEDS_COMPILER,
     THREADS,

@@ -9,17 +9,17 @@ import os
 import time
 from collections import Counter
 
-import forks
 import pytest
+from support import forks
 
 from shmfeed.layout import WORD
-from shmfeed.memory.words import CellPair, Words
+from shmfeed.memory.words import Latch, Words
 
 STOP, READY = 0, 1
 CELL_WORDS = 9
 
 
-class SlowPair(CellPair):
+class SlowPair(Latch):
     """The same protocol, unhurried: a tear, if it can happen, happens often."""
 
     copies = 0
@@ -78,7 +78,7 @@ def write_cells(kind, words, board):
     return number
 
 
-def torn_cells(writes: type[CellPair], reads: type[CellPair], seconds: float) -> int:
+def torn_cells(writes: type[Latch], reads: type[Latch], seconds: float) -> int:
     """How many accepted values were mixtures; stops early when it has seen some."""
     words = Words(mmap.mmap(-1, 4096))
     board = forks.board()
@@ -101,11 +101,11 @@ def torn_cells(writes: type[CellPair], reads: type[CellPair], seconds: float) ->
 @pytest.mark.parametrize(
     ("writes", "reads", "torn"),
     [
-        (CellPair, CellPair, False),
-        (SlowPair, CellPair, False),
+        (Latch, Latch, False),
+        (SlowPair, Latch, False),
         (SlowPair, SlowPair, False),
         (SlowPair, NoSecondLook, True),
-        (SingleCell, CellPair, True),
+        (SingleCell, Latch, True),
     ],
 )
 def test_cells_are_whole(writes, reads, torn):

@@ -8,15 +8,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-import cores
-import payload
 import pytest
 import without_check
-from compiling import NEEDS_BUILD
 from racing import READY, SHARE, STOP, Track
+from support import cores, payload
+from support.compiling import NEEDS_BUILD
 
 from shmfeed.errors import BusyRingError
-from shmfeed.memory.words import READ_LIMIT_NS, CellPair, Patience
+from shmfeed.memory.words import READ_LIMIT_NS, Latch, RetryBudget
 
 READS = int(1_000_000 * SHARE)
 BATCH = 1000  # looked at together
@@ -50,13 +49,13 @@ def write_at_1_khz(track: Track, ring) -> None:
 def retried(monkeypatch) -> Callable[[], int]:
     """How many reads of the cells were not done with at their first try."""
     tally: Counter = Counter()
-    make = Patience.__init__
+    make = RetryBudget.__init__
 
     def counted(self, what, *look) -> None:
         tally[what] += 1
         make(self, what, *look)
 
-    monkeypatch.setattr(Patience, "__init__", counted)
+    monkeypatch.setattr(RetryBudget, "__init__", counted)
     return lambda: tally["forming cells"]
 
 
@@ -110,7 +109,7 @@ def test_no_torn_bar_is_accepted(uncollected, retried, write, writes, reads):
         assert not tally["busy"]
 
 
-def take(pair: CellPair) -> bytes:
+def take(pair: Latch) -> bytes:
     """Read without a second look."""
     start = pair._first + (pair._words.ints[pair._counter] & 1) * pair._bytes
     return bytes(pair._words.raw[start : start + pair._bytes])
@@ -121,7 +120,7 @@ def unchecked(request, monkeypatch, tmp_path) -> cores.Core:
     """A core whose readers take the cell that they copied."""
     if request.param == "C":
         return without_check.core("SECOND_LOOK", tmp_path)
-    monkeypatch.setattr(CellPair, "read", take)
+    monkeypatch.setattr(Latch, "read", take)
     return cores.PURE
 
 

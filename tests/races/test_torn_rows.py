@@ -8,13 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-import cores
-import forks
-import payload
 import pytest
 import without_check
-from compiling import NEEDS_BUILD
 from racing import NAMES, READY, SHARE, STOP, Track, write_bars
+from support import cores, forks, payload
+from support.compiling import NEEDS_BUILD
 
 from shmfeed.errors import BusyRingError, SegmentFormatError
 from shmfeed.feed import attach

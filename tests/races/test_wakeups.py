@@ -9,19 +9,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-import forks
 import lockstep
-import payload
 import pytest
 from lockstep import HAS, PIECE_NS, OverError, close, judge, run, symbol
-from sleeping import FORMS, chosen, ring_by
+from support import forks, payload
+from support.sleeping import FORMS, chosen, ring_by
 
 from shmfeed import waiting
+from shmfeed.core import RingReader, RingWriter
 from shmfeed.feed import attach
-from shmfeed.memory.bell import bits_of_entry
-from shmfeed.memory.core import RingReader, RingWriter
-from shmfeed.memory.listening import heard, sleep
-from shmfeed.waiting import is_fed
+from shmfeed.memory.wakeup import bits_of_entry
+from shmfeed.waiting import heard, is_fed, sleep
 from shmfeed.writer import FeedWriter
 
 BARS = int(100_000 * forks.SCALE)

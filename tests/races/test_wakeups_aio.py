@@ -6,16 +6,14 @@ from collections import Counter
 from contextlib import suppress
 from functools import partial
 
-import forks
-import payload
 from lockstep import HAS, PIECE_NS, OverError, judge, look, run, symbol
+from support import forks, payload
 
 from shmfeed import aio
 from shmfeed.feed import Ring, attach
 from shmfeed.memory.futex import ALL
-from shmfeed.memory.listening import heard, sleep
 from shmfeed.memory.words import Words
-from shmfeed.waiting import Watch
+from shmfeed.waiting import Watch, heard, sleep
 
 BARS = int(10_000 * forks.SCALE)
 FEWER = BARS // 10

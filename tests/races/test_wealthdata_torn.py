@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import payload
 import pytest
+from support import payload
 
 from shmfeed.errors import BusyRingError
 from wealthdata import get_price
 
-pytest_plugins = ["strategy_process"]
+pytest_plugins = ["support.strategy_process"]
 
 WRITER = """
 import sys
 sys.path.insert(0, sys.argv[2])
-import payload
+from support import payload
 from shmfeed.writer import create
 
 with create(sys.argv[1], history=200, guard=16) as writer:
@@ -44,7 +44,7 @@ ROWS = 200  # all that a view has: 16 more bars and its oldest is written over
 @pytest.fixture(params=["", "1"], ids=["serving", "pure"])
 def racing(request, strategy: str, child) -> Iterator[None]:
     environ = os.environ | ({"SHMFEED_PURE": "1"} if request.param else {})
-    process = child(WRITER, strategy, Path(payload.__file__).parent, env=environ)
+    process = child(WRITER, strategy, Path(payload.__file__).parents[1], env=environ)
     assert process.stdout.readline() == "ready\n"
     yield
     assert process.poll() is None, process.stderr.read()

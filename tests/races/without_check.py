@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cores
-from compiling import ROOT
+from support import cores
+from support.compiling import ROOT
 
 
 def core(check: str, into: Path) -> cores.Core:

@@ -5,15 +5,14 @@ what there is, `odds` decides when, `effects` and `connection` do it.
 """
 
 from shmfeed.simulator.faults.connection import ConnectionFaults
-from shmfeed.simulator.faults.grammar import Fault, parse_faults
-from shmfeed.simulator.faults.kinds import KINDS, fault_lines
-from shmfeed.simulator.faults.odds import Odds
+from shmfeed.simulator.faults.injection import FaultSchedule
+from shmfeed.simulator.faults.spec import KINDS, Fault, fault_lines, parse_faults
 
 __all__ = [
     "KINDS",
     "ConnectionFaults",
     "Fault",
-    "Odds",
+    "FaultSchedule",
     "fault_lines",
     "parse_faults",
 ]

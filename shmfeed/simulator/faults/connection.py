@@ -4,21 +4,22 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from shmfeed.simulator.faults.effects import (
+from shmfeed.bar import StreamKey
+from shmfeed.simulator.faults.injection import (
     EFFECTS,
-    Shot,
+    FaultSchedule,
+    FrameEdit,
     bare_numbers,
     off_grid,
     told_at,
     with_value,
     with_volume,
 )
-from shmfeed.simulator.faults.grammar import Fault
-from shmfeed.simulator.faults.odds import Odds
-from shmfeed.simulator.frames import Row, Stream
+from shmfeed.simulator.faults.spec import Fault
+from shmfeed.simulator.frames import Row
 from shmfeed.simulator.market import STEPS
 
-Encode = Callable[[Stream, Sequence[Row]], list[bytes]]
+Encode = Callable[[StreamKey, Sequence[Row]], list[bytes]]
 STATES = ("half-open", "mute", "mute-pongs", "trickle")
 _REMEMBERED = 8  # closed bars of a stream
 _OPEN_TIME, _STEP = 0, 8  # of a row
@@ -47,14 +48,14 @@ class ConnectionFaults:
     ) -> None:
         self.ended = False
         self.delayed: list[tuple[float, bytes]] = []
-        self._odds = Odds(faults, f"{seed} {number}")
+        self._odds = FaultSchedule(faults, f"{seed} {number}")
         self._encode = encode
-        self._past: dict[Stream, _Past] = {}
+        self._past: dict[StreamKey, _Past] = {}
         names = self._odds.names
         self._effects = {n: act for n, act in EFFECTS.items() if n in names}
         self._broken = {n: v for n, v in _BROKEN_VALUES.items() if n in names}
 
-    def frames(self, stream: Stream, rows: Sequence[Row]) -> list[bytes]:
+    def frames(self, stream: StreamKey, rows: Sequence[Row]) -> list[bytes]:
         """What is sent in place of these rows of one stream."""
         skew = self._odds.meet("skew-events")
         if skew is not None:
@@ -66,7 +67,7 @@ class ConnectionFaults:
 
     def recorded(self, frame: bytes) -> list[bytes]:
         """What is sent in place of a recorded frame."""
-        return [] if self.ended else self._fire(Shot(frame))
+        return [] if self.ended else self._fire(FrameEdit(frame))
 
     def states(self) -> dict[str, float]:
         """The states that it is in now, with their arguments."""
@@ -94,11 +95,11 @@ class ConnectionFaults:
         late = self._odds.meet("ack-late")
         return [(late.fault.argument if late else 0.0, reply)]
 
-    def _row(self, stream: Stream, row: Row, frame: bytes) -> list[bytes]:
+    def _row(self, stream: StreamKey, row: Row, frame: bytes) -> list[bytes]:
         past = self._past.setdefault(stream, _Past())
         if self.ended or self._is_missing(past, row):
             return []
-        shot = Shot(frame)
+        shot = FrameEdit(frame)
         self._spoil_values(stream, row, shot)
         closing = row[_STEP] == STEPS
         if closing:
@@ -121,7 +122,7 @@ class ConnectionFaults:
             past.missing = self._odds.meet("gap") is not None
         return past.missing
 
-    def _spoil_values(self, stream: Stream, row: Row, shot: Shot) -> None:
+    def _spoil_values(self, stream: StreamKey, row: Row, shot: FrameEdit) -> None:
         chance = self._odds.meet("off-grid")
         if chance:
             shot.before += self._encode(stream, [off_grid(row, chance)])
@@ -132,7 +133,7 @@ class ConnectionFaults:
                 bare = chance.random.random() < 0.5
                 shot.before.append(bare_numbers(frame) if bare else frame)
 
-    def _close(self, stream: Stream, row: Row, shot: Shot) -> None:
+    def _close(self, stream: StreamKey, row: Row, shot: FrameEdit) -> None:
         """What happens to frames that close a bar only."""
         if self._odds.meet("revise"):
             shot.after += self._encode(stream, [with_volume(row)])
@@ -143,7 +144,7 @@ class ConnectionFaults:
         if self._odds.meet("lost-close"):
             shot.frame = None
 
-    def _fire(self, shot: Shot) -> list[bytes]:
+    def _fire(self, shot: FrameEdit) -> list[bytes]:
         for name, act in self._effects.items():
             chance = self._odds.meet(name)
             if chance:

@@ -1,0 +1,121 @@
+/* The C core of rings: the accelerator of rows.py, ringbuf.py, ringwriter.py and
+ * following.py, with the bell's short ways, which define what it does. It knows columns
+ * and strides, no field.
+ *
+ * protocol.h      the protocol, in C11 atomics
+ * core.h       names taken from Python, arguments, bars
+ * rows.h       Rows, Slice
+ * reader.h     RingReader
+ * writer.h     RingWriter
+ * follower.h   ReattachingReader
+ * futex.h      futex_load, futex_wait
+ * wakeup.h    Eventcount, sleep_past
+ *
+ * All types lean on the GIL: it is never released but in a sleep. The module does
+ * not declare itself free of it; an interpreter without one takes one for it.
+ */
+
+#include "csrc/core.h"
+
+#include "csrc/wakeup.h"
+#include "csrc/follower.h"
+#include "csrc/futex.h"
+#include "csrc/reader.h"
+#include "csrc/rows.h"
+#include "csrc/writer.h"
+
+static int
+add_layout(PyObject *module)
+{
+    PyObject *layout = PyDict_New();
+    if (layout == NULL) {
+        return -1;
+    }
+#define ADD(name)                                                                     \
+    {                                                                                 \
+        PyObject *number = PyLong_FromLongLong(SHM_##name);                           \
+        int failed =                                                                  \
+            number == NULL || PyDict_SetItemString(layout, #name, number) < 0;        \
+        Py_XDECREF(number);                                                           \
+        if (failed) {                                                                 \
+            Py_DECREF(layout);                                                        \
+            return -1;                                                                \
+        }                                                                             \
+    }
+    SHM_LAYOUT(ADD)
+#undef ADD
+    int added = PyModule_AddObjectRef(module, "LAYOUT", layout);
+    Py_DECREF(layout);
+    return added;
+}
+
+static int
+add_types(PyObject *module)
+{
+    PyTypeObject *types[] = {BELL_TYPES &RowsType, &SliceType, &ReaderType,
+                             &WriterType, &FollowerType};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        if (PyModule_AddType(module, types[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+intern_all(void)
+{
+    Parameters *all[] = {&view_parameters, &snapshot_parameters, &latest_parameters,
+                         &append_parameters, &update_parameters};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (intern_parameters(all[i]) < 0) {
+            return -1;
+        }
+    }
+    Py_XSETREF(find_name, PyUnicode_InternFromString("_find"));
+    return find_name == NULL ? -1 : 0;
+}
+
+static int
+execute(PyObject *module)
+{
+    if (PyArray_ImportNumPyAPI() < 0) {
+        return -1;
+    }
+    int64_descr = PyArray_DescrFromType(NPY_INT64);
+    float64_descr = PyArray_DescrFromType(NPY_FLOAT64);
+    if (import_names() < 0 || intern_all() < 0 || add_types(module) < 0) {
+        return -1;
+    }
+    return add_layout(module);
+}
+
+/* words.py's, for what pure Python reads and writes beside the rings. */
+static PyObject *
+fence(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    FUTEX_METHODS BELL_METHODS{"fence", fence, METH_NOARGS,
+                               "An access behind it is after it."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, execute}, {0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "shmfeed._ringbuf",
+    .m_doc = "The C core of rings; the modules that it accelerates define it.",
+    .m_methods = functions,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC
+PyInit__ringbuf(void)
+{
+    return PyModuleDef_Init(&definition);
+}

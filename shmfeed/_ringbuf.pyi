@@ -1,0 +1,14 @@
+from shmfeed.follower import ReattachingReader as ReattachingReader
+from shmfeed.memory.rows import Rows as Rows
+from shmfeed.memory.rows import Slice as Slice
+from shmfeed.memory.wakeup import Eventcount as Eventcount
+from shmfeed.memory.wakeup import sleep_past as sleep_past
+from shmfeed.ringbuf import RingReader as RingReader
+from shmfeed.ringbuf import RingWriter as RingWriter
+
+LAYOUT: dict[str, int]
+
+def futex_load(buffer: object, offset: int, /) -> int: ...
+def futex_wait(
+    buffer: object, offset: int, expected: int, mask: int, timeout_ns: int, /
+) -> bool: ...

@@ -1,0 +1,495 @@
+/* RingReader: ringbuf.py defines it. */
+#ifndef SHM_READER_H
+#define SHM_READER_H
+
+#include "rows.h"
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *words;
+    PyObject *geometry;
+    Py_buffer buffer;
+    ring_word *segment;
+    ring_word *entry;
+    int64_t entry_at;
+    int64_t history;
+    int64_t capacity;
+    int64_t word;  /* the catalog word that `slot` is of */
+    ring_slot slot;
+} Reader;
+
+static PyTypeObject ReaderType;
+
+static int
+take_int(PyObject *object, const char *name, int64_t *value)
+{
+    return as_int64(PyObject_GetAttrString(object, name), value);
+}
+
+/* The slot that the catalog names now, once it was looked at. */
+static int
+reader_find_slot(Reader *self)
+{
+    int64_t word, at;
+    PyObject *found = call(python.ringbuf, "checked_word", "(OOL)", self->words,
+                           self->geometry, (long long)self->entry_at);
+    if (as_int64(found, &word) < 0) {
+        return -1;
+    }
+    found = PyObject_CallMethod(self->geometry, "slot_word", "L",
+                                (long long)(word & SHM_SLOT_MASK));
+    if (as_int64(found, &at) < 0) {
+        return -1;
+    }
+    self->slot = ring_slot_at(self->segment, at, self->capacity);
+    self->word = word;
+    return 0;
+}
+
+static inline int
+reader_current(Reader *self)
+{
+    /* Acquire: pairs with the release of a catalog word that names a new slot. */
+    if (ring_load_acquire(self->entry + SHM_E_WORD) == self->word) {
+        return 0;
+    }
+    return reader_find_slot(self);
+}
+
+/* After a try that the writer outran: 0 for another, -1 with BusyRingError, or with
+   what the catalog's look has found. */
+static int
+reader_outrun(Reader *self, PyObject **patience, const char *what)
+{
+    if (*patience == NULL) {
+        *patience = call(python.ringbuf, "patience", "(sOOL)", what, self->words,
+                         self->geometry, (long long)self->entry_at);
+        if (*patience == NULL) {
+            return -1;
+        }
+    }
+    PyObject *spent = PyObject_CallMethod(*patience, "spend", NULL);
+    Py_XDECREF(spent);
+    return spent == NULL ? -1 : 0;
+}
+
+/* One try at the newest `most` rows: 1 if they are held, 0 if not, -1 on an error. */
+static inline int
+reader_window(Reader *self, int64_t most, int64_t *first, int64_t *last)
+{
+    if (reader_current(self) < 0) {
+        return -1;
+    }
+    ring_window(&self->slot, most, first, last);
+    return *first <= *last && ring_held(&self->slot, self->word, *first);
+}
+
+static PyObject *
+reader_view(Reader *self, PyObject *n)
+{
+    int64_t most, first, last;
+    PyObject *patience = NULL;
+    int held;
+
+    if (at_least_1("n", n, &most) < 0) {
+        return NULL;
+    }
+    if (most > self->history) {
+        most = self->history;
+    }
+    while ((held = reader_window(self, most, &first, &last)) == 0 &&
+           reader_outrun(self, &patience, "view") == 0) {
+    }
+    Py_XDECREF(patience);
+    if (held <= 0) {
+        return NULL;
+    }
+    Slice *slice = PyObject_New(Slice, &SliceType);
+    if (slice == NULL) {
+        return NULL;
+    }
+    slice->rows.owner = Py_NewRef(self);
+    slice->rows.words = (ring_word *)ring_row(&self->slot, first);
+    slice->rows.stride = ring_stride(&self->slot);
+    slice->rows.first = first;
+    slice->rows.last = last;
+    slice->rows.forming = 0;
+    slice->slot = self->slot;
+    slice->word = self->word;
+    return (PyObject *)slice;
+}
+
+/* The forming cell: 1 if there is one, 0 if not, -1 on an error. */
+static int
+reader_cells(Reader *self, int64_t *cells)
+{
+    ring_word *pair = self->entry + SHM_E_FORMING;
+    PyObject *patience = NULL;
+    ring_cells found;
+
+    while ((found = ring_read_cells(pair, cells)) == CELLS_OUTRUN) {
+        if (reader_outrun(self, &patience, "forming cells") < 0) {
+            Py_XDECREF(patience);
+            return -1;
+        }
+    }
+    Py_XDECREF(patience);
+    return found == CELLS_WHOLE;
+}
+
+/* The newest closed row, as above. */
+static int
+reader_newest(Reader *self, int64_t *cells)
+{
+    PyObject *patience = NULL;
+    int64_t row;
+    int found;
+
+    for (;;) {
+        found = reader_current(self);
+        if (found < 0) {
+            break;
+        }
+        found = ring_newest(&self->slot, cells, &row);
+        if (ring_held(&self->slot, self->word, row)) {
+            break;
+        }
+        found = reader_outrun(self, &patience, "last closed bar");
+        if (found < 0) {
+            break;
+        }
+    }
+    Py_XDECREF(patience);
+    return found;
+}
+
+/* The newest bar, the forming one's cells first: then one that closes in between is
+   found among the rows. `closed` says which of both it is. */
+static int
+reader_newest_of_both(Reader *self, int64_t *cells, bool *closed)
+{
+    int64_t rows[SHM_COLUMNS];
+    int forming = reader_cells(self, cells);
+    if (forming < 0) {
+        return -1;
+    }
+    int newest = reader_newest(self, rows);
+    if (newest < 0) {
+        return -1;
+    }
+    *closed = newest && (!forming || cells[0] <= rows[0]);
+    if (*closed) {
+        memcpy(cells, rows, sizeof rows);
+    }
+    return forming || newest;
+}
+
+/* Copies the rows `first` to `last` and, if it is newer than they, the bar in `cells`:
+   at most `most` of them. NULL with no error: they did not hold. */
+static PyObject *
+reader_copy(Reader *self, int64_t most, int64_t first, int64_t last,
+            const int64_t *cells)
+{
+    int64_t newest =
+        first < last ? ring_load(ring_row(&self->slot, last - 1)) : INT64_MIN;
+    bool forming = cells != NULL && (first == last || cells[0] > newest);
+    if (forming && last - first == most) {
+        first++;
+    }
+    int64_t count = last - first, all = count + forming;
+    Rows *rows = rows_alloc(first, all, forming);
+    if (rows == NULL) {
+        return NULL;
+    }
+    int64_t *into = (int64_t *)rows->words;
+    ring_copy(&self->slot, first, last, into, all);
+    if (!ring_held(&self->slot, self->word, first)) {
+        Py_DECREF(rows);
+        return NULL;
+    }
+    for (int column = 0; forming && column < SHM_COLUMNS; column++) {
+        into[column * all + count] = cells[column];
+    }
+    return (PyObject *)rows;
+}
+
+static PyObject *
+reader_snapshot_of(Reader *self, PyObject *n, PyObject *include_now)
+{
+    int64_t most, first, last, cells[SHM_COLUMNS];
+    PyObject *patience = NULL, *rows = NULL;
+    int with = flag("include_now", include_now);
+
+    if (with < 0 || at_least_1("n", n, &most) < 0 ||
+        (with && (with = reader_cells(self, cells)) < 0)) {
+        return NULL;
+    }
+    if (most > self->history) {
+        most = self->history;
+    }
+    for (;;) {
+        int held = reader_window(self, most, &first, &last);
+        if (held > 0) {
+            rows = reader_copy(self, most, first, last, with ? cells : NULL);
+        }
+        if (held < 0 || rows != NULL || PyErr_Occurred() ||
+            reader_outrun(self, &patience, "snapshot") < 0) {
+            break;
+        }
+    }
+    Py_XDECREF(patience);
+    return rows;
+}
+
+static Parameters snapshot_parameters = {"snapshot", 1, 2, {"n", "include_now"}, {0}};
+static Parameters view_parameters = {"view", 1, 1, {"n"}, {0}};
+static Parameters latest_parameters = {"latest", 1, 1, {"field"}, {0}};
+
+static PyObject *
+reader_snapshot(Reader *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    PyObject *given[2] = {NULL, Py_False};
+    if (parse(&snapshot_parameters, args, count, names, given) < 0) {
+        return NULL;
+    }
+    return reader_snapshot_of(self, given[0], given[1]);
+}
+
+static PyObject *
+reader_view_named(Reader *self, PyObject *const *args, Py_ssize_t count,
+                  PyObject *names)
+{
+    PyObject *n = NULL;
+    if (parse(&view_parameters, args, count, names, &n) < 0) {
+        return NULL;
+    }
+    return reader_view(self, n);
+}
+
+static PyObject *
+reader_latest_of(Reader *self, PyObject *field)
+{
+    int64_t cells[SHM_COLUMNS];
+    bool closed;
+    int column = column_of(field);
+    if (column < 0) {
+        return NULL;
+    }
+    int found = reader_newest_of_both(self, cells, &closed);
+    if (found < 0) {
+        return NULL;
+    }
+    return found ? cell_value(cells, column) : PyFloat_FromDouble(NAN);
+}
+
+static PyObject *
+reader_latest(Reader *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    PyObject *field = NULL;
+    if (parse(&latest_parameters, args, count, names, &field) < 0) {
+        return NULL;
+    }
+    return reader_latest_of(self, field);
+}
+
+static PyObject *
+bar_or_none(int found, const int64_t *cells)
+{
+    if (found < 0) {
+        return NULL;
+    }
+    return found ? make_bar(cells) : Py_NewRef(Py_None);
+}
+
+static PyObject *
+reader_forming(Reader *self, PyObject *Py_UNUSED(none))
+{
+    int64_t cells[SHM_COLUMNS];
+    bool closed = false;
+    int found = reader_newest_of_both(self, cells, &closed);
+    return bar_or_none(closed ? 0 : found, cells);
+}
+
+static PyObject *
+reader_last_closed(Reader *self, PyObject *Py_UNUSED(none))
+{
+    int64_t cells[SHM_COLUMNS];
+    return bar_or_none(reader_newest(self, cells), cells);
+}
+
+static PyObject *
+reader_forming_cell(Reader *self, PyObject *Py_UNUSED(none))
+{
+    int64_t cells[SHM_COLUMNS];
+    return bar_or_none(reader_cells(self, cells), cells);
+}
+
+/* How many rows were published; -1 with an error, else 0. */
+static int
+reader_published(Reader *self, int64_t *count)
+{
+    PyObject *patience = NULL;
+    int held;
+    while ((held = reader_current(self)) == 0 &&
+           !(held = ring_count(&self->slot, self->word, count)) &&
+           reader_outrun(self, &patience, "count") == 0) {
+    }
+    Py_XDECREF(patience);
+    return held > 0 ? 0 : -1;
+}
+
+static PyObject *
+reader_count(Reader *self, void *Py_UNUSED(closure))
+{
+    int64_t count;
+    return reader_published(self, &count) < 0 ? NULL : PyLong_FromLongLong(count);
+}
+
+static PyObject *
+reader_epoch(Reader *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLongLong(ring_load(self->entry + SHM_E_WORD) >> SHM_SLOT_BITS);
+}
+
+static PyObject *
+reader_updated(Reader *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLongLong(ring_load(self->entry + SHM_E_UPDATED));
+}
+
+static PyObject *
+reader_live_age(Reader *self, PyObject *number)
+{
+    int64_t most, age;
+    if (as_int64(Py_NewRef(number), &most) < 0) {
+        return NULL;
+    }
+    if (!ring_is_live(self->segment, self->entry, boot_ns(), most, &age)) {
+        Py_RETURN_NONE;
+    }
+    return PyFloat_FromDouble((double)age / 1e9);
+}
+
+static PyObject *
+reader_serves(Reader *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(ring_serves(self->segment, boot_ns()));
+}
+
+static int
+reader_bind(Reader *self, PyObject *index, int access)
+{
+    PyObject *entry = call(python.ringbuf, "check_entry", "(OOO)", self->words,
+                           self->geometry, index);
+    if (as_int64(entry, &self->entry_at) < 0 ||
+        take_int(self->geometry, "history", &self->history) < 0 ||
+        take_int(self->geometry, "capacity", &self->capacity) < 0) {
+        return -1;
+    }
+    PyObject *raw = PyObject_GetAttrString(self->words, "raw");
+    if (raw == NULL) {
+        return -1;
+    }
+    int bound = PyObject_GetBuffer(raw, &self->buffer, access);
+    Py_DECREF(raw);
+    if (bound < 0) {
+        return -1;
+    }
+    self->segment = self->buffer.buf;
+    self->entry = self->segment + self->entry_at;
+    return reader_find_slot(self);
+}
+
+static PyObject *
+reader_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"words", "geometry", "index", NULL};
+    PyObject *words, *geometry, *index;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOO", names, &words, &geometry,
+                                     &index)) {
+        return NULL;
+    }
+    Reader *self = (Reader *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->words = Py_NewRef(words);
+    self->geometry = Py_NewRef(geometry);
+    if (reader_bind(self, index, PyBUF_SIMPLE) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static void
+reader_dealloc(Reader *self)
+{
+    if (self->buffer.obj != NULL) {
+        PyBuffer_Release(&self->buffer);
+    }
+    Py_XDECREF(self->words);
+    Py_XDECREF(self->geometry);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+#define NAMED METH_FASTCALL | METH_KEYWORDS
+#define FUNCTION(name) (PyCFunction)(void (*)(void))(name)
+
+static PyMethodDef reader_methods[] = {
+    {"view", FUNCTION(reader_view_named), NAMED,
+     "view($self, n)\n--\n\n"
+     "The last n closed bars, at most `history`, fewer if there are fewer."},
+    {"snapshot", FUNCTION(reader_snapshot), NAMED,
+     "snapshot($self, n, include_now=False)\n--\n\n"
+     "The last n bars, private and consistent."},
+    {"latest", FUNCTION(reader_latest), NAMED,
+     "latest($self, field)\n--\n\n"
+     "The newest value of a field, the forming bar's if there is one."},
+    {"forming", (PyCFunction)reader_forming, METH_NOARGS,
+     "The unfinished bar, or None; never one that has closed already."},
+    {"live_age", (PyCFunction)reader_live_age, METH_O,
+     "live_age($self, most)\n--\n\n"
+     "Seconds since the stream's last update where all is well, else None."},
+    {"last_closed", (PyCFunction)reader_last_closed, METH_NOARGS,
+     "The newest closed bar, None if there is none."},
+    {"forming_cell", (PyCFunction)reader_forming_cell, METH_NOARGS,
+     "The bar that the cells hold: it may have closed already."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef reader_members[] = {
+    {"words", T_OBJECT, offsetof(Reader, words), READONLY, NULL},
+    {"geometry", T_OBJECT, offsetof(Reader, geometry), READONLY, NULL},
+    {"entry", T_LONGLONG, offsetof(Reader, entry_at), READONLY,
+     "Where the stream's entry begins, in words."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef reader_getset[] = {
+    {"count", (getter)reader_count, NULL,
+     "Number of the next closed bar; only grows within `epoch`.", NULL},
+    {"epoch", (getter)reader_epoch, NULL,
+     "Raised by a repair or a re-created feed; bar numbers hold within one.", NULL},
+    {"updated", (getter)reader_updated, NULL,
+     "CLOCK_BOOTTIME ns of the stream's last bar or update; 0: none yet.", NULL},
+    {"serves", (getter)reader_serves, NULL,
+     "Whether this segment is its feed's: not given up, and its feeder not dead.",
+     NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyTypeObject ReaderType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "shmfeed._ringbuf.RingReader",
+    .tp_basicsize = sizeof(Reader),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_doc = "Reads one stream. Any thread, any process; writes nothing.",
+    .tp_new = reader_new,
+    .tp_dealloc = (destructor)reader_dealloc,
+    .tp_methods = reader_methods,
+    .tp_members = reader_members,
+    .tp_getset = reader_getset,
+};
+
+#endif

@@ -1,0 +1,340 @@
+/* Rows and Slice: rows.py defines them. */
+#ifndef SHM_ROWS_H
+#define SHM_ROWS_H
+
+#include "core.h"
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *owner;   /* a slice's reader, whose memory it is; NULL: its own */
+    ring_word *words;  /* the first row of column 0 */
+    int64_t stride;    /* words from column to column */
+    int64_t first;
+    int64_t last;
+    int64_t forming;
+} Rows;
+
+_Static_assert(sizeof(Rows) % SHM_WORD == 0, "words may follow it");
+
+typedef struct {
+    Rows rows;
+    ring_slot slot;
+    int64_t word;
+} Slice;
+
+enum { OPEN_TIMES, CLOSE_TIMES };  /* columns */
+
+static PyTypeObject RowsType;
+static PyTypeObject SliceType;
+static PyArray_Descr *int64_descr, *float64_descr;
+
+/* Numbers of a damaged segment may be the last that there are: nothing overflows. */
+static inline int64_t
+rows_len(const Rows *self)
+{
+    return (int64_t)((uint64_t)self->last - (uint64_t)self->first);
+}
+
+static inline const ring_word *
+words_of(const Rows *self, int column)
+{
+    return self->words + column * self->stride;
+}
+
+/* An array over `columns` columns from `column` on, of 1 dimension if it is 1 of 1. */
+static PyObject *
+rows_array(Rows *self, PyArray_Descr *descr, int column, int columns, int dimensions)
+{
+    npy_intp shape[2] = {columns, (npy_intp)rows_len(self)};
+    npy_intp strides[2] = {(npy_intp)self->stride * SHM_WORD, SHM_WORD};
+    /* What lives as long as the memory does. */
+    PyObject *owner = self->owner != NULL ? self->owner : (PyObject *)self;
+
+    Py_INCREF(descr);
+    PyObject *array = PyArray_NewFromDescr(
+        &PyArray_Type, descr, dimensions, shape + 2 - dimensions,
+        strides + 2 - dimensions, (void *)words_of(self, column),
+        self->owner == NULL ? NPY_ARRAY_WRITEABLE : 0, NULL);
+    if (array == NULL) {
+        return NULL;
+    }
+    if (PyArray_SetBaseObject((PyArrayObject *)array, Py_NewRef(owner)) < 0) {
+        Py_DECREF(array);
+        return NULL;
+    }
+    return array;
+}
+
+/* Private rows, with room for `count` from number `first` on, in the object itself. */
+static Rows *
+rows_alloc(int64_t first, int64_t count, bool forming)
+{
+    size_t size = sizeof(Rows) + (size_t)count * SHM_COLUMNS * SHM_WORD;
+    Rows *self = PyObject_Malloc(size);
+    if (self == NULL) {
+        return (Rows *)PyErr_NoMemory();
+    }
+    PyObject_Init((PyObject *)self, &RowsType);
+    self->owner = NULL;
+    self->words = (ring_word *)(self + 1);
+    self->stride = count;
+    self->first = first;
+    self->last = (int64_t)((uint64_t)first + (uint64_t)count);
+    self->forming = forming;
+    return self;
+}
+
+static void
+rows_dealloc(Rows *self)
+{
+    Py_XDECREF(self->owner);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static Py_ssize_t
+rows_length(Rows *self)
+{
+    return (Py_ssize_t)rows_len(self);
+}
+
+static PyObject *
+rows_getitem(Rows *self, PyObject *field)
+{
+    int column = column_of(field);
+    if (column < 0) {
+        return NULL;
+    }
+    PyArray_Descr *descr = is_int_column(column) ? int64_descr : float64_descr;
+    return rows_array(self, descr, column, 1, 1);
+}
+
+static PyObject *
+rows_open_time(Rows *self, void *Py_UNUSED(closure))
+{
+    return rows_array(self, int64_descr, OPEN_TIMES, 1, 1);
+}
+
+static PyObject *
+rows_close_time(Rows *self, void *Py_UNUSED(closure))
+{
+    return rows_array(self, int64_descr, CLOSE_TIMES, 1, 1);
+}
+
+/* How many of this datetime64's units a millisecond has; -1 with per_ms' error. */
+static int64_t
+units_per_ms(PyObject *dtype)
+{
+    if (PyArray_DescrCheck(dtype)) {
+        PyArray_Descr *descr = (PyArray_Descr *)dtype;
+        if (descr->type_num == NPY_DATETIME && PyArray_ISNBO(descr->byteorder)) {
+            const PyArray_DatetimeDTypeMetaData *unit =
+                (const PyArray_DatetimeDTypeMetaData *)PyDataType_C_METADATA(descr);
+            switch (unit->meta.num == 1 ? unit->meta.base : NPY_FR_ERROR) {
+            case NPY_FR_ms:
+                return 1;
+            case NPY_FR_us:
+                return 1000;
+            case NPY_FR_ns:
+                return 1000000;
+            default:
+                break;
+            }
+        }
+    }
+    Py_XDECREF(call(python.rows, "per_ms", "(O)", dtype));
+    if (!PyErr_Occurred()) {
+        PyErr_SetString(PyExc_RuntimeError, "rows.per_ms and units_per_ms differ");
+    }
+    return -1;
+}
+
+static PyObject *
+rows_datetimes(Rows *self, PyObject *dtype)
+{
+    int64_t scale = units_per_ms(dtype);
+    if (scale < 0) {
+        return NULL;
+    }
+    npy_intp count = (npy_intp)rows_len(self);
+    Py_INCREF(dtype);
+    PyObject *array = PyArray_NewFromDescr(
+        &PyArray_Type, (PyArray_Descr *)dtype, 1, &count, NULL, NULL, 0, NULL);
+    if (array == NULL) {
+        return NULL;
+    }
+    const ring_word *from = words_of(self, CLOSE_TIMES);
+    int64_t *into = PyArray_DATA((PyArrayObject *)array);
+#pragma GCC unroll 8
+    for (npy_intp row = 0; row < count; row++) {
+        into[row] = (int64_t)((uint64_t)ring_load(from + row) * (uint64_t)scale);
+    }
+    return array;
+}
+
+static PyObject *
+rows_missing(Rows *self, PyObject *step)
+{
+    int64_t length, count = rows_len(self);
+    if (at_least_1("step", step, &length) < 0) {
+        return NULL;
+    }
+    if (count < 2) {
+        return PyLong_FromLong(0);
+    }
+    const ring_word *close_time = words_of(self, CLOSE_TIMES);
+    int64_t first = ring_load(close_time), last = ring_load(close_time + count - 1);
+    if (last < first) {  /* a writer may keep to no grid */
+        return PyLong_FromLong(0);
+    }
+    uint64_t steps = ((uint64_t)last - (uint64_t)first) / (uint64_t)length;
+    uint64_t taken = (uint64_t)count - 1;
+    return PyLong_FromUnsignedLongLong(steps > taken ? steps - taken : 0);
+}
+
+static PyObject *
+rows_values(Rows *self, void *Py_UNUSED(closure))
+{
+    return rows_array(self, float64_descr, SHM_C_FLOATS, SHM_VALUES, 2);
+}
+
+static PyObject *
+rows_floats(Rows *self, void *Py_UNUSED(closure))
+{
+    return rows_array(self, float64_descr, SHM_C_FLOATS, SHM_FLOATS, 2);
+}
+
+static PyObject *
+rows_block(Rows *self, void *Py_UNUSED(closure))
+{
+    return rows_array(self, float64_descr, 0, SHM_COLUMNS, 2);
+}
+
+static PyObject *
+slice_block(Slice *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    PyErr_SetString(PyExc_AttributeError, "block");
+    return NULL;
+}
+
+static PyObject *
+rows_forming(Rows *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->forming);
+}
+
+static PyObject *
+rows_valid(Rows *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    Py_RETURN_TRUE;
+}
+
+static PyObject *
+slice_valid(Slice *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(ring_held(&self->slot, self->word, self->rows.first));
+}
+
+static PyObject *
+rows_copy(Rows *self, PyObject *Py_UNUSED(none))
+{
+    int64_t count = rows_len(self);
+    Rows *copy = rows_alloc(self->first, count, self->forming);
+    if (copy != NULL) {
+        ring_copy_columns(self->words, self->stride, count, (int64_t *)copy->words,
+                          count);
+    }
+    return (PyObject *)copy;
+}
+
+static PyObject *
+rows_bar(Rows *self, PyObject *row)
+{
+    int64_t cells[SHM_COLUMNS], count = rows_len(self);
+    Py_ssize_t place = PyNumber_AsSsize_t(row, PyExc_IndexError);
+    if (place == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (place < -count || place >= count) {
+        return PyErr_Format(PyExc_IndexError, "row %zd of %lld", place,
+                            (long long)count);
+    }
+    const ring_word *from = self->words + (place < 0 ? place + count : place);
+    ring_copy_columns(from, self->stride, 1, cells, 1);
+    return make_bar(cells);
+}
+
+static PyMethodDef rows_methods[] = {
+    {"copy", (PyCFunction)rows_copy, METH_NOARGS,
+     "Private rows with the values of now: ask this window's `valid` afterwards."},
+    {"bar", (PyCFunction)rows_bar, METH_O,
+     "Row `row` of this window: 0 is the oldest, -1 the newest."},
+    {"datetimes", (PyCFunction)rows_datetimes, METH_O,
+     "The close times as datetime64 of ms, us or ns: an array of its own."},
+    {"missing", (PyCFunction)rows_missing, METH_O,
+     "How many bars are not here of a grid of `step` ms, at least 1."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef rows_members[] = {
+    {"first", T_LONGLONG, offsetof(Rows, first), READONLY, "The first row's number."},
+    {"last", T_LONGLONG, offsetof(Rows, last), READONLY, "The last one's, exclusive."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef rows_getset[] = {
+    {"open_time", (getter)rows_open_time, NULL, "int64 ms UTC, strictly increasing.",
+     NULL},
+    {"close_time", (getter)rows_close_time, NULL,
+     "int64 ms UTC: open_time plus the timeframe.", NULL},
+    {"values", (getter)rows_values, NULL,
+     "float64 (5, n): open, high, low, close, volume.", NULL},
+    {"floats", (getter)rows_floats, NULL,
+     "float64 (6, n): open, high, low, close, volume, money.", NULL},
+    {"block", (getter)rows_block, NULL,
+     "float64 (9, n): all columns, the int64 ones in their own bits.", NULL},
+    {"forming", (getter)rows_forming, NULL,
+     "Whether the last row is the unfinished bar.", NULL},
+    {"valid", (getter)rows_valid, NULL,
+     "Whether the rows are still what they were: private ones always are.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyGetSetDef slice_getset[] = {
+    {"block", (getter)slice_block, NULL, "Not of a slice.", NULL},
+    {"valid", (getter)slice_valid, NULL,
+     "Whether no row of this slice has been, or is being, written over.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PySequenceMethods rows_sequence = {.sq_length = (lenfunc)rows_length};
+static PyMappingMethods rows_mapping = {
+    .mp_length = (lenfunc)rows_length,
+    .mp_subscript = (binaryfunc)rows_getitem,
+};
+
+static PyTypeObject RowsType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "shmfeed._ringbuf.Rows",
+    .tp_basicsize = sizeof(Rows),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
+                Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_doc = "Consecutive bars as columns: private, they do not change.",
+    .tp_dealloc = (destructor)rows_dealloc,
+    .tp_methods = rows_methods,
+    .tp_members = rows_members,
+    .tp_getset = rows_getset,
+    .tp_as_sequence = &rows_sequence,
+    .tp_as_mapping = &rows_mapping,
+};
+
+static PyTypeObject SliceType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "shmfeed._ringbuf.Slice",
+    .tp_basicsize = sizeof(Slice),
+    .tp_base = &RowsType,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_doc = "Zero-copy rows of a ring: read-only arrays over shared memory.",
+    .tp_getset = slice_getset,
+};
+
+#endif

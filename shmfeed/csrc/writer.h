@@ -1,0 +1,347 @@
+/* RingWriter: ringwriter.py defines it. */
+#ifndef SHM_WRITER_H
+#define SHM_WRITER_H
+
+#include "reader.h"
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *symbol;
+    PyObject *timeframe;
+    PyObject *reader;
+    PyObject *wake;
+    PyObject *index;
+    Py_buffer buffer;
+    ring_word *segment;
+    ring_word *entry;
+    ring_slot slot;
+    int64_t row;
+    int64_t last_open;
+    int64_t step;  /* ms from open to close; 0: the calendar says */
+} Writer;
+
+#define VALUES_COUNT SHM_FLOATS /* open .. money */
+enum { OPEN_TIME, VALUES, FLAGS = VALUES + VALUES_COUNT, WAKE, PARAMETERS };
+
+#define BAR_PARAMETERS                                                                \
+    {"open_time", "open", "high", "low", "close", "volume", "money", "flags", "wake"}
+static Parameters append_parameters = {"append", 6, PARAMETERS, BAR_PARAMETERS, {0}};
+static Parameters update_parameters = {"update_forming", 6, PARAMETERS, BAR_PARAMETERS,
+                                       {0}};
+
+/* The error of an open_time that cannot follow the last one. Steals the number. */
+static int
+writer_refuse(Writer *self, PyObject *opened)
+{
+    PyObject *error =
+        opened == NULL
+            ? NULL
+            : call(python.ringwriter, "refusal", "(OOLN)", self->symbol,
+                   self->timeframe, (long long)self->last_open, opened);
+    if (error != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        Py_DECREF(error);
+    }
+    return -1;
+}
+
+/* The two times of a bar into its cells. */
+static int
+writer_times(Writer *self, PyObject *open_time, int64_t *cells)
+{
+    PyObject *number = PyLong_CheckExact(open_time)
+                           ? Py_NewRef(open_time)
+                           : call(python.ringwriter, "check_time", "(O)", open_time);
+    if (as_int64(Py_XNewRef(number), &cells[0]) < 0) {
+        Py_XDECREF(number);
+        return -1;
+    }
+    if (cells[0] <= self->last_open || cells[0] >= SHM_TIME_LIMIT) {
+        return writer_refuse(self, number);
+    }
+    Py_DECREF(number);
+    if (self->step) {
+        cells[1] = cells[0] + self->step;
+        return 0;
+    }
+    return as_int64(call(python.ringwriter, "end_of", "(LO)", (long long)cells[0],
+                         self->timeframe),
+                    &cells[1]);
+}
+
+/* BadArgumentError from the error that a value's conversion left. */
+static void
+refuse_values(PyObject *const *given)
+{
+    PyObject *type, *cause, *trace;
+    if (!PyErr_ExceptionMatches(PyExc_TypeError) &&
+        !PyErr_ExceptionMatches(PyExc_ValueError) &&
+        !PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        return;
+    }
+    PyErr_Fetch(&type, &cause, &trace);
+    PyErr_NormalizeException(&type, &cause, &trace);
+    PyObject *values = PyList_New(0);
+    for (int i = VALUES; values != NULL && i <= FLAGS; i++) {
+        if (given[i] != NULL && PyList_Append(values, given[i]) < 0) {
+            Py_CLEAR(values);
+        }
+    }
+    PyObject *error = values == NULL
+                          ? NULL
+                          : call(python.ringwriter, "bad_values", "(N)", values);
+    if (error != NULL) {
+        if (trace != NULL) {
+            PyException_SetTraceback(cause, trace);
+        }
+        PyException_SetCause(error, Py_XNewRef(cause));
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        Py_DECREF(error);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(cause);
+    Py_XDECREF(trace);
+}
+
+static int
+writer_flags(PyObject *flags, int64_t *cell)
+{
+    PyObject *number = PyNumber_Index(flags);
+    if (number == NULL) {
+        return -1;
+    }
+    *cell = PyLong_AsLongLong(number);
+    Py_DECREF(number);
+    return *cell == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
+/* All cells of a bar, or the error that ringwriter.py has. */
+static int
+writer_cells(Writer *self, PyObject *const *given, int64_t *cells)
+{
+    if (writer_times(self, given[OPEN_TIME], cells) < 0) {
+        return -1;
+    }
+    for (int i = 0; i < VALUES_COUNT; i++) {
+        PyObject *value = given[VALUES + i];
+        double number = value == NULL ? NAN : PyFloat_AsDouble(value);
+        if (number == -1.0 && PyErr_Occurred()) {
+            refuse_values(given);
+            return -1;
+        }
+        cells[SHM_C_FLOATS + i] = as_cell(number);
+    }
+    cells[SHM_C_FLAGS] = 0;
+    if (given[FLAGS] != NULL && writer_flags(given[FLAGS], cells + SHM_C_FLAGS) < 0) {
+        refuse_values(given);
+        return -1;
+    }
+    /* Again: a value's own code has run, and may have used this writer. */
+    return cells[0] > self->last_open
+               ? 0
+               : writer_refuse(self, PyLong_FromLongLong(cells[0]));
+}
+
+static PyObject *
+writer_append(Writer *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    PyObject *given[PARAMETERS] = {NULL};
+    int64_t cells[SHM_COLUMNS];
+
+    given[WAKE] = Py_True;
+    if (parse(&append_parameters, args, count, names, given) < 0) {
+        return NULL;
+    }
+    int wake = flag("wake", given[WAKE]);
+    if (wake < 0 || writer_cells(self, given, cells) < 0) {
+        return NULL;
+    }
+    ring_append(&self->slot, self->row, cells, boot_ns(), self->entry + SHM_E_UPDATED,
+                self->segment + SHM_H_TICK, self->segment + SHM_H_BARS);
+    self->row++;
+    self->last_open = cells[0];
+    if (wake) {
+        PyObject *woken = PyObject_CallOneArg(self->wake, self->index);
+        if (woken == NULL) {
+            return NULL;
+        }
+        Py_DECREF(woken);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+writer_update_forming(Writer *self, PyObject *const *args, Py_ssize_t count,
+                      PyObject *names)
+{
+    PyObject *given[PARAMETERS] = {NULL};
+    int64_t cells[SHM_COLUMNS];
+
+    if (parse(&update_parameters, args, count, names, given) < 0 ||
+        writer_cells(self, given, cells) < 0) {
+        return NULL;
+    }
+    ring_write_cells(self->entry + SHM_E_FORMING, cells);
+    int64_t now = boot_ns();
+    ring_store(self->entry + SHM_E_UPDATED, now);
+    ring_store(self->segment + SHM_H_TICK, now);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+writer_close(Writer *self, PyObject *Py_UNUSED(none))
+{
+    self->last_open = SHM_TIME_LIMIT;
+    Py_RETURN_NONE;
+}
+
+/* Where the last writer stopped. */
+static int
+writer_bind(Writer *self, PyObject *words, PyObject *geometry)
+{
+    int64_t cells[SHM_COLUMNS];
+    PyObject *checked = call(python.ringwriter, "check_writable", "(O)", words);
+    Py_XDECREF(checked);
+    self->reader = checked == NULL
+                       ? NULL
+                       : PyObject_CallFunctionObjArgs((PyObject *)&ReaderType, words,
+                                                      geometry, self->index, NULL);
+    if (self->reader == NULL) {
+        return -1;
+    }
+    PyObject *raw = PyObject_GetAttrString(words, "raw");
+    if (raw == NULL) {
+        return -1;
+    }
+    int bound = PyObject_GetBuffer(raw, &self->buffer, PyBUF_WRITABLE);
+    Py_DECREF(raw);
+    if (bound < 0 ||
+        as_int64(call(python.bar, "step", "(O)", self->timeframe), &self->step) < 0) {
+        return -1;
+    }
+    Reader *reader = (Reader *)self->reader;
+    int found = reader_newest(reader, cells);
+    if (found < 0) {
+        return -1;
+    }
+    self->last_open = found ? cells[0] : -1;
+    self->segment = reader->segment;
+    self->entry = reader->entry;
+    self->slot = reader->slot;
+    self->row = ring_load(self->slot.header + SHM_S_PUBLISHED);
+    return 0;
+}
+
+/* Out of any sequence: one that makes its items anew does not keep them alive. */
+static int
+writer_names(Writer *self, PyObject *pair)
+{
+    PyObject *names = PySequence_Tuple(pair);
+    if (names == NULL) {
+        return -1;
+    }
+    int parsed = PyArg_ParseTuple(names, "UU;names are a symbol and a timeframe",
+                                  &self->symbol, &self->timeframe);
+    if (parsed) {
+        Py_INCREF(self->symbol);
+        Py_INCREF(self->timeframe);
+    } else {
+        self->symbol = self->timeframe = NULL;
+    }
+    Py_DECREF(names);
+    return parsed ? 0 : -1;
+}
+
+static PyObject *
+writer_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *parameters[] = {"words", "geometry", "index", "names", "wake", NULL};
+    PyObject *words, *geometry, *index, *pair, *wake;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOOOO", parameters, &words,
+                                     &geometry, &index, &pair, &wake)) {
+        return NULL;
+    }
+    Writer *self = (Writer *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->wake = Py_NewRef(wake);
+    self->index = Py_NewRef(index);
+    if (writer_names(self, pair) < 0 || writer_bind(self, words, geometry) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+/* `wake` is a stranger: a feed's writer holds its rings, and may be held by it. */
+static int
+writer_traverse(Writer *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->wake);
+    return 0;
+}
+
+static int
+writer_clear(Writer *self)
+{
+    Py_XSETREF(self->wake, Py_NewRef(Py_None));
+    return 0;
+}
+
+static void
+writer_dealloc(Writer *self)
+{
+    PyObject_GC_UnTrack(self);
+    if (self->buffer.obj != NULL) {
+        PyBuffer_Release(&self->buffer);
+    }
+    Py_XDECREF(self->symbol);
+    Py_XDECREF(self->timeframe);
+    Py_XDECREF(self->reader);
+    Py_XDECREF(self->wake);
+    Py_XDECREF(self->index);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMethodDef writer_methods[] = {
+    {"append", FUNCTION(writer_append), NAMED,
+     "append(open_time, open, high, low, close, volume, money=nan, flags=0,\n"
+     "       wake=True)\n\n"
+     "Close a bar, and with it a forming one of the same or an older open_time.\n\n"
+     "Times in ms UTC. Raises BadArgumentError, and changes nothing, for an\n"
+     "open_time that is not newer than the last closed one or a value that is no\n"
+     "number. Values are written as they are: judging them is the ledger's."},
+    {"update_forming", FUNCTION(writer_update_forming), NAMED,
+     "update_forming(open_time, open, high, low, close, volume, money=nan,\n"
+     "               flags=0, wake=False)\n\n"
+     "Replace the unfinished bar; nobody is woken.\n\n"
+     "Raises BadArgumentError as `append` does, and changes nothing."},
+    {"close", (PyCFunction)writer_close, METH_NOARGS,
+     "Write nothing any more: each later call raises FeedLostError."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef writer_members[] = {
+    {"symbol", T_OBJECT, offsetof(Writer, symbol), READONLY, NULL},
+    {"timeframe", T_OBJECT, offsetof(Writer, timeframe), READONLY, NULL},
+    {"reader", T_OBJECT, offsetof(Writer, reader), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyTypeObject WriterType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "shmfeed._ringbuf.RingWriter",
+    .tp_basicsize = sizeof(Writer),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_doc = "Writes one stream. One thread of one process; `wake` is called after a "
+              "close.",
+    .tp_new = writer_new,
+    .tp_dealloc = (destructor)writer_dealloc,
+    .tp_traverse = (traverseproc)writer_traverse,
+    .tp_clear = (inquiry)writer_clear,
+    .tp_methods = writer_methods,
+    .tp_members = writer_members,
+};
+
+#endif

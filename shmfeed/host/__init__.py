@@ -1,1 +1,0 @@
-"""All that this user's feeds have on this host: listed, and cleaned."""

@@ -1,0 +1,312 @@
+"""Where settings come from: arguments, else the environment, else a file.
+
+A file of settings: YAML, TOML or JSON, told apart by its ending.
+
+Messages name the file and the place in it, never its text: it may hold the token.
+"""
+
+import json
+import logging
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shmfeed.errors import BadArgumentError
+from shmfeed.settings.schema import OPTIONS, SETTINGS, TOKEN, check, nearest, parse
+from shmfeed.validation import shown
+
+MAX_BYTES = 1 << 20
+_PLACE = re.compile(r"\(at ([a-z0-9 ,]+)\)$")
+_log = logging.getLogger(__name__)
+
+
+class _FaultError(Exception):
+    """What is wrong with a file, in words that hold none of its text."""
+
+
+def read(path: Path, warn: bool = True) -> dict[str, object]:
+    """The settings in the file, unchecked.
+
+    BadArgumentError for a file that is missing, unreadable, over 1 MiB, no regular
+    file, of another type, or not one flat mapping with each key once. A token in a
+    file that others may read is warned of in the log, unless `warn` is False.
+    """
+    try:
+        data, mode = _bytes(path)
+        content = _decode(path, data)
+    except _FaultError as fault:
+        raise BadArgumentError(f"config_file {str(path)!r}: {fault}") from None
+    if warn and content.get(TOKEN) and mode & 0o077:
+        _log.warning(
+            "%s holds a token and its mode is %o: others may read it; chmod 600 it",
+            path,
+            stat.S_IMODE(mode),
+        )
+    return content
+
+
+def _bytes(path: Path) -> tuple[bytes, int]:
+    # Without O_NONBLOCK the opening of a named pipe would wait for its writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags)
+        try:
+            return _content(descriptor)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise _FaultError(f"cannot be read: {reason}") from None
+
+
+def _content(descriptor: int) -> tuple[bytes, int]:
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        raise _FaultError("is not a regular file")
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise _FaultError(f"is larger than {MAX_BYTES} bytes")
+    return data, mode
+
+
+def _decode(path: Path, data: bytes) -> dict[str, object]:
+    decoder = _DECODERS.get(path.suffix.lower())
+    if decoder is None:
+        endings = " ".join(_DECODERS)
+        raise _FaultError(f"its ending is {path.suffix!r}; one of: {endings}")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _FaultError(f"is no UTF-8 text, at byte {error.start}") from None
+    try:
+        content = decoder(text)
+    except (ValueError, RecursionError):
+        # The decoders' own words may quote the text.
+        raise _FaultError(f"is not well-formed {decoder.__name__[1:]}") from None
+    if not isinstance(content, dict):
+        raise _FaultError("its top level is not a mapping of settings")
+    return content
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise _FaultError(f"is not well-formed json at {place}") from None
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        double = next(key for key in keys if keys.count(key) > 1)
+        raise _FaultError(f"has {double[:80]!r} twice")
+    return content
+
+
+def _toml(text: str) -> object:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = _PLACE.search(str(error))
+        place = f" at {found[1]}, or a key is there twice" if found else ""
+        raise _FaultError(f"is not well-formed toml{place}") from None
+
+
+def _yaml(text: str) -> object:
+    try:
+        import yaml  # noqa: PLC0415  optional: only a YAML file needs it
+    except ImportError:
+        hint = "pip install 'shmfeed[yaml]', or write the settings as TOML"
+        raise _FaultError(f"needs PyYAML: {hint}") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is None:  # nothing but comments
+            return {}
+        if isinstance(node, yaml.MappingNode):
+            _check_flat(node.value, yaml.ScalarNode, yaml.SequenceNode)
+        return yaml.safe_load(text)
+    # What PyYAML makes of a tag whose value it cannot read: `!!int ""`, `!!bool x`.
+    except (yaml.YAMLError, LookupError, AttributeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise _FaultError(f"is not well-formed yaml{place}") from None
+
+
+def _check_flat(pairs: list[tuple[Any, Any]], scalar: Any, sequence: Any) -> None:
+    """Refuses doubled keys, and nesting: aliases in it could grow without limit."""
+    seen = set()
+    for key, value in pairs:
+        line = key.start_mark.line + 1
+        parts = value.value if isinstance(value, sequence) else [value]
+        if not all(isinstance(part, scalar) for part in (key, *parts)):
+            raise _FaultError(
+                f"line {line} is neither a value nor a list of values: settings are"
+                " not nested"
+            )
+        if key.value in seen:
+            raise _FaultError(f"has {key.value[:80]!r} twice, again at line {line}")
+        seen.add(key.value)
+
+
+_DECODERS: dict[str, Callable[[str], object]] = {
+    ".yaml": _yaml,
+    ".yml": _yaml,
+    ".toml": _toml,
+    ".json": _json,
+}
+
+
+CONFIG_FILE = "config_file"
+_PREFIX = "SHMFEED_"
+# Variables of the same prefix that are no settings.
+_RESERVED = frozenset(
+    {
+        "SHMFEED_BUILD_EXTENSION",
+        "SHMFEED_COPY",
+        "SHMFEED_FAIL",
+        "SHMFEED_PURE",
+        "SHMFEED_TEST_DATA",
+    }
+)
+_WEBSOCKET = ("endpoint", TOKEN, "market_type", "symbols", "resolutions")
+VARIABLES = {
+    **{f"WEBSOCKET_{name.upper()}": name for name in _WEBSOCKET},
+    **{f"{_PREFIX}{name.upper()}": name for name in SETTINGS if name not in _WEBSOCKET},
+    "WEBSOCKET_PORT": "port",
+    f"{_PREFIX}{CONFIG_FILE.upper()}": CONFIG_FILE,
+}
+# The one setting whose None, given as an argument, differs from its default.
+_NONE_COUNTS = "max_reconnect_attempts"
+
+
+class Secret(str):
+    """A text whose repr does not show it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class Given(NamedTuple):
+    """A value, unchecked; `text`: it is to be parsed; `origin` is for messages."""
+
+    value: object
+    origin: str
+    text: bool = False
+
+
+def gather(
+    arguments: Mapping[str, object], environ: Mapping[str, str]
+) -> dict[str, Given]:
+    """What is given for each setting, by the first source that gives it."""
+    given = _environment(environ) | _named(arguments, "argument", CONFIG_FILE)
+    file = given.pop(CONFIG_FILE, None)
+    return (_file(file) | given) if file else given
+
+
+def checked(name: str, given: Given) -> object:
+    """The value kept for a setting; BadArgumentError names the origin too."""
+    try:
+        if given.text:
+            return parse(name, str(given.value))
+        return check(name, given.value)
+    except BadArgumentError as error:
+        raise BadArgumentError(f"{error} (from {given.origin})") from None
+
+
+def from_env(environ: Mapping[str, str] | None = None) -> dict[str, object]:
+    """The settings that the environment gives, checked; the token's repr hides it.
+
+    What comes back can be given on as arguments. A `config_file` is named, not read.
+    """
+    found = _environment(os.environ if environ is None else environ)
+    file = found.pop(CONFIG_FILE, None)
+    values = {name: checked(name, given) for name, given in found.items()}
+    if TOKEN in values:
+        values[TOKEN] = Secret(values[TOKEN])
+    return values | ({CONFIG_FILE: file.value} if file else {})
+
+
+def from_options(options: Mapping[str, object]) -> dict[str, object]:
+    """Arguments for `load` from a command line's options, checked.
+
+    Texts are parsed as the environment's are; None is an option that was not given;
+    names that are no option of OPTIONS are left out.
+    """
+    known = {option.setting for option in OPTIONS}
+    return {
+        name: checked(
+            name, Given(value, f"--{name.replace('_', '-')}", _is_text(value))
+        )
+        for name, value in options.items()
+        if name in known and value is not None
+    }
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, Given]:
+    found: dict[str, Given] = {}
+    for variable, text in environ.items():
+        if not text or variable in _RESERVED:
+            continue
+        name = VARIABLES.get(variable)
+        if name is not None:
+            _add(found, name, Given(text, f"environment {variable}", text=True))
+        elif variable.startswith(_PREFIX):
+            raise _unknown(variable, "environment", _nearest_variable(variable))
+    return found
+
+
+def _add(found: dict[str, Given], name: str, given: Given) -> None:
+    other = found.setdefault(name, given)
+    if other.value != given.value:
+        raise BadArgumentError(
+            f"{name} is given twice and differs: {other.origin} and {given.origin}"
+        )
+
+
+def _file(given: Given) -> dict[str, Given]:
+    if not isinstance(given.value, str | os.PathLike) or not given.value:
+        value = shown(given.value)
+        raise BadArgumentError(
+            f"{CONFIG_FILE} {value} is not accepted; the path of a file"
+            f" (from {given.origin})"
+        )
+    path = Path(given.value)
+    return _named(read(path), f"file {path}")
+
+
+def _named(values: Mapping[str, object], origin: str, *more: str) -> dict[str, Given]:
+    known = [*SETTINGS, *more]
+    for name in values:
+        if name not in known:
+            raise _unknown(name, origin, nearest(name, known))
+    return {
+        name: Given(value, origin)
+        for name, value in values.items()
+        if value is not None or name == _NONE_COUNTS
+    }
+
+
+def _nearest_variable(variable: str) -> str:
+    setting = nearest(variable.removeprefix(_PREFIX), [*SETTINGS, CONFIG_FILE])
+    return next(known for known, name in VARIABLES.items() if name == setting)
+
+
+def _unknown(name: object, origin: str, near: str) -> BadArgumentError:
+    # A misspelt name may carry a secret: its value is not shown.
+    return BadArgumentError(
+        f"unknown setting {shown(name)} (from {origin});"
+        f" the nearest known one is {near!r}"
+    )

@@ -1,0 +1,125 @@
+"""Which core a test's rings are of, where the test looks into one, or races two.
+
+Both cores serve one segment together: a test that tells a writer the time, counts its
+stores or puts a mutant in its place has the writer pure, and readers as they are.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import shmfeed.feed
+import shmfeed.status
+import shmfeed.writer
+from shmfeed import core, ringbuf
+from shmfeed.feed import Ring
+from shmfeed.layout import E_WORD, SLOT_MASK
+from shmfeed.memory import wakeup
+from shmfeed.segment import recovery, stream_check
+
+Set = Callable[[Any, str, Any], None]
+
+
+class Core(NamedTuple):
+    """The classes of one core."""
+
+    name: str
+    RingReader: Any
+    RingWriter: Any
+
+    def __str__(self) -> str:
+        return self.name
+
+
+PURE = Core("pure", ringbuf.RingReader, ringbuf.RingWriter)
+SERVING = Core(core.build, core.RingReader, core.RingWriter)  # in this process
+EACH = [PURE, *([SERVING] if core.build == "C" else [])]
+PAIRS = list(itertools.product(EACH, EACH))  # a writer's and a reader's
+
+
+class _Chosen:
+    core = SERVING
+
+
+def choose(wanted: Core) -> None:
+    """What rings on plain buffers are of, from here on."""
+    _Chosen.core = wanted
+
+
+def chosen() -> Core:
+    return _Chosen.core
+
+
+_WRITING = (shmfeed.writer, recovery)
+_READING = (shmfeed.status, stream_check, recovery, recovery)
+
+
+def write_purely(put: Set = setattr) -> None:
+    """Rings are written by the pure core from here on; `put` is a setattr."""
+    for module in _WRITING:
+        put(module, "RingWriter", ringbuf.RingWriter)
+
+
+def all_purely(put: Set = setattr) -> None:
+    """And what a writer reads is read by the pure core, and its bell is rung by it."""
+    write_purely(put)
+    put(shmfeed.writer, "Eventcount", wakeup.Eventcount)
+    for module in _READING:
+        put(module, "RingReader", ringbuf.RingReader)
+
+
+def tell_time(put: Set, clock: Callable[[], int]) -> None:
+    """Readers take this for the boot clock. What a core asks the machine itself is
+    asked of Python first: whether another segment serves, whether all is well."""
+    for module in (shmfeed.feed, shmfeed.status):
+        put(module, "boot_ns", clock)
+    put(
+        shmfeed.feed,
+        "ring_status",
+        lambda reader, timeframe: shmfeed.status.stream_status(
+            reader.words.ints, reader.entry, timeframe
+        ),
+    )
+    for verb in ("view", "snapshot", "latest", "forming", "reader"):
+        put(Ring, verb, _looking_first(getattr(Ring, verb)))
+    for name in ("count", "epoch"):
+        put(Ring, name, property(_looking_first(getattr(Ring, name).__get__)))
+
+
+def _looking_first(verb: Callable[..., Any]) -> Callable[..., Any]:
+    def look_and_read(ring: Ring, *arguments: Any, **options: Any) -> Any:
+        ring._feed.current()  # lets go of a reader whose segment serves no more
+        return verb(ring, *arguments, **options)
+
+    return look_and_read
+
+
+def slot_of(ring: Ring) -> tuple[memoryview, int]:
+    """The words of a ring's segment, and where its slot begins."""
+    reader = ring.reader()
+    ints = reader.words.ints
+    return ints, reader.geometry.slot_word(ints[reader.entry + E_WORD] & SLOT_MASK)
+
+
+class Told:
+    """Rows whose `valid` is told."""
+
+    def __init__(self, rows: Any, answers: Iterable[bool]) -> None:
+        self._rows = rows
+        self._answers = iter(answers)
+
+    @property
+    def valid(self) -> bool:
+        return next(self._answers)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rows, name)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def tell_valid(put: Set, answers: Iterable[bool]) -> None:
+    """Each slice that a ring gives says so, in this order, whether it is valid."""
+    view, left = Ring.view, iter(answers)
+    put(Ring, "view", lambda ring, n: Told(view(ring, n), left))

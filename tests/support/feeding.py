@@ -1,0 +1,87 @@
+"""Feeders and managers for a test: short of patience, and gone after it."""
+
+import threading
+from contextlib import contextmanager, suppress
+
+from shmfeed.control.server import ask
+from shmfeed.errors import FeedNotFoundError
+from shmfeed.feeder.feeder import Feeder
+from shmfeed.manager import WebSocketManager
+from shmfeed.segment.mapping import place
+from shmfeed.settings import model
+
+STREAM = ("BTCUSDT", "1m")
+MINUTE = 60_000
+T0 = 1_700_000_040_000
+QUICK = {
+    "reconnect_delay_base": 0.05,
+    "reconnect_delay_max": 0.2,
+    "connect_timeout": 2.0,
+    "ack_timeout": 5.0,
+}
+
+
+def settings(feed, venue, **more):
+    given = {
+        "feed": feed,
+        "symbols": ["BTCUSDT"],
+        "resolutions": ["1m"],
+        "endpoint": venue if isinstance(venue, str | list) else venue.url,
+        "history": 100,
+        **QUICK,
+    }
+    return model.load(given | more, {})
+
+
+@contextmanager
+def feeder(feed, venue, manager="run", **more):
+    """A feeder in a thread of this process; its end is awaited."""
+    one = Feeder(settings(feed, venue, **more), manager)
+    failure = []
+
+    def run():
+        try:
+            one.run()
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            failure.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    one.failure = failure
+    one.thread = thread
+    try:
+        yield one
+    finally:
+        one.stop(unlink=True)
+        thread.join()
+
+
+def tell(feed, op, timeout=10.0, **fields):
+    """Ask the feeder of a feed by its control socket."""
+    return ask(place(feed).socket, op, timeout, **fields)
+
+
+@contextmanager
+def managing(feed, venue, **more):
+    """A configured manager that is stopped after the test, and its feeder with it."""
+    manager = WebSocketManager(feed)
+    given = {"symbols": ["BTCUSDT"], "resolutions": ["1m"], "history": 100, **QUICK}
+    if venue is not None:
+        given["endpoint"] = venue if isinstance(venue, str | list) else venue.url
+    manager.configure(**given | more)
+    try:
+        yield manager
+    finally:
+        manager.stop()
+
+
+def push(venue, number, price=100.0, stream=STREAM, closed=True):
+    """One bar of a hand-fed venue."""
+    opened = T0 + number * MINUTE
+    return venue.push_bar(*stream, opened, 100.0, 200.0, 50.0, price, closed=closed)
+
+
+def end_by_socket(feed):
+    """End a feeder that no manager of ours knows."""
+    with suppress(FeedNotFoundError):
+        tell(feed, "stop", unlink=True)

@@ -1,0 +1,109 @@
+"""A client in a process of its own, told by lines of JSON where to connect.
+
+For each {"url", ...settings} it runs a session until a connection is lost, a bar has
+come, or a minute is over, and prints one line: what it saw, how many seconds of a CPU
+it worked, and by how many bytes its memory grew at the worst moment. It logs
+everything there is, and shows every object that it has,
+so that a secret which can get out does.
+"""
+
+import contextlib
+import faulthandler
+import json
+import logging
+import sys
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+import websocket
+
+from shmfeed.codecs import get_codec
+from shmfeed.codecs.interface import BarEvent
+from shmfeed.settings.model import load
+from shmfeed.wire.session import Session
+
+log = logging.getLogger("hostile")
+STREAMS = (("BTCUSDT", "1m"),)
+PATIENT = {"connect_timeout": 30.0, "ack_timeout": 30.0, "reconnect_delay_base": 30.0}
+SECONDS = 60.0  # a bound for what hangs: on a busy machine all takes its time
+
+
+def memory(line):
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{line}:")[1].split()[0]) << 10
+
+
+def forget_the_peak():
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def by_session(url, **options):
+    settings = load({"endpoint": url, **PATIENT, **options}, {})
+    codec = get_codec("wealthai", settings.market_type, settings.csrf_token)
+    session = Session(codec, settings, codec.endpoints([url], []), STREAMS, tick=0.05)
+    kinds = Counter()
+    begun = time.monotonic()
+    with contextlib.closing(session.batches()) as batches:
+        for batch in batches:
+            kinds.update(type(event).__name__ for event in batch)
+            if kinds[BarEvent.__name__] or session.last_error:
+                break
+            if time.monotonic() - begun > SECONDS:
+                break
+            show(settings, codec, session)
+    return {"kinds": kinds, "error": session.last_error, "oversized": session.oversized}
+
+
+def by_the_library(url, **_):
+    """The control: websocket-client as it comes."""
+    with contextlib.suppress(Exception):
+        library = websocket.create_connection(url, timeout=1, http_no_proxy=["*"])
+        library.recv()
+    return {}
+
+
+def show(*things):
+    """Log our own objects, and those in them."""
+    for thing in things:
+        log.debug("%r %s", thing, thing)
+        inside = getattr(thing, "__dict__", {}).values()
+        show(*(one for one in inside if is_ours(one)))
+
+
+def is_ours(thing):
+    # An error that has not left the session yet has a server's words as they came.
+    ours = type(thing).__module__.startswith("shmfeed")
+    return ours and not isinstance(thing, Exception)
+
+
+def plant(url, **_):
+    """The control of the search for secrets."""
+    log.debug("here it is: %s", url)
+    return {}
+
+
+WAYS = {"session": by_session, "library": by_the_library, "plant": plant}
+
+
+def main():
+    faulthandler.enable()
+    logging.basicConfig(level=logging.DEBUG)
+    for line in sys.stdin:
+        order = json.loads(line)
+        forget_the_peak()
+        before, worked = memory("VmRSS"), time.process_time()
+        try:
+            result = WAYS[order.pop("way")](**order)
+        except Exception:  # noqa: BLE001 - to be printed with all that it shows
+            traceback.print_exc()
+            result = {"raised": True}
+        result["work"] = time.process_time() - worked
+        result["grown"] = memory("VmHWM") - before
+        print(json.dumps(result), flush=True)
+    faulthandler.dump_traceback()
+
+
+if __name__ == "__main__":
+    main()

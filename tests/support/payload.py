@@ -1,0 +1,72 @@
+"""Bars that betray a torn read: every field follows from one number.
+
+Closed bar `number` (1, 2, ..) is row `number - 1`, its floats are number * 1 .. 6. A
+forming bar is update `revision` of bar `number`; its floats are multiples of
+`number * REVISIONS + revision`.
+"""
+
+import numpy as np
+
+from shmfeed.bar import Bar
+from shmfeed.memory.rows import Rows
+from shmfeed.ringbuf import RingWriter
+
+SYMBOL, TIMEFRAME = "BTCUSDT", "1m"
+STEP = 60_000
+REVISIONS = 1024
+
+_FACTORS = np.arange(1.0, 7.0)[:, None]
+
+
+def append(ring: RingWriter, number: int, *, wake: bool = True) -> None:
+    ring.append(number * STEP, *_floats(number), flags=number, wake=wake)
+
+
+def update_forming(ring: RingWriter, number: int, revision: int) -> None:
+    ring.update_forming(*forming_values(number, revision))
+
+
+def forming_values(number: int, revision: int) -> tuple[float, ...]:
+    """What `update_forming` takes for it."""
+    mark = number * REVISIONS + revision
+    return number * STEP, *_floats(mark), mark
+
+
+def _floats(mark: int) -> tuple[float, ...]:
+    return mark, 2 * mark, 3 * mark, 4 * mark, 5 * mark, 6 * mark
+
+
+def bad_rows(rows: Rows) -> int:
+    """How many of these rows are not what was written; a forming row too."""
+    number = np.arange(rows.first + 1, rows.last + 1)
+    mark = number.copy()
+    if rows.forming:
+        mark[-1] = rows["flags"][-1]
+        number[-1] = number[-1] if mark[-1] // REVISIONS == number[-1] else -1
+    good = (rows.open_time == number * STEP) & (rows.close_time == (number + 1) * STEP)
+    good &= (rows["flags"] == mark) & (rows.floats == mark * _FACTORS).all(axis=0)
+    return len(rows) - int(np.count_nonzero(good))
+
+
+def bad_forming_bars(bars: list[Bar]) -> int:
+    """How many of these forming bars are not what was written."""
+    values = np.array(bars, np.float64).T
+    mark = values[-1]
+    number = mark // REVISIONS
+    good = (values[0] == number * STEP) & (values[1] == (number + 1) * STEP)
+    good &= (values[2:8] == mark * _FACTORS).all(axis=0)
+    return len(bars) - int(np.count_nonzero(good))
+
+
+def is_whole(bar: Bar) -> bool:
+    """Whether a closed bar is one that was written."""
+    return bar == _bar(bar.flags, bar.flags)
+
+
+def is_whole_forming(bar: Bar) -> bool:
+    """Whether a forming bar is one that was written."""
+    return bar == _bar(bar.flags // REVISIONS, bar.flags)
+
+
+def _bar(number: int, mark: int) -> Bar:
+    return Bar(number * STEP, (number + 1) * STEP, *_floats(mark), flags=mark)

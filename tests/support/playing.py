@@ -1,0 +1,94 @@
+"""A session driven by hand, a batch at a time."""
+
+import contextlib
+import os
+import random
+import time
+
+from support.loopback import STREAMS
+
+from shmfeed.codecs import get_codec
+from shmfeed.settings.model import Settings
+from shmfeed.wire.session import Session
+
+QUICK = {
+    "connect_timeout": 2.0,
+    "ack_timeout": 2.0,
+    "data_timeout": 60.0,
+    "reconnect_delay_base": 0.02,
+    "reconnect_delay_max": 0.05,
+}
+
+
+class Play:
+    """A session, driven by the test; what it yields is kept in `seen`."""
+
+    def __init__(self, urls, *, codec=None, streams=STREAMS, rng=None, **settings):
+        self.waking, self._waking = os.pipe2(os.O_NONBLOCK)
+        extra = {name: settings.pop(name) for name in ("clock",) if name in settings}
+        tick = settings.pop("tick", 0.02)
+        self.session = Session(
+            codec or get_codec("wealthai"),
+            Settings(**{**QUICK, **settings}),
+            [urls] if isinstance(urls, str) else urls,
+            streams,
+            wake_fd=self.waking,
+            rng=rng or random.Random(1),
+            tick=tick,
+            **extra,
+        )
+        self.batches = self.session.batches()
+        self.seen = []
+        self.states = []
+        self.closed = False
+
+    def until(self, condition, seconds=4.0):
+        """Drive until the condition holds; whether it came to hold."""
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
+            self.seen += next(self.batches)
+            state = (self.session.state, self.session.phase)
+            if self.states[-1:] != [state]:
+                self.states.append(state)
+        return condition()
+
+    def until_seen(self, kind, count=1, **options):
+        """The events of this kind, once there are so many."""
+        assert self.until(lambda: len(self.all(kind)) >= count, **options), self.seen
+        return self.all(kind)
+
+    def until_state(self, state, **options):
+        assert self.until(lambda: self.session.state == state, **options), self.states
+        return self.session
+
+    def all(self, kind):
+        return [event for event in self.seen if isinstance(event, kind)]
+
+    def wake(self):
+        os.write(self._waking, b"!")
+
+    def close(self):
+        if self.closed:
+            return
+        self.closed = True
+        self.session.stop()
+        for batch in self.batches:
+            self.seen += batch
+        os.close(self.waking)
+        os.close(self._waking)
+
+
+@contextlib.contextmanager
+def playing(urls, **options):
+    """A Play that is over after the block."""
+    played = Play(urls, **options)
+    try:
+        yield played
+    finally:
+        played.close()
+
+
+def stay(connection):
+    """Read on until the client goes."""
+    for _ in connection:
+        pass

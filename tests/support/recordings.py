@@ -1,0 +1,31 @@
+"""The recorded venue traffic, which stays outside the project."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def recording(name: str) -> Path:
+    """The recording's path; skips the test, saying why, where it is not."""
+    folder = Path(os.environ.get("SHMFEED_TEST_DATA", _DEFAULT))
+    path = folder / name
+    if not path.is_file():
+        pytest.skip(f"no recording {path}; SHMFEED_TEST_DATA names their folder")
+    return path
+
+
+def frames(path: Path) -> list[dict[str, Any]]:
+    """The recorded frames, decoded, in order."""
+    lines = path.read_text().splitlines()[1:]
+    return [json.loads(line.partition(": ")[2]) for line in lines if line]
+
+
+def klines(path: Path) -> list[dict[str, Any]]:
+    """The kline payloads among them."""
+    payloads = [frame.get("data", frame) for frame in frames(path)]
+    return [payload["k"] for payload in payloads if payload.get("e") == "kline"]

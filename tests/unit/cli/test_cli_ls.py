@@ -1,0 +1,177 @@
+"""`shmfeed ls` and the listing behind it: readable feeds, unreadable ones, none."""
+
+import json
+import os
+import re
+import struct
+
+import pytest
+from support import own_shm
+from support.command_line import append
+
+from shmfeed.cli.main import main
+from shmfeed.layout import H_SIZE, READY
+from shmfeed.listing import list_feeds, row_of
+from shmfeed.segment.mapping import place
+from shmfeed.writer import create
+
+pytest_plugins = ["support.command_process"]
+pytestmark = pytest.mark.usefixtures("no_settings")
+
+BROKEN = {
+    "empty": (b"", "it is not ready: a feeder is making it just now"),
+    "unready": (bytes(8192), "it is not ready: a feeder is making it just now"),
+    "a line of text": (
+        b"hello",
+        "is not a shmfeed segment; it stays as it is: move it away, or use another",
+    ),
+    "foreign": (b"x" * 8192, "is not a shmfeed segment"),
+    "other version": (
+        struct.pack("=q", READY + 8) + bytes(8184),
+        "has layout version 9, this shmfeed reads 1",
+    ),
+    "damaged": (struct.pack("=4q", READY, 99, 16, 100) + bytes(8160), "is damaged"),
+}
+
+
+@pytest.fixture
+def ls(capsys):
+    """Exit code, output."""
+
+    def run(*arguments):
+        code = main(["ls", *arguments])
+        output, errors = capsys.readouterr()
+        assert errors == ""
+        return code, output
+
+    return run
+
+
+def test_a_feed_in_a_line(ls, cli_ring, cli_writer, feed_name) -> None:
+    cli_writer.add_stream("ETHUSDT", "1m")
+    code, output = ls("--feed", feed_name)
+    head, line = output.splitlines()
+    assert code == 0
+    assert head.split() == (
+        ["FEED", "HEALTH", "STATE", "PID", "STREAMS", "BARS", "MIB", "LAST", "MESSAGE"]
+    )
+    size = place(feed_name).segment.stat().st_size
+    assert re.fullmatch(
+        rf"{feed_name} +quiet +connected +{os.getpid()} +2 +5 +{size / 2**20:.2f}"
+        r" +0\.\d s ago",
+        line,
+    )
+
+
+def test_all_feeds_are_listed_and_this_one_among_them(ls, cli_ring, feed_name) -> None:
+    code, output = ls()
+    assert code == 0
+    assert feed_name in output
+    code, output = ls("--json")
+    rows = {row["feed"]: row for row in json.loads(output)}
+    assert rows[feed_name].keys() == {
+        *("feed", "health", "state", "pid", "streams", "bars", "bytes"),
+        *("last_message_age", "reason"),
+    }
+    assert (rows[feed_name]["health"], rows[feed_name]["bars"]) == ("live", 5)
+    assert rows[feed_name]["reason"] is None
+
+
+def test_a_dead_feed_has_no_pid(ls, cli_ring, cli_writer, feed_name) -> None:
+    append(cli_ring, 5)
+    cli_writer.close()
+    code, output = ls("--feed", feed_name)
+    assert code == 0
+    assert re.search(rf"{feed_name} +dead +disconnected +- +1 +6 ", output)
+
+
+def test_no_such_feed_is_exit_2(feed_name, capsys) -> None:
+    assert main(["ls", "--feed", feed_name]) == 2
+    assert f"there is no feed {feed_name!r}" in capsys.readouterr().err
+    assert main(["ls", "--feed", "a/b"]) == 2
+    assert "feed name 'a/b' is not accepted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_cannot_be_read_is_listed_with_the_reason(ls, feed_name, what) -> None:
+    content, reason = BROKEN[what]
+    where = place(feed_name)
+    where.segment.touch(0o600)
+    where.segment.write_bytes(content)
+    code, output = ls("--feed", feed_name)
+    assert code == 1  # it was asked for
+    line, _, last = output.splitlines()[1:]
+    assert line.split()[:3] == [feed_name, "unreadable", "-"]
+    assert last.startswith(f"{feed_name}: {reason}")
+    code, output = ls("--json")
+    assert code == 0
+    (row,) = (row for row in json.loads(output) if row["feed"] == feed_name)
+    assert row["health"] == "unreadable"
+    assert row["bytes"] == len(content)
+    assert row["reason"].startswith(reason)
+
+
+@pytest.mark.parametrize("kind", ["directory", "symlink", "dangling", "fifo", "open"])
+def test_what_is_no_file_of_ours_is_listed_too(ls, feed_name, kind) -> None:
+    segment = place(feed_name).segment
+    make = {
+        "directory": segment.mkdir,
+        "symlink": lambda: segment.symlink_to("/etc/passwd"),
+        "dangling": lambda: segment.symlink_to("/nowhere"),
+        "fifo": lambda: os.mkfifo(segment, 0o600),
+        "open": lambda: segment.touch(0o644),
+    }
+    make[kind]()
+    row = row_of(place(feed_name))
+    assert row["health"] == "unreadable"
+    assert row["reason"].startswith(("is refused: ", "cannot be opened as a segment"))
+    assert ls()[0] == 0
+
+
+def test_a_damaged_entry_is_a_reason_and_no_traceback(cli_ring, feed_name) -> None:
+    where = place(feed_name)
+    with where.segment.open("r+b") as file:
+        content = file.read()
+        file.seek(content.index(b"BTCUSDT") + 48)
+        file.write(b"9q\0\0\0\0\0\0")  # a timeframe that is none
+    row = row_of(where)
+    assert row["health"] == "unreadable"
+    assert row["reason"]
+
+
+def test_what_goes_while_it_is_listed_is_left_out(feed_name, monkeypatch) -> None:
+    where = place(feed_name)
+    create(feed_name, max_streams=1, history=16).close()
+
+    monkeypatch.setattr("shmfeed.listing.feeds_here", lambda: [feed_name])
+    where.segment.unlink()
+    assert list_feeds() == []
+
+
+ALONE = """
+import contextlib, io
+from shmfeed.cli.main import main
+def printed(*words):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main([*words])
+    return code, out.getvalue()
+tell(printed("ls"))
+tell(printed("ls", "--json"))
+open("/dev/shm/shmfeed.%d.b" % uid, "w").close()
+open("/dev/shm/shmfeed.%d.a" % uid, "w").close()
+open("/dev/shm/shmfeed.%d.not a name" % uid, "w").close()
+open("/dev/shm/shmfeed.%d.a" % (uid + 1), "w").close()
+open("/dev/shm/other", "w").close()
+tell(printed("ls"))
+"""
+
+
+def test_no_feeds_say_what_to_start(child, feed_name) -> None:
+    text, plain, two = own_shm.run(child, feed_name, "size=64k", ALONE)
+    assert text[0] == 0
+    assert text[1].startswith("no feeds; start one with `shmfeed run --symbols ")
+    assert plain == [0, "[]\n"]
+    assert [line.split()[0] for line in two[1].splitlines()[1:3]] == ["a", "b"]
+    assert len(two[1].splitlines()) == 6
+    assert H_SIZE == 1  # what BROKEN takes for granted

@@ -1,0 +1,158 @@
+"""The command line as a whole: what it answers, how it fails, what it loads."""
+
+import signal
+import sys
+
+import pytest
+from support.command_line import end
+
+import shmfeed
+from shmfeed.cli.main import COMMANDS, main
+from shmfeed.errors import BadArgumentError, FeedBusyError, StreamNotFoundError
+
+pytest_plugins = ["support.command_process"]
+pytestmark = pytest.mark.usefixtures("no_settings")
+
+HEAVY = {"socket", "ssl", "websocket", "asyncio", "msgspec", "filelock", "pandas"}
+WIRE = {
+    "shmfeed.codecs",
+    "shmfeed.wire.connection",
+    "shmfeed.manager",
+    "shmfeed.simulator",
+}
+
+
+def test_version_by_module(command) -> None:
+    process = command("--version")
+    assert process.communicate(timeout=10)[0] == f"shmfeed {shmfeed.__version__}\n"
+    assert process.returncode == 0
+
+
+def test_help_lists_every_command(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for name, listed in COMMANDS.items():
+        assert f"{name} " in text
+        assert listed.summary in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_explains_itself_with_an_example(name, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    description, _, examples = text.partition("examples:\n")
+    assert f"shmfeed {name}" in examples
+    assert len(description.split("\n\n")[1]) > 60
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_no_command_is_the_help_and_exit_2(capsys) -> None:
+    assert main([]) == 2
+    assert "commands:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["frob"], "invalid choice: 'frob'"),
+        (["--frob"], "shmfeed: error: unrecognized arguments: --frob"),
+        (["status", "--frob"], "shmfeed status: error: unrecognized arguments: --frob"),
+        (["status", "frob"], "shmfeed status: error: unrecognized arguments: frob"),
+        (["tail", "A"], "shmfeed tail: error: the following arguments are required"),
+    ],
+)
+def test_wrong_words_are_exit_2(arguments, words, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert words in errors
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "words"),
+    [
+        (BadArgumentError("n is 0"), 2, "shmfeed: n is 0\n"),
+        (StreamNotFoundError("no A 1m"), 2, "shmfeed: no A 1m\n"),
+        (FeedBusyError("pid 7 has it", 7), 1, "shmfeed: pid 7 has it\n"),
+        (PermissionError(13, "Permission denied", "x"), 1, "shmfeed: [Errno 13] "),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_how_a_command_can_fail(raised, code, words, monkeypatch, capsys) -> None:
+    def fail(args: object) -> int:
+        raise raised
+
+    monkeypatch.setattr("shmfeed.cli.status.run", fail)
+    assert main(["status"]) == code
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.startswith(words)
+    assert bool(errors) == bool(words)
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch) -> None:
+    monkeypatch.setattr("shmfeed.cli.status.run", lambda args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["status"])
+
+
+def test_a_reader_of_the_output_may_go(command, cli_ring, feed_name) -> None:
+    process = command("tail", "BTCUSDT", "1m", "-f", "--feed", feed_name)
+    process.stdout.readline()
+    process.stdout.close()
+    cli_ring.append(*_bar_after(cli_ring))
+    assert process.wait(10) == 141
+    assert process.stderr.read() == ""
+
+
+def _bar_after(cli_ring) -> tuple[float, ...]:
+    return cli_ring.reader.last_closed().close_time, 1.0, 1.0, 1.0, 1.0, 1.0
+
+
+LOADED = """
+import sys
+from shmfeed.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+print(*sorted(sys.modules), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [["status"], ["tail", "BTCUSDT", "1m"]])
+def test_reading_loads_no_socket_library(words, child, cli_ring, feed_name) -> None:
+    process = child(LOADED, *words, "--feed", feed_name)
+    output, loaded = process.communicate(timeout=30)
+    assert "BTCUSDT" in output or "CLOSE TIME" in output
+    assert not (HEAVY | WIRE) & set(loaded.split())
+
+
+def test_the_control_of_that_loads_them(child) -> None:
+    loaded = child(LOADED, "run", "--help").communicate(timeout=30)[1]
+    assert {"socket", "msgspec", "shmfeed.codecs"} <= set(loaded.split())
+
+
+def test_simulate_is_the_venue(command) -> None:
+    process = command("simulate", "--symbols", "A")
+    assert process.stdout.readline().startswith("listening on ws://127.0.0.1:")
+    code, output, errors = end(process, signal.SIGTERM)
+    assert (code, errors) == (0, "")
+    assert output == "0 connections, 0 requests, 0 frames\n"
+
+
+def test_simulate_refuses_bad_options(capsys) -> None:
+    assert main(["simulate", "--speed", "0"]) == 2
+    assert "speed '0' is not accepted" in capsys.readouterr().err
+
+
+def test_main_takes_the_arguments_of_the_process(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["shmfeed", "status", "--feed", "not/a/feed"])
+    assert main() == 2
+    assert "'not/a/feed' is not accepted" in capsys.readouterr().err

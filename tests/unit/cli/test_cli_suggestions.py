@@ -1,0 +1,227 @@
+"""What may be typed wrong: one line, an exit code, never a traceback."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from shmfeed.cli.exit_codes import EVERYWHERE, MEANINGS
+from shmfeed.cli.main import COMMANDS, main
+from shmfeed.layout import H_MAX_STREAMS
+from shmfeed.segment.mapping import place
+
+pytest_plugins = ["support.command_process"]
+pytestmark = pytest.mark.usefixtures("no_settings")
+
+LONG = "x" * 100_000
+READING = {
+    "status": ["status"],
+    "watch": ["status", "--watch"],
+    "tail": ["tail", "BTCUSDT", "1m"],
+    "follow": ["tail", "BTCUSDT", "1m", "-f"],
+}
+
+
+def fails(capsys, *words) -> tuple[int, str]:
+    """Exit code and the last line of what it says."""
+    try:
+        code = main([*words])
+    except SystemExit as ended:  # argparse
+        code = ended.code
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert "Traceback" not in errors
+    assert errors.endswith("\n")
+    last = errors.splitlines()[-1]
+    assert last.startswith("shmfeed")
+    assert last.isprintable()
+    assert len(last) < 1500
+    return code, last
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--csrf-token", "s3cr3t"],
+        ["--csrf-token=s3cr3t"],
+        ["--x", "--csrf_token=s3cr3t"],
+        ["--token", "s3cr3t"],
+        ["--csrf", "s3cr3t"],
+    ],
+)
+def test_a_token_as_an_argument_is_not_shown(words, capsys) -> None:
+    code, last = fails(capsys, "run", "--symbols", "A", *words)
+    assert code == 2
+    assert "WEBSOCKET_CSRF_TOKEN or the file" in last
+    assert "s3cr3t" not in last
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["stauts"], "invalid choice: 'stauts'; did you mean status?"),
+        (["statu"], "did you mean status?"),  # an abbreviation is a typing mistake
+        (["STATUS"], "did you mean status?"),
+        (["xyzzy"], "; one of: run simulate demo status ls tail doctor clean"),
+        (["--versoin"], "did you mean --version?"),
+        (["--", "status"], "invalid choice"),
+        (["status", "--js"], "arguments: --js; did you mean --json?"),
+        (["status", "--jsn"], "did you mean --json?"),
+        (["run", "--symbls", "A"], "--symbls A; did you mean --symbols?"),
+        (["run", "--hist", "5"], "did you mean --history?"),
+        (["clean", "--dry"], "did you mean --dry-run?"),
+        (["ls", "\x1b[31m"], r"unrecognized arguments: '\x1b[31m'"),
+        (["ls", "\udcff"], r"'\udcff'"),
+        (["ls", LONG], "unrecognized arguments: xxx"),
+        ([LONG], "invalid choice: 'xxx"),
+        (["status", "--feed", "a", "--feed", "b"], "argument --feed: given twice"),
+        (["status", "--feed=a", "--feed", "a"], "argument --feed: given twice"),
+        (["status", "--json", "--json"], "argument --json: given twice"),
+        (["tail", "A", "1m", "-n5", "-n", "6"], "argument -n: given twice"),
+        (["tail", "A", "1m", "-f", "--follow"], "argument -f/--follow: given twice"),
+        (["tail", "A", "1m", "--csv", "--json"], "not allowed with argument"),
+        (["tail", "A", "1m", "-n", LONG], "is not a number of bars"),
+        (["run", "--history=1", "--history=2"], "argument --history: given twice"),
+        (["run", "--allow-insecure", "--no-allow-insecure"], "given twice"),
+        (["run", "--allow-insecure=yes"], "ignored explicit argument 'yes'"),
+        (["demo", "--seed", "9" * 5000], "invalid int value"),
+        (["demo", "--seconds", "x"], "invalid float value: 'x'"),
+    ],
+)
+def test_typing_mistakes(words, said, capsys) -> None:
+    code, last = fails(capsys, *words)
+    assert code == 2
+    assert said in last
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["status", "--feed", ""], "feed name '' is not accepted"),
+        (["status", "--feed", "a\nb"], r"feed name 'a\nb' is not accepted"),
+        (["ls", "--feed", LONG], "is not accepted"),
+        (["tail", "A", "1m", "--feed", "../x"], "feed name '../x' is not accepted"),
+        (["clean", "--feed", "\udcff"], r"'\udcff' is not accepted"),
+        (["run", "--symbols", "", "--resolutions", "1m"], "give --symbols and"),
+        (["run", "--symbols", "A", "--resolutions", ""], "give --symbols and"),
+        (["run", "--symbols", "A B"], "symbol 'A B' is not accepted"),
+        (["run", "--symbols", LONG], "is not accepted"),
+        (["run", "--history", "9" * 5000], "(from --history)"),
+        (["run", "--port", "-1"], "(from --port)"),
+        (["run", "--connect-timeout", "nan"], "(from --connect-timeout)"),
+        (["run", "--config", ""], "config_file '' is not accepted"),
+        (["run", "--config", "/"], "config_file '/': is not a regular file"),
+        (["run", "--config", "a\0b"], r"config_file 'a\x00b': cannot be read"),
+        (["run", "--log-level", "loud"], "one of: DEBUG INFO WARNING ERROR CRITICAL"),
+        (["doctor", "--history", "-5"], "(from --history)"),
+        (["demo", "--seconds", "nan"], "--seconds nan is not accepted"),
+        (["demo", "--seconds", "-1"], "--seconds -1.0 is not accepted"),
+        (["demo", "--strategies", "9" * 30], "1 to 64"),
+        (["demo", "--symbols", ""], "symbol '' is not accepted"),
+    ],
+)
+def test_values_that_are_not_accepted(words, said, capsys) -> None:
+    code, last = fails(capsys, *words)
+    assert code == 2
+    assert said in last
+
+
+def test_no_room_is_exit_1_and_nothing_stays(capsys, feed_name) -> None:
+    code, last = fails(
+        capsys,
+        *("run", "--feed", feed_name, "--symbols", "A", "--resolutions", "1m"),
+        *("--history", "10000000", "--max-streams", "10000"),
+    )
+    assert code == 1
+    assert "10000 streams of 10000000 bars; ask for fewer" in last
+    assert not place(feed_name).segment.exists()
+
+
+@pytest.mark.parametrize("words", READING.values(), ids=READING)
+@pytest.mark.parametrize("kind", ["damaged", "empty", "directory", "symlink"])
+def test_a_feed_that_cannot_be_read_is_one_line(
+    words, kind, cli_ring, feed_name, capsys
+) -> None:
+    segment = place(feed_name).segment
+    content = bytearray(segment.read_bytes())
+    content[H_MAX_STREAMS * 8] ^= 255
+    kept = segment.rename(segment.with_name(segment.name + "-kept"))
+    if kind == "directory":
+        segment.mkdir()
+    elif kind == "symlink":
+        segment.symlink_to("/etc/passwd")
+    else:
+        segment.touch(0o600)
+        segment.write_bytes(content if kind == "damaged" else b"")
+    code, last = fails(capsys, *words, "--feed", feed_name)
+    assert code == (2 if kind == "empty" else 1)
+    assert str(segment) in last or f"there is no feed {feed_name!r}" in last
+    segment.rmdir() if kind == "directory" else segment.unlink()
+    kept.rename(segment)
+
+
+def test_a_symbol_that_was_probably_meant(cli_ring, feed_name, capsys) -> None:
+    code, last = fails(capsys, "tail", "BTCUSD", "1m", "--feed", feed_name)
+    assert code == 2
+    assert last.endswith("it carries: BTCUSDT 1m; did you mean BTCUSDT?")
+    code, last = fails(capsys, "tail", "btcusdt", "1m", "--feed", feed_name)
+    assert last.endswith("; did you mean BTCUSDT?")
+    code, last = fails(capsys, "tail", "BTCUSDT", "1h", "--feed", feed_name)
+    assert last.endswith("it carries: BTCUSDT 1m")
+
+
+def test_a_feed_of_many_streams_is_not_all_listed(feed_name, capsys) -> None:
+    from shmfeed.writer import create
+
+    with create(feed_name, history=1, max_streams=200) as writer:
+        for number in range(200):
+            writer.add_stream(f"SYMBOL{number:03}", "1m")
+        code, last = fails(capsys, "tail", "X", "1m", "--feed", feed_name)
+        writer.close(unlink=True)
+    assert code == 2
+    assert "SYMBOL000 1m" in last
+
+
+def test_more_bars_than_there_can_be(cli_ring, feed_name, capsys) -> None:
+    words = "tail", "BTCUSDT", "1m", "--feed", feed_name, "--json", "-n", "9" * 400
+    assert main([*words]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+
+
+class TestExitCodes:
+    def test_every_command_has_its_meanings(self) -> None:
+        assert MEANINGS.keys() == COMMANDS.keys()
+        for codes in MEANINGS.values():
+            assert {0, 1, 2} <= codes.keys()
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_help_says_them(self, name, capsys) -> None:
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        section = capsys.readouterr().out.partition("exit codes:\n")[2]
+        for code, words in (EVERYWHERE | MEANINGS[name]).items():
+            assert f"  {code:<4} {words}\n" in section
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_the_readme_says_them(self, name) -> None:
+        readme = (Path(__file__).parents[3] / "README.md").read_text()
+        codes = "; ".join(f"{code} {words}" for code, words in MEANINGS[name].items())
+        assert f"| `{name}` | {COMMANDS[name].summary} | {codes} |\n" in readme
+
+    def test_the_feeder_s_own_are_the_same(self) -> None:
+        from shmfeed.cli import exit_codes
+        from shmfeed.feeder import main
+
+        assert main.EXIT_FAILED == exit_codes.FAILED
+        assert main.EXIT_LOST == exit_codes.LOST
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("columns", ["20", "1", "x", "100000"])
+def test_help_at_any_width(name, columns, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert os.environ["COLUMNS"] == columns
+    assert "exit codes:" in capsys.readouterr().out

@@ -1,0 +1,172 @@
+"""`shmfeed tail`: three forms, how many, and what follows."""
+
+import csv
+import io
+import json
+import signal
+
+import pytest
+from support.command_line import MINUTE, START, append, end
+
+from shmfeed.bar import AFTER_GAP, CLOSED_BY_NEXT, UNCONFIRMED, Bar
+from shmfeed.cli.main import main
+from shmfeed.writer import create
+
+pytest_plugins = ["support.command_process"]
+pytestmark = pytest.mark.usefixtures("no_settings")
+
+EMPTY = "CLOSE TIME  OPEN  HIGH  LOW  CLOSE  VOLUME  MONEY  CLOSED BY"
+
+
+@pytest.fixture
+def tail(feed_name, cli_ring, capsys):
+    """Runs it on the feed: exit code, lines, errors."""
+
+    def run(*arguments: str) -> tuple[int, list[str], str]:
+        words = ["tail", *arguments, "--feed", feed_name]
+        code = main(words)
+        output, errors = capsys.readouterr()
+        return code, output.splitlines(), errors
+
+    return run
+
+
+def test_text_is_aligned_and_its_time_is_the_close(tail) -> None:
+    code, lines, errors = tail("BTCUSDT", "1m", "-n", "2")
+    assert (code, errors) == (0, "")
+    assert lines == [
+        "CLOSE TIME            OPEN  HIGH  LOW  CLOSE  VOLUME  MONEY  CLOSED BY",
+        "2024-01-01T00:04:00Z     4  5.25  3.5  4.125       3      -  venue",
+        "2024-01-01T00:05:00Z     5  6.25  4.5  5.125       4     40  venue",
+    ]
+
+
+def test_csv_reads_back_exactly(tail, cli_ring) -> None:
+    _, lines, _ = tail("BTCUSDT", "1m", "--csv")
+    rows = list(csv.DictReader(io.StringIO("\n".join(lines))))
+    assert len(rows) == 5
+    assert list(rows[0]) == ["time", *Bar._fields]
+    assert rows[0]["time"] == "2024-01-01T00:01:00Z"
+    for number, row in enumerate(rows):
+        assert int(row["open_time"]) == START + number * MINUTE
+        assert float(row["high"]) == number + 2.25
+        assert row["money"] == ("" if number % 2 else repr(10.0 * number))
+
+
+def test_json_reads_back_exactly(tail, cli_ring) -> None:
+    _, lines, _ = tail("BTCUSDT", "1m", "--json", "-n", "2")
+    first, second = map(json.loads, lines)
+    assert first.pop("time") == "2024-01-01T00:04:00Z"
+    assert first["money"] is None
+    del second["time"]
+    assert Bar(**second) == cli_ring.reader.last_closed()
+
+
+@pytest.mark.parametrize(("number", "shown"), [(0, 0), (1, 1), (5, 5), (99_999, 5)])
+def test_how_many(tail, number, shown) -> None:
+    assert len(tail("BTCUSDT", "1m", "--json", "-n", str(number))[1]) == shown
+    assert len(tail("BTCUSDT", "1m", "-n", str(number))[1]) == shown + 1
+
+
+def test_a_stream_without_bars_is_a_head(tail, cli_writer) -> None:
+    cli_writer.add_stream("ETHUSDT", "1h")
+    assert tail("ETHUSDT", "1h") == (0, [EMPTY], "")
+
+
+def test_flags_in_words(tail, cli_ring) -> None:
+    append(cli_ring, 7, flags=CLOSED_BY_NEXT | UNCONFIRMED | AFTER_GAP)
+    assert tail("BTCUSDT", "1m", "-n", "1")[1][1].endswith(
+        "  next unconfirmed after-gap"
+    )
+
+
+def test_an_alias_is_taken(tail) -> None:
+    assert tail("BTCUSDT", "minute")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("stream", "words"),
+    [
+        (("BTCUSDT", "1h"), "does not carry BTCUSDT 1h; it carries: BTCUSDT 1m"),
+        (("btcusdt", "1m"), "does not carry btcusdt 1m; it carries: BTCUSDT 1m"),
+        (("BTCUSDT", "7m"), "timeframe '7m' is not accepted; one of: 1s 1m"),
+        (("BTC USDT", "1m"), "symbol 'BTC USDT' is not accepted"),
+    ],
+)
+def test_no_such_stream_is_exit_2_and_says_what_there_is(tail, stream, words) -> None:
+    code, lines, errors = tail(*stream)
+    assert (code, lines) == (2, [])
+    assert errors.startswith("shmfeed: ")
+    assert words in errors
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "1.5", "٣"])
+def test_a_number_of_bars_is_a_number(number, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["tail", "BTCUSDT", "1m", "-n", number])
+    assert ended.value.code == 2
+
+
+def _follow(command, feed_name, *more):
+    words = "tail", "BTCUSDT", "1m", "--feed", feed_name, "-n", "1", "-f"
+    process = command(*words, *more)
+    return process, iter(process.stdout.readline, "")
+
+
+def _numbers(lines, count) -> list[int]:
+    bars = [json.loads(next(lines)) for _ in range(count)]
+    return [(bar["open_time"] - START) // MINUTE for bar in bars]
+
+
+def test_follow_shows_each_bar_once_as_it_closes(command, cli_ring, feed_name) -> None:
+    process, lines = _follow(command, feed_name, "--json")
+    assert _numbers(lines, 1) == [4]
+    append(cli_ring, 5)
+    assert _numbers(lines, 1) == [5]
+    append(cli_ring, *range(6, 60))
+    assert _numbers(lines, 54) == list(range(6, 60))
+    assert end(process) == (130, "", "")
+
+
+def test_follow_has_one_head(command, cli_ring, feed_name) -> None:
+    process, lines = _follow(command, feed_name)
+    assert next(lines).startswith("CLOSE TIME")
+    assert next(lines).startswith("2024-01-01T00:05:00Z")
+    append(cli_ring, 5)
+    assert next(lines).startswith("2024-01-01T00:06:00Z")
+    assert end(process, signal.SIGINT) == (130, "", "")
+
+
+def test_follow_outlives_the_feed(command, cli_writer, cli_ring, feed_name) -> None:
+    process, lines = _follow(command, feed_name, "--json")
+    assert _numbers(lines, 1) == [4]
+    cli_writer.close(unlink=True)
+    assert "feeder is dead; waiting" in process.stderr.readline()
+    # Made anew, another size, without the stream at first: numbers begin again.
+    with create(feed_name, history=50, max_streams=8) as successor:
+        successor.add_stream("ETHUSDT", "1m")
+        assert "does not carry BTCUSDT 1m" in process.stderr.readline()
+        anew = successor.add_stream("BTCUSDT", "1m")
+        append(anew, 3, 4, 5, 6)
+        assert _numbers(lines, 2) == [5, 6]
+        append(anew, 7)
+        assert _numbers(lines, 1) == [7]
+        assert end(process)[:2] == (130, "")
+        successor.close(unlink=True)
+
+
+def test_follow_goes_on_in_a_larger_ring(command, cli_writer, cli_ring, feed_name):
+    """Made anew with more room than bars, its first row is not number 0."""
+    append(cli_ring, *range(5, 400))  # the first ones are written over
+    process, lines = _follow(command, feed_name, "--json")
+    assert _numbers(lines, 1) == [399]
+    cli_writer.close()
+    with create(feed_name, history=2000, max_streams=8) as successor:
+        anew = successor.add_stream("BTCUSDT", "1m")
+        assert anew.reader.view(2000).first > 0
+        append(anew, 400)
+        assert _numbers(lines, 1) == [400]
+        append(anew, 401)
+        assert _numbers(lines, 1) == [401]
+        assert end(process)[:2] == (130, "")
+        successor.close(unlink=True)

@@ -1,0 +1,500 @@
+import json
+import math
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from shmfeed.codecs import Codec, Request, get_codec
+from shmfeed.codecs.interface import (
+    Acknowledged,
+    BarEvent,
+    GoingAway,
+    Heartbeat,
+    Ignored,
+    Malformed,
+    Refused,
+)
+from shmfeed.errors import BadArgumentError
+
+EVENTS = (BarEvent, Acknowledged, Refused, Heartbeat, GoingAway, Ignored, Malformed)
+DATA = Path(
+    os.environ.get("SHMFEED_TEST_DATA")
+    or Path(__file__).resolve().parents[4] / "shared" / "data"
+)
+
+# As the venue really sent them.
+OPEN = b'{"stream":"nknusdt@kline_1m","data":{"e":"kline","E":1633998523963,"s":"NKNUSDT","k":{"t":1633998480000,"T":1633998539999,"s":"NKNUSDT","i":"1m","f":19862761,"L":19862790,"o":"0.35270000","c":"0.35280000","h":"0.35280000","l":"0.35220000","v":"25877.00000000","n":30,"x":false,"q":"9116.04600000","V":"58.00000000","Q":"20.46240000","B":"0"}}}'  # noqa: E501 - recorded as one line
+CLOSED = b'{"stream":"xemusdt@kline_1m","data":{"e":"kline","E":1681154040004,"s":"XEMUSDT","k":{"t":1681153980000,"T":1681154039999,"s":"XEMUSDT","i":"1m","f":35012468,"L":35012468,"o":"0.04110000","c":"0.04110000","h":"0.04110000","l":"0.04110000","v":"243.00000000","n":1,"x":true,"q":"9.98730000","V":"243.00000000","Q":"9.98730000","B":"0"}}}'  # noqa: E501 - recorded as one line
+NO_TRADES = b'{"stream":"belbtc@kline_1m","data":{"e":"kline","E":1681154040004,"s":"BELBTC","k":{"t":1681153980000,"T":1681154039999,"s":"BELBTC","i":"1m","f":-1,"L":-1,"o":"0.00002369","c":"0.00002369","h":"0.00002369","l":"0.00002369","v":"0.00000000","n":0,"x":true,"q":"0.00000000","V":"0.00000000","Q":"0.00000000","B":"0"}}}'  # noqa: E501 - recorded as one line
+USDM = b'{"stream":"ctkusdt@kline_1m","data":{"e":"kline","E":1626992741424,"s":"CTKUSDT","k":{"t":1626992700000,"T":1626992759999,"s":"CTKUSDT","i":"1m","f":23961275,"L":23961322,"o":"1.01000","c":"1.01100","h":"1.01100","l":"1.01000","v":"3917","n":48,"x":false,"q":"3957.89900","V":"1729","Q":"1748.01900","B":"0"}}}'  # noqa: E501 - recorded as one line
+GOODBYE = (
+    b'{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}',
+    b'{"e":"serverShutdown","E":1770123456789}',
+)
+
+
+def codec(market: str = "spot") -> Codec:
+    return get_codec("binance", market)
+
+
+def only(data: bytes, market: str = "spot"):
+    (event,) = codec(market).decode(data)
+    return event
+
+
+def raw(frame: bytes) -> bytes:
+    return json.dumps(json.loads(frame)["data"]).encode()
+
+
+def changed(path: str, value: object, frame: bytes = OPEN) -> bytes:
+    message = json.loads(frame)
+    *parents, last = path.split(".")
+    place = message
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    return json.dumps(message).encode()
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("market", "endpoints", "streams"),
+        [
+            (
+                "spot",
+                [
+                    "wss://stream.binance.com:9443/stream",
+                    "wss://stream.binance.com:443/stream",
+                ],
+                1024,
+            ),
+            ("usdm", ["wss://fstream.binance.com/market/stream"], 200),
+            ("coinm", ["wss://dstream.binance.com/stream"], 200),
+            ("testnet", ["wss://stream.testnet.binance.vision/stream"], 1024),
+        ],
+    )
+    def test_markets(self, market, endpoints, streams):
+        for name in (market, f"binance-{market}"):
+            made = codec(name)
+            assert made.endpoints((), ()) == endpoints
+            assert made.max_streams == streams
+            assert made.flags_closed
+            assert made.heartbeat
+            assert made.control_interval == 0.25
+            assert made.max_connection_age == 85_800
+
+    def test_the_default_market_is_the_testnet(self):
+        assert codec("").endpoints((), ()) == codec("testnet").endpoints((), ())
+
+    @pytest.mark.parametrize("market", ["SPOT", "binance", "binance-binance-spot", "x"])
+    def test_unknown_market(self, market):
+        with pytest.raises(BadArgumentError, match=r"spot usdm coinm testnet") as info:
+            codec(market)
+        assert repr(market) in str(info.value)
+
+    @pytest.mark.parametrize("protocol", ["okx", "", "Binance"])
+    def test_unknown_protocol(self, protocol):
+        with pytest.raises(BadArgumentError, match=r"wealthai binance") as info:
+            get_codec(protocol)
+        assert repr(protocol) in str(info.value)
+
+    def test_streams(self):
+        assert codec().stream("btcUsdt", "60m") == ("BTCUSDT", "1h")
+        assert codec().stream("BTCUSDT", "1s") == ("BTCUSDT", "1s")
+        assert codec("testnet").stream("BTCUSDT", "1s") == ("BTCUSDT", "1s")
+        assert codec("coinm").stream("ethusd_210924", "1M") == ("ETHUSD_210924", "1M")
+
+    @pytest.mark.parametrize(
+        ("market", "symbol", "timeframe"),
+        [
+            ("spot", "BTC-USDT", "1m"),
+            ("spot", "BTC/USDT", "1m"),
+            ("spot", "ß", "1m"),
+            ("spot", "", "1m"),
+            ("spot", "B" * 49, "1m"),
+            ("spot", "BTCUSDT", "7m"),
+            ("usdm", "BTCUSDT", "1s"),
+            ("coinm", "BTCUSD_PERP", "1s"),
+        ],
+    )
+    def test_refused_streams_name_the_value(self, market, symbol, timeframe):
+        with pytest.raises(BadArgumentError) as info:
+            codec(market).stream(symbol, timeframe)
+        assert repr(symbol) in str(info.value) or repr(timeframe) in str(info.value)
+
+
+class TestEndpoints:
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ("ws://127.0.0.1:8000", "ws://127.0.0.1:8000/stream"),
+            ("ws://127.0.0.1:8000/", "ws://127.0.0.1:8000/stream"),
+            ("wss://h/market", "wss://h/market/stream"),
+            ("wss://h/market/", "wss://h/market/stream"),
+            ("wss://h/market/stream", "wss://h/market/stream"),
+            ("wss://h/ws/", "wss://h/ws"),
+            ("wss://h/news", "wss://h/news/stream"),
+            ("ws://[::1]:8000", "ws://[::1]:8000/stream"),
+            ("wss://h?key=1", "wss://h/stream?key=1"),
+        ],
+    )
+    def test_a_base_url_is_completed(self, given, expected):
+        assert codec().endpoints([given], ()) == [expected]
+
+    def test_ports_go_where_there_is_none(self):
+        made = codec().endpoints(["ws://[::1]", "wss://h:2/ws"], (1, 2))
+        assert made == ["ws://[::1]:1/stream", "ws://[::1]:2/stream", "wss://h:2/ws"]
+        assert codec().endpoints((), (7,)) == ["wss://stream.binance.com:7/stream"]
+
+    def test_the_same_twice_is_tried_once(self):
+        assert codec().endpoints(["wss://h", "wss://h/stream"], ()) == [
+            "wss://h/stream"
+        ]
+
+    def test_a_contradicting_port(self):
+        with pytest.raises(BadArgumentError, match="9443"):
+            codec().endpoints(["wss://h:9443"], (443,))
+
+    @pytest.mark.parametrize(
+        "given", ["https://h", "h", "", "wss://", "ws://h:x", "wss://h?streams=a"]
+    )
+    def test_what_is_no_endpoint(self, given):
+        with pytest.raises(BadArgumentError):
+            codec().endpoints([given], ())
+
+
+def streams(n: int, length: int = 7) -> list[tuple[str, str]]:
+    return [(f"S{i:0{length - 1}d}", "1m") for i in range(n)]
+
+
+def commands(requests: list[Request]) -> list[dict[str, object]]:
+    made = [json.loads(request.frame) for request in requests]
+    assert [str(command["id"]) for command in made] == [r.id for r in requests]
+    assert all(len(request.frame.encode()) <= 4096 for request in requests)
+    assert all(len(command["params"]) <= 100 for command in made)
+    return made
+
+
+class TestSubscribing:
+    BASE = "wss://h/stream"
+
+    def test_by_url(self):
+        made = codec()
+        wanted = [("BTCUSDT", "1m"), ("ETHUSDT", "1M")]
+        url = made.url(self.BASE, wanted)
+        assert url == "wss://h/stream?streams=btcusdt@kline_1m/ethusdt@kline_1M"
+        assert made.subscribe(wanted) == []
+
+    def test_by_url_beside_another_query(self):
+        url = codec().url("wss://h/stream?key=1", [("BTCUSDT", "1m")])
+        assert url == "wss://h/stream?key=1&streams=btcusdt@kline_1m"
+
+    def test_what_the_url_does_not_name_is_asked_for(self):
+        made = codec()
+        made.url(self.BASE, [("A", "1m"), ("B", "1m")])
+        assert [c["method"] for c in commands(made.subscribe([("A", "1m")]))] == [
+            "UNSUBSCRIBE"
+        ]
+        (request,) = made.subscribe([("A", "1m"), ("B", "1m"), ("C", "1h")])
+        assert json.loads(request.frame)["params"] == ["c@kline_1h"]
+
+    @pytest.mark.parametrize(
+        ("endpoint", "wanted"),
+        [
+            ("wss://h/ws", streams(1)),
+            ("wss://h/stream", streams(201)),
+            ("wss://h/stream", streams(100, 48)),
+        ],
+    )
+    def test_by_request(self, endpoint, wanted):
+        made = codec()
+        assert made.url(endpoint, wanted) == endpoint
+        sent = commands(made.subscribe(wanted))
+        assert {command["method"] for command in sent} == {"SUBSCRIBE"}
+        params = [name for command in sent for name in command["params"]]
+        assert params == [f"{s.lower()}@kline_{t}" for s, t in wanted]
+
+    def test_a_later_url_forgets_the_former(self):
+        made = codec()
+        made.url(self.BASE, streams(2))
+        made.url("wss://h/ws", streams(2))
+        assert [request.id for request in made.subscribe(streams(2))] == ["1"]
+        assert made.change(streams(2), streams(1))[0].id == "2"
+        made.url("wss://h/ws", streams(2))
+        assert made.subscribe(streams(2))[0].id == "1"
+
+    def test_200_by_url_and_all_1024_in_few_frames(self):
+        assert "streams=" in codec().url(self.BASE, streams(200, 4))
+        assert len(codec().subscribe(streams(1024))) == 11
+
+    def test_the_frame(self):
+        assert codec().subscribe([("BTCUSDT", "1m")]) == [
+            Request("1", '{"method":"SUBSCRIBE","params":["btcusdt@kline_1m"],"id":1}')
+        ]
+
+    def test_nothing(self):
+        made = codec()
+        assert made.url(self.BASE, []) == self.BASE
+        assert made.subscribe([]) == []
+        assert made.change(streams(3), streams(3)[::-1]) == []
+
+    def test_change_asks_before_it_gives_up(self):
+        made = codec()
+        sent = commands(made.change(streams(3), streams(4)[2:]))
+        assert [(c["method"], c["params"], c["id"]) for c in sent] == [
+            ("SUBSCRIBE", ["s000003@kline_1m"], 1),
+            ("UNSUBSCRIBE", ["s000000@kline_1m", "s000001@kline_1m"], 2),
+        ]
+        assert made.change([], streams(1))[0].id == "3"
+
+    def test_change_makes_room_where_there_is_none(self):
+        old, new = streams(300)[:200], streams(300)[150:]
+        sent = commands(codec("usdm").change(old, new))
+        assert [c["method"] for c in sent] == [
+            "UNSUBSCRIBE",
+            "UNSUBSCRIBE",
+            "SUBSCRIBE",
+        ]
+
+
+class TestDecoding:
+    def test_an_unfinished_bar(self):
+        assert only(OPEN) == BarEvent(
+            symbol="NKNUSDT",
+            timeframe="1m",
+            open_time=1633998480000,
+            close_time=1633998539999,
+            open=0.3527,
+            high=0.3528,
+            low=0.3522,
+            close=0.3528,
+            volume=25877.0,
+            money=9116.046,
+            closed=False,
+            event_time=1633998523963,
+        )
+
+    def test_a_closed_bar(self):
+        event = only(CLOSED)
+        assert (event.closed, event.symbol, event.volume) == (True, "XEMUSDT", 243.0)
+
+    def test_a_closed_bar_without_trades(self):
+        event = only(NO_TRADES)
+        assert (event.closed, event.volume, event.money) == (True, 0.0, 0.0)
+        assert event.open == event.high == event.low == event.close == 0.00002369
+
+    @pytest.mark.parametrize("frame", [OPEN, CLOSED, NO_TRADES, USDM])
+    def test_raw_is_the_same(self, frame):
+        assert only(raw(frame)) == only(frame)
+
+    def test_money_is_quote_turnover_or_nothing(self):
+        assert only(USDM, "usdm").money == 3957.899
+        coinm = changed("data.k.s", "ETHUSD_210924")
+        assert only(coinm, "coinm").symbol == "ETHUSD_210924"
+        assert math.isnan(only(coinm, "coinm").money)
+
+    def test_numbers_do_as_well_as_strings(self):
+        assert only(changed("data.k.o", 0.3527)) == only(OPEN)
+        assert only(changed("data.k.t", "1633998480000")) == only(OPEN)
+
+    def test_values_are_left_to_be_judged(self):
+        assert math.isnan(only(changed("data.k.o", "nan")).open)
+        assert only(changed("data.k.v", "-inf")).volume == -math.inf
+
+    @pytest.mark.parametrize("frame", GOODBYE)
+    def test_going_away(self, frame):
+        assert only(frame) == GoingAway()
+
+    @pytest.mark.parametrize(
+        ("frame", "request_id"),
+        [
+            (b'{"result":null,"id":1}', "1"),
+            (b'{"result":null,"id":"a1"}', "a1"),
+            (b'{"result":["btcusdt@aggTrade"],"id":3}', "3"),
+            (b'{"result":null,"id":null}', None),
+            (b'{"result":null,"id":true}', None),
+            (b'{"result":null}', None),
+        ],
+    )
+    def test_acknowledged(self, frame, request_id):
+        assert only(frame) == Acknowledged(request_id)
+
+    @pytest.mark.parametrize(
+        ("frame", "refused"),
+        [
+            (
+                b'{"code":2,"msg":"Invalid request: a\\nb","id":7}',
+                Refused("7", "Invalid request: a b (code 2)"),
+            ),
+            (
+                b'{"code":3,"msg":"Invalid JSON"}',
+                Refused(None, "Invalid JSON (code 3)"),
+            ),
+            (
+                b'{"error":{"code":1,"msg":"bad type"},"id":"x"}',
+                Refused("x", "bad type (code 1)"),
+            ),
+            (b'{"error":"no","id":1}', Refused("1", "no")),
+            (b'{"error":[1e999],"id":1}', Refused("1", "refused")),
+            (b'{"error":{},"id":1}', Refused("1", "{}")),
+        ],
+    )
+    def test_refused(self, frame, refused):
+        assert only(frame) == refused
+
+    def test_a_refusal_is_short(self):
+        words = only(b'{"code":2,"msg":"' + b"w" * 9999 + b'","id":7}').message
+        assert len(words) == 300
+
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            b'{"stream":"a@aggTrade","data":{"e":"aggTrade","E":1,"k":"odd","x":[]}}',
+            b'{"stream":"a@aggTrade","data":{"e":"aggTrade","E":"soon","z":1e999}}',
+            b'{"stream":"a@bookTicker","data":{"u":1,"s":"A","b":"1","B":"2"}}',
+            b'{"stream":"!miniTicker@arr","data":[{"e":"24hrMiniTicker"}]}',
+            b'{"e":"trade","E":1,"k":{"t":1}}',
+            b'{"u":400900217,"s":"BNBUSDT","b":"25.35","B":"31.21"}',
+            b'{"id":1}',
+            b"{}",
+        ],
+    )
+    def test_ignored(self, frame):
+        assert only(frame) == Ignored()
+
+    @pytest.mark.parametrize(
+        ("frame", "reason"),
+        [
+            (changed("data.k.t", "SECRET"), "$.data.k.t"),
+            (changed("data.k.t", -1), "$.data.k.t"),
+            (changed("data.k.T", 10**30), "$.data.k.T"),
+            (changed("data.k.x", "SECRET"), "$.data.k.x"),
+            (changed("data.k.o", None), "$.data.k.o"),
+            (changed("data.k.o", 10**400), "out of range"),
+            (changed("data.k.o", True), "$.data.k.o"),
+            (changed("data.k.o", math.nan), "JSON"),
+            (changed("data.k.v", math.inf), "JSON"),
+            (changed("data.k.s", "SECRET SECRET"), "symbol or timeframe"),
+            (changed("data.k.s", ""), "symbol or timeframe"),
+            (changed("data.k.i", "7SECRETm"), "symbol or timeframe"),
+            (changed("data.k", {}), "missing required"),
+            (changed("data.k", None), "shape"),
+            (changed("data.k", "SECRET"), "$.data.k"),
+            (changed("data.E", "SECRET"), "$.data.E"),
+            (changed("data", "SECRET"), "$.data"),
+            (changed("data", {}), "shape"),
+            (b"[" * 100_000, "Expected `object`"),
+            (b'{"z":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "deep"),
+            (b"", "truncated"),
+            (OPEN[:-1], "truncated"),
+            (OPEN + b"SECRET", "JSON"),
+            (OPEN.replace(b'"B":"0"', b'"B":"\xff"'), "UTF-8"),
+            (b"\xff\xfe", "UTF-8"),
+            (b"pong", "JSON"),
+            (b"null", "Expected `object`"),
+            (b"[]", "Expected `object`"),
+            (b'"SECRET"', "Expected `object`"),
+            (b"9" * 5000, ""),
+        ],
+    )
+    def test_malformed(self, frame, reason):
+        event = only(frame)
+        assert isinstance(event, Malformed)
+        assert reason in event.reason
+        assert "SECRET" not in event.reason
+        assert len(event.reason) < 200
+
+
+def checked(data: bytes, market: str = "spot"):
+    events = codec(market).decode(data)
+    assert len(events) == 1
+    assert isinstance(events[0], EVENTS)
+    return events[0]
+
+
+MESSAGES = (OPEN, CLOSED, NO_TRADES, USDM, *GOODBYE, b'{"result":null,"id":1}')
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
+ANY = settings(deadline=None)  # a slow machine is no failure
+KEYS = ["stream", "data", "e", "E", "k", "id", "result", "code", "msg", "error"]
+KEYS += [*"tTsiohlcvxq"]
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(KEYS),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+class TestNothingRaises:
+    @ANY
+    @given(st.binary(max_size=64) | st.text(max_size=64).map(str.encode))
+    @example(b'{"error":' + b"[" * 980 + b"]" * 980 + b"}")
+    def test_arbitrary_bytes(self, data):
+        checked(data)
+
+    @ANY
+    @given(JSON)
+    def test_arbitrary_json(self, value):
+        checked(json.dumps(value).encode(errors="replace"))
+
+    @ANY
+    @given(st.sampled_from(MESSAGES), st.data())
+    def test_mutated_messages(self, message, data):
+        at = data.draw(st.integers(0, len(message)))
+        until = data.draw(st.integers(at, min(len(message), at + 8)))
+        checked(message[:at] + data.draw(st.binary(max_size=8)) + message[until:])
+
+    @pytest.mark.parametrize("message", MESSAGES)
+    def test_cut_at_every_byte(self, message):
+        for end in range(len(message)):
+            assert isinstance(checked(message[:end]), Malformed)
+
+    @pytest.mark.parametrize("key", ["error", "msg", "data", "id", "e"])
+    def test_every_depth(self, key):
+        limit = sys.getrecursionlimit()
+        for depth in range(limit - 120, limit + 20, 7):
+            nest = b"[" * depth + b"]" * depth
+            checked(b'{"id":1,"' + key.encode() + b'":' + nest + b"}")
+
+
+class TestRecordings:
+    @pytest.mark.parametrize(
+        ("market", "name"),
+        [("spot", "binance-spot.frames"), ("usdm", "binance-usdm.frames")],
+    )
+    def test_every_frame(self, market, name):
+        path = DATA / name
+        if not path.exists():
+            pytest.skip(f"no recording at {path}")
+        made, kinds = codec(market), Counter()
+        lines = path.read_text().splitlines()[1:]
+        for text in filter(None, (line.partition(": ")[2] for line in lines)):
+            (event,) = made.decode(text.encode())
+            payload = json.loads(text).get("data", {})
+            kinds[type(event)] += 1
+            assert isinstance(event, BarEvent) == (payload.get("e") == "kline")
+            if isinstance(event, BarEvent):
+                assert_same(event, payload)
+        assert set(kinds) == {BarEvent, Ignored}
+        assert kinds.total() == sum(": {" in line for line in lines)
+
+
+def assert_same(event: BarEvent, payload: dict) -> None:
+    k = payload["k"]
+    assert (event.symbol, event.timeframe) == (k["s"], k["i"])
+    assert (event.open_time, event.close_time) == (k["t"], k["T"])
+    assert (event.closed, event.event_time) == (k["x"], payload["E"])
+    values = (event.open, event.high, event.low, event.close, event.volume)
+    assert values == tuple(float(k[key]) for key in "ohlcv")
+    assert event.money == float(k["q"])

@@ -1,0 +1,374 @@
+import json
+import math
+
+import msgspec
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from shmfeed.codecs import Codec, Request, get_codec
+from shmfeed.codecs.interface import (
+    Acknowledged,
+    BarEvent,
+    GoingAway,
+    Heartbeat,
+    Ignored,
+    Malformed,
+    Refused,
+)
+from shmfeed.errors import BadArgumentError
+
+EVENTS = (BarEvent, Acknowledged, Refused, Heartbeat, GoingAway, Ignored, Malformed)
+TOKEN = "token-4711"
+BAR = {
+    "type": "BAR",
+    "symbol": "BTCUSDT",
+    "timeframe": "1h",
+    "open_time": 1633996800000,
+    "close_time": 1634000400000,
+    "open": "57000.5",
+    "high": "57100",
+    "low": "56900",
+    "close": "57050.25",
+    "volume": "12.5",
+}
+
+
+def codec(market_type: str = "", token: str = TOKEN) -> Codec:
+    return get_codec("wealthai", market_type, token)
+
+
+def only(message: object):
+    data = message if isinstance(message, bytes) else json.dumps(message).encode()
+    (event,) = codec().decode(data)
+    return event
+
+
+def bar(**changes: object) -> dict[str, object]:
+    """The example with some keys changed, or, given as `...`, left out."""
+    message = {**BAR, **changes}
+    return {key: value for key, value in message.items() if value is not ...}
+
+
+class TestSettings:
+    def test_limits(self):
+        made = codec()
+        assert made.name == "wealthai"
+        assert not made.flags_closed
+        assert made.heartbeat
+        assert made.max_connection_age is None
+        assert made.max_streams >= 1000
+
+    def test_streams_keep_their_case(self):
+        assert codec().stream("btcUSDT", "daily") == ("btcUSDT", "1d")
+
+    @pytest.mark.parametrize(
+        ("symbol", "timeframe"), [("", "1h"), ("A B", "1h"), ("A", "2m"), ("A", "1H")]
+    )
+    def test_refused_streams_name_the_value(self, symbol, timeframe):
+        with pytest.raises(BadArgumentError) as info:
+            codec().stream(symbol, timeframe)
+        assert repr(symbol) in str(info.value) or repr(timeframe) in str(info.value)
+
+    def test_default_endpoints(self):
+        made = [f"wss://ws.wealthai.cc:{p}/market_data" for p in (18000, 18001, 18002)]
+        assert codec().endpoints((), ()) == made
+        assert codec().endpoints((), (18002, 1)) == [
+            "wss://ws.wealthai.cc:18002/market_data",
+            "wss://ws.wealthai.cc:1/market_data",
+        ]
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ("ws://127.0.0.1:1", "ws://127.0.0.1:1/market_data"),
+            ("ws://127.0.0.1:1/", "ws://127.0.0.1:1/market_data"),
+            ("wss://h/feed", "wss://h/feed"),
+            ("wss://h/feed/?a=b", "wss://h/feed/?a=b"),
+        ],
+    )
+    def test_an_endpoint_without_a_path_is_a_base(self, given, expected):
+        assert codec().endpoints([given], ()) == [expected]
+
+    def test_ports(self):
+        assert codec().endpoints(["wss://h/x"], (1, 2)) == [
+            "wss://h:1/x",
+            "wss://h:2/x",
+        ]
+        assert codec().endpoints(["wss://h:2/x"], (1, 2)) == ["wss://h:2/x"]
+        with pytest.raises(BadArgumentError, match="contradicts"):
+            codec().endpoints(["wss://h:3/x"], (1, 2))
+
+
+class TestSubscribing:
+    STREAMS = (("B", "1h"), ("A", "1h"), ("B", "1m"), ("A", "1m"))
+
+    def test_the_first_frame(self):
+        made = codec()
+        assert made.url("wss://h/market_data", self.STREAMS) == "wss://h/market_data"
+        assert made.subscribe(self.STREAMS) == [
+            Request(
+                "1",
+                '{"type":"CONNECT","request_id":"1","symbols":["B","A"],'
+                '"resolutions":["1h","1m"],"csrf_token":"token-4711",'
+                '"market_type":"binance-testnet"}',
+            )
+        ]
+
+    def test_market_type_is_the_servers_to_judge(self):
+        (request,) = codec("usdm", "").subscribe(self.STREAMS)
+        message = json.loads(request.frame)
+        assert (message["market_type"], message["csrf_token"]) == ("usdm", "")
+
+    def test_a_change_sends_the_whole_new_list(self):
+        made = codec()
+        made.subscribe(self.STREAMS)
+        new = [*self.STREAMS, ("C", "1h")]
+        (request,) = made.change(self.STREAMS, new)
+        message = json.loads(request.frame)
+        assert request.id == message["request_id"] == "2"
+        assert list(message)[:4] == ["type", "request_id", "symbols", "resolutions"]
+        assert message["symbols"] == ["B", "A", "C"]
+        assert made.change(new, new[::-1]) == []
+        assert made.change(new, self.STREAMS)[0].id == "3"
+
+    def test_each_connection_begins_with_1(self):
+        made = codec()
+        for _ in range(2):
+            made.url("wss://h/market_data", self.STREAMS)
+            assert [made.subscribe(self.STREAMS)[0].id for _ in range(2)] == ["1", "2"]
+
+    def test_the_token_shows_nowhere_but_in_the_frame(self):
+        made = codec()
+        requests = made.subscribe(self.STREAMS)
+        assert TOKEN in requests[0].frame
+        assert TOKEN not in f"{made!r} {requests!r} {requests[0]}"
+        assert TOKEN in repr(tuple(requests[0]))  # a plain tuple would have shown it
+
+
+class TestBars:
+    def test_a_bar(self):
+        event = only(BAR)
+        assert math.isnan(event.money)
+        event.money = 0.0
+        assert event == BarEvent(
+            symbol="BTCUSDT",
+            timeframe="1h",
+            open_time=1633996800000,
+            close_time=1634000400000,
+            open=57000.5,
+            high=57100.0,
+            low=56900.0,
+            close=57050.25,
+            volume=12.5,
+            money=0.0,
+            closed=None,
+            event_time=0,
+        )
+
+    @pytest.mark.parametrize(
+        "same",
+        [
+            {"type": "KLINE"},
+            {"timeframe": ..., "resolution": "1h"},
+            {"timeframe": "60m"},
+            {"timeframe": None, "resolution": "60m"},
+            {"open": 57000.5, "volume": 12.5, "high": 57100},
+            {"open_time": "1633996800000", "close_time": 1634000400000.0},
+            {"news": {"deep": [1, 2]}, "money": None, "closed": None},
+        ],
+    )
+    def test_other_spellings(self, same):
+        event, expected = only(bar(**same)), only(BAR)
+        event.money = expected.money = 0.0
+        assert event == expected
+
+    @pytest.mark.parametrize("key", ["closed", "is_closed", "final", "x"])
+    @pytest.mark.parametrize(
+        ("sent", "flag"), [(True, True), (False, False), ("true", True), (None, None)]
+    )
+    def test_flags(self, key, sent, flag):
+        assert only(bar(**{key: sent})).closed is flag
+
+    @pytest.mark.parametrize("key", ["money", "quote_volume", "turnover"])
+    def test_money(self, key):
+        assert only(bar(**{key: "7.5"})).money == 7.5
+
+    def test_a_bar_without_close_time(self):
+        assert only(bar(close_time=...)).close_time == 0
+
+    def test_values_are_left_to_be_judged(self):
+        assert math.isnan(only(bar(open="nan")).open)
+        assert only(bar(high=1, low=2)).low == 2.0
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"open": "SECRET"}, "$.open"),
+            ({"open": None}, "$.open"),
+            ({"open": math.nan}, "JSON"),
+            ({"open": 10**400}, "out of range"),
+            ({"volume": ...}, "volume"),
+            ({"open_time": "SECRET"}, "$.open_time"),
+            ({"open_time": 1.5}, "$.open_time"),
+            ({"open_time": -1}, "$.open_time"),
+            ({"open_time": 10**30}, "$.open_time"),
+            ({"close_time": [1]}, "$.close_time"),
+            ({"closed": "SECRET"}, "$.closed"),
+            ({"money": {}}, "$.money"),
+            ({"symbol": 5}, "$.symbol"),
+            ({"symbol": "SECRET SECRET"}, "symbol or timeframe"),
+            ({"timeframe": "SECRET"}, "symbol or timeframe"),
+            ({"timeframe": ...}, "symbol or timeframe"),
+            ({"timeframe": 60}, "$.timeframe"),
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["BAR", "KLINE"])
+    def test_malformed(self, kind, changes, reason):
+        event = only(bar(type=kind, **changes))
+        assert isinstance(event, Malformed)
+        assert reason in event.reason
+        assert "SECRET" not in event.reason
+
+
+class TestOtherMessages:
+    @pytest.mark.parametrize(
+        ("message", "event"),
+        [
+            (b"ping", Heartbeat("pong")),
+            (b"pong", Heartbeat()),
+            ({"type": "PING", "ts": []}, Heartbeat('{"type":"PONG"}')),
+            ({"type": "PONG"}, Heartbeat()),
+            ({"type": "HEARTBEAT", "symbol": 5}, Heartbeat()),
+            ({"type": "CONNECTED"}, Acknowledged(None)),
+            ({"type": "CONNECTED", "request_id": "2", "x": {}}, Acknowledged("2")),
+            ({"type": "CONNECTED", "request_id": 2}, Acknowledged("2")),
+            ({"type": "CONNECTED", "request_id": True}, Acknowledged(None)),
+            ({"type": "CONNECTED", "request_id": [1]}, Acknowledged(None)),
+            ({"type": "ERROR"}, Refused(None, "ERROR")),
+            ({"type": "ERROR", "message": ""}, Refused(None, "ERROR")),
+            ({"type": "ERROR", "message": "no", "request_id": 1}, Refused("1", "no")),
+            ({"type": "ERROR", "message": {"a": 1}}, Refused(None, '{"a": 1}')),
+            ({"type": "ERROR", "message": "a\nb\x1b[1m"}, Refused(None, "a b [1m")),
+            ({"type": "ERROR", "message": "Größe"}, Refused(None, "Größe")),
+            ({"type": "NEWS"}, Ignored()),
+            ({**BAR, "type": "NEWS"}, Ignored()),
+            ({**BAR, "type": "bar"}, Ignored()),
+            ({"type": "NEWS", "symbol": 5, "open_time": {}, "message": 1}, Ignored()),
+            (b'{"type":"NEWS","message":1e999,"open":"x"}', Ignored()),
+        ],
+    )
+    def test_event(self, message, event):
+        assert only(message) == event
+
+    def test_a_refusal_is_short_and_without_the_token(self):
+        words = f"bad {TOKEN} {'w' * 999}"
+        refused = only({"type": "ERROR", "message": words})
+        assert refused.message == f"bad *** {words[-999:]}"[:300]
+        refused = only({"type": "ERROR", "message": ["bad", TOKEN]})
+        assert refused.message == '["bad", "***"]'
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"",
+            b" ",
+            b"PING SECRET",
+            b"null",
+            b"5",
+            b"[]",
+            b'"BAR SECRET"',
+            b"{}",
+            b'{"type":null}',
+            b'{"type":5}',
+            b'{"type":["BAR"]}',
+            b'{"type":"NEWS"',
+            b'{"type":"NEWS"}{}',
+            b'{"type":"NEWS","a":NaN}',
+            b'{"type":"NEWS","a":Infinity}',
+            b'{"type":"NEWS","message":"\\ud800"}',
+            b'{"type":"NEWS","a":"\xff SECRET"}',
+            b'{"type":"NEWS","a":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+            b"[" * 50_000,
+            b"\x00\xff\xfe",
+            b"9" * 9999,
+        ],
+    )
+    def test_malformed(self, data):
+        event = only(data)
+        assert isinstance(event, Malformed)
+        assert event.reason
+        assert "SECRET" not in event.reason
+        assert len(event.reason) < 200
+
+
+def checked(data: bytes):
+    events = codec().decode(data)
+    assert len(events) == 1
+    assert isinstance(events[0], EVENTS)
+    return events[0]
+
+
+MESSAGES = (
+    json.dumps(BAR).encode(),
+    json.dumps(bar(timeframe=..., resolution="1m", x=True, money=5)).encode(),
+    b'{"type":"CONNECTED","request_id":"1"}',
+    b'{"type":"ERROR","message":"no","request_id":"1"}',
+    b'{"type":"PING"}',
+)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+ANY = settings(deadline=None)  # a slow machine is no failure
+KEYS = st.sampled_from([*BAR, "resolution", "money", "closed", "x", "message"])
+TYPES = st.sampled_from(["BAR", "ERROR", "CONNECTED", "PING", "NEWS"])
+
+
+class TestNothingRaises:
+    @pytest.mark.parametrize(
+        "data", [b"", b"\xff", b"[]", b"NaN", b'{"a":' + b"[" * 5000 + b"]" * 5000]
+    )
+    def test_control_a_bare_decoder_raises(self, data):
+        with pytest.raises((msgspec.DecodeError, RecursionError)):
+            msgspec.json.decode(data, type=dict[str, object])
+        assert isinstance(checked(data), Malformed)
+
+    @ANY
+    @given(st.binary(max_size=64) | st.text(max_size=64).map(str.encode))
+    def test_arbitrary_bytes(self, data):
+        checked(data)
+
+    @ANY
+    @given(TYPES, st.dictionaries(KEYS, VALUES, max_size=6))
+    @example("ERROR", {"message": 10**4000, "request_id": 10**4000})
+    def test_arbitrary_values(self, kind, values):
+        message = {**BAR, "type": kind, **values}
+        event = checked(json.dumps(message).encode(errors="replace"))
+        text = json.dumps(message)
+        if message["type"] == "NEWS" and "NaN" not in text and "Infinity" not in text:
+            assert event == Ignored()
+
+    @ANY
+    @given(st.sampled_from(MESSAGES), st.data())
+    def test_mutated_messages(self, message, data):
+        at = data.draw(st.integers(0, len(message)))
+        until = data.draw(st.integers(at, min(len(message), at + 8)))
+        checked(message[:at] + data.draw(st.binary(max_size=8)) + message[until:])
+
+    @pytest.mark.parametrize("message", MESSAGES)
+    def test_cut_at_every_byte(self, message):
+        for end in range(len(message)):
+            assert isinstance(checked(message[:end]), Malformed)
+
+    @pytest.mark.parametrize("key", ["type", "message", "request_id", "open"])
+    @pytest.mark.parametrize("kind", [b"ERROR", b"BAR"])
+    def test_every_depth(self, key, kind):
+        for depth in range(850, 1020, 7):
+            nest = b"[" * depth + b"]" * depth
+            checked(b'{"type":"' + kind + b'","' + key.encode() + b'":' + nest + b"}")

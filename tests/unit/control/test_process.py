@@ -1,0 +1,39 @@
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from shmfeed.control.process import await_end, process_start
+
+
+def test_the_start_tells_processes_apart():
+    mine = process_start(os.getpid())
+    assert mine == process_start(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as other:
+        assert process_start(other.pid) >= mine
+        other.kill()
+    assert process_start(other.pid) is None
+    assert process_start(2**22 + 1) is None
+
+
+def test_a_name_cannot_mislead(tmp_path):
+    odd = tmp_path / ") Z 1 (x"
+    odd.symlink_to("/bin/sleep")
+    with subprocess.Popen([odd, "60"]) as other:
+        while b"sleep" not in _name(other.pid) and b") Z" not in _name(other.pid):
+            pass
+        assert process_start(other.pid) is not None
+        other.kill()
+
+
+def _name(pid):
+    return Path(f"/proc/{pid}/stat").read_bytes()
+
+
+def test_await_end():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as other:
+        started = process_start(other.pid)
+        assert not await_end(other.pid, started, 0.05)
+        threading.Timer(0.1, other.kill).start()
+        assert await_end(other.pid, started, 10)

@@ -1,0 +1,69 @@
+"""Variables that are no settings, or hold what is not accepted."""
+
+import pytest
+
+from shmfeed.doctor.environment import check_environment, sound
+from shmfeed.errors import BadArgumentError
+from wealthdata.attachment import always_copy
+
+CANARY = "s3cr3t-canary"
+
+
+def test_none_is_wrong() -> None:
+    (found,) = check_environment({"SHMFEED_FEED": "spot", "PATH": "/bin", "HOME": ""})
+    assert found.level == "ok"
+    assert "SHMFEED_FEED" in found.found
+    assert "PATH" not in found.found
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "level", "words"),
+    [
+        ("SHMFEED_HISTROY", "5", "problem", "'SHMFEED_HISTORY'"),
+        ("SHMFEED_history", "5", "problem", "'SHMFEED_HISTORY'"),
+        ("SHMFEED_HISTORY", "many", "problem", "history 'many' is not accepted"),
+        ("WEBSOCKET_PORT", "99999", "problem", "99999"),
+        ("WEBSOCKET_SYMBOL", "A", "note", "did you mean WEBSOCKET_SYMBOLS?"),
+        ("shmfeed_feed", "x", "note", "did you mean SHMFEED_FEED?"),
+        ("websocket_csrf_token", CANARY, "note", "WEBSOCKET_CSRF_TOKEN"),
+        ("WEBSOCKET_CSRF_TOKEN", f" {CANARY}\n{CANARY}", "problem", "not shown"),
+    ],
+)
+def test_each_that_is_wrong(variable, text, level, words) -> None:
+    good = {"SHMFEED_GUARD": "5"}
+    (found,) = check_environment(good | {variable: text})
+    assert (found.level, found.check) == (level, f"environment {variable}")
+    assert words in found.found
+    assert CANARY not in found.found
+    assert ("unset" in (found.remedy or "")) == (level == "problem")
+    kept = sound(good | {variable: text})
+    assert kept.get(variable) == (text if level == "note" else None)
+    assert kept["SHMFEED_GUARD"] == "5"
+
+
+@pytest.mark.parametrize("text", ["off", "OFF"])
+def test_no_feed_on_purpose(text) -> None:
+    (found,) = check_environment({"SHMFEED_FEED": text})
+    assert found.level == "note"
+    assert "use no feed, as in a backtest" in found.found
+    assert sound({"SHMFEED_FEED": text}) == {}
+
+
+@pytest.mark.parametrize("text", ["1", "x", "", "\udcff"])
+def test_what_is_no_setting_of_the_feeder_is_left_alone(text) -> None:
+    names = ("SHMFEED_PURE", "SHMFEED_FAIL", "WEBSOCKET_CLIENT_CA_BUNDLE", "SHMFEEDX")
+    (found,) = check_environment(dict.fromkeys(names, text))
+    assert found.level == "ok"
+
+
+@pytest.mark.parametrize("text", ["1", "0", " Yes ", "off", "", "x", "2", "\udcff"])
+def test_a_word_that_no_strategy_takes(text, monkeypatch) -> None:
+    (found,) = check_environment({"SHMFEED_COPY": text})
+    monkeypatch.setenv("SHMFEED_COPY", text)
+    try:
+        always_copy()
+    except BadArgumentError:
+        assert found.level == "problem"
+        assert "neither yes nor no" in found.found
+    else:
+        assert found.level == "ok"

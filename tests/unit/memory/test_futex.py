@@ -1,0 +1,383 @@
+"""Sleeping on a word and waking who sleeps: in C, by way of ctypes, and by looking."""
+
+import errno
+import mmap
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Child
+from support import forks
+from support.sleeping import (
+    FORMS,
+    KERNEL_FORMS,
+    Form,
+    chosen,
+    is_asleep,
+    look_for_oneself,
+)
+from support.waiting import until
+
+from shmfeed.memory import futex
+from shmfeed.memory.futex import ALL, MOST_WORDS, futex_wait_any
+
+SECOND = 1_000_000_000
+AT = 64
+
+
+IN_THE_KERNEL = pytest.mark.parametrize("form", KERNEL_FORMS, indirect=True)
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Form:
+    return chosen(request.param, monkeypatch)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "shared"
+    path.write_bytes(bytes(4096))
+    return path
+
+
+def mapped(path: Path, access: int) -> memoryview:
+    with path.open("r+b") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=access))
+
+
+@pytest.fixture
+def shared(path: Path) -> memoryview:
+    return mapped(path, mmap.ACCESS_WRITE)
+
+
+@pytest.fixture
+def seen(path: Path) -> memoryview:
+    """The same memory, read-only."""
+    return mapped(path, mmap.ACCESS_READ)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.monotonic()
+    call()
+    return time.monotonic() - start
+
+
+class Sleeper:
+    """A thread that sleeps once; `woken` is what it came back with."""
+
+    def __init__(self, form: Form, buffer: memoryview, mask: int) -> None:
+        self.woken: bool | None = None
+        self._form, self._buffer, self._mask = form, buffer, mask
+        self._thread = threading.Thread(target=self._sleep)
+        self._thread.start()
+        until(lambda: is_asleep(self._thread, buffer, AT), what="the thread sleeps")
+
+    def _sleep(self) -> None:
+        expected = self._form.load(self._buffer, AT)
+        self.woken = self._form.wait(
+            self._buffer, AT, expected, self._mask, 20 * SECOND
+        )
+
+    def join(self) -> bool | None:
+        self._thread.join(10)
+        return self.woken
+
+
+class TestTheWord:
+    def test_it_is_loaded_and_bumped(self, form: Form, shared, seen) -> None:
+        assert form.load(seen, AT) == 0
+        form.bump(shared, AT)
+        form.bump(shared, AT)
+        assert form.load(seen, AT) == form.load(shared, AT) == 2
+        assert bytes(seen[AT - 4 : AT + 8]) == bytes((0,) * 4 + (2,) + (0,) * 7)
+
+    def test_it_wraps_within_32_bits(self, form: Form, shared) -> None:
+        shared[AT : AT + 4] = b"\xff" * 4
+        assert form.load(shared, AT) == ALL
+        form.bump(shared, AT)
+        assert bytes(shared[AT : AT + 8]) == bytes(8)
+
+    def test_a_reader_cannot_bump(self, form: Form, seen) -> None:
+        with pytest.raises((TypeError, BufferError)):
+            form.bump(seen, AT)
+
+    @pytest.mark.parametrize(
+        "offset", [-4, 1, 2, 4093, 4096, 1 << 40, (1 << 63) - 4, 1 << 70]
+    )
+    def test_there_must_be_one(self, form: Form, shared, offset: int) -> None:
+        for verb, rest in (
+            (form.load, ()),
+            (form.bump, ()),
+            (form.wait, (0, ALL, 0)),
+            (form.wake, (ALL,)),
+        ):
+            with pytest.raises((ValueError, OverflowError)):
+                verb(shared, offset, *rest)
+        assert not any(shared)
+
+    @pytest.mark.parametrize("buffer", [None, 7, "text", [1, 2]])
+    def test_there_must_be_a_buffer(self, form: Form, buffer: object) -> None:
+        with pytest.raises((TypeError, ValueError)):
+            form.load(buffer, 0)
+        with pytest.raises((TypeError, ValueError)):
+            form.wake(buffer, 0, ALL)
+
+    def test_a_small_buffer_has_none(self, form: Form) -> None:
+        with pytest.raises(ValueError, match="offset 0 of 3 bytes"):
+            form.load(bytearray(3), 0)
+
+    def test_too_few_arguments(self, form: Form, shared) -> None:
+        with pytest.raises(TypeError):
+            form.wait(shared, AT, 0, ALL)
+
+
+class TestSleeping:
+    def test_another_value_is_not_slept_on(self, form: Form, seen) -> None:
+        assert seconds(lambda: form.wait(seen, AT, 7, ALL, 20 * SECOND)) < 1
+        assert form.wait(seen, AT, 7, ALL, 0)
+
+    @pytest.mark.parametrize("timeout", [-SECOND, 0, 1, 20_000_000])
+    def test_the_timeout(self, form: Form, seen, timeout: int) -> None:
+        start = time.monotonic_ns()
+        assert form.wait(seen, AT, 0, ALL, timeout) is False
+        assert timeout <= time.monotonic_ns() - start < max(0, timeout) + SECOND
+
+    def test_another_process_wakes(self, form: Form, path: Path, seen) -> None:
+        def bump() -> None:
+            shared = mapped(path, mmap.ACCESS_WRITE)
+            form.bump(shared, AT)
+            form.wake(shared, AT, ALL)
+
+        with forks.Fork(bump) as child:
+            start = time.monotonic()
+            while not form.load(seen, AT):
+                assert form.wait(seen, AT, 0, ALL, 20 * SECOND)
+            assert time.monotonic() - start < 10
+            child.result()
+
+    def test_other_threads_run_meanwhile(self, form: Form, seen) -> None:
+        done = threading.Event()
+        turns = 0
+
+        def work() -> None:
+            nonlocal turns
+            while not done.is_set():
+                turns += 1
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        try:
+            before = turns
+            form.wait(seen, AT, 0, ALL, SECOND // 5)
+            assert turns - before > 1000
+        finally:
+            done.set()
+            worker.join()
+
+
+@IN_THE_KERNEL
+class TestWaking:
+    """Who looks for himself is not woken."""
+
+    def test_it_tells_how_many(self, form: Form, shared, seen) -> None:
+        assert form.wake(shared, AT, ALL) == 0
+        sleepers = [Sleeper(form, seen, ALL) for _ in range(3)]
+        assert form.wake(shared, AT, ALL) == 3
+        assert [sleeper.join() for sleeper in sleepers] == [True] * 3
+
+    def test_bits(self, form: Form, shared, seen) -> None:
+        other, both = Sleeper(form, seen, 0b10), Sleeper(form, seen, 0b11)
+        assert form.wake(shared, AT, 0b100) == 0
+        assert form.wake(shared, AT, 0b01) == 1
+        assert both.join() is True
+        assert other.woken is None
+        assert form.wake(shared, AT, 0b10) == 1
+        assert other.join() is True
+
+    def test_no_bit_wakes_nobody(self, form: Form, shared, seen) -> None:
+        sleeper = Sleeper(form, seen, ALL)
+        assert form.wake(shared, AT, 0) == 0
+        assert form.wake(shared, AT, ALL) == 1
+        assert sleeper.join() is True
+
+    def test_the_highest_bit(self, form: Form, shared, seen) -> None:
+        sleeper = Sleeper(form, seen, 1 << 31)
+        assert form.wake(shared, AT, ALL >> 1) == 0
+        assert form.wake(shared, AT, 1 << 31) == 1
+        assert sleeper.join() is True
+
+    def test_another_word(self, form: Form, shared, seen) -> None:
+        sleeper = Sleeper(form, seen, ALL)
+        assert form.wake(shared, AT + 4, ALL) == 0
+        assert form.wake(shared, AT, ALL) == 1
+        assert sleeper.join() is True
+
+    def test_a_reader_may_wake(self, form: Form, seen) -> None:
+        sleeper = Sleeper(form, seen, ALL)
+        assert form.wake(seen, AT, ALL) == 1
+        assert sleeper.join() is True
+
+    def test_a_handler_that_raises_nothing(self, form: Form, seen, alarm) -> None:
+        heard = alarm(0.05, lambda *_: None)
+        assert form.wait(seen, AT, 0, ALL, 20 * SECOND) is True
+        assert heard() == 1
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[..., Callable[[], int]]]:
+    """alarm(seconds, handler): how often it has rung."""
+    rung = []
+    old = signal.getsignal(signal.SIGALRM)
+
+    def start(after: float, handler: Callable[..., None]) -> Callable[[], int]:
+        def ring(*arguments: object) -> None:
+            rung.append(1)
+            handler(*arguments)
+
+        signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, after)
+        return lambda: len(rung)
+
+    yield start
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, old)
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_handler_that_raises(form: Form, seen, alarm) -> None:
+    alarm(0.05, interrupt)
+
+    def wait() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            form.wait(seen, AT, 0, ALL, 20 * SECOND)
+
+    assert seconds(wait) < 1
+
+
+class TestAny:
+    """Sleeping on several words: in the kernel, or looking."""
+
+    @pytest.fixture(params=["kernel", "poll"], autouse=True)
+    def way(self, request, monkeypatch: pytest.MonkeyPatch) -> str:
+        if request.param == "poll":
+            look_for_oneself(monkeypatch)
+        elif futex._waitv() is None:
+            pytest.skip(f"no futex_waitv here: Linux {platform.release()}")
+        return request.param
+
+    @pytest.fixture
+    def buffers(self, tmp_path: Path) -> list[tuple[memoryview, memoryview]]:
+        pairs = []
+        for number in range(3):
+            path = tmp_path / str(number)
+            path.write_bytes(bytes(4096))
+            pairs.append((mapped(path, mmap.ACCESS_WRITE), mapped(path, 1)))
+        return pairs
+
+    def test_one_has_another_value(self, buffers) -> None:
+        words = [(seen, AT, 0) for _, seen in buffers]
+        futex.futex_bump(buffers[1][0], AT)
+        assert seconds(lambda: futex_wait_any(words, 20 * SECOND)) < 1
+        assert futex_wait_any(words, 0)
+
+    def test_the_timeout(self, buffers) -> None:
+        words = [(seen, AT, 0) for _, seen in buffers]
+        start = time.monotonic()
+        assert futex_wait_any(words, SECOND // 50) is False
+        assert 0.02 <= time.monotonic() - start < 1
+
+    @pytest.mark.parametrize("which", [0, 1, 2])
+    def test_each_of_them_wakes(self, buffers, which: int) -> None:
+        words = [(seen, AT, 0) for _, seen in buffers]
+
+        def bump() -> None:
+            futex.futex_bump(buffers[which][0], AT)
+            futex.futex_wake(buffers[which][0], AT, 1)
+
+        timer = threading.Timer(0.05, bump)
+        timer.start()
+        assert seconds(lambda: futex_wait_any(words, 20 * SECOND)) < 5
+        timer.join()
+        assert futex_wait_any(words, 0)
+
+    def test_more_than_the_kernel_takes(self, buffers) -> None:
+        words = [(buffers[0][1], AT, 0)] * (MOST_WORDS + 1)
+        assert futex_wait_any(words, 1000) is False
+        futex.futex_bump(buffers[0][0], AT)
+        assert futex_wait_any(words, 20 * SECOND)
+
+    def test_as_many_as_it_takes(self, buffers) -> None:
+        words = [(buffers[0][1], AT + 4 * i, 0) for i in range(MOST_WORDS)]
+        assert futex_wait_any(words, 1000) is False
+
+    def test_a_handler_that_raises(self, buffers, alarm) -> None:
+        words = [(seen, AT, 0) for _, seen in buffers]
+        alarm(0.05, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            futex_wait_any(words, 20 * SECOND)
+
+
+class TestWhereThereIsNone:
+    @pytest.mark.parametrize("refusal", [errno.ENOSYS, errno.EPERM])
+    def test_a_sandbox_refuses(self, monkeypatch, refusal: int) -> None:
+        monkeypatch.setattr(futex, "_system_call", lambda *_: lambda *values: -refusal)
+        assert futex._futex.__wrapped__() is None
+        assert futex._waitv.__wrapped__() is None
+
+    def test_an_older_kernel_knows_no_waitv(self, monkeypatch) -> None:
+        monkeypatch.setattr(futex, "_system_call", lambda *_: lambda *v: -errno.ENOSYS)
+        monkeypatch.setattr(futex, "_futex", lambda: lambda *_: 0)
+        assert futex._waitv.__wrapped__() is None
+
+    @pytest.mark.parametrize(
+        ("where", "value"),
+        [("platform.machine", "sparc64"), ("sys.platform", "darwin")],
+    )
+    def test_another_system(self, monkeypatch, where: str, value: str) -> None:
+        module, name = where.split(".")
+        fake = (lambda: value) if name == "machine" else value
+        monkeypatch.setattr(getattr(futex, module), name, fake)
+        assert futex._futex.__wrapped__() is None
+
+    def test_this_one_has_it(self) -> None:
+        assert futex._futex() is not None
+
+    def test_an_odd_answer_is_an_error(self, monkeypatch, seen) -> None:
+        monkeypatch.setattr(futex, "_futex", lambda: lambda *_: -errno.EFAULT)
+        with pytest.raises(OSError, match="lets nobody sleep") as caught:
+            futex.futex_wait(seen, AT, 0, ALL, 0)
+        assert caught.value.errno == errno.EFAULT
+
+
+ASKED = """
+import shmfeed.feed
+from shmfeed.memory import futex
+print(futex._futex.cache_info().currsize, futex._waitv.cache_info().currsize)
+"""
+
+
+def test_nothing_is_loaded_before_somebody_sleeps(child: Child) -> None:
+    assert child(ASKED).communicate() == ("0 0\n", "")
+
+
+def test_a_killed_sleeper_is_nobody_s_concern(form: Form, path: Path, seen) -> None:
+    def sleep() -> None:
+        form.wait(mapped(path, mmap.ACCESS_READ), AT, 0, ALL, 60 * SECOND)
+
+    shared = mapped(path, mmap.ACCESS_WRITE)
+    with forks.Fork(sleep) as child:
+        status = Path(f"/proc/{child.pid}/stat")
+        until(lambda: status.read_text().rpartition(")")[2].split()[0] == "S")
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    assert form.wake(shared, AT, ALL) == 0
+    form.bump(shared, AT)
+    assert form.load(seen, AT) == 1

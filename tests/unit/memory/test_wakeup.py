@@ -1,0 +1,215 @@
+"""The bell on a plain buffer: which word, which bits, in which order."""
+
+import threading
+import time
+
+import pytest
+from support.ring_on_bytes import Bench, bench, blank
+from support.sleeping import IN_C, InThread, is_asleep
+from support.waiting import until
+
+from shmfeed import core
+from shmfeed.layout import H_WAKE, WORD
+from shmfeed.memory import wakeup
+from shmfeed.memory.futex import ALL
+from shmfeed.memory.wakeup import AT, Eventcount, bits_of, bits_of_entry, sleep_past
+from shmfeed.memory.words import Words
+from shmfeed.waiting import heard, sleep
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def words() -> Words:
+    return blank(4, max_streams=40)[0]
+
+
+BELLS = [Eventcount, *([core.Eventcount] if IN_C else [])]
+SLEEPS = [sleep_past, *([core.sleep_past] if IN_C else [])]
+
+
+@pytest.fixture
+def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What the kernel is told: how often the bell was rung by then, and the bits."""
+    calls: list[tuple[int, int]] = []
+
+    def wake(raw: memoryview, offset: int, bits: int) -> int:
+        assert offset == AT
+        calls.append((raw[offset], bits))
+        return 0
+
+    monkeypatch.setattr(wakeup, "futex_wake", wake)
+    return calls
+
+
+def test_it_is_the_header_s_word(words: Words) -> None:
+    before = bytes(words.raw)
+    Eventcount(words).ring(ALL)
+    after = bytes(words.raw)
+    assert [at for at in range(len(after)) if after[at] != before[at]] == [AT]
+    assert AT == H_WAKE * WORD
+    assert heard(words) == words.ints[H_WAKE] == 1
+
+
+def test_a_stream_s_ring_has_its_bit(words: Words, woken: list) -> None:
+    ring = Eventcount(words)
+    for index in (0, 1, 31, 32, 39):
+        ring(index)
+    assert woken == [(1, 1), (2, 2), (3, 1 << 31), (4, 1), (5, 1 << 7)]
+
+
+def test_several_streams_are_one_ring(words: Words, woken: list) -> None:
+    Eventcount(words).ring(bits_of([3, 0, 32, 3]))
+    assert woken == [(1, 0b1001)]
+
+
+def test_everybody(words: Words, woken: list) -> None:
+    Eventcount(words).ring(ALL)
+    assert woken == [(1, ALL)]
+
+
+@pytest.mark.parametrize("index", [0, 1, 31, 32, 39])
+def test_an_entry_s_bit_is_its_stream_s(index: int) -> None:
+    geometry = blank(4, max_streams=40)[1]
+    assert bits_of_entry(geometry.entry_word(index)) == bits_of([index])
+    assert bits_of([index]) == 1 << index % 32
+
+
+class TestSleep:
+    def test_it_rang_since_it_was_heard(self, words: Words) -> None:
+        before = heard(words)
+        Eventcount(words)(0)
+        start = time.monotonic()
+        assert sleep([(words, before, ALL)], 20 * SECOND)
+        assert sleep([(words, before, 0b10)], 20 * SECOND)
+        assert time.monotonic() - start < 1
+
+    def test_the_timeout(self, words: Words) -> None:
+        assert sleep([(words, heard(words), ALL)], SECOND // 100) is False
+
+    def test_nothing_to_listen_to(self) -> None:
+        start = time.monotonic()
+        assert sleep([], SECOND // 50) is False
+        assert 0.02 <= time.monotonic() - start < 1
+
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_one_of_several(self, words: Words, which: int) -> None:
+        both = [words, blank(4)[0]]
+        timer = threading.Timer(0.05, Eventcount(both[which]), (0,))
+        timer.start()
+        start = time.monotonic()
+        assert sleep([(each, heard(each), ALL) for each in both], 20 * SECOND)
+        assert time.monotonic() - start < 5
+        timer.join()
+
+    def test_another_stream_s_ring_does_not_wake(self, words: Words) -> None:
+        """Once the thread sleeps; its own stream's does."""
+        came: list[bool] = []
+        listening = [(words, heard(words), bits_of([1]))]
+        thread = threading.Thread(
+            target=lambda: came.append(sleep(listening, 20 * SECOND))
+        )
+        thread.start()
+        until(lambda: wakeup.futex_wake(words.raw, AT, bits_of([1])), what="it sleeps")
+        thread.join(5)
+        assert came == [True]
+        thread = threading.Thread(
+            target=lambda: came.append(sleep(listening, SECOND // 2))
+        )
+        thread.start()
+        until(lambda: is_asleep(thread, words.raw, AT), what="it sleeps")
+        Eventcount(words)(0)
+        Eventcount(words)(2)
+        thread.join(5)
+        assert came == [True, False]
+
+
+@pytest.mark.parametrize("make", BELLS, ids=["pure", "C"][: len(BELLS)])
+class TestBothBells:
+    def test_a_ring_counts_one(self, words: Words, make: type[Eventcount]) -> None:
+        ring = make(words)
+        assert ring(0) is None
+        assert ring.ring(ALL) is None
+        ring(39)
+        assert heard(words) == 3
+        words.raw[AT : AT + 4] = b"\xff" * 4
+        ring(0)
+        assert words.ints[H_WAKE] == 0
+
+    @pytest.mark.parametrize("index", [3, 35])
+    def test_it_wakes_by_bits(self, words, make: type[Eventcount], index: int) -> None:
+        listening = [(words, heard(words), 0b1000)]
+        other = InThread(sleep, [(words, heard(words), 0b0100)], SECOND)
+        for ring in (lambda: make(words)(index), lambda: make(words).ring(0b1011)):
+            listening = [(words, heard(words), 0b1000)]
+            sleeper = InThread(sleep, listening, 20 * SECOND)
+            until(lambda: is_asleep(sleeper.thread, words.raw, AT))  # noqa: B023
+            ring()
+            assert sleeper.result() is True
+            assert sleeper.seconds < 10
+        assert other.result() is False
+
+    def test_it_cannot_be_rung_by_a_reader(self, words, make: type[Eventcount]) -> None:
+        seen = Words(bytes(words.raw))
+        with pytest.raises((TypeError, BufferError)):
+            make(seen)(0)
+
+    @pytest.mark.parametrize("index", ["a", None, 1.5])
+    def test_odd_indices(self, words, make: type[Eventcount], index: object) -> None:
+        with pytest.raises(TypeError):
+            make(words)(index)
+        with pytest.raises(TypeError):
+            make(words)()
+        with pytest.raises(TypeError):
+            make(words)(0, 1)
+
+
+@pytest.mark.parametrize("call", SLEEPS, ids=["pure", "C"][: len(SLEEPS)])
+class TestSleepPast:
+    """Over a buffer of this process; in a mapping `test_waiting` tests it."""
+
+    @pytest.fixture
+    def ring(self) -> Bench:
+        return bench(8)
+
+    @pytest.fixture
+    def reader(self, ring: Bench) -> core.RingReader:
+        return core.RingReader(ring.words, ring.geometry, 0)
+
+    def test_what_is_there(self, ring: Bench, reader, call) -> None:
+        ring.close(0, 1)
+        for after in (-1, 0, 1, -(1 << 70)):
+            assert call(reader, after, 20 * SECOND) == 2
+
+    @pytest.mark.parametrize("after", [2, 3, 1 << 70])
+    @pytest.mark.parametrize("timeout", [0, -SECOND, SECOND // 100])
+    def test_the_timeout(self, ring, reader, call, after: int, timeout: int) -> None:
+        ring.close(0, 1)
+        start = time.monotonic_ns()
+        assert call(reader, after, timeout) == 2
+        assert timeout <= time.monotonic_ns() - start < max(0, timeout) + SECOND
+
+    def test_a_ring_ends_it(self, ring: Bench, reader, call) -> None:
+        sleeper = InThread(call, reader, 0, 20 * SECOND)
+        until(lambda: is_asleep(sleeper.thread, ring.words.raw, AT))
+        ring.close(0)
+        core.Eventcount(ring.words)(0)
+        assert sleeper.result() == 1
+        assert sleeper.seconds < 10
+
+    def test_another_stream_s_does_not(self, ring: Bench, reader, call) -> None:
+        sleeper = InThread(call, reader, 0, SECOND // 2)
+        until(lambda: is_asleep(sleeper.thread, ring.words.raw, AT))
+        core.Eventcount(ring.words)(1)
+        assert sleeper.result() == 0
+        assert sleeper.seconds >= 0.5
+
+    def test_odd_arguments(self, reader, call) -> None:
+        for arguments in ((), (reader,), (reader, 0), (reader, 0, 0, 0)):
+            with pytest.raises(TypeError):
+                call(*arguments)
+        for arguments in ((reader, "a", 0), (reader, 0, "a")):
+            with pytest.raises(TypeError):
+                call(*arguments)
+        with pytest.raises((TypeError, AttributeError)):
+            call("reader", 0, 0)

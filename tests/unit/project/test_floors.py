@@ -1,0 +1,234 @@
+"""Imports point down, modules and functions stay small, and the checker can fail."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Child
+from support.floors import (
+    MAX_FUNCTION_LINES,
+    MAX_MODULE_LINES,
+    Imports,
+    Room,
+    breaches,
+    circles,
+    oversized,
+    reach,
+    read_imports,
+)
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("shmfeed", "wealthdata")
+
+
+def room(floor: int, modules: str, uses: str | None = None, *more: str) -> Room:
+    """Return a room of `modules`, given without their package's name.
+
+    `uses` names the rooms of one word each, `more` those of several words.
+    """
+    full = " ".join(f"shmfeed.{name}" for name in modules.split())
+    return Room(
+        floor, full, None if uses is None else frozenset([*uses.split(), *more])
+    )
+
+
+ROOMS = {
+    "ground": Room(0, "shmfeed shmfeed.errors shmfeed.validation shmfeed.bar"),
+    "layout": room(1, "layout", "ground"),
+    "settings": room(1, "settings.*", "ground"),
+    "memory": room(2, "memory.*", "ground layout"),
+    "ring": room(3, "ringbuf follower core", "ground layout memory"),
+    "segment": room(4, "segment.*", "ground layout memory ring"),
+    "codecs": room(4, "codecs.*", "ground layout settings"),
+    "control": room(5, "control.*", "ground segment"),
+    "wire": room(5, "wire.*", "ground settings codecs"),
+    "writing half": room(5, "writer", "ground layout memory ring segment"),
+    "reading half": room(
+        5, "feed status waiting aio listing", "ground layout memory ring segment"
+    ),
+    "feeder": room(6, "feeder.*"),
+    "manager": room(
+        7,
+        "manager.*",
+        "ground layout settings segment codecs control wire",
+        "reading half",
+    ),
+    "doctor": room(
+        7, "doctor.*", "ground layout settings memory ring segment", "reading half"
+    ),
+    "simulator": room(8, "simulator.*", "ground"),
+    "strategies": Room(8, "wealthdata.*", frozenset({"ground", "reading half"})),
+    "demo": room(9, "demo.*"),
+    "testing": room(9, "testing.*"),
+    "commands": room(10, "cli.* __main__"),
+}
+
+SOCKET_LIBRARIES = {
+    "asyncio",
+    "http.client",
+    "requests",
+    "select",
+    "selectors",
+    "socket",
+    "socketserver",
+    "ssl",
+    "urllib.request",
+    "websocket",
+    "websockets",
+}
+STRATEGY = ("wealthdata", "wealthdata.api", "shmfeed", "shmfeed.feed")
+
+
+@pytest.fixture(scope="module")
+def imports() -> Imports:
+    return read_imports(ROOT, PACKAGES)
+
+
+class TestThisProject:
+    def test_imports_point_down(self, imports: Imports) -> None:
+        assert breaches(imports, ROOMS) == []
+
+    def test_the_two_halves_do_not_know_each_other(self, imports: Imports) -> None:
+        assert "shmfeed.feed" not in reach(imports, "shmfeed.writer")
+        assert "shmfeed.writer" not in reach(imports, "shmfeed.feed")
+
+    def test_wealthdata_uses_four_modules(self, imports: Imports) -> None:
+        used = {
+            target
+            for module, targets in imports.items()
+            if module.startswith("wealthdata")
+            for target in targets
+            if target.startswith("shmfeed")
+        }
+        known = ("bar", "errors", "feed", "validation")
+        assert used <= {f"shmfeed.{name}" for name in known}
+
+    def test_a_strategy_reaches_no_socket(self, imports: Imports) -> None:
+        reached = reach(imports, *STRATEGY)
+        assert "shmfeed.feed" in reached
+        assert "shmfeed.ringbuf" in reached
+        assert not reached & SOCKET_LIBRARIES
+
+    def test_the_feeder_does(self, imports: Imports) -> None:
+        """The control: the check above would see it."""
+        assert reach(imports, "shmfeed.feeder.feeder") & SOCKET_LIBRARIES
+
+    def test_sizes(self) -> None:
+        assert oversized(ROOT, PACKAGES) == []
+
+
+LOADED = "import sys, wealthdata; print(*sys.modules)"
+
+
+def test_a_strategy_loads_no_socket_and_no_pandas(child: Child) -> None:
+    process = child(LOADED)
+    loaded, complaint = process.communicate()
+    assert complaint == ""
+    names = set(loaded.split())
+    assert "wealthdata" in names
+    assert not names & (SOCKET_LIBRARIES - {"select", "selectors"} | {"pandas"})
+
+
+SMALL_ROOMS = {
+    "low": Room(0, "a.low a.base"),
+    "left": Room(1, "a.left a.other"),
+    "right": Room(1, "a.right"),
+    "high": Room(2, "a.high a.package.*", frozenset({"left"})),
+    "root": Room(0, "a"),
+}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "a/package").mkdir(parents=True)
+    files = {
+        "__init__": "",
+        "low": "import os\nfrom a import base",
+        "base": "",
+        "left": "from a.low import x",
+        "right": "from . import low",
+        "high": "import a.left",
+        "package/__init__": "from a.package.inner import x",
+        "package/inner": "from ..left import x",
+    }
+    for name, text in files.items():
+        (tmp_path / f"a/{name}.py").write_text(text)
+    return tmp_path
+
+
+def found(tree: Path) -> list[str]:
+    return breaches(read_imports(tree, ("a",)), SMALL_ROOMS)
+
+
+class TestTheChecker:
+    def test_order_is_no_breach(self, tree: Path) -> None:
+        assert found(tree) == []
+        assert read_imports(tree, ("a",))["a.low"] == {"os", "a.base"}
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "import a.high",
+            "import os, a.high as name",
+            "from a.high import x",
+            "from a import high",
+            "from .high import x",
+            "from . import high as name",
+            "def f():\n    from a.high import x",
+            "try:\n    import a.high\nexcept ImportError:\n    pass",
+            "if not TYPE_CHECKING:\n    x = 1\nelse:\n    import a.high",
+        ],
+    )
+    def test_upward(self, tree: Path, text: str) -> None:
+        (tree / "a/base.py").write_text(text)
+        assert found(tree)[0] == "a.base imports a.high: high (2) is not below low (0)"
+
+    def test_sideways(self, tree: Path) -> None:
+        (tree / "a/left.py").write_text("import a.right")
+        assert found(tree) == [
+            "a.left imports a.right: right (1) is not below left (1)"
+        ]
+
+    def test_downward_where_it_is_not_used(self, tree: Path) -> None:
+        (tree / "a/package/inner.py").write_text("from ..right import x")
+        assert found(tree) == [
+            "a.package.inner imports a.right: high does not use right"
+        ]
+
+    def test_a_circle_within_a_room(self, tree: Path) -> None:
+        (tree / "a/base.py").write_text("import a.low")
+        assert found(tree) == ["a circle: a.base > a.low > a.base"]
+        assert circles({"x": {"y"}, "y": {"z"}, "z": {"x"}}) == [["x", "y", "z", "x"]]
+
+    def test_a_module_without_a_floor(self, tree: Path) -> None:
+        (tree / "a/new.py").touch()
+        (tree / "a/package/new.py").touch()
+        assert found(tree) == ["a.new has no floor yet"]
+
+    def test_what_a_type_checker_imports_is_none(self, tree: Path) -> None:
+        (tree / "a/base.py").write_text("if TYPE_CHECKING:\n    import a.high")
+        assert found(tree) == []
+
+    def test_reach(self, tree: Path) -> None:
+        imports = read_imports(tree, ("a",))
+        assert reach(imports, "a.high") == {"a.high", "a.left", "a.low", "a.base", "os"}
+
+    @pytest.mark.parametrize("more", [0, 1])
+    def test_long_modules(self, tree: Path, more: int) -> None:
+        (tree / "a/base.py").write_text("\n" * (MAX_MODULE_LINES + more))
+        assert len(oversized(tree, ("a",))) == more
+
+    @pytest.mark.parametrize("more", [0, 1])
+    @pytest.mark.parametrize("kind", ["def", "async def"])
+    def test_long_functions(self, tree: Path, kind: str, more: int) -> None:
+        head = f"class A:\n    {kind} f(\n        self\n    ):\n        'Doc.'\n"
+        body = "        x = 1\n" * (MAX_FUNCTION_LINES + more)
+        (tree / "a/base.py").write_text(head + body)
+        assert len(oversized(tree, ("a",))) == more
+
+
+def test_the_project_is_what_is_imported_here() -> None:
+    import shmfeed
+
+    assert Path(shmfeed.__file__).parent == ROOT / "shmfeed"
+    assert sys.version_info >= (3, 11)

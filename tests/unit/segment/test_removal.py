@@ -1,0 +1,266 @@
+import os
+import signal
+import socket
+
+import pytest
+from support.forks import Fork
+from support.replacing import replacing
+from support.waiting import until
+
+import shmfeed
+from shmfeed.errors import SegmentFormatError
+from shmfeed.layout import READY
+from shmfeed.segment import removal
+from shmfeed.segment.mapping import place
+from shmfeed.segment.removal import FOREIGN, HELD, UNHELD, leftovers, remove_unheld
+from shmfeed.writer import create
+
+
+def leave_socket(where):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(where.socket))
+
+
+def hold_for_ever(name, pipe):
+    writer = create(name)
+    os.write(pipe, b"x")
+    signal.pause()
+    writer.close()
+
+
+def holder(name):
+    """A process that holds the feed, once it does."""
+    told, telling = os.pipe()
+    one = Fork(hold_for_ever, name, telling)
+    os.close(telling)
+    assert os.read(told, 1)
+    os.close(told)
+    return one
+
+
+def test_what_nobody_holds_goes_with_what_is_beside_it(feed_name):
+    where = place(feed_name)
+    with create(feed_name) as writer:
+        ring = writer.add_stream("BTCUSDT", "1m")
+        ring.append(0, 1, 2, 1, 2, 1)
+        assert not remove_unheld(where)
+        with shmfeed.attach(feed_name) as feed:
+            view = feed.ring("BTCUSDT", "1m").view(1)
+            writer.close()
+            leave_socket(where)  # as a feeder that was killed does
+            assert remove_unheld(where)
+            assert not where.segment.exists()
+            assert not where.socket.exists()
+            assert view["close"].tolist() == [2.0]  # readers keep what they have
+            with create(feed_name) as successor:
+                successor.add_stream("ETHUSDT", "1m")
+                assert feed.streams() == [("ETHUSDT", "1m")]
+                successor.close(unlink=True)
+    assert not remove_unheld(where)
+
+
+def test_a_holder_keeps_its_segment_without_the_lock_file(feed_name):
+    where = place(feed_name)
+    with create(feed_name) as writer:
+        where.lock.unlink()
+        assert not remove_unheld(where)
+        assert where.segment.exists()
+        writer.close()
+    assert remove_unheld(where)
+
+
+def test_readers_of_what_goes_look_for_its_successor_at_once(feed_name):
+    # A killed feeder's last beat is fresh: nothing else says that it is over.
+    with holder(feed_name) as one, shmfeed.attach(feed_name) as feed:
+        before = feed.current().identity
+        one.kill()
+        assert leftovers(place(feed_name), remove=True)
+        with create(feed_name) as successor:
+            assert feed.current().identity != before
+            successor.close(unlink=True)
+
+
+def test_looking_takes_nothing_from_who_goes_on(feed_name):
+    create(feed_name).close()
+    assert [left.state for left in leftovers(place(feed_name))] == [UNHELD]
+    with create(feed_name) as writer:
+        assert writer.adopted
+        writer.close(unlink=True)
+
+
+def test_what_was_put_there_just_now_is_not_removed(feed_name, monkeypatch):
+    where = place(feed_name)
+    create(feed_name).close()
+    monkeypatch.setattr(removal, "lock_object", replacing(removal.lock_object))
+    (found,) = leftovers(where, remove=True)
+    assert (found.state, found.reason) == (HELD, "is held by another process")
+    assert where.segment.exists()
+
+
+@pytest.mark.parametrize("content", [b"x", b"hello", b"\0\0\0x", b"1234567"])
+def test_a_foreign_file_of_less_than_a_word_stays(feed_name, content):
+    where = place(feed_name)
+    create(feed_name).close(unlink=True)
+    where.segment.touch(0o600)
+    where.segment.write_bytes(content)
+    for refuse in (lambda: remove_unheld(where), lambda: create(feed_name)):
+        with pytest.raises(SegmentFormatError, match="not a shmfeed segment"):
+            refuse()
+    assert where.segment.read_bytes() == content
+
+
+def test_a_foreign_file_stays(feed_name):
+    where = place(feed_name)
+    create(feed_name).close(unlink=True)
+    where.segment.symlink_to("/etc/passwd")
+    with pytest.raises(SegmentFormatError):
+        remove_unheld(where)
+    where.segment.unlink()
+    where.segment.write_bytes(b"someone's")
+    where.segment.chmod(0o644)
+    with pytest.raises(SegmentFormatError):
+        remove_unheld(where)
+    assert where.segment.read_bytes() == b"someone's"
+    where.segment.chmod(0o600)
+    with pytest.raises(SegmentFormatError, match="not a shmfeed segment"):
+        remove_unheld(where)
+    assert where.segment.read_bytes() == b"someone's"
+    where.segment.unlink()
+
+
+def test_an_unfinished_segment_goes(feed_name):
+    where = place(feed_name)
+    create(feed_name).close(unlink=True)
+    fd = os.open(where.segment, os.O_CREAT | os.O_WRONLY, 0o600)
+    os.close(fd)
+    assert remove_unheld(where)
+    assert not where.segment.exists()
+
+
+def test_a_holder_keeps_all_and_a_killed_one_nothing(feed_name):
+    where = place(feed_name)
+    with holder(feed_name) as one:
+        leave_socket(where)
+        where.successor.touch(0o600)
+        for remove in (False, True):
+            found = leftovers(where, remove)
+            assert [left.path for left in found] == [
+                where.segment,
+                where.successor,
+                where.socket,
+            ]
+            assert {left.reason for left in found} == {f"is held by process {one.pid}"}
+            assert all(left.state == HELD and left.path.exists() for left in found)
+        one.kill()
+        found = leftovers(where)
+        assert [(left.reason, left.path.exists()) for left in found] == [("", True)] * 3
+        assert found[0].size == where.segment.stat().st_size
+        assert leftovers(where, remove=True) == found
+        assert not any(left.path.exists() for left in found)
+        assert where.lock.exists()
+    assert leftovers(where, remove=True) == []
+
+
+def test_without_its_lock_file_a_holder_keeps_its_socket_too(feed_name):
+    where = place(feed_name)
+    with holder(feed_name) as one:
+        leave_socket(where)
+        where.lock.unlink()
+        assert all(left.state == HELD for left in leftovers(where))
+        assert not where.lock.exists()  # looking makes none
+        assert all(left.state == HELD for left in leftovers(where, remove=True))
+        assert where.segment.exists()
+        assert where.socket.exists()
+        one.kill()
+        # Somebody else may be looking just now, and hold the locks for that long.
+        until(lambda: all(one.state == UNHELD for one in leftovers(where, remove=True)))
+        assert not where.segment.exists()
+
+
+def test_without_the_lock_on_the_segment_it_would_lose_it(feed_name, monkeypatch):
+    """The control: the lock file alone does not keep a holder's segment."""
+    where = place(feed_name)
+    with holder(feed_name):
+        where.lock.unlink()
+        monkeypatch.setattr("fcntl.flock", lambda fd, how: None)
+        leftovers(where, remove=True)
+        assert not where.segment.exists()
+
+
+def directory(path):
+    path.mkdir()
+
+
+def symlink(path):
+    path.symlink_to("/etc/passwd")
+
+
+def pipe(path):
+    os.mkfifo(path, 0o600)
+
+
+def open_file(path):
+    path.touch(0o644)
+
+
+def text(path):
+    path.touch(0o600)
+    path.write_text("somebody's letter")
+
+
+@pytest.mark.parametrize("make", [directory, symlink, pipe, open_file, text])
+@pytest.mark.parametrize("which", ["segment", "successor", "socket", "lock"])
+def test_what_no_feeder_made_stays(feed_name, make, which):
+    where = place(feed_name)
+    create(feed_name).close()
+    path = getattr(where, which)
+    path.unlink(missing_ok=True)
+    make(path)
+    before = path.lstat()
+    found = leftovers(where, remove=True)
+    after = path.lstat()
+    assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
+    if which == "lock":
+        # A file of ours serves, whatever is in it: a feeder would lock the same.
+        assert (not found[0].reason) == (make in (open_file, text))
+        return
+    stayed = [left for left in found if left.reason]
+    assert [left.path for left in stayed] == [path]
+    assert stayed[0].state == FOREIGN
+    assert str(path) not in stayed[0].reason
+    assert where.segment.exists() == (which == "segment")  # the rest went
+
+
+def test_a_segment_of_another_version_goes(feed_name):
+    where = place(feed_name)
+    with create(feed_name, 16, 16, 1) as writer:
+        writer._words.ints[0] = READY + 7
+        assert leftovers(where, remove=True)[0].state == HELD
+    assert leftovers(where, remove=True)[0].reason == ""
+    assert not where.segment.exists()
+
+
+def test_another_user_s_stays(feed_name):
+    where = place(feed_name)
+    if os.geteuid():
+        pytest.skip("only root can make another user's file")
+    create(feed_name).close()
+    os.chown(where.segment, 65534, 65534)
+    (left,) = leftovers(where, remove=True)
+    assert "it belongs to user 65534, not to 0" in left.reason
+    assert where.segment.exists()
+
+
+def test_a_directory_of_feeds_that_is_no_directory(feed_name, tmp_path, monkeypatch):
+    monkeypatch.setattr("shmfeed.segment.mapping.SHARED_MEMORY", tmp_path)
+    where = place(feed_name)
+    where.segment.touch(0o600)
+    where.directory.symlink_to(tmp_path)
+    (left,) = leftovers(where, remove=True)
+    assert left.reason.startswith("cannot be locked: ")
+    assert "move it away" in left.reason
+    assert where.segment.exists()
+    where.directory.unlink()
+    assert leftovers(where, remove=True)[0].reason == ""
+    assert not where.segment.exists()
+    assert where.directory.stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,119 @@
+"""The settings of the wire: a proxy, redirects, heartbeats."""
+
+import pytest
+
+from shmfeed.errors import BadArgumentError
+from shmfeed.settings.model import describe, from_json, load, to_json
+
+PROXY = "http://127.0.0.1:3128"
+
+
+def refusal(**options):
+    with pytest.raises(BadArgumentError) as caught:
+        load(options, {})
+    return str(caught.value)
+
+
+def test_neither_is_there_unless_said_whatever_the_environment_says():
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "http_proxy"):
+        settings = load({}, {name: PROXY})
+        assert (settings.proxy, settings.max_redirects) == (None, 0)
+
+
+def test_they_come_from_every_source_and_go_the_way_of_all():
+    settings = load({}, {"SHMFEED_PROXY": PROXY, "SHMFEED_MAX_REDIRECTS": "5"})
+    assert (settings.proxy, settings.max_redirects) == (PROXY, 5)
+    assert describe(settings)["proxy"] == PROXY
+    assert from_json(to_json(settings)) == settings
+    assert load({"proxy": "HTTP://Proxy.Example:80/"}, {}).proxy == (
+        "http://Proxy.Example:80"
+    )
+    for none in (None, "none"):
+        assert load({"proxy": none}, {}).proxy is None
+    assert load({"proxy": "http://[::1]:1"}, {}).proxy == "http://[::1]:1"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "words"),
+    [
+        ("http://proxy.example", "it names no port"),
+        ("proxy.example:3128", "its scheme"),
+        ("https://proxy.example:3128", "its scheme"),
+        ("socks5://proxy.example:1080", "its scheme"),
+        ("http://user:hunter2@proxy.example:1", "it names a user or a password"),
+        ("http://hunter2@proxy.example:1", "it names a user or a password"),
+        ("http://proxy.example:1/path", "it names more than a host"),
+        ("http://proxy.example:1?hunter2", "it names more than a host"),
+        ("http://proxy.example:0", "its port"),
+        ("http://proxy.example:99999", "its host or port cannot be read"),
+        ("http://:3128", "its host"),
+        ("http://a..b:3128", "its host"),
+        ("http://a b:3128", "a space"),
+        ("http://a:1\r\nX: y", "a space"),
+        ("", "is not accepted"),
+        (b"http://user:hunter2@proxy:1", "of type bytes"),
+        (["http://user:hunter2@proxy:1"], "of type list"),
+        (3128, "of type int"),
+    ],
+)
+def test_what_is_no_proxy_is_refused_without_its_secrets(proxy, words):
+    said = refusal(proxy=proxy)
+    assert said.startswith("proxy")
+    assert words in said
+    assert "http://host:port address without user, password, path or query" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("value", [-1, 6, True, 1.0, "x", None, []])
+def test_so_many_redirects_only(value):
+    if value is None:
+        assert load({"max_redirects": value}, {}).max_redirects == 0
+    else:
+        assert "a whole number from 0 to 5" in refusal(max_redirects=value)
+
+
+def test_in_the_clear_only_as_far_as_this_host_also_by_a_proxy():
+    local = {"endpoint": "ws://127.0.0.1:9/x"}
+    assert load({**local, "proxy": PROXY}, {}).proxy == PROXY
+    remote = "http://proxy.example:3128"
+    said = refusal(**local, proxy=remote)
+    assert said.startswith(
+        "endpoint 'ws://127.0.0.1:9/x' would send in the clear to proxy"
+        " http://proxy.example:3128; use wss://, or allow_insecure"
+    )
+    assert load({**local, "proxy": remote, "allow_insecure": True}, {}).proxy == remote
+    assert load({"endpoint": "wss://x.example", "proxy": remote}, {}).proxy == remote
+
+
+def test_secrets_are_hidden_in_a_text_and_nothing_else_is():
+    endpoint = "wss://x.example/y?key=abc%20def&a=1&listen"
+    settings = load({"endpoint": endpoint, "csrf_token": "token-1"}, {})
+    text = "no key abc def, abc%20def or token-1; 1 a listen; key=abc%20def&a=1&listen"
+    assert settings.hidden(text) == "no key ***, *** or ***; 1 a listen; ***"
+    assert load({}, {}).hidden(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cut: 0123/45678", "cut: ***"),
+        ("cut: 0123/45678... and 0123/456, 0123/4", "cut: ***... and ***, 0123/4"),
+        (r"in JSON: 0123\/456789abc, cut: 0123\/4567", "in JSON: ***, cut: ***"),
+        ("0123/456789abc0123/456789abc", "******"),
+    ],
+)
+def test_what_is_left_of_a_secret_is_hidden_too(text, shown):
+    # A server's words are cut: by ourselves, and by it, where a close frame is full.
+    assert load({"csrf_token": "0123/456789abc"}, {}).hidden(text) == shown
+
+
+def test_a_venue_is_asked_for_a_sign_of_life_before_it_is_given_up():
+    for interval, timeout in ((15, 15), (15, 10), (31, 30)):
+        said = refusal(heartbeat_interval=interval, heartbeat_timeout=timeout)
+        assert said.startswith(
+            f"heartbeat_timeout {timeout} is not more than"
+            f" heartbeat_interval {interval},"
+        )
+    said = refusal(heartbeat_timeout=10)
+    assert said.endswith("(heartbeat_timeout from argument)")
+    assert load({"heartbeat_timeout": 15.1}, {}).heartbeat_timeout == 15.1

@@ -1,0 +1,476 @@
+"""Waiting for a bar, in the kernel by C and by ctypes, and by looking."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import Child
+from support import forks
+from support.sleeping import (
+    FORMS,
+    KERNEL_FORMS,
+    STREAMS,
+    Form,
+    InThread,
+    chosen,
+    close,
+    is_sleeping,
+    ring_by,
+    stream,
+)
+from support.waiting import until
+
+from shmfeed import waiting
+from shmfeed.errors import FeedNotFoundError, StreamNotFoundError
+from shmfeed.feed import Feed, Ring, attach, wait
+from shmfeed.layout import H_ALIVE, H_TICK, H_WAKE
+from shmfeed.memory import wakeup
+from shmfeed.waiting import PIECE_NS, Watch
+from shmfeed.writer import FeedWriter, create
+
+AT_ONCE = 0.3  # seconds, on a busy machine; less than a piece
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Form:
+    form = chosen(request.param, monkeypatch)
+    ring_by(form, monkeypatch)
+    return form
+
+
+IN_THE_KERNEL = pytest.mark.parametrize("form", KERNEL_FORMS, indirect=True)
+SLEEPLESS = pytest.mark.parametrize("form", ["ctypes"], indirect=True)
+
+
+@pytest.fixture
+def writer(feed_name: str) -> Iterator[FeedWriter]:
+    with create(feed_name, history=5, max_streams=40, streams=STREAMS) as writer:
+        yield writer
+
+
+@pytest.fixture
+def feed(writer: FeedWriter) -> Iterator[Feed]:
+    with attach(writer.name) as feed:
+        yield feed
+
+
+@pytest.fixture
+def rings(feed: Feed) -> list[Ring]:
+    return [feed.ring(*names) for names in STREAMS]
+
+
+@pytest.fixture
+def beats(writer: FeedWriter) -> Iterator[None]:
+    """The feeder lives on, in a thread: one of its words each."""
+    end = threading.Event()
+
+    def beat() -> None:
+        while not end.wait(0.2):
+            writer.beat_alive()
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    yield
+    end.set()
+    thread.join()
+
+
+@pytest.fixture
+def sleeps(form: Form, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each sleep, whether it ended before its time."""
+    ended: list[bool] = []
+
+    def watched(original: Callable[..., object]) -> Callable[..., object]:
+        def sleep(*arguments: object) -> object:
+            begun = time.monotonic_ns()
+            answer = original(*arguments)
+            ended.append(time.monotonic_ns() - begun < arguments[-1])
+            return answer
+
+        return sleep
+
+    for name in ("sleep", "sleep_past"):
+        monkeypatch.setattr(waiting, name, watched(getattr(waiting, name)))
+    return ended
+
+
+@pytest.mark.usefixtures("form")
+class TestOneRing:
+    def test_a_close_ends_it(self, writer: FeedWriter, rings: list[Ring]) -> None:
+        waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
+        close(stream(writer), 0)
+        assert waiter.result() == 1
+        assert waiter.seconds < 10
+
+    def test_at_once(self, writer: FeedWriter, rings: list[Ring]) -> None:
+        """Not after the rest of its piece."""
+        for number in range(20):
+            waiter = InThread(rings[0].wait, number, 20).asleep(rings[0])
+            start = time.monotonic()
+            close(stream(writer), number)
+            assert waiter.result() == number + 1
+            assert time.monotonic() - start < AT_ONCE
+
+    def test_what_is_there_is_not_waited_for(self, writer, rings, sleeps) -> None:
+        close(stream(writer), 0, 1)
+        assert rings[0].wait(0) == rings[0].wait(-1, 0) == rings[0].wait(1, 9) == 2
+        assert sleeps == [True, False, True]  # it looked, and found it
+
+    @pytest.mark.parametrize("timeout", [0, 1e-12, 0.03, 0.7])
+    def test_the_deadline(self, rings: list[Ring], timeout: float) -> None:
+        start = time.monotonic()
+        assert rings[0].wait(0, timeout) is None
+        assert timeout <= time.monotonic() - start < timeout + AT_ONCE
+
+    def test_an_infinite_deadline(self, writer, rings: list[Ring]) -> None:
+        waiter = InThread(rings[0].wait, 0, float("inf")).asleep(rings[0])
+        close(stream(writer), 0)
+        assert waiter.result() == 1
+
+    def test_a_batch_is_heard_when_it_is_woken(self, writer, rings) -> None:
+        ring = stream(writer)
+        waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
+        close(ring, 0, 1, 2, wake=False)
+        writer.wake([STREAMS[0]])
+        assert waiter.result() == 3
+
+    def test_what_woke_nobody_is_found_within_a_piece(self, writer, rings) -> None:
+        waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
+        close(stream(writer), 0, wake=False)
+        assert waiter.result() == 1
+        assert waiter.seconds < PIECE_NS / 1e9 + AT_ONCE
+
+
+class TestTheFeeder:
+    pytestmark = pytest.mark.usefixtures("form")
+
+    def test_its_end_ends_a_wait(self, writer, rings) -> None:
+        waiter = InThread(rings[0].wait, 0).asleep(rings[0])
+        start = time.monotonic()
+        writer.close()
+        assert waiter.result() is None
+        assert time.monotonic() - start < AT_ONCE
+
+    def test_its_last_bar_is_not_missed(self, writer, rings) -> None:
+        waiter = InThread(rings[0].wait, 0).asleep(rings[0])
+        close(stream(writer), 0, wake=False)
+        writer.close(unlink=True)
+        assert waiter.result() == 1
+
+    def test_with_a_deadline_a_successor_is_awaited(self, writer, rings) -> None:
+        """Another one takes the segment, or makes it anew: both ring."""
+        waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
+        writer.close()
+        with create(writer.name, 5, None, 40) as second:
+            assert second.adopted
+            close(second.add_stream(*STREAMS[0]), 0, wake=False)
+            second.wake()
+            assert waiter.result() == 1
+            waiter = InThread(rings[0].wait, 1, 20).asleep(rings[0])
+        with create(writer.name, 7, None, 40, streams=STREAMS) as third:
+            assert not third.adopted
+            close(third.add_stream(*STREAMS[0]), 1)
+            assert waiter.result() == 2
+        assert rings[0].history == 7
+
+    def test_taking_over_rings_both_bells(self, writer, feed, rings) -> None:
+        """Of the segment that is replaced too: its sleepers follow at once."""
+        old = feed.current().words
+        writer.beat()
+        waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
+        writer.close()
+        with create(writer.name, 7, None, 40, streams=STREAMS) as second:
+            rung = old.ints[H_WAKE]
+            assert rung == 3  # its maker, its end, its successor
+            new = attach(writer.name).current().words
+            assert new.ints[H_WAKE] == 1
+            waiter.asleep(rings[0])
+            assert rings[0].reader().words is not old
+            close(stream(second), 0)
+            assert waiter.result() == 1
+
+    def test_numbered_anew_its_first_bar_ends_a_wait(self, writer, rings) -> None:
+        close(stream(writer), 0, 1, 2)
+        waiter = InThread(rings[0].wait, 3, 20).asleep(rings[0])
+        many = InThread(wait, rings[:2], 20).asleep(rings[0])
+        writer.close(unlink=True)
+        with create(writer.name, 5, None, 40, streams=STREAMS) as second:
+            until(lambda: rings[0].count == 0, what="the ring follows")
+            close(second.add_stream(*STREAMS[0]), 0)
+            assert waiter.result() == 1
+            assert many.result() == [rings[0]]
+
+    @pytest.mark.parametrize("others", [False, True], ids=["alone", "others follow"])
+    def test_numbered_anew_before_it_began(self, writer, rings, others) -> None:
+        """While its caller was computing: his number is of a segment that has gone."""
+        close(stream(writer), 0, 1, 2)
+        count = rings[0].count
+        writer.close(unlink=True)
+        with create(writer.name, 5, None, 40, streams=STREAMS) as second:
+            if others:
+                assert rings[1].count == 0
+            waiter = InThread(rings[0].wait, count, 20).asleep(rings[0])
+            close(second.add_stream(*STREAMS[0]), 0)
+            assert waiter.result() == 1
+            # The control: where the ring has been already, a number may be far ahead.
+            assert rings[0].wait(count, 0) is None
+
+    def test_a_successor_without_the_stream(self, writer, rings) -> None:
+        waiter = InThread(rings[1].wait, 0, 20).asleep(rings[1])
+        writer.close(unlink=True)
+        with create(writer.name, 5, None, 40, streams=STREAMS[:1]):
+            with pytest.raises(StreamNotFoundError, match="does not carry S1"):
+                waiter.result()
+
+    def test_an_attachment_that_is_closed(self, beats, feed, rings) -> None:
+        waiter = InThread(rings[0].wait, 0).asleep(rings[0])
+        feed.close()
+        with pytest.raises(FeedNotFoundError, match="is closed"):
+            waiter.result(PIECE_NS / 1e9 + 1)
+
+    def test_another_wait_after_it_is_closed(self, writer, feed, rings) -> None:
+        feed.close()
+        with pytest.raises(FeedNotFoundError, match="is closed"):
+            rings[0].wait(0, 0)
+        with pytest.raises(FeedNotFoundError, match="is closed"):
+            wait(rings, 0)
+
+
+class TestManyRings:
+    pytestmark = pytest.mark.usefixtures("form")
+
+    def test_whichever_closes(self, writer, rings) -> None:
+        for number, which in enumerate([3, 0, 33, 3]):
+            waiter = InThread(wait, rings, 20).asleep(*rings)
+            close(stream(writer, which), number)
+            assert waiter.result() == [rings[which]]
+
+    def test_those_that_closed_in_the_order_given(self, writer, rings) -> None:
+        waiter = InThread(wait, [rings[2], rings[0], rings[1]], 20).asleep(*rings)
+        close(stream(writer, 0), 0, wake=False)
+        close(stream(writer, 2), 0, wake=False)
+        writer.wake([STREAMS[0], STREAMS[2]])
+        assert waiter.result() == [rings[2], rings[0]]
+
+    def test_of_several_feeds(self, writer, feed_name, rings) -> None:
+        with create(feed_name + "2", 5, None, 40, streams=STREAMS) as other:
+            with attach(other.name) as second:
+                both = [rings[0], second.ring(*STREAMS[0])]
+                for number, (which, of) in enumerate([(0, writer), (1, other)] * 2):
+                    waiter = InThread(wait, both, 20).asleep(*both)
+                    start = time.monotonic()
+                    close(stream(of), number)
+                    assert waiter.result() == [both[which]]
+                    assert time.monotonic() - start < AT_ONCE
+
+    def test_all_feeders_must_have_died(self, writer, feed_name, rings) -> None:
+        with create(feed_name + "2", 5, None, 40, streams=STREAMS) as other:
+            with attach(other.name) as second:
+                both = [rings[0], second.ring(*STREAMS[0])]
+                waiter = InThread(wait, both).asleep(*both)
+                writer.close()
+                with pytest.raises(AssertionError, match="runs longer"):
+                    waiter.result(0.4)
+                other.close()
+                assert waiter.result() == []
+
+    def test_a_bar_between_the_look_and_the_sleep(
+        self, writer, rings, sleeps, monkeypatch
+    ) -> None:
+        """The bell was heard before the look: no sleep lasts its whole piece."""
+        look = Watch.closed
+
+        def closed_after_it(watch: Watch) -> list[Ring]:
+            found = look(watch)
+            if not stream(writer).reader.count:
+                close(stream(writer), 0)
+            return found
+
+        monkeypatch.setattr(Watch, "closed", closed_after_it)
+        assert wait(rings[:2], 20) == [rings[0]]
+        assert sleeps == [True]
+
+    def test_none(self) -> None:
+        assert wait([], 0.02) == []
+        assert wait([]) == []
+
+
+@IN_THE_KERNEL
+class TestWhoIsWoken:
+    """Each sleep that ends before its piece is a wake-up."""
+
+    def test_not_who_waits_for_another_stream(
+        self, form, writer, rings, sleeps
+    ) -> None:
+        waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
+        for number in range(50):
+            close(stream(writer, 1), number)
+            waiter.asleep(rings[0])
+        assert True not in sleeps
+        close(stream(writer, 0), 0)
+        assert waiter.result() == 1
+        assert sleeps.count(True) == 1
+
+    def test_who_shares_the_bit_is(self, form, writer, rings, sleeps) -> None:
+        """The control: 32 further on the count above sees it."""
+        waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
+        for number in range(50):
+            before = len(sleeps)
+            close(stream(writer, 32), number)
+            until(lambda: len(sleeps) > before, what="it was woken")  # noqa: B023
+            waiter.asleep(rings[0])
+        assert sleeps.count(True) >= 45
+        close(stream(writer, 0), 0)
+        assert waiter.result() == 1
+
+    def test_of_several_rings_any_of_their_bits(
+        self, form, writer, rings, sleeps
+    ) -> None:
+        waiter = InThread(wait, [rings[3], rings[5]], 20).asleep(rings[3])
+        close(stream(writer, 4), 0)
+        waiter.asleep(rings[3])
+        assert True not in sleeps
+        close(stream(writer, 5), 0)
+        assert waiter.result() == [rings[5]]
+        assert sleeps[-1]  # it was woken: no piece was over
+
+    def test_everybody_by_one_call(self, form, writer, rings, monkeypatch) -> None:
+        """64 who wait, a batch of 34 streams: the kernel is asked once."""
+        woken: list[int] = []
+
+        def wake(*arguments: object) -> int:
+            woken.append(form.wake(*arguments))
+            return woken[-1]
+
+        monkeypatch.setattr(wakeup, "futex_wake", wake)
+        writer._eventcount = wakeup.Eventcount(writer._words)
+        waiters = [
+            InThread(rings[number % 34].wait, 0, 30).asleep(rings[0])
+            for number in range(64)
+        ]
+        before = writer._words.ints[H_WAKE]
+        for number in range(34):
+            close(stream(writer, number), 0, wake=False)
+        writer.wake(STREAMS)
+        assert [waiter.result() for waiter in waiters] == [1] * 64
+        assert max(waiter.seconds for waiter in waiters) < 20
+        assert writer._words.ints[H_WAKE] == before + 1
+        if form.name == "ctypes":  # where the kernel's answer is seen
+            # Some may be just between two pieces.
+            assert len(woken) == 1
+            assert 50 <= woken[0] <= 64
+
+
+def cpu_of(call: Callable[[], object]) -> float:
+    start = time.thread_time()
+    call()
+    return time.thread_time() - start
+
+
+@SLEEPLESS
+def test_an_idle_wait_costs_next_to_nothing(
+    form, beats, writer, rings, monkeypatch
+) -> None:
+    """Of one feed and of several; the control is a poll."""
+    with create(writer.name + "2", 5, None, 2, streams=STREAMS[:1]) as other:
+        with attach(other.name) as second:
+            both = [rings[0], second.ring(*STREAMS[0])]
+            one = cpu_of(lambda: rings[0].wait(0, 1.5))
+            two = cpu_of(lambda: wait(both, 1.5))
+            ring_by(chosen("poll", monkeypatch), monkeypatch)
+            polled = cpu_of(lambda: rings[0].wait(0, 1.5))
+    print(f"CPU of 1.5 s: {one * 1e3:.2f} {two * 1e3:.2f} poll {polled * 1e3:.2f} ms")
+    assert max(one, two) < 0.005
+    assert polled > 3 * one
+
+
+SIGNALLED = """
+import sys, time
+import shmfeed
+first, second = (shmfeed.attach(name).ring("S0", "1h") for name in sys.argv[1:3])
+print("ready", flush=True)
+try:
+    {wait}
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "first.wait(0)",
+        "first.wait(0, 60)",
+        "shmfeed.wait([first, second])",
+        "shmfeed.wait([first])",
+        "shmfeed.wait([], 60)",
+    ],
+)
+@pytest.mark.parametrize("pure", ["", "1"])
+def test_ctrl_c(beats, writer, child: Child, call: str, pure: str) -> None:
+    with create(writer.name + "2", 5, None, 2, streams=STREAMS[:1]) as other:
+        code = SIGNALLED.format(wait=call)
+        environ = os.environ | {"SHMFEED_PURE": pure}
+        process = child(code, writer.name, other.name, env=environ)
+        assert process.stdout.readline() == "ready\n"
+        until(lambda: is_sleeping(process.pid), what="it sleeps")
+        start = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n"
+        assert time.monotonic() - start < 0.45
+        assert process.wait(10) == 0
+
+
+def hold(name: str, board: memoryview) -> None:
+    with create(name, 5, None, 40, streams=STREAMS) as writer:
+        board[0] = 1
+        while True:
+            writer.beat()
+            time.sleep(0.1)
+
+
+@SLEEPLESS
+def test_a_killed_feeder_ends_every_wait_without_a_deadline(form, feed_name) -> None:
+    board = forks.board()
+    with forks.Fork(hold, feed_name, board) as holder:
+        forks.wait_until(lambda: board[0], 10, "the feed is there")
+        with attach(feed_name) as feed:
+            rings = [feed.ring(*names) for names in STREAMS[:2]]
+            waiters = [
+                InThread(rings[0].wait, 0).asleep(rings[0]),
+                InThread(wait, rings).asleep(rings[0]),
+            ]
+            bounded = InThread(rings[0].wait, 0, 4.5).asleep(rings[0])
+            start = time.monotonic()
+            holder.kill()
+            assert [waiter.result() for waiter in waiters] == [None, []]
+            assert 1.8 < time.monotonic() - start < 3
+            assert not bounded.is_done
+            assert bounded.result() is None
+    create(feed_name, 5, None, 40).close(unlink=True)
+
+
+def test_a_watch_tells_of_another_segment_once(writer, feed, rings) -> None:
+    watch = Watch([(rings[0], 0)], None)
+    assert not watch.moved()
+    assert not watch.follow()
+    writer.close(unlink=True)
+    with create(writer.name, 5, None, 40, streams=STREAMS):
+        assert watch.moved()
+        assert watch.moved()
+        assert watch.follow()
+        assert not watch.moved()
+        assert not watch.follow()
+
+
+def test_the_pieces(writer, rings) -> None:
+    assert Watch([(rings[0], 0)], None).piece_ns() == PIECE_NS
+    assert Watch([(rings[0], 0)], 9).piece_ns() == PIECE_NS
+    assert 0 < Watch([(rings[0], 0)], 0.01).piece_ns() <= 10_000_000
+    assert Watch([(rings[0], 0)], 0).piece_ns() == 0
+    writer._words.ints[H_ALIVE] = writer._words.ints[H_TICK] = 1
+    assert Watch([(rings[0], 0)], None).piece_ns() == 0
+    assert Watch([(rings[0], 0)], 9).piece_ns() == waiting.GONE_NS

@@ -1,0 +1,173 @@
+"""Freshness: what counts as stale, and who is told how often."""
+
+import math
+import warnings
+from types import SimpleNamespace
+
+import pytest
+from support.strategy_side import SYMBOL, append, listed, numbers, when
+
+import wealthdata
+from shmfeed.bar import TIMEFRAMES
+from shmfeed.errors import BadArgumentError, StaleFeedError
+from shmfeed.ringbuf import RingWriter
+from shmfeed.writer import FeedWriter
+from wealthdata import Context, StaleFeedWarning, freshness, get_price, set_context
+
+pytest_plugins = ["support.strategy_process"]
+
+
+@pytest.fixture(autouse=True)
+def unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(freshness, "_outages", set())
+
+
+def status(age: float | None, state: str = "connected", health: str = "live"):
+    return SimpleNamespace(age=age, state=state, health=health)
+
+
+@pytest.mark.parametrize(
+    ("found", "timeframe", "stale"),
+    [
+        (status(0.1), "1m", False),
+        (status(None, health="quiet"), "1m", False),
+        (status(179.0, health="quiet"), "1m", False),
+        (status(181.0, health="quiet"), "1m", True),
+        (status(29.0, health="quiet"), "1s", False),
+        (status(31.0, health="quiet"), "1s", True),
+        (status(3 * 3600 - 1.0), "1h", False),
+        (status(3 * 3600 + 1.0, health="recovering"), "1h", True),
+        (status(0.1, "reconnecting", "stale"), "1h", True),
+        (status(0.1, "reconnecting"), "1h", True),
+        (status(0.1, "disconnected", "dead"), "1h", True),
+        (status(0.1, health="stale"), "1h", True),
+    ],
+)
+def test_by_default_the_feeder_and_three_timeframes_decide(
+    found, timeframe: str, stale: bool
+) -> None:
+    assert freshness.is_stale(found, None, timeframe) is stale
+    assert {freshness.stale_after(t) >= 30.0 for t in TIMEFRAMES} == {True}
+
+
+@pytest.mark.parametrize(
+    ("age", "max_age", "stale"),
+    [(4.9, 5, False), (5.1, 5, True), (None, 5, True), (1e9, math.inf, False)],
+)
+def test_a_max_age_decides_by_the_age_alone(age, max_age: float, stale: bool) -> None:
+    for found in (status(age), status(age, "disconnected", "dead")):
+        assert freshness.is_stale(found, max_age, "1m") is stale
+
+
+def read(writer: FeedWriter, **arguments: object) -> list[str]:
+    """The warnings of one read of a feed that has just given a sign of life."""
+    writer.beat()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        get_price(SYMBOL, **arguments)
+    assert all(w.category is StaleFeedWarning for w in caught)
+    assert all(w.filename == __file__ for w in caught)
+    return [str(w.message) for w in caught]
+
+
+def test_a_fresh_stream_is_not_warned_of(ring: RingWriter, writer: FeedWriter) -> None:
+    append(ring, 0, 1)
+    for on_stale in ("warn", "raise", "ignore"):
+        assert read(writer, on_stale=on_stale) == []
+        assert read(writer, on_stale=on_stale, max_age=60) == []
+
+
+def test_once_an_outage(ring: RingWriter, writer: FeedWriter, strategy: str) -> None:
+    append(ring, 0, 1)
+    assert read(writer) == []
+    for _ in range(2):
+        writer.set_state("reconnecting")
+        (message,) = read(writer)
+        for word in ("BTCUSDT 1h", repr(strategy), "stale", "reconnecting", "status"):
+            assert word in message
+        assert read(writer) == []
+        assert read(writer, count=1) == read(writer, end_date=when(1)) == []
+        writer.set_state("connected")
+        assert read(writer) == []
+
+
+def test_a_live_stream_may_still_be_old() -> None:
+    """Subscribed again just now, its last bar is of yesterday."""
+    found = status(86_400.0)
+    with pytest.raises(StaleFeedError):
+        freshness.judge(("f", SYMBOL, "1h"), found, None, "raise")
+
+
+def test_once_a_stream_and_limit(ring: RingWriter, writer: FeedWriter) -> None:
+    append(ring, 0, 1)
+    append(writer.add_stream("ETHUSDT", "1h"), 0)
+    assert len(read(writer, max_age=0)) == 1
+    assert read(writer, max_age=0) == []
+    assert read(writer) == []  # this caller's limit is another one
+    assert read(writer, max_age=0) == []
+    with pytest.warns(StaleFeedWarning, match="ETHUSDT"):
+        get_price([SYMBOL, "ETHUSDT"], max_age=0)
+
+
+def test_stale_bars_may_be_refused(ring: RingWriter, writer: FeedWriter) -> None:
+    append(ring, 0, 1)
+    for _ in range(2):
+        with pytest.raises(StaleFeedError, match=r"BTCUSDT 1h.*limit is 0 s"):
+            get_price(SYMBOL, max_age=0, on_stale="raise")
+        with pytest.raises(StaleFeedError):
+            get_price([SYMBOL], max_age=0, on_stale="raise")
+    assert len(read(writer, max_age=0)) == 1  # an error is no warning
+
+
+def test_stale_bars_may_be_wanted(ring: RingWriter, writer: FeedWriter) -> None:
+    append(ring, 0, 1)
+    writer.set_state("error")
+    assert read(writer, on_stale="ignore") == []
+    found = get_price(SYMBOL, on_stale="ignore")
+    assert numbers(found) == [0, 1]
+    assert found.attrs["shmfeed"].state == "error"
+    assert found.attrs["shmfeed"].health == "stale"
+    assert len(read(writer)) == 1
+
+
+def test_a_dead_feeder(ring: RingWriter, writer: FeedWriter) -> None:
+    append(ring, 0, 1)
+    get_price(SYMBOL)
+    writer.close()
+    with pytest.warns(StaleFeedWarning, match="health is dead"):
+        found = get_price(SYMBOL)
+    assert numbers(found) == [0, 1]
+    assert found.attrs["shmfeed"].health == "dead"
+    with pytest.raises(StaleFeedError):
+        get_price(SYMBOL, on_stale="raise")
+
+
+def test_history_warns_too(ring: RingWriter, writer: FeedWriter) -> None:
+    append(ring, 0, 1)
+    made = Context()
+    assert len(made.history(SYMBOL, 1)) == 1
+    writer.set_state("error")
+    with pytest.warns(StaleFeedWarning):
+        made.history(SYMBOL, 1)
+
+
+def test_a_backtest_is_never_stale(ring: RingWriter, writer: FeedWriter) -> None:
+    append(ring, 0, 1)
+    writer.close()
+    set_context(Context([listed(0, 1)]))
+    with pytest.raises(StaleFeedError):
+        get_price(SYMBOL, on_stale="raise", max_age=0)
+    wealthdata.use(context_only=True)
+    found = get_price(SYMBOL, on_stale="raise", max_age=0)
+    assert numbers(found) == [0, 1]
+    assert (found.attrs["shmfeed"].health, found.attrs["shmfeed"].state) == (None, None)
+
+
+def test_a_context_without_a_feed_is_not_stale(strategy: str) -> None:
+    set_context(Context([listed(0, 1)]))
+    assert numbers(get_price(SYMBOL, on_stale="raise")) == [0, 1]
+
+
+def test_the_warning_is_a_user_warning() -> None:
+    assert issubclass(StaleFeedWarning, UserWarning)
+    assert issubclass(BadArgumentError, ValueError)

@@ -1,0 +1,246 @@
+"""The hybrid of ring and context, and a model that says what it must give."""
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from support.strategy_side import (
+    SYMBOL,
+    append,
+    from_context,
+    listed,
+    numbers,
+    opens,
+    prices,
+    shares,
+    when,
+)
+
+from shmfeed.ringbuf import RingWriter
+from shmfeed.writer import FeedWriter, create
+from wealthdata import Context, MissingBarsWarning, get_price, merge, set_context
+from wealthdata.history import Listed
+from wealthdata.request import Want
+
+pytest_plugins = ["support.strategy_process"]
+pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
+
+
+@pytest.fixture(autouse=True)
+def unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merge, "_warned", set())
+
+
+@pytest.mark.parametrize("context", [range(3, 10), range(3, 15), range(3, 40)])
+def test_what_overlaps_or_adjoins_is_joined(ring: RingWriter, context: range) -> None:
+    append(ring, *range(10, 20))
+    set_context(Context([listed(*context)]))
+    found = get_price(SYMBOL, count=15)
+    assert numbers(found) == list(range(5, 20))
+    assert from_context(found) == list(range(5, 10))  # the ring's bars win
+    reading = found.attrs["shmfeed"]
+    assert reading.source == "mixed"
+    assert reading.gaps == 0
+    assert reading.health == "live"
+    assert reading.age is not None
+    assert reading.valid
+    found.iloc[0, 0] = -1.0
+
+
+def test_the_ring_alone_serves_when_it_has_enough(ring: RingWriter) -> None:
+    append(ring, *range(10, 20))
+    set_context(Context([listed(*range(15))]))
+    for arguments in ({"count": 10}, {"start_date": when(10)}):
+        for _ in range(2):
+            found = get_price(SYMBOL, **arguments)
+            assert numbers(found) == list(range(10, 20))
+            assert found.attrs["shmfeed"].source == "live"
+            assert shares(found)
+
+
+def test_a_call_that_the_ring_served_may_want_older_bars_later(
+    ring: RingWriter,
+) -> None:
+    """What is remembered of a call does not leave the context out."""
+    append(ring, *range(10, 20))
+    set_context(Context([listed(*range(15))]))
+    for count, first in ((5, 15), (15, 5), (10, 10), (20, 0)):
+        found = get_price(SYMBOL, count=count)
+        assert numbers(found) == list(range(first, 20))
+        assert shares(found) == (first >= 10)
+
+
+def test_a_context_with_nothing_older_changes_nothing(ring: RingWriter) -> None:
+    append(ring, *range(10, 20))
+    set_context(Context([listed(*range(10, 15))]))
+    found = get_price(SYMBOL, count=15)
+    assert numbers(found) == list(range(10, 20))
+    assert found.attrs["shmfeed"].source == "live"
+    assert shares(found)
+
+
+def test_a_hole_is_not_joined_and_warned_of_once(ring: RingWriter) -> None:
+    append(ring, *range(10, 20))
+    set_context(Context([listed(*range(8))]))
+    with pytest.warns(MissingBarsWarning) as caught:
+        found = get_price(SYMBOL, count=15)
+    assert numbers(found) == list(range(10, 20))
+    assert found.attrs["shmfeed"].source == "live"
+    assert shares(found)
+    message = str(caught[0].message)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert "BTCUSDT 1h: 2 bars are missing" in message
+    assert "2024-01-01T08:00:00.000 to 2024-01-01T10:00:00.000" in message
+    for mark in ("run_params.type", "use(context_only=True)", "SHMFEED_FEED=off"):
+        assert mark in message
+    assert numbers(get_price(SYMBOL, count=15)) == list(range(10, 20))  # no warning
+
+
+def test_a_hole_that_is_not_asked_for_is_not_warned_of(ring: RingWriter) -> None:
+    append(ring, *range(10, 20))
+    set_context(Context([listed(*range(8))]))
+    assert numbers(get_price(SYMBOL, count=5)) == list(range(15, 20))
+    found = get_price(SYMBOL, start_date=when(8))
+    assert numbers(found) == list(range(10, 20))
+
+
+def test_a_hole_inside_the_context_is_a_gap(ring: RingWriter) -> None:
+    append(ring, *range(10, 20))
+    set_context(Context([listed(3, 4, 7, 8, 9)]))
+    found = get_price(SYMBOL, count=50)
+    assert numbers(found) == [3, 4, 7, 8, 9, *range(10, 20)]
+    assert found.attrs["shmfeed"].gaps == 2
+
+
+def test_the_source_is_that_of_the_rows_returned(ring: RingWriter) -> None:
+    append(ring, *range(10, 20))
+    set_context(Context([listed(*range(12))]))
+    found = get_price(SYMBOL, start_date=when(2), end_date=when(4))
+    assert from_context(found) == [2, 3, 4]
+    assert found.attrs["shmfeed"].source == "context"
+    assert found.attrs["shmfeed"].age is None
+    found = get_price(SYMBOL, count=3, end_date=when(10))
+    assert numbers(found) == [8, 9, 10]
+    assert from_context(found) == [8, 9]
+    assert found.attrs["shmfeed"].source == "mixed"
+
+
+def test_a_ring_without_a_bar_yet(ring: RingWriter) -> None:
+    set_context(Context([listed(*range(5))]))
+    found = get_price(SYMBOL, count=3)
+    assert from_context(found) == [2, 3, 4]
+    reading = found.attrs["shmfeed"]
+    assert (reading.source, reading.age) == ("context", None)
+    assert reading.health == "quiet"
+    ring.update_forming(opens(5), *prices(5))
+    found = get_price(SYMBOL, count=3, include_now=True)
+    assert numbers(found) == [3, 4, 5]
+    assert from_context(found) == [3, 4]
+    assert found.attrs["shmfeed"].source == "mixed"
+    assert found.attrs["shmfeed"].forming
+
+
+def test_the_forming_bar_comes_with_the_ring(ring: RingWriter) -> None:
+    append(ring, *range(10, 12))
+    ring.update_forming(opens(12), *prices(12))
+    set_context(Context([listed(*range(30))]))
+    found = get_price(SYMBOL, count=5, include_now=True)
+    assert numbers(found) == [8, 9, 10, 11, 12]
+    assert found.attrs["shmfeed"].forming
+    found = get_price(SYMBOL, count=5)
+    assert numbers(found) == [7, 8, 9, 10, 11]
+    assert not found.attrs["shmfeed"].forming
+
+
+def test_integer_fields_of_a_mixture(ring: RingWriter) -> None:
+    append(ring, *range(2, 4))
+    set_context(Context([listed(0, 1)]))
+    found = get_price(SYMBOL, fields=["open", "flags", "close_time"])
+    assert found["flags"].tolist() == [0, 0, 2, 2]
+    assert found["close_time"].tolist() == [opens(n) for n in (1, 2, 3, 4)]
+
+
+def test_months_adjoin_by_the_calendar(writer: FeedWriter) -> None:
+    month = 1_706_745_600_000  # 2024-02-01
+    writer.add_stream(SYMBOL, "1M").append(month, 1, 1, 1, 1, 1)
+    bar = {**listed(0)["bars"][0], "open_time": 1_704_067_200_000}
+    entry = {"symbol": SYMBOL, "timeframe": "1M", "bars": [bar]}
+    set_context(Context([entry]))
+    found = get_price(SYMBOL, frequency="1M")
+    assert [str(t.date()) for t in found.index] == ["2024-02-01", "2024-03-01"]
+
+
+def test_a_list_joins_each_stream(writer: FeedWriter) -> None:
+    append(writer.add_stream("A", "1h"), 5, 6)
+    append(writer.add_stream("B", "1h"), 4, 5, 6)
+    set_context(Context([listed(3, 4, symbol="A")]))
+    found = get_price(["A", "B"], count=3)
+    assert found["code"].tolist() == ["A"] * 3 + ["B"] * 3
+    assert (found["open"] - 1).tolist() == [4, 5, 6, 4, 5, 6]
+    assert found.attrs["shmfeed"].source == "mixed"
+
+
+# The model: what must come out, said with dicts and sets.
+
+
+def model(ring: list[int], context: list[int], want: Want) -> list[tuple[int, str]]:
+    found = dict.fromkeys(ring, "ring")
+    older = [n for n in context if not ring or n < ring[0]]
+    joined = not ring or (bool(older) and max(context) >= ring[0] - 1)
+    if joined:
+        found.update(dict.fromkeys(older, "context"))
+    closes = {n: opens(n + 1) for n in sorted(found)}
+    bound = min((b for b in (want.end, want.now) if b is not None), default=None)
+    kept = [n for n, c in closes.items() if bound is None or c <= bound]
+    if want.start is not None:
+        kept = [n for n in kept if closes[n] >= want.start]
+    if want.n is not None:
+        kept = kept[-want.n :]
+    return [(n, found[n]) for n in kept]
+
+
+runs = st.lists(st.integers(0, 25), unique=True, max_size=15).map(sorted)
+moments = st.none() | st.integers(-2, 28).map(lambda n: opens(n))
+wants = st.builds(
+    Want, n=st.integers(1, 30), start=st.none(), end=moments, now=moments
+) | st.builds(
+    Want,
+    n=st.none(),
+    start=moments.filter(lambda m: m is not None),
+    end=moments,
+    now=moments,
+)
+
+
+@pytest.mark.filterwarnings("ignore::wealthdata.MissingBarsWarning")
+def test_merging_gives_what_the_model_says(strategy: str) -> None:
+    with create(strategy, history=100, guard=16, max_streams=1000) as writer:
+        feed = merge.Sources(None, None)._replace(live=_attach())
+        count = iter(range(1000))
+
+        @hypothesis.settings(max_examples=300)
+        @hypothesis.given(runs, runs, wants, st.booleans())
+        def agrees(ring, context, want, private) -> None:
+            symbol = f"S{next(count)}"
+            append(writer.add_stream(symbol, "1h"), *ring)
+            older = Listed(Context([listed(*context, symbol=symbol)]))
+            names = symbol, "1h"
+            found = merge.find(names, want, feed._replace(older=older), private)
+            opened = found.rows.open_time[found.first : found.last]
+            volumes = found.rows["volume"][found.first : found.last]
+            got = [
+                ((int(t) - opens(0)) // 3_600_000, "ring" if v % 1 == 0 else "context")
+                for t, v in zip(opened, volumes, strict=True)
+            ]
+            assert got == model(ring, context, want)
+            assert found.shared <= (not private)
+            assert found.rows.valid
+
+        agrees()
+        writer.close(unlink=True)
+
+
+def _attach():
+    from wealthdata import attachment
+
+    return attachment.current()
