@@ -19,7 +19,7 @@ from shmfeed.layout import COUNTERS, STATES
 from shmfeed.status import HEALTHS
 
 ROOT = Path(__file__).parents[3]
-PAGE = ROOT / "docs" / "when-something-is-wrong.md"
+PAGE = ROOT / "docs" / "messages.md"
 PACKAGES = ("shmfeed", "wealthdata")
 HEAD = "| message | is | cause | what to do |"
 

@@ -1,0 +1,83 @@
+"""Find wording that CONTRIBUTING rules out in the project's sources and pages.
+
+Run it by hand on any files or folders: `python tests/support/english.py shmfeed/wire`.
+"""
+
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+FIRST_WORD = re.compile(r"\W*(Whether|What|How|Who|Whoever|Whose|Where|Why)\b")
+PHRASES = re.compile(
+    r"\b(anew|whoever|whatever it is|somebody|nobody|gone on with|goes on with"
+    r"|to be had|can be had|is none|are none|was none|he|him|his)\b",
+    re.IGNORECASE,
+)
+SUFFIXES = (".py", ".pyi", ".c", ".h", ".md", ".toml")
+_SKIPPED = {".git", ".venv", "build", "dist", "__pycache__", "results"}
+
+
+def offences(path: Path) -> list[str]:
+    """Return one line for each place in a file that breaks a rule."""
+    text = path.read_text()
+    pieces = _python(text) if path.suffix in (".py", ".pyi") else _plain(text)
+    lines = [
+        f"{path}:{number}: {found[0]!r} in {_shortened(piece)}"
+        for number, piece in pieces
+        for found in PHRASES.finditer(piece)
+    ]
+    if path.suffix == ".py":
+        lines += [
+            f"{path}:{number}: a docstring begins with {found[1]!r}"
+            for number, docstring in _docstrings(text)
+            if (found := FIRST_WORD.match(docstring))
+        ]
+    return lines
+
+
+def files(roots: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files of these roots that hold prose, in order."""
+    for root in roots:
+        for path in sorted([root] if root.is_file() else root.rglob("*")):
+            hidden = _SKIPPED & set(path.parts) or path.name.endswith(".egg-info")
+            if path.suffix in SUFFIXES and path.is_file() and not hidden:
+                yield path
+
+
+def _python(text: str) -> Iterator[tuple[int, str]]:
+    """Yield comments and strings with their line: the prose of a Python file."""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (tokenize.COMMENT, tokenize.STRING) or (
+            tokenize.tok_name[token.type] == "FSTRING_MIDDLE"
+        ):
+            yield token.start[0], token.string
+
+
+def _plain(text: str) -> Iterator[tuple[int, str]]:
+    yield from enumerate(text.splitlines(), 1)
+
+
+def _docstrings(text: str) -> Iterator[tuple[int, str]]:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, kinds) and (docstring := ast.get_docstring(node)):
+            yield node.body[0].lineno, docstring
+
+
+def _shortened(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= 70 else words[:67] + "..."
+
+
+if __name__ == "__main__":
+    found = [
+        line
+        for path in files([Path(name) for name in sys.argv[1:]] or [Path()])
+        for line in offences(path)
+    ]
+    print(*found, sep="\n")
+    sys.exit(bool(found))
