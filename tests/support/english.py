@@ -14,7 +14,7 @@ from pathlib import Path
 FIRST_WORD = re.compile(r"\W*(Whether|What|How|Who|Whoever|Whose|Where|Why)\b")
 PHRASES = re.compile(
     r"\b(anew|whoever|whatever it is|somebody|nobody|gone on with|goes on with"
-    r"|to be had|can be had|is none|are none|was none|he|him|his)\b",
+    r"|to be had|can be had|(?-i:is none|are none|was none)|he|him|his)\b",
     re.IGNORECASE,
 )
 SUFFIXES = (".py", ".pyi", ".c", ".h", ".md", ".toml")
