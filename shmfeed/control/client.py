@@ -1,18 +1,11 @@
-"""The asking side of the control socket."""
+"""The client of the control socket: send one request, return the feeder's answer."""
 
 import itertools
 import os
 import socket
 import time
 
-from shmfeed.control.lines import (
-    LineReader,
-    TooLongError,
-    address,
-    peer_uid,
-    remaining,
-    send,
-)
+from shmfeed.control.lines import LineReader, TooLongError, address, remaining, send
 from shmfeed.control.messages import (
     ANSWER_LIMIT,
     REQUEST_LIMIT,
@@ -21,6 +14,7 @@ from shmfeed.control.messages import (
     decode_answer,
     encode,
 )
+from shmfeed.control.peer import peer_uid
 from shmfeed.errors import BadArgumentError, FeedNotFoundError
 
 _RETRY = 0.02
@@ -30,14 +24,14 @@ _ids = itertools.count(1)
 def ask(
     path: str | os.PathLike[str], op: str, timeout: float, **fields: object
 ) -> dict[str, object]:
-    """Asks the feeder whose control socket is at `path`; the answer's fields.
+    """Send a request to the feeder whose control socket is at `path`.
 
-    `fields` are those of Request. An error that the feeder answers is raised here as
-    the same class. FeedNotFoundError where there is no socket, ControlError where
-    nobody answers within `timeout` seconds or the answer is none.
+    `fields` are those of `Request`. Returns the fields of the answer. Raises an error
+    that the feeder answers as the same class, FeedNotFoundError if there is no socket,
+    and ControlError if no valid answer comes within `timeout` seconds.
     """
     request_id = next(_ids)
-    line = _question(request_id, op, fields)
+    line = _request_line(request_id, op, fields)
     at = address(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
@@ -59,7 +53,7 @@ def ask(
     return decode_answer(answer, request_id)
 
 
-def _question(request_id: int, op: str, fields: dict[str, object]) -> bytes:
+def _request_line(request_id: int, op: str, fields: dict[str, object]) -> bytes:
     try:
         line = encode({**fields, "v": VERSION, "id": request_id, "op": op})
     except (TypeError, ValueError) as error:
@@ -75,7 +69,8 @@ def _exchange(
     _connect(connection, at, deadline)
     if peer_uid(connection) != os.geteuid():
         raise ControlError(f"{at} is served by another user's process")
-    # A server that refuses the connection says so before it closes: read in any case.
+    # Read even if sending failed: a server answers before it closes a connection that
+    # it refuses.
     send(connection, line, remaining(deadline))
     return LineReader(connection, ANSWER_LIMIT).read(deadline)
 
@@ -85,5 +80,5 @@ def _connect(connection: socket.socket, at: str, deadline: float) -> None:
         connection.settimeout(remaining(deadline))
         try:
             return connection.connect(at)
-        except BlockingIOError:  # the queue of those who wait to be accepted is full
+        except BlockingIOError:  # the server's backlog is full
             time.sleep(_RETRY)

@@ -1,15 +1,13 @@
-"""Lines over a Unix socket: their limits and deadlines, and who the peer is."""
+"""Lines over a Unix socket, with a limit of bytes and a deadline for each."""
 
 import os
 import socket
-import struct
 import time
 
 from shmfeed.errors import BadArgumentError
 
 _PIECE = 1 << 16
 _MAX_PATH = 107  # bytes of sun_path, without the closing zero
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 class TooLongError(Exception):
@@ -17,7 +15,7 @@ class TooLongError(Exception):
 
 
 class LineReader:
-    """Takes lines from a socket, none longer than `limit` bytes."""
+    """A reader of lines from a socket, none longer than `limit` bytes."""
 
     def __init__(self, connection: socket.socket, limit: int) -> None:
         self._connection = connection
@@ -25,10 +23,10 @@ class LineReader:
         self._buffer = bytearray()
 
     def read(self, deadline: float) -> bytes | None:
-        """The next line without its end; None where the peer has nothing more to say.
+        """Return the next line without its end, or None at the end of the stream.
 
-        `deadline`, of time.monotonic, is the whole line's: a peer that trickles gains
-        nothing. TimeoutError past it, TooLongError, OSError.
+        `deadline`, of time.monotonic, bounds the whole line: a peer that sends it
+        byte by byte gains no time. Raises TimeoutError, TooLongError, OSError.
         """
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
@@ -48,7 +46,7 @@ class LineReader:
 
 
 def remaining(deadline: float) -> float:
-    """Seconds until `deadline`; TimeoutError past it."""
+    """Return the seconds until `deadline`; raise TimeoutError past it."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
@@ -56,7 +54,7 @@ def remaining(deadline: float) -> float:
 
 
 def send(connection: socket.socket, line: bytes, timeout: float) -> bool:
-    """Sends a whole line within `timeout` seconds; False where the peer took less."""
+    """Send a whole line; return False if the peer did not take it in `timeout` s."""
     try:
         connection.settimeout(timeout)
         connection.sendall(line)
@@ -65,22 +63,13 @@ def send(connection: socket.socket, line: bytes, timeout: float) -> bool:
     return True
 
 
-def peer_uid(connection: socket.socket) -> int:
-    """The user of the process at the other end, as the kernel saw it connect."""
-    data = connection.getsockopt(
-        socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
-    )
-    uid: int = _CREDENTIALS.unpack(data)[1]
-    return uid
-
-
 def address(path: str | os.PathLike[str]) -> str:
-    """The path of a socket as text; BadArgumentError where no socket can have it."""
+    """Return a socket's path as text; raise BadArgumentError if it is too long."""
     text = os.fspath(path)
     size = len(os.fsencode(text))
     if not 0 < size <= _MAX_PATH or "\0" in text:
         raise BadArgumentError(
-            f"control socket path {text!r} has {size} bytes; 1 to {_MAX_PATH} are"
-            " accepted, none of them zero"
+            f"control socket path {text!r} has {size} bytes; it must have 1 to"
+            f" {_MAX_PATH}, none of them zero"
         )
     return text

@@ -1,12 +1,12 @@
-"""What is said on the control socket: one JSON line asks, one JSON line answers.
+"""Messages of the control socket: one JSON line is a request, one JSON line answers.
 
-    asks      {"v":1,"id":7,"op":"subscribe","manager":"m","pid":5,"symbols":["A"],..}
-    answers   {"v":1,"id":7,"ok":true, ...what the operation returns...}
-    refuses   {"v":1,"id":7,"ok":false,"error":"FeedBusyError","message":"..","pid":5}
+    request   {"v":1,"id":7,"op":"subscribe","manager":"m","pid":5,"symbols":["A"],..}
+    answer    {"v":1,"id":7,"ok":true, ...what the operation returns...}
+    refusal   {"v":1,"id":7,"ok":false,"error":"FeedBusyError","message":"..","pid":5}
 
-`id` comes back as it was sent, null where the line did not say it. `error` is the name
-of an exception of shmfeed.errors. A change that an older peer would misread raises
-VERSION; the version is judged before anything else of a line.
+An answer repeats the request's `id`, or has null if the line did not hold one. `error`
+names an exception of shmfeed.errors. A change that an older peer would misread raises
+VERSION. The version is checked before anything else in a line.
 """
 
 from collections.abc import Collection
@@ -26,11 +26,11 @@ Natural = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class ControlError(ShmfeedError):
-    """The feeder's control socket gave no answer, or one that is none."""
+    """The feeder's control socket gave no answer, or an invalid one."""
 
 
 class RequestError(BadArgumentError):
-    """A line that is no request; `id` is the one it gave, None if it gave none."""
+    """A line that is not a request; `id` is the one in the line, None without one."""
 
     def __init__(self, message: str, request_id: int | None) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class RequestError(BadArgumentError):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request. `manager` and `pid` say who asks; None: not part of the request."""
+    """A request. `manager` and `pid` name the sender; a None is left out."""
 
     v: int
     id: Natural
@@ -51,7 +51,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class _Head(msgspec.Struct):
-    """As much of a request as every version has."""
+    """The part of a request that every version has."""
 
     v: int | None = None
     id: int | None = None
@@ -65,23 +65,27 @@ ERRORS: dict[str, type[ShmfeedError]] = {
 }
 ERRORS[ControlError.__name__] = ControlError
 
-# Text that is no UTF-8 and nesting that is too deep are no DecodeError of msgspec's.
+# msgspec raises no DecodeError for invalid UTF-8 and for nesting that is too deep.
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _head = msgspec.json.Decoder(_Head)
 _request = msgspec.json.Decoder(Request)
 
 
 def decode_request(line: bytes, ops: Collection[str]) -> Request:
-    """The request in a line; RequestError says what is accepted instead."""
+    """Return the request in a line, or raise a RequestError that says what is wrong."""
     try:
         head = _head.decode(line)
     except _NOT_JSON as error:
-        raise RequestError(f"this line is no request: {error}", None) from None
+        raise RequestError(f"cannot decode this request: {error}", None) from None
     if head.v != VERSION:
-        text = f"version {head.v} is not spoken here; version {VERSION} is"
+        text = (
+            f"control protocol version {head.v} is not supported; this feeder speaks"
+            f" version {VERSION}"
+        )
         raise RequestError(text, head.id)
     if head.op not in ops:
-        text = f"operation {str(head.op)[:80]!r} is unknown; one of: {' '.join(ops)}"
+        known = " ".join(ops)
+        text = f"unknown operation {str(head.op)[:80]!r}; it must be one of: {known}"
         raise RequestError(text, head.id)
     try:
         return _request.decode(line)
@@ -92,17 +96,20 @@ def decode_request(line: bytes, ops: Collection[str]) -> Request:
 
 
 def encode(message: dict[str, object]) -> bytes:
-    """A line; NaN becomes null. TypeError or ValueError for what is none."""
+    """Return a message as a line; NaN becomes null.
+
+    Raises TypeError or ValueError for what JSON cannot hold.
+    """
     return msgspec.json.encode(message) + b"\n"
 
 
 def encode_answer(request_id: int, result: dict[str, object]) -> bytes:
-    """The line that says a request is done."""
+    """Return the line that answers a request with the operation's result."""
     return encode({**result, "v": VERSION, "id": request_id, "ok": True})
 
 
 def encode_refusal(request_id: int | None, error: ShmfeedError) -> bytes:
-    """The line that says a request failed: the error by its nearest public name."""
+    """Return the line that refuses a request, with the error's nearest public name."""
     names = (kind.__name__ for kind in type(error).__mro__)
     answer: dict[str, object] = {"v": VERSION, "id": request_id, "ok": False}
     answer["error"] = next(name for name in names if name in ERRORS)
@@ -113,17 +120,21 @@ def encode_refusal(request_id: int | None, error: ShmfeedError) -> bytes:
 
 
 def decode_answer(line: bytes, request_id: int) -> dict[str, object]:
-    """What the operation returned; a refusal is raised as the error that it names."""
+    """Return the operation's result; raise a refusal as the error that it names."""
     try:
         answer = msgspec.json.decode(line)
     except _NOT_JSON:
         answer = None
     if not isinstance(answer, dict) or "v" not in answer:
-        raise ControlError(f"the answer is none of this protocol: {line[:80]!r}")
+        raise ControlError(
+            f"the answer does not follow the control protocol: {line[:80]!r}"
+        )
     version, answered, done = (answer.pop(key, None) for key in ("v", "id", "ok"))
     if version != VERSION:
-        text = f"the answer is of version {str(version)[:20]}; this is {VERSION}"
-        raise ControlError(text)
+        raise ControlError(
+            f"the feeder answered in control protocol version {str(version)[:20]};"
+            f" this process speaks version {VERSION}"
+        )
     if done is False and (answered is None or answered == request_id):
         raise _error(answer)
     if done is not True or answered != request_id:

@@ -1,4 +1,4 @@
-"""What a feeder, and whoever speaks to one, needs of the system beside the feed."""
+"""The check that this host has what a feeder needs beyond shared memory."""
 
 import os
 import select
@@ -15,7 +15,10 @@ _NEEDED = (
 
 
 def check_feeder_platform() -> None:
-    """UnsupportedPlatformError where no feeder can run, naming what is missing."""
+    """Raise UnsupportedPlatformError, naming what is missing, if no feeder can run.
+
+    A feeder calls this, and so does a manager before it launches one.
+    """
     missing = absent(_NEEDED)
     if missing:
         raise UnsupportedPlatformError(

@@ -1,8 +1,8 @@
-"""The control socket: how managers and commands talk to a running feeder.
+"""The server of the control socket: a feeder answers managers and commands.
 
-A Unix socket beside the feed's lock, for processes of the same user alone. One thread
-accepts, one more serves each connection, so that a request that waits for the venue
-delays no other. Whoever holds the feed's lock owns the socket's file.
+The socket is a file beside the feed's lock, for processes of the same user alone. One
+thread accepts and one thread serves each connection, so that a request that waits for
+the venue delays no other. The process that holds the feed's lock owns the file.
 """
 
 import contextlib
@@ -17,8 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from shmfeed.control.client import ask
-from shmfeed.control.lines import LineReader, TooLongError, address, peer_uid, send
+from shmfeed.control.lines import LineReader, TooLongError, address, send
 from shmfeed.control.messages import (
     OPS,
     REQUEST_LIMIT,
@@ -29,13 +28,12 @@ from shmfeed.control.messages import (
     encode_answer,
     encode_refusal,
 )
+from shmfeed.control.peer import peer_uid
 from shmfeed.errors import BadArgumentError, ShmfeedError
 
-__all__ = ["OPS", "ControlError", "ControlServer", "Request", "ask"]
-
 MAX_CONNECTIONS = 32
-# A connection counts until its thread has seen its end, which a busy host delays.
-_ROOM_PATIENCE = 0.5
+# A closed connection counts until its thread has seen the end, late on a busy host.
+_FREE_SECONDS = 0.5
 _BACKLOG = 64
 
 Handler = Callable[[Request], dict[str, object]]
@@ -43,13 +41,14 @@ _log = logging.getLogger(__name__)
 
 
 class ControlServer:
-    """Serves the control socket at `path` until closed.
+    """A server at `path` that calls `handle` with each Request, until it is closed.
 
-    `handle` is called with each Request, from several threads at once; it returns the
-    answer's fields, or raises a ShmfeedError, which the asking side raises again. The
-    caller holds the feed's lock: a file that a dead feeder left is replaced.
-    ControlError where it cannot listen, BadArgumentError for a path that is too long.
-    A connection that sends no whole line for `idle` seconds is closed.
+    Several threads call `handle` at once. It returns the answer's fields, or raises a
+    ShmfeedError, which the client raises again. The caller holds the feed's lock, so
+    the server replaces a socket file that a dead feeder left. It closes a connection
+    that sends no whole line for `idle` seconds.
+
+    Raises ControlError if it cannot listen, BadArgumentError if the path is too long.
     """
 
     def __init__(
@@ -66,8 +65,8 @@ class ControlServer:
         self._idle = idle
         self._pid = os.getpid()
         self._closing = threading.Event()
-        self._lock = threading.Lock()  # of the connections, and of their closing
-        self._ended = threading.Condition(self._lock)  # one of them
+        self._lock = threading.Lock()  # guards the connections and their closing
+        self._ended = threading.Condition(self._lock)  # a connection has ended
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._socket = _listen(self._path)
         self._inode = _inode(self._path)
@@ -88,15 +87,15 @@ class ControlServer:
         self.close()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Ends it: no file, no thread, no descriptor stays; idempotent.
+        """Remove the file and end all threads and descriptors. Idempotent.
 
-        Requests being handled are answered first, for at most `timeout` seconds. In a
-        forked child it does nothing: all of it is the parent's.
+        Requests that are being handled get their answer, within `timeout` seconds. In
+        a forked child this does nothing: file and threads are the parent's.
         """
         if os.getpid() != self._pid or self._closing.is_set():
             return
         self._closing.set()
-        # First the file, while the open socket keeps its inode from being used again.
+        # Unlink first: while the socket is open, its inode cannot be used again.
         if _inode(self._path) == self._inode:
             Path(self._path).unlink(missing_ok=True)
         self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept()
@@ -107,7 +106,7 @@ class ControlServer:
         self._end(socket.SHUT_RDWR, deadline + 0.2)
 
     def _end(self, how: int, deadline: float) -> None:
-        me = threading.current_thread()  # a handler may close: its answer still goes
+        me = threading.current_thread()  # a handler may close, and is answered still
         with self._lock:
             others = {c: t for c, t in self._connections.items() if t is not me}
             for connection in others:
@@ -120,35 +119,38 @@ class ControlServer:
             try:
                 connection, _ = self._socket.accept()
             except OSError as error:
-                # Closing, or no descriptor is free: then waiting is all that helps.
+                # Closing, or EMFILE, which only waiting can mend.
                 if not self._closing.wait(0.1):
-                    _log.warning("control socket: nobody is let in: %s", error.strerror)
+                    reason = error.strerror
+                    _log.warning(
+                        "control socket: cannot accept connections: %s", reason
+                    )
                 continue
             self._admit(connection)
 
     def _admit(self, connection: socket.socket) -> None:
         uid = peer_uid(connection)
         if uid != os.geteuid():
-            _log.warning("control socket: a process of user %d was refused", uid)
+            _log.warning("control socket: refused a process of user %d", uid)
             connection.close()
             return
         thread = threading.Thread(
             target=self._serve, args=(connection,), name="control-peer", daemon=True
         )
         with self._ended:
-            room = self._ended.wait_for(self._has_room, _ROOM_PATIENCE)
-            room = room and _start(thread)
-            if room:
+            admitted = self._ended.wait_for(self._has_place, _FREE_SECONDS)
+            admitted = admitted and _start(thread)
+            if admitted:
                 self._connections[connection] = thread
-        if not room:
+        if not admitted:
             error = ControlError(
-                f"{MAX_CONNECTIONS} connections to this feeder are open already; end"
-                " one, or try again"
+                f"this feeder already serves {MAX_CONNECTIONS} connections; close one,"
+                " or try again"
             )
             send(connection, encode_refusal(None, error), 0.1)
             connection.close()
 
-    def _has_room(self) -> bool:
+    def _has_place(self) -> bool:
         return len(self._connections) < MAX_CONNECTIONS
 
     def _serve(self, connection: socket.socket) -> None:
@@ -159,9 +161,11 @@ class ControlServer:
                 if line is None or not send(connection, self._answer(line), self._idle):
                     break
         except TooLongError:
-            error = BadArgumentError(f"a line is longer than {REQUEST_LIMIT} bytes")
+            error = BadArgumentError(
+                f"this request is longer than {REQUEST_LIMIT} bytes"
+            )
             send(connection, encode_refusal(None, error), self._idle)
-        except OSError:  # silent for too long, or gone
+        except OSError:  # idle for too long, or disconnected
             pass
         finally:
             with self._lock:
@@ -179,22 +183,24 @@ class ControlServer:
             return encode_refusal(error.id, error)
         except ShmfeedError as error:
             return encode_refusal(request_id, error)
-        except Exception:  # noqa: BLE001  a handler's fault must not end the control
-            _log.exception("control socket: a request failed")
-            fault = ControlError("the feeder failed on this request; its log says why")
+        except Exception:  # noqa: BLE001  a bug in a handler must not end the server
+            _log.exception("control socket: request failed")
+            fault = ControlError(
+                "the feeder failed on this request; read the feeder's log"
+            )
             return encode_refusal(request_id, fault)
 
 
 def _start(thread: threading.Thread) -> bool:
     try:
         thread.start()
-    except RuntimeError:  # the process may have no more threads
+    except RuntimeError:  # the limit of threads is reached
         return False
     return True
 
 
 def _shutdown(connection: socket.socket, how: int) -> None:
-    with contextlib.suppress(OSError):  # the peer may have gone already
+    with contextlib.suppress(OSError):  # the peer may be gone
         connection.shutdown(how)
 
 
@@ -204,7 +210,7 @@ def _listen(path: str) -> socket.socket:
         try:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             opened.callback(listener.close)
-            # The file is made with the socket's own mode: it is never open to others.
+            # bind() takes the mode from the socket: others never have access to it.
             os.fchmod(listener.fileno(), 0o600)
             listener.settimeout(None)
             listener.bind(path)
@@ -221,7 +227,7 @@ def _remove_stale(path: str) -> None:
     except OSError:
         return
     if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
-        raise ControlError(f"{path} is no socket of this user; remove it")
+        raise ControlError(f"{path} is not a socket of this user; remove it")
     Path(path).unlink(missing_ok=True)
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from shmfeed.control.server import Request
+from shmfeed.control.messages import Request
 from shmfeed.errors import ShmfeedError, WebSocketConnectionError
 
 

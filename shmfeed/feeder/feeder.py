@@ -14,8 +14,9 @@ from contextlib import closing, suppress
 from typing import Any
 
 from shmfeed.codecs import get_codec
+from shmfeed.control.messages import Request
 from shmfeed.control.platform import check_feeder_platform
-from shmfeed.control.server import ControlServer, Request
+from shmfeed.control.server import ControlServer
 from shmfeed.errors import (
     BadArgumentError,
     FeedLostError,

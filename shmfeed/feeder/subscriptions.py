@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from shmfeed.bar import StreamKey
-from shmfeed.control.process import process_start
+from shmfeed.control.peer import process_start
 from shmfeed.errors import (
     ShmfeedError,
     WebSocketConnectionError,

@@ -14,8 +14,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from shmfeed.control.process import await_end, process_start
-from shmfeed.control.server import ControlError, ask
+from shmfeed.control.client import ask
+from shmfeed.control.messages import ControlError
+from shmfeed.control.peer import process_start, wait_for_exit
 from shmfeed.errors import (
     FeedBusyError,
     FeedNotFoundError,
@@ -327,6 +328,6 @@ class FeederLifecycle:
             pass  # it ends without us
         if self._child is not None or started is None:
             return False  # reaped by the caller; or it had ended before
-        if not await_end(pid, started, END_SECONDS):
+        if not wait_for_exit(pid, started, END_SECONDS):
             log.warning("feed %s: feeder %d does not end", self._where.name, pid)
         return False

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from shmfeed.control.server import ControlError
+from shmfeed.control.messages import ControlError
 from shmfeed.errors import (
     BusyRingError,
     FeedBusyError,

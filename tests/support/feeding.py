@@ -3,7 +3,7 @@
 import threading
 from contextlib import contextmanager, suppress
 
-from shmfeed.control.server import ask
+from shmfeed.control.client import ask
 from shmfeed.errors import FeedNotFoundError
 from shmfeed.feeder.feeder import Feeder
 from shmfeed.manager import WebSocketManager

@@ -1,4 +1,4 @@
-"""The control socket, with real sockets: both ends, and everyone who misuses one."""
+"""Both ends of the control socket, over real sockets, and every misuse of it."""
 
 import contextlib
 import json
@@ -16,9 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from shmfeed.control import client as control_client
-from shmfeed.control import messages as control_words
-from shmfeed.control import server as control
-from shmfeed.control.server import ControlError, ControlServer, ask
+from shmfeed.control import messages
+from shmfeed.control import server as control_server
+from shmfeed.control.client import ask
+from shmfeed.control.messages import ControlError
+from shmfeed.control.server import ControlServer
 from shmfeed.errors import (
     BadArgumentError,
     FeedBusyError,
@@ -32,7 +34,7 @@ from shmfeed.errors import (
 
 
 class Handler:
-    """Answers what it was asked; `subscribe` waits while `gate` is closed."""
+    """Answer each request with its fields; `subscribe` waits while `gate` is closed."""
 
     def __init__(self):
         self.requests = []
@@ -104,7 +106,7 @@ def request(**fields) -> bytes:
 
 
 def serve_once(path, respond):
-    """A server that answers one connection with whatever `respond` sends."""
+    """Serve one connection with what `respond` sends."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen(1)
@@ -121,7 +123,9 @@ def serve_once(path, respond):
 
 
 class TestRoundTrip:
-    def test_fields_go_and_come(self, path, server, handler):
+    def test_request_fields_arrive_and_answer_fields_return(
+        self, path, server, handler
+    ):
         answer = ask(path, "subscribe", 5, manager="m", pid=3, symbols=["A", "B"])
         assert answer == {"manager": "m", "symbols": ["A", "B"]}
         (got,) = handler.requests
@@ -132,7 +136,7 @@ class TestRoundTrip:
             None,
         )
 
-    def test_lines_on_the_wire(self, path, server):
+    def test_the_json_lines_on_the_wire(self, path, server):
         with peer(path) as connection:
             assert exchange(connection, request(manager="m")) == {
                 "manager": "m",
@@ -143,7 +147,7 @@ class TestRoundTrip:
             }
             assert exchange(connection, request(id=8))["id"] == 8
 
-    def test_several_lines_in_one_piece(self, path, server):
+    def test_several_requests_in_one_packet(self, path, server):
         with peer(path) as connection:
             connection.sendall(request(id=1) + b"\n" + request(id=2) + b"\r\n")
             with connection.makefile("rb") as file:
@@ -184,7 +188,7 @@ class TestRoundTrip:
         with ControlServer(path, lambda _: {"streams": rows}):
             assert ask(path, "status", 20)["streams"] == rows
 
-    def test_other_operations_of_the_caller_s(self, path, handler):
+    def test_the_caller_may_define_the_operations(self, path, handler):
         with ControlServer(path, handler, ops=("ping",)):
             assert ask(path, "ping", 5)
             with pytest.raises(BadArgumentError, match="one of: ping"):
@@ -203,20 +207,22 @@ class TestErrors:
             ControlError("x"),
         ],
     )
-    def test_raised_again_as_the_same_class(self, path, server, handler, error):
+    def test_an_error_is_raised_again_as_the_same_class(
+        self, path, server, handler, error
+    ):
         handler.error = error
         with pytest.raises(ShmfeedError) as caught:
             ask(path, "status", 5)
         assert type(caught.value) is type(error)
         assert str(caught.value) == str(error)
 
-    def test_busy_keeps_its_pid(self, path, server, handler):
+    def test_feed_busy_error_keeps_its_pid(self, path, server, handler):
         handler.error = FeedBusyError("held by 5", 5)
         with pytest.raises(FeedBusyError) as caught:
             ask(path, "status", 5)
         assert caught.value.pid == 5
 
-    def test_a_private_class_goes_by_its_public_parent(self, path, server, handler):
+    def test_a_private_class_is_sent_as_its_public_parent(self, path, server, handler):
         class PrivateError(BadArgumentError):
             pass
 
@@ -225,17 +231,17 @@ class TestErrors:
             ask(path, "status", 5)
 
     @pytest.mark.parametrize("wrong", [ValueError("canary"), {"x": object()}, {1j: 2}])
-    def test_a_fault_of_the_handler(self, path, caplog, wrong):
+    def test_an_unexpected_exception_of_the_handler(self, path, caplog, wrong):
         def handle(_):
             if isinstance(wrong, dict):
                 return wrong
             raise wrong
 
         with ControlServer(path, handle), caplog.at_level(logging.ERROR):
-            with pytest.raises(ControlError, match="its log says why") as caught:
+            with pytest.raises(ControlError, match="read the feeder's log") as caught:
                 ask(path, "status", 5)
             assert "canary" not in str(caught.value)
-        assert "a request failed" in caplog.text
+        assert "request failed" in caplog.text
 
     def test_an_unknown_error_name_is_not_looked_up_elsewhere(self, path):
         answer = {
@@ -257,14 +263,18 @@ class TestBadRequests:
     @pytest.mark.parametrize(
         ("line", "answered", "words"),
         [
-            (b"", None, "no request"),
-            (b"{", None, "no request"),
-            (b"\xff\xfe", None, "no request"),
-            (b"[]", None, "no request"),
-            (b"[" * 50_000, None, "no request"),
-            (b'{"v":1,"id":7,"op":"\xff"}', None, "no request"),
-            (b'{"id":7,"op":"status"}', 7, "version 1 is"),
-            (request(v=2, new="x"), 7, "version 2 is not spoken here; version 1 is"),
+            (b"", None, "cannot decode this request"),
+            (b"{", None, "cannot decode this request"),
+            (b"\xff\xfe", None, "cannot decode this request"),
+            (b"[]", None, "cannot decode this request"),
+            (b"[" * 50_000, None, "cannot decode this request"),
+            (b'{"v":1,"id":7,"op":"\xff"}', None, "cannot decode this request"),
+            (b'{"id":7,"op":"status"}', 7, "speaks version 1"),
+            (
+                request(v=2, new="x"),
+                7,
+                "version 2 is not supported; this feeder speaks version 1",
+            ),
             (request(op="reboot"), 7, "status subscribe release start stop"),
             (request(op=None), 7, "one of: status"),
             (request(colour="red"), 7, "its keys are: v id op manager pid symbols"),
@@ -275,10 +285,10 @@ class TestBadRequests:
             (request(id=-1), -1, "$.id"),
             (request(id="x"), None, "$.id"),
             (request(id=None), None, "$.id"),
-            (b'{"v":1,"op":"status","id":1e400}', None, "no request"),
+            (b'{"v":1,"op":"status","id":1e400}', None, "cannot decode this request"),
         ],
     )
-    def test_is_told_and_the_connection_goes_on(
+    def test_a_bad_request_is_answered_and_the_connection_stays_open(
         self, path, server, handler, line, answered, words
     ):
         with peer(path) as connection:
@@ -289,7 +299,7 @@ class TestBadRequests:
             assert not handler.requests
             assert exchange(connection, request())["ok"] is True
 
-    def test_too_long_a_line_ends_the_connection(self, path, server):
+    def test_a_line_over_the_limit_closes_the_connection(self, path, server):
         with peer(path) as connection:
             with contextlib.suppress(ConnectionError):  # it may not take all of it
                 connection.sendall(b"x" * ((1 << 20) + (1 << 18)))
@@ -300,13 +310,13 @@ class TestBadRequests:
                 assert connection.recv(1) == b""
         assert ask(path, "status", 5)
 
-    def test_the_longest_line_is_taken(self, path, server):
+    def test_a_line_of_exactly_the_limit_is_served(self, path, server):
         line = request(manager="m")
         with peer(path) as connection:
             padded = line + b" " * ((1 << 20) - len(line))
             assert exchange(connection, padded)["ok"] is True
 
-    def test_the_client_sends_none_that_is_too_long(self, path, server):
+    def test_the_client_refuses_to_send_an_invalid_request(self, path, server):
         with pytest.raises(BadArgumentError, match="longer"):
             ask(path, "subscribe", 5, symbols=["x" * (1 << 20)])
         for value in (object(), "\ud800"):
@@ -319,7 +329,7 @@ class TestBadRequests:
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
     @given(st.binary(max_size=300))
-    def test_garbage(self, path, server, data):
+    def test_arbitrary_bytes_are_answered(self, path, server, data):
         with peer(path) as connection:
             connection.sendall(data.replace(b"\n", b" ") + b"\n")
             assert json.loads(receive(connection))["ok"] is False
@@ -333,7 +343,7 @@ class TestSlowPeers:
                 connection.send(bytes([byte]))
             assert json.loads(receive(connection))["manager"] == "slow"
 
-    def test_silence_and_trickling_end_at_the_same_time(self, path, handler):
+    def test_silent_and_trickling_peers_get_the_same_deadline(self, path, handler):
         with ControlServer(path, handler, idle=0.3), peer(path) as silent:
             with peer(path) as trickling:
                 start = time.monotonic()
@@ -344,7 +354,7 @@ class TestSlowPeers:
                 assert 0.2 < time.monotonic() - start < 3
             assert silent.recv(1) == b""
 
-    def test_one_that_takes_no_answer(self, path):
+    def test_a_peer_that_reads_no_answer_is_disconnected(self, path):
         with (
             ControlServer(path, lambda _: {"x": "x" * (1 << 23)}, idle=0.3),
             peer(path) as deaf,
@@ -356,12 +366,14 @@ class TestSlowPeers:
                 while deaf.recv(1 << 20):
                     pass
 
-    def test_a_full_house(self, path, server, handler):
+    def test_the_limit_of_connections_refuses_the_next_client(
+        self, path, server, handler
+    ):
         with contextlib.ExitStack() as stack:
-            for _ in range(control.MAX_CONNECTIONS):
+            for _ in range(control_server.MAX_CONNECTIONS):
                 connection = stack.enter_context(peer(path))
                 assert exchange(connection, request())["ok"] is True
-            with pytest.raises(ControlError, match="32 connections"):
+            with pytest.raises(ControlError, match="serves 32 connections"):
                 ask(path, "status", 5)
         deadline = time.monotonic() + 5
         while True:  # the server sees them go in its own time
@@ -370,16 +382,16 @@ class TestSlowPeers:
                 break
             assert time.monotonic() < deadline
 
-    def test_one_that_has_gone_but_is_not_noticed_yet(
+    def test_a_closed_connection_is_awaited_before_a_client_is_refused(
         self, path, server, handler, monkeypatch
     ):
-        monkeypatch.setattr(control, "_ROOM_PATIENCE", 20)
+        monkeypatch.setattr(control_server, "_FREE_SECONDS", 20)
         handler.gate.clear()
         with contextlib.ExitStack() as stack:
             with peer(path) as gone:
                 gone.sendall(request(op="subscribe") + b"\n")
                 assert handler.entered.acquire(timeout=10)
-            for _ in range(control.MAX_CONNECTIONS - 1):
+            for _ in range(control_server.MAX_CONNECTIONS - 1):
                 connection = stack.enter_context(peer(path))
                 assert exchange(connection, request())["ok"] is True
             noticed = threading.Timer(0.1, handler.gate.set)
@@ -389,17 +401,17 @@ class TestSlowPeers:
 
 
 class TestClient:
-    def test_no_socket(self, path):
+    def test_a_missing_socket_is_feed_not_found(self, path):
         with pytest.raises(FeedNotFoundError, match=str(path)):
             ask(path, "status", 1)
 
-    def test_nobody_listens(self, path):
+    def test_a_socket_file_without_a_listener(self, path):
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(path))
         with pytest.raises(ControlError, match="refused"):
             ask(path, "status", 1)
 
-    def test_no_answer_in_time(self, path, server, handler):
+    def test_a_late_answer_is_a_control_error(self, path, server, handler):
         handler.gate.clear()
         start = time.monotonic()
         with pytest.raises(ControlError, match=r"within 0\.2 s"):
@@ -408,7 +420,7 @@ class TestClient:
         with pytest.raises(ControlError, match="within 0 s"):
             ask(path, "status", 0)
 
-    def test_nobody_accepts(self, path):
+    def test_a_listener_that_never_accepts(self, path):
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
             listener.listen(0)
@@ -420,21 +432,23 @@ class TestClient:
         [
             (b"", "without an answer"),
             (b"half", "without an answer"),
-            (b"\xff\n", "none of this protocol"),
-            (b"[1]\n", "none of this protocol"),
-            (b"[" * 50_000 + b"\n", "none of this protocol"),
-            (b"{}\n", "none of this protocol"),
-            (b'{"v":2}\n', "of version 2"),
+            (b"\xff\n", "does not follow the control protocol"),
+            (b"[1]\n", "does not follow the control protocol"),
+            (b"[" * 50_000 + b"\n", "does not follow the control protocol"),
+            (b"{}\n", "does not follow the control protocol"),
+            (b'{"v":2}\n', "protocol version 2"),
             (b'{"v":1,"id":-5,"ok":true}\n', "not to this request"),
             (b'{"v":1,"id":-5,"ok":false}\n', "not to this request"),
             (b'{"v":1,"id":[],"ok":false}\n', "not to this request"),
             (b'{"v":1,"id":null,"ok":"yes"}\n', "not to this request"),
             (b'{"v":1,"id":null,"ok":false,"error":[1]}\n', "[1]"),
-            (b"x" * 3000 + b"\n", "none of this protocol"),
+            (b"x" * 3000 + b"\n", "does not follow the control protocol"),
             (b"x" * 70_000, "longer"),
         ],
     )
-    def test_garbage_for_an_answer(self, path, monkeypatch, answer, words):
+    def test_an_invalid_answer_is_a_control_error(
+        self, path, monkeypatch, answer, words
+    ):
         monkeypatch.setattr(control_client, "ANSWER_LIMIT", 65_000)
         thread = serve_once(path, lambda c: (receive(c), c.sendall(answer)))
         with pytest.raises(ControlError) as caught:
@@ -445,12 +459,12 @@ class TestClient:
 
     @settings(deadline=None)
     @given(st.binary(max_size=200))
-    def test_any_bytes_for_an_answer(self, data):
+    def test_arbitrary_bytes_as_an_answer_are_a_control_error(self, data):
         with pytest.raises(ControlError):
-            control_words.decode_answer(data, 1 << 40)
+            messages.decode_answer(data, 1 << 40)
 
     @pytest.mark.parametrize("name", ["x" * 108, "a\0b", ""])
-    def test_no_path_of_a_socket(self, name, handler):
+    def test_an_invalid_socket_path(self, name, handler):
         with pytest.raises(BadArgumentError, match="107"):
             ask(name, "status", 1)
         with pytest.raises(BadArgumentError, match="107"):
@@ -458,23 +472,25 @@ class TestClient:
 
 
 class TestOtherUsers:
-    def test_are_not_served(self, path, server, handler, monkeypatch, caplog):
-        monkeypatch.setattr(control, "peer_uid", lambda _: os.geteuid() + 1)
+    def test_the_server_refuses_another_user(
+        self, path, server, handler, monkeypatch, caplog
+    ):
+        monkeypatch.setattr(control_server, "peer_uid", lambda _: os.geteuid() + 1)
         with peer(path) as connection, contextlib.suppress(ConnectionError):
             connection.sendall(request() + b"\n")
             assert connection.recv(1) == b""
         assert not handler.requests
-        assert "was refused" in caplog.text
+        assert "refused a process of user" in caplog.text
         monkeypatch.undo()
         assert ask(path, "status", 5)
 
-    def test_are_not_asked(self, path, server, handler, monkeypatch):
+    def test_the_client_refuses_another_user(self, path, server, handler, monkeypatch):
         monkeypatch.setattr(control_client, "peer_uid", lambda _: os.geteuid() + 1)
         with pytest.raises(ControlError, match="another user"):
             ask(path, "status", 5)
         assert not handler.requests
 
-    def test_mode(self, path, handler):
+    def test_the_socket_file_has_mode_0600(self, path, handler):
         before = os.umask(0)
         try:
             with ControlServer(path, handler):
@@ -484,7 +500,7 @@ class TestOtherUsers:
 
 
 class TestLife:
-    def test_a_dead_feeder_s_file_is_replaced(self, path, handler):
+    def test_the_socket_file_of_a_dead_feeder_is_replaced(self, path, handler):
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(path))
         with ControlServer(path, handler):
@@ -496,11 +512,11 @@ class TestLife:
             make(path)
         else:
             path.symlink_to("/dev/null")
-        with pytest.raises(ControlError, match="no socket of this user"):
+        with pytest.raises(ControlError, match="not a socket of this user"):
             ControlServer(path, handler)
         assert path.is_symlink() or path.exists()
 
-    def test_no_directory(self, path, handler):
+    def test_a_missing_directory(self, path, handler):
         with pytest.raises(ControlError, match="cannot listen"):
             ControlServer(path / "x", handler)
 
@@ -511,7 +527,7 @@ class TestLife:
             assert ask(path, "status", 5) == {"who": "second"}
         assert not path.exists()
 
-    def test_close_when_the_file_has_gone(self, path, handler):
+    def test_close_after_the_file_was_removed(self, path, handler):
         server = ControlServer(path, handler)
         path.unlink()
         server.close()
@@ -525,27 +541,27 @@ class TestLife:
             assert time.monotonic() - start < 2
             assert connection.recv(1) == b""
 
-    def test_close_lets_a_request_be_answered(self, path, server, handler):
+    def test_close_waits_for_a_request_being_handled(self, path, server, handler):
         handler.gate.clear()
         with peer(path) as connection:
             connection.sendall(request(op="subscribe") + b"\n")
             assert handler.entered.acquire(timeout=5)
             closing = threading.Thread(target=server.close)
             closing.start()
-            self.await_deafness(connection)
+            self.await_end_of_reading(connection)
             handler.gate.set()
             assert json.loads(receive(connection))["ok"] is True
             closing.join()
 
     @staticmethod
-    def await_deafness(connection):
+    def await_end_of_reading(connection):
         with contextlib.suppress(BrokenPipeError):
             for _ in range(200):
                 connection.send(b" ")
                 time.sleep(0.005)
             pytest.fail("the server still takes requests")
 
-    def test_close_waits_for_no_stuck_handler(self, path, handler):
+    def test_close_does_not_wait_for_a_stuck_handler(self, path, handler):
         handler.gate.clear()
         server = ControlServer(path, handler)
         with peer(path) as connection:
@@ -557,7 +573,7 @@ class TestLife:
             handler.gate.set()
             assert connection.recv(1) == b""
 
-    def test_close_from_a_handler(self, path):
+    def test_a_handler_may_close_the_server(self, path):
         done = threading.Event()
 
         def handle(_):

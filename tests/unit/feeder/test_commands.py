@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from support.loopback import within
 
-from shmfeed.control.server import Request
+from shmfeed.control.messages import Request
 from shmfeed.errors import BadArgumentError, WebSocketConnectionError
 from shmfeed.feeder.commands import Commands
 

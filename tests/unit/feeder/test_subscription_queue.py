@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from shmfeed.control.server import Request
+from shmfeed.control.messages import Request
 from shmfeed.errors import (
     BadArgumentError,
     WebSocketConnectionError,

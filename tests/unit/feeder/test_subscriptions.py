@@ -2,7 +2,7 @@ import os
 import subprocess
 import sys
 
-from shmfeed.control.process import process_start
+from shmfeed.control.peer import process_start
 from shmfeed.feeder.subscriptions import Subscriptions
 
 A, B, C = ("A", "1m"), ("B", "1m"), ("C", "1m")

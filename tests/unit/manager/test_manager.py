@@ -18,7 +18,7 @@ from shmfeed import (
     WebSocketSubscriptionError,
     get_websocket_manager,
 )
-from shmfeed.control.process import process_start
+from shmfeed.control.peer import process_start
 from shmfeed.manager import WebSocketManager
 from shmfeed.manager import manager as manager_module
 from shmfeed.manager.lifecycle import FeederLifecycle

@@ -14,7 +14,7 @@ import wealthdata
 from shmfeed import errors
 from shmfeed.cli import exit_codes
 from shmfeed.cli.main import COMMANDS
-from shmfeed.control import server as control
+from shmfeed.control import messages as control_messages
 from shmfeed.layout import COUNTERS, STATES
 from shmfeed.status import HEALTHS
 
@@ -143,7 +143,7 @@ def test_each_has_kind_cause_and_remedy(page: str) -> None:
 def test_error_classes_can_be_caught(page: str) -> None:
     kinds = " ".join(entry.kind for entry in entries(page))
     named = set(re.findall(r"\b[A-Z]\w+(?:Error|Warning)\b", kinds))
-    homes = (builtins, errors, wealthdata, control)
+    homes = (builtins, errors, wealthdata, control_messages)
     assert len(named) > 15
     assert not [name for name in named if not any(hasattr(h, name) for h in homes)]
 

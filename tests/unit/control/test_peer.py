@@ -4,10 +4,10 @@ import sys
 import threading
 from pathlib import Path
 
-from shmfeed.control.process import await_end, process_start
+from shmfeed.control.peer import process_start, wait_for_exit
 
 
-def test_the_start_tells_processes_apart():
+def test_the_start_time_distinguishes_processes():
     mine = process_start(os.getpid())
     assert mine == process_start(os.getpid())
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as other:
@@ -17,7 +17,7 @@ def test_the_start_tells_processes_apart():
     assert process_start(2**22 + 1) is None
 
 
-def test_a_name_cannot_mislead(tmp_path):
+def test_a_process_name_with_parentheses_is_parsed(tmp_path):
     odd = tmp_path / ") Z 1 (x"
     odd.symlink_to("/bin/sleep")
     with subprocess.Popen([odd, "60"]) as other:
@@ -31,9 +31,9 @@ def _name(pid):
     return Path(f"/proc/{pid}/stat").read_bytes()
 
 
-def test_await_end():
+def test_wait_for_exit():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as other:
         started = process_start(other.pid)
-        assert not await_end(other.pid, started, 0.05)
+        assert not wait_for_exit(other.pid, started, 0.05)
         threading.Timer(0.1, other.kill).start()
-        assert await_end(other.pid, started, 10)
+        assert wait_for_exit(other.pid, started, 10)

@@ -1,0 +1,48 @@
+"""The process at the other end of a control socket: its user, and whether it lives.
+
+Linux reuses pids. A pid and the time at which its process began name one process.
+"""
+
+import socket
+import struct
+import time
+from pathlib import Path
+
+_POLL_SECONDS = 0.02
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """Return the user id of the peer, as the kernel recorded it at the connect."""
+    data = connection.getsockopt(
+        socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
+    )
+    uid: int = _CREDENTIALS.unpack(data)[1]
+    return uid
+
+
+def process_start(pid: int) -> int | None:
+    """Return when a process began, in kernel ticks since boot.
+
+    None if there is no such process, or if it has ended and waits to be reaped.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+    except OSError:
+        return None
+    # The name, in parentheses, may hold anything; the state is the field after it.
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def wait_for_exit(pid: int, started: int, timeout: float) -> bool:
+    """Wait until the process that began at `started` has ended.
+
+    Return False if it still runs after `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while process_start(pid) == started:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
