@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from shmfeed._version import __version__
 from shmfeed.bar import Bar
 from shmfeed.errors import (
     BadArgumentError,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from shmfeed.manager import get_websocket_manager
     from shmfeed.writer import create
 
-__version__ = "0.1.0"
 __all__ = [
     "BadArgumentError",
     "Bar",
@@ -45,6 +45,7 @@ __all__ = [
     "UnsupportedPlatformError",
     "WebSocketConnectionError",
     "WebSocketSubscriptionError",
+    "__version__",
     "attach",
     "create",
     "get_websocket_manager",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
-from shmfeed import __version__
+from shmfeed._version import __version__
 from shmfeed.cli import exit_codes, output, suggestions
 from shmfeed.errors import (
     BadArgumentError,

@@ -12,7 +12,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from shmfeed import __version__
+from shmfeed._version import __version__
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint
 

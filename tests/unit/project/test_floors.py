@@ -33,7 +33,9 @@ def room(floor: int, modules: str, uses: str | None = None, *more: str) -> Room:
 
 
 ROOMS = {
-    "ground": Room(0, "shmfeed shmfeed.errors shmfeed.validation shmfeed.bar"),
+    "ground": Room(
+        0, "shmfeed shmfeed._version shmfeed.errors shmfeed.validation shmfeed.bar"
+    ),
     "layout": room(1, "layout", "ground"),
     "settings": room(1, "settings.*", "ground"),
     "memory": room(2, "memory.*", "ground layout"),
