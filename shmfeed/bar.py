@@ -7,7 +7,7 @@ are calendar months, all UTC.
 
 import math
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from shmfeed.errors import BadArgumentError
 from shmfeed.validation import shown
@@ -16,6 +16,24 @@ INT_FIELDS = ("open_time", "close_time", "flags")
 FLOAT_FIELDS = ("open", "high", "low", "close", "volume", "money")
 FIELDS = (*FLOAT_FIELDS, *INT_FIELDS)
 DEFAULT_FIELDS = FLOAT_FIELDS[:5]
+
+# The names that a caller may write, for type checkers; a test holds them to the tables.
+Field = Literal[
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "money",
+    "open_time",
+    "close_time",
+    "flags",
+]
+Timeframe = Literal[
+    "1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h",
+    "1d", "3d", "1w", "1M",
+]  # fmt: skip
+TimeframeAlias = Literal["60m", "120m", "240m", "24h", "daily", "minute"]
 
 # Flags of a row: what decided that it is closed, and what is known to be odd about it.
 CLOSED_BY_VENUE = 1  # the venue's own flag

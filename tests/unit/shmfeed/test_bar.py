@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,9 @@ from shmfeed.bar import (
     LAST_TIME,
     TIMEFRAMES,
     Bar,
+    Field,
+    Timeframe,
+    TimeframeAlias,
     bars_between,
     check_timeframe,
     close_time,
@@ -28,6 +32,14 @@ from shmfeed.layout import COLUMNS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
+
+
+def test_type_checkers_know_the_same_names_as_the_tables() -> None:
+    assert get_args(Field) == FIELDS
+    assert get_args(Timeframe) == tuple(TIMEFRAMES)
+    assert get_args(TimeframeAlias) == tuple(ALIASES)
+
+
 times = st.integers(0, LAST_TIME - 1)
 timeframes = st.sampled_from([*TIMEFRAMES])
 
