@@ -27,12 +27,13 @@ from shmfeed.segment.mapping import (
 )
 from shmfeed.segment.stream_check import sound_reader
 from shmfeed.status import (
-    StreamStatus,
-    connection,
+    ConnectionStatus,
+    FeedStatus,
+    RingStatus,
+    connection_status,
     feed_status,
     is_alive,
     ring_status,
-    stream_status,
 )
 from shmfeed.validation import (
     check_deadline,
@@ -157,20 +158,13 @@ class Feed:
         damaged catalog or bars whose times cannot be."""
         return Ring(self, check_symbol(symbol), check_timeframe(timeframe))
 
-    def status(self) -> dict[str, Any]:
-        """How the feed is: the status keys of the strategy manager, plain values."""
+    def status(self) -> FeedStatus:
+        """Return the feed's status. SegmentFormatError for a damaged catalog."""
         return feed_status(self.current(), self.name)
 
-    def connection(self) -> dict[str, Any]:
-        """State, pid and what the feeder says of its connection: part of `status`."""
-        return connection(self.current())
-
-    def stream_status(self, symbol: str, timeframe: str) -> StreamStatus:
-        """Age, state and health of one stream; errors as `ring` has them."""
-        timeframe = check_timeframe(timeframe)
-        mapping, index = self.locate(check_symbol(symbol), timeframe)
-        at = mapping.geometry.entry_word(index)
-        return stream_status(mapping.words.ints, at, timeframe)
+    def connection(self) -> ConnectionStatus:
+        """Return the status of the feeder's connection, a part of `status()`."""
+        return connection_status(self.current())
 
     def alive(self) -> bool:
         """Whether the feeder has given a sign of life in the last 2 seconds."""
@@ -237,7 +231,7 @@ class Ring(ReattachingReader):
         timeout = check_deadline("timeout", timeout)
         return wait_past(self, check_integer("after", after), timeout)
 
-    def status(self) -> StreamStatus:
+    def status(self) -> RingStatus:
         """Age, state and health of this stream."""
         return ring_status(self.reader(), self.timeframe)
 

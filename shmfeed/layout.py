@@ -17,7 +17,7 @@ A *cell pair* holds a value of several words that is replaced often: a counter a
 cells; the value is in cell (counter % 2), counter 0 means that there is none.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 WORD = 8
 VERSION = 1
@@ -66,7 +66,8 @@ NOTE_WORDS = 128
 NOTE_BYTES = (NOTE_WORDS - 1) * WORD  # a cell's first word is the text's length
 HEADER_WORDS = 512  # one page
 
-STATES = ("disconnected", "connecting", "connected", "reconnecting", "error")
+State = Literal["disconnected", "connecting", "connected", "reconnecting", "error"]
+STATES: tuple[State, ...] = get_args(State)
 CONNECTED = STATES.index("connected")
 
 # Entry words.

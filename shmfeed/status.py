@@ -1,6 +1,6 @@
-"""How a feed and its streams are, read from outside out of the segment."""
+"""Status of a feed and of its streams, read from the segment."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast, get_args
 
 from shmfeed.bar import TIMEFRAMES, duration, stale_after
 from shmfeed.core import RingReader
@@ -25,6 +25,7 @@ from shmfeed.layout import (
     NOTE_WORDS,
     STATES,
     STUCK_NS,
+    State,
 )
 from shmfeed.memory.catalog import Entry, entries
 from shmfeed.memory.integrity import bar_damage, damaged
@@ -32,12 +33,12 @@ from shmfeed.memory.note import unpack_note
 from shmfeed.memory.words import Ints, Latch, boot_ns
 from shmfeed.segment.mapping import Mapping
 
-HEALTHS = ("live", "quiet", "recovering", "stale", "dead")  # from best to worst
-
+Health = Literal["live", "quiet", "recovering", "stale", "dead"]  # from best to worst
+HEALTHS: tuple[Health, ...] = get_args(Health)
 
 _SECOND = 1_000_000_000
 _MS = 1_000_000
-_DISCONNECTED = STATES[0]
+_DISCONNECTED: State = "disconnected"
 _QUIET_GRACE_NS = 2 * _SECOND
 # By timeframe, ns of silence after which a stream is no longer live, no longer quiet.
 _SILENCES = {
@@ -47,118 +48,196 @@ _SILENCES = {
     )
     for timeframe in TIMEFRAMES
 }
-_new = tuple.__new__  # a NamedTuple's own costs a tenth of a microsecond more
+_new = tuple.__new__  # saves a tenth of a microsecond over a NamedTuple's own
 
 
-class StreamStatus(NamedTuple):
-    """One stream, as of the read. `age` is seconds since its last update, or None."""
+class RingStatus(NamedTuple):
+    """The status of one stream, as of the read.
+
+    `age` is seconds since the stream's last update, None before the first one.
+    `state` is the connection's. `health` is the stream's.
+    """
 
     age: float | None
-    state: str
-    health: str
+    state: State
+    health: Health
+
+
+class StreamStatus(TypedDict):
+    """One row of a feed status's `streams`."""
+
+    symbol: str
+    timeframe: str
+    count: int  # number of the next closed bar
+    last_close_time: int | None  # ms UTC, None before the first closed bar
+    age: float | None  # seconds since the last update, None before the first one
+    gaps: int  # missing bars so far
+    health: Health
+
+
+class ConnectionStatus(TypedDict):
+    """The feeder's connection to its venue.
+
+    The keys that are not required come from the feeder. A feed that is written through
+    `shmfeed.create` may lack them.
+    """
+
+    state: State
+    pid: int | None  # of the feeder, None when it is dead
+    writer: NotRequired[int | None]  # pid of the last feeder, alive or dead
+    endpoint: NotRequired[str | None]
+    protocol: NotRequired[str | None]
+    market_type: NotRequired[str | None]
+    phase: NotRequired[str]  # waiting, connecting, subscribing or streaming
+    attempts: NotRequired[int]  # failed ones in a row
+    losses: NotRequired[int]  # connections lost so far
+    error_kind: NotRequired[str]  # connection, subscription or ""
+    last_error: NotRequired[str | None]
+
+
+class FeedStatus(TypedDict):
+    """The status of a feed: plain values, the same as the strategy manager's.
+
+    Counters start when the segment is created, and go on when it is re-created with
+    its bars. The keys that are not required are those of ConnectionStatus.
+    """
+
+    feed: str
+    state: State
+    health: Health  # the worst of the subscribed streams
+    pid: int | None  # of the feeder, None when it is dead
+    writer: int | None  # pid of the last feeder, alive or dead
+    uptime: float | None  # seconds, None when the feeder is dead
+    symbols: list[str]
+    resolutions: list[str]
+    endpoint: str | None
+    protocol: str | None
+    last_error: str | None
+    last_message_age: float | None  # seconds, None before the first message
+    bars: int
+    messages: int
+    malformed: int
+    ignored: int
+    late: int
+    gaps: int
+    duplicates: int
+    revisions: int
+    unsubscribed: int
+    reconnects: int
+    oversized: int
+    streams: list[StreamStatus]
+    market_type: NotRequired[str | None]
+    phase: NotRequired[str]
+    attempts: NotRequired[int]
+    losses: NotRequired[int]
+    error_kind: NotRequired[str]
 
 
 def is_alive(ints: Ints, now: int) -> bool:
-    """Whether the feeder has given a sign of life lately; `now` in BOOTTIME ns."""
+    """Return whether the feeder gave a sign of life lately; `now` is BOOTTIME ns."""
     return (
         -AHEAD_NS <= now - ints[H_TICK] <= DEAD_NS
         or -AHEAD_NS <= now - ints[H_ALIVE] <= DEAD_NS
     )
 
 
-def connection_state(ints: Ints, alive: bool) -> str:
-    """The connection's state; a feeder that died is connected to nothing."""
+def connection_state(ints: Ints, alive: bool) -> State:
+    """Return the connection's state: disconnected when the feeder is dead."""
     state = ints[H_STATE]
-    return STATES[state] if alive and 0 <= state < len(STATES) else STATES[0]
+    return STATES[state] if alive and 0 <= state < len(STATES) else _DISCONNECTED
 
 
-def ring_status(reader: RingReader, timeframe: str) -> StreamStatus:
-    """The stream of a reader; the usual case is decided by the reader's core."""
+def ring_status(reader: RingReader, timeframe: str) -> RingStatus:
+    """Return the status of a reader's stream. A live one is decided in the core."""
     age = reader.live_age(_SILENCES[timeframe][0])
     if age is not None:
-        return _new(StreamStatus, (age, "connected", "live"))
-    return stream_status(reader.words.ints, reader.entry, timeframe)
+        return _new(RingStatus, (age, "connected", "live"))
+    return entry_status(reader.words.ints, reader.entry, timeframe)
 
 
-def stream_status(ints: Ints, at: int, timeframe: str) -> StreamStatus:
-    """The stream whose entry begins at word `at`."""
+def entry_status(ints: Ints, entry: int, timeframe: str) -> RingStatus:
+    """Return the status of the stream whose catalog entry begins at word `entry`."""
     now = boot_ns()
-    updated = ints[at + E_UPDATED]
+    updated = ints[entry + E_UPDATED]
     age = _seconds_since(updated, now)
     if not is_alive(ints, now):
-        return _new(StreamStatus, (age, _DISCONNECTED, "dead"))
-    state = ints[H_STATE]
-    if state != CONNECTED or now - ints[H_TICK] > STUCK_NS:
-        return _new(StreamStatus, (age, connection_state(ints, True), "stale"))
-    health = _health(ints, at, timeframe, now, updated)
-    return _new(StreamStatus, (age, "connected", health))
+        return _new(RingStatus, (age, _DISCONNECTED, "dead"))
+    if not _is_working(ints, now):
+        return _new(RingStatus, (age, connection_state(ints, True), "stale"))
+    health = _health(ints, entry, timeframe, now, updated)
+    return _new(RingStatus, (age, "connected", health))
 
 
 def _seconds_since(moment: int, now: int) -> float | None:
-    """At least 0; None for 0, which is never, and for a moment far in the future."""
+    # 0 is "never". A moment far in the future is garbage.
     if 0 < moment <= now:
         return (now - moment) / _SECOND
     return 0.0 if now < moment <= now + AHEAD_NS else None
 
 
-def _health(ints: Ints, at: int, timeframe: str, now: int, updated: int) -> str:
-    """A stream's health while the feeder lives, works and is connected."""
-    if not ints[at + E_SUBSCRIBED]:  # however new its last bar is, no newer one comes
+def _is_working(ints: Ints, now: int) -> bool:
+    return ints[H_STATE] == CONNECTED and now - ints[H_TICK] <= STUCK_NS
+
+
+def _health(ints: Ints, entry: int, timeframe: str, now: int, updated: int) -> Health:
+    if not ints[entry + E_SUBSCRIBED]:  # a new bar may be there, none will follow
         return "stale"
-    if ints[at + E_RECOVERING]:
+    if ints[entry + E_RECOVERING]:
         return "recovering"
     quiet_ns, stale_ns = _SILENCES[timeframe]
-    since = ints[at + E_SINCE]
+    since = ints[entry + E_SINCE]
     silent = now - (updated if updated > since else since)  # noqa: FURB136 # hot
     if not -AHEAD_NS <= silent <= stale_ns:
         return "stale"
     return "live" if updated and now - updated <= quiet_ns else "quiet"
 
 
-def feed_status(mapping: Mapping, feed: str) -> dict[str, Any]:
-    """All that can be said of a feed: the manager's status keys, plain values.
+def feed_status(mapping: Mapping, feed: str) -> FeedStatus:
+    """Return the status of the feed in this segment.
 
-    SegmentFormatError for a damaged catalog."""
+    Raises SegmentFormatError for a damaged catalog.
+    """
     ints, now = mapping.words.ints, boot_ns()
     alive = is_alive(ints, now)
-    carried = [e for e in entries(mapping.words, mapping.geometry) if e.subscribed]
-    streams = [_stream_row(mapping, entry) for entry in carried]
-    status = empty_status(feed)
-    status |= {
+    subscribed = [e for e in entries(mapping.words, mapping.geometry) if e.subscribed]
+    streams = [_stream_status(mapping, entry) for entry in subscribed]
+    counters = ints[H_COUNTERS : H_COUNTERS + len(COUNTERS)].tolist()
+    found: dict[str, Any] = {
+        **status_without_feed(feed),
         "state": connection_state(ints, alive),
         "health": _feed_health(ints, now, streams) if alive else "dead",
         "pid": ints[H_WRITER_PID] if alive else None,
         "uptime": (now - ints[H_STARTED]) / _SECOND if alive else None,
-        "symbols": list(dict.fromkeys(entry.symbol for entry in carried)),
-        "resolutions": list(dict.fromkeys(entry.timeframe for entry in carried)),
+        "symbols": list(dict.fromkeys(entry.symbol for entry in subscribed)),
+        "resolutions": list(dict.fromkeys(entry.timeframe for entry in subscribed)),
         "last_message_age": _message_age(ints, now, streams),
+        **_read_note(mapping),
+        **dict(zip(COUNTERS, counters, strict=True)),
+        "streams": streams,
     }
-    status.update(read_note(mapping))
-    counters = ints[H_COUNTERS : H_COUNTERS + len(COUNTERS)].tolist()
-    status.update(zip(COUNTERS, counters, strict=True))
-    status["streams"] = streams
-    return status
+    return cast("FeedStatus", found)
 
 
-def connection(mapping: Mapping) -> dict[str, Any]:
-    """State, pid and what the feeder says of its connection; cheaper than a status."""
+def connection_status(mapping: Mapping) -> ConnectionStatus:
+    """Return the status of a feed's connection, which costs less than `feed_status`."""
     ints = mapping.words.ints
     alive = is_alive(ints, boot_ns())
-    return {
-        **read_note(mapping),
+    found: dict[str, Any] = {
+        **_read_note(mapping),
         "state": connection_state(ints, alive),
         "pid": ints[H_WRITER_PID] if alive else None,
     }
+    return cast("ConnectionStatus", found)
 
 
-def empty_status(feed: str | None) -> dict[str, Any]:
-    """The status of a feed that is not there."""
-    return {
+def status_without_feed(feed: str | None) -> FeedStatus:
+    """Return the status of a feed that does not exist."""
+    found: dict[str, Any] = {
         "feed": feed or "default",
-        "state": STATES[0],
+        "state": _DISCONNECTED,
         "health": "dead",
         "pid": None,
-        "writer": None,  # the pid of the last feeder, alive or not
+        "writer": None,
         "uptime": None,
         "symbols": [],
         "resolutions": [],
@@ -169,40 +248,41 @@ def empty_status(feed: str | None) -> dict[str, Any]:
         **dict.fromkeys(COUNTERS, 0),
         "streams": [],
     }
+    return cast("FeedStatus", found)
 
 
-def read_note(mapping: Mapping) -> dict[str, Any]:
-    """What the feeder says in words: endpoint, protocol, last error."""
+def _read_note(mapping: Mapping) -> dict[str, Any]:
     return unpack_note(Latch(mapping.words, H_NOTE, NOTE_WORDS).read())
 
 
-def _stream_row(mapping: Mapping, entry: Entry) -> dict[str, Any]:
+def _stream_status(mapping: Mapping, entry: Entry) -> StreamStatus:
     ints, at = mapping.words.ints, mapping.geometry.entry_word(entry.number)
     ring = RingReader(mapping.words, mapping.geometry, entry.number)
     closed = ring.last_closed()
     if closed and (what := bar_damage(closed, entry.timeframe)):
         raise damaged(mapping.words, f"of {entry.symbol} {entry.timeframe} {what}")
-    how = stream_status(ints, at, entry.timeframe)
+    status = entry_status(ints, at, entry.timeframe)
     return {
         "symbol": entry.symbol,
         "timeframe": entry.timeframe,
         "count": ring.count,
         "last_close_time": closed.close_time if closed else None,
-        "age": how.age,
+        "age": status.age,
         "gaps": ints[at + E_GAPS],
-        "health": how.health,
+        "health": status.health,
     }
 
 
-def _feed_health(ints: Ints, now: int, streams: list[dict[str, Any]]) -> str:
-    if ints[H_STATE] != CONNECTED or now - ints[H_TICK] > STUCK_NS:
+def _feed_health(ints: Ints, now: int, streams: list[StreamStatus]) -> Health:
+    if not _is_working(ints, now):
         return "stale"
-    healths = (row["health"] for row in streams)
+    healths = (stream["health"] for stream in streams)
     return max(healths, key=HEALTHS.index, default="quiet")
 
 
-def _message_age(ints: Ints, now: int, streams: list[dict[str, Any]]) -> float | None:
-    heard = _seconds_since(ints[H_LAST_MESSAGE], now)
-    if heard is not None:
-        return heard
-    return min((row["age"] for row in streams if row["age"] is not None), default=None)
+def _message_age(ints: Ints, now: int, streams: list[StreamStatus]) -> float | None:
+    age = _seconds_since(ints[H_LAST_MESSAGE], now)
+    if age is not None:
+        return age
+    ages = (stream["age"] for stream in streams if stream["age"] is not None)
+    return min(ages, default=None)

@@ -30,6 +30,7 @@ from shmfeed.layout import (
     NOTE_WORDS,
     STATES,
     Geometry,
+    State,
     default_guard,
 )
 from shmfeed.memory.catalog import Catalog, checked_names, entries
@@ -62,7 +63,7 @@ def create(
     guard: int | None = None,
     max_streams: int = 16,
     *,
-    state: str = "connected",
+    state: State = "connected",
     streams: Iterable[StreamKey] = (),
 ) -> "FeedWriter":
     """Become the writer of a feed: its segment is made, or gone on with.
@@ -100,7 +101,7 @@ class FeedWriter:
         self,
         name: str,
         geometry: Geometry,
-        state: str = "connected",
+        state: State = "connected",
         streams: Collection[StreamKey] = (),
     ) -> None:
         where = place(name)
@@ -199,7 +200,7 @@ class FeedWriter:
         self._check_open()
         self._words.ints[H_TICK] = boot_ns()
 
-    def set_state(self, state: str) -> None:
+    def set_state(self, state: State) -> None:
         """The connection's state, one of `layout.STATES`; else BadArgumentError."""
         self._check_open()
         self._words.ints[H_STATE] = STATES.index(check_word("state", state, STATES))

@@ -3,11 +3,12 @@
 import argparse
 import json
 import time
-from typing import Any
+from collections.abc import Mapping
 
 from shmfeed.cli.options import add_feed_option, attach_chosen
 from shmfeed.cli.output import aligned, can_clear, iso, plain, show, span
 from shmfeed.feed import Feed
+from shmfeed.status import FeedStatus, StreamStatus
 
 _DESCRIPTION = """\
 How a feed is: its connection's state, its data's health, counters, and its streams.
@@ -63,7 +64,7 @@ def _watch(feed: Feed, as_json: bool) -> None:
         time.sleep(_WATCH_SECONDS)
 
 
-def in_words(status: dict[str, Any]) -> str:
+def in_words(status: FeedStatus) -> str:
     """A status as text of several lines."""
     lines = [_feed_line(status), _feeder_line(status), _counter_line(status)]
     if status["last_error"]:
@@ -76,13 +77,13 @@ def in_words(status: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *aligned(rows, _RIGHT)])
 
 
-def _feed_line(status: dict[str, Any]) -> str:
+def _feed_line(status: FeedStatus) -> str:
     protocol = f" ({status['protocol']})" if status["protocol"] else ""
     where = f", {status['endpoint']}{protocol}" if status["endpoint"] else ""
     return f"feed {status['feed']}: {status['health']}; {status['state']}{where}"
 
 
-def _feeder_line(status: dict[str, Any]) -> str:
+def _feeder_line(status: FeedStatus) -> str:
     heard = f"last message {span(status['last_message_age'])} ago"
     if status["last_message_age"] is None:
         heard = "no message yet"
@@ -92,11 +93,12 @@ def _feeder_line(status: dict[str, Any]) -> str:
     return f"feeder pid {status['pid']}, up {span(status['uptime'])}, {heard}"
 
 
-def _counter_line(status: dict[str, Any]) -> str:
-    return ", ".join(f"{status[name]:,} {name}" for name in _COUNTERS)
+def _counter_line(status: FeedStatus) -> str:
+    counts: Mapping[str, object] = status
+    return ", ".join(f"{counts[name]:,} {name}" for name in _COUNTERS)
 
 
-def _stream_cells(stream: dict[str, Any]) -> tuple[str, ...]:
+def _stream_cells(stream: StreamStatus) -> tuple[str, ...]:
     age = stream["age"]
     return (
         stream["symbol"],

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from shmfeed.demo.workers import Crew, Member
+from shmfeed.status import FeedStatus
 
 _BITS = 4  # 16 steps an octave: a step is at most 1/16 of its value
 _STEPS = 1 << _BITS
@@ -109,7 +110,7 @@ class Figures(NamedTuple):
 class Counter:
     """Makes figures of statuses and reports; rates are those of the last seconds."""
 
-    def __init__(self, status: dict[str, Any]) -> None:
+    def __init__(self, status: FeedStatus) -> None:
         self._began = time.monotonic()
         self._first_bars = status["bars"]
         self._past: deque[tuple[float, int, int]] = deque()
@@ -118,7 +119,7 @@ class Counter:
     def elapsed(self) -> float:
         return time.monotonic() - self._began
 
-    def figures(self, status: dict[str, Any], crew: Crew) -> Figures:
+    def figures(self, status: FeedStatus, crew: Crew) -> Figures:
         """The state of things, now."""
         bars_rate, messages_rate = self._rates(status)
         return Figures(
@@ -136,7 +137,7 @@ class Counter:
             **_of_crew(crew),
         )
 
-    def _rates(self, status: dict[str, Any]) -> tuple[float, float]:
+    def _rates(self, status: FeedStatus) -> tuple[float, float]:
         now, bars, messages = time.monotonic(), status["bars"], status["messages"]
         past = self._past
         past.append((now, bars, messages))
@@ -167,7 +168,7 @@ def _of_crew(crew: Crew) -> dict[str, Any]:
     }
 
 
-def _newest_age(status: dict[str, Any]) -> float | None:
+def _newest_age(status: FeedStatus) -> float | None:
     closes = [stream["last_close_time"] for stream in status["streams"]]
     newest = max((close for close in closes if close is not None), default=None)
     return None if newest is None else max(0.0, time.time() - newest / 1000)

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Self
 
 from shmfeed.demo.metrics import Counter, Figures, renewed
 from shmfeed.demo.options import LONGEST, RESOLUTIONS, Plan
@@ -19,6 +19,7 @@ from shmfeed.manager import get_websocket_manager
 from shmfeed.segment.mapping import place
 from shmfeed.settings.model import VARIABLES
 from shmfeed.simulator import Venue
+from shmfeed.status import FeedStatus
 
 _VENUE_HISTORY = LONGEST + 20
 _START_SECONDS = 30.0
@@ -85,7 +86,7 @@ class Stage:
         """The venue drops the connection."""
         self._venue.drop_connections()
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> FeedStatus:
         """The manager's status."""
         return self._manager.get_status()
 

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
-from typing import Any
+from typing import Any, cast
 
 from shmfeed.codecs import get_codec
 from shmfeed.control.messages import Request
@@ -28,7 +28,7 @@ from shmfeed.feeder.commands import Command, Commands
 from shmfeed.feeder.heartbeat import Beat
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.subscriptions import Streams, SubscriptionQueue, Subscriptions
-from shmfeed.layout import MAX_STREAMS
+from shmfeed.layout import MAX_STREAMS, State
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.settings.model import Settings
 from shmfeed.wire.session import ChangeRefused, Output, Session, Subscribed
@@ -170,7 +170,7 @@ class Feeder:
             self._log_state(session.state)
             lost = self._shown[:1] == ("connected",) and session.state != "connected"
             self._shown = shown
-            self._writer.set_state(session.state)
+            self._writer.set_state(cast("State", session.state))
             self._writer.note(self._facts())
             if lost:
                 self._intake.disconnected()

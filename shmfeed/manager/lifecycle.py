@@ -11,8 +11,9 @@ import os
 import random
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from shmfeed.control.client import ask
 from shmfeed.control.messages import ControlError
@@ -26,6 +27,7 @@ from shmfeed.errors import (
     WebSocketSubscriptionError,
 )
 from shmfeed.feed import Feed
+from shmfeed.layout import State
 from shmfeed.manager.process import FeederProcess
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import remove_unheld
@@ -115,7 +117,7 @@ class FeederLifecycle:
         elif time.monotonic() >= self._not_before:
             self._bring_up()
 
-    def judge(self) -> tuple[str, int]:
+    def judge(self) -> tuple[State, int]:
         """The connection's state, and how often the venue was reached anew.
 
         What the feeder says of its failures becomes `error`.
@@ -138,12 +140,12 @@ class FeederLifecycle:
             self.error = WebSocketConnectionError(words)
         if state in _NOT_YET:  # a new feeder does not know of the one before it
             state = "reconnecting" if self._was_connected else "connecting"
-        return state, facts.get("losses", 0)
+        return cast("State", state), facts.get("losses", 0)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Mapping[str, Any]:
         """State, pid and the words of the feeder that is kept; maybe nothing."""
         feed = self.attached()
-        facts = feed.connection() if feed else {}
+        facts: Mapping[str, Any] = feed.connection() if feed else {}
         kept = self._child.pid if self._child else (self._adopted or [0])[0]
         # Its own words: until it says something, a predecessor's are there.
         return facts if facts.get("pid") == facts.get("writer") == kept else {}

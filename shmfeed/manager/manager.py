@@ -19,7 +19,7 @@ from shmfeed.errors import BadArgumentError, SegmentError, ShmfeedError
 from shmfeed.manager.supervisor import Callback, Supervisor
 from shmfeed.settings import model
 from shmfeed.settings.model import Settings
-from shmfeed.status import empty_status
+from shmfeed.status import FeedStatus, status_without_feed
 from shmfeed.validation import check_feed_name, check_flag, check_seconds, shown
 
 log = logging.getLogger(__name__)
@@ -209,11 +209,11 @@ class WebSocketManager:
             raise BadArgumentError("no streams would be left: configure(), or stop()")
         return changed
 
-    def get_status(self) -> dict[str, Any]:
+    def get_status(self) -> FeedStatus:
         """How the feed is: the status keys, plain values, at any time."""
         supervisor, settings = self._supervisor, self._settings
         feed = supervisor.attached() if supervisor else None
-        status = empty_status(self.feed)
+        status = status_without_feed(self.feed)
         if feed is not None:
             try:
                 status = feed.status()

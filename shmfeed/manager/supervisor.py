@@ -26,6 +26,7 @@ from shmfeed.errors import (
     WebSocketSubscriptionError,
 )
 from shmfeed.feed import Feed
+from shmfeed.layout import State
 from shmfeed.manager.lifecycle import FeederLifecycle
 from shmfeed.settings.model import Settings
 
@@ -90,7 +91,7 @@ class Supervisor:
     def __init__(
         self, settings: Settings, manager: str, callbacks: Sequence[Callback]
     ) -> None:
-        self.state = "disconnected"
+        self.state: State = "disconnected"
         self._keeper = FeederLifecycle(settings, manager)
         self._announcer = StateNotifier(callbacks)
         self._losses = 0
@@ -225,7 +226,7 @@ class Supervisor:
             self._turn(state)
             self._news.notify_all()
 
-    def _turn(self, state: str) -> None:
+    def _turn(self, state: State) -> None:
         old, self.state = self.state, state
         if old != state:
             self._announcer.say(old, state)

@@ -4,7 +4,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shmfeed.errors import BadArgumentError
@@ -12,7 +12,7 @@ from shmfeed.feed import attach
 from shmfeed.manager import WebSocketManager
 from shmfeed.segment.mapping import place
 from shmfeed.simulator import Venue
-from shmfeed.status import empty_status
+from shmfeed.status import FeedStatus, status_without_feed
 
 Names = str | Sequence[str]
 _POLL = 0.01
@@ -56,18 +56,18 @@ class FedFeed:
         if wait:
             self._await_history(timeout)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> FeedStatus:
         """The manager's status: state, health, counters, streams."""
         return self.manager.get_status()
 
-    def wait(self, timeout: float = 20.0, **wanted: Any) -> dict[str, Any]:
+    def wait(self, timeout: float = 20.0, **wanted: Any) -> FeedStatus:
         """Sleep until the status is as wanted: the status, or TimeoutError.
 
         A number is reached when the status has as much or more: `wait(reconnects=1)`,
         `wait(last_message_age=1.5)`; anything else when it is equal:
         `wait(health="stale")`. BadArgumentError for a key that no status has.
         """
-        known = empty_status(self.name)
+        known = status_without_feed(self.name)
         for name in wanted:
             if name not in known:
                 raise BadArgumentError(
@@ -76,10 +76,11 @@ class FedFeed:
         deadline = time.monotonic() + timeout
         while True:
             status = self.status()
-            if all(_reached(status[name], value) for name, value in wanted.items()):
+            now: Mapping[str, object] = status
+            if all(_reached(now[name], value) for name, value in wanted.items()):
                 return status
             if time.monotonic() > deadline:
-                found = {name: status[name] for name in (*wanted, "last_error")}
+                found = {name: now[name] for name in (*wanted, "last_error")}
                 raise TimeoutError(f"waited {timeout:g} s for {wanted}; now: {found}")
             time.sleep(_POLL)
 

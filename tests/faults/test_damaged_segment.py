@@ -73,7 +73,7 @@ class Walk:
             self.attempt(call)
         self.attempt(lambda: json.dumps(feed.status()))
         for symbol, timeframe in STREAMS:
-            self.attempt(feed.stream_status, symbol, timeframe)
+            self.attempt(lambda s=symbol, t=timeframe: feed.ring(s, t).status())
 
     def ring(self, stream: int, ring) -> None:
         for n in (1, 3, 99):

@@ -76,7 +76,7 @@ def tell_time(put: Set, clock: Callable[[], int]) -> None:
     put(
         shmfeed.feed,
         "ring_status",
-        lambda reader, timeframe: shmfeed.status.stream_status(
+        lambda reader, timeframe: shmfeed.status.entry_status(
             reader.words.ints, reader.entry, timeframe
         ),
     )

@@ -9,7 +9,7 @@ from support.command_line import append, end
 from shmfeed.cli.main import main
 from shmfeed.cli.status import in_words
 from shmfeed.segment.mapping import place
-from shmfeed.status import empty_status
+from shmfeed.status import status_without_feed
 
 pytest_plugins = ["support.command_process"]
 pytestmark = pytest.mark.usefixtures("no_settings")
@@ -40,7 +40,7 @@ def test_a_quiet_feed_is_good_too(cli_writer, feed_name, capsys) -> None:
 def test_json_is_the_status(cli_ring, feed_name, capsys) -> None:
     assert main(["status", "--feed", feed_name, "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
-    assert set(empty_status(None)) <= set(status)
+    assert set(status_without_feed(None)) <= set(status)
     assert [row["count"] for row in status["streams"]] == [5]
 
 
@@ -109,7 +109,12 @@ def test_watch_goes_on_until_ctrl_c(command, cli_ring, feed_name) -> None:
 
 @pytest.mark.parametrize("pid", [None, 7])
 def test_words_for_a_feed_without_streams(pid) -> None:
-    status = {**empty_status("x"), "last_error": "refused", "pid": pid, "uptime": 200}
+    status = {
+        **status_without_feed("x"),
+        "last_error": "refused",
+        "pid": pid,
+        "uptime": 200,
+    }
     lines = in_words(status).splitlines()
     assert lines[0] == "feed x: dead; disconnected"
     feeder = (
@@ -120,6 +125,6 @@ def test_words_for_a_feed_without_streams(pid) -> None:
 
 
 def test_a_feeder_that_gave_up_is_said_to_try_no_more() -> None:
-    lines = in_words({**empty_status("x"), "state": "error"}).splitlines()
+    lines = in_words({**status_without_feed("x"), "state": "error"}).splitlines()
     assert lines[3].startswith("it gave up, and tries no more: ")
-    assert "gave up" not in in_words(empty_status("x"))
+    assert "gave up" not in in_words(status_without_feed("x"))

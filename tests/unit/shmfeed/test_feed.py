@@ -506,12 +506,12 @@ def test_status_is_plain(feed: Feed, hourly: RingWriter) -> None:
     close(hourly, 0)
     status = feed.status()
     assert json.loads(json.dumps(status)) == status
-    assert feed.stream_status("A", "1h").state == "connected"
-    assert feed.stream_status("A", "60m").state == "connected"
+    assert feed.ring("A", "1h").status().state == "connected"
+    assert feed.ring("A", "60m").status().state == "connected"
     with pytest.raises(BadArgumentError, match=r"timeframe \[\]"):
-        feed.stream_status("A", [])
+        feed.ring("A", [])
     with pytest.raises(StreamNotFoundError):
-        feed.stream_status("B", "1h")
+        feed.ring("B", "1h")
 
 
 FORKED = """

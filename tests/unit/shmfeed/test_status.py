@@ -24,7 +24,14 @@ from shmfeed.layout import (
     WORD,
 )
 from shmfeed.memory.words import boot_ns
-from shmfeed.status import HEALTHS, stale_after
+from shmfeed.status import (
+    HEALTHS,
+    ConnectionStatus,
+    FeedStatus,
+    StreamStatus,
+    stale_after,
+    status_without_feed,
+)
 from shmfeed.writer import FeedWriter, create
 
 SECOND = 1_000_000_000
@@ -81,7 +88,7 @@ def health(feed: Feed, feeder: FeedWriter) -> Health:
     def ask() -> str:
         whole = feed.status()
         (row,) = whole["streams"]
-        found = feed.stream_status("A", "1m").health
+        found = feed.ring("A", "1m").status().health
         assert found == row["health"] == whole["health"]
         return found
 
@@ -186,7 +193,7 @@ class TestHealth:
         feeder.set_state(state)
         assert health() == "stale"
         assert feed.status()["state"] == state
-        assert feed.stream_status("A", "1m").state == state
+        assert feed.ring("A", "1m").status().state == state
 
     def test_recovering(self, feeder: FeedWriter, health: Health) -> None:
         feeder.add_stream("A", "1m").append(0, *prices(0))
@@ -200,7 +207,7 @@ class TestHealth:
     ) -> None:
         feeder.add_stream("A", "1m").append(0, *prices(0))
         feeder.unsubscribe("A", "1m")
-        assert feed.stream_status("A", "1m").health == "stale"
+        assert feed.ring("A", "1m").status().health == "stale"
         assert feed.status()["health"] == "quiet"  # no stream that it carries is
 
     def test_subscribed_again_it_is_not_live_before_anything_came(
@@ -238,6 +245,15 @@ class TestHealth:
 
 
 class TestStatus:
+    def test_has_the_keys_of_its_types(self, feed: Feed, feeder: FeedWriter) -> None:
+        feeder.add_stream("A", "1h")
+        found = feed.status()
+        assert set(found) == FeedStatus.__required_keys__
+        assert set(found["streams"][0]) == StreamStatus.__required_keys__
+        assert set(status_without_feed(None)) == FeedStatus.__required_keys__
+        assert ConnectionStatus.__required_keys__ <= set(feed.connection())
+        assert set(ConnectionStatus.__annotations__) <= set(FeedStatus.__annotations__)
+
     def test_keys(self, feed: Feed, feeder: FeedWriter) -> None:
         feeder.add_stream("A", "1h")
         found = feed.status()
@@ -367,9 +383,9 @@ class TestDamage:
     def test_a_moment_that_cannot_be_makes_nothing_fresh(
         self, feed: Feed, ints: memoryview, feeder: FeedWriter, word: int
     ) -> None:
-        assert feed.stream_status("A", "1m").health == "live"
+        assert feed.ring("A", "1m").status().health == "live"
         ints[feeder.geometry.entry_word(0) + word] = 1 << 62
-        found = feed.stream_status("A", "1m")
+        found = feed.ring("A", "1m").status()
         assert found.health == "stale"
         assert (found.age is None) == (word == E_UPDATED)
 
