@@ -11,7 +11,7 @@ CORE := setup.py shmfeed/layout.py $(wildcard shmfeed/*.c shmfeed/csrc/*.h)
 # By its path: a script beside the clone would take the clone's folder for the package.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: test test-pure races sanitize demo lint types unit fuzz versions smoke-versions oldest-pandas bench clean
+.PHONY: test test-pure races sanitize demo lint types unit fuzz versions smoke-versions oldest-pandas bench docs clean
 
 test: lint types unit
 
@@ -65,6 +65,11 @@ bench: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' || true
 	$(BIN)/python benchmarks/run.py --show README.md
 
+# The pages and the reference as a site in build/docs. A warning is an error.
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -c docs . build/docs
+	@echo "build/docs/index.html"
+
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) '.[dev]'
 	touch $@ $(VENV)/.demo $(VENV)/.core
@@ -76,6 +81,10 @@ $(VENV)/.core: $(CORE) | $(VENV)/.dev
 
 $(VENV)/.demo: pyproject.toml $(CORE) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) '.[demo]'
+	touch $@
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) '.[docs]'
 	touch $@
 
 $(VENV)/bin/python:

@@ -19,7 +19,7 @@ from wealthdata import attachment
 
 __all__ = ["shmfeed_feed", "shmfeed_venue"]  # fixtures of this module
 
-README = Path(__file__).parents[3] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "testing.md"
 
 
 def closes(symbol="BTCUSDT", count=20, **more):
@@ -132,15 +132,13 @@ def pytest_process(folder, *arguments):
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
 
 
-def readme_blocks():
-    text = (
-        README.read_text().partition("## Testing a strategy")[2].partition("\n## ")[0]
-    )
+def files_on_the_page():
+    text = PAGE.read_text()
     return re.findall(r"```python\n# (\S+\.py)\n(.*?)```", text, re.DOTALL)
 
 
-def test_what_the_readme_shows_is_run(tmp_path):
-    blocks = dict(readme_blocks())
+def test_the_example_on_the_page_of_testing_works(tmp_path):
+    blocks = dict(files_on_the_page())
     assert list(blocks) == ["conftest.py", "strategy.py", "test_strategy.py"]
     test = blocks["test_strategy.py"].partition("def test_")[2]
     assert len(test.strip().splitlines()) <= 5

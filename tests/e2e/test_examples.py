@@ -1,4 +1,4 @@
-"""What the README tells a new user to type, typed."""
+"""The examples of README and docs/, run as a new user would run them."""
 
 import json
 import os
@@ -11,21 +11,22 @@ from support.waiting import until
 
 import shmfeed
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 EXAMPLE_URL = "ws://127.0.0.1:18000"
 
 
-def python_block(word):
-    """The README's Python example that has this word in it."""
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def python_block(page, word):
+    """Return the one Python example of a page that contains a word."""
+    text = (ROOT / page).read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     found = [block for block in blocks if word in block]
-    assert len(found) == 1, word
+    assert len(found) == 1, (page, word)
     return found[0]
 
 
 @pytest.fixture
 def venue(child):
-    """`shmfeed simulate` as a process: its address."""
+    """Start `shmfeed simulate` as a process; return its address."""
     arguments = ["simulate", "--port", "0", "--history", "300", "--json"]
     process = child(
         "from shmfeed.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))",
@@ -42,7 +43,7 @@ def env(venue, feed_name):
 
 @pytest.fixture
 def feeder(child, env, feed_name):
-    """`shmfeed run` as a process, its history in the ring."""
+    """Start `shmfeed run` as a process; return it with its history in the ring."""
     arguments = ["run", "--symbols", "BTCUSDT,ETHUSDT", "--resolutions", "1s,1m"]
     process = child(
         "from shmfeed.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))",
@@ -57,7 +58,7 @@ def feeder(child, env, feed_name):
 
 
 def test_a_strategy_of_five_lines(child, env, feeder):
-    code = python_block("import time, wealthdata")
+    code = python_block("README.md", "import time, wealthdata")
     assert len(code.split("\n\n")[1].splitlines()) + 1 == 5
     strategy = child(code, env=env | {"PYTHONUNBUFFERED": "1"})
     printed = [strategy.stdout.readline() for _ in range(4)]
@@ -66,7 +67,9 @@ def test_a_strategy_of_five_lines(child, env, feeder):
 
 
 def test_the_low_level(child, env, feeder, feed_name):
-    code = python_block("ring.view").replace('"default"', repr(feed_name))
+    code = python_block("docs/reading.md", "ring.view").replace(
+        '"default"', repr(feed_name)
+    )
     code = code.replace('"1m"', '"1s"')  # a bar closes within a second
     reader = child(code, env=env)
     out, err = reader.communicate(timeout=30)
@@ -75,7 +78,9 @@ def test_the_low_level(child, env, feeder, feed_name):
 
 
 def test_waiting_in_asyncio(child, env, feeder, feed_name):
-    code = python_block("shmfeed.aio").replace('"default"', repr(feed_name))
+    code = python_block("docs/reading.md", "shmfeed.aio").replace(
+        '"default"', repr(feed_name)
+    )
     code = code.replace('"1m"', '"1s"')
     reader = child(code, env=env | {"PYTHONUNBUFFERED": "1"})
     lines = [reader.stdout.readline().split() for _ in range(6)]
@@ -86,11 +91,13 @@ def test_waiting_in_asyncio(child, env, feeder, feed_name):
 
 
 def test_the_manager(child, env, venue):
-    code = python_block("get_websocket_manager").replace(EXAMPLE_URL, venue)
+    code = python_block("docs/managers.md", "get_websocket_manager").replace(
+        EXAMPLE_URL, venue
+    )
     manager = child(code, env=env)
     out, err = manager.communicate(timeout=30)
     assert (manager.returncode, err) == (0, "")
-    # The changes are told by another thread: in order, whatever is printed between.
+    # Another thread prints the changes: in order, with other lines between them.
     changes = [line for line in out.splitlines() if "->" in line]
     assert changes == [
         "disconnected -> connecting",
@@ -102,7 +109,9 @@ def test_the_manager(child, env, venue):
 
 
 def test_a_venue_in_the_test_itself(child):
-    process = child(python_block("from shmfeed.simulator import Venue"))
+    process = child(
+        python_block("docs/testing.md", "from shmfeed.simulator import Venue")
+    )
     out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
     assert out.startswith("ws://127.0.0.1:")
@@ -114,7 +123,7 @@ def test_a_backtest(child, env):
 from datetime import UTC, datetime
 import wealthdata
 bars = [{{**{bar}, "open_time": hour * 3_600_000}} for hour in range(5)]
-{python_block("run_params")}
+{python_block("docs/strategies.md", "run_params")}
 frame = wealthdata.get_price("BTCUSDT", count=9)
 print(len(frame), frame.attrs["shmfeed"].source, frame.attrs["shmfeed"].feed)
 """
@@ -122,3 +131,12 @@ print(len(frame), frame.attrs["shmfeed"].source, frame.attrs["shmfeed"].feed)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
     assert out == "5 context None\n"
+
+
+def test_a_feed_of_your_own(child, env, feed_name):
+    code = python_block("docs/reading.md", "shmfeed.create").replace(
+        '"own"', repr(feed_name)
+    )
+    writer = child(f"import shmfeed\n{code}print(ring.symbol)", env=env)
+    out, err = writer.communicate(timeout=30)
+    assert (writer.returncode, err, out) == (0, "", "BTCUSDT\n")

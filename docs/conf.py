@@ -1,0 +1,44 @@
+"""Sphinx configuration: `make docs` builds the pages and the reference into build/docs.
+
+The source directory is the repository's root, so that a link between two pages works
+on a code host and on the built site alike.
+"""
+
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+import shmfeed
+
+project = "shmfeed"
+version = release = shmfeed.__version__
+copyright = "the shmfeed developers"  # noqa: A001 # Sphinx reads this name
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+root_doc = "docs/index"
+include_patterns = ["*.md", "docs/*.md", "benchmarks/results/README.md"]
+exclude_patterns = [".*", "build", "shmfeed", "shmfeed.egg-info", "tests", "wealthdata"]
+
+myst_heading_anchors = 3
+default_role = "code"  # docstrings write `name`, as Markdown does
+
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+napoleon_custom_sections = [("Thread safety", "notes_style")]
+napoleon_numpy_docstring = False
+
+html_theme = "furo"
+html_title = f"shmfeed {version}"
+html_show_sourcelink = False
+
+
+def _redirect_from_root(app: Sphinx, error: Exception | None) -> None:
+    """Write index.html at the site's root, which leads to the first page."""
+    if error is None and app.builder.name == "html":
+        page = '<meta http-equiv="refresh" content="0; url=docs/index.html">\n'
+        Path(app.outdir, "index.html").write_text(page)
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the redirect; Sphinx calls this."""
+    app.connect("build-finished", _redirect_from_root)

@@ -1,0 +1,92 @@
+"""Links, paths and tables of the pages agree with the repository."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import shmfeed
+import wealthdata
+from shmfeed.settings.model import Settings
+from shmfeed.settings.schema import SETTINGS
+
+ROOT = Path(__file__).parents[3]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+PATH = re.compile(r"`((?:shmfeed|wealthdata|tests|benchmarks|fuzz|docs)/[\w./*-]+)`")
+
+
+def prose(page: Path) -> str:
+    """Return a page without its fenced blocks."""
+    return FENCE.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as a code host makes them."""
+    heads = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    bare = (re.sub(r"[^\w -]", "", head.lower()) for head in heads)
+    return {head.strip().replace(" ", "-") for head in bare}
+
+
+def dead_links(page: Path) -> Iterator[str]:
+    """Yield the links of a page that lead to no file or to no heading."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            yield link
+
+
+def table(page: str, head: str) -> dict[str, str]:
+    """Return the first two columns of a section's table, without backticks."""
+    section = (ROOT / page).read_text().split(f"## {head}\n")[1].split("\n## ")[0]
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
+    return {row[1].strip(" `"): row[2].strip(" `") for row in rows}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert not list(dead_links(page))
+
+
+def test_a_dead_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A b\n[a](#a-b) [b](#c) [c](none.md) [d](page.md#a-b)\n")
+    assert list(dead_links(page)) == ["#c", "none.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_in_the_text_exist(page: Path) -> None:
+    named = set(PATH.findall(prose(page)))
+    assert not [name for name in named if not list(ROOT.glob(name.rstrip("/")))]
+
+
+def test_each_page_is_in_the_index() -> None:
+    linked = set(re.findall(r"\]\(([\w./-]+)\)", (ROOT / "docs/index.md").read_text()))
+    pages = {path.name for path in ROOT.glob("docs/*.md")} - {"index.md"}
+    assert pages | {f"../{path.name}" for path in ROOT.glob("*.md")} <= linked
+
+
+def test_each_setting_has_its_row_and_default() -> None:
+    rows = table("docs/settings.md", "All settings")
+    assert list(rows) == list(SETTINGS)
+    for name, told in rows.items():
+        value = getattr(Settings(), name)
+        if value in ((), ""):
+            assert told == ""
+        elif isinstance(value, float):
+            assert float(told) == value, name
+        elif value is None or value is False:
+            assert told == {None: "none", False: "false"}[value], name
+        else:
+            assert told == str(value), name
+
+
+def test_each_public_name_is_in_the_reference() -> None:
+    page = (ROOT / "docs/reference.md").read_text()
+    documented = set(re.findall(r":: (?:[\w.]+\.)?(\w+)$", page, re.MULTILINE))
+    public = {*shmfeed.__all__, *wealthdata.__all__} - {"__version__"}
+    assert not public - documented
