@@ -42,13 +42,13 @@ def one(data: bytes) -> None:
     os.ftruncate(_MEMORY, 0)
     os.pwrite(_MEMORY, data[1:], 0)
     try:
-        content = loading.read(path)
+        content = loading.read_file(path)
     except BadArgumentError as error:
         assert str(path) in str(error)
         return
     assert isinstance(content, dict)
     try:
-        settings = model.load({loading.CONFIG_FILE: str(path)}, {})
+        settings = loading.load({loading.CONFIG_FILE: str(path)}, {})
     except BadArgumentError:
         return
     assert model.from_json(model.to_json(settings)) == settings

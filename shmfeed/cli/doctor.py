@@ -9,7 +9,7 @@ from shmfeed.cli.output import plain, show
 from shmfeed.cli.settings import add_settings
 from shmfeed.doctor.examination import examine
 from shmfeed.doctor.finding import NOTE, OK, PROBLEM, Finding
-from shmfeed.settings import model
+from shmfeed.settings import loading
 
 _DESCRIPTION = """\
 Look at what a feeder and its strategies need here: platform and versions, settings,
@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    arguments = model.from_options(vars(args))
-    findings = list(examine(arguments | {model.CONFIG_FILE: args.config}, os.environ))
+    arguments = loading.from_options(vars(args))
+    findings = list(examine(arguments | {loading.CONFIG_FILE: args.config}, os.environ))
     good = all(finding.level != PROBLEM for finding in findings)
     if args.json:
         plain_values = [finding._asdict() for finding in findings]

@@ -19,8 +19,8 @@ from shmfeed.errors import BadArgumentError, FeedNotFoundError
 from shmfeed.feed import Feed, attach
 from shmfeed.feeder import main
 from shmfeed.feeder.feeder import Feeder
-from shmfeed.settings import model
-from shmfeed.settings.endpoint import shown
+from shmfeed.settings import loading
+from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
 
 _LOOK_SECONDS = 0.1
@@ -105,8 +105,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    arguments = model.from_options(vars(args))
-    settings = model.load(arguments | {model.CONFIG_FILE: args.config})
+    arguments = loading.from_options(vars(args))
+    settings = loading.load(arguments | {loading.CONFIG_FILE: args.config})
     if not settings.streams:
         raise BadArgumentError(
             "there is nothing to subscribe: give --symbols and --resolutions"
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 def _beginning(settings: Settings) -> str:
     codec = get_codec(settings.protocol, settings.market_type)
     places = codec.endpoints(settings.endpoint, settings.port)
-    where = ", ".join(map(shown, places))
+    where = ", ".join(map(redact, places))
     symbols, resolutions = " ".join(settings.symbols), " ".join(settings.resolutions)
     count = len(settings.streams)
     return (

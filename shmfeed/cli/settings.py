@@ -2,7 +2,7 @@
 
 import argparse
 
-from shmfeed.settings import model
+from shmfeed.settings import schema
 from shmfeed.settings.model import Settings
 
 _WORDS = {int: "N", float: "SECONDS", tuple: "LIST"}
@@ -14,11 +14,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--config", metavar="FILE", help="settings in YAML, TOML or JSON, by its ending"
     )
     group = parser.add_argument_group("settings")
-    for option in model.OPTIONS:
+    for option in schema.OPTIONS:
         _add(group, option)
 
 
-def _add(group: "argparse._ArgumentGroup", option: model.Option) -> None:
+def _add(group: "argparse._ArgumentGroup", option: schema.Option) -> None:
     name = "--" + option.setting.replace("_", "-")
     default = getattr(Settings(), option.setting)
     text = option.help.replace("%", "%%")

@@ -39,7 +39,7 @@ from shmfeed.codecs.interface import (
     Request,
 )
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings.endpoint import shown
+from shmfeed.settings.endpoint import redact
 from shmfeed.validation import check_symbol
 
 
@@ -156,7 +156,7 @@ class BinanceCodec:
         naming = [url for url in urls if "streams=" in urlsplit(url).query]
         if naming:
             raise BadArgumentError(
-                f"endpoint {shown(naming[0])!r} names streams: leave them out, symbols"
+                f"endpoint {redact(naming[0])!r} names streams: leave them out, symbols"
                 " and resolutions name them"
             )
         return urls

@@ -17,7 +17,7 @@ from shmfeed.demo.workers import Crew
 from shmfeed.errors import ShmfeedError
 from shmfeed.manager import get_websocket_manager
 from shmfeed.segment.mapping import place
-from shmfeed.settings.model import VARIABLES
+from shmfeed.settings.loading import VARIABLES
 from shmfeed.simulator import Venue
 from shmfeed.status import FeedStatus
 

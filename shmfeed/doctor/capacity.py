@@ -49,7 +49,7 @@ def plan_of(settings: Settings) -> Plan:
     with suppress(ShmfeedError):
         there = open_segment(place(settings.feed)).geometry
         wanted = len(settings.streams)
-        streams = settings.streams_beside(there.max_streams, wanted)
+        streams = settings.capacity_beside(there.max_streams, wanted)
     geometry = Geometry(streams, settings.history, guard)
     return Plan(settings.feed, geometry, 0 if there == geometry else geometry.size)
 

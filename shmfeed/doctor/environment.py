@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings.model import VARIABLES, from_env
+from shmfeed.settings.loading import VARIABLES, from_env
 from shmfeed.settings.schema import NO_FEED, nearest, parse_flag
 from shmfeed.validation import shown
 

@@ -12,7 +12,7 @@ from shmfeed.doctor.permissions import check_config, check_permissions
 from shmfeed.doctor.session import check_session
 from shmfeed.doctor.versions import check_versions
 from shmfeed.errors import BadArgumentError, UnsupportedPlatformError
-from shmfeed.settings import model
+from shmfeed.settings import loading
 from shmfeed.settings.model import Settings
 
 _FILE_VARIABLE = "SHMFEED_CONFIG_FILE"
@@ -26,7 +26,7 @@ def examine(
     Settings that are refused are a finding, and the plan is that of the others.
     """
     settings, faults = _settings(arguments, environ)
-    file = arguments.get(model.CONFIG_FILE) or environ.get(_FILE_VARIABLE)
+    file = arguments.get(loading.CONFIG_FILE) or environ.get(_FILE_VARIABLE)
     groups: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("machine", check_machine),
         ("versions", check_versions),
@@ -56,13 +56,13 @@ def _settings(
 ) -> tuple[Settings, list[Finding]]:
     """The settings as a feeder would have them; else what is wrong, and a plan."""
     try:
-        return model.load(arguments, sound(environ)), []
+        return loading.load(arguments, sound(environ)), []
     except BadArgumentError as error:
         fault = problem("settings", str(error), "correct it: no feeder starts with it")
     given = {
-        name: value for name, value in arguments.items() if name != model.CONFIG_FILE
+        name: value for name, value in arguments.items() if name != loading.CONFIG_FILE
     }
     try:
-        return model.load(given, {}), [fault]
+        return loading.load(given, {}), [fault]
     except BadArgumentError:
         return Settings(), [fault]

@@ -78,7 +78,7 @@ def check_config(path: Path) -> Finding:
     """A file of settings: whether it can be read, and who may read a token in it."""
     name = f"config file {path}"
     try:
-        content = settings_file.read(path, warn=False)
+        content = settings_file.read_file(path, warn=False)
         mode = stat.S_IMODE(path.stat().st_mode)
     except BadArgumentError as error:
         return problem(

@@ -235,7 +235,7 @@ class Feeder:
         if count > MAX_STREAMS:  # before the loop spends its time on each
             raise BadArgumentError(
                 f"symbols x resolutions are {count} streams; a feed has at most"
-                f" {MAX_STREAMS}: use several"
+                f" {MAX_STREAMS}: use several feeds"
             )
         return self._checked((s, r) for s in symbols for r in resolutions)
 
@@ -260,7 +260,7 @@ def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
     `create` raises.
     """
     sizes = settings.history, settings.guard
-    most = settings.streams_beside(_room_there(settings.feed), len(streams))
+    most = settings.capacity_beside(_room_there(settings.feed), len(streams))
     first: dict[str, Any] = {"state": "disconnected", "streams": streams}
     writer = create(settings.feed, *sizes, most, **first)
     if not writer.room(streams):

@@ -170,8 +170,7 @@ class FeederLifecycle:
         Any thread. Raises what the feeder answers, or that it does not; then nothing
         has changed, or is changed back as soon as the feeder can.
         """
-        wanted = settings.symbols, settings.resolutions
-        changed = self.settings.with_subscription(*wanted)  # the rest is as launched
+        changed = self.settings.with_streams_of(settings)  # the rest is as launched
         with self._wanting:
             try:
                 self._subscribe(changed, timeout)

@@ -17,7 +17,7 @@ from shmfeed.codecs import get_codec
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.errors import BadArgumentError, SegmentError, ShmfeedError
 from shmfeed.manager.supervisor import Callback, Supervisor
-from shmfeed.settings import model
+from shmfeed.settings import loading
 from shmfeed.settings.model import Settings
 from shmfeed.status import FeedStatus, status_without_feed
 from shmfeed.validation import check_feed_name, check_flag, check_seconds, shown
@@ -73,7 +73,7 @@ class WebSocketManager:
                     f" {self._feed!r}; use get_websocket_manager({shown(given)})"
                 )
             arguments["feed"] = self._feed
-        settings = model.load(arguments)
+        settings = loading.load(arguments)
         other = _managers.get(settings.feed)
         if self is _managers.get(None) and other not in (None, self):
             raise BadArgumentError(
@@ -94,10 +94,10 @@ class WebSocketManager:
         codec = get_codec(settings.protocol, settings.market_type)
         streams = [codec.stream(*names) for names in settings.streams]
         codec.endpoints(settings.endpoint, settings.port)
-        symbols = list(dict.fromkeys(symbol for symbol, _ in streams))
-        return settings.with_subscription(
-            symbols or settings.symbols, settings.resolutions
-        )
+        symbols = tuple(dict.fromkeys(symbol for symbol, _ in streams))
+        if not streams or symbols == settings.symbols:
+            return settings
+        return settings.with_subscription(symbols)
 
     def start(self, timeout: float = 30.0, wait: bool = True) -> None:
         """Have the feeder run and the streams subscribed.
@@ -259,11 +259,11 @@ class WebSocketManager:
 
     def load_config_from_env(self) -> dict[str, Any]:
         """The settings that the environment gives, as a dict for `configure`."""
-        return model.from_env(os.environ)
+        return loading.from_env(os.environ)
 
 
 def _same_but_streams(one: Settings, other: Settings) -> bool:
-    return one.with_subscription(other.symbols, other.resolutions) == other
+    return one.with_streams_of(other) == other
 
 
 _all: weakref.WeakSet[WebSocketManager] = weakref.WeakSet()
@@ -284,7 +284,7 @@ def _same_feed(feed: str | None) -> WebSocketManager | None:
     """One that was asked for by the other way to name its feed."""
     if feed is None:
         with suppress(BadArgumentError):  # `configure` will say it
-            return _managers.get(model.load({}).feed)
+            return _managers.get(loading.load({}).feed)
     unbound = _managers.get(None)
     return unbound if unbound is not None and unbound.feed == feed else None
 

@@ -1,7 +1,7 @@
-"""Addresses as they come in from outside: endpoints, and a proxy, checked once.
+"""Addresses of venues and of a proxy: checks, and what a message may show of them.
 
-What is shown of an address, in a message or a status, never holds its query, which
-may carry a key; of a refused one with an @ only the scheme is shown.
+The query of an address may carry a key, so no message or status holds it. Of a
+refused address with an @, which may carry a password, only the scheme is shown.
 """
 
 import ipaddress
@@ -12,52 +12,52 @@ from shmfeed.errors import BadArgumentError
 
 ACCEPTED = "a ws:// or wss:// address without user, password or fragment"
 PROXY_ACCEPTED = "an http://host:port address without user, password, path or query"
-_SHORTEST_SECRET = 4  # what is shorter guards nothing, and is part of many a word
-_SHORTEST_PART = 8  # of a longer one
+_SHORTEST_SECRET = 4  # a shorter value is no secret, and occurs in ordinary words
+_SHORTEST_PART = 8  # the least that mask() takes for the beginning of a cut secret
 _PRINTABLE = re.compile(r"[!-~]{1,2048}")
-# As the DNS, and TLS, have it: no label is empty or longer than 63.
+# DNS and TLS: no label of a host is empty or longer than 63.
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?")
 _NEXT = re.compile(r"\s*,\s*(?=[A-Za-z]+://)")
 
 
 def split(text: str) -> list[str]:
-    """The addresses of a comma-separated text; a comma within one stays."""
+    """Return the addresses of a comma-separated text; keep a comma within one."""
     pieces = _NEXT.split(text.strip().strip(","))
     return [piece.strip() for piece in pieces if piece.strip()]
 
 
 def check(text: str) -> str:
-    """The address, its scheme in lower case.
+    """Return the address with its scheme in lower case.
 
-    Raises BadArgumentError, which shows nothing that may be secret.
+    Raises BadArgumentError, whose message holds nothing that may be secret.
     """
     reason = _fault(text)
     if reason:
-        shown = shown_refused(text)
-        raise BadArgumentError(f"{shown!r} is not accepted: {reason}; {ACCEPTED}")
+        safe = redact_refused(text)
+        raise BadArgumentError(f"{safe!r} is not accepted: {reason}; {ACCEPTED}")
     scheme, rest = text.split("://", 1)
     return f"{scheme.lower()}://{rest}"
 
 
 def check_proxy(text: str) -> str:
-    """The address of a proxy, its scheme in lower case; errors as `check` has them."""
+    """Return a proxy's address with its scheme in lower case; raise as `check` does."""
     reason = _proxy_fault(text)
     if reason:
-        shown = shown_refused(text)
-        raise BadArgumentError(f"{shown!r} is not accepted: {reason}; {PROXY_ACCEPTED}")
+        safe = redact_refused(text)
+        raise BadArgumentError(f"{safe!r} is not accepted: {reason}; {PROXY_ACCEPTED}")
     return f"http://{urlsplit(text).netloc}"
 
 
 def explicit_port(endpoint: str) -> int | None:
-    """The port that a checked endpoint names, None where it names none."""
+    """Return the port in a checked endpoint, or None if it names no port."""
     return urlsplit(endpoint).port
 
 
 def is_exposed(endpoint: str, proxy: str | None = None) -> bool:
-    """Whether a checked endpoint would send in the clear beyond this host.
+    """Return True if a checked endpoint sends plain text beyond this host.
 
-    By way of a checked proxy on another host it does, wherever it is itself.
+    With a checked proxy on another host it does, even if the endpoint is local.
     """
     parts = urlsplit(endpoint)
     hosts = [parts.hostname, urlsplit(proxy).hostname if proxy else "localhost"]
@@ -65,7 +65,7 @@ def is_exposed(endpoint: str, proxy: str | None = None) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this host's own."""
+    """Return True if a host's name or address is a loopback one."""
     if host.rstrip(".") == "localhost":
         return True
     address = _address(host)
@@ -74,14 +74,14 @@ def is_loopback(host: str) -> bool:
     return address is not None and address.is_loopback
 
 
-def shown(endpoint: str) -> str:
-    """A checked endpoint as it may be shown: without its query."""
+def redact(endpoint: str) -> str:
+    """Return a checked endpoint without its query."""
     address, mark, _ = endpoint.partition("?")
     return address + ("?..." if mark else "")
 
 
 def secrets(endpoint: str) -> set[str]:
-    """What a checked endpoint's query may hold that no message may show."""
+    """Return the parts of a checked endpoint's query that no message may show."""
     query = endpoint.partition("?")[2]
     values = {pair.partition("=")[2] for pair in query.split("&")}
     texts = {query, *values}
@@ -89,9 +89,12 @@ def secrets(endpoint: str) -> set[str]:
     return {text for text in texts if len(text) >= _SHORTEST_SECRET}
 
 
-def hide(text: str, secret: str) -> str:
-    """The text with *** for a secret, and for a beginning of it that is left where
-    somebody cut the text; also with `\\/` for `/`, as some JSON has it."""
+def mask(text: str, secret: str) -> str:
+    """Return the text with *** in place of a secret.
+
+    A text may have been cut in the middle of the secret: its beginning is masked too.
+    Both are also found with `\\/` for `/`, as some JSON encoders write it.
+    """
     for form in {secret, secret.replace("/", r"\/")}:
         head = form[:_SHORTEST_PART]
         at = text.find(head)
@@ -104,17 +107,17 @@ def hide(text: str, secret: str) -> str:
     return text
 
 
-def shown_refused(text: str) -> str:
-    """What may be shown of a text that is no endpoint."""
+def redact_refused(text: str) -> str:
+    """Return what a message may show of a text that is not a valid endpoint."""
     scheme, mark, _ = text.partition("://")
     if "@" in text:
         return f"{scheme[:8]}://..." if mark else "..."
-    return shown(text)[:200]
+    return redact(text)[:200]
 
 
 def _fault(text: str, schemes: tuple[str, ...] = ("ws", "wss")) -> str:
     if not _PRINTABLE.fullmatch(text) or "\\" in text or "#" in text:
-        return "a space, a fragment, or a character that is none of an address"
+        return "it holds a space, a fragment, or a character that no address has"
     try:
         parts = urlsplit(text)
         port = parts.port

@@ -1,8 +1,7 @@
-"""Where settings come from: arguments, else the environment, else a file.
+"""The sources of settings: arguments, else the environment, else a file, else defaults.
 
-A file of settings: YAML, TOML or JSON, told apart by its ending.
-
-Messages name the file and the place in it, never its text: it may hold the token.
+A file is YAML, TOML or JSON, told apart by its ending. Messages name the file and the
+place in it, never its text: it may hold the token.
 """
 
 import json
@@ -16,24 +15,192 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shmfeed.errors import BadArgumentError
+from shmfeed.settings.model import ConflictError, Settings, from_checked
 from shmfeed.settings.schema import OPTIONS, SETTINGS, TOKEN, check, nearest, parse
 from shmfeed.validation import shown
 
+CONFIG_FILE = "config_file"
 MAX_BYTES = 1 << 20
+_PREFIX = "SHMFEED_"
+# Variables with the prefix that are not settings.
+_RESERVED = frozenset(
+    {
+        "SHMFEED_BUILD_EXTENSION",
+        "SHMFEED_COPY",
+        "SHMFEED_FAIL",
+        "SHMFEED_PURE",
+        "SHMFEED_TEST_DATA",
+    }
+)
+_WEBSOCKET = ("endpoint", TOKEN, "market_type", "symbols", "resolutions")
+VARIABLES = {
+    **{f"WEBSOCKET_{name.upper()}": name for name in _WEBSOCKET},
+    **{f"{_PREFIX}{name.upper()}": name for name in SETTINGS if name not in _WEBSOCKET},
+    "WEBSOCKET_PORT": "port",
+    f"{_PREFIX}{CONFIG_FILE.upper()}": CONFIG_FILE,
+}
+# The one setting whose None, as an argument, is a value: it means for ever.
+_NONE_COUNTS = "max_reconnect_attempts"
 _PLACE = re.compile(r"\(at ([a-z0-9 ,]+)\)$")
 _log = logging.getLogger(__name__)
 
 
+class Secret(str):
+    """A text whose repr hides it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class Given(NamedTuple):
+    """An unchecked value. `text`: it is to be parsed; `origin` is for messages."""
+
+    value: object
+    origin: str
+    text: bool = False
+
+
+def load(
+    arguments: Mapping[str, object], environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Return the settings that all sources give; `config_file` names a file.
+
+    Args:
+        arguments: Values by setting. A None counts as absent, but for
+            `max_reconnect_attempts`, where it means for ever.
+        environ: Variables by name; by default those of the process.
+
+    Raises:
+        BadArgumentError: The message names the setting, its value, what is accepted
+            and the source of the value.
+    """
+    given = _gather(arguments, os.environ if environ is None else environ)
+    values = {name: _checked(name, one) for name, one in given.items()}
+    try:
+        return from_checked(values)
+    except ConflictError as error:
+        origins = [f"{n} from {given[n].origin}" for n in error.names if n in given]
+        raise BadArgumentError(f"{error} ({'; '.join(origins)})") from None
+
+
+def from_env(environ: Mapping[str, str] | None = None) -> dict[str, object]:
+    """Return the checked settings of the environment; the token's repr hides it.
+
+    The result can be passed on as arguments. A `config_file` is named, not read.
+    """
+    found = _environment(os.environ if environ is None else environ)
+    file = found.pop(CONFIG_FILE, None)
+    values = {name: _checked(name, given) for name, given in found.items()}
+    if TOKEN in values:
+        values[TOKEN] = Secret(values[TOKEN])
+    return values | ({CONFIG_FILE: file.value} if file else {})
+
+
+def from_options(options: Mapping[str, object]) -> dict[str, object]:
+    """Return checked arguments for `load` from the options of a command line.
+
+    Texts are parsed like variables of the environment. A None is an option that was
+    not given; names that are not in OPTIONS are left out.
+    """
+    known = {option.setting for option in OPTIONS}
+    return {
+        name: _checked(
+            name,
+            Given(value, f"--{name.replace('_', '-')}", isinstance(value, str)),
+        )
+        for name, value in options.items()
+        if name in known and value is not None
+    }
+
+
+def _gather(
+    arguments: Mapping[str, object], environ: Mapping[str, str]
+) -> dict[str, Given]:
+    """Return what the first source that names a setting gives for it."""
+    given = _environment(environ) | _named(arguments, "argument", CONFIG_FILE)
+    file = given.pop(CONFIG_FILE, None)
+    return (_file(file) | given) if file else given
+
+
+def _checked(name: str, given: Given) -> object:
+    try:
+        if given.text:
+            return parse(name, str(given.value))
+        return check(name, given.value)
+    except BadArgumentError as error:
+        raise BadArgumentError(f"{error} (from {given.origin})") from None
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, Given]:
+    found: dict[str, Given] = {}
+    for variable, text in environ.items():
+        if not text or variable in _RESERVED:
+            continue
+        name = VARIABLES.get(variable)
+        if name is not None:
+            _add(found, name, Given(text, f"environment {variable}", text=True))
+        elif variable.startswith(_PREFIX):
+            raise _unknown(variable, "environment", _nearest_variable(variable))
+    return found
+
+
+def _add(found: dict[str, Given], name: str, given: Given) -> None:
+    other = found.setdefault(name, given)
+    if other.value != given.value:
+        raise BadArgumentError(
+            f"{name} is given twice and differs: {other.origin} and {given.origin}"
+        )
+
+
+def _file(given: Given) -> dict[str, Given]:
+    if not isinstance(given.value, str | os.PathLike) or not given.value:
+        value = shown(given.value)
+        raise BadArgumentError(
+            f"{CONFIG_FILE} {value} is not accepted; give the path of a file"
+            f" (from {given.origin})"
+        )
+    path = Path(given.value)
+    return _named(read_file(path), f"file {path}")
+
+
+def _named(values: Mapping[str, object], origin: str, *more: str) -> dict[str, Given]:
+    known = [*SETTINGS, *more]
+    for name in values:
+        if name not in known:
+            raise _unknown(name, origin, nearest(name, known))
+    return {
+        name: Given(value, origin)
+        for name, value in values.items()
+        if value is not None or name == _NONE_COUNTS
+    }
+
+
+def _nearest_variable(variable: str) -> str:
+    setting = nearest(variable.removeprefix(_PREFIX), [*SETTINGS, CONFIG_FILE])
+    return next(known for known, name in VARIABLES.items() if name == setting)
+
+
+def _unknown(name: object, origin: str, near: str) -> BadArgumentError:
+    # The value is not shown: a misspelt name may carry a secret.
+    return BadArgumentError(
+        f"unknown setting {shown(name)} (from {origin});"
+        f" the nearest known one is {near!r}"
+    )
+
+
 class _FaultError(Exception):
-    """What is wrong with a file, in words that hold none of its text."""
+    """A fault of a file; the message holds none of its text."""
 
 
-def read(path: Path, warn: bool = True) -> dict[str, object]:
-    """The settings in the file, unchecked.
+def read_file(path: Path, warn: bool = True) -> dict[str, object]:
+    """Return the unchecked settings in a file.
 
-    BadArgumentError for a file that is missing, unreadable, over 1 MiB, no regular
-    file, of another type, or not one flat mapping with each key once. A token in a
-    file that others may read is warned of in the log, unless `warn` is False.
+    Unless `warn` is False, log a warning for a token in a file that others may read.
+
+    Raises BadArgumentError for a file that is missing, unreadable, over 1 MiB, not
+    regular, of another type, or not one flat mapping with each key once.
     """
     try:
         data, mode = _bytes(path)
@@ -50,7 +217,7 @@ def read(path: Path, warn: bool = True) -> dict[str, object]:
 
 
 def _bytes(path: Path) -> tuple[bytes, int]:
-    # Without O_NONBLOCK the opening of a named pipe would wait for its writer.
+    # Without O_NONBLOCK open() of a named pipe waits for its writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
     try:
         descriptor = os.open(path, flags)
@@ -82,11 +249,11 @@ def _decode(path: Path, data: bytes) -> dict[str, object]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _FaultError(f"is no UTF-8 text, at byte {error.start}") from None
+        raise _FaultError(f"is not UTF-8 text, at byte {error.start}") from None
     try:
         content = decoder(text)
     except (ValueError, RecursionError):
-        # The decoders' own words may quote the text.
+        # The decoder's message may quote the text.
         raise _FaultError(f"is not well-formed {decoder.__name__[1:]}") from None
     if not isinstance(content, dict):
         raise _FaultError("its top level is not a mapping of settings")
@@ -132,7 +299,7 @@ def _yaml(text: str) -> object:
         if isinstance(node, yaml.MappingNode):
             _check_flat(node.value, yaml.ScalarNode, yaml.SequenceNode)
         return yaml.safe_load(text)
-    # What PyYAML makes of a tag whose value it cannot read: `!!int ""`, `!!bool x`.
+    # PyYAML raises the last two for `!!int ""` and `!!bool x`.
     except (yaml.YAMLError, LookupError, AttributeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -140,7 +307,7 @@ def _yaml(text: str) -> object:
 
 
 def _check_flat(pairs: list[tuple[Any, Any]], scalar: Any, sequence: Any) -> None:
-    """Refuses doubled keys, and nesting: aliases in it could grow without limit."""
+    """Refuse duplicate keys, and nesting, whose aliases could grow without limit."""
     seen = set()
     for key, value in pairs:
         line = key.start_mark.line + 1
@@ -161,152 +328,3 @@ _DECODERS: dict[str, Callable[[str], object]] = {
     ".toml": _toml,
     ".json": _json,
 }
-
-
-CONFIG_FILE = "config_file"
-_PREFIX = "SHMFEED_"
-# Variables of the same prefix that are no settings.
-_RESERVED = frozenset(
-    {
-        "SHMFEED_BUILD_EXTENSION",
-        "SHMFEED_COPY",
-        "SHMFEED_FAIL",
-        "SHMFEED_PURE",
-        "SHMFEED_TEST_DATA",
-    }
-)
-_WEBSOCKET = ("endpoint", TOKEN, "market_type", "symbols", "resolutions")
-VARIABLES = {
-    **{f"WEBSOCKET_{name.upper()}": name for name in _WEBSOCKET},
-    **{f"{_PREFIX}{name.upper()}": name for name in SETTINGS if name not in _WEBSOCKET},
-    "WEBSOCKET_PORT": "port",
-    f"{_PREFIX}{CONFIG_FILE.upper()}": CONFIG_FILE,
-}
-# The one setting whose None, given as an argument, differs from its default.
-_NONE_COUNTS = "max_reconnect_attempts"
-
-
-class Secret(str):
-    """A text whose repr does not show it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-
-class Given(NamedTuple):
-    """A value, unchecked; `text`: it is to be parsed; `origin` is for messages."""
-
-    value: object
-    origin: str
-    text: bool = False
-
-
-def gather(
-    arguments: Mapping[str, object], environ: Mapping[str, str]
-) -> dict[str, Given]:
-    """What is given for each setting, by the first source that gives it."""
-    given = _environment(environ) | _named(arguments, "argument", CONFIG_FILE)
-    file = given.pop(CONFIG_FILE, None)
-    return (_file(file) | given) if file else given
-
-
-def checked(name: str, given: Given) -> object:
-    """The value kept for a setting; BadArgumentError names the origin too."""
-    try:
-        if given.text:
-            return parse(name, str(given.value))
-        return check(name, given.value)
-    except BadArgumentError as error:
-        raise BadArgumentError(f"{error} (from {given.origin})") from None
-
-
-def from_env(environ: Mapping[str, str] | None = None) -> dict[str, object]:
-    """The settings that the environment gives, checked; the token's repr hides it.
-
-    What comes back can be given on as arguments. A `config_file` is named, not read.
-    """
-    found = _environment(os.environ if environ is None else environ)
-    file = found.pop(CONFIG_FILE, None)
-    values = {name: checked(name, given) for name, given in found.items()}
-    if TOKEN in values:
-        values[TOKEN] = Secret(values[TOKEN])
-    return values | ({CONFIG_FILE: file.value} if file else {})
-
-
-def from_options(options: Mapping[str, object]) -> dict[str, object]:
-    """Arguments for `load` from a command line's options, checked.
-
-    Texts are parsed as the environment's are; None is an option that was not given;
-    names that are no option of OPTIONS are left out.
-    """
-    known = {option.setting for option in OPTIONS}
-    return {
-        name: checked(
-            name, Given(value, f"--{name.replace('_', '-')}", _is_text(value))
-        )
-        for name, value in options.items()
-        if name in known and value is not None
-    }
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _environment(environ: Mapping[str, str]) -> dict[str, Given]:
-    found: dict[str, Given] = {}
-    for variable, text in environ.items():
-        if not text or variable in _RESERVED:
-            continue
-        name = VARIABLES.get(variable)
-        if name is not None:
-            _add(found, name, Given(text, f"environment {variable}", text=True))
-        elif variable.startswith(_PREFIX):
-            raise _unknown(variable, "environment", _nearest_variable(variable))
-    return found
-
-
-def _add(found: dict[str, Given], name: str, given: Given) -> None:
-    other = found.setdefault(name, given)
-    if other.value != given.value:
-        raise BadArgumentError(
-            f"{name} is given twice and differs: {other.origin} and {given.origin}"
-        )
-
-
-def _file(given: Given) -> dict[str, Given]:
-    if not isinstance(given.value, str | os.PathLike) or not given.value:
-        value = shown(given.value)
-        raise BadArgumentError(
-            f"{CONFIG_FILE} {value} is not accepted; the path of a file"
-            f" (from {given.origin})"
-        )
-    path = Path(given.value)
-    return _named(read(path), f"file {path}")
-
-
-def _named(values: Mapping[str, object], origin: str, *more: str) -> dict[str, Given]:
-    known = [*SETTINGS, *more]
-    for name in values:
-        if name not in known:
-            raise _unknown(name, origin, nearest(name, known))
-    return {
-        name: Given(value, origin)
-        for name, value in values.items()
-        if value is not None or name == _NONE_COUNTS
-    }
-
-
-def _nearest_variable(variable: str) -> str:
-    setting = nearest(variable.removeprefix(_PREFIX), [*SETTINGS, CONFIG_FILE])
-    return next(known for known, name in VARIABLES.items() if name == setting)
-
-
-def _unknown(name: object, origin: str, near: str) -> BadArgumentError:
-    # A misspelt name may carry a secret: its value is not shown.
-    return BadArgumentError(
-        f"unknown setting {shown(name)} (from {origin});"
-        f" the nearest known one is {near!r}"
-    )

@@ -1,46 +1,25 @@
 """The settings of a feeder: one checked value that manager, feeder and commands share.
 
-`load` takes each setting from the arguments, else the environment, else a file, else
-the default. Every Settings that exists has been checked; the token is in no repr.
+Every `Settings` that exists has been checked, once: a copy checks only what it changes.
+No repr holds the token.
 """
 
-import os
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from shmfeed.bar import StreamKey
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint as endpoints
-from shmfeed.settings.loading import (
-    CONFIG_FILE,
-    VARIABLES,
-    checked,
-    from_env,
-    from_options,
-    gather,
-)
-from shmfeed.settings.schema import MAX_STREAMS, OPTIONS, SETTINGS, TOKEN, Option, check
-
-__all__ = [
-    "CONFIG_FILE",
-    "OPTIONS",
-    "VARIABLES",
-    "Option",
-    "Settings",
-    "describe",
-    "from_env",
-    "from_json",
-    "from_options",
-    "load",
-    "to_json",
-]
+from shmfeed.settings.schema import MAX_STREAMS, SETTINGS, TOKEN, check
 
 _MIN_STREAMS = 16
 
 
 class ConflictError(BadArgumentError):
-    """Settings that are each accepted, but not together; `names` are theirs."""
+    """Settings that are accepted one by one, but not together; `names` lists them."""
 
     def __init__(self, message: str, *names: str) -> None:
         super().__init__(message)
@@ -48,7 +27,7 @@ class ConflictError(BadArgumentError):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All settings; BadArgumentError where one, or two together, are not accepted."""
+    """All settings. Raises BadArgumentError for one, or two together, not accepted."""
 
     protocol: str = "wealthai"
     feed: str = "default"
@@ -82,48 +61,49 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in SETTINGS:
             value = check(name, getattr(self, name))
             msgspec.structs.force_setattr(self, name, value)
-        _check_room(self)
-        _check_endpoints(self)
-        _check_delays(self)
-        _check_heartbeat(self)
+        _check_together(self)
 
     def __repr__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in describe(self).items())
         return f"Settings({given})"
 
     def __rich_repr__(self) -> Any:
-        # msgspec's own would show the token.
+        # msgspec's own method would show the token.
         yield from describe(self).items()
 
     @property
-    def streams(self) -> tuple[tuple[str, str], ...]:
-        """Every (symbol, timeframe) subscribed, in the order given."""
+    def streams(self) -> tuple[StreamKey, ...]:
+        """Every subscribed stream, in the order given."""
         return tuple((s, r) for s in self.symbols for r in self.resolutions)
 
     @property
     def planned_streams(self) -> int:
-        """How many streams the segment shall have room for."""
+        """The capacity of a new segment, in streams."""
         if self.max_streams is not None:
             return self.max_streams
         wanted = len(self.symbols) * len(self.resolutions)
         return min(MAX_STREAMS, max(_MIN_STREAMS, 2 * wanted))
 
-    def streams_beside(self, there: int, wanted: int) -> int:
-        """The planned room, where a segment with room for `there` streams exists.
+    def capacity_beside(self, existing: int, wanted: int) -> int:
+        """Return the capacity to plan if a segment for `existing` streams is there.
 
-        That stays as it is, if nobody said how much it shall be and it will do.
+        That segment's own capacity serves if `max_streams` is not set and the wanted
+        streams fit.
         """
-        if self.max_streams is None and there >= wanted:
-            return there
+        if self.max_streams is None and existing >= wanted:
+            return existing
         return self.planned_streams
 
-    def hidden(self, text: str) -> str:
-        """A text, such as a server's words, without the token and keys of endpoints."""
+    def redact(self, text: str) -> str:
+        """Return a text, such as a server's words, without the secrets of settings.
+
+        Secrets are the token and the values in the endpoints' queries.
+        """
         secrets = {one for url in self.endpoint for one in endpoints.secrets(url)}
         if self.csrf_token:
             secrets.add(self.csrf_token)
         for secret in sorted(secrets, key=len, reverse=True):
-            text = endpoints.hide(text, secret)
+            text = endpoints.mask(text, secret)
         return text
 
     def with_subscription(
@@ -131,68 +111,86 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         symbols: Sequence[str] | str | None = None,
         resolutions: Sequence[str] | str | None = None,
     ) -> "Settings":
-        """A checked copy with another subscription; None leaves a half as it is."""
-        changes: dict[str, Any] = {"symbols": symbols, "resolutions": resolutions}
-        given = {name: value for name, value in changes.items() if value is not None}
-        return msgspec.structs.replace(self, **given)
+        """Return a copy with another subscription, which alone is checked.
+
+        None leaves the symbols, or the resolutions, as they are.
+        """
+        changes = {"symbols": symbols, "resolutions": resolutions}
+        checked = {
+            name: check(name, value)
+            for name, value in changes.items()
+            if value is not None
+        }
+        return _copy(self, checked) if checked else self
+
+    def with_streams_of(self, other: "Settings") -> "Settings":
+        """Return a copy that subscribes the streams of `other`, checked already."""
+        changes = {"symbols": other.symbols, "resolutions": other.resolutions}
+        return _copy(self, changes)
 
 
-def load(
-    arguments: Mapping[str, object], environ: Mapping[str, str] | None = None
-) -> Settings:
-    """The settings from all sources; `config_file` among the arguments names a file.
+def from_checked(values: Mapping[str, object]) -> Settings:
+    """Return settings of values that `schema.check` returned, and defaults.
 
-    An argument that is None is not given, except `max_reconnect_attempts`, whose None
-    means for ever. `environ` is by default the process's. BadArgumentError names
-    setting, value, what is accepted, and where the value came from.
+    Raises ConflictError for values that are not accepted together.
     """
-    given = gather(arguments, os.environ if environ is None else environ)
-    values: dict[str, Any] = {name: checked(name, one) for name, one in given.items()}
-    try:
-        return Settings(**values)
-    except ConflictError as error:
-        origins = [f"{n} from {given[n].origin}" for n in error.names if n in given]
-        raise BadArgumentError(f"{error} ({'; '.join(origins)})") from None
+    return _copy(_DEFAULTS, values)
 
 
 def to_json(settings: Settings) -> bytes:
-    """The settings for the pipe to a feeder, the token among them."""
+    """Return the settings as JSON for the pipe to a feeder; it holds the token."""
     return msgspec.json.encode(settings)
 
 
 def from_json(data: bytes) -> Settings:
-    """What `to_json` wrote; BadArgumentError for anything else."""
+    """Return the settings that `to_json` wrote; refuse others by BadArgumentError."""
     try:
         return msgspec.json.decode(data, type=Settings)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadArgumentError(
-            f"these bytes are no settings of this version: {error}"
+            f"cannot decode settings: {error}; was this feeder started by another"
+            " version?"
         ) from None
 
 
 def describe(settings: Settings) -> dict[str, object]:
-    """The settings as they may be shown: without the token and queries of endpoints."""
+    """Return the settings for display: no token, no queries of endpoints."""
     values: dict[str, object] = {
         n: getattr(settings, n) for n in SETTINGS if n != TOKEN
     }
-    values["endpoint"] = tuple(map(endpoints.shown, settings.endpoint))
+    values["endpoint"] = tuple(map(endpoints.redact, settings.endpoint))
     return values
 
 
-def _check_room(settings: Settings) -> None:
+def _copy(settings: Settings, changes: Mapping[str, object]) -> Settings:
+    # copy.copy() does not call __post_init__, which would check every setting again.
+    changed = copy.copy(settings)
+    for name, value in changes.items():
+        msgspec.structs.force_setattr(changed, name, value)
+    _check_together(changed)
+    return changed
+
+
+def _check_together(settings: Settings) -> None:
+    _check_capacity(settings)
+    _check_endpoints(settings)
+    _check_delays(settings)
+    _check_heartbeat(settings)
+
+
+def _check_capacity(settings: Settings) -> None:
     count = len(settings.symbols) * len(settings.resolutions)
     names = ("symbols", "resolutions")
     if count > MAX_STREAMS:
         raise ConflictError(
             f"symbols x resolutions are {count} streams; a feed has at most"
-            f" {MAX_STREAMS}: use several",
+            f" {MAX_STREAMS}: use several feeds",
             *names,
         )
     if settings.max_streams is not None and count > settings.max_streams:
         raise ConflictError(
-            f"symbols x resolutions are {count} streams,"
-            f" max_streams {settings.max_streams} has no room for them: raise it, or"
-            " leave it out",
+            f"symbols x resolutions are {count} streams, more than max_streams"
+            f" {settings.max_streams}: raise it, or leave it out",
             "max_streams",
             *names,
         )
@@ -200,11 +198,12 @@ def _check_room(settings: Settings) -> None:
 
 def _check_endpoints(settings: Settings) -> None:
     for endpoint in settings.endpoint:
+        shown = endpoints.redact(endpoint)
         port = endpoints.explicit_port(endpoint)
         if port and settings.port and port not in settings.port:
             raise ConflictError(
-                f"endpoint {endpoints.shown(endpoint)!r} names port {port},"
-                f" port says {settings.port}; leave one of them out",
+                f"endpoint {shown!r} names port {port}, port is {settings.port};"
+                " leave one of them out",
                 "endpoint",
                 "port",
             )
@@ -212,15 +211,15 @@ def _check_endpoints(settings: Settings) -> None:
             continue
         if endpoints.is_exposed(endpoint):
             raise ConflictError(
-                f"endpoint {endpoints.shown(endpoint)!r} would send in the clear;"
-                " use wss://, or allow_insecure",
+                f"endpoint {shown!r} would send plain text beyond this host; use"
+                " wss://, or allow_insecure",
                 "endpoint",
                 "allow_insecure",
             )
         if endpoints.is_exposed(endpoint, settings.proxy):
             raise ConflictError(
-                f"endpoint {endpoints.shown(endpoint)!r} would send in the clear to"
-                f" proxy {settings.proxy}; use wss://, or allow_insecure",
+                f"endpoint {shown!r} would send plain text to proxy"
+                f" {settings.proxy}; use wss://, or allow_insecure",
                 "endpoint",
                 "proxy",
                 "allow_insecure",
@@ -238,7 +237,7 @@ def _check_delays(settings: Settings) -> None:
 
 
 def _check_heartbeat(settings: Settings) -> None:
-    # Else a venue with nothing to say would be given up before it is asked.
+    # Otherwise the feeder would leave a quiet venue before it has pinged it.
     if settings.heartbeat_timeout <= settings.heartbeat_interval:
         raise ConflictError(
             f"heartbeat_timeout {settings.heartbeat_timeout:g} is not more than"
@@ -247,3 +246,6 @@ def _check_heartbeat(settings: Settings) -> None:
             "heartbeat_timeout",
             "heartbeat_interval",
         )
+
+
+_DEFAULTS = Settings()

@@ -1,13 +1,11 @@
-"""Every setting in one table: its type, what is accepted, and the help of its option.
+"""The schema of the settings: one row each, with its type, its checks and its help.
 
-The value of the token is in no message, and of an endpoint only what is no secret.
+A row's `check` takes a value of Python or of a file and returns the value to keep. Its
+`parse` turns the text of a variable or an option into such a value. Either raises
+BadArgumentError with its own message, or ValueError, TypeError, OverflowError or
+KeyError where the row's `accepted` says enough.
 
-The kinds of settings: how each checks a value and reads a text.
-
-A check takes a value as Python or a file gives it and returns the value kept. A parse
-turns the text of a variable or an option into such a value. Both raise BadArgumentError
-with words of their own, or ValueError, TypeError, OverflowError or KeyError where the
-row's `accepted` says enough.
+No message holds the value of the token, and of an endpoint none shows a secret part.
 """
 
 import difflib
@@ -23,12 +21,15 @@ from shmfeed.settings import endpoint
 from shmfeed.validation import NO, YES, check_feed_name, check_symbol, shown
 
 MAX_ITEMS = 10_000
+MAX_STREAMS = MAX_ITEMS
+NO_FEED = "off"  # SHMFEED_FEED=off makes strategies use no feed
+PROTOCOLS = ("wealthai", "binance")
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+TOKEN = "csrf_token"  # noqa: S105  the setting's name, not its value
 
-_FLAGS = {
-    **dict.fromkeys(YES, True),
-    **dict.fromkeys(NO, False),
-}
-_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_YEAR = 365 * 86_400.0
+_FLAGS = dict.fromkeys(YES, True) | dict.fromkeys(NO, False)
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 Check = Callable[[object], object]
@@ -36,198 +37,21 @@ Parse = Callable[[str], object]
 
 
 class Setting(NamedTuple):
-    """A row of the table; `accepted` is a phrase for messages."""
+    """A row of the schema.
+
+    `annotation` is the type of the keyword argument, `accepted` a phrase for messages.
+    """
 
     type: type
+    annotation: str
     accepted: str
     check: Check
     parse: Parse
     help: str
 
 
-def commas(text: str) -> list[str]:
-    """The pieces of a comma-separated text that are not blank."""
-    return [piece.strip() for piece in text.split(",") if piece.strip()]
-
-
-# Rows. In each, `text` is the help and `none` what the setting means without a value.
-
-
-def whole(low: int, high: int, text: str, *, none: str = "") -> Setting:
-    """A whole number."""
-    accepted = f"a whole number from {low} to {high}"
-    row = Setting(int, accepted, check_whole(low, high), parse_whole, text)
-    return _optional(row, none) if none else row
-
-
-def seconds(
-    text: str, *, low: float = 0.001, high: float = 86_400.0, none: str = ""
-) -> Setting:
-    """A span of time."""
-    accepted = f"a number of seconds from {low:g} to {high:g}"
-    row = Setting(float, accepted, _real(low, high), _parse_real, f"{text}, seconds")
-    return _optional(row, none) if none else row
-
-
-def flag(text: str) -> Setting:
-    """Yes or no."""
-    return Setting(bool, "true or false", _check_flag, parse_flag, text)
-
-
-def text_of(accepted: str, check: Check, text: str, *, none: str = "") -> Setting:
-    """A text that `check` judges."""
-    row = Setting(str, accepted, check, str, text)
-    return _optional(row, none) if none else row
-
-
-def one_of(
-    words: tuple[str, ...], text: str, fold: Callable[[str], str] = str
-) -> Setting:
-    """One of a few words, after `fold`."""
-
-    def check_word(value: object) -> str:
-        if not isinstance(value, str) or fold(value) not in words:
-            raise ValueError
-        return fold(value)
-
-    return text_of(f"one of: {' '.join(words)}", check_word, text)
-
-
-def matching(pattern: str, text: str) -> Setting:
-    """A text of a pattern."""
-    compiled = re.compile(pattern)
-
-    def check_match(value: object) -> str:
-        if not isinstance(value, str) or not compiled.fullmatch(value):
-            raise ValueError
-        return value
-
-    return text_of(f"text that matches {pattern}", check_match, text)
-
-
-def items(
-    accepted: str,
-    check_item: Check,
-    text: str,
-    split: Callable[[str], list[str]] = commas,
-    parse: Parse = str,
-) -> Setting:
-    """A list, a tuple, one item, or a text of several; a tuple, each item once."""
-
-    def check_items(value: object) -> tuple[object, ...]:
-        if isinstance(value, str):
-            value = split(value)
-        elif not isinstance(value, list | tuple):
-            value = (value,)
-        if len(value) > MAX_ITEMS:
-            raise BadArgumentError(f"{len(value)} items; at most {MAX_ITEMS}")
-        return tuple(dict.fromkeys(map(check_item, value)))
-
-    return Setting(tuple, accepted, check_items, parse, f"{text}, comma-separated")
-
-
-def _optional(row: Setting, none: str) -> Setting:
-    def check_optional(value: object) -> object:
-        if value is None or (isinstance(value, str) and value.lower() == "none"):
-            return None
-        return row.check(value)
-
-    def parse_optional(text: str) -> object:
-        return None if text.lower() == "none" else row.parse(text)
-
-    return row._replace(
-        accepted=f"{row.accepted}, or none: {none}",
-        check=check_optional,
-        parse=parse_optional,
-        help=f"{row.help}; none: {none}",
-    )
-
-
-# Checks.
-
-
-def check_whole(low: int, high: int) -> Callable[[object], int]:
-    """A check for a whole number between both; a bool is none."""
-
-    def check(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-            raise TypeError
-        number = value.__index__()
-        if not low <= number <= high:
-            raise ValueError
-        return number
-
-    return check
-
-
-def check_secret(value: object) -> str:
-    """A text of printable characters without space around it."""
-    if not isinstance(value, str) or len(value) > 4096:
-        raise TypeError
-    if not value.isprintable() or value != value.strip():
-        raise ValueError
-    return "".join(value)  # a plain str, whatever subclass hid it on its way here
-
-
-def check_path(value: object) -> str | None:
-    """The path of a file as text; None stays None."""
-    if value is None:
-        return None
-    path = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(path, str) or not 0 < len(path) <= 4096 or "\0" in path:
-        raise ValueError
-    return path
-
-
-def _real(low: float, high: float) -> Check:
-    def check(value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise TypeError
-        number = float(value)
-        if not low <= number <= high:  # NaN is in no range
-            raise ValueError
-        return number
-
-    return check
-
-
-def _check_flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
-
-
-# Texts.
-
-
-def parse_whole(text: str) -> int:
-    """A whole number in ASCII digits; ValueError for anything else."""
-    if not _WHOLE.fullmatch(text):
-        raise ValueError
-    return int(text)
-
-
-def _parse_real(text: str) -> float:
-    if not _REAL.fullmatch(text):
-        raise ValueError
-    return float(text)
-
-
-def parse_flag(text: str) -> bool:
-    """Yes or no; KeyError for another word."""
-    return _FLAGS[text.lower()]
-
-
-PROTOCOLS = ("wealthai", "binance")
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-TOKEN = "csrf_token"  # noqa: S105  the setting's name, not its value
-MAX_STREAMS = MAX_ITEMS
-NO_FEED = "off"  # as SHMFEED_FEED it tells strategies to use no feed
-_YEAR = 365 * 86_400.0
-
-
 class Option(NamedTuple):
-    """A setting as an option of a command line; `type` tuple: comma-separated."""
+    """A setting as an option of a command line; a tuple's text has commas."""
 
     setting: str
     type: type
@@ -235,7 +59,7 @@ class Option(NamedTuple):
 
 
 def check(name: str, value: object) -> object:
-    """The value of setting `name` as it is kept, or BadArgumentError naming both."""
+    """Return the value of setting `name` to keep, or raise BadArgumentError."""
     try:
         return SETTINGS[name].check(value)
     except BadArgumentError as error:
@@ -245,7 +69,7 @@ def check(name: str, value: object) -> object:
 
 
 def parse(name: str, text: str) -> object:
-    """The checked value that a text stands for; errors as `check` has them."""
+    """Return the checked value that a text stands for; raise as `check` does."""
     try:
         value = SETTINGS[name].parse(text.strip())
     except (ValueError, KeyError):
@@ -254,7 +78,7 @@ def parse(name: str, text: str) -> object:
 
 
 def nearest(name: object, known: list[str]) -> str:
-    """The known name most like `name`, in whatever case."""
+    """Return the known name most like `name`, ignoring case."""
     lower = {one.lower(): one for one in known}
     word = name if isinstance(name, str) else shown(name)
     found = difflib.get_close_matches(word[:64].lower(), lower, 1, cutoff=0.0)
@@ -275,12 +99,185 @@ def _short(message: str) -> str:
     return message if len(message) < 1000 else f"{message[:400]} ... {message[-400:]}"
 
 
+# Kinds of settings. `text` is the row's help; `none` says what an absent value means.
+
+
+def integer(low: int, high: int, text: str, *, none: str = "") -> Setting:
+    """Return the row of an integer in [low, high]."""
+    accepted = f"an integer from {low} to {high}"
+    row = Setting(int, "int", accepted, check_integer(low, high), parse_integer, text)
+    return _optional(row, none) if none else row
+
+
+def seconds(
+    text: str, *, low: float = 0.001, high: float = 86_400.0, none: str = ""
+) -> Setting:
+    """Return the row of a span of time."""
+    accepted = f"a number of seconds from {low:g} to {high:g}"
+    row = Setting(
+        float, "float", accepted, _real(low, high), _parse_real, f"{text}, seconds"
+    )
+    return _optional(row, none) if none else row
+
+
+def flag(text: str) -> Setting:
+    """Return the row of a setting that is true or false."""
+    return Setting(bool, "bool", "true or false", _check_flag, parse_flag, text)
+
+
+def text_of(
+    accepted: str,
+    check: Check,
+    text: str,
+    *,
+    none: str = "",
+    annotation: str = "str",
+) -> Setting:
+    """Return the row of a text that `check` judges."""
+    row = Setting(str, annotation, accepted, check, str, text)
+    return _optional(row, none) if none else row
+
+
+def one_of(
+    words: tuple[str, ...], text: str, fold: Callable[[str], str] = str
+) -> Setting:
+    """Return the row of one of a few words, compared after `fold`."""
+
+    def check_word(value: object) -> str:
+        if not isinstance(value, str) or fold(value) not in words:
+            raise ValueError
+        return fold(value)
+
+    spellings = dict.fromkeys([*words, *(word.lower() for word in words)])
+    choices = ", ".join(f'"{word}"' for word in spellings if fold(word) in words)
+    return text_of(
+        f"one of: {' '.join(words)}",
+        check_word,
+        text,
+        annotation=f"Literal[{choices}]",
+    )
+
+
+def matching(pattern: str, text: str) -> Setting:
+    """Return the row of a text that matches a pattern."""
+    compiled = re.compile(pattern)
+
+    def check_match(value: object) -> str:
+        if not isinstance(value, str) or not compiled.fullmatch(value):
+            raise ValueError
+        return value
+
+    return text_of(f"text that matches {pattern}", check_match, text)
+
+
+def _commas(text: str) -> list[str]:
+    return [piece.strip() for piece in text.split(",") if piece.strip()]
+
+
+def items(
+    accepted: str,
+    check_item: Check,
+    text: str,
+    split: Callable[[str], list[str]] = _commas,
+    parse: Parse = str,
+    item: str = "str",
+) -> Setting:
+    """Return the row of several items; the value kept is a tuple without duplicates.
+
+    The setting takes a list, a tuple, one item, or a text that `split` divides.
+    """
+
+    def check_items(value: object) -> tuple[object, ...]:
+        if isinstance(value, str):
+            value = split(value)
+        elif not isinstance(value, list | tuple):
+            value = (value,)
+        if len(value) > MAX_ITEMS:
+            raise BadArgumentError(f"{len(value)} items; at most {MAX_ITEMS}")
+        return tuple(dict.fromkeys(map(check_item, value)))
+
+    annotation = f"Sequence[{item}] | {item}"
+    help_ = f"{text}, comma-separated"
+    return Setting(tuple, annotation, accepted, check_items, parse, help_)
+
+
+def _optional(row: Setting, none: str) -> Setting:
+    def check_optional(value: object) -> object:
+        if value is None or (isinstance(value, str) and value.lower() == "none"):
+            return None
+        return row.check(value)
+
+    def parse_optional(text: str) -> object:
+        return None if text.lower() == "none" else row.parse(text)
+
+    return row._replace(
+        accepted=f"{row.accepted}, or none: {none}",
+        check=check_optional,
+        parse=parse_optional,
+        help=f"{row.help}; none: {none}",
+    )
+
+
+# Checks of values.
+
+
+def check_integer(low: int, high: int) -> Callable[[object], int]:
+    """Return a check for an int in [low, high]: it rejects bool, accepts numpy's."""
+
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+            raise TypeError
+        number = value.__index__()
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return check
+
+
+def check_secret(value: object) -> str:
+    """Return a text of printable characters without space around it."""
+    if not isinstance(value, str) or len(value) > 4096:
+        raise TypeError
+    if not value.isprintable() or value != value.strip():
+        raise ValueError
+    return "".join(value)  # a plain str, even if the value is of a subclass
+
+
+def check_path(value: object) -> str | None:
+    """Return the path of a file as text; None stays None."""
+    if value is None:
+        return None
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) or not 0 < len(path) <= 4096 or "\0" in path:
+        raise ValueError
+    return path
+
+
+def _real(low: float, high: float) -> Check:
+    def check(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise TypeError
+        number = float(value)
+        if not low <= number <= high:  # also false for NaN
+            raise ValueError
+        return number
+
+    return check
+
+
+def _check_flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
 def _check_feed(value: object) -> str:
     name = check_feed_name(value)
     if name.lower() == NO_FEED:
         raise BadArgumentError(
-            f"{name!r} names no feed: as SHMFEED_FEED it tells strategies to use none; "
-            "a feeder needs another name"
+            f"{name!r} cannot name a feed: SHMFEED_FEED={NO_FEED} makes strategies use"
+            " no feed; give the feeder another name"
         )
     return name
 
@@ -302,21 +299,47 @@ def _check_proxy(value: object) -> str:
 
 def _check_port(item: object) -> int:
     try:
-        return check_whole(1, 65535)(item)
+        return check_integer(1, 65535)(item)
     except (TypeError, ValueError):
         text = f"{shown(item)} is not accepted; a port is 1 to 65535"
         raise BadArgumentError(text) from None
 
 
+# Parses of texts.
+
+
+def parse_integer(text: str) -> int:
+    """Return an integer written in ASCII digits; raise ValueError for another text."""
+    if not _INTEGER.fullmatch(text):
+        raise ValueError
+    return int(text)
+
+
+def parse_flag(text: str) -> bool:
+    """Return what a word such as yes or off means; raise KeyError for another word."""
+    return _FLAGS[text.lower()]
+
+
+def _parse_real(text: str) -> float:
+    if not _REAL.fullmatch(text):
+        raise ValueError
+    return float(text)
+
+
 def _parse_ports(text: str) -> list[int]:
-    return [parse_whole(piece) for piece in commas(text)]
+    return [parse_integer(piece) for piece in _commas(text)]
 
 
 SETTINGS: dict[str, Setting] = {
-    "protocol": one_of(PROTOCOLS, "what the venue speaks"),
+    "protocol": one_of(PROTOCOLS, "protocol of the venue"),
     "feed": text_of("the name of a feed", _check_feed, "name of the feed"),
     "symbols": items("symbols", check_symbol, "symbols to subscribe"),
-    "resolutions": items("timeframes", check_timeframe, "timeframes to subscribe"),
+    "resolutions": items(
+        "timeframes",
+        check_timeframe,
+        "timeframes to subscribe",
+        item="Timeframe | TimeframeAlias",
+    ),
     "endpoint": items(
         endpoint.ACCEPTED,
         _check_endpoint,
@@ -328,22 +351,28 @@ SETTINGS: dict[str, Setting] = {
         _check_port,
         "ports for endpoints that name none, tried in turn",
         parse=_parse_ports,
+        item="int",
     ),
     TOKEN: text_of(
         "text of at most 4096 printable characters, no space around it",
         check_secret,
-        "the house protocol's token",
+        "token of the house protocol",
     ),
     "market_type": matching("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "market at the venue"),
-    "history": whole(1, 10_000_000, "closed bars that a reader may ask for, a stream"),
-    "guard": whole(
+    "history": integer(
+        1, 10_000_000, "closed bars of each stream that a reader may ask for"
+    ),
+    "guard": integer(
         1,
         10_000_000,
         "bars that may close before the oldest row of a slice is overwritten",
         none="a quarter of history, at least 16",
     ),
-    "max_streams": whole(
-        1, MAX_STREAMS, "room for streams", none="twice the subscribed, at least 16"
+    "max_streams": integer(
+        1,
+        MAX_STREAMS,
+        "capacity of the feed in streams",
+        none="twice the subscribed, at least 16",
     ),
     "allow_insecure": flag("permit ws:// beyond this host"),
     "proxy": text_of(
@@ -352,17 +381,18 @@ SETTINGS: dict[str, Setting] = {
         "HTTP proxy to connect through; those of the environment are never used",
         none="connect directly",
     ),
-    "max_redirects": whole(
-        0, 5, "redirects of the handshake that are followed, with no secret elsewhere"
+    "max_redirects": integer(
+        0, 5, "redirects of the handshake to follow; secrets stay with the first host"
     ),
     "connect_timeout": seconds("limit of one attempt to connect"),
     "ack_timeout": seconds("limit of the wait for an acknowledgement"),
     "close_grace": seconds(
-        "how long past its close_time a bar stays open, where the venue sends no flag",
+        "delay after its close_time at which the clock closes a bar, where the venue"
+        " sends no flag",
         low=0.0,
     ),
     "data_timeout": seconds(
-        "a connection that brings no data for so long is given up",
+        "limit of a connection's silence, after which the feeder reconnects",
         high=_YEAR,
         none="3 times the smallest timeframe, at least 30 s",
     ),
@@ -370,17 +400,24 @@ SETTINGS: dict[str, Setting] = {
     "heartbeat_timeout": seconds(
         "limit of the wait for a sign of life, and for the rest of a message"
     ),
-    "max_frame_bytes": whole(1024, 1 << 30, "largest message taken from the venue"),
-    "max_reconnect_attempts": whole(
+    "max_frame_bytes": integer(
+        1024, 1 << 30, "largest message accepted from the venue"
+    ),
+    "max_reconnect_attempts": integer(
         1, 1_000_000, "consecutive failures before the feed gives up", none="for ever"
     ),
     "reconnect_delay_base": seconds("first limit of the random delay of an attempt"),
     "reconnect_delay_max": seconds("last limit of the random delay of an attempt"),
     "stop_with_manager": flag("end the feeder when its manager ends"),
-    "log_level": one_of(LEVELS, "least level that is logged", str.upper),
-    "log_file": text_of("the path of a file", check_path, "file to log to"),
+    "log_level": one_of(LEVELS, "lowest level to log", str.upper),
+    "log_file": text_of(
+        "the path of a file",
+        check_path,
+        "file to log to",
+        annotation="str | os.PathLike[str]",
+    ),
 }
-# The token is none: every user of the host can read the arguments of a process.
+# No option for the token: every user of the host can read a process's arguments.
 OPTIONS = tuple(
     Option(name, row.type, row.help) for name, row in SETTINGS.items() if name != TOKEN
 )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings.model import VARIABLES
+from shmfeed.settings.loading import VARIABLES
 from shmfeed.simulator import Venue
 from shmfeed.testing.feed import FedFeed, Names
 from wealthdata import attachment

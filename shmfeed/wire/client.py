@@ -50,7 +50,7 @@ class Limits(Protocol):
     def heartbeat_interval(self) -> float: ...
     @property
     def heartbeat_timeout(self) -> float: ...
-    def hidden(self, text: str) -> str: ...
+    def redact(self, text: str) -> str: ...
 
 
 class VenueClient:
@@ -162,7 +162,7 @@ class VenueClient:
                 self._subscription.acknowledge(request_id)
                 self._tell(batch)
             case Refused(request_id, message):
-                event.message = self._limits.hidden(message)
+                event.message = self._limits.redact(message)
                 self._hear_refusal(event, batch)
             case GoingAway():
                 self._leave("the server is about to close")

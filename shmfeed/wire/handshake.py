@@ -59,7 +59,7 @@ def parse(url: str) -> Target:
     """
     address, _, query = url.partition("?")
     parts = urlsplit(endpoint.check(address))
-    shown = endpoint.shown(url)
+    shown = endpoint.redact(url)
     if not _VISIBLE.fullmatch(query) or "#" in query:
         raise BadArgumentError(f"the query of {shown} holds what no query does")
     resource = (parts.path or "/") + (f"?{query}" if query else "")

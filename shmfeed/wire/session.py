@@ -19,7 +19,7 @@ from functools import partial
 
 from shmfeed.codecs import Codec
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings.endpoint import shown
+from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
 from shmfeed.wire.backoff import full_jitter
 from shmfeed.wire.client import LeavingError, Output, RefusedError, VenueClient
@@ -152,7 +152,7 @@ class Session:
 
     def _serve(self, url: str) -> _Batches:
         streams = self._subscription.wanted
-        self.phase, self.endpoint = "connecting", shown(url)
+        self.phase, self.endpoint = "connecting", redact(url)
         self._connection = connection = Connection(
             self._codec.url(url, streams),
             max_frame_bytes=self._settings.max_frame_bytes,
@@ -217,7 +217,7 @@ class Session:
     def _note(self, kind: str, text: str) -> None:
         self.error_kind = kind
         # A server may say our secrets back to us.
-        self.last_error = self._settings.hidden(text)
+        self.last_error = self._settings.redact(text)
 
     def _count_failure(self, attempts: int) -> None:
         self.attempts = attempts

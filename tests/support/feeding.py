@@ -8,7 +8,7 @@ from shmfeed.errors import FeedNotFoundError
 from shmfeed.feeder.feeder import Feeder
 from shmfeed.manager import WebSocketManager
 from shmfeed.segment.mapping import place
-from shmfeed.settings import model
+from shmfeed.settings import loading
 
 STREAM = ("BTCUSDT", "1m")
 MINUTE = 60_000
@@ -30,7 +30,7 @@ def settings(feed, venue, **more):
         "history": 100,
         **QUICK,
     }
-    return model.load(given | more, {})
+    return loading.load(given | more, {})
 
 
 @contextmanager

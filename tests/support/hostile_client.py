@@ -21,7 +21,7 @@ import websocket
 
 from shmfeed.codecs import get_codec
 from shmfeed.codecs.interface import BarEvent
-from shmfeed.settings.model import load
+from shmfeed.settings.loading import load
 from shmfeed.wire.session import Session
 
 log = logging.getLogger("hostile")

@@ -106,7 +106,7 @@ def test_settings_that_are_refused_are_a_problem(
 def test_settings_that_do_not_go_together(doctor) -> None:
     code, found = doctor("--endpoint", "ws://example.com")
     assert code == 1
-    assert "would send in the clear" in found["settings"]["found"]
+    assert "would send plain text" in found["settings"]["found"]
 
 
 def test_a_wrong_option_is_exit_2(capsys) -> None:

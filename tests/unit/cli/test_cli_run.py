@@ -14,7 +14,7 @@ import shmfeed
 from shmfeed.cli.main import main
 from shmfeed.cli.run import Watch
 from shmfeed.segment.mapping import place
-from shmfeed.settings import model
+from shmfeed.settings import schema
 from shmfeed.simulator import Venue
 
 pytest_plugins = ["support.command_process"]
@@ -124,7 +124,7 @@ def test_a_second_feeder_is_told_who_has_the_feed(command, settings, feed_name) 
         (["--history", "x"], "history 'x' is not accepted"),
         (["--history", "0"], "(from --history)"),
         (["--feed", "a/b"], "'a/b' is not accepted"),
-        (["--endpoint", "ws://example.com"], "would send in the clear"),
+        (["--endpoint", "ws://example.com"], "would send plain text"),
         (["--config", "/nowhere/feed.yaml"], "/nowhere/feed.yaml"),
     ],
 )
@@ -141,7 +141,7 @@ def test_every_setting_but_the_token_is_an_option(capsys) -> None:
     with pytest.raises(SystemExit):
         main(["run", "--help"])
     text = capsys.readouterr().out
-    for option in model.OPTIONS:
+    for option in schema.OPTIONS:
         assert f"--{option.setting.replace('_', '-')}" in text
     assert "--csrf-token" not in text
 

@@ -165,9 +165,9 @@ def test_settings_do_not_reach_the_childs_environment(feed_name, launched, monke
 
 MANAGER = """
 import os, sys, time
-from shmfeed.settings import model
+from shmfeed.settings import loading
 from shmfeed.manager.process import FeederProcess
-settings = model.load({"feed": sys.argv[1], "symbols": ["BTCUSDT"],
+settings = loading.load({"feed": sys.argv[1], "symbols": ["BTCUSDT"],
     "resolutions": ["1m"], "endpoint": sys.argv[2], "history": 100,
     "stop_with_manager": sys.argv[3] == "stop"}, {})
 process = FeederProcess(settings, "m")

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings import model
-from shmfeed.settings.model import Settings, describe, from_env, load
+from shmfeed.settings import loading, model, schema
+from shmfeed.settings.loading import from_env, load
+from shmfeed.settings.model import Settings, describe
 
 CANARY = "s3cr3t-canary-token"
 
@@ -85,8 +86,8 @@ class TestSources:
 
     def test_each_setting_has_one_variable(self):
         for setting in msgspec.structs.fields(Settings):
-            assert setting.name in model.VARIABLES.values()
-        assert model.VARIABLES["SHMFEED_PORT"] == "port"
+            assert setting.name in loading.VARIABLES.values()
+        assert loading.VARIABLES["SHMFEED_PORT"] == "port"
 
     @pytest.mark.parametrize("variable", ["WEBSOCKET_PORT", "SHMFEED_PORT"])
     def test_ports_of_the_environment(self, variable):
@@ -283,8 +284,7 @@ class TestValues:
 
     def test_message_says_what_is_accepted_and_whence(self, tmp_path):
         assert refusal({"history": 0}) == (
-            "history 0 is not accepted; a whole number from 1 to 10000000"
-            " (from argument)"
+            "history 0 is not accepted; an integer from 1 to 10000000 (from argument)"
         )
         file = write(tmp_path / "a.toml", "resolutions = ['7m']")
         message = refusal({"config_file": file})
@@ -389,7 +389,7 @@ class TestStreams:
             Settings(symbols=symbols, resolutions="1m,1h")
         with pytest.raises(BadArgumentError, match="at most 10000"):
             Settings(symbols=[f"S{i}" for i in range(10_001)])
-        with pytest.raises(BadArgumentError, match="max_streams 1 "):
+        with pytest.raises(BadArgumentError, match="max_streams 1:"):
             Settings(symbols="A,B", resolutions="1m", max_streams=1)
 
     def test_with_subscription(self):
@@ -492,8 +492,8 @@ class TestSecrets:
 class TestOptions:
     def test_every_setting_but_the_token(self):
         names = {field.name for field in msgspec.structs.fields(Settings)}
-        assert {option.setting for option in model.OPTIONS} == names - {"csrf_token"}
-        for _, kind, text in model.OPTIONS:
+        assert {option.setting for option in schema.OPTIONS} == names - {"csrf_token"}
+        for _, kind, text in schema.OPTIONS:
             assert kind in (int, float, bool, str, tuple)
             assert text
             assert "%" not in text
@@ -509,7 +509,7 @@ class TestOptions:
             "command": "run",
             "csrf_token": CANARY,
         }
-        arguments = model.from_options(options)
+        arguments = loading.from_options(options)
         assert arguments == {
             "history": 5,
             "symbols": ("A", "B"),
@@ -518,13 +518,13 @@ class TestOptions:
             "max_reconnect_attempts": None,
         }
         assert load(arguments, {}).max_reconnect_attempts is None
-        assert load(model.from_options({"max_reconnect_attempts": None}), {}) == (
+        assert load(loading.from_options({"max_reconnect_attempts": None}), {}) == (
             Settings()
         )
 
     def test_error_names_the_option(self):
         with pytest.raises(BadArgumentError, match=re.escape("(from --max-streams)")):
-            model.from_options({"max_streams": "many"})
+            loading.from_options({"max_streams": "many"})
 
 
 VALUES = st.recursive(
@@ -555,7 +555,7 @@ class TestGarbage:
     @settings(deadline=None)
     @given(
         st.dictionaries(
-            st.sampled_from([*model.VARIABLES]) | st.text(max_size=12),
+            st.sampled_from([*loading.VARIABLES]) | st.text(max_size=12),
             st.text(max_size=30)
             | st.sampled_from(["1", "on", "wss://h", "1m", "none"]),
             max_size=4,

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from support.forks import Fork
 
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings import model
-from shmfeed.settings.model import VARIABLES, Settings, load
+from shmfeed.settings import loading
+from shmfeed.settings.loading import VARIABLES, load
+from shmfeed.settings.model import Settings
 from shmfeed.settings.schema import SETTINGS, TOKEN
 
 CANARY = "s3cr3t-canary"
@@ -85,7 +86,7 @@ def by_option(name, value, folder):
     if name == TOKEN or not isinstance(value, str | bool):
         raise Unfit
     option = f"--{name.replace('_', '-')}"
-    return said(lambda: load(model.from_options({name: value}), {})), option
+    return said(lambda: load(loading.from_options({name: value}), {})), option
 
 
 def by_environment(name, value, folder):
@@ -246,7 +247,7 @@ def test_any_json(tmp_path_factory, content) -> None:
     st.dictionaries(st.sampled_from([*SETTINGS]), st.text(max_size=20) | st.booleans())
 )
 def test_any_options(options) -> None:
-    words = said(lambda: load(model.from_options(options), {}))
+    words = said(lambda: load(loading.from_options(options), {}))
     assert not words or "--" in words or " from argument" in words
 
 
@@ -255,8 +256,8 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            (b"\xff\xfeh\0i\0", "is no UTF-8 text, at byte 0"),
-            ("history: 5".encode("utf-16"), "is no UTF-8 text, at byte 0"),
+            (b"\xff\xfeh\0i\0", "is not UTF-8 text, at byte 0"),
+            ("history: 5".encode("utf-16"), "is not UTF-8 text, at byte 0"),
             (bytes(range(256)) * 10, "is "),
             (b"\0" * 100, "is not well-formed"),
             (b" " * (2 << 20), "is larger than 1048576 bytes"),

@@ -3,7 +3,8 @@
 import pytest
 
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings.model import describe, from_json, load, to_json
+from shmfeed.settings.loading import load
+from shmfeed.settings.model import describe, from_json, to_json
 
 PROXY = "http://127.0.0.1:3128"
 
@@ -69,7 +70,7 @@ def test_so_many_redirects_only(value):
     if value is None:
         assert load({"max_redirects": value}, {}).max_redirects == 0
     else:
-        assert "a whole number from 0 to 5" in refusal(max_redirects=value)
+        assert "an integer from 0 to 5" in refusal(max_redirects=value)
 
 
 def test_in_the_clear_only_as_far_as_this_host_also_by_a_proxy():
@@ -78,7 +79,7 @@ def test_in_the_clear_only_as_far_as_this_host_also_by_a_proxy():
     remote = "http://proxy.example:3128"
     said = refusal(**local, proxy=remote)
     assert said.startswith(
-        "endpoint 'ws://127.0.0.1:9/x' would send in the clear to proxy"
+        "endpoint 'ws://127.0.0.1:9/x' would send plain text to proxy"
         " http://proxy.example:3128; use wss://, or allow_insecure"
     )
     assert load({**local, "proxy": remote, "allow_insecure": True}, {}).proxy == remote
@@ -89,8 +90,8 @@ def test_secrets_are_hidden_in_a_text_and_nothing_else_is():
     endpoint = "wss://x.example/y?key=abc%20def&a=1&listen"
     settings = load({"endpoint": endpoint, "csrf_token": "token-1"}, {})
     text = "no key abc def, abc%20def or token-1; 1 a listen; key=abc%20def&a=1&listen"
-    assert settings.hidden(text) == "no key ***, *** or ***; 1 a listen; ***"
-    assert load({}, {}).hidden(text) == text
+    assert settings.redact(text) == "no key ***, *** or ***; 1 a listen; ***"
+    assert load({}, {}).redact(text) == text
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_secrets_are_hidden_in_a_text_and_nothing_else_is():
 )
 def test_what_is_left_of_a_secret_is_hidden_too(text, shown):
     # A server's words are cut: by ourselves, and by it, where a close frame is full.
-    assert load({"csrf_token": "0123/456789abc"}, {}).hidden(text) == shown
+    assert load({"csrf_token": "0123/456789abc"}, {}).redact(text) == shown
 
 
 def test_a_venue_is_asked_for_a_sign_of_life_before_it_is_given_up():
