@@ -16,8 +16,8 @@ from shmfeed.core import ReattachingReader, RingReader
 from shmfeed.errors import BadArgumentError, FeedNotFoundError, SegmentError
 from shmfeed.layout import Geometry
 from shmfeed.memory.catalog import entries, not_carried
+from shmfeed.memory.liveness import is_alive, is_current
 from shmfeed.memory.words import boot_ns
-from shmfeed.ringbuf import serves
 from shmfeed.segment.mapping import (
     Mapping,
     Place,
@@ -32,7 +32,6 @@ from shmfeed.status import (
     RingStatus,
     connection_status,
     feed_status,
-    is_alive,
     ring_status,
 )
 from shmfeed.validation import (
@@ -91,7 +90,7 @@ class Feed:
         mapping = self._mapping
         if mapping is None:
             raise FeedNotFoundError(f"this attachment to feed {self.name!r} is closed")
-        if not serves(mapping.words.ints, boot_ns()):
+        if not is_current(mapping.words.ints, boot_ns()):
             return self._find_successor(mapping)
         return mapping
 

@@ -36,7 +36,7 @@ class ReattachingReader:
     def reader(self) -> RingReader:
         """The reader of the segment that serves now."""
         reader = self._reader
-        if reader is None or not reader.serves:
+        if reader is None or not reader.is_current:
             # One assignment: another thread finds the old one or the new one.
             reader = self._reader = self._find()
         return reader

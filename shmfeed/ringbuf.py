@@ -32,9 +32,7 @@ import numpy as np
 from shmfeed.bar import Bar, close_time
 from shmfeed.errors import BadArgumentError, FeedLostError, ShmfeedError
 from shmfeed.layout import (
-    AHEAD_NS,
     CONNECTED,
-    DEAD_NS,
     E_FORMING,
     E_RECOVERING,
     E_SINCE,
@@ -42,9 +40,7 @@ from shmfeed.layout import (
     E_UPDATED,
     E_WORD,
     FORMING_WORDS,
-    H_ALIVE,
     H_BARS,
-    H_RETIRED,
     H_STATE,
     H_TICK,
     S_BASE,
@@ -54,14 +50,13 @@ from shmfeed.layout import (
     SLOT_BITS,
     SLOT_HEADER_WORDS,
     SLOT_MASK,
-    STUCK_NS,
     TIME_LIMIT,
     Geometry,
 )
 from shmfeed.memory.integrity import damaged, slot_damage
+from shmfeed.memory.liveness import is_alive, is_current, is_working
 from shmfeed.memory.rows import ROW, Rows, Slice, Slot, column_number
 from shmfeed.memory.words import (
-    Ints,
     Latch,
     RetryBudget,
     Words,
@@ -102,14 +97,6 @@ def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
         waiting.spend()
 
 
-def serves(ints: Ints, now: int) -> bool:
-    """Whether a segment is its feed's at `now`, CLOCK_BOOTTIME ns: not given up, and
-    its feeder not dead."""
-    return not ints[H_RETIRED] and (
-        now - ints[H_TICK] <= DEAD_NS or now - ints[H_ALIVE] <= DEAD_NS
-    )
-
-
 def patience(what: str, words: Words, geometry: Geometry, entry: int) -> RetryBudget:
     """For reads of a stream: before it gives up, it looks whether the catalog holds."""
     return RetryBudget(what, lambda: checked_word(words, geometry, entry))
@@ -147,9 +134,9 @@ class RingReader:
         return self._find_slot()
 
     @property
-    def serves(self) -> bool:
-        """Whether this segment is its feed's: not given up, and its feeder not dead."""
-        return serves(self.words.ints, boot_ns())
+    def is_current(self) -> bool:
+        """True if the segment is surely still its feed's, without a system call."""
+        return is_current(self.words.ints, boot_ns())
 
     def live_age(self, most: int) -> float | None:
         """Seconds since the stream's last update, where all is well and it is no
@@ -163,11 +150,8 @@ class RingReader:
         well = (
             0 <= age <= most
             and age != now  # no update yet
-            and -AHEAD_NS <= now - ints[H_TICK] <= STUCK_NS
-            and (
-                now - ints[H_TICK] <= DEAD_NS
-                or -AHEAD_NS <= now - ints[H_ALIVE] <= DEAD_NS
-            )
+            and is_working(ints, now)
+            and is_alive(ints, now)
             and ints[H_STATE] == CONNECTED
             and ints[at + E_SINCE] <= now
             and ints[at + E_SUBSCRIBED]

@@ -8,27 +8,24 @@ from shmfeed.layout import (
     AHEAD_NS,
     CONNECTED,
     COUNTERS,
-    DEAD_NS,
     E_GAPS,
     E_RECOVERING,
     E_SINCE,
     E_SUBSCRIBED,
     E_UPDATED,
-    H_ALIVE,
     H_COUNTERS,
     H_LAST_MESSAGE,
     H_NOTE,
     H_STARTED,
     H_STATE,
-    H_TICK,
     H_WRITER_PID,
     NOTE_WORDS,
     STATES,
-    STUCK_NS,
     State,
 )
 from shmfeed.memory.catalog import Entry, entries
 from shmfeed.memory.integrity import bar_damage, damaged
+from shmfeed.memory.liveness import is_alive, is_working
 from shmfeed.memory.note import unpack_note
 from shmfeed.memory.words import Ints, Latch, boot_ns
 from shmfeed.segment.mapping import Mapping
@@ -133,14 +130,6 @@ class FeedStatus(TypedDict):
     error_kind: NotRequired[str]
 
 
-def is_alive(ints: Ints, now: int) -> bool:
-    """Return whether the feeder gave a sign of life lately; `now` is BOOTTIME ns."""
-    return (
-        -AHEAD_NS <= now - ints[H_TICK] <= DEAD_NS
-        or -AHEAD_NS <= now - ints[H_ALIVE] <= DEAD_NS
-    )
-
-
 def connection_state(ints: Ints, alive: bool) -> State:
     """Return the connection's state: disconnected when the feeder is dead."""
     state = ints[H_STATE]
@@ -162,7 +151,7 @@ def entry_status(ints: Ints, entry: int, timeframe: str) -> RingStatus:
     age = _seconds_since(updated, now)
     if not is_alive(ints, now):
         return _new(RingStatus, (age, _DISCONNECTED, "dead"))
-    if not _is_working(ints, now):
+    if not _is_ready(ints, now):
         return _new(RingStatus, (age, connection_state(ints, True), "stale"))
     health = _health(ints, entry, timeframe, now, updated)
     return _new(RingStatus, (age, "connected", health))
@@ -175,8 +164,8 @@ def _seconds_since(moment: int, now: int) -> float | None:
     return 0.0 if now < moment <= now + AHEAD_NS else None
 
 
-def _is_working(ints: Ints, now: int) -> bool:
-    return ints[H_STATE] == CONNECTED and now - ints[H_TICK] <= STUCK_NS
+def _is_ready(ints: Ints, now: int) -> bool:
+    return ints[H_STATE] == CONNECTED and is_working(ints, now)
 
 
 def _health(ints: Ints, entry: int, timeframe: str, now: int, updated: int) -> Health:
@@ -274,7 +263,7 @@ def _stream_status(mapping: Mapping, entry: Entry) -> StreamStatus:
 
 
 def _feed_health(ints: Ints, now: int, streams: list[StreamStatus]) -> Health:
-    if not _is_working(ints, now):
+    if not _is_ready(ints, now):
         return "stale"
     healths = (stream["health"] for stream in streams)
     return max(healths, key=HEALTHS.index, default="quiet")

@@ -20,9 +20,9 @@ from shmfeed.core import (
 )
 from shmfeed.layout import H_RETIRED
 from shmfeed.memory.futex import futex_wait_any
+from shmfeed.memory.liveness import is_alive
 from shmfeed.memory.wakeup import AT, bits_of_entry
 from shmfeed.memory.words import Words, boot_ns
-from shmfeed.status import is_alive
 
 Heard = tuple[Words, int, int]  # a segment, its bell's count, the bits listened for
 

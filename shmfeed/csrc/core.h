@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "protocol.h"
+#include "liveness.h"
 
 /* The words of errors, and whatever is rare, stay in Python. */
 static struct {

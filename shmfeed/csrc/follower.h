@@ -17,7 +17,7 @@ static Reader *
 follower_current(ReattachingReader *self)
 {
     PyObject *reader = self->reader;
-    if (reader != NULL && ring_serves(((Reader *)reader)->segment, boot_ns_about())) {
+    if (reader != NULL && ring_is_current(((Reader *)reader)->segment, boot_ns_about())) {
         return (Reader *)Py_NewRef(reader);
     }
     reader = PyObject_CallMethodNoArgs((PyObject *)self, find_name);

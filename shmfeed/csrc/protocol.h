@@ -273,34 +273,4 @@ ring_read_cells(ring_word *pair, int64_t *value)
 #endif
 }
 
-/* Whether this segment is its feed's: not given up, and its feeder not dead at `now`,
-   CLOCK_BOOTTIME ns. */
-static inline bool
-ring_serves(const ring_word *segment, int64_t now)
-{
-    return ring_load(segment + SHM_H_RETIRED) == 0 &&
-           (ring_minus(now, ring_load(segment + SHM_H_TICK)) <= SHM_DEAD_NS ||
-            ring_minus(now, ring_load(segment + SHM_H_ALIVE)) <= SHM_DEAD_NS);
-}
-
-/* Whether all is well with the stream of this entry at `now`: see live_age. `age` is how
-   long ago its last update was, ns. */
-static inline bool
-ring_is_live(const ring_word *segment, const ring_word *entry, int64_t now, int64_t most,
-             int64_t *age)
-{
-    int64_t updated = ring_load(entry + SHM_E_UPDATED);
-    int64_t tick = ring_minus(now, ring_load(segment + SHM_H_TICK));
-    int64_t alive = ring_minus(now, ring_load(segment + SHM_H_ALIVE));
-
-    *age = ring_minus(now, updated);
-    return updated != 0 && *age >= 0 && *age <= most && tick >= -SHM_AHEAD_NS &&
-           tick <= SHM_STUCK_NS &&
-           (tick <= SHM_DEAD_NS || (alive >= -SHM_AHEAD_NS && alive <= SHM_DEAD_NS)) &&
-           ring_load(segment + SHM_H_STATE) == SHM_CONNECTED &&
-           ring_load(entry + SHM_E_SINCE) <= now &&
-           ring_load(entry + SHM_E_SUBSCRIBED) != 0 &&
-           ring_load(entry + SHM_E_RECOVERING) == 0;
-}
-
 #endif

@@ -371,9 +371,9 @@ reader_live_age(Reader *self, PyObject *number)
 }
 
 static PyObject *
-reader_serves(Reader *self, void *Py_UNUSED(closure))
+reader_is_current(Reader *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(ring_serves(self->segment, boot_ns()));
+    return PyBool_FromLong(ring_is_current(self->segment, boot_ns()));
 }
 
 static int
@@ -473,8 +473,8 @@ static PyGetSetDef reader_getset[] = {
      "Raised by a repair or a re-created feed; bar numbers hold within one.", NULL},
     {"updated", (getter)reader_updated, NULL,
      "CLOCK_BOOTTIME ns of the stream's last bar or update; 0: none yet.", NULL},
-    {"serves", (getter)reader_serves, NULL,
-     "Whether this segment is its feed's: not given up, and its feeder not dead.",
+    {"is_current", (getter)reader_is_current, NULL,
+     "True if the segment is surely still its feed's, without a system call.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -2,6 +2,7 @@
  * do what C leaves undefined. argv[1]: how many segments of rubbish. */
 #include <stdint.h>
 
+#include "liveness.h"
 #include "ring.h"
 
 static uint64_t dice = 1;
@@ -38,7 +39,8 @@ main(int count, char **arguments)
         read += ring_newest(&slot, cells, &row);
         read += ring_held(&slot, rubbish(), row);
         read += ring_read_cells(segment + PAIR, cells) == CELLS_WHOLE;
-        read += ring_serves(segment, rubbish());
+        read += ring_is_current(segment, rubbish());
+        read += ring_is_live(segment, segment + PAIR, rubbish(), rubbish(), &last);
         update_forming(segment, 1, 1);
     }
     printf("segments=%ld read=%lld\n", times, (long long)read);

@@ -46,6 +46,7 @@ runpy.run_path("setup.py")["write_layout"](pathlib.Path(sys.argv[1]))
 def headers(into: Path, change: Change | None = None) -> None:
     """What a program includes: the layout, and protocol.h with or without a change."""
     (into / "layout.h").write_text(_layout())
+    shutil.copy(CSRC / "liveness.h", into)
     (into / "protocol.h").write_text(changed(change))
 
 

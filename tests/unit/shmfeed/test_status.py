@@ -7,7 +7,7 @@ import pytest
 from support import cores
 from support.ring_on_bytes import HOUR, prices
 
-from shmfeed import ringbuf, status, writer
+from shmfeed import ringbuf, writer
 from shmfeed.bar import TIMEFRAMES, duration
 from shmfeed.errors import SegmentFormatError
 from shmfeed.feed import Feed, attach
@@ -23,6 +23,7 @@ from shmfeed.layout import (
     STATES,
     WORD,
 )
+from shmfeed.memory import liveness
 from shmfeed.memory.words import boot_ns
 from shmfeed.status import (
     HEALTHS,
@@ -368,7 +369,7 @@ class TestDamage:
         self, feed: Feed, ints: memoryview, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The control."""
-        monkeypatch.setattr(status, "AHEAD_NS", 1 << 64)
+        monkeypatch.setattr(liveness, "AHEAD_NS", 1 << 64)
         ints[H_TICK] = ints[H_ALIVE] = 1 << 62
         assert feed.alive()
         assert feed.status()["health"] == "live"

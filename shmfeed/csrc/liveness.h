@@ -1,0 +1,60 @@
+/* The one rule of liveness: shmfeed/memory/liveness.py tells it. No system call. */
+#ifndef SHM_LIVENESS_H
+#define SHM_LIVENESS_H
+
+#include "protocol.h"
+
+/* Age of a sign of life, ns; negative if it lies in the future. */
+static inline int64_t
+ring_age(const ring_word *sign, int64_t now)
+{
+    return ring_minus(now, ring_load(sign));
+}
+
+static inline bool
+ring_is_alive(const ring_word *segment, int64_t now)
+{
+    int64_t tick = ring_age(segment + SHM_H_TICK, now);
+    int64_t alive = ring_age(segment + SHM_H_ALIVE, now);
+
+    return (tick >= -SHM_AHEAD_NS && tick <= SHM_DEAD_NS) ||
+           (alive >= -SHM_AHEAD_NS && alive <= SHM_DEAD_NS);
+}
+
+static inline bool
+ring_is_working(const ring_word *segment, int64_t now)
+{
+    int64_t tick = ring_age(segment + SHM_H_TICK, now);
+
+    return tick >= -SHM_AHEAD_NS && tick <= SHM_STUCK_NS;
+}
+
+static inline bool
+ring_is_current(const ring_word *segment, int64_t now)
+{
+    int64_t tick = ring_age(segment + SHM_H_TICK, now);
+    int64_t alive = ring_age(segment + SHM_H_ALIVE, now);
+
+    return ring_load(segment + SHM_H_RETIRED) == 0 &&
+           ((tick >= -SHM_DEAD_NS && tick <= SHM_DEAD_NS) ||
+            (alive >= -SHM_DEAD_NS && alive <= SHM_DEAD_NS));
+}
+
+/* RingReader.live_age: true if all is well with the stream of this entry and its last
+   update is at most `most` ns old; `age` is then its age in ns. */
+static inline bool
+ring_is_live(const ring_word *segment, const ring_word *entry, int64_t now,
+             int64_t most, int64_t *age)
+{
+    int64_t updated = ring_load(entry + SHM_E_UPDATED);
+
+    *age = ring_minus(now, updated);
+    return updated != 0 && *age >= 0 && *age <= most &&
+           ring_is_working(segment, now) && ring_is_alive(segment, now) &&
+           ring_load(segment + SHM_H_STATE) == SHM_CONNECTED &&
+           ring_load(entry + SHM_E_SINCE) <= now &&
+           ring_load(entry + SHM_E_SUBSCRIBED) != 0 &&
+           ring_load(entry + SHM_E_RECOVERING) == 0;
+}
+
+#endif

@@ -1,0 +1,154 @@
+"""The one rule of liveness, by each core."""
+
+import pytest
+from support.cores import Core
+from support.ring_on_bytes import Bench, bench
+
+from shmfeed.layout import (
+    AHEAD_NS,
+    CONNECTED,
+    DEAD_NS,
+    E_SINCE,
+    E_SUBSCRIBED,
+    E_UPDATED,
+    H_ALIVE,
+    H_RETIRED,
+    H_STATE,
+    H_TICK,
+    STUCK_NS,
+)
+from shmfeed.memory.liveness import is_alive, is_current, is_working
+from shmfeed.memory.words import boot_ns
+
+NEVER = -1 << 63
+NOW = 10 * AHEAD_NS
+SLACK = 10**9  # between a test's look at the clock and the reader's
+YEARS = 10 * 365 * 86_400 * 10**9  # ten of them
+SIGNS = pytest.mark.parametrize("sign", [H_TICK, H_ALIVE])
+
+
+@pytest.fixture
+def words() -> memoryview:
+    """A segment whose feeder has never given a sign of life."""
+    ints = bench(5).words.ints
+    ints[H_TICK] = ints[H_ALIVE] = NEVER
+    return ints
+
+
+class TestIsAlive:
+    @SIGNS
+    @pytest.mark.parametrize(
+        ("age", "expected"),
+        [
+            (0, True),
+            (DEAD_NS, True),
+            (DEAD_NS + 1, False),
+            (-AHEAD_NS, True),
+            (-AHEAD_NS - 1, False),
+            (-YEARS, False),
+        ],
+    )
+    def test_by_the_age_of_one_sign(self, words, sign, age, expected) -> None:
+        words[sign] = NOW - age
+        assert is_alive(words, NOW) is expected
+
+    def test_without_any_sign(self, words) -> None:
+        assert not is_alive(words, NOW)
+
+
+class TestIsWorking:
+    @pytest.mark.parametrize(
+        ("age", "expected"),
+        [
+            (0, True),
+            (STUCK_NS, True),
+            (STUCK_NS + 1, False),
+            (-AHEAD_NS, True),
+            (-AHEAD_NS - 1, False),
+        ],
+    )
+    def test_by_the_age_of_the_tick(self, words, age, expected) -> None:
+        words[H_TICK] = NOW - age
+        assert is_working(words, NOW) is expected
+
+    def test_the_beat_thread_does_not_count(self, words) -> None:
+        words[H_ALIVE] = NOW
+        assert not is_working(words, NOW)
+
+
+class TestIsCurrent:
+    @SIGNS
+    @pytest.mark.parametrize(
+        ("age", "expected"),
+        [
+            (0, True),
+            (DEAD_NS, True),
+            (DEAD_NS + 1, False),
+            (-DEAD_NS, True),
+            (-DEAD_NS - 1, False),
+            (-YEARS, False),
+        ],
+    )
+    def test_by_the_age_of_one_sign(self, words, sign, age, expected) -> None:
+        words[sign] = NOW - age
+        assert is_current(words, NOW) is expected
+
+    @pytest.mark.parametrize("retired", [1, 2, -1])
+    def test_a_retired_segment_never_is(self, words, retired) -> None:
+        words[H_TICK] = words[H_ALIVE] = NOW
+        words[H_RETIRED] = retired
+        assert not is_current(words, NOW)
+
+
+class TestOfEachCore:
+    """A reader's own way to the rule: nearly on each bound, by the real clock."""
+
+    @pytest.fixture
+    def live(self, each_core: Core) -> Bench:
+        ring, now = bench(5, core=each_core), boot_ns()
+        ints, at = ring.words.ints, ring.geometry.entry_word(0)
+        ints[H_TICK] = ints[H_ALIVE] = NEVER
+        ints[H_STATE] = CONNECTED
+        ints[at + E_SUBSCRIBED] = 1
+        ints[at + E_SINCE] = ints[at + E_UPDATED] = now - SLACK
+        return ring
+
+    @SIGNS
+    @pytest.mark.parametrize(
+        ("age", "expected"),
+        [
+            (0, True),
+            (DEAD_NS - SLACK, True),
+            (DEAD_NS + 1, False),
+            (-DEAD_NS, True),
+            (-DEAD_NS - SLACK, False),
+            (-YEARS, False),
+        ],
+    )
+    def test_is_current(self, live: Bench, sign, age, expected) -> None:
+        live.words.ints[sign] = boot_ns() - age
+        assert live.reader.is_current is expected
+
+    @pytest.mark.parametrize("value", [NEVER, -1, 0, (1 << 63) - 1])
+    def test_is_current_by_signs_that_no_clock_shows(self, live: Bench, value) -> None:
+        live.words.ints[H_TICK] = live.words.ints[H_ALIVE] = value
+        assert not live.reader.is_current
+
+    @pytest.mark.parametrize(
+        ("tick", "alive", "expected"),
+        [
+            (0, 0, True),
+            (0, YEARS, True),
+            (STUCK_NS - SLACK, 0, True),
+            (STUCK_NS + 1, 0, False),
+            (STUCK_NS - SLACK, DEAD_NS + 1, False),
+            (STUCK_NS - SLACK, -YEARS, False),
+            (-YEARS, 0, False),
+            (-YEARS, -YEARS, False),
+        ],
+    )
+    def test_live_age(self, live: Bench, tick, alive, expected) -> None:
+        now = boot_ns()
+        live.words.ints[H_TICK] = now - tick
+        live.words.ints[H_ALIVE] = now - alive
+        assert (live.reader.live_age(90 * 10**9) is not None) is expected
