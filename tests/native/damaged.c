@@ -5,17 +5,24 @@
 #include "liveness.h"
 #include "ring.h"
 
-static uint64_t dice = 1;
+/* splitmix64: its draws stay independent however many a round takes. */
+static uint64_t
+draw(void)
+{
+    static uint64_t state = 1;
+    uint64_t z = state += 0x9E3779B97F4A7C15;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
+    z = (z ^ z >> 27) * 0x94D049BB133111EB;
+    return z ^ z >> 31;
+}
 
 static int64_t
 rubbish(void)
 {
     static const int64_t odd[] = {0, 1, -1, BASE, INT64_MAX, INT64_MIN, INT64_MIN + 1,
                                   INT64_MAX - CAPACITY, CATALOG_WORD};
-    dice = dice * 6364136223846793005u + 1442695040888963407u;
-    uint64_t thrown = dice >> 33;
-    return thrown % 4 ? odd[thrown / 4 % (sizeof odd / sizeof *odd)]
-                      : (int64_t)(dice ^ dice << 31);
+    uint64_t drawn = draw();
+    return drawn % 4 ? odd[drawn / 4 % (sizeof odd / sizeof *odd)] : (int64_t)draw();
 }
 
 int
