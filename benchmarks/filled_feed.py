@@ -10,9 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from shmfeed.layout import BEAT_SECONDS
-from shmfeed.simulator.frames import Row
-from shmfeed.simulator.market import STEPS
-from shmfeed.simulator.schedule import all_rows, closed_rows, open_times_before
+from shmfeed.simulator.market import STEPS, BarState
+from shmfeed.simulator.schedule import all_states, closed_states, open_times_before
 from shmfeed.writer import create
 
 SEED = 7
@@ -23,13 +22,13 @@ HISTORY = 1000
 CLOSED = 1250  # bars in each ring: its whole capacity
 
 
-def closed_bars(symbol: str) -> list[Row]:
+def closed_bars(symbol: str) -> list[BarState]:
     opened = open_times_before(END, TIMEFRAME, CLOSED)
-    return closed_rows(SEED, (symbol, TIMEFRAME), opened)
+    return closed_states(SEED, (symbol, TIMEFRAME), opened)
 
 
-def forming_bar(symbol: str) -> Row:
-    return all_rows(SEED, (symbol, TIMEFRAME), np.array([END]))[STEPS // 2]
+def forming_bar(symbol: str) -> BarState:
+    return all_states(SEED, (symbol, TIMEFRAME), np.array([END]))[STEPS // 2]
 
 
 def main(name: str, streams: int, history: int) -> None:

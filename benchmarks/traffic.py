@@ -1,4 +1,4 @@
-"""What the venue sends to a program's rivals, made beforehand, and the venue itself."""
+"""Traffic for the ingest benchmark, made beforehand, and a venue that sends it."""
 
 import json
 import subprocess
@@ -9,21 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from shmfeed.simulator.frames import (
-    binance_frames,
-    house_frames,
-    payload_of,
-    text_frame,
-)
-from shmfeed.simulator.schedule import all_rows, open_times_before
+from shmfeed.simulator.binance import binance_frames
+from shmfeed.simulator.frames import payload_of, text_frame
+from shmfeed.simulator.schedule import all_states, open_times_before
+from shmfeed.simulator.wealthai import wealthai_frames
 
 SEED, TIMEFRAME = 7, "1m"
 SYMBOLS = tuple(f"SYM{number}USDT" for number in range(10))
-END = 1_704_067_200_000  # ms UTC, when the last bar closes
+END = 1_704_067_200_000  # ms UTC, the close time of the last bar
 
 
 class Traffic(NamedTuple):
-    """What one connection is sent."""
+    """The messages of one connection."""
 
     protocol: str
     bars: int  # of each stream
@@ -36,23 +33,23 @@ class Traffic(NamedTuple):
 
 
 def make(protocol: str, bars: int) -> Traffic:
-    """Every update of every bar, the streams in turn."""
-    opened = open_times_before(END, TIMEFRAME, bars)
+    """Make every update of every bar, the streams in turn."""
+    open_times = open_times_before(END, TIMEFRAME, bars)
     columns = []
     for symbol in SYMBOLS:
-        stream = symbol, TIMEFRAME
-        rows = all_rows(SEED, stream, opened)
+        key = symbol, TIMEFRAME
+        states = all_states(SEED, key, open_times)
         if protocol == "binance":
-            columns.append(binance_frames(stream, rows, wrapped=True))
+            columns.append(binance_frames(key, states, combined=True))
         else:
-            columns.append(house_frames(stream, rows, flag=True))
+            columns.append(wealthai_frames(key, states, closed_flag=True))
     frames = [frame for turn in zip(*columns, strict=True) for frame in turn]
     return Traffic(protocol, bars, [payload_of(frame) for frame in frames])
 
 
 @contextmanager
 def venue(traffic: Traffic) -> Iterator[str]:
-    """The URL of a venue, in a process of its own, that sends this traffic."""
+    """Run a venue process that sends this traffic; give its URL."""
     with tempfile.TemporaryDirectory() as folder:
         recording = Path(folder, "traffic.frames")
         lines = [b"ws://made.beforehand/", *(b"0: " + p for p in traffic.payloads)]

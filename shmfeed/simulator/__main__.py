@@ -1,4 +1,4 @@
-"""`python -m shmfeed.simulator`: the same as `shmfeed simulate`."""
+"""`python -m shmfeed.simulator`, a synonym of `shmfeed simulate`."""
 
 import argparse
 import sys

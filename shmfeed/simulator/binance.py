@@ -1,27 +1,26 @@
-"""Binance's market streams as their server speaks them: klines, nothing else.
+"""The server's half of Binance's market streams, limited to klines.
 
-A stream that the venue does not know, or that is not a kline, is acknowledged and
-stays silent, as with the real one.
+A stream that the venue does not carry, or that is not a kline, is acknowledged and
+stays silent, as on the real venue.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
+
 from shmfeed.bar import TIMEFRAMES, Bar, StreamKey
-from shmfeed.simulator.dialect import MAX_STREAMS, Answer
-from shmfeed.simulator.frames import (
-    Row,
-    binance_frames,
-    fed_binance,
-    stream_name,
-)
+from shmfeed.simulator.dialect import MAX_STREAMS, Outcome
+from shmfeed.simulator.frames import text_frame, text_frames
+from shmfeed.simulator.market import STEPS, BarState
 from shmfeed.simulator.options import VenueOptions
 
 _PATH = re.compile(r"(?:/market)?/(stream|ws)(?:/(.+))?")
-_NAME = re.compile(r"([a-z0-9_-]{1,48})@kline_(\w+)")
+_STREAM_NAME = re.compile(r"([a-z0-9_-]{1,48})@kline_(\w+)")
 _METHODS = (
     "SUBSCRIBE",
     "UNSUBSCRIBE",
@@ -30,82 +29,85 @@ _METHODS = (
     "GET_PROPERTY",
 )
 _UNKNOWN_PROPERTY, _BAD_VALUE, _BAD_REQUEST, _BAD_JSON = range(4)
-_ID_SIZE = 36
+_MAX_ID_LENGTH = 36
+_STEP = 8  # of a BarState
 
 
 class _RequestError(Exception):
-    def __init__(self, code: int, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
         self.code = code
 
 
 class BinanceDialect:
-    """Subscriptions by URL and by message; raw or wrapped klines."""
+    """Subscriptions by URL and by message; raw or combined-stream klines."""
 
     max_rate = 5
 
     def __init__(self, options: VenueOptions) -> None:
         self._options = options
-        self._wrapped = False
-        self._names: dict[str, None] = {}  # in the order of subscription
+        self._combined = False
+        self._stream_names: dict[str, None] = {}  # in the order of subscription
 
     @property
-    def form(self) -> str:
-        return "wrapped" if self._wrapped else "raw"
+    def encoding(self) -> str:
+        return "combined" if self._combined else "raw"
 
-    def opened(self, path: str) -> Answer | None:
+    def connect(self, path: str) -> Outcome | None:
         parts = urlsplit(path)
         match = _PATH.fullmatch(parts.path.rstrip("/"))
         if match is None:
             return None
-        self._wrapped = match[1] == "stream"
-        queried = parse_qs(parts.query).get("streams", [])
-        names = "/".join([match[2] or "", *queried]).split("/")
-        self._names = dict.fromkeys(name for name in names if name)
-        if not self._names:
-            return Answer()
-        asked = {"method": "URL", "params": list(self._names), "path": path}
-        return Answer((), self._streams(), asked)
+        self._combined = match[1] == "stream"
+        in_query = parse_qs(parts.query).get("streams", [])
+        names = "/".join([match[2] or "", *in_query]).split("/")
+        self._stream_names = dict.fromkeys(name for name in names if name)
+        if not self._stream_names:
+            return Outcome()
+        request = {"method": "URL", "params": list(self._stream_names), "path": path}
+        return Outcome((), self._keys(), request)
 
-    def received(self, text: str) -> Answer:
+    def receive(self, text: str) -> Outcome:
         try:
             message = json.loads(text)
         except (ValueError, RecursionError) as error:
             return _failure(_BAD_JSON, f"Invalid JSON: {error}", None)
         try:
-            request = _request(message)
+            request = _check_request(message)
             result = self._perform(request["method"], request.get("params"))
         except _RequestError as error:
-            number = message.get("id") if isinstance(message, dict) else None
-            return _failure(error.code, str(error), number)
+            request_id = message.get("id") if isinstance(message, dict) else None
+            return _failure(error.code, str(error), request_id)
         reply = json.dumps({"result": result, "id": request.get("id")})
         changed = request["method"] in {"SUBSCRIBE", "UNSUBSCRIBE"}
-        return Answer((reply,), self._streams() if changed else None, request)
+        return Outcome((reply,), self._keys() if changed else None, request)
 
-    def stream(self, symbol: str, timeframe: str) -> StreamKey:
+    def stream_key(self, symbol: str, timeframe: str) -> StreamKey:
         return symbol.upper(), timeframe
 
-    def encode(self, stream: StreamKey, rows: Iterable[Row]) -> list[bytes]:
-        return binance_frames(stream, rows, self._wrapped)
+    def encode(self, key: StreamKey, states: Iterable[BarState]) -> list[bytes]:
+        return binance_frames(key, states, self._combined)
 
-    def fed(self, stream: StreamKey, bar: Bar, closed: bool | None) -> bytes:
-        return fed_binance(stream, bar, bool(closed), self._wrapped)
+    def encode_bar(self, key: StreamKey, bar: Bar, closed: bool | None) -> bytes:
+        return binance_bar_frame(key, bar, bool(closed), self._combined)
 
     def _perform(self, method: str, params: Any) -> object:
         if method == "LIST_SUBSCRIPTIONS":
-            return list(self._names)
+            return list(self._stream_names)
         if method.endswith("_PROPERTY"):
             return self._property(method, params)
-        if not _is_names(params):
+        if not _are_names(params):
             raise _RequestError(_BAD_REQUEST, "Invalid request: params is not a list")
         if method == "UNSUBSCRIBE":
-            self._names = {n: None for n in self._names if n not in params}
+            self._stream_names = {
+                name: None for name in self._stream_names if name not in params
+            }
             return None
-        names = self._names | dict.fromkeys(params)
+        names = self._stream_names | dict.fromkeys(params)
         if len(names) > MAX_STREAMS:
-            words = f"Invalid request: more than {MAX_STREAMS} streams"
-            raise _RequestError(_BAD_REQUEST, words)
-        self._names = names
+            text = f"Invalid request: more than {MAX_STREAMS} streams"
+            raise _RequestError(_BAD_REQUEST, text)
+        self._stream_names = names
         return None
 
     def _property(self, method: str, params: Any) -> object:
@@ -113,51 +115,119 @@ class BinanceDialect:
         if given[:1] != ["combined"]:
             raise _RequestError(_UNKNOWN_PROPERTY, "Unknown property")
         if method == "GET_PROPERTY":
-            return self._wrapped
+            return self._combined
         if len(given) != 2 or not isinstance(given[1], bool):
-            words = "Invalid value type: expected Boolean"
-            raise _RequestError(_BAD_VALUE, words)
-        self._wrapped = given[1]
+            text = "Invalid value type: expected Boolean"
+            raise _RequestError(_BAD_VALUE, text)
+        self._combined = given[1]
         return None
 
-    def _streams(self) -> tuple[StreamKey, ...]:
-        found = (self._parse(name) for name in self._names)
-        return tuple(stream for stream in found if stream is not None)
+    def _keys(self) -> tuple[StreamKey, ...]:
+        found = (self._parse(name) for name in self._stream_names)
+        return tuple(key for key in found if key is not None)
 
     def _parse(self, name: str) -> StreamKey | None:
-        match = _NAME.fullmatch(name)
+        match = _STREAM_NAME.fullmatch(name)
         if match is None or match[2] not in TIMEFRAMES:
             return None
-        stream = match[1].upper(), match[2]
+        key = match[1].upper(), match[2]
         symbols = {symbol.upper() for symbol in self._options.symbols}
-        known = (not symbols or stream[0] in symbols) and (
-            not self._options.resolutions or stream[1] in self._options.resolutions
+        known = (not symbols or key[0] in symbols) and (
+            not self._options.resolutions or key[1] in self._options.resolutions
         )
-        return stream if known and stream_name(stream) == name else None
+        return key if known and _stream_name(key) == name else None
 
 
-def _is_names(params: Any) -> bool:
+def _are_names(params: Any) -> bool:
     return isinstance(params, list) and all(isinstance(name, str) for name in params)
 
 
-def _request(message: Any) -> dict[str, Any]:
+def _check_request(message: Any) -> dict[str, Any]:
     if not isinstance(message, dict) or "method" not in message:
         raise _RequestError(_BAD_REQUEST, "Invalid request: missing field `method`")
     if message["method"] not in _METHODS:
         known = ", ".join(_METHODS)
-        words = f"Invalid request: unknown variant, expected one of {known}"
-        raise _RequestError(_BAD_REQUEST, words)
+        text = f"Invalid request: unknown variant, expected one of {known}"
+        raise _RequestError(_BAD_REQUEST, text)
     if not _is_id(message.get("id")):
-        words = "Invalid request: request ID must be an integer, a string or null"
-        raise _RequestError(_BAD_REQUEST, words)
+        text = "Invalid request: request ID must be an integer, a string or null"
+        raise _RequestError(_BAD_REQUEST, text)
     return message
 
 
 def _is_id(value: object) -> bool:
     if isinstance(value, str):
-        return value.isalnum() and len(value) <= _ID_SIZE
+        return value.isalnum() and len(value) <= _MAX_ID_LENGTH
     return value is None or (isinstance(value, int) and not isinstance(value, bool))
 
 
-def _failure(code: int, words: str, number: object) -> Answer:
-    return Answer((json.dumps({"code": code, "msg": words, "id": number}),))
+def _failure(code: int, text: str, request_id: object) -> Outcome:
+    return Outcome((json.dumps({"code": code, "msg": text, "id": request_id}),))
+
+
+def _stream_name(key: StreamKey) -> str:
+    return f"{key[0].lower()}@kline_{key[1]}"
+
+
+def binance_frames(
+    key: StreamKey, states: Iterable[BarState], combined: bool
+) -> list[bytes]:
+    """Return kline events as frames, raw or in the wrapper of combined streams.
+
+    The market's prices are whole cents, so two decimals parse to the same float.
+    """
+    forming, closing = (_kline_form(key, x, combined) for x in ("false", "true"))
+    return text_frames(
+        (closing if state[_STEP] == STEPS else forming) % _kline_values(*state)
+        for state in states
+    )
+
+
+def _kline_form(key: StreamKey, closed: str, combined: bool) -> bytes:
+    symbol, timeframe = key[0].upper(), key[1]
+    form = (
+        f'{{"e":"kline","E":%d,"s":"{symbol}","k":{{"t":%d,"T":%d,"s":"{symbol}",'
+        f'"i":"{timeframe}","f":%d,"L":%d,"o":"%.2f000000","c":"%.2f000000",'
+        f'"h":"%.2f000000","l":"%.2f000000","v":"%.4f0000","n":%d,"x":{closed},'
+        '"q":"%.2f000000","V":"%.4f0000","Q":"%.2f000000","B":"0"}}'
+    )
+    if combined:
+        form = f'{{"stream":"{_stream_name(key)}","data":{form}}}'
+    return form.encode()
+
+
+def _kline_values(
+    start: int,
+    end: int,
+    first: float,
+    high: float,
+    low: float,
+    last: float,
+    volume: float,
+    money: float,
+    step: int,
+    event: int,
+) -> tuple[int | float, ...]:
+    # A bar without trades has trade ids of -1. Takers bought half of the volume.
+    first_id, last_id = (start // 100, start // 100 + step - 1) if step else (-1, -1)
+    taken, paid = volume / 2, money / 2
+    times, prices = (event, start, end - 1), (first, last, high, low)
+    return (*times, first_id, last_id, *prices, volume, step, money, taken, paid)
+
+
+_PRICE_KEYS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
+
+
+def binance_bar_frame(key: StreamKey, bar: Bar, closed: bool, combined: bool) -> bytes:
+    """Return the kline event of any bar; money NaN becomes 0, as it is required."""
+    symbol = key[0].upper()
+    money = repr(0.0 if math.isnan(bar.money) else float(bar.money))
+    kline: dict[str, object] = {"t": bar.open_time, "T": bar.close_time - 1}
+    kline |= {"s": symbol, "i": key[1], "f": 1, "L": 1, "n": 1, "x": closed}
+    kline |= {k: repr(float(getattr(bar, name))) for name, k in _PRICE_KEYS.items()}
+    kline |= {"q": money, "V": "0", "Q": "0", "B": "0"}
+    event = bar.close_time if closed else bar.open_time
+    message: dict[str, object] = {"e": "kline", "E": event, "s": symbol, "k": kline}
+    if combined:
+        message = {"stream": _stream_name(key), "data": message}
+    return text_frame(msgspec.json.encode(message))

@@ -1,7 +1,4 @@
-"""What leaves a connection: at once, a few bytes at a time, or not at all.
-
-What state a connection is in: its venue's doing, and that of its faults.
-"""
+"""One server connection: its write side, and the states that silence or slow it."""
 
 import asyncio
 from typing import cast
@@ -10,41 +7,44 @@ from websockets.asyncio.server import ServerConnection
 
 from shmfeed.simulator.faults import ConnectionFaults
 
-_PIECE_SECONDS = 0.05  # a trickle's pace
+_TICK_SECONDS = 0.05  # between two writes of a throttled connection
+_TIMER_SLACK = 0.001  # s; a timer may be early by its resolution
 
 
-class Line:
-    """The way out of one connection; used in the event loop only.
+class ThrottledWriter:
+    """The write side of one connection; used in the event loop only.
 
-    `dead`: nothing leaves. `gagged`: nothing that the library says by itself does, no
-    pong, no ping, no close.
+    Attributes:
+        blocked: Nothing is written at all.
+        library_muted: The WebSocket library's own frames (pong, ping, close) are
+            dropped.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        self.dead = self.gagged = False
+        self.blocked = self.library_muted = False
         self._transport = transport
-        self._pace = 0.0  # bytes a second; 0: no limit
-        self._waiting = bytearray()
-        self._flowing: asyncio.TimerHandle | None = None
-        self._ending = False
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._rate = 0.0  # bytes a second; 0: unlimited
+        self._pending = bytearray()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing = False
+        self._drained = asyncio.Event()
+        self._drained.set()
 
     def write(self, data: bytes) -> None:
-        """Send this behind everything before."""
-        if self.dead or self._ending:
+        """Write `data` after everything written before."""
+        if self.blocked or self._closing:
             return
-        if not self._pace:
+        if not self._rate:
             self._transport.write(data)
             return
-        self._waiting += data
-        self._empty.clear()
-        if self._flowing is None:
-            self._flow()
+        self._pending += data
+        self._drained.clear()
+        if self._timer is None:
+            self._write_some()
 
-    def answer(self, data: bytes) -> None:
-        """Send what the library says by itself; empty: its end of the stream."""
-        if self.gagged or self.dead:
+    def write_from_library(self, data: bytes) -> None:
+        """Write a frame of the WebSocket library; empty `data` is its end of stream."""
+        if self.library_muted or self.blocked:
             return
         if data:
             self.write(data)
@@ -52,137 +52,140 @@ class Line:
             self._flush()
             self._transport.write_eof()
 
-    def trickle(self, pace: float) -> None:
-        """Let out so many bytes a second from now on; 0: as many as there are."""
-        self._pace = pace
-        if not pace:
+    def limit_rate(self, rate: float) -> None:
+        """Write at most `rate` bytes a second from now on; 0 removes the limit."""
+        self._rate = rate
+        if not rate:
             self._flush()
 
-    def end(self) -> None:
-        """Close the connection without a word, once all before has been sent."""
+    def close(self) -> None:
+        """Close the TCP connection without a close frame once all data is written."""
         self._flush()
-        self._ending = True
+        self._closing = True
         self._transport.close()
 
-    async def drained(self) -> None:
-        """Wait until no byte waits for its turn."""
-        await self._empty.wait()
+    async def drain(self) -> None:
+        """Wait until no byte is pending."""
+        await self._drained.wait()
 
-    def _flow(self) -> None:
-        self._flowing = None
-        if self.dead or not self._waiting or self._transport.is_closing():
+    def _write_some(self) -> None:
+        self._timer = None
+        if self.blocked or not self._pending or self._transport.is_closing():
             self._flush()
             return
-        size = max(1, int(self._pace * _PIECE_SECONDS))
-        self._transport.write(bytes(self._waiting[:size]))
-        del self._waiting[:size]
+        size = max(1, int(self._rate * _TICK_SECONDS))
+        self._transport.write(bytes(self._pending[:size]))
+        del self._pending[:size]
         loop = asyncio.get_running_loop()
-        self._flowing = loop.call_later(size / self._pace, self._flow)
+        self._timer = loop.call_later(size / self._rate, self._write_some)
 
     def _flush(self) -> None:
-        if self._flowing is not None:
-            self._flowing.cancel()
-            self._flowing = None
-        if self._waiting and not self.dead and not self._transport.is_closing():
-            self._transport.write(bytes(self._waiting))
-        self._waiting.clear()
-        self._empty.set()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._pending and not self.blocked and not self._transport.is_closing():
+            self._transport.write(bytes(self._pending))
+        self._pending.clear()
+        self._drained.set()
 
 
-class Connection(ServerConnection):
-    """A connection whose way out is a Line; it can be cut before the handshake.
+class FaultyConnection(ServerConnection):
+    """A server connection that can be refused, muted and throttled.
 
-    `refusal`: True cuts it at once; a number is the HTTP status that answers it.
+    Attributes:
+        refusal: True aborts the connection before the handshake; an int is the HTTP
+            status that answers the handshake.
+        writer: The write side, for the venue's frames and the library's.
     """
 
     refusal: bool | int = False
-    line: Line
+    writer: ThrottledWriter
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.line = Line(cast("asyncio.Transport", transport))
+        self.writer = ThrottledWriter(cast("asyncio.Transport", transport))
         if self.refusal is True:
             self.transport.abort()
 
     def send_data(self) -> None:
         for data in self.protocol.data_to_send():
-            self.line.answer(data)
+            self.writer.write_from_library(data)
 
-    def gag(self, on: bool) -> None:
-        """Stop, or go on with, what the library says by itself."""
-        if on == self.line.gagged:
+    def mute_library(self, on: bool) -> None:
+        """Drop the library's own frames, or let it speak again."""
+        if on == self.writer.library_muted:
             return
-        self.line.gagged = on
+        self.writer.library_muted = on
         if not on:
             self.start_keepalive()
         elif self.keepalive_task is not None:
-            self.keepalive_task.cancel()  # it would hang up when no pong comes
+            self.keepalive_task.cancel()  # it would close the connection without pongs
 
 
-_AFTER = 0.001  # s; a timer may be early by its resolution
+class ConnectionState:
+    """The states of one connection: muted, half-open, throttled, or none of these.
 
+    A state is due to the venue (`mute`, `half_open`) or to the connection's faults.
+    Used in the event loop only.
 
-class Condition:
-    """The condition of one connection; used in the event loop only.
-
-    `muted`: what would be said by itself is lost. `faults`: what goes wrong, or None.
+    Attributes:
+        muted: Frames that the venue sends by itself are lost.
+        faults: The faults in force, or None.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: FaultyConnection) -> None:
         self.muted = False
         self.faults: ConnectionFaults | None = None
         self._connection = connection
         self._timers: list[asyncio.TimerHandle] = []
-        self._hushed = self._deaf = self._cable_pulled = False
+        self._muted_by_venue = self._reading_paused = self._half_open = False
 
-    def hush(self, on: bool, deaf: bool) -> None:
-        """Say nothing by itself, or speak again; `deaf`: nor read, nor answer pings."""
-        self._hushed, self._deaf = on, deaf
-        self._settle()
+    def mute(self, on: bool, pause_reading: bool) -> None:
+        """Lose the venue's frames; with `pause_reading` pings stay unanswered too."""
+        self._muted_by_venue, self._reading_paused = on, pause_reading
+        self._apply()
 
     def half_open(self, on: bool) -> None:
-        """Read and write nothing, TCP stays up; or go on."""
-        self._cable_pulled = on
-        self._settle()
+        """Read and write nothing while TCP stays up, or resume."""
+        self._half_open = on
+        self._apply()
 
-    def suffer(self, faults: ConnectionFaults | None) -> None:
-        """From now on these go wrong, and none of those before."""
-        self.leave()
+    def set_faults(self, faults: ConnectionFaults | None) -> None:
+        """Replace the faults in force; their times count from now."""
+        self.cancel_timers()
         self.faults = faults
-        self._settle()
+        self._apply()
         if faults is None:
             return
         later = asyncio.get_running_loop().call_later
-        for seconds in faults.changes():
-            self._timers.append(later(seconds + _AFTER, self._settle))
-        for seconds in faults.cut_at():
-            self._timers.append(later(seconds + _AFTER, self._cut))
+        for seconds in faults.state_changes():
+            self._timers.append(later(seconds + _TIMER_SLACK, self._apply))
+        for seconds in faults.cut_times():
+            self._timers.append(later(seconds + _TIMER_SLACK, self._cut))
 
-    def leave(self) -> None:
-        """Nothing more happens by itself: the connection is gone."""
+    def cancel_timers(self) -> None:
+        """Cancel every change that is due later."""
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
 
     def _cut(self) -> None:
-        if self.faults is not None and self.faults.cuts_now():
-            self._connection.line.end()
+        if self.faults is not None and self.faults.cut_is_due():
+            self._connection.writer.close()
 
-    def _settle(self) -> None:
-        """Be in the states that are due now."""
+    def _apply(self) -> None:
         if self._connection.transport.is_closing():
             return
         states = self.faults.states() if self.faults is not None else {}
-        half = self._cable_pulled or "half-open" in states
+        half_open = self._half_open or "half-open" in states
         mute = "mute" in states
-        self.muted = self._hushed or half or mute or "mute-pongs" in states
-        self._connection.line.dead = half
-        self._connection.gag(half or mute or self._deaf)
-        self._connection.line.trickle(states.get("trickle", 0.0))
-        self._hold(half or self._deaf)
+        self.muted = self._muted_by_venue or half_open or mute or "mute-pongs" in states
+        self._connection.writer.blocked = half_open
+        self._connection.mute_library(half_open or mute or self._reading_paused)
+        self._connection.writer.limit_rate(states.get("trickle", 0.0))
+        self._pause_reading(half_open or self._reading_paused)
 
-    def _hold(self, on: bool) -> None:
-        """Stop, or go on, reading."""
+    def _pause_reading(self, on: bool) -> None:
         transport = self._connection.transport
         if on and transport.is_reading():
             transport.pause_reading()

@@ -1,54 +1,56 @@
-"""What a venue's protocol is to the server: who asks for what, and in which words."""
+"""The server's half of a venue protocol, as the venue's server uses it."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 from shmfeed.bar import Bar, StreamKey
-from shmfeed.simulator.frames import Row
+from shmfeed.simulator.market import BarState
 
 MAX_STREAMS = 1024  # a connection
 
 
-class Answer(NamedTuple):
-    """What follows from something that a client did.
+class Outcome(NamedTuple):
+    """The venue's answer to a connection or to a client's message.
 
-    streams: the whole subscription from now on, None: unchanged. asked: the
-    request, parsed, None: it was none. close: a code to close the connection with,
-    after the replies.
+    Attributes:
+        replies: Text messages to send.
+        keys: The client's whole subscription from now on; None leaves it unchanged.
+        request: The subscription request, parsed; None if the message was not one.
+        close_code: Code to close the connection with after the replies, or None.
     """
 
     replies: tuple[str, ...] = ()
-    streams: tuple[StreamKey, ...] | None = None
-    asked: dict[str, Any] | None = None
-    close: int | None = None
+    keys: tuple[StreamKey, ...] | None = None
+    request: dict[str, Any] | None = None
+    close_code: int | None = None
 
 
 class Dialect(Protocol):
-    """One connection's half of a protocol; it does no I/O."""
+    """The protocol state of one connection. It does no I/O."""
 
     max_rate: int  # messages a second that a client may send
 
     @property
-    def form(self) -> str:
-        """What the frames depend on: two dialects of one form share them."""
+    def encoding(self) -> str:
+        """Name of the frames' form; connections of the same form share frames."""
         ...
 
-    def opened(self, path: str) -> Answer | None:
-        """A client connected to this path; None: there is no such path."""
+    def connect(self, path: str) -> Outcome | None:
+        """Handle a connection to this path; None if the venue has no such path."""
         ...
 
-    def received(self, text: str) -> Answer:
-        """A client sent this message."""
+    def receive(self, text: str) -> Outcome:
+        """Handle a client's message."""
         ...
 
-    def stream(self, symbol: str, timeframe: str) -> StreamKey:
-        """The stream, as this protocol spells it."""
+    def stream_key(self, symbol: str, timeframe: str) -> StreamKey:
+        """Return the stream's key in this protocol's case."""
         ...
 
-    def encode(self, stream: StreamKey, rows: Iterable[Row]) -> list[bytes]:
-        """The market's bars as frames."""
+    def encode(self, key: StreamKey, states: Iterable[BarState]) -> list[bytes]:
+        """Return one frame for each state of the market's bars."""
         ...
 
-    def fed(self, stream: StreamKey, bar: Bar, closed: bool | None) -> bytes:
-        """A bar that a test feeds, as a frame."""
+    def encode_bar(self, key: StreamKey, bar: Bar, closed: bool | None) -> bytes:
+        """Return the frame of a bar that a test made; `closed` None omits the flag."""
         ...

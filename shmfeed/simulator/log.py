@@ -1,65 +1,79 @@
-"""What has happened at a venue, to be read and waited for from any thread."""
+"""A venue's log of connections, requests and frames, for any thread to wait on."""
 
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-_KEPT = 10_000  # requests and messages: a venue may run for months
+_KEPT = 10_000  # requests and messages; a venue may run for months
 
 
-class Record:
-    """Counts and requests, written by the venue's thread, under one condition."""
+class VenueLog:
+    """Counters and requests, written by the venue's thread.
+
+    Attributes:
+        open_connections: Clients connected now.
+        connections: Clients accepted in all.
+        frames: Frames handed to the sockets.
+        requests: Subscription requests.
+        accepted: Subscription requests that were acknowledged.
+        messages: Text messages that clients sent.
+        last_requests: The last 10,000 requests, parsed.
+        last_messages: The last 10,000 messages.
+
+    Thread safety:
+        Any thread may read and wait; one condition guards every change.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self.connections = 0  # open now
-        self.total = 0  # ever accepted
-        self.frames = 0  # handed to the system's sockets
-        self.accepted = 0  # subscription requests acknowledged
+        self.open_connections = 0
+        self.connections = 0
+        self.frames = 0
+        self.accepted = 0
         self.requests = 0
         self.messages = 0
-        self.asked: deque[dict[str, Any]] = deque(maxlen=_KEPT)
-        self.received: deque[str] = deque(maxlen=_KEPT)
+        self.last_requests: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self.last_messages: deque[str] = deque(maxlen=_KEPT)
 
-    def connected(self) -> None:
+    def add_connection(self) -> None:
         with self._changed:
+            self.open_connections += 1
             self.connections += 1
-            self.total += 1
             self._changed.notify_all()
 
-    def disconnected(self) -> None:
+    def remove_connection(self) -> None:
         with self._changed:
-            self.connections -= 1
+            self.open_connections -= 1
             self._changed.notify_all()
 
-    def heard(self, text: str) -> None:
+    def add_message(self, text: str) -> None:
         with self._changed:
             self.messages += 1
-            self.received.append(text)
+            self.last_messages.append(text)
             self._changed.notify_all()
 
-    def requested(self, asked: dict[str, Any], accepted: bool) -> None:
+    def add_request(self, request: dict[str, Any], accepted: bool) -> None:
         with self._changed:
             self.requests += 1
-            self.asked.append(asked)
+            self.last_requests.append(request)
             self.accepted += accepted
             self._changed.notify_all()
 
-    def sent(self, frames: int) -> None:
+    def add_frames(self, count: int) -> None:
         with self._changed:
-            self.frames += frames
+            self.frames += count
             self._changed.notify_all()
 
     def wait_for(
-        self, what: str, reached: Callable[["Record"], bool], timeout: float
+        self, what: str, reached: Callable[["VenueLog"], bool], timeout: float
     ) -> None:
-        """Sleep until `reached` is true of this record; TimeoutError says `what`."""
+        """Sleep until `reached` holds; raise a TimeoutError that names `what`."""
         with self._changed:
             if not self._changed.wait_for(lambda: reached(self), timeout):
                 raise TimeoutError(
-                    f"waited {timeout:g} s for {what}; now: {self.connections} "
-                    f"connections ({self.total} ever), {self.accepted} of "
-                    f"{self.requests} subscriptions accepted, "
+                    f"timed out after {timeout:g} s waiting for {what}; the venue has "
+                    f"{self.open_connections} connections ({self.connections} in all), "
+                    f"{self.accepted} of {self.requests} subscriptions accepted, "
                     f"{self.messages} messages received, {self.frames} sent"
                 )

@@ -1,12 +1,13 @@
-"""The venue's prices: pure functions of seed, symbol and time, and nothing else.
+"""The venue's market: bars as pure functions of seed, symbol and time.
 
-A symbol's price at a moment is a base, plus waves of six periods, plus noise, all in
-whole cents and 64-bit integers: every process on every machine computes the same one.
-A bar takes the price at its open and at STEPS equally spaced moments after it; its
-state after `step` of them is the bar as it was then, and bar n+1 opens at the price
-where bar n closed. So any reader knows what a bar must be and sees a torn row at once.
+A symbol's price at a moment is a base, plus waves of six periods, plus noise, computed
+in whole cents with 64-bit integers, so every process on every machine gets the same
+price. A bar samples the price at its open and at STEPS equally spaced moments after
+it. Its state after `step` samples is the forming bar of that moment, and bar n+1 opens
+at the price where bar n closed. A reader that knows the seed can therefore check every
+value of every row, and detects a torn row at once.
 
-`bar` says it for one bar in plain Python; `expected` and `progress` for many with
+`bar` computes one bar in plain Python; `expected` and `progress` compute many with
 numpy, equal to the last bit.
 """
 
@@ -18,13 +19,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import Bar, close_time, duration
+from shmfeed.bar import Bar, StreamKey, close_time, duration
 
 Int64s = NDArray[np.int64]
 UInt64s = NDArray[np.uint64]
 Floats = NDArray[np.float64]
 
-STEPS = 8  # updates of a bar, the closing one included
+STEPS = 8  # updates of a bar, including the one that closes it
 CENTS = 100.0
 VOLUME_UNITS = 10_000.0  # volumes have four decimals
 
@@ -51,11 +52,19 @@ _SINE = tuple(
     for i in range(1 << _TABLE_BITS)
 )
 _SINES = np.array(_SINE, np.int64)
-_VOLUME_SHIFT = 44  # the hash's upper 20 bits make the volume, its lower 16 the noise
+_VOLUME_SHIFT = (
+    44  # a hash gives the volume by its upper 20 bits, noise by its lower 16
+)
 
 
-class Rows(Protocol):
-    """What `verify` reads of a slice: equally long columns of closed bars."""
+# One state of one bar: open_time, close_time, open, high, low, close, volume, money,
+# step (0 to STEPS), and the time of the event that tells it, in ms UTC.
+# A plain tuple: at full speed the venue spends most of its time on making these.
+BarState = tuple[int, int, float, float, float, float, float, float, int, int]
+
+
+class ClosedBars(Protocol):
+    """Equally long columns of closed bars, such as a Slice: what `verify` reads."""
 
     @property
     def open_time(self) -> Int64s: ...
@@ -65,7 +74,7 @@ class Rows(Protocol):
     def values(self) -> Floats: ...
 
 
-class _Character(NamedTuple):
+class _Parameters(NamedTuple):
     key: int
     base: int  # cents
     noise: int  # cents
@@ -76,19 +85,26 @@ class _Character(NamedTuple):
 def bar(
     seed: int, symbol: str, timeframe: str, open_time: int, step: int = STEPS
 ) -> Bar:
-    """The bar that opens at `open_time`, after `step` of its STEPS updates.
+    """Return the bar that opens at `open_time`, after `step` of its STEPS updates.
 
-    At step 0 there is only its open and no volume; at STEPS it is closed. Prices and
+    At step 0 it has its open alone and no volume; at STEPS it is closed. Prices and
     money have two decimals, the volume four.
+
+    Args:
+        seed: The market's seed.
+        symbol: Any symbol; its prices follow from it and the seed.
+        timeframe: The bar's timeframe.
+        open_time: ms UTC, on the timeframe's grid.
+        step: 0 to STEPS.
     """
-    character = _character(seed, symbol)
+    parameters = _parameters(seed, symbol)
     end = close_time(open_time, timeframe)
     length, scale = end - open_time, _scale(timeframe)
-    first, _ = _sample(character, open_time)
+    first, _ = _sample(parameters, open_time)
     high = low = last = first
     volume = money = 0
     for number in range(1, step + 1):
-        last, amount = _sample(character, open_time + length * number // STEPS)
+        last, amount = _sample(parameters, open_time + length * number // STEPS)
         high, low = max(high, last), min(low, last)
         volume += amount * scale
         money += amount * scale * last
@@ -97,10 +113,27 @@ def bar(
     return Bar(open_time, end, *prices, volume / VOLUME_UNITS, turnover)
 
 
-def expected(seed: int, symbol: str, timeframe: str, open_times: Int64s) -> Floats:
-    """The closed bars of these open times: ndarray (5, n), open high low close volume.
+def bar_state(
+    seed: int, key: StreamKey, open_time: int, step: int, event_time: int
+) -> BarState:
+    """Return the state of a bar after `step` updates, as told at `event_time`."""
+    made = bar(seed, *key, open_time, step)
+    prices = made.open, made.high, made.low, made.close
+    times = made.open_time, made.close_time
+    return (*times, *prices, made.volume, made.money, step, event_time)
 
-    Any int64 is taken, on the timeframe's grid or not.
+
+def expected(seed: int, symbol: str, timeframe: str, open_times: Int64s) -> Floats:
+    """Compute the closed bars of these open times.
+
+    Args:
+        seed: The market's seed.
+        symbol: The stream's symbol.
+        timeframe: The stream's timeframe.
+        open_times: int64 (n,), ms UTC; any value, on the timeframe's grid or not.
+
+    Returns:
+        float64 (5, n): open, high, low, close, volume.
     """
     prices, volumes = _samples(seed, symbol, timeframe, open_times)
     out = np.empty((5, len(open_times)))
@@ -114,9 +147,10 @@ def expected(seed: int, symbol: str, timeframe: str, open_times: Int64s) -> Floa
 
 
 def progress(seed: int, symbol: str, timeframe: str, open_times: Int64s) -> Floats:
-    """Every state of these bars: ndarray (6, STEPS, n), step 1 first.
+    """Compute every state of these bars from step 1 on.
 
-    The six are open, high, low, close, volume and money.
+    Returns:
+        float64 (6, STEPS, n): open, high, low, close, volume, money.
     """
     prices, volumes = _samples(seed, symbol, timeframe, open_times)
     out = np.empty((6, STEPS, len(open_times)))
@@ -132,12 +166,19 @@ def progress(seed: int, symbol: str, timeframe: str, open_times: Int64s) -> Floa
 
 
 def verify(
-    seed: int, symbol: str, timeframe: str, rows: Rows | tuple[Int64s, Floats]
+    seed: int, symbol: str, timeframe: str, rows: ClosedBars | tuple[Int64s, Floats]
 ) -> int:
-    """How many of these closed bars are not what this market makes.
+    """Count the closed bars that differ from what this market makes.
 
-    `rows` is a slice (or anything with `open_time`, `close_time` and `values`), or a
-    tuple of open times and an ndarray (5, n). A wrong close time counts too.
+    Args:
+        seed: The market's seed.
+        symbol: The stream's symbol.
+        timeframe: The stream's timeframe.
+        rows: A Slice, or anything with its `open_time`, `close_time` and `values`; or a
+            tuple of int64 (n,) open times and float64 (5, n) values.
+
+    Returns:
+        The number of rows with a wrong value or a wrong close time.
     """
     if isinstance(rows, tuple):
         open_times, values = rows
@@ -151,7 +192,7 @@ def verify(
 
 
 def close_times(open_times: Int64s, timeframe: str) -> Int64s:
-    """When the bars of these open times end, ms UTC, exclusive."""
+    """Return the close times of the bars of these open times: int64 (n,), ms UTC."""
     if timeframe != "1M":
         return open_times + duration(timeframe)
     months = open_times.view("M8[ms]").astype("M8[M]") + np.timedelta64(1, "M")
@@ -160,52 +201,52 @@ def close_times(open_times: Int64s, timeframe: str) -> Int64s:
 
 
 @lru_cache(maxsize=4096)
-def _character(seed: int, symbol: str) -> _Character:
+def _parameters(seed: int, symbol: str) -> _Parameters:
     digest = hashlib.blake2b(f"{seed}/{symbol}".encode(), digest_size=64).digest()
     words = [int.from_bytes(digest[i : i + 8], "little") for i in range(0, 64, 8)]
     base = 5_000 * 4 ** (words[1] % 6)  # 50.00 .. 51,200.00
     base += words[1] // 6 % base
     amplitudes = tuple(base * share // 1_000_000 for _, share in _WAVES)
     noise = base * _NOISE // 1_000_000
-    return _Character(words[0], base, noise, tuple(words[2:]), amplitudes)
+    return _Parameters(words[0], base, noise, tuple(words[2:]), amplitudes)
 
 
 def _scale(timeframe: str) -> int:
     return max(1, duration(timeframe) // 60_000)
 
 
-def _sample(character: _Character, time: int) -> tuple[int, int]:
-    mixed = (time * _GOLDEN + character.key) & _MASK
+def _sample(parameters: _Parameters, time: int) -> tuple[int, int]:
+    mixed = (time * _GOLDEN + parameters.key) & _MASK
     mixed = (mixed ^ mixed >> 30) * _MIX1 & _MASK
     mixed = (mixed ^ mixed >> 27) * _MIX2 & _MASK
     mixed ^= mixed >> 31
-    swing = ((mixed & 0xFFFF) - 0x8000) * character.noise
-    waves = zip(_TURNS, character.phases, character.amplitudes, strict=True)
+    swing = ((mixed & 0xFFFF) - 0x8000) * parameters.noise
+    waves = zip(_TURNS, parameters.phases, parameters.amplitudes, strict=True)
     for turn, phase, amplitude in waves:
         swing += amplitude * _SINE[((time * turn + phase) & _MASK) >> _TABLE_SHIFT]
-    return character.base + (swing >> 16), (mixed >> _VOLUME_SHIFT) + 1
+    return parameters.base + (swing >> 16), (mixed >> _VOLUME_SHIFT) + 1
 
 
 def _samples(
     seed: int, symbol: str, timeframe: str, open_times: Int64s
 ) -> tuple[Int64s, Int64s]:
-    """Prices in cents (STEPS + 1, n), and what each step adds in volume (STEPS, n)."""
-    character = _character(seed, symbol)
+    """Return prices in cents (STEPS + 1, n), and the volume of each step (STEPS, n)."""
+    parameters = _parameters(seed, symbol)
     steps = np.arange(STEPS + 1, dtype=np.int64)[:, None]
     lengths = close_times(open_times, timeframe) - open_times
     times = (open_times + lengths * steps // STEPS).view(np.uint64)
-    mixed = _mix(times, character.key)
+    mixed = _mix(times, parameters.key)
     swing = (mixed & np.uint64(0xFFFF)).view(np.int64)
     swing -= 0x8000
-    swing *= character.noise
-    waves = zip(_TURNS, character.phases, character.amplitudes, strict=True)
+    swing *= parameters.noise
+    waves = zip(_TURNS, parameters.phases, parameters.amplitudes, strict=True)
     for turn, phase, amplitude in waves:
         angle = times * np.uint64(turn)
         angle += np.uint64(phase)
         angle >>= np.uint64(_TABLE_SHIFT)
         swing += _SINES.take(angle.view(np.int64)) * amplitude
     swing >>= 16
-    swing += character.base
+    swing += parameters.base
     mixed >>= np.uint64(_VOLUME_SHIFT)
     amounts = (mixed[1:].view(np.int64) + 1) * _scale(timeframe)
     return swing, amounts

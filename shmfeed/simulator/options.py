@@ -1,4 +1,4 @@
-"""What a local venue is to be: every option, checked at the door."""
+"""The options of a local venue, checked before it starts."""
 
 import math
 from collections.abc import Mapping
@@ -9,28 +9,36 @@ import msgspec
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.simulator.faults import Fault, parse_faults
-from shmfeed.simulator.faults.spec import OF_BARS
+from shmfeed.simulator.faults.spec import BAR_FAULTS
 from shmfeed.validation import check_symbol
 
 PROTOCOLS = ("wealthai", "binance")
-FASTEST = 10_000.0  # beyond it, a day's lead would begin before 1999
+FASTEST = 10_000.0  # faster, a day ahead of the clock would begin before 1999
 MAX = "max"
 
 
 class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of a venue; `venue_options` makes and checks them.
 
-    symbols, resolutions: what the venue knows; empty: whatever is asked for.
-    speed: how many times faster than the wall clock the venue's time runs; inf: as fast
-    as the socket takes it, `bars` bars a stream; None: nothing comes by itself.
-    history: closed bars sent to a new subscription before the current one.
-    token: the csrf_token that a CONNECT must carry; None: any.
-    replay: a recording to send to each connection in place of a market.
-    update_interval: wall seconds between two updates of a forming bar.
-    closed_flag: whether bars of the house protocol say that they are closed.
-    port: 0: chosen by the system. start: the venue's clock at its start, ms UTC; None:
-    now at speed 1, otherwise far enough in the past to stay there for a day.
-    faults: what goes wrong, as `name:rate@start` pieces; see faults/.
+    Attributes:
+        protocol: One of PROTOCOLS.
+        symbols: Symbols that the venue carries; empty: any.
+        resolutions: Timeframes that the venue carries; empty: any.
+        speed: Venue seconds per wall second; inf: as fast as the socket takes them,
+            `bars` bars a stream; None: the venue sends nothing by itself.
+        seed: Seed of the market's prices and of the faults.
+        history: Closed bars sent to a new subscription before the forming one.
+        bars: Bars of a stream at speed inf.
+        token: The csrf_token that a CONNECT must carry; None: any.
+        replay: Path of a recording to send instead of the market's bars.
+        update_interval: Wall seconds between two updates of a forming bar.
+        closed_flag: Send the closed flag in bars of the house protocol.
+        host: Address to listen on.
+        port: 0: chosen by the system.
+        max_connections: Further connections are answered with HTTP status 503.
+        start: The venue's time at its start, ms UTC; None: now at speed 1, otherwise
+            far enough in the past to stay there for a day.
+        faults: Comma-separated faults; see faults/spec.py.
     """
 
     protocol: str = "wealthai"
@@ -55,14 +63,18 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fastest(self) -> bool:
-        """Whether the venue sends as fast as the socket takes it."""
+        """True at speed inf: the socket sets the pace."""
         return self.speed == math.inf
 
 
 def venue_options(given: Mapping[str, object]) -> VenueOptions:
-    """Options from plain values: `speed` may be "max", lists may be comma-separated.
+    """Return checked options from plain values.
 
-    BadArgumentError names the option, its value and what is accepted.
+    Args:
+        given: Values by name; `speed` may be "max", lists may be comma-separated.
+
+    Raises:
+        BadArgumentError: An option is unknown, or its value is not accepted.
     """
     values = dict(given)
     for name in ("symbols", "resolutions"):
@@ -75,7 +87,7 @@ def venue_options(given: Mapping[str, object]) -> VenueOptions:
     unknown = sorted(set(values) - set(VenueOptions.__struct_fields__))
     if unknown:
         known = " ".join(VenueOptions.__struct_fields__)
-        raise BadArgumentError(f"no option {', '.join(unknown)}; there are: {known}")
+        raise BadArgumentError(f"unknown option {', '.join(unknown)}; one of: {known}")
     try:
         options = msgspec.convert(values, VenueOptions)
     except msgspec.ValidationError as error:
@@ -94,7 +106,7 @@ def _speed(value: object) -> float | None:
     if value is None:
         return None
     try:
-        number = math.inf if value == MAX else float(value)  # type: ignore[arg-type]  # whatever it is
+        number = math.inf if value == MAX else float(value)  # type: ignore[arg-type]  # any value
     except (TypeError, ValueError):
         number = math.nan
     if number == math.inf or 1.0 <= number <= FASTEST:
@@ -106,7 +118,7 @@ def _speed(value: object) -> float | None:
 
 def _is_host(text: str) -> bool:
     try:
-        return bool(text.strip() and text.encode("idna"))  # as its look-up would
+        return bool(text.strip() and text.encode("idna"))  # as a lookup would
     except UnicodeError:
         return False
 
@@ -114,30 +126,30 @@ def _is_host(text: str) -> bool:
 def _is_file(path: str) -> bool:
     try:
         return Path(path).is_file()
-    except OSError:  # a name that is too long
+    except OSError:  # the name is too long
         return False
 
 
-def checked_faults(options: VenueOptions, text: str) -> tuple[Fault, ...]:
-    """These faults, at this venue; BadArgumentError where it cannot have them."""
+def check_faults(options: VenueOptions, text: str) -> tuple[Fault, ...]:
+    """Parse faults; raise BadArgumentError for one that this venue cannot have."""
     faults = parse_faults(text)
     names = [fault.name for fault in faults]
-    bare = [name for name in names if name in OF_BARS]
-    if bare and options.replay is not None:
+    of_bars = [name for name in names if name in BAR_FAULTS]
+    if of_bars and options.replay is not None:
         raise BadArgumentError(
-            f"faults {', '.join(bare)} need bars that the venue makes: a recording "
-            "is sent as it is"
+            f"faults {', '.join(of_bars)} do not work with replay: they change bars "
+            "that the venue makes"
         )
     if "skew-events" in names and options.protocol != "binance":
         raise BadArgumentError(
-            f"fault 'skew-events' needs protocol 'binance': {options.protocol!r} has "
-            "no event times; 'skew' shifts the whole clock"
+            f"fault 'skew-events' needs protocol 'binance', not {options.protocol!r}, "
+            "which has no event times; use 'skew' to shift the whole clock"
         )
     return faults
 
 
 def _check(options: VenueOptions) -> None:
-    checked_faults(options, options.faults)
+    check_faults(options, options.faults)
     limits = (
         ("protocol", options.protocol in PROTOCOLS, f"one of {' '.join(PROTOCOLS)}"),
         ("host", _is_host(options.host), "an address, such as 127.0.0.1"),
@@ -154,10 +166,12 @@ def _check(options: VenueOptions) -> None:
             raise BadArgumentError(f"{name} {value!r} is not accepted; {accepted}")
     if not options.closed_flag and options.speed not in {1.0, None}:
         raise BadArgumentError(
-            "bars without a closed flag are closed by the wall clock: "
-            f"that needs speed 1, not {options.speed:g}"
+            f"closed_flag=False needs speed 1, not {options.speed:g}: the wall clock "
+            "closes bars that have no flag"
         )
     if not options.closed_flag and options.protocol != "wealthai":
-        raise BadArgumentError("the closed flag can be left out of 'wealthai' only")
+        raise BadArgumentError(
+            f"closed_flag=False needs protocol 'wealthai', not {options.protocol!r}"
+        )
     if options.replay is not None and not _is_file(options.replay):
-        raise BadArgumentError(f"no recording to replay at {options.replay[:200]!r}")
+        raise BadArgumentError(f"replay {options.replay[:200]!r} is not a file")

@@ -1,4 +1,4 @@
-"""What a venue says by itself: made bars at its clock's pace, or a recording."""
+"""The producer of a venue's frames: bars at its clock's pace, or a recording."""
 
 import asyncio
 import contextlib
@@ -7,22 +7,27 @@ import time
 from collections.abc import Iterable, Sequence
 
 from shmfeed.bar import Bar, StreamKey, floor
-from shmfeed.simulator.client import Peer
 from shmfeed.simulator.faults import FaultSchedule
-from shmfeed.simulator.frames import Row
+from shmfeed.simulator.market import BarState
 from shmfeed.simulator.options import VenueOptions
 from shmfeed.simulator.replay import Recording, read_recording
 from shmfeed.simulator.schedule import Schedule, full_speed, history
+from shmfeed.simulator.subscriber import Subscriber
 
 _DAY = 86_400
 
 
 class Producer:
-    """One for all connections; every method belongs to the event loop's thread."""
+    """Sends frames to all subscribers; used in the event loop's thread only.
+
+    Attributes:
+        subscribers: The clients connected now.
+        venue_faults: The faults of the venue itself: its clock, new connections.
+    """
 
     def __init__(self, options: VenueOptions) -> None:
-        self.peers: set[Peer] = set()
-        self.odds = FaultSchedule((), "")  # the venue's own
+        self.subscribers: set[Subscriber] = set()
+        self.venue_faults = FaultSchedule((), "")
         self._options = options
         self._recording: Recording | None = None
         if options.replay is not None:
@@ -30,125 +35,136 @@ class Producer:
         self._schedule = Schedule(options.seed)
         self._wake = asyncio.Event()
         self._replays: set[asyncio.Task[None]] = set()
-        self._rate = options.speed or 1.0
-        if self._rate == math.inf:
-            self._rate = 1.0
-        lead = 0.0 if self._rate == 1.0 else self._rate * _DAY
+        self._speed = options.speed or 1.0
+        if self._speed == math.inf:
+            self._speed = 1.0
+        lead = 0.0 if self._speed == 1.0 else self._speed * _DAY
         now = int((time.time() - lead) * 1000)
         self._start = now if options.start is None else options.start
-        self._began = time.monotonic()
+        self._started = time.monotonic()
 
     def now(self) -> int:
-        """The venue's clock, ms UTC; as wrong as it is told to be."""
-        passed = (time.monotonic() - self._began) * 1000 * self._rate
-        skew = self.odds.meet("skew")
+        """Return the venue's time, ms UTC, shifted by a `skew` fault in force."""
+        passed = (time.monotonic() - self._started) * 1000 * self._speed
+        skew = self.venue_faults.due("skew")
         return self._start + int(passed + (skew.fault.argument * 1000 if skew else 0))
 
     async def run(self) -> None:
-        """Send what the clock makes due, until cancelled."""
+        """Send each state when the venue's clock makes it due, until cancelled."""
         options = self._options
         if options.speed is None or options.fastest or self._recording is not None:
             return
-        tick = time.monotonic()
+        next_update = time.monotonic()
         while True:
             self.publish(self._schedule.closings(now := self.now()))
-            if (clock := time.monotonic()) >= tick:
+            if (clock := time.monotonic()) >= next_update:
                 self.publish(self._schedule.updates(now))
-                tick = clock + options.update_interval
+                next_update = clock + options.update_interval
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._pause(tick))
+                await asyncio.wait_for(self._wake.wait(), self._pause(next_update))
 
-    def subscribe(self, peer: Peer, streams: Iterable[StreamKey]) -> None:
-        """Make this the peer's whole subscription; what is new to it begins."""
-        wanted = dict.fromkeys(streams)
-        fresh = [stream for stream in wanted if stream not in peer.streams]
-        first = not peer.streams
-        dropped = [stream for stream in peer.streams if stream not in wanted]
-        peer.streams = wanted
-        self._forget(dropped)
+    def subscribe(self, subscriber: Subscriber, keys: Iterable[StreamKey]) -> None:
+        """Replace a client's subscription; streams new to it start with their history.
+
+        The first subscription starts the recording, where there is one.
+        """
+        wanted = dict.fromkeys(keys)
+        added = [key for key in wanted if key not in subscriber.keys]
+        removed = [key for key in subscriber.keys if key not in wanted]
+        is_first = not subscriber.keys
+        subscriber.keys = wanted
+        self._unschedule(removed)
         if self._recording is not None:
-            if first:
-                self._replay(peer, self._recording)
+            if is_first:
+                self._replay(subscriber, self._recording)
         elif self._options.fastest:
-            peer.put_all(full_speed(self._options, peer.encode, fresh, self._start))
+            batches = full_speed(self._options, subscriber.encode, added, self._start)
+            subscriber.put_batches(batches)
         else:
-            self._begin(peer, fresh)
+            self._start_streams(subscriber, added)
 
-    def leave(self, peer: Peer) -> None:
-        """The peer is gone."""
-        self.peers.discard(peer)
-        self._forget(peer.streams)
+    def remove(self, subscriber: Subscriber) -> None:
+        """Forget a client whose connection is gone."""
+        self.subscribers.discard(subscriber)
+        self._unschedule(subscriber.keys)
 
     def publish(
-        self, told: Iterable[tuple[StreamKey, Row]], *, said: bool = False
+        self, states: Iterable[tuple[StreamKey, BarState]], *, even_muted: bool = False
     ) -> int:
-        """Send the market's bars to whoever subscribed to them: how many times."""
+        """Send states of the market's bars to their subscribers; return how many."""
         count = 0
-        for stream, row in told:
-            forms: dict[str, list[bytes]] = {}
-            for peer in self.peers:
-                if stream not in peer.streams:
+        for key, state in states:
+            shared: dict[str, list[bytes]] = {}
+            for subscriber in self.subscribers:
+                if key not in subscriber.keys:
                     continue
                 count += 1
-                if peer.faults is not None:
-                    peer.put((stream, row), said=said)
+                if subscriber.faults is not None:
+                    subscriber.put((key, state), even_muted=even_muted)
                     continue
-                form = peer.dialect.form
-                if form not in forms:
-                    forms[form] = peer.encode(stream, [row])
-                for frame in forms[form]:
-                    peer.put(frame, said=said)
+                encoding = subscriber.dialect.encoding
+                if encoding not in shared:
+                    shared[encoding] = subscriber.encode(key, [state])
+                for frame in shared[encoding]:
+                    subscriber.put(frame, even_muted=even_muted)
         return count
 
-    def feed(
-        self, symbol: str, timeframe: str, bar: Bar, closed: bool | None, every: bool
+    def publish_bar(
+        self,
+        symbol: str,
+        timeframe: str,
+        bar: Bar,
+        closed: bool | None,
+        to_all: bool,
     ) -> int:
-        """Send a hand-made bar to its subscribers, or to everyone: to how many."""
+        """Send a hand-made bar to its subscribers, or to all; return how many."""
         count = 0
-        for peer in self.peers:
-            stream = peer.dialect.stream(symbol, timeframe)
-            if every or stream in peer.streams:
-                peer.put(peer.dialect.fed(stream, bar, closed), said=True)
+        for subscriber in self.subscribers:
+            key = subscriber.dialect.stream_key(symbol, timeframe)
+            if to_all or key in subscriber.keys:
+                frame = subscriber.dialect.encode_bar(key, bar, closed)
+                subscriber.put(frame, even_muted=True)
                 count += 1
         return count
 
-    def _pause(self, tick: float) -> float:
-        wait = tick - time.monotonic()
+    def _pause(self, next_update: float) -> float:
+        wait = next_update - time.monotonic()
         closing = self._schedule.next_closing()
         if closing is not None:
-            wait = min(wait, (closing - self.now()) / 1000 / self._rate)
+            wait = min(wait, (closing - self.now()) / 1000 / self._speed)
         return max(wait, 0.0) + 0.001  # the clock counts whole milliseconds
 
-    def _begin(self, peer: Peer, fresh: Sequence[StreamKey]) -> None:
+    def _start_streams(self, subscriber: Subscriber, keys: Sequence[StreamKey]) -> None:
         now = self.now()
-        if self._options.speed is None:  # nothing will follow the history
-            opened = [(stream, floor(now, stream[1])) for stream in fresh]
+        if self._options.speed is None:  # nothing follows the history
+            forming = [(key, floor(now, key[1])) for key in keys]
         else:
-            opened = [(stream, self._schedule.add(stream, now)) for stream in fresh]
+            forming = [(key, self._schedule.add(key, now)) for key in keys]
         if self._options.history:
-            peer.put_all(history(self._options, peer.encode, opened))
+            batches = history(self._options, subscriber.encode, forming)
+            subscriber.put_batches(batches)
         self._wake.set()
 
-    def _forget(self, streams: Iterable[StreamKey]) -> None:
-        for stream in streams:
-            if not any(stream in peer.streams for peer in self.peers):
-                self._schedule.remove(stream)
+    def _unschedule(self, keys: Iterable[StreamKey]) -> None:
+        for key in keys:
+            if not any(key in subscriber.keys for subscriber in self.subscribers):
+                self._schedule.remove(key)
 
-    def _replay(self, peer: Peer, recording: Recording) -> None:
+    def _replay(self, subscriber: Subscriber, recording: Recording) -> None:
         if self._options.fastest:
-            peer.put_all(recording.blobs(peer.recorded))
+            subscriber.put_batches(recording.batches(subscriber.edit_recorded))
         elif self._options.speed is not None:
-            task = asyncio.create_task(self._paced(peer, recording))
+            task = asyncio.create_task(self._replay_paced(subscriber, recording))
             self._replays.add(task)  # the loop itself keeps no task alive
             task.add_done_callback(self._replays.discard)
 
-    async def _paced(self, peer: Peer, recording: Recording) -> None:
-        began = time.monotonic()
+    async def _replay_paced(self, subscriber: Subscriber, recording: Recording) -> None:
+        started = time.monotonic()
         for seconds, payload in recording.frames:
-            wait = seconds / self._rate - (time.monotonic() - began)
+            wait = seconds / self._speed - (time.monotonic() - started)
             if wait > 0:
                 await asyncio.sleep(wait)
-            if peer not in self.peers:
+            if subscriber not in self.subscribers:
                 return
-            peer.put_recorded(payload)
+            subscriber.put_recorded(payload)

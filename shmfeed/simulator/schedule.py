@@ -1,8 +1,7 @@
-"""Which bar is told when: the venue's clock and calendar, without any I/O.
+"""The venue's calendar: which state of which bar is due when. No I/O, no clock.
 
-All times are the venue's own, ms UTC; whoever calls says what time it is.
-
-Frames by the thousand: a subscription's history, and the run at full speed.
+All times are the venue's, ms UTC; callers pass the present one. Bars of the past come
+as batches of frames: a subscription's history, and the whole run at full speed.
 """
 
 import heapq
@@ -12,56 +11,66 @@ from itertools import repeat
 import numpy as np
 
 from shmfeed.bar import StreamKey, close_time, duration, floor
-from shmfeed.simulator.frames import Row, market_row
-from shmfeed.simulator.market import STEPS, Int64s, close_times, progress
+from shmfeed.simulator.market import (
+    STEPS,
+    BarState,
+    Int64s,
+    bar_state,
+    close_times,
+    progress,
+)
 from shmfeed.simulator.options import VenueOptions
+
+Encode = Callable[[StreamKey, Sequence[BarState]], list[bytes]]
+FrameBatches = Iterator[tuple[bytes, int]]  # joined frames, and their number
+_BATCH = 1024  # frames, about
+_ROUND = 2048  # bars of all streams together that are computed at once
+_MIN_BARS = 16  # bars of one stream that are computed at once, at least
 
 
 class Schedule:
-    """The streams that somebody wants, each with the bar that is forming now."""
+    """The streams that have subscribers, each with its forming bar."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._open: dict[StreamKey, int] = {}
-        self._closings: list[tuple[int, StreamKey]] = []
+        self._open_times: dict[StreamKey, int] = {}
+        self._closings: list[tuple[int, StreamKey]] = []  # a heap
 
-    def add(self, stream: StreamKey, now: int) -> int:
-        """Follow a stream from now on: the open time of its forming bar."""
-        if stream not in self._open:
-            opened = self._open[stream] = floor(now, stream[1])
-            closing = (close_time(opened, stream[1]), stream)
-            heapq.heappush(self._closings, closing)
-        return self._open[stream]
+    def add(self, key: StreamKey, now: int) -> int:
+        """Follow a stream from `now` on; return the open time of its forming bar."""
+        if key not in self._open_times:
+            open_time = self._open_times[key] = floor(now, key[1])
+            heapq.heappush(self._closings, (close_time(open_time, key[1]), key))
+        return self._open_times[key]
 
-    def remove(self, stream: StreamKey) -> None:
-        """Follow it no longer."""
-        self._open.pop(stream, None)
-        self._closings = [item for item in self._closings if item[1] != stream]
+    def remove(self, key: StreamKey) -> None:
+        """Stop following a stream."""
+        self._open_times.pop(key, None)
+        self._closings = [item for item in self._closings if item[1] != key]
         heapq.heapify(self._closings)
 
     def next_closing(self) -> int | None:
-        """When the next bar closes; None: no stream is followed."""
+        """Return the time of the next close; None while no stream is followed."""
         return self._closings[0][0] if self._closings else None
 
-    def closings(self, now: int) -> Iterator[tuple[StreamKey, Row]]:
-        """The bars that have closed until now and were not told yet, in order."""
+    def closings(self, now: int) -> Iterator[tuple[StreamKey, BarState]]:
+        """Yield each bar that closed up to `now`, once and in the order of time."""
         while self._closings and self._closings[0][0] <= now:
-            end, stream = self._closings[0]
-            yield stream, market_row(self._seed, stream, self._open[stream], STEPS, end)
-            self._open[stream] = end
-            later = close_time(end, stream[1]), stream
-            heapq.heapreplace(self._closings, later)
+            end, key = self._closings[0]
+            yield key, bar_state(self._seed, key, self._open_times[key], STEPS, end)
+            self._open_times[key] = end
+            heapq.heapreplace(self._closings, (close_time(end, key[1]), key))
 
-    def updates(self, now: int) -> Iterator[tuple[StreamKey, Row]]:
-        """The forming bar of each stream as it is now; call `closings` first."""
-        for stream, opened in self._open.items():
-            length = close_time(opened, stream[1]) - opened
-            step = max(0, min((now - opened) * STEPS // length, STEPS - 1))
-            yield stream, market_row(self._seed, stream, opened, step, now)
+    def updates(self, now: int) -> Iterator[tuple[StreamKey, BarState]]:
+        """Yield each stream's forming bar as of `now`; call `closings` first."""
+        for key, open_time in self._open_times.items():
+            length = close_time(open_time, key[1]) - open_time
+            step = max(0, min((now - open_time) * STEPS // length, STEPS - 1))
+            yield key, bar_state(self._seed, key, open_time, step, now)
 
 
 def open_times_before(end: int, timeframe: str, count: int) -> Int64s:
-    """The open times of the `count` bars before the one that opens at `end`."""
+    """Return the open times of the `count` bars before the one that opens at `end`."""
     back = np.arange(-count, 0, dtype=np.int64)
     if timeframe != "1M":
         times = end + back * duration(timeframe)
@@ -71,78 +80,72 @@ def open_times_before(end: int, timeframe: str, count: int) -> Int64s:
     return times[times >= 0]
 
 
-def closed_rows(seed: int, stream: StreamKey, open_times: Int64s) -> list[Row]:
-    """These bars, closed."""
-    return _rows(seed, stream, open_times, (STEPS,))
+def closed_states(seed: int, key: StreamKey, open_times: Int64s) -> list[BarState]:
+    """Return the closed state of each of these bars."""
+    return _states(seed, key, open_times, (STEPS,))
 
 
-def all_rows(seed: int, stream: StreamKey, open_times: Int64s) -> list[Row]:
-    """Every update of these bars, bar by bar."""
-    return _rows(seed, stream, open_times, range(1, STEPS + 1))
+def all_states(seed: int, key: StreamKey, open_times: Int64s) -> list[BarState]:
+    """Return every state of these bars from step 1 on, bar by bar."""
+    return _states(seed, key, open_times, range(1, STEPS + 1))
 
 
-def _rows(
-    seed: int, stream: StreamKey, open_times: Int64s, steps: Sequence[int]
-) -> list[Row]:
-    states = progress(seed, *stream, open_times)
-    ends = close_times(open_times, stream[1])
+def _states(
+    seed: int, key: StreamKey, open_times: Int64s, steps: Sequence[int]
+) -> list[BarState]:
+    fields = progress(seed, *key, open_times)
+    ends = close_times(open_times, key[1])
     times = open_times.tolist(), ends.tolist()
-    columns: list[Iterator[Row]] = []
+    columns: list[Iterator[BarState]] = []
     for step in steps:
-        values = (field[step - 1].tolist() for field in states)
+        values = (field[step - 1].tolist() for field in fields)
         events = (open_times + (ends - open_times) * step // STEPS).tolist()
         columns.append(zip(*times, *values, repeat(step), events, strict=False))
-    return [row for rows in zip(*columns, strict=True) for row in rows]
-
-
-Encode = Callable[[StreamKey, Sequence[Row]], list[bytes]]
-_PIECE = 1024  # frames a write, about
-_ROUND = 2048  # bars of all streams together that are computed at once
-_LEAST = 16  # bars of one stream that are computed at once, at least
+    return [state for states in zip(*columns, strict=True) for state in states]
 
 
 def history(
     options: VenueOptions, encode: Encode, before: Sequence[tuple[StreamKey, int]]
-) -> Iterator[tuple[bytes, int]]:
-    """The closed bars of each stream before the one that opens at the given time."""
-    for stream, opened in before:
-        times = open_times_before(opened, stream[1], options.history)
-        for start in range(0, len(times), _PIECE):
-            piece = times[start : start + _PIECE]
-            frames = encode(stream, closed_rows(options.seed, stream, piece))
+) -> FrameBatches:
+    """Yield the closed bars of each stream before the one that opens at its time."""
+    for key, end in before:
+        times = open_times_before(end, key[1], options.history)
+        for start in range(0, len(times), _BATCH):
+            part = times[start : start + _BATCH]
+            frames = encode(key, closed_states(options.seed, key, part))
             yield b"".join(frames), len(frames)
 
 
 def full_speed(
-    options: VenueOptions, encode: Encode, streams: Sequence[StreamKey], now: int
-) -> Iterator[tuple[bytes, int]]:
-    """Every update of the last `bars` bars that closed before `now`.
+    options: VenueOptions, encode: Encode, keys: Sequence[StreamKey], now: int
+) -> FrameBatches:
+    """Yield every state of the last `bars` bars that closed before `now`.
 
-    All streams in turn, bar by bar; before them their history, closed bars only.
+    The streams' history comes first, closed bars only. Then the streams take turns,
+    bar by bar.
     """
     times = {
-        stream: open_times_before(floor(now, stream[1]), stream[1], options.bars)
-        for stream in streams
+        key: open_times_before(floor(now, key[1]), key[1], options.bars) for key in keys
     }
-    firsts = [(stream, int(opened[0])) for stream, opened in times.items()]
+    firsts = [(key, int(open_times[0])) for key, open_times in times.items()]
     yield from history(options, encode, firsts)
-    bars = max(_LEAST, _ROUND // len(streams)) if streams else options.bars
+    bars = max(_MIN_BARS, _ROUND // len(keys)) if keys else options.bars
     for start in range(0, options.bars, bars):
-        rows = [
-            encode(stream, all_rows(options.seed, stream, piece))
-            for stream, opened in times.items()
-            if len(piece := opened[start : start + bars])
+        frames = [
+            encode(key, all_states(options.seed, key, part))
+            for key, open_times in times.items()
+            if len(part := open_times[start : start + bars])
         ]
-        yield from _in_turn(rows)
+        yield from _in_turn(frames)
 
 
-def _in_turn(frames_of: Sequence[list[bytes]]) -> Iterator[tuple[bytes, int]]:
-    piece: list[bytes] = []
-    for start in range(0, max(map(len, frames_of), default=0), STEPS):
-        for frames in frames_of:
-            piece += frames[start : start + STEPS]
-        if len(piece) >= _PIECE:
-            yield b"".join(piece), len(piece)
-            piece = []
-    if piece:
-        yield b"".join(piece), len(piece)
+def _in_turn(frames_of_streams: Sequence[list[bytes]]) -> FrameBatches:
+    batch: list[bytes] = []
+    for start in range(0, max(map(len, frames_of_streams), default=0), STEPS):
+        for frames in frames_of_streams:
+            batch += frames[start : start + STEPS]
+        if len(batch) >= _BATCH:
+            yield b"".join(batch), len(batch)
+            batch = []
+    if batch:
+        yield b"".join(batch), len(batch)

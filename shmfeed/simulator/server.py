@@ -1,4 +1,4 @@
-"""The venue's server: it admits clients, hears them, and answers."""
+"""The venue's server: it admits clients, and handles their messages."""
 
 import asyncio
 import http
@@ -12,59 +12,59 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from shmfeed.simulator.binance import BinanceDialect
-from shmfeed.simulator.client import Peer
-from shmfeed.simulator.connection import Connection
-from shmfeed.simulator.dialect import Answer, Dialect
+from shmfeed.simulator.connection import FaultyConnection
+from shmfeed.simulator.dialect import Dialect, Outcome
 from shmfeed.simulator.faults import ConnectionFaults, FaultSchedule
-from shmfeed.simulator.log import Record
-from shmfeed.simulator.options import VenueOptions, checked_faults
+from shmfeed.simulator.log import VenueLog
+from shmfeed.simulator.options import VenueOptions, check_faults
 from shmfeed.simulator.producer import Producer
-from shmfeed.simulator.wealthai import HouseDialect
+from shmfeed.simulator.subscriber import Subscriber
+from shmfeed.simulator.wealthai import WealthaiDialect
 
 _PING_INTERVAL, _PING_TIMEOUT = 20.0, 60.0
 _MAX_MESSAGE = 1 << 20
 _CLOSE_TIMEOUT = 1.0
-_OPEN_TIMEOUT = 60.0  # for a handshake, ours to a client that gets no answer included
+_OPEN_TIMEOUT = 60.0  # for a handshake, also one that a fault leaves unanswered
 _UNAVAILABLE = http.HTTPStatus.SERVICE_UNAVAILABLE
-_GOING_AWAY, _TOO_FAST = 1001, 1008  # WebSocket close codes
+_GOING_AWAY, _POLICY_VIOLATION = 1001, 1008  # WebSocket close codes
 
-# A port scan is no event of the venue's: the library's log goes nowhere.
+# The library logs every port scan; its log is discarded.
 _LOG = logging.getLogger("shmfeed.simulator.websockets")
 _LOG.addHandler(logging.NullHandler())
 _LOG.propagate = False
 
 
 class VenueServer:
-    """The server; every method belongs to the event loop's thread.
+    """The server of one venue; used in the event loop's thread only.
 
-    `refusing` True cuts new connections at once; a number is the HTTP status that
-    answers them.
+    Attributes:
+        refusal: For new connections: False admits them, True aborts them, an int is the
+            HTTP status that answers them.
     """
 
-    def __init__(self, options: VenueOptions, record: Record) -> None:
+    def __init__(self, options: VenueOptions, log: VenueLog) -> None:
         self.options = options
-        self.record = record
+        self.log = log
         self.producer = Producer(options)
-        self.refusing: bool | int = False
-        self._muted = self._deaf = False
-        self._attempts = 0
+        self.refusal: bool | int = False
+        self._muted = self._reading_paused = False
         self._unanswered: set[ServerConnection] = set()
         self.set_faults(options.faults)
         self._server: Server | None = None
         self._producing: asyncio.Task[None] | None = None
 
     @property
-    def peers(self) -> set[Peer]:
-        """The clients that are connected now."""
-        return self.producer.peers
+    def subscribers(self) -> set[Subscriber]:
+        """The clients connected now."""
+        return self.producer.subscribers
 
     async def start(self) -> int:
-        """Listen: the port. OSError where that is not possible."""
+        """Listen, and return the port. Raise OSError where that is not possible."""
         self._server = await serve(
             self._handle,
             self.options.host,
             self.options.port,
-            create_connection=self._connection,  # type: ignore[arg-type]  # makes one
+            create_connection=self._create_connection,  # type: ignore[arg-type]  # a factory
             process_request=self._admit,
             compression=None,  # frames are written as they were built
             ping_interval=_PING_INTERVAL,
@@ -80,10 +80,10 @@ class VenueServer:
 
     async def stop(self) -> None:
         """Close every connection and the port."""
-        self.mute(on=False, deaf=False)
+        self.mute(on=False, pause_reading=False)
         self.set_faults("")
-        for peer in self.peers:
-            peer.condition.half_open(on=False)
+        for subscriber in self.subscribers:
+            subscriber.state.half_open(on=False)
         if self._producing is not None:
             self._producing.cancel()
         if self._server is None:
@@ -91,51 +91,58 @@ class VenueServer:
         self._server.close(close_connections=False)
         for connection in self._unanswered:
             connection.transport.abort()
-        for peer in self.peers:
-            peer.forget()
-        await asyncio.gather(*(peer.close(_GOING_AWAY) for peer in self.peers))
+        for subscriber in self.subscribers:
+            subscriber.discard_queue()
+        await asyncio.gather(
+            *(subscriber.close(_GOING_AWAY) for subscriber in self.subscribers)
+        )
         await self._server.wait_closed()
 
-    def mute(self, on: bool, deaf: bool) -> None:
-        """Say nothing by itself any more; `deaf`: nor read, nor answer pings."""
-        self._muted, self._deaf = on, deaf
-        for peer in self.peers:
-            peer.condition.hush(on, deaf)
+    def mute(self, on: bool, pause_reading: bool) -> None:
+        """Lose the venue's own frames; with `pause_reading` read no client either."""
+        self._muted, self._reading_paused = on, pause_reading
+        for subscriber in self.subscribers:
+            subscriber.state.mute(on, pause_reading)
 
     def set_faults(self, text: str) -> None:
-        """From now on these go wrong, on open connections too; BadArgumentError."""
-        self._faults = checked_faults(self.options, text)
-        self.producer.odds = FaultSchedule(self._faults, f"{self.options.seed} venue")
-        for peer in self.peers:
-            peer.condition.suffer(self._faults_of(peer))
+        """Replace the faults, on open connections too; raise BadArgumentError."""
+        self._faults = check_faults(self.options, text)
+        seed = f"{self.options.seed} venue"
+        self.producer.venue_faults = FaultSchedule(self._faults, seed)
+        for subscriber in self.subscribers:
+            subscriber.state.set_faults(self._faults_of(subscriber))
 
-    def _faults_of(self, peer: Peer) -> ConnectionFaults | None:
+    def _faults_of(self, subscriber: Subscriber) -> ConnectionFaults | None:
         if not self._faults:
             return None
-        seed = self.options.seed
-        return ConnectionFaults(self._faults, seed, peer.number, peer.dialect.encode)
+        return ConnectionFaults(
+            self._faults,
+            self.options.seed,
+            subscriber.number,
+            subscriber.dialect.encode,
+        )
 
-    def _connection(self, *args: object, **kwargs: object) -> ServerConnection:
-        connection = Connection(*args, **kwargs)  # type: ignore[arg-type]  # passed on
-        met = self.producer.odds.meet("refuse")
-        status = int(met.fault.argument) or True if met else False
-        connection.refusal = self.refusing or status
+    def _create_connection(self, *args: object, **kwargs: object) -> ServerConnection:
+        connection = FaultyConnection(*args, **kwargs)  # type: ignore[arg-type]  # passed on
+        fault = self.producer.venue_faults.due("refuse")
+        status = int(fault.fault.argument) or True if fault else False
+        connection.refusal = self.refusal or status
         return connection
 
     async def _admit(
         self, connection: ServerConnection, request: Request
     ) -> Response | None:
-        refusal = cast("Connection", connection).refusal
+        refusal = cast("FaultyConnection", connection).refusal
         if refusal:
             response = connection.respond(_UNAVAILABLE, "refused\n")
-            if refusal is not True:  # some, such as 520, have no name in HTTPStatus
+            if refusal is not True:  # HTTPStatus lacks some, such as 520
                 response.status_code, response.reason_phrase = refusal, "Refused"
             return response
-        if len(self.peers) >= self.options.max_connections:
+        if len(self.subscribers) >= self.options.max_connections:
             return connection.respond(_UNAVAILABLE, "too many clients\n")
-        if self._dialect().opened(request.path) is None:
+        if self._dialect().connect(request.path) is None:
             return connection.respond(http.HTTPStatus.NOT_FOUND, "no such path\n")
-        if self.producer.odds.meet("unanswered"):
+        if self.producer.venue_faults.due("unanswered"):
             self._unanswered.add(connection)
             await connection.wait_closed()
             self._unanswered.discard(connection)
@@ -144,50 +151,52 @@ class VenueServer:
     def _dialect(self) -> Dialect:
         if self.options.protocol == "binance":
             return BinanceDialect(self.options)
-        return HouseDialect(self.options)
+        return WealthaiDialect(self.options)
 
     async def _handle(self, connection: ServerConnection) -> None:
         dialect = self._dialect()
         path = connection.request.path if connection.request else ""
-        opened = dialect.opened(path) or Answer()  # None was not admitted
-        self.record.connected()
-        peer = Peer(cast("Connection", connection), dialect, self.record)
-        peer.condition.hush(self._muted, self._deaf)
-        peer.condition.suffer(self._faults_of(peer))
-        self.peers.add(peer)
-        sender = asyncio.create_task(peer.send_forever())
+        outcome = dialect.connect(path) or Outcome()  # None was not admitted
+        self.log.add_connection()
+        subscriber = Subscriber(cast("FaultyConnection", connection), dialect, self.log)
+        subscriber.state.mute(self._muted, self._reading_paused)
+        subscriber.state.set_faults(self._faults_of(subscriber))
+        self.subscribers.add(subscriber)
+        sender = asyncio.create_task(subscriber.send_forever())
         try:
-            await self._follow(peer, opened)
-            await self._listen(peer, connection)
+            await self._act(subscriber, outcome)
+            await self._receive(subscriber, connection)
         except ConnectionClosed:
             pass
         finally:
             sender.cancel()
-            peer.condition.leave()
-            self.producer.leave(peer)
-            self.record.disconnected()
+            subscriber.state.cancel_timers()
+            self.producer.remove(subscriber)
+            self.log.remove_connection()
 
-    async def _listen(self, peer: Peer, connection: ServerConnection) -> None:
-        times: deque[float] = deque(maxlen=peer.dialect.max_rate)
+    async def _receive(
+        self, subscriber: Subscriber, connection: ServerConnection
+    ) -> None:
+        times: deque[float] = deque(maxlen=subscriber.dialect.max_rate)
         async for message in connection:
             text = message
             if isinstance(text, bytes):
                 text = text.decode(errors="replace")
-            self.record.heard(text)
+            self.log.add_message(text)
             now = time.monotonic()
             if len(times) == times.maxlen and now - times[0] < 1.0:
-                await peer.close(_TOO_FAST)
+                await subscriber.close(_POLICY_VIOLATION)
                 return
             times.append(now)
-            await self._follow(peer, peer.dialect.received(text))
+            await self._act(subscriber, subscriber.dialect.receive(text))
 
-    async def _follow(self, peer: Peer, answer: Answer) -> None:
-        for reply in answer.replies:
-            peer.answer(reply, subscribed=answer.asked is not None)
-        accepted = answer.streams is not None and answer.close is None
+    async def _act(self, subscriber: Subscriber, outcome: Outcome) -> None:
+        for reply in outcome.replies:
+            subscriber.reply(reply, to_subscription=outcome.request is not None)
+        accepted = outcome.keys is not None and outcome.close_code is None
         if accepted:
-            self.producer.subscribe(peer, answer.streams or ())
-        if answer.asked is not None:
-            self.record.requested(answer.asked, accepted)
-        if answer.close is not None:
-            await peer.close(answer.close)
+            self.producer.subscribe(subscriber, outcome.keys or ())
+        if outcome.request is not None:
+            self.log.add_request(outcome.request, accepted)
+        if outcome.close_code is not None:
+            await subscriber.close(outcome.close_code)

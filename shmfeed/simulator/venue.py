@@ -1,4 +1,4 @@
-"""A venue in this process: its own thread, its own loop, loopback only by default."""
+"""A venue in this process, with its own thread and event loop; loopback by default."""
 
 import asyncio
 import math
@@ -8,9 +8,9 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from shmfeed.bar import Bar, close_time
-from shmfeed.simulator.frames import market_row, text_frame
-from shmfeed.simulator.log import Record
-from shmfeed.simulator.market import STEPS
+from shmfeed.simulator.frames import text_frame
+from shmfeed.simulator.log import VenueLog
+from shmfeed.simulator.market import STEPS, bar_state
 from shmfeed.simulator.options import VenueOptions, venue_options
 
 if TYPE_CHECKING:
@@ -21,17 +21,31 @@ _CALL_TIMEOUT = 10.0
 
 
 class Venue:
-    """A local venue, to be used as a context manager or with start() and stop().
+    """A local venue: a context manager, or use start() and stop().
 
-    The keywords are the fields of VenueOptions, as `venue_options` takes them. All
-    methods may be called from any thread but the venue's own. What goes wrong is
-    asked for by `faults`, and changed by `set_faults`, `mute` and `refuse`; what a test
-    sends by itself (`send`, `send_bytes`, `push_bar`) is sent as it is.
+    The venue misbehaves as `faults`, `set_faults`, `mute`, `half_open` and `refuse`
+    say. Faults do not change what a test sends itself by `send`, `send_bytes` and
+    `push_bar`.
+
+    Args:
+        **options: The fields of VenueOptions. `speed` may be "max", `symbols` and
+            `resolutions` may be comma-separated.
+
+    Attributes:
+        options: The checked options.
+        log: Counters and the last requests.
+        port: The port that the venue listens on, once started.
+
+    Raises:
+        BadArgumentError: An option is unknown or its value is not accepted.
+
+    Thread safety:
+        Every method may be called from any thread but the venue's own.
     """
 
     def __init__(self, **options: Any) -> None:
         self.options: VenueOptions = venue_options(options)
-        self.record = Record()
+        self.log = VenueLog()
         self.port = self.options.port
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: VenueServer | None = None
@@ -39,14 +53,20 @@ class Venue:
         self._thread: threading.Thread | None = None
 
     def start(self) -> Self:
-        """Listen; OSError where the port is taken, BadArgumentError for a recording."""
+        """Listen, and return this venue.
+
+        Raises:
+            OSError: The port is taken.
+            BadArgumentError: The recording to replay cannot be read.
+            ImportError: The package websockets is not installed.
+        """
         server_class = load_server()
         listening: Future[int] = Future()
 
         async def serve() -> None:
             try:
                 self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-                self._server = server = server_class(self.options, self.record)
+                self._server = server = server_class(self.options, self.log)
                 listening.set_result(await server.start())
             except BaseException as error:  # noqa: BLE001  # start() raises it
                 self._server = None
@@ -67,7 +87,7 @@ class Venue:
         return self
 
     def stop(self) -> None:
-        """Close all connections and the port; idempotent."""
+        """Close all connections and the port. Idempotent."""
         if self._server is None:
             return
         self._server = None
@@ -83,92 +103,105 @@ class Venue:
 
     @property
     def url(self) -> str:
-        """The endpoint to give to a client; a base URL where the protocol has many."""
+        """The endpoint for a client; Binance has many URLs below it."""
         return venue_url(self.options, self.port)
 
     @property
     def connections(self) -> int:
-        """How many clients are connected now."""
-        return self.record.connections
+        """The number of clients connected now."""
+        return self.log.open_connections
 
     @property
     def subscriptions(self) -> list[dict[str, Any]]:
-        """Every subscription request so far, parsed, refused ones included.
+        """The subscription requests so far, parsed, including refused ones.
 
-        Of Binance: the messages, and {"method": "URL", "params", "path"}.
+        A Binance subscription by URL is {"method": "URL", "params", "path"}.
         """
-        return list(self.record.asked)
+        return list(self.log.last_requests)
 
     @property
     def received(self) -> list[str]:
-        """Every text message that clients have sent so far."""
-        return list(self.record.received)
+        """The text messages that clients sent so far."""
+        return list(self.log.last_messages)
 
     def wait_connections(self, count: int, timeout: float = 10.0) -> None:
-        """Sleep until exactly `count` clients are connected; TimeoutError."""
-        self.record.wait_for(
-            f"{count} connections", lambda record: record.connections == count, timeout
+        """Sleep until exactly `count` clients are connected; raise TimeoutError."""
+        self.log.wait_for(
+            f"{count} connections", lambda log: log.open_connections == count, timeout
         )
 
     def wait_subscribed(self, count: int = 1, timeout: float = 10.0) -> None:
-        """Sleep until `count` subscription requests in all were accepted."""
-        self.record.wait_for(
-            f"{count} subscriptions", lambda record: record.accepted >= count, timeout
+        """Sleep until `count` requests in all were accepted; raise TimeoutError."""
+        self.log.wait_for(
+            f"{count} subscriptions", lambda log: log.accepted >= count, timeout
         )
 
     def wait_asked(self, count: int = 1, timeout: float = 10.0) -> None:
-        """Sleep until there were `count` subscription requests, refused ones too."""
-        self.record.wait_for(
-            f"{count} requests", lambda record: record.requests >= count, timeout
+        """Sleep until `count` requests came, even refused ones; raise TimeoutError."""
+        self.log.wait_for(
+            f"{count} requests", lambda log: log.requests >= count, timeout
         )
 
     def wait_received(self, count: int = 1, timeout: float = 10.0) -> None:
-        """Sleep until clients have sent `count` messages in all."""
-        self.record.wait_for(
-            f"{count} messages", lambda record: record.messages >= count, timeout
+        """Sleep until clients sent `count` messages in all; raise TimeoutError."""
+        self.log.wait_for(
+            f"{count} messages", lambda log: log.messages >= count, timeout
         )
 
     def wait_sent(self, count: int, timeout: float = 10.0) -> None:
-        """Sleep until `count` frames in all were handed to the sockets."""
-        self.record.wait_for(
-            f"{count} frames sent", lambda record: record.frames >= count, timeout
+        """Sleep until `count` frames in all went to the sockets; raise TimeoutError."""
+        self.log.wait_for(
+            f"{count} frames sent", lambda log: log.frames >= count, timeout
         )
 
     def drop_connections(self, code: int | None = None) -> int:
-        """Cut every connection, or close it with a code: how many."""
+        """Cut every connection, or close it with a close code.
+
+        Returns:
+            The number of connections.
+        """
 
         async def drop(server: "VenueServer") -> int:
-            peers = list(server.peers)
+            subscribers = list(server.subscribers)
             if code is None:
-                for peer in peers:
-                    peer.abort()
+                for subscriber in subscribers:
+                    subscriber.abort()
             else:
-                for peer in peers:
-                    peer.forget()
-                await asyncio.gather(*(peer.close(code) for peer in peers))
-            return len(peers)
+                for subscriber in subscribers:
+                    subscriber.discard_queue()
+                await asyncio.gather(*(one.close(code) for one in subscribers))
+            return len(subscribers)
 
         return self._call(drop)
 
     def send(self, text: str | bytes) -> int:
-        """Send a text message to every client, whatever it says: to how many.
+        """Send any text message to every client, even while the venue is muted.
 
-        Bytes need not be UTF-8. It goes out even while the venue is muted.
+        Args:
+            text: The message; bytes need not be UTF-8.
+
+        Returns:
+            The number of clients.
         """
         frame = text_frame(text.encode() if isinstance(text, str) else text)
         return self._do(
-            lambda server: _each(server, lambda peer: peer.put(frame, said=True))
+            lambda server: _for_each(
+                server, lambda subscriber: subscriber.put(frame, even_muted=True)
+            )
         )
 
     def send_bytes(self, data: bytes) -> int:
-        """Write bytes past the WebSocket framing to every client: to how many."""
-        return self._do(lambda server: _each(server, lambda peer: peer.write(data)))
+        """Write raw bytes to every client without framing; return how many clients."""
+        return self._do(
+            lambda server: _for_each(server, lambda subscriber: subscriber.write(data))
+        )
 
     def mute(self, on: bool = True, *, pings: bool = False) -> None:
-        """Say nothing more by itself, not even an acknowledgement; or speak again.
+        """Lose the venue's own frames, acknowledgements included, until `mute(False)`.
 
-        What would have been said is lost. With `pings`, clients are not read either:
-        their pings stay unanswered.
+        Args:
+            on: Mute, or speak again.
+            pings: Also stop reading, so that clients' pings stay unanswered.
         """
 
         def mute(server: "VenueServer") -> None:
@@ -177,29 +210,39 @@ class Venue:
         self._do(mute)
 
     def refuse(self, on: bool | int = True) -> None:
-        """Cut new connections at once, or answer them with an HTTP status; or not."""
+        """Refuse new connections until `refuse(False)`.
+
+        Args:
+            on: True aborts them, an int answers them with this HTTP status, False
+                admits them.
+        """
 
         def refuse(server: "VenueServer") -> None:
-            server.refusing = on
+            server.refusal = on
 
         self._do(refuse)
 
     def half_open(self, on: bool = True) -> None:
-        """Leave those who are connected now as if a cable were pulled; or put it back.
+        """Neither read nor write on the present connections, as if a cable were pulled.
 
-        Nothing is read or written, TCP stays up, without a FIN. What was to be sent
-        meanwhile is lost; what was received is read afterwards.
+        TCP stays up, without a FIN. Frames sent meanwhile are lost; what clients sent
+        is read after `half_open(False)`.
         """
         self._do(
-            lambda server: _each(server, lambda peer: peer.condition.half_open(on)),
+            lambda server: _for_each(
+                server, lambda subscriber: subscriber.state.half_open(on)
+            )
         )
 
     def set_faults(self, text: str) -> None:
-        """From now on these go wrong, in place of those before; "": nothing does.
+        """Replace the faults in force; "" ends them all.
 
-        Written as for `faults`; times count from now, and from their beginning for
-        later connections. BadArgumentError, and nothing changes, for what is not
-        accepted.
+        Args:
+            text: Faults, written as for the option `faults`. Times count from now, and
+                for later connections from their beginning.
+
+        Raises:
+            BadArgumentError: A fault is not accepted; nothing changes.
         """
         self._do(lambda server: server.set_faults(text))
 
@@ -218,26 +261,42 @@ class Venue:
         closed: bool | None = None,
         every: bool = False,
     ) -> int:
-        """Send a hand-made bar to its subscribers (`every`: to all): to how many.
+        """Send a hand-made bar to its subscribers.
 
-        `closed` None leaves the flag out (of Binance: says false).
+        Args:
+            symbol: The bar's symbol.
+            timeframe: The bar's timeframe.
+            open_time: ms UTC.
+            open: Price.
+            high: Price.
+            low: Price.
+            close: Price.
+            volume: Base volume.
+            money: Quote turnover; NaN is sent as no turnover.
+            closed: The closed flag; None omits it (on Binance: false).
+            every: Send to all clients, subscribed or not.
+
+        Returns:
+            The number of clients.
         """
         end = close_time(open_time, timeframe)
         bar = Bar(open_time, end, open, high, low, close, volume, money)
         return self._do(
-            lambda venue: venue.producer.feed(symbol, timeframe, bar, closed, every)
+            lambda server: server.producer.publish_bar(
+                symbol, timeframe, bar, closed, every
+            )
         )
 
     def push_market(
         self, symbol: str, timeframe: str, open_time: int, step: int = STEPS
     ) -> int:
-        """Send the market's own bar after `step` updates to its subscribers."""
-        stream = symbol, timeframe
+        """Send the market's bar after `step` updates; return the number of clients."""
+        key = symbol, timeframe
         end = close_time(open_time, timeframe)
         time = open_time + (end - open_time) * step // STEPS
-        row = market_row(self.options.seed, stream, open_time, step, time)
+        state = bar_state(self.options.seed, key, open_time, step, time)
         return self._do(
-            lambda server: server.producer.publish([(stream, row)], said=True)
+            lambda server: server.producer.publish([(key, state)], even_muted=True)
         )
 
     def _do(self, work: "Callable[[VenueServer], _Result]") -> _Result:
@@ -249,7 +308,7 @@ class Venue:
     def _call(self, work: "Callable[[VenueServer], Awaitable[_Result]]") -> _Result:
         if self._server is None or self._loop is None:
             raise RuntimeError(
-                "the venue is not running: start() it, or use it in a with block"
+                "the venue is not running; call start(), or use it in a with block"
             )
         server = self._server
 
@@ -260,21 +319,21 @@ class Venue:
         return future.result(_CALL_TIMEOUT)
 
 
-def _each(server: "VenueServer", act: "Callable[[Any], None]") -> int:
-    for peer in server.peers:
-        act(peer)
-    return len(server.peers)
+def _for_each(server: "VenueServer", act: "Callable[[Any], None]") -> int:
+    for subscriber in server.subscribers:
+        act(subscriber)
+    return len(server.subscribers)
 
 
 def venue_url(options: VenueOptions, port: int) -> str:
-    """The endpoint of a venue that listens on this port."""
+    """Return the endpoint of a venue that listens on this port."""
     host = f"[{options.host}]" if ":" in options.host else options.host
     base = f"ws://{host}:{port}"
     return base + "/market_data" if options.protocol == "wealthai" else base
 
 
 def load_server() -> "type[VenueServer]":
-    """The server's class; ImportError that says what to install."""
+    """Return the server's class; raise an ImportError that says what to install."""
     try:
         from shmfeed.simulator.server import VenueServer  # noqa: PLC0415  # an extra
     except ModuleNotFoundError as error:

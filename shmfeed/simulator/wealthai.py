@@ -1,7 +1,8 @@
-"""The house protocol as its server speaks it."""
+"""The server's half of the house protocol."""
 
 import hmac
 import json
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,13 +10,15 @@ import msgspec
 
 from shmfeed.bar import Bar, StreamKey, check_timeframe
 from shmfeed.errors import BadArgumentError
-from shmfeed.simulator.dialect import MAX_STREAMS, Answer
-from shmfeed.simulator.frames import Row, fed_house, house_frames
+from shmfeed.simulator.dialect import MAX_STREAMS, Outcome
+from shmfeed.simulator.frames import text_frame, text_frames
+from shmfeed.simulator.market import STEPS, BarState
 from shmfeed.simulator.options import VenueOptions
 from shmfeed.validation import check_symbol
 
 PATH = "/market_data"
-_REFUSED = 1008  # WebSocket close code: policy violation
+_POLICY_VIOLATION = 1008  # WebSocket close code
+_STEP = 8  # of a BarState
 
 
 class _Connect(msgspec.Struct):
@@ -26,98 +29,139 @@ class _Connect(msgspec.Struct):
     market_type: str = ""
 
 
-class HouseDialect:
-    """CONNECT, CONNECTED, ERROR, BAR, and heartbeats in text."""
+class WealthaiDialect:
+    """CONNECT, CONNECTED, ERROR and BAR messages, and heartbeats in text."""
 
     max_rate = 1000
-    form = "house"
+    encoding = "wealthai"
 
     def __init__(self, options: VenueOptions) -> None:
         self._options = options
 
-    def opened(self, path: str) -> Answer | None:
-        return Answer() if path.partition("?")[0] == PATH else None
+    def connect(self, path: str) -> Outcome | None:
+        return Outcome() if path.partition("?")[0] == PATH else None
 
-    def received(self, text: str) -> Answer:
+    def receive(self, text: str) -> Outcome:
         if text == "ping":
-            return Answer(("pong",))
+            return Outcome(("pong",))
         try:
             message = json.loads(text)
         except (ValueError, RecursionError):
             return _refusal(None, "not JSON")
         if not isinstance(message, dict):
             return _refusal(None, "a message is a JSON object")
-        return self._message(message)
+        return self._receive_message(message)
 
-    def stream(self, symbol: str, timeframe: str) -> StreamKey:
+    def stream_key(self, symbol: str, timeframe: str) -> StreamKey:
         return symbol, timeframe
 
-    def encode(self, stream: StreamKey, rows: Iterable[Row]) -> list[bytes]:
-        return house_frames(stream, rows, self._options.closed_flag)
+    def encode(self, key: StreamKey, states: Iterable[BarState]) -> list[bytes]:
+        return wealthai_frames(key, states, self._options.closed_flag)
 
-    def fed(self, stream: StreamKey, bar: Bar, closed: bool | None) -> bytes:
-        return fed_house(stream, bar, closed)
+    def encode_bar(self, key: StreamKey, bar: Bar, closed: bool | None) -> bytes:
+        return wealthai_bar_frame(key, bar, closed)
 
-    def _message(self, message: dict[str, Any]) -> Answer:
+    def _receive_message(self, message: dict[str, Any]) -> Outcome:
         kind = message.get("type")
         if kind == "CONNECT":
-            return self._connect(message)
+            return self._subscribe(message)
         if kind == "PING":
-            return Answer(('{"type":"PONG"}',))
+            return Outcome(('{"type":"PONG"}',))
         if kind in {"PONG", "HEARTBEAT"}:
-            return Answer()
+            return Outcome()
         return _refusal(message, f"unknown type {kind!r}")
 
-    def _connect(self, message: dict[str, Any]) -> Answer:
+    def _subscribe(self, message: dict[str, Any]) -> Outcome:
         try:
             request = msgspec.convert(message, _Connect)
-            streams = self._streams(request)
+            keys = self._requested_keys(request)
         except msgspec.ValidationError as error:
             return _refusal(message, f"malformed CONNECT: {error}")
         except BadArgumentError as error:
             return _refusal(message, str(error))
         token = self._options.token
-        if token is not None and not _same(token, request.csrf_token):
+        if token is not None and not _is_token(token, request.csrf_token):
             refusal = _refusal(message, "csrf_token is not accepted")
-            return refusal._replace(close=_REFUSED)
+            return refusal._replace(close_code=_POLICY_VIOLATION)
         reply = {
             "type": "CONNECTED",
             "request_id": request.request_id,
             "symbols": request.symbols,
             "resolutions": request.resolutions,
         }
-        return Answer((json.dumps(reply),), streams, message)
+        return Outcome((json.dumps(reply),), keys, message)
 
-    def _streams(self, request: _Connect) -> tuple[StreamKey, ...]:
+    def _requested_keys(self, request: _Connect) -> tuple[StreamKey, ...]:
         symbols = list(dict.fromkeys(map(check_symbol, request.symbols)))
-        frames = list(dict.fromkeys(map(check_timeframe, request.resolutions)))
+        timeframes = list(dict.fromkeys(map(check_timeframe, request.resolutions)))
         _check_known("symbols", symbols, self._options.symbols)
-        _check_known("resolutions", frames, self._options.resolutions)
-        streams = tuple((symbol, frame) for symbol in symbols for frame in frames)
-        if len(streams) > MAX_STREAMS:
+        _check_known("resolutions", timeframes, self._options.resolutions)
+        keys = tuple((symbol, name) for symbol in symbols for name in timeframes)
+        if len(keys) > MAX_STREAMS:
             raise BadArgumentError(
-                f"{len(streams)} streams; at most {MAX_STREAMS} a connection"
+                f"{len(keys)} streams requested; at most {MAX_STREAMS} per connection"
             )
-        return streams
+        return keys
 
 
-def _same(token: str, given: str) -> bool:
+def _is_token(token: str, given: str) -> bool:
     return hmac.compare_digest(token.encode(), given.encode())
 
 
-def _check_known(what: str, asked: list[str], known: tuple[str, ...]) -> None:
-    strange = [name for name in asked if known and name not in known]
-    if strange:
+def _check_known(what: str, requested: list[str], known: tuple[str, ...]) -> None:
+    unknown = [name for name in requested if known and name not in known]
+    if unknown:
         raise BadArgumentError(
-            f"unknown {what}: {', '.join(strange)}; known: {', '.join(known)}"
+            f"unknown {what}: {', '.join(unknown)}; known: {', '.join(known)}"
         )
 
 
-def _refusal(message: dict[str, Any] | None, words: str) -> Answer:
-    reply: dict[str, object] = {"type": "ERROR", "message": words}
+def _refusal(message: dict[str, Any] | None, text: str) -> Outcome:
+    reply: dict[str, object] = {"type": "ERROR", "message": text}
     if message is None:
-        return Answer((json.dumps(reply),))
+        return Outcome((json.dumps(reply),))
     if isinstance(message.get("request_id"), str | int):
         reply["request_id"] = message["request_id"]
-    asked = message if message.get("type") == "CONNECT" else None
-    return Answer((json.dumps(reply),), asked=asked)
+    request = message if message.get("type") == "CONNECT" else None
+    return Outcome((json.dumps(reply),), request=request)
+
+
+def wealthai_frames(
+    key: StreamKey, states: Iterable[BarState], closed_flag: bool
+) -> list[bytes]:
+    """Return BAR messages as frames; without `closed_flag` they omit `closed`.
+
+    The market's prices are whole cents, so two decimals parse to the same float.
+    """
+    symbol, timeframe = key
+    form = (
+        f'{{"type":"BAR","symbol":"{symbol}","timeframe":"{timeframe}","open_time":'
+        '%d,"close_time":%d,"open":"%.2f","high":"%.2f","low":"%.2f",'
+        '"close":"%.2f","volume":"%.4f","money":"%.2f"'
+    ).encode()
+    if not closed_flag:
+        form += b"}"
+        return text_frames(form % state[:_STEP] for state in states)
+    forming, closing = form + b',"closed":false}', form + b',"closed":true}'
+    return text_frames(
+        (closing if state[_STEP] == STEPS else forming) % state[:_STEP]
+        for state in states
+    )
+
+
+def wealthai_bar_frame(key: StreamKey, bar: Bar, closed: bool | None) -> bytes:
+    """Return the BAR message of any bar; prices in their shortest exact form."""
+    names = ("open", "high", "low", "close", "volume")
+    message: dict[str, object] = {
+        "type": "BAR",
+        "symbol": key[0],
+        "timeframe": key[1],
+        "open_time": bar.open_time,
+        "close_time": bar.close_time,
+        **{name: repr(float(getattr(bar, name))) for name in names},
+    }
+    if not math.isnan(bar.money):
+        message["money"] = repr(float(bar.money))
+    if closed is not None:
+        message["closed"] = closed
+    return text_frame(msgspec.json.encode(message))

@@ -1,4 +1,4 @@
-"""A plain client of the local venue, for its tests."""
+"""A plain client of the local venue, for the venue's tests."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ def receive(connection: ClientConnection) -> dict:
 
 
 def ask(connection: ClientConnection, number: str = "1", **request: object) -> dict:
-    """CONNECT to the stream A 1m, or as `request` says: the reply."""
+    """Send CONNECT for the stream A 1m, or as `request` says; return the reply."""
     request = {"symbols": ["A"], "resolutions": ["1m"], **request}
     message = {"type": "CONNECT", "request_id": number, **request}
     connection.send(json.dumps(message))

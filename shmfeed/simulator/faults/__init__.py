@@ -1,18 +1,18 @@
-"""What goes wrong at a venue, on request: which faults there are, and when they happen.
+"""Faults of a venue: which exist (`spec`), when they occur, and what they do.
 
-A specification is a comma-separated list. `grammar` reads it, `kinds` is the table of
-what there is, `odds` decides when, `effects` and `connection` do it.
+`injection` decides when a fault is due and edits single frames; `connection` applies
+the faults of one connection.
 """
 
 from shmfeed.simulator.faults.connection import ConnectionFaults
 from shmfeed.simulator.faults.injection import FaultSchedule
-from shmfeed.simulator.faults.spec import KINDS, Fault, fault_lines, parse_faults
+from shmfeed.simulator.faults.spec import FAULT_KINDS, Fault, faults_help, parse_faults
 
 __all__ = [
-    "KINDS",
+    "FAULT_KINDS",
     "ConnectionFaults",
     "Fault",
     "FaultSchedule",
-    "fault_lines",
+    "faults_help",
     "parse_faults",
 ]

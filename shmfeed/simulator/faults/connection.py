@@ -1,4 +1,4 @@
-"""What goes wrong on one connection: it remembers the bars that have passed."""
+"""The faults of one connection, applied to its bars, replies and states."""
 
 import json
 from collections import deque
@@ -6,41 +6,47 @@ from collections.abc import Callable, Iterable, Sequence
 
 from shmfeed.bar import StreamKey
 from shmfeed.simulator.faults.injection import (
-    EFFECTS,
+    FRAME_FAULTS,
     FaultSchedule,
     FrameEdit,
-    bare_numbers,
     off_grid,
-    told_at,
+    unquoted_numbers,
+    with_event_shift,
+    with_larger_volume,
     with_value,
-    with_volume,
 )
 from shmfeed.simulator.faults.spec import Fault
-from shmfeed.simulator.frames import Row
-from shmfeed.simulator.market import STEPS
+from shmfeed.simulator.market import STEPS, BarState
 
-Encode = Callable[[StreamKey, Sequence[Row]], list[bytes]]
+Encode = Callable[[StreamKey, Sequence[BarState]], list[bytes]]
 STATES = ("half-open", "mute", "mute-pongs", "trickle")
 _REMEMBERED = 8  # closed bars of a stream
-_OPEN_TIME, _STEP = 0, 8  # of a row
+_OPEN_TIME, _STEP = 0, 8  # of a BarState
 _BROKEN_VALUES = {"nan": float("nan"), "infinite": float("inf")}
 
 
-class _Past:
-    """What a stream has sent: closed bars, the last oldest; the frame held back."""
+class _StreamPast:
+    """The recent frames of one stream."""
 
     def __init__(self) -> None:
-        self.closed: deque[bytes] = deque(maxlen=_REMEMBERED)
-        self.held: list[bytes] = []
+        self.closed: deque[bytes] = deque(maxlen=_REMEMBERED)  # oldest first
+        self.held: list[bytes] = []  # a closing frame that `reorder` holds back
         self.bar = -1  # open_time of the bar that `missing` is about
         self.missing = False
 
 
 class ConnectionFaults:
-    """The faults of one connection, by its number; `encode` is its dialect's.
+    """The faults of one connection, and the frames that they remember.
 
-    `ended`: it is to be cut once all that was made has been written. `delayed`: frames
-    to be sent later, with the seconds; whoever sends takes them.
+    Args:
+        faults: The faults.
+        seed: The venue's seed.
+        number: The connection's number, counted from 1.
+        encode: The connection's dialect's.
+
+    Attributes:
+        ended: The connection is to be cut once every frame returned so far is written.
+        delayed: (seconds, frame) to be sent later; the sender takes them out.
     """
 
     def __init__(
@@ -48,117 +54,120 @@ class ConnectionFaults:
     ) -> None:
         self.ended = False
         self.delayed: list[tuple[float, bytes]] = []
-        self._odds = FaultSchedule(faults, f"{seed} {number}")
+        self._schedule = FaultSchedule(faults, f"{seed} {number}")
         self._encode = encode
-        self._past: dict[StreamKey, _Past] = {}
-        names = self._odds.names
-        self._effects = {n: act for n, act in EFFECTS.items() if n in names}
-        self._broken = {n: v for n, v in _BROKEN_VALUES.items() if n in names}
+        self._past: dict[StreamKey, _StreamPast] = {}
+        names = self._schedule.names
+        self._frame_faults = {n: f for n, f in FRAME_FAULTS.items() if n in names}
+        self._broken_values = {n: v for n, v in _BROKEN_VALUES.items() if n in names}
 
-    def frames(self, stream: StreamKey, rows: Sequence[Row]) -> list[bytes]:
-        """What is sent in place of these rows of one stream."""
-        skew = self._odds.meet("skew-events")
+    def frames(self, key: StreamKey, states: Sequence[BarState]) -> list[bytes]:
+        """Return the frames to send for these states of one stream."""
+        skew = self._schedule.due("skew-events")
         if skew is not None:
-            rows = [told_at(row, skew.fault.argument) for row in rows]
+            states = [with_event_shift(state, skew.fault.argument) for state in states]
         sent: list[bytes] = []
-        for row, frame in zip(rows, self._encode(stream, rows), strict=True):
-            sent += self._row(stream, row, frame)
+        for state, frame in zip(states, self._encode(key, states), strict=True):
+            sent += self._bar_frames(key, state, frame)
         return sent
 
     def recorded(self, frame: bytes) -> list[bytes]:
-        """What is sent in place of a recorded frame."""
-        return [] if self.ended else self._fire(FrameEdit(frame))
+        """Return the frames to send for a recorded frame."""
+        return [] if self.ended else self._apply(FrameEdit(frame))
 
     def states(self) -> dict[str, float]:
-        """The states that it is in now, with their arguments."""
-        met = ((name, self._odds.meet(name)) for name in STATES)
-        return {name: c.fault.argument for name, c in met if c is not None}
+        """Return the states that are due now, with their arguments."""
+        due = ((name, self._schedule.due(name)) for name in STATES)
+        return {name: t.fault.argument for name, t in due if t is not None}
 
-    def changes(self) -> list[float]:
-        """When its states change, in seconds from now."""
-        return self._odds.moments(STATES)
+    def state_changes(self) -> list[float]:
+        """Return the times at which a state begins or ends, in seconds from now."""
+        return self._schedule.times(STATES)
 
-    def cut_at(self) -> list[float]:
-        """When it is cut whether there are frames or not, in seconds from now."""
-        return self._odds.moments(("cut",), once=True)
+    def cut_times(self) -> list[float]:
+        """Return the times of cuts that need no frame, in seconds from now."""
+        return self._schedule.times(("cut",), once=True)
 
-    def cuts_now(self) -> bool:
-        self.ended = self.ended or self._odds.meet("cut") is not None
+    def cut_is_due(self) -> bool:
+        """Return True if the connection is to be cut now or already is."""
+        self.ended = self.ended or self._schedule.due("cut") is not None
         return self.ended
 
-    def answers(self, reply: str) -> list[tuple[float, str]]:
-        """What is said in place of a subscription's answer, and how many s later."""
-        if self._odds.meet("ack-never"):
+    def replies(self, reply: str) -> list[tuple[float, str]]:
+        """Return (seconds to wait, text) to send for the reply to a subscription."""
+        if self._schedule.due("ack-never"):
             return []
-        if self._odds.meet("ack-wrong"):
-            reply = _of_another(reply)
-        late = self._odds.meet("ack-late")
+        if self._schedule.due("ack-wrong"):
+            reply = _with_wrong_id(reply)
+        late = self._schedule.due("ack-late")
         return [(late.fault.argument if late else 0.0, reply)]
 
-    def _row(self, stream: StreamKey, row: Row, frame: bytes) -> list[bytes]:
-        past = self._past.setdefault(stream, _Past())
-        if self.ended or self._is_missing(past, row):
+    def _bar_frames(self, key: StreamKey, state: BarState, frame: bytes) -> list[bytes]:
+        past = self._past.setdefault(key, _StreamPast())
+        if self.ended or self._is_missing(past, state):
             return []
-        shot = FrameEdit(frame)
-        self._spoil_values(stream, row, shot)
-        closing = row[_STEP] == STEPS
+        edit = FrameEdit(frame)
+        self._add_broken_copies(key, state, edit)
+        closing = state[_STEP] == STEPS
         if closing:
-            self._close(stream, row, shot)
-        if past.closed and self._odds.meet("late"):
-            shot.after.append(past.closed[0])
+            self._apply_to_closing(key, state, edit)
+        if past.closed and self._schedule.due("late"):
+            edit.after.append(past.closed[0])
         if closing:
             past.closed.append(frame)
-        sent, held = self._fire(shot), past.held
-        if closing and self._odds.meet("reorder"):
+        sent, held = self._apply(edit), past.held
+        if closing and self._schedule.due("reorder"):
             past.held = sent
             return held
         past.held = []
         return sent if self.ended else sent + held
 
-    def _is_missing(self, past: _Past, row: Row) -> bool:
-        opened = int(row[_OPEN_TIME])
-        if opened != past.bar:
-            past.bar = opened
-            past.missing = self._odds.meet("gap") is not None
+    def _is_missing(self, past: _StreamPast, state: BarState) -> bool:
+        open_time = int(state[_OPEN_TIME])
+        if open_time != past.bar:
+            past.bar = open_time
+            past.missing = self._schedule.due("gap") is not None
         return past.missing
 
-    def _spoil_values(self, stream: StreamKey, row: Row, shot: FrameEdit) -> None:
-        chance = self._odds.meet("off-grid")
-        if chance:
-            shot.before += self._encode(stream, [off_grid(row, chance)])
-        for name, value in self._broken.items():
-            chance = self._odds.meet(name)
-            if chance:
-                (frame,) = self._encode(stream, [with_value(row, chance, value)])
-                bare = chance.random.random() < 0.5
-                shot.before.append(bare_numbers(frame) if bare else frame)
+    def _add_broken_copies(
+        self, key: StreamKey, state: BarState, edit: FrameEdit
+    ) -> None:
+        trigger = self._schedule.due("off-grid")
+        if trigger:
+            edit.before += self._encode(key, [off_grid(state, trigger)])
+        for name, value in self._broken_values.items():
+            trigger = self._schedule.due(name)
+            if trigger:
+                (frame,) = self._encode(key, [with_value(state, trigger, value)])
+                unquoted = trigger.random.random() < 0.5
+                edit.before.append(unquoted_numbers(frame) if unquoted else frame)
 
-    def _close(self, stream: StreamKey, row: Row, shot: FrameEdit) -> None:
-        """What happens to frames that close a bar only."""
-        if self._odds.meet("revise"):
-            shot.after += self._encode(stream, [with_volume(row)])
-        late = self._odds.meet("delay")
-        if late and shot.frame is not None:
-            self.delayed.append((late.fault.argument, shot.frame))
-            shot.frame = None
-        if self._odds.meet("lost-close"):
-            shot.frame = None
+    def _apply_to_closing(
+        self, key: StreamKey, state: BarState, edit: FrameEdit
+    ) -> None:
+        if self._schedule.due("revise"):
+            edit.after += self._encode(key, [with_larger_volume(state)])
+        late = self._schedule.due("delay")
+        if late and edit.frame is not None:
+            self.delayed.append((late.fault.argument, edit.frame))
+            edit.frame = None
+        if self._schedule.due("lost-close"):
+            edit.frame = None
 
-    def _fire(self, shot: FrameEdit) -> list[bytes]:
-        for name, act in self._effects.items():
-            chance = self._odds.meet(name)
-            if chance:
-                act(shot, chance)
-        self.ended = shot.last
-        return shot.frames
+    def _apply(self, edit: FrameEdit) -> list[bytes]:
+        for name, apply in self._frame_faults.items():
+            trigger = self._schedule.due(name)
+            if trigger:
+                apply(edit, trigger)
+        self.ended = edit.ends_connection
+        return edit.frames
 
 
-def _of_another(reply: str) -> str:
-    """The answer with the id of a request that nobody made."""
+def _with_wrong_id(reply: str) -> str:
     message = json.loads(reply)
     for name in ("request_id", "id"):
-        number = message.get(name)
+        request_id = message.get(name)
         if name in message:
-            whole = isinstance(number, int)
-            message[name] = number + 1_000_000 if whole else f"{number}000000"
+            whole = isinstance(request_id, int)
+            message[name] = request_id + 1_000_000 if whole else f"{request_id}000000"
     return json.dumps(message)

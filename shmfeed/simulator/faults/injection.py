@@ -1,10 +1,9 @@
-"""When faults happen: each has a window of time and a row of random numbers of its own.
+"""Triggers that decide when a fault is due, and edits of one frame or one bar state.
 
-The numbers follow from the seed, from what the faults happen to (a connection, by its
-number, or the venue), and from the fault's name: whether the n-th frame of a connection
-meets a fault does not depend on which other faults there are.
-
-What faults do to one frame, and put before and behind it. No memory, no I/O.
+Each fault has its own time window and its own sequence of random numbers. The sequence
+follows from the seed, from the fault's target (a connection, by its number, or the
+venue) and from the fault's name, so other faults do not change which of a connection's
+frames a fault hits.
 """
 
 import math
@@ -15,19 +14,24 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 from shmfeed.simulator.faults.spec import Fault
-from shmfeed.simulator.frames import Row, payload_of, text_frame
+from shmfeed.simulator.frames import payload_of, text_frame
+from shmfeed.simulator.market import BarState
 
 
 class FaultTrigger:
-    """One fault, and whether it happens now."""
+    """One fault, its random numbers, and the decision whether it is due."""
 
     def __init__(self, fault: Fault, seed: str) -> None:
         self.fault = fault
         self.random = random.Random(seed)  # noqa: S311  # repeatable, not secret
         self._end = fault.end
 
-    def happens(self, since: float) -> bool:
-        """To be asked once for each frame, bar, answer or connection."""
+    def is_due(self, since: float) -> bool:
+        """Decide for one frame, bar, reply or connection; call once for each.
+
+        Args:
+            since: Seconds since the schedule began.
+        """
         fault = self.fault
         if not fault.start <= since < self._end:
             return False
@@ -47,33 +51,38 @@ class FaultSchedule:
     ) -> None:
         self._clock = clock
         self._began = clock()
-        self._chances: dict[str, list[FaultTrigger]] = {}
+        self._triggers: dict[str, list[FaultTrigger]] = {}
         count = Counter[str]()
         for fault in faults:
             count[fault.name] += 1
-            chance = FaultTrigger(fault, f"{seed} {fault.name} {count[fault.name]}")
-            self._chances.setdefault(fault.name, []).append(chance)
+            trigger = FaultTrigger(fault, f"{seed} {fault.name} {count[fault.name]}")
+            self._triggers.setdefault(fault.name, []).append(trigger)
 
     @property
     def names(self) -> frozenset[str]:
-        return frozenset(self._chances)
+        return frozenset(self._triggers)
 
     @property
     def since(self) -> float:
-        """Seconds since it began."""
+        """Seconds since the schedule began."""
         return self._clock() - self._began
 
-    def meet(self, name: str) -> FaultTrigger | None:
-        """The chance of this fault that happens now, if one does."""
-        if name not in self._chances:
+    def due(self, name: str) -> FaultTrigger | None:
+        """Return the trigger of this fault if it is due now, else None."""
+        if name not in self._triggers:
             return None
         since = self.since
-        met = [chance for chance in self._chances[name] if chance.happens(since)]
-        return met[0] if met else None
+        due = [trigger for trigger in self._triggers[name] if trigger.is_due(since)]
+        return due[0] if due else None
 
-    def moments(self, names: Iterable[str], once: bool = False) -> list[float]:
-        """When these begin and end, in seconds from now; what is past is left out."""
-        faults = [c.fault for name in names for c in self._chances.get(name, ())]
+    def times(self, names: Iterable[str], once: bool = False) -> list[float]:
+        """Return the future starts and ends of these faults, in seconds from now.
+
+        Args:
+            names: Names of faults.
+            once: Only faults that occur once.
+        """
+        faults = [t.fault for name in names for t in self._triggers.get(name, ())]
         faults = [fault for fault in faults if fault.once or not once]
         times = [time for fault in faults for time in (fault.start, fault.end)]
         since = self.since
@@ -81,94 +90,102 @@ class FaultSchedule:
 
 
 _FINAL, _TEXT, _PING = 0x80, 0x01, 0x89
-_NO_FRAME = 0xF0  # reserved bits, all of them
-_HUGE = 127  # the length stands in the next 8 bytes
+_RESERVED_BITS = 0xF0  # all three, and the final bit
+_LENGTH_64 = 127  # the length is in the next 8 bytes
 
 
 class FrameEdit:
-    """One frame on its way; None when it is not sent. `last`: the connection ends."""
+    """One frame, and the frames that faults put before and behind it.
 
-    __slots__ = ("after", "before", "frame", "last")
+    Attributes:
+        before: Frames to send first.
+        frame: The frame itself; None drops it.
+        after: Frames to send behind it.
+        ends_connection: The connection is cut behind these frames.
+    """
+
+    __slots__ = ("after", "before", "ends_connection", "frame")
 
     def __init__(self, frame: bytes) -> None:
         self.before: list[bytes] = []
         self.frame: bytes | None = frame
         self.after: list[bytes] = []
-        self.last = False
+        self.ends_connection = False
 
     @property
     def frames(self) -> list[bytes]:
-        """All that is sent, in order."""
+        """All frames to send, in order."""
         middle = [] if self.frame is None else [self.frame]
         return [*self.before, *middle, *self.after]
 
 
-def malformed(shot: FrameEdit, chance: FaultTrigger) -> None:
-    if shot.frame is not None:
-        spoilt = chance.random.choice(_BREAKS)(payload_of(shot.frame))
-        shot.before.append(text_frame(spoilt))
+def malformed(edit: FrameEdit, trigger: FaultTrigger) -> None:
+    if edit.frame is not None:
+        damage = trigger.random.choice(_DAMAGES)
+        edit.before.append(text_frame(damage(payload_of(edit.frame))))
 
 
-def garbage(shot: FrameEdit, chance: FaultTrigger) -> None:
-    size = chance.random.randint(8, 120)
-    opcode = chance.random.choice((1, 2))
-    shot.before.append(bytes((_FINAL | opcode, size)) + chance.random.randbytes(size))
+def garbage(edit: FrameEdit, trigger: FaultTrigger) -> None:
+    size = trigger.random.randint(8, 120)
+    opcode = trigger.random.choice((1, 2))
+    payload = trigger.random.randbytes(size)
+    edit.before.append(bytes((_FINAL | opcode, size)) + payload)
 
 
-def noise(shot: FrameEdit, chance: FaultTrigger) -> None:
-    first = _NO_FRAME | chance.random.randrange(16)
-    shot.before.append(bytes((first,)) + chance.random.randbytes(15))
+def noise(edit: FrameEdit, trigger: FaultTrigger) -> None:
+    first = _RESERVED_BITS | trigger.random.randrange(16)
+    edit.before.append(bytes((first,)) + trigger.random.randbytes(15))
 
 
-def oversized(shot: FrameEdit, chance: FaultTrigger) -> None:
-    size = int(chance.fault.argument)
-    shot.before.append(bytes((_FINAL | _TEXT, _HUGE)) + size.to_bytes(8))
+def oversized(edit: FrameEdit, trigger: FaultTrigger) -> None:
+    size = int(trigger.fault.argument)
+    edit.before.append(bytes((_FINAL | _TEXT, _LENGTH_64)) + size.to_bytes(8))
 
 
-def truncated(shot: FrameEdit, chance: FaultTrigger) -> None:
-    if shot.frame is not None:
-        payload = payload_of(shot.frame)
-        size = len(payload) + chance.random.randint(1, 64)
-        shot.frame = bytes((_FINAL | _TEXT, _HUGE)) + size.to_bytes(8) + payload
+def truncated(edit: FrameEdit, trigger: FaultTrigger) -> None:
+    if edit.frame is not None:
+        payload = payload_of(edit.frame)
+        size = len(payload) + trigger.random.randint(1, 64)
+        edit.frame = bytes((_FINAL | _TEXT, _LENGTH_64)) + size.to_bytes(8) + payload
 
 
-def fragments(shot: FrameEdit, chance: FaultTrigger) -> None:
-    """Two to four pieces, a ping behind the first."""
-    if shot.frame is None:
+def fragments(edit: FrameEdit, trigger: FaultTrigger) -> None:
+    """Split the frame into two to four, with a ping behind the first."""
+    if edit.frame is None:
         return
-    payload = payload_of(shot.frame)
-    cuts = sorted(chance.random.randrange(len(payload) + 1) for _ in range(3))
-    cuts = [0, *cuts[: chance.random.randint(1, 3)], len(payload)]
+    payload = payload_of(edit.frame)
+    cuts = sorted(trigger.random.randrange(len(payload) + 1) for _ in range(3))
+    cuts = [0, *cuts[: trigger.random.randint(1, 3)], len(payload)]
     pieces = [payload[a:b] for a, b in pairwise(cuts)]
     frames = [b"\x00" + text_frame(piece)[1:] for piece in pieces]
     frames[0] = bytes((_TEXT,)) + frames[0][1:]
     frames[-1] = bytes((_FINAL,)) + frames[-1][1:]
     frames.insert(1, bytes((_PING, 4)) + b"here")
-    shot.frame = b"".join(frames)
+    edit.frame = b"".join(frames)
 
 
-def lost(shot: FrameEdit, chance: FaultTrigger) -> None:  # noqa: ARG001  # all effects are alike
-    shot.frame = None
+def lost(edit: FrameEdit, trigger: FaultTrigger) -> None:  # noqa: ARG001  # one signature for all
+    edit.frame = None
 
 
-def duplicate(shot: FrameEdit, chance: FaultTrigger) -> None:  # noqa: ARG001
-    if shot.frame is not None:
-        shot.after.append(shot.frame)
+def duplicate(edit: FrameEdit, trigger: FaultTrigger) -> None:  # noqa: ARG001
+    if edit.frame is not None:
+        edit.after.append(edit.frame)
 
 
-def cut(shot: FrameEdit, chance: FaultTrigger) -> None:  # noqa: ARG001
-    shot.last = True
+def cut(edit: FrameEdit, trigger: FaultTrigger) -> None:  # noqa: ARG001
+    edit.ends_connection = True
 
 
-def cut_inside(shot: FrameEdit, chance: FaultTrigger) -> None:
-    if shot.frame is not None:
-        shot.frame = shot.frame[: chance.random.randrange(1, len(shot.frame))]
-        shot.after.clear()
-        shot.last = True
+def cut_inside(edit: FrameEdit, trigger: FaultTrigger) -> None:
+    if edit.frame is not None:
+        edit.frame = edit.frame[: trigger.random.randrange(1, len(edit.frame))]
+        edit.after.clear()
+        edit.ends_connection = True
 
 
-# Without a memory, in the order in which they are applied.
-EFFECTS: dict[str, Callable[[FrameEdit, FaultTrigger], None]] = {
+# Faults of any frame that need no memory, in the order in which they are applied.
+FRAME_FAULTS: dict[str, Callable[[FrameEdit, FaultTrigger], None]] = {
     "malformed": malformed,
     "garbage": garbage,
     "noise": noise,
@@ -182,39 +199,39 @@ EFFECTS: dict[str, Callable[[FrameEdit, FaultTrigger], None]] = {
 }
 
 
-def off_grid(row: Row, chance: FaultTrigger) -> Row:
-    shift = chance.random.randint(1, 999)
-    return (row[0] + shift, row[1] + shift, *row[2:])
+def off_grid(state: BarState, trigger: FaultTrigger) -> BarState:
+    shift = trigger.random.randint(1, 999)
+    return (state[0] + shift, state[1] + shift, *state[2:])
 
 
-def with_value(row: Row, chance: FaultTrigger, value: float) -> Row:
-    """The bar with this in place of one of its prices or its volume."""
-    values = [*row[2:7]]
-    values[chance.random.randrange(len(values))] = value
+def with_value(state: BarState, trigger: FaultTrigger, value: float) -> BarState:
+    """Return the state with one of its prices or its volume replaced by `value`."""
+    values = [*state[2:7]]
+    values[trigger.random.randrange(len(values))] = value
     first, high, low, last, volume = values
-    return (*row[:2], first, high, low, last, volume, *row[7:])
+    return (*state[:2], first, high, low, last, volume, *state[7:])
 
 
-def with_volume(row: Row) -> Row:
-    """The same bar with twice its volume, and something on top: never the same."""
-    return (*row[:6], row[6] * 2 + 1, *row[7:])
+def with_larger_volume(state: BarState) -> BarState:
+    """Return the state with twice its volume plus 1, as the volume may be 0."""
+    return (*state[:6], state[6] * 2 + 1, *state[7:])
 
 
-def told_at(row: Row, shift: float) -> Row:
-    """The bar as told so many seconds later, or before."""
-    return (*row[:9], row[9] + int(shift * 1000))
+def with_event_shift(state: BarState, seconds: float) -> BarState:
+    """Return the state with its event time moved by `seconds`."""
+    return (*state[:9], state[9] + int(seconds * 1000))
 
 
-def bare_numbers(frame: bytes) -> bytes:
-    """The frame with its NaN or infinity as Python's json writes it: no JSON."""
+def unquoted_numbers(frame: bytes) -> bytes:
+    """Return the frame with NaN or Infinity unquoted, which is not valid JSON."""
     payload = payload_of(frame)
     for quoted, bare in ((b'"nan"', b"NaN"), (b'"inf"', b"Infinity")):
         payload = payload.replace(quoted, bare)
     return text_frame(payload)
 
 
-# Half a message, no UTF-8, no number, an impossible volume.
-_BREAKS: tuple[Callable[[bytes], bytes], ...] = (
+# Half a message, invalid UTF-8, text in place of a number, a negative volume.
+_DAMAGES: tuple[Callable[[bytes], bytes], ...] = (
     lambda payload: payload[: len(payload) // 2],
     lambda payload: b"\xff" + payload,
     lambda payload: payload.replace(b'"high":"', b'"high":"x').replace(

@@ -29,7 +29,7 @@ BROKEN = {
     "control": "import shmfeed.control.messages as w; w._NOT_JSON = ()",
     "settings_file": "import shmfeed.settings.loading as f; f.tomllib = None",
     "note": "import shmfeed.memory.note as n; n.NOTE_BYTES = 10_000",
-    "faults_grammar": "import shmfeed.simulator.faults.spec as g; g.KINDS = None",
+    "faults_grammar": "import shmfeed.simulator.faults.spec as g; g.FAULT_KINDS = None",
 }
 
 

@@ -1,4 +1,4 @@
-"""Binance's streams as the venue speaks them over real connections."""
+"""Binance's market streams of the local venue, over real connections."""
 
 import itertools
 import json
@@ -12,13 +12,13 @@ from shmfeed.codecs import get_codec
 from shmfeed.simulator import Venue, bar
 
 
-def test_klines_by_url_wrapped_and_raw():
+def test_klines_come_by_url_combined_and_raw():
     with Venue(protocol="binance", speed=None) as venue:
-        wrapped, raw = "/stream?streams=btcusdt@kline_1m", "/ws/btcusdt@kline_1m"
-        with client(venue, wrapped) as one, client(venue, raw) as two:
+        combined, raw = "/stream?streams=btcusdt@kline_1m", "/ws/btcusdt@kline_1m"
+        with client(venue, combined) as one, client(venue, raw) as two:
             venue.wait_subscribed(2)
             asked = sorted(request["path"] for request in venue.subscriptions)
-            assert asked == [wrapped, raw]
+            assert asked == [combined, raw]
             assert venue.push_market("BTCUSDT", "1m", 60_000) == 2
             first, second = receive(one), receive(two)
         assert first["stream"] == "btcusdt@kline_1m"
@@ -27,21 +27,24 @@ def test_klines_by_url_wrapped_and_raw():
         assert float(second["k"]["c"]) == bar(7, "BTCUSDT", "1m", 60_000).close
 
 
-def test_subscribing_by_message():
+def test_messages_change_the_subscription():
     with (
         Venue(protocol="binance", speed=None) as venue,
         client(venue, "/stream") as connection,
     ):
 
-        def say(**message: object) -> dict:
+        def ask(**message: object) -> dict:
             connection.send(json.dumps(message))
             return receive(connection)
 
         names = ["a@kline_1m", "b@kline_1h"]
-        assert say(method="SUBSCRIBE", params=names, id=1) == {"result": None, "id": 1}
-        listed = say(method="LIST_SUBSCRIPTIONS", id="x3")
+        assert ask(method="SUBSCRIBE", params=names, id=1) == {
+            "result": None,
+            "id": 1,
+        }
+        listed = ask(method="LIST_SUBSCRIPTIONS", id="x3")
         assert listed == {"result": names, "id": "x3"}
-        assert say(method="UNSUBSCRIBE", params=names[:1], id=None)["result"] is None
+        assert ask(method="UNSUBSCRIBE", params=names[:1], id=None)["result"] is None
         assert venue.push_market("A", "1m", 0) == 0
         assert venue.push_bar("B", "1h", 0, 1, 2, 0.5, 1.5, closed=True) == 1
         kline = receive(connection)["data"]["k"]
@@ -62,13 +65,13 @@ def test_subscribing_by_message():
         ('{"method":"SET_PROPERTY","params":["combined",1],"id":1}', 1),
     ],
 )
-def test_errors_have_the_venues_codes(text, code):
+def test_errors_have_binances_codes(text, code):
     with Venue(protocol="binance", speed=None) as venue, client(venue, "/ws") as it:
         it.send(text)
         assert receive(it)["code"] == code
 
 
-def test_combined_can_be_switched():
+def test_a_property_switches_combined_streams():
     path = "/ws/a@kline_1m"
     with Venue(protocol="binance", speed=None) as venue, client(venue, path) as it:
         it.send('{"method":"SET_PROPERTY","params":["combined",true]}')
@@ -77,7 +80,7 @@ def test_combined_can_be_switched():
         assert receive(it)["stream"] == "a@kline_1m"
 
 
-def test_unknown_streams_are_acknowledged_and_silent():
+def test_an_unknown_stream_is_acknowledged_and_silent():
     names = ["nope@kline_1m", "a@trade", "a@kline_7m", "A@kline_1m", "a@kline_1m"]
     options = {"protocol": "binance", "symbols": ["A"], "history": 2}
     with Venue(**options) as venue, client(venue, "/stream") as connection:
@@ -87,7 +90,7 @@ def test_unknown_streams_are_acknowledged_and_silent():
         assert streams == {"a@kline_1m"}
 
 
-def test_klines_come_live_and_close():
+def test_live_klines_close():
     options = {"protocol": "binance", "speed": 60, "update_interval": 0.05}
     path = "/stream?streams=a@kline_1s"
     closed: list[int] = []
@@ -100,7 +103,7 @@ def test_klines_come_live_and_close():
     assert all(b - a == 1000 for a, b in itertools.pairwise(closed))
 
 
-def test_too_many_messages_a_second_end_the_connection():
+def test_too_many_messages_a_second_close_the_connection():
     with Venue(protocol="binance", speed=None) as venue, client(venue, "/ws") as it:
         for number in range(6):
             it.send(json.dumps({"method": "LIST_SUBSCRIPTIONS", "id": number}))
@@ -111,7 +114,7 @@ def test_too_many_messages_a_second_end_the_connection():
         assert caught.value.rcvd.code == 1008
 
 
-def test_the_projects_codec_reads_it_all():
+def test_the_codec_reads_what_the_venue_sends():
     codec = get_codec("binance")
     streams = [("A", "1m"), ("BTCUSDT", "1M")]
     with Venue(protocol="binance", speed=None, history=2) as venue:

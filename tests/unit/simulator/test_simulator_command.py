@@ -1,4 +1,4 @@
-"""The command: it says where it listens, ends on a signal, and explains bad options."""
+"""`shmfeed simulate`: its output, its end by a signal, and its errors."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def start() -> Iterator[Start]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_serves_until_a_signal_and_says_what_it_did(start, number):
+def test_it_serves_until_a_signal_and_prints_counts(start, number):
     process = start("--speed", "60", "--symbols", "A,B", "--history", "3")
     line = process.stdout.readline()
     found = re.fullmatch(r"listening on (ws://127\.0\.0\.1:\d+/market_data)\n", line)
@@ -51,12 +51,12 @@ def test_it_serves_until_a_signal_and_says_what_it_did(start, number):
     assert re.fullmatch(r"1 connections, 1 requests, \d+ frames\n", output)
 
 
-def test_json_says_url_port_and_pid(start):
+def test_json_has_url_port_and_pid(start):
     process = start("--json", "--protocol", "binance", "--speed", "max", "--bars", "2")
-    said = json.loads(process.stdout.readline())
-    assert said["pid"] == process.pid
-    assert said["url"] == f"ws://127.0.0.1:{said['port']}"
-    with connect(said["url"] + "/ws/a@kline_1m") as connection:
+    printed = json.loads(process.stdout.readline())
+    assert printed["pid"] == process.pid
+    assert printed["url"] == f"ws://127.0.0.1:{printed['port']}"
+    with connect(printed["url"] + "/ws/a@kline_1m") as connection:
         for _ in range(16):
             connection.recv(timeout=5)
     process.terminate()
@@ -64,7 +64,7 @@ def test_json_says_url_port_and_pid(start):
     assert json.loads(output) == {"connections": 1, "requests": 1, "frames": 16}
 
 
-def test_it_ends_cleanly_when_nobody_reads_its_output(start):
+def test_it_ends_cleanly_when_its_output_is_closed(start):
     process = start()
     process.stdout.readline()
     process.stdout.close()
@@ -74,7 +74,7 @@ def test_it_ends_cleanly_when_nobody_reads_its_output(start):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "text"),
     [
         (["--no-closed-flag", "--speed", "60"], "speed 1"),
         (["--speed", "fast"], "fast"),
@@ -85,15 +85,15 @@ def test_it_ends_cleanly_when_nobody_reads_its_output(start):
         (["--faults", "wrong:1"], "wrong"),
     ],
 )
-def test_bad_options_are_explained(start, arguments, words):
+def test_a_bad_option_is_an_error_that_names_it(start, arguments, text):
     process = start(*arguments)
     output, errors = process.communicate(timeout=10)
     assert (process.returncode, output) == (2, "")
-    assert words in errors
+    assert text in errors
     assert "Traceback" not in errors
 
 
-def test_a_taken_port_is_explained(start):
+def test_a_taken_port_is_an_error(start):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = start("--port", str(taken.getsockname()[1]))
         _, errors = process.communicate(timeout=10)
@@ -102,7 +102,7 @@ def test_a_taken_port_is_explained(start):
     assert "Traceback" not in errors
 
 
-def test_without_websockets_it_says_what_to_install(tmp_path):
+def test_without_websockets_the_error_says_what_to_install(tmp_path):
     (tmp_path / "websockets.py").write_text("raise ModuleNotFoundError(name=__name__)")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What goes wrong on request: as often and when it was said, the same for a seed."""
+"""Faults of frames: their specification, their timing, and their effect."""
 
 import itertools
 import json
@@ -12,40 +12,42 @@ from websockets.sync.client import connect
 from shmfeed.cli.main import main
 from shmfeed.errors import BadArgumentError
 from shmfeed.simulator import STEPS, Venue
+from shmfeed.simulator.binance import binance_frames
 from shmfeed.simulator.faults import (
-    KINDS,
+    FAULT_KINDS,
     ConnectionFaults,
     Fault,
     FaultSchedule,
-    fault_lines,
+    faults_help,
     parse_faults,
 )
-from shmfeed.simulator.faults.injection import EFFECTS
+from shmfeed.simulator.faults.injection import FRAME_FAULTS
 from shmfeed.simulator.faults.spec import CLOCK, CONNECTIONS, STATE
-from shmfeed.simulator.frames import binance_frames, house_frames, payload_of
-from shmfeed.simulator.schedule import all_rows, open_times_before
+from shmfeed.simulator.frames import payload_of
+from shmfeed.simulator.schedule import all_states, open_times_before
+from shmfeed.simulator.wealthai import wealthai_frames
 
 DOCS = Path(__file__).parents[3] / "docs/faults.md"
-STREAM = ("A", "1m")
-ROWS = all_rows(7, STREAM, open_times_before(6_000_000, "1m", 100))
-OF_FRAMES = [n for n, k in KINDS.items() if k.extent in {"frames", "bars"}]
-OF_CLOSES = [n for n, k in KINDS.items() if k.extent == "closing frames"]
+KEY = ("A", "1m")
+STATES = all_states(7, KEY, open_times_before(6_000_000, "1m", 100))
+OF_FRAMES = [n for n, k in FAULT_KINDS.items() if k.target in {"frames", "bars"}]
+OF_CLOSES = [n for n, k in FAULT_KINDS.items() if k.target == "closing frames"]
 ALWAYS = math.inf
 
 
-def house(stream, rows):
-    return house_frames(stream, rows, flag=True)
+def encode_wealthai(key, states):
+    return wealthai_frames(key, states, closed_flag=True)
 
 
-FRAMES = house(STREAM, ROWS)
+FRAMES = encode_wealthai(KEY, STATES)
 
 
-def faults(text, seed=1, number=1, encode=house):
+def faults(text, seed=1, number=1, encode=encode_wealthai):
     return ConnectionFaults(parse_faults(text), seed, number, encode)
 
 
-def spoilt(text, seed=1, number=1, encode=house):
-    return faults(text, seed, number, encode).frames(STREAM, ROWS)
+def faulty(text, seed=1, number=1, encode=encode_wealthai):
+    return faults(text, seed, number, encode).frames(KEY, STATES)
 
 
 def messages(frames):
@@ -53,12 +55,12 @@ def messages(frames):
 
 
 def form(name, rate):
-    """The fault with its argument, if it needs one."""
-    argument = KINDS[name].argument
+    """Return the fault with its argument, if it needs one."""
+    argument = FAULT_KINDS[name].argument
     return f"{name}:{argument.example}:{rate}" if argument else f"{name}:{rate}"
 
 
-# The grammar
+# The specification
 
 
 @pytest.mark.parametrize(
@@ -85,18 +87,18 @@ def form(name, rate):
         ("refuse:0.5", Fault("refuse", 0.0, 0.5, 0.0, ALWAYS, False)),
     ],
 )
-def test_what_is_accepted(text, fault):
+def test_a_fault_is_parsed(text, fault):
     assert parse_faults(text) == (fault,)
     assert parse_faults(f",{text},,{text},") == (fault, fault)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
-        ("wrong:0.1", "'wrong'; there are: lost lost-close gap"),
-        ("LOST", "there is no 'LOST'"),
-        ("@2", "there is no ''"),
-        (":0.5", "there is no ''"),
+        ("wrong:0.1", "unknown name 'wrong'; one of: lost lost-close gap"),
+        ("LOST", "unknown name 'LOST'"),
+        ("@2", "unknown name ''"),
+        (":0.5", "unknown name ''"),
         ("lost:2", "'2'; lost[:RATE][@SECONDS[+SECONDS]]"),
         ("lost:-1", "'-1'"),
         ("lost:nan", "'nan'"),
@@ -110,12 +112,12 @@ def test_what_is_accepted(text, fault):
         ("lost@2@3", "'@2@3'"),
         ("lost@2h", "'@2h'"),
         ("mute:0.5", "'0.5'; mute[@SECONDS[+SECONDS]]"),
-        ("ack-late", "its DELAY is missing; ack-late:DELAY[:RATE]"),
+        ("ack-late", "no DELAY; ack-late:DELAY[:RATE]"),
         ("ack-late:0.5:3s", "'3s'"),
         ("delay:-3s", "'-3s'"),
-        ("skew", "its SHIFT is missing"),
+        ("skew", "no SHIFT; "),
         ("skew:90h", "'90h'; skew:SHIFT[@SECONDS[+SECONDS]], SHIFT such as +90s"),
-        ("trickle", "its PACE is missing"),
+        ("trickle", "no PACE; "),
         ("trickle:20", "'20'; trickle:PACE[@SECONDS[+SECONDS]], PACE such as 20B/s"),
         ("trickle:0B/s", "'0B/s'"),
         ("oversized:1TB", "'1TB'; oversized[:SIZE][:RATE]"),
@@ -124,74 +126,74 @@ def test_what_is_accepted(text, fault):
         ("lost:0.1,cut:x", "fault 'cut:x' is not accepted: 'x'"),
     ],
 )
-def test_what_is_refused_with_the_value_and_what_is_accepted(text, words):
+def test_a_bad_fault_is_refused_with_its_value_and_form(text, message):
     with pytest.raises(BadArgumentError) as caught:
         parse_faults(text)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_venue_cannot_have_every_fault(tmp_path):
+def test_some_faults_need_a_protocol_or_made_bars(tmp_path):
     with pytest.raises(BadArgumentError, match="'skew-events' needs protocol"):
         Venue(faults="skew-events:+1s")
     recording = tmp_path / "recording"
     recording.write_text("ws://x\n0: {}\n")
-    with pytest.raises(BadArgumentError, match="faults gap, nan need bars"):
+    with pytest.raises(BadArgumentError, match="gap, nan do not work with replay"):
         Venue(replay=recording, faults="cut@1,gap:0.1,nan")
     with Venue(speed=None, faults="duplicate") as venue:
-        with pytest.raises(BadArgumentError, match="no 'gone'"):
+        with pytest.raises(BadArgumentError, match="unknown name 'gone'"):
             venue.set_faults("gone")
         with pytest.raises(BadArgumentError, match="skew-events"):
             venue.set_faults("skew-events:+1s")
 
 
-def test_each_fault_has_its_line_and_its_place_in_the_docs(capsys):
-    lines = fault_lines().splitlines()
-    assert [line.split()[0].split(":")[0] for line in lines] == list(KINDS)
+def test_each_fault_is_in_the_help_and_in_the_docs(capsys):
+    lines = faults_help().splitlines()
+    assert [line.split()[0].split(":")[0] for line in lines] == list(FAULT_KINDS)
     assert max(map(len, lines)) <= 88
     with pytest.raises(SystemExit):
         main(["simulate", "--help"])
-    assert fault_lines() in capsys.readouterr().out
+    assert faults_help() in capsys.readouterr().out
     told = DOCS.read_text()
-    assert [name for name in KINDS if f"`{name}" not in told] == []
+    assert [name for name in FAULT_KINDS if f"`{name}" not in told] == []
 
 
-# What is deterministic
+# Determinism
 
 
-def test_without_faults_nothing_changes():
-    assert spoilt("") == FRAMES
+def test_without_faults_the_frames_are_unchanged():
+    assert faulty("") == FRAMES
 
 
 @pytest.mark.parametrize("name", OF_FRAMES + OF_CLOSES)
-def test_the_seed_and_the_number_of_the_connection_decide(name):
+def test_the_seed_and_the_connections_number_decide(name):
     text = form(name, 0.01 if name.startswith("cut") else 0.5)
-    first = spoilt(text)
-    assert spoilt(text) == first
+    first = faulty(text)
+    assert faulty(text) == first
     assert first != FRAMES
-    assert spoilt(text, seed=2) != first
-    assert spoilt(text, number=2) != first
+    assert faulty(text, seed=2) != first
+    assert faulty(text, number=2) != first
 
 
 @pytest.mark.parametrize("other", ["lost:0", "cut:0", "garbage:0.5", "nan:0.5"])
-def test_another_fault_does_not_change_which_frames_are_met(other):
+def test_other_faults_do_not_change_which_frames_one_hits(other):
     def doubled(text):
-        sent = spoilt(text)
+        sent = faulty(text)
         return [frame for frame in FRAMES if sent.count(frame) == 2]
 
     assert 100 < len(doubled("duplicate:0.3")) < 400
     assert doubled(f"{other},duplicate:0.3") == doubled("duplicate:0.3")
 
 
-def test_faults_have_their_time():
+def test_faults_are_due_at_their_times():
     now = [0.0]
-    odds = FaultSchedule(
+    schedule = FaultSchedule(
         parse_faults("lost@2,duplicate@2+3,mute@1,gap:0@0"), "1", clock=lambda: now[0]
     )
     met = {name: [] for name in ("lost", "duplicate", "mute", "gap")}
     for time in (0.0, 0.9, 1.0, 2.0, 2.0, 4.9, 5.0, 9.0):
         now[0] = time
         for name, times in met.items():
-            if odds.meet(name):
+            if schedule.due(name):
                 times.append(time)
     assert met == {
         "lost": [2.0],
@@ -200,31 +202,31 @@ def test_faults_have_their_time():
         "gap": [],
     }
     now[0] = 1.5
-    assert odds.moments(["mute", "duplicate"]) == [0.5, 3.5]
+    assert schedule.times(["mute", "duplicate"]) == [0.5, 3.5]
 
 
-# What each does to frames
+# Effects on frames
 
 
-def test_lost_and_duplicate():
-    assert spoilt("lost") == []
-    assert spoilt("duplicate") == [frame for frame in FRAMES for _ in "ab"]
-    assert 0.4 < len(spoilt("lost:0.5")) / len(FRAMES) < 0.6
+def test_lost_drops_and_duplicate_doubles_frames():
+    assert faulty("lost") == []
+    assert faulty("duplicate") == [frame for frame in FRAMES for _ in "ab"]
+    assert 0.4 < len(faulty("lost:0.5")) / len(FRAMES) < 0.6
 
 
-def test_lost_closes_and_gaps():
+def test_lost_close_drops_closing_frames_and_gap_whole_bars():
     closing = FRAMES[STEPS - 1 :: STEPS]
-    assert spoilt("lost-close") == [frame for frame in FRAMES if frame not in closing]
-    kept = messages(spoilt("gap:0.5"))
+    assert faulty("lost-close") == [frame for frame in FRAMES if frame not in closing]
+    kept = messages(faulty("gap:0.5"))
     counts = {m["open_time"]: 0 for m in messages(FRAMES)}
     for message in kept:
         counts[message["open_time"]] += 1
-    assert set(counts.values()) == {0, STEPS}  # a bar is there as a whole, or not
-    assert spoilt("gap@0") == FRAMES[STEPS:]  # once: one bar
+    assert set(counts.values()) == {0, STEPS}  # all frames of a bar, or no frame
+    assert faulty("gap@0") == FRAMES[STEPS:]  # once: one bar
 
 
-def test_late_frames_are_older_closed_bars():
-    sent = messages(spoilt("late"))
+def test_late_repeats_older_closed_bars():
+    sent = messages(faulty("late"))
     newest = late = 0
     for message in sent:
         if message["open_time"] < newest:
@@ -234,28 +236,28 @@ def test_late_frames_are_older_closed_bars():
     assert late == len(FRAMES) - STEPS  # the first bar has no older one
 
 
-def test_reordered_closes_come_behind_the_next_frame():
-    sent = spoilt("reorder")
+def test_reorder_puts_a_close_behind_the_next_frame():
+    sent = faulty("reorder")
     expected = FRAMES[: STEPS - 1]
     for start in range(STEPS - 1, len(FRAMES) - 1, STEPS):
         following = FRAMES[start + 1 : start + STEPS]
         expected += [following[0], FRAMES[start], *following[1:]]
-    assert sent == expected  # the last close waits for a frame that never comes
-    closes = house(STREAM, ROWS[STEPS - 1 :: STEPS])
-    in_a_row = faults("reorder").frames(STREAM, ROWS[STEPS - 1 :: STEPS])
+    assert sent == expected  # the last close waits for a next frame
+    closes = encode_wealthai(KEY, STATES[STEPS - 1 :: STEPS])
+    in_a_row = faults("reorder").frames(KEY, STATES[STEPS - 1 :: STEPS])
     assert in_a_row == closes[:-1]
 
 
-def test_delayed_closes_are_left_to_the_sender():
+def test_delay_leaves_closes_to_the_sender():
     one = faults("delay:250ms")
-    sent = one.frames(STREAM, ROWS)
+    sent = one.frames(KEY, STATES)
     closing = FRAMES[STEPS - 1 :: STEPS]
     assert sent == [frame for frame in FRAMES if frame not in closing]
     assert one.delayed == [(0.25, frame) for frame in closing]
 
 
-def test_a_revision_is_the_same_bar_with_another_volume():
-    sent = messages(spoilt("revise"))
+def test_revise_repeats_a_bar_with_another_volume():
+    sent = messages(faulty("revise"))
     assert len(sent) == len(FRAMES) + 100
     for before, after in itertools.pairwise(sent):
         if before["open_time"] == after["open_time"] and before["closed"]:
@@ -264,22 +266,22 @@ def test_a_revision_is_the_same_bar_with_another_volume():
             assert [after[n] for n in same] == [before[n] for n in same]
 
 
-@pytest.mark.parametrize("encode", [house, "raw"])
+@pytest.mark.parametrize("encode", [encode_wealthai, "raw"])
 @pytest.mark.parametrize("name", ["malformed", "off-grid", "nan", "infinite"])
-def test_a_spoilt_copy_comes_before_the_frame(name, encode):
+def test_a_damaged_copy_comes_before_the_frame(name, encode):
     if encode == "raw":
 
-        def encode(stream, rows):
-            return binance_frames(stream, rows, wrapped=False)
+        def encode(key, states):
+            return binance_frames(key, states, combined=False)
 
-    sent = spoilt(name, encode=encode)
-    assert sent[1::2] == encode(STREAM, ROWS)
-    assert not any(is_sound(payload_of(frame)) for frame in sent[::2])
-    assert all(is_sound(payload_of(frame)) for frame in sent[1::2])
+    sent = faulty(name, encode=encode)
+    assert sent[1::2] == encode(KEY, STATES)
+    assert not any(is_valid(payload_of(frame)) for frame in sent[::2])
+    assert all(is_valid(payload_of(frame)) for frame in sent[1::2])
 
 
-def is_sound(payload):
-    """Whether this is a bar: JSON, finite, low <= high, on the grid of minutes."""
+def is_valid(payload):
+    """Return True for a bar: JSON, finite, low <= high, on the grid of minutes."""
     try:
         message = json.loads(payload.decode())
         message = message.get("k", message)
@@ -298,11 +300,11 @@ def is_sound(payload):
 BAR = ("open", "high", "low", "close", "volume")
 
 
-def test_fragments_are_the_message_in_pieces_with_a_ping_between():
+def test_fragments_split_a_message_with_a_ping_between():
     whole = {payload_of(frame) for frame in FRAMES}
     counts = set()
-    for frame in spoilt("fragments"):
-        pieces = list(cut_up(frame))
+    for frame in faulty("fragments"):
+        pieces = list(split_frames(frame))
         counts.add(len(pieces))
         assert pieces[1][:2] == (9, True)
         del pieces[1]
@@ -312,8 +314,8 @@ def test_fragments_are_the_message_in_pieces_with_a_ping_between():
     assert counts == {3, 4, 5}
 
 
-def cut_up(data):
-    """Opcode, final bit and payload of each WebSocket frame."""
+def split_frames(data):
+    """Yield opcode, final bit and payload of each WebSocket frame."""
     while data:
         size, start = data[1], 2
         if size == 126:
@@ -322,22 +324,22 @@ def cut_up(data):
         data = data[start + size :]
 
 
-def test_bytes_that_are_no_frame_and_frames_that_are_not_whole():
-    for noisy in spoilt("noise")[::2]:
+def test_noise_oversized_and_truncated_break_the_framing():
+    for noisy in faulty("noise")[::2]:
         assert noisy[0] & 0x70
-    for begun in spoilt("oversized")[::2]:
+    for begun in faulty("oversized")[::2]:
         assert begun == b"\x81\x7f" + (1 << 40).to_bytes(8, "big")
-    assert spoilt("oversized:2KiB")[0][2:] == (2048).to_bytes(8, "big")
-    for short, frame in zip(spoilt("truncated"), FRAMES, strict=True):
+    assert faulty("oversized:2KiB")[0][2:] == (2048).to_bytes(8, "big")
+    for short, frame in zip(faulty("truncated"), FRAMES, strict=True):
         declared, payload = int.from_bytes(short[2:10], "big"), short[10:]
         assert payload == payload_of(frame)
         assert 1 <= declared - len(payload) <= 64
 
 
 @pytest.mark.parametrize("name", ["cut", "cut-inside"])
-def test_nothing_comes_after_a_cut(name):
+def test_nothing_follows_a_cut(name):
     one = faults(f"{name}:0.01")
-    sent = one.frames(STREAM, ROWS)
+    sent = one.frames(KEY, STATES)
     assert one.ended
     whole = len(sent) - (name == "cut-inside")
     assert 0 < whole < len(FRAMES)
@@ -345,13 +347,15 @@ def test_nothing_comes_after_a_cut(name):
     if name == "cut-inside":
         assert FRAMES[whole].startswith(sent[-1])
         assert 0 < len(sent[-1]) < len(FRAMES[whole])
-    assert one.frames(STREAM, ROWS) == []
+    assert one.frames(KEY, STATES) == []
 
 
-def test_every_fault_of_frames_is_done_by_someone():
+def test_every_fault_of_frames_is_implemented():
     remembered = {"gap", "late", "off-grid", "nan", "infinite"}
-    assert set(EFFECTS) | remembered == set(OF_FRAMES)
-    lasting = {n for n, k in KINDS.items() if k.extent in {STATE, CLOCK, CONNECTIONS}}
+    assert set(FRAME_FAULTS) | remembered == set(OF_FRAMES)
+    lasting = {
+        n for n, k in FAULT_KINDS.items() if k.target in {STATE, CLOCK, CONNECTIONS}
+    }
     assert lasting == {
         "half-open",
         "mute",
@@ -364,7 +368,7 @@ def test_every_fault_of_frames_is_done_by_someone():
     }
 
 
-def test_a_cut_ends_the_connection_without_a_word():
+def test_a_cut_ends_the_connection_without_a_close_frame():
     request = '{"type":"CONNECT","request_id":"1","symbols":["A"],"resolutions":["1m"]}'
     ends = []
     for _ in range(2):

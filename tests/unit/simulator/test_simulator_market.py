@@ -1,4 +1,4 @@
-"""The venue's bars are pure, join up, and are the same however they are computed."""
+"""The market's bars are pure, join up, and do not depend on how they are computed."""
 
 import itertools
 import json
@@ -29,7 +29,7 @@ def floors(times: list[int], timeframe: str) -> np.ndarray:
 
 
 @given(seeds, symbols, timeframes, moments)
-def test_expected_is_what_bar_says(seed, symbol, timeframe, times):
+def test_expected_equals_bar(seed, symbol, timeframe, times):
     opened = floors(times, timeframe)
     values = expected(seed, symbol, timeframe, opened)
     ends = close_times(opened, timeframe)
@@ -40,7 +40,7 @@ def test_expected_is_what_bar_says(seed, symbol, timeframe, times):
 
 
 @given(seeds, symbols, timeframes, moments)
-def test_progress_is_what_bar_says_at_each_step(seed, symbol, timeframe, times):
+def test_progress_equals_bar_at_each_step(seed, symbol, timeframe, times):
     opened = floors(times, timeframe)
     states = progress(seed, symbol, timeframe, opened)
     for i, open_time in enumerate(opened.tolist()):
@@ -113,13 +113,13 @@ def test_verify_accepts_the_market_and_counts_each_wrong_row(timeframe):
     assert verify(7, "A", timeframe, rows) == 1
 
 
-def test_verify_survives_garbage_times():
+def test_verify_accepts_any_int64_as_a_time():
     garbage = np.array([-(2**63), 2**63 - 1, -5, 0], np.int64)
     for timeframe in TIMEFRAMES:
         assert verify(7, "A", timeframe, (garbage, np.zeros((5, 4)))) == 4
 
 
-def test_verify_of_no_rows_is_no_error():
+def test_verify_accepts_no_rows():
     none = np.empty(0, np.int64)
     assert verify(7, "A", "1m", (none, np.empty((5, 0)))) == 0
 

@@ -1,4 +1,4 @@
-"""The venue's calendar: no bar left out, none told twice, in the order of time."""
+"""The schedule closes each bar once, in the order of time."""
 
 import itertools
 
@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shmfeed.bar import TIMEFRAMES, close_time, floor
-from shmfeed.simulator.frames import market_row
-from shmfeed.simulator.market import STEPS
+from shmfeed.simulator.market import STEPS, bar_state
 from shmfeed.simulator.schedule import (
     Schedule,
-    all_rows,
-    closed_rows,
+    all_states,
+    closed_states,
     open_times_before,
 )
 
@@ -22,18 +21,18 @@ MINUTE, HOUR = ("A", "1m"), ("A", "1h")
 
 
 @given(st.lists(st.integers(0, 200_000), max_size=30))
-def test_closings_are_told_once_and_in_order(steps):
+def test_each_bar_closes_once_and_in_order(steps):
     schedule = Schedule(7)
-    opened = {stream: schedule.add(stream, NOW) for stream in (MINUTE, HOUR)}
+    opened = {key: schedule.add(key, NOW) for key in (MINUTE, HOUR)}
     told: list[tuple[int, tuple[str, str]]] = []
     for now in itertools.accumulate(steps, initial=NOW):
-        for stream, row in schedule.closings(now):
-            assert row[1] <= now
-            assert row == market_row(7, stream, opened[stream], STEPS, row[1])
-            opened[stream] = row[1]
-            told.append((row[1], stream))
-        for stream, open_time in opened.items():
-            assert open_time == floor(now, stream[1])
+        for key, state in schedule.closings(now):
+            assert state[1] <= now
+            assert state == bar_state(7, key, opened[key], STEPS, state[1])
+            opened[key] = state[1]
+            told.append((state[1], key))
+        for key, open_time in opened.items():
+            assert open_time == floor(now, key[1])
     assert told == sorted(told)
 
 
@@ -44,28 +43,28 @@ def test_updates_follow_the_clock():
     for second in range(60):
         now = opened + second * 1000
         assert list(schedule.closings(now)) == []
-        ((stream, row),) = schedule.updates(now)
+        ((key, state),) = schedule.updates(now)
         step = second * STEPS // 60
-        assert (stream, row) == (MINUTE, market_row(7, MINUTE, opened, step, now))
+        assert (key, state) == (MINUTE, bar_state(7, MINUTE, opened, step, now))
         seen.append(step)
-    assert set(seen) == set(range(STEPS))  # the last step is the closing
+    assert set(seen) == set(range(STEPS))  # the last step is the close
 
 
-def test_streams_come_and_go():
+def test_streams_are_added_and_removed():
     schedule = Schedule(7)
     assert schedule.next_closing() is None
     schedule.add(MINUTE, NOW)
     schedule.add(HOUR, NOW)
-    assert schedule.add(MINUTE, NOW + 600_000) == floor(NOW, "1m")  # it is followed
+    assert schedule.add(MINUTE, NOW + 600_000) == floor(NOW, "1m")  # followed already
     assert schedule.next_closing() == close_time(floor(NOW, "1m"), "1m")
     schedule.remove(MINUTE)
     schedule.remove(MINUTE)
     assert schedule.next_closing() == close_time(floor(NOW, "1h"), "1h")
-    assert [stream for stream, _ in schedule.updates(NOW)] == [HOUR]
+    assert [key for key, _ in schedule.updates(NOW)] == [HOUR]
 
 
 @pytest.mark.parametrize("timeframe", sorted(TIMEFRAMES))
-def test_open_times_before_are_the_grid(timeframe):
+def test_open_times_before_are_on_the_grid(timeframe):
     end = floor(NOW, timeframe)
     times = open_times_before(end, timeframe, 40).tolist()
     assert len(times) == 40
@@ -77,15 +76,15 @@ def test_no_bar_opens_before_the_epoch():
     assert open_times_before(120_000, "1m", 5).tolist() == [0, 60_000]
 
 
-def test_rows_of_many_bars_are_the_rows_of_each():
+def test_states_of_many_bars_equal_the_states_of_each():
     times = np.array([NOW // 60_000 * 60_000, 0], np.int64)
-    rows = all_rows(7, MINUTE, times)
+    states = all_states(7, MINUTE, times)
     ends = [close_time(opened, "1m") for opened in times.tolist()]
     wanted = [
-        market_row(7, MINUTE, opened, step, opened + 60_000 * step // STEPS)
+        bar_state(7, MINUTE, opened, step, opened + 60_000 * step // STEPS)
         for opened in times.tolist()
         for step in range(1, STEPS + 1)
     ]
-    assert rows == wanted
-    assert [row[1] for row in closed_rows(7, MINUTE, times)] == ends
-    assert closed_rows(7, MINUTE, times) == rows[STEPS - 1 :: STEPS]
+    assert states == wanted
+    assert [state[1] for state in closed_states(7, MINUTE, times)] == ends
+    assert closed_states(7, MINUTE, times) == states[STEPS - 1 :: STEPS]

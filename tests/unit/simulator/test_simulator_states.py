@@ -1,4 +1,4 @@
-"""What goes wrong with connections, answers and clocks, seen by a plain client."""
+"""Faults of connections, replies and clocks, as a plain client sees them."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ REQUESTS = {"wealthai": CONNECT, "binance": SUBSCRIBE}
 OPEN = {"open": 1.0, "high": 2.0, "low": 0.5, "close": 1.5, "open_time": 0}
 
 
-def nothing(connection, seconds=0.2):
+def receives_nothing(connection, seconds=0.2):
     with pytest.raises(TimeoutError):
         connection.recv(timeout=seconds)
     return True
@@ -33,25 +33,25 @@ def pongs(connection, seconds=0.2):
 # States
 
 
-def test_mute_says_nothing_and_answers_no_ping_but_reads():
+def test_mute_sends_nothing_and_answers_no_ping_but_reads():
     with Venue(speed=None, faults="mute") as venue, client(venue) as connection:
         connection.send(CONNECT % 1)
         venue.wait_subscribed()
-        assert nothing(connection)
+        assert receives_nothing(connection)
         assert not pongs(connection)
-        venue.push_bar("A", "1m", **OPEN)  # a test's own words go out
+        venue.push_bar("A", "1m", **OPEN)  # a test's own frames are sent
         assert receive(connection)["open"] == "1.0"
         venue.set_faults("")
         assert pongs(connection, 5)
         assert ask(connection, "2")["request_id"] == "2"
 
 
-def test_mute_with_pongs():
+def test_mute_pongs_sends_nothing_but_pongs():
     with Venue(speed=None, faults="mute-pongs") as venue, client(venue) as connection:
         connection.send(CONNECT % 1)
         venue.wait_subscribed()
         assert pongs(connection, 5)
-        assert nothing(connection)
+        assert receives_nothing(connection)
         venue.set_faults("")
         assert ask(connection, "2")["request_id"] == "2"
 
@@ -63,14 +63,14 @@ def test_half_open_neither_reads_nor_writes_and_stays_up():
         assert not pongs(connection)
         connection.send(CONNECT % 2)
         venue.push_bar("A", "1m", **OPEN)
-        assert nothing(connection)
-        assert venue.record.requests == 1
+        assert receives_nothing(connection)
+        assert venue.log.requests == 1
         venue.half_open(False)
         venue.wait_subscribed(2)
         assert receive(connection)["request_id"] == "2"
 
 
-def test_half_open_sends_no_end_to_a_client_that_says_goodbye():
+def test_half_open_does_not_answer_a_fin():
     with Venue(speed=None) as venue:
         with client(venue) as connection:
             venue.wait_connections(1)
@@ -79,13 +79,13 @@ def test_half_open_sends_no_end_to_a_client_that_says_goodbye():
             connection.send(CONNECT % 1)
             raw.shutdown(socket.SHUT_WR)
             raw.settimeout(0.3)
-            assert nothing(connection, 0.3)
+            assert receives_nothing(connection, 0.3)
             assert venue.connections == 1
             venue.half_open(False)
         venue.wait_connections(0)
 
 
-def test_states_begin_and_end_by_themselves():
+def test_states_begin_and_end_at_their_times():
     with Venue(speed=None, faults="mute@0.3+0.4") as venue, client(venue) as connection:
         began = time.monotonic()
         assert pongs(connection, 5)
@@ -95,7 +95,7 @@ def test_states_begin_and_end_by_themselves():
         assert time.monotonic() - began > 0.6
 
 
-def test_a_trickle_is_slow_and_whole():
+def test_trickle_is_slow_and_loses_nothing():
     with Venue(speed=None, faults="trickle:400B/s") as venue:
         with client(venue) as connection:
             ask(connection)
@@ -108,14 +108,14 @@ def test_a_trickle_is_slow_and_whole():
             assert receive(connection)["open"] == "1.0"
 
 
-def test_a_trickle_dries_up_when_the_cable_is_pulled():
+def test_half_open_stops_a_trickle():
     with Venue(speed=None, faults="trickle:100B/s") as venue:
         with client(venue) as connection:
             venue.wait_connections(1)
             venue.send("x" * 30)
-            venue.wait_sent(1)  # to the trickle, which takes 0.3 s for it
+            venue.wait_sent(1)  # the trickle takes 0.3 s for it
             venue.half_open()
-            assert nothing(connection, 0.6)
+            assert receives_nothing(connection, 0.6)
 
 
 @BOTH
@@ -126,14 +126,14 @@ def test_a_cut_at_a_time_needs_no_frame(protocol):
                 with pytest.raises(ConnectionClosed) as caught:
                     connection.recv(timeout=5)
                 assert caught.value.rcvd is None
-        assert venue.record.total == 2
+        assert venue.log.connections == 2
 
 
-# Answers to a subscription
+# Replies to a subscription
 
 
 @BOTH
-def test_an_acknowledgement_that_is_late_or_never_comes(protocol):
+def test_an_acknowledgement_is_late_or_missing(protocol):
     with Venue(protocol=protocol, speed=None, faults="ack-late:300ms") as venue:
         with client(venue, PATHS[protocol]) as connection:
             began = time.monotonic()
@@ -148,10 +148,10 @@ def test_an_acknowledgement_that_is_late_or_never_comes(protocol):
             venue.set_faults("ack-never")
             connection.send(REQUESTS[protocol] % 2)
             venue.wait_subscribed(2)
-            assert nothing(connection)
+            assert receives_nothing(connection)
 
 
-def test_what_is_late_already_comes_also_when_the_fault_is_over():
+def test_a_delayed_reply_comes_after_the_fault_has_ended():
     with Venue(speed=None, faults="ack-late:300ms") as venue:
         with client(venue) as connection:
             connection.send(CONNECT % 1)
@@ -161,7 +161,7 @@ def test_what_is_late_already_comes_also_when_the_fault_is_over():
 
 
 @BOTH
-def test_an_acknowledgement_of_another_request(protocol):
+def test_an_acknowledgement_names_another_request(protocol):
     with Venue(protocol=protocol, speed=None, faults="ack-wrong") as venue:
         with client(venue, PATHS[protocol]) as connection:
             connection.send(REQUESTS[protocol] % 1)
@@ -174,7 +174,7 @@ def test_an_acknowledgement_of_another_request(protocol):
 # New connections
 
 
-def test_refusing_from_the_beginning_and_for_a_while():
+def test_refuse_starts_at_once_and_ends():
     with Venue(speed=None, faults="refuse:429@0+0.5") as venue:
         began = time.monotonic()
         with pytest.raises(InvalidStatus) as caught, client(venue):
@@ -198,14 +198,14 @@ def test_refusing_from_the_beginning_and_for_a_while():
 
 
 @pytest.mark.parametrize("status", [400, 418, 520, 599])
-def test_any_status_may_refuse_also_one_without_a_name(status):
+def test_refuse_takes_any_status_even_one_without_a_name(status):
     with Venue(speed=None, faults=f"refuse:{status}") as venue:
         with pytest.raises(InvalidStatus) as caught, client(venue):
             pass
         assert caught.value.response.status_code == status
 
 
-def test_a_share_of_connections_is_refused_the_same_for_the_same_seed():
+def test_a_share_of_connections_is_refused_and_follows_from_the_seed():
     def refused(seed):
         with Venue(speed=None, seed=seed, faults="refuse:503:0.5") as venue:
             told = []
@@ -222,14 +222,14 @@ def test_a_share_of_connections_is_refused_the_same_for_the_same_seed():
     assert first != refused(2)
 
 
-def test_an_unanswered_handshake():
+def test_a_handshake_stays_unanswered():
     with Venue(speed=None, faults="unanswered") as venue:
         with socket.create_connection(("127.0.0.1", venue.port)) as one:
             one.sendall(HANDSHAKE)
             one.settimeout(0.3)
             with pytest.raises(TimeoutError):
                 one.recv(1)
-            venue.stop()  # waits for nobody
+            venue.stop()  # does not wait for the client
             one.settimeout(5)
             with contextlib.suppress(ConnectionResetError):
                 assert one.recv(1) == b""
@@ -246,7 +246,7 @@ HANDSHAKE = (
 
 
 @pytest.mark.parametrize("seconds", [3600, -3600])
-def test_a_skewed_clock_shifts_bars_and_events(seconds):
+def test_skew_shifts_bars_and_events(seconds):
     options = {"protocol": "binance", "update_interval": 0.05}
     with Venue(**options, faults=f"skew:{seconds}s") as venue:
         with client(venue, "/ws/a@kline_1m") as connection:
@@ -256,7 +256,7 @@ def test_a_skewed_clock_shifts_bars_and_events(seconds):
     assert -20 < now - message["k"]["t"] / 1000 < 80
 
 
-def test_skewed_events_alone():
+def test_skew_events_shifts_events_alone():
     options = {"protocol": "binance", "update_interval": 0.05}
     with Venue(**options, faults="skew-events:+60m") as venue:
         with client(venue, "/ws/a@kline_1m") as connection:
@@ -265,7 +265,7 @@ def test_skewed_events_alone():
     assert abs(message["k"]["t"] / 1000 - time.time()) < 80
 
 
-def test_a_clock_that_steps_back_says_nothing_impossible():
+def test_a_clock_that_steps_back_sends_possible_bars():
     options = {"protocol": "binance", "update_interval": 0.01, "speed": 60}
     with Venue(**options, faults="skew:-1m@0.3") as venue:
         with client(venue, "/ws/a@kline_1m") as connection:
@@ -277,11 +277,11 @@ def test_a_clock_that_steps_back_says_nothing_impossible():
     assert min(message["k"]["n"] for message in told) >= 0
 
 
-# A recording has no bars that could be changed, but frames like any other
+# Faults of single frames apply to a recording too
 
 
 @pytest.mark.parametrize("speed", ["max", 1])
-def test_frames_of_a_recording_meet_faults_too(tmp_path, speed):
+def test_faults_apply_to_frames_of_a_recording(tmp_path, speed):
     recording = tmp_path / "recording"
     recording.write_text("ws://x\n0: one\n0: two\n")
     with Venue(replay=recording, speed=speed, faults="duplicate,fragments") as venue:
@@ -291,7 +291,7 @@ def test_frames_of_a_recording_meet_faults_too(tmp_path, speed):
     assert got == ["one", "one", "two", "two"]
 
 
-def test_hand_fed_market_bars_meet_faults_and_own_words_do_not():
+def test_faults_apply_to_market_bars_and_not_to_hand_made_messages():
     with Venue(speed=None, faults="duplicate") as venue, client(venue) as connection:
         ask(connection)
         assert venue.push_market("A", "1m", 60_000) == 1

@@ -1,4 +1,4 @@
-"""What a test can do with a venue."""
+"""The Venue class: what a test can do with it."""
 
 import contextlib
 import json
@@ -17,25 +17,25 @@ from shmfeed.simulator import Venue
 @pytest.mark.parametrize(
     ("protocol", "path"), [("wealthai", "/x"), ("binance", "/"), ("binance", "/other")]
 )
-def test_no_such_path(protocol, path):
+def test_an_unknown_path_is_404(protocol, path):
     with Venue(protocol=protocol, speed=None) as venue:
         with pytest.raises(InvalidStatus) as caught, client(venue, path):
             pass
         assert caught.value.response.status_code == 404
 
 
-def test_raw_text_and_bytes_reach_every_client():
+def test_any_text_and_raw_bytes_reach_every_client():
     with Venue(speed=None) as venue, client(venue) as one, client(venue) as two:
         venue.wait_connections(2)
         assert venue.send("whatever") == 2
         assert one.recv(timeout=5) == two.recv(timeout=5) == "whatever"
         assert venue.send(b"\xff") == 2
-        with pytest.raises(ConnectionClosed):  # not UTF-8: this client gives up
+        with pytest.raises(ConnectionClosed):  # not UTF-8, so this client closes
             one.recv(timeout=5)
         assert venue.send_bytes(b"\xff\xff") >= 1
 
 
-def test_hand_fed_bars_go_to_subscribers_or_to_all():
+def test_hand_made_bars_go_to_subscribers_or_to_all():
     with Venue(speed=None) as venue, client(venue) as one, client(venue) as two:
         ask(one)
         ask(two, symbols=["B"])
@@ -52,20 +52,20 @@ def test_hand_fed_bars_go_to_subscribers_or_to_all():
         assert receive(one) == receive(two)
 
 
-def test_dropping_connections_with_and_without_a_word():
+def test_connections_are_dropped_with_and_without_a_close_code():
     with Venue(speed=None) as venue:
-        for code, word in ((None, None), (1012, 1012)):
+        for code, received in ((None, None), (1012, 1012)):
             with client(venue) as connection:
                 venue.wait_connections(1)
                 assert venue.drop_connections(code) == 1
                 with pytest.raises(ConnectionClosed) as caught:
                     connection.recv(timeout=5)
-                assert (caught.value.rcvd and caught.value.rcvd.code) == word
+                assert (caught.value.rcvd and caught.value.rcvd.code) == received
             venue.wait_connections(0)
-        assert venue.record.total == 2
+        assert venue.log.connections == 2
 
 
-def test_muted_it_says_nothing_by_itself_but_answers_pings():
+def test_a_muted_venue_sends_nothing_by_itself_but_answers_pings():
     with Venue(speed=None, history=2) as venue:
         venue.mute()
         with client(venue) as connection:
@@ -81,13 +81,13 @@ def test_muted_it_says_nothing_by_itself_but_answers_pings():
             )
             venue.wait_subscribed()
             assert connection.ping().wait(5)
-            venue.send("said anyway")
-            assert connection.recv(timeout=5) == "said anyway"
+            venue.send("sent anyway")
+            assert connection.recv(timeout=5) == "sent anyway"
             venue.mute(False)
             assert ask(connection, "2")["request_id"] == "2"
 
 
-def test_muted_with_pings_it_is_as_if_gone():
+def test_a_venue_muted_with_pings_answers_no_ping():
     with Venue(speed=None) as venue, client(venue) as connection:
         venue.wait_connections(1)
         venue.mute(pings=True)
@@ -97,7 +97,7 @@ def test_muted_with_pings_it_is_as_if_gone():
         assert pong.wait(5)
 
 
-def test_refusing_cuts_or_answers_with_a_status():
+def test_refuse_aborts_or_answers_with_a_status():
     with Venue(speed=None) as venue:
         venue.refuse()
         with (
@@ -115,7 +115,7 @@ def test_refusing_cuts_or_answers_with_a_status():
             assert ask(connection)["type"] == "CONNECTED"
 
 
-def test_connections_are_capped():
+def test_connections_are_limited():
     with Venue(speed=None, max_connections=1) as venue, client(venue):
         venue.wait_connections(1)
         with pytest.raises(InvalidStatus) as caught, client(venue):
@@ -123,7 +123,7 @@ def test_connections_are_capped():
         assert caught.value.response.status_code == 503
 
 
-def test_waiting_ends_at_the_deadline_and_says_for_what():
+def test_a_wait_that_times_out_names_what_it_waited_for():
     with Venue(speed=None) as venue:
         with pytest.raises(TimeoutError, match="3 connections"):
             venue.wait_connections(3, timeout=0.01)
@@ -131,7 +131,7 @@ def test_waiting_ends_at_the_deadline_and_says_for_what():
             venue.wait_subscribed(timeout=0.01)
 
 
-def test_stopping_closes_the_port_and_leaves_no_thread():
+def test_stop_closes_the_port_and_leaves_no_thread():
     venue = Venue(speed=60).start()
     with client(venue) as connection:
         ask(connection, resolutions=["1s"])
@@ -147,7 +147,7 @@ def test_stopping_closes_the_port_and_leaves_no_thread():
         venue.send("x")
 
 
-def test_a_client_that_does_not_read_holds_nobody_up():
+def test_a_client_that_does_not_read_delays_no_other():
     request = (
         b'{"type":"CONNECT","request_id":"1","symbols":["A"],"resolutions":["1m"]}'
     )
@@ -166,10 +166,10 @@ def test_a_client_that_does_not_read_holds_nobody_up():
             with client(venue) as other:
                 assert ask(other, resolutions=[])["type"] == "CONNECTED"
             venue.stop()
-            assert venue.record.frames < 100_000 * 8
+            assert venue.log.frames < 100_000 * 8
 
 
-def test_a_stopped_venue_can_be_followed_by_one_on_its_port():
+def test_a_second_venue_can_take_the_port_of_a_stopped_one():
     with Venue(speed=None) as first, client(first) as connection:
         first.stop()
         with pytest.raises(ConnectionClosed):
@@ -185,7 +185,7 @@ def test_a_taken_port_is_an_error_at_start():
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"closed_flag": False, "speed": 2}, "speed 1"),
         ({"closed_flag": False, "speed": "max"}, "speed 1"),
@@ -198,8 +198,8 @@ def test_a_taken_port_is_an_error_at_start():
         ({"port": "x"}, "port"),
         ({"host": " "}, "host"),
         ({"host": "a..b"}, "host 'a..b' is not accepted; an address"),
-        ({"replay": "x" * 5000}, "no recording to replay"),
-        ({"faults": "x" * 5000}, "there is no 'xxx"),
+        ({"replay": "x" * 5000}, "is not a file"),
+        ({"faults": "x" * 5000}, "unknown name 'xxx"),
         ({"faults": "lost:" + "x" * 5000}, "'xxx"),
         ({"faults": "lost@" + "x" * 5000}, "'@xxx"),
         ({"symbols": "A,no symbol"}, "no symbol"),
@@ -212,7 +212,7 @@ def test_a_taken_port_is_an_error_at_start():
         ({"colour": "red"}, "colour"),
     ],
 )
-def test_bad_options_are_refused_by_name(options, words):
-    with pytest.raises(BadArgumentError, match=words) as caught:
+def test_a_bad_option_is_refused_by_name(options, message):
+    with pytest.raises(BadArgumentError, match=message) as caught:
         Venue(**options)
     assert len(str(caught.value)) < 1000

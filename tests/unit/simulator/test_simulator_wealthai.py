@@ -1,4 +1,4 @@
-"""The house protocol as the venue speaks it over real connections."""
+"""The house protocol of the local venue, over real connections."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ def assert_is_market(message: dict, seed: int = 7) -> None:
     assert values in made
 
 
-def test_connect_is_acknowledged_and_recorded():
+def test_a_connect_is_acknowledged_and_logged():
     with Venue(speed=None) as venue, client(venue) as connection:
         reply = ask(connection, "17", csrf_token="x", market_type="y")
         assert reply == {
@@ -38,7 +38,7 @@ def test_connect_is_acknowledged_and_recorded():
 
 
 @pytest.mark.parametrize(
-    ("request_", "words"),
+    ("request_", "message"),
     [
         ({"symbols": ["A", "NOPE"]}, "NOPE"),
         ({"resolutions": ["1h"]}, "1h"),
@@ -50,22 +50,24 @@ def test_connect_is_acknowledged_and_recorded():
         ({"request_id": None}, "malformed CONNECT"),
     ],
 )
-def test_a_bad_connect_is_refused_in_words_and_changes_nothing(request_, words):
+def test_a_bad_connect_is_refused_with_its_reason_and_changes_nothing(
+    request_, message
+):
     options = {"symbols": "A,B", "resolutions": "1m", "speed": None}
     with Venue(**options) as venue, client(venue) as connection:
         assert ask(connection)["type"] == "CONNECTED"
         reply = ask(connection, "2", **request_)
         assert reply["type"] == "ERROR"
-        assert words in reply["message"]
+        assert message in reply["message"]
         venue.wait_asked(2)
-        assert venue.record.accepted == 1
+        assert venue.log.accepted == 1
         assert venue.push_market("A", "1m", 0) == 1
 
 
 @pytest.mark.parametrize(
     "text", ["{", "[]", "7", '{"type":"WHAT"}', "[" * 100_000, '"\\ud800"']
 )
-def test_other_messages_are_refused_and_the_connection_lives(text):
+def test_other_messages_are_refused_and_the_connection_stays(text):
     with Venue(speed=None) as venue, client(venue) as connection:
         connection.send(text)
         assert receive(connection)["type"] == "ERROR"
@@ -95,7 +97,7 @@ def test_a_wrong_token_is_refused_and_the_connection_closed():
             assert ask(connection, csrf_token=TOKEN)["type"] == "CONNECTED"
 
 
-def test_history_then_live_without_a_hole():
+def test_live_bars_follow_the_history_without_a_gap():
     options = {"speed": 60, "history": 5, "update_interval": 0.05}
     closed: dict[str, list[int]] = {"A": [], "B": []}
     forming = 0
@@ -115,7 +117,7 @@ def test_history_then_live_without_a_hole():
         assert all(b - a == 1000 for a, b in itertools.pairwise(times))
 
 
-def test_at_speed_one_bars_close_with_the_wall_clock_and_can_do_without_flag():
+def test_at_speed_one_bars_close_with_the_wall_clock_and_can_omit_the_flag():
     options = {"history": 2, "closed_flag": False, "update_interval": 0.1}
     with Venue(**options) as venue, client(venue) as connection:
         ask(connection, resolutions=["1s"])
@@ -130,7 +132,7 @@ def test_at_speed_one_bars_close_with_the_wall_clock_and_can_do_without_flag():
     assert sorted(set(times)) == list(range(times[0], times[0] + 5000, 1000))
 
 
-def test_a_further_connect_replaces_and_gives_history_to_new_streams_only():
+def test_a_second_connect_replaces_and_sends_history_of_new_streams_only():
     with Venue(speed=None, history=3) as venue, client(venue) as connection:
         ask(connection, symbols=["A", "B"])
         first = [receive(connection)["symbol"] for _ in range(6)]
@@ -152,7 +154,7 @@ def test_full_speed_is_deterministic_and_then_silent():
             ask(connection, symbols=["A", "B"], resolutions=["1m", "1M"])
             frames = 4 * (4 + 20 * STEPS)
             got = [connection.recv(timeout=5) for _ in range(frames)]
-            assert connection.ping().wait(5)  # silent, not gone
+            assert connection.ping().wait(5)  # connected and silent
             with pytest.raises(TimeoutError):
                 connection.recv(timeout=0)
             return got
@@ -175,7 +177,7 @@ def test_full_speed_is_deterministic_and_then_silent():
         assert closed[-1]["close_time"] == floor(START, stream[1])
 
 
-def test_the_projects_codec_reads_it_all():
+def test_the_codec_reads_what_the_venue_sends():
     codec = get_codec("wealthai")
     streams = [("A", "1m"), ("B/C", "1M")]
     with Venue(speed=None, history=2) as venue:

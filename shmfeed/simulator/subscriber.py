@@ -1,0 +1,184 @@
+"""The server's end of one client: its subscription and its queue of frames.
+
+The venue writes its frames straight to the transport, many at once, since a call of the
+WebSocket library for each frame would limit it. Each write consists of whole frames, so
+the library's own (pongs, the close frame) may come between them.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+
+from websockets.protocol import State
+
+from shmfeed.bar import StreamKey
+from shmfeed.simulator.connection import ConnectionState, FaultyConnection
+from shmfeed.simulator.dialect import Dialect
+from shmfeed.simulator.faults import ConnectionFaults
+from shmfeed.simulator.frames import text_frame
+from shmfeed.simulator.log import VenueLog
+from shmfeed.simulator.market import BarState
+from shmfeed.simulator.schedule import FrameBatches
+
+KeyedState = tuple[StreamKey, BarState]  # encoded when its turn comes
+MAX_QUEUED = 256 << 20  # bytes; a client that falls further behind is cut off
+_CLOSE_SECONDS = 1.0  # for a close and the frames queued before it
+
+
+class Subscriber:
+    """One connected client; used in the event loop only."""
+
+    def __init__(
+        self,
+        connection: FaultyConnection,
+        dialect: Dialect,
+        log: VenueLog,
+    ) -> None:
+        self.dialect = dialect
+        self.state = ConnectionState(connection)
+        self.number = log.connections  # of this connection, counted from 1
+        self.keys: dict[StreamKey, None] = {}  # the subscription
+        self._connection = connection
+        self._writer = connection.writer
+        self._log = log
+        self._queue: deque[bytes | KeyedState | FrameBatches] = deque()
+        self._queued = 0  # bytes, about
+        self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._emptied.set()
+
+    @property
+    def faults(self) -> ConnectionFaults | None:
+        return self.state.faults
+
+    def encode(self, key: StreamKey, states: Sequence[BarState]) -> list[bytes]:
+        """Return the frames of these states, with this client's faults applied."""
+        faults = self.faults
+        if faults is None:
+            return self.dialect.encode(key, states)
+        frames = faults.frames(key, states)
+        for seconds, frame in faults.delayed:
+            self._put_later(seconds, frame)
+        faults.delayed.clear()
+        return frames
+
+    def put(self, frame: bytes | KeyedState, *, even_muted: bool = False) -> None:
+        """Queue one frame; a muted client gets it only with `even_muted`."""
+        if self.state.muted and not even_muted:
+            return
+        self._emptied.clear()
+        self._queue.append(frame)
+        self._queued += len(frame)
+        self._filled.set()
+        if self._queued > MAX_QUEUED:
+            self.abort()
+
+    def put_batches(self, batches: FrameBatches) -> None:
+        """Queue batches of frames, made only as fast as the socket takes them."""
+        if self.state.muted:
+            return
+        self._emptied.clear()
+        self._queue.append(batches)
+        self._filled.set()
+
+    def put_recorded(self, payload: bytes) -> None:
+        """Queue a recorded message, with this client's faults applied."""
+        for frame in self.edit_recorded(text_frame(payload)):
+            self.put(frame)
+
+    def edit_recorded(self, frame: bytes) -> list[bytes]:
+        """Return the frames that replace a recorded one under this client's faults."""
+        return [frame] if self.faults is None else self.faults.recorded(frame)
+
+    def reply(self, text: str, *, to_subscription: bool) -> None:
+        """Queue a reply; a fault may delay, change or drop that to a subscription."""
+        replies = [(0.0, text)]
+        if to_subscription and self.faults is not None:
+            replies = self.faults.replies(text)
+        for seconds, message in replies:
+            self._put_later(seconds, text_frame(message.encode()))
+
+    def discard_queue(self) -> None:
+        """Drop all queued frames, and mute the client."""
+        self.state.muted = True
+        self._queue.clear()
+
+    def abort(self) -> None:
+        """Cut the TCP connection without a close frame."""
+        self._connection.transport.abort()
+
+    async def close(self, code: int) -> None:
+        """Write all queued frames and a close frame, then close the connection.
+
+        A client that does not read is cut off: its close frame would wait for ever.
+        """
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._emptied.wait()
+                await self._connection.close(code)
+        except TimeoutError:
+            self.abort()
+
+    def write(self, data: bytes) -> None:
+        """Write bytes at once, bypassing the queue and the WebSocket framing."""
+        if self._is_open:
+            self._writer.write(data)
+
+    async def send_forever(self) -> None:
+        """Write queued frames until cancelled or until the connection is gone."""
+        with contextlib.suppress(OSError):  # the client is gone
+            while self._is_open:
+                if not self._queue:
+                    self._emptied.set()
+                    self._filled.clear()
+                    await self._filled.wait()
+                    continue
+                frames, taken = self._take_frames()
+                if taken:
+                    self._queued -= taken
+                    await self._write(b"".join(frames), len(frames))
+                else:
+                    await self._write_batches(self._queue.popleft())
+
+    @property
+    def _is_open(self) -> bool:
+        transport = self._connection.transport
+        return self._connection.state is State.OPEN and not transport.is_closing()
+
+    def _take_frames(self) -> tuple[list[bytes], int]:
+        """Dequeue single frames up to the next batches; return them and their size."""
+        frames: list[bytes] = []
+        taken = 0
+        while self._queue and isinstance(item := self._queue[0], bytes | tuple):
+            frames += (
+                [item] if isinstance(item, bytes) else self.encode(item[0], [item[1]])
+            )
+            taken += len(item)
+            self._queue.popleft()
+        return frames, taken
+
+    async def _write_batches(self, batches: bytes | KeyedState | FrameBatches) -> None:
+        if isinstance(batches, bytes | tuple):
+            return
+        for data, count in batches:
+            if self.state.muted or not self._is_open:
+                return
+            await self._write(data, count)
+            await asyncio.sleep(0)  # drain does not yield while the buffer has space
+
+    async def _write(self, data: bytes, count: int) -> None:
+        if not self._is_open:  # nothing may follow the close frame
+            return
+        self._writer.write(data)
+        self._log.add_frames(count)
+        if self.faults and self.faults.ended:
+            self._writer.close()
+        await self._writer.drain()
+        await self._connection.drain()
+
+    def _put_later(self, seconds: float, frame: bytes) -> None:
+        if not seconds:
+            self.put(frame)
+            return
+        asyncio.get_running_loop().call_later(seconds, self.put, frame)
