@@ -1,36 +1,30 @@
-# Two commands on a fresh machine: `make test` and `make demo`.
-# Both make their own virtual environment; nothing but Python >= 3.11 is needed.
-# With a C compiler the C core is built too, and again after an edit of its sources.
+# `make test` and `make demo` work on a fresh machine with Python >= 3.11 and nothing else.
+# Each makes its own virtual environment. With a C compiler it builds the C core too, and
+# again after an edit of the core's sources.
 PYTHON ?= python3
 VENV   ?= .venv
 SECONDS ?= 20
 WORKERS ?= 3
 BIN := $(VENV)/bin
-# What the C core is built from.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The sources of the C core.
 CORE := setup.py shmfeed/layout.py $(wildcard shmfeed/*.c shmfeed/csrc/*.h)
-# By its path: a script beside the clone would take the clone's folder for the package.
+# editable_mode=compat puts the clone's path on sys.path: without it a script that is run
+# beside the clone would import the clone's folder as the package.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: test test-pure races sanitize demo lint types unit fuzz versions smoke-versions oldest-pandas bench docs clean
+.PHONY: test demo docs lint types unit test-pure races sanitize fuzz versions oldest-pandas bench clean
 
 test: lint types unit
 
-# The whole suite on the pure Python core.
-test-pure: export SHMFEED_PURE = 1
-test-pure: unit
-
-# The memory protocol raced and modelled at ten times the size: 10^9 rows of the C core.
-races: export TEST_SCALE = 10
-races: $(VENV)/.core
-	$(BIN)/pytest -n 0 -v -s --timeout 3000 tests/races
-
-# The C core's protocol and bad input under sanitizers, SECONDS for each run.
-sanitize: export SANITIZE_SECONDS = $(SECONDS)
-sanitize: $(VENV)/.core
-	$(BIN)/pytest -n 0 -v -s tests/races/test_ring_*.py tests/faults/test_ring_*.py tests/faults/test_kill_every_c_store.py tests/faults/test_bad_input_sanitized.py
-
+# A venue, a feeder and strategies for SECONDS, on this machine alone.
 demo: $(VENV)/.demo
 	$(BIN)/shmfeed demo --seconds $(SECONDS)
+
+# The pages and the reference as a site in build/docs. A warning is an error.
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -c docs . build/docs
+	@echo "open build/docs/index.html"
 
 lint: $(VENV)/.core
 	$(BIN)/ruff format --check .
@@ -42,49 +36,54 @@ types: $(VENV)/.core
 unit: $(VENV)/.core
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-# All fuzz targets, SECONDS for them together; longer: make fuzz SECONDS=600
+# All tests on the pure Python core.
+test-pure: export SHMFEED_PURE = 1
+test-pure: unit
+
+# Races and models of the memory protocol at ten times the size: 10^9 rows on the C core.
+races: export TEST_SCALE = 10
+races: $(VENV)/.core
+	$(BIN)/pytest -n 0 -v -s --timeout 3000 tests/races
+
+# The C core and bad input under sanitizers, each run for SECONDS.
+sanitize: export SANITIZE_SECONDS = $(SECONDS)
+sanitize: $(VENV)/.core
+	$(BIN)/pytest -n 0 -v -s tests/races/test_ring_*.py tests/faults/test_ring_*.py tests/faults/test_kill_every_c_store.py tests/faults/test_bad_input_sanitized.py
+
+# All fuzz targets, for SECONDS together: make fuzz SECONDS=600
 fuzz: SECONDS = 60
 fuzz: $(VENV)/.core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary atheris -e '.[fuzz]' || true
+	$(PIP) --only-binary atheris -e '.[fuzz]' || true
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
 
-# The whole suite on other Pythons: those on PATH, or PYTHONS="/a/python3.12 ..".
-# What each is made of lies in $(VENV)/versions. `smoke-versions` is the short form.
+# All tests on other Pythons: those on PATH, or PYTHONS="/a/python3.12 ..".
 versions: $(VENV)/.core
 	$(BIN)/python tests/support/versions.py --venvs $(VENV)/versions --suite $(PYTHONS)
 
-smoke-versions: $(VENV)/.core
-	$(BIN)/python tests/support/versions.py --venvs $(VENV)/versions $(PYTHONS)
-
-# The tests of wealthdata on the oldest pandas that is supported.
+# The tests of wealthdata on the oldest supported pandas.
 oldest-pandas: $(VENV)/.core
 	$(BIN)/python tests/support/versions.py --venvs $(VENV)/oldest-pandas --oldest-pandas $(PYTHONS)
 
-# Rivals that cannot be had here are named in the table; one wants a redis-server.
+# Benchmarks beside their rivals. The table names a rival that cannot be installed here.
 bench: $(VENV)/.core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' || true
+	$(PIP) -e '.[bench]' || true
 	$(BIN)/python benchmarks/run.py --show README.md
 
-# The pages and the reference as a site in build/docs. A warning is an error.
-docs: $(VENV)/.docs
-	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -c docs . build/docs
-	@echo "build/docs/index.html"
-
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) '.[dev]'
+	$(PIP) $(EDITABLE) '.[dev]'
 	touch $@ $(VENV)/.demo $(VENV)/.core
 
-# The C core alone, built in place: what an edit of its sources needs.
+# The C core alone, built in place after an edit of its sources.
 $(VENV)/.core: $(CORE) | $(VENV)/.dev
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	touch $@
 
 $(VENV)/.demo: pyproject.toml $(CORE) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) '.[demo]'
+	$(PIP) $(EDITABLE) '.[demo]'
 	touch $@
 
 $(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) '.[docs]'
+	$(PIP) $(EDITABLE) '.[docs]'
 	touch $@
 
 $(VENV)/bin/python:

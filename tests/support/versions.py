@@ -1,8 +1,9 @@
-"""The project on other Pythons: `make smoke-versions`, `make versions` for the suite.
+"""Run the project's tests on other Pythons: `make versions`, `make oldest-pandas`.
 
-Each that is found, or given, gets an environment of its own with the project in it; a
-smoke run of a minute, or the whole suite; or, for `make oldest-pandas`, the tests of
-wealthdata with the oldest pandas. Exits 1 if one failed, 2 if none was found.
+Each Python that is found, or given, gets an environment of its own with the project in
+it. `--suite` runs all tests there, `--oldest-pandas` those of wealthdata with the oldest
+supported pandas; without either a smoke run takes a minute. The program exits with 1 if
+a test failed, with 2 if no Python was found.
 """
 
 import argparse
