@@ -7,7 +7,7 @@ from shmfeed.simulator import command
 _DESCRIPTION = """\
 A local venue: it makes bars, or replays recorded frames, and serves them on loopback
 as a real venue would, until Ctrl-C. Prices follow from --seed, symbol and time alone.
-Needs the package websockets: pip install 'shmfeed[sim]'.
+Needs the package websockets: pip install -e '.[sim]' in the clone.
 """
 
 _EPILOG = f"""\

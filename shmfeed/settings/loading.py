@@ -290,7 +290,7 @@ def _yaml(text: str) -> object:
     try:
         import yaml  # noqa: PLC0415  optional: only a YAML file needs it
     except ImportError:
-        hint = "pip install 'shmfeed[yaml]', or write the settings as TOML"
+        hint = "pip install -e '.[yaml]' in the clone, or write TOML"
         raise _FaultError(f"needs PyYAML: {hint}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)

@@ -14,7 +14,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError(
         "shmfeed.testing is a plugin of pytest, which is not installed: "
-        "pip install pytest 'shmfeed[sim]'",
+        "pip install pytest -e '.[sim]' in the clone",
         name="pytest",
     ) from None
 

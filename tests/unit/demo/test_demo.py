@@ -249,7 +249,7 @@ def test_without_websockets_it_says_what_to_install(monkeypatch, capsys) -> None
     monkeypatch.setitem(sys.modules, "websockets", None)
     monkeypatch.delitem(sys.modules, "shmfeed.simulator.server", raising=False)
     assert main(["demo", "--seconds", "1"]) == 1
-    assert "pip install 'shmfeed[sim]'" in capsys.readouterr().err
+    assert "pip install -e '.[sim]'" in capsys.readouterr().err
 
 
 def test_the_table_draws_what_the_lines_say() -> None:
