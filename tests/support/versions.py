@@ -1,9 +1,9 @@
 """Run the project's tests on other Pythons: `make versions`, `make oldest-pandas`.
 
-Each Python that is found, or given, gets an environment of its own with the project in
-it. `--suite` runs all tests there, `--oldest-pandas` those of wealthdata with the oldest
-supported pandas; without either a smoke run takes a minute. The program exits with 1 if
-a test failed, with 2 if no Python was found.
+Each Python that is found, or given, gets an environment of its own with the project
+in it. `--suite` runs all tests there, `--oldest-pandas` those of wealthdata with the
+oldest supported pandas; without either a smoke run takes a minute. The program exits
+with 1 if a test failed, with 2 if no Python was found.
 """
 
 import argparse
