@@ -121,9 +121,9 @@ def ours(feed: str) -> GetPrice:
 
 def spare(feed: str) -> GetPrice:
     """Ours, with what makes a frame's attrs taken out of the short way of a call."""
-    nothing = query.make_reading(True, {})
-    query.make_reading = lambda rows, facts: nothing
-    query.Plan._facts = lambda *_: {}
+    nothing = query.make_attrs(True, {})
+    query.make_attrs = lambda bars, values: nothing
+    query.CachedQuery._values = lambda *_: {}
     get_price = ours(feed)
     for _ in range(2):  # the first call takes the long way, and remembers the short
         frame = get_price(SYMBOLS[0], count=20, frequency=TIMEFRAME)

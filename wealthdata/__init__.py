@@ -1,4 +1,4 @@
-"""Bars for strategies: live from shared memory, before that from the context."""
+"""Bars for strategies: live from shared memory and, before those, from a context."""
 
 from shmfeed.bar import Bar
 from wealthdata.api import bars_to_dataframe, get_price

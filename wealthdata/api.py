@@ -1,24 +1,29 @@
-"""The functions of a strategy. pandas is loaded by the first call that needs it.
+"""The functions of a strategy. The first call that needs pandas loads it.
 
-The usual call (one security, the newest bars, all of them in the ring) takes a short
-way: a `Plan`, remembered with the feed, knows what can be known beforehand. Any other
-takes the long way of `answer`, which decides where bars come from.
+A repeated call (one security, its newest bars, all of them in the ring) is served by a
+cached query; any other call by the general query, which decides where bars come from.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wealthdata.attachment import current
+from shmfeed.bar import Bar, Field, Timeframe, TimeframeAlias
+from wealthdata.attachment import attached_feed
+from wealthdata.freshness import OnStale
+from wealthdata.history import BarLike
+from wealthdata.times import DateLike
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+# Quoted annotations: help(get_price) shows their names, not each accepted value.
 def get_price(
-    security: Any,
-    start_date: Any = None,
-    end_date: Any = None,
-    frequency: str = "1h",
-    fields: Any = None,
+    security: str | Sequence[str],
+    start_date: "DateLike | None" = None,
+    end_date: "DateLike | None" = None,
+    frequency: "Timeframe | TimeframeAlias" = "1h",
+    fields: "Field | Sequence[Field] | None" = None,
     skip_paused: bool = False,  # noqa: ARG001 # jqdatasdk's; changes nothing here
     fq: str | None = "pre",  # noqa: ARG001 # as above
     count: int | None = None,
@@ -29,57 +34,104 @@ def get_price(
     include_now: bool = False,
     copy: bool = False,
     max_age: float | None = None,
-    on_stale: str = "warn",
+    on_stale: "OnStale" = "warn",
 ) -> "pd.DataFrame":
-    """Bars of one security or of several, oldest first.
+    """Return bars of one security or of several, oldest first.
 
-    One security: columns are `fields` (default open, high, low, close, volume, all
-    float64; also money, and open_time, close_time, flags as int64), the index is that
-    of the close times, tz-naive UTC. A list: one long frame with a RangeIndex and the
-    columns time, code and the fields, in the order asked. Without rows it is empty.
+    JoinQuant's signature: same parameter names, same order. Bars come from the feed's
+    ring in shared memory and, before its oldest, from the context. Only closed bars are
+    returned, unless `include_now=True`. With neither `count` nor `start_date`, the last
+    20 bars are returned.
 
-    The last `count` bars, or those from `start_date` on (without either the last 20),
-    whose close times are up to `end_date`, both ends included. Closed bars only,
-    unless `include_now`: then the forming bar, if there is one, is the last of them.
+    Args:
+        security: A symbol such as "BTCUSDT", or a list of symbols.
+        start_date: Earliest close time, included. Not together with `count`.
+        end_date: Latest close time, included. For both: a str ("2026-01-31 08:00"),
+            date, datetime, pandas Timestamp or numpy datetime64. Naive times are UTC,
+            a date without a time is 00:00 UTC.
+        frequency: Timeframe of the bars: 1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d
+            1w 1M, or 60m 120m 240m 24h daily minute. Case matters: 1M is a month.
+        fields: Columns, in this order: one or several of open high low close volume
+            money (float64) and open_time close_time (int64, ms UTC) flags (int64).
+            Default: open high low close volume.
+        count: Number of bars, the newest up to `end_date`; at least 1.
+        include_now: If True, the forming bar is the last row, if there is one and
+            `end_date` and the context's `current_dt` admit it.
+        copy: If True, the frame is private memory and writable.
+        max_age: Seconds since the stream's last update from which its bars are stale.
+            Default: they are stale when the feeder is dead or not connected, or after
+            3 bars without an update, at least 30 s.
+        on_stale: "warn" gives a StaleFeedWarning, once per outage and stream; "raise"
+            raises StaleFeedError; "ignore" returns the bars.
+        skip_paused, fq, panel, fill_paused, round: Accepted, and change nothing. Prices
+            are neither adjusted nor rounded.
 
-    A frame of float fields of bars that all come from the live ring shares its memory:
-    bars cannot be changed through it, and `df.attrs["shmfeed"].valid` tells when they
-    have been overwritten. `copy=True` makes it private. `attrs["shmfeed"]` also says
-    source, feed, age, state, health, forming and gaps.
+    Returns:
+        For one security a DataFrame of shape (bars, fields), its index the close times:
+        a tz-naive UTC DatetimeIndex. For a list one long DataFrame with a RangeIndex
+        and the columns time, code and the fields, in the order of the list. If the
+        range has fewer bars than `count`, those; if it has none, an empty frame with
+        the same columns and dtypes.
 
-    `max_age` is in seconds; stale bars are returned with a StaleFeedWarning
-    (`on_stale="warn"`), raise StaleFeedError ("raise"), or are just returned
-    ("ignore"). `skip_paused`, `fq`, `panel`, `fill_paused` and `round` change nothing.
+        A frame of one security, with float fields, whose bars all come from the ring,
+        shares the ring's memory. A write to it copies the frame first (pandas 3) or
+        raises ValueError (pandas 2). Its oldest rows are overwritten once `guard` or
+        more further bars have closed: compute, then look at `valid`, then act.
 
-    Raises BadArgumentError, NoDataError (no feed and no context), StreamNotFoundError,
-    StaleFeedError, BusyRingError.
+        `df.attrs["shmfeed"]` is a dict with attribute access, as of the read: `source`
+        ("live", "context" or "mixed"), `feed` (name), `age` (seconds since the last
+        update), `state` (of the connection), `health` (live quiet recovering stale
+        dead), `forming` (the last row is the forming bar), `gaps` (bars missing inside
+        the window). Only `valid` is computed at each access: False once rows of this
+        frame are being overwritten.
+
+    Raises:
+        BadArgumentError: An argument is not accepted; the message says what is.
+        NoDataError: Neither a feed nor a context can supply the bars.
+        StreamNotFoundError: Neither the feed nor the context has the security at this
+            timeframe.
+        StaleFeedError: The bars are stale, and `on_stale` is "raise".
+        BusyRingError: Bars closed faster than they could be read.
+        SegmentError: The feed's shared memory cannot be used.
+
+    Thread safety:
+        Any thread or asyncio task may call this; each has its own context.
     """
     if fields.__class__ is list:
         fields = tuple(fields)
     if security.__class__ is str and start_date is None and end_date is None:
-        live = current()
-        if live is not None:
-            try:  # no suppress(): it costs half a microsecond
-                plan = live.plans.get((security, frequency, fields))
+        feed = attached_feed()
+        if feed is not None:
+            try:  # not suppress(), which takes half a microsecond
+                cached: Any = feed.queries.get((security, frequency, fields))
             except TypeError:
-                plan = None  # not hashable: the long way says what is wrong
-            if plan is not None:
-                frame: pd.DataFrame | None = plan.read(
+                cached = None  # not hashable: the general query names the argument
+            if cached is not None:
+                frame: pd.DataFrame | None = cached.read(
                     count, include_now, copy, max_age, on_stale
                 )
                 if frame is not None:
                     return frame
     from wealthdata import query  # noqa: PLC0415 # loads pandas
 
-    want = start_date, end_date, count, include_now
-    return query.get(security, frequency, fields, want, copy, (max_age, on_stale))
+    dates_and_count = start_date, end_date, count, include_now
+    return query.run(
+        security, frequency, fields, dates_and_count, copy, (max_age, on_stale)
+    )
 
 
-def bars_to_dataframe(bars: Any) -> "pd.DataFrame":
-    """Bars (Bar, objects or dicts) as `get_price` shows them, in the order given.
+def bars_to_dataframe(bars: "Iterable[Bar | BarLike]") -> "pd.DataFrame":
+    """Return bars as a frame like that of `get_price`, in the order given.
 
-    Columns open, high, low, close, volume; the index is that of the close times.
-    Raises BadArgumentError naming the malformed bar.
+    Args:
+        bars: Bars: Bar, or objects or dicts with the same names; prices may be strings.
+
+    Returns:
+        A private DataFrame of float64 columns open, high, low, close, volume, its index
+        the close times: a tz-naive UTC DatetimeIndex.
+
+    Raises:
+        BadArgumentError: A bar is malformed; the message names it.
     """
     from wealthdata import frame  # noqa: PLC0415 # loads pandas
 

@@ -1,6 +1,6 @@
-"""The feed that this process reads: attached when first needed, kept from then on.
+"""The feed that this process reads: which one it is, and the attachment to it.
 
-Which feed this process reads, and whether it may read one at all.
+A process attaches at its first read and stays attached.
 """
 
 import os
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from shmfeed.bar import StreamKey
 from shmfeed.errors import (
     BadArgumentError,
     FeedNotFoundError,
@@ -22,23 +23,33 @@ OFF = "off"  # instead of a feed's name: contexts only, as in a backtest
 
 
 class _Choice:
-    """What `use` chose; None: the environment says."""
+    """The choices of `use`; None leaves a choice to the environment."""
 
     feed: str | None = None
     context_only: bool | None = None
 
 
 _choice = _Choice()
-# The feed's name, by what was said: by the environment, as it keeps it, and by `use`.
+# Feed names already checked, by SHMFEED_FEED (as os.environ stores it) and the choices.
 _names: dict[tuple[Any, str | None, bool | None], str | None] = {}
 
 
 def use(feed: str | None = None, context_only: bool | None = None) -> None:
-    """Choose, for this process, the feed to read, or contexts only (a backtest).
+    """Choose the feed that this process reads, or contexts only (a backtest).
 
-    What is None stays as it was chosen before; `use()` gives both choices back to
-    the environment: `SHMFEED_FEED` names a feed, or is `off`; else the feed is
-    `default`. Raises BadArgumentError for a name that is not accepted.
+    Without a choice the environment decides: `SHMFEED_FEED` names a feed or is `off`
+    (contexts only); if it is not set, the feed is `default`.
+
+    Args:
+        feed: The feed's name, or "off". None keeps the earlier choice.
+        context_only: True to never read a feed. None keeps the earlier choice.
+            `use()`, without arguments, drops both choices.
+
+    Raises:
+        BadArgumentError: The name or the flag is not accepted.
+
+    Thread safety:
+        The choice holds for all threads, from their next call on.
     """
     if feed is not None:
         check_feed_name(feed)
@@ -52,137 +63,142 @@ def use(feed: str | None = None, context_only: bool | None = None) -> None:
         _choice.context_only = context_only
 
 
-def chosen_feed() -> str | None:
-    """The feed's name; None where no live bar may be seen. BadArgumentError."""
-    said = _feed_variable(), _choice.feed, _choice.context_only
+def selected_feed() -> str | None:
+    """Return the name of the feed to read; None if only contexts may be read.
+
+    Raise BadArgumentError if SHMFEED_FEED is not a feed's name.
+    """
+    choices = _feed_variable(), _choice.feed, _choice.context_only
     try:
-        return _names[said]
+        return _names[choices]
     except KeyError:
-        name = _names[said] = _name(*said)
+        name = _names[choices] = _select(*choices)
     return name
 
 
-def _name(variable: Any, feed: str | None, context_only: bool | None) -> str | None:
-    named = (variable and _text(variable)) or DEFAULT_FEED
-    name = feed or named
-    if context_only or OFF in (named.lower(), name.lower()):
+def _select(variable: Any, feed: str | None, context_only: bool | None) -> str | None:
+    default = (variable and _decode(variable)) or DEFAULT_FEED
+    name = feed or default
+    if context_only or OFF in (default.lower(), name.lower()):
         return None
     try:
         return check_feed_name(name)
-    except BadArgumentError as error:  # what `use` takes has been checked
+    except BadArgumentError as error:  # `use` has checked its own
         raise BadArgumentError(f"{error} (from environment SHMFEED_FEED)") from None
 
 
 def always_copy() -> bool:
-    """Whether SHMFEED_COPY asks for private frames in the whole process.
+    """Return True if SHMFEED_COPY asks for private frames in the whole process.
 
-    Raises BadArgumentError for a word that is neither yes nor no.
+    Raise BadArgumentError if the variable is neither yes nor no.
     """
     variable = _copy_variable()
-    return variable is not None and switched_on("SHMFEED_COPY", _text(variable))
+    return variable is not None and switched_on("SHMFEED_COPY", _decode(variable))
 
 
-class _Variables(NamedTuple):
-    """How a variable of the environment is looked up; how what is found is text."""
+class _Environment(NamedTuple):
+    """Access to environment variables: a getter for a name, a decoder for its value."""
 
-    look_up: Callable[[str], Callable[[], Any]]
-    text: Callable[[Any], str]
+    getter: Callable[[str], Callable[[], Any]]
+    decode: Callable[[Any], str]
 
 
-def _variables() -> _Variables:
-    """A dict lookup instead of os.environ's, which costs a microsecond for a name that
-    is not set; it sees the same variables. The plain one where os.environ is built
-    otherwise."""
+def _fast_environment() -> _Environment:
+    """Return access through the dict inside os.environ, or os.environ's own.
+
+    os.environ takes a microsecond for a variable that is not set, its dict a fraction
+    of it; both show the same variables.
+    """
     table = getattr(os.environ, "_data", None)
     encode = getattr(os.environ, "encodekey", None)
     decode = getattr(os.environ, "decodevalue", None)
     if not (isinstance(table, dict) and encode and decode):
-        return _Variables(lambda name: partial(os.environ.get, name), str)
-    return _Variables(lambda name: partial(table.get, encode(name)), decode)
+        return _Environment(lambda name: partial(os.environ.get, name), str)
+    return _Environment(lambda name: partial(table.get, encode(name)), decode)
 
 
-_look_up, _text = _variables()
-_feed_variable, _copy_variable = _look_up("SHMFEED_FEED"), _look_up("SHMFEED_COPY")
+_getter, _decode = _fast_environment()
+_feed_variable, _copy_variable = _getter("SHMFEED_FEED"), _getter("SHMFEED_COPY")
 
 
-_MOST_PLANS = 4096  # what a caller may make this process remember
+_MAX_QUERIES = 4096
 
 
-class Live:
-    """An attached feed and what is remembered of it: rings, and plans of reads."""
+class AttachedFeed:
+    """An attached feed, with its rings and its cached queries."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
         self.name = feed.name
-        self._rings: dict[tuple[str, str], Ring] = {}
-        self.plans: dict[Any, Any] = {}
+        self.queries: dict[Any, Any] = {}  # by the arguments of get_price
+        self._rings: dict[StreamKey, Ring] = {}
 
-    def ring(self, symbol: str, timeframe: str) -> Ring:
-        """The stream's ring; StreamNotFoundError naming what there is."""
-        ring = self._rings.get((symbol, timeframe))
+    def ring(self, key: StreamKey) -> Ring:
+        """Return the stream's ring. Raise StreamNotFoundError."""
+        ring = self._rings.get(key)
         if ring is None:
-            ring = self.feed.ring(symbol, timeframe)
-            self._rings[symbol, timeframe] = ring
+            ring = self._rings[key] = self.feed.ring(*key)
         return ring
 
-    def remember(self, key: object, plan: object) -> None:
-        if len(self.plans) >= _MOST_PLANS:
-            self.plans.clear()
-        self.plans[key] = plan
+    def cache_query(self, arguments: object, query: object) -> None:
+        """Keep a query for the next call with these arguments."""
+        if len(self.queries) >= _MAX_QUERIES:
+            self.queries.clear()
+        self.queries[arguments] = query
 
 
-class _Kept:
-    """The feed that was read last; another one takes its place."""
+class _Attachment:
+    """The feed read last; reading another one replaces it."""
 
-    live: Live | None = None
-
-
-_kept = _Kept()
+    feed: AttachedFeed | None = None
 
 
-def current() -> Live | None:
-    """The feed to read; None in a backtest, or where there is no such feed.
+_attachment = _Attachment()
 
-    While there is none each call looks for it once, so that a feed that appears is
-    seen by the next call. Raises SegmentFormatError for what is no feed of ours.
+
+def attached_feed() -> AttachedFeed | None:
+    """Return the feed to read; None in a backtest, or if the host has no such feed.
+
+    While the feed is missing each call looks for it, so the next call sees a feed that
+    appears. Raise SegmentFormatError if its shared memory is not a feed's.
     """
-    name = chosen_feed()
-    live = _kept.live
-    if live is not None and live.name == name:
-        return live
+    name = selected_feed()
+    attached = _attachment.feed
+    if attached is not None and attached.name == name:
+        return attached
     if name is None:
         return None
     try:
-        live = Live(attach(name))
+        attached = AttachedFeed(attach(name))
     except (FeedNotFoundError, UnsupportedPlatformError):
         return None
-    _kept.live = live
-    return live
+    _attachment.feed = attached
+    return attached
 
 
 def detach() -> None:
-    """Let go of the feed; frames stay readable, and the next call attaches again."""
-    _kept.live = None
+    """Release the feed; frames stay readable, and the next read attaches again."""
+    _attachment.feed = None
 
 
-def no_data(why: str) -> NoDataError:
-    """The error where neither a feed nor a context serves: what to start."""
-    name = chosen_feed()
+def no_data_error(reason: str) -> NoDataError:
+    """Return the error for a read that neither a feed nor a context can serve."""
+    name = selected_feed()
     if name is None:
         return NoDataError(
-            f"{why}; no feed is read here (context_only, or SHMFEED_FEED=off): give"
-            " the bars with wealthdata.set_context(context)"
+            f"{reason}; this process reads no feed (context_only, or SHMFEED_FEED=off),"
+            " so supply the bars with wealthdata.set_context(context)"
         )
     try:
         attach(name)
     except UnsupportedPlatformError as error:
         return NoDataError(
-            f"{why}: give the bars with wealthdata.set_context(context); {error}"
+            f"{reason}; supply the bars with wealthdata.set_context(context): {error}"
         )
     except FeedNotFoundError:
         pass
     return NoDataError(
-        f"there is no feed {name!r} on this host, and {why}: start one with `shmfeed"
-        f" run --feed {name} --symbols .. --resolutions ..` or a manager's start(), or"
-        " give the bars with wealthdata.set_context(context)"
+        f"no feed {name!r} on this host, and {reason}; start one with `shmfeed run"
+        f" --feed {name} --symbols .. --resolutions ..` or a manager's start(), or"
+        " supply the bars with wealthdata.set_context(context)"
     )

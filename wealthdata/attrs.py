@@ -1,41 +1,50 @@
-"""What a frame says of where its bars come from: `df.attrs["shmfeed"]`."""
+"""The source, freshness and completeness of a frame: `df.attrs["shmfeed"]`."""
 
 from typing import Any, Self
 
-from wealthdata.columns import Rows
+from wealthdata.columns import BarColumns
 
 _HEALTHS = ("live", "quiet", "recovering", "stale", "dead")  # from best to worst
 
 
-class Reading(dict[str, Any]):
-    """A dict of plain values, with attribute access; all as of the read.
+class FrameAttrs(dict[str, Any]):
+    """A dict of plain values about a frame's bars, with attribute access.
 
-    source   `live` (the ring), `context` or `mixed`
-    feed     the feed's name, None for a backtest
-    age      seconds since the stream's last update, None if there is none
-    state    the connection's state, None for a backtest
-    health   the data's health, None for a backtest
-    forming  whether the last row is the forming bar
-    gaps     how many bars are missing inside the window
+    Every value is as of the read:
 
-    `valid`, asked anew each time, whether by `.valid` or `["valid"]`, is none of the
-    values: whether the frame's memory still holds the bars that it was made of. A
-    private frame's always does.
+    source   "live" (from the feed's ring), "context", or "mixed"
+    feed     the feed's name; None in a backtest and without a feed
+    age      seconds since the stream's last update; None before the first one, and
+             where the bars are a context's
+    state    the state of the feeder's connection; None in a backtest, and for a stream
+             that the feed does not carry
+    health   the health of the stream; None as for `state`
+    forming  True if the last row is the forming bar
+    gaps     number of bars missing inside the window
+
+    For several securities: the oldest age, the worst health and the state that goes
+    with it, all gaps.
+
+    `valid` is computed at each access, by `.valid` or `["valid"]`, and is not one of
+    the stored values.
     """
 
-    __slots__ = ("_base", "_rows")
+    __slots__ = ("_base", "_valid")
 
-    _rows: Rows | bool
+    _valid: BarColumns | bool
     _base: object
 
     @property
     def valid(self) -> bool:
-        """Whether no bar of the window has been, or is being, written over."""
-        rows = self._rows
-        return rows if isinstance(rows, bool) else rows.valid
+        """False once the feeder has begun to overwrite a row of this frame.
 
-    def keep(self, base: object) -> None:
-        """Keep `base` alive as long as this reading is."""
+        Always True for a private frame.
+        """
+        valid = self._valid
+        return valid if isinstance(valid, bool) else valid.valid
+
+    def keep_alive(self, base: object) -> None:
+        """Hold a reference to `base` for the lifetime of these attrs."""
         self._base = base
 
     def __missing__(self, key: object) -> bool:
@@ -53,40 +62,40 @@ class Reading(dict[str, Any]):
         return self
 
     def __deepcopy__(self, memo: object) -> Self:
-        # pandas copies attrs with every frame derived from this one.
+        # pandas copies attrs into every frame derived from this one.
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return restore, (dict(self), self.valid)
 
 
-def make_reading(rows: Rows | bool, facts: dict[str, Any]) -> Reading:
-    """A reading whose `valid` is that of `rows`, or a bool for private rows."""
-    reading = Reading(facts)
-    reading._rows = rows
-    return reading
+def make_attrs(valid: BarColumns | bool, values: dict[str, Any]) -> FrameAttrs:
+    """Return attrs with the `valid` of these columns, or with a constant one."""
+    attrs = FrameAttrs(values)
+    attrs._valid = valid
+    return attrs
 
 
-def restore(facts: dict[str, Any], valid: bool) -> Reading:
-    """What unpickling makes: the values, and `valid` as it was."""
-    return make_reading(valid, facts)
+def restore(values: dict[str, Any], valid: bool) -> FrameAttrs:
+    """Return attrs from a pickle: the values, and `valid` as of the pickling."""
+    return make_attrs(valid, values)
 
 
-def combine(readings: list[Reading]) -> Reading:
-    """Of several streams: the oldest age, the worst health, all gaps."""
-    sources = {reading["source"] for reading in readings}
-    ages = [r["age"] for r in readings if r["age"] is not None]
-    worst = max(readings, key=lambda reading: _rank(reading["health"]))
-    return make_reading(
+def combine(parts: list[FrameAttrs]) -> FrameAttrs:
+    """Return the attrs of a frame that holds several streams."""
+    sources = {part["source"] for part in parts}
+    ages = [part["age"] for part in parts if part["age"] is not None]
+    worst = max(parts, key=lambda part: _rank(part["health"]))
+    return make_attrs(
         True,
         {
             "source": sources.pop() if len(sources) == 1 else "mixed",
-            "feed": readings[0]["feed"],
+            "feed": parts[0]["feed"],
             "age": max(ages, default=None),
             "state": worst["state"],
             "health": worst["health"],
-            "forming": any(reading["forming"] for reading in readings),
-            "gaps": sum(reading["gaps"] for reading in readings),
+            "forming": any(part["forming"] for part in parts),
+            "gaps": sum(part["gaps"] for part in parts),
         },
     )
 

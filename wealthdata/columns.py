@@ -1,4 +1,4 @@
-"""Private bars as columns: what a context supplies, and what merging makes."""
+"""Bars as columns: the protocol that rings and contexts share, and private columns."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
@@ -15,8 +15,8 @@ Datetimes = NDArray[np.datetime64]
 _INT_COLUMNS = ("open_time", "close_time", "flags")
 
 
-class Rows(Protocol):
-    """Consecutive bars, oldest first: a ring's slice or snapshot, or `Columns`."""
+class BarColumns(Protocol):
+    """Consecutive bars, oldest first: a ring's slice or snapshot, or PrivateColumns."""
 
     @property
     def open_time(self) -> Ints: ...
@@ -32,8 +32,8 @@ class Rows(Protocol):
     def __getitem__(self, field: str) -> NDArray[Any]: ...
 
 
-class Columns:
-    """Bars as arrays of their own: int64 times (ms UTC) and flags, float64 (6, n)."""
+class PrivateColumns:
+    """Bars in private arrays: int64 times (ms UTC) and flags, float64 (6, n)."""
 
     __slots__ = ("close_time", "flags", "floats", "forming", "open_time")
 
@@ -66,36 +66,36 @@ class Columns:
 
     @property
     def valid(self) -> bool:
-        """Private rows do not change."""
+        """True: no writer shares this memory."""
         return True
 
 
-def from_bars(bars: Sequence[Bar]) -> Columns:
-    """The bars as columns, in the order given."""
+def from_bars(bars: Sequence[Bar]) -> PrivateColumns:
+    """Return the bars as columns, in the order given."""
     times = np.array([(b.open_time, b.close_time, b.flags) for b in bars], np.int64)
     times = times.reshape(-1, 3).T
     values = np.array([b[2:8] for b in bars], np.float64).reshape(-1, 6).T
-    return Columns(times[0], times[1], values, times[2])
+    return PrivateColumns(times[0], times[1], values, times[2])
 
 
-def by_time(bars: Iterable[Bar]) -> list[Bar]:
-    """One bar for each open_time, the last one given, oldest first."""
+def sort_unique(bars: Iterable[Bar]) -> list[Bar]:
+    """Return one bar for each open_time, the last one given, oldest first."""
     latest = {bar.open_time: bar for bar in bars}
     return [latest[moment] for moment in sorted(latest)]
 
 
-def to_bars(rows: Rows, first: int, last: int) -> list[Bar]:
-    """Rows `first` to `last`, last exclusive, as a list of Bar."""
+def to_bars(columns: BarColumns, first: int, last: int) -> list[Bar]:
+    """Return rows `first` to `last`, last exclusive, as a list of Bar."""
     window = slice(first, last)
-    times = [rows[field][window].tolist() for field in ("open_time", "close_time")]
-    values = rows.floats[:, window].tolist()
-    flags = rows["flags"][window].tolist()
+    times = [columns[field][window].tolist() for field in ("open_time", "close_time")]
+    values = columns.floats[:, window].tolist()
+    flags = columns["flags"][window].tolist()
     return list(map(Bar._make, zip(*times, *values, flags, strict=True)))
 
 
-def joined(older: Rows, count: int, newer: Rows) -> Columns:
-    """The first `count` rows of `older`, then all of `newer`."""
-    return Columns(
+def concatenate(older: BarColumns, count: int, newer: BarColumns) -> PrivateColumns:
+    """Return the first `count` rows of `older`, followed by all of `newer`."""
+    return PrivateColumns(
         np.concatenate((older.open_time[:count], newer.open_time)),
         np.concatenate((older.close_time[:count], newer.close_time)),
         np.concatenate((older.floats[:, :count], newer.floats), axis=1),
@@ -104,10 +104,10 @@ def joined(older: Rows, count: int, newer: Rows) -> Columns:
     )
 
 
-def missing_bars(rows: Rows, first: int, last: int, timeframe: str) -> int:
-    """How many bars the grid has between rows `first` and `last` - 1 that are not."""
+def missing_bars(columns: BarColumns, first: int, last: int, timeframe: str) -> int:
+    """Count the missing bars of the grid between rows `first` and `last` - 1."""
     if last - first < 2:
         return 0
-    times = rows.open_time
+    times = columns.open_time
     between = bars_between(int(times[first]), int(times[last - 1]), timeframe)
     return max(0, between - (last - first - 2))

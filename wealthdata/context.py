@@ -1,61 +1,85 @@
-"""A strategy's context: bars from before the ring, and when it is for the strategy.
+"""The strategy's context and data adapters: bars from before the ring, and the time.
 
-Adapters: other places than the context for bars from before the ring.
+A context supplies bars that no ring has and says what time it is for the strategy. A
+registered data adapter stands in for the context's bars.
 """
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from shmfeed.bar import Bar, check_timeframe
 from shmfeed.errors import BadArgumentError, NoDataError
 from shmfeed.validation import check_symbol, check_whole, shown
-from wealthdata.attachment import chosen_feed, current
+from wealthdata.attachment import attached_feed, selected_feed
 from wealthdata.columns import to_bars
-from wealthdata.freshness import judge
-from wealthdata.history import Asked, Listed, Older
-from wealthdata.merge import Sources, find
-from wealthdata.request import Want
+from wealthdata.freshness import check
+from wealthdata.history import BarHistory, BarLike, ContextHistory, FunctionHistory
+from wealthdata.merge import Sources, find_bars
+from wealthdata.request import PriceRequest
 from wealthdata.times import to_ms
+
+if TYPE_CHECKING:
+    from shmfeed.bar import Timeframe, TimeframeAlias
 
 
 class Context:
-    """A context of one's own.
+    """A strategy's context: its bars, its time, and attributes of its own.
 
-    `market_data_context` is a list of {"symbol", "timeframe", "bars"}, its bars dicts
-    or objects with open_time, close_time (int ms UTC), open, high, low, close, volume
-    as strings or numbers. They may be in any order; of two of the same open_time the
-    later one holds. Whatever else is given becomes an attribute; two mean something
-    here: `current_dt`, when it is for the strategy, and `run_params.type`, 'backtest'
-    for one. Raises BadArgumentError naming the malformed bar.
+    Args:
+        market_data_context: A list of {"symbol", "timeframe", "bars"}. Bars are dicts
+            or objects with open_time, close_time (int ms UTC), open, high, low, close,
+            volume (strings or numbers), in any order; of two with the same open_time
+            the later one in the list counts. Bars added later are seen.
+        **anything: Further attributes. Two have a meaning: `current_dt`, the
+            strategy's time, after which no bar is returned; and `run_params`, an
+            object or dict, whose `type` is "backtest" in a backtest.
+
+    Raises:
+        BadArgumentError: A bar is malformed; the message names it.
     """
 
-    def __init__(self, market_data_context: object = (), **anything: object) -> None:
+    if TYPE_CHECKING:  # a context takes any attribute
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
+    def __init__(
+        self,
+        market_data_context: Sequence[Mapping[str, object]] | None = (),
+        **anything: Any,
+    ) -> None:
         self.market_data_context = market_data_context
-        self._listed = Listed(self)
-        self._listed.check()
+        self._history = ContextHistory(self)
+        self._history.check()
         for name, value in anything.items():
             setattr(self, name, value)
 
-    def history(self, symbol: str, count: int = 20, timeframe: str = "1h") -> list[Bar]:
-        """The last `count` closed bars, oldest first: the ring's, then this context's.
+    def history(
+        self,
+        symbol: str,
+        count: int = 20,
+        timeframe: "Timeframe | TimeframeAlias" = "1h",
+    ) -> list[Bar]:
+        """Return the last `count` closed bars, oldest first.
 
-        Raises what `get_price` raises.
+        Bars come from the feed's ring and, before its oldest, from this context. Raise
+        what `get_price` raises.
         """
-        return merged_bars(Marked(self, self._listed), symbol, count, timeframe)
+        return merged_bars(ContextView(self, self._history), symbol, count, timeframe)
 
 
-class Marked(NamedTuple):
-    """A context, the bars that it has, and what it says of the time."""
+class ContextView(NamedTuple):
+    """A context as a read sees it: its bars, its time, and the kind of its run."""
 
     context: object
-    older: Older | None
+    history: BarHistory | None
 
     @property
-    def backtest(self) -> bool:
-        """Whether the context says that it is a backtest's."""
+    def is_backtest(self) -> bool:
+        """True if the context says that it is a backtest's."""
         params = getattr(self.context, "run_params", None)
         if isinstance(params, Mapping):
             kind = params.get("type")
@@ -65,168 +89,215 @@ class Marked(NamedTuple):
 
     @property
     def now(self) -> int | None:
-        """`current_dt` in ms UTC; None if the context does not bound what is seen."""
+        """`current_dt` in ms UTC; None if the context does not set it."""
         moment = getattr(self.context, "current_dt", None)
         return None if moment is None else to_ms("context.current_dt", moment)
 
 
-def mark(context: object) -> Marked:
-    """What this package needs of a context, our own or a foreign one.
+def view_of(context: object) -> ContextView:
+    """Return the view of a context, Context or foreign.
 
-    A foreign one with its own `history(symbol, count, timeframe)` is asked through
-    that; else its `market_data_context` is read.
+    A foreign context with a `history(symbol, count, timeframe)` is asked through it,
+    as is a subclass of Context that overrides it. Otherwise its `market_data_context`
+    is read.
     """
-    history = getattr(context, "history", None)
-    if isinstance(context, Context) and _is_own(history):
-        return Marked(context, context._listed)
-    if callable(history):
-        return Marked(context, Asked(history, "context.history"))
+    function = getattr(context, "history", None)
+    if isinstance(context, Context) and _is_inherited(function):
+        return ContextView(context, context._history)
+    if callable(function):
+        return ContextView(context, FunctionHistory(function, "context.history"))
     listed = hasattr(context, "market_data_context")
-    return Marked(context, Listed(context) if listed else None)
+    return ContextView(context, ContextHistory(context) if listed else None)
 
 
-def _is_own(history: Any) -> bool:
-    return getattr(history, "__func__", None) is Context.history
+def _is_inherited(function: Any) -> bool:
+    return getattr(function, "__func__", None) is Context.history
 
 
-_context: ContextVar[Marked | None] = ContextVar("wealthdata_context", default=None)
+_context: ContextVar[ContextView | None] = ContextVar(
+    "wealthdata_context", default=None
+)
 
 
 def set_context(context: object) -> None:
-    """Make `context` the one of this thread and asyncio task.
+    """Set the context of this thread and asyncio task.
 
-    A task started from here inherits it, another thread does not.
+    An asyncio task started afterwards inherits it; a new thread does not.
+
+    Args:
+        context: A Context, or any object with `history(symbol, count, timeframe)` or
+            `market_data_context`; `current_dt` and `run_params.type` as for Context.
+
+    Raises:
+        BadArgumentError: The context is None.
     """
     if context is None:
-        raise BadArgumentError("context is None; clear_context() takes one away")
-    _context.set(mark(context))
+        raise BadArgumentError("context is None; clear_context() removes a context")
+    _context.set(view_of(context))
 
 
 def get_context() -> Any:
-    """The context of this thread and asyncio task; NoDataError if none is set."""
-    marked = _context.get()
-    if marked is None:
+    """Return the context of this thread and asyncio task.
+
+    Raises:
+        NoDataError: No context is set.
+    """
+    view = _context.get()
+    if view is None:
         raise NoDataError(
             "no context is set in this thread or task; call set_context(context) first"
         )
-    return marked.context
+    return view.context
 
 
 def clear_context() -> None:
-    """Take the context of this thread and asyncio task away, if there is one."""
+    """Remove the context of this thread and asyncio task, if one is set."""
     _context.set(None)
 
 
-current_mark = _context.get
-
-
-def sources(marks: tuple[Marked, ...], older: Older | None) -> Sources:
-    """Where a read may take bars from, as things are now."""
-    backtest = any(marked.backtest for marked in marks) or chosen_feed() is None
+def open_sources(views: tuple[ContextView, ...], history: BarHistory | None) -> Sources:
+    """Return the sources of a read; in a backtest the feed is not one of them."""
+    backtest = any(view.is_backtest for view in views) or selected_feed() is None
     return Sources(
-        None if backtest else current(),
-        older,
+        None if backtest else attached_feed(),
+        history,
         backtest,
         time.time_ns() // 1_000_000,
     )
 
 
-def bound(marks: tuple[Marked, ...]) -> int | None:
-    """When it is for the strategy, ms UTC; None if no context says so."""
-    return min((m.now for m in marks if m.now is not None), default=None)
+def strategy_time(views: tuple[ContextView, ...]) -> int | None:
+    """Return the strategy's time in ms UTC; None if no context sets it."""
+    return min((view.now for view in views if view.now is not None), default=None)
 
 
-def merged_bars(marked: Marked, symbol: str, count: int, timeframe: str) -> list[Bar]:
-    """The ring's bars, and before them those of this context alone."""
+def merged_bars(
+    view: ContextView, symbol: str, count: int, timeframe: str
+) -> list[Bar]:
+    """Return the newest bars of the ring and, before them, of this context alone."""
     count = check_whole("count", count)
-    names = check_symbol(symbol), check_timeframe(timeframe)
-    where = sources((marked,), marked.older)
-    found = find(names, Want(count, now=marked.now), where, private=True)
+    key = check_symbol(symbol), check_timeframe(timeframe)
+    request = PriceRequest(count, now=view.now)
+    found = find_bars(key, request, open_sources((view,), view.history), private=True)
     if found.feed and found.status:
-        judge((found.feed, *names), found.status, None, "warn")
-    return to_bars(found.rows, found.first, found.last)
+        check((found.feed, *key), found.status, None, "warn")
+    return to_bars(found.columns, found.first, found.last)
+
+
+class AdapterLike(Protocol):
+    """The methods of a data adapter."""
+
+    def get_history(
+        self, symbol: str, count: int, timeframe: str, /
+    ) -> Iterable[BarLike] | None: ...
+    def get_all_symbols(self) -> Iterable[str]: ...
 
 
 class DataAdapter(ABC):
-    """What may stand in for the context; any object with these two methods will do."""
+    """A source of bars that stands in for the context.
+
+    Deriving from this class is optional: any object with these two methods serves.
+    """
 
     @abstractmethod
-    def get_history(self, symbol: str, count: int, timeframe: str) -> Sequence[object]:
-        """The newest `count` closed bars, objects or dicts, oldest first."""
+    def get_history(self, symbol: str, count: int, timeframe: str) -> Sequence[BarLike]:
+        """Return the newest `count` closed bars, objects or dicts, oldest first."""
 
     @abstractmethod
     def get_all_symbols(self) -> list[str]:
-        """The symbols that there are."""
+        """Return the symbols that this adapter has."""
 
 
 class ContextDataAdapter(DataAdapter):
-    """A context, any, as an adapter: its bars with the ring's, merged."""
+    """An adapter over a context: its bars, merged with those of the feed.
+
+    Args:
+        context: A Context, or any object that `set_context` accepts.
+
+    Raises:
+        BadArgumentError: The context is None.
+    """
 
     def __init__(self, context: object) -> None:
         if context is None:
             raise BadArgumentError("context is None; give the context to read")
         self.context = context
-        self._marked = mark(context)
+        self._view = view_of(context)
 
     def get_history(
         self, symbol: str, count: int = 20, timeframe: str = "1h"
     ) -> list[Bar]:
-        """The last `count` closed bars, oldest first; raises as `get_price` does."""
-        return merged_bars(self._marked, symbol, count, timeframe)
+        """Return the last `count` closed bars, oldest first.
+
+        Raise what `get_price` raises.
+        """
+        return merged_bars(self._view, symbol, count, timeframe)
 
     def get_all_symbols(self) -> list[str]:
-        """The context's symbols, then those that only the feed has."""
-        where = sources((self._marked,), self._marked.older)
-        streams = (where.older.streams() if where.older else None) or []
-        if where.live is not None:
-            streams = [*streams, *where.live.feed.streams()]
+        """Return the context's symbols, then those that only the feed carries."""
+        sources = open_sources((self._view,), self._view.history)
+        streams = (sources.history.streams() if sources.history else None) or []
+        if sources.feed is not None:
+            streams = [*streams, *sources.feed.feed.streams()]
         return list(dict.fromkeys(symbol for symbol, _ in streams))
 
 
 class _Registered:
-    """The adapter of this process, if there is one."""
+    """The data adapter of this process."""
 
-    adapter: object = None
-    marked: Marked | None = None
+    adapter: AdapterLike | None = None
+    view: ContextView | None = None
 
 
 _registered = _Registered()
 
 
-def register_data_adapter(adapter: object) -> None:
-    """Let `adapter` stand in for the context, in the whole process."""
-    history = getattr(adapter, "get_history", None)
-    if not (callable(history) and callable(getattr(adapter, "get_all_symbols", None))):
+def register_data_adapter(adapter: AdapterLike) -> None:
+    """Let `adapter` stand in for the context's bars, in all threads of this process.
+
+    Args:
+        adapter: A DataAdapter, or any object with `get_history(symbol, count,
+            timeframe)` and `get_all_symbols()`.
+
+    Raises:
+        BadArgumentError: The object lacks one of these methods.
+    """
+    function = getattr(adapter, "get_history", None)
+    if not (callable(function) and callable(getattr(adapter, "get_all_symbols", None))):
         raise BadArgumentError(
             f"adapter is {shown(adapter)}; it must have get_history(symbol, count,"
             " timeframe) and get_all_symbols()"
         )
     if type(adapter) is ContextDataAdapter:
-        _registered.marked = mark(adapter.context)
+        _registered.view = view_of(adapter.context)
     else:
-        older = Asked(history, f"{type(adapter).__name__}.get_history")
-        _registered.marked = Marked(None, older)
+        history = FunctionHistory(function, f"{type(adapter).__name__}.get_history")
+        _registered.view = ContextView(None, history)
     _registered.adapter = adapter
 
 
-def get_data_adapter() -> object:
-    """The registered adapter, None if there is none."""
+def get_data_adapter() -> AdapterLike | None:
+    """Return the registered adapter, or None."""
     return _registered.adapter
 
 
 def clear_data_adapter() -> None:
-    """Take the registered adapter away, if there is one."""
+    """Remove the registered adapter, if there is one."""
     _registered.adapter = None
-    _registered.marked = None
+    _registered.view = None
 
 
-def current_marks() -> tuple[tuple[Marked, ...], Older | None]:
-    """Who says what time it is, and who has older bars: an adapter before a context."""
-    marked = current_mark()
-    stand_in = _registered.marked
-    if marked is None and stand_in is None:
+def current_views() -> tuple[tuple[ContextView, ...], BarHistory | None]:
+    """Return the views that bound this read, and the history to take older bars from.
+
+    The context of this thread and task and a registered adapter's both bound the time;
+    the adapter's history is used before the context's.
+    """
+    view = _context.get()
+    registered = _registered.view
+    if view is None and registered is None:
         return (), None
-    marks = tuple(m for m in (marked, stand_in) if m is not None)
-    if stand_in is not None:
-        return marks, stand_in.older
-    return marks, None if marked is None else marked.older
+    views = tuple(v for v in (view, registered) if v is not None)
+    if registered is not None:
+        return views, registered.history
+    return views, None if view is None else view.history

@@ -1,16 +1,16 @@
-"""Puts a DataFrame together from arrays as they are. The only user of pandas' insides.
+"""DataFrames built from arrays of bars, without copying where that is possible.
 
-Two ways with one result. The public constructors take 20 us and more for a frame of
-any size; its parts put together directly take 2. The direct way is tried once, when
-this module is loaded: on frames of known content it must give what the public way
-gives, and its parts must have all attributes, of the same types, that pandas' own
-makers set. Where pandas' insides have moved, the public way serves.
+This is the only module that uses pandas' private names. Two builders make the same
+frame: the public constructors take 20 us and more for a frame of any size, building its
+parts directly takes 2 us. The direct builder is checked once, when this module is
+loaded: for known arrays it must build the frame that the public one builds, and each
+part must have the attributes, with the types, that pandas' own constructors set. If
+pandas' private parts have changed, the public builder serves.
 
-A shared frame lies over read-only memory. pandas with copy-on-write copies a block
-before it writes if someone else holds it, and raises if no one seems to: an anchor
-that never goes away makes every shared block one that is held.
-
-Bars as pandas DataFrames.
+A shared frame lies over read-only memory. With copy-on-write pandas copies a block
+before a write if the block has another holder, and otherwise writes in place, which
+raises on read-only memory. So every shared block gets a permanent second holder, the
+anchor.
 """
 
 import weakref
@@ -23,128 +23,128 @@ import numpy as np
 import pandas as pd
 
 from shmfeed.bar import DEFAULT_FIELDS, FLOAT_FIELDS
-from wealthdata.attrs import Reading
-from wealthdata.columns import Datetimes, Floats, Ints, Rows, from_bars
+from wealthdata.attrs import FrameAttrs
+from wealthdata.columns import BarColumns, Datetimes, Floats, Ints, from_bars
 from wealthdata.history import parse_bars
 
 TIME: Any = pd.to_datetime(["2024-01-01"]).dtype  # datetime64 in pandas' default unit
-# An array without dimensions: numpy takes half a microsecond to make one of an int.
+# A 0-d array: numpy takes half a microsecond to convert an int to one.
 _PER_MS = np.array({"ms": 1, "us": 1_000, "ns": 1_000_000}[np.datetime_data(TIME)[0]])
 _new = object.__new__
 
 
-class Piece(NamedTuple):
-    """Columns that are one block: where they stand, and their rows of the floats."""
+class BlockSpan(NamedTuple):
+    """Adjacent columns of a frame that are one strided run of rows of the floats."""
 
     columns: slice
     rows: slice
 
 
-def pieces(rows: list[int]) -> tuple[Piece, ...]:
-    """The rows in the order asked, as few runs of one stride as there are."""
-    found, start = [], 0
+def block_spans(rows: list[int]) -> tuple[BlockSpan, ...]:
+    """Return the rows, in their order, as the fewest runs of one stride."""
+    spans, start = [], 0
     while start < len(rows):
         end = start + 1
         step = max(1, rows[end] - rows[start]) if end < len(rows) else 1
         while end < len(rows) and rows[end] - rows[end - 1] == step:
             end += 1
         run = slice(rows[start], rows[end - 1] + 1, step)
-        found.append(Piece(slice(start, end), run))
+        spans.append(BlockSpan(slice(start, end), run))
         start = end
-    return tuple(found)
+    return tuple(spans)
 
 
-def sealed(fields: Sequence[str]) -> Any:
-    """The fields as an index whose names, which frames share, cannot be written to."""
+def readonly_index(fields: Sequence[str]) -> Any:
+    """Return the fields as an index over read-only memory, for many frames to share."""
     columns: Any = pd.Index(list(fields))
     array = getattr(columns, "_data", None)
     extension: Any = pd.api.extensions.ExtensionArray
     if isinstance(array, extension):
         if hasattr(array, "_readonly"):
-            array._readonly = True  # heeded also where the array is handed out
-        else:  # of Arrow's, in a pandas 2 that was told to infer them
+            array._readonly = True  # arrays taken from the index inherit it
+        else:  # Arrow strings, in pandas 2 with future.infer_string
             columns = pd.Index(list(fields), dtype=object)
     np.asarray(columns).flags.writeable = False
     return columns
 
 
-def times(close_time: Ints) -> Datetimes:
-    """Milliseconds as datetimes of dtype TIME; always a copy."""
-    made: Datetimes = (close_time * _PER_MS).view(TIME)
-    return made
+def to_datetimes(close_time: Ints) -> Datetimes:
+    """Return milliseconds as a new array of dtype TIME."""
+    datetimes: Datetimes = (close_time * _PER_MS).view(TIME)
+    return datetimes
 
 
-class Way(Protocol):
-    """How frames of float columns are put together, for one layout of them."""
+class FrameBuilder(Protocol):
+    """A builder of frames with the same float columns."""
 
-    def __init__(self, columns: Any, layout: tuple[Piece, ...]) -> None: ...
+    def __init__(self, columns: Any, spans: tuple[BlockSpan, ...]) -> None: ...
 
-    def frame(
-        self, floats: Floats, times: Datetimes, reading: Reading, shared: bool
+    def build(
+        self, floats: Floats, times: Datetimes, attrs: FrameAttrs, shared: bool
     ) -> pd.DataFrame:
-        """A frame over these (6, n) floats, the reading in its attrs.
+        """Return a frame over these (6, n) floats, indexed by the times.
 
-        Its index, over the times, of dtype TIME, and its columns are its own. `shared`
-        says that the floats are read-only memory that others have, too; a frame over
-        others may be written to.
+        The frame's index and columns are its own objects. `shared` means that the
+        floats are read-only memory of the ring; a frame over other floats is writable.
         """
         ...
 
 
-class PublicWay:
-    """Through the public constructors."""
+class PublicFrameBuilder:
+    """A builder that calls pandas' public constructors."""
 
-    def __init__(self, columns: Any, layout: tuple[Piece, ...]) -> None:
+    def __init__(self, columns: Any, spans: tuple[BlockSpan, ...]) -> None:
         self._columns = columns
-        self._layout = layout
+        self._spans = spans
 
-    def frame(
-        self, floats: Floats, times: Datetimes, reading: Reading, shared: bool
+    def build(
+        self, floats: Floats, times: Datetimes, attrs: FrameAttrs, shared: bool
     ) -> pd.DataFrame:
         index = pd.DatetimeIndex(times, copy=False)
-        if len(self._layout) == 1:
-            block = floats[self._layout[0].rows].T
+        if len(self._spans) == 1:
+            block = floats[self._spans[0].rows].T
             frame = pd.DataFrame(block, index=index, copy=False)
         else:
-            rows = [row for piece in self._layout for row in floats[piece.rows]]
+            rows = [row for span in self._spans for row in floats[span.rows]]
             frame = pd.DataFrame(dict(enumerate(rows)), index=index, copy=False)
         frame.columns = self._columns.view()
         if shared:
-            reading.keep(frame.copy(deep=False))
-        frame.attrs["shmfeed"] = reading
+            attrs.keep_alive(frame.copy(deep=False))
+        frame.attrs["shmfeed"] = attrs
         return frame
 
 
 class _Anchor:
-    """Holds, in pandas' eyes, every shared block; lives as long as the process."""
+    """The permanent second holder of every shared block."""
 
 
 _ANCHOR = _Anchor()
 
 
-class _Insides(NamedTuple):
-    """What the direct way uses of pandas; loaded, it raises where that has moved."""
+class _PandasPrivates(NamedTuple):
+    """The private parts of pandas that the direct builder uses."""
 
     block: Any
     placement: Any
     manager: Any
-    references: Any  # who else holds a block or an index's values
-    array: Any  # a DatetimeArray, from datetimes and their dtype
+    references: Any  # counts the holders of a block or of an index's values
+    array: Any  # makes a DatetimeArray from datetimes and their dtype
     flags: Any
-    caches: bool  # whether a frame has a cache of its columns, as up to 2
-    frequency: bool  # whether an array has a frequency, as up to 3.0
+    caches_columns: bool  # a frame has a cache of its columns (pandas 2)
+    has_frequency: bool  # an array has a frequency (up to pandas 3.0)
 
 
-def _load() -> _Insides:
+def _load_privates() -> _PandasPrivates:
     blocks: Any = import_module("pandas.core.internals.blocks")
     times: Any = import_module("pandas.core.arrays.datetimes").DatetimeArray
-    return _Insides(
-        # The class for floats bears another name in pandas 2.
+    return _PandasPrivates(
+        # pandas 2 has another name for the class of float blocks.
         getattr(blocks, "NumericBlock", None) or blocks.NumpyBlock,
         blocks.BlockPlacement,
         import_module("pandas.core.internals.managers").BlockManager,
         import_module("pandas._libs.internals").BlockValuesRefs,
-        # Its own maker only asserts, for as long again, what holds here.
+        # DatetimeArray's own _simple_new takes twice as long for assertions that
+        # hold here.
         super(times, times)._simple_new,
         import_module("pandas.core.flags").Flags,
         "_item_cache" in vars(pd.DataFrame()),
@@ -152,52 +152,53 @@ def _load() -> _Insides:
     )
 
 
-class DirectWay:
-    """Part by part, each with what pandas' own makers give it."""
+class DirectFrameBuilder:
+    """A builder that makes each part as pandas' own constructors make it."""
 
-    def __init__(self, columns: Any, layout: tuple[Piece, ...]) -> None:
-        insides = _load()
-        self._block = insides.block
-        self._manager = insides.manager
-        self._references = insides.references
-        self._array = insides.array
-        self._flags = insides.flags
-        self._caches = insides.caches
-        self._frequency = insides.frequency
-        self._layout = [(insides.placement(p.columns), p.rows) for p in layout]
+    def __init__(self, columns: Any, spans: tuple[BlockSpan, ...]) -> None:
+        privates = _load_privates()
+        self._block = privates.block
+        self._manager = privates.manager
+        self._references = privates.references
+        self._array = privates.array
+        self._flags = privates.flags
+        self._caches_columns = privates.caches_columns
+        self._has_frequency = privates.has_frequency
+        self._spans = [(privates.placement(s.columns), s.rows) for s in spans]
         self._anchor = weakref.ref(_ANCHOR)
-        columns.get_loc(columns[0])  # what it looks up in is made before it is shared
+        # Frames share the index's hash table, so it is built here, by one thread.
+        columns.get_loc(columns[0])
         self._columns = columns = columns.view()
         columns._references.referenced_blocks.append(self._anchor)
 
-    def frame(
-        self, floats: Floats, times: Datetimes, reading: Reading, shared: bool
+    def build(
+        self, floats: Floats, times: Datetimes, attrs: FrameAttrs, shared: bool
     ) -> pd.DataFrame:
         new_block = self._block
         blocks = []
-        for placement, rows in self._layout:
+        for placement, rows in self._spans:
             block = new_block(floats[rows], placement, 2)
             if shared:
                 block.refs.referenced_blocks.append(self._anchor)
             blocks.append(block)
-        axes = [self._view_of_columns(), self._index(times)]
+        axes = [self._column_index(), self._time_index(times)]
         frame: Any = _new(pd.DataFrame)
         flags = _new(self._flags)
         flags._allows_duplicate_labels = True
         flags._obj = weakref.ref(frame)
-        state = frame.__dict__  # a frame's own setattr looks for columns
+        state = frame.__dict__  # a frame's __setattr__ looks for a column first
         state["_mgr"] = self._manager(tuple(blocks), axes, False)
-        state["_attrs"] = {"shmfeed": reading}
+        state["_attrs"] = {"shmfeed": attrs}
         state["_flags"] = flags
-        if self._caches:
+        if self._caches_columns:
             state["_is_copy"] = None
             state["_item_cache"] = {}
-        made: pd.DataFrame = frame
-        return made
+        built: pd.DataFrame = frame
+        return built
 
-    def _view_of_columns(self) -> Any:
-        """As `Index.view` makes it, but that the anchor stands for all who share the
-        values: what is made of them copies before it writes."""
+    def _column_index(self) -> Any:
+        # Like Index.view, but all views share one set of references. The anchor in it
+        # is a holder for all of them, so what is made of a view copies before a write.
         columns = self._columns
         view: Any = _new(pd.Index)
         view._data = columns._data
@@ -207,9 +208,9 @@ class DirectWay:
         view._references = columns._references
         return view
 
-    def _index(self, times: Datetimes) -> Any:
+    def _time_index(self, times: Datetimes) -> Any:
         array = self._array(times, TIME)
-        if self._frequency:
+        if self._has_frequency:
             array._freq = None
         index: Any = _new(pd.DatetimeIndex)
         index._data = array
@@ -221,135 +222,143 @@ class DirectWay:
         return index
 
 
-def choose() -> type[Way]:
-    """The direct way, if it gives what the public one gives."""
+def select_builder() -> type[FrameBuilder]:
+    """Return the direct builder if it builds what the public one builds."""
     with suppress(ImportError, AttributeError, TypeError, ValueError, AssertionError):
-        if agree(DirectWay, PublicWay) and whole(DirectWay):
-            return DirectWay
-    return PublicWay
+        if build_alike(DirectFrameBuilder, PublicFrameBuilder) and has_pandas_parts(
+            DirectFrameBuilder
+        ):
+            return DirectFrameBuilder
+    return PublicFrameBuilder
 
 
 _NAMES = ("a", "b", "c", "d", "e", "f")
 
 
-def made(way: type[Way], rows: list[int], floats: Floats) -> pd.DataFrame:
-    """The frame of these rows of the floats, shared, with a time a column of them."""
-    columns = sealed([_NAMES[row] for row in rows])
+def _sample(
+    builder: type[FrameBuilder], rows: list[int], floats: Floats
+) -> pd.DataFrame:
+    """Return a shared frame of these rows of the floats."""
+    columns = readonly_index([_NAMES[row] for row in rows])
     times = np.arange(floats.shape[1]).astype(TIME)
-    return way(columns, pieces(rows)).frame(floats, times, Reading(), shared=True)
+    built = builder(columns, block_spans(rows))
+    return built.build(floats, times, FrameAttrs(), shared=True)
 
 
-def agree(one: type[Way], other: type[Way]) -> bool:
-    """Whether both give the same frames, over the memory given, never changing it."""
+def build_alike(one: type[FrameBuilder], other: type[FrameBuilder]) -> bool:
+    """Return True if both build equal frames over the given memory, unchanged."""
     for count in (0, 1, 3):
         floats = np.arange(6.0 * count).reshape(6, count)
         floats.flags.writeable = False
         for rows in ([0, 1, 2, 3, 4], [0, 3, 1], [5]):
-            frames = [made(way, rows, floats) for way in (one, other)]
+            frames = [_sample(builder, rows, floats) for builder in (one, other)]
             if not (frames[0].equals(frames[1]) and frames[0].attrs == frames[1].attrs):
                 return False
-            if count and not all(_spares(frame, floats) for frame in frames):
+            if count and not all(_protects(frame, floats) for frame in frames):
                 return False
     return True
 
 
-def _spares(frame: pd.DataFrame, floats: Floats) -> bool:
-    """Whether it lies over the floats, and a write to it does not reach them."""
+def _protects(frame: pd.DataFrame, floats: Floats) -> bool:
+    """Return True if the frame shares the floats and a write does not reach them."""
     shares = all(np.shares_memory(frame[name], floats) for name in frame.columns)
     before = floats.copy()
-    with suppress(ValueError):  # without copy-on-write the memory refuses
+    with suppress(ValueError):  # without copy-on-write the read-only memory raises
         frame.iloc[0, 0] = -1.0
     return shares and bool((floats == before).all())
 
 
-def whole(way: type[Way]) -> bool:
-    """Whether each part has the attributes that pandas' own makers give it."""
-    frame: Any = made(way, [0, 1], np.zeros((6, 2)))
+def has_pandas_parts(builder: type[FrameBuilder]) -> bool:
+    """Return True if each part has the attributes that pandas' constructors set."""
+    frame: Any = _sample(builder, [0, 1], np.zeros((6, 2)))
     manager, index, columns = frame._mgr, frame._mgr.axes[1], frame._mgr.axes[0]
     array = index._data
-    own: Any = type(frame)._from_mgr(manager, manager.axes)
+    reference: Any = type(frame)._from_mgr(manager, manager.axes)
     pairs = [
         (array, type(array)._simple_new(array._ndarray, dtype=TIME)),
         (index, type(index)._simple_new(array)),
         (columns, columns._view()),
-        (frame, own),
-        (frame._flags, own._flags),
+        (frame, reference),
+        (frame._flags, reference._flags),
     ]
-    return all(_state(ours) == _state(theirs) for ours, theirs in pairs)
+    return all(_attributes(ours) == _attributes(theirs) for ours, theirs in pairs)
 
 
-def _state(thing: object) -> dict[str, type]:
-    return {name: type(value) for name, value in vars(thing).items()}
+def _attributes(part: object) -> dict[str, type]:
+    return {name: type(value) for name, value in vars(part).items()}
 
 
-WAY = choose()
-_MakeFrame = Callable[[Floats, Datetimes, Reading, bool], pd.DataFrame]
+BUILDER = select_builder()
+_Build = Callable[[Floats, Datetimes, FrameAttrs, bool], pd.DataFrame]
 
 
-class Layout:
-    """The columns of a frame: the fields in the order asked."""
+class FrameTemplate:
+    """Frames of the same fields, in the order asked."""
 
     def __init__(self, fields: tuple[str, ...]) -> None:
         self.fields = fields
         self.only_floats = all(field in FLOAT_FIELDS for field in fields)
         rows = [FLOAT_FIELDS.index(f) for f in fields if f in FLOAT_FIELDS]
-        # Over (6, n) floats as they are; where there are float fields only.
-        self.frame: _MakeFrame = WAY(sealed(fields), pieces(rows)).frame
+        # Builds over (6, n) floats in place; only for templates of float fields.
+        self.build: _Build = BUILDER(readonly_index(fields), block_spans(rows)).build
 
-    def private(
-        self, rows: Rows, first: int, last: int, reading: Reading
+    def build_private(
+        self, bars: BarColumns, first: int, last: int, attrs: FrameAttrs
     ) -> pd.DataFrame:
-        """A writable frame with copies of rows `first` to `last`, last exclusive."""
+        """Return a writable frame with copies of rows `first` to `last` - 1."""
         window = slice(first, last)
-        closes = times(rows.close_time[window])
+        closes = to_datetimes(bars.close_time[window])
         if self.only_floats:
-            return self.frame(rows.floats[:, window].copy(), closes, reading, False)
+            return self.build(bars.floats[:, window].copy(), closes, attrs, False)
         index = pd.DatetimeIndex(closes, copy=False)
-        named = {field: rows[field][window] for field in self.fields}
+        named = {field: bars[field][window] for field in self.fields}
         frame = pd.DataFrame(named, index=index, copy=True)
-        frame.attrs["shmfeed"] = reading
+        frame.attrs["shmfeed"] = attrs
         return frame
 
 
-_layouts: dict[tuple[str, ...], Layout] = {}
+_templates: dict[tuple[str, ...], FrameTemplate] = {}
 
 
-def layout_of(fields: tuple[str, ...]) -> Layout:
-    """The layout of these fields, made once."""
-    layout = _layouts.get(fields)
-    if layout is None:
-        layout = _layouts[fields] = Layout(fields)
-    return layout
+def template_of(fields: tuple[str, ...]) -> FrameTemplate:
+    """Return the template of these fields, made at the first call."""
+    template = _templates.get(fields)
+    if template is None:
+        template = _templates[fields] = FrameTemplate(fields)
+    return template
 
 
 def long_frame(
     fields: tuple[str, ...],
-    parts: Sequence[tuple[str, Rows, int, int]],
-    reading: Reading,
+    parts: Sequence[tuple[str, BarColumns, int, int]],
+    attrs: FrameAttrs,
 ) -> pd.DataFrame:
-    """Several streams, one below the other: columns time, code and the fields.
+    """Return several streams one below the other: columns time, code and the fields.
 
-    `parts` are symbol, rows, first and last row; one without rows leaves no trace.
+    `parts` are symbol, bars, first and last row, last exclusive.
     """
-    windows = [(rows, slice(first, last)) for _, rows, first, last in parts]
+    windows = [(bars, slice(first, last)) for _, bars, first, last in parts]
     codes = [symbol for symbol, _, first, last in parts for _ in range(first, last)]
     columns: dict[str, Any] = {
-        "time": times(_stack("close_time", windows)),
+        "time": to_datetimes(_stack("close_time", windows)),
         "code": pd.Series(codes, dtype=str),
     }
     columns.update((field, _stack(field, windows)) for field in fields)
     frame = pd.DataFrame(columns)
-    frame.attrs["shmfeed"] = reading
+    frame.attrs["shmfeed"] = attrs
     return frame
 
 
-def _stack(field: str, windows: Iterable[tuple[Rows, slice]]) -> Any:
-    return np.concatenate([rows[field][window] for rows, window in windows])
+def _stack(field: str, windows: Iterable[tuple[BarColumns, slice]]) -> Any:
+    return np.concatenate([bars[field][window] for bars, window in windows])
 
 
 def bars_to_dataframe(bars: object) -> pd.DataFrame:
-    """Bars (Bar, objects or dicts) as `get_price` shows them, in the order given."""
-    rows = from_bars(parse_bars(bars, None, "bars"))
-    index = pd.DatetimeIndex(times(rows.close_time), copy=False)
-    named = {field: rows[field] for field in DEFAULT_FIELDS}
+    """Return the bars as a frame of the default fields, in the order given.
+
+    Raise BadArgumentError naming the malformed bar.
+    """
+    columns = from_bars(parse_bars(bars, None, "bars"))
+    index = pd.DatetimeIndex(to_datetimes(columns.close_time), copy=False)
+    named = {field: columns[field] for field in DEFAULT_FIELDS}
     return pd.DataFrame(named, index=index, copy=True)

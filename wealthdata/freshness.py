@@ -1,18 +1,23 @@
-"""Whether a stream's bars are as new as the caller needs them.
+"""Freshness of a stream, and the warnings that a read gives.
 
-Warnings of this package, shown at the strategy's line that called it.
+A warning is shown at the line of the strategy that called this package.
 """
 
 import sys
 import warnings
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 from shmfeed.bar import STALE_LEAST, stale_after
 from shmfeed.errors import StaleFeedError
 
+OnStale = Literal["warn", "raise", "ignore"]
+ON_STALE: tuple[OnStale, ...] = get_args(OnStale)
+
+_MAX_OUTAGES = 4096
+
 
 class StaleFeedWarning(UserWarning):
-    """The bars that were returned are older than allowed; once an outage and stream."""
+    """The returned bars are older than allowed. Given once per outage and stream."""
 
 
 class MissingBarsWarning(UserWarning):
@@ -20,7 +25,8 @@ class MissingBarsWarning(UserWarning):
 
 
 def warn(message: str, category: type[UserWarning]) -> None:
-    level = 2  # warnings.warn skips files by itself from Python 3.12 on
+    """Warn at the first caller outside this package."""
+    level = 2  # warnings.warn can skip files by itself only from Python 3.12 on
     while True:
         try:
             name = sys._getframe(level).f_globals.get("__name__", "")
@@ -32,11 +38,8 @@ def warn(message: str, category: type[UserWarning]) -> None:
     warnings.warn(message, category, stacklevel=level + 1)
 
 
-_MOST_OUTAGES = 4096
-
-
-class Status(Protocol):
-    """How a stream is, as of a read: what a ring's `status()` returns."""
+class StreamFreshness(Protocol):
+    """Age, state and health of a stream as of a read: a ring's `status()`."""
 
     @property
     def age(self) -> float | None: ...
@@ -46,61 +49,71 @@ class Status(Protocol):
     def health(self) -> str: ...
 
 
-Stream = tuple[str, str, str]  # feed, symbol, timeframe
+StreamId = tuple[str, str, str]  # feed, symbol, timeframe
 
-_outages: set[tuple[Stream, float | None]] = set()  # those that were warned of
+_outages: set[tuple[StreamId, float | None]] = set()  # already warned of
 
 
-def is_stale(status: Status, max_age: float | None, timeframe: str) -> bool:
-    """With a `max_age` the age alone decides; None: the feeder and connection, too."""
-    age = status.age
+def is_stale(found: StreamFreshness, max_age: float | None, timeframe: str) -> bool:
+    """Return True if the stream is stale.
+
+    A `max_age` in seconds is compared with the age alone. With None the feeder and
+    its connection count too, and the limit is three bars, at least 30 s.
+    """
+    age = found.age
     if max_age is not None:
         return age is None or age > max_age
-    if status.health in ("dead", "stale") or status.state != "connected":
+    if found.health in ("dead", "stale") or found.state != "connected":
         return True
     return age is not None and age > stale_after(timeframe)
 
 
-def judge(stream: Stream, status: Status, max_age: float | None, on_stale: str) -> None:
-    """Raise or warn if the stream is stale, once an outage; forget one that is over."""
+def check(
+    stream: StreamId, found: StreamFreshness, max_age: float | None, on_stale: str
+) -> None:
+    """Raise StaleFeedError, or warn once per outage, if the stream is stale.
+
+    A fresh stream ends its outage: the next one is warned of again.
+    """
     if on_stale == "ignore":
         return
-    age = status.age
+    age = found.age
     if (
         max_age is None
-        and status.health == "live"
+        and found.health == "live"
         and age is not None
         and age < STALE_LEAST
         and not _outages
     ):
-        return  # the usual case, and nothing to forget
+        return  # the usual case: fresh, and no outage to end
     outage = stream, max_age
-    if not is_stale(status, max_age, stream[2]):
+    if not is_stale(found, max_age, stream[2]):
         _outages.discard(outage)
         return
-    message = _message(stream, status, max_age)
+    message = _stale_message(stream, found, max_age)
     if on_stale == "raise":
         raise StaleFeedError(message)
     if outage not in _outages:
-        if len(_outages) >= _MOST_OUTAGES:  # a caller whose max_age is new each time
+        if len(_outages) >= _MAX_OUTAGES:  # a caller may use a new max_age each time
             _outages.clear()
         _outages.add(outage)
         warn(message, StaleFeedWarning)
 
 
-def _message(stream: Stream, status: Status, max_age: float | None) -> str:
+def _stale_message(
+    stream: StreamId, found: StreamFreshness, max_age: float | None
+) -> str:
     feed, symbol, timeframe = stream
-    age = "nothing has come yet" if status.age is None else f"{status.age:.1f} s old"
+    age = "no update yet" if found.age is None else f"last update {found.age:.1f} s ago"
     limit = stale_after(timeframe) if max_age is None else max_age
     return (
-        f"{symbol} {timeframe} of feed {feed!r} is stale: {_reason(status)}{age}, the"
-        f" limit is {limit:g} s; its health is {status.health}, the connection"
-        f" {status.state}; see `shmfeed status --feed {feed}`"
+        f"{symbol} {timeframe} of feed {feed!r} is stale: {_reason(found)}{age}, limit"
+        f" {limit:g} s; health {found.health}, connection {found.state}; see `shmfeed"
+        f" status --feed {feed}`"
     )
 
 
-def _reason(status: Status) -> str:
-    """What is wrong besides the age."""
-    if status.health == "dead":
-        return "its feeder is dead; "
-    return "" if status.state == "connected" else "its feeder is not connected; "
+def _reason(found: StreamFreshness) -> str:
+    if found.health == "dead":
+        return "the feeder is dead; "
+    return "" if found.state == "connected" else "the feeder is not connected; "

@@ -1,6 +1,7 @@
-"""Where bars come from that no ring has: a context's list, or a history function.
+"""Bars from outside the ring: a context's list, or a history function.
 
-Bars as contexts write them (dicts or objects, prices as strings) made into Bar.
+Contexts write bars as dicts or objects, with prices as strings or numbers; here they
+become Bar.
 """
 
 import math
@@ -20,19 +21,47 @@ from shmfeed.bar import (
 )
 from shmfeed.errors import BadArgumentError
 from shmfeed.validation import check_symbol, items_of, shown
-from wealthdata.columns import Columns, by_time, from_bars
+from wealthdata.columns import PrivateColumns, from_bars, sort_unique
 from wealthdata.times import to_ms
 
 _PRICES = ("open", "high", "low", "close", "volume")
 _FLAGS_END = 1 << 32
-_ABSENT = object()
+_MISSING = object()
+_MAX_BARS = 1 << 20  # that a history function is asked for at once
+
+
+class BarObject(Protocol):
+    """A bar of another library: any object with these attributes, like a Bar.
+
+    `open_time` and `close_time` in ms UTC or as a datetime, prices and volume as
+    numbers or strings.
+    """
+
+    @property
+    def open_time(self) -> object: ...
+    @property
+    def close_time(self) -> object: ...
+    @property
+    def open(self) -> object: ...
+    @property
+    def high(self) -> object: ...
+    @property
+    def low(self) -> object: ...
+    @property
+    def close(self) -> object: ...
+    @property
+    def volume(self) -> object: ...
+
+
+BarLike = Mapping[str, object] | BarObject  # a dict with the same names will do
 
 
 def parse_bars(bars: object, timeframe: str | None, where: str) -> list[Bar]:
-    """The bars in the order given. BadArgumentError names `where` and what is wrong.
+    """Return the bars in the order given.
 
-    A bar's close_time follows from its open_time and the timeframe; without a
-    timeframe it is the bar's own, where ...999 is taken for the next millisecond.
+    The close_time of a bar follows from its open_time and the timeframe. Without a
+    timeframe the bar's own close_time is used, with ...999 rounded up to the next
+    millisecond. Raise BadArgumentError naming `where` and the malformed bar.
     """
     listed = items_of(bars)
     if listed is None:
@@ -40,39 +69,41 @@ def parse_bars(bars: object, timeframe: str | None, where: str) -> list[Bar]:
     parsed = []
     for number, raw in enumerate(listed):
         try:
-            parsed.append(_parse(raw, timeframe))
+            parsed.append(_parse_bar(raw, timeframe))
         except (BadArgumentError, OverflowError, ValueError) as error:
             raise BadArgumentError(
-                f"{where}[{number}]: {error}; it is {shown(raw)}"
-            ) from (error)
+                f"{where}[{number}]: {error}; the bar is {shown(raw)}"
+            ) from error
     return parsed
 
 
-def _parse(raw: object, timeframe: str | None) -> Bar:
-    opened = _time("open_time", _value(raw, "open_time"))
+def _parse_bar(raw: object, timeframe: str | None) -> Bar:
+    opened = _parse_time("open_time", _value(raw, "open_time"))
     if timeframe is None:
-        closed = _time("close_time", _value(raw, "close_time"))
+        closed = _parse_time("close_time", _value(raw, "close_time"))
         closed += closed % 1000 == 999
     else:
         closed = close_time(opened, timeframe)
-    prices = [_number(name, _value(raw, name)) for name in _PRICES]
+    prices = [_parse_number(name, _value(raw, name)) for name in _PRICES]
     money = _value(raw, "money", None)
-    turnover = math.nan if money is None else _number("money", money, finite=False)
+    turnover = (
+        math.nan if money is None else _parse_number("money", money, finite=False)
+    )
     flags = _value(raw, "flags", 0)
-    return Bar._make((opened, closed, *prices, turnover, _flags(flags)))
+    return Bar._make((opened, closed, *prices, turnover, _parse_flags(flags)))
 
 
-def _value(raw: Any, name: str, default: object = _ABSENT) -> object:
+def _value(raw: Any, name: str, default: object = _MISSING) -> object:
     if isinstance(raw, Mapping):
         value = raw.get(name, default)
     else:
         value = getattr(raw, name, default)
-    if value is _ABSENT:
+    if value is _MISSING:
         raise BadArgumentError(f"the bar has no {name}")
     return value
 
 
-def _number(name: str, value: Any, finite: bool = True) -> float:
+def _parse_number(name: str, value: Any, finite: bool = True) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -83,71 +114,67 @@ def _number(name: str, value: Any, finite: bool = True) -> float:
     return number
 
 
-def _flags(value: object) -> int:
+def _parse_flags(value: object) -> int:
     return value if isinstance(value, int) and 0 <= value < _FLAGS_END else 0
 
 
-def _time(name: str, value: object) -> int:
+def _parse_time(name: str, value: object) -> int:
     if isinstance(value, datetime):
         return to_ms(name, value)
-    number = _number(name, value)
+    number = _parse_number(name, value)
     if number != int(number) or not 0 <= number < LAST_TIME:
-        raise BadArgumentError(f"{name} is {shown(value)}; it must be milliseconds UTC")
+        raise BadArgumentError(
+            f"{name} is {shown(value)}; it must be whole milliseconds UTC"
+        )
     return int(number)
 
 
-_MOST = 1 << 20  # bars that a history function is asked for at once
+class BarHistory(Protocol):
+    """Closed bars besides the ring's: one for each open_time, oldest first."""
 
-
-class Older(Protocol):
-    """Bars besides the ring's: closed ones, one for each open_time, oldest first."""
-
-    def rows(self, symbol: str, timeframe: str, count: int) -> Columns:
-        """At least the newest `count` bars, or all there are; none: empty."""
+    def rows(self, key: StreamKey, count: int) -> PrivateColumns:
+        """Return at least the newest `count` bars, or all if there are fewer."""
         ...
 
     def streams(self) -> list[StreamKey] | None:
-        """What there is, in order; None if it cannot say."""
+        """Return the streams, in order; None if they are not known."""
         ...
 
 
-class Listed:
-    """The bars in an object's `market_data_context`.
+class ContextHistory:
+    """The bars in a context's `market_data_context`.
 
-    Each stream is parsed when first asked for, and again when its list is another
-    one, has grown or ends in another bar.
+    A stream is parsed at its first read, and again when its list was replaced, changed
+    its length or ends in another bar.
     """
 
-    def __init__(self, owner: object) -> None:
-        self._owner = owner
-        self._parsed: dict[StreamKey, tuple[list[Any], Columns]] = {}
+    def __init__(self, context: object) -> None:
+        self._context = context
+        self._parsed: dict[StreamKey, tuple[list[Any], PrivateColumns]] = {}
 
     def streams(self) -> list[StreamKey]:
-        return list(dict.fromkeys(names for names, _, _ in self._entries()))
+        return list(dict.fromkeys(key for key, _, _ in self._entries()))
 
-    def rows(self, symbol: str, timeframe: str, count: int) -> Columns:  # noqa: ARG002 # all there are
-        names = symbol, timeframe
+    def rows(self, key: StreamKey, count: int) -> PrivateColumns:  # noqa: ARG002 # all
         listed = [
-            (bars, where) for found, bars, where in self._entries() if found == names
+            (bars, where) for found, bars, where in self._entries() if found == key
         ]
-        seen = [(bars, _end(bars)) for bars, _ in listed]
-        known = self._parsed.get(names)
-        if known is None or not _same(known[0], seen):
+        state = [(bars, _length_and_end(bars)) for bars, _ in listed]
+        known = self._parsed.get(key)
+        if known is None or not _same_state(known[0], state):
             bars = [
-                bar
-                for bars, where in listed
-                for bar in parse_bars(bars, timeframe, where)
+                bar for bars, where in listed for bar in parse_bars(bars, key[1], where)
             ]
-            known = self._parsed[names] = seen, from_bars(by_time(bars))
+            known = self._parsed[key] = state, from_bars(sort_unique(bars))
         return known[1]
 
     def check(self) -> None:
-        """Parse everything now. BadArgumentError names the malformed bar."""
-        for symbol, timeframe in self.streams():
-            self.rows(symbol, timeframe, 1)
+        """Parse every stream. Raise BadArgumentError naming the malformed bar."""
+        for key in self.streams():
+            self.rows(key, 1)
 
     def _entries(self) -> Iterator[tuple[StreamKey, object, str]]:
-        entries = getattr(self._owner, "market_data_context", None)
+        entries = getattr(self._context, "market_data_context", None)
         if entries is None:
             return
         listed = items_of(entries)
@@ -160,79 +187,78 @@ class Listed:
             where = f"market_data_context[{number}]"
             if not isinstance(entry, Mapping):
                 raise BadArgumentError(f"{where} is {shown(entry)}; it must be a dict")
-            for key in ("symbol", "timeframe", "bars"):
-                if key not in entry:
-                    raise BadArgumentError(f"{where} has no {key!r}")
+            for name in ("symbol", "timeframe", "bars"):
+                if name not in entry:
+                    raise BadArgumentError(f"{where} has no {name!r}")
             symbol = check_symbol(entry["symbol"])
-            names = symbol, check_timeframe(entry["timeframe"])
-            yield names, entry["bars"], f"{where} ({' '.join(names)}) bars"
+            key = symbol, check_timeframe(entry["timeframe"])
+            yield key, entry["bars"], f"{where} ({' '.join(key)}) bars"
 
 
-def _end(bars: object) -> object:
-    """The length and the last bar's values, to notice a list that was written to."""
+def _length_and_end(bars: object) -> object:
     if not isinstance(bars, list | tuple) or not bars:
         return 0
     last = bars[-1]
     return len(bars), dict(last) if isinstance(last, Mapping) else last
 
 
-def _same(old: list[Any], new: list[Any]) -> bool:
+def _same_state(old: list[Any], new: list[Any]) -> bool:
     return len(old) == len(new) and all(
         was[0] is now[0] and was[1] == now[1] for was, now in zip(old, new, strict=True)
     )
 
 
-class Asked:
-    """A `history(symbol, count, timeframe)` function: a context's, or an adapter's."""
+class FunctionHistory:
+    """A `history(symbol, count, timeframe)` function, of a context or an adapter."""
 
-    def __init__(self, history: Callable[[str, int, str], object], name: str) -> None:
-        self._history = history
+    def __init__(self, function: Callable[[str, int, str], object], name: str) -> None:
+        self._function = function
         self._name = name
 
     def streams(self) -> None:
         return None
 
-    def rows(self, symbol: str, timeframe: str, count: int) -> Columns:
-        bars = self._history(symbol, count, timeframe)
+    def rows(self, key: StreamKey, count: int) -> PrivateColumns:
+        symbol, timeframe = key
+        bars = self._function(symbol, count, timeframe)
         where = f"{self._name}({symbol!r}, {count}, {timeframe!r})"
         parsed = parse_bars(() if bars is None else bars, timeframe, where)
-        return from_bars(by_time(parsed))
+        return from_bars(sort_unique(parsed))
 
 
-def enough_rows(
-    older: Older,
-    names: StreamKey,
-    count: int | None,
+def read_back(
+    history: BarHistory,
+    key: StreamKey,
+    limit: int | None,
     start: int | None,
     end: int | None,
     newest: int,
-) -> Columns:
-    """Rows that hold `count` closed up to `end`, or all from `start` on.
+) -> PrivateColumns:
+    """Return rows that hold `limit` bars closed up to `end`, or all from `start` on.
 
-    Fewer if there are no more. A history function only knows the newest so many: it
-    is asked for as many as the range should need if its newest bar is at `newest`,
-    and for twice as many as long as that does not reach back far enough.
+    Return fewer if the history has no more. A history function can only be asked for
+    its newest bars: the first call asks for as many as the range needs if the newest
+    bar is at `newest`, each further call for twice as many, until the range is held.
     """
-    symbol, timeframe = names
-    ask = count or 1
+    ask = limit or 1
     if start is not None:
-        ask = bars_between(start, newest, timeframe) + 2
+        ask = bars_between(start, newest, key[1]) + 2
     elif end is not None:
-        ask += bars_between(end, newest, timeframe) + 2
+        ask += bars_between(end, newest, key[1]) + 2
     while True:
-        ask = min(ask, _MOST)
-        rows = older.rows(symbol, timeframe, ask)
-        if len(rows) < ask or ask == _MOST or _reaches(rows, count, start, end):
+        ask = min(ask, _MAX_BARS)
+        rows = history.rows(key, ask)
+        if len(rows) < ask or ask == _MAX_BARS or _holds(rows, limit, start, end):
             return rows
         ask *= 2
 
 
-def _reaches(
-    rows: Columns, count: int | None, start: int | None, end: int | None
+def _holds(
+    rows: PrivateColumns, limit: int | None, start: int | None, end: int | None
 ) -> bool:
     if start is not None:
         return bool(rows.close_time[0] <= start)
     last = len(rows)
     if end is not None:
         last = int(np.searchsorted(rows.close_time, end, "right"))
-    return last >= (count or 1)
+    return last >= (limit or 1)

@@ -1,9 +1,9 @@
-"""The hybrid: the ring's bars and, before them, a context's, as one run of bars.
+"""The bars of one stream from both sources: its ring and, before that, a context.
 
-The ring is asked first. Bars that it lacks at the old end come from the context where
-the two overlap or adjoin: where no bar of the grid lies between the context's newest
-and the ring's oldest. Else there is a hole, the ring alone serves, and a warning says
-so once.
+The ring is read first. Where the range reaches back beyond the ring's oldest bar, the
+context's older bars are put before it, provided that both overlap or adjoin: no bar of
+the grid lies between the context's newest bar and the ring's oldest. Otherwise bars are
+missing between them; the ring's alone are returned, with one warning per stream.
 """
 
 from typing import NamedTuple
@@ -13,35 +13,35 @@ import numpy as np
 from shmfeed.bar import StreamKey, bars_between
 from shmfeed.errors import BusyRingError, StreamNotFoundError
 from shmfeed.feed import Ring
-from wealthdata.attachment import Live, no_data
-from wealthdata.columns import Columns, Rows, joined
-from wealthdata.freshness import MissingBarsWarning, Status, warn
-from wealthdata.history import Older, enough_rows
-from wealthdata.request import Want
+from wealthdata.attachment import AttachedFeed, no_data_error
+from wealthdata.columns import BarColumns, PrivateColumns, concatenate
+from wealthdata.freshness import MissingBarsWarning, StreamFreshness, warn
+from wealthdata.history import BarHistory, read_back
+from wealthdata.request import PriceRequest
 
 _TRIES = 100
-_SLACK = 16  # bars that may close between the two looks of one read
+_SLACK = 16  # bars that may close between a look at the ring and the copy of it
 
 
 class Sources(NamedTuple):
-    """Where bars may come from. `live` is None in a backtest and without a feed."""
+    """The sources of one read. `feed` is None in a backtest, and without a feed."""
 
-    live: Live | None
-    older: Older | None
+    feed: AttachedFeed | None
+    history: BarHistory | None
     backtest: bool = False
-    wall: int = 0  # ms UTC: about when a history function's newest bar is
+    wall_clock: int = 0  # ms UTC, near the newest bar of a history function
 
 
-class Found(NamedTuple):
-    """Rows `first` to `last`, last exclusive, of `rows`, and where they are from."""
+class FoundBars(NamedTuple):
+    """Rows `first` to `last`, last exclusive, of `columns`, and their source."""
 
-    rows: Rows
+    columns: BarColumns
     first: int
     last: int
     source: str
-    shared: bool = False  # rows are the ring's own memory
+    shared: bool = False  # the columns are the ring's own memory
     feed: str | None = None
-    status: Status | None = None  # the stream's, if the feed carries it
+    status: StreamFreshness | None = None  # None if the feed does not carry the stream
 
 
 class _NoFeeder(NamedTuple):
@@ -50,174 +50,202 @@ class _NoFeeder(NamedTuple):
     health: str = "dead"
 
 
-def find(names: StreamKey, want: Want, sources: Sources, private: bool) -> Found:
-    """The bars that are wanted of one stream, and from where.
+def find_bars(
+    key: StreamKey, request: PriceRequest, sources: Sources, private: bool
+) -> FoundBars:
+    """Return the requested bars of one stream, and their source.
 
-    `private` asks for rows of their own instead of the ring's memory. Raises
-    NoDataError, StreamNotFoundError, BusyRingError.
+    `private` asks for a copy instead of the ring's memory. Raise NoDataError,
+    StreamNotFoundError or BusyRingError.
     """
-    live = sources.live
-    if live is None:
-        return _without_feed(names, want, sources)
+    feed = sources.feed
+    if feed is None:
+        return _find_without_feed(key, request, sources)
     try:
-        ring = live.ring(*names)
+        ring = feed.ring(key)
         status = ring.status()
     except StreamNotFoundError:
-        found = _older_only(names, want, sources)
+        found = _find_in_history(key, request, sources)
         if found is None:
             raise
-        return found._replace(feed=live.name)
-    private = private or want.include_now
-    found = Found(*take(ring, want, private), "live", not private)
-    if _lacks(found, want):
-        found = _with_older(names, want, sources, ring, found)
-    return found._replace(feed=live.name, status=status)
+        return found._replace(feed=feed.name)
+    private = private or request.include_now
+    found = FoundBars(*read_ring(ring, request, private), "live", not private)
+    if _reaches_beyond(found, request):
+        found = _prepend_history(key, request, sources, ring, found)
+    return found._replace(feed=feed.name, status=status)
 
 
-def _without_feed(names: StreamKey, want: Want, sources: Sources) -> Found:
-    if sources.older is None:
-        raise no_data("no context with bars is set")
-    found = _older_only(names, want, sources)
+def _find_without_feed(
+    key: StreamKey, request: PriceRequest, sources: Sources
+) -> FoundBars:
+    if sources.history is None:
+        raise no_data_error("no context with bars is set")
+    found = _find_in_history(key, request, sources)
     if found is None:
-        why = _not_there(names, sources.older)
-        raise StreamNotFoundError(why) if sources.backtest else no_data(why)
+        reason = _not_in_history(key, sources.history)
+        raise StreamNotFoundError(reason) if sources.backtest else no_data_error(reason)
     return found if sources.backtest else found._replace(status=_NoFeeder())
 
 
-def _not_there(names: StreamKey, older: Older) -> str:
-    known = older.streams()
-    there = "nothing" if known is None else ", ".join(map(" ".join, known)) or "nothing"
-    return f"the context has no {names[0]} {names[1]}; it has: {there}"
+def _not_in_history(key: StreamKey, history: BarHistory) -> str:
+    known = history.streams()
+    held = "nothing" if known is None else ", ".join(map(" ".join, known)) or "nothing"
+    return f"the context has no {key[0]} {key[1]}; it has: {held}"
 
 
-def _older_only(names: StreamKey, want: Want, sources: Sources) -> Found | None:
-    """The context's bars alone; None if it does not know the stream.
+def _find_in_history(
+    key: StreamKey, request: PriceRequest, sources: Sources
+) -> FoundBars | None:
+    """Return the context's bars alone; None if the context does not have the stream.
 
-    One that cannot say what it knows is taken to know a stream if it has a bar of it,
-    and in a backtest always.
+    A history function cannot list its streams: it has a stream if it returns a bar of
+    it, and in a backtest it has every stream.
     """
-    older = sources.older
-    if older is None:
+    history = sources.history
+    if history is None:
         return None
-    newest = sources.wall if want.now is None else want.now
-    rows = enough_rows(older, names, want.n, want.start, want.bound, newest)
+    newest = sources.wall_clock if request.now is None else request.now
+    limit, start, end = request.limit, request.start, request.latest_close
+    rows = read_back(history, key, limit, start, end, newest)
     if not len(rows):
-        streams = older.streams()
-        known = sources.backtest if streams is None else names in streams
+        streams = history.streams()
+        known = sources.backtest if streams is None else key in streams
         if not known:
             return None
-    return Found(rows, *want.window(rows), "context")
+    return FoundBars(rows, *request.window(rows), "context")
 
 
-def take(ring: Ring, want: Want, private: bool) -> tuple[Rows, int, int]:
-    """The ring's rows, and the window on them. BusyRingError."""
-    if want.n is not None and (want.newest or not private):
-        now = want.include_now
-        rows: Rows = ring.snapshot(want.n, now) if private else ring.view(want.n)
-        first, last = want.window(rows)
-        if want.newest or last == len(rows):
+def read_ring(
+    ring: Ring, request: PriceRequest, private: bool
+) -> tuple[BarColumns, int, int]:
+    """Return rows of the ring, with first and last row of the range in them.
+
+    Raise BusyRingError.
+    """
+    if request.limit is not None and (request.is_newest or not private):
+        rows: BarColumns = (
+            ring.snapshot(request.limit, request.include_now)
+            if private
+            else ring.view(request.limit)
+        )
+        first, last = request.window(rows)
+        if request.is_newest or last == len(rows):
             return rows, first, last
-    return _take_range(ring, want, private)
+    return _read_range(ring, request, private)
 
 
-def _take_range(ring: Ring, want: Want, private: bool) -> tuple[Rows, int, int]:
+def _read_range(
+    ring: Ring, request: PriceRequest, private: bool
+) -> tuple[BarColumns, int, int]:
     for _ in range(_TRIES):
-        # The whole ring is looked at in place; only the range, if any, is copied.
-        epoch, history = ring.epoch, ring.history
-        view = ring.view(history)
-        first, last = want.window(view)
+        # The range is searched for in place; only its rows, if any, are copied.
+        epoch, longest = ring.epoch, ring.history
+        view = ring.view(longest)
+        first, last = request.window(view)
         if not view.valid:
             continue
         if not private:
             return view, first, last
-        rows = ring.snapshot(len(view) - first + _SLACK, want.include_now)
+        rows = ring.snapshot(len(view) - first + _SLACK, request.include_now)
         # Bars that closed in between may have pushed the oldest out of the copy.
-        reaches = rows.first <= view.first + first or len(rows) >= history
+        reaches = rows.first <= view.first + first or len(rows) >= longest
         if reaches and ring.epoch == epoch:
-            return rows, *want.window(rows)
+            return rows, *request.window(rows)
     raise BusyRingError(
         f"{ring.symbol} {ring.timeframe}: bars closed during each of {_TRIES} reads;"
         " read a shorter range, or try again"
     )
 
 
-def _lacks(found: Found, want: Want) -> bool:
-    """Whether the range reaches back beyond the oldest of the ring's rows."""
-    if want.n is not None:
-        return found.last - found.first < want.n
+def _reaches_beyond(found: FoundBars, request: PriceRequest) -> bool:
+    """Return True if the range reaches back beyond the ring's oldest row."""
+    if request.limit is not None:
+        return found.last - found.first < request.limit
     if found.first > 0:
         return False
-    rows = found.rows
-    return not len(rows) or want.start is None or rows.close_time[0] > want.start
+    rows, start = found.columns, request.start
+    return not len(rows) or start is None or rows.close_time[0] > start
 
 
-def _with_older(
-    names: StreamKey, want: Want, sources: Sources, ring: Ring, found: Found
-) -> Found:
-    """`found`, or the context's bars and the ring's in one."""
-    if sources.older is None:
+def _prepend_history(
+    key: StreamKey,
+    request: PriceRequest,
+    sources: Sources,
+    ring: Ring,
+    found: FoundBars,
+) -> FoundBars:
+    history = sources.history
+    if history is None:
         return found
-    rows = take(ring, want, True)[0] if found.shared else found.rows
+    rows = read_ring(ring, request, True)[0] if found.shared else found.columns
     if not len(rows):
-        return _older_only(names, want, sources) or found
-    before = _before(names, want, sources.older, rows)
+        return _find_in_history(key, request, sources) or found
+    older = _read_older(key, request, history, rows)
     oldest = int(rows.open_time[0])
-    count = int(np.searchsorted(before.open_time, oldest))
-    if not _contributes(before, count, want):
+    count = int(np.searchsorted(older.open_time, oldest))
+    if not _contributes(older, count, request):
         return found
-    end = int(before.open_time[-1])
-    missing = bars_between(end, oldest, names[1]) if end < oldest else 0
+    newest = int(older.open_time[-1])
+    missing = bars_between(newest, oldest, key[1]) if newest < oldest else 0
     if missing:
-        _warn_of_hole(names, sources, (int(before.close_time[-1]), oldest), missing)
+        hole = int(older.close_time[-1]), oldest
+        _warn_of_missing_bars(key, sources, hole, missing)
         return found
-    return _window(joined(before, count, rows), count, want)
+    return _joined_window(concatenate(older, count, rows), count, request)
 
 
-def _before(names: StreamKey, want: Want, older: Older, rows: Rows) -> Columns:
-    """The context's bars: enough of them for what `rows` lack at the old end."""
-    first, last = want.window(rows)
-    count = None if want.n is None else max(1, want.n - (last - first))
+def _read_older(
+    key: StreamKey, request: PriceRequest, history: BarHistory, rows: BarColumns
+) -> PrivateColumns:
+    """Return enough of the context's bars for the part of the range before `rows`."""
+    first, last = request.window(rows)
+    limit = None if request.limit is None else max(1, request.limit - (last - first))
     oldest, newest = int(rows.open_time[0]), int(rows.open_time[-1])
-    end = oldest if want.bound is None else min(oldest, want.bound)
-    return enough_rows(older, names, count, want.start, end, newest)
+    bound = request.latest_close
+    end = oldest if bound is None else min(oldest, bound)
+    return read_back(history, key, limit, request.start, end, newest)
 
 
-def _contributes(before: Columns, count: int, want: Want) -> bool:
-    """Whether any of the first `count` rows is in the range that is wanted."""
-    closes = before.close_time[:count]
-    if want.start is not None:
-        closes = closes[closes >= want.start]
-    if want.bound is not None:
-        closes = closes[closes <= want.bound]
+def _contributes(older: PrivateColumns, count: int, request: PriceRequest) -> bool:
+    """Return True if any of the first `count` rows is in the range."""
+    closes = older.close_time[:count]
+    if request.start is not None:
+        closes = closes[closes >= request.start]
+    if request.latest_close is not None:
+        closes = closes[closes <= request.latest_close]
     return bool(len(closes))
 
 
-def _window(rows: Columns, count: int, want: Want) -> Found:
-    """The range in joined rows of which the first `count` are the context's."""
-    first, last = want.window(rows)
+def _joined_window(
+    rows: PrivateColumns, count: int, request: PriceRequest
+) -> FoundBars:
+    """Return the range in joined rows, of which the first `count` are the context's."""
+    first, last = request.window(rows)
     source = "mixed"
     if last <= count:
         source = "context"
     elif first >= count:
         source = "live"
-    return Found(rows, first, last, source)
+    return FoundBars(rows, first, last, source)
 
 
-_warned: set[tuple[str, StreamKey]] = set()
+_warned: set[tuple[str, StreamKey]] = set()  # feed and stream
 
 
-def _warn_of_hole(
-    names: StreamKey, sources: Sources, hole: tuple[int, int], missing: int
+def _warn_of_missing_bars(
+    key: StreamKey, sources: Sources, hole: tuple[int, int], missing: int
 ) -> None:
-    feed = sources.live.name if sources.live else ""
-    if (feed, names) in _warned:
+    feed = sources.feed.name if sources.feed else ""
+    if (feed, key) in _warned:
         return
-    _warned.add((feed, names))
+    _warned.add((feed, key))
     begin, end = (np.datetime64(moment, "ms") for moment in hole)
     warn(
-        f"{names[0]} {names[1]}: {missing} bars are missing from {begin} to {end} UTC,"
-        f" between the context's and those of feed {feed!r}, which serve alone. A"
-        " backtest says that it is one: run_params.type == 'backtest' in its context,"
-        " wealthdata.use(context_only=True), or SHMFEED_FEED=off",
+        f"{key[0]} {key[1]}: {missing} bars are missing from {begin} to {end} UTC,"
+        f" between the context's bars and those of feed {feed!r}; the feed's alone are"
+        " returned. If this is a backtest, mark it as one: run_params.type =="
+        " 'backtest' in its context, wealthdata.use(context_only=True), or"
+        " SHMFEED_FEED=off",
         MissingBarsWarning,
     )

@@ -1,6 +1,8 @@
-"""The long way of `get_price`: any arguments, bars from anywhere.
+"""The two paths of `get_price`: a cached query of one ring, and the general query.
 
-The short way of `get_price`: one stream's newest bars, out of its ring alone.
+A cached query reads the newest bars of one stream from its ring alone; everything that
+does not change between two calls is prepared. The general query takes any arguments and
+bars from any source, and caches a query where that will serve the same call again.
 """
 
 from typing import Any, NamedTuple
@@ -10,37 +12,54 @@ import pandas as pd
 from shmfeed.bar import StreamKey, check_timeframe, step
 from shmfeed.errors import BusyRingError, StreamNotFoundError
 from shmfeed.validation import check_flag, check_symbol
-from wealthdata.attachment import Live, always_copy
-from wealthdata.attrs import Reading, combine, make_reading
-from wealthdata.columns import Rows, missing_bars
-from wealthdata.context import Marked, bound, current_marks, sources
-from wealthdata.frame import TIME, Layout, layout_of, long_frame, times
-from wealthdata.freshness import judge
-from wealthdata.merge import Found, Sources, find
+from wealthdata.attachment import AttachedFeed, always_copy
+from wealthdata.attrs import FrameAttrs, combine, make_attrs
+from wealthdata.columns import BarColumns, missing_bars
+from wealthdata.context import (
+    ContextView,
+    current_views,
+    open_sources,
+    strategy_time,
+)
+from wealthdata.frame import (
+    TIME,
+    FrameTemplate,
+    long_frame,
+    template_of,
+    to_datetimes,
+)
+from wealthdata.freshness import check
+from wealthdata.merge import FoundBars, Sources, find_bars
 from wealthdata.request import (
     DEFAULT_COUNT,
-    Want,
+    PriceRequest,
     check_fields,
-    check_freshness,
+    check_freshness_limit,
+    check_request,
     check_securities,
-    check_want,
 )
 
+_TRIES = 100
 
-class Plan:
-    """What can be known beforehand of a call: its stream's ring, its layout."""
 
-    __slots__ = ("_feed", "_frame", "_ring", "_step", "_stream", "_timeframe")
+class CachedQuery:
+    """A prepared read of one stream's newest bars: its ring and its template."""
 
-    def __init__(self, live: Live, names: StreamKey, layout: Layout) -> None:
-        """`layout` is one of float fields only. Raises StreamNotFoundError."""
-        self._ring = live.ring(*names)
-        self._feed = live.name
-        self._timeframe = names[1]
-        self._stream = (live.name, *names)
-        self._frame = layout.frame
-        # A month has no length: its bars are counted by the calendar.
-        self._step = step(names[1])
+    __slots__ = ("_build", "_feed", "_ring", "_step", "_stream", "_timeframe")
+
+    def __init__(
+        self, feed: AttachedFeed, key: StreamKey, template: FrameTemplate
+    ) -> None:
+        """Prepare the read. The template has float fields only.
+
+        Raise StreamNotFoundError.
+        """
+        self._ring = feed.ring(key)
+        self._feed = feed.name
+        self._timeframe = key[1]
+        self._stream = (feed.name, *key)
+        self._build = template.build
+        self._step = step(key[1])  # 0 for months, which the calendar counts
 
     def read(
         self,
@@ -50,155 +69,163 @@ class Plan:
         max_age: float | None,
         on_stale: Any,
     ) -> pd.DataFrame | None:
-        """The newest bars, or None where the long way must decide.
+        """Return the newest bars, or None if the general query must decide.
 
-        Raises BadArgumentError, StaleFeedError, BusyRingError.
+        Raise BadArgumentError, StaleFeedError or BusyRingError.
         """
         if count is None:
             count = DEFAULT_COUNT
         elif count.__class__ is not int or count < 1:
             return None
         if not (max_age is None and on_stale.__class__ is str and on_stale == "warn"):
-            max_age, on_stale = check_freshness(max_age, on_stale)
+            max_age, on_stale = check_freshness_limit(max_age, on_stale)
         if not (isinstance(include_now, bool) and isinstance(copy, bool)):
             return None
         private = include_now or copy or always_copy()
         ring = self._ring
         try:
-            rows: Any = (
+            bars: Any = (
                 ring.snapshot(count, include_now) if private else ring.view(count)
             )
             status = ring.status()
         except StreamNotFoundError:
-            return None  # the feed of this name is another one by now
-        marks, older = current_marks()
-        if (marks or older) and _leaves(rows, count, marks, older):
+            return None  # the feed was re-created without this stream
+        views, history = current_views()
+        if (views or history) and _context_matters(bars, count, views, history):
             return None
-        judge(self._stream, status, max_age, on_stale)
-        reading = make_reading(private or rows, self._facts(rows, status))
-        frame = self._frame(rows.floats, rows.datetimes(TIME), reading, not private)
-        return frame if rows.valid else None
+        check(self._stream, status, max_age, on_stale)
+        attrs = make_attrs(private or bars, self._values(bars, status))
+        frame = self._build(bars.floats, bars.datetimes(TIME), attrs, not private)
+        return frame if bars.valid else None
 
-    def _facts(
-        self, rows: Any, status: tuple[float | None, str, str]
+    def _values(
+        self, bars: Any, status: tuple[float | None, str, str]
     ) -> dict[str, Any]:
         age, state, health = status
         if self._step:
-            gaps = rows.missing(self._step)
+            gaps = bars.missing(self._step)
         else:
-            gaps = missing_bars(rows, 0, len(rows), self._timeframe)
+            gaps = missing_bars(bars, 0, len(bars), self._timeframe)
         return {
             "source": "live",
             "feed": self._feed,
             "age": age,
             "state": state,
             "health": health,
-            "forming": rows.forming,
+            "forming": bars.forming,
             "gaps": gaps,
         }
 
 
-def _leaves(rows: Rows, count: int, marks: tuple[Marked, ...], older: object) -> bool:
-    """Whether a context has a say in this read: for its bars, or for its time."""
-    if older is not None and len(rows) < count:
+def _context_matters(
+    bars: BarColumns, count: int, views: tuple[ContextView, ...], history: object
+) -> bool:
+    """Return True if a context may add bars to this read, or hides some of them."""
+    if history is not None and len(bars) < count:
         return True
-    if any(marked.backtest for marked in marks):
+    if any(view.is_backtest for view in views):
         return True
-    now = bound(marks)
-    return now is not None and bool(len(rows)) and bool(rows.close_time[-1] > now)
+    now = strategy_time(views)
+    return now is not None and bool(len(bars)) and bool(bars.close_time[-1] > now)
 
 
-_TRIES = 100
-
-
-class _Ask(NamedTuple):
-    """A call's checked arguments, and where its bars may come from."""
+class GeneralQuery(NamedTuple):
+    """The checked arguments of a call, and the sources of its bars."""
 
     fields: tuple[str, ...]
     timeframe: str
-    want: Want
+    request: PriceRequest
     private: bool
     max_age: float | None
     on_stale: str
     sources: Sources
 
+    def read_one(self, symbol: str) -> tuple[pd.DataFrame, bool]:
+        """Return the frame of one symbol, and True if it lies over the ring alone.
 
-def get(
+        Raise NoDataError, StreamNotFoundError, StaleFeedError or BusyRingError.
+        """
+        key = symbol, self.timeframe
+        template = template_of(self.fields)
+        private = self.private or not template.only_floats
+        for _ in range(_TRIES):
+            found = find_bars(key, self.request, self.sources, private)
+            attrs = self._attrs(found, key)
+            bars, first, last = found.columns, found.first, found.last
+            if not found.shared:
+                return template.build_private(bars, first, last, attrs), False
+            floats, closes = bars.floats[:, first:last], bars.close_time[first:last]
+            frame = template.build(floats, to_datetimes(closes), attrs, True)
+            if bars.valid:
+                return frame, True
+        raise BusyRingError(
+            f"{symbol} {self.timeframe}: the feeder overwrote rows during each of"
+            f" {_TRIES} reads; read fewer rows, or use copy=True"
+        )
+
+    def read_several(self, symbols: list[str]) -> pd.DataFrame:
+        """Return one long frame of these symbols. Raise as `read_one` does."""
+        parts, attrs = [], []
+        for symbol in symbols:
+            key = symbol, self.timeframe
+            found = find_bars(key, self.request, self.sources, private=True)
+            attrs.append(self._attrs(found, key))
+            parts.append((symbol, found.columns, found.first, found.last))
+        return long_frame(self.fields, parts, combine(attrs))
+
+    def _attrs(self, found: FoundBars, key: StreamKey) -> FrameAttrs:
+        """Return the frame's attrs, after the check of the stream's freshness."""
+        bars, first, last, source, shared, feed, status = found
+        if feed is not None and status is not None:
+            check((feed, *key), status, self.max_age, self.on_stale)
+        values = {
+            "source": source,
+            "feed": feed,
+            "age": None if status is None or source == "context" else status.age,
+            "state": None if status is None else status.state,
+            "health": None if status is None else status.health,
+            "forming": bars.forming and last == len(bars) and first < last,
+            "gaps": missing_bars(bars, first, last, key[1]),
+        }
+        return make_attrs(bars if shared else True, values)
+
+
+def run(
     security: object,
     frequency: str,
     fields: object,
-    range_: tuple[object, object, object, bool],
+    dates_and_count: tuple[object, object, object, bool],
     copy: bool,
-    freshness: tuple[float | None, str],
+    freshness_limit: tuple[float | None, str],
 ) -> pd.DataFrame:
-    """`get_price`, its arguments not yet checked; `range_` is start_date, end_date,
-    count and include_now, `freshness` max_age and on_stale."""
-    max_age, on_stale = check_freshness(*freshness)
-    want = check_want(*range_)
-    marks, older = current_marks()
-    ask = _Ask(
+    """Check the arguments of `get_price` and return its frame by the general query.
+
+    `dates_and_count` are start_date, end_date, count and include_now;
+    `freshness_limit` are max_age and on_stale.
+    """
+    max_age, on_stale = check_freshness_limit(*freshness_limit)
+    request = check_request(*dates_and_count)
+    views, history = current_views()
+    query = GeneralQuery(
         check_fields(fields),
         check_timeframe(frequency),
-        want._replace(now=bound(marks)),
+        request._replace(now=strategy_time(views)),
         check_flag("copy", copy) or always_copy(),
         max_age,
         on_stale,
-        sources(marks, older),
+        open_sources(views, history),
     )
     if not isinstance(security, str):
-        return _several(check_securities(security), ask)
-    return _one(check_symbol(security), ask, (security, frequency, fields))
+        return query.read_several(check_securities(security))
+    symbol = check_symbol(security)
+    frame, from_ring_alone = query.read_one(symbol)
+    if from_ring_alone and (fields is None or isinstance(fields, str | tuple)):
+        _cache(query, symbol, (security, frequency, fields))
+    return frame
 
 
-def _one(symbol: str, ask: _Ask, key: tuple[object, ...]) -> pd.DataFrame:
-    names = symbol, ask.timeframe
-    layout = layout_of(ask.fields)
-    private = ask.private or not layout.only_floats
-    for _ in range(_TRIES):
-        found = find(names, ask.want, ask.sources, private)
-        reading = _read(found, names, ask)
-        if not found.shared:
-            return layout.private(found.rows, found.first, found.last, reading)
-        window = slice(found.first, found.last)
-        floats, closes = found.rows.floats[:, window], found.rows.close_time[window]
-        frame = layout.frame(floats, times(closes), reading, True)
-        if found.rows.valid:
-            _remember(key, names, ask)
-            return frame
-    raise BusyRingError(
-        f"{symbol} {ask.timeframe}: the writer outran each of {_TRIES} reads; read"
-        " fewer rows, or copy=True"
-    )
-
-
-def _remember(key: tuple[object, ...], names: StreamKey, ask: _Ask) -> None:
-    live, fields = ask.sources.live, key[-1]
-    if live is not None and (fields is None or isinstance(fields, str | tuple)):
-        live.remember(key, Plan(live, names, layout_of(ask.fields)))
-
-
-def _several(symbols: list[str], ask: _Ask) -> pd.DataFrame:
-    parts, readings = [], []
-    for symbol in symbols:
-        names = symbol, ask.timeframe
-        found = find(names, ask.want, ask.sources, private=True)
-        readings.append(_read(found, names, ask))
-        parts.append((symbol, found.rows, found.first, found.last))
-    return long_frame(ask.fields, parts, combine(readings))
-
-
-def _read(found: Found, names: StreamKey, ask: _Ask) -> Reading:
-    """What the frame will say of this read; raises or warns if it is stale."""
-    rows, first, last, source, shared, feed, status = found
-    if feed is not None and status is not None:
-        judge((feed, *names), status, ask.max_age, ask.on_stale)
-    facts = {
-        "source": source,
-        "feed": feed,
-        "age": None if status is None or source == "context" else status.age,
-        "state": None if status is None else status.state,
-        "health": None if status is None else status.health,
-        "forming": rows.forming and last == len(rows) and first < last,
-        "gaps": missing_bars(rows, first, last, names[1]),
-    }
-    return make_reading(rows if shared else True, facts)
+def _cache(query: GeneralQuery, symbol: str, arguments: object) -> None:
+    feed = query.sources.feed
+    if feed is not None:
+        key, template = (symbol, query.timeframe), template_of(query.fields)
+        feed.cache_query(arguments, CachedQuery(feed, key, template))

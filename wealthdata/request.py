@@ -1,4 +1,4 @@
-"""What a caller asks for: arguments checked once, at the door."""
+"""The arguments of a read, checked once, before any bar is looked at."""
 
 from typing import NamedTuple
 
@@ -15,77 +15,78 @@ from shmfeed.validation import (
     items_of,
     shown,
 )
-from wealthdata.columns import Rows
+from wealthdata.columns import BarColumns
+from wealthdata.freshness import ON_STALE
 from wealthdata.times import to_ms
 
 DEFAULT_COUNT = 20
-ON_STALE = ("warn", "raise", "ignore")
 
 
-class Want(NamedTuple):
-    """Which bars: the last `n`, or those from `start` on. Times in ms UTC.
+class PriceRequest(NamedTuple):
+    """The range of bars asked for: the last `limit`, or those from `start` on.
 
-    `end` bounds close times, `now` says when it is for the strategy: nothing that
-    happened later is seen. `include_now` asks for the forming bar besides.
+    Times are ms UTC and compared with close times, both ends included. `now` is the
+    strategy's time: a read sees nothing later. `include_now` asks for the forming bar
+    too.
     """
 
-    n: int | None
+    limit: int | None
     start: int | None = None
     end: int | None = None
     now: int | None = None
     include_now: bool = False
 
     @property
-    def bound(self) -> int | None:
-        """The latest close time that a closed bar may have; None: any."""
+    def latest_close(self) -> int | None:
+        """The latest close time that a closed bar may have; None for no limit."""
         if self.end is None or self.now is None:
             return self.now if self.end is None else self.end
         return min(self.end, self.now)
 
     @property
-    def newest(self) -> bool:
-        """Whether simply the newest `n` bars are wanted."""
+    def is_newest(self) -> bool:
+        """True if the request is for the newest bars, without any bound in time."""
         return self.start is None and self.end is None and self.now is None
 
-    def window(self, rows: Rows) -> tuple[int, int]:
-        """First and last row, last exclusive, of what is wanted among `rows`."""
-        closes = rows.close_time
+    def window(self, columns: BarColumns) -> tuple[int, int]:
+        """Return the first and last row, last exclusive, of the range in `columns`."""
+        closes = columns.close_time
         last = len(closes)
-        if not (rows.forming and self._admits(rows)):
-            last -= rows.forming
-            bound = self.bound
+        if not (columns.forming and self._admits_forming(columns)):
+            last -= columns.forming
+            bound = self.latest_close
             if bound is not None:
                 last = int(np.searchsorted(closes[:last], bound, "right"))
-        if self.n is not None:
-            return max(0, last - self.n), last
+        if self.limit is not None:
+            return max(0, last - self.limit), last
         first = 0 if self.start is None else int(np.searchsorted(closes, self.start))
         return min(first, last), last
 
-    def _admits(self, rows: Rows) -> bool:
-        """Whether the forming bar, the last of `rows`, may be seen.
-
-        It closes in the future: `now` must lie beyond its beginning, which is where
-        its first trade is.
-        """
-        if self.end is not None and rows.close_time[-1] > self.end:
+    def _admits_forming(self, columns: BarColumns) -> bool:
+        # The forming bar, the last row, closes in the future, so `now` is compared
+        # with its open time: its first trade must lie in the strategy's past.
+        if self.end is not None and columns.close_time[-1] > self.end:
             return False
-        return self.now is None or bool(rows.open_time[-1] < self.now)
+        return self.now is None or bool(columns.open_time[-1] < self.now)
 
 
-def check_want(
+def check_request(
     start_date: object, end_date: object, count: object, include_now: object
-) -> Want:
-    """The range of bars asked for, without `now`. BadArgumentError."""
-    n = DEFAULT_COUNT if start_date is None else None
+) -> PriceRequest:
+    """Return the range asked for, without the strategy's time.
+
+    Raise BadArgumentError.
+    """
+    limit = DEFAULT_COUNT if start_date is None else None
     if count is not None:
-        n = check_whole("count", count)
+        limit = check_whole("count", count)
         if start_date is not None:
             raise BadArgumentError(
                 f"count {shown(count)} and start_date {shown(start_date)} exclude each"
-                " other: leave one of them out"
+                " other; leave one of them out"
             )
-    return Want(
-        n,
+    return PriceRequest(
+        limit,
         None if start_date is None else to_ms("start_date", start_date),
         None if end_date is None else to_ms("end_date", end_date),
         None,
@@ -94,34 +95,43 @@ def check_want(
 
 
 def check_fields(fields: object) -> tuple[str, ...]:
-    """The fields in the order asked, each once. None: the default ones."""
+    """Return the fields in the order asked, each once; the default ones for None.
+
+    Raise BadArgumentError for an unknown field or an empty list.
+    """
     if fields is None:
         return DEFAULT_FIELDS
     names = [fields] if isinstance(fields, str) else items_of(fields)
     if names and all(isinstance(n, str) and n in FIELDS for n in names):
         return tuple(dict.fromkeys(names))
     if names is not None:
-        fields = names  # a generator has no words of its own
+        fields = names  # the repr of a generator would not say what it held
     raise BadArgumentError(
-        f"fields is {shown(fields)}; it must name some of: {' '.join(FIELDS)}"
+        f"fields is {shown(fields)}; it must be some of: {' '.join(FIELDS)}"
     )
 
 
 def check_securities(securities: object) -> list[str]:
-    """The symbols of a list, in the order asked, duplicates once."""
-    named = items_of(securities)
-    if named is None:
+    """Return the symbols of a list in the order asked, each once.
+
+    Raise BadArgumentError for an empty list and for what is not a symbol.
+    """
+    listed = items_of(securities)
+    if listed is None:
         raise BadArgumentError(
             f"security is {shown(securities)}; it must be a symbol or a list of symbols"
         )
-    symbols = list(dict.fromkeys(check_symbol(symbol) for symbol in named))
+    symbols = list(dict.fromkeys(check_symbol(symbol) for symbol in listed))
     if not symbols:
         raise BadArgumentError("security is an empty list; name at least one symbol")
     return symbols
 
 
-def check_freshness(max_age: object, on_stale: object) -> tuple[float | None, str]:
-    """Both as they are used: `max_age` None or seconds, `on_stale` a known word."""
-    return check_deadline("max_age", max_age), check_word(
-        "on_stale", on_stale, ON_STALE
+def check_freshness_limit(
+    max_age: object, on_stale: object
+) -> tuple[float | None, str]:
+    """Return both, `max_age` in seconds or None. Raise BadArgumentError."""
+    return (
+        check_deadline("max_age", max_age),
+        check_word("on_stale", on_stale, ON_STALE),
     )

@@ -1,4 +1,4 @@
-"""Points in time as callers write them, turned into integer milliseconds UTC."""
+"""Points in time as callers write them, converted to integer milliseconds UTC."""
 
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -7,24 +7,26 @@ import numpy as np
 from shmfeed.errors import BadArgumentError
 from shmfeed.validation import shown
 
+DateLike = str | date | np.datetime64  # a datetime and a pandas Timestamp are dates
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
-_LOOSE = ("%Y-%m-%d", "%Y/%m/%d", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S")
+_OTHER_FORMATS = ("%Y-%m-%d", "%Y/%m/%d", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S")
 _FIRST = -62_135_596_800_000  # ms: 0001-01-01
-_END = 253_402_300_800_000  # ms: year 10000: no calendar goes further
-_DAY_NUMBERS = range(1900_01_01, 2100_01_01)  # 20240131, as jqdatasdk takes it
+_END = 253_402_300_800_000  # ms: the year 10000, where datetime's calendar ends
+_DAY_NUMBERS = range(1900_01_01, 2100_01_01)  # 20240131, as jqdatasdk accepts it
 
 
 def to_ms(name: str, value: object) -> int:
-    """Milliseconds UTC of the argument `name`.
+    """Return the argument `name` as milliseconds UTC.
 
-    Accepts str, date, datetime, pandas Timestamp, numpy datetime64, int milliseconds
+    Accept a str, date, datetime, pandas Timestamp, numpy datetime64, int milliseconds
     and the number of a day (20240131). Naive times are UTC, aware ones are converted,
-    a date alone is 00:00; what is finer than a millisecond is dropped. Anything else
-    is a BadArgumentError.
+    a date without a time is 00:00; fractions of a millisecond are dropped. Raise
+    BadArgumentError for anything else.
     """
     try:
-        moment = _moment(value)
+        moment = _parse_any(value)
     except (ValueError, OverflowError, TypeError):
         moment = None
     if moment is None or not _FIRST <= moment < _END:
@@ -35,13 +37,13 @@ def to_ms(name: str, value: object) -> int:
     return moment
 
 
-def _moment(value: object) -> int | None:
+def _parse_any(value: object) -> int | None:
     if isinstance(value, datetime):
         return _datetime_ms(value)
     if isinstance(value, date):
         return _datetime_ms(datetime.combine(value, time()))
     if isinstance(value, str):
-        return _datetime_ms(_parse(value.strip()))
+        return _datetime_ms(_parse_text(value.strip()))
     if isinstance(value, np.datetime64):
         return None if np.isnat(value) else int(value.astype("M8[ms]").astype(int))
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
@@ -57,12 +59,12 @@ def _datetime_ms(value: datetime) -> int | None:
     return (value - _EPOCH) // _MS
 
 
-def _parse(text: str) -> datetime:
+def _parse_text(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
         pass
-    for form in _LOOSE:
+    for form in _OTHER_FORMATS:
         try:
             return datetime.strptime(text, form)  # naive means UTC
         except ValueError:
@@ -72,9 +74,10 @@ def _parse(text: str) -> datetime:
 
 def _number_ms(number: int) -> int | None:
     if number in _DAY_NUMBERS:
-        # No whole second since the epoch is written like a day: 1000 divides none.
+        # Not ambiguous for times of whole seconds: those are divisible by 1000, and
+        # the number of a day never is.
         try:
-            return _datetime_ms(_parse(str(number)))
+            return _datetime_ms(_parse_text(str(number)))
         except ValueError:
             pass
     return number

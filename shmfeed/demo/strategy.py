@@ -13,14 +13,14 @@ import select
 import sys
 import time
 from itertools import cycle
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 import wealthdata
-from shmfeed.bar import StreamKey, duration
+from shmfeed.bar import StreamKey, Timeframe, duration
 from shmfeed.demo.metrics import Histogram
 from shmfeed.demo.options import BURST, LONGEST, MIN_PAUSE, RESOLUTIONS, SHORTEST
 from shmfeed.errors import NoDataError, ShmfeedError, StreamNotFoundError
@@ -187,8 +187,9 @@ class Strategy:
 
 
 def _read(stream: StreamKey, count: int) -> pd.DataFrame:
+    timeframe = cast("Timeframe", stream[1])
     return wealthdata.get_price(
-        stream[0], count=count, frequency=stream[1], on_stale="ignore"
+        stream[0], count=count, frequency=timeframe, on_stale="ignore"
     )
 
 

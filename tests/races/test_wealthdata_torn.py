@@ -1,7 +1,7 @@
-"""Frames beside a writer that never pauses, of the core that serves and of pure Python.
+"""Frames read beside a writer that never pauses, on the default and the pure core.
 
-Permitted: a frame that holds what was written; a shared one that says it is not
-valid; BusyRingError.
+Permitted outcomes: a frame of the rows as written; a shared frame whose `valid` is
+False; BusyRingError.
 """
 
 import os
@@ -38,7 +38,7 @@ with create(sys.argv[1], history=200, guard=16) as writer:
             print("ready", flush=True)
 """
 SECONDS = 1.0
-ROWS = 200  # all that a view has: 16 more bars and its oldest is written over
+ROWS = 200  # a full view: 16 more bars overwrite its oldest row
 
 
 @pytest.fixture(params=["", "1"], ids=["serving", "pure"])
@@ -51,7 +51,7 @@ def racing(request, strategy: str, child) -> Iterator[None]:
 
 
 def bad_rows(frame: pd.DataFrame) -> int:
-    """How many rows are not what was written; looks at the values but once."""
+    """Count the rows that differ from what was written; read each value once."""
     values = frame.to_numpy().copy()
     closes = frame.index.astype("M8[ms]").astype("int64").to_numpy()
     number = closes // payload.STEP - 1
@@ -81,21 +81,22 @@ def race(**arguments: object) -> Counter:
     return tally
 
 
-def test_a_valid_shared_frame_holds_what_was_written(racing: None) -> None:
+def test_a_valid_shared_frame_holds_the_rows_as_written(racing: None) -> None:
     tally = race(frequency="1m", count=100)
     assert tally["accepted"] > 20
     assert tally["accepted bad rows"] == 0
 
 
-def test_a_frame_that_is_not_valid_may_not(racing: None) -> None:
-    """The control: who does not ask `valid` reads rows that were written over."""
+def test_control_an_invalid_frame_has_overwritten_rows(racing: None) -> None:
     tally = race(frequency="1m", count=ROWS)
     assert tally["accepted bad rows"] == 0
     assert tally["refused bad rows"] > 0
 
 
 @pytest.mark.parametrize("arguments", [{"copy": True}, {"include_now": True}], ids=str)
-def test_a_private_frame_always_does(racing: None, arguments: dict) -> None:
+def test_a_private_frame_holds_the_rows_as_written(
+    racing: None, arguments: dict
+) -> None:
     tally = race(frequency="1m", count=100, **arguments)
     assert tally["accepted"] > 20
     assert tally["accepted bad rows"] == tally["refused"] == 0

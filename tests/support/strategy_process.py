@@ -1,9 +1,9 @@
-"""Fixtures: a feed of its own, and this process as the strategy that reads it."""
+"""Fixtures: a feed for one test, and this process as the strategy that reads it."""
 
 from collections.abc import Iterator
 
 import pytest
-from support.strategy_side import SYMBOL
+from support.numbered_bars import SYMBOL
 
 import wealthdata
 from shmfeed.ringbuf import RingWriter
@@ -15,7 +15,7 @@ from wealthdata import attachment
 def strategy(
     feed_name: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[str]:
-    """A process that reads feed `feed_name`, which is not there yet."""
+    """Let this process read the feed `feed_name`, which does not exist yet."""
     monkeypatch.delenv("SHMFEED_FEED", raising=False)
     monkeypatch.delenv("SHMFEED_COPY", raising=False)
     wealthdata.use(feed=feed_name)
@@ -24,12 +24,12 @@ def strategy(
     wealthdata.clear_context()
     wealthdata.clear_data_adapter()
     attachment.detach()
-    request.node.funcargs.clear()  # pytest would keep the writer's mapping
+    request.node.funcargs.clear()  # which would keep the writer's mapping alive
 
 
 @pytest.fixture
 def writer(strategy: str) -> Iterator[FeedWriter]:
-    """The writer of that feed: 100 bars a stream, 16 more until one is lapped."""
+    """Create that feed: 100 bars a stream, and 16 more until one is overwritten."""
     with create(strategy, history=100, guard=16, max_streams=8) as made:
         yield made
         made.close(unlink=True)
@@ -37,5 +37,5 @@ def writer(strategy: str) -> Iterator[FeedWriter]:
 
 @pytest.fixture
 def ring(writer: FeedWriter) -> RingWriter:
-    """Its stream SYMBOL 1h, empty."""
+    """Add the stream SYMBOL 1h, without bars."""
     return writer.add_stream(SYMBOL, "1h")

@@ -31,7 +31,7 @@ def in_a_backtest():
     """What was chosen before; it is chosen again once the feed is gone."""
     wealthdata.use(context_only=True)
     yield
-    assert attachment.chosen_feed() is None
+    assert attachment.selected_feed() is None
     wealthdata.use()
 
 
@@ -99,7 +99,7 @@ def test_waiting_says_what_it_waited_for(shmfeed_feed):
 def test_two_feeds_of_one_test_and_nothing_left(shmfeed_feed, request):
     one, two = shmfeed_feed(bars=5), shmfeed_feed(bars=5, seed=8)
     assert one.name != two.name
-    assert attachment.chosen_feed() == two.name
+    assert attachment.selected_feed() == two.name
     request.addfinalizer(lambda: check_gone(one, two))  # before the fixture's own
     one.stop()
     one.stop()

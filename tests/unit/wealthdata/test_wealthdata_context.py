@@ -1,4 +1,4 @@
-"""Contexts: their bars, their time, and that a backtest never sees a live bar."""
+"""Contexts: their bars, their time, and backtests that never see a live bar."""
 
 import asyncio
 import threading
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
-from support.strategy_side import (
+from support.numbered_bars import (
     HOUR,
     SYMBOL,
     append,
@@ -42,16 +42,16 @@ def test_without_a_feed_the_context_serves(strategy: str) -> None:
     found = get_price(SYMBOL, count=3)
     assert numbers(found) == from_context(found) == [27, 28, 29]
     assert found.iloc[-1].tolist() == [*prices(29)[:4], 29.5]
-    reading = found.attrs["shmfeed"]
-    assert reading.source == "context"
-    assert reading.age is None
-    assert reading.health == "dead"
-    assert reading.valid
+    attrs = found.attrs["shmfeed"]
+    assert attrs.source == "context"
+    assert attrs.age is None
+    assert attrs.health == "dead"
+    assert attrs.valid
     found.iloc[0, 0] = -1.0  # private: the context keeps its own
     assert numbers(get_price(SYMBOL, count=3)) == [27, 28, 29]
 
 
-def test_ranges_of_a_context(strategy: str) -> None:
+def test_ranges_apply_to_the_bars_of_a_context(strategy: str) -> None:
     set_context(Context([listed(*range(30))]))
     assert numbers(get_price(SYMBOL)) == list(range(10, 30))
     found = get_price(SYMBOL, start_date=when(5), end_date=when(7))
@@ -64,7 +64,7 @@ def test_ranges_of_a_context(strategy: str) -> None:
     assert found["open_time"].tolist() == [opens(28), opens(29)]
 
 
-def test_bars_in_any_order_the_later_of_two_holds(strategy: str) -> None:
+def test_bars_are_sorted_and_the_later_of_two_duplicates_counts(strategy: str) -> None:
     later = {**raw(2), "close": 3.0}
     entries = [listed(4, 2, 3), {**listed(), "bars": [later]}]
     set_context(Context(entries))
@@ -88,7 +88,7 @@ def test_bars_may_be_objects_and_numbers_of_any_kind(strategy: str) -> None:
     assert found["close_time"].tolist() == [opens(n) for n in (1, 2, 3, 4)]
 
 
-def test_a_closing_time_of_999_is_normalised(strategy: str) -> None:
+def test_a_close_time_of_999_is_normalised(strategy: str) -> None:
     bar = raw(3)
     assert bar["close_time"] % 1000 == 999
     set_context(Context([{**listed(), "bars": [bar]}]))
@@ -145,7 +145,7 @@ def test_a_malformed_context_is_named(entries: object, named: str) -> None:
         Context(entries)
 
 
-def test_whatever_else_is_given_becomes_an_attribute() -> None:
+def test_other_arguments_become_attributes() -> None:
     made = Context(portfolio={"cash": 5}, current_dt="2024-01-01")
     assert made.portfolio == {"cash": 5}
     assert made.market_data_context == ()
@@ -164,7 +164,7 @@ def test_bars_added_to_a_context_later_are_seen(strategy: str) -> None:
     assert numbers(get_price(SYMBOL)) == [7]
 
 
-def test_a_stream_that_neither_has(strategy: str) -> None:
+def test_a_stream_that_no_source_has_is_an_error(strategy: str) -> None:
     set_context(Context([listed(0)]))
     with pytest.raises(
         NoDataError, match=r"ETHUSDT 1h; it has: BTCUSDT 1h.*shmfeed run"
@@ -175,7 +175,9 @@ def test_a_stream_that_neither_has(strategy: str) -> None:
         get_price("ETHUSDT")
 
 
-def test_a_stream_that_only_the_context_has(ring: RingWriter, strategy: str) -> None:
+def test_a_stream_that_only_the_context_has_is_read_from_it(
+    ring: RingWriter, strategy: str
+) -> None:
     append(ring, 0)
     set_context(Context([listed(5, symbol="ETHUSDT")]))
     found = get_price("ETHUSDT")
@@ -245,14 +247,14 @@ def test_a_backtest_never_sees_a_live_bar(
     ]
 
 
-def test_a_backtest_without_a_context(ring: RingWriter) -> None:
+def test_a_backtest_without_a_context_has_no_data(ring: RingWriter) -> None:
     append(ring, 0)
     wealthdata.use(context_only=True)
     with pytest.raises(NoDataError, match="set_context"):
         get_price(SYMBOL)
 
 
-def test_another_kind_of_run_is_no_backtest(ring: RingWriter) -> None:
+def test_another_kind_of_run_reads_live_bars(ring: RingWriter) -> None:
     append(ring, 0)
     for params in (None, {}, {"type": "sim_trade"}, SimpleNamespace(type="live")):
         set_context(Context(run_params=params))
@@ -289,19 +291,17 @@ def test_current_dt_bounds_the_end(ring: RingWriter, moment: object, bars) -> No
     assert list(found["time"]) == [when(5), when(6)]
 
 
-def test_without_the_bound_later_bars_are_seen(
+def test_control_without_the_bound_later_bars_are_seen(
     ring: RingWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The control: the same reads, blind to current_dt."""
     append(ring, *range(20))
     set_context(Context(current_dt=when(6)))
     assert numbers(get_price(SYMBOL, count=2)) == [5, 6]
-    for module in (query, query):
-        monkeypatch.setattr(module, "bound", lambda marks: None)
+    monkeypatch.setattr(query, "strategy_time", lambda views: None)
     assert numbers(get_price(SYMBOL, count=2)) == [18, 19]
 
 
-def test_the_forming_bar_is_seen_while_it_is_now(ring: RingWriter) -> None:
+def test_the_forming_bar_is_seen_after_its_open_time(ring: RingWriter) -> None:
     append(ring, *range(20))
     ring.update_forming(opens(20), *prices(20))
     made = Context(current_dt=opens(20) + HOUR // 2)
@@ -310,7 +310,7 @@ def test_the_forming_bar_is_seen_while_it_is_now(ring: RingWriter) -> None:
         found = get_price(SYMBOL, include_now=True, **arguments)
         assert numbers(found) == [19, 20]
         assert found.attrs["shmfeed"].forming
-    made.current_dt = opens(20)  # its first trade is still to come
+    made.current_dt = opens(20)  # before its first trade
     assert numbers(get_price(SYMBOL, count=2, include_now=True)) == [18, 19]
 
 
@@ -321,7 +321,7 @@ def test_a_bad_current_dt_is_named(ring: RingWriter) -> None:
         get_price(SYMBOL)
 
 
-# Whose context it is.
+# One context per thread and task.
 
 
 def test_without_a_context_get_context_raises(strategy: str) -> None:
@@ -337,7 +337,7 @@ def test_without_a_context_get_context_raises(strategy: str) -> None:
         set_context(None)
 
 
-def test_a_context_is_a_threads_own(strategy: str) -> None:
+def test_each_thread_has_its_own_context(strategy: str) -> None:
     set_context(Context([listed(0)]))
     barrier = threading.Barrier(2)
 
@@ -353,7 +353,7 @@ def test_a_context_is_a_threads_own(strategy: str) -> None:
     assert numbers(get_price(SYMBOL)) == [0]
 
 
-def test_a_context_is_a_tasks_own(strategy: str) -> None:
+def test_each_task_has_its_own_context_and_inherits_one(strategy: str) -> None:
     async def run(number: int, turn: asyncio.Barrier) -> list[int]:
         assert numbers(get_price(SYMBOL)) == [0]  # inherited
         set_context(Context([listed(number)]))
@@ -374,7 +374,7 @@ def test_a_context_is_a_tasks_own(strategy: str) -> None:
 
 
 class Foreign:
-    """A context with a history of its own, which knows the bars up to `last`."""
+    """A context with a history function that has the bars up to `last`."""
 
     def __init__(self, last: int, make=raw) -> None:
         self.last = last
@@ -398,20 +398,22 @@ def test_a_foreign_context_is_asked_positionally(strategy: str, make) -> None:
     assert foreign.asked == [(SYMBOL, 3, "1h")]
 
 
-def test_a_foreign_context_is_asked_until_it_reaches_back(strategy: str) -> None:
+def test_a_foreign_context_is_asked_for_more_until_it_reaches_back(
+    strategy: str,
+) -> None:
     foreign = Foreign(5000)
     foreign.current_dt = when(5000)
     set_context(foreign)
     assert numbers(get_price(SYMBOL, count=3, end_date=when(10))) == [8, 9, 10]
     found = get_price(SYMBOL, start_date=when(10), end_date=when(12))
     assert numbers(found) == [10, 11, 12]
-    assert len(foreign.asked) == 2  # asked at once for as many as it takes
-    foreign.current_dt = when(20)  # it knows more than it should: nothing of that
+    assert len(foreign.asked) == 2  # each range by one call
+    foreign.current_dt = when(20)  # its later bars stay hidden
     assert numbers(get_price(SYMBOL, count=3)) == [18, 19, 20]
     assert numbers(get_price(SYMBOL, count=30)) == list(range(21))
 
 
-def test_a_foreign_context_without_bars(ring: RingWriter) -> None:
+def test_a_foreign_context_may_have_no_bars(ring: RingWriter) -> None:
     append(ring, *range(5))
     for made in (SimpleNamespace(), SimpleNamespace(history=lambda *a: None)):
         set_context(made)
@@ -423,12 +425,12 @@ def test_a_foreign_context_without_bars(ring: RingWriter) -> None:
         get_price("ETHUSDT")
 
 
-def test_a_foreign_context_with_a_list_only(strategy: str) -> None:
+def test_a_foreign_context_may_have_a_list_only(strategy: str) -> None:
     set_context(SimpleNamespace(market_data_context=[listed(1, 2)]))
     assert numbers(get_price(SYMBOL)) == [1, 2]
 
 
-def test_a_context_that_overrides_history_is_asked(strategy: str) -> None:
+def test_an_overridden_history_is_asked(strategy: str) -> None:
     class Own(Context):
         def history(self, symbol, count=20, timeframe="1h"):
             return [raw(9)]
@@ -437,7 +439,7 @@ def test_a_context_that_overrides_history_is_asked(strategy: str) -> None:
     assert numbers(get_price(SYMBOL)) == [9]
 
 
-def test_history_is_the_merge_as_bars(ring: RingWriter) -> None:
+def test_history_returns_the_merged_bars(ring: RingWriter) -> None:
     append(ring, *range(5, 8))
     made = Context([listed(*range(6))])
     for found in (
@@ -455,7 +457,7 @@ def test_history_is_the_merge_as_bars(ring: RingWriter) -> None:
         made.history(SYMBOL, 1, "7m")
 
 
-def test_history_knows_the_time_of_its_own_context(ring: RingWriter) -> None:
+def test_history_is_bounded_by_its_own_context(ring: RingWriter) -> None:
     append(ring, *range(5, 8))
     made = Context([listed(*range(6))], current_dt=when(6))
     assert made.history(SYMBOL, 1)[0].open_time == opens(6)
@@ -463,7 +465,7 @@ def test_history_knows_the_time_of_its_own_context(ring: RingWriter) -> None:
     assert made.history(SYMBOL, 1)[0].open_time == opens(6)
 
 
-def test_all_symbols(ring: RingWriter) -> None:
+def test_all_symbols_are_those_of_context_and_feed(ring: RingWriter) -> None:
     adapter = ContextDataAdapter(
         Context([listed(0, symbol="A"), listed(1, symbol="A")])
     )
@@ -507,15 +509,15 @@ def test_an_adapter_serves_without_context_and_feed(strategy: str) -> None:
 
 
 @pytest.mark.parametrize("adapter", [None, 5, SimpleNamespace(get_history=print)])
-def test_what_is_no_adapter_is_refused(adapter: object) -> None:
+def test_an_object_without_the_adapter_methods_is_refused(adapter: object) -> None:
     with pytest.raises(BadArgumentError, match="get_all_symbols"):
         wealthdata.register_data_adapter(adapter)
 
 
-def test_marks_are_read_anew_each_time() -> None:
+def test_a_view_reads_the_context_at_each_access() -> None:
     made = Context()
-    marked = context.mark(made)
-    assert (marked.backtest, marked.now) == (False, None)
+    view = context.view_of(made)
+    assert (view.is_backtest, view.now) == (False, None)
     made.run_params = {"type": "backtest"}
     made.current_dt = 5
-    assert (marked.backtest, marked.now) == (True, 5)
+    assert (view.is_backtest, view.now) == (True, 5)

@@ -1,4 +1,4 @@
-"""The two ways of putting a frame together: one result, and indexes of its own."""
+"""The two frame builders: equal frames, and indexes that no other frame sees."""
 
 import copy
 import itertools
@@ -8,21 +8,28 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 import pytest
-from support.strategy_side import SYMBOL, append, shares
+from support.numbered_bars import SYMBOL, append, shares
 
 import wealthdata
 from shmfeed.bar import DEFAULT_FIELDS, FLOAT_FIELDS
 from shmfeed.ringbuf import RingWriter
 from wealthdata import frame, get_price
-from wealthdata.attrs import make_reading
-from wealthdata.frame import DirectWay, PublicWay, Way, pieces, sealed, times
+from wealthdata.attrs import make_attrs
+from wealthdata.frame import (
+    DirectFrameBuilder,
+    FrameBuilder,
+    PublicFrameBuilder,
+    block_spans,
+    readonly_index,
+    to_datetimes,
+)
 
 pytest_plugins = ["support.strategy_process"]
 pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
 
 PANDAS = int(pd.__version__.partition(".")[0])
 HOUR = 3_600_000
-WAYS = [DirectWay, PublicWay]
+BUILDERS = [DirectFrameBuilder, PublicFrameBuilder]
 SUBSETS = [
     fields
     for size in range(1, 7)
@@ -32,7 +39,7 @@ SUBSETS = [
 
 
 def floats(count: int, shared: bool) -> np.ndarray:
-    """(6, count), as a ring has them: rows far apart, read-only where shared."""
+    """Return a (6, count) array like a ring's: strided, read-only if shared."""
     ring = np.random.default_rng(1).random((9, 2 * count + 10))
     ring[2:8, ::7] = np.nan
     ring.flags.writeable = not shared
@@ -40,29 +47,30 @@ def floats(count: int, shared: bool) -> np.ndarray:
 
 
 def make(
-    way: type[Way],
+    builder: type[FrameBuilder],
     fields: tuple[str, ...] = FLOAT_FIELDS,
     count: int = 20,
     shared: bool = True,
     memory: np.ndarray | None = None,
 ) -> pd.DataFrame:
     memory = floats(count, shared) if memory is None else memory
-    layout = pieces([FLOAT_FIELDS.index(field) for field in fields])
+    spans = block_spans([FLOAT_FIELDS.index(field) for field in fields])
     closes = 1_704_067_200_000 + np.arange(memory.shape[1]) * HOUR
-    reading = make_reading(True, {"source": "live"})
-    return way(sealed(fields), layout).frame(memory, times(closes), reading, shared)
+    attrs = make_attrs(True, {"source": "live"})
+    built = builder(readonly_index(fields), spans)
+    return built.build(memory, to_datetimes(closes), attrs, shared)
 
 
-def test_the_direct_way_is_taken() -> None:
-    assert frame.WAY is frame.choose() is DirectWay
+def test_the_direct_builder_is_selected() -> None:
+    assert frame.BUILDER is frame.select_builder() is DirectFrameBuilder
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "private"])
 @pytest.mark.parametrize("count", [0, 1, 1000])
-def test_both_give_the_same(count: int, shared: bool) -> None:
+def test_both_builders_give_equal_frames(count: int, shared: bool) -> None:
     for fields in SUBSETS:
         memory = floats(count, shared)
-        direct, public = (make(way, fields, memory=memory) for way in WAYS)
+        direct, public = (make(builder, fields, memory=memory) for builder in BUILDERS)
         pd.testing.assert_frame_equal(
             direct, public, check_freq=True, check_flags=True, check_exact=True
         )
@@ -77,9 +85,9 @@ def test_both_give_the_same(count: int, shared: bool) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 50])
-def test_what_is_made_of_them_is_the_same(count: int) -> None:
-    """Each goes through other attributes of a frame, its blocks, its indexes."""
-    asked: list[Callable[[pd.DataFrame], object]] = [
+def test_operations_on_both_frames_give_equal_results(count: int) -> None:
+    """Each operation uses other attributes of a frame, its blocks, its indexes."""
+    operations: list[Callable[[pd.DataFrame], object]] = [
         lambda f: f.copy(),
         lambda f: pickle.loads(pickle.dumps(f)),
         copy.copy,
@@ -104,8 +112,8 @@ def test_what_is_made_of_them_is_the_same(count: int) -> None:
         lambda f: f.to_json(date_format="iso"),
         repr,
     ]
-    for ask in asked:
-        direct, public = (ask(make(way, count=count)) for way in WAYS)
+    for operation in operations:
+        direct, public = (operation(make(one, count=count)) for one in BUILDERS)
         assert type(direct) is type(public)
         if isinstance(direct, pd.DataFrame):
             pd.testing.assert_frame_equal(direct, public)
@@ -118,18 +126,17 @@ def test_what_is_made_of_them_is_the_same(count: int) -> None:
             assert direct == public
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_what_is_made_of_an_index_is_copied_before_it_is_written_to(
-    way: type[Way],
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_a_series_made_of_an_index_is_copied_before_a_write(
+    builder: type[FrameBuilder],
 ) -> None:
-    layout = way(sealed(FLOAT_FIELDS), pieces([*range(6)]))
+    built = builder(readonly_index(FLOAT_FIELDS), block_spans([*range(6)]))
+    closes = to_datetimes(np.arange(20) * HOUR)
     found, other = (
-        layout.frame(
-            floats(20, True), times(np.arange(20) * HOUR), make_reading(True, {}), True
-        )
+        built.build(floats(20, True), closes, make_attrs(True, {}), True)
         for _ in range(2)
     )
-    del layout  # what is known to be shared does not hang on it
+    del built  # the frames stay known to be shared without it
     assert found.columns.is_(other.columns)
     for number, axis in enumerate(("columns", "index")):
         series = pd.Series(getattr(found, axis))
@@ -139,18 +146,18 @@ def test_what_is_made_of_an_index_is_copied_before_it_is_written_to(
         assert other.axes[1 - number][0] != first
 
 
-def test_a_frame_of_the_direct_way_can_be_given_flags_and_attributes() -> None:
-    found = make(DirectWay)
+def test_a_frame_of_the_direct_builder_takes_flags_and_attributes() -> None:
+    found = make(DirectFrameBuilder)
     assert found.flags.allows_duplicate_labels
     found.flags.allows_duplicate_labels = False
-    assert make(DirectWay).flags.allows_duplicate_labels
+    assert make(DirectFrameBuilder).flags.allows_duplicate_labels
     found.attrs["mine"] = 1
-    assert "mine" not in make(DirectWay).attrs
+    assert "mine" not in make(DirectFrameBuilder).attrs
     found["ma"] = found.pop("close")
     assert list(found)[-1] == "ma"
 
 
-TOUCHES: list[Callable[[pd.DataFrame], object]] = [
+CHANGES: list[Callable[[pd.DataFrame], object]] = [
     lambda f: setattr(f.index, "name", "mine"),
     lambda f: setattr(f.columns, "name", "mine"),
     lambda f: setattr(f.index, "names", ["mine"]),
@@ -182,23 +189,23 @@ TOUCHES: list[Callable[[pd.DataFrame], object]] = [
 ]
 
 
-def test_what_columns_are_looked_up_in_is_there_before_frames_share_it() -> None:
-    """Two threads never make it at once."""
-    assert make(DirectWay).columns._engine.is_mapping_populated
+def test_the_hash_table_of_the_columns_exists_before_frames_share_it() -> None:
+    """Two threads never build it at once."""
+    assert make(DirectFrameBuilder).columns._engine.is_mapping_populated
     assert not pd.Index(["open", "close"])._engine.is_mapping_populated
 
 
-class TestIndexesOfItsOwn:
-    """What is done to one frame's indexes shows on no other."""
+class TestIndexesAreNotShared:
+    """A change of one frame's indexes shows on no other frame."""
 
-    @pytest.fixture(params=WAYS)
-    def way(
+    @pytest.fixture(params=BUILDERS)
+    def builder(
         self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-    ) -> type[Way]:
-        monkeypatch.setattr(frame, "WAY", request.param)
-        monkeypatch.setattr(frame, "_layouts", {})
-        chosen: type[Way] = request.param
-        return chosen
+    ) -> type[FrameBuilder]:
+        monkeypatch.setattr(frame, "BUILDER", request.param)
+        monkeypatch.setattr(frame, "_templates", {})
+        selected: type[FrameBuilder] = request.param
+        return selected
 
     @pytest.fixture(
         params=[("future.infer_string", False), ("future.infer_string", True)]
@@ -206,22 +213,22 @@ class TestIndexesOfItsOwn:
         ids=str,
     )
     def storage(self, request: pytest.FixtureRequest) -> Iterator[None]:
-        """How pandas keeps the names of columns."""
+        """Set how pandas stores the names of columns."""
         with pd.option_context(*request.param):
             yield
 
     @pytest.mark.filterwarnings("ignore")  # chained assignments warn
-    def test_no_touch_shows_elsewhere(
-        self, way: type[Way], storage: None, ring: RingWriter
+    def test_no_change_shows_on_another_frame(
+        self, builder: type[FrameBuilder], storage: None, ring: RingWriter
     ) -> None:
         append(ring, *range(30))
-        for number, touch in enumerate(TOUCHES):
-            before, touched = get_price(SYMBOL), get_price(SYMBOL)
+        for number, change in enumerate(CHANGES):
+            before, changed = get_price(SYMBOL), get_price(SYMBOL)
             times = before.index.tolist()
             try:
-                touch(touched)
+                change(changed)
             except (ValueError, TypeError) as error:
-                assert "read-only" in str(error)  # noqa: PT017 # a refusal will do
+                assert "read-only" in str(error)  # noqa: PT017 # refused is fine too
             for found in (before, get_price(SYMBOL), get_price(SYMBOL, count=20)):
                 assert found.columns.name is None, number
                 assert found.index.name is None, number
@@ -229,18 +236,17 @@ class TestIndexesOfItsOwn:
                 assert list(found.columns) == [*DEFAULT_FIELDS], number
                 assert found.index.tolist() == times, number
 
-    def test_the_control_shares_them(self) -> None:
-        """A way that hands out the same index again is seen by what is asked above."""
-        first, second = make(PublicWay), make(PublicWay)
+    def test_control_a_shared_index_shows_the_change(self) -> None:
+        first, second = make(PublicFrameBuilder), make(PublicFrameBuilder)
         second.columns = first.columns
         first.columns.name = "mine"
         assert second.columns.name == "mine"
 
 
-class TestTheChoice:
-    """The direct way is taken only where it gives what the public one does."""
+class TestTheSelection:
+    """The direct builder is selected only if it builds what the public one builds."""
 
-    def test_the_public_way_serves_where_pandas_insides_have_moved(
+    def test_the_public_builder_serves_if_private_parts_have_moved(
         self, ring: RingWriter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         append(ring, *range(20))
@@ -250,52 +256,56 @@ class TestTheChoice:
             raise ImportError(name)
 
         monkeypatch.setattr(frame, "import_module", moved)
-        assert frame.choose() is PublicWay
-        monkeypatch.setattr(frame, "WAY", PublicWay)
-        monkeypatch.setattr(frame, "_layouts", {})
+        assert frame.select_builder() is PublicFrameBuilder
+        monkeypatch.setattr(frame, "BUILDER", PublicFrameBuilder)
+        monkeypatch.setattr(frame, "_templates", {})
         wealthdata.attachment.detach()
         found = get_price(SYMBOL)
         pd.testing.assert_frame_equal(found, expected)
         assert shares(found)
 
-    @pytest.mark.parametrize("name", frame._Insides._fields)
-    def test_any_one_that_has_moved_will_do(
+    @pytest.mark.parametrize("name", frame._PandasPrivates._fields)
+    def test_one_changed_part_is_enough(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        load = frame._load
+        load = frame._load_privates
         was = getattr(load(), name)
         other = not was if isinstance(was, bool) else None
-        monkeypatch.setattr(frame, "_load", lambda: load()._replace(**{name: other}))
-        assert frame.choose() is PublicWay
+        monkeypatch.setattr(
+            frame, "_load_privates", lambda: load()._replace(**{name: other})
+        )
+        assert frame.select_builder() is PublicFrameBuilder
 
-    def test_a_way_that_disagrees_is_not_taken(
+    def test_a_builder_of_other_frames_is_not_selected(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        class Wrong(DirectWay):
-            def frame(self, floats, times, reading, shared):
-                return super().frame(floats + 1.0, times, reading, shared)
+        class Wrong(DirectFrameBuilder):
+            def build(self, floats, times, attrs, shared):
+                return super().build(floats + 1.0, times, attrs, shared)
 
-        monkeypatch.setattr(frame, "DirectWay", Wrong)
-        assert frame.choose() is PublicWay
+        monkeypatch.setattr(frame, "DirectFrameBuilder", Wrong)
+        assert frame.select_builder() is PublicFrameBuilder
 
-    def test_nor_is_one_that_copies(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        class Copying(DirectWay):
-            def frame(self, floats, times, reading, shared):
-                return super().frame(floats.copy(), times, reading, shared)
+    def test_a_builder_that_copies_is_not_selected(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Copying(DirectFrameBuilder):
+            def build(self, floats, times, attrs, shared):
+                return super().build(floats.copy(), times, attrs, shared)
 
-        monkeypatch.setattr(frame, "DirectWay", Copying)
-        assert frame.choose() is PublicWay
+        monkeypatch.setattr(frame, "DirectFrameBuilder", Copying)
+        assert frame.select_builder() is PublicFrameBuilder
 
     @pytest.mark.parametrize("part", ["frame", "index", "columns", "flags"])
     @pytest.mark.parametrize("change", ["more", "less", "other"])
-    def test_nor_one_whose_parts_are_not_pandas_own(
+    def test_a_builder_whose_parts_differ_from_pandas_is_not_selected(
         self, part: str, change: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As if pandas' makers had come to set another attribute, or none of these."""
+        """As if pandas had come to set one attribute more, one less, or another."""
 
-        class Other(DirectWay):
-            def frame(self, floats, times, reading, shared):
-                made = super().frame(floats, times, reading, shared)
+        class Other(DirectFrameBuilder):
+            def build(self, floats, times, attrs, shared):
+                made = super().build(floats, times, attrs, shared)
                 parts = {
                     "frame": made,
                     "index": made._mgr.axes[1],
@@ -312,12 +322,12 @@ class TestTheChoice:
                     del state[name]
                 return made
 
-        assert frame.whole(DirectWay)
-        assert not frame.whole(Other)
+        assert frame.has_pandas_parts(DirectFrameBuilder)
+        assert not frame.has_pandas_parts(Other)
 
 
-def test_runs_of_one_stride_are_one_block() -> None:
-    assert pieces([0, 1, 2, 3, 4]) == ((slice(0, 5), slice(0, 5, 1)),)
-    assert pieces([0, 2, 4]) == ((slice(0, 3), slice(0, 5, 2)),)
-    assert len(pieces([0, 3, 1])) == 2
-    assert pieces([]) == ()
+def test_a_run_of_one_stride_is_one_block() -> None:
+    assert block_spans([0, 1, 2, 3, 4]) == ((slice(0, 5), slice(0, 5, 1)),)
+    assert block_spans([0, 2, 4]) == ((slice(0, 3), slice(0, 5, 2)),)
+    assert len(block_spans([0, 3, 1])) == 2
+    assert block_spans([]) == ()

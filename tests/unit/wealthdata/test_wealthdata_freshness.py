@@ -1,11 +1,11 @@
-"""Freshness: what counts as stale, and who is told how often."""
+"""Freshness: the limits of stale bars, and one warning per outage."""
 
 import math
 import warnings
 from types import SimpleNamespace
 
 import pytest
-from support.strategy_side import SYMBOL, append, listed, numbers, when
+from support.numbered_bars import SYMBOL, append, listed, numbers, when
 
 import wealthdata
 from shmfeed.bar import TIMEFRAMES
@@ -18,7 +18,7 @@ pytest_plugins = ["support.strategy_process"]
 
 
 @pytest.fixture(autouse=True)
-def unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_earlier_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freshness, "_outages", set())
 
 
@@ -43,7 +43,7 @@ def status(age: float | None, state: str = "connected", health: str = "live"):
         (status(0.1, health="stale"), "1h", True),
     ],
 )
-def test_by_default_the_feeder_and_three_timeframes_decide(
+def test_by_default_feeder_connection_and_three_bars_decide(
     found, timeframe: str, stale: bool
 ) -> None:
     assert freshness.is_stale(found, None, timeframe) is stale
@@ -60,7 +60,7 @@ def test_a_max_age_decides_by_the_age_alone(age, max_age: float, stale: bool) ->
 
 
 def read(writer: FeedWriter, **arguments: object) -> list[str]:
-    """The warnings of one read of a feed that has just given a sign of life."""
+    """Return the warnings of one read, right after a beat of the feeder."""
     writer.beat()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -70,14 +70,16 @@ def read(writer: FeedWriter, **arguments: object) -> list[str]:
     return [str(w.message) for w in caught]
 
 
-def test_a_fresh_stream_is_not_warned_of(ring: RingWriter, writer: FeedWriter) -> None:
+def test_a_fresh_stream_gives_no_warning(ring: RingWriter, writer: FeedWriter) -> None:
     append(ring, 0, 1)
     for on_stale in ("warn", "raise", "ignore"):
         assert read(writer, on_stale=on_stale) == []
         assert read(writer, on_stale=on_stale, max_age=60) == []
 
 
-def test_once_an_outage(ring: RingWriter, writer: FeedWriter, strategy: str) -> None:
+def test_an_outage_gives_one_warning(
+    ring: RingWriter, writer: FeedWriter, strategy: str
+) -> None:
     append(ring, 0, 1)
     assert read(writer) == []
     for _ in range(2):
@@ -92,34 +94,38 @@ def test_once_an_outage(ring: RingWriter, writer: FeedWriter, strategy: str) -> 
 
 
 def test_a_live_stream_may_still_be_old() -> None:
-    """Subscribed again just now, its last bar is of yesterday."""
+    """A stream that is subscribed again: live, but its last bar is a day old."""
     found = status(86_400.0)
     with pytest.raises(StaleFeedError):
-        freshness.judge(("f", SYMBOL, "1h"), found, None, "raise")
+        freshness.check(("f", SYMBOL, "1h"), found, None, "raise")
 
 
-def test_once_a_stream_and_limit(ring: RingWriter, writer: FeedWriter) -> None:
+def test_each_stream_and_limit_gives_one_warning(
+    ring: RingWriter, writer: FeedWriter
+) -> None:
     append(ring, 0, 1)
     append(writer.add_stream("ETHUSDT", "1h"), 0)
     assert len(read(writer, max_age=0)) == 1
     assert read(writer, max_age=0) == []
-    assert read(writer) == []  # this caller's limit is another one
+    assert read(writer) == []  # another limit, not exceeded
     assert read(writer, max_age=0) == []
     with pytest.warns(StaleFeedWarning, match="ETHUSDT"):
         get_price([SYMBOL, "ETHUSDT"], max_age=0)
 
 
-def test_stale_bars_may_be_refused(ring: RingWriter, writer: FeedWriter) -> None:
+def test_stale_bars_can_raise(ring: RingWriter, writer: FeedWriter) -> None:
     append(ring, 0, 1)
     for _ in range(2):
-        with pytest.raises(StaleFeedError, match=r"BTCUSDT 1h.*limit is 0 s"):
+        with pytest.raises(StaleFeedError, match=r"BTCUSDT 1h.*limit 0 s"):
             get_price(SYMBOL, max_age=0, on_stale="raise")
         with pytest.raises(StaleFeedError):
             get_price([SYMBOL], max_age=0, on_stale="raise")
-    assert len(read(writer, max_age=0)) == 1  # an error is no warning
+    assert len(read(writer, max_age=0)) == 1  # an error does not count as the warning
 
 
-def test_stale_bars_may_be_wanted(ring: RingWriter, writer: FeedWriter) -> None:
+def test_stale_bars_can_be_read_without_a_warning(
+    ring: RingWriter, writer: FeedWriter
+) -> None:
     append(ring, 0, 1)
     writer.set_state("error")
     assert read(writer, on_stale="ignore") == []
@@ -130,11 +136,11 @@ def test_stale_bars_may_be_wanted(ring: RingWriter, writer: FeedWriter) -> None:
     assert len(read(writer)) == 1
 
 
-def test_a_dead_feeder(ring: RingWriter, writer: FeedWriter) -> None:
+def test_bars_of_a_dead_feeder_are_stale(ring: RingWriter, writer: FeedWriter) -> None:
     append(ring, 0, 1)
     get_price(SYMBOL)
     writer.close()
-    with pytest.warns(StaleFeedWarning, match="health is dead"):
+    with pytest.warns(StaleFeedWarning, match="the feeder is dead.*health dead"):
         found = get_price(SYMBOL)
     assert numbers(found) == [0, 1]
     assert found.attrs["shmfeed"].health == "dead"

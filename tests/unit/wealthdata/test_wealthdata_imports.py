@@ -1,10 +1,10 @@
-"""What a strategy process loads, and when."""
+"""The modules that a strategy process loads, and when."""
 
 import ast
 from pathlib import Path
 
 import pytest
-from support.strategy_side import SYMBOL, append
+from support.numbered_bars import SYMBOL, append
 
 import wealthdata
 from shmfeed.ringbuf import RingWriter
@@ -45,10 +45,10 @@ def test_importing_loads_neither_pandas_nor_a_socket_library(
     process = child(LOADED, ",".join(HEAVY), strategy)
     output, errors = process.communicate(timeout=30)
     assert errors == ""
-    assert output.splitlines() == ["[]", "['pandas']"]  # the control: a read needs it
+    assert output.splitlines() == ["[]", "['pandas']"]  # control: a read loads it
 
 
-def test_it_stands_on_four_modules_of_shmfeed() -> None:
+def test_wealthdata_imports_four_modules_of_shmfeed() -> None:
     for path in PACKAGE.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = []
@@ -60,7 +60,7 @@ def test_it_stands_on_four_modules_of_shmfeed() -> None:
             assert ours <= ALLOWED, path.name
 
 
-def test_one_file_stands_on_pandas_insides() -> None:
+def test_one_module_uses_private_names_of_pandas() -> None:
     inside = ("pandas.core", "pandas._libs")
     users = [
         path.name
@@ -70,7 +70,7 @@ def test_one_file_stands_on_pandas_insides() -> None:
     assert users == ["frame.py"]
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_has_a_docstring() -> None:
     assert wealthdata.__all__
     for name in wealthdata.__all__:
         assert getattr(wealthdata, name).__doc__, name

@@ -1,9 +1,9 @@
-"""The hybrid of ring and context, and a model that says what it must give."""
+"""Bars of ring and context in one frame, checked against a model of the merge."""
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
-from support.strategy_side import (
+from support.numbered_bars import (
     SYMBOL,
     append,
     from_context,
@@ -18,31 +18,33 @@ from support.strategy_side import (
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
 from wealthdata import Context, MissingBarsWarning, get_price, merge, set_context
-from wealthdata.history import Listed
-from wealthdata.request import Want
+from wealthdata.history import ContextHistory
+from wealthdata.request import PriceRequest
 
 pytest_plugins = ["support.strategy_process"]
 pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
 
 
 @pytest.fixture(autouse=True)
-def unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_earlier_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(merge, "_warned", set())
 
 
 @pytest.mark.parametrize("context", [range(3, 10), range(3, 15), range(3, 40)])
-def test_what_overlaps_or_adjoins_is_joined(ring: RingWriter, context: range) -> None:
+def test_bars_that_overlap_or_adjoin_are_joined(
+    ring: RingWriter, context: range
+) -> None:
     append(ring, *range(10, 20))
     set_context(Context([listed(*context)]))
     found = get_price(SYMBOL, count=15)
     assert numbers(found) == list(range(5, 20))
     assert from_context(found) == list(range(5, 10))  # the ring's bars win
-    reading = found.attrs["shmfeed"]
-    assert reading.source == "mixed"
-    assert reading.gaps == 0
-    assert reading.health == "live"
-    assert reading.age is not None
-    assert reading.valid
+    attrs = found.attrs["shmfeed"]
+    assert attrs.source == "mixed"
+    assert attrs.gaps == 0
+    assert attrs.health == "live"
+    assert attrs.age is not None
+    assert attrs.valid
     found.iloc[0, 0] = -1.0
 
 
@@ -57,10 +59,9 @@ def test_the_ring_alone_serves_when_it_has_enough(ring: RingWriter) -> None:
             assert shares(found)
 
 
-def test_a_call_that_the_ring_served_may_want_older_bars_later(
+def test_a_cached_query_does_not_leave_the_context_out(
     ring: RingWriter,
 ) -> None:
-    """What is remembered of a call does not leave the context out."""
     append(ring, *range(10, 20))
     set_context(Context([listed(*range(15))]))
     for count, first in ((5, 15), (15, 5), (10, 10), (20, 0)):
@@ -78,7 +79,7 @@ def test_a_context_with_nothing_older_changes_nothing(ring: RingWriter) -> None:
     assert shares(found)
 
 
-def test_a_hole_is_not_joined_and_warned_of_once(ring: RingWriter) -> None:
+def test_a_hole_is_not_joined_and_gives_one_warning(ring: RingWriter) -> None:
     append(ring, *range(10, 20))
     set_context(Context([listed(*range(8))]))
     with pytest.warns(MissingBarsWarning) as caught:
@@ -96,7 +97,7 @@ def test_a_hole_is_not_joined_and_warned_of_once(ring: RingWriter) -> None:
     assert numbers(get_price(SYMBOL, count=15)) == list(range(10, 20))  # no warning
 
 
-def test_a_hole_that_is_not_asked_for_is_not_warned_of(ring: RingWriter) -> None:
+def test_a_hole_outside_the_range_gives_no_warning(ring: RingWriter) -> None:
     append(ring, *range(10, 20))
     set_context(Context([listed(*range(8))]))
     assert numbers(get_price(SYMBOL, count=5)) == list(range(15, 20))
@@ -112,7 +113,7 @@ def test_a_hole_inside_the_context_is_a_gap(ring: RingWriter) -> None:
     assert found.attrs["shmfeed"].gaps == 2
 
 
-def test_the_source_is_that_of_the_rows_returned(ring: RingWriter) -> None:
+def test_the_source_is_that_of_the_returned_rows(ring: RingWriter) -> None:
     append(ring, *range(10, 20))
     set_context(Context([listed(*range(12))]))
     found = get_price(SYMBOL, start_date=when(2), end_date=when(4))
@@ -125,13 +126,13 @@ def test_the_source_is_that_of_the_rows_returned(ring: RingWriter) -> None:
     assert found.attrs["shmfeed"].source == "mixed"
 
 
-def test_a_ring_without_a_bar_yet(ring: RingWriter) -> None:
+def test_the_context_serves_until_the_ring_has_a_bar(ring: RingWriter) -> None:
     set_context(Context([listed(*range(5))]))
     found = get_price(SYMBOL, count=3)
     assert from_context(found) == [2, 3, 4]
-    reading = found.attrs["shmfeed"]
-    assert (reading.source, reading.age) == ("context", None)
-    assert reading.health == "quiet"
+    attrs = found.attrs["shmfeed"]
+    assert (attrs.source, attrs.age) == ("context", None)
+    assert attrs.health == "quiet"
     ring.update_forming(opens(5), *prices(5))
     found = get_price(SYMBOL, count=3, include_now=True)
     assert numbers(found) == [3, 4, 5]
@@ -140,7 +141,7 @@ def test_a_ring_without_a_bar_yet(ring: RingWriter) -> None:
     assert found.attrs["shmfeed"].forming
 
 
-def test_the_forming_bar_comes_with_the_ring(ring: RingWriter) -> None:
+def test_the_forming_bar_is_taken_from_the_ring(ring: RingWriter) -> None:
     append(ring, *range(10, 12))
     ring.update_forming(opens(12), *prices(12))
     set_context(Context([listed(*range(30))]))
@@ -152,7 +153,7 @@ def test_the_forming_bar_comes_with_the_ring(ring: RingWriter) -> None:
     assert not found.attrs["shmfeed"].forming
 
 
-def test_integer_fields_of_a_mixture(ring: RingWriter) -> None:
+def test_integer_fields_of_joined_bars(ring: RingWriter) -> None:
     append(ring, *range(2, 4))
     set_context(Context([listed(0, 1)]))
     found = get_price(SYMBOL, fields=["open", "flags", "close_time"])
@@ -180,32 +181,34 @@ def test_a_list_joins_each_stream(writer: FeedWriter) -> None:
     assert found.attrs["shmfeed"].source == "mixed"
 
 
-# The model: what must come out, said with dicts and sets.
+# The model: the same merge, with dicts and lists.
 
 
-def model(ring: list[int], context: list[int], want: Want) -> list[tuple[int, str]]:
+def model(
+    ring: list[int], context: list[int], request: PriceRequest
+) -> list[tuple[int, str]]:
     found = dict.fromkeys(ring, "ring")
     older = [n for n in context if not ring or n < ring[0]]
     joined = not ring or (bool(older) and max(context) >= ring[0] - 1)
     if joined:
         found.update(dict.fromkeys(older, "context"))
     closes = {n: opens(n + 1) for n in sorted(found)}
-    bound = min((b for b in (want.end, want.now) if b is not None), default=None)
+    bound = min((b for b in (request.end, request.now) if b is not None), default=None)
     kept = [n for n, c in closes.items() if bound is None or c <= bound]
-    if want.start is not None:
-        kept = [n for n in kept if closes[n] >= want.start]
-    if want.n is not None:
-        kept = kept[-want.n :]
+    if request.start is not None:
+        kept = [n for n in kept if closes[n] >= request.start]
+    if request.limit is not None:
+        kept = kept[-request.limit :]
     return [(n, found[n]) for n in kept]
 
 
 runs = st.lists(st.integers(0, 25), unique=True, max_size=15).map(sorted)
 moments = st.none() | st.integers(-2, 28).map(lambda n: opens(n))
-wants = st.builds(
-    Want, n=st.integers(1, 30), start=st.none(), end=moments, now=moments
+requests = st.builds(
+    PriceRequest, limit=st.integers(1, 30), start=st.none(), end=moments, now=moments
 ) | st.builds(
-    Want,
-    n=st.none(),
+    PriceRequest,
+    limit=st.none(),
     start=moments.filter(lambda m: m is not None),
     end=moments,
     now=moments,
@@ -213,28 +216,28 @@ wants = st.builds(
 
 
 @pytest.mark.filterwarnings("ignore::wealthdata.MissingBarsWarning")
-def test_merging_gives_what_the_model_says(strategy: str) -> None:
+def test_the_merge_agrees_with_the_model(strategy: str) -> None:
     with create(strategy, history=100, guard=16, max_streams=1000) as writer:
-        feed = merge.Sources(None, None)._replace(live=_attach())
+        feed = merge.Sources(None, None)._replace(feed=_attach())
         count = iter(range(1000))
 
         @hypothesis.settings(max_examples=300)
-        @hypothesis.given(runs, runs, wants, st.booleans())
-        def agrees(ring, context, want, private) -> None:
+        @hypothesis.given(runs, runs, requests, st.booleans())
+        def agrees(ring, context, request, private) -> None:
             symbol = f"S{next(count)}"
             append(writer.add_stream(symbol, "1h"), *ring)
-            older = Listed(Context([listed(*context, symbol=symbol)]))
-            names = symbol, "1h"
-            found = merge.find(names, want, feed._replace(older=older), private)
-            opened = found.rows.open_time[found.first : found.last]
-            volumes = found.rows["volume"][found.first : found.last]
+            older = ContextHistory(Context([listed(*context, symbol=symbol)]))
+            sources = feed._replace(history=older)
+            found = merge.find_bars((symbol, "1h"), request, sources, private)
+            opened = found.columns.open_time[found.first : found.last]
+            volumes = found.columns["volume"][found.first : found.last]
             got = [
                 ((int(t) - opens(0)) // 3_600_000, "ring" if v % 1 == 0 else "context")
                 for t, v in zip(opened, volumes, strict=True)
             ]
-            assert got == model(ring, context, want)
+            assert got == model(ring, context, request)
             assert found.shared <= (not private)
-            assert found.rows.valid
+            assert found.columns.valid
 
         agrees()
         writer.close(unlink=True)
@@ -243,4 +246,4 @@ def test_merging_gives_what_the_model_says(strategy: str) -> None:
 def _attach():
     from wealthdata import attachment
 
-    return attachment.current()
+    return attachment.attached_feed()

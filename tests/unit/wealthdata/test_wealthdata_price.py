@@ -1,4 +1,4 @@
-"""What get_price returns: counts, ranges, forming bars, lists; and what it refuses."""
+"""get_price: counts, ranges, forming bars, lists of securities, refused arguments."""
 
 import inspect
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 import numpy as np
 import pandas as pd
 import pytest
-from support.strategy_side import SYMBOL, append, numbers, opens, prices, when
+from support.numbered_bars import SYMBOL, append, numbers, opens, prices, when
 
 import wealthdata
 from shmfeed.errors import BadArgumentError, NoDataError, StreamNotFoundError
@@ -72,7 +72,7 @@ def test_ranges_compare_close_times_both_ends_included(
         assert numbers(get_price(SYMBOL, copy=copy, **arguments)) == list(expected)
 
 
-def test_a_view_has_at_most_the_feeds_history(ring: RingWriter) -> None:
+def test_a_read_returns_at_most_the_feeds_history(ring: RingWriter) -> None:
     append(ring, *range(110))
     for arguments in ({"count": 500}, {"start_date": when(0)}):
         for copy in (False, True):
@@ -105,7 +105,7 @@ EAST = timezone(timedelta(hours=8))
     ],
     ids=repr,
 )
-def test_times_are_taken_in_every_form(ring: RingWriter, moment: object) -> None:
+def test_dates_are_accepted_in_every_form(ring: RingWriter, moment: object) -> None:
     append(ring, *range(40))
     found = get_price(SYMBOL, start_date=moment, end_date=moment)
     assert numbers(found) == [4]
@@ -143,7 +143,9 @@ def test_a_date_alone_is_midnight(ring: RingWriter, day: object) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_time_is_refused(ring: RingWriter, moment: object) -> None:
+def test_a_value_that_is_not_a_time_is_refused(
+    ring: RingWriter, moment: object
+) -> None:
     for name in ("start_date", "end_date"):
         with pytest.raises(BadArgumentError, match=name):
             get_price(SYMBOL, **{name: moment})
@@ -207,12 +209,14 @@ def test_bad_arguments_are_named(ring: RingWriter, arguments: dict, named: str) 
 
 
 @pytest.mark.parametrize("security", ["", "BTC USDT", "é", None, 5, b"BTC", {}, [5]])
-def test_what_is_no_symbol_is_refused(ring: RingWriter, security: object) -> None:
+def test_a_value_that_is_not_a_symbol_is_refused(
+    ring: RingWriter, security: object
+) -> None:
     with pytest.raises(BadArgumentError, match=r"symbol|security"):
         get_price(security)
 
 
-def test_aliases_of_a_timeframe(ring: RingWriter) -> None:
+def test_an_alias_of_a_timeframe_is_accepted(ring: RingWriter) -> None:
     append(ring, *range(5))
     assert numbers(get_price(SYMBOL, frequency="60m")) == list(range(5))
 
@@ -264,7 +268,9 @@ def test_without_a_forming_bar_there_are_only_closed_ones(ring: RingWriter) -> N
         assert not found.attrs["shmfeed"].forming
 
 
-def test_the_forming_bar_counts_by_its_close_time(ring: RingWriter) -> None:
+def test_end_date_is_compared_with_the_forming_bars_close_time(
+    ring: RingWriter,
+) -> None:
     append(ring, *range(40))
     ring.update_forming(opens(40), *prices(40))
     before = {"end_date": when(40) - timedelta(milliseconds=1), "include_now": True}
@@ -275,7 +281,7 @@ def test_the_forming_bar_counts_by_its_close_time(ring: RingWriter) -> None:
     assert numbers(found) == [38, 39, 40]
 
 
-def test_a_forming_bar_alone(ring: RingWriter) -> None:
+def test_a_forming_bar_may_be_the_only_row(ring: RingWriter) -> None:
     ring.update_forming(opens(3), *prices(3))
     assert numbers(get_price(SYMBOL)) == []
     assert numbers(get_price(SYMBOL, include_now=True)) == [3]
@@ -292,14 +298,14 @@ def test_gaps_are_the_bars_missing_inside_the_window(ring: RingWriter) -> None:
     assert found.attrs["shmfeed"].gaps == 2
 
 
-def test_bars_on_no_grid_are_no_gaps(ring: RingWriter) -> None:
+def test_bars_off_the_grid_do_not_count_as_gaps(ring: RingWriter) -> None:
     for number in range(20):
         ring.append(number, *prices(number))
-    for _ in range(2):  # the long way, then the short one
+    for _ in range(2):  # general query, then cached query
         assert get_price(SYMBOL).attrs["shmfeed"].gaps == 0
 
 
-def test_months_have_gaps_too(writer: FeedWriter) -> None:
+def test_gaps_of_months_follow_the_calendar(writer: FeedWriter) -> None:
     ring = writer.add_stream(SYMBOL, "1M")
     for month in (1, 2, 4):
         begin = datetime(2024, month, 1, tzinfo=UTC)
@@ -326,7 +332,7 @@ def test_a_list_is_one_long_frame(writer: FeedWriter) -> None:
     found.iloc[0, 2] = 0.0  # private
 
 
-def test_a_list_leaves_out_what_has_no_rows(writer: FeedWriter) -> None:
+def test_a_list_leaves_out_symbols_without_rows(writer: FeedWriter) -> None:
     append(writer.add_stream("A", "1h"), 0, 1)
     append(writer.add_stream("B", "1h"), 5)
     writer.add_stream("C", "1h")
@@ -345,20 +351,20 @@ def test_an_empty_list_is_an_error(ring: RingWriter) -> None:
         get_price([])
 
 
-def test_a_list_tells_the_worst_of_its_streams(writer: FeedWriter) -> None:
+def test_attrs_of_a_list_are_those_of_its_worst_stream(writer: FeedWriter) -> None:
     append(writer.add_stream("A", "1h"), 0, 2)
     append(writer.add_stream("B", "1h"), 0, 3)
     writer.add_stream("C", "1h")
     ages = [get_price(s).attrs["shmfeed"].age for s in ("A", "B", "C")]
-    reading = get_price(["A", "B", "C"]).attrs["shmfeed"]
-    assert ages[0] <= reading.age
-    assert reading.gaps == 3
-    assert reading.source == "live"
-    assert reading.health == "quiet"  # of C, which has nothing yet
-    assert reading.valid
+    attrs = get_price(["A", "B", "C"]).attrs["shmfeed"]
+    assert ages[0] <= attrs.age
+    assert attrs.gaps == 3
+    assert attrs.source == "live"
+    assert attrs.health == "quiet"  # of C, which has nothing yet
+    assert attrs.valid
 
 
-def test_no_feed_and_no_context(strategy: str) -> None:
+def test_without_feed_and_context_the_error_says_what_to_start(strategy: str) -> None:
     with pytest.raises(NoDataError, match=f"shmfeed run --feed {strategy}") as caught:
         get_price(SYMBOL)
     assert isinstance(caught.value, RuntimeError)
@@ -366,7 +372,7 @@ def test_no_feed_and_no_context(strategy: str) -> None:
     assert "set_context" in str(caught.value)
 
 
-def test_a_stream_that_the_feed_does_not_carry(ring: RingWriter) -> None:
+def test_a_stream_that_the_feed_does_not_carry_is_an_error(ring: RingWriter) -> None:
     for security in ("ETHUSDT", [SYMBOL, "ETHUSDT"]):
         with pytest.raises(StreamNotFoundError, match=r"ETHUSDT 1h.*BTCUSDT 1h"):
             get_price(security)
@@ -386,13 +392,13 @@ def test_a_feed_that_appears_later_is_seen_by_the_next_call(strategy: str) -> No
         writer.close(unlink=True)
 
 
-def test_a_feed_that_is_made_again_is_followed(strategy: str) -> None:
+def test_a_recreated_feed_is_followed(strategy: str) -> None:
     with create(strategy) as writer:
         append(writer.add_stream(SYMBOL, "1h"), 0)
         for _ in range(2):
             assert numbers(get_price(SYMBOL)) == [0]
         writer.close(unlink=True)
-    assert numbers(get_price(SYMBOL)) == [0]  # what is there is returned
+    assert numbers(get_price(SYMBOL)) == [0]  # the old bars are still returned
     assert get_price(SYMBOL).attrs["shmfeed"].health == "dead"
     with create(strategy, history=50) as writer:
         with pytest.raises(StreamNotFoundError):
@@ -403,7 +409,9 @@ def test_a_feed_that_is_made_again_is_followed(strategy: str) -> None:
         writer.close(unlink=True)
 
 
-def test_which_feed_is_read(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_use_wins_over_the_environment(
+    strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = [f"{strategy}-{letter}" for letter in "ab"]
     for number, name in enumerate(names):
         with create(name) as writer:
@@ -414,12 +422,12 @@ def test_which_feed_is_read(strategy: str, monkeypatch: pytest.MonkeyPatch) -> N
     wealthdata.use(feed=names[1])
     assert numbers(get_price(SYMBOL)) == [1]
     assert get_price(SYMBOL).attrs["shmfeed"].feed == names[1]
-    wealthdata.use(context_only=False)  # leaves the feed as it was chosen
+    wealthdata.use(context_only=False)  # keeps the chosen feed
     assert numbers(get_price(SYMBOL)) == [1]
     wealthdata.use()
     assert numbers(get_price(SYMBOL)) == [0]
     monkeypatch.delenv("SHMFEED_FEED")
-    assert attachment.chosen_feed() == "default"
+    assert attachment.selected_feed() == "default"
     for name in names:
         create(name).close(unlink=True)
 
@@ -438,7 +446,7 @@ def test_a_bad_feed_name_is_refused(
 
 
 @pytest.mark.parametrize("word", ["off", "OFF", "Off"])
-def test_off_hides_the_feed_in_whatever_case(
+def test_off_hides_the_feed_in_any_case(
     ring: RingWriter, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(ring, 1)
@@ -453,11 +461,11 @@ def test_off_hides_the_feed_in_whatever_case(
 
 
 @pytest.mark.parametrize("word", ["maybe", "2", "é", "yes no"])
-def test_a_copy_variable_that_says_neither_yes_nor_no(
+def test_a_copy_variable_that_is_neither_yes_nor_no_is_refused(
     ring: RingWriter, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(ring, 1)
-    assert len(get_price(SYMBOL))  # remembered: the short way asks too
+    assert len(get_price(SYMBOL))  # cached: the cached query checks it too
     monkeypatch.setenv("SHMFEED_COPY", word)
     with pytest.raises(BadArgumentError, match=r"SHMFEED_COPY is .*one of: 1 true"):
         get_price(SYMBOL)

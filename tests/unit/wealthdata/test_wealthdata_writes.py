@@ -1,9 +1,8 @@
-"""Whatever is written to a frame of the ring, the ring does not change.
+"""Writes to frames over the ring never change the ring.
 
 Copy-on-write (pandas 3, or 2 where it is switched on) copies the frame first; pandas 2
-raises, or puts another column in the place of one that it cannot write to. The
-controls show that the same writes reach memory which nothing protects, and what the
-anchor in a shared frame is for.
+raises, or replaces a column that it cannot write to. The controls show that the same
+writes do change unprotected memory, and that a shared frame needs its anchor.
 """
 
 import signal
@@ -12,12 +11,19 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 import pytest
-from support.strategy_side import SYMBOL, append, opens, shares, view
+from support.numbered_bars import SYMBOL, append, opens, shares, view
 
 from shmfeed.ringbuf import RingWriter
 from wealthdata import frame, get_price
-from wealthdata.attrs import Reading
-from wealthdata.frame import DirectWay, PublicWay, Way, pieces, sealed, times
+from wealthdata.attrs import FrameAttrs
+from wealthdata.frame import (
+    DirectFrameBuilder,
+    FrameBuilder,
+    PublicFrameBuilder,
+    block_spans,
+    readonly_index,
+    to_datetimes,
+)
 
 pytest_plugins = ["support.strategy_process"]
 # pandas warns of a write that has no effect, or that will have none.
@@ -28,7 +34,7 @@ Write = Callable[[pd.DataFrame], object]
 
 
 def onto(name: str, key: object = 0) -> Write:
-    """A write of -1 by an indexer; a key may be made of the frame."""
+    """Return a write of -1 by an indexer; a callable key gets the frame."""
 
     def write(frame: pd.DataFrame) -> None:
         getattr(frame, name)[key(frame) if callable(key) else key] = -1.0
@@ -37,7 +43,7 @@ def onto(name: str, key: object = 0) -> Write:
 
 
 def onto_series(name: str) -> Write:
-    """A write to a column that was taken out of the frame."""
+    """Return a write to a column taken from the frame."""
 
     def write(frame: pd.DataFrame) -> None:
         column = frame["close"]
@@ -48,7 +54,7 @@ def onto_series(name: str) -> Write:
 
 
 def onto_part(part: Callable[[pd.DataFrame], pd.DataFrame]) -> Write:
-    """A write to what was made of the frame, without copying where pandas can."""
+    """Return a write to a derived frame, which pandas may make without a copy."""
 
     def write(frame: pd.DataFrame) -> None:
         made = part(frame)
@@ -75,7 +81,7 @@ def add_in_place(frame: pd.DataFrame) -> None:
     frame += 1
 
 
-# Into the frame: it changes, and nothing else does.
+# Writes to the frame: it changes, and nothing else does.
 INTO = {
     "loc": onto("loc", lambda f: (f.index[0], "close")),
     "loc, rows": onto("loc", lambda f: slice(f.index[2], None)),
@@ -95,7 +101,7 @@ INTO = {
     "replace": lambda f: f.replace(f.iloc[0, 0], -1.0, inplace=True),
     "clip": in_place("clip", upper=-1.0),
 }
-# Where pandas 2 cannot write to a column it puts another in its place.
+# Writes for which pandas 2 replaces a column that it cannot write to.
 REPLACED = {
     "loc, column": onto("loc", (slice(None), "close")),
     "iloc, column": onto("iloc", (slice(None), 0)),
@@ -103,7 +109,7 @@ REPLACED = {
     "column": lambda f: f.__setitem__("close", -1.0),
     "+=": add_in_place,
 }
-# Into what was taken out of the frame, which itself stays as it was.
+# Writes to what was taken from the frame, which itself does not change.
 BESIDE = {
     "series iloc": onto_series("iloc"),
     "series mask": onto_series(""),
@@ -119,7 +125,7 @@ BESIDE = {
     "concat": onto_part(lambda f: pd.concat([f, f["close"].rename("x")], axis=1)),
     "reset_index": onto_part(lambda f: f.reset_index(drop=True)),
 }
-# By way of numpy: refused.
+# Writes through numpy: refused.
 ARRAYS = {
     "values": lambda f: f.values.__setitem__((0, 0), -1.0),
     "column values": lambda f: f["close"].values.__setitem__(0, -1.0),
@@ -148,11 +154,11 @@ ASKED = {
 
 
 def done(write: Write, frame: pd.DataFrame) -> bool:
-    """Whether the write was not refused."""
+    """Write, and return True if the write was not refused."""
     try:
         write(frame)
     except (ValueError, TypeError, BufferError) as error:
-        told = str(error)  # a refusal is one of the two answers
+        told = str(error)  # refused because the memory is read-only, nothing else
         assert "read-only" in told or "WRITEABLE" in told or "readonly" in told, told
         return False
     return True
@@ -160,7 +166,7 @@ def done(write: Write, frame: pd.DataFrame) -> bool:
 
 @pytest.fixture(params=[False, True] if PANDAS < 3 else [True], ids=str)
 def copies(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """Whether pandas copies on write."""
+    """Set copy-on-write of pandas, and yield True if it is on."""
     if PANDAS >= 3:
         yield True
         return
@@ -168,12 +174,14 @@ def copies(request: pytest.FixtureRequest) -> Iterator[bool]:
         yield request.param
 
 
-@pytest.fixture(params=[DirectWay, PublicWay])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[Way]:
-    monkeypatch.setattr(frame, "WAY", request.param)
-    monkeypatch.setattr(frame, "_layouts", {})
-    chosen: type[Way] = request.param
-    return chosen
+@pytest.fixture(params=[DirectFrameBuilder, PublicFrameBuilder])
+def builder(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> type[FrameBuilder]:
+    monkeypatch.setattr(frame, "BUILDER", request.param)
+    monkeypatch.setattr(frame, "_templates", {})
+    selected: type[FrameBuilder] = request.param
+    return selected
 
 
 def filled(ring: RingWriter) -> None:
@@ -184,7 +192,7 @@ def filled(ring: RingWriter) -> None:
 
 @pytest.mark.parametrize("asked", ASKED)
 def test_no_write_reaches_the_ring(
-    ring: RingWriter, asked: str, way: type[Way], copies: bool
+    ring: RingWriter, asked: str, builder: type[FrameBuilder], copies: bool
 ) -> None:
     filled(ring)
     memory = view().floats
@@ -206,18 +214,16 @@ def test_no_write_reaches_the_ring(
             assert not changed, name
         if name in BESIDE:
             assert accepted or not copies, name
-        if name in ARRAYS:  # one of several blocks is a copy, of all of them
+        if name in ARRAYS:  # of several blocks these make a copy
             assert not accepted or (asked == "two blocks" and name in WHOLE), name
 
 
 def over(memory: np.ndarray, shared: bool) -> pd.DataFrame:
-    """A frame over the first half of this memory."""
-    made = DirectWay(
-        sealed(("open", "high", "low", "close", "volume")), pieces([*range(5)])
-    )
-    return made.frame(
-        memory[:, :10], times(np.arange(10) * 3_600_000), Reading(), shared
-    )
+    """Return a frame over the first half of this memory."""
+    fields = ("open", "high", "low", "close", "volume")
+    builder = DirectFrameBuilder(readonly_index(fields), block_spans([*range(5)]))
+    closes = to_datetimes(np.arange(10) * 3_600_000)
+    return builder.build(memory[:, :10], closes, FrameAttrs(), shared)
 
 
 def some_memory(writable: bool) -> np.ndarray:
@@ -228,7 +234,7 @@ def some_memory(writable: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", INTO)
-def test_the_control_unprotected_memory_is_reached(name: str) -> None:
+def test_control_a_write_reaches_unprotected_memory(name: str) -> None:
     memory = some_memory(writable=True)
     before = memory.copy()
     assert done(INTO[name], over(memory, shared=False))
@@ -236,14 +242,16 @@ def test_the_control_unprotected_memory_is_reached(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", INTO)
-def test_the_control_without_the_anchor_even_copy_on_write_raises(
+def test_control_without_the_anchor_even_copy_on_write_raises(
     name: str, copies: bool
 ) -> None:
     assert not done(INTO[name], over(some_memory(writable=False), shared=False))
     assert done(INTO[name], over(some_memory(writable=False), shared=True)) == copies
 
 
-def test_a_write_survives_without_its_attrs(ring: RingWriter, copies: bool) -> None:
+def test_a_frame_without_its_attrs_is_still_protected(
+    ring: RingWriter, copies: bool
+) -> None:
     append(ring, *range(20))
     found = get_price(SYMBOL)
     part = found.iloc[5:]
@@ -254,7 +262,7 @@ def test_a_write_survives_without_its_attrs(ring: RingWriter, copies: bool) -> N
     assert view()["open"].min() == 1.0
 
 
-BEHIND_NUMPYS_BACK = """
+UFUNC_AT = """
 import sys, numpy, wealthdata
 wealthdata.use(feed=sys.argv[1])
 frame = wealthdata.get_price("BTCUSDT", on_stale="ignore")
@@ -263,16 +271,15 @@ numpy.add.at(frame["close"].to_numpy(), [0], 1.0)
 """
 
 
-def test_what_numpy_itself_forgets_the_mapping_refuses(
+def test_the_mapping_refuses_a_write_that_numpy_lets_through(
     ring: RingWriter, strategy: str, child
 ) -> None:
-    """`ufunc.at` does not ask whether its array may be written to: it ends the
-    process, since not even this reaches a mapping that is read-only."""
+    """`ufunc.at` ignores the writeable flag; the read-only mapping ends the process."""
     filled(ring)
     before = view().floats.copy()
-    process = child(BEHIND_NUMPYS_BACK, strategy)
+    process = child(UFUNC_AT, strategy)
     output, _ = process.communicate(timeout=30)
     assert output.strip() == "read"
-    refused = 1  # by a numpy that does ask
+    refused = 1  # by a numpy whose ufunc.at respects the flag
     assert process.returncode in (-signal.SIGSEGV, refused)
     assert np.array_equal(view().floats, before, equal_nan=True)

@@ -1,7 +1,7 @@
 """Numbered bars, in a ring and in a context, for tests of wealthdata.
 
-Bar number i of a stream opens i hours after START; its prices say its number. The
-volumes tell who has supplied it: a whole number the ring, a fraction the context.
+Bar i of a stream opens i hours after START, and its prices follow from i. Volumes
+are whole in the ring and have a fraction in the context.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ def prices(number: int) -> tuple[float, ...]:
 
 
 def listed(*numbers: int, symbol: str = SYMBOL) -> dict:
-    """An entry of a market_data_context, prices as strings."""
+    """Return an entry of a market_data_context, with prices as strings."""
     return {"symbol": symbol, "timeframe": "1h", "bars": [*map(raw, numbers)]}
 
 
@@ -49,7 +49,7 @@ def raw(number: int) -> dict:
 
 
 def numbers(frame: pd.DataFrame) -> list[int]:
-    """Which bars a frame has; its index and its opens must agree."""
+    """Return the numbers of a frame's bars; its index and its opens must agree."""
     closes = frame.index.astype("M8[ms]").astype("int64").to_numpy()
     found = (closes - START) // HOUR - 1
     assert (found + 1.0 == frame["open"].to_numpy()).all()
@@ -57,26 +57,24 @@ def numbers(frame: pd.DataFrame) -> list[int]:
 
 
 def from_context(frame: pd.DataFrame) -> list[int]:
-    """Which of a frame's bars the context has supplied."""
-    whole = (frame["volume"] % 1 == 0).to_numpy()
-    return [
-        n for n, live_one in zip(numbers(frame), whole, strict=True) if not live_one
-    ]
+    """Return the numbers of the bars that the context supplied."""
+    live = (frame["volume"] % 1 == 0).to_numpy()
+    return [n for n, of_ring in zip(numbers(frame), live, strict=True) if not of_ring]
 
 
 def when(number: int) -> pd.Timestamp:
-    """When bar `number` closes."""
+    """Return the close time of bar `number`."""
     return pd.Timestamp(opens(number + 1), unit="ms")
 
 
 def view(symbol: str = SYMBOL, n: int = 1000) -> Slice:
-    """The ring's own memory, in the mapping that wealthdata reads."""
-    feed = attachment.current()
+    """Return the ring's memory, in the mapping that wealthdata reads."""
+    feed = attachment.attached_feed()
     assert feed is not None
-    return feed.ring(symbol, "1h").view(n)
+    return feed.ring((symbol, "1h")).view(n)
 
 
 def shares(frame: pd.DataFrame, symbol: str = SYMBOL) -> bool:
-    """Whether every column lies in the ring's memory."""
+    """Return True if every column lies in the ring's memory."""
     memory = view(symbol).floats
     return all(np.shares_memory(frame[name], memory) for name in frame.columns)

@@ -1,4 +1,4 @@
-"""Frames over the ring's memory: shape, sharing, and how long they stay true."""
+"""Frames over the ring's memory: shape, sharing, validity."""
 
 import itertools
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from support.strategy_side import SYMBOL, append, numbers, opens, prices, shares, view
+from support.numbered_bars import SYMBOL, append, numbers, opens, prices, shares, view
 
 import wealthdata
 from shmfeed.bar import FLOAT_FIELDS
@@ -30,7 +30,7 @@ def test_one_security_is_a_frame_of_five_float_columns(ring: RingWriter) -> None
     assert frame.to_numpy().tolist() == [list(prices(n)) for n in (27, 28, 29)]
 
 
-def test_its_index_is_the_close_times_in_pandas_own_unit(ring: RingWriter) -> None:
+def test_the_index_is_the_close_times_in_pandas_default_unit(ring: RingWriter) -> None:
     append(ring, *range(3))
     index = get_price(SYMBOL).index
     assert type(index) is pd.DatetimeIndex
@@ -67,8 +67,8 @@ SUBSETS = [
 def test_float_fields_in_any_order_share_the_rings_memory(ring: RingWriter) -> None:
     append(ring, *range(40))
     for fields in SUBSETS:
-        first = get_price(SYMBOL, count=10, fields=fields)  # the long way
-        again = get_price(SYMBOL, count=10, fields=list(fields))  # the short way
+        first = get_price(SYMBOL, count=10, fields=fields)  # general query
+        again = get_price(SYMBOL, count=10, fields=list(fields))  # cached query
         expected = {name: view(n=10)[name] for name in fields}
         for found in (first, again):
             assert list(found.columns) == list(fields)
@@ -77,7 +77,7 @@ def test_float_fields_in_any_order_share_the_rings_memory(ring: RingWriter) -> N
                 assert found[name].tolist() == expected[name].tolist()
 
 
-def test_a_range_shares_it_too(ring: RingWriter) -> None:
+def test_a_range_shares_the_rings_memory(ring: RingWriter) -> None:
     append(ring, *range(40))
     found = get_price(SYMBOL, start_date=opens(11), end_date=opens(15))
     assert numbers(found) == [10, 11, 12, 13, 14]
@@ -114,7 +114,7 @@ def test_the_environment_makes_all_frames_private(
     assert shares(get_price(SYMBOL))
 
 
-def test_valid_until_guard_more_bars_have_closed(ring: RingWriter) -> None:
+def test_a_frame_is_valid_until_guard_more_bars_have_closed(ring: RingWriter) -> None:
     append(ring, *range(116))
     found = get_price(SYMBOL, count=100)
     frozen = get_price(SYMBOL, count=100, copy=True)
@@ -138,15 +138,15 @@ def test_a_frame_outlives_its_feed(ring: RingWriter, writer) -> None:
     assert numbers(found) == list(range(20))
 
 
-def lap(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], bool]) -> None:
-    """From now on `answer` says whether a view is valid."""
+def set_validity(monkeypatch: pytest.MonkeyPatch, is_valid: Callable[[], bool]) -> None:
+    """Let `is_valid` be the validity of each view from now on."""
     view = Ring.view
 
-    class Lapped:
+    class View:
         def __init__(self, rows: Slice) -> None:
             self.rows = rows
 
-        valid = property(lambda self: answer())
+        valid = property(lambda self: is_valid())
 
         def __getattr__(self, name: str) -> object:
             return getattr(self.rows, name)
@@ -154,26 +154,26 @@ def lap(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], bool]) -> None:
         def __len__(self) -> int:
             return len(self.rows)
 
-    monkeypatch.setattr(Ring, "view", lambda self, n: Lapped(view(self, n)))
+    monkeypatch.setattr(Ring, "view", lambda self, n: View(view(self, n)))
 
 
-def test_a_read_that_is_lapped_is_done_again(
+def test_an_invalid_read_is_repeated(
     ring: RingWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(ring, *range(20))
     get_price(SYMBOL)
     answers = iter([False, False, True])
-    lap(monkeypatch, lambda: next(answers))
+    set_validity(monkeypatch, lambda: next(answers))
     assert numbers(get_price(SYMBOL)) == list(range(20))
     assert next(answers, None) is None
 
 
-def test_a_read_that_is_always_lapped_is_an_error(
+def test_a_read_that_is_always_invalid_is_an_error(
     ring: RingWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(ring, *range(20))
     get_price(SYMBOL)
-    lap(monkeypatch, lambda: False)
+    set_validity(monkeypatch, lambda: False)
     with pytest.raises(BusyRingError, match="BTCUSDT 1h"):
         get_price(SYMBOL)
     with pytest.raises(BusyRingError, match="BTCUSDT 1h"):
