@@ -29,7 +29,7 @@ napoleon_numpy_docstring = False
 
 html_theme = "furo"
 html_title = f"shmfeed {version}"
-html_show_sourcelink = False
+html_copy_source = False
 
 
 def _redirect_from_root(app: Sphinx, error: Exception | None) -> None:
