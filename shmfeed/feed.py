@@ -25,7 +25,7 @@ from shmfeed.segment.mapping import (
     open_segment,
     place,
 )
-from shmfeed.segment.stream_check import sound_reader
+from shmfeed.segment.stream_check import checked_reader
 from shmfeed.status import (
     ConnectionStatus,
     FeedStatus,
@@ -125,7 +125,7 @@ class Feed:
         kept = ring.kept
         if kept is not None and kept.words is mapping.words:
             return kept
-        return sound_reader(*mapping[:2], index, names)
+        return checked_reader(*mapping[:2], index, names)
 
     def locate(self, symbol: str, timeframe: str) -> tuple[Mapping, int]:
         """The segment and the entry of a stream; StreamNotFoundError."""

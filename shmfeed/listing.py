@@ -3,7 +3,7 @@
 from typing import Any
 
 from shmfeed.errors import FeedNotFoundError, ShmfeedError
-from shmfeed.segment.inventory import feeds_here
+from shmfeed.segment.inventory import feeds_with_segment
 from shmfeed.segment.mapping import Place, open_segment, place
 from shmfeed.segment.removal import FOREIGN, leftovers
 from shmfeed.status import feed_status
@@ -17,7 +17,7 @@ _UNREADY = (
 
 def list_feeds() -> list[dict[str, Any]]:
     """A row for each feed that has a segment, by name; UnsupportedPlatformError."""
-    rows = (row_of(place(name)) for name in feeds_here())
+    rows = (row_of(place(name)) for name in feeds_with_segment())
     return [row for row in rows if row is not None]
 
 

@@ -1,6 +1,6 @@
-"""The writing half of a feed: who holds one, adds its streams and states how it is.
+"""The writing half of a feed: add streams, write their state, beat, close.
 
-For the feeder, and for tests, benchmarks and other feeders through `create`.
+For the feeder, and through `create` for tests, benchmarks and other feeders.
 """
 
 import os
@@ -41,7 +41,7 @@ from shmfeed.memory.wakeup import bits_of
 from shmfeed.memory.words import Latch, boot_ns
 from shmfeed.segment.mapping import place
 from shmfeed.segment.ownership import SegmentOwner
-from shmfeed.segment.recovery import carry_over
+from shmfeed.segment.recovery import migrate
 from shmfeed.validation import (
     check_flag,
     check_integer,
@@ -52,8 +52,8 @@ from shmfeed.validation import (
 )
 
 _COUNTER = {name: H_COUNTERS + number for number, name in enumerate(COUNTERS)}
-# A segment's first epoch is its birth in units that pass faster than streams are
-# added: it is above every epoch of an earlier segment. 47 bits last for 18 years.
+# A segment's first epoch is the time of its creation, in units shorter than it takes
+# to add a stream. It is above each epoch of an earlier segment. 47 bits last 18 years.
 _EPOCH_NS = 4096
 
 
@@ -66,19 +66,34 @@ def create(
     state: State = "connected",
     streams: Iterable[StreamKey] = (),
 ) -> "FeedWriter":
-    """Become the writer of a feed: its segment is made, or gone on with.
+    """Create the segment of a feed, or reuse one of the same geometry, and write it.
 
-    `history` is the number of closed bars kept for readers of each stream, `guard`
-    how many more may close before a slice of them goes stale (default: a quarter of
-    `history`, at least 16). A segment of the same geometry that no one holds is gone
-    on with; of another geometry, or damaged, it is replaced, and the sound bars of
-    what is subscribed are taken over, as far as there is room. `state` is what readers
-    see at first, and `streams`, (symbol, timeframe) pairs, what they find: they are in
-    a new segment before it can be attached to, unless there is no room for them all.
-    The log names damage, and streams that had to be left out.
+    A segment that is damaged or of another geometry is recreated: the bars of its
+    subscribed streams are copied into the new one, as far as they fit. The log names
+    damage and what was dropped.
 
-    Raises BadArgumentError, FeedBusyError naming the holder's pid, SegmentFullError,
-    SegmentFormatError for a file that is not ours, and `attach`'s host errors.
+    Args:
+        name: The feed's name.
+        history: Closed bars that a reader of a stream can ask for, at least 1.
+        guard: Bars that may close before a slice of `history` bars is invalid, at
+            least 1. Default: a quarter of `history`, at least 16.
+        max_streams: Streams that the segment has room for.
+        state: The connection's state that readers see at first.
+        streams: (symbol, timeframe) pairs to add before a new segment can be attached
+            to. If they do not all fit, none is added.
+
+    Returns:
+        The feed's one writer. Close it, or use it as a context manager.
+
+    Raises:
+        BadArgumentError: A name or a number is not accepted.
+        FeedBusyError: Another process writes the feed; `pid` names it.
+        SegmentFullError: /dev/shm has no room for the segment.
+        SegmentFormatError: A file of the segment's name is not a segment of this user.
+        SegmentError: The host refuses: permissions, descriptors, memory.
+        UnsupportedPlatformError: Live feeds cannot work on this host.
+
+    Thread safety: any thread may call it. The writer belongs to one thread.
     """
     history = check_whole("history", history, 1, MAX_HISTORY)
     if guard is None:
@@ -91,10 +106,15 @@ def create(
 
 
 class FeedWriter:
-    """The one writer of a feed; all writing from one thread.
+    """The one writer of a feed, made by `create`.
 
-    A context manager: leaving it closes the writer, and the segment stays. In a
-    forked child it is closed from the start.
+    A context manager that closes it on exit and keeps the segment. `reused` says
+    whether the segment existed before. In a forked child the writer is closed from the
+    start.
+
+    The methods of a closed writer raise FeedLostError.
+
+    Thread safety: one thread writes. Another one may call `beat_alive`.
     """
 
     def __init__(
@@ -105,11 +125,11 @@ class FeedWriter:
         streams: Collection[StreamKey] = (),
     ) -> None:
         where = place(name)
-        self._holding = SegmentOwner(where, geometry)
+        self._owner = SegmentOwner(where, geometry)
         self.name = where.name
-        self.adopted = self._holding.adopted
+        self.reused = self._owner.reused
         self._open = True
-        words, self.geometry, _ = self._holding.mapping
+        words, self.geometry, _ = self._owner.mapping
         self._words = words
         self._rings: dict[StreamKey, RingWriter] = {}
         self._catalog = Catalog(words, geometry, boot_ns() // _EPOCH_NS)
@@ -118,7 +138,7 @@ class FeedWriter:
         try:
             self._take_over(STATES.index(state), streams)
         except BaseException:
-            self._holding.release(unlink=not self.adopted)
+            self._owner.release(unlink=not self.reused)
             raise
         _writers.add(self)
 
@@ -131,82 +151,94 @@ class FeedWriter:
         for index in self._catalog.index.values():
             ints[self.geometry.entry_word(index) + E_RECOVERING] = 0
         self.beat()
-        previous, mapping = self._holding.previous, self._holding.mapping
+        previous, mapping = self._owner.previous, self._owner.mapping
         if previous is not None:
-            carry_over(previous, mapping, self._catalog, streams)
-        if self.room(streams):
-            for names in streams:
-                self.add_stream(*names)
-        self._holding.publish()
+            migrate(previous, mapping, self._catalog, streams)
+        if self.has_capacity_for(streams):
+            for key in streams:
+                self.add_stream(*key)
+        self._owner.publish()
         if previous is not None:
-            Eventcount(previous.words).ring(ALL)  # it is retired: look for this one
-        self._holding.previous = None  # its pages go with its last reader
+            Eventcount(previous.words).ring(ALL)  # its readers look for this one
+        self._owner.previous = None  # unmapped with its last reader
         self._eventcount.ring(ALL)
 
     def add_stream(self, symbol: str, timeframe: str) -> RingWriter:
-        """The ring of a stream, made if the feed does not have it yet.
+        """Subscribe a stream, new or known, and return the writer of its ring.
 
-        Raises BadArgumentError for names that are not accepted, or no room left,
-        SegmentFormatError where the segment was damaged meanwhile.
+        Args:
+            symbol: As readers will ask for it; case matters.
+            timeframe: One of `bar.TIMEFRAMES`, or an alias.
+
+        Returns:
+            The stream's RingWriter, the same one at each call.
+
+        Raises:
+            BadArgumentError: A name is not accepted, or `max_streams` is reached.
+            SegmentFormatError: The segment was damaged by another program.
         """
         self._check_open()
-        names = check_symbol(symbol), check_timeframe(timeframe)
+        key = check_symbol(symbol), check_timeframe(timeframe)
         with trusted(self._words):
-            index = self._catalog.add(names, boot_ns())
-            if names not in self._rings:
-                self._rings[names] = RingWriter(
-                    self._words, self.geometry, index, names, self._eventcount
+            index = self._catalog.add(key, boot_ns())
+            if key not in self._rings:
+                self._rings[key] = RingWriter(
+                    self._words, self.geometry, index, key, self._eventcount
                 )
-        return self._rings[names]
+        return self._rings[key]
 
     def unsubscribe(self, symbol: str, timeframe: str) -> None:
-        """Say that a stream is no longer fed; its bars stay readable."""
+        """Mark a stream as no longer fed. Its bars stay readable.
+
+        Raises BadArgumentError for a stream that the feed does not carry.
+        """
         self._check_open()
-        names = check_symbol(symbol), check_timeframe(timeframe)
-        self._catalog.unsubscribe(names, boot_ns())
+        key = check_symbol(symbol), check_timeframe(timeframe)
+        self._catalog.unsubscribe(key, boot_ns())
 
     def streams(self) -> list[StreamKey]:
-        """What is subscribed."""
+        """Return the subscribed (symbol, timeframe) pairs, in order of subscription."""
         return [
             (entry.symbol, entry.timeframe)
             for entry in entries(self._words, self.geometry)
             if entry.subscribed
         ]
 
-    def room(self, streams: Iterable[StreamKey]) -> bool:
-        """Whether all these streams fit, beside those that were carried already."""
+    def has_capacity_for(self, streams: Iterable[StreamKey]) -> bool:
+        """Return whether all these streams fit beside those that have an entry."""
         new = set(streams) - self._catalog.index.keys()
         return len(self._catalog.index) + len(new) <= self.geometry.max_streams
 
     def beat(self) -> None:
-        """Say that this writer lives, at least every 0.5 s where nothing is written.
+        """Give a sign of life. To be called every 0.5 s if nothing is written.
 
-        Raises FeedLostError when segment or lock were taken away: stop writing then.
+        Raises FeedLostError if segment or lock file was removed or replaced. Stop
+        writing then.
         """
         self._check_open()
-        self._holding.check()  # first: in a segment that was cut a store is death
+        self._owner.check()  # check first: storing past a truncated end raises SIGBUS
         now = boot_ns()
         self._words.ints[H_ALIVE] = now
         self._words.ints[H_TICK] = now
 
     def beat_alive(self) -> None:
-        """The beat thread's half of `beat`: the process lives, working or not."""
+        """Give the beat thread's sign of life: the process runs, maybe stuck."""
         self._check_open()
-        self._holding.check()
+        self._owner.check()
         self._words.ints[H_ALIVE] = boot_ns()
 
     def tick(self) -> None:
-        """The main loop's half of `beat`: it works."""
+        """Give the main loop's sign of life: it is not stuck."""
         self._check_open()
         self._words.ints[H_TICK] = boot_ns()
 
     def set_state(self, state: State) -> None:
-        """The connection's state, one of `layout.STATES`; else BadArgumentError."""
+        """Set the connection's state, one of `layout.STATES`; BadArgumentError."""
         self._check_open()
         self._words.ints[H_STATE] = STATES.index(check_word("state", state, STATES))
 
     def count(self, counter: str, n: int = 1) -> None:
-        """Add to one of `layout.COUNTERS`."""
+        """Add `n` to one of `layout.COUNTERS`; BadArgumentError."""
         self._check_open()
         n = n if type(n) is int else check_integer("n", n)
         try:
@@ -216,30 +248,30 @@ class FeedWriter:
             raise BadArgumentError(f"n is {shown(n)}; it must be an int") from None
 
     def mark_message(self) -> None:
-        """Say that the venue has sent data just now."""
+        """Note that the venue sent data now."""
         self._check_open()
         self._words.ints[H_LAST_MESSAGE] = boot_ns()
 
-    def mark_stream(self, names: StreamKey, *, gaps: int, recovering: bool) -> None:
-        """How many bars a stream missed more, and whether newer ones are held back."""
+    def mark_stream(self, key: StreamKey, *, gaps: int, recovering: bool) -> None:
+        """Add `gaps` missing bars to a stream. Set whether newer bars are held back."""
         self._check_open()
-        at = self.geometry.entry_word(self._catalog.index[names])
+        at = self.geometry.entry_word(self._catalog.index[key])
         self._words.ints[at + E_GAPS] += gaps
         self._words.ints[at + E_RECOVERING] = recovering
 
     def note(self, facts: Mapping[str, object]) -> None:
-        """Text for whoever observes (endpoint, last error); never a secret.
+        """Publish facts for a status (endpoint, last error), never a secret.
 
-        A text too long for its place is cut, the longest of them first.
+        If they are too long for the segment, the longest texts are shortened.
         """
         self._check_open()
         self._note.write(pack_note(facts))
 
     def wake(self, streams: Iterable[StreamKey] | None = None) -> None:
-        """Wake who waits for bars of these streams, by one call for all of them:
-        after `append(..., wake=False)` to each. None: wake whoever waits.
+        """Wake the readers that wait for one of these streams, with one system call.
 
-        Raises BadArgumentError for a stream that the feed does not carry.
+        To be called after `append(..., wake=False)`. None wakes all readers of the
+        feed. Raises BadArgumentError for a stream that the feed does not carry.
         """
         self._check_open()
         bits = ALL if streams is None else bits_of(self._catalog.numbers(streams))
@@ -247,25 +279,26 @@ class FeedWriter:
             self._eventcount.ring(bits)
 
     def close(self, unlink: bool = False) -> None:
-        """Stop writing. With `unlink` the segment goes; else it stays, readable.
+        """Stop writing and give up the feed.
 
-        Idempotent; in a forked child it does nothing.
+        The segment stays readable, or is removed with `unlink`. Idempotent. Does
+        nothing in a forked child.
         """
         unlink = check_flag("unlink", unlink)
         if not self._open:
             return
-        ints, whole = self._words.ints, self._holding.is_whole()
+        ints, whole = self._words.ints, self._owner.is_whole()
         if whole:
             ints[H_STATE] = 0
             ints[H_ALIVE] = ints[H_TICK] = 0
-            self._eventcount.ring(ALL)  # while nobody else may write
-        self._holding.release(unlink)
+            self._eventcount.ring(ALL)  # before another writer can own it
+        self._owner.release(unlink)
         if whole and unlink:
-            self._eventcount.ring(ALL)  # now that it is retired; it is nobody else's
+            self._eventcount.ring(ALL)  # it is retired and has no other owner
         self.disown()
 
     def disown(self) -> None:
-        """Write nothing any more, and release nothing: what a forked child does."""
+        """Stop writing and release nothing, in a forked child."""
         self._open = False
         for ring in self._rings.values():
             ring.close()
@@ -273,8 +306,8 @@ class FeedWriter:
     def _check_open(self) -> None:
         if not self._open:
             raise FeedLostError(
-                f"this writer of feed {self.name!r} is closed, or was made by the"
-                " parent of this process"
+                f"this writer of feed {self.name!r} is closed, or was created by the"
+                " parent process"
             )
 
     def __enter__(self) -> Self:

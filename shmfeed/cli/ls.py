@@ -7,7 +7,7 @@ from typing import Any
 from shmfeed.cli.exit_codes import FAILED
 from shmfeed.cli.output import aligned, mib, plain, show, span
 from shmfeed.listing import UNREADABLE, list_feeds, row_of
-from shmfeed.segment.mapping import not_found, place
+from shmfeed.segment.mapping import feed_not_found, place
 
 _DESCRIPTION = """\
 Every feed of this user on this host: its health, its connection's state, its feeder's
@@ -47,7 +47,7 @@ def _one(feed: str) -> dict[str, Any]:
     where = place(feed)
     row = row_of(where)
     if row is None:
-        raise not_found(where)
+        raise feed_not_found(where)
     return row
 
 

@@ -71,11 +71,11 @@ def feeds_there(missed: str | None) -> str:
 
     `missed` is the path of the segment that was none.
     """
-    from shmfeed.segment.inventory import feeds_here  # noqa: PLC0415  loads numpy
+    from shmfeed.segment.inventory import feeds_with_segment  # noqa: PLC0415  loads numpy
     from shmfeed.segment.mapping import place  # noqa: PLC0415  so does this
 
     try:
-        feeds = feeds_here()
+        feeds = feeds_with_segment()
     except ShmfeedError:
         return ""
     if missed in [str(place(name).segment) for name in feeds]:

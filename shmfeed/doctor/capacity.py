@@ -12,7 +12,7 @@ from shmfeed.doctor.cgroup import MEMORY, PIDS
 from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.errors import ShmfeedError
 from shmfeed.layout import Geometry, default_guard
-from shmfeed.segment import mapping
+from shmfeed.segment import platform
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.settings.model import Settings
 
@@ -56,8 +56,8 @@ def plan_of(settings: Settings) -> Plan:
 
 def check_room(settings: Settings) -> Iterator[Finding]:
     """All of this module; UnsupportedPlatformError where feeds have no place."""
-    mapping.check_platform()
-    shared = mapping.SHARED_MEMORY
+    platform.check_platform()
+    shared = platform.SHARED_MEMORY
     plan, container = plan_of(settings), cgroup.in_container()
     yield check_mount(shared)
     yield check_space(shared, plan, container)

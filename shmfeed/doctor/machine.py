@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from shmfeed import core
 from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.errors import UnsupportedPlatformError
-from shmfeed.segment.mapping import check_platform
+from shmfeed.segment.platform import check_platform
 
 # A feeder has its venue, its segments, and up to 32 control connections open.
 MIN_FILES, FEW_FILES = 64, 256

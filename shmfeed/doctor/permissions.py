@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shmfeed.doctor.finding import Finding, ok, problem
 from shmfeed.errors import BadArgumentError, SegmentFormatError
-from shmfeed.segment.locking import check_lock
+from shmfeed.segment.locking import check_lock_file
 from shmfeed.segment.mapping import place
 from shmfeed.settings import loading as settings_file
 from shmfeed.settings.schema import TOKEN
@@ -65,7 +65,7 @@ def check_files(directory: Path) -> Iterator[Finding]:
 
 def _refused_lock(path: Path) -> Iterator[Finding]:
     try:
-        check_lock(path)
+        check_lock_file(path)
     except SegmentFormatError as error:
         yield problem(
             str(path),

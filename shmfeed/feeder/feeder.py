@@ -90,7 +90,7 @@ class Feeder:
         return tuple(dict.fromkeys(self._codec.stream(*names) for names in streams))
 
     def _admit(self, union: Streams) -> None:
-        if not self._writer.room(union):
+        if not self._writer.has_capacity_for(union):
             raise BadArgumentError(
                 f"feed {self._settings.feed!r} has room for"
                 f" {self._writer.geometry.max_streams} streams; {len(union)} are wanted"
@@ -263,7 +263,7 @@ def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
     most = settings.capacity_beside(_room_there(settings.feed), len(streams))
     first: dict[str, Any] = {"state": "disconnected", "streams": streams}
     writer = create(settings.feed, *sizes, most, **first)
-    if not writer.room(streams):
+    if not writer.has_capacity_for(streams):
         # Full of streams that nobody wants any more. A segment of another size takes
         # over what is subscribed.
         for names in set(writer.streams()) - set(streams):

@@ -1,7 +1,4 @@
-"""Making a POSIX shared-memory object that outlives its maker.
-
-What a host may refuse to the maker of a segment, said in words.
-"""
+"""Creation of the shared-memory object, and the errors of a host that refuses it."""
 
 import errno
 import os
@@ -15,16 +12,16 @@ from shmfeed.errors import SegmentError, SegmentFullError, ShmfeedError
 from shmfeed.layout import Geometry
 from shmfeed.segment.mapping import Place
 
-with suppress(ImportError):  # where there are none, no feed has a place
+with suppress(ImportError):  # check_platform refuses such a system
     from multiprocessing import resource_tracker, shared_memory
 
 Track = Callable[[Any, str], None]
 
 
-def make_object(name: str, size: int) -> None:
-    """Create the POSIX object at its full size; no resource tracker hears of it.
+def create_object(name: str, size: int) -> None:
+    """Create the POSIX object at its full size, unknown to the resource tracker.
 
-    The tracker would unlink it when this process dies: a feed outlives its feeder.
+    The tracker would unlink it when this process dies, but a feed outlives its feeder.
     """
     if sys.version_info >= (3, 13):
         shared_memory.SharedMemory(name, create=True, size=size, track=False).close()
@@ -38,11 +35,11 @@ _patching = threading.Lock()
 
 @contextmanager
 def _untracked(name: str) -> Iterator[None]:
-    """Keep one name from the resource tracker. Registering and taking it back would
-    leave a moment in which a kill lets the tracker remove a successor's feed."""
+    # Between registering a name and unregistering it, a kill would let the tracker
+    # unlink a successor's feed.
     register, unregister = resource_tracker.register, resource_tracker.unregister
 
-    def but_for(call: Track) -> Track:
+    def except_name(call: Track) -> Track:
         def filtered(what: str, rtype: str) -> None:
             if what != name:
                 call(what, rtype)
@@ -50,8 +47,8 @@ def _untracked(name: str) -> Iterator[None]:
         return filtered
 
     with _patching:
-        resource_tracker.register = but_for(register)  # type: ignore[assignment]
-        resource_tracker.unregister = but_for(unregister)  # type: ignore[assignment]
+        resource_tracker.register = except_name(register)  # type: ignore[assignment]
+        resource_tracker.unregister = except_name(unregister)  # type: ignore[assignment]
         try:
             yield
         finally:
@@ -59,37 +56,37 @@ def _untracked(name: str) -> Iterator[None]:
             resource_tracker.unregister = unregister
 
 
-_NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+_DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 @contextmanager
-def room_for(where: Place, geometry: Geometry) -> Iterator[None]:
-    """SegmentFullError for whatever fails because /dev/shm is full, SegmentError for
-    whatever else the system refuses."""
+def allocation_errors(where: Place, geometry: Geometry) -> Iterator[None]:
+    """Turn an OSError into SegmentFullError if /dev/shm is full, else SegmentError."""
     try:
         yield
     except ShmfeedError:
         raise
     except OSError as error:
         shared = where.segment.parent
-        room = os.statvfs(shared)
-        free = room.f_bavail * room.f_frsize
-        # tmpfs says ENOMEM where it has reached the limit of a memory cgroup.
+        filesystem = os.statvfs(shared)
+        free = filesystem.f_bavail * filesystem.f_frsize
+        # tmpfs fails with ENOMEM at the limit of a memory cgroup.
         full = error.errno == errno.ENOMEM and free < geometry.size
-        if full or error.errno in _NO_ROOM:
-            raise _no_room(where, geometry, error, room) from error
+        if full or error.errno in _DISK_FULL:
+            raise _segment_full(where, geometry, error, filesystem) from error
         raise SegmentError(
-            f"feed {where.name!r} cannot be held on this host: {error}; nothing was"
-            f" changed: look at the rights of {where.directory} and at this process's"
-            " limits (ulimit -n, ulimit -v)"
+            f"cannot create or lock feed {where.name!r} on this host: {error}; nothing"
+            f" was changed; check the permissions of {where.directory} and this"
+            " process's limits (ulimit -n, ulimit -v)"
         ) from error
 
 
-def _no_room(
-    where: Place, geometry: Geometry, error: OSError, room: os.statvfs_result
+def _segment_full(
+    where: Place, geometry: Geometry, error: OSError, filesystem: os.statvfs_result
 ) -> SegmentFullError:
-    free = room.f_bavail * room.f_frsize
-    files = "" if room.f_favail or not room.f_files else " and cannot hold more files"
+    free = filesystem.f_bavail * filesystem.f_frsize
+    no_inodes = filesystem.f_files and not filesystem.f_favail
+    files = " and cannot hold more files" if no_inodes else ""
     if error.errno == errno.EFBIG:
         files += ", and this process may not make so large a file (ulimit -f)"
     return SegmentFullError(
@@ -102,5 +99,5 @@ def _no_room(
 
 
 def _mib(size: int) -> str:
-    # Of a feed that is smaller than 0.1 MiB it would say that it needs nothing.
+    # One decimal would show a feed under 0.1 MiB as 0.0.
     return f"{size / 2**20:.1f}" if size >= 1 << 20 else f"{size / 2**20:.3f}"

@@ -1,69 +1,64 @@
-"""Which feeds have something on this host: a segment, a successor, a socket."""
+"""Inventory of this user's feeds on this host: segments, successors, sockets."""
 
 import os
 from pathlib import Path
 from typing import NamedTuple
 
-from shmfeed.errors import (
-    BadArgumentError,
-)
+from shmfeed.errors import BadArgumentError
 from shmfeed.segment.mapping import Place, place
 
 _SOCKET = ".sock"
-_ANY = "any"  # for what is the same of every feed
+_ANY = "any"  # a feed name, to take from its place what all places share
 
 
-class Names(NamedTuple):
-    """Feeds by name, and paths under our prefix that no feed can have."""
+class Inventory(NamedTuple):
+    """The names of feeds, and the paths under our prefix that fit no feed name."""
 
     feeds: list[str]
     strangers: list[Path]
 
 
-def names_here() -> Names:
-    """What there is of this user; UnsupportedPlatformError.
+def take_inventory() -> Inventory:
+    """List all feeds that have a file, other than a lock file, which outlives its feed.
 
-    A lock file alone is nothing: it stays when its feed goes.
+    Raises UnsupportedPlatformError.
     """
     where = place(_ANY)
     prefix = where.segment.name.removesuffix(_ANY)
     found: dict[str, Path] = {}
-    for entry in _listing(where.segment.parent):
+    for entry in _files_in(where.segment.parent):
         if entry.startswith(prefix):
             name = entry.removeprefix(prefix).removesuffix("~")
             found.setdefault(name, where.segment.with_name(entry))
     if not where.directory.is_symlink():
-        for entry in _listing(where.directory):
+        for entry in _files_in(where.directory):
             if entry.endswith(_SOCKET):
                 name = entry.removesuffix(_SOCKET)
                 found.setdefault(name, where.directory / entry)
-    feeds = [name for name in found if _is_name(name)]
-    return Names(sorted(feeds), sorted(found[n] for n in found.keys() - set(feeds)))
+    feeds = [name for name in found if _is_feed_name(name)]
+    return Inventory(sorted(feeds), sorted(found[n] for n in found.keys() - set(feeds)))
 
 
-def feeds_here() -> list[str]:
-    """The feeds that have a segment, by name; UnsupportedPlatformError."""
-    return [name for name in names_here().feeds if _has_segment(name)]
+def feeds_with_segment() -> list[str]:
+    """Return the names of the feeds that have a segment; UnsupportedPlatformError."""
+    feeds = take_inventory().feeds
+    return [name for name in feeds if os.path.lexists(place(name).segment)]
 
 
-def has_anything(where: Place) -> bool:
-    """Whether there is anything of this feed."""
+def has_files(where: Place) -> bool:
+    """Return whether a feed has a file, other than its lock file."""
     paths = where.segment, where.successor, where.socket
     return any(os.path.lexists(path) for path in paths)
 
 
-def _listing(directory: Path) -> list[str]:
+def _files_in(directory: Path) -> list[str]:
     try:
         return [path.name for path in directory.iterdir()]
-    except OSError:  # not there, or another user's
+    except OSError:  # absent, or another user's
         return []
 
 
-def _has_segment(name: str) -> bool:
-    return os.path.lexists(place(name).segment)
-
-
-def _is_name(name: str) -> bool:
+def _is_feed_name(name: str) -> bool:
     try:
         place(name)
     except BadArgumentError:

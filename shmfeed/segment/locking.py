@@ -1,4 +1,4 @@
-"""Who may write a feed: its private directory, its lock file, the lock on an object."""
+"""Locks of a feed: its private directory, its lock file, the lock on its segment."""
 
 import os
 import stat
@@ -12,18 +12,21 @@ from shmfeed.errors import FeedBusyError, SegmentFormatError
 from shmfeed.layout import H_WRITER_PID
 from shmfeed.segment.mapping import Place, read_word
 
-with suppress(ImportError):  # where there is none, no feed has a place
+with suppress(ImportError):  # check_platform refuses such a system
     import fcntl
 
 Identity = tuple[int, int]  # device and inode
 
-# Who cleans up holds a lock for a moment: a feeder that starts then is not refused.
-_PATIENCE_SECONDS = 0.1
+# `clean` holds a lock for a moment. A feeder that starts then waits for it.
+_LOCK_TIMEOUT_SECONDS = 0.1
 _POLL_SECONDS = 0.005
 
 
 def make_directory(directory: Path) -> None:
-    """The feeds' directory, 0700 and ours; SegmentFormatError if it is another's."""
+    """Create the feeds' directory, private to this user, if it is not there.
+
+    Raises SegmentFormatError if it is not private.
+    """
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700)
         directory.chmod(0o700)  # the umask may have left less
@@ -31,7 +34,7 @@ def make_directory(directory: Path) -> None:
 
 
 def check_directory(directory: Path) -> None:
-    """FileNotFoundError, or SegmentFormatError if it is not private, and ours."""
+    """Raise FileNotFoundError, or SegmentFormatError if it is not this user's alone."""
     status = directory.lstat()
     private = not stat.S_IMODE(status.st_mode) & 0o077
     if not (stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and private):
@@ -41,23 +44,28 @@ def check_directory(directory: Path) -> None:
         )
 
 
-def lock_file(where: Place) -> UnixFileLock:
-    """The feed's lock file, locked; FeedBusyError, SegmentFormatError for what is no
-    lock file of ours, which stays as it is."""
-    check_lock(where.lock)
+def acquire_lock_file(where: Place) -> UnixFileLock:
+    """Lock the feed's lock file.
+
+    Raises FeedBusyError, or SegmentFormatError if the file cannot be this user's lock.
+    """
+    check_lock_file(where.lock)
     lock = UnixFileLock(
         where.lock, 0, 0o600, thread_local=False, fallback_to_soft=False
     )
     try:
-        lock.acquire(_PATIENCE_SECONDS, poll_interval=_POLL_SECONDS)
+        lock.acquire(_LOCK_TIMEOUT_SECONDS, poll_interval=_POLL_SECONDS)
     except Timeout:
-        raise busy(where, _signed(where.lock)) from None
+        raise feed_busy(where, _signing_pid(where.lock)) from None
     return lock
 
 
-def check_lock(lock: Path) -> None:
-    """SegmentFormatError for what cannot be a lock file of ours; none there is fine."""
-    # Before it is opened: a fifo would block, and signing would cut another's file.
+def check_lock_file(lock: Path) -> None:
+    """Raise SegmentFormatError if a file cannot be this user's lock. It may be absent.
+
+    To be called before it is opened: a fifo would block, and signing it would truncate
+    a file of another program.
+    """
     try:
         status = lock.lstat()
     except FileNotFoundError:
@@ -65,7 +73,7 @@ def check_lock(lock: Path) -> None:
     if not (stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()):
         problem = f"it must be a regular file of user {os.geteuid()}"
     elif status.st_nlink > 1:
-        problem = f"it has {status.st_nlink} names (hard links), one may be another's"
+        problem = f"it has {status.st_nlink} names (hard links)"
     elif status.st_mode & 0o600 != 0o600:
         problem = f"its mode is {stat.S_IMODE(status.st_mode):04o}, it must be 0600"
     else:
@@ -75,31 +83,31 @@ def check_lock(lock: Path) -> None:
     )
 
 
-def sign(lock: Path) -> Identity:
-    """Write our pid into the lock file, for those who find it held."""
+def sign_lock_file(lock: Path) -> Identity:
+    """Write this process's pid into the lock file, for messages of other feeders."""
     fd = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
     try:
         os.ftruncate(fd, 0)
-        with suppress(OSError):  # no room: then it is not told who holds the feed
+        with suppress(OSError):  # /dev/shm is full: messages lack the pid
             os.pwrite(fd, b"%d\n" % os.getpid(), 0)
         return identity_of(fd)
     finally:
         os.close(fd)
 
 
-def lock_object(where: Place, path: Path) -> int:
-    """A descriptor that keeps the object at `path` locked; FeedBusyError.
+def lock_segment(where: Place, path: Path) -> int:
+    """Return a descriptor that keeps the segment at `path` locked.
 
-    One of its own: a mapping keeps one too, and a forked child that inherits the
-    mapping would keep a lock on that alive.
+    The lock needs a descriptor of its own: a forked child that inherits the mapping's
+    descriptor would keep a lock on that one. Raises FeedBusyError.
     """
     fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
     while not _try_lock(fd):
         if time.monotonic() > deadline:
             pid = read_word(fd, H_WRITER_PID)
             os.close(fd)
-            raise busy(where, _living(pid))
+            raise feed_busy(where, _if_alive(pid))
         time.sleep(_POLL_SECONDS)
     return fd
 
@@ -113,13 +121,13 @@ def _try_lock(fd: int) -> bool:
 
 
 def identity_of(fd: int) -> Identity:
-    """Which object a descriptor is of."""
+    """Return device and inode of an open file."""
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
 
 
-def busy(where: Place, pid: int | None) -> FeedBusyError:
-    """The error that names who holds the feed."""
+def feed_busy(where: Place, pid: int | None) -> FeedBusyError:
+    """Return the error that names the holder of the feed."""
     holder = "another process" if pid is None else f"process {pid}"
     return FeedBusyError(
         f"feed {where.name!r} is written by {holder}; stop that feeder, or use another"
@@ -128,14 +136,14 @@ def busy(where: Place, pid: int | None) -> FeedBusyError:
     )
 
 
-def _signed(lock: Path) -> int | None:
+def _signing_pid(lock: Path) -> int | None:
     with suppress(OSError, ValueError):
-        return _living(int(lock.read_text("ascii")))
+        return _if_alive(int(lock.read_text("ascii")))
     return None
 
 
-def _living(pid: int) -> int | None:
-    """Who cleans up holds the locks too, and what a dead feeder signed is there yet."""
+def _if_alive(pid: int) -> int | None:
+    # `clean` takes the lock of a dead feeder, whose pid is still in the file.
     with suppress(OSError, OverflowError):
         if pid > 0:
             os.kill(pid, 0)

@@ -1,9 +1,9 @@
-"""Where a feed's segment lives, and how it is opened, checked and mapped.
+"""The files of a feed, and opening, checking and mapping its segment.
 
-Readers map the object themselves, read-only, and never through
-`multiprocessing.shared_memory`: its resource tracker would remove a live feed when a
-reader exits. Nobody closes a mapping: it goes when the last array over it goes, so
-that a slice can never point to memory that is no longer there.
+Readers map the segment by themselves, read-only, never through
+`multiprocessing.shared_memory`: its resource tracker would unlink a live feed when a
+reader exits. No mapping is closed. It is unmapped with the last array over it, so that
+a slice never points to memory that is gone.
 """
 
 import errno
@@ -34,41 +34,45 @@ from shmfeed.memory.words import Words, fence
 from shmfeed.segment import platform
 from shmfeed.validation import check_feed_name
 
-SHARED_MEMORY = Path("/dev/shm")
-
 
 class Place(NamedTuple):
-    """Where one feed of this user lives. Never taken from the environment: two
-    processes with different environments must meet at the same lock."""
+    """The files of one feed of this user.
+
+    They do not depend on the environment: two processes with different environments
+    must meet at the same lock.
+    """
 
     name: str
-    object_name: str  # of the POSIX object
+    object_name: str  # of the POSIX shared-memory object
     segment: Path
-    directory: Path  # 0700, of the lock and the socket
+    directory: Path  # holds lock and socket, mode 0700
     lock: Path
     socket: Path
 
     @property
     def successor(self) -> Path:
-        """Where a segment is made that is to replace another; no feed has such a
-        name."""
+        """The path of a new segment until it replaces the old one.
+
+        No feed name ends in a tilde.
+        """
         return self.segment.with_name(self.segment.name + "~")
 
 
 def place(feed: str) -> Place:
-    """The place of a feed; BadArgumentError for a name that is not accepted.
+    """Return the place of a feed.
 
-    Raises UnsupportedPlatformError where feeds have no place.
+    Raises BadArgumentError for a bad name, UnsupportedPlatformError where live feeds
+    cannot work.
     """
     name = check_feed_name(feed)
-    check_platform()
+    platform.check_platform()
     uid = os.geteuid()
-    directory = SHARED_MEMORY / f"shmfeed-{uid}"
+    directory = platform.SHARED_MEMORY / f"shmfeed-{uid}"
     object_name = f"shmfeed.{uid}.{name}"
     return Place(
         name,
         object_name,
-        SHARED_MEMORY / object_name,
+        platform.SHARED_MEMORY / object_name,
         directory,
         directory / f"{name}.lock",
         directory / f"{name}.sock",
@@ -76,24 +80,19 @@ def place(feed: str) -> Place:
 
 
 class Mapping(NamedTuple):
-    """A segment in memory: its words, its sizes, and which object it is."""
+    """A segment in memory."""
 
     words: Words
     geometry: Geometry
     identity: tuple[int, int]  # device and inode
 
 
-def check_platform() -> None:
-    """UnsupportedPlatformError where live feeds cannot work, saying why."""
-    platform.check(SHARED_MEMORY)
-
-
 def open_segment(where: Place) -> Mapping:
     """Map a feed's segment read-only.
 
-    Raises FeedNotFoundError where there is none, or none that is ready yet,
-    SegmentFormatError for one that is not a segment of this layout and this user, and
-    SegmentError where the host has no descriptor or no memory for it.
+    Raises FeedNotFoundError if it does not exist or is not ready, SegmentFormatError
+    for a file that is not a segment of this layout and this user, SegmentError if the
+    host is out of descriptors or memory.
     """
     fd = open_checked(where, os.O_RDONLY)
     try:
@@ -103,15 +102,18 @@ def open_segment(where: Place) -> Mapping:
 
 
 def open_checked(where: Place, access: int) -> int:
-    """A descriptor of the segment; it is a regular file of this user, mode 0600."""
-    check_platform()
+    """Open the segment if it is a regular file of this user with mode 0600.
+
+    Return the descriptor. Raises as `open_segment`.
+    """
+    platform.check_platform()
     try:
         fd = os.open(where.segment, access | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise not_found(where) from None
+        raise feed_not_found(where) from None
     except OSError as error:
-        if error.errno in _HOST_IS_SHORT:
-            raise _short(where, error) from error
+        if error.errno in _OUT_OF_RESOURCES:
+            raise _out_of_resources(where, error) from error
         raise SegmentFormatError(
             f"{where.segment} cannot be opened as a segment: {_reason(error)}; move it"
             " away, or use another feed name"
@@ -125,31 +127,31 @@ def open_checked(where: Place, access: int) -> int:
 
 
 def map_segment(where: Place, fd: int, access: int) -> Mapping:
-    """Map an open segment and check its header against the file, once."""
+    """Map an open segment and check its header against the file."""
     status = os.fstat(fd)
     if status.st_size < HEADER_WORDS * WORD or not read_word(fd, H_READY):
-        # Also the moment between a segment's creation and its sizing; and it has no
-        # pages before it is ready: a load would be death where there is no room.
-        raise not_found(where)
+        # It is being created. Before it is ready it may have no pages, and a load
+        # from a mapping without pages raises SIGBUS.
+        raise feed_not_found(where)
     whole_words = status.st_size - status.st_size % WORD
     try:
         pages = mmap.mmap(fd, whole_words, access=access)
     except OSError as error:
-        raise _short(where, error) from error
-    except ValueError:  # cut since it was looked at
-        raise not_found(where) from None
+        raise _out_of_resources(where, error) from error
+    except ValueError:  # truncated since fstat
+        raise feed_not_found(where) from None
     words = Words(pages, str(where.segment))
     geometry = read_geometry(where, words, status.st_size)
     return Mapping(words, geometry, (status.st_dev, status.st_ino))
 
 
 def read_geometry(where: Place, words: Words, size: int) -> Geometry:
-    """The sizes that the header states, if they are those of this file.
+    """Return a copy of the header's geometry, checked against the file's size.
 
-    They are read once and copied: nobody trusts them to stay what they were.
+    Raises SegmentFormatError. The header is not read again: it may change.
     """
     ready = words.ints[H_READY]
-    fence()  # acquire: pairs with that of `publish`
+    fence()  # acquire: pairs with the release in `SegmentOwner.publish`
     if ready >> MAGIC_SHIFT != MAGIC:
         raise SegmentFormatError(
             f"{where.segment} is not a shmfeed segment (first word {ready:#x});"
@@ -172,28 +174,28 @@ def read_geometry(where: Place, words: Words, size: int) -> Geometry:
     )
     if not sound or size < geometry.size:
         raise SegmentFormatError(
-            f"{where.segment} is damaged: {size} bytes, its header says {stated}, with"
-            f" {geometry}; restart its feeder, which makes it anew, or stop it and"
-            " remove it: shmfeed clean"
+            f"{where.segment} is damaged: it has {size} bytes, its header states"
+            f" {stated} and {geometry}; restart its feeder, which recreates it, or stop"
+            " the feeder and remove the segment: shmfeed clean"
         )
     return geometry
 
 
 def read_word(fd: int, number: int) -> int:
-    """A word of an open segment that is not mapped; 0 where it is too short."""
+    """Return a word of an open, unmapped segment, or 0 past its end."""
     content = os.pread(fd, WORD, number * WORD)
     return int.from_bytes(content, sys.byteorder) if len(content) == WORD else 0
 
 
-def check_ours(where: Place, fd: int) -> int:
-    """The first word of an open object that a feeder made, 0 of an unfinished one.
+def read_ready_word(where: Place, fd: int) -> int:
+    """Return the ready word of an open segment of any layout, 0 of an unfinished one.
 
-    SegmentFormatError for any other content: it stays as it is.
+    Raises SegmentFormatError if the content is not a segment.
     """
-    ready, size = read_word(fd, H_READY), read_word(fd, H_SIZE)
-    whole = os.fstat(fd).st_size
-    begun = any(os.pread(fd, min(whole, WORD), 0))  # also where it is less than a word
-    unfinished = not begun and size in (0, whole)
+    ready, stated = read_word(fd, H_READY), read_word(fd, H_SIZE)
+    size = os.fstat(fd).st_size
+    begun = any(os.pread(fd, min(size, WORD), 0))  # the file may be under a word
+    unfinished = not begun and stated in (0, size)
     if not unfinished and ready >> MAGIC_SHIFT != MAGIC:
         raise SegmentFormatError(
             f"{where.segment} is not a shmfeed segment; it stays as it is: move it"
@@ -202,8 +204,8 @@ def check_ours(where: Place, fd: int) -> int:
     return ready
 
 
-def not_found(where: Place) -> FeedNotFoundError:
-    """The error for a feed that is not there; it says what to start."""
+def feed_not_found(where: Place) -> FeedNotFoundError:
+    """Return the error for a feed that does not exist; it names the command to run."""
     return FeedNotFoundError(
         errno.ENOENT,
         f"there is no feed {where.name!r} on this host; start it with"
@@ -213,7 +215,7 @@ def not_found(where: Place) -> FeedNotFoundError:
 
 
 def identity_by_name(where: Place) -> tuple[int, int] | None:
-    """Device and inode of the object that bears the name now, None if none does."""
+    """Return device and inode of the segment of this name, None if it is absent."""
     try:
         status = where.segment.lstat()
     except FileNotFoundError:
@@ -228,10 +230,10 @@ def _check_file(where: Place, status: os.stat_result) -> None:
     elif status.st_uid != os.geteuid():
         problem = f"it belongs to user {status.st_uid}, not to {os.geteuid()}"
     elif status.st_nlink > 1:
-        problem = f"it has {status.st_nlink} names (hard links), one may be another's"
+        problem = f"it has {status.st_nlink} names (hard links)"
     elif stat.S_IMODE(status.st_mode) & 0o077:
         mode = stat.S_IMODE(status.st_mode)
-        problem = f"its mode is {mode:04o}, other users may touch it; it must be 0600"
+        problem = f"its mode is {mode:04o}, other users may open it; it must be 0600"
     if problem:
         raise SegmentFormatError(
             f"{where.segment} is refused: {problem}; move it away, or use another"
@@ -239,13 +241,13 @@ def _check_file(where: Place, status: os.stat_result) -> None:
         )
 
 
-_HOST_IS_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
-def _short(where: Place, error: OSError) -> SegmentError:
+def _out_of_resources(where: Place, error: OSError) -> SegmentError:
     return SegmentError(
-        f"{where.segment} cannot be opened or mapped: {error.strerror}; it is as it"
-        " was: raise this process's limits (ulimit -n, ulimit -v), or free some"
+        f"{where.segment} cannot be opened or mapped: {error.strerror}; raise this"
+        " process's limits (ulimit -n, ulimit -v), or free some of it"
     )
 
 

@@ -1,13 +1,14 @@
-"""The writer's hold on a segment: two locks, adoption, creation, removal.
+"""Exclusive ownership of a feed's segment: reuse, recreation, release, removal.
 
-One writer a feed: a lock file in the feed's directory, and a lock on the segment
-itself, which holds also when somebody removes the lock file. The holder compares both
-with their names at each beat and stops when they are no longer its own. A segment is
-unlinked only while both are held.
+A feed has one writer. It holds two locks: the lock file in the feed's directory, and a
+lock on the segment itself, which still holds if the lock file is removed. At each beat
+the owner compares both files with their names, and stops if one was removed or
+replaced. It unlinks a segment only while it holds both locks.
 
-A segment of another geometry is replaced by one rename, after its bars are in the new
-one: whoever is killed on the way leaves the old one as it was, and an unfinished
-successor that the next holder removes. So is a damaged one, whose sound bars are kept.
+A segment that is damaged or of another geometry is recreated. Its usable bars are
+copied into a new segment, which one rename puts in its place. An owner that is killed
+on the way leaves the old segment untouched, and an unfinished successor that the next
+owner removes.
 """
 
 import logging
@@ -31,87 +32,87 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.words import Words, fence
-from shmfeed.segment.allocation import make_object, room_for
+from shmfeed.segment.allocation import allocation_errors, create_object
 from shmfeed.segment.locking import (
     Identity,
-    busy,
+    acquire_lock_file,
+    feed_busy,
     identity_of,
-    lock_file,
-    lock_object,
+    lock_segment,
     make_directory,
-    sign,
+    sign_lock_file,
 )
 from shmfeed.segment.mapping import (
     Mapping,
     Place,
-    check_ours,
-    check_platform,
     map_segment,
     open_checked,
+    read_ready_word,
 )
-from shmfeed.segment.recovery import survey
+from shmfeed.segment.platform import check_platform
+from shmfeed.segment.recovery import inspect_segment
 
 log = logging.getLogger(__name__)
-_MOST_SAID = 5
+_MOST_LISTED = 5  # damages in one log line
 
 
 class SegmentOwner:
-    """The right to write one feed, until `release`.
+    """The right to write one feed, from construction to `release`.
 
-    `mapping` is the segment, seen by readers once it is published; `adopted` says
-    whether it was there before, `previous` is the one that it replaces, if there is
-    one: it serves readers until then, and is retired after.
+    `mapping` is the owned segment. `reused` says that it existed before. `previous` is
+    the segment that it replaces, if any. `publish` shows the new segment to readers
+    and retires the previous one.
 
-    A forked child owns nothing: its copy is disowned, and its descriptors of the
-    locks are closed, so that they end with the parent.
+    A forked child owns nothing: its copy is disowned. Its descriptors of the locks are
+    closed, so that the locks end with the parent.
+
+    Raises FeedBusyError with the owner's pid, SegmentFullError, SegmentFormatError for
+    a file that is not a segment of this user, SegmentError if the host refuses. Then
+    nothing is held.
     """
 
     def __init__(self, where: Place, geometry: Geometry) -> None:
-        """Raises FeedBusyError naming the holder's pid, SegmentFullError,
-        SegmentFormatError for what is not ours, SegmentError for what else the host
-        refuses; nothing is held then."""
         check_platform()
         self.where = where
         self.previous: Mapping | None = None
-        self._owner = os.getpid()
-        self._path = where.segment  # of our segment, at present
-        self._locked: list[int] = []  # descriptors of the segments that we lock
-        # One that was dropped without `release` locks nothing any more.
-        weakref.finalize(self, _close, self._locked).atexit = False
-        with room_for(where, geometry):
+        self._pid = os.getpid()
+        self._path = where.segment  # of the owned segment, until it is published
+        self._locks: list[int] = []  # descriptors that lock segments
+        # An owner that is dropped without `release` unlocks too.
+        weakref.finalize(self, _close, self._locks).atexit = False
+        with allocation_errors(where, geometry):
             make_directory(where.directory)
-            self._lock = lock_file(where)
+            self._lock_file = acquire_lock_file(where)
             try:
-                self._lock_identity = sign(where.lock)
-                mapping = self._adopt(geometry)
+                self._lock_identity = sign_lock_file(where.lock)
+                mapping = self._reuse(geometry)
                 _remove_unfinished(where)
-                self.adopted = mapping is not None
+                self.reused = mapping is not None
                 self.mapping = mapping or self._create(geometry)
             except BaseException:
                 self._unlock()
                 raise
-        _holdings.add(self)
+        _owners.add(self)
 
-    def _adopt(self, geometry: Geometry) -> Mapping | None:
-        """The segment that is there, if it serves as it is."""
+    def _reuse(self, geometry: Geometry) -> Mapping | None:
         try:
             fd = open_checked(self.where, os.O_RDWR)
         except FeedNotFoundError:
             return None
         try:
             self._lock_segment(self.where.segment)
-            if identity_of(fd) != identity_of(self._locked[0]):
-                raise busy(self.where, None)  # who replaced it just now
-            ready = check_ours(self.where, fd)
+            if identity_of(fd) != identity_of(self._locks[0]):
+                raise feed_busy(self.where, None)  # it was replaced since
+            ready = read_ready_word(self.where, fd)
             mapping = self._map(fd)
             if mapping is not None and mapping.words.ints[H_RETIRED] != 1:
-                if _serves(mapping, geometry):
+                if _is_reusable(mapping, geometry):
                     return mapping
                 self.previous = mapping
                 self._path = self.where.successor
                 return None
             if ready:
-                # This word has its place in every layout version.
+                # The word is at the same place in every layout version.
                 os.pwrite(fd, struct.pack("=q", 1), H_RETIRED * WORD)
             self._remove()
         finally:
@@ -119,26 +120,25 @@ class SegmentOwner:
         return None
 
     def _map(self, fd: int) -> Mapping | None:
-        """The mapped segment, None if its header makes it no use."""
         try:
             return map_segment(self.where, fd, mmap.ACCESS_WRITE)
         except FeedNotFoundError:
-            return None  # its maker died before it was ready
+            return None  # its owner died before it was ready
         except SegmentFormatError as error:
-            log.warning("made anew, none of its bars can be kept: %s", str(error))
+            log.warning("recreating a segment without its bars: %s", str(error))
             return None
 
     def _create(self, geometry: Geometry) -> Mapping:
         try:
-            make_object(self._path.name, geometry.size)
+            create_object(self._path.name, geometry.size)
         except FileExistsError as error:
             raise SegmentFormatError(
-                f"{self._path} appeared while it was being made; try again"
+                f"{self._path} was created by another program just now; try again"
             ) from error
         try:
             self._path.chmod(0o600)  # the umask may have left less
             self._lock_segment(self._path)
-            os.posix_fallocate(self._locked[-1], 0, geometry.size)
+            os.posix_fallocate(self._locks[-1], 0, geometry.size)
             return self._write_header(geometry)
         except OSError:
             self._remove()
@@ -161,54 +161,56 @@ class SegmentOwner:
         return Mapping(words, geometry, identity)
 
     def publish(self) -> None:
-        """Let readers in: a new segment is whole, with the bars that it takes over.
+        """Let readers into a new segment, whole with the bars that were copied into it.
 
-        Raises FeedLostError if somebody put another one in the old one's place.
+        Raises FeedLostError if the previous segment was replaced by another one.
         """
-        fence()  # release: pairs with that of read_geometry
+        fence()  # release: pairs with the acquire in `read_geometry`
         self.mapping.words.ints[H_READY] = READY
         if self.previous is None or self._path == self.where.segment:
             return
         if _identity(self.where.segment) not in (None, self.previous.identity):
-            raise self._lost(self.where.segment)
+            raise _feed_lost(self.where.segment)
         self._path.rename(self.where.segment)
         self._path = self.where.segment
         self.previous.words.ints[H_RETIRED] = 1
-        os.close(self._locked.pop(0))
+        os.close(self._locks.pop(0))
 
     def _lock_segment(self, path: Path) -> None:
-        self._locked.append(lock_object(self.where, path))
+        self._locks.append(lock_segment(self.where, path))
 
     def check(self) -> None:
-        """FeedLostError if segment or lock no longer bear their names, or the segment
-        was cut: a store beyond its end would end this process."""
+        """Raise FeedLostError if segment or lock file was removed, replaced or cut off.
+
+        Storing past the end of a truncated segment raises SIGBUS.
+        """
         held = (
             (self._path, self.mapping.identity, self.mapping.geometry.size),
             (self.where.lock, self._lock_identity, 0),
         )
         for path, identity, size in held:
-            status = _look(path)
+            status = _lstat(path)
             if status is None or (status.st_dev, status.st_ino) != identity:
-                raise self._lost(path)
+                raise _feed_lost(path)
             if status.st_size < size:
                 raise FeedLostError(
-                    f"{path} was cut to {status.st_size} bytes, it had {size}; start"
-                    " the feeder again"
+                    f"{path} was truncated from {size} to {status.st_size} bytes;"
+                    " restart the feeder"
                 )
 
     def is_whole(self) -> bool:
-        """Whether the segment has all its pages: a store beyond them is death."""
-        return os.fstat(self._locked[-1]).st_size >= self.mapping.geometry.size
+        """Return whether the segment has all its pages.
 
-    def _lost(self, path: Path) -> FeedLostError:
-        return FeedLostError(
-            f"{path} is no longer the one that this feeder (pid {os.getpid()})"
-            " holds: it was removed or replaced; start the feeder again"
-        )
+        Storing past the end of a truncated segment raises SIGBUS.
+        """
+        return os.fstat(self._locks[-1]).st_size >= self.mapping.geometry.size
 
     def release(self, unlink: bool) -> None:
-        """Let go; with `unlink` the segment goes too, retired first. Idempotent."""
-        if self._owner != os.getpid() or not self._lock.is_locked:
+        """Give up the right to write. With `unlink`, retire and remove the segment.
+
+        Idempotent.
+        """
+        if self._pid != os.getpid() or not self._lock_file.is_locked:
             return
         if unlink and _identity(self._path) == self.mapping.identity:
             if self.is_whole():
@@ -217,8 +219,8 @@ class SegmentOwner:
         self._unlock()
 
     def disown(self) -> None:
-        """In a forked child: it owns nothing."""
-        self._owner = -1
+        """Own nothing from here on, in a forked child."""
+        self._pid = -1
         self._unlock_segments()
 
     def _remove(self) -> None:
@@ -227,10 +229,10 @@ class SegmentOwner:
 
     def _unlock(self) -> None:
         self._unlock_segments()
-        self._lock.release()
+        self._lock_file.release()
 
     def _unlock_segments(self) -> None:
-        _close(self._locked)
+        _close(self._locks)
 
 
 def _close(descriptors: list[int]) -> None:
@@ -238,12 +240,12 @@ def _close(descriptors: list[int]) -> None:
         os.close(descriptors.pop())
 
 
-_holdings: weakref.WeakSet[SegmentOwner] = weakref.WeakSet()
+_owners: weakref.WeakSet[SegmentOwner] = weakref.WeakSet()
 
 
 def _disown_all() -> None:
-    for holding in list(_holdings):
-        holding.disown()
+    for owner in list(_owners):
+        owner.disown()
 
 
 if hasattr(os, "register_at_fork"):
@@ -251,41 +253,47 @@ if hasattr(os, "register_at_fork"):
 
 
 def _remove_unfinished(where: Place) -> None:
-    """Remove what a holder that died on the way has left; SegmentFormatError for a
-    file that is not ours."""
+    # An owner that was killed while it recreated the segment has left it.
     unfinished = where._replace(segment=where.successor)
     try:
         fd = open_checked(unfinished, os.O_RDWR)
     except FeedNotFoundError:
         return
     try:
-        check_ours(unfinished, fd)
+        read_ready_word(unfinished, fd)  # else it is not a segment
     finally:
         os.close(fd)
     unfinished.segment.unlink(missing_ok=True)
 
 
-def _serves(mapping: Mapping, geometry: Geometry) -> bool:
-    """Whether it can be gone on with; what is damaged in it goes to the log."""
+def _is_reusable(mapping: Mapping, geometry: Geometry) -> bool:
     words, found, _ = mapping
-    sound, damage = survey(words, found)
+    usable, damage = inspect_segment(words, found)
     if damage:
+        more = "; .." if damage[_MOST_LISTED:] else ""
         log.warning(
-            "%s is damaged and made anew with the bars of %d streams: %s",
+            "%s is damaged; recreating it with the bars of %d streams: %s",
             words.name,
-            len(sound),
-            "; ".join(damage[:_MOST_SAID]) + ("; .." if damage[_MOST_SAID:] else ""),
+            len(usable),
+            "; ".join(damage[:_MOST_LISTED]) + more,
         )
     return found == geometry and not damage
 
 
-def _look(path: Path) -> os.stat_result | None:
+def _feed_lost(path: Path) -> FeedLostError:
+    return FeedLostError(
+        f"{path} of this feeder (pid {os.getpid()}) was removed or replaced; restart"
+        " the feeder"
+    )
+
+
+def _lstat(path: Path) -> os.stat_result | None:
     try:
         return path.lstat()
-    except OSError:  # it is not there, or its directory is none any more
+    except OSError:  # also if its directory was replaced by a file
         return None
 
 
 def _identity(path: Path) -> Identity | None:
-    status = _look(path)
+    status = _lstat(path)
     return None if status is None else (status.st_dev, status.st_ino)

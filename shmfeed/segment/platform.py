@@ -1,4 +1,4 @@
-"""Whether live feeds can work on this host: its system, then its CPU and the core."""
+"""Check that live feeds work on this host: its operating system, its CPU, the core."""
 
 import os
 import time
@@ -9,6 +9,8 @@ from types import ModuleType
 from shmfeed.core import check_memory_order
 from shmfeed.errors import UnsupportedPlatformError
 
+SHARED_MEMORY = Path("/dev/shm")
+
 Needed = tuple[tuple[ModuleType, tuple[str, ...]], ...]
 
 _NEEDED: Needed = (
@@ -18,7 +20,7 @@ _NEEDED: Needed = (
 _MODULES = ("fcntl", "_posixshmem")
 
 
-def _is_there(module: str) -> bool:
+def _can_import(module: str) -> bool:
     try:
         import_module(module)
     except ImportError:
@@ -27,7 +29,7 @@ def _is_there(module: str) -> bool:
 
 
 def absent(needed: Needed) -> list[str]:
-    """What this system does not have of what is needed, by full names."""
+    """Return the full names of the attributes that this system's modules lack."""
     return [
         f"{owner.__name__}.{name}"
         for owner, names in needed
@@ -36,16 +38,13 @@ def absent(needed: Needed) -> list[str]:
     ]
 
 
-# Asked once: a system does not change, and attaching is done on the way to a price.
-_ABSENT = absent(_NEEDED) + [name for name in _MODULES if not _is_there(name)]
+# Computed once: a system does not change, and a strategy attaches before it reads.
+_ABSENT = absent(_NEEDED) + [name for name in _MODULES if not _can_import(name)]
 
 
-def check(shared_memory: Path) -> None:
-    """UnsupportedPlatformError where live feeds cannot work, saying why.
-
-    `shared_memory` is the directory in which segments live.
-    """
-    missing = _ABSENT if shared_memory.is_dir() else [str(shared_memory), *_ABSENT]
+def check_platform() -> None:
+    """Raise UnsupportedPlatformError, with the reason, if live feeds cannot work."""
+    missing = _ABSENT if SHARED_MEMORY.is_dir() else [str(SHARED_MEMORY), *_ABSENT]
     if missing:
         raise UnsupportedPlatformError(
             "live feeds need POSIX shared memory as Linux has it; not here:"

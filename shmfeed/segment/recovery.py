@@ -1,10 +1,10 @@
-"""A look at a whole segment by the one who is to write it: what of it can be kept.
+"""Recovery of a segment by its next owner: inspect it, then migrate what is usable.
 
-Nobody writes it meanwhile. What is damaged is named; bars are kept of each stream
-whose names and slot are sound, whatever has become of the words around them: all of
-them, or the longest run of those whose times can be.
-
-What a segment takes over from the one it replaces: bars, their age, counters.
+The new owner holds the locks, so no process writes the segment meanwhile. Inspection
+lists each damage. A stream is usable if its names and its slot are intact, whatever
+happened to the words around them. Migration copies a stream's closed bars, or the
+longest run of them with valid times, and its counters into the segment that replaces
+this one.
 """
 
 import logging
@@ -38,58 +38,62 @@ from shmfeed.memory.words import Words, boot_ns
 from shmfeed.segment.mapping import Mapping
 from shmfeed.segment.stream_check import closed_damage, forming_damage
 
-# Words that are counted up: one near the end of an int64 would stop its writer.
-_COUNTED = (
+# Words that are counted up: a writer would fail at the end of an int64.
+_HEADER_COUNTS = (
     H_WRITER_EPOCH,
     H_NOTE,
     *range(H_COUNTERS, H_COUNTERS + len(COUNTERS)),
 )
-_ENTRY_COUNTED = (E_GAPS, E_FORMING)
+_ENTRY_COUNTS = (E_GAPS, E_FORMING)
 _EPOCH_LIMIT = COUNT_LIMIT >> SLOT_BITS
 
+log = logging.getLogger(__name__)
 
-class Survey(NamedTuple):
-    """The entries whose bars can be kept, in order, and all that is wrong."""
 
-    sound: list[Entry]
+class Inspection(NamedTuple):
+    """The entries whose closed bars are usable, in order, and a line for each damage.
+
+    A segment without damage can be reused in place.
+    """
+
+    usable: list[Entry]
     damage: list[str]
 
 
-def survey(words: Words, geometry: Geometry) -> Survey:
-    """What of a segment can be kept; it has no damage if it serves as it is."""
+def inspect_segment(words: Words, geometry: Geometry) -> Inspection:
+    """Look at each word of a segment that its next writer relies on."""
     damage = _header_damage(words, geometry)
     found = _candidates(words, geometry)
     marks = catalog_words(words, geometry, geometry.max_streams)
-    twice = Counter(marks[entry.number] for entry in found)
-    named = Counter((entry.symbol, entry.timeframe) for entry in found)
-    sound = []
+    by_mark = Counter(marks[entry.number] for entry in found)
+    by_key = Counter(_key(entry) for entry in found)
+    usable = []
     for entry in found:
-        what = _rows_damage(words, geometry, entry)
-        if twice[marks[entry.number]] > 1 or named[entry.symbol, entry.timeframe] > 1:
-            what = what or "another has the same slot or the same names"
+        what = _entry_damage(words, geometry, entry)
+        if by_mark[marks[entry.number]] > 1 or by_key[_key(entry)] > 1:
+            what = what or "another stream has the same slot or the same names"
         if what is None:
-            sound.append(entry)
+            usable.append(entry)
             reader = RingReader(words, geometry, entry.number)
-            what = closed_damage(reader, entry.timeframe) or _small_damage(
-                words, reader, entry
-            )
+            what = closed_damage(reader, entry.timeframe)
+            what = what or _values_damage(words, reader, entry)
         if what is not None:
             damage.append(f"stream {entry.number}: {what}")
-    return Survey(sound, damage)
+    return Inspection(usable, damage)
 
 
-def kept_count(value: int) -> int:
-    """A counter's value, 0 where it cannot be."""
+def valid_count(value: int) -> int:
+    """Return a counter's value, 0 if it is out of range."""
     return value if 0 <= value < COUNT_LIMIT else 0
 
 
-def kept_moment(value: int) -> int:
-    """A CLOCK_BOOTTIME in ns, 0 of one that cannot be."""
+def valid_moment(value: int) -> int:
+    """Return a CLOCK_BOOTTIME in ns, 0 if it is out of range."""
     return value if 0 <= value <= boot_ns() + AHEAD_NS else 0
 
 
 def _candidates(words: Words, geometry: Geometry) -> list[Entry]:
-    """The entries that are counted; all that were begun, if the count cannot be."""
+    # If the count of entries is damaged, each entry that has a catalog word.
     count = words.ints[H_STREAMS]
     if 0 <= count <= geometry.max_streams:
         return [read_entry(words, geometry, index) for index in range(count)]
@@ -105,7 +109,7 @@ def _header_damage(words: Words, geometry: Geometry) -> list[str]:
         damage.append(f"its word `retired` is {ints[H_RETIRED]}")
     if not 0 <= ints[H_STREAMS] <= geometry.max_streams:
         damage.append(f"it counts {ints[H_STREAMS]} streams")
-    if any(ints[word] != kept_count(ints[word]) for word in _COUNTED):
+    if any(ints[word] != valid_count(ints[word]) for word in _HEADER_COUNTS):
         damage.append("one of its counters is out of range")
     start, end = geometry.slot_word(0), geometry.slot_word(geometry.slots)
     epochs = ints[start + S_EPOCH : end : geometry.slot_words].tolist()
@@ -114,69 +118,68 @@ def _header_damage(words: Words, geometry: Geometry) -> list[str]:
     return damage
 
 
-def _rows_damage(words: Words, geometry: Geometry, entry: Entry) -> str | None:
-    """Why the closed bars of a stream cannot be kept, None if they can."""
+def _entry_damage(words: Words, geometry: Geometry, entry: Entry) -> str | None:
     at = geometry.entry_word(entry.number)
     what = names_damage(entry.symbol, entry.timeframe)
     return what or slot_damage(words, geometry, words.ints[at + E_WORD])
 
 
-def _small_damage(words: Words, reader: RingReader, entry: Entry) -> str | None:
+def _values_damage(words: Words, reader: RingReader, entry: Entry) -> str | None:
     at = reader.entry
-    for word in _ENTRY_COUNTED:
+    for word in _ENTRY_COUNTS:
         value = words.ints[at + word]
-        if value != kept_count(value):
+        if value != valid_count(value):
             return f"word {word} of its entry is {value}"
     for word in (E_SINCE, E_UPDATED):
         value = words.ints[at + word]
-        if value != kept_moment(value):
+        if value != valid_moment(value):
             return f"word {word} of its entry says {value} ns since the boot"
     return forming_damage(reader, entry.timeframe)
 
 
-log = logging.getLogger(__name__)
-
-
-def carry_over(
+def migrate(
     old: Mapping, new: Mapping, catalog: Catalog, wanted: Collection[StreamKey]
 ) -> None:
-    """Copy what is subscribed and sound, with its numbers; what is `wanted` first.
+    """Copy usable streams that are subscribed, and the counters, into a new segment.
 
-    The log tells of streams that the new segment has no room for.
+    The `wanted` streams are copied first. The log names what does not fit.
     """
-    subscribed = [e for e in survey(old.words, old.geometry).sound if e.subscribed]
-    subscribed.sort(key=lambda entry: _names(entry) not in wanted)
-    room = new.geometry.max_streams
-    lost = sum(_copy_stream(old, new, catalog, entry) for entry in subscribed[:room])
-    if lost:
+    usable = inspect_segment(old.words, old.geometry).usable
+    subscribed = [entry for entry in usable if entry.subscribed]
+    subscribed.sort(key=lambda entry: _key(entry) not in wanted)
+    capacity = new.geometry.max_streams
+    dropped = sum(
+        _copy_stream(old, new, catalog, entry) for entry in subscribed[:capacity]
+    )
+    for word in range(H_COUNTERS, H_COUNTERS + len(COUNTERS)):
+        new.words.ints[word] = valid_count(old.words.ints[word])
+    if dropped:
         log.warning(
-            "%s is made anew, history %d: %d older bars of its streams are left out;"
+            "%s is recreated with history %d: %d older bars of its streams are dropped;"
             " raise history",
             old.words.name,
             new.geometry.history,
-            lost,
+            dropped,
         )
-    for word in range(H_COUNTERS, H_COUNTERS + len(COUNTERS)):
-        new.words.ints[word] = kept_count(old.words.ints[word])
-    if left := subscribed[room:]:
+    if left := subscribed[capacity:]:
         log.warning(
-            "%s is made anew, max_streams %d: %d streams that it carried are left out"
-            " with their bars, the first of them %s; raise max_streams",
+            "%s is recreated with max_streams %d: %d of its streams are dropped with"
+            " their bars, the first of them %s; raise max_streams",
             old.words.name,
-            room,
+            capacity,
             len(left),
-            " ".join(_names(left[0])),
+            " ".join(_key(left[0])),
         )
 
 
 def _copy_stream(old: Mapping, new: Mapping, catalog: Catalog, entry: Entry) -> int:
-    """How many bars that could be asked for have no room."""
-    names = _names(entry)
+    """Return how many bars that readers could ask for are dropped."""
+    key = _key(entry)
     reader = RingReader(old.words, old.geometry, entry.number)
     rows = reader.view(new.geometry.history)
     first, last = sound_run(rows, entry.timeframe)
-    index = catalog.add(names, boot_ns(), base=rows.first + first)
-    writer = RingWriter(new.words, new.geometry, index, names, _wake_nobody)
+    index = catalog.add(key, boot_ns(), base=rows.first + first)
+    writer = RingWriter(new.words, new.geometry, index, key, _wake_no_reader)
     broken = forming_damage(reader, entry.timeframe)
     for row in range(first, last):
         bar = rows.bar(row)
@@ -185,14 +188,14 @@ def _copy_stream(old: Mapping, new: Mapping, catalog: Catalog, entry: Entry) -> 
     if forming is not None:
         writer.update_forming(forming.open_time, *forming[2:])
     ints, at = new.words.ints, new.geometry.entry_word(index)
-    ints[at + E_UPDATED] = kept_moment(reader.updated)
-    ints[at + E_GAPS] = kept_count(old.words.ints[reader.entry + E_GAPS])
+    ints[at + E_UPDATED] = valid_moment(reader.updated)
+    ints[at + E_GAPS] = valid_count(old.words.ints[reader.entry + E_GAPS])
     return len(reader.view(old.geometry.history)) - len(rows)
 
 
-def _names(entry: Entry) -> StreamKey:
+def _key(entry: Entry) -> StreamKey:
     return entry.symbol, entry.timeframe
 
 
-def _wake_nobody(index: int) -> None:
-    """Whoever waits is woken when the new segment is published."""
+def _wake_no_reader(index: int) -> None:
+    """Readers are woken when the new segment is published."""

@@ -1,6 +1,6 @@
-"""Removing what no feeder holds any more: a feed's segment, and what is beside it.
+"""Removal of what no feeder holds: segments, unfinished successors, control sockets.
 
-Of one feed, or of all of this user.
+Apart from `inventory`, because it loads filelock, which a reading process must not.
 """
 
 import os
@@ -10,25 +10,32 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from shmfeed.errors import (
-    FeedBusyError,
-    SegmentError,
-    SegmentFormatError,
-)
+from shmfeed.errors import FeedBusyError, SegmentError, SegmentFormatError
 from shmfeed.layout import H_RETIRED, WORD
-from shmfeed.segment.inventory import has_anything, names_here
-from shmfeed.segment.locking import identity_of, lock_file, lock_object, make_directory
-from shmfeed.segment.mapping import Place, check_ours, not_found, open_checked, place
+from shmfeed.segment.inventory import has_files, take_inventory
+from shmfeed.segment.locking import (
+    acquire_lock_file,
+    identity_of,
+    lock_segment,
+    make_directory,
+)
+from shmfeed.segment.mapping import (
+    Place,
+    feed_not_found,
+    open_checked,
+    place,
+    read_ready_word,
+)
 
 UNHELD, HELD, FOREIGN, FAILED = "unheld", "held", "foreign", "failed"
 
 
 class Leftover(NamedTuple):
-    """A thing under a feed's name: its size in bytes, and whether it may go.
+    """A file under a feed's name, and whether it may be removed.
 
-    `state` is UNHELD where nobody holds it, HELD where a feeder does, FOREIGN where no
-    feeder of this user has made it, FAILED where the host refused; `reason` says why
-    it has to stay, and is empty where it has not.
+    `size` is in bytes. `state` is UNHELD if no feeder holds it, HELD if one does,
+    FOREIGN if no feeder of this user can have created it, FAILED if the host refused.
+    `reason` says why it stays, and is empty for UNHELD.
     """
 
     path: Path
@@ -38,11 +45,12 @@ class Leftover(NamedTuple):
 
 
 def remove_unheld(where: Place) -> bool:
-    """Whether the segment was there, and nobody's, and is gone now.
+    """Remove the segment if no feeder owns it. Return True if it was removed.
 
-    With it goes what a killed feeder left beside it; its lock file stays. Its readers
-    keep what they have and look for a successor. Raises SegmentFormatError for a file
-    that is not ours, which stays, and SegmentError for what the host refuses.
+    An unfinished successor and the socket of a killed feeder are removed with it. The
+    lock file stays. Readers keep their bars and look for a successor. Raises
+    SegmentFormatError, and removes nothing, if the file is not a segment of this user,
+    SegmentError if the host refuses.
     """
     there = {one.path: one for one in leftovers(where, remove=True)}
     found = there.get(where.segment)
@@ -52,16 +60,17 @@ def remove_unheld(where: Place) -> bool:
         raise SegmentFormatError(f"{found.path} {found.reason}")
     if found.state == FAILED:
         raise SegmentError(
-            f"feed {where.name!r} cannot be removed: it {found.reason}; it is as it was"
+            f"feed {where.name!r} cannot be removed: it {found.reason}; it was not"
+            " changed"
         )
     return True
 
 
 def leftovers(where: Place, remove: bool = False) -> list[Leftover]:
-    """What there is under a feed's name; with `remove` what nobody holds is gone.
+    """List a feed's segment, unfinished successor and control socket.
 
-    That is its segment, an unfinished successor, and its control socket. A feed that
-    a feeder holds stays whole, and so does whatever no feeder of this user has made.
+    With `remove`, remove those that no feeder holds. If a feeder holds any of them, all
+    stay. A file that no feeder of this user can have created stays.
     """
     names = where.segment, where.successor, where.socket
     there = [path for path in names if _size(path) is not None]
@@ -72,8 +81,8 @@ def leftovers(where: Place, remove: bool = False) -> list[Leftover]:
             if remove:
                 make_directory(where.directory)
             if remove or _size(where.lock) is not None:
-                locks.callback(lock_file(where).release)
-            return _judge(where, there, remove, locks)
+                locks.callback(acquire_lock_file(where).release)
+            return _examine(where, there, remove, locks)
         except FeedBusyError as error:
             holder = "another process" if error.pid is None else f"process {error.pid}"
             return _all(there, HELD, f"is held by {holder}")
@@ -86,7 +95,7 @@ def leftovers(where: Place, remove: bool = False) -> list[Leftover]:
 def _size(path: Path) -> int | None:
     try:
         return path.lstat().st_size
-    except OSError:  # also where the directory is no directory
+    except OSError:  # also if the directory is a file
         return None
 
 
@@ -97,14 +106,14 @@ def _all(there: list[Path], state: str, reason: str) -> list[Leftover]:
     ]
 
 
-def _judge(
+def _examine(
     where: Place, there: list[Path], remove: bool, locks: ExitStack
 ) -> list[Leftover]:
-    """All of it is judged before anything goes: FeedBusyError leaves it whole."""
+    # All files are examined before the first is removed: FeedBusyError leaves all.
     found = []
     for path in there:
         size = _size(path)
-        if size is None:  # gone meanwhile, and its name may be another's next
+        if size is None:  # removed meanwhile; a new file may get its name
             continue
         found.append(Leftover(path, size, *_objection(where, path, locks)))
     if remove:
@@ -113,7 +122,7 @@ def _judge(
 
 
 def _objection(where: Place, path: Path, locks: ExitStack) -> tuple[str, str]:
-    """State and reason; what may go is locked against a feeder from here on."""
+    """Return state and reason. An UNHELD segment is locked until `locks` ends."""
     try:
         if path == where.socket:
             _check_socket(path)
@@ -129,28 +138,28 @@ def _objection(where: Place, path: Path, locks: ExitStack) -> tuple[str, str]:
 
 
 def _check_socket(path: Path) -> None:
-    # Only the holder of the lock file makes one, and that is who asks.
+    # Only the holder of the lock file creates a socket, and this process holds it.
     status = path.lstat()
     if not (stat.S_ISSOCK(status.st_mode) and status.st_uid == os.geteuid()):
-        raise SegmentFormatError(f"{path} is no socket of this user; move it away")
+        raise SegmentFormatError(f"{path} is not a socket of this user; move it away")
 
 
 def _lock(where: Place, locks: ExitStack) -> None:
     fd = open_checked(where, os.O_RDWR)
     locks.callback(os.close, fd)
-    ready = check_ours(where, fd)
-    # The holder has this lock too, which holds without the lock file.
-    locked = lock_object(where, where.segment)
+    ready = read_ready_word(where, fd)
+    # A feeder holds this lock too, even if its lock file was removed.
+    locked = lock_segment(where, where.segment)
     locks.callback(os.close, locked)
     if identity_of(fd) != identity_of(locked):
         raise FeedBusyError(f"{where.segment} was replaced just now")
-    # Nobody reads one that was never ready, and it has no page to say it on.
+    # A segment that was never ready has no readers, and may have no page to write.
     if ready and os.fstat(fd).st_size > H_RETIRED * WORD:
         locks.callback(_retire_if_gone, fd)
 
 
 def _retire_if_gone(fd: int) -> None:
-    """Sends readers to look for a successor."""
+    # A retired segment makes its readers look for a successor.
     if not os.fstat(fd).st_nlink:
         os.pwrite(fd, struct.pack("=q", 1), H_RETIRED * WORD)
 
@@ -164,23 +173,23 @@ def _unlink(one: Leftover) -> Leftover:
     return one
 
 
-_NO_NAME = "bears no feed's name: no feeder has made it; it stays as it is"
+_NO_FEED_NAME = "is not named like a feed; no feeder created it, so it stays"
 
 
 def clean_feed(name: str, remove: bool) -> list[Leftover]:
-    """What there is of a feed; with `remove` what nobody holds is gone.
+    """List a feed's leftovers. With `remove`, remove those that no feeder holds.
 
-    FeedNotFoundError where there is nothing, BadArgumentError for a name that is not
-    accepted, UnsupportedPlatformError.
+    Raises FeedNotFoundError if the feed has none, BadArgumentError for a bad name,
+    UnsupportedPlatformError.
     """
     where = place(name)
-    if not has_anything(where):
-        raise not_found(where)
+    if not has_files(where):
+        raise feed_not_found(where)
     return leftovers(where, remove)
 
 
 def clean_all(remove: bool) -> list[Leftover]:
-    """The same of every feed of this user, and of what only bears our prefix."""
-    names = names_here()
-    found = [one for name in names.feeds for one in leftovers(place(name), remove)]
-    return found + [Leftover(path, 0, FOREIGN, _NO_NAME) for path in names.strangers]
+    """Do the same for every feed of this user. List other files with our prefix too."""
+    feeds, strangers = take_inventory()
+    found = [one for name in feeds for one in leftovers(place(name), remove)]
+    return found + [Leftover(path, 0, FOREIGN, _NO_FEED_NAME) for path in strangers]

@@ -1,7 +1,8 @@
-"""A look at all of a stream's bars, once, where it is bound: not at each read."""
+"""Check of a stream's bars when a reader is bound to it, not at each read."""
 
 from contextlib import suppress
 
+from shmfeed.bar import StreamKey
 from shmfeed.core import RingReader
 from shmfeed.errors import BusyRingError
 from shmfeed.layout import Geometry
@@ -10,9 +11,9 @@ from shmfeed.memory.words import Words
 
 
 def closed_damage(reader: RingReader, timeframe: str) -> str | None:
-    """What is wrong with the closed bars' times, None if nothing is.
+    """Return what is wrong with the times of the closed bars, or None.
 
-    A writer that outruns the look leaves no verdict.
+    Also None if a writer outruns the check.
     """
     with suppress(BusyRingError):
         rows = reader.view(reader.geometry.history)
@@ -23,18 +24,20 @@ def closed_damage(reader: RingReader, timeframe: str) -> str | None:
 
 
 def forming_damage(reader: RingReader, timeframe: str) -> str | None:
-    """What is wrong with the forming bar's times, None if nothing is."""
+    """Return what is wrong with the times of the forming bar, or None."""
     bar = reader.forming_cell()
     return None if bar is None else bar_damage(bar, timeframe)
 
 
-def sound_reader(
-    words: Words, geometry: Geometry, index: int, names: tuple[str, str]
+def checked_reader(
+    words: Words, geometry: Geometry, index: int, key: StreamKey
 ) -> RingReader:
-    """The reader of entry `index`, looked at once: SegmentFormatError if its slot, or
-    the times of its bars, are what no feeder can have written."""
+    """Return a reader of catalog entry `index`, whose stream is `key`.
+
+    Raises SegmentFormatError if its slot or the times of its bars are damaged.
+    """
     reader = RingReader(words, geometry, index)
-    what = closed_damage(reader, names[1]) or forming_damage(reader, names[1])
+    what = closed_damage(reader, key[1]) or forming_damage(reader, key[1])
     if what is not None:
-        raise damaged(words, f"of {' '.join(names)} {what}")
+        raise damaged(words, f"of {' '.join(key)} {what}")
     return reader

@@ -28,7 +28,7 @@ from shmfeed.memory import catalog, words
 from shmfeed.segment import mapping, ownership, recovery
 from shmfeed.segment import stream_check as looks
 from shmfeed.segment.mapping import place
-from shmfeed.segment.recovery import Survey
+from shmfeed.segment.recovery import Inspection
 from wealthdata import attachment
 
 SCALE = max(1, int(forks.SCALE))
@@ -325,12 +325,12 @@ def is_sound(case: Case, stream: int) -> bool:
 
 
 def adopt_blindly():
-    ownership._serves = lambda mapping, geometry: mapping.geometry == geometry
+    ownership._is_reusable = lambda mapping, geometry: mapping.geometry == geometry
 
 
 def begin_anew():
-    ownership._serves = lambda mapping, geometry: False
-    recovery.survey = lambda words, geometry: Survey([], [])
+    ownership._is_reusable = lambda mapping, geometry: False
+    recovery.inspect_segment = lambda words, geometry: Inspection([], [])
 
 
 FEEDER_MUTANTS = {"adopt": adopt_blindly, "anew": begin_anew}

@@ -95,7 +95,8 @@ class TestContent:
                 assert kind == "FeedNotFoundError"
             else:
                 assert kind == "SegmentFormatError"
-                assert f"damaged: {size} bytes, its header says {len(sound)}" in words
+                stated = f"its header states {len(sound)}"
+                assert f"damaged: it has {size} bytes, {stated}" in words
 
     def test_without_the_look_at_its_size_readers_fail(self, feed_name, sound):
         """The control. No signal: what is mapped is never longer than the file."""
@@ -114,7 +115,7 @@ class TestContent:
             with shmfeed.create(name, *SIZES) as writer:
                 damage_cases.fill(writer)
                 self.read(name)
-                found.append((size, writer.adopted))
+                found.append((size, writer.reused))
         return found
 
     def test_cut_at_each_block_the_next_feeder_makes_it_anew(self, feed_name, sound):
@@ -177,7 +178,7 @@ class TestContent:
             )
             kind, said = refusal(shmfeed.attach, where.name)
             assert kind == "SegmentFormatError"
-            assert f"its header says {other.size}" in said
+            assert f"its header states {other.size}" in said
         assert refusal(shmfeed.create, where.name, *SIZES) is None
 
 
@@ -386,7 +387,8 @@ class TestCutWhileInUse:
             said = child.result()
         for kind, words in said:
             assert kind == "FeedLostError"
-            assert f"{where.segment} was cut to {size} bytes" in words
+            assert f"{where.segment} was truncated from " in words
+            assert f" to {size} bytes; restart the feeder" in words
         assert not where.segment.exists()
 
     def test_without_the_look_the_feeder_dies(self, where, monkeypatch):
@@ -485,7 +487,7 @@ def test_more_streams_than_there_is_room_for(where, sound):
         shmfeed.create(where.name, *SIZES) as writer,
         shmfeed.attach(where.name) as feed,
     ):
-        assert writer.adopted
+        assert writer.reused
         ring = writer.add_stream("SOLUSDT", "1h")
         before = where.segment.read_bytes()
         with pytest.raises(BadArgumentError, match="room for 3 streams and carries 3"):
@@ -558,7 +560,7 @@ def test_removed_while_attached(child, feed_name):
     for one in found:
         (error,) = one["errors"]
         assert error.startswith("FeedLostError: ")
-        assert "no longer the one" in error
+        assert "was removed or replaced" in error
         assert one["rows"] == one["bars"] == [1, 2, 3]
         assert one["health"] == "dead"
         assert one["then"] == [[4], "live"]

@@ -36,7 +36,7 @@ def write_until_killed(name, board):
     if board[LIVES] % 2:
         cores.write_purely()
     writer = create(name, *GEOMETRY)
-    assert writer.adopted
+    assert writer.reused
     ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
     number = ring.reader.count
     board[LIVES] += 1

@@ -243,14 +243,14 @@ def publish_first():
 
 def ready_first():
     """A mutant: a segment calls itself ready before it has a header."""
-    make_object = ownership.make_object
+    create_object = ownership.create_object
 
-    def make_ready_object(name, size):
-        make_object(name, size)
+    def create_ready_object(name, size):
+        create_object(name, size)
         with Path("/dev/shm", name).open("r+b") as segment:
             segment.write(READY.to_bytes(8, "little"))
 
-    ownership.make_object = make_ready_object
+    ownership.create_object = create_ready_object
 
 
 @pytest.mark.parametrize(

@@ -541,7 +541,7 @@ def make(child, feed_name, monkeypatch):
         clock = nursery.Clock()
         cores.tell_time(monkeypatch.setattr, clock)
         # A second writer is refused at once: nobody looks at the feed meanwhile.
-        monkeypatch.setattr(locking, "_PATIENCE_SECONDS", 0.0)
+        monkeypatch.setattr(locking, "_LOCK_TIMEOUT_SECONDS", 0.0)
         writers = nursery.Nursery(child(nursery.PROGRAM, mutant))
         facts = {
             "name": feed_name,

@@ -150,7 +150,7 @@ def test_a_killed_holder_is_followed_at_once(feed_name, seed):
         for rival in rivals:
             rival.__exit__(None, None, None)
     with create(feed_name, *GEOMETRY) as writer:
-        assert writer.adopted
+        assert writer.reused
         assert writer._words.ints[H_WRITER_EPOCH] >= KILLS + 2
         writer.close(unlink=True)
     print(f"seed {seed}: {KILLS} kills, the longest wait {max(waits):.3f} s")
@@ -243,7 +243,7 @@ def test_a_forked_child_of_a_dead_holder_holds_nothing(feed_name, board):
         forks.wait_until(lambda: board[HOLDER], 10, "the holder")
         parent.kill()
     with create(feed_name, *GEOMETRY) as writer:
-        assert writer.adopted
+        assert writer.reused
         board[COMMAND] = DONE
         forks.wait_until(lambda: board[STOP], 10, "the forked child goes")
         assert board[LOST]

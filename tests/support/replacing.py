@@ -10,7 +10,7 @@ Lock = Callable[[Place, Path], int]
 
 
 def replacing(lock: Lock) -> Lock:
-    """`lock_object`, which finds another segment like it under the same name."""
+    """`lock_segment`, which finds another segment like it under the same name."""
 
     def too_late(where: Place, path: Path) -> int:
         other = path.with_name(path.name + "-other")

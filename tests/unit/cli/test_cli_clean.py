@@ -144,7 +144,7 @@ def test_a_feeder_that_starts_meanwhile_keeps_its_feed(feed_name):
 
 def test_a_feeder_without_patience_would_be_refused(feed_name, monkeypatch):
     """A control: the cleaner holds the locks for a moment."""
-    monkeypatch.setattr("shmfeed.segment.locking._PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("shmfeed.segment.locking._LOCK_TIMEOUT_SECONDS", 0)
     told = board()
     with Fork(clean_until_told, feed_name, told) as cleaner:
         until(lambda: starts(feed_name, 20), what="a start was refused")
@@ -269,7 +269,7 @@ def test_all_of_a_user(child, feed_name):
         assert [name for name, one in left.items() if one["state"] == "held"] == [
             "held"
         ]
-        assert "bears no feed's name" in left["x \x1b[31m"]["reason"]
+        assert "not named like a feed" in left["x \x1b[31m"]["reason"]
     assert same
     assert last[0] == 0
     assert len(last[1]["removed"]) == 1

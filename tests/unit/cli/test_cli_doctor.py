@@ -128,7 +128,7 @@ def test_words_are_lines_of_printable_characters() -> None:
 
 NOWHERE = """
 import contextlib, io, pathlib, shutil
-import shmfeed.segment.mapping as segment
+import shmfeed.segment.platform as segment
 from shmfeed.cli.main import main
 segment.SHARED_MEMORY = pathlib.Path("/dev/shm/none")
 out = io.StringIO()

@@ -143,7 +143,7 @@ def test_what_goes_while_it_is_listed_is_left_out(feed_name, monkeypatch) -> Non
     where = place(feed_name)
     create(feed_name, max_streams=1, history=16).close()
 
-    monkeypatch.setattr("shmfeed.listing.feeds_here", lambda: [feed_name])
+    monkeypatch.setattr("shmfeed.listing.feeds_with_segment", lambda: [feed_name])
     where.segment.unlink()
     assert list_feeds() == []
 

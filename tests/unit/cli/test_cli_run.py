@@ -172,7 +172,7 @@ def test_a_feed_that_is_taken_away_is_exit_4(command, settings, feed_name) -> No
     place(feed_name).segment.unlink()
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 4
-    assert "is no longer the one that this feeder" in errors
+    assert "was removed or replaced" in errors
 
 
 def test_log_lines_have_a_time_and_a_level(command, settings, feed_name) -> None:

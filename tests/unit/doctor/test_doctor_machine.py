@@ -75,7 +75,7 @@ def test_another_cpu(monkeypatch) -> None:
 
 
 def test_no_shared_memory(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr("shmfeed.segment.mapping.SHARED_MEMORY", tmp_path / "none")
+    monkeypatch.setattr("shmfeed.segment.platform.SHARED_MEMORY", tmp_path / "none")
     found = check_support()
     assert found.level == "problem"
     assert f"not here: {tmp_path / 'none'}" in found.found

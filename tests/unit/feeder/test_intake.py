@@ -260,7 +260,7 @@ def test_a_successor_goes_on_where_its_predecessor_ended(feed_name, bench):
     bench.intake.set_streams([STREAM, OTHER])
     bench.writer.close()
     bench.writer = create(feed_name, history=50, max_streams=4)
-    assert bench.writer.adopted
+    assert bench.writer.reused
     bench.intake = Intake(bench.writer, 2.0, False)
     bench.intake.set_streams([STREAM])
     assert bench.feed.streams() == [STREAM]  # the other one is wanted no more

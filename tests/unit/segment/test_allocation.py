@@ -33,7 +33,7 @@ def tracked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
 
 
 def test_makes_it_at_its_full_size_and_private(where: Place, tracked: Calls) -> None:
-    allocation.make_object(where.object_name, 12_345)
+    allocation.create_object(where.object_name, 12_345)
     status = where.segment.stat()
     assert status.st_size == 12_345
     assert status.st_mode & 0o777 == 0o600
@@ -41,16 +41,16 @@ def test_makes_it_at_its_full_size_and_private(where: Place, tracked: Calls) -> 
 
 
 def test_what_is_there_stays(where: Place, tracked: Calls) -> None:
-    allocation.make_object(where.object_name, 8)
+    allocation.create_object(where.object_name, 8)
     with pytest.raises(FileExistsError):
-        allocation.make_object(where.object_name, 16)
+        allocation.create_object(where.object_name, 16)
     assert where.segment.stat().st_size == 8
     assert tracked == []
 
 
 def test_a_size_that_cannot_be_leaves_nothing(where: Place, tracked: Calls) -> None:
     with pytest.raises((OSError, OverflowError)):
-        allocation.make_object(where.object_name, 1 << 62)
+        allocation.create_object(where.object_name, 1 << 62)
     assert not where.segment.exists()
     assert tracked == []
 

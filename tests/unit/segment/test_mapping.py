@@ -31,7 +31,7 @@ from shmfeed.layout import (
     WORD,
     Geometry,
 )
-from shmfeed.segment import mapping
+from shmfeed.segment import mapping, platform
 from shmfeed.segment.mapping import Place, open_segment, place
 
 GEOMETRY = Geometry(2, 5, 3)
@@ -90,7 +90,7 @@ class TestPlace:
     def test_no_shared_memory(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr(mapping, "SHARED_MEMORY", tmp_path / "none")
+        monkeypatch.setattr(platform, "SHARED_MEMORY", tmp_path / "none")
         with pytest.raises(UnsupportedPlatformError, match="POSIX shared memory"):
             place("a")
 
@@ -188,7 +188,8 @@ class TestForeign:
     @pytest.mark.parametrize("size", [HEADER_WORDS * WORD, GEOMETRY.size - 1])
     def test_truncated(self, where: Place, size: int) -> None:
         make(where, header(), size)
-        self.refused(where, f"damaged: {size} bytes, its header says {GEOMETRY.size}")
+        stated = f"its header states {GEOMETRY.size}"
+        self.refused(where, f"damaged: it has {size} bytes, {stated}")
 
     @pytest.mark.parametrize("value", [-1, 0, 1 << 62])
     @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.segment import ownership as module
-from shmfeed.segment.allocation import make_object
-from shmfeed.segment.locking import lock_file, lock_object
+from shmfeed.segment.allocation import create_object
+from shmfeed.segment.locking import acquire_lock_file, lock_segment
 from shmfeed.segment.mapping import Place, identity_by_name, open_segment, place
 from shmfeed.segment.ownership import SegmentOwner
 
@@ -90,7 +90,7 @@ class TestNew:
         assert mode(where.lock) == 0o600
         assert mode(where.directory) == 0o700
         assert where.segment.stat().st_size == GEOMETRY.size
-        assert not holding.adopted
+        assert not holding.reused
         assert holding.previous is None
 
     def test_pages_are_reserved(self, where: Place, holding: SegmentOwner) -> None:
@@ -136,7 +136,7 @@ paths = where.segment, where.directory
 print(close, *(oct(stat.S_IMODE(path.stat().st_mode)) for path in paths))
 writer.close()
 writer = shmfeed.writer.create(sys.argv[1], history=5)
-print(writer.adopted)
+print(writer.reused)
 writer.close(unlink=True)
 """
 NOBODY = 65534
@@ -198,7 +198,7 @@ class TestBusy:
         self, where: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hold(where).release(unlink=False)
-        monkeypatch.setattr(module, "lock_object", replacing(lock_object))
+        monkeypatch.setattr(module, "lock_segment", replacing(lock_segment))
         with pytest.raises(FeedBusyError, match="another process"):
             SegmentOwner(where, GEOMETRY)
         assert retired(where) == 0
@@ -210,11 +210,11 @@ class TestBusy:
         stranger.kill()
         stranger.wait()
         assert where.lock.read_text() == f"{stranger.pid}\n"
-        cleaner = lock_file(where)
+        cleaner = acquire_lock_file(where)
         with pytest.raises(FeedBusyError, match="another process") as by_file:
             SegmentOwner(where, GEOMETRY)
         cleaner.release()
-        segment = lock_object(where, where.segment)
+        segment = lock_segment(where, where.segment)
         with pytest.raises(FeedBusyError, match="another process") as by_segment:
             SegmentOwner(where, GEOMETRY)
         os.close(segment)
@@ -228,21 +228,23 @@ class TestBusy:
         stranger.send_signal(signal_number)
         stranger.wait(10)
         holding = hold(where)
-        assert holding.adopted
+        assert holding.reused
         assert holding.mapping.identity == identity
         holding.release(unlink=True)
 
     def test_what_appears_meanwhile_is_refused(
         self, where: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def somebody_makes_it(name: str, size: int) -> None:
-            where.segment.write_bytes(b"somebody's")
-            make_object(name, size)
+        def created_by_another(name: str, size: int) -> None:
+            where.segment.write_bytes(b"another's")
+            create_object(name, size)
 
-        monkeypatch.setattr("shmfeed.segment.ownership.make_object", somebody_makes_it)
-        with pytest.raises(SegmentFormatError, match="appeared"):
+        monkeypatch.setattr(
+            "shmfeed.segment.ownership.create_object", created_by_another
+        )
+        with pytest.raises(SegmentFormatError, match="created by another program"):
             SegmentOwner(where, GEOMETRY)
-        assert where.segment.read_bytes() == b"somebody's"
+        assert where.segment.read_bytes() == b"another's"
 
     def test_another_error_of_the_system_is_said_with_the_feed(
         self, where: Place, monkeypatch: pytest.MonkeyPatch
@@ -251,7 +253,9 @@ class TestBusy:
             raise OSError(errno.EIO, "Input/output error")
 
         monkeypatch.setattr(os, "posix_fallocate", broken)
-        with pytest.raises(SegmentError, match=r"held .*put/output") as caught:
+        with pytest.raises(
+            SegmentError, match=r"create or lock .*put/output"
+        ) as caught:
             SegmentOwner(where, GEOMETRY)
         assert where.name in str(caught.value)
         assert isinstance(caught.value.__cause__, OSError)
@@ -270,7 +274,7 @@ class TestAdoption:
         identity = first.mapping.identity
         first.release(unlink=False)
         second = hold(where)
-        assert second.adopted
+        assert second.reused
         assert second.previous is None
         assert second.mapping.identity == identity
         second.release(unlink=True)
@@ -280,7 +284,7 @@ class TestAdoption:
         first.release(unlink=False)
         reader = open_segment(where)
         second = hold(where, OTHER)
-        assert not second.adopted
+        assert not second.reused
         assert second.previous.identity == first.mapping.identity
         assert reader.words.ints[H_RETIRED] == 1
         assert open_segment(where).geometry == OTHER
@@ -309,7 +313,7 @@ class TestAdoption:
         SegmentOwner(where, OTHER).release(unlink=unlink)
         assert identity_by_name(where) == before
         third = hold(where)
-        assert third.adopted
+        assert third.reused
         assert [*where.segment.parent.glob(f"{where.object_name}*")] == [where.segment]
         third.release(unlink=True)
 
@@ -361,7 +365,7 @@ class TestAdoption:
         self.leave(where, size, **words)
         before = identity_by_name(where)
         holding = hold(where)
-        assert not holding.adopted
+        assert not holding.reused
         assert holding.previous is None
         assert open_segment(where).identity == holding.mapping.identity != before
         holding.release(unlink=True)
@@ -517,7 +521,7 @@ class TestRelease:
         gc.collect()
         assert len(list(Path("/proc/self/fd").iterdir())) == before
         successor = hold(where)
-        assert successor.adopted
+        assert successor.reused
         successor.release(unlink=True)
 
     def test_a_removed_one_is_no_error(self, where: Place) -> None:
@@ -600,7 +604,7 @@ class TestFork:
         process.wait(10)
         os.kill(pid, 0)  # the child lives
         holding = hold(where)
-        assert holding.adopted
+        assert holding.reused
         os.kill(pid, 0)
         process.stdin.close()  # it ends
         assert process.stdout.read() == ""

@@ -1,7 +1,6 @@
-"""What a feeder finds in a segment that it is to go on with, and what it keeps."""
+"""Inspection of a segment by its next owner, and what it keeps."""
 
 import logging
-from collections.abc import Callable
 
 import pytest
 from support.ring_on_bytes import HOUR, blank, prices
@@ -33,10 +32,15 @@ from shmfeed.layout import (
 from shmfeed.memory.words import Words, boot_ns
 from shmfeed.ringbuf import RingWriter
 from shmfeed.segment.mapping import place
-from shmfeed.segment.recovery import Survey, kept_count, kept_moment, survey
+from shmfeed.segment.recovery import (
+    Inspection,
+    inspect_segment,
+    valid_count,
+    valid_moment,
+)
 from shmfeed.writer import create
 
-NAMES = [("A", "1h"), ("B", "1d"), ("C", "1M")]
+KEYS = [("A", "1h"), ("B", "1d"), ("C", "1M")]
 HISTORY, GUARD = 5, 2
 STEP = 40 * 24 * HOUR  # not two bars in one month
 BEYOND = 1 << 62
@@ -45,9 +49,9 @@ BEYOND = 1 << 62
 @pytest.fixture
 def segment() -> tuple[Words, Geometry]:
     words, geometry, catalog = blank(HISTORY, GUARD, max_streams=4)
-    for names in NAMES:
-        index = catalog.add(names, boot_ns())
-        ring = RingWriter(words, geometry, index, names, lambda _: None)
+    for key in KEYS:
+        index = catalog.add(key, boot_ns())
+        ring = RingWriter(words, geometry, index, key, lambda _: None)
         fill(ring)
     return words, geometry
 
@@ -61,13 +65,13 @@ def fill(ring: RingWriter) -> None:
 Segment = tuple[Words, Geometry]
 
 
-def look(segment: Segment) -> tuple[list[str], str]:
-    found: Survey = survey(*segment)
-    return [entry.symbol for entry in found.sound], "; ".join(found.damage)
+def inspect(segment: Segment) -> tuple[list[str], str]:
+    found: Inspection = inspect_segment(*segment)
+    return [entry.symbol for entry in found.usable], "; ".join(found.damage)
 
 
-def test_a_sound_one(segment: Segment) -> None:
-    assert look(segment) == (["A", "B", "C"], "")
+def test_an_intact_segment(segment: Segment) -> None:
+    assert inspect(segment) == (["A", "B", "C"], "")
 
 
 @pytest.mark.parametrize(
@@ -86,8 +90,8 @@ def test_a_damaged_header_costs_no_bars(
     segment: Segment, word: int, value: int, said: str
 ) -> None:
     segment[0].ints[word] = value
-    sound, damage = look(segment)
-    assert sound == ["A", "B", "C"]
+    usable, damage = inspect(segment)
+    assert usable == ["A", "B", "C"]
     assert said in damage
 
 
@@ -101,12 +105,14 @@ def test_a_damaged_header_costs_no_bars(
         (E_FORMING + 1, -1),  # the cell in use, its open_time
     ],
 )
-def test_small_words_around_sound_bars(segment: Segment, word: int, value: int) -> None:
+def test_damaged_counts_and_times_cost_no_bars(
+    segment: Segment, word: int, value: int
+) -> None:
     words, geometry = segment
     words.ints[geometry.entry_word(1) + E_FORMING] = 2
     words.ints[geometry.entry_word(1) + word] = value
-    sound, damage = look(segment)
-    assert sound == ["A", "B", "C"]
+    usable, damage = inspect(segment)
+    assert usable == ["A", "B", "C"]
     assert damage.startswith("stream 1: ")
 
 
@@ -126,8 +132,8 @@ def test_a_damaged_stream_costs_its_own_bars(
     segment: Segment, word: int, value: int
 ) -> None:
     segment[0].ints[word] = value
-    sound, damage = look(segment)
-    assert sound == ["A", "C"]
+    usable, damage = inspect(segment)
+    assert usable == ["A", "C"]
     assert damage.startswith("stream 1: ")
 
 
@@ -153,30 +159,30 @@ def test_a_bar_with_a_wrong_time_costs_the_shorter_side(
         new.close(unlink=True)
 
 
-def test_of_two_that_claim_one_slot_neither_is_believed(segment: Segment) -> None:
+def test_two_streams_with_one_slot_are_both_unusable(segment: Segment) -> None:
     words, geometry = segment
     first, second = (geometry.entry_word(index) + E_WORD for index in (0, 1))
     words.ints[second] = words.ints[first]
-    assert look(segment)[0] == ["C"]
+    assert inspect(segment)[0] == ["C"]
 
 
-def test_of_two_of_one_name_neither_is_believed(segment: Segment) -> None:
+def test_two_streams_with_one_name_are_both_unusable(segment: Segment) -> None:
     words, geometry = segment
     first, second = ((geometry.entry_word(index) + E_NAMES) * WORD for index in (0, 1))
     words.raw[second : second + 56] = bytes(words.raw[first : first + 56])
-    assert look(segment)[0] == ["C"]
+    assert inspect(segment)[0] == ["C"]
 
 
-def test_the_epoch_of_a_slot_that_nobody_uses(segment: Segment) -> None:
+def test_a_damaged_epoch_of_a_free_slot_is_found(segment: Segment) -> None:
     words, geometry = segment
     words.ints[geometry.slot_word(9) + S_EPOCH] = BEYOND  # the next one would not fit
-    sound, damage = look(segment)
-    assert sound == ["A", "B", "C"]
+    usable, damage = inspect(segment)
+    assert usable == ["A", "B", "C"]
     assert "epoch" in damage
 
 
-def test_what_is_kept_of_a_word() -> None:
-    assert [kept_count(n) for n in (0, 7, BEYOND - 1, BEYOND, -1)] == [
+def test_values_out_of_range_become_zero() -> None:
+    assert [valid_count(n) for n in (0, 7, BEYOND - 1, BEYOND, -1)] == [
         0,
         7,
         BEYOND - 1,
@@ -184,19 +190,16 @@ def test_what_is_kept_of_a_word() -> None:
         0,
     ]
     now = boot_ns()
-    assert [kept_moment(n) for n in (0, now, -1, BEYOND)] == [0, now, 0, 0]
+    assert [valid_moment(n) for n in (0, now, -1, BEYOND)] == [0, now, 0, 0]
 
 
-Damage = Callable[[Words, Geometry], None]
-
-
-def test_a_feeder_goes_on_with_what_is_sound(
+def test_a_damaged_segment_is_recreated_with_usable_streams(
     feed_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Made anew under the same readers; the log names file and damage."""
+    """Its readers follow. The log names file and damage."""
     with create(feed_name, HISTORY, GUARD, 4) as old:
-        for names in NAMES:
-            fill(old.add_stream(*names))
+        for key in KEYS:
+            fill(old.add_stream(*key))
         old.count("messages", 7)
         at = old.geometry.entry_word(1)
         old._words.ints[at + E_WORD] = 3
@@ -207,7 +210,7 @@ def test_a_feeder_goes_on_with_what_is_sound(
     ring = feed.ring("A", "1h")
     epoch, rows = ring.epoch, ring.view(5)
     with caplog.at_level(logging.WARNING), create(feed_name, HISTORY, GUARD, 4) as new:
-        assert not new.adopted
+        assert not new.reused
         assert new.streams() == [("A", "1h"), ("C", "1M")]
         assert feed.streams() == new.streams()
         assert ring.epoch > epoch

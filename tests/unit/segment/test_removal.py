@@ -84,14 +84,14 @@ def test_looking_takes_nothing_from_who_goes_on(feed_name):
     create(feed_name).close()
     assert [left.state for left in leftovers(place(feed_name))] == [UNHELD]
     with create(feed_name) as writer:
-        assert writer.adopted
+        assert writer.reused
         writer.close(unlink=True)
 
 
 def test_what_was_put_there_just_now_is_not_removed(feed_name, monkeypatch):
     where = place(feed_name)
     create(feed_name).close()
-    monkeypatch.setattr(removal, "lock_object", replacing(removal.lock_object))
+    monkeypatch.setattr(removal, "lock_segment", replacing(removal.lock_segment))
     (found,) = leftovers(where, remove=True)
     assert (found.state, found.reason) == (HELD, "is held by another process")
     assert where.segment.exists()
@@ -252,7 +252,7 @@ def test_another_user_s_stays(feed_name):
 
 
 def test_a_directory_of_feeds_that_is_no_directory(feed_name, tmp_path, monkeypatch):
-    monkeypatch.setattr("shmfeed.segment.mapping.SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr("shmfeed.segment.platform.SHARED_MEMORY", tmp_path)
     where = place(feed_name)
     where.segment.touch(0o600)
     where.directory.symlink_to(tmp_path)

@@ -38,7 +38,7 @@ from shmfeed.layout import (
 )
 from shmfeed.memory.words import RetryBudget, Words, boot_ns
 from shmfeed.ringbuf import RingReader
-from shmfeed.segment.stream_check import closed_damage, sound_reader
+from shmfeed.segment.stream_check import checked_reader, closed_damage
 
 pytestmark = pytest.mark.usefixtures("each_core")
 
@@ -503,7 +503,7 @@ class TestDamage:
     def test_times_are_looked_at_when_a_ring_is_bound(self, ring: Bench) -> None:
         ring.close(*range(12))
         names = "BTCUSDT", "1h"
-        assert sound_reader(ring.words, ring.geometry, 0, names).count == 12
+        assert checked_reader(ring.words, ring.geometry, 0, names).count == 12
         opens = ring.reader.view(HISTORY).open_time
         row = slot_word(ring) + SLOT_HEADER_WORDS + 11 % CAPACITY
         good = ring.words.ints[row]
@@ -511,15 +511,15 @@ class TestDamage:
         for wrong in (good - HOUR, good + 1, -1, 1 << 62, -1 << 63, (1 << 63) - 1):
             ring.words.ints[row] = ring.words.ints[row + CAPACITY] = wrong
             with pytest.raises(SegmentFormatError, match="of BTCUSDT 1h bar 11 is"):
-                sound_reader(ring.words, ring.geometry, 0, names)
+                checked_reader(ring.words, ring.geometry, 0, names)
         ring.words.ints[row] = ring.words.ints[row + CAPACITY] = good
         ring.writer.update_forming(12 * HOUR, *prices(12))
-        assert sound_reader(ring.words, ring.geometry, 0, names).forming() is not None
+        assert checked_reader(ring.words, ring.geometry, 0, names).forming() is not None
         cell = ring.geometry.entry_word(0) + E_FORMING + 1 + FORMING_WORDS
         assert ring.words.ints[cell] == 12 * HOUR
         ring.words.ints[cell] = 1 << 62
         with pytest.raises(SegmentFormatError, match="a bar is said to last"):
-            sound_reader(ring.words, ring.geometry, 0, names)
+            checked_reader(ring.words, ring.geometry, 0, names)
 
     def test_a_month_may_have_any_of_its_lengths(self) -> None:
         ring = bench(HISTORY, GUARD, ("BTCUSDT", "1M"))
@@ -528,7 +528,7 @@ class TestDamage:
             ring.writer.append(start, *prices(0))
             start = close_time(start, "1M")
         ring.writer.update_forming(start, *prices(0))
-        sound_reader(ring.words, ring.geometry, 0, ("BTCUSDT", "1M"))
+        checked_reader(ring.words, ring.geometry, 0, ("BTCUSDT", "1M"))
 
     def test_what_a_writer_is_in_the_midst_of_is_none(self, ring: Bench) -> None:
         ring.close(*range(12))

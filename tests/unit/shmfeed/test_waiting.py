@@ -165,13 +165,13 @@ class TestTheFeeder:
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
         writer.close()
         with create(writer.name, 5, None, 40) as second:
-            assert second.adopted
+            assert second.reused
             close(second.add_stream(*STREAMS[0]), 0, wake=False)
             second.wake()
             assert waiter.result() == 1
             waiter = InThread(rings[0].wait, 1, 20).asleep(rings[0])
         with create(writer.name, 7, None, 40, streams=STREAMS) as third:
-            assert not third.adopted
+            assert not third.reused
             close(third.add_stream(*STREAMS[0]), 1)
             assert waiter.result() == 2
         assert rings[0].history == 7

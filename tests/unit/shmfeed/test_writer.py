@@ -218,12 +218,12 @@ class TestStreams:
 
     def test_room(self, writer: FeedWriter) -> None:
         a, b, c = [(symbol, "1h") for symbol in "ABC"]
-        assert writer.room([a, b])
+        assert writer.has_capacity_for([a, b])
         writer.add_stream(*a)
         writer.unsubscribe(*a)
-        assert writer.room([a, b])
-        assert writer.room([b])
-        assert not writer.room([b, c])
+        assert writer.has_capacity_for([a, b])
+        assert writer.has_capacity_for([b])
+        assert not writer.has_capacity_for([b, c])
 
     def test_unsubscribed_it_is_readable(self, writer: FeedWriter) -> None:
         close(writer.add_stream("A", "1h"), 0, 1)
@@ -334,7 +334,7 @@ class TestSays:
         self, writer: FeedWriter, verb: str, what: str
     ) -> None:
         getattr(place(writer.name), what).unlink()
-        with pytest.raises(FeedLostError, match="start the feeder again"):
+        with pytest.raises(FeedLostError, match="restart the feeder"):
             getattr(writer, verb)()
 
 
@@ -405,7 +405,7 @@ class TestGoingOn:
         epoch, rows = ring.epoch, ring.view(3)
         writer.close()
         successor = make(guard=3, max_streams=2)
-        assert successor.adopted
+        assert successor.reused
         assert successor.streams() == [("A", "1h")]
         going_on = successor.add_stream("A", "1h")
         assert ring.forming().open_time == 20 * HOUR
@@ -455,7 +455,7 @@ class TestReplacing:
         epoch, rows = ring.epoch, ring.view(8)
         old.close()
         successor = make(history, guard=4, max_streams=2)
-        assert not successor.adopted
+        assert not successor.reused
         assert ring.epoch > epoch
         assert (ring.history, ring.guard, ring.capacity) == (history, 4, history + 4)
         assert ring.count == 20
@@ -509,7 +509,7 @@ class TestReplacing:
         old.close()
         assert make(50, max_streams=1).streams() == [("A", "1h")]
         (said,) = caplog.messages
-        assert f"{old.name} is made anew, max_streams 1: 1 streams that" in said
+        assert f"{old.name} is recreated with max_streams 1: 1 of its streams" in said
         assert "the first of them B 1m" in said
 
     @pytest.mark.parametrize(("history", "lost"), [(3, 5), (8, 0), (50, 0)])
@@ -571,7 +571,7 @@ class TestReplacing:
             with pytest.raises(KeyboardInterrupt):
                 make(50)
         kept = make(8, guard=3, max_streams=3)
-        assert kept.adopted
+        assert kept.reused
         assert kept.streams() == [("A", "1h"), ("B", "1m")]
 
     def test_epochs_rise_however_fast(self, feed_name: str) -> None:
@@ -592,8 +592,9 @@ import os, sys
 import filelock  # it knows such systems, but would warn of this one
 sys.modules["fcntl"] = None
 del os.geteuid, os.register_at_fork, os.fork, os.posix_fallocate
-import shmfeed.segment.mapping
-shmfeed.segment.mapping.SHARED_MEMORY = shmfeed.segment.mapping.Path("/nowhere")
+import shmfeed
+from shmfeed.segment import platform
+platform.SHARED_MEMORY = platform.Path("/nowhere")
 for call in (shmfeed.attach, shmfeed.create):
     try:
         call("a")
