@@ -3,6 +3,8 @@
 import os
 from typing import Any, NamedTuple
 
+from shmfeed.bar import Timeframe
+
 SYMBOLS = (
     "BTCUSDT",
     "ETHUSDT",
@@ -13,7 +15,7 @@ SYMBOLS = (
     "DOGEUSDT",
     "LTCUSDT",
 )
-RESOLUTIONS = ("1s", "1m")
+RESOLUTIONS: tuple[Timeframe, ...] = ("1s", "1m")
 SHORTEST, LONGEST = 20, 300  # rows of a read
 BURST = 16  # reads between two pauses
 MIN_PAUSE = 0.001  # s

@@ -1,9 +1,7 @@
-"""Keeping one feeder at work for a manager: adopt or launch it, bring it back.
+"""The lifecycle of one feed's feeder, for one manager: adopt, launch, replace, stop.
 
-A feeder that runs already is spoken to; where none does, one is launched. One that died
-is replaced; `deaths` says when, and when not any more.
-
-How long to wait before a feeder that died is replaced, and when not to any more.
+A manager adopts the feeder that already serves the feed, and launches one only if none
+does. It replaces a feeder that died, as `RestartPolicy` permits.
 """
 
 import logging
@@ -34,54 +32,58 @@ from shmfeed.segment.removal import remove_unheld
 from shmfeed.settings.model import Settings
 from shmfeed.wire.backoff import full_jitter
 
-DEATHS = 5  # in a row, without a connection between them
-LEAST_LIFE = 1.0  # s between two launches: venues limit connections, Binance to 1/s
+MAX_FAILURES = 5  # in a row, without a connection in between
+MIN_LIFETIME = 1.0  # s between launches: venues limit connections, Binance to 1/s
+BUSY_SECONDS = 3.0  # for the process that holds the feed to begin to answer
+RETRY_SECONDS = 0.2  # between tries while another process's feeder starts or stops
+ANSWER_SECONDS = 2.0  # for an answer that a feeder gives at once, or is asked for again
+EXIT_SECONDS = 5.0  # for a feeder to end after it was asked to
+
+_SILENT = "the feeder gives no sign of life: it is stopped or stuck"
+_NOT_YET = (None, "disconnected", "connecting")
+
+log = logging.getLogger(__name__)
 
 
 class RestartPolicy:
-    """The deaths of one manager's feeders, counted."""
+    """The decision whether, and when, a manager replaces a feeder that died."""
 
     def __init__(self) -> None:
         self._rng = random.Random()  # noqa: S311 # it spreads load, no secrets
-        self._in_vain = 0  # in a row, never connected
+        self._failures = 0  # feeders in a row that died before they were connected
 
-    def forgive(self) -> None:
-        """Begin anew: somebody asked for another try."""
-        self._in_vain = 0
+    def reset(self) -> None:
+        """Forget all failures, because the user asked for another try."""
+        self._failures = 0
 
     def delay_after(
         self, lived: float, had_connected: bool, settings: Settings
     ) -> float | None:
-        """Seconds until the next feeder; None: there shall be none.
+        """Return the seconds until the next launch, or None to give up.
 
-        A feeder that had been connected is replaced at once; only one that `lived`
-        for less than LEAST_LIFE, as if each connection killed it, is waited after.
+        A feeder that had been connected is replaced at once, but not within
+        MIN_LIFETIME of its own launch, in case each connection kills it.
         """
         if had_connected:
-            self._in_vain = 0
-            return max(0.0, LEAST_LIFE - lived)
-        self._in_vain += 1
-        if self._in_vain >= DEATHS:
+            self._failures = 0
+            return max(0.0, MIN_LIFETIME - lived)
+        self._failures += 1
+        if self._failures >= MAX_FAILURES:
             return None
         base, most = settings.reconnect_delay_base, settings.reconnect_delay_max
-        return full_jitter(self._rng, base, most, self._in_vain - 1)
-
-
-log = logging.getLogger(__name__)
-
-BUSY_SECONDS = 3.0  # for a feeder that holds the feed to begin to answer
-AGAIN_SECONDS = 0.2  # until the next try beside somebody else's feeder
-ANSWER_SECONDS = 2.0  # for what a feeder answers at once, or is asked again
-_SILENT = "the feeder gives no sign of life: it is stopped or stuck"
-_NOT_YET = (None, "disconnected", "connecting")
-END_SECONDS = 5.0  # for a feeder to end when it was asked to
+        return full_jitter(self._rng, base, most, self._failures - 1)
 
 
 class FeederLifecycle:
-    """One feed's feeder, as one manager wants it. `look` belongs to one thread.
+    """One feed's feeder, as one manager wants it.
 
-    `subscribed` says that the feeder knows what is wanted, `error` what stands in the
-    way, `final` that nothing more is tried until `forgive`.
+    One thread calls `poll` and `evaluate`; any thread may call the other methods.
+
+    Attributes:
+        settings: The settings, with the streams that are wanted now.
+        subscribed: True once the feeder knows these streams.
+        error: The reason why there is no connection, or None.
+        final: True if nothing more is tried until `reset`.
     """
 
     def __init__(self, settings: Settings, manager: str) -> None:
@@ -92,42 +94,45 @@ class FeederLifecycle:
         self._manager = manager
         self._where = place(settings.feed)
         self._existed = self._where.segment.exists()
-        self._wanting = threading.Lock()  # what is asked for and `settings` agree
+        self._subscribing = threading.Lock()  # keeps requests and `settings` in step
         self._feed: Feed | None = None
         self._child: FeederProcess | None = None
-        self._adopted: tuple[int, int | None] | None = None  # pid, and its start
+        self._adopted: tuple[int, int | None] | None = None  # pid, start time
         self._was_connected = False
         self._launched = 0.0
-        self._deaths = RestartPolicy()
+        self._policy = RestartPolicy()
         self._not_before = self._busy_until = 0.0
 
-    def look(self) -> None:
-        """One step: see to it that there is a feeder, and that it knows our wants."""
+    def poll(self) -> None:
+        """Take one step: reap, adopt or launch a feeder, or tell it the streams."""
         if self.final:
             return
         if self._child is not None:
-            if self._child.ended() is not None:
-                self._bury(self._child)
+            if self._child.exit_code() is not None:
+                self._reap(self._child)
         elif self._adopted is not None:
             if self._is_gone(*self._adopted):
                 self._adopted = None
                 self.subscribed = False
             elif not self.subscribed:
-                self._claim()
+                self._resubscribe()
         elif time.monotonic() >= self._not_before:
-            self._bring_up()
+            self._adopt_or_launch()
 
-    def judge(self) -> tuple[State, int]:
-        """The connection's state, and how often the venue was reached anew.
+    def evaluate(self) -> tuple[State, int]:
+        """Return the connection's state, and how many connections were lost so far.
 
-        What the feeder says of its failures becomes `error`.
+        Update `error` from what the feeder reports.
         """
         facts = self.facts()
         state = facts.get("state")
-        kind, words = facts.get("error_kind"), facts.get("last_error") or "no words"
+        kind, text = (
+            facts.get("error_kind"),
+            facts.get("last_error") or "no reason given",
+        )
         if self.final:
             state = "error"
-        elif state is None and self.subscribed:  # else it is just beginning
+        elif state is None and self.subscribed:  # unless subscribed it is starting
             self.error = WebSocketConnectionError(_SILENT)
         elif state == "connected":
             self.error = None
@@ -135,23 +140,23 @@ class FeederLifecycle:
             self._busy_until = 0.0
             self.subscribed = self.subscribed or self._child is not None
         elif kind == "subscription":
-            self.error = WebSocketSubscriptionError(words)
+            self.error = WebSocketSubscriptionError(text)
         elif kind == "connection":
-            self.error = WebSocketConnectionError(words)
-        if state in _NOT_YET:  # a new feeder does not know of the one before it
+            self.error = WebSocketConnectionError(text)
+        if state in _NOT_YET:  # a new feeder does not know of its predecessor
             state = "reconnecting" if self._was_connected else "connecting"
         return cast("State", state), facts.get("losses", 0)
 
     def facts(self) -> Mapping[str, Any]:
-        """State, pid and the words of the feeder that is kept; maybe nothing."""
+        """Return the connection status of this manager's feeder; empty if unknown."""
         feed = self.attached()
         facts: Mapping[str, Any] = feed.connection() if feed else {}
         kept = self._child.pid if self._child else (self._adopted or [0])[0]
-        # Its own words: until it says something, a predecessor's are there.
+        # A new feeder inherits its predecessor's note until it writes its own.
         return facts if facts.get("pid") == facts.get("writer") == kept else {}
 
     def attached(self) -> Feed | None:
-        """The feed, if it is there."""
+        """Return the feed, or None if its segment does not exist."""
         if self._feed is None:
             with suppress(FeedNotFoundError, SegmentError):
                 self._feed = Feed(self._where)
@@ -160,68 +165,68 @@ class FeederLifecycle:
     def ask(
         self, op: str, timeout: float = ANSWER_SECONDS, **fields: Any
     ) -> dict[str, Any]:
-        """What the feeder answers; any thread. Raises what `control.ask` raises."""
+        """Return the feeder's answer to a request; raise as `control.client.ask`."""
         fields |= {"manager": self._manager, "pid": os.getpid()}
         return ask(self._where.socket, op, timeout, **fields)
 
-    def want(self, settings: Settings, timeout: float) -> None:
-        """Want the streams of `settings`; returns once they are acknowledged.
+    def subscribe(self, settings: Settings, timeout: float) -> None:
+        """Subscribe the streams of `settings`; return once the venue acknowledges.
 
-        Any thread. Raises what the feeder answers, or that it does not; then nothing
-        has changed, or is changed back as soon as the feeder can.
+        Raises the feeder's error, or ControlError without an answer. Then the old
+        streams stay, or are restored as soon as the feeder can.
         """
         changed = self.settings.with_streams_of(settings)  # the rest is as launched
-        with self._wanting:
+        with self._subscribing:
             try:
-                self._subscribe(changed, timeout)
+                self._send_subscription(changed, timeout)
             except ControlError:
-                with suppress(ShmfeedError):
-                    self._subscribe(self.settings, 0.1)  # it waits in the feeder
+                with suppress(ShmfeedError):  # the feeder queues the request
+                    self._send_subscription(self.settings, 0.1)
                 raise
             self.settings = changed
 
-    def forgive(self) -> None:
-        """Try again as if nothing had failed."""
-        self._deaths.forgive()
+    def reset(self) -> None:
+        """Forget all failures and try again."""
+        self._policy.reset()
         self._not_before = self._busy_until = 0.0
         self.error = None
         self.final = False
 
-    def fail(self, error: ShmfeedError) -> None:
-        """Give up, until `forgive`."""
+    def give_up(self, error: ShmfeedError) -> None:
+        """Try nothing more until `reset`."""
         self.error = error
         self.final = True
 
-    def stumble(self, error: OSError) -> None:
-        """This host refused something: it counts as a death."""
-        text = f"no feeder can be had on this host: {error}"
-        self._count_death(WebSocketConnectionError(text), had_connected=False)
+    def record_failure(self, error: OSError) -> None:
+        """Count an operating system's refusal as a feeder that died."""
+        text = f"cannot start a feeder on this host: {error}"
+        self._schedule_restart(WebSocketConnectionError(text), had_connected=False)
 
-    def end(self, keep: bool) -> None:
-        """Let go of the feeder; it ends, unless another manager wants it.
+    def stop(self, keep: bool) -> None:
+        """Release the feeder, which ends unless another manager wants it.
 
-        With `keep` the segment stays. No `look` comes after it.
+        With `keep` the segment stays. `poll` must not be called afterwards.
         """
         others = self._release(unlink=not keep)
         child, self._child = self._child, None
         if child is not None and not others:
-            child.end(END_SECONDS)
+            child.stop(EXIT_SECONDS)
         self._feed = None
         if not keep and not others:
-            with suppress(SegmentError):  # not ours: it stays
+            with suppress(SegmentError):  # a segment that is not ours stays
                 remove_unheld(self._where)
 
     def abandon(self) -> None:
-        """After a start that failed: leave what there was before it, and no more."""
+        """Restore what there was before a start that failed."""
         if self._adopted is None:
-            self.end(keep=self._existed)
+            self.stop(keep=self._existed)
             return
         nothing: dict[str, Any] = {"symbols": (), "resolutions": ()}
         with suppress(ShmfeedError):
             self.ask("subscribe", **nothing)
         self._feed = None
 
-    def _subscribe(self, settings: Settings, timeout: float) -> None:
+    def _send_subscription(self, settings: Settings, timeout: float) -> None:
         self.ask(
             "subscribe",
             timeout,
@@ -232,103 +237,111 @@ class FeederLifecycle:
     def _is_gone(self, pid: int, started: int | None) -> bool:
         if process_start(pid) != started or started is None:
             return True
-        # It may live on and have let go of the feed.
+        # The process may live on after it has released the feed.
         return not self.facts() and not self._where.socket.exists()
 
-    def _bring_up(self) -> None:
+    def _adopt_or_launch(self) -> None:
         try:
             answer = self.ask("status")
             if answer["state"] == "error":
                 orphan = not answer.get("wanted")
                 self.ask("stop" if orphan else "start")
-                if orphan:  # nobody's, and of no use as it was told to work
-                    self._not_before = time.monotonic() + AGAIN_SECONDS
+                if orphan:  # it serves no manager, and its own settings failed
+                    self._not_before = time.monotonic() + RETRY_SECONDS
                     return
         except (FeedNotFoundError, ControlError):
             self._launched = time.monotonic()
             self._child = FeederProcess(self.settings, self._manager)
-        except WebSocketConnectionError:  # it stops just now
-            self._not_before = time.monotonic() + AGAIN_SECONDS
+        except WebSocketConnectionError:  # it is about to end
+            self._not_before = time.monotonic() + RETRY_SECONDS
         else:
             pid = int(answer["pid"])
             self._adopted = pid, process_start(pid)
             self._busy_until = 0.0
 
-    def _claim(self) -> None:
-        """Tell an adopted feeder what is wanted; a slow venue is asked again."""
+    def _resubscribe(self) -> None:
+        """Tell an adopted feeder the streams; a slow venue is asked again."""
         facts = self.facts()
-        if facts.get("state") != "connected" or not self._wanting.acquire(False):
+        if facts.get("state") != "connected" or not self._subscribing.acquire(False):
             return
         try:
-            self._subscribe(self.settings, ANSWER_SECONDS)
+            self._send_subscription(self.settings, ANSWER_SECONDS)
         except (FeedNotFoundError, ControlError, WebSocketConnectionError) as error:
             self.error = error
             return
         finally:
-            self._wanting.release()
+            self._subscribing.release()
         self.subscribed = True
         for name in ("protocol", "market_type"):
             runs, wanted = facts.get(name), getattr(self.settings, name)
             if runs != wanted:
-                text = "feed %s: the feeder that runs already has %s %s, not %s"
+                text = "feed %s: the running feeder has %s %s, not %s"
                 log.warning(text, self.settings.feed, name, runs, wanted)
 
-    def _bury(self, child: FeederProcess) -> None:
-        why = child.why()
+    def _reap(self, child: FeederProcess) -> None:
+        reason = child.exit_reason()
         child.close()
         self._child = None
         had_connected, self.subscribed = self.subscribed, False
-        if isinstance(why, FeedBusyError):
-            self._meet_holder(why)
+        if isinstance(reason, FeedBusyError):
+            self._retry_busy_feed(reason)
             return
-        log.warning("feed %s: %s", self.settings.feed, why)
+        log.warning("feed %s: %s", self.settings.feed, reason)
         if child.failure is not None and not self._was_connected:
-            self.fail(why)  # it says itself that it cannot
+            self.give_up(reason)  # the feeder itself reported that it cannot start
         else:
-            self._count_death(why, had_connected)
+            self._schedule_restart(reason, had_connected)
 
-    def _meet_holder(self, why: FeedBusyError) -> None:
-        # Somebody else's feeder was faster: it will answer soon, or it is no feeder.
+    def _retry_busy_feed(self, reason: FeedBusyError) -> None:
+        # The holder is another manager's new feeder, which will answer soon, or a
+        # process that is not a feeder.
         now = time.monotonic()
-        self.error = why
+        self.error = reason
         self._busy_until = self._busy_until or now + BUSY_SECONDS
-        self._not_before = now + AGAIN_SECONDS
+        self._not_before = now + RETRY_SECONDS
         if now > self._busy_until:
-            self.fail(why)
+            self.give_up(reason)
 
-    def _count_death(self, why: ShmfeedError, had_connected: bool) -> None:
+    def _schedule_restart(self, reason: ShmfeedError, had_connected: bool) -> None:
         now = time.monotonic()
         lived = now - self._launched
-        delay = self._deaths.delay_after(lived, had_connected, self.settings)
+        delay = self._policy.delay_after(lived, had_connected, self.settings)
         if delay is None:
-            self.fail(
+            self.give_up(
                 WebSocketConnectionError(
-                    f"the feeder died {DEATHS} times in a row before it was connected;"
-                    f" the last time: {why}"
+                    f"the feeder died {MAX_FAILURES} times in a row before it was"
+                    f" connected; the last time: {reason}"
                 )
             )
         else:
-            self.error = why
+            self.error = reason
             self._not_before = now + delay
 
     def _release(self, unlink: bool) -> bool:
-        """Whether the feeder goes on for others; if not, it ends, or has ended."""
+        """Withdraw the streams; return True if the feeder runs on for others."""
         pid, started = self._adopted or (0, None)
         try:
             answer = self.ask("release", unlink=unlink)
             if not answer["stopping"]:
                 return True
-            if self._child is None and not pid:  # met before it was adopted
+            if self._child is None and not pid:  # running, but not adopted yet
                 pid = int(answer["pid"])
                 started = process_start(pid)
         except ControlError as error:
             if self._adopted and self.facts():
-                log.warning("feed %s: its feeder goes on: %s", self._where.name, error)
+                log.warning(
+                    "feed %s: its feeder still runs: %s", self._where.name, error
+                )
                 return True
         except (FeedNotFoundError, WebSocketConnectionError):
-            pass  # it ends without us
+            pass  # it has ended, or is about to
         if self._child is not None or started is None:
-            return False  # reaped by the caller; or it had ended before
-        if not wait_for_exit(pid, started, END_SECONDS):
-            log.warning("feed %s: feeder %d does not end", self._where.name, pid)
+            return False  # the caller reaps a child; another one has ended before
+        if not wait_for_exit(pid, started, EXIT_SECONDS):
+            log.warning(
+                "feed %s: feeder %d has not ended within %g s",
+                self._where.name,
+                pid,
+                EXIT_SECONDS,
+            )
         return False

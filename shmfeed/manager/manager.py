@@ -1,7 +1,7 @@
-"""The strategy manager's face of a feed: configure, launch, watch, re-subscribe.
+"""The strategy manager's interface to a feed: configure, start, change, watch, stop.
 
-The feeder is a process of its own. It outlives its manager, serves several of them,
-and is found again by the next.
+The feeder is a process of its own. It outlives its manager, serves several managers,
+and is adopted by the next one.
 """
 
 import copy
@@ -10,14 +10,16 @@ import os
 import threading
 import uuid
 import weakref
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Unpack, cast
 
 from shmfeed.codecs import get_codec
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.errors import BadArgumentError, SegmentError, ShmfeedError
 from shmfeed.manager.supervisor import Callback, Supervisor
 from shmfeed.settings import loading
+from shmfeed.settings.arguments import SettingsArguments, TimeframeName
 from shmfeed.settings.model import Settings
 from shmfeed.status import FeedStatus, status_without_feed
 from shmfeed.validation import check_feed_name, check_flag, check_seconds, shown
@@ -26,58 +28,66 @@ log = logging.getLogger(__name__)
 
 
 class WebSocketManager:
-    """One feed's manager in this process; `get_websocket_manager` makes it.
+    """The manager of one feed in this process, made by `get_websocket_manager`.
 
-    Any thread may call it, callbacks too. A forked child's copy has started nothing:
-    `stop` does nothing there.
+    Thread safety: any thread may call any method, and so may callbacks. In a forked
+    child the manager has started nothing, and `stop` does nothing.
     """
 
     def __init__(self, feed: str | None = None) -> None:
         self._feed = feed if feed is None else check_feed_name(feed)
         self._settings: Settings | None = None
         self._callbacks: list[Callback] = []
-        self.forget()
+        self._forget()
         _all.add(self)
 
-    def forget(self) -> None:
-        """Begin anew as one that has started nothing: what a forked child does."""
+    def _forget(self) -> None:
+        """Become a manager that has started nothing, as a forked child needs it."""
         self._id = uuid.uuid4().hex
         self._supervisor: Supervisor | None = None
         self._failure: ShmfeedError | None = None  # of the last start
-        # Held for moments only: nobody waits for a feeder with it.
-        self._lock = threading.RLock()
-        self._updating = threading.Lock()  # one change of the streams after another
+        self._lock = threading.RLock()  # never held while waiting for a feeder
+        self._updating = threading.Lock()  # one change of the streams at a time
 
     @property
     def feed(self) -> str | None:
-        """The feed's name; None before the settings have named it."""
+        """The feed's name, or None before the settings name it."""
         settings = self._settings
         return settings.feed if settings is not None else self._feed
 
-    def configure(self, **settings: Any) -> None:
-        """Replace the whole configuration; `start` puts it into effect.
+    def configure(self, **settings: Unpack[SettingsArguments]) -> None:
+        """Replace the whole configuration, which the next `start` puts into effect.
 
-        A setting comes from these arguments, else the environment, else the file that
-        `config_file` names, else its default; None is not an argument. Raises
-        BadArgumentError, and changes nothing, for what is not accepted.
+        A setting comes from these arguments, else from the environment, else from the
+        file that `config_file` names, else from its default.
+
+        Args:
+            **settings: Settings by name; `shmfeed run --help` lists them. A None
+                counts as absent, but for `max_reconnect_attempts`.
+
+        Raises:
+            BadArgumentError: A setting is unknown or its value is not accepted; the
+                old configuration stays.
+
+        Thread safety: any thread may call it.
         """
         with self._lock:
             self._settings = self._load(settings)
 
-    def _load(self, arguments: dict[str, Any]) -> Settings:
+    def _load(self, arguments: Mapping[str, object]) -> Settings:
         if self._feed is not None:
-            given = arguments.setdefault("feed", self._feed)
+            given = arguments.get("feed", self._feed)
             if given is not None and shown(given) != shown(self._feed):
                 raise BadArgumentError(
                     f"feed is {shown(given)}, but this is the manager of"
                     f" {self._feed!r}; use get_websocket_manager({shown(given)})"
                 )
-            arguments["feed"] = self._feed
+            arguments = {**arguments, "feed": self._feed}
         settings = loading.load(arguments)
         other = _managers.get(settings.feed)
         if self is _managers.get(None) and other not in (None, self):
             raise BadArgumentError(
-                f"feed {settings.feed!r} has a manager in this process already:"
+                f"feed {settings.feed!r} already has a manager in this process; use"
                 f" get_websocket_manager({settings.feed!r})"
             )
         running = self._supervisor
@@ -86,26 +96,28 @@ class WebSocketManager:
                 f"feed is {settings.feed!r}, but feed {running.settings.feed!r} is"
                 " running; stop() it first"
             )
-        return self._spelled(settings)
-
-    @staticmethod
-    def _spelled(settings: Settings) -> Settings:
-        """The settings with the venue's spelling, refused here where they must be."""
-        codec = get_codec(settings.protocol, settings.market_type)
-        streams = [codec.stream(*names) for names in settings.streams]
-        codec.endpoints(settings.endpoint, settings.port)
-        symbols = tuple(dict.fromkeys(symbol for symbol, _ in streams))
-        if not streams or symbols == settings.symbols:
-            return settings
-        return settings.with_subscription(symbols)
+        return _in_venue_spelling(settings)
 
     def start(self, timeout: float = 30.0, wait: bool = True) -> None:
-        """Have the feeder run and the streams subscribed.
+        """Run the feeder and subscribe the streams; adopt a feeder that already runs.
 
-        A feeder of this feed that runs already is adopted. With `wait=False` it
-        returns at once and goes on trying. Raises WebSocketConnectionError,
-        WebSocketSubscriptionError with the server's words, FeedBusyError,
-        SegmentFullError, BadArgumentError; what this call launched is gone then.
+        Args:
+            timeout: Seconds to wait for the venue's acknowledgement.
+            wait: False returns at once and keeps trying in the background.
+
+        Raises:
+            WebSocketConnectionError: No connection; the message names the endpoint
+                and the reason.
+            WebSocketSubscriptionError: The venue refused, in its own words, or did not
+                acknowledge in time.
+            FeedBusyError: A process that is not a feeder writes this feed.
+            SegmentFullError: The host has no shared memory left.
+            BadArgumentError: There are no streams to subscribe.
+            UnsupportedPlatformError: No feeder can run on this host.
+
+            A start that failed leaves no process behind.
+
+        Thread safety: any thread may call it.
         """
         timeout = check_seconds("timeout", timeout, zero=False)
         wait = check_flag("wait", wait)
@@ -114,28 +126,28 @@ class WebSocketManager:
             settings = self._settings = self._settings or self._load({})
             if not settings.streams:
                 raise BadArgumentError(
-                    "there is nothing to subscribe: configure symbols and resolutions"
+                    "no streams to subscribe; configure symbols and resolutions"
                 )
-            before, supervisor = self._supervisor, self._choose(settings)
+            before, supervisor = self._supervisor, self._supervisor_for(settings)
             self._supervisor, self._failure = supervisor, None
         if supervisor is not before:
             if before is not None:
                 before.stop(keep=True)
-            supervisor.begin()
+            supervisor.start()
         supervisor.retry()
         if wait:
-            self._await_connected(supervisor, timeout, began=supervisor is not before)
+            self._await_connected(supervisor, timeout, is_new=supervisor is not before)
         if supervisor.settings != settings:
             self._send_difference(supervisor, settings, timeout, wait)
 
-    def _choose(self, settings: Settings) -> Supervisor:
-        """The one that runs, if it can serve these settings as well."""
+    def _supervisor_for(self, settings: Settings) -> Supervisor:
+        """Return the running supervisor if it can serve these settings, or another."""
         running = self._supervisor
         if running is not None and (
             running.settings == settings
             or (
                 running.state == "connected"
-                and _same_but_streams(running.settings, settings)
+                and running.settings.with_streams_of(settings) == settings
             )
         ):
             return running
@@ -162,12 +174,12 @@ class WebSocketManager:
             ).start()
 
     def _await_connected(
-        self, supervisor: Supervisor, timeout: float, began: bool
+        self, supervisor: Supervisor, timeout: float, is_new: bool
     ) -> None:
         try:
             supervisor.await_connected(timeout)
         except ShmfeedError as error:
-            if began:
+            if is_new:
                 with self._lock:
                     if self._supervisor is supervisor:
                         self._supervisor, self._failure = None, copy.copy(error)
@@ -176,48 +188,65 @@ class WebSocketManager:
 
     def update_subscription(
         self,
-        symbols: list[str] | None = None,
-        resolutions: list[str] | None = None,
+        symbols: Sequence[str] | str | None = None,
+        resolutions: Sequence[TimeframeName] | TimeframeName | None = None,
         timeout: float = 30.0,
     ) -> None:
-        """Replace what this manager wants; None leaves a part as it is.
+        """Replace the streams that this manager wants.
 
-        Returns once the server has acknowledged it; before `start` it changes the
-        configuration. Raises WebSocketSubscriptionError with the server's words,
-        BadArgumentError, or why there is no connection; the old streams go on then.
+        Before `start` this changes the configuration. Afterwards it returns once the
+        venue has acknowledged the change.
+
+        Args:
+            symbols: The new symbols; None leaves them as they are.
+            resolutions: The new timeframes; None leaves them as they are.
+            timeout: Seconds to wait for the venue's acknowledgement.
+
+        Raises:
+            WebSocketSubscriptionError: The venue refused, in its own words, or did not
+                acknowledge in time.
+            WebSocketConnectionError: There is no connection.
+            BadArgumentError: A value is not accepted, no stream would be left, or the
+                feed has no capacity for the streams.
+
+            The old streams stay subscribed after an error.
+
+        Thread safety: any thread may call it; changes happen one after the other.
         """
         timeout = check_seconds("timeout", timeout, zero=False)
         with self._updating:
             with self._lock:
                 before, supervisor = self._settings, self._supervisor
                 settings = before or self._load({})
-                changed = self._changed(settings, symbols, resolutions)
+                changed = _in_venue_spelling(
+                    settings.with_subscription(symbols, resolutions)
+                )
+                if not changed.streams:
+                    raise BadArgumentError(
+                        "this change leaves no streams; give symbols and resolutions,"
+                        " or call stop()"
+                    )
             if supervisor is not None:
                 supervisor.subscribe(changed, timeout)
             with self._lock:
-                if self._settings is before:  # not configured anew meanwhile
+                if self._settings is before:  # unless configured again meanwhile
                     self._settings = changed
 
-    def _changed(
-        self,
-        settings: Settings,
-        symbols: list[str] | None,
-        resolutions: list[str] | None,
-    ) -> Settings:
-        changed = self._spelled(settings.with_subscription(symbols, resolutions))
-        if not changed.streams:
-            raise BadArgumentError("no streams would be left: configure(), or stop()")
-        return changed
-
     def get_status(self) -> FeedStatus:
-        """How the feed is: the status keys, plain values, at any time."""
+        """Return the status of the feed as plain values, at any time.
+
+        Returns:
+            The keys of `FeedStatus`. `last_error` also says why the last start failed.
+
+        Thread safety: any thread may call it.
+        """
         supervisor, settings = self._supervisor, self._settings
         feed = supervisor.attached() if supervisor else None
         status = status_without_feed(self.feed)
         if feed is not None:
             try:
                 status = feed.status()
-            except SegmentError as damage:  # nothing of it can be told apart
+            except SegmentError as damage:  # nothing in the segment can be trusted
                 status |= {"health": "stale", "last_error": str(damage)}
         if settings is not None and not status["symbols"]:
             status["symbols"] = list(settings.symbols)
@@ -231,14 +260,24 @@ class WebSocketManager:
         return status
 
     def is_connected(self) -> bool:
-        """Whether the venue has acknowledged the subscription and the line is up."""
+        """Return True if the venue has acknowledged and the connection is up.
+
+        Thread safety: any thread may call it.
+        """
         supervisor = self._supervisor
         return supervisor is not None and supervisor.state == "connected"
 
     def on_state_change(self, callback: Callback) -> None:
-        """Call `callback(old, new)` at each change of state, in a manager's thread.
+        """Call `callback(old, new)` at each change of the connection's state.
 
-        What it raises is logged and stops nothing.
+        Args:
+            callback: A function of two states. It runs in a thread of the manager and
+                may call the manager. An exception that it raises is logged.
+
+        Raises:
+            BadArgumentError: `callback` is not callable.
+
+        Thread safety: any thread may call it.
         """
         if not callable(callback):
             raise BadArgumentError(
@@ -247,9 +286,17 @@ class WebSocketManager:
         self._callbacks.append(callback)
 
     def stop(self, keep: bool = False) -> None:
-        """End the feeder, unless another manager wants it. Idempotent.
+        """Stop the feeder, unless another manager wants it. Idempotent.
 
-        Its segment goes too, unless `keep`. No process, thread or lock stays.
+        No process, thread or lock of this manager stays.
+
+        Args:
+            keep: True leaves the segment, so that its bars can be read.
+
+        Raises:
+            BadArgumentError: `keep` is not True or False.
+
+        Thread safety: any thread may call it.
         """
         keep = check_flag("keep", keep)
         with self._lock:
@@ -257,13 +304,30 @@ class WebSocketManager:
         if supervisor is not None:
             supervisor.stop(keep)
 
-    def load_config_from_env(self) -> dict[str, Any]:
-        """The settings that the environment gives, as a dict for `configure`."""
-        return loading.from_env(os.environ)
+    def load_config_from_env(self) -> SettingsArguments:
+        """Return the settings that the environment gives, as `configure` takes them.
+
+        Returns:
+            The checked values by setting. The token's repr hides it.
+
+        Raises:
+            BadArgumentError: A variable has an unknown name or a value that is not
+                accepted.
+
+        Thread safety: any thread may call it.
+        """
+        return cast("SettingsArguments", loading.from_env(os.environ))
 
 
-def _same_but_streams(one: Settings, other: Settings) -> bool:
-    return one.with_streams_of(other) == other
+def _in_venue_spelling(settings: Settings) -> Settings:
+    """Return the settings in the venue's spelling; refuse what its codec refuses."""
+    codec = get_codec(settings.protocol, settings.market_type)
+    streams = [codec.stream(*key) for key in settings.streams]
+    codec.endpoints(settings.endpoint, settings.port)
+    symbols = tuple(dict.fromkeys(symbol for symbol, _ in streams))
+    if not streams or symbols == settings.symbols:
+        return settings
+    return settings.with_subscription(symbols)
 
 
 _all: weakref.WeakSet[WebSocketManager] = weakref.WeakSet()
@@ -271,8 +335,16 @@ _managers: dict[str | None, WebSocketManager] = {}
 
 
 def get_websocket_manager(feed: str | None = None) -> WebSocketManager:
-    """The manager of a feed in this process, one for each; None: the feed that its
-    settings name. Raises BadArgumentError for a name that is not accepted."""
+    """Return the manager of a feed in this process, the same one at each call.
+
+    Args:
+        feed: The feed's name; None for the feed that the manager's settings name.
+
+    Raises:
+        BadArgumentError: The name is not accepted.
+
+    Thread safety: any thread may call it.
+    """
     feed = feed if feed is None else check_feed_name(feed)
     manager = _managers.get(feed)
     if manager is None:
@@ -281,9 +353,9 @@ def get_websocket_manager(feed: str | None = None) -> WebSocketManager:
 
 
 def _same_feed(feed: str | None) -> WebSocketManager | None:
-    """One that was asked for by the other way to name its feed."""
+    """Return the manager that was made under the other name of this feed."""
     if feed is None:
-        with suppress(BadArgumentError):  # `configure` will say it
+        with suppress(BadArgumentError):  # `configure` raises it again
             return _managers.get(loading.load({}).feed)
     unbound = _managers.get(None)
     return unbound if unbound is not None and unbound.feed == feed else None
@@ -291,7 +363,7 @@ def _same_feed(feed: str | None) -> WebSocketManager | None:
 
 def _forget_all() -> None:
     for manager in list(_all):
-        manager.forget()
+        manager._forget()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""Launching a feeder as a process of its own, and knowing why it ended."""
+"""A feeder that a manager launched as a process: its settings, its log, its end."""
 
 import atexit
 import io
@@ -27,16 +27,16 @@ _PIECE_BYTES = 64 * 1024
 _TAIL_LINES = 20
 _OWN_PREFIXES = ("WEBSOCKET_", "SHMFEED_")
 _PASSED_ON = {"SHMFEED_PURE"}
-_ORDER = 0  # the id of the only request that goes this way
+_ORDER = 0  # the id of the one request that goes by standard input
 _LEVELS = logging.getLevelNamesMapping()
 
 
 class FeederProcess:
-    """A feeder that this process launched; it may outlive this process.
+    """A feeder that this process launched, and that may outlive this process.
 
-    Settings and token go over its standard input, never argv or environment. Its log
-    lines are logged here as `shmfeed.feeder`. Construction raises OSError where no
-    process can be had.
+    Settings and token go over its standard input, never through argv or environment.
+    Its log lines are logged here by the logger `shmfeed.feeder`. Construction raises
+    OSError if the process cannot be started.
     """
 
     def __init__(self, settings: Settings, manager: str) -> None:
@@ -45,11 +45,11 @@ class FeederProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # Raw pipes: a buffer's lock, held by a reading thread at a fork, would
-            # stop the child of that fork when it ends.
+            # Raw pipes: a thread that reads holds a buffer's lock. After a fork that
+            # lock would block the child at its exit.
             bufsize=0,
             env=_environment(),
-            start_new_session=True,  # Ctrl-C at the manager's terminal is not for it
+            start_new_session=True,  # Ctrl-C in the manager's terminal spares it
         )
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self.failure: ShmfeedError | None = None
@@ -72,7 +72,7 @@ class FeederProcess:
         }
         rest = memoryview(msgspec.json.encode(order) + b"\n")
         pipe = _pipe(self._process.stdin)
-        with suppress(BrokenPipeError, ValueError):  # it died: `ended` tells how
+        with suppress(BrokenPipeError, ValueError):  # it died: see exit_reason()
             while rest:
                 rest = rest[pipe.write(rest) or 0 :]
 
@@ -80,11 +80,11 @@ class FeederProcess:
         for line in _lines(_pipe(self._process.stdout)):
             try:
                 decode_answer(line.encode(), _ORDER)
-            except ControlError:  # somebody else's words on our standard output
+            except ControlError:  # a line of a library, not the feeder's report
                 self._log(line)
             except ShmfeedError as error:
                 self.failure = error
-        # Its end. A manager may have left it to others: reap it here all the same.
+        # End of file: it has ended. Reap it even if no manager polls it any more.
         self._process.wait()
         _pipe(self._process.stdin).close()
 
@@ -98,12 +98,15 @@ class FeederProcess:
         level = _LEVELS.get(words[2]) if len(words) == 4 else None
         log.log(level or logging.WARNING, "%s", line)
 
-    def ended(self) -> int | None:
-        """The exit code, once it has ended and been reaped; None while it runs."""
+    def exit_code(self) -> int | None:
+        """Return the exit code of an ended process and reap it; None while it runs."""
         return self._process.poll()
 
-    def why(self) -> ShmfeedError:
-        """What it said, or what is known, of its end. Call it after `ended`."""
+    def exit_reason(self) -> ShmfeedError:
+        """Return the error that it reported, or one that tells how it ended.
+
+        The process must have ended.
+        """
         for reader in self._readers:
             reader.join(1.0)
         if self.failure is not None:
@@ -114,34 +117,34 @@ class FeederProcess:
         return WebSocketConnectionError(f"the feeder (pid {self.pid}) {how}{last}")
 
     def wait(self, timeout: float) -> bool:
-        """Whether it ended, and was reaped, within `timeout` seconds."""
+        """Wait for its end and reap it; return False if it runs after `timeout` s."""
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             return False
         return True
 
-    def end(self, patience: float) -> None:
-        """End it: SIGTERM, then SIGKILL after `patience` seconds; reap it."""
-        if self.ended() is None:
+    def stop(self, timeout: float) -> None:
+        """Send SIGTERM, then SIGKILL after `timeout` seconds; reap the process."""
+        if self.exit_code() is None:
             self._process.terminate()
-            if not self.wait(patience):
+            if not self.wait(timeout):
                 self._process.kill()
         self._process.wait()
         self.close()
 
     def close(self) -> None:
-        """After its end: wait until its last words are read."""
+        """Wait until its last output is read. The process must have ended."""
         for reader in self._readers:
             reader.join()
 
     def leave(self) -> None:
-        """At our own exit: it goes on without us, and Popen need not worry."""
+        """Let it outlive this process, and keep Popen from warning of that."""
         if self._process.returncode is None:
             self._process.returncode = 0
 
     def disown(self) -> None:
-        """In a forked child: it is the parent's, and so is our end of its pipes."""
+        """Close the pipes in a forked child: process and pipes are the parent's."""
         self.leave()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             _pipe(pipe).close()
@@ -166,12 +169,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def _pipe(pipe: IO[bytes] | None) -> io.FileIO:
-    assert isinstance(pipe, io.FileIO)  # noqa: S101 # it was asked for, unbuffered
+    assert isinstance(pipe, io.FileIO)  # noqa: S101 # Popen makes it, unbuffered
     return pipe
 
 
 def _lines(pipe: io.FileIO) -> Iterator[str]:
-    """The lines of a raw pipe until its end; one too long comes in pieces."""
+    """Yield the lines of a raw pipe until its end, an overlong one in pieces."""
     rest = b""
     with pipe:
         while piece := pipe.read(_PIECE_BYTES):
@@ -191,7 +194,7 @@ def _thread(name: str, work: Callable[[], None]) -> threading.Thread:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without the settings in it: they go over the pipe, the token too."""
+    """Return this process's environment without settings, which go over the pipe."""
     kept = {
         name: value
         for name, value in os.environ.items()

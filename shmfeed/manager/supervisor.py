@@ -1,12 +1,7 @@
-"""Watching one feed for a manager: a thread that keeps its feeder at work.
+"""Supervision of one feed: a thread that polls its feeder and reports its state.
 
-It looks twenty times a second, tells of each change of state, and is what the
-manager's callers wait for.
-
-Calling back about changes of state, in a thread of its own.
-
-What a callback does, and how long it takes, delays nothing but the next callback: it
-may stop the manager, ask it anything, or hang.
+The thread polls twenty times a second. The manager's callers wait for its findings.
+Callbacks run in a thread of their own.
 """
 
 import copy
@@ -30,41 +25,45 @@ from shmfeed.layout import State
 from shmfeed.manager.lifecycle import FeederLifecycle
 from shmfeed.settings.model import Settings
 
-log = logging.getLogger(__name__)
+POLL_SECONDS = 0.05
+CALLBACK_SECONDS = 5.0  # for callbacks to return when the notifier closes
 
-Callback = Callable[[str, str], None]
-Call = tuple[Callback, str, str]
+Callback = Callable[[State, State], None]
+_Call = tuple[Callback, State, State]
+
+log = logging.getLogger(__name__)
 
 
 class StateNotifier:
-    """Calls each of `callbacks` with (old, new), in the order in which it was said.
+    """A thread that calls `callbacks` with (old, new) at each change of state.
 
-    What they raise is logged and stops nothing. One that is added later hears of later
-    changes.
+    Changes are reported in order. A callback may block, stop the manager, or raise:
+    it delays only later callbacks, and its exception is logged. A callback that is
+    added later hears of later changes.
     """
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self._callbacks = callbacks
-        self._queue: queue.SimpleQueue[list[Call]] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Call]] = queue.SimpleQueue()
         self._thread = threading.Thread(
-            target=self._run, name="shmfeed-announcer", daemon=True
+            target=self._run, name="shmfeed-notifier", daemon=True
         )
 
     def start(self) -> None:
         self._thread.start()
 
-    def say(self, old: str, new: str) -> None:
+    def notify(self, old: State, new: State) -> None:
         if self._callbacks:
             self._queue.put([(call, old, new) for call in self._callbacks])
 
-    def close(self, patience: float) -> None:
-        """Say what is left, then end; called by a callback, after its return."""
+    def close(self, timeout: float) -> None:
+        """Report the queued changes and end; in a callback, end after its return."""
         self._queue.put([])
         if self._thread is threading.current_thread() or not self._thread.ident:
             return
-        self._thread.join(patience)
+        self._thread.join(timeout)
         if self._thread.is_alive():
-            log.warning("an on_state_change callback has not returned so far")
+            log.warning("an on_state_change callback still runs after %g s", timeout)
 
     def _run(self) -> None:
         while calls := self._queue.get():
@@ -75,83 +74,80 @@ class StateNotifier:
                     log.exception("on_state_change callback failed: %s -> %s", old, new)
 
 
-log = logging.getLogger(__name__)
-
-LOOK_SECONDS = 0.05
-CALLBACK_SECONDS = 5.0  # for callbacks to return at the end
-
-
 class Supervisor:
-    """One feed's watch, from `begin` to `stop`. Any thread may call any method.
+    """The supervision of one feed, from `start` to `stop`.
 
     `state` is the connection's. Each of `callbacks` is called with (old, new) when it
-    changes, in a thread that does nothing else.
+    changes. Thread safety: any thread may call any method.
     """
 
     def __init__(
         self, settings: Settings, manager: str, callbacks: Sequence[Callback]
     ) -> None:
         self.state: State = "disconnected"
-        self._keeper = FeederLifecycle(settings, manager)
-        self._announcer = StateNotifier(callbacks)
+        self._lifecycle = FeederLifecycle(settings, manager)
+        self._notifier = StateNotifier(callbacks)
         self._losses = 0
-        self._news = threading.Condition()
-        self._end = threading.Event()
-        self._letting_go = threading.Lock()
-        self._let_go = False
+        self._polled = threading.Condition()  # guards `state`; told after each poll
+        self._stopping = threading.Event()
+        self._release_lock = threading.Lock()
+        self._released = False
         self._thread = threading.Thread(
             target=self._run, name="shmfeed-supervisor", daemon=True
         )
 
     @property
     def settings(self) -> Settings:
-        """With the streams that are wanted now."""
-        return self._keeper.settings
+        """The settings, with the streams that are wanted now."""
+        return self._lifecycle.settings
 
     @property
     def error(self) -> ShmfeedError | None:
-        """Why there is no connection."""
-        return self._keeper.error
+        """The reason why there is no connection, or None."""
+        return self._lifecycle.error
 
     def attached(self) -> Feed | None:
-        """The feed, if it is there."""
-        return self._keeper.attached()
+        """Return the feed, or None if its segment does not exist."""
+        return self._lifecycle.attached()
 
-    def begin(self) -> None:
-        """Start watching; after `stop` it does nothing."""
-        with self._news:
-            if not self._end.is_set():
-                self._announcer.start()
+    def start(self) -> None:
+        """Start the threads; after `stop` do nothing."""
+        with self._polled:
+            if not self._stopping.is_set():
+                self._notifier.start()
                 self._thread.start()
 
     def await_connected(self, timeout: float) -> None:
-        """Return once the streams are subscribed; raise what stands in the way."""
+        """Return once the streams are subscribed; raise the reason if they are not."""
         self._await_connected(time.monotonic() + timeout, timeout)
 
     def _await_connected(self, deadline: float, timeout: float) -> None:
-        with self._news:
+        with self._polled:
             while True:
-                # First: after a stop nothing is asked of a feeder that others use.
-                if self._end.is_set():
-                    raise WebSocketConnectionError("stopped before it was subscribed")
-                if self._keeper.subscribed and self.state == "connected":
+                # Check first: after a stop no feeder of another manager is asked.
+                if self._stopping.is_set():
+                    raise WebSocketConnectionError(
+                        "the manager was stopped before the venue acknowledged the"
+                        " subscription"
+                    )
+                if self._lifecycle.subscribed and self.state == "connected":
                     return
                 self._raise_failure()
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise self._too_late(timeout)
-                self._news.wait(min(left, threading.TIMEOUT_MAX))
+                    raise self._timeout_error(timeout)
+                self._polled.wait(min(left, threading.TIMEOUT_MAX))
 
     def _raise_failure(self) -> None:
-        error = self._keeper.error
+        error = self._lifecycle.error
         if error is None:
             return
         refused = isinstance(error, WebSocketSubscriptionError)
-        if refused or self._keeper.final or self.state == "error":
+        if refused or self._lifecycle.final or self.state == "error":
             raise copy.copy(error)  # the one that is kept gathers no traceback
 
-    def _too_late(self, timeout: float) -> ShmfeedError:
-        facts, error = self._keeper.facts(), self._keeper.error
+    def _timeout_error(self, timeout: float) -> ShmfeedError:
+        facts, error = self._lifecycle.facts(), self._lifecycle.error
         if isinstance(error, FeedBusyError):
             return copy.copy(error)
         where = facts.get("endpoint") or "the venue"
@@ -165,92 +161,94 @@ class Supervisor:
         )
 
     def retry(self) -> None:
-        """Try anew, if it had given up."""
-        with self._news:
+        """Forget all failures; a feeder that stopped reconnecting tries again."""
+        with self._polled:
             failed = self.state == "error"
-            self._keeper.forgive()
+            self._lifecycle.reset()
         if not failed:
             return
         try:
-            self._keeper.ask("start")
+            self._lifecycle.ask("start")
         except ShmfeedError:
-            return  # where there is none to answer, one is launched
-        with self._news:  # what was seen of the old failure meanwhile is off
-            self._keeper.error = None
+            return  # the next poll launches a feeder if none answers
+        with self._polled:  # drop what a poll has found of the old failure meanwhile
+            self._lifecycle.error = None
 
     def subscribe(self, settings: Settings, timeout: float) -> None:
-        """Want the streams of `settings`; returns once they are acknowledged.
+        """Subscribe the streams of `settings`; return once the venue acknowledges.
 
-        Waits for the connection if there is none. Raises what stands in its way, or
-        the venue's words; the old streams go on then.
+        Wait for a lost connection. Raises the reason why the feeder is not connected,
+        or the venue's refusal; then the old streams stay.
         """
         deadline = time.monotonic() + timeout
         while True:
             self._await_connected(deadline, timeout)
             left = deadline - time.monotonic()
             try:
-                self._keeper.want(settings, max(0.01, left))
+                self._lifecycle.subscribe(settings, max(0.01, left))
             except (FeedNotFoundError, ControlError, WebSocketConnectionError) as error:
                 if time.monotonic() >= deadline:
                     raise WebSocketSubscriptionError(
                         f"the change was not acknowledged within {timeout:g} s; the"
-                        f" old streams go on ({error})"
+                        f" old streams stay subscribed ({error})"
                     ) from error
             else:
                 return
-            self._end.wait(LOOK_SECONDS)  # it was lost just now: look again
+            self._stopping.wait(POLL_SECONDS)  # the connection was lost just now
 
     def _run(self) -> None:
-        keeper = self._keeper
-        while not self._end.wait(LOOK_SECONDS):
+        lifecycle = self._lifecycle
+        while not self._stopping.wait(POLL_SECONDS):
             try:
-                keeper.look()
-                self._observe()
+                lifecycle.poll()
+                self._update_state()
             except BusyRingError:
-                pass  # it is read at the next look
+                pass  # the next poll reads it again
             except ShmfeedError as error:
-                keeper.fail(error)
+                lifecycle.give_up(error)
             except OSError as error:
-                keeper.stumble(error)
+                lifecycle.record_failure(error)
             except Exception as error:
-                log.exception("watching feed %s failed", keeper.settings.feed)
-                keeper.fail(ShmfeedError(f"watching the feed failed: {error!r}"))
+                log.exception("supervising feed %s failed", lifecycle.settings.feed)
+                lifecycle.give_up(
+                    ShmfeedError(f"supervising the feed failed: {error!r}")
+                )
 
-    def _observe(self) -> None:
-        with self._news:
-            state, losses = self._keeper.judge()
+    def _update_state(self) -> None:
+        with self._polled:
+            state, losses = self._lifecycle.evaluate()
             if self.state == state == "connected" and losses > self._losses:
-                # Lost and found between two looks.
-                self._turn("reconnecting")
+                # The connection was lost and re-established between two polls.
+                self._set_state("reconnecting")
             self._losses = losses
-            self._turn(state)
-            self._news.notify_all()
+            self._set_state(state)
+            self._polled.notify_all()
 
-    def _turn(self, state: State) -> None:
+    def _set_state(self, state: State) -> None:
         old, self.state = self.state, state
         if old != state:
-            self._announcer.say(old, state)
+            self._notifier.notify(old, state)
 
     def stop(self, keep: bool) -> None:
-        """End the watch, and the feeder when no other manager wants it. Idempotent.
+        """End the threads, and the feeder unless another manager wants it. Idempotent.
 
-        With `keep` the segment stays. Leaves no process, no thread, no lock.
+        With `keep` the segment stays.
         """
-        self._finish(lambda: self._keeper.end(keep))
+        self._finish(lambda: self._lifecycle.stop(keep))
 
     def abandon(self) -> None:
-        """After a start that failed: leave what was there before, and no more."""
-        self._finish(self._keeper.abandon)
+        """Restore what there was before a start that failed."""
+        self._finish(self._lifecycle.abandon)
 
-    def _finish(self, let_go: Callable[[], None]) -> None:
-        with self._news:
-            self._end.set()
-            self._news.notify_all()
+    def _finish(self, release: Callable[[], None]) -> None:
+        with self._polled:
+            self._stopping.set()
+            self._polled.notify_all()
         if self._thread.ident is not None:
             self._thread.join()
-        with self._letting_go:  # a second caller waits until it is done
-            if not self._let_go:
-                self._let_go = True
-                let_go()
-                self._turn("disconnected")
-        self._announcer.close(CALLBACK_SECONDS)
+        with self._release_lock:  # a second caller waits until it is done
+            if not self._released:
+                self._released = True
+                release()
+                self._set_state("disconnected")
+        self._notifier.close(CALLBACK_SECONDS)

@@ -1,1 +1,1 @@
-"""Settings: the model of a feeder, its schema, and where values come from."""
+"""Settings: their schema, the checked model, and the sources of values."""

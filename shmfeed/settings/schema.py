@@ -338,7 +338,7 @@ SETTINGS: dict[str, Setting] = {
         "timeframes",
         check_timeframe,
         "timeframes to subscribe",
-        item="Timeframe | TimeframeAlias",
+        item="TimeframeName",
     ),
     "endpoint": items(
         endpoint.ACCEPTED,

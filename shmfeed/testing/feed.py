@@ -44,14 +44,14 @@ class FedFeed:
         **settings: Any,
     ) -> None:
         """Launch the feeder; with `wait`, until the venue's history has come."""
-        self.manager.configure(
-            symbols=symbols,
-            resolutions=resolutions,
-            endpoint=self.venue.url,
-            protocol=self.venue.options.protocol,
-            stop_with_manager=True,
-            **{**_SETTINGS, **settings},
-        )
+        given: dict[str, Any] = {
+            "symbols": symbols,
+            "resolutions": resolutions,
+            "endpoint": self.venue.url,
+            "protocol": self.venue.options.protocol,
+            "stop_with_manager": True,
+        }
+        self.manager.configure(**given, **{**_SETTINGS, **settings})
         self.manager.start(timeout, wait=wait)
         if wait:
             self._await_history(timeout)

@@ -59,7 +59,7 @@ def test_the_words_of_a_refusal(feed_name, venue):
         assert not place(feed_name).socket.exists()
         assert {t.name for t in threading.enumerate()} & {
             "shmfeed-supervisor",
-            "shmfeed-announcer",
+            "shmfeed-notifier",
             "shmfeed-log",
         } == set()
 
@@ -160,7 +160,7 @@ def test_five_deaths_in_a_row_are_enough(feed_name, venue, tmp_path, monkeypatch
         words = refused_start(manager, WebSocketConnectionError)
         assert "died 5 times in a row before it was connected" in words
         assert "no luck" in words
-        assert lives.read_text().count("life") == lifecycle.DEATHS
+        assert lives.read_text().count("life") == lifecycle.MAX_FAILURES
         # wait=False ends in `error`, and a start tries anew, from the beginning.
         manager.start(wait=False)
         until(lambda: manager.get_status()["state"] == "error")

@@ -1,4 +1,4 @@
-"""The manager's face: what each call promises, with real feeders and a real venue."""
+"""Every call of a manager, with real feeders and a real venue."""
 
 import itertools
 import os
@@ -57,7 +57,7 @@ def test_one_manager_a_feed(fresh, monkeypatch):
     assert get_websocket_manager(None) is unbound
     unbound.configure(feed="c")
     assert get_websocket_manager("c") is unbound
-    with pytest.raises(BadArgumentError, match="'a' has a manager"):
+    with pytest.raises(BadArgumentError, match="'a' already has a manager"):
         unbound.configure(feed="a")
     with pytest.raises(BadArgumentError, match=r"get_websocket_manager\('x'\)"):
         one.configure(feed="x")
@@ -121,10 +121,10 @@ def test_what_can_be_refused_without_a_feeder(fresh, monkeypatch):
         manager.on_state_change("callback")
     for name in ("SYMBOLS", "RESOLUTIONS"):
         monkeypatch.delenv(f"WEBSOCKET_{name}", raising=False)
-    with pytest.raises(BadArgumentError, match="nothing to subscribe"):
+    with pytest.raises(BadArgumentError, match="no streams to subscribe"):
         manager.start()
     manager.configure(symbols=["A"], resolutions=["1m"])
-    with pytest.raises(BadArgumentError, match="no streams"):
+    with pytest.raises(BadArgumentError, match="leaves no streams"):
         manager.update_subscription(symbols=[])
     assert manager.get_status()["symbols"] == ["A"]
 
@@ -373,15 +373,15 @@ def test_a_refused_subscription_can_be_corrected(feed_name, venue):
 def test_the_words_of_a_predecessor_are_not_the_new_feeders(feed_name):
     writer = create(feed_name, state="disconnected")
     try:
-        keeper = FeederLifecycle(settings(feed_name, NOWHERE), "m")
-        keeper._adopted = os.getpid(), process_start(os.getpid())
+        lifecycle = FeederLifecycle(settings(feed_name, NOWHERE), "m")
+        lifecycle._adopted = os.getpid(), process_start(os.getpid())
         refusal = {"error_kind": "subscription", "last_error": "unknown: XRP"}
         writer.note(refusal | {"writer": 1})
-        assert keeper.judge() == ("connecting", 0)
-        assert keeper.error is None
+        assert lifecycle.evaluate() == ("connecting", 0)
+        assert lifecycle.error is None
         writer.note(refusal | {"writer": os.getpid()})
-        keeper.judge()
-        assert str(keeper.error) == "unknown: XRP"
+        lifecycle.evaluate()
+        assert str(lifecycle.error) == "unknown: XRP"
     finally:
         writer.close(unlink=True)
 
@@ -402,8 +402,8 @@ def test_callbacks_may_do_what_they_like(feed_name, venue):
         manager.on_state_change(callback)
         manager.start(wait=False)
         assert done.wait(20)
-        until(lambda: "shmfeed-announcer" not in _threads())
-        assert set(threads) == {"shmfeed-announcer"}
+        until(lambda: "shmfeed-notifier" not in _threads())
+        assert set(threads) == {"shmfeed-notifier"}
         assert manager.get_status()["state"] == "disconnected"
     assert not place(feed_name).segment.exists()
 

@@ -37,12 +37,12 @@ def launched():
 
     yield launch
     for process in started:
-        process.end(5)
+        process.stop(5)
 
 
 def running(process, feed):
-    until(lambda: place(feed).socket.exists() or process.ended() is not None)
-    assert process.ended() is None
+    until(lambda: place(feed).socket.exists() or process.exit_code() is not None)
+    assert process.exit_code() is None
 
 
 def test_it_runs_as_a_session_of_its_own_and_ends_when_told(feed_name, launched):
@@ -53,16 +53,16 @@ def test_it_runs_as_a_session_of_its_own_and_ends_when_told(feed_name, launched)
         assert os.getsid(process.pid) == process.pid
         assert tell(feed_name, "stop", unlink=True)["pid"] == process.pid
         assert process.wait(5)
-        assert process.ended() == 0
-        assert "ended with code 0" in str(process.why())
+        assert process.exit_code() == 0
+        assert "ended with code 0" in str(process.exit_reason())
 
 
 def test_end_leaves_the_segment_and_nothing_else(feed_name, launched):
     with Venue(speed=None) as venue:
         process = launched(feed_name, venue)
         venue.wait_subscribed()
-        process.end(5)
-        assert process.ended() == 0
+        process.stop(5)
+        assert process.exit_code() == 0
         with shmfeed.attach(feed_name) as feed:
             assert not feed.alive()  # at once
             assert feed.status()["health"] == "dead"
@@ -75,9 +75,11 @@ def test_one_that_does_not_listen_is_killed(feed_name, launched):
         process = launched(feed_name, venue)
         venue.wait_subscribed()
         os.kill(process.pid, signal.SIGSTOP)
-        process.end(0.1)
-        assert process.ended() == -signal.SIGKILL
-        assert f"(pid {process.pid}) was killed by signal 9" in str(process.why())
+        process.stop(0.1)
+        assert process.exit_code() == -signal.SIGKILL
+        assert f"(pid {process.pid}) was killed by signal 9" in str(
+            process.exit_reason()
+        )
     create(feed_name, 100).close(unlink=True)
     place(feed_name).socket.unlink()
 
@@ -86,7 +88,7 @@ def test_it_says_itself_why_it_cannot(feed_name, launched):
     with create(feed_name) as writer:
         process = launched(feed_name, NOWHERE)
         assert process.wait(10)
-        why = process.why()
+        why = process.exit_reason()
         assert isinstance(why, FeedBusyError)
         assert why.pid == os.getpid()
         assert str(os.getpid()) in str(why)
@@ -94,12 +96,12 @@ def test_it_says_itself_why_it_cannot(feed_name, launched):
     place(feed_name).segment.symlink_to("/dev/null")
     process = launched(feed_name, NOWHERE)
     assert process.wait(10)
-    assert isinstance(process.why(), SegmentFormatError)
+    assert isinstance(process.exit_reason(), SegmentFormatError)
     place(feed_name).segment.unlink()
     process = launched(feed_name, NOWHERE, log_file="/nowhere/at/all.log")
     assert process.wait(10)
-    assert isinstance(process.why(), BadArgumentError)
-    assert "/nowhere/at/all.log" in str(process.why())
+    assert isinstance(process.exit_reason(), BadArgumentError)
+    assert "/nowhere/at/all.log" in str(process.exit_reason())
 
 
 def stub(tmp_path, monkeypatch, text):
@@ -116,7 +118,7 @@ def test_a_death_without_a_word_is_told_with_its_last_line(
     stub(tmp_path, monkeypatch, "echo starting; echo no memory >&2; exit 3")
     process = launched(feed_name, NOWHERE)
     assert process.wait(10)
-    why = process.why()
+    why = process.exit_reason()
     assert isinstance(why, WebSocketConnectionError)
     assert "ended with code 3" in str(why)
     assert "no memory" in caplog.text

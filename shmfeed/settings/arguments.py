@@ -1,0 +1,95 @@
+"""The keyword arguments of functions that take settings, for type checkers.
+
+This file is made from the schema by tests/support/settings_arguments.py.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+
+from shmfeed.bar import Timeframe, TimeframeAlias
+
+TimeframeName = Timeframe | TimeframeAlias
+
+
+class SettingsArguments(TypedDict, total=False):
+    """Settings by name. A None counts as absent, but for `max_reconnect_attempts`."""
+
+    protocol: Literal["wealthai", "binance"] | None
+    """Protocol of the venue."""
+    feed: str | None
+    """Name of the feed."""
+    symbols: Sequence[str] | str | None
+    """Symbols to subscribe."""
+    resolutions: Sequence[TimeframeName] | TimeframeName | None
+    """Timeframes to subscribe."""
+    endpoint: Sequence[str] | str | None
+    """Addresses of the venue, tried in turn; empty: the protocol's own."""
+    port: Sequence[int] | int | None
+    """Ports for endpoints that name none, tried in turn."""
+    csrf_token: str | None
+    """Token of the house protocol."""
+    market_type: str | None
+    """Market at the venue."""
+    history: int | None
+    """Closed bars of each stream that a reader may ask for."""
+    guard: int | None
+    """Bars that may close before the oldest row of a slice is overwritten; none: a
+    quarter of history, at least 16.
+    """
+    max_streams: int | None
+    """Capacity of the feed in streams; none: twice the subscribed, at least 16."""
+    allow_insecure: bool | None
+    """Permit ws:// beyond this host."""
+    proxy: str | None
+    """HTTP proxy to connect through; those of the environment are never used; none:
+    connect directly.
+    """
+    max_redirects: int | None
+    """Redirects of the handshake to follow; secrets stay with the first host."""
+    connect_timeout: float | None
+    """Limit of one attempt to connect, seconds."""
+    ack_timeout: float | None
+    """Limit of the wait for an acknowledgement, seconds."""
+    close_grace: float | None
+    """Delay after its close_time at which the clock closes a bar, where the venue
+    sends no flag, seconds.
+    """
+    data_timeout: float | None
+    """Limit of a connection's silence, after which the feeder reconnects, seconds;
+    none: 3 times the smallest timeframe, at least 30 s.
+    """
+    heartbeat_interval: float | None
+    """Time between our pings, seconds."""
+    heartbeat_timeout: float | None
+    """Limit of the wait for a sign of life, and for the rest of a message, seconds."""
+    max_frame_bytes: int | None
+    """Largest message accepted from the venue."""
+    max_reconnect_attempts: int | None
+    """Consecutive failures before the feed gives up; none: for ever."""
+    reconnect_delay_base: float | None
+    """First limit of the random delay of an attempt, seconds."""
+    reconnect_delay_max: float | None
+    """Last limit of the random delay of an attempt, seconds."""
+    stop_with_manager: bool | None
+    """End the feeder when its manager ends."""
+    log_level: (
+        Literal[
+            "DEBUG",
+            "INFO",
+            "WARNING",
+            "ERROR",
+            "CRITICAL",
+            "debug",
+            "info",
+            "warning",
+            "error",
+            "critical",
+        ]
+        | None
+    )
+    """Lowest level to log."""
+    log_file: str | os.PathLike[str] | None
+    """File to log to."""
+    config_file: str | os.PathLike[str] | None
+    """File of settings: YAML, TOML or JSON."""
