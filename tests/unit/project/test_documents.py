@@ -8,8 +8,10 @@ import pytest
 
 import shmfeed
 import wealthdata
+from shmfeed.layout import COUNTERS
 from shmfeed.settings.model import Settings
 from shmfeed.settings.schema import SETTINGS
+from shmfeed.status import FeedStatus, StreamStatus
 
 ROOT = Path(__file__).parents[3]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
@@ -90,3 +92,27 @@ def test_each_public_name_is_in_the_reference() -> None:
     documented = set(re.findall(r":: (?:[\w.]+\.)?(\w+)$", page, re.MULTILINE))
     public = {*shmfeed.__all__, *wealthdata.__all__} - {"__version__"}
     assert not public - documented
+
+
+def test_each_key_of_a_status_is_explained() -> None:
+    page = (ROOT / "docs/managers.md").read_text()
+    rows = re.findall(
+        r"^\| (`.*?) \| (.*) \|$", page.split("## Status")[1], re.MULTILINE
+    )
+    named = {name for first, _ in rows for name in re.findall(r"`(\w+)`", first)}
+    assert named == {*FeedStatus.__annotations__} - {*COUNTERS}
+    (streams,) = [told for first, told in rows if first == "`streams`"]
+    assert streams.split("`")[1].split() == [*StreamStatus.__annotations__]
+
+
+def test_each_key_of_attrs_is_explained() -> None:
+    bar = {"open_time": 0, "open": 1, "high": 2, "low": 1, "close": 2, "volume": 5}
+    listed = [{"symbol": "A", "timeframe": "1h", "bars": [bar]}]
+    context = wealthdata.Context(listed, run_params={"type": "backtest"})
+    wealthdata.set_context(context)
+    try:
+        attrs = wealthdata.get_price("A", count=1).attrs["shmfeed"]
+    finally:
+        wealthdata.clear_context()
+    told = table("docs/strategies.md", "What a frame says about itself")
+    assert [*told] == [*attrs, "valid"]
