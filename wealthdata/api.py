@@ -7,7 +7,7 @@ cached query; any other call by the general query, which decides where bars come
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from shmfeed.bar import Bar, Field, Timeframe, TimeframeAlias
+from shmfeed.bar import Field, Timeframe, TimeframeAlias
 from wealthdata.attachment import attached_feed
 from wealthdata.freshness import OnStale
 from wealthdata.history import BarLike
@@ -34,7 +34,7 @@ def get_price(
     include_now: bool = False,
     copy: bool = False,
     max_age: float | None = None,
-    on_stale: "OnStale" = "warn",
+    on_stale: OnStale = "warn",
 ) -> "pd.DataFrame":
     """Return bars of one security or of several, oldest first.
 
@@ -120,7 +120,7 @@ def get_price(
     )
 
 
-def bars_to_dataframe(bars: "Iterable[Bar | BarLike]") -> "pd.DataFrame":
+def bars_to_dataframe(bars: Iterable[BarLike]) -> "pd.DataFrame":
     """Return bars as a frame like that of `get_price`, in the order given.
 
     Args:

@@ -33,15 +33,14 @@ from shmfeed.layout import COLUMNS
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 
+times = st.integers(0, LAST_TIME - 1)
+timeframes = st.sampled_from([*TIMEFRAMES])
+
 
 def test_type_checkers_know_the_same_names_as_the_tables() -> None:
     assert get_args(Field) == FIELDS
     assert get_args(Timeframe) == tuple(TIMEFRAMES)
     assert get_args(TimeframeAlias) == tuple(ALIASES)
-
-
-times = st.integers(0, LAST_TIME - 1)
-timeframes = st.sampled_from([*TIMEFRAMES])
 
 
 def moment(time: int) -> datetime:

@@ -24,7 +24,7 @@ from wealthdata.frame import (
     to_datetimes,
 )
 
-pytest_plugins = ["support.strategy_process"]
+pytest_plugins = ["support.frame_builders", "support.strategy_process"]
 pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
 
 PANDAS = int(pd.__version__.partition(".")[0])
@@ -197,15 +197,6 @@ def test_the_hash_table_of_the_columns_exists_before_frames_share_it() -> None:
 
 class TestIndexesAreNotShared:
     """A change of one frame's indexes shows on no other frame."""
-
-    @pytest.fixture(params=BUILDERS)
-    def builder(
-        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-    ) -> type[FrameBuilder]:
-        monkeypatch.setattr(frame, "BUILDER", request.param)
-        monkeypatch.setattr(frame, "_templates", {})
-        selected: type[FrameBuilder] = request.param
-        return selected
 
     @pytest.fixture(
         params=[("future.infer_string", False), ("future.infer_string", True)]

@@ -14,18 +14,17 @@ import pytest
 from support.numbered_bars import SYMBOL, append, opens, shares, view
 
 from shmfeed.ringbuf import RingWriter
-from wealthdata import frame, get_price
+from wealthdata import get_price
 from wealthdata.attrs import FrameAttrs
 from wealthdata.frame import (
     DirectFrameBuilder,
     FrameBuilder,
-    PublicFrameBuilder,
     block_spans,
     readonly_index,
     to_datetimes,
 )
 
-pytest_plugins = ["support.strategy_process"]
+pytest_plugins = ["support.frame_builders", "support.strategy_process"]
 # pandas warns of a write that has no effect, or that will have none.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -172,16 +171,6 @@ def copies(request: pytest.FixtureRequest) -> Iterator[bool]:
         return
     with pd.option_context("mode.copy_on_write", request.param):
         yield request.param
-
-
-@pytest.fixture(params=[DirectFrameBuilder, PublicFrameBuilder])
-def builder(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> type[FrameBuilder]:
-    monkeypatch.setattr(frame, "BUILDER", request.param)
-    monkeypatch.setattr(frame, "_templates", {})
-    selected: type[FrameBuilder] = request.param
-    return selected
 
 
 def filled(ring: RingWriter) -> None:
