@@ -9,7 +9,6 @@ Imported by whoever uses it: asyncio brings the socket library along.
 
 import asyncio
 import math
-import os
 import threading
 import time
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from contextlib import suppress
 
 from shmfeed.errors import ShmfeedError
 from shmfeed.feed import Ring, check_ring, watch_rings
+from shmfeed.forks import after_fork_in_child
 from shmfeed.memory.futex import ALL
 from shmfeed.memory.words import Words
 from shmfeed.validation import check_deadline, check_integer
@@ -194,6 +194,5 @@ class _Listeners:
 _listeners = _Listeners()
 
 
-if hasattr(os, "register_at_fork"):
-    # A forked child has none of the threads, and one of them may hold the lock.
-    os.register_at_fork(after_in_child=_listeners.__init__)  # type: ignore[misc] # anew
+# A forked child has none of the threads, and one of them may hold the lock.
+after_fork_in_child(_listeners.__init__)  # type: ignore[misc] # to begin again

@@ -9,8 +9,11 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shmfeed.errors import BadArgumentError
-from shmfeed.validation import shown
+from shmfeed.text import repr_short
 
 INT_FIELDS = ("open_time", "close_time", "flags")
 FLOAT_FIELDS = ("open", "high", "low", "close", "volume", "money")
@@ -79,6 +82,11 @@ ALIASES = {
     "daily": "1d",
     "minute": "1m",
 }
+_PER_MS = {
+    np.dtype("M8[ms]"): np.array(1),  # arrays: numpy is slow to make one of an int
+    np.dtype("M8[us]"): np.array(1_000),
+    np.dtype("M8[ns]"): np.array(1_000_000),
+}
 STALE_LEAST = 30.0  # s; no stream is stale sooner
 _STALE_BARS = 3
 LAST_TIME = 4_102_444_800_000  # 2100-01-01: beyond it a time is taken for garbage
@@ -116,7 +124,7 @@ def check_timeframe(text: object) -> str:
             return name
     accepted = " ".join([*TIMEFRAMES, *ALIASES])
     raise BadArgumentError(
-        f"timeframe {shown(text)} is not accepted; one of: {accepted}"
+        f"timeframe {repr_short(text)} is not accepted; one of: {accepted}"
     )
 
 
@@ -165,6 +173,25 @@ def bars_between(earlier: int, later: int, timeframe: str) -> int:
     else:
         steps = (later - earlier) // TIMEFRAMES[timeframe]
     return max(0, steps - 1)
+
+
+def datetimes(
+    times: NDArray[np.int64], dtype: "np.dtype[np.datetime64]"
+) -> NDArray[np.datetime64]:
+    """Return times in ms UTC as a new array of datetime64 of ms, us or ns.
+
+    Raises BadArgumentError for another dtype.
+    """
+    return (times * per_ms(dtype)).view(dtype)
+
+
+def per_ms(dtype: object) -> NDArray[np.int64]:
+    """Return the number of a datetime64's units in a millisecond; BadArgumentError."""
+    number = _PER_MS.get(dtype) if isinstance(dtype, np.dtype) else None
+    if number is None:
+        known = " ".join(map(str, _PER_MS))
+        raise BadArgumentError(f"dtype {repr_short(dtype)} is unknown; one of: {known}")
+    return number
 
 
 def _month_number(time: int) -> int:

@@ -21,7 +21,7 @@ from shmfeed.memory.words import boot_ns
 from shmfeed.segment.mapping import (
     Mapping,
     Place,
-    identity_by_name,
+    identity_at,
     open_segment,
     place,
 )
@@ -34,20 +34,21 @@ from shmfeed.status import (
     feed_status,
     ring_status,
 )
+from shmfeed.text import repr_short
 from shmfeed.validation import (
+    DEFAULT_FEED,
     check_deadline,
     check_integer,
     check_seconds,
     check_symbol,
     items_of,
-    shown,
 )
 from shmfeed.waiting import Watch, wait_past
 
 _ATTACH_POLL_SECONDS = 0.01
 
 
-def attach(name: str = "default", timeout: float = 0.0) -> "Feed":
+def attach(name: str = DEFAULT_FEED, timeout: float = 0.0) -> "Feed":
     """Attach to a feed of this host and user, read-only.
 
     Waits up to `timeout` seconds for it to appear. Raises FeedNotFoundError,
@@ -95,7 +96,7 @@ class Feed:
         return mapping
 
     def _find_successor(self, mapping: Mapping) -> Mapping:
-        if identity_by_name(self._where) in (None, mapping.identity):
+        if identity_at(self._where.segment) in (None, mapping.identity):
             return mapping
         try:
             found = open_segment(self._where)
@@ -258,5 +259,5 @@ def watch_rings(rings: Iterable[Ring], timeout: float | None) -> Watch[Ring]:
 def check_ring(value: Any) -> Ring:
     """A ring; BadArgumentError for what is none."""
     if not isinstance(value, Ring):
-        raise BadArgumentError(f"rings has {shown(value)}; it must hold rings")
+        raise BadArgumentError(f"rings has {repr_short(value)}; it must hold rings")
     return value

@@ -64,7 +64,8 @@ from shmfeed.memory.words import (
     check_writable,
     fence,
 )
-from shmfeed.validation import check_flag, check_whole, shown
+from shmfeed.text import repr_short
+from shmfeed.validation import check_flag, check_whole
 
 
 def check_entry(words: Words, geometry: Geometry, index: int) -> int:
@@ -402,7 +403,9 @@ def check_time(open_time: object) -> int:
     """The open_time as an int; BadArgumentError for what is no integer."""
     if isinstance(open_time, int | np.integer) and not isinstance(open_time, bool):
         return int(open_time)
-    raise BadArgumentError(f"open_time is {shown(open_time)}; it must be int ms UTC")
+    raise BadArgumentError(
+        f"open_time is {repr_short(open_time)}; it must be int ms UTC"
+    )
 
 
 def end_of(open_time: int, timeframe: str) -> int:
@@ -432,11 +435,11 @@ def bad_values(values: Sequence[object]) -> BadArgumentError:
     """The error for values, money and flags among them, that are no numbers."""
     return BadArgumentError(
         "open, high, low, close, volume, money must be numbers and flags an int;"
-        f" they are {shown(tuple(values))}"
+        f" they are {repr_short(tuple(values))}"
     )
 
 
 def _out_of_range(open_time: object) -> BadArgumentError:
     return BadArgumentError(
-        f"open_time {shown(open_time)} is out of range; it must be int ms UTC"
+        f"open_time {repr_short(open_time)} is out of range; it must be int ms UTC"
     )

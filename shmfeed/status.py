@@ -29,6 +29,7 @@ from shmfeed.memory.liveness import is_alive, is_working
 from shmfeed.memory.note import unpack_note
 from shmfeed.memory.words import Ints, Latch, boot_ns
 from shmfeed.segment.mapping import Mapping
+from shmfeed.validation import DEFAULT_FEED
 
 Health = Literal["live", "quiet", "recovering", "stale", "dead"]  # from best to worst
 HEALTHS: tuple[Health, ...] = get_args(Health)
@@ -222,7 +223,7 @@ def connection_status(mapping: Mapping) -> ConnectionStatus:
 def status_without_feed(feed: str | None) -> FeedStatus:
     """Return the status of a feed that does not exist."""
     found: dict[str, Any] = {
-        "feed": feed or "default",
+        "feed": feed or DEFAULT_FEED,
         "state": _DISCONNECTED,
         "health": "dead",
         "pid": None,

@@ -9,27 +9,16 @@ Names that come in from outside: checked here once, at the door.
 import math
 import operator
 import re
-import reprlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from shmfeed.errors import BadArgumentError
+from shmfeed.text import repr_short
 
 YES = ("1", "true", "yes", "on")
 NO = ("0", "false", "no", "off")
-
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
-
-
-def shown(value: object) -> str:
-    """A value for a message: its repr, cut short; whatever it is, it has one."""
-    try:
-        return _SHORT.repr(value)
-    except Exception:  # noqa: BLE001 # an int of too many digits, a stranger's __repr__
-        return f"a {type(value).__name__}"
 
 
 def check_whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
@@ -38,7 +27,7 @@ def check_whole(name: str, value: Any, least: int = 1, most: int | None = None) 
     if number is None or number < least or (most is not None and number > most):
         accepted = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise BadArgumentError(
-            f"{name} is {shown(value)}; it must be an int {accepted}"
+            f"{name} is {repr_short(value)}; it must be an int {accepted}"
         )
     return number
 
@@ -47,7 +36,7 @@ def check_integer(name: str, value: Any) -> int:
     """Any integer; numpy's too, a bool is none."""
     number = None if isinstance(value, bool) else _index(value)
     if number is None:
-        raise BadArgumentError(f"{name} is {shown(value)}; it must be an int")
+        raise BadArgumentError(f"{name} is {repr_short(value)}; it must be an int")
     return number
 
 
@@ -60,7 +49,7 @@ def check_seconds(name: str, value: Any, *, zero: bool = True) -> float:
     if not (seconds > 0 or (zero and seconds == 0)):
         least = "at least 0" if zero else "above 0"
         raise BadArgumentError(
-            f"{name} is {shown(value)}; it must be a number of seconds, {least}"
+            f"{name} is {repr_short(value)}; it must be a number of seconds, {least}"
         )
     return seconds
 
@@ -74,7 +63,9 @@ def check_flag(name: str, value: Any) -> bool:
     """True or False, numpy's and 0 and 1 too: "no" would be taken for a yes."""
     number = value if isinstance(value, bool | np.bool_) else _index(value)
     if number not in (0, 1):
-        raise BadArgumentError(f"{name} is {shown(value)}; it must be True or False")
+        raise BadArgumentError(
+            f"{name} is {repr_short(value)}; it must be True or False"
+        )
     return bool(number)
 
 
@@ -82,7 +73,7 @@ def check_word(name: str, value: Any, words: Collection[str]) -> str:
     """One of a few words."""
     if not isinstance(value, str) or value not in words:
         raise BadArgumentError(
-            f"{name} is {shown(value)}; it must be one of: {' '.join(words)}"
+            f"{name} is {repr_short(value)}; it must be one of: {' '.join(words)}"
         )
     return value
 
@@ -92,7 +83,7 @@ def switched_on(name: str, text: str) -> bool:
     word = text.strip().lower()
     if word not in YES and word not in NO and word:
         raise BadArgumentError(
-            f"{name} is {shown(text)}; it must be one of: {' '.join(YES)}, or"
+            f"{name} is {repr_short(text)}; it must be one of: {' '.join(YES)}, or"
             f" {' '.join(NO)}"
         )
     return word in YES
@@ -118,6 +109,10 @@ def _index(value: Any) -> int | None:
         return None
 
 
+DEFAULT_FEED = "default"
+FEED_VARIABLE = "SHMFEED_FEED"
+NO_FEED = "off"  # as FEED_VARIABLE: strategies read contexts only, as in a backtest
+
 _SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,47}")
 _FEED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
@@ -132,9 +127,14 @@ def check_feed_name(text: object) -> str:
     return _check("feed name", _FEED, text)
 
 
+def names_no_feed(name: str) -> bool:
+    """Return True for a name that tells strategies to read no feed."""
+    return name.lower() == NO_FEED
+
+
 def _check(what: str, pattern: re.Pattern[str], text: object) -> str:
     if isinstance(text, str) and pattern.fullmatch(text):
         return text
     raise BadArgumentError(
-        f"{what} {shown(text)} is not accepted; it matches {pattern.pattern}"
+        f"{what} {repr_short(text)} is not accepted; it matches {pattern.pattern}"
     )

@@ -4,7 +4,6 @@ For the feeder, and through `create` for tests, benchmarks and other feeders.
 """
 
 import os
-import weakref
 from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Self
@@ -12,6 +11,7 @@ from typing import Self
 from shmfeed.bar import StreamKey, check_timeframe
 from shmfeed.core import Eventcount, RingWriter
 from shmfeed.errors import BadArgumentError, FeedLostError
+from shmfeed.forks import ForkRegistry
 from shmfeed.layout import (
     COUNTERS,
     E_GAPS,
@@ -42,13 +42,13 @@ from shmfeed.memory.words import Latch, boot_ns
 from shmfeed.segment.mapping import place
 from shmfeed.segment.ownership import SegmentOwner
 from shmfeed.segment.recovery import migrate
+from shmfeed.text import repr_short
 from shmfeed.validation import (
     check_flag,
     check_integer,
     check_symbol,
     check_whole,
     check_word,
-    shown,
 )
 
 _COUNTER = {name: H_COUNTERS + number for number, name in enumerate(COUNTERS)}
@@ -245,7 +245,7 @@ class FeedWriter:
             self._words.ints[_COUNTER[counter]] += n
         except (KeyError, TypeError, ValueError):
             check_word("counter", counter, COUNTERS)
-            raise BadArgumentError(f"n is {shown(n)}; it must be an int") from None
+            raise BadArgumentError(f"n is {repr_short(n)}; it must be an int") from None
 
     def mark_message(self) -> None:
         """Note that the venue sent data now."""
@@ -322,13 +322,4 @@ class FeedWriter:
         self.close()
 
 
-_writers: weakref.WeakSet[FeedWriter] = weakref.WeakSet()
-
-
-def _disown_all() -> None:
-    for writer in list(_writers):
-        writer.disown()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_disown_all)
+_writers: ForkRegistry[FeedWriter] = ForkRegistry()

@@ -16,10 +16,14 @@ from shmfeed.errors import (
     UnsupportedPlatformError,
 )
 from shmfeed.feed import Feed, Ring, attach
-from shmfeed.validation import check_feed_name, check_flag, switched_on
-
-DEFAULT_FEED = "default"
-OFF = "off"  # instead of a feed's name: contexts only, as in a backtest
+from shmfeed.validation import (
+    DEFAULT_FEED,
+    FEED_VARIABLE,
+    check_feed_name,
+    check_flag,
+    names_no_feed,
+    switched_on,
+)
 
 
 class _Choice:
@@ -79,7 +83,7 @@ def selected_feed() -> str | None:
 def _select(variable: Any, feed: str | None, context_only: bool | None) -> str | None:
     default = (variable and _decode(variable)) or DEFAULT_FEED
     name = feed or default
-    if context_only or OFF in (default.lower(), name.lower()):
+    if context_only or names_no_feed(default) or names_no_feed(name):
         return None
     try:
         return check_feed_name(name)
@@ -118,7 +122,7 @@ def _fast_environment() -> _Environment:
 
 
 _getter, _decode = _fast_environment()
-_feed_variable, _copy_variable = _getter("SHMFEED_FEED"), _getter("SHMFEED_COPY")
+_feed_variable, _copy_variable = _getter(FEED_VARIABLE), _getter("SHMFEED_COPY")
 
 
 _MAX_QUERIES = 4096

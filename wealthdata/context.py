@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from shmfeed.bar import Bar, check_timeframe
 from shmfeed.errors import BadArgumentError, NoDataError
-from shmfeed.validation import check_symbol, check_whole, shown
+from shmfeed.text import repr_short
+from shmfeed.validation import check_symbol, check_whole
 from wealthdata.attachment import attached_feed, selected_feed
 from wealthdata.columns import to_bars
 from wealthdata.freshness import check
@@ -265,7 +266,7 @@ def register_data_adapter(adapter: AdapterLike) -> None:
     function = getattr(adapter, "get_history", None)
     if not (callable(function) and callable(getattr(adapter, "get_all_symbols", None))):
         raise BadArgumentError(
-            f"adapter is {shown(adapter)}; it must have get_history(symbol, count,"
+            f"adapter is {repr_short(adapter)}; it must have get_history(symbol, count,"
             " timeframe) and get_all_symbols()"
         )
     if type(adapter) is ContextDataAdapter:

@@ -22,14 +22,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from shmfeed.bar import DEFAULT_FIELDS, FLOAT_FIELDS
+from shmfeed.bar import DEFAULT_FIELDS, FLOAT_FIELDS, datetimes
 from wealthdata.attrs import FrameAttrs
 from wealthdata.columns import BarColumns, Datetimes, Floats, Ints, from_bars
 from wealthdata.history import parse_bars
 
 TIME: Any = pd.to_datetime(["2024-01-01"]).dtype  # datetime64 in pandas' default unit
-# A 0-d array: numpy takes half a microsecond to convert an int to one.
-_PER_MS = np.array({"ms": 1, "us": 1_000, "ns": 1_000_000}[np.datetime_data(TIME)[0]])
 _new = object.__new__
 
 
@@ -70,8 +68,7 @@ def readonly_index(fields: Sequence[str]) -> Any:
 
 def to_datetimes(close_time: Ints) -> Datetimes:
     """Return milliseconds as a new array of dtype TIME."""
-    datetimes: Datetimes = (close_time * _PER_MS).view(TIME)
-    return datetimes
+    return datetimes(close_time, TIME)
 
 
 class FrameBuilder(Protocol):

@@ -20,7 +20,8 @@ from shmfeed.bar import (
     close_time,
 )
 from shmfeed.errors import BadArgumentError
-from shmfeed.validation import check_symbol, items_of, shown
+from shmfeed.text import repr_short
+from shmfeed.validation import check_symbol, items_of
 from wealthdata.columns import PrivateColumns, from_bars, sort_unique
 from wealthdata.times import to_ms
 
@@ -65,14 +66,16 @@ def parse_bars(bars: object, timeframe: str | None, where: str) -> list[Bar]:
     """
     listed = items_of(bars)
     if listed is None:
-        raise BadArgumentError(f"{where} is {shown(bars)}; it must be a list of bars")
+        raise BadArgumentError(
+            f"{where} is {repr_short(bars)}; it must be a list of bars"
+        )
     parsed = []
     for number, raw in enumerate(listed):
         try:
             parsed.append(_parse_bar(raw, timeframe))
         except (BadArgumentError, OverflowError, ValueError) as error:
             raise BadArgumentError(
-                f"{where}[{number}]: {error}; the bar is {shown(raw)}"
+                f"{where}[{number}]: {error}; the bar is {repr_short(raw)}"
             ) from error
     return parsed
 
@@ -110,7 +113,9 @@ def _parse_number(name: str, value: Any, finite: bool = True) -> float:
         number = math.nan
         finite = True
     if isinstance(value, bool) or (finite and not math.isfinite(number)):
-        raise BadArgumentError(f"{name} is {shown(value)}; it must be a finite number")
+        raise BadArgumentError(
+            f"{name} is {repr_short(value)}; it must be a finite number"
+        )
     return number
 
 
@@ -124,7 +129,7 @@ def _parse_time(name: str, value: object) -> int:
     number = _parse_number(name, value)
     if number != int(number) or not 0 <= number < LAST_TIME:
         raise BadArgumentError(
-            f"{name} is {shown(value)}; it must be whole milliseconds UTC"
+            f"{name} is {repr_short(value)}; it must be whole milliseconds UTC"
         )
     return int(number)
 
@@ -186,7 +191,9 @@ class ContextHistory:
         for number, entry in enumerate(listed):
             where = f"market_data_context[{number}]"
             if not isinstance(entry, Mapping):
-                raise BadArgumentError(f"{where} is {shown(entry)}; it must be a dict")
+                raise BadArgumentError(
+                    f"{where} is {repr_short(entry)}; it must be a dict"
+                )
             for name in ("symbol", "timeframe", "bars"):
                 if name not in entry:
                     raise BadArgumentError(f"{where} has no {name!r}")

@@ -6,6 +6,7 @@ import numpy as np
 
 from shmfeed.bar import DEFAULT_FIELDS, FIELDS
 from shmfeed.errors import BadArgumentError
+from shmfeed.text import repr_short
 from shmfeed.validation import (
     check_deadline,
     check_flag,
@@ -13,7 +14,6 @@ from shmfeed.validation import (
     check_whole,
     check_word,
     items_of,
-    shown,
 )
 from wealthdata.columns import BarColumns
 from wealthdata.freshness import ON_STALE
@@ -82,7 +82,8 @@ def check_request(
         limit = check_whole("count", count)
         if start_date is not None:
             raise BadArgumentError(
-                f"count {shown(count)} and start_date {shown(start_date)} exclude each"
+                f"count {repr_short(count)} and start_date {repr_short(start_date)}"
+                " exclude each"
                 " other; leave one of them out"
             )
     return PriceRequest(
@@ -107,7 +108,7 @@ def check_fields(fields: object) -> tuple[str, ...]:
     if names is not None:
         fields = names  # the repr of a generator would not say what it held
     raise BadArgumentError(
-        f"fields is {shown(fields)}; it must be some of: {' '.join(FIELDS)}"
+        f"fields is {repr_short(fields)}; it must be some of: {' '.join(FIELDS)}"
     )
 
 
@@ -119,7 +120,8 @@ def check_securities(securities: object) -> list[str]:
     listed = items_of(securities)
     if listed is None:
         raise BadArgumentError(
-            f"security is {shown(securities)}; it must be a symbol or a list of symbols"
+            f"security is {repr_short(securities)}; it must be a symbol or a list of"
+            " symbols"
         )
     symbols = list(dict.fromkeys(check_symbol(symbol) for symbol in listed))
     if not symbols:

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import numpy as np
 
 from shmfeed.errors import BadArgumentError
-from shmfeed.validation import shown
+from shmfeed.text import repr_short
 
 DateLike = str | date | np.datetime64  # a datetime and a pandas Timestamp are dates
 
@@ -31,7 +31,8 @@ def to_ms(name: str, value: object) -> int:
         moment = None
     if moment is None or not _FIRST <= moment < _END:
         raise BadArgumentError(
-            f"{name} is {shown(value)}; it must be a str like '2024-01-31 08:00', a"
+            f"{name} is {repr_short(value)}; it must be a str like '2024-01-31"
+            " 08:00', a"
             " date or datetime, a Timestamp, a datetime64, or int milliseconds UTC"
         )
     return moment

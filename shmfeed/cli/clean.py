@@ -4,8 +4,9 @@ import argparse
 import json
 
 from shmfeed.cli.exit_codes import FAILED
-from shmfeed.cli.output import mib, plain, show
+from shmfeed.cli.output import show
 from shmfeed.segment.removal import HELD, Leftover, clean_all, clean_feed
+from shmfeed.text import mebibytes, printable
 
 _DESCRIPTION = """\
 Remove from /dev/shm what no feeder of this user holds: segments of feeders that ended
@@ -44,16 +45,16 @@ def in_words(found: list[Leftover], removed: bool) -> str:
     """A line for each thing, and one for all of them."""
     gone = [one for one in found if not one.reason]
     done = "removed" if removed else "would remove"
-    lines = [f"{done} {one.path} ({mib(one.size)} MiB)" for one in gone]
+    lines = [f"{done} {one.path} ({mebibytes(one.size)} MiB)" for one in gone]
     lines += [
-        f"left {one.path} ({mib(one.size)} MiB): it {one.reason}"
+        f"left {one.path} ({mebibytes(one.size)} MiB): it {one.reason}"
         for one in found
         if one.reason
     ]
-    size = mib(sum(one.size for one in gone))
+    size = mebibytes(sum(one.size for one in gone))
     total = f"{len(gone)} {'removed' if removed else 'would be removed'}, {size} MiB"
     lines.append(total if gone else "there is nothing to remove")
-    return "\n".join(map(plain, lines))
+    return "\n".join(map(printable, lines))
 
 
 def _as_json(found: list[Leftover], removed: bool) -> str:

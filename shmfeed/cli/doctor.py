@@ -5,11 +5,12 @@ import json
 import os
 
 from shmfeed.cli.exit_codes import FAILED
-from shmfeed.cli.output import plain, show
+from shmfeed.cli.output import show
 from shmfeed.cli.settings import add_settings
 from shmfeed.doctor.examination import examine
 from shmfeed.doctor.finding import NOTE, OK, PROBLEM, Finding
 from shmfeed.settings import loading
+from shmfeed.text import printable
 
 _DESCRIPTION = """\
 Look at what a feeder and its strategies need here: platform and versions, settings,
@@ -60,4 +61,4 @@ def in_words(findings: list[Finding]) -> str:
             lines.append(f"{'':8}-> {finding.remedy}")
     levels = [finding.level for finding in findings]
     sums = [f"{levels.count(level)} {level}" for level in (PROBLEM, NOTE, OK)]
-    return "\n".join([*map(plain, lines), "", ", ".join(sums)])
+    return "\n".join([*map(printable, lines), "", ", ".join(sums)])

@@ -5,9 +5,10 @@ import json
 from typing import Any
 
 from shmfeed.cli.exit_codes import FAILED
-from shmfeed.cli.output import aligned, mib, plain, show, span
+from shmfeed.cli.output import aligned, show, span
 from shmfeed.listing import UNREADABLE, list_feeds, row_of
 from shmfeed.segment.mapping import feed_not_found, place
+from shmfeed.text import mebibytes, printable
 
 _DESCRIPTION = """\
 Every feed of this user on this host: its health, its connection's state, its feeder's
@@ -57,7 +58,7 @@ def in_words(rows: list[dict[str, Any]]) -> str:
         return _NONE
     reasons = [f"{row['feed']}: {row['reason']}" for row in rows if row["reason"]]
     table = aligned([_HEAD, *map(_cells, rows)], _RIGHT)
-    return "\n".join([*table, *([""] if reasons else []), *map(plain, reasons)])
+    return "\n".join([*table, *([""] if reasons else []), *map(printable, reasons)])
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -70,7 +71,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         _number(row["pid"], ""),
         _number(row["streams"], ","),
         _number(row["bars"], ","),
-        mib(row["bytes"]),
+        mebibytes(row["bytes"]),
         nothing if age is None else f"{span(age)} ago",
     )
 

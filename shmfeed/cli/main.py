@@ -18,6 +18,7 @@ from shmfeed.errors import (
     ShmfeedError,
     StreamNotFoundError,
 )
+from shmfeed.text import printable, shorten
 
 # Mistakes that the caller can put right in the line that was typed.
 _USAGE = (BadArgumentError, FeedNotFoundError, StreamNotFoundError)
@@ -33,7 +34,7 @@ class _Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
-        super().error(output.plain(output.short(message)))
+        super().error(printable(shorten(message)))
 
 
 class Command(NamedTuple):
@@ -141,5 +142,5 @@ def _complain(error: Exception, code: int) -> int:
         words = error.strerror or words  # its sentence names the file already
     if isinstance(error, FeedNotFoundError):
         words += suggestions.feeds_there(error.filename)
-    output.complain(output.plain(words))
+    output.complain(printable(words))
     return code

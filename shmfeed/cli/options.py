@@ -4,17 +4,14 @@ import argparse
 import os
 
 from shmfeed.feed import Feed, attach
-
-_VARIABLE = "SHMFEED_FEED"
-_DEFAULT = "default"
-_NO_FEED = "off"  # what strategies take for: use no feed
+from shmfeed.validation import DEFAULT_FEED, FEED_VARIABLE, names_no_feed
 
 
 def add_feed_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--feed",
         metavar="NAME",
-        help=f"default: ${_VARIABLE}, else {_DEFAULT!r}",
+        help=f"default: ${FEED_VARIABLE}, else {DEFAULT_FEED!r}",
     )
 
 
@@ -23,7 +20,7 @@ def attach_chosen(args: argparse.Namespace) -> Feed:
 
     FeedNotFoundError and what else `attach` raises.
     """
-    named = os.environ.get(_VARIABLE, "")
-    if named.lower() == _NO_FEED:
+    named = os.environ.get(FEED_VARIABLE, "")
+    if names_no_feed(named):
         named = ""
-    return attach(named or _DEFAULT if args.feed is None else args.feed)
+    return attach(named or DEFAULT_FEED if args.feed is None else args.feed)

@@ -63,23 +63,6 @@ def justified(
     return "  ".join(cells).rstrip()
 
 
-def short(text: str) -> str:
-    """A text of at most some 600 characters; of a longer one the middle is left out."""
-    return text if len(text) <= 600 else f"{text[:400]} .. {text[-200:]}"
-
-
-def mib(size: int) -> str:
-    """Bytes in MiB, two decimals."""
-    return f"{size / 2**20:.2f}"
-
-
-def plain(text: str) -> str:
-    """A text from outside in one line of printable characters: others are escaped."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
-
-
 _FULL = "standard output cannot be written: "
 
 

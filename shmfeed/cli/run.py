@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from shmfeed.cli.output import complain, plain, say
+from shmfeed.cli.output import complain, say
 from shmfeed.cli.settings import add_settings
 from shmfeed.codecs import get_codec
 from shmfeed.errors import BadArgumentError, FeedNotFoundError
@@ -22,6 +22,7 @@ from shmfeed.feeder.feeder import Feeder
 from shmfeed.settings import loading
 from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
+from shmfeed.text import printable
 
 _LOOK_SECONDS = 0.1
 
@@ -74,7 +75,7 @@ class Watch:
 
 
 def _say(words: str) -> None:
-    complain(plain(words))
+    complain(printable(words))
 
 
 _DESCRIPTION = """\

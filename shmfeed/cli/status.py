@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping
 
 from shmfeed.cli.options import add_feed_option, attach_chosen
-from shmfeed.cli.output import aligned, can_clear, iso, plain, show, span
+from shmfeed.cli.output import aligned, can_clear, iso, show, span
 from shmfeed.feed import Feed
 from shmfeed.status import FeedStatus, StreamStatus
+from shmfeed.text import printable
 
 _DESCRIPTION = """\
 How a feed is: its connection's state, its data's health, counters, and its streams.
@@ -68,7 +69,7 @@ def in_words(status: FeedStatus) -> str:
     """A status as text of several lines."""
     lines = [_feed_line(status), _feeder_line(status), _counter_line(status)]
     if status["last_error"]:
-        lines.append(plain(f"last error: {status['last_error']}"))
+        lines.append(printable(f"last error: {status['last_error']}"))
     if status["state"] == "error":
         lines.append(_GIVEN_UP)
     if not status["streams"]:

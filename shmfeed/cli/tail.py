@@ -6,12 +6,13 @@ import time
 from shmfeed.bar import Bar
 from shmfeed.cli.bars import CsvLines, JsonLines, TextLines
 from shmfeed.cli.options import add_feed_option, attach_chosen
-from shmfeed.cli.output import complain, plain, short, show
+from shmfeed.cli.output import complain, show
 from shmfeed.cli.suggestions import meant
 from shmfeed.core import Rows
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.feed import Feed, Ring
 from shmfeed.layout import MAX_HISTORY
+from shmfeed.text import printable, shorten
 
 _DESCRIPTION = """\
 The last closed bars of a stream, oldest first; with -f also each new one as it closes,
@@ -57,7 +58,7 @@ def _ring(feed: Feed, symbol: str, timeframe: str) -> Ring:
         return feed.ring(symbol, timeframe)
     except StreamNotFoundError as error:
         near = meant(symbol, [names[0] for names in feed.streams()])
-        raise StreamNotFoundError(f"{short(str(error))}{near}") from None
+        raise StreamNotFoundError(f"{shorten(str(error))}{near}") from None
 
 
 class _Tail:
@@ -126,7 +127,7 @@ class _Tail:
     def _say(self, words: str) -> None:
         """Once as long as it lasts."""
         if words and words != self._said:
-            complain(plain(words))
+            complain(printable(words))
         self._said = words
 
 

@@ -20,11 +20,11 @@ from shmfeed.codecs.decoding import (
     NO_BAR,
     UNREADABLE,
     Time,
-    for_log,
     identity_of,
     is_text,
     known_stream,
     malformed,
+    redacted_words,
     text_of,
     words_of,
 )
@@ -278,5 +278,7 @@ def _answer(outer: _Envelope, error: _Envelope) -> Event:
     if error.code or error.msg or outer.error:
         words = words_of(error.msg) or words_of(outer.error) or "refused"
         code = words_of(error.code)
-        return Refused(request_id, for_log(f"{words} (code {code})" if code else words))
+        return Refused(
+            request_id, redacted_words(f"{words} (code {code})" if code else words)
+        )
     return Acknowledged(request_id) if outer.result else Ignored()

@@ -12,13 +12,13 @@ import msgspec
 from shmfeed.bar import LAST_TIME, check_timeframe
 from shmfeed.codecs.interface import Malformed
 from shmfeed.errors import BadArgumentError
+from shmfeed.text import one_line
 from shmfeed.validation import check_symbol
 
 # What decoding a hostile message, and judging its names, may raise.
 UNREADABLE = (ValueError, RecursionError)
 ABSENT = msgspec.Raw(b"")
 NO_BAR = "not the shape of a bar"
-_LONGEST_WORDS = 300
 
 Time = Annotated[int, msgspec.Meta(ge=0, lt=LAST_TIME)]  # ms UTC, or garbage
 
@@ -88,9 +88,6 @@ def words_of(raw: msgspec.Raw) -> str:
     return bytes(raw).decode(errors="replace")
 
 
-def for_log(words: str, secret: str = "") -> str:
-    """A server's words, fit for a log: short, on one line, without our secret."""
-    if secret:
-        words = words.replace(secret, "***")
-    words = words[:_LONGEST_WORDS]
-    return "".join(c if c.isprintable() else " " for c in words)
+def redacted_words(words: str, secret: str = "") -> str:
+    """Return a venue's words as one short line without our secret."""
+    return one_line(words.replace(secret, "***") if secret else words)

@@ -12,11 +12,11 @@ from shmfeed.codecs.decoding import (
     NO_BAR,
     UNREADABLE,
     Time,
-    for_log,
     identity_of,
     is_text,
     known_stream,
     malformed,
+    redacted_words,
     text_of,
     words_of,
 )
@@ -161,7 +161,7 @@ class WealthaiCodec:
         if kind == "CONNECTED":
             return Acknowledged(identity_of(envelope.request_id))
         if kind == "ERROR":
-            words = for_log(words_of(envelope.message) or kind, self._token)
+            words = redacted_words(words_of(envelope.message) or kind, self._token)
             return Refused(identity_of(envelope.request_id), words)
         return Ignored()
 

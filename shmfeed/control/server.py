@@ -30,6 +30,7 @@ from shmfeed.control.messages import (
 )
 from shmfeed.control.peer import peer_uid
 from shmfeed.errors import BadArgumentError, ShmfeedError
+from shmfeed.segment.mapping import identity_at
 
 MAX_CONNECTIONS = 32
 # A closed connection counts until its thread has seen the end, late on a busy host.
@@ -69,7 +70,7 @@ class ControlServer:
         self._ended = threading.Condition(self._lock)  # a connection has ended
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._socket = _listen(self._path)
-        self._inode = _inode(self._path)
+        self._identity = identity_at(self._path)
         self._accepting = threading.Thread(
             target=self._accept, name="control", daemon=True
         )
@@ -96,7 +97,7 @@ class ControlServer:
             return
         self._closing.set()
         # Unlink first: while the socket is open, its inode cannot be used again.
-        if _inode(self._path) == self._inode:
+        if identity_at(self._path) == self._identity:
             Path(self._path).unlink(missing_ok=True)
         self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept()
         self._accepting.join()
@@ -229,11 +230,3 @@ def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
         raise ControlError(f"{path} is not a socket of this user; remove it")
     Path(path).unlink(missing_ok=True)
-
-
-def _inode(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -141,9 +141,9 @@ units_per_ms(PyObject *dtype)
             }
         }
     }
-    Py_XDECREF(call(python.rows, "per_ms", "(O)", dtype));
+    Py_XDECREF(call(python.bar, "per_ms", "(O)", dtype));
     if (!PyErr_Occurred()) {
-        PyErr_SetString(PyExc_RuntimeError, "rows.per_ms and units_per_ms differ");
+        PyErr_SetString(PyExc_RuntimeError, "bar.per_ms and units_per_ms differ");
     }
     return -1;
 }

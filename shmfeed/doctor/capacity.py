@@ -15,8 +15,8 @@ from shmfeed.layout import Geometry, default_guard
 from shmfeed.segment import platform
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.settings.model import Settings
+from shmfeed.text import MIB, mebibytes
 
-_MIB = 1 << 20
 _FILES = 4  # a segment, its successor, its lock, its socket
 _THREADS = 40  # a feeder's, with 32 control connections
 _IN_MEMORY = {"tmpfs", "ramfs"}
@@ -33,7 +33,7 @@ class Plan(NamedTuple):
     def words(self) -> str:
         streams, history, _ = self.geometry
         new = "" if self.need else ", which is there already"
-        size = _mib(self.geometry.size)
+        size = f"{mebibytes(self.geometry.size)} MiB"
         return (
             f"feed {self.feed!r} takes {size}, {streams} streams of {history} bars{new}"
         )
@@ -94,7 +94,7 @@ def check_space(shared: Path, plan: Plan, container: bool) -> Finding:
     free, total = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
     if not room.f_blocks:  # a tmpfs without a limit
         return ok(name, f"no limit; {plan.words}")
-    found = f"{_mib(free)} of {_mib(total)} free; {plan.words}"
+    found = f"{mebibytes(free)} MiB of {mebibytes(total)} MiB free; {plan.words}"
     if plan.need > free:
         return problem(name, found, _enlarge(shared, total + plan.need, container))
     if plan.need > free // 2:
@@ -104,7 +104,7 @@ def check_space(shared: Path, plan: Plan, container: bool) -> Finding:
 
 
 def _enlarge(shared: Path, size: int, container: bool) -> str:
-    megabytes = -(-size // _MIB) + 16
+    megabytes = -(-size // MIB) + 16
     fewer = "lower history or max_streams, run `shmfeed clean`, or "
     if container:
         return (
@@ -137,12 +137,13 @@ def check_memory(
     free = _available(proc)
     found = "no limit of a container" if limit is None else _limit_words(limit)
     if free is not None:
-        found += f"; the machine has {_mib(free)} available"
+        found += f"; the machine has {mebibytes(free)} MiB available"
     if limit is not None and plan.need > limit.free:
         return problem(
             "memory",
             f"{found}; {plan.words}, whose pages count",
-            f"raise the limit by {_mib(plan.need - limit.free)} at least (docker:"
+            f"raise the limit by {mebibytes(plan.need - limit.free)} MiB at least"
+            " (docker:"
             " --memory; Kubernetes: resources.limits.memory), or lower history",
         )
     if free is not None and plan.need > free:
@@ -153,7 +154,8 @@ def check_memory(
 
 
 def _limit_words(limit: cgroup.Limit) -> str:
-    return f"{_mib(limit.used)} of {_mib(limit.most)} used ({limit.where})"
+    used, most = mebibytes(limit.used), mebibytes(limit.most)
+    return f"{used} MiB of {most} MiB used ({limit.where})"
 
 
 def check_pids(proc: Path = cgroup.PROC, cgroups: Path = cgroup.CGROUPS) -> Finding:
@@ -198,7 +200,3 @@ def _filesystem(shared: Path, mounts: Path) -> str | None:
         if str(place_of) in kinds:
             return kinds[str(place_of)]
     return None
-
-
-def _mib(size: int) -> str:
-    return f"{size / _MIB:,.1f} MiB"

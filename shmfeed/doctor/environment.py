@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.loading import VARIABLES, from_env
-from shmfeed.settings.schema import NO_FEED, nearest, parse_flag
-from shmfeed.validation import shown
+from shmfeed.settings.schema import nearest, parse_flag
+from shmfeed.text import repr_short
+from shmfeed.validation import FEED_VARIABLE, names_no_feed
 
-_FEED, _COPY = "SHMFEED_FEED", "SHMFEED_COPY"
+_COPY = "SHMFEED_COPY"
 _PREFIXES = ("SHMFEED_", "WEBSOCKET_")
 # Of websocket-client's own.
 _FOREIGN = {"WEBSOCKET_CLIENT_CA_BUNDLE"}
@@ -35,7 +36,7 @@ def sound(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _check(variable: str, text: str) -> Finding | None:
     name = f"environment {variable}"
-    if variable == _FEED and text.lower() == NO_FEED:
+    if variable == FEED_VARIABLE and names_no_feed(text):
         return note(
             name,
             f"is {text!r}: strategies with this environment use no feed, as in a"
@@ -45,7 +46,8 @@ def _check(variable: str, text: str) -> Finding | None:
     if variable == _COPY and not _is_flag(text):
         return problem(
             name,
-            f"is {shown(text)}, which is neither yes nor no: no strategy reads with it",
+            f"is {repr_short(text)}, which is neither yes nor no: no strategy reads"
+            " with it",
             f"export {variable}=1 for private frames, or unset {variable}",
         )
     fault = _fault(variable, text)

@@ -8,6 +8,7 @@ from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.listing import UNREADABLE, list_feeds
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import HELD, UNHELD, Leftover, clean_all
+from shmfeed.text import mebibytes
 
 _MOST_NAMED = 10
 _PROC = Path("/proc")
@@ -100,11 +101,11 @@ def check_leftovers(things: list[Leftover]) -> Finding:
     unheld = [one for one in things if not one.reason]
     if not unheld:
         return ok("leftovers", "none: nothing that no feeder holds")
-    size = sum(one.size for one in unheld) / 2**20
+    size = mebibytes(sum(one.size for one in unheld))
     named = _listed([one.path.name for one in unheld])
     return note(
         "leftovers",
-        f"{len(unheld)} that no feeder holds, {size:,.1f} MiB: {named}",
+        f"{len(unheld)} that no feeder holds, {size} MiB: {named}",
         "a feeder of the same name goes on with its segment; to remove all of them:"
         " `shmfeed clean`",
     )

@@ -9,7 +9,6 @@ import logging
 import os
 import threading
 import uuid
-import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Unpack, cast
@@ -17,12 +16,14 @@ from typing import Unpack, cast
 from shmfeed.codecs import get_codec
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.errors import BadArgumentError, SegmentError, ShmfeedError
+from shmfeed.forks import ForkRegistry
 from shmfeed.manager.supervisor import Callback, Supervisor
 from shmfeed.settings import loading
 from shmfeed.settings.arguments import SettingsArguments, TimeframeName
 from shmfeed.settings.model import Settings
 from shmfeed.status import FeedStatus, status_without_feed
-from shmfeed.validation import check_feed_name, check_flag, check_seconds, shown
+from shmfeed.text import repr_short
+from shmfeed.validation import check_feed_name, check_flag, check_seconds
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,10 @@ class WebSocketManager:
         self._feed = feed if feed is None else check_feed_name(feed)
         self._settings: Settings | None = None
         self._callbacks: list[Callback] = []
-        self._forget()
+        self.disown()
         _all.add(self)
 
-    def _forget(self) -> None:
+    def disown(self) -> None:
         """Become a manager that has started nothing, as a forked child needs it."""
         self._id = uuid.uuid4().hex
         self._supervisor: Supervisor | None = None
@@ -77,10 +78,10 @@ class WebSocketManager:
     def _load(self, arguments: Mapping[str, object]) -> Settings:
         if self._feed is not None:
             given = arguments.get("feed", self._feed)
-            if given is not None and shown(given) != shown(self._feed):
+            if given is not None and repr_short(given) != repr_short(self._feed):
                 raise BadArgumentError(
-                    f"feed is {shown(given)}, but this is the manager of"
-                    f" {self._feed!r}; use get_websocket_manager({shown(given)})"
+                    f"feed is {repr_short(given)}, but this is the manager of"
+                    f" {self._feed!r}; use get_websocket_manager({repr_short(given)})"
                 )
             arguments = {**arguments, "feed": self._feed}
         settings = loading.load(arguments)
@@ -281,7 +282,7 @@ class WebSocketManager:
         """
         if not callable(callback):
             raise BadArgumentError(
-                f"callback is {shown(callback)}; it must be callable(old, new)"
+                f"callback is {repr_short(callback)}; it must be callable(old, new)"
             )
         self._callbacks.append(callback)
 
@@ -330,7 +331,7 @@ def _in_venue_spelling(settings: Settings) -> Settings:
     return settings.with_subscription(symbols)
 
 
-_all: weakref.WeakSet[WebSocketManager] = weakref.WeakSet()
+_all: ForkRegistry[WebSocketManager] = ForkRegistry()
 _managers: dict[str | None, WebSocketManager] = {}
 
 
@@ -359,12 +360,3 @@ def _same_feed(feed: str | None) -> WebSocketManager | None:
             return _managers.get(loading.load({}).feed)
     unbound = _managers.get(None)
     return unbound if unbound is not None and unbound.feed == feed else None
-
-
-def _forget_all() -> None:
-    for manager in list(_all):
-        manager._forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import sysconfig
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,6 +18,7 @@ import msgspec
 
 from shmfeed.control.messages import ControlError, decode_answer
 from shmfeed.errors import ShmfeedError, WebSocketConnectionError
+from shmfeed.forks import ForkRegistry
 from shmfeed.settings.model import Settings, to_json
 
 log = logging.getLogger("shmfeed.feeder")
@@ -150,22 +150,13 @@ class FeederProcess:
             _pipe(pipe).close()
 
 
-_launched: weakref.WeakSet[FeederProcess] = weakref.WeakSet()
+_launched: ForkRegistry[FeederProcess] = ForkRegistry()
 
 
 @atexit.register
 def _leave_all() -> None:
-    for process in list(_launched):
+    for process in _launched:
         process.leave()
-
-
-def _disown_all() -> None:
-    for process in list(_launched):
-        process.disown()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_disown_all)
 
 
 def _pipe(pipe: IO[bytes] | None) -> io.FileIO:

@@ -31,7 +31,8 @@ from shmfeed.layout import (
 )
 from shmfeed.memory.integrity import damaged, names_damage
 from shmfeed.memory.words import Words, fence
-from shmfeed.validation import check_symbol, shown
+from shmfeed.text import repr_short
+from shmfeed.validation import check_symbol
 
 _MOST_NAMED = 20
 
@@ -54,7 +55,8 @@ def checked_names(streams: Iterable[StreamKey]) -> list[StreamKey]:
         pairs = [(symbol, timeframe) for symbol, timeframe in streams]
     except (TypeError, ValueError):
         raise BadArgumentError(
-            f"streams is {shown(streams)}; it must be a list of (symbol, timeframe)"
+            f"streams is {repr_short(streams)}; it must be a list of (symbol,"
+            " timeframe)"
         ) from None
     return [(check_symbol(s), check_timeframe(t)) for s, t in pairs]
 

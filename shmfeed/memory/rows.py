@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import INT_FIELDS, Bar
+from shmfeed.bar import INT_FIELDS, Bar, datetimes
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
     C_FLAGS,
@@ -22,7 +22,8 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.words import Words
-from shmfeed.validation import check_whole, shown
+from shmfeed.text import repr_short
+from shmfeed.validation import check_whole
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -34,11 +35,6 @@ _INTS = frozenset(INT_FIELDS)
 _FLOATS = slice(C_FLOATS, C_FLOATS + FLOATS)
 _OHLCV = slice(C_FLOATS, C_FLOATS + VALUES)
 _OPEN_TIME, _CLOSE_TIME = 0, 1
-_PER_MS = {
-    np.dtype("M8[ms]"): np.array(1),  # arrays: numpy is slow to make one of an int
-    np.dtype("M8[us]"): np.array(1_000),
-    np.dtype("M8[ns]"): np.array(1_000_000),
-}
 
 
 def column_number(field: object) -> int:
@@ -46,16 +42,7 @@ def column_number(field: object) -> int:
     number = NUMBERS.get(field) if isinstance(field, str) else None
     if number is None:
         known = " ".join(COLUMNS)
-        raise BadArgumentError(f"field {shown(field)} is unknown; one of: {known}")
-    return number
-
-
-def per_ms(dtype: object) -> NDArray[np.int64]:
-    """How many of this datetime64's units a millisecond has; BadArgumentError."""
-    number = _PER_MS.get(dtype) if isinstance(dtype, np.dtype) else None
-    if number is None:
-        known = " ".join(map(str, _PER_MS))
-        raise BadArgumentError(f"dtype {shown(dtype)} is unknown; one of: {known}")
+        raise BadArgumentError(f"field {repr_short(field)} is unknown; one of: {known}")
     return number
 
 
@@ -100,7 +87,7 @@ class Rows:
 
     def datetimes(self, dtype: "np.dtype[np.datetime64]") -> NDArray[np.datetime64]:
         """The close times as datetime64 of ms, us or ns: an array of its own."""
-        return (self.close_time * per_ms(dtype)).view(dtype)
+        return datetimes(self.close_time, dtype)
 
     def missing(self, step: int) -> int:
         """How many bars are not here of a grid of `step` ms, at least 1."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shmfeed.errors import BadArgumentError, BusyRingError
 from shmfeed.layout import WORD
-from shmfeed.validation import shown
+from shmfeed.text import repr_short
 
 Ints = memoryview  # of 8-byte words, as ints
 
@@ -85,7 +85,7 @@ def _whole_words(buffer: Any, name: str) -> memoryview:
         raw = memoryview(buffer).cast("B")
     except (TypeError, ValueError) as error:
         raise BadArgumentError(
-            f"{name} is {shown(buffer)}; it must be a contiguous buffer"
+            f"{name} is {repr_short(buffer)}; it must be a contiguous buffer"
         ) from error
     size = len(raw)
     address = np.frombuffer(raw, np.uint8).__array_interface__["data"][0] if size else 0

@@ -11,6 +11,7 @@ from typing import Any
 from shmfeed.errors import SegmentError, SegmentFullError, ShmfeedError
 from shmfeed.layout import Geometry
 from shmfeed.segment.mapping import Place
+from shmfeed.text import mebibytes
 
 with suppress(ImportError):  # check_platform refuses such a system
     from multiprocessing import resource_tracker, shared_memory
@@ -91,13 +92,8 @@ def _segment_full(
         files += ", and this process may not make so large a file (ulimit -f)"
     return SegmentFullError(
         error.errno,
-        f"{where.segment.parent} has {_mib(free)} MiB free{files}, feed"
-        f" {where.name!r} needs {_mib(geometry.size)} MiB for"
+        f"{where.segment.parent} has {mebibytes(free)} MiB free{files}, feed"
+        f" {where.name!r} needs {mebibytes(geometry.size)} MiB for"
         f" {geometry.max_streams} streams of {geometry.history} bars; ask for fewer, or"
         " enlarge it (docker: --shm-size)",
     )
-
-
-def _mib(size: int) -> str:
-    # One decimal would show a feed under 0.1 MiB as 0.0.
-    return f"{size / 2**20:.1f}" if size >= 1 << 20 else f"{size / 2**20:.3f}"

@@ -10,12 +10,11 @@ from filelock import Timeout, UnixFileLock
 
 from shmfeed.errors import FeedBusyError, SegmentFormatError
 from shmfeed.layout import H_WRITER_PID
-from shmfeed.segment.mapping import Place, read_word
+from shmfeed.segment.mapping import Identity, Place, identity_of, read_word
 
 with suppress(ImportError):  # check_platform refuses such a system
     import fcntl
 
-Identity = tuple[int, int]  # device and inode
 
 # `clean` holds a lock for a moment. A feeder that starts then waits for it.
 _LOCK_TIMEOUT_SECONDS = 0.1
@@ -90,7 +89,7 @@ def sign_lock_file(lock: Path) -> Identity:
         os.ftruncate(fd, 0)
         with suppress(OSError):  # /dev/shm is full: messages lack the pid
             os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-        return identity_of(fd)
+        return identity_of(os.fstat(fd))
     finally:
         os.close(fd)
 
@@ -118,12 +117,6 @@ def _try_lock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def identity_of(fd: int) -> Identity:
-    """Return device and inode of an open file."""
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino
 
 
 def feed_busy(where: Place, pid: int | None) -> FeedBusyError:

@@ -34,6 +34,8 @@ from shmfeed.memory.words import Words, fence
 from shmfeed.segment import platform
 from shmfeed.validation import check_feed_name
 
+Identity = tuple[int, int]  # of a file: its device and inode
+
 
 class Place(NamedTuple):
     """The files of one feed of this user.
@@ -142,7 +144,7 @@ def map_segment(where: Place, fd: int, access: int) -> Mapping:
         raise feed_not_found(where) from None
     words = Words(pages, str(where.segment))
     geometry = read_geometry(where, words, status.st_size)
-    return Mapping(words, geometry, (status.st_dev, status.st_ino))
+    return Mapping(words, geometry, identity_of(status))
 
 
 def read_geometry(where: Place, words: Words, size: int) -> Geometry:
@@ -214,13 +216,20 @@ def feed_not_found(where: Place) -> FeedNotFoundError:
     )
 
 
-def identity_by_name(where: Place) -> tuple[int, int] | None:
-    """Return device and inode of the segment of this name, None if it is absent."""
-    try:
-        status = where.segment.lstat()
-    except FileNotFoundError:
-        return None
+def identity_of(status: os.stat_result) -> Identity:
+    """Return what tells one file from another, whatever its name."""
     return status.st_dev, status.st_ino
+
+
+def identity_at(path: str | Path) -> Identity | None:
+    """Return the identity of the file that bears this name now, None if none does.
+
+    A symbolic link is not followed.
+    """
+    try:
+        return identity_of(os.lstat(path))
+    except OSError:  # no such file, or no such directory
+        return None
 
 
 def _check_file(where: Place, status: os.stat_result) -> None:

@@ -19,6 +19,7 @@ import weakref
 from pathlib import Path
 
 from shmfeed.errors import FeedLostError, FeedNotFoundError, SegmentFormatError
+from shmfeed.forks import ForkRegistry
 from shmfeed.layout import (
     H_GUARD,
     H_HISTORY,
@@ -34,10 +35,8 @@ from shmfeed.layout import (
 from shmfeed.memory.words import Words, fence
 from shmfeed.segment.allocation import allocation_errors, create_object
 from shmfeed.segment.locking import (
-    Identity,
     acquire_lock_file,
     feed_busy,
-    identity_of,
     lock_segment,
     make_directory,
     sign_lock_file,
@@ -45,6 +44,8 @@ from shmfeed.segment.locking import (
 from shmfeed.segment.mapping import (
     Mapping,
     Place,
+    identity_at,
+    identity_of,
     map_segment,
     open_checked,
     read_ready_word,
@@ -101,7 +102,7 @@ class SegmentOwner:
             return None
         try:
             self._lock_segment(self.where.segment)
-            if identity_of(fd) != identity_of(self._locks[0]):
+            if identity_of(os.fstat(fd)) != identity_of(os.fstat(self._locks[0])):
                 raise feed_busy(self.where, None)  # it was replaced since
             ready = read_ready_word(self.where, fd)
             mapping = self._map(fd)
@@ -149,7 +150,7 @@ class SegmentOwner:
         try:
             pages = mmap.mmap(fd, geometry.size, access=mmap.ACCESS_WRITE)
             words = Words(pages, str(self.where.segment))
-            identity = identity_of(fd)
+            identity = identity_of(os.fstat(fd))
         finally:
             os.close(fd)
         ints = words.ints
@@ -169,7 +170,7 @@ class SegmentOwner:
         self.mapping.words.ints[H_READY] = READY
         if self.previous is None or self._path == self.where.segment:
             return
-        if _identity(self.where.segment) not in (None, self.previous.identity):
+        if identity_at(self.where.segment) not in (None, self.previous.identity):
             raise _feed_lost(self.where.segment)
         self._path.rename(self.where.segment)
         self._path = self.where.segment
@@ -190,7 +191,7 @@ class SegmentOwner:
         )
         for path, identity, size in held:
             status = _lstat(path)
-            if status is None or (status.st_dev, status.st_ino) != identity:
+            if status is None or identity_of(status) != identity:
                 raise _feed_lost(path)
             if status.st_size < size:
                 raise FeedLostError(
@@ -212,7 +213,7 @@ class SegmentOwner:
         """
         if self._pid != os.getpid() or not self._lock_file.is_locked:
             return
-        if unlink and _identity(self._path) == self.mapping.identity:
+        if unlink and identity_at(self._path) == self.mapping.identity:
             if self.is_whole():
                 self.mapping.words.ints[H_RETIRED] = 1
             self._remove()
@@ -240,16 +241,7 @@ def _close(descriptors: list[int]) -> None:
         os.close(descriptors.pop())
 
 
-_owners: weakref.WeakSet[SegmentOwner] = weakref.WeakSet()
-
-
-def _disown_all() -> None:
-    for owner in list(_owners):
-        owner.disown()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_disown_all)
+_owners: ForkRegistry[SegmentOwner] = ForkRegistry()
 
 
 def _remove_unfinished(where: Place) -> None:
@@ -292,8 +284,3 @@ def _lstat(path: Path) -> os.stat_result | None:
         return path.lstat()
     except OSError:  # also if its directory was replaced by a file
         return None
-
-
-def _identity(path: Path) -> Identity | None:
-    status = _lstat(path)
-    return None if status is None else (status.st_dev, status.st_ino)

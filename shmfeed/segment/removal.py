@@ -15,13 +15,13 @@ from shmfeed.layout import H_RETIRED, WORD
 from shmfeed.segment.inventory import has_files, take_inventory
 from shmfeed.segment.locking import (
     acquire_lock_file,
-    identity_of,
     lock_segment,
     make_directory,
 )
 from shmfeed.segment.mapping import (
     Place,
     feed_not_found,
+    identity_of,
     open_checked,
     place,
     read_ready_word,
@@ -151,7 +151,7 @@ def _lock(where: Place, locks: ExitStack) -> None:
     # A feeder holds this lock too, even if its lock file was removed.
     locked = lock_segment(where, where.segment)
     locks.callback(os.close, locked)
-    if identity_of(fd) != identity_of(locked):
+    if identity_of(os.fstat(fd)) != identity_of(os.fstat(locked)):
         raise FeedBusyError(f"{where.segment} was replaced just now")
     # A segment that was never ready has no readers, and may have no page to write.
     if ready and os.fstat(fd).st_size > H_RETIRED * WORD:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.model import ConflictError, Settings, from_checked
 from shmfeed.settings.schema import OPTIONS, SETTINGS, TOKEN, check, nearest, parse
-from shmfeed.validation import shown
+from shmfeed.text import repr_short
 
 CONFIG_FILE = "config_file"
 MAX_BYTES = 1 << 20
@@ -156,7 +156,7 @@ def _add(found: dict[str, Given], name: str, given: Given) -> None:
 
 def _file(given: Given) -> dict[str, Given]:
     if not isinstance(given.value, str | os.PathLike) or not given.value:
-        value = shown(given.value)
+        value = repr_short(given.value)
         raise BadArgumentError(
             f"{CONFIG_FILE} {value} is not accepted; give the path of a file"
             f" (from {given.origin})"
@@ -185,7 +185,7 @@ def _nearest_variable(variable: str) -> str:
 def _unknown(name: object, origin: str, near: str) -> BadArgumentError:
     # The value is not shown: a misspelt name may carry a secret.
     return BadArgumentError(
-        f"unknown setting {shown(name)} (from {origin});"
+        f"unknown setting {repr_short(name)} (from {origin});"
         f" the nearest known one is {near!r}"
     )
 

@@ -14,6 +14,7 @@ from shmfeed.bar import StreamKey
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint as endpoints
 from shmfeed.settings.schema import MAX_STREAMS, SETTINGS, TOKEN, check
+from shmfeed.validation import DEFAULT_FEED
 
 _MIN_STREAMS = 16
 
@@ -30,7 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """All settings. Raises BadArgumentError for one, or two together, not accepted."""
 
     protocol: str = "wealthai"
-    feed: str = "default"
+    feed: str = DEFAULT_FEED
     symbols: tuple[str, ...] = ()
     resolutions: tuple[str, ...] = ()
     endpoint: tuple[str, ...] = ()

@@ -18,11 +18,19 @@ from typing import NamedTuple, SupportsIndex
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint
-from shmfeed.validation import NO, YES, check_feed_name, check_symbol, shown
+from shmfeed.text import repr_short, shorten
+from shmfeed.validation import (
+    FEED_VARIABLE,
+    NO,
+    NO_FEED,
+    YES,
+    check_feed_name,
+    check_symbol,
+    names_no_feed,
+)
 
 MAX_ITEMS = 10_000
 MAX_STREAMS = MAX_ITEMS
-NO_FEED = "off"  # SHMFEED_FEED=off makes strategies use no feed
 PROTOCOLS = ("wealthai", "binance")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 TOKEN = "csrf_token"  # noqa: S105  the setting's name, not its value
@@ -63,7 +71,7 @@ def check(name: str, value: object) -> object:
     try:
         return SETTINGS[name].check(value)
     except BadArgumentError as error:
-        raise BadArgumentError(f"{name}: {_short(str(error))}") from None
+        raise BadArgumentError(f"{name}: {shorten(str(error))}") from None
     except (TypeError, ValueError, OverflowError):
         raise _refusal(name, value) from None
 
@@ -80,7 +88,7 @@ def parse(name: str, text: str) -> object:
 def nearest(name: object, known: list[str]) -> str:
     """Return the known name most like `name`, ignoring case."""
     lower = {one.lower(): one for one in known}
-    word = name if isinstance(name, str) else shown(name)
+    word = name if isinstance(name, str) else repr_short(name)
     found = difflib.get_close_matches(word[:64].lower(), lower, 1, cutoff=0.0)
     return lower[found[0]]
 
@@ -91,7 +99,7 @@ def _refusal(name: str, value: object) -> BadArgumentError:
     elif name in {"endpoint", "proxy"}:
         text = f"of type {type(value).__name__}"
     else:
-        text = shown(value)
+        text = repr_short(value)
     return BadArgumentError(f"{name} {text} is not accepted; {SETTINGS[name].accepted}")
 
 
@@ -274,10 +282,10 @@ def _check_flag(value: object) -> bool:
 
 def _check_feed(value: object) -> str:
     name = check_feed_name(value)
-    if name.lower() == NO_FEED:
+    if names_no_feed(name):
         raise BadArgumentError(
-            f"{name!r} cannot name a feed: SHMFEED_FEED={NO_FEED} makes strategies use"
-            " no feed; give the feeder another name"
+            f"{name!r} cannot name a feed: {FEED_VARIABLE}={NO_FEED} makes"
+            " strategies use no feed; give the feeder another name"
         )
     return name
 
@@ -301,7 +309,7 @@ def _check_port(item: object) -> int:
     try:
         return check_integer(1, 65535)(item)
     except (TypeError, ValueError):
-        text = f"{shown(item)} is not accepted; a port is 1 to 65535"
+        text = f"{repr_short(item)} is not accepted; a port is 1 to 65535"
         raise BadArgumentError(text) from None
 
 

@@ -10,6 +10,7 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.settings.loading import VARIABLES
 from shmfeed.simulator import Venue
 from shmfeed.testing.feed import FedFeed, Names
+from shmfeed.validation import FEED_VARIABLE
 from wealthdata import attachment
 
 # What the factory says itself, by its venue or by the feed's name.
@@ -78,7 +79,7 @@ class FeedFactory:
         patch = self._monkeypatch
         for variable in VARIABLES:
             patch.delenv(variable, raising=False)  # no settings from outside
-        patch.setenv("SHMFEED_FEED", feed.name)  # processes that the test starts
+        patch.setenv(FEED_VARIABLE, feed.name)  # processes that the test starts
         patch.setattr(attachment._choice, "feed", feed.name)
         patch.setattr(attachment._choice, "context_only", None)
 

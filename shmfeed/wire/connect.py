@@ -31,6 +31,7 @@ from urllib.parse import urljoin, urlsplit
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint
 from shmfeed.settings.endpoint import is_loopback
+from shmfeed.text import one_line
 from shmfeed.wire import handshake
 from shmfeed.wire.errors import (
     WOULD_BLOCK,
@@ -38,7 +39,7 @@ from shmfeed.wire.errors import (
     in_plain_words,
     wanted_by,
 )
-from shmfeed.wire.handshake import HandshakeError, RedirectedError, Target, parse, words
+from shmfeed.wire.handshake import HandshakeError, RedirectedError, Target, parse
 
 _SCHEMES = {"http": "ws", "https": "wss"}  # as servers also write them in a Location
 
@@ -110,7 +111,9 @@ def _location(redirect: RedirectedError, target: Target) -> str:
 
 
 def _unfollowed(redirect: RedirectedError, why: str) -> HandshakeError:
-    return HandshakeError(f"the server redirects ({redirect.code}) {words(why, 500)}")
+    return HandshakeError(
+        f"the server redirects ({redirect.code}) {one_line(why, 500)}"
+    )
 
 
 def _origin(target: Target) -> tuple[bool, str, int]:

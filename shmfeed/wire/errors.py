@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import websocket
 
 from shmfeed.errors import WebSocketConnectionError
-from shmfeed.wire.handshake import HandshakeError, words
+from shmfeed.text import one_line
+from shmfeed.wire.handshake import HandshakeError
 
 # What a non-blocking socket raises, plain or TLS, when it would have to wait.
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -66,7 +67,7 @@ def closed_by(payload: bytes) -> ClosedError:
     if len(payload) < 2:
         return ClosedError(_NO_CODE, "")
     (code,) = struct.unpack_from("!H", payload)
-    return ClosedError(code, words(payload[2:].decode("utf-8", "replace")))
+    return ClosedError(code, one_line(payload[2:].decode("utf-8", "replace")))
 
 
 def _lost(error: Exception) -> ConnectionLostError:
@@ -80,8 +81,8 @@ def _lost(error: Exception) -> ConnectionLostError:
     if isinstance(error, websocket.WebSocketConnectionClosedException):
         return ConnectionLostError("closed by the server without a close frame")
     if isinstance(error, websocket.WebSocketException):
-        failure = ConnectionLostError(f"protocol error: {words(str(error))}")
+        failure = ConnectionLostError(f"protocol error: {one_line(str(error))}")
         failure.close_code = _PROTOCOL
         return failure
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return ConnectionLostError(words(text[:1].lower() + text[1:]))
+    return ConnectionLostError(one_line(text[:1].lower() + text[1:]))

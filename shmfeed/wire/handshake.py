@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from shmfeed._version import __version__
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint
+from shmfeed.text import one_line
 
 _PORTS = {"ws": 80, "wss": 443}
 _VISIBLE = re.compile(r"[!-~]*")
@@ -65,12 +66,6 @@ def parse(url: str) -> Target:
     resource = (parts.path or "/") + (f"?{query}" if query else "")
     port = parts.port or _PORTS[parts.scheme]
     return Target(parts.scheme == "wss", parts.hostname or "", port, resource, shown)
-
-
-def words(text: str, limit: int = 300) -> str:
-    """A peer's text made fit for one line of a message."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= limit else line[:limit] + "..."
 
 
 def new_key() -> str:
@@ -145,7 +140,7 @@ def _split(head: bytes) -> tuple[str, str, list[str]]:
     match = _STATUS.fullmatch(status)
     if match is None:
         raise HandshakeError("the answer is not HTTP")
-    return match[1], words(match[2] or "", 80), lines
+    return match[1], one_line(match[2] or "", 80), lines
 
 
 def _field(line: str) -> tuple[str, str]:

@@ -256,7 +256,7 @@ def test_without_the_look_the_same_walk_breaks(feed_name, sound, seed, mutant):
 
 
 def identity(name):
-    return mapping.identity_by_name(place(name))
+    return mapping.identity_at(place(name).segment)
 
 
 def feed_batch(name, seed, numbers, mutant, board):

@@ -167,4 +167,4 @@ tell(attempt({SMALL}))
     (outcome,) = run(child, feed_name, "size=1m", code)
     assert is_refused(outcome)
     assert "may not make so large a file (ulimit -f), feed" in outcome["error"]
-    assert "needs 0.044 MiB" in outcome["error"]
+    assert "needs 0.04 MiB" in outcome["error"]

@@ -53,7 +53,7 @@ def test_it_plans_for_the_options(doctor, feed_name) -> None:
         *("--history", "200"),
     )
     assert (
-        f"feed '{feed_name}' takes 0.8 MiB, 16 streams of 200 bars"
+        f"feed '{feed_name}' takes 0.84 MiB, 16 streams of 200 bars"
         in (found["room in /dev/shm"]["found"])
     )
 

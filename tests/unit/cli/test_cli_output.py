@@ -11,7 +11,7 @@ import pytest
 from support.command_line import append, end
 
 from shmfeed.cli.main import main
-from shmfeed.cli.output import plain, short
+from shmfeed.text import printable, shorten
 from shmfeed.writer import create
 
 pytest_plugins = ["support.command_process"]
@@ -235,6 +235,6 @@ def test_watch_outlives_the_feed(command, cli_writer, cli_ring, feed_name) -> No
 
 
 def test_words_from_outside() -> None:
-    assert plain("a\tb\x1b[0m\u2028\udcff\u00e9") == r"a\tb\x1b[0m\u2028\udcffé"
-    assert short("x" * 600) == "x" * 600
-    assert len(short("x" * 10_000)) < 620
+    assert printable("a\tb\x1b[0m\u2028\udcff\u00e9") == r"a\tb\x1b[0m\u2028\udcffé"
+    assert shorten("x" * 600) == "x" * 600
+    assert len(shorten("x" * 10_000)) < 620

@@ -264,7 +264,7 @@ class TestOtherMessages:
     def test_a_refusal_is_short_and_without_the_token(self):
         words = f"bad {TOKEN} {'w' * 999}"
         refused = only({"type": "ERROR", "message": words})
-        assert refused.message == f"bad *** {words[-999:]}"[:300]
+        assert refused.message == f"bad *** {words[-999:]}"[:297] + "..."
         refused = only({"type": "ERROR", "message": ["bad", TOKEN]})
         assert refused.message == '["bad", "***"]'
 

@@ -60,7 +60,7 @@ class TestPlan:
             writer.close()
         size = place(feed_name).segment.stat().st_size
         assert plan.need == plan.geometry.size == size
-        assert f"{size / MIB:,.1f} MiB, 16 streams of 20 bars" in plan.words
+        assert f"{size / MIB:,.2f} MiB, 16 streams of 20 bars" in plan.words
         assert plan_of(settings).need == 0  # it is there already
         assert "is there already" in plan_of(settings).words
         larger = Settings(feed=feed_name, history=21)
@@ -90,7 +90,7 @@ class TestMemory:
     def test_a_container_s_limit(self, host, files, most, used, inactive, level):
         found = check_memory(PLAN, *host(files(most, used, inactive)))
         assert found.level == level
-        assert "of 64.0 MiB used (" in found.found
+        assert "of 64.00 MiB used (" in found.found
         if level == "problem":
             assert "whose pages count" in found.found
             assert "--memory" in found.remedy
@@ -118,7 +118,7 @@ class TestMemory:
         files = {"proc/meminfo": "MemTotal: 9 kB\nMemAvailable:  2048 kB\n"}
         found = check_memory(PLAN, *host(files))
         assert found.level == "problem"
-        assert "the machine has 2.0 MiB available" in found.found
+        assert "the machine has 2.00 MiB available" in found.found
 
     def test_here(self):
         assert "available" in check_memory(PLAN).found
@@ -204,7 +204,7 @@ def test_a_small_shared_memory(child, feed_name):
     assert first[0] == 1
     assert room["level"] == "problem"
     assert (
-        "0.5 MiB of 0.5 MiB free; feed 'default' takes 4.1 MiB, 16 streams"
+        "0.50 MiB of 0.50 MiB free; feed 'default' takes 4.13 MiB, 16 streams"
         in (room["found"])
     )
     assert "enlarge it: " in room["remedy"]

@@ -34,7 +34,9 @@ def room(floor: int, modules: str, uses: str | None = None, *more: str) -> Room:
 
 ROOMS = {
     "ground": Room(
-        0, "shmfeed shmfeed._version shmfeed.errors shmfeed.validation shmfeed.bar"
+        0,
+        "shmfeed shmfeed._version shmfeed.errors shmfeed.text shmfeed.forks"
+        " shmfeed.validation shmfeed.bar",
     ),
     "layout": room(1, "layout", "ground"),
     "settings": room(1, "settings.*", "ground"),
@@ -94,7 +96,7 @@ class TestThisProject:
         assert "shmfeed.feed" not in reach(imports, "shmfeed.writer")
         assert "shmfeed.writer" not in reach(imports, "shmfeed.feed")
 
-    def test_wealthdata_uses_four_modules(self, imports: Imports) -> None:
+    def test_wealthdata_uses_five_modules(self, imports: Imports) -> None:
         used = {
             target
             for module, targets in imports.items()
@@ -102,7 +104,7 @@ class TestThisProject:
             for target in targets
             if target.startswith("shmfeed")
         }
-        known = ("bar", "errors", "feed", "validation")
+        known = ("bar", "errors", "feed", "text", "validation")
         assert used <= {f"shmfeed.{name}" for name in known}
 
     def test_a_strategy_reaches_no_socket(self, imports: Imports) -> None:

@@ -102,7 +102,7 @@ class TestOpen:
         status = where.segment.stat()
         assert opened.geometry == GEOMETRY
         assert opened.identity == (status.st_dev, status.st_ino)
-        assert mapping.identity_by_name(where) == opened.identity
+        assert mapping.identity_at(where.segment) == opened.identity
 
     def test_is_read_only(self, where: Place) -> None:
         make(where, header())
@@ -154,7 +154,7 @@ class TestNone:
         assert isinstance(error, FileNotFoundError)
         assert error.filename == str(where.segment)
         assert f"shmfeed run --feed {where.name}" in str(error)
-        assert mapping.identity_by_name(where) is None
+        assert mapping.identity_at(where.segment) is None
 
     @pytest.mark.parametrize("size", [0, 8, HEADER_WORDS * WORD - 1])
     def test_not_sized_yet(self, where: Place, size: int) -> None:

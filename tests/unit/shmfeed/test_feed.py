@@ -25,7 +25,7 @@ from shmfeed.ringbuf import RingWriter
 from shmfeed.segment.mapping import (
     Mapping,
     Place,
-    identity_by_name,
+    identity_at,
     open_segment,
     place,
 )
@@ -385,7 +385,7 @@ class TestFollowing:
         def ask(*_: object) -> None:
             raise AssertionError("a system call")
 
-        monkeypatch.setattr("shmfeed.feed.identity_by_name", ask)
+        monkeypatch.setattr("shmfeed.feed.identity_at", ask)
         assert ring.view(1).valid
         starve(writer)
         with pytest.raises(AssertionError, match="a system call"):
@@ -553,7 +553,7 @@ def test_a_reader_s_crash_changes_nothing(
 ) -> None:
     close(hourly, 0)
     before = bytes(writer._words.raw)
-    identity = identity_by_name(place(writer.name))
+    identity = identity_at(place(writer.name).segment)
     assert child(READ_AND_DIE, writer.name).wait(10) == -9
     assert bytes(writer._words.raw) == before
-    assert identity_by_name(place(writer.name)) == identity
+    assert identity_at(place(writer.name).segment) == identity

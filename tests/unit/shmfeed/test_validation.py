@@ -13,6 +13,7 @@ import pytest
 import shmfeed
 import wealthdata
 from shmfeed.errors import BadArgumentError, ShmfeedError
+from shmfeed.text import repr_short
 from shmfeed.validation import (
     check_deadline,
     check_feed_name,
@@ -21,7 +22,6 @@ from shmfeed.validation import (
     check_seconds,
     check_whole,
     check_word,
-    shown,
 )
 from shmfeed.writer import FeedWriter
 from wealthdata import attachment
@@ -187,7 +187,7 @@ def untyped(
                 except ShmfeedError:
                     pass
                 except Exception as error:  # noqa: BLE001 # what is looked for
-                    found.append(f"{call} {name}={shown(value)}: {error!r:.80}")
+                    found.append(f"{call} {name}={repr_short(value)}: {error!r:.80}")
     return found
 
 

@@ -12,7 +12,7 @@ from shmfeed.ringbuf import RingWriter
 pytest_plugins = ["support.strategy_process"]
 
 PACKAGE = Path(wealthdata.__file__).parent
-_USED = ("bar", "errors", "feed", "validation")
+_USED = ("bar", "errors", "feed", "text", "validation")
 ALLOWED = {f"shmfeed.{name}" for name in _USED}
 HEAVY = (
     "pandas",
@@ -48,7 +48,7 @@ def test_importing_loads_neither_pandas_nor_a_socket_library(
     assert output.splitlines() == ["[]", "['pandas']"]  # control: a read loads it
 
 
-def test_wealthdata_imports_four_modules_of_shmfeed() -> None:
+def test_wealthdata_imports_five_modules_of_shmfeed() -> None:
     for path in PACKAGE.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = []

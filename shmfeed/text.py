@@ -1,0 +1,46 @@
+"""Text for messages, logs and terminals: short, printable, on one line."""
+
+import reprlib
+
+MIB = 1 << 20  # bytes
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, 80, 80
+
+
+def repr_short(value: object) -> str:
+    """Return the repr of a value, shortened for a message; never raise."""
+    try:
+        return _REPR.repr(value)
+    except Exception:  # noqa: BLE001 # an int of too many digits, a foreign __repr__
+        return f"a {type(value).__name__}"
+
+
+def shorten(text: str, limit: int = 600) -> str:
+    """Return a text of at most `limit` characters; a longer one loses its middle."""
+    if len(text) <= limit:
+        return text
+    tail = limit // 3
+    return f"{text[: limit - tail - 5]} ... {text[-tail:]}"
+
+
+def printable(text: str) -> str:
+    """Return a text from outside as one line: what is not printable comes escaped."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """Return a peer's words as one line of at most `limit` characters.
+
+    Each run of space and control characters becomes one space.
+    """
+    words = "".join(one if one.isprintable() else " " for one in text).split()
+    line = " ".join(words)
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
+def mebibytes(size: int) -> str:
+    """Return a number of bytes in MiB, with two decimals."""
+    return f"{size / MIB:,.2f}"

@@ -1,0 +1,61 @@
+"""Text for messages: each function keeps to one line and to its limit."""
+
+import pytest
+
+from shmfeed.text import mebibytes, one_line, printable, repr_short, shorten
+
+
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("BTCUSDT", "'BTCUSDT'"),
+        (None, "None"),
+    ],
+)
+def test_a_value_has_a_short_repr(value, text) -> None:
+    assert repr_short(value) == text
+
+
+def test_an_int_of_too_many_digits_is_named_by_its_type() -> None:
+    assert repr_short(10**5000) == "a int"
+
+
+def test_a_value_without_a_repr_has_one() -> None:
+    assert "Unspeakable" in repr_short(Unspeakable())
+
+
+def test_a_long_value_is_cut() -> None:
+    assert len(repr_short("x" * 10_000)) <= 80
+    assert len(repr_short(["x" * 10_000] * 100)) < 1000
+
+
+@pytest.mark.parametrize("limit", [40, 600])
+def test_a_long_text_loses_its_middle(limit) -> None:
+    text = "begin " + "x" * 10_000 + " end"
+    assert shorten("x" * limit, limit) == "x" * limit
+    assert len(shorten(text, limit)) <= limit
+    assert shorten(text, limit).startswith("begin ")
+    assert shorten(text, limit).endswith(" end")
+
+
+def test_what_is_not_printable_is_escaped() -> None:
+    assert printable("a\tb\x1b[0m\u2028\udcff\u00e9") == r"a\tb\x1b[0m\u2028\udcffé"
+
+
+def test_a_peer_fills_one_line_at_most() -> None:
+    assert one_line("  a\r\n\tb\x00 c  ") == "a b c"
+    assert one_line("x" * 300) == "x" * 300
+    assert one_line("x" * 301) == "x" * 297 + "..."
+    assert len(one_line("x y " * 999, 80)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0.00"), (1 << 19, "0.50"), (3 << 30, "3,072.00")]
+)
+def test_mebibytes(size, text) -> None:
+    assert mebibytes(size) == text
