@@ -24,7 +24,11 @@ default_role = "code"  # docstrings write `name`, as Markdown does
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-napoleon_custom_sections = [("Thread safety", "notes_style")]
+# As notes: napoleon would read the text before a colon in "Returns:" as a type.
+napoleon_custom_sections = [
+    ("Returns", "notes_style"),
+    ("Thread safety", "notes_style"),
+]
 napoleon_numpy_docstring = False
 
 html_theme = "furo"

@@ -66,6 +66,12 @@ def test_paths_in_the_text_exist(page: Path) -> None:
     assert not [name for name in named if not list(ROOT.glob(name.rstrip("/")))]
 
 
+def test_both_pictures_are_the_same() -> None:
+    picture = (ROOT / "README.md").read_text().split("## The picture\n\n```\n")[1]
+    architecture = (ROOT / "ARCHITECTURE.md").read_text()
+    assert picture.split("```")[0].rstrip() in architecture
+
+
 def test_each_page_is_in_the_index() -> None:
     linked = set(re.findall(r"\]\(([\w./-]+)\)", (ROOT / "docs/index.md").read_text()))
     pages = {path.name for path in ROOT.glob("docs/*.md")} - {"index.md"}
