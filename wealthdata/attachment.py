@@ -132,7 +132,7 @@ class AttachedFeed:
     """An attached feed, with its rings and its cached queries."""
 
     def __init__(self, feed: Feed) -> None:
-        self.feed = feed
+        self._feed = feed
         self.name = feed.name
         self.queries: dict[Any, Any] = {}  # by the arguments of get_price
         self._rings: dict[StreamKey, Ring] = {}
@@ -141,8 +141,12 @@ class AttachedFeed:
         """Return the stream's ring. Raise StreamNotFoundError."""
         ring = self._rings.get(key)
         if ring is None:
-            ring = self._rings[key] = self.feed.ring(*key)
+            ring = self._rings[key] = self._feed.ring(*key)
         return ring
+
+    def streams(self) -> list[StreamKey]:
+        """Return the subscribed streams, in the order of subscription."""
+        return self._feed.streams()
 
     def cache_query(self, arguments: object, query: object) -> None:
         """Keep a query for the next call with these arguments."""

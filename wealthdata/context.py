@@ -239,7 +239,7 @@ class ContextDataAdapter(DataAdapter):
         sources = open_sources((self._view,), self._view.history)
         streams = (sources.history.streams() if sources.history else None) or []
         if sources.feed is not None:
-            streams = [*streams, *sources.feed.feed.streams()]
+            streams = [*streams, *sources.feed.streams()]
         return list(dict.fromkeys(symbol for symbol, _ in streams))
 
 
