@@ -1,43 +1,50 @@
 """Every exception of the project, in one tree.
 
 ShmfeedError
-├── BadArgumentError  (ValueError)              the caller's: an argument or a setting
-├── NoDataError  (RuntimeError)                 the caller's: neither feed nor context
-├── the host's
-│   ├── FeedNotFoundError  (FileNotFoundError)  no such feed
-│   ├── StreamNotFoundError  (KeyError)         the feed does not carry it
-│   ├── FeedBusyError                           another process writes this feed
-│   ├── FeedLostError                           the feed was taken from its writer
-│   ├── SegmentError                            the shared memory is not usable:
-│   │   ├── SegmentFormatError                  foreign, truncated, another version
-│   │   └── SegmentFullError  (OSError)         /dev/shm has no room
-│   ├── BusyRingError                           a writer outran the read for too long
-│   ├── StaleFeedError                          the data are older than allowed
-│   └── UnsupportedPlatformError                no POSIX shared memory here
-└── the venue's
-    ├── WebSocketConnectionError  (ConnectionError)  no connection
-    └── WebSocketSubscriptionError              the server refused, or never answered
+|
+|   the caller's fault
++-- BadArgumentError  (ValueError)                an argument or a setting
++-- NoDataError  (RuntimeError)                   neither a feed nor a context
+|
+|   the host's
++-- FeedNotFoundError  (FileNotFoundError)        no feed of this name
++-- StreamNotFoundError  (KeyError)               the feed does not carry the stream
++-- FeedBusyError                                 another process writes the feed
++-- FeedLostError                                 this writer lost its feed
++-- SegmentError                                  the shared memory is not usable
+|   +-- SegmentFormatError                        foreign, damaged, other version
+|   +-- SegmentFullError  (OSError)               /dev/shm is full
++-- BusyRingError                                 a writer outran a read
++-- StaleFeedError                                the data are older than allowed
++-- UnsupportedPlatformError                      no POSIX shared memory
+|
+|   the venue's
++-- WebSocketConnectionError  (ConnectionError)   no connection
++-- WebSocketSubscriptionError                    refused, or not acknowledged
 """
 
 
 class ShmfeedError(Exception):
-    """The root of all errors that this project raises on purpose."""
+    """The base class of all exceptions that this project raises on purpose."""
 
 
 class BadArgumentError(ShmfeedError, ValueError):
-    """An argument or setting that is not accepted: its name, value, what is."""
+    """An argument or a setting that is not accepted.
+
+    The message has its name, its value and what is accepted.
+    """
 
 
 class NoDataError(ShmfeedError, RuntimeError):
-    """Neither a feed nor a context can serve; the message says what to start."""
+    """No feed and no context to read from. The message says what to start."""
 
 
 class FeedNotFoundError(ShmfeedError, FileNotFoundError):
-    """There is no feed of this name on this host."""
+    """No feed of this name on this host."""
 
 
 class StreamNotFoundError(ShmfeedError, KeyError):
-    """The feed does not carry this stream; the message says what it does."""
+    """A stream that the feed does not carry. The message lists those it carries."""
 
     def __str__(self) -> str:
         # KeyError would show the message quoted and escaped.
@@ -45,7 +52,7 @@ class StreamNotFoundError(ShmfeedError, KeyError):
 
 
 class FeedBusyError(ShmfeedError):
-    """Another process holds this feed; `pid` is its number, None if unknown."""
+    """A feed that another process writes; `pid` is its pid, None if unknown."""
 
     def __init__(self, message: str, pid: int | None = None) -> None:
         super().__init__(message)
@@ -53,36 +60,36 @@ class FeedBusyError(ShmfeedError):
 
 
 class FeedLostError(ShmfeedError):
-    """The segment or lock of this writer no longer bears its name: it must stop."""
+    """A writer that is closed, or whose segment or lock file was taken away."""
 
 
 class SegmentError(ShmfeedError):
-    """A shared-memory segment that cannot be used as it is."""
+    """A segment that cannot be created, opened or used."""
 
 
 class SegmentFormatError(SegmentError):
-    """Not a segment of this layout: foreign, truncated, or of another version."""
+    """A file that is not a segment of this layout: foreign, damaged, other version."""
 
 
 class SegmentFullError(SegmentError, OSError):
-    """/dev/shm has no room for the segment; nothing was left behind."""
+    """A segment that does not fit into /dev/shm. No part of it stays behind."""
 
 
 class BusyRingError(ShmfeedError):
-    """A writer outran this read for longer than the limit of 10 ms."""
+    """A read that a writer outran for 10 ms."""
 
 
 class StaleFeedError(ShmfeedError):
-    """The data are older than the caller allows."""
+    """Data that are older than the caller allows."""
 
 
 class UnsupportedPlatformError(ShmfeedError):
-    """Live feeds need POSIX shared memory, which this platform does not have."""
+    """A host without what live feeds need: POSIX shared memory, memory ordering."""
 
 
 class WebSocketConnectionError(ShmfeedError, ConnectionError):
-    """No connection to the venue; the message names endpoint and attempts."""
+    """No connection to the venue. The message has the endpoint and the attempts."""
 
 
 class WebSocketSubscriptionError(ShmfeedError):
-    """The venue refused the subscription, or did not acknowledge it in time."""
+    """A subscription that the venue refused, or did not acknowledge in time."""

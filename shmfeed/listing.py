@@ -1,58 +1,92 @@
-"""Every feed of this user, each in one row; one that cannot be read with the reason."""
+"""One row for every feed of this user, for `shmfeed ls` and `shmfeed doctor`.
 
-from typing import Any
+Apart from `status`, because a feed that cannot be read is examined with `removal`,
+which loads filelock.
+"""
+
+from typing import Literal, TypedDict
 
 from shmfeed.errors import FeedNotFoundError, ShmfeedError
+from shmfeed.layout import State
 from shmfeed.segment.inventory import feeds_with_segment
 from shmfeed.segment.mapping import Place, open_segment, place
 from shmfeed.segment.removal import FOREIGN, leftovers
-from shmfeed.status import feed_status
+from shmfeed.status import Health, feed_status
 
-UNREADABLE = "unreadable"
-_UNREADY = (
-    "it is not ready: a feeder is making it just now, or was killed while it did;"
-    " start the feeder again, or remove it with `shmfeed clean`"
+UNREADABLE: Literal["unreadable"] = "unreadable"
+_NOT_READY = (
+    "it is not ready: a feeder is creating it now, or was killed while it did; start"
+    " the feeder again, or remove it with `shmfeed clean`"
 )
 
 
-def list_feeds() -> list[dict[str, Any]]:
-    """A row for each feed that has a segment, by name; UnsupportedPlatformError."""
-    rows = (row_of(place(name)) for name in feeds_with_segment())
+class FeedRow(TypedDict):
+    """One feed in a listing. Facts that a feed that cannot be read hides are None."""
+
+    feed: str
+    health: Health | Literal["unreadable"]
+    state: State | None
+    pid: int | None
+    streams: int | None  # how many
+    bars: int | None  # closed bars of all streams
+    bytes: int  # of shared memory
+    last_message_age: float | None  # seconds
+    reason: str | None  # why the feed cannot be read
+
+
+def list_feeds() -> list[FeedRow]:
+    """Return a row for each feed that has a segment, by name.
+
+    Raises UnsupportedPlatformError.
+    """
+    rows = (feed_row(place(name)) for name in feeds_with_segment())
     return [row for row in rows if row is not None]
 
 
-def row_of(where: Place) -> dict[str, Any] | None:
-    """One feed in plain values, None where it has no segment.
-
-    `streams` and `bars` are counts, `bytes` is the size in shared memory,
-    `last_message_age` is in seconds. Of a feed that cannot be read `health` is
-    `unreadable`, `reason` says why, and what is not known is None.
-    """
+def feed_row(where: Place) -> FeedRow | None:
+    """Return the row of one feed, None if it has no segment."""
     try:
         size = where.segment.lstat().st_size
     except OSError:
         return None
-    row: dict[str, Any] = {"feed": where.name, "health": UNREADABLE}
-    row |= dict.fromkeys(("state", "pid", "streams", "bars"))
-    row |= {"bytes": size, "last_message_age": None, "reason": None}
     try:
         status = feed_status(open_segment(where), where.name)
     except FeedNotFoundError:
-        return row | {"reason": _unready(where)} if where.segment.exists() else None
+        if not where.segment.exists():
+            return None
+        return _unreadable_row(where, size) | {"reason": _why_not_ready(where)}
     except ShmfeedError as error:
         reason = str(error).removeprefix(f"{where.segment} ")
-        return row | {"reason": reason}
-    streams = status["streams"]
-    return row | {
-        **{key: status[key] for key in ("health", "state", "pid", "last_message_age")},
-        "streams": len(streams),
-        "bars": sum(stream["count"] for stream in streams),
+        return _unreadable_row(where, size) | {"reason": reason}
+    return {
+        "feed": where.name,
+        "health": status["health"],
+        "state": status["state"],
+        "pid": status["pid"],
+        "streams": len(status["streams"]),
+        "bars": sum(stream["count"] for stream in status["streams"]),
+        "bytes": size,
+        "last_message_age": status["last_message_age"],
+        "reason": None,
     }
 
 
-def _unready(where: Place) -> str:
-    """Why it is not ready: no feeder has ever made it, or one has not finished."""
+def _unreadable_row(where: Place, size: int) -> FeedRow:
+    return {
+        "feed": where.name,
+        "health": UNREADABLE,
+        "state": None,
+        "pid": None,
+        "streams": None,
+        "bars": None,
+        "bytes": size,
+        "last_message_age": None,
+        "reason": None,
+    }
+
+
+def _why_not_ready(where: Place) -> str:
     for one in leftovers(where):
         if one.path == where.segment and one.state == FOREIGN:
             return one.reason
-    return _UNREADY
+    return _NOT_READY

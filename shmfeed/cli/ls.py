@@ -2,11 +2,10 @@
 
 import argparse
 import json
-from typing import Any
 
 from shmfeed.cli.exit_codes import FAILED
 from shmfeed.cli.output import aligned, show, span
-from shmfeed.listing import UNREADABLE, list_feeds, row_of
+from shmfeed.listing import UNREADABLE, FeedRow, feed_row, list_feeds
 from shmfeed.segment.mapping import feed_not_found, place
 from shmfeed.text import mebibytes, printable
 
@@ -44,15 +43,15 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if chosen_fails else 0
 
 
-def _one(feed: str) -> dict[str, Any]:
+def _one(feed: str) -> FeedRow:
     where = place(feed)
-    row = row_of(where)
+    row = feed_row(where)
     if row is None:
         raise feed_not_found(where)
     return row
 
 
-def in_words(rows: list[dict[str, Any]]) -> str:
+def in_words(rows: list[FeedRow]) -> str:
     """The rows as a table, and a line for each that cannot be read."""
     if not rows:
         return _NONE
@@ -61,7 +60,7 @@ def in_words(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*table, *([""] if reasons else []), *map(printable, reasons)])
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(row: FeedRow) -> tuple[str, ...]:
     age, health = row["last_message_age"], row["health"]
     nothing = "-" if health == UNREADABLE else "never"
     return (

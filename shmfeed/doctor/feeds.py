@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from shmfeed.doctor.finding import Finding, note, ok, problem
-from shmfeed.listing import UNREADABLE, list_feeds
+from shmfeed.listing import UNREADABLE, FeedRow, list_feeds
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import HELD, UNHELD, Leftover, clean_all
 from shmfeed.text import mebibytes
@@ -27,7 +26,7 @@ def check_feeds() -> Iterator[Finding]:
     yield check_leftovers(things)
 
 
-def _unreadable(rows: dict[str, Any], things: list[Leftover]) -> Iterator[Finding]:
+def _unreadable(rows: dict[str, FeedRow], things: list[Leftover]) -> Iterator[Finding]:
     """Damaged segments and those of other layout versions, which feeders made."""
     states = {one.path: one.state for one in things}
     for name, row in rows.items():
@@ -48,7 +47,7 @@ def _unreadable(rows: dict[str, Any], things: list[Leftover]) -> Iterator[Findin
             )
 
 
-def _silent(rows: dict[str, Any], things: list[Leftover]) -> Iterator[Finding]:
+def _silent(rows: dict[str, FeedRow], things: list[Leftover]) -> Iterator[Finding]:
     holders = {one.path: one.reason for one in things if one.state == HELD}
     for name, row in rows.items():
         reason = holders.get(place(name).segment)
@@ -63,7 +62,7 @@ def _silent(rows: dict[str, Any], things: list[Leftover]) -> Iterator[Finding]:
         )
 
 
-def _given_up(rows: dict[str, Any]) -> Iterator[Finding]:
+def _given_up(rows: dict[str, FeedRow]) -> Iterator[Finding]:
     for name, row in rows.items():
         if row["health"] != UNREADABLE and row["state"] == "error":
             yield problem(

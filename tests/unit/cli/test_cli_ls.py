@@ -11,7 +11,7 @@ from support.command_line import append
 
 from shmfeed.cli.main import main
 from shmfeed.layout import H_SIZE, READY
-from shmfeed.listing import list_feeds, row_of
+from shmfeed.listing import feed_row, list_feeds
 from shmfeed.segment.mapping import place
 from shmfeed.writer import create
 
@@ -19,8 +19,8 @@ pytest_plugins = ["support.command_process"]
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 BROKEN = {
-    "empty": (b"", "it is not ready: a feeder is making it just now"),
-    "unready": (bytes(8192), "it is not ready: a feeder is making it just now"),
+    "empty": (b"", "it is not ready: a feeder is creating it now"),
+    "unready": (bytes(8192), "it is not ready: a feeder is creating it now"),
     "a line of text": (
         b"hello",
         "is not a shmfeed segment; it stays as it is: move it away, or use another",
@@ -122,7 +122,7 @@ def test_what_is_no_file_of_ours_is_listed_too(ls, feed_name, kind) -> None:
         "open": lambda: segment.touch(0o644),
     }
     make[kind]()
-    row = row_of(place(feed_name))
+    row = feed_row(place(feed_name))
     assert row["health"] == "unreadable"
     assert row["reason"].startswith(("is refused: ", "cannot be opened as a segment"))
     assert ls()[0] == 0
@@ -134,7 +134,7 @@ def test_a_damaged_entry_is_a_reason_and_no_traceback(cli_ring, feed_name) -> No
         content = file.read()
         file.seek(content.index(b"BTCUSDT") + 48)
         file.write(b"9q\0\0\0\0\0\0")  # a timeframe that is none
-    row = row_of(where)
+    row = feed_row(where)
     assert row["health"] == "unreadable"
     assert row["reason"]
 
