@@ -3,9 +3,8 @@
 import argparse
 import math
 
-from shmfeed.demo.choosing import choose
-from shmfeed.demo.options import SYMBOLS, Plan
-from shmfeed.demo.runner import play
+from shmfeed.demo.options import SYMBOLS, DemoOptions
+from shmfeed.demo.runner import choose_screen, run_demo
 from shmfeed.errors import BadArgumentError
 from shmfeed.validation import check_symbol
 
@@ -36,11 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    plan = _plan(args)
-    return play(plan, choose(plan, args.json))
+    options = _options(args)
+    return run_demo(options, choose_screen(options, args.json))
 
 
-def _plan(args: argparse.Namespace) -> Plan:
+def _options(args: argparse.Namespace) -> DemoOptions:
     named = SYMBOLS if args.symbols is None else args.symbols.split(",")
     symbols = tuple(dict.fromkeys(check_symbol(name.strip()) for name in named))
     limits = (
@@ -66,4 +65,4 @@ def _plan(args: argparse.Namespace) -> Plan:
     for name, value, good, accepted in limits:
         if not good or math.isnan(value):
             raise BadArgumentError(f"{name} {value} is not accepted; {accepted}")
-    return Plan(args.seconds, args.strategies, symbols, args.seed)
+    return DemoOptions(args.seconds, args.strategies, symbols, args.seed)

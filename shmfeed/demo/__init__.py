@@ -1,4 +1,4 @@
 """The demo: a venue, a feeder, and strategies that check every value they read.
 
-Nothing is imported here: a strategy process loads `shmfeed.demo.strategy` alone.
+This module imports nothing, so that a strategy process loads `demo.strategy` alone.
 """

@@ -1,64 +1,98 @@
-"""A demo in numbers: of a moment, and of the whole.
+"""The numbers of a demo: latency histograms, and metrics of a moment and of the whole.
 
-How long reads took, in a few hundred counters.
+Strategies report counts and sparse histograms; `MetricsCollector` adds them up.
 """
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from shmfeed.demo.workers import Crew, Member
 from shmfeed.status import FeedStatus
 
-_BITS = 4  # 16 steps an octave: a step is at most 1/16 of its value
-_STEPS = 1 << _BITS
-_SIZE = _STEPS * 40  # to 2**43 ns, over two hours
+_SUBBUCKET_BITS = 4  # 16 buckets an octave, each at most 1/16 of its value wide
+_SUBBUCKETS = 1 << _SUBBUCKET_BITS
+_BUCKETS = _SUBBUCKETS * 40  # up to 2**43 ns, over two hours
+_RATE_SECONDS = 3.1  # rates cover this much of the past; bars close each second
 
 
 class Histogram:
-    """Counts of whole numbers of at least 0, in steps of about 6 %."""
+    """Counts of integers from 0 on, in buckets about 6 % wide."""
 
     def __init__(self) -> None:
-        self._counts = [0] * _SIZE
+        self._counts = [0] * _BUCKETS
 
     def add(self, value: int) -> None:
-        shift = max(0, value.bit_length() - _BITS - 1)
-        step = (shift << _BITS) + (value >> shift)
-        self._counts[step if step < _SIZE else _SIZE - 1] += 1
+        shift = max(0, value.bit_length() - _SUBBUCKET_BITS - 1)
+        bucket = (shift << _SUBBUCKET_BITS) + (value >> shift)
+        self._counts[bucket if bucket < _BUCKETS else _BUCKETS - 1] += 1
 
     def quantile(self, share: float) -> float | None:
-        """The value that `share` of all do not exceed; None if there is none."""
+        """Return the value that `share` of all values do not exceed; None if empty."""
         left = share * sum(self._counts)
-        for step, count in enumerate(self._counts):
+        for bucket, count in enumerate(self._counts):
             left -= count
             if count and left <= 0:
-                return _middle(step)
+                return _middle(bucket)
         return None
 
     def merge(self, sparse: Mapping[str, int]) -> None:
-        """Add what another one's `sparse` says."""
-        for step, count in sparse.items():
-            self._counts[int(step)] += count
+        """Add the counts of another histogram's `sparse`."""
+        for bucket, count in sparse.items():
+            self._counts[int(bucket)] += count
 
     def sparse(self) -> dict[str, int]:
-        """The counts that are not 0, for JSON."""
-        return {str(step): n for step, n in enumerate(self._counts) if n}
+        """Return the non-zero counts by bucket, for JSON."""
+        return {str(bucket): n for bucket, n in enumerate(self._counts) if n}
 
 
-def _middle(step: int) -> float:
-    shift = max(0, (step >> _BITS) - 1)
-    low = step - (shift << _BITS)
+def _middle(bucket: int) -> float:
+    shift = max(0, (bucket >> _SUBBUCKET_BITS) - 1)
+    low = bucket - (shift << _SUBBUCKET_BITS)
     return low if not shift else (low + 0.5) * (1 << shift)
 
 
-_RATE_SECONDS = 3.1  # of the past, for rates: bars close each second
+class WorkerReport:
+    """The latest report of one strategy process, and its failure.
+
+    Attributes:
+        number: The process's number, counted from 1.
+        values: The report, {} before the first.
+        rate: Reads a second between the last two reports.
+        failure: A sentence if the process ended early, else "".
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.values: dict[str, Any] = {}
+        self.rate = 0.0
+        self.failure = ""
+
+    def update(self, values: dict[str, Any]) -> None:
+        """Replace the report by a newer one."""
+        before = self.values or {"at": values["began"], "reads": 0}
+        passed = values["at"] - before["at"]
+        if passed > 0:
+            self.rate = (values["reads"] - before["reads"]) / passed
+        self.values = values
+
+    def fail(self, failure: str) -> None:
+        self.failure = failure
+        self.rate = 0.0
 
 
-class Reads(NamedTuple):
-    """What one strategy, or all of them together, have read so far.
+class ReadMetrics(NamedTuple):
+    """The reads of one strategy, or of all together.
 
-    `rate` is a second, over the last report. Times of one `get_price` in ns.
+    Attributes:
+        reads: Calls of `get_price`.
+        rate: Reads a second, over the last report.
+        rows: Rows checked.
+        torn: Rows that differ from the venue's.
+        lapped: Frames that were overwritten during the check and say so themselves.
+        errors: Reads that raised.
+        p50: Median time of a read, ns.
+        p99: 99th percentile, ns.
     """
 
     reads: int
@@ -71,12 +105,19 @@ class Reads(NamedTuple):
     p99: float | None
 
 
-class Figures(NamedTuple):
-    """All that a screen shows. Times in seconds unless they say otherwise.
+class DemoMetrics(NamedTuple):
+    """The state of a demo. Times in seconds unless stated otherwise.
 
-    `bars` are closed bars written to the feed, of which the feeder began with
-    `first_bars`, the venue's history. `delay` is from a bar's close to the first read
-    that has it, the median, in us.
+    Attributes:
+        bars: Closed bars that the feeder has written.
+        first_bars: How many of them were there at the start, from the venue's history.
+        bars_rate: Bars a second, over the last seconds.
+        messages_rate: Messages a second, over the last seconds.
+        newest_age: Seconds since the newest bar closed.
+        delay: Median time from a bar's close to the first read that has it, us.
+        all: Reads of all strategies together.
+        each: (number, reads) of each strategy.
+        failures: A sentence for each strategy that failed.
     """
 
     elapsed: float
@@ -91,8 +132,8 @@ class Figures(NamedTuple):
     gaps: int
     newest_age: float | None
     delay: float | None
-    all: Reads
-    each: tuple[tuple[int, Reads], ...]
+    all: ReadMetrics
+    each: tuple[tuple[int, ReadMetrics], ...]
     failures: tuple[str, ...]
 
     @property
@@ -101,28 +142,34 @@ class Figures(NamedTuple):
         return self.bars - self.first_bars
 
     @property
-    def good(self) -> bool:
-        """Whether bars were read, and nothing was wrong with any."""
-        nothing = self.all.torn or self.all.errors or self.failures
-        return self.all.rows > 0 and not nothing
+    def passed(self) -> bool:
+        """True if rows were checked and nothing was wrong."""
+        wrong = self.all.torn or self.all.errors or self.failures
+        return self.all.rows > 0 and not wrong
 
 
-class Counter:
-    """Makes figures of statuses and reports; rates are those of the last seconds."""
+class MetricsCollector:
+    """Makes metrics of the feed's status and the strategies' reports.
+
+    Args:
+        status: The feed's status at the start.
+    """
 
     def __init__(self, status: FeedStatus) -> None:
         self._began = time.monotonic()
         self._first_bars = status["bars"]
-        self._past: deque[tuple[float, int, int]] = deque()
+        self._past: deque[tuple[float, int, int]] = deque()  # (time, bars, messages)
         self._rates(status)
 
     def elapsed(self) -> float:
         return time.monotonic() - self._began
 
-    def figures(self, status: FeedStatus, crew: Crew) -> Figures:
-        """The state of things, now."""
+    def collect(
+        self, status: FeedStatus, reports: Sequence[WorkerReport]
+    ) -> DemoMetrics:
+        """Return the metrics of this moment."""
         bars_rate, messages_rate = self._rates(status)
-        return Figures(
+        return DemoMetrics(
             elapsed=self.elapsed(),
             state=status["state"],
             health=status["health"],
@@ -134,7 +181,7 @@ class Counter:
             reconnects=status["reconnects"],
             gaps=status["gaps"],
             newest_age=_newest_age(status),
-            **_of_crew(crew),
+            **_of_reports(reports),
         )
 
     def _rates(self, status: FeedStatus) -> tuple[float, float]:
@@ -148,23 +195,22 @@ class Counter:
         return max(0, bars - bars_then) / passed, (messages - messages_then) / passed
 
 
-def renewed(figures: Figures, crew: Crew) -> Figures:
-    """The same, with what the strategies have said since."""
-    return figures._replace(**_of_crew(crew))
+def with_reports(metrics: DemoMetrics, reports: Sequence[WorkerReport]) -> DemoMetrics:
+    """Return these metrics with the strategies' present reports."""
+    return metrics._replace(**_of_reports(reports))
 
 
-def _of_crew(crew: Crew) -> dict[str, Any]:
-    members = crew.members
+def _of_reports(reports: Sequence[WorkerReport]) -> dict[str, Any]:
     errors = [
-        f"strategy {member.number}: {member.report['error']}"
-        for member in members
-        if member.report.get("error")
+        f"strategy {report.number}: {report.values['error']}"
+        for report in reports
+        if report.values.get("error")
     ]
     return {
-        "delay": _merged(members, "delays").quantile(0.5),
-        "all": _reads(members),
-        "each": tuple((member.number, _reads([member])) for member in members),
-        "failures": (*(m.failure for m in members if m.failure), *errors),
+        "delay": _merged(reports, "delays").quantile(0.5),
+        "all": _reads(reports),
+        "each": tuple((report.number, _reads([report])) for report in reports),
+        "failures": (*(r.failure for r in reports if r.failure), *errors),
     }
 
 
@@ -174,14 +220,14 @@ def _newest_age(status: FeedStatus) -> float | None:
     return None if newest is None else max(0.0, time.time() - newest / 1000)
 
 
-def _reads(members: Sequence[Member]) -> Reads:
+def _reads(reports: Sequence[WorkerReport]) -> ReadMetrics:
     def total(name: str) -> int:
-        return sum(member.report.get(name, 0) for member in members)
+        return sum(report.values.get(name, 0) for report in reports)
 
-    took = _merged(members, "took")
-    return Reads(
+    took = _merged(reports, "took")
+    return ReadMetrics(
         reads=total("reads"),
-        rate=sum(member.rate for member in members),
+        rate=sum(report.rate for report in reports),
         rows=total("rows"),
         torn=total("torn"),
         lapped=total("lapped"),
@@ -191,8 +237,8 @@ def _reads(members: Sequence[Member]) -> Reads:
     )
 
 
-def _merged(members: Sequence[Member], name: str) -> Histogram:
+def _merged(reports: Iterable[WorkerReport], name: str) -> Histogram:
     histogram = Histogram()
-    for member in members:
-        histogram.merge(member.report.get(name, {}))
+    for report in reports:
+        histogram.merge(report.values.get(name, {}))
     return histogram

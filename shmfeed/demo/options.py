@@ -1,4 +1,4 @@
-"""What a demo is to be."""
+"""The options of a demo, and the constants that its processes share."""
 
 import os
 from typing import Any, NamedTuple
@@ -16,16 +16,15 @@ SYMBOLS = (
     "LTCUSDT",
 )
 RESOLUTIONS: tuple[Timeframe, ...] = ("1s", "1m")
-SHORTEST, LONGEST = 20, 300  # rows of a read
+MIN_ROWS, MAX_ROWS = 20, 300  # of a read
 BURST = 16  # reads between two pauses
 MIN_PAUSE = 0.001  # s
-CUT_FROM = 10.0  # s; a demo of at least this length loses its connection once
+_MIN_SECONDS_FOR_CUT = 10.0  # a demo of at least this length loses its connection once
+_STRATEGIES_SHARE = 0.5  # of the CPUs; the venue and the feeder need the rest
 
-_STRATEGIES_SHARE = 0.5  # of the processors; venue and feeder need some too
 
-
-class Plan(NamedTuple):
-    """The options of a demo, checked."""
+class DemoOptions(NamedTuple):
+    """The checked options of a demo."""
 
     seconds: float
     strategies: int
@@ -34,34 +33,38 @@ class Plan(NamedTuple):
 
     @property
     def feed(self) -> str:
-        """A feed of this process's own."""
+        """The feed's name, unique to this process."""
         return f"demo-{os.getpid()}"
 
     @property
-    def cut_at(self) -> float | None:
-        """Seconds after which the venue drops the connection; None: never."""
-        return self.seconds / 2 if self.seconds >= CUT_FROM else None
+    def streams(self) -> str:
+        """The feed's streams in words."""
+        return f"{len(self.symbols)} symbols x {' '.join(RESOLUTIONS)}"
 
     @property
-    def rest(self) -> float:
-        """How long a strategy pauses for each second of work, in seconds."""
-        share = _STRATEGIES_SHARE * processors()
-        return max(0.0, self.strategies / share - 1)
+    def cut_at(self) -> float | None:
+        """Seconds until the venue drops the connection; None for a short demo."""
+        return self.seconds / 2 if self.seconds >= _MIN_SECONDS_FOR_CUT else None
+
+    @property
+    def pause_ratio(self) -> float:
+        """Seconds that a strategy pauses for each second of work."""
+        return max(0.0, self.strategies / (_STRATEGIES_SHARE * cpu_count()) - 1)
 
     def orders(self) -> list[dict[str, Any]]:
-        """What each strategy process is told."""
+        """Return what each strategy process is sent first."""
         return [
             {
                 "number": number,
                 "feed": self.feed,
                 "seed": self.seed,
                 "symbols": self.symbols,
-                "rest": self.rest,
+                "pause_ratio": self.pause_ratio,
             }
             for number in range(1, self.strategies + 1)
         ]
 
 
-def processors() -> int:
-    """How many this process may use."""
+def cpu_count() -> int:
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0))

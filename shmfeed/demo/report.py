@@ -1,6 +1,6 @@
-"""Where a demo's figures go: a live table, plain lines, or JSON lines.
+"""The report of a demo's metrics, as lines of text or of JSON.
 
-The demo's figures in words.
+`demo.table` draws the same metrics as a live table.
 """
 
 import json
@@ -8,107 +8,105 @@ from textwrap import wrap
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from shmfeed.demo.metrics import Figures
-from shmfeed.demo.options import BURST, LONGEST, RESOLUTIONS, SHORTEST, Plan, processors
+from shmfeed.demo.metrics import DemoMetrics
+from shmfeed.demo.options import BURST, MAX_ROWS, MIN_ROWS, DemoOptions, cpu_count
 
 _WIDTH = 78
 
 
-def micros(nanoseconds: float | None) -> str:
-    """The time of a read."""
+def format_ns(nanoseconds: float | None) -> str:
     if nanoseconds is None:
         return "-"
     value = nanoseconds / 1000
     return f"{value:.0f} µs" if value < 10_000 else f"{value / 1000:.0f} ms"
 
 
-def millis(microseconds: float | None) -> str:
-    """A delay."""
+def format_us(microseconds: float | None) -> str:
     return "-" if microseconds is None else f"{microseconds / 1000:.0f} ms"
 
 
-def seconds(value: float | None) -> str:
-    """The age of a bar."""
-    return "-" if value is None else f"{value:.1f} s"
+def format_seconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.1f} s"
 
 
 def footnote() -> str:
-    """How the numbers come about."""
-    count = processors()
+    """Return an explanation of how the numbers are measured."""
+    count = cpu_count()
     return (
-        f"A read is one get_price of {SHORTEST} to {LONGEST} rows. Each value of each"
+        f"A read is one get_price of {MIN_ROWS} to {MAX_ROWS} rows. Each value of each"
         f" row is compared with the venue's own. A strategy pauses after {BURST} reads,"
         f" so that all together leave half of {count} CPU{'' if count == 1 else 's'} to"
-        " venue and feeder."
+        " the venue and the feeder."
     )
 
 
-def tick(figures: Figures) -> str:
-    """One plain line for a moment."""
-    reads, bars = figures.all, figures.live_bars
+def progress_line(metrics: DemoMetrics) -> str:
+    """Return one line about this moment."""
+    reads, bars = metrics.all, metrics.live_bars
     return (
-        f"{figures.elapsed:5.0f} s  bars {bars:,} ({figures.bars_rate:.0f}/s)"
-        f"  reads {reads.rate:,.0f}/s  p50 {micros(reads.p50)}  p99 {micros(reads.p99)}"
-        f"  newest {seconds(figures.newest_age)} old  torn {reads.torn}"
-        f"  reconnects {figures.reconnects}  {figures.health}"
+        f"{metrics.elapsed:5.0f} s  bars {bars:,} ({metrics.bars_rate:.0f}/s)"
+        f"  reads {reads.rate:,.0f}/s"
+        f"  p50 {format_ns(reads.p50)}  p99 {format_ns(reads.p99)}"
+        f"  newest {format_seconds(metrics.newest_age)} old  torn {reads.torn}"
+        f"  reconnects {metrics.reconnects}  {metrics.health}"
     )
 
 
-def summary(plan: Plan, figures: Figures) -> list[str]:
-    """The whole demo, line by line."""
-    reads, history = figures.all, figures.first_bars
-    rate = reads.reads / figures.elapsed
+def summary(options: DemoOptions, metrics: DemoMetrics) -> list[str]:
+    """Return lines about the whole demo."""
+    reads, history = metrics.all, metrics.first_bars
+    rate = reads.reads / metrics.elapsed
     rows = {
-        "bars in": f"{figures.live_bars:,} live, after {history:,} of history",
-        "from close to read": f"{millis(figures.delay)} (median)",
+        "bars in": f"{metrics.live_bars:,} live, after {history:,} of history",
+        "from close to read": f"{format_us(metrics.delay)} (median)",
         "reads": f"{reads.reads:,}, {rate:,.0f} a second",
-        "one read": f"p50 {micros(reads.p50)}, p99 {micros(reads.p99)}",
-        "newest bar": f"{seconds(figures.newest_age)} old at the end",
+        "one read": f"p50 {format_ns(reads.p50)}, p99 {format_ns(reads.p99)}",
+        "newest bar": f"{format_seconds(metrics.newest_age)} old at the end",
         "rows checked": f"{reads.rows:,}",
         "torn rows": f"{reads.torn:,}",
-        "reconnects": f"{figures.reconnects}{_cause(plan, figures)}",
-        "bars missing": f"{figures.gaps:,}",
+        "reconnects": f"{metrics.reconnects}{_cause(options, metrics)}",
+        "bars missing": f"{metrics.gaps:,}",
     }
-    streams = f"{len(plan.symbols)} symbols x {' '.join(RESOLUTIONS)}"
     title = (
-        f"{figures.elapsed:.0f} s, 1 feeder, {plan.strategies} strategies, {streams}"
+        f"{metrics.elapsed:.0f} s, 1 feeder, {options.strategies} strategies,"
+        f" {options.streams}"
     )
     lines = [title, *(f"  {name:<20}{value}" for name, value in rows.items())]
-    lines += [f"  ! {failure}" for failure in figures.failures]
-    return [*lines, "", *wrap(footnote(), _WIDTH), verdict(figures)]
+    lines += [f"  ! {failure}" for failure in metrics.failures]
+    return [*lines, "", *wrap(footnote(), _WIDTH), verdict(metrics)]
 
 
-def verdict(figures: Figures) -> str:
-    """How it went, in one line."""
-    if figures.good:
+def verdict(metrics: DemoMetrics) -> str:
+    """Return the result of the demo in one line."""
+    if metrics.passed:
         return "ok: every value that a strategy read is the venue's"
-    if not figures.all.rows:
+    if not metrics.all.rows:
         return "FAILED: no bars were read"
-    if figures.all.torn:
-        return f"FAILED: {figures.all.torn:,} rows are not the venue's"
-    return "FAILED: not every strategy came to its end, see the lines with !"
+    if metrics.all.torn:
+        return f"FAILED: {metrics.all.torn:,} rows differ from the venue's"
+    return "FAILED: a strategy failed or ended early; see the lines that begin with !"
 
 
-def _cause(plan: Plan, figures: Figures) -> str:
-    cut = plan.cut_at
-    if cut is None or figures.elapsed < cut:
+def _cause(options: DemoOptions, metrics: DemoMetrics) -> str:
+    cut_at = options.cut_at
+    if cut_at is None or metrics.elapsed < cut_at:
         return ""
-    return f" (the venue hung up at {cut:g} s)"
+    return f" (the venue dropped the connection at {cut_at:g} s)"
 
 
 class Screen(Protocol):
-    """A context manager around the time in which `show` is called."""
+    """The output of a demo: a context manager around the calls of `update`."""
 
-    interval: float  # seconds between two calls of `show`
+    interval: float  # seconds between two calls of `update`
 
-    def say(self, line: str) -> None:
-        """What is going on, before the figures begin."""
+    def print_line(self, line: str) -> None:
+        """Print a line before the demo begins."""
 
-    def show(self, figures: Figures) -> None:
-        """The figures of a moment."""
+    def update(self, metrics: DemoMetrics) -> None:
+        """Show the metrics of this moment."""
 
-    def close(self, figures: Figures) -> None:
-        """The figures of the whole, after the `with` block."""
+    def summarize(self, metrics: DemoMetrics) -> None:
+        """Print the metrics of the whole demo, after the `with` block."""
 
     def __enter__(self) -> Self: ...
 
@@ -120,22 +118,22 @@ class Screen(Protocol):
     ) -> None: ...
 
 
-class PlainScreen:
-    """A line a second, and the summary."""
+class LineScreen:
+    """A line each second, and the summary."""
 
     interval = 1.0
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, options: DemoOptions) -> None:
+        self._options = options
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         print(line, flush=True)
 
-    def show(self, figures: Figures) -> None:
-        print(tick(figures), flush=True)
+    def update(self, metrics: DemoMetrics) -> None:
+        print(progress_line(metrics), flush=True)
 
-    def close(self, figures: Figures) -> None:
-        print("", *summary(self._plan, figures), sep="\n", flush=True)
+    def summarize(self, metrics: DemoMetrics) -> None:
+        print("", *summary(self._options, metrics), sep="\n", flush=True)
 
     def __enter__(self) -> Self:
         return self
@@ -144,20 +142,20 @@ class PlainScreen:
         pass
 
 
-class JsonScreen(PlainScreen):
-    """An object a second, and one of the whole with `"ok"`."""
+class JsonScreen(LineScreen):
+    """An object each second, and one of the whole with the key "ok"."""
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         pass
 
-    def show(self, figures: Figures) -> None:
-        print(json.dumps(_plain(figures)), flush=True)
+    def update(self, metrics: DemoMetrics) -> None:
+        print(json.dumps(_to_dict(metrics)), flush=True)
 
-    def close(self, figures: Figures) -> None:
-        whole = {**_plain(figures), "ok": figures.good}
+    def summarize(self, metrics: DemoMetrics) -> None:
+        whole = {**_to_dict(metrics), "ok": metrics.passed}
         print(json.dumps({"summary": whole}), flush=True)
 
 
-def _plain(figures: Figures) -> dict[str, Any]:
-    each = [{"strategy": n, **reads._asdict()} for n, reads in figures.each]
-    return {**figures._asdict(), "all": figures.all._asdict(), "each": each}
+def _to_dict(metrics: DemoMetrics) -> dict[str, Any]:
+    each = [{"strategy": n, **reads._asdict()} for n, reads in metrics.each]
+    return {**metrics._asdict(), "all": metrics.all._asdict(), "each": each}

@@ -1,19 +1,18 @@
-"""A demo from its beginning to its end.
+"""A demo from start to end: its venue, its feeder, its strategies, its screen."""
 
-The venue and the feeder of a demo, and what is around them.
-"""
-
+import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
 
-from shmfeed.demo.metrics import Counter, Figures, renewed
-from shmfeed.demo.options import LONGEST, RESOLUTIONS, Plan
-from shmfeed.demo.report import Screen
-from shmfeed.demo.workers import Crew
+from shmfeed.demo.metrics import DemoMetrics, MetricsCollector, with_reports
+from shmfeed.demo.options import MAX_ROWS, RESOLUTIONS, DemoOptions
+from shmfeed.demo.report import JsonScreen, LineScreen, Screen
+from shmfeed.demo.workers import WorkerPool
 from shmfeed.errors import ShmfeedError
 from shmfeed.manager import get_websocket_manager
 from shmfeed.segment.mapping import place
@@ -21,45 +20,83 @@ from shmfeed.settings.loading import VARIABLES
 from shmfeed.simulator import Venue
 from shmfeed.status import FeedStatus
 
-_VENUE_HISTORY = LONGEST + 20
+EXIT_PASSED, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
+_VENUE_HISTORY = MAX_ROWS + 20
 _START_SECONDS = 30.0
-_SIGNALS = tuple(  # not all of them are everywhere
+_POLL_SECONDS = 0.1
+_SIGNALS = tuple(  # not every platform has all of them
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP")
     if hasattr(signal, name)
 )
 
 
-class Stage:
-    """A venue in this process and a feeder in its own, inside the `with` block.
+class MissingPackageError(ShmfeedError):
+    """The demo's venue needs a package that is not installed."""
 
-    Entering raises ImportError where websockets is not installed, and what the
-    manager's `start` raises. Nothing is left after it.
+
+def run_demo(options: DemoOptions, screen: Screen) -> int:
+    """Run a demo to its end or until a signal. Call it in the main thread.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        MissingPackageError: The venue needs a package that is not installed.
+    """
+    with _stop_on_signal() as stop, without_settings():
+        try:
+            metrics = _run(options, screen, stop)
+        except ImportError as error:
+            raise MissingPackageError(str(error)) from None
+    if metrics is None:
+        return EXIT_INTERRUPTED
+    screen.summarize(metrics)
+    return EXIT_PASSED if metrics.passed else EXIT_FAILED
+
+
+def choose_screen(options: DemoOptions, as_json: bool) -> Screen:
+    """Return the live table where there is a terminal and rich, else lines."""
+    if as_json:
+        return JsonScreen(options)
+    terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    if terminal and importlib.util.find_spec("rich"):
+        from shmfeed.demo.table import TableScreen  # noqa: PLC0415 # an extra
+
+        return TableScreen(options)
+    return LineScreen(options)
+
+
+class VenueAndFeeder:
+    """A venue in this process and a feeder in its own, for a `with` block.
+
+    Entering raises ImportError where websockets is not installed, and the errors of the
+    manager's `start`. Leaving removes the feed and its lock file.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, options: DemoOptions) -> None:
+        self._options = options
         self._venue = Venue(
-            symbols=plan.symbols,
+            symbols=options.symbols,
             resolutions=RESOLUTIONS,
-            seed=plan.seed,
+            seed=options.seed,
             history=_VENUE_HISTORY,
         )
-        self._manager = get_websocket_manager(plan.feed)
+        self._manager = get_websocket_manager(options.feed)
 
     def __enter__(self) -> Self:
         self._venue.start()
         try:
             self._manager.configure(
                 protocol="wealthai",
-                symbols=self._plan.symbols,
+                symbols=self._options.symbols,
                 resolutions=RESOLUTIONS,
                 endpoint=self._venue.url,
                 stop_with_manager=True,
             )
             self._manager.start(_START_SECONDS)
         except BaseException:
-            self._leave()
+            self._stop()
             raise
         return self
 
@@ -69,47 +106,47 @@ class Stage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._leave()
+        self._stop()
 
-    def _leave(self) -> None:
+    def _stop(self) -> None:
         self._manager.stop()
         self._venue.stop()
-        # Lock files stay, elsewhere; but this feed's name will not come again.
-        place(self._plan.feed).lock.unlink(missing_ok=True)
+        # A feed's lock file stays, for its next feeder; this name has no next one.
+        place(self._options.feed).lock.unlink(missing_ok=True)
 
     @property
     def url(self) -> str:
-        """Where the venue listens."""
+        """The venue's endpoint."""
         return self._venue.url
 
     def cut(self) -> None:
-        """The venue drops the connection."""
+        """Let the venue drop the connection."""
         self._venue.drop_connections()
 
     def status(self) -> FeedStatus:
-        """The manager's status."""
+        """Return the manager's status."""
         return self._manager.get_status()
 
 
-class Stop:
-    """Whether a signal asked the demo to end."""
+class StopRequest:
+    """A signal handler that remembers a request to end the demo."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 # signal's
-        self.asked = True
+        self.requested = True
 
 
 @contextmanager
-def signals() -> Iterator[Stop]:
-    """Ctrl-C, SIGTERM and SIGHUP only ask, as often as they come.
+def _stop_on_signal() -> Iterator[StopRequest]:
+    """Turn Ctrl-C, SIGTERM and SIGHUP into a StopRequest.
 
-    One that whoever started us has us ignore, as nohup does, stays ignored.
+    A signal that this process ignores, as under nohup, stays ignored.
     """
-    stop = Stop()
-    heeded = [n for n in _SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, stop.handle) for number in heeded}
+    stop = StopRequest()
+    handled = [n for n in _SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop.handle) for number in handled}
     try:
         yield stop
     finally:
@@ -118,68 +155,51 @@ def signals() -> Iterator[Stop]:
 
 
 @contextmanager
-def no_settings_from_outside() -> Iterator[None]:
-    """The environment without a feeder's settings: the demo has its own."""
-    taken = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
+def without_settings() -> Iterator[None]:
+    """Hide a feeder's settings from the environment: the demo has its own."""
+    hidden = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
     try:
         yield
     finally:
-        os.environ.update(taken)
+        os.environ.update(hidden)
 
 
-EXIT_GOOD, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
-
-_LISTEN_SECONDS = 0.1
-
-
-class MissingPackageError(ShmfeedError):
-    """The demo's venue needs a package that is not installed."""
-
-
-def play(plan: Plan, screen: Screen) -> int:
-    """Run it, to the end or until a signal; the exit code. The main thread only."""
-    with signals() as stop, no_settings_from_outside():
-        try:
-            figures = _on_stage(plan, screen, stop)
-        except ImportError as error:
-            raise MissingPackageError(str(error)) from None
-    if figures is None:
-        return EXIT_INTERRUPTED
-    screen.close(figures)
-    return EXIT_GOOD if figures.good else EXIT_FAILED
-
-
-def _on_stage(plan: Plan, screen: Screen, stop: Stop) -> Figures | None:
-    """The figures of the whole; None if it was stopped before it began."""
-    streams = f"{len(plan.symbols)} symbols x {' '.join(RESOLUTIONS)}"
-    with Stage(plan) as stage:
-        screen.say(f"venue     {stage.url}, {streams}, in real time")
-        screen.say(f"feeder    pid {stage.status()['pid']}, feed {plan.feed}")
-        screen.say(f"starting  {plan.strategies} strategy processes")
-        with Crew(plan.orders()) as crew:
-            crew.await_ready(lambda: stop.asked)
-            if stop.asked:
+def _run(options: DemoOptions, screen: Screen, stop: StopRequest) -> DemoMetrics | None:
+    """Return the metrics of the whole demo; None if it was stopped before it began."""
+    with VenueAndFeeder(options) as source:
+        screen.print_line(f"venue     {source.url}, {options.streams}, in real time")
+        pid = source.status()["pid"]
+        screen.print_line(f"feeder    pid {pid}, feed {options.feed}")
+        screen.print_line(f"starting  {options.strategies} strategy processes")
+        with WorkerPool(options.orders()) as workers:
+            workers.wait_ready(lambda: stop.requested)
+            if stop.requested:
                 return None
-            counter = Counter(stage.status())
-            crew.go()
+            collector = MetricsCollector(source.status())
+            workers.begin()
             with screen:
-                _watch(plan, stage, crew, counter, screen, stop)
-            figures = counter.figures(stage.status(), crew)
-        # The strategies have ended, and reported once more.
-        return renewed(figures, crew)
+                _watch(options, source, workers, collector, screen, stop)
+            metrics = collector.collect(source.status(), workers.reports)
+        # The strategies have ended and sent their last reports.
+        return with_reports(metrics, workers.reports)
 
 
 def _watch(
-    plan: Plan, stage: Stage, crew: Crew, counter: Counter, screen: Screen, stop: Stop
+    options: DemoOptions,
+    source: VenueAndFeeder,
+    workers: WorkerPool,
+    collector: MetricsCollector,
+    screen: Screen,
+    stop: StopRequest,
 ) -> None:
-    """Show what happens until the time is over; halfway the venue hangs up once."""
-    due, cut = screen.interval, plan.cut_at
-    while (elapsed := counter.elapsed()) < plan.seconds and not stop.asked:
-        if cut is not None and elapsed >= cut:
-            cut = None
-            stage.cut()
+    """Update the screen until the time is over, and cut the connection halfway."""
+    due, cut_at = screen.interval, options.cut_at
+    while (elapsed := collector.elapsed()) < options.seconds and not stop.requested:
+        if cut_at is not None and elapsed >= cut_at:
+            cut_at = None
+            source.cut()
         if elapsed >= due:
             due += screen.interval
-            screen.show(counter.figures(stage.status(), crew))
-        left = min(_LISTEN_SECONDS, max(0.0, plan.seconds - elapsed))
-        crew.listen(left)
+            screen.update(collector.collect(source.status(), workers.reports))
+        left = min(_POLL_SECONDS, max(0.0, options.seconds - elapsed))
+        workers.poll(left)

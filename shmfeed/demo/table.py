@@ -1,4 +1,4 @@
-"""The live table of a demo, drawn with rich."""
+"""The live table of a demo. It needs rich, so only a terminal's demo imports it."""
 
 from typing import Self
 
@@ -11,29 +11,27 @@ from rich.table import Table
 from rich.text import Text
 
 from shmfeed.demo import report
-from shmfeed.demo.metrics import Figures, Reads
-from shmfeed.demo.options import RESOLUTIONS, Plan
-from shmfeed.demo.report import PlainScreen
+from shmfeed.demo.metrics import DemoMetrics, ReadMetrics
+from shmfeed.demo.options import DemoOptions
 
 _COLOURS = {"live": "green", "quiet": "cyan", "recovering": "yellow"}
 _BAD, _GOOD = "bold red", "bold green"
-_WIDTH, _HEIGHT = 78, 22  # the height without the strategies' lines
+_WIDTH, _HEIGHT = 78, 22  # the height without a line for each strategy
 
 
-class TableScreen(PlainScreen):
-    """Redrawn twice a second; the summary is plain text."""
+class TableScreen(report.LineScreen):
+    """A table redrawn twice a second; the summary is plain text."""
 
     interval = 0.5
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan)
+    def __init__(self, options: DemoOptions) -> None:
+        super().__init__(options)
         self._console = Console(highlight=False)
         self._live = Live(console=self._console, auto_refresh=False)
 
-    def show(self, figures: Figures) -> None:
-        room = self._console.height >= _HEIGHT + self._plan.strategies
-        picture = drawn(self._plan, figures, each=room)
-        self._live.update(picture, refresh=True)
+    def update(self, metrics: DemoMetrics) -> None:
+        each = self._console.height >= _HEIGHT + self._options.strategies
+        self._live.update(draw_table(self._options, metrics, each), refresh=True)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -43,14 +41,16 @@ class TableScreen(PlainScreen):
         self._live.stop()
 
 
-def drawn(plan: Plan, figures: Figures, each: bool = True) -> RenderableType:
-    """One picture of the demo, with `each` strategy on its own or all together."""
+def draw_table(
+    options: DemoOptions, metrics: DemoMetrics, each: bool = True
+) -> RenderableType:
+    """Return the table of this moment; `each` adds a line for each strategy."""
     parts: list[RenderableType] = [
-        _progress(plan, figures),
+        _progress(options, metrics),
         Text(),
-        _facts(plan, figures),
+        _feed_and_reads(options, metrics),
     ]
-    parts += [_strategies(figures)] if each else [Text()]
+    parts += [_strategies(metrics)] if each else [Text()]
     note = Text(report.footnote(), style="dim")
     return Panel(
         Group(*parts, note),
@@ -61,68 +61,55 @@ def drawn(plan: Plan, figures: Figures, each: bool = True) -> RenderableType:
     )
 
 
-def _progress(plan: Plan, figures: Figures) -> RenderableType:
+def _progress(options: DemoOptions, metrics: DemoMetrics) -> RenderableType:
     grid = Table.grid(expand=True, padding=(0, 1))
     grid.add_column(ratio=1)
     grid.add_column(justify="right")
-    bar = ProgressBar(plan.seconds, min(figures.elapsed, plan.seconds))
-    grid.add_row(bar, f"{figures.elapsed:.0f} of {plan.seconds:g} s")
+    bar = ProgressBar(options.seconds, min(metrics.elapsed, options.seconds))
+    grid.add_row(bar, f"{metrics.elapsed:.0f} of {options.seconds:g} s")
     return grid
 
 
-def _facts(plan: Plan, figures: Figures) -> RenderableType:
-    reads = figures.all
-    streams = f"{len(plan.symbols)} symbols x {' '.join(RESOLUTIONS)}"
-    health = Text(figures.health, style=_COLOURS.get(figures.health, _BAD))
-    torn = Text(f"{reads.torn:,}", style=_BAD if reads.torn else _GOOD)
+def _feed_and_reads(options: DemoOptions, metrics: DemoMetrics) -> RenderableType:
+    reads = metrics.all
+    pid = f"pid {metrics.pid}" if metrics.pid else "-"
+    health = Text(metrics.health, style=_COLOURS.get(metrics.health, _BAD))
+    bars = f"{metrics.live_bars:,} ({metrics.bars_rate:.0f}/s)"
+    newest = f"{report.format_seconds(metrics.newest_age)} old"
+    messages, delay = f"{metrics.messages_rate:.0f}/s", report.format_us(metrics.delay)
+    rate, rows = f"{reads.rate:,.0f}/s", f"{reads.rows:,}"
+    p50, p99 = report.format_ns(reads.p50), report.format_ns(reads.p99)
     grid = Table.grid(expand=True, padding=(0, 1))
     for style in ("dim", "bold", "dim", "bold"):
         grid.add_column(style=style, ratio=3 if style == "bold" else 2)
-    rows: list[tuple[str, str | Text, str, str | Text]] = [
-        ("venue", streams, "feeder", f"pid {figures.pid}" if figures.pid else "-"),
-        ("connection", figures.state, "health", health),
-        (
-            "bars in",
-            f"{figures.live_bars:,} ({figures.bars_rate:.0f}/s)",
-            "newest bar",
-            f"{report.seconds(figures.newest_age)} old",
-        ),
-        ("messages in", f"{figures.messages_rate:.0f}/s", *_delay(figures)),
-        ("reads", f"{reads.rate:,.0f}/s", "rows checked", f"{reads.rows:,}"),
-        ("one read, p50", report.micros(reads.p50), "torn rows", torn),
-        ("one read, p99", report.micros(reads.p99), *_reconnects(figures)),
-    ]
-    for row in rows:
-        grid.add_row(*row)
+    grid.add_row("venue", options.streams, "feeder", pid)
+    grid.add_row("connection", metrics.state, "health", health)
+    grid.add_row("bars in", bars, "newest bar", newest)
+    grid.add_row("messages in", messages, "close to read", delay)
+    grid.add_row("reads", rate, "rows checked", rows)
+    grid.add_row("one read, p50", p50, "torn rows", _torn(reads))
+    grid.add_row("one read, p99", p99, "reconnects", str(metrics.reconnects))
     return grid
 
 
-def _delay(figures: Figures) -> tuple[str, str]:
-    return "close to read", report.millis(figures.delay)
-
-
-def _reconnects(figures: Figures) -> tuple[str, str]:
-    return "reconnects", str(figures.reconnects)
-
-
-def _strategies(figures: Figures) -> RenderableType:
+def _strategies(metrics: DemoMetrics) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, expand=True, padding=(0, 1), pad_edge=False)
     for name in ("strategy", "reads", "reads/s", "p50", "p99", "rows checked", "torn"):
         table.add_column(name, justify="right", header_style="dim")
-    for number, reads in figures.each:
-        table.add_row(*_cells(number, reads))
-    if figures.failures:
-        table.caption = Text("\n".join(figures.failures), style=_BAD)
+    for number, reads in metrics.each:
+        table.add_row(
+            str(number),
+            f"{reads.reads:,}",
+            f"{reads.rate:,.0f}",
+            report.format_ns(reads.p50),
+            report.format_ns(reads.p99),
+            f"{reads.rows:,}",
+            _torn(reads),
+        )
+    if metrics.failures:
+        table.caption = Text("\n".join(metrics.failures), style=_BAD)
     return table
 
 
-def _cells(number: int, reads: Reads) -> tuple[str | Text, ...]:
-    return (
-        str(number),
-        f"{reads.reads:,}",
-        f"{reads.rate:,.0f}",
-        report.micros(reads.p50),
-        report.micros(reads.p99),
-        f"{reads.rows:,}",
-        Text(f"{reads.torn:,}", style=_BAD if reads.torn else _GOOD),
-    )
+def _torn(reads: ReadMetrics) -> Text:
+    return Text(f"{reads.torn:,}", style=_BAD if reads.torn else _GOOD)

@@ -1,4 +1,4 @@
-"""The strategy processes: started, listened to, and ended, each by its own pid."""
+"""The strategy processes of a demo: started, read from, and ended by their own pid."""
 
 import json
 import os
@@ -13,30 +13,36 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from shmfeed.demo.metrics import WorkerReport
 from shmfeed.errors import ShmfeedError
 
 _READY_SECONDS = 60.0
-_END_SECONDS = 3.0  # for a strategy to report and go
-_LISTEN_SECONDS = 0.1
+_STOP_SECONDS = 3.0  # for a strategy to report and exit
+_POLL_SECONDS = 0.1
 _TAIL_LINES = 12
 
 
-class CrewError(ShmfeedError):
-    """A strategy process that did not come up; the message has its last words."""
+class WorkerError(ShmfeedError):
+    """A strategy process did not start."""
 
 
-class Member:
-    """One strategy process, and what it has said."""
+class Worker:
+    """One strategy process and its report.
+
+    Args:
+        order: The process's first line of input; see `demo.strategy`.
+
+    Attributes:
+        report: Its latest report, and its failure if it ended early.
+        ready: The process has found the feed.
+    """
 
     def __init__(self, order: dict[str, Any]) -> None:
-        self.number: int = order["number"]
+        self.report = WorkerReport(order["number"])
         self.ready = False
-        self.report: dict[str, Any] = {}
-        self.rate = 0.0  # reads a second between its last two reports
-        self.failure = ""  # how it ended, if it ended unasked
-        self._partial = b""
+        self._partial_line = b""
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        # A session of its own: Ctrl-C is for the demo, which ends it in good order.
+        # A session of its own: Ctrl-C reaches the demo alone, which ends its workers.
         self.process = subprocess.Popen(  # our own module, no shell
             [sys.executable, "-P", "-m", "shmfeed.demo.strategy"],
             stdin=subprocess.PIPE,
@@ -46,130 +52,137 @@ class Member:
             env=_environment(),
             start_new_session=True,
         )
-        self.tell(json.dumps(order))
+        self.send(json.dumps(order))
 
     @property
     def stdout(self) -> int:
-        assert self.process.stdout is not None  # noqa: S101 # it was asked for above
+        assert self.process.stdout is not None  # noqa: S101 # it is a pipe, see above
         return self.process.stdout.fileno()
 
-    def tell(self, line: str) -> None:
-        """A line to its standard input; nothing if it has ended."""
-        assert self.process.stdin is not None  # noqa: S101 # it was asked for above
+    def send(self, line: str) -> None:
+        """Write a line to the process; do nothing if it has ended."""
+        assert self.process.stdin is not None  # noqa: S101 # it is a pipe, see above
         with suppress(BrokenPipeError):
             self.process.stdin.write(line.encode() + b"\n")
 
-    def dismiss(self) -> None:
-        """Let it end."""
-        assert self.process.stdin is not None  # noqa: S101 # it was asked for above
+    def close_input(self) -> None:
+        """Close the process's standard input, upon which it ends."""
+        assert self.process.stdin is not None  # noqa: S101 # it is a pipe, see above
         self.process.stdin.close()
 
-    def hear(self) -> bool:
-        """Take what it has said; False at the end of its output."""
+    def read(self) -> bool:
+        """Read what the process wrote; return False at the end of its output."""
         data = os.read(self.stdout, 1 << 16)
-        *lines, self._partial = (self._partial + data).split(b"\n")
+        *lines, self._partial_line = (self._partial_line + data).split(b"\n")
         for line in lines:
-            self._take(line.decode(errors="replace"))
+            self._parse(line.decode(errors="replace"))
         return bool(data)
 
-    def _take(self, line: str) -> None:
-        try:
-            said = json.loads(line)
-        except ValueError:  # of Python's own: a warning, a traceback
-            self._tail.append(line)
-            return
-        self.ready = True
-        if "reads" in said:
-            before = self.report or {"at": said["began"], "reads": 0}
-            passed = said["at"] - before["at"]
-            if passed > 0:
-                self.rate = (said["reads"] - before["reads"]) / passed
-            self.report = said
+    def reap(self, timeout: float, expected: bool = True) -> None:
+        """Wait for the process, kill it after `timeout` seconds, close its pipes.
 
-    def _describe(self, code: int) -> str:
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        words = f": {self._tail[-1]}" if self._tail else ""
-        return f"strategy {self.number} (pid {self.process.pid}) {how}{words}"
-
-    def end(self, patience: float, asked: bool = True) -> None:
-        """See it ended, by force after `patience` seconds; reaped, its pipes closed.
-
-        It is a failure if it was not `asked` to end, or did not end well.
+        The report fails if the end was not `expected` or the exit code is not 0.
         """
-        self.dismiss()
+        self.close_input()
         try:
-            self.process.wait(patience)
+            self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
         code = self.process.returncode
-        if code or not asked:
-            self.failure = self._describe(code)
-            self.rate = 0.0
+        if code or not expected:
+            self.report.fail(self._describe(code))
+
+    def _parse(self, line: str) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:  # Python's own output: a warning, a traceback
+            self._tail.append(line)
+            return
+        self.ready = True
+        if "reads" in message:
+            self.report.update(message)
+
+    def _describe(self, code: int) -> str:
+        how = (
+            f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+        )
+        last = f": {self._tail[-1]}" if self._tail else ""
+        return f"strategy {self.report.number} (pid {self.process.pid}) {how}{last}"
 
 
-class Crew:
-    """All of them, from construction to the end of the `with` block."""
+class WorkerPool:
+    """All strategy processes, from construction to the end of the `with` block."""
 
     def __init__(self, orders: Sequence[dict[str, Any]]) -> None:
-        self.members: list[Member] = []
+        self._workers: list[Worker] = []
         self._selector = selectors.DefaultSelector()
         try:
             for order in orders:
-                member = Member(order)
-                self.members.append(member)
-                self._selector.register(member.stdout, selectors.EVENT_READ, member)
+                worker = Worker(order)
+                self._workers.append(worker)
+                self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
         except BaseException:
-            self.end(0.0)
+            self.stop(0.0)
             raise
 
-    def await_ready(self, stopped: Callable[[], bool]) -> None:
-        """Return once all have found the feed, or `stopped()`. CrewError."""
+    @property
+    def reports(self) -> list[WorkerReport]:
+        return [worker.report for worker in self._workers]
+
+    def wait_ready(self, stopped: Callable[[], bool]) -> None:
+        """Return once all processes are ready, or `stopped()`. Raise WorkerError."""
         deadline = time.monotonic() + _READY_SECONDS
-        while not all(member.ready for member in self.members) and not stopped():
-            self.listen(_LISTEN_SECONDS)
-            for member in self.members:
-                if member.failure:
-                    raise CrewError(member.failure)
+        while (ready := self._count_ready()) < len(self._workers) and not stopped():
+            self.poll(_POLL_SECONDS)
+            for report in self.reports:
+                if report.failure:
+                    raise WorkerError(report.failure)
             if time.monotonic() > deadline:
-                raise CrewError(f"not all strategies began in {_READY_SECONDS:g} s")
+                raise WorkerError(
+                    f"only {ready} of {len(self._workers)} strategies were ready "
+                    f"within {_READY_SECONDS:g} s"
+                )
 
-    def go(self) -> None:
-        """Let them begin."""
-        for member in self.members:
-            if not member.failure:
-                member.tell("go")
+    def begin(self) -> None:
+        """Let all processes begin to read."""
+        for worker in self._workers:
+            if not worker.report.failure:
+                worker.send("go")
 
-    def listen(self, seconds: float) -> None:
-        """Take what they say, and notice who is gone, for at most so long."""
-        for member in self._heard(seconds):
-            member.end(_END_SECONDS, asked=False)
+    def poll(self, seconds: float) -> None:
+        """Read reports for at most `seconds`, and reap processes that ended."""
+        for worker in self._read_ready(seconds):
+            worker.reap(_STOP_SECONDS, expected=False)
 
-    def _heard(self, seconds: float) -> list[Member]:
-        """Who has come to the end of its output."""
+    def stop(self, timeout: float = _STOP_SECONDS) -> None:
+        """End all processes, and read their last reports. Idempotent."""
+        running = {worker for worker in self._workers if not worker.report.failure}
+        for worker in running:
+            worker.close_input()
+            if not worker.ready:
+                worker.process.terminate()  # it has nothing to report
+        deadline = time.monotonic() + timeout
+        while self._selector.get_map() and time.monotonic() < deadline:
+            self._read_ready(_POLL_SECONDS)
+        for worker in running:
+            worker.reap(max(0.0, deadline - time.monotonic()))
+        self._selector.close()
+
+    def _count_ready(self) -> int:
+        return sum(worker.ready for worker in self._workers)
+
+    def _read_ready(self, seconds: float) -> list[Worker]:
+        """Read from processes with output; return those at the end of theirs."""
         ended = []
         for key, _ in self._selector.select(seconds):
-            member: Member = key.data
-            if not member.hear():
+            worker: Worker = key.data
+            if not worker.read():
                 self._selector.unregister(key.fileobj)
-                ended.append(member)
+                ended.append(worker)
         return ended
-
-    def end(self, patience: float = _END_SECONDS) -> None:
-        """Dismiss them, take their last reports, and leave no process. Idempotent."""
-        running = {member for member in self.members if not member.failure}
-        for member in running:
-            member.dismiss()
-            if not member.ready:
-                member.process.terminate()  # it has nothing to report
-        deadline = time.monotonic() + patience
-        while self._selector.get_map() and time.monotonic() < deadline:
-            self._heard(_LISTEN_SECONDS)
-        for member in running:
-            member.end(max(0.0, deadline - time.monotonic()))
-        self._selector.close()
 
     def __enter__(self) -> Self:
         return self
@@ -180,7 +193,7 @@ class Crew:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.end()
+        self.stop()
 
 
 def _environment() -> dict[str, str]:

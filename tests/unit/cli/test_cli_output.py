@@ -175,14 +175,14 @@ class TestTerminals:
 
     TABLE = """
 import sys
-from shmfeed.demo.choosing import choose
-from shmfeed.demo.metrics import Figures, Reads
-from shmfeed.demo.options import Plan
-screen = choose(Plan(20.0, 2, ("A",), 7), False)
-reads = Reads(1234, 56.0, 78_901, 2, 0, 0, 48_000.0, 320_000.0)
+from shmfeed.demo.metrics import DemoMetrics, ReadMetrics
+from shmfeed.demo.options import DemoOptions
+from shmfeed.demo.runner import choose_screen
+screen = choose_screen(DemoOptions(20.0, 2, ("A",), 7), False)
+reads = ReadMetrics(1234, 56.0, 78_901, 2, 0, 0, 48_000.0, 320_000.0)
 with screen:
-    screen.say("hello")
-    screen.show(Figures(
+    screen.print_line("hello")
+    screen.update(DemoMetrics(
         3.0, "connected", "live", 77, 120, 100, 8.0, 70.0, 1, 0, 0.5, 12_000.0, reads,
         ((1, reads),), ()))
 print(type(screen).__name__)
@@ -193,7 +193,7 @@ print(type(screen).__name__)
         [
             ({"TERM": "xterm-256color"}, b"TableScreen", True),
             ({"TERM": "xterm-256color", "NO_COLOR": "1"}, b"TableScreen", False),
-            ({"TERM": "dumb"}, b"PlainScreen", False),
+            ({"TERM": "dumb"}, b"LineScreen", False),
         ],
     )
     def test_the_demo_s_table(self, env, name, coloured) -> None:

@@ -1,4 +1,4 @@
-"""The demo: short ones in processes of their own, and what its check can see."""
+"""The demo: short runs in processes of their own, and its check of values."""
 
 import contextlib
 import io
@@ -20,9 +20,9 @@ from support.waiting import until
 from shmfeed.bar import duration
 from shmfeed.cli.main import main
 from shmfeed.demo.metrics import Histogram
-from shmfeed.demo.options import LONGEST, Plan
-from shmfeed.demo.runner import no_settings_from_outside
-from shmfeed.demo.strategy import Truth
+from shmfeed.demo.options import MAX_ROWS, DemoOptions
+from shmfeed.demo.runner import without_settings
+from shmfeed.demo.strategy import MarketCheck
 from shmfeed.segment.mapping import place
 from shmfeed.simulator import bar, expected
 from shmfeed.writer import create
@@ -32,10 +32,10 @@ pytestmark = pytest.mark.usefixtures("no_settings")
 
 SEED = 11
 START = 1_704_067_200_000  # 2024-01-01
-FIGURES = ("bars in", "reads", "one read", "newest bar", "rows checked", "torn rows")
+SUMMARY = ("bars in", "reads", "one read", "newest bar", "rows checked", "torn rows")
 
 
-def test_a_short_demo(command) -> None:
+def test_a_short_demo_prints_progress_and_a_summary(command) -> None:
     process = command("demo", "--seconds", "2", "--strategies", "2", "--symbols", "A,B")
     output, errors = process.communicate(timeout=40)
     assert (process.returncode, errors) == (0, ""), output
@@ -43,30 +43,32 @@ def test_a_short_demo(command) -> None:
     assert begin.startswith("venue     ws://127.0.0.1:")
     assert len(re.findall(r"^ +\d s  bars \d+", begin, re.MULTILINE)) == 1
     assert summary.startswith("2 s, 1 feeder, 2 strategies, 2 symbols x 1s 1m\n")
-    said = dict(re.findall(r"^  (\S.*?)  +(\S.*)$", summary, re.MULTILINE))
-    assert set(FIGURES) <= set(said)
-    assert said["torn rows"] == said["bars missing"] == said["reconnects"] == "0"
-    assert int(said["rows checked"].replace(",", "")) > 10_000
-    assert int(said["bars in"].split()[0]) >= 2
+    printed = dict(re.findall(r"^  (\S.*?)  +(\S.*)$", summary, re.MULTILINE))
+    assert set(SUMMARY) <= set(printed)
+    assert (
+        printed["torn rows"] == printed["bars missing"] == printed["reconnects"] == "0"
+    )
+    assert int(printed["rows checked"].replace(",", "")) > 10_000
+    assert int(printed["bars in"].split()[0]) >= 2
     assert summary.endswith("ok: every value that a strategy read is the venue's\n")
     assert not place(f"demo-{process.pid}").lock.exists()
 
 
 def _started(process: subprocess.Popen[str]) -> tuple[dict, list[int]]:
-    """The first figures of a demo with --json, and its children: feeder first."""
-    figures = json.loads(process.stdout.readline())
+    """Return the first metrics of a demo with --json, and its pids, feeder first."""
+    metrics = json.loads(process.stdout.readline())
     children = sorted(_children(process.pid))
-    assert figures["pid"] in children
-    return figures, sorted(children, key=lambda pid: pid != figures["pid"])
+    assert metrics["pid"] in children
+    return metrics, sorted(children, key=lambda pid: pid != metrics["pid"])
 
 
 def _children(pid: int) -> Iterator[int]:
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # a thread that has ended just now
+        with contextlib.suppress(OSError):  # the thread has just ended
             yield from map(int, path.read_text().split())
 
 
-def test_a_strategy_that_dies_is_told_and_fails_the_demo(command) -> None:
+def test_a_strategy_that_dies_is_reported_and_fails_the_demo(command) -> None:
     process = command("demo", "--seconds", "2", "--strategies", "2", "--json")
     _, children = _started(process)
     os.kill(children[1], signal.SIGKILL)
@@ -74,12 +76,12 @@ def test_a_strategy_that_dies_is_told_and_fails_the_demo(command) -> None:
     assert (process.returncode, errors) == (1, "")
     summary = json.loads(output.splitlines()[-1])["summary"]
     assert summary["ok"] is False
-    said = f"strategy 1 (pid {children[1]}) was killed by signal 9"
-    assert summary["failures"] == [said]
+    failure = f"strategy 1 (pid {children[1]}) was killed by signal 9"
+    assert summary["failures"] == [failure]
     assert summary["all"]["torn"] == 0
 
 
-def test_ctrl_c_ends_it_with_a_summary(command) -> None:
+def test_ctrl_c_ends_the_demo_with_a_summary(command) -> None:
     process = command("demo", "--seconds", "60", "--strategies", "1", "--json")
     _started(process)
     began = time.monotonic()
@@ -89,7 +91,7 @@ def test_ctrl_c_ends_it_with_a_summary(command) -> None:
     assert json.loads(output.splitlines()[-1])["summary"]["ok"] is True
 
 
-def test_ctrl_c_before_it_began_leaves_nothing(command) -> None:
+def test_a_signal_before_the_start_leaves_nothing(command) -> None:
     process = command("demo", "--seconds", "60", "--strategies", "8")
     process.stdout.readline()
     assert end(process, signal.SIGTERM)[0::2] == (130, "")
@@ -102,37 +104,37 @@ def test_a_killed_demo_takes_its_processes_with_it(command) -> None:
     process.wait()
     until(lambda: not any(Path(f"/proc/{pid}/cwd").exists() for pid in children))
     where = place(f"demo-{process.pid}")
-    where.segment.unlink()  # nobody was left to do it
+    where.segment.unlink()  # no process was left to do it
     where.lock.unlink()
 
 
-STREAMS = [(symbol, timeframe) for symbol in ("A", "B") for timeframe in ("1s", "1m")]
+KEYS = [(symbol, timeframe) for symbol in ("A", "B") for timeframe in ("1s", "1m")]
 
 
 @pytest.fixture
 def made_feed(feed_name, request):
-    """Makes the feed that a strategy of the demo expects, one close price altered."""
+    """A factory of the feed that a strategy expects, one low price altered."""
 
     def make(wrong_in: tuple[str, str] | None) -> str:
-        for stream in STREAMS:
-            ring = writer.add_stream(*stream)
-            for number in range(LONGEST):
-                made = bar(SEED, *stream, START + number * duration(stream[1]))
+        for key in KEYS:
+            ring = writer.add_stream(*key)
+            for number in range(MAX_ROWS):
+                made = bar(SEED, *key, START + number * duration(key[1]))
                 low = made.low
-                if stream == wrong_in and number == LONGEST - 7:
+                if key == wrong_in and number == MAX_ROWS - 7:
                     low -= 0.01
                 ring.append(made.open_time, made.open, made.high, low, *made[5:8])
         return feed_name
 
-    with create(feed_name, history=LONGEST, max_streams=8) as writer:
+    with create(feed_name, history=MAX_ROWS, max_streams=8) as writer:
         yield make
         writer.close(unlink=True)
     request.node.funcargs.clear()  # pytest would keep the mapping
 
 
 @pytest.mark.parametrize(("wrong_in", "torn"), [(None, False), (("B", "1m"), True)])
-def test_a_strategy_sees_one_wrong_value(made_feed, child, wrong_in, torn) -> None:
-    order = {"number": 1, "feed": made_feed(wrong_in), "seed": SEED, "rest": 0}
+def test_a_strategy_detects_one_wrong_value(made_feed, child, wrong_in, torn) -> None:
+    order = {"number": 1, "feed": made_feed(wrong_in), "seed": SEED, "pause_ratio": 0}
     order["symbols"] = ["A", "B"]
     process = child("import shmfeed.demo.strategy as s; s.main()")
     process.stdin.write(json.dumps(order) + "\n")
@@ -151,43 +153,46 @@ def test_a_strategy_sees_one_wrong_value(made_feed, child, wrong_in, torn) -> No
         assert last["torn"] == pytest.approx(last["reads"] / 4, abs=2)
 
 
-def _rows(stream, count):
-    length = duration(stream[1])
+def _rows(key, count):
+    length = duration(key[1])
     opens = START + np.arange(count) * length
-    return opens + length, expected(SEED, *stream, opens)
+    return opens + length, expected(SEED, *key, opens)
 
 
-def test_the_truth_about_a_window_and_about_longer_ones() -> None:
-    truth = Truth(SEED, 20)
-    for stream in STREAMS:
-        closes, values = _rows(stream, 50)
+def test_the_check_passes_the_market_s_rows_in_its_window_and_beyond() -> None:
+    check = MarketCheck(SEED, 20)
+    for key in KEYS:
+        closes, values = _rows(key, 50)
         for first in (0, 10, 30, 49, 50):
-            assert truth.wrong(stream, closes[first:], values[:, first:]) == 0
+            assert check.count_wrong(key, closes[first:], values[:, first:]) == 0
 
 
-def test_the_truth_sees_each_kind_of_wrong_row() -> None:
-    truth, stream = Truth(SEED, 20), ("A", "1m")
-    closes, values = _rows(stream, 20)
+def test_the_check_detects_each_kind_of_wrong_row() -> None:
+    check, key = MarketCheck(SEED, 20), ("A", "1m")
+    closes, values = _rows(key, 20)
     for field in range(5):
         torn = values.copy()
         torn[field, 3] += 0.01
-        assert truth.wrong(stream, closes, torn) == 1
-    assert truth.wrong(stream, closes, np.full_like(values, np.nan)) == 20
-    assert truth.wrong(("B", "1m"), closes, values) == 20
+        assert check.count_wrong(key, closes, torn) == 1
+    assert check.count_wrong(key, closes, np.full_like(values, np.nan)) == 20
+    assert check.count_wrong(("B", "1m"), closes, values) == 20
     late = closes.copy()
     late[7] += 1
-    assert truth.wrong(stream, late, values) >= 1
+    assert check.count_wrong(key, late, values) >= 1
     doubled = np.r_[closes[:10], closes[9:19]]
-    assert truth.wrong(stream, doubled, np.c_[values[:, :10], values[:, 9:19]]) == 1
+    assert check.count_wrong(key, doubled, np.c_[values[:, :10], values[:, 9:19]]) == 1
 
 
-def test_a_missing_bar_is_not_a_wrong_one() -> None:
+def test_a_missing_bar_is_not_a_wrong_row() -> None:
     closes, values = _rows(("A", "1m"), 20)
     kept = np.arange(20) != 8
-    assert Truth(SEED, 20).wrong(("A", "1m"), closes[kept], values[:, kept]) == 0
+    assert (
+        MarketCheck(SEED, 20).count_wrong(("A", "1m"), closes[kept], values[:, kept])
+        == 0
+    )
 
 
-def test_a_histogram_is_right_within_its_steps(rng) -> None:
+def test_a_histogram_is_exact_within_its_buckets(rng) -> None:
     values = np.sort((10 ** rng.uniform(0, 9, 20_000)).astype(int))
     one, two = Histogram(), Histogram()
     for value in values.tolist():
@@ -201,7 +206,7 @@ def test_a_histogram_is_right_within_its_steps(rng) -> None:
     assert Histogram().quantile(0.5) is None
 
 
-def test_a_histogram_takes_any_time() -> None:
+def test_a_histogram_accepts_any_time() -> None:
     extremes = Histogram()
     extremes.add(0)
     assert extremes.quantile(0.5) == 0
@@ -210,7 +215,7 @@ def test_a_histogram_takes_any_time() -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("--seconds", "0"),
         ("--seconds", "nan"),
@@ -220,30 +225,30 @@ def test_a_histogram_takes_any_time() -> None:
         ("--symbols", "a b"),
     ],
 )
-def test_bad_options_are_exit_2(words, capsys) -> None:
-    assert main(["demo", *words]) == 2
+def test_a_bad_option_is_exit_code_2(arguments, capsys) -> None:
+    assert main(["demo", *arguments]) == 2
     assert "is not accepted" in capsys.readouterr().err
 
 
-def test_the_venue_hangs_up_once_in_a_demo_that_is_long_enough() -> None:
-    assert Plan(20, 8, ("A",), 7).cut_at == 10
-    assert Plan(9, 8, ("A",), 7).cut_at is None
+def test_the_venue_drops_the_connection_once_in_a_long_demo() -> None:
+    assert DemoOptions(20, 8, ("A",), 7).cut_at == 10
+    assert DemoOptions(9, 8, ("A",), 7).cut_at is None
 
 
-def test_strategies_leave_room_for_the_feeder(monkeypatch) -> None:
-    monkeypatch.setattr("shmfeed.demo.options.processors", lambda: 2)
-    assert Plan(20, 8, ("A",), 7).rest == 7
-    assert Plan(20, 1, ("A",), 7).rest == 0
+def test_strategies_leave_half_of_the_cpus_to_venue_and_feeder(monkeypatch) -> None:
+    monkeypatch.setattr("shmfeed.demo.options.cpu_count", lambda: 2)
+    assert DemoOptions(20, 8, ("A",), 7).pause_ratio == 7
+    assert DemoOptions(20, 1, ("A",), 7).pause_ratio == 0
 
 
-def test_the_demo_takes_no_settings_from_outside(monkeypatch) -> None:
+def test_the_demo_ignores_settings_of_the_environment(monkeypatch) -> None:
     monkeypatch.setenv("WEBSOCKET_PORT", "1")
-    with no_settings_from_outside():
+    with without_settings():
         assert "WEBSOCKET_PORT" not in os.environ
     assert os.environ["WEBSOCKET_PORT"] == "1"
 
 
-def test_without_websockets_it_says_what_to_install(monkeypatch, capsys) -> None:
+def test_without_websockets_the_error_says_what_to_install(monkeypatch, capsys) -> None:
     for name in [n for n in sys.modules if n.startswith("websockets.")]:
         monkeypatch.delitem(sys.modules, name)  # loaded by other tests
     monkeypatch.setitem(sys.modules, "websockets", None)
@@ -252,19 +257,31 @@ def test_without_websockets_it_says_what_to_install(monkeypatch, capsys) -> None
     assert "pip install -e '.[sim]'" in capsys.readouterr().err
 
 
-def test_the_table_draws_what_the_lines_say() -> None:
+def test_the_table_has_the_metrics() -> None:
     rich = pytest.importorskip("rich.console")
-    from shmfeed.demo.metrics import Figures, Reads
-    from shmfeed.demo.table import drawn
+    from shmfeed.demo.metrics import DemoMetrics, ReadMetrics
+    from shmfeed.demo.table import draw_table
 
-    reads = Reads(1234, 56.0, 78_901, 2, 0, 0, 48_000.0, 320_000.0)
-    figures = Figures(
+    reads = ReadMetrics(1234, 56.0, 78_901, 2, 0, 0, 48_000.0, 320_000.0)
+    metrics = DemoMetrics(
         3.0, "connected", "live", 77, 120, 100, 8.0, 70.0, 1, 0, 0.5, 12_000.0, reads,
-        ((1, reads),), ("strategy 2 (pid 5) ended with code 1",),
+        ((1, reads),), ("strategy 2 (pid 5) exited with code 1",),
     )  # fmt: skip
     console = rich.Console(width=100, record=True, file=io.StringIO())
-    console.print(drawn(Plan(20, 2, ("A",), 7), figures))
+    console.print(draw_table(DemoOptions(20, 2, ("A",), 7), metrics))
     text = console.export_text()
-    for words in ("pid 77", "20 (8/s)", "48 µs", "320 µs", "78,901", "0.5 s old"):
-        assert words in text
-    assert "strategy 2 (pid 5) ended with code 1" in text
+    for cell in ("pid 77", "20 (8/s)", "48 µs", "320 µs", "78,901", "0.5 s old"):
+        assert cell in text
+    assert "strategy 2 (pid 5) exited with code 1" in text
+
+
+def test_a_strategy_process_loads_no_more_than_it_needs(child) -> None:
+    process = child("import sys, shmfeed.demo.strategy; print(*sys.modules)")
+    output, errors = process.communicate(timeout=20)
+    assert errors == ""
+    ours = {name for name in output.split() if name.startswith("shmfeed.demo.")}
+    assert ours == {
+        f"shmfeed.demo.{name}" for name in ("metrics", "options", "strategy")
+    }
+    others = {"asyncio", "rich", "websockets", "websocket", "shmfeed.manager"}
+    assert not others & set(output.split())
