@@ -63,7 +63,7 @@ ROOMS = {
     "simulator": room(8, "simulator.*", "ground"),
     "strategies": Room(8, "wealthdata.*", frozenset({"ground", "reading half"})),
     "demo": room(9, "demo.*"),
-    "testing": room(9, "testing.*"),
+    "testing": room(9, "testing"),
     "commands": room(10, "cli.* __main__"),
 }
 

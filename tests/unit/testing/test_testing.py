@@ -1,4 +1,4 @@
-"""The plugin for authors of strategies: in this run, and in runs as theirs are."""
+"""The pytest plugin for authors of strategies, in this run and in runs of its own."""
 
 import os
 import re
@@ -28,14 +28,14 @@ def closes(symbol="BTCUSDT", count=20, **more):
 
 @pytest.fixture
 def in_a_backtest():
-    """What was chosen before; it is chosen again once the feed is gone."""
+    """Select no feed; that is the selection again once the feed is gone."""
     wealthdata.use(context_only=True)
     yield
     assert attachment.selected_feed() is None
     wealthdata.use()
 
 
-def test_a_feed_that_wealthdata_reads(in_a_backtest, monkeypatch, shmfeed_feed):
+def test_wealthdata_reads_the_fixture_s_feed(in_a_backtest, monkeypatch, shmfeed_feed):
     monkeypatch.setenv("WEBSOCKET_ENDPOINT", "wss://real.example/market_data")
     monkeypatch.setenv("SHMFEED_FEED", "off")
     feed = shmfeed_feed(["BTCUSDT", "ETHUSDT"], "1s,1m", seed=3, bars=50)
@@ -50,12 +50,12 @@ def test_a_feed_that_wealthdata_reads(in_a_backtest, monkeypatch, shmfeed_feed):
 
 
 @pytest.mark.parametrize("name", ["endpoint", "port", "feed", "stop_with_manager"])
-def test_what_is_the_fixture_s_own_is_not_given(shmfeed_feed, name):
-    with pytest.raises(BadArgumentError, match=f"{name}: this is the fixture's own"):
+def test_the_fixture_s_own_settings_are_refused(shmfeed_feed, name):
+    with pytest.raises(BadArgumentError, match=f"the fixture sets {name} itself"):
         shmfeed_feed(**{name: "ws://127.0.0.1:1"})
 
 
-def test_a_venue_of_ones_own_and_a_killed_feeder(shmfeed_feed, shmfeed_venue):
+def test_a_given_venue_serves_a_killed_feeder_s_successor(shmfeed_feed, shmfeed_venue):
     venue = shmfeed_venue(protocol="binance", history=30, speed=60)
     feed = shmfeed_feed("btcusdt", venue=venue)
     pid = feed.status()["pid"]
@@ -64,7 +64,7 @@ def test_a_venue_of_ones_own_and_a_killed_feeder(shmfeed_feed, shmfeed_venue):
     until(lambda: feed.status()["pid"] not in (None, pid))
     feed.wait(state="connected", health="live")
     assert closes().iloc[-1] > 0
-    with pytest.raises(BadArgumentError, match=r"faults 'mute' and a venue"):
+    with pytest.raises(BadArgumentError, match=r"faults 'mute' do not apply"):
         shmfeed_feed("BTCUSDT", venue=venue, faults="mute")
 
 
@@ -79,7 +79,7 @@ def test_faults_change_while_a_strategy_runs(shmfeed_feed):
     feed.wait(state="connected", reconnects=1)
 
 
-def test_a_venue_that_lets_nobody_in(shmfeed_feed):
+def test_a_venue_may_admit_no_client(shmfeed_feed):
     with pytest.raises(WebSocketConnectionError, match="503"):
         shmfeed_feed(faults="refuse:503", max_reconnect_attempts=1, timeout=10)
     feed = shmfeed_feed(faults="refuse:503", wait=False)
@@ -88,15 +88,17 @@ def test_a_venue_that_lets_nobody_in(shmfeed_feed):
     feed.wait(state="connected")
 
 
-def test_waiting_says_what_it_waited_for(shmfeed_feed):
+def test_a_wait_that_times_out_names_what_it_waited_for(shmfeed_feed):
     feed = shmfeed_feed(wait=False)
-    with pytest.raises(TimeoutError, match=r"waited 0\.05 s for {'gaps': 5}; now:"):
+    with pytest.raises(TimeoutError, match=r"after 0\.05 s waiting for {'gaps': 5};"):
         feed.wait(0.05, gaps=5)
-    with pytest.raises(BadArgumentError, match="no 'colour'; it has: feed state"):
+    with pytest.raises(
+        BadArgumentError, match="'colour' of a status; one of: feed state"
+    ):
         feed.wait(colour="red")
 
 
-def test_two_feeds_of_one_test_and_nothing_left(shmfeed_feed, request):
+def test_a_test_may_have_two_feeds_and_leaves_none(shmfeed_feed, request):
     one, two = shmfeed_feed(bars=5), shmfeed_feed(bars=5, seed=8)
     assert one.name != two.name
     assert attachment.selected_feed() == two.name
@@ -114,7 +116,7 @@ def check_gone(*feeds):
             assert not where.lock.exists()
 
 
-# As an author has it: a conftest, a strategy, and a run of pytest
+# An author's files in a run of pytest of their own
 
 
 def pytest_process(folder, *arguments):
@@ -142,7 +144,7 @@ def test_the_example_on_the_page_of_testing_works(tmp_path):
     assert list(blocks) == ["conftest.py", "strategy.py", "test_strategy.py"]
     test = blocks["test_strategy.py"].partition("def test_")[2]
     assert len(test.strip().splitlines()) <= 5
-    # The control: a strategy that does not look at the age of its bars is found out.
+    # The control: a strategy that ignores the age of its bars fails.
     careless = blocks["strategy.py"].replace("max_age=2", "max_age=3600")
     assert careless != blocks["strategy.py"]
     runs = []
@@ -159,7 +161,7 @@ def test_the_example_on_the_page_of_testing_works(tmp_path):
     assert "1 failed" in bad
 
 
-def test_without_pytest_it_says_what_to_install(tmp_path):
+def test_without_pytest_the_error_says_what_to_install(tmp_path):
     (tmp_path / "pytest.py").write_text("raise ModuleNotFoundError(name=__name__)")
     code = "import shmfeed, wealthdata, shmfeed.simulator; import shmfeed.testing"
     done = subprocess.run(
@@ -174,7 +176,7 @@ def test_without_pytest_it_says_what_to_install(tmp_path):
     assert "pip install pytest" in last
 
 
-def test_warnings_are_an_authors_own_affair(shmfeed_feed):
+def test_the_fixture_adds_no_warnings(shmfeed_feed):
     shmfeed_feed(faults="mute-pongs@1")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
