@@ -98,10 +98,10 @@ def writing(end: ExitStack) -> Calls:
     def update() -> None:
         ring.update_forming(_FAR, open_, high, low, close, volume, money)
 
-    bell = writer._eventcount
+    eventcount = writer._eventcount
 
     def wake_nobody() -> None:
-        bell.ring(1)
+        eventcount.notify(1)
 
     append()
     observer = Party(__file__, "observer", name)

@@ -52,8 +52,8 @@ add_layout(PyObject *module)
 static int
 add_types(PyObject *module)
 {
-    PyTypeObject *types[] = {BELL_TYPES &RowsType, &SliceType, &ReaderType,
-                             &WriterType, &FollowerType};
+    PyTypeObject *types[] = {EVENTCOUNT_TYPES &RowsType, &SliceType, &ReaderType,
+                             &WriterType, &ReattachingReaderType};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (PyModule_AddType(module, types[i]) < 0) {
             return -1;
@@ -99,7 +99,7 @@ fence(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 }
 
 static PyMethodDef functions[] = {
-    FUTEX_METHODS BELL_METHODS{"fence", fence, METH_NOARGS,
+    FUTEX_METHODS EVENTCOUNT_METHODS{"fence", fence, METH_NOARGS,
                                "An access behind it is after it."},
     {NULL, NULL, 0, NULL},
 };

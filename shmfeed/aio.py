@@ -17,10 +17,10 @@ from contextlib import suppress
 from shmfeed.errors import ShmfeedError
 from shmfeed.feed import Ring, check_ring, watch_rings
 from shmfeed.forks import after_fork_in_child
-from shmfeed.memory.futex import ALL
+from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.words import Words
 from shmfeed.validation import check_deadline, check_integer
-from shmfeed.waiting import GONE_NS, PIECE_NS, Watch, heard, is_fed, sleep
+from shmfeed.waiting import GONE_NS, PIECE_NS, Watch, is_fed, load_key, wait_any
 
 
 async def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring]:
@@ -106,10 +106,12 @@ class _Listener:
         rang = True
         while _listeners.needs(self):
             # Before the tasks are asked: see `bell`.
-            rung = heard(self.words)
+            rung = load_key(self.words)
             fed = is_fed(self.words)
             self._hand_over(_listeners.sleepers(self), self._is_to_look(rang and fed))
-            rang = sleep([(self.words, rung, ALL)], PIECE_NS if fed else GONE_NS)
+            rang = wait_any(
+                [(self.words, rung, ALL_BITS)], PIECE_NS if fed else GONE_NS
+            )
 
     def _is_to_look(self, all_is_well: bool) -> bool:
         """Whether to look for what rings no bell: a death, an attachment closed."""

@@ -15,7 +15,7 @@ from shmfeed.bar import StreamKey, check_timeframe
 from shmfeed.core import ReattachingReader, RingReader
 from shmfeed.errors import BadArgumentError, FeedNotFoundError, SegmentError
 from shmfeed.layout import Geometry
-from shmfeed.memory.catalog import entries, not_carried
+from shmfeed.memory.catalog import entries, stream_not_found
 from shmfeed.memory.liveness import is_alive, is_current
 from shmfeed.memory.words import boot_ns
 from shmfeed.segment.mapping import (
@@ -113,7 +113,7 @@ class Feed:
         for reference in self._rings.valuerefs():
             ring = reference()
             if ring is not None:
-                ring.forget()
+                ring.detach()
 
     def reader_of(self, ring: "Ring") -> RingReader:
         """A ring's reader in the segment that serves now; errors as `ring` has them.
@@ -123,9 +123,9 @@ class Feed:
         names = ring.symbol, ring.timeframe
         mapping, index = self.locate(*names)
         self._rings[id(ring)] = ring
-        kept = ring.kept
-        if kept is not None and kept.words is mapping.words:
-            return kept
+        last = ring.last_reader
+        if last is not None and last.words is mapping.words:
+            return last
         return checked_reader(*mapping[:2], index, names)
 
     def locate(self, symbol: str, timeframe: str) -> tuple[Mapping, int]:
@@ -140,7 +140,7 @@ class Feed:
             self._index = mapping, numbers
             index = numbers.get(names)
         if index is None:
-            raise not_carried(self.name, names, self.streams())
+            raise stream_not_found(self.name, names, self.streams())
         return mapping, index
 
     def streams(self) -> list[StreamKey]:

@@ -21,11 +21,11 @@ class ReattachingReader:
         self._reader: RingReader | None = None
 
     @property
-    def kept(self) -> RingReader | None:
+    def last_reader(self) -> RingReader | None:
         """The reader that was used last, None if there is none."""
         return self._reader
 
-    def forget(self) -> None:
+    def detach(self) -> None:
         """Let go of the reader: the next verb looks for one."""
         self._reader = None
 

@@ -84,7 +84,7 @@ def check_entry(words: Words, geometry: Geometry, index: int) -> int:
 
 def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
     """The catalog word; SegmentFormatError where it, or its slot, cannot be."""
-    ints, waiting = words.ints, None
+    ints, budget = words.ints, None
     while True:
         word = ints[entry + E_WORD]
         fence()  # acquire: pairs with that of `Catalog`, before it is stored
@@ -94,11 +94,13 @@ def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
         fence()  # the word again, after what it names
         if ints[entry + E_WORD] == word:
             raise damaged(words, what)
-        waiting = waiting or RetryBudget("catalog word")
-        waiting.spend()
+        budget = budget or RetryBudget("catalog word")
+        budget.spend()
 
 
-def patience(what: str, words: Words, geometry: Geometry, entry: int) -> RetryBudget:
+def retry_budget(
+    what: str, words: Words, geometry: Geometry, entry: int
+) -> RetryBudget:
     """For reads of a stream: before it gives up, it looks whether the catalog holds."""
     return RetryBudget(what, lambda: checked_word(words, geometry, entry))
 
@@ -125,8 +127,8 @@ class RingReader:
         self._slot = (word, Slot(self.words, self.geometry, word & SLOT_MASK))
         return self._slot
 
-    def _patience(self, what: str) -> RetryBudget:
-        return patience(what, self.words, self.geometry, self.entry)
+    def _budget(self, what: str) -> RetryBudget:
+        return retry_budget(what, self.words, self.geometry, self.entry)
 
     def _current(self) -> tuple[int, Slot]:
         pair = self._slot
@@ -163,15 +165,15 @@ class RingReader:
     @property
     def count(self) -> int:
         """Number of the next closed bar; only grows within `epoch`."""
-        waiting = None
+        budget = None
         while True:
             word, slot = self._current()
             count = slot.words[slot.at + S_PUBLISHED]  # acquire: as in view
             # A slot of another life counts another stream's rows.
             if slot.words[slot.at + S_EPOCH] == word >> SLOT_BITS:
                 return count
-            waiting = waiting or self._patience("count")
-            waiting.spend()
+            budget = budget or self._budget("count")
+            budget.spend()
 
     @property
     def epoch(self) -> int:
@@ -193,7 +195,7 @@ class RingReader:
         # Comparisons, not min and max: two calls would be a tenth of a view.
         history = self.geometry.history
         most = n if n < history else history  # noqa: FURB136
-        waiting = None
+        budget = None
         while True:
             word, slot = self._current()
             words, at = slot.words, slot.at
@@ -203,8 +205,8 @@ class RingReader:
                 first = base
             if first <= last and slot.held(word, first):
                 return Slice(slot, word, first, last)
-            waiting = waiting or self._patience("view")
-            waiting.spend()
+            budget = budget or self._budget("view")
+            budget.spend()
 
     def snapshot(self, n: int, include_now: bool = False) -> Rows:
         """The last n bars, private and consistent.
@@ -215,7 +217,7 @@ class RingReader:
         if include_now is not False:
             include_now = check_flag("include_now", include_now)
         bar = self.forming_cell() if include_now else None
-        waiting = None
+        budget = None
         while True:
             rows = self.view(n)
             if bar is None:
@@ -224,8 +226,8 @@ class RingReader:
                 copy = rows.copy_with(bar, min(int(n), self.geometry.history))
             if rows.valid:
                 return copy
-            waiting = waiting or self._patience("snapshot")
-            waiting.spend()
+            budget = budget or self._budget("snapshot")
+            budget.spend()
 
     def latest(self, field: str) -> float | int:
         """The newest value of a field, the forming bar's if there is one.
@@ -249,7 +251,7 @@ class RingReader:
 
     def last_closed(self) -> Bar | None:
         """The newest closed bar, None if there is none."""
-        waiting = None
+        budget = None
         while True:
             word, slot = self._current()
             words, at = slot.words, slot.at
@@ -257,8 +259,8 @@ class RingReader:
             bar = slot.bar(row) if row >= words[at + S_BASE] else None
             if slot.held(word, row):
                 return bar
-            waiting = waiting or self._patience("last closed bar")
-            waiting.spend()
+            budget = budget or self._budget("last closed bar")
+            budget.spend()
 
     def forming_cell(self) -> Bar | None:
         """The bar that the cells hold: it may have closed already. BusyRingError."""

@@ -21,18 +21,18 @@ from shmfeed.core import (
 from shmfeed.layout import H_RETIRED
 from shmfeed.memory.futex import futex_wait_any
 from shmfeed.memory.liveness import is_alive
-from shmfeed.memory.wakeup import AT, bits_of_entry
+from shmfeed.memory.wakeup import WAKE_OFFSET, wake_bit
 from shmfeed.memory.words import Words, boot_ns
 
-Heard = tuple[Words, int, int]  # a segment, its bell's count, the bits listened for
+WaitEntry = tuple[Words, int, int]  # a segment, its bell's count, the bits listened for
 
 
-def heard(words: Words) -> int:
+def load_key(words: Words) -> int:
     """How often a bell was rung so far, modulo 2**32: before the counts are read."""
-    return futex_load(words.raw, AT)
+    return futex_load(words.raw, WAKE_OFFSET)
 
 
-def sleep(listening: Sequence[Heard], timeout_ns: int) -> bool:
+def wait_any(listening: Sequence[WaitEntry], timeout_ns: int) -> bool:
     """Sleep until one of these bells has been rung since it was heard.
 
     False at the timeout, else True; it may be True without a cause.
@@ -42,8 +42,8 @@ def sleep(listening: Sequence[Heard], timeout_ns: int) -> bool:
         return False
     if len(listening) == 1:
         words, count, bits = listening[0]
-        return futex_wait(words.raw, AT, count, bits, timeout_ns)
-    waited = [(words.raw, AT, count) for words, count, _ in listening]
+        return futex_wait(words.raw, WAKE_OFFSET, count, bits, timeout_ns)
+    waited = [(words.raw, WAKE_OFFSET, count) for words, count, _ in listening]
     return futex_wait_any(waited, timeout_ns)
 
 
@@ -100,7 +100,7 @@ def wait_past(ring: ReattachingReader, after: int, timeout: float | None) -> int
 def _begun(ring: ReattachingReader, after: int) -> tuple[RingReader, int]:
     """Its reader, and the number to pass there: `after` is of the segment in which the
     ring was last, and that may have gone while the caller was computing."""
-    last, reader = ring.kept, ring.reader()
+    last, reader = ring.last_reader, ring.reader()
     anew = reader is not last and reader.count < after
     return reader, 0 if anew else after
 
@@ -132,7 +132,7 @@ class Watch(Generic[R]):
         for post in posts:
             words = post.reader.words
             segments[id(words)] = words
-            bits[id(words)] = bits.get(id(words), 0) | bits_of_entry(post.reader.entry)
+            bits[id(words)] = bits.get(id(words), 0) | wake_bit(post.reader.entry)
         self._posts = posts
         self.segments = [(segments[key], bits[key]) for key in segments]
 
@@ -167,7 +167,9 @@ class Watch(Generic[R]):
         """Sleep until some have `closed`: these; none where the wait is over."""
         while True:
             # Before the counts: see `bell`.
-            ears: list[Heard] = [(w, heard(w), bits) for w, bits in self.segments]
+            keys: list[WaitEntry] = [
+                (w, load_key(w), bits) for w, bits in self.segments
+            ]
             closed = self.closed()
             if closed:
                 return closed
@@ -176,5 +178,5 @@ class Watch(Generic[R]):
             piece = self.piece_ns()
             if not piece:
                 return self.closed()
-            if sleep(ears, piece) and (closed := self.closed()):
+            if wait_any(keys, piece) and (closed := self.closed()):
                 return closed

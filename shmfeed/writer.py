@@ -33,11 +33,11 @@ from shmfeed.layout import (
     State,
     default_guard,
 )
-from shmfeed.memory.catalog import Catalog, checked_names, entries
-from shmfeed.memory.futex import ALL
+from shmfeed.memory.catalog import Catalog, check_keys, entries
+from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.integrity import trusted
 from shmfeed.memory.note import pack_note
-from shmfeed.memory.wakeup import bits_of
+from shmfeed.memory.wakeup import wake_bits
 from shmfeed.memory.words import Latch, boot_ns
 from shmfeed.segment.mapping import place
 from shmfeed.segment.ownership import SegmentOwner
@@ -101,7 +101,7 @@ def create(
     guard = check_whole("guard", guard, 1, MAX_HISTORY)
     max_streams = check_whole("max_streams", max_streams, 1, MAX_STREAMS)
     check_word("state", state, STATES)
-    wanted = checked_names(streams)
+    wanted = check_keys(streams)
     return FeedWriter(name, Geometry(max_streams, history, guard), state, wanted)
 
 
@@ -159,9 +159,9 @@ class FeedWriter:
                 self.add_stream(*key)
         self._owner.publish()
         if previous is not None:
-            Eventcount(previous.words).ring(ALL)  # its readers look for this one
+            Eventcount(previous.words).notify(ALL_BITS)  # its readers look for this one
         self._owner.previous = None  # unmapped with its last reader
-        self._eventcount.ring(ALL)
+        self._eventcount.notify(ALL_BITS)
 
     def add_stream(self, symbol: str, timeframe: str) -> RingWriter:
         """Subscribe a stream, new or known, and return the writer of its ring.
@@ -274,9 +274,11 @@ class FeedWriter:
         feed. Raises BadArgumentError for a stream that the feed does not carry.
         """
         self._check_open()
-        bits = ALL if streams is None else bits_of(self._catalog.numbers(streams))
+        bits = (
+            ALL_BITS if streams is None else wake_bits(self._catalog.indices(streams))
+        )
         if bits:
-            self._eventcount.ring(bits)
+            self._eventcount.notify(bits)
 
     def close(self, unlink: bool = False) -> None:
         """Stop writing and give up the feed.
@@ -291,10 +293,10 @@ class FeedWriter:
         if whole:
             ints[H_STATE] = 0
             ints[H_ALIVE] = ints[H_TICK] = 0
-            self._eventcount.ring(ALL)  # before another writer can own it
+            self._eventcount.notify(ALL_BITS)  # before another writer can own it
         self._owner.release(unlink)
         if whole and unlink:
-            self._eventcount.ring(ALL)  # it is retired and has no other owner
+            self._eventcount.notify(ALL_BITS)  # it is retired and has no other owner
         self.disown()
 
     def disown(self) -> None:

@@ -19,10 +19,9 @@ static struct {
     PyObject *Bar;      /* bar.Bar, a tuple of a row's cells */
     PyObject *numbers;  /* rows.NUMBERS: a field's column, by its name */
     PyObject *bar;
-    PyObject *arguments;
+    PyObject *validation;
     PyObject *rows;
     PyObject *ringbuf;
-    PyObject *ringwriter;
 } python;
 
 static const struct {
@@ -33,10 +32,9 @@ static const struct {
     {&python.Bar, "shmfeed.bar", "Bar"},
     {&python.numbers, "shmfeed.memory.rows", "NUMBERS"},
     {&python.bar, "shmfeed.bar", NULL},
-    {&python.arguments, "shmfeed.validation", NULL},
+    {&python.validation, "shmfeed.validation", NULL},
     {&python.rows, "shmfeed.memory.rows", NULL},
     {&python.ringbuf, "shmfeed.ringbuf", NULL},
-    {&python.ringwriter, "shmfeed.ringbuf", NULL},
 };
 
 static int
@@ -190,7 +188,7 @@ flag(const char *name, PyObject *value)
     if (value == Py_True || value == Py_False) {
         return value == Py_True;
     }
-    PyObject *checked = call(python.arguments, "check_flag", "(sO)", name, value);
+    PyObject *checked = call(python.validation, "check_flag", "(sO)", name, value);
     if (checked == NULL) {
         return -1;
     }
@@ -226,7 +224,7 @@ at_least_1(const char *name, PyObject *number, int64_t *value)
             return 0;
         }
     }
-    PyObject *checked = call(python.arguments, "check_whole", "(sO)", name, number);
+    PyObject *checked = call(python.validation, "check_whole", "(sO)", name, number);
     return as_int64(checked, value);
 }
 

@@ -1,18 +1,17 @@
-/* The memory protocol of ringbuf.py in C11 atomics; no Python, no system call.
+/* The memory protocol in C11 atomics; no Python, no system call.
  *
- * ringbuf.py tells the protocol in numbered steps and words.py the cell pair's. Here
- * stands what pure Python cannot say: which accesses are atomic, and their order. Each
- * word is read and written whole by a relaxed access, so that no race is undefined;
- * each ordering has one comment that names its partner.
+ * shmfeed/ringbuf.py tells the protocol in numbered steps, and the comments here name
+ * the steps by the same numbers. This file adds what pure Python cannot say: which
+ * accesses are atomic, and in which order other CPUs see them. Each word is read and
+ * written whole by a relaxed access, so no race is undefined behaviour. Each ordering
+ * line has one comment that names its partner; other lines have none.
  *
- * The sizes are those of layout.py: _layout.h is made from it when this is built.
+ * layout.h holds the constants of shmfeed/layout.py; setup.py writes it.
  *
  * RING_STORED() follows each store; a test that kills the writer there defines it.
- * RING_WITHOUT_... leaves out one check or ordering: for the tests that show that it is
- * needed, and seen to be.
  */
-#ifndef SHM_RING_H
-#define SHM_RING_H
+#ifndef SHM_PROTOCOL_H
+#define SHM_PROTOCOL_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -28,10 +27,10 @@
 typedef _Atomic int64_t ring_word;
 
 _Static_assert(sizeof(ring_word) == SHM_WORD, "a word is 8 bytes");
-_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "and needs no lock");
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "an access to a word needs no lock");
 _Static_assert(SHM_FORMING_WORDS == SHM_COLUMNS, "a forming cell is a row");
 
-/* Where one stream's rows stand. */
+/* The rows of one stream. */
 typedef struct {
     ring_word *header;
     ring_word *columns;
@@ -64,7 +63,7 @@ ring_store_release(ring_word *word, int64_t value)
     RING_STORED();
 }
 
-/* Words may hold anything in a damaged segment: nothing may overflow. */
+/* a - b, saturating: a damaged segment may hold any number. */
 static inline int64_t
 ring_minus(int64_t a, int64_t b)
 {
@@ -75,7 +74,7 @@ ring_minus(int64_t a, int64_t b)
     return difference;
 }
 
-/* Where row `row` stands in a column; never outside it, whatever the number. */
+/* Index of row `row` in its column; within the column, whatever the number. */
 static inline int64_t
 ring_place(const ring_slot *slot, int64_t row)
 {
@@ -83,6 +82,7 @@ ring_place(const ring_slot *slot, int64_t row)
     return place < 0 ? place + slot->capacity : place;
 }
 
+/* Words from one column to the next. */
 static inline int64_t
 ring_stride(const ring_slot *slot)
 {
@@ -96,9 +96,7 @@ ring_slot_at(ring_word *segment, int64_t at, int64_t capacity)
         segment + at, segment + at + SHM_SLOT_HEADER_WORDS, capacity};
 }
 
-/* Rows: the writer. */
-
-/* Close row `row`; `updated`, `tick` and `bars` are words that tell of it. */
+/* Append row `row`, steps A1 to A4. `updated`, `tick` and `bars` tell of it. */
 static inline void
 ring_append(const ring_slot *slot, int64_t row, const int64_t *cells, int64_t now,
             ring_word *updated, ring_word *tick, ring_word *bars)
@@ -106,11 +104,9 @@ ring_append(const ring_slot *slot, int64_t row, const int64_t *cells, int64_t no
     ring_word *cell = slot->columns + ring_place(slot, row);
 
     ring_store(slot->header + SHM_S_INTENT, row + 1);
-#ifndef RING_WITHOUT_INTENT_FENCE
-    /* Release: pairs with ring_held's fence. Who has read one of the cells that are
-       written below sees the intent. */
+    /* A2, release: pairs with R4. A reader that loaded a cell written below sees the
+       intent stored above. */
     atomic_thread_fence(memory_order_release);
-#endif
     for (int column = 0; column < SHM_COLUMNS; column++) {
         ring_store(cell, cells[column]);
         ring_store(cell + slot->capacity, cells[column]);
@@ -119,26 +115,16 @@ ring_append(const ring_slot *slot, int64_t row, const int64_t *cells, int64_t no
     ring_store(updated, now);
     ring_store(tick, now);
     ring_store(bars, (int64_t)((uint64_t)ring_load(bars) + 1));
-#ifndef RING_WITHOUT_PUBLISHED_RELEASE
-    /* Release: pairs with ring_window's acquire of the same word. */
+    /* A4, release: pairs with R2. */
     ring_store_release(slot->header + SHM_S_PUBLISHED, row + 1);
-#else
-    ring_store(slot->header + SHM_S_PUBLISHED, row + 1);
-#endif
 }
 
-/* Rows: readers. */
-
-/* The newest `most` published rows: [*first, *last). */
+/* The window of the newest `most` published rows, [*first, *last): step R2. */
 static inline void
 ring_window(const ring_slot *slot, int64_t most, int64_t *first, int64_t *last)
 {
-#ifndef RING_WITHOUT_PUBLISHED_ACQUIRE
-    /* Acquire: pairs with ring_append's release of the same word. */
+    /* R2, acquire: pairs with A4. */
     *last = ring_load_acquire(slot->header + SHM_S_PUBLISHED);
-#else
-    *last = ring_load(slot->header + SHM_S_PUBLISHED);
-#endif
     int64_t base = ring_load(slot->header + SHM_S_BASE);
     *first = ring_minus(*last, most);
     if (*first < base) {
@@ -146,44 +132,37 @@ ring_window(const ring_slot *slot, int64_t most, int64_t *first, int64_t *last)
     }
 }
 
-/* The next row's number; false if the slot is of another life than `word`. */
+/* The number of the next row; false if the slot's epoch is not that of `word`. */
 static inline bool
 ring_count(const ring_slot *slot, int64_t word, int64_t *count)
 {
-    /* Acquire: pairs with ring_append's release; and the epoch is looked at after. */
+    /* R2, acquire: pairs with A4, and keeps the load of the epoch behind it. */
     *count = ring_load_acquire(slot->header + SHM_S_PUBLISHED);
     return ring_load(slot->header + SHM_S_EPOCH) == word >> SHM_SLOT_BITS;
 }
 
-/* Whether all rows from `first` on are still those of catalog word `word`. */
+/* True if the rows from `first` on held under catalog word `word`: steps R4, R5. */
 static inline bool
 ring_held(const ring_slot *slot, int64_t word, int64_t first)
 {
-#ifdef RING_WITHOUT_HELD
-    (void)slot, (void)word, (void)first;
-    return true;
-#else
-#ifndef RING_WITHOUT_HELD_FENCE
-    /* Acquire: pairs with ring_append's fence. The rows were read before this. */
+    /* R4, acquire: pairs with A2. The rows were loaded above this line. */
     atomic_thread_fence(memory_order_acquire);
-#endif
-    /* Acquire: pairs with the fence after a slot's new epoch. An intent of its next
-       life is then known for what it is. */
+    /* R5, acquire: pairs with S2. An intent of the slot's next epoch is then known
+       for what it is by the load of the epoch. */
     int64_t intent = ring_load_acquire(slot->header + SHM_S_INTENT);
     int64_t epoch = ring_load(slot->header + SHM_S_EPOCH);
     return epoch == word >> SHM_SLOT_BITS &&
            ring_minus(intent, first) <= slot->capacity;
-#endif
 }
 
-/* Where row `row` of column 0 stands, once. */
+/* Row `row` in column 0. */
 static inline const ring_word *
 ring_row(const ring_slot *slot, int64_t row)
 {
     return slot->columns + ring_place(slot, row);
 }
 
-/* Copy `rows` rows of all columns; the columns are so many words apart. */
+/* Copy `rows` rows of all columns; the strides are words from column to column. */
 static inline void
 ring_copy_columns(const ring_word *from, int64_t from_stride, int64_t rows,
                   int64_t *into, int64_t into_stride)
@@ -198,7 +177,7 @@ ring_copy_columns(const ring_word *from, int64_t from_stride, int64_t rows,
     }
 }
 
-/* Copy rows, `first` up to `last`, into columns that are `stride` words apart. */
+/* Copy rows [first, last) into columns that are `stride` words apart. */
 static inline void
 ring_copy(const ring_slot *slot, int64_t first, int64_t last, int64_t *into,
           int64_t stride)
@@ -207,8 +186,8 @@ ring_copy(const ring_slot *slot, int64_t first, int64_t last, int64_t *into,
                       stride);
 }
 
-/* The newest published row into `cells`; false if there is none. Ask ring_held, of row
-   `*row`, whether it is what it was. */
+/* Copy the newest published row into `cells`; false if there is none. Afterwards call
+   ring_held for row `*row`. */
 static inline bool
 ring_newest(const ring_slot *slot, int64_t *cells, int64_t *row)
 {
@@ -223,54 +202,49 @@ ring_newest(const ring_slot *slot, int64_t *cells, int64_t *row)
     return true;
 }
 
-/* The forming bar: a pair of cells and a counter, `pair` begins with the counter. */
+/* The latch of the forming bar: a counter and two cells, one behind the other. */
 
 static inline ring_word *
-ring_cell(ring_word *pair, int64_t counter)
+latch_cell(ring_word *latch, int64_t counter)
 {
-    return pair + 1 + (counter & 1) * SHM_FORMING_WORDS;
+    return latch + 1 + (counter & 1) * SHM_FORMING_WORDS;
 }
 
+/* Replace the value, steps U1 to U3. */
 static inline void
-ring_write_cells(ring_word *pair, const int64_t *value)
+latch_write(ring_word *latch, const int64_t *value)
 {
-    int64_t counter = (int64_t)((uint64_t)ring_load(pair) + 1);
-    ring_word *cell = ring_cell(pair, counter);
+    int64_t counter = (int64_t)((uint64_t)ring_load(latch) + 1);
+    ring_word *cell = latch_cell(latch, counter);
 
-#ifndef RING_WITHOUT_CELL_FENCE
-    /* Release: pairs with ring_read_cells' fence. Who has read a word that is written
-       below sees the counter of the write before. */
+    /* U1, release: pairs with F3. A reader that loaded a word written below sees the
+       counter that the write before this one stored. */
     atomic_thread_fence(memory_order_release);
-#endif
     for (int word = 0; word < SHM_FORMING_WORDS; word++) {
         ring_store(cell + word, value[word]);
     }
-    /* Release: pairs with ring_read_cells' acquire. */
-    ring_store_release(pair, counter);
+    /* U3, release: pairs with F1. */
+    ring_store_release(latch, counter);
 }
 
-typedef enum { CELLS_NONE, CELLS_WHOLE, CELLS_OUTRUN } ring_cells;
+typedef enum { LATCH_EMPTY, LATCH_WHOLE, LATCH_OUTRUN } latch_state;
 
-/* One try at the newest value. */
-static inline ring_cells
-ring_read_cells(ring_word *pair, int64_t *value)
+/* Try once to copy the value, steps F1 to F4. */
+static inline latch_state
+latch_read(ring_word *latch, int64_t *value)
 {
-    /* Acquire: pairs with ring_write_cells' release. */
-    int64_t counter = ring_load_acquire(pair);
+    /* F1, acquire: pairs with U3. */
+    int64_t counter = ring_load_acquire(latch);
     if (counter == 0) {
-        return CELLS_NONE;
+        return LATCH_EMPTY;
     }
-    const ring_word *cell = ring_cell(pair, counter);
+    const ring_word *cell = latch_cell(latch, counter);
     for (int word = 0; word < SHM_FORMING_WORDS; word++) {
         value[word] = ring_load(cell + word);
     }
-#ifdef RING_WITHOUT_SECOND_LOOK
-    return CELLS_WHOLE;
-#else
-    /* Acquire: pairs with ring_write_cells' fence. */
+    /* F3, acquire: pairs with U1. */
     atomic_thread_fence(memory_order_acquire);
-    return ring_load(pair) == counter ? CELLS_WHOLE : CELLS_OUTRUN;
-#endif
+    return ring_load(latch) == counter ? LATCH_WHOLE : LATCH_OUTRUN;
 }
 
 #endif

@@ -59,16 +59,16 @@ reader_current(Reader *self)
 /* After a try that the writer outran: 0 for another, -1 with BusyRingError, or with
    what the catalog's look has found. */
 static int
-reader_outrun(Reader *self, PyObject **patience, const char *what)
+reader_outrun(Reader *self, PyObject **budget, const char *what)
 {
-    if (*patience == NULL) {
-        *patience = call(python.ringbuf, "patience", "(sOOL)", what, self->words,
+    if (*budget == NULL) {
+        *budget = call(python.ringbuf, "retry_budget", "(sOOL)", what, self->words,
                          self->geometry, (long long)self->entry_at);
-        if (*patience == NULL) {
+        if (*budget == NULL) {
             return -1;
         }
     }
-    PyObject *spent = PyObject_CallMethod(*patience, "spend", NULL);
+    PyObject *spent = PyObject_CallMethod(*budget, "spend", NULL);
     Py_XDECREF(spent);
     return spent == NULL ? -1 : 0;
 }
@@ -88,7 +88,7 @@ static PyObject *
 reader_view(Reader *self, PyObject *n)
 {
     int64_t most, first, last;
-    PyObject *patience = NULL;
+    PyObject *budget = NULL;
     int held;
 
     if (at_least_1("n", n, &most) < 0) {
@@ -98,9 +98,9 @@ reader_view(Reader *self, PyObject *n)
         most = self->history;
     }
     while ((held = reader_window(self, most, &first, &last)) == 0 &&
-           reader_outrun(self, &patience, "view") == 0) {
+           reader_outrun(self, &budget, "view") == 0) {
     }
-    Py_XDECREF(patience);
+    Py_XDECREF(budget);
     if (held <= 0) {
         return NULL;
     }
@@ -121,27 +121,27 @@ reader_view(Reader *self, PyObject *n)
 
 /* The forming cell: 1 if there is one, 0 if not, -1 on an error. */
 static int
-reader_cells(Reader *self, int64_t *cells)
+reader_forming_cells(Reader *self, int64_t *cells)
 {
-    ring_word *pair = self->entry + SHM_E_FORMING;
-    PyObject *patience = NULL;
-    ring_cells found;
+    ring_word *latch = self->entry + SHM_E_FORMING;
+    PyObject *budget = NULL;
+    latch_state found;
 
-    while ((found = ring_read_cells(pair, cells)) == CELLS_OUTRUN) {
-        if (reader_outrun(self, &patience, "forming cells") < 0) {
-            Py_XDECREF(patience);
+    while ((found = latch_read(latch, cells)) == LATCH_OUTRUN) {
+        if (reader_outrun(self, &budget, "forming cells") < 0) {
+            Py_XDECREF(budget);
             return -1;
         }
     }
-    Py_XDECREF(patience);
-    return found == CELLS_WHOLE;
+    Py_XDECREF(budget);
+    return found == LATCH_WHOLE;
 }
 
 /* The newest closed row, as above. */
 static int
 reader_newest(Reader *self, int64_t *cells)
 {
-    PyObject *patience = NULL;
+    PyObject *budget = NULL;
     int64_t row;
     int found;
 
@@ -154,12 +154,12 @@ reader_newest(Reader *self, int64_t *cells)
         if (ring_held(&self->slot, self->word, row)) {
             break;
         }
-        found = reader_outrun(self, &patience, "last closed bar");
+        found = reader_outrun(self, &budget, "last closed bar");
         if (found < 0) {
             break;
         }
     }
-    Py_XDECREF(patience);
+    Py_XDECREF(budget);
     return found;
 }
 
@@ -169,7 +169,7 @@ static int
 reader_newest_of_both(Reader *self, int64_t *cells, bool *closed)
 {
     int64_t rows[SHM_COLUMNS];
-    int forming = reader_cells(self, cells);
+    int forming = reader_forming_cells(self, cells);
     if (forming < 0) {
         return -1;
     }
@@ -217,11 +217,11 @@ static PyObject *
 reader_snapshot_of(Reader *self, PyObject *n, PyObject *include_now)
 {
     int64_t most, first, last, cells[SHM_COLUMNS];
-    PyObject *patience = NULL, *rows = NULL;
+    PyObject *budget = NULL, *rows = NULL;
     int with = flag("include_now", include_now);
 
     if (with < 0 || at_least_1("n", n, &most) < 0 ||
-        (with && (with = reader_cells(self, cells)) < 0)) {
+        (with && (with = reader_forming_cells(self, cells)) < 0)) {
         return NULL;
     }
     if (most > self->history) {
@@ -233,11 +233,11 @@ reader_snapshot_of(Reader *self, PyObject *n, PyObject *include_now)
             rows = reader_copy(self, most, first, last, with ? cells : NULL);
         }
         if (held < 0 || rows != NULL || PyErr_Occurred() ||
-            reader_outrun(self, &patience, "snapshot") < 0) {
+            reader_outrun(self, &budget, "snapshot") < 0) {
             break;
         }
     }
-    Py_XDECREF(patience);
+    Py_XDECREF(budget);
     return rows;
 }
 
@@ -321,20 +321,20 @@ static PyObject *
 reader_forming_cell(Reader *self, PyObject *Py_UNUSED(none))
 {
     int64_t cells[SHM_COLUMNS];
-    return bar_or_none(reader_cells(self, cells), cells);
+    return bar_or_none(reader_forming_cells(self, cells), cells);
 }
 
 /* How many rows were published; -1 with an error, else 0. */
 static int
 reader_published(Reader *self, int64_t *count)
 {
-    PyObject *patience = NULL;
+    PyObject *budget = NULL;
     int held;
     while ((held = reader_current(self)) == 0 &&
            !(held = ring_count(&self->slot, self->word, count)) &&
-           reader_outrun(self, &patience, "count") == 0) {
+           reader_outrun(self, &budget, "count") == 0) {
     }
-    Py_XDECREF(patience);
+    Py_XDECREF(budget);
     return held > 0 ? 0 : -1;
 }
 

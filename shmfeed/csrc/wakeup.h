@@ -1,13 +1,13 @@
 /* The bell of a segment, and sleeping until it rings: bell.py defines both. */
-#ifndef SHM_BELL_H
-#define SHM_BELL_H
+#ifndef SHM_WAKEUP_H
+#define SHM_WAKEUP_H
 
 #include "futex.h"
 #include "reader.h"
 
 #ifdef __linux__
 
-#define BELL_BITS 32
+#define WAKE_BITS 32
 
 typedef struct {
     PyObject_HEAD
@@ -17,17 +17,17 @@ typedef struct {
 } Eventcount;
 
 static inline uint32_t *
-bell_word(void *segment)
+eventcount_word(void *segment)
 {
     return (uint32_t *)((ring_word *)segment + SHM_H_WAKE);
 }
 
 /* Called with a stream's index. */
 static PyObject *
-bell_call(PyObject *self, PyObject *const *args, size_t flags, PyObject *names)
+eventcount_call(PyObject *self, PyObject *const *args, size_t flags, PyObject *names)
 {
     if (PyVectorcall_NARGS(flags) != 1 || names != NULL) {
-        PyErr_SetString(PyExc_TypeError, "a Eventcount is called with a stream's index");
+        PyErr_SetString(PyExc_TypeError, "an Eventcount is called with a stream's index");
         return NULL;
     }
     size_t index = PyLong_AsSize_t(args[0]);
@@ -35,12 +35,12 @@ bell_call(PyObject *self, PyObject *const *args, size_t flags, PyObject *names)
         return NULL;
     }
     word_bump(((Eventcount *)self)->word);
-    futex_wake_all(((Eventcount *)self)->word, (uint32_t)1 << index % BELL_BITS);
+    futex_wake_all(((Eventcount *)self)->word, (uint32_t)1 << index % WAKE_BITS);
     Py_RETURN_NONE;
 }
 
 static PyObject *
-bell_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+eventcount_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"words", NULL};
     PyObject *words;
@@ -50,7 +50,7 @@ bell_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     PyObject *raw = PyObject_GetAttrString(words, "raw");
     Eventcount *self = raw == NULL ? NULL : (Eventcount *)type->tp_alloc(type, 0);
     if (self != NULL) {
-        self->call = bell_call;
+        self->call = eventcount_call;
         self->word = futex_word(raw, SHM_H_WAKE * SHM_WORD, PyBUF_WRITABLE,
                                 &self->buffer);
         if (self->word == NULL) {
@@ -62,7 +62,7 @@ bell_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 }
 
 static void
-bell_dealloc(Eventcount *self)
+eventcount_dealloc(Eventcount *self)
 {
     if (self->word != NULL) {
         PyBuffer_Release(&self->buffer);
@@ -71,7 +71,7 @@ bell_dealloc(Eventcount *self)
 }
 
 static PyObject *
-bell_ring(Eventcount *self, PyObject *bits)
+eventcount_notify(Eventcount *self, PyObject *bits)
 {
     unsigned long mask = PyLong_AsUnsignedLong(bits);
     if (mask == (unsigned long)-1 && PyErr_Occurred()) {
@@ -82,23 +82,23 @@ bell_ring(Eventcount *self, PyObject *bits)
     Py_RETURN_NONE;
 }
 
-static PyMethodDef bell_methods[] = {
-    {"ring", (PyCFunction)bell_ring, METH_O,
+static PyMethodDef eventcount_methods[] = {
+    {"notify", (PyCFunction)eventcount_notify, METH_O,
      "Wake who listens for one of these bits, by one call."},
     {NULL, NULL, 0, NULL},
 };
 
-static PyTypeObject BellType = {
+static PyTypeObject EventcountType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "shmfeed._ringbuf.Eventcount",
     .tp_basicsize = sizeof(Eventcount),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_vectorcall_offset = offsetof(Eventcount, call),
     .tp_doc = "The writer's hand on it; one thread rings.",
-    .tp_new = bell_new,
-    .tp_dealloc = (destructor)bell_dealloc,
+    .tp_new = eventcount_new,
+    .tp_dealloc = (destructor)eventcount_dealloc,
     .tp_call = PyVectorcall_Call,
-    .tp_methods = bell_methods,
+    .tp_methods = eventcount_methods,
 };
 
 static PyObject *
@@ -115,18 +115,18 @@ sleep_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
         as_int64(Py_NewRef(args[2]), &timeout) < 0) {
         return NULL;
     }
-    uint32_t *word = bell_word(reader->segment);
-    uint32_t rung = word_load(word); /* before the count */
+    uint32_t *word = eventcount_word(reader->segment);
+    uint32_t key = word_load(word); /* before the count */
     int64_t count;
     if (reader_published(reader, &count) < 0) {
         return NULL;
     }
     if (count <= after && timeout > 0) {
         int64_t index = (reader->entry_at - SHM_HEADER_WORDS) / SHM_ENTRY_WORDS;
-        uint32_t bit = (uint32_t)1 << (uint64_t)index % BELL_BITS;
+        uint32_t bit = (uint32_t)1 << (uint64_t)index % WAKE_BITS;
         int why;
         Py_BEGIN_ALLOW_THREADS
-        why = futex_sleep(word, rung, bit, timeout);
+        why = futex_sleep(word, key, bit, timeout);
         Py_END_ALLOW_THREADS
         if (futex_answer(why) < 0 || reader_published(reader, &count) < 0) {
             return NULL;
@@ -135,14 +135,14 @@ sleep_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
     return PyLong_FromLongLong(count);
 }
 
-#define BELL_TYPES &BellType,
-#define BELL_METHODS                                                                  \
+#define EVENTCOUNT_TYPES &EventcountType,
+#define EVENTCOUNT_METHODS                                                                  \
     {"sleep_past", FUNCTION(sleep_past), METH_FASTCALL,                               \
      "Sleep until a reader's count is past a number; the count."},
 
 #else
-#define BELL_TYPES
-#define BELL_METHODS
+#define EVENTCOUNT_TYPES
+#define EVENTCOUNT_METHODS
 #endif
 
 #endif

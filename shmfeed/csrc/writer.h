@@ -36,7 +36,7 @@ writer_refuse(Writer *self, PyObject *opened)
     PyObject *error =
         opened == NULL
             ? NULL
-            : call(python.ringwriter, "refusal", "(OOLN)", self->symbol,
+            : call(python.ringbuf, "refusal", "(OOLN)", self->symbol,
                    self->timeframe, (long long)self->last_open, opened);
     if (error != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
@@ -51,7 +51,7 @@ writer_times(Writer *self, PyObject *open_time, int64_t *cells)
 {
     PyObject *number = PyLong_CheckExact(open_time)
                            ? Py_NewRef(open_time)
-                           : call(python.ringwriter, "check_time", "(O)", open_time);
+                           : call(python.ringbuf, "check_time", "(O)", open_time);
     if (as_int64(Py_XNewRef(number), &cells[0]) < 0) {
         Py_XDECREF(number);
         return -1;
@@ -64,7 +64,7 @@ writer_times(Writer *self, PyObject *open_time, int64_t *cells)
         cells[1] = cells[0] + self->step;
         return 0;
     }
-    return as_int64(call(python.ringwriter, "end_of", "(LO)", (long long)cells[0],
+    return as_int64(call(python.ringbuf, "end_of", "(LO)", (long long)cells[0],
                          self->timeframe),
                     &cells[1]);
 }
@@ -89,7 +89,7 @@ refuse_values(PyObject *const *given)
     }
     PyObject *error = values == NULL
                           ? NULL
-                          : call(python.ringwriter, "bad_values", "(N)", values);
+                          : call(python.ringbuf, "bad_values", "(N)", values);
     if (error != NULL) {
         if (trace != NULL) {
             PyException_SetTraceback(cause, trace);
@@ -181,7 +181,7 @@ writer_update_forming(Writer *self, PyObject *const *args, Py_ssize_t count,
         writer_cells(self, given, cells) < 0) {
         return NULL;
     }
-    ring_write_cells(self->entry + SHM_E_FORMING, cells);
+    latch_write(self->entry + SHM_E_FORMING, cells);
     int64_t now = boot_ns();
     ring_store(self->entry + SHM_E_UPDATED, now);
     ring_store(self->segment + SHM_H_TICK, now);
@@ -200,7 +200,7 @@ static int
 writer_bind(Writer *self, PyObject *words, PyObject *geometry)
 {
     int64_t cells[SHM_COLUMNS];
-    PyObject *checked = call(python.ringwriter, "check_writable", "(O)", words);
+    PyObject *checked = call(python.ringbuf, "check_writable", "(O)", words);
     Py_XDECREF(checked);
     self->reader = checked == NULL
                        ? NULL
@@ -234,13 +234,13 @@ writer_bind(Writer *self, PyObject *words, PyObject *geometry)
 
 /* Out of any sequence: one that makes its items anew does not keep them alive. */
 static int
-writer_names(Writer *self, PyObject *pair)
+writer_key(Writer *self, PyObject *key)
 {
-    PyObject *names = PySequence_Tuple(pair);
-    if (names == NULL) {
+    PyObject *pair = PySequence_Tuple(key);
+    if (pair == NULL) {
         return -1;
     }
-    int parsed = PyArg_ParseTuple(names, "UU;names are a symbol and a timeframe",
+    int parsed = PyArg_ParseTuple(pair, "UU;key must be (symbol, timeframe)",
                                   &self->symbol, &self->timeframe);
     if (parsed) {
         Py_INCREF(self->symbol);
@@ -248,17 +248,17 @@ writer_names(Writer *self, PyObject *pair)
     } else {
         self->symbol = self->timeframe = NULL;
     }
-    Py_DECREF(names);
+    Py_DECREF(pair);
     return parsed ? 0 : -1;
 }
 
 static PyObject *
 writer_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *parameters[] = {"words", "geometry", "index", "names", "wake", NULL};
-    PyObject *words, *geometry, *index, *pair, *wake;
+    static char *parameters[] = {"words", "geometry", "index", "key", "wake", NULL};
+    PyObject *words, *geometry, *index, *key, *wake;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOOOO", parameters, &words,
-                                     &geometry, &index, &pair, &wake)) {
+                                     &geometry, &index, &key, &wake)) {
         return NULL;
     }
     Writer *self = (Writer *)type->tp_alloc(type, 0);
@@ -267,7 +267,7 @@ writer_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     }
     self->wake = Py_NewRef(wake);
     self->index = Py_NewRef(index);
-    if (writer_names(self, pair) < 0 || writer_bind(self, words, geometry) < 0) {
+    if (writer_key(self, key) < 0 || writer_bind(self, words, geometry) < 0) {
         Py_DECREF(self);
         return NULL;
     }

@@ -29,7 +29,7 @@ from shmfeed.layout import (
     WORD,
     Geometry,
 )
-from shmfeed.memory.integrity import damaged, names_damage
+from shmfeed.memory.integrity import damaged, key_damage
 from shmfeed.memory.words import Words, fence
 from shmfeed.text import repr_short
 from shmfeed.validation import check_symbol
@@ -37,7 +37,7 @@ from shmfeed.validation import check_symbol
 _MOST_NAMED = 20
 
 
-def not_carried(
+def stream_not_found(
     feed: str, names: StreamKey, carried: Sequence[StreamKey]
 ) -> StreamNotFoundError:
     """The error that names what there is, or the first of it."""
@@ -49,7 +49,7 @@ def not_carried(
     )
 
 
-def checked_names(streams: Iterable[StreamKey]) -> list[StreamKey]:
+def check_keys(streams: Iterable[StreamKey]) -> list[StreamKey]:
     """These streams as the catalog spells them; BadArgumentError."""
     try:
         pairs = [(symbol, timeframe) for symbol, timeframe in streams]
@@ -69,6 +69,10 @@ class Entry(NamedTuple):
     timeframe: str
     subscribed: bool
 
+    @property
+    def key(self) -> StreamKey:
+        return self.symbol, self.timeframe
+
 
 def entries(words: Words, geometry: Geometry) -> list[Entry]:
     """All streams that the segment has carried, in the order in which they came.
@@ -82,7 +86,7 @@ def entries(words: Words, geometry: Geometry) -> list[Entry]:
         raise damaged(words, what)
     found = [read_entry(words, geometry, index) for index in range(count)]
     for entry in found:
-        wrong = names_damage(entry.symbol, entry.timeframe)
+        wrong = key_damage(entry.symbol, entry.timeframe)
         if wrong is not None:
             raise damaged(words, f"of stream {entry.number} {wrong}")
     if len({(entry.symbol, entry.timeframe) for entry in found}) < count:
@@ -186,13 +190,13 @@ class Catalog:
         self._words.ints[at + E_SINCE] = now
         self._words.ints[at + E_SUBSCRIBED] = 0
 
-    def numbers(self, streams: Iterable[StreamKey]) -> list[int]:
+    def indices(self, streams: Iterable[StreamKey]) -> list[int]:
         """The entries of these streams; BadArgumentError."""
         try:
             streams = tuple(streams)
             return [self.index[names] for names in streams]
         except (KeyError, TypeError):  # another spelling, or something else
-            return [self._find(names, "wake") for names in checked_names(streams)]
+            return [self._find(names, "wake") for names in check_keys(streams)]
 
     def _find(self, names: StreamKey, purpose: str) -> int:
         index = self.index.get(names)

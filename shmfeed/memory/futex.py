@@ -18,7 +18,7 @@ from importlib import import_module
 
 import numpy as np
 
-ALL = 0xFFFFFFFF  # all bits
+ALL_BITS = 0xFFFFFFFF  # all bits
 POLL_SECONDS = 0.001
 MOST_WORDS = 128  # that the kernel lets one sleeper wait for
 
@@ -43,7 +43,7 @@ def futex_load(buffer: object, offset: int, /) -> int:
 def futex_bump(buffer: object, offset: int, /) -> None:
     """Add 1 to the word; one thread of one process does. ValueError as above."""
     word = _word(buffer, offset)
-    word[0] = (word[0] + 1) & ALL  # release: pairs with futex_load
+    word[0] = (word[0] + 1) & ALL_BITS  # release: pairs with futex_load
 
 
 def futex_wait(
@@ -159,7 +159,9 @@ def _futex() -> Call | None:
 
     # A sandbox may refuse it: asked once, of a word of our own.
     own = bytearray(4)
-    return futex if futex(_address(own, 0), _WAKE_BITSET, 1, None, ALL) == 0 else None
+    return (
+        futex if futex(_address(own, 0), _WAKE_BITSET, 1, None, ALL_BITS) == 0 else None
+    )
 
 
 @cache

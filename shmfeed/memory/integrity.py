@@ -52,7 +52,7 @@ def trusted(words: Words) -> Iterator[None]:
         raise damaged(words, what) from error
 
 
-def names_damage(symbol: str, timeframe: str) -> str | None:
+def key_damage(symbol: str, timeframe: str) -> str | None:
     """What is wrong with a catalog entry's names, None if nothing is."""
     try:
         check_symbol(symbol)

@@ -21,11 +21,11 @@ from shmfeed.layout import ENTRY_WORDS, H_WAKE, HEADER_WORDS, WORD
 from shmfeed.memory.futex import futex_bump, futex_load, futex_wait, futex_wake
 from shmfeed.memory.words import Words
 
-AT = H_WAKE * WORD  # where the word is, in bytes
+WAKE_OFFSET = H_WAKE * WORD  # where the word is, in bytes
 _BITS = 32
 
 
-def bits_of(indices: Iterable[int]) -> int:
+def wake_bits(indices: Iterable[int]) -> int:
     """The bits of these streams."""
     bits = 0
     for index in indices:
@@ -33,9 +33,9 @@ def bits_of(indices: Iterable[int]) -> int:
     return bits
 
 
-def bits_of_entry(entry: int) -> int:
+def wake_bit(entry: int) -> int:
     """The bit of the stream whose entry begins at this word."""
-    return bits_of([(entry - HEADER_WORDS) // ENTRY_WORDS])
+    return wake_bits([(entry - HEADER_WORDS) // ENTRY_WORDS])
 
 
 class Eventcount:
@@ -48,12 +48,12 @@ class Eventcount:
         self._raw = words.raw
 
     def __call__(self, index: int) -> None:
-        self.ring(1 << index % _BITS)
+        self.notify(1 << index % _BITS)
 
-    def ring(self, bits: int) -> None:
+    def notify(self, bits: int) -> None:
         """Wake who listens for one of these bits, by one call."""
-        futex_bump(self._raw, AT)
-        futex_wake(self._raw, AT, bits)
+        futex_bump(self._raw, WAKE_OFFSET)
+        futex_wake(self._raw, WAKE_OFFSET, bits)
 
 
 class Counted(Protocol):
@@ -71,10 +71,10 @@ def sleep_past(reader: Counted, after: int, timeout_ns: int, /) -> int:
 
     It may come back early, without a cause. A timeout of 0 or less does not sleep.
     """
-    rung = futex_load(reader.words.raw, AT)  # before the count
+    rung = futex_load(reader.words.raw, WAKE_OFFSET)  # before the count
     count = reader.count
     if count > after or timeout_ns <= 0:
         return count
-    bits = bits_of_entry(reader.entry)
-    futex_wait(reader.words.raw, AT, rung, bits, timeout_ns)
+    bits = wake_bit(reader.entry)
+    futex_wait(reader.words.raw, WAKE_OFFSET, rung, bits, timeout_ns)
     return reader.count

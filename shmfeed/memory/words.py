@@ -173,7 +173,7 @@ class Latch:
     def read(self) -> bytes | None:
         """The newest whole value, None if there has been none; BusyRingError."""
         ints, raw = self._words.ints, self._words.raw
-        patience = None
+        budget = None
         while True:
             counter = ints[self._counter]
             fence()  # acquire: pairs with write's second
@@ -184,5 +184,5 @@ class Latch:
             fence()  # acquire: pairs with write's first
             if ints[self._counter] == counter:
                 return value
-            patience = patience or RetryBudget("forming cells")
-            patience.spend()
+            budget = budget or RetryBudget("forming cells")
+            budget.spend()

@@ -33,7 +33,7 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.catalog import Catalog, Entry, catalog_words, read_entry
-from shmfeed.memory.integrity import names_damage, slot_damage, sound_run
+from shmfeed.memory.integrity import key_damage, slot_damage, sound_run
 from shmfeed.memory.words import Words, boot_ns
 from shmfeed.segment.mapping import Mapping
 from shmfeed.segment.stream_check import closed_damage, forming_damage
@@ -120,7 +120,7 @@ def _header_damage(words: Words, geometry: Geometry) -> list[str]:
 
 def _entry_damage(words: Words, geometry: Geometry, entry: Entry) -> str | None:
     at = geometry.entry_word(entry.number)
-    what = names_damage(entry.symbol, entry.timeframe)
+    what = key_damage(entry.symbol, entry.timeframe)
     return what or slot_damage(words, geometry, words.ints[at + E_WORD])
 
 

@@ -190,7 +190,7 @@ def trust(*_):
 
 def trust_the_stream():
     ringbuf.slot_damage = looks.times_damage = looks.bar_damage = trust
-    catalog.names_damage = trust
+    catalog.key_damage = trust
 
 
 def trust_the_header():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support import forks
-from support.compiling import NATIVE, NEEDS_BUILD, ROOT, built_core, checkout
+from support.compiling import MUTANTS, NATIVE, NEEDS_BUILD, ROOT, built_core, checkout
 from support.other_core import load
 from test_kill_every_store import (
     PHASES,
@@ -80,11 +80,8 @@ def test_a_death_at_each_store_is_survived(feed_name, counting, act, least) -> N
 
 
 def test_a_wrong_order_does_not_survive(feed_name, tmp_path) -> None:
-    change = (
-        "ring_store(slot->header + SHM_S_INTENT, row + 1);",
-        "ring_store(slot->header + SHM_S_PUBLISHED, row + 1);",
-    )
-    wrong = built_core(checkout(tmp_path, change), tmp_path, FLAGS)
+    source = checkout(tmp_path, MUTANTS["A1 publishes"])
+    wrong = built_core(source, tmp_path, FLAGS)
     with pytest.raises(Exception, match=r".") as caught:
         die_each_death(feed_name, append_two, wrong)
     assert "after a death at store" in caught.value.__notes__[0]

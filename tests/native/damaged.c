@@ -45,9 +45,9 @@ main(int count, char **arguments)
         read += ring_held(&slot, rubbish(), first);
         read += ring_newest(&slot, cells, &row);
         read += ring_held(&slot, rubbish(), row);
-        read += ring_read_cells(segment + PAIR, cells) == CELLS_WHOLE;
+        read += latch_read(segment + LATCH, cells) == LATCH_WHOLE;
         read += ring_is_current(segment, rubbish());
-        read += ring_is_live(segment, segment + PAIR, rubbish(), rubbish(), &last);
+        read += ring_is_live(segment, segment + LATCH, rubbish(), rubbish(), &last);
         update_forming(segment, 1, 1);
     }
     printf("segments=%ld read=%lld\n", times, (long long)read);

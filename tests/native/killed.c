@@ -49,15 +49,15 @@ bad(ring_word *segment, const ring_slot *slot, int64_t least, int64_t most)
     wrong += bad_rows(cells, first, last);
     wrong += !ring_held(slot, CATALOG_WORD, first);
     wrong += !ring_newest(slot, cells, &row) || !whole(cells, row, 0) || row != last - 1;
-    switch (ring_read_cells(segment + PAIR, cells)) {
-    case CELLS_WHOLE:
+    switch (latch_read(segment + LATCH, cells)) {
+    case LATCH_WHOLE:
         /* The one before the row that is next, or its own. */
         wrong += !whole(cells, cells[0], cells[1]);
         wrong += cells[0] < last - 1 || cells[0] > last;
         break;
-    case CELLS_NONE:
+    case LATCH_EMPTY:
         break;
-    case CELLS_OUTRUN:
+    case LATCH_OUTRUN:
         wrong++;
     }
     return wrong;

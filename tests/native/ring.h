@@ -10,8 +10,8 @@
 
 #include "protocol.h"
 
-enum { CAPACITY = 8, MOST = 6, BASE = 3, PAIR = SHM_HEADER_WORDS };
-#define SLOT (PAIR + 1 + 2 * SHM_FORMING_WORDS)
+enum { CAPACITY = 8, MOST = 6, BASE = 3, LATCH = SHM_HEADER_WORDS };
+#define SLOT (LATCH + 1 + 2 * SHM_FORMING_WORDS)
 #define WORDS (SLOT + SHM_SLOT_HEADER_WORDS + SHM_COLUMNS * 2 * CAPACITY)
 #define CATALOG_WORD ((int64_t)5 << SHM_SLOT_BITS)
 
@@ -68,7 +68,7 @@ update_forming(ring_word *segment, int64_t row, int64_t revision)
     int64_t cells[SHM_COLUMNS];
 
     fill(cells, row, revision);
-    ring_write_cells(segment + PAIR, cells);
+    latch_write(segment + LATCH, cells);
 }
 
 /* How many of the rows, copied to `cells` column by column, are not what they must be. */

@@ -84,10 +84,10 @@ static void
 read_newest(reader *me)
 {
     int64_t forming[SHM_COLUMNS], closed[SHM_COLUMNS], row;
-    ring_cells seen = ring_read_cells(segment + PAIR, forming);
+    latch_state seen = latch_read(segment + LATCH, forming);
 
-    me->outrun += seen == CELLS_OUTRUN;
-    if (seen != CELLS_WHOLE) {
+    me->outrun += seen == LATCH_OUTRUN;
+    if (seen != LATCH_WHOLE) {
         return;
     }
     me->whole++;

@@ -39,13 +39,13 @@ verb_snapshot(const ring_slot *slot, int64_t word, int64_t most, int64_t *into)
 }
 
 void
-verb_write_cells(ring_word *pair, const int64_t *value)
+verb_latch_write(ring_word *latch, const int64_t *value)
 {
-    ring_write_cells(pair, value);
+    latch_write(latch, value);
 }
 
 int
-verb_read_cells(ring_word *pair, int64_t *value)
+verb_latch_read(ring_word *latch, int64_t *value)
 {
-    return ring_read_cells(pair, value);
+    return latch_read(latch, value);
 }

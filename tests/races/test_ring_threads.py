@@ -8,6 +8,7 @@ import os
 import pytest
 from support.compiling import (
     ADDRESSES,
+    MUTANTS,
     NEEDS_COMPILER,
     THREADS,
     compiled,
@@ -35,9 +36,9 @@ def test_nothing_is_torn_and_nothing_reported(tmp_path, flags) -> None:
     assert min(seen[name] for name in ("lapped", "outrun")) > 10
 
 
-@pytest.mark.parametrize("check", ["HELD", "SECOND_LOOK"])
-def test_without_a_check_rows_are_torn(tmp_path, check) -> None:
-    program = compiled("threads", tmp_path, "-O2", f"-DRING_WITHOUT_{check}")
+@pytest.mark.parametrize("mutant", ["R4 and R5", "F3 and F4"])
+def test_without_a_check_rows_are_torn(tmp_path, mutant) -> None:
+    program = compiled("threads", tmp_path, "-O2", change=MUTANTS[mutant])
     done = ran(program, 1)
     assert done.returncode == 1
     assert counted(done)["torn"] > 0

@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
-import without_check
 from racing import READY, SHARE, STOP, Track
 from support import cores, payload
-from support.compiling import NEEDS_BUILD
+from support.compiling import NEEDS_BUILD, mutant_core
 
 from shmfeed.errors import BusyRingError
 from shmfeed.memory.words import READ_LIMIT_NS, Latch, RetryBudget
@@ -119,7 +118,7 @@ def take(pair: Latch) -> bytes:
 def unchecked(request, monkeypatch, tmp_path) -> cores.Core:
     """A core whose readers take the cell that they copied."""
     if request.param == "C":
-        return without_check.core("SECOND_LOOK", tmp_path)
+        return mutant_core("F3 and F4", tmp_path)
     monkeypatch.setattr(Latch, "read", take)
     return cores.PURE
 

@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-import without_check
 from racing import NAMES, READY, SHARE, STOP, Track, write_bars
 from support import cores, forks, payload
-from support.compiling import NEEDS_BUILD
+from support.compiling import NEEDS_BUILD, mutant_core
 
 from shmfeed.errors import BusyRingError, SegmentFormatError
 from shmfeed.feed import attach
@@ -203,7 +202,7 @@ def unchecked(request, monkeypatch, tmp_path) -> Iterator[cores.Core]:
     if request.param == "pure":
         monkeypatch.setattr(rows.Slot, "held", lambda slot, word, first: True)
         return cores.PURE
-    return without_check.core("HELD", tmp_path)
+    return mutant_core("R4 and R5", tmp_path)
 
 
 def test_without_the_check_rows_are_torn(unchecked):

@@ -18,8 +18,8 @@ from support.sleeping import FORMS, chosen, ring_by
 from shmfeed import waiting
 from shmfeed.core import RingReader, RingWriter
 from shmfeed.feed import attach
-from shmfeed.memory.wakeup import bits_of_entry
-from shmfeed.waiting import heard, is_fed, sleep
+from shmfeed.memory.wakeup import wake_bit
+from shmfeed.waiting import is_fed, load_key, wait_any
 from shmfeed.writer import FeedWriter
 
 BARS = int(100_000 * forks.SCALE)
@@ -37,8 +37,8 @@ def looks_first(reader: RingReader, after: int, timeout_ns: int) -> int:
     while time.monotonic_ns() < looked + 5000:
         if count > after or not is_fed(reader.words):
             return count
-    ears = [(reader.words, heard(reader.words), bits_of_entry(reader.entry))]
-    sleep(ears, timeout_ns)
+    keys = [(reader.words, load_key(reader.words), wake_bit(reader.entry))]
+    wait_any(keys, timeout_ns)
     return reader.count
 
 

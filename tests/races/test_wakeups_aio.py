@@ -11,9 +11,9 @@ from support import forks, payload
 
 from shmfeed import aio
 from shmfeed.feed import Ring, attach
-from shmfeed.memory.futex import ALL
+from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.words import Words
-from shmfeed.waiting import Watch, heard, sleep
+from shmfeed.waiting import Watch, load_key, wait_any
 
 BARS = int(10_000 * forks.SCALE)
 FEWER = BARS // 10
@@ -41,7 +41,7 @@ def hear_late(self: aio._Listener) -> None:
     """The control: the bell is heard after the tasks were asked."""
     while aio._listeners.needs(self):
         self._hand_over(aio._listeners.sleepers(self), self._is_to_look(True))
-        sleep([(self.words, heard(self.words), ALL)], PIECE_NS)
+        wait_any([(self.words, load_key(self.words), ALL_BITS)], PIECE_NS)
 
 
 def follow(

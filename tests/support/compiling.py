@@ -4,6 +4,7 @@ What is broken is a line of a copy: a *change* is a text of protocol.h and what 
 there instead. A change that does not find its text once is a failure.
 """
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import cores
 
 ROOT = Path(__file__).parents[2]
 NATIVE = ROOT / "tests/native"
@@ -35,6 +37,37 @@ ADDRESSES = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undef
 THREADS = ("-O1", "-fsanitize=thread", "-Wno-error", "-w")
 
 Change = tuple[str, str]
+
+_ACQUIRE = "    atomic_thread_fence(memory_order_acquire);\n"
+_RELEASE = "    atomic_thread_fence(memory_order_release);\n"
+_OUTRUN = "ring_load(latch) == counter ? LATCH_WHOLE : LATCH_OUTRUN"
+_LOOK = "    /* R4, acquire: pairs with A2."
+# By step, protocol.h without one ordering or check.
+MUTANTS: dict[str, Change] = {
+    "A1 publishes": (
+        "ring_store(slot->header + SHM_S_INTENT, row + 1);",
+        "ring_store(slot->header + SHM_S_PUBLISHED, row + 1);",
+    ),
+    "A2": (f"{_RELEASE}    for (int column", "    for (int column"),
+    "A4": (
+        "ring_store_release(slot->header + SHM_S_PUBLISHED",
+        "ring_store(slot->header + SHM_S_PUBLISHED",
+    ),
+    "R2": ("*last = ring_load_acquire(", "*last = ring_load("),
+    "R2 of a count": ("*count = ring_load_acquire(", "*count = ring_load("),
+    "R4": (f"{_ACQUIRE}    /* R5", "    /* R5"),
+    "R5": ("intent = ring_load_acquire(", "intent = ring_load("),
+    "R4 and R5": (_LOOK, f"    return true;\n{_LOOK}"),
+    "U1": (f"{_RELEASE}    for (int word", "    for (int word"),
+    "U2 in place": (
+        "latch_cell(latch, counter);\n\n",
+        "latch_cell(latch, counter - 1);\n\n",
+    ),
+    "U3": ("ring_store_release(latch, counter)", "ring_store(latch, counter)"),
+    "F1": ("counter = ring_load_acquire(latch)", "counter = ring_load(latch)"),
+    "F3": (f"{_ACQUIRE}    return {_OUTRUN}", f"    return {_OUTRUN}"),
+    "F3 and F4": (f"{_ACQUIRE}    return {_OUTRUN}", "    return LATCH_WHOLE"),
+}
 Done = subprocess.CompletedProcess[str]
 
 _WRITE_LAYOUT = """
@@ -113,6 +146,17 @@ def built_core(source: Path, into: Path, flags: str) -> Path:
     assert done.returncode == 0, done.stderr
     (found,) = (into / "lib").rglob("_ringbuf*.so")
     return found
+
+
+def mutant_core(mutant: str, into: Path) -> cores.Core:
+    """Build the extension of a mutant; return its classes, loaded beside the others."""
+    path = built_core(checkout(into, MUTANTS[mutant]), into, "")
+    spec = importlib.util.spec_from_file_location("mutant._ringbuf", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return cores.Core("C", module.RingReader, module.RingWriter)
 
 
 def ran(program: Path, *arguments: object) -> Done:

@@ -24,7 +24,7 @@ from support.sleeping import (
 from support.waiting import until
 
 from shmfeed.memory import futex
-from shmfeed.memory.futex import ALL, MOST_WORDS, futex_wait_any
+from shmfeed.memory.futex import ALL_BITS, MOST_WORDS, futex_wait_any
 
 SECOND = 1_000_000_000
 AT = 64
@@ -98,7 +98,7 @@ class TestTheWord:
 
     def test_it_wraps_within_32_bits(self, form: Form, shared) -> None:
         shared[AT : AT + 4] = b"\xff" * 4
-        assert form.load(shared, AT) == ALL
+        assert form.load(shared, AT) == ALL_BITS
         form.bump(shared, AT)
         assert bytes(shared[AT : AT + 8]) == bytes(8)
 
@@ -113,8 +113,8 @@ class TestTheWord:
         for verb, rest in (
             (form.load, ()),
             (form.bump, ()),
-            (form.wait, (0, ALL, 0)),
-            (form.wake, (ALL,)),
+            (form.wait, (0, ALL_BITS, 0)),
+            (form.wake, (ALL_BITS,)),
         ):
             with pytest.raises((ValueError, OverflowError)):
                 verb(shared, offset, *rest)
@@ -125,7 +125,7 @@ class TestTheWord:
         with pytest.raises((TypeError, ValueError)):
             form.load(buffer, 0)
         with pytest.raises((TypeError, ValueError)):
-            form.wake(buffer, 0, ALL)
+            form.wake(buffer, 0, ALL_BITS)
 
     def test_a_small_buffer_has_none(self, form: Form) -> None:
         with pytest.raises(ValueError, match="offset 0 of 3 bytes"):
@@ -133,30 +133,30 @@ class TestTheWord:
 
     def test_too_few_arguments(self, form: Form, shared) -> None:
         with pytest.raises(TypeError):
-            form.wait(shared, AT, 0, ALL)
+            form.wait(shared, AT, 0, ALL_BITS)
 
 
 class TestSleeping:
     def test_another_value_is_not_slept_on(self, form: Form, seen) -> None:
-        assert seconds(lambda: form.wait(seen, AT, 7, ALL, 20 * SECOND)) < 1
-        assert form.wait(seen, AT, 7, ALL, 0)
+        assert seconds(lambda: form.wait(seen, AT, 7, ALL_BITS, 20 * SECOND)) < 1
+        assert form.wait(seen, AT, 7, ALL_BITS, 0)
 
     @pytest.mark.parametrize("timeout", [-SECOND, 0, 1, 20_000_000])
     def test_the_timeout(self, form: Form, seen, timeout: int) -> None:
         start = time.monotonic_ns()
-        assert form.wait(seen, AT, 0, ALL, timeout) is False
+        assert form.wait(seen, AT, 0, ALL_BITS, timeout) is False
         assert timeout <= time.monotonic_ns() - start < max(0, timeout) + SECOND
 
     def test_another_process_wakes(self, form: Form, path: Path, seen) -> None:
         def bump() -> None:
             shared = mapped(path, mmap.ACCESS_WRITE)
             form.bump(shared, AT)
-            form.wake(shared, AT, ALL)
+            form.wake(shared, AT, ALL_BITS)
 
         with forks.Fork(bump) as child:
             start = time.monotonic()
             while not form.load(seen, AT):
-                assert form.wait(seen, AT, 0, ALL, 20 * SECOND)
+                assert form.wait(seen, AT, 0, ALL_BITS, 20 * SECOND)
             assert time.monotonic() - start < 10
             child.result()
 
@@ -173,7 +173,7 @@ class TestSleeping:
         worker.start()
         try:
             before = turns
-            form.wait(seen, AT, 0, ALL, SECOND // 5)
+            form.wait(seen, AT, 0, ALL_BITS, SECOND // 5)
             assert turns - before > 1000
         finally:
             done.set()
@@ -185,9 +185,9 @@ class TestWaking:
     """Who looks for himself is not woken."""
 
     def test_it_tells_how_many(self, form: Form, shared, seen) -> None:
-        assert form.wake(shared, AT, ALL) == 0
-        sleepers = [Sleeper(form, seen, ALL) for _ in range(3)]
-        assert form.wake(shared, AT, ALL) == 3
+        assert form.wake(shared, AT, ALL_BITS) == 0
+        sleepers = [Sleeper(form, seen, ALL_BITS) for _ in range(3)]
+        assert form.wake(shared, AT, ALL_BITS) == 3
         assert [sleeper.join() for sleeper in sleepers] == [True] * 3
 
     def test_bits(self, form: Form, shared, seen) -> None:
@@ -200,31 +200,31 @@ class TestWaking:
         assert other.join() is True
 
     def test_no_bit_wakes_nobody(self, form: Form, shared, seen) -> None:
-        sleeper = Sleeper(form, seen, ALL)
+        sleeper = Sleeper(form, seen, ALL_BITS)
         assert form.wake(shared, AT, 0) == 0
-        assert form.wake(shared, AT, ALL) == 1
+        assert form.wake(shared, AT, ALL_BITS) == 1
         assert sleeper.join() is True
 
     def test_the_highest_bit(self, form: Form, shared, seen) -> None:
         sleeper = Sleeper(form, seen, 1 << 31)
-        assert form.wake(shared, AT, ALL >> 1) == 0
+        assert form.wake(shared, AT, ALL_BITS >> 1) == 0
         assert form.wake(shared, AT, 1 << 31) == 1
         assert sleeper.join() is True
 
     def test_another_word(self, form: Form, shared, seen) -> None:
-        sleeper = Sleeper(form, seen, ALL)
-        assert form.wake(shared, AT + 4, ALL) == 0
-        assert form.wake(shared, AT, ALL) == 1
+        sleeper = Sleeper(form, seen, ALL_BITS)
+        assert form.wake(shared, AT + 4, ALL_BITS) == 0
+        assert form.wake(shared, AT, ALL_BITS) == 1
         assert sleeper.join() is True
 
     def test_a_reader_may_wake(self, form: Form, seen) -> None:
-        sleeper = Sleeper(form, seen, ALL)
-        assert form.wake(seen, AT, ALL) == 1
+        sleeper = Sleeper(form, seen, ALL_BITS)
+        assert form.wake(seen, AT, ALL_BITS) == 1
         assert sleeper.join() is True
 
     def test_a_handler_that_raises_nothing(self, form: Form, seen, alarm) -> None:
         heard = alarm(0.05, lambda *_: None)
-        assert form.wait(seen, AT, 0, ALL, 20 * SECOND) is True
+        assert form.wait(seen, AT, 0, ALL_BITS, 20 * SECOND) is True
         assert heard() == 1
 
 
@@ -257,7 +257,7 @@ def test_a_handler_that_raises(form: Form, seen, alarm) -> None:
 
     def wait() -> None:
         with pytest.raises(KeyboardInterrupt):
-            form.wait(seen, AT, 0, ALL, 20 * SECOND)
+            form.wait(seen, AT, 0, ALL_BITS, 20 * SECOND)
 
     assert seconds(wait) < 1
 
@@ -353,7 +353,7 @@ class TestWhereThereIsNone:
     def test_an_odd_answer_is_an_error(self, monkeypatch, seen) -> None:
         monkeypatch.setattr(futex, "_futex", lambda: lambda *_: -errno.EFAULT)
         with pytest.raises(OSError, match="lets nobody sleep") as caught:
-            futex.futex_wait(seen, AT, 0, ALL, 0)
+            futex.futex_wait(seen, AT, 0, ALL_BITS, 0)
         assert caught.value.errno == errno.EFAULT
 
 
@@ -370,7 +370,7 @@ def test_nothing_is_loaded_before_somebody_sleeps(child: Child) -> None:
 
 def test_a_killed_sleeper_is_nobody_s_concern(form: Form, path: Path, seen) -> None:
     def sleep() -> None:
-        form.wait(mapped(path, mmap.ACCESS_READ), AT, 0, ALL, 60 * SECOND)
+        form.wait(mapped(path, mmap.ACCESS_READ), AT, 0, ALL_BITS, 60 * SECOND)
 
     shared = mapped(path, mmap.ACCESS_WRITE)
     with forks.Fork(sleep) as child:
@@ -378,6 +378,6 @@ def test_a_killed_sleeper_is_nobody_s_concern(form: Form, path: Path, seen) -> N
         until(lambda: status.read_text().rpartition(")")[2].split()[0] == "S")
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
-    assert form.wake(shared, AT, ALL) == 0
+    assert form.wake(shared, AT, ALL_BITS) == 0
     form.bump(shared, AT)
     assert form.load(seen, AT) == 1

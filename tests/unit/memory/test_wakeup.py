@@ -11,10 +11,16 @@ from support.waiting import until
 from shmfeed import core
 from shmfeed.layout import H_WAKE, WORD
 from shmfeed.memory import wakeup
-from shmfeed.memory.futex import ALL
-from shmfeed.memory.wakeup import AT, Eventcount, bits_of, bits_of_entry, sleep_past
+from shmfeed.memory.futex import ALL_BITS
+from shmfeed.memory.wakeup import (
+    WAKE_OFFSET,
+    Eventcount,
+    sleep_past,
+    wake_bit,
+    wake_bits,
+)
 from shmfeed.memory.words import Words
-from shmfeed.waiting import heard, sleep
+from shmfeed.waiting import load_key, wait_any
 
 SECOND = 1_000_000_000
 
@@ -34,7 +40,7 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     calls: list[tuple[int, int]] = []
 
     def wake(raw: memoryview, offset: int, bits: int) -> int:
-        assert offset == AT
+        assert offset == WAKE_OFFSET
         calls.append((raw[offset], bits))
         return 0
 
@@ -44,11 +50,11 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 def test_it_is_the_header_s_word(words: Words) -> None:
     before = bytes(words.raw)
-    Eventcount(words).ring(ALL)
+    Eventcount(words).notify(ALL_BITS)
     after = bytes(words.raw)
-    assert [at for at in range(len(after)) if after[at] != before[at]] == [AT]
-    assert AT == H_WAKE * WORD
-    assert heard(words) == words.ints[H_WAKE] == 1
+    assert [at for at in range(len(after)) if after[at] != before[at]] == [WAKE_OFFSET]
+    assert WAKE_OFFSET == H_WAKE * WORD
+    assert load_key(words) == words.ints[H_WAKE] == 1
 
 
 def test_a_stream_s_ring_has_its_bit(words: Words, woken: list) -> None:
@@ -59,37 +65,37 @@ def test_a_stream_s_ring_has_its_bit(words: Words, woken: list) -> None:
 
 
 def test_several_streams_are_one_ring(words: Words, woken: list) -> None:
-    Eventcount(words).ring(bits_of([3, 0, 32, 3]))
+    Eventcount(words).notify(wake_bits([3, 0, 32, 3]))
     assert woken == [(1, 0b1001)]
 
 
 def test_everybody(words: Words, woken: list) -> None:
-    Eventcount(words).ring(ALL)
-    assert woken == [(1, ALL)]
+    Eventcount(words).notify(ALL_BITS)
+    assert woken == [(1, ALL_BITS)]
 
 
 @pytest.mark.parametrize("index", [0, 1, 31, 32, 39])
 def test_an_entry_s_bit_is_its_stream_s(index: int) -> None:
     geometry = blank(4, max_streams=40)[1]
-    assert bits_of_entry(geometry.entry_word(index)) == bits_of([index])
-    assert bits_of([index]) == 1 << index % 32
+    assert wake_bit(geometry.entry_word(index)) == wake_bits([index])
+    assert wake_bits([index]) == 1 << index % 32
 
 
 class TestSleep:
     def test_it_rang_since_it_was_heard(self, words: Words) -> None:
-        before = heard(words)
+        before = load_key(words)
         Eventcount(words)(0)
         start = time.monotonic()
-        assert sleep([(words, before, ALL)], 20 * SECOND)
-        assert sleep([(words, before, 0b10)], 20 * SECOND)
+        assert wait_any([(words, before, ALL_BITS)], 20 * SECOND)
+        assert wait_any([(words, before, 0b10)], 20 * SECOND)
         assert time.monotonic() - start < 1
 
     def test_the_timeout(self, words: Words) -> None:
-        assert sleep([(words, heard(words), ALL)], SECOND // 100) is False
+        assert wait_any([(words, load_key(words), ALL_BITS)], SECOND // 100) is False
 
     def test_nothing_to_listen_to(self) -> None:
         start = time.monotonic()
-        assert sleep([], SECOND // 50) is False
+        assert wait_any([], SECOND // 50) is False
         assert 0.02 <= time.monotonic() - start < 1
 
     @pytest.mark.parametrize("which", [0, 1])
@@ -98,26 +104,31 @@ class TestSleep:
         timer = threading.Timer(0.05, Eventcount(both[which]), (0,))
         timer.start()
         start = time.monotonic()
-        assert sleep([(each, heard(each), ALL) for each in both], 20 * SECOND)
+        assert wait_any(
+            [(each, load_key(each), ALL_BITS) for each in both], 20 * SECOND
+        )
         assert time.monotonic() - start < 5
         timer.join()
 
     def test_another_stream_s_ring_does_not_wake(self, words: Words) -> None:
         """Once the thread sleeps; its own stream's does."""
         came: list[bool] = []
-        listening = [(words, heard(words), bits_of([1]))]
+        listening = [(words, load_key(words), wake_bits([1]))]
         thread = threading.Thread(
-            target=lambda: came.append(sleep(listening, 20 * SECOND))
+            target=lambda: came.append(wait_any(listening, 20 * SECOND))
         )
         thread.start()
-        until(lambda: wakeup.futex_wake(words.raw, AT, bits_of([1])), what="it sleeps")
+        until(
+            lambda: wakeup.futex_wake(words.raw, WAKE_OFFSET, wake_bits([1])),
+            what="it sleeps",
+        )
         thread.join(5)
         assert came == [True]
         thread = threading.Thread(
-            target=lambda: came.append(sleep(listening, SECOND // 2))
+            target=lambda: came.append(wait_any(listening, SECOND // 2))
         )
         thread.start()
-        until(lambda: is_asleep(thread, words.raw, AT), what="it sleeps")
+        until(lambda: is_asleep(thread, words.raw, WAKE_OFFSET), what="it sleeps")
         Eventcount(words)(0)
         Eventcount(words)(2)
         thread.join(5)
@@ -129,21 +140,21 @@ class TestBothBells:
     def test_a_ring_counts_one(self, words: Words, make: type[Eventcount]) -> None:
         ring = make(words)
         assert ring(0) is None
-        assert ring.ring(ALL) is None
+        assert ring.notify(ALL_BITS) is None
         ring(39)
-        assert heard(words) == 3
-        words.raw[AT : AT + 4] = b"\xff" * 4
+        assert load_key(words) == 3
+        words.raw[WAKE_OFFSET : WAKE_OFFSET + 4] = b"\xff" * 4
         ring(0)
         assert words.ints[H_WAKE] == 0
 
     @pytest.mark.parametrize("index", [3, 35])
     def test_it_wakes_by_bits(self, words, make: type[Eventcount], index: int) -> None:
-        listening = [(words, heard(words), 0b1000)]
-        other = InThread(sleep, [(words, heard(words), 0b0100)], SECOND)
-        for ring in (lambda: make(words)(index), lambda: make(words).ring(0b1011)):
-            listening = [(words, heard(words), 0b1000)]
-            sleeper = InThread(sleep, listening, 20 * SECOND)
-            until(lambda: is_asleep(sleeper.thread, words.raw, AT))  # noqa: B023
+        listening = [(words, load_key(words), 0b1000)]
+        other = InThread(wait_any, [(words, load_key(words), 0b0100)], SECOND)
+        for ring in (lambda: make(words)(index), lambda: make(words).notify(0b1011)):
+            listening = [(words, load_key(words), 0b1000)]
+            sleeper = InThread(wait_any, listening, 20 * SECOND)
+            until(lambda: is_asleep(sleeper.thread, words.raw, WAKE_OFFSET))  # noqa: B023
             ring()
             assert sleeper.result() is True
             assert sleeper.seconds < 10
@@ -191,7 +202,7 @@ class TestSleepPast:
 
     def test_a_ring_ends_it(self, ring: Bench, reader, call) -> None:
         sleeper = InThread(call, reader, 0, 20 * SECOND)
-        until(lambda: is_asleep(sleeper.thread, ring.words.raw, AT))
+        until(lambda: is_asleep(sleeper.thread, ring.words.raw, WAKE_OFFSET))
         ring.close(0)
         core.Eventcount(ring.words)(0)
         assert sleeper.result() == 1
@@ -199,7 +210,7 @@ class TestSleepPast:
 
     def test_another_stream_s_does_not(self, ring: Bench, reader, call) -> None:
         sleeper = InThread(call, reader, 0, SECOND // 2)
-        until(lambda: is_asleep(sleeper.thread, ring.words.raw, AT))
+        until(lambda: is_asleep(sleeper.thread, ring.words.raw, WAKE_OFFSET))
         core.Eventcount(ring.words)(1)
         assert sleeper.result() == 0
         assert sleeper.seconds >= 0.5

@@ -348,7 +348,7 @@ class TestTheEnd:
 
         async def main() -> None:
             with monkeypatch.context() as patched:
-                patched.setattr(aio, "sleep", refused)
+                patched.setattr(aio, "wait_any", refused)
                 tasks = [await begun(aio.wait_ring(rings[0], 0))]
                 tasks.append(await begun(aio.wait(rings), 2))
                 told.set()

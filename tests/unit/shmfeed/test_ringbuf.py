@@ -276,7 +276,7 @@ class TestBusy:
         ring.close(*range(10))
         ring.words.ints[slot_word(ring) + S_INTENT] = 1 << 61
         # Whoever looks would call it damage.
-        monkeypatch.setattr(ringbuf, "patience", lambda what, *_: RetryBudget(what))
+        monkeypatch.setattr(ringbuf, "retry_budget", lambda what, *_: RetryBudget(what))
         return ring
 
     @pytest.mark.parametrize(

@@ -80,19 +80,19 @@ def beats(writer: FeedWriter) -> Iterator[None]:
 
 @pytest.fixture
 def sleeps(form: Form, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Of each sleep, whether it ended before its time."""
+    """For each sleep, whether it ended before its timeout."""
     ended: list[bool] = []
 
     def watched(original: Callable[..., object]) -> Callable[..., object]:
-        def sleep(*arguments: object) -> object:
+        def timed(*arguments: object) -> object:
             begun = time.monotonic_ns()
             answer = original(*arguments)
             ended.append(time.monotonic_ns() - begun < arguments[-1])
             return answer
 
-        return sleep
+        return timed
 
-    for name in ("sleep", "sleep_past"):
+    for name in ("wait_any", "sleep_past"):
         monkeypatch.setattr(waiting, name, watched(getattr(waiting, name)))
     return ended
 
