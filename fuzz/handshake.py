@@ -1,4 +1,4 @@
-"""What a server or a proxy answers to a handshake, and what a URL may be."""
+"""The answers of servers and proxies to a handshake, and URLs: none does harm."""
 
 import loop
 
@@ -6,10 +6,10 @@ with loop.watched(__name__):
     from shmfeed.errors import BadArgumentError
     from shmfeed.wire.handshake import (
         HandshakeError,
-        check_answer,
         check_tunnel,
-        parse,
-        request,
+        check_upgrade,
+        parse_target,
+        upgrade_request,
     )
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -30,7 +30,7 @@ SEEDS = [
 
 
 def one(data: bytes) -> None:
-    for check in (lambda: check_answer(data, KEY), lambda: check_tunnel(data)):
+    for check in (lambda: check_upgrade(data, KEY), lambda: check_tunnel(data)):
         try:
             check()
         except HandshakeError as error:
@@ -38,10 +38,10 @@ def one(data: bytes) -> None:
             assert str(error).isprintable()
     url = data.decode("latin-1")
     try:
-        target = parse(url)
+        target = parse_target(url)
     except BadArgumentError:
         return
-    head = request(target, KEY)
+    head = upgrade_request(target, KEY)
     assert head.count(b"\r\n") == 8
     assert head.endswith(b"\r\n\r\n")
     assert 0 < target.port < 1 << 16

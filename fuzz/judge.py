@@ -1,4 +1,4 @@
-"""What must be true of any message's events, and of what a ledger makes of them."""
+"""The properties of any message's events, and of a ledger's writes for them."""
 
 import math
 
@@ -15,7 +15,7 @@ from shmfeed.codecs.interface import (
     Malformed,
     Refused,
 )
-from shmfeed.feeder.ledger import Counts, Ledger
+from shmfeed.feeder.ledger import Ledger, RowWrite
 from shmfeed.validation import check_symbol
 
 EVENTS = (Acknowledged, BarEvent, GoingAway, Heartbeat, Ignored, Malformed, Refused)
@@ -24,7 +24,7 @@ MOST_SPOILT = 4
 
 
 def message_of(data: bytes, known: list[Pairs]) -> bytes:
-    """Bytes as they are, or, after a 1, a known message and what is done to it."""
+    """Return the bytes as they are, or, after a 1, a known message spoilt by them."""
     if data[:1] != b"\1":
         return data
     chosen, *rest = data[1:] or b"\0"
@@ -44,16 +44,17 @@ def judge(events: tuple[Event, ...]) -> None:
         assert "secret-4711" not in event.message
     if isinstance(event, BarEvent):
         check_symbol(event.symbol)
-        judge_steps(event)
+        judge_writes(event)
 
 
-def judge_steps(event: BarEvent) -> None:
-    """Twice, as a venue says it again, and then the clock has its turn."""
-    ledger = Ledger(event.timeframe, Counts())
-    steps = [*ledger.apply(event, 0, 0.0), *ledger.apply(event, 0, 0.0)]
-    steps += ledger.tick(1 << 50, 1e9)
-    assert sum(step.closed for step in steps) <= 1
-    for _, bar in steps:
+def judge_writes(event: BarEvent) -> None:
+    """Apply the event twice, as if a venue repeats it, then let the clock close it."""
+    ledger = Ledger(event.timeframe)
+    events = [*ledger.apply(event, 0, 0.0), *ledger.apply(event, 0, 0.0)]
+    events += ledger.tick(1 << 50, 1e9)
+    writes = [one for one in events if isinstance(one, RowWrite)]
+    assert sum(write.closed for write in writes) <= 1
+    for _, bar, _ in writes:
         assert on_grid(bar.open_time, event.timeframe)
         assert bar.close_time == close_time(bar.open_time, event.timeframe)
         assert all(map(math.isfinite, bar[2:7]))

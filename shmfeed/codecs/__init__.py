@@ -1,6 +1,6 @@
 """The venues' protocols: bytes in, events out, and the frames to send."""
 
-from shmfeed.codecs.interface import Codec, Request
+from shmfeed.codecs.interface import Codec, Event, Request
 from shmfeed.codecs.registry import get_codec
 
-__all__ = ["Codec", "Request", "get_codec"]
+__all__ = ["Codec", "Event", "Request", "get_codec"]

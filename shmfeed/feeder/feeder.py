@@ -1,15 +1,15 @@
-"""The feeder: one process that owns a venue's socket and writes one feed.
+"""The feeder: the process that owns a venue's socket and writes one feed.
 
     session --events--> intake --rows--> ring       the main loop, the one writer
-    control socket --commands--> main loop          answered when they are done
-    beat thread --alive--> header
+    control socket --requests--> main loop          answered when they are done
+    heartbeat thread --time--> header
 
-Whoever observes reads state, counters and the last error out of the segment.
+Readers see the feeder's state, counters and last error in the segment.
 """
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from typing import Any, cast
 
@@ -24,30 +24,45 @@ from shmfeed.errors import (
     SegmentFormatError,
     ShmfeedError,
 )
-from shmfeed.feeder.commands import Command, Commands
-from shmfeed.feeder.heartbeat import Beat
+from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.feeder.intake import Intake
-from shmfeed.feeder.subscriptions import Streams, SubscriptionQueue, Subscriptions
+from shmfeed.feeder.requests import PendingRequest, RequestQueue
+from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.layout import MAX_STREAMS, State
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.settings.model import Settings
-from shmfeed.wire.session import ChangeRefused, Output, Session, Subscribed
+from shmfeed.wire.events import (
+    ChangeOutcome,
+    Connected,
+    ConnectionLost,
+    Received,
+    SessionEvent,
+    SessionStatus,
+    StatusChanged,
+    Streams,
+    Subscribed,
+)
+from shmfeed.wire.session import Session
 from shmfeed.writer import FeedWriter, create
 
 log = logging.getLogger(__name__)
 
-_OWN_WORDS = (Subscribed, ChangeRefused)
-RUN = "run"  # the want of a feeder that somebody runs in the foreground
+RUN = "run"  # the manager's name of a feeder that runs in the foreground
 
 
 class Feeder:
-    """One feeder, from its construction, which takes the feed, to the end of `run`.
-
-    `manager` and `pid` say who wants the settings' streams. Construction raises what
-    `create` raises, and BadArgumentError for streams that the venue cannot have.
-    """
+    """One feeder, from its construction, which takes the feed, to the end of `run`."""
 
     def __init__(self, settings: Settings, manager: str = RUN, pid: int = 0) -> None:
+        """Take the feed, without touching the network.
+
+        `manager` and `pid` name the process that wants the settings' streams; pid 0 is
+        this process.
+
+        Raises:
+            BadArgumentError: The venue cannot have these streams, or there are none.
+            ShmfeedError: `create` could not take the feed.
+        """
         check_feeder_platform()
         self._settings = settings
         self._codec = get_codec(
@@ -61,35 +76,71 @@ class Feeder:
                 f" are {list(settings.symbols)}, resolutions"
                 f" {list(settings.resolutions)}"
             )
-        self._wants = Subscriptions()
-        self._wants.put(manager, pid or os.getpid(), streams)
-        self._shown: tuple[object, ...] = ()
-        self._reconnects = self._oversized = 0
+        self._subscriptions = Subscriptions()
+        self._subscriptions.put(manager, pid or os.getpid(), streams)
         self._lost: FeedLostError | None = None
         self._unlink = False
-        self._commands = Commands()
+        self._requests = RequestQueue()
         try:
             self._session = Session(
                 self._codec,
                 settings,
                 endpoints,
                 streams,
-                wake_fd=self._commands.wake_fd,
+                wake_fd=self._requests.wake_fd,
             )
             self._writer = take_feed(settings, streams)
         except BaseException:
-            self._commands.close()
+            self._requests.close()
             raise
-        self._changes = SubscriptionQueue(self._wants, self._session, self._admit)
+        self._queue = SubscriptionQueue(
+            self._subscriptions, self._session, self._check_capacity
+        )
         self._intake = Intake(
             self._writer, settings.close_grace, self._codec.flags_closed
         )
         self._intake.set_streams(streams)
 
-    def _checked(self, streams: Iterable[tuple[str, str]]) -> Streams:
-        return tuple(dict.fromkeys(self._codec.stream(*names) for names in streams))
+    def run(self) -> None:
+        """Feed until `stop`.
 
-    def _admit(self, union: Streams) -> None:
+        Raises:
+            FeedLostError: The segment or its lock was taken away.
+        """
+        socket = place(self._settings.feed).socket
+        try:
+            with (
+                ControlServer(socket, self._requests.ask),
+                HeartbeatThread(self._writer, self._give_up),
+            ):
+                self._loop()
+        finally:
+            self._requests.close()
+            self._writer.close(unlink=self._unlink)
+        if self._lost is not None:
+            raise self._lost
+
+    def stop(self, unlink: bool = False) -> None:
+        """End `run` soon, and remove the segment with `unlink`.
+
+        Thread safety: Any thread or signal's handler may call it.
+        """
+        self._unlink = self._unlink or unlink
+        self._session.stop()
+        self._requests.wake()
+
+    def release(self, manager: str) -> None:
+        """Drop the wants of a manager that has ended; stop if no other is left.
+
+        Thread safety: Any thread but the main loop's may call it.
+        """
+        with suppress(ShmfeedError):  # stopping already
+            self._requests.ask(Request(v=1, id=0, op="release", manager=manager))
+
+    def _checked(self, streams: Iterable[tuple[str, str]]) -> Streams:
+        return tuple(dict.fromkeys(self._codec.stream(*key) for key in streams))
+
+    def _check_capacity(self, union: Streams) -> None:
         if not self._writer.has_capacity_for(union):
             raise BadArgumentError(
                 f"feed {self._settings.feed!r} has room for"
@@ -98,34 +149,6 @@ class Feeder:
                 " restart it"
             )
 
-    def run(self) -> None:
-        """Feed until `stop`. Raises FeedLostError if the feed was taken away."""
-        socket = place(self._settings.feed).socket
-        try:
-            with (
-                ControlServer(socket, self._commands.ask),
-                Beat(self._writer, self._give_up),
-            ):
-                self._loop()
-        finally:
-            self._commands.close()
-            self._writer.close(unlink=self._unlink)
-        if self._lost is not None:
-            raise self._lost
-
-    def stop(self, unlink: bool = False) -> None:
-        """End `run` soon; with `unlink` the segment goes too. Any thread, or a
-        signal's handler."""
-        self._unlink = self._unlink or unlink
-        self._session.stop()
-        self._commands.wake()
-
-    def release(self, manager: str) -> None:
-        """Its manager is gone: stop, unless another one wants something. Any thread
-        but the main loop's."""
-        with suppress(ShmfeedError):  # stopping already
-            self._commands.ask(Request(v=1, id=0, op="release", manager=manager))
-
     def _give_up(self, error: FeedLostError) -> None:
         self._lost = error
         self.stop()
@@ -133,101 +156,95 @@ class Feeder:
     def _loop(self) -> None:
         try:
             with closing(self._session.batches()) as batches:  # type: ignore[type-var] # a generator
-                for outputs in batches:
-                    self._show()
-                    self._take(outputs)
+                for batch in batches:
+                    self._take(batch)
                     self._intake.tick()
                     self._writer.tick()
-                    for command in self._commands.drain():
-                        self._obey(command)
+                    for pending in self._requests.drain():
+                        self._answer(pending)
         finally:
-            self._changes.end()
-            self._commands.end()
+            self._queue.end()
+            self._requests.end()
 
-    def _take(self, outputs: Sequence[Output]) -> None:
-        start = 0
-        for index, output in enumerate(outputs):
-            # The session's own words are rare; the venue's go through in one piece.
-            if isinstance(output, _OWN_WORDS):
-                self._intake.take(outputs[start:index])  # type: ignore[arg-type] # events
-                start = index + 1
-                if isinstance(output, Subscribed):
-                    self._intake.set_streams(output.streams)
-                    self._intake.connected()
-                self._changes.settle(output)
-        self._intake.take(outputs[start:] if start else outputs)  # type: ignore[arg-type] # events
+    # Events of the session
 
-    def _show(self) -> None:
-        session = self._session
-        shown = (
-            session.state,
-            session.endpoint,
-            session.last_error,
-            session.error_kind,
-            session.phase,
-        )
-        if shown != self._shown:
-            self._log_state(session.state)
-            lost = self._shown[:1] == ("connected",) and session.state != "connected"
-            self._shown = shown
-            self._writer.set_state(cast("State", session.state))
-            self._writer.note(self._facts())
-            if lost:
-                self._intake.disconnected()
-                self._changes.lost()
-        if session.reconnects != self._reconnects:
-            self._writer.count("reconnects", session.reconnects - self._reconnects)
-            self._reconnects = session.reconnects
-        if session.oversized != self._oversized:
-            self._writer.count("oversized", session.oversized - self._oversized)
-            self._oversized = session.oversized
+    def _take(self, batch: list[SessionEvent]) -> None:
+        for event in batch:
+            match event:
+                case Received(events):
+                    self._intake.take(events)
+                case StatusChanged(old, new):
+                    self._publish(old, new)
+                case Connected(is_reconnect=True):
+                    self._writer.count("reconnects")
+                case ConnectionLost():
+                    self._connection_lost(event)
+                case Connected():
+                    pass
+                case _:
+                    self._settle(event)
 
-    def _log_state(self, state: str) -> None:
-        if self._shown[:1] == (state,):
-            return
-        log.info(
-            "feed %s: %s, %s; last error: %s",
-            self._settings.feed,
-            state,
-            self._session.endpoint or "no endpoint yet",
-            self._session.last_error or "none",
-        )
+    def _connection_lost(self, event: ConnectionLost) -> None:
+        if event.is_oversized:
+            self._writer.count("oversized")
+        if event.was_connected:
+            self._intake.disconnected()
+            self._queue.connection_lost()
 
-    def _facts(self) -> dict[str, Any]:
-        session = self._session
+    def _settle(self, outcome: ChangeOutcome) -> None:
+        if isinstance(outcome, Subscribed):
+            self._intake.set_streams(outcome.streams)
+            self._intake.connected()
+        self._queue.settle(outcome)
+
+    def _publish(self, old: SessionStatus, new: SessionStatus) -> None:
+        if new.state != old.state:
+            log.info(
+                "feed %s: %s, %s; last error: %s",
+                self._settings.feed,
+                new.state,
+                new.endpoint or "no endpoint yet",
+                new.last_error or "none",
+            )
+        self._writer.set_state(cast("State", new.state))
+        self._writer.note(self._facts(new))
+
+    def _facts(self, status: SessionStatus) -> dict[str, Any]:
         return {
-            "writer": os.getpid(),  # a segment shows a predecessor's words at first
-            "endpoint": session.endpoint,
+            "writer": os.getpid(),  # before the first note, a predecessor's stands
+            "endpoint": status.endpoint,
             "protocol": self._settings.protocol,
             "market_type": self._settings.market_type,
-            "phase": session.phase,
-            "attempts": session.attempts,
-            "losses": session.reconnects,
-            "error_kind": session.error_kind,
-            "last_error": session.last_error or None,
+            "phase": status.phase,
+            "attempts": status.attempts,
+            "losses": status.reconnects,
+            "error_kind": status.error_kind,
+            "last_error": status.last_error or None,
         }
 
-    def _obey(self, command: Command) -> None:
-        request = command.request
+    # Requests of managers
+
+    def _answer(self, pending: PendingRequest) -> None:
+        request = pending.request
         try:
             if request.op == "subscribe":
-                self._changes.subscribe(command, self._asked(request))
+                self._queue.subscribe(pending, self._asked(request))
             elif request.op == "release":
-                self._release(command)
+                self._release(pending)
             elif request.op == "stop":
-                command.finish(stopping=True, pid=os.getpid())
+                pending.finish(stopping=True, pid=os.getpid())
                 self.stop(request.unlink)
             elif request.op == "start":
-                self._retry()
-                command.finish()
+                self._take(self._session.retry())  # published before it is answered
+                pending.finish()
             else:
-                command.finish(
+                pending.finish(
                     pid=os.getpid(),
-                    state=self._session.state,
-                    wanted=self._wants.alive(),
+                    state=self._session.status.state,
+                    wanted=self._subscriptions.is_wanted(),
                 )
         except ShmfeedError as error:
-            command.fail(error)
+            pending.fail(error)
 
     def _asked(self, request: Request) -> Streams:
         symbols, resolutions = request.symbols or (), request.resolutions or ()
@@ -239,35 +256,31 @@ class Feeder:
             )
         return self._checked((s, r) for s in symbols for r in resolutions)
 
-    def _retry(self) -> None:
-        self._session.retry()
-        # What failed before is no answer to this try; shown before it is promised.
-        self._session.error_kind = ""
-        self._show()
-
-    def _release(self, command: Command) -> None:
-        self._changes.leave(command.request.manager)
-        stopping = not self._wants.alive()
-        command.finish(stopping=stopping, pid=os.getpid())
-        if stopping:
-            self.stop(command.request.unlink)
+    def _release(self, pending: PendingRequest) -> None:
+        self._queue.leave(pending.request.manager)
+        is_stopping = not self._subscriptions.is_wanted()
+        pending.finish(stopping=is_stopping, pid=os.getpid())
+        if is_stopping:
+            self.stop(pending.request.unlink)
 
 
 def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
-    """The writer of the settings' feed, with room for these streams.
+    """Return the writer of the settings' feed, with room for these streams.
 
-    What an earlier feeder carried stays where it is, if that is possible. Raises what
-    `create` raises.
+    The streams of an earlier feeder keep their places if there is room for all.
+
+    Raises:
+        ShmfeedError: As `create` does.
     """
     sizes = settings.history, settings.guard
     most = settings.capacity_beside(_room_there(settings.feed), len(streams))
     first: dict[str, Any] = {"state": "disconnected", "streams": streams}
     writer = create(settings.feed, *sizes, most, **first)
     if not writer.has_capacity_for(streams):
-        # Full of streams that nobody wants any more. A segment of another size takes
-        # over what is subscribed.
-        for names in set(writer.streams()) - set(streams):
-            writer.unsubscribe(*names)
+        # It is full of streams that are no longer wanted. A segment of another size
+        # takes over only those that are.
+        for key in set(writer.streams()) - set(streams):
+            writer.unsubscribe(*key)
         writer.close()
         most = max(settings.planned_streams, most)
         most += 1 if most < MAX_STREAMS else -1
@@ -276,7 +289,7 @@ def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
 
 
 def _room_there(feed: str) -> int:
-    """For how many streams the feed's segment has room, 0 where there is none."""
+    """Return the number of streams the feed's segment has room for, 0 without one."""
     with suppress(FeedNotFoundError, SegmentFormatError):
         return open_segment(place(feed)).geometry.max_streams
     return 0

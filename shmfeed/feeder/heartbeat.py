@@ -1,4 +1,4 @@
-"""The feeder's beat: a thread that says every half second that the process lives."""
+"""The feeder's heartbeat: a thread that writes it to the segment each half second."""
 
 import threading
 from collections.abc import Callable
@@ -10,28 +10,20 @@ from shmfeed.layout import BEAT_SECONDS
 from shmfeed.writer import FeedWriter
 
 
-class Beat:
-    """Beats while the context lasts.
+class HeartbeatThread:
+    """A thread that beats while the context lasts.
 
-    `lost(error)` is called, once and from the beat's thread, when somebody took the
-    segment or the lock away; the beat ends with it.
+    When the segment or its lock was taken away, the thread calls `on_lost(error)` and
+    ends.
     """
 
     def __init__(
-        self, writer: FeedWriter, lost: Callable[[FeedLostError], None]
+        self, writer: FeedWriter, on_lost: Callable[[FeedLostError], None]
     ) -> None:
         self._writer = writer
-        self._lost = lost
+        self._on_lost = on_lost
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="shmfeed-beat")
-
-    def _run(self) -> None:
-        while not self._end.wait(BEAT_SECONDS):
-            try:
-                self._writer.beat_alive()
-            except FeedLostError as error:
-                self._lost(error)
-                return
+        self._thread = threading.Thread(target=self._run, name="shmfeed-heartbeat")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -45,3 +37,11 @@ class Beat:
     ) -> None:
         self._end.set()
         self._thread.join()
+
+    def _run(self) -> None:
+        while not self._end.wait(BEAT_SECONDS):
+            try:
+                self._writer.beat_alive()
+            except FeedLostError as error:
+                self._on_lost(error)
+                return

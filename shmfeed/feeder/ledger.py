@@ -1,31 +1,30 @@
-"""What a bar message means: the account of one stream, from messages to rows.
+"""The ledger of one stream: what each message about a bar means for its rows.
 
-A stream has rows (closed bars, in order, never changed) and at most one forming bar,
-newer than them all. A message about the forming bar replaces it. What a message about
-a newer bar means depends on what its venue says:
+A stream has rows (closed bars, in order) and at most one forming bar, newer than them
+all. A message about the forming bar replaces it. The meaning of a message about a newer
+bar depends on the venue:
 
-- It flags its bars (`closed` is True or False): each bar has a final message, and one
-  that is missing may merely be out of order. The newer bar is *held* back until
-  nothing older is open: neither a forming bar without its final, nor a hole in front
-  of it. So are all that come meanwhile, each with its final or its last message. The
-  patience is the grace, from when the first of them arrived; then the oldest open
-  matter is given up: the forming bar becomes a row as it is, a hole stays a hole.
-- It flags nothing (`closed` is None): the newer bar closes the forming one at once,
-  and a bar that nothing follows is closed by the clock, the grace after its end; one
-  that arrives later than that is closed at once. If more comes of a bar that the clock
-  closed, the clock is ahead of the venue's: it closes only what has not been spoken of
-  for the grace, and nothing at once, until it has closed a bar in that way.
+- The venue flags its bars (`closed` is True or False). Each bar has a final message,
+  and one that is missing may merely be out of order. So the newer bar is *held* until
+  nothing older is open: neither a forming bar without its final message, nor missing
+  bars in front of the newer one. All bars that come meanwhile are held as well, each
+  with its final or its last message. After the grace, counted from the arrival of the
+  first of them, the oldest open matter is given up: the forming bar becomes a row as it
+  is, missing bars stay missing.
+- The venue flags nothing (`closed` is None). The newer bar closes the forming one at
+  once. The clock closes a bar that nothing follows, the grace after its end, and a bar
+  that arrives later than that at once. A message about a bar that the clock has closed
+  shows that the clock is ahead of the venue's. From then on the clock closes only bars
+  without a message for the grace, and none on arrival, until it has closed one so.
 
-Each message decides for itself; but what comes while bars are held is held with them.
-A row is final: a message about it is counted and changes nothing. A hole is counted
-once, when the row behind it is written, and flagged on that row.
-
-What can be a bar at all: finite, ordered, and where its timeframe has one.
+Each message decides for itself, whatever the venue did before; but while bars are held,
+all bars are. A row is final: a message about it is counted and changes nothing. Missing
+bars are counted once, when the row behind them is written, and flagged on that row.
 """
 
 from dataclasses import dataclass
 from math import inf, isnan, nan
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from shmfeed.bar import (
     AFTER_GAP,
@@ -41,50 +40,41 @@ from shmfeed.bar import (
 )
 from shmfeed.codecs.interface import BarEvent
 
-
-def is_sound(event: BarEvent, ends: int) -> bool:
-    """Whether this can be a bar that ends at `ends`, 0: it is off the grid.
-
-    Some venues name as its close_time not where the next bar opens, but the
-    millisecond before.
-    """
-    low, high, says = event.low, event.high, event.close_time
-    return (  # a NaN fails every comparison: refused with the infinities
-        ends != 0
-        and -inf < low <= event.open <= high < inf
-        and low <= event.close <= high
-        and 0.0 <= event.volume < inf
-        and (says == ends or says == ends - 1 or says == 0)
-    )
+HELD_LIMIT = 64  # bars held; one more, and the oldest open matter is given up
+KNOWN_ROWS = 64  # rows whose values are kept, to tell a duplicate from a revision
 
 
-HELD_LIMIT = 64  # bars held back; one more, and the oldest open matter is given up
-KNOWN_ROWS = 64  # rows whose values are remembered, to tell a duplicate from a revision
+class RowWrite(NamedTuple):
+    """A write to the ring: `bar` as a row if `closed`, else as the forming bar.
 
-
-@dataclass(slots=True)
-class Counts:
-    """What went into no row, of all streams; one object serves a whole feeder.
-
-    Messages with broken values or times, about the past, with a row's values again,
-    with other values for a row; and `gaps`, the bars found missing.
-    """
-
-    malformed: int = 0
-    late: int = 0
-    duplicates: int = 0
-    revisions: int = 0
-    gaps: int = 0
-
-
-class Step(NamedTuple):
-    """One write: `bar` as a row (`closed`), or as the forming bar.
-
-    A row's flags say what closed it; a forming bar's are 0.
+    The flags of a row tell what closed it; those of a forming bar are 0. `missing` is
+    the number of bars missing in front of a row.
     """
 
     closed: bool
     bar: Bar
+    missing: int = 0
+
+
+class Anomaly(NamedTuple):
+    """A message that is not the next of its stream, to be counted under `kind`.
+
+    `malformed`: its values or times cannot be a bar's. `late`: it is about the past.
+    `duplicates`: it repeats the values of a final bar. `revisions`: it has other values
+    for a final bar.
+    """
+
+    kind: Literal["malformed", "late", "duplicates", "revisions"]
+    event: BarEvent
+
+
+class HoldingChanged(NamedTuple):
+    """The stream begins or ends to hold newer bars; it is recovering meanwhile."""
+
+    is_holding: bool
+
+
+LedgerEvent = RowWrite | Anomaly | HoldingChanged
 
 
 @dataclass(slots=True)
@@ -96,41 +86,38 @@ class _Held:
 
 
 class Ledger:
-    """The account of one stream. For the one thread that writes the feed.
+    """The ledger of one stream. For the one thread that writes the feed.
 
-    `last_closed` and `forming` are what a predecessor left; such a forming bar may
-    have changed unseen, and the clock closes it only with `forming_flagged` False:
-    the venue is known to send no flags.
-
-    `venue_now` is the venue's wall clock in ms UTC, `now` is monotonic seconds.
-    Nothing raises, whatever the messages say. The steps are to be written in their
-    order: each row is newer than the last, a forming bar newer than all rows.
+    `venue_now` is the venue's wall clock in ms UTC, `now` is monotonic seconds. No
+    method raises, whatever the messages hold. Handle the events in their order: each
+    row is newer than the last, and a forming bar is newer than all rows.
     """
 
     def __init__(
         self,
         timeframe: str,
-        counts: Counts,
         *,
         close_grace_ms: int = 2000,
         last_closed: Bar | None = None,
         forming: Bar | None = None,
         forming_flagged: bool = True,
     ) -> None:
-        self.gaps = 0  # bars found missing in this stream
-        self.unsound: BarEvent | None = None  # the last message that can be no bar
+        """Continue after the last row and the forming bar of an earlier feeder.
+
+        That forming bar may have changed unseen. The clock closes it only if
+        `forming_flagged` is False: the venue is known to send no flags.
+        """
         self._timeframe = timeframe
-        self._counts = counts
         self._grace = close_grace_ms
         self._patience = close_grace_ms / 1000
         self._known: dict[int, Bar] = {}  # the newest rows, oldest first
         self._last = -1  # open_time of the newest row
-        self._next = LAST_TIME  # where the row after it belongs; no hole before any row
+        self._next = LAST_TIME  # open_time of the row after it; before any row, none
         self._forming: Bar | None = None
         self._flagged = forming_flagged  # the last message about the forming bar was
         self._unseen = True  # the connection broke since the last message about it
-        self._heard = -inf  # the last sound message, monotonic seconds
-        self._ahead = False  # more came of a bar that the clock had closed
+        self._heard = -inf  # the last valid message, monotonic seconds
+        self._ahead = False  # a message came for a bar that the clock had closed
         self._held: dict[int, _Held] = {}  # all newer than rows and forming bar
         if last_closed is not None:
             self._remember(last_closed)
@@ -138,12 +125,12 @@ class Ledger:
             self._forming = forming
 
     @property
-    def holding(self) -> bool:
-        """Whether newer bars are held back: the stream is recovering."""
+    def is_holding(self) -> bool:
+        """Whether newer bars are held: the stream is recovering."""
         return bool(self._held)
 
-    def apply(self, event: BarEvent, venue_now: int, now: float) -> list[Step]:
-        """What to write because of this message: nothing, one step, sometimes more."""
+    def apply(self, event: BarEvent, venue_now: int, now: float) -> list[LedgerEvent]:
+        """Return what follows from this message: often one write, sometimes more."""
         opened = event.open_time
         forming = self._forming
         if forming is not None and forming.open_time == opened:
@@ -152,43 +139,41 @@ class Ledger:
             forming = None
             timeframe = self._timeframe
             ends = close_time(opened, timeframe) if on_grid(opened, timeframe) else 0
-        if not is_sound(event, ends):
-            self._counts.malformed += 1
-            self.unsound = event
-            return []
+        if not is_valid_bar(event, ends):
+            return [Anomaly("malformed", event)]
         bar = self._bar(event, ends, venue_now)
         self._heard = now
+        events: list[LedgerEvent]
         if forming is not None:
-            steps = [self._write(bar, event.closed is not None)]
+            events = [self._write(bar, event.closed is not None)]
         elif opened <= self._last:
-            self._count_past(bar, event.closed)
-            steps = []
+            events = [Anomaly(self._past_kind(bar, event.closed), event)]
         else:
-            steps = self._place(bar, event.closed is not None, now)
+            events = self._place(bar, event, now)
         if self._held:
-            self._release(steps, now)
-        return steps
+            self._release(events, now)
+        return events
 
-    def tick(self, venue_now: int, now: float) -> list[Step]:
-        """What to write because time passed: to be asked some times a second."""
-        steps: list[Step] = []
+    def tick(self, venue_now: int, now: float) -> list[LedgerEvent]:
+        """Return what follows from the time; call it some times a second."""
+        events: list[LedgerEvent] = []
         spoken_of = self._ahead and now < self._heard + self._patience
         forming = None if self._flagged or spoken_of else self._forming
         if forming is not None and forming.close_time + self._grace <= venue_now:
-            steps.append(self._close_as(forming, CLOSED_BY_CLOCK, self._unseen))
+            events.append(self._close_as(forming, CLOSED_BY_CLOCK, self._unseen))
             self._ahead = False
         if self._held:
-            self._release(steps, now)
-        return steps
+            self._release(events, now)
+        return events
 
     def reconnected(self) -> None:
-        """The connection was lost, or is back: what was forming may have changed."""
+        """Mark open bars as changed unseen: the connection was lost, or is back."""
         self._unseen = True
         for held in self._held.values():
             held.unseen = True
 
     def _bar(self, event: BarEvent, ends: int, venue_now: int) -> Bar:
-        """The message's bar, with flags if the message is its last."""
+        """Return the message's bar, with flags if the message is its last."""
         closed = event.closed
         if closed is None:
             flags = CLOSED_BY_CLOCK if ends + self._grace <= venue_now else 0
@@ -206,59 +191,56 @@ class Ledger:
             flags,
         )
 
-    def _count_past(self, bar: Bar, closed: bool | None) -> None:
-        # A revision is counted only: to apply it, its ring's slot must be swapped.
-        counts = self._counts
+    def _past_kind(
+        self, bar: Bar, closed: bool | None
+    ) -> Literal["late", "duplicates", "revisions"]:
+        # A revision is only counted: to apply it, its slot in the ring must be swapped.
         row = self._known.get(bar.open_time)
         if row is None or closed is False:
-            counts.late += 1
-        elif _same_values(row, bar):
-            # Without a flag it may as well be an update that was overtaken.
-            if closed or bar.open_time == self._last:
-                counts.duplicates += 1
-            else:
-                counts.late += 1
-        elif closed or row.flags & CLOSED_BY_CLOCK:
-            counts.revisions += 1
+            return "late"
+        if _same_values(row, bar):
+            # Without a flag it may as well be an update that arrived late.
+            return "duplicates" if closed or bar.open_time == self._last else "late"
+        if closed or row.flags & CLOSED_BY_CLOCK:
             self._ahead = self._ahead or closed is None
-        else:
-            counts.late += 1
+            return "revisions"
+        return "late"
 
-    def _place(self, bar: Bar, flagged: bool, now: float) -> list[Step]:
-        """Find the place of a bar that is neither the forming one nor in the past."""
-        opened = bar.open_time
+    def _place(self, bar: Bar, event: BarEvent, now: float) -> list[LedgerEvent]:
+        """Take a bar that is neither the forming one nor in the past."""
+        opened, flagged = bar.open_time, event.closed is not None
         forming = self._forming
         if forming is not None and opened < forming.open_time:
-            # Its hole was given up; but rows stay in order, the forming bar is no row.
-            if bar.flags:
-                return [self._close(bar)]
-            self._counts.late += 1
-            return []
-        open_matter = flagged and (forming is not None or opened > self._next)
-        if open_matter or self._held:
-            self._hold(bar, flagged, now)
-            return []
+            # The bars missing before the forming one were given up. A final bar still
+            # fits there, because the forming one is not a row yet.
+            return [self._close(bar) if bar.flags else Anomaly("late", event)]
+        is_early = flagged and (forming is not None or opened > self._next)
+        if is_early or self._held:
+            return self._hold(bar, event, now)
         if forming is None:
             return [self._write(bar, flagged)]
         doubtful = self._flagged or self._unseen
         former = self._close_as(forming, CLOSED_BY_NEXT, doubtful)
         return [former, self._write(bar, flagged)]
 
-    def _hold(self, bar: Bar, flagged: bool, now: float) -> None:
+    def _hold(self, bar: Bar, event: BarEvent, now: float) -> list[LedgerEvent]:
+        flagged = event.closed is not None
         held = self._held.get(bar.open_time)
         if held is None:
+            was_holding = self.is_holding
             self._held[bar.open_time] = _Held(bar, flagged, now)
-        elif not held.bar.flags:
+            return [] if was_holding else [HoldingChanged(True)]
+        if not held.bar.flags:
             held.bar, held.flagged, held.unseen = bar, flagged, False
-        elif not bar.flags:
-            self._counts.late += 1
-        elif _same_values(held.bar, bar):
-            self._counts.duplicates += 1
-        else:
-            held.bar = bar  # no row yet: it can still be corrected
-            self._counts.revisions += 1
+            return []
+        if not bar.flags:
+            return [Anomaly("late", event)]
+        if _same_values(held.bar, bar):
+            return [Anomaly("duplicates", event)]
+        held.bar = bar  # it is not a row yet, so it can still be corrected
+        return [Anomaly("revisions", event)]
 
-    def _release(self, steps: list[Step], now: float) -> None:
+    def _release(self, events: list[LedgerEvent], now: float) -> None:
         """Write held bars, oldest first, up to one that must wait on."""
         held = self._held
         while held:
@@ -269,12 +251,13 @@ class Ledger:
             if patient and (forming is not None or opened > self._next):
                 return
             if forming is not None:
-                steps.append(self._close_as(forming, CLOSED_BY_NEXT, True))
+                events.append(self._close_as(forming, CLOSED_BY_NEXT, True))
             else:
                 waiting = held.pop(opened)
-                steps.append(self._write(waiting.bar, waiting.flagged, waiting.unseen))
+                events.append(self._write(waiting.bar, waiting.flagged, waiting.unseen))
+        events.append(HoldingChanged(False))
 
-    def _write(self, bar: Bar, flagged: bool, unseen: bool = False) -> Step:
+    def _write(self, bar: Bar, flagged: bool, unseen: bool = False) -> RowWrite:
         if bar.flags:
             if flagged or not self._ahead:
                 return self._close(bar)
@@ -282,24 +265,23 @@ class Ledger:
         self._forming = bar
         self._flagged = flagged
         self._unseen = unseen
-        return Step(False, bar)
+        return RowWrite(False, bar)
 
-    def _close_as(self, bar: Bar, flag: int, doubtful: bool) -> Step:
+    def _close_as(self, bar: Bar, flag: int, doubtful: bool) -> RowWrite:
         flags = flag | UNCONFIRMED if doubtful else flag
         return self._close(bar._replace(flags=flags))
 
-    def _close(self, bar: Bar) -> Step:
+    def _close(self, bar: Bar) -> RowWrite:
         opened = bar.open_time
+        missing = 0
         if opened > self._next:
             missing = bars_between(self._last, opened, self._timeframe)
-            self.gaps += missing
-            self._counts.gaps += missing
             bar = bar._replace(flags=bar.flags | AFTER_GAP)
         self._remember(bar)
         forming = self._forming
         if forming is not None and forming.open_time <= opened:
             self._forming = None
-        return Step(True, bar)
+        return RowWrite(True, bar, missing)
 
     def _remember(self, row: Bar) -> None:
         known = self._known
@@ -310,7 +292,23 @@ class Ledger:
         self._next = row.close_time
 
 
+def is_valid_bar(event: BarEvent, ends: int) -> bool:
+    """Return True if the message can be a bar that ends at `ends`, 0: off its grid.
+
+    Its values must be finite and ordered. Some venues send as `close_time` the
+    millisecond before the next bar opens.
+    """
+    low, high, stated = event.low, event.high, event.close_time
+    return (  # a NaN fails every comparison: refused with the infinities
+        ends != 0
+        and -inf < low <= event.open <= high < inf
+        and low <= event.close <= high
+        and 0.0 <= event.volume < inf
+        and (stated == ends or stated == ends - 1 or stated == 0)
+    )
+
+
 def _same_values(one: Bar, other: Bar) -> bool:
-    """Whether prices, volume and, where both know it, money are equal."""
+    """Return True if prices, volume and, where both know it, money are equal."""
     known = not (isnan(one.money) or isnan(other.money))
     return one[2:7] == other[2:7] and not (known and one.money != other.money)

@@ -1,46 +1,41 @@
-"""Changes of what a feeder carries: one at a time, each answered by the venue.
+"""The streams that managers want, and the queue of their changes.
 
-A manager's wish becomes part of the union when its turn comes, is put to the venue over
-the connection that lives, and is taken back when the venue refuses it or the connection
-is lost before the answer. So every question ends, at the latest with the session's
-patience for an acknowledgement, and whoever asked knows what is carried.
-
-Who wants which streams of a feeder: it carries the union of all.
+A feeder carries the union of all wants. A manager's change becomes part of the union
+when its turn comes. The session puts it to the venue; it is taken back if the venue
+refuses it, or if the connection is lost before the answer. So each change has an
+outcome, at the latest with the session's `ack_timeout`.
 """
 
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from shmfeed.bar import StreamKey
 from shmfeed.control.peer import process_start
 from shmfeed.errors import (
     ShmfeedError,
     WebSocketConnectionError,
     WebSocketSubscriptionError,
 )
-from shmfeed.feeder.commands import Command
-from shmfeed.wire.session import ChangeRefused, Subscribed
-
-Streams = tuple[StreamKey, ...]
+from shmfeed.feeder.requests import PendingRequest
+from shmfeed.wire.events import ChangeOutcome, ChangeRefused, SessionStatus, Streams
 
 
 class Want(NamedTuple):
-    """One manager's wish: its process, and the streams."""
+    """The streams that one manager wants, and the identity of its process."""
 
     pid: int
-    started: int  # of that process, by the kernel's count: a pid can be given again
+    started: int  # by the kernel's count, which tells a reused pid
     streams: Streams
 
 
 class Subscriptions:
-    """The wishes of all managers, by the name that each gave itself."""
+    """The wants of all managers, by the name that each gave itself."""
 
     def __init__(self) -> None:
         self._wants: dict[str, Want] = {}
 
     def put(self, manager: str, pid: int, streams: Streams) -> Want:
-        """Replace what this manager wants; without streams it wants nothing more."""
+        """Replace the manager's want. Without streams it wants nothing any more."""
         want = Want(pid, process_start(pid) or 0, streams)
         if streams:
             self._wants[manager] = want
@@ -49,15 +44,18 @@ class Subscriptions:
         return want
 
     def drop(self, manager: str) -> None:
+        """Forget the manager's want."""
         self._wants.pop(manager, None)
 
     def get(self, manager: str) -> Want | None:
+        """Return the manager's want, None if it wants nothing."""
         return self._wants.get(manager)
 
     def take_back(self, manager: str, refused: Want, before: Want | None) -> None:
-        """Put back what `get` gave before a `put` that was refused.
+        """Restore the want that a refused `put` has replaced.
 
-        Only while the refused want still stands: a manager may have left meanwhile.
+        It does nothing unless the refused want still stands, because the manager may
+        have left meanwhile.
         """
         if self._wants.get(manager) is not (refused if refused.streams else None):
             return
@@ -67,15 +65,15 @@ class Subscriptions:
             self._wants[manager] = before
 
     def union(self) -> Streams:
-        """All streams, once each, in the order in which they were wanted."""
-        every = (names for want in self._wants.values() for names in want.streams)
+        """Return all streams, once each, in the order in which they were wanted."""
+        every = (key for want in self._wants.values() for key in want.streams)
         return tuple(dict.fromkeys(every))
 
-    def alive(self) -> bool:
-        """Whether any manager that wants something still runs.
+    def is_wanted(self) -> bool:
+        """Return True if a manager that wants something still runs.
 
-        A feeder outlives its managers: a dead one's streams go on, but it does not
-        keep a live one from stopping the feeder.
+        A feeder outlives its managers. The streams of one that ended stay, but they do
+        not keep another manager from stopping the feeder.
         """
         return any(
             want.started and process_start(want.pid) == want.started
@@ -83,123 +81,127 @@ class Subscriptions:
         )
 
 
-class Line(Protocol):
-    """What a session is to this module."""
+class SubscriptionPort(Protocol):
+    """The part of a session that changes its subscription."""
 
-    state: str
-    last_error: str
-
+    @property
+    def status(self) -> SessionStatus: ...
+    @property
+    def acknowledged(self) -> Streams: ...
+    @property
+    def is_changing(self) -> bool: ...
     def change(self, streams: Streams) -> None: ...
 
 
-class SubscriptionQueue:
-    """The way of wishes to the venue and back. For the main loop alone.
+class _Asker(NamedTuple):
+    """The sender of the change that is open, with its want, and the want before."""
 
-    `admit` raises a ShmfeedError for a union that the feed has no room for. `fed` is
-    what the venue acknowledged last.
+    pending: PendingRequest
+    want: Want
+    before: Want | None
+
+
+class SubscriptionQueue:
+    """The queue of those who ask for a change. For the main loop alone.
+
+    The state of the open change is the session's, behind `port`. `check_capacity`
+    raises a ShmfeedError for a union that the feed cannot carry.
     """
 
     def __init__(
-        self, wants: Subscriptions, line: Line, admit: Callable[[Streams], None]
+        self,
+        subscriptions: Subscriptions,
+        port: SubscriptionPort,
+        check_capacity: Callable[[Streams], None],
     ) -> None:
-        self.fed: Streams = ()
-        self._wants = wants
-        self._line = line
-        self._admit = admit
-        self._queue: deque[tuple[Command, Streams]] = deque()
-        self._asked: Streams | None = None  # the union that the venue is asked for
-        self._open: tuple[Command, Want, Want | None] | None = None  # who asked
-        self._left = False  # somebody left: the union may be smaller
+        self._subscriptions = subscriptions
+        self._port = port
+        self._check_capacity = check_capacity
+        self._waiting: deque[tuple[PendingRequest, Streams]] = deque()
+        self._asker: _Asker | None = None  # None: the open change has no sender
+        self._has_left = False  # a manager: the union may be smaller
 
-    def subscribe(self, command: Command, streams: Streams) -> None:
-        """Want these for the command's manager; the command is answered later."""
-        if self._line.state != "connected":
-            why = self._line.last_error
-            command.fail(
+    def subscribe(self, pending: PendingRequest, streams: Streams) -> None:
+        """Want these streams for the sender's manager. The answer comes later."""
+        status = self._port.status
+        if status.state != "connected":
+            why = status.last_error
+            pending.fail(
                 WebSocketConnectionError(
                     "the feeder is not connected now, so nothing was changed"
                     + (f"; its last error: {why}" if why else "")
                 )
             )
             return
-        self._queue.append((command, streams))
-        self._go_on()
+        self._waiting.append((pending, streams))
+        self._advance()
 
     def leave(self, manager: str) -> None:
-        """This manager wants nothing more; nobody waits for what that changes."""
-        self._wants.drop(manager)
-        for waiting in [w for w in self._queue if w[0].request.manager == manager]:
-            self._queue.remove(waiting)
+        """Drop the manager's want, without waiting for the venue's answer."""
+        self._subscriptions.drop(manager)
+        for entry in [w for w in self._waiting if w[0].request.manager == manager]:
+            self._waiting.remove(entry)
             error = WebSocketConnectionError("its manager left; nothing was changed")
-            waiting[0].fail(error)
-        self._left = True
-        self._go_on()
+            entry[0].fail(error)
+        self._has_left = True
+        self._advance()
 
-    def settle(self, outcome: Subscribed | ChangeRefused) -> None:
-        """The venue has answered."""
-        if isinstance(outcome, Subscribed):
-            self.fed = outcome.streams
-            if self._asked is None or set(self._asked) != set(outcome.streams):
-                return  # a new connection, for what was wanted when it began
-            asking, self._open, self._asked = self._open, None, None
-            if asking is not None:
-                asking[0].finish(streams=len(outcome.streams))
-        elif self._asked is None:
-            return  # of a question that was given up
-        else:
+    def settle(self, outcome: ChangeOutcome) -> None:
+        """Answer the sender of the open change, and go on with the next one."""
+        if isinstance(outcome, ChangeRefused):
             self._refuse(WebSocketSubscriptionError(outcome.message))
-        self._go_on()
+        elif outcome.ends_change and self._asker is not None:
+            pending, self._asker = self._asker.pending, None
+            pending.finish(streams=len(outcome.streams))
+        self._advance()
 
-    def lost(self) -> None:
-        """The connection is gone, and with it every answer that was to come."""
+    def connection_lost(self) -> None:
+        """Fail all changes: the answers that were to come are lost too."""
         error = WebSocketConnectionError(
             "the connection was lost before the venue answered; nothing was changed"
         )
-        if self._open is not None:
+        if self._asker is not None:
             self._refuse(error)
-            self._line.change(self._wants.union())
-        while self._queue:
-            self._queue.popleft()[0].fail(error)
+            self._port.change(self._subscriptions.union())
+        while self._waiting:
+            self._waiting.popleft()[0].fail(error)
 
     def end(self) -> None:
-        """The feeder stops."""
+        """Fail all changes, because the feeder stops."""
         error = WebSocketConnectionError("the feeder is stopping")
-        if self._open is not None:
-            self._refuse(error)
-        while self._queue:
-            self._queue.popleft()[0].fail(error)
+        self._refuse(error)
+        while self._waiting:
+            self._waiting.popleft()[0].fail(error)
 
     def _refuse(self, error: ShmfeedError) -> None:
-        asking, self._open, self._asked = self._open, None, None
-        if asking is not None:
-            command, want, before = asking
-            self._wants.take_back(command.request.manager, want, before)
-            command.fail(error)
+        if self._asker is None:
+            return
+        (pending, want, before), self._asker = self._asker, None
+        self._subscriptions.take_back(pending.request.manager, want, before)
+        pending.fail(error)
 
-    def _go_on(self) -> None:
-        while self._asked is None and self._queue:
-            self._ask(*self._queue.popleft())
-        if self._asked is None and self._left:
-            self._left = False
-            union = self._wants.union()
-            if set(union) != set(self.fed):
-                self._asked = union
-                self._line.change(union)
+    def _advance(self) -> None:
+        while self._waiting and not self._port.is_changing:
+            self._ask(*self._waiting.popleft())
+        if self._has_left and self._asker is None:
+            self._has_left = False
+            union = self._subscriptions.union()
+            if set(union) != set(self._port.acknowledged):
+                self._port.change(union)
 
-    def _ask(self, command: Command, streams: Streams) -> None:
-        manager = command.request.manager
-        before = self._wants.get(manager)
-        want = self._wants.put(manager, command.request.pid, streams)
-        union = self._wants.union()
+    def _ask(self, pending: PendingRequest, streams: Streams) -> None:
+        manager = pending.request.manager
+        before = self._subscriptions.get(manager)
+        want = self._subscriptions.put(manager, pending.request.pid, streams)
+        union = self._subscriptions.union()
         try:
-            self._admit(union)
+            self._check_capacity(union)
         except ShmfeedError as error:
-            self._wants.take_back(manager, want, before)
-            command.fail(error)
+            self._subscriptions.take_back(manager, want, before)
+            pending.fail(error)
             return
-        if set(union) == set(self.fed):
-            command.finish(streams=len(union))
+        if set(union) == set(self._port.acknowledged):
+            pending.finish(streams=len(union))
             return
-        self._open = command, want, before
-        self._asked = union
-        self._line.change(union)
+        self._asker = _Asker(pending, want, before)
+        self._port.change(union)

@@ -1,9 +1,9 @@
-"""One open connection at work: it subscribes, hands over events, and is watched.
+"""A venue's client on one open connection: it subscribes, receives and watches.
 
-It is given up when the venue refuses or does not acknowledge what it was opened for,
-when no bar comes for too long, when no frame of any kind does, when a message that has
-begun is not whole in time, and on purpose: before the age at which the venue would end
-it, or when the venue is about to.
+It gives the connection up when the venue refuses the subscription or does not
+acknowledge it, when no bar comes for too long, when no frame of any kind does, and when
+a message that has begun does not become whole in time. It leaves on purpose before the
+age at which the venue would end the connection, and when the venue announces its end.
 """
 
 import math
@@ -22,17 +22,22 @@ from shmfeed.codecs.interface import (
 )
 from shmfeed.errors import BadArgumentError
 from shmfeed.wire.connection import Connection, ConnectionLostError
-from shmfeed.wire.subscription import ChangeRefused, Streams, Subscribed, Subscription
+from shmfeed.wire.events import (
+    ChangeOutcome,
+    Received,
+    SessionEvent,
+    Streams,
+    Subscribed,
+)
+from shmfeed.wire.subscription import Subscription
 
-Output = Event | Subscribed | ChangeRefused
+EARLY_BARS = 20_000  # before the acknowledgement: two for each stream there can be
 
-HELD_BARS = 20_000  # before the acknowledgement: two for each stream there can be
-
-_REST_READS = 100  # of a connection that cannot be spoken on: what a kernel keeps
+_REST_READS = 100  # after a failed send: what a kernel keeps of received data
 
 
 class LeavingError(ConnectionLostError):
-    """Given up on purpose, to be followed by another connection at once."""
+    """The end of a connection left on purpose; another one follows at once."""
 
 
 class RefusedError(ConnectionLostError):
@@ -40,7 +45,7 @@ class RefusedError(ConnectionLostError):
 
 
 class Limits(Protocol):
-    """The settings that matter here; seconds."""
+    """The settings of a client, in seconds."""
 
     @property
     def ack_timeout(self) -> float: ...
@@ -54,10 +59,12 @@ class Limits(Protocol):
 
 
 class VenueClient:
-    """What goes on between the handshake and the loss of one connection.
+    """The client of one connection, from the handshake to its loss.
 
-    `since` is when the venue acknowledged, by `clock`, None before; `has_data` whether
-    a bar has come.
+    Attributes:
+        acknowledged_at: When the venue acknowledged the subscription, by `clock`; None
+            before.
+        has_data: Whether a bar has come.
     """
 
     def __init__(
@@ -68,7 +75,7 @@ class VenueClient:
         limits: Limits,
         clock: Callable[[], float],
     ) -> None:
-        self.since: float | None = None
+        self.acknowledged_at: float | None = None
         self.has_data = False
         self._connection = connection
         self._codec = codec
@@ -77,160 +84,165 @@ class VenueClient:
         self._clock = clock
         self._opened_at = clock()
         self._data_at = self._ping_at = self._silence = 0.0  # once acknowledged
-        self._held: list[Output] = []  # bars before the acknowledgement
+        self._early: list[Event] = []  # bars before the acknowledgement
         self._end: ConnectionLostError | None = None
         self._is_mute = False  # nothing more can be sent
 
-    def begin(self, streams: Streams) -> None:
+    def begin(self, streams: Streams) -> list[SessionEvent]:
         """Ask for the streams that the connection was opened for."""
+        batch: list[SessionEvent] = []
         try:
-            self._subscription.begin(streams)
+            self._settle(self._subscription.begin(streams), batch)
         except BadArgumentError as error:
-            self._refused(str(error))
+            self._refused(str(error), batch)
+        return batch
 
-    def turn(self, patience: float) -> list[Output]:
+    def turn(self, patience: float) -> list[SessionEvent]:
         """Send what is due, wait up to `patience` s, and return what came, in order.
 
-        Raises ConnectionLostError at the turn after the one that found it out, so that
-        no event is lost.
+        Raises:
+            ConnectionLostError: The connection has ended. It is raised at the turn
+                after the one that noticed, so that no event is lost.
         """
         if self._end is not None:
             raise self._end
-        batch: list[Output] = []
+        batch: list[SessionEvent] = []
         try:
-            self._send_due()
-            self._tell(batch)
+            self._send_due(batch)
             due = self._subscription.due_in(self._clock())
             wait = 0.0 if batch or self._is_mute else min(patience, due)
             if self._connection.wait(wait) == "readable":
                 self._read(batch)
-            self._watch(self._clock())
+            self._watch(self._clock(), batch)
             if self._is_mute:
                 self._read_rest(batch)
         except ConnectionLostError as failure:
             if not isinstance(self._end, RefusedError | LeavingError):
                 self._end = failure
-        self._tell(batch)
         return batch
 
-    def _send_due(self) -> None:
+    def _send_due(self, batch: list[SessionEvent]) -> None:
+        self._settle(self._subscription.begin_change(), batch)
         frame = self._subscription.next_frame(self._clock())
         if frame is not None:
-            self._say(frame)
+            self._send(frame)
 
-    def _say(self, text: str | None) -> None:
-        """Send a text; None: a ping."""
+    def _send(self, text: str | None) -> None:
+        """Send a text, or a ping for None."""
         try:
             if text is None:
                 self._connection.ping()
             else:
                 self._connection.send(text)
         except ConnectionLostError as failure:
-            # It is the end, but of what had come before nothing is lost.
+            # The connection has ended, but what it has received is still to be read.
             self._end = self._end or failure
             self._is_mute = True
 
-    def _read_rest(self, batch: list[Output]) -> None:
+    def _read_rest(self, batch: list[SessionEvent]) -> None:
         for _ in range(_REST_READS):
             if not self._read(batch):
                 return
 
-    def _read(self, batch: list[Output]) -> bool:
+    def _read(self, batch: list[SessionEvent]) -> bool:
         decode = self._codec.decode
-        bars = self._bars(batch)
-        heard = False
         messages = self._connection.receive()
+        bars: list[Event] = []
         for data in messages:
             for event in decode(data):
                 if type(event) is BarEvent:
                     bars.append(event)
-                    heard = True
                 else:
-                    self._hear(event, batch)
-                    bars = self._bars(batch)
-        if heard:
-            self.has_data = True
-            self._data_at = self._connection.last_data_at
+                    self._take_bars(bars, batch)
+                    bars = []
+                    self._take(event, batch)
+        self._take_bars(bars, batch)
         return bool(messages)
 
-    def _bars(self, batch: list[Output]) -> list[Output]:
-        return batch if self._subscription.begun else self._held
+    def _take_bars(self, bars: list[Event], batch: list[SessionEvent]) -> None:
+        if not bars:
+            return
+        self.has_data = True
+        self._data_at = self._connection.last_data_at
+        if self._subscription.is_live:
+            _deliver(bars, batch)
+        else:
+            self._early += bars
 
-    def _hear(self, event: Event, batch: list[Output]) -> None:
+    def _take(self, event: Event, batch: list[SessionEvent]) -> None:
         match event:
             case Acknowledged(request_id):
-                self._subscription.acknowledge(request_id)
-                self._tell(batch)
+                self._settle(self._subscription.acknowledge(request_id), batch)
             case Refused(request_id, message):
                 event.message = self._limits.redact(message)
-                self._hear_refusal(event, batch)
+                if self._subscription.concerns(request_id):
+                    self._refused(event.message, batch)
+                else:
+                    _deliver([event], batch)
             case GoingAway():
                 self._leave("the server is about to close")
             case Heartbeat(reply):
-                batch.append(event)
+                _deliver([event], batch)
                 if reply is not None:
-                    self._say(reply)
+                    self._send(reply)
             case _:
-                batch.append(event)
+                _deliver([event], batch)
 
-    def _hear_refusal(self, event: Refused, batch: list[Output]) -> None:
-        if self._subscription.concerns(event.request_id):
-            self._refused(event.message)
-            self._tell(batch)
-        else:
-            batch.append(event)
-
-    def _tell(self, batch: list[Output]) -> None:
-        """Hand over what became of the questions, and bars held for an answer."""
-        for outcome in self._subscription.take_outcomes():
-            batch.append(outcome)
-            if isinstance(outcome, Subscribed):
-                self._start(outcome.streams)
-                batch.extend(self._held)
-                self._held.clear()
+    def _settle(self, outcome: ChangeOutcome | None, batch: list[SessionEvent]) -> None:
+        """Hand over the outcome of a question, and bars that came before it."""
+        if outcome is None:
+            return
+        batch.append(outcome)
+        if isinstance(outcome, Subscribed):
+            self._start(outcome.streams)
+            if self._early:
+                _deliver(self._early, batch)
+                self._early = []
 
     def _start(self, streams: Streams) -> None:
         now = self._clock()
         self._data_at = now
         self._silence = silence_limit(self._limits.data_timeout, streams)
-        if self.since is None:
-            self.since = now
+        if self.acknowledged_at is None:
+            self.acknowledged_at = now
             self._ping_at = now + self._limits.heartbeat_interval
 
-    def _refused(self, message: str) -> None:
-        where = self._connection.shown
-        if not self._subscription.refuse(message):
-            text = f"{where} refused the subscription: {message}"
-            self._end = RefusedError(text)
-        elif not self._subscription.begun or self._subscription.tangled:
+    def _refused(self, message: str, batch: list[SessionEvent]) -> None:
+        refusal = self._subscription.refuse(message)
+        self._settle(refusal.outcome, batch)
+        where = self._connection.label
+        if refusal.then == "fail":
+            self._end = RefusedError(f"{where} refused the subscription: {message}")
+        elif refusal.then == "leave":
             self._end = LeavingError(f"{where} refused a change")
 
     def _leave(self, reason: str) -> None:
         # Before the acknowledgement it is a failure: else this would go on for ever.
-        planned = self.since is not None
+        planned = self.acknowledged_at is not None
         self._end = LeavingError(reason) if planned else ConnectionLostError(reason)
 
-    def _watch(self, now: float) -> None:
+    def _watch(self, now: float, batch: list[SessionEvent]) -> None:
         if self._end is not None:
             return
         self._watch_part(now)
-        if self._subscription.overdue(now):
-            self._unanswered()
-        elif self.since is not None:
+        if self._subscription.is_overdue(now):
+            self._unanswered(batch)
+        elif self.acknowledged_at is not None:
             self._watch_data(now)
             self._watch_life(now)
-        elif len(self._held) > HELD_BARS:
+        elif len(self._early) > EARLY_BARS:
             raise ConnectionLostError(
-                f"more than {HELD_BARS} bars before the acknowledgement"
+                f"more than {EARLY_BARS} bars before the acknowledgement"
             )
 
-    def _unanswered(self) -> None:
-        seconds, where = self._limits.ack_timeout, self._connection.shown
+    def _unanswered(self, batch: list[SessionEvent]) -> None:
+        seconds, where = self._limits.ack_timeout, self._connection.label
         message = f"no acknowledgement within {seconds:g} s from {where}"
-        if not self._subscription.begun:
+        if not self._subscription.is_live:
             raise RefusedError(message)
-        self._refused(message)
-        # It may have changed what it sends all the same: begin anew, and know.
+        self._refused(message, batch)
+        # The venue may have changed what it sends all the same. On a new connection it
+        # is known.
         self._end = self._end or LeavingError(message)
 
     def _watch_part(self, now: float) -> None:
@@ -253,16 +265,25 @@ class VenueClient:
             raise ConnectionLostError(f"no sign of life for {silence:g} s")
         if now >= self._ping_at:
             self._ping_at = now + self._limits.heartbeat_interval
-            self._say(None)
+            self._send(None)
 
 
 def silence_limit(data_timeout: float | None, streams: Streams) -> float:
-    """Seconds without a bar after which something is wrong.
+    """Return the seconds without a bar after which a connection is given up.
 
-    None: three bars of the smallest timeframe, at least 30 s. Without streams, never.
+    For None, three bars of the smallest timeframe, at least 30 s. Without streams there
+    is no limit.
     """
     if not streams:
         return math.inf
     if data_timeout is not None:
         return data_timeout
     return min(stale_after(timeframe) for _, timeframe in streams)
+
+
+def _deliver(events: list[Event], batch: list[SessionEvent]) -> None:
+    last = batch[-1] if batch else None
+    if isinstance(last, Received):
+        last.events.extend(events)
+    else:
+        batch.append(Received(events))

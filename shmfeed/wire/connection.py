@@ -1,8 +1,8 @@
 """One WebSocket connection: bytes in, bytes out, one thread, no callback.
 
-The socket never blocks. `opening` is a generator that yields while it has to wait, so
+The socket never blocks. `opening` is a generator that yields whenever it has waited, so
 that its caller can do something else in between; `wait` is the only other place that
-waits. Both also listen to a pipe by which other threads wake them.
+waits. Both listen to a pipe as well, by which other threads wake them.
 """
 
 import os
@@ -16,31 +16,32 @@ from typing import Literal
 
 import websocket
 
-from shmfeed.wire.connect import ConnectPolicy, dial, start
+from shmfeed.wire.connect import ConnectPolicy, check_target, open_websocket
 from shmfeed.wire.errors import (
     ClosedError,
     ConnectionLostError,
     OversizedError,
-    in_plain_words,
+    as_connection_lost,
 )
-from shmfeed.wire.frames import Frames
+from shmfeed.wire.frames import FrameReader
 
 __all__ = ["ClosedError", "Connection", "ConnectionLostError", "OversizedError"]
 
-NO_RULES = ConnectPolicy()
+DEFAULT_POLICY = ConnectPolicy()
 TICK = 0.25
 
 _Opened = tuple[socket.socket, bytes]
 
 
 class Connection:
-    """One connection, from its opening to its end; never opened a second time.
+    """One connection, from its opening to its end; it is never opened again.
 
-    `last_frame_at` and `last_data_at` are readings of `clock`: when the last frame of
-    any kind was received, and the last one of data. `part_since`: when the message or
-    frame began that is here in part, None where there is none. Every method belongs to
-    one thread, except `abort`. What the network does raises ConnectionLostError and
-    nothing else.
+    Every method belongs to one thread, except `abort`. Failures of the network are
+    raised as ConnectionLostError.
+
+    Attributes:
+        last_data_at: When the last message was received, by `clock`; at first, when
+            the connection was opened.
     """
 
     def __init__(
@@ -48,54 +49,66 @@ class Connection:
         url: str,
         *,
         max_frame_bytes: int,
-        rules: ConnectPolicy = NO_RULES,
+        policy: ConnectPolicy = DEFAULT_POLICY,
         wake_fd: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Check `url`, without touching the network; BadArgumentError.
+        """Check `url`, without touching the network.
 
-        `wake_fd` is the read end of a non-blocking pipe; it is drained, never closed.
+        `wake_fd` is the read end of a non-blocking pipe. The connection drains it and
+        never closes it.
+
+        Raises:
+            BadArgumentError: `policy` does not allow to connect to `url`.
         """
-        self._target = start(url, rules)
-        self._rules = rules
+        self._target = check_target(url, policy)
+        self._policy = policy
         self._max_frame_bytes = max_frame_bytes
         self._wake_fd = wake_fd
         self._clock = clock
         self._sock: socket.socket | None = None
-        self._frames: Frames | None = None
+        self._frames: FrameReader | None = None
         self._more = False  # messages are left in memory
         self._failure: ConnectionLostError | None = None
         self._aborted = False
-        self.last_frame_at = self.last_data_at = clock()
-        self.part_since: float | None = None
-        self._part: int | None = None
+        self.last_data_at = clock()
 
     @property
-    def shown(self) -> str:
-        """The endpoint as it may be shown: no query, no credentials."""
-        return self._target.shown
+    def label(self) -> str:
+        """The endpoint without its query, fit for logs."""
+        return self._target.label
+
+    @property
+    def last_frame_at(self) -> float:
+        """The time of the last frame of any kind, by `clock`."""
+        return self._open_frames().last_frame_at
+
+    @property
+    def part_since(self) -> float | None:
+        """The time when a message began that has arrived in part; None without one."""
+        return self._open_frames().part_since
 
     def open(self, timeout: float) -> None:
-        """`opening` from beginning to end, for callers with nothing else to do."""
+        """Run `opening` from beginning to end, with nothing else to do."""
         for _ in self.opening(timeout):
             pass
 
     def opening(self, timeout: float, tick: float = TICK) -> Iterator[None]:
-        """TCP, TLS and handshake within `timeout` s; yields after each wait.
+        """Open TCP, TLS and WebSocket within `timeout` s; yield after each wait.
 
-        A wait lasts at most `tick` s and ends at a wake-up. Exhausted: the connection
-        is open. A failure lets go of everything.
+        A wait lasts at most `tick` s and ends at a wake-up. The connection is open
+        once the generator is exhausted. After a failure nothing stays open.
         """
-        steps = dial(self._target, self._rules, timeout, self._clock)
+        steps = open_websocket(self._target, self._policy, timeout, self._clock)
         with closing(steps):
-            sock, inbox = yield from self._follow(steps, tick)
+            sock, inbox = yield from self._drive(steps, tick)
         self._sock = sock
-        if self._aborted:  # by somebody who found no socket to shut down yet
+        if self._aborted:  # by a thread that found no socket to shut down yet
             self.close()
             raise ConnectionLostError("aborted")
-        self._frames = Frames(sock, self._max_frame_bytes, inbox)
+        self._frames = FrameReader(sock, self._max_frame_bytes, inbox, self._clock)
         self._more = bool(inbox)
-        self.last_frame_at = self.last_data_at = self._clock()
+        self.last_data_at = self._clock()
 
     def wait(self, timeout: float) -> Literal["readable", "woken", "idle"]:
         """Sleep until there is something to receive, a wake-up, or `timeout` s."""
@@ -106,39 +119,41 @@ class Connection:
         return "readable" if ready or readable else "idle"
 
     def receive(self, limit: int = 256) -> list[bytes]:
-        """The messages that are here now, oldest first, at most `limit`; never waits.
+        """Return the messages that have arrived, oldest first, at most `limit`.
 
-        Pings among them are answered. A ConnectionLostError, among them ClosedError
-        and OversizedError, comes once all that came before it has been given out.
+        It never waits, and answers pings. A ConnectionLostError, which includes
+        ClosedError and OversizedError, is raised once all messages before it have been
+        returned.
         """
+        if self._failure is not None:
+            raise self._failure
         frames = self._open_frames()
         messages: list[bytes] = []
-        seen = frames.count
         try:
-            with in_plain_words():
+            with as_connection_lost():
                 frames.fill()
                 self._more = not frames.take(messages, limit)
         except ConnectionLostError as failure:
             self._failure = self._ended(failure)
             if not messages:
                 raise self._failure from failure.__cause__
-        if frames.count != seen:
-            self.last_frame_at = self._clock()
-            if messages:
-                self.last_data_at = self.last_frame_at
-        if frames.unfinished != self._part:
-            self._part = frames.unfinished
-            self.part_since = None if self._part is None else self._clock()
+        if messages:
+            self.last_data_at = frames.last_frame_at
         return messages
 
     def send(self, text: str) -> None:
+        """Send a text message."""
         self._send(text, websocket.ABNF.OPCODE_TEXT)
 
     def ping(self) -> None:
+        """Send a ping."""
         self._send("", websocket.ABNF.OPCODE_PING)
 
     def close(self, timeout: float = 0.5, code: int = 1000) -> None:
-        """Say goodbye, wait up to `timeout` s for the answer, let go. Idempotent."""
+        """Send a close frame, wait up to `timeout` s for the answer, and let go.
+
+        It may be called again.
+        """
         if self._frames is not None and self._failure is None:
             self._frames.send_close(code)
             with suppress(ConnectionLostError):
@@ -149,9 +164,10 @@ class Connection:
             self._sock = None
 
     def abort(self) -> None:
-        """End the connection without a word; any thread may call it.
+        """End the connection without a close frame; any thread may call it.
 
-        Who waits on it or opens it gets ConnectionLostError; `close` is still due.
+        A thread that waits on the connection, or opens it, gets ConnectionLostError,
+        and still has to call `close`.
         """
         self._aborted = True
         sock = self._sock
@@ -159,7 +175,7 @@ class Connection:
             with suppress(OSError):  # not SSLSocket's method, which drops its TLS state
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
-    def _follow(
+    def _drive(
         self, steps: Generator[tuple[socket.socket, int], None, _Opened], tick: float
     ) -> Generator[None, None, _Opened]:
         while True:
@@ -173,9 +189,7 @@ class Connection:
                 raise ConnectionLostError("aborted")
             yield
 
-    def _open_frames(self) -> Frames:
-        if self._failure is not None:
-            raise self._failure
+    def _open_frames(self) -> FrameReader:
         if self._frames is None:
             raise ConnectionLostError("not open")
         return self._frames
@@ -188,8 +202,10 @@ class Connection:
         return failure
 
     def _send(self, payload: str, opcode: int) -> None:
+        if self._failure is not None:
+            raise self._failure
         frames = self._open_frames()
-        with in_plain_words():
+        with as_connection_lost():
             frames.send(payload.encode(), opcode)
 
     def _decrypted(self) -> bool:
@@ -201,7 +217,7 @@ class Connection:
         return poll(self._sock.fileno(), events, self._wake_fd, timeout)
 
     def _drain(self, deadline: float) -> None:
-        self._wake_fd = None  # whoever wakes us now is not to be answered here
+        self._wake_fd = None  # a wake-up that comes now is not for this method
         while (left := deadline - time.monotonic()) > 0:
             if self.wait(left) == "readable":
                 self.receive()
@@ -210,9 +226,10 @@ class Connection:
 def poll(
     fd: int | None, events: int, wake_fd: int | None, timeout: float
 ) -> tuple[bool, bool]:
-    """Wait up to `timeout` s: is `fd` ready for `events`, and was there a wake-up.
+    """Wait up to `timeout` s until `fd` is ready for `events`, or for a wake-up.
 
-    What is in the pipe of `wake_fd` is read. Both may be None.
+    Return which of the two happened. The pipe of `wake_fd` is drained. Both may be
+    None.
     """
     waiting = select.poll()
     if fd is not None:

@@ -1,4 +1,4 @@
-"""How a connection ends, in words, and what it may have to wait for instead."""
+"""The errors that end a connection, and what a socket waits for when it would block."""
 
 import select
 import ssl
@@ -12,7 +12,7 @@ from shmfeed.errors import WebSocketConnectionError
 from shmfeed.text import one_line
 from shmfeed.wire.handshake import HandshakeError
 
-# What a non-blocking socket raises, plain or TLS, when it would have to wait.
+# What a non-blocking socket, plain or TLS, raises where it would have to wait.
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 _TOO_BIG, _PROTOCOL, _NO_CODE = 1009, 1002, 1005
@@ -20,13 +20,16 @@ _OLD_TLS = ("UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION")
 
 
 class ConnectionLostError(WebSocketConnectionError):
-    """The connection is gone, or never was; the text says why, in a few words."""
+    """The end of a connection, or of the try to open one; the text says why.
 
-    close_code = 0  # what to tell the peer, 0: nothing
+    `close_code` is the code to close the WebSocket with, 0 for none.
+    """
+
+    close_code = 0
 
 
 class ClosedError(ConnectionLostError):
-    """The server closed, with `code` (1005: none given) and `reason`."""
+    """A close frame of the server, with `code` (1005 if it gave none) and `reason`."""
 
     def __init__(self, code: int, reason: str) -> None:
         said = f"{code} {reason}".rstrip()
@@ -36,25 +39,27 @@ class ClosedError(ConnectionLostError):
 
 
 class OversizedError(ConnectionLostError):
-    """The server declared a frame or a message over the limit."""
+    """A frame or a message whose declared size is over the limit."""
 
     close_code = _TOO_BIG
 
 
 @contextmanager
-def in_plain_words() -> Iterator[None]:
-    """Any error of socket, TLS, handshake or frame leaves as ConnectionLostError."""
+def as_connection_lost() -> Iterator[None]:
+    """Raise errors of socket, TLS, handshake and frames as ConnectionLostError."""
     try:
         yield
     except ConnectionLostError:
         raise
     except (HandshakeError, OSError, websocket.WebSocketException) as error:
-        raise _lost(error) from error
+        raise _translated(error) from error
 
 
-def wanted_by(blocked: BaseException, usual: int) -> int:
-    """The poll events that what raised one of WOULD_BLOCK waits for."""
-    # A TLS socket may have to read in order to write, and the other way round.
+def events_awaited(blocked: BaseException, usual: int) -> int:
+    """Return the poll events that an operation waits for after one of WOULD_BLOCK.
+
+    A TLS socket may have to read in order to write, and the other way round.
+    """
     if isinstance(blocked, ssl.SSLWantReadError):
         return select.POLLIN
     if isinstance(blocked, ssl.SSLWantWriteError):
@@ -62,20 +67,20 @@ def wanted_by(blocked: BaseException, usual: int) -> int:
     return usual
 
 
-def closed_by(payload: bytes) -> ClosedError:
-    """What the payload of a close frame says."""
+def parse_close(payload: bytes) -> ClosedError:
+    """Return the error for the payload of a close frame."""
     if len(payload) < 2:
         return ClosedError(_NO_CODE, "")
     (code,) = struct.unpack_from("!H", payload)
     return ClosedError(code, one_line(payload[2:].decode("utf-8", "replace")))
 
 
-def _lost(error: Exception) -> ConnectionLostError:
+def _translated(error: Exception) -> ConnectionLostError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConnectionLostError(f"certificate refused: {error.verify_message}")
     if isinstance(error, ssl.SSLError):
         if error.reason in _OLD_TLS:
-            return ConnectionLostError("TLS: the server has no version from 1.2 on")
+            return ConnectionLostError("TLS: the server does not support TLS 1.2")
         reason = (error.reason or "failed").replace("_", " ").lower()
         return ConnectionLostError(f"TLS: {reason}")
     if isinstance(error, websocket.WebSocketConnectionClosedException):

@@ -1,10 +1,11 @@
-"""WebSocket frames out of a non-blocking socket, by way of websocket-client.
+"""WebSocket frames out of a non-blocking socket, on top of websocket-client.
 
-What has come is read by one system call of up to 64 KiB and cut up in memory. Final,
-unmasked data frames that are here whole, nearly all of a feed's, are sliced out
-directly; everything else (halves, fragments, control frames, long lengths) goes through
-websocket-client's frame machine, which keeps what it has of a frame until the rest
-comes. Sizes are judged by the declared length, before a byte of payload is kept.
+One system call reads up to 64 KiB, and the frames are cut out of it in memory. Final,
+unmasked data frames that have arrived whole, nearly all of a feed's, are sliced out
+directly. Everything else (partial frames, fragments, control frames, long lengths) goes
+through websocket-client's frame machine, which keeps the part of a frame that it has
+until the rest comes. A frame is judged by its declared length, before a byte of its
+payload is kept.
 """
 
 import select
@@ -19,8 +20,8 @@ from shmfeed.wire.errors import (
     WOULD_BLOCK,
     ConnectionLostError,
     OversizedError,
-    closed_by,
-    wanted_by,
+    events_awaited,
+    parse_close,
 )
 
 if not hasattr(websocket, "WebSocket"):
@@ -32,48 +33,51 @@ if not hasattr(websocket, "WebSocket"):
 
 READ_BYTES = 1 << 16
 MAX_FRAGMENTS = 1024  # of one message
-SEND_SECONDS = 2.0  # a peer that takes nothing for so long is gone
+SEND_SECONDS = 2.0  # a peer that takes no data for so long is gone
 
 ABNF = websocket.ABNF
 _TEXT, _BINARY, _CLOSE = ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY, ABNF.OPCODE_CLOSE
 _FINAL_DATA = (0x80 | _TEXT, 0x80 | _BINARY)  # first bytes of the frames sliced here
 _NORMAL = 1000
-_OPCODE = 4  # its place in websocket-client's header of a frame
-_CONTROL = 8  # the first opcode of those frames
+_OPCODE = 4  # its index in websocket-client's header of a frame
+_CONTROL = 8  # the first opcode of control frames
 _CONTROL_BYTES = 125
 
 
-class Frames(websocket.WebSocket):
-    """The frames of one open connection; `inbox` is what has been read already.
+class FrameReader(websocket.WebSocket):
+    """The frames of one open connection.
 
-    Pings are answered while frames are taken. `unsent` is why something could not be
-    sent; nothing more is then, but what has come can still be taken. Errors leave as
-    they are: wrap calls in `in_plain_words`.
+    Pings are answered while frames are taken. Errors leave as they are; wrap calls in
+    `as_connection_lost`.
+
+    Attributes:
+        last_frame_at: When the last frame of any kind was taken, by `clock`.
+        part_since: When the message began that has arrived in part, None if there is
+            none. A message in fragments stays the same one, whatever control frames
+            come between them.
     """
 
-    def __init__(self, sock: socket.socket, max_bytes: int, inbox: bytes = b"") -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        max_bytes: int,
+        inbox: bytes = b"",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`inbox` is what has been read from `sock` already."""
         super().__init__(skip_utf8_validation=True, enable_multithread=False)
         self.sock = sock
         self.connected = True
-        self.count = 0  # frames of any kind so far
-        self.unsent: Exception | None = None
+        self.last_frame_at = clock()
+        self.part_since: float | None = None
         self.frame_buffer = _SizedFrames(self._recv, max_bytes)
         self.cont_frame = _SizedMessage(max_bytes)
         self._max_bytes = max_bytes
+        self._clock = clock
         self._inbox = inbox
         self._at = 0
-        self._midway = False  # websocket-client holds a part of a frame
-        self._message_at = 0  # number of the frame that began the last message
-
-    @property
-    def unfinished(self) -> int | None:
-        """What is here in part: the number of the frame it began with; None: nothing.
-
-        A message in fragments stays the same one, whatever comes between them.
-        """
-        if self.cont_frame.recving_frames is not None:
-            return self._message_at
-        return self.count if self._midway else None
+        self._is_midway = False  # websocket-client holds a part of a frame
+        self._send_error: Exception | None = None  # after it nothing more is sent
 
     def fill(self) -> None:
         """Read once, if everything read before has been taken."""
@@ -88,45 +92,50 @@ class Frames(websocket.WebSocket):
             raise websocket.WebSocketConnectionClosedException
 
     def take(self, out: list[bytes], limit: int) -> bool:
-        """Move the messages that are here whole into `out`, up to `limit` of them.
+        """Move whole messages into `out`, up to `limit` of them.
 
-        True when nothing is left that could be taken without reading again. A close
-        frame is answered and raises ClosedError; `out` has what came before it.
+        Return True when nothing more can be taken without reading again. A close frame
+        is answered and raises ClosedError; `out` has what came before it.
         """
         try:
             while len(out) < limit:
-                if not self._midway and self.cont_frame.recving_frames is None:
+                if not self._is_partial():
                     self._slice(out, limit)
                 if self._at == len(self._inbox):
-                    return True
+                    break
                 if len(out) < limit:
                     self._step(out)
-        except websocket.WebSocketTimeoutException:
-            return True
+        except websocket.WebSocketTimeoutException:  # the rest has not come yet
+            pass
+        if self.part_since is None and self._is_partial():
+            self.part_since = self._clock()
         return self._at == len(self._inbox)
 
     def send_close(self, status: int = _NORMAL, reason: str | bytes = b"") -> None:
-        """As far as the peer still takes it."""
+        """Send a close frame, as far as the peer still takes it."""
         with suppress(OSError, websocket.WebSocketException):
             super().send_close(status, reason)
 
     def pong(self, payload: str | bytes = "") -> None:
-        """As far as the peer still takes it: what comes behind the ping is not lost."""
-        if self.unsent is None:
+        """Answer a ping, as far as the peer still takes it.
+
+        A failure to send does not lose the frames behind the ping.
+        """
+        if self._send_error is None:
             with suppress(OSError, websocket.WebSocketException):
                 super().pong(payload)
 
     def recv_frame(self) -> websocket.ABNF:
         frame = self.frame_buffer.recv_frame()
-        if self.cont_frame.recving_frames is None:
-            self._message_at = self.count
-        self.count += 1
+        self.last_frame_at = self._clock()
         return frame
+
+    def _is_partial(self) -> bool:
+        return self._is_midway or self.cont_frame.recving_frames is not None
 
     def _slice(self, out: list[bytes], limit: int) -> None:
         inbox, at, end = self._inbox, self._at, len(self._inbox)
         room = limit - len(out)
-        before = len(out)
         while room and end - at >= 4 and inbox[at] in _FINAL_DATA:
             size = inbox[at + 1]
             start = at + 2
@@ -141,32 +150,36 @@ class Frames(websocket.WebSocket):
             out.append(inbox[start:stop])
             at = stop
             room -= 1
-        self._at = at
-        self.count += len(out) - before
+        if at != self._at:
+            self._at = at
+            self.last_frame_at = self._clock()
 
     def _step(self, out: list[bytes]) -> None:
-        self._midway = True
+        self._is_midway = True
         opcode, frame = self.recv_data_frame(control_frame=True)
-        self._midway = False
+        self._is_midway = False
+        if not self._is_partial():
+            self.part_since = None
         if opcode == _CLOSE:
-            raise closed_by(frame.data)
+            raise parse_close(frame.data)
         if opcode in (_TEXT, _BINARY):
             out.append(frame.data)
 
     def _recv(self, bufsize: int) -> bytes:
         piece = self._inbox[self._at : self._at + bufsize]
-        if not piece:  # websocket-client keeps its half and is asked again later
+        if not piece:  # websocket-client keeps its part and is asked again later
             raise websocket.WebSocketTimeoutException
         self._at += len(piece)
         return piece
 
     def _send(self, data: str | bytes) -> int:
-        if self.unsent is not None:
-            raise self.unsent.with_traceback(None)  # each raise would add to the last
+        if self._send_error is not None:
+            # Without the traceback, to which each raise would add.
+            raise self._send_error.with_traceback(None)
         try:
             return self._push(data.encode() if isinstance(data, str) else data)
         except (OSError, websocket.WebSocketException) as error:
-            self.unsent = error
+            self._send_error = error
             raise
 
     def _push(self, payload: bytes) -> int:
@@ -179,7 +192,7 @@ class Frames(websocket.WebSocket):
                 sent += self.sock.send(payload[sent:])
             except WOULD_BLOCK as blocked:
                 left = deadline - time.monotonic()
-                events = wanted_by(blocked, select.POLLOUT)
+                events = events_awaited(blocked, select.POLLOUT)
                 if left <= 0 or not _ready(self.sock, events, left):
                     raise ConnectionLostError(
                         f"the server has taken no data for {SEND_SECONDS:g} s"
@@ -188,7 +201,7 @@ class Frames(websocket.WebSocket):
 
 
 class _SizedFrames(websocket.frame_buffer):
-    """websocket-client's frame machine, which judges a frame by its header alone."""
+    """websocket-client's frame machine, judging a frame by its header alone."""
 
     def __init__(self, recv: Callable[[int], bytes], max_bytes: int) -> None:
         super().__init__(recv, skip_utf8_validation=True)

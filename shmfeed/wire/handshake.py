@@ -1,8 +1,8 @@
-"""What is asked of a WebSocket server and how its answer is judged. No I/O.
+"""The WebSocket handshake of RFC 6455, section 4: requests and checks. No I/O.
 
-websocket-client's own handshake waits for each byte, reads a header line of any length,
-follows redirects and keeps cookies; the few lines of RFC 6455, section 4, that a feed
-needs stand here instead, so that the caller decides when and how much to read.
+websocket-client's own handshake waits for each byte, reads header lines of any length,
+follows redirects and keeps cookies. The few lines that a feed needs stand here instead,
+so that the caller decides when and how much to read.
 """
 
 import base64
@@ -24,58 +24,60 @@ _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Target(NamedTuple):
-    """What one connection goes to. `shown` may be shown: it has no query."""
+    """The server and the resource of a connection; `label` is the URL without query."""
 
-    secure: bool
+    is_secure: bool
     host: str
     port: int
     resource: str
-    shown: str
+    label: str
 
     def __repr__(self) -> str:
         # A query may hold a key, and a repr ends up in logs.
-        return f"Target({self.shown!r})"
+        return f"Target({self.label!r})"
 
 
 class HandshakeError(Exception):
-    """The answer is no acceptance; the text says what it is, in a few words."""
+    """An answer that does not accept the request; the text says why."""
 
 
 class RedirectedError(HandshakeError):
-    """The answer, of status `code`, names another place: `location`, as it came."""
+    """An answer of status `code` that names another place, `location` as it came."""
 
     def __init__(self, code: str, location: str) -> None:
         super().__init__(
-            f"the server redirects ({code}), which is followed only as often as "
-            "max_redirects says"
+            f"the server redirects ({code}), which max_redirects does not allow"
         )
         self.code = code
         self.location = location
 
 
-def parse(url: str) -> Target:
-    """Take a URL apart; BadArgumentError where it is none of a WebSocket.
+def parse_target(url: str) -> Target:
+    """Return the parts of a WebSocket's URL. Its query may be of any length.
 
-    Only its query may be of any length.
+    Raises:
+        BadArgumentError: It is not the URL of a WebSocket.
     """
     address, _, query = url.partition("?")
     parts = urlsplit(endpoint.check(address))
-    shown = endpoint.redact(url)
+    label = endpoint.redact(url)
     if not _VISIBLE.fullmatch(query) or "#" in query:
-        raise BadArgumentError(f"the query of {shown} holds what no query does")
+        raise BadArgumentError(
+            f"the query of {label} contains a character that has to be percent-encoded"
+        )
     resource = (parts.path or "/") + (f"?{query}" if query else "")
     port = parts.port or _PORTS[parts.scheme]
-    return Target(parts.scheme == "wss", parts.hostname or "", port, resource, shown)
+    return Target(parts.scheme == "wss", parts.hostname or "", port, resource, label)
 
 
 def new_key() -> str:
     return base64.b64encode(os.urandom(16)).decode()
 
 
-def request(target: Target, key: str) -> bytes:
-    """The bytes that ask for a WebSocket; no origin, no extension, no cookie."""
+def upgrade_request(target: Target, key: str) -> bytes:
+    """Return the request for a WebSocket, without origin, extensions and cookies."""
     host = _bracketed(target)
-    if target.port != _PORTS["wss" if target.secure else "ws"]:
+    if target.port != _PORTS["wss" if target.is_secure else "ws"]:
         host += f":{target.port}"
     lines = (
         f"GET {target.resource} HTTP/1.1",
@@ -89,8 +91,8 @@ def request(target: Target, key: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
 
-def check_answer(head: bytes, key: str) -> None:
-    """Raise HandshakeError unless `head`, the answer's header, accepts our request."""
+def check_upgrade(head: bytes, key: str) -> None:
+    """Raise HandshakeError unless the answer's header accepts the request of `key`."""
     code, reason, lines = _split(head)
     fields = dict(_field(line) for line in lines if line)
     if code.startswith("3"):
@@ -103,14 +105,14 @@ def check_answer(head: bytes, key: str) -> None:
         raise HandshakeError("the answer does not upgrade the connection")
     digest = hashlib.sha1(key.encode() + _ACCEPT_GUID, usedforsecurity=False).digest()
     if fields.get("sec-websocket-accept") != base64.b64encode(digest).decode():
-        raise HandshakeError("the answer does not prove that it is to our request")
-    for unasked in ("sec-websocket-extensions", "sec-websocket-protocol"):
-        if fields.get(unasked):
-            raise HandshakeError(f"the answer has a {unasked} that was not asked for")
+        raise HandshakeError("the answer has a wrong Sec-WebSocket-Accept")
+    for unoffered in ("sec-websocket-extensions", "sec-websocket-protocol"):
+        if fields.get(unoffered):
+            raise HandshakeError(f"the server chose a {unoffered} that was not offered")
 
 
 def tunnel_request(target: Target) -> bytes:
-    """The bytes that ask a proxy for a way through to `target`; no credentials."""
+    """Return the request for a proxy's tunnel to `target`, without credentials."""
     place = f"{_bracketed(target)}:{target.port}"
     lines = (
         f"CONNECT {place} HTTP/1.1",
@@ -121,11 +123,11 @@ def tunnel_request(target: Target) -> bytes:
 
 
 def check_tunnel(head: bytes) -> None:
-    """Raise HandshakeError unless `head`, a proxy's answer, opens the way."""
+    """Raise HandshakeError unless a proxy's answer opens the tunnel."""
     code, reason, _ = _split(head)
     if code == "407":
         raise HandshakeError(
-            "it asks for a user and a password, which is not supported"
+            "it asks for a user and a password, which are not supported"
         )
     if not code.startswith("2"):
         raise HandshakeError(f"it answered {code} {reason}".rstrip())

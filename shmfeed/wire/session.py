@@ -1,4 +1,4 @@
-"""One subscription kept alive: endpoints in turn, acknowledgement, watchdogs, backoff.
+"""One subscription kept alive: endpoints in turn, one connection after another.
 
     disconnected -> connecting -> connected <-> reconnecting
                         |                            |
@@ -6,24 +6,25 @@
 
 An *attempt* is one pass over all endpoints, without a pause between them. It succeeds
 with the venue's acknowledgement; then the connection serves until it is lost. The first
-attempt after the loss of a working connection comes at once, each one after a failure
-later: a random part of a limit that doubles. `max_reconnect_attempts` failures in a row
-end in `error`, until `retry`.
+attempt after the loss of a working connection comes at once. Each attempt after a
+failure waits a random part of a limit that doubles. `max_reconnect_attempts` failures
+in a row end in `error`, until `retry`.
 """
 
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
+from typing import Any
 
 from shmfeed.codecs import Codec
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
 from shmfeed.wire.backoff import full_jitter
-from shmfeed.wire.client import LeavingError, Output, RefusedError, VenueClient
-from shmfeed.wire.connect import ConnectPolicy, start
+from shmfeed.wire.client import LeavingError, RefusedError, VenueClient
+from shmfeed.wire.connect import ConnectPolicy, check_target
 from shmfeed.wire.connection import (
     TICK,
     Connection,
@@ -31,12 +32,20 @@ from shmfeed.wire.connection import (
     OversizedError,
     poll,
 )
-from shmfeed.wire.subscription import ChangeRefused, Streams, Subscribed, Subscription
-
-__all__ = ["ChangeRefused", "Output", "Session", "Subscribed"]
+from shmfeed.wire.events import (
+    Connected,
+    ConnectionLost,
+    SessionEvent,
+    SessionStatus,
+    StatusChanged,
+    Streams,
+    Subscribed,
+)
+from shmfeed.wire.subscription import Subscription
 
 SHORT_LIFE = 1.0  # s; a connection lost sooner after its acknowledgement proves little
-# Seconds that the host has slept count: what it slept through is given up as it wakes.
+# Time that the host has slept counts, so that a connection which did not survive it is
+# given up as the host wakes.
 SINCE_BOOT: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME)
     if hasattr(time, "CLOCK_BOOTTIME") and hasattr(time, "clock_gettime")
@@ -44,18 +53,17 @@ SINCE_BOOT: Callable[[], float] = (
 )
 _GOODBYE = 0.5  # s; for the server's answer to our close
 
-_Batches = Iterator[list[Output]]
+_Batches = Iterator[list[SessionEvent]]
 
 
 class Session:
-    """Keeps `streams` coming from the first of `endpoints` that serves them.
+    """The connections to a venue, from the first of `endpoints` that serves `streams`.
 
-    To be read between batches: `state` (one of layout.STATES), `phase` (connecting,
-    subscribing, streaming, waiting), `endpoint` (as it may be shown), `attempts`
-    (failures in a row), `reconnects`, `last_error` and its `error_kind` (connection,
-    subscription, or "" since the venue acknowledged), `oversized` (connections lost by
-    a frame over the limit). All belongs to the thread that iterates `batches`; only
-    `stop` may be called by another one, with a write to the pipe of `wake_fd`.
+    All methods belong to the thread that iterates `batches`, except `stop`: another
+    thread may call it, and then writes to the pipe of `wake_fd`.
+
+    Attributes:
+        status: The status now; every change of it is also an event.
     """
 
     def __init__(
@@ -70,18 +78,26 @@ class Session:
         clock: Callable[[], float] = SINCE_BOOT,
         tick: float = TICK,
     ) -> None:
-        """`endpoints` are the codec's; BadArgumentError for one that may not be used.
+        """Check the endpoints, without touching the network.
 
-        `clock` counts seconds and never goes back; `tick` is the longest silence of
-        `batches`.
+        Args:
+            codec: The venue's protocol.
+            settings: Limits, delays and the policy of connections.
+            endpoints: Complete URLs, as `codec.endpoints` returns them.
+            streams: The streams to subscribe.
+            wake_fd: The read end of a pipe; a byte in it ends every wait.
+            rng: The source of random delays.
+            clock: A clock in seconds that never goes back.
+            tick: The longest time without a batch, in seconds.
+
+        Raises:
+            BadArgumentError: There is no endpoint, or one may not be used.
         """
         if not endpoints:
             raise BadArgumentError("a session needs at least one endpoint")
         for url in endpoints:
-            start(url, _rules(settings))
-        self.state, self.phase, self.endpoint = "disconnected", "waiting", ""
-        self.attempts = self.reconnects = self.oversized = 0
-        self.last_error = self.error_kind = ""
+            check_target(url, _policy(settings))
+        self.status = SessionStatus()
         self._codec = codec
         self._settings = settings
         self._endpoints = endpoints
@@ -91,141 +107,189 @@ class Session:
         self._rng = rng or random.Random()  # noqa: S311 - it spreads load, no secrets
         self._clock = clock
         self._tick = tick
+        self._events: list[SessionEvent] = []  # not handed over yet
         self._connection: Connection | None = None
-        self._serving: VenueClient | None = None
+        self._client: VenueClient | None = None
         self._delay = 0.0  # before the next attempt
         self._failures_before = 0  # the acknowledgement
         self._short_lives = 0  # in a row
-        self._was_connected = self._again = self._stopping = False
+        self._was_connected = self._is_retrying = self._is_stopping = False
+
+    @property
+    def acknowledged(self) -> Streams:
+        """The streams that the venue acknowledged last."""
+        return self._subscription.acknowledged
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether a change of the subscription has no outcome yet."""
+        return self._subscription.is_changing
 
     def batches(self) -> _Batches:
-        """What happens, in order, a batch at a time, until `stop`; to be called once.
+        """Yield the events in order, a batch at a time, until `stop`. Call it once.
 
         An empty batch comes at least each `tick`, at each wake-up, and after a change
-        of state before anything waits. Subscribed comes when the venue serves the
-        streams that it names, and behind it the bars that had come before.
+        of state before anything waits. The bars that came before an acknowledgement
+        follow its Subscribed.
         """
         try:
-            while not self._stopping:
+            while not self._is_stopping:
                 yield from self._attempt()
-                if self._delay and not self._stopping:
+                if self._delay and not self._is_stopping:
                     yield from self._pause()
         finally:
             self._hang_up()
-            self.state, self.phase = "disconnected", "waiting"
+            self._update(state="disconnected", phase="waiting")
 
     def change(self, streams: Streams) -> None:
-        """Want these streams instead; Subscribed or ChangeRefused will tell.
+        """Want these streams from now on, instead of any change that is open.
 
-        Asked of the live connection, else of the next one; the latest wins.
+        The live connection is asked, else the next one. The outcome is a ChangeRefused,
+        or a Subscribed with `ends_change`.
         """
         self._subscription.change(streams)
 
-    def retry(self) -> None:
-        """Try anew at once, out of `error` or of a pause, as if nothing had failed."""
-        self._again = True
+    def retry(self) -> list[SessionEvent]:
+        """Try again at once, out of `error` or a pause, as if nothing had failed.
+
+        Return the events of that: earlier failures are no answer to this try.
+        """
+        self._is_retrying = True
+        self._update(error_kind="")
+        return self._take_events()
 
     def stop(self) -> None:
         """End `batches` at its next turn; any thread may call it."""
-        self._stopping = True
+        self._is_stopping = True
 
     def _attempt(self) -> _Batches:
-        self.state = "reconnecting" if self._was_connected else "connecting"
+        self._update(state="reconnecting" if self._was_connected else "connecting")
         self._delay = 0.0
-        untold = not self.error_kind
+        is_first = not self.status.error_kind
         failures: list[tuple[str, ConnectionLostError]] = []
         for turn in range(len(self._endpoints)):
             place = (self._first + turn) % len(self._endpoints)
-            try:
-                yield from self._serve(self._endpoints[place])
-            except ConnectionLostError as failure:
-                if not self._is_failure(failure, place):
-                    return
-                failures.append((self.endpoint, failure))
-                if untold:  # a pass can take long: say what is known of it
-                    self._note("connection", _unreached(failures))
-            else:
+            failure = yield from self._try(self._endpoints[place])
+            if failure is None:
                 return  # stopping
-            finally:
-                self._hang_up()
+            if self._ended(failure, place):
+                # Before another connection is opened: the owner of the session may
+                # want other streams of it.
+                yield self._take_events()
+                return
+            if isinstance(failure, LeavingError):
+                return
+            failures.append((self.status.endpoint, failure))
+            if is_first:  # a pass can take long, so show what is known of it
+                self._update(**self._last_error("connection", _listed(failures)))
         self._failed(failures)
+
+    def _try(
+        self, url: str
+    ) -> Generator[list[SessionEvent], None, ConnectionLostError | None]:
+        """Serve from one endpoint. Return the failure that ended it, None on `stop`."""
+        try:
+            yield from self._serve(url)
+        except ConnectionLostError as failure:
+            return failure
+        finally:
+            self._hang_up()
+        return None
 
     def _serve(self, url: str) -> _Batches:
         streams = self._subscription.wanted
-        self.phase, self.endpoint = "connecting", redact(url)
+        self._client = None
+        self._update(phase="connecting", endpoint=redact(url))
         self._connection = connection = Connection(
             self._codec.url(url, streams),
             max_frame_bytes=self._settings.max_frame_bytes,
-            rules=_rules(self._settings),
+            policy=_policy(self._settings),
             wake_fd=self._wake_fd,
             clock=self._clock,
         )
-        yield self._news()
+        yield self._take_events()
         for _ in connection.opening(self._settings.connect_timeout, self._tick):
-            yield self._news()
-            if self._stopping:
+            yield self._take_events()
+            if self._is_stopping:
                 return
-        self.phase = "subscribing"
-        yield self._news()
-        self._serving = serving = VenueClient(
+        self._update(phase="subscribing")
+        yield self._take_events()
+        self._client = client = VenueClient(
             connection, self._codec, self._subscription, self._settings, self._clock
         )
-        serving.begin(streams)
-        while not self._stopping:
-            batch = serving.turn(self._tick)
-            if serving.since is not None and self.state != "connected":
+        batch = client.begin(streams) or client.turn(self._tick)
+        is_connected = False
+        while True:
+            if not is_connected and any(isinstance(e, Subscribed) for e in batch):
+                is_connected = True
                 self._connected()
+                batch = self._take_events() + batch
             yield batch
+            if self._is_stopping:
+                return
+            batch = client.turn(self._tick)
 
     def _connected(self) -> None:
-        self.state, self.phase, self.error_kind = "connected", "streaming", ""
-        self.reconnects += self._was_connected
+        is_reconnect = self._was_connected
         self._was_connected = True
-        self._failures_before, self.attempts = self.attempts, 0
+        self._failures_before = self.status.attempts
+        self._update(
+            state="connected",
+            phase="streaming",
+            error_kind="",
+            attempts=0,
+            reconnects=self.status.reconnects + is_reconnect,
+        )
+        self._events.append(Connected(is_reconnect))
 
-    def _is_failure(self, failure: ConnectionLostError, place: int) -> bool:
-        """Whether the attempt goes on; otherwise it has led to a connection."""
-        self.oversized += isinstance(failure, OversizedError)
-        if self._serving is not None and self._serving.since is not None:
-            self._lost(self._serving, failure, place)
-            return False
-        return not isinstance(failure, LeavingError)
+    def _ended(self, failure: ConnectionLostError, place: int) -> bool:
+        """Account for the end of a connection. Return True if it had been connected."""
+        client = self._client
+        was_connected = client is not None and client.acknowledged_at is not None
+        if client is not None and client.acknowledged_at is not None:
+            life = self._clock() - client.acknowledged_at
+            self._lost(failure, place, life < SHORT_LIFE, client.has_data)
+        is_oversized = isinstance(failure, OversizedError)
+        self._events.append(ConnectionLost(was_connected, is_oversized))
+        return was_connected
 
     def _lost(
-        self, serving: VenueClient, failure: ConnectionLostError, place: int
+        self, failure: ConnectionLostError, place: int, is_short: bool, had_data: bool
     ) -> None:
-        planned = isinstance(failure, LeavingError)
-        self.state = "reconnecting"
-        self._first = place if planned or serving.has_data else place + 1
-        if not planned:
-            self._note("connection", f"lost {self.endpoint}: {failure}")
-        short = self._clock() - (serving.since or 0.0) < SHORT_LIFE
-        self._short_lives = self._short_lives + 1 if short else 0
-        if short and not planned and not serving.has_data:
-            self._count_failure(self._failures_before + 1)
+        is_planned = isinstance(failure, LeavingError)
+        self._first = place if is_planned or had_data else place + 1
+        self._short_lives = self._short_lives + 1 if is_short else 0
+        changes = {"state": "reconnecting", "phase": "waiting"}
+        if not is_planned:
+            lost = f"lost {self.status.endpoint}: {failure}"
+            changes |= self._last_error("connection", lost)
+        if is_short and not is_planned and not had_data:
+            changes |= self._count_failure(self._failures_before + 1)
         elif self._short_lives > 1:
             self._delay = self._backoff(self._short_lives - 2)
+        self._update(**changes)
 
     def _failed(self, failures: list[tuple[str, ConnectionLostError]]) -> None:
-        self._count_failure(self.attempts + 1)
+        changes = self._count_failure(self.status.attempts + 1)
         refusals = [error for _, error in failures if isinstance(error, RefusedError)]
         if refusals:
-            self._note("subscription", str(refusals[-1]))
+            changes |= self._last_error("subscription", str(refusals[-1]))
         else:
-            self._note("connection", _unreached(failures, self.attempts))
+            listed = _listed(failures, changes["attempts"])
+            changes |= self._last_error("connection", listed)
+        self._update(**changes)
 
-    def _note(self, kind: str, text: str) -> None:
-        self.error_kind = kind
-        # A server may say our secrets back to us.
-        self.last_error = self._settings.redact(text)
+    def _last_error(self, kind: str, text: str) -> dict[str, Any]:
+        # A server may repeat our secrets.
+        return {"error_kind": kind, "last_error": self._settings.redact(text)}
 
-    def _count_failure(self, attempts: int) -> None:
-        self.attempts = attempts
+    def _count_failure(self, attempts: int) -> dict[str, Any]:
         most = self._settings.max_reconnect_attempts
         if most is not None and attempts >= most:
-            self.state, self._delay = "error", math.inf
-        else:
-            self._delay = self._backoff(attempts - 1)
+            self._delay = math.inf
+            return {"attempts": attempts, "state": "error"}
+        self._delay = self._backoff(attempts - 1)
+        return {"attempts": attempts}
 
     def _backoff(self, doublings: int) -> float:
         base = self._settings.reconnect_delay_base
@@ -233,29 +297,37 @@ class Session:
         return full_jitter(self._rng, base, most, doublings)
 
     def _pause(self) -> _Batches:
-        self.phase = "waiting"
-        self._again = False
+        self._update(phase="waiting")
+        self._is_retrying = False
         end = self._clock() + self._delay
-        yield self._news()
-        while not (self._stopping or self._again):
+        yield self._take_events()
+        while not (self._is_stopping or self._is_retrying):
             left = end - self._clock()
             if left <= 0:
                 return
             poll(None, 0, self._wake_fd, min(self._tick, left))
-            yield self._news()
-        self.attempts = self._short_lives = 0
+            yield []
+        self._update(attempts=0)
+        self._short_lives = 0
 
-    def _news(self) -> list[Output]:
-        return [*self._subscription.take_outcomes()]
+    def _update(self, **changes: Any) -> None:
+        old = self.status
+        self.status = old._replace(**changes)
+        if self.status != old:
+            self._events.append(StatusChanged(old, self.status))
+
+    def _take_events(self) -> list[SessionEvent]:
+        events, self._events = self._events, []
+        return events
 
     def _hang_up(self) -> None:
         if self._connection is not None:
-            self._connection.close(timeout=_GOODBYE if self._stopping else 0.0)
-        self._connection = self._serving = None
+            self._connection.close(timeout=_GOODBYE if self._is_stopping else 0.0)
+        self._connection = None
         self._subscription.end()
 
 
-def _rules(settings: Settings) -> ConnectPolicy:
+def _policy(settings: Settings) -> ConnectPolicy:
     return ConnectPolicy(
         settings.allow_insecure,
         settings.proxy,
@@ -264,9 +336,7 @@ def _rules(settings: Settings) -> ConnectPolicy:
     )
 
 
-def _unreached(
-    failures: list[tuple[str, ConnectionLostError]], attempts: int = 0
-) -> str:
+def _listed(failures: list[tuple[str, ConnectionLostError]], attempts: int = 0) -> str:
     count = f"{attempts} attempt{'' if attempts == 1 else 's'}"
     after = f" after {count}" if attempts else ""
     if len(failures) == 1:

@@ -1,89 +1,88 @@
-"""What a venue serves, what it was asked for, and what is wanted. No I/O, no clock.
+"""The question that is open with the venue: which streams it shall serve. No I/O.
 
-`in_force` is what the venue acknowledged last, on this connection or a former one;
-`wanted` is what it shall serve. Where they differ there is a question: asked when a
-connection begins, or on a live one when `wanted` changes. One question at a time, of
-one or more requests, each to be acknowledged.
+A question is asked when a connection begins, and on a live one when the wanted streams
+change. There is one question at a time; it takes one or more requests, and the venue
+has to acknowledge each. Until then, the streams acknowledged before stay in force.
 """
 
 import math
 from collections import deque
+from typing import Literal, NamedTuple
 
-import msgspec
-
-from shmfeed.bar import StreamKey
 from shmfeed.codecs import Codec, Request
 from shmfeed.errors import BadArgumentError
-
-Streams = tuple[StreamKey, ...]
-
-
-class Subscribed(msgspec.Struct):
-    """The venue serves these streams from here on."""
-
-    streams: Streams
+from shmfeed.wire.events import ChangeOutcome, ChangeRefused, Streams, Subscribed
 
 
-class ChangeRefused(msgspec.Struct):
-    """The change asked for last is off, for the reason given; nothing changed."""
+class Refusal(NamedTuple):
+    """The consequences of a refusal.
 
-    message: str
+    `outcome` is the end of the open change, if there is one. `then` says what becomes
+    of the connection: `stay` on it, `leave` it for a new one because the venue may
+    serve a part of what it refused, or `fail` because no streams are left to ask for.
+    """
+
+    outcome: ChangeRefused | None
+    then: Literal["stay", "leave", "fail"]
 
 
 class Subscription:
-    """The talk about streams over one connection after another.
+    """The state of the subscription over one connection after another.
 
-    `begun`: the present connection has been acknowledged. `tangled`: a change was
-    answered in part, and only a new connection makes sure what the venue serves.
+    Attributes:
+        acknowledged: The streams that the venue acknowledged last, on this connection
+            or a former one.
+        wanted: The streams that it shall serve.
+        is_changing: Whether a change has no outcome yet.
+        is_live: Whether the present connection has been acknowledged.
     """
 
     def __init__(self, codec: Codec, streams: Streams, ack_timeout: float) -> None:
-        self.in_force = streams
+        self.acknowledged = streams
         self.wanted = streams
-        self.begun = False
-        self.tangled = False
-        self._outcomes: list[Subscribed | ChangeRefused] = []
+        self.is_changing = False
+        self.is_live = False
         self._codec = codec
         self._ack_timeout = ack_timeout
-        self._changing = False  # someone waits for the outcome of a change
-        self._asked: Streams | None = None
+        self._asked: Streams | None = None  # by the question that is open
         self._queue: deque[Request] = deque()
         self._unanswered: list[str] = []  # ids of requests sent, oldest first
         self._sent_at = -math.inf
-        self._sent = 0  # requests of the present question
-
-    @property
-    def asking(self) -> bool:
-        return self._asked is not None
+        self._sent = 0  # requests of the open question
 
     def change(self, streams: Streams) -> None:
-        """Want these from now on; a change still open is off."""
-        if self._changing:
-            self._outcomes.append(ChangeRefused("superseded by a later change"))
-        self._changing = True
+        """Want these streams from now on, instead of any change that is open."""
+        self.is_changing = True
         self.wanted = streams
 
-    def take_outcomes(self) -> list[Subscribed | ChangeRefused]:
-        """What the caller is to be told, in order, and has not been yet."""
-        outcomes, self._outcomes = self._outcomes, []
-        return outcomes
+    def begin(self, streams: Streams) -> Subscribed | None:
+        """Ask for the streams that a connection was just opened for.
 
-    def begin(self, streams: Streams) -> None:
-        """On a connection just opened for these streams, ask for them.
+        Returns:
+            Their acknowledgement, where the connection's URL has subscribed them.
 
-        BadArgumentError where the codec cannot put it: to be taken for a refusal.
+        Raises:
+            BadArgumentError: The codec cannot ask for these streams. Treat it as a
+                refusal.
         """
-        self.begun = self.tangled = False
+        self.is_live = False
         self._sent_at = -math.inf
         self._open(streams)
-        self._ask(self._codec.subscribe(streams))
+        return self._ask(self._codec.subscribe(streams))
+
+    def begin_change(self) -> ChangeOutcome | None:
+        """Open the question for a change that waits, once no other is open.
+
+        Return its outcome, where the venue does not have to be asked.
+        """
+        if not self.is_live or self._asked is not None:
+            return None
+        if self.wanted != self.acknowledged:
+            return self._ask_change()
+        return self._settle(self.wanted) if self.is_changing else None
 
     def next_frame(self, now: float) -> str | None:
-        """What is due to be sent at `now`; not before the codec's interval is over."""
-        if self.begun and not self.asking and self.wanted != self.in_force:
-            self._ask_change()
-        elif self.begun and not self.asking and self._changing:
-            self._settle(self.wanted)
+        """Return the frame to send at `now`; the codec's interval lies between two."""
         if not self._queue or now < self._sent_at + self._codec.control_interval:
             return None
         request = self._queue.popleft()
@@ -93,54 +92,60 @@ class Subscription:
         return request.frame
 
     def due_in(self, now: float) -> float:
-        """Seconds until `next_frame` has one to send, at least 0."""
+        """Return the seconds until `next_frame` has one to send, at least 0."""
         if not self._queue:
             return math.inf
         return max(0.0, self._sent_at + self._codec.control_interval - now)
 
-    def acknowledge(self, request_id: str | None) -> None:
-        """The venue accepts a request; None: the oldest."""
+    def acknowledge(self, request_id: str | None) -> Subscribed | None:
+        """Take the acknowledgement of a request, None: of the oldest.
+
+        Return the outcome of the question, if this was its last answer.
+        """
         if not self._unanswered:
-            return
+            return None
         answered = request_id or self._unanswered[0]
-        if answered in self._unanswered:
-            self._unanswered.remove(answered)
-            self._settle_if_answered()
+        if answered not in self._unanswered:
+            return None
+        self._unanswered.remove(answered)
+        return self._settle_if_answered()
 
     def concerns(self, request_id: str | None) -> bool:
-        """Whether a refusal of this id is about the question that is open.
+        """Return True if a refusal of this id is about the question that is open.
 
-        Before anything is in force every refusal is.
+        Before the connection is acknowledged, every refusal is.
         """
         if not self._unanswered:
             return False
-        return not self.begun or request_id is None or request_id in self._unanswered
+        return not self.is_live or request_id is None or request_id in self._unanswered
 
-    def refuse(self, message: str) -> bool:
-        """The question that is open is answered by no.
+    def refuse(self, message: str) -> Refusal:
+        """Take the refusal of the question that is open.
 
-        False where that leaves nothing to fall back on: the connection's own streams
-        were refused. Otherwise the streams in force stay, or are wanted again.
+        The streams acknowledged before are wanted again, unless others have been asked
+        for meanwhile.
         """
-        asked, live = self._asked, self.begun
-        self.tangled = live and self._sent > 1
+        asked, live, partly = self._asked, self.is_live, self._sent > 1
         self._forget()
-        if self.wanted == asked:
-            if not self._changing:
-                return False
-            self._changing = False
-            self.wanted = self.in_force
-            self._outcomes.append(ChangeRefused(message))
-        return live or self.wanted != asked
+        outcome = None
+        if self.wanted == asked and self.is_changing:
+            self.is_changing = False
+            self.wanted = self.acknowledged
+            outcome = ChangeRefused(message)
+        elif self.wanted == asked:
+            return Refusal(None, "fail")
+        if live:
+            return Refusal(outcome, "leave" if partly else "stay")
+        return Refusal(outcome, "fail" if self.wanted == asked else "leave")
 
-    def overdue(self, now: float) -> bool:
-        """Whether an answer has not come in time."""
+    def is_overdue(self, now: float) -> bool:
+        """Return True if an answer has not come in time."""
         late = now > self._sent_at + self._ack_timeout
         return bool(self._unanswered) and not self._queue and late
 
     def end(self) -> None:
-        """The connection has ended; what is wanted is for the next one."""
-        self.begun = self.tangled = False
+        """Close the question, because its connection has ended."""
+        self.is_live = False
         self._forget()
 
     def _forget(self) -> None:
@@ -148,29 +153,31 @@ class Subscription:
         self._queue.clear()
         self._unanswered.clear()
 
-    def _ask_change(self) -> None:
+    def _ask_change(self) -> ChangeOutcome | None:
         self._open(self.wanted)
         try:
-            self._ask(self._codec.change(self.in_force, self.wanted))
+            return self._ask(self._codec.change(self.acknowledged, self.wanted))
         except BadArgumentError as error:
-            self.refuse(str(error))
+            return self.refuse(str(error)).outcome
 
     def _open(self, streams: Streams) -> None:
         self._asked = streams
         self._sent = 0
 
-    def _ask(self, requests: list[Request]) -> None:
+    def _ask(self, requests: list[Request]) -> Subscribed | None:
         self._queue.extend(requests)
-        self._settle_if_answered()
+        return self._settle_if_answered()
 
-    def _settle_if_answered(self) -> None:
-        if self._asked is not None and not self._queue and not self._unanswered:
-            self._settle(self._asked)
+    def _settle_if_answered(self) -> Subscribed | None:
+        if self._asked is None or self._queue or self._unanswered:
+            return None
+        return self._settle(self._asked)
 
-    def _settle(self, streams: Streams) -> None:
-        self.in_force = streams
-        self.begun = True
+    def _settle(self, streams: Streams) -> Subscribed:
+        self.acknowledged = streams
+        self.is_live = True
         self._asked = None
-        if streams == self.wanted:
-            self._changing = False
-        self._outcomes.append(Subscribed(streams))
+        ends_change = self.is_changing and streams == self.wanted
+        if ends_change:
+            self.is_changing = False
+        return Subscribed(streams, ends_change)

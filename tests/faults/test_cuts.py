@@ -13,8 +13,8 @@ from support.playing import playing
 
 from shmfeed.codecs.interface import BarEvent, Heartbeat, Malformed
 from shmfeed.codecs.wealthai import WealthaiCodec
-from shmfeed.wire import frames
-from shmfeed.wire.session import Subscribed
+from shmfeed.wire import connection, frames
+from shmfeed.wire.events import Subscribed
 
 ENDLESS = {
     "max_reconnect_attempts": None,
@@ -140,7 +140,7 @@ def test_a_session_that_ends_at_any_byte_comes_back_and_hands_out_whole_bars_onl
     wanted = [expected(size) for size in cuts]
     acknowledged = [one for one in wanted if one]
     assert found[: len(acknowledged)] == acknowledged
-    assert session.reconnects >= len(acknowledged) - 1
+    assert session.status.reconnects >= len(acknowledged) - 1
 
 
 def test_a_session_that_is_reset_at_any_byte_hands_out_whole_bars_in_order_only():
@@ -180,18 +180,19 @@ def silent_for(played, clock, cutter, step=2.0):
     session = played.session
     session._tick = 0.001  # the server gets its turn
     while not cutter.sent.is_set():
-        played.seen += next(played.batches)
-        if session.phase == "waiting":
+        played.take(next(played.batches))
+        if session.status.phase == "waiting":
             clock.now += 0.001
     cutter.sent.clear()
     session._tick = 0.0
-    begun, state = clock.now, (session.last_error, session.attempts)
+    begun, state = clock.now, (session.status.last_error, session.status.attempts)
     for _ in range(3):  # what has been sent is here: take it
-        played.seen += next(played.batches)
-    session.last_error, before = "", session.attempts
-    while not session.last_error and session.attempts == before:
+        played.take(next(played.batches))
+    before = session.status.attempts
+    session.status = session.status._replace(last_error="")
+    while not session.status.last_error and session.status.attempts == before:
         clock.now += step
-        played.seen += next(played.batches)
+        played.take(next(played.batches))
         assert clock.now - begun < 100, state
     return clock.now - begun
 
@@ -242,19 +243,19 @@ def survives(url, tap, first, drops, **options):
     settings = {**ENDLESS, **WATCHED, "clock": clock, "tick": 0.0, **options}
     with playing(url, **settings) as played:
         while tap.taken.empty():
-            played.seen += next(played.batches)
+            played.take(next(played.batches))
         connection, answer = tap.taken.get()
         connection.sendall(answer + first if first is not None else b"")
         assert first is None or played.until(
-            lambda: played.session.phase != "connecting"
+            lambda: played.status.phase != "connecting"
         )
         begun = clock.now
-        while not played.session.last_error and clock.now - begun < 60:
+        while not played.status.last_error and clock.now - begun < 60:
             connection.sendall(next(drops))
             clock.now += 1.0
             for _ in range(3):
-                played.seen += next(played.batches)
-        return clock.now - begun, played.session.last_error
+                played.take(next(played.batches))
+        return clock.now - begun, played.status.last_error
 
 
 ACKNOWLEDGED = frame(b'{"type":"CONNECTED"}')
@@ -324,7 +325,7 @@ def test_tls_in_drops_is_given_up_within_the_limit():
 @pytest.mark.parametrize("what", ["a payload", "fragments with pings between them"])
 def test_without_a_limit_for_a_message_drops_would_keep_it_for_ever(what, monkeypatch):
     # The control: nothing else ends these, not even with pings.
-    monkeypatch.setattr(frames.Frames, "unfinished", None)
+    monkeypatch.setattr(connection.Connection, "part_since", None)
     first, drops, *_ = TRICKLES[what]
     codec = Pingless("", "") if what == "a payload" else None
     tap = Tap()

@@ -502,7 +502,7 @@ def test_more_streams_than_there_is_room_for(where, sound):
 GONE = """
 import threading
 import shmfeed
-from shmfeed.feeder.heartbeat import Beat
+from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.segment.mapping import place
 name, HOUR = sys.argv[1], 3_600_000
 where = place(name)
@@ -534,7 +534,7 @@ for what in sys.argv[3:]:
     feed = shmfeed.attach(name)
     reader = feed.ring("A", "1h")
     rows = reader.view(5)
-    with Beat(writer, lost):
+    with HeartbeatThread(writer, lost):
         remove(what)
         told.wait(5)
     writer.close(unlink=True)

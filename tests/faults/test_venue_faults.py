@@ -134,7 +134,7 @@ def test_a_revision_reopens_no_row(feed_name, protocol):
 
 @pytest.mark.parametrize("name", ["nan", "infinite"])
 def test_control_unchecked_a_lie_becomes_a_row(feed_name, name, monkeypatch):
-    monkeypatch.setattr("shmfeed.feeder.ledger.is_sound", lambda event, ends: True)
+    monkeypatch.setattr("shmfeed.feeder.ledger.is_valid_bar", lambda event, ends: True)
     with fed(feed_name, "wealthai", name) as (venue, feed, ring):
         push(venue)
         until(lambda: ring.count == BARS)

@@ -22,6 +22,7 @@ import websocket
 from shmfeed.codecs import get_codec
 from shmfeed.codecs.interface import BarEvent
 from shmfeed.settings.loading import load
+from shmfeed.wire.events import ConnectionLost, Received, Subscribed
 from shmfeed.wire.session import Session
 
 log = logging.getLogger("hostile")
@@ -43,17 +44,25 @@ def by_session(url, **options):
     settings = load({"endpoint": url, **PATIENT, **options}, {})
     codec = get_codec("wealthai", settings.market_type, settings.csrf_token)
     session = Session(codec, settings, codec.endpoints([url], []), STREAMS, tick=0.05)
-    kinds = Counter()
+    kinds, oversized = Counter(), 0
     begun = time.monotonic()
     with contextlib.closing(session.batches()) as batches:
         for batch in batches:
-            kinds.update(type(event).__name__ for event in batch)
-            if kinds[BarEvent.__name__] or session.last_error:
+            for event in batch:
+                match event:
+                    case Received(events):
+                        kinds.update(type(event).__name__ for event in events)
+                    case Subscribed():
+                        kinds["Subscribed"] += 1
+                    case ConnectionLost(is_oversized=is_oversized):
+                        oversized += is_oversized
+            if kinds[BarEvent.__name__] or session.status.last_error:
                 break
             if time.monotonic() - begun > SECONDS:
                 break
             show(settings, codec, session)
-    return {"kinds": kinds, "error": session.last_error, "oversized": session.oversized}
+    error = session.status.last_error
+    return {"kinds": kinds, "error": error, "oversized": oversized}
 
 
 def by_the_library(url, **_):

@@ -1,10 +1,25 @@
 """A stream's ledger, spoken to in one line a message."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 
-from shmfeed.bar import CLOSED_BY_NEXT, UNCONFIRMED, Bar
+from shmfeed.bar import (
+    AFTER_GAP,
+    CLOSED_BY_CLOCK,
+    CLOSED_BY_NEXT,
+    CLOSED_BY_VENUE,
+    UNCONFIRMED,
+    Bar,
+)
 from shmfeed.codecs.interface import BarEvent
-from shmfeed.feeder.ledger import Counts, Ledger, Step
+from shmfeed.feeder.ledger import (
+    Anomaly,
+    HoldingChanged,
+    Ledger,
+    LedgerEvent,
+    RowWrite,
+)
 
 MINUTE = 60_000
 START = 1_700_000_040_000  # on the grid of minutes
@@ -36,34 +51,80 @@ def row(minute: int, price: float = 10.0, flags: int = 0) -> Bar:
     )
 
 
-def told(steps: list[Step]) -> list[tuple[str, int, float, int]]:
-    """Steps as short tuples: what, which minute, its price, its flags."""
+def told(events: Sequence[LedgerEvent]) -> list[tuple[str, int, float, int]]:
+    """Return the writes as short tuples: what, which minute, its price, its flags."""
     return [
         (
-            "row" if step.closed else "forming",
-            (step.bar.open_time - START) // MINUTE,
-            step.bar.close,
-            step.bar.flags,
+            "row" if write.closed else "forming",
+            (write.bar.open_time - START) // MINUTE,
+            write.bar.close,
+            write.bar.flags,
         )
-        for step in steps
+        for write in writes(events)
     ]
 
 
-class Stream:
-    """A ledger with its counts, and messages told in one line."""
+def writes(events: Sequence[LedgerEvent]) -> list[RowWrite]:
+    return [event for event in events if isinstance(event, RowWrite)]
 
-    def __init__(self, **arguments) -> None:
-        self.counts = Counts()
-        self.ledger = Ledger("1m", self.counts, **arguments)
 
-    def say(self, minute, closed, price=10.0, *, now=0.0, venue=EARLY, **other):
-        return told(
-            self.ledger.apply(event(minute, closed, price, **other), venue, now)
-        )
+class Sink:
+    """A ring that checks the order of a ledger's writes, and tallies its events."""
 
-    def tick(self, *, now=0.0, venue=EARLY):
-        return told(self.ledger.tick(venue, now))
+    def __init__(self) -> None:
+        self.rows: list[Bar] = []
+        self.forming: Bar | None = None
+        self.is_holding = False
+        self.tally: Counter[str] = Counter()
+
+    def write(self, events: Sequence[LedgerEvent]) -> None:
+        for one in events:
+            match one:
+                case Anomaly(kind):
+                    self.tally[kind] += 1
+                case HoldingChanged(is_holding):
+                    assert is_holding is not self.is_holding
+                    self.is_holding = is_holding
+                case RowWrite(closed, bar, missing):
+                    assert bool(bar.flags & AFTER_GAP) is (missing > 0)
+                    self.tally["gaps"] += missing
+                    self._put(closed, bar)
 
     def counted(self) -> dict[str, int]:
-        names = ("malformed", "late", "duplicates", "revisions", "gaps")
-        return {n: getattr(self.counts, n) for n in names if getattr(self.counts, n)}
+        return {kind: count for kind, count in self.tally.items() if count}
+
+    def _put(self, closed: bool, bar: Bar) -> None:
+        assert not self.rows or bar.open_time > self.rows[-1].open_time
+        if not closed:
+            assert bar.flags == 0
+            self.forming = bar
+            return
+        assert bar.flags & (CLOSED_BY_VENUE | CLOSED_BY_NEXT | CLOSED_BY_CLOCK)
+        self.rows.append(bar)
+        if self.forming is not None and self.forming.open_time <= bar.open_time:
+            self.forming = None
+
+
+class Stream:
+    """A ledger with its sink, and messages told in one line."""
+
+    def __init__(self, timeframe: str = "1m", **arguments) -> None:
+        self.ledger = Ledger(timeframe, **arguments)
+        self.sink = Sink()
+
+    def say(self, minute, closed, price=10.0, *, now=0.0, venue=EARLY, **other):
+        return told(self.apply(event(minute, closed, price, **other), venue, now))
+
+    def apply(self, message: BarEvent, venue: int, now: float) -> list[LedgerEvent]:
+        return self._written(self.ledger.apply(message, venue, now))
+
+    def tick(self, *, now=0.0, venue=EARLY):
+        return told(self._written(self.ledger.tick(venue, now)))
+
+    def counted(self) -> dict[str, int]:
+        return self.sink.counted()
+
+    def _written(self, events: list[LedgerEvent]) -> list[LedgerEvent]:
+        self.sink.write(events)
+        assert self.sink.is_holding is self.ledger.is_holding
+        return events

@@ -17,7 +17,7 @@ _LOGGERS = {"log", "_log"}
 _LEVELS = {"info", "warning", "error", "critical", "exception"}
 _PARSERS = {"parser", "chosen"}  # of argparse: `error` ends the command with a text
 # Functions that show, keep or send a text that they are given.
-_SAY = {"warn", "_say", "_note", "_leave", "ChangeRefused", "Seldom"}
+_SAY = {"warn", "_say", "_last_error", "_leave"}
 _SAY |= {"malformed", "Malformed", "_explained"}  # parts of others
 _SAY |= {"_refusal", "_failure"}  # the local venue's, to its client
 _SAY |= {"Leftover", "_all"}  # why it has to stay

@@ -9,6 +9,7 @@ from support.loopback import STREAMS
 
 from shmfeed.codecs import get_codec
 from shmfeed.settings.model import Settings
+from shmfeed.wire.events import ChangeRefused, Received, Subscribed
 from shmfeed.wire.session import Session
 
 QUICK = {
@@ -21,7 +22,11 @@ QUICK = {
 
 
 class Play:
-    """A session, driven by the test; what it yields is kept in `seen`."""
+    """A session, driven by the test.
+
+    `seen` has the venue's events and the outcomes of subscriptions, `changes` the other
+    events of the session.
+    """
 
     def __init__(self, urls, *, codec=None, streams=STREAMS, rng=None, **settings):
         self.waking, self._waking = os.pipe2(os.O_NONBLOCK)
@@ -39,27 +44,44 @@ class Play:
         )
         self.batches = self.session.batches()
         self.seen = []
+        self.changes = []
         self.states = []
         self.closed = False
 
+    @property
+    def status(self):
+        return self.session.status
+
     def until(self, condition, seconds=4.0):
-        """Drive until the condition holds; whether it came to hold."""
+        """Drive until the condition holds, and return it."""
         end = time.monotonic() + seconds
         while not condition() and time.monotonic() < end:
-            self.seen += next(self.batches)
-            state = (self.session.state, self.session.phase)
+            self.take(next(self.batches))
+            state = self.status[:2]
             if self.states[-1:] != [state]:
                 self.states.append(state)
         return condition()
 
+    def take(self, batch):
+        for event in batch:
+            match event:
+                case Received(events):
+                    self.seen += events
+                case Subscribed() | ChangeRefused():
+                    self.seen.append(event)
+                case _:
+                    self.changes.append(event)
+
     def until_seen(self, kind, count=1, **options):
-        """The events of this kind, once there are so many."""
+        """Drive until there are so many events of this kind, and return them."""
         assert self.until(lambda: len(self.all(kind)) >= count, **options), self.seen
         return self.all(kind)
 
     def until_state(self, state, **options):
-        assert self.until(lambda: self.session.state == state, **options), self.states
-        return self.session
+        """Drive until the session is in this state, and return its status."""
+        reached = self.until(lambda: self.status.state == state, **options)
+        assert reached, self.states
+        return self.status
 
     def all(self, kind):
         return [event for event in self.seen if isinstance(event, kind)]
@@ -73,14 +95,14 @@ class Play:
         self.closed = True
         self.session.stop()
         for batch in self.batches:
-            self.seen += batch
+            self.take(batch)
         os.close(self.waking)
         os.close(self._waking)
 
 
 @contextlib.contextmanager
 def playing(urls, **options):
-    """A Play that is over after the block."""
+    """Yield a Play that is over after the block."""
     played = Play(urls, **options)
     try:
         yield played

@@ -5,7 +5,7 @@ from support.waiting import until
 
 import shmfeed
 from shmfeed.errors import FeedLostError
-from shmfeed.feeder.heartbeat import Beat
+from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.segment.mapping import place
 from shmfeed.writer import create
 
@@ -13,7 +13,7 @@ from shmfeed.writer import create
 def test_it_keeps_a_feed_alive_whose_main_loop_is_stuck(feed_name):
     lost = []
     with create(feed_name) as writer, shmfeed.attach(feed_name) as feed:
-        with Beat(writer, lost.append):
+        with HeartbeatThread(writer, lost.append):
             ends = time.monotonic() + 2.5
             while time.monotonic() < ends:
                 assert feed.alive()
@@ -22,6 +22,10 @@ def test_it_keeps_a_feed_alive_whose_main_loop_is_stuck(feed_name):
         until(lambda: not feed.alive(), timeout=3, what="death without a beat")
     assert lost == []
     create(feed_name).close(unlink=True)
+
+
+def thread_names():
+    return {thread.name for thread in threading.enumerate()}
 
 
 def test_it_tells_once_that_the_feed_was_taken_away(feed_name):
@@ -35,10 +39,10 @@ def test_it_tells_once_that_the_feed_was_taken_away(feed_name):
     for taken in ("segment", "lock"):
         told.clear()
         end.clear()
-        with create(feed_name) as writer, Beat(writer, lost):
+        with create(feed_name) as writer, HeartbeatThread(writer, lost):
             getattr(place(feed_name), taken).unlink()
             assert end.wait(3)
-            until(lambda: "shmfeed-beat" not in {t.name for t in threading.enumerate()})
+            until(lambda: "shmfeed-heartbeat" not in thread_names())
         (error,) = told
         assert isinstance(error, FeedLostError)
         assert str(getattr(place(feed_name), taken)) in str(error)
@@ -48,7 +52,7 @@ def test_it_tells_once_that_the_feed_was_taken_away(feed_name):
 def test_it_ends_at_once(feed_name):
     with create(feed_name) as writer:
         begun = time.monotonic()
-        with Beat(writer, lambda error: None):
+        with HeartbeatThread(writer, lambda error: None):
             pass
         assert time.monotonic() - begun < 0.3
         writer.close(unlink=True)

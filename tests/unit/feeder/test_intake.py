@@ -151,7 +151,7 @@ def test_where_the_venue_flags_no_clock_closes(flagged):
 def test_ticks_look_some_times_a_second_only(bench):
     bench.take(bar(0, closed=None))
     looked = []
-    lane = bench.intake._lanes[STREAM]
+    lane = bench.intake._streams[STREAM]
     tick = lane.ledger.tick
     lane.ledger = type("Watched", (), {"tick": lambda _, *a: looked.append(a) or []})()
     for _ in range(100):

@@ -6,8 +6,16 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.ledger_sink import Sink
-from support.ledger_stream import GIVEN_UP, MINUTE, START, Stream, event, row, told
+from support.ledger_stream import (
+    GIVEN_UP,
+    MINUTE,
+    START,
+    Sink,
+    Stream,
+    event,
+    row,
+    told,
+)
 
 from shmfeed.bar import (
     AFTER_GAP,
@@ -18,7 +26,7 @@ from shmfeed.bar import (
     Bar,
 )
 from shmfeed.codecs.interface import BarEvent
-from shmfeed.feeder.ledger import Counts, Ledger, Step
+from shmfeed.feeder.ledger import Anomaly, RowWrite
 
 FOREVER = 1e9
 GRACE = 2.0
@@ -28,9 +36,9 @@ SECOND = 1000
 @pytest.mark.parametrize("closed", [True, False])
 def test_the_sink_refuses_what_is_not_newer_than_the_rows(closed):
     sink = Sink()
-    sink.write([Step(True, row(0, flags=CLOSED_BY_NEXT))])
+    sink.write([RowWrite(True, row(0, flags=CLOSED_BY_NEXT))])
     with pytest.raises(AssertionError):
-        sink.write([Step(closed, row(0, flags=CLOSED_BY_NEXT if closed else 0))])
+        sink.write([RowWrite(closed, row(0, flags=CLOSED_BY_NEXT if closed else 0))])
 
 
 # Flagged: each frame lost, delayed less than the patience, doubled
@@ -72,30 +80,29 @@ def expected_rows(heard, count: int) -> list[tuple[int, float, int]]:
 
 
 def play_flagged(bars, patience: float):
-    """Rows as (number, price, flags), and the ledger and its sink."""
+    """Return the rows as (number, price, flags), and the stream."""
     before = Bar(START - SECOND, START, 1.0, 1.0, 1.0, 1.0, 1.0)
-    counts = Counts()
     grace = int(patience * 1000)
-    ledger = Ledger("1s", counts, last_closed=before, close_grace_ms=grace)
-    sink = Sink()
+    stream = Stream("1s", last_closed=before, close_grace_ms=grace)
     for time, number, final, price in arrivals(bars):
-        sink.write(ledger.apply(one_second_event(number, final, price), START, time))
-        sink.write(ledger.tick(START, time))
-    sink.write(ledger.tick(START, FOREVER))
-    rows = [((r.open_time - START) // SECOND, r.close, r.flags) for r in sink.rows]
-    return rows, ledger, counts
+        stream.apply(one_second_event(number, final, price), START, time)
+        stream.tick(venue=START, now=time)
+    stream.tick(venue=START, now=FOREVER)
+    written = stream.sink.rows
+    rows = [((r.open_time - START) // SECOND, r.close, r.flags) for r in written]
+    return rows, stream
 
 
 @settings(deadline=None)  # the machine is shared
 @given(flagged_bars)
 def test_flagged_rows_are_what_was_heard(bars):
-    rows, ledger, counts = play_flagged(bars, GRACE)
+    rows, stream = play_flagged(bars, GRACE)
     assert rows == expected_rows(arrivals(bars), len(bars))
     written = {number for number, _, _ in rows}
     missing = max(written) + 1 - len(written) if written else 0
-    assert ledger.gaps == counts.gaps == missing
-    assert not ledger.holding
-    assert counts.malformed == counts.revisions == 0
+    assert stream.sink.tally["gaps"] == missing
+    assert not stream.ledger.is_holding
+    assert not stream.counted().keys() & {"malformed", "revisions"}
 
 
 def test_the_model_tells_when_patience_is_short():
@@ -162,30 +169,30 @@ class PlainModel:
 @settings(deadline=None)
 @given(plain_commands)
 def test_unflagged_rows_are_the_models(commands):
-    model, stream, sink = PlainModel(), Stream(), Sink()
-    ledger = stream.ledger
+    model, stream = PlainModel(), Stream()
+    sink = stream.sink
     for command, *values in commands:
         venue = START + model.time * 1000
         if command == "bar":
             minute, price = values
             model.bar(minute, price)
             said = event(minute, None, price)
-            sink.write(ledger.apply(said, venue, float(model.time)))
+            stream.apply(said, venue, float(model.time))
         elif command == "time":
             model.time += values[0]
             model.tick()
-            sink.write(ledger.tick(START + model.time * 1000, float(model.time)))
+            stream.tick(venue=START + model.time * 1000, now=float(model.time))
         else:
             model.doubt = UNCONFIRMED
-            ledger.reconnected()
+            stream.ledger.reconnected()
     rows = [((r.open_time - START) // MINUTE, r.close) for r in sink.rows]
     assert rows == [(minute, price) for minute, (price, _) in model.rows.items()]
     flags = [r.flags & ~AFTER_GAP for r in sink.rows]
     assert flags == [flags for _, flags in model.rows.values()]
     holes = [b[0] - a[0] - 1 for a, b in pairwise(rows)]
     assert [bool(r.flags & AFTER_GAP) for r in sink.rows[1:]] == [h > 0 for h in holes]
-    assert ledger.gaps == sum(holes)
-    assert not ledger.holding
+    assert sink.tally["gaps"] == sum(holes)
+    assert not stream.ledger.is_holding
     forming = sink.forming and ((sink.forming.open_time - START) // MINUTE)
     assert forming == (model.forming and model.forming[0])
 
@@ -204,37 +211,31 @@ anything = st.lists(
 )
 
 
-def messages(counts: Counts) -> int:
-    return counts.malformed + counts.late + counts.duplicates + counts.revisions
-
-
 @settings(deadline=None, max_examples=300)
 @given(anything, st.integers(0, 3000))
 def test_every_message_ends_in_one_place(commands, grace):
-    stream, sink = Stream(close_grace_ms=grace), Sink()
-    ledger = stream.ledger
+    stream = Stream(close_grace_ms=grace)
+    ledger, sink = stream.ledger, stream.sink
     time, waiting = 0.0, set()
     for command, *values in commands:
         venue = START + int(time * 1000)
         if command == "bar":
             minute, closed, price, volume = values
             said = event(minute, closed, price, volume=volume)
-            before = messages(stream.counts)
-            steps = ledger.apply(said, venue, time)
-            counted = messages(stream.counts) - before
-            published = [s for s in told(steps) if s[1:3] == (minute, price)]
+            events = stream.apply(said, venue, time)
+            counted = sum(isinstance(one, Anomaly) for one in events)
+            published = [s for s in told(events) if s[1:3] == (minute, price)]
             assert counted in (0, 1)
             if not counted and not published:
-                assert ledger.holding
+                assert ledger.is_holding
                 waiting.add(minute)
-            sink.write(steps)
         elif command == "time":
             time += values[0]
-            sink.write(ledger.tick(START + int(time * 1000), time))
+            stream.tick(venue=START + int(time * 1000), now=time)
         else:
             ledger.reconnected()
-    sink.write(ledger.tick(START, FOREVER))
-    assert not ledger.holding
+    stream.tick(venue=START, now=FOREVER)
+    assert not ledger.is_holding
     written = [*sink.rows, *([sink.forming] if sink.forming else [])]
     assert waiting <= {(bar.open_time - START) // MINUTE for bar in written}
 
@@ -260,12 +261,12 @@ words = st.builds(
 @settings(deadline=None)
 @given(st.lists(words, max_size=20), st.sampled_from(("1m", "1h", "1w", "1M")))
 def test_nothing_raises_and_no_nonsense_is_written(said, timeframe):
-    ledger, sink = Ledger(timeframe, Counts()), Sink()
-    for number, words_of_it in enumerate(said):
-        sink.write(ledger.apply(words_of_it, START, number))
-        sink.write(ledger.tick(START, number))
-    sink.write(ledger.tick(START, FOREVER))
-    for bar in sink.rows:
+    stream = Stream(timeframe)
+    for number, message in enumerate(said):
+        stream.apply(message, START, number)
+        stream.tick(venue=START, now=number)
+    stream.tick(venue=START, now=FOREVER)
+    for bar in stream.sink.rows:
         assert all(map(math.isfinite, bar[2:7]))
         assert bar.low <= min(bar.open, bar.close)
         assert max(bar.open, bar.close) <= bar.high

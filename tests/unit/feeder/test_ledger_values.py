@@ -15,7 +15,7 @@ from support.ledger_stream import (
 )
 
 from shmfeed.bar import CLOSED_BY_VENUE
-from shmfeed.feeder.ledger import Counts, Ledger, Step
+from shmfeed.feeder.ledger import Ledger, RowWrite
 
 
 @pytest.mark.parametrize(
@@ -66,31 +66,32 @@ def test_a_bad_message_is_counted_and_changes_nothing(other, closed):
 )
 def test_what_is_unusual_but_legal_is_taken(other):
     stream = Stream()
-    (step,) = stream.ledger.apply(event(1, UPDATE, **other), EARLY, 0.0)
+    (write,) = stream.ledger.apply(event(1, UPDATE, **other), EARLY, 0.0)
     (again,) = stream.ledger.apply(event(1, FINAL, **other), EARLY, 0.0)
-    assert step.bar.close_time == again.bar.close_time == START + 2 * MINUTE
+    assert write.bar.close_time == again.bar.close_time == START + 2 * MINUTE
     assert stream.counted() == {}
 
 
 @pytest.mark.parametrize("money", [-1.0, math.inf, -math.inf, math.nan])
 def test_money_that_makes_no_sense_is_unknown(money):
     stream = Stream()
-    (step,) = stream.ledger.apply(event(1, FINAL, money=money), EARLY, 0.0)
-    assert math.isnan(step.bar.money)
-    (step,) = stream.ledger.apply(event(2, FINAL, money=7.0), EARLY, 0.0)
-    assert step.bar.money == 7.0
+    (write,) = stream.ledger.apply(event(1, FINAL, money=money), EARLY, 0.0)
+    assert math.isnan(write.bar.money)
+    (write,) = stream.ledger.apply(event(2, FINAL, money=7.0), EARLY, 0.0)
+    assert write.bar.money == 7.0
 
 
 def test_months_and_weeks_have_their_own_grids():
     january, february = 1_704_067_200_000, 1_706_745_600_000
     march = 1_709_251_200_000
-    ledger = Ledger("1M", Counts())
-    (step,) = ledger.apply(event(0, FINAL, open_time=january), EARLY, 0.0)
-    assert step.bar.close_time == february
-    (step,) = ledger.apply(event(0, FINAL, open_time=february), EARLY, 0.0)
-    assert step == Step(True, step.bar)
-    assert (step.bar.close_time, step.bar.flags) == (march, CLOSED_BY_VENUE)
-    weekly = Counts()
-    assert Ledger("1w", weekly).apply(event(0, FINAL, open_time=january), EARLY, 0.0)
-    assert not Ledger("1w", weekly).apply(event(0, 0, open_time=february), EARLY, 0.0)
-    assert weekly.malformed == 1  # that 1 January was a Monday, 1 February a Thursday
+    ledger = Ledger("1M")
+    (write,) = ledger.apply(event(0, FINAL, open_time=january), EARLY, 0.0)
+    assert write.bar.close_time == february
+    (write,) = ledger.apply(event(0, FINAL, open_time=february), EARLY, 0.0)
+    assert write == RowWrite(True, write.bar)
+    assert (write.bar.close_time, write.bar.flags) == (march, CLOSED_BY_VENUE)
+    # That 1 January was a Monday, 1 February a Thursday.
+    (write,) = Ledger("1w").apply(event(0, FINAL, open_time=january), EARLY, 0.0)
+    assert write.closed
+    (anomaly,) = Ledger("1w").apply(event(0, 0, open_time=february), EARLY, 0.0)
+    assert anomaly.kind == "malformed"

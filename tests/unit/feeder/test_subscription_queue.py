@@ -10,33 +10,49 @@ from shmfeed.errors import (
     WebSocketConnectionError,
     WebSocketSubscriptionError,
 )
-from shmfeed.feeder.commands import Command
+from shmfeed.feeder.requests import PendingRequest
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
-from shmfeed.wire.subscription import ChangeRefused, Subscribed
+from shmfeed.wire.events import ChangeRefused, SessionStatus, Subscribed
 
 A, B, C, D = ((name, "1m") for name in "ABCD")
 
 
-class Line:
+class Port:
+    """A session that only remembers what it was asked."""
+
     def __init__(self):
-        self.state = "connected"
-        self.last_error = ""
+        self.status = SessionStatus(state="connected")
+        self.acknowledged = ()
+        self.is_changing = False
         self.asked = []
 
     def change(self, streams):
+        self.is_changing = True
         self.asked.append(set(streams))
 
 
 class Desk:
-    """Changes, and the wishes of managers `one` and `two`."""
+    """A queue, and the wants of managers `one` and `two`."""
 
     def __init__(self, room=10):
         self.room = room
         self.wants = Subscriptions()
-        self.line = Line()
-        self.changes = SubscriptionQueue(self.wants, self.line, self.admit)
+        self.port = Port()
+        self.queue = SubscriptionQueue(self.wants, self.port, self.admit)
         self.wants.put("one", os.getpid(), (A,))
-        self.changes.settle(Subscribed((A,)))
+        self.acknowledge(A)
+
+    def acknowledge(self, *streams):
+        """Acknowledge these streams, as a session does."""
+        self.port.acknowledged = streams
+        asked = self.port.asked[-1:] == [set(streams)]
+        ends_change = self.port.is_changing and asked
+        self.port.is_changing = self.port.is_changing and not asked
+        self.queue.settle(Subscribed(streams, ends_change))
+
+    def refuse(self, message):
+        self.port.is_changing = False
+        self.queue.settle(ChangeRefused(message))
 
     def admit(self, union):
         if len(union) > self.room:
@@ -44,9 +60,9 @@ class Desk:
 
     def subscribe(self, manager, *streams):
         request = Request(v=1, id=1, op="subscribe", manager=manager, pid=os.getpid())
-        command = Command(request)
-        self.changes.subscribe(command, streams)
-        return command.answer
+        pending = PendingRequest(request)
+        self.queue.subscribe(pending, streams)
+        return pending.answer
 
     def union(self):
         return set(self.wants.union())
@@ -59,17 +75,17 @@ def desk():
 
 def test_a_change_is_done_when_the_venue_has_said_so(desk):
     answer = desk.subscribe("two", B)
-    assert desk.line.asked == [{A, B}]
+    assert desk.port.asked == [{A, B}]
     assert not answer.done()
-    desk.changes.settle(Subscribed((A, B)))
+    desk.acknowledge(A, B)
     assert answer.result(0) == {"streams": 2}
     assert desk.subscribe("two", B).result(0) == {"streams": 2}  # nothing to ask
-    assert len(desk.line.asked) == 1
+    assert len(desk.port.asked) == 1
 
 
 def test_a_refused_change_leaves_the_old_one(desk):
     answer = desk.subscribe("one", A, B)
-    desk.changes.settle(ChangeRefused("no such symbol: B"))
+    desk.refuse("no such symbol: B")
     with pytest.raises(WebSocketSubscriptionError, match="no such symbol: B"):
         answer.result(0)
     assert desk.union() == {A}
@@ -77,47 +93,45 @@ def test_a_refused_change_leaves_the_old_one(desk):
 
 def test_one_question_at_a_time_and_each_with_its_own_answer(desk):
     bad, good = desk.subscribe("one", A, B), desk.subscribe("two", C)
-    assert desk.line.asked == [{A, B}]
-    desk.changes.settle(ChangeRefused("not B"))
+    assert desk.port.asked == [{A, B}]
+    desk.refuse("not B")
     assert isinstance(bad.exception(0), WebSocketSubscriptionError)
-    assert desk.line.asked[1:] == [{A, C}]
+    assert desk.port.asked[1:] == [{A, C}]
     assert not good.done()
-    desk.changes.settle(Subscribed((A, C)))
+    desk.acknowledge(A, C)
     assert good.result(0)
     assert desk.union() == {A, C}
 
 
 def test_an_acknowledgement_of_something_else_answers_nothing(desk):
     answer = desk.subscribe("two", B)
-    desk.changes.settle(Subscribed((A,)))  # a connection that began before
+    desk.acknowledge(A)  # a connection that began before
     assert not answer.done()
-    desk.changes.settle(Subscribed((B, A)))
+    desk.acknowledge(B, A)
     assert answer.done()
 
 
 def test_a_lost_connection_answers_everybody_and_changes_nothing(desk):
     answers = [desk.subscribe("two", B), desk.subscribe("two", C)]
-    desk.line.state = "reconnecting"
-    desk.changes.lost()
+    desk.port.status = SessionStatus(state="reconnecting")
+    desk.queue.connection_lost()
     for answer in answers:
         assert isinstance(answer.exception(0), WebSocketConnectionError)
-    assert desk.line.asked[-1] == {A}
+    assert desk.port.asked[-1] == {A}
     assert desk.union() == {A}
-    desk.changes.settle(ChangeRefused("superseded by a later change"))
-    desk.changes.settle(Subscribed((A,)))
-    desk.line.state = "connected"
+    desk.acknowledge(A)
+    desk.port.status = SessionStatus(state="connected")
     answer = desk.subscribe("two", B)
-    desk.changes.settle(Subscribed((A, B)))
+    desk.acknowledge(A, B)
     assert answer.result(0)
 
 
 def test_without_a_connection_nothing_is_asked(desk):
-    desk.line.state = "reconnecting"
-    desk.line.last_error = "lost it"
+    desk.port.status = SessionStatus(state="reconnecting", last_error="lost it")
     answer = desk.subscribe("two", B)
     with pytest.raises(WebSocketConnectionError, match="lost it"):
         answer.result(0)
-    assert desk.line.asked == []
+    assert desk.port.asked == []
     assert desk.union() == {A}
 
 
@@ -127,34 +141,34 @@ def test_no_room_is_said_at_once():
     assert isinstance(answer.exception(0), BadArgumentError)
     assert desk.union() == {A}
     assert not desk.subscribe("two", B).done()
-    assert desk.line.asked == [{A, B}]
+    assert desk.port.asked == [{A, B}]
 
 
 def test_who_leaves_takes_its_streams_along(desk):
     desk.subscribe("two", B)
-    desk.changes.settle(Subscribed((A, B)))
-    desk.changes.leave("two")
-    assert desk.line.asked[-1] == {A}
-    desk.changes.settle(Subscribed((A,)))
-    desk.changes.leave("nobody")
-    assert len(desk.line.asked) == 2
+    desk.acknowledge(A, B)
+    desk.queue.leave("two")
+    assert desk.port.asked[-1] == {A}
+    desk.acknowledge(A)
+    desk.queue.leave("nobody")
+    assert len(desk.port.asked) == 2
 
 
 def test_a_refused_leaving_is_not_asked_for_ever(desk):
     desk.subscribe("two", B)
-    desk.changes.settle(Subscribed((A, B)))
-    desk.changes.leave("two")
-    desk.changes.settle(ChangeRefused("no"))
-    assert len(desk.line.asked) == 2
+    desk.acknowledge(A, B)
+    desk.queue.leave("two")
+    desk.refuse("no")
+    assert len(desk.port.asked) == 2
     desk.subscribe("one", A, C)
-    assert desk.line.asked[-1] == {A, C}
+    assert desk.port.asked[-1] == {A, C}
 
 
 def test_who_leaves_while_its_change_is_open_wants_nothing_after(desk):
     first, second = desk.subscribe("two", B), desk.subscribe("two", C)
-    desk.changes.leave("two")
+    desk.queue.leave("two")
     assert isinstance(second.exception(0), WebSocketConnectionError)
-    desk.changes.settle(ChangeRefused("no"))
+    desk.refuse("no")
     assert first.exception(0)
     assert desk.union() == {A}
 
@@ -162,23 +176,23 @@ def test_who_leaves_while_its_change_is_open_wants_nothing_after(desk):
 @pytest.mark.parametrize("accepted", [True, False])
 def test_leaving_during_anothers_change(desk, accepted):
     desk.wants.put("three", os.getpid(), (D,))
-    desk.changes.settle(Subscribed((A, D)))
+    desk.acknowledge(A, D)
     answer = desk.subscribe("two", B)
-    desk.changes.leave("three")
-    assert len(desk.line.asked) == 1
+    desk.queue.leave("three")
+    assert len(desk.port.asked) == 1
     if accepted:
-        desk.changes.settle(Subscribed((A, D, B)))
+        desk.acknowledge(A, D, B)
         assert answer.result(0)
-        assert desk.line.asked[-1] == {A, B}
+        assert desk.port.asked[-1] == {A, B}
     else:
-        desk.changes.settle(ChangeRefused("no"))
+        desk.refuse("no")
         assert answer.exception(0)
-        assert desk.line.asked[-1] == {A}
+        assert desk.port.asked[-1] == {A}
 
 
 def test_the_end_answers_everybody(desk):
     answers = [desk.subscribe("two", B), desk.subscribe("one", C)]
-    desk.changes.end()
+    desk.queue.end()
     for answer in answers:
         with pytest.raises(WebSocketConnectionError, match="stopping"):
             answer.result(0)

@@ -28,7 +28,7 @@ def test_who_wants_nothing_keeps_nothing_alive():
     wants.put("one", ME, ())
     assert wants.union() == ()
     assert wants.get("one") is None
-    assert not wants.alive()
+    assert not wants.is_wanted()
 
 
 def test_a_refused_want_is_taken_back():
@@ -61,19 +61,19 @@ def test_only_managers_that_run_count():
     wants = Subscriptions()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as other:
         wants.put("other", other.pid, (A,))
-        assert wants.alive()
+        assert wants.is_wanted()
         other.kill()
-    assert not wants.alive()
+    assert not wants.is_wanted()
     assert wants.union() == (A,)  # a dead one's streams go on
     wants.put("never", 2**22 + 1, (B,))
-    assert not wants.alive()
+    assert not wants.is_wanted()
 
 
 def test_a_pid_that_was_given_again_is_another_process():
     wants = Subscriptions()
     want = wants.put("one", ME, (A,))
     wants._wants["one"] = want._replace(started=want.started - 1)
-    assert not wants.alive()
+    assert not wants.is_wanted()
 
 
 def test_a_zombie_has_ended():

@@ -30,7 +30,6 @@ UNSEEN = {
     "ok: every value that a strategy read is the venue's": "all is well",
     "planned, after … s": "a connection left on purpose leaves no last error",
     "… refused a change": "as above; who asked is told the venue's words",
-    "superseded by a later change": "a feeder asks for one change at a time",
     "a session needs at least one endpoint": "a codec always has one",
     "it …": "the reason behind it is on the page",
     "… was replaced just now": "told as `is held by another process`",

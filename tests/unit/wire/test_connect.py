@@ -17,7 +17,7 @@ from support.connecting import connected, fail_to_open, hold, receive
 from support.loopback import proxy, raw, venue
 
 from shmfeed.wire import connect, handshake
-from shmfeed.wire.connect import ConnectPolicy, follow, start
+from shmfeed.wire.connect import ConnectPolicy, check_target, follow_redirect
 from shmfeed.wire.connection import Connection, ConnectionLostError
 
 # Proxies
@@ -58,7 +58,7 @@ def greet(ws):
 def test_a_proxy_is_asked_for_a_way_and_nothing_else_goes_to_it():
     with venue(greet) as url, proxy() as (seen, address):
         with connected(
-            url + "?key=canary", rules=ConnectPolicy(proxy=address)
+            url + "?key=canary", policy=ConnectPolicy(proxy=address)
         ) as connection:
             assert receive(connection, 1) == [b"hello"]
             connection.send("x" * 100_000)
@@ -83,8 +83,8 @@ def test_the_name_of_a_host_is_the_proxys_to_look_up(monkeypatch):
     places = {"venue.invalid": "127.0.0.1"}
     with venue(greet) as url, proxy(**places) as (_, address):
         url = url.replace("127.0.0.1", "venue.invalid")
-        rules = ConnectPolicy(allow_insecure=True, proxy=address)
-        with connected(url, rules=rules) as connection:
+        policy = ConnectPolicy(allow_insecure=True, proxy=address)
+        with connected(url, policy=policy) as connection:
             assert receive(connection, 1) == [b"hello"]
     assert "venue.invalid" not in looked_up
 
@@ -103,20 +103,20 @@ def test_the_name_of_a_host_is_the_proxys_to_look_up(monkeypatch):
 )
 def test_a_proxy_that_opens_no_way_is_named_with_its_words(answer, words):
     with proxy(answer) as (_, address):
-        rules = ConnectPolicy(proxy=address, max_redirects=5)
-        reason = fail_to_open("ws://127.0.0.1:1/x", rules=rules)
+        policy = ConnectPolicy(proxy=address, max_redirects=5)
+        reason = fail_to_open("ws://127.0.0.1:1/x", policy=policy)
     assert reason.startswith(f"proxy {address}: ")
     assert words in reason
 
 
 def test_a_proxy_that_is_not_there_or_does_not_answer_is_named():
     address = f"http://127.0.0.1:{loopback.refused_port()}"
-    reason = fail_to_open("wss://venue.invalid/x", rules=ConnectPolicy(proxy=address))
+    reason = fail_to_open("wss://venue.invalid/x", policy=ConnectPolicy(proxy=address))
     assert reason == f"proxy {address}: connection refused"
     with raw(hold) as url:
         address = "http://" + url.split("/")[2]
-        rules = ConnectPolicy(proxy=address)
-        reason = fail_to_open("wss://venue.invalid/x", 0.2, rules=rules)
+        policy = ConnectPolicy(proxy=address)
+        reason = fail_to_open("wss://venue.invalid/x", 0.2, policy=policy)
     assert reason == f"proxy {address}: the handshake timed out after 0.2 s"
 
 
@@ -124,7 +124,7 @@ def test_a_server_behind_a_proxy_that_cannot_be_reached():
     port = loopback.refused_port()
     with proxy() as (_, address):
         reason = fail_to_open(
-            f"ws://127.0.0.1:{port}/x", rules=ConnectPolicy(proxy=address)
+            f"ws://127.0.0.1:{port}/x", policy=ConnectPolicy(proxy=address)
         )
     assert reason == f"proxy {address}: closed by the server during the handshake"
 
@@ -148,8 +148,7 @@ def test_no_redirect_is_followed_unless_said():
     visits = []
     with raw(visits.append) as other, raw(turn(other)) as url:
         assert fail_to_open(url) == (
-            "the server redirects (302), which is followed only as often as"
-            " max_redirects says"
+            "the server redirects (302), which max_redirects does not allow"
         )
     assert not visits
 
@@ -161,7 +160,9 @@ def test_a_redirect_is_followed_when_said(code):
     with venue(greet) as other:
         for location in (other, other.replace("ws:", "http:")):
             with raw(turn(location, code)) as url:
-                with connected(url, rules=ConnectPolicy(max_redirects=1)) as connection:
+                with connected(
+                    url, policy=ConnectPolicy(max_redirects=1)
+                ) as connection:
                     assert receive(connection, 1) == [b"hello"]
 
 
@@ -170,11 +171,11 @@ def test_redirects_in_a_row_are_counted():
         url = stack.enter_context(venue(greet))
         for _ in range(3):
             url = stack.enter_context(raw(turn(url)))
-        with connected(url, rules=ConnectPolicy(max_redirects=3)) as connection:
+        with connected(url, policy=ConnectPolicy(max_redirects=3)) as connection:
             assert receive(connection, 1) == [b"hello"]
-        reason = fail_to_open(url, rules=ConnectPolicy(max_redirects=2))
+        reason = fail_to_open(url, policy=ConnectPolicy(max_redirects=2))
         assert reason.startswith("redirected to ws://127.0.0.1:")
-        assert reason.endswith("which is followed only as often as max_redirects says")
+        assert reason.endswith("which max_redirects does not allow")
 
 
 def test_a_redirect_in_a_circle_ends_after_so_many():
@@ -187,7 +188,7 @@ def test_a_redirect_in_a_circle_ends_after_so_many():
         connection.sendall(reply.encode())
 
     with raw(handler) as url:
-        reason = fail_to_open(url, rules=ConnectPolicy(max_redirects=5))
+        reason = fail_to_open(url, policy=ConnectPolicy(max_redirects=5))
     assert "max_redirects" in reason
     assert asked == ["/market_data"] + ["/next?round=1"] * 5
 
@@ -201,7 +202,7 @@ def test_all_redirects_share_one_deadline():
     stop = threading.Event()
     with raw(handler) as url:
         started = time.monotonic()
-        reason = fail_to_open(url, 0.4, rules=ConnectPolicy(max_redirects=5))
+        reason = fail_to_open(url, 0.4, policy=ConnectPolicy(max_redirects=5))
         took = time.monotonic() - started
         stop.set()
     assert reason.endswith("timed out after 0.4 s")
@@ -209,20 +210,20 @@ def test_all_redirects_share_one_deadline():
 
 
 @pytest.mark.parametrize(
-    "rules", [ConnectPolicy(max_redirects=1), ConnectPolicy(True, None, 1)]
+    "policy", [ConnectPolicy(max_redirects=1), ConnectPolicy(True, None, 1)]
 )
-def test_a_secret_goes_nowhere_else(rules):
+def test_a_secret_goes_nowhere_else(policy):
     visits = []
     with raw(visits.append) as other, raw(turn(other)) as url:
         shown = other.split("?")[0]
         for place, private in (
-            (url + "?key=canary", rules),
-            (url, rules._replace(has_token=True)),
+            (url + "?key=canary", policy),
+            (url, policy._replace(has_token=True)),
         ):
-            reason = fail_to_open(place, rules=private)
+            reason = fail_to_open(place, policy=private)
             assert reason == (
-                f"the server redirects (302) to {shown}, which is not to be given our"
-                " token or query; if it is the venue's, name it as endpoint"
+                f"the server redirects (302) to {shown}, which must not get our"
+                " token or query; if it is the venue's, give it as endpoint"
             )
     assert not visits
 
@@ -231,7 +232,7 @@ def test_without_a_secret_it_would_go_there():
     # The control of the test above.
     visits = []
     with raw(visits.append) as other, raw(turn(other)) as url:
-        fail_to_open(url, rules=ConnectPolicy(max_redirects=1))
+        fail_to_open(url, policy=ConnectPolicy(max_redirects=1))
     assert visits
 
 
@@ -246,9 +247,12 @@ def test_a_redirect_at_home_takes_the_token_but_never_the_query():
             hold(connection)
 
     asked = []
-    rules = ConnectPolicy(max_redirects=1, has_token=True)
-    with raw(handler) as url, connected(url + "?key=canary", rules=rules) as connection:
-        assert connection.shown == url + "?..."
+    policy = ConnectPolicy(max_redirects=1, has_token=True)
+    with (
+        raw(handler) as url,
+        connected(url + "?key=canary", policy=policy) as connection,
+    ):
+        assert connection.label == url + "?..."
     assert asked == ["/market_data?key=canary", "/v2"]
 
 
@@ -263,19 +267,19 @@ def test_a_redirect_at_home_takes_the_token_but_never_the_query():
         ("ws://127.0.0.1:99999/x", "its host or port cannot be read"),
         ("wss://a..b/x", "its host"),
         ("ws://127.0.0.1/x#y", "a fragment"),
-        ("ws://127.0.0.1/x?a b", "holds what no query does"),
-        ("ws://127.0.0.1/\x01\x7f", "a character that is none of an address"),
+        ("ws://127.0.0.1/x?a b", "a character that has to be percent-encoded"),
+        ("ws://127.0.0.1/\x01\x7f", "a character that no address has"),
         (
             "ws://127.0.0.1/" + "x" * 9000,
-            "to what is not accepted: 'ws://127.0.0.1/xxx",
+            "to an address that is not accepted: 'ws://127.0.0.1/xxx",
         ),
-        ("ws://[::1/", "to what is no address"),
+        ("ws://[::1/", "to no valid address"),
         ("//192.0.2.1/x", "is not encrypted and not on this host"),
     ],
 )
 def test_a_redirect_to_what_may_not_be_used_is_refused_in_words(location, words):
     with raw(turn(location)) as url:
-        reason = fail_to_open(url, rules=ConnectPolicy(max_redirects=5))
+        reason = fail_to_open(url, policy=ConnectPolicy(max_redirects=5))
     assert reason.startswith("the server redirects (302) ")
     assert words in reason
     assert "hunter2" not in reason
@@ -283,8 +287,8 @@ def test_a_redirect_to_what_may_not_be_used_is_refused_in_words(location, words)
 
 def test_a_redirect_goes_by_the_proxy_too():
     with venue(greet) as other, raw(turn(other)) as url, proxy() as (seen, address):
-        rules = ConnectPolicy(proxy=address, max_redirects=1)
-        with connected(url, rules=rules) as connection:
+        policy = ConnectPolicy(proxy=address, max_redirects=1)
+        with connected(url, policy=policy) as connection:
             assert receive(connection, 1) == [b"hello"]
     places = [asked.split()[1] for asked in seen.asked]
     assert places == [url.split("/")[2], other.split("/")[2]]
@@ -403,7 +407,7 @@ def test_tls_before_1_2_is_refused(certificate):
     with old(serving(certificate), version) as context:
         with venue(greet, ssl=context) as url:
             url = url.replace("127.0.0.1", "localhost")
-            assert fail_to_open(url) == "TLS: the server has no version from 1.2 on"
+            assert fail_to_open(url) == "TLS: the server does not support TLS 1.2"
             # The control: with our own limit gone, it connects.
             with old(connect.tls_context()), connected(url) as connection:
                 assert receive(connection, 1) == [b"hello"]
@@ -412,11 +416,11 @@ def test_tls_before_1_2_is_refused(certificate):
 @pytest.mark.usefixtures("trusting")
 def test_a_server_behind_a_proxy_is_verified_as_any_other(tls_venue):
     with proxy() as (seen, address):
-        rules = ConnectPolicy(proxy=address)
-        with connected(tls_venue, rules=rules) as connection:
+        policy = ConnectPolicy(proxy=address)
+        with connected(tls_venue, policy=policy) as connection:
             assert len(receive(connection, 200)) == 200
         wrong = tls_venue.replace("localhost", "127.0.0.1")
-        reason = fail_to_open(wrong, rules=rules)
+        reason = fail_to_open(wrong, policy=policy)
         assert reason.startswith("certificate refused: IP address mismatch")
     assert all(asked.startswith("CONNECT") for asked in seen.asked)
     assert len(seen.asked) == 2
@@ -435,8 +439,11 @@ def test_a_redirect_never_leaves_tls(certificate):
         tls = {"ssl": serving(certificate), "process_request": send_on}
         with venue(greet, **tls) as url:
             url = url.replace("127.0.0.1", "localhost")
-            for rules in (ConnectPolicy(max_redirects=5), ConnectPolicy(True, None, 5)):
-                reason = fail_to_open(url, rules=rules)
+            for policy in (
+                ConnectPolicy(max_redirects=5),
+                ConnectPolicy(True, None, 5),
+            ):
+                reason = fail_to_open(url, policy=policy)
                 assert reason == (f"the server redirects (302) from wss:// to {plain}")
     assert not visits
 
@@ -530,7 +537,7 @@ HEADS = st.binary(max_size=80).map(lambda some: b"HTTP/1.1 302 x\r\nLocation: " 
 @given(st.one_of(HEADS, st.binary(max_size=80)))
 def test_any_answer_is_an_acceptance_a_refusal_or_a_redirect(head):
     with contextlib.suppress(handshake.HandshakeError):
-        handshake.check_answer(head, handshake.new_key())
+        handshake.check_upgrade(head, handshake.new_key())
     with contextlib.suppress(handshake.HandshakeError):
         handshake.check_tunnel(head)
 
@@ -550,14 +557,14 @@ PLACES = st.one_of(
 def test_wherever_a_server_sends_us_we_go_nowhere_that_is_not_allowed(
     location, secure, private
 ):
-    rules = ConnectPolicy(max_redirects=1, has_token=private)
-    target = start(f"ws{'s' * secure}://localhost/market_data", rules)
+    policy = ConnectPolicy(max_redirects=1, has_token=private)
+    target = check_target(f"ws{'s' * secure}://localhost/market_data", policy)
     redirect = handshake.RedirectedError("302", location)
     try:
-        found = follow(redirect, target, rules)
+        found = follow_redirect(redirect, target, policy)
     except handshake.HandshakeError:
         return
-    assert found.secure >= target.secure
-    assert found.secure or found.host in {"localhost", "127.0.0.1", "::1"}
+    assert found.is_secure >= target.is_secure
+    assert found.is_secure or found.host in {"localhost", "127.0.0.1", "::1"}
     assert not private or (found.host, found.port) == (target.host, target.port)
-    assert handshake.request(found, "key").count(b"\r\n") == 8
+    assert handshake.upgrade_request(found, "key").count(b"\r\n") == 8

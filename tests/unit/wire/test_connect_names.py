@@ -83,7 +83,7 @@ def test_look_ups_that_hang_are_few_and_their_room_comes_back(hanging):
         assert fail_to_open("wss://venue.invalid/x", 0.01) == wanted
     for _ in range(20):
         assert fail_to_open("wss://venue.invalid/x", 0.01) == (
-            "venue.invalid cannot be looked up: 4 look-ups before it hang in this"
+            "venue.invalid cannot be looked up: 4 earlier look-ups still hang in this"
             " host's resolver"
         )
     assert threading.active_count() - before == connect.MOST_LOOKUPS
@@ -92,7 +92,7 @@ def test_look_ups_that_hang_are_few_and_their_room_comes_back(hanging):
     with venue(lambda ws: ws.recv()) as url:
         with connected(
             url.replace("127.0.0.1", "venue.invalid"),
-            rules=ConnectPolicy(allow_insecure=True),
+            policy=ConnectPolicy(allow_insecure=True),
         ):
             pass
 
@@ -124,7 +124,7 @@ def test_no_thread_to_be_had_is_a_failure_like_another(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", full)
     for _ in range(connect.MOST_LOOKUPS + 1):
         reason = fail_to_open("wss://venue.invalid/x")
-        assert reason == "no thread can be had to look up venue.invalid"
+        assert reason == "cannot start a thread to look up venue.invalid"
 
 
 def test_an_address_that_says_nothing_leaves_time_for_the_next(monkeypatch):
@@ -144,7 +144,7 @@ def test_an_address_that_says_nothing_leaves_time_for_the_next(monkeypatch):
         monkeypatch.setattr(socket, "getaddrinfo", both)
         begun = time.monotonic()
         known = url.replace("127.0.0.1", "venue.invalid")
-        with connected(known, rules=ConnectPolicy(allow_insecure=True)):
+        with connected(known, policy=ConnectPolicy(allow_insecure=True)):
             assert 2 < time.monotonic() - begun < 5  # its share of the patience
 
 
@@ -203,8 +203,8 @@ def test_a_name_of_this_host_that_is_another_one_is_not_spoken_to_in_the_clear(
         " use wss://, or set allow_insecure"
     )
     proxied = ConnectPolicy(proxy="http://localhost:1")
-    assert "is 192.0.2.1 to" in fail_to_open("ws://127.0.0.1/x", 0.2, rules=proxied)
+    assert "is 192.0.2.1 to" in fail_to_open("ws://127.0.0.1/x", 0.2, policy=proxied)
     # The control: allowed, or encrypted, it would be.
     assert "is 192.0.2.1 to" not in fail_to_open("wss://localhost/x", 0.2)
     lax = ConnectPolicy(allow_insecure=True)
-    assert "is 192.0.2.1 to" not in fail_to_open("ws://localhost/x", 0.2, rules=lax)
+    assert "is 192.0.2.1 to" not in fail_to_open("ws://localhost/x", 0.2, policy=lax)

@@ -240,7 +240,7 @@ def test_an_abort_that_finds_no_socket_yet_counts_all_the_same(monkeypatch):
         return ours, b""
         yield  # it is a generator that never has to wait
 
-    monkeypatch.setattr(module, "dial", instantly)
+    monkeypatch.setattr(module, "open_websocket", instantly)
     connection = Connection("ws://127.0.0.1/x", max_frame_bytes=1 << 20)
     with theirs, pytest.raises(ConnectionLostError, match=r"^aborted$"):
         connection.open(5)
@@ -359,7 +359,7 @@ GOOD = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
         ("SSH-2.0-OpenSSH_9.6\r\n", "the answer is not HTTP"),
         ("HTTP/1.1 101 x\r\n", "does not upgrade to websocket"),
         (GOOD, "does not upgrade the connection"),
-        (GOOD + "Connection: close, Upgrade\r\n", "does not prove"),
+        (GOOD + "Connection: close, Upgrade\r\n", "wrong Sec-WebSocket-Accept"),
         (GOOD + "no colon\r\n", "header line without a colon"),
     ],
 )
@@ -397,7 +397,7 @@ def test_the_request_names_this_project_and_no_origin():
         hold(connection)
 
     with raw(handler) as url, connected(url + "?streams=a@kline_1m/b") as connection:
-        assert connection.shown == url + "?..."
+        assert connection.label == url + "?..."
     lines = requests[0].split("\r\n")
     assert lines[0] == "GET /market_data?streams=a@kline_1m/b HTTP/1.1"
     assert lines[1] == f"Host: {url.split('/')[2]}"
@@ -489,7 +489,7 @@ def test_a_url_that_may_not_be_used_never_touches_the_network(monkeypatch, url):
 
 def test_ws_beyond_loopback_may_be_allowed():
     Connection(
-        "ws://192.0.2.1/x", max_frame_bytes=1, rules=ConnectPolicy(allow_insecure=True)
+        "ws://192.0.2.1/x", max_frame_bytes=1, policy=ConnectPolicy(allow_insecure=True)
     )
 
 

@@ -1,6 +1,7 @@
 """Frames out of a socket: any kind, cut anywhere, within their limits."""
 
 import contextlib
+import itertools
 import socket
 import ssl
 
@@ -16,9 +17,9 @@ from shmfeed.wire.errors import (
     ClosedError,
     ConnectionLostError,
     OversizedError,
-    in_plain_words,
+    as_connection_lost,
 )
-from shmfeed.wire.frames import Frames
+from shmfeed.wire.frames import FrameReader
 
 LIMIT = 1 << 17
 
@@ -30,7 +31,7 @@ def line(max_bytes=LIMIT):
     with ours, theirs:
         ours.setblocking(False)
         theirs.settimeout(5)
-        yield Frames(ours, max_bytes), theirs
+        yield FrameReader(ours, max_bytes, clock=itertools.count().__next__), theirs
 
 
 def take_all(reader, limit=256):
@@ -42,7 +43,7 @@ def take_all(reader, limit=256):
 
 
 def plainly(function, *arguments):
-    with in_plain_words():
+    with as_connection_lost():
         return function(*arguments)
 
 
@@ -110,9 +111,8 @@ def test_whatever_comes_and_however_it_is_cut_arrives_whole_and_in_order(
             wire = wire[size:]
             received += take_all(reader, limit)
         assert received == messages
-        assert reader.count == sum(
-            what + 1 if kind == "fragments" else 1 for kind, what, _ in pieces
-        )
+        assert reader.part_since is None
+        assert bool(pieces) is (reader.last_frame_at > 0)
         for payload in pings:
             assert loopback.read_frame(server) == (PONG, payload)
 
@@ -278,32 +278,37 @@ def test_a_tls_peer_that_makes_a_send_wait_does_not_hold_us(monkeypatch):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         with pytest.raises(ConnectionLostError, match=r"taken no data for 0.\d s"):
-            Frames(Renegotiating(ours), LIMIT).send("x")
+            FrameReader(Renegotiating(ours), LIMIT).send("x")
         theirs.sendall(b"?")  # bytes come, but not those that it waits for
         with pytest.raises(ConnectionLostError, match=r"taken no data for 0.\d s"):
-            Frames(Renegotiating(ours), LIMIT).send("x")
+            FrameReader(Renegotiating(ours), LIMIT).send("x")
 
 
 @pytest.mark.parametrize("cut", range(1, 12))
-def test_what_is_here_in_part_is_known_by_the_frame_it_began_with(cut):
+def test_a_message_in_part_is_known_by_the_time_it_began(cut):
     whole = frame(b"0") + frame(b"1", PING)
     with line() as (reader, server):
         server.sendall(whole + frame(b"abcdefghij")[:cut])
         assert take_all(reader) == [b"0"]
-        assert reader.unfinished == 2
-        server.sendall(frame(b"abcdefghij")[cut:])
-        assert take_all(reader) == [b"abcdefghij"]
-        assert reader.unfinished is None
+        since = reader.part_since
+        assert since > reader.last_frame_at
+        server.sendall(frame(b"abcdefghij")[cut:] + frame(b"next")[:cut])
+        assert take_all(reader) == [b"abcdefghij", b"next"][: 1 + (cut > 5)]
+        assert (reader.part_since is None) is (cut > 5)
+        assert cut > 5 or reader.part_since > reader.last_frame_at > since
 
 
 def test_a_message_in_fragments_stays_the_same_one_whatever_comes_between():
     with line() as (reader, server):
         server.sendall(frame(b"0") + frame(b"a", fin=False))
+        take_all(reader)
+        since = reader.part_since
+        assert since is not None
         for between in (frame(b"", PING), frame(b"b", 0, fin=False), b"\x00"):
             server.sendall(between)
             take_all(reader)
-            assert reader.unfinished == 1
+            assert reader.part_since == since
         server.sendall(frame(b"c", 0)[1:])
         server.sendall(frame(b"c", 0))
         assert take_all(reader) == [b"abcc"]
-        assert reader.unfinished is None
+        assert reader.part_since is None

@@ -9,7 +9,7 @@ from support.loopback import within
 
 from shmfeed.control.messages import Request
 from shmfeed.errors import BadArgumentError, WebSocketConnectionError
-from shmfeed.feeder.commands import Commands
+from shmfeed.feeder.requests import RequestQueue
 
 
 def request(number=1):
@@ -17,72 +17,72 @@ def request(number=1):
 
 
 @pytest.fixture
-def commands():
-    commands = Commands()
-    yield commands
-    commands.close()
+def requests():
+    requests = RequestQueue()
+    yield requests
+    requests.close()
 
 
-def awake(commands, timeout=10.0):
-    return select.select([commands.wake_fd], [], [], timeout)[0] != []
+def awake(requests, timeout=10.0):
+    return select.select([requests.wake_fd], [], [], timeout)[0] != []
 
 
-def test_an_asker_gets_what_the_loop_answers(commands):
+def test_an_asker_gets_what_the_loop_answers(requests):
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(commands.ask, request())
-        assert awake(commands)
-        (command,) = commands.drain()
-        assert command.request == request()
-        command.finish(answer=42)
+        asked = pool.submit(requests.ask, request())
+        assert awake(requests)
+        (pending,) = requests.drain()
+        assert pending.request == request()
+        pending.finish(answer=42)
         assert asked.result(10) == {"answer": 42}
 
-        asked = pool.submit(commands.ask, request())
-        assert awake(commands)
-        while not (found := list(commands.drain())):
+        asked = pool.submit(requests.ask, request())
+        assert awake(requests)
+        while not (found := list(requests.drain())):
             pass
         found[0].fail(BadArgumentError("no"))
         with pytest.raises(BadArgumentError, match="no"):
             asked.result(10)
 
 
-def test_commands_come_in_their_order(commands):
+def test_requests_come_in_their_order(requests):
     with ThreadPoolExecutor(8) as pool:
-        asked = [pool.submit(commands.ask, request(n)) for n in range(8)]
+        asked = [pool.submit(requests.ask, request(n)) for n in range(8)]
         seen = []
         while len(seen) < 8:
-            for command in commands.drain():
-                seen.append(command.request.id)
-                command.finish(id=command.request.id)
+            for pending in requests.drain():
+                seen.append(pending.request.id)
+                pending.finish(id=pending.request.id)
         assert sorted(seen) == list(range(8))
         assert [one.result(10)["id"] for one in asked] == list(range(8))
-    assert list(commands.drain()) == []
+    assert list(requests.drain()) == []
 
 
-def test_who_asks_on_and_on_does_not_keep_the_loop(commands):
+def test_who_asks_on_and_on_does_not_keep_the_loop(requests):
     drained = 0
     with ThreadPoolExecutor() as pool:
-        asked = [pool.submit(commands.ask, request())]
-        assert awake(commands)
-        for command in commands.drain():
+        asked = [pool.submit(requests.ask, request())]
+        assert awake(requests)
+        for pending in requests.drain():
             drained += 1
             if drained < 10:
-                asked.append(pool.submit(commands.ask, request()))
+                asked.append(pool.submit(requests.ask, request()))
                 # Answered only when the next one is there.
-                assert within(10, lambda: commands._queue.qsize() == 1)
-            command.finish()
+                assert within(10, lambda: requests._queue.qsize() == 1)
+            pending.finish()
         assert drained == 1
-        assert awake(commands)
-        (left,) = commands.drain()
+        assert awake(requests)
+        (left,) = requests.drain()
         left.finish()
         assert [one.result(10) for one in asked] == [{}, {}]
 
 
-def test_nobody_waits_for_a_loop_that_has_ended(commands):
+def test_nobody_waits_for_a_loop_that_has_ended(requests):
     with ThreadPoolExecutor() as pool:
-        before = pool.submit(commands.ask, request())
-        assert awake(commands)
-        commands.end()
-        after = pool.submit(commands.ask, request())
+        before = pool.submit(requests.ask, request())
+        assert awake(requests)
+        requests.end()
+        after = pool.submit(requests.ask, request())
         for asked in (before, after):
             with pytest.raises(WebSocketConnectionError, match="stopping"):
                 asked.result(10)
@@ -90,33 +90,33 @@ def test_nobody_waits_for_a_loop_that_has_ended(commands):
 
 def test_asking_while_the_loop_ends_is_always_answered():
     for _ in range(50):
-        commands = Commands()
+        requests = RequestQueue()
         go = threading.Barrier(2)
 
-        def ask(commands=commands, go=go):
+        def ask(requests=requests, go=go):
             go.wait()
             with pytest.raises(WebSocketConnectionError):
-                commands.ask(request())
+                requests.ask(request())
 
         with ThreadPoolExecutor() as pool:
             asked = pool.submit(ask)
             go.wait()
-            commands.end()
+            requests.end()
             asked.result(10)
-        commands.close()
+        requests.close()
 
 
-def test_a_full_pipe_is_awake_enough(commands):
+def test_a_full_pipe_is_awake_enough(requests):
     for _ in range(70_000):
-        commands.wake()
-    assert awake(commands, 0)
+        requests.wake()
+    assert awake(requests, 0)
 
 
 def test_a_signal_after_the_end_does_nothing():
-    commands = Commands()
-    before = signal.signal(signal.SIGUSR1, lambda *_: commands.wake())
+    requests = RequestQueue()
+    before = signal.signal(signal.SIGUSR1, lambda *_: requests.wake())
     try:
-        commands.close()
+        requests.close()
         taken = os.pipe()  # has the numbers that were let go
         os.kill(os.getpid(), signal.SIGUSR1)
         assert select.select([taken[0]], [], [], 0.05)[0] == []

@@ -1,0 +1,86 @@
+"""Requests of managers, on their way from the control threads to the main loop."""
+
+import os
+import queue
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+from shmfeed.control.messages import Request
+from shmfeed.errors import ShmfeedError, WebSocketConnectionError
+
+
+class PendingRequest:
+    """A request whose sender waits. The main loop calls `finish` or `fail`, once."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.answer: Future[dict[str, Any]] = Future()
+
+    def finish(self, **fields: Any) -> None:
+        """Answer with these fields."""
+        self.answer.set_result(fields)
+
+    def fail(self, error: ShmfeedError) -> None:
+        """Answer with an error, which is raised at the sender."""
+        self.answer.set_exception(error)
+
+
+class RequestQueue:
+    """The queue of requests, and the pipe that wakes the main loop for them."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[PendingRequest] = queue.SimpleQueue()
+        self.wake_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._is_open = True
+
+    def ask(self, request: Request) -> dict[str, Any]:
+        """Wait, in a control thread, for the main loop's answer, and return it.
+
+        Every request is answered in the end.
+
+        Raises:
+            ShmfeedError: The main loop's answer is this error.
+        """
+        pending = PendingRequest(request)
+        self._queue.put(pending)
+        if self._is_open:
+            self.wake()
+        else:  # checked after putting, because `end` may drain at any time
+            self._fail_all()
+        return pending.answer.result()
+
+    def wake(self) -> None:
+        """Wake the main loop, from any thread or a signal's handler.
+
+        After `close` it does nothing.
+        """
+        if self._write_fd >= 0:
+            with suppress(BlockingIOError):  # a full pipe wakes the loop as well
+                os.write(self._write_fd, b"w")
+
+    def drain(self) -> Iterator[PendingRequest]:
+        """Yield the requests that are there now.
+
+        Requests that come meanwhile wait for the next call, so that a sender without
+        pause cannot keep the main loop from its work.
+        """
+        with suppress(queue.Empty):
+            for _ in range(self._queue.qsize()):
+                yield self._queue.get_nowait()
+
+    def end(self) -> None:
+        """Fail the requests that are there, and all that still come."""
+        self._is_open = False
+        self._fail_all()
+
+    def close(self) -> None:
+        """Close the pipe. A signal's handler may still call `wake`."""
+        fds, self._write_fd = (self.wake_fd, self._write_fd), -1
+        for fd in fds:
+            os.close(fd)
+
+    def _fail_all(self) -> None:
+        for pending in self.drain():
+            pending.fail(WebSocketConnectionError("the feeder is stopping"))

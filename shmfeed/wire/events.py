@@ -1,0 +1,85 @@
+"""The events of a session: everything that it tells the feeder, in order.
+
+A session hands over lists of them. The venue's messages, nearly all of what comes,
+travel as one `Received` for each read, so that a bar costs no event of its own.
+"""
+
+from typing import NamedTuple
+
+from shmfeed.bar import StreamKey
+from shmfeed.codecs import Event
+
+Streams = tuple[StreamKey, ...]
+
+
+class SessionStatus(NamedTuple):
+    """The state of a session, as a feed's status shows it.
+
+    Attributes:
+        state: `disconnected`, `connecting`, `connected`, `reconnecting` or `error`.
+        phase: `connecting`, `subscribing`, `streaming` or `waiting`.
+        endpoint: The endpoint in use, without its query.
+        attempts: Failed attempts in a row.
+        reconnects: Connections acknowledged after the first one.
+        last_error: The last failure, without secrets.
+        error_kind: `connection` or `subscription`; empty since the last
+            acknowledgement.
+    """
+
+    state: str = "disconnected"
+    phase: str = "waiting"
+    endpoint: str = ""
+    attempts: int = 0
+    reconnects: int = 0
+    last_error: str = ""
+    error_kind: str = ""
+
+
+class StatusChanged(NamedTuple):
+    """A change of the session's status."""
+
+    old: SessionStatus
+    new: SessionStatus
+
+
+class Connected(NamedTuple):
+    """The venue's first acknowledgement on a connection."""
+
+    is_reconnect: bool
+
+
+class ConnectionLost(NamedTuple):
+    """The end of a connection, or of the try to open one.
+
+    `was_connected` is True after an acknowledgement, `is_oversized` where a frame over
+    the limit was the reason.
+    """
+
+    was_connected: bool
+    is_oversized: bool
+
+
+class Subscribed(NamedTuple):
+    """The streams that the venue serves from here on.
+
+    `ends_change` is True where this answers the open change of the subscription.
+    """
+
+    streams: Streams
+    ends_change: bool = False
+
+
+class ChangeRefused(NamedTuple):
+    """The end of the open change: the venue refused it, and nothing changed."""
+
+    message: str
+
+
+class Received(NamedTuple):
+    """Events of the venue, oldest first."""
+
+    events: list[Event]
+
+
+ChangeOutcome = Subscribed | ChangeRefused
+SessionEvent = StatusChanged | Connected | ConnectionLost | ChangeOutcome | Received
