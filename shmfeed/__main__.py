@@ -1,4 +1,4 @@
-"""`python -m shmfeed`: the same as the command `shmfeed`."""
+"""Run the command line: `python -m shmfeed` is the command `shmfeed`."""
 
 import sys
 

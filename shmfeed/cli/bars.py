@@ -14,9 +14,9 @@ from shmfeed.bar import (
     UNCONFIRMED,
     Bar,
 )
-from shmfeed.cli.output import iso, justified
+from shmfeed.cli.output import format_row, format_time
 
-_FLAGS = {
+_FLAG_NAMES = {
     CLOSED_BY_VENUE: "venue",
     CLOSED_BY_NEXT: "next",
     CLOSED_BY_CLOCK: "clock",
@@ -25,76 +25,79 @@ _FLAGS = {
 }
 
 
-class TextLines:
-    """Columns under each other; the time is the close. Later lines keep the widths."""
+class TextFormatter:
+    """Bars in aligned columns under a header; the time is the close.
 
-    _HEAD = ("CLOSE TIME", *(name.upper() for name in FLOAT_FIELDS), "CLOSED BY")
+    The columns keep the width of the widest bar so far.
+    """
+
+    _HEADER = ("CLOSE TIME", *(name.upper() for name in FLOAT_FIELDS), "CLOSED BY")
     _RIGHT = range(1, 1 + len(FLOAT_FIELDS))
 
     def __init__(self) -> None:
-        self._places = [0] * len(FLOAT_FIELDS)
-        self._widths = [len(word) for word in self._HEAD]
-        self._headed = False
+        self._decimals = [0] * len(FLOAT_FIELDS)
+        self._widths = [len(title) for title in self._HEADER]
+        self._has_header = False
 
     def lines(self, bars: Sequence[Bar]) -> Iterator[str]:
         for bar in bars:
-            values = map(_places, bar[2:8])
-            self._places = list(map(max, self._places, values))
+            decimals = map(_count_decimals, bar[2:8])
+            self._decimals = list(map(max, self._decimals, decimals))
         rows = [self._cells(bar) for bar in bars]
         for row in rows:
             self._widths = list(map(max, self._widths, map(len, row)))
-        if not self._headed:
-            self._headed = True
-            rows.insert(0, self._HEAD)
+        if not self._has_header:
+            self._has_header = True
+            rows.insert(0, self._HEADER)
         for row in rows:
-            yield justified(row, self._widths, self._RIGHT)
+            yield format_row(row, self._widths, self._RIGHT)
 
     def _cells(self, bar: Bar) -> tuple[str, ...]:
-        values = zip(bar[2:8], self._places, strict=True)
-        said = [word for flag, word in _FLAGS.items() if bar.flags & flag]
+        values = zip(bar[2:8], self._decimals, strict=True)
+        flags = [name for flag, name in _FLAG_NAMES.items() if bar.flags & flag]
         return (
-            iso(bar.close_time),
-            *(_number(value, places) for value, places in values),
-            " ".join(said) or "-",
+            format_time(bar.close_time),
+            *(_format_number(value, decimals) for value, decimals in values),
+            " ".join(flags) or "-",
         )
 
 
-class CsvLines:
-    """A header, then a line a bar; NaN is an empty field."""
+class CsvFormatter:
+    """Bars as CSV under a header; NaN is an empty field."""
 
     def __init__(self) -> None:
-        self._headed = False
+        self._has_header = False
 
     def lines(self, bars: Sequence[Bar]) -> Iterator[str]:
-        if not self._headed:
-            self._headed = True
+        if not self._has_header:
+            self._has_header = True
             yield ",".join(("time", *Bar._fields))
         for bar in bars:
             cells = ("" if _is_nan(value) else repr(value) for value in bar)
-            yield ",".join((iso(bar.close_time), *cells))
+            yield ",".join((format_time(bar.close_time), *cells))
 
 
-class JsonLines:
-    """An object a bar; NaN is null."""
+class JsonFormatter:
+    """Bars as JSON objects; NaN is null."""
 
     def lines(self, bars: Sequence[Bar]) -> Iterator[str]:
         for bar in bars:
             fields = bar._asdict().items()
-            plain = {name: None if _is_nan(value) else value for name, value in fields}
-            yield json.dumps({"time": iso(bar.close_time), **plain})
+            values = {name: None if _is_nan(value) else value for name, value in fields}
+            yield json.dumps({"time": format_time(bar.close_time), **values})
 
 
 def _is_nan(value: float) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def _places(value: float) -> int:
-    """Decimals of the shortest text that is exactly this float."""
+def _count_decimals(value: float) -> int:
+    """Return the decimals of the shortest text that is exactly this float."""
     if not math.isfinite(value):
         return 0
     exponent = Decimal(repr(value)).normalize().as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
-def _number(value: float, places: int) -> str:
-    return "-" if _is_nan(value) else f"{value:.{places}f}"
+def _format_number(value: float, decimals: int) -> str:
+    return "-" if _is_nan(value) else f"{value:.{decimals}f}"

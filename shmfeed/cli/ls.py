@@ -1,18 +1,18 @@
-"""`shmfeed ls`: the feeds of this user on this host, one a line."""
+"""`shmfeed ls`: list the feeds of this user on this host."""
 
 import argparse
 import json
 
 from shmfeed.cli.exit_codes import FAILED
-from shmfeed.cli.output import aligned, show, span
+from shmfeed.cli.output import format_duration, format_table, print_output
 from shmfeed.listing import UNREADABLE, FeedRow, feed_row, list_feeds
 from shmfeed.segment.mapping import feed_not_found, place
 from shmfeed.text import mebibytes, printable
 
 _DESCRIPTION = """\
-Every feed of this user on this host: its health, its connection's state, its feeder's
-pid, how many streams and closed bars it has had, its size in /dev/shm in MiB, and when
-its venue was last heard. One that cannot be read is listed with the reason.
+List the feeds of this user on this host: health, state of the connection, pid of the
+feeder, number of streams and of closed bars, size in /dev/shm in MiB, and the age of
+the venue's last message. A feed that cannot be read is listed with the reason.
 """
 
 _EPILOG = """\
@@ -22,9 +22,9 @@ examples:
   shmfeed ls --json | jq -r '.[] | select(.health == "dead") | .feed'
 """
 
-_HEAD = ("FEED", "HEALTH", "STATE", "PID", "STREAMS", "BARS", "MIB", "LAST MESSAGE")
+_HEADER = ("FEED", "HEALTH", "STATE", "PID", "STREAMS", "BARS", "MIB", "LAST MESSAGE")
 _RIGHT = (3, 4, 5, 6)
-_NONE = (
+_NO_FEEDS = (
     "no feeds; start one with `shmfeed run --symbols BTCUSDT --resolutions 1m`,"
     " or see `shmfeed demo`"
 )
@@ -32,18 +32,19 @@ _NONE = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
-    parser.add_argument("--feed", metavar="NAME", help="this one; default: all")
-    parser.add_argument("--json", action="store_true", help="a list of JSON objects")
+    add = parser.add_argument
+    add("--feed", metavar="NAME", help="list this feed only, default: all feeds")
+    add("--json", action="store_true", help="print a JSON list of objects")
 
 
 def run(args: argparse.Namespace) -> int:
-    rows = list_feeds() if args.feed is None else [_one(args.feed)]
-    show(json.dumps(rows, indent=2) if args.json else in_words(rows))
-    chosen_fails = args.feed is not None and rows[0]["health"] == UNREADABLE
-    return FAILED if chosen_fails else 0
+    rows = list_feeds() if args.feed is None else [_find_row(args.feed)]
+    print_output(json.dumps(rows, indent=2) if args.json else format_feeds(rows))
+    unreadable = args.feed is not None and rows[0]["health"] == UNREADABLE
+    return FAILED if unreadable else 0
 
 
-def _one(feed: str) -> FeedRow:
+def _find_row(feed: str) -> FeedRow:
     where = place(feed)
     row = feed_row(where)
     if row is None:
@@ -51,29 +52,29 @@ def _one(feed: str) -> FeedRow:
     return row
 
 
-def in_words(rows: list[FeedRow]) -> str:
-    """The rows as a table, and a line for each that cannot be read."""
+def format_feeds(rows: list[FeedRow]) -> str:
+    """Return the feeds as a table, and a line for each that cannot be read."""
     if not rows:
-        return _NONE
+        return _NO_FEEDS
     reasons = [f"{row['feed']}: {row['reason']}" for row in rows if row["reason"]]
-    table = aligned([_HEAD, *map(_cells, rows)], _RIGHT)
+    table = format_table([_HEADER, *map(_cells, rows)], _RIGHT)
     return "\n".join([*table, *([""] if reasons else []), *map(printable, reasons)])
 
 
 def _cells(row: FeedRow) -> tuple[str, ...]:
     age, health = row["last_message_age"], row["health"]
-    nothing = "-" if health == UNREADABLE else "never"
+    no_message = "-" if health == UNREADABLE else "never"
     return (
         row["feed"],
         health,
         row["state"] or "-",
-        _number(row["pid"], ""),
-        _number(row["streams"], ","),
-        _number(row["bars"], ","),
+        _format_number(row["pid"], ""),
+        _format_number(row["streams"], ","),
+        _format_number(row["bars"], ","),
         mebibytes(row["bytes"]),
-        nothing if age is None else f"{span(age)} ago",
+        no_message if age is None else f"{format_duration(age)} ago",
     )
 
 
-def _number(value: int | None, form: str) -> str:
+def _format_number(value: int | None, form: str) -> str:
     return "-" if value is None else format(value, form)

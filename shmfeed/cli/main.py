@@ -1,7 +1,7 @@
-"""From arguments to a command, and from its end to an exit code.
+"""The entry point: from arguments to a command, from its outcome to an exit code.
 
-A command is a module with `add_arguments(parser)` and `run(args) -> int`. Only the one
-that was asked for is imported: a command that reads loads no socket library.
+A command is a module with `add_arguments(parser)` and `run(args) -> int`. Only the
+command that was asked for is imported, so that one that reads loads no socket library.
 """
 
 import argparse
@@ -20,16 +20,16 @@ from shmfeed.errors import (
 )
 from shmfeed.text import printable, shorten
 
-# Mistakes that the caller can put right in the line that was typed.
-_USAGE = (BadArgumentError, FeedNotFoundError, StreamNotFoundError)
+# Errors that the user can correct on the command line.
+_USAGE_ERRORS = (BadArgumentError, FeedNotFoundError, StreamNotFoundError)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Its complaints are short and printable, whatever was typed."""
+    """A parser whose errors are short and printable, whatever was typed."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        if file is sys.stdout:  # argparse passes over what cannot be written
-            output.show(message.removesuffix("\n"))
+        if file is sys.stdout:  # argparse ignores an output that cannot be written
+            output.print_output(message.removesuffix("\n"))
         else:
             super()._print_message(message, file)
 
@@ -37,8 +37,8 @@ class _Parser(argparse.ArgumentParser):
         super().error(printable(shorten(message)))
 
 
-class Command(NamedTuple):
-    """Where a command lives, and its line in the list of commands."""
+class Subcommand(NamedTuple):
+    """The module of a command, and its line in the list of commands."""
 
     module: str
     summary: str
@@ -46,18 +46,18 @@ class Command(NamedTuple):
 
 # In the order of the help.
 COMMANDS = {
-    "run": Command("shmfeed.cli.run", "feed one feed, in the foreground"),
-    "simulate": Command("shmfeed.cli.simulate", "a local venue, to feed from"),
-    "demo": Command("shmfeed.cli.demo", "venue, feeder and strategies, all at once"),
-    "status": Command("shmfeed.cli.status", "how a feed and its streams are"),
-    "ls": Command("shmfeed.cli.ls", "the feeds of this user on this host"),
-    "tail": Command("shmfeed.cli.tail", "the last closed bars of a stream"),
-    "doctor": Command("shmfeed.cli.doctor", "what is wrong here, and its remedy"),
-    "clean": Command("shmfeed.cli.clean", "remove what no feeder holds"),
+    "run": Subcommand("shmfeed.cli.run", "run a feeder in the foreground"),
+    "simulate": Subcommand("shmfeed.cli.simulate", "run a local venue to feed from"),
+    "demo": Subcommand("shmfeed.cli.demo", "run a venue, a feeder and strategies"),
+    "status": Subcommand("shmfeed.cli.status", "show a feed and its streams"),
+    "ls": Subcommand("shmfeed.cli.ls", "list the feeds of this user on this host"),
+    "tail": Subcommand("shmfeed.cli.tail", "print the last closed bars of a stream"),
+    "doctor": Subcommand("shmfeed.cli.doctor", "check this host and suggest remedies"),
+    "clean": Subcommand("shmfeed.cli.clean", "remove files that no feeder holds"),
 }
 
 _EPILOG = """\
-three terminals:
+in three terminals:
   shmfeed simulate --port 18000
   shmfeed run --endpoint ws://127.0.0.1:18000 --symbols BTCUSDT --resolutions 1s,1m
   shmfeed tail BTCUSDT 1s -f
@@ -67,41 +67,48 @@ three terminals:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code. What a user got wrong is one line on stderr.
+    """Run one command and return its exit code.
 
-    `exits` says what the codes mean. argparse ends `--help`, `--version` and wrong
-    options by SystemExit.
+    An error that the user can correct is one line on standard error.
+
+    Args:
+        argv: The arguments, by default those of this process.
+
+    Raises:
+        SystemExit: From argparse, for `--help`, `--version` and wrong options.
     """
-    output.prepare()
+    output.prepare_streams()
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         try:
             return _dispatch(arguments)
         finally:
-            output.finish()
+            output.flush_output()
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
     except BrokenPipeError:
         return exit_codes.PIPE
-    except _USAGE as error:
-        return _complain(error, exit_codes.USAGE)
+    except _USAGE_ERRORS as error:
+        _print_failure(error)
+        return exit_codes.USAGE
     except (ShmfeedError, OSError) as error:
-        return _complain(error, exit_codes.FAILED)
+        _print_failure(error)
+        return exit_codes.FAILED
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
     # No option before the command takes a value: the first word is the command.
     name = next((word for word in arguments if not word.startswith("-")), None)
     module = import_module(COMMANDS[name].module) if name in COMMANDS else None
-    parser, chosen = _parsers(name, module)
+    parser, subparser = _build_parsers(name, module)
     if name is not None and module is None:
-        parser.error(suggestions.no_command(name, list(COMMANDS)))
+        parser.error(suggestions.describe_unknown_command(name, list(COMMANDS)))
     args, unknown = parser.parse_known_args(arguments)
-    fault = suggestions.unknown_words(chosen, unknown) or suggestions.repeated(
-        chosen, arguments
-    )
+    fault = suggestions.describe_unknown_arguments(
+        subparser, unknown
+    ) or suggestions.describe_repeated_option(subparser, arguments)
     if fault:
-        chosen.error(fault)
+        subparser.error(fault)
     if module is None:
         parser.print_help(sys.stderr)
         return exit_codes.USAGE
@@ -109,21 +116,24 @@ def _dispatch(arguments: Sequence[str]) -> int:
     return code
 
 
-def _parsers(
+def _build_parsers(
     name: str | None, module: Any
 ) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-    """The whole command line's parser, and that of the command called `name`."""
-    parser = chosen = _Parser(
+    """Return the parser of the whole command line, and that of the command `name`.
+
+    Without a command both are the same.
+    """
+    parser = subparser = _Parser(
         prog="shmfeed",
-        description="One feeder process a host; strategies read bars from its memory.",
+        description="Market bars in shared memory: one feeder, any number of readers.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"shmfeed {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for known, command in COMMANDS.items():
-        one = commands.add_parser(
+        one = subparsers.add_parser(
             known,
             help=command.summary,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -131,16 +141,20 @@ def _parsers(
         )
         if known == name:
             module.add_arguments(one)
-            one.epilog = f"{one.epilog}\n{exit_codes.in_words(name)}"
-            chosen = one
-    return parser, chosen
+            one.epilog = f"{one.epilog}\n{exit_codes.format_exit_codes(name)}"
+            subparser = one
+    return parser, subparser
 
 
-def _complain(error: Exception, code: int) -> int:
-    words = str(error)
-    if isinstance(error, ShmfeedError) and isinstance(error, OSError):
-        words = error.strerror or words  # its sentence names the file already
+def _print_failure(error: Exception) -> None:
+    feeds = ""
     if isinstance(error, FeedNotFoundError):
-        words += suggestions.feeds_there(error.filename)
-    output.complain(printable(words))
-    return code
+        feeds = suggestions.suggest_feeds(error.filename)
+    output.print_error(_sentence(error) + feeds)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, ShmfeedError) and isinstance(error, OSError):
+        # `str` would add the name of a file, which the sentence has already.
+        return error.strerror or str(error)
+    return str(error)

@@ -11,16 +11,18 @@ def add_feed_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--feed",
         metavar="NAME",
-        help=f"default: ${FEED_VARIABLE}, else {DEFAULT_FEED!r}",
+        help=f"feed to read, default: ${FEED_VARIABLE}, else {DEFAULT_FEED!r}",
     )
 
 
-def attach_chosen(args: argparse.Namespace) -> Feed:
-    """Attach to `--feed`, else the environment's, else `default`.
+def attach_feed(args: argparse.Namespace) -> Feed:
+    """Attach to the feed of `--feed`, else of the environment, else to `default`.
 
-    FeedNotFoundError and what else `attach` raises.
+    Raises:
+        FeedNotFoundError: There is no such feed.
+        ShmfeedError: As `attach` raises it.
     """
-    named = os.environ.get(FEED_VARIABLE, "")
-    if names_no_feed(named):
-        named = ""
-    return attach(named or DEFAULT_FEED if args.feed is None else args.feed)
+    name = os.environ.get(FEED_VARIABLE, "")
+    if names_no_feed(name):
+        name = ""
+    return attach(name or DEFAULT_FEED if args.feed is None else args.feed)

@@ -1,7 +1,4 @@
-"""Standard output and standard error, whatever state they are in.
-
-Values as a person at a terminal reads them: times, ages, aligned tables.
-"""
+"""Standard output and standard error in any state, and values as text for them."""
 
 import os
 import sys
@@ -10,17 +7,20 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TextIO
 
+from shmfeed.text import printable
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NOTHING = "-"
+_NO_VALUE = "-"
+_UNWRITABLE = "standard output cannot be written: "
 
 
-def iso(time: int | None) -> str:
-    """ms UTC as `2026-01-31T08:00:00Z`; milliseconds only where there are any.
+def format_time(time: int | None) -> str:
+    """Return ms UTC as `2026-01-31T08:00:00Z`, with milliseconds where there are any.
 
-    A number that is in no calendar stays one.
+    A number beyond the calendar is returned as `N ms`.
     """
     if time is None:
-        return _NOTHING
+        return _NO_VALUE
     try:
         moment = _EPOCH + timedelta(milliseconds=time)
     except OverflowError:
@@ -29,10 +29,10 @@ def iso(time: int | None) -> str:
     return moment.replace(tzinfo=None).isoformat(timespec=finest) + "Z"
 
 
-def span(seconds: float | None) -> str:
-    """A length of time in its two largest units: `0.2 s`, `3m 20s`, `2d 4h`."""
+def format_duration(seconds: float | None) -> str:
+    """Return a duration in its two largest units: `0.2 s`, `3m 20s`, `2d 4h`."""
     if seconds is None:
-        return _NOTHING
+        return _NO_VALUE
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)
@@ -43,19 +43,23 @@ def span(seconds: float | None) -> str:
     return f"{hours}h {minutes}m" if hours else f"{minutes}m {rest}s"
 
 
-def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
-    """A line for each row, its columns under each other; those of `right` flush right.
+def format_table(
+    rows: Sequence[Sequence[str]], right: Collection[int] = ()
+) -> list[str]:
+    """Return one line a row, with aligned columns.
 
-    All rows are equally long.
+    Args:
+        rows: The cells of each row; all rows have the same length.
+        right: The numbers of the columns to align on the right.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [justified(row, widths, right) for row in rows]
+    return [format_row(row, widths, right) for row in rows]
 
 
-def justified(
+def format_row(
     row: Sequence[str], widths: Sequence[int], right: Collection[int] = ()
 ) -> str:
-    """One such line."""
+    """Return the line of one row whose columns have these widths."""
     cells = [
         cell.rjust(width) if number in right else cell.ljust(width)
         for number, (cell, width) in enumerate(zip(row, widths, strict=True))
@@ -63,81 +67,86 @@ def justified(
     return "  ".join(cells).rstrip()
 
 
-_FULL = "standard output cannot be written: "
+def prepare_streams() -> None:
+    """Open the standard streams that are closed, and make all accept any character.
 
-
-def prepare() -> None:
-    """All exist, and take every character: one that they have not comes escaped."""
-    # Whoever started us may have closed them. Their descriptors are filled, so that
-    # no file that is opened later takes their place.
+    A character that a stream's encoding lacks is written as an escape sequence.
+    """
+    # A parent may have closed them. Each takes a descriptor again, so that no file
+    # that is opened later gets number 0, 1 or 2.
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, _nowhere(name))
+            setattr(sys, name, _open_null(name))
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
 
 
-def finish() -> None:
-    """Write what is buffered; BrokenPipeError, or OSError that says what failed.
+def flush_output() -> None:
+    """Write what standard output has buffered.
 
-    After an error the interpreter's own last flush succeeds.
+    After an error the stream is redirected to /dev/null, so that the interpreter's own
+    last flush succeeds.
+
+    Raises:
+        BrokenPipeError: The program that read the output has ended.
+        OSError: The output cannot be written; the message says why.
     """
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _drop(sys.stdout)
+        _redirect_to_null(sys.stdout)
         raise
     except OSError as error:
-        _drop(sys.stdout)
-        raise _unwritten(error) from None
+        _redirect_to_null(sys.stdout)
+        raise _unwritable(error) from None
 
 
-def show(words: str) -> None:
-    """Lines on standard output, now; errors as `finish` has them."""
+def print_output(text: str) -> None:
+    """Print lines on standard output at once; raise as `flush_output` does."""
     try:
-        print(words, flush=True)
+        print(text, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _unwritten(error) from None
+        raise _unwritable(error) from None
 
 
-def _unwritten(error: OSError) -> OSError:
-    return OSError(_FULL + (error.strerror or str(error)))
+def _unwritable(error: OSError) -> OSError:
+    return OSError(_UNWRITABLE + (error.strerror or str(error)))
 
 
-def say(words: str) -> None:
-    """A line on standard output, if anybody takes it: whoever says it goes on."""
+def print_notice(text: str) -> None:
+    """Print a line on standard output; ignore an output that cannot be written."""
     try:
-        print(words, flush=True)
+        print(text, flush=True)
     except OSError:
-        _drop(sys.stdout)
+        _redirect_to_null(sys.stdout)
 
 
-def complain(words: str) -> None:
-    """A line on standard error, if anybody can read it."""
+def print_error(text: str) -> None:
+    """Print a text as one line on standard error; ignore one that cannot be written."""
     try:
-        print(f"shmfeed: {words}", file=sys.stderr, flush=True)
+        print(f"shmfeed: {printable(text)}", file=sys.stderr, flush=True)
     except OSError:
-        _drop(sys.stderr)
+        _redirect_to_null(sys.stderr)
 
 
-def can_clear() -> bool:
-    """Whether standard output is a terminal that obeys cursor controls."""
+def can_clear_screen() -> bool:
+    """Return True if standard output is a terminal that obeys cursor controls."""
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def _nowhere(name: str) -> TextIO:
-    # As the interpreter makes its own: the descriptor is not closed at the end.
+def _open_null(name: str) -> TextIO:
+    # As the interpreter does for its own streams: the descriptor is never closed.
     reads = name == "stdin"
     fd = os.open(os.devnull, os.O_RDONLY if reads else os.O_WRONLY)
     return open(fd, "r" if reads else "w", encoding="utf-8", closefd=False)
 
 
-def _drop(stream: TextIO) -> None:
+def _redirect_to_null(stream: TextIO) -> None:
     with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)

@@ -1,89 +1,31 @@
-"""`shmfeed run`: a feeder in the foreground, until a signal ends it.
-
-What happens to a foreground feeder's connection, said on standard error.
-
-Whoever observes a feed reads its segment; so does this thread, in the feeder's process.
-"""
+"""`shmfeed run`: run a feeder in the foreground, until a signal stops it."""
 
 import argparse
 import os
 import threading
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self
 
-from shmfeed.cli.output import complain, say
-from shmfeed.cli.settings import add_settings
+from shmfeed.cli.output import print_error, print_notice
+from shmfeed.cli.setting_options import add_setting_options
 from shmfeed.codecs import get_codec
 from shmfeed.errors import BadArgumentError, FeedNotFoundError
-from shmfeed.feed import Feed, attach
+from shmfeed.feed import attach
 from shmfeed.feeder import main
 from shmfeed.feeder.feeder import Feeder
 from shmfeed.settings import loading
 from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
-from shmfeed.text import printable
 
-_LOOK_SECONDS = 0.1
-
-
-class Watch:
-    """A context manager around a feeder's `run`: it tells each change of state."""
-
-    def __init__(self, feed: str) -> None:
-        self._feed = attach(feed)
-        self._ended = threading.Event()
-        self._seen: tuple[Any, ...] = ()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._feed.close()
-
-    def _run(self) -> None:
-        while not self._ended.wait(_LOOK_SECONDS):
-            with suppress(FeedNotFoundError):
-                self._look(self._feed)
-
-    def _look(self, feed: Feed) -> None:
-        facts = feed.connection()
-        state, error = facts["state"], facts.get("last_error")
-        seen = (state, error)
-        if seen == self._seen:
-            return
-        before, self._seen = self._seen, seen
-        if error and error not in before[1:]:
-            _say(error)
-        if state == "connected":
-            _say(f"connected to {facts.get('endpoint')}")
-        elif state == "error":
-            _say(
-                f"gave up after {facts.get('attempts')} attempts in a row; start it"
-                " again, or with --max-reconnect-attempts none, which tries for ever;"
-                " its bars stay readable meanwhile; Ctrl-C or SIGTERM ends it"
-            )
-
-
-def _say(words: str) -> None:
-    complain(printable(words))
-
+_POLL_SECONDS = 0.1
 
 _DESCRIPTION = """\
-Feed one feed: connect to a venue, subscribe, and write its bars into shared memory,
-where any number of strategies read them. SIGTERM or Ctrl-C ends it; the segment stays
-readable, and the next feeder goes on with it, unless --unlink removes it.
+Run the feeder of one feed: connect to a venue, subscribe, and write the bars into
+shared memory, where any number of strategies read them. SIGTERM or Ctrl-C stops the
+feeder. The segment stays readable, and the next feeder reuses it, unless --unlink
+removes it.
 
-A setting is taken from the options, else the environment (WEBSOCKET_ENDPOINT,
+A setting comes from the options, else the environment (WEBSOCKET_ENDPOINT,
 WEBSOCKET_SYMBOLS, .., SHMFEED_<SETTING>), else --config, else its default. The token
 comes from WEBSOCKET_CSRF_TOKEN or the file only: other users can read arguments.
 """
@@ -100,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.usage = "shmfeed run [--config FILE] [--unlink] [--SETTING VALUE ..]"
     parser.add_argument(
-        "--unlink", action="store_true", help="remove the segment at the end"
+        "--unlink", action="store_true", help="remove the segment when the feeder stops"
     )
-    add_settings(parser)
+    add_setting_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -115,18 +57,65 @@ def run(args: argparse.Namespace) -> int:
     main.set_up_logging(settings)
     feeder = Feeder(settings)
     main.stop_on_signals(feeder, args.unlink)
-    say(_beginning(settings))
-    with Watch(settings.feed):
+    print_notice(_startup_line(settings))
+    with StatePrinter(settings.feed):
         return main.run(feeder)
 
 
-def _beginning(settings: Settings) -> str:
+def _startup_line(settings: Settings) -> str:
     codec = get_codec(settings.protocol, settings.market_type)
-    places = codec.endpoints(settings.endpoint, settings.port)
-    where = ", ".join(map(redact, places))
+    endpoints = codec.endpoints(settings.endpoint, settings.port)
+    venue = ", ".join(map(redact, endpoints))
     symbols, resolutions = " ".join(settings.symbols), " ".join(settings.resolutions)
     count = len(settings.streams)
     return (
-        f"feed {settings.feed}: pid {os.getpid()}, from {where}, {count}"
+        f"feed {settings.feed}: pid {os.getpid()}, from {venue}, {count}"
         f" stream{'' if count == 1 else 's'}: {symbols} x {resolutions}"
     )
+
+
+class StatePrinter:
+    """Print each change of a feed's connection state on standard error.
+
+    A context manager around the run of the feeder. Its thread reads the segment, as any
+    other process does, so that it can never hold up the feeder.
+    """
+
+    def __init__(self, feed: str) -> None:
+        self._feed = attach(feed)
+        self._ended = threading.Event()
+        self._printed: tuple[Any, ...] = ()
+        self._thread = threading.Thread(target=self._run, name="states", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._feed.close()
+
+    def _run(self) -> None:
+        while not self._ended.wait(_POLL_SECONDS):
+            with suppress(FeedNotFoundError):
+                self.print_change()
+
+    def print_change(self) -> None:
+        """Print the state and the last error, if one of them has changed."""
+        facts = self._feed.connection()
+        state, error = facts["state"], facts.get("last_error")
+        if (state, error) == self._printed:
+            return
+        before, self._printed = self._printed, (state, error)
+        if error and error not in before[1:]:
+            print_error(error)
+        if state == "connected":
+            print_error(f"connected to {facts.get('endpoint')}")
+        elif state == "error":
+            print_error(
+                f"the feeder stopped reconnecting after {facts.get('attempts')} failed"
+                " attempts in a row, and its bars stay readable; stop it with Ctrl-C or"
+                " SIGTERM and start it again, with --max-reconnect-attempts none if it"
+                " shall never stop"
+            )

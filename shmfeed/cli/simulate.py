@@ -1,13 +1,13 @@
-"""`shmfeed simulate`: a local venue, in the foreground."""
+"""`shmfeed simulate`: run a local venue in the foreground."""
 
 import argparse
 
 from shmfeed.simulator import command
 
 _DESCRIPTION = """\
-A local venue: it makes bars, or replays recorded frames, and serves them on loopback
-as a real venue would, until Ctrl-C. Prices follow from --seed, symbol and time alone.
-Needs the package websockets: pip install -e '.[sim]' in the clone.
+Run a local venue until Ctrl-C: it generates bars, or replays recorded frames, and
+serves them on loopback as a real venue would. Prices depend on --seed, symbol and time
+alone. It needs the package websockets: pip install -e '.[sim]' in the clone.
 """
 
 _EPILOG = f"""\

@@ -1,20 +1,26 @@
-"""`shmfeed status`: how a feed and its streams are, read from outside."""
+"""`shmfeed status`: show a feed and its streams, read from outside."""
 
 import argparse
 import json
 import time
 from collections.abc import Mapping
 
-from shmfeed.cli.options import add_feed_option, attach_chosen
-from shmfeed.cli.output import aligned, can_clear, iso, show, span
+from shmfeed.cli.exit_codes import FAILED
+from shmfeed.cli.options import add_feed_option, attach_feed
+from shmfeed.cli.output import (
+    can_clear_screen,
+    format_duration,
+    format_table,
+    format_time,
+    print_output,
+)
 from shmfeed.feed import Feed
 from shmfeed.status import FeedStatus, StreamStatus
 from shmfeed.text import printable
 
 _DESCRIPTION = """\
-How a feed is: its connection's state, its data's health, counters, and its streams.
-Exits 0 if it is live or quiet, 1 if it is recovering, stale or dead, 2 if there is
-no such feed.
+Show a feed: the state of its connection, the health of its data, its counters and its
+streams. The status is read from shared memory; the feeder is not involved.
 """
 
 _EPILOG = """\
@@ -24,74 +30,72 @@ examples:
   shmfeed status --feed spot --json | jq .health
 """
 
-_GOOD = ("live", "quiet")
-_GIVEN_UP = (
-    "it gave up, and tries no more: end it and start it again, or call a manager's"
-    " start(); --max-reconnect-attempts none tries for ever"
+_GOOD_HEALTHS = ("live", "quiet")
+_STOPPED_RECONNECTING = (
+    "the feeder stopped reconnecting; restart it or call manager.start();"
+    " with --max-reconnect-attempts none it never stops"
 )
 _WATCH_SECONDS = 1.0
 _HOME_AND_CLEAR = "\x1b[H\x1b[J"
 _COUNTERS = ("messages", "bars", "reconnects", "gaps", "late", "malformed", "ignored")
-_HEAD = ("SYMBOL", "TIMEFRAME", "HEALTH", "BARS", "LAST CLOSE", "UPDATED", "GAPS")
+_HEADER = ("SYMBOL", "TIMEFRAME", "HEALTH", "BARS", "LAST CLOSE", "UPDATED", "GAPS")
 _RIGHT = (3, 5, 6)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     add_feed_option(parser)
-    parser.add_argument(
-        "--json", action="store_true", help="all that is known, as JSON"
-    )
-    parser.add_argument(
-        "--watch", action="store_true", help="show it each second, until Ctrl-C"
-    )
+    add = parser.add_argument
+    add("--json", action="store_true", help="print every status key as JSON")
+    add("--watch", action="store_true", help="print it each second, until Ctrl-C")
 
 
 def run(args: argparse.Namespace) -> int:
-    with attach_chosen(args) as feed:
+    with attach_feed(args) as feed:
         if args.watch:
             _watch(feed, args.json)
         status = feed.status()
-    show(json.dumps(status, indent=2) if args.json else in_words(status))
-    return 0 if status["health"] in _GOOD else 1
+    print_output(json.dumps(status, indent=2) if args.json else format_status(status))
+    return 0 if status["health"] in _GOOD_HEALTHS else FAILED
 
 
 def _watch(feed: Feed, as_json: bool) -> None:
-    clear = _HOME_AND_CLEAR if can_clear() else ""
+    clear = _HOME_AND_CLEAR if can_clear_screen() else ""
     while True:
         status = feed.status()
-        text = json.dumps(status) if as_json else clear + in_words(status) + "\n"
-        show(text)
+        text = json.dumps(status) if as_json else clear + format_status(status) + "\n"
+        print_output(text)
         time.sleep(_WATCH_SECONDS)
 
 
-def in_words(status: FeedStatus) -> str:
-    """A status as text of several lines."""
+def format_status(status: FeedStatus) -> str:
+    """Return a status as several lines of text."""
     lines = [_feed_line(status), _feeder_line(status), _counter_line(status)]
     if status["last_error"]:
         lines.append(printable(f"last error: {status['last_error']}"))
     if status["state"] == "error":
-        lines.append(_GIVEN_UP)
+        lines.append(_STOPPED_RECONNECTING)
     if not status["streams"]:
         return "\n".join([*lines, "", "no streams"])
-    rows = [_HEAD, *map(_stream_cells, status["streams"])]
-    return "\n".join([*lines, "", *aligned(rows, _RIGHT)])
+    rows = [_HEADER, *map(_stream_cells, status["streams"])]
+    return "\n".join([*lines, "", *format_table(rows, _RIGHT)])
 
 
 def _feed_line(status: FeedStatus) -> str:
     protocol = f" ({status['protocol']})" if status["protocol"] else ""
-    where = f", {status['endpoint']}{protocol}" if status["endpoint"] else ""
-    return f"feed {status['feed']}: {status['health']}; {status['state']}{where}"
+    venue = f", {status['endpoint']}{protocol}" if status["endpoint"] else ""
+    return f"feed {status['feed']}: {status['health']}; {status['state']}{venue}"
 
 
 def _feeder_line(status: FeedStatus) -> str:
-    heard = f"last message {span(status['last_message_age'])} ago"
+    message = f"last message {format_duration(status['last_message_age'])} ago"
     if status["last_message_age"] is None:
-        heard = "no message yet"
+        message = "no message yet"
     if status["pid"] is None:
-        last = f", the last one was pid {status['writer']}" if status["writer"] else ""
-        return f"no feeder gives a sign of life{last}; {heard}"
-    return f"feeder pid {status['pid']}, up {span(status['uptime'])}, {heard}"
+        last = f"; the last one was pid {status['writer']}" if status["writer"] else ""
+        return f"no feeder sends a heartbeat{last}; {message}"
+    uptime = format_duration(status["uptime"])
+    return f"feeder pid {status['pid']}, up {uptime}, {message}"
 
 
 def _counter_line(status: FeedStatus) -> str:
@@ -106,7 +110,7 @@ def _stream_cells(stream: StreamStatus) -> tuple[str, ...]:
         stream["timeframe"],
         stream["health"],
         f"{stream['count']:,}",
-        iso(stream["last_close_time"]),
-        "never" if age is None else f"{span(age)} ago",
+        format_time(stream["last_close_time"]),
+        "never" if age is None else f"{format_duration(age)} ago",
         f"{stream['gaps']:,}",
     )

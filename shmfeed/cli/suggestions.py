@@ -1,4 +1,4 @@
-"""What was typed wrong, and what was probably meant."""
+"""Mistakes on the command line, each with the nearest correct word."""
 
 import argparse
 import difflib
@@ -7,49 +7,54 @@ from collections.abc import Iterable, Sequence
 
 from shmfeed.errors import ShmfeedError
 
-_MOST_FEEDS = 20
-_TOKEN_OPTIONS = ("--csrf", "--token")  # as somebody may begin what is none
+_MAX_FEEDS = 20
+_TOKEN_PREFIXES = ("--csrf", "--token")  # options that a user might try for a token
 
 
-def meant(word: str, known: Iterable[str]) -> str:
-    """Which of the known was probably meant, to be added to a sentence; or nothing.
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean X?` for the known word nearest to `word`.
 
-    The word itself is none: its fault is another.
+    Return an empty string where no known word is near, or `word` is one of them: then
+    the mistake is another.
     """
-    names = {one.lower(): one for one in known}
-    near = difflib.get_close_matches(word[:64].lower(), list(names), 1)
-    if not near or names[near[0]] == word:
+    words = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(word[:64].lower(), list(words), 1)
+    if not near or words[near[0]] == word:
         return ""
-    return f"; did you mean {names[near[0]]}?"
+    return f"; did you mean {words[near[0]]}?"
 
 
-def no_command(name: str, known: list[str]) -> str:
-    """The words for a command that is not there."""
-    near = meant(name, known) or f"; one of: {' '.join(known)}"
+def describe_unknown_command(name: str, known: list[str]) -> str:
+    near = suggest(name, known) or f"; one of: {' '.join(known)}"
     return f"invalid choice: {name[:80]!r}{near}"
 
 
-def unknown_words(
+def describe_unknown_arguments(
     parser: argparse.ArgumentParser, unknown: Sequence[str]
 ) -> str | None:
-    """The words for arguments that a command does not have, None if there are none."""
+    """Return the message for arguments that a command does not have, None for none.
+
+    The message never repeats what may be a token.
+    """
     if not unknown:
         return None
-    if any(word.startswith(_TOKEN_OPTIONS) for word in unknown):
-        return (  # without what stands behind it
-            "unrecognized arguments: a token; it comes from WEBSOCKET_CSRF_TOKEN or"
-            " the file, other users can read arguments"
+    if any(word.startswith(_TOKEN_PREFIXES) for word in unknown):
+        return (
+            "unrecognized arguments: a token is not accepted here, because other users"
+            " can read arguments; set WEBSOCKET_CSRF_TOKEN, or csrf_token in a file"
         )
     known = [option for option in _options(parser) if option.startswith("--")]
-    near = meant(unknown[0].partition("=")[0], known)
-    shown = " ".join(word if word.isprintable() else repr(word) for word in unknown)
-    return f"unrecognized arguments: {shown[:200]}{near}"
+    near = suggest(unknown[0].partition("=")[0], known)
+    words = " ".join(word if word.isprintable() else repr(word) for word in unknown)
+    return f"unrecognized arguments: {words[:200]}{near}"
 
 
-def repeated(parser: argparse.ArgumentParser, words: Sequence[str]) -> str | None:
-    """The words for an option that is given twice, None if there is none.
+def describe_repeated_option(
+    parser: argparse.ArgumentParser, words: Sequence[str]
+) -> str | None:
+    """Return the message for an option that is given twice, None for none.
 
-    argparse would take the last silently.
+    argparse would take the last one silently.
     """
     options = _options(parser)
     seen: Counter[str] = Counter()
@@ -58,7 +63,7 @@ def repeated(parser: argparse.ArgumentParser, words: Sequence[str]) -> str | Non
             break
         action = options.get(word.partition("=")[0])
         if action is None and not word.startswith("--"):
-            action = options.get(word[:2])  # as -n5
+            action = options.get(word[:2])  # as in -n5
         if action is not None:
             seen[action.dest] += 1
             if seen[action.dest] > 1:
@@ -66,24 +71,27 @@ def repeated(parser: argparse.ArgumentParser, words: Sequence[str]) -> str | Non
     return None
 
 
-def feeds_there(missed: str | None) -> str:
-    """Which feeds there are, to be added to a sentence; empty where there are none.
+def suggest_feeds(missing_segment: str | None) -> str:
+    """Return the clause that names the feeds of this user.
 
-    `missed` is the path of the segment that was none.
+    Return an empty string for a user without feeds.
+
+    Args:
+        missing_segment: The path of the segment that cannot be attached.
     """
-    from shmfeed.segment.inventory import feeds_with_segment  # noqa: PLC0415  loads numpy
-    from shmfeed.segment.mapping import place  # noqa: PLC0415  so does this
+    from shmfeed.segment.inventory import feeds_with_segment  # noqa: PLC0415  loads mmap
+    from shmfeed.segment.mapping import place  # noqa: PLC0415  as above
 
     try:
         feeds = feeds_with_segment()
     except ShmfeedError:
         return ""
-    if missed in [str(place(name).segment) for name in feeds]:
-        return "; what bears its name is not ready, see `shmfeed ls`"
-    more = ", .." if len(feeds) > _MOST_FEEDS else ""
-    there = ", ".join(feeds[:_MOST_FEEDS])
-    return f"; feeds that are here: {there}{more}" if there else ""
+    if missing_segment in [str(place(name).segment) for name in feeds]:
+        return "; its segment exists but is not ready, see `shmfeed ls`"
+    more = ", .." if len(feeds) > _MAX_FEEDS else ""
+    names = ", ".join(feeds[:_MAX_FEEDS])
+    return f"; the feeds of this user are: {names}{more}" if names else ""
 
 
 def _options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
-    return parser._option_string_actions  # argparse offers no other way to them
+    return parser._option_string_actions  # argparse has no public way to them

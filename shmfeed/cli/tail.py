@@ -1,22 +1,22 @@
-"""`shmfeed tail`: the last closed bars of a stream, and those that follow."""
+"""`shmfeed tail`: print the last closed bars of a stream, and follow it."""
 
 import argparse
 import time
 
 from shmfeed.bar import Bar
-from shmfeed.cli.bars import CsvLines, JsonLines, TextLines
-from shmfeed.cli.options import add_feed_option, attach_chosen
-from shmfeed.cli.output import complain, show
-from shmfeed.cli.suggestions import meant
+from shmfeed.cli.bars import CsvFormatter, JsonFormatter, TextFormatter
+from shmfeed.cli.options import add_feed_option, attach_feed
+from shmfeed.cli.output import print_error, print_output
+from shmfeed.cli.suggestions import suggest
 from shmfeed.core import Rows
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.feed import Feed, Ring
 from shmfeed.layout import MAX_HISTORY
-from shmfeed.text import printable, shorten
+from shmfeed.text import shorten
 
 _DESCRIPTION = """\
-The last closed bars of a stream, oldest first; with -f also each new one as it closes,
-until Ctrl-C. Times are UTC; `time` is the bar's close.
+Print the last closed bars of a stream, oldest first; with -f also each new bar as it
+closes, until Ctrl-C. Times are UTC; `time` is the close of the bar.
 """
 
 _EPILOG = """\
@@ -26,114 +26,117 @@ examples:
   shmfeed tail BTCUSDT 1s -f --json | jq .close
 """
 
-_DIGITS = 18  # more are more bars than any ring has
-_LOOK_SECONDS = 1.0  # how often -f looks whether the feeder is still there
+_MAX_DIGITS = 18  # a longer number exceeds what any ring holds
+_POLL_SECONDS = 1.0  # how often -f checks that the feeder is alive
+
+_Formatter = TextFormatter | CsvFormatter | JsonFormatter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     add = parser.add_argument
-    add("symbol", metavar="SYMBOL", help="as `shmfeed status` lists it")
+    add("symbol", metavar="SYMBOL", help="symbol, as `shmfeed status` lists it")
     add("timeframe", metavar="TIMEFRAME", help="1s 1m 3m 5m 15m 30m 1h .. 1d 1w 1M")
-    add("-n", type=_number, default=10, metavar="N", help="how many bars, default: 10")
-    add("-f", "--follow", action="store_true", help="go on with each bar that closes")
+    add("-n", type=_parse_number, default=10, metavar="N", help="bars, default: 10")
+    add("-f", "--follow", action="store_true", help="print each new bar as it closes")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="CSV with a header")
-    form.add_argument("--json", action="store_true", help="a JSON object a line")
+    form.add_argument("--csv", action="store_true", help="print CSV with a header")
+    form.add_argument("--json", action="store_true", help="print a JSON object a line")
     add_feed_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    form = CsvLines if args.csv else JsonLines if args.json else TextLines
-    with attach_chosen(args) as feed:
-        tail = _Tail(feed, _ring(feed, args.symbol, args.timeframe), form())
-        tail.last(args.n)
+    form = CsvFormatter if args.csv else JsonFormatter if args.json else TextFormatter
+    with attach_feed(args) as feed:
+        ring = _find_ring(feed, args.symbol, args.timeframe)
+        tail = _Tail(feed, ring, form())
+        tail.print_last(args.n)
         if args.follow:
             tail.follow()
     return 0
 
 
-def _ring(feed: Feed, symbol: str, timeframe: str) -> Ring:
+def _find_ring(feed: Feed, symbol: str, timeframe: str) -> Ring:
     try:
         return feed.ring(symbol, timeframe)
     except StreamNotFoundError as error:
-        near = meant(symbol, [names[0] for names in feed.streams()])
+        near = suggest(symbol, [key[0] for key in feed.streams()])
         raise StreamNotFoundError(f"{shorten(str(error))}{near}") from None
 
 
 class _Tail:
-    def __init__(
-        self, feed: Feed, ring: Ring, form: TextLines | CsvLines | JsonLines
-    ) -> None:
+    def __init__(self, feed: Feed, ring: Ring, formatter: _Formatter) -> None:
         self._feed = feed
         self._ring = ring
-        self._form = form
+        self._formatter = formatter
         self._epoch = ring.epoch
-        self._after = ring.count
-        self._newest = -1  # open_time of the last bar shown
-        self._said = ""
+        self._next = ring.count  # number of the first bar that is not printed
+        self._newest = -1  # open_time of the last bar printed
+        self._warning = ""
 
-    def last(self, number: int) -> None:
-        """Show so many bars."""
+    def print_last(self, number: int) -> None:
         rows = self._ring.snapshot(max(1, number))
-        self._after = rows.last
+        self._next = rows.last
         bars = [rows.bar(row) for row in range(len(rows))]
         if bars:
             self._newest = bars[-1].open_time
-        self._show(bars[-number:] if number else [])
+        self._print(bars[-number:] if number else [])
 
     def follow(self) -> None:
-        """Show each bar that closes, for ever."""
+        """Print each bar that closes, until the process is interrupted."""
         while True:
             try:
-                self._await_bars()
-            except StreamNotFoundError as error:  # the feed is being made anew
-                self._say(str(error))
-                time.sleep(_LOOK_SECONDS)
+                self._print_new_bars()
+            except StreamNotFoundError as error:
+                # The feed was recreated and does not carry the stream, perhaps not yet.
+                self._warn(str(error))
+                time.sleep(_POLL_SECONDS)
 
-    def _await_bars(self) -> None:
+    def _print_new_bars(self) -> None:
         ring = self._ring
-        count = ring.wait(self._after, _LOOK_SECONDS)
+        count = ring.wait(self._next, _POLL_SECONDS)
         if ring.epoch != self._epoch:
-            # Repaired, or made anew: numbers begin again, times go on.
-            self._epoch, self._after, count = ring.epoch, 0, ring.count
+            # The stream was repaired or the feed recreated: bar numbers start again,
+            # open times continue.
+            self._epoch, self._next, count = ring.epoch, 0, ring.count
         if not count:
-            self._say("" if self._feed.alive() else "the feeder is dead; waiting")
+            self._warn("" if self._feed.alive() else "the feeder is dead; waiting")
             return
-        self._said = ""
-        rows = self._since(self._after)
+        self._warning = ""
+        rows = self._snapshot_from(self._next)
         bars = [rows.bar(row) for row in range(len(rows))]
-        self._after = rows.last
+        self._next = rows.last
         bars = [bar for bar in bars if bar.open_time > self._newest]
         if bars:
             self._newest = bars[-1].open_time
-            self._show(bars)
+            self._print(bars)
 
-    def _since(self, number: int) -> Rows:
-        """All rows from this number on that the ring still has."""
+    def _snapshot_from(self, number: int) -> Rows:
+        """Return the rows from a bar number on, as far back as the ring has them."""
         ring = self._ring
         while True:
-            asked = max(1, ring.count - number)
-            rows = ring.snapshot(asked)
-            # Fewer than asked: the ring began later, as one that was made anew does.
-            if rows.first <= number or len(rows) < asked or len(rows) >= ring.history:
+            wanted = max(1, ring.count - number)
+            rows = ring.snapshot(wanted)
+            # A ring of a recreated feed may begin after `number`: then it has fewer
+            # rows than wanted. Otherwise bars have closed meanwhile: ask for more.
+            if rows.first <= number or len(rows) < wanted or len(rows) >= ring.history:
                 return rows
 
-    def _show(self, bars: list[Bar]) -> None:
-        lines = list(self._form.lines(bars))
+    def _print(self, bars: list[Bar]) -> None:
+        lines = list(self._formatter.lines(bars))
         if lines:
-            show("\n".join(lines))
+            print_output("\n".join(lines))
 
-    def _say(self, words: str) -> None:
-        """Once as long as it lasts."""
-        if words and words != self._said:
-            complain(printable(words))
-        self._said = words
+    def _warn(self, text: str) -> None:
+        """Print a warning, once as long as it stays the same."""
+        if text and text != self._warning:
+            print_error(text)
+        self._warning = text
 
 
-def _number(text: str) -> int:
+def _parse_number(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of bars, such as 500"
+            f"{text!r} is not a number of bars; give one such as 500"
         )
-    return MAX_HISTORY if len(text) > _DIGITS else int(text)
+    return MAX_HISTORY if len(text) > _MAX_DIGITS else int(text)

@@ -1,1 +1,1 @@
-"""What may be wrong on this host, and its remedy: one module a group of checks."""
+"""Checks of this host, each with its remedy: one module a group of checks."""

@@ -1,4 +1,4 @@
-"""Room for the planned segment: /dev/shm, memory, a container's limits."""
+"""Capacity for a feed's segment: shared memory, the machine's memory, a container."""
 
 import os
 import stat
@@ -22,148 +22,165 @@ _THREADS = 40  # a feeder's, with 32 control connections
 _IN_MEMORY = {"tmpfs", "ramfs"}
 
 
-class Plan(NamedTuple):
-    """The segment that a feeder with these settings makes; `need` is what is new."""
+class PlannedSegment(NamedTuple):
+    """The segment that a feeder would use.
+
+    Attributes:
+        feed: The feed's name.
+        geometry: Its streams, history and guard.
+        new_bytes: The bytes to allocate, 0 where an existing segment can be reused.
+    """
 
     feed: str
     geometry: Geometry
-    need: int
+    new_bytes: int
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         streams, history, _ = self.geometry
-        new = "" if self.need else ", which is there already"
-        size = f"{mebibytes(self.geometry.size)} MiB"
+        reused = "" if self.new_bytes else ", and exists already"
         return (
-            f"feed {self.feed!r} takes {size}, {streams} streams of {history} bars{new}"
+            f"feed {self.feed!r} takes {mebibytes(self.geometry.size)} MiB,"
+            f" {streams} streams of {history} bars{reused}"
         )
 
 
-def plan_of(settings: Settings) -> Plan:
-    """What a feeder would ask for: all of it, unless its segment serves as it is.
+def plan_segment(settings: Settings) -> PlannedSegment:
+    """Return the segment that a feeder with these settings would use.
 
-    One of another size is replaced by one that is made beside it.
+    A feeder reuses an existing segment of the same geometry. It creates any other one
+    beside the existing segment, which it then replaces.
     """
     guard = settings.guard or default_guard(settings.history)
-    streams, there = settings.planned_streams, None
+    streams, existing = settings.planned_streams, None
     with suppress(ShmfeedError):
-        there = open_segment(place(settings.feed)).geometry
+        existing = open_segment(place(settings.feed)).geometry
         wanted = len(settings.streams)
-        streams = settings.capacity_beside(there.max_streams, wanted)
+        streams = settings.capacity_beside(existing.max_streams, wanted)
     geometry = Geometry(streams, settings.history, guard)
-    return Plan(settings.feed, geometry, 0 if there == geometry else geometry.size)
+    new_bytes = 0 if existing == geometry else geometry.size
+    return PlannedSegment(settings.feed, geometry, new_bytes)
 
 
-def check_room(settings: Settings) -> Iterator[Finding]:
-    """All of this module; UnsupportedPlatformError where feeds have no place."""
+def check_capacity(settings: Settings) -> Iterator[Finding]:
+    """Yield the findings about the capacity for a feed with these settings.
+
+    Raises:
+        UnsupportedPlatformError: This platform has no live feeds.
+    """
     platform.check_platform()
     shared = platform.SHARED_MEMORY
-    plan, container = plan_of(settings), cgroup.in_container()
+    planned, container = plan_segment(settings), cgroup.in_container()
     yield check_mount(shared)
-    yield check_space(shared, plan, container)
+    yield check_space(shared, planned, container)
     yield check_inodes(shared)
-    yield check_memory(plan)
-    yield check_pids()
+    yield check_memory(planned)
+    yield check_processes()
 
 
 def check_mount(shared: Path, mounts: Path = Path("/proc/self/mountinfo")) -> Finding:
-    """Whether it is memory, and may be written."""
-    name = f"{shared} as it is mounted"
+    """Check that shared memory is in memory, and writable."""
+    name = f"mount of {shared}"
     if os.statvfs(shared).f_flag & os.ST_RDONLY:
         return problem(name, "is read-only", f"mount -o remount,rw {shared}")
     if not os.access(shared, os.W_OK | os.X_OK):
         mode = stat.S_IMODE(shared.stat().st_mode)
         return problem(
             name,
-            f"may not be written by user {os.geteuid()}, its mode is {mode:04o}",
+            f"user {os.geteuid()} cannot write to it; its mode is {mode:04o}",
             f"as root: chmod 1777 {shared}",
         )
-    kind = _filesystem(shared, mounts)
+    kind = _filesystem_type(shared, mounts)
     if kind is not None and kind not in _IN_MEMORY:
         return note(
             name,
-            f"is {kind}, which may not be memory: bars would go to a disk",
+            f"its file system is {kind}, not tmpfs; bars may be written to a disk",
             f"mount -t tmpfs -o mode=1777 tmpfs {shared}",
         )
     return ok(name, f"{kind or 'a directory'}, writable")
 
 
-def check_space(shared: Path, plan: Plan, container: bool) -> Finding:
-    """Its free bytes against the plan."""
-    name, room = f"room in {shared}", os.statvfs(shared)
-    free, total = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
-    if not room.f_blocks:  # a tmpfs without a limit
-        return ok(name, f"no limit; {plan.words}")
-    found = f"{mebibytes(free)} MiB of {mebibytes(total)} MiB free; {plan.words}"
-    if plan.need > free:
-        return problem(name, found, _enlarge(shared, total + plan.need, container))
-    if plan.need > free // 2:
-        remedy = _enlarge(shared, total + plan.need, container)
-        return note(name, f"{found}: more than half of it", remedy)
+def check_space(shared: Path, planned: PlannedSegment, container: bool) -> Finding:
+    """Check that shared memory has space for the segment."""
+    name, usage = f"space in {shared}", os.statvfs(shared)
+    free, total = usage.f_bavail * usage.f_frsize, usage.f_blocks * usage.f_frsize
+    if not usage.f_blocks:  # a tmpfs without a limit
+        return ok(name, f"no limit; {planned.description}")
+    found = (
+        f"{mebibytes(free)} MiB of {mebibytes(total)} MiB free; {planned.description}"
+    )
+    remedy = _enlarge(shared, total + planned.new_bytes, container)
+    if planned.new_bytes > free:
+        return problem(name, found, remedy)
+    if planned.new_bytes > free // 2:
+        return note(name, f"{found}: more than half of the free space", remedy)
     return ok(name, found)
 
 
 def _enlarge(shared: Path, size: int, container: bool) -> str:
-    megabytes = -(-size // MIB) + 16
-    fewer = "lower history or max_streams, run `shmfeed clean`, or "
+    mib = -(-size // MIB) + 16
+    smaller = "lower history or max_streams, run `shmfeed clean`, or "
     if container:
         return (
-            f"{fewer}enlarge it: docker run --shm-size={megabytes}m; Kubernetes: an"
-            f" emptyDir with medium: Memory at {shared}, sizeLimit {megabytes}Mi"
+            f"{smaller}enlarge it: docker run --shm-size={mib}m; Kubernetes: an"
+            f" emptyDir with medium: Memory at {shared}, sizeLimit {mib}Mi"
         )
-    return f"{fewer}enlarge it: mount -o remount,size={megabytes}m {shared}"
+    return f"{smaller}enlarge it: mount -o remount,size={mib}m {shared}"
 
 
 def check_inodes(shared: Path) -> Finding:
-    """Its free inodes."""
-    room = os.statvfs(shared)
-    if room.f_files and room.f_favail < _FILES:
+    """Check that shared memory has inodes for a feed's files."""
+    name, usage = f"inodes in {shared}", os.statvfs(shared)
+    if not usage.f_files:
+        return ok(name, "no limit")
+    if usage.f_favail < _FILES:
         return problem(
-            f"files in {shared}",
-            f"{room.f_favail} more can be made, a feed needs {_FILES}",
-            f"remove some, or mount -o remount,nr_inodes={room.f_files * 2} {shared}",
+            name,
+            f"{usage.f_favail} are free; a feed needs {_FILES}",
+            f"remove files, or mount -o remount,nr_inodes={usage.f_files * 2} {shared}",
         )
-    free = f"{room.f_favail:,} more" if room.f_files else "any number"
-    return ok(f"files in {shared}", f"{free} can be made")
+    return ok(name, f"{usage.f_favail:,} are free")
 
 
 def check_memory(
-    plan: Plan,
+    planned: PlannedSegment,
     proc: Path = cgroup.PROC,
     cgroups: Path = cgroup.CGROUPS,
 ) -> Finding:
-    """Memory itself: a page of /dev/shm counts like any other."""
-    limit = cgroup.tightest(MEMORY, proc, cgroups)
-    free = _available(proc)
-    found = "no limit of a container" if limit is None else _limit_words(limit)
-    if free is not None:
-        found += f"; the machine has {mebibytes(free)} MiB available"
-    if limit is not None and plan.need > limit.free:
+    """Check that machine and container have memory for the segment's pages."""
+    limit = cgroup.tightest_limit(MEMORY, proc, cgroups)
+    available = _available_memory(proc)
+    found = "no limit of a container" if limit is None else _describe_limit(limit)
+    if available is not None:
+        found += f"; the machine has {mebibytes(available)} MiB available"
+    if limit is not None and planned.new_bytes > limit.free:
+        more = mebibytes(planned.new_bytes - limit.free)
         return problem(
             "memory",
-            f"{found}; {plan.words}, whose pages count",
-            f"raise the limit by {mebibytes(plan.need - limit.free)} MiB at least"
-            " (docker:"
-            " --memory; Kubernetes: resources.limits.memory), or lower history",
+            f"{found}; {planned.description}, which counts towards the limit",
+            f"raise the limit by at least {more} MiB (docker: --memory; Kubernetes:"
+            " resources.limits.memory), or lower history",
         )
-    if free is not None and plan.need > free:
+    if available is not None and planned.new_bytes > available:
         return problem(
-            "memory", f"{found}; {plan.words}", "free memory, or lower history"
+            "memory", f"{found}; {planned.description}", "free memory, or lower history"
         )
     return ok("memory", found)
 
 
-def _limit_words(limit: cgroup.Limit) -> str:
-    used, most = mebibytes(limit.used), mebibytes(limit.most)
-    return f"{used} MiB of {most} MiB used ({limit.where})"
+def _describe_limit(limit: cgroup.Limit) -> str:
+    used, maximum = mebibytes(limit.used), mebibytes(limit.maximum)
+    return f"{used} MiB of {maximum} MiB used ({limit.path})"
 
 
-def check_pids(proc: Path = cgroup.PROC, cgroups: Path = cgroup.CGROUPS) -> Finding:
-    """How many processes and threads a container may have."""
-    limit = cgroup.tightest(PIDS, proc, cgroups)
+def check_processes(
+    proc: Path = cgroup.PROC, cgroups: Path = cgroup.CGROUPS
+) -> Finding:
+    """Check that a container allows as many threads as a feeder needs."""
+    limit = cgroup.tightest_limit(PIDS, proc, cgroups)
     if limit is None:
         return ok("processes", "no limit of a container")
-    found = f"{limit.used} of {limit.most} used ({limit.where})"
+    found = f"{limit.used} of {limit.maximum} used ({limit.path})"
     if limit.free < _THREADS:
         return problem(
             "processes",
@@ -173,7 +190,7 @@ def check_pids(proc: Path = cgroup.PROC, cgroups: Path = cgroup.CGROUPS) -> Find
     return ok("processes", found)
 
 
-def _available(proc: Path) -> int | None:
+def _available_memory(proc: Path) -> int | None:
     try:
         lines = (proc / "meminfo").read_text("ascii", "replace").splitlines()
     except OSError:
@@ -185,8 +202,8 @@ def _available(proc: Path) -> int | None:
     return None
 
 
-def _filesystem(shared: Path, mounts: Path) -> str | None:
-    """The type of the file system that is mounted there, None if that is unknown."""
+def _filesystem_type(shared: Path, mounts: Path) -> str | None:
+    """Return the type of the file system that holds a path, None if it is unknown."""
     try:
         lines = mounts.read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -196,7 +213,7 @@ def _filesystem(shared: Path, mounts: Path) -> str | None:
         left, _, right = line.partition(" - ")
         if right and len(left.split()) > 4:
             kinds[left.split()[4]] = right.split()[0]  # the last mount is on top
-    for place_of in (shared, *shared.parents):
-        if str(place_of) in kinds:
-            return kinds[str(place_of)]
+    for mount_point in (shared, *shared.parents):
+        if str(mount_point) in kinds:
+            return kinds[str(mount_point)]
     return None

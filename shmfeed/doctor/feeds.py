@@ -1,4 +1,4 @@
-"""The feeds of this user: what cannot be read, who is silent, what nobody holds."""
+"""The feeds of this user: unreadable, silent, disconnected for good, left behind."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,26 +9,32 @@ from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import HELD, UNHELD, Leftover, clean_all
 from shmfeed.text import mebibytes
 
-_MOST_NAMED = 10
+_MAX_NAMES = 10
 _PROC = Path("/proc")
 
 
 def check_feeds() -> Iterator[Finding]:
-    """All of this module; UnsupportedPlatformError."""
+    """Yield the findings about every feed of this user and the files of its own.
+
+    Raises:
+        UnsupportedPlatformError: This platform has no live feeds.
+    """
     rows = {row["feed"]: row for row in list_feeds()}
-    things = clean_all(remove=False)
-    held = {one.path for one in things if one.state == HELD}
-    bad = [*_unreadable(rows, things), *_silent(rows, things), *_foreign(things)]
-    bad += _given_up(rows)
+    files = clean_all(remove=False)
+    held = {file.path for file in files if file.state == HELD}
     names = [name for name in rows if place(name).segment in held]
-    yield ok("feeds", f"held by a feeder: {_listed(names) or 'none'}")
-    yield from bad
-    yield check_leftovers(things)
+    yield ok("feeds", f"held by a feeder: {_join_names(names) or 'none'}")
+    yield from _unreadable_feeds(rows, files)
+    yield from _silent_feeders(rows, files)
+    yield from _foreign_files(files)
+    yield from _feeders_in_error(rows)
+    yield check_leftovers(files)
 
 
-def _unreadable(rows: dict[str, FeedRow], things: list[Leftover]) -> Iterator[Finding]:
-    """Damaged segments and those of other layout versions, which feeders made."""
-    states = {one.path: one.state for one in things}
+def _unreadable_feeds(
+    rows: dict[str, FeedRow], files: list[Leftover]
+) -> Iterator[Finding]:
+    states = {file.path: file.state for file in files}
     for name, row in rows.items():
         state = states.get(place(name).segment)
         if row["health"] != UNREADABLE:
@@ -36,41 +42,44 @@ def _unreadable(rows: dict[str, FeedRow], things: list[Leftover]) -> Iterator[Fi
         if state == UNHELD:
             yield note(
                 f"feed {name}",
-                f"cannot be read and no feeder holds it: {row['reason']}",
-                f"`shmfeed clean --feed {name}` removes it; a feeder makes it anew",
+                f"its segment cannot be read, and no feeder holds it: {row['reason']}",
+                f"remove it: `shmfeed clean --feed {name}`; or start its feeder, which"
+                " recreates it",
             )
         if state == HELD:
             yield problem(
                 f"feed {name}",
-                f"is held by a feeder and cannot be read: {row['reason']}",
+                f"its segment cannot be read, and a feeder holds it: {row['reason']}",
                 "stop its feeder and start it again with this version of shmfeed",
             )
 
 
-def _silent(rows: dict[str, FeedRow], things: list[Leftover]) -> Iterator[Finding]:
-    holders = {one.path: one.reason for one in things if one.state == HELD}
+def _silent_feeders(
+    rows: dict[str, FeedRow], files: list[Leftover]
+) -> Iterator[Finding]:
+    reasons = {file.path: file.reason for file in files if file.state == HELD}
     for name, row in rows.items():
-        reason = holders.get(place(name).segment)
+        reason = reasons.get(place(name).segment)
         if reason is None or row["health"] != "dead":
             continue
         pid = reason.rpartition(" ")[2]
         yield problem(
             f"feed {name}",
             f"{reason}, which {_why_silent(pid)}",
-            f"kill -CONT {pid} lets a stopped one go on; else kill -9 {pid} and start"
-            " the feeder again: it goes on with the same bars",
+            f"resume a stopped process: kill -CONT {pid}; else kill -9 {pid} and start"
+            " the feeder again, which keeps the bars",
         )
 
 
-def _given_up(rows: dict[str, FeedRow]) -> Iterator[Finding]:
+def _feeders_in_error(rows: dict[str, FeedRow]) -> Iterator[Finding]:
     for name, row in rows.items():
         if row["health"] != UNREADABLE and row["state"] == "error":
             yield problem(
                 f"feed {name}",
-                f"its feeder (pid {row['pid']}) gave up connecting: `shmfeed status"
-                f" --feed {name}` says why",
-                "mend that, then end the feeder and start it again, or call a manager's"
-                " start(); --max-reconnect-attempts none tries for ever",
+                f"its feeder (pid {row['pid']}) stopped reconnecting; `shmfeed status"
+                f" --feed {name}` shows the last error",
+                "correct the cause, then restart the feeder or call manager.start();"
+                " with --max-reconnect-attempts none a feeder never stops reconnecting",
             )
 
 
@@ -82,34 +91,36 @@ def _why_silent(pid: str) -> str:
         state = ""
     if state in ("T", "t"):
         return "is stopped (SIGSTOP or a debugger)"
-    return "gives no sign of life: it is stuck, or has not beaten for 2 s"
+    return "has sent no heartbeat for 2 s; it is stuck, or the host is overloaded"
 
 
-def _foreign(things: list[Leftover]) -> Iterator[Finding]:
-    for one in things:
-        if one.state not in (HELD, UNHELD):
+def _foreign_files(files: list[Leftover]) -> Iterator[Finding]:
+    for file in files:
+        if file.state not in (HELD, UNHELD):
             yield problem(
-                str(one.path),
-                f"it {one.reason}",
-                "look at it, and move or remove it; `shmfeed clean` does not",
+                str(file.path),
+                f"it {file.reason}",
+                "inspect it, and move or remove it; `shmfeed clean` does not",
             )
 
 
-def check_leftovers(things: list[Leftover]) -> Finding:
-    """What nobody holds: feeders that ended leave it, so that the next goes on."""
-    unheld = [one for one in things if not one.reason]
+def check_leftovers(files: list[Leftover]) -> Finding:
+    """Report the files that no feeder holds.
+
+    A feeder that ends leaves its segment on purpose: the next one reuses it.
+    """
+    unheld = [file for file in files if not file.reason]
     if not unheld:
-        return ok("leftovers", "none: nothing that no feeder holds")
-    size = mebibytes(sum(one.size for one in unheld))
-    named = _listed([one.path.name for one in unheld])
+        return ok("leftovers", "none")
+    size = mebibytes(sum(file.size for file in unheld))
+    names = _join_names([file.path.name for file in unheld])
     return note(
         "leftovers",
-        f"{len(unheld)} that no feeder holds, {size} MiB: {named}",
-        "a feeder of the same name goes on with its segment; to remove all of them:"
-        " `shmfeed clean`",
+        f"no feeder holds {len(unheld)} files, {size} MiB: {names}",
+        "keep them if their feeders will start again; remove them all: `shmfeed clean`",
     )
 
 
-def _listed(names: list[str]) -> str:
-    more = ", .." if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+def _join_names(names: list[str]) -> str:
+    more = ", .." if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more

@@ -1,4 +1,4 @@
-"""What a check found: good, a note, or a problem with its remedy."""
+"""The result of one check: ok, a note, or a problem with its remedy."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,15 @@ OK, NOTE, PROBLEM = "ok", "note", "problem"
 
 
 class Finding(NamedTuple):
-    """`check` names what was looked at; `remedy` is a sentence, None where all is well.
+    """One fact about this host.
 
-    A note is what may be meant so; a problem keeps something from working.
+    A problem keeps something from working. A note may be intended.
+
+    Attributes:
+        check: The thing that was checked.
+        level: OK, NOTE or PROBLEM.
+        found: What was found, with the values.
+        remedy: What to do, or None where nothing is to be done.
     """
 
     check: str

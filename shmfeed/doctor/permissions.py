@@ -1,4 +1,4 @@
-"""Permissions: the feeds' directory, segments, a configuration file with a token."""
+"""Permissions of the feeds' directory, its files, and a config file with a token."""
 
 import os
 import stat
@@ -14,35 +14,37 @@ from shmfeed.settings.schema import TOKEN
 
 
 def check_permissions() -> Iterator[Finding]:
-    """The feeds' directory and what is in it; UnsupportedPlatformError."""
+    """Yield the findings about this user's feeds' directory and the files in it.
+
+    Raises:
+        UnsupportedPlatformError: This platform has no live feeds.
+    """
     directory = place("any").directory
     yield check_directory(directory)
     yield from check_files(directory)
 
 
 def check_directory(directory: Path) -> Finding:
-    """Of lock files and sockets: 0700 and ours, or not there yet."""
+    """Check that the feeds' directory is private to this user, if it exists."""
     try:
         status = directory.lstat()
     except FileNotFoundError:
-        return ok(str(directory), "is not there yet; the first feeder makes it")
-    fault = None
+        return ok(str(directory), "does not exist yet; the first feeder creates it")
+    mode = stat.S_IMODE(status.st_mode)
+    remedy = "move it away; the next feeder creates it"
     if not stat.S_ISDIR(status.st_mode):
-        fault = "is no directory"
+        fault = "is not a directory"
     elif status.st_uid != os.geteuid():
         fault = f"belongs to user {status.st_uid}, not to {os.geteuid()}"
-    elif stat.S_IMODE(status.st_mode) != 0o700:
-        fault = f"has mode {stat.S_IMODE(status.st_mode):04o}, not 0700"
-    if fault is None:
+    elif mode != 0o700:
+        fault, remedy = f"has mode {mode:04o}, not 0700", f"chmod 700 {directory}"
+    else:
         return ok(str(directory), "mode 0700, of this user")
-    remedy = "move it away; the next feeder makes it"
-    if "mode" in fault:
-        remedy = f"chmod 700 {directory}"
-    return problem(str(directory), f"{fault}: no feeder starts", remedy)
+    return problem(str(directory), f"{fault}; feeders refuse to start", remedy)
 
 
 def check_files(directory: Path) -> Iterator[Finding]:
-    """Lock files and sockets of ours that others may touch, or that are others'."""
+    """Yield a problem for each lock file or socket that is not private to this user."""
     try:
         paths = sorted(directory.iterdir())
     except OSError:
@@ -50,32 +52,34 @@ def check_files(directory: Path) -> Iterator[Finding]:
     for path in paths:
         try:
             status = path.lstat()
-        except OSError:  # gone by now
+        except OSError:  # removed since the directory was read
             continue
-        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-            mode = stat.S_IMODE(status.st_mode)
+        mode = stat.S_IMODE(status.st_mode)
+        if status.st_uid != os.geteuid() or mode & 0o077:
             yield problem(
                 str(path),
-                f"belongs to user {status.st_uid} with mode {mode:04o}; it is private",
+                f"belongs to user {status.st_uid} and has mode {mode:04o}; only user"
+                f" {os.geteuid()} may have access to it",
                 f"stop the feed's feeder and remove it: rm {path}",
             )
         elif path.suffix == ".lock":
-            yield from _refused_lock(path)
+            yield from _check_lock_file(path)
 
 
-def _refused_lock(path: Path) -> Iterator[Finding]:
+def _check_lock_file(path: Path) -> Iterator[Finding]:
     try:
         check_lock_file(path)
     except SegmentFormatError as error:
         yield problem(
             str(path),
-            f"{str(error).removeprefix(f'{path} ')}: no feeder of this feed starts",
-            "look at it, and move or remove it while no feeder of this feed runs",
+            f"{str(error).removeprefix(f'{path} ')}; this feed's feeder refuses to"
+            " start",
+            "inspect it, and move or remove it while no feeder of this feed runs",
         )
 
 
-def check_config(path: Path) -> Finding:
-    """A file of settings: whether it can be read, and who may read a token in it."""
+def check_config_file(path: Path) -> Finding:
+    """Check that a config file is well-formed, and private if it contains a token."""
     name = f"config file {path}"
     try:
         content = settings_file.read_file(path, warn=False)
@@ -89,7 +93,7 @@ def check_config(path: Path) -> Finding:
     if content.get(TOKEN) and mode & 0o077:
         return problem(
             name,
-            f"holds a token and its mode is {mode:04o}: others may read it",
+            f"contains a token and has mode {mode:04o}; other users can read it",
             f"chmod 600 {path}",
         )
     return ok(name, f"mode {mode:04o}, {len(content)} settings")

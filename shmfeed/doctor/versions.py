@@ -1,4 +1,4 @@
-"""Versions: what is installed against what the package's own metadata asks for."""
+"""Installed versions, compared with the requirements in the package's metadata."""
 
 import importlib.util
 import platform
@@ -30,14 +30,14 @@ _HOLDS: dict[str, Callable[[Version, Version], bool]] = {
 
 
 def check_versions() -> Iterator[Finding]:
-    """All of this module."""
+    """Yield a finding for shmfeed, Python, and each package that shmfeed requires."""
     try:
         ours = metadata.distribution(_PACKAGE)
     except metadata.PackageNotFoundError:
         yield note(
             "versions",
-            "shmfeed runs from its source, without metadata: nothing to compare with",
-            "install it: `pip install -e .` in its directory",
+            "required versions are unknown, because shmfeed is not installed",
+            "install it from its directory: `pip install -e .`",
         )
         return
     yield ok(_PACKAGE, ours.version)
@@ -55,7 +55,7 @@ def _check_requirement(requirement: str) -> Iterator[Finding]:
         return
     extra = _EXTRA.search(found[4] or "")
     if extra is not None and extra[1] not in _EXTRAS:
-        return  # for those who work on shmfeed itself
+        return  # an extra for the development of shmfeed
     try:
         installed = metadata.version(found[1])
     except metadata.PackageNotFoundError:
@@ -66,12 +66,19 @@ def _check_requirement(requirement: str) -> Iterator[Finding]:
 def check_version(
     name: str, wanted: str, installed: str | None, extra: str | None = None
 ) -> Finding:
-    """A package's version against bounds like `>=1.9.1,<2`; an extra's is optional."""
+    """Compare a package's version with bounds like `>=1.9.1,<2`.
+
+    Args:
+        name: The package, or `python`.
+        wanted: The bounds, comma-separated.
+        installed: Its version, None where it is not installed.
+        extra: The extra that requires it, None where shmfeed itself does.
+    """
     remedy = f"pip install --upgrade '{name}{wanted}'"
     if name == "python":
         remedy = f"make a virtual environment with Python {wanted}"
     if installed is None and extra:
-        return note(name, f"is not installed: {_EXTRAS[extra]} need it", remedy)
+        return note(name, f"is not installed; {_EXTRAS[extra]} need it", remedy)
     if installed is None:
         return problem(name, "is not installed", remedy)
     broken = [
@@ -80,12 +87,13 @@ def check_version(
         if not _HOLDS[sign](*_padded(installed, bound))
     ]
     if broken:
-        return problem(name, f"{installed} is not {', '.join(broken)}", remedy)
-    return ok(name, f"{installed}, wanted {wanted.strip() or 'any'}")
+        unmet = ", ".join(broken)
+        return problem(name, f"version {installed} does not satisfy {unmet}", remedy)
+    return ok(name, f"{installed}, required {wanted.strip() or 'any'}")
 
 
 def _padded(one: str, other: str) -> tuple[Version, Version]:
-    """Both as numbers of the same length; what follows the numbers does not count."""
+    """Return the leading numbers of both versions, in the same length."""
     versions = [_numbers(one), _numbers(other)]
     length = max(map(len, versions))
     first, second = (v + (0,) * (length - len(v)) for v in versions)
@@ -98,24 +106,26 @@ def _numbers(version: str) -> Version:
 
 
 def check_socket_module() -> Finding:
-    """Whether `import websocket` gives websocket-client: others bear the name too."""
+    """Check that `import websocket` loads websocket-client.
+
+    Other packages, or a file of the user's, may have the module's name too.
+    """
     try:
-        where = Path(
+        expected = Path(
             str(metadata.distribution(_SOCKET_PACKAGE).locate_file(_SOCKET_MODULE))
         )
     except metadata.PackageNotFoundError:
-        where = Path()
+        expected = Path()
     found = importlib.util.find_spec(_SOCKET_MODULE)
     origin = Path(found.origin).parent if found and found.origin else Path()
     packages = metadata.packages_distributions().get(_SOCKET_MODULE, [])
-    others = sorted({one for one in packages if one != _SOCKET_PACKAGE})
-    if found is not None and origin == where and not others:
-        return ok("module websocket", f"is {_SOCKET_PACKAGE}'s")
-    whose = f"{' '.join(others) or origin}'s" if found else "nobody's: it is missing"
+    others = sorted({package for package in packages if package != _SOCKET_PACKAGE})
+    if found is not None and origin == expected and not others:
+        return ok("module websocket", f"belongs to {_SOCKET_PACKAGE}")
+    owner = " ".join(others) or origin
     return problem(
         "module websocket",
-        f"is {whose}, not {_SOCKET_PACKAGE}'s",
+        f"belongs to {owner}, not to {_SOCKET_PACKAGE}" if found else "is missing",
         f"pip uninstall -y {' '.join(others) or _SOCKET_MODULE} {_SOCKET_PACKAGE} &&"
-        f" pip install {_SOCKET_PACKAGE}; and no file of yours may be called"
-        f" {_SOCKET_MODULE}.py",
+        f" pip install {_SOCKET_PACKAGE}; rename any {_SOCKET_MODULE}.py of your own",
     )

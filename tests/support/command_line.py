@@ -1,4 +1,4 @@
-"""What the tests of commands do to a process and to a feed."""
+"""Bars to append, and signals to send, in the tests of commands."""
 
 import signal
 import subprocess
@@ -12,7 +12,7 @@ Process = subprocess.Popen[str]
 
 
 def append(ring: RingWriter, *numbers: int, flags: int = 1) -> None:
-    """Bars that say their number: n opens n minutes after START at n + 1."""
+    """Append bars by number: bar n opens n minutes after START, at a price of n + 1."""
     for number in numbers:
         low, high = number + 0.5, number + 2.25
         prices = number + 1.0, high, low, number + 1.125
@@ -22,7 +22,7 @@ def append(ring: RingWriter, *numbers: int, flags: int = 1) -> None:
 
 
 def end(process: Process, number: int = signal.SIGINT) -> tuple[int, str, str]:
-    """Signal it: its exit code, and the rest of what it said."""
+    """Signal the process; return its exit code, the rest of its output and errors."""
     process.send_signal(number)
     output, errors = process.communicate(timeout=10)
     return process.returncode, output, errors

@@ -15,16 +15,17 @@ from pathlib import Path
 HOLE = "…"
 _LOGGERS = {"log", "_log"}
 _LEVELS = {"info", "warning", "error", "critical", "exception"}
-_PARSERS = {"parser", "chosen"}  # of argparse: `error` ends the command with a text
+_PARSERS = {"parser", "subparser"}  # of argparse: `error` ends the command with a text
 # Functions that show, keep or send a text that they are given.
-_SAY = {"warn", "_say", "_last_error", "_leave"}
+_SAY = {"warn", "_warn", "print_error", "_say", "_last_error", "_leave"}
 _SAY |= {"malformed", "Malformed", "_explained"}  # parts of others
 _SAY |= {"_refusal", "_failure"}  # the local venue's, to its client
 _SAY |= {"Leftover", "_all"}  # why it has to stay
 _FIND = {"problem", "note"}  # the doctor's: what was looked at, what is found, remedy
 # Functions whose text is shown.
 _RETURN = {"verdict", "_describe", "_objection"}
-_RETURN |= {"no_command", "unknown_words", "repeated", "feeds_there"}
+_RETURN |= {"describe_unknown_command", "describe_unknown_arguments"}
+_RETURN |= {"describe_repeated_option", "suggest_feeds"}
 _NAMED = {"last_error", "reason"}  # keys and keywords whose value is shown
 _FORMAT = re.compile(r"%(\.\d+)?[sdorfgx]")
 _EDGES = {"rstrip", "strip"}

@@ -1,4 +1,4 @@
-"""`shmfeed clean`: what goes, what stays and why, and the races with feeders."""
+"""`shmfeed clean`: removed files, files that stay, and races with feeders."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("no_settings")
 
 @pytest.fixture
 def clean(capsys, feed_name):
-    """`clean --feed`: exit code, output."""
+    """Run `clean --feed` on this test's feed; return exit code and output."""
 
     def run(*arguments):
         code = main(["clean", "--feed", feed_name, *arguments])
@@ -32,7 +32,9 @@ def clean(capsys, feed_name):
     return run
 
 
-def test_what_nobody_holds_goes_with_its_size(clean, cli_ring, cli_writer, feed_name):
+def test_unheld_files_are_removed_and_listed_with_their_size(
+    clean, cli_ring, cli_writer, feed_name
+):
     where = place(feed_name)
     size = where.segment.stat().st_size
     cli_writer.close()
@@ -64,9 +66,9 @@ def test_what_nobody_holds_goes_with_its_size(clean, cli_ring, cli_writer, feed_
 
 def test_a_held_feed_stays_and_its_holder_is_named(clean, cli_ring, feed_name):
     code, output = clean()
-    assert code == 1  # of this feed something stayed
+    assert code == 1  # a file of this feed is left
     assert f"): it is held by process {os.getpid()}\n" in output
-    assert output.splitlines()[-1] == "there is nothing to remove"
+    assert output.splitlines()[-1] == "nothing to remove"
     assert cli_ring.reader.count == 5
     found = json.loads(clean("--json")[1])
     assert found["removed"] == []
@@ -74,7 +76,7 @@ def test_a_held_feed_stays_and_its_holder_is_named(clean, cli_ring, feed_name):
     assert found["left"][0]["path"] == str(place(feed_name).segment)
 
 
-def test_json_says_what_went(clean, cli_writer, feed_name):
+def test_json_lists_the_removed_files(clean, cli_writer, feed_name):
     cli_writer.close()
     size = place(feed_name).segment.stat().st_size
     path = str(place(feed_name).segment)
@@ -88,14 +90,14 @@ def test_json_says_what_went(clean, cli_writer, feed_name):
         }
 
 
-def test_nothing_of_that_feed_is_exit_2(feed_name, capsys):
+def test_an_unknown_feed_is_exit_2(feed_name, capsys):
     assert main(["clean", "--feed", feed_name]) == 2
     assert f"there is no feed {feed_name!r}" in capsys.readouterr().err
     assert main(["clean", "--feed", ""]) == 2
     assert "feed name '' is not accepted" in capsys.readouterr().err
 
 
-def test_a_foreign_file_is_exit_1_and_stays(clean, feed_name):
+def test_a_foreign_file_stays_and_is_exit_1(clean, feed_name):
     place(feed_name).segment.symlink_to("/etc/passwd")
     code, output = clean()
     assert code == 1
@@ -103,65 +105,65 @@ def test_a_foreign_file_is_exit_1_and_stays(clean, feed_name):
     assert place(feed_name).segment.is_symlink()
 
 
-ROUNDS = 20  # at least as often the cleaner shall have met the feeder
+MIN_REMOVED = 20  # proof that the cleaner ran between the feeders
 
 
-def clean_until_told(name, told):
-    while not told[0]:
-        told[1] += sum(not one.reason for one in leftovers(place(name), remove=True))
+def clean_until_stopped(name, shared):
+    while not shared[0]:
+        shared[1] += sum(not one.reason for one in leftovers(place(name), remove=True))
 
 
-def unlink_until_told(name, told):
-    while not told[0]:
+def unlink_until_stopped(name, shared):
+    while not shared[0]:
         place(name).segment.unlink(missing_ok=True)
 
 
-def starts(name, rounds):
-    """How many of these starts were refused, or lost their feed while they held it."""
-    lost = 0
+def count_failed_starts(name, rounds):
+    """Return how many of these starts were refused, or lost the feed they held."""
+    failed = 0
     for _ in range(rounds):
         try:
             with create(name, history=16, guard=16, max_streams=1) as writer:
                 writer.beat()
         except ShmfeedError:
-            lost += 1
-    return lost
+            failed += 1
+    return failed
 
 
-def test_a_feeder_that_starts_meanwhile_keeps_its_feed(feed_name):
-    """Each start succeeds, whatever the cleaner does, and keeps what it made."""
-    told = board()
-    with Fork(clean_until_told, feed_name, told) as cleaner:
+def test_a_feeder_that_starts_during_clean_keeps_its_feed(feed_name):
+    """Each start succeeds beside a busy cleaner, and keeps its segment."""
+    shared = board()
+    with Fork(clean_until_stopped, feed_name, shared) as cleaner:
 
-        def met():
-            assert starts(feed_name, 20) == 0
-            return told[1] >= ROUNDS
+        def raced():
+            assert count_failed_starts(feed_name, 20) == 0
+            return shared[1] >= MIN_REMOVED
 
-        until(met, what="the cleaner removed some, between their feeders")
-        told[0] = 1
+        until(raced, what="the cleaner removed segments between two feeders")
+        shared[0] = 1
         cleaner.wait()
 
 
-def test_a_feeder_without_patience_would_be_refused(feed_name, monkeypatch):
-    """A control: the cleaner holds the locks for a moment."""
+def test_a_feeder_without_a_lock_timeout_would_be_refused(feed_name, monkeypatch):
+    """A control run: the cleaner holds the locks for a moment."""
     monkeypatch.setattr("shmfeed.segment.locking._LOCK_TIMEOUT_SECONDS", 0)
-    told = board()
-    with Fork(clean_until_told, feed_name, told) as cleaner:
-        until(lambda: starts(feed_name, 20), what="a start was refused")
-        told[0] = 1
+    shared = board()
+    with Fork(clean_until_stopped, feed_name, shared) as cleaner:
+        until(lambda: count_failed_starts(feed_name, 20), what="a start was refused")
+        shared[0] = 1
         cleaner.wait()
 
 
-def test_a_cleaner_without_locks_would_take_it(feed_name):
-    """Another control."""
-    told = board()
-    with Fork(unlink_until_told, feed_name, told) as cleaner:
-        until(lambda: starts(feed_name, 20), what="a feeder lost its feed")
-        told[0] = 1
+def test_a_cleaner_without_locks_would_remove_a_held_feed(feed_name):
+    """A second control run."""
+    shared = board()
+    with Fork(unlink_until_stopped, feed_name, shared) as cleaner:
+        until(lambda: count_failed_starts(feed_name, 20), what="a feeder lost its feed")
+        shared[0] = 1
         cleaner.wait()
 
 
-ALONE = """
+ALL_FEEDS = """
 import contextlib, io, signal, socket, stat
 from shmfeed.cli.main import main
 from shmfeed.segment.mapping import place
@@ -237,7 +239,7 @@ for command in ("clean", "ls", "doctor"):
 """
 
 
-def test_where_nothing_may_be_written(child, feed_name):
+def test_a_read_only_shared_memory(child, feed_name):
     code = "import shmfeed\nname = sys.argv[1]\n" + READ_ONLY
     clean, ls, doctor = own_shm.run(child, feed_name, "size=4m", code)
     assert clean[0] == 1
@@ -246,11 +248,11 @@ def test_where_nothing_may_be_written(child, feed_name):
     assert ls[0] == 0
     assert f"{feed_name}  dead" in ls[1]
     assert doctor[0] == 1
-    assert "PROBLEM /dev/shm as it is mounted: is read-only" in doctor[1]
+    assert "PROBLEM mount of /dev/shm: is read-only" in doctor[1]
 
 
-def test_all_of_a_user(child, feed_name):
-    code = "import shmfeed\n" + ALONE
+def test_all_feeds_of_a_user(child, feed_name):
+    code = "import shmfeed\n" + ALL_FEEDS
     nothing, held, first, dry, second, same, last, text = own_shm.run(
         child, feed_name, "size=4m", code
     )
@@ -262,7 +264,7 @@ def test_all_of_a_user(child, feed_name):
     assert len(paths) == len(set(paths))
     assert [one["reason"] for one in first[1]["left"]] == [f"is held by process {held}"]
     for code, found in (dry, second):
-        assert code == 1  # something stays that nobody holds
+        assert code == 1  # a file stays that no feeder holds
         assert found["removed"] == []
         left = {one["path"].split(".")[-1]: one for one in found["left"]}
         assert left.keys() == {"held", "dir", "link", "pipe", "x \x1b[31m"}

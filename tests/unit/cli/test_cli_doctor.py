@@ -1,4 +1,4 @@
-"""`shmfeed doctor`: its words, its JSON, its exit codes, wherever it runs."""
+"""`shmfeed doctor`: its text, its JSON and its exit codes, on any system."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from support import own_shm, taken_away
 from support.forks import Fork
 
-from shmfeed.cli.doctor import in_words
+from shmfeed.cli.doctor import format_findings
 from shmfeed.cli.main import main
 from shmfeed.doctor.finding import note, ok, problem
 
@@ -19,7 +19,7 @@ CANARY = "s3cr3t-canary"
 
 @pytest.fixture
 def doctor(capsys):
-    """Exit code, findings by check, of the JSON."""
+    """Run it with --json; return exit code and findings by check."""
 
     def run(*arguments):
         code = main(["doctor", "--json", *arguments])
@@ -34,11 +34,11 @@ def doctor(capsys):
     return run
 
 
-def test_it_looks_at_everything(doctor, feed_name) -> None:
+def test_every_check_has_a_finding(doctor, feed_name) -> None:
     _, found = doctor("--feed", feed_name)
     assert found.keys() >= {
         *("platform", "core", "clock", "open files", "python", "numpy", "filelock"),
-        *("module websocket", "environment", "room in /dev/shm", "files in /dev/shm"),
+        *("module websocket", "environment", "space in /dev/shm", "inodes in /dev/shm"),
         *("memory", "processes", "feeds", "leftovers", "user session"),
     }
     for one in found.values():
@@ -47,25 +47,27 @@ def test_it_looks_at_everything(doctor, feed_name) -> None:
         assert one["level"] == "ok" or one["remedy"] or "did you mean" in one["found"]
 
 
-def test_it_plans_for_the_options(doctor, feed_name) -> None:
+def test_the_options_plan_the_segment(doctor, feed_name) -> None:
     _, found = doctor(
         *("--feed", feed_name, "--symbols", "A,B", "--resolutions", "1m,1h"),
         *("--history", "200"),
     )
     assert (
         f"feed '{feed_name}' takes 0.84 MiB, 16 streams of 200 bars"
-        in (found["room in /dev/shm"]["found"])
+        in (found["space in /dev/shm"]["found"])
     )
 
 
-def test_a_plan_that_is_too_large_is_exit_1(doctor, feed_name) -> None:
+def test_a_segment_that_is_too_large_is_exit_1(doctor, feed_name) -> None:
     code, found = doctor("--feed", feed_name, "--history", "10000000")
     assert code == 1
-    assert found["room in /dev/shm"]["level"] == "problem"
-    assert "lower history or max_streams" in found["room in /dev/shm"]["remedy"]
+    assert found["space in /dev/shm"]["level"] == "problem"
+    assert "lower history or max_streams" in found["space in /dev/shm"]["remedy"]
 
 
-def test_the_environment_and_the_file(doctor, feed_name, tmp_path, monkeypatch) -> None:
+def test_the_environment_and_the_file_are_checked(
+    doctor, feed_name, tmp_path, monkeypatch
+) -> None:
     file = tmp_path / "feed.toml"
     file.write_text(f'history = 300\ncsrf_token = "{CANARY}"\nfeed = "{feed_name}"')
     file.chmod(0o600)
@@ -73,7 +75,7 @@ def test_the_environment_and_the_file(doctor, feed_name, tmp_path, monkeypatch) 
     monkeypatch.setenv("SHMFEED_GUARD", "lots")
     code, found = doctor("--config", str(file))
     assert code == 1
-    assert "3 streams of 300 bars" in found["room in /dev/shm"]["found"]
+    assert "3 streams of 300 bars" in found["space in /dev/shm"]["found"]
     assert "guard 'lots' is not accepted" in found["environment SHMFEED_GUARD"]["found"]
     assert found[f"config file {file}"]["level"] == "ok"
     assert CANARY not in json.dumps(found)
@@ -82,7 +84,7 @@ def test_the_environment_and_the_file(doctor, feed_name, tmp_path, monkeypatch) 
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "words"),
+    ("name", "text", "message"),
     [
         ("a.toml", "histroy = 5", "'history'"),
         ("a.toml", "history = 0", "history 0 is not accepted"),
@@ -90,32 +92,32 @@ def test_the_environment_and_the_file(doctor, feed_name, tmp_path, monkeypatch) 
         ("none.json", None, "No such file"),
     ],
 )
-def test_settings_that_are_refused_are_a_problem(
-    doctor, tmp_path, name, text, words
-) -> None:
+def test_refused_settings_are_a_problem(doctor, tmp_path, name, text, message) -> None:
     path = tmp_path / name
     if text is not None:
         path.write_text(text)
     code, found = doctor("--config", str(path))
     assert code == 1
     assert found["settings"]["level"] == "problem"
-    assert words in found["settings"]["found"]
-    assert "16 streams of 1000 bars" in found["room in /dev/shm"]["found"]
+    assert message in found["settings"]["found"]
+    assert "16 streams of 1000 bars" in found["space in /dev/shm"]["found"]
 
 
-def test_settings_that_do_not_go_together(doctor) -> None:
+def test_settings_that_conflict_are_a_problem(doctor) -> None:
     code, found = doctor("--endpoint", "ws://example.com")
     assert code == 1
     assert "would send plain text" in found["settings"]["found"]
 
 
-def test_a_wrong_option_is_exit_2(capsys) -> None:
+def test_a_refused_option_is_exit_2(capsys) -> None:
     assert main(["doctor", "--history", "x"]) == 2
     assert "history 'x' is not accepted" in capsys.readouterr().err
 
 
-def test_words_are_lines_of_printable_characters() -> None:
-    text = in_words([ok("a", "b"), note("c", "\x1b[31m"), problem("e", "f\n", "g")])
+def test_findings_are_lines_of_printable_characters() -> None:
+    text = format_findings(
+        [ok("a", "b"), note("c", "\x1b[31m"), problem("e", "f\n", "g")]
+    )
     assert text.splitlines() == [
         "ok      a: b",
         r"note    c: \x1b[31m",
@@ -126,7 +128,7 @@ def test_words_are_lines_of_printable_characters() -> None:
     ]
 
 
-NOWHERE = """
+NO_SHARED_MEMORY = """
 import contextlib, io, pathlib, shutil
 import shmfeed.segment.platform as segment
 from shmfeed.cli.main import main
@@ -139,8 +141,8 @@ tell([codes, json.loads(out.getvalue())])
 """
 
 
-def test_without_shared_memory_it_says_so(child, feed_name) -> None:
-    ((codes, found),) = own_shm.run(child, feed_name, "size=64k", NOWHERE)
+def test_a_missing_shared_memory_is_reported(child, feed_name) -> None:
+    ((codes, found),) = own_shm.run(child, feed_name, "size=64k", NO_SHARED_MEMORY)
     assert codes == [1, 1, 1, 1]
     levels = {one["check"]: one["level"] for one in found["findings"]}
     assert levels["platform"] == "problem"
@@ -148,11 +150,11 @@ def test_without_shared_memory_it_says_so(child, feed_name) -> None:
     assert levels["numpy"] == "ok"
 
 
-UNTOUCHED = """
+READ_ONLY_COMMANDS = """
 import contextlib, io, socket
 from shmfeed.cli.main import main
 from shmfeed.segment.mapping import place
-def seen():
+def files():
     found = []
     for folder, folders, files in os.walk("/dev/shm"):
         for one in folders + files:
@@ -160,11 +162,11 @@ def seen():
             found.append([it.st_ino, it.st_mode, it.st_mtime_ns, it.st_size])
     return sorted(found)
 def look():
-    before = seen()
+    before = files()
     with contextlib.redirect_stdout(io.StringIO()):
         for words in (["doctor"], ["ls"], ["clean", "--dry-run"]):
             main(words)
-    return before == seen()
+    return before == files()
 tell(look())
 place("unfinished").segment.touch(0o600)
 tell(look())
@@ -176,20 +178,20 @@ with socket.socket(socket.AF_UNIX) as one:
 tell(look())
 place("held").lock.unlink()
 tell(look())
-before = seen()
+before = files()
 with contextlib.redirect_stdout(io.StringIO()):
     main(["clean"])
-tell(before == seen())
+tell(before == files())
 """
 
 
-def test_looking_changes_nothing(child, feed_name) -> None:
-    *looks, cleaned = own_shm.run(child, feed_name, "size=4m", UNTOUCHED)
-    assert looks == [True] * 4
-    assert not cleaned  # the control: it would be seen
+def test_commands_that_read_change_nothing(child, feed_name) -> None:
+    *unchanged, cleaned = own_shm.run(child, feed_name, "size=4m", READ_ONLY_COMMANDS)
+    assert unchanged == [True] * 4
+    assert not cleaned  # the control run: a change is seen
 
 
-ELSEWHERE = """
+REDUCED_SYSTEMS = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
 from support import taken_away
@@ -212,7 +214,7 @@ for name, pieces in json.loads(sys.argv[2]).items():
     pid = fork()
     if not pid:
         taken_away.take(pieces)
-        # Never a real `clean`: it would remove the feeds of whoever runs this.
+        # Never a real `clean`, which would remove the feeds of the user who runs this.
         clean = "clean", "--dry-run"
         found = [run("doctor", "--json"), run("ls"), run(*clean), run("status")]
         print(json.dumps([name, taken_away.missing(pieces) == pieces, found]))
@@ -222,11 +224,11 @@ for name, pieces in json.loads(sys.argv[2]).items():
 """
 
 
-def test_on_a_system_that_has_less(child) -> None:
+def test_a_system_that_lacks_something(child) -> None:
     pieces = taken_away.PIECES
     cases = {name: [name] for name in pieces} | {"all": [*pieces]}
     folder = Path(__file__).parents[2]
-    process = child(ELSEWHERE, folder, json.dumps(cases))
+    process = child(REDUCED_SYSTEMS, folder, json.dumps(cases))
     output, errors = process.communicate(timeout=50)
     assert (process.returncode, errors) == (0, "")
     told = [json.loads(line) for line in output.splitlines()]
@@ -263,7 +265,7 @@ def as_another_user() -> int:
     return main(["doctor", "--json"])
 
 
-def test_as_a_user_who_has_nothing_here(capfd) -> None:
+def test_a_user_without_feeds(capfd) -> None:
     with Fork(as_another_user) as child:
         assert child.result() in (0, 1)
     assert json.loads(capfd.readouterr().out)["findings"]

@@ -1,4 +1,4 @@
-"""`shmfeed ls` and the listing behind it: readable feeds, unreadable ones, none."""
+"""`shmfeed ls` and the listing behind it: readable feeds, unreadable feeds, none."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from shmfeed.writer import create
 pytest_plugins = ["support.command_process"]
 pytestmark = pytest.mark.usefixtures("no_settings")
 
-BROKEN = {
+UNREADABLE_SEGMENTS = {
     "empty": (b"", "it is not ready: a feeder is creating it now"),
     "unready": (bytes(8192), "it is not ready: a feeder is creating it now"),
     "a line of text": (
@@ -36,7 +36,7 @@ BROKEN = {
 
 @pytest.fixture
 def ls(capsys):
-    """Exit code, output."""
+    """Run it; return exit code and output."""
 
     def run(*arguments):
         code = main(["ls", *arguments])
@@ -47,7 +47,7 @@ def ls(capsys):
     return run
 
 
-def test_a_feed_in_a_line(ls, cli_ring, cli_writer, feed_name) -> None:
+def test_a_feed_is_one_line(ls, cli_ring, cli_writer, feed_name) -> None:
     cli_writer.add_stream("ETHUSDT", "1m")
     code, output = ls("--feed", feed_name)
     head, line = output.splitlines()
@@ -63,7 +63,7 @@ def test_a_feed_in_a_line(ls, cli_ring, cli_writer, feed_name) -> None:
     )
 
 
-def test_all_feeds_are_listed_and_this_one_among_them(ls, cli_ring, feed_name) -> None:
+def test_all_feeds_are_listed(ls, cli_ring, feed_name) -> None:
     code, output = ls()
     assert code == 0
     assert feed_name in output
@@ -85,21 +85,21 @@ def test_a_dead_feed_has_no_pid(ls, cli_ring, cli_writer, feed_name) -> None:
     assert re.search(rf"{feed_name} +dead +disconnected +- +1 +6 ", output)
 
 
-def test_no_such_feed_is_exit_2(feed_name, capsys) -> None:
+def test_an_unknown_feed_is_exit_2(feed_name, capsys) -> None:
     assert main(["ls", "--feed", feed_name]) == 2
     assert f"there is no feed {feed_name!r}" in capsys.readouterr().err
     assert main(["ls", "--feed", "a/b"]) == 2
     assert "feed name 'a/b' is not accepted" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("what", BROKEN)
-def test_what_cannot_be_read_is_listed_with_the_reason(ls, feed_name, what) -> None:
-    content, reason = BROKEN[what]
+@pytest.mark.parametrize("kind", UNREADABLE_SEGMENTS)
+def test_an_unreadable_segment_is_listed_with_the_reason(ls, feed_name, kind) -> None:
+    content, reason = UNREADABLE_SEGMENTS[kind]
     where = place(feed_name)
     where.segment.touch(0o600)
     where.segment.write_bytes(content)
     code, output = ls("--feed", feed_name)
-    assert code == 1  # it was asked for
+    assert code == 1  # because --feed names it
     line, _, last = output.splitlines()[1:]
     assert line.split()[:3] == [feed_name, "unreadable", "-"]
     assert last.startswith(f"{feed_name}: {reason}")
@@ -112,7 +112,7 @@ def test_what_cannot_be_read_is_listed_with_the_reason(ls, feed_name, what) -> N
 
 
 @pytest.mark.parametrize("kind", ["directory", "symlink", "dangling", "fifo", "open"])
-def test_what_is_no_file_of_ours_is_listed_too(ls, feed_name, kind) -> None:
+def test_a_foreign_file_is_listed_with_the_reason(ls, feed_name, kind) -> None:
     segment = place(feed_name).segment
     make = {
         "directory": segment.mkdir,
@@ -128,18 +128,20 @@ def test_what_is_no_file_of_ours_is_listed_too(ls, feed_name, kind) -> None:
     assert ls()[0] == 0
 
 
-def test_a_damaged_entry_is_a_reason_and_no_traceback(cli_ring, feed_name) -> None:
+def test_a_damaged_entry_is_a_reason(cli_ring, feed_name) -> None:
     where = place(feed_name)
     with where.segment.open("r+b") as file:
         content = file.read()
         file.seek(content.index(b"BTCUSDT") + 48)
-        file.write(b"9q\0\0\0\0\0\0")  # a timeframe that is none
+        file.write(b"9q\0\0\0\0\0\0")  # an unknown timeframe
     row = feed_row(where)
     assert row["health"] == "unreadable"
     assert row["reason"]
 
 
-def test_what_goes_while_it_is_listed_is_left_out(feed_name, monkeypatch) -> None:
+def test_a_feed_that_is_removed_while_listing_is_left_out(
+    feed_name, monkeypatch
+) -> None:
     where = place(feed_name)
     create(feed_name, max_streams=1, history=16).close()
 
@@ -148,7 +150,7 @@ def test_what_goes_while_it_is_listed_is_left_out(feed_name, monkeypatch) -> Non
     assert list_feeds() == []
 
 
-ALONE = """
+NO_FEEDS = """
 import contextlib, io
 from shmfeed.cli.main import main
 def printed(*words):
@@ -167,11 +169,11 @@ tell(printed("ls"))
 """
 
 
-def test_no_feeds_say_what_to_start(child, feed_name) -> None:
-    text, plain, two = own_shm.run(child, feed_name, "size=64k", ALONE)
+def test_without_feeds_it_suggests_a_command(child, feed_name) -> None:
+    text, plain, two = own_shm.run(child, feed_name, "size=64k", NO_FEEDS)
     assert text[0] == 0
     assert text[1].startswith("no feeds; start one with `shmfeed run --symbols ")
     assert plain == [0, "[]\n"]
     assert [line.split()[0] for line in two[1].splitlines()[1:3]] == ["a", "b"]
     assert len(two[1].splitlines()) == 6
-    assert H_SIZE == 1  # what BROKEN takes for granted
+    assert H_SIZE == 1  # as UNREADABLE_SEGMENTS assumes

@@ -1,4 +1,4 @@
-"""The command line as a whole: what it answers, how it fails, what it loads."""
+"""The command line as a whole: its help, its failures, the modules it loads."""
 
 import signal
 import sys
@@ -13,8 +13,16 @@ from shmfeed.errors import BadArgumentError, FeedBusyError, StreamNotFoundError
 pytest_plugins = ["support.command_process"]
 pytestmark = pytest.mark.usefixtures("no_settings")
 
-HEAVY = {"socket", "ssl", "websocket", "asyncio", "msgspec", "filelock", "pandas"}
-WIRE = {
+HEAVY_MODULES = {
+    "socket",
+    "ssl",
+    "websocket",
+    "asyncio",
+    "msgspec",
+    "filelock",
+    "pandas",
+}
+FEEDER_MODULES = {
     "shmfeed.codecs",
     "shmfeed.wire.connection",
     "shmfeed.manager",
@@ -22,7 +30,7 @@ WIRE = {
 }
 
 
-def test_version_by_module(command) -> None:
+def test_python_m_prints_the_version(command) -> None:
     process = command("--version")
     assert process.communicate(timeout=10)[0] == f"shmfeed {shmfeed.__version__}\n"
     assert process.returncode == 0
@@ -33,13 +41,13 @@ def test_help_lists_every_command(capsys) -> None:
         main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for name, listed in COMMANDS.items():
+    for name, command in COMMANDS.items():
         assert f"{name} " in text
-        assert listed.summary in text
+        assert command.summary in text
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_explains_itself_with_an_example(name, capsys) -> None:
+def test_the_help_of_each_command_has_an_example(name, capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])
     assert ended.value.code == 0
@@ -50,7 +58,7 @@ def test_each_command_explains_itself_with_an_example(name, capsys) -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_no_command_is_the_help_and_exit_2(capsys) -> None:
+def test_without_a_command_the_help_is_printed_and_exit_2(capsys) -> None:
     assert main([]) == 2
     assert "commands:" in capsys.readouterr().err
 
@@ -65,7 +73,7 @@ def test_no_command_is_the_help_and_exit_2(capsys) -> None:
         (["tail", "A"], "shmfeed tail: error: the following arguments are required"),
     ],
 )
-def test_wrong_words_are_exit_2(arguments, words, capsys) -> None:
+def test_unknown_arguments_are_exit_2(arguments, words, capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
@@ -84,7 +92,9 @@ def test_wrong_words_are_exit_2(arguments, words, capsys) -> None:
         (KeyboardInterrupt(), 130, ""),
     ],
 )
-def test_how_a_command_can_fail(raised, code, words, monkeypatch, capsys) -> None:
+def test_each_failure_has_its_exit_code(
+    raised, code, words, monkeypatch, capsys
+) -> None:
     def fail(args: object) -> int:
         raise raised
 
@@ -102,7 +112,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch) -> None:
         main(["status"])
 
 
-def test_a_reader_of_the_output_may_go(command, cli_ring, feed_name) -> None:
+def test_a_closed_output_pipe_is_exit_141(command, cli_ring, feed_name) -> None:
     process = command("tail", "BTCUSDT", "1m", "-f", "--feed", feed_name)
     process.stdout.readline()
     process.stdout.close()
@@ -115,7 +125,7 @@ def _bar_after(cli_ring) -> tuple[float, ...]:
     return cli_ring.reader.last_closed().close_time, 1.0, 1.0, 1.0, 1.0, 1.0
 
 
-LOADED = """
+PRINT_MODULES = """
 import sys
 from shmfeed.cli.main import main
 try:
@@ -128,18 +138,18 @@ print(*sorted(sys.modules), file=sys.stderr)
 
 @pytest.mark.parametrize("words", [["status"], ["tail", "BTCUSDT", "1m"]])
 def test_reading_loads_no_socket_library(words, child, cli_ring, feed_name) -> None:
-    process = child(LOADED, *words, "--feed", feed_name)
+    process = child(PRINT_MODULES, *words, "--feed", feed_name)
     output, loaded = process.communicate(timeout=30)
     assert "BTCUSDT" in output or "CLOSE TIME" in output
-    assert not (HEAVY | WIRE) & set(loaded.split())
+    assert not (HEAVY_MODULES | FEEDER_MODULES) & set(loaded.split())
 
 
-def test_the_control_of_that_loads_them(child) -> None:
-    loaded = child(LOADED, "run", "--help").communicate(timeout=30)[1]
+def test_run_loads_them(child) -> None:
+    loaded = child(PRINT_MODULES, "run", "--help").communicate(timeout=30)[1]
     assert {"socket", "msgspec", "shmfeed.codecs"} <= set(loaded.split())
 
 
-def test_simulate_is_the_venue(command) -> None:
+def test_simulate_runs_the_venue(command) -> None:
     process = command("simulate", "--symbols", "A")
     assert process.stdout.readline().startswith("listening on ws://127.0.0.1:")
     code, output, errors = end(process, signal.SIGTERM)
@@ -152,7 +162,7 @@ def test_simulate_refuses_bad_options(capsys) -> None:
     assert "speed '0' is not accepted" in capsys.readouterr().err
 
 
-def test_main_takes_the_arguments_of_the_process(monkeypatch, capsys) -> None:
+def test_main_parses_sys_argv(monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["shmfeed", "status", "--feed", "not/a/feed"])
     assert main() == 2
     assert "'not/a/feed' is not accepted" in capsys.readouterr().err

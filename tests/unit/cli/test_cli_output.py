@@ -1,4 +1,4 @@
-"""Terminals, files and pipes that commands write to, whatever state they are in."""
+"""Terminals, files and pipes in any state, and values as text for them."""
 
 import json
 import os
@@ -11,20 +11,20 @@ import pytest
 from support.command_line import append, end
 
 from shmfeed.cli.main import main
-from shmfeed.text import printable, shorten
+from shmfeed.cli.output import format_duration, format_table, format_time
 from shmfeed.writer import create
 
 pytest_plugins = ["support.command_process"]
 pytestmark = pytest.mark.usefixtures("no_settings")
 
-COLOUR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
+COLOR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
 COMMAND = (sys.executable, "-W", "error", "-m", "shmfeed")
-FULL = b"shmfeed: standard output cannot be written: No space left on device\n"
-CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]")
+DISK_FULL = b"shmfeed: standard output cannot be written: No space left on device\n"
+CONTROL_CHARACTER = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]")
 
 
-def shell(redirect, *words, **env):
-    """The command under a shell that redirects: exit code, output, errors."""
+def run_in_shell(redirect, *words, **env):
+    """Run a command under a shell that redirects; return code, output, errors."""
     env.setdefault("PYTHONUNBUFFERED", None)
     given = {name: text for name, text in env.items() if text is not None}
     base = {name: text for name, text in os.environ.items() if name not in env}
@@ -39,57 +39,59 @@ def shell(redirect, *words, **env):
 
 
 @pytest.fixture
-def no_feed(feed_name):
-    """Words that fail with exit 2 and a sentence."""
+def failing(feed_name):
+    """Arguments of a command that fails with exit 2 and a message."""
     return "status", "--feed", f"{feed_name}-none"
 
 
 @pytest.fixture
 def a_feed(cli_ring, feed_name):
-    """Words that print."""
+    """Arguments of a command that prints."""
     return "status", "--feed", feed_name
 
 
 class TestBrokenStreams:
-    def test_a_full_disk_is_said(self, a_feed) -> None:
-        code, _, errors = shell(">/dev/full", *a_feed)
-        assert (code, errors) == (1, FULL)
+    def test_a_full_disk_is_exit_1_and_a_message(self, a_feed) -> None:
+        code, _, errors = run_in_shell(">/dev/full", *a_feed)
+        assert (code, errors) == (1, DISK_FULL)
 
-    def test_also_of_the_help(self) -> None:
-        code, _, errors = shell(">/dev/full", "--help")
+    def test_a_full_disk_for_the_help(self) -> None:
+        code, _, errors = run_in_shell(">/dev/full", "--help")
         assert code == 1
         assert errors.count(b"\n") == 1
         assert b"No space left on device" in errors
 
-    def test_also_unbuffered(self, a_feed) -> None:
+    def test_a_full_disk_without_buffering(self, a_feed) -> None:
         for words in (a_feed, ("--help",)):
-            code, _, errors = shell(">/dev/full", *words, PYTHONUNBUFFERED="1")
+            code, _, errors = run_in_shell(">/dev/full", *words, PYTHONUNBUFFERED="1")
             assert code == 1
-            assert errors == FULL
+            assert errors == DISK_FULL
 
     @pytest.mark.parametrize("form", ["--csv", "--json"])
-    def test_also_of_more_than_a_buffer(self, cli_ring, feed_name, form) -> None:
+    def test_a_full_disk_for_more_than_a_buffer(
+        self, cli_ring, feed_name, form
+    ) -> None:
         append(cli_ring, *range(10, 110))
         words = ("tail", "BTCUSDT", "1m", "-n", "100", form, "--feed", feed_name)
-        assert len(shell("", *words)[1]) > 8192
-        assert shell(">/dev/full", *words) == (1, b"", FULL)
+        assert len(run_in_shell("", *words)[1]) > 8192
+        assert run_in_shell(">/dev/full", *words) == (1, b"", DISK_FULL)
 
-    def test_nobody_hears_that_it_is_full(self, a_feed) -> None:
-        assert shell(">/dev/full 2>/dev/full", *a_feed)[0] == 1
+    def test_a_full_disk_for_output_and_errors(self, a_feed) -> None:
+        assert run_in_shell(">/dev/full 2>/dev/full", *a_feed)[0] == 1
 
-    def test_a_mistake_keeps_its_code_where_nobody_hears_it(self, no_feed) -> None:
-        assert shell("2>/dev/full", *no_feed) == (2, b"", b"")
-        assert shell("2>&-", *no_feed) == (2, b"", b"")
+    def test_a_failure_keeps_its_code_without_standard_error(self, failing) -> None:
+        assert run_in_shell("2>/dev/full", *failing) == (2, b"", b"")
+        assert run_in_shell("2>&-", *failing) == (2, b"", b"")
 
-    def test_closed_output_keeps_the_code(self, a_feed, no_feed) -> None:
-        assert shell(">&-", *a_feed) == (0, b"", b"")
-        code, output, errors = shell(">&- 2>&- <&-", *no_feed)
+    def test_a_closed_output_keeps_the_code(self, a_feed, failing) -> None:
+        assert run_in_shell(">&-", *a_feed) == (0, b"", b"")
+        code, output, errors = run_in_shell(">&- 2>&- <&-", *failing)
         assert (code, output, errors) == (2, b"", b"")
 
-    def test_a_closed_error_stream_s_words_are_not_output(self, no_feed) -> None:
-        assert shell("2>&-", *no_feed)[1] == b""
+    def test_errors_are_never_printed_on_standard_output(self, failing) -> None:
+        assert run_in_shell("2>&-", *failing)[1] == b""
 
-    def test_a_reader_of_the_help_may_go(self) -> None:
+    def test_a_closed_pipe_for_the_help_is_exit_141(self) -> None:
         reads, writes = os.pipe()
         os.close(reads)
         process = subprocess.run(
@@ -111,27 +113,27 @@ class TestEncodings:
             {"HOME": None, "TERM": None, "LANG": None, "LC_ALL": "POSIX"},
         ],
     )
-    def test_what_a_terminal_has_not_comes_escaped(self, cli_writer, a_feed, env):
+    def test_a_character_outside_the_encoding_is_escaped(self, cli_writer, a_feed, env):
         cli_writer.note({"last_error": "café \u2603 \x1b[31mred"})
-        code, output, errors = shell("", *a_feed, **env)
+        code, output, errors = run_in_shell("", *a_feed, **env)
         assert (code, errors) == (0, b"")
         assert b"last error: caf" in output
         assert b"\\x1b[31mred" in output
-        assert not CONTROL.search(output)
+        assert not CONTROL_CHARACTER.search(output)
 
-    def test_the_control_fails_without_it(self, child) -> None:
+    def test_a_plain_print_fails_there(self, child) -> None:
         env = os.environ | {"PYTHONIOENCODING": "ascii"}
         process = child("print('\\u2603')", env=env)
         assert "UnicodeEncodeError" in process.communicate(timeout=30)[1]
 
-    def test_names_that_are_no_text(self) -> None:
-        code, _, errors = shell("", "run", "--config", b"/nowhere/\xff.yaml")
+    def test_a_path_that_is_not_utf_8(self) -> None:
+        code, _, errors = run_in_shell("", "run", "--config", b"/nowhere/\xff.yaml")
         assert code == 2
         assert rb"'/nowhere/\udcff.yaml': cannot be read" in errors
 
 
 class Terminal:
-    """A command on a terminal of its own."""
+    """A command on its own terminal."""
 
     def __init__(self, *words, **env) -> None:
         self._fd, inner = os.openpty()
@@ -141,8 +143,8 @@ class Terminal:
         os.close(inner)
         self.seen = b""
 
-    def until(self, pattern) -> bytes:
-        """Read until the pattern has come, or all has."""
+    def read_until(self, pattern) -> bytes:
+        """Read until the pattern is found or the output ends; return all of it."""
         while not re.search(pattern, self.seen):
             try:
                 piece = os.read(self._fd, 1 << 16)
@@ -153,24 +155,24 @@ class Terminal:
 
     def close(self) -> int:
         self.process.send_signal(2)
-        self.until(rb"$^")
+        self.read_until(rb"$^")
         os.close(self._fd)
         with self.process:
             return self.process.wait(20)
 
 
 class TestTerminals:
-    def test_watch_clears_a_terminal_and_ends_clean(self, a_feed) -> None:
+    def test_watch_clears_a_terminal(self, a_feed) -> None:
         terminal = Terminal(*COMMAND, *a_feed, "--watch", TERM="xterm")
-        seen = terminal.until(rb"BTCUSDT")
+        seen = terminal.read_until(rb"BTCUSDT")
         assert seen.startswith(b"\x1b[H\x1b[J")
-        assert not COLOUR.search(seen)
+        assert not COLOR.search(seen)
         assert terminal.close() == 130
 
     @pytest.mark.parametrize("env", [{"TERM": "dumb"}, {}])
-    def test_but_not_one_that_cannot(self, a_feed, env) -> None:
+    def test_watch_clears_no_dumb_terminal(self, a_feed, env) -> None:
         terminal = Terminal(*COMMAND, *a_feed, "--watch", **env)
-        assert b"\x1b" not in terminal.until(rb"BTCUSDT")
+        assert b"\x1b" not in terminal.read_until(rb"BTCUSDT")
         assert terminal.close() == 130
 
     TABLE = """
@@ -189,25 +191,25 @@ print(type(screen).__name__)
 """
 
     @pytest.mark.parametrize(
-        ("env", "name", "coloured"),
+        ("env", "name", "colored"),
         [
             ({"TERM": "xterm-256color"}, b"TableScreen", True),
             ({"TERM": "xterm-256color", "NO_COLOR": "1"}, b"TableScreen", False),
             ({"TERM": "dumb"}, b"LineScreen", False),
         ],
     )
-    def test_the_demo_s_table(self, env, name, coloured) -> None:
+    def test_the_table_of_the_demo(self, env, name, colored) -> None:
         terminal = Terminal(sys.executable, "-c", self.TABLE, **env)
-        seen = terminal.until(rb"Screen")
+        seen = terminal.read_until(rb"Screen")
         assert name in seen
-        assert bool(COLOUR.search(seen)) == coloured
+        assert bool(COLOR.search(seen)) == colored
         terminal.close()
 
 
 @pytest.mark.parametrize(
     "words", [["status"], ["ls"], ["tail", "BTCUSDT", "1m"], ["doctor"], ["--help"]]
 )
-def test_no_control_characters_where_there_is_no_terminal(
+def test_a_pipe_gets_no_control_characters(
     words, cli_ring, feed_name, capsysbinary, monkeypatch
 ) -> None:
     for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):
@@ -217,10 +219,12 @@ def test_no_control_characters_where_there_is_no_terminal(
         main([*words, *feed])
     output = capsysbinary.readouterr().out
     assert output
-    assert not CONTROL.search(output)
+    assert not CONTROL_CHARACTER.search(output)
 
 
-def test_watch_outlives_the_feed(command, cli_writer, cli_ring, feed_name) -> None:
+def test_watch_survives_the_recreation_of_the_feed(
+    command, cli_writer, cli_ring, feed_name
+) -> None:
     process = command("status", "--feed", feed_name, "--watch", "--json")
     lines = map(json.loads, iter(process.stdout.readline, ""))
     assert next(lines)["health"] == "live"
@@ -234,7 +238,42 @@ def test_watch_outlives_the_feed(command, cli_writer, cli_ring, feed_name) -> No
     assert end(process) == (130, *end(process)[1:2], "")
 
 
-def test_words_from_outside() -> None:
-    assert printable("a\tb\x1b[0m\u2028\udcff\u00e9") == r"a\tb\x1b[0m\u2028\udcffé"
-    assert shorten("x" * 600) == "x" * 600
-    assert len(shorten("x" * 10_000)) < 620
+@pytest.mark.parametrize(
+    ("time", "text"),
+    [
+        (None, "-"),
+        (0, "1970-01-01T00:00:00Z"),
+        (1_704_067_200_000, "2024-01-01T00:00:00Z"),
+        (1_704_067_200_007, "2024-01-01T00:00:00.007Z"),
+        (4_102_444_799_000, "2099-12-31T23:59:59Z"),
+    ],
+)
+def test_a_time_is_iso_8601(time, text) -> None:
+    assert format_time(time) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (60, "1m 0s"),
+        (3599.9, "59m 59s"),
+        (3600, "1h 0m"),
+        (86_399, "23h 59m"),
+        (200_000, "2d 7h"),
+    ],
+)
+def test_a_duration_has_two_units(seconds, text) -> None:
+    assert format_duration(seconds) == text
+
+
+def test_the_columns_of_a_table_are_aligned() -> None:
+    rows = [("NAME", "N"), ("a", "1,000"), ("bcdef", "7")]
+    assert format_table(rows, right={1}) == [
+        "NAME       N",
+        "a      1,000",
+        "bcdef      7",
+    ]
+    assert format_table(rows)[2] == "bcdef  7"

@@ -12,7 +12,7 @@ from support.waiting import until
 
 import shmfeed
 from shmfeed.cli.main import main
-from shmfeed.cli.run import Watch
+from shmfeed.cli.run import StatePrinter
 from shmfeed.segment.mapping import place
 from shmfeed.settings import schema
 from shmfeed.simulator import Venue
@@ -31,15 +31,15 @@ def venue():
 
 @pytest.fixture
 def settings(tmp_path, feed_name, venue) -> Path:
-    """A file with the settings of a feed from that venue."""
+    """Return a file with the settings of a feed from that venue."""
     path = tmp_path / "feed.json"
     values = {"feed": feed_name, "endpoint": venue.url, "csrf_token": TOKEN}
     path.write_text(json.dumps({**values, "symbols": ["BTCUSDT"]}))
-    path.chmod(0o600)  # it holds a token
+    path.chmod(0o600)  # it contains a token
     return path
 
 
-def test_it_feeds_until_sigterm_and_leaves_the_segment(
+def test_it_runs_until_sigterm_and_leaves_the_segment(
     command, venue, settings, feed_name
 ) -> None:
     process = command("run", "--config", settings, "--resolutions", "1s,1m")
@@ -56,24 +56,24 @@ def test_it_feeds_until_sigterm_and_leaves_the_segment(
     assert place(feed_name).segment.exists()
 
 
-def test_unlink_removes_it(command, settings, feed_name) -> None:
+def test_unlink_removes_the_segment(command, settings, feed_name) -> None:
     process = command("run", "--config", settings, "--resolutions", "1m", "--unlink")
     assert "connected" in process.stderr.readline()
     assert end(process, signal.SIGINT)[0] == 0
     assert not place(feed_name).segment.exists()
 
 
-def test_the_token_is_nowhere_to_be_seen(command, venue, settings, feed_name) -> None:
+def test_the_token_is_never_printed(command, venue, settings, feed_name) -> None:
     process = command("run", "--config", settings, "--resolutions", "1m", "--unlink")
-    said = process.stderr.readline()
+    text = process.stderr.readline()
     command = Path(f"/proc/{process.pid}/cmdline").read_bytes()
     assert TOKEN not in os.fsdecode(command)
-    said += "".join(end(process, signal.SIGTERM)[1:])
-    assert TOKEN not in said
+    text += "".join(end(process, signal.SIGTERM)[1:])
+    assert TOKEN not in text
     assert venue.subscriptions[0]["csrf_token"] == TOKEN  # it was used
 
 
-def test_a_lost_connection_is_told_and_the_feeder_stays(
+def test_a_lost_connection_is_printed_and_the_feeder_stays(
     command, venue, settings, feed_name
 ) -> None:
     more = "--resolutions", "1m", "--max-reconnect-attempts", "2"
@@ -81,11 +81,12 @@ def test_a_lost_connection_is_told_and_the_feeder_stays(
     process = command("run", "--config", settings, *more, *fast)
     assert "connected" in process.stderr.readline()
     venue.stop()
-    said = ""
-    while "gave up" not in said:
-        said += process.stderr.readline()
-    assert "after 2 attempts: connection refused" in said
-    assert "gave up after 2 attempts in a row; start it again, or with --max-re" in said
+    text = ""
+    while "stopped reconnecting" not in text:
+        text += process.stderr.readline()
+    assert "after 2 attempts: connection refused" in text
+    assert "the feeder stopped reconnecting after 2 failed attempts in a row" in text
+    assert "with --max-reconnect-attempts none" in text
     assert process.poll() is None
     with shmfeed.attach(feed_name) as feed:
         assert feed.status()["state"] == "error"
@@ -93,18 +94,20 @@ def test_a_lost_connection_is_told_and_the_feeder_stays(
     assert end(process, signal.SIGTERM)[0] == 0
 
 
-def test_a_venue_that_refuses_is_told(command, venue, settings, monkeypatch) -> None:
+def test_a_venue_that_refuses_is_printed(command, venue, settings, monkeypatch) -> None:
     monkeypatch.setenv("WEBSOCKET_CSRF_TOKEN", "wrong")
     more = "--resolutions", "1m", "--max-reconnect-attempts", "1", "--unlink"
     process = command("run", "--config", settings, *more)
-    said = process.stderr.readline()
-    assert "token" in said
-    assert "wrong" not in said
-    assert "gave up after 1 attempts" in process.stderr.readline()
+    text = process.stderr.readline()
+    assert "token" in text
+    assert "wrong" not in text
+    assert "stopped reconnecting after 1 failed attempts" in process.stderr.readline()
     assert end(process, signal.SIGTERM)[0] == 0
 
 
-def test_a_second_feeder_is_told_who_has_the_feed(command, settings, feed_name) -> None:
+def test_a_second_feeder_names_the_holder_of_the_feed(
+    command, settings, feed_name
+) -> None:
     words = "run", "--config", settings, "--resolutions", "1m", "--unlink"
     first = command(*words)
     assert "connected" in first.stderr.readline()
@@ -117,7 +120,7 @@ def test_a_second_feeder_is_told_who_has_the_feed(command, settings, feed_name) 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         ([], "nothing to subscribe: give --symbols and --resolutions"),
         (["--symbols", "A"], "nothing to subscribe"),
@@ -128,12 +131,12 @@ def test_a_second_feeder_is_told_who_has_the_feed(command, settings, feed_name) 
         (["--config", "/nowhere/feed.yaml"], "/nowhere/feed.yaml"),
     ],
 )
-def test_bad_settings_are_exit_2(arguments, words, capsys) -> None:
+def test_refused_settings_are_exit_2(arguments, message, capsys) -> None:
     assert main(["run", *arguments]) == 2
     output, errors = capsys.readouterr()
     assert output == ""
     assert errors.startswith("shmfeed: ")
-    assert words in errors
+    assert message in errors
     assert errors.count("\n") == 1
 
 
@@ -146,7 +149,7 @@ def test_every_setting_but_the_token_is_an_option(capsys) -> None:
     assert "--csrf-token" not in text
 
 
-def test_a_log_file_that_cannot_be_is_no_traceback(command, settings) -> None:
+def test_an_impossible_log_file_is_one_line_of_error(command, settings) -> None:
     words = "run", "--config", settings, "--resolutions", "1m"
     process = command(*words, "--log-file", "/nowhere/log")
     output, errors = process.communicate(timeout=10)
@@ -156,7 +159,9 @@ def test_a_log_file_that_cannot_be_is_no_traceback(command, settings) -> None:
     assert errors.count("\n") == 1
 
 
-def test_it_feeds_though_nobody_can_hear_it(command, settings, feed_name) -> None:
+def test_it_runs_although_its_output_cannot_be_written(
+    command, settings, feed_name
+) -> None:
     words = "run", "--config", settings, "--resolutions", "1m", "--unlink"
     with Path("/dev/full").open("w") as full:
         process = command(*words, stdout=full, stderr=full)
@@ -166,7 +171,7 @@ def test_it_feeds_though_nobody_can_hear_it(command, settings, feed_name) -> Non
             assert process.wait(10) == 0
 
 
-def test_a_feed_that_is_taken_away_is_exit_4(command, settings, feed_name) -> None:
+def test_a_feed_that_is_removed_is_exit_4(command, settings, feed_name) -> None:
     process = command("run", "--config", settings, "--resolutions", "1m")
     assert "connected" in process.stderr.readline()
     place(feed_name).segment.unlink()
@@ -184,12 +189,12 @@ def test_log_lines_have_a_time_and_a_level(command, settings, feed_name) -> None
     assert end(process, signal.SIGTERM)[0] == 0
 
 
-def test_the_same_words_come_once(feed_name, capsys) -> None:
+def test_an_unchanged_state_is_printed_once(feed_name, capsys) -> None:
     with shmfeed.create(feed_name, max_streams=1) as writer:
         writer.note({"endpoint": "ws://x", "attempts": 1, "last_error": "lost"})
-        with Watch(feed_name) as watch:
+        with StatePrinter(feed_name) as printer:
             for _ in range(3):
-                watch._look(watch._feed)
+                printer.print_change()
         writer.close(unlink=True)
     assert capsys.readouterr().err.splitlines() == [
         "shmfeed: lost",

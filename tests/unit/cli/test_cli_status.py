@@ -7,7 +7,7 @@ import pytest
 from support.command_line import append, end
 
 from shmfeed.cli.main import main
-from shmfeed.cli.status import in_words
+from shmfeed.cli.status import format_status
 from shmfeed.segment.mapping import place
 from shmfeed.status import status_without_feed
 
@@ -15,7 +15,7 @@ pytest_plugins = ["support.command_process"]
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 
-def test_a_live_feed(cli_ring, feed_name, capsys) -> None:
+def test_a_live_feed_is_exit_0(cli_ring, feed_name, capsys) -> None:
     assert main(["status", "--feed", feed_name]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"feed {feed_name}: live; connected"
@@ -31,7 +31,7 @@ def test_a_live_feed(cli_ring, feed_name, capsys) -> None:
     )
 
 
-def test_a_quiet_feed_is_good_too(cli_writer, feed_name, capsys) -> None:
+def test_a_quiet_feed_is_exit_0(cli_writer, feed_name, capsys) -> None:
     cli_writer.add_stream("ETHUSDT", "1h")
     assert main(["status", "--feed", feed_name]) == 0
     assert re.search(r"ETHUSDT +1h +quiet +0 +- +never", capsys.readouterr().out)
@@ -49,10 +49,10 @@ def test_a_dead_feed_is_exit_1(cli_ring, cli_writer, feed_name, capsys) -> None:
     assert main(["status", "--feed", feed_name]) == 1
     output = capsys.readouterr().out
     assert f"feed {feed_name}: dead; disconnected" in output
-    assert "no feeder gives a sign of life; last message" in output
+    assert "no feeder sends a heartbeat; last message" in output
 
 
-def test_no_feed_is_exit_2_and_says_what_to_start(feed_name, capsys) -> None:
+def test_an_unknown_feed_is_exit_2_and_suggests_a_command(feed_name, capsys) -> None:
     assert main(["status", "--feed", feed_name]) == 2
     output, errors = capsys.readouterr()
     assert output == ""
@@ -63,42 +63,44 @@ def test_no_feed_is_exit_2_and_says_what_to_start(feed_name, capsys) -> None:
     assert errors.count("\n") == 1
 
 
-def test_the_feeds_that_are_there_are_named(
+def test_the_feeds_of_this_user_are_named(
     cli_ring, feed_name, capsys, monkeypatch
 ) -> None:
-    monkeypatch.setattr("shmfeed.cli.suggestions._MOST_FEEDS", 1 << 20)
+    monkeypatch.setattr("shmfeed.cli.suggestions._MAX_FEEDS", 1 << 20)
     assert main(["status", "--feed", feed_name + "x"]) == 2
-    there = capsys.readouterr().err.partition("; feeds that are here: ")[2]
-    assert feed_name in there.strip().split(", ")
+    names = capsys.readouterr().err.partition("; the feeds of this user are: ")[2]
+    assert feed_name in names.strip().split(", ")
 
 
 @pytest.mark.parametrize("words", [["status"], ["tail", "A", "1m"]])
-def test_one_that_is_not_ready_is_said_to_be_there(words, feed_name, capsys) -> None:
+def test_a_segment_that_is_not_ready_is_reported(words, feed_name, capsys) -> None:
     place(feed_name).segment.touch(0o600)
     try:
         assert main([*words, "--feed", feed_name]) == 2
     finally:
         place(feed_name).segment.unlink()
     error = capsys.readouterr().err
-    assert error.endswith("; what bears its name is not ready, see `shmfeed ls`\n")
-    assert "feeds that are here" not in error
+    assert error.endswith("; its segment exists but is not ready, see `shmfeed ls`\n")
+    assert "the feeds of this user" not in error
 
 
-def test_the_feed_of_the_environment(cli_ring, feed_name, capsys, monkeypatch) -> None:
+def test_the_environment_names_the_feed(
+    cli_ring, feed_name, capsys, monkeypatch
+) -> None:
     monkeypatch.setenv("SHMFEED_FEED", feed_name)
     assert main(["status"]) == 0
     assert main(["status", "--feed", feed_name + "-other"]) == 2
 
 
-def test_off_names_no_feed(capsys, monkeypatch) -> None:
+def test_off_in_the_environment_names_no_feed(capsys, monkeypatch) -> None:
     monkeypatch.setenv("SHMFEED_FEED", "off")
-    assert main(["status", "--feed", "off"]) == 2  # when it is asked for, it is a name
+    assert main(["status", "--feed", "off"]) == 2  # as an option it is a name
     assert "'off'" in capsys.readouterr().err
     main(["status"])
     assert "'off'" not in capsys.readouterr().err
 
 
-def test_watch_goes_on_until_ctrl_c(command, cli_ring, feed_name) -> None:
+def test_watch_continues_until_ctrl_c(command, cli_ring, feed_name) -> None:
     process = command("status", "--feed", feed_name, "--watch", "--json")
     assert json.loads(process.stdout.readline())["streams"][0]["count"] == 5
     append(cli_ring, 5)
@@ -108,23 +110,23 @@ def test_watch_goes_on_until_ctrl_c(command, cli_ring, feed_name) -> None:
 
 
 @pytest.mark.parametrize("pid", [None, 7])
-def test_words_for_a_feed_without_streams(pid) -> None:
+def test_a_feed_without_streams(pid) -> None:
     status = {
         **status_without_feed("x"),
         "last_error": "refused",
         "pid": pid,
         "uptime": 200,
     }
-    lines = in_words(status).splitlines()
+    lines = format_status(status).splitlines()
     assert lines[0] == "feed x: dead; disconnected"
     feeder = (
-        "no feeder gives a sign of life;" if pid is None else "feeder pid 7, up 3m 20s,"
+        "no feeder sends a heartbeat;" if pid is None else "feeder pid 7, up 3m 20s,"
     )
     assert lines[1] == f"{feeder} no message yet"
     assert lines[3:] == ["last error: refused", "", "no streams"]
 
 
-def test_a_feeder_that_gave_up_is_said_to_try_no_more() -> None:
-    lines = in_words({**status_without_feed("x"), "state": "error"}).splitlines()
-    assert lines[3].startswith("it gave up, and tries no more: ")
-    assert "gave up" not in in_words(status_without_feed("x"))
+def test_a_feeder_in_error_is_said_to_have_stopped_reconnecting() -> None:
+    lines = format_status({**status_without_feed("x"), "state": "error"}).splitlines()
+    assert lines[3].startswith("the feeder stopped reconnecting; restart it")
+    assert "stopped reconnecting" not in format_status(status_without_feed("x"))

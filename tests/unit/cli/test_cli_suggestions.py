@@ -1,11 +1,11 @@
-"""What may be typed wrong: one line, an exit code, never a traceback."""
+"""Mistakes on the command line: one line, an exit code, never a traceback."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from shmfeed.cli.exit_codes import EVERYWHERE, MEANINGS
+from shmfeed.cli.exit_codes import COMMON, MEANINGS
 from shmfeed.cli.main import COMMANDS, main
 from shmfeed.layout import H_MAX_STREAMS
 from shmfeed.segment.mapping import place
@@ -14,7 +14,7 @@ pytest_plugins = ["support.command_process"]
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 LONG = "x" * 100_000
-READING = {
+READING_COMMANDS = {
     "status": ["status"],
     "watch": ["status", "--watch"],
     "tail": ["tail", "BTCUSDT", "1m"],
@@ -22,8 +22,8 @@ READING = {
 }
 
 
-def fails(capsys, *words) -> tuple[int, str]:
-    """Exit code and the last line of what it says."""
+def run_failing(capsys, *words) -> tuple[int, str]:
+    """Run a command that fails; return its exit code and its last line."""
     try:
         code = main([*words])
     except SystemExit as ended:  # argparse
@@ -49,15 +49,15 @@ def fails(capsys, *words) -> tuple[int, str]:
         ["--csrf", "s3cr3t"],
     ],
 )
-def test_a_token_as_an_argument_is_not_shown(words, capsys) -> None:
-    code, last = fails(capsys, "run", "--symbols", "A", *words)
+def test_a_token_in_an_argument_is_not_printed(words, capsys) -> None:
+    code, last = run_failing(capsys, "run", "--symbols", "A", *words)
     assert code == 2
-    assert "WEBSOCKET_CSRF_TOKEN or the file" in last
+    assert "set WEBSOCKET_CSRF_TOKEN, or csrf_token in a file" in last
     assert "s3cr3t" not in last
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["stauts"], "invalid choice: 'stauts'; did you mean status?"),
         (["statu"], "did you mean status?"),  # an abbreviation is a typing mistake
@@ -88,14 +88,14 @@ def test_a_token_as_an_argument_is_not_shown(words, capsys) -> None:
         (["demo", "--seconds", "x"], "invalid float value: 'x'"),
     ],
 )
-def test_typing_mistakes(words, said, capsys) -> None:
-    code, last = fails(capsys, *words)
+def test_typing_mistakes_are_named(words, message, capsys) -> None:
+    code, last = run_failing(capsys, *words)
     assert code == 2
-    assert said in last
+    assert message in last
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["status", "--feed", ""], "feed name '' is not accepted"),
         (["status", "--feed", "a\nb"], r"feed name 'a\nb' is not accepted"),
@@ -120,14 +120,14 @@ def test_typing_mistakes(words, said, capsys) -> None:
         (["demo", "--symbols", ""], "symbol '' is not accepted"),
     ],
 )
-def test_values_that_are_not_accepted(words, said, capsys) -> None:
-    code, last = fails(capsys, *words)
+def test_refused_values_are_named(words, message, capsys) -> None:
+    code, last = run_failing(capsys, *words)
     assert code == 2
-    assert said in last
+    assert message in last
 
 
-def test_no_room_is_exit_1_and_nothing_stays(capsys, feed_name) -> None:
-    code, last = fails(
+def test_too_little_space_is_exit_1_and_leaves_nothing(capsys, feed_name) -> None:
+    code, last = run_failing(
         capsys,
         *("run", "--feed", feed_name, "--symbols", "A", "--resolutions", "1m"),
         *("--history", "10000000", "--max-streams", "10000"),
@@ -137,15 +137,15 @@ def test_no_room_is_exit_1_and_nothing_stays(capsys, feed_name) -> None:
     assert not place(feed_name).segment.exists()
 
 
-@pytest.mark.parametrize("words", READING.values(), ids=READING)
+@pytest.mark.parametrize("words", READING_COMMANDS.values(), ids=READING_COMMANDS)
 @pytest.mark.parametrize("kind", ["damaged", "empty", "directory", "symlink"])
-def test_a_feed_that_cannot_be_read_is_one_line(
+def test_a_feed_that_cannot_be_read_is_one_line_of_error(
     words, kind, cli_ring, feed_name, capsys
 ) -> None:
     segment = place(feed_name).segment
     content = bytearray(segment.read_bytes())
     content[H_MAX_STREAMS * 8] ^= 255
-    kept = segment.rename(segment.with_name(segment.name + "-kept"))
+    saved = segment.rename(segment.with_name(segment.name + "-saved"))
     if kind == "directory":
         segment.mkdir()
     elif kind == "symlink":
@@ -153,53 +153,53 @@ def test_a_feed_that_cannot_be_read_is_one_line(
     else:
         segment.touch(0o600)
         segment.write_bytes(content if kind == "damaged" else b"")
-    code, last = fails(capsys, *words, "--feed", feed_name)
+    code, last = run_failing(capsys, *words, "--feed", feed_name)
     assert code == (2 if kind == "empty" else 1)
     assert str(segment) in last or f"there is no feed {feed_name!r}" in last
     segment.rmdir() if kind == "directory" else segment.unlink()
-    kept.rename(segment)
+    saved.rename(segment)
 
 
-def test_a_symbol_that_was_probably_meant(cli_ring, feed_name, capsys) -> None:
-    code, last = fails(capsys, "tail", "BTCUSD", "1m", "--feed", feed_name)
+def test_a_misspelt_symbol_is_corrected(cli_ring, feed_name, capsys) -> None:
+    code, last = run_failing(capsys, "tail", "BTCUSD", "1m", "--feed", feed_name)
     assert code == 2
     assert last.endswith("it carries: BTCUSDT 1m; did you mean BTCUSDT?")
-    code, last = fails(capsys, "tail", "btcusdt", "1m", "--feed", feed_name)
+    code, last = run_failing(capsys, "tail", "btcusdt", "1m", "--feed", feed_name)
     assert last.endswith("; did you mean BTCUSDT?")
-    code, last = fails(capsys, "tail", "BTCUSDT", "1h", "--feed", feed_name)
+    code, last = run_failing(capsys, "tail", "BTCUSDT", "1h", "--feed", feed_name)
     assert last.endswith("it carries: BTCUSDT 1m")
 
 
-def test_a_feed_of_many_streams_is_not_all_listed(feed_name, capsys) -> None:
+def test_the_streams_of_a_large_feed_are_not_all_listed(feed_name, capsys) -> None:
     from shmfeed.writer import create
 
     with create(feed_name, history=1, max_streams=200) as writer:
         for number in range(200):
             writer.add_stream(f"SYMBOL{number:03}", "1m")
-        code, last = fails(capsys, "tail", "X", "1m", "--feed", feed_name)
+        code, last = run_failing(capsys, "tail", "X", "1m", "--feed", feed_name)
         writer.close(unlink=True)
     assert code == 2
     assert "SYMBOL000 1m" in last
 
 
-def test_more_bars_than_there_can_be(cli_ring, feed_name, capsys) -> None:
+def test_tail_accepts_any_number_of_bars(cli_ring, feed_name, capsys) -> None:
     words = "tail", "BTCUSDT", "1m", "--feed", feed_name, "--json", "-n", "9" * 400
     assert main([*words]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
 class TestExitCodes:
-    def test_every_command_has_its_meanings(self) -> None:
+    def test_every_command_has_meanings(self) -> None:
         assert MEANINGS.keys() == COMMANDS.keys()
         for codes in MEANINGS.values():
             assert {0, 1, 2} <= codes.keys()
 
     @pytest.mark.parametrize("name", COMMANDS)
-    def test_help_says_them(self, name, capsys) -> None:
+    def test_the_help_lists_them(self, name, capsys) -> None:
         with pytest.raises(SystemExit):
             main([name, "--help"])
         section = capsys.readouterr().out.partition("exit codes:\n")[2]
-        for code, words in (EVERYWHERE | MEANINGS[name]).items():
+        for code, words in (COMMON | MEANINGS[name]).items():
             assert f"  {code:<4} {words}\n" in section
 
     @pytest.mark.parametrize("name", COMMANDS)
@@ -208,7 +208,7 @@ class TestExitCodes:
         codes = "; ".join(f"{code} {words}" for code, words in MEANINGS[name].items())
         assert f"| `{name}` | {COMMANDS[name].summary} | {codes} |\n" in page
 
-    def test_the_feeder_s_own_are_the_same(self) -> None:
+    def test_those_of_a_managed_feeder_are_the_same(self) -> None:
         from shmfeed.cli import exit_codes
         from shmfeed.feeder import main
 
@@ -218,7 +218,7 @@ class TestExitCodes:
 
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.parametrize("columns", ["20", "1", "x", "100000"])
-def test_help_at_any_width(name, columns, monkeypatch, capsys) -> None:
+def test_the_help_fits_any_width(name, columns, monkeypatch, capsys) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])

@@ -1,4 +1,4 @@
-"""`shmfeed tail`: three forms, how many, and what follows."""
+"""`shmfeed tail`: text, CSV and JSON, the number of bars, and --follow."""
 
 import csv
 import io
@@ -15,12 +15,12 @@ from shmfeed.writer import create
 pytest_plugins = ["support.command_process"]
 pytestmark = pytest.mark.usefixtures("no_settings")
 
-EMPTY = "CLOSE TIME  OPEN  HIGH  LOW  CLOSE  VOLUME  MONEY  CLOSED BY"
+HEADER = "CLOSE TIME  OPEN  HIGH  LOW  CLOSE  VOLUME  MONEY  CLOSED BY"
 
 
 @pytest.fixture
 def tail(feed_name, cli_ring, capsys):
-    """Runs it on the feed: exit code, lines, errors."""
+    """Run it on this test's feed; return exit code, lines and errors."""
 
     def run(*arguments: str) -> tuple[int, list[str], str]:
         words = ["tail", *arguments, "--feed", feed_name]
@@ -62,30 +62,30 @@ def test_json_reads_back_exactly(tail, cli_ring) -> None:
     assert Bar(**second) == cli_ring.reader.last_closed()
 
 
-@pytest.mark.parametrize(("number", "shown"), [(0, 0), (1, 1), (5, 5), (99_999, 5)])
-def test_how_many(tail, number, shown) -> None:
-    assert len(tail("BTCUSDT", "1m", "--json", "-n", str(number))[1]) == shown
-    assert len(tail("BTCUSDT", "1m", "-n", str(number))[1]) == shown + 1
+@pytest.mark.parametrize(("number", "printed"), [(0, 0), (1, 1), (5, 5), (99_999, 5)])
+def test_the_number_of_bars(tail, number, printed) -> None:
+    assert len(tail("BTCUSDT", "1m", "--json", "-n", str(number))[1]) == printed
+    assert len(tail("BTCUSDT", "1m", "-n", str(number))[1]) == printed + 1
 
 
-def test_a_stream_without_bars_is_a_head(tail, cli_writer) -> None:
+def test_a_stream_without_bars_is_a_header(tail, cli_writer) -> None:
     cli_writer.add_stream("ETHUSDT", "1h")
-    assert tail("ETHUSDT", "1h") == (0, [EMPTY], "")
+    assert tail("ETHUSDT", "1h") == (0, [HEADER], "")
 
 
-def test_flags_in_words(tail, cli_ring) -> None:
+def test_flags_are_named(tail, cli_ring) -> None:
     append(cli_ring, 7, flags=CLOSED_BY_NEXT | UNCONFIRMED | AFTER_GAP)
     assert tail("BTCUSDT", "1m", "-n", "1")[1][1].endswith(
         "  next unconfirmed after-gap"
     )
 
 
-def test_an_alias_is_taken(tail) -> None:
+def test_an_alias_of_a_timeframe_is_accepted(tail) -> None:
     assert tail("BTCUSDT", "minute")[0] == 0
 
 
 @pytest.mark.parametrize(
-    ("stream", "words"),
+    ("key", "message"),
     [
         (("BTCUSDT", "1h"), "does not carry BTCUSDT 1h; it carries: BTCUSDT 1m"),
         (("btcusdt", "1m"), "does not carry btcusdt 1m; it carries: BTCUSDT 1m"),
@@ -93,15 +93,15 @@ def test_an_alias_is_taken(tail) -> None:
         (("BTC USDT", "1m"), "symbol 'BTC USDT' is not accepted"),
     ],
 )
-def test_no_such_stream_is_exit_2_and_says_what_there_is(tail, stream, words) -> None:
-    code, lines, errors = tail(*stream)
+def test_an_unknown_stream_is_exit_2_and_lists_the_streams(tail, key, message) -> None:
+    code, lines, errors = tail(*key)
     assert (code, lines) == (2, [])
     assert errors.startswith("shmfeed: ")
-    assert words in errors
+    assert message in errors
 
 
 @pytest.mark.parametrize("number", ["-1", "x", "1.5", "٣"])
-def test_a_number_of_bars_is_a_number(number, capsys) -> None:
+def test_a_number_of_bars_must_be_a_number(number, capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["tail", "BTCUSDT", "1m", "-n", number])
     assert ended.value.code == 2
@@ -118,7 +118,7 @@ def _numbers(lines, count) -> list[int]:
     return [(bar["open_time"] - START) // MINUTE for bar in bars]
 
 
-def test_follow_shows_each_bar_once_as_it_closes(command, cli_ring, feed_name) -> None:
+def test_follow_prints_each_bar_once_as_it_closes(command, cli_ring, feed_name) -> None:
     process, lines = _follow(command, feed_name, "--json")
     assert _numbers(lines, 1) == [4]
     append(cli_ring, 5)
@@ -128,7 +128,7 @@ def test_follow_shows_each_bar_once_as_it_closes(command, cli_ring, feed_name) -
     assert end(process) == (130, "", "")
 
 
-def test_follow_has_one_head(command, cli_ring, feed_name) -> None:
+def test_follow_prints_one_header(command, cli_ring, feed_name) -> None:
     process, lines = _follow(command, feed_name)
     assert next(lines).startswith("CLOSE TIME")
     assert next(lines).startswith("2024-01-01T00:05:00Z")
@@ -137,36 +137,38 @@ def test_follow_has_one_head(command, cli_ring, feed_name) -> None:
     assert end(process, signal.SIGINT) == (130, "", "")
 
 
-def test_follow_outlives_the_feed(command, cli_writer, cli_ring, feed_name) -> None:
+def test_follow_survives_the_recreation_of_the_feed(
+    command, cli_writer, cli_ring, feed_name
+) -> None:
     process, lines = _follow(command, feed_name, "--json")
     assert _numbers(lines, 1) == [4]
     cli_writer.close(unlink=True)
     assert "feeder is dead; waiting" in process.stderr.readline()
-    # Made anew, another size, without the stream at first: numbers begin again.
+    # Recreated with another size, without the stream at first: numbers start again.
     with create(feed_name, history=50, max_streams=8) as successor:
         successor.add_stream("ETHUSDT", "1m")
         assert "does not carry BTCUSDT 1m" in process.stderr.readline()
-        anew = successor.add_stream("BTCUSDT", "1m")
-        append(anew, 3, 4, 5, 6)
+        ring = successor.add_stream("BTCUSDT", "1m")
+        append(ring, 3, 4, 5, 6)
         assert _numbers(lines, 2) == [5, 6]
-        append(anew, 7)
+        append(ring, 7)
         assert _numbers(lines, 1) == [7]
         assert end(process)[:2] == (130, "")
         successor.close(unlink=True)
 
 
-def test_follow_goes_on_in_a_larger_ring(command, cli_writer, cli_ring, feed_name):
-    """Made anew with more room than bars, its first row is not number 0."""
-    append(cli_ring, *range(5, 400))  # the first ones are written over
+def test_follow_continues_in_a_larger_ring(command, cli_writer, cli_ring, feed_name):
+    """In a recreated ring with spare capacity the first row is not number 0."""
+    append(cli_ring, *range(5, 400))  # the first ones are overwritten
     process, lines = _follow(command, feed_name, "--json")
     assert _numbers(lines, 1) == [399]
     cli_writer.close()
     with create(feed_name, history=2000, max_streams=8) as successor:
-        anew = successor.add_stream("BTCUSDT", "1m")
-        assert anew.reader.view(2000).first > 0
-        append(anew, 400)
+        ring = successor.add_stream("BTCUSDT", "1m")
+        assert ring.reader.view(2000).first > 0
+        append(ring, 400)
         assert _numbers(lines, 1) == [400]
-        append(anew, 401)
+        append(ring, 401)
         assert _numbers(lines, 1) == [401]
         assert end(process)[:2] == (130, "")
         successor.close(unlink=True)

@@ -1,15 +1,15 @@
-"""Variables that are no settings, or hold what is not accepted."""
+"""Variables that are misspelt, or whose values are not accepted."""
 
 import pytest
 
-from shmfeed.doctor.environment import check_environment, sound
+from shmfeed.doctor.environment import accepted_variables, check_environment
 from shmfeed.errors import BadArgumentError
 from wealthdata.attachment import always_copy
 
 CANARY = "s3cr3t-canary"
 
 
-def test_none_is_wrong() -> None:
+def test_an_environment_without_mistakes() -> None:
     (found,) = check_environment({"SHMFEED_FEED": "spot", "PATH": "/bin", "HOME": ""})
     assert found.level == "ok"
     assert "SHMFEED_FEED" in found.found
@@ -29,35 +29,35 @@ def test_none_is_wrong() -> None:
         ("WEBSOCKET_CSRF_TOKEN", f" {CANARY}\n{CANARY}", "problem", "not shown"),
     ],
 )
-def test_each_that_is_wrong(variable, text, level, words) -> None:
+def test_each_wrong_variable_is_a_finding(variable, text, level, words) -> None:
     good = {"SHMFEED_GUARD": "5"}
     (found,) = check_environment(good | {variable: text})
     assert (found.level, found.check) == (level, f"environment {variable}")
     assert words in found.found
     assert CANARY not in found.found
     assert ("unset" in (found.remedy or "")) == (level == "problem")
-    kept = sound(good | {variable: text})
-    assert kept.get(variable) == (text if level == "note" else None)
-    assert kept["SHMFEED_GUARD"] == "5"
+    accepted = accepted_variables(good | {variable: text})
+    assert accepted.get(variable) == (text if level == "note" else None)
+    assert accepted["SHMFEED_GUARD"] == "5"
 
 
 @pytest.mark.parametrize("text", ["off", "OFF"])
-def test_no_feed_on_purpose(text) -> None:
+def test_off_is_a_note(text) -> None:
     (found,) = check_environment({"SHMFEED_FEED": text})
     assert found.level == "note"
-    assert "use no feed, as in a backtest" in found.found
-    assert sound({"SHMFEED_FEED": text}) == {}
+    assert "read no feed, as in a backtest" in found.found
+    assert accepted_variables({"SHMFEED_FEED": text}) == {}
 
 
 @pytest.mark.parametrize("text", ["1", "x", "", "\udcff"])
-def test_what_is_no_setting_of_the_feeder_is_left_alone(text) -> None:
+def test_variables_of_other_programs_are_not_findings(text) -> None:
     names = ("SHMFEED_PURE", "SHMFEED_FAIL", "WEBSOCKET_CLIENT_CA_BUNDLE", "SHMFEEDX")
     (found,) = check_environment(dict.fromkeys(names, text))
     assert found.level == "ok"
 
 
 @pytest.mark.parametrize("text", ["1", "0", " Yes ", "off", "", "x", "2", "\udcff"])
-def test_a_word_that_no_strategy_takes(text, monkeypatch) -> None:
+def test_a_copy_variable_is_judged_as_a_strategy_does(text, monkeypatch) -> None:
     (found,) = check_environment({"SHMFEED_COPY": text})
     monkeypatch.setenv("SHMFEED_COPY", text)
     try:

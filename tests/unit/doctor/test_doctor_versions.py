@@ -1,4 +1,4 @@
-"""Installed versions against the floors that the package's metadata states."""
+"""Installed versions, compared with the requirements in the package's metadata."""
 
 import sys
 import tomllib
@@ -12,7 +12,7 @@ from shmfeed.doctor.versions import check_socket_module, check_version, check_ve
 PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
 
 
-def test_here_all_is_well_and_each_dependency_is_named() -> None:
+def test_every_dependency_here_is_ok_and_named() -> None:
     findings = {finding.check: finding for finding in check_versions()}
     named = {"shmfeed", "python", "module websocket"}
     for requirement in [
@@ -25,20 +25,20 @@ def test_here_all_is_well_and_each_dependency_is_named() -> None:
         named.add(requirement.partition(">")[0])
     assert findings.keys() == named
     assert {finding.level for finding in findings.values()} == {"ok"}
-    assert findings["python"].found.endswith("wanted >=3.11")
+    assert findings["python"].found.endswith("required >=3.11")
 
 
 @pytest.mark.parametrize(
     ("installed", "wanted", "level", "found"),
     [
-        ("1.9.1", "<2,>=1.9.1", "ok", "1.9.1, wanted"),
+        ("1.9.1", "<2,>=1.9.1", "ok", "1.9.1, required"),
         ("1.10", ">=1.9.1", "ok", ""),
-        ("1.9", ">=1.9.1", "problem", "1.9 is not >=1.9.1"),
-        ("2.0rc1", ">=1.9.1,<2", "problem", "2.0rc1 is not <2"),
+        ("1.9", ">=1.9.1", "problem", "1.9 does not satisfy >=1.9.1"),
+        ("2.0rc1", ">=1.9.1,<2", "problem", "2.0rc1 does not satisfy <2"),
         ("1.9.0.post1", ">=1.9", "ok", ""),
-        ("3", "!=3.0", "problem", "3 is not !=3.0"),
-        ("odd", ">=1", "problem", "odd is not >=1"),
-        ("1", "", "ok", "wanted any"),
+        ("3", "!=3.0", "problem", "3 does not satisfy !=3.0"),
+        ("odd", ">=1", "problem", "odd does not satisfy >=1"),
+        ("1", "", "ok", "required any"),
         (None, ">=1", "problem", "is not installed"),
     ],
 )
@@ -49,7 +49,7 @@ def test_bounds(installed, wanted, level, found) -> None:
     assert level == "ok" or finding.remedy == f"pip install --upgrade 'name{wanted}'"
 
 
-def test_what_is_optional_is_a_note() -> None:
+def test_a_missing_optional_package_is_a_note() -> None:
     finding = check_version("PyYAML", ">=6", None, "yaml")
     assert (finding.level, finding.remedy) == (
         "note",
@@ -65,13 +65,13 @@ def test_an_old_python_is_not_upgraded_by_pip() -> None:
 
 @pytest.fixture
 def path_first(tmp_path, monkeypatch):
-    """A directory that imports look into first."""
+    """Return a directory that is first on sys.path."""
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "websocket", raising=False)
     return tmp_path
 
 
-def test_a_file_of_one_s_own_that_is_called_websocket(path_first) -> None:
+def test_a_file_of_the_user_called_websocket_is_a_problem(path_first) -> None:
     (path_first / "websocket.py").touch()
     finding = check_socket_module()
     assert finding.level == "problem"
@@ -79,7 +79,7 @@ def test_a_file_of_one_s_own_that_is_called_websocket(path_first) -> None:
     assert "websocket.py" in finding.remedy
 
 
-def test_another_package_of_that_name(path_first) -> None:
+def test_another_package_with_the_module_is_a_problem(path_first) -> None:
     (path_first / "websocket").mkdir()
     (path_first / "websocket/__init__.py").touch()
     info = path_first / "websocket-0.2.1.dist-info"
@@ -90,11 +90,17 @@ def test_another_package_of_that_name(path_first) -> None:
     (info / "RECORD").write_text("websocket/__init__.py,,\n")
     finding = check_socket_module()
     assert finding.level == "problem"
-    assert "is websocket's, not websocket-client's" in finding.found
+    assert "belongs to websocket, not to websocket-client" in finding.found
     assert finding.remedy.startswith("pip uninstall -y websocket websocket-client && ")
 
 
-def test_from_the_source_without_metadata(monkeypatch) -> None:
+def test_a_missing_websocket_module_is_a_problem(monkeypatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    finding = check_socket_module()
+    assert (finding.level, finding.found) == ("problem", "is missing")
+
+
+def test_a_source_without_metadata_is_a_note(monkeypatch) -> None:
     def none(name):
         raise metadata.PackageNotFoundError(name)
 

@@ -1,64 +1,68 @@
-"""All checks, in the order in which they are shown."""
+"""All groups of checks, in the order in which their findings are printed."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from shmfeed.doctor.capacity import check_room
-from shmfeed.doctor.environment import check_environment, sound
+from shmfeed.doctor.capacity import check_capacity
+from shmfeed.doctor.environment import accepted_variables, check_environment
 from shmfeed.doctor.feeds import check_feeds
 from shmfeed.doctor.finding import Finding, note, problem
 from shmfeed.doctor.machine import check_machine
-from shmfeed.doctor.permissions import check_config, check_permissions
+from shmfeed.doctor.permissions import check_config_file, check_permissions
 from shmfeed.doctor.session import check_session
 from shmfeed.doctor.versions import check_versions
 from shmfeed.errors import BadArgumentError, UnsupportedPlatformError
 from shmfeed.settings import loading
 from shmfeed.settings.model import Settings
 
-_FILE_VARIABLE = "SHMFEED_CONFIG_FILE"
+_CONFIG_VARIABLE = "SHMFEED_CONFIG_FILE"
 
 
-def examine(
+def run_checks(
     arguments: Mapping[str, object], environ: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """What every check found. `arguments` are those of `config.load`.
+    """Yield the findings of every check.
 
-    Settings that are refused are a finding, and the plan is that of the others.
+    Settings that are refused become a finding; the checks then use the others.
+
+    Args:
+        arguments: Settings by name, as `loading.load` takes them.
+        environ: The environment to check.
     """
-    settings, faults = _settings(arguments, environ)
-    file = arguments.get(loading.CONFIG_FILE) or environ.get(_FILE_VARIABLE)
+    settings, faults = _load_settings(arguments, environ)
+    file = arguments.get(loading.CONFIG_FILE) or environ.get(_CONFIG_VARIABLE)
     groups: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("machine", check_machine),
         ("versions", check_versions),
         ("settings", lambda: faults),
         ("environment", lambda: check_environment(environ)),
-        ("config file", lambda: [check_config(Path(str(file)))] if file else []),
-        ("room", lambda: check_room(settings)),
+        ("config file", lambda: [check_config_file(Path(str(file)))] if file else []),
+        ("capacity", lambda: check_capacity(settings)),
         ("permissions", check_permissions),
         ("feeds", check_feeds),
         ("session", lambda: [check_session()]),
     ]
     for name, check in groups:
-        yield from _guarded(name, check)
+        yield from _run_group(name, check)
 
 
-def _guarded(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+def _run_group(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
     except UnsupportedPlatformError:
-        yield note(name, "not looked at: there are no live feeds on this platform")
+        yield note(name, "not checked, because this platform has no live feeds")
     except OSError as error:
-        yield note(name, f"could not be looked at: {error}")
+        yield note(name, f"cannot be checked: {error}")
 
 
-def _settings(
+def _load_settings(
     arguments: Mapping[str, object], environ: Mapping[str, str]
 ) -> tuple[Settings, list[Finding]]:
-    """The settings as a feeder would have them; else what is wrong, and a plan."""
+    """Return a feeder's settings, or a finding and the best settings to go on with."""
     try:
-        return loading.load(arguments, sound(environ)), []
+        return loading.load(arguments, accepted_variables(environ)), []
     except BadArgumentError as error:
-        fault = problem("settings", str(error), "correct it: no feeder starts with it")
+        fault = problem("settings", str(error), "correct it; no feeder starts with it")
     given = {
         name: value for name, value in arguments.items() if name != loading.CONFIG_FILE
     }

@@ -1,0 +1,38 @@
+"""Every setting as an option, for the commands that run or plan a feeder.
+
+This is apart from `options` because the settings load msgspec, which a command that
+reads does not load.
+"""
+
+import argparse
+
+from shmfeed.settings import schema
+from shmfeed.settings.model import Settings
+
+_METAVARS = {int: "N", float: "SECONDS", tuple: "LIST"}
+
+
+def add_setting_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--config`, and an option for each setting but the token."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="file of settings: .yaml, .yml, .toml or .json",
+    )
+    group = parser.add_argument_group("settings")
+    for option in schema.OPTIONS:
+        _add_option(group, option)
+
+
+def _add_option(group: "argparse._ArgumentGroup", option: schema.Option) -> None:
+    name = "--" + option.setting.replace("_", "-")
+    default = getattr(Settings(), option.setting)
+    text = option.help.replace("%", "%%")
+    if option.type is bool:
+        group.add_argument(
+            name, action=argparse.BooleanOptionalAction, default=None, help=text
+        )
+        return
+    if default not in (None, ()):
+        text = f"{text}; default: {default}"
+    group.add_argument(name, metavar=_METAVARS.get(option.type, "TEXT"), help=text)
