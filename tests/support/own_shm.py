@@ -1,4 +1,4 @@
-"""A child with a /dev/shm of its own, in a mount namespace."""
+"""A child process with its own /dev/shm, in a mount namespace."""
 
 import json
 
@@ -6,13 +6,13 @@ import pytest
 
 NOT_PERMITTED = 77
 
-# argv is a feed's name, then the options of the tmpfs.
+# The arguments are a feed's name and the options of the tmpfs.
 MOUNT = """
 import ctypes, json, os, resource, shutil, sys
 NEW_MOUNTS, NEW_USERS, PRIVATE = 0x00020000, 0x10000000, 0x44000
 libc = ctypes.CDLL(None, use_errno=True)
 uid, gid = os.geteuid(), os.getegid()
-refused = 77  # what this host does not permit; later on it is a failure
+refused = 77  # the host does not permit it: skip; after the mounts: fail
 def mount(what, where, kind, flags, options):
     if libc.mount(what, where, kind, flags, options):
         print(f"mount: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
@@ -36,10 +36,13 @@ def tell(what):
 
 
 def run(child, name, options, code):
-    """What the code told, line by line; the child must end well."""
+    """Run code in such a child, which must succeed; return what it told, in order.
+
+    Skip the test where the host permits no mount namespace.
+    """
     process = child(MOUNT + code, name, options)
     out, err = process.communicate(timeout=50)
     if process.returncode == NOT_PERMITTED:
-        pytest.skip(f"no /dev/shm of its own here: {err.strip()}")
+        pytest.skip(f"this host permits no mount namespace: {err.strip()}")
     assert process.returncode == 0, (process.returncode, out, err)
     return [json.loads(line) for line in out.splitlines()]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support import own_shm, taken_away
+from support import own_shm, reduced_platform
 from support.forks import Fork
 
 from shmfeed.cli.doctor import format_findings
@@ -194,7 +194,7 @@ def test_commands_that_read_change_nothing(child, feed_name) -> None:
 REDUCED_SYSTEMS = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
-from support import taken_away
+from support import reduced_platform
 import multiprocessing, filelock, msgspec, numpy, websocket, yaml
 import argparse, contextlib, io, shutil, traceback, warnings  # as on that system
 warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside BLAS's threads
@@ -209,15 +209,15 @@ def run(*words):
     except BaseException:
         return [traceback.format_exc(), "", ""]
 
-for name, pieces in json.loads(sys.argv[2]).items():
+for name, parts in json.loads(sys.argv[2]).items():
     sys.stdout.flush()
     pid = fork()
     if not pid:
-        taken_away.take(pieces)
+        reduced_platform.remove(parts)
         # Never a real `clean`, which would remove the feeds of the user who runs this.
         clean = "clean", "--dry-run"
         found = [run("doctor", "--json"), run("ls"), run(*clean), run("status")]
-        print(json.dumps([name, taken_away.missing(pieces) == pieces, found]))
+        print(json.dumps([name, reduced_platform.missing(parts) == parts, found]))
         sys.stdout.flush()
         os._exit(0)
     wait(pid, 0)
@@ -225,8 +225,8 @@ for name, pieces in json.loads(sys.argv[2]).items():
 
 
 def test_a_system_that_lacks_something(child) -> None:
-    pieces = taken_away.PIECES
-    cases = {name: [name] for name in pieces} | {"all": [*pieces]}
+    parts = reduced_platform.PARTS
+    cases = {name: [name] for name in parts} | {"all": [*parts]}
     folder = Path(__file__).parents[2]
     process = child(REDUCED_SYSTEMS, folder, json.dumps(cases))
     output, errors = process.communicate(timeout=50)

@@ -1,18 +1,19 @@
-"""On a system that has less than Linux, or another CPU: contexts work, feeds refuse.
+"""Platforms with less than Linux, or with another CPU: contexts work, feeds refuse.
 
-What the system has is really taken away, in an interpreter of its own; each case there
-is a fork of one that has loaded Python's and other people's modules, which know such
-systems, and none of ours.
+A child interpreter loads the modules of Python and of other packages, which support
+such platforms, and none of shmfeed. Each case is a fork of it that loses parts.
 """
 
 import json
 
 import pytest
-from support import taken_away
+from support import reduced_platform
 
-CASES = {name: [name] for name in taken_away.PIECES} | {"all": [*taken_away.PIECES]}
-# What a live feed can do without; a feeder, and who speaks to it, needs more.
-NO_NEED = {"resource", "users", "terminal", "register_at_fork", "fork", "signals"}
+CASES = {name: [name] for name in reduced_platform.PARTS} | {
+    "all": [*reduced_platform.PARTS]
+}
+# A live feed does not need these; a feeder and its manager need more.
+NOT_NEEDED = {"resource", "users", "terminal", "register_at_fork", "fork", "signals"}
 FEEDERS_NEED = {"pipe2": "os.pipe2", "poll": "select.poll", "unix sockets": "AF_UNIX"}
 REASONS = {
     "fcntl": "fcntl",
@@ -32,7 +33,7 @@ PROGRAM = """
 import json, os, sys
 folder, feed, cases = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 sys.path.insert(0, folder)
-from support import taken_away
+from support import reduced_platform
 import asyncio, multiprocessing, ssl, subprocess
 import filelock, msgspec, numpy, pandas, websocket, yaml
 import warnings
@@ -47,7 +48,7 @@ def attempt(call):
 
 def context_alone():
     import wealthdata
-    import shmfeed  # its face loads on every system
+    import shmfeed  # it loads on every platform
     bars = [
         {"open_time": n * 3_600_000, "close_time": (n + 1) * 3_600_000 - 1,
          "open": "1", "high": 3, "low": "0.5", "close": 2.0 + n, "volume": 4}
@@ -107,9 +108,9 @@ def commands():
     return answers
 
 def live(case):
-    taken_away.take(case)
+    reduced_platform.remove(case)
     return {
-        "away": taken_away.missing(case),
+        "missing": reduced_platform.missing(case),
         "context": attempt(context_alone),
         "feeds": attempt(feeds),
         "manager": attempt(manager),
@@ -120,7 +121,7 @@ assert not [name for name in sys.modules if name.startswith(("shmfeed", "wealth"
 for name, wants in cases.items():
     pid = fork()
     if not pid:
-        print(json.dumps([name, live(wants["take"])]), flush=True)
+        print(json.dumps([name, live(wants["parts"])]), flush=True)
         os._exit(0)
     assert wait(pid, 0)[1] == 0, name
 """
@@ -132,13 +133,13 @@ def answers():
 
 
 @pytest.fixture(autouse=True)
-def asked(answers, child, feed_name, request):
-    """All cases are lived through once, by the first test."""
+def ask_once(answers, child, feed_name, request):
+    """Run all cases once, for the first test."""
     if answers:
         return
     cases = {
-        name: {"take": pieces, "manager": not set(pieces) <= NO_NEED | {"windows"}}
-        for name, pieces in (CASES | {"nothing": []}).items()
+        name: {"parts": parts, "manager": not set(parts) <= NOT_NEEDED | {"windows"}}
+        for name, parts in (CASES | {"nothing": []}).items()
     }
     folder = str(request.path.parents[2])
     process = child(PROGRAM, folder, feed_name, json.dumps(cases))
@@ -148,13 +149,13 @@ def asked(answers, child, feed_name, request):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_taken_away_is_away(answers, case):
-    assert answers[case]["away"] == CASES[case]
+def test_a_removed_part_is_missing(answers, case):
+    assert answers[case]["missing"] == CASES[case]
 
 
-def test_what_is_not_taken_away_is_there(answers):
-    """The control: the same check on the system as it is."""
-    assert taken_away.missing(taken_away.PIECES) == []
+def test_nothing_is_missing_before(answers):
+    """A control run: the same check on the platform as it is."""
+    assert reduced_platform.missing(reduced_platform.PARTS) == []
     assert answers["nothing"]["feeds"]["create"] == "made"
 
 
@@ -176,13 +177,13 @@ def test_contexts_work(answers, case):
 
 
 def reasons(case):
-    """What an error must name; where the system will not do, the CPU is not asked."""
-    found = [REASONS[piece] for piece in CASES[case] if piece in REASONS]
+    """Return what an error must name: the CPU only if the platform lacks nothing."""
+    found = [REASONS[part] for part in CASES[case] if part in REASONS]
     return found[:-1] if len(found) > 1 else found
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_feeds_work_or_say_why_not(answers, case):
+def test_feeds_work_or_name_the_missing_part(answers, case):
     found = answers[case]["feeds"]
     if not reasons(case):
         assert found["create"] == "made"
@@ -194,7 +195,7 @@ def test_feeds_work_or_say_why_not(answers, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_manager_can_be_configured_and_says_why_it_does_not_start(answers, case):
+def test_a_manager_can_be_configured_and_names_why_it_cannot_start(answers, case):
     manager = answers[case]["manager"]
     assert manager["state"] == "disconnected"
     if feeders_reasons(case):
@@ -204,12 +205,12 @@ def test_a_manager_can_be_configured_and_says_why_it_does_not_start(answers, cas
 
 
 def feeders_reasons(case):
-    more = [FEEDERS_NEED[piece] for piece in CASES[case] if piece in FEEDERS_NEED]
+    more = [FEEDERS_NEED[part] for part in CASES[case] if part in FEEDERS_NEED]
     return reasons(case) + more
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_commands_say_it_in_one_line(answers, case):
+def test_commands_refuse_in_one_line(answers, case):
     commands = answers[case]["commands"]
     assert commands["--help"][0] == ["SystemExit", "0"]
     assert "status" in commands["--help"][1]

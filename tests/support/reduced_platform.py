@@ -1,7 +1,7 @@
-"""Another platform, by taking away what this one has: for a child interpreter only.
+"""Another platform, made by removing parts of this one, in a child interpreter only.
 
-`take(names)` removes modules, functions and places of the operating system, not ours;
-`missing(names)` tries to use each and says which of them fail, as they must.
+The parts are modules, functions and paths of Python and the operating system, none of
+shmfeed's own.
 """
 
 import builtins
@@ -41,12 +41,12 @@ _ATTRIBUTES: dict[str, tuple[Any, tuple[str, ...]]] = {
 _SHARED_MEMORY = "/dev/shm"
 _PATH_CALLS = ("stat", "lstat", "open", "mkdir", "listdir", "scandir", "statvfs")
 
-PIECES = (*_MODULES, *_ATTRIBUTES, "shared memory", "windows", "other cpu")
+PARTS = (*_MODULES, *_ATTRIBUTES, "shared memory", "windows", "other cpu")
 CPU = "aarch64"
 
 
-def take(names: Iterable[str]) -> None:
-    """Take these pieces away from this interpreter, for good."""
+def remove(names: Iterable[str]) -> None:
+    """Remove parts from this interpreter, for good."""
     for name in names:
         if name in _MODULES:
             _hide(_MODULES[name])
@@ -61,11 +61,11 @@ def take(names: Iterable[str]) -> None:
             sys.platform = "win32"
         else:
             platform.machine = lambda: CPU
-            os.environ["SHMFEED_PURE"] = "1"  # the C core needs no CPU of its own
+            os.environ["SHMFEED_PURE"] = "1"  # the C core accepts any CPU
 
 
 def missing(names: Iterable[str]) -> list[str]:
-    """Those of them that are really away: using one fails."""
+    """Try to use each part; return those that fail, as a removed part does."""
     return [name for name in names if _fails(name)]
 
 
