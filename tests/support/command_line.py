@@ -1,4 +1,7 @@
-"""Bars to append, and signals to send, in the tests of commands."""
+"""Bars to append, and signals to send, in the tests of commands.
+
+Apart from `command_process`, because a test must not import a plugin of pytest.
+"""
 
 import signal
 import subprocess

@@ -183,10 +183,10 @@ def feed(name, end):
         os.waitpid(pid, 0)
     return pid
 
-def clean(*words):
+def clean(*arguments):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        code = main(["clean", "--json", *words])
+        code = main(["clean", "--json", *arguments])
     return [code, json.loads(out.getvalue())]
 
 def listing():

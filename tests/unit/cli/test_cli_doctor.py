@@ -136,7 +136,7 @@ segment.SHARED_MEMORY = pathlib.Path("/dev/shm/none")
 out = io.StringIO()
 with contextlib.redirect_stdout(out):
     commands = ["doctor", "--json"], ["ls"], ["clean"], ["status"]
-    codes = [main(words) for words in commands]
+    codes = [main(arguments) for arguments in commands]
 tell([codes, json.loads(out.getvalue())])
 """
 
@@ -164,8 +164,8 @@ def files():
 def look():
     before = files()
     with contextlib.redirect_stdout(io.StringIO()):
-        for words in (["doctor"], ["ls"], ["clean", "--dry-run"]):
-            main(words)
+        for arguments in (["doctor"], ["ls"], ["clean", "--dry-run"]):
+            main(arguments)
     return before == files()
 tell(look())
 place("unfinished").segment.touch(0o600)
@@ -200,12 +200,12 @@ import argparse, contextlib, io, shutil, traceback, warnings  # as on that syste
 warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside BLAS's threads
 fork, wait = os.fork, os.waitpid
 
-def run(*words):
+def run(*arguments):
     from shmfeed.cli.main import main
     out, err = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            return [main([*words]), out.getvalue(), err.getvalue()]
+            return [main([*arguments]), out.getvalue(), err.getvalue()]
     except BaseException:
         return [traceback.format_exc(), "", ""]
 
@@ -231,19 +231,19 @@ def test_a_system_that_lacks_something(child) -> None:
     process = child(REDUCED_SYSTEMS, folder, json.dumps(cases))
     output, errors = process.communicate(timeout=50)
     assert (process.returncode, errors) == (0, "")
-    told = [json.loads(line) for line in output.splitlines()]
-    assert [name for name, _, _ in told] == [*cases]
-    for name, missing, (doctor, *others) in told:
+    results = [json.loads(line) for line in output.splitlines()]
+    assert [name for name, _, _ in results] == [*cases]
+    for name, missing, (doctor, *others) in results:
         assert missing, name
         assert doctor[0] in (0, 1), (name, doctor)
         findings = {one["check"]: one for one in json.loads(doctor[1])["findings"]}
         assert findings.keys() >= {"platform", "core", "clock", "numpy"}, name
         refused = findings["platform"]["level"] == "problem"
         assert doctor[0] == 1 if refused else True
-        for code, _, said in others:
+        for code, _, errors in others:
             assert code in ((1,) if refused else (0, 1, 2)), (name, code)
-            assert said.count("\n") <= 1, (name, said)
-    assert {name for name, _, found in told if "live feeds need" in found[0][1]} >= {
+            assert errors.count("\n") <= 1, (name, errors)
+    assert {name for name, _, found in results if "live feeds need" in found[0][1]} >= {
         *(
             "fcntl",
             "posixshmem",

@@ -153,10 +153,10 @@ def test_a_feed_that_is_removed_while_listing_is_left_out(
 NO_FEEDS = """
 import contextlib, io
 from shmfeed.cli.main import main
-def printed(*words):
+def printed(*arguments):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        code = main([*words])
+        code = main([*arguments])
     return code, out.getvalue()
 tell(printed("ls"))
 tell(printed("ls", "--json"))

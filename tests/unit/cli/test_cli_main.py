@@ -64,7 +64,7 @@ def test_without_a_command_the_help_is_printed_and_exit_2(capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["frob"], "invalid choice: 'frob'"),
         (["--frob"], "shmfeed: error: unrecognized arguments: --frob"),
@@ -73,17 +73,17 @@ def test_without_a_command_the_help_is_printed_and_exit_2(capsys) -> None:
         (["tail", "A"], "shmfeed tail: error: the following arguments are required"),
     ],
 )
-def test_unknown_arguments_are_exit_2(arguments, words, capsys) -> None:
+def test_unknown_arguments_are_exit_2(arguments, message, capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
     output, errors = capsys.readouterr()
     assert output == ""
-    assert words in errors
+    assert message in errors
 
 
 @pytest.mark.parametrize(
-    ("raised", "code", "words"),
+    ("raised", "code", "message"),
     [
         (BadArgumentError("n is 0"), 2, "shmfeed: n is 0\n"),
         (StreamNotFoundError("no A 1m"), 2, "shmfeed: no A 1m\n"),
@@ -93,7 +93,7 @@ def test_unknown_arguments_are_exit_2(arguments, words, capsys) -> None:
     ],
 )
 def test_each_failure_has_its_exit_code(
-    raised, code, words, monkeypatch, capsys
+    raised, code, message, monkeypatch, capsys
 ) -> None:
     def fail(args: object) -> int:
         raise raised
@@ -102,8 +102,8 @@ def test_each_failure_has_its_exit_code(
     assert main(["status"]) == code
     output, errors = capsys.readouterr()
     assert output == ""
-    assert errors.startswith(words)
-    assert bool(errors) == bool(words)
+    assert errors.startswith(message)
+    assert bool(errors) == bool(message)
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch) -> None:
@@ -136,9 +136,9 @@ print(*sorted(sys.modules), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("words", [["status"], ["tail", "BTCUSDT", "1m"]])
-def test_reading_loads_no_socket_library(words, child, cli_ring, feed_name) -> None:
-    process = child(PRINT_MODULES, *words, "--feed", feed_name)
+@pytest.mark.parametrize("arguments", [["status"], ["tail", "BTCUSDT", "1m"]])
+def test_reading_loads_no_socket_library(arguments, child, cli_ring, feed_name) -> None:
+    process = child(PRINT_MODULES, *arguments, "--feed", feed_name)
     output, loaded = process.communicate(timeout=30)
     assert "BTCUSDT" in output or "CLOSE TIME" in output
     assert not (HEAVY_MODULES | FEEDER_MODULES) & set(loaded.split())

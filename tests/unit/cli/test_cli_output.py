@@ -23,13 +23,13 @@ DISK_FULL = b"shmfeed: standard output cannot be written: No space left on devic
 CONTROL_CHARACTER = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]")
 
 
-def run_in_shell(redirect, *words, **env):
+def run_in_shell(redirect, *arguments, **env):
     """Run a command under a shell that redirects; return code, output, errors."""
     env.setdefault("PYTHONUNBUFFERED", None)
     given = {name: text for name, text in env.items() if text is not None}
     base = {name: text for name, text in os.environ.items() if name not in env}
     process = subprocess.run(
-        ["/bin/sh", "-c", f'exec "$@" {redirect}', "sh", *COMMAND, *words],
+        ["/bin/sh", "-c", f'exec "$@" {redirect}', "sh", *COMMAND, *arguments],
         env=base | given,
         capture_output=True,
         timeout=30,
@@ -62,8 +62,10 @@ class TestBrokenStreams:
         assert b"No space left on device" in errors
 
     def test_a_full_disk_without_buffering(self, a_feed) -> None:
-        for words in (a_feed, ("--help",)):
-            code, _, errors = run_in_shell(">/dev/full", *words, PYTHONUNBUFFERED="1")
+        for arguments in (a_feed, ("--help",)):
+            code, _, errors = run_in_shell(
+                ">/dev/full", *arguments, PYTHONUNBUFFERED="1"
+            )
             assert code == 1
             assert errors == DISK_FULL
 
@@ -72,9 +74,9 @@ class TestBrokenStreams:
         self, cli_ring, feed_name, form
     ) -> None:
         append(cli_ring, *range(10, 110))
-        words = ("tail", "BTCUSDT", "1m", "-n", "100", form, "--feed", feed_name)
-        assert len(run_in_shell("", *words)[1]) > 8192
-        assert run_in_shell(">/dev/full", *words) == (1, b"", DISK_FULL)
+        arguments = ("tail", "BTCUSDT", "1m", "-n", "100", form, "--feed", feed_name)
+        assert len(run_in_shell("", *arguments)[1]) > 8192
+        assert run_in_shell(">/dev/full", *arguments) == (1, b"", DISK_FULL)
 
     def test_a_full_disk_for_output_and_errors(self, a_feed) -> None:
         assert run_in_shell(">/dev/full 2>/dev/full", *a_feed)[0] == 1
@@ -135,11 +137,11 @@ class TestEncodings:
 class Terminal:
     """A command on its own terminal."""
 
-    def __init__(self, *words, **env) -> None:
+    def __init__(self, *arguments, **env) -> None:
         self._fd, inner = os.openpty()
         base = {n: t for n, t in os.environ.items() if n not in ("NO_COLOR", "TERM")}
         pipes = {"stdin": inner, "stdout": inner, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen([*words], env=base | env, **pipes)
+        self.process = subprocess.Popen([*arguments], env=base | env, **pipes)
         os.close(inner)
         self.seen = b""
 
@@ -207,16 +209,16 @@ print(type(screen).__name__)
 
 
 @pytest.mark.parametrize(
-    "words", [["status"], ["ls"], ["tail", "BTCUSDT", "1m"], ["doctor"], ["--help"]]
+    "arguments", [["status"], ["ls"], ["tail", "BTCUSDT", "1m"], ["doctor"], ["--help"]]
 )
 def test_a_pipe_gets_no_control_characters(
-    words, cli_ring, feed_name, capsysbinary, monkeypatch
+    arguments, cli_ring, feed_name, capsysbinary, monkeypatch
 ) -> None:
     for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):
         monkeypatch.setenv(name, "1")
-    feed = [] if words[0].startswith("-") else ["--feed", feed_name]
+    feed = [] if arguments[0].startswith("-") else ["--feed", feed_name]
     with suppress(SystemExit):
-        main([*words, *feed])
+        main([*arguments, *feed])
     output = capsysbinary.readouterr().out
     assert output
     assert not CONTROL_CHARACTER.search(output)

@@ -108,10 +108,10 @@ def test_a_venue_that_refuses_is_printed(command, venue, settings, monkeypatch) 
 def test_a_second_feeder_names_the_holder_of_the_feed(
     command, settings, feed_name
 ) -> None:
-    words = "run", "--config", settings, "--resolutions", "1m", "--unlink"
-    first = command(*words)
+    arguments = "run", "--config", settings, "--resolutions", "1m", "--unlink"
+    first = command(*arguments)
     assert "connected" in first.stderr.readline()
-    second = command(*words)
+    second = command(*arguments)
     output, errors = second.communicate(timeout=10)
     assert (second.returncode, output) == (1, "")
     assert errors.startswith(f"shmfeed: feed {feed_name!r} is written by process ")
@@ -150,8 +150,8 @@ def test_every_setting_but_the_token_is_an_option(capsys) -> None:
 
 
 def test_an_impossible_log_file_is_one_line_of_error(command, settings) -> None:
-    words = "run", "--config", settings, "--resolutions", "1m"
-    process = command(*words, "--log-file", "/nowhere/log")
+    arguments = "run", "--config", settings, "--resolutions", "1m"
+    process = command(*arguments, "--log-file", "/nowhere/log")
     output, errors = process.communicate(timeout=10)
     assert (process.returncode, output) == (2, "")
     assert errors.startswith("shmfeed: ")
@@ -162,9 +162,9 @@ def test_an_impossible_log_file_is_one_line_of_error(command, settings) -> None:
 def test_it_runs_although_its_output_cannot_be_written(
     command, settings, feed_name
 ) -> None:
-    words = "run", "--config", settings, "--resolutions", "1m", "--unlink"
+    arguments = "run", "--config", settings, "--resolutions", "1m", "--unlink"
     with Path("/dev/full").open("w") as full:
-        process = command(*words, stdout=full, stderr=full)
+        process = command(*arguments, stdout=full, stderr=full)
         with shmfeed.attach(feed_name, timeout=10) as feed:
             until(lambda: feed.status()["state"] == "connected")
             process.send_signal(signal.SIGTERM)
@@ -181,8 +181,8 @@ def test_a_feed_that_is_removed_is_exit_4(command, settings, feed_name) -> None:
 
 
 def test_log_lines_have_a_time_and_a_level(command, settings, feed_name) -> None:
-    words = "run", "--config", settings, "--resolutions", "1m", "--unlink"
-    process = command(*words, "--log-level", "INFO")
+    arguments = "run", "--config", settings, "--resolutions", "1m", "--unlink"
+    process = command(*arguments, "--log-level", "INFO")
     stamp = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO shmfeed\.[a-z.]+: feed "
     while not re.match(stamp, line := process.stderr.readline()):
         assert line.startswith(("shmfeed: ", "20"))

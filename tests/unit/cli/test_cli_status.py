@@ -72,11 +72,11 @@ def test_the_feeds_of_this_user_are_named(
     assert feed_name in names.strip().split(", ")
 
 
-@pytest.mark.parametrize("words", [["status"], ["tail", "A", "1m"]])
-def test_a_segment_that_is_not_ready_is_reported(words, feed_name, capsys) -> None:
+@pytest.mark.parametrize("arguments", [["status"], ["tail", "A", "1m"]])
+def test_a_segment_that_is_not_ready_is_reported(arguments, feed_name, capsys) -> None:
     place(feed_name).segment.touch(0o600)
     try:
-        assert main([*words, "--feed", feed_name]) == 2
+        assert main([*arguments, "--feed", feed_name]) == 2
     finally:
         place(feed_name).segment.unlink()
     error = capsys.readouterr().err

@@ -22,10 +22,10 @@ READING_COMMANDS = {
 }
 
 
-def run_failing(capsys, *words) -> tuple[int, str]:
+def run_failing(capsys, *arguments) -> tuple[int, str]:
     """Run a command that fails; return its exit code and its last line."""
     try:
-        code = main([*words])
+        code = main([*arguments])
     except SystemExit as ended:  # argparse
         code = ended.code
     output, errors = capsys.readouterr()
@@ -40,7 +40,7 @@ def run_failing(capsys, *words) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ["--csrf-token", "s3cr3t"],
         ["--csrf-token=s3cr3t"],
@@ -49,15 +49,15 @@ def run_failing(capsys, *words) -> tuple[int, str]:
         ["--csrf", "s3cr3t"],
     ],
 )
-def test_a_token_in_an_argument_is_not_printed(words, capsys) -> None:
-    code, last = run_failing(capsys, "run", "--symbols", "A", *words)
+def test_a_token_in_an_argument_is_not_printed(arguments, capsys) -> None:
+    code, last = run_failing(capsys, "run", "--symbols", "A", *arguments)
     assert code == 2
     assert "set WEBSOCKET_CSRF_TOKEN, or csrf_token in a file" in last
     assert "s3cr3t" not in last
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["stauts"], "invalid choice: 'stauts'; did you mean status?"),
         (["statu"], "did you mean status?"),  # an abbreviation is a typing mistake
@@ -88,14 +88,14 @@ def test_a_token_in_an_argument_is_not_printed(words, capsys) -> None:
         (["demo", "--seconds", "x"], "invalid float value: 'x'"),
     ],
 )
-def test_typing_mistakes_are_named(words, message, capsys) -> None:
-    code, last = run_failing(capsys, *words)
+def test_typing_mistakes_are_named(arguments, message, capsys) -> None:
+    code, last = run_failing(capsys, *arguments)
     assert code == 2
     assert message in last
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["status", "--feed", ""], "feed name '' is not accepted"),
         (["status", "--feed", "a\nb"], r"feed name 'a\nb' is not accepted"),
@@ -120,8 +120,8 @@ def test_typing_mistakes_are_named(words, message, capsys) -> None:
         (["demo", "--symbols", ""], "symbol '' is not accepted"),
     ],
 )
-def test_refused_values_are_named(words, message, capsys) -> None:
-    code, last = run_failing(capsys, *words)
+def test_refused_values_are_named(arguments, message, capsys) -> None:
+    code, last = run_failing(capsys, *arguments)
     assert code == 2
     assert message in last
 
@@ -137,10 +137,10 @@ def test_too_little_space_is_exit_1_and_leaves_nothing(capsys, feed_name) -> Non
     assert not place(feed_name).segment.exists()
 
 
-@pytest.mark.parametrize("words", READING_COMMANDS.values(), ids=READING_COMMANDS)
+@pytest.mark.parametrize("arguments", READING_COMMANDS.values(), ids=READING_COMMANDS)
 @pytest.mark.parametrize("kind", ["damaged", "empty", "directory", "symlink"])
 def test_a_feed_that_cannot_be_read_is_one_line_of_error(
-    words, kind, cli_ring, feed_name, capsys
+    arguments, kind, cli_ring, feed_name, capsys
 ) -> None:
     segment = place(feed_name).segment
     content = bytearray(segment.read_bytes())
@@ -153,7 +153,7 @@ def test_a_feed_that_cannot_be_read_is_one_line_of_error(
     else:
         segment.touch(0o600)
         segment.write_bytes(content if kind == "damaged" else b"")
-    code, last = run_failing(capsys, *words, "--feed", feed_name)
+    code, last = run_failing(capsys, *arguments, "--feed", feed_name)
     assert code == (2 if kind == "empty" else 1)
     assert str(segment) in last or f"there is no feed {feed_name!r}" in last
     segment.rmdir() if kind == "directory" else segment.unlink()
@@ -183,8 +183,8 @@ def test_the_streams_of_a_large_feed_are_not_all_listed(feed_name, capsys) -> No
 
 
 def test_tail_accepts_any_number_of_bars(cli_ring, feed_name, capsys) -> None:
-    words = "tail", "BTCUSDT", "1m", "--feed", feed_name, "--json", "-n", "9" * 400
-    assert main([*words]) == 0
+    arguments = "tail", "BTCUSDT", "1m", "--feed", feed_name, "--json", "-n", "9" * 400
+    assert main([*arguments]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
 
 
@@ -199,13 +199,15 @@ class TestExitCodes:
         with pytest.raises(SystemExit):
             main([name, "--help"])
         section = capsys.readouterr().out.partition("exit codes:\n")[2]
-        for code, words in (COMMON | MEANINGS[name]).items():
-            assert f"  {code:<4} {words}\n" in section
+        for code, meaning in (COMMON | MEANINGS[name]).items():
+            assert f"  {code:<4} {meaning}\n" in section
 
     @pytest.mark.parametrize("name", COMMANDS)
     def test_the_page_of_operations_lists_them(self, name) -> None:
         page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
-        codes = "; ".join(f"{code} {words}" for code, words in MEANINGS[name].items())
+        codes = "; ".join(
+            f"{code} {meaning}" for code, meaning in MEANINGS[name].items()
+        )
         assert f"| `{name}` | {COMMANDS[name].summary} | {codes} |\n" in page
 
     def test_those_of_a_managed_feeder_are_the_same(self) -> None:

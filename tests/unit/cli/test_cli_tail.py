@@ -23,8 +23,8 @@ def tail(feed_name, cli_ring, capsys):
     """Run it on this test's feed; return exit code, lines and errors."""
 
     def run(*arguments: str) -> tuple[int, list[str], str]:
-        words = ["tail", *arguments, "--feed", feed_name]
-        code = main(words)
+        line = ["tail", *arguments, "--feed", feed_name]
+        code = main(line)
         output, errors = capsys.readouterr()
         return code, output.splitlines(), errors
 
@@ -108,8 +108,8 @@ def test_a_number_of_bars_must_be_a_number(number, capsys) -> None:
 
 
 def _follow(command, feed_name, *more):
-    words = "tail", "BTCUSDT", "1m", "--feed", feed_name, "-n", "1", "-f"
-    process = command(*words, *more)
+    arguments = "tail", "BTCUSDT", "1m", "--feed", feed_name, "-n", "1", "-f"
+    process = command(*arguments, *more)
     return process, iter(process.stdout.readline, "")
 
 

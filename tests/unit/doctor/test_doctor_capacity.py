@@ -193,10 +193,10 @@ class TestMount:
 SMALL = """
 import contextlib, io
 from shmfeed.cli.main import main
-def doctor(*words):
+def doctor(*arguments):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        code = main(["doctor", "--json", *words])
+        code = main(["doctor", "--json", *arguments])
     found = {one["check"]: one for one in json.loads(out.getvalue())["findings"]}
     return [code, found]
 tell(doctor())

@@ -17,7 +17,7 @@ def test_an_environment_without_mistakes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "text", "level", "words"),
+    ("variable", "text", "level", "message"),
     [
         ("SHMFEED_HISTROY", "5", "problem", "'SHMFEED_HISTORY'"),
         ("SHMFEED_history", "5", "problem", "'SHMFEED_HISTORY'"),
@@ -29,11 +29,11 @@ def test_an_environment_without_mistakes() -> None:
         ("WEBSOCKET_CSRF_TOKEN", f" {CANARY}\n{CANARY}", "problem", "not shown"),
     ],
 )
-def test_each_wrong_variable_is_a_finding(variable, text, level, words) -> None:
+def test_each_wrong_variable_is_a_finding(variable, text, level, message) -> None:
     good = {"SHMFEED_GUARD": "5"}
     (found,) = check_environment(good | {variable: text})
     assert (found.level, found.check) == (level, f"environment {variable}")
-    assert words in found.found
+    assert message in found.found
     assert CANARY not in found.found
     assert ("unset" in (found.remedy or "")) == (level == "problem")
     accepted = accepted_variables(good | {variable: text})
