@@ -1,6 +1,8 @@
 """Links, paths and tables of the pages agree with the repository."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,3 +124,17 @@ def test_each_key_of_attrs_is_explained() -> None:
         wealthdata.clear_context()
     told = table("docs/strategies.md", "What a frame says about itself")
     assert [*told] == [*attrs, "valid"]
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx")
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going"]
+    done = subprocess.run(
+        [*command, "--quiet", "-c", ROOT / "docs", ROOT, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "index.html").is_file()
