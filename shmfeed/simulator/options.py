@@ -10,6 +10,7 @@ from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.simulator.faults import Fault, parse_faults
 from shmfeed.simulator.faults.spec import BAR_FAULTS
+from shmfeed.text import repr_short
 from shmfeed.validation import check_symbol
 
 PROTOCOLS = ("wealthai", "binance")
@@ -112,7 +113,7 @@ def _speed(value: object) -> float | None:
     if number == math.inf or 1.0 <= number <= FASTEST:
         return number
     raise BadArgumentError(
-        f"speed {value!r} is not accepted; 1 to {FASTEST:g}, or {MAX!r}"
+        f"speed {repr_short(value)} is not accepted; 1 to {FASTEST:g}, or {MAX!r}"
     )
 
 
@@ -163,7 +164,9 @@ def _check(options: VenueOptions) -> None:
     for name, good, accepted in limits:
         if not good:
             value = getattr(options, name)
-            raise BadArgumentError(f"{name} {value!r} is not accepted; {accepted}")
+            raise BadArgumentError(
+                f"{name} {repr_short(value)} is not accepted; {accepted}"
+            )
     if not options.closed_flag and options.speed not in {1.0, None}:
         raise BadArgumentError(
             f"closed_flag=False needs speed 1, not {options.speed:g}: the wall clock "
@@ -174,4 +177,4 @@ def _check(options: VenueOptions) -> None:
             f"closed_flag=False needs protocol 'wealthai', not {options.protocol!r}"
         )
     if options.replay is not None and not _is_file(options.replay):
-        raise BadArgumentError(f"replay {options.replay[:200]!r} is not a file")
+        raise BadArgumentError(f"replay {repr_short(options.replay)} is not a file")

@@ -1,4 +1,4 @@
-"""An hour of Binance traffic as it can come: doubled, out of order, cut."""
+"""An hour of Binance traffic with duplicates, late finals and a lost connection."""
 
 import json
 import random
@@ -16,11 +16,11 @@ BARS = 60
 UPDATES = (1, 3, 5)
 SEED = 5
 SYMBOLS = ["BTCUSDT", "ETHUSDT", "BNBUSDT"]
-LOST = (30, 31)  # bars of the first symbol that end while nobody is connected
+LOST = (30, 31)  # bars of the first symbol that end while no client is connected
 
 
 def frame(symbol, number, step):
-    """The venue's frame about one bar after `step` updates; None: its final."""
+    """Return the frame about a bar after `step` updates; None: the final one."""
     open_time = START + number * MINUTE
     made = bar(SEED, symbol, "1m", open_time, *([] if step is None else [step]))
     kline = {
@@ -35,7 +35,7 @@ def frame(symbol, number, step):
 
 
 def hour(rng, symbol, first, last):
-    """Frames of bars first..last-1: finals up to three frames late, some doubled."""
+    """Return frames of bars first..last-1, finals up to 3 frames late, some twice."""
     frames, late = [], []
     for number in range(first, last):
         for step in UPDATES:
@@ -53,16 +53,16 @@ def hour(rng, symbol, first, last):
     return frames + [text for _, text in late]
 
 
-def interleaved(rng, piles):
-    """One order for the frames of all symbols, each symbol's own order kept."""
-    piles = [list(reversed(pile)) for pile in piles]
+def interleaved(rng, queues):
+    """Merge the frames of all symbols at random, each symbol's order kept."""
+    queues = [list(reversed(queue)) for queue in queues]
     mixed = []
-    while any(piles):
-        mixed.append(rng.choice([pile for pile in piles if pile]).pop())
+    while any(queues):
+        mixed.append(rng.choice([queue for queue in queues if queue]).pop())
     return mixed
 
 
-def test_an_hour_out_of_order_doubled_and_cut(feed_name, seed):
+def test_an_hour_of_late_and_doubled_frames_and_a_lost_connection(feed_name, seed):
     rng = random.Random(seed)
     manager = WebSocketManager(feed_name)
     sent = 0
@@ -95,7 +95,7 @@ def test_an_hour_out_of_order_doubled_and_cut(feed_name, seed):
             venue.wait_connections(1)
             play(30 + len(LOST), 30, BARS)
             until(lambda: not _held_back(manager))
-            # Counted once the batch is written: a moment after it can be read.
+            # A gap is counted a moment after its bars can be read.
             until(lambda: manager.get_status()["gaps"] == len(LOST))
             status = manager.get_status()
             assert status["malformed"] == status["revisions"] == status["ignored"] == 0
@@ -118,8 +118,8 @@ def _check(feed, symbol, lost):
     numbers = [number for number in range(BARS) if number not in lost]
     assert rows.open_time.tolist() == [START + number * MINUTE for number in numbers]
     for row, number in enumerate(numbers):
-        told, truth = rows.bar(row), bar(SEED, symbol, "1m", START + number * MINUTE)
-        assert told[:8] == truth[:8], (symbol, number)
-        assert told.flags & CLOSED_BY_VENUE
-        assert not told.flags & (CLOSED_BY_NEXT | UNCONFIRMED)
-        assert bool(told.flags & AFTER_GAP) == (number - 1 in lost)
+        read, made = rows.bar(row), bar(SEED, symbol, "1m", START + number * MINUTE)
+        assert read[:8] == made[:8], (symbol, number)
+        assert read.flags & CLOSED_BY_VENUE
+        assert not read.flags & (CLOSED_BY_NEXT | UNCONFIRMED)
+        assert bool(read.flags & AFTER_GAP) == (number - 1 in lost)

@@ -15,6 +15,7 @@ import re
 from typing import NamedTuple
 
 from shmfeed.errors import BadArgumentError
+from shmfeed.text import repr_short
 
 # The targets of faults; a rate is a share of them. States and clocks have no rate.
 FRAMES, BARS, CLOSES = "frames", "bars", "closing frames"
@@ -210,8 +211,8 @@ def _parse(piece: str) -> Fault:
     name, *values = head.split(":")
     if name not in FAULT_KINDS:
         raise BadArgumentError(
-            f"fault {piece[:80]!r} is not accepted: unknown name {name[:80]!r}; "
-            f"one of: {' '.join(FAULT_KINDS)}"
+            f"fault {repr_short(piece)} is not accepted: unknown name "
+            f"{repr_short(name)}; one of: {' '.join(FAULT_KINDS)}"
         )
     argument, rate = _values(piece, name, values)
     start, end = _window(piece, name, when) if at else (0.0, math.inf)
@@ -234,13 +235,14 @@ def _values(piece: str, name: str, values: list[str]) -> tuple[float, float | No
             if rate is not None:
                 continue
         raise BadArgumentError(
-            f"fault {piece[:80]!r} is not accepted: {text[:80]!r}; {accepted(name)}"
+            f"fault {repr_short(piece)} is not accepted: {repr_short(text)}; "
+            f"{accepted(name)}"
         )
     if kind.argument is not None and argument is None:
         argument = kind.argument.default
         if argument is None:
             raise BadArgumentError(
-                f"fault {piece[:80]!r} is not accepted: no {kind.argument.name}; "
+                f"fault {repr_short(piece)} is not accepted: no {kind.argument.name}; "
                 f"{accepted(name)}"
             )
     return argument or 0.0, rate
@@ -252,6 +254,7 @@ def _window(piece: str, name: str, text: str) -> tuple[float, float]:
     lasts = _SECONDS.read(length) if plus else math.inf
     if start is None or lasts is None:
         raise BadArgumentError(
-            f"fault {piece[:80]!r} is not accepted: '@{text[:80]}'; {accepted(name)}"
+            f"fault {repr_short(piece)} is not accepted: {repr_short('@' + text)}; "
+            f"{accepted(name)}"
         )
     return start, start + lasts

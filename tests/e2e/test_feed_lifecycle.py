@@ -1,4 +1,4 @@
-"""The main job with processes of its own: a manager, its feeder, four strategies."""
+"""A feed's life with real processes: a manager, its feeder, four strategies."""
 
 import json
 import os
@@ -21,8 +21,8 @@ SYMBOLS = ["BTCUSDT", "ETHUSDT"]
 RESOLUTIONS = ["1s", "1m"]
 HISTORY = 1300
 
-# Reads in a loop, checks every value of every frame against the venue's own market,
-# and prints a line whenever the newest bar changes; ends at the end of its input.
+# A strategy that reads in a loop, compares every value with the venue's market, and
+# prints a line whenever the newest bar changes. It ends when its input does.
 STRATEGY = """
 import json, sys, threading
 import numpy as np
@@ -38,11 +38,11 @@ while not end.wait(0.002):
         frame = wealthdata.get_price(
             symbol, count=300, frequency="1s", on_stale="ignore"
         )
-        told = frame.to_numpy().T.copy()
+        values = frame.to_numpy().T.copy()
         opens = frame.index.as_unit("ms").asi8 - 1000
         if not frame.attrs["shmfeed"].valid:
             continue
-        wrong += int((told != expected(seed, symbol, "1s", opens)).any(axis=0).sum())
+        wrong += int((values != expected(seed, symbol, "1s", opens)).any(axis=0).sum())
         rows += len(frame)
         if len(opens) and seen.get(symbol) != int(opens[-1]):
             seen[symbol] = int(opens[-1])
@@ -71,7 +71,7 @@ def running(feed_name, **options):
 
 
 def newest(strategy, symbol, after):
-    """The strategy's next report of a bar of `symbol` that is newer than `after`."""
+    """Return the open time of the strategy's next bar of `symbol` after `after`."""
     for line in strategy.stdout:
         report = json.loads(line)
         if report.get("symbol") == symbol and report["open_time"] > after:
@@ -80,7 +80,7 @@ def newest(strategy, symbol, after):
 
 
 @pytest.mark.timeout(120)
-def test_a_day_in_the_life_of_a_feed(feed_name, child):
+def test_strategies_read_on_through_a_reconnect_and_a_killed_feeder(feed_name, child):
     states = []
     with running(feed_name) as (venue, manager):
         manager.on_state_change(lambda old, new: states.append((old, new)))
@@ -137,17 +137,17 @@ def _check_no_bar_lost_or_doubled(feed):
         assert len(steps) <= 1, (symbol, timeframe, steps)
 
 
-def test_a_bar_that_ended_while_nobody_fed_is_the_venues(feed_name):
-    """What a feeder leaves half formed is not closed as it is by the next one."""
+def test_a_bar_that_ended_while_no_feeder_ran_has_the_venue_s_values(feed_name):
+    """A second feeder does not close the forming bar that the first one left."""
     with running(feed_name) as (_, manager), shmfeed.attach(feed_name) as feed:
         ring = feed.ring("BTCUSDT", "1s")
         until(lambda: ring.count >= HISTORY)
         for _ in range(2):
-            while (bar := ring.forming()) is None:  # one has closed just now
+            while (bar := ring.forming()) is None:  # a bar has just closed
                 until(lambda: ring.forming() is not None)
             half = bar.close_time
             manager.stop(keep=True)
-            # Its end, and the grace after it, pass long before the next one begins.
+            # The bar's end and close_grace pass long before the next feeder starts.
             until(lambda end=half: time.time() * 1000 > end + 2500)
             manager.start(timeout=20)
             until(lambda end=half: ring.view(1).close_time[-1] > end)
@@ -202,7 +202,7 @@ def test_two_managers_share_a_feeder_until_the_last_stops(feed_name):
     assert not place(feed_name).segment.exists()
 
 
-def test_a_killed_feeder_is_replaced_and_a_venue_that_is_gone_is_said(feed_name):
+def test_a_killed_feeder_is_replaced_and_a_refusing_venue_is_reported(feed_name):
     with running(feed_name) as (venue, manager):
         with shmfeed.attach(feed_name) as feed:
             ring = feed.ring("BTCUSDT", "1m")
@@ -212,7 +212,7 @@ def test_a_killed_feeder_is_replaced_and_a_venue_that_is_gone_is_said(feed_name)
             until(lambda: manager.get_status()["state"] == "error", what="giving up")
             status = manager.get_status()
             assert "could not connect" in status["last_error"]
-            # The feeder stays, its data readable, and a start tries anew.
+            # The feeder stays, its data is readable, and start() tries again.
             assert len(ring.view(1000)) == 1000
         with pytest.raises(WebSocketConnectionError):
             manager.start(timeout=10)

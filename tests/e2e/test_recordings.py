@@ -1,4 +1,4 @@
-"""Recorded Binance traffic, from a venue's socket to get_price, frame for frame."""
+"""Recorded Binance traffic, from the venue's socket to get_price, frame by frame."""
 
 import json
 
@@ -16,12 +16,12 @@ PRICES = ("open", "high", "low", "close", "volume", "money")
 
 
 def wire_values(kline):
-    """The six floats of a kline, parsed as Python parses them."""
+    """Return the six floats of a kline, parsed by Python."""
     return [float(kline[key]) for key in "ohlcvq"]
 
 
 def expected_rows(kline_list):
-    """By symbol: the closed rows {open_time: values}, and the last forming one."""
+    """Return by symbol the closed rows {open_time: values}, and the forming row."""
     closed, forming = {}, {}
     for kline in kline_list:
         rows = closed.setdefault(kline["s"], {})
@@ -51,7 +51,7 @@ def test_every_recorded_frame_is_accounted_for(name, market, feed_name, child):
                 endpoint=venue.url,
                 protocol="binance",
                 market_type=market,
-                # The recording is from the past: nothing may hold bars for long.
+                # The recording is old: a short grace closes bars without delay.
                 close_grace=0.2,
             )
             manager.start(timeout=20)
@@ -108,7 +108,7 @@ STRATEGY = """
 import json, sys
 import wealthdata
 wealthdata.use(feed=sys.argv[1])
-answer = {}
+found = {}
 for symbol in sys.argv[2].split(","):
     frame = wealthdata.get_price(
         symbol, count=20, frequency="1m", fields=sys.argv[3].split(","),
@@ -116,21 +116,21 @@ for symbol in sys.argv[2].split(","):
     )
     ends = frame.index.as_unit("ms").asi8
     rows = dict(zip(map(int, ends), frame.to_numpy().tolist(), strict=True))
-    answer[symbol] = {"rows": rows, "forming": frame.attrs["shmfeed"].forming}
-print(json.dumps(answer))
+    found[symbol] = {"rows": rows, "forming": frame.attrs["shmfeed"].forming}
+print(json.dumps(found))
 """
 
 
 def _check_get_price(child, feed_name, closed, forming):
-    """The same bars in a strategy process of its own."""
+    """Read the same bars in a strategy process."""
     strategy = child(STRATEGY, feed_name, ",".join(closed), ",".join(PRICES))
     out, err = strategy.communicate(timeout=30)
     assert (strategy.returncode, err) == (0, "")
-    answer = json.loads(out)
+    found = json.loads(out)
     for symbol, rows in closed.items():
-        told = dict(rows)
+        wanted = dict(rows)
         if symbol in forming:
-            told[forming[symbol][0]] = forming[symbol][1]
-        for open_time, values in told.items():
-            assert answer[symbol]["rows"][str(open_time + 60_000)] == values
-        assert answer[symbol]["forming"] == (symbol in forming)
+            wanted[forming[symbol][0]] = forming[symbol][1]
+        for open_time, values in wanted.items():
+            assert found[symbol]["rows"][str(open_time + 60_000)] == values
+        assert found[symbol]["forming"] == (symbol in forming)
