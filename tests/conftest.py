@@ -1,4 +1,4 @@
-"""What every test has: a census around it, and names, children and seeds to use."""
+"""Fixtures of every test: a census around it, names, child processes and seeds."""
 
 import glob
 import itertools
@@ -11,6 +11,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -20,17 +21,18 @@ from support import census, cores
 SEED = int(os.environ.get("TEST_SEED", "20260101"))
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # As of a shell's background job; what we start would ignore Ctrl-C too.
+    # A shell's background job ignores Ctrl-C, and so would each child of it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ[census.MARK] = str(os.getpid())  # each descendant inherits it
 
-# The same examples in every run; HYPOTHESIS_PROFILE=explore looks for new ones.
+# Every run has the same examples; HYPOTHESIS_PROFILE=explore looks for new ones.
 _SETTINGS = {"deadline": None, "database": None, "print_blob": True}
 hypothesis.settings.register_profile("same", derandomize=True, **_SETTINGS)
 hypothesis.settings.register_profile("explore", max_examples=1000, **_SETTINGS)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
+SEEN = "seen_of_others"
 _SHARED_MEMORY = Path("/dev/shm")
 _numbers = itertools.count(1)
 
@@ -45,12 +47,32 @@ def pytest_report_header() -> list[str]:
     ]
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what a worker's census saw to the process that prints the summary."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[SEEN] = sorted(census.seen_of_others)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    census.seen_of_others.update(getattr(node, "workeroutput", {}).get(SEEN, ()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if seen := sorted(census.seen_of_others):
+        terminalreporter.write_line(
+            f"census: {len(seen)} new entries of other programs in /dev/shm, not"
+            f" counted: {', '.join(seen[:10])}{', ..' if len(seen) > 10 else ''}"
+        )
+
+
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a process, thread, descriptor or /dev/shm entry."""
     before = census.take()
     yield
-    # The values of its fixtures, finished by now: a mapping has a descriptor.
+    # Drop the values of finished fixtures: a mapping holds a descriptor.
     getattr(request.node, "funcargs", {}).clear()
     left = census.leftovers(before)
     if left:
@@ -59,7 +81,7 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(params=cores.EACH, ids=str)
 def each_core(request: pytest.FixtureRequest) -> Iterator[cores.Core]:
-    """A test of rings on plain buffers runs once for each core that is here."""
+    """Run a test of rings on plain buffers once for each core of this machine."""
     cores.choose(request.param)
     yield request.param
     cores.choose(cores.SERVING)
@@ -67,7 +89,7 @@ def each_core(request: pytest.FixtureRequest) -> Iterator[cores.Core]:
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """A number of the test's own, the same in every run with one TEST_SEED."""
+    """Return the test's own number, the same in every run with one TEST_SEED."""
     return SEED + zlib.crc32(request.node.nodeid.encode())
 
 
@@ -79,9 +101,9 @@ def rng(seed: int) -> np.random.Generator:
 
 @pytest.fixture
 def feed_name() -> Iterator[str]:
-    """A feed's name that nobody else has; whatever begins with it is removed after."""
+    """Return a feed's name of this test alone; remove its files afterwards."""
     name = f"t{os.getpid()}x{next(_numbers)}-"
-    _remove_feeds(name)  # of a killed run that had our pid
+    _remove_feeds(name)  # left by a killed run that had this pid
     yield name + "feed"
     _remove_feeds(name)
 
@@ -92,7 +114,7 @@ def _remove_feeds(name: str) -> None:
 
 
 def _remove_all(pattern: str) -> None:
-    # Not Path.glob: it fails when a folder of another test goes while it looks.
+    # Path.glob fails when another test removes a folder while it looks.
     for found in glob.iglob(pattern, root_dir=_SHARED_MEMORY):  # noqa: PTH207
         path = _SHARED_MEMORY / found
         if path.is_dir() and not path.is_symlink():
@@ -106,9 +128,9 @@ Child = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def child() -> Iterator[Child]:
-    """Starts `python -c code *arguments` with pipes; killed and reaped after the test.
+    """Return a function that starts `python -c code *arguments` with pipes.
 
-    Warnings are errors in it, as they are here.
+    Warnings are errors in the child too. It is killed and reaped after the test.
     """
     started: list[subprocess.Popen[str]] = []
 

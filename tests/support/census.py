@@ -1,10 +1,18 @@
-"""A census of what a process owns on its host, to find what a test leaves behind.
+"""A census of what a process owns on its host: it finds what a test leaves behind.
 
-Other test runs may share the host: what is theirs is not counted. A process is ours
-if it is a child of this one or carries `MARK` in its environment, which every
-descendant inherits, orphaned or not. A segment is another's if a process that is alive
-and not ours has written it, or if a test run or a benchmark that is alive and not ours
-has named it. Of the standard library's nameless objects who has it mapped tells.
+Other programs may share the host, other runs of these tests among them. The census
+counts only what this run can have made:
+
+- a process that is a child of this one, or that carries `MARK` in its environment,
+  which every descendant inherits, orphaned or not;
+- an entry of /dev/shm whose name carries the pid of this run or of a benchmark of ours;
+- a feed of another name whose writer is one of our processes, or began and ended during
+  the test;
+- an object of the standard library, whose name is random, that one of our processes has
+  mapped.
+
+Every other new entry of /dev/shm is noted in `seen_of_others`, and the run's summary
+prints it.
 """
 
 import gc
@@ -12,6 +20,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import NamedTuple
@@ -21,13 +30,15 @@ PATIENCE_SECONDS = 3.0
 
 _SHARED_MEMORY = Path("/dev/shm")
 _PROC = Path("/proc")
-# The standard library's own objects: their names do not tell whose they are.
+# The standard library's own objects, by the beginning of their random names.
 _NAMELESS = ("psm_", "sem.mp-")
 _RUN_IN_NAME = re.compile(r"(?:^|\.)(?:t(\d+)x|bench-(\d+)-)")
 
+seen_of_others: set[str] = set()  # new entries of /dev/shm that were not counted
+
 
 class Census(NamedTuple):
-    """What there is now."""
+    """What exists at one moment."""
 
     shared: frozenset[str]  # paths below /dev/shm
     fds: frozenset[tuple[int, str]]
@@ -45,9 +56,9 @@ def take() -> Census:
 
 
 def leftovers(before: Census, patience: float = PATIENCE_SECONDS) -> list[str]:
-    """A line for each thing that is there now and was not `before`.
+    """Return a line for each thing that is there now and was not `before`.
 
-    What is just ending is given `patience` seconds to end.
+    Things that are just ending have `patience` seconds to end.
     """
     found = _compare(before)
     if found:
@@ -59,7 +70,7 @@ def leftovers(before: Census, patience: float = PATIENCE_SECONDS) -> list[str]:
 
 
 def is_ours(pid: int) -> bool:
-    """Whether this process is us, our child, or descends from us."""
+    """Return True for this process, its children and their descendants."""
     if pid == os.getpid():
         return True
     try:
@@ -87,12 +98,16 @@ def _compare(before: Census) -> list[str]:
         for fd, target in sorted(now.fds - before.fds)
         if fd != tracker._fd
     ]
-    new = sorted(now.shared - before.shared)
-    return lines + [f"shared memory {path}" for path in new if not _is_others(path)]
+    for path in sorted(now.shared - before.shared):
+        if _is_of_this_run(path, before):
+            lines.append(f"shared memory {path}")
+        else:
+            seen_of_others.add(path)
+    return lines
 
 
 def _shared_entries() -> list[str]:
-    """All entries, those of the feeds' directory too; lock files may stay."""
+    """Return all entries, with those of the feeds' directory; lock files may stay."""
     paths = []
     for folder, folders, files in os.walk(_SHARED_MEMORY):
         private = Path(folder).name.startswith("shmfeed-")
@@ -114,7 +129,7 @@ def _own_fds() -> list[tuple[int, str]]:
     for number in _numbers_in(_PROC / "self/fd"):
         try:
             target = (_PROC / "self/fd" / str(number)).readlink()
-        except OSError:  # the listing's own, closed by now
+        except OSError:  # the descriptor of this listing, closed by now
             continue
         found.append((number, str(target)))
     return found
@@ -136,29 +151,37 @@ def _command(pid: int) -> str:
         return "ended just now"
 
 
-def _is_others(path: str) -> bool:
+def _is_of_this_run(path: str, before: Census) -> bool:
     name = Path(path).name
     if name.startswith(_NAMELESS):
-        return _is_mapped_by_others(path)
+        return any(is_ours(pid) for pid in _mapped_by(path))
     top = Path(path).relative_to(_SHARED_MEMORY).parts[0]
     run = _RUN_IN_NAME.search(name) or _RUN_IN_NAME.search(top)
-    pid = int(run[1] or run[2]) if run else _writer_pid(Path(path))
-    return pid is not None and (_PROC / str(pid)).exists() and not is_ours(pid)
+    if run:
+        pid = int(run[1] or run[2])
+        return is_ours(pid) or not _is_alive(pid)
+    writer = _writer_pid(Path(path))
+    if writer is None:
+        return False
+    return is_ours(writer) or not (_is_alive(writer) or writer in before.pids)
 
 
-def _is_mapped_by_others(path: str) -> bool:
+def _is_alive(pid: int) -> bool:
+    return (_PROC / str(pid)).exists()
+
+
+def _mapped_by(path: str) -> Iterator[int]:
     for pid in _numbers_in(_PROC):
         try:
             mapped = path in (_PROC / str(pid) / "maps").read_text()
-        except OSError:  # it ended just now, or is not for us to look at
+        except OSError:  # it has just ended, or belongs to another user
             continue
-        if mapped and not is_ours(pid):
-            return True
-    return False
+        if mapped:
+            yield pid
 
 
 def _writer_pid(path: Path) -> int | None:
-    """Whoever signed the lock file of a segment or of a control socket."""
+    """Return the pid in the lock file of a segment or a control socket."""
     feed = path.name.split(".", 2)[-1].removesuffix(".sock")
     if path.parent != _SHARED_MEMORY:
         feed = path.name.removesuffix(".sock")

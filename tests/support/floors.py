@@ -1,8 +1,9 @@
-"""Reads the imports of a source tree and says which of them break its order.
+"""Read the imports of a source tree and list those that break its order.
 
-Rooms lie on floors. A module imports from its own room and from rooms further down,
-never up, never from another room of its floor, and never in a circle. A room may
-narrow further what it uses. What only a type checker imports is not an import.
+Each room stands on a floor. A module imports from its own room and from rooms on lower
+floors: never from a higher floor, never from another room of its floor. Neither modules
+nor packages import each other in a circle. A room may restrict further which rooms it
+uses. An import under `if TYPE_CHECKING` does not count.
 """
 
 import ast
@@ -15,9 +16,10 @@ MAX_FUNCTION_LINES = 40  # without its signature and docstring
 
 
 class Room(NamedTuple):
-    """Modules of one floor that may import each other; `uses` None: all rooms below.
+    """A group of modules that may import each other.
 
-    A name is a module's; with `.*` it is a package's, with all in it.
+    `modules` are names of modules, and of whole packages with `.*`. `uses` None permits
+    all rooms below.
     """
 
     floor: int
@@ -29,13 +31,13 @@ Imports = dict[str, set[str]]
 
 
 def read_imports(root: Path, packages: tuple[str, ...]) -> Imports:
-    """All that each module of these packages imports, by full name."""
+    """Return what each module of these packages imports, by full name."""
     sources = {name_of(path, root): path for path in _sources(root, packages)}
     return {name: _imports(path, name, sources) for name, path in sources.items()}
 
 
 def breaches(imports: Imports, rooms: Mapping[str, Room]) -> list[str]:
-    """A line for each import that breaks the order, and for each homeless module."""
+    """Return a line for each import that breaks the order, and each circle."""
     lines = []
     for module, targets in sorted(imports.items()):
         home = home_of(module, rooms)
@@ -46,11 +48,18 @@ def breaches(imports: Imports, rooms: Mapping[str, Room]) -> list[str]:
             reason = _objection(home, home_of(target, rooms), rooms)
             if reason:
                 lines.append(f"{module} imports {target}: {reason}")
-    return lines + [f"a circle: {' > '.join(circle)}" for circle in circles(imports)]
+    of_modules = circles(imports)
+    of_packages = [
+        circle
+        for circle in circles(between_packages(imports))
+        if circle not in of_modules
+    ]
+    lines += [f"a circle: {' > '.join(circle)}" for circle in of_modules]
+    return lines + [f"a circle of packages: {' > '.join(c)}" for c in of_packages]
 
 
 def home_of(module: str, rooms: Mapping[str, Room]) -> str | None:
-    """The room of a module; a module's own name counts before its package's."""
+    """Return the room of a module: its own name counts before its package's."""
     packages = [module]
     while module:
         packages.append(f"{module}.*")
@@ -63,7 +72,7 @@ def home_of(module: str, rooms: Mapping[str, Room]) -> str | None:
 
 
 def circles(imports: Imports) -> list[list[str]]:
-    """Modules that import each other in a circle, each circle once."""
+    """Return the circles of modules that import each other, each once."""
     found: list[list[str]] = []
     done: set[str] = set()
 
@@ -73,7 +82,7 @@ def circles(imports: Imports) -> list[list[str]]:
             return
         if module in done:
             return
-        # A package's own names are there before its modules are asked for.
+        # Importing a module of a package imports the package first: no circle.
         inner = (t for t in imports[module] if not module.startswith(f"{t}."))
         for target in sorted(set(inner) & imports.keys()):
             visit(target, [*path, module])
@@ -84,8 +93,27 @@ def circles(imports: Imports) -> list[list[str]]:
     return found
 
 
+def between_packages(imports: Imports) -> Imports:
+    """Return the imports between packages: modules of one package become one node.
+
+    A module directly below a top package stands for itself.
+    """
+    packages = {name.rpartition(".")[0] for name in imports if name.count(".") > 1}
+
+    def node(module: str) -> str:
+        inner = ".".join(module.split(".")[:2])
+        return inner if inner in packages else module
+
+    found: Imports = {}
+    for module, targets in imports.items():
+        here = node(module)
+        inner = {node(target) for target in targets & imports.keys()}
+        found.setdefault(here, set()).update(inner - {here})
+    return found
+
+
 def reach(imports: Imports, *modules: str) -> set[str]:
-    """All that loading these modules may load, foreign modules included."""
+    """Return all modules that loading these may load, foreign ones included."""
     found: set[str] = set()
     waiting = [*modules]
     while waiting:
@@ -97,13 +125,15 @@ def reach(imports: Imports, *modules: str) -> set[str]:
 
 
 def oversized(root: Path, packages: tuple[str, ...]) -> list[str]:
-    """A line for each module and each function that is too long."""
+    """Return a line for each module and each function that is too long."""
     lines = []
     for path in _sources(root, packages):
         text = path.read_text()
         size = len(text.splitlines())
         if size > MAX_MODULE_LINES:
-            lines.append(f"{name_of(path, root)}: {size} lines")
+            lines.append(
+                f"{name_of(path, root)}: {size} lines; look whether this is one concept"
+            )
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 size = _body_lines(node)
@@ -163,7 +193,7 @@ def _base(node: ast.ImportFrom, package: str) -> str:
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes, except what stands under `if TYPE_CHECKING`."""
+    """Yield all nodes but those under `if TYPE_CHECKING`."""
     yield node
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):

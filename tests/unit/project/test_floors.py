@@ -1,4 +1,4 @@
-"""Imports point down, modules and functions stay small, and the checker can fail."""
+"""Imports point down, no packages form a circle, modules and functions stay small."""
 
 import sys
 from pathlib import Path
@@ -114,7 +114,7 @@ class TestThisProject:
         assert not reached & SOCKET_LIBRARIES
 
     def test_the_feeder_does(self, imports: Imports) -> None:
-        """The control: the check above would see it."""
+        """Control: the check above would see it."""
         assert reach(imports, "shmfeed.feeder.feeder") & SOCKET_LIBRARIES
 
     def test_sizes(self) -> None:
@@ -204,12 +204,24 @@ class TestTheChecker:
         assert found(tree) == ["a circle: a.base > a.low > a.base"]
         assert circles({"x": {"y"}, "y": {"z"}, "z": {"x"}}) == [["x", "y", "z", "x"]]
 
+    def test_a_circle_of_packages(self, tree: Path) -> None:
+        """No two modules import each other; their packages do."""
+        (tree / "a/second").mkdir()
+        (tree / "a/second/__init__.py").touch()
+        (tree / "a/second/one.py").write_text("import a.package.other")
+        (tree / "a/second/two.py").touch()
+        (tree / "a/package/other.py").touch()
+        (tree / "a/package/inner.py").write_text("import a.second.two")
+        circle = "a circle of packages: a.package > a.second > a.package"
+        rooms = {"all": Room(0, "a a.*")}
+        assert breaches(read_imports(tree, ("a",)), rooms) == [circle]
+
     def test_a_module_without_a_floor(self, tree: Path) -> None:
         (tree / "a/new.py").touch()
         (tree / "a/package/new.py").touch()
         assert found(tree) == ["a.new has no floor yet"]
 
-    def test_what_a_type_checker_imports_is_none(self, tree: Path) -> None:
+    def test_an_import_for_type_checkers_does_not_count(self, tree: Path) -> None:
         (tree / "a/base.py").write_text("if TYPE_CHECKING:\n    import a.high")
         assert found(tree) == []
 
