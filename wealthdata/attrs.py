@@ -2,9 +2,8 @@
 
 from typing import Any, Self
 
+from shmfeed.status import HEALTHS, Health
 from wealthdata.columns import BarColumns
-
-_HEALTHS = ("live", "quiet", "recovering", "stale", "dead")  # from best to worst
 
 
 class FrameAttrs(dict[str, Any]):
@@ -100,5 +99,5 @@ def combine(parts: list[FrameAttrs]) -> FrameAttrs:
     )
 
 
-def _rank(health: str | None) -> int:
-    return -1 if health is None else _HEALTHS.index(health)
+def _rank(health: Health | None) -> int:
+    return -1 if health is None else HEALTHS.index(health)

@@ -5,10 +5,11 @@ A warning is shown at the line of the strategy that called this package.
 
 import sys
 import warnings
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 from shmfeed.bar import STALE_LEAST, stale_after
 from shmfeed.errors import StaleFeedError
+from shmfeed.status import RingStatus
 
 OnStale = Literal["warn", "raise", "ignore"]
 ON_STALE: tuple[OnStale, ...] = get_args(OnStale)
@@ -38,38 +39,27 @@ def warn(message: str, category: type[UserWarning]) -> None:
     warnings.warn(message, category, stacklevel=level + 1)
 
 
-class StreamFreshness(Protocol):
-    """Age, state and health of a stream as of a read: a ring's `status()`."""
-
-    @property
-    def age(self) -> float | None: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def health(self) -> str: ...
-
-
 StreamId = tuple[str, str, str]  # feed, symbol, timeframe
 
 _outages: set[tuple[StreamId, float | None]] = set()  # already warned of
 
 
-def is_stale(found: StreamFreshness, max_age: float | None, timeframe: str) -> bool:
+def is_stale(status: RingStatus, max_age: float | None, timeframe: str) -> bool:
     """Return True if the stream is stale.
 
     A `max_age` in seconds is compared with the age alone. With None the feeder and
     its connection count too, and the limit is three bars, at least 30 s.
     """
-    age = found.age
+    age = status.age
     if max_age is not None:
         return age is None or age > max_age
-    if found.health in ("dead", "stale") or found.state != "connected":
+    if status.health in ("dead", "stale") or status.state != "connected":
         return True
     return age is not None and age > stale_after(timeframe)
 
 
 def check(
-    stream: StreamId, found: StreamFreshness, max_age: float | None, on_stale: str
+    stream: StreamId, status: RingStatus, max_age: float | None, on_stale: str
 ) -> None:
     """Raise StaleFeedError, or warn once per outage, if the stream is stale.
 
@@ -77,20 +67,20 @@ def check(
     """
     if on_stale == "ignore":
         return
-    age = found.age
+    age = status.age
     if (
         max_age is None
-        and found.health == "live"
+        and status.health == "live"
         and age is not None
         and age < STALE_LEAST
         and not _outages
     ):
         return  # the usual case: fresh, and no outage to end
     outage = stream, max_age
-    if not is_stale(found, max_age, stream[2]):
+    if not is_stale(status, max_age, stream[2]):
         _outages.discard(outage)
         return
-    message = _stale_message(stream, found, max_age)
+    message = _stale_message(stream, status, max_age)
     if on_stale == "raise":
         raise StaleFeedError(message)
     if outage not in _outages:
@@ -100,20 +90,20 @@ def check(
         warn(message, StaleFeedWarning)
 
 
-def _stale_message(
-    stream: StreamId, found: StreamFreshness, max_age: float | None
-) -> str:
+def _stale_message(stream: StreamId, status: RingStatus, max_age: float | None) -> str:
     feed, symbol, timeframe = stream
-    age = "no update yet" if found.age is None else f"last update {found.age:.1f} s ago"
+    age = (
+        "no update yet" if status.age is None else f"last update {status.age:.1f} s ago"
+    )
     limit = stale_after(timeframe) if max_age is None else max_age
     return (
-        f"{symbol} {timeframe} of feed {feed!r} is stale: {_reason(found)}{age}, limit"
-        f" {limit:g} s; health {found.health}, connection {found.state}; see `shmfeed"
+        f"{symbol} {timeframe} of feed {feed!r} is stale: {_reason(status)}{age}, limit"
+        f" {limit:g} s; health {status.health}, connection {status.state}; see `shmfeed"
         f" status --feed {feed}`"
     )
 
 
-def _reason(found: StreamFreshness) -> str:
-    if found.health == "dead":
+def _reason(status: RingStatus) -> str:
+    if status.health == "dead":
         return "the feeder is dead; "
-    return "" if found.state == "connected" else "the feeder is not connected; "
+    return "" if status.state == "connected" else "the feeder is not connected; "

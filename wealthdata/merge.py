@@ -13,13 +13,15 @@ import numpy as np
 from shmfeed.bar import StreamKey, bars_between
 from shmfeed.errors import BusyRingError, StreamNotFoundError
 from shmfeed.feed import Ring
+from shmfeed.status import RingStatus
 from wealthdata.attachment import AttachedFeed, no_data_error
 from wealthdata.columns import BarColumns, PrivateColumns, concatenate
-from wealthdata.freshness import MissingBarsWarning, StreamFreshness, warn
+from wealthdata.freshness import MissingBarsWarning, warn
 from wealthdata.history import BarHistory, read_back
 from wealthdata.request import PriceRequest
 
 _TRIES = 100
+_NO_FEEDER = RingStatus(age=None, state="disconnected", health="dead")
 _SLACK = 16  # bars that may close between a look at the ring and the copy of it
 
 
@@ -41,13 +43,7 @@ class FoundBars(NamedTuple):
     source: str
     shared: bool = False  # the columns are the ring's own memory
     feed: str | None = None
-    status: StreamFreshness | None = None  # None if the feed does not carry the stream
-
-
-class _NoFeeder(NamedTuple):
-    age: float | None = None
-    state: str = "disconnected"
-    health: str = "dead"
+    status: RingStatus | None = None  # None if the feed does not carry the stream
 
 
 def find_bars(
@@ -85,7 +81,7 @@ def _find_without_feed(
     if found is None:
         reason = _not_in_history(key, sources.history)
         raise StreamNotFoundError(reason) if sources.backtest else no_data_error(reason)
-    return found if sources.backtest else found._replace(status=_NoFeeder())
+    return found if sources.backtest else found._replace(status=_NO_FEEDER)
 
 
 def _not_in_history(key: StreamKey, history: BarHistory) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from shmfeed.bar import StreamKey, check_timeframe, step
 from shmfeed.errors import BusyRingError, StreamNotFoundError
+from shmfeed.status import RingStatus
 from shmfeed.validation import check_flag, check_symbol
 from wealthdata.attachment import AttachedFeed, always_copy
 from wealthdata.attrs import FrameAttrs, combine, make_attrs
@@ -98,9 +99,7 @@ class CachedQuery:
         frame = self._build(bars.floats, bars.datetimes(TIME), attrs, not private)
         return frame if bars.valid else None
 
-    def _values(
-        self, bars: Any, status: tuple[float | None, str, str]
-    ) -> dict[str, Any]:
+    def _values(self, bars: Any, status: RingStatus) -> dict[str, Any]:
         age, state, health = status
         if self._step:
             gaps = bars.missing(self._step)

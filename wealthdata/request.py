@@ -83,8 +83,7 @@ def check_request(
         if start_date is not None:
             raise BadArgumentError(
                 f"count {repr_short(count)} and start_date {repr_short(start_date)}"
-                " exclude each"
-                " other; leave one of them out"
+                " exclude each other; leave one of them out"
             )
     return PriceRequest(
         limit,

@@ -31,9 +31,8 @@ def to_ms(name: str, value: object) -> int:
         moment = None
     if moment is None or not _FIRST <= moment < _END:
         raise BadArgumentError(
-            f"{name} is {repr_short(value)}; it must be a str like '2024-01-31"
-            " 08:00', a"
-            " date or datetime, a Timestamp, a datetime64, or int milliseconds UTC"
+            f"{name} is {repr_short(value)}; it must be a str like '2024-01-31 08:00',"
+            " a date or datetime, a Timestamp, a datetime64, or int milliseconds UTC"
         )
     return moment
 

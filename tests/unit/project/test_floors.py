@@ -96,7 +96,7 @@ class TestThisProject:
         assert "shmfeed.feed" not in reach(imports, "shmfeed.writer")
         assert "shmfeed.writer" not in reach(imports, "shmfeed.feed")
 
-    def test_wealthdata_uses_five_modules(self, imports: Imports) -> None:
+    def test_wealthdata_uses_six_modules(self, imports: Imports) -> None:
         used = {
             target
             for module, targets in imports.items()
@@ -104,7 +104,7 @@ class TestThisProject:
             for target in targets
             if target.startswith("shmfeed")
         }
-        known = ("bar", "errors", "feed", "text", "validation")
+        known = ("bar", "errors", "feed", "status", "text", "validation")
         assert used <= {f"shmfeed.{name}" for name in known}
 
     def test_a_strategy_reaches_no_socket(self, imports: Imports) -> None:

@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from types import SimpleNamespace
 
 import pytest
 from support.numbered_bars import SYMBOL, append, listed, numbers, when
@@ -11,6 +10,7 @@ import wealthdata
 from shmfeed.bar import TIMEFRAMES
 from shmfeed.errors import BadArgumentError, StaleFeedError
 from shmfeed.ringbuf import RingWriter
+from shmfeed.status import RingStatus
 from shmfeed.writer import FeedWriter
 from wealthdata import Context, StaleFeedWarning, freshness, get_price, set_context
 
@@ -23,7 +23,7 @@ def no_earlier_outage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def status(age: float | None, state: str = "connected", health: str = "live"):
-    return SimpleNamespace(age=age, state=state, health=health)
+    return RingStatus(age, state, health)
 
 
 @pytest.mark.parametrize(
