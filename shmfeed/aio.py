@@ -19,7 +19,7 @@ from shmfeed.feed import Ring, check_ring, watch_rings
 from shmfeed.forks import after_fork_in_child
 from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.words import Words
-from shmfeed.validation import check_deadline, check_integer
+from shmfeed.validation import check_int, check_timeout
 from shmfeed.waiting import GONE_NS, PIECE_NS, Watch, is_fed, load_key, wait_any
 
 
@@ -30,8 +30,8 @@ async def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring
 
 async def wait_ring(ring: Ring, after: int, timeout: float | None = None) -> int | None:
     """`ring.wait(after, timeout)` for a task: the same results and errors."""
-    timeout = check_deadline("timeout", timeout)
-    watch = Watch([(check_ring(ring), check_integer("after", after))], timeout)
+    timeout = check_timeout("timeout", timeout)
+    watch = Watch([(check_ring(ring), check_int("after", after, None))], timeout)
     return ring.count if await _wait(watch) else None
 
 

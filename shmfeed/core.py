@@ -24,7 +24,7 @@ from shmfeed.memory.rows import Rows, Slice
 from shmfeed.memory.wakeup import Eventcount, sleep_past
 from shmfeed.memory.words import order_by
 from shmfeed.ringbuf import RingReader, RingWriter
-from shmfeed.validation import switched_on
+from shmfeed.validation import check_switch
 
 PURE = "SHMFEED_PURE"  # the variable that asks for pure Python
 NAME = "shmfeed._ringbuf"
@@ -34,7 +34,7 @@ VERBS = ("ReattachingReader", "RingReader", "RingWriter", "Rows", "Slice", "fenc
 
 def _choose() -> tuple[ModuleType | None, str]:
     """The extension, or why there is none."""
-    if switched_on(PURE, os.environ.get(PURE, "")):
+    if check_switch(PURE, os.environ.get(PURE, "")):
         return None, f"{PURE} asks for it"
     try:
         extension = import_module(NAME)

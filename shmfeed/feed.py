@@ -37,10 +37,10 @@ from shmfeed.status import (
 from shmfeed.text import repr_short
 from shmfeed.validation import (
     DEFAULT_FEED,
-    check_deadline,
-    check_integer,
+    check_int,
     check_seconds,
     check_symbol,
+    check_timeout,
     items_of,
 )
 from shmfeed.waiting import Watch, wait_past
@@ -228,8 +228,8 @@ class Ring(ReattachingReader):
         was re-created since this ring was last asked anything, and numbers its bars
         anew, its first bar ends the wait.
         """
-        timeout = check_deadline("timeout", timeout)
-        return wait_past(self, check_integer("after", after), timeout)
+        timeout = check_timeout("timeout", timeout)
+        return wait_past(self, check_int("after", after, None), timeout)
 
     def status(self) -> RingStatus:
         """Age, state and health of this stream."""
@@ -250,7 +250,7 @@ def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring]:
 
 def watch_rings(rings: Iterable[Ring], timeout: float | None) -> Watch[Ring]:
     """What `wait` waits for; BadArgumentError for what it does not accept."""
-    timeout = check_deadline("timeout", timeout)
+    timeout = check_timeout("timeout", timeout)
     listed = items_of(rings)
     watched: list[Any] = [rings] if listed is None else listed
     return Watch([(check_ring(ring), ring.count) for ring in watched], timeout)

@@ -65,15 +65,15 @@ from shmfeed.memory.words import (
     fence,
 )
 from shmfeed.text import repr_short
-from shmfeed.validation import check_flag, check_whole
+from shmfeed.validation import check_flag, check_int
 
 
 def check_entry(words: Words, geometry: Geometry, index: int) -> int:
     """Where entry `index` begins, in words; BadArgumentError where the buffer is too
     small for this geometry, it has no rows, or no such entry."""
-    check_whole("history", geometry.history)
-    check_whole("guard", geometry.guard, 0)
-    index = check_whole("index", index, 0, geometry.max_streams - 1)
+    check_int("history", geometry.history)
+    check_int("guard", geometry.guard, 0)
+    index = check_int("index", index, 0, geometry.max_streams - 1)
     if len(words.raw) < geometry.size:
         raise BadArgumentError(
             f"{words.name} has {len(words.raw)} bytes; with {geometry} it must have"
@@ -191,7 +191,7 @@ class RingReader:
         Zero-copy. Raises BadArgumentError for n < 1, BusyRingError.
         """
         if type(n) is not int or n < 1:
-            n = check_whole("n", n)
+            n = check_int("n", n)
         # Comparisons, not min and max: two calls would be a tenth of a view.
         history = self.geometry.history
         most = n if n < history else history  # noqa: FURB136

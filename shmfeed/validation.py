@@ -1,9 +1,7 @@
-"""Arguments of public functions: one check for each kind, at the door.
+"""Checks of arguments and names, one for each kind, made once where they come in.
 
-Each returns the value as the code behind it wants it, or raises BadArgumentError that
-names the argument, its value and what is accepted.
-
-Names that come in from outside: checked here once, at the door.
+A check returns the value in the type that the code behind it wants, or raises
+BadArgumentError with the argument's name, its value and what is accepted.
 """
 
 import math
@@ -20,28 +18,41 @@ from shmfeed.text import repr_short
 YES = ("1", "true", "yes", "on")
 NO = ("0", "false", "no", "off")
 
+DEFAULT_FEED = "default"
+FEED_VARIABLE = "SHMFEED_FEED"
+NO_FEED = "off"  # as FEED_VARIABLE: strategies read contexts only, as in a backtest
 
-def check_whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """An integer from `least` on, up to `most`; numpy's too, a bool is none."""
+_SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,47}")
+_FEED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+
+
+def check_int(
+    name: str, value: Any, least: int | None = 1, most: int | None = None
+) -> int:
+    """Return an int in [least, most], or any int if both are None.
+
+    Accept numpy integers, reject bool.
+    """
     number = None if isinstance(value, bool) else _index(value)
-    if number is None or number < least or (most is not None and number > most):
-        accepted = f"of at least {least}" if most is None else f"from {least} to {most}"
+    if (
+        number is None
+        or (least is not None and number < least)
+        or (most is not None and number > most)
+    ):
         raise BadArgumentError(
-            f"{name} is {repr_short(value)}; it must be an int {accepted}"
+            f"{name} is {repr_short(value)}; it must be an int{_range(least, most)}"
         )
     return number
 
 
-def check_integer(name: str, value: Any) -> int:
-    """Any integer; numpy's too, a bool is none."""
-    number = None if isinstance(value, bool) else _index(value)
-    if number is None:
-        raise BadArgumentError(f"{name} is {repr_short(value)}; it must be an int")
-    return number
+def _range(least: int | None, most: int | None) -> str:
+    if least is None:
+        return ""
+    return f" of at least {least}" if most is None else f" from {least} to {most}"
 
 
 def check_seconds(name: str, value: Any, *, zero: bool = True) -> float:
-    """A span of time, finite or not; `zero` says whether it may be 0."""
+    """Return a span of seconds, which may be infinite. Reject 0 without `zero`."""
     try:
         seconds = math.nan if isinstance(value, bool | str | bytes) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -54,13 +65,13 @@ def check_seconds(name: str, value: Any, *, zero: bool = True) -> float:
     return seconds
 
 
-def check_deadline(name: str, value: Any) -> float | None:
-    """Seconds from now; None: there is no deadline."""
+def check_timeout(name: str, value: Any) -> float | None:
+    """Return seconds from now, or None for no deadline."""
     return None if value is None else check_seconds(name, value)
 
 
 def check_flag(name: str, value: Any) -> bool:
-    """True or False, numpy's and 0 and 1 too: "no" would be taken for a yes."""
+    """Return a bool. Accept numpy bools, 0 and 1, reject strings such as "no"."""
     number = value if isinstance(value, bool | np.bool_) else _index(value)
     if number not in (0, 1):
         raise BadArgumentError(
@@ -69,17 +80,17 @@ def check_flag(name: str, value: Any) -> bool:
     return bool(number)
 
 
-def check_word(name: str, value: Any, words: Collection[str]) -> str:
-    """One of a few words."""
-    if not isinstance(value, str) or value not in words:
+def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
+    """Return a string that is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
         raise BadArgumentError(
-            f"{name} is {repr_short(value)}; it must be one of: {' '.join(words)}"
+            f"{name} is {repr_short(value)}; it must be one of: {' '.join(choices)}"
         )
     return value
 
 
-def switched_on(name: str, text: str) -> bool:
-    """A yes or no that a variable of the environment says; nothing is a no."""
+def check_switch(name: str, text: str) -> bool:
+    """Return the yes or no of an environment variable. Empty text is a no."""
     word = text.strip().lower()
     if word not in YES and word not in NO and word:
         raise BadArgumentError(
@@ -89,10 +100,25 @@ def switched_on(name: str, text: str) -> bool:
     return word in YES
 
 
-def items_of(value: Any) -> list[Any] | None:
-    """What a list, or anything that can be gone through, holds; None: it is none.
+def check_symbol(text: object) -> str:
+    """Return a symbol."""
+    return _check_name("symbol", _SYMBOL, text)
 
-    A text, bytes and a mapping are none, and so is an array without a dimension.
+
+def check_feed_name(text: object) -> str:
+    """Return the name of a feed."""
+    return _check_name("feed name", _FEED, text)
+
+
+def names_no_feed(name: str) -> bool:
+    """Return True for a name that tells strategies to read no feed."""
+    return name.lower() == NO_FEED
+
+
+def items_of(value: Any) -> list[Any] | None:
+    """Return the items of an iterable, or None if the value has no items.
+
+    A string, bytes, a mapping and an array without dimensions have none.
     """
     if isinstance(value, str | bytes | Mapping):
         return None
@@ -109,32 +135,9 @@ def _index(value: Any) -> int | None:
         return None
 
 
-DEFAULT_FEED = "default"
-FEED_VARIABLE = "SHMFEED_FEED"
-NO_FEED = "off"  # as FEED_VARIABLE: strategies read contexts only, as in a backtest
-
-_SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,47}")
-_FEED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
-
-
-def check_symbol(text: object) -> str:
-    """`text`, if it is a symbol; else BadArgumentError with the value."""
-    return _check("symbol", _SYMBOL, text)
-
-
-def check_feed_name(text: object) -> str:
-    """`text`, if it may name a feed; else BadArgumentError with the value."""
-    return _check("feed name", _FEED, text)
-
-
-def names_no_feed(name: str) -> bool:
-    """Return True for a name that tells strategies to read no feed."""
-    return name.lower() == NO_FEED
-
-
-def _check(what: str, pattern: re.Pattern[str], text: object) -> str:
+def _check_name(kind: str, pattern: re.Pattern[str], text: object) -> str:
     if isinstance(text, str) and pattern.fullmatch(text):
         return text
     raise BadArgumentError(
-        f"{what} {repr_short(text)} is not accepted; it matches {pattern.pattern}"
+        f"{kind} {repr_short(text)} is not accepted; it matches {pattern.pattern}"
     )

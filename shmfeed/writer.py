@@ -44,11 +44,10 @@ from shmfeed.segment.ownership import SegmentOwner
 from shmfeed.segment.recovery import migrate
 from shmfeed.text import repr_short
 from shmfeed.validation import (
+    check_choice,
     check_flag,
-    check_integer,
+    check_int,
     check_symbol,
-    check_whole,
-    check_word,
 )
 
 _COUNTER = {name: H_COUNTERS + number for number, name in enumerate(COUNTERS)}
@@ -95,12 +94,12 @@ def create(
 
     Thread safety: any thread may call it. The writer belongs to one thread.
     """
-    history = check_whole("history", history, 1, MAX_HISTORY)
+    history = check_int("history", history, 1, MAX_HISTORY)
     if guard is None:
         guard = default_guard(history)
-    guard = check_whole("guard", guard, 1, MAX_HISTORY)
-    max_streams = check_whole("max_streams", max_streams, 1, MAX_STREAMS)
-    check_word("state", state, STATES)
+    guard = check_int("guard", guard, 1, MAX_HISTORY)
+    max_streams = check_int("max_streams", max_streams, 1, MAX_STREAMS)
+    check_choice("state", state, STATES)
     wanted = check_keys(streams)
     return FeedWriter(name, Geometry(max_streams, history, guard), state, wanted)
 
@@ -235,16 +234,16 @@ class FeedWriter:
     def set_state(self, state: State) -> None:
         """Set the connection's state, one of `layout.STATES`; BadArgumentError."""
         self._check_open()
-        self._words.ints[H_STATE] = STATES.index(check_word("state", state, STATES))
+        self._words.ints[H_STATE] = STATES.index(check_choice("state", state, STATES))
 
     def count(self, counter: str, n: int = 1) -> None:
         """Add `n` to one of `layout.COUNTERS`; BadArgumentError."""
         self._check_open()
-        n = n if type(n) is int else check_integer("n", n)
+        n = n if type(n) is int else check_int("n", n, None)
         try:
             self._words.ints[_COUNTER[counter]] += n
         except (KeyError, TypeError, ValueError):
-            check_word("counter", counter, COUNTERS)
+            check_choice("counter", counter, COUNTERS)
             raise BadArgumentError(f"n is {repr_short(n)}; it must be an int") from None
 
     def mark_message(self) -> None:

@@ -21,8 +21,8 @@ from shmfeed.validation import (
     FEED_VARIABLE,
     check_feed_name,
     check_flag,
+    check_switch,
     names_no_feed,
-    switched_on,
 )
 
 
@@ -97,7 +97,7 @@ def always_copy() -> bool:
     Raise BadArgumentError if the variable is neither yes nor no.
     """
     variable = _copy_variable()
-    return variable is not None and switched_on("SHMFEED_COPY", _decode(variable))
+    return variable is not None and check_switch("SHMFEED_COPY", _decode(variable))
 
 
 class _Environment(NamedTuple):

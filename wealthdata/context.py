@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from shmfeed.bar import Bar, check_timeframe
 from shmfeed.errors import BadArgumentError, NoDataError
 from shmfeed.text import repr_short
-from shmfeed.validation import check_symbol, check_whole
+from shmfeed.validation import check_int, check_symbol
 from wealthdata.attachment import attached_feed, selected_feed
 from wealthdata.columns import to_bars
 from wealthdata.freshness import check
@@ -176,7 +176,7 @@ def merged_bars(
     view: ContextView, symbol: str, count: int, timeframe: str
 ) -> list[Bar]:
     """Return the newest bars of the ring and, before them, of this context alone."""
-    count = check_whole("count", count)
+    count = check_int("count", count)
     key = check_symbol(symbol), check_timeframe(timeframe)
     request = PriceRequest(count, now=view.now)
     found = find_bars(key, request, open_sources((view,), view.history), private=True)

@@ -8,11 +8,11 @@ from shmfeed.bar import DEFAULT_FIELDS, FIELDS
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
 from shmfeed.validation import (
-    check_deadline,
+    check_choice,
     check_flag,
+    check_int,
     check_symbol,
-    check_whole,
-    check_word,
+    check_timeout,
     items_of,
 )
 from wealthdata.columns import BarColumns
@@ -79,7 +79,7 @@ def check_request(
     """
     limit = DEFAULT_COUNT if start_date is None else None
     if count is not None:
-        limit = check_whole("count", count)
+        limit = check_int("count", count)
         if start_date is not None:
             raise BadArgumentError(
                 f"count {repr_short(count)} and start_date {repr_short(start_date)}"
@@ -133,6 +133,6 @@ def check_freshness_limit(
 ) -> tuple[float | None, str]:
     """Return both, `max_age` in seconds or None. Raise BadArgumentError."""
     return (
-        check_deadline("max_age", max_age),
-        check_word("on_stale", on_stale, ON_STALE),
+        check_timeout("max_age", max_age),
+        check_choice("on_stale", on_stale, ON_STALE),
     )

@@ -224,7 +224,7 @@ at_least_1(const char *name, PyObject *number, int64_t *value)
             return 0;
         }
     }
-    PyObject *checked = call(python.validation, "check_whole", "(sO)", name, number);
+    PyObject *checked = call(python.validation, "check_int", "(sO)", name, number);
     return as_int64(checked, value);
 }
 

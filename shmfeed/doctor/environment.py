@@ -7,7 +7,7 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.settings.loading import VARIABLES, from_env
 from shmfeed.settings.schema import nearest
 from shmfeed.text import repr_short
-from shmfeed.validation import FEED_VARIABLE, names_no_feed, switched_on
+from shmfeed.validation import FEED_VARIABLE, check_switch, names_no_feed
 
 _COPY = "SHMFEED_COPY"
 _PREFIXES = ("SHMFEED_", "WEBSOCKET_")
@@ -64,7 +64,7 @@ def _check_variable(variable: str, text: str) -> Finding | None:
 
 def _is_yes_or_no(text: str) -> bool:
     try:
-        switched_on(_COPY, text)
+        check_switch(_COPY, text)
     except BadArgumentError:
         return False
     return True

@@ -23,7 +23,7 @@ from shmfeed.layout import (
 )
 from shmfeed.memory.words import Words
 from shmfeed.text import repr_short
-from shmfeed.validation import check_whole
+from shmfeed.validation import check_int
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -91,7 +91,7 @@ class Rows:
 
     def missing(self, step: int) -> int:
         """How many bars are not here of a grid of `step` ms, at least 1."""
-        step = check_whole("step", step)
+        step = check_int("step", step)
         if len(self) < 2:
             return 0
         times: list[int] = self.close_time[[0, -1]].tolist()

@@ -15,13 +15,12 @@ import wealthdata
 from shmfeed.errors import BadArgumentError, ShmfeedError
 from shmfeed.text import repr_short
 from shmfeed.validation import (
-    check_deadline,
+    check_choice,
     check_feed_name,
     check_flag,
-    check_integer,
+    check_int,
     check_seconds,
-    check_whole,
-    check_word,
+    check_timeout,
 )
 from shmfeed.writer import FeedWriter
 from wealthdata import attachment
@@ -228,43 +227,43 @@ def test_a_refusal_changes_nothing(surface: Surface) -> None:
 class TestWhole:
     @pytest.mark.parametrize("value", [1, 7, np.int64(7), np.uint8(1), HUGE], ids=type)
     def test_taken(self, value: Any) -> None:
-        number = check_whole("n", value)
+        number = check_int("n", value)
         assert number == value
         assert type(number) is int
 
     @pytest.mark.parametrize("value", [0, True, 1.0, "1", None, np.array([1]), int])
     def test_refused(self, value: Any) -> None:
         with pytest.raises(BadArgumentError, match=r"^n is .*; it must be an int of a"):
-            check_whole("n", value)
+            check_int("n", value)
 
     def test_a_range_is_told(self) -> None:
-        assert check_whole("n", 0, 0, 5) == 0
+        assert check_int("n", 0, 0, 5) == 0
         with pytest.raises(BadArgumentError, match="n is 6; it must be an int from 0"):
-            check_whole("n", 6, 0, 5)
+            check_int("n", 6, 0, 5)
 
     def test_any_integer(self) -> None:
-        assert check_integer("after", np.int64(-3)) == -3
+        assert check_int("after", np.int64(-3), None) == -3
         for value in (None, True, 0.0, "0"):
             with pytest.raises(BadArgumentError, match="after is"):
-                check_integer("after", value)
+                check_int("after", value, None)
 
 
 class TestSeconds:
     @pytest.mark.parametrize("value", [0, 1, 2.5, math.inf, np.float32(1), Fraction(2)])
     def test_taken(self, value: Any) -> None:
         assert check_seconds("timeout", value) == value
-        assert check_deadline("timeout", value) == value
+        assert check_timeout("timeout", value) == value
 
     @pytest.mark.parametrize(
         "value", [-1, math.nan, True, "1", b"1", HUGE, [], 1j], ids=type
     )
     def test_refused(self, value: Any) -> None:
-        for check in (check_seconds, check_deadline):
+        for check in (check_seconds, check_timeout):
             with pytest.raises(BadArgumentError, match=r"^timeout is .* seconds, at l"):
                 check("timeout", value)
 
     def test_none_and_zero(self) -> None:
-        assert check_deadline("timeout", None) is None
+        assert check_timeout("timeout", None) is None
         with pytest.raises(BadArgumentError, match="timeout is None"):
             check_seconds("timeout", None)
         with pytest.raises(BadArgumentError, match="above 0"):
@@ -284,10 +283,10 @@ class TestFlag:
 
 
 def test_a_word_is_one_of_a_few() -> None:
-    assert check_word("on_stale", "warn", ("warn", "raise")) == "warn"
+    assert check_choice("on_stale", "warn", ("warn", "raise")) == "warn"
     for value in ("WARN", None, np.array(["warn"]), ["warn"]):
         with pytest.raises(BadArgumentError, match=r"on_stale is .*: warn raise"):
-            check_word("on_stale", value, ("warn", "raise"))
+            check_choice("on_stale", value, ("warn", "raise"))
 
 
 class Mute:
@@ -298,10 +297,10 @@ class Mute:
 @pytest.mark.parametrize("value", [HUGE, [HUGE], Mute(), [Mute()]], ids=type)
 def test_a_value_without_words_is_refused_all_the_same(value: Any) -> None:
     with pytest.raises(BadArgumentError, match=r"n is .*it must be"):
-        check_whole("n", value, most=10)
+        check_int("n", value, most=10)
 
 
 def test_a_long_value_is_cut_short() -> None:
     with pytest.raises(BadArgumentError) as caught:
-        check_whole("n", "x" * 10_000)
+        check_int("n", "x" * 10_000)
     assert len(str(caught.value)) < 300
