@@ -57,18 +57,18 @@ def _unreadable_feeds(
 def _silent_feeders(
     rows: dict[str, FeedRow], files: list[Leftover]
 ) -> Iterator[Finding]:
-    reasons = {file.path: file.reason for file in files if file.state == HELD}
+    held = {file.path: file for file in files if file.state == HELD}
     for name, row in rows.items():
-        reason = reasons.get(place(name).segment)
-        if reason is None or row["health"] != "dead":
+        file = held.get(place(name).segment)
+        if file is None or row["health"] != "dead":
             continue
-        pid = reason.rpartition(" ")[2]
-        yield problem(
-            f"feed {name}",
-            f"{reason}, which {_why_silent(pid)}",
-            f"resume a stopped process: kill -CONT {pid}; else kill -9 {pid} and start"
-            " the feeder again, which keeps the bars",
-        )
+        found = f"{file.reason}, which {_why_silent(file.pid)}"
+        remedy = f"kill -9 {file.pid} and start the feeder again, which keeps the bars"
+        if file.pid is None:
+            remedy = f"find the holder with `fuser -v {file.path}` and stop it"
+        elif _is_stopped(file.pid):
+            remedy = f"resume it with kill -CONT {file.pid}; else {remedy}"
+        yield problem(f"feed {name}", found, remedy)
 
 
 def _feeders_in_error(rows: dict[str, FeedRow]) -> Iterator[Finding]:
@@ -83,15 +83,18 @@ def _feeders_in_error(rows: dict[str, FeedRow]) -> Iterator[Finding]:
             )
 
 
-def _why_silent(pid: str) -> str:
-    try:
-        text = (_PROC / pid / "stat").read_text("ascii", "replace")
-        state = text.rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        state = ""
-    if state in ("T", "t"):
+def _why_silent(pid: int | None) -> str:
+    if pid is not None and _is_stopped(pid):
         return "is stopped (SIGSTOP or a debugger)"
     return "has sent no heartbeat for 2 s; it is stuck, or the host is overloaded"
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        text = (_PROC / str(pid) / "stat").read_text("ascii", "replace")
+        return text.rpartition(")")[2].split()[0] in ("T", "t")
+    except (OSError, IndexError):
+        return False
 
 
 def _foreign_files(files: list[Leftover]) -> Iterator[Finding]:

@@ -35,13 +35,15 @@ class Leftover(NamedTuple):
 
     `size` is in bytes. `state` is UNHELD if no feeder holds it, HELD if one does,
     FOREIGN if no feeder of this user can have created it, FAILED if the host refused.
-    `reason` says why it stays, and is empty for UNHELD.
+    `reason` says why it stays, and is empty for UNHELD. `pid` is the holder's, None if
+    no feeder holds it or the holder is unknown.
     """
 
     path: Path
     size: int
     state: str = UNHELD
     reason: str = ""
+    pid: int | None = None
 
 
 def remove_unheld(where: Place) -> bool:
@@ -85,7 +87,7 @@ def leftovers(where: Place, remove: bool = False) -> list[Leftover]:
             return _examine(where, there, remove, locks)
         except FeedBusyError as error:
             holder = "another process" if error.pid is None else f"process {error.pid}"
-            return _all(there, HELD, f"is held by {holder}")
+            return _all(there, HELD, f"is held by {holder}", error.pid)
         except SegmentFormatError as error:
             return _all(there, FOREIGN, f"cannot be locked: {error}")
         except (SegmentError, OSError) as error:
@@ -99,10 +101,14 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _all(there: list[Path], state: str, reason: str) -> list[Leftover]:
+def _all(
+    there: list[Path], state: str, reason: str, pid: int | None = None
+) -> list[Leftover]:
     sizes = ((path, _size(path)) for path in there)
     return [
-        Leftover(path, size, state, reason) for path, size in sizes if size is not None
+        Leftover(path, size, state, reason, pid)
+        for path, size in sizes
+        if size is not None
     ]
 
 

@@ -11,6 +11,7 @@ import shmfeed
 from shmfeed.doctor.feeds import check_feeds
 from shmfeed.layout import READY
 from shmfeed.segment.mapping import place
+from shmfeed.segment.removal import clean_all
 from shmfeed.writer import create
 
 
@@ -77,8 +78,21 @@ def test_a_stuck_feeder_is_a_problem(feed_name) -> None:
         writer._words.ints[10] = writer._words.ints[11] = 1  # its heartbeats
         _, silent = findings_about(feed_name)
         assert "has sent no heartbeat for 2 s" in silent.found
+        assert f"kill -9 {os.getpid()} and start" in silent.remedy
         writer.close(unlink=True)
     assert findings_about(feed_name)[1] is None
+
+
+def test_a_stuck_feeder_of_unknown_pid_has_a_remedy(feed_name, monkeypatch) -> None:
+    def clean_all_without_pids(remove):
+        return [one._replace(pid=None) for one in clean_all(remove)]
+
+    monkeypatch.setattr("shmfeed.doctor.feeds.clean_all", clean_all_without_pids)
+    with create(feed_name, 16, 16, 1) as writer:
+        writer._words.ints[10] = writer._words.ints[11] = 1  # its heartbeats
+        _, silent = findings_about(feed_name)
+        writer.close(unlink=True)
+    assert f"`fuser -v {place(feed_name).segment}`" in silent.remedy
 
 
 def test_a_segment_of_another_layout(feed_name) -> None:
