@@ -1,10 +1,10 @@
-"""What this project says when something is wrong, read out of its source.
+"""Read the messages of this project out of its source.
 
-A message is the text of an error, a warning, a line of the log or on standard error,
-with `…` where a value goes. Found are the arguments of whatever says one: classes whose
-name ends in Error, Exception or Warning, loggers, and the functions named below. A text
-may stand there itself, in a variable or a constant, or be what a function of the module
-returns.
+A message is the text of an error, of a warning, of a log line or of a line on standard
+error, with `…` in place of each value. Messages are the arguments of classes whose name
+ends in Error, Exception or Warning, of loggers, and of the functions named below. The
+text may be the argument itself, a variable, a constant, or the result of a function of
+the same module.
 """
 
 import ast
@@ -34,7 +34,7 @@ _Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def messages(root: Path, packages: tuple[str, ...]) -> dict[str, str]:
-    """Each message, and the module that says it."""
+    """Return each message with the module that has it."""
     found: dict[str, str] = {}
     for package in packages:
         for path in sorted((root / package).rglob("*.py")):
@@ -44,13 +44,13 @@ def messages(root: Path, packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def texts_of(source: str) -> Iterator[str]:
-    """The messages of one module."""
+    """Yield the messages of one module."""
     module = _Texts(ast.parse(source))
     yield from filter(_tells, module.said())
 
 
 class _Texts:
-    """The texts of one module: what an expression in it may say."""
+    """The texts of one module, found by following its expressions."""
 
     def __init__(self, tree: ast.Module) -> None:
         self._tree = tree
@@ -66,7 +66,7 @@ class _Texts:
             for name in _names(node)
             if isinstance(node.value.value, str)
         }
-        self._open: set[str] = set()  # functions being looked into: one may call itself
+        self._open: set[str] = set()  # functions being followed: one may call itself
 
     def said(self) -> Iterator[str]:
         for scope in (self._tree, *self._functions):
@@ -80,7 +80,7 @@ class _Texts:
                 yield from self._own_text(error)
 
     def texts(self, node: ast.expr, scope: _Scope) -> Iterator[str]:
-        """What this expression may be as a text; nothing where that is not known."""
+        """Yield the texts that this expression may have, as far as they are known."""
         match node:
             case ast.Constant(value=str()) | ast.JoinedStr() | ast.BinOp():
                 yield template(node, self._constants)
@@ -114,7 +114,7 @@ class _Texts:
         self._open.remove(name)
 
     def _own_text(self, error: ast.ClassDef) -> Iterator[str]:
-        """What an error's class makes of its arguments: `super().__init__(text)`."""
+        """Yield the texts that an error passes to `super().__init__`."""
         for scope in (n for n in error.body if isinstance(n, ast.FunctionDef)):
             for node in _own_nodes(scope):
                 match node:
@@ -128,7 +128,7 @@ class _Texts:
 
 
 def _said_by(node: ast.AST) -> list[ast.expr]:
-    """The parts of a node that may be a text for a user; of most there are none."""
+    """Return the parts of a node that may be a text for a user; most have none."""
     match node:
         case ast.Dict(keys=keys, values=values):
             named = (getattr(key, "value", None) for key in keys)
@@ -154,7 +154,7 @@ def _said_by(node: ast.AST) -> list[ast.expr]:
 
 
 def _own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
-    """What is in it, without the functions in it."""
+    """Yield the nodes of a scope without those of its functions."""
     for child in ast.iter_child_nodes(scope):
         if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             yield child
@@ -162,7 +162,7 @@ def _own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
 
 
 def _assigned(name: str, scope: _Scope) -> list[ast.expr]:
-    """What is assigned to a name here."""
+    """Return the values that a scope assigns to a name."""
     return [
         node.value
         for node in _own_nodes(scope)
@@ -175,7 +175,7 @@ def _names(node: ast.Assign) -> list[str]:
 
 
 def template(node: ast.expr, constants: Mapping[str, str]) -> str:
-    """The text of an expression, one `…` for each part that is no text known here."""
+    """Return an expression's text with one `…` for each part that is unknown."""
     return re.sub(f"{HOLE}+", HOLE, _joined(node, constants)).strip()
 
 
@@ -199,6 +199,6 @@ def _joined(node: ast.expr, constants: Mapping[str, str]) -> str:
 
 
 def _tells(text: str) -> bool:
-    # A lone placeholder is another message's text handed on, a lone word is a name.
+    # A lone placeholder repeats another message; a lone word is a name.
     words = [w for w in text.replace(HOLE, " ").split() if any(map(str.isalpha, w))]
     return len(words) > 1 or bool(words and HOLE in text)

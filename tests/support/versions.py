@@ -35,9 +35,13 @@ FRAMES = tuple(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--venvs", type=Path, required=True, help="where they are made")
-    parser.add_argument("--suite", action="store_true", help="all tests, not the smoke")
-    parser.add_argument("--oldest-pandas", action="store_true", help="wealthdata on it")
+    parser.add_argument(
+        "--venvs", type=Path, required=True, help="directory of the environments"
+    )
+    parser.add_argument("--suite", action="store_true", help="run all tests")
+    parser.add_argument(
+        "--oldest-pandas", action="store_true", help="run wealthdata's tests on it"
+    )
     parser.add_argument("pythons", nargs="*", help="default: those on PATH")
     args = parser.parse_args()
     tests, pins = (() if args.suite else SMOKE), ()
@@ -60,7 +64,7 @@ def main() -> int:
 
 
 def interpreters(names: list[str] | tuple[str, ...]) -> dict[str, str]:
-    """By version, those of these that run; it is said which do not."""
+    """Return those that run, by version; print the others with the reason."""
     found: dict[str, str] = {}
     for name in names:
         version = version_of(name)
@@ -87,7 +91,7 @@ def version_of(name: str) -> str | None:
 def passes(
     python: str, venv: Path, tests: tuple[str, ...], pins: tuple[str, ...] = ()
 ) -> bool:
-    """Whether an environment can be made there and these tests pass, none: all."""
+    """Return True if an environment can be made and these tests pass; none: all."""
     own = venv / "bin" / "python"
     if not own.exists():
         venv.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +106,7 @@ def passes(
 
 def runs(command: list[str]) -> bool:
     print("+", *command, flush=True)
-    # Other than this one's: what its environment names is not theirs.
+    # The tests must not see the virtual environment of this program.
     environ = {
         name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"
     }

@@ -222,8 +222,10 @@ while True:
 def test_a_run_passes_beside_programs_that_use_shared_memory(
     child: Child, tmp_path: Path
 ) -> None:
-    """Two runs of real tests, side by side, while a third program makes and removes
-    entries: both pass, and their summaries say what they saw."""
+    """Run real tests twice, side by side, while a third program makes entries.
+
+    Both runs pass, and their summaries list what they saw.
+    """
     busy, stop = tmp_path / "busy", tmp_path / "stop"
     environ = {key: value for key, value in os.environ.items() if key != census.MARK}
     noise = child(NOISE, busy, stop, env=environ)

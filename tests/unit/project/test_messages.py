@@ -1,4 +1,4 @@
-"""The page of messages and the source say the same; and the reader misses no form."""
+"""The page of messages lists exactly the messages that the source can show."""
 
 import argparse
 import builtins
@@ -23,7 +23,7 @@ PAGE = ROOT / "docs" / "messages.md"
 PACKAGES = ("shmfeed", "wealthdata")
 HEAD = "| message | is | cause | what to do |"
 
-# Texts that nobody is shown, and why.
+# Texts that no user sees, and why.
 UNSEEN = {
     "listening on …": "all is well",
     "connected to …": "all is well",
@@ -41,7 +41,7 @@ OF_OTHERS += ("--force-reinstall", "--no-deps")
 
 
 class Entry(NamedTuple):
-    """A row of the page."""
+    """A row of the page: one message."""
 
     template: str
     examples: list[str]
@@ -51,7 +51,7 @@ class Entry(NamedTuple):
 
 
 def entries(page: str) -> list[Entry]:
-    """All rows of all tables of messages."""
+    """Return the rows of all tables of messages."""
     tables = page.split(HEAD)[1:]
     rows = (row for table in tables for row in table.split("\n\n")[0].splitlines()[2:])
     return [_entry(row) for row in rows]
@@ -65,14 +65,14 @@ def _entry(row: str) -> Entry:
 
 
 def differences(page: str, said: dict[str, str]) -> list[str]:
-    """A line for each message that the page lacks, has twice, or has invented."""
+    """Return a line for each message that the page lacks, repeats or invents."""
     listed = [entry.template for entry in entries(page)]
     missing = said.keys() - set(listed) - UNSEEN.keys()
     return sorted(
         [f"not on the page: {text} ({said[text]})" for text in missing]
-        + [f"said nowhere: {text}" for text in set(listed) - said.keys()]
+        + [f"never shown: {text}" for text in set(listed) - said.keys()]
         + [f"twice: {text}" for text in set(listed) if listed.count(text) > 1]
-        + [f"excluded, said nowhere: {text}" for text in UNSEEN.keys() - said.keys()]
+        + [f"excluded, never shown: {text}" for text in UNSEEN.keys() - said.keys()]
         + [f"excluded and listed: {text}" for text in UNSEEN.keys() & set(listed)]
     )
 
@@ -102,7 +102,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def first_cells(page: str, head: str) -> list[str]:
-    """The first column of the section's table, without backticks."""
+    """Return the first column of the section's table, without backticks."""
     section = page.split(f"## {head}\n")[1].split("\n## ", maxsplit=1)[0]
     rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
     return [row.split("|")[1].strip(" `") for row in rows]
@@ -121,7 +121,7 @@ def test_exit_codes_are_explained(page: str) -> None:
     ]
 
 
-def test_what_is_to_be_typed_is_there(page: str) -> None:
+def test_commands_and_options_on_the_page_exist(page: str) -> None:
     commands = set(re.findall(r"`shmfeed ([a-z]+)[ `]", page))
     assert commands == COMMANDS.keys()
     known = set(OF_OTHERS)
@@ -157,7 +157,7 @@ def test_examples_are_of_their_message(page: str) -> None:
 
 
 def is_of(example: str, template: str) -> bool:
-    """Whether a text may be this message; `...` at its end stands for the rest."""
+    """Return True if a text may be this message; `...` at its end is for the rest."""
     if not example.endswith("..."):
         return bool(_pattern(template).fullmatch(example))
     example = example.removesuffix("...").rstrip()
@@ -179,23 +179,23 @@ def _pattern(template: str) -> re.Pattern[str]:
         ("lost : b", False),
     ],
 )
-def test_an_example_is_told_from_another(example: str, good: bool) -> None:
+def test_an_example_of_another_message_is_refused(example: str, good: bool) -> None:
     assert is_of(example, "lost …: …") is good
 
 
-def test_a_new_message_is_missed(page: str, said: dict[str, str]) -> None:
+def test_a_new_message_is_found(page: str, said: dict[str, str]) -> None:
     new = {"the moon is …; it must be full": "shmfeed/moon.py"}
     expected = "not on the page: the moon is …; it must be full (shmfeed/moon.py)"
     assert expected in differences(page, said | new)
 
 
-def test_a_message_that_went_is_missed(page: str, said: dict[str, str]) -> None:
+def test_a_message_that_was_removed_is_found(page: str, said: dict[str, str]) -> None:
     gone = entries(page)[0].template
     less = {text: module for text, module in said.items() if text != gone}
-    assert f"said nowhere: {gone}" in differences(page, less)
+    assert f"never shown: {gone}" in differences(page, less)
 
 
-def test_a_row_twice_is_seen(page: str, said: dict[str, str]) -> None:
+def test_a_repeated_row_is_found(page: str, said: dict[str, str]) -> None:
     first = page.split(HEAD)[1].splitlines()[2]
     double = page.replace(first, f"{first}\n{first}", 1)
     assert f"twice: {entries(page)[0].template}" in differences(double, said)
@@ -245,7 +245,7 @@ def test_a_row_twice_is_seen(page: str, said: dict[str, str]) -> None:
         ('def verdict(): return f"FAILED: {n} rows"', ["FAILED: … rows"]),
     ],
 )
-def test_reads(source: str, expected: list[str]) -> None:
+def test_reads_each_form_of_message(source: str, expected: list[str]) -> None:
     assert list(texts_of(source)) == expected
 
 
@@ -255,11 +255,11 @@ def test_reads(source: str, expected: list[str]) -> None:
         "raise BadError(str(error))",
         'raise BadError(f"{a}: {b}")',
         'raise ConflictError(message, "endpoint", "port")',
-        'log.debug("nobody sees this")',
+        'log.debug("this is hidden")',
         'print("this is output")',
-        'def f(): return "not said by anybody"',
+        'def f(): return "never shown"',
         "def f(): return BadError(f())",
     ],
 )
-def test_reads_nothing_where_nothing_is_said(source: str) -> None:
+def test_reads_no_message_elsewhere(source: str) -> None:
     assert list(texts_of(source)) == []

@@ -1,4 +1,4 @@
-"""Which Pythons `make versions` finds, and that it says which it does not."""
+"""`make versions` finds the Pythons of this host and names those that it lacks."""
 
 import re
 import sys
@@ -8,7 +8,7 @@ import pytest
 from support import versions
 
 
-def test_those_that_run_are_found_once(capsys):
+def test_each_python_is_found_once(capsys):
     found = versions.interpreters([sys.executable, "python9.9", sys.executable])
     assert list(found.values()) == [sys.executable]
     said = capsys.readouterr().out
@@ -20,7 +20,7 @@ def test_those_that_run_are_found_once(capsys):
     ("says", "told"),
     [("3.10.13", "Python 3.10.13, shmfeed needs 3.11"), ("", "not found")],
 )
-def test_what_is_too_old_or_says_nothing_is_not(tmp_path, capsys, says, told):
+def test_an_old_or_silent_python_is_refused(tmp_path, capsys, says, told):
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\necho {says}\n")
     python.chmod(0o755)
@@ -33,7 +33,7 @@ def test_an_environment_that_cannot_be_made_is_a_failure(tmp_path, capsys):
     assert "/bin/false -m venv" in capsys.readouterr().out
 
 
-def test_its_smoke_run_and_its_names_are_real():
+def test_the_files_of_the_smoke_run_exist():
     assert versions.FRAMES
     for name in (*versions.SMOKE, *versions.FRAMES):
         assert (versions.ROOT / name).is_file(), name
