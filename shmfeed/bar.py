@@ -7,13 +7,15 @@ are calendar months, all UTC.
 
 import math
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
+
+if TYPE_CHECKING:  # loading it costs an import of shmfeed two modules
+    from numpy.typing import NDArray
 
 INT_FIELDS = ("open_time", "close_time", "flags")
 FLOAT_FIELDS = ("open", "high", "low", "close", "volume", "money")
@@ -176,8 +178,8 @@ def bars_between(earlier: int, later: int, timeframe: str) -> int:
 
 
 def datetimes(
-    times: NDArray[np.int64], dtype: "np.dtype[np.datetime64]"
-) -> NDArray[np.datetime64]:
+    times: "NDArray[np.int64]", dtype: "np.dtype[np.datetime64]"
+) -> "NDArray[np.datetime64]":
     """Return times in ms UTC as a new array of datetime64 of ms, us or ns.
 
     Raises BadArgumentError for another dtype.
@@ -185,7 +187,7 @@ def datetimes(
     return (times * per_ms(dtype)).view(dtype)
 
 
-def per_ms(dtype: object) -> NDArray[np.int64]:
+def per_ms(dtype: object) -> "NDArray[np.int64]":
     """Return the number of a datetime64's units in a millisecond; BadArgumentError."""
     number = _PER_MS.get(dtype) if isinstance(dtype, np.dtype) else None
     if number is None:
