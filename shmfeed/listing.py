@@ -1,8 +1,4 @@
-"""One row for every feed of this user, for `shmfeed ls` and `shmfeed doctor`.
-
-Apart from `status`, because a feed that cannot be read is examined with `removal`,
-which loads filelock.
-"""
+"""One row for every feed of this user, for `shmfeed ls` and `shmfeed doctor`."""
 
 from typing import Literal, TypedDict
 
@@ -10,7 +6,6 @@ from shmfeed.errors import FeedNotFoundError, ShmfeedError
 from shmfeed.layout import State
 from shmfeed.segment.inventory import feeds_with_segment
 from shmfeed.segment.mapping import Place, open_segment, place
-from shmfeed.segment.removal import FOREIGN, leftovers
 from shmfeed.status import Health, feed_status
 
 UNREADABLE: Literal["unreadable"] = "unreadable"
@@ -86,6 +81,9 @@ def _unreadable_row(where: Place, size: int) -> FeedRow:
 
 
 def _why_not_ready(where: Place) -> str:
+    # Not above: it loads filelock, which a command that reads does not need.
+    from shmfeed.segment.removal import FOREIGN, leftovers  # noqa: PLC0415
+
     for one in leftovers(where):
         if one.path == where.segment and one.state == FOREIGN:
             return one.reason

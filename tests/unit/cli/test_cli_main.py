@@ -136,15 +136,31 @@ print(*sorted(sys.modules), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["tail", "BTCUSDT", "1m"]])
-def test_reading_loads_no_socket_library(arguments, child, cli_ring, feed_name) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        (["status"], "BTCUSDT"),
+        (["tail", "BTCUSDT", "1m"], "CLOSE TIME"),
+        (["ls"], "LAST MESSAGE"),
+        (["ls", "--help"], "exit codes:"),
+    ],
+)
+def test_reading_loads_no_heavy_module(
+    arguments, printed, child, cli_ring, feed_name
+) -> None:
     process = child(PRINT_MODULES, *arguments, "--feed", feed_name)
     output, loaded = process.communicate(timeout=30)
-    assert "BTCUSDT" in output or "CLOSE TIME" in output
+    assert printed in output
     assert not (HEAVY_MODULES | FEEDER_MODULES) & set(loaded.split())
 
 
-def test_run_loads_them(child) -> None:
+def test_the_list_of_commands_loads_no_heavy_module(child) -> None:
+    output, loaded = child(PRINT_MODULES, "--help").communicate(timeout=30)
+    assert "commands:" in output
+    assert not (HEAVY_MODULES | FEEDER_MODULES) & set(loaded.split())
+
+
+def test_run_loads_heavy_modules(child) -> None:
     loaded = child(PRINT_MODULES, "run", "--help").communicate(timeout=30)[1]
     assert {"socket", "msgspec", "shmfeed.codecs"} <= set(loaded.split())
 

@@ -123,7 +123,7 @@ class TestEncodings:
         assert b"\\x1b[31mred" in output
         assert not CONTROL_CHARACTER.search(output)
 
-    def test_a_plain_print_fails_there(self, child) -> None:
+    def test_print_without_preparation_fails(self, child) -> None:
         env = os.environ | {"PYTHONIOENCODING": "ascii"}
         process = child("print('\\u2603')", env=env)
         assert "UnicodeEncodeError" in process.communicate(timeout=30)[1]

@@ -9,7 +9,7 @@ from support.waiting import until
 
 import shmfeed
 from shmfeed.doctor.feeds import check_feeds
-from shmfeed.layout import READY
+from shmfeed.layout import H_ALIVE, H_READY, H_TICK, READY
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import clean_all
 from shmfeed.writer import create
@@ -75,7 +75,7 @@ def test_a_feeder_in_error_is_a_problem(feed_name, state) -> None:
 
 def test_a_stuck_feeder_is_a_problem(feed_name) -> None:
     with create(feed_name, 16, 16, 1) as writer:
-        writer._words.ints[10] = writer._words.ints[11] = 1  # its heartbeats
+        writer._words.ints[H_ALIVE] = writer._words.ints[H_TICK] = 1
         _, silent = findings_about(feed_name)
         assert "has sent no heartbeat for 2 s" in silent.found
         assert f"kill -9 {os.getpid()} and start" in silent.remedy
@@ -89,7 +89,7 @@ def test_a_stuck_feeder_of_unknown_pid_has_a_remedy(feed_name, monkeypatch) -> N
 
     monkeypatch.setattr("shmfeed.doctor.feeds.clean_all", clean_all_without_pids)
     with create(feed_name, 16, 16, 1) as writer:
-        writer._words.ints[10] = writer._words.ints[11] = 1  # its heartbeats
+        writer._words.ints[H_ALIVE] = writer._words.ints[H_TICK] = 1
         _, silent = findings_about(feed_name)
         writer.close(unlink=True)
     assert f"`fuser -v {place(feed_name).segment}`" in silent.remedy
@@ -97,7 +97,7 @@ def test_a_stuck_feeder_of_unknown_pid_has_a_remedy(feed_name, monkeypatch) -> N
 
 def test_a_segment_of_another_layout(feed_name) -> None:
     with create(feed_name, 16, 16, 1) as writer:
-        writer._words.ints[0] = READY + 1
+        writer._words.ints[H_READY] = READY + 1
         _, found = findings_about(feed_name)
         assert found.level == "problem"
         assert "has layout version 2" in found.found
