@@ -26,8 +26,8 @@ _MAX_SECONDS, _MAX_STRATEGIES, _MAX_SYMBOLS = 86_400.0, 64, 1000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     add = parser.add_argument
-    add("--seconds", type=float, default=20.0, metavar="S", help="default: 20")
-    add("--strategies", type=int, default=8, metavar="N", help="default: 8")
+    add("--seconds", type=float, default=20.0, metavar="S", help="length, default: 20")
+    add("--strategies", type=int, default=8, metavar="N", help="processes, default: 8")
     add("--symbols", metavar="A,B", help=f"default: {len(SYMBOLS)} well-known ones")
     add("--seed", type=int, default=7, metavar="N", help="seed of prices, default: 7")
     add("--json", action="store_true", help="print JSON: a line a second, a summary")
