@@ -65,7 +65,7 @@ class Run(NamedTuple):
 def subscribe(url: str, protocol: str) -> tuple[str, list[str]]:
     """Where to connect, and what to send then, each frame to be answered."""
     codec = get_codec(protocol)
-    streams = [codec.stream(symbol, TIMEFRAME) for symbol in SYMBOLS]
+    streams = [codec.stream_key(symbol, TIMEFRAME) for symbol in SYMBOLS]
     url = codec.url(codec.endpoints([url], [])[0], streams)
     return url, [request.frame for request in codec.subscribe(streams)]
 

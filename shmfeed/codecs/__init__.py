@@ -1,4 +1,4 @@
-"""The venues' protocols: bytes in, events out, and the frames to send."""
+"""The protocols of venues: bytes in, events out, and the frames to send."""
 
 from shmfeed.codecs.interface import Codec, Event, Request
 from shmfeed.codecs.registry import get_codec

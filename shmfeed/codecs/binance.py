@@ -1,8 +1,8 @@
 """Binance's kline streams: spot, USD-M and COIN-M futures, and the spot testnet.
 
-Up to 200 streams are named by the URL of a combined stream, which subscribes them by
-itself; more, and changes, go by SUBSCRIBE and UNSUBSCRIBE in batches. Messages come
-wrapped, `{"stream":...,"data":...}`, or raw, depending on the endpoint.
+The URL of a combined stream names up to 200 streams and so subscribes them. More
+streams, and changes, go by SUBSCRIBE and UNSUBSCRIBE in batches. Messages come wrapped,
+`{"stream":...,"data":...}`, or raw, depending on the endpoint.
 """
 
 import re
@@ -20,15 +20,15 @@ from shmfeed.codecs.decoding import (
     NO_BAR,
     UNREADABLE,
     Time,
-    identity_of,
+    check_stream,
     is_text,
-    known_stream,
     malformed,
-    redacted_words,
+    message_of,
+    redact_message,
+    request_id_of,
     text_of,
-    words_of,
 )
-from shmfeed.codecs.endpoints import complete
+from shmfeed.codecs.endpoints import expand
 from shmfeed.codecs.interface import (
     Acknowledged,
     BarEvent,
@@ -47,8 +47,8 @@ class _Market(NamedTuple):
     hosts: tuple[str, ...]
     ports: tuple[int, ...]
     max_streams: int
-    seconds: bool  # whether there are bars of one second
-    quote_money: bool  # whether `q` is quote turnover; COIN-M's is in the base asset
+    has_seconds: bool  # bars of one second
+    has_quote_money: bool  # `q` is quote turnover; COIN-M's is in the base asset
 
 
 _MARKETS = {
@@ -63,12 +63,12 @@ _URL_STREAMS = 200
 _URL_LENGTH = 4000
 _FRAME_PARAMS = 100
 _FRAME_BYTES = 4096
-_FRAME_REST = 64  # a request without its params, at most
-_LOOKED_INTO = frozenset({"", "kline", "serverShutdown"})  # other events: ignored
+_FRAME_REST = 64  # the most bytes of a request without its params
+_KNOWN_EVENTS = frozenset({"", "kline", "serverShutdown"})
 
 
 class _Kline(msgspec.Struct, gc=False):
-    # In the order of the wire, which is the fastest to decode.
+    # In the order of the wire, which decodes fastest.
     open_time: Time = msgspec.field(name="t")
     close_time: Time = msgspec.field(name="T")
     symbol: str = msgspec.field(name="s")
@@ -93,7 +93,7 @@ class _Frame(_Payload, gc=False):
 
 
 class _Envelope(msgspec.Struct, gc=False):
-    # Raw: whatever stands there, a message about something else is still readable.
+    # Raw, so that a message about something else is readable whatever stands there.
     stream: msgspec.Raw = ABSENT
     data: msgspec.Raw = ABSENT
     event: msgspec.Raw = msgspec.field(name="e", default=ABSENT)
@@ -104,7 +104,7 @@ class _Envelope(msgspec.Struct, gc=False):
     msg: msgspec.Raw = ABSENT
 
 
-class _Command(msgspec.Struct):
+class _Call(msgspec.Struct):
     method: str
     params: list[str]
     id: int
@@ -119,7 +119,7 @@ class BinanceCodec:
 
     name = "binance"
     flags_closed = True
-    heartbeat = True
+    answers_pings = True
     control_interval = 0.25  # spot allows 5 messages a second, pings included
     max_connection_age: float | None = 23 * 3600 + 50 * 60.0  # it ends after 24 hours
 
@@ -135,29 +135,29 @@ class BinanceCodec:
         self._ids = count(1)
         self._in_url: tuple[StreamKey, ...] = ()
 
-    def stream(self, symbol: str, timeframe: str) -> StreamKey:
-        # Checked before upper(), which makes ASCII of some other letters.
+    def stream_key(self, symbol: str, timeframe: str) -> StreamKey:
+        # Checked before upper(), which turns some other letters into ASCII.
         name, unit = check_symbol(symbol).upper(), check_timeframe(timeframe)
         if not _SYMBOL.fullmatch(name):
             raise BadArgumentError(
-                f"symbol {symbol!r} is none of Binance's, such as BTCUSDT; "
-                f"one matches {_SYMBOL.pattern}"
+                f"symbol {symbol!r} is not accepted by Binance; one matches"
+                f" {_SYMBOL.pattern}, such as BTCUSDT"
             )
-        if unit == "1s" and not self._market.seconds:
+        if unit == "1s" and not self._market.has_seconds:
             raise BadArgumentError(
-                "timeframe '1s' is accepted on spot markets only; take 1m or longer"
+                "timeframe '1s' is accepted on spot markets only; use 1m or longer"
             )
         return name, unit
 
     def endpoints(self, given: Sequence[str], ports: Sequence[int]) -> list[str]:
         if not given:
-            return complete(self._market.hosts, ports or self._market.ports, _path)
-        urls = complete(given, ports, _path)
+            return expand(self._market.hosts, ports or self._market.ports, _path)
+        urls = expand(given, ports, _path)
         naming = [url for url in urls if "streams=" in urlsplit(url).query]
         if naming:
             raise BadArgumentError(
-                f"endpoint {redact(naming[0])!r} names streams: leave them out, symbols"
-                " and resolutions name them"
+                f"endpoint {redact(naming[0])!r} names streams; remove them, and give"
+                " symbols and resolutions instead"
             )
         return urls
 
@@ -181,19 +181,19 @@ class BinanceCodec:
         before, after = dict.fromkeys(old), dict.fromkeys(new)
         added = ("SUBSCRIBE", [stream for stream in after if stream not in before])
         dropped = ("UNSUBSCRIBE", [stream for stream in before if stream not in after])
-        # What is refused should cost nothing that was there: so first what is new,
-        # unless the venue has no room for both.
-        roomy = len(before) + len(added[1]) <= self.max_streams
-        steps = (added, dropped) if roomy else (dropped, added)
+        # New streams first, so that a refusal costs none of the former ones; unless
+        # both together are more than the venue allows.
+        has_capacity = len(before) + len(added[1]) <= self.max_streams
+        steps = (added, dropped) if has_capacity else (dropped, added)
         return [
-            self._command(method, names)
+            self._request(method, names)
             for method, streams in steps
             for names in _batches(map(_wire_name, streams))
         ]
 
-    def _command(self, method: str, names: list[str]) -> Request:
+    def _request(self, method: str, names: list[str]) -> Request:
         number = next(self._ids)
-        frame = msgspec.json.encode(_Command(method, names, number)).decode()
+        frame = msgspec.json.encode(_Call(method, names, number)).decode()
         return Request(str(number), frame)
 
     def decode(self, data: bytes) -> tuple[Event, ...]:
@@ -204,14 +204,14 @@ class BinanceCodec:
             payload = frame.data or frame
             if payload.event == "kline" and payload.kline is not None:
                 return (self._bar_event(payload.kline, payload.time),)
-            if payload.event not in _LOOKED_INTO:
+            if payload.event not in _KNOWN_EVENTS:
                 return (Ignored(),)
         except UNREADABLE as error:
-            return _no_bar(data, error)
-        return _no_bar(data, NO_BAR)
+            return _decode_other(data, error)
+        return _decode_other(data, NO_BAR)
 
     def _bar_event(self, kline: _Kline, event_time: int) -> BarEvent:
-        symbol, timeframe = known_stream(kline.symbol, kline.interval)
+        symbol, timeframe = check_stream(kline.symbol, kline.interval)
         return BarEvent(
             symbol,
             timeframe,
@@ -222,7 +222,7 @@ class BinanceCodec:
             kline.low,
             kline.close,
             kline.volume,
-            kline.money if self._market.quote_money else nan,
+            kline.money if self._market.has_quote_money else nan,
             kline.closed,
             event_time,
         )
@@ -252,7 +252,7 @@ def _batches(names: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _no_bar(data: bytes, why: Exception | str) -> tuple[Event, ...]:
+def _decode_other(data: bytes, why: Exception | str) -> tuple[Event, ...]:
     try:
         outer = _decode_envelope(data)
         inner = _within(outer.data) or outer
@@ -274,11 +274,11 @@ def _within(raw: msgspec.Raw) -> _Envelope | None:
 
 
 def _answer(outer: _Envelope, error: _Envelope) -> Event:
-    request_id = identity_of(outer.id)
+    request_id = request_id_of(outer.id)
     if error.code or error.msg or outer.error:
-        words = words_of(error.msg) or words_of(outer.error) or "refused"
-        code = words_of(error.code)
+        message = message_of(error.msg) or message_of(outer.error) or "refused"
+        code = message_of(error.code)
         return Refused(
-            request_id, redacted_words(f"{words} (code {code})" if code else words)
+            request_id, redact_message(f"{message} (code {code})" if code else message)
         )
     return Acknowledged(request_id) if outer.result else Ignored()

@@ -1,7 +1,7 @@
-"""What all codecs do with bytes from outside, before they believe them.
+"""The checks that every codec makes of bytes from outside.
 
-Typed decoding refuses wrong types and JSON's outlaws (NaN literals, truncation, depth);
-what is here is the rest, so that a decode ends in an event whatever came.
+Typed decoding refuses wrong types, NaN literals, truncated and deeply nested JSON. The
+functions here do the rest, so that decoding ends in an event whatever the bytes are.
 """
 
 from functools import lru_cache
@@ -9,22 +9,22 @@ from typing import Annotated
 
 import msgspec
 
-from shmfeed.bar import LAST_TIME, check_timeframe
+from shmfeed.bar import LAST_TIME, StreamKey, check_timeframe
 from shmfeed.codecs.interface import Malformed
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import one_line
 from shmfeed.validation import check_symbol
 
-# What decoding a hostile message, and judging its names, may raise.
+# The exceptions of decoding a hostile message and of checking the names in it.
 UNREADABLE = (ValueError, RecursionError)
 ABSENT = msgspec.Raw(b"")
 NO_BAR = "not the shape of a bar"
 
-Time = Annotated[int, msgspec.Meta(ge=0, lt=LAST_TIME)]  # ms UTC, or garbage
+Time = Annotated[int, msgspec.Meta(ge=0, lt=LAST_TIME)]  # ms UTC
 
 
 def is_text(data: bytes) -> bool:
-    """Whether the whole message is UTF-8, parts that no decoder looks at included."""
+    """Return True if the whole message is UTF-8, with the parts no decoder reads."""
     if data.isascii():
         return True
     try:
@@ -34,19 +34,53 @@ def is_text(data: bytes) -> bool:
     return True
 
 
-# An error is not kept, so only names that passed fill the cache: 4096 short ones.
+# Errors are not cached, so only accepted names fill the cache: 4096 short ones.
 @lru_cache(maxsize=4096)
-def known_stream(symbol: str, timeframe: str | None) -> tuple[str, str]:
-    """The stream that a message names; BadArgumentError if there can be none."""
+def check_stream(symbol: str, timeframe: str | None) -> StreamKey:
+    """Return the stream that a message names, or raise BadArgumentError."""
     return check_symbol(symbol), check_timeframe(timeframe)
 
 
-def malformed(why: Exception | str) -> tuple[Malformed]:
-    """The event for what went wrong; its reason repeats nothing that was sent."""
-    return (Malformed(why if isinstance(why, str) else _reason(why)),)
+def malformed(reason: Exception | str) -> tuple[Malformed]:
+    """Return the event for an unreadable message; it repeats nothing that was sent."""
+    return (Malformed(reason if isinstance(reason, str) else _describe(reason)),)
 
 
-def _reason(error: Exception) -> str:
+def text_of(raw: msgspec.Raw) -> str:
+    """Return the string in a part of a message, "" for anything else."""
+    value = _value_of(raw)
+    return value if isinstance(value, str) else ""
+
+
+def request_id_of(raw: msgspec.Raw) -> str | None:
+    """Return a request's id, which is a string or an integer, else None."""
+    value = _value_of(raw)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    return str(value)
+
+
+def message_of(raw: msgspec.Raw) -> str:
+    """Return the string in a part of a message, or its JSON if it is something else."""
+    value = _value_of(raw)
+    if value is None or isinstance(value, str):
+        return value or ""
+    return bytes(raw).decode(errors="replace")
+
+
+def redact_message(message: str, secret: str = "") -> str:
+    """Return a venue's message as one short line without our secret."""
+    return one_line(message.replace(secret, "***") if secret else message)
+
+
+def _value_of(raw: msgspec.Raw) -> object:
+    try:
+        return msgspec.json.decode(raw) if raw else None
+    except UNREADABLE:
+        return None
+
+
+def _describe(error: Exception) -> str:
     match error:
         case RecursionError():
             return "nested too deeply"
@@ -56,38 +90,3 @@ def _reason(error: Exception) -> str:
             return str(error)  # places and types only
         case _:
             return "cannot be decoded"
-
-
-def value_of(raw: msgspec.Raw) -> object:
-    """The plain value of a part of a message; None for none, null, or garbage."""
-    try:
-        return msgspec.json.decode(raw) if raw else None
-    except UNREADABLE:
-        return None
-
-
-def text_of(raw: msgspec.Raw) -> str:
-    """The string that a part of a message is; "" for anything else."""
-    value = value_of(raw)
-    return value if isinstance(value, str) else ""
-
-
-def identity_of(raw: msgspec.Raw) -> str | None:
-    """A request's id as the venue repeats it: a string or an integer, else None."""
-    value = value_of(raw)
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return None
-    return str(value)
-
-
-def words_of(raw: msgspec.Raw) -> str:
-    """What a part of a message says: a string, or other JSON as it stands."""
-    value = value_of(raw)
-    if value is None or isinstance(value, str):
-        return value or ""
-    return bytes(raw).decode(errors="replace")
-
-
-def redacted_words(words: str, secret: str = "") -> str:
-    """Return a venue's words as one short line without our secret."""
-    return one_line(words.replace(secret, "***") if secret else words)

@@ -1,4 +1,4 @@
-"""From what a user gives as an endpoint to the complete URLs to try."""
+"""From a user's endpoints to the complete URLs to try."""
 
 from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -7,12 +7,16 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.settings.endpoint import check
 
 
-def complete(
+def expand(
     given: Sequence[str], ports: Sequence[int], path: Callable[[str], str]
 ) -> list[str]:
-    """Each endpoint with each of the ports that it may have, once, in order.
+    """Return each endpoint with each of the ports that it may have, once, in order.
 
-    `path` makes an endpoint's path the one to connect to. Raises BadArgumentError.
+    `path` turns an endpoint's path into the one to connect to.
+
+    Raises:
+        BadArgumentError: An endpoint is not accepted, or names a port that is not
+            among `ports`.
     """
     urls = [
         urlunsplit((parts.scheme, netloc, path(parts.path), parts.query, ""))
@@ -31,6 +35,6 @@ def _netlocs(parts: SplitResult, ports: Sequence[int]) -> Iterator[str]:
         yield parts.netloc
     else:
         raise BadArgumentError(
-            f"port {list(ports)} contradicts the endpoint's own, {parts.port}: leave"
+            f"port {list(ports)} contradicts the endpoint's own, {parts.port}; leave"
             " one of them out"
         )

@@ -1,6 +1,16 @@
-"""What every codec is: a venue's protocol as a plain object, without any I/O.
+"""The interface of a venue's protocol: `Codec`, and the events that it decodes.
 
-What a codec says that a venue said: the words between the wire and the ledger.
+To add a venue:
+
+1. Write `codecs/VENUE.py` with a class that has the members of `Codec`. It does no I/O;
+   `codecs.decoding` has the checks that every codec makes of bytes from outside, and
+   `wealthai.py` is the shortest example.
+2. Add its row to the table in `codecs/registry.py`. Its name is the setting `protocol`.
+3. Test it beside `tests/unit/codecs`, with recorded frames, and fuzz it as
+   `fuzz/codec_wealthai.py` does.
+
+Nothing else knows a venue: endpoints, limits, pace and the way to subscribe are the
+codec's.
 """
 
 import math
@@ -12,11 +22,33 @@ import msgspec
 from shmfeed.bar import StreamKey
 
 
-class BarEvent(msgspec.Struct, gc=False):
-    """A venue's message about one bar, not judged yet.
+class Request(NamedTuple):
+    """A frame to send, and the id by which its answer names it."""
 
-    Times are ms UTC. `close_time` 0: the venue sent none. `closed` None: the venue
-    sends no flag. `event_time` 0: the message does not say when it was made.
+    id: str
+    frame: str
+
+    def __repr__(self) -> str:
+        # A frame may carry the session's token, and a repr ends up in logs.
+        return f"Request(id={self.id!r}, {len(self.frame)} characters)"
+
+
+class BarEvent(msgspec.Struct, gc=False):
+    """A message about one bar, before any check of its values.
+
+    Attributes:
+        symbol: The symbol, as the venue writes it.
+        timeframe: The timeframe, in its one spelling.
+        open_time: The bar's begin, in ms UTC.
+        close_time: The bar's end as the venue states it, in ms UTC; 0 without one.
+        open: The first price.
+        high: The highest price.
+        low: The lowest price.
+        close: The last price.
+        volume: The traded volume.
+        money: The quote turnover; NaN where the venue sends none.
+        closed: The venue's flag that the bar is final; None where it sends none.
+        event_time: When the venue made the message, in ms UTC; 0 without it.
     """
 
     symbol: str
@@ -34,26 +66,26 @@ class BarEvent(msgspec.Struct, gc=False):
 
 
 class Acknowledged(msgspec.Struct, gc=False):
-    """The server accepts a request; `request_id` None where it does not say which."""
+    """The server accepts a request, None: it does not say which."""
 
     request_id: str | None
 
 
 class Refused(msgspec.Struct, gc=False):
-    """The server refuses a request, in its own words."""
+    """The server refuses a request; `message` is its own text."""
 
     request_id: str | None
     message: str
 
 
 class Heartbeat(msgspec.Struct, gc=False):
-    """A sign of life that is no data; `reply` is to be sent back, None: nothing is."""
+    """A sign of life without data; `reply` has to be sent back, unless it is None."""
 
     reply: str | None = None
 
 
 class GoingAway(msgspec.Struct, gc=False):
-    """The server is about to close: connect anew at once."""
+    """The server is about to close; the client should connect again at once."""
 
 
 class Ignored(msgspec.Struct, gc=False):
@@ -61,7 +93,7 @@ class Ignored(msgspec.Struct, gc=False):
 
 
 class Malformed(msgspec.Struct, gc=False):
-    """A message that is not of the protocol; `reason` is for the log, without data."""
+    """A message that does not follow the protocol; `reason` repeats no data of it."""
 
     reason: str
 
@@ -69,67 +101,73 @@ class Malformed(msgspec.Struct, gc=False):
 Event = BarEvent | Acknowledged | Refused | Heartbeat | GoingAway | Ignored | Malformed
 
 
-class Request(NamedTuple):
-    """A frame to send, and the id by which its answer will name it."""
-
-    id: str
-    frame: str
-
-    def __repr__(self) -> str:
-        # A frame may carry the session's token, and a repr ends up in logs.
-        return f"Request(id={self.id!r}, {len(self.frame)} characters)"
-
-
 class Codec(Protocol):
     """One venue's protocol and limits, for one connection after another.
 
-    Request ids count up from 1 on each connection. No method waits or does I/O; one
-    thread calls them.
+    No method waits or does I/O. All are called by one thread.
+
+    Attributes:
+        name: The protocol's name, as in the setting `protocol`.
+        flags_closed: True if the venue flags every bar as closed or not. Then the
+            clock closes none.
+        answers_pings: True if the venue answers pings of the client.
+        max_streams: The most streams on one connection.
+        control_interval: Seconds between two frames of the client.
+        max_connection_age: Seconds after which the client replaces a connection,
+            before the venue ends it; None for no limit.
     """
 
     name: str
-    flags_closed: bool  # the venue says which bars are closed: no clock closes one
-    heartbeat: bool  # pings of ours are welcome
-    max_streams: int  # on one connection
-    control_interval: float  # seconds to leave between two frames of ours
-    max_connection_age: float | None  # seconds; the venue ends a connection after it
+    flags_closed: bool
+    answers_pings: bool
+    max_streams: int
+    control_interval: float
+    max_connection_age: float | None
 
-    def stream(self, symbol: str, timeframe: str) -> StreamKey:
-        """The stream in the venue's case and the one spelling of its timeframe.
+    def stream_key(self, symbol: str, timeframe: str) -> StreamKey:
+        """Return the stream in the venue's case, its timeframe in the one spelling.
 
-        Raises BadArgumentError for one that the venue cannot have.
+        Raises:
+            BadArgumentError: The venue cannot have such a stream.
         """
         ...
 
     def endpoints(self, given: Sequence[str], ports: Sequence[int]) -> list[str]:
-        """Complete URLs in the order to be tried; the venue's own for none given.
+        """Return complete URLs, in the order in which they are to be tried.
 
-        `ports` go into endpoints without one, each in turn. BadArgumentError for what
-        is no WebSocket URL, or has a port that is not among `ports`.
+        Args:
+            given: Endpoints from the settings; empty for the venue's own.
+            ports: The ports for endpoints that name none, each in turn.
+
+        Raises:
+            BadArgumentError: An endpoint is not the URL of a WebSocket, or names a
+                port that is not among `ports`.
         """
         ...
 
     def url(self, endpoint: str, streams: Sequence[StreamKey]) -> str:
-        """What to connect to: one of `endpoints()`, perhaps naming the streams.
+        """Return the URL for a new connection, which may name the streams.
 
-        Begins a connection: what the former one was asked is forgotten.
+        Request ids begin again at 1, and earlier subscriptions are forgotten.
         """
         ...
 
     def subscribe(self, streams: Sequence[StreamKey]) -> list[Request]:
-        """What to send after the handshake, each to be acknowledged.
+        """Return the requests to send after the handshake; each is acknowledged.
 
-        Empty where the last `url()` has subscribed them: then nothing is to be waited
-        for.
+        The list is empty if the URL has subscribed the streams.
         """
         ...
 
     def change(
         self, old: Sequence[StreamKey], new: Sequence[StreamKey]
     ) -> list[Request]:
-        """What turns a live connection's `old` streams into `new`; maybe nothing."""
+        """Return the requests that change a live connection's streams, maybe none."""
         ...
 
     def decode(self, data: bytes) -> tuple[Event, ...]:
-        """The events of one message; never raises: anything bad is Malformed."""
+        """Return the events of one message; anything unreadable is Malformed.
+
+        It never raises, whatever the bytes are.
+        """
         ...

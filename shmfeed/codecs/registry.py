@@ -1,4 +1,4 @@
-"""The table of protocols: a venue is one row here."""
+"""The table of protocols, one row for each codec."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from shmfeed.errors import BadArgumentError
 
 DEFAULT_MARKET_TYPE = "binance-testnet"
 
-# Each is called with the market_type and the token of the session.
+# Each is called with the market_type and the session's token.
 _PROTOCOLS: dict[str, Callable[[str, str], Codec]] = {
     "wealthai": WealthaiCodec,
     "binance": lambda market_type, _token: BinanceCodec(market_type),
@@ -17,10 +17,16 @@ _PROTOCOLS: dict[str, Callable[[str, str], Codec]] = {
 
 
 def get_codec(protocol: str, market_type: str = "", csrf_token: str = "") -> Codec:
-    """A new codec, for one connection after another.
+    """Return a new codec, for one connection after another.
 
-    Raises BadArgumentError, listing what is accepted, for an unknown protocol or for
-    a market_type that the protocol does not have; "" is the default one.
+    Args:
+        protocol: The protocol's name.
+        market_type: The protocol's market; empty for the default one.
+        csrf_token: The session's token, for a protocol that sends one.
+
+    Raises:
+        BadArgumentError: The protocol is unknown, or has no such market. The message
+            lists those that are accepted.
     """
     make = _PROTOCOLS.get(protocol)
     if make is None:

@@ -12,15 +12,15 @@ from shmfeed.codecs.decoding import (
     NO_BAR,
     UNREADABLE,
     Time,
-    identity_of,
+    check_stream,
     is_text,
-    known_stream,
     malformed,
-    redacted_words,
+    message_of,
+    redact_message,
+    request_id_of,
     text_of,
-    words_of,
 )
-from shmfeed.codecs.endpoints import complete
+from shmfeed.codecs.endpoints import expand
 from shmfeed.codecs.interface import (
     Acknowledged,
     BarEvent,
@@ -46,7 +46,7 @@ _HEARTBEATS = {
 
 
 class _Connect(msgspec.Struct):
-    # The order of the fields is the order of the keys on the wire.
+    # In the order of the keys on the wire.
     type: str
     request_id: str
     symbols: list[str]
@@ -77,7 +77,7 @@ class _Bar(msgspec.Struct, gc=False):
 
 
 class _Envelope(msgspec.Struct, gc=False):
-    # Raw: whatever stands there, a message of an unknown type is still readable.
+    # Raw, so that a message of an unknown type is readable whatever stands there.
     type: msgspec.Raw = ABSENT
     request_id: msgspec.Raw = ABSENT
     message: msgspec.Raw = ABSENT
@@ -91,9 +91,9 @@ class WealthaiCodec:
     """The house protocol, for one connection after another."""
 
     name = "wealthai"
-    flags_closed = False  # a message may carry a flag, the protocol does not promise it
-    heartbeat = True
-    max_streams = MAX_STREAMS  # the protocol names no limit: a feed's
+    flags_closed = False  # a message may carry the flag, but need not
+    answers_pings = True
+    max_streams = MAX_STREAMS  # a feed's: the protocol has no limit
     control_interval = 0.0
     max_connection_age: float | None = None
 
@@ -102,15 +102,15 @@ class WealthaiCodec:
         self._token = csrf_token
         self._ids = count(1)
 
-    def stream(self, symbol: str, timeframe: str) -> StreamKey:
+    def stream_key(self, symbol: str, timeframe: str) -> StreamKey:
         return check_symbol(symbol), check_timeframe(timeframe)
 
     def endpoints(self, given: Sequence[str], ports: Sequence[int]) -> list[str]:
         if given:
-            return complete(given, ports, _path)
-        return complete(_HOSTS, ports or _PORTS, _path)
+            return expand(given, ports, _path)
+        return expand(_HOSTS, ports or _PORTS, _path)
 
-    def url(self, endpoint: str, streams: Sequence[StreamKey]) -> str:  # noqa: ARG002 - the Protocol's; CONNECT names them here
+    def url(self, endpoint: str, streams: Sequence[StreamKey]) -> str:  # noqa: ARG002 - CONNECT names them
         self._ids = count(1)
         return endpoint
 
@@ -139,10 +139,10 @@ class WealthaiCodec:
             if bar.type in _BARS:
                 return (_bar_event(bar),)
         except UNREADABLE as error:
-            return self._no_bar(data, error)
-        return self._no_bar(data, NO_BAR)
+            return self._decode_other(data, error)
+        return self._decode_other(data, NO_BAR)
 
-    def _no_bar(self, data: bytes, why: Exception | str) -> tuple[Event, ...]:
+    def _decode_other(self, data: bytes, why: Exception | str) -> tuple[Event, ...]:
         text = _TEXTS.get(bytes(data))
         if text is not None:
             return (text,)
@@ -159,10 +159,10 @@ class WealthaiCodec:
         if kind in _HEARTBEATS:
             return _HEARTBEATS[kind]
         if kind == "CONNECTED":
-            return Acknowledged(identity_of(envelope.request_id))
+            return Acknowledged(request_id_of(envelope.request_id))
         if kind == "ERROR":
-            words = redacted_words(words_of(envelope.message) or kind, self._token)
-            return Refused(identity_of(envelope.request_id), words)
+            message = redact_message(message_of(envelope.message) or kind, self._token)
+            return Refused(request_id_of(envelope.request_id), message)
         return Ignored()
 
 
@@ -171,7 +171,7 @@ def _path(path: str) -> str:
 
 
 def _bar_event(bar: _Bar) -> BarEvent:
-    symbol, timeframe = known_stream(bar.symbol, bar.timeframe or bar.resolution)
+    symbol, timeframe = check_stream(bar.symbol, bar.timeframe or bar.resolution)
     return BarEvent(
         symbol,
         timeframe,

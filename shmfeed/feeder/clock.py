@@ -1,22 +1,22 @@
-"""The venue's wall clock, as well as it can be known from here.
+"""An estimate of the venue's wall clock.
 
 This host's wall clock is read once, at the start, and advanced by monotonic time, so
-that a step of the host's clock closes no bar. Event times correct it: one arrives late
-by its latency and never early, so the largest difference (event time minus ours) of
-the last one to two minutes is the best estimate; an older one no longer counts, since
-clocks drift. A minute that brings none is skipped: what was known stays known.
+that a step of the host's clock closes no bar. Event times correct it. An event arrives
+late by its latency and never early, so the largest difference (event time minus ours)
+of the last one to two minutes is the best estimate. Older differences are dropped,
+because clocks drift; a minute without events keeps the estimate.
 """
 
-ABSURD_MS = 24 * 60 * 60 * 1000  # an event time that far off says nothing of the clock
+ABSURD_MS = 24 * 60 * 60 * 1000  # an event time that far off is ignored
 _WINDOW_SECONDS = 60
-_NOTHING = -ABSURD_MS - 1  # less than any difference that counts
+_NOTHING = -ABSURD_MS - 1  # less than any difference that is used
 
 
 class VenueClock:
     """An estimate of the venue's wall clock. For one thread.
 
-    `wall_ms` is this host's wall clock, ms UTC, at the moment `now`; every `now` is
-    of one monotonic clock, in seconds.
+    `wall_ms` is this host's wall clock in ms UTC at the moment `now`. Every `now` is a
+    reading of one monotonic clock, in seconds.
     """
 
     __slots__ = ("_before", "_best", "_read", "_start", "_wall", "_window")
@@ -26,11 +26,11 @@ class VenueClock:
         self._start = now
         self._window = 0  # number of the window that `_best` belongs to
         self._best = _NOTHING  # largest difference in it, ms
-        self._before = _NOTHING  # and in the window with events before it
+        self._before = _NOTHING  # largest one in the window with events before it
         self._read = 0
 
     def observe(self, event_time_ms: int, now: float) -> None:
-        """Learn from an event's time; one more than a day off is ignored."""
+        """Correct the estimate by an event's time, unless it is more than a day off."""
         difference = event_time_ms - self._local(now)
         if not -ABSURD_MS <= difference <= ABSURD_MS:
             return
@@ -44,10 +44,10 @@ class VenueClock:
             self._best = difference
 
     def read(self, now: float) -> int:
-        """The venue's time, ms UTC; before the first event, this host's.
+        """Return the venue's time in ms UTC; before the first event, this host's.
 
-        Never less than it returned before: where an estimate turns out to have been
-        ahead, the clock stands until time has caught up.
+        It never goes back. After an estimate that was ahead, it stands until time has
+        caught up.
         """
         offset = max(self._best, self._before)
         time = self._local(now) + (offset if offset != _NOTHING else 0)

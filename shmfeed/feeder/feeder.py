@@ -60,7 +60,7 @@ class Feeder:
         this process.
 
         Raises:
-            BadArgumentError: The venue cannot have these streams, or there are none.
+            BadArgumentError: There are no streams, or the venue cannot have them.
             ShmfeedError: `create` could not take the feed.
         """
         check_feeder_platform()
@@ -138,7 +138,7 @@ class Feeder:
             self._requests.ask(Request(v=1, id=0, op="release", manager=manager))
 
     def _checked(self, streams: Iterable[tuple[str, str]]) -> Streams:
-        return tuple(dict.fromkeys(self._codec.stream(*key) for key in streams))
+        return tuple(dict.fromkeys(self._codec.stream_key(*key) for key in streams))
 
     def _check_capacity(self, union: Streams) -> None:
         if not self._writer.has_capacity_for(union):

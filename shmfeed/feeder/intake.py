@@ -50,9 +50,10 @@ class Intake:
     """The way of events into the rings. For the feeder's one writing thread."""
 
     def __init__(self, writer: FeedWriter, close_grace: float, flagged: bool) -> None:
-        """`flagged`: the venue flags which bars are closed, and the clock closes none.
+        """Write to the streams of `writer`.
 
-        `close_grace` is in seconds.
+        `close_grace` is in seconds. `flagged` says that the venue flags its closed
+        bars; then the clock closes none.
         """
         self._writer = writer
         self._flagged = flagged

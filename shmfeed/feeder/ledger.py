@@ -126,7 +126,7 @@ class Ledger:
 
     @property
     def is_holding(self) -> bool:
-        """Whether newer bars are held: the stream is recovering."""
+        """True while newer bars are held: the stream is recovering."""
         return bool(self._held)
 
     def apply(self, event: BarEvent, venue_now: int, now: float) -> list[LedgerEvent]:

@@ -1,9 +1,9 @@
 """The feeder as a manager's child: `python -m shmfeed.feeder.main`.
 
-Standard input: one line of JSON, {"manager", "pid", "settings"}, which may hold the
-token, and then nothing until the manager ends or closes it. Standard output: one line,
-as the control socket answers: that the feeder runs, or the error that it could not.
-Standard error: the log.
+Standard input gets one line of JSON, {"manager", "pid", "settings"}, which may hold the
+token; it stays open until the manager ends or closes it. Standard output has one line,
+an answer as on the control socket: the feeder runs, or the error that stopped it.
+Standard error has the log.
 """
 
 import faulthandler
@@ -29,14 +29,14 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def main() -> int:
-    """Run the feeder that standard input describes; its exit code."""
+    """Run the feeder that standard input describes, and return its exit code."""
     faulthandler.enable()
     if not sys.stderr.isatty():
-        # A manager that does not read our log must not keep us from our work.
+        # A manager that does not read the log must not block the feeder.
         os.set_blocking(sys.stderr.fileno(), False)
     line = sys.stdin.buffer.readline(LINE_LIMIT)
     if not line.endswith(b"\n"):
-        return EXIT_FAILED  # the manager ended before it had said what to do
+        return EXIT_FAILED  # the manager ended before it had written the line
     order = json.loads(line)
     try:
         settings = from_json(json.dumps(order["settings"]).encode())
@@ -48,15 +48,15 @@ def main() -> int:
     stop_on_signals(feeder)
     _report(encode_answer(ORDER, {"pid": os.getpid()}))
     if settings.stop_with_manager:
-        follow = threading.Thread(
-            target=_follow, args=[feeder, order["manager"]], daemon=True
+        watch = threading.Thread(
+            target=_release_with_manager, args=[feeder, order["manager"]], daemon=True
         )
-        follow.start()
+        watch.start()
     return run(feeder)
 
 
 def run(feeder: Feeder) -> int:
-    """Run it to its end; the process's exit code."""
+    """Run a feeder to its end, and return the process's exit code."""
     try:
         feeder.run()
     except FeedLostError as error:
@@ -69,7 +69,7 @@ def run(feeder: Feeder) -> int:
 
 
 def stop_on_signals(feeder: Feeder, unlink: bool = False) -> None:
-    """SIGTERM, SIGINT and SIGHUP end the feeder; the main thread only."""
+    """Stop the feeder on SIGTERM, SIGINT and SIGHUP. Call it in the main thread."""
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 # signal's
         feeder.stop(unlink)
@@ -79,26 +79,29 @@ def stop_on_signals(feeder: Feeder, unlink: bool = False) -> None:
         signals.add(signal.SIGHUP)
     for number in signals:
         signal.signal(number, handle)
-    # Whoever launched us may have had them blocked, and we inherit that.
+    # A parent that had blocked these signals has passed that on.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
 def set_up_logging(settings: Settings) -> None:
-    """The log goes to `log_file`, or to standard error; BadArgumentError."""
-    logging.raiseExceptions = False  # whoever read our standard error may have gone
+    """Write the log to `log_file`, or to standard error.
+
+    Raises:
+        BadArgumentError: `log_file` cannot be written.
+    """
+    logging.raiseExceptions = False  # the reader of standard error may have gone
     try:
         logging.basicConfig(
             filename=settings.log_file, level=settings.log_level, format=LOG_FORMAT
         )
     except OSError as error:
         raise BadArgumentError(
-            f"log_file is {settings.log_file!r}, which cannot be written:"
-            f" {error.strerror}"
+            f"log_file {settings.log_file!r} cannot be written: {error.strerror}"
         ) from None
 
 
-def _follow(feeder: Feeder, manager: str) -> None:
-    # Past the buffer of sys.stdin: its lock, held here, would abort our exit.
+def _release_with_manager(feeder: Feeder, manager: str) -> None:
+    # Past the buffer of sys.stdin, whose lock would abort the process's exit.
     while os.read(sys.stdin.fileno(), 1):
         pass
     feeder.release(manager)

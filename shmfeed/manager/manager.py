@@ -323,7 +323,7 @@ class WebSocketManager:
 def _in_venue_spelling(settings: Settings) -> Settings:
     """Return the settings in the venue's spelling; refuse what its codec refuses."""
     codec = get_codec(settings.protocol, settings.market_type)
-    streams = [codec.stream(*key) for key in settings.streams]
+    streams = [codec.stream_key(*key) for key in settings.streams]
     codec.endpoints(settings.endpoint, settings.port)
     symbols = tuple(dict.fromkeys(symbol for symbol, _ in streams))
     if not streams or symbols == settings.symbols:

@@ -64,7 +64,7 @@ class VenueClient:
     Attributes:
         acknowledged_at: When the venue acknowledged the subscription, by `clock`; None
             before.
-        has_data: Whether a bar has come.
+        has_data: True once a bar has come.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ class VenueClient:
             raise LeavingError(f"planned, after {age:g} s")
 
     def _watch_life(self, now: float) -> None:
-        if not self._codec.heartbeat:
+        if not self._codec.answers_pings:
             return
         silence = self._limits.heartbeat_timeout
         if now - self._connection.last_frame_at > silence:

@@ -122,7 +122,7 @@ class Session:
 
     @property
     def is_changing(self) -> bool:
-        """Whether a change of the subscription has no outcome yet."""
+        """True while a change of the subscription has no outcome."""
         return self._subscription.is_changing
 
     def batches(self) -> _Batches:

@@ -33,8 +33,8 @@ class Subscription:
         acknowledged: The streams that the venue acknowledged last, on this connection
             or a former one.
         wanted: The streams that it shall serve.
-        is_changing: Whether a change has no outcome yet.
-        is_live: Whether the present connection has been acknowledged.
+        is_changing: True while a change has no outcome.
+        is_live: True once the present connection has been acknowledged.
     """
 
     def __init__(self, codec: Codec, streams: Streams, ack_timeout: float) -> None:

@@ -310,7 +310,7 @@ def test_what_comes_in_drops_is_given_up_within_the_limit(what):
 class Pingless(WealthaiCodec):
     """The house protocol at a venue that wants no pings: no frame is a sign of life."""
 
-    heartbeat = False
+    answers_pings = False
 
 
 def test_tls_in_drops_is_given_up_within_the_limit():

@@ -84,7 +84,7 @@ class TestSettings:
             assert made.endpoints((), ()) == endpoints
             assert made.max_streams == streams
             assert made.flags_closed
-            assert made.heartbeat
+            assert made.answers_pings
             assert made.control_interval == 0.25
             assert made.max_connection_age == 85_800
 
@@ -104,10 +104,13 @@ class TestSettings:
         assert repr(protocol) in str(info.value)
 
     def test_streams(self):
-        assert codec().stream("btcUsdt", "60m") == ("BTCUSDT", "1h")
-        assert codec().stream("BTCUSDT", "1s") == ("BTCUSDT", "1s")
-        assert codec("testnet").stream("BTCUSDT", "1s") == ("BTCUSDT", "1s")
-        assert codec("coinm").stream("ethusd_210924", "1M") == ("ETHUSD_210924", "1M")
+        assert codec().stream_key("btcUsdt", "60m") == ("BTCUSDT", "1h")
+        assert codec().stream_key("BTCUSDT", "1s") == ("BTCUSDT", "1s")
+        assert codec("testnet").stream_key("BTCUSDT", "1s") == ("BTCUSDT", "1s")
+        assert codec("coinm").stream_key("ethusd_210924", "1M") == (
+            "ETHUSD_210924",
+            "1M",
+        )
 
     @pytest.mark.parametrize(
         ("market", "symbol", "timeframe"),
@@ -124,7 +127,7 @@ class TestSettings:
     )
     def test_refused_streams_name_the_value(self, market, symbol, timeframe):
         with pytest.raises(BadArgumentError) as info:
-            codec(market).stream(symbol, timeframe)
+            codec(market).stream_key(symbol, timeframe)
         assert repr(symbol) in str(info.value) or repr(timeframe) in str(info.value)
 
 

@@ -55,19 +55,19 @@ class TestSettings:
         made = codec()
         assert made.name == "wealthai"
         assert not made.flags_closed
-        assert made.heartbeat
+        assert made.answers_pings
         assert made.max_connection_age is None
         assert made.max_streams >= 1000
 
     def test_streams_keep_their_case(self):
-        assert codec().stream("btcUSDT", "daily") == ("btcUSDT", "1d")
+        assert codec().stream_key("btcUSDT", "daily") == ("btcUSDT", "1d")
 
     @pytest.mark.parametrize(
         ("symbol", "timeframe"), [("", "1h"), ("A B", "1h"), ("A", "2m"), ("A", "1H")]
     )
     def test_refused_streams_name_the_value(self, symbol, timeframe):
         with pytest.raises(BadArgumentError) as info:
-            codec().stream(symbol, timeframe)
+            codec().stream_key(symbol, timeframe)
         assert repr(symbol) in str(info.value) or repr(timeframe) in str(info.value)
 
     def test_default_endpoints(self):
