@@ -1,18 +1,18 @@
-/* The C core of rings: the accelerator of rows.py, ringbuf.py, ringwriter.py and
- * following.py, with the bell's short ways, which define what it does. It knows columns
- * and strides, no field.
+/* The C core, the twin of the ring in pure Python, which defines it.
  *
- * protocol.h      the protocol, in C11 atomics
- * core.h       names taken from Python, arguments, bars
+ * protocol.h   the protocol of ringbuf.py in C11 atomics
+ * liveness.h   the rule of liveness
+ * core.h       objects of Python, arguments, bars
  * rows.h       Rows, Slice
  * reader.h     RingReader
  * writer.h     RingWriter
  * follower.h   ReattachingReader
  * futex.h      futex_load, futex_wait
- * wakeup.h    Eventcount, sleep_past
+ * wakeup.h     Eventcount, sleep_past
  *
- * All types lean on the GIL: it is never released but in a sleep. The module does
- * not declare itself free of it; an interpreter without one takes one for it.
+ * It knows columns and strides, not the names of fields. All types rely on the GIL,
+ * which is released only while a reader sleeps. The module does not declare that it can
+ * run without the GIL, so an interpreter without one turns it on.
  */
 
 #include "csrc/core.h"
@@ -90,7 +90,7 @@ execute(PyObject *module)
     return add_layout(module);
 }
 
-/* words.py's, for what pure Python reads and writes beside the rings. */
+/* The fence of memory/words.py, for the accesses of pure Python beside the rings. */
 static PyObject *
 fence(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
@@ -100,7 +100,7 @@ fence(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 
 static PyMethodDef functions[] = {
     FUTEX_METHODS EVENTCOUNT_METHODS{"fence", fence, METH_NOARGS,
-                               "An access behind it is after it."},
+                               "Order all accesses above it before all below it."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -109,7 +109,7 @@ static PyModuleDef_Slot slots[] = {{Py_mod_exec, execute}, {0, NULL}};
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "shmfeed._ringbuf",
-    .m_doc = "The C core of rings; the modules that it accelerates define it.",
+    .m_doc = "The C core: the twin of the ring in pure Python, which defines it.",
     .m_methods = functions,
     .m_slots = slots,
 };

@@ -1,10 +1,8 @@
-"""Which core serves rings in this process: C where it was built, else pure Python.
+"""The core of this process: the C extension where it was built, else pure Python.
 
-Both have the same names and signatures, and pure Python is the definition. Decided
-once, at import: SHMFEED_PURE=1 asks for pure Python. Whoever makes or names one of
-these classes takes it from here.
-
-The C extension, where this process uses it: decided once, at import.
+Both have the same names and signatures, and pure Python is the definition. The choice
+is made once, at import; SHMFEED_PURE=1 asks for pure Python. All other modules take
+the classes from here.
 """
 
 import copyreg
@@ -28,12 +26,11 @@ from shmfeed.validation import check_switch
 
 PURE = "SHMFEED_PURE"  # the variable that asks for pure Python
 NAME = "shmfeed._ringbuf"
-# What it must have; what it has on Linux only is not among them.
+# The names that the extension must have; those of Linux alone are not among them.
 VERBS = ("ReattachingReader", "RingReader", "RingWriter", "Rows", "Slice", "fence")
 
 
 def _choose() -> tuple[ModuleType | None, str]:
-    """The extension, or why there is none."""
     if check_switch(PURE, os.environ.get(PURE, "")):
         return None, f"{PURE} asks for it"
     try:
@@ -45,19 +42,17 @@ def _choose() -> tuple[ModuleType | None, str]:
     if not _fits(extension.LAYOUT):
         return None, "the C core was built for another layout"
     if lacking := [verb for verb in VERBS if not hasattr(extension, verb)]:
-        return None, f"the C core was built of other sources: no {lacking[0]} in it"
+        return None, f"the C core was built from other sources: it lacks {lacking[0]}"
     return extension, ""
 
 
 def _fits(compiled: dict[str, int]) -> bool:
-    """Whether the layout is still the one whose constants were compiled in."""
+    # The constants that were compiled in are still those of layout.py.
     here = vars(layout) | {"COLUMNS": len(layout.COLUMNS)}
     return all(here.get(name) == value for name, value in compiled.items())
 
 
-extension, WHY_NOT = _choose()
-"""None where pure Python serves, and then why."""
-
+extension, WHY = _choose()  # None with pure Python, and then the reason
 
 __all__ = [
     "REMEDY",
@@ -77,7 +72,7 @@ __all__ = [
 
 
 def _as_pure(private: Rows) -> tuple[type[Rows], tuple[object, ...]]:
-    """What C's private rows are copied and pickled as: it is everywhere."""
+    # A pickle or copy of C's rows can be loaded where there is no C core.
     return rows.Rows, (private.block, private.first, private.forming)
 
 
@@ -95,8 +90,7 @@ if not TYPE_CHECKING and extension is not None:
         futex_load, futex_wait = extension.futex_load, extension.futex_wait
 
 build = "pure Python" if extension is None else "C"
-WHY = WHY_NOT  # why it is pure Python; empty where it is not
-REMEDY = (  # what makes it C
+REMEDY = (  # how to get the C core
     f"unset {PURE}"
     if WHY.startswith(PURE)
     else "install a C compiler and Python's headers, then reinstall shmfeed with"
@@ -105,12 +99,11 @@ REMEDY = (  # what makes it C
 
 
 def check_memory_order() -> None:
-    """Refuse pure Python on a CPU on which plain loads and stores may be reordered.
+    """Raise UnsupportedPlatformError for pure Python on a CPU that reorders memory.
 
     x86-64 keeps stores in order and loads in order (total store order), which is all
-    that the protocols of `ringbuf` and of `Latch` need. Others need fences, which C
-    has and Python cannot express. A 32-bit Python, on x86-64 too, stores a word in
-    halves.
+    that the protocol of `ringbuf` needs. Other CPUs need fences, which Python cannot
+    express. A 32-bit Python stores a word in halves, on x86-64 too.
     """
     machine = platform.machine().lower()
     if sys.maxsize < 1 << 32:

@@ -1,7 +1,11 @@
-"""The verbs of a ring, of whichever segment serves now.
+"""A reader that survives its segment: the verbs of a ring, on the current segment.
 
-A segment that was given up, or whose feeder died, may have a successor: it is looked
-for by the next verb. A live read pays for this with a few loads and one clock.
+A segment that was retired, or whose feeder died, may have a successor under the feed's
+name; the next verb looks for it. A live read pays for this with a few loads and one
+look at the clock: no system call.
+
+It stands here and not in `segment/`, since `core` chooses between this class and its C
+twin, and `segment/` takes both from `core`.
 """
 
 from shmfeed.bar import Bar
@@ -10,9 +14,11 @@ from shmfeed.ringbuf import RingReader
 
 
 class ReattachingReader:
-    """Reads through `reader()`: the last one, as long as its segment serves.
+    """The verbs of RingReader on whichever segment is current.
 
-    A subclass says in `_find` where another is.
+    A subclass implements `_find`. The verbs raise its errors too.
+
+    Thread safety: any thread may read.
     """
 
     __slots__ = ("_reader",)
@@ -22,58 +28,80 @@ class ReattachingReader:
 
     @property
     def last_reader(self) -> RingReader | None:
-        """The reader that was used last, None if there is none."""
+        """The reader of the last verb, None before the first and after `detach`."""
         return self._reader
 
     def detach(self) -> None:
-        """Let go of the reader: the next verb looks for one."""
+        """Drop the reader; the next verb finds one."""
         self._reader = None
 
     def _find(self) -> RingReader:
-        """The reader of the segment that serves now, or the last one that did."""
+        """Return the reader of the current segment, or of the last one that was."""
         raise NotImplementedError
 
     def reader(self) -> RingReader:
-        """The reader of the segment that serves now."""
+        """Return the reader of the current segment."""
         reader = self._reader
         if reader is None or not reader.is_current:
-            # One assignment: another thread finds the old one or the new one.
+            # One assignment: another thread sees the old reader or the new one.
             reader = self._reader = self._find()
         return reader
 
     @property
     def count(self) -> int:
-        """Number of the next closed bar; only ever grows within `epoch`."""
+        """The number of the next closed bar; it only grows within `epoch`."""
         return self.reader().count
 
     @property
     def epoch(self) -> int:
-        """Raised by a repair or a re-created feed; bar numbers hold within one."""
+        """The life of the numbering: a repair or a re-created feed raises it."""
         return self.reader().epoch
 
     def view(self, n: int) -> Slice:
-        """The last n closed bars, at most `history`, fewer if there are fewer.
+        """Return the last n closed bars without copying; ask `valid` after use.
 
-        Zero-copy and read-only; ask `valid` after use. Raises BadArgumentError for
-        n < 1, BusyRingError when a writer outruns the read for 10 ms.
+        Args:
+            n: At least 1. More than `history` counts as `history`.
+
+        Returns:
+            Read-only columns over shared memory, oldest first: n rows, or as many as
+            there are.
+
+        Raises:
+            BadArgumentError: n is not an integer of at least 1.
+            BusyRingError: The writer outran this read for 10 ms.
         """
         return self.reader().view(n)
 
     def snapshot(self, n: int, include_now: bool = False) -> Rows:
-        """The last n bars, private and consistent; the same shape as `view`.
+        """Return a private copy of the last n bars, of the same shape as `view`.
 
-        With `include_now` the forming bar, if there is one, is the last of the n.
-        Raises BadArgumentError for n < 1, BusyRingError.
+        Args:
+            n: At least 1. More than `history` counts as `history`.
+            include_now: Count the forming bar, if there is one, as the last of the n.
+
+        Raises:
+            BadArgumentError: n is not an integer of at least 1, or include_now is not
+                a bool.
+            BusyRingError: The writer outran this read for 10 ms.
         """
         return self.reader().snapshot(n, include_now)
 
     def latest(self, field: str) -> float | int:
-        """The newest value of a field, the forming bar's if there is one.
+        """Return the newest value of a field: the forming bar's, else the last bar's.
 
-        NaN if there is no bar at all. Raises BadArgumentError, BusyRingError.
+        Args:
+            field: A name of `layout.COLUMNS`.
+
+        Returns:
+            An int for the times (ms UTC) and flags, else a float; NaN without a bar.
+
+        Raises:
+            BadArgumentError: There is no such field.
+            BusyRingError: The writer outran this read for 10 ms.
         """
         return self.reader().latest(field)
 
     def forming(self) -> Bar | None:
-        """The unfinished bar, or None; never one that has closed already."""
+        """Return the forming bar; None before the first, and once it has closed."""
         return self.reader().forming()

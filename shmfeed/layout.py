@@ -5,16 +5,17 @@
     column    | row 0 .. capacity-1 | the same rows again |
 
 All words are 8 bytes, 8-aligned, in the machine's own byte order; a *word* offset
-below counts in units of 8 bytes. READY, the first word, joins magic and layout version
-and is stored last when a segment is made, so that whoever sees it sees a whole one.
+below counts in units of 8 bytes. READY, the first word, joins magic and layout version.
+It is stored last when a segment is made, so a reader that finds it finds a whole
+segment.
 
-An entry belongs to one stream for the segment's life; its catalog word says which slot
-holds the stream's rows now: (slot epoch << SLOT_BITS) | slot number. Row n of a slot
-stands at n % capacity and again `capacity` further, so that any window of up to
-`capacity` rows is one contiguous piece of each column.
+An entry belongs to one stream for the segment's life. Its catalog word names the slot
+that holds the stream's rows: (slot epoch << SLOT_BITS) | slot number. Row n of a slot
+stands at n % capacity and again `capacity` further, so any window of up to `capacity`
+rows is one contiguous piece of each column.
 
-A *cell pair* holds a value of several words that is replaced often: a counter and two
-cells; the value is in cell (counter % 2), counter 0 means that there is none.
+A *latch* holds a value of several words that is replaced often: a counter and two
+cells. The value is in cell (counter % 2); counter 0 means that none was written yet.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -33,18 +34,18 @@ H_HISTORY = 3
 H_GUARD = 4
 H_SLOTS = 5
 # Header words that change.
-H_RETIRED = 6  # 1: this segment is given up, look for its successor by name
+H_RETIRED = 6  # 1: retired, a successor may bear the feed's name
 H_WRITER_EPOCH = 7  # raised by each feeder that takes the segment
 H_WRITER_PID = 8
-H_STARTED = 9  # CLOCK_BOOTTIME ns, when this feeder took the segment
-H_ALIVE = 10  # CLOCK_BOOTTIME ns, the beat thread's: the process lives
-H_TICK = 11  # CLOCK_BOOTTIME ns, the main loop's: the process works
+H_STARTED = 9  # CLOCK_BOOTTIME ns, the start of this feeder
+H_ALIVE = 10  # CLOCK_BOOTTIME ns, stored by the beat thread: the process lives
+H_TICK = 11  # CLOCK_BOOTTIME ns, stored by the main loop: the process works
 H_STATE = 12  # index into STATES
 H_LAST_MESSAGE = 13  # CLOCK_BOOTTIME ns of the last frame of data, 0: none yet
 H_STREAMS = 14  # entries in use; an entry is whole before it is counted here
-H_WAKE = 15  # the 32-bit wait word, in the low half
+H_WAKE = 15  # the eventcount's 32-bit key, in the low half
 H_COUNTERS = 16
-COUNTERS = (  # `bars`, first, counts closed bars; the other names say it
+COUNTERS = (  # `bars` counts closed bars and is first
     "bars",
     "messages",
     "malformed",
@@ -61,7 +62,7 @@ H_BARS = H_COUNTERS
 H_COUNTERS_ROOM = 48
 H_HISTOGRAM = H_COUNTERS + H_COUNTERS_ROOM
 H_HISTOGRAM_ROOM = 64
-H_NOTE = H_HISTOGRAM + H_HISTOGRAM_ROOM  # cell pair: UTF-8 JSON, see NOTE_BYTES
+H_NOTE = H_HISTOGRAM + H_HISTOGRAM_ROOM  # latch of UTF-8 JSON, see NOTE_BYTES
 NOTE_WORDS = 128
 NOTE_BYTES = (NOTE_WORDS - 1) * WORD  # a cell's first word is the text's length
 HEADER_WORDS = 512  # one page
@@ -77,7 +78,7 @@ E_SINCE = 2  # CLOCK_BOOTTIME ns of the last (un)subscription
 E_UPDATED = 3  # CLOCK_BOOTTIME ns of the last append or forming update, 0: none yet
 E_GAPS = 4  # bars missing from this stream so far
 E_RECOVERING = 5  # 1: newer bars are held back until a hole is filled or given up
-E_FORMING = 6  # cell pair of FORMING_WORDS
+E_FORMING = 6  # latch of FORMING_WORDS
 FORMING_WORDS = 9
 E_NAMES = 32
 SYMBOL_BYTES = 48  # padded with NUL
@@ -91,8 +92,8 @@ SLOT_MASK = (1 << SLOT_BITS) - 1
 S_EPOCH = 0
 S_INTENT = 1
 S_PUBLISHED = 2
-S_BASE = 3  # its oldest row number, fixed for the epoch
-S_RETIRED = 4  # room for the order in which slots were given up
+S_BASE = 3  # number of the oldest row, fixed for the epoch
+S_RETIRED = 4  # reserved: the order in which slots were retired
 SLOT_HEADER_WORDS = 8
 
 # The columns of a slot, and the words of a forming cell, in this order. The float
@@ -110,25 +111,25 @@ COLUMNS = (
 )
 C_FLOATS = 2
 FLOATS = 6
-VALUES = 5  # of them are a window's `values`
+VALUES = 5  # of FLOATS, a window's `values`
 C_FLAGS = 8
 
-# Limits: what a segment may be asked for.
+# Limits of a segment.
 MAX_STREAMS = 10_000
 MAX_HISTORY = 10_000_000
 _MIN_GUARD = 16
 TIME_LIMIT = 253_370_764_800_000  # ms UTC, year 9999: each open_time is below it
-COUNT_LIMIT = 1 << 62  # what is counted stays below it
+COUNT_LIMIT = 1 << 62  # each count is below it
 
 # A feeder beats every BEAT_SECONDS and is dead DEAD_NS after its last sign of life.
 BEAT_SECONDS = 0.5
 DEAD_NS = 2_000_000_000
 STUCK_NS = 5_000_000_000  # the main loop of a connected feeder ticks far more often
-AHEAD_NS = 3600 * 1_000_000_000  # a sign of life further in the future is garbage
+AHEAD_NS = 3600 * 1_000_000_000  # a moment further in the future is damage
 
 
 def default_guard(history: int) -> int:
-    """The guard where nobody said how large it shall be."""
+    """Return the guard of a feed that sets none."""
     return max(_MIN_GUARD, history // 4)
 
 
@@ -145,7 +146,7 @@ class Geometry(NamedTuple):
 
     @property
     def slots(self) -> int:
-        """Each stream's slot, and spares for repairs: at least 8 and an eighth."""
+        """One slot a stream, and spares for repairs: an eighth, at least 8."""
         return self.max_streams + max(8, -(-self.max_streams // 8))
 
     @property
@@ -154,13 +155,13 @@ class Geometry(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of the whole segment."""
+        """The bytes of the whole segment."""
         return WORD * (self.slot_word(self.slots))
 
     def entry_word(self, index: int) -> int:
-        """Where entry `index` begins, in words."""
+        """Return the word at which entry `index` begins."""
         return HEADER_WORDS + index * ENTRY_WORDS
 
     def slot_word(self, slot: int) -> int:
-        """Where slot `slot` begins, in words."""
+        """Return the word at which slot `slot` begins."""
         return self.entry_word(self.max_streams) + slot * self.slot_words

@@ -1,26 +1,54 @@
-"""One stream's rows in a buffer: the writer's verbs and the readers'.
+"""The ring: one stream's closed bars and its forming bar, in a plain buffer.
 
-Rows never change once they are published; a ring forgets its oldest by writing over
-them. One writer, any number of readers that write nothing, no lock.
+One writer, any number of readers. Readers write nothing, nothing is locked, and no side
+waits for the other. This module is the protocol and its definition in pure Python;
+`_ringbuf.c` is its twin, and names the steps by the same numbers. A release or an
+acquire is a fence that other CPUs than x86-64 need.
 
-Append, row n:                              Read:
- (1) store intent = n + 1                    (1) acquire-load the catalog word, then
- (2) release fence                               published
- (3) write row n, twice                      (2) take the window below published
- (4) release-store published = n + 1         (3) after use: acquire fence, load intent
-                                                 and, last, the slot's epoch
+A row never changes once it is published. The ring forgets its oldest row by writing the
+newest one over it.
 
-The window held while it was used if the epoch is the catalog word's and
-`intent - first <= capacity`: row n is written over row n - capacity, and intent says
-so before it happens. A writer killed anywhere leaves readers whole: the row it was at
-was not published, and its successor writes it again.
+Append row n:                           Read the newest rows:
+ (A1) store intent = n + 1               (R1) acquire-load the catalog word: it names
+ (A2) release                                 the slot and the slot's epoch
+ (A3) write row n's columns, each        (R2) acquire-load published: the window is
+      at n % capacity and again               [first, published)
+      `capacity` further                 (R3) use the rows, in place or as a copy
+ (A4) release-store published = n + 1    (R4) acquire
+                                         (R5) load intent, then the slot's epoch
 
-The forming bar is a `Latch` in the stream's entry. One that is not newer than the
-last closed row does not exist, so that closing a bar needs no second store. Closed and
-forming together are read forming first: a bar that closes in between is then found
-among the rows, never missing, never twice.
+The rows of R3 were whole if the epoch is still the catalog word's and
+`intent - first <= capacity`. Row n is written over row n - capacity, and A1 says so
+before A3 does it: a reader that met a word of row n in R3 finds the intent in R5.
 
-The writing half of a ring: `ringbuf` tells the protocol.
+Replace the forming bar:                Read the forming bar:
+ (U1) release                            (F1) acquire-load the counter
+ (U2) fill the cell that readers do      (F2) copy the cell that it names
+      not read                           (F3) acquire
+ (U3) release-store the counter + 1      (F4) load the counter: equal, or again
+
+This is a latch, `memory.words.Latch`, in the stream's catalog entry. A forming bar that
+is not newer than the last closed row does not exist, so closing a bar needs no store
+besides those of A1 to A4. A reader that wants both reads the forming bar first: a bar
+that closes in between is then found among the rows, never missing and never twice.
+
+Death. A writer that is killed at any step leaves readers whole. Before A4 row n is not
+published; before U3 readers keep to the other cell. The next writer takes the counts as
+they are, resets none, and writes row n again.
+
+Swap (nothing does this yet; `tests/races/model_writer.py` specifies it). A late
+correction or a filled gap gives the stream new rows in a free slot:
+ (S1) release-store the slot's new epoch, above all that were given
+ (S2) release
+ (S3) write the rows, base, intent and published; no count falls
+ (S4) release-store the catalog word (epoch << SLOT_BITS | slot)
+Slices of the old slot stay true until that slot is reused; then R5 finds its epoch.
+
+Why two counts and not one odd/even word. Both are seqlock-style versions: read before
+and after, valid if nothing moved. A sequence that is odd while its writer writes stays
+odd for ever if the writer dies there, and starves readers beside a busy writer. Intent
+and published only grow, and tell which rows a write concerns: a reader of older or
+newer rows is not disturbed, and a dead writer leaves nothing that holds a reader up.
 """
 
 import math
@@ -29,7 +57,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from shmfeed.bar import Bar, close_time
+from shmfeed.bar import Bar, StreamKey, close_time
 from shmfeed.errors import BadArgumentError, FeedLostError, ShmfeedError
 from shmfeed.layout import (
     CONNECTED,
@@ -53,7 +81,7 @@ from shmfeed.layout import (
     TIME_LIMIT,
     Geometry,
 )
-from shmfeed.memory.integrity import damaged, slot_damage
+from shmfeed.memory.integrity import check_entry, checked_word, retry_budget
 from shmfeed.memory.liveness import is_alive, is_current, is_working
 from shmfeed.memory.rows import ROW, Rows, Slice, Slot, column_number
 from shmfeed.memory.words import (
@@ -62,54 +90,25 @@ from shmfeed.memory.words import (
     Words,
     boot_ns,
     check_writable,
-    fence,
 )
 from shmfeed.text import repr_short
 from shmfeed.validation import check_flag, check_int
 
 
-def check_entry(words: Words, geometry: Geometry, index: int) -> int:
-    """Where entry `index` begins, in words; BadArgumentError where the buffer is too
-    small for this geometry, it has no rows, or no such entry."""
-    check_int("history", geometry.history)
-    check_int("guard", geometry.guard, 0)
-    index = check_int("index", index, 0, geometry.max_streams - 1)
-    if len(words.raw) < geometry.size:
-        raise BadArgumentError(
-            f"{words.name} has {len(words.raw)} bytes; with {geometry} it must have"
-            f" {geometry.size}"
-        )
-    return geometry.entry_word(index)
-
-
-def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
-    """The catalog word; SegmentFormatError where it, or its slot, cannot be."""
-    ints, budget = words.ints, None
-    while True:
-        word = ints[entry + E_WORD]
-        fence()  # acquire: pairs with that of `Catalog`, before it is stored
-        what = slot_damage(words, geometry, word)
-        if what is None:
-            return word
-        fence()  # the word again, after what it names
-        if ints[entry + E_WORD] == word:
-            raise damaged(words, what)
-        budget = budget or RetryBudget("catalog word")
-        budget.spend()
-
-
-def retry_budget(
-    what: str, words: Words, geometry: Geometry, entry: int
-) -> RetryBudget:
-    """For reads of a stream: before it gives up, it looks whether the catalog holds."""
-    return RetryBudget(what, lambda: checked_word(words, geometry, entry))
-
-
 class RingReader:
-    """Reads one stream. Any thread, any process; writes nothing.
+    """The reader of one stream in one segment.
 
-    Raises BadArgumentError for a buffer that is too small, SegmentFormatError for a
-    slot that cannot be.
+    Args:
+        words: The segment. A read-only buffer will do.
+        geometry: The segment's sizes.
+        index: The stream's entry number.
+
+    Raises:
+        BadArgumentError: The buffer is too small, or there is no such entry.
+        SegmentFormatError: The stream's slot is damaged.
+
+    Thread safety: any thread of any process may use a reader; it writes nothing into
+    the buffer.
     """
 
     __slots__ = ("_forming", "_slot", "entry", "geometry", "words")
@@ -117,13 +116,15 @@ class RingReader:
     def __init__(self, words: Words, geometry: Geometry, index: int) -> None:
         self.words = words
         self.geometry = geometry
-        self.entry = check_entry(words, geometry, index)  # where it begins, in words
+        self.entry = check_entry(
+            words, geometry, index
+        )  # the word at which the entry begins
         self._forming = Latch(words, self.entry + E_FORMING, FORMING_WORDS)
         self._slot = self._find_slot()
 
     def _find_slot(self) -> tuple[int, Slot]:
         word = checked_word(self.words, self.geometry, self.entry)
-        # One assignment: another thread finds an old pair or a new one, no mixture.
+        # One assignment: another thread sees the old pair or the new one, no mixture.
         self._slot = (word, Slot(self.words, self.geometry, word & SLOT_MASK))
         return self._slot
 
@@ -142,11 +143,11 @@ class RingReader:
         return is_current(self.words.ints, boot_ns())
 
     def live_age(self, most: int) -> float | None:
-        """Seconds since the stream's last update, where all is well and it is no
-        longer ago than `most` ns; else None: whoever asks looks closer.
+        """Return the seconds since the stream's last update if all is well.
 
-        All is well: the feeder lives, works and is connected, the stream is subscribed
-        and nothing of it held back.
+        All is well if the last update is at most `most` ns old, the feeder lives, works
+        and is connected, the stream is subscribed, and none of its bars is held back.
+        Otherwise return None: `shmfeed.status` then finds out what is wrong.
         """
         ints, at, now = self.words.ints, self.entry, boot_ns()
         age = now - ints[at + E_UPDATED]
@@ -164,12 +165,12 @@ class RingReader:
 
     @property
     def count(self) -> int:
-        """Number of the next closed bar; only grows within `epoch`."""
+        """The number of the next closed bar; it only grows within `epoch`."""
         budget = None
         while True:
             word, slot = self._current()
-            count = slot.words[slot.at + S_PUBLISHED]  # acquire: as in view
-            # A slot of another life counts another stream's rows.
+            count = slot.words[slot.at + S_PUBLISHED]  # R2
+            # A reused slot has a new epoch and counts another stream's rows.
             if slot.words[slot.at + S_EPOCH] == word >> SLOT_BITS:
                 return count
             budget = budget or self._budget("count")
@@ -177,29 +178,39 @@ class RingReader:
 
     @property
     def epoch(self) -> int:
-        """Raised by a repair or a re-created feed; bar numbers hold within one."""
+        """The life of the numbering: a repair or a re-created feed raises it."""
         return self.words.ints[self.entry + E_WORD] >> SLOT_BITS
 
     @property
     def updated(self) -> int:
-        """CLOCK_BOOTTIME ns of the stream's last bar or update; 0: none yet."""
+        """CLOCK_BOOTTIME ns of the stream's last bar or update, 0 before the first."""
         return self.words.ints[self.entry + E_UPDATED]
 
     def view(self, n: int) -> Slice:
-        """The last n closed bars, at most `history`, fewer if there are fewer.
+        """Return the last n closed bars without copying, steps R1 to R5.
 
-        Zero-copy. Raises BadArgumentError for n < 1, BusyRingError.
+        Args:
+            n: At least 1. More than `history` counts as `history`.
+
+        Returns:
+            Read-only columns over the buffer, oldest first: n rows, or as many as there
+            are. Use them, then ask `valid`.
+
+        Raises:
+            BadArgumentError: n is not an integer of at least 1.
+            BusyRingError: The writer outran this read for 10 ms.
+            SegmentFormatError: The stream's slot is damaged.
         """
         if type(n) is not int or n < 1:
             n = check_int("n", n)
-        # Comparisons, not min and max: two calls would be a tenth of a view.
+        # Comparisons: calls of min and max would cost a tenth of a view.
         history = self.geometry.history
         most = n if n < history else history  # noqa: FURB136
         budget = None
         while True:
             word, slot = self._current()
             words, at = slot.words, slot.at
-            last = words[at + S_PUBLISHED]  # acquire: pairs with append's last store
+            last = words[at + S_PUBLISHED]  # R2, acquire: pairs with A4
             first, base = last - most, words[at + S_BASE]
             if first < base:  # noqa: PLR1730
                 first = base
@@ -209,10 +220,20 @@ class RingReader:
             budget.spend()
 
     def snapshot(self, n: int, include_now: bool = False) -> Rows:
-        """The last n bars, private and consistent.
+        """Return a private copy of the last n bars.
 
-        With `include_now` the forming bar, if there is one, is the last of the n.
-        Raises BadArgumentError for n < 1, BusyRingError.
+        Args:
+            n: At least 1. More than `history` counts as `history`.
+            include_now: Count the forming bar, if there is one, as the last of the n.
+
+        Returns:
+            Writable columns, oldest first: n rows, or as many as there are.
+
+        Raises:
+            BadArgumentError: n is not an integer of at least 1, or include_now is not
+                a bool.
+            BusyRingError: The writer outran this read for 10 ms.
+            SegmentFormatError: The stream's slot is damaged.
         """
         if include_now is not False:
             include_now = check_flag("include_now", include_now)
@@ -230,9 +251,18 @@ class RingReader:
             budget.spend()
 
     def latest(self, field: str) -> float | int:
-        """The newest value of a field, the forming bar's if there is one.
+        """Return the newest value of a field.
 
-        NaN if there is no bar at all. Raises BadArgumentError, BusyRingError.
+        Args:
+            field: A name of `layout.COLUMNS`.
+
+        Returns:
+            The forming bar's value if there is one, else the last closed bar's; NaN if
+            there is no bar. An int for the times (ms UTC) and flags, else a float.
+
+        Raises:
+            BadArgumentError: There is no such field.
+            BusyRingError: The writer outran this read for 10 ms.
         """
         number = column_number(field)
         bar = self.forming_cell()
@@ -242,7 +272,7 @@ class RingReader:
         return math.nan if closed is None else closed[number]
 
     def forming(self) -> Bar | None:
-        """The unfinished bar, or None; never one that has closed already."""
+        """Return the forming bar; None before the first, and once it has closed."""
         bar = self.forming_cell()
         closed = self.last_closed()
         if bar is None or closed is None or bar.open_time > closed.open_time:
@@ -250,12 +280,12 @@ class RingReader:
         return None
 
     def last_closed(self) -> Bar | None:
-        """The newest closed bar, None if there is none."""
+        """Return the newest closed bar, None before the first."""
         budget = None
         while True:
             word, slot = self._current()
             words, at = slot.words, slot.at
-            row = words[at + S_PUBLISHED] - 1  # acquire: as in view
+            row = words[at + S_PUBLISHED] - 1  # R2
             bar = slot.bar(row) if row >= words[at + S_BASE] else None
             if slot.held(word, row):
                 return bar
@@ -263,18 +293,27 @@ class RingReader:
             budget.spend()
 
     def forming_cell(self) -> Bar | None:
-        """The bar that the cells hold: it may have closed already. BusyRingError."""
+        """Return the bar in the latch, which may have closed already, or None."""
         cell = self._forming.read()
         return None if cell is None else Bar._make(ROW.unpack(cell))
 
 
-CLOSED = TIME_LIMIT  # the last open_time of a writer that is closed
+CLOSED = TIME_LIMIT  # as `_last_open`: the writer is closed
 
 
 class RingWriter:
-    """Writes one stream. One thread of one process; `wake` is called after a close.
+    """The writer of one stream.
 
-    Made by `FeedWriter.add_stream`; a feed's writer that is closed closes these too.
+    `FeedWriter.add_stream` returns one, or its C twin, and closes it with the feed.
+
+    Args:
+        words: The segment, writable.
+        geometry: The segment's sizes.
+        index: The stream's entry number.
+        key: The stream's symbol and timeframe.
+        wake: Called with `index` after each closed bar.
+
+    Thread safety: one thread of one process writes a stream.
     """
 
     __slots__ = (
@@ -297,10 +336,10 @@ class RingWriter:
         words: Words,
         geometry: Geometry,
         index: int,
-        names: tuple[str, str],
+        key: StreamKey,
         wake: Callable[[int], None],
     ) -> None:
-        self.symbol, self.timeframe = names
+        self.symbol, self.timeframe = key
         self.reader = RingReader(words, geometry, index)
         check_writable(words)
         self._ints = words.ints
@@ -326,20 +365,28 @@ class RingWriter:
         flags: int = 0,
         wake: bool = True,
     ) -> None:
-        """Close a bar, and with it a forming one of the same or an older open_time.
+        """Close a bar, steps A1 to A4; a forming bar that is not newer is gone.
 
-        Times in ms UTC. Raises BadArgumentError, and changes nothing, for an
-        open_time that is not newer than the last closed one or a value that is no
-        number. Values are written as they are: judging them is the ledger's.
+        Values are stored as they are; the ledger judges them.
+
+        Args:
+            open_time: int ms UTC, newer than that of the last closed bar.
+            open, high, low, close, volume, money: Numbers, stored as float64.
+            flags: An int64, see `shmfeed.flag_names`.
+            wake: Wake the readers that wait for this stream.
+
+        Raises:
+            BadArgumentError: An argument is refused; nothing was stored.
+            FeedLostError: The writer is closed.
         """
-        if wake.__class__ is not bool:  # the call is a tenth of an append
+        if wake.__class__ is not bool:  # a call would cost a tenth of an append
             wake = check_flag("wake", wake)  # type: ignore[unreachable] # untyped
         cells = self._cells(open_time, (open, high, low, close, volume, money), flags)
         ints, capacity = self._ints, self._capacity
         slot, row = self._slot, self._row
         at, stride = slot + SLOT_HEADER_WORDS + row % capacity, 2 * capacity
         ints[slot + S_INTENT] = row + 1
-        # Fence: pairs with the readers'; on x86-64 stores keep their order.
+        # A2, release: pairs with R4. x86-64 keeps stores in order.
         for cell in cells:
             ints[at] = ints[at + capacity] = cell
             at += stride
@@ -347,7 +394,7 @@ class RingWriter:
         ints[self._at + E_UPDATED] = now
         ints[H_TICK] = now
         ints[H_BARS] += 1
-        ints[slot + S_PUBLISHED] = row + 1  # release: pairs with view's first load
+        ints[slot + S_PUBLISHED] = row + 1  # A4, release: pairs with R2
         self._row = row + 1
         self._last_open = cells[0]
         if wake:
@@ -363,11 +410,11 @@ class RingWriter:
         volume: float,
         money: float = math.nan,
         flags: int = 0,
-        wake: bool = False,  # noqa: ARG002 # append's arguments
+        wake: bool = False,  # noqa: ARG002 # the arguments of append
     ) -> None:
-        """Replace the unfinished bar; nobody is woken.
+        """Replace the forming bar, steps U1 to U3. Wakes no reader.
 
-        Raises BadArgumentError as `append` does, and changes nothing.
+        Arguments and errors are those of `append`.
         """
         cells = self._cells(open_time, (open, high, low, close, volume, money), flags)
         self._forming.write(cells.tobytes())
@@ -376,14 +423,14 @@ class RingWriter:
         self._ints[H_TICK] = now
 
     def close(self) -> None:
-        """Write nothing any more: each later call raises FeedLostError."""
+        """Stop writing: each later call raises FeedLostError."""
         self._last_open = CLOSED
 
     def _cells(
         self, open_time: int, values: tuple[float, ...], flags: int
     ) -> "memoryview[int]":
-        """A row's words, made before the first of them is stored: a value may be
-        refused, and one that converts itself runs code that may use this writer."""
+        # All words of a row before the first store: a value may be refused, and the
+        # conversion of an object may run code that uses this writer.
         if type(open_time) is not int:
             open_time = check_time(open_time)
         self._check(open_time)
@@ -392,7 +439,7 @@ class RingWriter:
             floats, rest = array("d", values), array("q", (flags,))
         except (TypeError, ValueError, OverflowError) as error:
             raise bad_values((*values, flags)) from error
-        self._check(open_time)  # again: see above
+        self._check(open_time)  # again: that code may have appended
         cells = times.tobytes() + floats.tobytes() + rest.tobytes()
         return memoryview(cells).cast("q")
 
@@ -402,7 +449,7 @@ class RingWriter:
 
 
 def check_time(open_time: object) -> int:
-    """The open_time as an int; BadArgumentError for what is no integer."""
+    """Return open_time as an int. Raise BadArgumentError if it is not an integer."""
     if isinstance(open_time, int | np.integer) and not isinstance(open_time, bool):
         return int(open_time)
     raise BadArgumentError(
@@ -411,7 +458,7 @@ def check_time(open_time: object) -> int:
 
 
 def end_of(open_time: int, timeframe: str) -> int:
-    """When a bar of this open_time ends, ms UTC; BadArgumentError."""
+    """Return the close time, ms UTC. Raise BadArgumentError if it is out of range."""
     try:
         return close_time(open_time, timeframe)
     except (OverflowError, ValueError) as error:
@@ -421,7 +468,7 @@ def end_of(open_time: int, timeframe: str) -> int:
 def refusal(
     symbol: str, timeframe: str, last_open: int, open_time: int
 ) -> ShmfeedError:
-    """The error for an open_time that cannot follow `last_open`."""
+    """Return the error for an open_time that cannot follow `last_open`."""
     stream = f"{symbol} {timeframe}"
     if last_open == CLOSED:
         return FeedLostError(f"the writer of {stream} is closed")
@@ -434,7 +481,7 @@ def refusal(
 
 
 def bad_values(values: Sequence[object]) -> BadArgumentError:
-    """The error for values, money and flags among them, that are no numbers."""
+    """Return the error for values that are not numbers, money and flags included."""
     return BadArgumentError(
         "open, high, low, close, volume, money must be numbers and flags an int;"
         f" they are {repr_short(tuple(values))}"

@@ -35,7 +35,7 @@ from shmfeed.layout import (
 )
 from shmfeed.memory.catalog import Catalog, check_keys, entries
 from shmfeed.memory.futex import ALL_BITS
-from shmfeed.memory.integrity import trusted
+from shmfeed.memory.integrity import damage_as_error
 from shmfeed.memory.note import pack_note
 from shmfeed.memory.wakeup import wake_bits
 from shmfeed.memory.words import Latch, boot_ns
@@ -178,7 +178,7 @@ class FeedWriter:
         """
         self._check_open()
         key = check_symbol(symbol), check_timeframe(timeframe)
-        with trusted(self._words):
+        with damage_as_error(self._words):
             index = self._catalog.add(key, boot_ns())
             if key not in self._rings:
                 self._rings[key] = RingWriter(

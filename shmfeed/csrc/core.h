@@ -1,4 +1,4 @@
-/* What the types of _ringbuf.c share: names taken from Python, arguments, bars. */
+/* Shared by the types of _ringbuf.c: objects of Python, arguments, bars. */
 #ifndef SHM_CORE_H
 #define SHM_CORE_H
 
@@ -14,26 +14,28 @@
 
 #include "liveness.h"
 
-/* The words of errors, and whatever is rare, stay in Python. */
+/* Rare work, and the text of each error, stay in Python. */
 static struct {
     PyObject *Bar;      /* bar.Bar, a tuple of a row's cells */
-    PyObject *numbers;  /* rows.NUMBERS: a field's column, by its name */
+    PyObject *numbers;  /* rows.NUMBERS: column by field name */
     PyObject *bar;
     PyObject *validation;
     PyObject *rows;
+    PyObject *integrity;
     PyObject *ringbuf;
 } python;
 
 static const struct {
     PyObject **into;
     const char *module;
-    const char *name;  /* NULL: the module itself */
+    const char *name;  /* NULL for the module itself */
 } imports[] = {
     {&python.Bar, "shmfeed.bar", "Bar"},
     {&python.numbers, "shmfeed.memory.rows", "NUMBERS"},
     {&python.bar, "shmfeed.bar", NULL},
     {&python.validation, "shmfeed.validation", NULL},
     {&python.rows, "shmfeed.memory.rows", NULL},
+    {&python.integrity, "shmfeed.memory.integrity", NULL},
     {&python.ringbuf, "shmfeed.ringbuf", NULL},
 };
 
@@ -53,7 +55,7 @@ import_names(void)
     return 0;
 }
 
-/* What a function of a module returns; `format` is of a tuple. */
+/* Call a function of a module; `format` builds the tuple of arguments. */
 static PyObject *
 call(PyObject *module, const char *name, const char *format, ...)
 {
@@ -86,8 +88,9 @@ boot_ns(void)
 
 #define LAG_NS 100000000
 
-/* CLOCK_BOOTTIME, for whoever asks at each read whether a feeder is dead: some ms late,
-   and for LAG_NS after a suspend as if there had been none. A third of its price. */
+/* CLOCK_BOOTTIME at a third of the price, for the look at the feeder's signs of life on
+   each read. It is some ms late, and for LAG_NS after a suspend it lacks the time of the
+   suspend; a sign of life then seems to lie ahead, and the reader looks closer. */
 static inline int64_t
 boot_ns_about(void)
 {
@@ -145,13 +148,13 @@ place_of_keyword(const Parameters *parameters, PyObject *keyword)
     return -1;
 }
 
-/* Borrowed references into `into`; what was not given stays as it is there. */
+/* Store borrowed references in `into`; an argument not given leaves its place as it was. */
 static int
 parse(const Parameters *parameters, PyObject *const *args, Py_ssize_t positional,
       PyObject *keywords, PyObject **into)
 {
     if (positional > parameters->count) {
-        PyErr_Format(PyExc_TypeError, "%s() takes %d arguments at most, %zd were given",
+        PyErr_Format(PyExc_TypeError, "%s() takes at most %d arguments (%zd given)",
                      parameters->verb, parameters->count, positional);
         return -1;
     }
@@ -181,7 +184,7 @@ parse(const Parameters *parameters, PyObject *const *args, Py_ssize_t positional
     return 0;
 }
 
-/* True, False, or what check_flag says; -1 with its error. */
+/* 1, 0, or -1 with the error of check_flag. */
 static inline int
 flag(const char *name, PyObject *value)
 {
@@ -197,7 +200,7 @@ flag(const char *name, PyObject *value)
     return answer;
 }
 
-/* Steals `number`. An int of too many digits is the last that there is. */
+/* Convert and release `number`. An int out of range becomes the nearest in range. */
 static int
 as_int64(PyObject *number, int64_t *value)
 {
@@ -213,7 +216,7 @@ as_int64(PyObject *number, int64_t *value)
     return *value == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
-/* A whole number of at least 1. */
+/* Convert an int of at least 1; -1 with the error of check_int. */
 static inline int
 at_least_1(const char *name, PyObject *number, int64_t *value)
 {
@@ -278,7 +281,7 @@ make_bar(const int64_t *cells)
     return bar;
 }
 
-/* The column of a field; -1 with the error that lists them. */
+/* The column of a field; -1 with the error that lists the fields. */
 static int
 column_of(PyObject *field)
 {
@@ -289,7 +292,7 @@ column_of(PyObject *field)
     }
     if (!PyErr_Occurred()) {
         number = call(python.rows, "column_number", "(O)", field);
-        if (number != NULL) {  /* not in the dict, and not refused */
+        if (number != NULL) {  /* neither in the dict nor refused */
             Py_DECREF(number);
             PyErr_SetString(PyExc_RuntimeError, "rows.NUMBERS and column_number differ");
         }

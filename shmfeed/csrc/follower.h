@@ -1,4 +1,4 @@
-/* ReattachingReader: following.py defines it. */
+/* ReattachingReader, as shmfeed/follower.py defines it. */
 #ifndef SHM_FOLLOWER_H
 #define SHM_FOLLOWER_H
 
@@ -6,13 +6,13 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *reader;  /* NULL: the next verb looks for one */
+    PyObject *reader;  /* NULL: the next verb finds one */
 } ReattachingReader;
 
 static PyTypeObject ReattachingReaderType;
 static PyObject *find_name;
 
-/* A new reference: while a verb runs another thread may take the reader away. */
+/* Return a new reference: another thread may detach the reader while a verb runs. */
 static Reader *
 reattaching_current(ReattachingReader *self)
 {
@@ -25,7 +25,7 @@ reattaching_current(ReattachingReader *self)
         return NULL;
     }
     if (!Py_IS_TYPE(reader, &ReaderType)) {
-        PyErr_Format(PyExc_TypeError, "_find() gave a %s, no RingReader",
+        PyErr_Format(PyExc_TypeError, "_find() returned a %s, not a RingReader",
                      Py_TYPE(reader)->tp_name);
         Py_DECREF(reader);
         return NULL;
@@ -34,7 +34,7 @@ reattaching_current(ReattachingReader *self)
     return (Reader *)reader;
 }
 
-/* A verb of the reader that serves now. */
+/* Call a verb of the current reader. */
 #define FOLLOW(self, call)                                                            \
     Reader *reader = reattaching_current(self);                                          \
     if (reader == NULL) {                                                             \
@@ -108,7 +108,7 @@ reattaching_find(ReattachingReader *Py_UNUSED(self), PyObject *Py_UNUSED(none))
     return NULL;
 }
 
-/* Whatever a subclass is made with is its __init__'s. */
+/* A subclass's __init__ takes the arguments. */
 static PyObject *
 reattaching_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
              PyObject *Py_UNUSED(keywords))
@@ -141,36 +141,36 @@ reattaching_dealloc(ReattachingReader *self)
 static PyMethodDef reattaching_methods[] = {
     {"view", FUNCTION(reattaching_view), NAMED,
      "view($self, n)\n--\n\n"
-     "The last n closed bars, at most `history`, fewer if there are fewer.\n\n"
-     "Zero-copy and read-only; ask `valid` after use. Raises BadArgumentError for\n"
-     "n < 1, BusyRingError when a writer outruns the read for 10 ms."},
+     "Return the last n closed bars without copying; ask `valid` after use.\n\n"
+     "n is at least 1; more than `history` counts as `history`. Raises\n"
+     "BadArgumentError, and BusyRingError if the writer outran the read for 10 ms."},
     {"snapshot", FUNCTION(reattaching_snapshot), NAMED,
      "snapshot($self, n, include_now=False)\n--\n\n"
-     "The last n bars, private and consistent; the same shape as `view`.\n\n"
-     "With `include_now` the forming bar, if there is one, is the last of the n.\n"
-     "Raises BadArgumentError for n < 1, BusyRingError."},
+     "Return a private copy of the last n bars, of the same shape as `view`.\n\n"
+     "With include_now the forming bar, if there is one, is the last of the n. Raises\n"
+     "BadArgumentError, and BusyRingError if the writer outran the read for 10 ms."},
     {"latest", FUNCTION(reattaching_latest), NAMED,
      "latest($self, field)\n--\n\n"
-     "The newest value of a field, the forming bar's if there is one.\n\n"
-     "NaN if there is no bar at all. Raises BadArgumentError, BusyRingError."},
+     "Return the newest value of a field: the forming bar's, else the last bar's.\n\n"
+     "NaN without a bar. Raises BadArgumentError, BusyRingError."},
     {"forming", (PyCFunction)reattaching_forming, METH_NOARGS,
-     "The unfinished bar, or None; never one that has closed already."},
+     "Return the forming bar; None before the first, and once it has closed."},
     {"reader", (PyCFunction)reattaching_reader, METH_NOARGS,
-     "The reader of the segment that serves now."},
+     "Return the reader of the current segment."},
     {"detach", (PyCFunction)reattaching_detach, METH_NOARGS,
-     "Let go of the reader: the next verb looks for one."},
+     "Drop the reader; the next verb finds one."},
     {"_find", (PyCFunction)reattaching_find, METH_NOARGS,
-     "The reader of the segment that serves now, or the last one that did."},
+     "Return the reader of the current segment, or of the last one that was."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef reattaching_getset[] = {
     {"count", (getter)reattaching_count, NULL,
-     "Number of the next closed bar; only ever grows within `epoch`.", NULL},
+     "The number of the next closed bar; it only grows within `epoch`.", NULL},
     {"epoch", (getter)reattaching_epoch, NULL,
-     "Raised by a repair or a re-created feed; bar numbers hold within one.", NULL},
+     "The life of the numbering: a repair or a re-created feed raises it.", NULL},
     {"last_reader", (getter)reattaching_last_reader, NULL,
-     "The reader that was used last, None if there is none.", NULL},
+     "The reader of the last verb, None before the first and after `detach`.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -179,7 +179,7 @@ static PyTypeObject ReattachingReaderType = {
     .tp_name = "shmfeed._ringbuf.ReattachingReader",
     .tp_basicsize = sizeof(ReattachingReader),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "Reads through `reader()`: the last one, as long as its segment serves.",
+    .tp_doc = "The verbs of RingReader on whichever segment is current.",
     .tp_new = reattaching_new,
     .tp_dealloc = (destructor)reattaching_dealloc,
     .tp_traverse = (traverseproc)reattaching_traverse,

@@ -1,4 +1,4 @@
-/* Sleeping on a word, as futex.py defines it, and what a bell does to its sleepers. */
+/* futex_load and futex_wait, as shmfeed/memory/futex.py defines them. */
 #ifndef SHM_FUTEX_H
 #define SHM_FUTEX_H
 
@@ -13,7 +13,7 @@
 
 #define FUTEX_POLL_NS 1000000
 
-/* The 32-bit word at byte `offset` of a buffer; NULL with an error. */
+/* Return the 32-bit word at byte `offset` of a buffer, or NULL with an error. */
 static uint32_t *
 futex_word(PyObject *object, Py_ssize_t offset, int access, Py_buffer *buffer)
 {
@@ -42,7 +42,7 @@ moment_after(long long nanoseconds)
     return moment;
 }
 
-/* Why the sleep has ended: 0 for a waker, else its errno. */
+/* Sleep while the word is as expected; return 0 if woken, else the errno. */
 static int
 futex_sleep(uint32_t *word, uint32_t expected, uint32_t mask, int64_t nanoseconds)
 {
@@ -51,7 +51,7 @@ futex_sleep(uint32_t *word, uint32_t expected, uint32_t mask, int64_t nanosecond
         syscall(SYS_futex, word, FUTEX_WAIT_BITSET, expected, &until, NULL, mask);
     int why = failed ? errno : 0;
     if (why == ENOSYS || why == EPERM) {
-        /* A sandbox refuses it: whoever waits looks again and again. */
+        /* A sandbox refuses the call: sleep a little, the caller looks again. */
         bool rest = nanoseconds > FUTEX_POLL_NS;
         until = moment_after(rest ? FUTEX_POLL_NS : nanoseconds);
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
@@ -60,7 +60,7 @@ futex_sleep(uint32_t *word, uint32_t expected, uint32_t mask, int64_t nanosecond
     return why;
 }
 
-/* As futex_wait answers it: 1 or 0, -1 with an error. */
+/* The result of futex_wait for the errno of a sleep: 1, 0, or -1 with an error. */
 static int
 futex_answer(int why)
 {
@@ -103,21 +103,21 @@ futex_wait(PyObject *Py_UNUSED(module), PyObject *args)
     return woken < 0 ? NULL : PyBool_FromLong(woken);
 }
 
-/* Where a sandbox refuses it sleepers look for themselves. */
+/* Where a sandbox refuses the call, sleepers look by themselves. */
 static inline void
 futex_wake_all(uint32_t *word, uint32_t mask)
 {
     syscall(SYS_futex, word, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL, mask);
 }
 
-/* Acquire: pairs with word_bump's release. */
+/* W1, acquire: pairs with N2. */
 static inline uint32_t
 word_load(const uint32_t *word)
 {
     return __atomic_load_n(word, __ATOMIC_ACQUIRE);
 }
 
-/* Release: pairs with word_load's acquire. */
+/* N2, release: pairs with W1. */
 static inline void
 word_bump(uint32_t *word)
 {

@@ -1,4 +1,4 @@
-/* RingReader: ringbuf.py defines it. */
+/* RingReader, as shmfeed/ringbuf.py defines it. */
 #ifndef SHM_READER_H
 #define SHM_READER_H
 
@@ -14,7 +14,7 @@ typedef struct {
     int64_t entry_at;
     int64_t history;
     int64_t capacity;
-    int64_t word;  /* the catalog word that `slot` is of */
+    int64_t word;  /* the catalog word that names `slot` */
     ring_slot slot;
 } Reader;
 
@@ -26,12 +26,12 @@ take_int(PyObject *object, const char *name, int64_t *value)
     return as_int64(PyObject_GetAttrString(object, name), value);
 }
 
-/* The slot that the catalog names now, once it was looked at. */
+/* Check the slot that the catalog names now, and use it. */
 static int
 reader_find_slot(Reader *self)
 {
     int64_t word, at;
-    PyObject *found = call(python.ringbuf, "checked_word", "(OOL)", self->words,
+    PyObject *found = call(python.integrity, "checked_word", "(OOL)", self->words,
                            self->geometry, (long long)self->entry_at);
     if (as_int64(found, &word) < 0) {
         return -1;
@@ -49,20 +49,20 @@ reader_find_slot(Reader *self)
 static inline int
 reader_current(Reader *self)
 {
-    /* Acquire: pairs with the release of a catalog word that names a new slot. */
+    /* R1, acquire: pairs with S4. */
     if (ring_load_acquire(self->entry + SHM_E_WORD) == self->word) {
         return 0;
     }
     return reader_find_slot(self);
 }
 
-/* After a try that the writer outran: 0 for another, -1 with BusyRingError, or with
-   what the catalog's look has found. */
+/* Spend a retry: 0 to try again, -1 with BusyRingError or with the damage that a check
+   of the catalog found. */
 static int
 reader_outrun(Reader *self, PyObject **budget, const char *what)
 {
     if (*budget == NULL) {
-        *budget = call(python.ringbuf, "retry_budget", "(sOOL)", what, self->words,
+        *budget = call(python.integrity, "retry_budget", "(sOOL)", what, self->words,
                          self->geometry, (long long)self->entry_at);
         if (*budget == NULL) {
             return -1;
@@ -73,7 +73,7 @@ reader_outrun(Reader *self, PyObject **budget, const char *what)
     return spent == NULL ? -1 : 0;
 }
 
-/* One try at the newest `most` rows: 1 if they are held, 0 if not, -1 on an error. */
+/* Try once to get the newest `most` rows: 1 if they held, 0 if not, -1 on an error. */
 static inline int
 reader_window(Reader *self, int64_t most, int64_t *first, int64_t *last)
 {
@@ -119,9 +119,9 @@ reader_view(Reader *self, PyObject *n)
     return (PyObject *)slice;
 }
 
-/* The forming cell: 1 if there is one, 0 if not, -1 on an error. */
+/* Copy the bar of the latch: 1 if there is one, 0 if not, -1 on an error. */
 static int
-reader_forming_cells(Reader *self, int64_t *cells)
+reader_latch(Reader *self, int64_t *cells)
 {
     ring_word *latch = self->entry + SHM_E_FORMING;
     PyObject *budget = NULL;
@@ -137,7 +137,7 @@ reader_forming_cells(Reader *self, int64_t *cells)
     return found == LATCH_WHOLE;
 }
 
-/* The newest closed row, as above. */
+/* Copy the newest closed row: returns as reader_latch does. */
 static int
 reader_newest(Reader *self, int64_t *cells)
 {
@@ -163,13 +163,13 @@ reader_newest(Reader *self, int64_t *cells)
     return found;
 }
 
-/* The newest bar, the forming one's cells first: then one that closes in between is
-   found among the rows. `closed` says which of both it is. */
+/* Copy the newest bar. The latch is read first: a bar that closes in between is then
+   found among the rows. `*closed` is true if the bar is a closed one. */
 static int
 reader_newest_of_both(Reader *self, int64_t *cells, bool *closed)
 {
     int64_t rows[SHM_COLUMNS];
-    int forming = reader_forming_cells(self, cells);
+    int forming = reader_latch(self, cells);
     if (forming < 0) {
         return -1;
     }
@@ -184,8 +184,8 @@ reader_newest_of_both(Reader *self, int64_t *cells, bool *closed)
     return forming || newest;
 }
 
-/* Copies the rows `first` to `last` and, if it is newer than they, the bar in `cells`:
-   at most `most` of them. NULL with no error: they did not hold. */
+/* Copy the rows [first, last) and, if it is newer, the bar in `cells`: at most `most`
+   rows. NULL without an error if the rows did not hold. */
 static PyObject *
 reader_copy(Reader *self, int64_t most, int64_t first, int64_t last,
             const int64_t *cells)
@@ -221,7 +221,7 @@ reader_snapshot_of(Reader *self, PyObject *n, PyObject *include_now)
     int with = flag("include_now", include_now);
 
     if (with < 0 || at_least_1("n", n, &most) < 0 ||
-        (with && (with = reader_forming_cells(self, cells)) < 0)) {
+        (with && (with = reader_latch(self, cells)) < 0)) {
         return NULL;
     }
     if (most > self->history) {
@@ -321,10 +321,10 @@ static PyObject *
 reader_forming_cell(Reader *self, PyObject *Py_UNUSED(none))
 {
     int64_t cells[SHM_COLUMNS];
-    return bar_or_none(reader_forming_cells(self, cells), cells);
+    return bar_or_none(reader_latch(self, cells), cells);
 }
 
-/* How many rows were published; -1 with an error, else 0. */
+/* Load the count of published rows: 0, or -1 with an error. */
 static int
 reader_published(Reader *self, int64_t *count)
 {
@@ -379,7 +379,7 @@ reader_is_current(Reader *self, void *Py_UNUSED(closure))
 static int
 reader_bind(Reader *self, PyObject *index, int access)
 {
-    PyObject *entry = call(python.ringbuf, "check_entry", "(OOO)", self->words,
+    PyObject *entry = call(python.integrity, "check_entry", "(OOO)", self->words,
                            self->geometry, index);
     if (as_int64(entry, &self->entry_at) < 0 ||
         take_int(self->geometry, "history", &self->history) < 0 ||
@@ -439,22 +439,27 @@ reader_dealloc(Reader *self)
 static PyMethodDef reader_methods[] = {
     {"view", FUNCTION(reader_view_named), NAMED,
      "view($self, n)\n--\n\n"
-     "The last n closed bars, at most `history`, fewer if there are fewer."},
+     "Return the last n closed bars without copying; ask `valid` after use.\n\n"
+     "n is at least 1; more than `history` counts as `history`. Raises\n"
+     "BadArgumentError, and BusyRingError if the writer outran the read for 10 ms."},
     {"snapshot", FUNCTION(reader_snapshot), NAMED,
      "snapshot($self, n, include_now=False)\n--\n\n"
-     "The last n bars, private and consistent."},
+     "Return a private copy of the last n bars.\n\n"
+     "With include_now the forming bar, if there is one, is the last of the n. Raises\n"
+     "BadArgumentError, and BusyRingError if the writer outran the read for 10 ms."},
     {"latest", FUNCTION(reader_latest), NAMED,
      "latest($self, field)\n--\n\n"
-     "The newest value of a field, the forming bar's if there is one."},
+     "Return the newest value of a field: the forming bar's, else the last bar's.\n\n"
+     "NaN without a bar. Raises BadArgumentError, BusyRingError."},
     {"forming", (PyCFunction)reader_forming, METH_NOARGS,
-     "The unfinished bar, or None; never one that has closed already."},
+     "Return the forming bar; None before the first, and once it has closed."},
     {"live_age", (PyCFunction)reader_live_age, METH_O,
      "live_age($self, most)\n--\n\n"
-     "Seconds since the stream's last update where all is well, else None."},
+     "Return the seconds since the stream's last update if all is well, else None."},
     {"last_closed", (PyCFunction)reader_last_closed, METH_NOARGS,
-     "The newest closed bar, None if there is none."},
+     "Return the newest closed bar, None before the first."},
     {"forming_cell", (PyCFunction)reader_forming_cell, METH_NOARGS,
-     "The bar that the cells hold: it may have closed already."},
+     "Return the bar in the latch, which may have closed already, or None."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -462,17 +467,17 @@ static PyMemberDef reader_members[] = {
     {"words", T_OBJECT, offsetof(Reader, words), READONLY, NULL},
     {"geometry", T_OBJECT, offsetof(Reader, geometry), READONLY, NULL},
     {"entry", T_LONGLONG, offsetof(Reader, entry_at), READONLY,
-     "Where the stream's entry begins, in words."},
+     "The word at which the entry begins."},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyGetSetDef reader_getset[] = {
     {"count", (getter)reader_count, NULL,
-     "Number of the next closed bar; only grows within `epoch`.", NULL},
+     "The number of the next closed bar; it only grows within `epoch`.", NULL},
     {"epoch", (getter)reader_epoch, NULL,
-     "Raised by a repair or a re-created feed; bar numbers hold within one.", NULL},
+     "The life of the numbering: a repair or a re-created feed raises it.", NULL},
     {"updated", (getter)reader_updated, NULL,
-     "CLOCK_BOOTTIME ns of the stream's last bar or update; 0: none yet.", NULL},
+     "CLOCK_BOOTTIME ns of the stream's last bar or update, 0 before the first.", NULL},
     {"is_current", (getter)reader_is_current, NULL,
      "True if the segment is surely still its feed's, without a system call.",
      NULL},
@@ -484,7 +489,7 @@ static PyTypeObject ReaderType = {
     .tp_name = "shmfeed._ringbuf.RingReader",
     .tp_basicsize = sizeof(Reader),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "Reads one stream. Any thread, any process; writes nothing.",
+    .tp_doc = "The reader of one stream in one segment.",
     .tp_new = reader_new,
     .tp_dealloc = (destructor)reader_dealloc,
     .tp_methods = reader_methods,

@@ -1,4 +1,4 @@
-/* Rows and Slice: rows.py defines them. */
+/* Rows and Slice, as shmfeed/memory/rows.py defines them. */
 #ifndef SHM_ROWS_H
 #define SHM_ROWS_H
 
@@ -6,7 +6,7 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *owner;   /* a slice's reader, whose memory it is; NULL: its own */
+    PyObject *owner;   /* a slice's reader, which keeps the memory; NULL for private rows */
     ring_word *words;  /* the first row of column 0 */
     int64_t stride;    /* words from column to column */
     int64_t first;
@@ -14,7 +14,7 @@ typedef struct {
     int64_t forming;
 } Rows;
 
-_Static_assert(sizeof(Rows) % SHM_WORD == 0, "words may follow it");
+_Static_assert(sizeof(Rows) % SHM_WORD == 0, "words follow the struct");
 
 typedef struct {
     Rows rows;
@@ -28,7 +28,7 @@ static PyTypeObject RowsType;
 static PyTypeObject SliceType;
 static PyArray_Descr *int64_descr, *float64_descr;
 
-/* Numbers of a damaged segment may be the last that there are: nothing overflows. */
+/* Unsigned: the numbers of a damaged segment must not overflow. */
 static inline int64_t
 rows_len(const Rows *self)
 {
@@ -41,13 +41,13 @@ words_of(const Rows *self, int column)
     return self->words + column * self->stride;
 }
 
-/* An array over `columns` columns from `column` on, of 1 dimension if it is 1 of 1. */
+/* Return an array over `columns` columns from `column` on, of 1 or 2 dimensions. */
 static PyObject *
 rows_array(Rows *self, PyArray_Descr *descr, int column, int columns, int dimensions)
 {
     npy_intp shape[2] = {columns, (npy_intp)rows_len(self)};
     npy_intp strides[2] = {(npy_intp)self->stride * SHM_WORD, SHM_WORD};
-    /* What lives as long as the memory does. */
+    /* The array's base keeps the memory alive. */
     PyObject *owner = self->owner != NULL ? self->owner : (PyObject *)self;
 
     Py_INCREF(descr);
@@ -65,7 +65,7 @@ rows_array(Rows *self, PyArray_Descr *descr, int column, int columns, int dimens
     return array;
 }
 
-/* Private rows, with room for `count` from number `first` on, in the object itself. */
+/* Allocate private rows [first, first + count), behind the object itself. */
 static Rows *
 rows_alloc(int64_t first, int64_t count, bool forming)
 {
@@ -120,7 +120,7 @@ rows_close_time(Rows *self, void *Py_UNUSED(closure))
     return rows_array(self, int64_descr, CLOSE_TIMES, 1, 1);
 }
 
-/* How many of this datetime64's units a millisecond has; -1 with per_ms' error. */
+/* This datetime64's units in a millisecond; -1 with the error of per_ms. */
 static int64_t
 units_per_ms(PyObject *dtype)
 {
@@ -183,7 +183,7 @@ rows_missing(Rows *self, PyObject *step)
     }
     const ring_word *close_time = words_of(self, CLOSE_TIMES);
     int64_t first = ring_load(close_time), last = ring_load(close_time + count - 1);
-    if (last < first) {  /* a writer may keep to no grid */
+    if (last < first) {  /* a writer may not keep to a grid */
         return PyLong_FromLong(0);
     }
     uint64_t steps = ((uint64_t)last - (uint64_t)first) / (uint64_t)length;
@@ -265,44 +265,44 @@ rows_bar(Rows *self, PyObject *row)
 
 static PyMethodDef rows_methods[] = {
     {"copy", (PyCFunction)rows_copy, METH_NOARGS,
-     "Private rows with the values of now: ask this window's `valid` afterwards."},
+     "Return a private copy. Of a slice, ask `valid` afterwards."},
     {"bar", (PyCFunction)rows_bar, METH_O,
-     "Row `row` of this window: 0 is the oldest, -1 the newest."},
+     "Return row `row`: 0 is the oldest, -1 the newest. Raise IndexError."},
     {"datetimes", (PyCFunction)rows_datetimes, METH_O,
-     "The close times as datetime64 of ms, us or ns: an array of its own."},
+     "Return the close times as a new array of datetime64 in ms, us or ns."},
     {"missing", (PyCFunction)rows_missing, METH_O,
-     "How many bars are not here of a grid of `step` ms, at least 1."},
+     "Return the number of bars missing from a grid of `step` ms, at least 1."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef rows_members[] = {
-    {"first", T_LONGLONG, offsetof(Rows, first), READONLY, "The first row's number."},
-    {"last", T_LONGLONG, offsetof(Rows, last), READONLY, "The last one's, exclusive."},
+    {"first", T_LONGLONG, offsetof(Rows, first), READONLY, "The number of the first row."},
+    {"last", T_LONGLONG, offsetof(Rows, last), READONLY, "The number behind the last row."},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyGetSetDef rows_getset[] = {
-    {"open_time", (getter)rows_open_time, NULL, "int64 ms UTC, strictly increasing.",
+    {"open_time", (getter)rows_open_time, NULL, "The open times: int64 (n,), ms UTC, strictly increasing.",
      NULL},
     {"close_time", (getter)rows_close_time, NULL,
-     "int64 ms UTC: open_time plus the timeframe.", NULL},
+     "The close times: int64 (n,), ms UTC, open_time plus the timeframe.", NULL},
     {"values", (getter)rows_values, NULL,
-     "float64 (5, n): open, high, low, close, volume.", NULL},
+     "The values: float64 (5, n) of open, high, low, close, volume.", NULL},
     {"floats", (getter)rows_floats, NULL,
-     "float64 (6, n): open, high, low, close, volume, money.", NULL},
+     "The values and money: float64 (6, n).", NULL},
     {"block", (getter)rows_block, NULL,
-     "float64 (9, n): all columns, the int64 ones in their own bits.", NULL},
+     "All columns: float64 (9, n); the int64 ones keep their own bits.", NULL},
     {"forming", (getter)rows_forming, NULL,
-     "Whether the last row is the unfinished bar.", NULL},
+     "True if the last row is the forming bar.", NULL},
     {"valid", (getter)rows_valid, NULL,
-     "Whether the rows are still what they were: private ones always are.", NULL},
+     "True: private rows do not change. A slice's may.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyGetSetDef slice_getset[] = {
-    {"block", (getter)slice_block, NULL, "Not of a slice.", NULL},
+    {"block", (getter)slice_block, NULL, "A slice has no block.", NULL},
     {"valid", (getter)slice_valid, NULL,
-     "Whether no row of this slice has been, or is being, written over.", NULL},
+     "True if the writer has not begun to write over a row of this slice.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -318,7 +318,7 @@ static PyTypeObject RowsType = {
     .tp_basicsize = sizeof(Rows),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
                 Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "Consecutive bars as columns: private, they do not change.",
+    .tp_doc = "Consecutive bars as columns, in private memory.",
     .tp_dealloc = (destructor)rows_dealloc,
     .tp_methods = rows_methods,
     .tp_members = rows_members,
@@ -333,7 +333,7 @@ static PyTypeObject SliceType = {
     .tp_basicsize = sizeof(Slice),
     .tp_base = &RowsType,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "Zero-copy rows of a ring: read-only arrays over shared memory.",
+    .tp_doc = "Zero-copy rows of a ring: read-only arrays over its memory.",
     .tp_getset = slice_getset,
 };
 

@@ -1,4 +1,4 @@
-/* The bell of a segment, and sleeping until it rings: bell.py defines both. */
+/* Eventcount and sleep_past, as shmfeed/memory/wakeup.py defines them. */
 #ifndef SHM_WAKEUP_H
 #define SHM_WAKEUP_H
 
@@ -22,12 +22,12 @@ eventcount_word(void *segment)
     return (uint32_t *)((ring_word *)segment + SHM_H_WAKE);
 }
 
-/* Called with a stream's index. */
+/* Called with an entry number. */
 static PyObject *
 eventcount_call(PyObject *self, PyObject *const *args, size_t flags, PyObject *names)
 {
     if (PyVectorcall_NARGS(flags) != 1 || names != NULL) {
-        PyErr_SetString(PyExc_TypeError, "an Eventcount is called with a stream's index");
+        PyErr_SetString(PyExc_TypeError, "an Eventcount is called with one entry number");
         return NULL;
     }
     size_t index = PyLong_AsSize_t(args[0]);
@@ -84,7 +84,7 @@ eventcount_notify(Eventcount *self, PyObject *bits)
 
 static PyMethodDef eventcount_methods[] = {
     {"notify", (PyCFunction)eventcount_notify, METH_O,
-     "Wake who listens for one of these bits, by one call."},
+     "Wake the readers that wait for one of these wake bits."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -94,7 +94,7 @@ static PyTypeObject EventcountType = {
     .tp_basicsize = sizeof(Eventcount),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_vectorcall_offset = offsetof(Eventcount, call),
-    .tp_doc = "The writer's hand on it; one thread rings.",
+    .tp_doc = "The writer's side of the eventcount. Used by one thread.",
     .tp_new = eventcount_new,
     .tp_dealloc = (destructor)eventcount_dealloc,
     .tp_call = PyVectorcall_Call,
@@ -107,7 +107,7 @@ sleep_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
     int64_t after, timeout;
     if (given != 3 || !Py_IS_TYPE(args[0], &ReaderType)) {
         PyErr_SetString(PyExc_TypeError,
-                        "sleep_past() takes a RingReader, a number and a timeout");
+                        "sleep_past() takes a RingReader, an int and a timeout in ns");
         return NULL;
     }
     Reader *reader = (Reader *)args[0];
@@ -116,7 +116,7 @@ sleep_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
         return NULL;
     }
     uint32_t *word = eventcount_word(reader->segment);
-    uint32_t key = word_load(word); /* before the count */
+    uint32_t key = word_load(word); /* W1 */
     int64_t count;
     if (reader_published(reader, &count) < 0) {
         return NULL;
@@ -138,7 +138,7 @@ sleep_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
 #define EVENTCOUNT_TYPES &EventcountType,
 #define EVENTCOUNT_METHODS                                                                  \
     {"sleep_past", FUNCTION(sleep_past), METH_FASTCALL,                               \
-     "Sleep until a reader's count is past a number; the count."},
+     "Sleep until the reader's count is above a number; return the count."},
 
 #else
 #define EVENTCOUNT_TYPES

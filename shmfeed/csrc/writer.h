@@ -1,4 +1,4 @@
-/* RingWriter: ringwriter.py defines it. */
+/* RingWriter, as shmfeed/ringbuf.py defines it. */
 #ifndef SHM_WRITER_H
 #define SHM_WRITER_H
 
@@ -17,7 +17,7 @@ typedef struct {
     ring_slot slot;
     int64_t row;
     int64_t last_open;
-    int64_t step;  /* ms from open to close; 0: the calendar says */
+    int64_t step;  /* ms from open to close; 0 for a calendar timeframe */
 } Writer;
 
 #define VALUES_COUNT SHM_FLOATS /* open .. money */
@@ -29,7 +29,7 @@ static Parameters append_parameters = {"append", 6, PARAMETERS, BAR_PARAMETERS, 
 static Parameters update_parameters = {"update_forming", 6, PARAMETERS, BAR_PARAMETERS,
                                        {0}};
 
-/* The error of an open_time that cannot follow the last one. Steals the number. */
+/* Set the error for an open_time that cannot follow the last one. Steals `opened`. */
 static int
 writer_refuse(Writer *self, PyObject *opened)
 {
@@ -45,7 +45,7 @@ writer_refuse(Writer *self, PyObject *opened)
     return -1;
 }
 
-/* The two times of a bar into its cells. */
+/* Store the open and the close time of a bar in its cells. */
 static int
 writer_times(Writer *self, PyObject *open_time, int64_t *cells)
 {
@@ -69,7 +69,7 @@ writer_times(Writer *self, PyObject *open_time, int64_t *cells)
                     &cells[1]);
 }
 
-/* BadArgumentError from the error that a value's conversion left. */
+/* Turn the error of a value's conversion into BadArgumentError. */
 static void
 refuse_values(PyObject *const *given)
 {
@@ -115,7 +115,7 @@ writer_flags(PyObject *flags, int64_t *cell)
     return *cell == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
-/* All cells of a bar, or the error that ringwriter.py has. */
+/* Convert all cells of a bar; -1 with the error that ringbuf.py raises. */
 static int
 writer_cells(Writer *self, PyObject *const *given, int64_t *cells)
 {
@@ -136,7 +136,7 @@ writer_cells(Writer *self, PyObject *const *given, int64_t *cells)
         refuse_values(given);
         return -1;
     }
-    /* Again: a value's own code has run, and may have used this writer. */
+    /* Check again: a value's own code has run, and may have used this writer. */
     return cells[0] > self->last_open
                ? 0
                : writer_refuse(self, PyLong_FromLongLong(cells[0]));
@@ -195,7 +195,7 @@ writer_close(Writer *self, PyObject *Py_UNUSED(none))
     Py_RETURN_NONE;
 }
 
-/* Where the last writer stopped. */
+/* Go on where the last writer stopped. */
 static int
 writer_bind(Writer *self, PyObject *words, PyObject *geometry)
 {
@@ -232,7 +232,7 @@ writer_bind(Writer *self, PyObject *words, PyObject *geometry)
     return 0;
 }
 
-/* Out of any sequence: one that makes its items anew does not keep them alive. */
+/* From any sequence, by way of a tuple: a sequence may create its items on access. */
 static int
 writer_key(Writer *self, PyObject *key)
 {
@@ -274,7 +274,7 @@ writer_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     return (PyObject *)self;
 }
 
-/* `wake` is a stranger: a feed's writer holds its rings, and may be held by it. */
+/* `wake` may form a cycle: a FeedWriter holds its RingWriters and may be held by it. */
 static int
 writer_traverse(Writer *self, visitproc visit, void *arg)
 {
@@ -308,17 +308,17 @@ static PyMethodDef writer_methods[] = {
     {"append", FUNCTION(writer_append), NAMED,
      "append(open_time, open, high, low, close, volume, money=nan, flags=0,\n"
      "       wake=True)\n\n"
-     "Close a bar, and with it a forming one of the same or an older open_time.\n\n"
-     "Times in ms UTC. Raises BadArgumentError, and changes nothing, for an\n"
-     "open_time that is not newer than the last closed one or a value that is no\n"
-     "number. Values are written as they are: judging them is the ledger's."},
+     "Close a bar; a forming bar that is not newer is gone.\n\n"
+     "open_time is int ms UTC, newer than that of the last closed bar. Values are\n"
+     "stored as they are; the ledger judges them. Raises BadArgumentError, and stores\n"
+     "nothing then; FeedLostError once the writer is closed."},
     {"update_forming", FUNCTION(writer_update_forming), NAMED,
      "update_forming(open_time, open, high, low, close, volume, money=nan,\n"
      "               flags=0, wake=False)\n\n"
-     "Replace the unfinished bar; nobody is woken.\n\n"
-     "Raises BadArgumentError as `append` does, and changes nothing."},
+     "Replace the forming bar. Wakes no reader.\n\n"
+     "Arguments and errors are those of `append`."},
     {"close", (PyCFunction)writer_close, METH_NOARGS,
-     "Write nothing any more: each later call raises FeedLostError."},
+     "Stop writing: each later call raises FeedLostError."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -334,8 +334,7 @@ static PyTypeObject WriterType = {
     .tp_name = "shmfeed._ringbuf.RingWriter",
     .tp_basicsize = sizeof(Writer),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "Writes one stream. One thread of one process; `wake` is called after a "
-              "close.",
+    .tp_doc = "The writer of one stream. One thread of one process writes it.",
     .tp_new = writer_new,
     .tp_dealloc = (destructor)writer_dealloc,
     .tp_traverse = (traverseproc)writer_traverse,

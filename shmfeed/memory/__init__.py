@@ -1,1 +1,1 @@
-"""The memory wing: rings in a buffer, the segment that holds them, who may write it."""
+"""What the ring stands on: words, rows, the catalog, liveness, integrity, wake-ups."""

@@ -1,9 +1,7 @@
-"""The catalog: which streams a segment carries, and in which slot each one's rows are.
+"""The catalog: the streams of a segment, and the slot that holds each one's rows.
 
-An entry belongs to one stream for the life of its segment. It is written whole before
-the header's count includes it, so that a reader never meets half a name.
-
-What a feed carries, said to who asked for something else.
+An entry belongs to one stream for the life of its segment. It is whole before the
+header's count includes it, so a reader never meets half a name.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,19 +36,19 @@ _MOST_NAMED = 20
 
 
 def stream_not_found(
-    feed: str, names: StreamKey, carried: Sequence[StreamKey]
+    feed: str, key: StreamKey, carried: Sequence[StreamKey]
 ) -> StreamNotFoundError:
-    """The error that names what there is, or the first of it."""
+    """Return the error for a missing stream; it names the first of those carried."""
     there = [" ".join(stream) for stream in carried]
     more = f" and {len(there) - _MOST_NAMED} more" if len(there) > _MOST_NAMED else ""
     listed = ", ".join(there[:_MOST_NAMED]) or "nothing yet"
     return StreamNotFoundError(
-        f"feed {feed!r} does not carry {' '.join(names)}; it carries: {listed}{more}"
+        f"feed {feed!r} does not carry {' '.join(key)}; it carries: {listed}{more}"
     )
 
 
 def check_keys(streams: Iterable[StreamKey]) -> list[StreamKey]:
-    """These streams as the catalog spells them; BadArgumentError."""
+    """Return these keys as the catalog spells them. Raise BadArgumentError."""
     try:
         pairs = [(symbol, timeframe) for symbol, timeframe in streams]
     except (TypeError, ValueError):
@@ -62,7 +60,7 @@ def check_keys(streams: Iterable[StreamKey]) -> list[StreamKey]:
 
 
 class Entry(NamedTuple):
-    """One stream of a segment: its place in the catalog and its names."""
+    """One entry of the catalog: its number, its stream's key, and its subscription."""
 
     number: int
     symbol: str
@@ -75,12 +73,13 @@ class Entry(NamedTuple):
 
 
 def entries(words: Words, geometry: Geometry) -> list[Entry]:
-    """All streams that the segment has carried, in the order in which they came.
+    """Return all entries of the segment, in the order in which they were added.
 
-    SegmentFormatError for a catalog that no feeder can have written.
+    Raises:
+        SegmentFormatError: The catalog is damaged.
     """
     count = words.ints[H_STREAMS]
-    fence()  # acquire: pairs with add's
+    fence()  # acquire: pairs with the last fence of `Catalog.add`
     if not 0 <= count <= geometry.max_streams:
         what = f"it counts {count} streams, and has room for {geometry.max_streams}"
         raise damaged(words, what)
@@ -97,14 +96,14 @@ def entries(words: Words, geometry: Geometry) -> list[Entry]:
 
 
 def catalog_words(words: Words, geometry: Geometry, count: int) -> list[int]:
-    """The catalog words of the first `count` entries."""
-    # Strided pieces of memory: a feed may have thousands of streams.
+    """Return the catalog words of the first `count` entries."""
+    # One strided copy: a feed may have thousands of streams.
     start, end = geometry.entry_word(0), geometry.entry_word(count)
     return words.ints[start + E_WORD : end : ENTRY_WORDS].tolist()
 
 
 def read_entry(words: Words, geometry: Geometry, index: int) -> Entry:
-    """Entry `index`, whatever its bytes say."""
+    """Return entry `index` unchecked."""
     at = geometry.entry_word(index)
     start = (at + E_NAMES) * WORD
     middle = start + SYMBOL_BYTES
@@ -119,27 +118,32 @@ def read_entry(words: Words, geometry: Geometry, index: int) -> Entry:
 
 
 class Catalog:
-    """The writer's side: adds streams, and marks what is subscribed."""
+    """The writer's side of the catalog: it adds, subscribes and unsubscribes streams.
+
+    `index` maps the key of each stream to its entry number.
+    """
 
     def __init__(self, words: Words, geometry: Geometry, first_epoch: int) -> None:
-        """`first_epoch` is above every epoch of this feed's earlier segments."""
+        # `first_epoch` is above each epoch of this feed's earlier segments.
         self._words = words
         self._geometry = geometry
         self._first_epoch = first_epoch
-        self.index = {
-            (entry.symbol, entry.timeframe): entry.number
-            for entry in entries(words, geometry)
-        }
+        self.index = {entry.key: entry.number for entry in entries(words, geometry)}
 
-    def add(self, names: StreamKey, now: int, base: int = 0) -> int:
-        """The index of a stream, subscribed from `now` (CLOCK_BOOTTIME ns) on.
+    def add(self, key: StreamKey, now: int, base: int = 0) -> int:
+        """Subscribe a stream; return its entry number.
 
-        A new one gets a free slot whose first row will be number `base`. Raises
-        BadArgumentError when all entries are taken.
+        Args:
+            key: The stream's symbol and timeframe, as the catalog spells them.
+            now: CLOCK_BOOTTIME ns, the time of a new subscription.
+            base: The number of the first row of a new stream, in a free slot.
+
+        Raises:
+            BadArgumentError: All entries are taken.
         """
-        index = self.index.get(names)
+        index = self.index.get(key)
         if index is None:
-            index = self._make(names, base)
+            index = self._make(key, base)
         at = self._geometry.entry_word(index)
         if not self._words.ints[at + E_SUBSCRIBED]:
             self._words.ints[at + E_SINCE] = now
@@ -147,35 +151,34 @@ class Catalog:
         if index == self._words.ints[H_STREAMS]:
             fence()  # release: the entry is whole; pairs with that of `entries`
             self._words.ints[H_STREAMS] = index + 1
-            self.index[names] = index
+            self.index[key] = index
         return index
 
-    def _make(self, names: StreamKey, base: int) -> int:
+    def _make(self, key: StreamKey, base: int) -> int:
         ints, geometry = self._words.ints, self._geometry
         index = ints[H_STREAMS]
         if index >= geometry.max_streams:
             raise BadArgumentError(
-                f"this feed has room for {geometry.max_streams} streams and carries"
-                f" {index}; {names[0]} {names[1]} does not fit: raise max_streams"
+                f"this feed has capacity for {geometry.max_streams} streams and carries"
+                f" {index}; {' '.join(key)} does not fit: raise max_streams"
             )
         slot, epoch = self._free_slot()
         at = geometry.slot_word(slot)
         ints[at + S_EPOCH] = epoch
-        # Release: pairs with `held`: by an older word the slot is seen to be another's.
-        fence()
+        fence()  # S2, release: pairs with R5; older slices see that the slot is reused
         ints[at + S_BASE] = ints[at + S_INTENT] = ints[at + S_PUBLISHED] = base
         at = geometry.entry_word(index)
         self._words.raw[at * WORD : (at + E_NAMES) * WORD] = bytes(E_NAMES * WORD)
         start = (at + E_NAMES) * WORD
-        symbol = names[0].encode("ascii").ljust(SYMBOL_BYTES, b"\0")
-        name = symbol + names[1].encode("ascii").ljust(TIMEFRAME_BYTES, b"\0")
+        symbol = key[0].encode("ascii").ljust(SYMBOL_BYTES, b"\0")
+        name = symbol + key[1].encode("ascii").ljust(TIMEFRAME_BYTES, b"\0")
         self._words.raw[start : start + len(name)] = name
-        fence()  # release: the slot is whole; pairs with that of `checked_word`
+        fence()  # S4, release: the slot is whole; pairs with R1, in `checked_word`
         ints[at + E_WORD] = epoch << SLOT_BITS | slot
         return index
 
     def _free_slot(self) -> tuple[int, int]:
-        """A slot that no entry names, and an epoch above all that were given."""
+        # A slot that no entry names, and an epoch above all that were given.
         ints, geometry = self._words.ints, self._geometry
         named = catalog_words(self._words, geometry, ints[H_STREAMS])
         used = {word & SLOT_MASK for word in named}
@@ -184,25 +187,25 @@ class Catalog:
         epochs = ints[start + S_EPOCH : end : geometry.slot_words]
         return slot, max(self._first_epoch, max(epochs) + 1)
 
-    def unsubscribe(self, names: StreamKey, now: int) -> None:
-        """Mark a stream as no longer fed; its rows stay. BadArgumentError."""
-        at = self._geometry.entry_word(self._find(names, "unsubscribe"))
+    def unsubscribe(self, key: StreamKey, now: int) -> None:
+        """Mark a stream as unsubscribed; its rows stay. Raise BadArgumentError."""
+        at = self._geometry.entry_word(self._find(key, "unsubscribe"))
         self._words.ints[at + E_SINCE] = now
         self._words.ints[at + E_SUBSCRIBED] = 0
 
     def indices(self, streams: Iterable[StreamKey]) -> list[int]:
-        """The entries of these streams; BadArgumentError."""
+        """Return the entry numbers of these streams. Raise BadArgumentError."""
         try:
             streams = tuple(streams)
-            return [self.index[names] for names in streams]
+            return [self.index[key] for key in streams]
         except (KeyError, TypeError):  # another spelling, or something else
-            return [self._find(names, "wake") for names in check_keys(streams)]
+            return [self._find(key, "wake") for key in check_keys(streams)]
 
-    def _find(self, names: StreamKey, purpose: str) -> int:
-        index = self.index.get(names)
+    def _find(self, key: StreamKey, purpose: str) -> int:
+        index = self.index.get(key)
         if index is None:
             there = ", ".join(map(" ".join, self.index)) or "none"
             raise BadArgumentError(
-                f"there is no stream {' '.join(names)} to {purpose}; there are: {there}"
+                f"there is no stream {' '.join(key)} to {purpose}; there are: {there}"
             )
         return index

@@ -1,11 +1,12 @@
-"""Sleeping in the kernel until a 32-bit word changes, and waking who sleeps on it.
+"""Sleep in the kernel until a 32-bit word changes; wake the sleepers.
 
-Linux calls this a futex. The word lies in shared memory: a sleeper needs to read it
-only, and is found by file and offset, whichever process it is in. A waker names bits,
-and wakes those whose own bits meet them. Where there is no futex, a sleeper looks at
-the word once a millisecond; nobody need wake it then.
+Linux calls this a futex. The word lies in shared memory. A sleeper only needs to read
+it; the kernel finds the sleeper by file and offset, in any process. A waker names bits
+and wakes the sleepers whose own bits overlap them. Where there is no futex, a sleeper
+polls the word once a millisecond and needs no waker.
 
-Pure Python, by way of the C library's `syscall`; the C core has the same functions.
+This is pure Python, through the C library's `syscall`. The C core has the same
+functions.
 """
 
 import platform
@@ -20,40 +21,44 @@ import numpy as np
 
 ALL_BITS = 0xFFFFFFFF  # all bits
 POLL_SECONDS = 0.001
-MOST_WORDS = 128  # that the kernel lets one sleeper wait for
+MOST_WORDS = 128  # the kernel's limit for one sleeper
 
 _FUTEX = {"x86_64": 202, "amd64": 202, "aarch64": 98, "arm64": 98}
-_FUTEX_WAITV = 449  # on each of them
-_WAIT_BITSET, _WAKE_BITSET = 9, 10  # not PRIVATE: the word is shared by processes
+_FUTEX_WAITV = 449  # on each of these CPUs
+_WAIT_BITSET, _WAKE_BITSET = 9, 10  # not PRIVATE: processes share the word
 _WORD_SIZE_32 = 2
 _CLOCK_MONOTONIC = 1
-_EVERYBODY = 0x7FFFFFFF
+_ALL_SLEEPERS = 0x7FFFFFFF
 _EPERM, _EINTR, _EAGAIN, _ENOSYS, _ETIMEDOUT = 1, 4, 11, 38, 110
-_AWAKE = (-_EAGAIN, -_EINTR)  # it had changed already; a signal's handler has run
+_AWAKE = (-_EAGAIN, -_EINTR)  # the word had changed; a signal handler ran
 
 Word = tuple[object, int, int]  # a buffer, an offset in it, the value expected there
 Call = Callable[..., int]  # a system call: its result, or minus its errno
 
 
 def futex_load(buffer: object, offset: int, /) -> int:
-    """The 32-bit word `offset` bytes from the start. ValueError where none can be."""
-    return _word(buffer, offset)[0]  # acquire: pairs with futex_bump
+    """Return the 32-bit word at byte `offset`. Raise ValueError where none fits."""
+    return _word(buffer, offset)[0]  # W1, acquire: pairs with N2
 
 
 def futex_bump(buffer: object, offset: int, /) -> None:
-    """Add 1 to the word; one thread of one process does. ValueError as above."""
+    """Add 1 to the word. One thread of one process may. Raise ValueError as above."""
     word = _word(buffer, offset)
-    word[0] = (word[0] + 1) & ALL_BITS  # release: pairs with futex_load
+    word[0] = (word[0] + 1) & ALL_BITS  # N2, release: pairs with W1
 
 
 def futex_wait(
     buffer: object, offset: int, expected: int, mask: int, timeout_ns: int, /
 ) -> bool:
-    """Sleep while the word equals `expected`, at most so long: False at the timeout.
+    """Sleep while the word equals `expected`; return False at the timeout, else True.
 
-    True when it has another value, when it was woken by one of the bits of `mask`, or
-    when a signal came whose handler raised nothing. Other threads run meanwhile. The
-    buffer may be read-only. ValueError where there can be no such word.
+    True means that the word has another value, that a waker named one of the bits of
+    `mask`, or that a signal handler ran and raised nothing. Other threads run
+    meanwhile. The buffer may be read-only.
+
+    Raises:
+        ValueError: No 32-bit word fits at the offset.
+        OSError: The kernel refuses the sleep.
     """
     futex = _futex()
     if futex is None:
@@ -64,10 +69,10 @@ def futex_wait(
 
 
 def futex_wait_any(words: Sequence[Word], timeout_ns: int) -> bool:
-    """Sleep while each of these words is as expected; `futex_wait` for several.
+    """Sleep while each of these words is as expected: `futex_wait` for several.
 
-    Any waker wakes, whatever its bits. More than MOST_WORDS, or a kernel older than
-    5.16: they are looked at once a millisecond.
+    Any waker wakes the sleeper, whatever its bits. More than MOST_WORDS words are
+    polled once a millisecond, as are all words on a kernel older than 5.16.
     """
     waitv = _waitv() if len(words) <= MOST_WORDS else None
     if waitv is None:
@@ -78,22 +83,21 @@ def futex_wait_any(words: Sequence[Word], timeout_ns: int) -> bool:
 
 
 def futex_wake(buffer: object, offset: int, mask: int, /) -> int:
-    """Wake who sleeps on the word with one of these bits; how many they were."""
+    """Wake the sleepers that wait for one of these bits; return their number."""
     futex, address = _futex(), _address(buffer, offset)
     if futex is None or not mask:
         return 0
-    return futex(address, _WAKE_BITSET, _EVERYBODY, None, mask)
+    return futex(address, _WAKE_BITSET, _ALL_SLEEPERS, None, mask)
 
 
 def _word(buffer: object, offset: int) -> memoryview:
-    """The word as a memoryview of one int."""
     raw = memoryview(buffer).cast("B")  # type: ignore[arg-type] # any buffer
     _check(offset, len(raw))
     return raw[offset : offset + 4].cast("I")
 
 
 def _address(buffer: object, offset: int) -> int:
-    # numpy tells it of a read-only buffer too.
+    # numpy tells the address of a read-only buffer too; ctypes does not.
     array = np.frombuffer(buffer, np.uint8)  # type: ignore[call-overload] # any buffer
     _check(offset, len(array))
     start: int = array.__array_interface__["data"][0]
@@ -106,7 +110,7 @@ def _check(offset: int, size: int) -> None:
 
 
 def _timespec(timeout_ns: int) -> bytes:
-    """The moment so far from now, as the kernel wants it."""
+    # The kernel's timeout is a moment of CLOCK_MONOTONIC.
     return struct.pack("=qq", *divmod(time.monotonic_ns() + timeout_ns, 10**9))
 
 
@@ -119,7 +123,7 @@ def _is_awake(result: int) -> bool:
         return True
     if result == -_ETIMEDOUT:
         return False
-    raise OSError(-result, "the kernel lets nobody sleep on this word")
+    raise OSError(-result, "the kernel refuses to sleep on this word")
 
 
 def _poll(changed: Callable[[], bool], timeout_ns: int) -> bool:
@@ -133,9 +137,8 @@ def _poll(changed: Callable[[], bool], timeout_ns: int) -> bool:
 
 
 def _system_call(*arguments: str) -> Call:
-    """The C library's `syscall` for a number and arguments of these C types."""
-    c = import_module("ctypes")  # only now: few processes ever sleep
-    syscall = c.CDLL(None, use_errno=True)["syscall"]  # an object of our own
+    c = import_module("ctypes")  # imported late: few processes ever sleep
+    syscall = c.CDLL(None, use_errno=True)["syscall"]  # a private function object
     syscall.argtypes = [c.c_long, *(getattr(c, f"c_{name}") for name in arguments)]
     syscall.restype = c.c_long
 
@@ -148,7 +151,7 @@ def _system_call(*arguments: str) -> Call:
 
 @cache
 def _futex() -> Call | None:
-    """futex(address, operation, value, timeout, bits); None where there is none."""
+    """Return futex(address, operation, value, timeout, bits); None if unavailable."""
     number = _FUTEX.get(platform.machine().lower())
     if not sys.platform.startswith("linux") or number is None or sys.maxsize < 1 << 32:
         return None
@@ -157,7 +160,7 @@ def _futex() -> Call | None:
     def futex(address: int, operation: int, value: int, at: object, mask: int) -> int:
         return call(number, address, operation, value, at, None, mask)
 
-    # A sandbox may refuse it: asked once, of a word of our own.
+    # A sandbox may refuse the call: try it once, on a private word.
     own = bytearray(4)
     return (
         futex if futex(_address(own, 0), _WAKE_BITSET, 1, None, ALL_BITS) == 0 else None
@@ -166,7 +169,7 @@ def _futex() -> Call | None:
 
 @cache
 def _waitv() -> Call | None:
-    """futex_waitv(waiters, how many, timeout); None where there is none."""
+    """Return futex_waitv(waiters, count, timeout); None if unavailable."""
     if _futex() is None:
         return None
     call = _system_call("char_p", "uint", "uint", "char_p", "int")
@@ -174,7 +177,7 @@ def _waitv() -> Call | None:
     def waitv(waiters: bytes, count: int, at: bytes) -> int:
         return call(_FUTEX_WAITV, waiters, count, 0, at, _CLOCK_MONOTONIC)
 
-    # The kernel knows it, or a sandbox refuses it: asked once, of a word that has
-    # another value already.
+    # An old kernel lacks the call and a sandbox may refuse it: try it once, on a word
+    # that has another value already.
     own = bytearray(4)
     return waitv if waitv(_waiter(own, 0, 1), 1, _timespec(0)) == -_EAGAIN else None

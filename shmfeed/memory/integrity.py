@@ -1,8 +1,9 @@
-"""What in a segment cannot be: looked for where a stream is bound, not at each read.
+"""Damage: values in a segment that no feeder can have stored.
 
 Only its feeder writes a segment, but a bug, a stray store of another program of this
-user or failing memory can leave words in it that nobody means. Whoever looks holds no
-lock: what a live writer may be in the midst of is no damage.
+user or failing memory can change its words. They are checked where a stream is bound,
+not at each read. The checks hold no lock: a state that a live writer passes through is
+not damage.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from shmfeed.bar import TIMEFRAMES, Bar, duration
 from shmfeed.errors import BadArgumentError, SegmentFormatError, ShmfeedError
 from shmfeed.layout import (
     COUNT_LIMIT,
+    E_WORD,
     S_BASE,
     S_EPOCH,
     S_INTENT,
@@ -26,23 +28,24 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.rows import Rows
-from shmfeed.memory.words import Words, fence
-from shmfeed.validation import check_symbol
+from shmfeed.memory.words import RetryBudget, Words, fence
+from shmfeed.validation import check_int, check_symbol
 
 _MONTH_AT_MOST = 31 * 86_400_000
 
 
 def damaged(words: Words, what: str) -> SegmentFormatError:
-    """The error that names the segment, what is wrong with it, and what to do."""
+    """Return the error that names the segment, its damage, and the remedy."""
     return SegmentFormatError(
-        f"{words.name} is damaged: {what}; restart its feeder, which makes it anew and"
-        " keeps the bars of sound streams, or stop it and remove it: shmfeed clean"
+        f"{words.name} is damaged: {what}; restart its feeder, which recreates it with"
+        " the bars of sound streams, or stop the feeder and remove the segment:"
+        " shmfeed clean"
     )
 
 
 @contextmanager
-def trusted(words: Words) -> Iterator[None]:
-    """What words that nobody can mean do to a writer leaves as damage."""
+def damage_as_error(words: Words) -> Iterator[None]:
+    """Raise what damaged words make a writer raise as SegmentFormatError."""
     try:
         yield
     except ShmfeedError:
@@ -53,7 +56,7 @@ def trusted(words: Words) -> Iterator[None]:
 
 
 def key_damage(symbol: str, timeframe: str) -> str | None:
-    """What is wrong with a catalog entry's names, None if nothing is."""
+    """Return the damage of a catalog entry's key, None if it is sound."""
     try:
         check_symbol(symbol)
     except BadArgumentError:
@@ -62,17 +65,17 @@ def key_damage(symbol: str, timeframe: str) -> str | None:
 
 
 def slot_damage(words: Words, geometry: Geometry, word: int) -> str | None:
-    """What is wrong with a catalog word or the slot that it names.
+    """Return the damage of a catalog word or its slot, None if they are sound.
 
-    A verdict only if the catalog word is still the same afterwards: a slot that no
-    entry names may be on its way to another stream.
+    The verdict counts only if the catalog word is unchanged afterwards: the writer may
+    be giving an unnamed slot to another stream.
     """
     number, epoch = word & SLOT_MASK, word >> SLOT_BITS
     if epoch < 1 or number >= geometry.slots:
         return f"catalog word {word:#x} is slot {number} of {geometry.slots}"
     ints, at = words.ints, geometry.slot_word(number)
-    # Counts only grow: in this order a live writer never seems to break the rule. It
-    # may seem to be two rows ahead, where a CPU shows intent before published.
+    # Counts only grow: loaded in this order, those of a live writer keep the rule.
+    # Intent may be two rows ahead, on a CPU that shows it before published.
     published = ints[at + S_PUBLISHED]
     fence()
     intent = ints[at + S_INTENT]
@@ -86,8 +89,49 @@ def slot_damage(words: Words, geometry: Geometry, word: int) -> str | None:
     return None
 
 
+def check_entry(words: Words, geometry: Geometry, index: int) -> int:
+    """Return the word at which entry `index` begins.
+
+    Raises:
+        BadArgumentError: The buffer is too small for the geometry, or the geometry has
+            no rows or no such entry.
+    """
+    check_int("history", geometry.history)
+    check_int("guard", geometry.guard, 0)
+    index = check_int("index", index, 0, geometry.max_streams - 1)
+    if len(words.raw) < geometry.size:
+        raise BadArgumentError(
+            f"{words.name} has {len(words.raw)} bytes; with {geometry} it must have"
+            f" {geometry.size}"
+        )
+    return geometry.entry_word(index)
+
+
+def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
+    """Return the catalog word, step R1. Raise SegmentFormatError if it is damaged."""
+    ints, budget = words.ints, None
+    while True:
+        word = ints[entry + E_WORD]
+        fence()  # R1, acquire: pairs with S4, in `Catalog.add`
+        what = slot_damage(words, geometry, word)
+        if what is None:
+            return word
+        fence()  # load the word again, behind all that it names
+        if ints[entry + E_WORD] == word:
+            raise damaged(words, what)
+        budget = budget or RetryBudget("catalog word")
+        budget.spend()
+
+
+def retry_budget(
+    what: str, words: Words, geometry: Geometry, entry: int
+) -> RetryBudget:
+    """Return the budget of a read; spent, it checks the catalog before it raises."""
+    return RetryBudget(what, lambda: checked_word(words, geometry, entry))
+
+
 def times_damage(rows: Rows, timeframe: str) -> str | None:
-    """What is wrong with the times of rows; ask `valid` before it is believed."""
+    """Return the damage of rows' times or None; believe it only if `valid` holds."""
     first, last = sound_run(rows, timeframe)
     if last - first == len(rows):
         return None
@@ -97,8 +141,10 @@ def times_damage(rows: Rows, timeframe: str) -> str | None:
 
 
 def sound_run(rows: Rows, timeframe: str) -> tuple[int, int]:
-    """The longest run of rows whose times can be, the newest of equals: its first and
-    its last, exclusive; empty if there is none."""
+    """Return the longest run of rows with sound times, [first, last) in the window.
+
+    Of equally long runs the newest counts. Without a sound row the run is empty.
+    """
     opens, closes = rows.open_time, rows.close_time
     sound = (opens >= 0) & (opens < TIME_LIMIT) & _fits(closes - opens, timeframe)
     joined = sound[1:] & sound[:-1] & (opens[1:] > opens[:-1])
@@ -110,7 +156,7 @@ def sound_run(rows: Rows, timeframe: str) -> tuple[int, int]:
 
 
 def bar_damage(bar: Bar, timeframe: str) -> str | None:
-    """What is wrong with the times of one bar."""
+    """Return the damage of one bar's times, None if they are sound."""
     length = bar.close_time - bar.open_time
     if 0 <= bar.open_time < TIME_LIMIT and _fits(length, timeframe):
         return None
@@ -118,7 +164,7 @@ def bar_damage(bar: Bar, timeframe: str) -> str | None:
 
 
 def _fits(length: Any, timeframe: str) -> Any:
-    """Whether a bar, or each of an array, may be so long."""
+    # One length, or an array of them.
     if timeframe == "1M":
         return (length > 0) & (length <= _MONTH_AT_MOST)
     return length == duration(timeframe)

@@ -30,8 +30,8 @@ def is_current(ints: Ints, now: int) -> bool:
     """Return True if the segment is surely still its feed's, without a system call.
 
     Where this is False the feed's name decides: the reader looks for a successor, and
-    stays if there is none. A sign that is ahead by more than DEAD_NS therefore proves
-    nothing here, however near it is: it may outlive its feeder.
+    stays where it finds no other segment. A sign that is ahead by more than DEAD_NS
+    proves nothing here, however near it is: it may outlive its feeder.
     """
     return not ints[H_RETIRED] and (
         -DEAD_NS <= now - ints[H_TICK] <= DEAD_NS

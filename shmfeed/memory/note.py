@@ -1,4 +1,4 @@
-"""The note: what a feeder says in words, as the bytes of its cell."""
+"""The note: the feeder's facts in text (endpoint, last error), as a latch's cell."""
 
 import json
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ _DAMAGED = "the feeder's note in the segment is damaged; restart the feeder"
 
 
 def pack_note(facts: Mapping[str, object]) -> bytes:
-    """One cell: the text's length and the text, JSON.
+    """Return one cell: the length of the JSON text, and the text.
 
-    What is too long for it is cut: the longest value to its half, until all fits.
+    Where the text does not fit, the longest value is halved until it does.
     """
     texts = dict(facts)
     text = json.dumps(texts).encode()
@@ -26,9 +26,9 @@ def pack_note(facts: Mapping[str, object]) -> bytes:
 
 
 def unpack_note(cell: bytes | None) -> dict[str, Any]:
-    """The facts of a cell; none of a cell that was never written.
+    """Return the facts of a cell, none of one that was never written.
 
-    Words, not data: of a damaged one nothing is lost but what `last_error` then says.
+    A damaged note costs no bars: its only fact is a `last_error` that says so.
     """
     if cell is None:
         return {}

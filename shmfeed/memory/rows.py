@@ -1,4 +1,4 @@
-"""Windows on bars as columns: private rows, and zero-copy slices of a slot."""
+"""Windows of bars as columns: private rows, and zero-copy slices of a slot."""
 
 import operator
 import struct
@@ -25,8 +25,8 @@ from shmfeed.memory.words import Words
 from shmfeed.text import repr_short
 from shmfeed.validation import check_int
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
 
 ROW = struct.Struct("=qqddddddq")  # a row, or a forming cell: one word a column
 
@@ -38,7 +38,7 @@ _OPEN_TIME, _CLOSE_TIME = 0, 1
 
 
 def column_number(field: object) -> int:
-    """Which column a field is; BadArgumentError, listing them, if it is none."""
+    """Return the column of a field. Raise BadArgumentError, which lists the fields."""
     number = NUMBERS.get(field) if isinstance(field, str) else None
     if number is None:
         known = " ".join(COLUMNS)
@@ -47,25 +47,31 @@ def column_number(field: object) -> int:
 
 
 class Rows:
-    """Consecutive bars as columns: private, they do not change.
+    """Consecutive bars as columns, in private memory.
 
-    Row numbers `first` to `last`, last exclusive. `rows["close"]` is an ndarray of
-    len(rows): float64 or, for `open_time`, `close_time` (ms UTC) and `flags`, int64.
-    `forming` says whether the last row is the unfinished bar.
+    `rows["close"]` is a column of shape (n,), oldest bar first: int64 for `open_time`,
+    `close_time` (ms UTC) and `flags`, else float64.
+
+    Attributes:
+        first, last: Bar numbers; `last` is exclusive.
+        forming: True if the last row is the forming bar.
+        block: float64 (9, n), all columns; the int64 ones keep their own bits.
+
+    Thread safety: any thread may read them.
     """
 
     __slots__ = ("block", "first", "forming", "last")
 
-    def __init__(self, block: Floats, first: int, forming: bool = False) -> None:
-        self.block = block  # float64 (9, n); the int64 columns in their own bits
+    def __init__(self, block: FloatArray, first: int, forming: bool = False) -> None:
+        self.block = block
         self.first = first
         self.last: int = first + block.shape[1]
         self.forming = forming
 
-    def _floats(self, columns: int | slice) -> Floats:
+    def _floats(self, columns: int | slice) -> FloatArray:
         return self.block[columns]
 
-    def _ints(self, columns: int | slice) -> Ints:
+    def _ints(self, columns: int | slice) -> IntArray:
         return self.block[columns].view(np.int64)
 
     def __len__(self) -> int:
@@ -76,21 +82,21 @@ class Rows:
         return self._ints(number) if field in _INTS else self._floats(number)
 
     @property
-    def open_time(self) -> Ints:
-        """int64 ms UTC, strictly increasing."""
+    def open_time(self) -> IntArray:
+        """The open times: int64 (n,), ms UTC, strictly increasing."""
         return self._ints(_OPEN_TIME)
 
     @property
-    def close_time(self) -> Ints:
-        """int64 ms UTC: open_time plus the timeframe."""
+    def close_time(self) -> IntArray:
+        """The close times: int64 (n,), ms UTC, open_time plus the timeframe."""
         return self._ints(_CLOSE_TIME)
 
     def datetimes(self, dtype: "np.dtype[np.datetime64]") -> NDArray[np.datetime64]:
-        """The close times as datetime64 of ms, us or ns: an array of its own."""
+        """Return the close times as a new array of datetime64 in ms, us or ns."""
         return datetimes(self.close_time, dtype)
 
     def missing(self, step: int) -> int:
-        """How many bars are not here of a grid of `step` ms, at least 1."""
+        """Return the number of bars missing from a grid of `step` ms, at least 1."""
         step = check_int("step", step)
         if len(self) < 2:
             return 0
@@ -98,28 +104,28 @@ class Rows:
         return max(0, (times[1] - times[0]) // step - len(self) + 1)
 
     @property
-    def values(self) -> Floats:
-        """float64 (5, n): open, high, low, close, volume."""
+    def values(self) -> FloatArray:
+        """The values: float64 (5, n) of open, high, low, close, volume."""
         return self._floats(_OHLCV)
 
     @property
-    def floats(self) -> Floats:
-        """float64 (6, n): open, high, low, close, volume, money."""
+    def floats(self) -> FloatArray:
+        """The values and money: float64 (6, n)."""
         return self._floats(_FLOATS)
 
     @property
     def valid(self) -> bool:
-        """Whether the rows are still what they were: private ones always are."""
+        """True: private rows do not change. A slice's may."""
         return True
 
     def copy(self) -> "Rows":
-        """Private rows with the values of now: ask this window's `valid` afterwards."""
+        """Return a private copy. Of a slice, ask `valid` afterwards."""
         return Rows(self._floats(slice(None)).copy(), self.first, self.forming)
 
     def copy_with(self, bar: Bar, most: int) -> "Rows":
-        """A copy with this unfinished bar at its end, the newest `most` rows of it.
+        """Return a copy with a forming bar as its last row, `most` rows at most.
 
-        Without the bar if it is not newer than all of them.
+        A bar that is not newer than the last row is left out.
         """
         if len(self) and bar.open_time <= self.open_time[-1]:
             return self.copy()
@@ -130,7 +136,7 @@ class Rows:
         return Rows(block, self.last - kept, forming=True)
 
     def bar(self, row: int) -> Bar:
-        """Row `row` of this window: 0 is the oldest, -1 the newest. IndexError."""
+        """Return row `row`: 0 is the oldest, -1 the newest. Raise IndexError."""
         row, count = operator.index(row), len(self)
         if not -count <= row < count:
             raise IndexError(f"row {row} of {count}")
@@ -141,16 +147,16 @@ class Rows:
 
 
 class Slice(Rows):
-    """Zero-copy rows of a ring: read-only arrays over shared memory.
+    """Zero-copy rows of a ring: read-only arrays over its memory.
 
-    Compute with them, then ask `valid`; once it is False, what was computed may have
-    mixed old rows with new ones.
+    Compute with the arrays, then ask `valid`. Once it is False, the computation may
+    have mixed old rows with new ones.
     """
 
     __slots__ = ("_slot", "_window", "_word")
 
     def __init__(self, slot: "Slot", word: int, first: int, last: int) -> None:
-        # Arrays are cut when they are asked for: most readers want one or two.
+        # Arrays are made on demand: most readers want one or two.
         self.first = first
         self.last = last
         self.forming = False
@@ -159,20 +165,20 @@ class Slice(Rows):
         start = first % slot.capacity
         self._window = slice(start, start + last - first)
 
-    def _floats(self, columns: int | slice) -> Floats:
+    def _floats(self, columns: int | slice) -> FloatArray:
         return self._slot.floats[columns, self._window]
 
-    def _ints(self, columns: int | slice) -> Ints:
+    def _ints(self, columns: int | slice) -> IntArray:
         return self._slot.ints[columns, self._window]
 
     @property
     def valid(self) -> bool:
-        """Whether no row of this slice has been, or is being, written over."""
+        """True if the writer has not begun to write over a row of this slice."""
         return self._slot.held(self._word, self.first)
 
 
 class Slot:
-    """The arrays and words of one slot, for reading."""
+    """The arrays and words of one slot, for a reader."""
 
     __slots__ = ("at", "capacity", "floats", "ints", "words")
 
@@ -186,18 +192,18 @@ class Slot:
         self.ints = self.floats.view(np.int64)
 
     def bar(self, row: int) -> Bar:
-        """Row number `row`: ask `held` afterwards."""
+        """Return row number `row`; call `held` afterwards."""
         stride = 2 * self.capacity
         start = self.at + SLOT_HEADER_WORDS + row % self.capacity
         words = self.words[start : start + len(COLUMNS) * stride : stride]
         return Bar._make(ROW.unpack(bytes(words)))
 
     def held(self, word: int, first: int) -> bool:
-        """Whether all rows from `first` on are those of catalog word `word`."""
+        """Return True if the rows from `first` on held under catalog word `word`."""
         words, at = self.words, self.at
-        # Fence: pairs with append's; on x86-64 loads keep their order.
+        # R4, acquire: pairs with A2. x86-64 keeps loads in order.
         intent = words[at + S_INTENT]
-        # Last: an intent of the slot's next life is then known for what it is.
+        # The epoch last: it tells an intent of the slot's next epoch for what it is.
         return words[at + S_EPOCH] == word >> SLOT_BITS and (
             intent - first <= self.capacity
         )

@@ -1,17 +1,18 @@
-"""A segment's bell: rung when a bar has closed or the feed changes hands.
+"""The eventcount of a segment: readers sleep until a bar closes or the feed moves.
 
-It is one 32-bit word, which counts how often the bell was rung, and a futex on it. A
-ring names the streams that closed by their bits, one of 32 each, and wakes who listens
-for one of these.
+It is one 32-bit word of the header, the key, with a futex on it. The writer changes
+the key after each change that readers wait for. Each stream has one of 32 wake bits; a
+notification names the bits of the streams that closed, and wakes the readers that wait
+for one of them.
 
-Ring:                                Sleep until a row comes:
- (1) publish the rows                 (1) load the word
- (2) release-bump the word            (2) look at the counts: go, if a row has come
- (3) wake who sleeps on it            (3) sleep while the word is still as loaded
+Notify (the writer):                 Wait (a reader):
+ (N1) publish the rows                (W1) load the key
+ (N2) release-store the key + 1       (W2) look again: return if a row has come
+ (N3) wake the sleepers               (W3) sleep while the key is still as loaded
 
-No wake-up is lost: who saw an old count loaded the word before it was bumped, and the
-kernel compares it again as it puts him to sleep. Looking first and loading then would
-sleep over a row that came in between.
+No wake-up is lost. A reader that saw an old count in W2 loaded the key before N2, and
+the kernel compares the key once more before the reader sleeps. A reader that looked
+first and loaded the key afterwards would sleep over a row that came in between.
 """
 
 from collections.abc import Iterable
@@ -21,12 +22,12 @@ from shmfeed.layout import ENTRY_WORDS, H_WAKE, HEADER_WORDS, WORD
 from shmfeed.memory.futex import futex_bump, futex_load, futex_wait, futex_wake
 from shmfeed.memory.words import Words
 
-WAKE_OFFSET = H_WAKE * WORD  # where the word is, in bytes
+WAKE_OFFSET = H_WAKE * WORD  # of the key, in bytes
 _BITS = 32
 
 
 def wake_bits(indices: Iterable[int]) -> int:
-    """The bits of these streams."""
+    """Return the wake bits of these streams, by their entry numbers."""
     bits = 0
     for index in indices:
         bits |= 1 << index % _BITS
@@ -34,13 +35,15 @@ def wake_bits(indices: Iterable[int]) -> int:
 
 
 def wake_bit(entry: int) -> int:
-    """The bit of the stream whose entry begins at this word."""
+    """Return the wake bit of the stream whose entry begins at word `entry`."""
     return wake_bits([(entry - HEADER_WORDS) // ENTRY_WORDS])
 
 
 class Eventcount:
-    """The writer's hand on it; one thread rings. Called with a stream's index it wakes
-    who waits for that stream."""
+    """The writer's side of the eventcount. Used by one thread.
+
+    Called with an entry number, it notifies the readers of that one stream.
+    """
 
     __slots__ = ("_raw",)
 
@@ -51,13 +54,13 @@ class Eventcount:
         self.notify(1 << index % _BITS)
 
     def notify(self, bits: int) -> None:
-        """Wake who listens for one of these bits, by one call."""
+        """Wake the readers that wait for one of these wake bits, steps N2 and N3."""
         futex_bump(self._raw, WAKE_OFFSET)
         futex_wake(self._raw, WAKE_OFFSET, bits)
 
 
-class Counted(Protocol):
-    """A reader: where its stream's entry begins, and how many rows there are."""
+class CountedReader(Protocol):
+    """The part of a RingReader that `sleep_past` uses."""
 
     words: Words
     entry: int
@@ -66,15 +69,15 @@ class Counted(Protocol):
     def count(self) -> int: ...
 
 
-def sleep_past(reader: Counted, after: int, timeout_ns: int, /) -> int:
-    """Sleep until a reader's count is past `after`, at most so long: the count.
+def sleep_past(reader: CountedReader, after: int, timeout_ns: int, /) -> int:
+    """Sleep until the reader's count is above `after`; return the count.
 
-    It may come back early, without a cause. A timeout of 0 or less does not sleep.
+    It may return early without a cause. With a timeout of 0 or less it does not sleep.
     """
-    rung = futex_load(reader.words.raw, WAKE_OFFSET)  # before the count
+    key = futex_load(reader.words.raw, WAKE_OFFSET)  # W1
     count = reader.count
     if count > after or timeout_ns <= 0:
         return count
     bits = wake_bit(reader.entry)
-    futex_wait(reader.words.raw, WAKE_OFFSET, rung, bits, timeout_ns)
+    futex_wait(reader.words.raw, WAKE_OFFSET, key, bits, timeout_ns)
     return reader.count

@@ -1,8 +1,8 @@
-"""A buffer seen as 8-byte words, and the cell pair, the protocol for hot small values.
+"""A buffer seen as 8-byte words, memory fences, and the latch.
 
 Any buffer will do: a mapping in production, a `bytearray` in a unit test. A word is
-stored and loaded whole: the machine never splits an aligned 8-byte access, and
-CPython makes exactly one for a `memoryview` item.
+stored and loaded whole: the machine does not split an aligned 8-byte access, and
+CPython makes exactly one for an item of a `memoryview`.
 """
 
 import time
@@ -18,39 +18,43 @@ from shmfeed.text import repr_short
 
 Ints = memoryview  # of 8-byte words, as ints
 
-READ_LIMIT_NS = 10_000_000  # how long a read may be outrun by a writer
+READ_LIMIT_NS = 10_000_000  # a writer may outrun a read for so long
 
 
 class _Order:
-    """How this process keeps the order of its accesses: see `fence`."""
+    """The fence that this process uses."""
 
     fence: Callable[[], None] | None = None
 
 
 def order_by(fence: Callable[[], None]) -> None:
-    """Let this be the fence from now on: the C core's, where it serves."""
+    """Make `fence` call this function from now on: the C core's."""
     _Order.fence = fence
 
 
 def fence() -> None:
-    """What was read or written before is so for everybody before what comes after.
+    """Order all accesses above this line before all below it, for every CPU.
 
-    Where pure Python serves it is nothing: x86-64 keeps loads in order, and stores.
+    With the pure core it does nothing: x86-64 keeps loads in order, and stores too.
     """
     if _Order.fence is not None:
         _Order.fence()
 
 
 def boot_ns() -> int:
-    """CLOCK_BOOTTIME in ns: the clock of ages, it counts through a suspend."""
+    """Return CLOCK_BOOTTIME in ns, the clock of ages: it counts through a suspend."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 class Words:
-    """A buffer's words: `ints` and `floats` are memoryviews, `raw` its bytes.
+    """The words of a buffer: `ints` and `floats` are memoryviews, `raw` is its bytes.
 
-    `name` is what the buffer is called in a message. BadArgumentError for a buffer that
-    is no contiguous run of whole, aligned words.
+    Args:
+        buffer: Any contiguous buffer of whole words at a multiple of 8.
+        name: The buffer's name in messages.
+
+    Raises:
+        BadArgumentError: The buffer is of another kind.
     """
 
     __slots__ = ("floats", "ints", "name", "raw")
@@ -62,11 +66,8 @@ class Words:
         self.floats: memoryview[float] = self.raw.cast("d")
 
     def columns(self, word: int, shape: tuple[int, int]) -> NDArray[np.float64]:
-        """The float64 array of this shape that begins at `word`; shares the buffer.
-
-        `frombuffer` keeps the buffer's owner alive, so that a mapping cannot vanish
-        under the array.
-        """
+        """Return a float64 array of this shape over the buffer, from `word` on."""
+        # frombuffer keeps the buffer's owner alive: no mapping vanishes under an array.
         rows, width = shape
         flat = np.frombuffer(
             self.raw, np.float64, count=rows * width, offset=word * WORD
@@ -74,7 +75,7 @@ class Words:
         return flat.reshape(shape)
 
     def release(self) -> None:
-        """Let go of the buffer; any later access through these views raises."""
+        """Release the buffer; each later access through these views raises."""
         self.ints.release()
         self.floats.release()
         self.raw.release()
@@ -98,7 +99,7 @@ def _whole_words(buffer: Any, name: str) -> memoryview:
 
 
 def check_writable(words: Words) -> None:
-    """BadArgumentError for a buffer that nothing can be written into."""
+    """Raise BadArgumentError if the buffer is read-only."""
     if words.raw.readonly:
         raise BadArgumentError(
             f"{words.name} is read-only; a writer needs a buffer that can be written to"
@@ -106,12 +107,11 @@ def check_writable(words: Words) -> None:
 
 
 class RetryBudget:
-    """Bounds a retry loop: `spend()` raises BusyRingError after READ_LIMIT_NS.
+    """A bound on a retry loop: `spend()` raises BusyRingError after READ_LIMIT_NS.
 
-    The clock is the thread's own, which stands still while another runs: that this
-    reader was paused is not the writer's doing. It is looked at each time, since one
-    try may be a copy of millions of rows. Before it gives up it calls `look`, which
-    may know a better reason and raise that.
+    Time is the thread's own CPU time: a reader that the scheduler paused was not outrun
+    by the writer. Each call reads the clock, since one try may copy millions of rows.
+    Before it raises it calls `look`, which may raise a better reason.
     """
 
     __slots__ = ("_deadline", "_look", "_tries", "_what")
@@ -140,11 +140,13 @@ class RetryBudget:
 class Latch:
     """Two cells and a counter: one writer, any readers, no lock, no torn value.
 
-    Write: (1) release fence; (2) fill the cell that readers do not read; (3) release-
-    store the counter. Read: (1) acquire-load the counter; (2) copy its cell;
-    (3) acquire fence; (4) load the counter, equal or again: it moves on before the
-    writer touches the copied cell. A writer killed between any two steps leaves the
-    last whole value readable for ever.
+    Linux calls this a seqcount_latch_t. The steps have the numbers of `ringbuf`:
+
+    Write: (U1) release; (U2) fill the cell that readers do not read; (U3) release-store
+    the counter. Read: (F1) acquire-load the counter; (F2) copy its cell; (F3) acquire;
+    (F4) load the counter, equal or again: the writer moves it on before it touches the
+    copied cell. A writer killed between any two steps leaves the last whole value
+    readable for ever.
     """
 
     __slots__ = ("_bytes", "_counter", "_first", "_words")
@@ -157,31 +159,31 @@ class Latch:
 
     @staticmethod
     def size(cell_words: int) -> int:
-        """Words that a pair takes."""
+        """Return the words that a latch takes."""
         return 1 + 2 * cell_words
 
     def write(self, value: bytes) -> None:
-        """Replace the value; `value` is exactly one cell long. The writer only."""
+        """Replace the value, exactly one cell long. For the one writer only."""
         ints = self._words.ints
         counter = ints[self._counter] + 1
-        fence()  # release: pairs with read's second
+        fence()  # U1, release: pairs with F3
         start = self._first + (counter & 1) * self._bytes
         self._words.raw[start : start + self._bytes] = value
-        fence()  # release: pairs with read's first
+        fence()  # U3, release: pairs with F1
         ints[self._counter] = counter
 
     def read(self) -> bytes | None:
-        """The newest whole value, None if there has been none; BusyRingError."""
+        """Return the newest whole value, None before the first. Raise BusyRingError."""
         ints, raw = self._words.ints, self._words.raw
         budget = None
         while True:
             counter = ints[self._counter]
-            fence()  # acquire: pairs with write's second
+            fence()  # F1, acquire: pairs with U3
             if not counter:
                 return None
             start = self._first + (counter & 1) * self._bytes
             value = bytes(raw[start : start + self._bytes])
-            fence()  # acquire: pairs with write's first
+            fence()  # F3, acquire: pairs with U1
             if ints[self._counter] == counter:
                 return value
             budget = budget or RetryBudget("forming cells")

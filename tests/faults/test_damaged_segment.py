@@ -24,7 +24,7 @@ from shmfeed import ringbuf
 from shmfeed.cli.main import main
 from shmfeed.errors import ShmfeedError
 from shmfeed.layout import Geometry
-from shmfeed.memory import catalog, words
+from shmfeed.memory import catalog, integrity, words
 from shmfeed.segment import mapping, ownership, recovery
 from shmfeed.segment import stream_check as looks
 from shmfeed.segment.mapping import place
@@ -189,7 +189,7 @@ def trust(*_):
 
 
 def trust_the_stream():
-    ringbuf.slot_damage = looks.times_damage = looks.bar_damage = trust
+    integrity.slot_damage = looks.times_damage = looks.bar_damage = trust
     catalog.key_damage = trust
 
 
@@ -198,7 +198,11 @@ def trust_the_header():
         return Geometry(*words.ints[2:5].tolist())
 
     mapping.read_geometry = read_geometry
-    ringbuf.check_entry = lambda words, geometry, index: geometry.entry_word(index)
+
+    def entry_word(words, geometry, index):
+        return geometry.entry_word(index)
+
+    ringbuf.check_entry = integrity.check_entry = entry_word
 
 
 MUTANTS = {"stream": trust_the_stream, "header": trust_the_header}

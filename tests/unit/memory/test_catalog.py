@@ -51,7 +51,7 @@ def test_full() -> None:
     words, geometry, catalog = blank(4, max_streams=2)
     catalog.add(A, now=1)
     catalog.add(B, now=1)
-    with pytest.raises(BadArgumentError, match=r"room for 2 streams.*max_streams"):
+    with pytest.raises(BadArgumentError, match=r"capacity for 2 streams.*max_streams"):
         catalog.add(C, now=1)
     assert catalog.add(A, now=1) == 0
     assert len(entries(words, geometry)) == 2

@@ -352,7 +352,7 @@ class TestWhereThereIsNone:
 
     def test_an_odd_answer_is_an_error(self, monkeypatch, seen) -> None:
         monkeypatch.setattr(futex, "_futex", lambda: lambda *_: -errno.EFAULT)
-        with pytest.raises(OSError, match="lets nobody sleep") as caught:
+        with pytest.raises(OSError, match="refuses to sleep") as caught:
             futex.futex_wait(seen, AT, 0, ALL_BITS, 0)
         assert caught.value.errno == errno.EFAULT
 

@@ -85,7 +85,7 @@ class TestWhichServes:
             (DOUBLE % {"VERSION": 0}, "the C core was built for another layout"),
             (DOUBLE % {"GONE": 1}, "the C core was built for another layout"),
             (DOUBLE % {"COLUMNS": 8}, "the C core was built for another layout"),
-            (OLD, "the C core was built of other sources: no fence in it"),
+            (OLD, "the C core was built from other sources: it lacks fence"),
         ],
         ids=["absent", "broken", "stale", "a constant went", "a column came", "old"],
     )
@@ -197,14 +197,16 @@ class TestBuild:
         environ = {"PYTHONPATH": str(tmp_path), "SHMFEED_BUILD_EXTENSION": "yes"}
         done = build_core(source, tmp_path, **environ)
         assert done.returncode != 0
-        assert "numpy's headers are not there: no numpy here" in done.stderr
+        assert "numpy's headers are missing: no numpy here" in done.stderr
 
     def test_headers_of_an_old_numpy(self, source, tmp_path) -> None:
         (tmp_path / "numpy.py").write_text("__version__ = '1.26.4'")
         environ = {"PYTHONPATH": str(tmp_path), "SHMFEED_BUILD_EXTENSION": "yes"}
         done = build_core(source, tmp_path, **environ)
         assert done.returncode != 0
-        assert "numpy's headers are of 1.26.4, not of 2 or later" in done.stderr
+        assert (
+            "numpy's headers are those of 1.26.4; build with 2 or later" in done.stderr
+        )
 
     @NEEDS_BUILD
     def test_with_no_it_is_not_tried(self, source, tmp_path) -> None:

@@ -36,6 +36,7 @@ from shmfeed.layout import (
     SLOT_HEADER_WORDS,
     Geometry,
 )
+from shmfeed.memory import integrity
 from shmfeed.memory.words import RetryBudget, Words, boot_ns
 from shmfeed.ringbuf import RingReader
 from shmfeed.segment.stream_check import checked_reader, closed_damage
@@ -276,7 +277,10 @@ class TestBusy:
         ring.close(*range(10))
         ring.words.ints[slot_word(ring) + S_INTENT] = 1 << 61
         # Whoever looks would call it damage.
-        monkeypatch.setattr(ringbuf, "retry_budget", lambda what, *_: RetryBudget(what))
+        for module in (ringbuf, integrity):  # each core takes it from one of them
+            monkeypatch.setattr(
+                module, "retry_budget", lambda what, *_: RetryBudget(what)
+            )
         return ring
 
     @pytest.mark.parametrize(
