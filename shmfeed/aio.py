@@ -1,10 +1,10 @@
-"""Waiting for a closed bar in asyncio: `await shmfeed.aio.wait_ring(ring, after)`.
+"""Waiting for closed bars in asyncio: `await shmfeed.aio.wait_ring(ring, after)`.
 
-One thread an attached segment, a listener, sleeps on its bell for all tasks that wait
-for rings of it, and hands over to their loops what has closed. It is there while tasks
-wait, and half a second longer. A task that is cancelled is out at once.
+One thread for each attached segment waits on its eventcount for all tasks, and wakes
+those whose rings have closed a bar. It ends half a second after the last task left. A
+cancelled task leaves at once.
 
-Imported by whoever uses it: asyncio brings the socket library along.
+To be imported by name: asyncio loads the socket library, which other readers do not.
 """
 
 import asyncio
@@ -15,186 +15,202 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from shmfeed.errors import ShmfeedError
-from shmfeed.feed import Ring, check_ring, watch_rings
+from shmfeed.feed import Ring, check_ring, make_wait_set
 from shmfeed.forks import after_fork_in_child
 from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.words import Words
 from shmfeed.validation import check_int, check_timeout
-from shmfeed.waiting import GONE_NS, PIECE_NS, Watch, is_fed, load_key, wait_any
+from shmfeed.waiting import (
+    RECHECK_DEAD_NS,
+    RECHECK_NS,
+    WaitSet,
+    has_live_writer,
+    load_key,
+    wait_any,
+)
 
 
 async def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring]:
-    """`shmfeed.wait` for a task: the same results and errors."""
-    return await _wait(watch_rings(rings, timeout))
+    """Wait in a task until one of these rings closes a bar.
+
+    Arguments, results and errors are those of `shmfeed.wait`.
+
+    Thread safety: any task of any event loop; other tasks run meanwhile.
+    """
+    return await _wait(make_wait_set(rings, timeout))
 
 
 async def wait_ring(ring: Ring, after: int, timeout: float | None = None) -> int | None:
-    """`ring.wait(after, timeout)` for a task: the same results and errors."""
+    """Wait in a task until `ring.count` is past `after`.
+
+    Arguments, results and errors are those of `ring.wait`.
+
+    Thread safety: any task of any event loop; other tasks run meanwhile.
+    """
     timeout = check_timeout("timeout", timeout)
-    watch = Watch([(check_ring(ring), check_int("after", after, None))], timeout)
-    return ring.count if await _wait(watch) else None
+    wanted = [(check_ring(ring), check_int("after", after, None))]
+    return ring.count if await _wait(WaitSet(wanted, timeout)) else None
 
 
-async def _wait(watch: Watch[Ring]) -> list[Ring]:
-    while not (closed := watch.closed()):
-        if watch.follow():
+async def _wait(wait_set: WaitSet[Ring]) -> list[Ring]:
+    while not (ready := wait_set.ready()):
+        if wait_set.reattach():
             continue
-        if not watch.piece_ns():
-            return watch.closed()
-        await _news(watch)
-    return closed
+        if not wait_set.sleep_ns():
+            return wait_set.ready()
+        await _sleep(wait_set)
+    return ready
 
 
-class _Sleeper:
-    """A task that waits. `news` is set, in its loop, when it is to look again."""
+class _Waiter:
+    """A task that waits. `woken` is set, in its event loop, to make it check again."""
 
-    __slots__ = ("loop", "news", "watch")
+    __slots__ = ("loop", "wait_set", "woken")
 
-    def __init__(self, watch: Watch[Ring]) -> None:
-        self.watch = watch
+    def __init__(self, wait_set: WaitSet[Ring]) -> None:
+        self.wait_set = wait_set
         self.loop = asyncio.get_running_loop()
-        self.news: asyncio.Future[None] = self.loop.create_future()
+        self.woken: asyncio.Future[None] = self.loop.create_future()
 
     def wake(self) -> None:
-        if not self.news.done():
-            self.news.set_result(None)
+        if not self.woken.done():
+            self.woken.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        if not self.news.done():
-            self.news.set_exception(error)
+        if not self.woken.done():
+            self.woken.set_exception(error)
 
 
-async def _news(watch: Watch[Ring]) -> None:
-    """Return when a bar may have closed, a segment may have moved, or time is up."""
-    sleeper = _Sleeper(watch)
-    left = watch.deadline.left()
-    timer = None if math.isinf(left) else sleeper.loop.call_later(left, sleeper.wake)
+async def _sleep(wait_set: WaitSet[Ring]) -> None:
+    waiter = _Waiter(wait_set)
+    left = wait_set.deadline.left()
+    timer = None if math.isinf(left) else waiter.loop.call_later(left, waiter.wake)
     try:
-        for words, _ in watch.segments:
-            _listeners.join(words, sleeper)
-        # What closes from here on is heard by them.
-        if not watch.closed():
-            await sleeper.news
+        for words, _ in wait_set.segments:
+            _threads.add(words, waiter)
+        # The threads see each bar that closes from here on. One may have closed before.
+        if not wait_set.ready():
+            await waiter.woken
     finally:
         if timer is not None:
             timer.cancel()
-        for words, _ in watch.segments:
-            _listeners.leave(words, sleeper)
+        for words, _ in wait_set.segments:
+            _threads.discard(words, waiter)
 
 
-class _Listener:
-    """A thread that sleeps on one segment's bell for the tasks of any loops."""
+class _WaitThread:
+    """A thread that waits on one segment's eventcount for tasks of any event loop."""
 
     def __init__(self, words: Words) -> None:
         self.words = words
-        self.sleepers: set[_Sleeper] = set()  # under the listeners' lock
-        self.needed_ns = time.monotonic_ns()  # when there were any
-        self._looked_ns = self.needed_ns
+        self.waiters: set[_Waiter] = set()  # guarded by the lock of `_threads`
+        self.needed_ns = time.monotonic_ns()  # when it last had a waiter
+        self._checked_ns = self.needed_ns
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="shmfeed-aio", daemon=True).start()
 
     def _run(self) -> None:
         try:
-            self._listen()
-        except Exception as error:  # noqa: BLE001 # the tasks raise it: none sleeps on
-            for sleeper in _listeners.end(self):
-                with suppress(RuntimeError):  # its loop is closed
-                    sleeper.loop.call_soon_threadsafe(sleeper.fail, error)
+            self._wait()
+        except Exception as error:  # noqa: BLE001 # each task raises it, none hangs
+            for waiter in _threads.remove(self):
+                with suppress(RuntimeError):  # its event loop is closed
+                    waiter.loop.call_soon_threadsafe(waiter.fail, error)
 
-    def _listen(self) -> None:
-        rang = True
-        while _listeners.needs(self):
-            # Before the tasks are asked: see `bell`.
-            rung = load_key(self.words)
-            fed = is_fed(self.words)
-            self._hand_over(_listeners.sleepers(self), self._is_to_look(rang and fed))
-            rang = wait_any(
-                [(self.words, rung, ALL_BITS)], PIECE_NS if fed else GONE_NS
-            )
+    def _wait(self) -> None:
+        notified = True
+        while _threads.is_needed(self):
+            # Step 1 of the protocol: the key, before the counts are checked.
+            key = load_key(self.words)
+            alive = has_live_writer(self.words)
+            recheck = self._is_recheck_due(notified and alive)
+            self._wake(_threads.waiters(self), recheck)
+            entry = self.words, key, ALL_BITS
+            notified = wait_any([entry], RECHECK_NS if alive else RECHECK_DEAD_NS)
 
-    def _is_to_look(self, all_is_well: bool) -> bool:
-        """Whether to look for what rings no bell: a death, an attachment closed."""
+    def _is_recheck_due(self, well: bool) -> bool:
+        # A death or a closed attachment may notify no eventcount.
         now = time.monotonic_ns()
-        if all_is_well and now - self._looked_ns < PIECE_NS:
+        if well and now - self._checked_ns < RECHECK_NS:
             return False
-        self._looked_ns = now
+        self._checked_ns = now
         return True
 
-    def _hand_over(self, sleepers: Iterable[_Sleeper], look: bool) -> None:
-        loops: dict[asyncio.AbstractEventLoop, list[_Sleeper]] = {}
-        for sleeper in sleepers:
-            if _has_news(sleeper.watch, look):
-                loops.setdefault(sleeper.loop, []).append(sleeper)
-            elif look and sleeper.loop.is_closed():
-                _listeners.leave(self.words, sleeper)
+    def _wake(self, waiters: Iterable[_Waiter], recheck: bool) -> None:
+        loops: dict[asyncio.AbstractEventLoop, list[_Waiter]] = {}
+        for waiter in waiters:
+            if _has_reason_to_wake(waiter.wait_set, recheck):
+                loops.setdefault(waiter.loop, []).append(waiter)
+            elif recheck and waiter.loop.is_closed():
+                _threads.discard(self.words, waiter)
         for loop, woken in loops.items():
-            with suppress(RuntimeError):  # closed: nobody is there to be told
+            with suppress(RuntimeError):  # it is closed, and its tasks are gone
                 loop.call_soon_threadsafe(_wake_all, woken)
-            for sleeper in woken:
-                _listeners.leave(self.words, sleeper)
+            for waiter in woken:
+                _threads.discard(self.words, waiter)
 
 
-def _has_news(watch: Watch[Ring], look: bool) -> bool:
+def _has_reason_to_wake(wait_set: WaitSet[Ring], recheck: bool) -> bool:
     try:
-        if watch.closed():
+        if wait_set.ready():
             return True
-        return look and (watch.moved() or not watch.piece_ns())
+        return recheck and (wait_set.has_moved() or not wait_set.sleep_ns())
     except ShmfeedError:
-        return True  # the task meets the error itself
+        return True  # the task will raise it by itself
 
 
-def _wake_all(sleepers: Iterable[_Sleeper]) -> None:
-    for sleeper in sleepers:
-        sleeper.wake()
+def _wake_all(waiters: Iterable[_Waiter]) -> None:
+    for waiter in waiters:
+        waiter.wake()
 
 
-class _Listeners:
-    """The listeners of this process, each by the identity of its segment's words."""
+class _WaitThreads:
+    """The wait threads of this process, by the identity of their segment's words."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._all: dict[int, _Listener] = {}
+        self._all: dict[int, _WaitThread] = {}
 
-    def join(self, words: Words, sleeper: _Sleeper) -> None:
+    def add(self, words: Words, waiter: _Waiter) -> None:
         with self._lock:
-            listener = self._all.get(id(words))
-            if listener is None:
-                listener = _Listener(words)
-                listener.start()
-                self._all[id(words)] = listener
-            listener.sleepers.add(sleeper)
+            thread = self._all.get(id(words))
+            if thread is None:
+                thread = _WaitThread(words)
+                thread.start()
+                self._all[id(words)] = thread
+            thread.waiters.add(waiter)
 
-    def leave(self, words: Words, sleeper: _Sleeper) -> None:
+    def discard(self, words: Words, waiter: _Waiter) -> None:
         with self._lock:
-            listener = self._all.get(id(words))
-            if listener is not None:
-                listener.sleepers.discard(sleeper)
+            thread = self._all.get(id(words))
+            if thread is not None:
+                thread.waiters.discard(waiter)
 
-    def sleepers(self, listener: _Listener) -> list[_Sleeper]:
+    def waiters(self, thread: _WaitThread) -> list[_Waiter]:
         with self._lock:
-            return list(listener.sleepers)
+            return list(thread.waiters)
 
-    def end(self, listener: _Listener) -> set[_Sleeper]:
-        """Forget one that can go on no more; whom it leaves asleep."""
+    def remove(self, thread: _WaitThread) -> set[_Waiter]:
+        """Remove a thread that failed. Return the waiters that it leaves asleep."""
         with self._lock:
-            self._all.pop(id(listener.words), None)
-            return listener.sleepers
+            self._all.pop(id(thread.words), None)
+            return thread.waiters
 
-    def needs(self, listener: _Listener) -> bool:
-        """Whether its thread is to go on; else it is forgotten."""
+    def is_needed(self, thread: _WaitThread) -> bool:
+        """Return whether a thread is to go on. Remove it if not."""
         now = time.monotonic_ns()
         with self._lock:
-            if listener.sleepers:
-                listener.needed_ns = now
-            elif now - listener.needed_ns >= PIECE_NS:
-                del self._all[id(listener.words)]
+            if thread.waiters:
+                thread.needed_ns = now
+            elif now - thread.needed_ns >= RECHECK_NS:
+                del self._all[id(thread.words)]
                 return False
         return True
 
 
-_listeners = _Listeners()
+_threads = _WaitThreads()
 
 
 # A forked child has none of the threads, and one of them may hold the lock.
-after_fork_in_child(_listeners.__init__)  # type: ignore[misc] # to begin again
+after_fork_in_child(_threads.__init__)  # type: ignore[misc] # to begin again

@@ -1,8 +1,9 @@
-"""The reading half of a feed: attach, its streams, their rings.
+"""The reading half of a feed: attach to it, list its streams, read their rings.
 
-Read-only from the first byte: what a reader does, or that it dies, changes nothing.
-A feed that is re-created (its segment retired, or its feeder dead and another object
-under its name) is found again by the next call, at the cost of two word compares.
+A reader maps the segment read-only. Nothing that it does, nor its death, changes
+anything for others. A feed that is re-created is found again by the next call: its
+segment is retired, or its feeder is dead and another segment has its name. A call to a
+live feed pays a few loads for that, and no system call.
 """
 
 import time
@@ -43,17 +44,30 @@ from shmfeed.validation import (
     check_timeout,
     items_of,
 )
-from shmfeed.waiting import Watch, wait_past
+from shmfeed.waiting import WaitSet, wait_past
 
 _ATTACH_POLL_SECONDS = 0.01
 
 
 def attach(name: str = DEFAULT_FEED, timeout: float = 0.0) -> "Feed":
-    """Attach to a feed of this host and user, read-only.
+    """Attach to a feed of this host and this user, read-only.
 
-    Waits up to `timeout` seconds for it to appear. Raises FeedNotFoundError,
-    SegmentFormatError for what is no segment of this layout, SegmentError where the
-    host refuses (descriptors, memory), BadArgumentError, UnsupportedPlatformError.
+    Args:
+        name: The feed's name.
+        timeout: Seconds to wait for the feed to appear.
+
+    Returns:
+        The feed. Close it, or use it as a context manager.
+
+    Raises:
+        BadArgumentError: The name or the timeout is not accepted.
+        FeedNotFoundError: The feed did not appear in time.
+        SegmentFormatError: The feed's file is not a segment of this layout version
+            and this user.
+        SegmentError: The host has no descriptor or no memory left for the mapping.
+        UnsupportedPlatformError: Live feeds cannot work on this host.
+
+    Thread safety: any thread may call it.
     """
     where = place(name)
     deadline = time.monotonic() + check_seconds("timeout", timeout)
@@ -67,16 +81,19 @@ def attach(name: str = DEFAULT_FEED, timeout: float = 0.0) -> "Feed":
 
 
 class Feed:
-    """One feed, read from outside. Any thread; inherited by a forked child it works.
+    """A feed that this process reads, made by `attach`.
 
-    A context manager: leaving it closes it.
+    A context manager that closes it on exit. `name` is the feed's name. After `close`
+    its methods raise FeedNotFoundError.
+
+    Thread safety: any thread may call any method. A forked child can read on.
     """
 
     def __init__(self, where: Place) -> None:
         self._where = where
         self.name = where.name
         self._mapping: Mapping | None = open_segment(where)
-        # Entry numbers, with the segment that they hold for. One assignment: another
+        # Entry numbers, with the segment that they belong to. One assignment: another
         # thread never looks a stream up in a successor by its old number.
         self._index: tuple[Mapping | None, dict[StreamKey, int]] = (None, {})
         self._rings: weakref.WeakValueDictionary[int, Ring] = (
@@ -84,10 +101,7 @@ class Feed:
         )
 
     def current(self) -> Mapping:
-        """The segment that bears the feed's name, as far as is known.
-
-        Looks for a successor when this one is retired or its feeder is dead.
-        """
+        """Return the feed's segment, or its successor if there is one by now."""
         mapping = self._mapping
         if mapping is None:
             raise FeedNotFoundError(f"this attachment to feed {self.name!r} is closed")
@@ -101,50 +115,54 @@ class Feed:
         try:
             found = open_segment(self._where)
         except (FeedNotFoundError, SegmentError):
-            return mapping  # being made just now, or none of ours: the old bars serve
+            return mapping  # not ready, or not a segment: read the old bars on
         if self._mapping is mapping:  # else another thread found it, or closed this
             self._mapping = found
-            self._unbind()
+            self._detach_rings()
         return self.current()
 
-    def _unbind(self) -> None:
-        """Let each ring ask for its reader anew."""
-        # All references at once: other threads bind rings meanwhile.
+    def _detach_rings(self) -> None:
+        # All references at once: other threads may attach rings meanwhile.
         for reference in self._rings.valuerefs():
             ring = reference()
             if ring is not None:
                 ring.detach()
 
     def reader_of(self, ring: "Ring") -> RingReader:
-        """A ring's reader in the segment that serves now; errors as `ring` has them.
+        """Return a ring's reader in the current segment, the last one if it is there.
 
-        A reader of that segment that the ring has already stays.
+        Raises as `ring` does.
         """
-        names = ring.symbol, ring.timeframe
-        mapping, index = self.locate(*names)
+        key = ring.symbol, ring.timeframe
+        mapping, index = self.locate(key)
         self._rings[id(ring)] = ring
         last = ring.last_reader
         if last is not None and last.words is mapping.words:
             return last
-        return checked_reader(*mapping[:2], index, names)
+        return checked_reader(mapping.words, mapping.geometry, index, key)
 
-    def locate(self, symbol: str, timeframe: str) -> tuple[Mapping, int]:
-        """The segment and the entry of a stream; StreamNotFoundError."""
+    def locate(self, key: StreamKey) -> tuple[Mapping, int]:
+        """Return the current segment and the entry number of a stream in it.
+
+        Raises StreamNotFoundError.
+        """
         mapping = self.current()
-        names = symbol, timeframe
         owner, numbers = self._index
-        index = numbers.get(names) if owner is mapping else None
+        index = numbers.get(key) if owner is mapping else None
         if index is None:
             carried = entries(mapping.words, mapping.geometry)
             numbers = {(e.symbol, e.timeframe): e.number for e in carried}
             self._index = mapping, numbers
-            index = numbers.get(names)
+            index = numbers.get(key)
         if index is None:
-            raise stream_not_found(self.name, names, self.streams())
+            raise stream_not_found(self.name, key, self.streams())
         return mapping, index
 
     def streams(self) -> list[StreamKey]:
-        """The subscribed (symbol, timeframe) pairs, in the order of subscription."""
+        """Return the subscribed (symbol, timeframe) pairs, in order of subscription.
+
+        Raises SegmentFormatError for a damaged catalog.
+        """
         mapping = self.current()
         return [
             (entry.symbol, entry.timeframe)
@@ -153,13 +171,26 @@ class Feed:
         ]
 
     def ring(self, symbol: str, timeframe: str) -> "Ring":
-        """The ring of a stream. StreamNotFoundError names what there is;
-        BadArgumentError for names that are not accepted, SegmentFormatError for a
-        damaged catalog or bars whose times cannot be."""
+        """Return the ring of a stream, subscribed now or earlier.
+
+        Args:
+            symbol: As the feed spells it; case matters.
+            timeframe: One of `bar.TIMEFRAMES`, or an alias.
+
+        Raises:
+            BadArgumentError: A name is not accepted.
+            StreamNotFoundError: The feed does not carry the stream; the message lists
+                those that it does.
+            SegmentFormatError: The catalog, or the times of the stream's bars, are
+                damaged.
+        """
         return Ring(self, check_symbol(symbol), check_timeframe(timeframe))
 
     def status(self) -> FeedStatus:
-        """Return the feed's status. SegmentFormatError for a damaged catalog."""
+        """Return the feed's status: plain values, as of now.
+
+        Raises SegmentFormatError for a damaged catalog.
+        """
         return feed_status(self.current(), self.name)
 
     def connection(self) -> ConnectionStatus:
@@ -167,14 +198,14 @@ class Feed:
         return connection_status(self.current())
 
     def alive(self) -> bool:
-        """Whether the feeder has given a sign of life in the last 2 seconds."""
+        """Return whether the feeder gave a sign of life in the last 2 seconds."""
         return is_alive(self.current().words.ints, boot_ns())
 
     def close(self) -> None:
-        """Let go of the segment. Idempotent; slices already taken stay readable."""
+        """Detach from the segment. Idempotent. Slices already taken stay readable."""
         self._mapping = None
         self._index = (None, {})
-        self._unbind()
+        self._detach_rings()
 
     def __enter__(self) -> Self:
         return self
@@ -189,7 +220,14 @@ class Feed:
 
 
 class Ring(ReattachingReader):
-    """One stream of a feed. Any thread; follows the feed through re-creation."""
+    """One stream of a feed, made by `Feed.ring`. It follows the feed's re-creation.
+
+    `symbol` and `timeframe` name the stream. Its verbs raise StreamNotFoundError once
+    a re-created feed does not carry the stream, and FeedNotFoundError after
+    `Feed.close`.
+
+    Thread safety: any thread may call any method. A forked child can read on.
+    """
 
     __slots__ = ("__weakref__", "_feed", "symbol", "timeframe")
 
@@ -213,26 +251,38 @@ class Ring(ReattachingReader):
 
     @property
     def history(self) -> int:
-        """How many closed bars a view can have at most."""
+        """The most closed bars that a view can have."""
         return self._geometry().history
 
     @property
     def guard(self) -> int:
-        """How many bars may close before a full view loses its oldest row."""
+        """The number of bars that may close before a view of `history` is invalid."""
         return self._geometry().guard
 
     def wait(self, after: int, timeout: float | None = None) -> int | None:
-        """Sleep until `count` > after: the new count.
+        """Sleep until `count` is past `after`, usually the count that was seen last.
 
-        None at the deadline or, without one, when the feeder has died. Where the feed
-        was re-created since this ring was last asked anything, and numbers its bars
-        anew, its first bar ends the wait.
+        A waiting reader sleeps in the kernel until its stream closes a bar. Streams
+        share 32 wake bits, so another stream may wake it now and then; it checks again
+        and sleeps on.
+
+        Args:
+            after: A bar number. If the feed was re-created since this ring was last
+                used and numbers its bars from 0 again, the first bar ends the wait.
+            timeout: Seconds, or None to wait as long as the feeder lives.
+
+        Returns:
+            The new count; None at the deadline or, without one, when the feeder is
+            dead.
+
+        Raises:
+            BadArgumentError: An argument is not accepted.
         """
         timeout = check_timeout("timeout", timeout)
         return wait_past(self, check_int("after", after, None), timeout)
 
     def status(self) -> RingStatus:
-        """Age, state and health of this stream."""
+        """Return age, state and health of this stream."""
         return ring_status(self.reader(), self.timeframe)
 
     def __repr__(self) -> str:
@@ -240,24 +290,34 @@ class Ring(ReattachingReader):
 
 
 def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring]:
-    """Sleep until at least one of these rings has closed a bar since the call.
+    """Sleep until at least one of these rings closes a bar after this call.
 
-    Returns those that have, in the order given; an empty list at the deadline or,
-    without one, when all of their feeders have died.
+    Args:
+        rings: Rings of one or more feeds.
+        timeout: Seconds, or None to wait as long as one of their feeders lives.
+
+    Returns:
+        The rings that closed a bar, in the order given; [] at the deadline or, without
+        one, when all of the feeders are dead.
+
+    Raises:
+        BadArgumentError: An argument is not accepted.
+
+    Thread safety: any thread may call it.
     """
-    return watch_rings(rings, timeout).wait()
+    return make_wait_set(rings, timeout).wait()
 
 
-def watch_rings(rings: Iterable[Ring], timeout: float | None) -> Watch[Ring]:
-    """What `wait` waits for; BadArgumentError for what it does not accept."""
+def make_wait_set(rings: Iterable[Ring], timeout: float | None) -> WaitSet[Ring]:
+    """Return the wait set of `wait`, with its arguments checked."""
     timeout = check_timeout("timeout", timeout)
-    listed = items_of(rings)
-    watched: list[Any] = [rings] if listed is None else listed
-    return Watch([(check_ring(ring), ring.count) for ring in watched], timeout)
+    items = items_of(rings)
+    checked = [check_ring(item) for item in ([rings] if items is None else items)]
+    return WaitSet([(ring, ring.count) for ring in checked], timeout)
 
 
 def check_ring(value: Any) -> Ring:
-    """A ring; BadArgumentError for what is none."""
+    """Return a ring, or raise BadArgumentError."""
     if not isinstance(value, Ring):
         raise BadArgumentError(f"rings has {repr_short(value)}; it must hold rings")
     return value

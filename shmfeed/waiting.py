@@ -1,9 +1,10 @@
-"""Sleeping until a ring has closed a bar: the kernel wakes, nobody polls.
+"""Waiting for closed bars: sleep in the kernel until a stream closes one.
 
-A sleep is cut in pieces. After each it is looked whether the feeder still lives, and
-whether another segment serves: a death rings no bell.
-
-Sleeping until one of several bells is rung; `bell` tells the protocol.
+A waiter keeps the eventcount's protocol of `memory.wakeup`: (1) load the keys of its
+segments; (2) check the counts of its rings, and return if one has passed; (3) sleep
+while the keys are unchanged. A death or a re-creation may wake no waiter. So a sleep
+ends after RECHECK_NS at the latest, and the waiter checks again that its feeders live
+and that its readers' segments are current.
 """
 
 import math
@@ -24,40 +25,40 @@ from shmfeed.memory.liveness import is_alive
 from shmfeed.memory.wakeup import WAKE_OFFSET, wake_bit
 from shmfeed.memory.words import Words, boot_ns
 
-WaitEntry = tuple[Words, int, int]  # a segment, its bell's count, the bits listened for
+RECHECK_NS = 500_000_000  # the feeder beats as often
+RECHECK_DEAD_NS = 100_000_000  # without a feeder: a successor may come any moment
+
+WaitEntry = tuple[Words, int, int]  # a segment, its key, the wake bits waited for
 
 
 def load_key(words: Words) -> int:
-    """How often a bell was rung so far, modulo 2**32: before the counts are read."""
+    """Return the key of a segment's eventcount, to be loaded before counts are read."""
     return futex_load(words.raw, WAKE_OFFSET)
 
 
-def wait_any(listening: Sequence[WaitEntry], timeout_ns: int) -> bool:
-    """Sleep until one of these bells has been rung since it was heard.
+def wait_any(entries: Sequence[WaitEntry], timeout_ns: int) -> bool:
+    """Sleep until one of these eventcounts is notified. Return False at the timeout.
 
-    False at the timeout, else True; it may be True without a cause.
+    May return True without a notification.
     """
-    if not listening:
+    if not entries:
         time.sleep(timeout_ns / 10**9)
         return False
-    if len(listening) == 1:
-        words, count, bits = listening[0]
-        return futex_wait(words.raw, WAKE_OFFSET, count, bits, timeout_ns)
-    waited = [(words.raw, WAKE_OFFSET, count) for words, count, _ in listening]
-    return futex_wait_any(waited, timeout_ns)
+    if len(entries) == 1:
+        words, key, bits = entries[0]
+        return futex_wait(words.raw, WAKE_OFFSET, key, bits, timeout_ns)
+    return futex_wait_any(
+        [(words.raw, WAKE_OFFSET, key) for words, key, _ in entries], timeout_ns
+    )
 
 
-PIECE_NS = 500_000_000  # the feeder beats as often
-GONE_NS = 100_000_000  # where nobody feeds, a successor may come any moment
-
-
-def is_fed(words: Words) -> bool:
-    """Whether somebody writes this segment."""
+def has_live_writer(words: Words) -> bool:
+    """Return whether a live feeder writes this segment."""
     return not words.ints[H_RETIRED] and is_alive(words.ints, boot_ns())
 
 
 class Deadline:
-    """So many seconds from now; None: for as long as a feeder lives."""
+    """The end of a wait: a moment, or None for the death of the feeders."""
 
     __slots__ = ("_moment",)
 
@@ -65,118 +66,121 @@ class Deadline:
         self._moment = None if timeout is None else time.monotonic() + timeout
 
     def left(self) -> float:
-        """Seconds, below 0 when they are over; infinite where there is no limit."""
+        """Return the seconds left: infinite for None, below 0 past the deadline."""
         return math.inf if self._moment is None else self._moment - time.monotonic()
 
-    def piece_ns(self, fed: bool) -> int:
-        """How long to sleep now; 0: the wait is over."""
-        piece = PIECE_NS if fed else GONE_NS
+    def sleep_ns(self, alive: bool) -> int:
+        """Return how long to sleep before the next check; 0 ends the wait.
+
+        `alive` says whether a feeder lives.
+        """
+        longest = RECHECK_NS if alive else RECHECK_DEAD_NS
         if self._moment is None:
-            return piece if fed else 0
-        return max(0, int(min(self.left() * 1e9, piece)))
+            return longest if alive else 0
+        return max(0, int(min(self.left() * 1e9, longest)))
 
 
 def wait_past(ring: ReattachingReader, after: int, timeout: float | None) -> int | None:
-    """Sleep until the ring's count is past `after`: the count.
+    """Sleep until the ring's count is past `after`. Return the count.
 
-    None at the deadline or, without one, when the feeder has died. Where bars are
-    numbered anew in another segment, its first bar is what is waited for.
+    Return None at the deadline or, without one, when the feeder is dead. If bars are
+    numbered from 0 again in another segment, wait for its first bar.
     """
     deadline = Deadline(timeout)
-    reader, after = _begun(ring, after)
+    last, reader = ring.last_reader, ring.reader()
+    after = _number_in(reader, last, after)
     while True:
-        piece = deadline.piece_ns(is_fed(reader.words))
-        # The way to the caller is short: woken, he has the count.
-        count = sleep_past(reader, after, piece)
+        sleep_ns = deadline.sleep_ns(has_live_writer(reader.words))
+        # The shortest way back: the count is known when the sleep ends.
+        count = sleep_past(reader, after, sleep_ns)
         if count > after:
             return count
         last, reader = reader, ring.reader()
         if reader is not last:
-            after = after if reader.count >= after else 0
-        elif not piece:
+            after = _number_in(reader, last, after)
+        elif not sleep_ns:
             return None
 
 
-def _begun(ring: ReattachingReader, after: int) -> tuple[RingReader, int]:
-    """Its reader, and the number to pass there: `after` is of the segment in which the
-    ring was last, and that may have gone while the caller was computing."""
-    last, reader = ring.last_reader, ring.reader()
-    anew = reader is not last and reader.count < after
-    return reader, 0 if anew else after
+def _number_in(reader: RingReader, last: RingReader | None, after: int) -> int:
+    # `after` is a bar number of the segment that the ring was attached to last. In
+    # another segment numbers may have begun again.
+    return 0 if reader is not last and reader.count < after else after
 
 
 R = TypeVar("R", bound=ReattachingReader)
 
 
-class Post(NamedTuple, Generic[R]):
-    """A ring that is watched, in one segment, and the bar number it is to pass."""
+class _Waited(NamedTuple, Generic[R]):
+    """A ring, its reader in one segment, and the bar number that it is to pass."""
 
     ring: R
     reader: RingReader
     after: int
 
 
-class Watch(Generic[R]):
-    """What one caller waits for: the first of some rings to pass its bar number.
+class WaitSet(Generic[R]):
+    """Rings that one caller waits for, until the first of them passes its bar number.
 
-    Errors of a ring's verbs are those of `follow`, `wait` and the construction.
+    `segments` are the segments of these rings, each with the wake bits to wait for.
+    The constructor, `reattach` and `wait` raise what a ring's verbs raise.
     """
 
     def __init__(self, wanted: Iterable[tuple[R, int]], timeout: float | None) -> None:
         self.deadline = Deadline(timeout)
-        self._set([Post(ring, *_begun(ring, after)) for ring, after in wanted])
+        self._set([self._attach(ring, ring.last_reader, n) for ring, n in wanted])
 
-    def _set(self, posts: Sequence[Post[R]]) -> None:
+    @staticmethod
+    def _attach(ring: R, last: RingReader | None, after: int) -> _Waited[R]:
+        reader = ring.reader()
+        return _Waited(ring, reader, _number_in(reader, last, after))
+
+    def _set(self, waited: Sequence[_Waited[R]]) -> None:
         bits: dict[int, int] = {}
         segments: dict[int, Words] = {}
-        for post in posts:
-            words = post.reader.words
+        for _, reader, _ in waited:
+            words = reader.words
             segments[id(words)] = words
-            bits[id(words)] = bits.get(id(words), 0) | wake_bit(post.reader.entry)
-        self._posts = posts
+            bits[id(words)] = bits.get(id(words), 0) | wake_bit(reader.entry)
+        self._waited = waited
         self.segments = [(segments[key], bits[key]) for key in segments]
 
-    def closed(self) -> list[R]:
-        """The rings that have passed their numbers, in the order given."""
-        return [ring for ring, reader, after in self._posts if reader.count > after]
+    def ready(self) -> list[R]:
+        """Return the rings that have passed their bar numbers, in the order given."""
+        return [ring for ring, reader, after in self._waited if reader.count > after]
 
-    def follow(self) -> bool:
-        """Whether rings are in another segment by now; from here on they are watched
-        there, as `wait_past` does."""
-        posts: list[Post[R]] = []
-        followed = False
-        for ring, old, after in self._posts:
-            reader = ring.reader()
-            followed = followed or reader is not old
-            anew = reader is not old and reader.count < after
-            posts.append(Post(ring, reader, 0 if anew else after))
-        if followed:
-            self._set(posts)
-        return followed
+    def reattach(self) -> bool:
+        """Move to the segments that are current now. Return whether any is another.
 
-    def moved(self) -> bool:
-        """Whether `follow` would find another segment."""
-        return any(ring.reader() is not reader for ring, reader, _ in self._posts)
+        Bar numbers are carried over as `wait_past` does.
+        """
+        moved = [self._attach(ring, old, after) for ring, old, after in self._waited]
+        pairs = zip(moved, self._waited, strict=True)
+        if all(new.reader is old.reader for new, old in pairs):
+            return False
+        self._set(moved)
+        return True
 
-    def piece_ns(self) -> int:
-        """How long to sleep now; 0 where the wait is over: at the deadline or, without
-        one, when all the feeders have died."""
-        return self.deadline.piece_ns(any(is_fed(words) for words, _ in self.segments))
+    def has_moved(self) -> bool:
+        """Return whether `reattach` would find another segment."""
+        return any(ring.reader() is not reader for ring, reader, _ in self._waited)
+
+    def sleep_ns(self) -> int:
+        """Return how long to sleep before the next check; 0 ends the wait."""
+        alive = any(has_live_writer(words) for words, _ in self.segments)
+        return self.deadline.sleep_ns(alive)
 
     def wait(self) -> list[R]:
-        """Sleep until some have `closed`: these; none where the wait is over."""
+        """Sleep until rings are `ready`. Return them, or [] at the end of the wait."""
         while True:
-            # Before the counts: see `bell`.
-            keys: list[WaitEntry] = [
-                (w, load_key(w), bits) for w, bits in self.segments
-            ]
-            closed = self.closed()
-            if closed:
-                return closed
-            if self.follow():
+            # Step 1 of the protocol: the keys, before the counts are checked.
+            entries = [(words, load_key(words), bits) for words, bits in self.segments]
+            if ready := self.ready():
+                return ready
+            if self.reattach():
                 continue
-            piece = self.piece_ns()
-            if not piece:
-                return self.closed()
-            if wait_any(keys, piece) and (closed := self.closed()):
-                return closed
+            sleep_ns = self.sleep_ns()
+            if not sleep_ns:
+                return self.ready()
+            if wait_any(entries, sleep_ns) and (ready := self.ready()):
+                return ready

@@ -19,7 +19,7 @@ from shmfeed import waiting
 from shmfeed.core import RingReader, RingWriter
 from shmfeed.feed import attach
 from shmfeed.memory.wakeup import wake_bit
-from shmfeed.waiting import is_fed, load_key, wait_any
+from shmfeed.waiting import has_live_writer, load_key, wait_any
 from shmfeed.writer import FeedWriter
 
 BARS = int(100_000 * forks.SCALE)
@@ -35,7 +35,7 @@ def looks_first(reader: RingReader, after: int, timeout_ns: int) -> int:
     count = reader.count
     looked = time.monotonic_ns()
     while time.monotonic_ns() < looked + 5000:
-        if count > after or not is_fed(reader.words):
+        if count > after or not has_live_writer(reader.words):
             return count
     keys = [(reader.words, load_key(reader.words), wake_bit(reader.entry))]
     wait_any(keys, timeout_ns)
@@ -66,7 +66,7 @@ def follow(
         return count
 
     waiting.sleep_past = sleep_and_look
-    waiting.PIECE_NS = PIECE_NS
+    waiting.RECHECK_NS = PIECE_NS
     with attach(name) as attached:
         ring = attached.ring(symbol(which), payload.TIMEFRAME)
         count = ring.count

@@ -13,34 +13,34 @@ from shmfeed import aio
 from shmfeed.feed import Ring, attach
 from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.words import Words
-from shmfeed.waiting import Watch, load_key, wait_any
+from shmfeed.waiting import WaitSet, load_key, wait_any
 
 BARS = int(10_000 * forks.SCALE)
 FEWER = BARS // 10
 CONTROL_BARS = 20_000  # a loss comes far sooner
 
 
-def join_slowly(words: Words, sleeper: aio._Sleeper) -> None:
-    """Long enough for the listener to have heard of a bar and to sleep again."""
+def add_slowly(words: Words, waiter: aio._Waiter) -> None:
+    """Let the wait thread see a bar, and sleep again, before the task joins."""
     time.sleep(0.0005)
-    JOIN(words, sleeper)
+    ADD(words, waiter)
 
 
-JOIN = aio._listeners.join
+ADD = aio._threads.add
 
 
-async def news_without_a_second_look(watch: Watch[Ring]) -> None:
-    """The control: a bar that closes before it joins is nobody's."""
-    sleeper = aio._Sleeper(watch)
-    for words, _ in watch.segments:
-        aio._listeners.join(words, sleeper)
-    await sleeper.news
+async def sleep_without_second_check(wait_set: WaitSet[Ring]) -> None:
+    """Lose a bar that closes before the task joins: a control."""
+    waiter = aio._Waiter(wait_set)
+    for words, _ in wait_set.segments:
+        aio._threads.add(words, waiter)
+    await waiter.woken
 
 
-def hear_late(self: aio._Listener) -> None:
-    """The control: the bell is heard after the tasks were asked."""
-    while aio._listeners.needs(self):
-        self._hand_over(aio._listeners.sleepers(self), self._is_to_look(True))
+def load_key_late(self: aio._WaitThread) -> None:
+    """Load the key after the counts were checked: a control."""
+    while aio._threads.is_needed(self):
+        self._wake(aio._threads.waiters(self), self._is_recheck_due(True))
         wait_any([(self.words, load_key(self.words), ALL_BITS)], PIECE_NS)
 
 
@@ -57,7 +57,7 @@ def follow(
             board[HAS + which] = count + 1
             found = await aio.wait_ring(ring, count, 30)
             assert found == count + 1
-            # Its listener's piece may have begun before.
+            # The wait thread's sleep may have begun before.
             look(board, which, count, begun, PIECE_NS // 2, tally)
             count = found
         board[HAS + which] = count + 1
@@ -76,23 +76,23 @@ def test_no_wake_up_is_lost(feed_name: str, seed: int) -> None:
     judge(run(feed_name, seed, BARS, [follow]), BARS)
 
 
-def test_who_joins_slowly_looks_again(feed_name: str, seed: int) -> None:
+def test_a_task_that_joins_slowly_checks_again(feed_name: str, seed: int) -> None:
     def mutate() -> None:
-        aio._listeners.join = join_slowly
+        aio._threads.add = add_slowly
 
     judge(run(feed_name, seed, FEWER, [partial(follow, mutate=mutate)]), FEWER)
 
 
-def test_the_control_who_does_not_look_again(feed_name: str, seed: int) -> None:
+def test_without_the_second_check_wake_ups_are_lost(feed_name: str, seed: int) -> None:
     def mutate() -> None:
-        aio._listeners.join = join_slowly
-        aio._news = news_without_a_second_look
+        aio._threads.add = add_slowly
+        aio._sleep = sleep_without_second_check
 
     assert lose(feed_name, seed, mutate)
 
 
-def test_the_control_a_listener_that_hears_late(feed_name: str, seed: int) -> None:
+def test_a_key_loaded_late_loses_wake_ups(feed_name: str, seed: int) -> None:
     def mutate() -> None:
-        aio._Listener._run = hear_late
+        aio._WaitThread._run = load_key_late
 
     assert lose(feed_name, seed, mutate)

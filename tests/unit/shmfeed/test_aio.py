@@ -16,11 +16,11 @@ from support.waiting import until
 from shmfeed import aio
 from shmfeed.errors import BadArgumentError, FeedNotFoundError, StreamNotFoundError
 from shmfeed.feed import Feed, Ring, attach
-from shmfeed.waiting import PIECE_NS
+from shmfeed.waiting import RECHECK_NS
 from shmfeed.writer import FeedWriter, create
 
 AT_ONCE = 0.3
-PIECE = PIECE_NS / 1e9
+PIECE = RECHECK_NS / 1e9
 
 
 @pytest.fixture(params=FORMS)
@@ -50,7 +50,7 @@ def listeners() -> list[threading.Thread]:
 
 
 def waiting_tasks() -> int:
-    return sum(len(each.sleepers) for each in aio._listeners._all.values())
+    return sum(len(each.waiters) for each in aio._threads._all.values())
 
 
 async def asleep(number: int = 1) -> None:
@@ -239,13 +239,13 @@ class TestManyTasks:
 
     def test_only_who_is_concerned_is_woken(self, writer, rings, monkeypatch) -> None:
         woken = []
-        original = aio._Sleeper.wake
+        original = aio._Waiter.wake
 
-        def wake(self: aio._Sleeper) -> None:
+        def wake(self: aio._Waiter) -> None:
             woken.append(self)
             original(self)
 
-        monkeypatch.setattr(aio._Sleeper, "wake", wake)
+        monkeypatch.setattr(aio._Waiter, "wake", wake)
 
         async def main() -> None:
             tasks = [
@@ -311,7 +311,7 @@ class TestTheEnd:
         assert thread.daemon
         thread.join(2 * PIECE + AT_ONCE)
         assert not thread.is_alive()
-        assert aio._listeners._all == {}
+        assert aio._threads._all == {}
 
     def test_it_ends_while_bars_close(self, writer, rings) -> None:
         async def main() -> None:
@@ -458,7 +458,7 @@ def test_after_a_fork(writer, rings) -> None:
     async def main() -> None:
         task = await begun(aio.wait_ring(rings[0], 0, 20))
         # Its lock may be held by a thread that the child does not have.
-        with aio._listeners._lock:
+        with aio._threads._lock:
             child = forks.Fork(wait_in_child, rings[0], board)
         with child:
             async with asyncio.timeout(10):

@@ -357,7 +357,7 @@ class TestFollowing:
         maker.start()
         try:
             for _ in range(1000):
-                feed._unbind()
+                feed._detach_rings()
                 assert ring.count == 1
         finally:
             over.set()
@@ -407,7 +407,7 @@ class TestFollowing:
             old = feed._mapping
             with monkeypatch.context() as patch:
                 patch.setattr(feed, "current", lambda: old)
-                assert feed.locate("B", "1h") == (old, 1)
+                assert feed.locate(("B", "1h")) == (old, 1)
             assert feed.ring("A", "1h").latest("open_time") == 5 * HOUR
             assert feed.ring("B", "1h").latest("open_time") == 7 * HOUR
 

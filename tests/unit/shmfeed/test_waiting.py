@@ -29,7 +29,7 @@ from shmfeed.errors import FeedNotFoundError, StreamNotFoundError
 from shmfeed.feed import Feed, Ring, attach, wait
 from shmfeed.layout import H_ALIVE, H_TICK, H_WAKE
 from shmfeed.memory import wakeup
-from shmfeed.waiting import PIECE_NS, Watch
+from shmfeed.waiting import RECHECK_NS, WaitSet
 from shmfeed.writer import FeedWriter, create
 
 AT_ONCE = 0.3  # seconds, on a busy machine; less than a piece
@@ -142,7 +142,7 @@ class TestOneRing:
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
         close(stream(writer), 0, wake=False)
         assert waiter.result() == 1
-        assert waiter.seconds < PIECE_NS / 1e9 + AT_ONCE
+        assert waiter.seconds < RECHECK_NS / 1e9 + AT_ONCE
 
 
 class TestTheFeeder:
@@ -230,7 +230,7 @@ class TestTheFeeder:
         waiter = InThread(rings[0].wait, 0).asleep(rings[0])
         feed.close()
         with pytest.raises(FeedNotFoundError, match="is closed"):
-            waiter.result(PIECE_NS / 1e9 + 1)
+            waiter.result(RECHECK_NS / 1e9 + 1)
 
     def test_another_wait_after_it_is_closed(self, writer, feed, rings) -> None:
         feed.close()
@@ -282,15 +282,15 @@ class TestManyRings:
         self, writer, rings, sleeps, monkeypatch
     ) -> None:
         """The bell was heard before the look: no sleep lasts its whole piece."""
-        look = Watch.closed
+        look = WaitSet.ready
 
-        def closed_after_it(watch: Watch) -> list[Ring]:
-            found = look(watch)
+        def ready_after_it(wait_set: WaitSet) -> list[Ring]:
+            found = look(wait_set)
             if not stream(writer).reader.count:
                 close(stream(writer), 0)
             return found
 
-        monkeypatch.setattr(Watch, "closed", closed_after_it)
+        monkeypatch.setattr(WaitSet, "ready", ready_after_it)
         assert wait(rings[:2], 20) == [rings[0]]
         assert sleeps == [True]
 
@@ -454,23 +454,23 @@ def test_a_killed_feeder_ends_every_wait_without_a_deadline(form, feed_name) -> 
 
 
 def test_a_watch_tells_of_another_segment_once(writer, feed, rings) -> None:
-    watch = Watch([(rings[0], 0)], None)
-    assert not watch.moved()
-    assert not watch.follow()
+    wait_set = WaitSet([(rings[0], 0)], None)
+    assert not wait_set.has_moved()
+    assert not wait_set.reattach()
     writer.close(unlink=True)
     with create(writer.name, 5, None, 40, streams=STREAMS):
-        assert watch.moved()
-        assert watch.moved()
-        assert watch.follow()
-        assert not watch.moved()
-        assert not watch.follow()
+        assert wait_set.has_moved()
+        assert wait_set.has_moved()
+        assert wait_set.reattach()
+        assert not wait_set.has_moved()
+        assert not wait_set.reattach()
 
 
 def test_the_pieces(writer, rings) -> None:
-    assert Watch([(rings[0], 0)], None).piece_ns() == PIECE_NS
-    assert Watch([(rings[0], 0)], 9).piece_ns() == PIECE_NS
-    assert 0 < Watch([(rings[0], 0)], 0.01).piece_ns() <= 10_000_000
-    assert Watch([(rings[0], 0)], 0).piece_ns() == 0
+    assert WaitSet([(rings[0], 0)], None).sleep_ns() == RECHECK_NS
+    assert WaitSet([(rings[0], 0)], 9).sleep_ns() == RECHECK_NS
+    assert 0 < WaitSet([(rings[0], 0)], 0.01).sleep_ns() <= 10_000_000
+    assert WaitSet([(rings[0], 0)], 0).sleep_ns() == 0
     writer._words.ints[H_ALIVE] = writer._words.ints[H_TICK] = 1
-    assert Watch([(rings[0], 0)], None).piece_ns() == 0
-    assert Watch([(rings[0], 0)], 9).piece_ns() == waiting.GONE_NS
+    assert WaitSet([(rings[0], 0)], None).sleep_ns() == 0
+    assert WaitSet([(rings[0], 0)], 9).sleep_ns() == waiting.RECHECK_DEAD_NS
