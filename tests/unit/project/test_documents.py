@@ -10,9 +10,10 @@ import pytest
 
 import shmfeed
 import wealthdata
+from shmfeed.codecs import get_codec
 from shmfeed.layout import COUNTERS
 from shmfeed.settings.model import Settings
-from shmfeed.settings.schema import SETTINGS
+from shmfeed.settings.schema import PROTOCOLS, SETTINGS
 from shmfeed.status import FeedStatus, StreamStatus
 
 ROOT = Path(__file__).parents[3]
@@ -93,6 +94,12 @@ def test_each_setting_has_its_row_and_default() -> None:
             assert told == {None: "none", False: "false"}[value], name
         else:
             assert told == str(value), name
+
+
+def test_each_protocol_has_its_row_and_its_codec() -> None:
+    assert sorted(table("docs/settings.md", "Venues")) == sorted(PROTOCOLS)
+    for protocol in PROTOCOLS:
+        assert get_codec(protocol).name == protocol
 
 
 def test_each_public_name_is_in_the_reference() -> None:
