@@ -43,6 +43,25 @@ def _redirect_from_root(app: Sphinx, error: Exception | None) -> None:
         Path(app.outdir, "index.html").write_text(page)
 
 
+def _undo_type(
+    _app: Sphinx,
+    what: str,
+    _name: str,
+    _obj: object,
+    _options: object,
+    lines: list[str],
+) -> None:
+    """Put a property's text back together.
+
+    napoleon takes the text before a colon in the first line for the property's type.
+    """
+    found = [line for line in lines if line.startswith(":type: ")]
+    if what == "property" and found:
+        lines.remove(found[0])
+        lines[0] = f"{found[0].removeprefix(':type: ')}: {lines[0]}"
+
+
 def setup(app: Sphinx) -> None:
-    """Connect the redirect; Sphinx calls this."""
+    """Connect the hooks; Sphinx calls this."""
     app.connect("build-finished", _redirect_from_root)
+    app.connect("autodoc-process-docstring", _undo_type, priority=600)

@@ -372,7 +372,7 @@ class RingWriter:
         Args:
             open_time: int ms UTC, newer than that of the last closed bar.
             open, high, low, close, volume, money: Numbers, stored as float64.
-            flags: An int64, see `shmfeed.flag_names`.
+            flags: An int64, a sum of the flags of `shmfeed.bar`.
             wake: Wake the readers that wait for this stream.
 
         Raises:

@@ -10,6 +10,7 @@ import pytest
 
 import shmfeed
 import wealthdata
+from shmfeed import bar
 from shmfeed.codecs import get_codec
 from shmfeed.layout import COUNTERS
 from shmfeed.settings.model import Settings
@@ -102,9 +103,18 @@ def test_each_protocol_has_its_row_and_its_codec() -> None:
         assert get_codec(protocol).name == protocol
 
 
+def test_each_flag_has_its_row_and_value() -> None:
+    flags = {
+        name: str(value)
+        for name, value in vars(bar).items()
+        if name in ("UNCONFIRMED", "AFTER_GAP") or name.startswith("CLOSED_BY_")
+    }
+    assert table("docs/reading.md", "Flags of a row") == flags
+
+
 def test_each_public_name_is_in_the_reference() -> None:
     page = (ROOT / "docs/reference.md").read_text()
-    documented = set(re.findall(r":: (?:[\w.]+\.)?(\w+)$", page, re.MULTILINE))
+    documented = set(re.findall(r":: (?:[\w.]+\.)?(\w+)(?:\(\))?$", page, re.MULTILINE))
     public = {*shmfeed.__all__, *wealthdata.__all__} - {"__version__"}
     assert not public - documented
 
@@ -121,8 +131,8 @@ def test_each_key_of_a_status_is_explained() -> None:
 
 
 def test_each_key_of_attrs_is_explained() -> None:
-    bar = {"open_time": 0, "open": 1, "high": 2, "low": 1, "close": 2, "volume": 5}
-    listed = [{"symbol": "A", "timeframe": "1h", "bars": [bar]}]
+    row = {"open_time": 0, "open": 1, "high": 2, "low": 1, "close": 2, "volume": 5}
+    listed = [{"symbol": "A", "timeframe": "1h", "bars": [row]}]
     context = wealthdata.Context(listed, run_params={"type": "backtest"})
     wealthdata.set_context(context)
     try:
