@@ -1,4 +1,4 @@
-"""Binance's protocol: any bytes become one event, and the ledger makes sound rows."""
+"""Binance's protocol: any bytes become one event and only valid rows."""
 
 import loop
 

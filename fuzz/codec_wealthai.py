@@ -1,4 +1,4 @@
-"""The house protocol: any bytes become one event, and the ledger makes sound rows."""
+"""The house protocol: any bytes become one event and only valid rows."""
 
 import loop
 

@@ -1,4 +1,4 @@
-"""What `simulate --faults` takes: faults, or BadArgumentError."""
+"""The texts of `simulate --faults` become faults or BadArgumentError."""
 
 import loop
 

@@ -1,4 +1,4 @@
-"""What all fuzz targets share: seeds in, a function under atheris, findings out.
+"""The part that all fuzz targets share: a function under atheris, and its seeds.
 
 A target is a module with `one(data)`, which raises for what must not be, and `SEEDS`.
 As a program it fuzzes; imported it is only these two, which the tests run.
@@ -14,7 +14,7 @@ sys.path[:0] = [str(Path(__file__).parent.parent / "tests")]  # their messages
 
 
 def no_atheris() -> str | None:
-    """Why there can be no fuzzing here, None if there can."""
+    """Return the reason that prevents fuzzing here, None without one."""
     try:
         import atheris  # noqa: F401
     except ImportError as error:
@@ -29,7 +29,7 @@ def no_atheris() -> str | None:
 
 @contextmanager
 def watched(name: str) -> Iterator[None]:
-    """Imports whose branches guide the fuzzer, where module `name` is the program."""
+    """Instrument the imports, if module `name` runs as the program."""
     if name != "__main__" or no_atheris():
         yield
         return

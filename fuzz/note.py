@@ -1,4 +1,4 @@
-"""The note in a segment's header: any cell is read, any facts fit."""
+"""The note in a segment's header: any bytes can be read, any facts fit."""
 
 import loop
 

@@ -1,4 +1,4 @@
-"""All fuzz targets, one after another: executions and findings of each.
+"""Run all fuzz targets in turn, and print executions and findings of each.
 
 Exits 1 if something was found, 2 where there can be no fuzzing. What was found lies
 in the folder that is named, to be given to its target: python fuzz/TARGET.py FILE.
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def fuzz(target: str, seconds: int) -> int:
-    """Whether the target found something: 1, and it is shown, or 0."""
+    """Print the target's findings. Return 1 if there are any, else 0."""
     FOUND.mkdir(exist_ok=True)
     command = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""A file of settings, whatever is in it: settings, or BadArgumentError.
+"""A file of settings becomes settings or BadArgumentError, whatever it contains.
 
 The first byte says which of the three kinds it is.
 """

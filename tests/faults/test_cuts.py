@@ -33,7 +33,7 @@ WATCHED = {
 
 
 def pieces():
-    """What the venue says after the handshake: bytes, and what they end, if anything.
+    """Return the venue's bytes after the handshake, each with the event that they end.
 
     A bar as one frame, one in fragments with a ping between them, and one behind a
     text that is no bar.
@@ -57,7 +57,7 @@ SIZE = HANDSHAKE + len(SCRIPT)
 
 
 def expected(size):
-    """What a session has handed out that is cut off after `size` bytes."""
+    """Return the events of a session that is cut off after `size` bytes."""
     seen, end = [], HANDSHAKE
     for data, what in pieces():
         end += len(data)
@@ -69,7 +69,7 @@ def expected(size):
 
 
 def said(event):
-    """An event as `expected` has it; of a bar, which one, and only if it is right."""
+    """Return an event as `expected` has it; check the values of a bar."""
     if not isinstance(event, BarEvent):
         return type(event)
     values = (event.open, event.high, event.low, event.close, event.volume)
@@ -78,7 +78,7 @@ def said(event):
 
 
 def by_connection(events):
-    """The events of each connection that was acknowledged."""
+    """Return the events of each acknowledged connection."""
     found = []
     for event in map(said, events):
         if event is Subscribed:
@@ -88,7 +88,7 @@ def by_connection(events):
 
 
 class Cutter:
-    """A server whose connections get so many bytes each, as `cuts` says, and no more.
+    """A server that sends each connection as many bytes as `cuts` says.
 
     `sent` is set once one has got them all; `end` says how it goes on.
     """
@@ -126,7 +126,7 @@ def wait(connection):
 
 
 def cut_at(cuts, end):
-    """A session over connections cut there, and what each of them hands out."""
+    """Return the events of each connection that is cut there, and the session."""
     cutter = Cutter(cuts, end)
     with raw(cutter) as url, playing(url, **ENDLESS) as played:
         assert played.until(lambda: cutter.done > len(cuts), seconds=40)
@@ -151,11 +151,11 @@ def test_a_session_that_is_reset_at_any_byte_hands_out_whole_bars_in_order_only(
 
 
 def one_by_one(self, data):
-    """A joiner of fragments that does not wait for the last one."""
+    """Return True: deliver each fragment, without waiting for the last one."""
     return True
 
 
-def test_a_reader_that_hands_out_parts_is_caught(monkeypatch):
+def test_control_a_reader_of_partial_messages_is_noticed(monkeypatch):
     # The control: the same cuts, the same comparison.
     monkeypatch.setattr(frames._SizedMessage, "is_fire", one_by_one)
     cuts = range(HANDSHAKE, SIZE, 20)
@@ -176,7 +176,7 @@ class Clock:
 
 
 def silent_for(played, clock, cutter, step=2.0):
-    """Seconds from the last byte of a connection until the session gives it up."""
+    """Return the seconds from the last byte until the session gives up."""
     session = played.session
     session._tick = 0.001  # the server gets its turn
     while not cutter.sent.is_set():
@@ -219,7 +219,7 @@ def test_silence_after_any_byte_is_noticed_within_the_limit_of_its_phase():
 
 
 class Tap:
-    """A server that sends what the test gives it, and nothing of its own."""
+    """A server that sends only what the test gives it."""
 
     def __init__(self, *, answers=True):
         self.answers = answers
@@ -235,7 +235,7 @@ class Tap:
 
 
 def survives(url, tap, first, drops, **options):
-    """For how many seconds a session stands a drop a second, at most 60; and its error.
+    """Return the seconds, at most 60, that a session stands a drop a second; its error.
 
     `first` comes at once, behind the handshake's answer; None: not even that comes.
     """
@@ -298,7 +298,7 @@ TRICKLES = {
 
 
 @pytest.mark.parametrize("what", TRICKLES)
-def test_what_comes_in_drops_is_given_up_within_the_limit(what):
+def test_a_trickle_is_given_up_within_the_limit(what):
     first, drops, limit, reason = TRICKLES[what]
     tap = Tap()
     with raw(tap) as url:
@@ -308,12 +308,12 @@ def test_what_comes_in_drops_is_given_up_within_the_limit(what):
 
 
 class Pingless(WealthaiCodec):
-    """The house protocol at a venue that wants no pings: no frame is a sign of life."""
+    """The house protocol at a venue that answers no pings."""
 
     answers_pings = False
 
 
-def test_tls_in_drops_is_given_up_within_the_limit():
+def test_a_trickle_of_tls_is_given_up_within_the_limit():
     tap = Tap(answers=False)
     drops = itertools.chain([b"\x16\x03\x03\x3f\xff"], itertools.repeat(b"\2"))
     with raw(tap) as url:
@@ -323,7 +323,7 @@ def test_tls_in_drops_is_given_up_within_the_limit():
 
 
 @pytest.mark.parametrize("what", ["a payload", "fragments with pings between them"])
-def test_without_a_limit_for_a_message_drops_would_keep_it_for_ever(what, monkeypatch):
+def test_control_without_a_limit_a_trickle_lasts_for_ever(what, monkeypatch):
     # The control: nothing else ends these, not even with pings.
     monkeypatch.setattr(connection.Connection, "part_since", None)
     first, drops, *_ = TRICKLES[what]

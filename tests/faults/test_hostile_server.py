@@ -1,4 +1,4 @@
-"""Servers that mean harm: refused in words, in time, and at no cost in memory."""
+"""Hostile servers are left in time, with a reason, and cost no memory."""
 
 import contextlib
 import itertools
@@ -22,7 +22,7 @@ CLIENT = Path(__file__).parents[1] / "support/hostile_client.py"
 
 
 class Client:
-    """The process that connects, and all that it has printed."""
+    """The client's process, and all that it has printed."""
 
     def __init__(self, errors):
         self._errors = errors
@@ -44,7 +44,7 @@ class Client:
         return json.loads(self._said[-1])
 
     def end(self):
-        """Everything it has said, once it has ended."""
+        """Return everything that it has printed, once it has ended."""
         self.process.stdin.close()
         self._said.append(self.process.stdout.read())
         self.process.wait(10)
@@ -53,7 +53,7 @@ class Client:
 
 @contextlib.contextmanager
 def discreet_client(folder):
-    """A client, for as long as the block; none of our secrets is in what it prints."""
+    """Yield a client, and check that it has printed none of our secrets."""
     with (folder / "errors").open("w") as errors:
         one = Client(errors)
         try:
@@ -75,7 +75,7 @@ def client(tmp_path_factory):
 
 
 class Server:
-    """One hostile server: `play` is what it does once it has answered and said `ok`."""
+    """A hostile server: it accepts the client, and then does what `play` does."""
 
     def __init__(self, play):
         self.play = play
@@ -87,10 +87,10 @@ class Server:
         connection.settimeout(PATIENCE)
         with contextlib.suppress(OSError):
             self.play(connection)
-        self.hear(connection)
+        self.record_closes(connection)
 
-    def hear(self, connection):
-        """The codes of the close frames that come."""
+    def record_closes(self, connection):
+        """Record the codes of the received close frames."""
         with contextlib.suppress(OSError):
             while True:
                 opcode, payload = loopback.read_frame(connection)
@@ -107,7 +107,7 @@ def saying(*data):
 
 
 def many(piece, count, batch=1000):
-    """So many pieces, as fast as they are taken."""
+    """Return a play that sends so many pieces, as fast as they are taken."""
 
     def play(connection):
         connection.sendall(OK)
@@ -119,7 +119,7 @@ def many(piece, count, batch=1000):
 
 
 def deaf(connection):
-    """Pings until our answers pile up, for it reads nothing; then texts without end."""
+    """Send pings until the unread answers pile up, then texts without end."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.sendall(OK + frame(b"x" * 99, PING) * 60_000 + frame(b"ping"))
     while True:
@@ -168,7 +168,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_it_is_left_with_a_code_and_in_words(client, what):
+def test_a_hostile_server_is_left_with_a_code_and_a_reason(client, what):
     play, code, words = REFUSED[what]
     server = Server(play)
     with raw(server) as url:
@@ -228,7 +228,7 @@ def test_it_costs_no_more_than_its_own_messages(client, what):
     assert found["grown"] < ROOM
 
 
-def test_a_server_that_asks_for_answers_and_takes_none(client):
+def test_a_server_that_takes_no_answers_is_given_up(client):
     with raw(Server(deaf)) as url:
         found = client.do(f"{url}?key={KEY}")
     assert found["error"].endswith("the server has taken no data for 2 s")
@@ -254,7 +254,7 @@ def test_bars_without_end_before_the_acknowledgement(client):
 
 
 def lines(size):
-    """So many bytes of header lines that mean nothing."""
+    """Return so many bytes of meaningless header lines."""
     one = b"X-%04d: y\r\n"
     return b"".join(one % n for n in range(size // len(one % 0)))
 
@@ -294,7 +294,7 @@ def test_a_header_without_end(client, piece):
     assert found["work"] < WORK
 
 
-def test_websocket_client_itself_pays_for_what_a_server_declares(client):
+def test_control_websocket_client_pays_for_a_declared_length(client):
     # The control: how memory is measured shows what there is to be seen.
     def handler(connection):
         loopback.upgrade(connection, header(1 << 40))
@@ -317,7 +317,7 @@ def test_websocket_client_itself_pays_for_what_a_server_declares(client):
         f"{'so many words, ' * 4}{KEY}",  # of which a reason is cut
     ],
 )
-def test_a_server_that_says_our_secrets_back(client, words):
+def test_a_server_that_repeats_our_secrets_reveals_none(client, words):
     code = struct.pack("!H", 1008)
     for play in (
         saying(frame(code + words.encode(), CLOSE)),
@@ -338,7 +338,7 @@ def test_a_server_that_says_our_secrets_back(client, words):
         assert "403" in client.do(f"{url}?key={KEY}")["error"]
 
 
-def test_a_secret_that_is_printed_is_found(tmp_path):
+def test_control_a_printed_secret_is_found(tmp_path):
     # The control of the search: all that the client prints is looked at, and is much.
     with pytest.raises(AssertionError, match=f"{KEY[:12]}.*contained"):
         with discreet_client(tmp_path) as one:

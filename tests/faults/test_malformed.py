@@ -41,7 +41,7 @@ MESSAGES: dict[str, Callable[[int], list[spoiling.Pairs]]] = {
 
 
 class Pipeline:
-    """A codec, an intake and its feed, at a time of the test's own."""
+    """A codec, an intake and its feed, with a clock of the test's own."""
 
     def __init__(self, feed: str, protocol: str, streams=STREAMS) -> None:
         self.codec = get_codec(protocol, "testnet" if protocol == "binance" else "")
@@ -58,7 +58,7 @@ class Pipeline:
         return dict(zip(COUNTERS, values, strict=True))
 
     def take(self, data: bytes) -> None:
-        """One message, and the account that it is in."""
+        """Send one message, and check which counter has it."""
         before = self.counters()
         events = self.codec.decode(data)
         self.intake.take(events)
@@ -84,7 +84,7 @@ class Pipeline:
         )
 
     def check(self) -> None:
-        """Of what was sent nothing is lost, and what the ring has are bars."""
+        """Check that each message was counted, and that the ring has only bars."""
         counters, accounts = self.counters(), self.accounts
         accepted = accounts["accepted"] + accounts["heartbeats"]
         rejected = sum(counters[name] for name in REJECTED)
@@ -190,7 +190,7 @@ def test_no_message_does_harm(feed_name, protocol, clock):
 
 
 def growth(feed: str, protocol: str, messages: list[bytes], keep: Callable) -> int:
-    """Bytes that a second time of all of them adds to this process."""
+    """Return the bytes that a repetition of all of them adds to this process."""
     with pipeline(feed, protocol) as pipe:
         sizes = []
         for _ in range(3):
@@ -216,17 +216,17 @@ def check_growth(feed: str, protocol: str, messages: list[bytes]) -> None:
 
 
 def let_through(monkeypatch):
-    """A ledger that believes every value."""
+    """Let the ledger accept every value."""
     monkeypatch.setattr(ledger, "is_valid_bar", lambda event, ends: ends != 0)
 
 
 def raise_it(monkeypatch):
-    """A codec that forgets one error of its decoder."""
+    """Let the codec miss one error of its decoder."""
     monkeypatch.setattr(wealthai, "UNREADABLE", (RecursionError,))
 
 
 def count_twice(monkeypatch):
-    """An intake that counts what is malformed in two accounts."""
+    """Let the intake count a malformed message twice."""
     count = shmfeed.writer.FeedWriter.count
 
     def count_both(writer, name, n=1):
@@ -238,7 +238,7 @@ def count_twice(monkeypatch):
 
 
 def lose_some(monkeypatch):
-    """An intake that forgets the bars of streams that nobody wants."""
+    """Let the intake miss the bars of unsubscribed streams."""
     count = shmfeed.writer.FeedWriter.count
 
     def count_most(writer, name, n=1):
@@ -249,7 +249,7 @@ def lose_some(monkeypatch):
 
 
 @pytest.mark.parametrize("mutant", [let_through, raise_it, count_twice, lose_some])
-def test_a_pipeline_that_is_wrong_is_found(feed_name, clock, monkeypatch, mutant):
+def test_control_a_wrong_pipeline_is_noticed(feed_name, clock, monkeypatch, mutant):
     mutant(monkeypatch)
     with pytest.raises((AssertionError, ValueError)) as caught:
         fuzz(feed_name, "wealthai", clock, MUTANT_EXAMPLES, Phase.generate)

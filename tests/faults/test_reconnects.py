@@ -1,4 +1,4 @@
-"""A thousand connections lost, one after another: nothing of them stays."""
+"""A thousand lost connections leave nothing behind."""
 
 import itertools
 import struct
@@ -29,7 +29,7 @@ FIRST, LATER = 100, 1100  # by then all is loaded and filled that ever will be
 
 
 class Server:
-    """Closes each connection after one bar; those in `holds` it keeps until `go_on`."""
+    """A server that closes each connection after a bar, those in `holds` on `go_on`."""
 
     def __init__(self, *holds):
         self.numbers = itertools.count(1)
@@ -50,7 +50,7 @@ class Server:
 
 
 def owned(pid):
-    """Descriptors, threads and resident bytes of a process."""
+    """Return the descriptors, the threads and the resident bytes of a process."""
     process = Path(f"/proc/{pid}")
     resident = (process / "status").read_text().split("VmRSS:")[1].split()[0]
     fds, threads = (len(list((process / name).iterdir())) for name in ("fd", "task"))
@@ -97,7 +97,7 @@ def test_a_thousand_reconnects_leave_no_descriptor_thread_or_megabyte(
     assert grown < 2 << 20
 
 
-def test_a_feeder_that_keeps_its_sockets_is_found_out(feeder, feed_name):
+def test_control_a_feeder_that_keeps_its_sockets_is_noticed(feeder, feed_name):
     # The control, with a tenth of them.
     server = Server(10, 110)
     with raw(server) as url:

@@ -1,4 +1,4 @@
-"""A real feeder under each fault of a real venue: what the venue fed, bar by bar.
+"""A real feeder under each fault of a venue keeps the venue's bars.
 
 The venue's frames are pushed by the test, so that which of them are spoilt follows
 from the seed alone: the counts are exact, worked out beside it by the same faults.
@@ -40,14 +40,14 @@ ROWS = [
 
 
 def sent(protocol, faults, rows=ROWS):
-    """What the venue's first connection sends of these rows, frame by frame."""
+    """Return the frames of these rows as the venue's first connection sends them."""
     one = ConnectionFaults(parse_faults(faults), SEED, 1, encode(protocol))
     return [frame for row in rows for frame in one.frames(STREAM, [row])]
 
 
 @contextmanager
 def fed(feed_name, protocol, faults, **settings):
-    """A feed that a venue with faults is feeding; yields venue, feed and ring."""
+    """Yield a venue with faults, its feed and a ring."""
     with Venue(protocol=protocol, speed=None, seed=SEED, faults=faults) as venue:
         with feeder(
             feed_name, venue, protocol=protocol, market_type="spot", **settings
@@ -64,18 +64,18 @@ def push(venue, bars=BARS):
 
 
 def settled(feed, messages):
-    """The status, once so many messages have been taken."""
+    """Return the status, once so many messages have been taken."""
     until(lambda: feed.status()["messages"] >= messages, what=f"{messages} messages")
     return feed.status()
 
 
 def counts(status):
-    """The counters that are not 0."""
+    """Return the counters that are not 0."""
     return {name: status[name] for name in COUNTERS if status[name]}
 
 
 def check_rows(ring, count):
-    """All of the bars so far, in order, each as the market makes it."""
+    """Check that all bars so far are there, in order, with the market's values."""
     rows = ring.snapshot(BARS)
     assert rows.open_time.tolist() == [T0 + n * MINUTE for n in range(count)]
     assert verify(SEED, *STREAM, rows) == 0
@@ -87,7 +87,7 @@ def check_rows(ring, count):
 
 @BOTH
 @pytest.mark.parametrize("name", ["fragments", "late", "duplicate", "reorder"])
-def test_what_is_legal_simply_works(feed_name, protocol, name):
+def test_legal_faults_change_nothing(feed_name, protocol, name):
     with fed(feed_name, protocol, f"{name}:0.6") as (venue, feed, ring):
         push(venue)
         frames = sent(protocol, f"{name}:0.6")
@@ -111,7 +111,7 @@ def test_what_is_legal_simply_works(feed_name, protocol, name):
     "faults",
     ["malformed", "off-grid", "nan", "infinite", "garbage", "nan:0.5,garbage:0.5"],
 )
-def test_lies_are_counted_each_and_change_nothing(feed_name, protocol, faults):
+def test_each_lie_is_counted_and_changes_nothing(feed_name, protocol, faults):
     with fed(feed_name, protocol, faults) as (venue, feed, ring):
         push(venue)
         frames = len(sent(protocol, faults))
@@ -155,7 +155,7 @@ def test_control_without_grace_a_close_out_of_order_costs_a_row(feed_name):
 
 
 @BOTH
-def test_a_lost_close_makes_a_row_that_says_so(feed_name, protocol):
+def test_a_lost_close_makes_an_unconfirmed_row(feed_name, protocol):
     faults = "lost-close:0.3"
     with fed(feed_name, protocol, faults, close_grace=0.2) as (venue, feed, ring):
         push(venue)
@@ -206,7 +206,7 @@ def test_health_is_recovering_while_a_close_is_waited_for(feed_name):
         assert counts(feed.status()) == {}
 
 
-def test_a_close_that_comes_too_late_is_a_word_about_a_row(feed_name):
+def test_a_close_that_comes_too_late_is_about_a_row(feed_name):
     faults = "delay:600ms@0"
     with fed(feed_name, "wealthai", faults, close_grace=0.1) as (venue, feed, ring):
         push(venue, 3)
@@ -231,7 +231,7 @@ def test_a_close_that_comes_too_late_is_a_word_about_a_row(feed_name):
         ("oversized:2MiB:0.04", "a frame of 2097152 bytes, over the limit"),
     ],
 )
-def test_a_broken_wire_is_left_and_nothing_is_lost(feed_name, protocol, name, error):
+def test_a_broken_connection_is_left_without_a_loss(feed_name, protocol, name, error):
     options = {"history": BARS, "start": T0 + BARS * MINUTE, "seed": SEED}
     with (
         Venue(protocol=protocol, speed=None, faults=name, **options) as venue,
@@ -262,7 +262,7 @@ def test_a_broken_wire_is_left_and_nothing_is_lost(feed_name, protocol, name, er
 
 
 @BOTH
-def test_what_was_missed_without_a_history_is_said(feed_name, protocol):
+def test_bars_missed_without_a_history_are_counted(feed_name, protocol):
     with fed(feed_name, protocol, "", close_grace=0.2) as (venue, feed, ring):
         push(venue, 5)
         venue.push_market(*STREAM, T0 + 5 * MINUTE, 3)  # half a bar
@@ -284,7 +284,7 @@ def test_what_was_missed_without_a_history_is_said(feed_name, protocol):
         assert counts(feed.status()) == {"gaps": 3}
 
 
-def test_control_without_a_limit_a_huge_frame_swallows_what_follows(feed_name):
+def test_control_without_a_limit_a_huge_frame_swallows_the_next_ones(feed_name):
     options = {"history": BARS, "start": T0 + BARS * MINUTE, "seed": SEED}
     with (
         Venue(speed=None, faults="oversized:2MiB:0.1", **options) as venue,

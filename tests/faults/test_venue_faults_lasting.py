@@ -1,4 +1,4 @@
-"""A real feeder while its venue is silent, slow, closed, or tells another time.
+"""A real feeder while its venue is silent, slow, closed, or has another time.
 
 Each watchdog is alone: the other limits are far away. The controls run without it.
 """
@@ -34,7 +34,7 @@ WATCHDOGS = {
 
 @contextmanager
 def live(feed_name, protocol="wealthai", faults="", **settings):
-    """A feed of a venue that lives 300 times as fast: five bars a second."""
+    """Yield the feed of a venue at 300 times the speed: five bars a second."""
     with Venue(protocol=protocol, faults=faults, **LIVE) as venue:
         options = {"protocol": protocol, "market_type": "spot", **NEVER, **settings}
         with feeder(feed_name, venue, **options):
@@ -51,7 +51,7 @@ def state(feed):
 
 
 def check_rows(ring):
-    """Every row is the market's, one bar after the other."""
+    """Check that the rows are the market's, one bar after the other."""
     rows = ring.snapshot(100)
     assert verify(SEED, *STREAM, rows) == 0
     assert set((rows.open_time[1:] - rows.open_time[:-1]).tolist()) == {60_000}
@@ -74,7 +74,7 @@ def check_rows(ring):
         ("trickle:20B/s", "no data", "binance"),
     ],
 )
-def test_silence_is_noticed_within_its_limit_and_mended(
+def test_silence_is_noticed_within_its_limit_and_ends(
     feed_name, fault, watchdog, protocol
 ):
     with live(feed_name, protocol, **WATCHDOGS[watchdog]) as (venue, feed, ring):
@@ -99,7 +99,7 @@ def test_silence_is_noticed_within_its_limit_and_mended(
 
 
 @pytest.mark.parametrize("watchdog", WATCHDOGS)
-def test_the_loss_is_said_in_words(feed_name, watchdog):
+def test_the_last_error_names_the_loss(feed_name, watchdog):
     with live(feed_name, **WATCHDOGS[watchdog]) as (venue, feed, ring):
         until(lambda: ring.count >= 100)
         venue.half_open()  # new connections are served
@@ -159,7 +159,7 @@ def test_a_late_acknowledgement_is_waited_for_and_bars_behind_it_are_kept(feed_n
 
 
 @pytest.mark.parametrize("fault", ["ack-never", "ack-wrong", "ack-late:600s"])
-def test_without_an_acknowledgement_it_never_says_connected(feed_name, fault):
+def test_without_an_acknowledgement_the_state_is_never_connected(feed_name, fault):
     limits = {"ack_timeout": 0.2, "max_reconnect_attempts": 2}
     with live(feed_name, faults=fault, **limits) as (venue, feed, ring):
         began = time.monotonic()
@@ -204,7 +204,7 @@ def test_a_change_that_is_not_acknowledged_is_refused(feed_name, protocol, fault
         ("unanswered", "the handshake timed out after 0.3 s"),
     ],
 )
-def test_refused_it_gives_up_after_its_attempts_and_says_why(feed_name, fault, words):
+def test_a_refused_feeder_gives_up_and_names_the_reason(feed_name, fault, words):
     limits = {"connect_timeout": 0.3, "max_reconnect_attempts": 3}
     with live(feed_name, faults=fault, **limits) as (venue, feed, ring):
         until(lambda: state(feed) == "error")
@@ -240,7 +240,7 @@ CLOCKS = [  # protocol, fault, whether bars say that they are closed
 ]
 
 
-def test_the_venues_clock_is_the_one_that_counts(feed_name):
+def test_the_venues_clock_counts(feed_name):
     """All of them at once: at the venue's own pace a bar takes a second."""
     with ExitStack() as stack:
         feeds = []

@@ -19,7 +19,7 @@ def connected(url, **options):
 
 
 def receive(connection, count, seconds=3):
-    """The next `count` messages."""
+    """Return the next `count` messages."""
     messages = []
     end = time.monotonic() + seconds
     while len(messages) < count and time.monotonic() < end:
@@ -29,7 +29,7 @@ def receive(connection, count, seconds=3):
 
 
 def lose(connection, seconds=3):
-    """What ends the connection."""
+    """Read until the connection ends, and return the error."""
     with pytest.raises(ConnectionLostError) as caught:
         receive(connection, 1 << 30, seconds)
     return caught.value
@@ -44,7 +44,7 @@ def fail_to_open(url, timeout=5.0, **options):
 
 
 def hold(connection):
-    """Keep a raw connection until the client goes."""
+    """Hold a raw connection until the client closes it."""
     with contextlib.suppress(OSError):
         while connection.recv(4096):
             pass

@@ -1,4 +1,4 @@
-"""A client in a process of its own, told by lines of JSON where to connect.
+"""A client in a process of its own, controlled by lines of JSON.
 
 For each {"url", ...settings} it runs a session until a connection is lost, a bar has
 come, or a minute is over, and prints one line: what it saw, how many seconds of a CPU
@@ -66,7 +66,7 @@ def by_session(url, **options):
 
 
 def by_the_library(url, **_):
-    """The control: websocket-client as it comes."""
+    """Connect with websocket-client itself, as the control."""
     with contextlib.suppress(Exception):
         library = websocket.create_connection(url, timeout=1, http_no_proxy=["*"])
         library.recv()
@@ -74,7 +74,7 @@ def by_the_library(url, **_):
 
 
 def show(*things):
-    """Log our own objects, and those in them."""
+    """Log the project's objects, and those in them."""
     for thing in things:
         log.debug("%r %s", thing, thing)
         inside = getattr(thing, "__dict__", {}).values()
@@ -88,7 +88,7 @@ def is_ours(thing):
 
 
 def plant(url, **_):
-    """The control of the search for secrets."""
+    """Print a secret, as the control of the search for them."""
     log.debug("here it is: %s", url)
     return {}
 

@@ -1,4 +1,4 @@
-"""A stream's ledger, spoken to in one line a message."""
+"""A stream's ledger, with one line of test for each message."""
 
 import math
 from collections import Counter
@@ -106,7 +106,7 @@ class Sink:
 
 
 class Stream:
-    """A ledger with its sink, and messages told in one line."""
+    """A ledger with its sink, and messages in one line."""
 
     def __init__(self, timeframe: str = "1m", **arguments) -> None:
         self.ledger = Ledger(timeframe, **arguments)

@@ -1,4 +1,4 @@
-"""Servers on loopback, polite ones and nasty ones, each in threads that end with it."""
+"""Servers on loopback, well-behaved and hostile, whose threads end with the block."""
 
 import base64
 import contextlib
@@ -18,7 +18,7 @@ STREAMS = (("BTCUSDT", "1m"),)
 
 @contextlib.contextmanager
 def venue(handler: Callable[[ServerConnection], None], **options) -> Iterator[str]:
-    """A real WebSocket server; yields its URL."""
+    """Serve WebSockets with `handler`, and yield the URL."""
 
     def handle(connection: ServerConnection) -> None:
         with contextlib.suppress(Exception):  # its client has gone
@@ -38,7 +38,7 @@ def venue(handler: Callable[[ServerConnection], None], **options) -> Iterator[st
 
 @contextlib.contextmanager
 def raw(handler: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A TCP server; `handler` has each connection in a thread of its own."""
+    """Serve TCP, each connection by `handler` in a thread, and yield the URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     taken: list[socket.socket] = []
     threads: list[threading.Thread] = []
@@ -85,7 +85,7 @@ def read_head(connection: socket.socket) -> bytes:
 
 
 def answer(head: bytes) -> bytes:
-    """The acceptance of a request."""
+    """Return the answer that accepts a request."""
     fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
     proof = fields["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
     accept = base64.b64encode(hashlib.sha1(proof.encode()).digest()).decode()
@@ -113,7 +113,7 @@ def header(size: int, opcode: int = TEXT, *, fin: bool = True) -> bytes:
 
 
 def read_frame(connection: socket.socket) -> tuple[int, bytes]:
-    """Opcode and payload of a client's frame, which is masked and below 64 KiB."""
+    """Return opcode and payload of a client's frame, masked and below 64 KiB."""
     first, size = _exactly(connection, 2)
     size &= 127
     if size == 126:
@@ -134,7 +134,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 
 def bar(minute: int, symbol: str = "BTCUSDT", timeframe: str = "1m") -> str:
-    """A bar message of the house protocol."""
+    """Return a bar message of the house protocol."""
     start = 1_700_000_040_000 + minute * 60_000
     return json.dumps(
         {
@@ -153,7 +153,7 @@ def bar(minute: int, symbol: str = "BTCUSDT", timeframe: str = "1m") -> str:
 
 
 def acknowledge(connection: ServerConnection) -> dict:
-    """Take a CONNECT and accept it; what it said."""
+    """Read a CONNECT, acknowledge it, and return it."""
     said = json.loads(connection.recv())
     reply = {"type": "CONNECTED", "request_id": said["request_id"]}
     connection.send(json.dumps(reply))
@@ -161,13 +161,13 @@ def acknowledge(connection: ServerConnection) -> dict:
 
 
 def refused_port() -> int:
-    """A port on which nobody listens."""
+    """Return a port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    """Whether `condition` comes true in time."""
+    """Return True if `condition` comes true in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -177,7 +177,7 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 
 class Proxy:
-    """An HTTP proxy; `asked` are the headers of what has come to it.
+    """An HTTP proxy; `asked` has the headers of its requests.
 
     `answer` None: the way is opened; otherwise that is all it says. It says itself
     where each place is, as `places` has it.
@@ -212,7 +212,7 @@ def _pour(source: socket.socket, sink: socket.socket) -> None:
 
 
 class Tampered:
-    """A line to a server that, after so many of its bytes, ends or changes one."""
+    """A relay to a server that ends after so many bytes, or changes one."""
 
     def __init__(self, there: tuple[str, int], place: int, *, flip: bool) -> None:
         self._there = there
@@ -243,7 +243,7 @@ class Tampered:
 
 @contextlib.contextmanager
 def proxy(answer: bytes | None = None, **places: str) -> Iterator[tuple[Proxy, str]]:
-    """A proxy, and its address as a setting has it."""
+    """Yield a proxy, and its address as a setting has it."""
     one = Proxy(answer, **places)
     with raw(one) as url:
         yield one, "http://" + url.split("/")[2]

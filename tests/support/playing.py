@@ -111,6 +111,6 @@ def playing(urls, **options):
 
 
 def stay(connection):
-    """Read on until the client goes."""
+    """Read until the client closes the connection."""
     for _ in connection:
         pass

@@ -1,4 +1,4 @@
-"""The recorded venue traffic, which stays outside the project."""
+"""Recorded traffic of venues, which is not part of the project."""
 
 import json
 import os
@@ -11,7 +11,7 @@ _DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def recording(name: str) -> Path:
-    """The recording's path; skips the test, saying why, where it is not."""
+    """Return the recording's path, or skip the test without it."""
     folder = Path(os.environ.get("SHMFEED_TEST_DATA", _DEFAULT))
     path = folder / name
     if not path.is_file():
@@ -20,12 +20,12 @@ def recording(name: str) -> Path:
 
 
 def frames(path: Path) -> list[dict[str, Any]]:
-    """The recorded frames, decoded, in order."""
+    """Return the recorded frames, decoded, in order."""
     lines = path.read_text().splitlines()[1:]
     return [json.loads(line.partition(": ")[2]) for line in lines if line]
 
 
 def klines(path: Path) -> list[dict[str, Any]]:
-    """The kline payloads among them."""
+    """Return the kline payloads of a recording."""
     payloads = [frame.get("data", frame) for frame in frames(path)]
     return [payload["k"] for payload in payloads if payload.get("e") == "kline"]

@@ -166,7 +166,7 @@ class TestEndpoints:
     @pytest.mark.parametrize(
         "given", ["https://h", "h", "", "wss://", "ws://h:x", "wss://h?streams=a"]
     )
-    def test_what_is_no_endpoint(self, given):
+    def test_an_invalid_endpoint_is_refused(self, given):
         with pytest.raises(BadArgumentError):
             codec().endpoints([given], ())
 
@@ -197,7 +197,7 @@ class TestSubscribing:
         url = codec().url("wss://h/stream?key=1", [("BTCUSDT", "1m")])
         assert url == "wss://h/stream?key=1&streams=btcusdt@kline_1m"
 
-    def test_what_the_url_does_not_name_is_asked_for(self):
+    def test_streams_beyond_the_url_are_requested(self):
         made = codec()
         made.url(self.BASE, [("A", "1m"), ("B", "1m")])
         assert [c["method"] for c in commands(made.subscribe([("A", "1m")]))] == [
@@ -246,7 +246,7 @@ class TestSubscribing:
         assert made.subscribe([]) == []
         assert made.change(streams(3), streams(3)[::-1]) == []
 
-    def test_change_asks_before_it_gives_up(self):
+    def test_change_subscribes_before_it_unsubscribes(self):
         made = codec()
         sent = commands(made.change(streams(3), streams(4)[2:]))
         assert [(c["method"], c["params"], c["id"]) for c in sent] == [
@@ -255,7 +255,7 @@ class TestSubscribing:
         ]
         assert made.change([], streams(1))[0].id == "3"
 
-    def test_change_makes_room_where_there_is_none(self):
+    def test_change_unsubscribes_first_at_the_limit(self):
         old, new = streams(300)[:200], streams(300)[150:]
         sent = commands(codec("usdm").change(old, new))
         assert [c["method"] for c in sent] == [
@@ -305,7 +305,7 @@ class TestDecoding:
         assert only(changed("data.k.o", 0.3527)) == only(OPEN)
         assert only(changed("data.k.t", "1633998480000")) == only(OPEN)
 
-    def test_values_are_left_to_be_judged(self):
+    def test_values_are_not_judged(self):
         assert math.isnan(only(changed("data.k.o", "nan")).open)
         assert only(changed("data.k.v", "-inf")).volume == -math.inf
 

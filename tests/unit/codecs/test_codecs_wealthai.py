@@ -45,7 +45,7 @@ def only(message: object):
 
 
 def bar(**changes: object) -> dict[str, object]:
-    """The example with some keys changed, or, given as `...`, left out."""
+    """Return the example with some keys changed or, given as `...`, left out."""
     message = {**BAR, **changes}
     return {key: value for key, value in message.items() if value is not ...}
 
@@ -115,7 +115,7 @@ class TestSubscribing:
             )
         ]
 
-    def test_market_type_is_the_servers_to_judge(self):
+    def test_market_type_is_sent_unchecked(self):
         (request,) = codec("usdm", "").subscribe(self.STREAMS)
         message = json.loads(request.frame)
         assert (message["market_type"], message["csrf_token"]) == ("usdm", "")
@@ -138,7 +138,7 @@ class TestSubscribing:
             made.url("wss://h/market_data", self.STREAMS)
             assert [made.subscribe(self.STREAMS)[0].id for _ in range(2)] == ["1", "2"]
 
-    def test_the_token_shows_nowhere_but_in_the_frame(self):
+    def test_the_token_is_in_the_frame_alone(self):
         made = codec()
         requests = made.subscribe(self.STREAMS)
         assert TOKEN in requests[0].frame
@@ -197,7 +197,7 @@ class TestBars:
     def test_a_bar_without_close_time(self):
         assert only(bar(close_time=...)).close_time == 0
 
-    def test_values_are_left_to_be_judged(self):
+    def test_values_are_not_judged(self):
         assert math.isnan(only(bar(open="nan")).open)
         assert only(bar(high=1, low=2)).low == 2.0
 

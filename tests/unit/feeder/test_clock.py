@@ -1,4 +1,4 @@
-"""The venue's clock, as it is estimated from here."""
+"""The estimate of the venue's clock."""
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +10,7 @@ WALL = 1_700_000_000_000
 DAY = 24 * 60 * 60 * 1000
 
 
-def test_before_any_event_it_is_this_hosts_clock_advanced_monotonically():
+def test_before_any_event_it_is_this_hosts_clock():
     clock = VenueClock(WALL, 50.0)
     assert clock.read(50.0) == WALL
     assert clock.read(51.5) == WALL + 1500
@@ -39,7 +39,7 @@ def test_an_estimate_is_forgotten_after_two_minutes():
     assert clock.read(125.0) == WALL + 125_000 + 100
 
 
-def test_what_was_known_stays_known_when_no_event_comes():
+def test_without_events_the_estimate_stays():
     clock = VenueClock(WALL, 0.0)
     clock.observe(WALL + 500, 0.0)
     assert clock.read(10_000.0) == WALL + 10_000_000 + 500

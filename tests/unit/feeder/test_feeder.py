@@ -57,7 +57,7 @@ def test_bars_go_from_the_venue_into_the_ring(feed_name, venue):
     assert not place(feed_name).socket.exists()
 
 
-def test_what_the_venue_says_badly_is_counted_and_costs_nothing_else(feed_name, venue):
+def test_malformed_messages_are_counted_and_cost_nothing_else(feed_name, venue):
     row = '{"type":"BAR","symbol":"BTCUSDT","timeframe":"1m","open_time":%d'
     values = '"open":%s,"high":%s,"low":%s,"close":%s,"volume":%s}'
     bad = [
@@ -90,7 +90,7 @@ def test_what_the_venue_says_badly_is_counted_and_costs_nothing_else(feed_name, 
         assert status["state"] == "connected"
 
 
-def test_commands_change_what_is_carried(feed_name, venue):
+def test_requests_change_the_streams(feed_name, venue):
     with feeder(feed_name, venue), shmfeed.attach(feed_name) as feed:
         venue.wait_subscribed()
         until(lambda: feed.status()["state"] == "connected")
@@ -174,7 +174,7 @@ def test_a_change_is_off_when_the_connection_is_lost(feed_name, venue):
         until(lambda: feed.streams() == [STREAM])
 
 
-def test_a_feed_has_room_for_so_many_streams(feed_name, venue):
+def test_a_change_beyond_the_capacity_is_refused(feed_name, venue):
     with feeder(feed_name, venue, max_streams=2), shmfeed.attach(feed_name) as feed:
         until(lambda: feed.status()["state"] == "connected")
         with pytest.raises(BadArgumentError, match="room for 2 streams"):
@@ -183,7 +183,7 @@ def test_a_feed_has_room_for_so_many_streams(feed_name, venue):
         assert subscribe(feed_name, "m", "ETHUSDT")
 
 
-def test_a_segment_full_of_unwanted_streams_is_made_anew_with_the_wanted_bars(
+def test_a_segment_full_of_unwanted_streams_is_recreated_with_the_wanted_bars(
     feed_name, venue
 ):
     with feeder(feed_name, venue, symbols=["BTCUSDT", "ETHUSDT"], max_streams=2) as one:
@@ -239,7 +239,7 @@ def test_a_feed_that_was_taken_away_ends_the_feeder(feed_name, venue, taken):
     create(feed_name).close(unlink=True)
 
 
-def test_nothing_is_held_where_none_can_be_made(feed_name, venue):
+def test_a_feeder_that_cannot_be_made_holds_nothing(feed_name, venue):
     with pytest.raises(BadArgumentError, match="nothing to subscribe"):
         Feeder(settings(feed_name, venue, symbols=[]))
     with create(feed_name) as writer:
@@ -261,7 +261,7 @@ def test_it_can_be_stopped_before_it_runs(feed_name, venue):
     assert venue.connections == 0
 
 
-def test_a_fault_in_the_loop_ends_it_with_everybody_answered(
+def test_a_fault_in_the_loop_ends_it_and_answers_every_request(
     feed_name, venue, monkeypatch
 ):
     with feeder(feed_name, venue) as one:

@@ -1,4 +1,4 @@
-"""The feeder as a child process, without a manager: its orders, signals, last words."""
+"""The feeder as a child process, without a manager: input, signals, output."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from shmfeed.writer import create
 
 @pytest.fixture
 def spawn():
-    """Starts it with this as its first line; the pipes stay with the test."""
+    """Start it with this first line of input; the pipes stay with the test."""
     started = []
 
     def spawn(line: bytes):
@@ -52,7 +52,7 @@ def answer(process):
     return json.loads(process.stdout.readline())
 
 
-def test_it_says_that_it_runs_and_a_signal_ends_it_with_the_data_there(
+def test_it_reports_that_it_runs_and_a_signal_ends_it_and_keeps_the_data(
     feed_name, spawn
 ):
     with Venue(speed=None) as venue:
@@ -77,7 +77,7 @@ def test_it_says_that_it_runs_and_a_signal_ends_it_with_the_data_there(
     create(feed_name, 100).close(unlink=True)
 
 
-def test_what_it_cannot_do_is_its_only_word(feed_name, spawn):
+def test_its_only_output_is_the_error_that_stopped_it(feed_name, spawn):
     with create(feed_name) as writer:
         process = spawn(order(feed_name, "ws://127.0.0.1:9/"))
         told = answer(process)
@@ -100,7 +100,7 @@ def test_a_manager_that_ended_too_early_is_no_fault(spawn, line):
     process.stdin = None
 
 
-def test_settings_that_are_none(spawn):
+def test_invalid_settings_are_refused(spawn):
     line = b'{"manager": "m", "pid": 1, "settings": {"histroy": 5}}\n'
     process = spawn(line)
     told = answer(process)
@@ -109,7 +109,7 @@ def test_settings_that_are_none(spawn):
     assert process.wait(5) == 1
 
 
-def test_a_log_that_nobody_reads_keeps_nobody_from_work(feed_name, spawn):
+def test_an_unread_log_does_not_block_it(feed_name, spawn):
     with Venue(speed=None) as venue:
         process = spawn(order(feed_name, venue, log_level="DEBUG"))
         answer(process)
@@ -130,7 +130,7 @@ def test_a_log_that_nobody_reads_keeps_nobody_from_work(feed_name, spawn):
     create(feed_name, 100).close(unlink=True)
 
 
-def test_a_feed_that_was_taken_away_is_told(feed_name, spawn):
+def test_a_feed_that_was_taken_away_is_logged(feed_name, spawn):
     with Venue(speed=None) as venue:
         process = spawn(order(feed_name, venue))
         answer(process)
@@ -153,7 +153,7 @@ def test_blocked_signals_are_not_inherited_for_good(feed_name, spawn):
     create(feed_name, 100).close(unlink=True)
 
 
-def test_it_ends_quickly_and_cleanly_while_it_follows_its_manager(feed_name, spawn):
+def test_it_ends_quickly_while_it_watches_its_manager(feed_name, spawn):
     with Venue(speed=None) as venue:
         process = spawn(order(feed_name, venue, stop_with_manager=True))
         answer(process)

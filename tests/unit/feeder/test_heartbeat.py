@@ -28,7 +28,7 @@ def thread_names():
     return {thread.name for thread in threading.enumerate()}
 
 
-def test_it_tells_once_that_the_feed_was_taken_away(feed_name):
+def test_it_reports_once_that_the_feed_was_taken_away(feed_name):
     told = []
     end = threading.Event()
 

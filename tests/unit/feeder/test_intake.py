@@ -26,7 +26,7 @@ def bar(number, closed=None, price=100.0, stream=STREAM, **more):
 
 
 class Bench:
-    """An intake with its writer and a reader, at a time of the test's own."""
+    """An intake with its writer and a reader, and a clock of the test's own."""
 
     def __init__(self, name, monkeypatch, flagged):
         self.writer = create(name, history=50, max_streams=4)
@@ -104,7 +104,7 @@ def test_everything_is_counted_and_costs_nothing_else(bench):
     assert status["gaps"] == 0
 
 
-def test_heartbeats_are_no_data(bench):
+def test_heartbeats_are_not_data(bench):
     bench.take(Heartbeat())
     assert bench.feed.status()["last_message_age"] is None
     bench.take(Heartbeat(), Ignored())
@@ -133,7 +133,7 @@ def test_the_clock_closes_what_the_venue_does_not_flag(bench):
     assert bench.ring.forming() is None
 
 
-def test_event_times_are_heard_before_the_clock_is_read(bench):
+def test_event_times_correct_the_clock_before_it_is_read(bench):
     # The venue is two minutes ahead of us: the bar that this batch brings is over.
     late = bar(0, closed=None)
     late.event_time = bench.wall + 120_000
@@ -148,7 +148,7 @@ def test_where_the_venue_flags_no_clock_closes(flagged):
     assert flagged.ring.count == 0
 
 
-def test_ticks_look_some_times_a_second_only(bench):
+def test_a_tick_works_some_times_a_second_only(bench):
     bench.take(bar(0, closed=None))
     looked = []
     lane = bench.intake._streams[STREAM]
@@ -160,7 +160,7 @@ def test_ticks_look_some_times_a_second_only(bench):
     assert tick is not None
 
 
-def test_what_was_forming_when_the_connection_broke_is_doubtful(bench):
+def test_a_bar_that_was_forming_when_the_connection_broke_is_unconfirmed(bench):
     bench.take(bar(0, closed=None), bar(1, closed=None))
     bench.intake.disconnected()
     bench.take(bar(2, closed=None))
@@ -169,8 +169,8 @@ def test_what_was_forming_when_the_connection_broke_is_doubtful(bench):
 
 
 @pytest.mark.parametrize("speaks", [True, False])
-def test_the_clock_waits_for_what_a_new_connection_says(bench, speaks):
-    """A bar half formed when the connection broke, and over when it was back."""
+def test_the_clock_waits_for_the_messages_of_a_new_connection(bench, speaks):
+    """The connection breaks in the middle of a bar, and is back after its end."""
     bench.take(bar(0, closed=None, price=120.0))
     bench.intake.disconnected()
     bench.wait(300)
@@ -187,7 +187,7 @@ def test_the_clock_waits_for_what_a_new_connection_says(bench, speaks):
     assert flags == (CLOSED_BY_CLOCK if speaks else CLOSED_BY_CLOCK | UNCONFIRMED)
 
 
-def test_a_hole_is_waited_for_then_counted_marked_and_said(flagged, caplog):
+def test_missing_bars_are_waited_for_then_counted_and_logged(flagged, caplog):
     flagged.take(bar(0, closed=True), bar(3, closed=True))
     assert flagged.ring.status().health == "recovering"
     assert flagged.ring.count == 1
@@ -201,7 +201,7 @@ def test_a_hole_is_waited_for_then_counted_marked_and_said(flagged, caplog):
     assert "2 of BTCUSDT 1m" in caplog.text
 
 
-def test_a_hole_that_is_filled_is_none(flagged):
+def test_a_hole_that_is_filled_is_not_counted(flagged):
     flagged.take(bar(0, closed=True), bar(2, closed=True))
     flagged.take(bar(1, closed=True))
     flagged.wait(5)
@@ -210,7 +210,7 @@ def test_a_hole_that_is_filled_is_none(flagged):
     assert (stream["gaps"], stream["health"]) == (0, "live")
 
 
-def test_warnings_are_rare_and_say_how_many_there_were(bench, caplog):
+def test_warnings_are_throttled_and_counted(bench, caplog):
     with caplog.at_level(logging.WARNING):
         for _ in range(1000):
             bench.take(Malformed("bad"), Refused(None, "go away"))
@@ -221,7 +221,7 @@ def test_warnings_are_rare_and_say_how_many_there_were(bench, caplog):
     assert "go away" in caplog.text
 
 
-def test_a_bar_that_cannot_be_is_named_in_the_log(bench, caplog):
+def test_a_malformed_bar_is_named_in_the_log(bench, caplog):
     bench.take(bar(0, closed=True), bar(1, closed=True, high=1.0))
     bench.take(bar(1, closed=True))  # nothing more to say
     (said,) = caplog.messages
@@ -245,7 +245,7 @@ def test_streams_come_and_go_and_keep_what_they_have(bench):
     assert bench.rows().open_time.tolist() == [T0, T0 + MINUTE]
 
 
-def test_a_stream_that_went_while_it_waited_for_a_hole_does_not_recover_for_ever(
+def test_a_stream_dropped_while_it_held_bars_does_not_recover_for_ever(
     flagged,
 ):
     flagged.take(bar(0, closed=True), bar(3, closed=True))
@@ -255,7 +255,7 @@ def test_a_stream_that_went_while_it_waited_for_a_hole_does_not_recover_for_ever
     assert flagged.ring.status().health != "recovering"
 
 
-def test_a_successor_goes_on_where_its_predecessor_ended(feed_name, bench):
+def test_a_successor_continues_after_the_last_row(feed_name, bench):
     bench.take(bar(0, closed=True), bar(1, closed=False, price=120.0))
     bench.intake.set_streams([STREAM, OTHER])
     bench.writer.close()

@@ -1,4 +1,4 @@
-"""The ledger's rules, from both sides: the past, flagged messages, holes."""
+"""The ledger's rules for the past, for flagged messages and for missing bars."""
 
 import pytest
 from support.ledger_stream import (
@@ -92,7 +92,7 @@ def test_updates_replace_and_the_final_closes():
     assert stream.counted() == {}
 
 
-def test_a_final_that_was_overtaken_is_waited_for():
+def test_a_late_final_is_waited_for():
     stream = Stream()
     stream.say(0, UPDATE, 1.0)
     assert stream.say(1, UPDATE, 5.0) == stream.say(1, UPDATE, 6.0) == []
@@ -106,7 +106,7 @@ def test_a_final_that_was_overtaken_is_waited_for():
     assert stream.counted() == {}
 
 
-def test_all_that_came_meanwhile_is_released_in_order():
+def test_held_bars_are_released_in_order():
     stream = Stream()
     stream.say(0, UPDATE)
     for minute in (3, 1, 2):
@@ -122,7 +122,7 @@ def test_all_that_came_meanwhile_is_released_in_order():
 
 
 @pytest.mark.parametrize("by", ["tick", "update of it", "newer"])
-def test_patience_with_a_final_ends(by):
+def test_a_missing_final_is_given_up(by):
     stream = Stream()
     stream.say(0, UPDATE, 1.0)
     stream.say(1, UPDATE, 2.0, now=5.0)
@@ -161,7 +161,7 @@ def test_each_open_matter_has_its_own_patience():
     ]
 
 
-def test_what_is_held_can_be_said_again():
+def test_a_held_bar_can_be_updated():
     stream = Stream()
     stream.say(0, UPDATE)
     stream.say(1, UPDATE, 1.0)

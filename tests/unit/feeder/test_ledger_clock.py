@@ -1,4 +1,4 @@
-"""The ledger where nothing is flagged, across broken connections, and inherited."""
+"""The ledger without flags, across broken connections, and after an earlier feeder."""
 
 import pytest
 from support.ledger_stream import (
@@ -24,7 +24,7 @@ GRACE = 2000
 
 
 def due(minute: int) -> int:
-    """When the clock closes the bar of this minute."""
+    """Return the time at which the clock closes the bar of this minute."""
     return START + (minute + 1) * MINUTE + GRACE
 
 
@@ -43,7 +43,7 @@ def test_the_next_bar_closes_the_former_at_once():
     assert stream.counted() == {}
 
 
-def test_the_clock_closes_what_nothing_follows():
+def test_the_clock_closes_a_bar_that_nothing_follows():
     stream = Stream()
     stream.say(0, PLAIN, 1.0)
     assert stream.tick(venue=due(0) - 1) == []
@@ -78,8 +78,8 @@ def test_a_bar_after_its_time_closes_the_former_too():
     ]
 
 
-def test_once_more_comes_of_what_the_clock_closed_it_waits_for_silence():
-    """Our host's clock is ahead: what it says is over goes on at the venue."""
+def test_after_a_message_about_a_closed_bar_the_clock_waits_for_silence():
+    """This host's clock is ahead, so a bar that it ends goes on at the venue."""
     stream = Stream()
     assert stream.say(0, PLAIN, 1.0, venue=due(0)) == [("row", 0, 1.0, CLOSED_BY_CLOCK)]
     assert stream.say(0, PLAIN, 2.0, venue=due(0)) == []
@@ -214,7 +214,7 @@ def test_finals_alone_may_be_flagged():
 
 
 @pytest.mark.parametrize("cut_off", [True, False])
-def test_what_comes_while_bars_are_held_is_held_with_them(cut_off):
+def test_while_bars_are_held_all_newer_ones_are(cut_off):
     stream = Stream()
     stream.say(0, UPDATE)
     stream.say(1, UPDATE)

@@ -1,4 +1,4 @@
-"""An hour of a venue's traffic: the rows are what happened, and nothing else."""
+"""An hour of a venue's traffic makes exactly its rows."""
 
 import random
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class Frame(NamedTuple):
 
 
 def an_hour(rng: random.Random) -> list[list[Frame]]:
-    """Sixty bars, each its frames in order, the last one final."""
+    """Return sixty bars, each as its frames in order, the last one final."""
     bars = []
     price = 100.0
     for minute in range(60):
@@ -44,7 +44,7 @@ def row(said: BarEvent, flags: int = CLOSED_BY_VENUE) -> Bar:
 
 
 def disordered(rng: random.Random, bars: list[list[Frame]]) -> list[Frame]:
-    """All frames as they arrive: finals up to three frames late, some twice."""
+    """Return all frames as they arrive: finals up to three frames late, some twice."""
     arrivals = []
     for frames in bars:
         *updates, final = frames

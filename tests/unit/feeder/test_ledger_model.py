@@ -1,4 +1,4 @@
-"""The ledger beside simple models of it, and under anything that can be said."""
+"""The ledger beside simple models of it, and under arbitrary messages."""
 
 import math
 from itertools import pairwise
@@ -34,7 +34,7 @@ SECOND = 1000
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_the_sink_refuses_what_is_not_newer_than_the_rows(closed):
+def test_control_the_sink_refuses_a_bar_not_newer_than_the_rows(closed):
     sink = Sink()
     sink.write([RowWrite(True, row(0, flags=CLOSED_BY_NEXT))])
     with pytest.raises(AssertionError):
@@ -53,7 +53,7 @@ def one_second_event(number: int, closed: bool, price: float) -> BarEvent:
 
 
 def arrivals(bars) -> list[tuple[float, int, bool, float]]:
-    """(time, bar, final, price) in the order of arrival; bars last a second."""
+    """Return (time, bar, final, price) in the order of arrival; bars last a second."""
     frames = []
     for number, copies in enumerate(bars):
         for part, times in enumerate(copies):
@@ -63,7 +63,7 @@ def arrivals(bars) -> list[tuple[float, int, bool, float]]:
 
 
 def expected_rows(heard, count: int) -> list[tuple[int, float, int]]:
-    """A bar whose final was heard is that; else its last update, unconfirmed."""
+    """Return each bar's final message or, unconfirmed, its last update."""
     rows = []
     missing = False
     newest = max((number for _, number, _, _ in heard), default=-1)
@@ -95,7 +95,7 @@ def play_flagged(bars, patience: float):
 
 @settings(deadline=None)  # the machine is shared
 @given(flagged_bars)
-def test_flagged_rows_are_what_was_heard(bars):
+def test_flagged_rows_are_the_received_ones(bars):
     rows, stream = play_flagged(bars, GRACE)
     assert rows == expected_rows(arrivals(bars), len(bars))
     written = {number for number, _, _ in rows}
@@ -105,7 +105,7 @@ def test_flagged_rows_are_what_was_heard(bars):
     assert not stream.counted().keys() & {"malformed", "revisions"}
 
 
-def test_the_model_tells_when_patience_is_short():
+def test_control_the_model_notices_a_short_grace():
     bars = [([0.0], [], [1.9]), ([0.0], [], [0.0])]
     assert play_flagged(bars, GRACE)[0] == expected_rows(arrivals(bars), 2)
     assert play_flagged(bars, 0.5)[0] != expected_rows(arrivals(bars), 2)
@@ -125,7 +125,7 @@ plain_commands = st.lists(
 
 
 class PlainModel:
-    """What an unflagged stream's rows are, said as shortly as possible."""
+    """The shortest model of an unflagged stream's rows."""
 
     def __init__(self) -> None:
         self.rows: dict[int, tuple[float, int]] = {}
@@ -260,7 +260,7 @@ words = st.builds(
 
 @settings(deadline=None)
 @given(st.lists(words, max_size=20), st.sampled_from(("1m", "1h", "1w", "1M")))
-def test_nothing_raises_and_no_nonsense_is_written(said, timeframe):
+def test_nothing_raises_and_no_invalid_row_is_written(said, timeframe):
     stream = Stream(timeframe)
     for number, message in enumerate(said):
         stream.apply(message, START, number)

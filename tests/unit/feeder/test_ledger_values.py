@@ -1,4 +1,4 @@
-"""Which values and times make a bar."""
+"""The values and times that a bar can have."""
 
 import math
 
@@ -64,7 +64,7 @@ def test_a_bad_message_is_counted_and_changes_nothing(other, closed):
         {"close_time": 0},
     ],
 )
-def test_what_is_unusual_but_legal_is_taken(other):
+def test_unusual_but_legal_values_are_accepted(other):
     stream = Stream()
     (write,) = stream.ledger.apply(event(1, UPDATE, **other), EARLY, 0.0)
     (again,) = stream.ledger.apply(event(1, FINAL, **other), EARLY, 0.0)

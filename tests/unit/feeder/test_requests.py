@@ -58,7 +58,7 @@ def test_requests_come_in_their_order(requests):
     assert list(requests.drain()) == []
 
 
-def test_who_asks_on_and_on_does_not_keep_the_loop(requests):
+def test_endless_requests_do_not_hold_the_loop(requests):
     drained = 0
     with ThreadPoolExecutor() as pool:
         asked = [pool.submit(requests.ask, request())]
@@ -77,7 +77,7 @@ def test_who_asks_on_and_on_does_not_keep_the_loop(requests):
         assert [one.result(10) for one in asked] == [{}, {}]
 
 
-def test_nobody_waits_for_a_loop_that_has_ended(requests):
+def test_a_request_after_the_end_is_answered(requests):
     with ThreadPoolExecutor() as pool:
         before = pool.submit(requests.ask, request())
         assert awake(requests)
@@ -106,7 +106,7 @@ def test_asking_while_the_loop_ends_is_always_answered():
         requests.close()
 
 
-def test_a_full_pipe_is_awake_enough(requests):
+def test_a_full_pipe_still_wakes(requests):
     for _ in range(70_000):
         requests.wake()
     assert awake(requests, 0)

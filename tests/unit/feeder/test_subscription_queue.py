@@ -1,4 +1,4 @@
-"""The order of questions to the venue; the venue is an object that only remembers."""
+"""The order of changes to the venue, with a session that only records them."""
 
 import os
 
@@ -18,7 +18,7 @@ A, B, C, D = ((name, "1m") for name in "ABCD")
 
 
 class Port:
-    """A session that only remembers what it was asked."""
+    """A session that only records its changes."""
 
     def __init__(self):
         self.status = SessionStatus(state="connected")
@@ -73,7 +73,7 @@ def desk():
     return Desk()
 
 
-def test_a_change_is_done_when_the_venue_has_said_so(desk):
+def test_a_change_is_answered_by_the_acknowledgement(desk):
     answer = desk.subscribe("two", B)
     assert desk.port.asked == [{A, B}]
     assert not answer.done()
@@ -111,7 +111,7 @@ def test_an_acknowledgement_of_something_else_answers_nothing(desk):
     assert answer.done()
 
 
-def test_a_lost_connection_answers_everybody_and_changes_nothing(desk):
+def test_a_lost_connection_fails_all_changes(desk):
     answers = [desk.subscribe("two", B), desk.subscribe("two", C)]
     desk.port.status = SessionStatus(state="reconnecting")
     desk.queue.connection_lost()
@@ -135,7 +135,7 @@ def test_without_a_connection_nothing_is_asked(desk):
     assert desk.union() == {A}
 
 
-def test_no_room_is_said_at_once():
+def test_a_change_beyond_the_capacity_is_refused_at_once():
     desk = Desk(room=2)
     answer = desk.subscribe("two", B, C)
     assert isinstance(answer.exception(0), BadArgumentError)
@@ -144,17 +144,17 @@ def test_no_room_is_said_at_once():
     assert desk.port.asked == [{A, B}]
 
 
-def test_who_leaves_takes_its_streams_along(desk):
+def test_a_manager_that_leaves_drops_its_streams(desk):
     desk.subscribe("two", B)
     desk.acknowledge(A, B)
     desk.queue.leave("two")
     assert desk.port.asked[-1] == {A}
     desk.acknowledge(A)
-    desk.queue.leave("nobody")
+    desk.queue.leave("unknown")
     assert len(desk.port.asked) == 2
 
 
-def test_a_refused_leaving_is_not_asked_for_ever(desk):
+def test_a_refused_leave_is_not_asked_again(desk):
     desk.subscribe("two", B)
     desk.acknowledge(A, B)
     desk.queue.leave("two")
@@ -164,7 +164,7 @@ def test_a_refused_leaving_is_not_asked_for_ever(desk):
     assert desk.port.asked[-1] == {A, C}
 
 
-def test_who_leaves_while_its_change_is_open_wants_nothing_after(desk):
+def test_a_manager_that_leaves_during_its_change_wants_nothing(desk):
     first, second = desk.subscribe("two", B), desk.subscribe("two", C)
     desk.queue.leave("two")
     assert isinstance(second.exception(0), WebSocketConnectionError)
@@ -190,7 +190,7 @@ def test_leaving_during_anothers_change(desk, accepted):
         assert desk.port.asked[-1] == {A}
 
 
-def test_the_end_answers_everybody(desk):
+def test_the_end_fails_all_changes(desk):
     answers = [desk.subscribe("two", B), desk.subscribe("one", C)]
     desk.queue.end()
     for answer in answers:

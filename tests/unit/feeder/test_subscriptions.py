@@ -18,11 +18,11 @@ def test_the_union_has_each_stream_once_in_the_order_wanted():
     wants.put("one", ME, (C,))
     assert set(wants.union()) == {A, C}
     wants.drop("two")
-    wants.drop("nobody")
+    wants.drop("unknown")
     assert wants.union() == (C,)
 
 
-def test_who_wants_nothing_keeps_nothing_alive():
+def test_a_manager_without_streams_does_not_count():
     wants = Subscriptions()
     wants.put("one", ME, (A,))
     wants.put("one", ME, ())
@@ -45,7 +45,7 @@ def test_a_refused_want_is_taken_back():
     assert wants.get("one") == before
 
 
-def test_a_want_that_was_left_meanwhile_does_not_come_back():
+def test_a_dropped_want_does_not_come_back():
     wants = Subscriptions()
     before = wants.put("one", ME, (A,))
     refused = wants.put("one", ME, (B,))
@@ -57,7 +57,7 @@ def test_a_want_that_was_left_meanwhile_does_not_come_back():
     assert wants.get("one") is newer
 
 
-def test_only_managers_that_run_count():
+def test_only_running_managers_count():
     wants = Subscriptions()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as other:
         wants.put("other", other.pid, (A,))
@@ -69,7 +69,7 @@ def test_only_managers_that_run_count():
     assert not wants.is_wanted()
 
 
-def test_a_pid_that_was_given_again_is_another_process():
+def test_a_reused_pid_is_another_process():
     wants = Subscriptions()
     want = wants.put("one", ME, (A,))
     wants._wants["one"] = want._replace(started=want.started - 1)

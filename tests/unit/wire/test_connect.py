@@ -49,13 +49,13 @@ def test_no_proxy_of_the_environment_is_used(monkeypatch):
 
 
 def greet(ws):
-    """A venue that says hello, and then back what it hears."""
+    """Serve a venue that sends hello, and then echoes."""
     ws.send("hello")
     for text in ws:
         ws.send(text)
 
 
-def test_a_proxy_is_asked_for_a_way_and_nothing_else_goes_to_it():
+def test_a_proxy_gets_a_tunnel_request_and_nothing_else():
     with venue(greet) as url, proxy() as (seen, address):
         with connected(
             url + "?key=canary", policy=ConnectPolicy(proxy=address)
@@ -71,7 +71,7 @@ def test_a_proxy_is_asked_for_a_way_and_nothing_else_goes_to_it():
     assert "market_data" not in asked
 
 
-def test_the_name_of_a_host_is_the_proxys_to_look_up(monkeypatch):
+def test_the_proxy_looks_up_the_hosts_name(monkeypatch):
     real = socket.getaddrinfo
     looked_up = []
 
@@ -101,7 +101,7 @@ def test_the_name_of_a_host_is_the_proxys_to_look_up(monkeypatch):
         (b"", "closed by the server during the handshake"),
     ],
 )
-def test_a_proxy_that_opens_no_way_is_named_with_its_words(answer, words):
+def test_a_proxys_refusal_is_reported_with_its_answer(answer, words):
     with proxy(answer) as (_, address):
         policy = ConnectPolicy(proxy=address, max_redirects=5)
         reason = fail_to_open("ws://127.0.0.1:1/x", policy=policy)
@@ -109,7 +109,7 @@ def test_a_proxy_that_opens_no_way_is_named_with_its_words(answer, words):
     assert words in reason
 
 
-def test_a_proxy_that_is_not_there_or_does_not_answer_is_named():
+def test_a_missing_or_silent_proxy_is_named():
     address = f"http://127.0.0.1:{loopback.refused_port()}"
     reason = fail_to_open("wss://venue.invalid/x", policy=ConnectPolicy(proxy=address))
     assert reason == f"proxy {address}: connection refused"
@@ -120,7 +120,7 @@ def test_a_proxy_that_is_not_there_or_does_not_answer_is_named():
     assert reason == f"proxy {address}: the handshake timed out after 0.2 s"
 
 
-def test_a_server_behind_a_proxy_that_cannot_be_reached():
+def test_a_server_behind_a_proxy_cannot_be_reached():
     port = loopback.refused_port()
     with proxy() as (_, address):
         reason = fail_to_open(
@@ -133,7 +133,7 @@ def test_a_server_behind_a_proxy_that_cannot_be_reached():
 
 
 def turn(location, code="302 Found"):
-    """A server that sends everybody on; it keeps what it was asked."""
+    """Return a server that redirects every request, and keeps them in `asked`."""
 
     def handler(connection):
         handler.asked.append(loopback.read_head(connection).decode())
@@ -144,7 +144,7 @@ def turn(location, code="302 Found"):
     return handler
 
 
-def test_no_redirect_is_followed_unless_said():
+def test_no_redirect_is_followed_by_default():
     visits = []
     with raw(visits.append) as other, raw(turn(other)) as url:
         assert fail_to_open(url) == (
@@ -156,7 +156,7 @@ def test_no_redirect_is_followed_unless_said():
 @pytest.mark.parametrize(
     "code", ["301 Moved", "302 Found", "303 See", "307 Temporary", "308 Permanent"]
 )
-def test_a_redirect_is_followed_when_said(code):
+def test_a_redirect_is_followed_if_the_policy_allows_it(code):
     with venue(greet) as other:
         for location in (other, other.replace("ws:", "http:")):
             with raw(turn(location, code)) as url:
@@ -178,7 +178,7 @@ def test_redirects_in_a_row_are_counted():
         assert reason.endswith("which max_redirects does not allow")
 
 
-def test_a_redirect_in_a_circle_ends_after_so_many():
+def test_a_circle_of_redirects_ends_at_the_limit():
     asked = []
 
     def handler(connection):
@@ -212,7 +212,7 @@ def test_all_redirects_share_one_deadline():
 @pytest.mark.parametrize(
     "policy", [ConnectPolicy(max_redirects=1), ConnectPolicy(True, None, 1)]
 )
-def test_a_secret_goes_nowhere_else(policy):
+def test_a_redirect_elsewhere_gets_no_secret(policy):
     visits = []
     with raw(visits.append) as other, raw(turn(other)) as url:
         shown = other.split("?")[0]
@@ -228,7 +228,7 @@ def test_a_secret_goes_nowhere_else(policy):
     assert not visits
 
 
-def test_without_a_secret_it_would_go_there():
+def test_control_without_a_secret_the_redirect_is_followed():
     # The control of the test above.
     visits = []
     with raw(visits.append) as other, raw(turn(other)) as url:
@@ -236,7 +236,7 @@ def test_without_a_secret_it_would_go_there():
     assert visits
 
 
-def test_a_redirect_at_home_takes_the_token_but_never_the_query():
+def test_a_redirect_within_the_host_keeps_the_token_but_not_the_query():
     def handler(connection):
         head = loopback.read_head(connection).decode()
         asked.append(head.split()[1])
@@ -277,7 +277,7 @@ def test_a_redirect_at_home_takes_the_token_but_never_the_query():
         ("//192.0.2.1/x", "is not encrypted and not on this host"),
     ],
 )
-def test_a_redirect_to_what_may_not_be_used_is_refused_in_words(location, words):
+def test_a_redirect_to_a_forbidden_address_is_refused(location, words):
     with raw(turn(location)) as url:
         reason = fail_to_open(url, policy=ConnectPolicy(max_redirects=5))
     assert reason.startswith("the server redirects (302) ")
@@ -285,7 +285,7 @@ def test_a_redirect_to_what_may_not_be_used_is_refused_in_words(location, words)
     assert "hunter2" not in reason
 
 
-def test_a_redirect_goes_by_the_proxy_too():
+def test_a_redirect_uses_the_proxy_too():
     with venue(greet) as other, raw(turn(other)) as url, proxy() as (seen, address):
         policy = ConnectPolicy(proxy=address, max_redirects=1)
         with connected(url, policy=policy) as connection:
@@ -299,7 +299,7 @@ def test_a_redirect_goes_by_the_proxy_too():
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """Files of a key and of its self-signed certificate for localhost."""
+    """Files of a key and its self-signed certificate for localhost."""
     folder = tmp_path_factory.mktemp("tls")
     key, cert = folder / "key.pem", folder / "cert.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
@@ -314,7 +314,7 @@ def certificate(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expired(certificate, tmp_path_factory):
-    """Files of a key and of its certificate for localhost, which ended yesterday."""
+    """Files of a key and its certificate for localhost, which expired yesterday."""
     folder = tmp_path_factory.mktemp("expired")
     key, request, cert, names = (folder / name for name in ("key", "csr", "crt", "ext"))
     names.write_text("subjectAltName=DNS:localhost\n")
@@ -331,7 +331,7 @@ def expired(certificate, tmp_path_factory):
 
 
 def serving(files):
-    """The context of a server with these files of a key and a certificate."""
+    """Return the TLS context of a server with these files."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files[1], files[0])
     return context
@@ -359,7 +359,7 @@ def trusting(monkeypatch, certificate):
     connect.tls_context.cache_clear()
 
 
-def test_a_certificate_that_nobody_signed_is_refused(tls_venue):
+def test_a_self_signed_certificate_is_refused(tls_venue):
     assert fail_to_open(tls_venue).startswith("certificate refused: self")
 
 
@@ -370,7 +370,7 @@ def test_a_certificate_of_another_host_is_refused(tls_venue):
 
 
 @pytest.mark.usefixtures("trusting")
-def test_a_trusted_server_is_spoken_to_and_every_record_is_read(tls_venue):
+def test_every_record_of_a_trusted_server_is_read(tls_venue):
     with connected(tls_venue) as connection:
         messages = receive(connection, 200)
         assert [int(m.split()[0]) for m in messages] == list(range(200))
@@ -389,7 +389,7 @@ def test_an_expired_certificate_is_refused_though_it_is_trusted(expired, monkeyp
 
 @contextlib.contextmanager
 def old(context, maximum=None):
-    """Let a context speak what is older than TLS 1.2, and nothing newer."""
+    """Let a context use only versions before TLS 1.2."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it is what is tested
         context.minimum_version = ssl.TLSVersion.TLSv1
@@ -448,7 +448,7 @@ def test_a_redirect_never_leaves_tls(certificate):
     assert not visits
 
 
-def test_tls_to_a_server_that_speaks_none_of_it():
+def test_tls_to_a_server_without_tls_fails():
     def handler(connection):
         connection.recv(4096)
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -554,9 +554,7 @@ PLACES = st.one_of(
 
 
 @given(location=PLACES, secure=st.booleans(), private=st.booleans())
-def test_wherever_a_server_sends_us_we_go_nowhere_that_is_not_allowed(
-    location, secure, private
-):
+def test_no_redirect_leads_to_a_forbidden_address(location, secure, private):
     policy = ConnectPolicy(max_redirects=1, has_token=private)
     target = check_target(f"ws{'s' * secure}://localhost/market_data", policy)
     redirect = handshake.RedirectedError("302", location)

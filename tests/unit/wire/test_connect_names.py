@@ -1,4 +1,4 @@
-"""From a name to a connection, also where names are not to be had."""
+"""Names and addresses on the way to a connection, also with a broken resolver."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ from shmfeed.wire.connection import Connection, ConnectionLostError
 
 
 class Resolver:
-    """getaddrinfo in place of the host's: it hangs until `release`, then it is that."""
+    """A getaddrinfo that hangs until `release`, and then is the host's."""
 
     def __init__(self):
         self.real = socket.getaddrinfo
@@ -47,7 +47,7 @@ def hanging(monkeypatch):
         connect._lookups.release()
 
 
-def test_a_look_up_that_hangs_holds_nobody_and_ends_in_time(hanging):
+def test_a_hanging_look_up_blocks_nothing_and_ends_in_time(hanging):
     connection = Connection("wss://venue.invalid/x", max_frame_bytes=1 << 20)
     begun, turns, longest, last = time.monotonic(), 0, 0.0, time.monotonic()
     with pytest.raises(ConnectionLostError) as caught:
@@ -62,7 +62,7 @@ def test_a_look_up_that_hangs_holds_nobody_and_ends_in_time(hanging):
     assert hanging.asked == ["venue.invalid"]
 
 
-def test_a_look_up_in_the_loop_itself_would_hold_it(hanging, monkeypatch):
+def test_control_a_look_up_in_the_loop_blocks_it(hanging, monkeypatch):
     # The control: the same resolver, asked where the loop runs.
     monkeypatch.setattr(connect, "_is_address", lambda host: True)
     connection = Connection("wss://venue.invalid/x", max_frame_bytes=1 << 20)
@@ -76,7 +76,7 @@ def test_a_look_up_in_the_loop_itself_would_hold_it(hanging, monkeypatch):
     timer.join()
 
 
-def test_look_ups_that_hang_are_few_and_their_room_comes_back(hanging):
+def test_hanging_look_ups_are_limited_and_their_slots_come_back(hanging):
     before = threading.active_count()
     wanted = "looking up venue.invalid timed out after 0.01 s"
     for _ in range(connect.MOST_LOOKUPS):
@@ -117,7 +117,7 @@ def test_abort_ends_a_look_up(hanging):
     timer.join()
 
 
-def test_no_thread_to_be_had_is_a_failure_like_another(monkeypatch):
+def test_a_missing_thread_is_an_ordinary_failure(monkeypatch):
     def full(self):
         raise RuntimeError("can't start new thread")
 
@@ -127,7 +127,7 @@ def test_no_thread_to_be_had_is_a_failure_like_another(monkeypatch):
         assert reason == "cannot start a thread to look up venue.invalid"
 
 
-def test_an_address_that_says_nothing_leaves_time_for_the_next(monkeypatch):
+def test_a_silent_address_leaves_time_for_the_next(monkeypatch):
     real = socket.getaddrinfo
 
     def both(_, port, **options):
@@ -137,7 +137,7 @@ def test_an_address_that_says_nothing_leaves_time_for_the_next(monkeypatch):
     with venue(lambda ws: ws.recv()) as url, contextlib.ExitStack() as open_:
         port = int(url.split("/")[2].split(":")[1])
         deaf = open_.enter_context(socket.create_server(("127.0.0.2", port), backlog=0))
-        for _ in range(4):  # it takes no more: whoever knocks next waits
+        for _ in range(4):  # its backlog is full: the next connection waits
             waiting = open_.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(deaf.getsockname())
@@ -148,7 +148,7 @@ def test_an_address_that_says_nothing_leaves_time_for_the_next(monkeypatch):
             assert 2 < time.monotonic() - begun < 5  # its share of the patience
 
 
-def test_a_host_short_of_descriptors_costs_no_room_for_look_ups(hanging):
+def test_a_host_short_of_descriptors_costs_no_slots_of_look_ups(hanging):
     most = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
     os.close(free)
@@ -179,7 +179,7 @@ def test_a_feeder_whose_resolver_hangs_answers_ticks_and_stops(feed_name, hangin
         assert time.monotonic() - begun < 3
 
 
-def test_a_name_that_is_known_late_is_connected_to(feed_name, hanging):
+def test_a_name_that_resolves_late_is_connected_to(feed_name, hanging):
     with Venue(speed=None, symbols=["BTCUSDT"]) as local:
         url = local.url.replace("127.0.0.1", "localhost")
         with feeder(feed_name, url, connect_timeout=30.0):
@@ -189,9 +189,7 @@ def test_a_name_that_is_known_late_is_connected_to(feed_name, hanging):
 
 
 @pytest.mark.parametrize("first", ["127.0.0.1", "::1"])
-def test_a_name_of_this_host_that_is_another_one_is_not_spoken_to_in_the_clear(
-    monkeypatch, first
-):
+def test_a_local_name_with_a_foreign_address_gets_no_plain_text(monkeypatch, first):
     found = [
         (socket.AF_INET, 1, 6, "", (address, loopback.refused_port()))
         for address in (first, "192.0.2.1")

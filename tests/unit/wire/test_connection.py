@@ -1,4 +1,4 @@
-"""One connection, against real servers on loopback: polite ones and nasty ones."""
+"""One connection, against well-behaved and hostile servers on loopback."""
 
 import contextlib
 import os
@@ -50,7 +50,7 @@ def test_messages_of_both_kinds_come_in_order_and_are_sent():
         assert receive(connection, 1) == ["HÄNDLER".encode()]
 
 
-def test_what_comes_with_the_handshake_is_not_lost():
+def test_frames_behind_the_handshake_are_not_lost():
     def handler(connection):
         upgrade(connection, frame(b"at once") + frame(b"half")[:3])
         connection.sendall(frame(b"half")[3:])
@@ -82,7 +82,7 @@ def test_a_ping_is_answered_with_its_payload_and_counts_as_life_not_as_data():
         assert connection.last_data_at == since
 
 
-def test_a_limit_leaves_the_rest_readable_and_wakes_are_heard_between():
+def test_a_limit_leaves_the_rest_readable_and_wake_ups_come_between():
     def handler(connection):
         upgrade(connection, b"".join(frame(b"%d" % n) for n in range(10)))
         hold(connection)
@@ -141,12 +141,12 @@ def test_messages_come_before_the_close_that_follows_them():
         assert lose(connection) is ended
 
 
-def test_a_connection_that_just_ends():
+def test_a_connection_ends_without_a_close_frame():
     with raw(upgrade) as url, connected(url) as connection:
         assert str(lose(connection)) == "closed by the server without a close frame"
 
 
-def test_a_connection_that_is_reset():
+def test_a_connection_is_reset():
     def handler(connection):
         upgrade(connection)
         hard = b"\1\0\0\0\0\0\0\0"  # linger for 0 s
@@ -168,7 +168,7 @@ def test_sending_on_a_dead_connection_raises_our_error_only():
         assert loopback.within(3, refuses)
 
 
-def test_close_says_goodbye_and_can_be_repeated():
+def test_close_sends_a_close_frame_and_can_be_repeated():
     codes = []
 
     def handler(ws):
@@ -186,7 +186,7 @@ def test_close_says_goodbye_and_can_be_repeated():
     assert codes == [1001]
 
 
-def test_close_does_not_wait_for_a_mute_server_longer_than_told():
+def test_close_waits_for_a_mute_server_no_longer_than_its_timeout():
     def handler(connection):
         upgrade(connection)
         hold(connection)
@@ -197,7 +197,7 @@ def test_close_does_not_wait_for_a_mute_server_longer_than_told():
         assert 0.1 <= time.monotonic() - started < 0.5
 
 
-def test_abort_from_another_thread_wakes_who_waits():
+def test_abort_from_another_thread_ends_a_wait():
     def handler(connection):
         upgrade(connection)
         hold(connection)
@@ -232,7 +232,7 @@ def test_abort_at_any_time_ends_a_busy_connection_and_raises_nothing_else(secure
             timer.join()
 
 
-def test_an_abort_that_finds_no_socket_yet_counts_all_the_same(monkeypatch):
+def test_an_abort_before_there_is_a_socket_counts_too(monkeypatch):
     ours, theirs = socket.socketpair()
 
     def instantly(*_):
@@ -293,7 +293,7 @@ def test_a_handshake_never_answered():
         assert reason == "the handshake timed out after 0.3 s"
 
 
-def test_without_a_deadline_in_sight_it_would_still_wait():
+def test_control_before_its_deadline_a_handshake_is_waited_for():
     # The control of the test above.
     with raw(hold) as url:
         connection = Connection(url, max_frame_bytes=1 << 20)
@@ -331,7 +331,7 @@ def test_an_endless_header_costs_neither_memory_nor_time(pace):
     )
 
 
-def test_websocket_client_itself_reads_an_endless_header_for_ever():
+def test_control_websocket_client_reads_an_endless_header_for_ever():
     # The control of the test above: its timeout is one for each byte.
     def handler(connection):
         loopback.read_head(connection)
@@ -363,7 +363,7 @@ GOOD = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
         (GOOD + "no colon\r\n", "header line without a colon"),
     ],
 )
-def test_an_answer_that_is_no_acceptance(reply, reason):
+def test_an_answer_that_does_not_accept_is_a_failure(reply, reason):
     def handler(connection):
         loopback.read_head(connection)
         connection.sendall(reply.encode() + b"\r\n")
@@ -373,7 +373,7 @@ def test_an_answer_that_is_no_acceptance(reply, reason):
         assert reason in fail_to_open(url)
 
 
-def test_an_extension_that_was_not_asked_for():
+def test_an_extension_that_was_not_offered_is_refused():
     def handler(connection):
         reply = loopback.answer(loopback.read_head(connection))
         connection.sendall(reply[:-2] + b"Sec-WebSocket-Extensions: deflate\r\n\r\n")
@@ -383,7 +383,7 @@ def test_an_extension_that_was_not_asked_for():
         assert "sec-websocket-extensions" in fail_to_open(url)
 
 
-def test_a_server_that_closes_instead_of_answering():
+def test_a_server_closes_instead_of_answering():
     with raw(loopback.read_head) as url:
         assert fail_to_open(url) == "closed by the server during the handshake"
 
@@ -476,7 +476,7 @@ def test_a_host_without_an_address(monkeypatch):
         "",
     ],
 )
-def test_a_url_that_may_not_be_used_never_touches_the_network(monkeypatch, url):
+def test_a_forbidden_url_never_touches_the_network(monkeypatch, url):
     def touched(*_, **__):
         pytest.fail("the network was touched")
 

@@ -26,7 +26,7 @@ LIMIT = 1 << 17
 
 @contextlib.contextmanager
 def line(max_bytes=LIMIT):
-    """Our end of a connection, and the server's."""
+    """Yield the client's end of a connection, and the server's."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
@@ -48,7 +48,7 @@ def plainly(function, *arguments):
 
 
 class Unbuffered(websocket.WebSocket):
-    """websocket-client as it is, over a socket that is open already."""
+    """websocket-client itself, on a socket that is open already."""
 
     def __init__(self, sock):
         super().__init__(skip_utf8_validation=True)
@@ -74,7 +74,7 @@ PIECES = st.lists(
 
 
 def encode(pieces):
-    """The bytes on the wire, the messages in them, and the payloads of the pings."""
+    """Return the bytes on the wire, the messages in them, and the payloads of pings."""
     wire, messages, pings = b"", [], []
     for number, (kind, what, size) in enumerate(pieces):
         payload = bytes([number + 65]) * size
@@ -99,9 +99,7 @@ def encode(pieces):
     cuts=st.lists(st.integers(1, 5000), max_size=20),
     limit=st.integers(1, 5),
 )
-def test_whatever_comes_and_however_it_is_cut_arrives_whole_and_in_order(
-    pieces, cuts, limit
-):
+def test_messages_cut_anywhere_arrive_whole_and_in_order(pieces, cuts, limit):
     wire, messages, pings = encode(pieces)
     received = []
     with line() as (reader, server):
@@ -168,7 +166,7 @@ def test_a_declared_length_over_the_limit_is_refused_before_its_payload(size, op
 
 
 @pytest.mark.parametrize("size", [101, 130])
-def test_a_frame_over_the_limit_is_refused_though_it_is_here_already(size):
+def test_a_frame_over_the_limit_is_refused_even_if_it_has_arrived(size):
     with line(max_bytes=100) as (reader, server):
         server.sendall(frame(b"x" * size))
         reader.fill()
@@ -182,7 +180,7 @@ def test_a_frame_of_exactly_the_limit_is_taken():
         assert take_all(reader) == [b"x" * 100]
 
 
-def test_websocket_client_itself_keeps_all_that_a_terabyte_frame_sends():
+def test_control_websocket_client_keeps_the_payload_of_a_terabyte_frame():
     # The control of the test above: what the limit is there for.
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -241,7 +239,7 @@ def test_two_messages_of_many_fragments_are_counted_apart():
         b"\xc1\x01x",  # compressed, which was not agreed
     ],
 )
-def test_what_breaks_the_protocol_is_said_so_and_closed_with_1002(wire):
+def test_a_breach_of_the_protocol_is_reported_and_closed_with_1002(wire):
     with line() as (reader, server):
         server.sendall(wire)
         reader.fill()
@@ -257,7 +255,7 @@ def test_an_end_without_a_close_frame():
             plainly(reader.fill)
 
 
-def test_a_peer_that_takes_nothing_does_not_hold_us(monkeypatch):
+def test_a_peer_that_takes_no_data_does_not_block_a_send(monkeypatch):
     monkeypatch.setattr(frames, "SEND_SECONDS", 0.1)
     with line() as (reader, _), pytest.raises(ConnectionLostError, match="taken no"):
         reader.send("x" * 10_000_000)
@@ -273,7 +271,7 @@ class Renegotiating:
         raise ssl.SSLWantReadError
 
 
-def test_a_tls_peer_that_makes_a_send_wait_does_not_hold_us(monkeypatch):
+def test_a_tls_peer_that_makes_a_send_wait_does_not_block_it(monkeypatch):
     monkeypatch.setattr(frames, "SEND_SECONDS", 0.1)
     ours, theirs = socket.socketpair()
     with ours, theirs:

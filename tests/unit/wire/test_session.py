@@ -80,7 +80,7 @@ def test_subscribed_once_acknowledged_and_bars_follow(play):
     ]
 
 
-def test_bars_before_the_acknowledgement_come_behind_it(play):
+def test_bars_before_the_acknowledgement_are_delivered_after_it(play):
     def handler(ws):
         ws.send(bar(0))
         ws.send(bar(1))
@@ -133,7 +133,7 @@ def test_the_endpoint_of_the_status_has_no_query(play):
         played.close()
 
 
-def test_heartbeats_and_the_rest_are_handed_over_and_answered(play):
+def test_heartbeats_are_answered_and_other_messages_delivered(play):
     replies = []
 
     def handler(ws):
@@ -155,7 +155,7 @@ def test_heartbeats_and_the_rest_are_handed_over_and_answered(play):
 # Failures
 
 
-def test_a_refusal_fails_with_the_words_of_the_server(play):
+def test_a_refusal_fails_with_the_servers_message(play):
     def handler(ws):
         ws.recv()
         ws.send('{"type":"ERROR","message":"unknown symbol FOO"}')
@@ -182,7 +182,7 @@ def test_a_missing_acknowledgement_fails(play):
         played.close()
 
 
-def test_with_more_patience_it_still_waits(play):
+def test_control_before_its_timeout_an_acknowledgement_is_waited_for(play):
     # The control of the test above.
     with venue(stay) as url:
         played = play(url, ack_timeout=60.0, max_reconnect_attempts=1)
@@ -215,7 +215,7 @@ def test_a_refused_port_names_endpoint_and_attempts(play):
     played.close()
 
 
-def test_retry_starts_anew(play):
+def test_retry_starts_over(play):
     port = loopback.refused_port()
     played = play(f"ws://127.0.0.1:{port}/x", max_reconnect_attempts=1)
     played.until_state("error")
@@ -262,7 +262,7 @@ def test_all_endpoints_are_named_when_none_can_be_reached(play):
     played.close()
 
 
-def test_what_failed_so_far_is_said_while_the_first_pass_goes_on(play):
+def test_failures_are_reported_during_the_first_pass(play):
     dead = f"ws://127.0.0.1:{loopback.refused_port()}/x"
     with raw(lambda connection: connection.recv(1 << 20) and time.sleep(0.5)) as mute:
         played = play([dead, mute], connect_timeout=2.0)
@@ -285,7 +285,7 @@ def test_a_handshake_never_answered(play):
 @pytest.mark.parametrize(
     "urls", [[], ["ws://192.0.2.1/x"], ["ftp://x/"], ["ws://127.0.0.1/", "x"]]
 )
-def test_endpoints_that_may_not_be_used_are_refused_at_the_door(urls):
+def test_forbidden_endpoints_are_refused_at_construction(urls):
     with pytest.raises(BadArgumentError):
         Session(get_codec("wealthai"), Settings(), urls, STREAMS)
 
@@ -332,7 +332,7 @@ def test_a_connection_lost_right_after_its_acknowledgement_is_a_failure(play):
         played.close()
 
 
-def test_short_connections_with_data_are_no_failure_but_are_paced(play):
+def test_short_connections_with_data_are_paced_but_no_failure(play):
     accepted = []
 
     def handler(ws):
@@ -359,7 +359,7 @@ def test_short_connections_with_data_are_no_failure_but_are_paced(play):
     assert min(gaps[1:3]) >= 0.2
 
 
-def test_a_token_that_the_server_says_back_is_not_repeated(play):
+def test_a_token_that_the_server_repeats_is_redacted(play):
     def handler(ws):
         acknowledge(ws)
         ws.close(1008, "bad token canary-42")
@@ -376,7 +376,7 @@ def oversized(played):
     return [event for event in lost if event.is_oversized]
 
 
-def test_an_oversized_frame_is_told(play):
+def test_an_oversized_frame_is_an_event(play):
     def handler(connection):
         upgrade(connection)
         loopback.read_frame(connection)
@@ -427,7 +427,7 @@ def mute(ws):
 
 
 @pytest.mark.parametrize(("data_timeout", "noticed"), [(0.2, True), (60.0, False)])
-def test_a_server_that_lives_but_sends_no_bars(play, data_timeout, noticed):
+def test_a_server_without_bars_is_given_up(play, data_timeout, noticed):
     with venue(mute) as url:
         played = play(url, data_timeout=data_timeout, heartbeat_interval=0.05)
         played.until_state("connected")
@@ -439,7 +439,7 @@ def test_a_server_that_lives_but_sends_no_bars(play, data_timeout, noticed):
 
 
 @pytest.mark.parametrize(("heartbeat", "noticed"), [((0.05, 0.2), True), (None, False)])
-def test_a_server_that_has_fallen_silent(play, heartbeat, noticed):
+def test_a_silent_server_is_given_up(play, heartbeat, noticed):
     def handler(connection):
         upgrade(connection)
         loopback.read_frame(connection)
@@ -459,7 +459,7 @@ def test_a_server_that_has_fallen_silent(play, heartbeat, noticed):
         played.close()
 
 
-def test_pongs_are_life_enough(play):
+def test_pongs_are_signs_of_life(play):
     def handler(ws):
         acknowledge(ws)
         ws.send(bar(0))
@@ -473,7 +473,7 @@ def test_pongs_are_life_enough(play):
 
 
 @pytest.mark.parametrize(("timeout", "noticed"), [(0.2, True), (60.0, False)])
-def test_half_a_frame_header_and_then_silence(play, timeout, noticed):
+def test_a_half_frame_followed_by_silence_is_given_up(play, timeout, noticed):
     def handler(connection):
         upgrade(connection)
         loopback.read_frame(connection)
@@ -513,7 +513,7 @@ def test_a_step_of_the_wall_clock_ends_no_connection(play, monkeypatch, step, wr
         played.close()
 
 
-def test_what_the_host_slept_through_is_given_up_as_it_wakes(play):
+def test_a_connection_is_given_up_after_the_host_has_slept(play):
     assert abs(SINCE_BOOT() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 5
     slept = [0.0]
     with venue(lambda ws: (acknowledge(ws), ws.send(bar(0)), stay(ws))) as url:
@@ -528,7 +528,7 @@ def test_what_the_host_slept_through_is_given_up_as_it_wakes(play):
 # The way there, as the settings say
 
 
-def test_a_session_goes_by_its_proxy(play):
+def test_a_session_uses_its_proxy(play):
     with venue(lambda ws: (acknowledge(ws), stay(ws))) as url:
         with loopback.proxy() as (seen, address):
             played = play(url, proxy=address, csrf_token="canary-42")
@@ -546,7 +546,7 @@ def test_a_session_goes_by_its_proxy(play):
         ({"max_redirects": 1}, ""),
     ],
 )
-def test_a_session_follows_a_redirect_only_as_its_settings_say(play, settings, words):
+def test_a_session_follows_redirects_as_its_settings_allow(play, settings, words):
     said = []
     with venue(lambda ws: (said.append(acknowledge(ws)), stay(ws))) as other:
 
@@ -565,7 +565,7 @@ def test_a_session_follows_a_redirect_only_as_its_settings_say(play, settings, w
     assert bool(said) is not bool(words)
 
 
-def test_a_proxy_on_another_host_is_not_given_what_is_in_the_clear():
+def test_a_proxy_on_another_host_gets_no_plain_text():
     with pytest.raises(BadArgumentError, match="on its way to proxy"):
         allowed = Settings(proxy="http://192.0.2.1:1", endpoint="wss://x.example")
         Session(get_codec("wealthai"), allowed, ["ws://127.0.0.1/x"], STREAMS)
@@ -622,7 +622,7 @@ def test_a_server_that_is_about_to_close_is_left_at_once(play):
 
 
 def choosy(ws):
-    """Takes any list of symbols but one that has FOO in it."""
+    """Accept any list of symbols without FOO."""
     for text in ws:
         said = json.loads(text)
         number = {"request_id": said["request_id"]}
@@ -663,7 +663,7 @@ def test_a_refused_change_leaves_the_old_streams_and_the_connection(play):
         played.close()
 
 
-def test_a_change_never_acknowledged_is_off_and_a_new_connection_makes_sure(play):
+def test_a_change_without_acknowledgement_is_refused_and_reconnects(play):
     asked = []
 
     def handler(ws):
@@ -686,7 +686,7 @@ def test_a_change_never_acknowledged_is_off_and_a_new_connection_makes_sure(play
         played.close()
 
 
-def test_a_change_while_disconnected_is_what_the_next_connection_asks(play):
+def test_a_change_while_disconnected_is_asked_by_the_next_connection(play):
     with venue(choosy) as url:
         played = play(url)
         played.until(lambda: played.status.phase == "connecting")
@@ -698,7 +698,7 @@ def test_a_change_while_disconnected_is_what_the_next_connection_asks(play):
         played.close()
 
 
-def test_a_change_before_the_start_is_what_the_first_connection_asks(play):
+def test_a_change_before_the_start_is_asked_by_the_first_connection(play):
     with venue(choosy) as url:
         played = play(url)
         played.session.change(OTHER)
@@ -706,7 +706,7 @@ def test_a_change_before_the_start_is_what_the_first_connection_asks(play):
         played.close()
 
 
-def test_a_change_that_the_next_connection_is_refused_for_is_taken_back(play):
+def test_a_change_that_the_next_connection_refuses_is_taken_back(play):
     with venue(choosy) as url:
         played = play(url, max_reconnect_attempts=1)
         played.session.change((("FOO", "1m"),))
@@ -716,7 +716,7 @@ def test_a_change_that_the_next_connection_is_refused_for_is_taken_back(play):
         played.close()
 
 
-def test_a_change_out_of_error_is_for_the_next_start(play):
+def test_a_change_in_error_is_asked_after_a_retry(play):
     def handler(ws):
         visits.append(1)
         if len(visits) == 1:
@@ -745,7 +745,7 @@ class Batched(WealthaiCodec):
         return [request for stream in new for request in self.subscribe([stream])]
 
 
-def test_a_change_refused_in_part_is_made_sure_of_by_a_new_connection(play):
+def test_a_change_refused_in_part_reconnects(play):
     with venue(choosy) as url:
         played = play(url, codec=Batched("", ""))
         played.until_seen(Subscribed)
@@ -759,7 +759,7 @@ def test_a_change_refused_in_part_is_made_sure_of_by_a_new_connection(play):
         played.close()
 
 
-def test_a_refusal_of_nothing_that_was_asked_is_handed_over(play):
+def test_a_refusal_without_a_question_is_delivered(play):
     def handler(ws):
         acknowledge(ws)
         ws.send('{"type":"ERROR","message":"maintenance at noon"}')
@@ -777,7 +777,7 @@ def test_a_refusal_of_nothing_that_was_asked_is_handed_over(play):
 
 
 class Recording(random.Random):
-    """Keeps what it was asked for, and what it said."""
+    """A random source that records its limits and its results."""
 
     def __init__(self, seed):
         super().__init__(seed)
@@ -878,7 +878,7 @@ def test_a_generator_dropped_halfway_closes_its_connection(play):
         played.close()
 
 
-def test_the_server_is_told_goodbye_on_stop(play):
+def test_stop_sends_a_close_frame(play):
     codes = []
 
     def handler(ws):
@@ -894,7 +894,7 @@ def test_the_server_is_told_goodbye_on_stop(play):
         assert loopback.within(2, lambda: codes == [1000])
 
 
-def test_binance_streams_of_the_url_are_in_force_after_the_handshake(play):
+def test_binance_streams_of_the_url_are_subscribed_by_the_handshake(play):
     paths = []
 
     def handler(ws):
@@ -915,7 +915,7 @@ def test_binance_streams_of_the_url_are_in_force_after_the_handshake(play):
 # What has come is handed out, though we cannot answer any more
 
 
-def test_bars_behind_what_is_to_be_answered_are_not_lost_with_the_connection(play):
+def test_bars_behind_a_ping_are_not_lost_with_the_connection(play):
     asked = (frame(b"ping"), frame(b"x", loopback.PING), frame(b'{"type":"PING"}'))
     script = b"".join(
         ask + frame(bar(n).encode())
@@ -940,7 +940,7 @@ def test_bars_behind_what_is_to_be_answered_are_not_lost_with_the_connection(pla
         played.close()
 
 
-def test_the_words_of_a_server_that_closes_are_heard_though_we_speak_amid_them(play):
+def test_a_close_reason_is_read_though_a_send_fails_before(play):
     def handler(connection):
         upgrade(connection)
         loopback.read_frame(connection)
