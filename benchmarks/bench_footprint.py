@@ -1,7 +1,7 @@
-"""What does it weigh: time to import, time to attach, private memory, bytes a stream?
+"""The footprint of a reader: import time, attach time, private memory, bytes a stream.
 
-Each figure of a process is taken in fresh ones, many of them. Private memory is what
-the kernel counts as this process's alone: the feed's own pages are shared.
+Each value is measured in many fresh processes. Private memory is what the kernel counts
+as the process's alone; the feed's own pages are shared.
 """
 
 import json
@@ -11,19 +11,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import filled_feed
 import report
-from filled_feed import SYMBOLS, TIMEFRAME
-from measure import Spread, spread
+from filled_feed import filled_feed
+from harness import Spread, spread
 from report import Goal
+from sample_bars import HISTORY, SYMBOLS, TIMEFRAME
 
 from shmfeed.layout import COLUMNS, WORD
 from shmfeed.writer import create
 
 RUNS, QUICK_RUNS = 25, 2
-MOST_IMPORT_MS, MOST_ATTACH_MS, MOST_PRIVATE_MB, MOST_STREAM_BYTES = 20, 1, 1, 1024
+MAX_IMPORT_MS, MAX_ATTACH_MS, MAX_PRIVATE_MB, MAX_STREAM_BYTES = 20, 1, 1, 1024
 HEADER = ("", "median (quartiles)")
-PANDAS = "whether pandas is loaded by it"
+PANDAS = "pandas is loaded"
 
 IMPORTS = """
 import json, sys, time
@@ -36,7 +36,7 @@ print(json.dumps({
     "import shmfeed, ms beyond numpy": names_ms,
     "import shmfeed and all that attach needs, ms": shmfeed_ms,
     "import wealthdata, ms beyond that": wealthdata_ms,
-    "whether pandas is loaded by it": "pandas" in sys.modules,
+    "pandas is loaded": "pandas" in sys.modules,
 }))
 """
 NUMPY = """
@@ -74,8 +74,8 @@ print(json.dumps({
 """
 
 
-def fresh(code: str, *arguments: str) -> dict[str, Any]:
-    """What a new process says; what it imports is compiled once, as pip leaves it."""
+def run_fresh(code: str, *arguments: str) -> dict[str, Any]:
+    """Run code in a new process that may cache bytecode, as after an installation."""
     command = [sys.executable, "-c", code, *arguments]
     environ = os.environ.copy()
     environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -86,15 +86,15 @@ def fresh(code: str, *arguments: str) -> dict[str, Any]:
 
 
 def stream_bytes() -> dict[str, int]:
-    """What eight streams more make a segment larger by, each of them.
+    """Measure a stream's bytes, by the sizes of segments of 8 and of 16 streams.
 
-    From 8 to 16 the spare slots stay the same eight. The columns of a row stand twice,
-    so that every window is one piece.
+    Both have the same eight spare slots. Each column is stored twice, so that every
+    window is contiguous.
     """
     sizes = {}
     for streams in (8, 16):
         name = f"bench-{os.getpid()}-{streams}"
-        with create(name, history=filled_feed.HISTORY, max_streams=streams) as writer:
+        with create(name, history=HISTORY, max_streams=streams) as writer:
             sizes[streams] = (
                 Path(f"/dev/shm/shmfeed.{os.getuid()}.{name}").stat().st_size
             )
@@ -103,8 +103,8 @@ def stream_bytes() -> dict[str, int]:
     whole = (sizes[16] - sizes[8]) // 8
     columns = 2 * len(COLUMNS) * WORD * capacity
     return {
-        f"bytes of a stream of {filled_feed.HISTORY} bars": whole,
-        "of these besides its columns": whole - columns,
+        f"bytes of a stream of {HISTORY} bars": whole,
+        "of these, besides its columns": whole - columns,
     }
 
 
@@ -117,7 +117,7 @@ def goals(found: dict[str, Spread], sizes: dict[str, int], pandas: bool) -> list
         report.under(
             "import shmfeed, all of a reader, beyond numpy",
             found[name],
-            MOST_IMPORT_MS,
+            MAX_IMPORT_MS,
             "ms",
             ".1f",
         ),
@@ -127,41 +127,42 @@ def goals(found: dict[str, Spread], sizes: dict[str, int], pandas: bool) -> list
             "yes" if pandas else "no",
             not pandas,
         ),
-        report.under("attach", found["attach, ms"], MOST_ATTACH_MS, "ms"),
+        report.under("attach", found["attach, ms"], MAX_ATTACH_MS, "ms"),
         report.under(
             "private memory of a reader of all streams",
             megabytes,
-            MOST_PRIVATE_MB,
+            MAX_PRIVATE_MB,
             "MB",
         ),
         Goal(
             "a stream, besides its columns",
-            f"at most {MOST_STREAM_BYTES} bytes",
+            f"at most {MAX_STREAM_BYTES} bytes",
             f"{besides} bytes",
-            besides <= MOST_STREAM_BYTES,
+            besides <= MAX_STREAM_BYTES,
         ),
     ]
 
 
 def main() -> None:
-    """Weigh."""
-    options = report.arguments(__doc__).parse_args()
-    heard: dict[str, list[float]] = {}
-    with filled_feed.held() as name:
+    """Measure in fresh processes."""
+    options = report.argument_parser(__doc__).parse_args()
+    samples: dict[str, list[float]] = {}
+    with filled_feed() as name:
         for _ in range(QUICK_RUNS if options.quick else RUNS):
-            told = fresh(NUMPY) | fresh(IMPORTS)
-            told |= fresh(ATTACH, name, SYMBOLS[0], TIMEFRAME)
-            for what, value in told.items():
-                heard.setdefault(what, []).append(value)
-    pandas = any(heard.pop(PANDAS))
-    found = {what: spread(values) for what, values in heard.items()}
+            values = run_fresh(NUMPY) | run_fresh(IMPORTS)
+            values |= run_fresh(ATTACH, name, SYMBOLS[0], TIMEFRAME)
+            for what, value in values.items():
+                samples.setdefault(what, []).append(value)
+    pandas = any(samples.pop(PANDAS))
+    found = {what: spread(values) for what, values in samples.items()}
     sizes = stream_bytes()
     lines: list[report.Line] = [HEADER, ""]
     lines += [(f"  {what}", values.text()) for what, values in found.items()]
     lines += [(f"  {what}", f"{value:,}") for what, value in sizes.items()]
     results = {what: [round(v, 4) for v in values] for what, values in found.items()}
-    told_goals = goals(found, sizes, pandas)
-    report.report(__file__, lines, results | sizes, options.json, told_goals)
+    report.print_report(
+        __file__, lines, results | sizes, options.json, goals(found, sizes, pandas)
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What does get_price cost, beside the path that it replaces?
+"""The cost of get_price, compared with the path that it replaces.
 
-That path is a locked deque of dicts with prices as strings, floats made of them, and a
-DataFrame with a DatetimeIndex, in two ways of writing it: the *ordinary* one (a dict of
-floats a bar, `pd.to_datetime`), and the *best* one found (one pass of floats into one
-array, an index over milliseconds, nothing copied twice).
+That path is a locked deque of dicts with prices as strings, converted to floats and to
+a DataFrame with a DatetimeIndex. It is written in two ways: the *ordinary* one (a dict
+of floats for each bar, `pd.to_datetime`), and the *best* one found (one pass of floats
+into one array, an index over milliseconds, nothing copied twice).
 
-What `attrs` cost is told twice: their share of the call, and what they add to later
-pandas operations, which hand them on to each frame that they make.
+The cost of `attrs` has two parts: their share of the call, and their share of later
+pandas operations, which copy them to each frame that they make.
 """
 
 import hashlib
@@ -14,27 +14,33 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
-import filled_feed
-import measure
+import harness
 import numpy as np
+import on_deque
+import on_shmfeed
 import pandas as pd
-import replaced
 import report
-import rings
-from measure import Call, Calls, Case, Question, Row, spread
+from filled_feed import filled_feed
+from harness import Call, Calls, Case, CaseTimes, Comparison, spread
 from report import Goal
+from sample_bars import (
+    HISTORY,
+    SYMBOLS,
+    TIMEFRAME,
+    closed_bars,
+    forming_bar,
+)
 
 import wealthdata
 from wealthdata import query
 
-SYMBOLS, TIMEFRAME = filled_feed.SYMBOLS, filled_feed.TIMEFRAME
 OURS, PURE, ORDINARY, BEST = "get_price", "pure get_price", "ordinary", "best"
-SPARE = "get_price that says nothing"  # of where its bars come from
+BARE = "get_price without attrs"
 TARGETS = {20: 40, 1000: 400}  # times the ordinary path, of the plain call
-MOST_US, MOST_ATTRS_US, MOST_LATER_US = 8.0, 1.0, 10.0
+MAX_US, MAX_ATTRS_US, MAX_LATER_US = 8.0, 1.0, 10.0
 GetPrice = Callable[..., pd.DataFrame]
 
-ASKED: dict[str, dict[str, Any]] = {
+ARGUMENTS: dict[str, dict[str, Any]] = {
     "{n} rows": {},
     "{n} rows, two fields": {"fields": ["close", "volume"]},
     "{n} rows, the forming bar among them": {"include_now": True},
@@ -47,13 +53,13 @@ LABELS = {
     ORDINARY: "replaced, ordinary",
     BEST: "replaced, best",
 }
-QUESTIONS = tuple(
-    Question(
+COMPARISONS = tuple(
+    Comparison(
         title.format(n=n),
-        tuple(Case(LABELS[party], party, title.format(n=n)) for party in LABELS),
+        tuple(Case(label, name, title.format(n=n)) for name, label in LABELS.items()),
     )
     for n in TARGETS
-    for title in ASKED
+    for title in ARGUMENTS
 )
 
 LATER: dict[str, Callable[[pd.DataFrame], object]] = {
@@ -75,15 +81,15 @@ LATER: dict[str, Callable[[pd.DataFrame], object]] = {
 }
 _MASK = np.arange(20) % 2 == 0
 WITH, WITHOUT = "with attrs", "without"
-SHARE = Question(
-    "20 rows, what attrs cost",
+SHARE = Comparison(
+    "20 rows, cost of attrs",
     (
         Case("get_price", OURS, "20 rows"),
-        Case("without what it says", SPARE, "20 rows"),
+        Case("without attrs", BARE, "20 rows"),
     ),
 )
-LATER_QUESTIONS = tuple(
-    Question(
+LATER_COMPARISONS = tuple(
+    Comparison(
         title, (Case(WITHOUT, OURS, f"{WITHOUT} {title}"), Case(WITH, OURS, title))
     )
     for title in LATER
@@ -91,27 +97,27 @@ LATER_QUESTIONS = tuple(
 
 
 def calls(get_price: GetPrice) -> dict[str, Call]:
-    """Each question as a call; `check ...` instead says what comes back."""
+    """Return each case as a call; `check ...` returns a digest of the frame."""
     found: dict[str, Call] = {}
     for n in TARGETS:
-        for title, asked in ASKED.items():
-            named = {"security": SYMBOLS[0], "count": n, "frequency": TIMEFRAME}
-            named |= asked
+        for title, arguments in ARGUMENTS.items():
+            given = {"security": SYMBOLS[0], "count": n, "frequency": TIMEFRAME}
+            given |= arguments
             name = title.format(n=n)
-            found[name] = lambda named=named: get_price(**named)
-            found[f"check {name}"] = lambda named=named: digest(get_price(**named))
+            found[name] = lambda given=given: get_price(**given)
+            found[f"check {name}"] = lambda given=given: digest(get_price(**given))
     return found
 
 
 def digest(frame: pd.DataFrame) -> str:
-    """The same for frames of the same shape, columns, times and values."""
-    told = hashlib.sha256(repr((frame.shape, list(frame.columns))).encode())
+    """Return a digest of a frame's shape, columns, times and values."""
+    hashed = hashlib.sha256(repr((frame.shape, list(frame.columns))).encode())
     for name in (None, *frame.columns):
         column = frame.index if name is None else frame[name]
         if column.dtype.kind == "M":
             column = column.astype("M8[ms]").astype("int64")
-        told.update(repr(column.tolist()).encode())
-    return told.hexdigest()
+        hashed.update(repr(column.tolist()).encode())
+    return hashed.hexdigest()
 
 
 def ours(feed: str) -> GetPrice:
@@ -119,24 +125,24 @@ def ours(feed: str) -> GetPrice:
     return wealthdata.get_price
 
 
-def spare(feed: str) -> GetPrice:
-    """Ours, with what makes a frame's attrs taken out of the short way of a call."""
+def bare(feed: str) -> GetPrice:
+    """Return get_price with the making of attrs removed from a cached query."""
     nothing = query.make_attrs(True, {})
     query.make_attrs = lambda bars, values: nothing
     query.CachedQuery._values = lambda *_: {}
     get_price = ours(feed)
-    for _ in range(2):  # the first call takes the long way, and remembers the short
+    for _ in range(2):  # the first call caches its query for the second
         frame = get_price(SYMBOLS[0], count=20, frequency=TIMEFRAME)
     if frame.attrs["shmfeed"]:
-        raise SystemExit("what a frame says is made elsewhere by now")
+        raise SystemExit("attrs are made elsewhere now; correct this benchmark")
     return get_price
 
 
 def later_calls(get_price: GetPrice) -> Calls:
-    """Later operations on a frame with its attrs, and on the same one without."""
+    """Return later operations on a frame with its attrs, and on one without."""
     frames = {}
-    for how in (WITH, WITHOUT):
-        frames[how] = get_price(SYMBOLS[0], count=20, frequency=TIMEFRAME)
+    for which in (WITH, WITHOUT):
+        frames[which] = get_price(SYMBOLS[0], count=20, frequency=TIMEFRAME)
     frames[WITHOUT].attrs = {}
     calls: dict[str, Call] = {}
     for title, later in LATER.items():
@@ -146,20 +152,20 @@ def later_calls(get_price: GetPrice) -> Calls:
 
 
 def replaced_path(
-    to_frame: Callable[[Sequence[replaced.PriceDict], Sequence[str]], pd.DataFrame],
+    to_frame: Callable[[Sequence[on_deque.BarDict], Sequence[str]], pd.DataFrame],
     to_long: Callable[[Any, Sequence[str]], pd.DataFrame],
 ) -> GetPrice:
     stores = {}
     for symbol in SYMBOLS:
-        bars = [replaced.as_bar(*row[:7]) for row in filled_feed.closed_bars(symbol)]
-        forming = replaced.as_bar(*filled_feed.forming_bar(symbol)[:7])
-        stores[symbol] = replaced.Store(bars, forming, filled_feed.HISTORY)
+        bars = [on_deque.bar_dict(*bar[:7]) for bar in closed_bars(symbol)]
+        forming = on_deque.bar_dict(*forming_bar(symbol)[:7])
+        stores[symbol] = on_deque.DequeStore(bars, forming, HISTORY)
 
     def get_price(
         security: str | list[str],
         count: int,
         frequency: str,
-        fields: Sequence[str] = replaced.FIELDS,
+        fields: Sequence[str] = on_deque.FIELDS,
         include_now: bool = False,
         copy: bool = True,
     ) -> pd.DataFrame:
@@ -192,13 +198,13 @@ def best(_feed: str) -> GetPrice:
     unit = pd.to_datetime(["2024-01-01"]).dtype  # pandas' default
     columns: dict[tuple[str, ...], pd.Index] = {}
 
-    def to_times(bars: Sequence[replaced.PriceDict]) -> pd.DatetimeIndex:
+    def to_times(bars: Sequence[on_deque.BarDict]) -> pd.DatetimeIndex:
         times = map(itemgetter("close_time"), bars)
         moments = np.fromiter(times, np.int64, len(bars)).view("M8[ms]")
         return pd.DatetimeIndex(moments.astype(unit), copy=False)
 
     def to_frame(bars: Any, fields: Sequence[str]) -> pd.DataFrame:
-        rows = replaced.float_rows(bars, fields)
+        rows = on_deque.float_rows(bars, fields)
         names = columns.get(tuple(fields))
         if names is None:
             names = columns[tuple(fields)] = pd.Index(fields)
@@ -207,59 +213,61 @@ def best(_feed: str) -> GetPrice:
     def to_long(parts: Any, fields: Sequence[str]) -> pd.DataFrame:
         bars = [bar for _, part in parts for bar in part]
         codes = np.repeat([one for one, _ in parts], [len(part) for _, part in parts])
-        rows = replaced.float_rows(bars, fields).T
+        rows = on_deque.float_rows(bars, fields).T
         named = {"time": to_times(bars), "code": pd.array(codes, dtype="str")}
         return pd.DataFrame(named | dict(zip(fields, rows, strict=True)))
 
     return replaced_path(to_frame, to_long)
 
 
-PARTIES: dict[str, Callable[[str], GetPrice]] = {
+CONTENDERS: dict[str, Callable[[str], GetPrice]] = {
     OURS: ours,
-    SPARE: spare,
+    BARE: bare,
     PURE: ours,
     ORDINARY: ordinary,
     BEST: best,
 }
 
 
-def check_alike(found: dict[str, measure.Party]) -> None:
-    """All parties give the same frames, or there is nothing to compare."""
-    for title, cases in QUESTIONS:
+def check_same_frames(found: dict[str, harness.Contender]) -> None:
+    """Exit if two contenders return different frames."""
+    for title, cases in COMPARISONS:
         answers = {
-            case.party: found[case.party].ask(call=f"check {case.call}")["result"]
+            case.contender: found[case.contender].ask(call=f"check {case.call}")[
+                "result"
+            ]
             for case in cases
-            if case.party in found
+            if case.contender in found
         }
         if len(set(answers.values())) != 1:
-            raise SystemExit(f"{title}: the answers differ: {answers}")
+            raise SystemExit(f"{title}: the frames differ: {answers}")
 
 
-def goals(rows: Sequence[Row], later: Sequence[Row]) -> list[Goal]:
+def goals(rows: Sequence[CaseTimes], later: Sequence[CaseTimes]) -> list[Goal]:
     found = []
     for n, target in TARGETS.items():
         own = report.find(rows, f"{n} rows", LABELS[OURS])
         took = spread([ns / 1000 for ns in own.net])
-        found.append(report.under(f"get_price(count={n})", took, MOST_US, "us", ".2f"))
+        found.append(report.under(f"get_price(count={n})", took, MAX_US, "us", ".2f"))
         other = report.find(rows, f"{n} rows", LABELS[ORDINARY])
         best = spread(report.find(rows, f"{n} rows", LABELS[BEST]).ratio)
-        goal = report.against(
+        goal = report.times_faster(
             f"get_price(count={n}) beside the replaced path", other, own, target
         )
-        note = f"; beside the best way of it {best.text('.1f')} x"
+        note = f"; compared with the best way {best.text('.1f')} x"
         found.append(goal._replace(value=goal.value + note))
     return [*found, _share_goal(rows), _later_goal(later)]
 
 
-def _share_goal(rows: Sequence[Row]) -> Goal:
+def _share_goal(rows: Sequence[CaseTimes]) -> Goal:
     whole, less = (report.find(rows, SHARE.title, case.label) for case in SHARE.cases)
     share = [(w - n) / 1000 for w, n in zip(whole.net, less.net, strict=True)]
     what = "attrs in get_price(count=20)"
-    return report.under(what, spread(share), MOST_ATTRS_US, "us", ".2f")
+    return report.under(what, spread(share), MAX_ATTRS_US, "us", ".2f")
 
 
-def _later_goal(later: Sequence[Row]) -> Goal:
-    """Of the operation to which attrs add most."""
+def _later_goal(later: Sequence[CaseTimes]) -> Goal:
+    """Return the goal of the operation to which attrs add most."""
     added = {
         title: spread(
             [
@@ -275,30 +283,31 @@ def _later_goal(later: Sequence[Row]) -> Goal:
     }
     title = max(added, key=lambda title: added[title].median)
     what = f"attrs in a later pandas operation, the most of {len(LATER)}: {title}"
-    return report.under(what, added[title], MOST_LATER_US, "us more", ".2f")
+    return report.under(what, added[title], MAX_LATER_US, "us more", ".2f")
 
 
 def main() -> None:
-    """Ask, or answer as one of the parties."""
-    options = report.arguments(__doc__).parse_args()
-    if options.party is not None:
-        get_price = PARTIES[options.party](options.argument)
-        more = later_calls(get_price) if options.party == OURS else {}
-        measure.serve({**calls(get_price), **more})
+    """Measure all contenders, or serve as one of them."""
+    options = report.argument_parser(__doc__).parse_args()
+    if options.contender is not None:
+        get_price = CONTENDERS[options.contender](options.argument)
+        more = later_calls(get_price) if options.contender == OURS else {}
+        harness.serve({**calls(get_price), **more})
         return
-    missing = report.renamed(rings.missing(), {rings.PURE: PURE})
-    names = [name for name in PARTIES if name not in missing]
+    missing = report.renamed(on_shmfeed.missing(), {on_shmfeed.PURE: PURE})
+    names = [name for name in CONTENDERS if name not in missing]
     with (
-        filled_feed.held() as name,
-        measure.parties(__file__, *names, argument=name, pure=[PURE]) as found,
+        filled_feed() as name,
+        harness.contenders(__file__, *names, argument=name, pure=[PURE]) as found,
     ):
-        check_alike(found)
-        rows = measure.run((*QUESTIONS, SHARE), found, options.quick)
-        later = measure.run(LATER_QUESTIONS, found, options.quick)
-    results = {"rows": report.told(rows), "later": report.told(later)}
-    lines = report.timings([*rows, *later], missing)
-    told = goals(rows, later)
-    report.report(__file__, lines, results, options.json, told, missing)
+        check_same_frames(found)
+        rows = harness.compare((*COMPARISONS, SHARE), found, options.quick)
+        later = harness.compare(LATER_COMPARISONS, found, options.quick)
+    results = {"rows": report.to_json(rows), "later": report.to_json(later)}
+    lines = report.timing_lines([*rows, *later], missing)
+    report.print_report(
+        __file__, lines, results, options.json, goals(rows, later), missing
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How many messages a second does a feeder take in, beside a bare receive loop?
+"""The messages a second that a feeder ingests, compared with a bare receive loop.
 
-A local venue sends a recording, made beforehand, as fast as it is taken. The feeder is
-`shmfeed run`, whole: socket, codec, ledger, ring; what arrived is read from the feed's
-status, and every value in its rings is checked. Its rivals receive the same frames and
-throw them away: websocket-client's `recv_data` in a loop, and its WebSocketApp as it
-comes (of the first tenth only: it is slow). A socket that is merely emptied shows that
-the venue is not what limits them.
+A local venue sends a recording, made beforehand, as fast as the client reads. The
+feeder is the whole `shmfeed run`: socket, codec, ledger, ring. The feed's status says
+how many messages arrived, and every value in its rings is checked. The rivals receive
+the same frames and discard them: websocket-client's `recv_data` in a loop, and its
+WebSocketApp with its defaults (the first tenth only, as it is slow). A loop that only
+empties the socket shows that the venue is not the limit.
 """
 
 import json
@@ -19,12 +19,12 @@ from contextlib import suppress
 from statistics import median
 from typing import Any, NamedTuple
 
-import measure
+import harness
 import report
 import traffic
 import websocket
+from harness import spread
 from machine import cpu_seconds
-from measure import spread
 from report import Goal
 from traffic import SEED, SYMBOLS, TIMEFRAME, Traffic
 
@@ -37,13 +37,13 @@ PROTOCOLS = ("wealthai", "binance")
 HISTORY = 1000
 BARS, QUICK_BARS = 1250, 200
 ROUNDS, QUICK_ROUNDS = 7, 1
-TARGET = 0.6  # of the bare loop
+MIN_RATIO = 0.6  # of the bare loop
 HEADER = ("", "messages a second", "CPU us each", "of the bare loop")
-PATIENCE, POLL_SECONDS = 60.0, 0.005
+TIMEOUT_SECONDS, POLL_SECONDS = 60.0, 0.005
 
 DRAIN, BARE, FEEDER, APP = "drain", "bare", "feeder", "app"
 LABELS = {
-    DRAIN: "the venue's own pace: a socket emptied",
+    DRAIN: "the venue's own pace: the socket emptied",
     BARE: "bare loop: WebSocket.recv_data",
     FEEDER: "feeder: socket, codec, ledger, ring",
     APP: "WebSocketApp, its defaults",
@@ -51,7 +51,7 @@ LABELS = {
 
 
 class Run(NamedTuple):
-    """One rival's way through the traffic."""
+    """One contender's run through the traffic."""
 
     messages: int
     seconds: float
@@ -63,18 +63,18 @@ class Run(NamedTuple):
 
 
 def subscribe(url: str, protocol: str) -> tuple[str, list[str]]:
-    """Where to connect, and what to send then, each frame to be answered."""
+    """Return the URL, and the frames to send, each of which gets one answer."""
     codec = get_codec(protocol)
-    streams = [codec.stream_key(symbol, TIMEFRAME) for symbol in SYMBOLS]
-    url = codec.url(codec.endpoints([url], [])[0], streams)
-    return url, [request.frame for request in codec.subscribe(streams)]
+    keys = [codec.stream_key(symbol, TIMEFRAME) for symbol in SYMBOLS]
+    url = codec.url(codec.endpoints([url], [])[0], keys)
+    return url, [request.frame for request in codec.subscribe(keys)]
 
 
-def connected(url: str, protocol: str) -> websocket.WebSocket:
-    """A plain connection whose next bytes are the traffic."""
+def connect(url: str, protocol: str) -> websocket.WebSocket:
+    """Return a plain connection whose next bytes are the traffic."""
     url, frames = subscribe(url, protocol)
     ws = websocket.WebSocket(skip_utf8_validation=True)
-    ws.connect(url, timeout=PATIENCE, http_no_proxy=["127.0.0.1"])
+    ws.connect(url, timeout=TIMEOUT_SECONDS, http_no_proxy=["127.0.0.1"])
     for frame in frames:
         ws.send(frame)
         ws.recv_data()
@@ -82,7 +82,7 @@ def connected(url: str, protocol: str) -> websocket.WebSocket:
 
 
 def drain(url: str, protocol: str, messages: int, size: int) -> Run:
-    ws = connected(url, protocol)
+    ws = connect(url, protocol)
     buffer = bytearray(1 << 20)
     receive = ws.sock.recv_into
     left = size
@@ -95,7 +95,7 @@ def drain(url: str, protocol: str, messages: int, size: int) -> Run:
 
 
 def bare(url: str, protocol: str, messages: int, size: int) -> Run:
-    ws = connected(url, protocol)
+    ws = connect(url, protocol)
     receive = ws.recv_data
     receive()
     start, cpu = time.perf_counter(), time.process_time()
@@ -108,8 +108,8 @@ def bare(url: str, protocol: str, messages: int, size: int) -> Run:
 
 def app(url: str, protocol: str, messages: int, size: int) -> Run:
     url, frames = subscribe(url, protocol)
-    most = max(2, messages // 10)
-    count = -len(frames)  # so many are answers
+    total = max(2, messages // 10)
+    count = -len(frames)  # the first messages are answers
     started: list[float] = []
     ended: list[float] = []
 
@@ -122,34 +122,34 @@ def app(url: str, protocol: str, messages: int, size: int) -> Run:
         count += 1
         if count == 1:
             started[:] = time.perf_counter(), time.process_time()
-        elif count == most:
+        elif count == total:
             ended[:] = time.perf_counter(), time.process_time()
             socket.close()
 
     websocket.WebSocketApp(url, on_open=on_open, on_message=on_message).run_forever()
-    return Run(most - 1, ended[0] - started[0], ended[1] - started[1])
+    return Run(total - 1, ended[0] - started[0], ended[1] - started[1])
 
 
 RIVALS: dict[str, Callable[..., Run]] = {DRAIN: drain, BARE: bare, APP: app}
 
 
 def feeder(url: str, sent: Traffic) -> Run:
-    """A feeder from its launch to the last message; SystemExit if any was lost."""
+    """Run a feeder from its launch to the last message; exit if it lost any."""
     name = f"bench-{os.getpid()}"
     command = [sys.executable, "-m", "shmfeed", "run", "--unlink", "--feed", name]
     command += ["--protocol", sent.protocol, "--endpoint", url]
     command += ["--symbols", ",".join(SYMBOLS), "--resolutions", TIMEFRAME]
     command += ["--history", str(HISTORY)]
-    with tempfile.TemporaryFile("w+") as words:
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": words, "stderr": words}
+    with tempfile.TemporaryFile("w+") as output:
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
         with subprocess.Popen(command, **quiet) as process:
             try:
                 with _attach(name, process) as feed:
                     run = _follow(feed, process.pid, len(sent.payloads))
                     _check(feed, sent)
             except BaseException:
-                words.seek(0)
-                print(words.read(), file=sys.stderr)
+                output.seek(0)
+                print(output.read(), file=sys.stderr)
                 raise
             finally:
                 process.terminate()
@@ -157,17 +157,17 @@ def feeder(url: str, sent: Traffic) -> Run:
 
 
 def _attach(name: str, process: subprocess.Popen[bytes]) -> shmfeed.feed.Feed:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         with suppress(shmfeed.FeedNotFoundError):
             return shmfeed.attach(name, timeout=0.1)
-    raise SystemExit(f"the feeder made no feed; its exit code is {process.poll()}")
+    raise SystemExit(f"the feeder created no feed; its exit code is {process.poll()}")
 
 
 def _follow(feed: Any, pid: int, messages: int) -> Run:
-    """From the last look at which nothing had come, to the feed's last message."""
+    """Measure from the last poll without a message to the feed's last message."""
     begun: tuple[int, float, float] | None = None
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
         now, status, cpu = time.perf_counter(), feed.status(), cpu_seconds(pid)
         count = status["messages"]
@@ -177,7 +177,7 @@ def _follow(feed: Any, pid: int, messages: int) -> Run:
             end = now - status["last_message_age"]
             return Run(count - begun[0], end - begun[1], cpu - begun[2])
         if time.monotonic() > deadline:
-            raise SystemExit(f"only {count} of {messages} messages came: {status}")
+            raise SystemExit(f"the feed has {count} of {messages} messages: {status}")
         time.sleep(POLL_SECONDS)
 
 
@@ -188,23 +188,23 @@ def _check(feed: Any, sent: Traffic) -> None:
         "bars": len(SYMBOLS) * sent.bars,
         **dict.fromkeys(("malformed", "ignored", "late", "gaps", "reconnects"), 0),
     }
-    told = {name: status[name] for name in wanted}
-    if told != wanted:
-        raise SystemExit(f"the feed's status says {told}, and it should be {wanted}")
+    found = {name: status[name] for name in wanted}
+    if found != wanted:
+        raise SystemExit(f"the feed's status has {found}; expected {wanted}")
     for symbol in SYMBOLS:
         rows = feed.ring(symbol, TIMEFRAME).snapshot(HISTORY)
         if len(rows) != min(HISTORY, sent.bars):
             raise SystemExit(f"{symbol}: {len(rows)} rows")
         if verify(SEED, symbol, TIMEFRAME, rows):
-            raise SystemExit(f"{symbol}: rows that the venue did not send")
+            raise SystemExit(f"{symbol}: rows differ from the venue's")
 
 
-def compete(sent: Traffic, rounds: int) -> dict[str, list[Run]]:
-    """Every rival in each round, in an order that rotates."""
+def run_all(sent: Traffic, rounds: int) -> dict[str, list[Run]]:
+    """Run all contenders in each round, in an order that rotates."""
     runs: dict[str, list[Run]] = {name: [] for name in LABELS}
     with traffic.venue(sent) as url:
-        told = json.dumps([url, sent.protocol, len(sent.payloads), sent.size])
-        with measure.parties(__file__, *RIVALS, argument=told) as found:
+        argument = json.dumps([url, sent.protocol, len(sent.payloads), sent.size])
+        with harness.contenders(__file__, *RIVALS, argument=argument) as found:
             for number in range(rounds):
                 names = list(LABELS)
                 turn = number % len(names)
@@ -219,8 +219,8 @@ def compete(sent: Traffic, rounds: int) -> dict[str, list[Run]]:
 
 def table(sent: Traffic, runs: Mapping[str, list[Run]]) -> list[report.Line]:
     count, rounds = len(sent.payloads), len(runs[FEEDER])
-    rates = {name: [run.rate for run in heard] for name, heard in runs.items()}
-    shares = {n: spread(measure.ratios(rates[n], rates[BARE])) for n in LABELS}
+    rates = {name: [run.rate for run in of_name] for name, of_name in runs.items()}
+    shares = {n: spread(harness.ratios(rates[n], rates[BARE])) for n in LABELS}
     title = (
         f"{sent.protocol}: {count} messages of {sent.size / count:.0f} bytes,"
         f" {len(SYMBOLS)} streams, one message in {STEPS} closes a bar"
@@ -241,19 +241,19 @@ def table(sent: Traffic, runs: Mapping[str, list[Run]]) -> list[report.Line]:
 def goal(protocol: str, runs: Mapping[str, list[Run]]) -> Goal:
     rates = ([run.rate for run in runs[name]] for name in (FEEDER, BARE))
     what = f"a whole feeder beside a bare receive loop, {protocol}"
-    return report.at_least(what, measure.ratios(*rates), TARGET)
+    return report.at_least(what, harness.ratios(*rates), MIN_RATIO)
 
 
-def told(run: Run) -> dict[str, float]:
+def to_json(run: Run) -> dict[str, float]:
     return {name: float(f"{value:.6g}") for name, value in run._asdict().items()}
 
 
 def main() -> None:
-    """Let them compete, or be one of the rivals."""
-    options = report.arguments(__doc__).parse_args()
-    if options.party is not None:
-        asked = json.loads(options.argument)
-        measure.serve({"go": lambda: RIVALS[options.party](*asked)})
+    """Run all contenders, or serve as one of them."""
+    options = report.argument_parser(__doc__).parse_args()
+    if options.contender is not None:
+        arguments = json.loads(options.argument)
+        harness.serve({"go": lambda: RIVALS[options.contender](*arguments)})
         return
     bars, rounds = (QUICK_BARS, QUICK_ROUNDS) if options.quick else (BARS, ROUNDS)
     lines: list[report.Line] = [HEADER]
@@ -261,13 +261,13 @@ def main() -> None:
     results: dict[str, Any] = {}
     for protocol in PROTOCOLS:
         sent = traffic.make(protocol, bars)
-        runs = compete(sent, rounds)
+        runs = run_all(sent, rounds)
         lines += table(sent, runs)
         goals.append(goal(protocol, runs))
         results[protocol] = {
-            name: [told(run) for run in heard] for name, heard in runs.items()
+            name: [to_json(run) for run in of_name] for name, of_name in runs.items()
         }
-    report.report(__file__, lines, results, options.json, goals)
+    report.print_report(__file__, lines, results, options.json, goals)
 
 
 if __name__ == "__main__":

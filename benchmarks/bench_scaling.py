@@ -1,12 +1,12 @@
-"""Does a read cost more where others read too, or where a feed carries more streams?
+"""The cost of a read by the number of readers, and by the number of streams of a feed.
 
 Up to 64 processes are attached; all but the measured one sleep between two reads, as
-strategies do. On few cores they still run at times: each figure is the median of short
-samples, so that a sample into which one of them fell does not count.
+strategies do. On few cores they interrupt some samples, so each value is the median of
+short samples.
 
-Streams: the same one of the feed is read again and again; then all of them in turn,
-where a stream that was not looked at for long is no more in the CPU's caches. What that
-costs is the memory's, and is told beside it.
+Streams: one stream is read again and again, then all of them in turn. In turn, a stream
+has left the CPU's caches by the time of its next read, and the memory's latency adds to
+the cost.
 """
 
 import itertools
@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from statistics import median
 
-import attached
-import filled_feed
-import measure
+import harness
+import reader_crowd
 import report
-from filled_feed import TIMEFRAME, symbol_of
-from measure import Call, Calls, spread
+from filled_feed import filled_feed
+from harness import Call, Calls, spread
 from report import Goal
+from sample_bars import SYMBOLS, TIMEFRAME, symbol_of
 
 import shmfeed
 
@@ -32,21 +32,21 @@ SAMPLES, SECONDS = 12, 0.002
 FLAT = 1.1
 HEADER = ("", "us a read (quartiles)", "CPU us", "times the first")
 VIEW, SNAPSHOT = "view(20).values", "snapshot(20)"
-TURN, PICK = "in turn, ", "in turn: only the ring"
-READS = (VIEW, SNAPSHOT, TURN + VIEW, TURN + SNAPSHOT)
+IN_TURN, NEXT_RING = "in turn, ", "in turn: only the ring"
+READS = (VIEW, SNAPSHOT, IN_TURN + VIEW, IN_TURN + SNAPSHOT)
 
 
 def calls(feed: str, streams: int) -> Calls:
-    """Reads of one ring, and of all in turn."""
+    """Return reads of one ring, and of all in turn."""
     found = shmfeed.attach(feed)
     rings = [found.ring(symbol_of(number), TIMEFRAME) for number in range(streams)]
-    one, pick = rings[streams // 2], itertools.cycle(rings).__next__
+    one, next_ring = rings[streams // 2], itertools.cycle(rings).__next__
     made: dict[str, Call] = {
         VIEW: lambda: one.view(20).values,
         SNAPSHOT: lambda: one.snapshot(20),
-        TURN + VIEW: lambda: pick().view(20).values,
-        TURN + SNAPSHOT: lambda: pick().snapshot(20),
-        PICK: pick,
+        IN_TURN + VIEW: lambda: next_ring().view(20).values,
+        IN_TURN + SNAPSHOT: lambda: next_ring().snapshot(20),
+        NEXT_RING: next_ring,
     }
     return made
 
@@ -54,13 +54,13 @@ def calls(feed: str, streams: int) -> Calls:
 Samples = dict[tuple[str, int], list[tuple[float, float]]]  # (wall, cpu) a round
 
 
-def ask(party: measure.Party, call: str) -> tuple[float, float]:
-    """The median of some short samples, without an empty call."""
-    heard = [party.ask(call=call, seconds=SECONDS) for _ in range(SAMPLES)]
-    empty = median(one["empty"] for one in heard)
+def sample(contender: harness.Contender, call: str) -> tuple[float, float]:
+    """Return (wall, cpu) in ns: medians of short samples, less an empty call."""
+    answers = [contender.ask(call=call, seconds=SECONDS) for _ in range(SAMPLES)]
+    empty = median(one["empty"] for one in answers)
     return (
-        median(one["wall"] for one in heard) - empty,
-        median(one["cpu"] for one in heard) - empty,
+        median(one["wall"] for one in answers) - empty,
+        median(one["cpu"] for one in answers) - empty,
     )
 
 
@@ -68,16 +68,16 @@ def by_readers(quick: bool) -> Samples:
     sizes = QUICK_READERS if quick else READERS
     found: Samples = {(VIEW, size): [] for size in sizes}
     with ExitStack() as end:
-        name = end.enter_context(filled_feed.held(history=HISTORY))
-        reader = measure.Party(__file__, "reader", f"{name} {len(filled_feed.SYMBOLS)}")
+        name = end.enter_context(filled_feed(history=HISTORY))
+        reader = harness.Contender(__file__, "reader", f"{name} {len(SYMBOLS)}")
         end.callback(reader.close)
-        crowd = end.enter_context(attached.crowd(name))
-        ask(reader, VIEW)
+        crowd = end.enter_context(reader_crowd.reader_crowd(name))
+        sample(reader, VIEW)
         for number in range(QUICK_ROUNDS if quick else ROUNDS):
             turn = number % len(sizes)
             for size in sizes[turn:] + sizes[:turn]:
-                crowd.ask(call="become", given=[size - 1, attached.READ])
-                found[VIEW, size].append(ask(reader, VIEW))
+                crowd.ask(call="replace", arguments=[size - 1, reader_crowd.READ])
+                found[VIEW, size].append(sample(reader, VIEW))
     return found
 
 
@@ -87,18 +87,18 @@ def by_streams(quick: bool) -> Samples:
     with ExitStack() as end:
         readers = {}
         for size in sizes:
-            name = end.enter_context(filled_feed.held(size, HISTORY))
-            readers[size] = measure.Party(__file__, "reader", f"{name} {size}")
+            name = end.enter_context(filled_feed(size, HISTORY))
+            readers[size] = harness.Contender(__file__, "reader", f"{name} {size}")
             end.callback(readers[size].close)
             for read in READS:
-                ask(readers[size], read)
+                sample(readers[size], read)
         for number in range(QUICK_ROUNDS if quick else ROUNDS):
             turn = number % len(sizes)
             for read, size in itertools.product(READS, sizes[turn:] + sizes[:turn]):
-                wall, cpu = ask(readers[size], read)
-                if read.startswith(TURN):
-                    picked = ask(readers[size], PICK)
-                    wall, cpu = wall - picked[0], cpu - picked[1]
+                wall, cpu = sample(readers[size], read)
+                if read.startswith(IN_TURN):
+                    picking = sample(readers[size], NEXT_RING)
+                    wall, cpu = wall - picking[0], cpu - picking[1]
                 found[read, size].append((wall, cpu))
     return found
 
@@ -113,26 +113,27 @@ def table(title: str, unit: str, found: Samples) -> list[report.Line]:
             lines += ["", f"{title}: {read}"]
             first, last = wall, read
         cpu = f"{median(sample[1] for sample in samples) / 1000:.3f}"
-        times = spread(measure.ratios(wall, first)).text()
+        times = spread(harness.ratios(wall, first)).text()
         label = f"  {size:,} {unit}"
         lines.append((label, spread(wall).text(".3f"), cpu, times))
     return lines
 
 
-def flat(what: str, found: Samples) -> Goal:
-    """Of the size at which a read cost most, against the first."""
+def flat_goal(what: str, found: Samples) -> Goal:
+    """Return the goal of the size at which a read costs most, relative to the first."""
     sizes = [size for read, size in found if read == VIEW]
     first = [sample[0] for sample in found[VIEW, sizes[0]]]
     times = {
-        size: spread(measure.ratios([s[0] for s in found[VIEW, size]], first))
+        size: spread(harness.ratios([s[0] for s in found[VIEW, size]], first))
         for size in sizes[1:]
     }
     worst = max(times, key=lambda size: times[size].median)
-    what = f"{what}: one read, the dearest at {worst}, beside {sizes[0]}"
-    return report.under(what, times[worst], FLAT, "x", ".2f")
+    what = f"one read among {what}, the costliest size beside {sizes[0]}"
+    goal = report.under(what, times[worst], FLAT, "x", ".2f")
+    return goal._replace(value=f"{goal.value} at {worst}")
 
 
-def told(found: Samples) -> list[dict[str, object]]:
+def to_json(found: Samples) -> list[dict[str, object]]:
     return [
         {
             "read": read,
@@ -145,11 +146,11 @@ def told(found: Samples) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    """Ask, or be the one who reads."""
-    options = report.arguments(__doc__).parse_args()
-    if options.party is not None:
+    """Measure, or serve as the measured reader."""
+    options = report.argument_parser(__doc__).parse_args()
+    if options.contender is not None:
         feed, streams = options.argument.split()
-        measure.serve(calls(feed, int(streams)))
+        harness.serve(calls(feed, int(streams)))
         return
     readers, streams = by_readers(options.quick), by_streams(options.quick)
     lines: Sequence[report.Line] = [
@@ -157,9 +158,9 @@ def main() -> None:
         *table("attached processes", "attached", readers),
         *table("streams of the feed", "streams", streams),
     ]
-    results = {"readers": told(readers), "streams": told(streams)}
-    goals = [flat("attached processes", readers), flat("streams", streams)]
-    report.report(__file__, lines, results, options.json, goals)
+    results = {"readers": to_json(readers), "streams": to_json(streams)}
+    goals = [flat_goal("attached processes", readers), flat_goal("streams", streams)]
+    report.print_report(__file__, lines, results, options.json, goals)
 
 
 if __name__ == "__main__":

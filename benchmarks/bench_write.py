@@ -1,32 +1,32 @@
-"""What does it cost to write a bar, beside other ways to share the same bytes?
+"""The cost of writing a bar, compared with other ways to share the same bytes.
 
-A rival's writer has the bar's 72 bytes ready and somebody who has them open in another
-process; what making them of eight values costs is told beside it. Nobody sleeps on any
-of them: how soon sleepers wake, and what they cost, are questions of their own.
+A rival's writer has the bar's 72 bytes ready, and another process has them open;
+packing them from eight values is measured separately. No process sleeps on the bar:
+bench_wakeup and bench_waiters measure wakes.
 """
 
 import itertools
 from collections.abc import Callable
 from contextlib import ExitStack
 
-import filled_feed
-import measure
+import harness
 import numpy as np
+import on_deque
 import on_iceoryx
 import on_lmdb
 import on_manager
 import on_redis
-import replaced
+import on_shmfeed
 import report
-import rings
-from measure import Beside, Calls, Case, Question
+from harness import Calls, Case, Comparison, WithBaseline
 from on_iceoryx import ICEORYX
 from report import Goal
+from sample_bars import CAPACITY, HISTORY, forming_bar
 
 DEQUE, NUMPY = "deque", "numpy"
 BOARD = "iceoryx2 blackboard: update_with_copy"
 CLOSES, CHANGES = "a bar closes", "the forming bar changes"
-WITHOUT_WAKE = "append(..., wake=False)"
+WITHOUT_WAKE, UNWOKEN = "append(..., wake=False)", "append without wake"
 RIVALS = {
     on_lmdb.LMDB: on_lmdb,
     ICEORYX: on_iceoryx,
@@ -43,25 +43,27 @@ OTHERS = (
     Case("Redis PUBLISH over a Unix socket", on_redis.REDIS, "publish"),
     Case("multiprocessing.Manager: dict.update", on_manager.MANAGER, "write"),
 )
-QUESTIONS = (
-    Question(
+COMPARISONS = (
+    Comparison(
         CLOSES,
         (
-            Case("append(...)", rings.WRITER, "append"),
-            Case(WITHOUT_WAKE, rings.WRITER, "append asleep"),
-            Case("pure Python: append(...)", rings.PURE_WRITER, "append"),
-            Case("pure Python: wake=False", rings.PURE_WRITER, "append asleep"),
+            Case("append(...)", on_shmfeed.WRITER, "append"),
+            Case(WITHOUT_WAKE, on_shmfeed.WRITER, UNWOKEN),
+            Case("pure Python: append(...)", on_shmfeed.PURE_WRITER, "append"),
+            Case(
+                "pure Python: wake=False", on_shmfeed.PURE_WRITER, "append without wake"
+            ),
             *OTHERS,
             Case("replaced: locked deque.append", DEQUE, "append"),
             Case("floor: a row of numpy columns", NUMPY, "append"),
-            Case("floor: the bell alone, one system call", rings.WRITER, "wake"),
+            Case("floor: the wake alone, one system call", on_shmfeed.WRITER, "wake"),
         ),
     ),
-    Question(
+    Comparison(
         CHANGES,
         (
-            Case("update_forming(...)", rings.WRITER, "update"),
-            Case("pure Python: update_forming(...)", rings.PURE_WRITER, "update"),
+            Case("update_forming(...)", on_shmfeed.WRITER, "update"),
+            Case("pure Python: update_forming(...)", on_shmfeed.PURE_WRITER, "update"),
             Case(BOARD, ICEORYX, "write"),
             Case("replaced: locked assignment", DEQUE, "update"),
             Case("floor: a row of numpy columns", NUMPY, "append"),
@@ -76,8 +78,8 @@ GOALS = (
 
 
 def deque_calls(end: ExitStack) -> Calls:
-    forming = replaced.as_bar(*filled_feed.forming_bar(rings.SYMBOL)[:7])
-    store = replaced.Store([], forming, filled_feed.HISTORY)
+    forming = on_deque.bar_dict(*forming_bar(on_shmfeed.SYMBOL)[:7])
+    store = on_deque.DequeStore([], forming, HISTORY)
     return {
         "append": lambda: store.append(forming),
         "update": lambda: store.update_forming(forming),
@@ -85,26 +87,26 @@ def deque_calls(end: ExitStack) -> Calls:
 
 
 def numpy_calls(end: ExitStack) -> Calls:
-    array = np.empty((9, filled_feed.CLOSED))
-    values = list(filled_feed.forming_bar(rings.SYMBOL)[:9])
-    row = itertools.cycle(range(filled_feed.CLOSED)).__next__
+    array = np.empty((9, CAPACITY))
+    values = list(forming_bar(on_shmfeed.SYMBOL)[:9])
+    row = itertools.cycle(range(CAPACITY)).__next__
 
     def append() -> None:
         array[:, row()] = values
 
-    return {"append": Beside(append, row)}
+    return {"append": WithBaseline(append, row)}
 
 
-PARTIES: dict[str, Callable[[ExitStack], Calls]] = {
+CONTENDERS: dict[str, Callable[[ExitStack], Calls]] = {
     DEQUE: deque_calls,
     NUMPY: numpy_calls,
-    **{name: module.writing for name, module in RIVALS.items()},
+    **{name: module.writing_calls for name, module in RIVALS.items()},
 }
 
 
-def goals(rows: list[measure.Row]) -> list[Goal]:
+def goals(rows: list[harness.CaseTimes]) -> list[Goal]:
     return [
-        report.against(
+        report.times_faster(
             f"{what} beside the blackboard write",
             report.find(rows, question, BOARD),
             report.find(rows, question, label),
@@ -115,25 +117,25 @@ def goals(rows: list[measure.Row]) -> list[Goal]:
 
 
 def main() -> None:
-    """Ask, or answer as one of the parties."""
-    options = report.arguments(__doc__).parse_args()
-    if options.party is not None:
+    """Measure all contenders, or serve as one of them."""
+    options = report.argument_parser(__doc__).parse_args()
+    if options.contender is not None:
         with ExitStack() as end:
-            if options.party in PARTIES:
-                measure.serve(PARTIES[options.party](end))
+            if options.contender in CONTENDERS:
+                harness.serve(CONTENDERS[options.contender](end))
             else:
-                measure.serve(rings.writing(end))
+                harness.serve(on_shmfeed.writing_calls(end))
         return
-    missing = report.missing(RIVALS) | rings.missing()
-    ours = rings.WRITER, rings.PURE_WRITER
-    names = [name for name in (*ours, *PARTIES) if name not in missing]
-    with measure.parties(
-        __file__, *names, argument="", pure=[rings.PURE_WRITER]
+    missing = report.missing(RIVALS) | on_shmfeed.missing()
+    ours = on_shmfeed.WRITER, on_shmfeed.PURE_WRITER
+    names = [name for name in (*ours, *CONTENDERS) if name not in missing]
+    with harness.contenders(
+        __file__, *names, argument="", pure=[on_shmfeed.PURE_WRITER]
     ) as found:
-        rows = measure.run(QUESTIONS, found, options.quick)
-    results = {"rows": report.told(rows)}
-    lines = report.timings(rows, missing)
-    report.report(__file__, lines, results, options.json, goals(rows), missing)
+        rows = harness.compare(COMPARISONS, found, options.quick)
+    results = {"rows": report.to_json(rows)}
+    lines = report.timing_lines(rows, missing)
+    report.print_report(__file__, lines, results, options.json, goals(rows), missing)
 
 
 if __name__ == "__main__":

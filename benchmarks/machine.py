@@ -1,4 +1,4 @@
-"""The machine that figures were taken on: they mean nothing without it."""
+"""Facts about the machine and its load, printed with every result."""
 
 import os
 import platform
@@ -11,11 +11,11 @@ from pathlib import Path
 from shmfeed import core
 
 _LIBRARIES = ("numpy", "pandas", "msgspec", "websocket-client")
-_RIVALS = ("lmdb", "iceoryx2", "redis")  # those that are installed
+_RIVALS = ("lmdb", "iceoryx2", "redis")  # shown where they are installed
 
 
-def machine() -> dict[str, str]:
-    """What it is and how busy it is, in the order in which it is to be read."""
+def describe_machine() -> dict[str, str]:
+    """Return facts about hardware, software and load, in display order."""
     return {
         "CPU": _cpu_model(),
         "cores": str(len(os.sched_getaffinity(0))),
@@ -30,7 +30,7 @@ def machine() -> dict[str, str]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used so far, in user and kernel, all threads together."""
+    """Return the CPU time of a process so far, user and system, all threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

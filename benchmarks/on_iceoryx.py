@@ -1,7 +1,7 @@
-"""A rival: iceoryx2's Python package, its blackboard and its publish-subscribe.
+"""The rival iceoryx2, by its Python package: its blackboard and publish-subscribe.
 
-Reader and writer are two processes. A blackboard read gives bytes; a sample that was
-received is read where it lies, as an array over its memory.
+Reader and writer are two processes. A blackboard read returns bytes; a received sample
+is read in place, as an array over its memory.
 """
 
 import ctypes
@@ -13,23 +13,24 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import measure
+import harness
 import numpy as np
 import report
-from measure import Sleeper
-from same_bytes import ROWS, array, window
+from harness import Sleeper
+from sample_bars import WINDOWS, as_array, window
 
 ICEORYX, HOLDER, OBSERVER = "iceoryx2", "iceoryx2 holder", "iceoryx2 observer"
-STOCK = 256  # samples that wait in a subscriber
-PATIENCE_MS = 10_000
+STOCK = 256  # samples queued in a subscriber
+WAIT_MS = 10_000
 
 
 def missing() -> str | None:
+    """Return why the rival cannot be measured here, or None."""
     return None if find_spec("iceoryx2") else "the package iceoryx2 is not installed"
 
 
-class Place:
-    """Where the two processes meet: a folder and names that are this run's own."""
+class Services:
+    """The iceoryx2 services of this run, in a folder of its own."""
 
     def __init__(self, folder: str) -> None:
         import iceoryx2
@@ -46,8 +47,8 @@ class Place:
     def _service(self, name: str) -> Any:
         return self._node.service_builder(self._name(name))
 
-    def blackboard(self, values: dict[str, bytes]) -> Any:
-        """A writer's entries, by name; the blackboard is made."""
+    def create_blackboard(self, values: dict[str, bytes]) -> Any:
+        """Create the blackboard; return a writer's entries by name."""
         creator = self._service("board").blackboard_creator(ctypes.c_uint64)
         for number, data in enumerate(values.values()):
             creator = creator.add(ctypes.c_uint64(number), words(data))
@@ -57,8 +58,8 @@ class Place:
             for number, (name, data) in enumerate(values.items())
         }
 
-    def seen(self, values: dict[str, bytes]) -> Any:
-        """A reader's entries, by name."""
+    def open_blackboard(self, values: dict[str, bytes]) -> Any:
+        """Return a reader's entries by name."""
         opener = self._service("board").blackboard_opener(ctypes.c_uint64)
         reader = opener.open().reader_builder().create()
         return {
@@ -89,7 +90,7 @@ _types: dict[int, Any] = {}
 
 
 def words(data: bytes) -> Any:
-    """The same bytes as a ctypes structure, one type a size."""
+    """Return the bytes as a ctypes structure; one type for each size."""
     size = len(data) // 8
     if size not in _types:
         fields = [("words", ctypes.c_double * size)]
@@ -102,54 +103,54 @@ def _folder(end: ExitStack) -> str:
         tempfile.TemporaryDirectory(prefix=f"bench-{os.getpid()}-")
     )
 
-    def swept() -> None:
+    def sweep() -> None:
         for left in Path("/dev/shm").glob(f"{Path(folder).name}_*"):
-            left.unlink()  # iceoryx2 leaves what all nodes share
+            left.unlink()  # iceoryx2 leaves what its nodes share
 
-    end.callback(swept)
+    end.callback(sweep)
     return folder
 
 
-def _other(end: ExitStack, party: str, folder: str) -> measure.Party:
-    other = measure.Party(__file__, party, folder)
+def _start_other(end: ExitStack, name: str, folder: str) -> harness.Contender:
+    other = harness.Contender(__file__, name, folder)
     end.callback(other.close)
     other.ask(call="begin")
     return other
 
 
-def reading(end: ExitStack) -> measure.Calls:
-    """Reads of what another process wrote, or sends."""
+def reading_calls(end: ExitStack) -> harness.Calls:
+    """Return reads of what another process wrote or sends."""
     folder = _folder(end)
-    holder = _other(end, HOLDER, folder)
-    values = {name: window(name) for name in ROWS}
-    place = Place(folder)
-    calls: dict[str, measure.Call | measure.Stocked] = {}
-    for name, entry in place.seen(values).items():
+    holder = _start_other(end, HOLDER, folder)
+    values = {name: window(name) for name in WINDOWS}
+    services = Services(folder)
+    calls: dict[str, harness.Call | harness.Restocked] = {}
+    for name, entry in services.open_blackboard(values).items():
         calls[f"copied {name}"] = lambda get=entry.get: get().data
-        calls[f"array {name}"] = lambda get=entry.get, n=name: array(get().data, n)
+        calls[f"array {name}"] = lambda get=entry.get, n=name: as_array(get().data, n)
         calls[f"check {name}"] = lambda get=entry.get: get().data.hex()
     for name, data in values.items():
-        subscriber = place.subscriber(name, data)
+        subscriber = services.subscriber(name, data)
         receive, type_ = subscriber.receive, ctypes.c_double * (len(data) // 8)
 
-        def sample(name=name, receive=receive, type_=type_) -> object:
-            held = receive()
-            block = type_.from_address(held.payload_ptr)
-            return array(block, name), held
+        def receive_array(name=name, receive=receive, type_=type_) -> object:
+            sample = receive()
+            block = type_.from_address(sample.payload_ptr)
+            return as_array(block, name), sample
 
-        calls[f"receive {name}"] = measure.Stocked(
-            sample, lambda name=name: holder.ask(call=f"send {name}"), STOCK
+        calls[f"receive {name}"] = harness.Restocked(
+            receive_array, lambda name=name: holder.ask(call=f"send {name}"), STOCK
         )
     return calls
 
 
-def _holding(folder: str, end: ExitStack) -> measure.Calls:
-    values = {name: window(name) for name in ROWS}
-    place = Place(folder)
-    kept = place.blackboard(values)
-    calls: dict[str, measure.Call] = {"begin": lambda: len(kept)}
+def _holder_calls(folder: str, end: ExitStack) -> harness.Calls:
+    values = {name: window(name) for name in WINDOWS}
+    services = Services(folder)
+    kept = services.create_blackboard(values)
+    calls: dict[str, harness.Call] = {"begin": lambda: len(kept)}
     for name, data in values.items():
-        publisher, sent = place.publisher(name, data), words(data)
+        publisher, sent = services.publisher(name, data), words(data)
 
         def send(publisher=publisher, sent=sent) -> None:
             publisher.update_connections()
@@ -160,18 +161,18 @@ def _holding(folder: str, end: ExitStack) -> measure.Calls:
     return calls
 
 
-def writing(end: ExitStack) -> measure.Calls:
-    """Writes of a bar; another process has it open, and is subscribed."""
+def writing_calls(end: ExitStack) -> harness.Calls:
+    """Return writes of a bar; another process has it open and is subscribed."""
     folder, bar = _folder(end), window("bar")
-    place, value = Place(folder), words(bar)
-    entry = place.blackboard({"bar": bar})["bar"]
-    publisher, notifier = place.publisher("bar", bar), place.notifier()
-    _other(end, OBSERVER, folder)
+    services, value = Services(folder), words(bar)
+    entry = services.create_blackboard({"bar": bar})["bar"]
+    publisher, notifier = services.publisher("bar", bar), services.notifier()
+    _start_other(end, OBSERVER, folder)
     publisher.update_connections()
     type_ = type(value)
     floats = tuple(np.frombuffer(bar).tolist())
 
-    def notified() -> None:
+    def publish_and_notify() -> None:
         publisher.send_copy(value)
         notifier.notify()
 
@@ -179,37 +180,41 @@ def writing(end: ExitStack) -> measure.Calls:
         "write": lambda: entry.update_with_copy(value),
         "pack and write": lambda: entry.update_with_copy(type_(floats)),
         "publish": lambda: publisher.send_copy(value),
-        "publish and notify": notified,
+        "publish and notify": publish_and_notify,
     }
 
 
-def _observing(folder: str, end: ExitStack) -> measure.Calls:
-    bar, place = window("bar"), Place(folder)
-    kept = place.seen({"bar": bar}), place.subscriber("bar", bar), place.listener()
+def _observer_calls(folder: str, end: ExitStack) -> harness.Calls:
+    bar, services = window("bar"), Services(folder)
+    kept = (
+        services.open_blackboard({"bar": bar}),
+        services.subscriber("bar", bar),
+        services.listener(),
+    )
     return {"begin": lambda: len(kept)}
 
 
-def sleeping(end: ExitStack) -> Sleeper[bytes]:
+def sleeper(end: ExitStack) -> Sleeper[bytes]:
     import iceoryx2
 
     folder, bar = _folder(end), window("bar")
-    place = Place(folder)
-    subscriber, listener = place.subscriber("bar", bar), place.listener()
-    patience = iceoryx2.Duration.from_millis(PATIENCE_MS)
+    services = Services(folder)
+    subscriber, listener = services.subscriber("bar", bar), services.listener()
+    timeout = iceoryx2.Duration.from_millis(WAIT_MS)
 
     def receive() -> bytes:
         while True:
             sample = subscriber.receive()
             if sample is not None:
                 return ctypes.string_at(sample.payload_ptr, len(bar))
-            listener.timed_wait(patience)
+            listener.timed_wait(timeout)
 
     return Sleeper(folder, lambda: receive)
 
 
-def waking(folder: str, end: ExitStack) -> Callable[[bytes], object]:
-    place = Place(folder)
-    publisher, notifier = place.publisher("bar", window("bar")), place.notifier()
+def waker(folder: str, end: ExitStack) -> Callable[[bytes], object]:
+    services = Services(folder)
+    publisher, notifier = services.publisher("bar", window("bar")), services.notifier()
 
     def send(bar: bytes) -> None:
         publisher.send_copy(words(bar))
@@ -219,12 +224,12 @@ def waking(folder: str, end: ExitStack) -> Callable[[bytes], object]:
 
 
 def main() -> None:
-    """The other process."""
-    options = report.arguments(__doc__).parse_args()
-    sides = {HOLDER: _holding, OBSERVER: _observing}
+    """Serve as the other process."""
+    options = report.argument_parser(__doc__).parse_args()
+    sides = {HOLDER: _holder_calls, OBSERVER: _observer_calls}
     with ExitStack() as end:
-        measure.serve(sides[options.party](options.argument, end))
-    os._exit(0)  # at once: what is left of a node is swept by the other side
+        harness.serve(sides[options.contender](options.argument, end))
+    os._exit(0)  # without cleanup: the other side sweeps what a node leaves
 
 
 if __name__ == "__main__":

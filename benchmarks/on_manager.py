@@ -1,5 +1,4 @@
-"""A rival: multiprocessing.Manager, whose server is a process of its own, and the pipe
-of multiprocessing between two processes."""
+"""The rivals of multiprocessing: a Manager with its server, and a Connection."""
 
 import json
 import multiprocessing
@@ -13,15 +12,16 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
-import measure
-from measure import Sleeper
-from same_bytes import ROWS, array, window
+import harness
+from harness import Sleeper
+from sample_bars import WINDOWS, as_array, window
 
 MANAGER, PIPE = "manager", "pipe"
 _SPAWN = multiprocessing.get_context("spawn")
 
 
 def missing() -> str | None:
+    """Return why the rival cannot be measured here, or None."""
     return None
 
 
@@ -32,38 +32,38 @@ def _manager(end: ExitStack) -> SyncManager:
     return manager
 
 
-def reading(end: ExitStack) -> measure.Calls:
-    held = _manager(end).dict({name: window(name) for name in ROWS})
+def reading_calls(end: ExitStack) -> harness.Calls:
+    held = _manager(end).dict({name: window(name) for name in WINDOWS})
     get = held.get
-    calls: dict[str, measure.Call] = {}
-    for name in ROWS:
+    calls: dict[str, harness.Call] = {}
+    for name in WINDOWS:
         calls[f"copied {name}"] = lambda name=name: get(name)
-        calls[f"array {name}"] = lambda name=name: array(get(name), name)
+        calls[f"array {name}"] = lambda name=name: as_array(get(name), name)
         calls[f"check {name}"] = lambda name=name: get(name).hex()
     return calls
 
 
-def writing(end: ExitStack) -> measure.Calls:
+def writing_calls(end: ExitStack) -> harness.Calls:
     held, bar = _manager(end).dict(), window("bar")
     return {"write": lambda: held.update(bar=bar)}
 
 
-class Bars(BaseManager):
-    """A manager that serves one queue to whoever knows its address and key."""
+class QueueManager(BaseManager):
+    """A manager that serves one queue to clients with its address and key."""
 
 
 _queue: Queue[bytes] = Queue()
 
 
-def _the_queue() -> Queue[bytes]:
+def _get_queue() -> Queue[bytes]:
     return _queue
 
 
-Bars.register("bars", callable=_the_queue)
+QueueManager.register("bars", callable=_get_queue)
 
 
-def sleeping(end: ExitStack) -> Sleeper[bytes]:
-    manager = Bars(authkey=secrets.token_bytes(16), ctx=_SPAWN)
+def sleeper(end: ExitStack) -> Sleeper[bytes]:
+    manager = QueueManager(authkey=secrets.token_bytes(16), ctx=_SPAWN)
     manager.start()
     end.callback(manager.shutdown)
     key = bytes(manager._authkey).hex()  # type: ignore[attr-defined]
@@ -71,26 +71,26 @@ def sleeping(end: ExitStack) -> Sleeper[bytes]:
     return Sleeper(json.dumps([manager.address, key]), lambda: get)
 
 
-def waking(argument: str, end: ExitStack) -> Callable[[bytes], object]:
+def waker(argument: str, end: ExitStack) -> Callable[[bytes], object]:
     address, key = json.loads(argument)
-    manager: Any = Bars(address, bytes.fromhex(key))
+    manager: Any = QueueManager(address, bytes.fromhex(key))
     manager.connect()
     return manager.bars().put
 
 
-def sleeping_on_pipe(end: ExitStack) -> Sleeper[bytes]:
+def pipe_sleeper(end: ExitStack) -> Sleeper[bytes]:
     folder = end.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
     listener = Listener(str(Path(folder, "bars.sock")), "AF_UNIX")
     end.callback(listener.close)
 
-    def opened() -> Callable[[], bytes]:
+    def accept() -> Callable[[], bytes]:
         connection = end.enter_context(listener.accept())
         return connection.recv_bytes
 
-    return Sleeper(listener.address, opened)
+    return Sleeper(listener.address, accept)
 
 
-def waking_by_pipe(address: str, end: ExitStack) -> Callable[[bytes], object]:
+def pipe_waker(address: str, end: ExitStack) -> Callable[[bytes], object]:
     connection = Client(address)
     end.callback(connection.close)
     return connection.send_bytes

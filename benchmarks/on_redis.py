@@ -1,4 +1,4 @@
-"""A rival: Redis over a Unix socket, its server started for this and ended after it."""
+"""The rival Redis: a server of its own, over a Unix socket."""
 
 import shutil
 import subprocess
@@ -10,23 +10,24 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import measure
-from measure import Sleeper
-from same_bytes import ROWS, array, window
+import harness
+from harness import Sleeper
+from sample_bars import WINDOWS, as_array, window
 
 REDIS = "redis"
 CHANNEL = "bars"
-PATIENCE = 10.0
+TIMEOUT_SECONDS = 10.0
 
 
 def missing() -> str | None:
+    """Return why the rival cannot be measured here, or None."""
     if not find_spec("redis"):
         return "the package redis is not installed"
-    return None if shutil.which("redis-server") else "there is no redis-server here"
+    return None if shutil.which("redis-server") else "redis-server is not installed"
 
 
-def server(end: ExitStack) -> str:
-    """The socket of a server that keeps nothing and listens on no port."""
+def start_server(end: ExitStack) -> str:
+    """Start a server without persistence and TCP port; return its socket's path."""
     folder = end.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
     path = str(Path(folder, "redis.sock"))
     command = ["redis-server", "--port", "0", "--unixsocket", path, "--dir", folder]
@@ -34,10 +35,10 @@ def server(end: ExitStack) -> str:
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     process = end.enter_context(subprocess.Popen(command, **quiet))
     end.callback(process.terminate)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not Path(path).exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"redis-server does not listen: {command}")
+            raise SystemExit(f"redis-server did not start: {command}")
         time.sleep(0.01)
     return path
 
@@ -48,20 +49,20 @@ def client(path: str) -> Any:
     return redis.Redis(unix_socket_path=path)
 
 
-def reading(end: ExitStack) -> measure.Calls:
-    connection = client(server(end))
+def reading_calls(end: ExitStack) -> harness.Calls:
+    connection = client(start_server(end))
     end.callback(connection.close)
-    calls: dict[str, measure.Call] = {}
-    for name in ROWS:
+    calls: dict[str, harness.Call] = {}
+    for name in WINDOWS:
         connection.set(name, window(name))
         calls[f"copied {name}"] = lambda name=name: connection.get(name)
-        calls[f"array {name}"] = lambda name=name: array(connection.get(name), name)
+        calls[f"array {name}"] = lambda name=name: as_array(connection.get(name), name)
         calls[f"check {name}"] = lambda name=name: connection.get(name).hex()
     return calls
 
 
-def writing(end: ExitStack) -> measure.Calls:
-    connection, bar = client(server(end)), window("bar")
+def writing_calls(end: ExitStack) -> harness.Calls:
+    connection, bar = client(start_server(end)), window("bar")
     end.callback(connection.close)
     return {
         "write": lambda: connection.set("bar", bar),
@@ -69,15 +70,15 @@ def writing(end: ExitStack) -> measure.Calls:
     }
 
 
-def sleeping(end: ExitStack) -> Sleeper[bytes]:
-    path = server(end)
+def sleeper(end: ExitStack) -> Sleeper[bytes]:
+    path = start_server(end)
     connection = client(path)
     end.callback(connection.close)
     channel = connection.pubsub(ignore_subscribe_messages=True)
     channel.subscribe(CHANNEL)
     end.callback(channel.close)
-    channel.get_message(timeout=PATIENCE)  # that it is subscribed
-    messages = channel.listen()  # it wakes sooner than get_message with a timeout
+    channel.get_message(timeout=TIMEOUT_SECONDS)  # the confirmation of the subscription
+    messages = channel.listen()  # this wakes sooner than get_message with a timeout
 
     def receive() -> bytes:
         return next(messages)["data"]
@@ -85,7 +86,7 @@ def sleeping(end: ExitStack) -> Sleeper[bytes]:
     return Sleeper(path, lambda: receive)
 
 
-def waking(path: str, end: ExitStack) -> Callable[[bytes], object]:
+def waker(path: str, end: ExitStack) -> Callable[[bytes], object]:
     connection = client(path)
     end.callback(connection.close)
     return lambda bar: connection.publish(CHANNEL, bar)

@@ -1,4 +1,4 @@
-"""What a program prints: the machine, a table, goals, the samples if asked for."""
+"""The output of a benchmark: the machine, a table, the goals, and JSON on request."""
 
 import argparse
 import json
@@ -9,15 +9,29 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, Protocol
 
-from machine import machine
-from measure import Row, Spread, ratios, spread
+from harness import CaseTimes, Spread, ratios, spread
+from machine import describe_machine
 
-Line = str | tuple[str, ...]  # a line as it is, or the cells of one
-TIMES = ("", "us a call", "less an empty call (quartiles)", "CPU us", "times the first")
+NOT_HERE = "it cannot be measured here"
+Line = str | tuple[str, ...]  # a whole line, or the cells of one
+_TIMES = (
+    "",
+    "us a call",
+    "less an empty call (quartiles)",
+    "CPU us",
+    "times the first",
+)
 
 
 class Goal(NamedTuple):
-    """What was to be reached and what was; `met` None: it could not be measured."""
+    """A goal and the value reached.
+
+    Attributes:
+        what: The quantity.
+        goal: Its goal.
+        value: Its value.
+        met: None if it could not be measured.
+    """
 
     what: str
     goal: str
@@ -30,25 +44,27 @@ class Goal(NamedTuple):
 
 
 def at_least(what: str, ratio: Sequence[float], goal: float, note: str = "") -> Goal:
-    """A ratio that should not be smaller."""
+    """Return the goal of a ratio that must be at least `goal`."""
     found = spread(ratio)
     text = f"{found.text('.1f')} x{note}"
     return Goal(what, f"at least {goal:g} x", text, found.median >= goal)
 
 
 def under(what: str, found: Spread, goal: float, unit: str, form: str = ".3f") -> Goal:
-    """A value that should be smaller."""
+    """Return the goal of a value that must be under `goal`."""
     text = f"{found.text(form)} {unit}"
     return Goal(what, f"under {goal:g} {unit}", text, found.median < goal)
 
 
-def against(what: str, rival: Row | None, ours: Row, goal: float) -> Goal:
-    """How many times faster ours is than a rival that may not be there."""
+def times_faster(
+    what: str, rival: CaseTimes | None, ours: CaseTimes, goal: float
+) -> Goal:
+    """Return the goal of being `goal` times as fast as a rival, if it is here."""
     if rival is None:
-        return not_measured(what, f"at least {goal:g} x", "the rival is not here")
-    times = ratios(rival.net, ours.net)
-    both = (f"{median(row.net) / 1000:.3f}" for row in (rival, ours))
-    return at_least(what, times, goal, f": {' / '.join(both)} us")
+        return not_measured(what, f"at least {goal:g} x", NOT_HERE)
+    factors = ratios(rival.net, ours.net)
+    both = (f"{median(times.net) / 1000:.3f}" for times in (rival, ours))
+    return at_least(what, factors, goal, f": {' / '.join(both)} us")
 
 
 def not_measured(what: str, goal: str, why: str) -> Goal:
@@ -56,61 +72,68 @@ def not_measured(what: str, goal: str, why: str) -> Goal:
 
 
 class Rival(Protocol):
-    """A module that knows whether its rival can be had here."""
+    """A module `on_<rival>`."""
 
-    def missing(self) -> str | None: ...
+    def missing(self) -> str | None:
+        """Return why the rival cannot be measured here, or None."""
 
 
 def missing(rivals: Mapping[str, Rival]) -> dict[str, str]:
-    """Those that cannot be had here, each with the reason."""
+    """Return the rivals that cannot be measured here, each with the reason."""
     reasons = {name: rival.missing() for name, rival in rivals.items()}
     return {name: why for name, why in reasons.items() if why is not None}
 
 
 def renamed(reasons: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
-    """Those reasons that have a name in this program, by it."""
+    """Return the reasons by the names that a benchmark has for the rivals."""
     return {names[name]: why for name, why in reasons.items() if name in names}
 
 
-def arguments(text: str) -> argparse.ArgumentParser:
-    """The options that every program has; `--party` is for its own processes."""
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser of the common options; `--contender` is for own processes."""
     parser = argparse.ArgumentParser(
-        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="only see that it runs")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="only check that it runs",
+    )
     parser.add_argument(
         "--json",
         action="store_true",
         help="the results as JSON on standard output, the table on standard error",
     )
-    parser.add_argument("--party", help=argparse.SUPPRESS)
+    parser.add_argument("--contender", help=argparse.SUPPRESS)
     parser.add_argument("argument", nargs="?", help=argparse.SUPPRESS)
     return parser
 
 
-def timings(rows: Sequence[Row], missing: Mapping[str, str] = {}) -> list[Line]:
-    """A block of lines for each question, and a line for each rival not there."""
-    lines: list[Line] = [TIMES]
-    for title, cases in groupby(rows, lambda row: row.question):
+def timing_lines(
+    rows: Sequence[CaseTimes], missing: Mapping[str, str] = {}
+) -> list[Line]:
+    """Return a block for each comparison, and a line for each missing rival."""
+    lines: list[Line] = [_TIMES]
+    for title, cases in groupby(rows, lambda row: row.comparison):
         lines += ["", title]
         for row in cases:
             wall, net = ([ns / 1000 for ns in part] for part in (row.wall, row.net))
             times = f"{median(wall):.3f}", spread(net).text(".3f")
             cpu = f"{median(row.cpu) / 1000:.3f}"
             lines.append((f"  {row.label}", *times, cpu, spread(row.ratio).text()))
-    lines += _absent(missing)
+    lines += _missing_lines(missing)
     return lines
 
 
-def _absent(missing: Mapping[str, str]) -> list[Line]:
+def _missing_lines(missing: Mapping[str, str]) -> list[Line]:
     return [f"not measured: {name}: {why}" for name, why in missing.items()]
 
 
-def told(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows in little room: a spread for each list of samples."""
+def to_json(rows: Sequence[CaseTimes]) -> list[dict[str, Any]]:
+    """Return the rows with a spread in place of each list of samples."""
     return [
         {
-            "question": row.question,
+            "question": row.comparison,
             "label": row.label,
             "rounds": len(row.wall),
             **{
@@ -122,12 +145,13 @@ def told(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def find(rows: Sequence[Row], question: str, label: str) -> Row | None:
-    """The row of this question and label, None if it was not measured."""
-    return next((r for r in rows if (r.question, r.label) == (question, label)), None)
+def find(rows: Sequence[CaseTimes], comparison: str, label: str) -> CaseTimes | None:
+    """Return the row of a comparison and label, None if it was not measured."""
+    wanted = comparison, label
+    return next((r for r in rows if (r.comparison, r.label) == wanted), None)
 
 
-def report(
+def print_report(
     program: str,
     lines: Sequence[Line],
     results: object,
@@ -135,21 +159,24 @@ def report(
     goals: Sequence[Goal] = (),
     missing: Mapping[str, str] = {},
 ) -> None:
-    """Print the lines below the machine's, and the goals; with `as_json` all of it."""
-    facts = machine()
+    """Print the machine, the lines and the goals.
+
+    With `as_json` the text goes to standard error, and JSON to standard output.
+    """
+    machine = describe_machine()
     out = sys.stderr if as_json else sys.stdout
-    print(" \N{MIDDLE DOT} ".join(f"{k} {v}" for k, v in facts.items()), file=out)
+    print(" \N{MIDDLE DOT} ".join(f"{k} {v}" for k, v in machine.items()), file=out)
     print("\n".join(_aligned(lines)), file=out)
     print("\n".join(["", *(goal.line() for goal in goals)]), file=out)
     if as_json:
-        answer = {
+        found = {
             "program": Path(program).stem,
-            "machine": facts,
+            "machine": machine,
             "missing": dict(missing),
             "goals": [goal._asdict() for goal in goals],
             "results": results,
         }
-        print(json.dumps(answer))
+        print(json.dumps(found))
 
 
 def _aligned(lines: Sequence[Line]) -> list[str]:

@@ -1,13 +1,13 @@
-"""What was found, kept as files: a JSON and a text for each program, and the table."""
+"""The files of results: JSON and text of each benchmark, and a page of the goals."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Found = dict[str, Any]
+Found = dict[str, Any]  # the JSON of a benchmark
 BEGIN, END = "<!-- measured -->", "<!-- measured, end -->"
-# The goals that a page shows in short; those that were missed are always shown.
+# Goals that a page in short shows; it shows all missed goals too.
 HEADLINES = frozenset(
     {
         "view(20).values",
@@ -16,7 +16,7 @@ HEADLINES = frozenset(
         "get_price(count=20) beside the replaced path",
         "append(wake=False) beside the blackboard write",
         "p50 from store to awake, beside Redis pub/sub",
-        "attached processes: one read, the dearest at 64, beside 1",
+        "one read among attached processes, the costliest size beside 1",
         "private memory of a reader of all streams",
         "a whole feeder beside a bare receive loop, binance",
     }
@@ -24,15 +24,15 @@ HEADLINES = frozenset(
 _WORDS = {True: "met", False: "**missed**", None: "not measured"}
 
 
-def keep(into: Path, found: Found, table: str) -> None:
-    """One program's results, and the table that it printed."""
+def save(into: Path, found: Found, table: str) -> None:
+    """Write the JSON of one benchmark, and the table that it printed."""
     text = json.dumps(found, indent=1)
     Path(into, f"{found['program']}.json").write_text(_compact(text) + "\n")
     Path(into, f"{found['program']}.txt").write_text(table)
 
 
 def _compact(text: str) -> str:
-    """Innermost lists and histograms on one line each."""
+    """Put each innermost list and histogram on one line."""
     lines: list[str] = []
     for line in text.splitlines():
         stripped = line.strip()
@@ -49,8 +49,8 @@ def _is_open(line: str) -> bool:
     return line.count("[") + line.count("{") > line.count("]") + line.count("}")
 
 
-def kept(into: Path, programs: Sequence[str]) -> dict[str, Found]:
-    """What is there of these programs, of this run or an earlier one."""
+def load(into: Path, programs: Sequence[str]) -> dict[str, Found]:
+    """Return the saved JSON of these benchmarks, of this run or an earlier one."""
     paths = [Path(into, f"{program}.json") for program in programs]
     return {path.stem: json.loads(path.read_text()) for path in paths if path.exists()}
 
@@ -58,24 +58,24 @@ def kept(into: Path, programs: Sequence[str]) -> dict[str, Found]:
 def write_table(
     into: Path, found: Mapping[str, Found], drawn: Mapping[str, str]
 ) -> None:
-    """README.md: the machine, each goal and what was reached, what is not here."""
-    lines = ["# What was measured", "", *_machine(found), "", *_goals(found)]
-    lines += ["", *_absent(found)]
+    """Write README.md: the machine, each goal and its value, the missing rivals."""
+    lines = ["# Results", "", *_machine(found), "", *_goals(found)]
+    lines += ["", *_missing_lines(found)]
     for title, name in drawn.items():
         lines += [f"## {title}", "", f"![{title}]({name}.png)", ""]
-    lines += ["## All figures", ""]
-    lines += [f"- [{name.replace('_', ' ')}?]({name}.txt)" for name in found]
+    lines += ["## All numbers", ""]
+    lines += [f"- [{name}]({name}.txt)" for name in found]
     Path(into, "README.md").write_text("\n".join(lines) + "\n")
 
 
-def show(readme: Path, found: Mapping[str, Found]) -> None:
+def update_page(readme: Path, found: Mapping[str, Found]) -> None:
     """Write the machine and the goals in short between the two marks of a page."""
     before, begin, rest = readme.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise SystemExit(f"{readme} has no {BEGIN} and {END} to write between")
-    told = "\n".join([*_machine(found), "", *_goals_in_short(found)])
-    readme.write_text(f"{before}{BEGIN}\n{told}\n{END}{after}")
+        raise SystemExit(f"{readme} has no lines {BEGIN} and {END}")
+    text = "\n".join([*_machine(found), "", *_goals_in_short(found)])
+    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 def _goals(found: Mapping[str, Found]) -> list[str]:
@@ -83,7 +83,7 @@ def _goals(found: Mapping[str, Found]) -> list[str]:
 
 
 def _goals_in_short(found: Mapping[str, Found]) -> list[str]:
-    """The table of the headlines and of every goal that was not met."""
+    """Return the table of the headlines and of every goal that was not met."""
     goals = [goal for program in found.values() for goal in program["goals"]]
     met = sum(goal["met"] is True for goal in goals)
     shown = [g for g in goals if g["what"] in HEADLINES or g["met"] is not True]
@@ -98,19 +98,22 @@ def _table(goals: Sequence[Found]) -> list[str]:
 
 
 def _machine(found: Mapping[str, Found]) -> list[str]:
-    """The machine of the first program; when each ran, where it was not the same."""
+    """Return the machine of the first benchmark, and the times and loads of all."""
     machines = [program["machine"] for program in found.values()]
     shown = {k: v for k, v in machines[0].items() if k not in ("load", "at")}
     times = sorted(machine["at"] for machine in machines)
     loads = [machine["load"].split()[0] for machine in machines]
-    took = (
-        f"Taken from {times[0]} to {times[-1]}; the load of a minute at the end of each"
-        f" program: {', '.join(loads)}."
+    measured = (
+        f"Measured from {times[0]} to {times[-1]}; the load average at the end of each"
+        f" benchmark: {', '.join(loads)}."
     )
-    return ["; ".join(f"{name} {value}" for name, value in shown.items()) + ".", took]
+    return [
+        "; ".join(f"{name} {value}" for name, value in shown.items()) + ".",
+        measured,
+    ]
 
 
-def _absent(found: Mapping[str, Found]) -> list[str]:
+def _missing_lines(found: Mapping[str, Found]) -> list[str]:
     reasons = {
         f"- {rival}: {why}"
         for program in found.values()

@@ -1,5 +1,4 @@
-"""Runs all programs here, and writes what they found into results/: a table of the
-goals, plots, and the figures of each program as JSON."""
+"""Run the benchmarks, and write results/: a table of the goals, plots, and JSON."""
 
 import argparse
 import json
@@ -13,7 +12,7 @@ import plots
 import results
 
 HERE = Path(__file__).parent
-PROGRAMS = (
+BENCHMARKS = (
     "bench_read",
     "bench_write",
     "bench_get_price",
@@ -25,52 +24,61 @@ PROGRAMS = (
 )
 
 
-def ask(program: str, quick: bool) -> tuple[dict[str, Any], str]:
-    """What a program found, and the table that it prints."""
-    command = [sys.executable, str(HERE / f"{program}.py"), "--json"]
+def run(benchmark: str, quick: bool) -> tuple[dict[str, Any], str]:
+    """Run one benchmark; return its JSON and its printed table."""
+    command = [sys.executable, str(HERE / f"{benchmark}.py"), "--json"]
     command += ["--quick"] if quick else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     print(done.stderr, flush=True)
     if done.returncode:
-        raise SystemExit(f"{program} ended with {done.returncode}")
+        raise SystemExit(f"{benchmark} exited with {done.returncode}")
     return json.loads(done.stdout), done.stderr
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="only see that it runs")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="only check that they run",
+    )
     parser.add_argument(
         "--into", type=Path, default=HERE / "results", help="the folder to write into"
     )
     parser.add_argument(
-        "--show", type=Path, metavar="PAGE", help="put the goals into this page, too"
+        "--show",
+        type=Path,
+        metavar="PAGE",
+        help="write the goals in short here too",
     )
     parser.add_argument(
-        "programs", nargs="*", help=f"only these, of: {' '.join(PROGRAMS)}"
+        "benchmarks", nargs="*", help=f"only these of: {' '.join(BENCHMARKS)}"
     )
     options = parser.parse_args()
-    unknown = [name for name in options.programs if name not in PROGRAMS]
+    unknown = [name for name in options.benchmarks if name not in BENCHMARKS]
     if unknown:
-        parser.error(f"{unknown[0]} is none of: {' '.join(PROGRAMS)}")
+        parser.error(
+            f"unknown benchmark {unknown[0]!r}; one of: {' '.join(BENCHMARKS)}"
+        )
     return options
 
 
 def main() -> None:
-    """Ask them one after the other: two at once would measure each other."""
-    options = arguments()
+    """Run them one after the other: two at once would disturb each other."""
+    options = parse_arguments()
     into: Path = options.into
     into.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    for program in options.programs or PROGRAMS:
-        print(f"== {program}", flush=True)
-        found, table = ask(program, options.quick)
-        results.keep(into, found, table)
-    kept = results.kept(into, PROGRAMS)
-    drawn = plots.draw(into, kept)
-    results.write_table(into, kept, drawn)
+    for benchmark in options.benchmarks or BENCHMARKS:
+        print(f"== {benchmark}", flush=True)
+        found, table = run(benchmark, options.quick)
+        results.save(into, found, table)
+    saved = results.load(into, BENCHMARKS)
+    drawn = plots.draw(into, saved)
+    results.write_table(into, saved, drawn)
     if options.show:
-        results.show(options.show, kept)
-    print(f"{into}: {len(kept)} programs, {time.monotonic() - start:.0f} s")
+        results.update_page(options.show, saved)
+    print(f"{into}: {len(saved)} benchmarks, {time.monotonic() - start:.0f} s")
 
 
 if __name__ == "__main__":

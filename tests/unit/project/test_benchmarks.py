@@ -1,4 +1,4 @@
-"""The benchmarks run and say what they should; how fast anything is, is not asked."""
+"""The benchmarks run and print their results; no speed is checked."""
 
 import json
 import re
@@ -15,35 +15,35 @@ GOAL = {"what", "goal", "value", "met"}
 SPREADS = ("wall", "cpu", "empty", "net", "ratio")
 
 
-def run(program: str) -> tuple[dict, str]:
-    """What a smoke run says: the results, and the table."""
-    command = [sys.executable, "-W", "error", BENCHMARKS / f"{program}.py"]
+def run(benchmark: str) -> tuple[dict, str]:
+    """Run a benchmark quickly; return its JSON and its table."""
+    command = [sys.executable, "-W", "error", BENCHMARKS / f"{benchmark}.py"]
     command += ["--quick", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
 
 
-def check(told: dict, table: str, program: str) -> None:
-    """What each program says: the machine, its goals, and rivals that are not here."""
-    assert told["program"] == program
+def check(found: dict, table: str, benchmark: str) -> None:
+    """Check that the machine, the goals and the missing rivals are printed."""
+    assert found["program"] == benchmark
     machine = {"CPU", "cores", "kernel", "Python", "core", "load", "at"}
-    assert machine <= told["machine"].keys()
-    assert told["machine"]["CPU"] in table
-    assert told["goals"]
-    for goal in told["goals"]:
+    assert machine <= found["machine"].keys()
+    assert found["machine"]["CPU"] in table
+    assert found["goals"]
+    for goal in found["goals"]:
         assert goal.keys() == GOAL
         assert f"{goal['what']}: {goal['value']}; goal {goal['goal']}" in table
-    for rival, why in told["missing"].items():
+    for rival, why in found["missing"].items():
         assert f"not measured: {rival}: {why}" in table
 
 
-@pytest.mark.parametrize("program", ["bench_read", "bench_write", "bench_get_price"])
-def test_each_case_is_measured_beside_the_first_of_its_question(program):
-    told, table = run(program)
-    check(told, table, program)
-    assert told["results"]["rows"]
-    for row in told["results"]["rows"]:
+@pytest.mark.parametrize("benchmark", ["bench_read", "bench_write", "bench_get_price"])
+def test_each_case_is_compared_with_the_first_of_its_comparison(benchmark):
+    found, table = run(benchmark)
+    check(found, table, benchmark)
+    assert found["results"]["rows"]
+    for row in found["results"]["rows"]:
         assert row["label"] in table
         for name in SPREADS:
             median, low, high = row[name]
@@ -51,54 +51,54 @@ def test_each_case_is_measured_beside_the_first_of_its_question(program):
         assert row["wall"][0] > 0
 
 
-def test_the_feeder_is_measured_beside_a_bare_loop_and_loses_nothing():
-    program = "bench_ingest"
-    told, table = run(program)
-    check(told, table, program)
-    assert told["results"].keys() == {"wealthai", "binance"}
-    for protocol, runs in told["results"].items():
+def test_the_feeder_is_compared_with_a_bare_loop_and_loses_nothing():
+    benchmark = "bench_ingest"
+    found, table = run(benchmark)
+    check(found, table, benchmark)
+    assert found["results"].keys() == {"wealthai", "binance"}
+    for protocol, runs in found["results"].items():
         assert runs.keys() == {"drain", "bare", "feeder", "app"}
         assert protocol in table
     assert table.count("each value right") == 2
 
 
-def test_sleepers_are_measured_beside_the_floor():
-    program = "bench_wakeup"
-    told, table = run(program)
-    check(told, table, program)
-    for label, found in told["results"].items():
+def test_sleepers_are_compared_with_the_floor():
+    benchmark = "bench_wakeup"
+    found, table = run(benchmark)
+    check(found, table, benchmark)
+    for label, samples in found["results"].items():
         assert label in table
-        assert min(found["p50"]) > 0
-        assert sum(found["histogram"].values()) > 0
+        assert min(samples["p50"]) > 0
+        assert sum(samples["histogram"].values()) > 0
 
 
-def test_reads_are_measured_beside_others_and_among_many_streams():
-    program = "bench_scaling"
-    told, table = run(program)
-    check(told, table, program)
-    for found in (told["results"]["readers"], told["results"]["streams"]):
-        assert len({row["size"] for row in found}) > 1
-        assert all(row["us"][0] > 0 for row in found)
+def test_reads_are_measured_among_readers_and_among_streams():
+    benchmark = "bench_scaling"
+    found, table = run(benchmark)
+    check(found, table, benchmark)
+    for rows in (found["results"]["readers"], found["results"]["streams"]):
+        assert len({row["size"] for row in rows}) > 1
+        assert all(row["us"][0] > 0 for row in rows)
 
 
 def test_wakes_are_counted_once_a_batch():
-    program = "bench_waiters"
-    told, table = run(program)
-    check(told, table, program)
-    rings = {row["act"]: row["rings"] for row in told["results"]}
-    assert rings["one bar, a wake"] == rings["50 bars, one wake"] == 1
-    assert rings["50 bars, a wake each"] == 50  # the control
-    assert all(row["wakes"] > 0 for row in told["results"] if row["readers"])
+    benchmark = "bench_waiters"
+    found, table = run(benchmark)
+    check(found, table, benchmark)
+    wakes = {row["act"]: row["rings"] for row in found["results"]}
+    assert wakes["one bar, a wake"] == wakes["50 bars, one wake"] == 1
+    assert wakes["50 bars, a wake each"] == 50  # the control
+    assert all(row["wakes"] > 0 for row in found["results"] if row["readers"])
 
 
-def test_each_weight_is_taken():
-    program = "bench_footprint"
-    told, table = run(program)
-    check(told, table, program)
-    assert all(what in table for what in told["results"])
+def test_the_footprint_is_measured():
+    benchmark = "bench_footprint"
+    found, table = run(benchmark)
+    check(found, table, benchmark)
+    assert all(what in table for what in found["results"])
 
 
-def test_a_rival_that_is_not_here_is_named_with_the_reason(monkeypatch):
+def test_a_missing_rival_is_named_with_the_reason(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     rivals = {name: import_module(name) for name in ("on_lmdb", "on_iceoryx")}
     report = import_module("report")
@@ -111,38 +111,38 @@ def test_a_rival_that_is_not_here_is_named_with_the_reason(monkeypatch):
     for module in rivals.values():
         monkeypatch.setattr(module, "find_spec", lambda name: object())
     assert report.missing(rivals) == {}
-    goal = report.against("reads", None, None, 4)
-    assert (goal.met, goal.value) == (None, "the rival is not here")
+    goal = report.times_faster("reads", None, None, 4)
+    assert (goal.met, goal.value) == (None, "it cannot be measured here")
 
 
-def run_all(into: Path, *programs: str) -> subprocess.CompletedProcess:
+def run_all(into: Path, *benchmarks: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-W", "error", BENCHMARKS / "run.py", "--quick"]
-    command += ["--into", into, *programs]
+    command += ["--into", into, *benchmarks]
     return subprocess.run(command, capture_output=True, text=True, timeout=100)
 
 
 def test_all_goals_are_in_one_table(tmp_path):
-    program = "bench_waiters"
-    done = run_all(tmp_path, program)
+    benchmark = "bench_waiters"
+    done = run_all(tmp_path, benchmark)
     assert done.returncode == 0, done.stderr
-    told = json.loads((tmp_path / f"{program}.json").read_text())
-    check(told, (tmp_path / f"{program}.txt").read_text(), program)
+    found = json.loads((tmp_path / f"{benchmark}.json").read_text())
+    check(found, (tmp_path / f"{benchmark}.txt").read_text(), benchmark)
     table = (tmp_path / "README.md").read_text()
-    for goal in told["goals"]:
+    for goal in found["goals"]:
         assert f"| {goal['what']} | {goal['goal']} | {goal['value']} |" in table
-    assert told["machine"]["CPU"] in table
+    assert found["machine"]["CPU"] in table
     if find_spec("matplotlib"):
-        assert "![What waiting readers cost the writer](waiting_readers.png)" in table
+        assert "![Cost of waiting readers for the writer](waiting_readers.png)" in table
         assert (tmp_path / "waiting_readers.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (tmp_path / "waiting_readers.svg").read_text()
     else:
         assert "no plots: the package matplotlib is not installed" in done.stdout
 
 
-def test_a_program_that_there_is_not(tmp_path):
+def test_an_unknown_benchmark_is_an_error(tmp_path):
     done = run_all(tmp_path, "bench_it")
     assert done.returncode == 2
-    assert "bench_it is none of: bench_read" in done.stderr
+    assert "unknown benchmark 'bench_it'; one of: bench_read" in done.stderr
 
 
 def test_a_goal_is_met_missed_or_not_measured(tmp_path, monkeypatch):
@@ -160,12 +160,12 @@ def test_a_goal_is_met_missed_or_not_measured(tmp_path, monkeypatch):
         assert f"| goal {met} | 1 | 2 | {word} |" in table
     page = tmp_path / "page.md"
     page.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
-    results.show(page, {"p": found})
-    told = page.read_text()
-    assert told.startswith("before\n")
-    assert told.endswith("after\n")
-    assert "| goal False | 1 | 2 | **missed** |" in told
-    assert "old" not in told
+    results.update_page(page, {"p": found})
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "| goal False | 1 | 2 | **missed** |" in text
+    assert "old" not in text
 
 
 def test_readme_shows_what_was_measured(monkeypatch):

@@ -1,6 +1,6 @@
-"""Us: a feed's rings read by one process and written by another.
+"""The contender shmfeed: a feed's rings, read by one process and written by another.
 
-Where there is a C core, pure Python is one more party beside it.
+Where there is a C core, pure Python is a contender of its own.
 """
 
 import itertools
@@ -9,12 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import filled_feed
 import numpy as np
 import report
-from filled_feed import SYMBOLS, TIMEFRAME
-from measure import Beside, Call, Calls, Party, Sleeper, serve
+from harness import Call, Calls, Contender, Sleeper, WithBaseline, serve
 from numpy.typing import NDArray
+from sample_bars import HISTORY, SYMBOLS, TIMEFRAME, forming_bar
 
 import shmfeed
 from shmfeed import core
@@ -24,26 +23,25 @@ from shmfeed.writer import create
 RING, PURE = "ring", "pure ring"
 WRITER, PURE_WRITER = "writer", "pure writer"
 SYMBOL = SYMBOLS[0]
-STEP = 3_600_000  # ms: TIMEFRAME
-PATIENCE = 1.0  # s, of a sleeper
-_FAR = 1 << 47  # ms: a forming bar that stays newer than all that close
+STEP = 3_600_000  # ms, the length of TIMEFRAME
+WAIT_SECONDS = 1.0  # the longest sleep
+_FAR = 1 << 47  # ms: a forming bar that stays newer than all closed ones
 VOLUME = 4  # its row in `values`
 
-
 Floats = NDArray[np.float64]
-Waiting = tuple[Sleeper[Floats], Callable[[Floats], float]]
+SleeperAndStamp = tuple[Sleeper[Floats], Callable[[Floats], float]]
 
 
 def missing() -> dict[str, str]:
-    """Pure Python is no other party where it serves anyhow."""
+    """Return the contenders of pure Python where there is no C core beside it."""
     if core.build == "C":
         return {}
-    why = f"`{RING}` is that already: {core.WHY}"
+    why = f"`{RING}` is pure Python already: {core.WHY}"
     return {PURE: why, PURE_WRITER: why}
 
 
-def reading(name: str, end: ExitStack) -> Calls:
-    """Reads of a feed that another process holds."""
+def reading_calls(name: str, end: ExitStack) -> Calls:
+    """Return reads of a feed that another process holds."""
     ring = shmfeed.attach(name).ring(SYMBOL, TIMEFRAME)
     calls: dict[str, Call] = {
         "latest": lambda: ring.latest("close"),
@@ -61,9 +59,9 @@ def reading(name: str, end: ExitStack) -> Calls:
     return calls
 
 
-def _close_and_valid(rows: "shmfeed.feed.Slice") -> bool:
-    rows["close"]
-    return rows.valid
+def _close_and_valid(bars: "shmfeed.feed.Slice") -> bool:
+    bars["close"]
+    return bars.valid
 
 
 def _words(rows: "shmfeed.feed.Rows") -> bytes:
@@ -71,55 +69,57 @@ def _words(rows: "shmfeed.feed.Rows") -> bytes:
     return b"".join(np.ascontiguousarray(column).tobytes() for column in columns)
 
 
-def writing(end: ExitStack) -> Calls:
-    """Writes of a feed of its own, which another process has attached to."""
+def writing_calls(end: ExitStack) -> Calls:
+    """Return writes of a feed that another process has attached to."""
     name = f"bench-{os.getpid()}"
-    writer = create(name, history=filled_feed.HISTORY)
+    writer = create(name, history=HISTORY)
     end.callback(writer.close, unlink=True)
     ring = writer.add_stream(SYMBOL, TIMEFRAME)
-    open_, high, low, close, volume, money = filled_feed.forming_bar(SYMBOL)[2:8]
-    opened = itertools.count(STEP, STEP).__next__
-    latest = opened()
+    open_, high, low, close, volume, money = forming_bar(SYMBOL)[2:8]
+    next_open_time = itertools.count(STEP, STEP).__next__
+    latest = next_open_time()
 
     def append() -> None:
         nonlocal latest
-        latest = opened()
+        latest = next_open_time()
         ring.append(latest, open_, high, low, close, volume, money)
 
-    def append_asleep() -> None:
+    def append_without_wake() -> None:
         nonlocal latest
-        latest = opened()
+        latest = next_open_time()
         ring.append(latest, open_, high, low, close, volume, money, wake=False)
 
     def count() -> None:
         nonlocal latest
-        latest = opened()
+        latest = next_open_time()
 
     def update() -> None:
         ring.update_forming(_FAR, open_, high, low, close, volume, money)
 
     eventcount = writer._eventcount
 
-    def wake_nobody() -> None:
+    def wake_no_reader() -> None:
         eventcount.notify(1)
 
     append()
-    observer = Party(__file__, "observer", name)
+    observer = Contender(__file__, "observer", name)
     end.callback(observer.close)
     observer.ask(call="count")
     return {
-        "append": Beside(append, count),
-        "append asleep": Beside(append_asleep, count),
+        "append": WithBaseline(append, count),
+        "append without wake": WithBaseline(append_without_wake, count),
         "update": update,
-        "wake": wake_nobody,
+        "wake": wake_no_reader,
     }
 
 
-def _sleeper(wait: Callable[[Sequence[Ring]], object], end: ExitStack) -> Waiting:
-    """Of a feed that another process will make; it sleeps on the rings' next bar."""
+def _sleeper(
+    wait: Callable[[Sequence[Ring]], object], end: ExitStack
+) -> SleeperAndStamp:
+    """Return a sleeper on rings of a feed that another process will create."""
     name = f"bench-{os.getpid()}"
 
-    def opened() -> Callable[[], Floats]:
+    def open_feed() -> Callable[[], Floats]:
         feed = end.enter_context(shmfeed.attach(name, timeout=10))
         rings = [feed.ring(symbol, TIMEFRAME) for symbol in SYMBOLS]
 
@@ -129,73 +129,73 @@ def _sleeper(wait: Callable[[Sequence[Ring]], object], end: ExitStack) -> Waitin
 
         return receive
 
-    return Sleeper(name, opened), lambda values: float(values[VOLUME, -1])
+    return Sleeper(name, open_feed), lambda values: float(values[VOLUME, -1])
 
 
-def sleeping(end: ExitStack) -> Waiting:
-    """With ring.wait."""
+def ring_sleeper(end: ExitStack) -> SleeperAndStamp:
+    """Return a sleeper in ring.wait."""
     seen = 0
 
     def wait(rings: Sequence[Ring]) -> None:
         nonlocal seen
-        seen = rings[0].wait(seen, timeout=PATIENCE) or seen
+        seen = rings[0].wait(seen, timeout=WAIT_SECONDS) or seen
 
     return _sleeper(wait, end)
 
 
-def sleeping_on_many(end: ExitStack) -> Waiting:
-    """With shmfeed.wait, on ten rings of which one is written."""
+def many_rings_sleeper(end: ExitStack) -> SleeperAndStamp:
+    """Return a sleeper in shmfeed.wait on ten rings, one of which is written."""
     seen = 0
 
     def wait(rings: Sequence[Ring]) -> None:
         nonlocal seen
-        if rings[0].count == seen:  # what has closed already is not waited for
-            shmfeed.wait(rings, timeout=PATIENCE)
+        if rings[0].count == seen:  # no bar has closed since
+            shmfeed.wait(rings, timeout=WAIT_SECONDS)
         seen = rings[0].count
 
     return _sleeper(wait, end)
 
 
-def sleeping_in_a_loop(end: ExitStack) -> tuple[Sleeper[Any], Any]:
-    """With shmfeed.aio, as a task of an event loop."""
+def aio_sleeper(end: ExitStack) -> tuple[Sleeper[Any], Any]:
+    """Return a sleeper in shmfeed.aio, a task of an event loop."""
     from shmfeed import aio
 
     name, seen = f"bench-{os.getpid()}", 0
 
-    def opened() -> Callable[[], Awaitable[Floats]]:
+    def open_feed() -> Callable[[], Awaitable[Floats]]:
         feed = end.enter_context(shmfeed.attach(name, timeout=10))
         ring = feed.ring(SYMBOL, TIMEFRAME)
 
         async def receive() -> Floats:
             nonlocal seen
-            seen = await aio.wait_ring(ring, seen, timeout=PATIENCE) or seen
+            seen = await aio.wait_ring(ring, seen, timeout=WAIT_SECONDS) or seen
             return ring.view(1).values
 
         return receive
 
-    return Sleeper(name, opened), lambda values: float(values[VOLUME, -1])
+    return Sleeper(name, open_feed), lambda values: float(values[VOLUME, -1])
 
 
-def waking(name: str, end: ExitStack) -> Callable[[float], None]:
-    """A writer of that feed, which puts a number into each bar's volume."""
-    streams = [(symbol, TIMEFRAME) for symbol in SYMBOLS]
-    writer = create(name, history=filled_feed.HISTORY, streams=streams)
+def waker(name: str, end: ExitStack) -> Callable[[float], None]:
+    """Create that feed; return a call that writes a bar with a stamp as its volume."""
+    keys = [(symbol, TIMEFRAME) for symbol in SYMBOLS]
+    writer = create(name, history=HISTORY, streams=keys)
     end.callback(writer.close, unlink=True)
-    ring = writer.add_stream(*streams[0])
-    opened = itertools.count(STEP, STEP).__next__
-    prices = filled_feed.forming_bar(SYMBOL)[2:6]
+    ring = writer.add_stream(*keys[0])
+    next_open_time = itertools.count(STEP, STEP).__next__
+    prices = forming_bar(SYMBOL)[2:6]
 
     def send(stamp: float) -> None:
-        ring.append(opened(), *prices, stamp)
+        ring.append(next_open_time(), *prices, stamp)
 
     return send
 
 
 def main() -> None:
-    """The other process of `writing`."""
-    options = report.arguments(__doc__).parse_args()
+    """Serve as the process that has attached to the feed of `writing_calls`."""
+    options = report.argument_parser(__doc__).parse_args()
     with ExitStack() as end:
-        serve(reading(options.argument, end))
+        serve(reading_calls(options.argument, end))
 
 
 if __name__ == "__main__":
