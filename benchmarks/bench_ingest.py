@@ -43,7 +43,7 @@ TIMEOUT_SECONDS, POLL_SECONDS = 60.0, 0.005
 
 DRAIN, BARE, FEEDER, APP = "drain", "bare", "feeder", "app"
 LABELS = {
-    DRAIN: "the venue's own pace: the socket emptied",
+    DRAIN: "the venue's own pace: a socket emptied",
     BARE: "bare loop: WebSocket.recv_data",
     FEEDER: "feeder: socket, codec, ledger, ring",
     APP: "WebSocketApp, its defaults",
