@@ -1,7 +1,8 @@
-"""What readers do, step by step, and all that they may find beside a writer.
+"""The readers' half of the protocol as a model, beside `model_writer`.
 
-Each `read_..` asks for every read of its kind in every execution, and says how many
-were accepted, how many refused, and how many of the accepted wrong.
+Each `read_..` function runs every read of its kind in every execution beside the
+writer, and counts the reads that were accepted, those that were refused, and the
+accepted ones that were wrong. A correct protocol has no wrong ones.
 """
 
 from collections.abc import Iterator
@@ -13,13 +14,13 @@ from weak_memory import AtMost, Found, Loads, every_end
 
 
 class View(NamedTuple):
-    """What a reader finds when it begins."""
+    """The values that a reader finds in steps R1 and R2."""
 
     stream: str
     word: CatalogWord
     published: int
     base: int
-    epoch: int  # the word's, but for a reader that asks the slot for it
+    epoch: int  # the catalog word's, unless that rule is left out
 
     @property
     def slot(self) -> str:
@@ -31,21 +32,21 @@ class View(NamedTuple):
 
 
 def views(writer: Writer, stream: str) -> Iterator[View]:
-    """All that a reader may find."""
+    """Yield each combination that a reader may find."""
     values = writer.thread.values
     for word in values(stream):
         epoch, slot = word
-        asked = "epoch in the catalog word" in writer.without
+        asked = "S4 epoch in the word" in writer.without
         epochs = values(f"{slot}.epoch") if asked else [epoch]
         found = product(values(f"{slot}.published"), values(f"{slot}.base"), epochs)
         yield from (View(stream, word, *each) for each in found)
 
 
 class Reader(Loads):
-    """Keeps the rules that its writer keeps."""
+    """A reader that leaves out the rules that its writer leaves out."""
 
     def __init__(self, writer: Writer) -> None:
-        super().__init__(writer.kept)
+        super().__init__(writer.in_order)
         self.without = writer.without
 
     def _acquire(self, rule: str) -> None:
@@ -57,40 +58,40 @@ class Reader(Loads):
             self.fence()
 
     def begin_view(self, view: View) -> None:
-        """(1) Acquire-load the catalog word, then published; the slot's base."""
+        """Find the window, steps R1 and R2."""
         self.load(view.stream, view.word)
-        self._acquire("acquire of the catalog word")
-        if "epoch in the catalog word" in self.without:
+        self._acquire("R1 acquire")
+        if "S4 epoch in the word" in self.without:
             self.load(f"{view.slot}.epoch", view.epoch)
             self.acquire()
         self.load(f"{view.slot}.published", view.published)
-        self._acquire("acquire of published")
+        self._acquire("R2 acquire")
         self.load(f"{view.slot}.base", view.base)
 
     def end_view(self, view: View) -> None:
-        """(3) Fence; load intent and, last, the slot's epoch."""
-        self._fence("fence before intent")
-        if "intent is looked at" not in self.without:
+        """Check that the window held, steps R4 and R5."""
+        self._fence("R4 fence")
+        if "R5 intent" not in self.without:
             limit = AtMost(view.rows.start + CAPACITY)
             self.load(f"{view.slot}.intent", limit, refuses=True)
-            self._acquire("epoch after intent")
-        if "epoch is looked at" not in self.without:
+            self._acquire("R5 epoch after intent")
+        if "R5 epoch" not in self.without:
             self.load(f"{view.slot}.epoch", view.epoch, refuses=True)
 
-    def begin_cell(self, counter: int) -> None:
-        """(1) Acquire-load the counter."""
+    def begin_latch(self, counter: int) -> None:
+        """Load the counter, step F1."""
         self.load("counter", counter)
-        self._acquire("acquire of the counter")
+        self._acquire("F1 acquire")
 
-    def end_cell(self, counter: int) -> None:
-        """(3) Fence; (4) load the counter, equal or again."""
-        self._fence("fence before the second look")
-        if "second look" not in self.without:
+    def end_latch(self, counter: int) -> None:
+        """Load the counter again, steps F3 and F4."""
+        self._fence("F3 fence")
+        if "F4 reload" not in self.without:
             self.load("counter", counter, refuses=True)
 
 
 def read_rows(writer: Writer, stream: str) -> Found:
-    """One row of a view: (2) it is used between the view's beginning and its end."""
+    """Read each row of a view, step R3 between R2 and R4."""
     found = Found()
     for view in views(writer, stream):
         for number in view.rows:
@@ -103,23 +104,26 @@ def read_rows(writer: Writer, stream: str) -> Found:
     return found
 
 
-def read_cells(writer: Writer) -> Found:
-    """The forming bar: (2) its cell is copied between the two looks."""
+def read_latch(writer: Writer) -> Found:
+    """Read the forming bar, step F2 between F1 and F3."""
     found = Found()
     for counter in filter(None, writer.thread.values("counter")):
         reader = Reader(writer)
-        reader.begin_cell(counter)
+        reader.begin_latch(counter)
         for word in cell_words(counter):
             reader.load(word)
-        reader.end_cell(counter)
+        reader.end_latch(counter)
         right = {(bar, bar) for bar in writer.whole(counter)}
         found = found.plus(every_end(writer.thread, reader), right)
     return found
 
 
 def read_together(writer: Writer) -> Found:
-    """X's forming bar and then its rows: no bar is missing between them, none is there
-    twice. That each is whole by itself is for the others to say."""
+    """Read X's forming bar and then its rows.
+
+    A read is wrong if a bar is missing between the two or is found in both. The other
+    functions check that each is whole.
+    """
     found = Found()
     counters = list(filter(None, writer.thread.values("counter")))
     for counter, view in product(counters, list(views(writer, "X"))):
@@ -127,8 +131,8 @@ def read_together(writer: Writer) -> Found:
         if "forming first" in writer.without:
             reader.begin_view(view)
             reader.end_view(view)
-        reader.begin_cell(counter)
-        reader.end_cell(counter)
+        reader.begin_latch(counter)
+        reader.end_latch(counter)
         if "forming first" not in writer.without:
             reader.begin_view(view)
             reader.end_view(view)
@@ -139,13 +143,16 @@ def read_together(writer: Writer) -> Found:
 
 def _without_hole(writer: Writer, counter: int, view: View) -> set[tuple[()]]:
     (forming,) = writer.whole(counter)
-    # The reader's rule: one that is not newer than the last closed row does not exist.
-    old = forming.number < view.published and "the newer counts" not in writer.without
+    # A forming bar that is not newer than the last closed row does not exist.
+    old = (
+        forming.number < view.published
+        and "an old forming bar is dropped" not in writer.without
+    )
     return {()} if old or forming.number == view.published else set()
 
 
 def read_counts(writer: Writer, stream: str) -> Found:
-    """A count: acquire-load the catalog word, then published; last the slot's epoch."""
+    """Read a count: the catalog word, published, and last the slot's epoch."""
     found = Found()
     for word in writer.thread.values(stream):
         epoch, slot = word
@@ -154,7 +161,7 @@ def read_counts(writer: Writer, stream: str) -> Found:
         reader.acquire()
         reader.load(f"{slot}.published")
         reader.acquire()
-        if "epoch is looked at" not in writer.without:
+        if "R5 epoch" not in writer.without:
             reader.load(f"{slot}.epoch", epoch, refuses=True)
         counted = {(number + 1,) for number in writer.numbers(word)}
         found = found.plus(every_end(writer.thread, reader), counted)
@@ -162,10 +169,10 @@ def read_counts(writer: Writer, stream: str) -> Found:
 
 
 class _Sound(NamedTuple):
-    """What a look at a sound slot may find while its writer writes."""
+    """The values that a check of a sound slot may find while its writer writes."""
 
     epoch: int
-    ahead: int  # how many rows intent may be ahead of published
+    ahead: int  # rows by which intent may be ahead of published
 
     def __contains__(self, found: object) -> bool:
         published, intent, last, base, epoch = found
@@ -174,8 +181,10 @@ class _Sound(NamedTuple):
 
 
 def read_verdicts(writer: Writer, stream: str, ahead: int) -> Found:
-    """A look for damage: the catalog word, what is in its slot, and the word again,
-    which must still be the same. A wrong one is a false alarm."""
+    """Check a slot for damage: the catalog word, the slot's words, and the word again.
+
+    The check counts only if the catalog word is the same. A wrong one is a false alarm.
+    """
     found = Found()
     for word in writer.thread.values(stream):
         epoch, slot = word

@@ -1,7 +1,7 @@
-"""Adoption in the model: a writer dies at any step, in any verb, and another goes on.
+"""Adoption in the model: a writer dies at any step of any verb, and another adopts.
 
-Readers run across it, and across a second death: they accept nothing wrong, and at rest
-each of them ends. A successor that resets what it finds is seen to fail.
+Readers run across the death, and across a second one: they accept no wrong read, and at
+rest each read ends. A successor that resets counts is seen to fail.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from itertools import product
 
 import pytest
 from model_reader import read_counts, read_rows
-from model_writer import NONE, STREAMS, ConnectPolicy, Writer, segment
+from model_writer import NONE, STREAMS, LeftOut, Writer, segment
 from support import forks
 from weak_memory import Found
 
@@ -20,19 +20,22 @@ VERBS = {
     "swap X": lambda writer: writer.swap("X", inserted=1),
     "swap Y": lambda writer: writer.swap("Y", kept=1),
 }
-# How many verbs each in a row of writers comes to; the last of them is not killed.
+# The verbs of each writer in a row; the last writer is not killed.
 LIVES = [(2, 2), (1, 1, 1)] if forks.SCALE <= 1 else [(2, 3), (2, 1, 2), (1, 1, 1, 1)]
 RULES = [
-    "intent stays",
-    "published stays",
-    "a named slot is in use",
-    "epochs go on",
+    "intent is kept",
+    "published is kept",
+    "named slots are in use",
+    "epochs grow",
 ]
 
 
 def written(begin: Callable[[], Writer], lives: tuple[int, ...]) -> Iterator[Writer]:
-    """All that a row of writers can have stored: each is killed before some step of its
-    last verb, or before it comes to another, and the next one adopts what it left."""
+    """Yield all that a row of writers can have stored.
+
+    Each is killed before some step of its last verb, or after it, and the next one
+    adopts what it left.
+    """
     length, *others = lives
     for program in product(VERBS, repeat=length):
         writer = begin()
@@ -48,8 +51,8 @@ def written(begin: Callable[[], Writer], lives: tuple[int, ...]) -> Iterator[Wri
             yield from written(adopt, tuple(others))
 
 
-def read_all(read, rules: ConnectPolicy, lives: tuple[int, ...], stop: bool) -> Found:
-    """Over all of them; `stop`: over as many as it takes to find a wrong one."""
+def read_all(read, rules: LeftOut, lives: tuple[int, ...], stop: bool) -> Found:
+    """Read beside all of them; with `stop` only until a wrong read is found."""
     total = Found()
     for writer in written(lambda: Writer(segment(), rules), lives):
         for stream in STREAMS:
@@ -80,8 +83,8 @@ def test_counts_are_right_across_deaths():
 @pytest.mark.parametrize(
     ("rules", "ends"), [(NONE, True), ([RULES[2]], False)], ids=str
 )
-def test_each_reader_ends_when_a_successor_has_died_too(rules, ends):
-    """The control: a slot taken from a stream that is in it leaves nothing of it."""
+def test_each_reader_ends_after_the_death_of_a_successor(rules, ends):
+    """The control: a slot that is taken from a stream leaves none of its rows."""
     starved = 0
     for writer in written(lambda: Writer(segment(), rules), (1, 1)):
         for done, stream in product(writer.thread.prefixes(), STREAMS):
@@ -90,8 +93,8 @@ def test_each_reader_ends_when_a_successor_has_died_too(rules, ends):
     assert (starved == 0) == ends
 
 
-def test_what_a_killed_writer_stored_in_any_order_does_no_harm():
-    """More than a kill can do: compilers may move stores between two fences."""
+def test_the_stores_of_a_killed_writer_may_have_any_order():
+    """A compiler may move stores between two fences, which a kill then separates."""
     total = Found()
     for verb, following in product(VERBS, product(VERBS, repeat=2)):
         writer = Writer(segment())

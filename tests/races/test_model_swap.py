@@ -1,14 +1,14 @@
-"""Swaps in the model: a stream's rows move to another slot, theirs becomes another's.
+"""Swaps in the model: a stream moves to another slot, and its old slot is reused.
 
-All programs of appends and swaps of two streams, beside a reader of either. With each
-rule kept nothing wrong is accepted; each rule that is left out lets something through.
+All programs of appends and swaps of two streams run beside a reader of either. Under
+all rules no wrong read is accepted; without any one of them some are.
 """
 
 from itertools import product
 
 import pytest
 from model_reader import read_counts, read_rows, read_verdicts
-from model_writer import NONE, STREAMS, ConnectPolicy, Writer, segment
+from model_writer import NONE, STREAMS, LeftOut, Writer, segment
 from support import forks
 from weak_memory import Found
 
@@ -21,38 +21,36 @@ VERBS = {
 }
 PROGRAMS = list(product(VERBS, repeat=LENGTH))
 RULES = [
-    "fence after the epoch",
-    "base of the new rows",
-    "release of the catalog word",
-    "acquire of the catalog word",
-    "epoch in the catalog word",
-    "epoch is looked at",
-    "epoch after intent",
-    "intent is looked at",
-    "fence before intent",
-    "acquire of published",
-    "release of published",
-    "fence after intent",
+    "S2 fence",
+    "S3 base",
+    "S4 release",
+    "R1 acquire",
+    "S4 epoch in the word",
+    "R5 epoch",
+    "R5 epoch after intent",
+    "R5 intent",
+    "R4 fence",
+    "R2 acquire",
+    "A4 release",
+    "A2 fence",
 ]
-LOOKS = ["base of the new rows", "epoch in the catalog word"]
-LOOKS += ["epoch is looked at", "intent is looked at"]
-ORDERINGS = [rule for rule in RULES if rule not in LOOKS]
+CHECKS = ["S3 base", "S4 epoch in the word"]
+CHECKS += ["R5 epoch", "R5 intent"]
+ORDERINGS = [rule for rule in RULES if rule not in CHECKS]
 
 
-def written(
-    program: tuple[str, ...], rules: ConnectPolicy, kept: bool = False
-) -> Writer:
-    writer = Writer(segment(), rules, kept)
+def written(program: tuple[str, ...], rules: LeftOut, in_order: bool = False) -> Writer:
+    writer = Writer(segment(), rules, in_order)
     for verb in program:
         VERBS[verb](writer)
     return writer
 
 
-def read_all(read, rules=NONE, kept=False, programs=PROGRAMS, stop=False) -> Found:
-    """Of all programs together; `stop`: of as many as it takes to find a wrong one."""
+def read_all(read, rules=NONE, in_order=False, programs=PROGRAMS, stop=False) -> Found:
+    """Read beside all programs; with `stop` only until a wrong read is found."""
     total = Found()
     for program, stream in product(programs, STREAMS):
-        found = read(written(program, rules, kept), stream)
+        found = read(written(program, rules, in_order), stream)
         total += found
         if found.wrong and stop:
             print(program, "beside a reader of", stream)
@@ -61,7 +59,7 @@ def read_all(read, rules=NONE, kept=False, programs=PROGRAMS, stop=False) -> Fou
     return total
 
 
-def test_nothing_of_another_life_of_a_slot_is_accepted():
+def test_no_row_of_another_epoch_of_a_slot_is_accepted():
     found = read_all(read_rows)
     assert found.wrong == 0
     assert found.accepted > 0
@@ -73,19 +71,22 @@ def test_each_rule_of_swaps_is_needed(rule):
     assert read_all(read_rows, [rule], stop=True).wrong > 0
 
 
-def test_where_stores_and_loads_keep_their_order_no_fence_is_needed():
-    assert read_all(read_rows, ORDERINGS, kept=True).wrong == 0
-    for look in LOOKS:
-        assert read_all(read_rows, [look], kept=True, stop=True).wrong > 0
+def test_no_fence_is_needed_where_stores_and_loads_keep_their_order():
+    assert read_all(read_rows, ORDERINGS, in_order=True).wrong == 0
+    for check in CHECKS:
+        assert read_all(read_rows, [check], in_order=True, stop=True).wrong > 0
 
 
-def test_swaps_alone_and_appends_alone_do_without_the_order_of_the_last_loads():
-    """Intent falls only in a slot's next life: whoever loads the epoch before it is
-    misled when rows were overwritten, and then the slot was given away."""
+def test_the_order_of_the_last_loads_matters_where_swaps_follow_appends():
+    """Intent falls only in a slot's next epoch.
+
+    A reader that loads the epoch first is misled where rows were overwritten before
+    the slot was reused.
+    """
     short = list(product(VERBS, repeat=3))
-    assert read_all(read_rows, ["epoch after intent"], programs=short).wrong == 0
+    assert read_all(read_rows, ["R5 epoch after intent"], programs=short).wrong == 0
     mixed = [("append X", "append X", "swap X", "swap Y")]
-    assert read_all(read_rows, ["epoch after intent"], programs=mixed).wrong > 0
+    assert read_all(read_rows, ["R5 epoch after intent"], programs=mixed).wrong > 0
 
 
 def test_a_count_is_that_of_its_catalog_word():
@@ -94,11 +95,11 @@ def test_a_count_is_that_of_its_catalog_word():
     assert found.accepted > 0
 
 
-def test_a_count_without_a_look_at_the_epoch_may_be_anothers():
-    assert read_all(read_counts, ["epoch is looked at"], stop=True).wrong > 0
+def test_a_count_without_a_check_of_the_epoch_may_be_another_streams():
+    assert read_all(read_counts, ["R5 epoch"], stop=True).wrong > 0
 
 
-def test_each_reader_ends_when_the_writer_has_died_in_a_swap():
+def test_each_reader_ends_after_a_death_in_a_swap():
     for program in product(VERBS, repeat=2):
         writer = written(program, NONE)
         for done, stream in product(writer.thread.prefixes(), STREAMS):
@@ -107,38 +108,40 @@ def test_each_reader_ends_when_the_writer_has_died_in_a_swap():
             assert found.accepted > 0
 
 
-def test_a_swap_that_leaves_a_slot_its_intent_would_starve_readers():
-    """The control: rows that are fewer than the slot's last life had."""
-    writer = written(("swap X", "swap Y"), ["intent of the new rows"])
+def test_a_swap_that_keeps_the_old_intent_starves_readers():
+    """The control: fewer rows than the slot had in its last epoch."""
+    writer = written(("swap X", "swap Y"), ["S3 intent"])
     found = read_rows(writer.at_rest(), "Y")
     assert found.refused > 0
     assert found.accepted == 0
 
 
-def test_a_look_for_damage_raises_no_false_alarm():
-    """Intent may be seen two rows ahead of published: it is no release store. The
-    epoch is one, so that a slot is seen to be given away before it changes."""
+def test_a_check_for_damage_raises_no_false_alarm():
+    """Intent may be seen two rows ahead of published, since A1 is a plain store.
+
+    S1 is a release store, so the check sees that a slot is reused before it changes.
+    """
     sound = read_all(lambda writer, stream: read_verdicts(writer, stream, ahead=2))
     assert sound.wrong == 0
     assert sound.accepted > 0
 
 
 @pytest.mark.parametrize(
-    ("rules", "ahead", "kept", "wrong"),
+    ("rules", "ahead", "in_order", "wrong"),
     [
         (NONE, 1, False, True),
         (NONE, 1, True, False),
-        (["release of the epoch"], 2, False, True),
+        (["S1 release"], 2, False, True),
     ],
     ids=str,
 )
-def test_what_a_look_for_damage_may_rely_on(rules, ahead, kept, wrong):
+def test_the_orderings_that_a_check_for_damage_relies_on(rules, ahead, in_order, wrong):
     found = read_all(
-        lambda writer, stream: read_verdicts(writer, stream, ahead), rules, kept
+        lambda writer, stream: read_verdicts(writer, stream, ahead), rules, in_order
     )
     assert (found.wrong > 0) == wrong
 
 
-def test_readers_do_without_the_release_of_the_epoch():
-    """They are refused once more, and find the new catalog word: nothing is wrong."""
-    assert read_all(read_rows, ["release of the epoch"]).wrong == 0
+def test_readers_do_not_need_the_release_of_the_epoch():
+    """Without it a reader retries once more and finds the new catalog word."""
+    assert read_all(read_rows, ["S1 release"]).wrong == 0

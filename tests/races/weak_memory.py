@@ -1,18 +1,18 @@
 """A small machine that reorders whatever it may, and every execution of it.
 
-A thread is a list of stores or of loads. One comes after another only where an ordering
-says so: a fence, a release, an acquire, or that both touch the same word; else any
-order goes. All states that can be reached are visited once: which stores are done,
-which loads are done, and what they found.
+A thread is a list of stores or a list of loads. One step comes before another only
+where an ordering says so: a fence, a release, an acquire, or two accesses to the same
+word. All other orders happen. The machine visits each reachable state once: the stores
+that are done, the loads that are done, and the values that the loads found.
 
-Three things keep the states few, and none of them loses a wrong value:
+Three things keep the states few, and none of them hides a wrong value:
 
-- Memory is what the stores that are done make of it: it need not be remembered.
-- Only words that the reader loads matter. What it finds is the same if all others, and
-  the stores to them, are left out: `every_end` leaves them out.
-- A reader is written for what its first loads shall find, say row 5 of slot A. An
-  execution in which they find something else is dropped there; the test asks for each
-  possible finding.
+- Memory follows from the set of stores that are done, so it is not part of the state.
+- Words that the reader does not load, and the stores to them, are left out. They cannot
+  change what it finds.
+- A reader is written for the values of its first loads, say row 5 of slot A. An
+  execution in which they find other values is dropped; the test runs one reader for
+  each possible finding.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ Memory = dict[str, Value]
 
 
 class Store(NamedTuple):
-    """One store, and the set of those that come before it, as bits."""
+    """One store, and the steps that come before it, as bits."""
 
     word: str
     value: Value
@@ -34,10 +34,10 @@ class Store(NamedTuple):
 
 
 class Load(NamedTuple):
-    """One load. What it finds is kept, unless `expects` it: then it must be that.
+    """One load. Its value is a result of the read, unless it `expects` a value.
 
-    `refuses` says what happens if it is not: the reader finds it out and takes
-    nothing, else this is not the execution that the reader was written for.
+    On another value than expected, a load that `refuses` makes the reader refuse the
+    read. Without `refuses`, the reader was not written for this execution.
     """
 
     word: str
@@ -47,44 +47,44 @@ class Load(NamedTuple):
 
 
 class Order:
-    """What comes before the next step of a thread."""
+    """The orderings of one thread."""
 
-    def __init__(self, kept: bool) -> None:
+    def __init__(self, in_order: bool) -> None:
         self.before: list[int] = []
-        self._kept = kept
-        self._all = 0  # before whatever follows
+        self._in_order = in_order
+        self._all = 0  # the steps before all that follow
         self._same: dict[str, int] = {}
 
     def add(self, word: str, *, after_all: bool = False) -> int:
-        """One more step on `word`: the steps before it. Those on the same word are."""
+        """Add a step on `word`; return the steps that come before it."""
         done = (1 << len(self.before)) - 1
         before = (
-            done if after_all or self._kept else self._all | self._same.get(word, 0)
+            done if after_all or self._in_order else self._all | self._same.get(word, 0)
         )
         self.before.append(before)
         self._same[word] = before | 1 << len(self.before) - 1
         return before
 
     def fence(self) -> None:
-        """All steps so far come before all that follow."""
+        """Put all steps so far before all that follow."""
         self._all = (1 << len(self.before)) - 1
 
     def acquire(self) -> None:
-        """The newest step, and what is before it, comes before all that follow."""
+        """Put the newest step, and the steps before it, before all that follow."""
         self._all |= self.before[-1] | 1 << len(self.before) - 1
 
 
 class Stores:
-    """A writing thread under construction, on memory as it was before.
+    """A writing thread under construction, and the memory before its first step.
 
-    `kept`: its stores keep their order, as they do on x86-64.
+    With `in_order` its stores keep their order, as on x86-64.
     """
 
-    def __init__(self, memory: Mapping[str, Value], kept: bool = False) -> None:
+    def __init__(self, memory: Mapping[str, Value], in_order: bool = False) -> None:
         self.memory = dict(memory)
-        self.kept = kept
+        self.in_order = in_order
         self.steps: list[Store] = []
-        self._order = Order(kept)
+        self._order = Order(in_order)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -100,15 +100,16 @@ class Stores:
         self._order.fence()
 
     def left(self) -> Memory:
-        """Memory when all of it is done."""
+        """Return the memory after all steps."""
         return self.memory | {step.word: step.value for step in self.steps}
 
     def killed(self, done: Collection[int]) -> "Stores":
-        """The same thread, if only these steps were done; all that follows comes later.
+        """Return the thread as a kill left it, with only these steps done.
 
-        Whoever follows has waited for the end of the process, and so for its stores.
+        The steps of a successor come after all of them: it waited for the end of the
+        process, and so for its stores.
         """
-        killed = Stores(self.memory, self.kept)
+        killed = Stores(self.memory, self.in_order)
         bit: dict[int, int] = {}
         for number, step in enumerate(self.steps):
             if number in done:
@@ -119,13 +120,16 @@ class Stores:
         return killed
 
     def prefixes(self, first: int = 0) -> Iterator[range]:
-        """Where it can be killed: before each step, from `first` on, and at its end."""
+        """Yield the steps done at a kill before each step from `first` on, and last."""
         for length in range(first, len(self.steps) + 1):
             yield range(length)
 
     def parts(self) -> Iterator[frozenset[int]]:
-        """All that may be done when it is killed: more than can happen, were it not
-        for compilers, which keep to the orderings and to nothing else."""
+        """Yield each set of steps that the orderings allow to be done at a kill.
+
+        A CPU does not lose stores of a killed process, but a compiler may reorder
+        them; it keeps to the orderings and to nothing else.
+        """
         seen, waiting = {0}, [0]
         while waiting:
             done = waiting.pop()
@@ -136,17 +140,17 @@ class Stores:
                     waiting.append(done | bit)
 
     def values(self, word: str) -> list[Value]:
-        """All that the word ever holds."""
+        """Return all values that the word ever holds."""
         stored = [step.value for step in self.steps if step.word == word]
         return list(dict.fromkeys([self.memory.get(word), *stored]))
 
 
 class Loads:
-    """A reading thread under construction; `kept` as for `Stores`."""
+    """A reading thread under construction; `in_order` is as in `Stores`."""
 
-    def __init__(self, kept: bool = False) -> None:
+    def __init__(self, in_order: bool = False) -> None:
         self.steps: list[Load] = []
-        self._order = Order(kept)
+        self._order = Order(in_order)
 
     def load(self, word: str, *expected: Value, refuses: bool = False) -> None:
         before = self._order.add(word)
@@ -154,7 +158,7 @@ class Loads:
         self.steps.append(Load(word, before, expects, refuses))
 
     def acquire(self) -> None:
-        """Make the newest load an acquiring one: it comes before all that follow."""
+        """Make the newest load an acquire: it comes before all that follow."""
         self._order.acquire()
 
     def fence(self) -> None:
@@ -162,7 +166,7 @@ class Loads:
 
 
 class AtMost(NamedTuple):
-    """Expected of a load: a number that is not above this one."""
+    """The expectation of a number up to `limit`."""
 
     limit: int
 
@@ -174,9 +178,10 @@ def _fits(value: Value, expects: Value) -> bool:
 
 
 class Ends(NamedTuple):
-    """How all complete reads went: the values of the accepted ones, how often each.
+    """The ends of all complete reads.
 
-    And how many states were looked at, none where the question was asked before.
+    `accepted` counts the accepted reads by their values. `states` is the number of
+    states visited, 0 where the answer was cached.
     """
 
     accepted: Counter[tuple[Value, ...]]
@@ -185,7 +190,7 @@ class Ends(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Reads over many executions, and the states that were looked at."""
+    """The counts of reads over many executions, and of the states visited."""
 
     accepted: int = 0
     refused: int = 0
@@ -193,7 +198,7 @@ class Found(NamedTuple):
     states: int = 0
 
     def plus(self, ends: Ends, right: Container[tuple[Value, ...]]) -> "Found":
-        """With these ends too: what was accepted and is not `right` is wrong."""
+        """Return the sum with these ends; accepted reads not in `right` are wrong."""
         accepted = ends.accepted.total()
         wrong = sum(n for values, n in ends.accepted.items() if values not in right)
         more = (accepted, ends.refused, wrong, ends.states)
@@ -204,10 +209,9 @@ class Found(NamedTuple):
 
 
 def every_end(stores: Stores, loads: Loads) -> Ends:
-    """Each way in which the loads can end, in every execution beside the stores.
+    """Return each way in which the loads can end, in every execution with the stores.
 
-    One that begins after the writer has died is among them: the others have all their
-    loads after the last store that is done.
+    The executions in which the writer died before the reader began are among them.
     """
     words = {load.word for load in loads.steps}
     memory = tuple((word, stores.memory.get(word)) for word in sorted(words))
@@ -218,7 +222,7 @@ def every_end(stores: Stores, loads: Loads) -> Ends:
 
 
 def _only(steps: Iterable[Store], words: set[str]) -> tuple[Store, ...]:
-    """The steps on these words, numbered anew."""
+    # The steps on these words, renumbered.
     kept: list[Store] = []
     bit: dict[int, int] = {}
     for number, step in enumerate(steps):
@@ -229,12 +233,11 @@ def _only(steps: Iterable[Store], words: set[str]) -> tuple[Store, ...]:
 
 
 def _renumbered(step: Store, bit: dict[int, int]) -> int:
-    """The kept steps before it; `bit` says what each kept step's is now."""
+    # The kept steps before it; `bit` maps a kept step to its new bit.
     return sum(new for old, new in bit.items() if step.before >> old & 1)
 
 
-# What a reader has come to: its loads that are done, whether it must refuse, and what
-# it has kept.
+# The state of a reader: its loads that are done, True if it must refuse, its results.
 _Reader = tuple[int, bool, tuple[tuple[int, Value], ...]]
 
 
@@ -247,7 +250,7 @@ def _every_end(
     accepted: Counter[tuple[Value, ...]] = Counter()
     refused = states = 0
     everything = (1 << len(loads)) - 1
-    # By the number of stores done: which, what memory holds then, who reads how far.
+    # One layer per number of stores done: by the set of them, memory and the readers.
     layer: dict[int, tuple[Memory, set[_Reader]]] = {0: (dict(start), {(0, False, ())})}
     while layer:
         following: dict[int, tuple[Memory, set[_Reader]]] = {}
@@ -277,7 +280,7 @@ _BITS = [1 << bit for bit in range(256)]
 
 
 def _read_on(memory: Memory, loads: tuple[Load, ...], readers: set[_Reader]) -> None:
-    """Add what the readers can come to in this state of memory."""
+    # Add the states that the readers can reach with memory as it is.
     waiting = list(readers)
     while waiting:
         read, refuses, kept = waiting.pop()

@@ -78,7 +78,7 @@ def write_cells(kind, words, board):
     return number
 
 
-def torn_cells(writes: type[Latch], reads: type[Latch], seconds: float) -> int:
+def torn_values(writes: type[Latch], reads: type[Latch], seconds: float) -> int:
     """How many accepted values were mixtures; stops early when it has seen some."""
     words = Words(mmap.mmap(-1, 4096))
     board = forks.board()
@@ -110,4 +110,4 @@ def torn_cells(writes: type[Latch], reads: type[Latch], seconds: float) -> int:
 )
 def test_cells_are_whole(writes, reads, torn):
     seconds = 10.0 if torn else 0.7 * forks.SCALE
-    assert (torn_cells(writes, reads, seconds) > 0) == torn
+    assert (torn_values(writes, reads, seconds) > 0) == torn

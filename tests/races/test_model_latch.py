@@ -1,25 +1,25 @@
-"""The cell pair in the model: an accepted value is whole, whoever dies when.
+"""The latch in the model: an accepted value is whole, on any CPU and after any death.
 
-And the forming bar beside the closed ones: forming first, then rows, and no bar is
-missing between them, none is there twice.
+The forming bar and the closed ones, too: read in this order, no bar is missing between
+them and none is found in both.
 """
 
 from itertools import product
 
 import pytest
-from model_reader import read_cells, read_together
-from model_writer import NONE, ConnectPolicy, Writer, segment
+from model_reader import read_latch, read_together
+from model_writer import NONE, LeftOut, Writer, segment
 from support import forks
 from weak_memory import Found
 
 UPDATES = 4 if forks.SCALE <= 1 else 6
 RULES = [
-    "the other cell",
-    "fence before filling",
-    "release of the counter",
-    "acquire of the counter",
-    "fence before the second look",
-    "second look",
+    "U2 other cell",
+    "U1 fence",
+    "U3 release",
+    "F1 acquire",
+    "F3 fence",
+    "F4 reload",
 ]
 ORDERINGS = RULES[1:5]
 
@@ -30,8 +30,8 @@ def updated(writer: Writer, count: int) -> Writer:
     return writer
 
 
-def test_cells_are_whole():
-    found = read_cells(updated(Writer(segment()), UPDATES))
+def test_values_are_whole():
+    found = read_latch(updated(Writer(segment()), UPDATES))
     print(found)
     assert found.wrong == 0
     assert found.accepted > 0
@@ -39,31 +39,31 @@ def test_cells_are_whole():
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_each_rule_of_cells_is_needed(rule):
-    found = read_cells(updated(Writer(segment(), [rule]), UPDATES))
+def test_each_rule_of_the_latch_is_needed(rule):
+    found = read_latch(updated(Writer(segment(), [rule]), UPDATES))
     print(rule, found)
     assert found.wrong > 0
 
 
-def test_where_stores_and_loads_keep_their_order_no_fence_is_needed():
-    found = read_cells(updated(Writer(segment(), ORDERINGS, kept=True), UPDATES))
+def test_no_fence_is_needed_where_stores_and_loads_keep_their_order():
+    found = read_latch(updated(Writer(segment(), ORDERINGS, in_order=True), UPDATES))
     print(found)
     assert found.wrong == 0
     assert found.accepted > 0
-    blind = Writer(segment(), ["second look"], kept=True)
-    assert read_cells(updated(blind, UPDATES)).wrong > 0
+    blind = Writer(segment(), ["F4 reload"], in_order=True)
+    assert read_latch(updated(blind, UPDATES)).wrong > 0
 
 
-def test_a_dead_writer_leaves_the_last_whole_cell():
+def test_a_dead_writer_leaves_the_last_whole_value():
     writer = updated(Writer(segment()), 2)
     for done in writer.thread.prefixes():
-        found = read_cells(writer.killed(done).at_rest())
+        found = read_latch(writer.killed(done).at_rest())
         assert (found.accepted, found.refused, found.wrong) == (1, 0, 0)
 
 
-@pytest.mark.parametrize("rules", [NONE, ["the cell counter stays"]], ids=str)
-def test_a_successor_tears_no_cell(rules):
-    """The control: a successor that counts anew, as a new feeder would."""
+@pytest.mark.parametrize("rules", [NONE, ["counter is kept"]], ids=str)
+def test_a_successor_tears_no_value(rules):
+    """The control: a successor that resets the counter."""
     writer = updated(Writer(segment(), rules), 2)
     total = Found()
     for done in writer.thread.parts():
@@ -72,7 +72,7 @@ def test_a_successor_tears_no_cell(rules):
         updated(second, 1)
         for length in second.thread.prefixes(first):
             third = updated(second.succeeded(length, "third"), 3)
-            total += read_cells(third)
+            total += read_latch(third)
     print(rules, total)
     assert (total.wrong > 0) == bool(rules)
 
@@ -85,11 +85,11 @@ VERBS = {
 PROGRAMS = list(product(VERBS, repeat=3 if forks.SCALE <= 1 else 5))
 
 
-def read_all_together(rules: ConnectPolicy, kept: bool = False) -> Found:
-    """Over all programs, and with a successor after each death in the last verb."""
+def read_all_together(rules: LeftOut, in_order: bool = False) -> Found:
+    """Read beside all programs, and beside a successor after each death."""
     total = Found()
     for program in PROGRAMS:
-        writer = Writer(segment(), rules, kept)
+        writer = Writer(segment(), rules, in_order)
         for verb in program[:-1]:
             VERBS[verb](writer)
         begun = len(writer.thread)
@@ -104,21 +104,21 @@ def read_all_together(rules: ConnectPolicy, kept: bool = False) -> Found:
     return total
 
 
-def test_forming_and_closed_are_read_without_hole_and_without_double():
+def test_forming_and_closed_have_no_hole_and_no_double():
     found = read_all_together(NONE)
     assert found.wrong == 0
     assert found.accepted > 0
 
 
 @pytest.mark.parametrize(
-    "rule", ["forming first", "the newer counts", "the count does not fall"]
+    "rule", ["forming first", "an old forming bar is dropped", "S3 count does not fall"]
 )
 def test_each_rule_of_reading_both_is_needed(rule):
     assert read_all_together([rule]).wrong > 0
 
 
-READS = ["acquire of the counter", "fence before the second look"]
-STORES = ["release of the counter", "fence before filling"]
+READS = ["F1 acquire", "F3 fence"]
+STORES = ["U3 release", "U1 fence"]
 
 
 @pytest.mark.parametrize(
@@ -126,11 +126,11 @@ STORES = ["release of the counter", "fence before filling"]
     [(READS, True), (STORES, True), *(([rule], False) for rule in READS + STORES)],
     ids=str,
 )
-def test_either_ordering_of_a_cell_puts_it_before_the_rows(rules, wrong):
-    """One of two will do here: but the cell itself needs both."""
+def test_either_ordering_of_the_latch_puts_it_before_the_rows(rules, wrong):
+    """One of the two is enough here; the latch by itself needs both."""
     assert (read_all_together(rules).wrong > 0) == wrong
 
 
 def test_reading_both_needs_no_fence_where_order_is_kept():
-    assert read_all_together(READS + STORES, kept=True).wrong == 0
-    assert read_all_together(["forming first"], kept=True).wrong > 0
+    assert read_all_together(READS + STORES, in_order=True).wrong == 0
+    assert read_all_together(["forming first"], in_order=True).wrong > 0
