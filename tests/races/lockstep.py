@@ -1,9 +1,8 @@
-"""Waiters and a writer in lockstep: a waiter says that it has a bar and waits for the
-next one; the writer closes that some microseconds later, before, while or after the
-waiter falls asleep.
+"""Waiting readers and a writer in lockstep.
 
-A wake-up was lost where a wait lasted most of a piece, and the bar had closed in its
-beginning.
+A reader announces that it has a bar and waits for the next one. The writer closes that
+some microseconds later: before, while or after the reader falls asleep. A wake-up was
+lost if the wait lasted most of a piece although the bar had closed at its beginning.
 """
 
 import random
@@ -18,18 +17,18 @@ from shmfeed.writer import FeedWriter, create
 
 LONGEST_PAUSE_NS = 30_000
 PIECE_NS = 500_000_000
-FOUND_NS = 10_000  # so long lasts a wait that has nothing to wait for
+FOUND_NS = 10_000  # a wait that finds its bar at once is shorter
 
-# Words of the board; the last three: one for each waiter.
+# Words of the board; HAS, CLOSED and AT have one for each reader.
 STOP, LOST, READY, HAS, CLOSED, AT = 0, 1, 2, 8, 16, 24
 
 Closing = Callable[[FeedWriter, RingWriter, int], None]
-# Of a feed's name, the board, how many bars, which waiter it is.
+# Arguments: the feed's name, the board, the number of bars, the reader's number.
 Following = Callable[[str, memoryview, int, int], object]
 
 
 class OverError(Exception):
-    """A wake-up was lost: all is told."""
+    """A wake-up was lost; the run ends."""
 
 
 def close(writer: FeedWriter, ring: RingWriter, number: int) -> None:
@@ -73,12 +72,12 @@ def feed_in_lockstep(
 def look(
     board: memoryview, which: int, after: int, begun: int, least_ns: int, tally: Counter
 ) -> None:
-    """Say whether a wait that ends now has lost its wake-up; OverError if any has."""
+    """Count a wait that ends now. Raise OverError if any wait lost its wake-up."""
     lasted = time.monotonic_ns() - begun
     late = lasted >= least_ns
     tally["not woken" if late else "slept" if lasted > FOUND_NS else "found"] += 1
     if late and board[CLOSED + which] > after:
-        # A bar of the last moment may have come as it gave up waiting.
+        # A bar of the last moment may have closed as the wait timed out.
         board[LOST] |= board[AT + which] < begun + PIECE_NS // 4
     if board[LOST]:
         raise OverError
@@ -91,8 +90,7 @@ def run(
     following: Sequence[Following],
     closing: Closing = close,
 ) -> Counter:
-    """How many waits slept or found their bar, how many bars there were, and how many
-    wake-ups were lost."""
+    """Return the numbers of waits that slept or found, of bars, of lost wake-ups."""
     board = forks.board()
     total: Counter = Counter()
     told = name, board, bars, len(following), closing, seed
@@ -118,6 +116,6 @@ def run(
 def judge(total: Counter, bars: int) -> None:
     assert total["bars"] == bars
     assert total["lost"] == 0
-    # The race was run: there were some of both.
+    # It was a race: there were some of both.
     assert total["slept"] > bars // 100
     assert total["slept"] + total["found"] >= bars

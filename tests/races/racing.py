@@ -1,7 +1,6 @@
 """One ring in memory that two processes share: a writer in a child, a reader here.
 
-Each may be of either core. The writer never pauses; the reader has a mapping that it
-cannot write.
+Each may be of either core. The writer never pauses; the reader's mapping is read-only.
 """
 
 import mmap
@@ -17,16 +16,16 @@ from shmfeed.layout import E_WORD, SLOT_MASK, Geometry
 from shmfeed.memory.catalog import Catalog
 from shmfeed.memory.words import Words
 
-# What a change runs of a long race; `make races` runs all of it.
+# The part of a long race that each change runs; `make races` runs all of it.
 SHARE = forks.SCALE / 10
 STOP, READY, WRITTEN = range(3)
-NAMES = payload.SYMBOL, payload.TIMEFRAME
+KEY = payload.SYMBOL, payload.TIMEFRAME
 
 Write = Callable[["Track", Any], None]
 
 
 class Track:
-    """The memory of one ring, and a board for what its racers say to each other."""
+    """The memory of one ring, and a board of words for messages between the racers."""
 
     def __init__(self, history: int, guard: int) -> None:
         self.geometry = Geometry(1, history, guard)
@@ -39,12 +38,12 @@ class Track:
             os.close(fd)
         self.words = Words(writable)
         self.read_only = Words(readable)
-        self.index = Catalog(self.words, self.geometry, 1).add(NAMES, now=1)
+        self.index = Catalog(self.words, self.geometry, 1).add(KEY, now=1)
         self.board = forks.board()
 
     @property
     def slot(self) -> int:
-        """Where the ring's slot begins, in words."""
+        """The word at which the ring's slot begins."""
         word = self.words.ints[self.geometry.entry_word(self.index) + E_WORD]
         return self.geometry.slot_word(word & SLOT_MASK)
 
@@ -53,12 +52,12 @@ class Track:
 
     def writer(self, core: Core) -> Any:
         return core.RingWriter(
-            self.words, self.geometry, self.index, NAMES, lambda index: None
+            self.words, self.geometry, self.index, KEY, lambda index: None
         )
 
     @contextmanager
     def race(self, core: Core, write: Write, adapt: Any = None) -> Iterator[None]:
-        """While a child runs `write` with a writer of this core; it ends with it."""
+        """Run `write` in a child, with a writer of this core, until the block ends."""
         with forks.Fork(self._live, core, write, adapt) as child:
             forks.wait_until(lambda: self.board[READY], 20, "the writer is ready")
             yield
@@ -73,7 +72,7 @@ class Track:
 
 
 def write_bars(track: Track, ring: Any) -> None:
-    """Bars that close one after another, with 0 to 2 updates of each before."""
+    """Close bar after bar, each after 0 to 2 forming updates."""
     board, number = track.board, 0
     full = 2 * track.geometry.capacity
     while not board[STOP]:

@@ -1,8 +1,7 @@
-"""A slice that was written over says so, always; one that was not, never does.
+"""`valid` is False for each slice that was written over, and for no other.
 
-Each verdict is bracketed by what the writer has published and announced: overwritten
-for sure before the question, or untouched for sure after the answer. Permitted for the
-few in between: either.
+Each answer is bracketed by the writer's own words: the slice was surely overwritten
+before the question, or surely untouched after the answer. Permitted in between: either.
 """
 
 from collections import Counter, deque
@@ -15,11 +14,11 @@ from shmfeed.layout import S_EPOCH, S_INTENT
 
 WANTED = int(10_000 * forks.SCALE)
 HISTORY, GUARD = 64, 16
-HELD = 32  # views in hand at once: the oldest are lapped, the newest not
+HELD = 32  # views held at once: the oldest are lapped, the newest are not
 
 
 def judge(track: Track, ring, view, tally: Counter) -> None:
-    """Ask a view between two looks at the writer's own words."""
+    """Ask a view between two loads of the writer's own words."""
     last_kept = view.first + track.geometry.capacity
     lapped_before = ring.count > last_kept
     bad = payload.bad_rows(view) > 0
@@ -49,7 +48,7 @@ def test_each_lapped_view_is_reported_and_no_other(writes, reads):
     assert tally["lapped", True] == 0
     assert tally["whole", False] == 0
     assert tally["whole", "changed"] == 0
-    # The control: without `valid` these would have been taken for what they were.
+    # The control: a reader that does not ask `valid` uses changed rows.
     assert tally["lapped", "changed"] > WANTED / 2
 
 
@@ -71,10 +70,10 @@ def test_the_first_row_overwritten_ends_a_slice(writes, reads):
 
 
 @pytest.mark.parametrize(("writes", "reads"), cores.PAIRS, ids=str)
-def test_a_slot_that_becomes_anothers_ends_its_slices(writes, reads):
+def test_a_reused_slot_ends_its_slices(writes, reads):
     track = Track(HISTORY, GUARD)
     payload.append(track.writer(writes), 1)
     view = track.reader(reads).view(1)
     assert view.valid
-    track.words.ints[track.slot + S_EPOCH] += 1  # as its next owner begins
+    track.words.ints[track.slot + S_EPOCH] += 1  # step S1 of a reuse
     assert not view.valid

@@ -1,7 +1,7 @@
-"""Two feeders never write one feed, however they come by it.
+"""Two feeders never write one feed, however they try.
 
-Seen from what they store, not from their locks: each holder signs a board that all
-share, and watches that nobody else signs it, or the segment, while it holds the feed.
+The test looks at their stores, not at their locks: each holder signs a shared board,
+and watches that no other process signs it, or the segment, while it holds the feed.
 Permitted for the others: FeedBusyError.
 """
 
@@ -24,7 +24,7 @@ GEOMETRY = 16, 4, 2
 RIVALS = 16
 ROUNDS = int(40 * forks.SCALE)
 KILLS = 12
-TAKEOVER_SECONDS = 1.0  # a heartbeat is 0.5 s: nobody waited for one to be missed
+TAKEOVER_SECONDS = 1.0  # below two beats: no rival waited for a missed one
 
 STOP, ROUND, LEAVE, HOLDER, COMMAND, LOST = range(6)
 FIRST_RIVAL = 16
@@ -39,7 +39,7 @@ def become_writer(name: str) -> FeedWriter | None:
 
 
 def intruders(writer: FeedWriter, board, leave) -> int:
-    """How often somebody else signed while this writer held the feed."""
+    """Return the number of foreign signatures while this writer held the feed."""
     ints = writer._words.ints
     me, epoch = os.getpid(), ints[H_WRITER_EPOCH]
     board[HOLDER] = me
@@ -54,7 +54,7 @@ def intruders(writer: FeedWriter, board, leave) -> int:
 
 
 def race_in_rounds(name, board, tried, adapt=lambda: None):
-    """Try once a round; the winner stays until all have tried."""
+    """Try to become the writer once a round; the winner stays until all have tried."""
     adapt()
     wins = found = current = 0
     while True:
@@ -69,7 +69,7 @@ def race_in_rounds(name, board, tried, adapt=lambda: None):
         wins += 1
 
         def leave(now=current):
-            board[tried] = now  # only once the board is signed
+            board[tried] = now  # only after the board was signed
             return board[LEAVE] == now
 
         found += intruders(writer, board, leave)
@@ -106,7 +106,7 @@ def test_without_locks_the_board_shows_two(feed_name):
     def no_locks():
         fcntl.flock = lambda fd, how: None
 
-    create(feed_name, *GEOMETRY).close()  # each of them finds it whole
+    create(feed_name, *GEOMETRY).close()  # each rival finds a whole segment
     results = run_rounds(feed_name, forks.board(), 1, no_locks)
     assert sum(result["wins"] for result in results) > 1
     assert sum(result["intruders"] for result in results) > 0
@@ -158,7 +158,7 @@ def test_a_killed_holder_is_followed_at_once(feed_name, seed):
 
 
 def hold(name, board):
-    """Hold a feed until told to beat and go."""
+    """Hold a feed until a command comes; then beat once and close."""
     writer = create(name, *GEOMETRY)
     ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
     payload.append(ring, 1)
@@ -168,7 +168,7 @@ def hold(name, board):
         writer.beat()
     except FeedLostError:
         board[LOST] = 1
-    payload.append(ring, 2)  # nobody stops a writer that does not listen
+    payload.append(ring, 2)  # nothing stops a writer that ignores the error
     writer.close(unlink=board[COMMAND] == UNLINK)
 
 
@@ -185,7 +185,7 @@ def holder(feed_name, board):
     create(feed_name, *GEOMETRY).close(unlink=True)
 
 
-def test_a_removed_lock_file_lets_nobody_in(feed_name, board, holder):
+def test_a_removed_lock_file_lets_no_one_in(feed_name, board, holder):
     place(feed_name).lock.unlink()
     for _ in range(2):
         with pytest.raises(FeedBusyError, match=str(holder.pid)) as caught:
@@ -193,10 +193,10 @@ def test_a_removed_lock_file_lets_nobody_in(feed_name, board, holder):
         assert caught.value.pid == holder.pid
     board[COMMAND] = DONE
     holder.result()
-    assert board[LOST]  # it found out by itself
+    assert board[LOST]  # its own beat found out
 
 
-def test_a_removed_segment_is_not_made_anew_beside_its_holder(feed_name, board, holder):
+def test_a_removed_segment_is_not_recreated_beside_its_holder(feed_name, board, holder):
     place(feed_name).segment.unlink()
     with pytest.raises(FeedBusyError):
         create(feed_name, *GEOMETRY)
@@ -217,7 +217,7 @@ def test_with_both_removed_the_first_holder_harms_nothing(
         board[COMMAND] = command
         holder.result()
         assert board[LOST]
-        writer.beat()  # both still bear their names
+        writer.beat()  # segment and lock still bear their names
         with attach(feed_name) as feed:
             assert feed.ring(payload.SYMBOL, payload.TIMEFRAME).count == 1
 
@@ -227,7 +227,9 @@ def hold_and_fork(name, board):
     ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
     if os.fork():
         signal.pause()
-    board[HOLDER] = os.getpid()  # from here on; a fork takes a moment to let go
+    board[HOLDER] = (
+        os.getpid()
+    )  # signed late: a forked child takes a moment to disown the feed
     forks.wait_until(lambda: board[COMMAND], 20, "a command")
     try:
         payload.append(ring, 1)

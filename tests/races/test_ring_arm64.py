@@ -1,7 +1,7 @@
-"""The C protocol compiled for ARM64, whose CPUs reorder: each ordering is there.
+"""The C protocol compiled for ARM64, whose CPUs reorder: each ordering is in the code.
 
-No such CPU is at hand, and an emulator on x86-64 reorders nothing: looked at is the
-compiled code of each verb, as the sequence of its accesses and barriers.
+The test reads the compiled code of each verb as a sequence of accesses and barriers; an
+emulator on x86-64 would reorder nothing.
 """
 
 import re
@@ -59,10 +59,10 @@ ORDERS = {
 
 
 def kind(instruction: str) -> str:
-    """The letter of an instruction; nothing for one that has no say in the order."""
+    """Return the letter of an instruction, nothing for one that orders nothing."""
     words = " ".join(instruction.split()[:2] if "dmb" in instruction else [instruction])
     if "[sp" in words:
-        return ""  # the function's own
+        return ""  # the function's own stack
     for name, letter in KINDS:
         if words == name or (name[:3] != "dmb" and words.startswith(name)):
             return letter
@@ -70,7 +70,7 @@ def kind(instruction: str) -> str:
 
 
 def accesses(code: str) -> dict[str, str]:
-    """The accesses and barriers of each function of a disassembly, in their order."""
+    """Return the accesses and barriers of each function of a disassembly, in order."""
     found: dict[str, str] = {}
     name = ""
     for line in code.splitlines():
@@ -130,7 +130,7 @@ def test_an_ordering_that_is_left_out_is_missed(tmp_path, mutant, missed) -> Non
 
 
 @NEEDS_BUILD
-def test_the_whole_extension_compiles_for_it(tmp_path) -> None:
+def test_the_whole_extension_compiles_for_arm64(tmp_path) -> None:
     headers(tmp_path)
     code = tmp_path / "_ringbuf.o"
     places = (

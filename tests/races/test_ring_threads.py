@@ -1,6 +1,6 @@
-"""The C protocol with threads on one ring, as it is and under sanitizers.
+"""The C protocol with threads on one ring, plain and under sanitizers.
 
-SANITIZE_SECONDS is how long each run lasts; `make sanitize` runs them longer.
+SANITIZE_SECONDS is the length of each run; `make sanitize` sets a longer one.
 """
 
 import os
@@ -20,18 +20,18 @@ from support.compiling import (
 pytestmark = [NEEDS_COMPILER, pytest.mark.timeout(900)]
 
 SECONDS = float(os.environ.get("SANITIZE_SECONDS", "1"))
-AS_IT_IS = ("-O2",)
+PLAIN = ("-O2",)
 
 
 @pytest.mark.parametrize(
-    "flags", [AS_IT_IS, THREADS, ADDRESSES], ids=["as it is", "threads", "addresses"]
+    "flags", [PLAIN, THREADS, ADDRESSES], ids=["plain", "threads", "addresses"]
 )
 def test_nothing_is_torn_and_nothing_reported(tmp_path, flags) -> None:
     done = ran(compiled("threads", tmp_path, *flags), SECONDS)
     seen = numbers(done)
     assert done.stderr == ""
     assert seen["torn"] == seen["lost"] == 0
-    # It was a race: readers were lapped, and outrun while they read the forming bar.
+    # It was a race: readers were lapped, and outrun in reads of the forming bar.
     assert min(seen[name] for name in ("rows", "held", "forming")) > 1000
     assert min(seen[name] for name in ("lapped", "outrun")) > 10
 

@@ -1,6 +1,6 @@
-"""The forming bar beside a writer that never pauses, or updates it once a millisecond.
+"""The forming bar beside a writer that never pauses, or updates it each millisecond.
 
-Permitted: a bar that was written, and BusyRingError after 10 ms of being outrun.
+Permitted: a bar that was written, and BusyRingError after 10 ms of retries.
 """
 
 import gc
@@ -17,12 +17,12 @@ from shmfeed.errors import BusyRingError
 from shmfeed.memory.words import READ_LIMIT_NS, Latch, RetryBudget
 
 READS = int(1_000_000 * SHARE)
-BATCH = 1000  # looked at together
+BATCH = 1000  # checked together
 MILLISECOND = 1_000_000  # ns
 
 
 def write_at_full_speed(track: Track, ring) -> None:
-    """Updates that were made ready before."""
+    """Write updates that were prepared before."""
     bars = [
         payload.forming_values(1 + update // 100, update % 100)
         for update in range(BATCH)
@@ -46,7 +46,7 @@ def write_at_1_khz(track: Track, ring) -> None:
 
 @pytest.fixture
 def retried(monkeypatch) -> Callable[[], int]:
-    """How many reads of the cells were not done with at their first try."""
+    """Return the number of latch reads that needed more than one try."""
     tally: Counter = Counter()
     make = RetryBudget.__init__
 
@@ -60,14 +60,14 @@ def retried(monkeypatch) -> Callable[[], int]:
 
 @pytest.fixture
 def uncollected() -> Iterator[None]:
-    """Garbage is left: its collection takes 30 ms, and a read may be what it stops."""
+    """Disable the garbage collector: a collection inside a read takes up to 30 ms."""
     gc.disable()
     yield
     gc.enable()
 
 
 def read_forming(ring) -> Counter:
-    """Accepted reads, each timed by this thread's own clock."""
+    """Read until enough bars were accepted; time each read by the thread's clock."""
     tally: Counter = Counter()
     longest, clock = 0, time.thread_time_ns
     while tally["accepted"] < READS:
@@ -103,28 +103,28 @@ def test_no_torn_bar_is_accepted(uncollected, retried, write, writes, reads):
     assert tally["different"] > 10
     assert tally["longest us"] * 1000 < READ_LIMIT_NS + MILLISECOND
     if write is write_at_1_khz:
-        # A look of pure Python's takes longer, and is met by an update more often.
+        # A pure read takes longer and meets an update more often.
         assert tally["retried"] <= READS / (1000 if reads.name == "C" else 500)
         assert not tally["busy"]
 
 
-def take(pair: Latch) -> bytes:
-    """Read without a second look."""
-    start = pair._first + (pair._words.ints[pair._counter] & 1) * pair._bytes
-    return bytes(pair._words.raw[start : start + pair._bytes])
+def read_once(latch: Latch) -> bytes:
+    """Read without F3 and F4."""
+    start = latch._first + (latch._words.ints[latch._counter] & 1) * latch._bytes
+    return bytes(latch._words.raw[start : start + latch._bytes])
 
 
 @pytest.fixture(params=["pure", pytest.param("C", marks=NEEDS_BUILD)])
 def unchecked(request, monkeypatch, tmp_path) -> cores.Core:
-    """A core whose readers take the cell that they copied."""
+    """A core whose readers accept each copy."""
     if request.param == "C":
         return mutant_core("F3 and F4", tmp_path)
-    monkeypatch.setattr(Latch, "read", take)
+    monkeypatch.setattr(Latch, "read", read_once)
     return cores.PURE
 
 
-def test_without_the_second_look_bars_are_torn(uncollected, unchecked):
-    """The control: the very same race at full speed."""
+def test_without_the_reload_bars_are_torn(uncollected, unchecked):
+    """The control: the same race at full speed."""
     track = Track(10, 4)
     tally: Counter = Counter()
     deadline = time.monotonic() + 60

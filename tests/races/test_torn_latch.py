@@ -1,7 +1,7 @@
-"""The cell pair of `words.py`, which the feed's note uses too, beside a busy writer.
+"""The pure latch, which the feed's note uses too, beside a busy writer.
 
-Slowed down where it is torn, if it can be: the same protocol, and two that leave
-something out. `test_torn_forming.py` races it as it is.
+It is slowed down at the places where a value could tear: the same protocol, and two
+that leave a step out. `test_torn_forming.py` races the latch at full speed.
 """
 
 import mmap
@@ -19,8 +19,8 @@ STOP, READY = 0, 1
 CELL_WORDS = 9
 
 
-class SlowPair(Latch):
-    """The same protocol, unhurried: a tear, if it can happen, happens often."""
+class SlowLatch(Latch):
+    """The same protocol, slowed down: a tear that can happen happens often."""
 
     copies = 0
 
@@ -40,7 +40,7 @@ class SlowPair(Latch):
         for at in range(start, start + self._bytes, WORD):
             value += bytes(raw[at : at + WORD])
             if len(value) == 2 * WORD and self.copies % 8 == 0:
-                os.sched_yield()  # where there is one CPU, the writer's turn
+                os.sched_yield()  # let the writer run, on one CPU too
         return value
 
     def read(self) -> bytes:
@@ -51,16 +51,16 @@ class SlowPair(Latch):
                 return value
 
 
-class NoSecondLook(SlowPair):
-    """Its reader takes what it copied."""
+class NoReload(SlowLatch):
+    """A reader without F3 and F4: it accepts each copy."""
 
     def read(self) -> bytes:
         counter = self._words.ints[self._counter]
         return self._copy(self._first + (counter & 1) * self._bytes)
 
 
-class SingleCell(SlowPair):
-    """Its writer fills the cell that is being read."""
+class SingleCell(SlowLatch):
+    """A writer that fills the cell that readers read."""
 
     def write(self, value: bytes) -> None:
         counter = self._words.ints[self._counter]
@@ -68,27 +68,27 @@ class SingleCell(SlowPair):
         self._words.ints[self._counter] = counter + 2
 
 
-def write_cells(kind, words, board):
-    pair = kind(words, 0, CELL_WORDS)
+def write_values(kind, words, board):
+    latch = kind(words, 0, CELL_WORDS)
     number = 0
     while not board[STOP]:
         number += 1
-        pair.write(number.to_bytes(WORD, "little") * CELL_WORDS)
+        latch.write(number.to_bytes(WORD, "little") * CELL_WORDS)
         board[READY] = 1
     return number
 
 
 def torn_values(writes: type[Latch], reads: type[Latch], seconds: float) -> int:
-    """How many accepted values were mixtures; stops early when it has seen some."""
+    """Return the number of accepted values that were torn; stop early after ten."""
     words = Words(mmap.mmap(-1, 4096))
     board = forks.board()
-    pair = reads(words, 0, CELL_WORDS)
+    latch = reads(words, 0, CELL_WORDS)
     tally: Counter = Counter()
-    with forks.Fork(write_cells, writes, words, board) as writer:
+    with forks.Fork(write_values, writes, words, board) as writer:
         forks.wait_until(lambda: board[READY], 10, "the first value")
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and tally["torn"] < 10:
-            value = pair.read()
+            value = latch.read()
             tally["reads"] += 1
             tally["torn"] += value != value[:WORD] * CELL_WORDS
         board[STOP] = 1
@@ -102,12 +102,12 @@ def torn_values(writes: type[Latch], reads: type[Latch], seconds: float) -> int:
     ("writes", "reads", "torn"),
     [
         (Latch, Latch, False),
-        (SlowPair, Latch, False),
-        (SlowPair, SlowPair, False),
-        (SlowPair, NoSecondLook, True),
+        (SlowLatch, Latch, False),
+        (SlowLatch, SlowLatch, False),
+        (SlowLatch, NoReload, True),
         (SingleCell, Latch, True),
     ],
 )
-def test_cells_are_whole(writes, reads, torn):
+def test_values_are_whole(writes, reads, torn):
     seconds = 10.0 if torn else 0.7 * forks.SCALE
     assert (torn_values(writes, reads, seconds) > 0) == torn

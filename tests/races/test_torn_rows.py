@@ -1,6 +1,6 @@
-"""A reader beside a writer that never pauses meets whole rows only, of either core.
+"""A reader beside a writer that never pauses accepts whole rows only, on either core.
 
-Permitted: rows as they were written; a slice that says it is not valid; BusyRingError.
+Permitted: rows as they were written; a slice that is not `valid`; BusyRingError.
 """
 
 import os
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from racing import NAMES, READY, SHARE, STOP, Track, write_bars
+from racing import KEY, READY, SHARE, STOP, Track, write_bars
 from support import cores, forks, payload
 from support.compiling import NEEDS_BUILD, mutant_core
 
@@ -19,7 +19,7 @@ from shmfeed.layout import S_INTENT, S_PUBLISHED, SLOT_HEADER_WORDS
 from shmfeed.memory import rows
 from shmfeed.writer import create
 
-# How many are to be accepted, of a reader of this core.
+# The rows that a reader of each core must accept.
 ROWS = {"C": 100_000_000, "pure": 10_000_000}
 HISTORY, GUARD = 1000, 32
 WIDTHS = (1, 7, HISTORY, 100, HISTORY)
@@ -53,7 +53,7 @@ def read_values(ring, newest: int, tally: Counter) -> int:
 
 
 def keep_until_lapped(ring, tally: Counter) -> None:
-    """The control: who does not ask `valid` reads rows that were written over."""
+    """The control: a reader that does not ask `valid` reads rows that changed."""
     view = ring.view(HISTORY)
     while view.valid:
         pass
@@ -94,13 +94,13 @@ def test_no_torn_row_is_accepted(writes, reads):
     with track.race(writes, write_bars):
         ring = track.reader(reads)
         tally = read_everything(ring, ROWS[reads.name] * share)
-        # Beside C's writer a bar has closed before pure Python has read both.
+        # Beside a writer in C, a bar closes before a pure reader has read both.
         check(tally, meets_forming=(writes.name, reads.name) != ("C", "pure"))
 
 
 def write_a_feed(name, board) -> None:
     with create(name, HISTORY, GUARD) as writer:
-        ring = writer.add_stream(*NAMES)
+        ring = writer.add_stream(*KEY)
         number = 0
         while not board[STOP]:
             number += 1
@@ -110,19 +110,19 @@ def write_a_feed(name, board) -> None:
 
 
 def test_no_torn_row_of_a_feed_is_accepted(feed_name):
-    """The whole way: of a feeder's segment, through whichever core serves."""
+    """The whole way: a segment of a feed, and the core of this process."""
     board = forks.board()
     with forks.Fork(write_a_feed, feed_name, board) as writer:
         forks.wait_until(lambda: board[READY], 10, "the ring is full")
         with attach(feed_name) as feed:
-            check(read_everything(feed.ring(*NAMES), ROWS["pure"] * SHARE))
+            check(read_everything(feed.ring(*KEY), ROWS["pure"] * SHARE))
         board[STOP] = 1
         writer.result()
     create(feed_name, HISTORY, GUARD).close(unlink=True)
 
 
-class Unhurried:
-    """The words of a pure writer that lets others run while a row is half written."""
+class Yielding:
+    """The words of a pure writer that yields while a row is half written."""
 
     def __init__(self, ring) -> None:
         self._ints, self._slot = ring._ints, ring._slot
@@ -140,8 +140,8 @@ class Unhurried:
         self._ints[word] = value
 
 
-class LateIntent(Unhurried):
-    """One that says what it overwrites only when it has done it."""
+class LateIntent(Yielding):
+    """A writer that stores intent after the row: A1 behind A3."""
 
     def store(self, word: int, value: int) -> None:
         if word == self._slot + S_INTENT:
@@ -152,8 +152,8 @@ class LateIntent(Unhurried):
         self._ints[word] = value
 
 
-class EarlyPublish(Unhurried):
-    """One that publishes a row before it writes it."""
+class EarlyPublish(Yielding):
+    """A writer that publishes a row before it writes it: A4 before A3."""
 
     def store(self, word: int, value: int) -> None:
         self._ints[word] = value
@@ -162,7 +162,7 @@ class EarlyPublish(Unhurried):
 
 
 def read_until(track: Track, reads: cores.Core, seconds: float) -> Counter:
-    """Views of a ring of 2 and 1, until one was wrong or the time is over."""
+    """Take views of two rows until one was wrong or the time is over."""
     tally: Counter = Counter()
     deadline = time.monotonic() + seconds
     ring = None
@@ -181,14 +181,16 @@ def read_until(track: Track, reads: cores.Core, seconds: float) -> Counter:
 @pytest.mark.parametrize("reads", cores.EACH, ids=str)
 @pytest.mark.parametrize(
     ("mutant", "torn"),
-    [(None, False), (Unhurried, False), (LateIntent, True), (EarlyPublish, True)],
+    [(None, False), (Yielding, False), (LateIntent, True), (EarlyPublish, True)],
 )
 def test_a_writer_that_breaks_the_order_is_seen(reads, mutant, torn):
     def adapt(ring) -> None:
         if mutant is not None:
             ring._ints = mutant(ring)
 
-    track = Track(2, 1)  # the tightest ring: the writer is always at the reader's heels
+    track = Track(
+        2, 1
+    )  # the smallest ring: the writer always overwrites what is read next
     with track.race(cores.PURE, write_bars, adapt):
         tally = read_until(track, reads, 20 if torn else 0.5)
     assert (tally["accepted bad rows"] > 0) == torn
@@ -198,7 +200,7 @@ def test_a_writer_that_breaks_the_order_is_seen(reads, mutant, torn):
 
 @pytest.fixture(params=["pure", pytest.param("C", marks=NEEDS_BUILD)])
 def unchecked(request, monkeypatch, tmp_path) -> Iterator[cores.Core]:
-    """A core whose readers take each row as it is."""
+    """A core whose readers accept each row."""
     if request.param == "pure":
         monkeypatch.setattr(rows.Slot, "held", lambda slot, word, first: True)
         return cores.PURE
@@ -206,7 +208,7 @@ def unchecked(request, monkeypatch, tmp_path) -> Iterator[cores.Core]:
 
 
 def test_without_the_check_rows_are_torn(unchecked):
-    """The control: the very same race, and readers that do not look at intent."""
+    """The control: the same race with readers that leave out R4 and R5."""
     track = Track(2, 1)
     with track.race(unchecked, write_bars):
         tally = read_until(track, unchecked, 20)

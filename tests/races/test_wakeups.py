@@ -1,6 +1,6 @@
 """No wake-up is lost, whenever a bar closes: 10^5 bars, processes in lockstep.
 
-Permitted: a wait that finds the bar, or is woken for it.
+Permitted: a wait finds the bar, or is woken for it.
 """
 
 import time
@@ -29,9 +29,8 @@ CONTROL_BARS = 100_000  # a loss comes far sooner
 Sleep = Callable[[RingReader, int, int], int]
 
 
-def looks_first(reader: RingReader, after: int, timeout_ns: int) -> int:
-    """The control: it hears the bell after it has looked at the count, and at the
-    feeder's health a while."""
+def look_before_the_key(reader: RingReader, after: int, timeout_ns: int) -> int:
+    """The control: it loads the key after the count and the feeder's signs of life."""
     count = reader.count
     looked = time.monotonic_ns()
     while time.monotonic_ns() < looked + 5000:
@@ -47,8 +46,8 @@ def close_batch(writer: FeedWriter, ring: RingWriter, number: int) -> None:
     writer.wake([(ring.symbol, ring.timeframe)])
 
 
-def close_after_ringing(writer: FeedWriter, ring: RingWriter, number: int) -> None:
-    """The control: whoever is woken, or hears the bell now, finds nothing."""
+def notify_before_closing(writer: FeedWriter, ring: RingWriter, number: int) -> None:
+    """The control: a reader that is woken, or loads the key now, finds no new bar."""
     writer.wake([(ring.symbol, ring.timeframe)])
     payload.append(ring, number, wake=False)
 
@@ -85,22 +84,26 @@ TWO = [follow, follow]
 
 @pytest.mark.parametrize("closing", [close, close_batch])
 def test_no_wake_up_is_lost(feed_name: str, seed: int, closing) -> None:
-    """Each of two waiters, half of the bars for each way of closing."""
+    """Two waiting readers, and half of the bars for each way of closing."""
     bars = BARS // 4
     judge(run(feed_name, seed, bars, TWO, closing), bars)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_in_each_form(feed_name: str, seed: int, form: str, monkeypatch) -> None:
+def test_no_wake_up_is_lost_in_any_form(
+    feed_name: str, seed: int, form: str, monkeypatch
+) -> None:
     ring_by(chosen(form, monkeypatch), monkeypatch)
-    bars = FEWER // (10 if form == "poll" else 2)  # a look takes a millisecond
+    bars = FEWER // (10 if form == "poll" else 2)  # a poll takes a millisecond
     judge(run(feed_name, seed, bars, TWO), bars)
 
 
-def test_the_control_who_looks_first_sleeps_over_a_bar(feed_name, seed) -> None:
-    careless = [partial(follow, sleeping=looks_first)] * 2
+def test_the_control_that_looks_before_the_key_loses_a_wake_up(feed_name, seed) -> None:
+    careless = [partial(follow, sleeping=look_before_the_key)] * 2
     assert run(feed_name, seed, CONTROL_BARS, careless)["lost"] > 0
 
 
-def test_the_control_who_rings_first_wakes_for_nothing(feed_name, seed) -> None:
-    assert run(feed_name, seed, CONTROL_BARS, TWO, close_after_ringing)["lost"] > 0
+def test_the_control_that_notifies_before_closing_loses_a_wake_up(
+    feed_name, seed
+) -> None:
+    assert run(feed_name, seed, CONTROL_BARS, TWO, notify_before_closing)["lost"] > 0
