@@ -114,9 +114,17 @@ def get_price(
                     return frame
     from wealthdata import query  # noqa: PLC0415 # loads pandas
 
-    dates_and_count = start_date, end_date, count, include_now
     return query.run(
-        security, frequency, fields, dates_and_count, copy, (max_age, on_stale)
+        security,
+        frequency,
+        fields,
+        start_date=start_date,
+        end_date=end_date,
+        count=count,
+        include_now=include_now,
+        copy=copy,
+        max_age=max_age,
+        on_stale=on_stale,
     )
 
 

@@ -35,9 +35,9 @@ from wealthdata.request import (
     DEFAULT_COUNT,
     PriceRequest,
     check_fields,
-    check_freshness_limit,
     check_request,
     check_securities,
+    check_stale_options,
 )
 
 _TRIES = 100
@@ -79,7 +79,7 @@ class CachedQuery:
         elif count.__class__ is not int or count < 1:
             return None
         if not (max_age is None and on_stale.__class__ is str and on_stale == "warn"):
-            max_age, on_stale = check_freshness_limit(max_age, on_stale)
+            max_age, on_stale = check_stale_options(max_age, on_stale)
         if not (isinstance(include_now, bool) and isinstance(copy, bool)):
             return None
         private = include_now or copy or always_copy()
@@ -193,26 +193,27 @@ def run(
     security: object,
     frequency: str,
     fields: object,
-    dates_and_count: tuple[object, object, object, bool],
-    copy: bool,
-    freshness_limit: tuple[float | None, str],
+    *,
+    start_date: object,
+    end_date: object,
+    count: object,
+    include_now: object,
+    copy: object,
+    max_age: object,
+    on_stale: object,
 ) -> pd.DataFrame:
-    """Check the arguments of `get_price` and return its frame by the general query.
-
-    `dates_and_count` are start_date, end_date, count and include_now;
-    `freshness_limit` are max_age and on_stale.
-    """
-    max_age, on_stale = check_freshness_limit(*freshness_limit)
-    request = check_request(*dates_and_count)
+    """Check the arguments of `get_price` and return its frame by the general query."""
+    age_limit, reaction = check_stale_options(max_age, on_stale)
+    request = check_request(start_date, end_date, count, include_now)
     views, history = current_views()
     query = GeneralQuery(
-        check_fields(fields),
-        check_timeframe(frequency),
-        request._replace(now=strategy_time(views)),
-        check_flag("copy", copy) or always_copy(),
-        max_age,
-        on_stale,
-        open_sources(views, history),
+        fields=check_fields(fields),
+        timeframe=check_timeframe(frequency),
+        request=request._replace(now=strategy_time(views)),
+        private=check_flag("copy", copy) or always_copy(),
+        max_age=age_limit,
+        on_stale=reaction,
+        sources=open_sources(views, history),
     )
     if not isinstance(security, str):
         return query.read_several(check_securities(security))

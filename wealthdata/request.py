@@ -128,9 +128,7 @@ def check_securities(securities: object) -> list[str]:
     return symbols
 
 
-def check_freshness_limit(
-    max_age: object, on_stale: object
-) -> tuple[float | None, str]:
+def check_stale_options(max_age: object, on_stale: object) -> tuple[float | None, str]:
     """Return both, `max_age` in seconds or None. Raise BadArgumentError."""
     return (
         check_timeout("max_age", max_age),
