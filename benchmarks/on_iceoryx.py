@@ -51,10 +51,10 @@ class Services:
         """Create the blackboard; return a writer's entries by name."""
         creator = self._service("board").blackboard_creator(ctypes.c_uint64)
         for number, data in enumerate(values.values()):
-            creator = creator.add(ctypes.c_uint64(number), words(data))
+            creator = creator.add(ctypes.c_uint64(number), as_struct(data))
         writer = creator.create().writer_builder().create()
         return {
-            name: writer.entry(ctypes.c_uint64(number), type(words(data)))
+            name: writer.entry(ctypes.c_uint64(number), type(as_struct(data)))
             for number, (name, data) in enumerate(values.items())
         }
 
@@ -63,12 +63,12 @@ class Services:
         opener = self._service("board").blackboard_opener(ctypes.c_uint64)
         reader = opener.open().reader_builder().create()
         return {
-            name: reader.entry(ctypes.c_uint64(number), type(words(data)))
+            name: reader.entry(ctypes.c_uint64(number), type(as_struct(data)))
             for number, (name, data) in enumerate(values.items())
         }
 
     def _topic(self, name: str, data: bytes) -> Any:
-        service = self._service(name).publish_subscribe(type(words(data)))
+        service = self._service(name).publish_subscribe(type(as_struct(data)))
         return service.subscriber_max_buffer_size(STOCK).open_or_create()
 
     def publisher(self, name: str, data: bytes) -> Any:
@@ -89,7 +89,7 @@ class Services:
 _types: dict[int, Any] = {}
 
 
-def words(data: bytes) -> Any:
+def as_struct(data: bytes) -> Any:
     """Return the bytes as a ctypes structure; one type for each size."""
     size = len(data) // 8
     if size not in _types:
@@ -150,7 +150,7 @@ def _holder_calls(folder: str, end: ExitStack) -> harness.Calls:
     kept = services.create_blackboard(values)
     calls: dict[str, harness.Call] = {"begin": lambda: len(kept)}
     for name, data in values.items():
-        publisher, sent = services.publisher(name, data), words(data)
+        publisher, sent = services.publisher(name, data), as_struct(data)
 
         def send(publisher=publisher, sent=sent) -> None:
             publisher.update_connections()
@@ -164,7 +164,7 @@ def _holder_calls(folder: str, end: ExitStack) -> harness.Calls:
 def writing_calls(end: ExitStack) -> harness.Calls:
     """Return writes of a bar; another process has it open and is subscribed."""
     folder, bar = _folder(end), window("bar")
-    services, value = Services(folder), words(bar)
+    services, value = Services(folder), as_struct(bar)
     entry = services.create_blackboard({"bar": bar})["bar"]
     publisher, notifier = services.publisher("bar", bar), services.notifier()
     _start_other(end, OBSERVER, folder)
@@ -217,7 +217,7 @@ def waker(folder: str, end: ExitStack) -> Callable[[bytes], object]:
     publisher, notifier = services.publisher("bar", window("bar")), services.notifier()
 
     def send(bar: bytes) -> None:
-        publisher.send_copy(words(bar))
+        publisher.send_copy(as_struct(bar))
         notifier.notify()
 
     return send

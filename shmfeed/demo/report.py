@@ -5,7 +5,6 @@
 
 import json
 from textwrap import wrap
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from shmfeed.demo.metrics import DemoMetrics
@@ -110,12 +109,7 @@ class Screen(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *exc: object) -> None: ...
 
 
 class LineScreen:

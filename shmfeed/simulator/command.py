@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--resolutions",
         metavar="1m,1h",
-        help="timeframes, default: any",
+        help="timeframes that it carries, default: any",
     )
     add("--speed", metavar="N", help=f"1 (default) to {FASTEST:g} times, or max")
     add("--seed", type=int, help="of the prices, default: 7")
@@ -47,13 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bars",
         type=int,
         metavar="N",
-        help="a stream at speed max, default: 10000",
+        help="bars of a stream at speed max, default: 10000",
     )
     add(
         "--update-interval",
         type=float,
         metavar="S",
-        help="default: 0.25 s",
+        help="between updates of a forming bar, default: 0.25 s",
     )
     add("--token", help="require this csrf_token, for tests")
     add("--replay", metavar="FILE", help="send a recording instead of made bars")

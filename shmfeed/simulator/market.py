@@ -58,7 +58,7 @@ _VOLUME_SHIFT = (
 
 
 # One state of one bar: open_time, close_time, open, high, low, close, volume, money,
-# step (0 to STEPS), and the time of the event that tells it, in ms UTC.
+# step (0 to STEPS), and the event time, ms UTC.
 # A plain tuple: at full speed the venue spends most of its time on making these.
 BarState = tuple[int, int, float, float, float, float, float, float, int, int]
 
@@ -116,7 +116,7 @@ def bar(
 def bar_state(
     seed: int, key: StreamKey, open_time: int, step: int, event_time: int
 ) -> BarState:
-    """Return the state of a bar after `step` updates, as told at `event_time`."""
+    """Return the state of a bar after `step` updates, with this event time."""
     made = bar(seed, *key, open_time, step)
     prices = made.open, made.high, made.low, made.close
     times = made.open_time, made.close_time
@@ -203,12 +203,12 @@ def close_times(open_times: Int64s, timeframe: str) -> Int64s:
 @lru_cache(maxsize=4096)
 def _parameters(seed: int, symbol: str) -> _Parameters:
     digest = hashlib.blake2b(f"{seed}/{symbol}".encode(), digest_size=64).digest()
-    words = [int.from_bytes(digest[i : i + 8], "little") for i in range(0, 64, 8)]
-    base = 5_000 * 4 ** (words[1] % 6)  # 50.00 .. 51,200.00
-    base += words[1] // 6 % base
+    numbers = [int.from_bytes(digest[i : i + 8], "little") for i in range(0, 64, 8)]
+    base = 5_000 * 4 ** (numbers[1] % 6)  # 50.00 .. 51,200.00
+    base += numbers[1] // 6 % base
     amplitudes = tuple(base * share // 1_000_000 for _, share in _WAVES)
     noise = base * _NOISE // 1_000_000
-    return _Parameters(words[0], base, noise, tuple(words[2:]), amplitudes)
+    return _Parameters(numbers[0], base, noise, tuple(numbers[2:]), amplitudes)
 
 
 def _scale(timeframe: str) -> int:

@@ -8,6 +8,13 @@ from websockets.sync.client import ClientConnection, connect
 
 from shmfeed.simulator import Venue
 
+# A client's opening handshake, for tests that use a bare socket.
+HANDSHAKE = (
+    b"GET /market_data HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
 
 @contextlib.contextmanager
 def client(venue: Venue, path: str = "") -> Iterator[ClientConnection]:

@@ -110,7 +110,7 @@ FAULT_KINDS: dict[str, FaultKind] = {
         FRAMES, "the frame has fewer bytes than it declares; others follow"
     ),
     "oversized": FaultKind(
-        FRAMES, "the header of a frame of this size is sent before it", _BYTES
+        FRAMES, "a frame header that declares this size is sent before it", _BYTES
     ),
     "cut": FaultKind(FRAMES, "the connection is cut behind the frame, without a close"),
     "cut-inside": FaultKind(FRAMES, "the connection is cut in the middle of the frame"),

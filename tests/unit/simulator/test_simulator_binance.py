@@ -129,6 +129,6 @@ def test_the_codec_reads_what_the_venue_sends():
     assert {(event.symbol, event.timeframe) for event in events} == set(streams)
     for event in events:
         made = bar(7, event.symbol, event.timeframe, event.open_time)
-        told = tuple(getattr(event, name) for name in Bar._fields[2:8])
-        assert told == made[2:8]
+        values = tuple(getattr(event, name) for name in Bar._fields[2:8])
+        assert values == made[2:8]
         assert event.closed is True

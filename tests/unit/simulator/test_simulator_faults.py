@@ -153,8 +153,8 @@ def test_each_fault_is_in_the_help_and_in_the_docs(capsys):
     with pytest.raises(SystemExit):
         main(["simulate", "--help"])
     assert faults_help() in capsys.readouterr().out
-    told = DOCS.read_text()
-    assert [name for name in FAULT_KINDS if f"`{name}" not in told] == []
+    page = DOCS.read_text()
+    assert [name for name in FAULT_KINDS if f"`{name}" not in page] == []
 
 
 # Determinism

@@ -24,16 +24,16 @@ MINUTE, HOUR = ("A", "1m"), ("A", "1h")
 def test_each_bar_closes_once_and_in_order(steps):
     schedule = Schedule(7)
     opened = {key: schedule.add(key, NOW) for key in (MINUTE, HOUR)}
-    told: list[tuple[int, tuple[str, str]]] = []
+    closed: list[tuple[int, tuple[str, str]]] = []
     for now in itertools.accumulate(steps, initial=NOW):
         for key, state in schedule.closings(now):
             assert state[1] <= now
             assert state == bar_state(7, key, opened[key], STEPS, state[1])
             opened[key] = state[1]
-            told.append((state[1], key))
+            closed.append((state[1], key))
         for key, open_time in opened.items():
             assert open_time == floor(now, key[1])
-    assert told == sorted(told)
+    assert closed == sorted(closed)
 
 
 def test_updates_follow_the_clock():

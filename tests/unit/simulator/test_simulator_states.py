@@ -6,7 +6,7 @@ import socket
 import time
 
 import pytest
-from support.venue_client import ask, client, receive
+from support.venue_client import HANDSHAKE, ask, client, receive
 from support.waiting import until
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
@@ -208,13 +208,13 @@ def test_refuse_takes_any_status_even_one_without_a_name(status):
 def test_a_share_of_connections_is_refused_and_follows_from_the_seed():
     def refused(seed):
         with Venue(speed=None, seed=seed, faults="refuse:503:0.5") as venue:
-            told = []
+            admitted = []
             for _ in range(12):
                 with contextlib.suppress(InvalidStatus), client(venue):
-                    told.append(len(told))
+                    admitted.append(len(admitted))
                     continue
-                told.append(None)
-            return told
+                admitted.append(None)
+            return admitted
 
     first = refused(1)
     assert first == refused(1)
@@ -233,13 +233,6 @@ def test_a_handshake_stays_unanswered():
             one.settimeout(5)
             with contextlib.suppress(ConnectionResetError):
                 assert one.recv(1) == b""
-
-
-HANDSHAKE = (
-    b"GET /market_data HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 
 
 # The clock
@@ -269,12 +262,12 @@ def test_a_clock_that_steps_back_sends_possible_bars():
     options = {"protocol": "binance", "update_interval": 0.01, "speed": 60}
     with Venue(**options, faults="skew:-1m@0.3") as venue:
         with client(venue, "/ws/a@kline_1m") as connection:
-            began, told = time.monotonic(), []
+            began, received = time.monotonic(), []
             while time.monotonic() - began < 0.8:
-                told.append(receive(connection))
-    events = [message["E"] for message in told]
+                received.append(receive(connection))
+    events = [message["E"] for message in received]
     assert events != sorted(events)
-    assert min(message["k"]["n"] for message in told) >= 0
+    assert min(message["k"]["n"] for message in received) >= 0
 
 
 # Faults of single frames apply to a recording too

@@ -6,7 +6,7 @@ import socket
 import threading
 
 import pytest
-from support.venue_client import ask, client, receive
+from support.venue_client import HANDSHAKE, ask, client, receive
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from shmfeed.bar import Bar, close_time
@@ -151,15 +151,10 @@ def test_a_client_that_does_not_read_delays_no_other():
     request = (
         b'{"type":"CONNECT","request_id":"1","symbols":["A"],"resolutions":["1m"]}'
     )
-    handshake = (
-        "GET /market_data HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
     masked = bytes((0x81, 0x80 | len(request))) + bytes(4) + request
     with Venue(speed="max", bars=100_000) as venue:
         with socket.create_connection(("127.0.0.1", venue.port)) as silent:
-            silent.sendall(handshake.encode())
+            silent.sendall(HANDSHAKE)
             assert b" 101 " in silent.recv(4096)
             silent.sendall(masked)
             venue.wait_sent(5000)

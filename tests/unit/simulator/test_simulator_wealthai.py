@@ -194,6 +194,6 @@ def test_the_codec_reads_what_the_venue_sends():
     assert events[0].request_id == request.id
     for event in events[1:]:
         made = bar(7, event.symbol, event.timeframe, event.open_time)
-        told = tuple(getattr(event, name) for name in Bar._fields[:8])
-        assert told == made[:8]
+        values = tuple(getattr(event, name) for name in Bar._fields[:8])
+        assert values == made[:8]
         assert event.closed is True
