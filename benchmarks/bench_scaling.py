@@ -15,10 +15,10 @@ from contextlib import ExitStack
 from statistics import median
 
 import harness
-import reader_crowd
 import report
 from filled_feed import filled_feed
 from harness import Call, Calls, spread
+from reader_crowd import READ, reader_crowd
 from report import Goal
 from sample_bars import SYMBOLS, TIMEFRAME, symbol_of
 
@@ -71,12 +71,12 @@ def by_readers(quick: bool) -> Samples:
         name = end.enter_context(filled_feed(history=HISTORY))
         reader = harness.Contender(__file__, "reader", f"{name} {len(SYMBOLS)}")
         end.callback(reader.close)
-        crowd = end.enter_context(reader_crowd.reader_crowd(name))
+        crowd = end.enter_context(reader_crowd(name))
         sample(reader, VIEW)
         for number in range(QUICK_ROUNDS if quick else ROUNDS):
             turn = number % len(sizes)
             for size in sizes[turn:] + sizes[:turn]:
-                crowd.ask(call="replace", arguments=[size - 1, reader_crowd.READ])
+                crowd.ask(call="replace", arguments=[size - 1, READ])
                 found[VIEW, size].append(sample(reader, VIEW))
     return found
 

@@ -18,9 +18,9 @@ from statistics import median
 
 import harness
 import on_shmfeed
-import reader_crowd
 import report
 from harness import Spread, spread
+from reader_crowd import WAIT, reader_crowd
 from report import Goal
 from sample_bars import HISTORY, SYMBOLS, TIMEFRAME, forming_bar
 
@@ -106,15 +106,13 @@ Table = dict[tuple[str, int], Samples]
 def measure(feed: str, writer: harness.Contender, quick: bool) -> Table:
     sizes, turns = (QUICK_READERS, QUICK_TURNS) if quick else (READERS, TURNS)
     table: Table = {(action, size): Samples() for action in BARS for size in sizes}
-    with reader_crowd.reader_crowd(feed) as crowd:
+    with reader_crowd(feed) as crowd:
         for number in range(QUICK_ROUNDS if quick else ROUNDS):
             turn = number % len(sizes)
             for size, action in itertools.product(sizes[turn:] + sizes[:turn], BARS):
-                crowd.ask(call="replace", arguments=[size, reader_crowd.WAIT])
+                crowd.ask(call="replace", arguments=[size, WAIT])
                 took, wakes = writer.ask(call=action, arguments=[turns])["result"]
-                awake = crowd.ask(call="replace", arguments=[0, reader_crowd.WAIT])[
-                    "result"
-                ]
+                awake = crowd.ask(call="replace", arguments=[0, WAIT])["result"]
                 samples = table[action, size]
                 samples.took.append(median(took))
                 samples.wakes.append(wakes)
@@ -162,11 +160,11 @@ def main() -> None:
         table = measure(feed, found["writer"], options.quick)
     results = [
         {
-            "act": action,
+            "action": action,
             "readers": size,
             "us": [round(us, 3) for us in one.us],
-            "rings": median(one.wakes),
-            "wakes": round(median(one.awake), 3) if one.awake else None,
+            "wakes": median(one.wakes),
+            "awake": round(median(one.awake), 3) if one.awake else None,
         }
         for (action, size), one in table.items()
     ]

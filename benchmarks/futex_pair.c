@@ -1,4 +1,4 @@
-/* How soon is a sleeper awake, with nothing between it and the kernel?
+/* The latency of a wake by a bare futex, with nothing between it and the kernel.
 
    futex_pair COUNT PACE_NS: one process stores a bar of 72 bytes with the time in it and
    wakes the other, which copies the bar and reads the clock. A latency a line, in ns. */

@@ -108,12 +108,12 @@ def read_cost_by_streams(axes: Any, found: Found) -> None:
 
 def waiting_readers(axes: Any, found: Found) -> None:
     rows = found["results"]
-    for number, act in enumerate(dict.fromkeys(row["act"] for row in rows)):
-        chosen = [row for row in rows if row["act"] == act]
+    for number, action in enumerate(dict.fromkeys(row["action"] for row in rows)):
+        chosen = [row for row in rows if row["action"] == action]
         x = range(len(chosen))
         middle, low, high = zip(*(row["us"] for row in chosen), strict=True)
         axes.fill_between(x, low, high, alpha=0.2, color=COLOURS[number], linewidth=0)
-        axes.plot(x, middle, marker="o", markersize=4, label=act, **_style(number))
+        axes.plot(x, middle, marker="o", markersize=4, label=action, **_style(number))
         axes.set_xticks(x, [str(row["readers"]) for row in chosen])
     axes.set_yscale("log")
     _label_plainly(axes.yaxis)

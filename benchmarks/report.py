@@ -133,7 +133,7 @@ def to_json(rows: Sequence[CaseTimes]) -> list[dict[str, Any]]:
     """Return the rows with a spread in place of each list of samples."""
     return [
         {
-            "question": row.comparison,
+            "comparison": row.comparison,
             "label": row.label,
             "rounds": len(row.wall),
             **{
@@ -170,7 +170,7 @@ def print_report(
     print("\n".join(["", *(goal.line() for goal in goals)]), file=out)
     if as_json:
         found = {
-            "program": Path(program).stem,
+            "benchmark": Path(program).stem,
             "machine": machine,
             "missing": dict(missing),
             "goals": [goal._asdict() for goal in goals],

@@ -27,8 +27,8 @@ _WORDS = {True: "met", False: "**missed**", None: "not measured"}
 def save(into: Path, found: Found, table: str) -> None:
     """Write the JSON of one benchmark, and the table that it printed."""
     text = json.dumps(found, indent=1)
-    Path(into, f"{found['program']}.json").write_text(_compact(text) + "\n")
-    Path(into, f"{found['program']}.txt").write_text(table)
+    Path(into, f"{found['benchmark']}.json").write_text(_compact(text) + "\n")
+    Path(into, f"{found['benchmark']}.txt").write_text(table)
 
 
 def _compact(text: str) -> str:
@@ -49,9 +49,9 @@ def _is_open(line: str) -> bool:
     return line.count("[") + line.count("{") > line.count("]") + line.count("}")
 
 
-def load(into: Path, programs: Sequence[str]) -> dict[str, Found]:
+def load(into: Path, benchmarks: Sequence[str]) -> dict[str, Found]:
     """Return the saved JSON of these benchmarks, of this run or an earlier one."""
-    paths = [Path(into, f"{program}.json") for program in programs]
+    paths = [Path(into, f"{benchmark}.json") for benchmark in benchmarks]
     return {path.stem: json.loads(path.read_text()) for path in paths if path.exists()}
 
 
@@ -79,12 +79,12 @@ def update_page(readme: Path, found: Mapping[str, Found]) -> None:
 
 
 def _goals(found: Mapping[str, Found]) -> list[str]:
-    return _table([goal for program in found.values() for goal in program["goals"]])
+    return _table([goal for one in found.values() for goal in one["goals"]])
 
 
 def _goals_in_short(found: Mapping[str, Found]) -> list[str]:
     """Return the table of the headlines and of every goal that was not met."""
-    goals = [goal for program in found.values() for goal in program["goals"]]
+    goals = [goal for one in found.values() for goal in one["goals"]]
     met = sum(goal["met"] is True for goal in goals)
     shown = [g for g in goals if g["what"] in HEADLINES or g["met"] is not True]
     return [*_table(shown), "", f"{met} of {len(goals)} goals were met."]
@@ -99,7 +99,7 @@ def _table(goals: Sequence[Found]) -> list[str]:
 
 def _machine(found: Mapping[str, Found]) -> list[str]:
     """Return the machine of the first benchmark, and the times and loads of all."""
-    machines = [program["machine"] for program in found.values()]
+    machines = [one["machine"] for one in found.values()]
     shown = {k: v for k, v in machines[0].items() if k not in ("load", "at")}
     times = sorted(machine["at"] for machine in machines)
     loads = [machine["load"].split()[0] for machine in machines]
@@ -116,7 +116,7 @@ def _machine(found: Mapping[str, Found]) -> list[str]:
 def _missing_lines(found: Mapping[str, Found]) -> list[str]:
     reasons = {
         f"- {rival}: {why}"
-        for program in found.values()
-        for rival, why in program["missing"].items()
+        for one in found.values()
+        for rival, why in one["missing"].items()
     }
     return ["Not measured here:", "", *sorted(reasons), ""] if reasons else []

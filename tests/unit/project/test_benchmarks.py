@@ -26,7 +26,7 @@ def run(benchmark: str) -> tuple[dict, str]:
 
 def check(found: dict, table: str, benchmark: str) -> None:
     """Check that the machine, the goals and the missing rivals are printed."""
-    assert found["program"] == benchmark
+    assert found["benchmark"] == benchmark
     machine = {"CPU", "cores", "kernel", "Python", "core", "load", "at"}
     assert machine <= found["machine"].keys()
     assert found["machine"]["CPU"] in table
@@ -85,10 +85,10 @@ def test_wakes_are_counted_once_a_batch():
     benchmark = "bench_waiters"
     found, table = run(benchmark)
     check(found, table, benchmark)
-    wakes = {row["act"]: row["rings"] for row in found["results"]}
+    wakes = {row["action"]: row["wakes"] for row in found["results"]}
     assert wakes["one bar, a wake"] == wakes["50 bars, one wake"] == 1
     assert wakes["50 bars, a wake each"] == 50  # the control
-    assert all(row["wakes"] > 0 for row in found["results"] if row["readers"])
+    assert all(row["awake"] > 0 for row in found["results"] if row["readers"])
 
 
 def test_the_footprint_is_measured():
@@ -153,7 +153,7 @@ def test_a_goal_is_met_missed_or_not_measured(tmp_path, monkeypatch):
         for met in (True, False, None)
     ]
     machine = {"CPU": "a CPU", "load": "0.1 0.2 0.3", "at": "today"}
-    found = {"program": "p", "machine": machine, "missing": {}, "goals": goals}
+    found = {"benchmark": "p", "machine": machine, "missing": {}, "goals": goals}
     results.write_table(tmp_path, {"p": found}, {})
     table = (tmp_path / "README.md").read_text()
     for met, word in ((True, "met"), (False, "**missed**"), (None, "not measured")):
