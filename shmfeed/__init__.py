@@ -1,10 +1,10 @@
 """Live bars in shared memory: one feeder process a host, any number of readers."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shmfeed._version import __version__
-from shmfeed.bar import Bar
+from shmfeed.bar import Bar, Field, StreamKey, Timeframe, TimeframeAlias
 from shmfeed.errors import (
     BadArgumentError,
     BusyRingError,
@@ -24,26 +24,54 @@ from shmfeed.errors import (
 )
 
 if TYPE_CHECKING:
-    from shmfeed.feed import attach, wait
-    from shmfeed.manager import get_websocket_manager
-    from shmfeed.writer import create
+    from shmfeed.core import RingWriter, Rows, Slice
+    from shmfeed.feed import Feed, Ring, attach, wait
+    from shmfeed.layout import State
+    from shmfeed.manager import WebSocketManager, get_websocket_manager
+    from shmfeed.settings.arguments import SettingsArguments
+    from shmfeed.status import (
+        ConnectionStatus,
+        FeedStatus,
+        Health,
+        RingStatus,
+        StreamStatus,
+    )
+    from shmfeed.writer import FeedWriter, create
 
 __all__ = [
     "BadArgumentError",
     "Bar",
     "BusyRingError",
+    "ConnectionStatus",
+    "Feed",
     "FeedBusyError",
     "FeedLostError",
     "FeedNotFoundError",
+    "FeedStatus",
+    "FeedWriter",
+    "Field",
+    "Health",
     "NoDataError",
+    "Ring",
+    "RingStatus",
+    "RingWriter",
+    "Rows",
     "SegmentError",
     "SegmentFormatError",
     "SegmentFullError",
+    "SettingsArguments",
     "ShmfeedError",
+    "Slice",
     "StaleFeedError",
+    "State",
+    "StreamKey",
     "StreamNotFoundError",
+    "StreamStatus",
+    "Timeframe",
+    "TimeframeAlias",
     "UnsupportedPlatformError",
     "WebSocketConnectionError",
+    "WebSocketManager",
     "WebSocketSubscriptionError",
     "__version__",
     "attach",
@@ -52,19 +80,33 @@ __all__ = [
     "wait",
 ]
 
-# Imported when first asked for: a strategy loads no writer, no socket library.
-_HOMES = {
-    "attach": "shmfeed.feed",
-    "wait": "shmfeed.feed",
-    "create": "shmfeed.writer",
-    "get_websocket_manager": "shmfeed.manager",
-}
+# Type checkers see the imports above, and report a misspelt name. At run time a name
+# is imported at its first use: a strategy loads no writer and no socket library.
+if not TYPE_CHECKING:
+    _HOMES = {
+        "shmfeed.core": ("RingWriter", "Rows", "Slice"),
+        "shmfeed.feed": ("Feed", "Ring", "attach", "wait"),
+        "shmfeed.layout": ("State",),
+        "shmfeed.manager": ("WebSocketManager", "get_websocket_manager"),
+        "shmfeed.settings.arguments": ("SettingsArguments",),
+        "shmfeed.status": (
+            "ConnectionStatus",
+            "FeedStatus",
+            "Health",
+            "RingStatus",
+            "StreamStatus",
+        ),
+        "shmfeed.writer": ("FeedWriter", "create"),
+    }
+    _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
+    def __getattr__(name):
+        home = _HOME_OF.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(home), name)
+        globals()[name] = value
+        return value
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+    def __dir__():
+        return sorted({*globals(), *__all__})

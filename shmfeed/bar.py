@@ -7,7 +7,7 @@ are calendar months, all UTC.
 
 import math
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -16,11 +16,6 @@ from shmfeed.text import repr_short
 
 if TYPE_CHECKING:  # loading it costs an import of shmfeed two modules
     from numpy.typing import NDArray
-
-INT_FIELDS = ("open_time", "close_time", "flags")
-FLOAT_FIELDS = ("open", "high", "low", "close", "volume", "money")
-FIELDS = (*FLOAT_FIELDS, *INT_FIELDS)
-DEFAULT_FIELDS = FLOAT_FIELDS[:5]
 
 # The names that a caller may write, for type checkers; a test holds them to the tables.
 Field = Literal[
@@ -39,6 +34,11 @@ Timeframe = Literal[
     "1d", "3d", "1w", "1M",
 ]  # fmt: skip
 TimeframeAlias = Literal["60m", "120m", "240m", "24h", "daily", "minute"]
+
+INT_FIELDS: tuple[Field, ...] = ("open_time", "close_time", "flags")
+FLOAT_FIELDS: tuple[Field, ...] = ("open", "high", "low", "close", "volume", "money")
+FIELDS: tuple[Field, ...] = (*FLOAT_FIELDS, *INT_FIELDS)
+DEFAULT_FIELDS = FLOAT_FIELDS[:5]
 
 # Flags of a row: what decided that it is closed, and what is known to be odd about it.
 CLOSED_BY_VENUE = 1  # the venue's own flag
@@ -94,7 +94,7 @@ _STALE_BARS = 3
 LAST_TIME = 4_102_444_800_000  # 2100-01-01: beyond it a time is taken for garbage
 
 
-StreamKey = tuple[str, str]  # (symbol, timeframe), in the feed's spelling
+StreamKey = tuple[str, Timeframe]  # (symbol, timeframe), in the feed's spelling
 
 
 class Bar(NamedTuple):
@@ -115,7 +115,7 @@ class Bar(NamedTuple):
     flags: int = 0
 
 
-def check_timeframe(text: object) -> str:
+def check_timeframe(text: object) -> Timeframe:
     """The one spelling of a timeframe or of its alias.
 
     Raises BadArgumentError, listing what is accepted. Case matters: `1M` is a month.
@@ -123,7 +123,7 @@ def check_timeframe(text: object) -> str:
     if isinstance(text, str):
         name = ALIASES.get(text, text)
         if name in TIMEFRAMES:
-            return name
+            return cast("Timeframe", name)
     accepted = " ".join([*TIMEFRAMES, *ALIASES])
     raise BadArgumentError(
         f"timeframe {repr_short(text)} is not accepted; one of: {accepted}"

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from shmfeed.bar import StreamKey, check_timeframe
+from shmfeed.bar import StreamKey, Timeframe, TimeframeAlias, check_timeframe
 from shmfeed.core import ReattachingReader, RingReader
 from shmfeed.errors import BadArgumentError, FeedNotFoundError, SegmentError
 from shmfeed.layout import Geometry
@@ -170,7 +170,7 @@ class Feed:
             if entry.subscribed
         ]
 
-    def ring(self, symbol: str, timeframe: str) -> "Ring":
+    def ring(self, symbol: str, timeframe: Timeframe | TimeframeAlias) -> "Ring":
         """Return the ring of a stream, subscribed now or earlier.
 
         Args:
@@ -231,11 +231,11 @@ class Ring(ReattachingReader):
 
     __slots__ = ("__weakref__", "_feed", "symbol", "timeframe")
 
-    def __init__(self, feed: Feed, symbol: str, timeframe: str) -> None:
+    def __init__(self, feed: Feed, symbol: str, timeframe: Timeframe) -> None:
         super().__init__()
         self._feed = feed
         self.symbol = symbol
-        self.timeframe = timeframe
+        self.timeframe: Timeframe = timeframe
         self.reader()
 
     def _find(self) -> RingReader:

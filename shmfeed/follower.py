@@ -8,7 +8,7 @@ It stands here and not in `segment/`, since `core` chooses between this class an
 twin, and `segment/` takes both from `core`.
 """
 
-from shmfeed.bar import Bar
+from shmfeed.bar import Bar, Field
 from shmfeed.memory.rows import Rows, Slice
 from shmfeed.ringbuf import RingReader
 
@@ -87,7 +87,7 @@ class ReattachingReader:
         """
         return self.reader().snapshot(n, include_now)
 
-    def latest(self, field: str) -> float | int:
+    def latest(self, field: Field) -> float | int:
         """Return the newest value of a field: the forming bar's, else the last bar's.
 
         Args:

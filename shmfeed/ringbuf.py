@@ -57,7 +57,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from shmfeed.bar import Bar, StreamKey, close_time
+from shmfeed.bar import Bar, Field, StreamKey, close_time
 from shmfeed.errors import BadArgumentError, FeedLostError, ShmfeedError
 from shmfeed.layout import (
     CONNECTED,
@@ -250,7 +250,7 @@ class RingReader:
             budget = budget or self._budget("snapshot")
             budget.spend()
 
-    def latest(self, field: str) -> float | int:
+    def latest(self, field: Field) -> float | int:
         """Return the newest value of a field.
 
         Args:

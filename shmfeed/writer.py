@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-from shmfeed.bar import StreamKey, check_timeframe
+from shmfeed.bar import StreamKey, Timeframe, TimeframeAlias, check_timeframe
 from shmfeed.core import Eventcount, RingWriter
 from shmfeed.errors import BadArgumentError, FeedLostError
 from shmfeed.forks import ForkRegistry
@@ -162,7 +162,9 @@ class FeedWriter:
         self._owner.previous = None  # unmapped with its last reader
         self._eventcount.notify(ALL_BITS)
 
-    def add_stream(self, symbol: str, timeframe: str) -> RingWriter:
+    def add_stream(
+        self, symbol: str, timeframe: Timeframe | TimeframeAlias
+    ) -> RingWriter:
         """Subscribe a stream, new or known, and return the writer of its ring.
 
         Args:
@@ -186,7 +188,7 @@ class FeedWriter:
                 )
         return self._rings[key]
 
-    def unsubscribe(self, symbol: str, timeframe: str) -> None:
+    def unsubscribe(self, symbol: str, timeframe: Timeframe | TimeframeAlias) -> None:
         """Mark a stream as no longer fed. Its bars stay readable.
 
         Raises BadArgumentError for a stream that the feed does not carry.

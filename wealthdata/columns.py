@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import FLOAT_FIELDS, Bar, bars_between
+from shmfeed.bar import FLOAT_FIELDS, Bar, Field, bars_between
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -29,7 +29,7 @@ class BarColumns(Protocol):
     @property
     def forming(self) -> bool: ...
     def __len__(self) -> int: ...
-    def __getitem__(self, field: str) -> NDArray[Any]: ...
+    def __getitem__(self, field: Field) -> NDArray[Any]: ...
 
 
 class PrivateColumns:
@@ -54,7 +54,7 @@ class PrivateColumns:
     def __len__(self) -> int:
         return len(self.open_time)
 
-    def __getitem__(self, field: str) -> NDArray[Any]:
+    def __getitem__(self, field: Field) -> NDArray[Any]:
         if field in _INT_COLUMNS:
             return self._ints(field)
         column: NDArray[Any] = self.floats[FLOAT_FIELDS.index(field)]

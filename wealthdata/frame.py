@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 
-from shmfeed.bar import DEFAULT_FIELDS, FLOAT_FIELDS, datetimes
+from shmfeed.bar import DEFAULT_FIELDS, FLOAT_FIELDS, Field, datetimes
 from wealthdata.attrs import FrameAttrs
 from wealthdata.columns import BarColumns, Datetimes, Floats, Ints, from_bars
 from wealthdata.history import parse_bars
@@ -52,7 +52,7 @@ def block_spans(rows: list[int]) -> tuple[BlockSpan, ...]:
     return tuple(spans)
 
 
-def readonly_index(fields: Sequence[str]) -> Any:
+def readonly_index(fields: Sequence[Field]) -> Any:
     """Return the fields as an index over read-only memory, for many frames to share."""
     columns: Any = pd.Index(list(fields))
     array = getattr(columns, "_data", None)
@@ -229,7 +229,7 @@ def select_builder() -> type[FrameBuilder]:
     return PublicFrameBuilder
 
 
-_NAMES = ("a", "b", "c", "d", "e", "f")
+_NAMES: tuple[Any, ...] = ("a", "b", "c", "d", "e", "f")  # of no bar
 
 
 def _sample(
@@ -292,7 +292,7 @@ _Build = Callable[[Floats, Datetimes, FrameAttrs, bool], pd.DataFrame]
 class FrameTemplate:
     """Frames of the same fields, in the order asked."""
 
-    def __init__(self, fields: tuple[str, ...]) -> None:
+    def __init__(self, fields: tuple[Field, ...]) -> None:
         self.fields = fields
         self.only_floats = all(field in FLOAT_FIELDS for field in fields)
         rows = [FLOAT_FIELDS.index(f) for f in fields if f in FLOAT_FIELDS]
@@ -317,7 +317,7 @@ class FrameTemplate:
 _templates: dict[tuple[str, ...], FrameTemplate] = {}
 
 
-def template_of(fields: tuple[str, ...]) -> FrameTemplate:
+def template_of(fields: tuple[Field, ...]) -> FrameTemplate:
     """Return the template of these fields, made at the first call."""
     template = _templates.get(fields)
     if template is None:
@@ -326,7 +326,7 @@ def template_of(fields: tuple[str, ...]) -> FrameTemplate:
 
 
 def long_frame(
-    fields: tuple[str, ...],
+    fields: tuple[Field, ...],
     parts: Sequence[tuple[str, BarColumns, int, int]],
     attrs: FrameAttrs,
 ) -> pd.DataFrame:
@@ -346,7 +346,7 @@ def long_frame(
     return frame
 
 
-def _stack(field: str, windows: Iterable[tuple[BarColumns, slice]]) -> Any:
+def _stack(field: Field, windows: Iterable[tuple[BarColumns, slice]]) -> Any:
     return np.concatenate([bars[field][window] for bars, window in windows])
 
 

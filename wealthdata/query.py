@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from shmfeed.bar import StreamKey, check_timeframe, step
+from shmfeed.bar import Field, StreamKey, Timeframe, check_timeframe, step
 from shmfeed.errors import BusyRingError, StreamNotFoundError
 from shmfeed.status import RingStatus
 from shmfeed.validation import check_flag, check_symbol
@@ -131,8 +131,8 @@ def _context_matters(
 class GeneralQuery(NamedTuple):
     """The checked arguments of a call, and the sources of its bars."""
 
-    fields: tuple[str, ...]
-    timeframe: str
+    fields: tuple[Field, ...]
+    timeframe: Timeframe
     request: PriceRequest
     private: bool
     max_age: float | None

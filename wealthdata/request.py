@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmfeed.bar import DEFAULT_FIELDS, FIELDS
+from shmfeed.bar import DEFAULT_FIELDS, FIELDS, Field
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
 from shmfeed.validation import (
@@ -94,7 +94,7 @@ def check_request(
     )
 
 
-def check_fields(fields: object) -> tuple[str, ...]:
+def check_fields(fields: object) -> tuple[Field, ...]:
     """Return the fields in the order asked, each once; the default ones for None.
 
     Raise BadArgumentError for an unknown field or an empty list.

@@ -3,7 +3,7 @@
 import argparse
 import time
 
-from shmfeed.bar import Bar
+from shmfeed.bar import Bar, check_timeframe
 from shmfeed.cli.bars import CsvFormatter, JsonFormatter, TextFormatter
 from shmfeed.cli.options import add_feed_option, attach_feed
 from shmfeed.cli.output import print_error, print_output
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _find_ring(feed: Feed, symbol: str, timeframe: str) -> Ring:
     try:
-        return feed.ring(symbol, timeframe)
+        return feed.ring(symbol, check_timeframe(timeframe))
     except StreamNotFoundError as error:
         near = suggest(symbol, [key[0] for key in feed.streams()])
         raise StreamNotFoundError(f"{shorten(str(error))}{near}") from None

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from shmfeed.bar import StreamKey
+from shmfeed.bar import StreamKey, Timeframe
 
 
 class Request(NamedTuple):
@@ -52,7 +52,7 @@ class BarEvent(msgspec.Struct, gc=False):
     """
 
     symbol: str
-    timeframe: str
+    timeframe: Timeframe
     open_time: int
     close_time: int
     open: float

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import wealthdata
-from shmfeed.bar import StreamKey, Timeframe, duration
+from shmfeed.bar import StreamKey, duration
 from shmfeed.demo.metrics import Histogram
 from shmfeed.demo.options import BURST, MAX_ROWS, MIN_PAUSE, MIN_ROWS, RESOLUTIONS
 from shmfeed.errors import NoDataError, ShmfeedError, StreamNotFoundError
@@ -28,7 +28,6 @@ from shmfeed.simulator.market import Floats, Int64s, expected, verify
 _REPORT_SECONDS = 0.5
 _WARM_UP_SECONDS = 30.0  # for the feed to appear
 _RETRY_SECONDS = 0.05
-_Key = tuple[str, Timeframe]  # a StreamKey whose timeframe is one of the demo's
 
 
 class _Window(NamedTuple):
@@ -123,7 +122,7 @@ class Strategy:
             while not self._try_first_read(key) and time.monotonic() < deadline:
                 time.sleep(_RETRY_SECONDS)
 
-    def _try_first_read(self, key: _Key) -> bool:
+    def _try_first_read(self, key: StreamKey) -> bool:
         try:
             frame = _get_price(key, MIN_ROWS)
         except (NoDataError, StreamNotFoundError):
@@ -148,14 +147,14 @@ class Strategy:
                 _print(self.report())
         _print(self.report())
 
-    def _try_read(self, key: _Key) -> None:
+    def _try_read(self, key: StreamKey) -> None:
         try:
             self._read(key, self._random.randint(MIN_ROWS, MAX_ROWS))
         except ShmfeedError as error:
             self.counts["errors"] += 1
             self._error = f"{type(error).__name__}: {error}"
 
-    def _read(self, key: _Key, count: int) -> None:
+    def _read(self, key: StreamKey, count: int) -> None:
         began = time.perf_counter_ns()
         frame = _get_price(key, count)
         self._took.add(time.perf_counter_ns() - began)
@@ -189,7 +188,7 @@ class Strategy:
         }
 
 
-def _get_price(key: _Key, count: int) -> pd.DataFrame:
+def _get_price(key: StreamKey, count: int) -> pd.DataFrame:
     return wealthdata.get_price(
         key[0], count=count, frequency=key[1], on_stale="ignore"
     )

@@ -5,9 +5,9 @@ header's count includes it, so a reader never meets half a name.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from shmfeed.bar import StreamKey, check_timeframe
+from shmfeed.bar import StreamKey, Timeframe, check_timeframe
 from shmfeed.errors import BadArgumentError, StreamNotFoundError
 from shmfeed.layout import (
     E_NAMES,
@@ -64,7 +64,7 @@ class Entry(NamedTuple):
 
     number: int
     symbol: str
-    timeframe: str
+    timeframe: Timeframe
     subscribed: bool
 
     @property
@@ -112,7 +112,7 @@ def read_entry(words: Words, geometry: Geometry, index: int) -> Entry:
     return Entry(
         index,
         symbol,
-        timeframe.decode("ascii", "replace"),
+        cast("Timeframe", timeframe.decode("ascii", "replace")),
         bool(words.ints[at + E_SUBSCRIBED]),
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import INT_FIELDS, Bar, datetimes
+from shmfeed.bar import INT_FIELDS, Bar, Field, datetimes
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
     C_FLAGS,
@@ -77,7 +77,7 @@ class Rows:
     def __len__(self) -> int:
         return self.last - self.first
 
-    def __getitem__(self, field: str) -> NDArray[Any]:
+    def __getitem__(self, field: Field) -> NDArray[Any]:
         number = column_number(field)
         return self._ints(number) if field in _INTS else self._floats(number)
 

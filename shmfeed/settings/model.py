@@ -6,11 +6,11 @@ No repr holds the token.
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
-from shmfeed.bar import StreamKey
+from shmfeed.bar import StreamKey, Timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint as endpoints
 from shmfeed.settings.schema import MAX_STREAMS, SETTINGS, TOKEN, check
@@ -75,7 +75,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def streams(self) -> tuple[StreamKey, ...]:
         """Every subscribed stream, in the order given."""
-        return tuple((s, r) for s in self.symbols for r in self.resolutions)
+        resolutions = cast("tuple[Timeframe, ...]", self.resolutions)
+        return tuple((s, r) for s in self.symbols for r in resolutions)
 
     @property
     def planned_streams(self) -> int:

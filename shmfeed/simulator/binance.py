@@ -8,12 +8,12 @@ import json
 import math
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from shmfeed.bar import TIMEFRAMES, Bar, StreamKey
+from shmfeed.bar import TIMEFRAMES, Bar, StreamKey, Timeframe, check_timeframe
 from shmfeed.simulator.dialect import MAX_STREAMS, Outcome
 from shmfeed.simulator.frames import text_frame, text_frames
 from shmfeed.simulator.market import STEPS, BarState
@@ -83,7 +83,7 @@ class BinanceDialect:
         return Outcome((reply,), self._keys() if changed else None, request)
 
     def stream_key(self, symbol: str, timeframe: str) -> StreamKey:
-        return symbol.upper(), timeframe
+        return symbol.upper(), check_timeframe(timeframe)
 
     def encode(self, key: StreamKey, states: Iterable[BarState]) -> list[bytes]:
         return binance_frames(key, states, self._combined)
@@ -130,7 +130,7 @@ class BinanceDialect:
         match = _STREAM_NAME.fullmatch(name)
         if match is None or match[2] not in TIMEFRAMES:
             return None
-        key = match[1].upper(), match[2]
+        key = match[1].upper(), cast("Timeframe", match[2])
         symbols = {symbol.upper() for symbol in self._options.symbols}
         known = (not symbols or key[0] in symbols) and (
             not self._options.resolutions or key[1] in self._options.resolutions

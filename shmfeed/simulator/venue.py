@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from shmfeed.bar import Bar, close_time
+from shmfeed.bar import Bar, check_timeframe, close_time
 from shmfeed.simulator.frames import text_frame
 from shmfeed.simulator.log import VenueLog
 from shmfeed.simulator.market import STEPS, bar_state
@@ -291,7 +291,7 @@ class Venue:
         self, symbol: str, timeframe: str, open_time: int, step: int = STEPS
     ) -> int:
         """Send the market's bar after `step` updates; return the number of clients."""
-        key = symbol, timeframe
+        key = symbol, check_timeframe(timeframe)
         end = close_time(open_time, timeframe)
         time = open_time + (end - open_time) * step // STEPS
         state = bar_state(self.options.seed, key, open_time, step, time)

@@ -3,7 +3,7 @@
 import hmac
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -53,7 +53,7 @@ class WealthaiDialect:
         return self._receive_message(message)
 
     def stream_key(self, symbol: str, timeframe: str) -> StreamKey:
-        return symbol, timeframe
+        return symbol, check_timeframe(timeframe)
 
     def encode(self, key: StreamKey, states: Iterable[BarState]) -> list[bytes]:
         return wealthai_frames(key, states, self._options.closed_flag)
@@ -108,7 +108,7 @@ def _is_token(token: str, given: str) -> bool:
     return hmac.compare_digest(token.encode(), given.encode())
 
 
-def _check_known(what: str, requested: list[str], known: tuple[str, ...]) -> None:
+def _check_known(what: str, requested: Sequence[str], known: tuple[str, ...]) -> None:
     unknown = [name for name in requested if known and name not in known]
     if unknown:
         raise BadArgumentError(

@@ -1,4 +1,4 @@
-"""The package's face: its names, and what loading it loads."""
+"""The names of the package, and the modules that an import of it loads."""
 
 import math
 
@@ -6,12 +6,15 @@ import pytest
 from conftest import Child
 
 import shmfeed
-from shmfeed import errors
+from shmfeed import core, errors
 
 
 def test_names() -> None:
-    public = {"attach", "create", "wait", "get_websocket_manager", "Bar"}
-    assert public | {"ShmfeedError"} <= set(shmfeed.__all__)
+    public = {"attach", "create", "wait", "get_websocket_manager", "ShmfeedError"}
+    types = {"Bar", "Feed", "Ring", "Slice", "Rows", "FeedWriter", "RingWriter"}
+    types |= {"FeedStatus", "StreamStatus", "Timeframe", "Field", "Health", "State"}
+    assert public | types <= set(shmfeed.__all__)
+    assert set(shmfeed.__all__) <= set(dir(shmfeed))
     assert sorted(shmfeed.__all__) == shmfeed.__all__
     for name in shmfeed.__all__:
         assert getattr(shmfeed, name) is not None
@@ -60,6 +63,12 @@ def test_bar() -> None:
     assert math.isnan(bar.money)
 
 
+def test_the_types_are_those_of_the_core_that_serves() -> None:
+    assert shmfeed.Slice is core.Slice
+    assert shmfeed.Rows is core.Rows
+    assert shmfeed.RingWriter is core.RingWriter
+
+
 LOADED = """
 import sys
 {code}
@@ -94,8 +103,16 @@ def test_a_reader_loads_no_socket_and_no_writer(child: Child, code: str) -> None
     assert not NEEDLESS & set(loaded.split())
 
 
+def test_the_package_alone_loads_errors_and_bars(child: Child) -> None:
+    process = child(LOADED.format(code="import shmfeed"))
+    names = process.communicate()[0].split()
+    ours = {name for name in names if name.partition(".")[0] == "shmfeed"}
+    leaves = {"_version", "bar", "errors", "text"}
+    assert ours == {"shmfeed", *(f"shmfeed.{leaf}" for leaf in leaves)}
+
+
 def test_a_writer_loads_what_it_needs(child: Child) -> None:
-    """The control: the check above would see it."""
+    """Control: the check above would see it."""
     process = child(LOADED.format(code="import shmfeed; shmfeed.create"))
     loaded, _ = process.communicate()
     assert {"filelock", "shmfeed.writer"} <= set(loaded.split())

@@ -1,0 +1,208 @@
+"""A user's program with every public call. A type checker accepts it; it never runs."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import date, datetime
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+import shmfeed
+import shmfeed.aio
+import wealthdata
+from shmfeed import (
+    Bar,
+    ConnectionStatus,
+    Feed,
+    FeedStatus,
+    FeedWriter,
+    Field,
+    Health,
+    Ring,
+    RingStatus,
+    RingWriter,
+    Rows,
+    SettingsArguments,
+    Slice,
+    State,
+    StreamKey,
+    StreamStatus,
+    Timeframe,
+    TimeframeAlias,
+    WebSocketManager,
+)
+
+
+def read() -> float:
+    with shmfeed.attach("default", timeout=5.0) as feed:
+        keys: list[StreamKey] = feed.streams()
+        rings: list[Ring] = [feed.ring(*key) for key in keys]
+        rings.append(feed.ring("BTCUSDT", "60m"))
+        ring = rings[0]
+        window: Slice = ring.view(20)
+        close: NDArray[np.float64] = window["close"]
+        highs = window.values[1] + window.floats[1]
+        times: NDArray[np.int64] = window.close_time - window.open_time
+        private: Rows = ring.snapshot(20, include_now=True)
+        kept: Rows = window.copy()
+        last: Bar | None = ring.forming()
+        if window.valid and private.valid and kept.last > kept.first and last:
+            return last.close + float(close.mean() + highs.mean() + times.sum())
+        newest: float = ring.latest("close")
+        numbers: tuple[int, ...] = ring.capacity, ring.history, ring.guard, ring.epoch
+        names: tuple[str, Timeframe] = ring.symbol, ring.timeframe
+        print(len(window), window.bar(-1), numbers, names, feed.name, feed.alive())
+        return newest
+
+
+def wait(feed: Feed) -> list[Ring]:
+    ring = feed.ring("BTCUSDT", "1m")
+    count: int | None = ring.wait(ring.count, timeout=1.0)
+    print(count)
+    return shmfeed.wait([ring], timeout=0.5)
+
+
+async def wait_in_a_task(ring: Ring) -> None:
+    count: int | None = await shmfeed.aio.wait_ring(ring, ring.count, timeout=1.0)
+    closed: list[Ring] = await shmfeed.aio.wait([ring], timeout=1.0)
+    print(count, closed)
+
+
+def status(feed: Feed, ring: Ring) -> tuple[State, Health]:
+    found: FeedStatus = feed.status()
+    rows: list[StreamStatus] = found["streams"]
+    connection: ConnectionStatus = feed.connection()
+    one: RingStatus = ring.status()
+    age: float | None = one.age
+    print(rows[0]["gaps"], rows[0]["last_close_time"], connection["state"], age)
+    print(found["pid"], found["last_error"], found.get("market_type"), found["bars"])
+    feed.close()
+    return one.state, found["health"]
+
+
+def write(name: str) -> None:
+    writer: FeedWriter = shmfeed.create(name, history=100, guard=16, max_streams=2)
+    with writer:
+        ring: RingWriter = writer.add_stream("BTCUSDT", "1h")
+        ring.update_forming(0, 1.0, 2.0, 0.5, 1.5, 10.0)
+        ring.append(0, 1.0, 2.0, 0.5, 1.5, 10.0, money=15.0, flags=1, wake=False)
+        writer.wake([("BTCUSDT", "1h")])
+        writer.beat()
+        writer.unsubscribe("BTCUSDT", "1h")
+        writer.close(unlink=True)
+
+
+def manage(callback_log: list[str]) -> FeedStatus:
+    def changed(old: str, new: str) -> None:
+        callback_log.append(f"{old} -> {new}")
+
+    manager: WebSocketManager = shmfeed.get_websocket_manager("default")
+    given: SettingsArguments = manager.load_config_from_env()
+    manager.configure(**given)
+    symbols = ["BTCUSDT", "ETHUSDT"]
+    manager.configure(
+        symbols=symbols,
+        resolutions=["1m", "60m"],
+        endpoint="wss://example.com/",
+        port=[18001],
+        protocol="binance",
+        market_type="spot",
+        history=500,
+        max_reconnect_attempts=None,
+        log_level="info",
+        config_file="feed.toml",
+    )
+    manager.on_state_change(changed)
+    try:
+        manager.start(timeout=10.0, wait=True)
+    except (
+        shmfeed.WebSocketConnectionError,
+        shmfeed.WebSocketSubscriptionError,
+        shmfeed.FeedBusyError,
+    ) as error:
+        print(error, manager.feed)
+    manager.update_subscription(symbols=("BTCUSDT",), resolutions="1h", timeout=5.0)
+    if not manager.is_connected():
+        manager.stop(keep=True)
+    return manager.get_status()
+
+
+def strategy(fields: Sequence[Field], timeframe: Timeframe) -> pd.DataFrame:
+    wealthdata.use(feed="default", context_only=False)
+    one = wealthdata.get_price("BTCUSDT", count=20)
+    many = wealthdata.get_price(
+        ["BTCUSDT", "ETHUSDT"],
+        start_date=date(2026, 1, 1),
+        end_date=datetime(2026, 1, 2, 8, 30),
+        frequency=timeframe,
+        fields=fields,
+        skip_paused=True,
+        fq=None,
+        panel=False,
+        fill_paused=False,
+        round=False,
+        include_now=True,
+        copy=True,
+        max_age=60.0,
+        on_stale="raise",
+    )
+    alias: TimeframeAlias = "daily"
+    day = wealthdata.get_price("BTCUSDT", None, pd.Timestamp.now(), alias, "close")
+    return pd.concat([one, many, day])
+
+
+class Recorded(wealthdata.DataAdapter):
+    """A user's own source of bars."""
+
+    def get_history(self, symbol: str, count: int, timeframe: str) -> list[Bar]:
+        return [Bar(0, 60_000, 1.0, 2.0, 0.5, 1.5, 10.0)][:count]
+
+    def get_all_symbols(self) -> list[str]:
+        return ["BTCUSDT"]
+
+
+def backtest(now: datetime) -> pd.DataFrame:
+    raw = {"open_time": 0, "close_time": 60_000, "open": "1", "high": "2"}
+    streams = [{"symbol": "BTCUSDT", "timeframe": "1m", "bars": [raw]}]
+    context = wealthdata.Context(streams, current_dt=now, anything=1)
+    context.current_dt = now
+    context.portfolio = {"cash": 1.0}
+    wealthdata.set_context(context)
+    same = wealthdata.get_context()
+    bars: list[Bar] = same.history("BTCUSDT", 20, "1m")
+    bars += context.history("BTCUSDT", 20, "1m")
+    adapter = wealthdata.ContextDataAdapter(context)
+    bars += adapter.get_history("BTCUSDT", 20, "1m")
+    print(adapter.get_all_symbols(), context.portfolio)
+    wealthdata.clear_context()
+    wealthdata.register_data_adapter(Recorded())
+    print(wealthdata.get_data_adapter())
+    wealthdata.clear_data_adapter()
+    return wealthdata.bars_to_dataframe(bars)
+
+
+def errors() -> tuple[type[Exception], ...]:
+    caught: list[type[Exception]] = [
+        shmfeed.ShmfeedError,
+        shmfeed.BadArgumentError,
+        shmfeed.NoDataError,
+        shmfeed.FeedNotFoundError,
+        shmfeed.StreamNotFoundError,
+        shmfeed.FeedLostError,
+        shmfeed.SegmentError,
+        shmfeed.SegmentFormatError,
+        shmfeed.SegmentFullError,
+        shmfeed.BusyRingError,
+        shmfeed.StaleFeedError,
+        shmfeed.UnsupportedPlatformError,
+        wealthdata.StaleFeedWarning,
+        wealthdata.MissingBarsWarning,
+    ]
+    pid: int | None = shmfeed.FeedBusyError("busy", 1).pid
+    print(shmfeed.__version__, pid, wealthdata.Bar is shmfeed.Bar)
+    return tuple(caught)
+
+
+if __name__ == "__main__":
+    print(read(), asyncio.run(wait_in_a_task(shmfeed.attach().ring("BTCUSDT", "1m"))))
