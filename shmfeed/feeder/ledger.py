@@ -17,9 +17,9 @@ bar depends on the venue:
   shows that the clock is ahead of the venue's. From then on the clock closes only bars
   without a message for the grace, and none on arrival, until it has closed one so.
 
-Each message decides for itself, whatever the venue did before; but while bars are held,
-all bars are. A row is final: a message about it is counted and changes nothing. Missing
-bars are counted once, when the row behind them is written, and flagged on that row.
+Each message is judged by its own flag; but while bars are held, all newer ones are. A
+row is final: a message about it is counted and changes nothing. Missing bars are
+counted once, when the row behind them is written, and flagged on that row.
 """
 
 from dataclasses import dataclass
@@ -108,15 +108,15 @@ class Ledger:
         `forming_flagged` is False: the venue is known to send no flags.
         """
         self._timeframe = timeframe
-        self._grace = close_grace_ms
-        self._patience = close_grace_ms / 1000
+        self._grace_ms = close_grace_ms
+        self._grace_seconds = close_grace_ms / 1000
         self._known: dict[int, Bar] = {}  # the newest rows, oldest first
         self._last = -1  # open_time of the newest row
         self._next = LAST_TIME  # open_time of the row after it; before any row, none
         self._forming: Bar | None = None
         self._flagged = forming_flagged  # the last message about the forming bar was
         self._unseen = True  # the connection broke since the last message about it
-        self._heard = -inf  # the last valid message, monotonic seconds
+        self._message_at = -inf  # the last valid message, monotonic seconds
         self._ahead = False  # a message came for a bar that the clock had closed
         self._held: dict[int, _Held] = {}  # all newer than rows and forming bar
         if last_closed is not None:
@@ -142,7 +142,7 @@ class Ledger:
         if not is_valid_bar(event, ends):
             return [Anomaly("malformed", event)]
         bar = self._bar(event, ends, venue_now)
-        self._heard = now
+        self._message_at = now
         events: list[LedgerEvent]
         if forming is not None:
             events = [self._write(bar, event.closed is not None)]
@@ -157,9 +157,9 @@ class Ledger:
     def tick(self, venue_now: int, now: float) -> list[LedgerEvent]:
         """Return what follows from the time; call it some times a second."""
         events: list[LedgerEvent] = []
-        spoken_of = self._ahead and now < self._heard + self._patience
-        forming = None if self._flagged or spoken_of else self._forming
-        if forming is not None and forming.close_time + self._grace <= venue_now:
+        must_wait = self._ahead and now < self._message_at + self._grace_seconds
+        forming = None if self._flagged or must_wait else self._forming
+        if forming is not None and forming.close_time + self._grace_ms <= venue_now:
             events.append(self._close_as(forming, CLOSED_BY_CLOCK, self._unseen))
             self._ahead = False
         if self._held:
@@ -176,7 +176,7 @@ class Ledger:
         """Return the message's bar, with flags if the message is its last."""
         closed = event.closed
         if closed is None:
-            flags = CLOSED_BY_CLOCK if ends + self._grace <= venue_now else 0
+            flags = CLOSED_BY_CLOCK if ends + self._grace_ms <= venue_now else 0
         else:
             flags = CLOSED_BY_VENUE if closed else 0
         return Bar(
@@ -246,9 +246,9 @@ class Ledger:
         while held:
             opened = min(held)
             arrived = min(waiting.arrived for waiting in held.values())
-            patient = now < arrived + self._patience and len(held) <= HELD_LIMIT
+            may_wait = now < arrived + self._grace_seconds and len(held) <= HELD_LIMIT
             forming = self._forming
-            if patient and (forming is not None or opened > self._next):
+            if may_wait and (forming is not None or opened > self._next):
                 return
             if forming is not None:
                 events.append(self._close_as(forming, CLOSED_BY_NEXT, True))

@@ -97,8 +97,8 @@ class VenueClient:
             self._refused(str(error), batch)
         return batch
 
-    def turn(self, patience: float) -> list[SessionEvent]:
-        """Send what is due, wait up to `patience` s, and return what came, in order.
+    def turn(self, timeout: float) -> list[SessionEvent]:
+        """Send what is due, wait up to `timeout` s, and return the events in order.
 
         Raises:
             ConnectionLostError: The connection has ended. It is raised at the turn
@@ -110,7 +110,7 @@ class VenueClient:
         try:
             self._send_due(batch)
             due = self._subscription.due_in(self._clock())
-            wait = 0.0 if batch or self._is_mute else min(patience, due)
+            wait = 0.0 if batch or self._is_mute else min(timeout, due)
             if self._connection.wait(wait) == "readable":
                 self._read(batch)
             self._watch(self._clock(), batch)
@@ -246,9 +246,9 @@ class VenueClient:
         self._end = self._end or LeavingError(message)
 
     def _watch_part(self, now: float) -> None:
-        since, patience = self._connection.part_since, self._limits.heartbeat_timeout
-        if since is not None and now - since > patience:
-            raise ConnectionLostError(f"a message is not whole after {patience:g} s")
+        since, limit = self._connection.part_since, self._limits.heartbeat_timeout
+        if since is not None and now - since > limit:
+            raise ConnectionLostError(f"a message is not whole after {limit:g} s")
 
     def _watch_data(self, now: float) -> None:
         if now - self._data_at > self._silence:

@@ -32,8 +32,8 @@ class ClosedError(ConnectionLostError):
     """A close frame of the server, with `code` (1005 if it gave none) and `reason`."""
 
     def __init__(self, code: int, reason: str) -> None:
-        said = f"{code} {reason}".rstrip()
-        super().__init__(f"closed by the server: {said}")
+        given = f"{code} {reason}".rstrip()
+        super().__init__(f"closed by the server: {given}")
         self.code = code
         self.reason = reason
 

@@ -698,6 +698,30 @@ def test_a_change_while_disconnected_is_asked_by_the_next_connection(play):
         played.close()
 
 
+def test_a_change_withdrawn_at_the_loss_is_not_asked_of_the_next_connection(play):
+    asked = []
+
+    def handler(ws):
+        asked.append(acknowledge(ws)["symbols"])
+        if len(asked) == 1:
+            ws.recv()  # the change
+            ws.close()
+        stay(ws)
+
+    with venue(handler) as url:
+        played = play(url)
+        played.until_seen(Subscribed)
+        played.session.change(OTHER)
+        lost = ConnectionLost(was_connected=True, is_oversized=False)
+        assert played.until(lambda: lost in played.changes)
+        played.session.change(STREAMS)  # as its owner does when it hears of the loss
+        subscribed = Subscribed(STREAMS, ends_change=True)
+        assert played.until_seen(Subscribed, 2)[-1] == subscribed
+        until(lambda: len(asked) == 2)  # the venue notes it after it has answered
+        assert asked == [["BTCUSDT"], ["BTCUSDT"]]
+        played.close()
+
+
 def test_a_change_before_the_start_is_asked_by_the_first_connection(play):
     with venue(choosy) as url:
         played = play(url)
