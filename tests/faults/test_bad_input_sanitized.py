@@ -1,6 +1,6 @@
 """Bad input to the C core, under AddressSanitizer and UndefinedBehaviorSanitizer.
 
-The tests of rows, readers and writers, run on an extension that was built with both.
+The tests of rows, readers and writers run on an extension that was built with both.
 """
 
 import os
@@ -23,7 +23,7 @@ TESTS = [
     "tests/unit/shmfeed/test_ringwriter.py",
 ]
 TESTS += ["tests/unit/memory/test_wakeup.py"]
-if "SANITIZE_SECONDS" in os.environ:  # there is time
+if "SANITIZE_SECONDS" in os.environ:  # a long run
     TESTS += [
         "tests/unit/memory/test_futex.py",
         "tests/unit/shmfeed/test_feed.py",
@@ -41,8 +41,8 @@ def run_tests(extension: Path, *arguments: str) -> subprocess.CompletedProcess[s
     ).stdout.strip()
     environ = {
         "LD_PRELOAD": library,
-        # The interpreter never frees all it has. An object of its own is a piece of
-        # the heap only with malloc: one byte beyond it is then seen.
+        # The interpreter never frees all of its memory: leaks are not looked for. With
+        # malloc each object is a piece of the heap, and one byte beyond it is seen.
         "ASAN_OPTIONS": "detect_leaks=0",
         "PYTHONMALLOC": "malloc",
         "OTHER_CORE": str(extension),

@@ -1,7 +1,7 @@
 """A feeder on the C core dies after its first store into a ring, its second, .. last.
 
-The feeder's rings are of an extension that counts its stores; who reads then, and who
-goes on, has the core as it is. What pure Python stores: `test_kill_every_store`.
+The feeder's rings come from an extension that counts its stores; the readers and the
+next feeder have the plain core. `test_kill_every_store` does the same in pure Python.
 """
 
 import ctypes
@@ -37,7 +37,7 @@ APPEND, UPDATE = 1 + 2 * 9 + 3 + 1, 9 + 1
 
 @pytest.fixture(scope="module")
 def counting(tmp_path_factory) -> Path:
-    """The extension, with a fuse."""
+    """Build the extension with a fuse."""
     return built_core(ROOT, tmp_path_factory.mktemp("counting"), FLAGS)
 
 
@@ -54,7 +54,7 @@ def die_after(stores, name, act, board, extension):
 
 
 def die_each_death(name, act, extension) -> int:
-    """How many stores there are; each has been the last."""
+    """Return the number of stores, after a death at each of them."""
     for stores in range(1, MOST_STORES):
         fill(name)
         board = forks.board()

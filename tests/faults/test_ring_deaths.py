@@ -1,4 +1,4 @@
-"""The C protocol's writer dies at its n-th store, for every n: what it leaves is whole.
+"""The writer of the C protocol dies at its n-th store, for each n: rows stay whole.
 
 The same with everything around it, in Python: `test_kill_every_store`.
 """

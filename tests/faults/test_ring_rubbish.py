@@ -1,4 +1,4 @@
-"""The C protocol's readers over words that may say anything, under sanitizers."""
+"""The readers of the C protocol on words of any value, under sanitizers."""
 
 import pytest
 from support.compiling import ADDRESSES, NEEDS_COMPILER, compiled, numbers, ran
@@ -27,7 +27,7 @@ def test_readers_stay_within_the_ring(tmp_path) -> None:
     ],
     ids=["a difference that overflows", "a row too far"],
 )
-def test_what_is_wrong_is_reported(tmp_path, change, report) -> None:
+def test_a_broken_reader_is_reported(tmp_path, change, report) -> None:
     done = ran(compiled("damaged", tmp_path, *ADDRESSES, change=change), 5000)
     assert done.returncode != 0
     assert report in done.stderr

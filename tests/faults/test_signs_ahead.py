@@ -223,8 +223,7 @@ def test_ten_years_ahead(
 @pytest.mark.parametrize("wanted", CORES)
 @pytest.mark.parametrize("word", ["tick", "alive"])
 def test_a_minute_ahead(start_reader, feed_name: str, wanted: str, word: str) -> None:
-    """A clock may be a little ahead: the feeder counts as alive, until its name says
-    that another segment took the place of its own."""
+    """Such a feeder counts as alive until another segment bears the feed's name."""
     say = start_reader(wanted, "alive")
     signs = {"tick": 1, "alive": 1, word: boot_ns() + 60 * SECOND}
     store(place(feed_name).segment, **signs)

@@ -1,5 +1,5 @@
-/* Readers' verbs over words that may say anything: none may leave the ring's memory, nor
- * do what C leaves undefined. argv[1]: how many segments of rubbish. */
+/* The readers' verbs on words of any value: none may leave the ring's memory or run into
+ * undefined behaviour. argv[1] is the number of segments of rubbish. */
 #include <stdint.h>
 
 #include "liveness.h"

@@ -1,5 +1,5 @@
-/* Included before the extension: it dies after the n-th store of the protocol, where
- * `ring_fuse` was set to n; 0: never. */
+/* Included before the extension: the process dies after the n-th store of the protocol
+ * once `ring_fuse` was set to n; 0 is never. */
 #include <signal.h>
 #include <stdint.h>
 #include <unistd.h>

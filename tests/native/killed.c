@@ -1,7 +1,7 @@
-/* A writer that dies at its first store, at its second, .. at its last: is what it leaves
- * whole, and can its successor go on?
+/* A writer dies at its first store, at its second, .. at its last. The rows that it
+ * leaves must be whole, and a successor must be able to continue them.
  *
- * Prints how many deaths were died; exits 1 if one left anything torn, lost or twice. */
+ * Prints the number of deaths; exits 1 if one left a row torn, lost or doubled. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <sys/mman.h>
@@ -15,7 +15,7 @@ static void one_store_less(void);
 
 enum { BEFORE = 5, ROWS = 2 * CAPACITY, REVISIONS = 2 };
 
-static long left; /* stores until death; 0: for ever */
+static long left; /* stores until death, 0 for never */
 
 static void
 one_store_less(void)
@@ -25,7 +25,7 @@ one_store_less(void)
     }
 }
 
-/* `done`, in shared memory too, tells how far it came. */
+/* `*done`, in shared memory too, is the number of the next row. */
 static void
 write_all(ring_word *segment, const ring_slot *slot, ring_word *done)
 {
@@ -51,7 +51,7 @@ bad(ring_word *segment, const ring_slot *slot, int64_t least, int64_t most)
     wrong += !ring_newest(slot, cells, &row) || !whole(cells, row, 0) || row != last - 1;
     switch (latch_read(segment + LATCH, cells)) {
     case LATCH_WHOLE:
-        /* The one before the row that is next, or its own. */
+        /* The bar of the last row, or of the next one. */
         wrong += !whole(cells, cells[0], cells[1]);
         wrong += cells[0] < last - 1 || cells[0] > last;
         break;
@@ -88,7 +88,7 @@ die_at(long step, bool *survived)
     *survived = WIFEXITED(status);
     int64_t came = atomic_load(done);
     wrong += bad(segment, &slot, came, came + 1);
-    /* Its successor goes on with what was published. */
+    /* The successor continues from the published rows. */
     int64_t row = ring_load(slot.header + SHM_S_PUBLISHED);
     update_forming(segment, row, 9);
     append(segment, &slot, row);

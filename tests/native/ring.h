@@ -1,9 +1,9 @@
-/* One ring in memory of its own, and what its rows must be: for programs that try the
- * protocol of _ring.h without Python. tests/compiling.py compiles them, and breaks a line
- * of _ring.h for those that show what would be seen.
+/* One ring in private memory, and the rows that it must hold: for programs that try the
+ * protocol without Python. tests/support/compiling.py compiles them, with protocol.h as
+ * it is or with a mutant of it.
  *
- * A cell of a row tells its row, its column and, of a forming bar, its revision: one
- * cell of another row, or of another revision, is seen. */
+ * Each cell of a row follows from its row, its column and, in a forming bar, its
+ * revision: a single cell of another row or revision is found. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,7 +71,7 @@ update_forming(ring_word *segment, int64_t row, int64_t revision)
     latch_write(segment + LATCH, cells);
 }
 
-/* How many of the rows, copied to `cells` column by column, are not what they must be. */
+/* Count the rows, copied to `cells` column by column, that are not as written. */
 static inline int64_t
 bad_rows(const int64_t *cells, int64_t first, int64_t last)
 {

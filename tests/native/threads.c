@@ -1,14 +1,14 @@
-/* One writer and readers, threads on one ring, for at least argv[1] seconds: is what a reader
- * holds ever another's than what was written?
+/* One writer and two readers, threads on one ring, for at least argv[1] seconds: each row
+ * that a reader accepts must be as written.
  *
- * Prints what was seen; exits 1 if anything was torn or missing. */
+ * Prints the counts; exits 1 if a row was torn or missing. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <time.h>
 
-/* Threads seldom meet within a row: they are made to, by yielding at an access. */
+/* Threads rarely meet within a row; a yield now and then makes them. */
 static void seldom_yield(void);
 #define RING_STORED() seldom_yield()
 #undef atomic_load_explicit
@@ -53,7 +53,7 @@ write_rows(void *unused)
     return NULL;
 }
 
-/* A view: each cell is read where it stands; a snapshot: a copy. */
+/* Read each cell in place, as a view, or from a copy, as a snapshot. */
 static void
 read_rows(reader *me, bool copy)
 {
@@ -79,7 +79,7 @@ read_rows(reader *me, bool copy)
     me->torn += bad_rows(cells, first, last);
 }
 
-/* Forming first, then the newest row: a bar that closes in between is among the rows. */
+/* Read the forming bar, then the newest row: a bar that closes in between is a row. */
 static void
 read_newest(reader *me)
 {
@@ -133,7 +133,7 @@ main(int count, char **arguments)
         readers[number].seed = (uint32_t)number + 2;
         pthread_create(&readers[number].thread, NULL, read_all, readers + number);
     }
-    do { /* a busy machine may have given the threads next to nothing */
+    do { /* a busy machine may have given the threads almost no time */
         nanosleep(&pause, NULL);
     } while (ring_load(segment + SHM_H_BARS) < LEAST_ROWS);
     atomic_store(&over, true);

@@ -1,4 +1,4 @@
-/* Each verb of the protocol as a function of its own, to be looked at as compiled. */
+/* Each verb of the protocol as a function, for a test that reads its compiled code. */
 #include "protocol.h"
 
 void
@@ -27,7 +27,7 @@ verb_held(const ring_slot *slot, int64_t word, int64_t first)
     return ring_held(slot, word, first);
 }
 
-/* A snapshot as a reader takes one. */
+/* A snapshot, as a reader takes one. */
 bool
 verb_snapshot(const ring_slot *slot, int64_t word, int64_t most, int64_t *into)
 {

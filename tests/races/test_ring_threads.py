@@ -71,7 +71,7 @@ def test_without_a_check_rows_are_torn(tmp_path, mutant) -> None:
     ],
     ids=["a plain store", "a plain load", "a column too far"],
 )
-def test_what_is_wrong_is_reported(tmp_path, flags, change, report) -> None:
+def test_a_broken_access_is_reported(tmp_path, flags, change, report) -> None:
     done = ran(compiled("threads", tmp_path, *flags, change=change), 1)
     assert done.returncode != 0
     assert report in done.stderr

@@ -116,7 +116,7 @@ def read_once(latch: Latch) -> bytes:
 
 @pytest.fixture(params=["pure", pytest.param("C", marks=NEEDS_BUILD)])
 def unchecked(request, monkeypatch, tmp_path) -> cores.Core:
-    """A core whose readers accept each copy."""
+    """Return a core whose readers accept each copy."""
     if request.param == "C":
         return mutant_core("F3 and F4", tmp_path)
     monkeypatch.setattr(Latch, "read", read_once)

@@ -53,7 +53,7 @@ def read_values(ring, newest: int, tally: Counter) -> int:
 
 
 def keep_until_lapped(ring, tally: Counter) -> None:
-    """The control: a reader that does not ask `valid` reads rows that changed."""
+    """Read rows that changed, as a reader does that does not ask `valid`: a control."""
     view = ring.view(HISTORY)
     while view.valid:
         pass
@@ -200,7 +200,7 @@ def test_a_writer_that_breaks_the_order_is_seen(reads, mutant, torn):
 
 @pytest.fixture(params=["pure", pytest.param("C", marks=NEEDS_BUILD)])
 def unchecked(request, monkeypatch, tmp_path) -> Iterator[cores.Core]:
-    """A core whose readers accept each row."""
+    """Return a core whose readers accept each row."""
     if request.param == "pure":
         monkeypatch.setattr(rows.Slot, "held", lambda slot, word, first: True)
         return cores.PURE

@@ -13,7 +13,7 @@ import lockstep
 import pytest
 from lockstep import HAS, PIECE_NS, OverError, close, judge, run, symbol
 from support import forks, payload
-from support.sleeping import FORMS, chosen, ring_by
+from support.sleeping import FORMS, chosen, notify_by
 
 from shmfeed import waiting
 from shmfeed.core import RingReader, RingWriter
@@ -30,7 +30,7 @@ Sleep = Callable[[RingReader, int, int], int]
 
 
 def look_before_the_key(reader: RingReader, after: int, timeout_ns: int) -> int:
-    """The control: it loads the key after the count and the feeder's signs of life."""
+    """Load the key after the count and the signs of life: a control."""
     count = reader.count
     looked = time.monotonic_ns()
     while time.monotonic_ns() < looked + 5000:
@@ -47,7 +47,7 @@ def close_batch(writer: FeedWriter, ring: RingWriter, number: int) -> None:
 
 
 def notify_before_closing(writer: FeedWriter, ring: RingWriter, number: int) -> None:
-    """The control: a reader that is woken, or loads the key now, finds no new bar."""
+    """Wake readers before there is a bar, which they then do not find: a control."""
     writer.wake([(ring.symbol, ring.timeframe)])
     payload.append(ring, number, wake=False)
 
@@ -93,7 +93,7 @@ def test_no_wake_up_is_lost(feed_name: str, seed: int, closing) -> None:
 def test_no_wake_up_is_lost_in_any_form(
     feed_name: str, seed: int, form: str, monkeypatch
 ) -> None:
-    ring_by(chosen(form, monkeypatch), monkeypatch)
+    notify_by(chosen(form, monkeypatch), monkeypatch)
     bars = FEWER // (10 if form == "poll" else 2)  # a poll takes a millisecond
     judge(run(feed_name, seed, bars, TWO), bars)
 

@@ -1,7 +1,7 @@
-"""Compile the programs of tests/native with the protocol as it is, or broken.
+"""Compile the programs of tests/native with the protocol, or with a mutant of it.
 
-What is broken is a line of a copy: a *change* is a text of protocol.h and what stands
-there instead. A change that does not find its text once is a failure.
+A *change* is a text of protocol.h and its replacement, made in a copy. A change whose
+text is not found exactly once is a failure.
 """
 
 import importlib.util
@@ -33,7 +33,7 @@ NEEDS_COMPILER = pytest.mark.skipif(
     shutil.which("cc") is None, reason="no C compiler here: nothing can be compiled"
 )
 ADDRESSES = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
-# It takes no notice of fences and says so: each access is atomic without them.
+# ThreadSanitizer ignores fences, with a warning; each access is atomic by itself.
 THREADS = ("-O1", "-fsanitize=thread", "-Wno-error", "-w")
 
 Change = tuple[str, str]
@@ -42,7 +42,7 @@ _ACQUIRE = "    atomic_thread_fence(memory_order_acquire);\n"
 _RELEASE = "    atomic_thread_fence(memory_order_release);\n"
 _OUTRUN = "ring_load(latch) == counter ? LATCH_WHOLE : LATCH_OUTRUN"
 _LOOK = "    /* R4, acquire: pairs with A2."
-# By step, protocol.h without one ordering or check.
+# By the steps of protocol.h: each mutant lacks or breaks one of them.
 MUTANTS: dict[str, Change] = {
     "A1 publishes": (
         "ring_store(slot->header + SHM_S_INTENT, row + 1);",
@@ -77,7 +77,7 @@ runpy.run_path("setup.py")["write_layout"](pathlib.Path(sys.argv[1]))
 
 
 def headers(into: Path, change: Change | None = None) -> None:
-    """What a program includes: the layout, and protocol.h with or without a change."""
+    """Write the headers of a program, and protocol.h with the change."""
     (into / "layout.h").write_text(_layout())
     shutil.copy(CSRC / "liveness.h", into)
     (into / "protocol.h").write_text(changed(change))
@@ -95,13 +95,15 @@ def _layout() -> str:
 def changed(change: Change | None) -> str:
     text = (CSRC / "protocol.h").read_text()
     if change is not None:
-        assert text.count(change[0]) == 1, f"protocol.h has it not once: {change[0]}"
+        assert text.count(change[0]) == 1, (
+            f"not exactly once in protocol.h: {change[0]}"
+        )
         text = text.replace(*change)
     return text
 
 
 def checkout(into: Path, change: Change | None = None) -> Path:
-    """The project as a clean checkout has it, but for the change."""
+    """Copy the project as a clean checkout, with the change; return its path."""
     tree = into / "source"
     tree.mkdir()
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
@@ -120,7 +122,7 @@ def compiled(
     change: Change | None = None,
     compiler: str = "cc",
 ) -> Path:
-    """The program, or with `-c` its object."""
+    """Compile a program, or its object with `-c`; return its path."""
     headers(into, change)
     target = into / program
     source = NATIVE / f"{program}.c"
@@ -132,7 +134,7 @@ def compiled(
 
 
 def built_core(source: Path, into: Path, flags: str) -> Path:
-    """The extension of a source tree, compiled with these flags too."""
+    """Build the extension of a source tree with more flags; return its path."""
     places = ["--build-lib", str(into / "lib"), "--build-temp", str(into / "temp")]
     done = subprocess.run(
         [sys.executable, "setup.py", "build_ext", *places],
@@ -160,12 +162,12 @@ def mutant_core(mutant: str, into: Path) -> cores.Core:
 
 
 def ran(program: Path, *arguments: object) -> Done:
-    """One run of it; whatever its end."""
+    """Run a program once; return its result, whatever that is."""
     command = [str(program), *map(str, arguments)]
     environ = os.environ | {"TSAN_OPTIONS": "halt_on_error=1"}
     done = _run(command, environ)
     if "unexpected memory mapping" in done.stderr:
-        # A kernel that spreads addresses wider than this sanitizer knows.
+        # The kernel randomises addresses more widely than this sanitizer knows.
         done = _run(["setarch", "-R", *command], environ)
     return done
 
@@ -177,7 +179,7 @@ def _run(command: list[str], environ: dict[str, str]) -> Done:
 
 
 def numbers(done: Done) -> dict[str, int]:
-    """What a program counted, of its line `name=number name=number`."""
+    """Return the counts of a program that succeeded: `name=number name=number`."""
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout.strip())
     return counted(done)

@@ -1,4 +1,4 @@
-"""Which core a test's rings are of, where the test looks into one, or races two.
+"""The core of a test's rings, where the test looks into one or races two.
 
 Both cores serve one segment together: a test that tells a writer the time, counts its
 stores or puts a mutant in its place has the writer pure, and readers as they are.
@@ -32,9 +32,9 @@ class Core(NamedTuple):
 
 
 PURE = Core("pure", ringbuf.RingReader, ringbuf.RingWriter)
-SERVING = Core(core.build, core.RingReader, core.RingWriter)  # in this process
+SERVING = Core(core.build, core.RingReader, core.RingWriter)  # the one of this process
 EACH = [PURE, *([SERVING] if core.build == "C" else [])]
-PAIRS = list(itertools.product(EACH, EACH))  # a writer's and a reader's
+PAIRS = list(itertools.product(EACH, EACH))  # the writer's core, the reader's core
 
 
 class _Chosen:
@@ -42,7 +42,7 @@ class _Chosen:
 
 
 def choose(wanted: Core) -> None:
-    """What rings on plain buffers are of, from here on."""
+    """Choose the core of rings on plain buffers from here on."""
     _Chosen.core = wanted
 
 
@@ -55,13 +55,13 @@ _READING = (shmfeed.status, stream_check, recovery, recovery)
 
 
 def write_purely(put: Set = setattr) -> None:
-    """Rings are written by the pure core from here on; `put` is a setattr."""
+    """Let the pure core write rings from here on; `put` is a setattr."""
     for module in _WRITING:
         put(module, "RingWriter", ringbuf.RingWriter)
 
 
 def all_purely(put: Set = setattr) -> None:
-    """And what a writer reads is read by the pure core, and its bell is rung by it."""
+    """Let the pure core also read for a writer, and notify."""
     write_purely(put)
     put(shmfeed.writer, "Eventcount", wakeup.Eventcount)
     for module in _READING:
@@ -69,8 +69,11 @@ def all_purely(put: Set = setattr) -> None:
 
 
 def tell_time(put: Set, clock: Callable[[], int]) -> None:
-    """Readers take this for the boot clock. What a core asks the machine itself is
-    asked of Python first: whether another segment serves, whether all is well."""
+    """Let readers take this for the boot clock.
+
+    The C core reads the machine's clock; the questions that need it are asked of Python
+    first: is the segment current, is the stream live.
+    """
     for module in (shmfeed.feed, shmfeed.status):
         put(module, "boot_ns", clock)
     put(
@@ -88,21 +91,21 @@ def tell_time(put: Set, clock: Callable[[], int]) -> None:
 
 def _looking_first(verb: Callable[..., Any]) -> Callable[..., Any]:
     def look_and_read(ring: Ring, *arguments: Any, **options: Any) -> Any:
-        ring._feed.current()  # lets go of a reader whose segment serves no more
+        ring._feed.current()  # detaches a reader whose segment is not current
         return verb(ring, *arguments, **options)
 
     return look_and_read
 
 
 def slot_of(ring: Ring) -> tuple[memoryview, int]:
-    """The words of a ring's segment, and where its slot begins."""
+    """Return the words of a ring's segment, and the word at which its slot begins."""
     reader = ring.reader()
     ints = reader.words.ints
     return ints, reader.geometry.slot_word(ints[reader.entry + E_WORD] & SLOT_MASK)
 
 
 class Told:
-    """Rows whose `valid` is told."""
+    """Rows whose `valid` is given by the test."""
 
     def __init__(self, rows: Any, answers: Iterable[bool]) -> None:
         self._rows = rows
@@ -120,6 +123,6 @@ class Told:
 
 
 def tell_valid(put: Set, answers: Iterable[bool]) -> None:
-    """Each slice that a ring gives says so, in this order, whether it is valid."""
+    """Let each slice of a ring answer `valid` by these answers, in their order."""
     view, left = Ring.view, iter(answers)
     put(Ring, "view", lambda ring, n: Told(view(ring, n), left))

@@ -2,7 +2,7 @@
 
 The segment holds two streams of a few bars, lapped, with a forming bar each; TRUTH has
 every bar that may come out of it. A case changes one to three of its words, by a seeded
-generator: whoever sees a failure can make the same case again.
+generator, so a failing case can be generated again.
 """
 
 import random
@@ -41,8 +41,7 @@ EXTREMES += ((1 << 63) - 1, -1 << 63, -1 << 31)
 
 
 class Case(NamedTuple):
-    """Words to change, and what they belong to: header, note, entry, forming, slot or
-    rows."""
+    """Words to change, and their regions: header, note, entry, forming, slot, rows."""
 
     words: dict[int, int]
     regions: frozenset[tuple[str, int]]  # with the number of the stream
@@ -74,7 +73,7 @@ TRUTH = [
 
 
 def make(name: str) -> bytes:
-    """The sound segment, as a feeder that was killed leaves it."""
+    """Return the sound segment, as a feeder that was killed leaves it."""
     with create(name, GEOMETRY.history, GEOMETRY.guard, GEOMETRY.max_streams) as writer:
         writer.note({"endpoint": "ws://127.0.0.1:1", "last_error": None})
         fill(writer)
@@ -82,7 +81,7 @@ def make(name: str) -> bytes:
 
 
 def fill(writer: FeedWriter) -> None:
-    """Both streams with their bars, in a feed that has none of them yet."""
+    """Write both streams with their bars into a new feed."""
     for stream, (symbol, timeframe) in enumerate(STREAMS):
         ring = writer.add_stream(symbol, timeframe)
         for number in range(ROWS):
@@ -91,7 +90,7 @@ def fill(writer: FeedWriter) -> None:
 
 
 def write(path: Path, sound: bytes, case: Case | None = None) -> bytes:
-    """Give the file this content, alive and changed as the case says; the content."""
+    """Write the content with fresh signs of life and the case's words; return it."""
     content = bytearray(sound)
     for word in (H_ALIVE, H_TICK):
         struct.pack_into("=q", content, word * WORD, boot_ns())
@@ -104,7 +103,7 @@ def write(path: Path, sound: bytes, case: Case | None = None) -> bytes:
 
 
 def generate(seed: int, number: int, sound: bytes) -> Case:
-    """Case `number`."""
+    """Return case `number`."""
     rng = random.Random(seed * 1_000_003 + number)
     words: dict[int, int] = {}
     regions = set()
@@ -128,7 +127,7 @@ _PLACES = (
 
 def _word(rng: random.Random, region: str, stream: int) -> int:
     if region == "header":
-        # Most of a header is room that nobody uses yet.
+        # Most of a header is reserved.
         return rng.randrange(32) if rng.random() < 0.8 else rng.randrange(HEADER_WORDS)
     if region == "note":
         return H_NOTE + rng.randrange(Latch.size(NOTE_WORDS))

@@ -1,4 +1,4 @@
-"""A pytest plugin: the tests run on the C extension that OTHER_CORE names.
+"""A pytest plugin that runs the tests on the C extension that OTHER_CORE names.
 
 `python -m pytest -p other_core ..`, with this directory on PYTHONPATH. The extension is
 one that was built otherwise, as with sanitizers.
@@ -13,7 +13,7 @@ NAME = "shmfeed._ringbuf"
 
 
 def load(path: Path) -> None:
-    """This extension is the package's from now on, whatever lies in its directory."""
+    """Load this extension as the package's own, whatever its directory holds."""
     spec = importlib.util.spec_from_file_location(NAME, path)
     assert spec is not None
     assert spec.loader is not None

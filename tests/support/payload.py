@@ -27,7 +27,7 @@ def update_forming(ring: RingWriter, number: int, revision: int) -> None:
 
 
 def forming_values(number: int, revision: int) -> tuple[float, ...]:
-    """What `update_forming` takes for it."""
+    """Return the arguments of `update_forming` for it."""
     mark = number * REVISIONS + revision
     return number * STEP, *_floats(mark), mark
 
@@ -37,7 +37,7 @@ def _floats(mark: int) -> tuple[float, ...]:
 
 
 def bad_rows(rows: Rows) -> int:
-    """How many of these rows are not what was written; a forming row too."""
+    """Return the number of rows that differ from the written ones, forming ones too."""
     number = np.arange(rows.first + 1, rows.last + 1)
     mark = number.copy()
     if rows.forming:
@@ -49,7 +49,7 @@ def bad_rows(rows: Rows) -> int:
 
 
 def bad_forming_bars(bars: list[Bar]) -> int:
-    """How many of these forming bars are not what was written."""
+    """Return the number of forming bars that differ from the written ones."""
     values = np.array(bars, np.float64).T
     mark = values[-1]
     number = mark // REVISIONS
@@ -59,12 +59,12 @@ def bad_forming_bars(bars: list[Bar]) -> int:
 
 
 def is_whole(bar: Bar) -> bool:
-    """Whether a closed bar is one that was written."""
+    """Return True if a closed bar is one that was written."""
     return bar == _bar(bar.flags, bar.flags)
 
 
 def is_whole_forming(bar: Bar) -> bool:
-    """Whether a forming bar is one that was written."""
+    """Return True if a forming bar is one that was written."""
     return bar == _bar(bar.flags // REVISIONS, bar.flags)
 
 

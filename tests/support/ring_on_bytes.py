@@ -32,7 +32,7 @@ class Bench(NamedTuple):
 
 
 def prices(number: int) -> tuple[float, float, float, float, float]:
-    """open, high, low, close, volume of bar `number`; no two bars share a value."""
+    """Return open, high, low, close, volume of a bar; no two bars share a value."""
     base = number * 10.0
     return base + 5, base + 9, base + 1, base + 7, base + 3
 
@@ -48,15 +48,15 @@ def blank(
 def bench(
     history: int,
     guard: int = 1,
-    names: StreamKey = STREAM,
+    key: StreamKey = STREAM,
     base: int = 0,
     core: Core | None = None,
 ) -> Bench:
-    """A stream whose first row is number `base`, on the core chosen or on this one."""
+    """Return a stream whose first row is number `base`, on the chosen core."""
     words, geometry, catalog = blank(history, guard)
-    index = catalog.add(names, now=1, base=base)
+    index = catalog.add(key, now=1, base=base)
     woken: list[int] = []
     core = core or chosen()
-    writer = core.RingWriter(words, geometry, index, names, woken.append)
+    writer = core.RingWriter(words, geometry, index, key, woken.append)
     reader = core.RingReader(words, geometry, index)
     return Bench(words, geometry, catalog, writer, reader, woken, core)

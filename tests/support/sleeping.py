@@ -1,4 +1,4 @@
-"""Who sleeps in the kernel, on which word, and in which form; forms to choose from."""
+"""Threads and processes that sleep on a word, and the forms of sleeping."""
 
 import threading
 import time
@@ -31,8 +31,10 @@ _SLEEPS = [[number] for number in (*_ONE_WORD, _MANY_WORDS, *_CLOCK_NANOSLEEP)]
 
 
 class Form(NamedTuple):
-    """One set of the four functions. C has the two of who sleeps: who rings by C has
-    a `Eventcount`."""
+    """One set of the four functions.
+
+    C has the two of a sleeper; its waker is the `Eventcount`.
+    """
 
     name: str
     load: Callable[..., int]
@@ -42,11 +44,11 @@ class Form(NamedTuple):
 
 
 def chosen(name: str, monkeypatch: pytest.MonkeyPatch) -> Form:
-    """One of the FORMS."""
+    """Return one of the FORMS, in force for this test."""
     if name == "C":
         return _form(name, import_module("shmfeed._ringbuf"))
     if name == "poll":
-        look_for_oneself(monkeypatch)
+        poll_instead(monkeypatch)
     return _form(name, futex)
 
 
@@ -56,14 +58,14 @@ def _form(name: str, module: ModuleType) -> Form:
     )
 
 
-def look_for_oneself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let there be no futex."""
+def poll_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the futex away: sleepers poll."""
     monkeypatch.setattr(futex, "_futex", lambda: None)
     monkeypatch.setattr(futex, "_waitv", lambda: None)
 
 
-def ring_by(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let bells be rung and heard in this form."""
+def notify_by(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notify and wait in this form."""
     if form.name == "C":
         return
     monkeypatch.setattr(writer, "Eventcount", wakeup.Eventcount)
@@ -73,7 +75,7 @@ def ring_by(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def is_asleep(thread: threading.Thread, buffer: memoryview, offset: int) -> bool:
-    """Whether this thread is in a system call for that word of that buffer."""
+    """Return True if the thread sleeps in the kernel on that word of that buffer."""
     call = _call_of(thread)
     return call[:1] != [] and call[0] in _ONE_WORD and call[1] == _at(buffer, offset)
 
@@ -84,12 +86,12 @@ def _at(buffer: memoryview, offset: int) -> int:
 
 
 def is_sleeping(pid: int) -> bool:
-    """Whether a process's first thread is in one of the calls that we sleep by."""
+    """Return True if a process's first thread is in a call that sleeps."""
     return _system_call(f"/proc/{pid}")[:1] in _SLEEPS
 
 
 def _system_call(of: str) -> list[int]:
-    """Its number and arguments, empty where the thread is in none, or has ended."""
+    """Return a call's number and arguments, nothing if the thread is in none."""
     try:
         words = Path(of, "syscall").read_text().split()
     except OSError:
@@ -102,7 +104,7 @@ def _call_of(thread: threading.Thread) -> list[int]:
 
 
 class InThread:
-    """A call in a thread; `result` is what it returned, or raises what it raised."""
+    """A call in a thread; `result()` returns its result or raises its error."""
 
     def __init__(self, call: Callable[..., Any], *arguments: object) -> None:
         self._call = call, arguments
@@ -117,12 +119,12 @@ class InThread:
         start = time.monotonic()
         try:
             self._outcome = call(*arguments)
-        except BaseException as error:  # noqa: BLE001 # whoever asks gets it
+        except BaseException as error:  # noqa: BLE001 # result() raises it
             self._error = error
         self.seconds = time.monotonic() - start
 
     def asleep(self, *rings: Ring) -> "InThread":
-        """Once it sleeps, on the bell of one of these rings if there are any."""
+        """Return once the thread sleeps, on the key of one of these rings if given."""
         until(lambda: self._sleeps(rings), timeout=10, what="the thread sleeps")
         return self
 
@@ -148,7 +150,7 @@ class InThread:
 
 
 def stream(feeder: FeedWriter, number: int = 0) -> RingWriter:
-    """The ring of one of STREAMS."""
+    """Return the ring of one of STREAMS."""
     return feeder.add_stream(*STREAMS[number])
 
 

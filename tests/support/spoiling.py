@@ -1,7 +1,7 @@
-"""Messages of a venue, spoilt in ways that know their structure.
+"""Messages of a venue, and mutations of them that know their structure.
 
-A message is JSON kept as pairs, so that a key can be there twice, with values as they
-stand on the wire, so that one can be what no encoder would write.
+A message is held as pairs, so a key can occur twice, with values as wire text, so a
+value can be one that no encoder writes.
 """
 
 import json
@@ -15,7 +15,7 @@ T0 = 1_700_000_040_000
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 Pairs = list[tuple[str, Any]]
 
-# Numbers that a bar can have, but hardly there.
+# Numbers that a bar can have, but rarely in this place.
 NUMBERS = (
     '"95"',
     "119",
@@ -28,7 +28,7 @@ NUMBERS = (
     "1e9",
     "2",
 )
-# What stands where a value was, as it is on the wire.
+# Replacements of a value, as wire text.
 ODD = (
     *("1e400", "-1e400", "NaN", "Infinity", "-Infinity", "1e-400", "1e308", "-0.0"),
     *("null", "true", "false", "[]", "{}", '""', '"x"', "0", "-1", "1.5", "7"),
@@ -75,7 +75,7 @@ NOISE = (
 
 
 class Mutation(NamedTuple):
-    """What is done to a message, where, and with which odd value."""
+    """One mutation of a message: its kind, its place, and the odd value."""
 
     how: str
     place: int
@@ -83,7 +83,7 @@ class Mutation(NamedTuple):
 
 
 def house_messages(number: int) -> list[Pairs]:
-    """Bar `number` in the house's spellings, and what else its server says."""
+    """Return bar `number` in the house's spellings, and its server's other messages."""
     opened = T0 + number * MINUTE
     bar = {
         "type": "BAR",
@@ -111,7 +111,7 @@ def house_messages(number: int) -> list[Pairs]:
 
 
 def binance_messages(number: int) -> list[Pairs]:
-    """Bar `number` as Binance sends it, wrapped and raw, and what else it says."""
+    """Return bar `number` as Binance sends it, wrapped and raw, and other messages."""
     opened = T0 + number * MINUTE
     symbol = SYMBOLS[number % 2]
     kline = {
@@ -147,7 +147,7 @@ def binance_messages(number: int) -> list[Pairs]:
 
 
 def pairs_of(value: Any) -> Any:
-    """A message as nested pairs whose leaves are wire text."""
+    """Return a message as nested pairs whose leaves are wire text."""
     if isinstance(value, dict):
         return [(key, pairs_of(inner)) for key, inner in value.items()]
     return json.dumps(value)
@@ -161,7 +161,7 @@ def dump(value: Any) -> str:
 
 
 def spoil(message: Pairs, mutations: list[Mutation]) -> bytes:
-    """The message's bytes after all of this was done to it."""
+    """Return the message's bytes after these mutations."""
     copied: Pairs = _copy(message)
     done = [one for one in mutations if one.how in _ON_PAIRS]
     for how, place, odd in done:
@@ -186,7 +186,7 @@ def _copy(value: Any) -> Any:
 
 
 def _places(pairs: Pairs) -> Any:
-    """Each pair of a message: the list that it is in, and where."""
+    """Yield each pair of a message: its list and its position."""
     for index, (_, value) in enumerate(pairs):
         yield pairs, index
         if not isinstance(value, str):
@@ -220,7 +220,7 @@ def _nest(owner: Pairs, index: int, odd: str) -> None:
 
 
 def _quote(owner: Pairs, index: int, odd: str) -> None:
-    """A number for a string, a string for a number."""
+    """Return a string for a number, a number for a string."""
     key, value = owner[index]
     text = dump(value)
     owner[index] = key, text[1:-1] if text.startswith('"') else json.dumps(text)

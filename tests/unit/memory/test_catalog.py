@@ -24,13 +24,13 @@ from shmfeed.memory.catalog import Catalog, Entry, entries
 A, B, C = ("A", "1h"), ("B", "1m"), ("C" * 48, "15m")
 
 
-def test_empty() -> None:
+def test_a_new_segment_has_no_entry() -> None:
     words, geometry, catalog = blank(4, max_streams=3)
     assert entries(words, geometry) == []
     assert catalog.index == {}
 
 
-def test_streams_in_the_order_they_came() -> None:
+def test_entries_come_in_the_order_of_adding() -> None:
     words, geometry, catalog = blank(4, max_streams=3)
     assert [catalog.add(names, now=1) for names in (B, A, C)] == [0, 1, 2]
     assert entries(words, geometry) == [
@@ -40,14 +40,14 @@ def test_streams_in_the_order_they_came() -> None:
     ]
 
 
-def test_added_again_it_is_the_same() -> None:
+def test_a_stream_added_again_keeps_its_entry() -> None:
     words, geometry, catalog = blank(4, max_streams=3)
     assert catalog.add(A, now=1) == catalog.add(A, now=2) == 0
     assert len(entries(words, geometry)) == 1
     assert words.ints[geometry.entry_word(0) + E_SINCE] == 1
 
 
-def test_full() -> None:
+def test_a_full_catalog_refuses_another_stream() -> None:
     words, geometry, catalog = blank(4, max_streams=2)
     catalog.add(A, now=1)
     catalog.add(B, now=1)
@@ -57,7 +57,7 @@ def test_full() -> None:
     assert len(entries(words, geometry)) == 2
 
 
-def test_unsubscribed_it_keeps_its_place() -> None:
+def test_an_unsubscribed_stream_keeps_its_entry() -> None:
     words, geometry, catalog = blank(4, max_streams=2)
     catalog.add(A, now=1)
     catalog.add(B, now=1)
@@ -73,7 +73,7 @@ def test_unsubscribed_it_keeps_its_place() -> None:
     assert all(entry.subscribed for entry in entries(words, geometry))
 
 
-def test_what_was_never_there_cannot_be_left_out() -> None:
+def test_an_unknown_stream_cannot_be_unsubscribed() -> None:
     _, _, catalog = blank(4, max_streams=2)
     with pytest.raises(BadArgumentError, match="no stream A 1h"):
         catalog.unsubscribe(A, now=1)
@@ -92,13 +92,13 @@ def test_each_stream_has_a_slot_and_an_epoch_of_its_own() -> None:
         assert words.ints[at + S_EPOCH] == word >> SLOT_BITS
 
 
-def test_epochs_begin_at_the_first() -> None:
+def test_epochs_begin_at_the_first_epoch() -> None:
     words, geometry, _ = blank(4)
     Catalog(words, geometry, 1 << 40).add(A, now=1)
     assert words.ints[geometry.entry_word(0) + E_WORD] >> SLOT_BITS == 1 << 40
 
 
-def test_a_successor_knows_the_streams_and_goes_on_with_the_epochs() -> None:
+def test_a_successor_knows_the_streams_and_raises_the_epochs() -> None:
     words, geometry, catalog = blank(4, max_streams=3)
     catalog.add(A, now=1)
     catalog.add(B, now=1)
@@ -108,7 +108,7 @@ def test_a_successor_knows_the_streams_and_goes_on_with_the_epochs() -> None:
     assert words.ints[geometry.entry_word(2) + E_WORD] >> SLOT_BITS == 3
 
 
-def test_base() -> None:
+def test_a_new_slot_begins_at_its_base() -> None:
     words, geometry, catalog = blank(4)
     catalog.add(A, now=1, base=77)
     at = geometry.slot_word(0)
@@ -116,7 +116,7 @@ def test_base() -> None:
     assert found == [77, 77, 77]
 
 
-def test_an_entry_that_was_not_counted_is_made_anew() -> None:
+def test_an_entry_that_was_not_counted_is_written_again() -> None:
     # A writer killed while it made one.
     words, geometry, catalog = blank(4, max_streams=2)
     catalog.add(A, now=1)
@@ -131,7 +131,7 @@ def test_an_entry_that_was_not_counted_is_made_anew() -> None:
 
 
 @pytest.mark.parametrize("count", [-1, 3, 1 << 40, -1 << 63])
-def test_a_count_that_cannot_be_is_damage(count: int) -> None:
+def test_an_impossible_count_is_damage(count: int) -> None:
     words, geometry, catalog = blank(4, max_streams=2)
     catalog.add(A, now=1)
     words.ints[H_STREAMS] = count
@@ -152,7 +152,7 @@ def test_a_count_that_cannot_be_is_damage(count: int) -> None:
         (SYMBOL_BYTES, bytes(2), "stream 1 its timeframe is ''"),
     ],
 )
-def test_names_that_cannot_be_are_damage(where: int, written: bytes, said: str) -> None:
+def test_impossible_names_are_damage(where: int, written: bytes, said: str) -> None:
     words, geometry, catalog = blank(4, max_streams=2)
     catalog.add(A, now=1)
     catalog.add(B, now=1)

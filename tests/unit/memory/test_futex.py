@@ -1,4 +1,4 @@
-"""Sleeping on a word and waking who sleeps: in C, by way of ctypes, and by looking."""
+"""Sleeping on a word and waking the sleepers: in C, through ctypes, and by polling."""
 
 import errno
 import mmap
@@ -19,7 +19,7 @@ from support.sleeping import (
     Form,
     chosen,
     is_asleep,
-    look_for_oneself,
+    poll_instead,
 )
 from support.waiting import until
 
@@ -57,7 +57,7 @@ def shared(path: Path) -> memoryview:
 
 @pytest.fixture
 def seen(path: Path) -> memoryview:
-    """The same memory, read-only."""
+    """Return the same memory, read-only."""
     return mapped(path, mmap.ACCESS_READ)
 
 
@@ -68,7 +68,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 class Sleeper:
-    """A thread that sleeps once; `woken` is what it came back with."""
+    """A thread that sleeps once; `woken` is the result."""
 
     def __init__(self, form: Form, buffer: memoryview, mask: int) -> None:
         self.woken: bool | None = None
@@ -89,14 +89,14 @@ class Sleeper:
 
 
 class TestTheWord:
-    def test_it_is_loaded_and_bumped(self, form: Form, shared, seen) -> None:
+    def test_the_word_is_loaded_and_bumped(self, form: Form, shared, seen) -> None:
         assert form.load(seen, AT) == 0
         form.bump(shared, AT)
         form.bump(shared, AT)
         assert form.load(seen, AT) == form.load(shared, AT) == 2
         assert bytes(seen[AT - 4 : AT + 8]) == bytes((0,) * 4 + (2,) + (0,) * 7)
 
-    def test_it_wraps_within_32_bits(self, form: Form, shared) -> None:
+    def test_the_word_wraps_at_32_bits(self, form: Form, shared) -> None:
         shared[AT : AT + 4] = b"\xff" * 4
         assert form.load(shared, AT) == ALL_BITS
         form.bump(shared, AT)
@@ -109,7 +109,9 @@ class TestTheWord:
     @pytest.mark.parametrize(
         "offset", [-4, 1, 2, 4093, 4096, 1 << 40, (1 << 63) - 4, 1 << 70]
     )
-    def test_there_must_be_one(self, form: Form, shared, offset: int) -> None:
+    def test_an_offset_without_a_word_is_refused(
+        self, form: Form, shared, offset: int
+    ) -> None:
         for verb, rest in (
             (form.load, ()),
             (form.bump, ()),
@@ -121,23 +123,25 @@ class TestTheWord:
         assert not any(shared)
 
     @pytest.mark.parametrize("buffer", [None, 7, "text", [1, 2]])
-    def test_there_must_be_a_buffer(self, form: Form, buffer: object) -> None:
+    def test_a_value_that_is_not_a_buffer_is_refused(
+        self, form: Form, buffer: object
+    ) -> None:
         with pytest.raises((TypeError, ValueError)):
             form.load(buffer, 0)
         with pytest.raises((TypeError, ValueError)):
             form.wake(buffer, 0, ALL_BITS)
 
-    def test_a_small_buffer_has_none(self, form: Form) -> None:
+    def test_a_small_buffer_is_refused(self, form: Form) -> None:
         with pytest.raises(ValueError, match="offset 0 of 3 bytes"):
             form.load(bytearray(3), 0)
 
-    def test_too_few_arguments(self, form: Form, shared) -> None:
+    def test_too_few_arguments_are_refused(self, form: Form, shared) -> None:
         with pytest.raises(TypeError):
             form.wait(shared, AT, 0, ALL_BITS)
 
 
 class TestSleeping:
-    def test_another_value_is_not_slept_on(self, form: Form, seen) -> None:
+    def test_a_changed_word_is_not_slept_on(self, form: Form, seen) -> None:
         assert seconds(lambda: form.wait(seen, AT, 7, ALL_BITS, 20 * SECOND)) < 1
         assert form.wait(seen, AT, 7, ALL_BITS, 0)
 
@@ -147,7 +151,9 @@ class TestSleeping:
         assert form.wait(seen, AT, 0, ALL_BITS, timeout) is False
         assert timeout <= time.monotonic_ns() - start < max(0, timeout) + SECOND
 
-    def test_another_process_wakes(self, form: Form, path: Path, seen) -> None:
+    def test_another_process_wakes_the_sleeper(
+        self, form: Form, path: Path, seen
+    ) -> None:
         def bump() -> None:
             shared = mapped(path, mmap.ACCESS_WRITE)
             form.bump(shared, AT)
@@ -182,15 +188,17 @@ class TestSleeping:
 
 @IN_THE_KERNEL
 class TestWaking:
-    """Who looks for himself is not woken."""
+    """A poller needs no waker, so these have only the kernel forms."""
 
-    def test_it_tells_how_many(self, form: Form, shared, seen) -> None:
+    def test_a_wake_returns_the_number_of_sleepers(
+        self, form: Form, shared, seen
+    ) -> None:
         assert form.wake(shared, AT, ALL_BITS) == 0
         sleepers = [Sleeper(form, seen, ALL_BITS) for _ in range(3)]
         assert form.wake(shared, AT, ALL_BITS) == 3
         assert [sleeper.join() for sleeper in sleepers] == [True] * 3
 
-    def test_bits(self, form: Form, shared, seen) -> None:
+    def test_a_wake_meets_the_sleepers_bits(self, form: Form, shared, seen) -> None:
         other, both = Sleeper(form, seen, 0b10), Sleeper(form, seen, 0b11)
         assert form.wake(shared, AT, 0b100) == 0
         assert form.wake(shared, AT, 0b01) == 1
@@ -199,19 +207,21 @@ class TestWaking:
         assert form.wake(shared, AT, 0b10) == 1
         assert other.join() is True
 
-    def test_no_bit_wakes_nobody(self, form: Form, shared, seen) -> None:
+    def test_no_bit_wakes_no_sleeper(self, form: Form, shared, seen) -> None:
         sleeper = Sleeper(form, seen, ALL_BITS)
         assert form.wake(shared, AT, 0) == 0
         assert form.wake(shared, AT, ALL_BITS) == 1
         assert sleeper.join() is True
 
-    def test_the_highest_bit(self, form: Form, shared, seen) -> None:
+    def test_the_highest_bit_wakes(self, form: Form, shared, seen) -> None:
         sleeper = Sleeper(form, seen, 1 << 31)
         assert form.wake(shared, AT, ALL_BITS >> 1) == 0
         assert form.wake(shared, AT, 1 << 31) == 1
         assert sleeper.join() is True
 
-    def test_another_word(self, form: Form, shared, seen) -> None:
+    def test_a_wake_of_another_word_wakes_no_sleeper(
+        self, form: Form, shared, seen
+    ) -> None:
         sleeper = Sleeper(form, seen, ALL_BITS)
         assert form.wake(shared, AT + 4, ALL_BITS) == 0
         assert form.wake(shared, AT, ALL_BITS) == 1
@@ -222,7 +232,7 @@ class TestWaking:
         assert form.wake(seen, AT, ALL_BITS) == 1
         assert sleeper.join() is True
 
-    def test_a_handler_that_raises_nothing(self, form: Form, seen, alarm) -> None:
+    def test_a_signal_handler_ends_the_sleep(self, form: Form, seen, alarm) -> None:
         heard = alarm(0.05, lambda *_: None)
         assert form.wait(seen, AT, 0, ALL_BITS, 20 * SECOND) is True
         assert heard() == 1
@@ -230,7 +240,7 @@ class TestWaking:
 
 @pytest.fixture
 def alarm() -> Iterator[Callable[..., Callable[[], int]]]:
-    """alarm(seconds, handler): how often it has rung."""
+    """alarm(seconds, handler) returns a function that counts its calls."""
     rung = []
     old = signal.getsignal(signal.SIGALRM)
 
@@ -252,7 +262,7 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_handler_that_raises(form: Form, seen, alarm) -> None:
+def test_an_error_of_a_signal_handler_is_raised(form: Form, seen, alarm) -> None:
     alarm(0.05, interrupt)
 
     def wait() -> None:
@@ -263,12 +273,12 @@ def test_a_handler_that_raises(form: Form, seen, alarm) -> None:
 
 
 class TestAny:
-    """Sleeping on several words: in the kernel, or looking."""
+    """Sleeping on several words, in the kernel or by polling."""
 
     @pytest.fixture(params=["kernel", "poll"], autouse=True)
     def way(self, request, monkeypatch: pytest.MonkeyPatch) -> str:
         if request.param == "poll":
-            look_for_oneself(monkeypatch)
+            poll_instead(monkeypatch)
         elif futex._waitv() is None:
             pytest.skip(f"no futex_waitv here: Linux {platform.release()}")
         return request.param
@@ -282,7 +292,7 @@ class TestAny:
             pairs.append((mapped(path, mmap.ACCESS_WRITE), mapped(path, 1)))
         return pairs
 
-    def test_one_has_another_value(self, buffers) -> None:
+    def test_one_changed_word_ends_the_sleep(self, buffers) -> None:
         words = [(seen, AT, 0) for _, seen in buffers]
         futex.futex_bump(buffers[1][0], AT)
         assert seconds(lambda: futex_wait_any(words, 20 * SECOND)) < 1
@@ -295,7 +305,7 @@ class TestAny:
         assert 0.02 <= time.monotonic() - start < 1
 
     @pytest.mark.parametrize("which", [0, 1, 2])
-    def test_each_of_them_wakes(self, buffers, which: int) -> None:
+    def test_each_word_wakes(self, buffers, which: int) -> None:
         words = [(seen, AT, 0) for _, seen in buffers]
 
         def bump() -> None:
@@ -308,17 +318,17 @@ class TestAny:
         timer.join()
         assert futex_wait_any(words, 0)
 
-    def test_more_than_the_kernel_takes(self, buffers) -> None:
+    def test_more_words_than_the_kernel_takes_are_polled(self, buffers) -> None:
         words = [(buffers[0][1], AT, 0)] * (MOST_WORDS + 1)
         assert futex_wait_any(words, 1000) is False
         futex.futex_bump(buffers[0][0], AT)
         assert futex_wait_any(words, 20 * SECOND)
 
-    def test_as_many_as_it_takes(self, buffers) -> None:
+    def test_the_most_words_that_the_kernel_takes(self, buffers) -> None:
         words = [(buffers[0][1], AT + 4 * i, 0) for i in range(MOST_WORDS)]
         assert futex_wait_any(words, 1000) is False
 
-    def test_a_handler_that_raises(self, buffers, alarm) -> None:
+    def test_an_error_of_a_signal_handler_is_raised(self, buffers, alarm) -> None:
         words = [(seen, AT, 0) for _, seen in buffers]
         alarm(0.05, interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -327,12 +337,14 @@ class TestAny:
 
 class TestWhereThereIsNone:
     @pytest.mark.parametrize("refusal", [errno.ENOSYS, errno.EPERM])
-    def test_a_sandbox_refuses(self, monkeypatch, refusal: int) -> None:
+    def test_a_sandbox_that_refuses_the_call_leaves_polling(
+        self, monkeypatch, refusal: int
+    ) -> None:
         monkeypatch.setattr(futex, "_system_call", lambda *_: lambda *values: -refusal)
         assert futex._futex.__wrapped__() is None
         assert futex._waitv.__wrapped__() is None
 
-    def test_an_older_kernel_knows_no_waitv(self, monkeypatch) -> None:
+    def test_an_older_kernel_has_no_waitv(self, monkeypatch) -> None:
         monkeypatch.setattr(futex, "_system_call", lambda *_: lambda *v: -errno.ENOSYS)
         monkeypatch.setattr(futex, "_futex", lambda: lambda *_: 0)
         assert futex._waitv.__wrapped__() is None
@@ -341,16 +353,18 @@ class TestWhereThereIsNone:
         ("where", "value"),
         [("platform.machine", "sparc64"), ("sys.platform", "darwin")],
     )
-    def test_another_system(self, monkeypatch, where: str, value: str) -> None:
+    def test_another_system_has_no_futex(
+        self, monkeypatch, where: str, value: str
+    ) -> None:
         module, name = where.split(".")
         fake = (lambda: value) if name == "machine" else value
         monkeypatch.setattr(getattr(futex, module), name, fake)
         assert futex._futex.__wrapped__() is None
 
-    def test_this_one_has_it(self) -> None:
+    def test_this_system_has_both_calls(self) -> None:
         assert futex._futex() is not None
 
-    def test_an_odd_answer_is_an_error(self, monkeypatch, seen) -> None:
+    def test_an_unexpected_errno_is_an_error(self, monkeypatch, seen) -> None:
         monkeypatch.setattr(futex, "_futex", lambda: lambda *_: -errno.EFAULT)
         with pytest.raises(OSError, match="refuses to sleep") as caught:
             futex.futex_wait(seen, AT, 0, ALL_BITS, 0)
@@ -364,11 +378,11 @@ print(futex._futex.cache_info().currsize, futex._waitv.cache_info().currsize)
 """
 
 
-def test_nothing_is_loaded_before_somebody_sleeps(child: Child) -> None:
+def test_ctypes_is_not_loaded_before_the_first_sleep(child: Child) -> None:
     assert child(ASKED).communicate() == ("0 0\n", "")
 
 
-def test_a_killed_sleeper_is_nobody_s_concern(form: Form, path: Path, seen) -> None:
+def test_a_killed_sleeper_leaves_no_trace(form: Form, path: Path, seen) -> None:
     def sleep() -> None:
         form.wait(mapped(path, mmap.ACCESS_READ), AT, 0, ALL_BITS, 60 * SECOND)
 

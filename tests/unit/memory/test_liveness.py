@@ -29,7 +29,7 @@ SIGNS = pytest.mark.parametrize("sign", [H_TICK, H_ALIVE])
 
 @pytest.fixture
 def words() -> memoryview:
-    """A segment whose feeder has never given a sign of life."""
+    """Return a segment whose feeder has never given a sign of life."""
     ints = bench(5).words.ints
     ints[H_TICK] = ints[H_ALIVE] = NEVER
     return ints

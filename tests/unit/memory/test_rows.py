@@ -1,4 +1,4 @@
-"""Windows on bars: one contiguous piece of each column, read-only, and their truth."""
+"""Windows of bars: one contiguous, read-only piece of each column, and `valid`."""
 
 import copy
 import pickle
@@ -37,7 +37,7 @@ def ring() -> Bench:
 
 @pytest.mark.parametrize("take", TAKES)
 class TestColumns:
-    def test_every_field_by_name(self, ring: Bench, take: Take) -> None:
+    def test_each_field_is_found_by_name(self, ring: Bench, take: Take) -> None:
         ring.writer.append(HOUR, 5.0, 9.0, 1.0, 7.0, 3.0, 4.0, 3)
         rows = take(ring, 1)
         read = {field: rows[field].tolist() for field in COLUMNS}
@@ -53,7 +53,7 @@ class TestColumns:
             "flags": [3],
         }
 
-    def test_types(self, ring: Bench, take: Take) -> None:
+    def test_columns_have_their_types(self, ring: Bench, take: Take) -> None:
         ring.close(0, 1)
         rows = take(ring, 2)
         assert {rows[field].dtype for field in INT_FIELDS} == {np.dtype(np.int64)}
@@ -67,20 +67,20 @@ class TestColumns:
         assert rows.floats.shape == (6, 2)
         assert np.isnan(rows.floats[5]).all()
 
-    def test_times(self, ring: Bench, take: Take) -> None:
+    def test_times_are_int64_ms(self, ring: Bench, take: Take) -> None:
         ring.close(3, 4)
         rows = take(ring, 2)
         assert rows.open_time.tolist() == [3 * HOUR, 4 * HOUR]
         assert rows.close_time.tolist() == [4 * HOUR, 5 * HOUR]
 
-    def test_numbers(self, ring: Bench, take: Take) -> None:
+    def test_first_and_last_are_row_numbers(self, ring: Bench, take: Take) -> None:
         ring.close(*range(20))
         rows = take(ring, 3)
         assert (rows.first, rows.last, len(rows)) == (17, 20, 3)
         assert type(rows.first) is type(rows.last) is int
         assert not rows.forming
 
-    def test_a_numpy_count_serves_and_leaves_plain_numbers(
+    def test_a_numpy_count_is_accepted_and_leaves_plain_ints(
         self, ring: Bench, take: Take
     ) -> None:
         ring.close(0, 1, 2)
@@ -88,7 +88,7 @@ class TestColumns:
         assert (rows.first, rows.last) == (1, 3)
         assert type(rows.first) is int
 
-    def test_bar(self, ring: Bench, take: Take) -> None:
+    def test_a_row_is_a_bar(self, ring: Bench, take: Take) -> None:
         ring.writer.append(HOUR, *prices(1), 4.0, 3)
         ring.writer.append(2 * HOUR, *prices(2), 5.0, 6)
         rows = take(ring, 2)
@@ -98,7 +98,9 @@ class TestColumns:
             int
         ]
 
-    def test_a_bar_that_is_not_there(self, ring: Bench, take: Take) -> None:
+    def test_a_row_outside_the_window_is_an_index_error(
+        self, ring: Bench, take: Take
+    ) -> None:
         ring.close(0, 1)
         rows = take(ring, 2)
         for row in (2, -3):
@@ -111,7 +113,7 @@ class TestColumns:
                 rows.bar(odd)
 
     @pytest.mark.parametrize("field", ["", "Close", "time", "code", None, 3, ["close"]])
-    def test_unknown_fields_are_refused_with_the_known(
+    def test_an_unknown_field_is_refused_and_the_known_are_listed(
         self, ring: Bench, take: Take, field: str
     ) -> None:
         with pytest.raises(BadArgumentError) as caught:
@@ -128,7 +130,7 @@ class TestColumns:
         times = rows.datetimes(np.dtype(f"M8[{unit}]"))
         assert times.dtype == np.dtype(f"M8[{unit}]")
         assert times.tolist() == np.array([4, 5], "M8[h]").astype(times.dtype).tolist()
-        times[0] = np.datetime64(0, unit)  # nobody else has it
+        times[0] = np.datetime64(0, unit)  # no other object holds it
         assert rows.close_time.tolist() == [4 * HOUR, 5 * HOUR]
 
     @pytest.mark.parametrize(
@@ -164,13 +166,11 @@ class TestColumns:
         assert rows.missing(np.int64(HOUR // 2)) == 2  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("step", [0, -1, -(1 << 80), True, 1.5, "1h", None])
-    def test_a_step_that_is_none_is_refused(
-        self, ring: Bench, take: Take, step: int
-    ) -> None:
+    def test_a_bad_step_is_refused(self, ring: Bench, take: Take, step: int) -> None:
         with pytest.raises(BadArgumentError, match=r"step is .*; it must be an int of"):
             take(ring, 1).missing(step)
 
-    def test_no_rows_have_every_column_too(self, ring: Bench, take: Take) -> None:
+    def test_an_empty_window_has_each_column(self, ring: Bench, take: Take) -> None:
         rows = take(ring, 3)
         assert len(rows) == 0
         assert rows.values.shape == (5, 0)
@@ -194,7 +194,7 @@ def test_missing_bars_of_any_times(
 @pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickled])
 @pytest.mark.parametrize("include_now", [False, True])
 def test_private_rows_can_be_copied_and_sent(ring, way, include_now) -> None:
-    """To a process of a pool, say, of whichever core."""
+    """They are sent to another process, which may have the other core."""
     ring.close(0, 1, 2)
     ring.writer.update_forming(3 * HOUR, *prices(3))
     rows = ring.reader.snapshot(3, include_now)
@@ -225,7 +225,9 @@ class TestSlice:
                 assert rows["close"].ctypes.data % 8 == 0
                 assert [row.flags.c_contiguous for row in rows.values] == [True] * 5
 
-    def test_shares_the_ring_and_its_fields_each_other(self, ring: Bench) -> None:
+    def test_a_slice_shares_the_ring_and_its_fields_share_memory(
+        self, ring: Bench
+    ) -> None:
         ring.close(0, 1)
         rows = ring.reader.view(2)
         assert np.shares_memory(rows["close"], rows.values)
@@ -233,7 +235,7 @@ class TestSlice:
         assert np.shares_memory(rows["flags"], np.frombuffer(ring.words.raw, np.int64))
 
     @pytest.mark.parametrize("field", [*COLUMNS, "values", "floats"])
-    def test_cannot_be_assigned_to(self, ring: Bench, field: str) -> None:
+    def test_a_slice_cannot_be_written(self, ring: Bench, field: str) -> None:
         ring.close(0)
         rows = ring.reader.view(1)
         array = rows[field] if field in COLUMNS else getattr(rows, field)
@@ -262,7 +264,7 @@ class TestSlice:
         ring.close(CAPACITY + 1)
         assert not younger.valid
 
-    def test_guard_more_bars_may_close(self) -> None:
+    def test_a_full_slice_is_valid_for_guard_more_bars(self) -> None:
         for guard in range(1, 9):
             ring = bench(HISTORY, guard)
             ring.close(*range(50))
@@ -284,7 +286,7 @@ class TestSlice:
         copy["close"][0] = 1.0
         assert copy.bar(0).close == 1.0
 
-    def test_outlives_whoever_made_it(self) -> None:
+    def test_a_slice_outlives_its_reader(self) -> None:
         ring = bench(HISTORY)
         ring.close(0)
         close = ring.reader.view(1)["close"]

@@ -1,4 +1,4 @@
-"""The bell on a plain buffer: which word, which bits, in which order."""
+"""The eventcount on a plain buffer: its word, its bits, and the order of its steps."""
 
 import threading
 import time
@@ -36,7 +36,7 @@ SLEEPS = [sleep_past, *([core.sleep_past] if IN_C else [])]
 
 @pytest.fixture
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """What the kernel is told: how often the bell was rung by then, and the bits."""
+    """Return the calls of the kernel: the key at that time, and the bits."""
     calls: list[tuple[int, int]] = []
 
     def wake(raw: memoryview, offset: int, bits: int) -> int:
@@ -48,7 +48,7 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return calls
 
 
-def test_it_is_the_header_s_word(words: Words) -> None:
+def test_the_key_is_the_header_s_wake_word(words: Words) -> None:
     before = bytes(words.raw)
     Eventcount(words).notify(ALL_BITS)
     after = bytes(words.raw)
@@ -57,32 +57,32 @@ def test_it_is_the_header_s_word(words: Words) -> None:
     assert load_key(words) == words.ints[H_WAKE] == 1
 
 
-def test_a_stream_s_ring_has_its_bit(words: Words, woken: list) -> None:
+def test_a_stream_s_notification_has_its_bit(words: Words, woken: list) -> None:
     ring = Eventcount(words)
     for index in (0, 1, 31, 32, 39):
         ring(index)
     assert woken == [(1, 1), (2, 2), (3, 1 << 31), (4, 1), (5, 1 << 7)]
 
 
-def test_several_streams_are_one_ring(words: Words, woken: list) -> None:
+def test_several_streams_are_one_notification(words: Words, woken: list) -> None:
     Eventcount(words).notify(wake_bits([3, 0, 32, 3]))
     assert woken == [(1, 0b1001)]
 
 
-def test_everybody(words: Words, woken: list) -> None:
+def test_all_bits_are_one_notification(words: Words, woken: list) -> None:
     Eventcount(words).notify(ALL_BITS)
     assert woken == [(1, ALL_BITS)]
 
 
 @pytest.mark.parametrize("index", [0, 1, 31, 32, 39])
-def test_an_entry_s_bit_is_its_stream_s(index: int) -> None:
+def test_an_entry_has_the_bit_of_its_stream(index: int) -> None:
     geometry = blank(4, max_streams=40)[1]
     assert wake_bit(geometry.entry_word(index)) == wake_bits([index])
     assert wake_bits([index]) == 1 << index % 32
 
 
 class TestSleep:
-    def test_it_rang_since_it_was_heard(self, words: Words) -> None:
+    def test_a_notification_since_the_key_ends_the_wait(self, words: Words) -> None:
         before = load_key(words)
         Eventcount(words)(0)
         start = time.monotonic()
@@ -93,13 +93,15 @@ class TestSleep:
     def test_the_timeout(self, words: Words) -> None:
         assert wait_any([(words, load_key(words), ALL_BITS)], SECOND // 100) is False
 
-    def test_nothing_to_listen_to(self) -> None:
+    def test_a_wait_for_no_segment_times_out(self) -> None:
         start = time.monotonic()
         assert wait_any([], SECOND // 50) is False
         assert 0.02 <= time.monotonic() - start < 1
 
     @pytest.mark.parametrize("which", [0, 1])
-    def test_one_of_several(self, words: Words, which: int) -> None:
+    def test_one_of_several_segments_ends_the_wait(
+        self, words: Words, which: int
+    ) -> None:
         both = [words, blank(4)[0]]
         timer = threading.Timer(0.05, Eventcount(both[which]), (0,))
         timer.start()
@@ -110,8 +112,8 @@ class TestSleep:
         assert time.monotonic() - start < 5
         timer.join()
 
-    def test_another_stream_s_ring_does_not_wake(self, words: Words) -> None:
-        """Once the thread sleeps; its own stream's does."""
+    def test_another_stream_s_notification_does_not_wake(self, words: Words) -> None:
+        """The notification of its own stream wakes the thread once it sleeps."""
         came: list[bool] = []
         listening = [(words, load_key(words), wake_bits([1]))]
         thread = threading.Thread(
@@ -137,7 +139,9 @@ class TestSleep:
 
 @pytest.mark.parametrize("make", BELLS, ids=["pure", "C"][: len(BELLS)])
 class TestBothBells:
-    def test_a_ring_counts_one(self, words: Words, make: type[Eventcount]) -> None:
+    def test_a_notification_changes_the_key_by_one(
+        self, words: Words, make: type[Eventcount]
+    ) -> None:
         ring = make(words)
         assert ring(0) is None
         assert ring.notify(ALL_BITS) is None
@@ -148,7 +152,9 @@ class TestBothBells:
         assert words.ints[H_WAKE] == 0
 
     @pytest.mark.parametrize("index", [3, 35])
-    def test_it_wakes_by_bits(self, words, make: type[Eventcount], index: int) -> None:
+    def test_it_wakes_the_readers_of_its_bits(
+        self, words, make: type[Eventcount], index: int
+    ) -> None:
         listening = [(words, load_key(words), 0b1000)]
         other = InThread(wait_any, [(words, load_key(words), 0b0100)], SECOND)
         for ring in (lambda: make(words)(index), lambda: make(words).notify(0b1011)):
@@ -160,13 +166,15 @@ class TestBothBells:
             assert sleeper.seconds < 10
         assert other.result() is False
 
-    def test_it_cannot_be_rung_by_a_reader(self, words, make: type[Eventcount]) -> None:
+    def test_a_reader_cannot_notify(self, words, make: type[Eventcount]) -> None:
         seen = Words(bytes(words.raw))
         with pytest.raises((TypeError, BufferError)):
             make(seen)(0)
 
     @pytest.mark.parametrize("index", ["a", None, 1.5])
-    def test_odd_indices(self, words, make: type[Eventcount], index: object) -> None:
+    def test_odd_indices_are_refused(
+        self, words, make: type[Eventcount], index: object
+    ) -> None:
         with pytest.raises(TypeError):
             make(words)(index)
         with pytest.raises(TypeError):
@@ -177,7 +185,7 @@ class TestBothBells:
 
 @pytest.mark.parametrize("call", SLEEPS, ids=["pure", "C"][: len(SLEEPS)])
 class TestSleepPast:
-    """Over a buffer of this process; in a mapping `test_waiting` tests it."""
+    """On a plain buffer; `test_waiting` tests it on a mapping."""
 
     @pytest.fixture
     def ring(self) -> Bench:
@@ -187,7 +195,9 @@ class TestSleepPast:
     def reader(self, ring: Bench) -> core.RingReader:
         return core.RingReader(ring.words, ring.geometry, 0)
 
-    def test_what_is_there(self, ring: Bench, reader, call) -> None:
+    def test_a_row_that_is_there_needs_no_sleep(
+        self, ring: Bench, reader, call
+    ) -> None:
         ring.close(0, 1)
         for after in (-1, 0, 1, -(1 << 70)):
             assert call(reader, after, 20 * SECOND) == 2
@@ -200,7 +210,7 @@ class TestSleepPast:
         assert call(reader, after, timeout) == 2
         assert timeout <= time.monotonic_ns() - start < max(0, timeout) + SECOND
 
-    def test_a_ring_ends_it(self, ring: Bench, reader, call) -> None:
+    def test_a_notification_ends_the_sleep(self, ring: Bench, reader, call) -> None:
         sleeper = InThread(call, reader, 0, 20 * SECOND)
         until(lambda: is_asleep(sleeper.thread, ring.words.raw, WAKE_OFFSET))
         ring.close(0)
@@ -208,14 +218,16 @@ class TestSleepPast:
         assert sleeper.result() == 1
         assert sleeper.seconds < 10
 
-    def test_another_stream_s_does_not(self, ring: Bench, reader, call) -> None:
+    def test_another_stream_s_notification_does_not(
+        self, ring: Bench, reader, call
+    ) -> None:
         sleeper = InThread(call, reader, 0, SECOND // 2)
         until(lambda: is_asleep(sleeper.thread, ring.words.raw, WAKE_OFFSET))
         core.Eventcount(ring.words)(1)
         assert sleeper.result() == 0
         assert sleeper.seconds >= 0.5
 
-    def test_odd_arguments(self, reader, call) -> None:
+    def test_odd_arguments_are_refused(self, reader, call) -> None:
         for arguments in ((), (reader,), (reader, 0), (reader, 0, 0, 0)):
             with pytest.raises(TypeError):
                 call(*arguments)

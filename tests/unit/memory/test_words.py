@@ -1,4 +1,4 @@
-"""Words of a buffer, bounded patience, and the cell pair."""
+"""The words of a buffer, the retry budget, and the latch."""
 
 import time
 
@@ -40,17 +40,19 @@ class TestWords:
     @pytest.mark.parametrize(
         "buffer", [5, None, "text", memoryview(bytearray(64))[::2], [0, 1]]
     )
-    def test_what_is_no_contiguous_buffer(self, buffer: object) -> None:
+    def test_other_than_a_contiguous_buffer_is_refused(self, buffer: object) -> None:
         with pytest.raises(BadArgumentError, match=r"the map is .* contiguous buffer"):
             Words(buffer, "the map")
 
     @pytest.mark.parametrize(("start", "size"), [(0, 0), (0, 12), (4, 16), (1, 8)])
-    def test_what_is_no_run_of_aligned_words(self, start: int, size: int) -> None:
+    def test_other_than_whole_aligned_words_is_refused(
+        self, start: int, size: int
+    ) -> None:
         buffer = memoryview(bytearray(64))[start : start + size]
         with pytest.raises(BadArgumentError, match=f"the map has {size} bytes at"):
             Words(buffer, "the map")
 
-    def test_release_lets_go_of_the_buffer(self) -> None:
+    def test_release_releases_the_buffer(self) -> None:
         buffer = bytearray(16)
         words = Words(buffer)
         with pytest.raises(BufferError):
@@ -71,7 +73,7 @@ def _spend_all(patience: RetryBudget) -> None:
 
 
 class TestPatience:
-    def test_ends_after_the_limit(self) -> None:
+    def test_it_raises_after_the_limit(self) -> None:
         patience = RetryBudget("this read")
         start = time.monotonic_ns()
         with pytest.raises(BusyRingError, match="this read: the writer outran") as busy:
@@ -87,7 +89,7 @@ class TestPatience:
             time.sleep(2 * READ_LIMIT_NS / 1e9)
         patience.spend()
 
-    def test_a_slow_try_costs_as_much_as_it_takes(self) -> None:
+    def test_a_slow_try_costs_its_whole_time(self) -> None:
         patience = RetryBudget("a copy of millions of rows")
         tries = 0
         with pytest.raises(BusyRingError):
@@ -112,18 +114,18 @@ def _pair() -> tuple[Words, Latch]:
 
 
 class TestCellPair:
-    def test_nothing_was_written_yet(self) -> None:
+    def test_an_unwritten_latch_has_no_value(self) -> None:
         assert _pair()[1].read() is None
 
     @given(st.lists(st.binary(min_size=CELL, max_size=CELL), min_size=1))
-    def test_reads_the_last_that_was_written(self, values: list[bytes]) -> None:
+    def test_it_reads_the_last_value(self, values: list[bytes]) -> None:
         words, pair = _pair()
         for value in values:
             pair.write(value)
             assert pair.read() == value
         assert words.ints[0] == words.ints[-1] == -1
 
-    def test_a_writer_killed_while_filling_leaves_the_last(self) -> None:
+    def test_a_writer_killed_while_filling_leaves_the_last_value(self) -> None:
         words, pair = _pair()
         pair.write(b"a" * CELL)
         pair.write(b"b" * CELL)
@@ -135,7 +137,7 @@ class TestCellPair:
         pair.write(b"d" * CELL)
         assert pair.read() == b"d" * CELL
 
-    def test_a_successor_goes_on(self) -> None:
+    def test_a_successor_continues_the_counter(self) -> None:
         words, pair = _pair()
         pair.write(b"a" * CELL)
         Latch(words, 1, CELL_WORDS).write(b"b" * CELL)

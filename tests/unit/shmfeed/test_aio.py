@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Child
 from support import forks
-from support.sleeping import FORMS, STREAMS, InThread, chosen, close, ring_by, stream
+from support.sleeping import FORMS, STREAMS, InThread, chosen, close, notify_by, stream
 from support.waiting import until
 
 from shmfeed import aio
@@ -25,7 +25,7 @@ PIECE = RECHECK_NS / 1e9
 
 @pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    ring_by(chosen(request.param, monkeypatch), monkeypatch)
+    notify_by(chosen(request.param, monkeypatch), monkeypatch)
 
 
 @pytest.fixture

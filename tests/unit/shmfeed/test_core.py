@@ -1,4 +1,4 @@
-"""Which core serves, and why; and what is built, packed and installed."""
+"""The choice of the core, and the build, the packing and the install of it."""
 
 import os
 import platform
@@ -52,7 +52,7 @@ def asked(child: Child, code: str, **environ: str) -> list[str]:
 
 class TestWhichServes:
     @pytest.mark.parametrize("word", ["1", " Yes "])
-    def test_pure_python_where_it_is_asked_for(self, child, word) -> None:
+    def test_the_variable_asks_for_pure_python(self, child, word) -> None:
         why = "SHMFEED_PURE asks for it"
         assert asked(child, DOUBLE % {} + ASK, SHMFEED_PURE=word) == [
             "pure Python",
@@ -60,16 +60,16 @@ class TestWhichServes:
         ]
 
     @pytest.mark.parametrize("word", ["", "0", "No"])
-    def test_c_where_it_is_there(self, child, word) -> None:
+    def test_c_is_the_choice_where_it_was_built(self, child, word) -> None:
         code = DOUBLE % {} + ASK + "; assert core.Rows is double.Rows"
         assert asked(child, code, SHMFEED_PURE=word) == ["C", ""]
 
-    def test_a_strange_word_is_refused(self, child) -> None:
+    def test_another_value_of_the_variable_is_refused(self, child) -> None:
         process = child(ASK, env=os.environ | {"SHMFEED_PURE": "maybe"})
         complaint = process.communicate()[1]
         assert "BadArgumentError: SHMFEED_PURE is 'maybe'; it must be one" in complaint
 
-    def test_a_strange_word_ends_a_command(self) -> None:
+    def test_another_value_of_the_variable_ends_a_command(self) -> None:
         command = [sys.executable, "-m", "shmfeed", "doctor"]
         environ = os.environ | {"SHMFEED_PURE": "maybe"}
         done = subprocess.run(command, env=environ, capture_output=True, text=True)
@@ -89,12 +89,12 @@ class TestWhichServes:
         ],
         ids=["absent", "broken", "stale", "a constant went", "a column came", "old"],
     )
-    def test_pure_python_where_c_is_not_to_be_had(self, child, double, why) -> None:
+    def test_pure_python_where_c_cannot_be_loaded(self, child, double, why) -> None:
         assert asked(child, double + ASK) == ["pure Python", why]
 
 
-def test_what_serves_here_is_of_these_sources() -> None:
-    """Else these tests tell nothing of them: `make` builds the core in place again."""
+def test_the_core_here_was_built_from_these_sources() -> None:
+    """Otherwise these tests test another core; `make` builds it again."""
     if core.build != "C":
         pytest.skip(f"pure Python serves: {core.WHY}")
     sources = [ROOT / "shmfeed/layout.py", *(ROOT / "shmfeed/memory").glob("*.[ch]")]
@@ -112,7 +112,7 @@ class TestMemoryOrder:
         core.check_memory_order()
 
     @pytest.mark.parametrize("machine", ["aarch64", "arm64", "ppc64le", ""])
-    def test_elsewhere_c_orders_and_pure_python_is_refused(
+    def test_other_cpus_need_c_and_pure_python_is_refused(
         self, monkeypatch, machine
     ) -> None:
         monkeypatch.setattr(platform, "machine", lambda: machine)
@@ -126,7 +126,7 @@ class TestMemoryOrder:
         assert "pure Python serves: the moon is full" in str(seen.value)
         assert str(seen.value).endswith(core.REMEDY)
 
-    def test_so_is_a_python_that_stores_words_in_halves(self, monkeypatch) -> None:
+    def test_a_32_bit_python_is_refused(self, monkeypatch) -> None:
         monkeypatch.setattr(platform, "machine", lambda: "x86_64")
         monkeypatch.setattr(core, "build", "pure Python")
         core.check_memory_order()
@@ -141,9 +141,7 @@ class TestMemoryOrder:
             (DOUBLE % {}, {"SHMFEED_PURE": "1"}, "unset SHMFEED_PURE"),
         ],
     )
-    def test_the_remedy_is_that_of_the_reason(
-        self, child, double, environ, remedy
-    ) -> None:
+    def test_the_remedy_fits_the_reason(self, child, double, environ, remedy) -> None:
         code = double + "from shmfeed import core; print(core.REMEDY)"
         assert asked(child, code, **environ)[0].startswith(remedy)
 
@@ -170,20 +168,22 @@ def built(into: Path) -> list[Path]:
 
 
 class TestBuild:
-    def test_a_failing_compiler_is_told_and_passed_over(self, source, tmp_path) -> None:
+    def test_a_failing_compiler_is_reported_and_the_install_goes_on(
+        self, source, tmp_path
+    ) -> None:
         done = build_core(source, tmp_path, CC="false")
         assert done.returncode == 0, done.stderr
         assert "shmfeed: the C core was not built" in done.stderr
         assert "pure Python serves" in done.stderr
         assert not built(tmp_path)
 
-    def test_with_yes_it_is_an_error(self, source, tmp_path) -> None:
+    def test_with_yes_a_failure_is_an_error(self, source, tmp_path) -> None:
         done = build_core(source, tmp_path, CC="false", SHMFEED_BUILD_EXTENSION="yes")
         assert done.returncode != 0
         assert "the C core cannot be built" in done.stderr
         assert not built(tmp_path)
 
-    def test_no_compiler_at_all(self, source, tmp_path) -> None:
+    def test_a_missing_compiler_is_reported(self, source, tmp_path) -> None:
         environ = {"CC": str(tmp_path / "none"), "SHMFEED_BUILD_EXTENSION": "yes"}
         assert (
             "the C core cannot be built"
@@ -192,14 +192,14 @@ class TestBuild:
         del environ["SHMFEED_BUILD_EXTENSION"]
         assert build_core(source, tmp_path, **environ).returncode == 0
 
-    def test_no_headers_of_numpy(self, source, tmp_path) -> None:
+    def test_missing_headers_of_numpy_are_reported(self, source, tmp_path) -> None:
         (tmp_path / "numpy.py").write_text("raise ImportError('no numpy here')")
         environ = {"PYTHONPATH": str(tmp_path), "SHMFEED_BUILD_EXTENSION": "yes"}
         done = build_core(source, tmp_path, **environ)
         assert done.returncode != 0
         assert "numpy's headers are missing: no numpy here" in done.stderr
 
-    def test_headers_of_an_old_numpy(self, source, tmp_path) -> None:
+    def test_headers_of_an_old_numpy_are_reported(self, source, tmp_path) -> None:
         (tmp_path / "numpy.py").write_text("__version__ = '1.26.4'")
         environ = {"PYTHONPATH": str(tmp_path), "SHMFEED_BUILD_EXTENSION": "yes"}
         done = build_core(source, tmp_path, **environ)
@@ -209,7 +209,7 @@ class TestBuild:
         )
 
     @NEEDS_BUILD
-    def test_with_no_it_is_not_tried(self, source, tmp_path) -> None:
+    def test_with_no_the_build_is_skipped(self, source, tmp_path) -> None:
         called = tmp_path / "called"
         compiler = tmp_path / "cc"
         compiler.write_text(f"#!/bin/sh\ntouch {called}\nexit 1\n")
@@ -223,10 +223,10 @@ class TestBuild:
     @pytest.mark.parametrize(
         "environ", [{"CC": "false"}, {"SHMFEED_BUILD_EXTENSION": "no"}]
     )
-    def test_an_earlier_build_goes_with_a_failure(
+    def test_a_failure_removes_an_earlier_build(
         self, source, tmp_path, environ
     ) -> None:
-        """It would be packed, or serve in place, in the new one's stead."""
+        """It would be packed, or loaded, in place of the new one."""
         suffix = sysconfig.get_config_var("EXT_SUFFIX")
         left = [
             source / folder / f"shmfeed/_ringbuf{suffix}"
@@ -238,7 +238,7 @@ class TestBuild:
         assert build_core(source, tmp_path, **environ).returncode == 0
         assert [path for path in left if path.exists()] == []
 
-    def test_another_word_is_refused(self, source, tmp_path) -> None:
+    def test_another_value_is_refused(self, source, tmp_path) -> None:
         done = build_core(source, tmp_path, SHMFEED_BUILD_EXTENSION="maybe")
         assert done.returncode != 0
         assert done.stderr.splitlines()[-1] == (
@@ -247,7 +247,7 @@ class TestBuild:
 
 
 def run(*command: object, **environ: str) -> str:
-    """What it said; only the shown variables and the usual ones are there."""
+    """Run a build with these variables and the usual ones; return its result."""
     done = subprocess.run(
         [str(word) for word in command],
         cwd="/",
@@ -261,7 +261,7 @@ def run(*command: object, **environ: str) -> str:
 
 
 def pack(kind: str, source: Path, into: Path, **environ: str) -> Path:
-    """Builds an `sdist` or a `wheel` as an installer would."""
+    """Build an `sdist` or a `wheel` as an installer would."""
     code = (
         "import os, sys; from setuptools import build_meta; os.chdir(sys.argv[1]);"
         f"print(build_meta.build_{kind}(sys.argv[2]))"
@@ -271,7 +271,7 @@ def pack(kind: str, source: Path, into: Path, **environ: str) -> Path:
 
 
 def install(wheel: Path, venv: Path) -> Path:
-    """Its Python; what it depends on is this environment's."""
+    """Return the Python of a new environment; its dependencies are this one's."""
     run(sys.executable, "-m", "venv", "--without-pip", venv)
     python = venv / "bin" / "python"
     options = ["--no-deps", "--no-index", "--quiet", "--disable-pip-version-check"]
@@ -297,7 +297,9 @@ with shmfeed.create(sys.argv[1], history=8, max_streams=1) as writer:
 
 class TestInstalled:
     @NEEDS_BUILD
-    def test_sdist_to_wheel_to_a_feed(self, source, tmp_path, feed_name) -> None:
+    def test_an_sdist_becomes_a_wheel_and_serves_a_feed(
+        self, source, tmp_path, feed_name
+    ) -> None:
         sdist = pack("sdist", source, tmp_path)
         with tarfile.open(sdist) as archive:
             names = {Path(name).name for name in archive.getnames()}
@@ -316,7 +318,9 @@ class TestInstalled:
         assert run(python, "-c", code) == "1"
         assert run(python, "-c", ROUND_TRIP, feed_name) == "True C\n1.5"
 
-    def test_without_the_extension(self, source, tmp_path, feed_name) -> None:
+    def test_an_install_without_the_extension_serves_a_feed(
+        self, source, tmp_path, feed_name
+    ) -> None:
         wheel = pack("wheel", source, tmp_path, SHMFEED_BUILD_EXTENSION="no")
         assert wheel.name.endswith("-py3-none-any.whl")
         python = install(wheel, tmp_path / "venv")

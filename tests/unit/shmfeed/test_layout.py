@@ -1,4 +1,4 @@
-"""The bytes of a segment: its pieces are aligned, apart, and have room."""
+"""The bytes of a segment: its parts are aligned, do not overlap, and fit."""
 
 import pytest
 from hypothesis import given
@@ -30,7 +30,7 @@ def test_header_words_do_not_overlap() -> None:
 
 
 def test_the_version_is_in_the_first_word() -> None:
-    # Whoever cannot read the layout can still tell why.
+    # A reader of another layout can still tell the versions.
     assert layout.H_READY == 0
     assert divmod(layout.READY, 1 << layout.MAGIC_SHIFT) == (
         layout.MAGIC,

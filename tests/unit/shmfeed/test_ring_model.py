@@ -1,4 +1,4 @@
-"""A ring against a plain list: whatever is written in whatever order, both agree.
+"""A ring against a plain list: both agree after any sequence of writes.
 
 Each core reads all of it, and each writer's successor may be of another core.
 """
@@ -29,7 +29,7 @@ writing = st.sampled_from(cores.EACH)
 
 
 class RingModel(RuleBasedStateMachine):
-    """`closed` and `unfinished` are the truth; slices are kept and judged later."""
+    """`closed` and `unfinished` are the truth; slices are held and checked later."""
 
     @initialize(
         history=st.integers(1, 6),

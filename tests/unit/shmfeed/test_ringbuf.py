@@ -1,4 +1,4 @@
-"""Reading a ring on a bytearray: what each verb gives, and when it gives up."""
+"""Reading a ring on a bytearray: the result of each verb, and its retries."""
 
 import gc
 import math
@@ -61,23 +61,23 @@ def forming(number: int, *rest: float) -> tuple[float, ...]:
 
 
 class TestCounts:
-    def test_count_is_the_next_bars_number(self, ring: Bench) -> None:
+    def test_count_is_the_number_of_the_next_bar(self, ring: Bench) -> None:
         for count in range(3 * CAPACITY):
             assert ring.reader.count == count
             ring.close(count)
 
-    def test_fewer_than_asked(self, ring: Bench) -> None:
+    def test_a_view_has_fewer_rows_where_there_are_fewer(self, ring: Bench) -> None:
         ring.close(0, 1)
         assert len(ring.reader.view(3)) == len(ring.reader.snapshot(3)) == 2
 
-    def test_at_most_history(self, ring: Bench) -> None:
+    def test_a_view_has_at_most_history_rows(self, ring: Bench) -> None:
         ring.close(*range(20))
         for n in (HISTORY, HISTORY + 1, CAPACITY, 10**30):
             assert len(ring.reader.view(n)) == HISTORY
             assert len(ring.reader.snapshot(n)) == HISTORY
 
     @pytest.mark.parametrize("n", [0, -1, True, False, 1.0, "1", None, math.nan, [1]])
-    def test_bad_counts(self, ring: Bench, n: int) -> None:
+    def test_bad_counts_are_refused(self, ring: Bench, n: int) -> None:
         for read in (ring.reader.view, ring.reader.snapshot):
             with pytest.raises(BadArgumentError) as caught:
                 read(n)
@@ -92,10 +92,10 @@ class TestCounts:
         assert (rows.first, rows.last) == (100, 102)
         assert rows.open_time.tolist() == [0, HOUR]
 
-    def test_epoch_is_the_catalogs(self, ring: Bench) -> None:
+    def test_epoch_is_the_catalog_words(self, ring: Bench) -> None:
         assert ring.reader.epoch == 1
 
-    def test_updated(self, ring: Bench) -> None:
+    def test_updated_is_the_boot_time_of_the_last_bar(self, ring: Bench) -> None:
         assert ring.reader.updated == 0
         ring.close(0)
         closed = ring.reader.updated
@@ -105,18 +105,20 @@ class TestCounts:
 
 class TestLatest:
     @pytest.mark.parametrize("field", COLUMNS)
-    def test_nothing_is_nan(self, ring: Bench, field: str) -> None:
+    def test_an_empty_ring_gives_nan(self, ring: Bench, field: str) -> None:
         assert math.isnan(ring.reader.latest(field))
 
     @pytest.mark.parametrize("field", COLUMNS)
-    def test_the_last_closed(self, ring: Bench, field: str) -> None:
+    def test_the_last_closed_bars_value(self, ring: Bench, field: str) -> None:
         ring.close(0)
         ring.writer.append(*forming(1, 8.0, 5))
         bar = Bar(HOUR, 2 * HOUR, *prices(1), 8.0, 5)
         assert ring.reader.latest(field) == getattr(bar, field)
 
     @pytest.mark.parametrize("field", COLUMNS)
-    def test_the_forming_if_there_is_one(self, ring: Bench, field: str) -> None:
+    def test_the_forming_bars_value_if_there_is_one(
+        self, ring: Bench, field: str
+    ) -> None:
         ring.close(0)
         ring.writer.update_forming(*forming(1, 8.0, 5))
         bar = Bar(HOUR, 2 * HOUR, *prices(1), 8.0, 5)
@@ -126,29 +128,29 @@ class TestLatest:
         ring.writer.update_forming(*forming(1))
         assert ring.reader.latest("close") == prices(1)[3]
 
-    def test_not_a_forming_that_has_closed(self, ring: Bench) -> None:
+    def test_not_the_value_of_a_forming_bar_that_has_closed(self, ring: Bench) -> None:
         ring.writer.update_forming(*forming(0))
         ring.writer.append(0, 1.0, 2.0, 0.5, 1.5, 9.0)
         assert ring.reader.latest("close") == 1.5
 
     @pytest.mark.parametrize("field", ["", "Close", "time", None, 3])
-    def test_unknown_fields(self, ring: Bench, field: str) -> None:
+    def test_unknown_fields_are_refused(self, ring: Bench, field: str) -> None:
         with pytest.raises(BadArgumentError, match="open_time close_time open high"):
             ring.reader.latest(field)
 
 
 class TestForming:
-    def test_none_at_first(self, ring: Bench) -> None:
+    def test_there_is_none_at_first(self, ring: Bench) -> None:
         assert ring.reader.forming() is None
         assert ring.reader.last_closed() is None
 
-    def test_the_newest_values(self, ring: Bench) -> None:
+    def test_it_has_the_newest_values(self, ring: Bench) -> None:
         ring.writer.update_forming(*forming(0))
         ring.writer.update_forming(0, 1.0, 4.0, 0.5, 2.0, 9.0, 3.0, 1)
         assert ring.reader.forming() == Bar(0, HOUR, 1.0, 4.0, 0.5, 2.0, 9.0, 3.0, 1)
 
     @pytest.mark.parametrize("closed", [1, 2])
-    def test_gone_once_it_or_a_newer_one_has_closed(
+    def test_it_is_gone_once_it_or_a_newer_one_has_closed(
         self, ring: Bench, closed: int
     ) -> None:
         ring.writer.update_forming(*forming(1))
@@ -156,7 +158,7 @@ class TestForming:
         assert ring.reader.forming() is None
         assert ring.reader.last_closed().open_time == closed * HOUR
 
-    def test_stays_when_an_older_one_closes(self, ring: Bench) -> None:
+    def test_it_stays_when_an_older_one_closes(self, ring: Bench) -> None:
         ring.writer.update_forming(*forming(1))
         ring.close(0)
         assert ring.reader.forming().open_time == HOUR
@@ -180,13 +182,13 @@ class TestIncludeNow:
         assert rows.open_time.tolist() == [HOUR]
         assert (rows.first, rows.last) == (1, 2)
 
-    def test_of_an_empty_ring(self, ring: Bench) -> None:
+    def test_a_snapshot_of_an_empty_ring_is_empty(self, ring: Bench) -> None:
         ring.writer.update_forming(*forming(1))
         rows = ring.reader.snapshot(3, include_now=True)
         assert rows.open_time.tolist() == [HOUR]
         assert rows.forming
 
-    def test_at_most_history_in_all(self, ring: Bench) -> None:
+    def test_a_snapshot_has_at_most_history_rows_in_all(self, ring: Bench) -> None:
         ring.close(*range(10))
         ring.writer.update_forming(*forming(10))
         rows = ring.reader.snapshot(100, include_now=True)
@@ -199,7 +201,7 @@ class TestIncludeNow:
         assert not rows.forming
         assert rows.open_time.tolist() == [0, HOUR]
 
-    def test_without_it_closed_rows_alone(self, ring: Bench) -> None:
+    def test_without_include_now_closed_rows_alone(self, ring: Bench) -> None:
         ring.close(0)
         ring.writer.update_forming(*forming(1))
         assert ring.reader.snapshot(5).open_time.tolist() == [0]
@@ -213,7 +215,7 @@ class TestIncludeNow:
 class TestDeadWriter:
     """A writer killed between any two steps of an append leaves readers whole."""
 
-    def test_killed_after_its_intent(self, ring: Bench) -> None:
+    def test_a_death_after_the_intent_leaves_the_rows(self, ring: Bench) -> None:
         ring.close(*range(10))
         rows = ring.reader.view(HISTORY)
         ring.words.ints[slot_word(ring) + S_INTENT] += 1
@@ -231,7 +233,7 @@ class TestDeadWriter:
 
 
 class TestReuse:
-    """A slot that was given to other rows is known by its epoch."""
+    """A reused slot is known by its epoch."""
 
     def test_an_old_slice_is_reported(self, ring: Bench) -> None:
         ring.close(0, 1)
@@ -239,7 +241,7 @@ class TestReuse:
         ring.words.ints[slot_word(ring) + S_EPOCH] += 1
         assert not rows.valid
 
-    def test_a_new_word_is_followed(self) -> None:
+    def test_a_new_catalog_word_is_followed(self) -> None:
         ring = bench(HISTORY, GUARD)
         ring.close(0, 1)
         old = ring.reader.view(2)
@@ -259,7 +261,7 @@ class TestReuse:
         assert new.valid
         assert old.valid  # until its slot is reused
 
-    def test_a_word_whose_slot_has_gone_on_is_never_served(self, ring: Bench) -> None:
+    def test_a_catalog_word_of_an_older_epoch_is_never_read(self, ring: Bench) -> None:
         ring.close(0, 1)
         ring.words.ints[slot_word(ring) + S_EPOCH] += 1
         for read in (ring.reader.view, ring.reader.snapshot):
@@ -276,7 +278,7 @@ class TestBusy:
     def outrun(self, ring: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
         ring.close(*range(10))
         ring.words.ints[slot_word(ring) + S_INTENT] = 1 << 61
-        # Whoever looks would call it damage.
+        # A check of the catalog would call it damage.
         for module in (ringbuf, integrity):  # each core takes it from one of them
             monkeypatch.setattr(
                 module, "retry_budget", lambda what, *_: RetryBudget(what)
@@ -301,7 +303,7 @@ class TestBusy:
             read(outrun.reader)  # type: ignore[operator] # a lambda
         assert time.monotonic() - start < 1.0
 
-    def test_a_copy_that_is_lapped_each_time(
+    def test_a_copy_that_is_lapped_each_time_gives_up(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ring = bench(HISTORY, GUARD, core=cores.PURE)  # C's is a mutant of races/
@@ -314,10 +316,10 @@ class TestBusy:
 
 
 class TestBuffers:
-    """What is no ring's memory is refused before a word of it is read."""
+    """Memory that cannot hold a ring is refused before a word of it is read."""
 
     @pytest.mark.parametrize("missing", [1, 8, 1000])
-    def test_too_small(self, ring: Bench, missing: int) -> None:
+    def test_a_small_buffer_is_refused(self, ring: Bench, missing: int) -> None:
         size = (ring.geometry.size - missing) // 8 * 8
         words = Words(bytearray(size), "the buffer")
         for make in (ring.core.RingReader, writer_of(ring)):
@@ -325,25 +327,29 @@ class TestBuffers:
                 make(words, ring.geometry, 0)
 
     @pytest.mark.parametrize("sizes", [(0, 0), (-1, 1), (4, -1), (4, None)])
-    def test_no_rows(self, ring: Bench, sizes: tuple[int, int]) -> None:
+    def test_a_geometry_without_rows_is_refused(
+        self, ring: Bench, sizes: tuple[int, int]
+    ) -> None:
         geometry = Geometry(1, *sizes)
         for make in (ring.core.RingReader, writer_of(ring)):
             with pytest.raises(BadArgumentError, match=r"history is|guard is"):
                 make(ring.words, geometry, 0)
 
     @pytest.mark.parametrize("index", [-1, 1, 10**30, True, "0", None, 0.0])
-    def test_no_such_entry(self, ring: Bench, index: object) -> None:
+    def test_an_entry_that_is_not_there_is_refused(
+        self, ring: Bench, index: object
+    ) -> None:
         for make in (ring.core.RingReader, writer_of(ring)):
             with pytest.raises(BadArgumentError, match="index is"):
                 make(ring.words, ring.geometry, index)
 
-    def test_a_writer_on_a_readers_buffer(self, ring: Bench) -> None:
+    def test_a_writer_on_a_read_only_buffer_is_refused(self, ring: Bench) -> None:
         words = Words(memoryview(ring.words.raw).toreadonly(), "the map")
         assert ring.core.RingReader(words, ring.geometry, 0).count == 0
         with pytest.raises(BadArgumentError, match="the map is read-only"):
             writer_of(ring)(words, ring.geometry, 0)
 
-    def test_whoever_reads_keeps_the_buffer(self, ring: Bench) -> None:
+    def test_a_reader_keeps_the_buffer(self, ring: Bench) -> None:
         ring.close(0, 1)
         buffer = mmap.mmap(-1, ring.geometry.size)
         buffer[:] = ring.words.raw
@@ -361,7 +367,7 @@ class TestBuffers:
         gc.collect()
         buffer.close()
 
-    def test_arguments_that_are_none(self, ring: Bench) -> None:
+    def test_arguments_of_another_kind_are_refused(self, ring: Bench) -> None:
         core = ring.core
         for arguments in ((), (ring.words,), (ring.words, ring.geometry)):
             with pytest.raises(TypeError):
@@ -372,13 +378,13 @@ class TestBuffers:
 
 
 class TestLiveAge:
-    """Whether all is well with a stream, by the words that say so."""
+    """The age of a stream that is live, and None for any other."""
 
     SECOND = 1_000_000_000
 
     @pytest.fixture
     def live(self, ring: Bench) -> Bench:
-        """A minute old; its feeder ticked just now."""
+        """Return a live stream whose last update is a minute old."""
         now, ints = boot_ns(), ring.words.ints
         at = ring.geometry.entry_word(0)
         ints[H_STATE] = CONNECTED
@@ -390,7 +396,7 @@ class TestLiveAge:
     def age(self, ring: Bench) -> float | None:
         return ring.reader.live_age(90 * self.SECOND)
 
-    def test_its_age(self, live: Bench) -> None:
+    def test_a_live_stream_has_its_age(self, live: Bench) -> None:
         assert 60 <= self.age(live) < 80
         assert live.reader.live_age(59 * self.SECOND) is None
 
@@ -403,13 +409,13 @@ class TestLiveAge:
             (H_TICK, 2 * AHEAD_NS),
         ],
     )
-    def test_a_feeder_with_which_it_is_not(
+    def test_none_unless_the_feeder_is_well(
         self, live: Bench, word: int, value: int
     ) -> None:
         live.words.ints[word] = value + (boot_ns() if word == H_TICK else 0)
         assert self.age(live) is None
 
-    def test_two_signs_of_life(self, live: Bench) -> None:
+    def test_either_sign_of_life_will_do(self, live: Bench) -> None:
         ints = live.words.ints
         ints[H_TICK] -= 3 * self.SECOND
         assert self.age(live) is not None
@@ -428,7 +434,7 @@ class TestLiveAge:
             (E_SINCE, 1 << 62),
         ],
     )
-    def test_a_stream_with_which_it_is_not(
+    def test_none_unless_the_stream_is_well(
         self, live: Bench, word: int, value: int
     ) -> None:
         live.words.ints[live.geometry.entry_word(0) + word] = value
@@ -444,7 +450,7 @@ def writer_of(ring: Bench) -> Callable[..., object]:
 
 
 class TestDamage:
-    """Words that no writer leaves, as a reader that is bound already meets them."""
+    """Damaged words under a reader that is bound already."""
 
     READS = ("view", "snapshot", "latest", "forming", "last_closed")
 
@@ -457,7 +463,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("word", "value"), [(S_INTENT, 1 << 62), (S_INTENT, 99), (S_EPOCH, 9)]
     )
-    def test_what_never_holds(
+    def test_a_read_that_never_holds_names_the_damage(
         self, ring: Bench, name: str, word: int, value: int
     ) -> None:
         ring.close(0, 1)
@@ -468,7 +474,7 @@ class TestDamage:
         ("word", "value"),
         [(S_BASE, 7), (S_BASE, -1), (S_PUBLISHED, -1), (S_PUBLISHED, 1 << 62)],
     )
-    def test_counts_in_the_wrong_order(
+    def test_counts_in_the_wrong_order_are_damage(
         self, ring: Bench, word: int, value: int
     ) -> None:
         ring.close(0, 1)
@@ -477,7 +483,9 @@ class TestDamage:
             ring.core.RingReader(ring.words, ring.geometry, 0)
 
     @pytest.mark.parametrize("published", [(1 << 63) - 1, (1 << 63) - 2])
-    def test_the_last_numbers_that_there_are(self, ring: Bench, published: int) -> None:
+    def test_the_largest_numbers_do_not_overflow(
+        self, ring: Bench, published: int
+    ) -> None:
         ring.close(0, 1)
         ring.writer.update_forming(*forming(2, 8.0))
         ring.words.ints[slot_word(ring) + S_PUBLISHED] = published
@@ -497,14 +505,16 @@ class TestDamage:
             (1 << 62 | 3, "slot 3 is of epoch 0"),
         ],
     )
-    def test_catalog_words(self, ring: Bench, name: str, word: int, said: str) -> None:
+    def test_damaged_catalog_words_are_named(
+        self, ring: Bench, name: str, word: int, said: str
+    ) -> None:
         ring.close(0, 1)
         ring.words.ints[ring.geometry.entry_word(0) + E_WORD] = word
         self.refused(ring.reader, name, said)
         with pytest.raises(SegmentFormatError, match=said):
             ring.core.RingReader(ring.words, ring.geometry, 0)
 
-    def test_times_are_looked_at_when_a_ring_is_bound(self, ring: Bench) -> None:
+    def test_times_are_checked_when_a_ring_is_bound(self, ring: Bench) -> None:
         ring.close(*range(12))
         names = "BTCUSDT", "1h"
         assert checked_reader(ring.words, ring.geometry, 0, names).count == 12
@@ -534,7 +544,7 @@ class TestDamage:
         ring.writer.update_forming(start, *prices(0))
         checked_reader(ring.words, ring.geometry, 0, ("BTCUSDT", "1M"))
 
-    def test_what_a_writer_is_in_the_midst_of_is_none(self, ring: Bench) -> None:
+    def test_a_state_within_an_append_is_not_damage(self, ring: Bench) -> None:
         ring.close(*range(12))
         ring.words.ints[slot_word(ring) + S_INTENT] += 1
         assert (

@@ -1,4 +1,4 @@
-"""Writing a ring on a bytearray: what is stored, and what is refused."""
+"""Writing a ring on a bytearray: the words it stores, the arguments it refuses."""
 
 import math
 from decimal import Decimal
@@ -32,7 +32,7 @@ def state(ring: Bench) -> tuple[int, object, object]:
 class TestAppend:
     def test_close_time_follows_from_the_timeframe(self) -> None:
         for timeframe in TIMEFRAMES:
-            ring = bench(HISTORY, names=("A", timeframe))
+            ring = bench(HISTORY, key=("A", timeframe))
             ring.writer.append(0, *prices(0))
             assert ring.reader.last_closed().close_time == close_time(0, timeframe)
 
@@ -42,18 +42,18 @@ class TestAppend:
         assert math.isnan(bar.money)
         assert bar.flags == 0
 
-    def test_each_row_stands_twice(self, ring: Bench) -> None:
+    def test_each_row_is_written_twice(self, ring: Bench) -> None:
         ring.close(*range(20))
         at = ring.geometry.slot_word(0) + SLOT_HEADER_WORDS
         columns = ring.words.columns(at, (9, 2 * CAPACITY)).view(np.int64)
         assert (columns[:, :CAPACITY] == columns[:, CAPACITY:]).all()
         assert columns[0, 19 % CAPACITY] == 19 * HOUR
 
-    def test_wakes_once_a_close(self, ring: Bench) -> None:
+    def test_each_close_wakes_once(self, ring: Bench) -> None:
         ring.close(0, 1)
         assert ring.woken == [0, 0]
 
-    def test_wakes_after_it_is_published(self) -> None:
+    def test_it_wakes_after_the_row_is_published(self) -> None:
         ring = bench(HISTORY)
         counts: list[int] = []
         writer = ring.core.RingWriter(
@@ -66,18 +66,18 @@ class TestAppend:
         writer.append(0, *prices(0))
         assert counts == [1]
 
-    def test_what_a_wake_answers_is_nobodys(self) -> None:
+    def test_the_result_of_a_wake_is_dropped(self) -> None:
         words, geometry, catalog = blank(HISTORY)
         index = catalog.add(STREAM, 1)
         writer = chosen().RingWriter(words, geometry, index, STREAM, lambda _: "woken")
         assert writer.append(0, *prices(0)) is None
 
-    def test_need_not_wake(self, ring: Bench) -> None:
+    def test_a_close_need_not_wake(self, ring: Bench) -> None:
         ring.writer.append(0, *prices(0), wake=False)
         assert ring.woken == []
         assert ring.reader.count == 1
 
-    def test_counts_bars_and_ticks(self, ring: Bench) -> None:
+    def test_it_counts_bars_and_ticks(self, ring: Bench) -> None:
         before = boot_ns()
         ring.close(0, 1, 2)
         assert ring.words.ints[H_BARS] == 3
@@ -88,7 +88,7 @@ class TestAppend:
         assert ring.reader.view(2).open_time.tolist() == [0, 7 * HOUR]
 
     @pytest.mark.parametrize("number", [5, 4, 0])
-    def test_not_newer_than_the_last_closed_is_refused(
+    def test_a_bar_not_newer_than_the_last_closed_is_refused(
         self, ring: Bench, number: int
     ) -> None:
         ring.writer.append(5 * HOUR, *prices(5), 0.0)
@@ -102,9 +102,9 @@ class TestAppend:
         assert state(ring) == before
         assert ring.words.ints[ring.geometry.slot_word(0) + S_INTENT] == 1
 
-    def test_names_of_any_sequence(self, ring: Bench) -> None:
+    def test_a_key_may_be_any_sequence(self, ring: Bench) -> None:
         class StreamKey:
-            """It keeps none of its items."""
+            """A sequence that creates its items on access."""
 
             def __getitem__(self, place: int) -> str:
                 return (b"BTC-USDT", b"1h")[place].decode()
@@ -115,11 +115,11 @@ class TestAppend:
         assert len(others) == 100
 
     @pytest.mark.parametrize("names", [None, (), ("A",), ("A", "1h", "1h"), 5])
-    def test_names_that_are_no_two(self, ring: Bench, names: object) -> None:
+    def test_a_key_of_another_form_is_refused(self, ring: Bench, names: object) -> None:
         with pytest.raises((TypeError, ValueError)):
             ring.core.RingWriter(ring.words, ring.geometry, 0, names, print)
 
-    def test_a_successor_goes_on(self, ring: Bench) -> None:
+    def test_a_successor_continues_the_rows(self, ring: Bench) -> None:
         ring.close(*range(10))
         writer = ring.core.RingWriter(
             ring.words, ring.geometry, 0, ("BTCUSDT", "1h"), ring.woken.append
@@ -139,23 +139,23 @@ class TestAppend:
 
 
 class TestForming:
-    def test_is_not_a_closed_bar(self, ring: Bench) -> None:
+    def test_a_forming_bar_is_not_a_closed_bar(self, ring: Bench) -> None:
         ring.writer.update_forming(0, *prices(0))
         assert ring.reader.count == 0
         assert ring.words.ints[H_BARS] == 0
         assert ring.reader.forming()[:7] == (0, HOUR, *prices(0))
 
-    def test_never_wakes(self, ring: Bench) -> None:
+    def test_an_update_never_wakes(self, ring: Bench) -> None:
         ring.writer.update_forming(0, *prices(0))
         ring.writer.update_forming(0, *prices(0), wake=True)
         assert ring.woken == []
 
-    def test_ticks(self, ring: Bench) -> None:
+    def test_an_update_ticks(self, ring: Bench) -> None:
         before = boot_ns()
         ring.writer.update_forming(0, *prices(0))
         assert before <= ring.words.ints[H_TICK] <= boot_ns()
 
-    def test_survives_its_writer(self, ring: Bench) -> None:
+    def test_a_forming_bar_survives_its_writer(self, ring: Bench) -> None:
         ring.close(0)
         ring.writer.update_forming(HOUR, *prices(1))
         writer = ring.core.RingWriter(
@@ -171,7 +171,9 @@ class TestArguments:
     @pytest.mark.parametrize(
         "time", [True, 1.0, "0", None, math.nan, [0], np.float64(0), b"0"]
     )
-    def test_times_that_are_no_int(self, ring: Bench, verb: str, time: int) -> None:
+    def test_times_other_than_ints_are_refused(
+        self, ring: Bench, verb: str, time: int
+    ) -> None:
         with pytest.raises(BadArgumentError, match="open_time is") as caught:
             getattr(ring.writer, verb)(time, *prices(0))
         assert repr(time) in str(caught.value)
@@ -179,14 +181,16 @@ class TestArguments:
 
     @pytest.mark.parametrize("time", [-1, -(10**30), 1 << 62, 1 << 63, 10**30])
     @pytest.mark.parametrize("timeframe", ["1h", "1M"])
-    def test_times_out_of_range(self, verb: str, time: int, timeframe: str) -> None:
-        ring = bench(HISTORY, names=("A", timeframe))
+    def test_times_out_of_range_are_refused(
+        self, verb: str, time: int, timeframe: str
+    ) -> None:
+        ring = bench(HISTORY, key=("A", timeframe))
         with pytest.raises(BadArgumentError, match="out of range"):
             getattr(ring.writer, verb)(time, *prices(0))
         assert state(ring) == (0, None, None)
 
     def test_months_end_with_the_calendar(self, verb: str) -> None:
-        ring = bench(HISTORY, names=("A", "1M"))
+        ring = bench(HISTORY, key=("A", "1M"))
         for time in (1 << 48, 1 << 61):  # beyond the year 9999
             with pytest.raises(BadArgumentError, match="out of range"):
                 getattr(ring.writer, verb)(time, *prices(0))
@@ -194,16 +198,16 @@ class TestArguments:
 
     @pytest.mark.parametrize("timeframe", ["1h", "1M"])
     @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint64])
-    def test_numpy_ints_serve_as_times(
+    def test_numpy_ints_are_accepted_as_times(
         self, verb: str, timeframe: str, kind: type[np.integer]
     ) -> None:
-        ring = bench(HISTORY, names=("A", timeframe))
+        ring = bench(HISTORY, key=("A", timeframe))
         getattr(ring.writer, verb)(kind(0), *prices(0))
         bar = ring.reader.last_closed() or ring.reader.forming()
         assert bar[:2] == (0, close_time(0, timeframe))
 
     @pytest.mark.parametrize("kind", [int, np.float64, np.float32, Decimal])
-    def test_numbers_of_any_kind_serve_as_values(
+    def test_numbers_of_any_kind_are_accepted_as_values(
         self, ring: Bench, verb: str, kind: type
     ) -> None:
         getattr(ring.writer, verb)(0, *map(kind, (5, 9, 1, 7, 3, 4)), np.int64(2))
@@ -214,7 +218,7 @@ class TestArguments:
     @pytest.mark.parametrize(
         "value", ["1", None, b"1", [1.0], 1j, pytest.param(10**400, id="huge")]
     )
-    def test_values_that_are_no_number(
+    def test_values_other_than_numbers_are_refused(
         self, ring: Bench, verb: str, place: int, value: float
     ) -> None:
         ring.writer.append(0, *prices(0), 0.0)
@@ -230,12 +234,14 @@ class TestArguments:
         assert ring.reader.view(2).open_time.tolist() == [0, HOUR]
 
     @pytest.mark.parametrize("flags", [1.5, "1", None, 1 << 63, -(1 << 64)])
-    def test_flags_that_are_no_word(self, ring: Bench, verb: str, flags: int) -> None:
+    def test_flags_beyond_a_word_are_refused(
+        self, ring: Bench, verb: str, flags: int
+    ) -> None:
         with pytest.raises(BadArgumentError, match="flags an int"):
             getattr(ring.writer, verb)(0, *prices(0), math.nan, flags)
         assert state(ring) == (0, None, None)
 
-    def test_whoever_converts_himself_may_fail(self, ring: Bench, verb: str) -> None:
+    def test_a_value_may_fail_to_convert(self, ring: Bench, verb: str) -> None:
         class Failing:
             def __float__(self) -> float:
                 raise ValueError("no")
@@ -249,7 +255,9 @@ class TestArguments:
             assert caught.value.__cause__.__traceback__ is not None
         assert state(ring) == (0, None, None)
 
-    def test_what_else_a_value_raises_is_its_own(self, ring: Bench, verb: str) -> None:
+    def test_other_errors_of_a_value_are_raised_as_they_are(
+        self, ring: Bench, verb: str
+    ) -> None:
         class Interrupted:
             def __float__(self) -> float:
                 raise KeyboardInterrupt
@@ -262,7 +270,7 @@ class TestArguments:
         assert state(ring) == (0, None, None)
 
     def test_a_value_may_use_the_writer(self, ring: Bench, verb: str) -> None:
-        """A row that it closes meanwhile is published, and stays what it was."""
+        """A row that the value's own code closes is published and stays as it was."""
 
         class Writing:
             def __float__(self) -> float:
@@ -300,7 +308,9 @@ class TestArguments:
         assert np.array(bar[2:8]).view(np.int64).tolist() == written
 
     @pytest.mark.parametrize("time", [0, HOUR, 1 << 62, 10**30])
-    def test_closed_it_writes_nothing(self, ring: Bench, verb: str, time: int) -> None:
+    def test_a_closed_writer_writes_nothing(
+        self, ring: Bench, verb: str, time: int
+    ) -> None:
         ring.close(0)
         ring.writer.close()
         before = bytes(ring.words.raw)

@@ -19,7 +19,7 @@ from support.sleeping import (
     chosen,
     close,
     is_sleeping,
-    ring_by,
+    notify_by,
     stream,
 )
 from support.waiting import until
@@ -38,7 +38,7 @@ AT_ONCE = 0.3  # seconds, on a busy machine; less than a piece
 @pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Form:
     form = chosen(request.param, monkeypatch)
-    ring_by(form, monkeypatch)
+    notify_by(form, monkeypatch)
     return form
 
 
@@ -380,7 +380,7 @@ def test_an_idle_wait_sleeps_through(form, beats, writer, rings, monkeypatch) ->
             both = [rings[0], second.ring(*STREAMS[0])]
             one = sleeps_of(lambda: rings[0].wait(0, 1.5))
             two = sleeps_of(lambda: wait(both, 1.5))
-            ring_by(chosen("poll", monkeypatch), monkeypatch)
+            notify_by(chosen("poll", monkeypatch), monkeypatch)
             polled = sleeps_of(lambda: rings[0].wait(0, 1.5))
     print(f"sleeps in 1.5 s: {one} {two}, polling {polled}")
     assert max(one, two) <= 12
