@@ -94,7 +94,7 @@ class SubscriptionPort(Protocol):
 
 
 class _Asker(NamedTuple):
-    """The sender of the change that is open, with its want, and the want before."""
+    """The request for the change that is open, its want, and the want before."""
 
     pending: PendingRequest
     want: Want
@@ -102,7 +102,7 @@ class _Asker(NamedTuple):
 
 
 class SubscriptionQueue:
-    """The queue of those who ask for a change. For the main loop alone.
+    """The queue of changes that managers ask for. For the main loop alone.
 
     The state of the open change is the session's, behind `port`. `check_capacity`
     raises a ShmfeedError for a union that the feed cannot carry.

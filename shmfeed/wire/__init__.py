@@ -1,1 +1,8 @@
-"""The wire wing: from a venue's socket to what its messages mean for a stream."""
+"""From a URL to the events of a session: everything between a venue and its codec.
+
+`connect` opens a WebSocket, with the requests and checks of `handshake`. `frames` cuts
+messages out of its bytes, and `connection` is the two together. `client` speaks a
+codec's protocol on one connection; `subscription` is the state of its requests.
+`session` keeps one connection after another, after delays of `backoff`, and hands over
+`events`. `errors` has the reasons for which a connection ends.
+"""

@@ -117,7 +117,7 @@ class Session:
 
     @property
     def acknowledged(self) -> Streams:
-        """The streams that the venue acknowledged last."""
+        """The streams acknowledged last; before that, the streams to subscribe."""
         return self._subscription.acknowledged
 
     @property
@@ -152,7 +152,7 @@ class Session:
     def retry(self) -> list[SessionEvent]:
         """Try again at once, out of `error` or a pause, as if nothing had failed.
 
-        Return the events of that: earlier failures are no answer to this try.
+        Return the events of that, because earlier failures do not answer this try.
         """
         self._is_retrying = True
         self._update(error_kind="")
@@ -244,14 +244,14 @@ class Session:
 
     def _ended(self, failure: ConnectionLostError, place: int) -> bool:
         """Account for the end of a connection. Return True if it had been connected."""
-        client = self._client
-        was_connected = client is not None and client.acknowledged_at is not None
-        if client is not None and client.acknowledged_at is not None:
-            life = self._clock() - client.acknowledged_at
-            self._lost(failure, place, life < SHORT_LIFE, client.has_data)
-        is_oversized = isinstance(failure, OversizedError)
-        self._events.append(ConnectionLost(was_connected, is_oversized))
-        return was_connected
+        client, is_oversized = self._client, isinstance(failure, OversizedError)
+        if client is None or client.acknowledged_at is None:
+            self._events.append(ConnectionLost(False, is_oversized))
+            return False
+        life = self._clock() - client.acknowledged_at
+        self._lost(failure, place, life < SHORT_LIFE, client.has_data)
+        self._events.append(ConnectionLost(True, is_oversized))
+        return True
 
     def _lost(
         self, failure: ConnectionLostError, place: int, is_short: bool, had_data: bool
