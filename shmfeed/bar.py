@@ -1,4 +1,4 @@
-"""What a bar is: its fields, its flags, and the grids of time it lies on.
+"""Bars: their fields, their flags, and the time grids that they lie on.
 
 A bar's identity is its `open_time`, integer milliseconds UTC. Its `close_time` is
 `open_time` plus the timeframe. Grids start at the epoch, weeks on a Monday, months
@@ -40,11 +40,11 @@ FLOAT_FIELDS: tuple[Field, ...] = ("open", "high", "low", "close", "volume", "mo
 FIELDS: tuple[Field, ...] = (*FLOAT_FIELDS, *INT_FIELDS)
 DEFAULT_FIELDS = FLOAT_FIELDS[:5]
 
-# Flags of a row: what decided that it is closed, and what is known to be odd about it.
+# Flags of a row: what closed it, and what is known to be wrong with it.
 CLOSED_BY_VENUE = 1  # the venue's own flag
-CLOSED_BY_NEXT = 2  # a newer bar came
-CLOSED_BY_CLOCK = 4  # its close_time plus the grace has passed
-UNCONFIRMED = 8  # its last values are not known to be final: to be backfilled
+CLOSED_BY_NEXT = 2  # the first message of a newer bar
+CLOSED_BY_CLOCK = 4  # its close_time and the grace have passed
+UNCONFIRMED = 8  # its values are not known to be final
 AFTER_GAP = 16  # at least one bar before this one is missing
 
 _SECOND = 1000
@@ -56,8 +56,8 @@ _FIRST_MONDAY = 4 * _DAY  # the epoch was a Thursday; 1970-01-05 a Monday
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONTH = "1M"
 
-# Each timeframe's length in milliseconds. A month has none: its nominal 30 days
-# serve for limits of age only, never for a grid.
+# Each timeframe's length in milliseconds. A month's nominal 30 days serve for limits of
+# age only, never for a grid.
 TIMEFRAMES: dict[str, int] = {
     "1s": _SECOND,
     "1m": _MINUTE,
@@ -91,7 +91,7 @@ _PER_MS = {
 }
 STALE_LEAST = 30.0  # s; no stream is stale sooner
 _STALE_BARS = 3
-LAST_TIME = 4_102_444_800_000  # 2100-01-01: beyond it a time is taken for garbage
+LAST_TIME = 4_102_444_800_000  # 2100-01-01; a later time is garbage
 
 
 StreamKey = tuple[str, Timeframe]  # (symbol, timeframe), in the feed's spelling
@@ -100,8 +100,8 @@ StreamKey = tuple[str, Timeframe]  # (symbol, timeframe), in the feed's spelling
 class Bar(NamedTuple):
     """One bar. Times are int ms UTC, prices and volume float.
 
-    `money` is the quote turnover, NaN where the venue sends none. `flags` is a sum of
-    this module's flag constants; 0 says nothing is known.
+    `close_time` is exclusive. `money` is the quote turnover, NaN if the venue sends
+    none. `flags` is a sum of this module's flag constants, 0 if nothing is known.
     """
 
     open_time: int
@@ -116,9 +116,9 @@ class Bar(NamedTuple):
 
 
 def check_timeframe(text: object) -> Timeframe:
-    """The one spelling of a timeframe or of its alias.
+    """Return the canonical spelling of a timeframe or of an alias.
 
-    Raises BadArgumentError, listing what is accepted. Case matters: `1M` is a month.
+    Case matters: `1M` is a month. Raises BadArgumentError with the accepted ones.
     """
     if isinstance(text, str):
         name = ALIASES.get(text, text)
@@ -131,32 +131,32 @@ def check_timeframe(text: object) -> Timeframe:
 
 
 def duration(timeframe: str) -> int:
-    """Length in ms; a month's nominal 30 days."""
+    """Return a timeframe's length in ms, a month's nominal 30 days."""
     return TIMEFRAMES[timeframe]
 
 
 def step(timeframe: str) -> int:
-    """Length in ms; 0 for a month: the calendar has it."""
+    """Return the fixed step of a timeframe's grid in ms, 0 for a month."""
     return 0 if timeframe == _MONTH else TIMEFRAMES[timeframe]
 
 
 def stale_after(timeframe: str) -> float:
-    """Seconds without anything new after which a stream is stale: 3 bars, at least 30.
+    """Return the seconds of silence after which a stream is stale: 3 bars, at least 30.
 
-    The one rule of health, of freshness, and of the watchdog over a connection's data.
+    The one rule for health, for freshness and for the watchdog over a connection.
     """
     return max(_STALE_BARS * TIMEFRAMES[timeframe] / _SECOND, STALE_LEAST)
 
 
 def close_time(open_time: int, timeframe: str) -> int:
-    """When the bar that opens at `open_time` ends, ms UTC, exclusive."""
+    """Return the end of the bar that opens at `open_time`, ms UTC, exclusive."""
     if timeframe != _MONTH:
         return open_time + TIMEFRAMES[timeframe]
     return _month_start(_month_number(open_time) + 1)
 
 
 def floor(time: int, timeframe: str) -> int:
-    """The open_time of the bar that `time` (ms UTC) falls into."""
+    """Return the open_time of the bar that contains `time`, ms UTC."""
     if timeframe == _MONTH:
         return _month_start(_month_number(time))
     start = _FIRST_MONDAY if timeframe == "1w" else 0
@@ -164,12 +164,12 @@ def floor(time: int, timeframe: str) -> int:
 
 
 def on_grid(open_time: int, timeframe: str) -> bool:
-    """Whether a bar of this timeframe may open at `open_time`."""
+    """Return whether a bar of this timeframe may open at `open_time`, ms UTC."""
     return 0 <= open_time < LAST_TIME and floor(open_time, timeframe) == open_time
 
 
 def bars_between(earlier: int, later: int, timeframe: str) -> int:
-    """How many bars of the grid open after `earlier` and before `later`, at least 0."""
+    """Return how many bars of the grid open after `earlier` and before `later`."""
     if timeframe == _MONTH:
         steps = _month_number(later) - _month_number(earlier)
     else:
@@ -200,7 +200,7 @@ def _month_number(time: int) -> int:
     try:
         moment = _EPOCH + timedelta(milliseconds=time)
     except OverflowError:
-        raise BadArgumentError(f"time {time} ms UTC is in no calendar") from None
+        raise BadArgumentError(f"time {time} ms UTC is outside the calendar") from None
     return moment.year * 12 + moment.month - 1
 
 
