@@ -1,4 +1,4 @@
-"""Shared-memory objects that outlive their maker."""
+"""Shared-memory objects that outlive the process that created them."""
 
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
@@ -21,7 +21,7 @@ Calls = list[tuple[str, str]]
 
 @pytest.fixture
 def tracked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
-    """What the resource tracker is told."""
+    """Return the list of names that the resource tracker is told."""
     calls: Calls = []
     monkeypatch.setattr(
         resource_tracker, "register", lambda name, _: calls.append(("+", name))
@@ -32,7 +32,7 @@ def tracked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
     return calls
 
 
-def test_makes_it_at_its_full_size_and_private(where: Place, tracked: Calls) -> None:
+def test_an_object_is_private_and_of_full_size(where: Place, tracked: Calls) -> None:
     allocation.create_object(where.object_name, 12_345)
     status = where.segment.stat()
     assert status.st_size == 12_345
@@ -40,7 +40,7 @@ def test_makes_it_at_its_full_size_and_private(where: Place, tracked: Calls) -> 
     assert tracked == []
 
 
-def test_what_is_there_stays(where: Place, tracked: Calls) -> None:
+def test_an_existing_object_stays(where: Place, tracked: Calls) -> None:
     allocation.create_object(where.object_name, 8)
     with pytest.raises(FileExistsError):
         allocation.create_object(where.object_name, 16)
@@ -48,14 +48,14 @@ def test_what_is_there_stays(where: Place, tracked: Calls) -> None:
     assert tracked == []
 
 
-def test_a_size_that_cannot_be_leaves_nothing(where: Place, tracked: Calls) -> None:
+def test_an_impossible_size_leaves_no_object(where: Place, tracked: Calls) -> None:
     with pytest.raises((OSError, OverflowError)):
         allocation.create_object(where.object_name, 1 << 62)
     assert not where.segment.exists()
     assert tracked == []
 
 
-def test_others_are_tracked_meanwhile(tracked: Calls) -> None:
+def test_other_names_are_still_tracked(tracked: Calls) -> None:
     with allocation._untracked("/ours"):
         resource_tracker.register("/theirs", "shared_memory")
         resource_tracker.register("/ours", "shared_memory")
@@ -87,7 +87,7 @@ shared_memory.SharedMemory(sys.argv[1], create=True, size=8)
 """
 
 
-def test_no_exit_removes_a_feed(where: Place, child: Child) -> None:
+def test_an_exit_removes_no_feed(where: Place, child: Child) -> None:
     for code, output in ((CREATE, ""), (ATTACH, "1.5\n"), (ATTACH, "1.5\n")):
         process = child(code, where.name)
         assert process.communicate() == (output, "")
@@ -95,8 +95,8 @@ def test_no_exit_removes_a_feed(where: Place, child: Child) -> None:
         assert where.segment.exists()
 
 
-def test_an_exit_removes_what_is_tracked(where: Place, child: Child) -> None:
-    """The control: what would become of a feed that the tracker knew."""
+def test_an_exit_removes_a_tracked_object(where: Place, child: Child) -> None:
+    """The control: the tracker would remove a feed that it knew."""
     name = where.object_name
     process = child(TRACKED, name)
     process.communicate()

@@ -1,4 +1,4 @@
-"""Opening a segment: its place, and everything that is not one."""
+"""Opening a segment: its place, and files that are not segments."""
 
 import mmap
 import os
@@ -63,7 +63,7 @@ def make(where: Place, content: bytes, size: int | None = None) -> None:
 
 
 class TestPlace:
-    def test_where_a_feed_lives(self) -> None:
+    def test_the_files_of_a_feed(self) -> None:
         uid = os.geteuid()
         assert place("a.b-1") == Place(
             name="a.b-1",
@@ -75,19 +75,19 @@ class TestPlace:
         )
 
     @pytest.mark.parametrize("name", ["", "..", "a/b", "../a", "a" * 33, None, 3])
-    def test_names_that_are_refused(self, name: str) -> None:
+    def test_bad_names_are_refused(self, name: str) -> None:
         with pytest.raises(BadArgumentError, match="feed name"):
             place(name)
 
     @pytest.mark.parametrize("variable", ["TMPDIR", "XDG_RUNTIME_DIR", "HOME"])
-    def test_no_variable_moves_it(
+    def test_no_environment_variable_moves_a_feed(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
     ) -> None:
         before = place("a")
         monkeypatch.setenv(variable, str(tmp_path))
         assert place("a") == before
 
-    def test_no_shared_memory(
+    def test_without_shared_memory_there_is_no_place(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setattr(platform, "SHARED_MEMORY", tmp_path / "none")
@@ -104,7 +104,7 @@ class TestOpen:
         assert opened.identity == (status.st_dev, status.st_ino)
         assert mapping.identity_at(where.segment) == opened.identity
 
-    def test_is_read_only(self, where: Place) -> None:
+    def test_the_words_are_read_only(self, where: Place) -> None:
         make(where, header())
         words = open_segment(where).words
         for view in (words.ints, words.raw, words.floats):
@@ -141,13 +141,13 @@ ctypes.memset(columns.ctypes.data, 1, 8)
         maps = Path("/proc/self/maps").read_text()
         assert where.object_name not in maps
 
-    def test_a_larger_file_serves(self, where: Place) -> None:
+    def test_a_larger_file_is_accepted(self, where: Place) -> None:
         make(where, header(), GEOMETRY.size + 4096)
         assert open_segment(where).geometry == GEOMETRY
 
 
-class TestNone:
-    def test_nothing(self, where: Place) -> None:
+class TestNoSegment:
+    def test_no_file(self, where: Place) -> None:
         with pytest.raises(FeedNotFoundError) as caught:
             open_segment(where)
         error = caught.value
@@ -157,12 +157,12 @@ class TestNone:
         assert mapping.identity_at(where.segment) is None
 
     @pytest.mark.parametrize("size", [0, 8, HEADER_WORDS * WORD - 1])
-    def test_not_sized_yet(self, where: Place, size: int) -> None:
+    def test_a_file_without_its_size(self, where: Place, size: int) -> None:
         make(where, b"", size)
         with pytest.raises(FeedNotFoundError):
             open_segment(where)
 
-    def test_not_ready_yet(self, where: Place) -> None:
+    def test_a_segment_that_is_not_ready(self, where: Place) -> None:
         make(where, header(H_READY=0))
         with pytest.raises(FeedNotFoundError):
             open_segment(where)
@@ -174,12 +174,12 @@ class TestForeign:
             open_segment(where)
         assert str(where.segment) in str(caught.value)
 
-    def test_another_program_s_file(self, where: Place) -> None:
+    def test_a_file_of_another_program(self, where: Place) -> None:
         make(where, b"not a segment at all")
         self.refused(where, "not a shmfeed segment")
 
     @pytest.mark.parametrize("version", [0, VERSION - 1, VERSION + 1, 2**32 - 1])
-    def test_another_layout_names_both_numbers(
+    def test_another_layout_names_both_versions(
         self, where: Place, version: int
     ) -> None:
         make(where, header(H_READY=MAGIC << MAGIC_SHIFT | version))
@@ -195,7 +195,7 @@ class TestForeign:
     @pytest.mark.parametrize(
         "name", ["H_SIZE", "H_MAX_STREAMS", "H_HISTORY", "H_GUARD", "H_SLOTS"]
     )
-    def test_sizes_that_cannot_be(self, where: Place, name: str, value: int) -> None:
+    def test_impossible_sizes(self, where: Place, name: str, value: int) -> None:
         make(where, header(**{name: value}))
         self.refused(where, "damaged")
 
@@ -206,7 +206,7 @@ class TestForeign:
         where.segment.symlink_to(target.segment)
         self.refused(where, "symbolic link")
 
-    def test_a_link_to_nothing(self, where: Place, tmp_path: Path) -> None:
+    def test_a_dangling_symbolic_link(self, where: Place, tmp_path: Path) -> None:
         where.segment.symlink_to(tmp_path / "nothing")
         self.refused(where, "symbolic link")
 
@@ -224,7 +224,7 @@ class TestForeign:
         where.segment.chmod(mode)
         self.refused(where, f"mode is {mode:04o}.*0600")
 
-    def test_another_user_s(
+    def test_a_file_of_another_user(
         self, where: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make(where, header())

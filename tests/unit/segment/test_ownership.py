@@ -1,4 +1,4 @@
-"""One writer a feed: locks, adoption, replacement, removal, and forks."""
+"""One writer for each feed: locks, reuse, recreation, removal and forks."""
 
 import errno
 import gc
@@ -55,21 +55,21 @@ def where(feed_name: str) -> Place:
 
 
 def hold(where: Place, geometry: Geometry = GEOMETRY) -> SegmentOwner:
-    holding = SegmentOwner(where, geometry)
-    holding.publish()
-    return holding
+    owner = SegmentOwner(where, geometry)
+    owner.publish()
+    return owner
 
 
 @pytest.fixture
-def holding(where: Place) -> Iterator[SegmentOwner]:
-    holding = hold(where)
-    yield holding
-    holding.release(unlink=False)
+def owner(where: Place) -> Iterator[SegmentOwner]:
+    owner = hold(where)
+    yield owner
+    owner.release(unlink=False)
 
 
 @pytest.fixture
-def stranger(where: Place, child: Child) -> subprocess.Popen:
-    """Another process that holds the feed."""
+def other_process(where: Place, child: Child) -> subprocess.Popen:
+    """Yield another process that owns the feed."""
     process = child(HOLD, where.name)
     assert process.stdout.readline() == f"{process.pid}\n"
     return process
@@ -85,36 +85,36 @@ def retired(where: Place) -> int:
 
 
 class TestNew:
-    def test_files_are_private(self, where: Place, holding: SegmentOwner) -> None:
+    def test_files_are_private(self, where: Place, owner: SegmentOwner) -> None:
         assert mode(where.segment) == 0o600
         assert mode(where.lock) == 0o600
         assert mode(where.directory) == 0o700
         assert where.segment.stat().st_size == GEOMETRY.size
-        assert not holding.reused
-        assert holding.previous is None
+        assert not owner.reused
+        assert owner.previous is None
 
-    def test_pages_are_reserved(self, where: Place, holding: SegmentOwner) -> None:
+    def test_pages_are_reserved(self, where: Place, owner: SegmentOwner) -> None:
         assert where.segment.stat().st_blocks * 512 >= GEOMETRY.size
 
     def test_readers_see_it_once_it_is_published(self, where: Place) -> None:
-        holding = SegmentOwner(where, GEOMETRY)
-        assert holding.mapping.words.ints[H_READY] == 0
-        holding.publish()
+        owner = SegmentOwner(where, GEOMETRY)
+        assert owner.mapping.words.ints[H_READY] == 0
+        owner.publish()
         assert open_segment(where).geometry == GEOMETRY
-        assert open_segment(where).identity == holding.mapping.identity
-        holding.release(unlink=True)
+        assert open_segment(where).identity == owner.mapping.identity
+        owner.release(unlink=True)
 
     def test_the_lock_file_names_the_holder(
-        self, where: Place, holding: SegmentOwner
+        self, where: Place, owner: SegmentOwner
     ) -> None:
         assert where.lock.read_text() == f"{os.getpid()}\n"
 
     def test_a_longer_old_pid_is_overwritten_whole(self, where: Place) -> None:
         hold(where).release(unlink=True)
         where.lock.write_text("1234567890\n")
-        holding = hold(where)
+        owner = hold(where)
         assert where.lock.read_text() == f"{os.getpid()}\n"
-        holding.release(unlink=True)
+        owner.release(unlink=True)
 
 
 UMASK = """
@@ -139,62 +139,64 @@ writer = shmfeed.writer.create(sys.argv[1], history=5)
 print(writer.reused)
 writer.close(unlink=True)
 """
-NOBODY = 65534
+FOREIGN_UID = 65534
 
 
 @pytest.fixture
-def nobodys_directory(feed_name: str) -> Iterator[None]:
-    """The directory of a user who has no feeds goes with the test that made it."""
-    directory = Path(f"/dev/shm/shmfeed-{NOBODY}")
+def foreign_directory(feed_name: str) -> Iterator[None]:
+    """Remove the directory of a user without feeds after the test."""
+    directory = Path(f"/dev/shm/shmfeed-{FOREIGN_UID}")
     was_there = directory.exists()
     yield
     if directory.exists() and not was_there:
         shutil.rmtree(directory)
 
 
-@pytest.mark.usefixtures("nobodys_directory")
+@pytest.mark.usefixtures("foreign_directory")
 @pytest.mark.parametrize("umask", ["0", "22", "77", "177", "277", "777"])
-def test_no_umask_is_in_the_way(feed_name: str, child: Child, umask: str) -> None:
+def test_the_umask_does_not_matter(feed_name: str, child: Child, umask: str) -> None:
     process = child(UMASK, feed_name, umask)
     assert process.communicate() == ("1.5 0o600 0o700\nTrue\n", "")
 
 
 class TestBusy:
-    def test_in_one_process(self, where: Place, holding: SegmentOwner) -> None:
+    def test_in_one_process(self, where: Place, owner: SegmentOwner) -> None:
         with pytest.raises(FeedBusyError) as caught:
             SegmentOwner(where, GEOMETRY)
         assert caught.value.pid == os.getpid()
         assert f"process {os.getpid()}" in str(caught.value)
         assert where.name in str(caught.value)
-        holding.check()
+        owner.check()
 
-    def test_another_process(self, where: Place, stranger: subprocess.Popen) -> None:
+    def test_another_process(
+        self, where: Place, other_process: subprocess.Popen
+    ) -> None:
         for geometry in (GEOMETRY, OTHER):
             with pytest.raises(FeedBusyError) as caught:
                 SegmentOwner(where, geometry)
-            assert caught.value.pid == stranger.pid
+            assert caught.value.pid == other_process.pid
         assert retired(where) == 0
 
-    def test_without_its_lock_file_the_segment_itself_refuses(
-        self, where: Place, stranger: subprocess.Popen
+    def test_without_its_lock_file_the_segment_is_locked_still(
+        self, where: Place, other_process: subprocess.Popen
     ) -> None:
         where.lock.unlink()
         for geometry in (GEOMETRY, OTHER):
             with pytest.raises(FeedBusyError) as caught:
                 SegmentOwner(where, geometry)
-            assert caught.value.pid == stranger.pid
+            assert caught.value.pid == other_process.pid
         assert retired(where) == 0
 
     @pytest.mark.parametrize("text", ["nonsense", "", "0", "-1", "9" * 30])
-    def test_an_unreadable_pid_is_said_to_be_unknown(
-        self, where: Place, holding: SegmentOwner, text: str
+    def test_an_unreadable_pid_is_reported_as_unknown(
+        self, where: Place, owner: SegmentOwner, text: str
     ) -> None:
         where.lock.write_text(text)
         with pytest.raises(FeedBusyError, match="another process") as caught:
             SegmentOwner(where, GEOMETRY)
         assert caught.value.pid is None
 
-    def test_one_that_was_put_there_just_now_is_not_taken(
+    def test_a_segment_that_was_replaced_just_now_is_not_taken(
         self, where: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hold(where).release(unlink=False)
@@ -203,13 +205,13 @@ class TestBusy:
             SegmentOwner(where, GEOMETRY)
         assert retired(where) == 0
 
-    def test_a_dead_one_is_not_said_to_hold_it(
-        self, where: Place, stranger: subprocess.Popen
+    def test_a_dead_owner_is_not_named(
+        self, where: Place, other_process: subprocess.Popen
     ) -> None:
-        # Who cleans up holds the locks for a moment, and signs nothing.
-        stranger.kill()
-        stranger.wait()
-        assert where.lock.read_text() == f"{stranger.pid}\n"
+        # `clean` holds the locks for a moment, and signs no lock file.
+        other_process.kill()
+        other_process.wait()
+        assert where.lock.read_text() == f"{other_process.pid}\n"
         cleaner = acquire_lock_file(where)
         with pytest.raises(FeedBusyError, match="another process") as by_file:
             SegmentOwner(where, GEOMETRY)
@@ -221,18 +223,18 @@ class TestBusy:
         assert by_file.value.pid is by_segment.value.pid is None
 
     @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
-    def test_a_dead_one_s_feed_is_gone_on_with(
-        self, where: Place, stranger: subprocess.Popen, signal_number: int
+    def test_a_dead_owner_s_segment_is_reused(
+        self, where: Place, other_process: subprocess.Popen, signal_number: int
     ) -> None:
         identity = identity_at(where.segment)
-        stranger.send_signal(signal_number)
-        stranger.wait(10)
-        holding = hold(where)
-        assert holding.reused
-        assert holding.mapping.identity == identity
-        holding.release(unlink=True)
+        other_process.send_signal(signal_number)
+        other_process.wait(10)
+        owner = hold(where)
+        assert owner.reused
+        assert owner.mapping.identity == identity
+        owner.release(unlink=True)
 
-    def test_what_appears_meanwhile_is_refused(
+    def test_a_file_created_meanwhile_is_refused(
         self, where: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def created_by_another(name: str, size: int) -> None:
@@ -246,7 +248,7 @@ class TestBusy:
             SegmentOwner(where, GEOMETRY)
         assert where.segment.read_bytes() == b"another's"
 
-    def test_another_error_of_the_system_is_said_with_the_feed(
+    def test_another_system_error_names_the_feed(
         self, where: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def broken(*_: object) -> None:
@@ -261,14 +263,14 @@ class TestBusy:
         assert isinstance(caught.value.__cause__, OSError)
         assert not where.segment.exists()
 
-    def test_a_refusal_holds_nothing(self, where: Place, holding: SegmentOwner) -> None:
+    def test_a_refusal_holds_nothing(self, where: Place, owner: SegmentOwner) -> None:
         with pytest.raises(FeedBusyError):
             SegmentOwner(where, GEOMETRY)
-        holding.release(unlink=False)
+        owner.release(unlink=False)
         hold(where).release(unlink=True)
 
 
-class TestAdoption:
+class TestReuse:
     def test_the_same_geometry(self, where: Place) -> None:
         first = hold(where)
         identity = first.mapping.identity
@@ -279,7 +281,7 @@ class TestAdoption:
         assert second.mapping.identity == identity
         second.release(unlink=True)
 
-    def test_another_geometry_replaces_it(self, where: Place) -> None:
+    def test_another_geometry_recreates_it(self, where: Place) -> None:
         first = hold(where)
         first.release(unlink=False)
         reader = open_segment(where)
@@ -291,7 +293,7 @@ class TestAdoption:
         assert open_segment(where).words.ints[H_RETIRED] == 0
         second.release(unlink=True)
 
-    def test_the_old_one_serves_until_the_new_one_is_whole(self, where: Place) -> None:
+    def test_readers_use_the_old_one_until_publishing(self, where: Place) -> None:
         first = hold(where)
         first.release(unlink=False)
         second = SegmentOwner(where, OTHER)
@@ -305,7 +307,7 @@ class TestAdoption:
         second.release(unlink=True)
 
     @pytest.mark.parametrize("unlink", [False, True])
-    def test_given_up_on_the_way_the_old_one_stays(
+    def test_released_before_publishing_the_old_one_stays(
         self, where: Place, unlink: bool
     ) -> None:
         hold(where).release(unlink=False)
@@ -317,7 +319,7 @@ class TestAdoption:
         assert [*where.segment.parent.glob(f"{where.object_name}*")] == [where.segment]
         third.release(unlink=True)
 
-    def test_nobody_else_may_write_either_one_on_the_way(self, where: Place) -> None:
+    def test_both_segments_are_locked_until_publishing(self, where: Place) -> None:
         hold(where).release(unlink=False)
         second = SegmentOwner(where, OTHER)
         where.lock.unlink()
@@ -325,20 +327,20 @@ class TestAdoption:
             SegmentOwner(where, GEOMETRY)
         second.release(unlink=True)
 
-    def test_a_stranger_in_the_old_one_s_place_is_not_overwritten(
+    def test_a_segment_put_in_the_old_one_s_place_is_not_overwritten(
         self, where: Place
     ) -> None:
         hold(where).release(unlink=False)
         second = SegmentOwner(where, OTHER)
         where.segment.unlink()
-        where.segment.write_bytes(b"stranger")
+        where.segment.write_bytes(b"other_process")
         with pytest.raises(FeedLostError, match=where.object_name):
             second.publish()
         second.release(unlink=True)
-        assert where.segment.read_bytes() == b"stranger"
+        assert where.segment.read_bytes() == b"other_process"
 
     def leave(self, where: Place, size: int = GEOMETRY.size, **words: int) -> None:
-        """A segment with these words of its header changed, cut to `size`."""
+        """Leave a segment with changed header words, truncated to `size`."""
         hold(where).release(unlink=False)
         with where.segment.open("r+b") as file:
             for name, value in words.items():
@@ -359,19 +361,19 @@ class TestAdoption:
         ],
         ids=["unready", "retired", "version", "odd", "short", "one word", "empty"],
     )
-    def test_what_is_no_use_is_made_anew(
+    def test_an_unusable_segment_is_recreated(
         self, where: Place, size: int, words: dict[str, int]
     ) -> None:
         self.leave(where, size, **words)
         before = identity_at(where.segment)
-        holding = hold(where)
-        assert not holding.reused
-        assert holding.previous is None
-        assert open_segment(where).identity == holding.mapping.identity != before
-        holding.release(unlink=True)
+        owner = hold(where)
+        assert not owner.reused
+        assert owner.previous is None
+        assert open_segment(where).identity == owner.mapping.identity != before
+        owner.release(unlink=True)
 
     @pytest.mark.parametrize("version", [VERSION + 1, 7])
-    def test_readers_of_another_layout_are_told(
+    def test_a_segment_of_another_layout_is_retired(
         self, where: Place, version: int
     ) -> None:
         self.leave(where, H_READY=MAGIC << MAGIC_SHIFT | version)
@@ -381,7 +383,7 @@ class TestAdoption:
             assert struct.unpack("=q", reader.read(WORD)) == (1,)
 
     def test_a_foreign_file_stays(self, where: Place) -> None:
-        content = b"somebody's own data" * 1000
+        content = b"data of another program" * 1000
         where.segment.write_bytes(content)
         where.segment.chmod(0o600)
         with pytest.raises(SegmentFormatError, match="stays as it is"):
@@ -389,7 +391,7 @@ class TestAdoption:
         assert where.segment.read_bytes() == content
 
     @pytest.mark.parametrize("kind", ["mode", "fifo", "directory", "link"])
-    def test_what_is_no_segment_is_refused_and_nothing_held(
+    def test_other_files_are_refused_and_no_lock_is_held(
         self, where: Place, kind: str
     ) -> None:
         self.leave(where)
@@ -410,7 +412,7 @@ class TestAdoption:
 
 
 class TestDirectory:
-    def test_one_that_others_may_enter_is_refused(
+    def test_a_directory_that_others_may_enter_is_refused(
         self, where: Place, tmp_path: Path
     ) -> None:
         directory = tmp_path / "open"
@@ -421,7 +423,7 @@ class TestDirectory:
         assert [*directory.iterdir()] == []
 
     @pytest.mark.parametrize("kind", ["link", "file"])
-    def test_what_is_no_directory_is_refused(
+    def test_other_files_are_refused_as_directory(
         self, where: Place, tmp_path: Path, kind: str
     ) -> None:
         target = tmp_path / "target"
@@ -436,8 +438,8 @@ class TestDirectory:
             SegmentOwner(elsewhere, GEOMETRY)
 
 
-class TestNoRoom:
-    def test_is_said_before_the_first_bar(self, where: Place) -> None:
+class TestFullDisk:
+    def test_a_full_disk_is_reported_at_creation(self, where: Place) -> None:
         room = os.statvfs("/dev/shm")
         size = room.f_blocks * room.f_frsize
         if not size:
@@ -452,7 +454,7 @@ class TestNoRoom:
         assert not where.segment.exists()
         hold(where).release(unlink=True)
 
-    def test_leaves_nothing_held(
+    def test_no_lock_is_held_after_a_full_disk(
         self, where: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(*_: object) -> None:
@@ -467,39 +469,39 @@ class TestNoRoom:
 
 
 class TestCheck:
-    def test_all_is_well(self, holding: SegmentOwner) -> None:
-        holding.check()
+    def test_an_intact_segment_passes(self, owner: SegmentOwner) -> None:
+        owner.check()
 
     @pytest.mark.parametrize("which", ["segment", "lock"])
     @pytest.mark.parametrize("replaced", [False, True])
-    def test_what_was_taken_away_is_noticed(
-        self, where: Place, holding: SegmentOwner, which: str, replaced: bool
+    def test_a_removed_or_replaced_file_is_noticed(
+        self, where: Place, owner: SegmentOwner, which: str, replaced: bool
     ) -> None:
         path = getattr(where, which)
         kept = path.rename(f"{path}2")
         if replaced:
             path.write_bytes(kept.read_bytes())
         with pytest.raises(FeedLostError) as caught:
-            holding.check()
+            owner.check()
         assert str(path) in str(caught.value)
         assert f"pid {os.getpid()}" in str(caught.value)
 
 
 class TestRelease:
-    def test_leaves_the_segment(self, where: Place) -> None:
+    def test_the_segment_stays(self, where: Place) -> None:
         hold(where).release(unlink=False)
         assert where.segment.exists()
         assert retired(where) == 0
 
-    def test_removes_it_retired(self, where: Place) -> None:
-        holding = hold(where)
+    def test_with_unlink_it_is_retired_and_removed(self, where: Place) -> None:
+        owner = hold(where)
         reader = open_segment(where)
-        holding.release(unlink=True)
+        owner.release(unlink=True)
         assert reader.words.ints[H_RETIRED] == 1
         assert not where.segment.exists()
         assert where.lock.exists()
 
-    def test_again_does_nothing(self, where: Place) -> None:
+    def test_a_second_release_does_nothing(self, where: Place) -> None:
         first = hold(where)
         first.release(unlink=True)
         second = hold(where)
@@ -508,27 +510,27 @@ class TestRelease:
         assert retired(where) == 0
         second.release(unlink=True)
 
-    def test_another_s_segment_stays(self, where: Place) -> None:
-        holding = hold(where)
+    def test_a_segment_of_another_owner_stays(self, where: Place) -> None:
+        owner = hold(where)
         where.segment.unlink()
         where.segment.write_bytes(b"another's")
-        holding.release(unlink=True)
+        owner.release(unlink=True)
         assert where.segment.read_bytes() == b"another's"
 
-    def test_one_that_was_dropped_holds_nothing(self, where: Place) -> None:
-        gc.collect()  # what an earlier test left in a cycle
+    def test_a_dropped_owner_holds_no_lock(self, where: Place) -> None:
+        gc.collect()  # garbage of earlier tests
         before = len(list(Path("/proc/self/fd").iterdir()))
-        hold(where)  # in nobody's hand
+        hold(where)  # which unlocks it
         gc.collect()
         assert len(list(Path("/proc/self/fd").iterdir())) == before
         successor = hold(where)
         assert successor.reused
         successor.release(unlink=True)
 
-    def test_a_removed_one_is_no_error(self, where: Place) -> None:
-        holding = hold(where)
+    def test_releasing_a_removed_segment_is_no_error(self, where: Place) -> None:
+        owner = hold(where)
         where.segment.unlink()
-        holding.release(unlink=True)
+        owner.release(unlink=True)
 
 
 FORK = """
@@ -604,11 +606,11 @@ class TestFork:
         process.kill()
         process.wait(10)
         os.kill(pid, 0)  # the child lives
-        holding = hold(where)
-        assert holding.reused
+        owner = hold(where)
+        assert owner.reused
         os.kill(pid, 0)
         process.stdin.close()  # it ends
         assert process.stdout.read() == ""
-        holding.check()
+        owner.check()
         assert open_segment(where).words.ints[H_READY] == READY
-        holding.release(unlink=True)
+        owner.release(unlink=True)

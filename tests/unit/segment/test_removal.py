@@ -1,3 +1,5 @@
+"""Removal of what no feeder holds: what goes, what stays, and why."""
+
 import os
 import signal
 import socket
@@ -29,7 +31,7 @@ def hold_for_ever(name, pipe):
 
 
 def holder(name):
-    """A process that holds the feed, once it does."""
+    """Return a process that holds the feed."""
     told, telling = os.pipe()
     one = Fork(hold_for_ever, name, telling)
     os.close(telling)
@@ -38,7 +40,7 @@ def holder(name):
     return one
 
 
-def test_what_nobody_holds_goes_with_what_is_beside_it(feed_name):
+def test_an_unheld_segment_is_removed_with_its_other_files(feed_name):
     where = place(feed_name)
     with create(feed_name) as writer:
         ring = writer.add_stream("BTCUSDT", "1m")
@@ -47,11 +49,11 @@ def test_what_nobody_holds_goes_with_what_is_beside_it(feed_name):
         with shmfeed.attach(feed_name) as feed:
             view = feed.ring("BTCUSDT", "1m").view(1)
             writer.close()
-            leave_socket(where)  # as a feeder that was killed does
+            leave_socket(where)  # as a killed feeder leaves it
             assert remove_unheld(where)
             assert not where.segment.exists()
             assert not where.socket.exists()
-            assert view["close"].tolist() == [2.0]  # readers keep what they have
+            assert view["close"].tolist() == [2.0]  # readers keep their bars
             with create(feed_name) as successor:
                 successor.add_stream("ETHUSDT", "1m")
                 assert feed.streams() == [("ETHUSDT", "1m")]
@@ -69,8 +71,8 @@ def test_a_holder_keeps_its_segment_without_the_lock_file(feed_name):
     assert remove_unheld(where)
 
 
-def test_readers_of_what_goes_look_for_its_successor_at_once(feed_name):
-    # A killed feeder's last beat is fresh: nothing else says that it is over.
+def test_readers_of_a_removed_segment_find_its_successor_at_once(feed_name):
+    # A killed feeder's last beat is fresh: only the word `retired` ends the segment.
     with holder(feed_name) as one, shmfeed.attach(feed_name) as feed:
         before = feed.current().identity
         one.kill()
@@ -80,7 +82,7 @@ def test_readers_of_what_goes_look_for_its_successor_at_once(feed_name):
             successor.close(unlink=True)
 
 
-def test_looking_takes_nothing_from_who_goes_on(feed_name):
+def test_listing_takes_nothing_from_the_next_feeder(feed_name):
     create(feed_name).close()
     assert [left.state for left in leftovers(place(feed_name))] == [UNHELD]
     with create(feed_name) as writer:
@@ -88,7 +90,7 @@ def test_looking_takes_nothing_from_who_goes_on(feed_name):
         writer.close(unlink=True)
 
 
-def test_what_was_put_there_just_now_is_not_removed(feed_name, monkeypatch):
+def test_a_segment_that_was_replaced_just_now_stays(feed_name, monkeypatch):
     where = place(feed_name)
     create(feed_name).close()
     monkeypatch.setattr(removal, "lock_segment", replacing(removal.lock_segment))
@@ -128,7 +130,7 @@ def test_a_foreign_file_stays(feed_name):
     where.segment.unlink()
 
 
-def test_an_unfinished_segment_goes(feed_name):
+def test_an_unfinished_segment_is_removed(feed_name):
     where = place(feed_name)
     create(feed_name).close(unlink=True)
     fd = os.open(where.segment, os.O_CREAT | os.O_WRONLY, 0o600)
@@ -167,17 +169,17 @@ def test_without_its_lock_file_a_holder_keeps_its_socket_too(feed_name):
         leave_socket(where)
         where.lock.unlink()
         assert all(left.state == HELD for left in leftovers(where))
-        assert not where.lock.exists()  # looking makes none
+        assert not where.lock.exists()  # listing creates none
         assert all(left.state == HELD for left in leftovers(where, remove=True))
         assert where.segment.exists()
         assert where.socket.exists()
         one.kill()
-        # Somebody else may be looking just now, and hold the locks for that long.
+        # Another process may list the files now, and hold the locks for that long.
         until(lambda: all(one.state == UNHELD for one in leftovers(where, remove=True)))
         assert not where.segment.exists()
 
 
-def test_without_the_lock_on_the_segment_it_would_lose_it(feed_name, monkeypatch):
+def test_without_the_lock_on_the_segment_a_holder_loses_it(feed_name, monkeypatch):
     """The control: the lock file alone does not keep a holder's segment."""
     where = place(feed_name)
     with holder(feed_name):
@@ -205,12 +207,12 @@ def open_file(path):
 
 def text(path):
     path.touch(0o600)
-    path.write_text("somebody's letter")
+    path.write_text("a letter")
 
 
 @pytest.mark.parametrize("make", [directory, symlink, pipe, open_file, text])
 @pytest.mark.parametrize("which", ["segment", "successor", "socket", "lock"])
-def test_what_no_feeder_made_stays(feed_name, make, which):
+def test_files_that_no_feeder_creates_stay(feed_name, make, which):
     where = place(feed_name)
     create(feed_name).close()
     path = getattr(where, which)
@@ -221,17 +223,17 @@ def test_what_no_feeder_made_stays(feed_name, make, which):
     after = path.lstat()
     assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
     if which == "lock":
-        # A file of ours serves, whatever is in it: a feeder would lock the same.
+        # Any content of a lock file is accepted: a feeder would lock the same file.
         assert (not found[0].reason) == (make in (open_file, text))
         return
     stayed = [left for left in found if left.reason]
     assert [left.path for left in stayed] == [path]
     assert stayed[0].state == FOREIGN
     assert str(path) not in stayed[0].reason
-    assert where.segment.exists() == (which == "segment")  # the rest went
+    assert where.segment.exists() == (which == "segment")  # the rest was removed
 
 
-def test_a_segment_of_another_version_goes(feed_name):
+def test_a_segment_of_another_version_is_removed(feed_name):
     where = place(feed_name)
     with create(feed_name, 16, 16, 1) as writer:
         writer._words.ints[0] = READY + 7
@@ -240,7 +242,7 @@ def test_a_segment_of_another_version_goes(feed_name):
     assert not where.segment.exists()
 
 
-def test_another_user_s_stays(feed_name):
+def test_a_file_of_another_user_stays(feed_name):
     where = place(feed_name)
     if os.geteuid():
         pytest.skip("only root can make another user's file")
@@ -251,7 +253,7 @@ def test_another_user_s_stays(feed_name):
     assert where.segment.exists()
 
 
-def test_a_directory_of_feeds_that_is_no_directory(feed_name, tmp_path, monkeypatch):
+def test_a_file_in_place_of_the_directory(feed_name, tmp_path, monkeypatch):
     monkeypatch.setattr("shmfeed.segment.platform.SHARED_MEMORY", tmp_path)
     where = place(feed_name)
     where.segment.touch(0o600)

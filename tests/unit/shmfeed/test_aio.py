@@ -1,4 +1,4 @@
-"""Waiting in asyncio: the same results as blocking, many tasks, nothing left behind."""
+"""Waiting in asyncio: the same results as blocking, for many tasks; no thread stays."""
 
 import asyncio
 import signal
@@ -54,14 +54,14 @@ def waiting_tasks() -> int:
 
 
 async def asleep(number: int = 1) -> None:
-    """Until so many tasks wait."""
+    """Return when so many tasks wait."""
     async with asyncio.timeout(10):
         while waiting_tasks() != number:
             await asyncio.sleep(0.001)
 
 
-async def begun(call: Awaitable[object], number: int = 1) -> asyncio.Task:
-    """A task of this call, once it waits as the last of so many."""
+async def started(call: Awaitable[object], number: int = 1) -> asyncio.Task:
+    """Return a task of this call, when it waits as the last of so many."""
     task = asyncio.ensure_future(call)
     await asleep(number)
     return task
@@ -69,12 +69,12 @@ async def begun(call: Awaitable[object], number: int = 1) -> asyncio.Task:
 
 @pytest.mark.usefixtures("form")
 class TestResults:
-    """As `ring.wait` and `shmfeed.wait` have them."""
+    """The same results as those of `ring.wait` and `shmfeed.wait`."""
 
     def test_a_close_ends_it_at_once(self, writer, rings) -> None:
         async def main() -> None:
             for number in range(10):
-                task = await begun(aio.wait_ring(rings[0], number, 20))
+                task = await started(aio.wait_ring(rings[0], number, 20))
                 start = time.monotonic()
                 close(stream(writer), number)
                 assert await task == number + 1
@@ -82,9 +82,9 @@ class TestResults:
 
         asyncio.run(main())
 
-    def test_of_many_those_that_closed(self, writer, rings) -> None:
+    def test_of_many_rings_those_that_closed(self, writer, rings) -> None:
         async def main() -> None:
-            task = await begun(aio.wait(iter([rings[2], rings[0], rings[1]])))
+            task = await started(aio.wait(iter([rings[2], rings[0], rings[1]])))
             close(stream(writer, 0), 0, wake=False)
             close(stream(writer, 2), 0, wake=False)
             writer.wake([STREAMS[0], STREAMS[2]])
@@ -92,11 +92,11 @@ class TestResults:
 
         asyncio.run(main())
 
-    def test_of_several_feeds(self, writer, feed_name, rings) -> None:
+    def test_rings_of_several_feeds(self, writer, feed_name, rings) -> None:
         async def main() -> None:
             for number, (which, of) in enumerate([(0, writer), (1, other)] * 3):
                 # It waits at both.
-                task = await begun(aio.wait(both, 20), number=2)
+                task = await started(aio.wait(both, 20), number=2)
                 close(stream(of), number)
                 assert await task == [both[which]]
 
@@ -119,17 +119,17 @@ class TestResults:
 
     def test_an_infinite_deadline(self, writer, rings) -> None:
         async def main() -> None:
-            task = await begun(aio.wait_ring(rings[0], 0, float("inf")))
+            task = await started(aio.wait_ring(rings[0], 0, float("inf")))
             close(stream(writer), 0)
             assert await task == 1
 
         asyncio.run(main())
 
-    def test_an_end(self, writer, rings) -> None:
+    def test_the_end_of_the_feeder(self, writer, rings) -> None:
         async def main() -> None:
-            first = await begun(aio.wait_ring(rings[0], 0))
-            second = await begun(aio.wait(rings), 2)
-            third = await begun(aio.wait_ring(rings[0], 0, 1.0), 3)
+            first = await started(aio.wait_ring(rings[0], 0))
+            second = await started(aio.wait(rings), 2)
+            third = await started(aio.wait_ring(rings[0], 0, 1.0), 3)
             start = time.monotonic()
             writer.close()
             assert await first is None
@@ -142,8 +142,8 @@ class TestResults:
 
     def test_a_successor_is_followed(self, writer, rings) -> None:
         async def main() -> None:
-            tasks = [await begun(aio.wait_ring(rings[0], 0, 20))]
-            tasks.append(await begun(aio.wait(rings, 20), 2))
+            tasks = [await started(aio.wait_ring(rings[0], 0, 20))]
+            tasks.append(await started(aio.wait(rings, 20), 2))
             writer.close()
             with create(writer.name, 7, None, 40, streams=STREAMS) as second:
                 close(stream(second), 0)
@@ -151,14 +151,14 @@ class TestResults:
 
         asyncio.run(main())
 
-    def test_numbered_anew_before_it_began(self, writer, rings) -> None:
+    def test_numbers_began_again_before_the_wait(self, writer, rings) -> None:
         close(stream(writer), 0, 1, 2)
         count = rings[0].count
         writer.close(unlink=True)
 
         async def main() -> None:
             with create(writer.name, 5, None, 40, streams=STREAMS) as second:
-                task = await begun(aio.wait_ring(rings[0], count, 20))
+                task = await started(aio.wait_ring(rings[0], count, 20))
                 close(stream(second), 0)
                 assert await task == 1
 
@@ -166,7 +166,7 @@ class TestResults:
 
     def test_a_successor_without_the_stream(self, writer, rings) -> None:
         async def main() -> None:
-            task = await begun(aio.wait_ring(rings[1], 0, 20))
+            task = await started(aio.wait_ring(rings[1], 0, 20))
             writer.close(unlink=True)
             with create(writer.name, 5, None, 40, streams=STREAMS[:1]):
                 with pytest.raises(StreamNotFoundError, match="does not carry S1"):
@@ -174,9 +174,9 @@ class TestResults:
 
         asyncio.run(main())
 
-    def test_an_attachment_that_is_closed(self, writer, feed, rings) -> None:
+    def test_a_closed_attachment(self, writer, feed, rings) -> None:
         async def main() -> None:
-            task = await begun(aio.wait_ring(rings[0], 0))
+            task = await started(aio.wait_ring(rings[0], 0))
             feed.close()
             with pytest.raises(FeedNotFoundError, match="is closed"):
                 await asyncio.wait_for(task, PIECE + 1)
@@ -186,7 +186,7 @@ class TestResults:
         asyncio.run(main())
 
 
-def test_what_is_there_needs_no_thread(writer, rings) -> None:
+def test_a_bar_that_is_there_starts_no_thread(writer, rings) -> None:
     close(stream(writer), 0, 1)
 
     async def main() -> None:
@@ -237,7 +237,9 @@ class TestManyTasks:
 
         asyncio.run(main())
 
-    def test_only_who_is_concerned_is_woken(self, writer, rings, monkeypatch) -> None:
+    def test_only_tasks_of_the_stream_are_woken(
+        self, writer, rings, monkeypatch
+    ) -> None:
         woken = []
         original = aio._Waiter.wake
 
@@ -249,7 +251,7 @@ class TestManyTasks:
 
         async def main() -> None:
             tasks = [
-                await begun(aio.wait_ring(ring, 0, 30), number + 1)
+                await started(aio.wait_ring(ring, 0, 30), number + 1)
                 for number, ring in enumerate(rings)
             ]
             close(stream(writer, 7), 0)
@@ -261,7 +263,7 @@ class TestManyTasks:
 
         asyncio.run(main())
 
-    def test_no_bar_is_slept_over(self, writer, rings) -> None:
+    def test_no_wake_up_is_lost(self, writer, rings) -> None:
         """Each task follows its stream, while a thread closes bars."""
         bars = 300
 
@@ -270,7 +272,7 @@ class TestManyTasks:
             while count < bars:
                 start = time.monotonic()
                 count = await aio.wait_ring(ring, count, 20)
-                # It would have been found at the end of a piece.
+                # A lost one would have been found at the next recheck.
                 assert time.monotonic() - start < PIECE - 0.05
             return count
 
@@ -302,9 +304,9 @@ class TestManyTasks:
 
 
 class TestTheEnd:
-    def test_the_thread_ends_with_the_last_who_waits(self, writer, rings) -> None:
+    def test_the_thread_ends_after_the_last_task(self, writer, rings) -> None:
         async def main() -> None:
-            await begun(aio.wait_ring(rings[0], 0, 0.1))
+            await started(aio.wait_ring(rings[0], 0, 0.1))
 
         asyncio.run(main())
         (thread,) = listeners()
@@ -327,7 +329,7 @@ class TestTheEnd:
             timeout=2,
         )
 
-    def test_the_next_who_waits_finds_it(self, writer, rings) -> None:
+    def test_the_next_task_uses_the_same_thread(self, writer, rings) -> None:
         async def main() -> None:
             await aio.wait_ring(rings[0], 0, 0.01)
             (thread,) = listeners()
@@ -336,34 +338,34 @@ class TestTheEnd:
 
         asyncio.run(main())
 
-    def test_an_error_in_the_thread_is_the_tasks(
+    def test_the_tasks_raise_an_error_of_the_thread(
         self, writer, rings, monkeypatch
     ) -> None:
-        """Nobody would wake them, nor whoever waits later."""
+        """Else no thread would wake them, nor the tasks that wait later."""
         told = threading.Event()
 
         def refused(*_: object) -> bool:
             told.wait(10)
-            raise OSError("nobody may sleep")
+            raise OSError("no one may sleep")
 
         async def main() -> None:
             with monkeypatch.context() as patched:
                 patched.setattr(aio, "wait_any", refused)
-                tasks = [await begun(aio.wait_ring(rings[0], 0))]
-                tasks.append(await begun(aio.wait(rings), 2))
+                tasks = [await started(aio.wait_ring(rings[0], 0))]
+                tasks.append(await started(aio.wait(rings), 2))
                 told.set()
                 for task in tasks:
-                    with pytest.raises(OSError, match="nobody may sleep"):
+                    with pytest.raises(OSError, match="no one may sleep"):
                         await task
-            later = await begun(aio.wait_ring(rings[0], 0))
+            later = await started(aio.wait_ring(rings[0], 0))
             close(stream(writer), 0)
             assert await later == 1
 
         asyncio.run(main())
 
-    def test_a_cancelled_task_is_out_at_once(self, writer, rings) -> None:
+    def test_a_cancelled_task_leaves_at_once(self, writer, rings) -> None:
         async def main() -> None:
-            task = await begun(aio.wait_ring(rings[0], 0))
+            task = await started(aio.wait_ring(rings[0], 0))
             start = time.monotonic()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -377,8 +379,8 @@ class TestTheEnd:
 
         asyncio.run(main())
 
-    def test_a_loop_that_is_closed_meanwhile(self, writer, rings) -> None:
-        """A bar comes for it, or none does: the thread goes on, and ends."""
+    def test_an_event_loop_that_is_closed_meanwhile(self, writer, rings) -> None:
+        """With a bar for its task or without, the thread goes on, and ends."""
         for closes in (True, False):
             loop = asyncio.new_event_loop()
             task = loop.create_task(aio.wait_ring(rings[0], 0))
@@ -386,7 +388,7 @@ class TestTheEnd:
             loop.close()
             if closes:
                 close(stream(writer), 0)
-            # Its feeder lives: that is not why nobody waits.
+            # Its feeder lives, so the thread ended for want of tasks.
             until(lambda: writer.beat() or waiting_tasks() == 0, timeout=PIECE + 1)
             until(lambda: listeners() == [], timeout=2 * PIECE + 1)
             task._log_destroy_pending = False
@@ -398,8 +400,8 @@ class TestTheEnd:
         board = forks.board()
 
         async def main() -> None:
-            first = await begun(aio.wait_ring(ring, 0))
-            second = await begun(aio.wait([ring]), 2)
+            first = await started(aio.wait_ring(ring, 0))
+            second = await started(aio.wait([ring]), 2)
             start = time.monotonic()
             holder.kill()
             assert await first is None
@@ -414,7 +416,7 @@ class TestTheEnd:
         create(feed_name, 5, None, 40).close(unlink=True)
 
     def test_idle_costs_next_to_nothing(self, writer, rings) -> None:
-        """500 tasks, for a second; the control is what a poll of each would take."""
+        """500 tasks wait for a second; the control polls for each of them."""
 
         async def main() -> float:
             tasks = [
@@ -444,7 +446,7 @@ def hold(name: str, board: memoryview) -> None:
 
 def wait_in_child(ring: Ring, board: memoryview) -> int | None:
     async def main() -> int | None:
-        task = await begun(aio.wait_ring(ring, 0, 20))
+        task = await started(aio.wait_ring(ring, 0, 20))
         board[0] = 1
         return await task
 
@@ -452,12 +454,12 @@ def wait_in_child(ring: Ring, board: memoryview) -> int | None:
 
 
 def test_after_a_fork(writer, rings) -> None:
-    """The child inherits neither the threads nor who waits."""
+    """The child inherits neither the threads nor the waiting tasks."""
     board = forks.board()
 
     async def main() -> None:
-        task = await begun(aio.wait_ring(rings[0], 0, 20))
-        # Its lock may be held by a thread that the child does not have.
+        task = await started(aio.wait_ring(rings[0], 0, 20))
+        # A thread that the child does not have may hold its lock.
         with aio._threads._lock:
             child = forks.Fork(wait_in_child, rings[0], board)
         with child:

@@ -56,12 +56,12 @@ def next_month(time: datetime) -> datetime:
 
 
 class TestNames:
-    def test_all_that_the_venues_write(self) -> None:
+    def test_the_timeframes_of_the_venues(self) -> None:
         written = "1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d 1w 1M"
         assert list(TIMEFRAMES) == written.split()
 
     @pytest.mark.parametrize("name", TIMEFRAMES)
-    def test_a_timeframe_is_itself(self, name: str) -> None:
+    def test_a_timeframe_is_its_own_spelling(self, name: str) -> None:
         assert check_timeframe(name) == name
 
     @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ class TestNames:
         "wrong",
         ["", "1H", "1D", "m", "2m", "1h ", "60", "1mo", None, 60, b"1h", ["1h"]],
     )
-    def test_anything_else_is_refused_with_what_is_accepted(
+    def test_another_one_is_refused_with_those_that_are_accepted(
         self, wrong: object
     ) -> None:
         with pytest.raises(BadArgumentError) as caught:
@@ -127,7 +127,7 @@ class TestGrid:
     @pytest.mark.parametrize("timeframe", TIMEFRAMES)
     @settings(max_examples=20)
     @given(time=times)
-    def test_bars_adjoin(self, time: int, timeframe: str) -> None:
+    def test_bars_are_adjacent(self, time: int, timeframe: str) -> None:
         start = floor(time, timeframe)
         end = close_time(start, timeframe)
         assert floor(end, timeframe) == end

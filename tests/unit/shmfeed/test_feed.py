@@ -1,4 +1,4 @@
-"""The reading half: attach, streams, rings, and following a feed through its lives."""
+"""The reading half: attach, streams, rings, and following a re-created feed."""
 
 import json
 import sys
@@ -60,13 +60,13 @@ def close(ring: RingWriter, *numbers: int) -> None:
 
 
 def starve(writer: FeedWriter, seconds: float = 10.0) -> None:
-    """Let the feeder's last sign of life be this long ago."""
+    """Set the feeder's last sign of life back by this long."""
     then = boot_ns() - int(seconds * 1e9)
     writer._words.ints[H_ALIVE] = writer._words.ints[H_TICK] = then
 
 
 class TestAttach:
-    def test_nothing(self, feed_name: str) -> None:
+    def test_no_feed(self, feed_name: str) -> None:
         with pytest.raises(FeedNotFoundError, match=f"shmfeed run --feed {feed_name}"):
             attach(feed_name)
         with pytest.raises(FileNotFoundError):
@@ -76,7 +76,7 @@ class TestAttach:
         with pytest.raises(FeedNotFoundError):
             attach(feed_name, timeout=0.05)
 
-    def test_waits_for_one_to_come(self, feed_name: str) -> None:
+    def test_waits_for_a_feed_to_appear(self, feed_name: str) -> None:
         made: list[FeedWriter] = []
         timer = threading.Timer(0.05, lambda: made.append(create(feed_name, 5)))
         timer.start()
@@ -103,12 +103,12 @@ class TestAttach:
         with pytest.raises(SegmentFormatError):
             attach(feed_name, timeout=10)
 
-    def test_the_name_is_by_default_default(self) -> None:
+    def test_the_default_name(self) -> None:
         assert attach.__defaults__ == ("default", 0.0)
 
 
 class TestStreams:
-    def test_none_yet(self, feed: Feed) -> None:
+    def test_no_streams_yet(self, feed: Feed) -> None:
         assert feed.streams() == []
         with pytest.raises(StreamNotFoundError, match="carries: nothing yet"):
             feed.ring("A", "1h")
@@ -121,7 +121,7 @@ class TestStreams:
         assert feed.streams() == [("A", "1h"), ("B", "1m")]
         assert feed.ring("B", "minute").timeframe == "1m"
 
-    def test_one_that_is_not_carried(self, feed: Feed, hourly: RingWriter) -> None:
+    def test_a_stream_that_is_not_carried(self, feed: Feed, hourly: RingWriter) -> None:
         with pytest.raises(StreamNotFoundError) as caught:
             feed.ring("B", "1h")
         assert isinstance(caught.value, KeyError)
@@ -173,7 +173,7 @@ class TestRing:
                 array.setflags(write=True)
             array = array.base
 
-    def test_a_lapped_slice_says_so(self, ring: Ring, hourly: RingWriter) -> None:
+    def test_a_lapped_slice_is_invalid(self, ring: Ring, hourly: RingWriter) -> None:
         close(hourly, *range(5))
         rows = ring.view(5)
         close(hourly, 5, 6, 7)
@@ -213,7 +213,7 @@ class TestClose:
         assert rows["close"].tolist() == [prices(0)[3]]
         assert rows.valid
 
-    def test_changes_nothing_for_others(
+    def test_closing_changes_nothing_for_others(
         self, feed: Feed, ring: Ring, hourly: RingWriter, writer: FeedWriter
     ) -> None:
         attach(writer.name).close()
@@ -222,7 +222,7 @@ class TestClose:
         assert ring.count == 1
 
     def test_the_descriptor_goes_with_the_last_array(self, feed_name: str) -> None:
-        """The census counts descriptors: this one is closed by dropping all."""
+        """The census counts descriptors: dropping all arrays closes this one."""
         with create(feed_name, 5) as writer:
             close(writer.add_stream("A", "1h"), 0)
             feed = attach(feed_name)
@@ -247,7 +247,7 @@ while True:
 
 
 class TestFollowing:
-    """A feed that is made again is found by the next read."""
+    """The next read finds a feed that was re-created."""
 
     def again(self, writer: FeedWriter, history: int = 9) -> FeedWriter:
         return create(writer.name, history=history, guard=3, max_streams=4)
@@ -258,7 +258,7 @@ class TestFollowing:
         close(hourly, 0, 1)
         rows, epoch = ring.view(2), ring.epoch
         writer.close(unlink=True)
-        assert ring.count == 2  # the old bars serve until there is a successor
+        assert ring.count == 2  # the old bars are read until there is a successor
         assert not feed.alive()
         with self.again(writer) as successor:
             # B is where A was.
@@ -273,7 +273,7 @@ class TestFollowing:
         assert rows.valid
         assert rows.open_time.tolist() == [0, HOUR]
 
-    def test_after_a_replacement(
+    def test_after_a_recreation(
         self, ring: Ring, hourly: RingWriter, writer: FeedWriter
     ) -> None:
         close(hourly, 0, 1)
@@ -283,7 +283,7 @@ class TestFollowing:
             close(successor.add_stream("A", "1h"), 2)
             assert ring.count == 3
 
-    def test_after_a_replacement_of_one_that_was_killed_just_now(
+    def test_after_a_recreation_of_a_feed_killed_just_now(
         self, feed_name: str, child: Child
     ) -> None:
         feeder = child(FEEDER, feed_name)
@@ -292,11 +292,11 @@ class TestFollowing:
         feeder.kill()
         feeder.wait(10)
         with create(feed_name, history=9, guard=3, max_streams=4):
-            # By its beat the old one would live for two seconds more.
+            # The old feeder's last beat is less than two seconds ago.
             assert ring.history == 9
             assert ring.latest("close") == 1.5
 
-    def test_when_someone_removed_it_under_a_feeder_that_died(
+    def test_after_a_removal_under_a_dead_feeder(
         self, ring: Ring, hourly: RingWriter, writer: FeedWriter
     ) -> None:
         close(hourly, 0)
@@ -308,7 +308,7 @@ class TestFollowing:
             starve(writer)
             assert ring.latest("open_time") == 7 * HOUR
 
-    def test_the_stream_may_be_gone(
+    def test_the_successor_may_lack_the_stream(
         self, ring: Ring, hourly: RingWriter, writer: FeedWriter
     ) -> None:
         writer.close(unlink=True)
@@ -319,7 +319,7 @@ class TestFollowing:
             ring.view(1)
         assert successor.name == writer.name
 
-    def test_one_that_is_closed_meanwhile_stays_closed(
+    def test_a_feed_closed_meanwhile_stays_closed(
         self,
         feed: Feed,
         ring: Ring,
@@ -339,7 +339,7 @@ class TestFollowing:
                 with pytest.raises(FeedNotFoundError, match="is closed"):
                     read()
 
-    def test_rings_that_other_threads_make_meanwhile(
+    def test_rings_that_other_threads_attach_meanwhile(
         self, feed: Feed, ring: Ring, hourly: RingWriter
     ) -> None:
         close(hourly, 0)
@@ -364,7 +364,7 @@ class TestFollowing:
             maker.join()
             sys.setswitchinterval(interval)
 
-    def test_what_is_no_segment_is_no_successor(
+    def test_a_file_that_is_not_a_segment_is_no_successor(
         self, ring: Ring, hourly: RingWriter, writer: FeedWriter
     ) -> None:
         close(hourly, 0)
@@ -373,7 +373,7 @@ class TestFollowing:
         path.write_bytes(b"foreign")
         assert ring.count == 1
 
-    def test_a_live_read_asks_nobody_else(
+    def test_a_live_read_makes_no_system_call(
         self,
         ring: Ring,
         hourly: RingWriter,
@@ -398,7 +398,7 @@ class TestFollowing:
         writer: FeedWriter,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A thread is looking a stream up while another one switches."""
+        """One thread looks a stream up while another one reattaches."""
         writer.add_stream("B", "1h")
         writer.close(unlink=True)
         with self.again(writer) as successor:
@@ -413,7 +413,7 @@ class TestFollowing:
 
 
 class TestWait:
-    def test_what_is_there_is_not_waited_for(
+    def test_a_bar_that_is_there_ends_the_wait_at_once(
         self, ring: Ring, hourly: RingWriter
     ) -> None:
         close(hourly, 0, 1)
@@ -432,7 +432,7 @@ class TestWait:
         assert ring.wait(0, timeout=10) == 1
         timer.join()
 
-    def test_of_several_any_iterable_will_do(
+    def test_any_iterable_of_rings_is_accepted(
         self, ring: Ring, hourly: RingWriter
     ) -> None:
         timer = threading.Timer(0.05, close, (hourly, 0))
@@ -452,7 +452,7 @@ class TestWait:
         assert ring.wait(0) is None
         timer.join()
 
-    def test_without_a_deadline_an_end_ends_it(
+    def test_without_a_deadline_a_closed_writer_ends_it(
         self, ring: Ring, writer: FeedWriter
     ) -> None:
         timer = threading.Timer(0.05, writer.close, (True,))
@@ -486,7 +486,7 @@ class TestWaitForMany:
         assert wait(rings, 0.02) == []
         assert wait([], None) == []
 
-    def test_those_that_closed_in_the_order_given(
+    def test_rings_that_closed_in_the_order_given(
         self, rings: list[Ring], writers: list[RingWriter]
     ) -> None:
         a, b, c = rings
@@ -502,7 +502,7 @@ class TestWaitForMany:
         timer.join()
 
 
-def test_status_is_plain(feed: Feed, hourly: RingWriter) -> None:
+def test_a_status_is_json(feed: Feed, hourly: RingWriter) -> None:
     close(hourly, 0)
     status = feed.status()
     assert json.loads(json.dumps(status)) == status

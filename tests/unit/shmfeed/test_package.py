@@ -20,7 +20,7 @@ def test_names() -> None:
         assert getattr(shmfeed, name) is not None
 
 
-def test_every_error_is_there() -> None:
+def test_every_error_is_exported() -> None:
     tree = {name for name, value in vars(errors).items() if isinstance(value, type)}
     assert tree <= set(shmfeed.__all__)
 
@@ -52,7 +52,7 @@ def test_errors(name: str, builtin: type[Exception]) -> None:
     assert issubclass(kind, builtin)
 
 
-def test_a_stream_not_found_is_told_without_quotes() -> None:
+def test_a_stream_not_found_is_shown_without_quotes() -> None:
     assert str(shmfeed.StreamNotFoundError("no 'A' here")) == "no 'A' here"
     assert str(shmfeed.StreamNotFoundError()) == ""
 
@@ -111,7 +111,7 @@ def test_the_package_alone_loads_errors_and_bars(child: Child) -> None:
     assert ours == {"shmfeed", *(f"shmfeed.{leaf}" for leaf in leaves)}
 
 
-def test_a_writer_loads_what_it_needs(child: Child) -> None:
+def test_a_writer_loads_the_writing_half(child: Child) -> None:
     """Control: the check above would see it."""
     process = child(LOADED.format(code="import shmfeed; shmfeed.create"))
     loaded, _ = process.communicate()

@@ -1,4 +1,4 @@
-"""How a feed and its streams are: every health, and every key."""
+"""Status of a feed and its streams: every health, every key."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ Health = Callable[[], str]
 
 @pytest.fixture
 def health(feed: Feed, feeder: FeedWriter) -> Health:
-    """The health of A 1m, which the feed's and the row's agree with."""
+    """Return the health of A 1m, the same in ring, row and feed."""
     feeder.add_stream("A", "1m")
 
     def ask() -> str:
@@ -97,13 +97,13 @@ def health(feed: Feed, feeder: FeedWriter) -> Health:
 
 
 def live_on(feeder: FeedWriter, clock: Clock, seconds: float) -> None:
-    """Time passes, and the feeder beats."""
+    """Let time pass, then beat."""
     clock.pass_(seconds)
     feeder.beat()
 
 
 class TestHealth:
-    def test_nothing_came_yet(
+    def test_quiet_then_stale_without_a_bar(
         self, feeder: FeedWriter, clock: Clock, health: Health
     ) -> None:
         assert health() == "quiet"
@@ -156,7 +156,7 @@ class TestHealth:
         ],
         ids=["beat", "beat_alive", "tick", "append", "update_forming"],
     )
-    def test_any_sign_of_life_will_do(
+    def test_any_sign_of_life_counts(
         self, feeder: FeedWriter, feed: Feed, clock: Clock, sign: Callable
     ) -> None:
         clock.pass_(10)
@@ -203,7 +203,7 @@ class TestHealth:
         feeder.mark_stream(("A", "1m"), gaps=0, recovering=False)
         assert health() == "live"
 
-    def test_one_that_is_no_longer_fed_is_stale_however_new(
+    def test_an_unsubscribed_stream_is_stale_at_once(
         self, feeder: FeedWriter, feed: Feed
     ) -> None:
         feeder.add_stream("A", "1m").append(0, *prices(0))
@@ -211,7 +211,7 @@ class TestHealth:
         assert feed.ring("A", "1m").status().health == "stale"
         assert feed.status()["health"] == "quiet"  # no stream that it carries is
 
-    def test_subscribed_again_it_is_not_live_before_anything_came(
+    def test_subscribed_again_it_is_quiet_until_a_bar_comes(
         self, feeder: FeedWriter, clock: Clock, health: Health
     ) -> None:
         feeder.add_stream("A", "1m").append(0, *prices(0))
@@ -222,7 +222,7 @@ class TestHealth:
         live_on(feeder, clock, 181)
         assert health() == "stale"
 
-    def test_the_feed_s_is_the_worst(
+    def test_a_feed_has_the_worst_health_of_its_streams(
         self, feeder: FeedWriter, feed: Feed, clock: Clock
     ) -> None:
         feeder.add_stream("A", "1m").append(0, *prices(0))
@@ -338,7 +338,7 @@ class TestStatus:
         assert part.items() <= found.items()
 
     @pytest.mark.parametrize("number", [-1, len(STATES), 1 << 62])
-    def test_a_state_that_is_none(
+    def test_a_state_out_of_range_is_disconnected(
         self, feed: Feed, feeder: FeedWriter, number: int
     ) -> None:
         feeder._words.ints[H_STATE] = number
@@ -347,7 +347,7 @@ class TestStatus:
 
 
 class TestDamage:
-    """Words that no feeder writes: nobody is misled for ever."""
+    """Words that no feeder writes mislead no reader for ever."""
 
     @pytest.fixture
     def ints(self, feeder: FeedWriter) -> memoryview:
@@ -355,7 +355,7 @@ class TestDamage:
         return feeder._words.ints
 
     @pytest.mark.parametrize("sign", [1 << 62, (1 << 63) - 1, -1 << 63])
-    def test_signs_of_life_that_cannot_be_are_none(
+    def test_impossible_signs_of_life_do_not_count(
         self, feed: Feed, ints: memoryview, sign: int
     ) -> None:
         assert feed.alive()
@@ -381,7 +381,7 @@ class TestDamage:
         assert feed.alive()
 
     @pytest.mark.parametrize("word", [E_SINCE, E_UPDATED])
-    def test_a_moment_that_cannot_be_makes_nothing_fresh(
+    def test_an_impossible_moment_makes_no_stream_fresh(
         self, feed: Feed, ints: memoryview, feeder: FeedWriter, word: int
     ) -> None:
         assert feed.ring("A", "1m").status().health == "live"
@@ -390,7 +390,7 @@ class TestDamage:
         assert found.health == "stale"
         assert (found.age is None) == (word == E_UPDATED)
 
-    def test_a_note_costs_no_bars(self, feed: Feed, feeder: FeedWriter) -> None:
+    def test_a_damaged_note_costs_no_bars(self, feed: Feed, feeder: FeedWriter) -> None:
         feeder.note({"endpoint": "wss://a"})
         feeder._words.raw[(H_NOTE + 1) * WORD :][: 300 * WORD] = b"\xff" * 300 * WORD
         found = feed.status()
@@ -398,7 +398,7 @@ class TestDamage:
         assert "note in the segment is damaged" in found["last_error"]
         assert "damaged" in feed.connection()["last_error"]
 
-    def test_a_bar_of_no_calendar(
+    def test_a_bar_outside_the_calendar(
         self, feed: Feed, feeder: FeedWriter, ints: memoryview
     ) -> None:
         ints[feeder.geometry.slot_word(0) + SLOT_HEADER_WORDS] = 1 << 61

@@ -1,4 +1,4 @@
-"""Arguments: each public function, each argument, each odd value: a typed refusal."""
+"""Each public function refuses each odd value of each argument with a typed error."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -42,7 +42,7 @@ BARS = {"open": 1.0, "high": 2.0, "low": 0.5, "close": 1.5, "volume": 1.0}
 
 
 class Surface(NamedTuple):
-    """What there is to be called."""
+    """The objects whose methods are called."""
 
     writer: FeedWriter
     feed: Any
@@ -68,7 +68,7 @@ Call = Callable[..., object]
 
 
 def writing(s: Surface) -> Iterator[tuple[Call, Mapping[str, object], str]]:
-    """A function, good arguments, and those of them to be made odd."""
+    """Yield functions, good arguments, and the names of those to be made odd."""
     ring = s.writer.add_stream("WRITTEN", "1m")
     times = iter(range(T0, T0 + 60_000_000_000, 60_000))
     for verb in (ring.append, ring.update_forming):
@@ -88,7 +88,7 @@ def making(s: Surface) -> Iterator[tuple[Call, Mapping[str, object], str]]:
     def create(name: Any, **sizes: Any) -> None:
         with suppress(BadArgumentError):
             check_feed_name(name)
-            name = s.name + "b"  # one that is accepted may be somebody's
+            name = s.name + "b"  # an accepted name may be a real feed's
         shmfeed.create(name, **sizes).close(unlink=True)
 
     sizes = {"name": s.name + "b", "history": 5, "guard": 1, "max_streams": 1}
@@ -126,7 +126,7 @@ def strategies(s: Surface) -> Iterator[tuple[Call, Mapping[str, object], str]]:
 
 
 def contexts(s: Surface) -> Iterator[tuple[Call, Mapping[str, object], str]]:
-    """Contexts are strangers' objects: what they hold is input too."""
+    """Contexts are foreign objects: their contents are input too."""
     bar = {"open_time": T0 - 60_000, "close_time": T0, **BARS}
 
     def read(context: object) -> None:
@@ -173,10 +173,10 @@ def managers(s: Surface) -> Iterator[tuple[Call, Mapping[str, object], str]]:
     yield lambda **odd: manager.configure(**{**given, **odd}), given, every
 
 
-def untyped(
+def untyped_errors(
     cases: Iterator[tuple[Call, Mapping[str, object], str]],
 ) -> list[str]:
-    """A line for each odd value that ends in an error of no type of ours."""
+    """Return a line for each odd value that raises an error of no type of ours."""
     found = []
     for call, good, names in cases:
         for name in names.split():
@@ -185,7 +185,7 @@ def untyped(
                     call(**{**good, name: value})
                 except ShmfeedError:
                     pass
-                except Exception as error:  # noqa: BLE001 # what is looked for
+                except Exception as error:  # noqa: BLE001 # the errors looked for
                     found.append(f"{call} {name}={repr_short(value)}: {error!r:.80}")
     return found
 
@@ -198,17 +198,17 @@ AREAS = [writing, making, reading, strategies, contexts, managers]
 @pytest.mark.parametrize("area", AREAS)
 def test_odd_values_are_refused_by_name(surface: Surface, area: Any) -> None:
     try:
-        assert untyped(area(surface)) == []
+        assert untyped_errors(area(surface)) == []
     finally:
         wealthdata.clear_context()
         wealthdata.clear_data_adapter()
 
 
-def test_the_control_an_unchecked_function_is_found(surface: Surface) -> None:
+def test_an_unchecked_function_is_found(surface: Surface) -> None:
     def unchecked(n: Any) -> list[int]:
         return [0] * n
 
-    assert len(untyped(iter([(unchecked, {}, "n")]))) > len(ODD) / 2
+    assert len(untyped_errors(iter([(unchecked, {}, "n")]))) > len(ODD) / 2
 
 
 def test_a_refusal_changes_nothing(surface: Surface) -> None:
@@ -224,7 +224,7 @@ def test_a_refusal_changes_nothing(surface: Surface) -> None:
     assert ring.reader.count == count + 1
 
 
-class TestWhole:
+class TestInt:
     @pytest.mark.parametrize("value", [1, 7, np.int64(7), np.uint8(1), HUGE], ids=type)
     def test_taken(self, value: Any) -> None:
         number = check_int("n", value)
@@ -236,7 +236,7 @@ class TestWhole:
         with pytest.raises(BadArgumentError, match=r"^n is .*; it must be an int of a"):
             check_int("n", value)
 
-    def test_a_range_is_told(self) -> None:
+    def test_the_message_has_the_range(self) -> None:
         assert check_int("n", 0, 0, 5) == 0
         with pytest.raises(BadArgumentError, match="n is 6; it must be an int from 0"):
             check_int("n", 6, 0, 5)
@@ -282,7 +282,7 @@ class TestFlag:
             check_flag("copy", value)
 
 
-def test_a_word_is_one_of_a_few() -> None:
+def test_a_choice_is_one_of_a_few() -> None:
     assert check_choice("on_stale", "warn", ("warn", "raise")) == "warn"
     for value in ("WARN", None, np.array(["warn"]), ["warn"]):
         with pytest.raises(BadArgumentError, match=r"on_stale is .*: warn raise"):
@@ -295,12 +295,12 @@ class Mute:
 
 
 @pytest.mark.parametrize("value", [HUGE, [HUGE], Mute(), [Mute()]], ids=type)
-def test_a_value_without_words_is_refused_all_the_same(value: Any) -> None:
+def test_a_value_without_a_repr_is_refused_too(value: Any) -> None:
     with pytest.raises(BadArgumentError, match=r"n is .*it must be"):
         check_int("n", value, most=10)
 
 
-def test_a_long_value_is_cut_short() -> None:
+def test_a_long_value_is_shortened() -> None:
     with pytest.raises(BadArgumentError) as caught:
         check_int("n", "x" * 10_000)
     assert len(str(caught.value)) < 300

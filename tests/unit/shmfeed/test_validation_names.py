@@ -1,4 +1,4 @@
-"""Symbols and feed names: what is let in, and what is refused with its value."""
+"""Symbols and feed names: accepted ones, and refusals that show the value."""
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ def test_feed_names_that_match(name: str) -> None:
     assert check_feed_name(name) == name
 
 
-def test_the_longest() -> None:
+def test_the_longest_names() -> None:
     assert check_symbol("A" * 48)
     assert check_feed_name("A" * 32)
 
