@@ -1,4 +1,4 @@
-"""A process with all that shmfeed can give it, and children made in every way.
+"""A process with every object of shmfeed, and children made in every way.
 
 argv: its own feed, a manager's feed, the venue's URL, and the mutant that it is, or "".
 """
@@ -25,12 +25,12 @@ HOUR = 3_600_000
 METHODS = ("fork", "spawn", "forkserver")
 WAITS = 20.0
 
-# What a forked child inherits and a spawned one has not.
+# Objects that a forked child inherits and a spawned one lacks.
 inherited: dict[str, Any] = {}
 
 
 def read(own: str, managed: str) -> int:
-    """A child reads both feeds, by what it inherited too; how many bars there are."""
+    """Read both feeds in a child, by inherited rings too; return the count of bars."""
     with shmfeed.attach(managed) as feed:
         assert feed.streams() == [("BTCUSDT", "1m")]
     with shmfeed.attach(own) as feed:
@@ -48,7 +48,7 @@ def read(own: str, managed: str) -> int:
 
 
 def live(own: str, managed: str) -> None:
-    """A child's life: it reads, and finds that nothing of its parent's is its own."""
+    """Read in a child, and check that it owns none of its parent's objects."""
     read(own, managed)
     if not inherited:
         return
@@ -65,13 +65,13 @@ def live(own: str, managed: str) -> None:
 
 
 def fall_over(name: str) -> None:
-    """A child that makes a feed of its own and leaves it."""
+    """Create a feed in a child, and leave it without closing."""
     writer = shmfeed.create(name, 5, 1, 1)
     writer.add_stream("A", "1h").append(0, 1, 2, 1, 1, 1)
 
 
 class Parent:
-    """The process itself: what it has goes on, whatever its children do."""
+    """The process itself: its objects work on, whatever its children do."""
 
     def __init__(self, own: str, managed: str, url: str) -> None:
         self.own, self.managed = own, managed
@@ -159,7 +159,7 @@ def by_fork(parent: Parent) -> None:
 
 
 def owns_on() -> None:
-    """A mutant: a forked child owns what its parent does."""
+    """Apply a mutant: a forked child owns its parent's objects."""
     FeedWriter.disown = lambda writer: None  # type: ignore[method-assign]
     SegmentOwner.disown = lambda holding: setattr(  # type: ignore[method-assign]
         holding, "_owner", os.getpid()
@@ -182,7 +182,7 @@ def main(own: str, managed: str, url: str, mutant: str) -> None:
         by_fork(parent)
         by_processes(parent)
         parent.check("all")
-    finally:  # also of a child that leaves by SystemExit
+    finally:  # also for a child that exits by SystemExit
         done.set()
         parent.end()
         foreign.close()

@@ -1,8 +1,8 @@
-"""A fuse: a process dies at the n-th of its stores into a feed and system calls.
+"""A fuse: a process dies at the n-th of its stores and system calls.
 
 `burn_at_each_step` puts one before every 8-byte store that a writer makes, and before
-every call by which it makes, sizes, locks, maps or removes a file. For a forked child:
-what it replaces stays replaced.
+every call that creates, sizes, locks, maps or removes a file. For a forked child only:
+the replaced functions are not restored.
 """
 
 import _posixshmem
@@ -101,7 +101,7 @@ class FusedWords(Words):
 
 
 def burn_at_each_step() -> Fuse:
-    """A fuse, not lit, in every store and system call from now on."""
+    """Return a fuse, not lit, that is in every store and system call from now on."""
     fuse = Fuse()
 
     def burning(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,5 +121,5 @@ def burn_at_each_step() -> Fuse:
 
 
 def _on_bytes(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The bell's store and its call, which want a buffer."""
+    """Let the eventcount's store and system call take the underlying buffer."""
     return lambda fused, *arguments: call(fused._view, *arguments)

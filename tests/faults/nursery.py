@@ -1,4 +1,4 @@
-"""Writers that can die at any step: forked by a small process that tells of their end.
+"""Writers that can die at any step, forked by a small process that reports their end.
 
 A nursery is a fresh interpreter (its forks take a millisecond) with a fuse in every
 store; its writers are the pure core's, whose stores can be counted. It takes one
@@ -35,7 +35,7 @@ ENDED = "ended"
 
 
 class Clock:
-    """CLOCK_BOOTTIME, told."""
+    """CLOCK_BOOTTIME, set by the test."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -45,7 +45,7 @@ class Clock:
 
 
 class Nursery:
-    """The asking side: one writer at a time, `pid` is its number, None without one."""
+    """The test's side: one writer at a time; `pid` is its pid, None without one."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdin is not None
@@ -57,8 +57,11 @@ class Nursery:
         self.kills = 0
 
     def ask(self, op: str, *arguments: Any, now: int, step: int = 0) -> list[Any]:
-        """What came of a command: ["done", value], ["refused", kind, text], or
-        ["ended", code] of a writer that died at its `step`-th step."""
+        """Return the outcome of a command, which the writer may die in at a step.
+
+        It is ["done", value], ["refused", kind, text], or ["ended", code] of a writer
+        that died at its `step`-th step.
+        """
         question = json.dumps([op, arguments, now, step])
         os.write(self._in, question.encode() + b"\n")
         answer = self._answer()
@@ -72,7 +75,7 @@ class Nursery:
         return answer
 
     def kill(self) -> None:
-        """SIGKILL the writer, where it waits for its next command."""
+        """Kill the writer while it waits for its next command."""
         assert self.pid is not None
         os.kill(self.pid, 9)
         assert self._answer() == [ENDED, -9]
@@ -132,7 +135,7 @@ class Writer:
 
 
 def main(mutant: str) -> None:
-    """The nursery's life; `mutant` names the one of MUTANTS that its writers are."""
+    """Run the nursery; `mutant` names the one of MUTANTS that its writers are."""
     warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside BLAS threads
     clock = Clock()
     for module in _TOLD:
@@ -148,7 +151,7 @@ def main(mutant: str) -> None:
 
 
 def _lines() -> Any:
-    """One line a time: a writer reads on where its nursery has stopped."""
+    """Yield one line at a time: a writer reads on where its nursery stopped."""
     while line := os.read(0, 1 << 20):
         assert line.endswith(b"\n")
         yield json.loads(line)
@@ -164,7 +167,7 @@ def _live(question: Any, clock: Clock, burning: fuse.Fuse) -> None:
         if isinstance(writer, Writer):
             for later in _lines():
                 _answer(later, lambda op: getattr(writer, op), clock, burning)
-    except BaseException:  # noqa: BLE001 # nothing may come back into the nursery
+    except BaseException:  # noqa: BLE001 # no exception may reach the nursery
         sys.excepthook(*sys.exc_info())
         os._exit(1)
     os._exit(0)
@@ -187,12 +190,12 @@ def _answer(
     return value
 
 
-def _as_it_is() -> None:
-    """No mutant."""
+def _no_mutant() -> None:
+    """Change nothing."""
 
 
 def _publish_first() -> None:
-    """A row is published before it is written."""
+    """Publish a row before it is written."""
     make, store = FeedWriter.add_stream, fuse.FusedView.__setitem__
     intents: set[int] = set()
 
@@ -210,19 +213,19 @@ def _publish_first() -> None:
     fuse.FusedView.__setitem__ = store_early  # type: ignore[method-assign]
 
 
-def _count_anew() -> None:
-    """A successor begins its rows again at 0."""
+def _number_from_0() -> None:
+    """Let a successor number its rows from 0 again."""
     begin = RingWriter.__init__
 
-    def begin_anew(ring: RingWriter, *arguments: Any) -> None:
+    def begin_at_0(ring: RingWriter, *arguments: Any) -> None:
         begin(ring, *arguments)
         ring._row = 0
 
-    RingWriter.__init__ = begin_anew  # type: ignore[method-assign]
+    RingWriter.__init__ = begin_at_0  # type: ignore[method-assign]
 
 
 def _write_in_place() -> None:
-    """A forming bar is written where readers read."""
+    """Write a forming bar where readers read."""
     write = shmfeed.ringbuf.Latch.write
 
     def write_in_place(pair: Any, value: bytes) -> None:
@@ -237,9 +240,9 @@ def _write_in_place() -> None:
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
-    "none": _as_it_is,
+    "none": _no_mutant,
     "publishes first": _publish_first,
-    "counts anew": _count_anew,
+    "numbers from 0": _number_from_0,
     "writes in place": _write_in_place,
 }
 

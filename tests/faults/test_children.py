@@ -1,6 +1,6 @@
 """Children of a process that reads, writes and manages: made in every way there is.
 
-They read; nothing else is theirs; no end of theirs changes, unlinks or says anything.
+They read and own nothing; their end changes, unlinks and logs nothing.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from shmfeed.simulator import Venue
 pytestmark = pytest.mark.timeout(120)
 
 PROGRAM = Path(__file__).with_name("children_program.py")
-# As `python PROGRAM` runs it; warnings are shown, the resource tracker's too.
+# As `python PROGRAM` runs: warnings are shown, those of the resource tracker too.
 RUN = """
 import runpy, sys
 sys.warnoptions.clear()
@@ -39,13 +39,13 @@ def run(child, feed_name, venue, mutant):
 def test_children_read_and_own_nothing(child, feed_name, venue):
     code, output, errors = run(child, feed_name, venue, "")
     print(output)
-    assert errors == ""  # no word of the resource tracker either
+    assert errors == ""  # no warning of the resource tracker either
     assert code == 0
     assert output.startswith("done")
 
 
-def test_children_that_own_are_found(child, feed_name, venue):
-    """The control: the same children where a fork gives nothing up."""
+def test_children_that_own_objects_are_found(child, feed_name, venue):
+    """The control: the same children where a fork disowns nothing."""
     code, _, errors = run(child, feed_name, venue, "owns on")
     assert code != 0
     assert "a child has written its parent's feed" in errors

@@ -3,7 +3,7 @@
 Permitted to a reader: a ShmfeedError, or bars that were written. Forbidden: a signal,
 any other exception, a bar that was never written, a change of the file, its removal.
 Permitted to a feeder: a ShmfeedError that leaves the file as it was, or a feed that
-works and has all bars of the streams whose own words are sound. Each batch runs in a
+works and has all bars of the streams whose own words are intact. Each batch runs in a
 forked child, so that a signal is seen; the board says at which case.
 """
 
@@ -37,14 +37,14 @@ BATCH = 2_500
 BOUND_CASES = 800 * SCALE  # of readers that were there before the damage
 FEEDER_CASES = 1_500 * SCALE
 MUTANT_CASES = 300
-LIMIT_NS = 100_000  # of a read that never holds: many do not here
+LIMIT_NS = 100_000  # of a read that is never valid, as many are here
 SIZES = GEOMETRY.history, GEOMETRY.guard, GEOMETRY.max_streams
 PRICES_EVERY = 4
 COMMANDS_EVERY = 50
 
 
 class Walk:
-    """Everything that a reader does, and what came of it."""
+    """All calls of a reader, and their outcomes."""
 
     def __init__(self, name: str, case: Case | None, bound: bool) -> None:
         self.name = name
@@ -55,13 +55,13 @@ class Walk:
         )
 
     def attempt(self, call, *arguments, **options):
-        """What the call returns, None if it refuses."""
+        """Return the result of a call, None if it refuses."""
         try:
             found = call(*arguments, **options)
         except ShmfeedError:
             self.refused += 1
             return None
-        except Exception as error:  # noqa: BLE001 # the test looks at it
+        except Exception as error:  # noqa: BLE001 # the test checks it
             what = getattr(call, "__qualname__", call)
             self.untyped.append(f"{what}{arguments}: {error!r}")
             return None
@@ -136,11 +136,11 @@ def walk_all(walk: Walk, feed, rings, number: int) -> None:
 
 
 def read_batch(name, seed, numbers, bound, mutant, board):
-    """A reader's walk over each of these cases; what came of them, in sum."""
-    warnings.simplefilter("ignore")  # stale data are not what is looked at
+    """Read each of these cases with all calls; return the sum of outcomes."""
+    warnings.simplefilter("ignore")  # stale data are not the point here
     words.READ_LIMIT_NS = LIMIT_NS
     if mutant:
-        faulthandler.disable()  # the death of a control is no news
+        faulthandler.disable()  # a control dies on purpose
         MUTANTS[mutant]()
     path = place(name).segment
     sound = path.read_bytes()
@@ -168,7 +168,7 @@ def read_batch(name, seed, numbers, bound, mutant, board):
 
 
 def run(work, name, seed, cases, *rest):
-    """The sums of all batches, each in a child of its own."""
+    """Return the sums of all batches, each run in a child of its own."""
     totals = []
     batches = [(n, min(n + BATCH, cases)) for n in range(0, cases, BATCH)]
     for numbers in batches:
@@ -213,7 +213,7 @@ def sound(feed_name) -> bytes:
     return damage_cases.make(feed_name)
 
 
-def test_a_sound_one_refuses_nothing(feed_name, sound):
+def test_an_intact_segment_refuses_nothing(feed_name, sound):
     damage_cases.write(place(feed_name).segment, sound)
     walk = Walk(feed_name, None, bound=False)
     with warnings.catch_warnings():
@@ -236,8 +236,8 @@ def test_readers_of_damaged_segments(feed_name, sound, seed):
     assert identity(feed_name) == before
 
 
-def test_readers_that_were_there_before(feed_name, sound, seed):
-    """Their arrays and sizes are bound: what they read may be nonsense by now."""
+def test_readers_attached_before_the_damage(feed_name, sound, seed):
+    """Their arrays and sizes are bound already, and the words may be nonsense now."""
     total = run(read_batch, feed_name, seed, BOUND_CASES, True, None)
     print(BOUND_CASES, "cases:", total["refused"], "refusals,", total["done"], "reads")
     assert total["untyped"] == []
@@ -246,7 +246,7 @@ def test_readers_that_were_there_before(feed_name, sound, seed):
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_without_the_look_the_same_walk_breaks(feed_name, sound, seed, mutant):
+def test_without_the_checks_the_same_walk_breaks(feed_name, sound, seed, mutant):
     """The control."""
     board = forks.board()
     work = feed_name, seed, (0, MUTANT_CASES), False, mutant, board
@@ -264,7 +264,7 @@ def identity(name):
 
 
 def feed_batch(name, seed, numbers, mutant, board):
-    """A new feeder on each of these cases, then a reader of what it has made."""
+    """Start a feeder on each of these cases, then read its feed."""
     logging.disable()
     if mutant:
         FEEDER_MUTANTS[mutant]()
@@ -278,7 +278,7 @@ def feed_batch(name, seed, numbers, mutant, board):
         content = damage_cases.write(path, sound, case)
         try:
             outcome = take(name, case, content)
-        except Exception as error:  # noqa: BLE001 # the test looks at it
+        except Exception as error:  # noqa: BLE001 # the test checks it
             total["wrong"].append(f"case {number} {case}: {error!r}")
         else:
             total[outcome] += 1
@@ -289,7 +289,7 @@ def feed_batch(name, seed, numbers, mutant, board):
 
 
 def take(name: str, case: Case, content: bytes) -> str:
-    """Become the feeder, and feed: whether the feed goes on or the file stays."""
+    """Become the feeder and write. Return whether it worked; else the file stays."""
     path = place(name).segment
     try:
         feeder = shmfeed.create(name, *SIZES)
@@ -301,7 +301,7 @@ def take(name: str, case: Case, content: bytes) -> str:
         for stream, names in enumerate(STREAMS):
             ring = feeder.add_stream(*names)
             had = ring.reader.count
-            assert had == ROWS or not is_sound(case, stream), f"{names} lost its bars"
+            assert had == ROWS or not is_intact(case, stream), f"{names} lost its bars"
             kept += had == ROWS
             new = damage_cases.truth(stream, ROWS)
             ring.append(new.open_time, *new[2:8])
@@ -314,7 +314,7 @@ def take(name: str, case: Case, content: bytes) -> str:
             assert bars[-1] == new
             if len(case.words) == 1 and case.regions == {("rows", stream)}:
                 assert len(bars) > 2, "the longer side of one bad bar is kept"
-            assert set(bars) <= TRUTH[stream] or not is_sound(case, stream)
+            assert set(bars) <= TRUTH[stream] or not is_intact(case, stream)
         feeder.note({"endpoint": "e"})
         feeder.count("messages")
         feeder.beat()
@@ -323,8 +323,8 @@ def take(name: str, case: Case, content: bytes) -> str:
     return "kept" if kept == len(STREAMS) else "goes on"
 
 
-def is_sound(case: Case, stream: int) -> bool:
-    """Whether none of the words that its bars depend on was changed."""
+def is_intact(case: Case, stream: int) -> bool:
+    """Return whether all words that a stream's bars depend on are unchanged."""
     return not any(region == "header" or who == stream for region, who in case.regions)
 
 
@@ -337,7 +337,7 @@ def begin_anew():
     recovery.inspect_segment = lambda words, geometry: Inspection([], [])
 
 
-FEEDER_MUTANTS = {"adopt": adopt_blindly, "anew": begin_anew}
+FEEDER_MUTANTS = {"adopt": adopt_blindly, "recreate": begin_anew}
 
 
 def test_feeders_of_damaged_segments(feed_name, sound, seed):
@@ -352,7 +352,7 @@ def test_feeders_of_damaged_segments(feed_name, sound, seed):
 
 
 @pytest.mark.parametrize("mutant", FEEDER_MUTANTS)
-def test_without_the_survey_feeders_break(feed_name, sound, seed, mutant):
+def test_without_the_inspection_feeders_break(feed_name, sound, seed, mutant):
     """The control."""
     work = feed_name, seed, (0, MUTANT_CASES), mutant, forks.board()
     with forks.Fork(feed_batch, *work) as child:

@@ -1,4 +1,4 @@
-"""A segment that is damaged while its feeder runs: told, and mended by the next one."""
+"""A segment damaged under its feeder is reported, and the next feeder recreates it."""
 
 import os
 import signal
@@ -24,37 +24,37 @@ def venue():
 
 
 def overwrite(name, geometry, index):
-    """A stray store into the entry of stream `index`."""
+    """Store garbage into the entry of stream `index`."""
     with place(name).segment.open("r+b") as file:
         file.seek((geometry.entry_word(index) + E_WORD) * WORD)
         file.write(struct.pack("=q", 77))
 
 
-def test_readers_and_manager_are_told_and_the_next_feeder_mends_it(feed_name, venue):
+def test_damage_is_reported_and_the_next_feeder_recreates_it(feed_name, venue):
     with managing(feed_name, venue, symbols=["BTCUSDT", "ETHUSDT"]) as manager:
         manager.start(timeout=20)
         for number in range(3):
             push(venue, number)
             push(venue, number, stream=OTHER)
         with shmfeed.attach(feed_name) as feed:
-            sound, broken = feed.ring(*OTHER), feed.ring(*STREAM)
-            until(lambda: sound.count == broken.count == 3, what="three bars of each")
+            intact, broken = feed.ring(*OTHER), feed.ring(*STREAM)
+            until(lambda: intact.count == broken.count == 3, what="three bars of each")
             number = feed.streams().index(STREAM)
             overwrite(feed_name, feed.current().geometry, number)
             with pytest.raises(SegmentFormatError, match="catalog word 0x4d"):
                 broken.view(1)
-            assert len(sound.view(3)) == 3  # one that is bound goes on
+            assert len(intact.view(3)) == 3  # a bound reader works on
             status = manager.get_status()
             assert status["health"] == "stale"
             assert "catalog word 0x4d" in status["last_error"]
             os.kill(feed.connection()["pid"], signal.SIGKILL)
             until(lambda: connected(manager), timeout=20, what="mended")
-            assert sound.count == 3
+            assert intact.count == 3
             assert broken.count == 0
             push(venue, 3)
             push(venue, 3, stream=OTHER)
             until(
-                lambda: (sound.count, broken.count) == (4, 1), what="one more of each"
+                lambda: (intact.count, broken.count) == (4, 1), what="one more of each"
             )
             until(lambda: manager.get_status()["health"] == "live", what="live")
 

@@ -1,7 +1,7 @@
-"""A segment's file, lock and directory as they should not be: typed errors, no harm.
+"""Wrong files in place of a segment, its lock, its directory: typed errors, no harm.
 
-What is not ours stays as it is, byte for byte. A read beyond a file's end would be a
-signal: whatever could meet one runs in a forked child.
+A foreign file stays byte for byte the same. A load past a file's end raises SIGBUS, so
+code that could meet one runs in a forked child.
 """
 
 import faulthandler
@@ -35,7 +35,7 @@ from shmfeed.segment.removal import remove_unheld
 
 SIZES = tuple(GEOMETRY[i] for i in (1, 2, 0))  # as `create` takes them
 BLOCK = 512
-NOBODY = 65534
+OTHER_UID = 65534
 
 
 @pytest.fixture
@@ -44,13 +44,13 @@ def where(feed_name):
 
 
 @pytest.fixture
-def sound(feed_name) -> bytes:
-    """The bytes of a segment with bars, which is there and nobody's."""
+def intact(feed_name) -> bytes:
+    """Return the bytes of a segment with bars, which no feeder holds."""
     return damage_cases.make(feed_name)
 
 
 def refusal(call, *arguments, **options):
-    """The type and the words of its refusal; None where there is none."""
+    """Return the type and the message of the error that a call raises, or None."""
     try:
         found = call(*arguments, **options)
     except shmfeed.ShmfeedError as error:
@@ -71,12 +71,12 @@ def is_same(path: Path, before: os.stat_result, content: bytes | None) -> bool:
 
 
 class TestContent:
-    def attach_at_each_block(self, name, sound):
+    def attach_at_each_block(self, name, intact):
         path, outcomes = place(name).segment, []
-        for size in range(0, len(sound), BLOCK):
-            path.write_bytes(sound[:size])
+        for size in range(0, len(intact), BLOCK):
+            path.write_bytes(intact[:size])
             outcomes.append((size, refusal(self.read, name), path.stat().st_size))
-        path.write_bytes(sound)
+        path.write_bytes(intact)
         return outcomes
 
     def read(self, name):
@@ -85,49 +85,51 @@ class TestContent:
             for names in STREAMS:
                 feed.ring(*names).view(99).copy()
 
-    def test_cut_at_each_block_readers_are_told(self, feed_name, sound):
-        with forks.Fork(self.attach_at_each_block, feed_name, sound) as child:
+    def test_readers_refuse_a_file_truncated_at_each_block(self, feed_name, intact):
+        with forks.Fork(self.attach_at_each_block, feed_name, intact) as child:
             outcomes = child.result()
-        assert len(outcomes) == -(-len(sound) // BLOCK)
+        assert len(outcomes) == -(-len(intact) // BLOCK)
         for size, (kind, words), left in outcomes:
             assert left == size
             if size < HEADER_WORDS * WORD:
                 assert kind == "FeedNotFoundError"
             else:
                 assert kind == "SegmentFormatError"
-                stated = f"its header states {len(sound)}"
+                stated = f"its header states {len(intact)}"
                 assert f"damaged: it has {size} bytes, {stated}" in words
 
-    def test_without_the_look_at_its_size_readers_fail(self, feed_name, sound):
-        """The control. No signal: what is mapped is never longer than the file."""
+    def test_without_the_size_check_readers_fail(self, feed_name, intact):
+        """The control. No signal: a mapping is never longer than its file."""
 
-        def trust(name, sound):
+        def trust(name, intact):
             mapping.read_geometry = lambda *_: GEOMETRY
-            self.attach_at_each_block(name, sound)
+            self.attach_at_each_block(name, intact)
 
-        with forks.Fork(trust, feed_name, sound) as child:
+        with forks.Fork(trust, feed_name, intact) as child:
             assert child.wait() == 1  # an IndexError
 
-    def feed_at_each_block(self, name, sound):
+    def feed_at_each_block(self, name, intact):
         path, found = place(name).segment, []
-        for size in range(0, len(sound), BLOCK):
-            path.write_bytes(sound[:size])
+        for size in range(0, len(intact), BLOCK):
+            path.write_bytes(intact[:size])
             with shmfeed.create(name, *SIZES) as writer:
                 damage_cases.fill(writer)
                 self.read(name)
                 found.append((size, writer.reused))
         return found
 
-    def test_cut_at_each_block_the_next_feeder_makes_it_anew(self, feed_name, sound):
-        with forks.Fork(self.feed_at_each_block, feed_name, sound) as child:
+    def test_the_next_feeder_recreates_a_file_truncated_at_each_block(
+        self, feed_name, intact
+    ):
+        with forks.Fork(self.feed_at_each_block, feed_name, intact) as child:
             found = child.result()
-        assert len(found) == -(-len(sound) // BLOCK)
+        assert len(found) == -(-len(intact) // BLOCK)
         assert not any(adopted for _, adopted in found)
 
     @pytest.mark.parametrize(
         ("first", "said"),
         [
-            (b"somebody's own data", "not a shmfeed segment"),
+            (b"data of another program", "not a shmfeed segment"),
             (b"\x7fELF\x02\x01\x01", "not a shmfeed segment"),
             (bytes(7) + b"\x01", "not a shmfeed segment"),
             (b"\x01" + bytes(7), "not a shmfeed segment"),  # looks unfinished
@@ -135,8 +137,8 @@ class TestContent:
         ],
         ids=["text", "program", "high", "low", "other endianness"],
     )
-    def test_a_foreign_one_stays(self, where, sound, first, said):
-        content = first + sound[len(first) :]
+    def test_a_foreign_file_stays(self, where, intact, first, said):
+        content = first + intact[len(first) :]
         where.segment.write_bytes(content)
         before = where.segment.lstat()
         for call in (shmfeed.attach, shmfeed.create):
@@ -148,8 +150,8 @@ class TestContent:
             remove_unheld(where)
         assert is_same(where.segment, before, content)
 
-    def test_one_that_only_begins_like_an_unfinished_one_stays(self, where, sound):
-        content = bytes(WORD) + b"somebody's own data, after a word of nothing"
+    def test_a_file_that_begins_like_an_unfinished_segment_stays(self, where, intact):
+        content = bytes(WORD) + b"data of another program, after a word of nothing"
         where.segment.write_bytes(content)
         assert refusal(shmfeed.create, where.name)[0] == "SegmentFormatError"
         with pytest.raises(SegmentFormatError):
@@ -157,24 +159,24 @@ class TestContent:
         assert where.segment.read_bytes() == content
 
     @pytest.mark.parametrize("version", [0, 2, 1 << 31])
-    def test_another_version_is_replaced_and_its_readers_told(
-        self, where, sound, version, caplog
+    def test_another_version_is_recreated_and_its_readers_reattach(
+        self, where, intact, version, caplog
     ):
         ready = struct.pack("=q", MAGIC << MAGIC_SHIFT | version)
-        where.segment.write_bytes(ready + sound[WORD:])
+        where.segment.write_bytes(ready + intact[WORD:])
         kind, words = refusal(shmfeed.attach, where.name)
         assert (kind, f"version {version}," in words) == ("SegmentFormatError", True)
         assert refusal(shmfeed.create, where.name) is None
         assert f"layout version {version}" in caplog.text
         assert refusal(shmfeed.attach, where.name) is None
 
-    def test_the_geometry_of_another_in_this_size(self, where, sound):
+    def test_the_geometry_of_a_larger_segment(self, where, intact):
         other = Geometry(GEOMETRY.max_streams, GEOMETRY.history + 50, GEOMETRY.guard)
         words = [other.size, *other, other.slots]
         for count in range(1, len(words) + 1):
             changed = struct.pack(f"={count}q", *words[:count])
             where.segment.write_bytes(
-                sound[:WORD] + changed + sound[WORD + len(changed) :]
+                intact[:WORD] + changed + intact[WORD + len(changed) :]
             )
             kind, said = refusal(shmfeed.attach, where.name)
             assert kind == "SegmentFormatError"
@@ -214,7 +216,7 @@ def anothers(path, target):
         pytest.skip("only root can give a file to another user")
     shutil.copy(target, path)
     path.chmod(0o600)
-    os.chown(path, NOBODY, NOBODY)
+    os.chown(path, OTHER_UID, OTHER_UID)
 
 
 KINDS = [a_fifo, a_directory, a_link, a_hard_link, a_socket, an_open_file, anothers]
@@ -228,8 +230,8 @@ CALLS = [
 class TestKinds:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("call", CALLS, ids=["attach", "create", "remove"])
-    def test_what_stands_for_a_segment_is_refused_and_stays(
-        self, where, sound, kind, call
+    def test_another_kind_of_file_is_refused_as_a_segment(
+        self, where, intact, kind, call
     ):
         target = where.segment.rename(f"{where.segment}.kept")
         kind(where.segment, target)
@@ -240,16 +242,14 @@ class TestKinds:
         assert said[0] == "SegmentFormatError"
         assert str(where.segment) in said[1]
         assert is_same(where.segment, before, None)
-        assert target.read_bytes() == sound
+        assert target.read_bytes() == intact
         if kind is a_directory:
             where.segment.rmdir()
 
     # Not an open file: the lock's other bits open nothing, its directory is 0700.
     @pytest.mark.parametrize("kind", [one for one in KINDS if one is not an_open_file])
     @pytest.mark.parametrize("call", CALLS[1:], ids=["create", "remove"])
-    def test_what_stands_for_a_lock_is_refused_and_stays(
-        self, where, sound, kind, call
-    ):
+    def test_another_kind_of_file_is_refused_as_a_lock(self, where, intact, kind, call):
         where.lock.unlink()
         target = where.directory / f"{where.name}.kept"
         target.write_bytes(b"not to be cut")
@@ -260,18 +260,18 @@ class TestKinds:
         assert str(where.lock) in said[1]
         assert is_same(where.lock, before, None)
         assert target.read_bytes() == b"not to be cut"
-        assert where.segment.read_bytes() == sound
+        assert where.segment.read_bytes() == intact
         target.unlink()
 
 
-def as_nobody(work, *arguments):
+def as_another_user(work, *arguments):
     """`work` in a child that is not root."""
 
     def drop_and_work(*arguments):
         if os.geteuid() == 0:
             os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
+            os.setgid(OTHER_UID)
+            os.setuid(OTHER_UID)
         return work(*arguments)
 
     with forks.Fork(drop_and_work, *arguments) as child:
@@ -280,11 +280,11 @@ def as_nobody(work, *arguments):
 
 class TestRights:
     @pytest.fixture
-    def nobodys(self, feed_name):
-        """The place of this feed for a user who is not root, gone afterwards."""
+    def other_place(self, feed_name):
+        """Yield the place of this feed for another user, and remove it afterwards."""
         if os.geteuid():
             pytest.skip("only root can be another user")
-        uid = NOBODY
+        uid = OTHER_UID
         directory = Path(f"/dev/shm/shmfeed-{uid}")
         was_there = directory.exists()
         yield place(feed_name)._replace(
@@ -299,38 +299,41 @@ class TestRights:
         ("mode", "said"),
         [(0o600, "Permission denied"), (0o644, "belongs to user 0, not to 65534")],
     )
-    def test_roots_file_under_anothers_name(self, nobodys, sound, mode, said):
-        nobodys.segment.write_bytes(sound)
-        nobodys.segment.chmod(mode)
+    def test_a_file_of_root_under_the_feeds_name(self, other_place, intact, mode, said):
+        other_place.segment.write_bytes(intact)
+        other_place.segment.chmod(mode)
         for call in ("attach", "create"):
-            kind, words = as_nobody(refusal, getattr(shmfeed, call), nobodys.name)
+            kind, words = as_another_user(
+                refusal, getattr(shmfeed, call), other_place.name
+            )
             assert kind == "SegmentFormatError"
             assert said in words or (call == "create" and "Permission denied" in words)
-        assert nobodys.segment.read_bytes() == sound
+        assert other_place.segment.read_bytes() == intact
 
-    def test_a_lock_that_its_owner_may_not_write(self, nobodys):
+    def test_a_lock_that_its_owner_may_not_write(self, other_place):
         def twice(name):
             shmfeed.create(name).close(unlink=True)
-            nobodys.lock.chmod(0o400)
+            other_place.lock.chmod(0o400)
             return refusal(shmfeed.create, name)
 
-        kind, words = as_nobody(twice, nobodys.name)
+        kind, words = as_another_user(twice, other_place.name)
         assert kind == "SegmentFormatError"
         assert (
-            f"{nobodys.lock} is refused as the feed's lock: its mode is 0400" in words
+            f"{other_place.lock} is refused as the feed's lock: its mode is 0400"
+            in words
         )
 
-    def test_a_directory_that_is_roots(self, nobodys):
-        if nobodys.directory.exists():
-            pytest.skip(f"{nobodys.directory} is in use")
-        nobodys.directory.mkdir(0o700)
-        kind, words = as_nobody(refusal, shmfeed.create, nobodys.name)
+    def test_a_directory_of_root(self, other_place):
+        if other_place.directory.exists():
+            pytest.skip(f"{other_place.directory} is in use")
+        other_place.directory.mkdir(0o700)
+        kind, words = as_another_user(refusal, shmfeed.create, other_place.name)
         assert kind == "SegmentFormatError"
-        assert f"{nobodys.directory} is refused" in words
+        assert f"{other_place.directory} is refused" in words
 
 
 class TestNotReady:
-    def test_while_its_maker_lives_it_is_left_alone(self, where):
+    def test_while_its_creator_lives_it_stays(self, where):
         def make(board):
             where.segment.unlink(missing_ok=True)
             holding = SegmentOwner(where, GEOMETRY)
@@ -347,7 +350,7 @@ class TestNotReady:
             with pytest.raises(FeedBusyError) as caught:
                 shmfeed.create(where.name)
             assert caught.value.pid == maker.pid
-            where.lock.unlink()  # the lock on the object holds by itself
+            where.lock.unlink()  # the lock on the segment holds by itself
             with pytest.raises(FeedBusyError):
                 shmfeed.create(where.name)
             assert not remove_unheld(where)
@@ -359,14 +362,16 @@ class TestNotReady:
 
 
 def quietly(work, *arguments):
-    """In a child that is to die: nobody should take its traceback for a failure."""
+    """Silence a child that dies on purpose: its traceback is not a failure."""
     faulthandler.disable()
     return work(*arguments)
 
 
-class TestCutWhileInUse:
-    """A file that shrinks takes its pages from whoever has mapped it. Nothing that a
-    reader does protects it; a feeder looks at each beat, before its first store."""
+class TestTruncatedInUse:
+    """A truncated file takes the pages from every mapping of it.
+
+    No reader can protect itself. A feeder checks at each beat, before its first store.
+    """
 
     @contextmanager
     def in_use(self, name):
@@ -382,7 +387,7 @@ class TestCutWhileInUse:
             return said
 
     @pytest.mark.parametrize("size", [0, 4096, 12288])
-    def test_the_feeder_ends_in_words(self, where, size):
+    def test_the_feeder_ends_with_an_error(self, where, size):
         with forks.Fork(self.beat, where, size) as child:
             said = child.result()
         for kind, words in said:
@@ -391,14 +396,14 @@ class TestCutWhileInUse:
             assert f" to {size} bytes; restart the feeder" in words
         assert not where.segment.exists()
 
-    def test_without_the_look_the_feeder_dies(self, where, monkeypatch):
+    def test_without_the_check_the_feeder_dies(self, where, monkeypatch):
         """The control."""
         monkeypatch.setattr(SegmentOwner, "check", lambda _: None)
         with forks.Fork(quietly, self.beat, where, 0) as child:
             assert child.wait() == -signal.SIGBUS
 
-    def test_a_reader_of_what_is_gone_dies(self, where):
-        """Known, and here so that it stays known: no promise is made."""
+    def test_a_reader_of_truncated_pages_dies(self, where):
+        """A known limit, for which no promise is made."""
 
         def read():
             with self.in_use(where.name) as (_, feed):
@@ -408,20 +413,20 @@ class TestCutWhileInUse:
 
         with forks.Fork(quietly, read) as child:
             assert child.wait() == -signal.SIGBUS
-        # The next feeder makes it anew, and the next reader finds that.
+        # The next feeder recreates it, and the next reader finds that.
         with self.in_use(where.name) as (_, feed):
             assert feed.ring(*STREAMS[0]).count == ROWS
 
 
 def lowest_free() -> int:
-    """The number of the next descriptor."""
+    """Return the number of the next descriptor."""
     fd = os.dup(0)
     os.close(fd)
     return fd
 
 
 class TestLimits:
-    """The host has no descriptor or no memory left: the feed stays as it was."""
+    """The host has no descriptor or no memory left: the feed is not changed."""
 
     def short_of_descriptors(self, name):
         used = lowest_free()
@@ -438,7 +443,7 @@ class TestLimits:
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free(), hard))
         return refusal(ControlServer, path, lambda request: {})
 
-    def test_a_descriptor_for_the_control_socket(self, where, sound):
+    def test_a_descriptor_for_the_control_socket(self, where, intact):
         path = str(where.socket)
         with forks.Fork(self.listen_without_descriptors, path) as child:
             kind, words = child.result()
@@ -446,7 +451,7 @@ class TestLimits:
         assert words == f"cannot listen at {path}: Too many open files"
         assert not where.socket.exists()
 
-    def test_descriptors(self, where, sound):
+    def test_descriptors(self, where, intact):
         inode = where.segment.lstat().st_ino
         with forks.Fork(self.short_of_descriptors, where.name) as child:
             said = child.result()
@@ -482,7 +487,7 @@ class TestLimits:
         assert refusal(shmfeed.attach, where.name) is None
 
 
-def test_more_streams_than_there_is_room_for(where, sound):
+def test_streams_that_do_not_fit(where, intact):
     with (
         shmfeed.create(where.name, *SIZES) as writer,
         shmfeed.attach(where.name) as feed,
@@ -490,7 +495,9 @@ def test_more_streams_than_there_is_room_for(where, sound):
         assert writer.reused
         ring = writer.add_stream("SOLUSDT", "1h")
         before = where.segment.read_bytes()
-        with pytest.raises(BadArgumentError, match="room for 3 streams and carries 3"):
+        with pytest.raises(
+            BadArgumentError, match="capacity for 3 streams and carries 3"
+        ):
             writer.add_stream("XRPUSDT", "1h")
         assert where.segment.read_bytes() == before
         ring.append(0, 1, 2, 1, 2, 1)
@@ -552,7 +559,7 @@ for what in sys.argv[3:]:
 
 
 def test_removed_while_attached(child, feed_name):
-    """Readers keep what they have and are told; the feeder ends; another one comes."""
+    """Readers keep their bars and see it dead; the feeder ends; another one starts."""
     ways = ["segment", "lock", "both", "directory", "all", "a file"]
     code = GONE.replace("sys.argv[3:]", repr(ways))
     found = own_shm.run(child, feed_name, "size=1m", code)
@@ -616,7 +623,7 @@ for make in (a_link, an_open_one, a_file, anothers):
 """
 
 
-def test_a_directory_that_is_not_ours_alone(child, feed_name):
+def test_a_directory_that_others_may_enter(child, feed_name):
     for name, said, same in own_shm.run(child, feed_name, "size=1m", DIRECTORIES):
         if said == "not permitted":
             assert os.geteuid()
@@ -644,7 +651,7 @@ with shmfeed.create(sys.argv[1], 5, 3, 2) as writer:
 """
 
 
-def test_no_room_for_the_control_socket(child, feed_name):
+def test_a_full_disk_has_no_place_for_the_control_socket(child, feed_name):
     said, count = own_shm.run(child, feed_name, "size=1m,nr_inodes=4", NO_SOCKET)
     assert "No space left on device" in said
     assert ".sock" in said

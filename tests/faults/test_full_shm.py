@@ -1,8 +1,8 @@
-"""/dev/shm without room: a clear error before the first bar, never SIGBUS.
+"""A full /dev/shm: a clear error before the first bar, never SIGBUS.
 
 Each case runs in a child with a /dev/shm of its own, a few pages small, in a mount
-namespace. Permitted: the feed is there and works, or SegmentFullError and nothing of
-it is left but the directory and the lock file.
+namespace. Permitted: the feed works, or creating it raises SegmentFullError and
+leaves only the directory and the lock file.
 """
 
 import os
@@ -64,7 +64,7 @@ def works(outcome, begin=0):
     return outcome == {"begin": begin, "bars": 16, "sum": 16.0}
 
 
-def test_no_room_for_the_segment(child, feed_name):
+def test_a_segment_that_does_not_fit(child, feed_name):
     code = f"tell(attempt(1000)); tell(attempt({SMALL}))"
     refused, small = run(child, feed_name, "size=64k", code)
     print(refused)
@@ -95,7 +95,7 @@ def test_each_number_of_inodes(child, feed_name, inodes):
     assert works(outcome) == (inodes > 3)  # the root, a directory, lock and segment
 
 
-def test_a_feed_made_in_time_goes_on(child, feed_name):
+def test_a_feed_created_in_time_works_on(child, feed_name):
     code = f"""
 tell(attempt({SMALL}))
 fill()
@@ -106,7 +106,7 @@ tell(attempt({SMALL}))
     outcomes = run(child, feed_name, "size=256k", code)
     assert works(outcomes[0])
     assert works(outcomes[1], 100)
-    assert "error" in outcomes[2]  # no room for a larger one: the old one stays
+    assert "error" in outcomes[2]  # a larger one does not fit: the old one stays
     assert len(outcomes[2]["left"]) == 1
     assert works(outcomes[3], 200)
 
@@ -138,9 +138,7 @@ for call, *arguments in (
 """
 
 
-def test_one_without_pages_kills_neither_reader_nor_feeder_nor_cleaner(
-    child, feed_name
-):
+def test_a_segment_without_pages_kills_no_process(child, feed_name):
     attached, created, cleaned = run(child, feed_name, "size=64k", UNREADY)
     segment = f"shmfeed.{os.geteuid()}.{feed_name}"
     assert attached == ["FeedNotFoundError", [segment]]
@@ -149,7 +147,7 @@ def test_one_without_pages_kills_neither_reader_nor_feeder_nor_cleaner(
     assert cleaned[1] == []
 
 
-def test_without_the_reservation_it_would_die(child, feed_name):
+def test_without_the_reservation_the_writer_dies(child, feed_name):
     """The control: the same case, and a writer that does not reserve its pages."""
     code = "os.posix_fallocate = lambda *arguments: None\ntell(attempt(1000))\n"
     process = child(own_shm.MOUNT + PREPARE + code, feed_name, "size=64k")
@@ -159,7 +157,7 @@ def test_without_the_reservation_it_would_die(child, feed_name):
     assert process.returncode == -signal.SIGBUS
 
 
-def test_a_limit_of_this_process_is_told_apart(child, feed_name):
+def test_a_limit_of_the_process_has_its_own_message(child, feed_name):
     code = f"""
 resource.setrlimit(resource.RLIMIT_FSIZE, (16384, resource.RLIM_INFINITY))
 tell(attempt({SMALL}))

@@ -1,4 +1,4 @@
-"""A feeder killed at any moment: readers go on, no closed bar is lost or doubled.
+"""A feeder killed at any moment: readers work on, no closed bar is lost or repeated.
 
 Permitted for a reader's call: whole rows, or BusyRingError within its limit. Permitted
 for the ring after a kill: the rows that append had returned for, or one more.
@@ -22,7 +22,7 @@ GEOMETRY = 200, 16, 2
 KILLS = int(210 * forks.SCALE)
 LONGEST_LIFE = 0.004  # seconds between the first append and the kill
 CALL_NS = 60_000_000  # CPU time of one call: a busy read ends after 10 ms
-STUCK_SECONDS = 2.0  # of the wall clock, beside other work: nothing blocks
+STUCK_SECONDS = 2.0  # wall time, beside other work: no call blocks
 DEAD_SECONDS = 2.5
 
 STOP, LIVES, BEGUN, APPENDED = range(4)
@@ -49,8 +49,8 @@ def write_until_killed(name, board):
         board[APPENDED] = number
 
 
-def read_on(name, board, seed, pause):
-    """Every verb, on one Feed, whatever happens to its feeder."""
+def read_every_verb(name, board, seed, pause):
+    """Call every verb on one Feed while its feeders are killed."""
     chance = random.Random(seed)
     tally: Counter = Counter()
     with attach(name) as feed:
@@ -96,7 +96,7 @@ def ask(ring, n, tally):
 
 
 def check_ring(feed: Feed, board, tally: Counter) -> None:
-    """After a kill: what was appended is there, whole, once, and at most one more."""
+    """Check after a kill that each appended bar is there once, and at most one more."""
     ring = feed.ring(payload.SYMBOL, payload.TIMEFRAME)
     reader = ring.reader()
     appended, begun, count = board[APPENDED], board[BEGUN], reader.count
@@ -123,8 +123,8 @@ def test_kill_at_random_moments(feed, seed):
     board = forks.board()
     kills: Counter = Counter()
     with (
-        forks.Fork(read_on, feed.name, board, seed + 1, 0) as first,
-        forks.Fork(read_on, feed.name, board, seed + 2, 0.001) as second,
+        forks.Fork(read_every_verb, feed.name, board, seed + 1, 0) as first,
+        forks.Fork(read_every_verb, feed.name, board, seed + 2, 0.001) as second,
     ):
         for life in range(1, KILLS + 1):
             with forks.Fork(write_until_killed, feed.name, board) as writer:
@@ -161,7 +161,7 @@ def check_it_is_called_dead(feed: Feed, killed: float) -> None:
 
 
 def append_ten(name, successor):
-    cores.write_purely()  # the mutants look into it
+    cores.write_purely()  # the mutants use its internals
     ring = create(name, *GEOMETRY).add_stream(payload.SYMBOL, payload.TIMEFRAME)
     number = successor(ring)
     for _ in range(10):
@@ -174,21 +174,22 @@ def goes_on(ring):
     return ring.reader.count
 
 
-def doubles(ring):
-    """A mutant: it appends its predecessor's last bar again."""
+def repeat_last_bar(ring):
+    """Append the predecessor's last bar again: a mutant."""
     ring._last_open -= payload.STEP
     return ring.reader.count - 1
 
 
-def loses(ring):
-    """A mutant: it leaves a bar out."""
+def skip_one_bar(ring):
+    """Leave a bar out: a mutant."""
     return ring.reader.count + 1
 
 
 @pytest.mark.parametrize(
-    ("successor", "right"), [(goes_on, True), (doubles, False), (loses, False)]
+    ("successor", "right"),
+    [(goes_on, True), (repeat_last_bar, False), (skip_one_bar, False)],
 )
-def test_a_bar_lost_or_doubled_is_seen(feed, successor, right):
+def test_a_lost_or_repeated_bar_is_seen(feed, successor, right):
     board = forks.board()
     for life in (goes_on, successor):
         with forks.Fork(append_ten, feed.name, life) as writer:
@@ -197,6 +198,6 @@ def test_a_bar_lost_or_doubled_is_seen(feed, successor, right):
     if right:
         check_ring(feed, board, Counter())
     else:
-        # A bar that is there twice is refused where the ring is bound.
+        # A repeated bar is refused when a reader is bound.
         with pytest.raises((AssertionError, SegmentFormatError)):
             check_ring(feed, board, Counter())

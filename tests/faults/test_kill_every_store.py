@@ -1,9 +1,9 @@
-"""A feeder that dies at its first store or system call, at its second, .. at its last.
+"""A feeder that dies at each of its stores and system calls, one after the other.
 
-After each death: a reader that attached before goes on, one that comes finds a whole
-feed or FeedNotFoundError, the next feeder takes over, and no row that was acknowledged
-is lost, doubled or torn. The feeder is the pure core's, whose stores can be counted;
-`test_ring_deaths.py` does the same to the C core. Readers are of whichever serves.
+After each death: a reader that attached before reads on, a new one finds a whole feed
+or FeedNotFoundError, the next feeder takes over, and no acknowledged row is lost,
+repeated or torn. The feeder is the pure core's, whose stores can be counted;
+`test_ring_deaths.py` does the same to the C core. Readers are of the core in use.
 """
 
 import os
@@ -27,14 +27,14 @@ from shmfeed.writer import FeedWriter, create
 GEOMETRY = 3, 1, 2  # the tightest ring: each append writes over a row
 WIDER = 5, 2, 3
 OTHER = "ETHUSDT"
-ROWS = 6  # there before the death, in the first stream
+ROWS = 6  # rows of the first stream before the death
 MOST_STEPS = 400
 
 APPENDED, BEGUN = 0, 1
 
 
 class Phase(NamedTuple):
-    """What a feeder does until it dies: `prepare` unharmed, then `act` with the fuse.
+    """The work of a feeder until it dies: `prepare` unharmed, then `act` with the fuse.
 
     `keeps` says whether the rows that were there before must be there after; `after`
     is the geometry of its successor. By day only every `stride`-th death is died.
@@ -59,7 +59,7 @@ def opened(name):
 
 
 def damaged(name):
-    """A counter that cannot be: the next feeder makes the segment anew."""
+    """Damage a counter, so that the next feeder recreates the segment."""
     with place(name).segment.open("r+b") as segment:
         segment.seek(H_BARS * WORD)
         segment.write(bytes([0xFF]) * WORD)
@@ -142,14 +142,14 @@ def fill(name):
 
 
 def check_feed(feed: Feed, least: int, most: int) -> None:
-    """All that can be read is whole, and the first stream has what it should."""
+    """Check that all rows are whole, and the first stream's count."""
     assert least <= check_ring(feed, payload.SYMBOL) <= most
     assert check_ring(feed, OTHER) == 0
     assert len(feed.status()["streams"]) == len(feed.streams())
 
 
 def check_ring(feed: Feed, symbol: str) -> int:
-    """How many rows the stream has had, 0 also where there is no such stream."""
+    """Return how many rows the stream has had, 0 if there is no such stream."""
     try:
         ring = feed.ring(symbol, payload.TIMEFRAME)
     except StreamNotFoundError:
@@ -193,7 +193,7 @@ def check_aftermath(name: str, phase: Phase, board: memoryview, old: Feed | None
 
 
 def run_to_each_death(name, phase, adapt=lambda: None) -> int:
-    """About how many steps the phase has; each, by `stride`, has been the last."""
+    """Die at each `stride`-th step of a phase. Return about how many steps it has."""
     stride = phase.stride if forks.SCALE <= 1 else 1
     for step in range(1, MOST_STEPS, stride):
         if not phase.starts_empty:
@@ -214,14 +214,14 @@ def run_to_each_death(name, phase, adapt=lambda: None) -> int:
 
 
 @pytest.mark.parametrize("phase", PHASES.values(), ids=PHASES.keys())
-def test_a_death_at_each_step_is_survived(feed_name, phase):
+def test_the_feed_survives_a_death_at_each_step(feed_name, phase):
     steps = run_to_each_death(feed_name, phase)
     print(steps, "steps")
     assert steps >= 5
 
 
 def publish_first():
-    """A mutant: a row is published before it is written."""
+    """Publish a row before it is written: a mutant."""
     store = fuse.FusedView.__setitem__
 
     def store_early(view, key, value):
@@ -242,7 +242,7 @@ def publish_first():
 
 
 def ready_first():
-    """A mutant: a segment calls itself ready before it has a header."""
+    """Store the ready word before the header: a mutant."""
     create_object = ownership.create_object
 
     def create_ready_object(name, size):
@@ -256,7 +256,7 @@ def ready_first():
 @pytest.mark.parametrize(
     ("phase", "mutant"), [("append", publish_first), ("creation", ready_first)]
 )
-def test_a_wrong_order_does_not_survive(feed_name, phase, mutant):
+def test_a_wrong_order_is_found(feed_name, phase, mutant):
     with pytest.raises(Exception, match=r".") as caught:
         run_to_each_death(feed_name, PHASES[phase], mutant)
     assert "after a death at step" in caught.value.__notes__[0]

@@ -1,4 +1,4 @@
-"""However a reader ends, the feed, its writer and everyone else stay as they were."""
+"""No end of a reader changes the feed, its writer or other readers."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ sys.stdin.readline()
 """
 
 # A strategy that uses the standard library's pools and its own shared memory beside
-# the feed: its resource tracker runs, and must not take the feed for a leftover.
+# the feed. Its resource tracker must not unlink the feed.
 POOLS = """
 import multiprocessing
 from multiprocessing import shared_memory
@@ -140,7 +140,7 @@ def come_and_go(readers):
         if number % 2:
             reader.kill()
         out, err = reader.communicate("\n", timeout=30)
-        assert (out, err) == ("", "")  # nothing to say for the resource tracker
+        assert (out, err) == ("", "")  # no warning of the resource tracker
         assert reader.returncode == (-signal.SIGKILL if number % 2 else 0)
 
 
@@ -166,7 +166,7 @@ def test_a_strategy_with_pools_and_a_resource_tracker(
         check_alive(feed, 0)
 
 
-def test_a_feeder_that_falls_over_leaves_its_feed(child, feed_name):
+def test_a_feeder_that_fails_leaves_its_feed(child, feed_name):
     feeder = child(SAY_ALL + FEEDER_THAT_FALLS_OVER, feed_name)
     out, err = feeder.communicate(timeout=30)
     assert (out, err, feeder.returncode) == ("", "", 0)
@@ -175,8 +175,8 @@ def test_a_feeder_that_falls_over_leaves_its_feed(child, feed_name):
     create(feed_name, *GEOMETRY).close(unlink=True)
 
 
-def test_a_reader_by_the_standard_library_would_take_the_feed_away(child, feed_name):
-    """The control: what attaching is not done by."""
+def test_a_reader_by_the_standard_library_removes_the_feed(child, feed_name):
+    """The control: the way in which `attach` does not attach."""
     create(feed_name, *GEOMETRY).close()
     where = place(feed_name)
     reader = child(SAY_ALL + NAIVE, where.object_name)

@@ -1,4 +1,4 @@
-"""A reader cannot change what all others read, by accident or by force.
+"""A reader cannot change the segment, by accident or by force.
 
 Permitted: an exception in the reader, or its own death by SIGSEGV. The segment's
 SHA-256 is the same afterwards; its writer is idle meanwhile.
@@ -66,7 +66,7 @@ print("done", flush=True)
 
 @pytest.fixture
 def segment(feed_name):
-    """A feed with bars, and where it is."""
+    """Yield the path of a segment with bars."""
     with create(feed_name, *GEOMETRY) as writer:
         ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
         for number in range(1, 41):
@@ -91,7 +91,7 @@ def test_each_attempt_is_refused(child, feed_name, segment):
     assert digest(segment) == before
 
 
-def test_force_kills_the_offender_alone(child, feed_name, segment):
+def test_force_kills_the_reader_alone(child, feed_name, segment):
     before = digest(segment)
     offender = child(ATTACH + FORCE, feed_name, segment)
     out, _ = offender.communicate(timeout=30)
@@ -100,7 +100,7 @@ def test_force_kills_the_offender_alone(child, feed_name, segment):
     assert digest(segment) == before
 
 
-def test_the_digest_sees_a_writer(child, feed_name, segment):
+def test_the_digest_shows_a_store(child, feed_name, segment):
     """The control: the same store through a map that may write changes the digest."""
     before = digest(segment)
     code = ATTACH + "writable = mmap.mmap(os.open(path, os.O_RDWR), 4096)\n"

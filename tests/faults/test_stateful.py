@@ -1,7 +1,7 @@
 """A feed in /dev/shm, its writers killed at any step, against a plain list.
 
 Each run is a series of commands to a writer process, of its deaths, successions and
-replacements by another geometry, and of readers who come, go, keep slices and look on.
+recreations with another geometry, and of readers that come, go and keep slices.
 """
 
 import itertools
@@ -82,7 +82,7 @@ gaps = st.integers(1, 3)
 
 
 class Reader:
-    """An attachment, and in which of the feed's segments it must be."""
+    """An attachment, and the segment of the feed that it must be in."""
 
     def __init__(self, feed: Feed, segment: int) -> None:
         self.feed = feed
@@ -92,7 +92,7 @@ class Reader:
 
 
 def carried(feed: Feed) -> list[StreamKey]:
-    """All streams that a feed can be asked for, unsubscribed ones too."""
+    """Return all streams that a feed can be asked for, unsubscribed ones too."""
     found = []
     for names in POOL:
         with suppress(StreamNotFoundError):
@@ -110,7 +110,7 @@ class FeedModel(RuleBasedStateMachine):
     @initialize(geometry=st.sampled_from(GEOMETRIES))
     def begin(self, geometry: tuple[int, int, int]) -> None:
         self.clock.now = BEGINNING
-        self.segments: list[Truth] = []  # all that there have been, as they were last
+        self.segments: list[Truth] = []  # all of them so far, in their last state
         self.current: int | None = None  # the one that has the feed's name
         self.readers: list[Reader] = []
         self.serial = 0
@@ -131,7 +131,7 @@ class FeedModel(RuleBasedStateMachine):
         return self.nursery.pid is not None
 
     def tell(self, step: int, op: str, *arguments: Any) -> None:
-        """Have it done; with a step, the writer may die over it."""
+        """Send a command. With a step, the writer may die in it."""
         before = self.truth
         now = self.tick()
         answer = self.nursery.ask(op, *arguments, now=now, step=step)
@@ -216,7 +216,7 @@ class FeedModel(RuleBasedStateMachine):
     @precondition(lambda self: self.writing)
     @rule(number=streams)
     def refuse(self, number: int) -> None:
-        """A bar that is not newer, and a second writer."""
+        """Try a bar that is not newer, and a second writer."""
         with pytest.raises(FeedBusyError, match=str(self.nursery.pid)) as caught:
             create(self.name, *self.truth.geometry)
         assert caught.value.pid == self.nursery.pid
@@ -264,7 +264,7 @@ class FeedModel(RuleBasedStateMachine):
         self.succeed(old, new, done)
 
     def succeed(self, old: Truth | None, new: Truth, done: bool) -> None:
-        """After the making of another segment: it is there, or all is as it was."""
+        """Check after a recreation: the new segment is there, or nothing changed."""
         before = self.current
         try:
             with attach(self.name) as feed:
@@ -275,7 +275,7 @@ class FeedModel(RuleBasedStateMachine):
                 )
         except FeedNotFoundError:
             assert not done
-            assert old is None or old.retired  # nothing but a removed one may go
+            assert old is None or old.retired  # only a removed one may be absent
             self.current = None
             found = False
         else:
@@ -290,15 +290,15 @@ class FeedModel(RuleBasedStateMachine):
             self.settle([self.truth])
 
     def is_retired(self, segment: int) -> bool:
-        """Whether its readers know; the maker of its successor died on the way."""
+        """Return whether a segment is retired whose successor's creator died."""
         for reader in self.readers:
             if reader.segment == segment:
                 assert reader.feed._mapping is not None
                 return reader.feed._mapping.words.ints[H_RETIRED] == 1
-        return True  # nobody will ask
+        return True  # no reader will ask
 
     def settle(self, outcomes: list[Truth]) -> None:
-        """Which of these came of a command that a death cut short."""
+        """Find the outcome of a command that a death interrupted."""
         try:
             feed = attach(self.name)
         except FeedNotFoundError:
@@ -322,7 +322,9 @@ class FeedModel(RuleBasedStateMachine):
                 ):
                     break
             else:
-                raise AssertionError(f"{seen} and {subscribed} are none of {outcomes}")
+                raise AssertionError(
+                    f"{seen} and {subscribed} match no outcome of {outcomes}"
+                )
             self.read_words(feed, truth, outcomes)
         assert self.current is not None
         self.segments[self.current] = truth
@@ -335,7 +337,7 @@ class FeedModel(RuleBasedStateMachine):
         return stream.last(99, truth.history), stream.count, stream.unfinished()
 
     def read_words(self, feed: Feed, truth: Truth, outcomes: list[Truth]) -> None:
-        """The words of a half-done command: each is as before it, or as after it."""
+        """Check the words after a half-done command: each is the old or the new one."""
         assert feed._mapping is not None
         words, geometry, _ = feed._mapping
         first, last = outcomes[0], outcomes[-1]
@@ -348,7 +350,7 @@ class FeedModel(RuleBasedStateMachine):
             words.ints[H_ALIVE],
             words.ints[H_TICK],
         )
-        # A row that was begun is counted, and again by who writes it: one a death.
+        # A row that was begun is counted, and again by its next writer.
         bars = words.ints[H_BARS]
         assert bars in (truth.bars, truth.bars + 1)
         truth.bars = bars
@@ -440,7 +442,7 @@ class FeedModel(RuleBasedStateMachine):
     @precondition(lambda self: self.readers)
     @rule(which=st.integers(0, 1), fork=st.integers(0, 7))
     def fork(self, which: int, fork: int) -> None:
-        """A child of a reader sees what the reader sees; a fork is dear."""
+        """Check that a forked child of a reader reads the same; forks are slow."""
         if fork:
             return
         reader = self.readers[which % len(self.readers)]
@@ -484,7 +486,7 @@ class FeedModel(RuleBasedStateMachine):
             self.compare_epoch(reader, names, ring)
 
     def compare_epoch(self, reader: Reader, names: StreamKey, ring: Ring) -> None:
-        """One a segment and stream, rising from each segment to its successor."""
+        """Check that a stream has one epoch in a segment, a higher one in the next."""
         epochs = self.__dict__.setdefault("epochs", {})
         epoch = epochs.setdefault((names, reader.segment), ring.epoch)
         assert ring.epoch == epoch
@@ -512,7 +514,7 @@ class FeedModel(RuleBasedStateMachine):
         if self.writing:
             self.nursery.kill()
             self.nursery.kills -= 1
-        # Another test may be looking at each feed's lock just now.
+        # Another test may list all feeds now, and hold each lock for a moment.
         segment = place(self.name).segment
         until(lambda: remove_unheld(place(self.name)) or not segment.exists())
         place(self.name).successor.unlink(missing_ok=True)
@@ -540,7 +542,7 @@ def make(child, feed_name, monkeypatch):
     def machine(mutant: str) -> type[FeedModel]:
         clock = nursery.Clock()
         cores.tell_time(monkeypatch.setattr, clock)
-        # A second writer is refused at once: nobody looks at the feed meanwhile.
+        # A second writer is refused at once: no other process lists the feed meanwhile.
         monkeypatch.setattr(locking, "_LOCK_TIMEOUT_SECONDS", 0.0)
         writers = nursery.Nursery(child(nursery.PROGRAM, mutant))
         facts = {
@@ -566,7 +568,7 @@ def test_no_run_diverges_from_a_plain_list(make, seed, part):
 
 
 def found(machine: type[FeedModel]) -> bool:
-    """Whether the runs, fewer of them, see that something is wrong."""
+    """Return whether fewer runs find that something is wrong."""
     try:
         run(machine, MUTANT_RUNS, Phase.generate)
     except (AssertionError, ShmfeedError) as error:
@@ -576,15 +578,15 @@ def found(machine: type[FeedModel]) -> bool:
 
 
 @pytest.mark.parametrize("mutant", [*nursery.MUTANTS][1:])
-def test_a_writer_that_is_wrong_is_found(make, mutant):
+def test_a_wrong_writer_is_found(make, mutant):
     assert found(make(mutant))
 
 
-def test_a_slice_that_is_never_called_stale_is_found(make, monkeypatch):
+def test_a_slice_that_is_always_valid_is_found(make, monkeypatch):
     cores.tell_valid(monkeypatch.setattr, itertools.repeat(True))
     assert found(make("none"))
 
 
-def test_a_reader_that_leaves_the_bar_of_now_out_is_found(make, monkeypatch):
+def test_a_reader_without_the_forming_bar_is_found(make, monkeypatch):
     monkeypatch.setattr(Ring, "forming", lambda ring: None)
     assert found(make("none"))

@@ -1,7 +1,7 @@
-"""What a feed must say: plain lists and numbers, told each command that a writer has.
+"""The state that a feed must have, in plain lists and numbers, after each command.
 
-One `Truth` a segment. A command that a death cut short has several possible outcomes,
-all of which are tried; nothing else is ever guessed.
+One `Truth` for each segment. A command that a death interrupts has several possible
+outcomes, and all are tried; nothing else is guessed.
 """
 
 import copy
@@ -42,7 +42,7 @@ class Stream:
         return self.closed[-1] if self.count > self.base else None
 
     def unfinished(self) -> Bar | None:
-        """The forming bar, if it is newer than the last closed one."""
+        """Return the forming bar, if it is newer than the last closed one."""
         last = self.last_closed()
         if self.forming is None or last is None:
             return self.forming
@@ -106,14 +106,14 @@ class Truth:
         return max(found, key=HEALTHS.index, default="quiet")
 
     def taken(self, now: int) -> None:
-        """By a writer: adopted, or new."""
+        """Return this segment after a writer took it, reused or new."""
         self.alive = self.tick = now
         self.state = "connected"
         for stream in self.streams.values():
             stream.recovering = False
 
     def replaced(self, geometry: tuple[int, int, int], now: int) -> "Truth":
-        """The segment of another geometry that takes this one's bars over."""
+        """Return the segment of another geometry that gets this one's bars."""
         new = Truth(*geometry, bars=self.bars)
         carried = [one for one in self.streams.items() if one[1].subscribed]
         for names, old in carried[: new.max_streams]:
@@ -127,7 +127,7 @@ class Truth:
         return new
 
     def outcomes(self, op: str, arguments: list[Any], now: int) -> Iterator["Truth"]:
-        """After each part of a command: the first is nothing, the last all of it."""
+        """Yield the state after each part of a command: first none of it, last all."""
         yield copy.deepcopy(self)
         after = copy.deepcopy(self)
         for _ in after.parts(op, arguments, now):

@@ -1,4 +1,4 @@
-"""Children of a test by fork: they start within milliseconds and die by SIGKILL.
+"""Forked children of a test, which start within milliseconds and die by SIGKILL.
 
 For thousands of short lives; `conftest.child` starts a fresh interpreter instead.
 """
@@ -50,13 +50,13 @@ class Fork:
         self._reap(0)
 
     def wait(self, seconds: float = 30.0) -> int:
-        """How it ended: its exit code, or minus the number of its signal."""
+        """Wait for the end. Return the exit code, or minus the signal's number."""
         wait_until(lambda: self._reap(os.WNOHANG), seconds, f"child {self.pid} ends")
         assert self.status is not None
         return os.waitstatus_to_exitcode(self.status)
 
     def result(self, seconds: float = 30.0) -> Any:
-        """What `work` returned; an error if it raised or did not end in time."""
+        """Return the result of `work`; fail if it raised or did not end in time."""
         deadline = time.monotonic() + seconds
         text = b""
         while True:
@@ -93,13 +93,13 @@ class Fork:
 def _live(
     report: int, work: Callable[..., object], arguments: tuple[object, ...]
 ) -> None:
-    """The child's life; it never comes back into the test's own code."""
+    """Run the child, which never returns into the test's own code."""
     code = 1
     try:
         with os.fdopen(report, "w") as pipe:
             json.dump(work(*arguments), pipe)
         code = 0
-    except BaseException:  # noqa: BLE001 # nothing may escape into pytest's copy
+    except BaseException:  # noqa: BLE001 # no exception may reach pytest's copy
         traceback.print_exc()
     finally:
         sys.stderr.flush()
@@ -107,15 +107,17 @@ def _live(
 
 
 def board(words: int = 64) -> memoryview:
-    """Ints that this process and its forked children share; what a child stored
-    before it was killed is there."""
+    """Return ints that this process and its forked children share.
+
+    The stores of a killed child are there.
+    """
     return memoryview(mmap.mmap(-1, words * 8)).cast("q")
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Return once `condition()` is true; a failure that says `what` did not happen.
+    """Return once `condition()` is true; else fail, naming `what` did not happen.
 
-    For conditions in memory and of processes, which nobody announces.
+    For conditions in memory and of processes, which no event announces.
     """
     deadline = time.monotonic() + seconds
     while not condition():

@@ -1,4 +1,4 @@
-"""A segment that is replaced between the look at it and its lock."""
+"""A segment that is replaced between its check and its lock."""
 
 import shutil
 from collections.abc import Callable
@@ -10,7 +10,7 @@ Lock = Callable[[Place, Path], int]
 
 
 def replacing(lock: Lock) -> Lock:
-    """`lock_segment`, which finds another segment like it under the same name."""
+    """Return a `lock_segment` that finds a copy of the segment under the same name."""
 
     def too_late(where: Place, path: Path) -> int:
         other = path.with_name(path.name + "-other")

@@ -1,4 +1,4 @@
-"""Waiting for what another process does: a condition, never a fixed sleep."""
+"""Waiting for another process: a condition, never a fixed sleep."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ POLL = 0.01
 
 
 def until(true: Callable[[], object], timeout: float = 20.0, what: str = "") -> None:
-    """Return as soon as `true()`; AssertionError after `timeout` seconds."""
+    """Return as soon as `true()` is true. Fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not true():
         if time.monotonic() > deadline:

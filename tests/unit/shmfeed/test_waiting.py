@@ -1,4 +1,4 @@
-"""Waiting for a bar, in the kernel by C and by ctypes, and by looking."""
+"""Waiting for a bar: in the kernel by C and by ctypes, and by polling."""
 
 import os
 import resource
@@ -32,7 +32,7 @@ from shmfeed.memory import wakeup
 from shmfeed.waiting import RECHECK_NS, WaitSet
 from shmfeed.writer import FeedWriter, create
 
-AT_ONCE = 0.3  # seconds, on a busy machine; less than a piece
+PROMPT = 0.3  # seconds, on a busy machine; less than RECHECK_NS
 
 
 @pytest.fixture(params=FORMS)
@@ -65,7 +65,7 @@ def rings(feed: Feed) -> list[Ring]:
 
 @pytest.fixture
 def beats(writer: FeedWriter) -> Iterator[None]:
-    """The feeder lives on, in a thread: one of its words each."""
+    """Keep the feeder alive by a beat thread."""
     end = threading.Event()
 
     def beat() -> None:
@@ -81,7 +81,7 @@ def beats(writer: FeedWriter) -> Iterator[None]:
 
 @pytest.fixture
 def sleeps(form: Form, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """For each sleep, whether it ended before its timeout."""
+    """Record for each sleep whether it ended before its timeout."""
     ended: list[bool] = []
 
     def watched(original: Callable[..., object]) -> Callable[..., object]:
@@ -106,54 +106,56 @@ class TestOneRing:
         assert waiter.result() == 1
         assert waiter.seconds < 10
 
-    def test_at_once(self, writer: FeedWriter, rings: list[Ring]) -> None:
-        """Not after the rest of its piece."""
+    def test_it_wakes_promptly(self, writer: FeedWriter, rings: list[Ring]) -> None:
+        """Not at the next recheck."""
         for number in range(20):
             waiter = InThread(rings[0].wait, number, 20).asleep(rings[0])
             start = time.monotonic()
             close(stream(writer), number)
             assert waiter.result() == number + 1
-            assert time.monotonic() - start < AT_ONCE
+            assert time.monotonic() - start < PROMPT
 
-    def test_what_is_there_is_not_waited_for(self, writer, rings, sleeps) -> None:
+    def test_a_bar_that_is_there_ends_the_wait_at_once(
+        self, writer, rings, sleeps
+    ) -> None:
         close(stream(writer), 0, 1)
         assert rings[0].wait(0) == rings[0].wait(-1, 0) == rings[0].wait(1, 9) == 2
-        assert sleeps == [True, False, True]  # it looked, and found it
+        assert sleeps == [True, False, True]  # the check found the bar
 
     @pytest.mark.parametrize("timeout", [0, 1e-12, 0.03, 0.7])
     def test_the_deadline(self, rings: list[Ring], timeout: float) -> None:
         start = time.monotonic()
         assert rings[0].wait(0, timeout) is None
-        assert timeout <= time.monotonic() - start < timeout + AT_ONCE
+        assert timeout <= time.monotonic() - start < timeout + PROMPT
 
     def test_an_infinite_deadline(self, writer, rings: list[Ring]) -> None:
         waiter = InThread(rings[0].wait, 0, float("inf")).asleep(rings[0])
         close(stream(writer), 0)
         assert waiter.result() == 1
 
-    def test_a_batch_is_heard_when_it_is_woken(self, writer, rings) -> None:
+    def test_a_batch_wakes_by_one_wake(self, writer, rings) -> None:
         ring = stream(writer)
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
         close(ring, 0, 1, 2, wake=False)
         writer.wake([STREAMS[0]])
         assert waiter.result() == 3
 
-    def test_what_woke_nobody_is_found_within_a_piece(self, writer, rings) -> None:
+    def test_a_bar_without_a_wake_is_found_at_a_recheck(self, writer, rings) -> None:
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
         close(stream(writer), 0, wake=False)
         assert waiter.result() == 1
-        assert waiter.seconds < RECHECK_NS / 1e9 + AT_ONCE
+        assert waiter.seconds < RECHECK_NS / 1e9 + PROMPT
 
 
 class TestTheFeeder:
     pytestmark = pytest.mark.usefixtures("form")
 
-    def test_its_end_ends_a_wait(self, writer, rings) -> None:
+    def test_a_closed_writer_ends_a_wait(self, writer, rings) -> None:
         waiter = InThread(rings[0].wait, 0).asleep(rings[0])
         start = time.monotonic()
         writer.close()
         assert waiter.result() is None
-        assert time.monotonic() - start < AT_ONCE
+        assert time.monotonic() - start < PROMPT
 
     def test_its_last_bar_is_not_missed(self, writer, rings) -> None:
         waiter = InThread(rings[0].wait, 0).asleep(rings[0])
@@ -162,7 +164,7 @@ class TestTheFeeder:
         assert waiter.result() == 1
 
     def test_with_a_deadline_a_successor_is_awaited(self, writer, rings) -> None:
-        """Another one takes the segment, or makes it anew: both ring."""
+        """A successor reuses the segment, or recreates it: both notify."""
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
         writer.close()
         with create(writer.name, 5, None, 40) as second:
@@ -177,15 +179,15 @@ class TestTheFeeder:
             assert waiter.result() == 2
         assert rings[0].history == 7
 
-    def test_taking_over_rings_both_bells(self, writer, feed, rings) -> None:
-        """Of the segment that is replaced too: its sleepers follow at once."""
+    def test_a_recreation_notifies_both_segments(self, writer, feed, rings) -> None:
+        """Readers that sleep on the old segment reattach at once."""
         old = feed.current().words
         writer.beat()
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
         writer.close()
         with create(writer.name, 7, None, 40, streams=STREAMS) as second:
-            rung = old.ints[H_WAKE]
-            assert rung == 3  # its maker, its end, its successor
+            key = old.ints[H_WAKE]
+            assert key == 3  # creation, close, successor
             new = attach(writer.name).current().words
             assert new.ints[H_WAKE] == 1
             waiter.asleep(rings[0])
@@ -193,7 +195,7 @@ class TestTheFeeder:
             close(stream(second), 0)
             assert waiter.result() == 1
 
-    def test_numbered_anew_its_first_bar_ends_a_wait(self, writer, rings) -> None:
+    def test_the_first_bar_of_a_new_numbering_ends_a_wait(self, writer, rings) -> None:
         close(stream(writer), 0, 1, 2)
         waiter = InThread(rings[0].wait, 3, 20).asleep(rings[0])
         many = InThread(wait, rings[:2], 20).asleep(rings[0])
@@ -205,8 +207,8 @@ class TestTheFeeder:
             assert many.result() == [rings[0]]
 
     @pytest.mark.parametrize("others", [False, True], ids=["alone", "others follow"])
-    def test_numbered_anew_before_it_began(self, writer, rings, others) -> None:
-        """While its caller was computing: his number is of a segment that has gone."""
+    def test_numbers_began_again_before_the_wait(self, writer, rings, others) -> None:
+        """While the caller was computing: its number belongs to the old segment."""
         close(stream(writer), 0, 1, 2)
         count = rings[0].count
         writer.close(unlink=True)
@@ -216,7 +218,7 @@ class TestTheFeeder:
             waiter = InThread(rings[0].wait, count, 20).asleep(rings[0])
             close(second.add_stream(*STREAMS[0]), 0)
             assert waiter.result() == 1
-            # The control: where the ring has been already, a number may be far ahead.
+            # The control: a number of the current segment may be far ahead.
             assert rings[0].wait(count, 0) is None
 
     def test_a_successor_without_the_stream(self, writer, rings) -> None:
@@ -226,13 +228,13 @@ class TestTheFeeder:
             with pytest.raises(StreamNotFoundError, match="does not carry S1"):
                 waiter.result()
 
-    def test_an_attachment_that_is_closed(self, beats, feed, rings) -> None:
+    def test_a_closed_attachment(self, beats, feed, rings) -> None:
         waiter = InThread(rings[0].wait, 0).asleep(rings[0])
         feed.close()
         with pytest.raises(FeedNotFoundError, match="is closed"):
             waiter.result(RECHECK_NS / 1e9 + 1)
 
-    def test_another_wait_after_it_is_closed(self, writer, feed, rings) -> None:
+    def test_a_wait_on_a_closed_attachment(self, writer, feed, rings) -> None:
         feed.close()
         with pytest.raises(FeedNotFoundError, match="is closed"):
             rings[0].wait(0, 0)
@@ -243,20 +245,20 @@ class TestTheFeeder:
 class TestManyRings:
     pytestmark = pytest.mark.usefixtures("form")
 
-    def test_whichever_closes(self, writer, rings) -> None:
+    def test_any_of_the_rings_ends_it(self, writer, rings) -> None:
         for number, which in enumerate([3, 0, 33, 3]):
             waiter = InThread(wait, rings, 20).asleep(*rings)
             close(stream(writer, which), number)
             assert waiter.result() == [rings[which]]
 
-    def test_those_that_closed_in_the_order_given(self, writer, rings) -> None:
+    def test_rings_that_closed_in_the_order_given(self, writer, rings) -> None:
         waiter = InThread(wait, [rings[2], rings[0], rings[1]], 20).asleep(*rings)
         close(stream(writer, 0), 0, wake=False)
         close(stream(writer, 2), 0, wake=False)
         writer.wake([STREAMS[0], STREAMS[2]])
         assert waiter.result() == [rings[2], rings[0]]
 
-    def test_of_several_feeds(self, writer, feed_name, rings) -> None:
+    def test_rings_of_several_feeds(self, writer, feed_name, rings) -> None:
         with create(feed_name + "2", 5, None, 40, streams=STREAMS) as other:
             with attach(other.name) as second:
                 both = [rings[0], second.ring(*STREAMS[0])]
@@ -265,9 +267,9 @@ class TestManyRings:
                     start = time.monotonic()
                     close(stream(of), number)
                     assert waiter.result() == [both[which]]
-                    assert time.monotonic() - start < AT_ONCE
+                    assert time.monotonic() - start < PROMPT
 
-    def test_all_feeders_must_have_died(self, writer, feed_name, rings) -> None:
+    def test_all_feeders_must_be_dead(self, writer, feed_name, rings) -> None:
         with create(feed_name + "2", 5, None, 40, streams=STREAMS) as other:
             with attach(other.name) as second:
                 both = [rings[0], second.ring(*STREAMS[0])]
@@ -278,10 +280,10 @@ class TestManyRings:
                 other.close()
                 assert waiter.result() == []
 
-    def test_a_bar_between_the_look_and_the_sleep(
+    def test_a_bar_between_the_check_and_the_sleep(
         self, writer, rings, sleeps, monkeypatch
     ) -> None:
-        """The bell was heard before the look: no sleep lasts its whole piece."""
+        """The key was loaded before the check: no sleep lasts until the recheck."""
         look = WaitSet.ready
 
         def ready_after_it(wait_set: WaitSet) -> list[Ring]:
@@ -294,16 +296,16 @@ class TestManyRings:
         assert wait(rings[:2], 20) == [rings[0]]
         assert sleeps == [True]
 
-    def test_none(self) -> None:
+    def test_no_rings(self) -> None:
         assert wait([], 0.02) == []
         assert wait([]) == []
 
 
 @IN_THE_KERNEL
 class TestWhoIsWoken:
-    """Each sleep that ends before its piece is a wake-up."""
+    """Each sleep that ends before its timeout is a wake-up."""
 
-    def test_not_who_waits_for_another_stream(
+    def test_a_reader_of_another_stream_is_not_woken(
         self, form, writer, rings, sleeps
     ) -> None:
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
@@ -315,8 +317,10 @@ class TestWhoIsWoken:
         assert waiter.result() == 1
         assert sleeps.count(True) == 1
 
-    def test_who_shares_the_bit_is(self, form, writer, rings, sleeps) -> None:
-        """The control: 32 further on the count above sees it."""
+    def test_a_reader_that_shares_the_bit_is_woken(
+        self, form, writer, rings, sleeps
+    ) -> None:
+        """The control: the count above sees a stream 32 further on."""
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
         for number in range(50):
             before = len(sleeps)
@@ -327,19 +331,19 @@ class TestWhoIsWoken:
         close(stream(writer, 0), 0)
         assert waiter.result() == 1
 
-    def test_of_several_rings_any_of_their_bits(
-        self, form, writer, rings, sleeps
-    ) -> None:
+    def test_any_bit_of_several_rings_wakes(self, form, writer, rings, sleeps) -> None:
         waiter = InThread(wait, [rings[3], rings[5]], 20).asleep(rings[3])
         close(stream(writer, 4), 0)
         waiter.asleep(rings[3])
         assert True not in sleeps
         close(stream(writer, 5), 0)
         assert waiter.result() == [rings[5]]
-        assert sleeps[-1]  # it was woken: no piece was over
+        assert sleeps[-1]  # it was woken before the recheck
 
-    def test_everybody_by_one_call(self, form, writer, rings, monkeypatch) -> None:
-        """64 who wait, a batch of 34 streams: the kernel is asked once."""
+    def test_one_call_wakes_all_readers_of_a_batch(
+        self, form, writer, rings, monkeypatch
+    ) -> None:
+        """64 readers wait for a batch of 34 streams: one system call wakes them."""
         woken: list[int] = []
 
         def wake(*arguments: object) -> int:
@@ -359,8 +363,8 @@ class TestWhoIsWoken:
         assert [waiter.result() for waiter in waiters] == [1] * 64
         assert max(waiter.seconds for waiter in waiters) < 20
         assert writer._words.ints[H_WAKE] == before + 1
-        if form.name == "ctypes":  # where the kernel's answer is seen
-            # Some may be just between two pieces.
+        if form.name == "ctypes":  # where the result of the call is seen
+            # Some may be between two sleeps.
             assert len(woken) == 1
             assert 50 <= woken[0] <= 64
 
@@ -453,7 +457,7 @@ def test_a_killed_feeder_ends_every_wait_without_a_deadline(form, feed_name) -> 
     create(feed_name, 5, None, 40).close(unlink=True)
 
 
-def test_a_watch_tells_of_another_segment_once(writer, feed, rings) -> None:
+def test_a_wait_set_reports_another_segment_once(writer, feed, rings) -> None:
     wait_set = WaitSet([(rings[0], 0)], None)
     assert not wait_set.has_moved()
     assert not wait_set.reattach()
@@ -466,7 +470,7 @@ def test_a_watch_tells_of_another_segment_once(writer, feed, rings) -> None:
         assert not wait_set.reattach()
 
 
-def test_the_pieces(writer, rings) -> None:
+def test_the_length_of_a_sleep(writer, rings) -> None:
     assert WaitSet([(rings[0], 0)], None).sleep_ns() == RECHECK_NS
     assert WaitSet([(rings[0], 0)], 9).sleep_ns() == RECHECK_NS
     assert 0 < WaitSet([(rings[0], 0)], 0.01).sleep_ns() <= 10_000_000

@@ -1,4 +1,4 @@
-"""The writing half: create, go on, replace; streams; what it says of itself."""
+"""The writing half: create, reuse, recreate; streams; state."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ Make = Callable[..., FeedWriter]
 
 @pytest.fixture
 def make(feed_name: str) -> Iterator[Make]:
-    """Makes writers of this test's feed; whatever is open at its end is closed."""
+    """Return a maker of writers of this test's feed, which are closed at its end."""
     made: list[FeedWriter] = []
 
     def start(history: int = 5, **options: object) -> FeedWriter:
@@ -104,7 +104,7 @@ class TestArguments:
             create(feed_name, history=0)
         assert not place(feed_name).segment.exists()
 
-    def test_more_than_there_is(self, feed_name: str) -> None:
+    def test_more_than_dev_shm_holds(self, feed_name: str) -> None:
         with pytest.raises(SegmentFullError, match="MiB"):
             create(feed_name, history=MAX_HISTORY, max_streams=MAX_STREAMS)
         assert not place(feed_name).segment.exists()
@@ -117,32 +117,32 @@ class TestArguments:
     ) -> None:
         assert make(history).geometry == (16, history, guard)
 
-    def test_a_guard_of_one_will_do(self, make: Make) -> None:
+    def test_a_guard_of_one_is_accepted(self, make: Make) -> None:
         assert make(1, guard=1).geometry.capacity == 2
 
 
 class TestCreate:
-    def test_says_that_it_lives(self, writer: FeedWriter) -> None:
+    def test_the_header_of_a_new_feed(self, writer: FeedWriter) -> None:
         now = boot_ns()
         assert now - header(writer, H_ALIVE) < 10**9
         assert now - header(writer, H_TICK) < 10**9
         assert shmfeed.attach(writer.name).status()["pid"] == os.getpid()
 
-    def test_counts_as_connected(self, writer: FeedWriter) -> None:
+    def test_it_is_connected_by_default(self, writer: FeedWriter) -> None:
         assert shmfeed.attach(writer.name).status()["state"] == "connected"
 
     @pytest.mark.parametrize("state", STATES)
-    def test_or_as_it_is_told_from_the_first_moment(
+    def test_another_state_is_there_from_the_start(
         self, make: Make, state: str
     ) -> None:
         writer = make(state=state)
         assert STATES[header(writer, H_STATE)] == state
 
     @pytest.mark.parametrize("first", [True, False])
-    def test_streams_are_there_as_soon_as_the_feed_is(
+    def test_streams_are_there_when_the_feed_appears(
         self, make: Make, monkeypatch: pytest.MonkeyPatch, first: bool
     ) -> None:
-        """With the control: added after, there is a moment without them."""
+        """The control: streams added later are missing for a moment."""
         seen: list[list[tuple[str, str]]] = []
         publish = SegmentOwner.publish
 
@@ -156,15 +156,15 @@ class TestCreate:
         assert seen == [[("A", "1h")] if first else []]
         assert writer.streams() == [("A", "1h")]
 
-    def test_streams_without_room_are_not_begun(self, make: Make) -> None:
+    def test_streams_that_do_not_fit_are_not_added(self, make: Make) -> None:
         writer = make(max_streams=1, streams=[("A", "1h"), ("B", "1h")])
         assert writer.streams() == []
 
-    def test_beats_are_far_apart_and_death_further(self) -> None:
+    def test_beats_are_closer_than_death(self) -> None:
         assert BEAT_SECONDS == 0.5
         assert DEAD_NS == 2 * 10**9
 
-    def test_a_second_one_is_refused_with_the_holders_pid(
+    def test_a_second_writer_is_refused_with_the_first_pid(
         self, writer: FeedWriter, make: Make, child: Child
     ) -> None:
         code = """
@@ -200,10 +200,12 @@ class TestStreams:
         assert writer.add_stream("A", "60m") is writer.add_stream("A", "1h")
         assert writer.streams() == [("A", "1h")]
 
-    def test_full(self, writer: FeedWriter) -> None:
+    def test_a_full_catalog(self, writer: FeedWriter) -> None:
         writer.add_stream("A", "1h")
         writer.add_stream("B", "1h")
-        with pytest.raises(BadArgumentError, match=r"room for 2 .*C 1h.*max_streams"):
+        with pytest.raises(
+            BadArgumentError, match=r"capacity for 2 .*C 1h.*max_streams"
+        ):
             writer.add_stream("C", "1h")
         assert writer.streams() == [("A", "1h"), ("B", "1h")]
 
@@ -216,7 +218,7 @@ class TestStreams:
         writer._words.ints[epoch] = 0
         writer.add_stream("B", "1h")
 
-    def test_room(self, writer: FeedWriter) -> None:
+    def test_has_capacity_for(self, writer: FeedWriter) -> None:
         a, b, c = [(symbol, "1h") for symbol in "ABC"]
         assert writer.has_capacity_for([a, b])
         writer.add_stream(*a)
@@ -225,7 +227,7 @@ class TestStreams:
         assert writer.has_capacity_for([b])
         assert not writer.has_capacity_for([b, c])
 
-    def test_unsubscribed_it_is_readable(self, writer: FeedWriter) -> None:
+    def test_an_unsubscribed_stream_is_readable(self, writer: FeedWriter) -> None:
         close(writer.add_stream("A", "1h"), 0, 1)
         writer.unsubscribe("A", "1h")
         feed = shmfeed.attach(writer.name)
@@ -236,7 +238,7 @@ class TestStreams:
         assert feed.ring("A", "1h").count == 3
 
 
-class TestSays:
+class TestState:
     def test_counters(self, writer: FeedWriter) -> None:
         for number, name in enumerate(COUNTERS):
             writer.count(name, number)
@@ -276,7 +278,7 @@ class TestSays:
         ring.update_forming(2 * HOUR, *prices(2))
         assert header(writer, H_WAKE) == before + 1
 
-    def test_it_wakes_who_waits_for_some_streams(
+    def test_wake_with_streams_wakes_their_readers(
         self, writer: FeedWriter, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         woken: list[int] = []
@@ -330,7 +332,7 @@ class TestSays:
 
     @pytest.mark.parametrize("verb", ["beat", "beat_alive"])
     @pytest.mark.parametrize("what", ["segment", "lock"])
-    def test_a_beat_notices_what_was_taken(
+    def test_a_beat_notices_a_removed_file(
         self, writer: FeedWriter, verb: str, what: str
     ) -> None:
         getattr(place(writer.name), what).unlink()
@@ -348,7 +350,7 @@ class TestClose:
         assert status["state"] == "disconnected"
         assert feed.ring("A", "1h").latest("close") == prices(0)[3]
 
-    def test_unlinked_it_is_gone_and_slices_stay(self, writer: FeedWriter) -> None:
+    def test_unlink_removes_it_and_slices_stay(self, writer: FeedWriter) -> None:
         close(writer.add_stream("A", "1h"), 0)
         feed = shmfeed.attach(writer.name)
         rows = feed.ring("A", "1h").view(1)
@@ -362,7 +364,9 @@ class TestClose:
         assert feed.status()["health"] == "dead"
 
     @pytest.mark.parametrize("unlink", [False, True])
-    def test_idempotent(self, writer: FeedWriter, make: Make, unlink: bool) -> None:
+    def test_closing_twice_does_nothing(
+        self, writer: FeedWriter, make: Make, unlink: bool
+    ) -> None:
         writer.close(unlink=unlink)
         successor = make(guard=3, max_streams=2)
         writer.close(unlink=True)
@@ -370,7 +374,9 @@ class TestClose:
         successor.beat()
         assert shmfeed.attach(writer.name).status()["health"] == "quiet"
 
-    def test_a_closed_one_writes_nothing(self, writer: FeedWriter, make: Make) -> None:
+    def test_a_closed_writer_stores_nothing(
+        self, writer: FeedWriter, make: Make
+    ) -> None:
         ring = writer.add_stream("A", "1h")
         writer.close()
         successor = make(guard=3, max_streams=2)
@@ -396,7 +402,7 @@ class TestClose:
         assert bytes(successor._words.raw) == before
 
 
-class TestGoingOn:
+class TestReuse:
     def test_with_the_same_geometry(self, writer: FeedWriter, make: Make) -> None:
         close(writer.add_stream("A", "1h"), *range(20))
         writer.add_stream("A", "1h").update_forming(20 * HOUR, *prices(20))
@@ -422,7 +428,9 @@ class TestGoingOn:
         writer.close()
         assert header(make(guard=3, max_streams=2), H_WRITER_EPOCH) == before + 1
 
-    def test_a_new_one_recovers_nothing(self, writer: FeedWriter, make: Make) -> None:
+    def test_a_new_writer_holds_no_bars_back(
+        self, writer: FeedWriter, make: Make
+    ) -> None:
         writer.add_stream("A", "1h")
         writer.mark_stream(("A", "1h"), gaps=2, recovering=True)
         writer.close()
@@ -432,8 +440,8 @@ class TestGoingOn:
         assert shmfeed.attach(writer.name).status()["streams"][0]["gaps"] == 2
 
 
-class TestReplacing:
-    """Another geometry: a new segment, with the old one's bars and their numbers."""
+class TestRecreation:
+    """Another geometry: a new segment with the old one's bars and numbers."""
 
     @pytest.fixture
     def old(self, make: Make) -> FeedWriter:
@@ -447,9 +455,7 @@ class TestReplacing:
         return writer
 
     @pytest.mark.parametrize("history", [3, 8, 50])
-    def test_bars_are_taken_over(
-        self, old: FeedWriter, make: Make, history: int
-    ) -> None:
+    def test_bars_are_copied(self, old: FeedWriter, make: Make, history: int) -> None:
         feed = shmfeed.attach(old.name)
         ring = feed.ring("A", "1h")
         epoch, rows = ring.epoch, ring.view(8)
@@ -490,7 +496,7 @@ class TestReplacing:
             assert (then["age"] is None) == (now["age"] is None)
             assert then["age"] is None or now["age"] > then["age"]
 
-    def test_missing_bars_stay_counted(self, old: FeedWriter, make: Make) -> None:
+    def test_the_count_of_missing_bars_stays(self, old: FeedWriter, make: Make) -> None:
         old.mark_stream(("A", "1h"), gaps=3, recovering=False)
         old.close()
         streams = shmfeed.attach(make(50).name).status()["streams"]
@@ -503,7 +509,7 @@ class TestReplacing:
         with pytest.raises(shmfeed.StreamNotFoundError):
             feed.ring("GONE", "1h")
 
-    def test_what_has_room(
+    def test_streams_that_do_not_fit_are_dropped(
         self, old: FeedWriter, make: Make, caplog: pytest.LogCaptureFixture
     ) -> None:
         old.close()
@@ -513,7 +519,7 @@ class TestReplacing:
         assert "the first of them B 1m" in said
 
     @pytest.mark.parametrize(("history", "lost"), [(3, 5), (8, 0), (50, 0)])
-    def test_bars_that_a_shorter_history_leaves_out_are_told(
+    def test_bars_that_a_shorter_history_drops_are_reported(
         self,
         old: FeedWriter,
         make: Make,
@@ -526,22 +532,22 @@ class TestReplacing:
         told = [f"history {history}: {lost} older bars" in m for m in caplog.messages]
         assert told == ([True] if lost else [])
 
-    def test_what_is_wanted_goes_first(self, old: FeedWriter, make: Make) -> None:
+    def test_wanted_streams_are_copied_first(self, old: FeedWriter, make: Make) -> None:
         old.close()
         writer = make(50, max_streams=1, streams=[("B", "1m")])
         assert writer.streams() == [("B", "1m")]
 
-    def test_all_that_fits_is_not_spoken_of(
+    def test_nothing_is_reported_when_all_fits(
         self, old: FeedWriter, make: Make, caplog: pytest.LogCaptureFixture
     ) -> None:
         old.close()
         make(50, max_streams=2)
         assert caplog.messages == []
 
-    def test_readers_switch_to_a_whole_one_only(
+    def test_readers_reattach_to_a_whole_segment_only(
         self, old: FeedWriter, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A reader that asks at any moment of the change is served all its bars."""
+        """A reader gets all its bars at any moment of the change."""
         feed = shmfeed.attach(old.name)
         ring = feed.ring("A", "1h")
         old.close()
@@ -557,7 +563,7 @@ class TestReplacing:
         make(50)
         assert seen == {(20, 8)}
 
-    def test_a_takeover_that_fails_holds_nothing(
+    def test_a_failed_creation_holds_no_lock(
         self, old: FeedWriter, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         old.close()
@@ -574,7 +580,7 @@ class TestReplacing:
         assert kept.reused
         assert kept.streams() == [("A", "1h"), ("B", "1m")]
 
-    def test_epochs_rise_however_fast(self, feed_name: str) -> None:
+    def test_epochs_rise_however_fast_feeds_are_recreated(self, feed_name: str) -> None:
         last = 0
         for _ in range(10):
             writer = create(feed_name, 1, 1, 16)
@@ -603,6 +609,6 @@ for call in (shmfeed.attach, shmfeed.create):
 """
 
 
-def test_a_system_without_posix_shared_memory(child: Child) -> None:
+def test_a_platform_without_posix_shared_memory(child: Child) -> None:
     process = child(SYSTEM_WITHOUT)
     assert process.communicate() == ("True\nTrue\n", "")
