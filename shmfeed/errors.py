@@ -60,7 +60,7 @@ class FeedBusyError(ShmfeedError):
 
 
 class FeedLostError(ShmfeedError):
-    """A writer that is closed, or whose segment or lock file was taken away."""
+    """A writer that is closed, or whose segment or lock was removed or replaced."""
 
 
 class SegmentError(ShmfeedError):

@@ -86,7 +86,7 @@ class Mapping(NamedTuple):
 
     words: Words
     geometry: Geometry
-    identity: tuple[int, int]  # device and inode
+    identity: Identity
 
 
 def open_segment(where: Place) -> Mapping:

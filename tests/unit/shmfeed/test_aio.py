@@ -4,48 +4,28 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
 from conftest import Child
 from support import forks
-from support.sleeping import FORMS, STREAMS, InThread, chosen, close, notify_by, stream
+from support.sleeping import STREAMS, InThread, close, stream
 from support.waiting import until
 
 from shmfeed import aio
 from shmfeed.errors import BadArgumentError, FeedNotFoundError, StreamNotFoundError
-from shmfeed.feed import Feed, Ring, attach
+from shmfeed.feed import Ring, attach
 from shmfeed.waiting import RECHECK_NS
-from shmfeed.writer import FeedWriter, create
+from shmfeed.writer import create
 
-AT_ONCE = 0.3
-PIECE = RECHECK_NS / 1e9
+pytest_plugins = ["support.waiting_rings"]
 
-
-@pytest.fixture(params=FORMS)
-def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    notify_by(chosen(request.param, monkeypatch), monkeypatch)
+PROMPT = 0.3
+RECHECK = RECHECK_NS / 1e9
 
 
-@pytest.fixture
-def writer(feed_name: str) -> Iterator[FeedWriter]:
-    with create(feed_name, history=5, max_streams=40, streams=STREAMS) as writer:
-        yield writer
-
-
-@pytest.fixture
-def feed(writer: FeedWriter) -> Iterator[Feed]:
-    with attach(writer.name) as feed:
-        yield feed
-
-
-@pytest.fixture
-def rings(feed: Feed) -> list[Ring]:
-    return [feed.ring(*names) for names in STREAMS]
-
-
-def listeners() -> list[threading.Thread]:
+def wait_threads() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name == "shmfeed-aio"]
 
 
@@ -78,7 +58,7 @@ class TestResults:
                 start = time.monotonic()
                 close(stream(writer), number)
                 assert await task == number + 1
-                assert time.monotonic() - start < AT_ONCE
+                assert time.monotonic() - start < PROMPT
 
         asyncio.run(main())
 
@@ -113,7 +93,7 @@ class TestResults:
             assert await aio.wait(rings, timeout) == []
             assert await aio.wait([], timeout) == []
             passed = time.monotonic() - start
-            assert 3 * timeout <= passed < 3 * timeout + 3 * AT_ONCE
+            assert 3 * timeout <= passed < 3 * timeout + 3 * PROMPT
 
         asyncio.run(main())
 
@@ -134,7 +114,7 @@ class TestResults:
             writer.close()
             assert await first is None
             assert await second == []
-            assert time.monotonic() - start < AT_ONCE
+            assert time.monotonic() - start < PROMPT
             assert not third.done()
             assert await third is None
 
@@ -179,7 +159,7 @@ class TestResults:
             task = await started(aio.wait_ring(rings[0], 0))
             feed.close()
             with pytest.raises(FeedNotFoundError, match="is closed"):
-                await asyncio.wait_for(task, PIECE + 1)
+                await asyncio.wait_for(task, RECHECK + 1)
             with pytest.raises(FeedNotFoundError, match="is closed"):
                 await aio.wait(rings, 0)
 
@@ -194,7 +174,7 @@ def test_a_bar_that_is_there_starts_no_thread(writer, rings) -> None:
         assert await aio.wait_ring(rings[0], 9, 0) is None
 
     asyncio.run(main())
-    assert listeners() == []
+    assert wait_threads() == []
 
 
 @pytest.mark.parametrize("timeout", [-1, "1", True, float("nan"), [1]])
@@ -223,7 +203,7 @@ class TestManyTasks:
                 for number in range(500)
             ]
             await asleep(500)
-            assert len(listeners()) == 1
+            assert len(wait_threads()) == 1
             for number in range(33):
                 close(stream(writer, number), 0, wake=False)
             start = time.monotonic()
@@ -273,7 +253,7 @@ class TestManyTasks:
                 start = time.monotonic()
                 count = await aio.wait_ring(ring, count, 20)
                 # A lost one would have been found at the next recheck.
-                assert time.monotonic() - start < PIECE - 0.05
+                assert time.monotonic() - start < RECHECK - 0.05
             return count
 
         async def main() -> None:
@@ -298,7 +278,7 @@ class TestManyTasks:
 
         both = [InThread(asyncio.run, main()) for _ in range(2)]
         until(lambda: waiting_tasks() == 2)
-        assert len(listeners()) == 1
+        assert len(wait_threads()) == 1
         close(stream(writer), 0)
         assert [each.result() for each in both] == [1, 1]
 
@@ -309,9 +289,9 @@ class TestTheEnd:
             await started(aio.wait_ring(rings[0], 0, 0.1))
 
         asyncio.run(main())
-        (thread,) = listeners()
+        (thread,) = wait_threads()
         assert thread.daemon
-        thread.join(2 * PIECE + AT_ONCE)
+        thread.join(2 * RECHECK + PROMPT)
         assert not thread.is_alive()
         assert aio._threads._all == {}
 
@@ -320,7 +300,7 @@ class TestTheEnd:
             await aio.wait_ring(rings[0], 0, 0.01)
 
         asyncio.run(main())
-        (thread,) = listeners()
+        (thread,) = wait_threads()
         until(
             lambda: (
                 close(stream(writer, 1), stream(writer, 1).reader.count)
@@ -332,9 +312,9 @@ class TestTheEnd:
     def test_the_next_task_uses_the_same_thread(self, writer, rings) -> None:
         async def main() -> None:
             await aio.wait_ring(rings[0], 0, 0.01)
-            (thread,) = listeners()
+            (thread,) = wait_threads()
             await aio.wait_ring(rings[1], 0, 0.01)
-            assert listeners() == [thread]
+            assert wait_threads() == [thread]
 
         asyncio.run(main())
 
@@ -389,8 +369,8 @@ class TestTheEnd:
             if closes:
                 close(stream(writer), 0)
             # Its feeder lives, so the thread ended for want of tasks.
-            until(lambda: writer.beat() or waiting_tasks() == 0, timeout=PIECE + 1)
-            until(lambda: listeners() == [], timeout=2 * PIECE + 1)
+            until(lambda: writer.beat() or waiting_tasks() == 0, timeout=RECHECK + 1)
+            until(lambda: wait_threads() == [], timeout=2 * RECHECK + 1)
             task._log_destroy_pending = False
             task._coro.close()
             if closes:

@@ -11,7 +11,6 @@ import pytest
 from conftest import Child
 from support import forks
 from support.sleeping import (
-    FORMS,
     KERNEL_FORMS,
     STREAMS,
     Form,
@@ -26,41 +25,19 @@ from support.waiting import until
 
 from shmfeed import waiting
 from shmfeed.errors import FeedNotFoundError, StreamNotFoundError
-from shmfeed.feed import Feed, Ring, attach, wait
+from shmfeed.feed import Ring, attach, wait
 from shmfeed.layout import H_ALIVE, H_TICK, H_WAKE
 from shmfeed.memory import wakeup
 from shmfeed.waiting import RECHECK_NS, WaitSet
 from shmfeed.writer import FeedWriter, create
 
+pytest_plugins = ["support.waiting_rings"]
+
 PROMPT = 0.3  # seconds, on a busy machine; less than RECHECK_NS
-
-
-@pytest.fixture(params=FORMS)
-def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Form:
-    form = chosen(request.param, monkeypatch)
-    notify_by(form, monkeypatch)
-    return form
 
 
 IN_THE_KERNEL = pytest.mark.parametrize("form", KERNEL_FORMS, indirect=True)
 SLEEPLESS = pytest.mark.parametrize("form", ["ctypes"], indirect=True)
-
-
-@pytest.fixture
-def writer(feed_name: str) -> Iterator[FeedWriter]:
-    with create(feed_name, history=5, max_streams=40, streams=STREAMS) as writer:
-        yield writer
-
-
-@pytest.fixture
-def feed(writer: FeedWriter) -> Iterator[Feed]:
-    with attach(writer.name) as feed:
-        yield feed
-
-
-@pytest.fixture
-def rings(feed: Feed) -> list[Ring]:
-    return [feed.ring(*names) for names in STREAMS]
 
 
 @pytest.fixture

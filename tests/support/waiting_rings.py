@@ -1,0 +1,33 @@
+"""Fixtures of tests that wait for rings: a feed of many streams, in each form."""
+
+from collections.abc import Iterator
+
+import pytest
+from support.sleeping import FORMS, STREAMS, Form, chosen, notify_by
+
+from shmfeed.feed import Feed, Ring, attach
+from shmfeed.writer import FeedWriter, create
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Form:
+    form = chosen(request.param, monkeypatch)
+    notify_by(form, monkeypatch)
+    return form
+
+
+@pytest.fixture
+def writer(feed_name: str) -> Iterator[FeedWriter]:
+    with create(feed_name, history=5, max_streams=40, streams=STREAMS) as writer:
+        yield writer
+
+
+@pytest.fixture
+def feed(writer: FeedWriter) -> Iterator[Feed]:
+    with attach(writer.name) as feed:
+        yield feed
+
+
+@pytest.fixture
+def rings(feed: Feed) -> list[Ring]:
+    return [feed.ring(*key) for key in STREAMS]
