@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from shmfeed.bar import Bar, check_timeframe
+from shmfeed.bar import Bar, Timeframe, TimeframeAlias, check_timeframe
 from shmfeed.errors import BadArgumentError, NoDataError
 from shmfeed.text import repr_short
 from shmfeed.validation import check_int, check_symbol
@@ -21,9 +21,6 @@ from wealthdata.history import BarHistory, BarLike, ContextHistory, FunctionHist
 from wealthdata.merge import Sources, find_bars
 from wealthdata.request import PriceRequest
 from wealthdata.times import to_ms
-
-if TYPE_CHECKING:
-    from shmfeed.bar import Timeframe, TimeframeAlias
 
 
 class Context:
@@ -53,8 +50,8 @@ class Context:
         **anything: Any,
     ) -> None:
         self.market_data_context = market_data_context
-        self._history = ContextHistory(self)
-        self._history.check()
+        self._market_data_history = ContextHistory(self)
+        self._market_data_history.check()
         for name, value in anything.items():
             setattr(self, name, value)
 
@@ -69,7 +66,8 @@ class Context:
         Bars come from the feed's ring and, before its oldest, from this context. Raise
         what `get_price` raises.
         """
-        return merged_bars(ContextView(self, self._history), symbol, count, timeframe)
+        view = ContextView(self, self._market_data_history)
+        return merged_bars(view, symbol, count, timeframe)
 
 
 class ContextView(NamedTuple):
@@ -104,7 +102,7 @@ def view_of(context: object) -> ContextView:
     """
     function = getattr(context, "history", None)
     if isinstance(context, Context) and _is_inherited(function):
-        return ContextView(context, context._history)
+        return ContextView(context, context._market_data_history)
     if callable(function):
         return ContextView(context, FunctionHistory(function, "context.history"))
     listed = hasattr(context, "market_data_context")
@@ -118,6 +116,7 @@ def _is_inherited(function: Any) -> bool:
 _context: ContextVar[ContextView | None] = ContextVar(
     "wealthdata_context", default=None
 )
+_current_view = _context.get  # bound once, for every read
 
 
 def set_context(context: object) -> None:
@@ -294,7 +293,7 @@ def current_views() -> tuple[tuple[ContextView, ...], BarHistory | None]:
     The context of this thread and task and a registered adapter's both bound the time;
     the adapter's history is used before the context's.
     """
-    view = _context.get()
+    view = _current_view()
     registered = _registered.view
     if view is None and registered is None:
         return (), None
