@@ -36,8 +36,8 @@ _Opened = tuple[socket.socket, bytes]
 class Connection:
     """One connection, from its opening to its end; it is never opened again.
 
-    Every method belongs to one thread, except `abort`. Failures of the network are
-    raised as ConnectionLostError.
+    All methods belong to one thread. Failures of the network are raised as
+    ConnectionLostError.
 
     Attributes:
         last_data_at: When the last message was received, by `clock`; at first, when
@@ -70,7 +70,6 @@ class Connection:
         self._frames: FrameReader | None = None
         self._more = False  # messages are left in memory
         self._failure: ConnectionLostError | None = None
-        self._aborted = False
         self.last_data_at = clock()
 
     @property
@@ -103,9 +102,6 @@ class Connection:
         with closing(steps):
             sock, inbox = yield from self._drive(steps, tick)
         self._sock = sock
-        if self._aborted:  # by a thread that found no socket to shut down yet
-            self.close()
-            raise ConnectionLostError("aborted")
         self._frames = FrameReader(sock, self._max_frame_bytes, inbox, self._clock)
         self._more = bool(inbox)
         self.last_data_at = self._clock()
@@ -163,18 +159,6 @@ class Connection:
             self._sock.close()
             self._sock = None
 
-    def abort(self) -> None:
-        """End the connection without a close frame; any thread may call it.
-
-        A thread that waits on the connection, or opens it, gets ConnectionLostError,
-        and still has to call `close`.
-        """
-        self._aborted = True
-        sock = self._sock
-        if sock is not None:
-            with suppress(OSError):  # not SSLSocket's method, which drops its TLS state
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
     def _drive(
         self, steps: Generator[tuple[socket.socket, int], None, _Opened], tick: float
     ) -> Generator[None, None, _Opened]:
@@ -185,8 +169,6 @@ class Connection:
                 opened: _Opened = end.value
                 return opened
             self._poll(events, tick)
-            if self._aborted:
-                raise ConnectionLostError("aborted")
             yield
 
     def _open_frames(self) -> FrameReader:
@@ -195,8 +177,6 @@ class Connection:
         return self._frames
 
     def _ended(self, failure: ConnectionLostError) -> ConnectionLostError:
-        if self._aborted:
-            return ConnectionLostError("aborted")
         if self._frames is not None and failure.close_code:
             self._frames.send_close(failure.close_code)
         return failure

@@ -108,15 +108,6 @@ def test_an_address_needs_no_look_up(hanging):
         connection.close()
 
 
-def test_abort_ends_a_look_up(hanging):
-    connection = Connection("wss://venue.invalid/x", max_frame_bytes=1 << 20)
-    timer = threading.Timer(0.1, connection.abort)
-    timer.start()
-    with pytest.raises(ConnectionLostError, match="aborted"):
-        connection.open(30)
-    timer.join()
-
-
 def test_a_missing_thread_is_an_ordinary_failure(monkeypatch):
     def full(self):
         raise RuntimeError("can't start new thread")

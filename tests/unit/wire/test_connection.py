@@ -197,56 +197,6 @@ def test_close_waits_for_a_mute_server_no_longer_than_its_timeout():
         assert 0.1 <= time.monotonic() - started < 0.5
 
 
-def test_abort_from_another_thread_ends_a_wait():
-    def handler(connection):
-        upgrade(connection)
-        hold(connection)
-
-    with raw(handler) as url, connected(url) as connection:
-        timer = threading.Timer(0.1, connection.abort)
-        timer.start()
-        assert connection.wait(10) == "readable"
-        assert str(lose(connection)) == "aborted"
-        timer.join()
-
-
-@pytest.mark.parametrize("secure", [False, True])
-def test_abort_at_any_time_ends_a_busy_connection_and_raises_nothing_else(secure):
-    def handler(connection):
-        upgrade(connection)
-        with contextlib.suppress(OSError):
-            while True:
-                connection.sendall((frame(b"x" * 100) + frame(b"", PING)) * 50)
-
-    # Over TLS it is aborted amid a handshake that is never answered.
-    with raw(hold if secure else handler) as url:
-        for delay in range(20):
-            where = url.replace("ws:", "wss:") if secure else url
-            connection = Connection(where, max_frame_bytes=1 << 20)
-            timer = threading.Timer(delay * 0.002, connection.abort)
-            timer.start()
-            with pytest.raises(ConnectionLostError, match=r"^aborted$"):
-                connection.open(5)
-                receive(connection, 1 << 30, 5)
-            connection.close()
-            timer.join()
-
-
-def test_an_abort_before_there_is_a_socket_counts_too(monkeypatch):
-    ours, theirs = socket.socketpair()
-
-    def instantly(*_):
-        connection.abort()
-        return ours, b""
-        yield  # it is a generator that never has to wait
-
-    monkeypatch.setattr(module, "open_websocket", instantly)
-    connection = Connection("ws://127.0.0.1/x", max_frame_bytes=1 << 20)
-    with theirs, pytest.raises(ConnectionLostError, match=r"^aborted$"):
-        connection.open(5)
-    assert ours.fileno() == -1
-
-
 # Limits
 
 
@@ -418,18 +368,6 @@ def test_opening_yields_while_it_waits_and_at_once_when_woken():
         timer.join()
         steps.close()
         connection.close()
-
-
-def test_abort_ends_an_opening():
-    with raw(hold) as url:
-        connection = Connection(url, max_frame_bytes=1 << 20)
-        timer = threading.Timer(0.1, connection.abort)
-        timer.start()
-        started = time.monotonic()
-        with pytest.raises(ConnectionLostError, match="aborted"):
-            connection.open(30)
-        assert time.monotonic() - started < 2
-        timer.join()
 
 
 # Addresses
