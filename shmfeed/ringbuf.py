@@ -61,6 +61,7 @@ from shmfeed.bar import Bar, Field, StreamKey, close_time
 from shmfeed.errors import BadArgumentError, FeedLostError, ShmfeedError
 from shmfeed.layout import (
     CONNECTED,
+    DEAD_NS,
     E_FORMING,
     E_RECOVERING,
     E_SINCE,
@@ -116,9 +117,7 @@ class RingReader:
     def __init__(self, words: Words, geometry: Geometry, index: int) -> None:
         self.words = words
         self.geometry = geometry
-        self.entry = check_entry(
-            words, geometry, index
-        )  # the word at which the entry begins
+        self.entry = check_entry(words, geometry, index)  # the entry's first word
         self._forming = Latch(words, self.entry + E_FORMING, FORMING_WORDS)
         self._slot = self._find_slot()
 
@@ -154,8 +153,10 @@ class RingReader:
         well = (
             0 <= age <= most
             and age != now  # no update yet
-            and is_working(ints, now)
-            and is_alive(ints, now)
+            and (
+                abs(now - ints[H_TICK]) <= DEAD_NS  # the usual case, without a call
+                or (is_working(ints, now) and is_alive(ints, now))
+            )
             and ints[H_STATE] == CONNECTED
             and ints[at + E_SINCE] <= now
             and ints[at + E_SUBSCRIBED]

@@ -34,6 +34,5 @@ def is_current(ints: Ints, now: int) -> bool:
     proves nothing here, however near it is: it may outlive its feeder.
     """
     return not ints[H_RETIRED] and (
-        -DEAD_NS <= now - ints[H_TICK] <= DEAD_NS
-        or -DEAD_NS <= now - ints[H_ALIVE] <= DEAD_NS
+        abs(now - ints[H_TICK]) <= DEAD_NS or abs(now - ints[H_ALIVE]) <= DEAD_NS
     )
