@@ -151,9 +151,9 @@ def test_where_the_venue_flags_no_clock_closes(flagged):
 def test_a_tick_works_some_times_a_second_only(bench):
     bench.take(bar(0, closed=None))
     looked = []
-    lane = bench.intake._streams[STREAM]
-    tick = lane.ledger.tick
-    lane.ledger = type("Watched", (), {"tick": lambda _, *a: looked.append(a) or []})()
+    state = bench.intake._streams[STREAM]
+    tick = state.ledger.tick
+    state.ledger = type("Watched", (), {"tick": lambda _, *a: looked.append(a) or []})()
     for _ in range(100):
         bench.wait(TICK_SECONDS / 10)
     assert 9 <= len(looked) <= 11

@@ -31,7 +31,7 @@ class Port:
         self.asked.append(set(streams))
 
 
-class Desk:
+class Harness:
     """A queue, and the wants of managers `one` and `two`."""
 
     def __init__(self, room=10):
@@ -69,130 +69,130 @@ class Desk:
 
 
 @pytest.fixture
-def desk():
-    return Desk()
+def harness():
+    return Harness()
 
 
-def test_a_change_is_answered_by_the_acknowledgement(desk):
-    answer = desk.subscribe("two", B)
-    assert desk.port.asked == [{A, B}]
+def test_a_change_is_answered_by_the_acknowledgement(harness):
+    answer = harness.subscribe("two", B)
+    assert harness.port.asked == [{A, B}]
     assert not answer.done()
-    desk.acknowledge(A, B)
+    harness.acknowledge(A, B)
     assert answer.result(0) == {"streams": 2}
-    assert desk.subscribe("two", B).result(0) == {"streams": 2}  # nothing to ask
-    assert len(desk.port.asked) == 1
+    assert harness.subscribe("two", B).result(0) == {"streams": 2}  # nothing to ask
+    assert len(harness.port.asked) == 1
 
 
-def test_a_refused_change_leaves_the_old_one(desk):
-    answer = desk.subscribe("one", A, B)
-    desk.refuse("no such symbol: B")
+def test_a_refused_change_leaves_the_old_one(harness):
+    answer = harness.subscribe("one", A, B)
+    harness.refuse("no such symbol: B")
     with pytest.raises(WebSocketSubscriptionError, match="no such symbol: B"):
         answer.result(0)
-    assert desk.union() == {A}
+    assert harness.union() == {A}
 
 
-def test_one_question_at_a_time_and_each_with_its_own_answer(desk):
-    bad, good = desk.subscribe("one", A, B), desk.subscribe("two", C)
-    assert desk.port.asked == [{A, B}]
-    desk.refuse("not B")
+def test_one_question_at_a_time_and_each_with_its_own_answer(harness):
+    bad, good = harness.subscribe("one", A, B), harness.subscribe("two", C)
+    assert harness.port.asked == [{A, B}]
+    harness.refuse("not B")
     assert isinstance(bad.exception(0), WebSocketSubscriptionError)
-    assert desk.port.asked[1:] == [{A, C}]
+    assert harness.port.asked[1:] == [{A, C}]
     assert not good.done()
-    desk.acknowledge(A, C)
+    harness.acknowledge(A, C)
     assert good.result(0)
-    assert desk.union() == {A, C}
+    assert harness.union() == {A, C}
 
 
-def test_an_acknowledgement_of_something_else_answers_nothing(desk):
-    answer = desk.subscribe("two", B)
-    desk.acknowledge(A)  # a connection that began before
+def test_an_acknowledgement_of_something_else_answers_nothing(harness):
+    answer = harness.subscribe("two", B)
+    harness.acknowledge(A)  # a connection that began before
     assert not answer.done()
-    desk.acknowledge(B, A)
+    harness.acknowledge(B, A)
     assert answer.done()
 
 
-def test_a_lost_connection_fails_all_changes(desk):
-    answers = [desk.subscribe("two", B), desk.subscribe("two", C)]
-    desk.port.status = SessionStatus(state="reconnecting")
-    desk.queue.connection_lost()
+def test_a_lost_connection_fails_all_changes(harness):
+    answers = [harness.subscribe("two", B), harness.subscribe("two", C)]
+    harness.port.status = SessionStatus(state="reconnecting")
+    harness.queue.connection_lost()
     for answer in answers:
         assert isinstance(answer.exception(0), WebSocketConnectionError)
-    assert desk.port.asked[-1] == {A}
-    assert desk.union() == {A}
-    desk.acknowledge(A)
-    desk.port.status = SessionStatus(state="connected")
-    answer = desk.subscribe("two", B)
-    desk.acknowledge(A, B)
+    assert harness.port.asked[-1] == {A}
+    assert harness.union() == {A}
+    harness.acknowledge(A)
+    harness.port.status = SessionStatus(state="connected")
+    answer = harness.subscribe("two", B)
+    harness.acknowledge(A, B)
     assert answer.result(0)
 
 
-def test_without_a_connection_nothing_is_asked(desk):
-    desk.port.status = SessionStatus(state="reconnecting", last_error="lost it")
-    answer = desk.subscribe("two", B)
+def test_without_a_connection_nothing_is_asked(harness):
+    harness.port.status = SessionStatus(state="reconnecting", last_error="lost it")
+    answer = harness.subscribe("two", B)
     with pytest.raises(WebSocketConnectionError, match="lost it"):
         answer.result(0)
-    assert desk.port.asked == []
-    assert desk.union() == {A}
+    assert harness.port.asked == []
+    assert harness.union() == {A}
 
 
 def test_a_change_beyond_the_capacity_is_refused_at_once():
-    desk = Desk(room=2)
-    answer = desk.subscribe("two", B, C)
+    harness = Harness(room=2)
+    answer = harness.subscribe("two", B, C)
     assert isinstance(answer.exception(0), BadArgumentError)
-    assert desk.union() == {A}
-    assert not desk.subscribe("two", B).done()
-    assert desk.port.asked == [{A, B}]
+    assert harness.union() == {A}
+    assert not harness.subscribe("two", B).done()
+    assert harness.port.asked == [{A, B}]
 
 
-def test_a_manager_that_leaves_drops_its_streams(desk):
-    desk.subscribe("two", B)
-    desk.acknowledge(A, B)
-    desk.queue.leave("two")
-    assert desk.port.asked[-1] == {A}
-    desk.acknowledge(A)
-    desk.queue.leave("unknown")
-    assert len(desk.port.asked) == 2
+def test_a_manager_that_leaves_drops_its_streams(harness):
+    harness.subscribe("two", B)
+    harness.acknowledge(A, B)
+    harness.queue.leave("two")
+    assert harness.port.asked[-1] == {A}
+    harness.acknowledge(A)
+    harness.queue.leave("unknown")
+    assert len(harness.port.asked) == 2
 
 
-def test_a_refused_leave_is_not_asked_again(desk):
-    desk.subscribe("two", B)
-    desk.acknowledge(A, B)
-    desk.queue.leave("two")
-    desk.refuse("no")
-    assert len(desk.port.asked) == 2
-    desk.subscribe("one", A, C)
-    assert desk.port.asked[-1] == {A, C}
+def test_a_refused_leave_is_not_asked_again(harness):
+    harness.subscribe("two", B)
+    harness.acknowledge(A, B)
+    harness.queue.leave("two")
+    harness.refuse("no")
+    assert len(harness.port.asked) == 2
+    harness.subscribe("one", A, C)
+    assert harness.port.asked[-1] == {A, C}
 
 
-def test_a_manager_that_leaves_during_its_change_wants_nothing(desk):
-    first, second = desk.subscribe("two", B), desk.subscribe("two", C)
-    desk.queue.leave("two")
+def test_a_manager_that_leaves_during_its_change_wants_nothing(harness):
+    first, second = harness.subscribe("two", B), harness.subscribe("two", C)
+    harness.queue.leave("two")
     assert isinstance(second.exception(0), WebSocketConnectionError)
-    desk.refuse("no")
+    harness.refuse("no")
     assert first.exception(0)
-    assert desk.union() == {A}
+    assert harness.union() == {A}
 
 
 @pytest.mark.parametrize("accepted", [True, False])
-def test_leaving_during_anothers_change(desk, accepted):
-    desk.wants.put("three", os.getpid(), (D,))
-    desk.acknowledge(A, D)
-    answer = desk.subscribe("two", B)
-    desk.queue.leave("three")
-    assert len(desk.port.asked) == 1
+def test_leaving_during_anothers_change(harness, accepted):
+    harness.wants.put("three", os.getpid(), (D,))
+    harness.acknowledge(A, D)
+    answer = harness.subscribe("two", B)
+    harness.queue.leave("three")
+    assert len(harness.port.asked) == 1
     if accepted:
-        desk.acknowledge(A, D, B)
+        harness.acknowledge(A, D, B)
         assert answer.result(0)
-        assert desk.port.asked[-1] == {A, B}
+        assert harness.port.asked[-1] == {A, B}
     else:
-        desk.refuse("no")
+        harness.refuse("no")
         assert answer.exception(0)
-        assert desk.port.asked[-1] == {A}
+        assert harness.port.asked[-1] == {A}
 
 
-def test_the_end_fails_all_changes(desk):
-    answers = [desk.subscribe("two", B), desk.subscribe("one", C)]
-    desk.queue.end()
+def test_the_end_fails_all_changes(harness):
+    answers = [harness.subscribe("two", B), harness.subscribe("one", C)]
+    harness.queue.end()
     for answer in answers:
         with pytest.raises(WebSocketConnectionError, match="stopping"):
             answer.result(0)
