@@ -161,8 +161,8 @@ def by_fork(parent: Parent) -> None:
 def owns_on() -> None:
     """Apply a mutant: a forked child owns its parent's objects."""
     FeedWriter.disown = lambda writer: None  # type: ignore[method-assign]
-    SegmentOwner.disown = lambda holding: setattr(  # type: ignore[method-assign]
-        holding, "_owner", os.getpid()
+    SegmentOwner.disown = lambda owner: setattr(  # type: ignore[method-assign]
+        owner, "_pid", os.getpid()
     )
 
 

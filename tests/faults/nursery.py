@@ -101,7 +101,7 @@ class Writer:
 
     def __init__(self, name: str, *geometry: int) -> None:
         self._writer = create(name, *geometry)
-        self._rings = {names: self._ring(*names) for names in self._writer.streams()}
+        self._rings = {key: self._ring(*key) for key in self._writer.streams()}
 
     def _ring(self, symbol: str, timeframe: str) -> RingWriter:
         return self._writer.add_stream(symbol, timeframe)

@@ -153,7 +153,7 @@ def read_batch(name, seed, numbers, bound, mutant, board):
         if bound:
             damage_cases.write(path, sound)
             feed = shmfeed.attach(name)
-            rings = [feed.ring(*names) for names in STREAMS]
+            rings = [feed.ring(*key) for key in STREAMS]
             walk.prices()
         content = damage_cases.write(path, sound, case)
         walk_all(walk, feed, rings, number)

@@ -82,8 +82,8 @@ class TestContent:
     def read(self, name):
         with shmfeed.attach(name) as feed:
             feed.status()
-            for names in STREAMS:
-                feed.ring(*names).view(99).copy()
+            for key in STREAMS:
+                feed.ring(*key).view(99).copy()
 
     def test_readers_refuse_a_file_truncated_at_each_block(self, feed_name, intact):
         with forks.Fork(self.attach_at_each_block, feed_name, intact) as child:
@@ -336,10 +336,10 @@ class TestNotReady:
     def test_while_its_creator_lives_it_stays(self, where):
         def make(board):
             where.segment.unlink(missing_ok=True)
-            holding = SegmentOwner(where, GEOMETRY)
+            owner = SegmentOwner(where, GEOMETRY)
             board[0] = 1
             signal.pause()
-            return holding
+            return owner
 
         board = forks.board()
         with forks.Fork(make, board) as maker:

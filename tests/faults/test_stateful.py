@@ -87,17 +87,17 @@ class Reader:
     def __init__(self, feed: Feed, segment: int) -> None:
         self.feed = feed
         self.segment = segment
-        self.rings = {names: feed.ring(*names) for names in carried(feed)}
+        self.rings = {key: feed.ring(*key) for key in carried(feed)}
         self.slices: list[tuple[Slice, int, StreamKey, list[Bar]]] = []
 
 
 def carried(feed: Feed) -> list[StreamKey]:
     """Return all streams that a feed can be asked for, unsubscribed ones too."""
     found = []
-    for names in POOL:
+    for key in POOL:
         with suppress(StreamNotFoundError):
-            feed.ring(*names)
-            found.append(names)
+            feed.ring(*key)
+            found.append(key)
     return found
 
 
@@ -149,10 +149,10 @@ class FeedModel(RuleBasedStateMachine):
         self.clock.now += SECOND // 1000
         return self.clock.now
 
-    def bar(self, names: StreamKey, opened: int) -> Bar:
+    def bar(self, key: StreamKey, opened: int) -> Bar:
         self.serial += 1
         floats = (self.serial * factor for factor in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0))
-        return Bar(opened, close_time(opened, names[1]), *floats, flags=self.serial)
+        return Bar(opened, close_time(opened, key[1]), *floats, flags=self.serial)
 
     def named(self, number: int) -> StreamKey | None:
         subscribed = [
@@ -176,42 +176,42 @@ class FeedModel(RuleBasedStateMachine):
         self.write_until(step, number, gap, kind)
 
     def write_until(self, step: int, number: int, gap: int, kind: str) -> None:
-        names = self.named(number)
-        if names is None:
+        key = self.named(number)
+        if key is None:
             return
-        opened = self.truth.streams[names].next_open(gap)
+        opened = self.truth.streams[key].next_open(gap)
         if kind == "update":
-            self.tell(step, "update", names, self.bar(names, opened))
+            self.tell(step, "update", key, self.bar(key, opened))
             return
         bars = []
         for _ in range(self.truth.capacity + 1 if kind == "lap" else 1):
-            bars.append(self.bar(names, opened))
+            bars.append(self.bar(key, opened))
             opened = bars[-1].close_time
-        self.tell(step * len(bars), "append", names, bars)
+        self.tell(step * len(bars), "append", key, bars)
 
     @precondition(lambda self: self.writing)
     @rule(number=streams, step=maybe_death)
     def add(self, number: int, step: int) -> None:
-        names = POOL[number]
+        key = POOL[number]
         full = len(self.truth.streams) == self.truth.max_streams
-        if full and names not in self.truth.streams:
-            answer = self.nursery.ask("add_stream", *names, now=self.tick())
+        if full and key not in self.truth.streams:
+            answer = self.nursery.ask("add_stream", *key, now=self.tick())
             assert answer[:2] == ["refused", "BadArgumentError"]
             self.tally["full"] += 1
         else:
-            self.tell(step, "add_stream", *names)
+            self.tell(step, "add_stream", *key)
 
     @precondition(lambda self: self.writing)
     @rule(number=streams, what=st.sampled_from(SAYINGS), step=maybe_death)
     def say(self, number: int, what: tuple, step: int) -> None:
         op, *arguments = what
-        names = self.named(number)
+        key = self.named(number)
         if op in ("state", "beat"):
             self.tell(0, op, *arguments)
-        elif names and op == "unsubscribe":
-            self.tell(step, op, *names)
-        elif names:
-            self.tell(0, op, names, *arguments)
+        elif key and op == "unsubscribe":
+            self.tell(step, op, *key)
+        elif key:
+            self.tell(0, op, key, *arguments)
 
     @precondition(lambda self: self.writing)
     @rule(number=streams)
@@ -220,11 +220,11 @@ class FeedModel(RuleBasedStateMachine):
         with pytest.raises(FeedBusyError, match=str(self.nursery.pid)) as caught:
             create(self.name, *self.truth.geometry)
         assert caught.value.pid == self.nursery.pid
-        names = self.named(number)
-        last = names and self.truth.streams[names].last_closed()
-        if names and last:
+        key = self.named(number)
+        last = key and self.truth.streams[key].last_closed()
+        if key and last:
             for op, bars in (("append", [last]), ("update", last)):
-                answer = self.nursery.ask(op, names, bars, now=self.tick())
+                answer = self.nursery.ask(op, key, bars, now=self.tick())
                 assert answer[:2] == ["refused", "BadArgumentError"]
 
     @precondition(lambda self: self.writing)
@@ -308,7 +308,7 @@ class FeedModel(RuleBasedStateMachine):
             self.current = None
             return
         with feed:
-            seen = {names: self.rows(feed.ring(*names)) for names in carried(feed)}
+            seen = {key: self.rows(feed.ring(*key)) for key in carried(feed)}
             subscribed = feed.streams()
             for truth in outcomes:
                 if subscribed == [
@@ -356,9 +356,9 @@ class FeedModel(RuleBasedStateMachine):
         truth.bars = bars
         truth.retired = words.ints[H_RETIRED] == 1
         assert truth.retired in (first.retired, last.retired)
-        for number, (names, stream) in enumerate(truth.streams.items()):
+        for number, (key, stream) in enumerate(truth.streams.items()):
             at = geometry.entry_word(number)
-            known = [t.streams[names] for t in outcomes if names in t.streams]
+            known = [t.streams[key] for t in outcomes if key in t.streams]
             assert words.ints[at + E_UPDATED] in [one.updated for one in known]
             assert words.ints[at + E_SINCE] in [one.since for one in known]
             stream.updated, stream.since = (
@@ -413,23 +413,23 @@ class FeedModel(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), number=streams, n=counts)
     def slice(self, which: int, number: int, n: int) -> None:
         if found := self.read_by(which, number):
-            reader, truth, names = found
-            rows = reader.feed.ring(*names).view(n)
+            reader, truth, key = found
+            rows = reader.feed.ring(*key).view(n)
             self.tally["slices"] += 1
             self.tally["rows"] += len(rows)
-            expected = truth.streams[names].last(n, truth.history)
+            expected = truth.streams[key].last(n, truth.history)
             assert rows.valid
-            agree(rows, expected, truth.streams[names].count)
-            reader.slices = [*reader.slices, (rows, reader.segment, names, expected)][
+            agree(rows, expected, truth.streams[key].count)
+            reader.slices = [*reader.slices, (rows, reader.segment, key, expected)][
                 -KEPT:
             ]
 
     @rule(which=st.integers(0, 1), number=streams, n=counts, include_now=st.booleans())
     def snapshot(self, which: int, number: int, n: int, include_now: bool) -> None:
         if found := self.read_by(which, number):
-            reader, truth, names = found
-            stream = truth.streams[names]
-            rows = reader.feed.ring(*names).snapshot(n, include_now)
+            reader, truth, key = found
+            stream = truth.streams[key]
+            rows = reader.feed.ring(*key).snapshot(n, include_now)
             expected, last = stream.last(n, truth.history), stream.count
             unfinished = stream.unfinished() if include_now else None
             if unfinished:
@@ -473,8 +473,8 @@ class FeedModel(RuleBasedStateMachine):
         assert status["health"] == truth.health(now)
         assert status["bars"] == truth.bars
         assert status["state"] == (truth.state if truth.lives(now) else "disconnected")
-        for names, stream in truth.streams.items():
-            ring = reader.rings.get(names) or feed.ring(*names)
+        for key, stream in truth.streams.items():
+            ring = reader.rings.get(key) or feed.ring(*key)
             last, unfinished = stream.last_closed(), stream.unfinished()
             assert ring.count == stream.count
             assert (ring.history, ring.guard) == truth.geometry[:2]
@@ -483,21 +483,21 @@ class FeedModel(RuleBasedStateMachine):
             found = ring.latest("close")
             assert math.isnan(found) if newest is None else found == newest.close
             assert ring.status().health == truth.stream_health(stream, now)
-            self.compare_epoch(reader, names, ring)
+            self.compare_epoch(reader, key, ring)
 
-    def compare_epoch(self, reader: Reader, names: StreamKey, ring: Ring) -> None:
+    def compare_epoch(self, reader: Reader, key: StreamKey, ring: Ring) -> None:
         """Check that a stream has one epoch in a segment, a higher one in the next."""
         epochs = self.__dict__.setdefault("epochs", {})
-        epoch = epochs.setdefault((names, reader.segment), ring.epoch)
+        epoch = epochs.setdefault((key, reader.segment), ring.epoch)
         assert ring.epoch == epoch
         for (other, segment), earlier in epochs.items():
-            if other == names and segment < reader.segment:
+            if other == key and segment < reader.segment:
                 assert earlier < epoch
 
     def judge(self, reader: Reader) -> None:
-        for rows, segment, names, expected in reader.slices:
+        for rows, segment, key, expected in reader.slices:
             truth = self.segments[segment]
-            stream = truth.streams[names]
+            stream = truth.streams[key]
             over = stream.count - rows.first - truth.capacity
             held = over <= 0
             if not (

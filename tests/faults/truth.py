@@ -116,13 +116,13 @@ class Truth:
         """Return the segment of another geometry that gets this one's bars."""
         new = Truth(*geometry, bars=self.bars)
         carried = [one for one in self.streams.items() if one[1].subscribed]
-        for names, old in carried[: new.max_streams]:
+        for key, old in carried[: new.max_streams]:
             stream = copy.deepcopy(old)
             stream.base = max(old.base, old.count - self.history)
             stream.forming = old.unfinished()
             stream.torn = False
             stream.since = now
-            new.streams[names] = stream
+            new.streams[key] = stream
         new.taken(now)
         return new
 
@@ -139,14 +139,14 @@ class Truth:
 
     def parts(self, op: str, arguments: list[Any], now: int) -> Iterator[None]:
         if op == "append":
-            names, bars = arguments
+            key, bars = arguments
             for bar in bars:
-                self._close(self.streams[names], bar, now)
+                self._close(self.streams[key], bar, now)
                 yield
         elif op == "update":
-            names, bar = arguments
-            self.streams[names].forming = bar
-            self.streams[names].updated = self.tick = now
+            key, bar = arguments
+            self.streams[key].forming = bar
+            self.streams[key].updated = self.tick = now
         elif op == "beat":
             self.alive = self.tick = now
         elif op == "add_stream":
@@ -172,7 +172,7 @@ class Truth:
         self.bars += 1
         stream.updated = self.tick = now
 
-    def _add(self, names: StreamKey, now: int) -> None:
-        stream = self.streams.setdefault(names, Stream(names[1], since=now))
+    def _add(self, key: StreamKey, now: int) -> None:
+        stream = self.streams.setdefault(key, Stream(key[1], since=now))
         if not stream.subscribed:
             stream.subscribed, stream.since = True, now

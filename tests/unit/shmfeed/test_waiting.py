@@ -419,7 +419,7 @@ def test_a_killed_feeder_ends_every_wait_without_a_deadline(form, feed_name) -> 
     with forks.Fork(hold, feed_name, board) as holder:
         forks.wait_until(lambda: board[0], 10, "the feed is there")
         with attach(feed_name) as feed:
-            rings = [feed.ring(*names) for names in STREAMS[:2]]
+            rings = [feed.ring(*key) for key in STREAMS[:2]]
             waiters = [
                 InThread(rings[0].wait, 0).asleep(rings[0]),
                 InThread(wait, rings).asleep(rings[0]),

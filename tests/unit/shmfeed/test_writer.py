@@ -146,9 +146,9 @@ class TestCreate:
         seen: list[list[tuple[str, str]]] = []
         publish = SegmentOwner.publish
 
-        def publish_and_look(holding: SegmentOwner) -> None:
-            publish(holding)
-            seen.append(shmfeed.attach(holding.where.name).streams())
+        def publish_and_look(owner: SegmentOwner) -> None:
+            publish(owner)
+            seen.append(shmfeed.attach(owner.where.name).streams())
 
         monkeypatch.setattr(SegmentOwner, "publish", publish_and_look)
         writer = make(streams=[("A", "60m")] if first else [])
@@ -587,7 +587,7 @@ class TestRecreation:
             for number in range(16):
                 writer.add_stream(f"S{number}", "1h")
             feed = shmfeed.attach(feed_name)
-            epochs = [feed.ring(*names).epoch for names in feed.streams()]
+            epochs = [feed.ring(*key).epoch for key in feed.streams()]
             assert epochs[0] > last
             last = max(epochs)
             writer.close(unlink=True)
