@@ -90,10 +90,10 @@ def secrets(endpoint: str) -> set[str]:
 
 
 def mask(text: str, secret: str) -> str:
-    """Return the text with *** in place of a secret.
+    r"""Return the text with *** in place of a secret.
 
     A text may have been cut in the middle of the secret: its beginning is masked too.
-    Both are also found with `\\/` for `/`, as some JSON encoders write it.
+    Both are also found with `\/` for `/`, as some JSON encoders write it.
     """
     for form in {secret, secret.replace("/", r"\/")}:
         head = form[:_SHORTEST_PART]

@@ -119,7 +119,7 @@ class Parent:
 
 
 def by_processes(parent: Parent) -> None:
-    """multiprocessing's children: one that lives, a pool, one with its own feed."""
+    """Start children of multiprocessing: a lasting one, a pool, one with a feed."""
     names = parent.own, parent.managed
     for method in METHODS:
         context = multiprocessing.get_context(method)

@@ -113,7 +113,7 @@ KEYS = [(symbol, timeframe) for symbol in ("A", "B") for timeframe in ("1s", "1m
 
 @pytest.fixture
 def made_feed(feed_name, request):
-    """A factory of the feed that a strategy expects, one low price altered."""
+    """Return a factory of the feed that a strategy expects, one low price altered."""
 
     def make(wrong_in: tuple[str, str] | None) -> str:
         for key in KEYS:
