@@ -170,11 +170,22 @@ def on_grid(open_time: int, timeframe: str) -> bool:
 
 def bars_between(earlier: int, later: int, timeframe: str) -> int:
     """Return how many bars of the grid open after `earlier` and before `later`."""
+    return missing_bars(grid_steps(earlier, later, timeframe), 2)
+
+
+def grid_steps(earlier: int, later: int, timeframe: str) -> int:
+    """Return how many timeframes `later` lies after `earlier`."""
     if timeframe == _MONTH:
-        steps = _month_number(later) - _month_number(earlier)
-    else:
-        steps = (later - earlier) // TIMEFRAMES[timeframe]
-    return max(0, steps - 1)
+        return _month_number(later) - _month_number(earlier)
+    return (later - earlier) // TIMEFRAMES[timeframe]
+
+
+def missing_bars(steps: int, count: int) -> int:
+    """Return how many bars are missing from `count` bars that span `steps` steps.
+
+    The one rule of a gap; `csrc/rows.h` states it in C.
+    """
+    return max(0, steps - count + 1)
 
 
 def datetimes(

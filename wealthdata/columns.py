@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import FLOAT_FIELDS, Bar, Field, bars_between
+from shmfeed.bar import FLOAT_FIELDS, Bar, Field, grid_steps, missing_bars
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -104,10 +104,10 @@ def concatenate(older: BarColumns, count: int, newer: BarColumns) -> PrivateColu
     )
 
 
-def missing_bars(columns: BarColumns, first: int, last: int, timeframe: str) -> int:
+def count_missing(columns: BarColumns, first: int, last: int, timeframe: str) -> int:
     """Count the missing bars of the grid between rows `first` and `last` - 1."""
     if last - first < 2:
         return 0
     times = columns.open_time
-    between = bars_between(int(times[first]), int(times[last - 1]), timeframe)
-    return max(0, between - (last - first - 2))
+    steps = grid_steps(int(times[first]), int(times[last - 1]), timeframe)
+    return missing_bars(steps, last - first)

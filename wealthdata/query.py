@@ -15,7 +15,7 @@ from shmfeed.status import RingStatus
 from shmfeed.validation import check_flag, check_symbol
 from wealthdata.attachment import AttachedFeed, always_copy
 from wealthdata.attrs import FrameAttrs, combine, make_attrs
-from wealthdata.columns import BarColumns, missing_bars
+from wealthdata.columns import BarColumns, count_missing
 from wealthdata.context import (
     ContextView,
     current_views,
@@ -104,7 +104,7 @@ class CachedQuery:
         if self._step:
             gaps = bars.missing(self._step)
         else:
-            gaps = missing_bars(bars, 0, len(bars), self._timeframe)
+            gaps = count_missing(bars, 0, len(bars), self._timeframe)
         return {
             "source": "live",
             "feed": self._feed,
@@ -184,7 +184,7 @@ class GeneralQuery(NamedTuple):
             "state": None if status is None else status.state,
             "health": None if status is None else status.health,
             "forming": bars.forming and last == len(bars) and first < last,
-            "gaps": missing_bars(bars, first, last, key[1]),
+            "gaps": count_missing(bars, first, last, key[1]),
         }
         return make_attrs(bars if shared else True, values)
 

@@ -171,6 +171,7 @@ rows_datetimes(Rows *self, PyObject *dtype)
     return array;
 }
 
+/* The rule of bar.missing_bars. */
 static PyObject *
 rows_missing(Rows *self, PyObject *step)
 {

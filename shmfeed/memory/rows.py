@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import INT_FIELDS, Bar, Field, datetimes
+from shmfeed.bar import INT_FIELDS, Bar, Field, datetimes, missing_bars
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
     C_FLAGS,
@@ -101,7 +101,7 @@ class Rows:
         if len(self) < 2:
             return 0
         times: list[int] = self.close_time[[0, -1]].tolist()
-        return max(0, (times[1] - times[0]) // step - len(self) + 1)
+        return missing_bars((times[1] - times[0]) // step, len(self))
 
     @property
     def values(self) -> FloatArray:
