@@ -30,7 +30,7 @@ def words() -> Words:
     return blank(4, max_streams=40)[0]
 
 
-BELLS = [Eventcount, *([core.Eventcount] if IN_C else [])]
+EVENTCOUNTS = [Eventcount, *([core.Eventcount] if IN_C else [])]
 SLEEPS = [sleep_past, *([core.sleep_past] if IN_C else [])]
 
 
@@ -137,7 +137,7 @@ class TestSleep:
         assert came == [True, False]
 
 
-@pytest.mark.parametrize("make", BELLS, ids=["pure", "C"][: len(BELLS)])
+@pytest.mark.parametrize("make", EVENTCOUNTS, ids=["pure", "C"][: len(EVENTCOUNTS)])
 class TestBothBells:
     def test_a_notification_changes_the_key_by_one(
         self, words: Words, make: type[Eventcount]

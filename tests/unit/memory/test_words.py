@@ -113,7 +113,7 @@ def _pair() -> tuple[Words, Latch]:
     return words, Latch(words, 1, CELL_WORDS)
 
 
-class TestCellPair:
+class TestLatch:
     def test_an_unwritten_latch_has_no_value(self) -> None:
         assert _pair()[1].read() is None
 
