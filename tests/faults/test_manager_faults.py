@@ -1,4 +1,4 @@
-"""A manager and its feeder when the venue, the host or either of them fails."""
+"""A manager and its feeder while the venue, the host or one of them fails."""
 
 import itertools
 import json
@@ -48,10 +48,10 @@ def is_running(pid):
     return Path(f"/proc/{pid}").exists()
 
 
-# What the venue does. The census sees that no failed start leaves anything behind.
+# Failures of the venue. The census sees that a failed start leaves nothing behind.
 
 
-def test_the_words_of_a_refusal(feed_name, venue):
+def test_a_refused_start_raises_the_venues_words(feed_name, venue):
     with managing(feed_name, venue, csrf_token="wrong") as manager:
         words = refused_start(manager, WebSocketSubscriptionError)
         assert "csrf_token is not accepted" in words
@@ -64,7 +64,7 @@ def test_the_words_of_a_refusal(feed_name, venue):
         } == set()
 
 
-def test_silence_until_the_patience_for_an_acknowledgement_ends(feed_name, venue):
+def test_silence_until_ack_timeout(feed_name, venue):
     venue.mute()
     with managing(feed_name, venue, csrf_token=CANARY, ack_timeout=0.5) as manager:
         words = refused_start(manager, WebSocketSubscriptionError)
@@ -106,10 +106,10 @@ def test_without_a_limit_it_keeps_trying(feed_name, venue):
         until(manager.is_connected)
 
 
-# What the host does.
+# Failures of the host.
 
 
-def test_a_feeder_that_speaks_to_nobody_is_named(feed_name, child):
+def test_a_writer_that_is_not_a_feeder_is_named(feed_name, child):
     code = """
 import sys, shmfeed
 writer = shmfeed.create(sys.argv[1])
@@ -129,9 +129,7 @@ input()
 
 
 @pytest.mark.parametrize("taken", ["segment", "lock"])
-def test_a_feed_that_was_taken_away_comes_back_for_the_same_readers(
-    feed_name, venue, taken
-):
+def test_a_lost_feed_comes_back_for_the_same_readers(feed_name, venue, taken):
     with managing(feed_name, venue, csrf_token=CANARY) as manager:
         manager.start(timeout=20)
         first = pid_of(manager)
@@ -146,14 +144,16 @@ def test_a_feed_that_was_taken_away_comes_back_for_the_same_readers(
 
 
 def stub(tmp_path, monkeypatch, text):
-    """Another program where the interpreter should be."""
+    """Put another program in the place of the interpreter."""
     path = tmp_path / "python"
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(sys, "executable", str(path))
 
 
-def test_five_deaths_in_a_row_are_enough(feed_name, venue, tmp_path, monkeypatch):
+def test_a_manager_gives_up_after_five_deaths_in_a_row(
+    feed_name, venue, tmp_path, monkeypatch
+):
     lives = tmp_path / "lives"
     stub(tmp_path, monkeypatch, f"echo life >> {lives}; echo no luck >&2; exit 9")
     with managing(feed_name, venue) as manager:
@@ -161,7 +161,7 @@ def test_five_deaths_in_a_row_are_enough(feed_name, venue, tmp_path, monkeypatch
         assert "died 5 times in a row before it was connected" in words
         assert "no luck" in words
         assert lives.read_text().count("life") == lifecycle.MAX_FAILURES
-        # wait=False ends in `error`, and a start tries anew, from the beginning.
+        # wait=False ends in `error`, and the next start begins to count again.
         manager.start(wait=False)
         until(lambda: manager.get_status()["state"] == "error")
         assert "5 times" in manager.get_status()["last_error"]
@@ -178,9 +178,7 @@ def test_five_deaths_in_a_row_are_enough(feed_name, venue, tmp_path, monkeypatch
         assert manager.is_connected()
 
 
-def test_the_same_start_again_after_error_tries_anew(
-    feed_name, venue, tmp_path, monkeypatch
-):
+def test_start_after_error_tries_again(feed_name, venue, tmp_path, monkeypatch):
     stub(tmp_path, monkeypatch, "exit 9")
     with managing(feed_name, venue, csrf_token=CANARY) as manager:
         manager.start(wait=False)
@@ -190,14 +188,14 @@ def test_the_same_start_again_after_error_tries_anew(
         assert manager.is_connected()
 
 
-def test_a_host_that_starts_nothing(feed_name, venue, monkeypatch):
+def test_a_host_that_cannot_start_a_process(feed_name, venue, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with managing(feed_name, venue) as manager:
         words = refused_start(manager, WebSocketConnectionError)
         assert "/nowhere/python" in words
 
 
-# What happens to the feeder.
+# Failures of the feeder.
 
 
 def test_a_killed_feeder_is_replaced_at_once_and_reaped(
@@ -232,7 +230,7 @@ def test_a_killed_feeder_is_replaced_at_once_and_reaped(
     ]
 
 
-def test_a_stopped_feeder_is_dead_until_it_goes_on(feed_name, venue):
+def test_a_stopped_feeder_is_dead_until_it_continues(feed_name, venue):
     with managing(feed_name, venue, csrf_token=CANARY) as manager:
         manager.start(timeout=20)
         push(venue, 0)
@@ -255,7 +253,7 @@ def test_a_stopped_feeder_is_dead_until_it_goes_on(feed_name, venue):
             assert ring.wait(1, timeout=5) == 2
 
 
-def test_a_stop_beside_a_signal_is_a_stop(feed_name, venue):
+def test_stop_beside_sigterm_leaves_nothing(feed_name, venue):
     for _ in range(3):
         with managing(feed_name, venue, csrf_token=CANARY) as manager:
             manager.start(timeout=20)
@@ -274,7 +272,7 @@ def test_stop_right_after_a_kill_leaves_nothing(feed_name, venue):
         assert not place(feed_name).socket.exists()
 
 
-# What happens to the manager.
+# Failures of the manager.
 
 MANAGER = """
 import json, os, sys
@@ -303,14 +301,16 @@ class Other:
         return json.loads(self.process.stdout.readline())
 
     def leave(self):
-        """Its log, at the end."""
+        """Let it end, and return its log."""
         log = self.process.communicate(timeout=20)[1]
         assert self.process.returncode == 0
         return log
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_a_killed_managers_feeder_goes_on_or_not(feed_name, venue, child, together):
+def test_the_feeder_of_a_killed_manager_continues_unless_told(
+    feed_name, venue, child, together
+):
     other = Other(child, feed_name, venue, stop_with_manager=together)
     other.process.kill()
     other.process.wait()
@@ -332,7 +332,7 @@ def test_a_killed_managers_feeder_goes_on_or_not(feed_name, venue, child, togeth
     until(lambda: not is_running(other.feeder))
 
 
-def test_two_managers_bring_one_dead_feeder_back(feed_name, venue, child):
+def test_two_managers_replace_one_dead_feeder(feed_name, venue, child):
     other = Other(child, feed_name, venue, symbols=["ETHUSDT"])
     with managing(feed_name, venue, csrf_token=CANARY) as manager:
         manager.start(timeout=20)

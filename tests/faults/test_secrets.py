@@ -1,4 +1,4 @@
-"""A token and a key in a query: nowhere to be seen on the host that runs a feeder."""
+"""No token and no key of a query is visible on the host that runs a feeder."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ def text(**fields):
 
 
 class Indiscreet:
-    """A venue that says back all that it was told, in every way there is."""
+    """A venue that repeats all secrets that it was sent, in every kind of message."""
 
     def __init__(self):
         self.connections = 0
@@ -73,7 +73,7 @@ def no_core_files():
 
 @pytest.fixture
 def seen(feed_name, caplog, tmp_path, monkeypatch):
-    """All that can be seen of such a feeder and its manager, by where it was seen."""
+    """Return all that is visible of such a feeder and its manager, by place."""
     monkeypatch.setenv("WEBSOCKET_CSRF_TOKEN", TOKEN)
     caplog.set_level(logging.DEBUG)
     found = {}
@@ -110,8 +110,8 @@ def seen(feed_name, caplog, tmp_path, monkeypatch):
     return found
 
 
-# What shows that the right thing was looked at; and of a word that is there, that a
-# secret in its place would have been found.
+# A word in each place: it shows that the right thing was read, and that a secret in
+# its place would have been found.
 KNOWN = {
     "a refused change": "***",
     "status": "connected",
@@ -125,7 +125,7 @@ KNOWN = {
 }
 
 
-def test_no_secret_is_to_be_seen_anywhere(seen):
+def test_no_secret_is_visible_on_the_host(seen):
     assert set(seen) == set(KNOWN)
     for place, content in seen.items():
         data = content if isinstance(content, bytes) else content.encode()

@@ -1,4 +1,4 @@
-"""Feeders and managers for a test: short of patience, and gone after it."""
+"""Feeders and managers for a test, with short timeouts, stopped after the test."""
 
 import threading
 from contextlib import contextmanager, suppress
@@ -35,7 +35,7 @@ def settings(feed, venue, **more):
 
 @contextmanager
 def feeder(feed, venue, manager="run", **more):
-    """A feeder in a thread of this process; its end is awaited."""
+    """Run a feeder in a thread of this process; join the thread at the end."""
     one = Feeder(settings(feed, venue, **more), manager)
     failure = []
 
@@ -63,7 +63,7 @@ def tell(feed, op, timeout=10.0, **fields):
 
 @contextmanager
 def managing(feed, venue, **more):
-    """A configured manager that is stopped after the test, and its feeder with it."""
+    """Yield a configured manager; stop it and its feeder after the test."""
     manager = WebSocketManager(feed)
     given = {"symbols": ["BTCUSDT"], "resolutions": ["1m"], "history": 100, **QUICK}
     if venue is not None:
@@ -76,12 +76,12 @@ def managing(feed, venue, **more):
 
 
 def push(venue, number, price=100.0, stream=STREAM, closed=True):
-    """One bar of a hand-fed venue."""
+    """Push one bar from a venue that sends nothing by itself."""
     opened = T0 + number * MINUTE
     return venue.push_bar(*stream, opened, 100.0, 200.0, 50.0, price, closed=closed)
 
 
 def end_by_socket(feed):
-    """End a feeder that no manager of ours knows."""
+    """Stop a feeder that no manager of this test knows."""
     with suppress(FeedNotFoundError):
         tell(feed, "stop", unlink=True)

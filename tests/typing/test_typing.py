@@ -2,9 +2,12 @@
 
 import ast
 import inspect
+import json
+import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -108,6 +111,30 @@ def test_nothing_else_fails(errors) -> None:
     assert len(EXPECTED_MISTAKES) >= 20
     lines = {one.line for one in errors["tests/typing/misspelt.py"]}
     assert lines == EXPECTED_MISTAKES.keys()
+
+
+@pytest.mark.skipif(find_spec("pyright") is None, reason="pyright is not installed")
+def test_pyright_agrees(tmp_path) -> None:
+    """Strict pyright accepts the program and reports each misspelling.
+
+    The package pyright downloads its checker from npm at the first run, so that it is
+    not among the tools that `make test` installs.
+    """
+    names = [str(path.relative_to(ROOT)) for path in (PROGRAM, MISSPELT)]
+    config = tmp_path / "pyrightconfig.json"
+    links = [os.path.relpath(ROOT / name, tmp_path) for name in names]
+    config.write_text(json.dumps({"include": links, "typeCheckingMode": "strict"}))
+    command = [sys.executable, "-m", "pyright", "--outputjson", "-p", str(config)]
+    command += ["--pythonpath", sys.executable]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    found = [
+        (Path(one["file"]).name, one["range"]["start"]["line"] + 1)
+        for one in json.loads(run.stdout)["generalDiagnostics"]
+        if one["severity"] == "error"
+    ]
+    assert not [line for name, line in found if name == PROGRAM.name]
+    lines = {line for name, line in found if name == MISSPELT.name}
+    assert EXPECTED_MISTAKES.keys() - lines == set()
 
 
 def names_used(path: Path) -> set[str]:

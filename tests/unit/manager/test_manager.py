@@ -43,13 +43,13 @@ def venue():
 
 @pytest.fixture
 def fresh(monkeypatch):
-    """No manager is known in this process, and the environment names no setting."""
+    """Forget all managers of this process and the settings of its environment."""
     monkeypatch.setattr(manager_module, "_managers", {})
     for name in ("SHMFEED_FEED", "WEBSOCKET_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_one_manager_a_feed(fresh, monkeypatch):
+def test_there_is_one_manager_for_each_feed(fresh, monkeypatch):
     one = get_websocket_manager("a")
     assert get_websocket_manager("a") is one
     assert get_websocket_manager("b") is not one
@@ -66,14 +66,14 @@ def test_one_manager_a_feed(fresh, monkeypatch):
     assert unbound.feed == "c"
 
 
-def test_without_a_name_it_is_the_feed_of_the_settings(fresh, monkeypatch):
+def test_without_a_name_the_settings_name_the_feed(fresh, monkeypatch):
     monkeypatch.setenv("SHMFEED_FEED", "named")
     named = get_websocket_manager("named")
     assert get_websocket_manager() is named
     assert named.get_status()["feed"] == "named"
 
 
-def test_the_environment_as_arguments(monkeypatch):
+def test_the_environment_can_be_passed_to_configure(monkeypatch):
     monkeypatch.setenv("WEBSOCKET_SYMBOLS", "BTCUSDT, ETHUSDT")
     monkeypatch.setenv("SHMFEED_HISTORY", "77")
     manager = WebSocketManager("x")
@@ -97,7 +97,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("given", "told"), BAD)
-def test_a_configuration_that_is_not_accepted_leaves_the_old_one(given, told):
+def test_a_refused_configuration_leaves_the_old_one(given, told):
     manager = WebSocketManager("x")
     manager.configure(symbols=["GOOD"], resolutions=["1m"], endpoint=NOWHERE)
     with pytest.raises(BadArgumentError, match=told):
@@ -115,7 +115,7 @@ def test_a_timeout_is_a_number_of_seconds(timeout):
         manager.update_subscription(symbols=["B"], timeout=timeout)
 
 
-def test_what_can_be_refused_without_a_feeder(fresh, monkeypatch):
+def test_bad_calls_are_refused_without_a_feeder(fresh, monkeypatch):
     manager = WebSocketManager("x")
     with pytest.raises(BadArgumentError, match="callback"):
         manager.on_state_change("callback")
@@ -129,7 +129,7 @@ def test_what_can_be_refused_without_a_feeder(fresh, monkeypatch):
     assert manager.get_status()["symbols"] == ["A"]
 
 
-def test_before_the_start_a_change_is_one_of_the_configuration():
+def test_an_update_before_start_changes_the_configuration():
     manager = WebSocketManager("x")
     manager.configure(symbols=["A"], resolutions=["1m"], endpoint=NOWHERE)
     manager.update_subscription(symbols=["B", "C"])
@@ -144,7 +144,7 @@ def test_before_the_start_a_change_is_one_of_the_configuration():
     assert manager.get_status()["resolutions"] == ["1h"]
 
 
-def test_a_life(feed_name, venue):
+def test_configure_start_update_and_stop(feed_name, venue):
     states = []
     with managing(feed_name, venue, csrf_token="secret") as manager:
         manager.on_state_change(lambda old, new: 1 // 0)  # stops nothing
@@ -164,7 +164,7 @@ def test_a_life(feed_name, venue):
         assert status["last_error"] is None
         first = status["pid"]
 
-        manager.start(timeout=20)  # again: nothing to do
+        manager.start(timeout=20)  # a second start has nothing to do
         assert manager.get_status()["pid"] == first
         assert len(venue.subscriptions) == 1
 
@@ -196,7 +196,7 @@ def test_a_life(feed_name, venue):
     ]
 
 
-def test_start_may_return_at_once_and_go_on_trying(feed_name, venue):
+def test_start_without_wait_returns_and_keeps_trying(feed_name, venue):
     venue.refuse()
     with managing(feed_name, venue, max_reconnect_attempts=None) as manager:
         begun = time.monotonic()
@@ -218,7 +218,7 @@ def test_start_may_return_at_once_and_go_on_trying(feed_name, venue):
         until(lambda: manager.get_status()["symbols"] == ["ETHUSDT"])
 
 
-def test_another_endpoint_is_another_feeder_of_the_same_feed(feed_name, venue):
+def test_another_endpoint_launches_another_feeder_of_the_feed(feed_name, venue):
     with managing(feed_name, venue) as manager, Venue(speed=None) as other:
         manager.start(timeout=20)
         first = manager.get_status()["pid"]
@@ -242,7 +242,7 @@ def test_another_endpoint_is_another_feeder_of_the_same_feed(feed_name, venue):
             assert ring.wait(1, timeout=5) == 2
 
 
-def test_a_change_puts_only_streams_into_effect_and_start_the_rest(feed_name, venue):
+def test_update_applies_only_streams_and_start_the_rest(feed_name, venue):
     with managing(feed_name, venue) as manager, Venue(speed=None) as other:
         manager.start(timeout=20)
         given = {"symbols": ["BTCUSDT"], "resolutions": ["1m"], "history": 100}
@@ -254,7 +254,7 @@ def test_a_change_puts_only_streams_into_effect_and_start_the_rest(feed_name, ve
         assert (status["endpoint"], status["symbols"]) == (other.url, ["ETHUSDT"])
 
 
-def test_a_configuration_made_during_a_change_stays(feed_name, venue):
+def test_a_configuration_made_during_an_update_stays(feed_name, venue):
     with managing(feed_name, venue) as manager:
         manager.start(timeout=20)
         venue.mute()
@@ -270,7 +270,7 @@ def test_a_configuration_made_during_a_change_stays(feed_name, venue):
         assert (status["symbols"], status["resolutions"]) == (["SOLUSDT"], ["5m"])
 
 
-def test_stop_can_keep_the_segment_and_the_next_start_goes_on(feed_name, venue):
+def test_stop_can_keep_the_segment_for_the_next_start(feed_name, venue):
     with managing(feed_name, venue) as manager:
         manager.start(timeout=20)
         for number in range(3):
@@ -291,7 +291,7 @@ def test_stop_can_keep_the_segment_and_the_next_start_goes_on(feed_name, venue):
             )
 
 
-def test_a_refused_change_leaves_the_old_streams(feed_name, venue):
+def test_a_refused_update_leaves_the_old_streams(feed_name, venue):
     with managing(feed_name, venue, max_streams=2) as manager:
         manager.start(timeout=20)
         with pytest.raises(WebSocketSubscriptionError, match="unknown symbols: XRP"):
@@ -313,7 +313,7 @@ def test_a_refused_change_leaves_the_old_streams(feed_name, venue):
         assert manager.get_status()["symbols"] == ["ETHUSDT"]
 
 
-def test_a_change_that_nobody_acknowledges_is_off(feed_name, venue):
+def test_an_unacknowledged_update_is_undone(feed_name, venue):
     with managing(feed_name, venue) as manager:
         manager.start(timeout=20)
         venue.mute()
@@ -327,7 +327,7 @@ def test_a_change_that_nobody_acknowledges_is_off(feed_name, venue):
         manager.update_subscription(symbols=["SOLUSDT"], timeout=10)
 
 
-def test_a_change_waits_for_the_connection(feed_name, venue):
+def test_an_update_waits_for_the_connection(feed_name, venue):
     with managing(feed_name, venue, max_reconnect_attempts=None) as manager:
         manager.start(timeout=20)
         venue.refuse()
@@ -341,7 +341,7 @@ def test_a_change_waits_for_the_connection(feed_name, venue):
         assert manager.get_status()["symbols"] == ["ETHUSDT"]
 
 
-def test_a_change_after_giving_up_says_why(feed_name, venue):
+def test_an_update_in_the_error_state_raises_the_reason(feed_name, venue):
     with managing(feed_name, venue, max_reconnect_attempts=1) as manager:
         manager.start(timeout=20)
         venue.refuse()
@@ -370,7 +370,7 @@ def test_a_refused_subscription_can_be_corrected(feed_name, venue):
         assert manager.get_status()["symbols"] == ["ETHUSDT"]
 
 
-def test_the_words_of_a_predecessor_are_not_the_new_feeders(feed_name):
+def test_a_new_feeder_does_not_inherit_its_predecessors_error(feed_name):
     writer = create(feed_name, state="disconnected")
     try:
         lifecycle = FeederLifecycle(settings(feed_name, NOWHERE), "m")
@@ -386,7 +386,7 @@ def test_the_words_of_a_predecessor_are_not_the_new_feeders(feed_name):
         writer.close(unlink=True)
 
 
-def test_callbacks_may_do_what_they_like(feed_name, venue):
+def test_a_callback_may_call_the_manager(feed_name, venue):
     done = threading.Event()
     threads = []
     with managing(feed_name, venue) as manager:
@@ -420,7 +420,7 @@ def test_a_callback_that_hangs_delays_no_supervision(feed_name, venue):
         hangs.set()
 
 
-def test_a_loss_between_two_looks_is_told(feed_name, venue):
+def test_a_loss_between_two_polls_is_reported(feed_name, venue):
     states = []
     with managing(feed_name, venue) as manager:
         manager.start(timeout=20)
@@ -491,7 +491,7 @@ def test_many_threads_at_once(feed_name, venue):
     assert not place(feed_name).segment.exists()
 
 
-def test_the_watch_costs_nothing_worth_mentioning(feed_name):
+def test_supervision_costs_less_than_two_percent_of_a_core(feed_name):
     symbols = [f"S{number}" for number in range(200)]
     with Venue(speed=None) as venue, managing(feed_name, venue, symbols=symbols) as one:
         one.start(timeout=20)
@@ -503,7 +503,7 @@ def test_the_watch_costs_nothing_worth_mentioning(feed_name):
         assert spent / (time.monotonic() - begun) < 0.02
 
 
-def test_an_adopted_feeder_of_a_foreground_run_stays(feed_name, venue):
+def test_stop_leaves_an_adopted_feeder_of_a_foreground_run(feed_name, venue):
     with feeder(feed_name, venue, symbols=["BTCUSDT"]):
         venue.wait_subscribed()
         with managing(feed_name, venue, symbols=["ETHUSDT"]) as manager:
@@ -529,7 +529,7 @@ def test_a_feeder_of_another_market_is_adopted_with_a_warning(feed_name, venue, 
     assert "has protocol" not in caplog.text
 
 
-def test_why_a_start_failed_stays_to_be_read(feed_name, venue):
+def test_the_status_keeps_the_error_of_a_failed_start(feed_name, venue):
     venue.refuse()
     with managing(feed_name, venue, max_reconnect_attempts=1) as manager:
         with pytest.raises(WebSocketConnectionError) as caught:
@@ -557,7 +557,7 @@ def test_a_failed_start_leaves_what_was_there(feed_name, venue):
         manager.start(timeout=20)
 
 
-def test_busy_is_told_with_the_pid(feed_name):
+def test_feed_busy_error_names_the_pid(feed_name):
     writer = shmfeed.create(feed_name)
     try:
         with managing(feed_name, NOWHERE) as manager:

@@ -1,4 +1,4 @@
-"""Launching: what goes to the child, what comes back, and what a fork inherits."""
+"""A launched feeder: its settings, its log and its end, also beside a fork."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ NOWHERE = "ws://127.0.0.1:9/market_data"
 
 @pytest.fixture
 def launched():
-    """Launches feeders, and ends them after the test."""
+    """Launch feeders, and stop them after the test."""
     started = []
 
     def launch(*args, **more):
@@ -45,7 +45,7 @@ def running(process, feed):
     assert process.exit_code() is None
 
 
-def test_it_runs_as_a_session_of_its_own_and_ends_when_told(feed_name, launched):
+def test_a_feeder_has_its_own_session_and_ends_when_asked(feed_name, launched):
     with Venue(speed=None) as venue:
         process = launched(feed_name, venue)
         running(process, feed_name)
@@ -57,7 +57,7 @@ def test_it_runs_as_a_session_of_its_own_and_ends_when_told(feed_name, launched)
         assert "ended with code 0" in str(process.exit_reason())
 
 
-def test_end_leaves_the_segment_and_nothing_else(feed_name, launched):
+def test_stop_leaves_the_segment_and_nothing_else(feed_name, launched):
     with Venue(speed=None) as venue:
         process = launched(feed_name, venue)
         venue.wait_subscribed()
@@ -70,7 +70,7 @@ def test_end_leaves_the_segment_and_nothing_else(feed_name, launched):
     create(feed_name, 100).close(unlink=True)
 
 
-def test_one_that_does_not_listen_is_killed(feed_name, launched):
+def test_a_feeder_that_ignores_sigterm_is_killed(feed_name, launched):
     with Venue(speed=None) as venue:
         process = launched(feed_name, venue)
         venue.wait_subscribed()
@@ -84,7 +84,7 @@ def test_one_that_does_not_listen_is_killed(feed_name, launched):
     place(feed_name).socket.unlink()
 
 
-def test_it_says_itself_why_it_cannot(feed_name, launched):
+def test_a_feeder_reports_why_it_cannot_start(feed_name, launched):
     with create(feed_name) as writer:
         process = launched(feed_name, NOWHERE)
         assert process.wait(10)
@@ -105,14 +105,14 @@ def test_it_says_itself_why_it_cannot(feed_name, launched):
 
 
 def stub(tmp_path, monkeypatch, text):
-    """Another program where the interpreter should be."""
+    """Put another program in the place of the interpreter."""
     path = tmp_path / "python"
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(sys, "executable", str(path))
 
 
-def test_a_death_without_a_word_is_told_with_its_last_line(
+def test_an_unreported_death_is_told_with_the_last_log_line(
     feed_name, launched, tmp_path, monkeypatch, caplog
 ):
     stub(tmp_path, monkeypatch, "echo starting; echo no memory >&2; exit 3")
@@ -122,10 +122,10 @@ def test_a_death_without_a_word_is_told_with_its_last_line(
     assert isinstance(why, WebSocketConnectionError)
     assert "ended with code 3" in str(why)
     assert "no memory" in caplog.text
-    assert "starting" in caplog.text  # nobody's report, but somebody's words
+    assert "starting" in caplog.text  # not a report, but a line of output
 
 
-def test_a_child_that_never_reads_cannot_be_written_to(
+def test_a_child_that_never_reads_does_not_block_the_launch(
     feed_name, launched, tmp_path, monkeypatch
 ):
     stub(tmp_path, monkeypatch, "exit 0")
@@ -195,7 +195,7 @@ def is_running(pid):
     return Path(f"/proc/{pid}").exists()
 
 
-def test_it_outlives_whoever_launched_it(feed_name, child):
+def test_a_feeder_outlives_its_launcher(feed_name, child):
     with Venue(speed=None) as venue:
         process, pid = manager(child, feed_name, venue, "go on", "-")
         _, err = process.communicate("\n", timeout=20)
@@ -208,7 +208,7 @@ def test_it_outlives_whoever_launched_it(feed_name, child):
 
 
 @pytest.mark.parametrize("how", ["exit", "kill"])
-def test_it_ends_with_its_manager_where_that_is_wanted(feed_name, child, how):
+def test_stop_with_manager_ends_the_feeder(feed_name, child, how):
     with Venue(speed=None) as venue:
         process, pid = manager(child, feed_name, venue, "stop", "-")
         assert is_running(pid)
@@ -221,9 +221,7 @@ def test_it_ends_with_its_manager_where_that_is_wanted(feed_name, child, how):
     create(feed_name, 100).close(unlink=True)
 
 
-def test_it_does_not_end_with_its_manager_while_another_one_wants_something(
-    feed_name, child
-):
+def test_stop_with_manager_spares_a_feeder_of_other_managers(feed_name, child):
     with Venue(speed=None) as venue:
         process, pid = manager(child, feed_name, venue, "stop", "-")
         with shmfeed.attach(feed_name) as feed:
@@ -243,7 +241,7 @@ def test_it_does_not_end_with_its_manager_while_another_one_wants_something(
         until(lambda: not is_running(pid))
 
 
-def test_a_forked_child_holds_nothing_of_it(feed_name, child):
+def test_a_forked_child_holds_no_pipe_of_the_feeder(feed_name, child):
     with Venue(speed=None) as venue:
         process, pid = manager(child, feed_name, venue, "stop", "fork")
         process.stdin.write("\n")

@@ -1,4 +1,4 @@
-"""Settings: each source, their order, and every way to get one wrong."""
+"""Settings: each source, the order of sources, and every kind of bad value."""
 
 import json
 import logging
@@ -90,7 +90,7 @@ class TestSources:
         assert loading.VARIABLES["SHMFEED_PORT"] == "port"
 
     @pytest.mark.parametrize("variable", ["WEBSOCKET_PORT", "SHMFEED_PORT"])
-    def test_ports_of_the_environment(self, variable):
+    def test_ports_are_read_from_the_environment(self, variable):
         assert load({}, {variable: "18001, 18002"}).port == (18001, 18002)
 
     def test_two_variables_of_one_setting_must_agree(self):
@@ -103,18 +103,18 @@ class TestSources:
     def test_empty_variable_is_not_given(self):
         assert load({}, {"SHMFEED_HISTORY": "", "SHMFEED_TYPO": ""}) == Settings()
 
-    def test_environment_is_the_process_s_by_default(self, monkeypatch):
+    def test_the_process_environment_is_the_default(self, monkeypatch):
         monkeypatch.setenv("SHMFEED_HISTORY", "77")
         assert load({}).history == 77
         assert from_env()["history"] == 77
 
-    def test_none_is_not_given_except_where_it_means_for_ever(self):
+    def test_none_counts_as_absent_except_where_it_means_for_ever(self):
         environ = {"SHMFEED_GUARD": "5", "SHMFEED_MAX_RECONNECT_ATTEMPTS": "5"}
         settings = load({"guard": None, "max_reconnect_attempts": None}, environ)
         assert settings.guard == 5
         assert settings.max_reconnect_attempts is None
 
-    def test_a_bad_value_that_is_overruled_does_no_harm(self):
+    def test_an_overruled_bad_value_is_ignored(self):
         environ = {"SHMFEED_FEED": "off", "SHMFEED_HISTORY": "x"}
         settings = load({"feed": "f", "history": 5}, environ)
         assert (settings.feed, settings.history) == ("f", 5)
@@ -136,13 +136,13 @@ class TestFile:
             ("a.JSON", '\ufeff{"symbols": ["BTCUSDT", "ETHUSDT"], "history": 5}'),
         ],
     )
-    def test_each_type(self, tmp_path, name, text):
+    def test_each_type_of_file_is_read(self, tmp_path, name, text):
         settings = load({"config_file": str(write(tmp_path / name, text))}, {})
         assert settings.symbols == ("BTCUSDT", "ETHUSDT")
         assert settings.history == 5
 
     @pytest.mark.parametrize("name", ["a.yaml", "a.toml"])
-    def test_nothing_but_comments(self, tmp_path, name):
+    def test_a_file_of_comments_gives_nothing(self, tmp_path, name):
         assert load({"config_file": write(tmp_path / name, "# x\n")}, {}) == Settings()
 
     @pytest.mark.parametrize(
@@ -179,14 +179,14 @@ class TestFile:
             ("a.json", '{"config_file": "b.json"}', "unknown"),
         ],
     )
-    def test_what_is_refused(self, tmp_path, name, text, word):
+    def test_a_malformed_file_is_refused(self, tmp_path, name, text, word):
         file = write(tmp_path / name, text)
         message = refusal({"config_file": file})
         assert word in message
         assert str(file) in message
         assert len(message) < 2000
 
-    def test_no_file_no_plain_file_no_access(self, tmp_path):
+    def test_a_missing_or_irregular_file_is_refused(self, tmp_path):
         assert "No such file" in refusal({"config_file": tmp_path / "a.json"})
         os.mkfifo(tmp_path / "pipe.json")
         assert "regular" in refusal({"config_file": tmp_path / "pipe.json"})
@@ -203,20 +203,22 @@ class TestFile:
         path.write_bytes(data)
         return path
 
-    def test_without_pyyaml(self, tmp_path, monkeypatch):
+    def test_a_yaml_file_without_pyyaml_is_refused(self, tmp_path, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "yaml", None)
         message = refusal({"config_file": write(tmp_path / "a.yaml", "history: 1")})
         assert "PyYAML" in message
 
     @pytest.mark.parametrize(("mode", "warnings"), [(0o600, 0), (0o640, 1), (0o604, 1)])
-    def test_a_token_others_may_read(self, tmp_path, caplog, mode, warnings):
+    def test_a_token_that_others_may_read_is_warned_of(
+        self, tmp_path, caplog, mode, warnings
+    ):
         file = write(tmp_path / "a.toml", f'csrf_token = "{CANARY}"', mode)
         with caplog.at_level(logging.WARNING):
             assert load({"config_file": file}, {}).csrf_token == CANARY
         assert len(caplog.records) == warnings
         assert CANARY not in caplog.text
 
-    def test_readable_by_others_is_fine_without_a_token(self, tmp_path, caplog):
+    def test_a_readable_file_without_a_token_is_not_warned_of(self, tmp_path, caplog):
         load({"config_file": write(tmp_path / "a.toml", "history = 1", 0o644)}, {})
         assert not caplog.records
 
@@ -255,7 +257,7 @@ BAD_VALUES = [
 
 class TestValues:
     @pytest.mark.parametrize(("name", "value"), BAD_VALUES)
-    def test_refused_with_name_and_value(self, name, value):
+    def test_a_bad_value_is_refused_with_name_and_value(self, name, value):
         with pytest.raises(BadArgumentError, match=name) as caught:
             Settings(**{name: value})
         if name not in ("csrf_token", "endpoint") and not isinstance(value, list):
@@ -277,12 +279,12 @@ class TestValues:
             ("WEBSOCKET_RESOLUTIONS", "1m,x"),
         ],
     )
-    def test_refused_with_variable(self, variable, text):
+    def test_a_bad_text_is_refused_with_its_variable(self, variable, text):
         message = refusal({}, {variable: text})
         assert f"(from environment {variable})" in message
         assert len(message) < 1000
 
-    def test_message_says_what_is_accepted_and_whence(self, tmp_path):
+    def test_a_message_names_what_is_accepted_and_the_source(self, tmp_path):
         assert refusal({"history": 0}) == (
             "history 0 is not accepted; an integer from 1 to 10000000 (from argument)"
         )
@@ -309,13 +311,15 @@ class TestValues:
             ),
         ],
     )
-    def test_unknown_names_the_nearest(self, arguments, environ, unknown, near):
+    def test_an_unknown_setting_is_answered_with_the_nearest(
+        self, arguments, environ, unknown, near
+    ):
         message = refusal(arguments, environ)
         assert unknown in message
         assert near in message
         assert CANARY not in message
 
-    def test_forms_of_a_value(self, tmp_path):
+    def test_the_accepted_forms_of_a_value(self, tmp_path):
         settings = Settings(
             symbols="BTCUSDT,ETHUSDT",
             resolutions=["1h", "60m"],
@@ -349,29 +353,29 @@ class TestValues:
         "host",
         ["h", "10.0.0.1", "0.0.0.0", "127.1", "localhost.evil.example", "[::2]"],
     )
-    def test_clear_text_beyond_this_host(self, host):
+    def test_plain_text_beyond_this_host_is_refused(self, host):
         assert "allow_insecure" in refusal({"endpoint": f"ws://{host}:1/x"})
         load({"endpoint": f"ws://{host}:1/x", "allow_insecure": True}, {})
 
     @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example", "-a", ".a", "a.."])
-    def test_a_host_whose_labels_no_certificate_can_have(self, host):
+    def test_a_host_with_invalid_labels_is_refused(self, host):
         # TLS refuses to ask for one, with an error of its own kind.
         assert "its host" in refusal({"endpoint": f"wss://{host}/x"})
 
     @pytest.mark.parametrize("host", ["x" * 63 + ".example", "a.", "_a.b-c", "1.2.3"])
-    def test_a_host_with_odd_labels(self, host):
+    def test_a_host_with_unusual_labels_is_accepted(self, host):
         assert load({"endpoint": f"wss://{host}/x"}, {})
         assert host.encode("idna")
 
     @pytest.mark.parametrize(
         "host", ["localhost", "127.0.0.1", "127.3.2.1", "[::1]", "[::ffff:127.0.0.1]"]
     )
-    def test_clear_text_to_this_host(self, host):
+    def test_plain_text_to_this_host_is_accepted(self, host):
         assert load({"endpoint": f"ws://{host}:1"}, {}).endpoint == (f"ws://{host}:1",)
 
 
 class TestStreams:
-    def test_order_and_room(self):
+    def test_the_order_of_streams_and_the_planned_capacity(self):
         settings = Settings(symbols=["B", "A"], resolutions=["1h", "1m"])
         assert settings.streams == (("B", "1h"), ("B", "1m"), ("A", "1h"), ("A", "1m"))
         assert settings.planned_streams == 16
@@ -381,7 +385,7 @@ class TestStreams:
         assert full.planned_streams == 10_000
         assert Settings(max_streams=3).planned_streams == 3
 
-    def test_too_many(self):
+    def test_too_many_streams_are_refused(self):
         symbols = [f"S{i}" for i in range(5001)]
         with pytest.raises(
             BadArgumentError, match="10002 streams; a feed has at most 10000"
@@ -392,7 +396,7 @@ class TestStreams:
         with pytest.raises(BadArgumentError, match="max_streams 1:"):
             Settings(symbols="A,B", resolutions="1m", max_streams=1)
 
-    def test_with_subscription(self):
+    def test_a_copy_with_another_subscription(self):
         before = Settings(symbols="A", resolutions="1m", history=7)
         assert before.with_subscription(["B"], ["60m"]) == Settings(
             symbols="B", resolutions="1h", history=7
@@ -407,7 +411,7 @@ class TestStreams:
 class TestSecrets:
     SECRET_URL = f"wss://user:{CANARY}@h/x"
 
-    def test_no_repr_shows_it(self):
+    def test_no_repr_shows_the_token(self):
         settings = Settings(csrf_token=CANARY, endpoint=f"wss://h/x?key={CANARY}")
         rich = list(settings.__rich_repr__())
         texts = [repr(settings), str(settings), f"{settings}", str(rich)]
@@ -418,7 +422,7 @@ class TestSecrets:
         # The control: what the rule is for does show it.
         assert CANARY in repr(msgspec.structs.asdict(settings))
 
-    def test_environment_s_dict_hides_it(self):
+    def test_the_dict_of_the_environment_hides_the_token(self):
         found = from_env({"WEBSOCKET_CSRF_TOKEN": CANARY})
         assert CANARY not in repr(found)
         assert found["csrf_token"] == CANARY
@@ -442,7 +446,7 @@ class TestSecrets:
             {"endpoint": f"http://h:1/?key={CANARY}"},
         ],
     )
-    def test_no_message_shows_it(self, arguments):
+    def test_no_message_shows_a_secret(self, arguments):
         assert CANARY not in refusal(arguments)
 
     @pytest.mark.parametrize(
@@ -461,11 +465,11 @@ class TestSecrets:
             ("a.json", '{{"csrf_token": {{"x": "{}"}}}}'),
         ],
     )
-    def test_no_complaint_about_a_file_shows_it(self, tmp_path, name, text):
+    def test_no_message_about_a_file_shows_a_secret(self, tmp_path, name, text):
         file = write(tmp_path / name, text.format(CANARY))
         assert CANARY not in refusal({"config_file": file})
 
-    def test_the_pipe_carries_it_and_its_errors_do_not(self):
+    def test_json_carries_the_token_and_its_errors_do_not(self):
         settings = Settings(csrf_token=CANARY, symbols="A", resolutions="1m", guard=3)
         data = model.to_json(settings)
         assert CANARY in data.decode()
@@ -490,7 +494,7 @@ class TestSecrets:
 
 
 class TestOptions:
-    def test_every_setting_but_the_token(self):
+    def test_every_setting_but_the_token_is_an_option(self):
         names = {field.name for field in msgspec.structs.fields(Settings)}
         assert {option.setting for option in schema.OPTIONS} == names - {"csrf_token"}
         for _, kind, text in schema.OPTIONS:
@@ -498,7 +502,7 @@ class TestOptions:
             assert text
             assert "%" not in text
 
-    def test_texts_become_arguments(self):
+    def test_option_texts_become_arguments(self):
         options = {
             "history": "5",
             "symbols": "A,B",
@@ -522,7 +526,7 @@ class TestOptions:
             Settings()
         )
 
-    def test_error_names_the_option(self):
+    def test_an_error_names_the_option(self):
         with pytest.raises(BadArgumentError, match=re.escape("(from --max-streams)")):
             loading.from_options({"max_streams": "many"})
 

@@ -1,6 +1,6 @@
-"""Every setting, wrong in every way, from every source: one error that says it all.
+"""Each setting with each kind of bad value from each source gives one clear error.
 
-The cases go through the table of settings: a new one is covered by itself.
+The cases are made from the schema, so that a new setting is covered at once.
 """
 
 import datetime
@@ -25,13 +25,13 @@ CANARY = "s3cr3t-canary"
 
 
 class Stranger:
-    """A value of nobody's type, that shows itself badly."""
+    """A value of a foreign type whose repr raises."""
 
     def __repr__(self) -> str:
         raise RuntimeError
 
 
-# What no setting of these types may be; None: nothing is said of it.
+# Values that no setting of a type accepts.
 NEVER = {
     int: (True, 1.5, math.nan, "", " ", "x", [], {}, b"1", 10**30, -1, "1 2", [1]),
     float: (True, math.nan, math.inf, -math.inf, "", "x", [], {}, b"1", -1.0, "1,5"),
@@ -39,7 +39,7 @@ NEVER = {
     str: (True, 1, 1.5, [], {}, b"x", "a\0b", "x" * 10_000, "", [["a"]]),
     tuple: (True, 1.5, {}, b"x", [[1]], [None], "a\0b", ["x" * 10_000], "\u2603"),
 }
-# What each may refuse or take, but never fail on in another way.
+# Values that a setting accepts, or refuses with a BadArgumentError.
 ANY = (
     *(
         "",
@@ -64,7 +64,7 @@ EMPTY_IS_TAKEN = {TOKEN}  # no token
 
 
 def said(call, *arguments) -> str:
-    """The words of its BadArgumentError, empty if all is taken; nothing else comes."""
+    """Return the message of a call's BadArgumentError, empty if it raises nothing."""
     try:
         call(*arguments)
     except BadArgumentError as error:
@@ -75,7 +75,7 @@ def said(call, *arguments) -> str:
 
 
 class Unfit(Exception):
-    """This source cannot say this value."""
+    """A value that a source cannot hold."""
 
 
 def by_argument(name, value, folder):
@@ -101,7 +101,7 @@ def by_file(ending, write):
         path = folder / f"a.{ending}"
         try:
             path.write_text(write(name, value), "utf-8")
-        except (TypeError, ValueError):  # also what is no UTF-8
+        except (TypeError, ValueError):  # also text that UTF-8 cannot encode
             raise Unfit from None
         if value is None:
             raise Unfit  # null is not given
@@ -151,7 +151,7 @@ def wrong_by(source, name, value, folder) -> tuple[str, str] | None:
 
 
 def never_taken(name, source, folder) -> int:
-    """How many values of wrong types this source refused as it should."""
+    """Check how a source refuses values of wrong types; return how many it refused."""
     told = 0
     for value in NEVER[SETTINGS[name].type]:
         found = wrong_by(source, name, value, folder)
@@ -174,13 +174,15 @@ def never_taken(name, source, folder) -> int:
 
 @pytest.mark.parametrize("name", SETTINGS)
 class TestEverySetting:
-    def test_what_it_may_never_be(self, name, tmp_path) -> None:
+    def test_values_of_a_wrong_type_are_refused(self, name, tmp_path) -> None:
         for source in SOURCES:
             least = 1 if source in ("option", "environment") else 4
             if (name, source) != (TOKEN, "option"):
                 assert never_taken(name, source, tmp_path) >= least, source
 
-    def test_whatever_it_is(self, name, tmp_path) -> None:
+    def test_any_value_is_accepted_or_refused_with_its_source(
+        self, name, tmp_path
+    ) -> None:
         for source in SOURCES:
             for value in ANY if source in ("json", "yaml", "toml") else ANY + HUGE:
                 found = wrong_by(source, name, value, tmp_path)
@@ -188,7 +190,7 @@ class TestEverySetting:
                     assert found[1] in found[0], (source, found)
 
     def test_a_token_is_never_shown(self, name, tmp_path) -> None:
-        """Of the token itself, and where it stands under a misspelt name."""
+        """Neither the token itself nor a token under a misspelt name."""
         misspelt = name[1:] if name[1:] not in SETTINGS else f"x{name}"
         for value in (f" {CANARY}", f"{CANARY}\n{CANARY}", [CANARY], CANARY * 500):
             for source in SOURCES:
@@ -199,15 +201,15 @@ class TestEverySetting:
                 assert found is None or CANARY not in found[0], source
 
 
-def test_a_key_that_is_no_setting() -> None:
+def test_a_key_that_is_not_a_setting_is_refused() -> None:
     for key in ("", 5, None, 10**5000, Stranger(), ("a",), b"x", "x" * 10_000):
         words = said(load, {key: CANARY}, {})
         assert "unknown setting" in words
         assert CANARY not in words
 
 
-def test_a_check_that_lets_through_would_be_seen(monkeypatch, tmp_path) -> None:
-    """The control."""
+def test_a_lax_check_would_be_seen(monkeypatch, tmp_path) -> None:
+    """Control: the test above can fail."""
     lax = SETTINGS["history"]._replace(check=lambda value: 5)
     monkeypatch.setitem(SETTINGS, "history", lax)
     with pytest.raises(AssertionError):
@@ -235,7 +237,7 @@ JSON = st.recursive(
         st.sampled_from([*SETTINGS]) | st.text(max_size=9), JSON, max_size=4
     )
 )
-def test_any_json(tmp_path_factory, content) -> None:
+def test_any_json_is_accepted_or_refused(tmp_path_factory, content) -> None:
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(json.dumps(content))
     words = said(load, {"config_file": path}, {})
@@ -246,7 +248,7 @@ def test_any_json(tmp_path_factory, content) -> None:
 @given(
     st.dictionaries(st.sampled_from([*SETTINGS]), st.text(max_size=20) | st.booleans())
 )
-def test_any_options(options) -> None:
+def test_any_options_are_accepted_or_refused(options) -> None:
     words = said(lambda: load(loading.from_options(options), {}))
     assert not words or "--" in words or " from argument" in words
 
@@ -264,7 +266,9 @@ class TestFiles:
             (b"\xef\xbb\xbf\xef\xbb\xbf=", "is not well-formed"),
         ],
     )
-    def test_what_is_no_text(self, tmp_path, ending, content, words) -> None:
+    def test_a_file_that_is_not_utf8_text_is_refused(
+        self, tmp_path, ending, content, words
+    ) -> None:
         path = tmp_path / f"a.{ending}"
         path.write_bytes(content)
         told = said(load, {"config_file": path}, {})
@@ -272,7 +276,7 @@ class TestFiles:
         assert words in told
 
     @pytest.mark.parametrize("ending", ["yaml", "toml", "json"])
-    def test_nothing_in_it(self, tmp_path, ending) -> None:
+    def test_an_empty_file(self, tmp_path, ending) -> None:
         path = tmp_path / f"a.{ending}"
         path.touch()
         told = said(load, {"config_file": path}, {})
@@ -320,14 +324,16 @@ class TestFiles:
             (".yaml", "", "its ending is ''"),
         ],
     )
-    def test_what_is_no_settings(self, tmp_path, name, text, words) -> None:
+    def test_content_that_is_not_settings_is_refused(
+        self, tmp_path, name, text, words
+    ) -> None:
         path = tmp_path / name
         path.write_text(text)
         told = said(load, {"config_file": path}, {})
         assert words in told
         assert str(path) in told
 
-    def test_anchors_that_would_grow_without_limit(self, tmp_path) -> None:
+    def test_yaml_anchors_cannot_grow_without_limit(self, tmp_path) -> None:
         path = tmp_path / "a.yaml"
         lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
         for one, other in zip("bcdefghijk", "abcdefghij", strict=True):
@@ -338,7 +344,7 @@ class TestFiles:
         path.write_text(f"feed: &a {'x' * 1000}\nsymbols: [{many}]")
         assert "is not accepted" in said(load, {"config_file": path}, {})
 
-    def test_a_file_that_may_not_be_read(self, tmp_path, monkeypatch) -> None:
+    def test_a_file_without_read_permission(self, tmp_path, monkeypatch) -> None:
         tmp_path.chmod(0o755)
         monkeypatch.chdir(tmp_path)
         path = Path("a.toml")
@@ -351,13 +357,13 @@ class TestFiles:
             )
 
     @pytest.mark.parametrize("path", ["/dev/zero", "/dev/full", "/proc/self/mem", "/"])
-    def test_what_is_no_file(self, path, tmp_path) -> None:
+    def test_a_device_or_directory_is_refused(self, path, tmp_path) -> None:
         link = tmp_path / "a.json"
         link.symlink_to(path)
         told = said(load, {"config_file": link}, {})
         assert "is not a regular file" in told or "cannot be read" in told
 
-    def test_a_link_that_leads_nowhere_or_round(self, tmp_path) -> None:
+    def test_a_dangling_or_circular_link_is_refused(self, tmp_path) -> None:
         link = tmp_path / "a.json"
         link.symlink_to("none.json")
         assert "No such file" in said(load, {"config_file": link}, {})
@@ -368,7 +374,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         "value", ["", 5, True, b"a.json", ["a.json"], {}, 1.5, Stranger()]
     )
-    def test_what_is_no_path(self, value) -> None:
+    def test_a_value_that_is_not_a_path_is_refused(self, value) -> None:
         assert "config_file" in said(load, {"config_file": value}, {})
 
 
@@ -380,7 +386,7 @@ def read_as_nobody(path):
 
 class TestEnvironment:
     @pytest.mark.parametrize("text", ["x", "\x1b[31m", "\udcff", " ", "=" * 5000])
-    def test_a_variable_that_is_no_setting(self, text) -> None:
+    def test_a_variable_that_is_not_a_setting_is_refused(self, text) -> None:
         for variable in ("SHMFEED_X", "SHMFEED_", "SHMFEED_feed", "SHMFEED_HISTORY "):
             told = said(load, {}, {variable: text})
             assert f"unknown setting {variable!r} (from environment)" in told
@@ -389,9 +395,9 @@ class TestEnvironment:
     @pytest.mark.parametrize(
         "variable", ["shmfeed_history", "Shmfeed_History", "SHMFEEDX"]
     )
-    def test_what_has_not_our_prefix_is_another_s(self, variable) -> None:
+    def test_variables_without_our_prefix_are_ignored(self, variable) -> None:
         assert load({}, {variable: "5"}) == Settings()
 
-    def test_spaces_around_a_value_are_none(self) -> None:
+    def test_spaces_around_a_value_are_stripped(self) -> None:
         assert load({}, {"SHMFEED_HISTORY": " 5 "}).history == 5
         assert "is not accepted" in said(load, {}, {"SHMFEED_HISTORY": " "})

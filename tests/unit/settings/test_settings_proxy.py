@@ -15,13 +15,13 @@ def refusal(**options):
     return str(caught.value)
 
 
-def test_neither_is_there_unless_said_whatever_the_environment_says():
+def test_proxy_variables_of_other_programs_are_ignored():
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "http_proxy"):
         settings = load({}, {name: PROXY})
         assert (settings.proxy, settings.max_redirects) == (None, 0)
 
 
-def test_they_come_from_every_source_and_go_the_way_of_all():
+def test_proxy_and_redirects_come_from_every_source():
     settings = load({}, {"SHMFEED_PROXY": PROXY, "SHMFEED_MAX_REDIRECTS": "5"})
     assert (settings.proxy, settings.max_redirects) == (PROXY, 5)
     assert describe(settings)["proxy"] == PROXY
@@ -57,7 +57,7 @@ def test_they_come_from_every_source_and_go_the_way_of_all():
         (3128, "of type int"),
     ],
 )
-def test_what_is_no_proxy_is_refused_without_its_secrets(proxy, words):
+def test_a_bad_proxy_is_refused_without_its_secrets(proxy, words):
     said = refusal(proxy=proxy)
     assert said.startswith("proxy")
     assert words in said
@@ -66,14 +66,14 @@ def test_what_is_no_proxy_is_refused_without_its_secrets(proxy, words):
 
 
 @pytest.mark.parametrize("value", [-1, 6, True, 1.0, "x", None, []])
-def test_so_many_redirects_only(value):
+def test_redirects_are_limited_to_five(value):
     if value is None:
         assert load({"max_redirects": value}, {}).max_redirects == 0
     else:
         assert "an integer from 0 to 5" in refusal(max_redirects=value)
 
 
-def test_in_the_clear_only_as_far_as_this_host_also_by_a_proxy():
+def test_plain_text_to_a_remote_proxy_is_refused():
     local = {"endpoint": "ws://127.0.0.1:9/x"}
     assert load({**local, "proxy": PROXY}, {}).proxy == PROXY
     remote = "http://proxy.example:3128"
@@ -86,7 +86,7 @@ def test_in_the_clear_only_as_far_as_this_host_also_by_a_proxy():
     assert load({"endpoint": "wss://x.example", "proxy": remote}, {}).proxy == remote
 
 
-def test_secrets_are_hidden_in_a_text_and_nothing_else_is():
+def test_redact_masks_secrets_and_nothing_else():
     endpoint = "wss://x.example/y?key=abc%20def&a=1&listen"
     settings = load({"endpoint": endpoint, "csrf_token": "token-1"}, {})
     text = "no key abc def, abc%20def or token-1; 1 a listen; key=abc%20def&a=1&listen"
@@ -103,12 +103,12 @@ def test_secrets_are_hidden_in_a_text_and_nothing_else_is():
         ("0123/456789abc0123/456789abc", "******"),
     ],
 )
-def test_what_is_left_of_a_secret_is_hidden_too(text, shown):
+def test_redact_masks_the_beginning_of_a_cut_secret(text, shown):
     # A server's words are cut: by ourselves, and by it, where a close frame is full.
     assert load({"csrf_token": "0123/456789abc"}, {}).redact(text) == shown
 
 
-def test_a_venue_is_asked_for_a_sign_of_life_before_it_is_given_up():
+def test_heartbeat_timeout_must_exceed_the_interval():
     for interval, timeout in ((15, 15), (15, 10), (31, 30)):
         said = refusal(heartbeat_interval=interval, heartbeat_timeout=timeout)
         assert said.startswith(
