@@ -24,11 +24,20 @@ from shmfeed.simulator import Venue
 from shmfeed.writer import create
 
 CANARY = "canary-6f1c-token"
+# A token of this process alone: other tests pass CANARY to their children in argv, and
+# may run at the same time.
+SECRET = f"canary-{os.getpid()}-secret"
 
 
 @pytest.fixture
 def venue():
     with Venue(speed=None, token=CANARY, symbols=["BTCUSDT", "ETHUSDT"]) as venue:
+        yield venue
+
+
+@pytest.fixture
+def secret_venue():
+    with Venue(speed=None, token=SECRET, symbols=["BTCUSDT", "ETHUSDT"]) as venue:
         yield venue
 
 
@@ -417,20 +426,21 @@ def test_an_orphan_that_gave_up_is_replaced(feed_name, venue, child):
 # The token.
 
 
-def test_the_token_goes_nowhere_but_to_the_venue(feed_name, venue, caplog):
+def test_the_token_goes_nowhere_but_to_the_venue(feed_name, secret_venue, caplog):
+    venue = secret_venue
     with caplog.at_level(logging.DEBUG):
         with managing(
-            feed_name, venue, csrf_token=CANARY, log_level="DEBUG"
+            feed_name, venue, csrf_token=SECRET, log_level="DEBUG"
         ) as manager:
             manager.start(timeout=20)
             # The venue repeats it where it can: in an error, and in nonsense.
             for text in (
-                {"type": "ERROR", "message": f"bad token {CANARY}"},
-                {"type": CANARY},
-                {"type": "BAR", "symbol": CANARY},
+                {"type": "ERROR", "message": f"bad token {SECRET}"},
+                {"type": SECRET},
+                {"type": "BAR", "symbol": SECRET},
             ):
                 venue.send(json.dumps(text))
-            venue.send(CANARY)
+            venue.send(SECRET)
             until(lambda: manager.get_status()["malformed"] >= 2)
             with pytest.raises(WebSocketSubscriptionError) as caught:
                 manager.update_subscription(symbols=["XRP"])
@@ -449,11 +459,11 @@ def test_the_token_goes_nowhere_but_to_the_venue(feed_name, venue, caplog):
                 except OSError:  # it has ended
                     continue
             told.append(place(feed_name).segment.read_bytes().decode("latin-1"))
-            assert any(CANARY in text for text in venue.received)  # the control
+            assert any(SECRET in text for text in venue.received)  # the control
     told.append(caplog.text)
     assert "malformed" in caplog.text
     for text in told:
-        assert CANARY not in text, re.sub(CANARY, "<token>", text)[:500]
+        assert SECRET not in text, re.sub(SECRET, "<token>", text)[:500]
 
 
 def test_a_refused_token_is_in_no_message(feed_name, caplog):
