@@ -195,7 +195,10 @@ def clean_feed(name: str, remove: bool) -> list[Leftover]:
 
 
 def clean_all(remove: bool) -> list[Leftover]:
-    """Do the same for every feed of this user. List other files with our prefix too."""
+    """List the leftovers of all feeds of this user, and other files with our prefix.
+
+    With `remove`, remove those that no feeder holds. The other files stay.
+    """
     feeds, strangers = take_inventory()
     found = [one for name in feeds for one in leftovers(place(name), remove)]
     return found + [Leftover(path, 0, FOREIGN, _NO_FEED_NAME) for path in strangers]
