@@ -6,14 +6,21 @@ import logging
 import os
 import re
 import signal
-import stat
 import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from support.feeding import QUICK, STREAM, managing, push, tell
+from support.feeding import (
+    QUICK,
+    STREAM,
+    is_running,
+    managing,
+    push,
+    replace_interpreter,
+    tell,
+)
 from support.waiting import until
 
 import shmfeed
@@ -51,10 +58,6 @@ def refused_start(manager, kind, timeout=20.0):
 
 def pid_of(manager):
     return manager.get_status()["pid"]
-
-
-def is_running(pid):
-    return Path(f"/proc/{pid}").exists()
 
 
 # Failures of the venue. The census sees that a failed start leaves nothing behind.
@@ -152,19 +155,13 @@ def test_a_lost_feed_comes_back_for_the_same_readers(feed_name, venue, taken):
             assert feed.status()["pid"] == pid_of(manager)
 
 
-def stub(tmp_path, monkeypatch, text):
-    """Put another program in the place of the interpreter."""
-    path = tmp_path / "python"
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(sys, "executable", str(path))
-
-
 def test_a_manager_gives_up_after_five_deaths_in_a_row(
     feed_name, venue, tmp_path, monkeypatch
 ):
     lives = tmp_path / "lives"
-    stub(tmp_path, monkeypatch, f"echo life >> {lives}; echo no luck >&2; exit 9")
+    replace_interpreter(
+        tmp_path, monkeypatch, f"echo life >> {lives}; echo no luck >&2; exit 9"
+    )
     with managing(feed_name, venue) as manager:
         words = refused_start(manager, WebSocketConnectionError)
         assert "died 5 times in a row before it was connected" in words
@@ -188,7 +185,7 @@ def test_a_manager_gives_up_after_five_deaths_in_a_row(
 
 
 def test_start_after_error_tries_again(feed_name, venue, tmp_path, monkeypatch):
-    stub(tmp_path, monkeypatch, "exit 9")
+    replace_interpreter(tmp_path, monkeypatch, "exit 9")
     with managing(feed_name, venue, csrf_token=CANARY) as manager:
         manager.start(wait=False)
         until(lambda: manager.get_status()["state"] == "error")

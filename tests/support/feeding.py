@@ -1,7 +1,10 @@
 """Feeders and managers for a test, with short timeouts, stopped after the test."""
 
+import stat
+import sys
 import threading
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from shmfeed.control.client import ask
 from shmfeed.errors import FeedNotFoundError
@@ -85,3 +88,15 @@ def end_by_socket(feed):
     """Stop a feeder that no manager of this test knows."""
     with suppress(FeedNotFoundError):
         tell(feed, "stop", unlink=True)
+
+
+def replace_interpreter(tmp_path, monkeypatch, text):
+    """Put another program in the place of the interpreter."""
+    path = tmp_path / "python"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(sys, "executable", str(path))
+
+
+def is_running(pid):
+    return Path(f"/proc/{pid}").exists()

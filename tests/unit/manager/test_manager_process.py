@@ -3,12 +3,10 @@
 import logging
 import os
 import signal
-import stat
-import sys
 from pathlib import Path
 
 import pytest
-from support.feeding import settings, tell
+from support.feeding import is_running, replace_interpreter, settings, tell
 from support.waiting import until
 
 import shmfeed
@@ -104,18 +102,12 @@ def test_a_feeder_reports_why_it_cannot_start(feed_name, launched):
     assert "/nowhere/at/all.log" in str(process.exit_reason())
 
 
-def stub(tmp_path, monkeypatch, text):
-    """Put another program in the place of the interpreter."""
-    path = tmp_path / "python"
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(sys, "executable", str(path))
-
-
 def test_an_unreported_death_is_told_with_the_last_log_line(
     feed_name, launched, tmp_path, monkeypatch, caplog
 ):
-    stub(tmp_path, monkeypatch, "echo starting; echo no memory >&2; exit 3")
+    replace_interpreter(
+        tmp_path, monkeypatch, "echo starting; echo no memory >&2; exit 3"
+    )
     process = launched(feed_name, NOWHERE)
     assert process.wait(10)
     why = process.exit_reason()
@@ -128,7 +120,7 @@ def test_an_unreported_death_is_told_with_the_last_log_line(
 def test_a_child_that_never_reads_does_not_block_the_launch(
     feed_name, launched, tmp_path, monkeypatch
 ):
-    stub(tmp_path, monkeypatch, "exit 0")
+    replace_interpreter(tmp_path, monkeypatch, "exit 0")
     process = launched(feed_name, NOWHERE, symbols=[f"S{n}" for n in range(9000)])
     assert process.wait(10)
 
@@ -136,7 +128,7 @@ def test_a_child_that_never_reads_does_not_block_the_launch(
 def test_log_lines_keep_their_level(feed_name, launched, tmp_path, monkeypatch, caplog):
     lines = "2026 12 ERROR x: bad\n2026 12 INFO x: fine\nTraceback\n" + "y" * 200_000
     (tmp_path / "lines").write_text(lines)
-    stub(tmp_path, monkeypatch, f"cat {tmp_path}/lines >&2")
+    replace_interpreter(tmp_path, monkeypatch, f"cat {tmp_path}/lines >&2")
     with caplog.at_level(logging.DEBUG, "shmfeed.feeder"):
         process = launched(feed_name, NOWHERE)
         assert process.wait(10)
@@ -189,10 +181,6 @@ def manager(child, feed, venue, *words):
     pid = int(process.stdout.readline())
     venue.wait_subscribed()
     return process, pid
-
-
-def is_running(pid):
-    return Path(f"/proc/{pid}").exists()
 
 
 def test_a_feeder_outlives_its_launcher(feed_name, child):
