@@ -3,11 +3,10 @@
 import stat
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from shmfeed.control.client import ask
-from shmfeed.errors import FeedNotFoundError
 from shmfeed.feeder.feeder import Feeder
 from shmfeed.manager import WebSocketManager
 from shmfeed.segment.mapping import place
@@ -82,12 +81,6 @@ def push(venue, number, price=100.0, stream=STREAM, closed=True):
     """Push one bar from a venue that sends nothing by itself."""
     opened = T0 + number * MINUTE
     return venue.push_bar(*stream, opened, 100.0, 200.0, 50.0, price, closed=closed)
-
-
-def end_by_socket(feed):
-    """Stop a feeder that no manager of this test knows."""
-    with suppress(FeedNotFoundError):
-        tell(feed, "stop", unlink=True)
 
 
 def replace_interpreter(tmp_path, monkeypatch, text):
