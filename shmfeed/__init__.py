@@ -3,7 +3,6 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from shmfeed._version import __version__
 from shmfeed.bar import Bar, Field, StreamKey, Timeframe, TimeframeAlias
 from shmfeed.errors import (
     BadArgumentError,
@@ -24,6 +23,7 @@ from shmfeed.errors import (
 )
 
 if TYPE_CHECKING:
+    from shmfeed._version import __version__
     from shmfeed.core import RingWriter, Rows, Slice
     from shmfeed.feed import Feed, Ring, attach, wait
     from shmfeed.layout import State
@@ -84,6 +84,7 @@ __all__ = [
 # is imported at its first use: a strategy loads no writer and no socket library.
 if not TYPE_CHECKING:
     _HOMES = {
+        "shmfeed._version": ("__version__",),
         "shmfeed.core": ("RingWriter", "Rows", "Slice"),
         "shmfeed.feed": ("Feed", "Ring", "attach", "wait"),
         "shmfeed.layout": ("State",),

@@ -38,7 +38,7 @@ seen_of_others: set[str] = set()  # new entries of /dev/shm that were not counte
 
 
 class Census(NamedTuple):
-    """What exists at one moment."""
+    """The things that a process could have left, as they are at one moment."""
 
     shared: frozenset[str]  # paths below /dev/shm
     fds: frozenset[tuple[int, str]]
