@@ -138,7 +138,7 @@ class TestSleep:
 
 
 @pytest.mark.parametrize("make", EVENTCOUNTS, ids=["pure", "C"][: len(EVENTCOUNTS)])
-class TestBothBells:
+class TestEachEventcount:
     def test_a_notification_changes_the_key_by_one(
         self, words: Words, make: type[Eventcount]
     ) -> None:
