@@ -9,7 +9,6 @@ live feed pays a few loads for that, and no system call.
 import time
 import weakref
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Any, Self
 
 from shmfeed.bar import StreamKey, Timeframe, TimeframeAlias, check_timeframe
@@ -210,12 +209,7 @@ class Feed:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
 

@@ -5,7 +5,6 @@ For the feeder, and through `create` for tests, benchmarks and other feeders.
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from types import TracebackType
 from typing import Self
 
 from shmfeed.bar import StreamKey, Timeframe, TimeframeAlias, check_timeframe
@@ -316,12 +315,7 @@ class FeedWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
 
