@@ -342,6 +342,8 @@ class TestWhereThereIsNone:
     ) -> None:
         monkeypatch.setattr(futex, "_system_call", lambda *_: lambda *values: -refusal)
         assert futex._futex.__wrapped__() is None
+        # In place of the cached one, which must not remember this refusal.
+        monkeypatch.setattr(futex, "_futex", lambda: lambda *_: 0)
         assert futex._waitv.__wrapped__() is None
 
     def test_an_older_kernel_has_no_waitv(self, monkeypatch) -> None:
