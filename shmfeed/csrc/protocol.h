@@ -186,7 +186,7 @@ ring_copy(const ring_slot *slot, int64_t first, int64_t last, int64_t *into,
                       stride);
 }
 
-/* Copy the newest published row into `cells`; false if there is none. Afterwards call
+/* Copy the newest published row into `cells`; false if there is no row. Afterwards call
    ring_held for row `*row`. */
 static inline bool
 ring_newest(const ring_slot *slot, int64_t *cells, int64_t *row)

@@ -1,1 +1,1 @@
-"""What the ring stands on: words, rows, the catalog, liveness, integrity, wake-ups."""
+"""The base of the ring: words, rows, catalog, liveness, integrity, wake-ups."""

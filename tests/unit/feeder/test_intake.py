@@ -113,7 +113,7 @@ def test_heartbeats_are_not_data(bench):
 
 def test_readers_are_woken_once_a_batch_and_not_by_a_forming_bar(bench):
     woken, header = [], bench.writer._words.ints
-    rung = header[H_WAKE]
+    wakes = header[H_WAKE]
     bench.writer.wake = lambda streams: woken.append(set(streams))
     bench.take(bar(0, closed=False))
     assert woken == []
@@ -121,7 +121,7 @@ def test_readers_are_woken_once_a_batch_and_not_by_a_forming_bar(bench):
     assert woken == [{STREAM}]
     bench.take(bar(10, closed=False))
     assert len(woken) == 1
-    assert header[H_WAKE] == rung  # nor by a bar
+    assert header[H_WAKE] == wakes  # nor by a bar
 
 
 def test_the_clock_closes_what_the_venue_does_not_flag(bench):

@@ -241,17 +241,17 @@ class TestWaking:
 @pytest.fixture
 def alarm() -> Iterator[Callable[..., Callable[[], int]]]:
     """alarm(seconds, handler) returns a function that counts its calls."""
-    rung = []
+    calls = []
     old = signal.getsignal(signal.SIGALRM)
 
     def start(after: float, handler: Callable[..., None]) -> Callable[[], int]:
-        def ring(*arguments: object) -> None:
-            rung.append(1)
+        def count(*arguments: object) -> None:
+            calls.append(1)
             handler(*arguments)
 
-        signal.signal(signal.SIGALRM, ring)
+        signal.signal(signal.SIGALRM, count)
         signal.setitimer(signal.ITIMER_REAL, after)
-        return lambda: len(rung)
+        return lambda: len(calls)
 
     yield start
     signal.setitimer(signal.ITIMER_REAL, 0)
