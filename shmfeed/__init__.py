@@ -10,12 +10,14 @@ from shmfeed.errors import (
     FeedBusyError,
     FeedLostError,
     FeedNotFoundError,
+    MissingBarsWarning,
     NoDataError,
     SegmentError,
     SegmentFormatError,
     SegmentFullError,
     ShmfeedError,
     StaleFeedError,
+    StaleFeedWarning,
     StreamNotFoundError,
     UnsupportedPlatformError,
     WebSocketConnectionError,
@@ -51,6 +53,7 @@ __all__ = [
     "FeedWriter",
     "Field",
     "Health",
+    "MissingBarsWarning",
     "NoDataError",
     "Ring",
     "RingStatus",
@@ -63,6 +66,7 @@ __all__ = [
     "ShmfeedError",
     "Slice",
     "StaleFeedError",
+    "StaleFeedWarning",
     "State",
     "StreamKey",
     "StreamNotFoundError",
@@ -110,4 +114,4 @@ if not TYPE_CHECKING:
         return value
 
     def __dir__():
-        return sorted({*globals(), *__all__})
+        return sorted(__all__)

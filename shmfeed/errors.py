@@ -1,4 +1,4 @@
-"""Every exception of the project, in one tree.
+"""Every exception and warning of the project, each in one tree.
 
 ShmfeedError
 |
@@ -21,6 +21,11 @@ ShmfeedError
 |   the venue's
 +-- WebSocketConnectionError  (ConnectionError)   no connection
 +-- WebSocketSubscriptionError                    refused, or not acknowledged
+
+UserWarning
+|
++-- StaleFeedWarning                              a read of data that are too old
++-- MissingBarsWarning                            a hole between context and ring
 """
 
 
@@ -93,3 +98,11 @@ class WebSocketConnectionError(ShmfeedError, ConnectionError):
 
 class WebSocketSubscriptionError(ShmfeedError):
     """A subscription that the venue refused, or did not acknowledge in time."""
+
+
+class StaleFeedWarning(UserWarning):
+    """The returned bars are older than allowed. Given once per outage and stream."""
+
+
+class MissingBarsWarning(UserWarning):
+    """A context's bars end before the ring's begin and were left out; once a stream."""

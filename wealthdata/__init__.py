@@ -1,6 +1,7 @@
 """Bars for strategies: live from shared memory and, before those, from a context."""
 
 from shmfeed.bar import Bar
+from shmfeed.errors import MissingBarsWarning, StaleFeedWarning
 from wealthdata.api import bars_to_dataframe, get_price
 from wealthdata.attachment import use
 from wealthdata.context import (
@@ -14,7 +15,6 @@ from wealthdata.context import (
     register_data_adapter,
     set_context,
 )
-from wealthdata.freshness import MissingBarsWarning, StaleFeedWarning
 
 __all__ = [
     "Bar",
@@ -33,3 +33,7 @@ __all__ = [
     "set_context",
     "use",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

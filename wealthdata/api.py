@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from shmfeed.bar import Field, Timeframe, TimeframeAlias
 from wealthdata.attachment import attached_feed
+from wealthdata.bar_history import BarLike
 from wealthdata.freshness import OnStale
-from wealthdata.history import BarLike
 from wealthdata.times import DateLike
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from shmfeed.errors import BadArgumentError, NoDataError
 from shmfeed.text import repr_short
 from shmfeed.validation import check_int, check_symbol
 from wealthdata.attachment import attached_feed, selected_feed
+from wealthdata.bar_history import BarHistory, BarLike, ContextHistory, FunctionHistory
 from wealthdata.columns import to_bars
 from wealthdata.freshness import check
-from wealthdata.history import BarHistory, BarLike, ContextHistory, FunctionHistory
 from wealthdata.merge import Sources, find_bars
 from wealthdata.request import PriceRequest
 from wealthdata.times import to_ms

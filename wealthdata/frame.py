@@ -24,8 +24,8 @@ import pandas as pd
 
 from shmfeed.bar import DEFAULT_FIELDS, FLOAT_FIELDS, Field, datetimes
 from wealthdata.attrs import FrameAttrs
+from wealthdata.bar_history import parse_bars
 from wealthdata.columns import BarColumns, Datetimes, Floats, Ints, from_bars
-from wealthdata.history import parse_bars
 
 TIME: Any = pd.to_datetime(["2024-01-01"]).dtype  # datetime64 in pandas' default unit
 _new = object.__new__

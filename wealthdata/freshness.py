@@ -8,21 +8,13 @@ import warnings
 from typing import Literal, get_args
 
 from shmfeed.bar import STALE_LEAST, stale_after
-from shmfeed.errors import StaleFeedError
+from shmfeed.errors import StaleFeedError, StaleFeedWarning
 from shmfeed.status import RingStatus
 
 OnStale = Literal["warn", "raise", "ignore"]
 ON_STALE: tuple[OnStale, ...] = get_args(OnStale)
 
 _MAX_OUTAGES = 4096
-
-
-class StaleFeedWarning(UserWarning):
-    """The returned bars are older than allowed. Given once per outage and stream."""
-
-
-class MissingBarsWarning(UserWarning):
-    """A context's bars end before the ring's begin and were left out; once a stream."""
 
 
 def warn(message: str, category: type[UserWarning]) -> None:

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from shmfeed.bar import StreamKey, bars_between
-from shmfeed.errors import BusyRingError, StreamNotFoundError
+from shmfeed.errors import BusyRingError, MissingBarsWarning, StreamNotFoundError
 from shmfeed.feed import Ring
 from shmfeed.status import RingStatus
 from wealthdata.attachment import AttachedFeed, no_data_error
+from wealthdata.bar_history import BarHistory, read_back
 from wealthdata.columns import BarColumns, PrivateColumns, concatenate
-from wealthdata.freshness import MissingBarsWarning, warn
-from wealthdata.history import BarHistory, read_back
+from wealthdata.freshness import warn
 from wealthdata.request import PriceRequest
 
 _TRIES = 100

@@ -18,7 +18,7 @@ from support.numbered_bars import (
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
 from wealthdata import Context, MissingBarsWarning, get_price, merge, set_context
-from wealthdata.history import ContextHistory
+from wealthdata.bar_history import ContextHistory
 from wealthdata.request import PriceRequest
 
 pytest_plugins = ["support.strategy_process"]
