@@ -9,7 +9,7 @@ with loop.watched(__name__):
         decode_answer,
         decode_request,
         encode_answer,
-        encode_refusal,
+        encode_error,
     )
     from shmfeed.errors import ShmfeedError
 
@@ -30,7 +30,7 @@ def one(data: bytes) -> None:
     try:
         request = decode_request(data, OPS)
     except RequestError as error:
-        encode_refusal(error.id, error)  # it must be possible to say so
+        encode_error(error.id, error)  # it must be possible to say so
     else:
         assert request.op in OPS
         encode_answer(request.id, {})

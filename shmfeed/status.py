@@ -88,7 +88,8 @@ class ConnectionStatus(TypedDict):
     market_type: NotRequired[str | None]
     phase: NotRequired[str]  # waiting, connecting, subscribing or streaming
     attempts: NotRequired[int]  # failed ones in a row
-    losses: NotRequired[int]  # connections lost so far
+    # Connections that replaced a lost one, since this feeder started.
+    losses: NotRequired[int]
     error_kind: NotRequired[str]  # connection, subscription or ""
     last_error: NotRequired[str | None]
 

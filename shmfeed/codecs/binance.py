@@ -26,7 +26,7 @@ from shmfeed.codecs.decoding import (
     message_of,
     redact_message,
     request_id_of,
-    text_of,
+    string_in,
 )
 from shmfeed.codecs.endpoints import expand
 from shmfeed.codecs.interface import (
@@ -259,7 +259,7 @@ def _decode_other(data: bytes, why: Exception | str) -> tuple[Event, ...]:
         error = _within(outer.error) or outer
     except UNREADABLE as failure:
         return malformed(failure)
-    event, stream = text_of(inner.event), text_of(outer.stream)
+    event, stream = string_in(inner.event), string_in(outer.stream)
     if event == "kline" or (not event and "@kline_" in stream):
         return malformed(why)
     if event == "serverShutdown":

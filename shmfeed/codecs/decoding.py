@@ -46,7 +46,7 @@ def malformed(reason: Exception | str) -> tuple[Malformed]:
     return (Malformed(reason if isinstance(reason, str) else _describe(reason)),)
 
 
-def text_of(raw: msgspec.Raw) -> str:
+def string_in(raw: msgspec.Raw) -> str:
     """Return the string in a part of a message, "" for anything else."""
     value = _value_of(raw)
     return value if isinstance(value, str) else ""

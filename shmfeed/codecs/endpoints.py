@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings.endpoint import check
+from shmfeed.settings.endpoint import check_endpoint
 
 
 def expand(
@@ -20,7 +20,7 @@ def expand(
     """
     urls = [
         urlunsplit((parts.scheme, netloc, path(parts.path), parts.query, ""))
-        for parts in (urlsplit(check(endpoint)) for endpoint in given)
+        for parts in (urlsplit(check_endpoint(endpoint)) for endpoint in given)
         for netloc in _netlocs(parts, ports)
     ]
     return list(dict.fromkeys(urls))

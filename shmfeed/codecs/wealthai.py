@@ -18,7 +18,7 @@ from shmfeed.codecs.decoding import (
     message_of,
     redact_message,
     request_id_of,
-    text_of,
+    string_in,
 )
 from shmfeed.codecs.endpoints import expand
 from shmfeed.codecs.interface import (
@@ -150,7 +150,7 @@ class WealthaiCodec:
             envelope = _decode_envelope(data)
         except UNREADABLE as error:
             return malformed(error)
-        kind = text_of(envelope.type)
+        kind = string_in(envelope.type)
         if not kind or kind in _BARS:
             return malformed(why)
         return (self._answer(kind, envelope),)

@@ -37,7 +37,9 @@ class RequestError(BadArgumentError):
         self.id = request_id
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ControlRequest(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """A request. `manager` and `pid` name the sender; a None is left out."""
 
     v: int
@@ -68,10 +70,10 @@ ERRORS[ControlError.__name__] = ControlError
 # msgspec raises no DecodeError for invalid UTF-8 and for nesting that is too deep.
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _head = msgspec.json.Decoder(_Head)
-_request = msgspec.json.Decoder(Request)
+_request = msgspec.json.Decoder(ControlRequest)
 
 
-def decode_request(line: bytes, ops: Collection[str]) -> Request:
+def decode_request(line: bytes, ops: Collection[str]) -> ControlRequest:
     """Return the request in a line, or raise a RequestError that says what is wrong."""
     try:
         head = _head.decode(line)
@@ -90,7 +92,7 @@ def decode_request(line: bytes, ops: Collection[str]) -> Request:
     try:
         return _request.decode(line)
     except _NOT_JSON as error:
-        known = " ".join(Request.__struct_fields__)
+        known = " ".join(ControlRequest.__struct_fields__)
         text = f"this request is not accepted: {error}; its keys are: {known}"
         raise RequestError(text, head.id) from None
 
@@ -108,7 +110,7 @@ def encode_answer(request_id: int, result: dict[str, object]) -> bytes:
     return encode({**result, "v": VERSION, "id": request_id, "ok": True})
 
 
-def encode_refusal(request_id: int | None, error: ShmfeedError) -> bytes:
+def encode_error(request_id: int | None, error: ShmfeedError) -> bytes:
     """Return the line that refuses a request, with the error's nearest public name."""
     names = (kind.__name__ for kind in type(error).__mro__)
     answer: dict[str, object] = {"v": VERSION, "id": request_id, "ok": False}

@@ -21,11 +21,11 @@ from shmfeed.control.messages import (
     OPS,
     REQUEST_LIMIT,
     ControlError,
-    Request,
+    ControlRequest,
     RequestError,
     decode_request,
     encode_answer,
-    encode_refusal,
+    encode_error,
 )
 from shmfeed.control.peer import peer_uid
 from shmfeed.errors import BadArgumentError, ShmfeedError
@@ -33,15 +33,15 @@ from shmfeed.segment.mapping import identity_at
 
 MAX_CONNECTIONS = 32
 # A closed connection counts until its thread has seen the end, late on a busy host.
-_FREE_SECONDS = 0.5
+_FREE_WAIT_SECONDS = 0.5
 _BACKLOG = 64
 
-Handler = Callable[[Request], dict[str, object]]
+Handler = Callable[[ControlRequest], dict[str, object]]
 _log = logging.getLogger(__name__)
 
 
 class ControlServer:
-    """A server at `path` that calls `handle` with each Request, until it is closed.
+    """A server at `path` that calls `handle` for each request, until it is closed.
 
     Several threads call `handle` at once. It returns the answer's fields, or raises a
     ShmfeedError, which the client raises again. The caller holds the feed's lock, so
@@ -133,7 +133,9 @@ class ControlServer:
             target=self._serve, args=(connection,), name="control-peer", daemon=True
         )
         with self._ended:
-            admitted = self._ended.wait_for(self._has_place, _FREE_SECONDS)
+            admitted = self._ended.wait_for(
+                self._has_free_connection, _FREE_WAIT_SECONDS
+            )
             admitted = admitted and _start(thread)
             if admitted:
                 self._connections[connection] = thread
@@ -142,10 +144,10 @@ class ControlServer:
                 f"this feeder already serves {MAX_CONNECTIONS} connections; close one,"
                 " or try again"
             )
-            send(connection, encode_refusal(None, error), 0.1)
+            send(connection, encode_error(None, error), 0.1)
             connection.close()
 
-    def _has_place(self) -> bool:
+    def _has_free_connection(self) -> bool:
         return len(self._connections) < MAX_CONNECTIONS
 
     def _serve(self, connection: socket.socket) -> None:
@@ -159,7 +161,7 @@ class ControlServer:
             error = BadArgumentError(
                 f"this request is longer than {REQUEST_LIMIT} bytes"
             )
-            send(connection, encode_refusal(None, error), self._idle)
+            send(connection, encode_error(None, error), self._idle)
         except OSError:  # idle for too long, or disconnected
             pass
         finally:
@@ -175,15 +177,15 @@ class ControlServer:
             request_id = request.id
             return encode_answer(request_id, self._handle(request))
         except RequestError as error:
-            return encode_refusal(error.id, error)
+            return encode_error(error.id, error)
         except ShmfeedError as error:
-            return encode_refusal(request_id, error)
+            return encode_error(request_id, error)
         except Exception:  # noqa: BLE001  a bug in a handler must not end the server
             _log.exception("control socket: request failed")
             fault = ControlError(
                 "the feeder failed on this request; read the feeder's log"
             )
-            return encode_refusal(request_id, fault)
+            return encode_error(request_id, fault)
 
 
 def _start(thread: threading.Thread) -> bool:

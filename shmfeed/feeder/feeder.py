@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from typing import Any, cast
 
 from shmfeed.codecs import get_codec
-from shmfeed.control.messages import Request
+from shmfeed.control.messages import ControlRequest
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.control.server import ControlServer
 from shmfeed.errors import (
@@ -135,7 +135,7 @@ class Feeder:
         Thread safety: Any thread but the main loop's may call it.
         """
         with suppress(ShmfeedError):  # stopping already
-            self._requests.ask(Request(v=1, id=0, op="release", manager=manager))
+            self._requests.ask(ControlRequest(v=1, id=0, op="release", manager=manager))
 
     def _checked(self, streams: Iterable[tuple[str, str]]) -> Streams:
         return tuple(dict.fromkeys(self._codec.stream_key(*key) for key in streams))
@@ -241,12 +241,12 @@ class Feeder:
                 pending.finish(
                     pid=os.getpid(),
                     state=self._session.status.state,
-                    wanted=self._subscriptions.is_wanted(),
+                    wanted=self._subscriptions.has_running_manager(),
                 )
         except ShmfeedError as error:
             pending.fail(error)
 
-    def _asked(self, request: Request) -> Streams:
+    def _asked(self, request: ControlRequest) -> Streams:
         symbols, resolutions = request.symbols or (), request.resolutions or ()
         count = len(symbols) * len(resolutions)
         if count > MAX_STREAMS:  # before the loop spends its time on each
@@ -257,8 +257,8 @@ class Feeder:
         return self._checked((s, r) for s in symbols for r in resolutions)
 
     def _release(self, pending: PendingRequest) -> None:
-        self._queue.leave(pending.request.manager)
-        is_stopping = not self._subscriptions.is_wanted()
+        self._queue.drop_manager(pending.request.manager)
+        is_stopping = not self._subscriptions.has_running_manager()
         pending.finish(stopping=is_stopping, pid=os.getpid())
         if is_stopping:
             self.stop(pending.request.unlink)
@@ -273,7 +273,7 @@ def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
         ShmfeedError: As `create` does.
     """
     sizes = settings.history, settings.guard
-    most = settings.capacity_beside(_room_there(settings.feed), len(streams))
+    most = settings.capacity_beside(_existing_max_streams(settings.feed), len(streams))
     first: dict[str, Any] = {"state": "disconnected", "streams": streams}
     writer = create(settings.feed, *sizes, most, **first)
     if not writer.has_capacity_for(streams):
@@ -288,7 +288,7 @@ def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
     return writer
 
 
-def _room_there(feed: str) -> int:
+def _existing_max_streams(feed: str) -> int:
     """Return the number of streams the feed's segment has room for, 0 without one."""
     with suppress(FeedNotFoundError, SegmentFormatError):
         return open_segment(place(feed)).geometry.max_streams

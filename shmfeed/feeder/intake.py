@@ -10,7 +10,13 @@ from shmfeed.bar import StreamKey
 from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refused
 from shmfeed.core import RingWriter
 from shmfeed.feeder.clock import VenueClock
-from shmfeed.feeder.ledger import Anomaly, HoldingChanged, Ledger, LedgerEvent, RowWrite
+from shmfeed.feeder.ledger import (
+    Anomaly,
+    Ledger,
+    LedgerEvent,
+    RecoveringChanged,
+    RowWrite,
+)
 from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
@@ -179,15 +185,15 @@ class Intake:
                 self._anomalies[event.kind] += 1
                 if event.kind == "malformed":
                     self._last_malformed = event.event
-            elif isinstance(event, HoldingChanged):
+            elif isinstance(event, RecoveringChanged):
                 self._writer.mark_stream(
-                    stream.key, gaps=0, recovering=event.is_holding
+                    stream.key, gaps=0, recovering=event.is_recovering
                 )
 
     def _count_missing(self, stream: StreamState, missing: int) -> None:
         self._writer.count("gaps", missing)
-        is_holding = stream.ledger.is_holding
-        self._writer.mark_stream(stream.key, gaps=missing, recovering=is_holding)
+        is_recovering = stream.ledger.is_recovering
+        self._writer.mark_stream(stream.key, gaps=missing, recovering=is_recovering)
         symbol, timeframe = stream.key
         detail = f"{missing} of {symbol} {timeframe}"
         self._missing.add(detail, time.monotonic(), missing)

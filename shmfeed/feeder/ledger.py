@@ -4,22 +4,24 @@ A stream has rows (closed bars, in order) and at most one forming bar, newer tha
 all. A message about the forming bar replaces it. The meaning of a message about a newer
 bar depends on the venue:
 
-- The venue flags its bars (`closed` is True or False). Each bar has a final message,
-  and one that is missing may merely be out of order. So the newer bar is *held* until
-  nothing older is open: neither a forming bar without its final message, nor missing
-  bars in front of the newer one. All bars that come meanwhile are held as well, each
-  with its final or its last message. After the grace, counted from the arrival of the
-  first of them, the oldest open matter is given up: the forming bar becomes a row as it
-  is, missing bars stay missing.
-- The venue flags nothing (`closed` is None). The newer bar closes the forming one at
-  once. The clock closes a bar that nothing follows, the grace after its end, and a bar
-  that arrives later than that at once. A message about a bar that the clock has closed
-  shows that the clock is ahead of the venue's. From then on the clock closes only bars
-  without a message for the grace, and none on arrival, until it has closed one so.
+- A venue that flags its bars (`closed` is True or False) sends a final message for each
+  bar, possibly out of order. The ledger therefore *holds* a newer bar until all older
+  bars are settled: the forming bar has its final message, and no bar is missing before
+  the newer one. Further bars that arrive meanwhile are held too, each with its final or
+  else its newest message. `close_grace` after the first of the held bars arrived, the
+  ledger stops waiting for the oldest unsettled bar. A forming bar becomes a row with
+  the values that it has; missing bars stay missing.
+- A venue without flags (`closed` is None) closes a bar by sending the next one. The
+  clock closes a bar that has no successor `close_grace` after its end, and a bar whose
+  message arrives later than that on arrival. If a message with other values comes for a
+  bar that the clock has closed, the clock is ahead of the venue's. From then on the
+  clock closes a bar only after `close_grace` without a message about the stream, and no
+  bar on arrival. The first bar that is closed under this stricter rule lifts it.
 
-Each message is judged by its own flag; but while bars are held, all newer ones are. A
-row is final: a message about it is counted and changes nothing. Missing bars are
-counted once, when the row behind them is written, and flagged on that row.
+Each message is judged by its own flag, except that all newer bars are held while any
+bar is held. A row is final: later messages about it are counted and change nothing.
+Missing bars are counted when the next row is written, and that row has the flag
+AFTER_GAP.
 """
 
 from dataclasses import dataclass
@@ -40,7 +42,8 @@ from shmfeed.bar import (
 )
 from shmfeed.codecs.interface import BarEvent
 
-HELD_LIMIT = 64  # bars held; one more, and the oldest open matter is given up
+# Bars held. With one more, the ledger stops waiting for the oldest unsettled bar.
+HELD_LIMIT = 64
 KNOWN_ROWS = 64  # rows whose values are kept, to tell a duplicate from a revision
 
 
@@ -57,7 +60,7 @@ class RowWrite(NamedTuple):
 
 
 class Anomaly(NamedTuple):
-    """A message that is not the next of its stream, to be counted under `kind`.
+    """A message that changes no row, counted under `kind`.
 
     `malformed`: its values or times cannot be a bar's. `late`: it is about the past.
     `duplicates`: it repeats the values of a final bar. `revisions`: it has other values
@@ -68,13 +71,13 @@ class Anomaly(NamedTuple):
     event: BarEvent
 
 
-class HoldingChanged(NamedTuple):
-    """The stream begins or ends to hold newer bars; it is recovering meanwhile."""
+class RecoveringChanged(NamedTuple):
+    """The stream starts or stops holding newer bars; meanwhile it is recovering."""
 
-    is_holding: bool
+    is_recovering: bool
 
 
-LedgerEvent = RowWrite | Anomaly | HoldingChanged
+LedgerEvent = RowWrite | Anomaly | RecoveringChanged
 
 
 @dataclass(slots=True)
@@ -86,7 +89,7 @@ class _Held:
 
 
 class Ledger:
-    """The ledger of one stream. For the one thread that writes the feed.
+    """The ledger of one stream. Only the thread that writes the feed uses it.
 
     `venue_now` is the venue's wall clock in ms UTC, `now` is monotonic seconds. No
     method raises, whatever the messages hold. Handle the events in their order: each
@@ -104,8 +107,9 @@ class Ledger:
     ) -> None:
         """Continue after the last row and the forming bar of an earlier feeder.
 
-        That forming bar may have changed unseen. The clock closes it only if
-        `forming_flagged` is False: the venue is known to send no flags.
+        That forming bar may have changed while no feeder was connected. The clock
+        closes it only if `forming_flagged` is False: the venue is known to send no
+        flags.
         """
         self._timeframe = timeframe
         self._grace_ms = close_grace_ms
@@ -114,7 +118,8 @@ class Ledger:
         self._last = -1  # open_time of the newest row
         self._next = LAST_TIME  # open_time of the row after it; before any row, none
         self._forming: Bar | None = None
-        self._flagged = forming_flagged  # the last message about the forming bar was
+        # The last message about the forming bar had a flag.
+        self._flagged = forming_flagged
         self._unseen = True  # the connection broke since the last message about it
         self._message_at = -inf  # the last valid message, monotonic seconds
         self._ahead = False  # a message came for a bar that the clock had closed
@@ -125,12 +130,12 @@ class Ledger:
             self._forming = forming
 
     @property
-    def is_holding(self) -> bool:
+    def is_recovering(self) -> bool:
         """True while newer bars are held: the stream is recovering."""
         return bool(self._held)
 
     def apply(self, event: BarEvent, venue_now: int, now: float) -> list[LedgerEvent]:
-        """Return what follows from this message: often one write, sometimes more."""
+        """Return the events that this message causes, usually one write."""
         opened = event.open_time
         forming = self._forming
         if forming is not None and forming.open_time == opened:
@@ -149,13 +154,13 @@ class Ledger:
         elif opened <= self._last:
             events = [Anomaly(self._past_kind(bar, event.closed), event)]
         else:
-            events = self._place(bar, event, now)
+            events = self._accept_bar(bar, event, now)
         if self._held:
             self._release(events, now)
         return events
 
     def tick(self, venue_now: int, now: float) -> list[LedgerEvent]:
-        """Return what follows from the time; call it some times a second."""
+        """Return the events that time causes. Call it about ten times a second."""
         events: list[LedgerEvent] = []
         must_wait = self._ahead and now < self._message_at + self._grace_seconds
         forming = None if self._flagged or must_wait else self._forming
@@ -167,7 +172,7 @@ class Ledger:
         return events
 
     def reconnected(self) -> None:
-        """Mark open bars as changed unseen: the connection was lost, or is back."""
+        """Mark unsettled bars: they may have changed while the connection was lost."""
         self._unseen = True
         for held in self._held.values():
             held.unseen = True
@@ -199,20 +204,20 @@ class Ledger:
         if row is None or closed is False:
             return "late"
         if _same_values(row, bar):
-            # Without a flag it may as well be an update that arrived late.
+            # Without a flag it could be an update that arrived late.
             return "duplicates" if closed or bar.open_time == self._last else "late"
         if closed or row.flags & CLOSED_BY_CLOCK:
             self._ahead = self._ahead or closed is None
             return "revisions"
         return "late"
 
-    def _place(self, bar: Bar, event: BarEvent, now: float) -> list[LedgerEvent]:
-        """Take a bar that is neither the forming one nor in the past."""
+    def _accept_bar(self, bar: Bar, event: BarEvent, now: float) -> list[LedgerEvent]:
+        """Accept a bar that is neither the forming one nor in the past."""
         opened, flagged = bar.open_time, event.closed is not None
         forming = self._forming
         if forming is not None and opened < forming.open_time:
-            # The bars missing before the forming one were given up. A final bar still
-            # fits there, because the forming one is not a row yet.
+            # The ledger no longer waits for bars missing before the forming one. A
+            # final bar still fits there, because the forming one is not a row yet.
             return [self._close(bar) if bar.flags else Anomaly("late", event)]
         is_early = flagged and (forming is not None or opened > self._next)
         if is_early or self._held:
@@ -227,9 +232,9 @@ class Ledger:
         flagged = event.closed is not None
         held = self._held.get(bar.open_time)
         if held is None:
-            was_holding = self.is_holding
+            was_recovering = self.is_recovering
             self._held[bar.open_time] = _Held(bar, flagged, now)
-            return [] if was_holding else [HoldingChanged(True)]
+            return [] if was_recovering else [RecoveringChanged(True)]
         if not held.bar.flags:
             held.bar, held.flagged, held.unseen = bar, flagged, False
             return []
@@ -241,7 +246,7 @@ class Ledger:
         return [Anomaly("revisions", event)]
 
     def _release(self, events: list[LedgerEvent], now: float) -> None:
-        """Write held bars, oldest first, up to one that must wait on."""
+        """Write held bars, oldest first, up to the first that must keep waiting."""
         held = self._held
         while held:
             opened = min(held)
@@ -255,7 +260,7 @@ class Ledger:
             else:
                 waiting = held.pop(opened)
                 events.append(self._write(waiting.bar, waiting.flagged, waiting.unseen))
-        events.append(HoldingChanged(False))
+        events.append(RecoveringChanged(False))
 
     def _write(self, bar: Bar, flagged: bool, unseen: bool = False) -> RowWrite:
         if bar.flags:
@@ -293,10 +298,10 @@ class Ledger:
 
 
 def is_valid_bar(event: BarEvent, ends: int) -> bool:
-    """Return True if the message can be a bar that ends at `ends`, 0: off its grid.
+    """Return True if the message can be a bar that ends at `ends`.
 
-    Its values must be finite and ordered. Some venues send as `close_time` the
-    millisecond before the next bar opens.
+    `ends` is 0 for a bar off its grid. Its values must be finite and ordered. Some
+    venues send as `close_time` the millisecond before the next bar opens.
     """
     low, high, stated = event.low, event.high, event.close_time
     return (  # a NaN fails every comparison: refused with the infinities

@@ -15,7 +15,7 @@ import sys
 import threading
 from types import FrameType
 
-from shmfeed.control.messages import encode_answer, encode_refusal
+from shmfeed.control.messages import encode_answer, encode_error
 from shmfeed.errors import BadArgumentError, FeedLostError, ShmfeedError
 from shmfeed.feeder.feeder import Feeder
 from shmfeed.settings.model import Settings, from_json
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 EXIT_FAILED, EXIT_LOST = 1, 4
 LINE_LIMIT = 4 << 20
-ORDER = 0  # the id of the only request that comes this way
+LAUNCH_ID = 0  # the id of the only request that comes this way
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -43,10 +43,10 @@ def main() -> int:
         set_up_logging(settings)
         feeder = Feeder(settings, order["manager"], order["pid"])
     except ShmfeedError as error:
-        _report(encode_refusal(ORDER, error))
+        _report(encode_error(LAUNCH_ID, error))
         return EXIT_FAILED
     stop_on_signals(feeder)
-    _report(encode_answer(ORDER, {"pid": os.getpid()}))
+    _report(encode_answer(LAUNCH_ID, {"pid": os.getpid()}))
     if settings.stop_with_manager:
         watch = threading.Thread(
             target=_release_with_manager, args=[feeder, order["manager"]], daemon=True

@@ -7,14 +7,14 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from shmfeed.control.messages import Request
+from shmfeed.control.messages import ControlRequest
 from shmfeed.errors import ShmfeedError, WebSocketConnectionError
 
 
 class PendingRequest:
     """A request whose sender waits. The main loop calls `finish` or `fail`, once."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: ControlRequest) -> None:
         self.request = request
         self.answer: Future[dict[str, Any]] = Future()
 
@@ -35,7 +35,7 @@ class RequestQueue:
         self.wake_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._is_open = True
 
-    def ask(self, request: Request) -> dict[str, Any]:
+    def ask(self, request: ControlRequest) -> dict[str, Any]:
         """Wait, in a control thread, for the main loop's answer, and return it.
 
         Every request is answered in the end.

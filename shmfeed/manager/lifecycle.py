@@ -120,7 +120,7 @@ class FeederLifecycle:
             self._adopt_or_launch()
 
     def evaluate(self) -> tuple[State, int]:
-        """Return the connection's state, and how many connections were lost so far.
+        """Return the connection's state and the number of reconnects of this feeder.
 
         Update `error` from what the feeder reports.
         """

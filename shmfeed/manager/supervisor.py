@@ -87,7 +87,7 @@ class Supervisor:
         self.state: State = "disconnected"
         self._lifecycle = FeederLifecycle(settings, manager)
         self._notifier = StateNotifier(callbacks)
-        self._losses = 0
+        self._reconnects = 0
         self._polled = threading.Condition()  # guards `state`; told after each poll
         self._stopping = threading.Event()
         self._release_lock = threading.Lock()
@@ -216,11 +216,11 @@ class Supervisor:
 
     def _update_state(self) -> None:
         with self._polled:
-            state, losses = self._lifecycle.evaluate()
-            if self.state == state == "connected" and losses > self._losses:
+            state, reconnects = self._lifecycle.evaluate()
+            if self.state == state == "connected" and reconnects > self._reconnects:
                 # The connection was lost and re-established between two polls.
                 self._set_state("reconnecting")
-            self._losses = losses
+            self._reconnects = reconnects
             self._set_state(state)
             self._polled.notify_all()
 

@@ -13,7 +13,7 @@ from shmfeed.errors import BadArgumentError
 ACCEPTED = "a ws:// or wss:// address without user, password or fragment"
 PROXY_ACCEPTED = "an http://host:port address without user, password, path or query"
 _SHORTEST_SECRET = 4  # a shorter value is no secret, and occurs in ordinary words
-_SHORTEST_PART = 8  # the least that mask() takes for the beginning of a cut secret
+_SHORTEST_PART = 8  # mask_secret() takes no less for a cut secret's beginning
 _PRINTABLE = re.compile(r"[!-~]{1,2048}")
 # DNS and TLS: no label of a host is empty or longer than 63.
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
@@ -21,13 +21,13 @@ _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?")
 _NEXT = re.compile(r"\s*,\s*(?=[A-Za-z]+://)")
 
 
-def split(text: str) -> list[str]:
+def split_endpoints(text: str) -> list[str]:
     """Return the addresses of a comma-separated text; keep a comma within one."""
     pieces = _NEXT.split(text.strip().strip(","))
     return [piece.strip() for piece in pieces if piece.strip()]
 
 
-def check(text: str) -> str:
+def check_endpoint(text: str) -> str:
     """Return the address with its scheme in lower case.
 
     Raises BadArgumentError, whose message holds nothing that may be secret.
@@ -80,7 +80,7 @@ def redact(endpoint: str) -> str:
     return address + ("?..." if mark else "")
 
 
-def secrets(endpoint: str) -> set[str]:
+def secrets_in(endpoint: str) -> set[str]:
     """Return the parts of a checked endpoint's query that no message may show."""
     query = endpoint.partition("?")[2]
     values = {pair.partition("=")[2] for pair in query.split("&")}
@@ -89,7 +89,7 @@ def secrets(endpoint: str) -> set[str]:
     return {text for text in texts if len(text) >= _SHORTEST_SECRET}
 
 
-def mask(text: str, secret: str) -> str:
+def mask_secret(text: str, secret: str) -> str:
     r"""Return the text with *** in place of a secret.
 
     A text may have been cut in the middle of the secret: its beginning is masked too.

@@ -16,7 +16,14 @@ from typing import Any, NamedTuple
 
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.model import ConflictError, Settings, from_checked
-from shmfeed.settings.schema import OPTIONS, SETTINGS, TOKEN, check, nearest, parse
+from shmfeed.settings.schema import (
+    OPTIONS,
+    SETTINGS,
+    TOKEN,
+    check_setting,
+    nearest,
+    parse_setting,
+)
 from shmfeed.text import repr_short
 
 CONFIG_FILE = "config_file"
@@ -41,7 +48,7 @@ VARIABLES = {
 }
 # The one setting whose None, as an argument, is a value: it means for ever.
 _NONE_COUNTS = "max_reconnect_attempts"
-_PLACE = re.compile(r"\(at ([a-z0-9 ,]+)\)$")
+_POSITION = re.compile(r"\(at ([a-z0-9 ,]+)\)$")
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +61,7 @@ class Secret(str):
         return "'***'"
 
 
-class Given(NamedTuple):
+class RawValue(NamedTuple):
     """An unchecked value. `text`: it is to be parsed; `origin` is for messages."""
 
     value: object
@@ -108,7 +115,7 @@ def from_options(options: Mapping[str, object]) -> dict[str, object]:
     return {
         name: _checked(
             name,
-            Given(value, f"--{name.replace('_', '-')}", isinstance(value, str)),
+            RawValue(value, f"--{name.replace('_', '-')}", isinstance(value, str)),
         )
         for name, value in options.items()
         if name in known and value is not None
@@ -117,36 +124,36 @@ def from_options(options: Mapping[str, object]) -> dict[str, object]:
 
 def _gather(
     arguments: Mapping[str, object], environ: Mapping[str, str]
-) -> dict[str, Given]:
+) -> dict[str, RawValue]:
     """Return what the first source that names a setting gives for it."""
-    given = _environment(environ) | _named(arguments, "argument", CONFIG_FILE)
+    given = _environment(environ) | _known_only(arguments, "argument", CONFIG_FILE)
     file = given.pop(CONFIG_FILE, None)
     return (_file(file) | given) if file else given
 
 
-def _checked(name: str, given: Given) -> object:
+def _checked(name: str, given: RawValue) -> object:
     try:
         if given.text:
-            return parse(name, str(given.value))
-        return check(name, given.value)
+            return parse_setting(name, str(given.value))
+        return check_setting(name, given.value)
     except BadArgumentError as error:
         raise BadArgumentError(f"{error} (from {given.origin})") from None
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, Given]:
-    found: dict[str, Given] = {}
+def _environment(environ: Mapping[str, str]) -> dict[str, RawValue]:
+    found: dict[str, RawValue] = {}
     for variable, text in environ.items():
         if not text or variable in _RESERVED:
             continue
         name = VARIABLES.get(variable)
         if name is not None:
-            _add(found, name, Given(text, f"environment {variable}", text=True))
+            _add(found, name, RawValue(text, f"environment {variable}", text=True))
         elif variable.startswith(_PREFIX):
             raise _unknown(variable, "environment", _nearest_variable(variable))
     return found
 
 
-def _add(found: dict[str, Given], name: str, given: Given) -> None:
+def _add(found: dict[str, RawValue], name: str, given: RawValue) -> None:
     other = found.setdefault(name, given)
     if other.value != given.value:
         raise BadArgumentError(
@@ -154,7 +161,7 @@ def _add(found: dict[str, Given], name: str, given: Given) -> None:
         )
 
 
-def _file(given: Given) -> dict[str, Given]:
+def _file(given: RawValue) -> dict[str, RawValue]:
     if not isinstance(given.value, str | os.PathLike) or not given.value:
         value = repr_short(given.value)
         raise BadArgumentError(
@@ -162,16 +169,18 @@ def _file(given: Given) -> dict[str, Given]:
             f" (from {given.origin})"
         )
     path = Path(given.value)
-    return _named(read_file(path), f"file {path}")
+    return _known_only(read_file(path), f"file {path}")
 
 
-def _named(values: Mapping[str, object], origin: str, *more: str) -> dict[str, Given]:
+def _known_only(
+    values: Mapping[str, object], origin: str, *more: str
+) -> dict[str, RawValue]:
     known = [*SETTINGS, *more]
     for name in values:
         if name not in known:
             raise _unknown(name, origin, nearest(name, known))
     return {
-        name: Given(value, origin)
+        name: RawValue(value, origin)
         for name, value in values.items()
         if value is not None or name == _NONE_COUNTS
     }
@@ -190,7 +199,7 @@ def _unknown(name: object, origin: str, near: str) -> BadArgumentError:
     )
 
 
-class _FaultError(Exception):
+class _FileError(Exception):
     """A fault of a file; the message holds none of its text."""
 
 
@@ -205,7 +214,7 @@ def read_file(path: Path, warn: bool = True) -> dict[str, object]:
     try:
         data, mode = _bytes(path)
         content = _decode(path, data)
-    except _FaultError as fault:
+    except _FileError as fault:
         raise BadArgumentError(f"config_file {str(path)!r}: {fault}") from None
     if warn and content.get(TOKEN) and mode & 0o077:
         _log.warning(
@@ -227,17 +236,17 @@ def _bytes(path: Path) -> tuple[bytes, int]:
             os.close(descriptor)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise _FaultError(f"cannot be read: {reason}") from None
+        raise _FileError(f"cannot be read: {reason}") from None
 
 
 def _content(descriptor: int) -> tuple[bytes, int]:
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
-        raise _FaultError("is not a regular file")
+        raise _FileError("is not a regular file")
     with os.fdopen(descriptor, "rb", closefd=False) as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        raise _FaultError(f"is larger than {MAX_BYTES} bytes")
+        raise _FileError(f"is larger than {MAX_BYTES} bytes")
     return data, mode
 
 
@@ -245,18 +254,18 @@ def _decode(path: Path, data: bytes) -> dict[str, object]:
     decoder = _DECODERS.get(path.suffix.lower())
     if decoder is None:
         endings = " ".join(_DECODERS)
-        raise _FaultError(f"its ending is {path.suffix!r}; one of: {endings}")
+        raise _FileError(f"its ending is {path.suffix!r}; one of: {endings}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _FaultError(f"is not UTF-8 text, at byte {error.start}") from None
+        raise _FileError(f"is not UTF-8 text, at byte {error.start}") from None
     try:
         content = decoder(text)
     except (ValueError, RecursionError):
         # The decoder's message may quote the text.
-        raise _FaultError(f"is not well-formed {decoder.__name__[1:]}") from None
+        raise _FileError(f"is not well-formed {decoder.__name__[1:]}") from None
     if not isinstance(content, dict):
-        raise _FaultError("its top level is not a mapping of settings")
+        raise _FileError("its top level is not a mapping of settings")
     return content
 
 
@@ -265,7 +274,7 @@ def _json(text: str) -> object:
         return json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise _FaultError(f"is not well-formed json at {place}") from None
+        raise _FileError(f"is not well-formed json at {place}") from None
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -273,7 +282,7 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
         double = next(key for key in keys if keys.count(key) > 1)
-        raise _FaultError(f"has {double[:80]!r} twice")
+        raise _FileError(f"has {double[:80]!r} twice")
     return content
 
 
@@ -281,9 +290,9 @@ def _toml(text: str) -> object:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = _PLACE.search(str(error))
+        found = _POSITION.search(str(error))
         place = f" at {found[1]}, or a key is there twice" if found else ""
-        raise _FaultError(f"is not well-formed toml{place}") from None
+        raise _FileError(f"is not well-formed toml{place}") from None
 
 
 def _yaml(text: str) -> object:
@@ -291,7 +300,7 @@ def _yaml(text: str) -> object:
         import yaml  # noqa: PLC0415  optional: only a YAML file needs it
     except ImportError:
         hint = "pip install -e '.[yaml]' in the clone, or write TOML"
-        raise _FaultError(f"needs PyYAML: {hint}") from None
+        raise _FileError(f"needs PyYAML: {hint}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:  # nothing but comments
@@ -303,7 +312,7 @@ def _yaml(text: str) -> object:
     except (yaml.YAMLError, LookupError, AttributeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise _FaultError(f"is not well-formed yaml{place}") from None
+        raise _FileError(f"is not well-formed yaml{place}") from None
 
 
 def _check_flat(pairs: list[tuple[Any, Any]], scalar: Any, sequence: Any) -> None:
@@ -313,12 +322,12 @@ def _check_flat(pairs: list[tuple[Any, Any]], scalar: Any, sequence: Any) -> Non
         line = key.start_mark.line + 1
         parts = value.value if isinstance(value, sequence) else [value]
         if not all(isinstance(part, scalar) for part in (key, *parts)):
-            raise _FaultError(
+            raise _FileError(
                 f"line {line} is neither a value nor a list of values: settings are"
                 " not nested"
             )
         if key.value in seen:
-            raise _FaultError(f"has {key.value[:80]!r} twice, again at line {line}")
+            raise _FileError(f"has {key.value[:80]!r} twice, again at line {line}")
         seen.add(key.value)
 
 

@@ -13,7 +13,7 @@ import msgspec
 from shmfeed.bar import StreamKey, Timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint as endpoints
-from shmfeed.settings.schema import MAX_STREAMS, SETTINGS, TOKEN, check
+from shmfeed.settings.schema import MAX_STREAMS, SETTINGS, TOKEN, check_setting
 from shmfeed.validation import DEFAULT_FEED
 
 _MIN_STREAMS = 16
@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def __post_init__(self) -> None:
         for name in SETTINGS:
-            value = check(name, getattr(self, name))
+            value = check_setting(name, getattr(self, name))
             msgspec.structs.force_setattr(self, name, value)
         _check_together(self)
 
@@ -101,11 +101,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
         Secrets are the token and the values in the endpoints' queries.
         """
-        secrets = {one for url in self.endpoint for one in endpoints.secrets(url)}
+        secrets = {one for url in self.endpoint for one in endpoints.secrets_in(url)}
         if self.csrf_token:
             secrets.add(self.csrf_token)
         for secret in sorted(secrets, key=len, reverse=True):
-            text = endpoints.mask(text, secret)
+            text = endpoints.mask_secret(text, secret)
         return text
 
     def with_subscription(
@@ -119,7 +119,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """
         changes = {"symbols": symbols, "resolutions": resolutions}
         checked = {
-            name: check(name, value)
+            name: check_setting(name, value)
             for name, value in changes.items()
             if value is not None
         }
@@ -132,7 +132,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def from_checked(values: Mapping[str, object]) -> Settings:
-    """Return settings of values that `schema.check` returned, and defaults.
+    """Return settings of values that `schema.check_setting` returned, and defaults.
 
     Raises ConflictError for values that are not accepted together.
     """

@@ -1,9 +1,9 @@
 """The schema of the settings: one row each, with its type, its checks and its help.
 
-A row's `check` takes a value of Python or of a file and returns the value to keep. Its
-`parse` turns the text of a variable or an option into such a value. Either raises
-BadArgumentError with its own message, or ValueError, TypeError, OverflowError or
-KeyError where the row's `accepted` says enough.
+A row's `check` validates a value of Python or of a file, and returns the value to
+store. Its `parse` converts the text of a variable or an option to such a value. Both
+raise BadArgumentError with a message of their own, or ValueError, TypeError,
+OverflowError or KeyError if the message can be made from the row's `accepted`.
 
 No message holds the value of the token, and of an endpoint none shows a secret part.
 """
@@ -66,7 +66,7 @@ class Option(NamedTuple):
     help: str
 
 
-def check(name: str, value: object) -> object:
+def check_setting(name: str, value: object) -> object:
     """Return the value of setting `name` to keep, or raise BadArgumentError."""
     try:
         return SETTINGS[name].check(value)
@@ -76,13 +76,13 @@ def check(name: str, value: object) -> object:
         raise _refusal(name, value) from None
 
 
-def parse(name: str, text: str) -> object:
+def parse_setting(name: str, text: str) -> object:
     """Return the checked value that a text stands for; raise as `check` does."""
     try:
         value = SETTINGS[name].parse(text.strip())
     except (ValueError, KeyError):
         raise _refusal(name, text) from None
-    return check(name, value)
+    return check_setting(name, value)
 
 
 def nearest(name: object, known: list[str]) -> str:
@@ -101,10 +101,6 @@ def _refusal(name: str, value: object) -> BadArgumentError:
     else:
         text = repr_short(value)
     return BadArgumentError(f"{name} {text} is not accepted; {SETTINGS[name].accepted}")
-
-
-def _short(message: str) -> str:
-    return message if len(message) < 1000 else f"{message[:400]} ... {message[-400:]}"
 
 
 # Kinds of settings. `text` is the row's help; `none` says what an absent value means.
@@ -133,7 +129,7 @@ def flag(text: str) -> Setting:
     return Setting(bool, "bool", "true or false", _check_flag, parse_flag, text)
 
 
-def text_of(
+def text_setting(
     accepted: str,
     check: Check,
     text: str,
@@ -158,7 +154,7 @@ def one_of(
 
     spellings = dict.fromkeys([*words, *(word.lower() for word in words)])
     choices = ", ".join(f'"{word}"' for word in spellings if fold(word) in words)
-    return text_of(
+    return text_setting(
         f"one of: {' '.join(words)}",
         check_word,
         text,
@@ -175,7 +171,7 @@ def matching(pattern: str, text: str) -> Setting:
             raise ValueError
         return value
 
-    return text_of(f"text that matches {pattern}", check_match, text)
+    return text_setting(f"text that matches {pattern}", check_match, text)
 
 
 def _commas(text: str) -> list[str]:
@@ -296,7 +292,7 @@ def _check_endpoint(item: object) -> str:
         raise BadArgumentError(
             f"an item of type {kind} is not accepted; {endpoint.ACCEPTED}"
         )
-    return endpoint.check(item)
+    return endpoint.check_endpoint(item)
 
 
 def _check_proxy(value: object) -> str:
@@ -340,7 +336,7 @@ def _parse_ports(text: str) -> list[int]:
 
 SETTINGS: dict[str, Setting] = {
     "protocol": one_of(PROTOCOLS, "protocol of the venue"),
-    "feed": text_of("the name of a feed", _check_feed, "name of the feed"),
+    "feed": text_setting("the name of a feed", _check_feed, "name of the feed"),
     "symbols": items("symbols", check_symbol, "symbols to subscribe"),
     "resolutions": items(
         "timeframes",
@@ -352,7 +348,7 @@ SETTINGS: dict[str, Setting] = {
         endpoint.ACCEPTED,
         _check_endpoint,
         "addresses of the venue, tried in turn; empty: the protocol's own",
-        endpoint.split,
+        endpoint.split_endpoints,
     ),
     "port": items(
         "a port or a list of ports, 1 to 65535",
@@ -361,7 +357,7 @@ SETTINGS: dict[str, Setting] = {
         parse=_parse_ports,
         item="int",
     ),
-    TOKEN: text_of(
+    TOKEN: text_setting(
         "text of at most 4096 printable characters, no space around it",
         check_secret,
         "token of the house protocol",
@@ -383,7 +379,7 @@ SETTINGS: dict[str, Setting] = {
         none="twice the subscribed, at least 16",
     ),
     "allow_insecure": flag("permit ws:// beyond this host"),
-    "proxy": text_of(
+    "proxy": text_setting(
         endpoint.PROXY_ACCEPTED,
         _check_proxy,
         "HTTP proxy to connect through; those of the environment are never used",
@@ -418,7 +414,7 @@ SETTINGS: dict[str, Setting] = {
     "reconnect_delay_max": seconds("last limit of the random delay of an attempt"),
     "stop_with_manager": flag("end the feeder when its manager ends"),
     "log_level": one_of(LEVELS, "lowest level to log", str.upper),
-    "log_file": text_of(
+    "log_file": text_setting(
         "the path of a file",
         check_path,
         "file to log to",

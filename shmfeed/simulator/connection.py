@@ -122,7 +122,7 @@ class FaultyConnection(ServerConnection):
             self.keepalive_task.cancel()  # it would close the connection without pongs
 
 
-class ConnectionState:
+class ConnectionConditions:
     """The states of one connection: muted, half-open, throttled, or none of these.
 
     A state is due to the venue (`mute`, `half_open`) or to the connection's faults.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from websockets.protocol import State
 
 from shmfeed.bar import StreamKey
-from shmfeed.simulator.connection import ConnectionState, FaultyConnection
+from shmfeed.simulator.connection import ConnectionConditions, FaultyConnection
 from shmfeed.simulator.dialect import Dialect
 from shmfeed.simulator.faults import ConnectionFaults
 from shmfeed.simulator.frames import text_frame
@@ -36,7 +36,7 @@ class Subscriber:
         log: VenueLog,
     ) -> None:
         self.dialect = dialect
-        self.state = ConnectionState(connection)
+        self.state = ConnectionConditions(connection)
         self.number = log.connections  # of this connection, counted from 1
         self.keys: dict[StreamKey, None] = {}  # the subscription
         self._connection = connection

@@ -86,7 +86,7 @@ class VenueClient:
         self._data_at = self._ping_at = self._silence = 0.0  # once acknowledged
         self._early: list[Event] = []  # bars before the acknowledgement
         self._end: ConnectionLostError | None = None
-        self._is_mute = False  # nothing more can be sent
+        self._cannot_send = False  # nothing more can be sent
 
     def begin(self, streams: Streams) -> list[SessionEvent]:
         """Ask for the streams that the connection was opened for."""
@@ -110,11 +110,11 @@ class VenueClient:
         try:
             self._send_due(batch)
             due = self._subscription.due_in(self._clock())
-            wait = 0.0 if batch or self._is_mute else min(timeout, due)
+            wait = 0.0 if batch or self._cannot_send else min(timeout, due)
             if self._connection.wait(wait) == "readable":
                 self._read(batch)
-            self._watch(self._clock(), batch)
-            if self._is_mute:
+            self._check_limits(self._clock(), batch)
+            if self._cannot_send:
                 self._read_rest(batch)
         except ConnectionLostError as failure:
             if not isinstance(self._end, RefusedError | LeavingError):
@@ -137,7 +137,7 @@ class VenueClient:
         except ConnectionLostError as failure:
             # The connection has ended, but what it has received is still to be read.
             self._end = self._end or failure
-            self._is_mute = True
+            self._cannot_send = True
 
     def _read_rest(self, batch: list[SessionEvent]) -> None:
         for _ in range(_REST_READS):
@@ -221,15 +221,15 @@ class VenueClient:
         planned = self.acknowledged_at is not None
         self._end = LeavingError(reason) if planned else ConnectionLostError(reason)
 
-    def _watch(self, now: float, batch: list[SessionEvent]) -> None:
+    def _check_limits(self, now: float, batch: list[SessionEvent]) -> None:
         if self._end is not None:
             return
-        self._watch_part(now)
+        self._check_partial_message(now)
         if self._subscription.is_overdue(now):
             self._unanswered(batch)
         elif self.acknowledged_at is not None:
-            self._watch_data(now)
-            self._watch_life(now)
+            self._check_data(now)
+            self._check_frames(now)
         elif len(self._early) > EARLY_BARS:
             raise ConnectionLostError(
                 f"more than {EARLY_BARS} bars before the acknowledgement"
@@ -245,19 +245,19 @@ class VenueClient:
         # is known.
         self._end = self._end or LeavingError(message)
 
-    def _watch_part(self, now: float) -> None:
+    def _check_partial_message(self, now: float) -> None:
         since, limit = self._connection.part_since, self._limits.heartbeat_timeout
         if since is not None and now - since > limit:
             raise ConnectionLostError(f"a message is not whole after {limit:g} s")
 
-    def _watch_data(self, now: float) -> None:
+    def _check_data(self, now: float) -> None:
         if now - self._data_at > self._silence:
             raise ConnectionLostError(f"no data for {self._silence:g} s")
         age = self._codec.max_connection_age
         if age is not None and now - self._opened_at > age:
             raise LeavingError(f"planned, after {age:g} s")
 
-    def _watch_life(self, now: float) -> None:
+    def _check_frames(self, now: float) -> None:
         if not self._codec.answers_pings:
             return
         silence = self._limits.heartbeat_timeout

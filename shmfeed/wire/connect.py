@@ -38,12 +38,12 @@ from shmfeed.wire.handshake import (
     parse_target,
 )
 
-MOST_LOOKUPS = 4
+MAX_LOOKUPS = 4
 MAX_ANSWER_BYTES = 16 << 10
 
 _HEADER_END = b"\r\n\r\n"
 _SCHEMES = {"http": "ws", "https": "wss"}  # as servers also write them in a Location
-_lookups = threading.BoundedSemaphore(MOST_LOOKUPS)
+_lookups = threading.BoundedSemaphore(MAX_LOOKUPS)
 # Without traffic, a peer that vanished is noticed within a minute; with data on the
 # way to it, within 20 s. By name, because not every platform has them all.
 _SOCKET_OPTIONS = (
@@ -55,7 +55,7 @@ _SOCKET_OPTIONS = (
     (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 20_000),
 )
 
-Wanted = tuple[socket.socket, int]  # a socket, and the poll events to wait for
+PollRequest = tuple[socket.socket, int]  # a socket, and the poll events to wait for
 _Address = tuple[int, Any]  # a family, and what socket.connect takes in it
 _Opened = tuple[socket.socket, bytes]
 
@@ -92,7 +92,7 @@ def check_target(url: str, policy: ConnectPolicy) -> Target:
 
 def open_websocket(
     target: Target, policy: ConnectPolicy, timeout: float, clock: Callable[[], float]
-) -> Generator[Wanted, None, _Opened]:
+) -> Generator[PollRequest, None, _Opened]:
     """Open a WebSocket within `timeout` seconds of `clock`.
 
     It yields a socket and the poll events that this has to be ready for; it may be
@@ -104,7 +104,7 @@ def open_websocket(
     Raises:
         ConnectionLostError: For every failure.
     """
-    deadline = Deadline(clock, timeout)
+    deadline = ConnectDeadline(clock, timeout)
     prefix = ""
     for left in range(policy.max_redirects, -1, -1):
         with _explained(prefix):
@@ -118,7 +118,7 @@ def open_websocket(
     raise AssertionError  # the last one returns or raises
 
 
-class Deadline:
+class ConnectDeadline:
     """The end of an opening, and the part of the time left for one of several ways."""
 
     def __init__(self, clock: Callable[[], float], timeout: float) -> None:
@@ -131,14 +131,14 @@ class Deadline:
         if self._clock() > self._end:
             raise ConnectionLostError(f"{doing} timed out after {self._timeout:g} s")
 
-    def share(self, ways: int) -> "Deadline":
+    def share(self, ways: int) -> "ConnectDeadline":
         """Return the deadline for the first of so many ways to be tried in turn."""
-        return Deadline(self._clock, max(0.0, self._end - self._clock()) / ways)
+        return ConnectDeadline(self._clock, max(0.0, self._end - self._clock()) / ways)
 
 
 def _open(
-    target: Target, policy: ConnectPolicy, deadline: Deadline
-) -> Generator[Wanted, None, _Opened]:
+    target: Target, policy: ConnectPolicy, deadline: ConnectDeadline
+) -> Generator[PollRequest, None, _Opened]:
     sock = yield from _connect(target, policy, deadline)
     try:
         if target.is_secure:
@@ -166,8 +166,8 @@ def _explained(prefix: str) -> Iterator[None]:
 
 
 def _connect(
-    target: Target, policy: ConnectPolicy, deadline: Deadline
-) -> Generator[Wanted, None, socket.socket]:
+    target: Target, policy: ConnectPolicy, deadline: ConnectDeadline
+) -> Generator[PollRequest, None, socket.socket]:
     # Unencrypted, the policy allows a name of this host; here it is looked up.
     local = not (target.is_secure or policy.allow_insecure)
     if policy.proxy is None:
@@ -189,8 +189,8 @@ def _connect(
 
 
 def connect_tcp(
-    host: str, port: int, deadline: Deadline, *, on_this_host: bool
-) -> Generator[Wanted, None, socket.socket]:
+    host: str, port: int, deadline: ConnectDeadline, *, on_this_host: bool
+) -> Generator[PollRequest, None, socket.socket]:
     """Return a non-blocking socket, connected to the first address that answers.
 
     With `on_this_host`, every address of `host` has to be this host's own, whatever
@@ -213,8 +213,8 @@ def connect_tcp(
 
 
 def _look_up(
-    host: str, port: int, deadline: Deadline
-) -> Generator[Wanted, None, list[_Address]]:
+    host: str, port: int, deadline: ConnectDeadline
+) -> Generator[PollRequest, None, list[_Address]]:
     if _is_address(host):
         return _addresses(host, port)
     ours, theirs = socket.socketpair()
@@ -244,7 +244,7 @@ def _start_lookup(
     if not _lookups.acquire(blocking=False):
         done.close()
         raise ConnectionLostError(
-            f"{host} cannot be looked up: {MOST_LOOKUPS} earlier look-ups still hang in"
+            f"{host} cannot be looked up: {MAX_LOOKUPS} earlier look-ups still hang in"
             " this host's resolver"
         )
     # A daemon thread, so that a look-up which hangs keeps no process from ending.
@@ -290,8 +290,8 @@ def _is_open(sock: socket.socket) -> bool:
 
 
 def _connect_to(
-    address: _Address, deadline: Deadline
-) -> Generator[Wanted, None, socket.socket]:
+    address: _Address, deadline: ConnectDeadline
+) -> Generator[PollRequest, None, socket.socket]:
     family, place = address
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -325,8 +325,8 @@ def _is_connected(sock: socket.socket) -> bool:
 
 
 def _tunnel(
-    sock: socket.socket, target: Target, deadline: Deadline
-) -> Generator[Wanted, None, None]:
+    sock: socket.socket, target: Target, deadline: ConnectDeadline
+) -> Generator[PollRequest, None, None]:
     yield from _send(sock, handshake.tunnel_request(target), deadline)
     head, rest = yield from _read_head(sock, deadline)
     handshake.check_tunnel(head)
@@ -348,8 +348,8 @@ def tls_context() -> ssl.SSLContext:
 
 
 def _agree_on_tls(
-    sock: ssl.SSLSocket, deadline: Deadline
-) -> Generator[Wanted, None, None]:
+    sock: ssl.SSLSocket, deadline: ConnectDeadline
+) -> Generator[PollRequest, None, None]:
     while True:
         try:
             sock.do_handshake()
@@ -362,8 +362,8 @@ def _agree_on_tls(
 
 
 def _upgrade(
-    sock: socket.socket, target: Target, deadline: Deadline
-) -> Generator[Wanted, None, bytes]:
+    sock: socket.socket, target: Target, deadline: ConnectDeadline
+) -> Generator[PollRequest, None, bytes]:
     key = handshake.new_key()
     yield from _send(sock, handshake.upgrade_request(target, key), deadline)
     head, inbox = yield from _read_head(sock, deadline)
@@ -372,8 +372,8 @@ def _upgrade(
 
 
 def _send(
-    sock: socket.socket, data: bytes, deadline: Deadline
-) -> Generator[Wanted, None, None]:
+    sock: socket.socket, data: bytes, deadline: ConnectDeadline
+) -> Generator[PollRequest, None, None]:
     while data:
         try:
             data = data[sock.send(data) :]
@@ -383,8 +383,8 @@ def _send(
 
 
 def _read_head(
-    sock: socket.socket, deadline: Deadline
-) -> Generator[Wanted, None, tuple[bytes, bytes]]:
+    sock: socket.socket, deadline: ConnectDeadline
+) -> Generator[PollRequest, None, tuple[bytes, bytes]]:
     """Return the header of an answer, and the bytes that came behind it."""
     answer = b""
     while _HEADER_END not in answer:

@@ -104,7 +104,7 @@ class FrameReader(websocket.WebSocket):
                 if self._at == len(self._inbox):
                     break
                 if len(out) < limit:
-                    self._step(out)
+                    self._take_frame(out)
         except websocket.WebSocketTimeoutException:  # the rest has not come yet
             pass
         if self.part_since is None and self._is_partial():
@@ -154,7 +154,7 @@ class FrameReader(websocket.WebSocket):
             self._at = at
             self.last_frame_at = self._clock()
 
-    def _step(self, out: list[bytes]) -> None:
+    def _take_frame(self, out: list[bytes]) -> None:
         self._is_midway = True
         opcode, frame = self.recv_data_frame(control_frame=True)
         self._is_midway = False

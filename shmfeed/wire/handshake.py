@@ -59,7 +59,7 @@ def parse_target(url: str) -> Target:
         BadArgumentError: It is not the URL of a WebSocket.
     """
     address, _, query = url.partition("?")
-    parts = urlsplit(endpoint.check(address))
+    parts = urlsplit(endpoint.check_endpoint(address))
     label = endpoint.redact(url)
     if not _VISIBLE.fullmatch(query) or "#" in query:
         raise BadArgumentError(

@@ -51,7 +51,7 @@ SINCE_BOOT: Callable[[], float] = (
     if hasattr(time, "CLOCK_BOOTTIME") and hasattr(time, "clock_gettime")
     else time.monotonic
 )
-_GOODBYE = 0.5  # s; for the server's answer to our close
+_CLOSE_SECONDS = 0.5  # s; for the server's answer to our close
 
 _Batches = Iterator[list[SessionEvent]]
 
@@ -168,11 +168,11 @@ class Session:
         is_first = not self.status.error_kind
         failures: list[tuple[str, ConnectionLostError]] = []
         for turn in range(len(self._endpoints)):
-            place = (self._first + turn) % len(self._endpoints)
-            failure = yield from self._try(self._endpoints[place])
+            index = (self._first + turn) % len(self._endpoints)
+            failure = yield from self._try(self._endpoints[index])
             if failure is None:
                 return  # stopping
-            if self._ended(failure, place):
+            if self._record_end(failure, index):
                 # Before another connection is opened: the owner of the session may
                 # want other streams of it.
                 yield self._take_events()
@@ -182,7 +182,7 @@ class Session:
             failures.append((self.status.endpoint, failure))
             if is_first:  # a pass can take long, so show what is known of it
                 self._update(**self._last_error("connection", _listed(failures)))
-        self._failed(failures)
+        self._record_failed_attempt(failures)
 
     def _try(
         self, url: str
@@ -242,22 +242,22 @@ class Session:
         )
         self._events.append(Connected(is_reconnect))
 
-    def _ended(self, failure: ConnectionLostError, place: int) -> bool:
+    def _record_end(self, failure: ConnectionLostError, index: int) -> bool:
         """Account for the end of a connection. Return True if it had been connected."""
         client, is_oversized = self._client, isinstance(failure, OversizedError)
         if client is None or client.acknowledged_at is None:
             self._events.append(ConnectionLost(False, is_oversized))
             return False
         life = self._clock() - client.acknowledged_at
-        self._lost(failure, place, life < SHORT_LIFE, client.has_data)
+        self._record_loss(failure, index, life < SHORT_LIFE, client.has_data)
         self._events.append(ConnectionLost(True, is_oversized))
         return True
 
-    def _lost(
-        self, failure: ConnectionLostError, place: int, is_short: bool, had_data: bool
+    def _record_loss(
+        self, failure: ConnectionLostError, index: int, is_short: bool, had_data: bool
     ) -> None:
         is_planned = isinstance(failure, LeavingError)
-        self._first = place if is_planned or had_data else place + 1
+        self._first = index if is_planned or had_data else index + 1
         self._short_lives = self._short_lives + 1 if is_short else 0
         changes = {"state": "reconnecting", "phase": "waiting"}
         if not is_planned:
@@ -269,7 +269,9 @@ class Session:
             self._delay = self._backoff(self._short_lives - 2)
         self._update(**changes)
 
-    def _failed(self, failures: list[tuple[str, ConnectionLostError]]) -> None:
+    def _record_failed_attempt(
+        self, failures: list[tuple[str, ConnectionLostError]]
+    ) -> None:
         changes = self._count_failure(self.status.attempts + 1)
         refusals = [error for _, error in failures if isinstance(error, RefusedError)]
         if refusals:
@@ -322,7 +324,7 @@ class Session:
 
     def _hang_up(self) -> None:
         if self._connection is not None:
-            self._connection.close(timeout=_GOODBYE if self._is_stopping else 0.0)
+            self._connection.close(timeout=_CLOSE_SECONDS if self._is_stopping else 0.0)
         self._connection = None
         self._subscription.end()
 

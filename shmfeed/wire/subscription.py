@@ -1,8 +1,9 @@
-"""The question that is open with the venue: which streams it shall serve. No I/O.
+"""The subscription of a connection: the streams wanted, requested and acknowledged.
 
-A question is asked when a connection begins, and on a live one when the wanted streams
-change. There is one question at a time; it takes one or more requests, and the venue
-has to acknowledge each. Until then, the streams acknowledged before stay in force.
+A *subscribe exchange* runs when a connection begins, and on a live one when the wanted
+streams change. At most one is in progress. It consists of one or more requests, and the
+venue acknowledges each. Until it completes, the streams acknowledged before stay in
+force. No I/O.
 """
 
 import math
@@ -17,9 +18,9 @@ from shmfeed.wire.events import ChangeOutcome, ChangeRefused, Streams, Subscribe
 class Refusal(NamedTuple):
     """The consequences of a refusal.
 
-    `outcome` is the end of the open change, if there is one. `then` says what becomes
-    of the connection: `stay` on it, `leave` it for a new one because the venue may
-    serve a part of what it refused, or `fail` because no streams are left to ask for.
+    `outcome` is the end of the change in progress, None without one. `then` says what
+    happens to the connection: `stay`; `leave` it for a new one, because the venue may
+    have applied part of the request; or `fail`, because no streams are left to request.
     """
 
     outcome: ChangeRefused | None
@@ -32,7 +33,7 @@ class Subscription:
     Attributes:
         acknowledged: The streams that the venue acknowledged last, on this connection
             or a former one.
-        wanted: The streams that it shall serve.
+        wanted: The streams to subscribe.
         is_changing: True while a change has no outcome.
         is_live: True once the present connection has been acknowledged.
     """
@@ -44,45 +45,46 @@ class Subscription:
         self.is_live = False
         self._codec = codec
         self._ack_timeout = ack_timeout
-        self._asked: Streams | None = None  # by the question that is open
+        self._requested: Streams | None = None  # by the exchange in progress
         self._queue: deque[Request] = deque()
         self._unanswered: list[str] = []  # ids of requests sent, oldest first
         self._sent_at = -math.inf
-        self._sent = 0  # requests of the open question
+        self._sent = 0  # requests of the exchange in progress
 
     def change(self, streams: Streams) -> None:
-        """Want these streams from now on, instead of any change that is open."""
+        """Replace the wanted streams. A change in progress is superseded."""
         self.is_changing = True
         self.wanted = streams
 
     def begin(self, streams: Streams) -> Subscribed | None:
-        """Ask for the streams that a connection was just opened for.
+        """Request the streams that a connection was just opened for.
 
         Returns:
-            Their acknowledgement, where the connection's URL has subscribed them.
+            Their acknowledgement if the connection's URL has subscribed them, else
+            None.
 
         Raises:
-            BadArgumentError: The codec cannot ask for these streams. Treat it as a
-                refusal.
+            BadArgumentError: The codec cannot request these streams. Treat it as a
+            refusal.
         """
         self.is_live = False
         self._sent_at = -math.inf
-        self._open(streams)
-        return self._ask(self._codec.subscribe(streams))
+        self._begin_exchange(streams)
+        return self._queue_requests(self._codec.subscribe(streams))
 
     def begin_change(self) -> ChangeOutcome | None:
-        """Open the question for a change that waits, once no other is open.
+        """Begin the exchange for a waiting change, once no other is in progress.
 
-        Return its outcome, where the venue does not have to be asked.
+        Return its outcome if nothing has to be requested, else None.
         """
-        if not self.is_live or self._asked is not None:
+        if not self.is_live or self._requested is not None:
             return None
         if self.wanted != self.acknowledged:
-            return self._ask_change()
-        return self._settle(self.wanted) if self.is_changing else None
+            return self._request_change()
+        return self._complete(self.wanted) if self.is_changing else None
 
     def next_frame(self, now: float) -> str | None:
-        """Return the frame to send at `now`; the codec's interval lies between two."""
+        """Return the frame to send at `now`: at most one per `control_interval`."""
         if not self._queue or now < self._sent_at + self._codec.control_interval:
             return None
         request = self._queue.popleft()
@@ -98,9 +100,9 @@ class Subscription:
         return max(0.0, self._sent_at + self._codec.control_interval - now)
 
     def acknowledge(self, request_id: str | None) -> Subscribed | None:
-        """Take the acknowledgement of a request, None: of the oldest.
+        """Take the acknowledgement of a request; None acknowledges the oldest one.
 
-        Return the outcome of the question, if this was its last answer.
+        Return the outcome of the exchange if this was its last answer, else None.
         """
         if not self._unanswered:
             return None
@@ -108,25 +110,25 @@ class Subscription:
         if answered not in self._unanswered:
             return None
         self._unanswered.remove(answered)
-        return self._settle_if_answered()
+        return self._complete_if_answered()
 
     def concerns(self, request_id: str | None) -> bool:
-        """Return True if a refusal of this id is about the question that is open.
+        """Return True if a refusal of this id is about the exchange in progress.
 
-        Before the connection is acknowledged, every refusal is.
+        Before the connection is acknowledged, every refusal is about it.
         """
         if not self._unanswered:
             return False
         return not self.is_live or request_id is None or request_id in self._unanswered
 
     def refuse(self, message: str) -> Refusal:
-        """Take the refusal of the question that is open.
+        """Take the refusal of the exchange in progress.
 
-        The streams acknowledged before are wanted again, unless others have been asked
-        for meanwhile.
+        The streams acknowledged before are wanted again, unless `change` has replaced
+        them meanwhile.
         """
-        asked, live, partly = self._asked, self.is_live, self._sent > 1
-        self._forget()
+        asked, live, partly = self._requested, self.is_live, self._sent > 1
+        self._abandon_exchange()
         outcome = None
         if self.wanted == asked and self.is_changing:
             self.is_changing = False
@@ -144,39 +146,41 @@ class Subscription:
         return bool(self._unanswered) and not self._queue and late
 
     def end(self) -> None:
-        """Close the question, because its connection has ended."""
+        """Abandon the exchange, because its connection has ended."""
         self.is_live = False
-        self._forget()
+        self._abandon_exchange()
 
-    def _forget(self) -> None:
-        self._asked = None
+    def _abandon_exchange(self) -> None:
+        self._requested = None
         self._queue.clear()
         self._unanswered.clear()
 
-    def _ask_change(self) -> ChangeOutcome | None:
-        self._open(self.wanted)
+    def _request_change(self) -> ChangeOutcome | None:
+        self._begin_exchange(self.wanted)
         try:
-            return self._ask(self._codec.change(self.acknowledged, self.wanted))
+            return self._queue_requests(
+                self._codec.change(self.acknowledged, self.wanted)
+            )
         except BadArgumentError as error:
             return self.refuse(str(error)).outcome
 
-    def _open(self, streams: Streams) -> None:
-        self._asked = streams
+    def _begin_exchange(self, streams: Streams) -> None:
+        self._requested = streams
         self._sent = 0
 
-    def _ask(self, requests: list[Request]) -> Subscribed | None:
+    def _queue_requests(self, requests: list[Request]) -> Subscribed | None:
         self._queue.extend(requests)
-        return self._settle_if_answered()
+        return self._complete_if_answered()
 
-    def _settle_if_answered(self) -> Subscribed | None:
-        if self._asked is None or self._queue or self._unanswered:
+    def _complete_if_answered(self) -> Subscribed | None:
+        if self._requested is None or self._queue or self._unanswered:
             return None
-        return self._settle(self._asked)
+        return self._complete(self._requested)
 
-    def _settle(self, streams: Streams) -> Subscribed:
+    def _complete(self, streams: Streams) -> Subscribed:
         self.acknowledged = streams
         self.is_live = True
-        self._asked = None
+        self._requested = None
         ends_change = self.is_changing and streams == self.wanted
         if ends_change:
             self.is_changing = False

@@ -15,9 +15,9 @@ from shmfeed.bar import (
 from shmfeed.codecs.interface import BarEvent
 from shmfeed.feeder.ledger import (
     Anomaly,
-    HoldingChanged,
     Ledger,
     LedgerEvent,
+    RecoveringChanged,
     RowWrite,
 )
 
@@ -74,7 +74,7 @@ class Sink:
     def __init__(self) -> None:
         self.rows: list[Bar] = []
         self.forming: Bar | None = None
-        self.is_holding = False
+        self.is_recovering = False
         self.tally: Counter[str] = Counter()
 
     def write(self, events: Sequence[LedgerEvent]) -> None:
@@ -82,9 +82,9 @@ class Sink:
             match one:
                 case Anomaly(kind):
                     self.tally[kind] += 1
-                case HoldingChanged(is_holding):
-                    assert is_holding is not self.is_holding
-                    self.is_holding = is_holding
+                case RecoveringChanged(is_recovering):
+                    assert is_recovering is not self.is_recovering
+                    self.is_recovering = is_recovering
                 case RowWrite(closed, bar, missing):
                     assert bool(bar.flags & AFTER_GAP) is (missing > 0)
                     self.tally["gaps"] += missing
@@ -126,5 +126,5 @@ class Stream:
 
     def _written(self, events: list[LedgerEvent]) -> list[LedgerEvent]:
         self.sink.write(events)
-        assert self.sink.is_holding is self.ledger.is_holding
+        assert self.sink.is_recovering is self.ledger.is_recovering
         return events

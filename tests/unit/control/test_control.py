@@ -385,7 +385,7 @@ class TestSlowPeers:
     def test_a_closed_connection_is_awaited_before_a_client_is_refused(
         self, path, server, handler, monkeypatch
     ):
-        monkeypatch.setattr(control_server, "_FREE_SECONDS", 20)
+        monkeypatch.setattr(control_server, "_FREE_WAIT_SECONDS", 20)
         handler.gate.clear()
         with contextlib.ExitStack() as stack:
             with peer(path) as gone:

@@ -88,7 +88,7 @@ def test_updates_replace_and_the_final_closes():
     assert stream.say(0, FINAL, 3.0) == [("row", 0, 3.0, CLOSED_BY_VENUE)]
     assert stream.say(1, FINAL, 4.0) == [("row", 1, 4.0, CLOSED_BY_VENUE)]
     assert stream.say(2, UPDATE, 5.0) == [("forming", 2, 5.0, 0)]
-    assert not stream.ledger.is_holding
+    assert not stream.ledger.is_recovering
     assert stream.counted() == {}
 
 
@@ -96,13 +96,13 @@ def test_a_late_final_is_waited_for():
     stream = Stream()
     stream.say(0, UPDATE, 1.0)
     assert stream.say(1, UPDATE, 5.0) == stream.say(1, UPDATE, 6.0) == []
-    assert stream.ledger.is_holding
+    assert stream.ledger.is_recovering
     assert stream.say(0, UPDATE, 2.0) == [("forming", 0, 2.0, 0)]
     assert stream.say(0, FINAL, 3.0, now=1.9) == [
         ("row", 0, 3.0, CLOSED_BY_VENUE),
         ("forming", 1, 6.0, 0),
     ]
-    assert not stream.ledger.is_holding
+    assert not stream.ledger.is_recovering
     assert stream.counted() == {}
 
 
@@ -135,7 +135,7 @@ def test_a_missing_final_is_given_up(by):
         (first, *steps) = stream.say(0, UPDATE, 1.0, now=7.0)
         assert first == ("forming", 0, 1.0, 0)
     assert steps == [("row", 0, 1.0, GIVEN_UP), ("forming", 1, 2.0, 0)]
-    assert not stream.ledger.is_holding
+    assert not stream.ledger.is_recovering
     assert stream.say(0, FINAL, 1.5, now=7.1) == []
     assert stream.counted() == {"revisions": 1}
 
@@ -153,7 +153,7 @@ def test_each_open_matter_has_its_own_patience():
     stream.say(1, UPDATE, 2.0, now=0.0)
     stream.say(2, UPDATE, 3.0, now=1.5)
     assert stream.tick(now=2.0) == [("row", 0, 1.0, GIVEN_UP), ("forming", 1, 2.0, 0)]
-    assert stream.ledger.is_holding
+    assert stream.ledger.is_recovering
     assert stream.tick(now=3.4) == []
     assert stream.say(1, FINAL, 2.5, now=3.4) == [
         ("row", 1, 2.5, CLOSED_BY_VENUE),
@@ -189,13 +189,13 @@ def test_a_hole_is_waited_for(closed):
     stream = Stream()
     stream.say(0, FINAL)
     assert stream.say(2, closed, 2.0) == []
-    assert stream.ledger.is_holding
+    assert stream.ledger.is_recovering
     (first, second) = stream.say(1, FINAL, 1.0, now=1.9)
     assert first == ("row", 1, 1.0, CLOSED_BY_VENUE)
     assert second == (
         ("row", 2, 2.0, CLOSED_BY_VENUE) if closed else ("forming", 2, 2.0, 0)
     )
-    assert not stream.ledger.is_holding
+    assert not stream.ledger.is_recovering
     assert stream.sink.tally["gaps"] == 0
 
 
@@ -229,7 +229,7 @@ def test_an_update_that_fills_the_hole_forms_there():
     stream.say(0, FINAL)
     stream.say(2, FINAL)
     assert stream.say(1, UPDATE, 1.0, now=1.0) == [("forming", 1, 1.0, 0)]
-    assert stream.ledger.is_holding
+    assert stream.ledger.is_recovering
     assert stream.tick(now=2.0) == [
         ("row", 1, 1.0, GIVEN_UP),
         ("row", 2, 10.0, CLOSED_BY_VENUE),
@@ -256,7 +256,7 @@ def test_a_hole_and_a_missing_final_at_once():
     stream.say(0, UPDATE)
     stream.say(2, UPDATE, 2.0)
     assert stream.say(0, FINAL, now=1.0) == [("row", 0, 10.0, CLOSED_BY_VENUE)]
-    assert stream.ledger.is_holding
+    assert stream.ledger.is_recovering
     assert stream.tick(now=2.0) == [("forming", 2, 2.0, 0)]
 
 
@@ -268,5 +268,5 @@ def test_too_much_held_gives_up_the_oldest_hole():
     steps = stream.say(3 + HELD_LIMIT, FINAL)
     assert len(steps) == HELD_LIMIT
     assert steps[0] == ("row", 2, 10.0, CLOSED_BY_VENUE | AFTER_GAP)
-    assert stream.ledger.is_holding  # the last one, behind its own hole
+    assert stream.ledger.is_recovering  # the last one, behind its own hole
     assert stream.counted() == {"gaps": 1}

@@ -39,7 +39,7 @@ def test_the_next_bar_closes_the_former_at_once():
         ("row", 0, 2.0, CLOSED_BY_NEXT),
         ("forming", 1, 3.0, 0),
     ]
-    assert not stream.ledger.is_holding
+    assert not stream.ledger.is_recovering
     assert stream.counted() == {}
 
 

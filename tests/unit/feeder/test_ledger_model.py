@@ -101,7 +101,7 @@ def test_flagged_rows_are_the_received_ones(bars):
     written = {number for number, _, _ in rows}
     missing = max(written) + 1 - len(written) if written else 0
     assert stream.sink.tally["gaps"] == missing
-    assert not stream.ledger.is_holding
+    assert not stream.ledger.is_recovering
     assert not stream.counted().keys() & {"malformed", "revisions"}
 
 
@@ -192,7 +192,7 @@ def test_unflagged_rows_are_the_models(commands):
     holes = [b[0] - a[0] - 1 for a, b in pairwise(rows)]
     assert [bool(r.flags & AFTER_GAP) for r in sink.rows[1:]] == [h > 0 for h in holes]
     assert sink.tally["gaps"] == sum(holes)
-    assert not stream.ledger.is_holding
+    assert not stream.ledger.is_recovering
     forming = sink.forming and ((sink.forming.open_time - START) // MINUTE)
     assert forming == (model.forming and model.forming[0])
 
@@ -227,7 +227,7 @@ def test_every_message_ends_in_one_place(commands, grace):
             published = [s for s in told(events) if s[1:3] == (minute, price)]
             assert counted in (0, 1)
             if not counted and not published:
-                assert ledger.is_holding
+                assert ledger.is_recovering
                 waiting.add(minute)
         elif command == "time":
             time += values[0]
@@ -235,7 +235,7 @@ def test_every_message_ends_in_one_place(commands, grace):
         else:
             ledger.reconnected()
     stream.tick(venue=START, now=FOREVER)
-    assert not ledger.is_holding
+    assert not ledger.is_recovering
     written = [*sink.rows, *([sink.forming] if sink.forming else [])]
     assert waiting <= {(bar.open_time - START) // MINUTE for bar in written}
 

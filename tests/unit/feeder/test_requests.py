@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from support.loopback import within
 
-from shmfeed.control.messages import Request
+from shmfeed.control.messages import ControlRequest
 from shmfeed.errors import BadArgumentError, WebSocketConnectionError
 from shmfeed.feeder.requests import RequestQueue
 
 
 def request(number=1):
-    return Request(v=1, id=number, op="status")
+    return ControlRequest(v=1, id=number, op="status")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from shmfeed.control.messages import Request
+from shmfeed.control.messages import ControlRequest
 from shmfeed.errors import (
     BadArgumentError,
     WebSocketConnectionError,
@@ -17,7 +17,7 @@ from shmfeed.wire.events import ChangeRefused, SessionStatus, Subscribed
 A, B, C, D = ((name, "1m") for name in "ABCD")
 
 
-class Port:
+class FakeSession:
     """A session that only records its changes."""
 
     def __init__(self):
@@ -32,26 +32,26 @@ class Port:
 
 
 class Harness:
-    """A queue, and the wants of managers `one` and `two`."""
+    """A queue, and the streams of managers `one` and `two`."""
 
     def __init__(self, room=10):
         self.room = room
-        self.wants = Subscriptions()
-        self.port = Port()
-        self.queue = SubscriptionQueue(self.wants, self.port, self.admit)
-        self.wants.put("one", os.getpid(), (A,))
+        self.subscriptions = Subscriptions()
+        self.session = FakeSession()
+        self.queue = SubscriptionQueue(self.subscriptions, self.session, self.admit)
+        self.subscriptions.put("one", os.getpid(), (A,))
         self.acknowledge(A)
 
     def acknowledge(self, *streams):
         """Acknowledge these streams, as a session does."""
-        self.port.acknowledged = streams
-        asked = self.port.asked[-1:] == [set(streams)]
-        ends_change = self.port.is_changing and asked
-        self.port.is_changing = self.port.is_changing and not asked
+        self.session.acknowledged = streams
+        asked = self.session.asked[-1:] == [set(streams)]
+        ends_change = self.session.is_changing and asked
+        self.session.is_changing = self.session.is_changing and not asked
         self.queue.settle(Subscribed(streams, ends_change))
 
     def refuse(self, message):
-        self.port.is_changing = False
+        self.session.is_changing = False
         self.queue.settle(ChangeRefused(message))
 
     def admit(self, union):
@@ -59,13 +59,15 @@ class Harness:
             raise BadArgumentError("no room")
 
     def subscribe(self, manager, *streams):
-        request = Request(v=1, id=1, op="subscribe", manager=manager, pid=os.getpid())
+        request = ControlRequest(
+            v=1, id=1, op="subscribe", manager=manager, pid=os.getpid()
+        )
         pending = PendingRequest(request)
         self.queue.subscribe(pending, streams)
         return pending.answer
 
     def union(self):
-        return set(self.wants.union())
+        return set(self.subscriptions.union())
 
 
 @pytest.fixture
@@ -75,12 +77,12 @@ def harness():
 
 def test_a_change_is_answered_by_the_acknowledgement(harness):
     answer = harness.subscribe("two", B)
-    assert harness.port.asked == [{A, B}]
+    assert harness.session.asked == [{A, B}]
     assert not answer.done()
     harness.acknowledge(A, B)
     assert answer.result(0) == {"streams": 2}
     assert harness.subscribe("two", B).result(0) == {"streams": 2}  # nothing to ask
-    assert len(harness.port.asked) == 1
+    assert len(harness.session.asked) == 1
 
 
 def test_a_refused_change_leaves_the_old_one(harness):
@@ -93,10 +95,10 @@ def test_a_refused_change_leaves_the_old_one(harness):
 
 def test_one_question_at_a_time_and_each_with_its_own_answer(harness):
     bad, good = harness.subscribe("one", A, B), harness.subscribe("two", C)
-    assert harness.port.asked == [{A, B}]
+    assert harness.session.asked == [{A, B}]
     harness.refuse("not B")
     assert isinstance(bad.exception(0), WebSocketSubscriptionError)
-    assert harness.port.asked[1:] == [{A, C}]
+    assert harness.session.asked[1:] == [{A, C}]
     assert not good.done()
     harness.acknowledge(A, C)
     assert good.result(0)
@@ -113,25 +115,25 @@ def test_an_acknowledgement_of_something_else_answers_nothing(harness):
 
 def test_a_lost_connection_fails_all_changes(harness):
     answers = [harness.subscribe("two", B), harness.subscribe("two", C)]
-    harness.port.status = SessionStatus(state="reconnecting")
+    harness.session.status = SessionStatus(state="reconnecting")
     harness.queue.connection_lost()
     for answer in answers:
         assert isinstance(answer.exception(0), WebSocketConnectionError)
-    assert harness.port.asked[-1] == {A}
+    assert harness.session.asked[-1] == {A}
     assert harness.union() == {A}
     harness.acknowledge(A)
-    harness.port.status = SessionStatus(state="connected")
+    harness.session.status = SessionStatus(state="connected")
     answer = harness.subscribe("two", B)
     harness.acknowledge(A, B)
     assert answer.result(0)
 
 
 def test_without_a_connection_nothing_is_asked(harness):
-    harness.port.status = SessionStatus(state="reconnecting", last_error="lost it")
+    harness.session.status = SessionStatus(state="reconnecting", last_error="lost it")
     answer = harness.subscribe("two", B)
     with pytest.raises(WebSocketConnectionError, match="lost it"):
         answer.result(0)
-    assert harness.port.asked == []
+    assert harness.session.asked == []
     assert harness.union() == {A}
 
 
@@ -141,32 +143,32 @@ def test_a_change_beyond_the_capacity_is_refused_at_once():
     assert isinstance(answer.exception(0), BadArgumentError)
     assert harness.union() == {A}
     assert not harness.subscribe("two", B).done()
-    assert harness.port.asked == [{A, B}]
+    assert harness.session.asked == [{A, B}]
 
 
 def test_a_manager_that_leaves_drops_its_streams(harness):
     harness.subscribe("two", B)
     harness.acknowledge(A, B)
-    harness.queue.leave("two")
-    assert harness.port.asked[-1] == {A}
+    harness.queue.drop_manager("two")
+    assert harness.session.asked[-1] == {A}
     harness.acknowledge(A)
-    harness.queue.leave("unknown")
-    assert len(harness.port.asked) == 2
+    harness.queue.drop_manager("unknown")
+    assert len(harness.session.asked) == 2
 
 
 def test_a_refused_leave_is_not_asked_again(harness):
     harness.subscribe("two", B)
     harness.acknowledge(A, B)
-    harness.queue.leave("two")
+    harness.queue.drop_manager("two")
     harness.refuse("no")
-    assert len(harness.port.asked) == 2
+    assert len(harness.session.asked) == 2
     harness.subscribe("one", A, C)
-    assert harness.port.asked[-1] == {A, C}
+    assert harness.session.asked[-1] == {A, C}
 
 
 def test_a_manager_that_leaves_during_its_change_wants_nothing(harness):
     first, second = harness.subscribe("two", B), harness.subscribe("two", C)
-    harness.queue.leave("two")
+    harness.queue.drop_manager("two")
     assert isinstance(second.exception(0), WebSocketConnectionError)
     harness.refuse("no")
     assert first.exception(0)
@@ -175,19 +177,19 @@ def test_a_manager_that_leaves_during_its_change_wants_nothing(harness):
 
 @pytest.mark.parametrize("accepted", [True, False])
 def test_leaving_during_anothers_change(harness, accepted):
-    harness.wants.put("three", os.getpid(), (D,))
+    harness.subscriptions.put("three", os.getpid(), (D,))
     harness.acknowledge(A, D)
     answer = harness.subscribe("two", B)
-    harness.queue.leave("three")
-    assert len(harness.port.asked) == 1
+    harness.queue.drop_manager("three")
+    assert len(harness.session.asked) == 1
     if accepted:
         harness.acknowledge(A, D, B)
         assert answer.result(0)
-        assert harness.port.asked[-1] == {A, B}
+        assert harness.session.asked[-1] == {A, B}
     else:
         harness.refuse("no")
         assert answer.exception(0)
-        assert harness.port.asked[-1] == {A}
+        assert harness.session.asked[-1] == {A}
 
 
 def test_the_end_fails_all_changes(harness):

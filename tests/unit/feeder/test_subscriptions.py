@@ -10,70 +10,70 @@ ME = os.getpid()
 
 
 def test_the_union_has_each_stream_once_in_the_order_wanted():
-    wants = Subscriptions()
-    assert wants.union() == ()
-    wants.put("one", ME, (B, A))
-    wants.put("two", ME, (A, C))
-    assert wants.union() == (B, A, C)
-    wants.put("one", ME, (C,))
-    assert set(wants.union()) == {A, C}
-    wants.drop("two")
-    wants.drop("unknown")
-    assert wants.union() == (C,)
+    subscriptions = Subscriptions()
+    assert subscriptions.union() == ()
+    subscriptions.put("one", ME, (B, A))
+    subscriptions.put("two", ME, (A, C))
+    assert subscriptions.union() == (B, A, C)
+    subscriptions.put("one", ME, (C,))
+    assert set(subscriptions.union()) == {A, C}
+    subscriptions.drop("two")
+    subscriptions.drop("unknown")
+    assert subscriptions.union() == (C,)
 
 
 def test_a_manager_without_streams_does_not_count():
-    wants = Subscriptions()
-    wants.put("one", ME, (A,))
-    wants.put("one", ME, ())
-    assert wants.union() == ()
-    assert wants.get("one") is None
-    assert not wants.is_wanted()
+    subscriptions = Subscriptions()
+    subscriptions.put("one", ME, (A,))
+    subscriptions.put("one", ME, ())
+    assert subscriptions.union() == ()
+    assert subscriptions.get("one") is None
+    assert not subscriptions.has_running_manager()
 
 
 def test_a_refused_want_is_taken_back():
-    wants = Subscriptions()
-    before = wants.put("one", ME, (A,))
-    refused = wants.put("one", ME, (B,))
-    wants.take_back("one", refused, before)
-    assert wants.union() == (A,)
-    first = wants.put("two", ME, (C,))
-    wants.take_back("two", first, None)
-    assert wants.get("two") is None
-    nothing = wants.put("one", ME, ())
-    wants.take_back("one", nothing, before)
-    assert wants.get("one") == before
+    subscriptions = Subscriptions()
+    before = subscriptions.put("one", ME, (A,))
+    refused = subscriptions.put("one", ME, (B,))
+    subscriptions.restore("one", refused, before)
+    assert subscriptions.union() == (A,)
+    first = subscriptions.put("two", ME, (C,))
+    subscriptions.restore("two", first, None)
+    assert subscriptions.get("two") is None
+    nothing = subscriptions.put("one", ME, ())
+    subscriptions.restore("one", nothing, before)
+    assert subscriptions.get("one") == before
 
 
 def test_a_dropped_want_does_not_come_back():
-    wants = Subscriptions()
-    before = wants.put("one", ME, (A,))
-    refused = wants.put("one", ME, (B,))
-    wants.drop("one")
-    wants.take_back("one", refused, before)
-    assert wants.get("one") is None
-    newer = wants.put("one", ME, (C,))
-    wants.take_back("one", refused, before)
-    assert wants.get("one") is newer
+    subscriptions = Subscriptions()
+    before = subscriptions.put("one", ME, (A,))
+    refused = subscriptions.put("one", ME, (B,))
+    subscriptions.drop("one")
+    subscriptions.restore("one", refused, before)
+    assert subscriptions.get("one") is None
+    newer = subscriptions.put("one", ME, (C,))
+    subscriptions.restore("one", refused, before)
+    assert subscriptions.get("one") is newer
 
 
 def test_only_running_managers_count():
-    wants = Subscriptions()
+    subscriptions = Subscriptions()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as other:
-        wants.put("other", other.pid, (A,))
-        assert wants.is_wanted()
+        subscriptions.put("other", other.pid, (A,))
+        assert subscriptions.has_running_manager()
         other.kill()
-    assert not wants.is_wanted()
-    assert wants.union() == (A,)  # a dead one's streams go on
-    wants.put("never", 2**22 + 1, (B,))
-    assert not wants.is_wanted()
+    assert not subscriptions.has_running_manager()
+    assert subscriptions.union() == (A,)  # a dead one's streams go on
+    subscriptions.put("never", 2**22 + 1, (B,))
+    assert not subscriptions.has_running_manager()
 
 
 def test_a_reused_pid_is_another_process():
-    wants = Subscriptions()
-    want = wants.put("one", ME, (A,))
-    wants._wants["one"] = want._replace(started=want.started - 1)
-    assert not wants.is_wanted()
+    subscriptions = Subscriptions()
+    streams = subscriptions.put("one", ME, (A,))
+    subscriptions._streams["one"] = streams._replace(started=streams.started - 1)
+    assert not subscriptions.has_running_manager()
 
 
 def test_a_zombie_has_ended():

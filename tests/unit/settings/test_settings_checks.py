@@ -30,7 +30,9 @@ def checks(monkeypatch) -> Counter:
     for name, row in list(SETTINGS.items()):
         check = counting(name, row.check)
         monkeypatch.setitem(SETTINGS, name, row._replace(check=check))
-    monkeypatch.setattr(endpoint, "check", counting("address", endpoint.check))
+    monkeypatch.setattr(
+        endpoint, "check_endpoint", counting("address", endpoint.check_endpoint)
+    )
     return counted
 
 
@@ -103,6 +105,6 @@ class Supervised:
 
 def test_a_check_at_a_copy_would_be_counted(checks) -> None:
     """Control: the counter sees a second check."""
-    schema.check("history", 5)
-    schema.check("history", 5)
+    schema.check_setting("history", 5)
+    schema.check_setting("history", 5)
     assert checks == {"history": 2}

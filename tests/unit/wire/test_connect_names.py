@@ -41,7 +41,7 @@ def hanging(monkeypatch):
     yield resolver
     resolver.released.set()
     # What hung gives its room back.
-    rooms = [connect._lookups.acquire(timeout=5) for _ in range(connect.MOST_LOOKUPS)]
+    rooms = [connect._lookups.acquire(timeout=5) for _ in range(connect.MAX_LOOKUPS)]
     assert all(rooms)
     for _ in rooms:
         connect._lookups.release()
@@ -79,14 +79,14 @@ def test_control_a_look_up_in_the_loop_blocks_it(hanging, monkeypatch):
 def test_hanging_look_ups_are_limited_and_their_slots_come_back(hanging):
     before = threading.active_count()
     wanted = "looking up venue.invalid timed out after 0.01 s"
-    for _ in range(connect.MOST_LOOKUPS):
+    for _ in range(connect.MAX_LOOKUPS):
         assert fail_to_open("wss://venue.invalid/x", 0.01) == wanted
     for _ in range(20):
         assert fail_to_open("wss://venue.invalid/x", 0.01) == (
             "venue.invalid cannot be looked up: 4 earlier look-ups still hang in this"
             " host's resolver"
         )
-    assert threading.active_count() - before == connect.MOST_LOOKUPS
+    assert threading.active_count() - before == connect.MAX_LOOKUPS
     hanging.released.set()
     assert loopback.within(5, lambda: threading.active_count() == before)
     with venue(lambda ws: ws.recv()) as url:
@@ -113,7 +113,7 @@ def test_a_missing_thread_is_an_ordinary_failure(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", full)
-    for _ in range(connect.MOST_LOOKUPS + 1):
+    for _ in range(connect.MAX_LOOKUPS + 1):
         reason = fail_to_open("wss://venue.invalid/x")
         assert reason == "cannot start a thread to look up venue.invalid"
 
@@ -145,7 +145,7 @@ def test_a_host_short_of_descriptors_costs_no_slots_of_look_ups(hanging):
     os.close(free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, most[1]))
     try:
-        for _ in range(connect.MOST_LOOKUPS + 1):
+        for _ in range(connect.MAX_LOOKUPS + 1):
             reason = fail_to_open("wss://venue.invalid/x")
             assert reason == "too many open files"
     finally:
