@@ -21,8 +21,8 @@ def no_atheris() -> str | None:
         version = ".".join(map(str, sys.version_info[:2]))
         return (
             f"no fuzzing with this Python {version}: {error}; pip install"
-            " -e '.[fuzz]' in the clone, or choose a Python that atheris has a wheel"
-            " for: make fuzz PYTHON=python3.11 VENV=.venv-fuzz"
+            " atheris, or choose a Python that atheris has a wheel for:"
+            " make fuzz PYTHON=python3.11 VENV=.venv-fuzz"
         )
     return None
 

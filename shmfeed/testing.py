@@ -23,6 +23,7 @@ from shmfeed.segment.mapping import place
 from shmfeed.settings.loading import VARIABLES
 from shmfeed.simulator import Venue
 from shmfeed.status import FeedStatus, status_without_feed
+from shmfeed.text import counted
 from shmfeed.validation import FEED_VARIABLE
 from wealthdata import attachment
 
@@ -33,7 +34,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError(
         "shmfeed.testing is a plugin of pytest, which is not installed: "
-        "pip install pytest -e '.[sim]' in the clone",
+        "pip install pytest '.[sim]' in the clone",
         name="pytest",
     ) from None
 
@@ -146,8 +147,9 @@ class RunningFeed:
                 while ring.count < bars and ring.forming() is None:
                     if time.monotonic() > deadline:
                         raise TimeoutError(
-                            f"timed out after {timeout:g} s waiting for {bars} bars of "
-                            f"{ring.symbol} {ring.timeframe}; the ring has "
+                            f"timed out after {timeout:g} s waiting for "
+                            f"{counted(bars, 'bar')} of {ring.symbol} "
+                            f"{ring.timeframe}; the ring has "
                             f"{ring.count}; wait=False does not wait"
                         )
                     time.sleep(_POLL_SECONDS)

@@ -41,6 +41,17 @@ def one_line(text: str, limit: int = 300) -> str:
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, in the plural unless the number is 1.
+
+    Args:
+        number: How many there are.
+        noun: The noun in the singular.
+        plural: The noun in the plural, if that is more than an s behind it.
+    """
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 def mebibytes(size: int) -> str:
     """Return a number of bytes in MiB, with two decimals."""
     return f"{size / MIB:,.2f}"

@@ -14,6 +14,7 @@ from shmfeed.bar import StreamKey, bars_between
 from shmfeed.errors import BusyRingError, MissingBarsWarning, StreamNotFoundError
 from shmfeed.feed import Ring
 from shmfeed.status import RingStatus
+from shmfeed.text import counted
 from wealthdata.attachment import AttachedFeed, no_data_error
 from wealthdata.bar_history import BarHistory, read_back
 from wealthdata.columns import BarColumns, PrivateColumns, concatenate
@@ -238,9 +239,9 @@ def _warn_of_missing_bars(
     _warned.add((feed, key))
     begin, end = (np.datetime64(moment, "ms") for moment in hole)
     warn(
-        f"{key[0]} {key[1]}: {missing} bars are missing from {begin} to {end} UTC,"
-        f" between the context's bars and those of feed {feed!r}; the feed's alone are"
-        " returned. If this is a backtest, mark it as one: run_params.type =="
+        f"{key[0]} {key[1]}: {counted(missing, 'bar')} missing from {begin} to {end}"
+        f" UTC, between the context's bars and those of feed {feed!r}; the feed's alone"
+        " are returned. If this is a backtest, mark it as one: run_params.type =="
         " 'backtest' in its context, wealthdata.use(context_only=True), or"
         " SHMFEED_FEED=off",
         MissingBarsWarning,

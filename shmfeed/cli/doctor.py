@@ -10,7 +10,7 @@ from shmfeed.cli.setting_options import add_setting_options
 from shmfeed.doctor.checks import run_checks
 from shmfeed.doctor.finding import NOTE, OK, PROBLEM, Finding
 from shmfeed.settings import loading
-from shmfeed.text import printable
+from shmfeed.text import counted, printable
 
 _DESCRIPTION = """\
 Check what a feeder and its strategies need on this host: platform and versions,
@@ -62,5 +62,6 @@ def format_findings(findings: list[Finding]) -> str:
         if finding.level != OK and finding.remedy:
             lines.append(f"{'':8}-> {finding.remedy}")
     levels = [finding.level for finding in findings]
-    counts = [f"{levels.count(level)} {level}" for level in (PROBLEM, NOTE, OK)]
-    return "\n".join([*map(printable, lines), "", ", ".join(counts)])
+    problems, notes, fine = map(levels.count, (PROBLEM, NOTE, OK))
+    total = f"{counted(problems, PROBLEM)}, {counted(notes, NOTE)}, {fine} {OK}"
+    return "\n".join([*map(printable, lines), "", total])

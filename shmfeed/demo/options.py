@@ -4,6 +4,7 @@ import os
 from typing import Any, NamedTuple
 
 from shmfeed.bar import Timeframe
+from shmfeed.text import counted
 
 SYMBOLS = (
     "BTCUSDT",
@@ -39,7 +40,7 @@ class DemoOptions(NamedTuple):
     @property
     def streams(self) -> str:
         """The feed's streams in words."""
-        return f"{len(self.symbols)} symbols x {' '.join(RESOLUTIONS)}"
+        return f"{counted(len(self.symbols), 'symbol')} x {' '.join(RESOLUTIONS)}"
 
     @property
     def cut_at(self) -> float | None:

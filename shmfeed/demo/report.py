@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 
 from shmfeed.demo.metrics import DemoMetrics
 from shmfeed.demo.options import BURST, MAX_ROWS, MIN_ROWS, DemoOptions, cpu_count
+from shmfeed.text import counted
 
 _WIDTH = 78
 
@@ -66,10 +67,8 @@ def summary(options: DemoOptions, metrics: DemoMetrics) -> list[str]:
         "reconnects": f"{metrics.reconnects}{_cause(options, metrics)}",
         "bars missing": f"{metrics.gaps:,}",
     }
-    title = (
-        f"{metrics.elapsed:.0f} s, 1 feeder, {options.strategies} strategies,"
-        f" {options.streams}"
-    )
+    strategies = counted(options.strategies, "strategy", "strategies")
+    title = f"{metrics.elapsed:.0f} s, 1 feeder, {strategies}, {options.streams}"
     lines = [title, *(f"  {name:<20}{value}" for name, value in rows.items())]
     lines += [f"  ! {failure}" for failure in metrics.failures]
     return [*lines, "", *wrap(footnote(), _WIDTH), verdict(metrics)]

@@ -19,6 +19,7 @@ from shmfeed.segment.mapping import place
 from shmfeed.settings.loading import VARIABLES
 from shmfeed.simulator import Venue
 from shmfeed.status import FeedStatus
+from shmfeed.text import counted
 
 EXIT_PASSED, EXIT_FAILED, EXIT_INTERRUPTED = 0, 1, 130
 _VENUE_HISTORY = MAX_ROWS + 20
@@ -165,7 +166,9 @@ def _run(options: DemoOptions, screen: Screen, stop: StopRequest) -> DemoMetrics
         screen.print_line(f"venue     {source.url}, {options.streams}, in real time")
         pid = source.status()["pid"]
         screen.print_line(f"feeder    pid {pid}, feed {options.feed}")
-        screen.print_line(f"starting  {options.strategies} strategy processes")
+        count = options.strategies
+        processes = counted(count, "strategy process", "strategy processes")
+        screen.print_line(f"starting  {processes}")
         with WorkerPool(options.orders()) as workers:
             workers.wait_ready(lambda: stop.requested)
             if stop.requested:

@@ -15,7 +15,7 @@ from shmfeed.layout import Geometry, default_guard
 from shmfeed.segment import platform
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.settings.model import Settings
-from shmfeed.text import MIB, mebibytes
+from shmfeed.text import MIB, counted, mebibytes
 
 _FILES = 4  # a segment, its successor, its lock, its socket
 _THREADS = 40  # a feeder's, with 32 control connections
@@ -41,7 +41,7 @@ class PlannedSegment(NamedTuple):
         reused = "" if self.new_bytes else ", and exists already"
         return (
             f"feed {self.feed!r} takes {mebibytes(self.geometry.size)} MiB,"
-            f" {streams} streams of {history} bars{reused}"
+            f" {counted(streams, 'stream')} of {counted(history, 'bar')}{reused}"
         )
 
 

@@ -7,7 +7,7 @@ from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.listing import UNREADABLE, FeedRow, list_feeds
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import HELD, UNHELD, Leftover, clean_all
-from shmfeed.text import mebibytes
+from shmfeed.text import counted, mebibytes
 
 _MAX_NAMES = 10
 _PROC = Path("/proc")
@@ -119,7 +119,7 @@ def check_leftovers(files: list[Leftover]) -> Finding:
     names = _join_names([file.path.name for file in unheld])
     return note(
         "leftovers",
-        f"no feeder holds {len(unheld)} files, {size} MiB: {names}",
+        f"no feeder holds {counted(len(unheld), 'file')}, {size} MiB: {names}",
         "keep them if their feeders will start again; remove them all: `shmfeed clean`",
     )
 

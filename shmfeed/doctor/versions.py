@@ -37,7 +37,7 @@ def check_versions() -> Iterator[Finding]:
         yield note(
             "versions",
             "required versions are unknown, because shmfeed is not installed",
-            "install it from its directory: `pip install -e .`",
+            "install it from its directory: `pip install .`",
         )
         return
     yield ok(_PACKAGE, ours.version)
@@ -78,7 +78,7 @@ def check_version(
     if name == "python":
         remedy = f"make a virtual environment with Python {wanted}"
     if installed is None and extra:
-        return note(name, f"is not installed; {_EXTRAS[extra]} need it", remedy)
+        return note(name, f"is not installed; needed for {_EXTRAS[extra]}", remedy)
     if installed is None:
         return problem(name, "is not installed", remedy)
     broken = [

@@ -31,6 +31,7 @@ from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.layout import MAX_STREAMS, State
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.settings.model import Settings
+from shmfeed.text import counted
 from shmfeed.wire.events import (
     ChangeOutcome,
     Connected,
@@ -144,9 +145,9 @@ class Feeder:
         if not self._writer.has_capacity_for(union):
             raise BadArgumentError(
                 f"feed {self._settings.feed!r} has room for"
-                f" {self._writer.geometry.max_streams} streams; {len(union)} are wanted"
-                " now, besides those that it carried before: raise max_streams and"
-                " restart it"
+                f" {counted(self._writer.geometry.max_streams, 'stream')};"
+                f" {len(union)} are wanted now, besides those that it carried before:"
+                " raise max_streams and restart it"
             )
 
     def _give_up(self, error: FeedLostError) -> None:

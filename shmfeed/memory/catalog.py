@@ -29,7 +29,7 @@ from shmfeed.layout import (
 )
 from shmfeed.memory.integrity import damaged, key_damage
 from shmfeed.memory.words import Words, fence
-from shmfeed.text import repr_short
+from shmfeed.text import counted, repr_short
 from shmfeed.validation import check_symbol
 
 _MOST_NAMED = 20
@@ -158,9 +158,10 @@ class Catalog:
         ints, geometry = self._words.ints, self._geometry
         index = ints[H_STREAMS]
         if index >= geometry.max_streams:
+            streams = counted(geometry.max_streams, "stream")
             raise BadArgumentError(
-                f"this feed has capacity for {geometry.max_streams} streams and carries"
-                f" {index}; {' '.join(key)} does not fit: raise max_streams"
+                f"this feed has capacity for {streams} and carries {index};"
+                f" {' '.join(key)} does not fit: raise max_streams"
             )
         slot, epoch = self._free_slot()
         at = geometry.slot_word(slot)

@@ -11,7 +11,7 @@ from typing import Any
 from shmfeed.errors import SegmentError, SegmentFullError, ShmfeedError
 from shmfeed.layout import Geometry
 from shmfeed.segment.mapping import Place
-from shmfeed.text import mebibytes
+from shmfeed.text import counted, mebibytes
 
 with suppress(ImportError):  # check_platform refuses such a system
     from multiprocessing import resource_tracker, shared_memory
@@ -94,6 +94,7 @@ def _segment_full(
         error.errno,
         f"{where.segment.parent} has {mebibytes(free)} MiB free{files}, feed"
         f" {where.name!r} needs {mebibytes(geometry.size)} MiB for"
-        f" {geometry.max_streams} streams of {geometry.history} bars; ask for fewer, or"
-        " enlarge it (docker: --shm-size)",
+        f" {counted(geometry.max_streams, 'stream')} of"
+        f" {counted(geometry.history, 'bar')}; ask for fewer, or enlarge it (docker:"
+        " --shm-size)",
     )

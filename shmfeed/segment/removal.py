@@ -3,6 +3,7 @@
 Apart from `inventory`, because it loads filelock, which a reading process must not.
 """
 
+import errno
 import os
 import stat
 import struct
@@ -10,7 +11,12 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from shmfeed.errors import FeedBusyError, SegmentError, SegmentFormatError
+from shmfeed.errors import (
+    FeedBusyError,
+    FeedNotFoundError,
+    SegmentError,
+    SegmentFormatError,
+)
 from shmfeed.layout import H_RETIRED, WORD
 from shmfeed.segment.inventory import has_files, take_inventory
 from shmfeed.segment.locking import (
@@ -20,7 +26,6 @@ from shmfeed.segment.locking import (
 )
 from shmfeed.segment.mapping import (
     Place,
-    feed_not_found,
     identity_of,
     open_checked,
     place,
@@ -190,7 +195,11 @@ def clean_feed(name: str, remove: bool) -> list[Leftover]:
     """
     where = place(name)
     if not has_files(where):
-        raise feed_not_found(where)
+        raise FeedNotFoundError(
+            errno.ENOENT,
+            f"there is no feed {name!r} on this host, so there is nothing to remove",
+            str(where.segment),
+        )
     return leftovers(where, remove)
 
 

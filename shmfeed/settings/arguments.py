@@ -60,7 +60,7 @@ class SettingsArguments(TypedDict, total=False):
     none: 3 times the smallest timeframe, at least 30 s.
     """
     heartbeat_interval: float | None
-    """Time between our pings, seconds."""
+    """Time between the feeder's pings, seconds."""
     heartbeat_timeout: float | None
     """Limit of the wait for a sign of life, and for the rest of a message, seconds."""
     max_frame_bytes: int | None

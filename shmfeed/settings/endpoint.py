@@ -123,8 +123,10 @@ def _fault(text: str, schemes: tuple[str, ...] = ("ws", "wss")) -> str:
         port = parts.port
     except ValueError:
         return "its host or port cannot be read"
+    if "://" not in text:
+        return "its scheme is missing"
     if parts.scheme not in schemes:
-        return "its scheme"
+        return "its scheme is not " + " or ".join(f"{one}://" for one in schemes)
     return _authority_fault(parts, port)
 
 
@@ -142,9 +144,9 @@ def _authority_fault(parts: SplitResult, port: int | None) -> str:
     if "@" in parts.netloc:
         return "it names a user or a password"
     if port == 0 or parts.netloc.endswith(":"):
-        return "its port"
+        return "its port is missing or 0"
     if not _is_host(parts.hostname or ""):
-        return "its host"
+        return "its host is missing or malformed"
     return ""
 
 

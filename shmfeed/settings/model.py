@@ -244,7 +244,7 @@ def _check_heartbeat(settings: Settings) -> None:
         raise ConflictError(
             f"heartbeat_timeout {settings.heartbeat_timeout:g} is not more than"
             f" heartbeat_interval {settings.heartbeat_interval:g}, the time between"
-            " our pings",
+            " the feeder's pings",
             "heartbeat_timeout",
             "heartbeat_interval",
         )

@@ -400,7 +400,7 @@ SETTINGS: dict[str, Setting] = {
         high=_YEAR,
         none="3 times the smallest timeframe, at least 30 s",
     ),
-    "heartbeat_interval": seconds("time between our pings"),
+    "heartbeat_interval": seconds("time between the feeder's pings"),
     "heartbeat_timeout": seconds(
         "limit of the wait for a sign of life, and for the rest of a message"
     ),

@@ -435,8 +435,8 @@ def follow_redirect(
     if is_elsewhere and (policy.has_token or "?" in target.resource):
         raise _not_followed(
             redirect,
-            f"to {following.label}, which must not get our token or query;"
-            " if it is the venue's, give it as endpoint",
+            f"to {following.label}, which must not get the feeder's token or"
+            " query; if it is the venue's, give it as endpoint",
         )
     return following
 

@@ -126,6 +126,9 @@ def test_findings_are_lines_of_printable_characters() -> None:
         "",
         "1 problem, 1 note, 1 ok",
     ]
+    assert format_findings([ok("a", "b")]).splitlines()[-1] == (
+        "0 problems, 0 notes, 1 ok"
+    )
 
 
 NO_SHARED_MEMORY = """

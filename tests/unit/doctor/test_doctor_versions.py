@@ -55,7 +55,7 @@ def test_a_missing_optional_package_is_a_note() -> None:
         "note",
         "pip install --upgrade 'PyYAML>=6'",
     )
-    assert "YAML files need it" in finding.found
+    assert "needed for YAML files" in finding.found
     assert check_version("PyYAML", ">=6", "5", "yaml").level == "problem"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shmfeed.text import mebibytes, one_line, printable, repr_short, shorten
+from shmfeed.text import counted, mebibytes, one_line, printable, repr_short, shorten
 
 
 class Unspeakable:
@@ -59,3 +59,13 @@ def test_a_peer_fills_one_line_at_most() -> None:
 )
 def test_mebibytes(size, text) -> None:
     assert mebibytes(size) == text
+
+
+def test_a_number_has_its_noun_in_singular_or_plural() -> None:
+    assert [counted(number, "bar") for number in (0, 1, 2)] == [
+        "0 bars",
+        "1 bar",
+        "2 bars",
+    ]
+    assert counted(1, "strategy", "strategies") == "1 strategy"
+    assert counted(2, "strategy", "strategies") == "2 strategies"

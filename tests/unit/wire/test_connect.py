@@ -222,8 +222,8 @@ def test_a_redirect_elsewhere_gets_no_secret(policy):
         ):
             reason = fail_to_open(place, policy=private)
             assert reason == (
-                f"the server redirects (302) to {shown}, which must not get our"
-                " token or query; if it is the venue's, give it as endpoint"
+                f"the server redirects (302) to {shown}, which must not get the"
+                " feeder's token or query; if it is the venue's, give it as endpoint"
             )
     assert not visits
 
@@ -262,7 +262,7 @@ def test_a_redirect_within_the_host_keeps_the_token_but_not_the_query():
         ("", "to nowhere"),
         ("ws://192.0.2.1/x", "is not encrypted and not on this host"),
         ("http://192.0.2.1/x", "is not encrypted and not on this host"),
-        ("ftp://127.0.0.1/x", "its scheme"),
+        ("ftp://127.0.0.1/x", "its scheme is not ws:// or wss://"),
         ("wss://user:hunter2@127.0.0.1/x", "it names a user or a password"),
         ("ws://127.0.0.1:99999/x", "its host or port cannot be read"),
         ("wss://a..b/x", "its host"),

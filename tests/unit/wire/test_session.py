@@ -542,7 +542,10 @@ def test_a_session_uses_its_proxy(play):
     ("settings", "words"),
     [
         ({}, "which max_redirects does not allow"),
-        ({"max_redirects": 1, "csrf_token": "canary-42"}, "must not get our token"),
+        (
+            {"max_redirects": 1, "csrf_token": "canary-42"},
+            "must not get the feeder's token",
+        ),
         ({"max_redirects": 1}, ""),
     ],
 )
