@@ -87,7 +87,11 @@ def _goals_in_short(found: Mapping[str, Found]) -> list[str]:
     goals = [goal for one in found.values() for goal in one["goals"]]
     met = sum(goal["met"] is True for goal in goals)
     shown = [g for g in goals if g["what"] in HEADLINES or g["met"] is not True]
-    return [*_table(shown), "", f"{met} of {len(goals)} goals were met."]
+    total = (
+        f"The table shows the main goals and each that was missed. Of all {len(goals)},"
+        f" {met} were met."
+    )
+    return [*_table(shown), "", total]
 
 
 def _table(goals: Sequence[Found]) -> list[str]:

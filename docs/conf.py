@@ -4,9 +4,13 @@ The source directory is the repository's root, so that a link between two pages 
 on a code host and on the built site alike.
 """
 
+import os
 from pathlib import Path
 
 from sphinx.application import Sphinx
+
+# Pure Python is the definition: its docstrings have sections, its signatures types.
+os.environ["SHMFEED_PURE"] = "1"
 
 import shmfeed
 

@@ -29,6 +29,8 @@ from shmfeed.waiting import (
     wait_any,
 )
 
+__all__ = ["wait", "wait_ring"]
+
 
 async def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring]:
     """Wait in a task until one of these rings closes a bar.

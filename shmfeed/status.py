@@ -66,10 +66,10 @@ class StreamStatus(TypedDict):
 
     symbol: str
     timeframe: str
-    count: int  # number of the next closed bar
-    last_close_time: int | None  # ms UTC, None before the first closed bar
-    age: float | None  # seconds since the last update, None before the first one
-    gaps: int  # missing bars so far
+    count: int  #: number of the next closed bar
+    last_close_time: int | None  #: ms UTC, None before the first closed bar
+    age: float | None  #: seconds since the last update, None before the first one
+    gaps: int  #: missing bars so far
     health: Health
 
 
@@ -81,16 +81,16 @@ class ConnectionStatus(TypedDict):
     """
 
     state: State
-    pid: int | None  # of the feeder, None when it is dead
-    writer: NotRequired[int | None]  # pid of the last feeder, alive or dead
+    pid: int | None  #: of the feeder, None when it is dead
+    writer: NotRequired[int | None]  #: pid of the last feeder, alive or dead
     endpoint: NotRequired[str | None]
     protocol: NotRequired[str | None]
     market_type: NotRequired[str | None]
-    phase: NotRequired[str]  # waiting, connecting, subscribing or streaming
-    attempts: NotRequired[int]  # failed ones in a row
-    # Connections that replaced a lost one, since this feeder started.
+    phase: NotRequired[str]  #: waiting, connecting, subscribing or streaming
+    attempts: NotRequired[int]  #: failed ones in a row
+    #: Connections that replaced a lost one, since this feeder started.
     losses: NotRequired[int]
-    error_kind: NotRequired[str]  # connection, subscription or ""
+    error_kind: NotRequired[str]  #: connection, subscription or ""
     last_error: NotRequired[str | None]
 
 
@@ -103,16 +103,16 @@ class FeedStatus(TypedDict):
 
     feed: str
     state: State
-    health: Health  # the worst of the subscribed streams
-    pid: int | None  # of the feeder, None when it is dead
-    writer: int | None  # pid of the last feeder, alive or dead
-    uptime: float | None  # seconds, None when the feeder is dead
+    health: Health  #: the worst of the subscribed streams
+    pid: int | None  #: of the feeder, None when it is dead
+    writer: int | None  #: pid of the last feeder, alive or dead
+    uptime: float | None  #: seconds, None when the feeder is dead
     symbols: list[str]
     resolutions: list[str]
     endpoint: str | None
     protocol: str | None
     last_error: str | None
-    last_message_age: float | None  # seconds, None before the first message
+    last_message_age: float | None  #: seconds, None before the first message
     bars: int
     messages: int
     malformed: int
