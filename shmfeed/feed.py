@@ -51,6 +51,8 @@ _ATTACH_POLL_SECONDS = 0.01
 def attach(name: str = DEFAULT_FEED, timeout: float = 0.0) -> "Feed":
     """Attach to a feed of this host and this user, read-only.
 
+    The environment's SHMFEED_FEED, which `wealthdata` obeys, is not read here.
+
     Args:
         name: The feed's name.
         timeout: Seconds to wait for the feed to appear.
@@ -292,7 +294,8 @@ def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring]:
 
     Returns:
         The rings that closed a bar, in the order given; [] at the deadline or, without
-        one, when all of the feeders are dead.
+        one, when all of the feeders are dead. No rings have no live feeder: without a
+        timeout an empty list returns [] at once.
 
     Raises:
         BadArgumentError: An argument is not accepted.

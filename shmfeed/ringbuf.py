@@ -368,7 +368,9 @@ class RingWriter:
     ) -> None:
         """Close a bar, steps A1 to A4; a forming bar that is not newer is gone.
 
-        Values are stored as they are; the ledger judges them.
+        Values are stored as they are: neither that a price is finite and lies between
+        low and high, nor that `open_time` is on the timeframe's grid, is checked here.
+        A feeder checks both before it appends.
 
         Args:
             open_time: int ms UTC, newer than that of the last closed bar.

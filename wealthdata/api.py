@@ -48,7 +48,9 @@ def get_price(
         start_date: Earliest close time, included. Not together with `count`.
         end_date: Latest close time, included. For both: a str ("2026-01-31 08:00"),
             date, datetime, pandas Timestamp or numpy datetime64. Naive times are UTC,
-            a date without a time is 00:00 UTC.
+            a date without a time is 00:00 UTC. An int, milliseconds UTC, is accepted
+            at run time; type checkers refuse it on purpose, because a count in second
+            place would be taken for a time.
         frequency: Timeframe of the bars: 1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d
             1w 1M, or 60m 120m 240m 24h daily minute. Case matters: 1M is a month.
         fields: Columns, in this order: one or several of open high low close volume
@@ -79,11 +81,14 @@ def get_price(
         more further bars have closed: compute, then look at `valid`, then act.
 
         `df.attrs["shmfeed"]` is a dict with attribute access, as of the read: `source`
-        ("live", "context" or "mixed"), `feed` (name), `age` (seconds since the last
-        update), `state` (of the connection), `health` (live quiet recovering stale
-        dead), `forming` (the last row is the forming bar), `gaps` (bars missing inside
-        the window). Only `valid` is computed at each access: False once rows of this
-        frame are being overwritten.
+        ("live", "context" or "mixed"), `feed` (name, or None in a backtest and without
+        a feed), `age` (seconds since the last update, or None before the first one and
+        where the rows are a context's), `state` (of the connection), `health` (live
+        quiet recovering stale dead), both None in a backtest and for a stream that the
+        feed does not carry, `forming` (the last row is the forming bar), `gaps` (bars
+        missing inside the window). `valid` is not a key of the dict but is computed at
+        each access, as `.valid` or `["valid"]`: False once rows of this frame are being
+        overwritten.
 
     Raises:
         BadArgumentError: An argument is not accepted; the message says what is.

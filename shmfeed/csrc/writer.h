@@ -310,8 +310,10 @@ static PyMethodDef writer_methods[] = {
      "       wake=True)\n\n"
      "Close a bar; a forming bar that is not newer is gone.\n\n"
      "open_time is int ms UTC, newer than that of the last closed bar. Values are\n"
-     "stored as they are; the ledger judges them. Raises BadArgumentError, and stores\n"
-     "nothing then; FeedLostError once the writer is closed."},
+     "stored as they are: neither that a price is finite and lies between low and\n"
+     "high, nor that open_time is on the timeframe's grid, is checked here. A feeder\n"
+     "checks both before it appends. Raises BadArgumentError, and stores nothing then;\n"
+     "FeedLostError once the writer is closed."},
     {"update_forming", FUNCTION(writer_update_forming), NAMED,
      "update_forming(open_time, open, high, low, close, volume, money=nan,\n"
      "               flags=0, wake=False)\n\n"
