@@ -53,7 +53,7 @@ sanitize: $(VENV)/.core
 # All fuzz targets, for SECONDS together: make fuzz SECONDS=600
 fuzz: SECONDS = 60
 fuzz: $(VENV)/.core
-	$(PIP) --only-binary atheris -e '.[fuzz]' || true
+	$(PIP) --only-binary atheris $(EDITABLE) '.[fuzz]' || true
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
 
 # All tests on other Pythons: those on PATH, or PYTHONS="/a/python3.12 ..".
@@ -66,7 +66,7 @@ oldest-pandas: $(VENV)/.core
 
 # Benchmarks beside their rivals. The table names a rival that cannot be installed here.
 bench: $(VENV)/.core
-	$(PIP) -e '.[bench]' || true
+	$(PIP) $(EDITABLE) '.[bench]' || true
 	$(BIN)/python benchmarks/run.py --show README.md
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python

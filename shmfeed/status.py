@@ -81,7 +81,7 @@ class ConnectionStatus(TypedDict):
     """
 
     state: State
-    pid: int | None  #: of the feeder, None when it is dead
+    pid: int | None  #: pid of the feeder, None when it is dead
     writer: NotRequired[int | None]  #: pid of the last feeder, alive or dead
     endpoint: NotRequired[str | None]
     protocol: NotRequired[str | None]
@@ -104,7 +104,7 @@ class FeedStatus(TypedDict):
     feed: str
     state: State
     health: Health  #: the worst of the subscribed streams
-    pid: int | None  #: of the feeder, None when it is dead
+    pid: int | None  #: pid of the feeder, None when it is dead
     writer: int | None  #: pid of the last feeder, alive or dead
     uptime: float | None  #: seconds, None when the feeder is dead
     symbols: list[str]

@@ -16,6 +16,7 @@ from shmfeed.feeder.feeder import Feeder
 from shmfeed.settings import loading
 from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
+from shmfeed.text import counted
 
 _POLL_SECONDS = 0.1
 
@@ -67,10 +68,10 @@ def _startup_line(settings: Settings) -> str:
     endpoints = codec.endpoints(settings.endpoint, settings.port)
     venue = ", ".join(map(redact, endpoints))
     symbols, resolutions = " ".join(settings.symbols), " ".join(settings.resolutions)
-    count = len(settings.streams)
+    streams = counted(len(settings.streams), "stream")
     return (
-        f"feed {settings.feed}: pid {os.getpid()}, from {venue}, {count}"
-        f" stream{'' if count == 1 else 's'}: {symbols} x {resolutions}"
+        f"feed {settings.feed}: pid {os.getpid()}, from {venue}, {streams}:"
+        f" {symbols} x {resolutions}"
     )
 
 

@@ -11,6 +11,7 @@ from shmfeed.segment.locking import check_lock_file
 from shmfeed.segment.mapping import place
 from shmfeed.settings import loading as settings_file
 from shmfeed.settings.schema import TOKEN
+from shmfeed.text import counted
 
 
 def check_permissions() -> Iterator[Finding]:
@@ -96,4 +97,4 @@ def check_config_file(path: Path) -> Finding:
             f"contains a token and has mode {mode:04o}; other users can read it",
             f"chmod 600 {path}",
         )
-    return ok(name, f"mode {mode:04o}, {len(content)} settings")
+    return ok(name, f"mode {mode:04o}, {counted(len(content), 'setting')}")

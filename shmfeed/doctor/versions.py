@@ -37,7 +37,7 @@ def check_versions() -> Iterator[Finding]:
         yield note(
             "versions",
             "required versions are unknown, because shmfeed is not installed",
-            "install it from its directory: `pip install .`",
+            "`pip install .` in the clone",
         )
         return
     yield ok(_PACKAGE, ours.version)

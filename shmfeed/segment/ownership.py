@@ -52,6 +52,7 @@ from shmfeed.segment.mapping import (
 )
 from shmfeed.segment.platform import check_platform
 from shmfeed.segment.recovery import inspect_segment
+from shmfeed.text import counted
 
 log = logging.getLogger(__name__)
 _MOST_LISTED = 5  # damages in one log line
@@ -264,9 +265,9 @@ def _is_reusable(mapping: Mapping, geometry: Geometry) -> bool:
     if damage:
         more = "; .." if damage[_MOST_LISTED:] else ""
         log.warning(
-            "%s is damaged; recreating it with the bars of %d streams: %s",
+            "%s is damaged; recreating it with the bars of %s: %s",
             words.name,
-            len(usable),
+            counted(len(usable), "stream"),
             "; ".join(damage[:_MOST_LISTED]) + more,
         )
     return found == geometry and not damage

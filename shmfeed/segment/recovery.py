@@ -37,6 +37,7 @@ from shmfeed.memory.integrity import key_damage, slot_damage, sound_run
 from shmfeed.memory.words import Words, boot_ns
 from shmfeed.segment.mapping import Mapping
 from shmfeed.segment.stream_check import closed_damage, forming_damage
+from shmfeed.text import counted
 
 # Words that are counted up: a writer would fail at the end of an int64.
 _HEADER_COUNTS = (
@@ -155,16 +156,16 @@ def migrate(
         new.words.ints[word] = valid_count(old.words.ints[word])
     if dropped:
         log.warning(
-            "%s is recreated with history %d: %d older bars of its streams are dropped;"
+            "%s is recreated with history %d and drops %s of its streams;"
             " raise history",
             old.words.name,
             new.geometry.history,
-            dropped,
+            counted(dropped, "older bar"),
         )
     if left := subscribed[capacity:]:
         log.warning(
-            "%s is recreated with max_streams %d: %d of its streams are dropped with"
-            " their bars, the first of them %s; raise max_streams",
+            "%s is recreated with max_streams %d and drops %d of its streams with their"
+            " bars, the first of them %s; raise max_streams",
             old.words.name,
             capacity,
             len(left),

@@ -14,6 +14,7 @@ from shmfeed.simulator.faults import faults_help
 from shmfeed.simulator.log import VenueLog
 from shmfeed.simulator.options import FASTEST, PROTOCOLS, VenueOptions, venue_options
 from shmfeed.simulator.venue import load_server, venue_url
+from shmfeed.text import counted
 
 if TYPE_CHECKING:
     from shmfeed.simulator.server import VenueServer
@@ -116,14 +117,14 @@ async def _serve(
 
 def _print_counts(log: VenueLog, as_json: bool) -> None:
     counts = {
-        "connections": log.connections,
-        "requests": log.requests,
-        "frames": log.frames,
+        "connection": log.connections,
+        "request": log.requests,
+        "frame": log.frames,
     }
     if as_json:
-        _say(json.dumps(counts))
+        _say(json.dumps({f"{name}s": count for name, count in counts.items()}))
     else:
-        _say(", ".join(f"{count} {name}" for name, count in counts.items()))
+        _say(", ".join(counted(count, name) for name, count in counts.items()))
 
 
 def _say(line: str) -> None:

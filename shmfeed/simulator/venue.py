@@ -12,6 +12,7 @@ from shmfeed.simulator.frames import text_frame
 from shmfeed.simulator.log import VenueLog
 from shmfeed.simulator.market import STEPS, bar_state
 from shmfeed.simulator.options import VenueOptions, venue_options
+from shmfeed.text import counted
 
 if TYPE_CHECKING:
     from shmfeed.simulator.server import VenueServer
@@ -127,31 +128,33 @@ class Venue:
     def wait_connections(self, count: int, timeout: float = 10.0) -> None:
         """Sleep until exactly `count` clients are connected; raise TimeoutError."""
         self.log.wait_for(
-            f"{count} connections", lambda log: log.open_connections == count, timeout
+            counted(count, "connection"),
+            lambda log: log.open_connections == count,
+            timeout,
         )
 
     def wait_subscribed(self, count: int = 1, timeout: float = 10.0) -> None:
         """Sleep until `count` requests in all were accepted; raise TimeoutError."""
         self.log.wait_for(
-            f"{count} subscriptions", lambda log: log.accepted >= count, timeout
+            counted(count, "subscription"), lambda log: log.accepted >= count, timeout
         )
 
     def wait_asked(self, count: int = 1, timeout: float = 10.0) -> None:
         """Sleep until `count` requests came, even refused ones; raise TimeoutError."""
         self.log.wait_for(
-            f"{count} requests", lambda log: log.requests >= count, timeout
+            counted(count, "request"), lambda log: log.requests >= count, timeout
         )
 
     def wait_received(self, count: int = 1, timeout: float = 10.0) -> None:
         """Sleep until clients sent `count` messages in all; raise TimeoutError."""
         self.log.wait_for(
-            f"{count} messages", lambda log: log.messages >= count, timeout
+            counted(count, "message"), lambda log: log.messages >= count, timeout
         )
 
     def wait_sent(self, count: int, timeout: float = 10.0) -> None:
         """Sleep until `count` frames in all went to the sockets; raise TimeoutError."""
         self.log.wait_for(
-            f"{count} frames sent", lambda log: log.frames >= count, timeout
+            counted(count, "frame") + " sent", lambda log: log.frames >= count, timeout
         )
 
     def drop_connections(self, code: int | None = None) -> int:

@@ -515,7 +515,10 @@ class TestRecreation:
         old.close()
         assert make(50, max_streams=1).streams() == [("A", "1h")]
         (said,) = caplog.messages
-        assert f"{old.name} is recreated with max_streams 1: 1 of its streams" in said
+        assert (
+            f"{old.name} is recreated with max_streams 1 and drops 1 of its streams"
+            in said
+        )
         assert "the first of them B 1m" in said
 
     @pytest.mark.parametrize(("history", "lost"), [(3, 5), (8, 0), (50, 0)])
@@ -529,7 +532,10 @@ class TestRecreation:
     ) -> None:
         old.close()
         make(history, guard=4)
-        told = [f"history {history}: {lost} older bars" in m for m in caplog.messages]
+        told = [
+            f"history {history} and drops {lost} older bars" in m
+            for m in caplog.messages
+        ]
         assert told == ([True] if lost else [])
 
     def test_wanted_streams_are_copied_first(self, old: FeedWriter, make: Make) -> None:

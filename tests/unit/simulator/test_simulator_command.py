@@ -48,7 +48,7 @@ def test_it_serves_until_a_signal_and_prints_counts(start, number):
         output, errors = process.communicate(timeout=10)
     assert process.returncode == 0
     assert errors == ""
-    assert re.fullmatch(r"1 connections, 1 requests, \d+ frames\n", output)
+    assert re.fullmatch(r"1 connection, 1 request, \d+ frames?\n", output)
 
 
 def test_json_has_url_port_and_pid(start):

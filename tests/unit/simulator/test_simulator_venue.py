@@ -127,7 +127,7 @@ def test_a_wait_that_times_out_names_what_it_waited_for():
     with Venue(speed=None) as venue:
         with pytest.raises(TimeoutError, match="3 connections"):
             venue.wait_connections(3, timeout=0.01)
-        with pytest.raises(TimeoutError, match="1 subscriptions"):
+        with pytest.raises(TimeoutError, match="1 subscription;"):
             venue.wait_subscribed(timeout=0.01)
 
 
