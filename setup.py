@@ -1,8 +1,8 @@
 """The build of the C core, `shmfeed._ringbuf`; the rest is in pyproject.toml.
 
 The extension is optional: where it cannot be compiled, the install reports why and
-goes on, and pure Python serves. `SHMFEED_BUILD_EXTENSION=yes` makes a failure an error,
-`=no` skips the build.
+goes on, and pure Python is used. `SHMFEED_BUILD_EXTENSION=yes` makes a failure an
+error, `=no` skips the build.
 """
 
 import os
@@ -70,7 +70,7 @@ class BuildCore(build_ext):
             forget_core()
             if ext.optional:
                 print(
-                    f"shmfeed: the C core was not built ({error}); pure Python serves."
+                    f"shmfeed: the C core was not built ({error}); pure Python is used."
                     f" {VARIABLE}=yes makes this an error",
                     file=sys.stderr,
                 )

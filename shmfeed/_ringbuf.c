@@ -1,7 +1,7 @@
-/* The C core, the twin of the ring in pure Python, which defines it.
+/* The C core: the same classes as the pure Python ring, which is the definition.
  *
  * protocol.h   the protocol of ringbuf.py in C11 atomics
- * liveness.h   the rule of liveness
+ * liveness.h   the rules of liveness
  * core.h       objects of Python, arguments, bars
  * rows.h       Rows, Slice
  * reader.h     RingReader
@@ -109,7 +109,7 @@ static PyModuleDef_Slot slots[] = {{Py_mod_exec, execute}, {0, NULL}};
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "shmfeed._ringbuf",
-    .m_doc = "The C core: the twin of the ring in pure Python, which defines it.",
+    .m_doc = "The C core: the same classes as the pure Python ring, which is the definition.",
     .m_methods = functions,
     .m_slots = slots,
 };

@@ -1,10 +1,10 @@
 """Waiting for closed bars in asyncio: `await shmfeed.aio.wait_ring(ring, after)`.
 
 One thread for each attached segment waits on its eventcount for all tasks, and wakes
-those whose rings have closed a bar. It ends half a second after the last task left. A
-cancelled task leaves at once.
+those whose rings have closed a bar. A thread without tasks ends within a second. A
+cancelled task is removed immediately.
 
-To be imported by name: asyncio loads the socket library, which other readers do not.
+Import it explicitly: asyncio loads the socket library, which other readers do not need.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ async def _wait(wait_set: WaitSet[Ring]) -> list[Ring]:
 
 
 class _Waiter:
-    """A task that waits. `woken` is set, in its event loop, to make it check again."""
+    """A task that waits. Setting `woken` in its event loop makes it check again."""
 
     __slots__ = ("loop", "wait_set", "woken")
 
@@ -90,7 +90,7 @@ async def _sleep(wait_set: WaitSet[Ring]) -> None:
     try:
         for words, _ in wait_set.segments:
             _threads.add(words, waiter)
-        # The threads see each bar that closes from here on. One may have closed before.
+        # The threads see each bar that closes from now on. One may have closed before.
         if not wait_set.ready():
             await waiter.woken
     finally:
@@ -132,7 +132,7 @@ class _WaitThread:
             notified = wait_any([entry], RECHECK_NS if alive else RECHECK_DEAD_NS)
 
     def _is_recheck_due(self, well: bool) -> bool:
-        # A death or a closed attachment may notify no eventcount.
+        # A feeder's death or a closed attachment may notify no eventcount.
         now = time.monotonic_ns()
         if well and now - self._checked_ns < RECHECK_NS:
             return False
@@ -200,7 +200,7 @@ class _WaitThreads:
             return thread.waiters
 
     def is_needed(self, thread: _WaitThread) -> bool:
-        """Return whether a thread is to go on. Remove it if not."""
+        """Return True if a thread still has work. Remove it otherwise."""
         now = time.monotonic_ns()
         with self._lock:
             if thread.waiters:
@@ -215,4 +215,4 @@ _threads = _WaitThreads()
 
 
 # A forked child has none of the threads, and one of them may hold the lock.
-after_fork_in_child(_threads.__init__)  # type: ignore[misc] # to begin again
+after_fork_in_child(_threads.__init__)  # type: ignore[misc] # a reset

@@ -14,10 +14,11 @@ import numpy as np
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
 
-if TYPE_CHECKING:  # loading it costs an import of shmfeed two modules
+if TYPE_CHECKING:  # saves two modules at import
     from numpy.typing import NDArray
 
-# The names that a caller may write, for type checkers; a test holds them to the tables.
+# The names that a caller may write, for type checkers. A test compares them with the
+# tables.
 Field = Literal[
     "open",
     "high",
@@ -43,7 +44,7 @@ DEFAULT_FIELDS = FLOAT_FIELDS[:5]
 # Flags of a row: what closed it, and what is known to be wrong with it.
 CLOSED_BY_VENUE = 1  # the venue's own flag
 CLOSED_BY_NEXT = 2  # the first message of a newer bar
-CLOSED_BY_CLOCK = 4  # its close_time and the grace have passed
+CLOSED_BY_CLOCK = 4  # its close_time and `close_grace` have passed
 UNCONFIRMED = 8  # its values are not known to be final
 AFTER_GAP = 16  # at least one bar before this one is missing
 
@@ -56,8 +57,8 @@ _FIRST_MONDAY = 4 * _DAY  # the epoch was a Thursday; 1970-01-05 a Monday
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONTH = "1M"
 
-# Each timeframe's length in milliseconds. A month's nominal 30 days serve for limits of
-# age only, never for a grid.
+# Each timeframe's length in milliseconds. The 30 days of a month are nominal: they set
+# limits of age, never a grid.
 TIMEFRAMES: dict[str, int] = {
     "1s": _SECOND,
     "1m": _MINUTE,
@@ -85,13 +86,13 @@ ALIASES = {
     "minute": "1m",
 }
 _PER_MS = {
-    np.dtype("M8[ms]"): np.array(1),  # arrays: numpy is slow to make one of an int
+    np.dtype("M8[ms]"): np.array(1),  # arrays: converting an int at each call is slow
     np.dtype("M8[us]"): np.array(1_000),
     np.dtype("M8[ns]"): np.array(1_000_000),
 }
-STALE_LEAST = 30.0  # s; no stream is stale sooner
+STALE_MIN_SECONDS = 30.0  # no stream is stale sooner
 _STALE_BARS = 3
-LAST_TIME = 4_102_444_800_000  # 2100-01-01; a later time is garbage
+LAST_TIME = 4_102_444_800_000  # 2100-01-01, exclusive: no venue sends a later time
 
 
 StreamKey = tuple[str, Timeframe]  # (symbol, timeframe), in the feed's spelling
@@ -143,9 +144,9 @@ def step(timeframe: str) -> int:
 def stale_after(timeframe: str) -> float:
     """Return the seconds of silence after which a stream is stale: 3 bars, at least 30.
 
-    The one rule for health, for freshness and for the watchdog over a connection.
+    Health, freshness and a connection's limit of silence all use this rule.
     """
-    return max(_STALE_BARS * TIMEFRAMES[timeframe] / _SECOND, STALE_LEAST)
+    return max(_STALE_BARS * TIMEFRAMES[timeframe] / _SECOND, STALE_MIN_SECONDS)
 
 
 def close_time(open_time: int, timeframe: str) -> int:
@@ -164,7 +165,7 @@ def floor(time: int, timeframe: str) -> int:
 
 
 def on_grid(open_time: int, timeframe: str) -> bool:
-    """Return whether a bar of this timeframe may open at `open_time`, ms UTC."""
+    """Return True if a bar of this timeframe may open at `open_time`, ms UTC."""
     return 0 <= open_time < LAST_TIME and floor(open_time, timeframe) == open_time
 
 
@@ -183,7 +184,7 @@ def grid_steps(earlier: int, later: int, timeframe: str) -> int:
 def missing_bars(steps: int, count: int) -> int:
     """Return how many bars are missing from `count` bars that span `steps` steps.
 
-    The one rule of a gap; `csrc/rows.h` states it in C.
+    The only definition of a gap; `csrc/rows.h` repeats it in C.
     """
     return max(0, steps - count + 1)
 
@@ -199,7 +200,10 @@ def datetimes(
 
 
 def per_ms(dtype: object) -> "NDArray[np.int64]":
-    """Return the number of a datetime64's units in a millisecond; BadArgumentError."""
+    """Return how many units of a datetime64 dtype make one millisecond.
+
+    Raises BadArgumentError for another dtype.
+    """
     number = _PER_MS.get(dtype) if isinstance(dtype, np.dtype) else None
     if number is None:
         known = " ".join(map(str, _PER_MS))

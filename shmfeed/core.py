@@ -1,4 +1,4 @@
-"""The core of this process: the C extension where it was built, else pure Python.
+"""The core of this process: the C extension if it was built, else pure Python.
 
 Both have the same names and signatures, and pure Python is the definition. The choice
 is made once, at import; SHMFEED_PURE=1 asks for pure Python. All other modules take
@@ -20,14 +20,21 @@ from shmfeed.memory import rows
 from shmfeed.memory.futex import futex_load, futex_wait
 from shmfeed.memory.rows import Rows, Slice
 from shmfeed.memory.wakeup import Eventcount, sleep_past
-from shmfeed.memory.words import order_by
+from shmfeed.memory.words import use_fence
 from shmfeed.ringbuf import RingReader, RingWriter
 from shmfeed.validation import check_switch
 
 PURE = "SHMFEED_PURE"  # the variable that asks for pure Python
 NAME = "shmfeed._ringbuf"
-# The names that the extension must have; those of Linux alone are not among them.
-VERBS = ("ReattachingReader", "RingReader", "RingWriter", "Rows", "Slice", "fence")
+# The names that the extension must have on every system; Linux has more.
+_REQUIRED_NAMES = (
+    "ReattachingReader",
+    "RingReader",
+    "RingWriter",
+    "Rows",
+    "Slice",
+    "fence",
+)
 
 
 def _choose() -> tuple[ModuleType | None, str]:
@@ -41,7 +48,7 @@ def _choose() -> tuple[ModuleType | None, str]:
         return None, f"the C core cannot be loaded: {error}"
     if not _fits(extension.LAYOUT):
         return None, "the C core was built for another layout"
-    if lacking := [verb for verb in VERBS if not hasattr(extension, verb)]:
+    if lacking := [name for name in _REQUIRED_NAMES if not hasattr(extension, name)]:
         return None, f"the C core was built from other sources: it lacks {lacking[0]}"
     return extension, ""
 
@@ -84,7 +91,7 @@ if not TYPE_CHECKING and extension is not None:
     )
     RingReader, RingWriter = extension.RingReader, extension.RingWriter
     copyreg.pickle(Rows, _as_pure)
-    order_by(extension.fence)
+    use_fence(extension.fence)
     if hasattr(extension, "Eventcount"):  # on Linux
         Eventcount, sleep_past = extension.Eventcount, extension.sleep_past
         futex_load, futex_wait = extension.futex_load, extension.futex_wait
@@ -94,7 +101,7 @@ REMEDY = (  # how to get the C core
     f"unset {PURE}"
     if WHY.startswith(PURE)
     else "install a C compiler and Python's headers, then reinstall shmfeed with"
-    " SHMFEED_BUILD_EXTENSION=yes, which tells what is missing"
+    " SHMFEED_BUILD_EXTENSION=yes, which reports what is missing"
 )
 
 
@@ -110,7 +117,7 @@ def check_memory_order() -> None:
         machine += " in 32 bits"
     if build != "C" and machine not in ("x86_64", "amd64"):
         raise UnsupportedPlatformError(
-            f"live feeds need the C core on this CPU, {machine!r}, and pure Python"
-            f" serves: {WHY}; it has no memory fences, and without them a reader could"
-            f" see torn bars; {REMEDY}"
+            f"live feeds need the C core on this CPU, {machine!r}, but pure Python is"
+            f" in use: {WHY}; pure Python has no memory fences, so a reader could see"
+            f" torn bars; {REMEDY}"
         )

@@ -49,7 +49,10 @@ class FeedNotFoundError(ShmfeedError, FileNotFoundError):
 
 
 class StreamNotFoundError(ShmfeedError, KeyError):
-    """A stream that the feed does not carry. The message lists those it carries."""
+    """A stream that the feed does not carry.
+
+    The message lists the first 20 subscribed streams.
+    """
 
     def __str__(self) -> str:
         # KeyError would show the message quoted and escaped.
@@ -65,7 +68,10 @@ class FeedBusyError(ShmfeedError):
 
 
 class FeedLostError(ShmfeedError):
-    """A writer that is closed, or whose segment or lock was removed or replaced."""
+    """A writer that is closed, or that lost its feed.
+
+    Its segment or its lock file was removed or replaced, or the segment was truncated.
+    """
 
 
 class SegmentError(ShmfeedError):
@@ -77,7 +83,7 @@ class SegmentFormatError(SegmentError):
 
 
 class SegmentFullError(SegmentError, OSError):
-    """A segment that does not fit into /dev/shm. No part of it stays behind."""
+    """A segment that does not fit into /dev/shm. Nothing of it is left there."""
 
 
 class BusyRingError(ShmfeedError):
@@ -89,7 +95,10 @@ class StaleFeedError(ShmfeedError):
 
 
 class UnsupportedPlatformError(ShmfeedError):
-    """A host without what live feeds need: POSIX shared memory, memory ordering."""
+    """A host on which live feeds cannot work.
+
+    It lacks POSIX shared memory, or the core lacks the fences that its CPU needs.
+    """
 
 
 class WebSocketConnectionError(ShmfeedError, ConnectionError):

@@ -1,9 +1,10 @@
 """The reading half of a feed: attach to it, list its streams, read their rings.
 
-A reader maps the segment read-only. Nothing that it does, nor its death, changes
-anything for others. A feed that is re-created is found again by the next call: its
-segment is retired, or its feeder is dead and another segment has its name. A call to a
-live feed pays a few loads for that, and no system call.
+A reader maps the segment read-only. Nothing that a reader does, not even its crash,
+affects other processes. If the feed was recreated, the next call finds its new segment.
+That is the case if the old segment is retired, or if its feeder is dead and the feed's
+name leads to another segment. A call to a live feed pays a few loads and one clock read
+for this, and makes no system call.
 """
 
 import time
@@ -87,7 +88,7 @@ class Feed:
     A context manager that closes it on exit. `name` is the feed's name. After `close`
     its methods raise FeedNotFoundError.
 
-    Thread safety: any thread may call any method. A forked child can read on.
+    Thread safety: any thread may call any method. A forked child may use it.
     """
 
     def __init__(self, where: Place) -> None:
@@ -95,17 +96,19 @@ class Feed:
         self.name = where.name
         self._mapping: Mapping | None = open_segment(where)
         # Entry numbers, with the segment that they belong to. One assignment: another
-        # thread never looks a stream up in a successor by its old number.
+        # thread never looks up a stream in a new segment by its old number.
         self._index: tuple[Mapping | None, dict[StreamKey, int]] = (None, {})
         self._rings: weakref.WeakValueDictionary[int, Ring] = (
             weakref.WeakValueDictionary()
         )
 
     def current(self) -> Mapping:
-        """Return the feed's segment, or its successor if there is one by now."""
+        """Return the feed's current segment."""
         mapping = self._mapping
         if mapping is None:
-            raise FeedNotFoundError(f"this attachment to feed {self.name!r} is closed")
+            raise FeedNotFoundError(
+                f"this attachment to feed {self.name!r} is closed; attach again"
+            )
         if not is_current(mapping.words.ints, boot_ns()):
             return self._find_successor(mapping)
         return mapping
@@ -116,7 +119,7 @@ class Feed:
         try:
             found = open_segment(self._where)
         except (FeedNotFoundError, SegmentError):
-            return mapping  # not ready, or not a segment: read the old bars on
+            return mapping  # not ready, or not a segment: continue with the old bars
         if self._mapping is mapping:  # else another thread found it, or closed this
             self._mapping = found
             self._detach_rings()
@@ -130,7 +133,9 @@ class Feed:
                 ring.detach()
 
     def reader_of(self, ring: "Ring") -> RingReader:
-        """Return a ring's reader in the current segment, the last one if it is there.
+        """Return a ring's reader in the current segment.
+
+        The ring's last reader is used again if it reads that segment.
 
         Raises as `ring` does.
         """
@@ -151,8 +156,8 @@ class Feed:
         owner, numbers = self._index
         index = numbers.get(key) if owner is mapping else None
         if index is None:
-            carried = entries(mapping.words, mapping.geometry)
-            numbers = {(e.symbol, e.timeframe): e.number for e in carried}
+            found = entries(mapping.words, mapping.geometry)
+            numbers = {entry.key: entry.number for entry in found}
             self._index = mapping, numbers
             index = numbers.get(key)
         if index is None:
@@ -181,7 +186,7 @@ class Feed:
         Raises:
             BadArgumentError: A name is not accepted.
             StreamNotFoundError: The feed does not carry the stream; the message lists
-                those that it does.
+                the first 20 subscribed ones.
             SegmentFormatError: The catalog, or the times of the stream's bars, are
                 damaged.
         """
@@ -199,7 +204,7 @@ class Feed:
         return connection_status(self.current())
 
     def alive(self) -> bool:
-        """Return whether the feeder gave a sign of life in the last 2 seconds."""
+        """Return True if the feeder sent a heartbeat in the last 2 seconds."""
         return is_alive(self.current().words.ints, boot_ns())
 
     def close(self) -> None:
@@ -216,13 +221,13 @@ class Feed:
 
 
 class Ring(ReattachingReader):
-    """One stream of a feed, made by `Feed.ring`. It follows the feed's re-creation.
+    """One stream of a feed, made by `Feed.ring`. It follows a feed that is recreated.
 
-    `symbol` and `timeframe` name the stream. Its verbs raise StreamNotFoundError once
-    a re-created feed does not carry the stream, and FeedNotFoundError after
+    `symbol` and `timeframe` name the stream. Its methods raise StreamNotFoundError once
+    a recreated feed does not carry the stream, and FeedNotFoundError after
     `Feed.close`.
 
-    Thread safety: any thread may call any method. A forked child can read on.
+    Thread safety: any thread may call any method. A forked child may use it.
     """
 
     __slots__ = ("__weakref__", "_feed", "symbol", "timeframe")
@@ -259,11 +264,11 @@ class Ring(ReattachingReader):
         """Sleep until `count` is past `after`, usually the count that was seen last.
 
         A waiting reader sleeps in the kernel until its stream closes a bar. Streams
-        share 32 wake bits, so another stream may wake it now and then; it checks again
-        and sleeps on.
+        share 32 wake bits, so another stream may wake it now and then; it then checks
+        and sleeps again.
 
         Args:
-            after: A bar number. If the feed was re-created since this ring was last
+            after: A bar number. If the feed was recreated since this ring was last
                 used and numbers its bars from 0 again, the first bar ends the wait.
             timeout: Seconds, or None to wait as long as the feeder lives.
 
@@ -316,5 +321,7 @@ def make_wait_set(rings: Iterable[Ring], timeout: float | None) -> WaitSet[Ring]
 def check_ring(value: Any) -> Ring:
     """Return a ring, or raise BadArgumentError."""
     if not isinstance(value, Ring):
-        raise BadArgumentError(f"rings has {repr_short(value)}; it must hold rings")
+        raise BadArgumentError(
+            f"rings contains {repr_short(value)}; it must contain rings of Feed.ring()"
+        )
     return value

@@ -1,10 +1,10 @@
-"""A reader that survives its segment: the verbs of a ring, on the current segment.
+"""A reader that survives its segment: it reads from whichever segment is current.
 
-A segment that was retired, or whose feeder died, may have a successor under the feed's
-name; the next verb looks for it. A live read pays for this with a few loads and one
-look at the clock: no system call.
+If a segment was retired, or its feeder died, another segment may have the feed's name
+by now. The next call looks for it. A live read pays a few loads and one clock read for
+this, and makes no system call.
 
-It stands here and not in `segment/`, since `core` chooses between this class and its C
+The module is not in `segment/`, because `core` chooses between this class and its C
 twin, and `segment/` takes both from `core`.
 """
 
@@ -14,9 +14,9 @@ from shmfeed.ringbuf import RingReader
 
 
 class ReattachingReader:
-    """The verbs of RingReader on whichever segment is current.
+    """The read methods of RingReader, on the current segment.
 
-    A subclass implements `_find`. The verbs raise its errors too.
+    A subclass implements `_find`. The methods raise its errors too.
 
     Thread safety: any thread may read.
     """
@@ -36,7 +36,7 @@ class ReattachingReader:
         self._reader = None
 
     def _find(self) -> RingReader:
-        """Return the reader of the current segment, or of the last one that was."""
+        """Return the reader of the current segment, or of the last one there was."""
         raise NotImplementedError
 
     def reader(self) -> RingReader:

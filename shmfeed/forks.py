@@ -1,7 +1,7 @@
 """Tell the objects of a forked child that they belong to its parent.
 
-A child inherits copies of every lock, thread and writer of its parent, and owns none of
-them: its exit must stop, unlink and release nothing.
+A child inherits copies of its parent's locks, writers and thread objects, and owns none
+of them. Its exit must not stop, unlink or release them.
 """
 
 import os
@@ -22,23 +22,25 @@ T = TypeVar("T", bound=Disownable)
 class ForkRegistry(Generic[T]):
     """The living objects of one kind, all of which are disowned in a forked child.
 
-    The registry holds its objects weakly. Thread safety: any thread may call `add`; the
-    handler runs in the child's only thread, before any other code.
+    The registry holds its objects weakly.
+
+    Thread safety: any thread may call `add`. The handler runs in the child's only
+    thread, before any other code.
     """
 
     def __init__(self) -> None:
         self._living: weakref.WeakSet[T] = weakref.WeakSet()
         after_fork_in_child(self._disown_all)
 
-    def add(self, one: T) -> None:
-        self._living.add(one)
+    def add(self, item: T) -> None:
+        self._living.add(item)
 
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._living))
 
     def _disown_all(self) -> None:
-        for one in self:
-            one.disown()
+        for item in self:
+            item.disown()
 
 
 def after_fork_in_child(handler: Callable[[], None]) -> None:

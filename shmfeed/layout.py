@@ -5,14 +5,14 @@
     column    | row 0 .. capacity-1 | the same rows again |
 
 All words are 8 bytes, 8-aligned, in the machine's own byte order; a *word* offset
-below counts in units of 8 bytes. READY, the first word, joins magic and layout version.
-It is stored last when a segment is made, so a reader that finds it finds a whole
-segment.
+below counts in units of 8 bytes. The first word, READY, combines the magic number and
+the layout version. The writer of a new segment stores it last, so a reader that finds
+it finds a complete segment.
 
 An entry belongs to one stream for the segment's life. Its catalog word names the slot
 that holds the stream's rows: (slot epoch << SLOT_BITS) | slot number. Row n of a slot
-stands at n % capacity and again `capacity` further, so any window of up to `capacity`
-rows is one contiguous piece of each column.
+is at index n % capacity and again `capacity` rows further, so any window of up to
+`capacity` rows is one contiguous piece of each column.
 
 A *latch* holds a value of several words that is replaced often: a counter and two
 cells. The value is in cell (counter % 2); counter 0 means that none was written yet.
@@ -34,15 +34,15 @@ H_HISTORY = 3
 H_GUARD = 4
 H_SLOTS = 5
 # Header words that change.
-H_RETIRED = 6  # 1: retired, a successor may bear the feed's name
+H_RETIRED = 6  # 1: retired, the feed's name may lead to another segment
 H_WRITER_EPOCH = 7  # raised by each feeder that takes the segment
 H_WRITER_PID = 8
 H_STARTED = 9  # CLOCK_BOOTTIME ns, the start of this feeder
-H_ALIVE = 10  # CLOCK_BOOTTIME ns, stored by the beat thread: the process lives
-H_TICK = 11  # CLOCK_BOOTTIME ns, stored by the main loop: the process works
+H_ALIVE = 10  # CLOCK_BOOTTIME ns, heartbeat of the thread: the process lives
+H_TICK = 11  # CLOCK_BOOTTIME ns, heartbeat of the main loop: it runs
 H_STATE = 12  # index into STATES
 H_LAST_MESSAGE = 13  # CLOCK_BOOTTIME ns of the last frame of data, 0: none yet
-H_STREAMS = 14  # entries in use; an entry is whole before it is counted here
+H_STREAMS = 14  # entries in use; an entry is complete before it is counted
 H_WAKE = 15  # the eventcount's 32-bit key, in the low half
 H_COUNTERS = 16
 COUNTERS = (  # `bars` counts closed bars and is first
@@ -77,7 +77,7 @@ E_SUBSCRIBED = 1
 E_SINCE = 2  # CLOCK_BOOTTIME ns of the last (un)subscription
 E_UPDATED = 3  # CLOCK_BOOTTIME ns of the last append or forming update, 0: none yet
 E_GAPS = 4  # bars missing from this stream so far
-E_RECOVERING = 5  # 1: newer bars are held back until a hole is filled or given up
+E_RECOVERING = 5  # 1: newer bars are held until the older ones are settled
 E_FORMING = 6  # latch of FORMING_WORDS
 FORMING_WORDS = 9
 E_NAMES = 32
@@ -118,14 +118,16 @@ C_FLAGS = 8
 MAX_STREAMS = 10_000
 MAX_HISTORY = 10_000_000
 _MIN_GUARD = 16
-TIME_LIMIT = 253_370_764_800_000  # ms UTC, year 9999: each open_time is below it
+TIME_LIMIT = (
+    253_370_764_800_000  # ms UTC, year 9999, exclusive: what a segment can hold
+)
 COUNT_LIMIT = 1 << 62  # each count is below it
 
-# A feeder beats every BEAT_SECONDS and is dead DEAD_NS after its last sign of life.
+# A feeder sends a heartbeat every BEAT_SECONDS and is dead DEAD_NS after its last one.
 BEAT_SECONDS = 0.5
 DEAD_NS = 2_000_000_000
 STUCK_NS = 5_000_000_000  # the main loop of a connected feeder ticks far more often
-AHEAD_NS = 3600 * 1_000_000_000  # a moment further in the future is damage
+AHEAD_NS = 3600 * 1_000_000_000  # a time further in the future is treated as damage
 
 
 def default_guard(history: int) -> int:
@@ -146,7 +148,7 @@ class Geometry(NamedTuple):
 
     @property
     def slots(self) -> int:
-        """One slot a stream, and spares for repairs: an eighth, at least 8."""
+        """One slot per stream, and spares for repairs: an eighth, at least 8."""
         return self.max_streams + max(8, -(-self.max_streams // 8))
 
     @property

@@ -10,13 +10,13 @@ from shmfeed.status import Health, feed_status
 
 UNREADABLE: Literal["unreadable"] = "unreadable"
 _NOT_READY = (
-    "it is not ready: a feeder is creating it now, or was killed while it did; start"
-    " the feeder again, or remove it with `shmfeed clean`"
+    "it is not ready: a feeder is creating it now, or was killed while creating it;"
+    " start the feeder again, or remove it with `shmfeed clean`"
 )
 
 
 class FeedRow(TypedDict):
-    """One feed in a listing. Facts that a feed that cannot be read hides are None."""
+    """One feed in a listing. What an unreadable feed does not reveal is None."""
 
     feed: str
     health: Health | Literal["unreadable"]
@@ -81,10 +81,10 @@ def _unreadable_row(where: Place, size: int) -> FeedRow:
 
 
 def _why_not_ready(where: Place) -> str:
-    # Not above: it loads filelock, which a command that reads does not need.
+    # Imported late: it loads filelock, which a command that only reads does not need.
     from shmfeed.segment.removal import FOREIGN, leftovers  # noqa: PLC0415
 
-    for one in leftovers(where):
-        if one.path == where.segment and one.state == FOREIGN:
-            return one.reason
+    for leftover in leftovers(where):
+        if leftover.path == where.segment and leftover.state == FOREIGN:
+            return leftover.reason
     return _NOT_READY

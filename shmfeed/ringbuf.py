@@ -2,8 +2,8 @@
 
 One writer, any number of readers. Readers write nothing, nothing is locked, and no side
 waits for the other. This module is the protocol and its definition in pure Python;
-`_ringbuf.c` is its twin, and names the steps by the same numbers. A release or an
-acquire is a fence that other CPUs than x86-64 need.
+`_ringbuf.c` is its twin, and names the steps by the same numbers. Release and acquire
+are fences; x86-64 needs none.
 
 A row never changes once it is published. The ring forgets its oldest row by writing the
 newest one over it.
@@ -17,38 +17,38 @@ Append row n:                           Read the newest rows:
  (A4) release-store published = n + 1    (R4) acquire
                                          (R5) load intent, then the slot's epoch
 
-The rows of R3 were whole if the epoch is still the catalog word's and
-`intent - first <= capacity`. Row n is written over row n - capacity, and A1 says so
-before A3 does it: a reader that met a word of row n in R3 finds the intent in R5.
+The rows of R3 are whole if the epoch is still the catalog word's and
+`intent - first <= capacity`. Row n is written over row n - capacity, and A1 announces
+it before A3 does it: a reader that saw a word of row n in R3 sees the intent in R5.
 
 Replace the forming bar:                Read the forming bar:
  (U1) release                            (F1) acquire-load the counter
  (U2) fill the cell that readers do      (F2) copy the cell that it names
       not read                           (F3) acquire
- (U3) release-store the counter + 1      (F4) load the counter: equal, or again
+ (U3) release-store the counter + 1      (F4) load the counter: equal, or redo from F1
 
 This is a latch, `memory.words.Latch`, in the stream's catalog entry. A forming bar that
 is not newer than the last closed row does not exist, so closing a bar needs no store
 besides those of A1 to A4. A reader that wants both reads the forming bar first: a bar
 that closes in between is then found among the rows, never missing and never twice.
 
-Death. A writer that is killed at any step leaves readers whole. Before A4 row n is not
-published; before U3 readers keep to the other cell. The next writer takes the counts as
+Death. A writer that is killed at any step leaves readers unharmed. Before A4 row n is
+not published; before U3 readers use the other cell. The next writer takes the counts as
 they are, resets none, and writes row n again.
 
 Swap (nothing does this yet; `tests/races/model_writer.py` specifies it). A late
 correction or a filled gap gives the stream new rows in a free slot:
- (S1) release-store the slot's new epoch, above all that were given
+ (S1) release-store the slot's new epoch, above all that slots have had
  (S2) release
  (S3) write the rows, base, intent and published; no count falls
  (S4) release-store the catalog word (epoch << SLOT_BITS | slot)
-Slices of the old slot stay true until that slot is reused; then R5 finds its epoch.
+Slices of the old slot stay valid until that slot is reused; then R5 sees the new epoch.
 
 Why two counts and not one odd/even word. Both are seqlock-style versions: read before
 and after, valid if nothing moved. A sequence that is odd while its writer writes stays
 odd for ever if the writer dies there, and starves readers beside a busy writer. Intent
 and published only grow, and tell which rows a write concerns: a reader of older or
-newer rows is not disturbed, and a dead writer leaves nothing that holds a reader up.
+newer rows is not disturbed, and a dead writer leaves nothing that blocks a reader.
 """
 
 import math
@@ -123,7 +123,7 @@ class RingReader:
 
     def _find_slot(self) -> tuple[int, Slot]:
         word = checked_word(self.words, self.geometry, self.entry)
-        # One assignment: another thread sees the old pair or the new one, no mixture.
+        # One assignment: another thread sees the old pair or the new one, never a mix.
         self._slot = (word, Slot(self.words, self.geometry, word & SLOT_MASK))
         return self._slot
 
@@ -215,7 +215,7 @@ class RingReader:
             first, base = last - most, words[at + S_BASE]
             if first < base:  # noqa: PLR1730
                 first = base
-            if first <= last and slot.held(word, first):
+            if first <= last and slot.is_intact(word, first):
                 return Slice(slot, word, first, last)
             budget = budget or self._budget("view")
             budget.spend()
@@ -288,7 +288,7 @@ class RingReader:
             words, at = slot.words, slot.at
             row = words[at + S_PUBLISHED] - 1  # R2
             bar = slot.bar(row) if row >= words[at + S_BASE] else None
-            if slot.held(word, row):
+            if slot.is_intact(word, row):
                 return bar
             budget = budget or self._budget("last closed bar")
             budget.spend()
@@ -299,7 +299,7 @@ class RingReader:
         return None if cell is None else Bar._make(ROW.unpack(cell))
 
 
-CLOSED = TIME_LIMIT  # as `_last_open`: the writer is closed
+_CLOSED = TIME_LIMIT  # the value of `_last_open` after `close`
 
 
 class RingWriter:
@@ -427,17 +427,17 @@ class RingWriter:
 
     def close(self) -> None:
         """Stop writing: each later call raises FeedLostError."""
-        self._last_open = CLOSED
+        self._last_open = _CLOSED
 
     def _cells(
         self, open_time: int, values: tuple[float, ...], flags: int
     ) -> "memoryview[int]":
-        # All words of a row before the first store: a value may be refused, and the
+        # Convert all values before the first store. A value may be refused, and the
         # conversion of an object may run code that uses this writer.
         if type(open_time) is not int:
             open_time = check_time(open_time)
         self._check(open_time)
-        times = array("q", (open_time, end_of(open_time, self.timeframe)))
+        times = array("q", (open_time, checked_close_time(open_time, self.timeframe)))
         try:
             floats, rest = array("d", values), array("q", (flags,))
         except (TypeError, ValueError, OverflowError) as error:
@@ -448,7 +448,7 @@ class RingWriter:
 
     def _check(self, open_time: int) -> None:
         if not self._last_open < open_time < TIME_LIMIT:
-            raise refusal(self.symbol, self.timeframe, self._last_open, open_time)
+            raise append_error(self.symbol, self.timeframe, self._last_open, open_time)
 
 
 def check_time(open_time: object) -> int:
@@ -460,7 +460,7 @@ def check_time(open_time: object) -> int:
     )
 
 
-def end_of(open_time: int, timeframe: str) -> int:
+def checked_close_time(open_time: int, timeframe: str) -> int:
     """Return the close time, ms UTC. Raise BadArgumentError if it is out of range."""
     try:
         return close_time(open_time, timeframe)
@@ -468,13 +468,16 @@ def end_of(open_time: int, timeframe: str) -> int:
         raise _out_of_range(open_time) from error
 
 
-def refusal(
+def append_error(
     symbol: str, timeframe: str, last_open: int, open_time: int
 ) -> ShmfeedError:
     """Return the error for an open_time that cannot follow `last_open`."""
     stream = f"{symbol} {timeframe}"
-    if last_open == CLOSED:
-        return FeedLostError(f"the writer of {stream} is closed")
+    if last_open == _CLOSED:
+        return FeedLostError(
+            f"the writer of {stream} is closed; write before close(), in the process"
+            " that called create()"
+        )
     if not 0 <= open_time < TIME_LIMIT:
         return _out_of_range(open_time)
     return BadArgumentError(

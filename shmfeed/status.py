@@ -24,7 +24,7 @@ from shmfeed.layout import (
     State,
 )
 from shmfeed.memory.catalog import Entry, entries
-from shmfeed.memory.integrity import bar_damage, damaged
+from shmfeed.memory.integrity import damaged, describe_bar_damage
 from shmfeed.memory.liveness import is_alive, is_working
 from shmfeed.memory.note import unpack_note
 from shmfeed.memory.words import Ints, Latch, boot_ns
@@ -38,7 +38,7 @@ _SECOND = 1_000_000_000
 _MS = 1_000_000
 _DISCONNECTED: State = "disconnected"
 _QUIET_GRACE_NS = 2 * _SECOND
-# By timeframe, ns of silence after which a stream is no longer live, no longer quiet.
+# By timeframe, ns without an update until a stream is quiet, and until it is stale.
 _SILENCES = {
     timeframe: (
         duration(timeframe) * _MS + _QUIET_GRACE_NS,
@@ -46,7 +46,7 @@ _SILENCES = {
     )
     for timeframe in TIMEFRAMES
 }
-_new = tuple.__new__  # saves a tenth of a microsecond over a NamedTuple's own
+_make_tuple = tuple.__new__  # saves a tenth of a microsecond over a NamedTuple's own
 
 
 class RingStatus(NamedTuple):
@@ -95,10 +95,11 @@ class ConnectionStatus(TypedDict):
 
 
 class FeedStatus(TypedDict):
-    """The status of a feed: plain values, the same as the strategy manager's.
+    """The status of a feed: plain values.
 
-    Counters start when the segment is created, and go on when it is re-created with
-    its bars. The keys that are not required are those of ConnectionStatus.
+    `WebSocketManager.get_status` returns the same keys. Counters start when the segment
+    is created, and continue when it is recreated with its bars. The keys that are not
+    required are those of ConnectionStatus.
     """
 
     feed: str
@@ -139,10 +140,10 @@ def connection_state(ints: Ints, alive: bool) -> State:
 
 
 def ring_status(reader: RingReader, timeframe: str) -> RingStatus:
-    """Return the status of a reader's stream. A live one is decided in the core."""
+    """Return the status of a reader's stream. The core decides the usual case."""
     age = reader.live_age(_SILENCES[timeframe][0])
     if age is not None:
-        return _new(RingStatus, (age, "connected", "live"))
+        return _make_tuple(RingStatus, (age, "connected", "live"))
     return entry_status(reader.words.ints, reader.entry, timeframe)
 
 
@@ -152,15 +153,15 @@ def entry_status(ints: Ints, entry: int, timeframe: str) -> RingStatus:
     updated = ints[entry + E_UPDATED]
     age = _seconds_since(updated, now)
     if not is_alive(ints, now):
-        return _new(RingStatus, (age, _DISCONNECTED, "dead"))
+        return _make_tuple(RingStatus, (age, _DISCONNECTED, "dead"))
     if not _is_ready(ints, now):
-        return _new(RingStatus, (age, connection_state(ints, True), "stale"))
+        return _make_tuple(RingStatus, (age, connection_state(ints, True), "stale"))
     health = _health(ints, entry, timeframe, now, updated)
-    return _new(RingStatus, (age, "connected", health))
+    return _make_tuple(RingStatus, (age, "connected", health))
 
 
 def _seconds_since(moment: int, now: int) -> float | None:
-    # 0 is "never". A moment far in the future is garbage.
+    # 0 is "never". A time far in the future is damage.
     if 0 < moment <= now:
         return (now - moment) / _SECOND
     return 0.0 if now < moment <= now + AHEAD_NS else None
@@ -250,8 +251,8 @@ def _stream_status(mapping: Mapping, entry: Entry) -> StreamStatus:
     ints, at = mapping.words.ints, mapping.geometry.entry_word(entry.number)
     ring = RingReader(mapping.words, mapping.geometry, entry.number)
     closed = ring.last_closed()
-    if closed and (what := bar_damage(closed, entry.timeframe)):
-        raise damaged(mapping.words, f"of {entry.symbol} {entry.timeframe} {what}")
+    if closed and (damage := describe_bar_damage(closed, entry.timeframe)):
+        raise damaged(mapping.words, f"{' '.join(entry.key)}: {damage}")
     status = entry_status(ints, at, entry.timeframe)
     return {
         "symbol": entry.symbol,

@@ -17,7 +17,7 @@ def repr_short(value: object) -> str:
 
 
 def shorten(text: str, limit: int = 600) -> str:
-    """Return a text of at most `limit` characters; a longer one loses its middle."""
+    """Return a text of at most `limit` characters; cut the middle of a longer one."""
     if len(text) <= limit:
         return text
     tail = limit // 3
@@ -25,18 +25,18 @@ def shorten(text: str, limit: int = 600) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text from outside as one line: what is not printable comes escaped."""
+    """Return a text from outside as one line, unprintable characters escaped."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def one_line(text: str, limit: int = 300) -> str:
-    """Return a peer's words as one line of at most `limit` characters.
+    """Return a peer's text as one line of at most `limit` characters.
 
     Each run of space and control characters becomes one space.
     """
-    words = "".join(one if one.isprintable() else " " for one in text).split()
+    words = "".join(c if c.isprintable() else " " for c in text).split()
     line = " ".join(words)
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
 

@@ -1,7 +1,7 @@
-"""Checks of arguments and names, one for each kind, made once where they come in.
+"""Checks of arguments and names, made once, at the boundary of the package.
 
-A check returns the value in the type that the code behind it wants, or raises
-BadArgumentError with the argument's name, its value and what is accepted.
+A check returns the value in the type that its callers need, or raises BadArgumentError
+with the argument's name, its value and what is accepted.
 """
 
 import math
@@ -52,7 +52,7 @@ def _range(least: int | None, most: int | None) -> str:
 
 
 def check_seconds(name: str, value: Any, *, zero: bool = True) -> float:
-    """Return a span of seconds, which may be infinite. Reject 0 without `zero`."""
+    """Return a duration in seconds, possibly infinite. Reject 0 unless `zero`."""
     try:
         seconds = math.nan if isinstance(value, bool | str | bytes) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -71,7 +71,7 @@ def check_timeout(name: str, value: Any) -> float | None:
 
 
 def check_flag(name: str, value: Any) -> bool:
-    """Return a bool. Accept numpy bools, 0 and 1, reject strings such as "no"."""
+    """Return a bool. Accept numpy bools, 0 and 1; reject strings."""
     number = value if isinstance(value, bool | np.bool_) else _index(value)
     if number not in (0, 1):
         raise BadArgumentError(
@@ -81,7 +81,7 @@ def check_flag(name: str, value: Any) -> bool:
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
-    """Return a string that is one of `choices`."""
+    """Return `value` if it is one of `choices`. Raise BadArgumentError otherwise."""
     if not isinstance(value, str) or value not in choices:
         raise BadArgumentError(
             f"{name} is {repr_short(value)}; it must be one of: {' '.join(choices)}"
@@ -90,7 +90,7 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
 
 
 def check_switch(name: str, text: str) -> bool:
-    """Return the yes or no of an environment variable. Empty text is a no."""
+    """Return the bool that an environment variable states. Empty text is False."""
     word = text.strip().lower()
     if word not in YES and word not in NO and word:
         raise BadArgumentError(
@@ -101,17 +101,17 @@ def check_switch(name: str, text: str) -> bool:
 
 
 def check_symbol(text: object) -> str:
-    """Return a symbol."""
+    """Return `text` if it is a symbol. Raise BadArgumentError otherwise."""
     return _check_name("symbol", _SYMBOL, text)
 
 
 def check_feed_name(text: object) -> str:
-    """Return the name of a feed."""
+    """Return `text` if it can name a feed. Raise BadArgumentError otherwise."""
     return _check_name("feed name", _FEED, text)
 
 
 def names_no_feed(name: str) -> bool:
-    """Return True for a name that tells strategies to read no feed."""
+    """Return True if this name tells strategies to read no feed."""
     return name.lower() == NO_FEED
 
 

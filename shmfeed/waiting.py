@@ -1,10 +1,13 @@
 """Waiting for closed bars: sleep in the kernel until a stream closes one.
 
-A waiter keeps the eventcount's protocol of `memory.wakeup`: (1) load the keys of its
-segments; (2) check the counts of its rings, and return if one has passed; (3) sleep
-while the keys are unchanged. A death or a re-creation may wake no waiter. So a sleep
-ends after RECHECK_NS at the latest, and the waiter checks again that its feeders live
-and that its readers' segments are current.
+A waiter follows the eventcount's protocol of `memory.wakeup`:
+ (1) load the keys of its segments
+ (2) check the counts of its rings, and return if one has passed its bar number
+ (3) sleep while the keys are unchanged
+
+The death of a feeder or the recreation of a segment may go unannounced. Therefore each
+sleep lasts at most RECHECK_NS, after which the waiter checks again that its feeders
+live and that its readers' segments are current.
 """
 
 import math
@@ -25,14 +28,14 @@ from shmfeed.memory.liveness import is_alive
 from shmfeed.memory.wakeup import WAKE_OFFSET, wake_bit
 from shmfeed.memory.words import Words, boot_ns
 
-RECHECK_NS = 500_000_000  # the feeder beats as often
-RECHECK_DEAD_NS = 100_000_000  # without a feeder: a successor may come any moment
+RECHECK_NS = 500_000_000  # also the interval of heartbeats
+RECHECK_DEAD_NS = 100_000_000  # without a feeder: the next one may start soon
 
 WaitEntry = tuple[Words, int, int]  # a segment, its key, the wake bits waited for
 
 
 def load_key(words: Words) -> int:
-    """Return the key of a segment's eventcount, to be loaded before counts are read."""
+    """Return the key of a segment's eventcount. Load it before reading counts."""
     return futex_load(words.raw, WAKE_OFFSET)
 
 
@@ -53,12 +56,12 @@ def wait_any(entries: Sequence[WaitEntry], timeout_ns: int) -> bool:
 
 
 def has_live_writer(words: Words) -> bool:
-    """Return whether a live feeder writes this segment."""
+    """Return True if a live feeder writes this segment."""
     return not words.ints[H_RETIRED] and is_alive(words.ints, boot_ns())
 
 
-class Deadline:
-    """The end of a wait: a moment, or None for the death of the feeders."""
+class WaitDeadline:
+    """The end of a wait: a time or, without a timeout, the death of all feeders."""
 
     __slots__ = ("_moment",)
 
@@ -72,7 +75,7 @@ class Deadline:
     def sleep_ns(self, alive: bool) -> int:
         """Return how long to sleep before the next check; 0 ends the wait.
 
-        `alive` says whether a feeder lives.
+        `alive` is True if a feeder lives.
         """
         longest = RECHECK_NS if alive else RECHECK_DEAD_NS
         if self._moment is None:
@@ -86,12 +89,12 @@ def wait_past(ring: ReattachingReader, after: int, timeout: float | None) -> int
     Return None at the deadline or, without one, when the feeder is dead. If bars are
     numbered from 0 again in another segment, wait for its first bar.
     """
-    deadline = Deadline(timeout)
+    deadline = WaitDeadline(timeout)
     last, reader = ring.last_reader, ring.reader()
     after = _number_in(reader, last, after)
     while True:
         sleep_ns = deadline.sleep_ns(has_live_writer(reader.words))
-        # The shortest way back: the count is known when the sleep ends.
+        # `sleep_past` also returns the new count, which saves a call after the wake-up.
         count = sleep_past(reader, after, sleep_ns)
         if count > after:
             return count
@@ -104,7 +107,7 @@ def wait_past(ring: ReattachingReader, after: int, timeout: float | None) -> int
 
 def _number_in(reader: RingReader, last: RingReader | None, after: int) -> int:
     # `after` is a bar number of the segment that the ring was attached to last. In
-    # another segment numbers may have begun again.
+    # another segment the numbers may have started again.
     return 0 if reader is not last and reader.count < after else after
 
 
@@ -112,7 +115,7 @@ R = TypeVar("R", bound=ReattachingReader)
 
 
 class _Waited(NamedTuple, Generic[R]):
-    """A ring, its reader in one segment, and the bar number that it is to pass."""
+    """A ring, its reader in one segment, and the bar number to wait past."""
 
     ring: R
     reader: RingReader
@@ -123,11 +126,11 @@ class WaitSet(Generic[R]):
     """Rings that one caller waits for, until the first of them passes its bar number.
 
     `segments` are the segments of these rings, each with the wake bits to wait for.
-    The constructor, `reattach` and `wait` raise what a ring's verbs raise.
+    The constructor, `reattach` and `wait` raise the errors of a ring's methods.
     """
 
     def __init__(self, wanted: Iterable[tuple[R, int]], timeout: float | None) -> None:
-        self.deadline = Deadline(timeout)
+        self.deadline = WaitDeadline(timeout)
         self._set([self._attach(ring, ring.last_reader, n) for ring, n in wanted])
 
     @staticmethod
@@ -150,7 +153,7 @@ class WaitSet(Generic[R]):
         return [ring for ring, reader, after in self._waited if reader.count > after]
 
     def reattach(self) -> bool:
-        """Move to the segments that are current now. Return whether any is another.
+        """Move to the segments that are current now. Return True if any has changed.
 
         Bar numbers are carried over as `wait_past` does.
         """
@@ -162,7 +165,7 @@ class WaitSet(Generic[R]):
         return True
 
     def has_moved(self) -> bool:
-        """Return whether `reattach` would find another segment."""
+        """Return True if `reattach` would find another segment."""
         return any(ring.reader() is not reader for ring, reader, _ in self._waited)
 
     def sleep_ns(self) -> int:

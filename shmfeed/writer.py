@@ -1,6 +1,6 @@
-"""The writing half of a feed: add streams, write their state, beat, close.
+"""The writing half of a feed: add streams, write their state, send heartbeats, close.
 
-For the feeder, and through `create` for tests, benchmarks and other feeders.
+The feeder uses it. Through `create` tests, benchmarks and other feeders do.
 """
 
 import os
@@ -51,7 +51,8 @@ from shmfeed.validation import (
 
 _COUNTER = {name: H_COUNTERS + number for number, name in enumerate(COUNTERS)}
 # A segment's first epoch is the time of its creation, in units shorter than it takes
-# to add a stream. It is above each epoch of an earlier segment. 47 bits last 18 years.
+# to add a stream. It is above each epoch of an earlier segment of this boot. 47 bits
+# last 18 years.
 _EPOCH_NS = 4096
 
 
@@ -75,8 +76,8 @@ def create(
         history: Closed bars that a reader of a stream can ask for, at least 1.
         guard: Bars that may close before a slice of `history` bars is invalid, at
             least 1. Default: a quarter of `history`, at least 16.
-        max_streams: Streams that the segment has room for.
-        state: The connection's state that readers see at first.
+        max_streams: Streams that the segment can carry.
+        state: The initial state of the connection.
         streams: (symbol, timeframe) pairs to add before a new segment can be attached
             to. If they do not all fit, none is added.
 
@@ -86,7 +87,7 @@ def create(
     Raises:
         BadArgumentError: A name or a number is not accepted.
         FeedBusyError: Another process writes the feed; `pid` names it.
-        SegmentFullError: /dev/shm has no room for the segment.
+        SegmentFullError: /dev/shm has not enough space for the segment.
         SegmentFormatError: A file of the segment's name is not a segment of this user.
         SegmentError: The host refuses: permissions, descriptors, memory.
         UnsupportedPlatformError: Live feeds cannot work on this host.
@@ -106,8 +107,8 @@ def create(
 class FeedWriter:
     """The one writer of a feed, made by `create`.
 
-    A context manager that closes it on exit and keeps the segment. `reused` says
-    whether the segment existed before. In a forked child the writer is closed from the
+    As a context manager it closes itself on exit and keeps the segment. `reused` is
+    True if the segment existed before. In a forked child the writer is closed from the
     start.
 
     The methods of a closed writer raise FeedLostError.
@@ -188,7 +189,7 @@ class FeedWriter:
         return self._rings[key]
 
     def unsubscribe(self, symbol: str, timeframe: Timeframe | TimeframeAlias) -> None:
-        """Mark a stream as no longer fed. Its bars stay readable.
+        """Mark a stream as unsubscribed. Its bars stay readable.
 
         Raises BadArgumentError for a stream that the feed does not carry.
         """
@@ -205,40 +206,46 @@ class FeedWriter:
         ]
 
     def has_capacity_for(self, streams: Iterable[StreamKey]) -> bool:
-        """Return whether all these streams fit beside those that have an entry."""
+        """Return True if all these streams fit beside those that have an entry."""
         new = set(streams) - self._catalog.index.keys()
         return len(self._catalog.index) + len(new) <= self.geometry.max_streams
 
     def beat(self) -> None:
-        """Give a sign of life. To be called every 0.5 s if nothing is written.
+        """Store both heartbeats. Call it every 0.5 s if nothing is written.
 
-        Raises FeedLostError if segment or lock file was removed or replaced. Stop
-        writing then.
+        Raises FeedLostError if the segment or the lock file was removed or replaced, or
+        the segment was truncated. Stop writing then.
         """
         self._check_open()
-        self._owner.check()  # check first: storing past a truncated end raises SIGBUS
+        self._owner.check_owned()  # first: a store past a truncated end is SIGBUS
         now = boot_ns()
         self._words.ints[H_ALIVE] = now
         self._words.ints[H_TICK] = now
 
     def beat_alive(self) -> None:
-        """Give the beat thread's sign of life: the process runs, maybe stuck."""
+        """Store the heartbeat of the thread: the process runs, perhaps stuck."""
         self._check_open()
-        self._owner.check()
+        self._owner.check_owned()
         self._words.ints[H_ALIVE] = boot_ns()
 
     def tick(self) -> None:
-        """Give the main loop's sign of life: it is not stuck."""
+        """Store the heartbeat of the main loop."""
         self._check_open()
         self._words.ints[H_TICK] = boot_ns()
 
     def set_state(self, state: State) -> None:
-        """Set the connection's state, one of `layout.STATES`; BadArgumentError."""
+        """Set the connection's state.
+
+        Raises BadArgumentError if it is not one of `layout.STATES`.
+        """
         self._check_open()
         self._words.ints[H_STATE] = STATES.index(check_choice("state", state, STATES))
 
     def count(self, counter: str, n: int = 1) -> None:
-        """Add `n` to one of `layout.COUNTERS`; BadArgumentError."""
+        """Add `n` to a counter.
+
+        Raises BadArgumentError if it is not one of `layout.COUNTERS`.
+        """
         self._check_open()
         n = n if type(n) is int else check_int("n", n, None)
         try:
@@ -248,12 +255,12 @@ class FeedWriter:
             raise BadArgumentError(f"n is {repr_short(n)}; it must be an int") from None
 
     def mark_message(self) -> None:
-        """Note that the venue sent data now."""
+        """Record that the venue has just sent data."""
         self._check_open()
         self._words.ints[H_LAST_MESSAGE] = boot_ns()
 
     def mark_stream(self, key: StreamKey, *, gaps: int, recovering: bool) -> None:
-        """Add `gaps` missing bars to a stream. Set whether newer bars are held back."""
+        """Add `gaps` missing bars to a stream, and set whether it is recovering."""
         self._check_open()
         at = self.geometry.entry_word(self._catalog.index[key])
         self._words.ints[at + E_GAPS] += gaps
@@ -270,7 +277,7 @@ class FeedWriter:
     def wake(self, streams: Iterable[StreamKey] | None = None) -> None:
         """Wake the readers that wait for one of these streams, with one system call.
 
-        To be called after `append(..., wake=False)`. None wakes all readers of the
+        Call it after `append(..., wake=False)`. None wakes all readers of the
         feed. Raises BadArgumentError for a stream that the feed does not carry.
         """
         self._check_open()
@@ -281,7 +288,7 @@ class FeedWriter:
             self._eventcount.notify(bits)
 
     def close(self, unlink: bool = False) -> None:
-        """Stop writing and give up the feed.
+        """Stop writing and release the feed.
 
         The segment stays readable, or is removed with `unlink`. Idempotent. Does
         nothing in a forked child.
@@ -309,7 +316,7 @@ class FeedWriter:
         if not self._open:
             raise FeedLostError(
                 f"this writer of feed {self.name!r} is closed, or was created by the"
-                " parent process"
+                " parent process; call create() in this process"
             )
 
     def __enter__(self) -> Self:

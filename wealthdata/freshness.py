@@ -7,7 +7,7 @@ import sys
 import warnings
 from typing import Literal, get_args
 
-from shmfeed.bar import STALE_LEAST, stale_after
+from shmfeed.bar import STALE_MIN_SECONDS, stale_after
 from shmfeed.errors import StaleFeedError, StaleFeedWarning
 from shmfeed.status import RingStatus
 
@@ -64,7 +64,7 @@ def check(
         max_age is None
         and status.health == "live"
         and age is not None
-        and age < STALE_LEAST
+        and age < STALE_MIN_SECONDS
         and not _outages
     ):
         return  # the usual case: fresh, and no outage to end

@@ -17,7 +17,7 @@
 /* Rare work, and the text of each error, stay in Python. */
 static struct {
     PyObject *Bar;      /* bar.Bar, a tuple of a row's cells */
-    PyObject *numbers;  /* rows.NUMBERS: column by field name */
+    PyObject *numbers;  /* rows.COLUMN_NUMBER: column by field name */
     PyObject *bar;
     PyObject *validation;
     PyObject *rows;
@@ -31,7 +31,7 @@ static const struct {
     const char *name;  /* NULL for the module itself */
 } imports[] = {
     {&python.Bar, "shmfeed.bar", "Bar"},
-    {&python.numbers, "shmfeed.memory.rows", "NUMBERS"},
+    {&python.numbers, "shmfeed.memory.rows", "COLUMN_NUMBER"},
     {&python.bar, "shmfeed.bar", NULL},
     {&python.validation, "shmfeed.validation", NULL},
     {&python.rows, "shmfeed.memory.rows", NULL},
@@ -88,9 +88,10 @@ boot_ns(void)
 
 #define LAG_NS 100000000
 
-/* CLOCK_BOOTTIME at a third of the price, for the look at the feeder's signs of life on
-   each read. It is some ms late, and for LAG_NS after a suspend it lacks the time of the
-   suspend; a sign of life then seems to lie ahead, and the reader looks closer. */
+/* An approximate CLOCK_BOOTTIME, at a third of the cost, for the liveness check of each
+   read. It lags by a few ms. For up to LAG_NS after a suspend it also lacks the suspended
+   time. A heartbeat then appears to lie in the future, ring_is_current is false, and the
+   reader takes the exact path. */
 static inline int64_t
 boot_ns_about(void)
 {
@@ -109,7 +110,7 @@ boot_ns_about(void)
 #define MOST_PARAMETERS 9
 
 typedef struct {
-    const char *verb;
+    const char *function_name;
     int required;
     int count;
     const char *names[MOST_PARAMETERS];
@@ -130,7 +131,7 @@ intern_parameters(Parameters *parameters)
 }
 
 static int
-place_of_keyword(const Parameters *parameters, PyObject *keyword)
+index_of_keyword(const Parameters *parameters, PyObject *keyword)
 {
     for (int i = 0; i < parameters->count; i++) {
         if (parameters->interned[i] == keyword) {
@@ -144,18 +145,18 @@ place_of_keyword(const Parameters *parameters, PyObject *keyword)
         }
     }
     PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'",
-                 parameters->verb, keyword);
+                 parameters->function_name, keyword);
     return -1;
 }
 
-/* Store borrowed references in `into`; an argument not given leaves its place as it was. */
+/* Store borrowed references in `into`; the element of an omitted argument is unchanged. */
 static int
 parse(const Parameters *parameters, PyObject *const *args, Py_ssize_t positional,
       PyObject *keywords, PyObject **into)
 {
     if (positional > parameters->count) {
         PyErr_Format(PyExc_TypeError, "%s() takes at most %d arguments (%zd given)",
-                     parameters->verb, parameters->count, positional);
+                     parameters->function_name, parameters->count, positional);
         return -1;
     }
     for (Py_ssize_t i = 0; i < positional; i++) {
@@ -163,21 +164,21 @@ parse(const Parameters *parameters, PyObject *const *args, Py_ssize_t positional
     }
     Py_ssize_t named = keywords == NULL ? 0 : PyTuple_GET_SIZE(keywords);
     for (Py_ssize_t i = 0; i < named; i++) {
-        int place = place_of_keyword(parameters, PyTuple_GET_ITEM(keywords, i));
-        if (place < 0) {
+        int index = index_of_keyword(parameters, PyTuple_GET_ITEM(keywords, i));
+        if (index < 0) {
             return -1;
         }
-        if (place < positional) {
+        if (index < positional) {
             PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%s'",
-                         parameters->verb, parameters->names[place]);
+                         parameters->function_name, parameters->names[index]);
             return -1;
         }
-        into[place] = args[positional + i];
+        into[index] = args[positional + i];
     }
     for (int i = 0; i < parameters->required; i++) {
         if (into[i] == NULL) {
-            PyErr_Format(PyExc_TypeError, "%s() misses its argument '%s'",
-                         parameters->verb, parameters->names[i]);
+            PyErr_Format(PyExc_TypeError, "%s() missing required argument: '%s'",
+                         parameters->function_name, parameters->names[i]);
             return -1;
         }
     }
@@ -294,7 +295,8 @@ column_of(PyObject *field)
         number = call(python.rows, "column_number", "(O)", field);
         if (number != NULL) {  /* neither in the dict nor refused */
             Py_DECREF(number);
-            PyErr_SetString(PyExc_RuntimeError, "rows.NUMBERS and column_number differ");
+            PyErr_SetString(PyExc_RuntimeError,
+                            "rows.COLUMN_NUMBER and column_number differ");
         }
     }
     return -1;

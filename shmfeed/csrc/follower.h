@@ -6,13 +6,13 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *reader;  /* NULL: the next verb finds one */
+    PyObject *reader;  /* NULL: the next call finds one */
 } ReattachingReader;
 
 static PyTypeObject ReattachingReaderType;
 static PyObject *find_name;
 
-/* Return a new reference: another thread may detach the reader while a verb runs. */
+/* Return a new reference: another thread may detach the reader while a call runs. */
 static Reader *
 reattaching_current(ReattachingReader *self)
 {
@@ -34,9 +34,9 @@ reattaching_current(ReattachingReader *self)
     return (Reader *)reader;
 }
 
-/* Call a verb of the current reader. */
-#define FOLLOW(self, call)                                                            \
-    Reader *reader = reattaching_current(self);                                          \
+/* Call a function with the current reader. */
+#define WITH_CURRENT_READER(self, call)                                               \
+    Reader *reader = reattaching_current(self);                                       \
     if (reader == NULL) {                                                             \
         return NULL;                                                                  \
     }                                                                                 \
@@ -47,39 +47,39 @@ reattaching_current(ReattachingReader *self)
 static PyObject *
 reattaching_view(ReattachingReader *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
-    FOLLOW(self, reader_view_named(reader, args, count, names));
+    WITH_CURRENT_READER(self, reader_view_named(reader, args, count, names));
 }
 
 static PyObject *
 reattaching_snapshot(ReattachingReader *self, PyObject *const *args, Py_ssize_t count,
                   PyObject *names)
 {
-    FOLLOW(self, reader_snapshot(reader, args, count, names));
+    WITH_CURRENT_READER(self, reader_snapshot(reader, args, count, names));
 }
 
 static PyObject *
 reattaching_latest(ReattachingReader *self, PyObject *const *args, Py_ssize_t count,
                 PyObject *names)
 {
-    FOLLOW(self, reader_latest(reader, args, count, names));
+    WITH_CURRENT_READER(self, reader_latest(reader, args, count, names));
 }
 
 static PyObject *
 reattaching_forming(ReattachingReader *self, PyObject *none)
 {
-    FOLLOW(self, reader_forming(reader, none));
+    WITH_CURRENT_READER(self, reader_forming(reader, none));
 }
 
 static PyObject *
 reattaching_count(ReattachingReader *self, void *closure)
 {
-    FOLLOW(self, reader_count(reader, closure));
+    WITH_CURRENT_READER(self, reader_count(reader, closure));
 }
 
 static PyObject *
 reattaching_epoch(ReattachingReader *self, void *closure)
 {
-    FOLLOW(self, reader_epoch(reader, closure));
+    WITH_CURRENT_READER(self, reader_epoch(reader, closure));
 }
 
 static PyObject *
@@ -179,7 +179,7 @@ static PyTypeObject ReattachingReaderType = {
     .tp_name = "shmfeed._ringbuf.ReattachingReader",
     .tp_basicsize = sizeof(ReattachingReader),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "The verbs of RingReader on whichever segment is current.",
+    .tp_doc = "The read methods of RingReader, on the current segment.",
     .tp_new = reattaching_new,
     .tp_dealloc = (destructor)reattaching_dealloc,
     .tp_traverse = (traverseproc)reattaching_traverse,

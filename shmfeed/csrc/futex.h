@@ -30,7 +30,7 @@ futex_word(PyObject *object, Py_ssize_t offset, int access, Py_buffer *buffer)
     return (uint32_t *)((char *)buffer->buf + offset);
 }
 
-/* The kernel's timeout is a moment of CLOCK_MONOTONIC. */
+/* The kernel's timeout is an absolute CLOCK_MONOTONIC time. */
 static struct timespec
 moment_after(long long nanoseconds)
 {
@@ -51,7 +51,7 @@ futex_sleep(uint32_t *word, uint32_t expected, uint32_t mask, int64_t nanosecond
         syscall(SYS_futex, word, FUTEX_WAIT_BITSET, expected, &until, NULL, mask);
     int why = failed ? errno : 0;
     if (why == ENOSYS || why == EPERM) {
-        /* A sandbox refuses the call: sleep a little, the caller looks again. */
+        /* A sandbox refuses the call: sleep briefly; the caller checks again. */
         bool rest = nanoseconds > FUTEX_POLL_NS;
         until = moment_after(rest ? FUTEX_POLL_NS : nanoseconds);
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
@@ -103,7 +103,7 @@ futex_wait(PyObject *Py_UNUSED(module), PyObject *args)
     return woken < 0 ? NULL : PyBool_FromLong(woken);
 }
 
-/* Where a sandbox refuses the call, sleepers look by themselves. */
+/* If a sandbox refuses the call, sleepers poll, so a failed wake does not matter. */
 static inline void
 futex_wake_all(uint32_t *word, uint32_t mask)
 {

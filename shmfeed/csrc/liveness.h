@@ -1,14 +1,14 @@
-/* The one rule of liveness: shmfeed/memory/liveness.py tells it. No system call. */
+/* The rules of liveness, defined in shmfeed/memory/liveness.py. No system call. */
 #ifndef SHM_LIVENESS_H
 #define SHM_LIVENESS_H
 
 #include "protocol.h"
 
-/* Age of a sign of life, ns; negative if it lies in the future. */
+/* Age of a heartbeat, ns; negative if it lies in the future. */
 static inline int64_t
-ring_age(const ring_word *sign, int64_t now)
+ring_age(const ring_word *heartbeat, int64_t now)
 {
-    return ring_minus(now, ring_load(sign));
+    return ring_minus(now, ring_load(heartbeat));
 }
 
 static inline bool
@@ -40,8 +40,8 @@ ring_is_current(const ring_word *segment, int64_t now)
             (alive >= -SHM_DEAD_NS && alive <= SHM_DEAD_NS));
 }
 
-/* RingReader.live_age: true if all is well with the stream of this entry and its last
-   update is at most `most` ns old; `age` is then its age in ns. */
+/* RingReader.live_age: true if the stream of this entry is live and its last update is at
+   most `most` ns old; `age` is then its age in ns. */
 static inline bool
 ring_is_live(const ring_word *segment, const ring_word *entry, int64_t now,
              int64_t most, int64_t *age)

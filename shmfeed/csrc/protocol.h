@@ -1,6 +1,6 @@
 /* The memory protocol in C11 atomics; no Python, no system call.
  *
- * shmfeed/ringbuf.py tells the protocol in numbered steps, and the comments here name
+ * shmfeed/ringbuf.py defines the protocol in numbered steps, and the comments here name
  * the steps by the same numbers. This file adds what pure Python cannot say: which
  * accesses are atomic, and in which order other CPUs see them. Each word is read and
  * written whole by a relaxed access, so no race is undefined behaviour. Each ordering
@@ -74,12 +74,12 @@ ring_minus(int64_t a, int64_t b)
     return difference;
 }
 
-/* Index of row `row` in its column; within the column, whatever the number. */
+/* Index of row `row` in its column; within the column even for a damaged number. */
 static inline int64_t
-ring_place(const ring_slot *slot, int64_t row)
+ring_index(const ring_slot *slot, int64_t row)
 {
-    int64_t place = row % slot->capacity;
-    return place < 0 ? place + slot->capacity : place;
+    int64_t index = row % slot->capacity;
+    return index < 0 ? index + slot->capacity : index;
 }
 
 /* Words from one column to the next. */
@@ -96,12 +96,12 @@ ring_slot_at(ring_word *segment, int64_t at, int64_t capacity)
         segment + at, segment + at + SHM_SLOT_HEADER_WORDS, capacity};
 }
 
-/* Append row `row`, steps A1 to A4. `updated`, `tick` and `bars` tell of it. */
+/* Append row `row`, steps A1 to A4. Also store `updated`, `tick` and `bars`. */
 static inline void
 ring_append(const ring_slot *slot, int64_t row, const int64_t *cells, int64_t now,
             ring_word *updated, ring_word *tick, ring_word *bars)
 {
-    ring_word *cell = slot->columns + ring_place(slot, row);
+    ring_word *cell = slot->columns + ring_index(slot, row);
 
     ring_store(slot->header + SHM_S_INTENT, row + 1);
     /* A2, release: pairs with R4. A reader that loaded a cell written below sees the
@@ -141,14 +141,15 @@ ring_count(const ring_slot *slot, int64_t word, int64_t *count)
     return ring_load(slot->header + SHM_S_EPOCH) == word >> SHM_SLOT_BITS;
 }
 
-/* True if the rows from `first` on held under catalog word `word`: steps R4, R5. */
+/* True if no row from `first` on was overwritten and the slot still has the epoch of
+   catalog word `word`: steps R4, R5. */
 static inline bool
-ring_held(const ring_slot *slot, int64_t word, int64_t first)
+ring_intact(const ring_slot *slot, int64_t word, int64_t first)
 {
     /* R4, acquire: pairs with A2. The rows were loaded above this line. */
     atomic_thread_fence(memory_order_acquire);
-    /* R5, acquire: pairs with S2. An intent of the slot's next epoch is then known
-       for what it is by the load of the epoch. */
+    /* R5, acquire: pairs with S2. The load of the epoch then shows whether the
+       intent belongs to the slot's next epoch. */
     int64_t intent = ring_load_acquire(slot->header + SHM_S_INTENT);
     int64_t epoch = ring_load(slot->header + SHM_S_EPOCH);
     return epoch == word >> SHM_SLOT_BITS &&
@@ -159,7 +160,7 @@ ring_held(const ring_slot *slot, int64_t word, int64_t first)
 static inline const ring_word *
 ring_row(const ring_slot *slot, int64_t row)
 {
-    return slot->columns + ring_place(slot, row);
+    return slot->columns + ring_index(slot, row);
 }
 
 /* Copy `rows` rows of all columns; the strides are words from column to column. */
@@ -187,7 +188,7 @@ ring_copy(const ring_slot *slot, int64_t first, int64_t last, int64_t *into,
 }
 
 /* Copy the newest published row into `cells`; false if there is no row. Afterwards call
-   ring_held for row `*row`. */
+   ring_intact for row `*row`. */
 static inline bool
 ring_newest(const ring_slot *slot, int64_t *cells, int64_t *row)
 {

@@ -73,7 +73,7 @@ reader_outrun(Reader *self, PyObject **budget, const char *what)
     return spent == NULL ? -1 : 0;
 }
 
-/* Try once to get the newest `most` rows: 1 if they held, 0 if not, -1 on an error. */
+/* Try once to get the newest `most` rows: 1 if they were intact, 0 if not, -1 on an error. */
 static inline int
 reader_window(Reader *self, int64_t most, int64_t *first, int64_t *last)
 {
@@ -81,7 +81,7 @@ reader_window(Reader *self, int64_t most, int64_t *first, int64_t *last)
         return -1;
     }
     ring_window(&self->slot, most, first, last);
-    return *first <= *last && ring_held(&self->slot, self->word, *first);
+    return *first <= *last && ring_intact(&self->slot, self->word, *first);
 }
 
 static PyObject *
@@ -89,7 +89,7 @@ reader_view(Reader *self, PyObject *n)
 {
     int64_t most, first, last;
     PyObject *budget = NULL;
-    int held;
+    int intact;
 
     if (at_least_1("n", n, &most) < 0) {
         return NULL;
@@ -97,11 +97,11 @@ reader_view(Reader *self, PyObject *n)
     if (most > self->history) {
         most = self->history;
     }
-    while ((held = reader_window(self, most, &first, &last)) == 0 &&
+    while ((intact = reader_window(self, most, &first, &last)) == 0 &&
            reader_outrun(self, &budget, "view") == 0) {
     }
     Py_XDECREF(budget);
-    if (held <= 0) {
+    if (intact <= 0) {
         return NULL;
     }
     Slice *slice = PyObject_New(Slice, &SliceType);
@@ -151,7 +151,7 @@ reader_newest(Reader *self, int64_t *cells)
             break;
         }
         found = ring_newest(&self->slot, cells, &row);
-        if (ring_held(&self->slot, self->word, row)) {
+        if (ring_intact(&self->slot, self->word, row)) {
             break;
         }
         found = reader_outrun(self, &budget, "last closed bar");
@@ -185,7 +185,7 @@ reader_newest_of_both(Reader *self, int64_t *cells, bool *closed)
 }
 
 /* Copy the rows [first, last) and, if it is newer, the bar in `cells`: at most `most`
-   rows. NULL without an error if the rows did not hold. */
+   rows. NULL without an error if the rows were overwritten. */
 static PyObject *
 reader_copy(Reader *self, int64_t most, int64_t first, int64_t last,
             const int64_t *cells)
@@ -203,7 +203,7 @@ reader_copy(Reader *self, int64_t most, int64_t first, int64_t last,
     }
     int64_t *into = (int64_t *)rows->words;
     ring_copy(&self->slot, first, last, into, all);
-    if (!ring_held(&self->slot, self->word, first)) {
+    if (!ring_intact(&self->slot, self->word, first)) {
         Py_DECREF(rows);
         return NULL;
     }
@@ -228,11 +228,11 @@ reader_snapshot_of(Reader *self, PyObject *n, PyObject *include_now)
         most = self->history;
     }
     for (;;) {
-        int held = reader_window(self, most, &first, &last);
-        if (held > 0) {
+        int intact = reader_window(self, most, &first, &last);
+        if (intact > 0) {
             rows = reader_copy(self, most, first, last, with ? cells : NULL);
         }
-        if (held < 0 || rows != NULL || PyErr_Occurred() ||
+        if (intact < 0 || rows != NULL || PyErr_Occurred() ||
             reader_outrun(self, &budget, "snapshot") < 0) {
             break;
         }
@@ -329,13 +329,13 @@ static int
 reader_published(Reader *self, int64_t *count)
 {
     PyObject *budget = NULL;
-    int held;
-    while ((held = reader_current(self)) == 0 &&
-           !(held = ring_count(&self->slot, self->word, count)) &&
+    int intact;
+    while ((intact = reader_current(self)) == 0 &&
+           !(intact = ring_count(&self->slot, self->word, count)) &&
            reader_outrun(self, &budget, "count") == 0) {
     }
     Py_XDECREF(budget);
-    return held > 0 ? 0 : -1;
+    return intact > 0 ? 0 : -1;
 }
 
 static PyObject *

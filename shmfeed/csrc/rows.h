@@ -6,7 +6,7 @@
 
 typedef struct {
     PyObject_HEAD
-    PyObject *owner;   /* a slice's reader, which keeps the memory; NULL for private rows */
+    PyObject *owner;   /* a slice's reader, which keeps it mapped; NULL for private rows */
     ring_word *words;  /* the first row of column 0 */
     int64_t stride;    /* words from column to column */
     int64_t first;
@@ -184,7 +184,7 @@ rows_missing(Rows *self, PyObject *step)
     }
     const ring_word *close_time = words_of(self, CLOSE_TIMES);
     int64_t first = ring_load(close_time), last = ring_load(close_time + count - 1);
-    if (last < first) {  /* a writer may not keep to a grid */
+    if (last < first) {  /* a writer may store times off the grid */
         return PyLong_FromLong(0);
     }
     uint64_t steps = ((uint64_t)last - (uint64_t)first) / (uint64_t)length;
@@ -232,7 +232,7 @@ rows_valid(Rows *Py_UNUSED(self), void *Py_UNUSED(closure))
 static PyObject *
 slice_valid(Slice *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(ring_held(&self->slot, self->word, self->rows.first));
+    return PyBool_FromLong(ring_intact(&self->slot, self->word, self->rows.first));
 }
 
 static PyObject *
@@ -251,15 +251,15 @@ static PyObject *
 rows_bar(Rows *self, PyObject *row)
 {
     int64_t cells[SHM_COLUMNS], count = rows_len(self);
-    Py_ssize_t place = PyNumber_AsSsize_t(row, PyExc_IndexError);
-    if (place == -1 && PyErr_Occurred()) {
+    Py_ssize_t index = PyNumber_AsSsize_t(row, PyExc_IndexError);
+    if (index == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    if (place < -count || place >= count) {
-        return PyErr_Format(PyExc_IndexError, "row %zd of %lld", place,
+    if (index < -count || index >= count) {
+        return PyErr_Format(PyExc_IndexError, "row %zd of %lld", index,
                             (long long)count);
     }
-    const ring_word *from = self->words + (place < 0 ? place + count : place);
+    const ring_word *from = self->words + (index < 0 ? index + count : index);
     ring_copy_columns(from, self->stride, 1, cells, 1);
     return make_bar(cells);
 }

@@ -36,7 +36,7 @@ writer_refuse(Writer *self, PyObject *opened)
     PyObject *error =
         opened == NULL
             ? NULL
-            : call(python.ringbuf, "refusal", "(OOLN)", self->symbol,
+            : call(python.ringbuf, "append_error", "(OOLN)", self->symbol,
                    self->timeframe, (long long)self->last_open, opened);
     if (error != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
@@ -64,7 +64,7 @@ writer_times(Writer *self, PyObject *open_time, int64_t *cells)
         cells[1] = cells[0] + self->step;
         return 0;
     }
-    return as_int64(call(python.ringbuf, "end_of", "(LO)", (long long)cells[0],
+    return as_int64(call(python.ringbuf, "checked_close_time", "(LO)", (long long)cells[0],
                          self->timeframe),
                     &cells[1]);
 }
@@ -195,7 +195,7 @@ writer_close(Writer *self, PyObject *Py_UNUSED(none))
     Py_RETURN_NONE;
 }
 
-/* Go on where the last writer stopped. */
+/* Continue after the last writer's rows. */
 static int
 writer_bind(Writer *self, PyObject *words, PyObject *geometry)
 {
@@ -232,7 +232,7 @@ writer_bind(Writer *self, PyObject *words, PyObject *geometry)
     return 0;
 }
 
-/* From any sequence, by way of a tuple: a sequence may create its items on access. */
+/* Accept any sequence. A tuple is made first: a sequence may create its items on access. */
 static int
 writer_key(Writer *self, PyObject *key)
 {

@@ -1,1 +1,1 @@
-"""The base of the ring: words, rows, catalog, liveness, integrity, wake-ups."""
+"""The ring's foundations: words, rows, catalog, liveness, integrity, wake-ups."""

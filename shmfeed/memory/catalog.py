@@ -1,7 +1,7 @@
 """The catalog: the streams of a segment, and the slot that holds each one's rows.
 
-An entry belongs to one stream for the life of its segment. It is whole before the
-header's count includes it, so a reader never meets half a name.
+An entry belongs to one stream for the life of its segment. It is complete before
+the header's count includes it, so a reader never sees a partial name.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,21 +27,21 @@ from shmfeed.layout import (
     WORD,
     Geometry,
 )
-from shmfeed.memory.integrity import damaged, key_damage
+from shmfeed.memory.integrity import damaged, describe_key_damage
 from shmfeed.memory.words import Words, fence
 from shmfeed.text import counted, repr_short
 from shmfeed.validation import check_symbol
 
-_MOST_NAMED = 20
+_MAX_LISTED = 20
 
 
 def stream_not_found(
-    feed: str, key: StreamKey, carried: Sequence[StreamKey]
+    feed: str, key: StreamKey, subscribed: Sequence[StreamKey]
 ) -> StreamNotFoundError:
-    """Return the error for a missing stream; it names the first of those carried."""
-    there = [" ".join(stream) for stream in carried]
-    more = f" and {len(there) - _MOST_NAMED} more" if len(there) > _MOST_NAMED else ""
-    listed = ", ".join(there[:_MOST_NAMED]) or "nothing yet"
+    """Return the error for a missing stream. It names 20 of the subscribed ones."""
+    names = [" ".join(stream) for stream in subscribed]
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    listed = ", ".join(names[:_MAX_LISTED]) or "nothing yet"
     return StreamNotFoundError(
         f"feed {feed!r} does not carry {' '.join(key)}; it carries: {listed}{more}"
     )
@@ -60,7 +60,7 @@ def check_keys(streams: Iterable[StreamKey]) -> list[StreamKey]:
 
 
 class Entry(NamedTuple):
-    """One entry of the catalog: its number, its stream's key, and its subscription."""
+    """One entry of the catalog: its index, its stream, and whether it is subscribed."""
 
     number: int
     symbol: str
@@ -81,15 +81,15 @@ def entries(words: Words, geometry: Geometry) -> list[Entry]:
     count = words.ints[H_STREAMS]
     fence()  # acquire: pairs with the last fence of `Catalog.add`
     if not 0 <= count <= geometry.max_streams:
-        what = f"it counts {count} streams, and has room for {geometry.max_streams}"
-        raise damaged(words, what)
+        most = geometry.max_streams
+        raise damaged(words, f"its header counts {count} streams of at most {most}")
     found = [read_entry(words, geometry, index) for index in range(count)]
     for entry in found:
-        wrong = key_damage(entry.symbol, entry.timeframe)
-        if wrong is not None:
-            raise damaged(words, f"of stream {entry.number} {wrong}")
+        damage = describe_key_damage(entry.symbol, entry.timeframe)
+        if damage is not None:
+            raise damaged(words, f"stream {entry.number}: {damage}")
     if len({(entry.symbol, entry.timeframe) for entry in found}) < count:
-        raise damaged(words, "two of its streams have the same names")
+        raise damaged(words, "two of its streams have the same key")
     if len(set(catalog_words(words, geometry, count))) < count:
         raise damaged(words, "two of its streams have the same slot")
     return found
@@ -149,7 +149,7 @@ class Catalog:
             self._words.ints[at + E_SINCE] = now
             self._words.ints[at + E_SUBSCRIBED] = 1
         if index == self._words.ints[H_STREAMS]:
-            fence()  # release: the entry is whole; pairs with that of `entries`
+            fence()  # release: the entry is complete; pairs with that of `entries`
             self._words.ints[H_STREAMS] = index + 1
             self.index[key] = index
         return index
@@ -174,12 +174,12 @@ class Catalog:
         symbol = key[0].encode("ascii").ljust(SYMBOL_BYTES, b"\0")
         name = symbol + key[1].encode("ascii").ljust(TIMEFRAME_BYTES, b"\0")
         self._words.raw[start : start + len(name)] = name
-        fence()  # S4, release: the slot is whole; pairs with R1, in `checked_word`
+        fence()  # S4, release: the slot is complete; pairs with R1, in `checked_word`
         ints[at + E_WORD] = epoch << SLOT_BITS | slot
         return index
 
     def _free_slot(self) -> tuple[int, int]:
-        # A slot that no entry names, and an epoch above all that were given.
+        # An unused slot, and an epoch above all that slots have had.
         ints, geometry = self._words.ints, self._geometry
         named = catalog_words(self._words, geometry, ints[H_STREAMS])
         used = {word & SLOT_MASK for word in named}
@@ -199,14 +199,14 @@ class Catalog:
         try:
             streams = tuple(streams)
             return [self.index[key] for key in streams]
-        except (KeyError, TypeError):  # another spelling, or something else
+        except (KeyError, TypeError):  # an alias, or not a list of keys
             return [self._find(key, "wake") for key in check_keys(streams)]
 
     def _find(self, key: StreamKey, purpose: str) -> int:
         index = self.index.get(key)
         if index is None:
-            there = ", ".join(map(" ".join, self.index)) or "none"
+            listed = ", ".join(map(" ".join, self.index)) or "none"
             raise BadArgumentError(
-                f"there is no stream {' '.join(key)} to {purpose}; there are: {there}"
+                f"there is no stream {' '.join(key)} to {purpose}; there are: {listed}"
             )
         return index

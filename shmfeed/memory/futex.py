@@ -1,4 +1,4 @@
-"""Sleep in the kernel until a 32-bit word changes; wake the sleepers.
+"""Sleep in the kernel until a 32-bit word changes, and wake sleepers.
 
 Linux calls this a futex. The word lies in shared memory. A sleeper only needs to read
 it; the kernel finds the sleeper by file and offset, in any process. A waker names bits
@@ -42,7 +42,10 @@ def futex_load(buffer: object, offset: int, /) -> int:
 
 
 def futex_bump(buffer: object, offset: int, /) -> None:
-    """Add 1 to the word. One thread of one process may. Raise ValueError as above."""
+    """Add 1 to the word. Only one thread of one process may call it.
+
+    Raises ValueError where no 32-bit word fits.
+    """
     word = _word(buffer, offset)
     word[0] = (word[0] + 1) & ALL_BITS  # N2, release: pairs with W1
 
@@ -53,8 +56,8 @@ def futex_wait(
     """Sleep while the word equals `expected`; return False at the timeout, else True.
 
     True means that the word has another value, that a waker named one of the bits of
-    `mask`, or that a signal handler ran and raised nothing. Other threads run
-    meanwhile. The buffer may be read-only.
+    `mask`, or that a signal handler ran. Other threads run meanwhile. The buffer may be
+    read-only.
 
     Raises:
         ValueError: No 32-bit word fits at the offset.
@@ -69,10 +72,11 @@ def futex_wait(
 
 
 def futex_wait_any(words: Sequence[Word], timeout_ns: int) -> bool:
-    """Sleep while each of these words is as expected: `futex_wait` for several.
+    """Sleep until one of these words differs from its expected value.
 
-    Any waker wakes the sleeper, whatever its bits. More than MOST_WORDS words are
-    polled once a millisecond, as are all words on a kernel older than 5.16.
+    It is `futex_wait` for several words. Any waker wakes the sleeper, whatever its
+    bits. More than MOST_WORDS words are polled once a millisecond, as are all words on
+    a kernel older than 5.16.
     """
     waitv = _waitv() if len(words) <= MOST_WORDS else None
     if waitv is None:
@@ -110,7 +114,7 @@ def _check(offset: int, size: int) -> None:
 
 
 def _timespec(timeout_ns: int) -> bytes:
-    # The kernel's timeout is a moment of CLOCK_MONOTONIC.
+    # The kernel's timeout is an absolute CLOCK_MONOTONIC time.
     return struct.pack("=qq", *divmod(time.monotonic_ns() + timeout_ns, 10**9))
 
 
@@ -123,7 +127,11 @@ def _is_awake(result: int) -> bool:
         return True
     if result == -_ETIMEDOUT:
         return False
-    raise OSError(-result, "the kernel refuses to sleep on this word")
+    raise OSError(
+        -result,
+        "the kernel cannot sleep on this word; was the segment's file truncated?"
+        " restart the feeder",
+    )
 
 
 def _poll(changed: Callable[[], bool], timeout_ns: int) -> bool:

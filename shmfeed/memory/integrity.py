@@ -1,9 +1,9 @@
 """Damage: values in a segment that no feeder can have stored.
 
-Only its feeder writes a segment, but a bug, a stray store of another program of this
-user or failing memory can change its words. They are checked where a stream is bound,
-not at each read. The checks hold no lock: a state that a live writer passes through is
-not damage.
+Only its feeder writes a segment, but a bug, a stray write by another program of this
+user, or failing memory can change its words. They are checked when a reader binds to a
+stream, not at each read. The checks hold no lock: a state that a live writer passes
+through is not damage.
 """
 
 from collections.abc import Iterator
@@ -34,29 +34,32 @@ from shmfeed.validation import check_int, check_symbol
 _MONTH_AT_MOST = 31 * 86_400_000
 
 
-def damaged(words: Words, what: str) -> SegmentFormatError:
+def damaged(words: Words, damage: str) -> SegmentFormatError:
     """Return the error that names the segment, its damage, and the remedy."""
     return SegmentFormatError(
-        f"{words.name} is damaged: {what}; restart its feeder, which recreates it with"
-        " the bars of sound streams, or stop the feeder and remove the segment:"
-        " shmfeed clean"
+        f"{words.name} is damaged: {damage}; restart its feeder, which recreates it"
+        " with the bars of its intact streams, or stop the feeder and remove the"
+        " segment: shmfeed clean"
     )
 
 
 @contextmanager
 def damage_as_error(words: Words) -> Iterator[None]:
-    """Raise what damaged words make a writer raise as SegmentFormatError."""
+    """Translate the errors that damaged words cause in a writer.
+
+    Raises SegmentFormatError in their place.
+    """
     try:
         yield
     except ShmfeedError:
         raise
     except (ValueError, IndexError, OverflowError, StopIteration) as error:
-        what = f"a stream cannot be added to its catalog ({type(error).__name__})"
-        raise damaged(words, what) from error
+        damage = f"a stream cannot be added to its catalog ({type(error).__name__})"
+        raise damaged(words, damage) from error
 
 
-def key_damage(symbol: str, timeframe: str) -> str | None:
-    """Return the damage of a catalog entry's key, None if it is sound."""
+def describe_key_damage(symbol: str, timeframe: str) -> str | None:
+    """Return the damage of a catalog entry's key, None if it is valid."""
     try:
         check_symbol(symbol)
     except BadArgumentError:
@@ -64,18 +67,20 @@ def key_damage(symbol: str, timeframe: str) -> str | None:
     return None if timeframe in TIMEFRAMES else f"its timeframe is {timeframe!r}"
 
 
-def slot_damage(words: Words, geometry: Geometry, word: int) -> str | None:
-    """Return the damage of a catalog word or its slot, None if they are sound.
+def describe_slot_damage(words: Words, geometry: Geometry, word: int) -> str | None:
+    """Return the damage of a catalog word or its slot, None if they are valid.
 
-    The verdict counts only if the catalog word is unchanged afterwards: the writer may
-    be giving an unnamed slot to another stream.
+    The result counts only if the catalog word is unchanged afterwards. The writer may
+    be reusing a slot that no entry names.
     """
     number, epoch = word & SLOT_MASK, word >> SLOT_BITS
     if epoch < 1 or number >= geometry.slots:
-        return f"catalog word {word:#x} is slot {number} of {geometry.slots}"
+        slots = geometry.slots
+        return f"catalog word {word:#x} names slot {number} of {slots}, epoch {epoch}"
     ints, at = words.ints, geometry.slot_word(number)
-    # Counts only grow: loaded in this order, those of a live writer keep the rule.
-    # Intent may be two rows ahead, on a CPU that shows it before published.
+    # Counts only grow. Loaded in this order, those of a live writer satisfy the
+    # inequality below. Intent may be two rows ahead, on a CPU that shows it before
+    # published.
     published = ints[at + S_PUBLISHED]
     fence()
     intent = ints[at + S_INTENT]
@@ -85,7 +90,9 @@ def slot_damage(words: Words, geometry: Geometry, word: int) -> str | None:
     if ints[at + S_EPOCH] != epoch:
         return f"slot {number} is of epoch {ints[at + S_EPOCH]}, not of {epoch}"
     if not 0 <= base <= published <= intent <= last + 2 <= COUNT_LIMIT:
-        return f"slot {number} has rows {base} to {published}, and intends {intent}"
+        return (
+            f"slot {number} has base {base}, published {published} and intent {intent}"
+        )
     return None
 
 
@@ -113,12 +120,12 @@ def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
     while True:
         word = ints[entry + E_WORD]
         fence()  # R1, acquire: pairs with S4, in `Catalog.add`
-        what = slot_damage(words, geometry, word)
-        if what is None:
+        damage = describe_slot_damage(words, geometry, word)
+        if damage is None:
             return word
-        fence()  # load the word again, behind all that it names
+        fence()  # load the word again, after everything that it names
         if ints[entry + E_WORD] == word:
-            raise damaged(words, what)
+            raise damaged(words, damage)
         budget = budget or RetryBudget("catalog word")
         budget.spend()
 
@@ -126,41 +133,44 @@ def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
 def retry_budget(
     what: str, words: Words, geometry: Geometry, entry: int
 ) -> RetryBudget:
-    """Return the budget of a read; spent, it checks the catalog before it raises."""
+    """Return the budget of a read. Once spent, it checks the catalog, then raises."""
     return RetryBudget(what, lambda: checked_word(words, geometry, entry))
 
 
-def times_damage(rows: Rows, timeframe: str) -> str | None:
-    """Return the damage of rows' times or None; believe it only if `valid` holds."""
-    first, last = sound_run(rows, timeframe)
+def describe_times_damage(rows: Rows, timeframe: str) -> str | None:
+    """Return the damage of the rows' times, or None.
+
+    The result counts only if `rows.valid` is True afterwards.
+    """
+    first, last = longest_valid_run(rows, timeframe)
     if last - first == len(rows):
         return None
     row = last if last < len(rows) else first - 1
     opens, closes = rows.open_time[row], rows.close_time[row]
-    return f"bar {rows.first + row} is said to last from {opens} to {closes}"
+    return f"bar {rows.first + row} opens at {opens} and closes at {closes}"
 
 
-def sound_run(rows: Rows, timeframe: str) -> tuple[int, int]:
-    """Return the longest run of rows with sound times, [first, last) in the window.
+def longest_valid_run(rows: Rows, timeframe: str) -> tuple[int, int]:
+    """Return the longest run of rows with valid times, [first, last) in the window.
 
-    Of equally long runs the newest counts. Without a sound row the run is empty.
+    Of equally long runs the newest counts. Without a valid row the run is empty.
     """
     opens, closes = rows.open_time, rows.close_time
-    sound = (opens >= 0) & (opens < TIME_LIMIT) & _fits(closes - opens, timeframe)
-    joined = sound[1:] & sound[:-1] & (opens[1:] > opens[:-1])
-    if joined.all() and sound.all():
+    valid = (opens >= 0) & (opens < TIME_LIMIT) & _fits(closes - opens, timeframe)
+    joined = valid[1:] & valid[:-1] & (opens[1:] > opens[:-1])
+    if joined.all() and valid.all():
         return 0, len(rows)
     starts = [0, *(np.flatnonzero(~joined) + 1).tolist(), len(rows)]
-    runs = [run for run in pairwise(starts) if sound[run[0]]]
+    runs = [run for run in pairwise(starts) if valid[run[0]]]
     return max(runs, key=lambda run: (run[1] - run[0], run), default=(0, 0))
 
 
-def bar_damage(bar: Bar, timeframe: str) -> str | None:
-    """Return the damage of one bar's times, None if they are sound."""
+def describe_bar_damage(bar: Bar, timeframe: str) -> str | None:
+    """Return the damage of one bar's times, None if they are valid."""
     length = bar.close_time - bar.open_time
     if 0 <= bar.open_time < TIME_LIMIT and _fits(length, timeframe):
         return None
-    return f"a bar is said to last from {bar.open_time} to {bar.close_time}"
+    return f"a bar opens at {bar.open_time} and closes at {bar.close_time}"
 
 
 def _fits(length: Any, timeframe: str) -> Any:

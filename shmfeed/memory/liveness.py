@@ -1,12 +1,12 @@
-"""The one rule of liveness: is the feeder alive, does it work, is its segment current.
+"""The rules of liveness: when a feeder is alive or working, and a segment current.
 
-The feeder leaves two signs of life in the header, both CLOCK_BOOTTIME in ns: its beat
+The feeder leaves two heartbeats in the header, both CLOCK_BOOTTIME in ns: its heartbeat
 thread stores `alive`, its main loop stores `tick`. The boot clock is one for all
-processes of a host and counts through a suspend, so a sign's age needs no pid and no
-system call.
+processes of a host and counts through a suspend, so a heartbeat's age needs no pid and
+no system call.
 
-A sign that lies more than AHEAD_NS in the future is no sign of life: it is damage, and
-nothing would ever age it. `csrc/liveness.h` states the same rule in C.
+A heartbeat that lies more than AHEAD_NS in the future does not count: it is damage, and
+would never expire. `csrc/liveness.h` states the same rules in C.
 """
 
 from shmfeed.layout import AHEAD_NS, DEAD_NS, H_ALIVE, H_RETIRED, H_TICK, STUCK_NS
@@ -14,7 +14,7 @@ from shmfeed.memory.words import Ints
 
 
 def is_alive(ints: Ints, now: int) -> bool:
-    """Return True if the feeder gave a sign of life within DEAD_NS before `now`."""
+    """Return True if a heartbeat is at most DEAD_NS older than `now`."""
     return (
         -AHEAD_NS <= now - ints[H_TICK] <= DEAD_NS
         or -AHEAD_NS <= now - ints[H_ALIVE] <= DEAD_NS
@@ -22,16 +22,16 @@ def is_alive(ints: Ints, now: int) -> bool:
 
 
 def is_working(ints: Ints, now: int) -> bool:
-    """Return True if the feeder's main loop ticked within STUCK_NS before `now`."""
+    """Return True if the main loop's heartbeat is at most STUCK_NS older than `now`."""
     return -AHEAD_NS <= now - ints[H_TICK] <= STUCK_NS
 
 
 def is_current(ints: Ints, now: int) -> bool:
-    """Return True if the segment is surely still its feed's, without a system call.
+    """Return True if the segment is certainly the feed's current one.
 
-    Where this is False the feed's name decides: the reader looks for a successor, and
-    stays where it finds no other segment. A sign that is ahead by more than DEAD_NS
-    proves nothing here, however near it is: it may outlive its feeder.
+    If this is False, the reader looks up the feed's name, and keeps its segment if the
+    name does not lead to another one. A heartbeat more than DEAD_NS in the future does
+    not count here: it could outlast its feeder.
     """
     return not ints[H_RETIRED] and (
         abs(now - ints[H_TICK]) <= DEAD_NS or abs(now - ints[H_ALIVE]) <= DEAD_NS

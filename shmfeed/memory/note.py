@@ -1,4 +1,4 @@
-"""The note: the feeder's facts in text (endpoint, last error), as a latch's cell."""
+"""The note: text facts of the feeder (endpoint, last error), as a latch's cell."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _DAMAGED = "the feeder's note in the segment is damaged; restart the feeder"
 def pack_note(facts: Mapping[str, object]) -> bytes:
     """Return one cell: the length of the JSON text, and the text.
 
-    Where the text does not fit, the longest value is halved until it does.
+    If the text does not fit, its longest value is halved until it does.
     """
     texts = dict(facts)
     text = json.dumps(texts).encode()
@@ -26,9 +26,9 @@ def pack_note(facts: Mapping[str, object]) -> bytes:
 
 
 def unpack_note(cell: bytes | None) -> dict[str, Any]:
-    """Return the facts of a cell, none of one that was never written.
+    """Return the facts of a cell, {} if it was never written.
 
-    A damaged note costs no bars: its only fact is a `last_error` that says so.
+    A damaged note costs no bars: its only fact is then a `last_error` that says so.
     """
     if cell is None:
         return {}

@@ -28,9 +28,9 @@ from shmfeed.validation import check_int
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-ROW = struct.Struct("=qqddddddq")  # a row, or a forming cell: one word a column
+ROW = struct.Struct("=qqddddddq")  # a row, or a forming cell: one word per column
 
-NUMBERS = {name: number for number, name in enumerate(COLUMNS)}
+COLUMN_NUMBER = {name: number for number, name in enumerate(COLUMNS)}
 _INTS = frozenset(INT_FIELDS)
 _FLOATS = slice(C_FLOATS, C_FLOATS + FLOATS)
 _OHLCV = slice(C_FLOATS, C_FLOATS + VALUES)
@@ -39,7 +39,7 @@ _OPEN_TIME, _CLOSE_TIME = 0, 1
 
 def column_number(field: object) -> int:
     """Return the column of a field. Raise BadArgumentError, which lists the fields."""
-    number = NUMBERS.get(field) if isinstance(field, str) else None
+    number = COLUMN_NUMBER.get(field) if isinstance(field, str) else None
     if number is None:
         known = " ".join(COLUMNS)
         raise BadArgumentError(f"field {repr_short(field)} is unknown; one of: {known}")
@@ -174,7 +174,7 @@ class Slice(Rows):
     @property
     def valid(self) -> bool:
         """True if the writer has not begun to write over a row of this slice."""
-        return self._slot.held(self._word, self.first)
+        return self._slot.is_intact(self._word, self.first)
 
 
 class Slot:
@@ -192,18 +192,23 @@ class Slot:
         self.ints = self.floats.view(np.int64)
 
     def bar(self, row: int) -> Bar:
-        """Return row number `row`; call `held` afterwards."""
+        """Return row number `row`. Call `is_intact` afterwards."""
         stride = 2 * self.capacity
         start = self.at + SLOT_HEADER_WORDS + row % self.capacity
         words = self.words[start : start + len(COLUMNS) * stride : stride]
         return Bar._make(ROW.unpack(bytes(words)))
 
-    def held(self, word: int, first: int) -> bool:
-        """Return True if the rows from `first` on held under catalog word `word`."""
+    def is_intact(self, word: int, first: int) -> bool:
+        """Return True if the loads of the rows from `first` on count, steps R4 and R5.
+
+        No such row was overwritten, and the slot still has the epoch of catalog word
+        `word`.
+        """
         words, at = self.words, self.at
         # R4, acquire: pairs with A2. x86-64 keeps loads in order.
         intent = words[at + S_INTENT]
-        # The epoch last: it tells an intent of the slot's next epoch for what it is.
+        # R5: the epoch is loaded last. It reveals that the intent belongs to the slot's
+        # next epoch.
         return words[at + S_EPOCH] == word >> SLOT_BITS and (
             intent - first <= self.capacity
         )

@@ -1,4 +1,4 @@
-"""The eventcount of a segment: readers sleep until a bar closes or the feed moves.
+"""The eventcount of a segment: readers sleep until it is notified of a closed bar.
 
 It is one 32-bit word of the header, the key, with a futex on it. The writer changes
 the key after each change that readers wait for. Each stream has one of 32 wake bits; a
@@ -7,12 +7,13 @@ for one of them.
 
 Notify (the writer):                 Wait (a reader):
  (N1) publish the rows                (W1) load the key
- (N2) release-store the key + 1       (W2) look again: return if a row has come
+ (N2) release-store the key + 1       (W2) check again: return if a row came
  (N3) wake the sleepers               (W3) sleep while the key is still as loaded
 
 No wake-up is lost. A reader that saw an old count in W2 loaded the key before N2, and
-the kernel compares the key once more before the reader sleeps. A reader that looked
-first and loaded the key afterwards would sleep over a row that came in between.
+the kernel compares the key once more before the reader sleeps. In the other order
+(check, then load the key) a row published between the two would go unnoticed, and the
+reader would sleep although a row is there.
 """
 
 from collections.abc import Iterable
@@ -40,7 +41,7 @@ def wake_bit(entry: int) -> int:
 
 
 class Eventcount:
-    """The writer's side of the eventcount. Used by one thread.
+    """The writer's side of the eventcount. One thread uses it.
 
     Called with an entry number, it notifies the readers of that one stream.
     """
@@ -72,7 +73,8 @@ class CountedReader(Protocol):
 def sleep_past(reader: CountedReader, after: int, timeout_ns: int, /) -> int:
     """Sleep until the reader's count is above `after`; return the count.
 
-    It may return early without a cause. With a timeout of 0 or less it does not sleep.
+    It may return early with an unchanged count. With a timeout of 0 or less it does not
+    sleep.
     """
     key = futex_load(reader.words.raw, WAKE_OFFSET)  # W1
     count = reader.count

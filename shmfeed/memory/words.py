@@ -18,27 +18,25 @@ from shmfeed.text import repr_short
 
 Ints = memoryview  # of 8-byte words, as ints
 
-READ_LIMIT_NS = 10_000_000  # a writer may outrun a read for so long
+READ_LIMIT_NS = 10_000_000  # how long a writer may outrun a read
 
 
-class _Order:
-    """The fence that this process uses."""
-
-    fence: Callable[[], None] | None = None
+class _Fence:
+    function: Callable[[], None] | None = None  # the C core's
 
 
-def order_by(fence: Callable[[], None]) -> None:
-    """Make `fence` call this function from now on: the C core's."""
-    _Order.fence = fence
+def use_fence(function: Callable[[], None]) -> None:
+    """Use the C core's fence from now on."""
+    _Fence.function = function
 
 
 def fence() -> None:
     """Order all accesses above this line before all below it, for every CPU.
 
-    With the pure core it does nothing: x86-64 keeps loads in order, and stores too.
+    With the pure core it does nothing: x86-64 keeps loads and stores in order.
     """
-    if _Order.fence is not None:
-        _Order.fence()
+    if _Fence.function is not None:
+        _Fence.function()
 
 
 def boot_ns() -> int:
@@ -54,7 +52,8 @@ class Words:
         name: The buffer's name in messages.
 
     Raises:
-        BadArgumentError: The buffer is of another kind.
+        BadArgumentError: The buffer is not contiguous, not of whole words, or not
+            aligned.
     """
 
     __slots__ = ("floats", "ints", "name", "raw")
@@ -67,7 +66,7 @@ class Words:
 
     def columns(self, word: int, shape: tuple[int, int]) -> NDArray[np.float64]:
         """Return a float64 array of this shape over the buffer, from `word` on."""
-        # frombuffer keeps the buffer's owner alive: no mapping vanishes under an array.
+        # frombuffer keeps the buffer's owner alive: a mapping outlives its arrays.
         rows, width = shape
         flat = np.frombuffer(
             self.raw, np.float64, count=rows * width, offset=word * WORD
@@ -111,14 +110,14 @@ class RetryBudget:
 
     Time is the thread's own CPU time: a reader that the scheduler paused was not outrun
     by the writer. Each call reads the clock, since one try may copy millions of rows.
-    Before it raises it calls `look`, which may raise a better reason.
+    Before it raises it calls `diagnose`, which may raise a more precise error.
     """
 
-    __slots__ = ("_deadline", "_look", "_tries", "_what")
+    __slots__ = ("_deadline", "_diagnose", "_tries", "_what")
 
-    def __init__(self, what: str, look: Callable[[], object] | None = None) -> None:
+    def __init__(self, what: str, diagnose: Callable[[], object] | None = None) -> None:
         self._what = what
-        self._look = look
+        self._diagnose = diagnose
         self._tries = 0
         self._deadline = 0
 
@@ -128,8 +127,8 @@ class RetryBudget:
         if not self._deadline:
             self._deadline = now + READ_LIMIT_NS
         elif now > self._deadline:
-            if self._look is not None:
-                self._look()
+            if self._diagnose is not None:
+                self._diagnose()
             limit = READ_LIMIT_NS // 1_000_000
             raise BusyRingError(
                 f"{self._what}: the writer outran this read for {limit} ms"
@@ -142,11 +141,15 @@ class Latch:
 
     Linux calls this a seqcount_latch_t. The steps have the numbers of `ringbuf`:
 
-    Write: (U1) release; (U2) fill the cell that readers do not read; (U3) release-store
-    the counter. Read: (F1) acquire-load the counter; (F2) copy its cell; (F3) acquire;
-    (F4) load the counter, equal or again: the writer moves it on before it touches the
-    copied cell. A writer killed between any two steps leaves the last whole value
-    readable for ever.
+    Write the value:                        Read it:
+     (U1) release                            (F1) acquire-load the counter
+     (U2) fill the cell that readers do      (F2) copy the cell that it names
+          not read                           (F3) acquire
+     (U3) release-store the counter + 1      (F4) load the counter; if it differs,
+                                                  start again at F1
+
+    The writer changes the counter before it touches the copied cell. A writer that is
+    killed between any two steps leaves the last whole value readable for ever.
     """
 
     __slots__ = ("_bytes", "_counter", "_first", "_words")
@@ -159,11 +162,11 @@ class Latch:
 
     @staticmethod
     def size(cell_words: int) -> int:
-        """Return the words that a latch takes."""
+        """Return the size of a latch in words."""
         return 1 + 2 * cell_words
 
     def write(self, value: bytes) -> None:
-        """Replace the value, exactly one cell long. For the one writer only."""
+        """Replace the value, which is one cell long. Only one thread may write."""
         ints = self._words.ints
         counter = ints[self._counter] + 1
         fence()  # U1, release: pairs with F3

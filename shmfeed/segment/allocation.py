@@ -37,7 +37,7 @@ _patching = threading.Lock()
 @contextmanager
 def _untracked(name: str) -> Iterator[None]:
     # Between registering a name and unregistering it, a kill would let the tracker
-    # unlink a successor's feed.
+    # unlink the segment of the next feeder.
     register, unregister = resource_tracker.register, resource_tracker.unregister
 
     def except_name(call: Track) -> Track:
@@ -76,8 +76,8 @@ def allocation_errors(where: Place, geometry: Geometry) -> Iterator[None]:
         if full or error.errno in _DISK_FULL:
             raise _segment_full(where, geometry, error, filesystem) from error
         raise SegmentError(
-            f"cannot create or lock feed {where.name!r} on this host: {error}; nothing"
-            f" was changed; check the permissions of {where.directory} and this"
+            f"feed {where.name!r} cannot be created or locked on this host: {error};"
+            f" nothing was changed; check the permissions of {where.directory} and this"
             " process's limits (ulimit -n, ulimit -v)"
         ) from error
 

@@ -1,4 +1,4 @@
-"""Inventory of this user's feeds on this host: segments, successors, sockets."""
+"""Inventory of this user's feeds on this host: segments, unfinished ones, sockets."""
 
 import os
 from pathlib import Path
@@ -8,20 +8,21 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.segment.mapping import Place, place
 
 _SOCKET = ".sock"
-_ANY = "any"  # a feed name, to take from its place what all places share
+_ANY = "any"  # any feed name: only the common prefix and directory of its files count
 
 
 class Inventory(NamedTuple):
-    """The names of feeds, and the paths under our prefix that fit no feed name."""
+    """The names of feeds, and the paths with our prefix whose rest names no feed."""
 
     feeds: list[str]
-    strangers: list[Path]
+    foreign: list[Path]
 
 
 def take_inventory() -> Inventory:
-    """List all feeds that have a file, other than a lock file, which outlives its feed.
+    """List all feeds that have a file.
 
-    Raises UnsupportedPlatformError.
+    A lock file alone does not count: it outlives its feed. Raises
+    UnsupportedPlatformError if live feeds cannot work here.
     """
     where = place(_ANY)
     prefix = where.segment.name.removesuffix(_ANY)
@@ -40,13 +41,16 @@ def take_inventory() -> Inventory:
 
 
 def feeds_with_segment() -> list[str]:
-    """Return the names of the feeds that have a segment; UnsupportedPlatformError."""
+    """Return the names of the feeds that have a segment.
+
+    Raises UnsupportedPlatformError if live feeds cannot work here.
+    """
     feeds = take_inventory().feeds
     return [name for name in feeds if os.path.lexists(place(name).segment)]
 
 
 def has_files(where: Place) -> bool:
-    """Return whether a feed has a file, other than its lock file."""
+    """Return True if a feed has a file, other than its lock file."""
     paths = where.segment, where.successor, where.socket
     return any(os.path.lexists(path) for path in paths)
 

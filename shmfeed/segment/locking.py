@@ -22,13 +22,13 @@ _POLL_SECONDS = 0.005
 
 
 def make_directory(directory: Path) -> None:
-    """Create the feeds' directory, private to this user, if it is not there.
+    """Create the feeds' directory, private to this user, if it does not exist.
 
     Raises SegmentFormatError if it is not private.
     """
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700)
-        directory.chmod(0o700)  # the umask may have left less
+        directory.chmod(0o700)  # the umask may have cleared bits
     check_directory(directory)
 
 
@@ -55,15 +55,15 @@ def acquire_lock_file(where: Place) -> UnixFileLock:
     try:
         lock.acquire(_LOCK_TIMEOUT_SECONDS, poll_interval=_POLL_SECONDS)
     except Timeout:
-        raise feed_busy(where, _signing_pid(where.lock)) from None
+        raise feed_busy(where, _read_pid(where.lock)) from None
     return lock
 
 
 def check_lock_file(lock: Path) -> None:
-    """Raise SegmentFormatError if a file cannot be this user's lock. It may be absent.
+    """Raise SegmentFormatError if a file cannot be this user's lock.
 
-    To be called before it is opened: a fifo would block, and signing it would truncate
-    a file of another program.
+    A missing file is accepted. Call this before opening the file: opening a fifo would
+    block, and writing the pid would truncate a file of another program.
     """
     try:
         status = lock.lstat()
@@ -82,7 +82,7 @@ def check_lock_file(lock: Path) -> None:
     )
 
 
-def sign_lock_file(lock: Path) -> Identity:
+def write_pid(lock: Path) -> Identity:
     """Write this process's pid into the lock file, for messages of other feeders."""
     fd = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
     try:
@@ -97,8 +97,8 @@ def sign_lock_file(lock: Path) -> Identity:
 def lock_segment(where: Place, path: Path) -> int:
     """Return a descriptor that keeps the segment at `path` locked.
 
-    The lock needs a descriptor of its own: a forked child that inherits the mapping's
-    descriptor would keep a lock on that one. Raises FeedBusyError.
+    The lock uses a separate descriptor. A lock on the mapping's descriptor would
+    survive in a forked child. Raises FeedBusyError.
     """
     fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
@@ -120,16 +120,16 @@ def _try_lock(fd: int) -> bool:
 
 
 def feed_busy(where: Place, pid: int | None) -> FeedBusyError:
-    """Return the error that names the holder of the feed."""
-    holder = "another process" if pid is None else f"process {pid}"
+    """Return the error that names the owner of the feed."""
+    owner = "another process" if pid is None else f"process {pid}"
     return FeedBusyError(
-        f"feed {where.name!r} is written by {holder}; stop that feeder, or use another"
+        f"feed {where.name!r} is written by {owner}; stop that feeder, or use another"
         " feed name",
         pid,
     )
 
 
-def _signing_pid(lock: Path) -> int | None:
+def _read_pid(lock: Path) -> int | None:
     with suppress(OSError, ValueError):
         return _if_alive(int(lock.read_text("ascii")))
     return None

@@ -2,8 +2,8 @@
 
 Readers map the segment by themselves, read-only, never through
 `multiprocessing.shared_memory`: its resource tracker would unlink a live feed when a
-reader exits. No mapping is closed. It is unmapped with the last array over it, so that
-a slice never points to memory that is gone.
+reader exits. No mapping is closed explicitly: it is unmapped when its last array is
+freed, so a slice always has its memory.
 """
 
 import errno
@@ -41,7 +41,7 @@ class Place(NamedTuple):
     """The files of one feed of this user.
 
     They do not depend on the environment: two processes with different environments
-    must meet at the same lock.
+    must find the same lock.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Place(NamedTuple):
 
 
 def place(feed: str) -> Place:
-    """Return the place of a feed.
+    """Return the files of a feed.
 
     Raises BadArgumentError for a bad name, UnsupportedPlatformError where live feeds
     cannot work.
@@ -167,14 +167,14 @@ def read_geometry(where: Place, words: Words, size: int) -> Geometry:
         )
     stated = words.ints[H_SIZE]
     geometry = Geometry(*words.ints[H_MAX_STREAMS : H_GUARD + 1].tolist())
-    sound = (
+    valid = (
         1 <= geometry.max_streams <= MAX_STREAMS
         and 1 <= geometry.history <= MAX_HISTORY
         and 1 <= geometry.guard <= MAX_HISTORY
         and words.ints[H_SLOTS] == geometry.slots
         and stated == geometry.size
     )
-    if not sound or size < geometry.size:
+    if not valid or size < geometry.size:
         raise SegmentFormatError(
             f"{where.segment} is damaged: it has {size} bytes, its header states"
             f" {stated} and {geometry}; restart its feeder, which recreates it, or stop"
@@ -200,7 +200,7 @@ def read_ready_word(where: Place, fd: int) -> int:
     unfinished = not begun and stated in (0, size)
     if not unfinished and ready >> MAGIC_SHIFT != MAGIC:
         raise SegmentFormatError(
-            f"{where.segment} is not a shmfeed segment; it stays as it is: move it"
+            f"{where.segment} is not a shmfeed segment; it was not changed; move it"
             " away, or use another feed name"
         )
     return ready
@@ -217,12 +217,12 @@ def feed_not_found(where: Place) -> FeedNotFoundError:
 
 
 def identity_of(status: os.stat_result) -> Identity:
-    """Return what tells one file from another, whatever its name."""
+    """Return device and inode, which identify a file under any name."""
     return status.st_dev, status.st_ino
 
 
 def identity_at(path: str | Path) -> Identity | None:
-    """Return the identity of the file that bears this name now, None if none does.
+    """Return the identity of the file that has this name now, None without one.
 
     A symbolic link is not followed.
     """

@@ -1,14 +1,15 @@
 """Exclusive ownership of a feed's segment: reuse, recreation, release, removal.
 
 A feed has one writer. It holds two locks: the lock file in the feed's directory, and a
-lock on the segment itself, which still holds if the lock file is removed. At each beat
-the owner compares both files with their names, and stops if one was removed or
-replaced. It unlinks a segment only while it holds both locks.
+lock on the segment itself, which still holds if the lock file is removed. At each
+heartbeat the owner compares both files with their names, and stops if one was removed
+or replaced, or if the segment was truncated. It unlinks a segment only while it holds
+both locks.
 
 A segment that is damaged or of another geometry is recreated. Its usable bars are
 copied into a new segment, which one rename puts in its place. An owner that is killed
-on the way leaves the old segment untouched, and an unfinished successor that the next
-owner removes.
+in between leaves the old segment untouched, and an unfinished one that the next owner
+removes.
 """
 
 import logging
@@ -39,7 +40,7 @@ from shmfeed.segment.locking import (
     feed_busy,
     lock_segment,
     make_directory,
-    sign_lock_file,
+    write_pid,
 )
 from shmfeed.segment.mapping import (
     Mapping,
@@ -59,7 +60,7 @@ _MOST_LISTED = 5  # damages in one log line
 
 
 class SegmentOwner:
-    """The right to write one feed, from construction to `release`.
+    """Exclusive ownership of one feed, from construction to `release`.
 
     `mapping` is the owned segment. `reused` says that it existed before. `previous` is
     the segment that it replaces, if any. `publish` shows the new segment to readers
@@ -69,8 +70,8 @@ class SegmentOwner:
     closed, so that the locks end with the parent.
 
     Raises FeedBusyError with the owner's pid, SegmentFullError, SegmentFormatError for
-    a file that is not a segment of this user, SegmentError if the host refuses. Then
-    nothing is held.
+    a file that is not a segment of this user, SegmentError if the host refuses. No
+    lock is held after an error.
     """
 
     def __init__(self, where: Place, geometry: Geometry) -> None:
@@ -86,7 +87,7 @@ class SegmentOwner:
             make_directory(where.directory)
             self._lock_file = acquire_lock_file(where)
             try:
-                self._lock_identity = sign_lock_file(where.lock)
+                self._lock_identity = write_pid(where.lock)
                 mapping = self._reuse(geometry)
                 _remove_unfinished(where)
                 self.reused = mapping is not None
@@ -138,7 +139,7 @@ class SegmentOwner:
                 f"{self._path} was created by another program just now; try again"
             ) from error
         try:
-            self._path.chmod(0o600)  # the umask may have left less
+            self._path.chmod(0o600)  # the umask may have cleared bits
             self._lock_segment(self._path)
             os.posix_fallocate(self._locks[-1], 0, geometry.size)
             return self._write_header(geometry)
@@ -163,7 +164,7 @@ class SegmentOwner:
         return Mapping(words, geometry, identity)
 
     def publish(self) -> None:
-        """Let readers into a new segment, whole with the bars that were copied into it.
+        """Make a new segment visible to readers, after its bars were copied into it.
 
         Raises FeedLostError if the previous segment was replaced by another one.
         """
@@ -181,16 +182,16 @@ class SegmentOwner:
     def _lock_segment(self, path: Path) -> None:
         self._locks.append(lock_segment(self.where, path))
 
-    def check(self) -> None:
-        """Raise FeedLostError if segment or lock file was removed, replaced or cut off.
+    def check_owned(self) -> None:
+        """Raise FeedLostError if a file was removed, replaced or truncated.
 
         Storing past the end of a truncated segment raises SIGBUS.
         """
-        held = (
+        owned = (
             (self._path, self.mapping.identity, self.mapping.geometry.size),
             (self.where.lock, self._lock_identity, 0),
         )
-        for path, identity, size in held:
+        for path, identity, size in owned:
             status = _lstat(path)
             if status is None or identity_of(status) != identity:
                 raise _feed_lost(path)
@@ -201,14 +202,11 @@ class SegmentOwner:
                 )
 
     def is_whole(self) -> bool:
-        """Return whether the segment has all its pages.
-
-        Storing past the end of a truncated segment raises SIGBUS.
-        """
+        """Return True if the segment has all its pages."""
         return os.fstat(self._locks[-1]).st_size >= self.mapping.geometry.size
 
     def release(self, unlink: bool) -> None:
-        """Give up the right to write. With `unlink`, retire and remove the segment.
+        """Release ownership. With `unlink`, retire and remove the segment first.
 
         Idempotent.
         """
@@ -221,7 +219,7 @@ class SegmentOwner:
         self._unlock()
 
     def disown(self) -> None:
-        """Own nothing from here on, in a forked child."""
+        """Own nothing from now on, in a forked child."""
         self._pid = -1
         self._unlock_segments()
 

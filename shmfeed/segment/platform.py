@@ -47,7 +47,7 @@ def check_platform() -> None:
     missing = _ABSENT if SHARED_MEMORY.is_dir() else [str(SHARED_MEMORY), *_ABSENT]
     if missing:
         raise UnsupportedPlatformError(
-            "live feeds need POSIX shared memory as Linux has it; not here:"
+            "live feeds need POSIX shared memory as Linux has it; this host lacks:"
             f" {', '.join(missing)}; contexts and backtests work without it"
         )
     check_memory_order()

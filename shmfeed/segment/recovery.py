@@ -1,8 +1,8 @@
 """Recovery of a segment by its next owner: inspect it, then migrate what is usable.
 
 The new owner holds the locks, so no process writes the segment meanwhile. Inspection
-lists each damage. A stream is usable if its names and its slot are intact, whatever
-happened to the words around them. Migration copies a stream's closed bars, or the
+lists each damage. A stream is usable if its key and its slot are intact, even if other
+words are damaged. Migration copies a stream's closed bars, or the
 longest run of them with valid times, and its counters into the segment that replaces
 this one.
 """
@@ -33,13 +33,17 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.catalog import Catalog, Entry, catalog_words, read_entry
-from shmfeed.memory.integrity import key_damage, slot_damage, sound_run
+from shmfeed.memory.integrity import (
+    describe_key_damage,
+    describe_slot_damage,
+    longest_valid_run,
+)
 from shmfeed.memory.words import Words, boot_ns
 from shmfeed.segment.mapping import Mapping
-from shmfeed.segment.stream_check import closed_damage, forming_damage
+from shmfeed.segment.stream_check import describe_closed_damage, describe_forming_damage
 from shmfeed.text import counted
 
-# Words that are counted up: a writer would fail at the end of an int64.
+# Counters that a writer increments. One near the end of int64 would overflow.
 _HEADER_COUNTS = (
     H_WRITER_EPOCH,
     H_NOTE,
@@ -62,24 +66,24 @@ class Inspection(NamedTuple):
 
 
 def inspect_segment(words: Words, geometry: Geometry) -> Inspection:
-    """Look at each word of a segment that its next writer relies on."""
+    """Inspect every word of a segment that its next writer relies on."""
     damage = _header_damage(words, geometry)
     found = _candidates(words, geometry)
-    marks = catalog_words(words, geometry, geometry.max_streams)
-    by_mark = Counter(marks[entry.number] for entry in found)
+    slots = catalog_words(words, geometry, geometry.max_streams)
+    by_slot = Counter(slots[entry.number] for entry in found)
     by_key = Counter(_key(entry) for entry in found)
     usable = []
     for entry in found:
-        what = _entry_damage(words, geometry, entry)
-        if by_mark[marks[entry.number]] > 1 or by_key[_key(entry)] > 1:
-            what = what or "another stream has the same slot or the same names"
-        if what is None:
+        fault = _describe_entry_damage(words, geometry, entry)
+        if by_slot[slots[entry.number]] > 1 or by_key[_key(entry)] > 1:
+            fault = fault or "another stream has the same slot or the same key"
+        if fault is None:
             usable.append(entry)
             reader = RingReader(words, geometry, entry.number)
-            what = closed_damage(reader, entry.timeframe)
-            what = what or _values_damage(words, reader, entry)
-        if what is not None:
-            damage.append(f"stream {entry.number}: {what}")
+            fault = describe_closed_damage(reader, entry.timeframe)
+            fault = fault or _describe_values_damage(words, reader, entry)
+        if fault is not None:
+            damage.append(f"stream {entry.number}: {fault}")
     return Inspection(usable, damage)
 
 
@@ -89,18 +93,18 @@ def valid_count(value: int) -> int:
 
 
 def valid_moment(value: int) -> int:
-    """Return a CLOCK_BOOTTIME in ns, 0 if it is out of range."""
+    """Return a time of CLOCK_BOOTTIME in ns, 0 if it is out of range."""
     return value if 0 <= value <= boot_ns() + AHEAD_NS else 0
 
 
 def _candidates(words: Words, geometry: Geometry) -> list[Entry]:
-    # If the count of entries is damaged, each entry that has a catalog word.
+    # All entries; if their count is damaged, those that have a catalog word.
     count = words.ints[H_STREAMS]
     if 0 <= count <= geometry.max_streams:
         return [read_entry(words, geometry, index) for index in range(count)]
-    marks = catalog_words(words, geometry, geometry.max_streams)
-    begun = [index for index, mark in enumerate(marks) if mark]
-    return [read_entry(words, geometry, index) for index in begun]
+    slots = catalog_words(words, geometry, geometry.max_streams)
+    used = [index for index, word in enumerate(slots) if word]
+    return [read_entry(words, geometry, index) for index in used]
 
 
 def _header_damage(words: Words, geometry: Geometry) -> list[str]:
@@ -119,13 +123,17 @@ def _header_damage(words: Words, geometry: Geometry) -> list[str]:
     return damage
 
 
-def _entry_damage(words: Words, geometry: Geometry, entry: Entry) -> str | None:
+def _describe_entry_damage(
+    words: Words, geometry: Geometry, entry: Entry
+) -> str | None:
     at = geometry.entry_word(entry.number)
-    what = key_damage(entry.symbol, entry.timeframe)
-    return what or slot_damage(words, geometry, words.ints[at + E_WORD])
+    damage = describe_key_damage(entry.symbol, entry.timeframe)
+    return damage or describe_slot_damage(words, geometry, words.ints[at + E_WORD])
 
 
-def _values_damage(words: Words, reader: RingReader, entry: Entry) -> str | None:
+def _describe_values_damage(
+    words: Words, reader: RingReader, entry: Entry
+) -> str | None:
     at = reader.entry
     for word in _ENTRY_COUNTS:
         value = words.ints[at + word]
@@ -134,8 +142,8 @@ def _values_damage(words: Words, reader: RingReader, entry: Entry) -> str | None
     for word in (E_SINCE, E_UPDATED):
         value = words.ints[at + word]
         if value != valid_moment(value):
-            return f"word {word} of its entry says {value} ns since the boot"
-    return forming_damage(reader, entry.timeframe)
+            return f"word {word} of its entry is {value}, not a time since boot"
+    return describe_forming_damage(reader, entry.timeframe)
 
 
 def migrate(
@@ -174,14 +182,14 @@ def migrate(
 
 
 def _copy_stream(old: Mapping, new: Mapping, catalog: Catalog, entry: Entry) -> int:
-    """Return how many bars that readers could ask for are dropped."""
+    """Copy one stream. Return how many bars that readers could ask for are dropped."""
     key = _key(entry)
     reader = RingReader(old.words, old.geometry, entry.number)
     rows = reader.view(new.geometry.history)
-    first, last = sound_run(rows, entry.timeframe)
+    first, last = longest_valid_run(rows, entry.timeframe)
     index = catalog.add(key, boot_ns(), base=rows.first + first)
     writer = RingWriter(new.words, new.geometry, index, key, _wake_no_reader)
-    broken = forming_damage(reader, entry.timeframe)
+    broken = describe_forming_damage(reader, entry.timeframe)
     for row in range(first, last):
         bar = rows.bar(row)
         writer.append(bar.open_time, *bar[2:], wake=False)

@@ -1,6 +1,7 @@
-"""Removal of what no feeder holds: segments, unfinished successors, control sockets.
+"""Removal of files that no feeder owns: segments, unfinished ones, control sockets.
 
-Apart from `inventory`, because it loads filelock, which a reading process must not.
+This module loads filelock, which a reading process must not load. Therefore it is
+separate from `inventory`.
 """
 
 import errno
@@ -36,12 +37,12 @@ UNHELD, HELD, FOREIGN, FAILED = "unheld", "held", "foreign", "failed"
 
 
 class Leftover(NamedTuple):
-    """A file under a feed's name, and whether it may be removed.
+    """A file that belongs to a feed's name, and its owner if it has one.
 
-    `size` is in bytes. `state` is UNHELD if no feeder holds it, HELD if one does,
+    `size` is in bytes. `state` is UNHELD if no feeder owns it, HELD if one does,
     FOREIGN if no feeder of this user can have created it, FAILED if the host refused.
-    `reason` says why it stays, and is empty for UNHELD. `pid` is the holder's, None if
-    no feeder holds it or the holder is unknown.
+    `reason` says why it stays, and is empty for UNHELD. `pid` is the owner's, None if
+    no feeder owns it or the owner is unknown.
     """
 
     path: Path
@@ -54,13 +55,13 @@ class Leftover(NamedTuple):
 def remove_unheld(where: Place) -> bool:
     """Remove the segment if no feeder owns it. Return True if it was removed.
 
-    An unfinished successor and the socket of a killed feeder are removed with it. The
-    lock file stays. Readers keep their bars and look for a successor. Raises
+    An unfinished segment and the socket of a killed feeder are removed with it. The
+    lock file stays. Readers keep their bars and look for another segment. Raises
     SegmentFormatError, and removes nothing, if the file is not a segment of this user,
     SegmentError if the host refuses.
     """
-    there = {one.path: one for one in leftovers(where, remove=True)}
-    found = there.get(where.segment)
+    by_path = {item.path: item for item in leftovers(where, remove=True)}
+    found = by_path.get(where.segment)
     if found is None or found.state == HELD:
         return False
     if found.state == FOREIGN:
@@ -74,14 +75,14 @@ def remove_unheld(where: Place) -> bool:
 
 
 def leftovers(where: Place, remove: bool = False) -> list[Leftover]:
-    """List a feed's segment, unfinished successor and control socket.
+    """List a feed's segment, unfinished segment and control socket.
 
-    With `remove`, remove those that no feeder holds. If a feeder holds any of them, all
+    With `remove`, remove those that no feeder owns. If a feeder owns any of them, all
     stay. A file that no feeder of this user can have created stays.
     """
     names = where.segment, where.successor, where.socket
-    there = [path for path in names if _size(path) is not None]
-    if not there:
+    existing = [path for path in names if _size(path) is not None]
+    if not existing:
         return []
     with ExitStack() as locks:
         try:
@@ -89,14 +90,14 @@ def leftovers(where: Place, remove: bool = False) -> list[Leftover]:
                 make_directory(where.directory)
             if remove or _size(where.lock) is not None:
                 locks.callback(acquire_lock_file(where).release)
-            return _examine(where, there, remove, locks)
+            return _examine(where, existing, remove, locks)
         except FeedBusyError as error:
-            holder = "another process" if error.pid is None else f"process {error.pid}"
-            return _all(there, HELD, f"is held by {holder}", error.pid)
+            owner = "another process" if error.pid is None else f"process {error.pid}"
+            return _all_stay(existing, HELD, f"is held by {owner}", error.pid)
         except SegmentFormatError as error:
-            return _all(there, FOREIGN, f"cannot be locked: {error}")
+            return _all_stay(existing, FOREIGN, f"cannot be locked: {error}")
         except (SegmentError, OSError) as error:
-            return _all(there, FAILED, f"cannot be locked: {error}")
+            return _all_stay(existing, FAILED, f"cannot be locked: {error}")
 
 
 def _size(path: Path) -> int | None:
@@ -106,10 +107,10 @@ def _size(path: Path) -> int | None:
         return None
 
 
-def _all(
-    there: list[Path], state: str, reason: str, pid: int | None = None
+def _all_stay(
+    existing: list[Path], state: str, reason: str, pid: int | None = None
 ) -> list[Leftover]:
-    sizes = ((path, _size(path)) for path in there)
+    sizes = ((path, _size(path)) for path in existing)
     return [
         Leftover(path, size, state, reason, pid)
         for path, size in sizes
@@ -118,21 +119,21 @@ def _all(
 
 
 def _examine(
-    where: Place, there: list[Path], remove: bool, locks: ExitStack
+    where: Place, existing: list[Path], remove: bool, locks: ExitStack
 ) -> list[Leftover]:
     # All files are examined before the first is removed: FeedBusyError leaves all.
     found = []
-    for path in there:
+    for path in existing:
         size = _size(path)
         if size is None:  # removed meanwhile; a new file may get its name
             continue
-        found.append(Leftover(path, size, *_objection(where, path, locks)))
+        found.append(Leftover(path, size, *_why_it_stays(where, path, locks)))
     if remove:
-        found = [_unlink(one) if one.state == UNHELD else one for one in found]
+        found = [_unlink(item) if item.state == UNHELD else item for item in found]
     return found
 
 
-def _objection(where: Place, path: Path, locks: ExitStack) -> tuple[str, str]:
+def _why_it_stays(where: Place, path: Path, locks: ExitStack) -> tuple[str, str]:
     """Return state and reason. An UNHELD segment is locked until `locks` ends."""
     try:
         if path == where.socket:
@@ -149,7 +150,7 @@ def _objection(where: Place, path: Path, locks: ExitStack) -> tuple[str, str]:
 
 
 def _check_socket(path: Path) -> None:
-    # Only the holder of the lock file creates a socket, and this process holds it.
+    # Only the owner of the lock file creates a socket, and this process owns it.
     status = path.lstat()
     if not (stat.S_ISSOCK(status.st_mode) and status.st_uid == os.geteuid()):
         raise SegmentFormatError(f"{path} is not a socket of this user; move it away")
@@ -170,25 +171,26 @@ def _lock(where: Place, locks: ExitStack) -> None:
 
 
 def _retire_if_gone(fd: int) -> None:
-    # A retired segment makes its readers look for a successor.
+    # A retired segment makes its readers look for another one.
     if not os.fstat(fd).st_nlink:
         os.pwrite(fd, struct.pack("=q", 1), H_RETIRED * WORD)
 
 
-def _unlink(one: Leftover) -> Leftover:
+def _unlink(item: Leftover) -> Leftover:
     try:
         with suppress(FileNotFoundError):
-            one.path.unlink()
+            item.path.unlink()
     except OSError as error:
-        return one._replace(state=FAILED, reason=f"cannot be removed: {error.strerror}")
-    return one
+        reason = f"cannot be removed: {error.strerror}"
+        return item._replace(state=FAILED, reason=reason)
+    return item
 
 
 _NO_FEED_NAME = "is not named like a feed; no feeder created it, so it stays"
 
 
 def clean_feed(name: str, remove: bool) -> list[Leftover]:
-    """List a feed's leftovers. With `remove`, remove those that no feeder holds.
+    """List a feed's leftovers. With `remove`, remove those that no feeder owns.
 
     Raises FeedNotFoundError if the feed has none, BadArgumentError for a bad name,
     UnsupportedPlatformError.
@@ -206,8 +208,8 @@ def clean_feed(name: str, remove: bool) -> list[Leftover]:
 def clean_all(remove: bool) -> list[Leftover]:
     """List the leftovers of all feeds of this user, and other files with our prefix.
 
-    With `remove`, remove those that no feeder holds. The other files stay.
+    With `remove`, remove those that no feeder owns. The other files stay.
     """
-    feeds, strangers = take_inventory()
-    found = [one for name in feeds for one in leftovers(place(name), remove)]
-    return found + [Leftover(path, 0, FOREIGN, _NO_FEED_NAME) for path in strangers]
+    feeds, foreign = take_inventory()
+    found = [item for name in feeds for item in leftovers(place(name), remove)]
+    return found + [Leftover(path, 0, FOREIGN, _NO_FEED_NAME) for path in foreign]

@@ -6,27 +6,27 @@ from shmfeed.bar import StreamKey
 from shmfeed.core import RingReader
 from shmfeed.errors import BusyRingError
 from shmfeed.layout import Geometry
-from shmfeed.memory.integrity import bar_damage, damaged, times_damage
+from shmfeed.memory.integrity import damaged, describe_bar_damage, describe_times_damage
 from shmfeed.memory.words import Words
 
 
-def closed_damage(reader: RingReader, timeframe: str) -> str | None:
-    """Return what is wrong with the times of the closed bars, or None.
+def describe_closed_damage(reader: RingReader, timeframe: str) -> str | None:
+    """Return the damage of the closed bars' times, or None.
 
-    Also None if a writer outruns the check.
+    None also if a writer outruns the check.
     """
     with suppress(BusyRingError):
         rows = reader.view(reader.geometry.history)
-        what = times_damage(rows, timeframe)
+        damage = describe_times_damage(rows, timeframe)
         if rows.valid:
-            return what
+            return damage
     return None
 
 
-def forming_damage(reader: RingReader, timeframe: str) -> str | None:
-    """Return what is wrong with the times of the forming bar, or None."""
+def describe_forming_damage(reader: RingReader, timeframe: str) -> str | None:
+    """Return the damage of the forming bar's times, or None."""
     bar = reader.forming_cell()
-    return None if bar is None else bar_damage(bar, timeframe)
+    return None if bar is None else describe_bar_damage(bar, timeframe)
 
 
 def checked_reader(
@@ -37,7 +37,8 @@ def checked_reader(
     Raises SegmentFormatError if its slot or the times of its bars are damaged.
     """
     reader = RingReader(words, geometry, index)
-    what = closed_damage(reader, key[1]) or forming_damage(reader, key[1])
-    if what is not None:
-        raise damaged(words, f"of {' '.join(key)} {what}")
+    damage = describe_closed_damage(reader, key[1])
+    damage = damage or describe_forming_damage(reader, key[1])
+    if damage is not None:
+        raise damaged(words, f"{' '.join(key)}: {damage}")
     return reader

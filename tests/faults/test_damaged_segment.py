@@ -189,8 +189,9 @@ def trust(*_):
 
 
 def trust_the_stream():
-    integrity.slot_damage = looks.times_damage = looks.bar_damage = trust
-    catalog.key_damage = trust
+    integrity.describe_slot_damage = trust
+    looks.describe_times_damage = looks.describe_bar_damage = trust
+    catalog.describe_key_damage = trust
 
 
 def trust_the_header():

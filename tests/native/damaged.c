@@ -42,9 +42,9 @@ main(int count, char **arguments)
             ring_copy(&slot, first, last, cells, MOST);
             read++;
         }
-        read += ring_held(&slot, rubbish(), first);
+        read += ring_intact(&slot, rubbish(), first);
         read += ring_newest(&slot, cells, &row);
-        read += ring_held(&slot, rubbish(), row);
+        read += ring_intact(&slot, rubbish(), row);
         read += latch_read(segment + LATCH, cells) == LATCH_WHOLE;
         read += ring_is_current(segment, rubbish());
         read += ring_is_live(segment, segment + LATCH, rubbish(), rubbish(), &last);

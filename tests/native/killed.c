@@ -47,7 +47,7 @@ bad(ring_word *segment, const ring_slot *slot, int64_t least, int64_t most)
     wrong += last < least || last > most || last - first > MOST;
     ring_copy(slot, first, last, cells, MOST);
     wrong += bad_rows(cells, first, last);
-    wrong += !ring_held(slot, CATALOG_WORD, first);
+    wrong += !ring_intact(slot, CATALOG_WORD, first);
     wrong += !ring_newest(slot, cells, &row) || !whole(cells, row, 0) || row != last - 1;
     switch (latch_read(segment + LATCH, cells)) {
     case LATCH_WHOLE:

@@ -67,11 +67,11 @@ read_rows(reader *me, bool copy)
         for (int column = 0; column < SHM_COLUMNS; column++) {
             for (int64_t row = first; row < last; row++) {
                 cells[column * MOST + row - first] = ring_load(
-                    slot.columns + column * ring_stride(&slot) + ring_place(&slot, row));
+                    slot.columns + column * ring_stride(&slot) + ring_index(&slot, row));
             }
         }
     }
-    if (!ring_held(&slot, CATALOG_WORD, first)) {
+    if (!ring_intact(&slot, CATALOG_WORD, first)) {
         me->lapped++;
         return;
     }
@@ -93,7 +93,7 @@ read_newest(reader *me)
     me->whole++;
     me->torn += !whole(forming, forming[0], forming[1]);
     bool any = ring_newest(&slot, closed, &row);
-    if (!ring_held(&slot, CATALOG_WORD, row)) {
+    if (!ring_intact(&slot, CATALOG_WORD, row)) {
         me->lapped++;
         return;
     }

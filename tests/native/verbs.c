@@ -24,7 +24,7 @@ verb_count(const ring_slot *slot, int64_t word, int64_t *count)
 bool
 verb_held(const ring_slot *slot, int64_t word, int64_t first)
 {
-    return ring_held(slot, word, first);
+    return ring_intact(slot, word, first);
 }
 
 /* A snapshot, as a reader takes one. */
@@ -35,7 +35,7 @@ verb_snapshot(const ring_slot *slot, int64_t word, int64_t most, int64_t *into)
 
     ring_window(slot, most, &first, &last);
     ring_copy(slot, first, last, into, most);
-    return ring_held(slot, word, first);
+    return ring_intact(slot, word, first);
 }
 
 void

@@ -23,7 +23,7 @@ UNREADABLE_SEGMENTS = {
     "unready": (bytes(8192), "it is not ready: a feeder is creating it now"),
     "a line of text": (
         b"hello",
-        "is not a shmfeed segment; it stays as it is: move it away, or use another",
+        "is not a shmfeed segment; it was not changed; move it away, or use another",
     ),
     "foreign": (b"x" * 8192, "is not a shmfeed segment"),
     "other version": (

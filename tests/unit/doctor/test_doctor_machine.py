@@ -78,7 +78,7 @@ def test_no_shared_memory_is_a_problem(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("shmfeed.segment.platform.SHARED_MEMORY", tmp_path / "none")
     found = check_live_feeds()
     assert found.level == "problem"
-    assert f"not here: {tmp_path / 'none'}" in found.found
+    assert f"this host lacks: {tmp_path / 'none'}" in found.found
     assert "on Linux, with /dev/shm" in found.remedy
 
 

@@ -135,21 +135,23 @@ def test_an_impossible_count_is_damage(count: int) -> None:
     words, geometry, catalog = blank(4, max_streams=2)
     catalog.add(A, now=1)
     words.ints[H_STREAMS] = count
-    with pytest.raises(SegmentFormatError, match=f"counts {count} streams.*room for 2"):
+    with pytest.raises(
+        SegmentFormatError, match=f"counts {count} streams of at most 2"
+    ):
         entries(words, geometry)
 
 
 @pytest.mark.parametrize(
     ("where", "written", "said"),
     [
-        (0, b"\0", "stream 1 its symbol is ''"),
-        (0, b" B", "stream 1 its symbol is ' B'"),
-        (0, "\u00e9".encode(), "stream 1 its symbol is"),
-        (0, b"A" + bytes(47) + b"1h", "the same names"),
-        (SYMBOL_BYTES, b"7m", "stream 1 its timeframe is '7m'"),
-        (SYMBOL_BYTES, b"1H", "stream 1 its timeframe is '1H'"),
-        (SYMBOL_BYTES, b"60m", "stream 1 its timeframe is '60m'"),
-        (SYMBOL_BYTES, bytes(2), "stream 1 its timeframe is ''"),
+        (0, b"\0", "stream 1: its symbol is ''"),
+        (0, b" B", "stream 1: its symbol is ' B'"),
+        (0, "\u00e9".encode(), "stream 1: its symbol is"),
+        (0, b"A" + bytes(47) + b"1h", "the same key"),
+        (SYMBOL_BYTES, b"7m", "stream 1: its timeframe is '7m'"),
+        (SYMBOL_BYTES, b"1H", "stream 1: its timeframe is '1H'"),
+        (SYMBOL_BYTES, b"60m", "stream 1: its timeframe is '60m'"),
+        (SYMBOL_BYTES, bytes(2), "stream 1: its timeframe is ''"),
     ],
 )
 def test_impossible_names_are_damage(where: int, written: bytes, said: str) -> None:

@@ -236,7 +236,7 @@ def test_a_repeated_row_is_found(page: str, said: dict[str, str]) -> None:
         ('facts = {"last_error": _NO}\n_NO = "not now"', ["not now"]),
         ('row |= {"reason": f"it is {a}"}', ["it is …"]),
         ('one._replace(reason=f"it is {a}")', ["it is …"]),
-        ('def _objection(): return FAILED, "it is so"', ["it is so"]),
+        ('def _why_it_stays(): return FAILED, "it is so"', ["it is so"]),
         ('problem("room", f"{a} is full", "enlarge it")', ["… is full"]),
         ('(problem if a else note)("room", f"{a} is full")', ["… is full"]),
         ('_A = "a b"\nraise BadError(f"{c}; {_A}; {_A!r}")', ["…; a b; …"]),

@@ -166,7 +166,7 @@ class TestBusy:
         assert caught.value.pid == os.getpid()
         assert f"process {os.getpid()}" in str(caught.value)
         assert where.name in str(caught.value)
-        owner.check()
+        owner.check_owned()
 
     def test_another_process(
         self, where: Place, other_process: subprocess.Popen
@@ -256,7 +256,7 @@ class TestBusy:
 
         monkeypatch.setattr(os, "posix_fallocate", broken)
         with pytest.raises(
-            SegmentError, match=r"create or lock .*put/output"
+            SegmentError, match=r"created or locked .*put/output"
         ) as caught:
             SegmentOwner(where, GEOMETRY)
         assert where.name in str(caught.value)
@@ -299,11 +299,11 @@ class TestReuse:
         second = SegmentOwner(where, OTHER)
         assert open_segment(where).identity == first.mapping.identity
         assert retired(where) == 0
-        second.check()
+        second.check_owned()
         second.publish()
         assert open_segment(where).identity == second.mapping.identity
         assert retired(where) == 0
-        second.check()
+        second.check_owned()
         second.release(unlink=True)
 
     @pytest.mark.parametrize("unlink", [False, True])
@@ -386,7 +386,7 @@ class TestReuse:
         content = b"data of another program" * 1000
         where.segment.write_bytes(content)
         where.segment.chmod(0o600)
-        with pytest.raises(SegmentFormatError, match="stays as it is"):
+        with pytest.raises(SegmentFormatError, match="was not changed"):
             SegmentOwner(where, GEOMETRY)
         assert where.segment.read_bytes() == content
 
@@ -470,7 +470,7 @@ class TestFullDisk:
 
 class TestCheck:
     def test_an_intact_segment_passes(self, owner: SegmentOwner) -> None:
-        owner.check()
+        owner.check_owned()
 
     @pytest.mark.parametrize("which", ["segment", "lock"])
     @pytest.mark.parametrize("replaced", [False, True])
@@ -482,7 +482,7 @@ class TestCheck:
         if replaced:
             path.write_bytes(kept.read_bytes())
         with pytest.raises(FeedLostError) as caught:
-            owner.check()
+            owner.check_owned()
         assert str(path) in str(caught.value)
         assert f"pid {os.getpid()}" in str(caught.value)
 
@@ -506,7 +506,7 @@ class TestRelease:
         first.release(unlink=True)
         second = hold(where)
         first.release(unlink=True)
-        second.check()
+        second.check_owned()
         assert retired(where) == 0
         second.release(unlink=True)
 
@@ -611,6 +611,6 @@ class TestFork:
         os.kill(pid, 0)
         process.stdin.close()  # it ends
         assert process.stdout.read() == ""
-        owner.check()
+        owner.check_owned()
         assert open_segment(where).words.ints[H_READY] == READY
         owner.release(unlink=True)

@@ -186,9 +186,9 @@ def test_bad_timeouts(rings, timeout: object) -> None:
 
 def test_bad_rings_and_numbers(rings) -> None:
     for call, said in (
-        (aio.wait([rings[0], "ring"]), "rings has 'ring'"),
-        (aio.wait(None), "rings has None"),
-        (aio.wait_ring("ring", 0), "rings has 'ring'"),
+        (aio.wait([rings[0], "ring"]), "rings contains 'ring'"),
+        (aio.wait(None), "rings contains None"),
+        (aio.wait_ring("ring", 0), "rings contains 'ring'"),
         (aio.wait_ring(rings[0], 1.0), "after is 1.0"),
     ):
         with pytest.raises(BadArgumentError, match=said):

@@ -96,7 +96,7 @@ class TestWhichServes:
 def test_the_core_here_was_built_from_these_sources() -> None:
     """Otherwise these tests test another core; `make` builds it again."""
     if core.build != "C":
-        pytest.skip(f"pure Python serves: {core.WHY}")
+        pytest.skip(f"pure Python is in use: {core.WHY}")
     sources = [ROOT / "shmfeed/layout.py", *(ROOT / "shmfeed/memory").glob("*.[ch]")]
     made = Path(core.extension.__file__).stat().st_mtime
     newer = [path.name for path in sources if path.stat().st_mtime > made]
@@ -123,7 +123,7 @@ class TestMemoryOrder:
         with pytest.raises(UnsupportedPlatformError, match="no memory fences") as seen:
             core.check_memory_order()
         assert f"on this CPU, {machine!r}" in str(seen.value)
-        assert "pure Python serves: the moon is full" in str(seen.value)
+        assert "pure Python is in use: the moon is full" in str(seen.value)
         assert str(seen.value).endswith(core.REMEDY)
 
     def test_a_32_bit_python_is_refused(self, monkeypatch) -> None:
@@ -174,7 +174,7 @@ class TestBuild:
         done = build_core(source, tmp_path, CC="false")
         assert done.returncode == 0, done.stderr
         assert "shmfeed: the C core was not built" in done.stderr
-        assert "pure Python serves" in done.stderr
+        assert "pure Python is used" in done.stderr
         assert not built(tmp_path)
 
     def test_with_yes_a_failure_is_an_error(self, source, tmp_path) -> None:

@@ -39,7 +39,7 @@ from shmfeed.layout import (
 from shmfeed.memory import integrity
 from shmfeed.memory.words import RetryBudget, Words, boot_ns
 from shmfeed.ringbuf import RingReader
-from shmfeed.segment.stream_check import checked_reader, closed_damage
+from shmfeed.segment.stream_check import checked_reader, describe_closed_damage
 
 pytestmark = pytest.mark.usefixtures("each_core")
 
@@ -479,7 +479,7 @@ class TestDamage:
     ) -> None:
         ring.close(0, 1)
         ring.words.ints[slot_word(ring) + word] = value
-        with pytest.raises(SegmentFormatError, match="slot 0 has rows"):
+        with pytest.raises(SegmentFormatError, match="slot 0 has base"):
             ring.core.RingReader(ring.words, ring.geometry, 0)
 
     @pytest.mark.parametrize("published", [(1 << 63) - 1, (1 << 63) - 2])
@@ -501,7 +501,7 @@ class TestDamage:
         [
             (0, "slot 0 of 9"),
             (-1, "slot 65535 of 9"),
-            (1 << SLOT_BITS | 9, "catalog word 0x10009 is slot 9 of 9"),
+            (1 << SLOT_BITS | 9, "catalog word 0x10009 names slot 9 of 9"),
             (1 << 62 | 3, "slot 3 is of epoch 0"),
         ],
     )
@@ -524,7 +524,7 @@ class TestDamage:
         assert good == opens[-1]
         for wrong in (good - HOUR, good + 1, -1, 1 << 62, -1 << 63, (1 << 63) - 1):
             ring.words.ints[row] = ring.words.ints[row + CAPACITY] = wrong
-            with pytest.raises(SegmentFormatError, match="of BTCUSDT 1h bar 11 is"):
+            with pytest.raises(SegmentFormatError, match="BTCUSDT 1h: bar 11 opens"):
                 checked_reader(ring.words, ring.geometry, 0, names)
         ring.words.ints[row] = ring.words.ints[row + CAPACITY] = good
         ring.writer.update_forming(12 * HOUR, *prices(12))
@@ -532,7 +532,7 @@ class TestDamage:
         cell = ring.geometry.entry_word(0) + E_FORMING + 1 + FORMING_WORDS
         assert ring.words.ints[cell] == 12 * HOUR
         ring.words.ints[cell] = 1 << 62
-        with pytest.raises(SegmentFormatError, match="a bar is said to last"):
+        with pytest.raises(SegmentFormatError, match="a bar opens at"):
             checked_reader(ring.words, ring.geometry, 0, names)
 
     def test_a_month_may_have_any_of_its_lengths(self) -> None:
@@ -548,6 +548,8 @@ class TestDamage:
         ring.close(*range(12))
         ring.words.ints[slot_word(ring) + S_INTENT] += 1
         assert (
-            closed_damage(ring.core.RingReader(ring.words, ring.geometry, 0), "1h")
+            describe_closed_damage(
+                ring.core.RingReader(ring.words, ring.geometry, 0), "1h"
+            )
             is None
         )

@@ -402,5 +402,5 @@ class TestDamage:
         self, feed: Feed, feeder: FeedWriter, ints: memoryview
     ) -> None:
         ints[feeder.geometry.slot_word(0) + SLOT_HEADER_WORDS] = 1 << 61
-        with pytest.raises(SegmentFormatError, match="of A 1m a bar is said to last"):
+        with pytest.raises(SegmentFormatError, match="A 1m: a bar opens at"):
             feed.status()
