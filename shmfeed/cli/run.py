@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     settings = loading.load(arguments | {loading.CONFIG_FILE: args.config})
     if not settings.streams:
         raise BadArgumentError(
-            "there is nothing to subscribe: give --symbols and --resolutions"
+            "no streams to subscribe; give --symbols and --resolutions"
         )
     main.set_up_logging(settings)
     feeder = Feeder(settings)

@@ -1,6 +1,6 @@
 """The protocols of venues: bytes in, events out, and the frames to send.
 
-`interface` is what a codec has to have, and says how to add one; `registry` lists them.
+`interface` defines a codec and explains how to add one; `registry` lists them.
 """
 
 from shmfeed.codecs.interface import Codec, Event, Request

@@ -93,7 +93,7 @@ class _Frame(_Payload, gc=False):
 
 
 class _Envelope(msgspec.Struct, gc=False):
-    # Raw, so that a message about something else is readable whatever stands there.
+    # Raw, so that a message of another kind can be read whatever its fields hold.
     stream: msgspec.Raw = ABSENT
     data: msgspec.Raw = ABSENT
     event: msgspec.Raw = msgspec.field(name="e", default=ABSENT)
@@ -115,13 +115,14 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
 class BinanceCodec:
-    """Binance's kline streams, for one connection after another."""
+    """Binance's kline streams, reusable for successive connections."""
 
     name = "binance"
     flags_closed = True
     answers_pings = True
     control_interval = 0.25  # spot allows 5 messages a second, pings included
-    max_connection_age: float | None = 23 * 3600 + 50 * 60.0  # it ends after 24 hours
+    # Binance ends a connection after 24 hours.
+    max_connection_age: float | None = 23 * 3600 + 50 * 60.0
 
     def __init__(self, market_type: str) -> None:
         market = _MARKETS.get(market_type.removeprefix(_PREFIX))
@@ -181,8 +182,8 @@ class BinanceCodec:
         before, after = dict.fromkeys(old), dict.fromkeys(new)
         added = ("SUBSCRIBE", [stream for stream in after if stream not in before])
         dropped = ("UNSUBSCRIBE", [stream for stream in before if stream not in after])
-        # New streams first, so that a refusal costs none of the former ones; unless
-        # both together are more than the venue allows.
+        # Subscribe first, so that a refusal costs none of the old streams, unless old
+        # and new together exceed the venue's limit.
         has_capacity = len(before) + len(added[1]) <= self.max_streams
         steps = (added, dropped) if has_capacity else (dropped, added)
         return [

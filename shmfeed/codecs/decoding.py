@@ -1,4 +1,4 @@
-"""The checks that every codec makes of bytes from outside.
+"""Checks of untrusted bytes that all codecs share.
 
 Typed decoding refuses wrong types, NaN literals, truncated and deeply nested JSON. The
 functions here do the rest, so that decoding ends in an event whatever the bytes are.
@@ -24,7 +24,7 @@ Time = Annotated[int, msgspec.Meta(ge=0, lt=LAST_TIME)]  # ms UTC
 
 
 def is_text(data: bytes) -> bool:
-    """Return True if the whole message is UTF-8, with the parts no decoder reads."""
+    """Return True if the whole message is UTF-8, also the parts no decoder reads."""
     if data.isascii():
         return True
     try:
@@ -42,7 +42,7 @@ def check_stream(symbol: str, timeframe: str | None) -> StreamKey:
 
 
 def malformed(reason: Exception | str) -> tuple[Malformed]:
-    """Return the event for an unreadable message; it repeats nothing that was sent."""
+    """Return the event for an unreadable message; it quotes nothing of the message."""
     return (Malformed(reason if isinstance(reason, str) else _describe(reason)),)
 
 

@@ -10,7 +10,7 @@ from shmfeed.settings.endpoint import check_endpoint
 def expand(
     given: Sequence[str], ports: Sequence[int], path: Callable[[str], str]
 ) -> list[str]:
-    """Return each endpoint with each of the ports that it may have, once, in order.
+    """Return the URL of each endpoint and port, in order, without duplicates.
 
     `path` turns an endpoint's path into the one to connect to.
 
@@ -34,7 +34,8 @@ def _netlocs(parts: SplitResult, ports: Sequence[int]) -> Iterator[str]:
     elif not ports or parts.port in ports:
         yield parts.netloc
     else:
+        shown = f"{parts.scheme}://{parts.netloc}"
         raise BadArgumentError(
-            f"port {list(ports)} contradicts the endpoint's own, {parts.port}; leave"
+            f"endpoint {shown!r} names port {parts.port}, port is {list(ports)}; leave"
             " one of them out"
         )

@@ -3,14 +3,14 @@
 To add a venue:
 
 1. Write `codecs/VENUE.py` with a class that has the members of `Codec`. It does no I/O;
-   `codecs.decoding` has the checks that every codec makes of bytes from outside, and
+   `codecs.decoding` has the checks of untrusted bytes that all codecs share, and
    `wealthai.py` is the shortest example.
 2. Add its row to the table in `codecs/registry.py`. Its name is the setting `protocol`.
 3. Test it beside `tests/unit/codecs`, with recorded frames, and fuzz it as
    `fuzz/codec_wealthai.py` does.
 
-Nothing else knows a venue: endpoints, limits, pace and the way to subscribe are the
-codec's.
+Nothing else depends on the venue: endpoints, limits, pace and the way to subscribe
+belong to the codec.
 """
 
 import math
@@ -38,7 +38,7 @@ class BarEvent(msgspec.Struct, gc=False):
 
     Attributes:
         symbol: The symbol, as the venue writes it.
-        timeframe: The timeframe, in its one spelling.
+        timeframe: The timeframe, in its canonical spelling.
         open_time: The bar's begin, in ms UTC.
         close_time: The bar's end as the venue states it, in ms UTC; 0 without one.
         open: The first price.
@@ -66,7 +66,7 @@ class BarEvent(msgspec.Struct, gc=False):
 
 
 class Acknowledged(msgspec.Struct, gc=False):
-    """The server accepts a request, None: it does not say which."""
+    """The server accepts a request; the id is None if it does not say which."""
 
     request_id: str | None
 
@@ -79,7 +79,7 @@ class Refused(msgspec.Struct, gc=False):
 
 
 class Heartbeat(msgspec.Struct, gc=False):
-    """A sign of life without data; `reply` has to be sent back, unless it is None."""
+    """A heartbeat message. The client must send `reply` back, unless it is None."""
 
     reply: str | None = None
 
@@ -89,7 +89,7 @@ class GoingAway(msgspec.Struct, gc=False):
 
 
 class Ignored(msgspec.Struct, gc=False):
-    """A well-formed message about something else."""
+    """A well-formed message that is neither a bar nor an answer."""
 
 
 class Malformed(msgspec.Struct, gc=False):
@@ -102,14 +102,14 @@ Event = BarEvent | Acknowledged | Refused | Heartbeat | GoingAway | Ignored | Ma
 
 
 class Codec(Protocol):
-    """One venue's protocol and limits, for one connection after another.
+    """One venue's protocol and limits, reusable for successive connections.
 
     No method waits or does I/O. All are called by one thread.
 
     Attributes:
         name: The protocol's name, as in the setting `protocol`.
-        flags_closed: True if the venue flags every bar as closed or not. Then the
-            clock closes none.
+        flags_closed: True if the venue flags every bar as closed or not. If so, the
+            clock closes no bar.
         answers_pings: True if the venue answers pings of the client.
         max_streams: The most streams on one connection.
         control_interval: Seconds between two frames of the client.
@@ -125,7 +125,7 @@ class Codec(Protocol):
     max_connection_age: float | None
 
     def stream_key(self, symbol: str, timeframe: str) -> StreamKey:
-        """Return the stream in the venue's case, its timeframe in the one spelling.
+        """Return the stream in the venue's case, its timeframe in canonical spelling.
 
         Raises:
             BadArgumentError: The venue cannot have such a stream.

@@ -17,7 +17,7 @@ _PROTOCOLS: dict[str, Callable[[str, str], Codec]] = {
 
 
 def get_codec(protocol: str, market_type: str = "", csrf_token: str = "") -> Codec:
-    """Return a new codec, for one connection after another.
+    """Return a new codec, reusable for successive connections.
 
     Args:
         protocol: The protocol's name.

@@ -1,4 +1,4 @@
-"""The house protocol: CONNECT, CONNECTED or ERROR, then bars, in JSON text frames."""
+"""The wealthai protocol: CONNECT, CONNECTED or ERROR, then bars, as JSON in text."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -77,7 +77,7 @@ class _Bar(msgspec.Struct, gc=False):
 
 
 class _Envelope(msgspec.Struct, gc=False):
-    # Raw, so that a message of an unknown type is readable whatever stands there.
+    # Raw, so that a message of an unknown type can be read whatever its fields hold.
     type: msgspec.Raw = ABSENT
     request_id: msgspec.Raw = ABSENT
     message: msgspec.Raw = ABSENT
@@ -88,7 +88,7 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
 class WealthaiCodec:
-    """The house protocol, for one connection after another."""
+    """The wealthai protocol, reusable for successive connections."""
 
     name = "wealthai"
     flags_closed = False  # a message may carry the flag, but need not

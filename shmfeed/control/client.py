@@ -37,13 +37,13 @@ def ask(
         try:
             answer = _exchange(connection, at, line, time.monotonic() + timeout)
         except FileNotFoundError:
-            text = f"no feeder's control socket at {at}"
+            text = f"there is no control socket at {at}; start the feeder"
             raise FeedNotFoundError(text) from None
         except TimeoutError:
-            text = f"no answer from {at} to {op!r} within {timeout:g} s"
+            text = f"the feeder at {at} did not answer {op!r} within {timeout:g} s"
             raise ControlError(text) from None
         except OSError as error:
-            text = f"no feeder answers at {at}: {error.strerror}"
+            text = f"no feeder listens at {at}: {error.strerror}; start the feeder"
             raise ControlError(text) from None
         except TooLongError:
             text = f"the answer from {at} is longer than {ANSWER_LIMIT} bytes"
@@ -68,7 +68,7 @@ def _exchange(
 ) -> bytes | None:
     _connect(connection, at, deadline)
     if peer_uid(connection) != os.geteuid():
-        raise ControlError(f"{at} is served by another user's process")
+        raise ControlError(f"the process that listens at {at} belongs to another user")
     # Read even if sending failed: a server answers before it closes a connection that
     # it refuses.
     send(connection, line, remaining(deadline))

@@ -11,7 +11,7 @@ _MAX_PATH = 107  # bytes of sun_path, without the closing zero
 
 
 class TooLongError(Exception):
-    """A line that passed the limit before it ended."""
+    """A line longer than the limit."""
 
 
 class LineReader:

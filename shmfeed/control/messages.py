@@ -5,8 +5,8 @@
     refusal   {"v":1,"id":7,"ok":false,"error":"FeedBusyError","message":"..","pid":5}
 
 An answer repeats the request's `id`, or has null if the line did not hold one. `error`
-names an exception of shmfeed.errors. A change that an older peer would misread raises
-VERSION. The version is checked before anything else in a line.
+names an exception of shmfeed.errors. Increase VERSION with every change that an older
+peer would misread. The version is checked before anything else in a line.
 """
 
 from collections.abc import Collection
@@ -40,7 +40,7 @@ class RequestError(BadArgumentError):
 class ControlRequest(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """A request. `manager` and `pid` name the sender; a None is left out."""
+    """A request. `manager` and `pid` name the sender; None means absent."""
 
     v: int
     id: Natural

@@ -24,7 +24,7 @@ def peer_uid(connection: socket.socket) -> int:
 def process_start(pid: int) -> int | None:
     """Return when a process began, in kernel ticks since boot.
 
-    None if there is no such process, or if it has ended and waits to be reaped.
+    Return None if there is no such process, or if it has ended and waits to be reaped.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")

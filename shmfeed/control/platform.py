@@ -22,6 +22,6 @@ def check_feeder_platform() -> None:
     missing = absent(_NEEDED)
     if missing:
         raise UnsupportedPlatformError(
-            f"a feeder needs Linux; not here: {', '.join(missing)}; contexts and"
+            f"a feeder needs Linux; this host lacks: {', '.join(missing)}; contexts and"
             " backtests work without it"
         )

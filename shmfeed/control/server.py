@@ -32,7 +32,8 @@ from shmfeed.errors import BadArgumentError, ShmfeedError
 from shmfeed.segment.mapping import identity_at
 
 MAX_CONNECTIONS = 32
-# A closed connection counts until its thread has seen the end, late on a busy host.
+# A closed connection counts as open until its thread notices, which takes a while on a
+# busy host. A new client waits this long for a free connection.
 _FREE_WAIT_SECONDS = 0.5
 _BACKLOG = 64
 
@@ -101,7 +102,7 @@ class ControlServer:
         self._end(socket.SHUT_RDWR, deadline + 0.2)
 
     def _end(self, how: int, deadline: float) -> None:
-        me = threading.current_thread()  # a handler may close, and is answered still
+        me = threading.current_thread()  # a handler that closes still gets its answer
         with self._lock:
             others = {c: t for c, t in self._connections.items() if t is not me}
             for connection in others:
@@ -114,7 +115,7 @@ class ControlServer:
             try:
                 connection, _ = self._socket.accept()
             except OSError as error:
-                # Closing, or EMFILE, which only waiting can mend.
+                # Closing, or EMFILE, which only waiting can resolve.
                 if not self._closing.wait(0.1):
                     reason = error.strerror
                     _log.warning(

@@ -13,7 +13,7 @@ _NOTHING = -ABSURD_MS - 1  # less than any difference that is used
 
 
 class VenueClock:
-    """An estimate of the venue's wall clock. For one thread.
+    """An estimate of the venue's wall clock. One thread uses it.
 
     `wall_ms` is this host's wall clock in ms UTC at the moment `now`. Every `now` is a
     reading of one monotonic clock, in seconds.
@@ -26,7 +26,7 @@ class VenueClock:
         self._start = now
         self._window = 0  # number of the window that `_best` belongs to
         self._best = _NOTHING  # largest difference in it, ms
-        self._before = _NOTHING  # largest one in the window with events before it
+        self._before = _NOTHING  # largest in the previous window that had events
         self._read = 0
 
     def observe(self, event_time_ms: int, now: float) -> None:
@@ -46,8 +46,8 @@ class VenueClock:
     def read(self, now: float) -> int:
         """Return the venue's time in ms UTC; before the first event, this host's.
 
-        It never goes back. After an estimate that was ahead, it stands until time has
-        caught up.
+        It never decreases. If an earlier estimate was ahead, the value stays the same
+        until the clock has caught up.
         """
         offset = max(self._best, self._before)
         time = self._local(now) + (offset if offset != _NOTHING else 0)

@@ -55,13 +55,13 @@ class Feeder:
     """One feeder, from its construction, which takes the feed, to the end of `run`."""
 
     def __init__(self, settings: Settings, manager: str = RUN, pid: int = 0) -> None:
-        """Take the feed, without touching the network.
+        """Open the feed for writing, without touching the network.
 
         `manager` and `pid` name the process that wants the settings' streams; pid 0 is
         this process.
 
         Raises:
-            BadArgumentError: There are no streams, or the venue cannot have them.
+            BadArgumentError: There are no streams, or the venue does not offer them.
             ShmfeedError: `create` could not take the feed.
         """
         check_feeder_platform()
@@ -73,9 +73,8 @@ class Feeder:
         streams = self._checked(settings.streams)
         if not streams:
             raise BadArgumentError(
-                "there is nothing to subscribe: give symbols and resolutions; symbols"
-                f" are {list(settings.symbols)}, resolutions"
-                f" {list(settings.resolutions)}"
+                f"no streams to subscribe: symbols are {list(settings.symbols)},"
+                f" resolutions {list(settings.resolutions)}; give both"
             )
         self._subscriptions = Subscriptions()
         self._subscriptions.put(manager, pid or os.getpid(), streams)
@@ -103,10 +102,10 @@ class Feeder:
         self._intake.set_streams(streams)
 
     def run(self) -> None:
-        """Feed until `stop`.
+        """Receive and write bars until `stop`.
 
         Raises:
-            FeedLostError: The segment or its lock was taken away.
+            FeedLostError: The segment or its lock was removed, replaced or truncated.
         """
         socket = place(self._settings.feed).socket
         try:
@@ -124,14 +123,14 @@ class Feeder:
     def stop(self, unlink: bool = False) -> None:
         """End `run` soon, and remove the segment with `unlink`.
 
-        Thread safety: Any thread or signal's handler may call it.
+        Thread safety: Any thread or signal handler may call it.
         """
         self._unlink = self._unlink or unlink
         self._session.stop()
         self._requests.wake()
 
     def release(self, manager: str) -> None:
-        """Drop the wants of a manager that has ended; stop if no other is left.
+        """Drop the streams of a manager that has ended; stop if no other is left.
 
         Thread safety: Any thread but the main loop's may call it.
         """
@@ -144,7 +143,7 @@ class Feeder:
     def _check_capacity(self, union: Streams) -> None:
         if not self._writer.has_capacity_for(union):
             raise BadArgumentError(
-                f"feed {self._settings.feed!r} has room for"
+                f"feed {self._settings.feed!r} has capacity for"
                 f" {counted(self._writer.geometry.max_streams, 'stream')};"
                 f" {len(union)} are wanted now, besides those that it carried before:"
                 " raise max_streams and restart it"
@@ -212,7 +211,8 @@ class Feeder:
 
     def _facts(self, status: SessionStatus) -> dict[str, Any]:
         return {
-            "writer": os.getpid(),  # before the first note, a predecessor's stands
+            # Readers compare it: a reused segment has its last feeder's note at first.
+            "writer": os.getpid(),
             "endpoint": status.endpoint,
             "protocol": self._settings.protocol,
             "market_type": self._settings.market_type,
@@ -250,7 +250,7 @@ class Feeder:
     def _asked(self, request: ControlRequest) -> Streams:
         symbols, resolutions = request.symbols or (), request.resolutions or ()
         count = len(symbols) * len(resolutions)
-        if count > MAX_STREAMS:  # before the loop spends its time on each
+        if count > MAX_STREAMS:  # checking each stream would block the loop
             raise BadArgumentError(
                 f"symbols x resolutions are {count} streams; a feed has at most"
                 f" {MAX_STREAMS}: use several feeds"
@@ -266,9 +266,9 @@ class Feeder:
 
 
 def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
-    """Return the writer of the settings' feed, with room for these streams.
+    """Return the writer of the settings' feed, with capacity for these streams.
 
-    The streams of an earlier feeder keep their places if there is room for all.
+    The streams of an earlier feeder keep their entries if all fit.
 
     Raises:
         ShmfeedError: As `create` does.
@@ -278,8 +278,8 @@ def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
     first: dict[str, Any] = {"state": "disconnected", "streams": streams}
     writer = create(settings.feed, *sizes, most, **first)
     if not writer.has_capacity_for(streams):
-        # It is full of streams that are no longer wanted. A segment of another size
-        # takes over only those that are.
+        # The segment is full of streams that are no longer wanted. Recreating it with
+        # another size copies only the subscribed ones.
         for key in set(writer.streams()) - set(streams):
             writer.unsubscribe(*key)
         writer.close()
@@ -290,7 +290,7 @@ def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
 
 
 def _existing_max_streams(feed: str) -> int:
-    """Return the number of streams the feed's segment has room for, 0 without one."""
+    """Return the number of streams that the feed's segment can carry, 0 without one."""
     with suppress(FeedNotFoundError, SegmentFormatError):
         return open_segment(place(feed)).geometry.max_streams
     return 0

@@ -1,4 +1,4 @@
-"""The feeder's heartbeat: a thread that writes it to the segment each half second."""
+"""A thread that stores the feeder's heartbeat in the segment every half second."""
 
 import threading
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from shmfeed.writer import FeedWriter
 
 
 class HeartbeatThread:
-    """A thread that beats while the context lasts.
+    """A context manager whose thread stores heartbeats.
 
-    When the segment or its lock was taken away, the thread calls `on_lost(error)` and
-    ends.
+    If the segment or its lock was removed, replaced or truncated, the thread calls
+    `on_lost(error)` and ends.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""From the venue's events to rows: each bar through its stream's ledger to its ring."""
+"""The venue's events, written to the rings: each bar passes its stream's ledger."""
 
 import logging
 import math
@@ -45,7 +45,7 @@ class ThrottledWarning:
         self._next = 0.0
 
     def add(self, detail: str, now: float, count: int = 1) -> None:
-        """Count it, and log it with this detail if that is due."""
+        """Count an occurrence. Log it if the last log line is old enough."""
         self._count += count
         if now >= self._next:
             self._next = now + LOG_EVERY_SECONDS
@@ -53,13 +53,13 @@ class ThrottledWarning:
 
 
 class Intake:
-    """The way of events into the rings. For the feeder's one writing thread."""
+    """The writer of events into the rings. Only the writing thread uses it."""
 
     def __init__(self, writer: FeedWriter, close_grace: float, flagged: bool) -> None:
         """Write to the streams of `writer`.
 
         `close_grace` is in seconds. `flagged` says that the venue flags its closed
-        bars; then the clock closes none.
+        bars; if so, the clock closes no bar.
         """
         self._writer = writer
         self._flagged = flagged
@@ -70,7 +70,7 @@ class Intake:
         self._next_tick = 0.0
         self._closed: list[StreamKey] = []  # streams whose readers are to be woken
         self._anomalies: Counter[str] = Counter()  # not written to the header yet
-        self._last_malformed: BarEvent | None = None  # of these
+        self._last_malformed: BarEvent | None = None  # not logged yet
         self._malformed = ThrottledWarning("malformed message")
         self._refused = ThrottledWarning("venue reported an error")
         self._missing = ThrottledWarning("bars are missing")
@@ -136,15 +136,15 @@ class Intake:
         self._finish(now)
 
     def tick(self) -> None:
-        """Close the bars that are due by the clock, and give up what is held too long.
+        """Close bars that are due, and release bars that were held too long.
 
-        Call it after each batch; it does its work some times a second.
+        Call it after each batch. It works at most every TICK_SECONDS.
         """
         now = time.monotonic()
         if now < self._next_tick:
             return
         self._next_tick = now + TICK_SECONDS
-        # Time 0 closes no bar: then only held bars are looked at.
+        # Time 0 closes no bar; held bars are still checked.
         venue_now = self._clock.read(now) if now >= self._clock_from else 0
         for stream in self._streams.values():
             events = stream.ledger.tick(venue_now, now)
@@ -164,7 +164,7 @@ class Intake:
         return StreamState(ring, ledger)
 
     def _observe(self, events: Sequence[Event], now: float) -> None:
-        # All of them before the clock is read, because the newest time is the best.
+        # Observe all event times before reading the clock: the newest is the best.
         for event in events:
             if type(event) is BarEvent and event.event_time:
                 self._clock.observe(event.event_time, now)

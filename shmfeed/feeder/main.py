@@ -1,8 +1,8 @@
 """The feeder as a manager's child: `python -m shmfeed.feeder.main`.
 
 Standard input gets one line of JSON, {"manager", "pid", "settings"}, which may hold the
-token; it stays open until the manager ends or closes it. Standard output has one line,
-an answer as on the control socket: the feeder runs, or the error that stopped it.
+token; it stays open until the manager ends or closes it. Standard output gets one line,
+formatted as a control-socket answer: success, or the error that stopped the start.
 Standard error has the log.
 """
 
@@ -79,7 +79,7 @@ def stop_on_signals(feeder: Feeder, unlink: bool = False) -> None:
         signals.add(signal.SIGHUP)
     for number in signals:
         signal.signal(number, handle)
-    # A parent that had blocked these signals has passed that on.
+    # The signal mask is inherited: unblock what a parent had blocked.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
 
@@ -101,7 +101,8 @@ def set_up_logging(settings: Settings) -> None:
 
 
 def _release_with_manager(feeder: Feeder, manager: str) -> None:
-    # Past the buffer of sys.stdin, whose lock would abort the process's exit.
+    # Read the descriptor itself. A thread that is blocked in sys.stdin holds its lock,
+    # which would abort the process at exit.
     while os.read(sys.stdin.fileno(), 1):
         pass
     feeder.release(manager)

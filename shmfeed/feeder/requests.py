@@ -36,9 +36,10 @@ class RequestQueue:
         self._is_open = True
 
     def ask(self, request: ControlRequest) -> dict[str, Any]:
-        """Wait, in a control thread, for the main loop's answer, and return it.
+        """Queue a request, wait for the main loop's answer and return it.
 
-        Every request is answered in the end.
+        Control threads call it. Every request gets an answer, also while the feeder
+        stops.
 
         Raises:
             ShmfeedError: The main loop's answer is this error.
@@ -52,7 +53,7 @@ class RequestQueue:
         return pending.answer.result()
 
     def wake(self) -> None:
-        """Wake the main loop, from any thread or a signal's handler.
+        """Wake the main loop, from any thread or signal handler.
 
         After `close` it does nothing.
         """
@@ -63,8 +64,8 @@ class RequestQueue:
     def drain(self) -> Iterator[PendingRequest]:
         """Yield the requests that are there now.
 
-        Requests that come meanwhile wait for the next call, so that a sender without
-        pause cannot keep the main loop from its work.
+        Requests that come meanwhile wait for the next call, so that a busy sender
+        cannot starve the main loop.
         """
         with suppress(queue.Empty):
             for _ in range(self._queue.qsize()):
@@ -76,11 +77,13 @@ class RequestQueue:
         self._fail_all()
 
     def close(self) -> None:
-        """Close the pipe. A signal's handler may still call `wake`."""
+        """Close the pipe. A signal handler may still call `wake`."""
         fds, self._write_fd = (self.wake_fd, self._write_fd), -1
         for fd in fds:
             os.close(fd)
 
     def _fail_all(self) -> None:
         for pending in self.drain():
-            pending.fail(WebSocketConnectionError("the feeder is stopping"))
+            pending.fail(
+                WebSocketConnectionError("the feeder is stopping; start it again")
+            )

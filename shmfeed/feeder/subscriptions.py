@@ -175,7 +175,7 @@ class SubscriptionQueue:
 
     def end(self) -> None:
         """Fail all changes, because the feeder stops."""
-        error = WebSocketConnectionError("the feeder is stopping")
+        error = WebSocketConnectionError("the feeder is stopping; start it again")
         self._refuse(error)
         while self._waiting:
             self._waiting.popleft()[0].fail(error)

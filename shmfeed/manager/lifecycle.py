@@ -39,7 +39,10 @@ RETRY_SECONDS = 0.2  # between tries while another process's feeder starts or st
 ANSWER_SECONDS = 2.0  # for an answer that a feeder gives at once, or is asked for again
 EXIT_SECONDS = 5.0  # for a feeder to end after it was asked to
 
-_SILENT = "the feeder gives no sign of life: it is stopped or stuck"
+_SILENT = (
+    "the feeder has sent no heartbeat for 2 s: it is stopped or stuck; resume it"
+    " (kill -CONT), or end it"
+)
 _NOT_YET = (None, "disconnected", "connecting")
 
 log = logging.getLogger(__name__)

@@ -127,7 +127,7 @@ class WebSocketManager:
             settings = self._settings = self._settings or self._load({})
             if not settings.streams:
                 raise BadArgumentError(
-                    "no streams to subscribe; configure symbols and resolutions"
+                    "no streams to subscribe; give symbols and resolutions"
                 )
             before, supervisor = self._supervisor, self._supervisor_for(settings)
             self._supervisor, self._failure = supervisor, None

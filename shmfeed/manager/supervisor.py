@@ -153,7 +153,7 @@ class Supervisor:
         where = facts.get("endpoint") or "the venue"
         if facts.get("phase") == "subscribing":
             return WebSocketSubscriptionError(
-                f"no acknowledgement from {where} within {timeout:g} s"
+                f"{where} did not acknowledge the subscription within {timeout:g} s"
             )
         last = facts.get("last_error") or error or "no answer so far"
         return WebSocketConnectionError(

@@ -28,7 +28,7 @@ class SettingsArguments(TypedDict, total=False):
     port: Sequence[int] | int | None
     """Ports for endpoints that name none, tried in turn."""
     csrf_token: str | None
-    """Token of the house protocol."""
+    """Token of the wealthai protocol."""
     market_type: str | None
     """Market at the venue."""
     history: int | None
@@ -62,15 +62,17 @@ class SettingsArguments(TypedDict, total=False):
     heartbeat_interval: float | None
     """Time between the feeder's pings, seconds."""
     heartbeat_timeout: float | None
-    """Limit of the wait for a sign of life, and for the rest of a message, seconds."""
+    """Limit of the venue's silence, and of the wait for the rest of a message,
+    seconds.
+    """
     max_frame_bytes: int | None
     """Largest message accepted from the venue."""
     max_reconnect_attempts: int | None
-    """Consecutive failures before the feed gives up; none: for ever."""
+    """Failures in a row after which the feeder stops reconnecting; none: for ever."""
     reconnect_delay_base: float | None
-    """First limit of the random delay of an attempt, seconds."""
+    """Smallest upper limit of the random delay before an attempt, seconds."""
     reconnect_delay_max: float | None
-    """Last limit of the random delay of an attempt, seconds."""
+    """Largest upper limit of the random delay before an attempt, seconds."""
     stop_with_manager: bool | None
     """End the feeder when its manager ends."""
     log_level: (

@@ -126,7 +126,7 @@ def _fault(text: str, schemes: tuple[str, ...] = ("ws", "wss")) -> str:
     if "://" not in text:
         return "its scheme is missing"
     if parts.scheme not in schemes:
-        return "its scheme is not " + " or ".join(f"{one}://" for one in schemes)
+        return "its scheme is not " + " or ".join(f"{scheme}://" for scheme in schemes)
     return _authority_fault(parts, port)
 
 
@@ -137,7 +137,8 @@ def _proxy_fault(text: str) -> str:
     parts = urlsplit(text)
     if parts.port is None:
         return "it names no port"
-    return "it names more than a host" if parts.path.strip("/") or "?" in text else ""
+    has_more = bool(parts.path.strip("/")) or "?" in text
+    return "it has a path or a query" if has_more else ""
 
 
 def _authority_fault(parts: SplitResult, port: int | None) -> str:

@@ -282,7 +282,7 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
         double = next(key for key in keys if keys.count(key) > 1)
-        raise _FileError(f"has {double[:80]!r} twice")
+        raise _FileError(f"has the key {double[:80]!r} twice")
     return content
 
 
@@ -327,7 +327,9 @@ def _check_flat(pairs: list[tuple[Any, Any]], scalar: Any, sequence: Any) -> Non
                 " not nested"
             )
         if key.value in seen:
-            raise _FileError(f"has {key.value[:80]!r} twice, again at line {line}")
+            raise _FileError(
+                f"has the key {key.value[:80]!r} twice, again at line {line}"
+            )
         seen.add(key.value)
 
 

@@ -360,7 +360,7 @@ SETTINGS: dict[str, Setting] = {
     TOKEN: text_setting(
         "text of at most 4096 printable characters, no space around it",
         check_secret,
-        "token of the house protocol",
+        "token of the wealthai protocol",
     ),
     "market_type": matching("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "market at the venue"),
     "history": integer(
@@ -402,16 +402,23 @@ SETTINGS: dict[str, Setting] = {
     ),
     "heartbeat_interval": seconds("time between the feeder's pings"),
     "heartbeat_timeout": seconds(
-        "limit of the wait for a sign of life, and for the rest of a message"
+        "limit of the venue's silence, and of the wait for the rest of a message"
     ),
     "max_frame_bytes": integer(
         1024, 1 << 30, "largest message accepted from the venue"
     ),
     "max_reconnect_attempts": integer(
-        1, 1_000_000, "consecutive failures before the feed gives up", none="for ever"
+        1,
+        1_000_000,
+        "failures in a row after which the feeder stops reconnecting",
+        none="for ever",
     ),
-    "reconnect_delay_base": seconds("first limit of the random delay of an attempt"),
-    "reconnect_delay_max": seconds("last limit of the random delay of an attempt"),
+    "reconnect_delay_base": seconds(
+        "smallest upper limit of the random delay before an attempt"
+    ),
+    "reconnect_delay_max": seconds(
+        "largest upper limit of the random delay before an attempt"
+    ),
     "stop_with_manager": flag("end the feeder when its manager ends"),
     "log_level": one_of(LEVELS, "lowest level to log", str.upper),
     "log_file": text_setting(

@@ -1,4 +1,4 @@
-"""The random delay before the next try, after failures in a row."""
+"""The random delay before the next attempt, after failures in a row."""
 
 import random
 
@@ -6,10 +6,10 @@ _MAX_DOUBLINGS = 60  # of a float: far beyond any useful limit
 
 
 def full_jitter(rng: random.Random, base: float, most: float, doublings: int) -> float:
-    """Return a random part of a limit that doubles, from `base` to `most` seconds.
+    """Return a random delay below a limit that doubles, from `base` to `most` seconds.
 
-    Any part of it ("full jitter"), so that peers which failed together do not come back
-    together.
+    The delay is spread over the whole limit ("full jitter"), so that clients which
+    failed together do not retry together.
     """
     limit = base * 2.0 ** min(doublings, _MAX_DOUBLINGS)
     return rng.uniform(0.0, min(most, limit))

@@ -1,9 +1,13 @@
-"""A venue's client on one open connection: it subscribes, receives and watches.
+"""The client of a venue on one open connection.
 
-It gives the connection up when the venue refuses the subscription or does not
-acknowledge it, when no bar comes for too long, when no frame of any kind does, and when
-a message that has begun does not become whole in time. It leaves on purpose before the
-age at which the venue would end the connection, and when the venue announces its end.
+It subscribes, receives, and enforces the time limits. The connection fails if the venue
+
+- refuses the subscription, or does not acknowledge it in time;
+- sends no bar, or no frame of any kind, for too long;
+- begins a message and does not complete it in time.
+
+It is replaced on purpose before the age at which the venue would end it, and when the
+venue announces its end.
 """
 
 import math
@@ -33,7 +37,7 @@ from shmfeed.wire.subscription import Subscription
 
 EARLY_BARS = 20_000  # before the acknowledgement: two for each stream there can be
 
-_REST_READS = 100  # after a failed send: what a kernel keeps of received data
+_REST_READS = 100  # reads after a failed send, to drain what the kernel received
 
 
 class LeavingError(ConnectionLostError):
@@ -86,10 +90,10 @@ class VenueClient:
         self._data_at = self._ping_at = self._silence = 0.0  # once acknowledged
         self._early: list[Event] = []  # bars before the acknowledgement
         self._end: ConnectionLostError | None = None
-        self._cannot_send = False  # nothing more can be sent
+        self._cannot_send = False  # what was received is still read
 
     def begin(self, streams: Streams) -> list[SessionEvent]:
-        """Ask for the streams that the connection was opened for."""
+        """Request the streams that the connection was opened for."""
         batch: list[SessionEvent] = []
         try:
             self._settle(self._subscription.begin(streams), batch)
@@ -189,7 +193,7 @@ class VenueClient:
                 _deliver([event], batch)
 
     def _settle(self, outcome: ChangeOutcome | None, batch: list[SessionEvent]) -> None:
-        """Hand over the outcome of a question, and bars that came before it."""
+        """Hand over the outcome of an exchange, and the bars that came before it."""
         if outcome is None:
             return
         batch.append(outcome)
@@ -217,7 +221,8 @@ class VenueClient:
             self._end = LeavingError(f"{where} refused a change")
 
     def _leave(self, reason: str) -> None:
-        # Before the acknowledgement it is a failure: else this would go on for ever.
+        # Before the acknowledgement this counts as a failed attempt. Otherwise a server
+        # that always says goodbye would be retried without end.
         planned = self.acknowledged_at is not None
         self._end = LeavingError(reason) if planned else ConnectionLostError(reason)
 
@@ -232,44 +237,47 @@ class VenueClient:
             self._check_frames(now)
         elif len(self._early) > EARLY_BARS:
             raise ConnectionLostError(
-                f"more than {EARLY_BARS} bars before the acknowledgement"
+                f"the venue sent more than {EARLY_BARS} bars before it acknowledged the"
+                " subscription"
             )
 
     def _unanswered(self, batch: list[SessionEvent]) -> None:
         seconds, where = self._limits.ack_timeout, self._connection.label
-        message = f"no acknowledgement within {seconds:g} s from {where}"
+        message = f"{where} did not acknowledge the subscription within {seconds:g} s"
         if not self._subscription.is_live:
             raise RefusedError(message)
         self._refused(message, batch)
-        # The venue may have changed what it sends all the same. On a new connection it
-        # is known.
+        # The venue may have applied the change without saying so. A new connection
+        # settles which streams it sends.
         self._end = self._end or LeavingError(message)
 
     def _check_partial_message(self, now: float) -> None:
         since, limit = self._connection.part_since, self._limits.heartbeat_timeout
         if since is not None and now - since > limit:
-            raise ConnectionLostError(f"a message is not whole after {limit:g} s")
+            raise ConnectionLostError(
+                f"the rest of a message did not arrive within {limit:g} s"
+            )
 
     def _check_data(self, now: float) -> None:
         if now - self._data_at > self._silence:
-            raise ConnectionLostError(f"no data for {self._silence:g} s")
+            raise ConnectionLostError(f"the venue sent no bar for {self._silence:g} s")
         age = self._codec.max_connection_age
         if age is not None and now - self._opened_at > age:
-            raise LeavingError(f"planned, after {age:g} s")
+            raise LeavingError(f"connection replaced as planned, after {age:g} s")
 
     def _check_frames(self, now: float) -> None:
         if not self._codec.answers_pings:
             return
         silence = self._limits.heartbeat_timeout
         if now - self._connection.last_frame_at > silence:
-            raise ConnectionLostError(f"no sign of life for {silence:g} s")
+            raise ConnectionLostError(f"the venue sent no frame for {silence:g} s")
         if now >= self._ping_at:
             self._ping_at = now + self._limits.heartbeat_interval
             self._send(None)
 
 
 def silence_limit(data_timeout: float | None, streams: Streams) -> float:
-    """Return the seconds without a bar after which a connection is given up.
+    """Return the seconds without a bar after which a connection has failed.
 
     For None, three bars of the smallest timeframe, at least 30 s. Without streams there
     is no limit.

@@ -1,11 +1,10 @@
 """From a URL to an open WebSocket: name, TCP, proxy, TLS, handshake; one deadline.
 
 `open_websocket` is the entry; the steps follow in the order in which it takes them.
-Nothing here waits: each step is a generator that yields a socket and the poll events
-which that socket has to be ready for, and the caller waits in its own way.
+Nothing here waits: each step is a generator that yields a socket and the poll events to
+wait for, and the caller waits in its own way.
 
-There is a proxy, and redirects are followed, only as the policy says; no environment
-variable and no server can make it otherwise.
+Only the policy enables a proxy or redirects; no environment variable and no server can.
 """
 
 import ipaddress
@@ -95,8 +94,8 @@ def open_websocket(
 ) -> Generator[PollRequest, None, _Opened]:
     """Open a WebSocket within `timeout` seconds of `clock`.
 
-    It yields a socket and the poll events that this has to be ready for; it may be
-    resumed earlier. After an error, or when it is closed, nothing stays open.
+    It yields a socket and the poll events to wait for; the caller may resume it before
+    they occur. After an error, or when it is closed, nothing stays open.
 
     Returns:
         The open, non-blocking socket, and the bytes that came behind the handshake.
@@ -119,7 +118,7 @@ def open_websocket(
 
 
 class ConnectDeadline:
-    """The end of an opening, and the part of the time left for one of several ways."""
+    """The deadline of opening a connection, divisible among several addresses."""
 
     def __init__(self, clock: Callable[[], float], timeout: float) -> None:
         self._clock = clock
@@ -131,9 +130,11 @@ class ConnectDeadline:
         if self._clock() > self._end:
             raise ConnectionLostError(f"{doing} timed out after {self._timeout:g} s")
 
-    def share(self, ways: int) -> "ConnectDeadline":
-        """Return the deadline for the first of so many ways to be tried in turn."""
-        return ConnectDeadline(self._clock, max(0.0, self._end - self._clock()) / ways)
+    def share(self, attempts: int) -> "ConnectDeadline":
+        """Return the deadline of the first of so many attempts: an equal share."""
+        return ConnectDeadline(
+            self._clock, max(0.0, self._end - self._clock()) / attempts
+        )
 
 
 def _open(
@@ -168,7 +169,8 @@ def _explained(prefix: str) -> Iterator[None]:
 def _connect(
     target: Target, policy: ConnectPolicy, deadline: ConnectDeadline
 ) -> Generator[PollRequest, None, socket.socket]:
-    # Unencrypted, the policy allows a name of this host; here it is looked up.
+    # Without encryption the policy allows only names of this host. `connect_tcp`
+    # verifies that after the lookup.
     local = not (target.is_secure or policy.allow_insecure)
     if policy.proxy is None:
         host, port = target.host, target.port
@@ -207,8 +209,8 @@ def connect_tcp(
     *others, last = addresses
     for tried, address in enumerate(others):
         with suppress(OSError):  # ConnectionLostError too: try the next address
-            ways = len(others) + 1 - tried
-            return (yield from _connect_to(address, deadline.share(ways)))
+            attempts = len(others) + 1 - tried
+            return (yield from _connect_to(address, deadline.share(attempts)))
     return (yield from _connect_to(last, deadline))
 
 
@@ -244,10 +246,10 @@ def _start_lookup(
     if not _lookups.acquire(blocking=False):
         done.close()
         raise ConnectionLostError(
-            f"{host} cannot be looked up: {MAX_LOOKUPS} earlier look-ups still hang in"
+            f"{host} cannot be looked up: {MAX_LOOKUPS} earlier lookups still hang in"
             " this host's resolver"
         )
-    # A daemon thread, so that a look-up which hangs keeps no process from ending.
+    # A daemon thread, so that a lookup that hangs cannot delay the end of the process.
     thread = threading.Thread(target=ask, name="shmfeed-look-up", daemon=True)
     try:
         thread.start()
@@ -269,7 +271,7 @@ def _check_local(host: str, addresses: list[_Address]) -> None:
     for _, (address, *_) in addresses:
         if not is_loopback(address):
             raise ConnectionLostError(
-                f"{host} is {address} to this host's resolver, which is not this host;"
+                f"{host} resolves to {address}, which is another host;"
                 " use wss://, or set allow_insecure"
             )
 
@@ -331,7 +333,7 @@ def _tunnel(
     head, rest = yield from _read_head(sock, deadline)
     handshake.check_tunnel(head)
     if rest:  # a server speaks second, so these bytes are the proxy's own
-        raise ConnectionLostError("it sent more than its answer")
+        raise ConnectionLostError("the proxy sent more than its answer")
 
 
 @cache
@@ -404,7 +406,9 @@ def _read(sock: socket.socket, most: int) -> bytes:
         )
     data = sock.recv(most)
     if not data:
-        raise ConnectionLostError("closed by the server during the handshake")
+        raise ConnectionLostError(
+            "the server closed the connection during the handshake"
+        )
     return data
 
 
@@ -414,10 +418,10 @@ def _read(sock: socket.socket, most: int) -> bytes:
 def follow_redirect(
     redirect: RedirectedError, target: Target, policy: ConnectPolicy
 ) -> Target:
-    """Return the place that a redirect from `target` names.
+    """Return the target of a redirect from `target`.
 
-    Never from wss:// to ws://. To another host or port only where there is neither a
-    query nor a token, which may be secret.
+    A redirect from wss:// to ws:// is refused, and so is one to another host or port if
+    there is a token or a query, which may be secret.
 
     Raises:
         HandshakeError: The redirect is not followed.

@@ -34,7 +34,7 @@ _Opened = tuple[socket.socket, bytes]
 
 
 class Connection:
-    """One connection, from its opening to its end; it is never opened again.
+    """One connection, from its opening to its end. It cannot be reopened.
 
     All methods belong to one thread. Failures of the network are raised as
     ConnectionLostError.
@@ -84,11 +84,11 @@ class Connection:
 
     @property
     def part_since(self) -> float | None:
-        """The time when a message began that has arrived in part; None without one."""
+        """The time at which an incomplete message began; None without one."""
         return self._open_frames().part_since
 
     def open(self, timeout: float) -> None:
-        """Run `opening` from beginning to end, with nothing else to do."""
+        """Run `opening` from beginning to end, without other work in between."""
         for _ in self.opening(timeout):
             pass
 
@@ -146,7 +146,7 @@ class Connection:
         self._send("", websocket.ABNF.OPCODE_PING)
 
     def close(self, timeout: float = 0.5, code: int = 1000) -> None:
-        """Send a close frame, wait up to `timeout` s for the answer, and let go.
+        """Send a close frame, wait up to `timeout` s for the answer, and disconnect.
 
         It may be called again.
         """
@@ -173,7 +173,7 @@ class Connection:
 
     def _open_frames(self) -> FrameReader:
         if self._frames is None:
-            raise ConnectionLostError("not open")
+            raise ConnectionLostError("the connection is not open")
         return self._frames
 
     def _ended(self, failure: ConnectionLostError) -> ConnectionLostError:
@@ -193,11 +193,11 @@ class Connection:
 
     def _poll(self, events: int, timeout: float) -> tuple[bool, bool]:
         if self._sock is None:
-            raise ConnectionLostError("not open")
+            raise ConnectionLostError("the connection is not open")
         return poll(self._sock.fileno(), events, self._wake_fd, timeout)
 
     def _drain(self, deadline: float) -> None:
-        self._wake_fd = None  # a wake-up that comes now is not for this method
+        self._wake_fd = None  # wake-ups are left to the owner's next wait
         while (left := deadline - time.monotonic()) > 0:
             if self.wait(left) == "readable":
                 self.receive()

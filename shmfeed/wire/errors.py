@@ -20,7 +20,7 @@ _OLD_TLS = ("UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION")
 
 
 class ConnectionLostError(WebSocketConnectionError):
-    """The end of a connection, or of the try to open one; the text says why.
+    """The end of a connection, or of the attempt to open one; the text says why.
 
     `close_code` is the code to close the WebSocket with, 0 for none.
     """
@@ -33,7 +33,7 @@ class ClosedError(ConnectionLostError):
 
     def __init__(self, code: int, reason: str) -> None:
         given = f"{code} {reason}".rstrip()
-        super().__init__(f"closed by the server: {given}")
+        super().__init__(f"the server closed the connection: {given}")
         self.code = code
         self.reason = reason
 
@@ -77,14 +77,18 @@ def parse_close(payload: bytes) -> ClosedError:
 
 def _translated(error: Exception) -> ConnectionLostError:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return ConnectionLostError(f"certificate refused: {error.verify_message}")
+        return ConnectionLostError(
+            f"the server's certificate is refused: {error.verify_message}"
+        )
     if isinstance(error, ssl.SSLError):
         if error.reason in _OLD_TLS:
             return ConnectionLostError("TLS: the server does not support TLS 1.2")
         reason = (error.reason or "failed").replace("_", " ").lower()
         return ConnectionLostError(f"TLS: {reason}")
     if isinstance(error, websocket.WebSocketConnectionClosedException):
-        return ConnectionLostError("closed by the server without a close frame")
+        return ConnectionLostError(
+            "the server closed the connection without a close frame"
+        )
     if isinstance(error, websocket.WebSocketException):
         failure = ConnectionLostError(f"protocol error: {one_line(str(error))}")
         failure.close_code = _PROTOCOL

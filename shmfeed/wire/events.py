@@ -1,7 +1,7 @@
 """The events of a session: everything that it tells the feeder, in order.
 
-A session hands over lists of them. The venue's messages, nearly all of what comes,
-travel as one `Received` for each read, so that a bar costs no event of its own.
+A session hands over lists of events. The venue's messages are by far the most frequent
+ones, so all messages of one read are one `Received`.
 """
 
 from typing import NamedTuple
@@ -49,10 +49,10 @@ class Connected(NamedTuple):
 
 
 class ConnectionLost(NamedTuple):
-    """The end of a connection, or of the try to open one.
+    """The end of a connection, or of the attempt to open one.
 
-    `was_connected` is True after an acknowledgement, `is_oversized` where a frame over
-    the limit was the reason.
+    `was_connected` is True after an acknowledgement, `is_oversized` if a frame over the
+    limit was the reason.
     """
 
     was_connected: bool
@@ -60,9 +60,9 @@ class ConnectionLost(NamedTuple):
 
 
 class Subscribed(NamedTuple):
-    """The streams that the venue serves from here on.
+    """The streams that the venue sends from now on.
 
-    `ends_change` is True where this answers the open change of the subscription.
+    `ends_change` is True if this answers the change in progress.
     """
 
     streams: Streams
@@ -70,7 +70,7 @@ class Subscribed(NamedTuple):
 
 
 class ChangeRefused(NamedTuple):
-    """The end of the open change: the venue refused it, and nothing changed."""
+    """The end of the change in progress: the venue refused it, and nothing changed."""
 
     message: str
 

@@ -4,8 +4,8 @@ One system call reads up to 64 KiB, and the frames are cut out of it in memory. 
 unmasked data frames that have arrived whole, nearly all of a feed's, are sliced out
 directly. Everything else (partial frames, fragments, control frames, long lengths) goes
 through websocket-client's frame machine, which keeps the part of a frame that it has
-until the rest comes. A frame is judged by its declared length, before a byte of its
-payload is kept.
+until the rest comes. A frame is refused by its declared length, before its payload is
+stored.
 """
 
 import select
@@ -47,14 +47,13 @@ _CONTROL_BYTES = 125
 class FrameReader(websocket.WebSocket):
     """The frames of one open connection.
 
-    Pings are answered while frames are taken. Errors leave as they are; wrap calls in
-    `as_connection_lost`.
+    Pings are answered while frames are taken. Errors are not translated here; wrap
+    calls in `as_connection_lost`.
 
     Attributes:
         last_frame_at: When the last frame of any kind was taken, by `clock`.
-        part_since: When the message began that has arrived in part, None if there is
-            none. A message in fragments stays the same one, whatever control frames
-            come between them.
+        part_since: When the incomplete message began; None without one. A message in
+            fragments stays the same one, whatever control frames come between them.
     """
 
     def __init__(
@@ -112,12 +111,12 @@ class FrameReader(websocket.WebSocket):
         return self._at == len(self._inbox)
 
     def send_close(self, status: int = _NORMAL, reason: str | bytes = b"") -> None:
-        """Send a close frame, as far as the peer still takes it."""
+        """Send a close frame if the peer still accepts data."""
         with suppress(OSError, websocket.WebSocketException):
             super().send_close(status, reason)
 
     def pong(self, payload: str | bytes = "") -> None:
-        """Answer a ping, as far as the peer still takes it.
+        """Answer a ping if the peer still accepts data.
 
         A failure to send does not lose the frames behind the ping.
         """
@@ -135,8 +134,8 @@ class FrameReader(websocket.WebSocket):
 
     def _slice(self, out: list[bytes], limit: int) -> None:
         inbox, at, end = self._inbox, self._at, len(self._inbox)
-        room = limit - len(out)
-        while room and end - at >= 4 and inbox[at] in _FINAL_DATA:
+        left = limit - len(out)
+        while left and end - at >= 4 and inbox[at] in _FINAL_DATA:
             size = inbox[at + 1]
             start = at + 2
             if size == 126:
@@ -149,7 +148,7 @@ class FrameReader(websocket.WebSocket):
                 break
             out.append(inbox[start:stop])
             at = stop
-            room -= 1
+            left -= 1
         if at != self._at:
             self._at = at
             self.last_frame_at = self._clock()
@@ -201,7 +200,7 @@ class FrameReader(websocket.WebSocket):
 
 
 class _SizedFrames(websocket.frame_buffer):
-    """websocket-client's frame machine, judging a frame by its header alone."""
+    """websocket-client's frame machine, which refuses a frame by its header alone."""
 
     def __init__(self, recv: Callable[[int], bytes], max_bytes: int) -> None:
         super().__init__(recv, skip_utf8_validation=True)
@@ -213,24 +212,28 @@ class _SizedFrames(websocket.frame_buffer):
         final, rsv1, rsv2, rsv3, opcode, masked, _ = self.header
         if rsv1 or rsv2 or rsv3:
             raise websocket.WebSocketProtocolException(
-                "a frame with reserved bits: nothing that uses them was agreed upon"
+                "the server set reserved bits in a frame, but no extension was"
+                " negotiated"
             )
         ABNF(final, 0, 0, 0, opcode, masked, b"").validate()
         if masked:
-            raise websocket.WebSocketProtocolException("a masked frame from a server")
+            raise websocket.WebSocketProtocolException("the server sent a masked frame")
         if opcode >= _CONTROL and not final:
-            raise websocket.WebSocketProtocolException("a control frame in fragments")
+            raise websocket.WebSocketProtocolException(
+                "the server fragmented a control frame"
+            )
 
     def recv_length(self) -> None:
         super().recv_length()
         assert self.header is not None and self.length is not None  # noqa: S101, PT018 # as above
         if self.length > self._max_bytes:
             raise OversizedError(
-                f"a frame of {self.length} bytes, over the limit of {self._max_bytes}"
+                f"the server sent a frame of {self.length} bytes; max_frame_bytes is"
+                f" {self._max_bytes}"
             )
         if self.header[_OPCODE] >= _CONTROL and self.length > _CONTROL_BYTES:
             raise websocket.WebSocketProtocolException(
-                f"a control frame of {self.length} bytes"
+                f"the server sent a control frame of {self.length} bytes"
             )
 
 
@@ -247,8 +250,9 @@ class _SizedMessage(websocket.continuous_frame):
         size = len(frame.data) + (len(self.cont_data[1]) if self.cont_data else 0)
         if size > self._max_bytes or self._fragments > MAX_FRAGMENTS:
             raise OversizedError(
-                f"a message of {size} bytes in {self._fragments} fragments, over the "
-                f"limit of {self._max_bytes} bytes or {MAX_FRAGMENTS} fragments"
+                f"the server sent a message of {size} bytes in {self._fragments}"
+                f" fragments; the limits are {self._max_bytes} bytes, max_frame_bytes,"
+                f" and {MAX_FRAGMENTS} fragments"
             )
         super().add(frame)
         if frame.fin:

@@ -1,7 +1,7 @@
 """The WebSocket handshake of RFC 6455, section 4: requests and checks. No I/O.
 
 websocket-client's own handshake waits for each byte, reads header lines of any length,
-follows redirects and keeps cookies. The few lines that a feed needs stand here instead,
+follows redirects and keeps cookies. The few lines that a feed needs are here instead,
 so that the caller decides when and how much to read.
 """
 
@@ -127,10 +127,10 @@ def check_tunnel(head: bytes) -> None:
     code, reason, _ = _split(head)
     if code == "407":
         raise HandshakeError(
-            "it asks for a user and a password, which are not supported"
+            "the proxy asks for a user and a password, which are not supported"
         )
     if not code.startswith("2"):
-        raise HandshakeError(f"it answered {code} {reason}".rstrip())
+        raise HandshakeError(f"the proxy answered {code} {reason}".rstrip())
 
 
 def _bracketed(target: Target) -> str:

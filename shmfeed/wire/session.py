@@ -5,10 +5,10 @@
                         +---------> error <----------+
 
 An *attempt* is one pass over all endpoints, without a pause between them. It succeeds
-with the venue's acknowledgement; then the connection serves until it is lost. The first
-attempt after the loss of a working connection comes at once. Each attempt after a
-failure waits a random part of a limit that doubles. `max_reconnect_attempts` failures
-in a row end in `error`, until `retry`.
+when the venue acknowledges the subscription; the connection is then used until it is
+lost. The first attempt after the loss of a working connection comes at once. Each
+attempt after a failure waits a random part of a limit that doubles.
+`max_reconnect_attempts` failures in a row end in `error`, until `retry`.
 """
 
 import math
@@ -43,9 +43,11 @@ from shmfeed.wire.events import (
 )
 from shmfeed.wire.subscription import Subscription
 
-SHORT_LIFE = 1.0  # s; a connection lost sooner after its acknowledgement proves little
-# Time that the host has slept counts, so that a connection which did not survive it is
-# given up as the host wakes.
+# Seconds. A connection that is lost sooner after its acknowledgement, without a bar,
+# counts as a failed attempt.
+SHORT_LIFE = 1.0
+# A clock that counts suspended time, so that a connection which did not survive a
+# suspend is replaced as soon as the host wakes.
 SINCE_BOOT: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME)
     if hasattr(time, "CLOCK_BOOTTIME") and hasattr(time, "clock_gettime")
@@ -57,7 +59,7 @@ _Batches = Iterator[list[SessionEvent]]
 
 
 class Session:
-    """The connections to a venue, from the first of `endpoints` that serves `streams`.
+    """The connections to a venue, to the first of `endpoints` that accepts `streams`.
 
     All methods belong to the thread that iterates `batches`, except `stop`: another
     thread may call it, and then writes to the pipe of `wake_fd`.
@@ -111,7 +113,7 @@ class Session:
         self._connection: Connection | None = None
         self._client: VenueClient | None = None
         self._delay = 0.0  # before the next attempt
-        self._failures_before = 0  # the acknowledgement
+        self._failures_before = 0  # attempts that failed before the acknowledgement
         self._short_lives = 0  # in a row
         self._was_connected = self._is_retrying = self._is_stopping = False
 
@@ -142,17 +144,17 @@ class Session:
             self._update(state="disconnected", phase="waiting")
 
     def change(self, streams: Streams) -> None:
-        """Want these streams from now on, instead of any change that is open.
+        """Replace the wanted streams; a change in progress is superseded.
 
-        The live connection is asked, else the next one. The outcome is a ChangeRefused,
-        or a Subscribed with `ends_change`.
+        The live connection requests them, else the next one. The outcome is a
+        ChangeRefused, or a Subscribed with `ends_change`.
         """
         self._subscription.change(streams)
 
     def retry(self) -> list[SessionEvent]:
-        """Try again at once, out of `error` or a pause, as if nothing had failed.
+        """Connect again at once, out of `error` or a pause, as if nothing had failed.
 
-        Return the events of that, because earlier failures do not answer this try.
+        Return the resulting events. Earlier failures do not count for this attempt.
         """
         self._is_retrying = True
         self._update(error_kind="")
@@ -173,8 +175,8 @@ class Session:
             if failure is None:
                 return  # stopping
             if self._record_end(failure, index):
-                # Before another connection is opened: the owner of the session may
-                # want other streams of it.
+                # Yield first: the caller may change the wanted streams before the next
+                # connection opens.
                 yield self._take_events()
                 return
             if isinstance(failure, LeavingError):
@@ -187,7 +189,7 @@ class Session:
     def _try(
         self, url: str
     ) -> Generator[list[SessionEvent], None, ConnectionLostError | None]:
-        """Serve from one endpoint. Return the failure that ended it, None on `stop`."""
+        """Use one endpoint. Return the failure that ended it, or None after `stop`."""
         try:
             yield from self._serve(url)
         except ConnectionLostError as failure:
@@ -243,7 +245,7 @@ class Session:
         self._events.append(Connected(is_reconnect))
 
     def _record_end(self, failure: ConnectionLostError, index: int) -> bool:
-        """Account for the end of a connection. Return True if it had been connected."""
+        """Record the end of a connection. Return True if it had been connected."""
         client, is_oversized = self._client, isinstance(failure, OversizedError)
         if client is None or client.acknowledged_at is None:
             self._events.append(ConnectionLost(False, is_oversized))

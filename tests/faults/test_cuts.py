@@ -274,25 +274,25 @@ TRICKLES = {
         b"",
         itertools.repeat(frame(b"pong")),
         ACK,
-        "no acknowledgement within",
+        "did not acknowledge the subscription within",
     ),
     "the header of a frame and its payload": (
         ACKNOWLEDGED,
         itertools.chain((HEADER[n : n + 1] for n in range(10)), itertools.repeat(b"x")),
         LIFE,
-        "is not whole after 30 s",
+        "the rest of a message did not arrive within 30 s",
     ),
     "a payload": (
         ACKNOWLEDGED + loopback.header(1000),
         itertools.repeat(b"x"),
         LIFE,
-        "is not whole after 30 s",
+        "the rest of a message did not arrive within 30 s",
     ),
     "fragments with pings between them": (
         ACKNOWLEDGED + frame(b"x", fin=False),
         itertools.repeat(ALIVE),
         LIFE,
-        "is not whole after 30 s",
+        "the rest of a message did not arrive within 30 s",
     ),
 }
 

@@ -80,7 +80,7 @@ def test_silence_until_ack_timeout(feed_name, venue):
     venue.mute()
     with managing(feed_name, venue, csrf_token=CANARY, ack_timeout=0.5) as manager:
         words = refused_start(manager, WebSocketSubscriptionError)
-        assert "no acknowledgement within 0.5 s" in words
+        assert "did not acknowledge the subscription within 0.5 s" in words
         assert venue.url in words
 
 
@@ -88,7 +88,7 @@ def test_silence_until_the_timeout_of_start(feed_name, venue):
     venue.mute()
     with managing(feed_name, venue, csrf_token=CANARY, ack_timeout=60.0) as manager:
         words = refused_start(manager, WebSocketSubscriptionError, timeout=1.5)
-        assert "no acknowledgement from" in words
+        assert "did not acknowledge the subscription within" in words
         assert "within 1.5 s" in words
 
 
@@ -250,7 +250,7 @@ def test_a_stopped_feeder_is_dead_until_it_continues(feed_name, venue):
             assert 1.0 < time.monotonic() - begun < 3.5
             assert len(ring.view(5)) == 1  # reads go on
             until(lambda: not manager.is_connected())
-            assert "no sign of life" in manager.get_status()["last_error"]
+            assert "no heartbeat for 2 s" in manager.get_status()["last_error"]
             os.kill(pid, signal.SIGCONT)
             until(manager.is_connected)
             assert manager.get_status()["last_error"] is None

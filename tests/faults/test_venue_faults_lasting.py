@@ -27,7 +27,7 @@ NEVER = {
     "max_reconnect_attempts": None,
 }
 WATCHDOGS = {
-    "no sign of life": {"heartbeat_timeout": LIMIT},
+    "no frame": {"heartbeat_timeout": LIMIT},
     "no data": {"data_timeout": LIMIT},
 }
 
@@ -64,13 +64,13 @@ def check_rows(ring):
 @pytest.mark.parametrize(
     ("fault", "watchdog", "protocol"),
     [
-        ("half-open", "no sign of life", "wealthai"),
+        ("half-open", "no frame", "wealthai"),
         ("half-open", "no data", "binance"),
-        ("mute", "no sign of life", "binance"),
+        ("mute", "no frame", "binance"),
         ("mute", "no data", "wealthai"),
         ("mute-pongs", "no data", "wealthai"),
         ("mute-pongs", "no data", "binance"),
-        ("trickle:20B/s", "no sign of life", "wealthai"),
+        ("trickle:20B/s", "no frame", "wealthai"),
         ("trickle:20B/s", "no data", "binance"),
     ],
 )
@@ -114,7 +114,7 @@ def test_the_last_error_names_the_loss(feed_name, watchdog):
 UNWATCHED = {
     "half-open": {},
     "mute": {},
-    "mute-pongs": WATCHDOGS["no sign of life"],  # a pong is one
+    "mute-pongs": WATCHDOGS["no frame"],  # a pong is one
     "trickle:20B/s": {},
 }
 
@@ -167,7 +167,7 @@ def test_without_an_acknowledgement_the_state_is_never_connected(feed_name, faul
         assert time.monotonic() - began < 2 * 0.2 + SLACK
         told = feed.connection()
         assert told["error_kind"] == "subscription"
-        assert "no acknowledgement within 0.2 s" in told["last_error"]
+        assert "did not acknowledge the subscription within 0.2 s" in told["last_error"]
         assert (ring.count, health(feed)) == (0, "stale")
         assert feed.status()["reconnects"] == 0
         venue.set_faults("")
@@ -199,7 +199,7 @@ def test_a_change_that_is_not_acknowledged_is_refused(feed_name, protocol, fault
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("refuse", "closed by the server|reset"),
+        ("refuse", "the server closed the connection|reset"),
         ("refuse:503", "the server answered 503"),
         ("unanswered", "the handshake timed out after 0.3 s"),
     ],

@@ -122,8 +122,8 @@ def test_a_second_feeder_names_the_holder_of_the_feed(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "nothing to subscribe: give --symbols and --resolutions"),
-        (["--symbols", "A"], "nothing to subscribe"),
+        ([], "no streams to subscribe; give --symbols and --resolutions"),
+        (["--symbols", "A"], "no streams to subscribe"),
         (["--history", "x"], "history 'x' is not accepted"),
         (["--history", "0"], "(from --history)"),
         (["--feed", "a/b"], "'a/b' is not accepted"),

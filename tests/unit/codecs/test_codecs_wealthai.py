@@ -96,7 +96,7 @@ class TestSettings:
             "wss://h:2/x",
         ]
         assert codec().endpoints(["wss://h:2/x"], (1, 2)) == ["wss://h:2/x"]
-        with pytest.raises(BadArgumentError, match="contradicts"):
+        with pytest.raises(BadArgumentError, match="names port"):
             codec().endpoints(["wss://h:3/x"], (1, 2))
 
 

@@ -240,7 +240,7 @@ def test_a_feed_that_was_taken_away_ends_the_feeder(feed_name, venue, taken):
 
 
 def test_a_feeder_that_cannot_be_made_holds_nothing(feed_name, venue):
-    with pytest.raises(BadArgumentError, match="nothing to subscribe"):
+    with pytest.raises(BadArgumentError, match="no streams to subscribe"):
         Feeder(settings(feed_name, venue, symbols=[]))
     with create(feed_name) as writer:
         with pytest.raises(FeedBusyError) as caught:

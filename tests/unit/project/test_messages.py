@@ -28,12 +28,12 @@ UNSEEN = {
     "listening on …": "all is well",
     "connected to …": "all is well",
     "ok: every value that a strategy read is the venue's": "all is well",
-    "planned, after … s": "a connection left on purpose leaves no last error",
+    "connection replaced as planned, after … s": "no last error follows",
     "… refused a change": "as above; who asked is told the venue's words",
     "a session needs at least one endpoint": "a codec always has one",
     "it …": "the reason behind it is on the page",
     "… was replaced just now": "told as `is held by another process`",
-    "not open": "a session asks only connections that it has opened",
+    "the connection is not open": "a session asks only connections that it has opened",
 }
 # Options of docker and pip, and one that is misspelt in an example.
 OF_OTHERS = ("--shm-size", "--memory", "--pids-limit", "--ipc", "--upgrade", "--symbol")

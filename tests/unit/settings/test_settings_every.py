@@ -290,10 +290,14 @@ class TestFiles:
             (
                 "a.yaml",
                 "history: 1\n'history': 2",
-                "has 'history' twice, again at line 2",
+                "has the key 'history' twice, again at line 2",
             ),
             ("a.toml", "history = 1\n'history' = 2", "or a key is there twice"),
-            ("a.json", '{"history": 1, "h\\u0069story": 2}', "has 'history' twice"),
+            (
+                "a.json",
+                '{"history": 1, "h\\u0069story": 2}',
+                "has the key 'history' twice",
+            ),
             ("a.yaml", "? [a, b]\n: 1", "line 1 is neither a value nor a list"),
             ("a.yaml", "true: 1", "unknown setting True"),
             ("a.yaml", "null: 1", "unknown setting None"),

@@ -92,13 +92,19 @@ def test_the_proxy_looks_up_the_hosts_name(monkeypatch):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (b"HTTP/1.1 407 Authenticate\r\n\r\n", "it asks for a user and a password"),
-        (b"HTTP/1.1 503 No way\r\n\r\n", "it answered 503 No way"),
-        (b"HTTP/1.1 302 Found\r\nLocation: ws://x/\r\n\r\n", "it answered 302 Found"),
+        (
+            b"HTTP/1.1 407 Authenticate\r\n\r\n",
+            "the proxy asks for a user and a password",
+        ),
+        (b"HTTP/1.1 503 No way\r\n\r\n", "the proxy answered 503 No way"),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: ws://x/\r\n\r\n",
+            "the proxy answered 302 Found",
+        ),
         (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "the answer is not HTTP"),
-        (b"HTTP/1.1 200 OK\r\n\r\nmore", "it sent more than its answer"),
+        (b"HTTP/1.1 200 OK\r\n\r\nmore", "the proxy sent more than its answer"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 20_000, "longer than 16384 bytes"),
-        (b"", "closed by the server during the handshake"),
+        (b"", "the server closed the connection during the handshake"),
     ],
 )
 def test_a_proxys_refusal_is_reported_with_its_answer(answer, words):
@@ -126,7 +132,10 @@ def test_a_server_behind_a_proxy_cannot_be_reached():
         reason = fail_to_open(
             f"ws://127.0.0.1:{port}/x", policy=ConnectPolicy(proxy=address)
         )
-    assert reason == f"proxy {address}: closed by the server during the handshake"
+    assert (
+        reason
+        == f"proxy {address}: the server closed the connection during the handshake"
+    )
 
 
 # Redirects
@@ -360,13 +369,15 @@ def trusting(monkeypatch, certificate):
 
 
 def test_a_self_signed_certificate_is_refused(tls_venue):
-    assert fail_to_open(tls_venue).startswith("certificate refused: self")
+    assert fail_to_open(tls_venue).startswith(
+        "the server's certificate is refused: self"
+    )
 
 
 @pytest.mark.usefixtures("trusting")
 def test_a_certificate_of_another_host_is_refused(tls_venue):
     reason = fail_to_open(tls_venue.replace("localhost", "127.0.0.1"))
-    assert reason.startswith("certificate refused: ")
+    assert reason.startswith("the server's certificate is refused: ")
 
 
 @pytest.mark.usefixtures("trusting")
@@ -384,7 +395,7 @@ def test_an_expired_certificate_is_refused_though_it_is_trusted(expired, monkeyp
     with venue(greet, ssl=serving(expired)) as url:
         reason = fail_to_open(url.replace("127.0.0.1", "localhost"))
     connect.tls_context.cache_clear()
-    assert reason == "certificate refused: certificate has expired"
+    assert reason == "the server's certificate is refused: certificate has expired"
 
 
 @contextlib.contextmanager
@@ -421,7 +432,9 @@ def test_a_server_behind_a_proxy_is_verified_as_any_other(tls_venue):
             assert len(receive(connection, 200)) == 200
         wrong = tls_venue.replace("localhost", "127.0.0.1")
         reason = fail_to_open(wrong, policy=policy)
-        assert reason.startswith("certificate refused: IP address mismatch")
+        assert reason.startswith(
+            "the server's certificate is refused: IP address mismatch"
+        )
     assert all(asked.startswith("CONNECT") for asked in seen.asked)
     assert len(seen.asked) == 2
 
@@ -470,7 +483,7 @@ def test_nothing_in_the_environment_weakens_or_records_tls(
     monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(certificate[1]))
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
     connect.tls_context.cache_clear()
-    assert "certificate refused" in fail_to_open(tls_venue)
+    assert "the server's certificate is refused" in fail_to_open(tls_venue)
     connect.tls_context.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[1]))
     with connected(tls_venue):

@@ -83,7 +83,7 @@ def test_hanging_look_ups_are_limited_and_their_slots_come_back(hanging):
         assert fail_to_open("wss://venue.invalid/x", 0.01) == wanted
     for _ in range(20):
         assert fail_to_open("wss://venue.invalid/x", 0.01) == (
-            "venue.invalid cannot be looked up: 4 earlier look-ups still hang in this"
+            "venue.invalid cannot be looked up: 4 earlier lookups still hang in this"
             " host's resolver"
         )
     assert threading.active_count() - before == connect.MAX_LOOKUPS
@@ -188,7 +188,7 @@ def test_a_local_name_with_a_foreign_address_gets_no_plain_text(monkeypatch, fir
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     reason = fail_to_open("ws://localhost/x", 0.2)
     assert reason == (
-        "localhost is 192.0.2.1 to this host's resolver, which is not this host;"
+        "localhost resolves to 192.0.2.1, which is another host;"
         " use wss://, or set allow_insecure"
     )
     proxied = ConnectPolicy(proxy="http://localhost:1")

@@ -143,7 +143,10 @@ def test_messages_come_before_the_close_that_follows_them():
 
 def test_a_connection_ends_without_a_close_frame():
     with raw(upgrade) as url, connected(url) as connection:
-        assert str(lose(connection)) == "closed by the server without a close frame"
+        assert (
+            str(lose(connection))
+            == "the server closed the connection without a close frame"
+        )
 
 
 def test_a_connection_is_reset():
@@ -181,7 +184,7 @@ def test_close_sends_a_close_frame_and_can_be_repeated():
         connection.close(timeout=5, code=1001)
         connection.close()
         assert time.monotonic() - started < 1
-        with pytest.raises(ConnectionLostError, match="not open"):
+        with pytest.raises(ConnectionLostError, match="the connection is not open"):
             connection.wait(1)
     assert codes == [1001]
 
@@ -335,7 +338,9 @@ def test_an_extension_that_was_not_offered_is_refused():
 
 def test_a_server_closes_instead_of_answering():
     with raw(loopback.read_head) as url:
-        assert fail_to_open(url) == "closed by the server during the handshake"
+        assert (
+            fail_to_open(url) == "the server closed the connection during the handshake"
+        )
 
 
 def test_the_request_names_this_project_and_no_origin():

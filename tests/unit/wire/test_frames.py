@@ -124,7 +124,7 @@ def test_messages_before_a_close_come_first_then_its_code_and_reason():
             reader.take(out, 256)
         assert out == [b"1", b"2"]
         assert (caught.value.code, caught.value.reason) == (1011, "gone")
-        assert str(caught.value) == "closed by the server: 1011 gone"
+        assert str(caught.value) == "the server closed the connection: 1011 gone"
         assert loopback.read_frame(server) == (CLOSE, b"\x03\xe8")
 
 
