@@ -1,4 +1,4 @@
-"""The house protocol: any bytes become one event and only valid rows."""
+"""The wealthai protocol: any bytes become one event and only valid rows."""
 
 import loop
 
@@ -7,10 +7,10 @@ with loop.watched(__name__):
 
     from shmfeed.codecs import get_codec
 
-from support.spoiling import dump, house_messages
+from support.spoiling import dump, wealthai_messages
 
 CODEC = get_codec("wealthai", csrf_token="secret-4711")
-KNOWN = house_messages(1)
+KNOWN = wealthai_messages(1)
 SEEDS = [
     *(dump(message).encode() for message in KNOWN),
     b"ping",

@@ -5,7 +5,7 @@ In the tests' conftest.py:
     pytest_plugins = ["shmfeed.testing"]
 
 A test then asks for the fixture `shmfeed_feed`, or for `shmfeed_venue` alone. Each
-fixture is a factory, since a test may want options of its own, or two feeds.
+fixture is a factory, so that a test can pass options, or start two feeds.
 """
 
 import os
@@ -95,8 +95,8 @@ class RunningFeed:
 
         Args:
             timeout: Seconds.
-            **wanted: Keys of a status. A number is reached when the status has as much
-                or more, as in `wait(reconnects=1)` or `wait(last_message_age=1.5)`;
+            **wanted: Keys of a status. A number is reached when the status value is at
+                least that, as in `wait(reconnects=1)` or `wait(last_message_age=1.5)`;
                 any other value when it is equal, as in `wait(health="stale")`.
 
         Returns:
@@ -244,7 +244,7 @@ class FeedFactory:
 
 @pytest.fixture
 def shmfeed_venue() -> Iterator[Callable[..., Venue]]:
-    """Give a factory of running venues: `shmfeed_venue(faults="mute@2", seed=7, ...)`.
+    """Yield a factory of running venues: `shmfeed_venue(faults="mute@2", seed=7, ...)`.
 
     Its keywords are those of Venue. All venues are stopped after the test.
     """
@@ -256,7 +256,7 @@ def shmfeed_venue() -> Iterator[Callable[..., Venue]]:
 def shmfeed_feed(
     shmfeed_venue: Callable[..., Venue], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FeedFactory]:
-    """Give a factory of feeds: `shmfeed_feed("BTCUSDT", "1m", faults="mute@2")`.
+    """Yield a factory of feeds: `shmfeed_feed("BTCUSDT", "1m", faults="mute@2")`.
 
     Each feed has a unique name and a feeder process of its own. wealthdata reads the
     feed started last, until the test ends and all feeds are removed.

@@ -1,1 +1,1 @@
-"""The command line, `shmfeed COMMAND`: one module a command."""
+"""The command line, `shmfeed COMMAND`: one module per command."""

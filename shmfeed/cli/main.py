@@ -1,7 +1,8 @@
 """The entry point: from arguments to a command, from its outcome to an exit code.
 
 A command is a module with `add_arguments(parser)` and `run(args) -> int`. Only the
-command that was asked for is imported, so that one that reads loads no socket library.
+command that was asked for is imported, so that commands that only read load no socket
+library.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Standard output and standard error in any state, and values as text for them."""
+"""Output to standard streams in any state (closed, full), and values as text."""
 
 import os
 import sys

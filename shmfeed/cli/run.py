@@ -79,7 +79,7 @@ class StatePrinter:
     """Print each change of a feed's connection state on standard error.
 
     A context manager around the run of the feeder. Its thread reads the segment, as any
-    other process does, so that it can never hold up the feeder.
+    other process does, so that it cannot delay the feeder.
     """
 
     def __init__(self, feed: str) -> None:
@@ -117,6 +117,6 @@ class StatePrinter:
             print_error(
                 f"the feeder stopped reconnecting after {facts.get('attempts')} failed"
                 " attempts in a row, and its bars stay readable; stop it with Ctrl-C or"
-                " SIGTERM and start it again, with --max-reconnect-attempts none if it"
-                " shall never stop"
+                " SIGTERM and start it again, with --max-reconnect-attempts none to"
+                " retry without end"
             )

@@ -14,10 +14,10 @@ _TOKEN_PREFIXES = ("--csrf", "--token")  # options that a user might try for a t
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean X?` for the known word nearest to `word`.
 
-    Return an empty string where no known word is near, or `word` is one of them: then
-    the mistake is another.
+    Return an empty string if no known word is near, or if `word` itself is known, since
+    the mistake is then elsewhere.
     """
-    words = {one.lower(): one for one in known}
+    words = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word[:64].lower(), list(words), 1)
     if not near or words[near[0]] == word:
         return ""

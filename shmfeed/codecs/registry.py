@@ -6,8 +6,7 @@ from shmfeed.codecs.binance import BinanceCodec
 from shmfeed.codecs.interface import Codec
 from shmfeed.codecs.wealthai import WealthaiCodec
 from shmfeed.errors import BadArgumentError
-
-DEFAULT_MARKET_TYPE = "binance-testnet"
+from shmfeed.settings.schema import DEFAULT_MARKET_TYPE
 
 # Each is called with the market_type and the session's token.
 _PROTOCOLS: dict[str, Callable[[str, str], Codec]] = {

@@ -26,9 +26,20 @@ def ask(
 ) -> dict[str, object]:
     """Send a request to the feeder whose control socket is at `path`.
 
-    `fields` are those of `Request`. Returns the fields of the answer. Raises an error
-    that the feeder answers as the same class, FeedNotFoundError if there is no socket,
-    and ControlError if no valid answer comes within `timeout` seconds.
+    Args:
+        path: The path of the socket.
+        op: One of `control.messages.OPS`.
+        timeout: Seconds until a valid answer must have come.
+        **fields: Fields of `ControlRequest`.
+
+    Returns:
+        The fields of the answer.
+
+    Raises:
+        ShmfeedError: The feeder answered with this error, which has the same class.
+        FeedNotFoundError: There is no socket at `path`.
+        ControlError: No valid answer came within `timeout` seconds.
+        BadArgumentError: The request cannot be sent, or `path` is too long.
     """
     request_id = next(_ids)
     line = _request_line(request_id, op, fields)

@@ -26,7 +26,12 @@ class LineReader:
         """Return the next line without its end, or None at the end of the stream.
 
         `deadline`, of time.monotonic, bounds the whole line: a peer that sends it
-        byte by byte gains no time. Raises TimeoutError, TooLongError, OSError.
+        byte by byte gains no time.
+
+        Raises:
+            TimeoutError: The line is not complete at `deadline`.
+            TooLongError: The line is longer than the limit.
+            OSError: The connection has failed.
         """
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:

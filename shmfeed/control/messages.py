@@ -100,7 +100,8 @@ def decode_request(line: bytes, ops: Collection[str]) -> ControlRequest:
 def encode(message: dict[str, object]) -> bytes:
     """Return a message as a line; NaN becomes null.
 
-    Raises TypeError or ValueError for what JSON cannot hold.
+    Raises:
+        TypeError, ValueError: JSON cannot hold a value of the message.
     """
     return msgspec.json.encode(message) + b"\n"
 

@@ -49,7 +49,9 @@ class ControlServer:
     the server replaces a socket file that a dead feeder left. It closes a connection
     that sends no whole line for `idle` seconds.
 
-    Raises ControlError if it cannot listen, BadArgumentError if the path is too long.
+    Raises:
+        ControlError: The server cannot listen at `path`.
+        BadArgumentError: `path` is too long.
     """
 
     def __init__(

@@ -110,7 +110,7 @@ class DemoMetrics(NamedTuple):
 
     Attributes:
         bars: Closed bars that the feeder has written.
-        first_bars: How many of them were there at the start, from the venue's history.
+        first_bars: Bars present at the start, from the venue's history.
         bars_rate: Bars a second, over the last seconds.
         messages_rate: Messages a second, over the last seconds.
         newest_age: Seconds since the newest bar closed.

@@ -162,9 +162,9 @@ def without_settings() -> Iterator[None]:
 
 def _run(options: DemoOptions, screen: Screen, stop: StopRequest) -> DemoMetrics | None:
     """Return the metrics of the whole demo; None if it was stopped before it began."""
-    with VenueAndFeeder(options) as source:
-        screen.print_line(f"venue     {source.url}, {options.streams}, in real time")
-        pid = source.status()["pid"]
+    with VenueAndFeeder(options) as running:
+        screen.print_line(f"venue     {running.url}, {options.streams}, in real time")
+        pid = running.status()["pid"]
         screen.print_line(f"feeder    pid {pid}, feed {options.feed}")
         count = options.strategies
         processes = counted(count, "strategy process", "strategy processes")
@@ -173,18 +173,18 @@ def _run(options: DemoOptions, screen: Screen, stop: StopRequest) -> DemoMetrics
             workers.wait_ready(lambda: stop.requested)
             if stop.requested:
                 return None
-            collector = MetricsCollector(source.status())
+            collector = MetricsCollector(running.status())
             workers.begin()
             with screen:
-                _watch(options, source, workers, collector, screen, stop)
-            metrics = collector.collect(source.status(), workers.reports)
+                _watch(options, running, workers, collector, screen, stop)
+            metrics = collector.collect(running.status(), workers.reports)
         # The strategies have ended and sent their last reports.
         return with_reports(metrics, workers.reports)
 
 
 def _watch(
     options: DemoOptions,
-    source: VenueAndFeeder,
+    running: VenueAndFeeder,
     workers: WorkerPool,
     collector: MetricsCollector,
     screen: Screen,
@@ -195,9 +195,9 @@ def _watch(
     while (elapsed := collector.elapsed()) < options.seconds and not stop.requested:
         if cut_at is not None and elapsed >= cut_at:
             cut_at = None
-            source.cut()
+            running.cut()
         if elapsed >= due:
             due += screen.interval
-            screen.update(collector.collect(source.status(), workers.reports))
+            screen.update(collector.collect(running.status(), workers.reports))
         left = min(_POLL_SECONDS, max(0.0, options.seconds - elapsed))
         workers.poll(left)

@@ -1,9 +1,9 @@
 """A strategy process of the demo: `python -P -m shmfeed.demo.strategy`.
 
-Standard input has a line of JSON, the order, and later a second line to begin; the
-process ends when standard input does. Standard output has lines of JSON: {"ready":
-true}, then a report twice a second and at the end. The process knows the venue's
-market, so it checks each value that it reads.
+The first line of standard input is a JSON object with the parameters, a second line
+begins the run, and the process ends when standard input does. Standard output has lines
+of JSON: {"ready": true}, then a report twice a second and at the end. The process knows
+the venue's market, so it checks each value that it reads.
 """
 
 import json

@@ -65,7 +65,7 @@ class Worker:
             self.process.stdin.write(line.encode() + b"\n")
 
     def close_input(self) -> None:
-        """Close the process's standard input, upon which it ends."""
+        """Close the process's standard input, which ends it."""
         assert self.process.stdin is not None  # noqa: S101 # it is a pipe, see above
         self.process.stdin.close()
 

@@ -1,1 +1,1 @@
-"""Checks of this host, each with its remedy: one module a group of checks."""
+"""Checks of this host, each with its remedy: one module per group of checks."""

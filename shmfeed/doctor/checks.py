@@ -58,7 +58,7 @@ def _run_group(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Fi
 def _load_settings(
     arguments: Mapping[str, object], environ: Mapping[str, str]
 ) -> tuple[Settings, list[Finding]]:
-    """Return a feeder's settings, or a finding and the best settings to go on with."""
+    """Return a feeder's settings, or a finding and the settings to use instead."""
     try:
         return loading.load(arguments, accepted_variables(environ)), []
     except BadArgumentError as error:

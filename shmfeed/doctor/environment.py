@@ -15,7 +15,7 @@ _FOREIGN = {"WEBSOCKET_CLIENT_CA_BUNDLE"}  # read by websocket-client itself
 
 
 def check_environment(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield a finding for each variable that is wrong, or one that all are right."""
+    """Yield a finding for each wrong variable, or one that says all are right."""
     findings = [
         finding
         for variable in sorted(environ)

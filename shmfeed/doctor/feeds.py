@@ -14,7 +14,7 @@ _PROC = Path("/proc")
 
 
 def check_feeds() -> Iterator[Finding]:
-    """Yield the findings about every feed of this user and the files of its own.
+    """Yield the findings about this user's feeds and their files.
 
     Raises:
         UnsupportedPlatformError: This platform has no live feeds.
@@ -65,7 +65,7 @@ def _silent_feeders(
         found = f"{file.reason}, which {_why_silent(file.pid)}"
         remedy = f"kill -9 {file.pid} and start the feeder again, which keeps the bars"
         if file.pid is None:
-            remedy = f"find the holder with `fuser -v {file.path}` and stop it"
+            remedy = f"find the owner with `fuser -v {file.path}` and stop it"
         elif _is_stopped(file.pid):
             remedy = f"resume it with kill -CONT {file.pid}; else {remedy}"
         yield problem(f"feed {name}", found, remedy)

@@ -38,7 +38,7 @@ def check_live_feeds() -> Finding:
 
 
 def check_core() -> Finding:
-    """Check that the C core serves rings in this process."""
+    """Check that the C core is in use in this process."""
     if core.build == "C":
         return ok("core", "C")
     return note("core", f"{core.build}, slower than C: {core.WHY}", core.REMEDY)

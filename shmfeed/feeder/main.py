@@ -37,11 +37,11 @@ def main() -> int:
     line = sys.stdin.buffer.readline(LINE_LIMIT)
     if not line.endswith(b"\n"):
         return EXIT_FAILED  # the manager ended before it had written the line
-    order = json.loads(line)
+    message = json.loads(line)
     try:
-        settings = from_json(json.dumps(order["settings"]).encode())
+        settings = from_json(json.dumps(message["settings"]).encode())
         set_up_logging(settings)
-        feeder = Feeder(settings, order["manager"], order["pid"])
+        feeder = Feeder(settings, message["manager"], message["pid"])
     except ShmfeedError as error:
         _report(encode_error(LAUNCH_ID, error))
         return EXIT_FAILED
@@ -49,7 +49,7 @@ def main() -> int:
     _report(encode_answer(LAUNCH_ID, {"pid": os.getpid()}))
     if settings.stop_with_manager:
         watch = threading.Thread(
-            target=_release_with_manager, args=[feeder, order["manager"]], daemon=True
+            target=_release_with_manager, args=[feeder, message["manager"]], daemon=True
         )
         watch.start()
     return run(feeder)

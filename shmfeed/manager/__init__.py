@@ -1,4 +1,4 @@
-"""The strategy manager's side: launch a feeder, watch it, change what it carries."""
+"""The strategy manager's side: launch a feeder, supervise it, change its streams."""
 
 from shmfeed.manager.manager import WebSocketManager, get_websocket_manager
 

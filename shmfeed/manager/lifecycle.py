@@ -1,7 +1,7 @@
 """The lifecycle of one feed's feeder, for one manager: adopt, launch, replace, stop.
 
-A manager adopts the feeder that already serves the feed, and launches one only if none
-does. It replaces a feeder that died, as `RestartPolicy` permits.
+A manager adopts the feeder that already runs for the feed, and launches one only if
+none does. It replaces a feeder that died, as `RestartPolicy` permits.
 """
 
 import logging
@@ -34,9 +34,10 @@ from shmfeed.wire.backoff import full_jitter
 
 MAX_FAILURES = 5  # in a row, without a connection in between
 MIN_LIFETIME = 1.0  # s between launches: venues limit connections, Binance to 1/s
-BUSY_SECONDS = 3.0  # for the process that holds the feed to begin to answer
+BUSY_SECONDS = 3.0  # for the process that owns the feed to begin to answer
 RETRY_SECONDS = 0.2  # between tries while another process's feeder starts or stops
-ANSWER_SECONDS = 2.0  # for an answer that a feeder gives at once, or is asked for again
+# Limit for an answer that a feeder gives at once; a slower one is polled for again.
+ANSWER_SECONDS = 2.0
 EXIT_SECONDS = 5.0  # for a feeder to end after it was asked to
 
 _SILENT = (
@@ -49,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 class RestartPolicy:
-    """The decision whether, and when, a manager replaces a feeder that died."""
+    """The policy by which a manager replaces a feeder that died, or gives up."""
 
     def __init__(self) -> None:
         self._rng = random.Random()  # noqa: S311 # it spreads load, no secrets
@@ -78,7 +79,7 @@ class RestartPolicy:
 
 
 class FeederLifecycle:
-    """One feed's feeder, as one manager wants it.
+    """The feeder of one feed, as one manager sees it.
 
     One thread calls `poll` and `evaluate`; any thread may call the other methods.
 
@@ -146,7 +147,8 @@ class FeederLifecycle:
             self.error = WebSocketSubscriptionError(text)
         elif kind == "connection":
             self.error = WebSocketConnectionError(text)
-        if state in _NOT_YET:  # a new feeder does not know of its predecessor
+        # A new feeder reports these states even if its predecessor was connected.
+        if state in _NOT_YET:
             state = "reconnecting" if self._was_connected else "connecting"
         return cast("State", state), facts.get("losses", 0)
 
@@ -154,9 +156,9 @@ class FeederLifecycle:
         """Return the connection status of this manager's feeder; empty if unknown."""
         feed = self.attached()
         facts: Mapping[str, Any] = feed.connection() if feed else {}
-        kept = self._child.pid if self._child else (self._adopted or [0])[0]
+        pid = self._child.pid if self._child else (self._adopted or [0])[0]
         # A new feeder inherits its predecessor's note until it writes its own.
-        return facts if facts.get("pid") == facts.get("writer") == kept else {}
+        return facts if facts.get("pid") == facts.get("writer") == pid else {}
 
     def attached(self) -> Feed | None:
         """Return the feed, or None if its segment does not exist."""
@@ -168,15 +170,17 @@ class FeederLifecycle:
     def ask(
         self, op: str, timeout: float = ANSWER_SECONDS, **fields: Any
     ) -> dict[str, Any]:
-        """Return the feeder's answer to a request; raise as `control.client.ask`."""
+        """Return the feeder's answer to a request, or raise its error."""
         fields |= {"manager": self._manager, "pid": os.getpid()}
         return ask(self._where.socket, op, timeout, **fields)
 
     def subscribe(self, settings: Settings, timeout: float) -> None:
         """Subscribe the streams of `settings`; return once the venue acknowledges.
 
-        Raises the feeder's error, or ControlError without an answer. Then the old
-        streams stay, or are restored as soon as the feeder can.
+        Raises:
+            ShmfeedError: The feeder's answer is this error. The old streams stay.
+            ControlError: No answer came. The old streams stay, or are restored as soon
+                as the feeder can.
         """
         changed = self.settings.with_streams_of(settings)  # the rest is as launched
         with self._subscribing:
@@ -220,7 +224,7 @@ class FeederLifecycle:
                 remove_unheld(self._where)
 
     def abandon(self) -> None:
-        """Restore what there was before a start that failed."""
+        """Undo a failed start."""
         if self._adopted is None:
             self.stop(keep=self._existed)
             return
@@ -249,7 +253,7 @@ class FeederLifecycle:
             if answer["state"] == "error":
                 orphan = not answer.get("wanted")
                 self.ask("stop" if orphan else "start")
-                if orphan:  # it serves no manager, and its own settings failed
+                if orphan:  # no manager wants it, and its own settings failed
                     self._not_before = time.monotonic() + RETRY_SECONDS
                     return
         except (FeedNotFoundError, ControlError):
@@ -263,7 +267,7 @@ class FeederLifecycle:
             self._busy_until = 0.0
 
     def _resubscribe(self) -> None:
-        """Tell an adopted feeder the streams; a slow venue is asked again."""
+        """Tell an adopted feeder the streams; the next poll retries after a failure."""
         facts = self.facts()
         if facts.get("state") != "connected" or not self._subscribing.acquire(False):
             return
@@ -276,10 +280,10 @@ class FeederLifecycle:
             self._subscribing.release()
         self.subscribed = True
         for name in ("protocol", "market_type"):
-            runs, wanted = facts.get(name), getattr(self.settings, name)
-            if runs != wanted:
+            running, wanted = facts.get(name), getattr(self.settings, name)
+            if running != wanted:
                 text = "feed %s: the running feeder has %s %s, not %s"
-                log.warning(text, self.settings.feed, name, runs, wanted)
+                log.warning(text, self.settings.feed, name, running, wanted)
 
     def _reap(self, child: FeederProcess) -> None:
         reason = child.exit_reason()
@@ -296,7 +300,7 @@ class FeederLifecycle:
             self._schedule_restart(reason, had_connected)
 
     def _retry_busy_feed(self, reason: FeedBusyError) -> None:
-        # The holder is another manager's new feeder, which will answer soon, or a
+        # The owner is another manager's new feeder, which will answer soon, or a
         # process that is not a feeder.
         now = time.monotonic()
         self.error = reason
@@ -339,7 +343,7 @@ class FeederLifecycle:
         except (FeedNotFoundError, WebSocketConnectionError):
             pass  # it has ended, or is about to
         if self._child is not None or started is None:
-            return False  # the caller reaps a child; another one has ended before
+            return False  # the caller reaps a child; another process has ended
         if not wait_for_exit(pid, started, EXIT_SECONDS):
             log.warning(
                 "feed %s: feeder %d has not ended within %g s",

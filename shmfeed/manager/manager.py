@@ -1,7 +1,7 @@
-"""The strategy manager's interface to a feed: configure, start, change, watch, stop.
+"""The strategy manager's interface to a feed: configure, start, change, observe, stop.
 
-The feeder is a process of its own. It outlives its manager, serves several managers,
-and is adopted by the next one.
+The feeder is a separate process. It outlives its manager, several managers can share
+it, and the next manager adopts it.
 """
 
 import copy
@@ -39,11 +39,14 @@ class WebSocketManager:
         self._feed = feed if feed is None else check_feed_name(feed)
         self._settings: Settings | None = None
         self._callbacks: list[Callback] = []
-        self.disown()
+        self._reset()
         _all.add(self)
 
     def disown(self) -> None:
-        """Become a manager that has started nothing, as a forked child needs it."""
+        """Reset to a manager that has started nothing, in a forked child."""
+        self._reset()
+
+    def _reset(self) -> None:
         self._id = uuid.uuid4().hex
         self._supervisor: Supervisor | None = None
         self._failure: ShmfeedError | None = None  # of the last start
@@ -142,7 +145,7 @@ class WebSocketManager:
             self._send_difference(supervisor, settings, timeout, wait)
 
     def _supervisor_for(self, settings: Settings) -> Supervisor:
-        """Return the running supervisor if it can serve these settings, or another."""
+        """Return the running supervisor if it can apply the settings, else another."""
         running = self._supervisor
         if running is not None and (
             running.settings == settings
@@ -289,7 +292,7 @@ class WebSocketManager:
     def stop(self, keep: bool = False) -> None:
         """Stop the feeder, unless another manager wants it. Idempotent.
 
-        No process, thread or lock of this manager stays.
+        No process, thread or lock of this manager remains.
 
         Args:
             keep: True leaves the segment, so that its bars can be read.
@@ -321,7 +324,7 @@ class WebSocketManager:
 
 
 def _in_venue_spelling(settings: Settings) -> Settings:
-    """Return the settings in the venue's spelling; refuse what its codec refuses."""
+    """Return the settings in the venue's spelling; raise what its codec raises."""
     codec = get_codec(settings.protocol, settings.market_type)
     streams = [codec.stream_key(*key) for key in settings.streams]
     codec.endpoints(settings.endpoint, settings.port)

@@ -58,19 +58,19 @@ class FeederProcess:
             _thread("shmfeed-log", self._follow_log),
         ]
         _launched.add(self)
-        self._send_order(settings, manager)
+        self._send_launch_message(settings, manager)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def _send_order(self, settings: Settings, manager: str) -> None:
-        order = {
+    def _send_launch_message(self, settings: Settings, manager: str) -> None:
+        message = {
             "manager": manager,
             "pid": os.getpid(),
             "settings": msgspec.Raw(to_json(settings)),
         }
-        rest = memoryview(msgspec.json.encode(order) + b"\n")
+        rest = memoryview(msgspec.json.encode(message) + b"\n")
         pipe = _pipe(self._process.stdin)
         with suppress(BrokenPipeError, ValueError):  # it died: see exit_reason()
             while rest:
@@ -103,7 +103,7 @@ class FeederProcess:
         return self._process.poll()
 
     def exit_reason(self) -> ShmfeedError:
-        """Return the error that it reported, or one that tells how it ended.
+        """Return the error that the feeder reported, or one that says how it ended.
 
         The process must have ended.
         """
@@ -138,14 +138,14 @@ class FeederProcess:
         for reader in self._readers:
             reader.join()
 
-    def leave(self) -> None:
-        """Let it outlive this process, and keep Popen from warning of that."""
+    def detach(self) -> None:
+        """Let the feeder outlive this process, without a warning of Popen."""
         if self._process.returncode is None:
             self._process.returncode = 0
 
     def disown(self) -> None:
         """Close the pipes in a forked child: process and pipes are the parent's."""
-        self.leave()
+        self.detach()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             _pipe(pipe).close()
 
@@ -154,9 +154,9 @@ _launched: ForkRegistry[FeederProcess] = ForkRegistry()
 
 
 @atexit.register
-def _leave_all() -> None:
+def _detach_all() -> None:
     for process in _launched:
-        process.leave()
+        process.detach()
 
 
 def _pipe(pipe: IO[bytes] | None) -> io.FileIO:

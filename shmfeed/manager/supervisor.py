@@ -1,6 +1,6 @@
 """Supervision of one feed: a thread that polls its feeder and reports its state.
 
-The thread polls twenty times a second. The manager's callers wait for its findings.
+The thread polls twenty times a second. Callers of the manager wait for its results.
 Callbacks run in a thread of their own.
 """
 
@@ -39,7 +39,7 @@ class StateNotifier:
 
     Changes are reported in order. A callback may block, stop the manager, or raise:
     it delays only later callbacks, and its exception is logged. A callback that is
-    added later hears of later changes.
+    added later is called for later changes only.
     """
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
@@ -57,7 +57,10 @@ class StateNotifier:
             self._queue.put([(call, old, new) for call in self._callbacks])
 
     def close(self, timeout: float) -> None:
-        """Report the queued changes and end; in a callback, end after its return."""
+        """Report the queued changes and end the thread.
+
+        Called from a callback, it returns at once; the thread ends after that callback.
+        """
         self._queue.put([])
         if self._thread is threading.current_thread() or not self._thread.ident:
             return
@@ -88,7 +91,7 @@ class Supervisor:
         self._lifecycle = FeederLifecycle(settings, manager)
         self._notifier = StateNotifier(callbacks)
         self._reconnects = 0
-        self._polled = threading.Condition()  # guards `state`; told after each poll
+        self._polled = threading.Condition()  # guards `state`; notified after each poll
         self._stopping = threading.Event()
         self._release_lock = threading.Lock()
         self._released = False
@@ -144,7 +147,7 @@ class Supervisor:
             return
         refused = isinstance(error, WebSocketSubscriptionError)
         if refused or self._lifecycle.final or self.state == "error":
-            raise copy.copy(error)  # the one that is kept gathers no traceback
+            raise copy.copy(error)  # the stored error gathers no traceback
 
     def _timeout_error(self, timeout: float) -> ShmfeedError:
         facts, error = self._lifecycle.facts(), self._lifecycle.error
@@ -171,14 +174,20 @@ class Supervisor:
             self._lifecycle.ask("start")
         except ShmfeedError:
             return  # the next poll launches a feeder if none answers
-        with self._polled:  # drop what a poll has found of the old failure meanwhile
+        with self._polled:  # clear an error that a poll may have stored meanwhile
             self._lifecycle.error = None
 
     def subscribe(self, settings: Settings, timeout: float) -> None:
         """Subscribe the streams of `settings`; return once the venue acknowledges.
 
-        Wait for a lost connection. Raises the reason why the feeder is not connected,
-        or the venue's refusal; then the old streams stay.
+        While the connection is lost, wait until it is back.
+
+        Raises:
+            WebSocketConnectionError: The feeder is not connected, for this reason.
+            WebSocketSubscriptionError: The venue refused, or did not answer in time.
+            BadArgumentError: The feed has no capacity for the streams.
+
+            The old streams stay subscribed after an error.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -237,7 +246,7 @@ class Supervisor:
         self._finish(lambda: self._lifecycle.stop(keep))
 
     def abandon(self) -> None:
-        """Restore what there was before a start that failed."""
+        """Undo a failed start."""
         self._finish(self._lifecycle.abandon)
 
     def _finish(self, release: Callable[[], None]) -> None:

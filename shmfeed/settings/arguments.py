@@ -68,7 +68,7 @@ class SettingsArguments(TypedDict, total=False):
     max_frame_bytes: int | None
     """Largest message accepted from the venue."""
     max_reconnect_attempts: int | None
-    """Failures in a row after which the feeder stops reconnecting; none: for ever."""
+    """Failures in a row after which the feeder stops reconnecting; none: never."""
     reconnect_delay_base: float | None
     """Smallest upper limit of the random delay before an attempt, seconds."""
     reconnect_delay_max: float | None

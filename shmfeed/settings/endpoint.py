@@ -1,4 +1,4 @@
-"""Addresses of venues and of a proxy: checks, and what a message may show of them.
+"""Addresses of venues and of a proxy: validation and redaction.
 
 The query of an address may carry a key, so no message or status holds it. Of a
 refused address with an @, which may carry a password, only the scheme is shown.
@@ -22,7 +22,7 @@ _NEXT = re.compile(r"\s*,\s*(?=[A-Za-z]+://)")
 
 
 def split_endpoints(text: str) -> list[str]:
-    """Return the addresses of a comma-separated text; keep a comma within one."""
+    """Return the addresses of a comma-separated text; a comma within one is kept."""
     pieces = _NEXT.split(text.strip().strip(","))
     return [piece.strip() for piece in pieces if piece.strip()]
 
@@ -30,7 +30,8 @@ def split_endpoints(text: str) -> list[str]:
 def check_endpoint(text: str) -> str:
     """Return the address with its scheme in lower case.
 
-    Raises BadArgumentError, whose message holds nothing that may be secret.
+    Raises:
+        BadArgumentError: The message holds nothing that may be secret.
     """
     reason = _fault(text)
     if reason:
@@ -41,7 +42,11 @@ def check_endpoint(text: str) -> str:
 
 
 def check_proxy(text: str) -> str:
-    """Return a proxy's address with its scheme in lower case; raise as `check` does."""
+    """Return a proxy's address with its scheme in lower case.
+
+    Raises:
+        BadArgumentError: The message holds nothing that may be secret.
+    """
     reason = _proxy_fault(text)
     if reason:
         safe = redact_refused(text)
@@ -57,7 +62,7 @@ def explicit_port(endpoint: str) -> int | None:
 def is_exposed(endpoint: str, proxy: str | None = None) -> bool:
     """Return True if a checked endpoint sends plain text beyond this host.
 
-    With a checked proxy on another host it does, even if the endpoint is local.
+    A checked proxy on another host counts, even if the endpoint is local.
     """
     parts = urlsplit(endpoint)
     hosts = [parts.hostname, urlsplit(proxy).hostname if proxy else "localhost"]
@@ -92,8 +97,8 @@ def secrets_in(endpoint: str) -> set[str]:
 def mask_secret(text: str, secret: str) -> str:
     r"""Return the text with *** in place of a secret.
 
-    A text may have been cut in the middle of the secret: its beginning is masked too.
-    Both are also found with `\/` for `/`, as some JSON encoders write it.
+    The text may end within the secret, so a beginning of the secret is masked too. Both
+    are also found with `\/` for `/`, as some JSON encoders write it.
     """
     for form in {secret, secret.replace("/", r"\/")}:
         head = form[:_SHORTEST_PART]

@@ -62,7 +62,7 @@ class Secret(str):
 
 
 class RawValue(NamedTuple):
-    """An unchecked value. `text`: it is to be parsed; `origin` is for messages."""
+    """An unchecked value; `text` if it must be parsed, `origin` for messages."""
 
     value: object
     origin: str
@@ -84,7 +84,7 @@ def load(
             and the source of the value.
     """
     given = _gather(arguments, os.environ if environ is None else environ)
-    values = {name: _checked(name, one) for name, one in given.items()}
+    values = {name: _checked(name, value) for name, value in given.items()}
     try:
         return from_checked(values)
     except ConflictError as error:
@@ -93,7 +93,7 @@ def load(
 
 
 def from_env(environ: Mapping[str, str] | None = None) -> dict[str, object]:
-    """Return the checked settings of the environment; the token's repr hides it.
+    """Return the checked settings of the environment; the token's repr hides its value.
 
     The result can be passed on as arguments. A `config_file` is named, not read.
     """
@@ -125,7 +125,7 @@ def from_options(options: Mapping[str, object]) -> dict[str, object]:
 def _gather(
     arguments: Mapping[str, object], environ: Mapping[str, str]
 ) -> dict[str, RawValue]:
-    """Return what the first source that names a setting gives for it."""
+    """Return each setting's value from the first source that has it."""
     given = _environment(environ) | _known_only(arguments, "argument", CONFIG_FILE)
     file = given.pop(CONFIG_FILE, None)
     return (_file(file) | given) if file else given
@@ -208,8 +208,9 @@ def read_file(path: Path, warn: bool = True) -> dict[str, object]:
 
     Unless `warn` is False, log a warning for a token in a file that others may read.
 
-    Raises BadArgumentError for a file that is missing, unreadable, over 1 MiB, not
-    regular, of another type, or not one flat mapping with each key once.
+    Raises:
+        BadArgumentError: The file is missing, unreadable, over 1 MiB, not regular, of
+            another type, or not one flat mapping with each key once.
     """
     try:
         data, mode = _bytes(path)

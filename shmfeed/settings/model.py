@@ -13,7 +13,13 @@ import msgspec
 from shmfeed.bar import StreamKey, Timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint as endpoints
-from shmfeed.settings.schema import MAX_STREAMS, SETTINGS, TOKEN, check_setting
+from shmfeed.settings.schema import (
+    DEFAULT_MARKET_TYPE,
+    MAX_STREAMS,
+    SETTINGS,
+    TOKEN,
+    check_setting,
+)
 from shmfeed.validation import DEFAULT_FEED
 
 _MIN_STREAMS = 16
@@ -28,7 +34,11 @@ class ConflictError(BadArgumentError):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All settings. Raises BadArgumentError for one, or two together, not accepted."""
+    """All settings.
+
+    Raises:
+        BadArgumentError: A setting, or a combination, is not accepted.
+    """
 
     protocol: str = "wealthai"
     feed: str = DEFAULT_FEED
@@ -37,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     endpoint: tuple[str, ...] = ()
     port: tuple[int, ...] = ()
     csrf_token: str = ""
-    market_type: str = "binance-testnet"
+    market_type: str = DEFAULT_MARKET_TYPE
     history: int = 1000
     guard: int | None = None
     max_streams: int | None = None
@@ -87,9 +97,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return min(MAX_STREAMS, max(_MIN_STREAMS, 2 * wanted))
 
     def capacity_beside(self, existing: int, wanted: int) -> int:
-        """Return the capacity to plan if a segment for `existing` streams is there.
+        """Return the capacity to plan, given a segment for `existing` streams.
 
-        That segment's own capacity serves if `max_streams` is not set and the wanted
+        That segment's capacity is kept if `max_streams` is not set and `wanted`
         streams fit.
         """
         if self.max_streams is None and existing >= wanted:
@@ -97,11 +107,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.planned_streams
 
     def redact(self, text: str) -> str:
-        """Return a text, such as a server's words, without the secrets of settings.
+        """Return a text, such as a server's message, without the secrets of settings.
 
         Secrets are the token and the values in the endpoints' queries.
         """
-        secrets = {one for url in self.endpoint for one in endpoints.secrets_in(url)}
+        secrets = {text for url in self.endpoint for text in endpoints.secrets_in(url)}
         if self.csrf_token:
             secrets.add(self.csrf_token)
         for secret in sorted(secrets, key=len, reverse=True):
@@ -132,9 +142,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def from_checked(values: Mapping[str, object]) -> Settings:
-    """Return settings of values that `schema.check_setting` returned, and defaults.
+    """Return settings of values that `schema.check_setting` has returned.
 
-    Raises ConflictError for values that are not accepted together.
+    Defaults fill the rest.
+
+    Raises:
+        ConflictError: Values are not accepted together.
     """
     return _copy(_DEFAULTS, values)
 
@@ -145,7 +158,7 @@ def to_json(settings: Settings) -> bytes:
 
 
 def from_json(data: bytes) -> Settings:
-    """Return the settings that `to_json` wrote; refuse others by BadArgumentError."""
+    """Return the settings that `to_json` wrote, or raise BadArgumentError."""
     try:
         return msgspec.json.decode(data, type=Settings)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

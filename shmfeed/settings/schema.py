@@ -32,6 +32,7 @@ from shmfeed.validation import (
 MAX_ITEMS = 10_000
 MAX_STREAMS = MAX_ITEMS
 PROTOCOLS = ("wealthai", "binance")
+DEFAULT_MARKET_TYPE = "binance-testnet"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 TOKEN = "csrf_token"  # noqa: S105  the setting's name, not its value
 
@@ -77,7 +78,7 @@ def check_setting(name: str, value: object) -> object:
 
 
 def parse_setting(name: str, text: str) -> object:
-    """Return the checked value that a text stands for; raise as `check` does."""
+    """Return the checked value of a text, or raise BadArgumentError."""
     try:
         value = SETTINGS[name].parse(text.strip())
     except (ValueError, KeyError):
@@ -87,7 +88,7 @@ def parse_setting(name: str, text: str) -> object:
 
 def nearest(name: object, known: list[str]) -> str:
     """Return the known name most like `name`, ignoring case."""
-    lower = {one.lower(): one for one in known}
+    lower = {name.lower(): name for name in known}
     word = name if isinstance(name, str) else repr_short(name)
     found = difflib.get_close_matches(word[:64].lower(), lower, 1, cutoff=0.0)
     return lower[found[0]]
@@ -137,7 +138,7 @@ def text_setting(
     none: str = "",
     annotation: str = "str",
 ) -> Setting:
-    """Return the row of a text that `check` judges."""
+    """Return the row of a text that `check` validates."""
     row = Setting(str, annotation, accepted, check, str, text)
     return _optional(row, none) if none else row
 
@@ -411,7 +412,7 @@ SETTINGS: dict[str, Setting] = {
         1,
         1_000_000,
         "failures in a row after which the feeder stops reconnecting",
-        none="for ever",
+        none="never",
     ),
     "reconnect_delay_base": seconds(
         "smallest upper limit of the random delay before an attempt"

@@ -129,7 +129,7 @@ class ConnectionConditions:
     Used in the event loop only.
 
     Attributes:
-        muted: Frames that the venue sends by itself are lost.
+        muted: The venue's own frames are dropped.
         faults: The faults in force, or None.
     """
 
@@ -141,7 +141,7 @@ class ConnectionConditions:
         self._muted_by_venue = self._reading_paused = self._half_open = False
 
     def mute(self, on: bool, pause_reading: bool) -> None:
-        """Lose the venue's frames; with `pause_reading` pings stay unanswered too."""
+        """Drop the venue's frames; with `pause_reading` pings stay unanswered too."""
         self._muted_by_venue, self._reading_paused = on, pause_reading
         self._apply()
 

@@ -33,7 +33,7 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
         token: The csrf_token that a CONNECT must carry; None: any.
         replay: Path of a recording to send instead of the market's bars.
         update_interval: Wall seconds between two updates of a forming bar.
-        closed_flag: Send the closed flag in bars of the house protocol.
+        closed_flag: Send the closed flag in bars of the wealthai protocol.
         host: Address to listen on.
         port: 0: chosen by the system.
         max_connections: Further connections are answered with HTTP status 503.

@@ -59,7 +59,7 @@ class VenueServer:
         return self.producer.subscribers
 
     async def start(self) -> int:
-        """Listen, and return the port. Raise OSError where that is not possible."""
+        """Listen, and return the port. Raise OSError if that is not possible."""
         self._server = await serve(
             self._handle,
             self.options.host,

@@ -200,7 +200,7 @@ class Venue:
         )
 
     def mute(self, on: bool = True, *, pings: bool = False) -> None:
-        """Lose the venue's own frames, acknowledgements included, until `mute(False)`.
+        """Drop the venue's own frames, acknowledgements included, until `mute(False)`.
 
         Args:
             on: Mute, or speak again.

@@ -1,4 +1,4 @@
-"""The server's half of the house protocol."""
+"""The server's half of the wealthai protocol."""
 
 import hmac
 import json

@@ -101,11 +101,11 @@ class VenueClient:
             self._refused(str(error), batch)
         return batch
 
-    def turn(self, timeout: float) -> list[SessionEvent]:
+    def run_once(self, timeout: float) -> list[SessionEvent]:
         """Send what is due, wait up to `timeout` s, and return the events in order.
 
         Raises:
-            ConnectionLostError: The connection has ended. It is raised at the turn
+            ConnectionLostError: The connection has ended. It is raised at the call
                 after the one that noticed, so that no event is lost.
         """
         if self._end is not None:

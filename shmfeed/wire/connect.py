@@ -250,7 +250,7 @@ def _start_lookup(
             " this host's resolver"
         )
     # A daemon thread, so that a lookup that hangs cannot delay the end of the process.
-    thread = threading.Thread(target=ask, name="shmfeed-look-up", daemon=True)
+    thread = threading.Thread(target=ask, name="shmfeed-lookup", daemon=True)
     try:
         thread.start()
     except RuntimeError as error:

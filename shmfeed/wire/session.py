@@ -219,7 +219,7 @@ class Session:
         self._client = client = VenueClient(
             connection, self._codec, self._subscription, self._settings, self._clock
         )
-        batch = client.begin(streams) or client.turn(self._tick)
+        batch = client.begin(streams) or client.run_once(self._tick)
         is_connected = False
         while True:
             if not is_connected and any(isinstance(e, Subscribed) for e in batch):
@@ -229,7 +229,7 @@ class Session:
             yield batch
             if self._is_stopping:
                 return
-            batch = client.turn(self._tick)
+            batch = client.run_once(self._tick)
 
     def _connected(self) -> None:
         is_reconnect = self._was_connected

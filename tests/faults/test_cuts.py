@@ -68,7 +68,7 @@ def expected(size):
     return seen
 
 
-def said(event):
+def event_of(event):
     """Return an event as `expected` has it; check the values of a bar."""
     if not isinstance(event, BarEvent):
         return type(event)
@@ -80,7 +80,7 @@ def said(event):
 def by_connection(events):
     """Return the events of each acknowledged connection."""
     found = []
-    for event in map(said, events):
+    for event in map(event_of, events):
         if event is Subscribed:
             found.append([])
         found[-1].append(event)
@@ -156,7 +156,7 @@ def one_by_one(self, data):
 
 
 def test_control_a_reader_of_partial_messages_is_noticed(monkeypatch):
-    # The control: the same cuts, the same comparison.
+    # Control: the same cuts, the same comparison.
     monkeypatch.setattr(frames._SizedMessage, "is_fire", one_by_one)
     cuts = range(HANDSHAKE, SIZE, 20)
     found, _ = cut_at(cuts, finish)
@@ -235,9 +235,10 @@ class Tap:
 
 
 def survives(url, tap, first, drops, **options):
-    """Return the seconds, at most 60, that a session stands a drop a second; its error.
+    """Return how long a session tolerates one byte per second, and its error.
 
-    `first` comes at once, behind the handshake's answer; None: not even that comes.
+    The time is in seconds, at most 60. `first` is sent right after the handshake's
+    answer; None sends no answer.
     """
     clock = Clock()
     settings = {**ENDLESS, **WATCHED, "clock": clock, "tick": 0.0, **options}
@@ -308,7 +309,7 @@ def test_a_trickle_is_given_up_within_the_limit(what):
 
 
 class Pingless(WealthaiCodec):
-    """The house protocol at a venue that answers no pings."""
+    """The wealthai protocol at a venue that answers no pings."""
 
     answers_pings = False
 
@@ -324,7 +325,7 @@ def test_a_trickle_of_tls_is_given_up_within_the_limit():
 
 @pytest.mark.parametrize("what", ["a payload", "fragments with pings between them"])
 def test_control_without_a_limit_a_trickle_lasts_for_ever(what, monkeypatch):
-    # The control: nothing else ends these, not even with pings.
+    # Control: nothing else ends these, not even with pings.
     monkeypatch.setattr(connection.Connection, "part_since", None)
     first, drops, *_ = TRICKLES[what]
     codec = Pingless("", "") if what == "a payload" else None

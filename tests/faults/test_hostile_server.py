@@ -16,7 +16,7 @@ from support.loopback import BINARY, CLOSE, PING, PONG, bar, frame, header, raw
 CAP = 1 << 20  # of a message: the default of max_frame_bytes
 ROOM = CAP + (16 << 20)  # what one connection may cost at most
 WORK = 5.0  # seconds of a CPU; others may have most of it, so time tells nothing
-PATIENCE = 60.0  # seconds; of a server, for a client that gets little of its CPU
+TIMEOUT = 60.0  # seconds that a server waits for a client with little CPU
 TOKEN, KEY = "canary-of-the-token-7d1f", "canary-of-the-key-93ab"
 CLIENT = Path(__file__).parents[1] / "support/hostile_client.py"
 
@@ -84,7 +84,7 @@ class Server:
     def __call__(self, connection):
         loopback.upgrade(connection)
         loopback.read_frame(connection)
-        connection.settimeout(PATIENCE)
+        connection.settimeout(TIMEOUT)
         with contextlib.suppress(OSError):
             self.play(connection)
         self.record_closes(connection)
@@ -118,7 +118,7 @@ def many(piece, count, batch=1000):
     return play
 
 
-def deaf(connection):
+def read_nothing(connection):
     """Send pings until the unread answers pile up, then texts without end."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.sendall(OK + frame(b"x" * 99, PING) * 60_000 + frame(b"ping"))
@@ -145,7 +145,7 @@ def flood_behind(start, size=64 << 20):
     return play
 
 
-# What a server does, with what it is left: a close code, and the words for it.
+# Server behaviours, each with the close code and the reason that the client must give.
 REFUSED = {
     "a frame of 1 TiB": (flood_behind(header(1 << 40)), 1009, f"{1 << 40} bytes"),
     "a frame of all the bits": (saying(b"\x81\x7f" + b"\xff" * 8), 1009, "bytes; max"),
@@ -174,14 +174,14 @@ def test_a_hostile_server_is_left_with_a_code_and_a_reason(client, what):
     with raw(server) as url:
         found = client.do(f"{url}?key={KEY}")
         assert words in found["error"]
-        assert loopback.within(PATIENCE, lambda: server.codes == [code]), server.codes
+        assert loopback.within(TIMEOUT, lambda: server.codes == [code]), server.codes
     assert found["work"] < WORK
     assert found["grown"] < ROOM
     assert found["oversized"] == (code == 1009)
 
 
 DEEP = b"[" * 100_000
-# What costs one message each, or nothing, and not the connection.
+# Behaviours that cost at most one message and never the connection.
 BORNE = {
     "JSON 100,000 deep": (saying(frame(DEEP) + BAR), {"Malformed": 1}),
     "a bar 100,000 deep": (
@@ -229,10 +229,10 @@ def test_it_costs_no_more_than_its_own_messages(client, what):
 
 
 def test_a_server_that_takes_no_answers_is_given_up(client):
-    with raw(Server(deaf)) as url:
+    with raw(Server(read_nothing)) as url:
         found = client.do(f"{url}?key={KEY}")
     assert found["error"].endswith("the server has taken no data for 2 s")
-    # What had come is handed out; what comes for ever is not waited for.
+    # Received data are delivered; an endless message is not waited for.
     assert 1000 < found["kinds"]["Malformed"] < 100_000
     assert found["grown"] < ROOM
     assert found["work"] < WORK
@@ -297,7 +297,7 @@ def test_a_header_without_end(client, piece):
 
 
 def test_control_websocket_client_pays_for_a_declared_length(client):
-    # The control: how memory is measured shows what there is to be seen.
+    # Control: the memory measurement detects a copy.
     def handler(connection):
         loopback.upgrade(connection, header(1 << 40))
         for _ in range(64):

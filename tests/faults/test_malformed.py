@@ -35,7 +35,7 @@ GROWTH = 1 << 20  # bytes
 REJECTED = ("malformed", "ignored", "late", "duplicates", "revisions", "unsubscribed")
 STREAMS = [(symbol, "1m") for symbol in spoiling.SYMBOLS]
 MESSAGES: dict[str, Callable[[int], list[spoiling.Pairs]]] = {
-    "wealthai": spoiling.house_messages,
+    "wealthai": spoiling.wealthai_messages,
     "binance": spoiling.binance_messages,
 }
 
@@ -134,7 +134,7 @@ def batches(makers: int, numbers: int):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Time passes only between the batches; what is logged of them is not looked at."""
+    """Return a clock that advances between batches only. Their log is ignored."""
     monkeypatch.setattr(intake.log, "disabled", True)
     times = [time.monotonic()]
     monkeypatch.setattr(time, "monotonic", lambda: times[0])

@@ -103,7 +103,7 @@ def test_legal_faults_change_nothing(feed_name, protocol, name):
         assert (status["reconnects"], status["state"]) == (0, "connected")
 
 
-# Lies, which are dropped
+# Invalid bars are dropped
 
 
 @BOTH
@@ -151,7 +151,7 @@ def test_control_without_grace_a_close_out_of_order_costs_a_row(feed_name):
         assert verify(SEED, *STREAM, rows) > 10
 
 
-# Losses, which are said
+# Losses are reported
 
 
 @BOTH
@@ -169,7 +169,7 @@ def test_a_lost_close_makes_an_unconfirmed_row(feed_name, protocol):
         assert doubtful.sum() + (BARS - ring.count) == lost
         good = rows.open_time[certain], rows.values[:, certain]
         assert verify(SEED, *STREAM, good) == 0
-        # The control: what is flagged is in truth not the final bar.
+        # Control: the flagged bar is not the final one.
         bad = rows.open_time[doubtful], rows.values[:, doubtful]
         assert verify(SEED, *STREAM, bad) == doubtful.sum()
         assert counts(feed.status()) == {}
@@ -213,7 +213,7 @@ def test_a_close_that_comes_too_late_is_about_a_row(feed_name):
         until(lambda: ring.count == 3, 5)
         assert ring.view(3)["flags"][0] == CLOSED_BY_NEXT | UNCONFIRMED
         until(lambda: feed.status()["revisions"] == 1, 5)
-        assert verify(SEED, *STREAM, ring.snapshot(3)) == 1  # it is said, not mended
+        assert verify(SEED, *STREAM, ring.snapshot(3)) == 1  # reported, not repaired
 
 
 # The wire, lost in the middle

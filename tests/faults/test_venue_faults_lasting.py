@@ -1,6 +1,6 @@
-"""A real feeder while its venue is silent, slow, closed, or has another time.
+"""A real feeder while its venue is silent, slow, closed, or has a wrong clock.
 
-Each watchdog is alone: the other limits are far away. The controls run without it.
+Only one watchdog is active: the other limits are far away. The controls run without it.
 """
 
 import time
@@ -28,7 +28,7 @@ NEVER = {
 }
 WATCHDOGS = {
     "no frame": {"heartbeat_timeout": LIMIT},
-    "no data": {"data_timeout": LIMIT},
+    "no bar": {"data_timeout": LIMIT},
 }
 
 
@@ -65,13 +65,13 @@ def check_rows(ring):
     ("fault", "watchdog", "protocol"),
     [
         ("half-open", "no frame", "wealthai"),
-        ("half-open", "no data", "binance"),
+        ("half-open", "no bar", "binance"),
         ("mute", "no frame", "binance"),
-        ("mute", "no data", "wealthai"),
-        ("mute-pongs", "no data", "wealthai"),
-        ("mute-pongs", "no data", "binance"),
+        ("mute", "no bar", "wealthai"),
+        ("mute-pongs", "no bar", "wealthai"),
+        ("mute-pongs", "no bar", "binance"),
         ("trickle:20B/s", "no frame", "wealthai"),
-        ("trickle:20B/s", "no data", "binance"),
+        ("trickle:20B/s", "no bar", "binance"),
     ],
 )
 def test_silence_is_noticed_within_its_limit_and_ends(
@@ -105,7 +105,7 @@ def test_the_last_error_names_the_loss(feed_name, watchdog):
         venue.half_open()  # new connections are served
         until(lambda: feed.status()["reconnects"] == 1)
         assert feed.status()["last_error"] == (
-            f"lost {venue.url}: {watchdog} for {LIMIT:g} s"
+            f"lost {venue.url}: the venue sent {watchdog} for {LIMIT:g} s"
         )
         until(lambda: health(feed) == "live")
         check_rows(ring)
@@ -257,8 +257,8 @@ def test_the_venues_clock_counts(feed_name):
             until(lambda ring=ring: ring.count >= 9)
             rows = ring.snapshot(100)
             status = feed.status()
-            # Where our clock says that each bar is long over, one is closed too early;
-            # what still comes of it tells that the clock is ahead.
+            # If our clock is ahead, the first bar is closed too early; later messages
+            # about it reveal that.
             deceived = fault == "skew:-90s" and not flag
             assert verify(SEED, "BTCUSDT", "1s", rows) == deceived
             assert (status["revisions"] > 0) == deceived

@@ -134,7 +134,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 
 def bar(minute: int, symbol: str = "BTCUSDT", timeframe: str = "1m") -> str:
-    """Return a bar message of the house protocol."""
+    """Return a bar message of the wealthai protocol."""
     start = 1_700_000_040_000 + minute * 60_000
     return json.dumps(
         {
@@ -179,8 +179,8 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
 class Proxy:
     """An HTTP proxy; `asked` has the headers of its requests.
 
-    `answer` None: the way is opened; otherwise that is all it says. It says itself
-    where each place is, as `places` has it.
+    `answer` is sent instead of opening the tunnel, unless it is None. `places` maps
+    host names to addresses.
     """
 
     def __init__(self, answer: bytes | None = None, **places: str) -> None:

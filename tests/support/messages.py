@@ -21,7 +21,7 @@ _SAY = {"warn", "_warn", "print_error", "_say", "_last_error", "_leave"}
 _SAY |= {"malformed", "Malformed", "_explained"}  # parts of others
 _SAY |= {"_refusal", "_failure"}  # the local venue's, to its client
 _SAY |= {"Leftover", "_all_stay"}  # why it has to stay
-_FIND = {"problem", "note"}  # the doctor's: what was looked at, what is found, remedy
+_FIND = {"problem", "note"}  # doctor findings: check, found, remedy
 # Functions whose text is shown.
 _RETURN = {"verdict", "_describe", "_why_it_stays"}
 _RETURN |= {"describe_unknown_command", "describe_unknown_arguments"}

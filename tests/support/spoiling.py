@@ -82,8 +82,8 @@ class Mutation(NamedTuple):
     odd: int
 
 
-def house_messages(number: int) -> list[Pairs]:
-    """Return bar `number` in the house's spellings, and its server's other messages."""
+def wealthai_messages(number: int) -> list[Pairs]:
+    """Return bar `number` in wealthai's spellings, and its server's other messages."""
     opened = T0 + number * MINUTE
     bar = {
         "type": "BAR",

@@ -27,7 +27,9 @@ class FaultTrigger:
         self._end = fault.end
 
     def is_due(self, since: float) -> bool:
-        """Decide for one frame, bar, reply or connection; call once for each.
+        """Return True if the fault applies to the next target.
+
+        Call it once for each frame, bar, reply or connection.
 
         Args:
             since: Seconds since the schedule began.

@@ -147,7 +147,7 @@ def test_a_feeder_that_starts_during_clean_keeps_its_feed(feed_name):
 
 
 def test_a_feeder_without_a_lock_timeout_would_be_refused(feed_name, monkeypatch):
-    """A control run: the cleaner holds the locks for a moment."""
+    """Control: the cleaner holds the locks for a moment."""
     monkeypatch.setattr("shmfeed.segment.locking._LOCK_TIMEOUT_SECONDS", 0)
     shared = board()
     with Fork(clean_until_stopped, feed_name, shared) as cleaner:

@@ -191,7 +191,7 @@ tell(before == files())
 def test_commands_that_read_change_nothing(child, feed_name) -> None:
     *unchanged, cleaned = own_shm.run(child, feed_name, "size=4m", READ_ONLY_COMMANDS)
     assert unchanged == [True] * 4
-    assert not cleaned  # the control run: a change is seen
+    assert not cleaned  # control: a change is seen
 
 
 REDUCED_SYSTEMS = """

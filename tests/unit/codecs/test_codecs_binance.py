@@ -78,7 +78,7 @@ class TestSettings:
             ("testnet", ["wss://stream.testnet.binance.vision/stream"], 1024),
         ],
     )
-    def test_markets(self, market, endpoints, streams):
+    def test_each_market_has_its_endpoints_and_limit(self, market, endpoints, streams):
         for name in (market, f"binance-{market}"):
             made = codec(name)
             assert made.endpoints((), ()) == endpoints
@@ -92,18 +92,18 @@ class TestSettings:
         assert codec("").endpoints((), ()) == codec("testnet").endpoints((), ())
 
     @pytest.mark.parametrize("market", ["SPOT", "binance", "binance-binance-spot", "x"])
-    def test_unknown_market(self, market):
+    def test_an_unknown_market_is_refused(self, market):
         with pytest.raises(BadArgumentError, match=r"spot usdm coinm testnet") as info:
             codec(market)
         assert repr(market) in str(info.value)
 
     @pytest.mark.parametrize("protocol", ["okx", "", "Binance"])
-    def test_unknown_protocol(self, protocol):
+    def test_an_unknown_protocol_is_refused(self, protocol):
         with pytest.raises(BadArgumentError, match=r"wealthai binance") as info:
             get_codec(protocol)
         assert repr(protocol) in str(info.value)
 
-    def test_streams(self):
+    def test_symbols_are_upper_case_on_each_market(self):
         assert codec().stream_key("btcUsdt", "60m") == ("BTCUSDT", "1h")
         assert codec().stream_key("BTCUSDT", "1s") == ("BTCUSDT", "1s")
         assert codec("testnet").stream_key("BTCUSDT", "1s") == ("BTCUSDT", "1s")
@@ -159,7 +159,7 @@ class TestEndpoints:
             "wss://h/stream"
         ]
 
-    def test_a_contradicting_port(self):
+    def test_a_contradicting_port_is_refused(self):
         with pytest.raises(BadArgumentError, match="9443"):
             codec().endpoints(["wss://h:9443"], (443,))
 
@@ -186,14 +186,14 @@ def commands(requests: list[Request]) -> list[dict[str, object]]:
 class TestSubscribing:
     BASE = "wss://h/stream"
 
-    def test_by_url(self):
+    def test_few_streams_are_subscribed_by_the_url(self):
         made = codec()
         wanted = [("BTCUSDT", "1m"), ("ETHUSDT", "1M")]
         url = made.url(self.BASE, wanted)
         assert url == "wss://h/stream?streams=btcusdt@kline_1m/ethusdt@kline_1M"
         assert made.subscribe(wanted) == []
 
-    def test_by_url_beside_another_query(self):
+    def test_the_url_keeps_another_query(self):
         url = codec().url("wss://h/stream?key=1", [("BTCUSDT", "1m")])
         assert url == "wss://h/stream?key=1&streams=btcusdt@kline_1m"
 
@@ -214,7 +214,7 @@ class TestSubscribing:
             ("wss://h/stream", streams(100, 48)),
         ],
     )
-    def test_by_request(self, endpoint, wanted):
+    def test_other_streams_are_subscribed_by_requests(self, endpoint, wanted):
         made = codec()
         assert made.url(endpoint, wanted) == endpoint
         sent = commands(made.subscribe(wanted))
@@ -235,12 +235,12 @@ class TestSubscribing:
         assert "streams=" in codec().url(self.BASE, streams(200, 4))
         assert len(codec().subscribe(streams(1024))) == 11
 
-    def test_the_frame(self):
+    def test_a_request_is_the_documented_frame(self):
         assert codec().subscribe([("BTCUSDT", "1m")]) == [
             Request("1", '{"method":"SUBSCRIBE","params":["btcusdt@kline_1m"],"id":1}')
         ]
 
-    def test_nothing(self):
+    def test_no_change_sends_no_request(self):
         made = codec()
         assert made.url(self.BASE, []) == self.BASE
         assert made.subscribe([]) == []
@@ -266,7 +266,7 @@ class TestSubscribing:
 
 
 class TestDecoding:
-    def test_an_unfinished_bar(self):
+    def test_an_unfinished_bar_is_decoded(self):
         assert only(OPEN) == BarEvent(
             symbol="NKNUSDT",
             timeframe="1m",
@@ -282,17 +282,17 @@ class TestDecoding:
             event_time=1633998523963,
         )
 
-    def test_a_closed_bar(self):
+    def test_a_closed_bar_is_decoded(self):
         event = only(CLOSED)
         assert (event.closed, event.symbol, event.volume) == (True, "XEMUSDT", 243.0)
 
-    def test_a_closed_bar_without_trades(self):
+    def test_a_closed_bar_without_trades_is_decoded(self):
         event = only(NO_TRADES)
         assert (event.closed, event.volume, event.money) == (True, 0.0, 0.0)
         assert event.open == event.high == event.low == event.close == 0.00002369
 
     @pytest.mark.parametrize("frame", [OPEN, CLOSED, NO_TRADES, USDM])
-    def test_raw_is_the_same(self, frame):
+    def test_a_raw_stream_decodes_to_the_same_bar(self, frame):
         assert only(raw(frame)) == only(frame)
 
     def test_money_is_quote_turnover_or_nothing(self):
@@ -301,7 +301,7 @@ class TestDecoding:
         assert only(coinm, "coinm").symbol == "ETHUSD_210924"
         assert math.isnan(only(coinm, "coinm").money)
 
-    def test_numbers_do_as_well_as_strings(self):
+    def test_numbers_are_accepted_as_well_as_strings(self):
         assert only(changed("data.k.o", 0.3527)) == only(OPEN)
         assert only(changed("data.k.t", "1633998480000")) == only(OPEN)
 
@@ -310,7 +310,7 @@ class TestDecoding:
         assert only(changed("data.k.v", "-inf")).volume == -math.inf
 
     @pytest.mark.parametrize("frame", GOODBYE)
-    def test_going_away(self, frame):
+    def test_a_shutdown_is_announced(self, frame):
         assert only(frame) == GoingAway()
 
     @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ class TestDecoding:
             (b'{"result":null}', None),
         ],
     )
-    def test_acknowledged(self, frame, request_id):
+    def test_an_acknowledgement_names_its_request(self, frame, request_id):
         assert only(frame) == Acknowledged(request_id)
 
     @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ class TestDecoding:
             (b'{"error":{},"id":1}', Refused("1", "{}")),
         ],
     )
-    def test_refused(self, frame, refused):
+    def test_a_refusal_names_its_request_and_reason(self, frame, refused):
         assert only(frame) == refused
 
     def test_a_refusal_is_short(self):
@@ -367,7 +367,7 @@ class TestDecoding:
             b"{}",
         ],
     )
-    def test_ignored(self, frame):
+    def test_other_events_are_ignored(self, frame):
         assert only(frame) == Ignored()
 
     @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ class TestDecoding:
             (b"9" * 5000, ""),
         ],
     )
-    def test_malformed(self, frame, reason):
+    def test_a_malformed_message_is_reported_with_its_reason(self, frame, reason):
         event = only(frame)
         assert isinstance(event, Malformed)
         assert reason in event.reason
@@ -443,28 +443,28 @@ class TestNothingRaises:
     @ANY
     @given(st.binary(max_size=64) | st.text(max_size=64).map(str.encode))
     @example(b'{"error":' + b"[" * 980 + b"]" * 980 + b"}")
-    def test_arbitrary_bytes(self, data):
+    def test_arbitrary_bytes_raise_nothing(self, data):
         checked(data)
 
     @ANY
     @given(JSON)
-    def test_arbitrary_json(self, value):
+    def test_arbitrary_json_raises_nothing(self, value):
         checked(json.dumps(value).encode(errors="replace"))
 
     @ANY
     @given(st.sampled_from(MESSAGES), st.data())
-    def test_mutated_messages(self, message, data):
+    def test_mutated_messages_raise_nothing(self, message, data):
         at = data.draw(st.integers(0, len(message)))
         until = data.draw(st.integers(at, min(len(message), at + 8)))
         checked(message[:at] + data.draw(st.binary(max_size=8)) + message[until:])
 
     @pytest.mark.parametrize("message", MESSAGES)
-    def test_cut_at_every_byte(self, message):
+    def test_a_message_cut_at_any_byte_raises_nothing(self, message):
         for end in range(len(message)):
             assert isinstance(checked(message[:end]), Malformed)
 
     @pytest.mark.parametrize("key", ["error", "msg", "data", "id", "e"])
-    def test_every_depth(self, key):
+    def test_nesting_of_any_depth_raises_nothing(self, key):
         limit = sys.getrecursionlimit()
         for depth in range(limit - 120, limit + 20, 7):
             nest = b"[" * depth + b"]" * depth
@@ -476,7 +476,7 @@ class TestRecordings:
         ("market", "name"),
         [("spot", "binance-spot.frames"), ("usdm", "binance-usdm.frames")],
     )
-    def test_every_frame(self, market, name):
+    def test_every_recorded_frame_is_decoded(self, market, name):
         path = DATA / name
         if not path.exists():
             pytest.skip(f"no recording at {path}")

@@ -51,7 +51,7 @@ def bar(**changes: object) -> dict[str, object]:
 
 
 class TestSettings:
-    def test_limits(self):
+    def test_the_limits_are_the_protocols(self):
         made = codec()
         assert made.name == "wealthai"
         assert not made.flags_closed
@@ -70,7 +70,7 @@ class TestSettings:
             codec().stream_key(symbol, timeframe)
         assert repr(symbol) in str(info.value) or repr(timeframe) in str(info.value)
 
-    def test_default_endpoints(self):
+    def test_the_default_endpoints_are_complete(self):
         made = [f"wss://ws.wealthai.cc:{p}/market_data" for p in (18000, 18001, 18002)]
         assert codec().endpoints((), ()) == made
         assert codec().endpoints((), (18002, 1)) == [
@@ -90,7 +90,7 @@ class TestSettings:
     def test_an_endpoint_without_a_path_is_a_base(self, given, expected):
         assert codec().endpoints([given], ()) == [expected]
 
-    def test_ports(self):
+    def test_ports_complete_endpoints_without_one(self):
         assert codec().endpoints(["wss://h/x"], (1, 2)) == [
             "wss://h:1/x",
             "wss://h:2/x",
@@ -103,7 +103,7 @@ class TestSettings:
 class TestSubscribing:
     STREAMS = (("B", "1h"), ("A", "1h"), ("B", "1m"), ("A", "1m"))
 
-    def test_the_first_frame(self):
+    def test_the_first_frame_is_connect(self):
         made = codec()
         assert made.url("wss://h/market_data", self.STREAMS) == "wss://h/market_data"
         assert made.subscribe(self.STREAMS) == [
@@ -147,7 +147,7 @@ class TestSubscribing:
 
 
 class TestBars:
-    def test_a_bar(self):
+    def test_a_bar_is_decoded(self):
         event = only(BAR)
         assert math.isnan(event.money)
         event.money = 0.0
@@ -178,7 +178,7 @@ class TestBars:
             {"news": {"deep": [1, 2]}, "money": None, "closed": None},
         ],
     )
-    def test_other_spellings(self, same):
+    def test_other_spellings_decode_to_the_same_bar(self, same):
         event, expected = only(bar(**same)), only(BAR)
         event.money = expected.money = 0.0
         assert event == expected
@@ -187,14 +187,14 @@ class TestBars:
     @pytest.mark.parametrize(
         ("sent", "flag"), [(True, True), (False, False), ("true", True), (None, None)]
     )
-    def test_flags(self, key, sent, flag):
+    def test_each_spelling_of_the_flag_is_read(self, key, sent, flag):
         assert only(bar(**{key: sent})).closed is flag
 
     @pytest.mark.parametrize("key", ["money", "quote_volume", "turnover"])
-    def test_money(self, key):
+    def test_each_spelling_of_money_is_read(self, key):
         assert only(bar(**{key: "7.5"})).money == 7.5
 
-    def test_a_bar_without_close_time(self):
+    def test_a_bar_without_close_time_is_decoded(self):
         assert only(bar(close_time=...)).close_time == 0
 
     def test_values_are_not_judged(self):
@@ -224,7 +224,7 @@ class TestBars:
         ],
     )
     @pytest.mark.parametrize("kind", ["BAR", "KLINE"])
-    def test_malformed(self, kind, changes, reason):
+    def test_a_malformed_message_is_reported(self, kind, changes, reason):
         event = only(bar(type=kind, **changes))
         assert isinstance(event, Malformed)
         assert reason in event.reason
@@ -258,7 +258,7 @@ class TestOtherMessages:
             (b'{"type":"NEWS","message":1e999,"open":"x"}', Ignored()),
         ],
     )
-    def test_event(self, message, event):
+    def test_each_message_becomes_its_event(self, message, event):
         assert only(message) == event
 
     def test_a_refusal_is_short_and_without_the_token(self):
@@ -294,7 +294,7 @@ class TestOtherMessages:
             b"9" * 9999,
         ],
     )
-    def test_malformed(self, data):
+    def test_a_malformed_message_is_reported(self, data):
         event = only(data)
         assert isinstance(event, Malformed)
         assert event.reason
@@ -341,13 +341,13 @@ class TestNothingRaises:
 
     @ANY
     @given(st.binary(max_size=64) | st.text(max_size=64).map(str.encode))
-    def test_arbitrary_bytes(self, data):
+    def test_arbitrary_bytes_raise_nothing(self, data):
         checked(data)
 
     @ANY
     @given(TYPES, st.dictionaries(KEYS, VALUES, max_size=6))
     @example("ERROR", {"message": 10**4000, "request_id": 10**4000})
-    def test_arbitrary_values(self, kind, values):
+    def test_arbitrary_values_raise_nothing(self, kind, values):
         message = {**BAR, "type": kind, **values}
         event = checked(json.dumps(message).encode(errors="replace"))
         text = json.dumps(message)
@@ -356,19 +356,19 @@ class TestNothingRaises:
 
     @ANY
     @given(st.sampled_from(MESSAGES), st.data())
-    def test_mutated_messages(self, message, data):
+    def test_mutated_messages_raise_nothing(self, message, data):
         at = data.draw(st.integers(0, len(message)))
         until = data.draw(st.integers(at, min(len(message), at + 8)))
         checked(message[:at] + data.draw(st.binary(max_size=8)) + message[until:])
 
     @pytest.mark.parametrize("message", MESSAGES)
-    def test_cut_at_every_byte(self, message):
+    def test_a_message_cut_at_any_byte_raises_nothing(self, message):
         for end in range(len(message)):
             assert isinstance(checked(message[:end]), Malformed)
 
     @pytest.mark.parametrize("key", ["type", "message", "request_id", "open"])
     @pytest.mark.parametrize("kind", [b"ERROR", b"BAR"])
-    def test_every_depth(self, key, kind):
+    def test_nesting_of_any_depth_raises_nothing(self, key, kind):
         for depth in range(850, 1020, 7):
             nest = b"[" * depth + b"]" * depth
             checked(b'{"type":"' + kind + b'","' + key.encode() + b'":' + nest + b"}")

@@ -147,13 +147,13 @@ class TestRoundTrip:
             }
             assert exchange(connection, request(id=8))["id"] == 8
 
-    def test_several_requests_in_one_packet(self, path, server):
+    def test_several_requests_in_one_packet_are_answered(self, path, server):
         with peer(path) as connection:
             connection.sendall(request(id=1) + b"\n" + request(id=2) + b"\r\n")
             with connection.makefile("rb") as file:
                 assert [json.loads(file.readline())["id"] for _ in range(2)] == [1, 2]
 
-    def test_concurrent_clients(self, path, server):
+    def test_concurrent_clients_are_answered(self, path, server):
         results: dict[int, object] = {}
 
         def run(number):
@@ -183,7 +183,7 @@ class TestRoundTrip:
         busy.join()
         assert len(answers) == 1
 
-    def test_large_answer(self, path):
+    def test_a_large_answer_arrives_whole(self, path):
         rows = [{"symbol": f"S{i}", "count": i} for i in range(60_000)]
         with ControlServer(path, lambda _: {"streams": rows}):
             assert ask(path, "status", 20)["streams"] == rows
@@ -231,7 +231,9 @@ class TestErrors:
             ask(path, "status", 5)
 
     @pytest.mark.parametrize("wrong", [ValueError("canary"), {"x": object()}, {1j: 2}])
-    def test_an_unexpected_exception_of_the_handler(self, path, caplog, wrong):
+    def test_an_unexpected_exception_of_the_handler_is_answered(
+        self, path, caplog, wrong
+    ):
         def handle(_):
             if isinstance(wrong, dict):
                 return wrong
@@ -405,7 +407,7 @@ class TestClient:
         with pytest.raises(FeedNotFoundError, match=str(path)):
             ask(path, "status", 1)
 
-    def test_a_socket_file_without_a_listener(self, path):
+    def test_a_socket_file_without_a_listener_is_a_control_error(self, path):
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(path))
         with pytest.raises(ControlError, match="refused"):
@@ -420,7 +422,7 @@ class TestClient:
         with pytest.raises(ControlError, match="within 0 s"):
             ask(path, "status", 0)
 
-    def test_a_listener_that_never_accepts(self, path):
+    def test_a_listener_that_never_accepts_is_a_control_error(self, path):
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
             listener.listen(0)
@@ -464,7 +466,7 @@ class TestClient:
             messages.decode_answer(data, 1 << 40)
 
     @pytest.mark.parametrize("name", ["x" * 108, "a\0b", ""])
-    def test_an_invalid_socket_path(self, name, handler):
+    def test_an_invalid_socket_path_is_refused(self, name, handler):
         with pytest.raises(BadArgumentError, match="107"):
             ask(name, "status", 1)
         with pytest.raises(BadArgumentError, match="107"):
@@ -507,7 +509,7 @@ class TestLife:
             assert ask(path, "status", 5)
 
     @pytest.mark.parametrize("make", [Path.touch, Path.mkdir, None])
-    def test_a_file_that_is_no_socket_stays(self, path, handler, make):
+    def test_a_file_other_than_a_socket_stays(self, path, handler, make):
         if make:
             make(path)
         else:
@@ -516,7 +518,7 @@ class TestLife:
             ControlServer(path, handler)
         assert path.is_symlink() or path.exists()
 
-    def test_a_missing_directory(self, path, handler):
+    def test_a_missing_directory_is_a_control_error(self, path, handler):
         with pytest.raises(ControlError, match="cannot listen"):
             ControlServer(path / "x", handler)
 
@@ -527,7 +529,7 @@ class TestLife:
             assert ask(path, "status", 5) == {"who": "second"}
         assert not path.exists()
 
-    def test_close_after_the_file_was_removed(self, path, handler):
+    def test_close_after_the_file_was_removed_does_nothing(self, path, handler):
         server = ControlServer(path, handler)
         path.unlink()
         server.close()

@@ -31,7 +31,7 @@ def _name(pid):
     return Path(f"/proc/{pid}/stat").read_bytes()
 
 
-def test_wait_for_exit():
+def test_wait_for_exit_returns_when_the_process_has_ended():
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as other:
         started = process_start(other.pid)
         assert not wait_for_exit(other.pid, started, 0.05)

@@ -104,22 +104,24 @@ class TestMemory:
             assert "--memory" in found.remedy
 
     @pytest.mark.parametrize("files", [v1(UNLIMITED, 5), v2("max", 5), {}])
-    def test_no_limit(self, host, files):
+    def test_a_container_without_a_limit_is_fine(self, host, files):
         found = check_memory(PLANNED, *host(files))
         assert (found.level, found.found) == ("ok", "no limit of a container")
 
-    def test_the_tightest_of_nested_groups(self, host):
+    def test_the_tightest_of_nested_groups_counts(self, host):
         files = v2(1000, 10, path="/a/b")
         files |= {"cgroup/a/memory.max": "500\n", "cgroup/a/memory.current": "400\n"}
         limit = tightest_limit(MEMORY, *host(files))
         assert (limit.maximum, limit.free) == (500, 100)
 
-    def test_a_path_of_the_host_that_is_not_mounted_here(self, host):
+    def test_a_path_of_the_host_that_is_not_mounted_here_does_not_hide_the_limit(
+        self, host
+    ):
         files = v2(1000, 10) | {"proc/self/cgroup": "0::/kubepods/pod1/../../x\n"}
         assert tightest_limit(MEMORY, *host(files)).maximum == 1000
 
     @pytest.mark.parametrize("text", ["", "-5", "x", "9" * 5000, "\u0661"])
-    def test_a_limit_that_cannot_be_read_is_no_limit(self, host, text):
+    def test_an_unreadable_limit_is_ignored(self, host, text):
         assert tightest_limit(MEMORY, *host(v2(text, 10))) is None
 
     def test_the_memory_of_the_machine(self, host):
@@ -143,7 +145,7 @@ class TestProcesses:
         assert found.level == level
         assert f"90 of {most} used" in found.found
 
-    def test_no_limit(self, host):
+    def test_a_container_without_a_limit_is_fine(self, host):
         proc, cgroups = host({"proc/self/cgroup": "0::/\n", "cgroup/pids.max": "max\n"})
         assert check_processes(proc, cgroups).level == "ok"
         assert tightest_limit(PIDS, proc, cgroups) is None
@@ -207,7 +209,7 @@ tell(doctor("--history", "20", "--max-streams", "1"))
 """
 
 
-def test_a_shared_memory_too_small_for_the_segment(child, feed_name):
+def test_a_shared_memory_too_small_for_the_segment_is_a_problem(child, feed_name):
     options = "size=512k,nr_inodes=5"
     first, small, medium, files = own_shm.run(child, feed_name, options, SMALL)
     space = first[1]["space in /dev/shm"]

@@ -10,14 +10,14 @@ WALL = 1_700_000_000_000
 DAY = 24 * 60 * 60 * 1000
 
 
-def test_before_any_event_it_is_this_hosts_clock():
+def test_before_any_event_the_clock_is_this_hosts():
     clock = VenueClock(WALL, 50.0)
     assert clock.read(50.0) == WALL
     assert clock.read(51.5) == WALL + 1500
 
 
 @pytest.mark.parametrize("offset", [5000, 1, -1])
-def test_an_event_corrects_it_either_way(offset):
+def test_an_event_corrects_the_clock_either_way(offset):
     clock = VenueClock(WALL, 0.0)
     clock.observe(WALL + 1000 + offset, 1.0)
     assert clock.read(2.0) == WALL + 2000 + offset
@@ -59,7 +59,7 @@ def test_an_absurd_event_is_ignored(sign):
     assert learning.read(1.0) == WALL + 1000 + sign * DAY
 
 
-def test_it_stands_rather_than_going_back():
+def test_the_clock_stays_the_same_rather_than_going_back():
     clock = VenueClock(WALL, 0.0)
     assert clock.read(1.0) == WALL + 1000
     clock.observe(WALL + 1000 - 400, 1.0)
@@ -72,7 +72,7 @@ events = st.tuples(st.floats(0, 40), st.integers(-2 * DAY, 2 * DAY))
 
 @settings(deadline=None)  # the machine is shared
 @given(st.lists(events, max_size=40))
-def test_it_is_monotone_and_never_far_off(said):
+def test_the_clock_is_monotone_and_never_far_off(said):
     clock = VenueClock(WALL, 0.0)
     now, last = 0.0, 0
     for passed, offset in said:
@@ -89,7 +89,7 @@ def test_it_is_monotone_and_never_far_off(said):
     st.integers(-3600_000, 3600_000),
     st.lists(st.tuples(st.floats(0, 5), st.integers(0, 2000)), min_size=1, max_size=60),
 )
-def test_it_is_the_best_of_its_window_and_never_ahead_of_the_venue(skew, said):
+def test_the_clock_is_the_best_of_its_window_and_never_ahead_of_the_venue(skew, said):
     clock = VenueClock(WALL, 0.0)
     now, heard = 0.0, []
     for passed, latency in said:

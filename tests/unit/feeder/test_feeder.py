@@ -106,7 +106,7 @@ def test_requests_change_the_streams(feed_name, venue):
         answer = tell(feed_name, "release", manager="m")
         assert answer == {"stopping": False, "pid": ME}
         until(lambda: feed.streams() == [STREAM])
-        # Who runs it in the foreground wants it still; only `stop` ends it.
+        # The foreground run still wants its streams; only `stop` ends the feeder.
         assert tell(feed_name, "stop") == {"stopping": True, "pid": ME}
         until(lambda: not place(feed_name).socket.exists())
 
@@ -153,7 +153,7 @@ def test_managers_that_ask_at_once_get_their_own_answers(feed_name, venue):
         }
 
 
-def test_a_change_is_off_when_the_connection_is_lost(feed_name, venue):
+def test_a_change_fails_when_the_connection_is_lost(feed_name, venue):
     with feeder(feed_name, venue), shmfeed.attach(feed_name) as feed:
         until(lambda: feed.status()["state"] == "connected")
         with ThreadPoolExecutor() as pool:
@@ -177,7 +177,7 @@ def test_a_change_is_off_when_the_connection_is_lost(feed_name, venue):
 def test_a_change_beyond_the_capacity_is_refused(feed_name, venue):
     with feeder(feed_name, venue, max_streams=2), shmfeed.attach(feed_name) as feed:
         until(lambda: feed.status()["state"] == "connected")
-        with pytest.raises(BadArgumentError, match="room for 2 streams"):
+        with pytest.raises(BadArgumentError, match="capacity for 2 streams"):
             subscribe(feed_name, "m", "ETHUSDT", "SOLUSDT")
         assert feed.streams() == [STREAM]
         assert subscribe(feed_name, "m", "ETHUSDT")
@@ -228,7 +228,7 @@ def test_a_retry_hides_what_failed_before(feed_name, venue):
 
 
 @pytest.mark.parametrize("taken", ["segment", "lock"])
-def test_a_feed_that_was_taken_away_ends_the_feeder(feed_name, venue, taken):
+def test_a_removed_feed_ends_the_feeder(feed_name, venue, taken):
     with feeder(feed_name, venue) as one:
         venue.wait_subscribed()
         getattr(place(feed_name), taken).unlink()
@@ -253,7 +253,7 @@ def test_a_feeder_that_cannot_be_made_holds_nothing(feed_name, venue):
     assert not place(feed_name).segment.exists()
 
 
-def test_it_can_be_stopped_before_it_runs(feed_name, venue):
+def test_a_feeder_can_be_stopped_before_it_runs(feed_name, venue):
     one = Feeder(settings(feed_name, venue))
     one.stop(unlink=True)
     one.run()

@@ -52,7 +52,7 @@ def answer(process):
     return json.loads(process.stdout.readline())
 
 
-def test_it_reports_that_it_runs_and_a_signal_ends_it_and_keeps_the_data(
+def test_the_process_reports_its_start_and_a_signal_ends_it_and_keeps_the_data(
     feed_name, spawn
 ):
     with Venue(speed=None) as venue:
@@ -77,7 +77,7 @@ def test_it_reports_that_it_runs_and_a_signal_ends_it_and_keeps_the_data(
     create(feed_name, 100).close(unlink=True)
 
 
-def test_its_only_output_is_the_error_that_stopped_it(feed_name, spawn):
+def test_the_only_output_is_the_error_that_stopped_the_start(feed_name, spawn):
     with create(feed_name) as writer:
         process = spawn(order(feed_name, "ws://127.0.0.1:9/"))
         told = answer(process)
@@ -92,7 +92,7 @@ def test_its_only_output_is_the_error_that_stopped_it(feed_name, spawn):
 
 
 @pytest.mark.parametrize("line", [b"", b'{"manager": "m", "pi'])
-def test_a_manager_that_ended_too_early_is_no_fault(spawn, line):
+def test_a_manager_that_ended_too_early_leaves_no_message(spawn, line):
     process = spawn(line)
     process.stdin.close()
     assert process.wait(10) == 1
@@ -109,7 +109,7 @@ def test_invalid_settings_are_refused(spawn):
     assert process.wait(5) == 1
 
 
-def test_an_unread_log_does_not_block_it(feed_name, spawn):
+def test_an_unread_log_does_not_block_the_feeder(feed_name, spawn):
     with Venue(speed=None) as venue:
         process = spawn(order(feed_name, venue, log_level="DEBUG"))
         answer(process)
@@ -130,7 +130,7 @@ def test_an_unread_log_does_not_block_it(feed_name, spawn):
     create(feed_name, 100).close(unlink=True)
 
 
-def test_a_feed_that_was_taken_away_is_logged(feed_name, spawn):
+def test_a_removed_feed_is_logged(feed_name, spawn):
     with Venue(speed=None) as venue:
         process = spawn(order(feed_name, venue))
         answer(process)
@@ -153,7 +153,7 @@ def test_blocked_signals_are_not_inherited_for_good(feed_name, spawn):
     create(feed_name, 100).close(unlink=True)
 
 
-def test_it_ends_quickly_while_it_watches_its_manager(feed_name, spawn):
+def test_a_feeder_that_follows_its_manager_ends_quickly(feed_name, spawn):
     with Venue(speed=None) as venue:
         process = spawn(order(feed_name, venue, stop_with_manager=True))
         answer(process)

@@ -10,7 +10,7 @@ from shmfeed.segment.mapping import place
 from shmfeed.writer import create
 
 
-def test_it_keeps_a_feed_alive_whose_main_loop_is_stuck(feed_name):
+def test_the_thread_keeps_a_feed_alive_whose_main_loop_is_stuck(feed_name):
     lost = []
     with create(feed_name) as writer, shmfeed.attach(feed_name) as feed:
         with HeartbeatThread(writer, lost.append):
@@ -28,7 +28,7 @@ def thread_names():
     return {thread.name for thread in threading.enumerate()}
 
 
-def test_it_reports_once_that_the_feed_was_taken_away(feed_name):
+def test_the_thread_reports_a_removed_feed_once(feed_name):
     told = []
     end = threading.Event()
 
@@ -49,7 +49,7 @@ def test_it_reports_once_that_the_feed_was_taken_away(feed_name):
     create(feed_name).close(unlink=True)
 
 
-def test_it_ends_at_once(feed_name):
+def test_the_thread_ends_at_once(feed_name):
     with create(feed_name) as writer:
         begun = time.monotonic()
         with HeartbeatThread(writer, lambda error: None):

@@ -148,7 +148,7 @@ def test_where_the_venue_flags_no_clock_closes(flagged):
     assert flagged.ring.count == 0
 
 
-def test_a_tick_works_some_times_a_second_only(bench):
+def test_a_tick_works_at_most_every_tick_seconds(bench):
     bench.take(bar(0, closed=None))
     looked = []
     state = bench.intake._streams[STREAM]
@@ -201,7 +201,7 @@ def test_missing_bars_are_waited_for_then_counted_and_logged(flagged, caplog):
     assert "2 of BTCUSDT 1m" in caplog.text
 
 
-def test_a_hole_that_is_filled_is_not_counted(flagged):
+def test_a_missing_bar_that_arrives_is_not_counted(flagged):
     flagged.take(bar(0, closed=True), bar(2, closed=True))
     flagged.take(bar(1, closed=True))
     flagged.wait(5)
@@ -245,7 +245,7 @@ def test_streams_come_and_go_and_keep_what_they_have(bench):
     assert bench.rows().open_time.tolist() == [T0, T0 + MINUTE]
 
 
-def test_a_stream_dropped_while_it_held_bars_does_not_recover_for_ever(
+def test_a_stream_dropped_while_it_held_bars_stops_recovering(
     flagged,
 ):
     flagged.take(bar(0, closed=True), bar(3, closed=True))

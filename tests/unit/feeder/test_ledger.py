@@ -122,7 +122,7 @@ def test_held_bars_are_released_in_order():
 
 
 @pytest.mark.parametrize("by", ["tick", "update of it", "newer"])
-def test_a_missing_final_is_given_up(by):
+def test_a_missing_final_is_no_longer_awaited_after_the_grace(by):
     stream = Stream()
     stream.say(0, UPDATE, 1.0)
     stream.say(1, UPDATE, 2.0, now=5.0)
@@ -147,7 +147,7 @@ def test_the_clock_closes_nothing_that_is_flagged():
     assert stream.say(0, UPDATE, venue=START + 100 * MINUTE)[0][0] == "forming"
 
 
-def test_each_open_matter_has_its_own_patience():
+def test_each_held_bar_has_its_own_grace():
     stream = Stream()
     stream.say(0, UPDATE, 1.0)
     stream.say(1, UPDATE, 2.0, now=0.0)
@@ -178,14 +178,14 @@ def test_a_held_bar_can_be_updated():
 # Holes
 
 
-def test_the_first_bar_has_no_hole_before_it():
+def test_the_first_bar_has_no_missing_bar_before_it():
     stream = Stream()
     assert stream.say(7, FINAL) == [("row", 7, 10.0, CLOSED_BY_VENUE)]
     assert Stream().say(7, UPDATE) == [("forming", 7, 10.0, 0)]
 
 
 @pytest.mark.parametrize("closed", [UPDATE, FINAL])
-def test_a_hole_is_waited_for(closed):
+def test_a_missing_bar_is_awaited(closed):
     stream = Stream()
     stream.say(0, FINAL)
     assert stream.say(2, closed, 2.0) == []
@@ -199,7 +199,7 @@ def test_a_hole_is_waited_for(closed):
     assert stream.sink.tally["gaps"] == 0
 
 
-def test_a_hole_given_up_is_counted_once_and_flagged_on_the_row_behind_it():
+def test_a_missing_bar_is_counted_once_and_flagged_on_the_row_behind_it():
     stream = Stream()
     stream.say(0, FINAL)
     stream.say(4, UPDATE, 1.0)
@@ -212,7 +212,7 @@ def test_a_hole_given_up_is_counted_once_and_flagged_on_the_row_behind_it():
     assert stream.counted() == {"gaps": 3, "late": 1}
 
 
-def test_a_held_final_behind_a_hole():
+def test_a_held_final_behind_a_missing_bar_is_released():
     stream = Stream()
     stream.say(0, FINAL)
     stream.say(2, FINAL)
@@ -224,7 +224,7 @@ def test_a_held_final_behind_a_hole():
     assert stream.counted() == {"gaps": 1}
 
 
-def test_an_update_that_fills_the_hole_forms_there():
+def test_an_update_of_a_missing_bar_becomes_the_forming_bar():
     stream = Stream()
     stream.say(0, FINAL)
     stream.say(2, FINAL)
@@ -251,7 +251,7 @@ def test_a_last_message_between_the_rows_and_the_forming_bar_becomes_a_row(close
     assert stream.counted() == {"late": 2, "gaps": 2}
 
 
-def test_a_hole_and_a_missing_final_at_once():
+def test_a_missing_bar_and_a_missing_final_are_settled_in_order():
     stream = Stream()
     stream.say(0, UPDATE)
     stream.say(2, UPDATE, 2.0)
@@ -260,7 +260,7 @@ def test_a_hole_and_a_missing_final_at_once():
     assert stream.tick(now=2.0) == [("forming", 2, 2.0, 0)]
 
 
-def test_too_much_held_gives_up_the_oldest_hole():
+def test_too_many_held_bars_settle_the_oldest_missing_bar():
     stream = Stream()
     stream.say(0, FINAL)
     for minute in range(2, 2 + HELD_LIMIT):

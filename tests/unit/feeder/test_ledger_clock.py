@@ -99,7 +99,7 @@ def test_after_a_message_about_a_closed_bar_the_clock_waits_for_silence():
     assert stream.counted() == {"revisions": 1}
 
 
-def test_a_hole_is_not_waited_for():
+def test_a_missing_bar_is_not_awaited():
     stream = Stream()
     stream.say(0, PLAIN)
     assert stream.say(3, PLAIN) == [
@@ -166,7 +166,7 @@ def test_flagged_a_final_after_the_break_is_final():
 # A predecessor's
 
 
-def test_an_inherited_forming_bar_goes_on():
+def test_an_inherited_forming_bar_continues():
     stream = Stream(last_closed=row(0), forming=row(1, 1.0))
     assert stream.say(1, UPDATE, 2.0) == [("forming", 1, 2.0, 0)]
     assert stream.say(1, FINAL, 3.0) == [("row", 1, 3.0, CLOSED_BY_VENUE)]

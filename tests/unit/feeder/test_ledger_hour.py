@@ -79,7 +79,7 @@ def test_disorder_and_duplicates_change_no_row(seed):
     assert counted["duplicates"] > 0
 
 
-def test_without_patience_disorder_does_change_rows():
+def test_control_without_a_grace_disorder_changes_rows():
     rng = random.Random(0)
     bars = an_hour(rng)
     sink = deliver(Stream(close_grace_ms=0), disordered(rng, bars))

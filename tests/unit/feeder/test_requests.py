@@ -27,7 +27,7 @@ def awake(requests, timeout=10.0):
     return select.select([requests.wake_fd], [], [], timeout)[0] != []
 
 
-def test_an_asker_gets_what_the_loop_answers(requests):
+def test_a_sender_gets_the_answer_of_the_loop(requests):
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(requests.ask, request())
         assert awake(requests)
@@ -117,7 +117,7 @@ def test_a_signal_after_the_end_does_nothing():
     before = signal.signal(signal.SIGUSR1, lambda *_: requests.wake())
     try:
         requests.close()
-        taken = os.pipe()  # has the numbers that were let go
+        taken = os.pipe()  # reuses the closed descriptors
         os.kill(os.getpid(), signal.SIGUSR1)
         assert select.select([taken[0]], [], [], 0.05)[0] == []
     finally:

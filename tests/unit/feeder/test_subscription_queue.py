@@ -93,7 +93,7 @@ def test_a_refused_change_leaves_the_old_one(harness):
     assert harness.union() == {A}
 
 
-def test_one_question_at_a_time_and_each_with_its_own_answer(harness):
+def test_changes_are_processed_one_at_a_time_and_each_gets_its_own_answer(harness):
     bad, good = harness.subscribe("one", A, B), harness.subscribe("two", C)
     assert harness.session.asked == [{A, B}]
     harness.refuse("not B")
@@ -176,7 +176,7 @@ def test_a_manager_that_leaves_during_its_change_wants_nothing(harness):
 
 
 @pytest.mark.parametrize("accepted", [True, False])
-def test_leaving_during_anothers_change(harness, accepted):
+def test_a_manager_may_leave_during_anothers_change(harness, accepted):
     harness.subscriptions.put("three", os.getpid(), (D,))
     harness.acknowledge(A, D)
     answer = harness.subscribe("two", B)

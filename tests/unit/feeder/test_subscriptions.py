@@ -31,7 +31,7 @@ def test_a_manager_without_streams_does_not_count():
     assert not subscriptions.has_running_manager()
 
 
-def test_a_refused_want_is_taken_back():
+def test_refused_streams_are_rolled_back():
     subscriptions = Subscriptions()
     before = subscriptions.put("one", ME, (A,))
     refused = subscriptions.put("one", ME, (B,))
@@ -45,7 +45,7 @@ def test_a_refused_want_is_taken_back():
     assert subscriptions.get("one") == before
 
 
-def test_a_dropped_want_does_not_come_back():
+def test_dropped_streams_do_not_come_back():
     subscriptions = Subscriptions()
     before = subscriptions.put("one", ME, (A,))
     refused = subscriptions.put("one", ME, (B,))
@@ -64,7 +64,7 @@ def test_only_running_managers_count():
         assert subscriptions.has_running_manager()
         other.kill()
     assert not subscriptions.has_running_manager()
-    assert subscriptions.union() == (A,)  # a dead one's streams go on
+    assert subscriptions.union() == (A,)  # a dead manager's streams stay
     subscriptions.put("never", 2**22 + 1, (B,))
     assert not subscriptions.has_running_manager()
 

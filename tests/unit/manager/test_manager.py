@@ -308,7 +308,7 @@ def test_a_refused_update_leaves_the_old_streams(feed_name, venue):
         manager.update_subscription(symbols=["ETHUSDT"])
         assert manager.get_status()["symbols"] == ["ETHUSDT"]
         # One entry is left by BTCUSDT, one is ETHUSDT's: a third does not fit.
-        with pytest.raises(BadArgumentError, match="room for 2 streams"):
+        with pytest.raises(BadArgumentError, match="capacity for 2 streams"):
             manager.update_subscription(symbols=["ETHUSDT", "SOLUSDT"])
         assert manager.get_status()["symbols"] == ["ETHUSDT"]
 
@@ -420,7 +420,7 @@ def test_a_callback_that_hangs_delays_no_supervision(feed_name, venue):
         hangs.set()
 
 
-def test_a_loss_between_two_polls_is_reported(feed_name, venue):
+def test_a_reconnect_between_two_polls_is_reported(feed_name, venue):
     states = []
     with managing(feed_name, venue) as manager:
         manager.start(timeout=20)
@@ -459,7 +459,7 @@ def test_stop_ends_a_start_that_waits(feed_name, venue):
     assert not place(feed_name).segment.exists()
 
 
-def test_many_threads_at_once(feed_name, venue):
+def test_many_threads_can_use_a_manager_at_once(feed_name, venue):
     with managing(feed_name, venue) as manager:
         failures = []
 
@@ -513,7 +513,7 @@ def test_stop_leaves_an_adopted_feeder_of_a_foreground_run(feed_name, venue):
                 manager.stop()
                 until(lambda: feed.streams() == [STREAM])
                 assert feed.alive()
-        # One that cannot have what it wants leaves it as it was, too.
+        # A refused update leaves the streams unchanged.
         with managing(feed_name, venue, symbols=["XRP"]) as manager:
             with pytest.raises(WebSocketSubscriptionError, match="XRP"):
                 manager.start(timeout=20)

@@ -102,7 +102,7 @@ def test_a_feeder_reports_why_it_cannot_start(feed_name, launched):
     assert "/nowhere/at/all.log" in str(process.exit_reason())
 
 
-def test_an_unreported_death_is_told_with_the_last_log_line(
+def test_an_unreported_death_is_reported_with_the_last_log_line(
     feed_name, launched, tmp_path, monkeypatch, caplog
 ):
     replace_interpreter(

@@ -34,7 +34,7 @@ def refusal(arguments, environ=None) -> str:
 
 
 class TestSources:
-    def test_defaults(self):
+    def test_the_defaults_are_the_documented_ones(self):
         settings = load({}, {})
         assert settings == Settings()
         assert settings.protocol == "wealthai"
@@ -100,7 +100,7 @@ class TestSources:
         assert "WEBSOCKET_PORT" in message
         assert "SHMFEED_PORT" in message
 
-    def test_empty_variable_is_not_given(self):
+    def test_an_empty_variable_counts_as_absent(self):
         assert load({}, {"SHMFEED_HISTORY": "", "SHMFEED_TYPO": ""}) == Settings()
 
     def test_the_process_environment_is_the_default(self, monkeypatch):
@@ -119,7 +119,7 @@ class TestSources:
         settings = load({"feed": "f", "history": 5}, environ)
         assert (settings.feed, settings.history) == ("f", 5)
 
-    def test_config_file_from_the_environment(self, tmp_path):
+    def test_the_environment_can_name_a_config_file(self, tmp_path):
         file = write(tmp_path / "a.json", '{"history": 5}')
         environ = {"SHMFEED_CONFIG_FILE": str(file)}
         assert load({}, environ).history == 5
@@ -396,7 +396,7 @@ class TestStreams:
         with pytest.raises(BadArgumentError, match="max_streams 1:"):
             Settings(symbols="A,B", resolutions="1m", max_streams=1)
 
-    def test_a_copy_with_another_subscription(self):
+    def test_a_copy_can_have_another_subscription(self):
         before = Settings(symbols="A", resolutions="1m", history=7)
         assert before.with_subscription(["B"], ["60m"]) == Settings(
             symbols="B", resolutions="1h", history=7
@@ -419,7 +419,7 @@ class TestSecrets:
         assert not [text for text in texts if CANARY in text]
         assert "csrf_token" not in describe(settings)
         assert settings.endpoint[0].endswith(CANARY)
-        # The control: what the rule is for does show it.
+        # Control: what the rule is for does show it.
         assert CANARY in repr(msgspec.structs.asdict(settings))
 
     def test_the_dict_of_the_environment_hides_the_token(self):
@@ -548,7 +548,7 @@ NAMES = st.sampled_from([field.name for field in msgspec.structs.fields(Settings
 class TestGarbage:
     @settings(deadline=None)
     @given(st.dictionaries(NAMES | st.text(max_size=8), VALUES, max_size=4))
-    def test_arguments(self, arguments):
+    def test_any_arguments_are_loaded_or_refused(self, arguments):
         try:
             settings = load(arguments, {})
         except BadArgumentError:
@@ -565,7 +565,7 @@ class TestGarbage:
             max_size=4,
         )
     )
-    def test_environment(self, environ):
+    def test_any_environment_is_loaded_or_refused_in_a_short_message(self, environ):
         try:
             message = repr(load({}, environ))
         except BadArgumentError as error:
@@ -574,7 +574,9 @@ class TestGarbage:
 
     @settings(deadline=None)
     @given(st.binary(max_size=200), st.sampled_from(["yaml", "toml", "json"]))
-    def test_file(self, tmp_path_factory, data, ending):
+    def test_any_file_is_loaded_or_refused_with_its_name(
+        self, tmp_path_factory, data, ending
+    ):
         file = tmp_path_factory.getbasetemp() / f"garbage.{ending}"
         file.write_bytes(data)
         try:

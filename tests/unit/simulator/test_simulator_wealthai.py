@@ -1,4 +1,4 @@
-"""The house protocol of the local venue, over real connections."""
+"""The wealthai protocol of the local venue, over real connections."""
 
 import itertools
 import json

@@ -42,7 +42,7 @@ def test_no_proxy_of_the_environment_is_used(monkeypatch):
         with connected(url) as connection:
             assert receive(connection, 1) == [b"direct"]
         assert not visits
-        # The control: websocket-client goes there, for all that it is told not to.
+        # Control: websocket-client goes there, although it is told not to.
         with pytest.raises(websocket.WebSocketException):
             websocket.WebSocket().connect(url, timeout=2, http_no_proxy=["*"])
         assert visits
@@ -238,7 +238,7 @@ def test_a_redirect_elsewhere_gets_no_secret(policy):
 
 
 def test_control_without_a_secret_the_redirect_is_followed():
-    # The control of the test above.
+    # Control of the test above.
     visits = []
     with raw(visits.append) as other, raw(turn(other)) as url:
         fail_to_open(url, policy=ConnectPolicy(max_redirects=1))
@@ -339,7 +339,7 @@ def expired(certificate, tmp_path_factory):
     return key, cert
 
 
-def serving(files):
+def server_context(files):
     """Return the TLS context of a server with these files."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files[1], files[0])
@@ -348,7 +348,7 @@ def serving(files):
 
 @pytest.fixture
 def tls_venue(certificate):
-    context = serving(certificate)
+    context = server_context(certificate)
 
     def handler(ws):
         for number in range(200):
@@ -392,7 +392,7 @@ def test_every_record_of_a_trusted_server_is_read(tls_venue):
 def test_an_expired_certificate_is_refused_though_it_is_trusted(expired, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(expired[1]))
     connect.tls_context.cache_clear()
-    with venue(greet, ssl=serving(expired)) as url:
+    with venue(greet, ssl=server_context(expired)) as url:
         reason = fail_to_open(url.replace("127.0.0.1", "localhost"))
     connect.tls_context.cache_clear()
     assert reason == "the server's certificate is refused: certificate has expired"
@@ -415,11 +415,11 @@ def test_tls_before_1_2_is_refused(certificate):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         version = ssl.TLSVersion.TLSv1_1
-    with old(serving(certificate), version) as context:
+    with old(server_context(certificate), version) as context:
         with venue(greet, ssl=context) as url:
             url = url.replace("127.0.0.1", "localhost")
             assert fail_to_open(url) == "TLS: the server does not support TLS 1.2"
-            # The control: with our own limit gone, it connects.
+            # Control: with our own limit gone, it connects.
             with old(connect.tls_context()), connected(url) as connection:
                 assert receive(connection, 1) == [b"hello"]
 
@@ -449,7 +449,7 @@ def test_a_redirect_never_leaves_tls(certificate):
             reply.headers["Location"] = plain
             return reply
 
-        tls = {"ssl": serving(certificate), "process_request": send_on}
+        tls = {"ssl": server_context(certificate), "process_request": send_on}
         with venue(greet, **tls) as url:
             url = url.replace("127.0.0.1", "localhost")
             for policy in (
@@ -471,7 +471,7 @@ def test_tls_to_a_server_without_tls_fails():
         assert fail_to_open(url.replace("ws:", "wss:")).startswith("TLS: ")
 
 
-def test_a_tls_handshake_never_answered():
+def test_a_tls_handshake_that_is_never_answered_times_out():
     with raw(hold) as url:
         reason = fail_to_open(url.replace("ws:", "wss:"), timeout=0.2)
     assert reason == "the TLS handshake timed out after 0.2 s"
@@ -513,7 +513,7 @@ def test_a_tls_connection_cut_or_changed_anywhere_hands_out_whole_messages_only(
             ws.send(text)
         ws.recv()
 
-    with venue(handler, ssl=serving(certificate)) as url:
+    with venue(handler, ssl=server_context(certificate)) as url:
         there = ("127.0.0.1", int(url.split(":")[2].split("/")[0]))
         for place in range(0, 4600, 113 if flip else 61):
             line = loopback.Tampered(there, place, flip=flip)
@@ -533,7 +533,7 @@ def test_a_tls_connection_cut_or_changed_anywhere_hands_out_whole_messages_only(
 
 
 def test_without_tls_a_changed_byte_would_arrive():
-    # The control of the test above.
+    # Control of the test above.
     with venue(lambda ws: (ws.send(b"x" * 1000), ws.recv())) as url:
         there = ("127.0.0.1", int(url.split(":")[2].split("/")[0]))
         with raw(loopback.Tampered(there, 600, flip=True)) as tampered:

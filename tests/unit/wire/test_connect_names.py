@@ -47,7 +47,7 @@ def hanging(monkeypatch):
         connect._lookups.release()
 
 
-def test_a_hanging_look_up_blocks_nothing_and_ends_in_time(hanging):
+def test_a_hanging_lookup_blocks_nothing_and_ends_in_time(hanging):
     connection = Connection("wss://venue.invalid/x", max_frame_bytes=1 << 20)
     begun, turns, longest, last = time.monotonic(), 0, 0.0, time.monotonic()
     with pytest.raises(ConnectionLostError) as caught:
@@ -62,8 +62,8 @@ def test_a_hanging_look_up_blocks_nothing_and_ends_in_time(hanging):
     assert hanging.asked == ["venue.invalid"]
 
 
-def test_control_a_look_up_in_the_loop_blocks_it(hanging, monkeypatch):
-    # The control: the same resolver, asked where the loop runs.
+def test_control_a_lookup_in_the_loop_blocks_it(hanging, monkeypatch):
+    # Control: the same resolver, asked where the loop runs.
     monkeypatch.setattr(connect, "_is_address", lambda host: True)
     connection = Connection("wss://venue.invalid/x", max_frame_bytes=1 << 20)
     timer = threading.Timer(0.6, hanging.released.set)
@@ -76,7 +76,7 @@ def test_control_a_look_up_in_the_loop_blocks_it(hanging, monkeypatch):
     timer.join()
 
 
-def test_hanging_look_ups_are_limited_and_their_slots_come_back(hanging):
+def test_hanging_lookups_are_limited_and_their_slots_come_back(hanging):
     before = threading.active_count()
     wanted = "looking up venue.invalid timed out after 0.01 s"
     for _ in range(connect.MAX_LOOKUPS):
@@ -97,7 +97,7 @@ def test_hanging_look_ups_are_limited_and_their_slots_come_back(hanging):
             pass
 
 
-def test_an_address_needs_no_look_up(hanging):
+def test_an_address_needs_no_lookup(hanging):
     hanging.released.set()
     begun = threading.active_count()
     for host in ("127.0.0.1", "[::1]"):
@@ -139,7 +139,7 @@ def test_a_silent_address_leaves_time_for_the_next(monkeypatch):
             assert 2 < time.monotonic() - begun < 5  # its share of the patience
 
 
-def test_a_host_short_of_descriptors_costs_no_slots_of_look_ups(hanging):
+def test_a_host_short_of_descriptors_costs_no_lookup_slots(hanging):
     most = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
     os.close(free)
@@ -192,8 +192,12 @@ def test_a_local_name_with_a_foreign_address_gets_no_plain_text(monkeypatch, fir
         " use wss://, or set allow_insecure"
     )
     proxied = ConnectPolicy(proxy="http://localhost:1")
-    assert "is 192.0.2.1 to" in fail_to_open("ws://127.0.0.1/x", 0.2, policy=proxied)
-    # The control: allowed, or encrypted, it would be.
-    assert "is 192.0.2.1 to" not in fail_to_open("wss://localhost/x", 0.2)
+    assert "resolves to 192.0.2.1" in fail_to_open(
+        "ws://127.0.0.1/x", 0.2, policy=proxied
+    )
+    # Control: allowed, or encrypted, it would be.
+    assert "resolves to 192.0.2.1" not in fail_to_open("wss://localhost/x", 0.2)
     lax = ConnectPolicy(allow_insecure=True)
-    assert "is 192.0.2.1 to" not in fail_to_open("ws://localhost/x", 0.2, policy=lax)
+    assert "resolves to 192.0.2.1" not in fail_to_open(
+        "ws://localhost/x", 0.2, policy=lax
+    )

@@ -141,7 +141,7 @@ def test_messages_come_before_the_close_that_follows_them():
         assert lose(connection) is ended
 
 
-def test_a_connection_ends_without_a_close_frame():
+def test_an_end_without_a_close_frame_is_reported():
     with raw(upgrade) as url, connected(url) as connection:
         assert (
             str(lose(connection))
@@ -149,7 +149,7 @@ def test_a_connection_ends_without_a_close_frame():
         )
 
 
-def test_a_connection_is_reset():
+def test_a_reset_connection_is_reported():
     def handler(connection):
         upgrade(connection)
         hard = b"\1\0\0\0\0\0\0\0"  # linger for 0 s
@@ -233,12 +233,12 @@ def test_a_protocol_error_is_closed_with_1002():
 # The handshake
 
 
-def test_a_refused_port():
+def test_a_refused_port_is_a_failure():
     port = loopback.refused_port()
     assert fail_to_open(f"ws://127.0.0.1:{port}/x") == "connection refused"
 
 
-def test_a_handshake_never_answered():
+def test_a_handshake_that_is_never_answered_times_out():
     with raw(hold) as url:
         started = time.monotonic()
         reason = fail_to_open(url, timeout=0.3)
@@ -247,7 +247,7 @@ def test_a_handshake_never_answered():
 
 
 def test_control_before_its_deadline_a_handshake_is_waited_for():
-    # The control of the test above.
+    # Control of the test above.
     with raw(hold) as url:
         connection = Connection(url, max_frame_bytes=1 << 20)
         started = time.monotonic()
@@ -285,7 +285,7 @@ def test_an_endless_header_costs_neither_memory_nor_time(pace):
 
 
 def test_control_websocket_client_reads_an_endless_header_for_ever():
-    # The control of the test above: its timeout is one for each byte.
+    # Control of the test above: its timeout is one for each byte.
     def handler(connection):
         loopback.read_head(connection)
         connection.sendall(b"HTTP/1.1 101 Switching\r\nX-Endless: ")
@@ -336,7 +336,7 @@ def test_an_extension_that_was_not_offered_is_refused():
         assert "sec-websocket-extensions" in fail_to_open(url)
 
 
-def test_a_server_closes_instead_of_answering():
+def test_a_server_that_closes_instead_of_answering_is_reported():
     with raw(loopback.read_head) as url:
         assert (
             fail_to_open(url) == "the server closed the connection during the handshake"
@@ -394,7 +394,7 @@ def test_the_next_address_is_tried_where_one_refuses(monkeypatch):
             pass
 
 
-def test_a_host_without_an_address(monkeypatch):
+def test_a_host_without_an_address_is_a_failure(monkeypatch):
     def nothing(*_, **__):
         raise socket.gaierror(-2, "Name or service not known")
 
@@ -451,5 +451,5 @@ def test_another_package_named_websocket_is_named_in_the_error(child, tmp_path):
     assert "install websocket-client" in errors
 
 
-def test_polling_without_descriptors_just_waits():
+def test_polling_without_descriptors_only_waits():
     assert module.poll(None, 0, None, 0.001) == (False, False)

@@ -185,7 +185,7 @@ def test_a_missing_acknowledgement_fails(play):
 
 
 def test_control_before_its_timeout_an_acknowledgement_is_waited_for(play):
-    # The control of the test above.
+    # Control of the test above.
     with venue(stay) as url:
         played = play(url, ack_timeout=60.0, max_reconnect_attempts=1)
         assert not played.until(lambda: played.status.attempts, seconds=0.6)
@@ -229,7 +229,7 @@ def test_retry_starts_over(play):
     played.close()
 
 
-def test_attempts_without_end(play):
+def test_attempts_can_be_unlimited(play):
     url = f"ws://127.0.0.1:{loopback.refused_port()}/x"
     played = play(url, max_reconnect_attempts=None)
     assert played.until(lambda: played.status.attempts > 5)
@@ -275,7 +275,7 @@ def test_failures_are_reported_during_the_first_pass(play):
         played.close()
 
 
-def test_a_handshake_never_answered(play):
+def test_a_handshake_that_is_never_answered_times_out(play):
     with raw(lambda connection: connection.recv(1 << 20) and time.sleep(0.5)) as url:
         played = play(url, connect_timeout=0.15, max_reconnect_attempts=1)
         status = played.until_state("error")
@@ -337,7 +337,7 @@ def test_a_connection_lost_right_after_its_acknowledgement_is_a_failure(play):
         played.close()
 
 
-def test_short_connections_with_data_are_paced_but_no_failure(play):
+def test_short_connections_with_data_are_paced_but_count_as_no_failure(play):
     accepted = []
 
     def handler(ws):
@@ -470,7 +470,7 @@ def test_a_silent_server_is_given_up(play, heartbeat, noticed):
         played.close()
 
 
-def test_pongs_are_signs_of_life(play):
+def test_pongs_count_as_frames(play):
     def handler(ws):
         acknowledge(ws)
         ws.send(bar(0))
@@ -512,14 +512,14 @@ def test_a_step_of_the_wall_clock_ends_no_connection(play, monkeypatch, step, wr
     steps, real = [0.0], time.time
     monkeypatch.setattr(time, "time", lambda: real() + steps[-1])
     pings = {"heartbeat_interval": 0.05, "heartbeat_timeout": 0.3}
-    # The control: a session that goes by the wall clock.
+    # Control: a session that goes by the wall clock.
     clock = {"clock": time.time} if wrong else {}
     with venue(handler) as url:
         played = play(url, **pings, **clock)
         played.until_seen(BarEvent)
         steps.append(step)
         lost = played.until(lambda: played.status.last_error, seconds=0.4)
-        # One that is set back ends nothing for as long, not even what is dead.
+        # A wall clock that is set back would delay every timeout.
         assert bool(lost) is (wrong and step > 0)
         played.close()
 
@@ -594,7 +594,7 @@ def test_silence_limits_follow_the_smallest_timeframe():
 
 
 class Aging(WealthaiCodec):
-    """The house protocol on a venue that ends connections."""
+    """The wealthai protocol on a venue that ends connections."""
 
     max_connection_age = 0.3
 
@@ -648,7 +648,7 @@ def choosy(ws):
                 ws.send(bar(0, symbol))
 
 
-def test_a_change_on_the_live_connection(play):
+def test_a_change_is_requested_on_the_live_connection(play):
     with venue(choosy) as url:
         played = play(url)
         played.until_seen(BarEvent)
@@ -700,7 +700,7 @@ def test_a_change_without_acknowledgement_is_refused_and_reconnects(play):
         played.close()
 
 
-def test_a_change_while_disconnected_is_asked_by_the_next_connection(play):
+def test_a_change_while_disconnected_is_requested_by_the_next_connection(play):
     with venue(choosy) as url:
         played = play(url)
         played.until(lambda: played.status.phase == "connecting")
@@ -712,7 +712,7 @@ def test_a_change_while_disconnected_is_asked_by_the_next_connection(play):
         played.close()
 
 
-def test_a_change_withdrawn_at_the_loss_is_not_asked_of_the_next_connection(play):
+def test_a_change_superseded_at_the_loss_is_not_requested_by_the_next_connection(play):
     asked = []
 
     def handler(ws):
@@ -736,7 +736,7 @@ def test_a_change_withdrawn_at_the_loss_is_not_asked_of_the_next_connection(play
         played.close()
 
 
-def test_a_change_before_the_start_is_asked_by_the_first_connection(play):
+def test_a_change_before_the_start_is_requested_by_the_first_connection(play):
     with venue(choosy) as url:
         played = play(url)
         played.session.change(OTHER)
@@ -744,7 +744,7 @@ def test_a_change_before_the_start_is_asked_by_the_first_connection(play):
         played.close()
 
 
-def test_a_change_that_the_next_connection_refuses_is_taken_back(play):
+def test_a_change_that_the_next_connection_refuses_is_rolled_back(play):
     with venue(choosy) as url:
         played = play(url, max_reconnect_attempts=1)
         played.session.change((("FOO", "1m"),))
@@ -754,7 +754,7 @@ def test_a_change_that_the_next_connection_refuses_is_taken_back(play):
         played.close()
 
 
-def test_a_change_in_error_is_asked_after_a_retry(play):
+def test_a_change_in_error_is_requested_after_a_retry(play):
     def handler(ws):
         visits.append(1)
         if len(visits) == 1:
@@ -777,7 +777,7 @@ def test_a_change_in_error_is_asked_after_a_retry(play):
 
 
 class Batched(WealthaiCodec):
-    """The house protocol with one request for each symbol."""
+    """The wealthai protocol with one request for each symbol."""
 
     def change(self, old, new):
         return [request for stream in new for request in self.subscribe([stream])]
@@ -797,7 +797,7 @@ def test_a_change_refused_in_part_reconnects(play):
         played.close()
 
 
-def test_a_refusal_without_a_question_is_delivered(play):
+def test_a_refusal_of_no_request_is_delivered(play):
     def handler(ws):
         acknowledge(ws)
         ws.send('{"type":"ERROR","message":"maintenance at noon"}')

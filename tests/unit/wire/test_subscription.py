@@ -34,7 +34,7 @@ def changed(streams):
 
 
 def begun(streams=A):
-    """Return a subscription that the house venue has acknowledged."""
+    """Return a subscription that a wealthai venue has acknowledged."""
     subscription = Subscription(get_codec("wealthai"), streams, ack_timeout=10)
     assert subscription.begin(streams) is None
     assert '"1"' in subscription.next_frame(0)
@@ -148,7 +148,7 @@ def test_a_change_that_asks_for_nothing_new_is_answered_at_once():
         assert ask(subscription) is None
 
 
-def test_a_change_that_the_codec_cannot_put_is_refused():
+def test_a_change_that_the_codec_cannot_request_is_refused():
     subscription = batched()
     subscription.begin(A)
     subscription.next_frame(0)
@@ -159,19 +159,19 @@ def test_a_change_that_the_codec_cannot_put_is_refused():
     assert subscription.wanted == A
 
 
-def test_a_later_change_is_asked_when_the_first_is_answered():
+def test_a_later_change_is_requested_when_the_first_is_answered():
     subscription = begun()
     subscription.change(B)
     assert "ETHUSDT" in ask(subscription)
     subscription.change(C)
     assert ask(subscription) is None  # one question at a time
-    assert subscription.acknowledge("2") == Subscribed(B)  # that is what is served
+    assert subscription.acknowledge("2") == Subscribed(B)  # B is acknowledged
     assert subscription.is_changing
     assert "XRPUSDT" in ask(subscription)
     assert subscription.acknowledge("3") == changed(C)
 
 
-def test_a_refusal_of_the_first_change_is_no_outcome_of_the_later_one():
+def test_a_refusal_of_the_first_change_does_not_end_the_later_one():
     subscription = begun()
     subscription.change(B)
     ask(subscription)
@@ -183,7 +183,7 @@ def test_a_refusal_of_the_first_change_is_no_outcome_of_the_later_one():
     assert subscription.acknowledged == A
 
 
-def test_a_change_taken_back_before_it_was_asked_asks_nothing():
+def test_a_change_superseded_before_its_request_sends_nothing():
     subscription = begun()
     subscription.change(B)
     subscription.change(A)
@@ -212,7 +212,7 @@ def test_a_change_while_there_is_no_connection_is_for_the_next_one():
     assert subscription.acknowledge(None) == changed(B)
 
 
-def test_a_change_whose_connection_is_refused_for_it_goes_back():
+def test_a_change_whose_connection_is_refused_for_it_is_rolled_back():
     subscription = begun()
     subscription.end()
     subscription.change(B)
@@ -227,7 +227,7 @@ def test_a_change_whose_connection_is_refused_for_it_goes_back():
     assert subscription.refuse("no") == Refusal(None, "fail")
 
 
-def test_a_change_open_when_the_connection_is_lost_is_asked_of_the_next():
+def test_a_change_in_progress_at_the_loss_is_requested_by_the_next_connection():
     subscription = begun()
     subscription.change(B)
     ask(subscription)
