@@ -1,4 +1,4 @@
-"""Bars for strategies: live from shared memory and, before those, from a context."""
+"""Bars for strategies: live ones from shared memory, older ones from a context."""
 
 from shmfeed.bar import Bar
 from shmfeed.errors import MissingBarsWarning, StaleFeedWarning

@@ -1,7 +1,7 @@
 """The functions of a strategy. The first call that needs pandas loads it.
 
-A repeated call (one security, its newest bars, all of them in the ring) is served by a
-cached query; any other call by the general query, which decides where bars come from.
+A repeated call (one security, its newest bars, all of them in the ring) uses a cached
+query. Any other call uses the general query, which decides where bars come from.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,9 +39,9 @@ def get_price(
     """Return bars of one security or of several, oldest first.
 
     JoinQuant's signature: same parameter names, same order. Bars come from the feed's
-    ring in shared memory and, before its oldest, from the context. Only closed bars are
-    returned, unless `include_now=True`. With neither `count` nor `start_date`, the last
-    20 bars are returned.
+    ring in shared memory and, for times before its oldest bar, from the context. Only
+    closed bars are returned, unless `include_now=True`. With neither `count` nor
+    `start_date`, the last 20 bars are returned.
 
     Args:
         security: A symbol such as "BTCUSDT", or a list of symbols.
@@ -60,9 +60,9 @@ def get_price(
         include_now: If True, the forming bar is the last row, if there is one and
             `end_date` and the context's `current_dt` admit it.
         copy: If True, the frame is private memory and writable.
-        max_age: Seconds since the stream's last update from which its bars are stale.
-            Default: they are stale when the feeder is dead or not connected, or after
-            3 bars without an update, at least 30 s.
+        max_age: Seconds. The bars are stale if the stream's last update is older than
+            this. Default: they are stale when the feeder is dead or not connected, or
+            after 3 bars without an update, at least 30 s.
         on_stale: "warn" gives a StaleFeedWarning, once per outage and stream; "raise"
             raises StaleFeedError; "ignore" returns the bars.
         skip_paused, fq, panel, fill_paused, round: Accepted, and change nothing. Prices
@@ -78,7 +78,7 @@ def get_price(
         A frame of one security, with float fields, whose bars all come from the ring,
         shares the ring's memory. A write to it copies the frame first (pandas 3) or
         raises ValueError (pandas 2). Its oldest rows are overwritten once `guard` or
-        more further bars have closed: compute, then look at `valid`, then act.
+        more further bars have closed: compute, then check `valid`, then act.
 
         `df.attrs["shmfeed"]` is a dict with attribute access, as of the read: `source`
         ("live", "context" or "mixed"), `feed` (name, or None in a backtest and without
@@ -137,7 +137,8 @@ def bars_to_dataframe(bars: Iterable[BarLike]) -> "pd.DataFrame":
     """Return bars as a frame like that of `get_price`, in the order given.
 
     Args:
-        bars: Bars: Bar, or objects or dicts with the same names; prices may be strings.
+        bars: Bars: Bar, or objects or dicts with its field names; prices may be
+            strings.
 
     Returns:
         A private DataFrame of float64 columns open, high, low, close, volume, its index

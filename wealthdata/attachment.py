@@ -108,7 +108,7 @@ class _Environment(NamedTuple):
 
 
 def _fast_environment() -> _Environment:
-    """Return access through the dict inside os.environ, or os.environ's own.
+    """Return access to the dict inside os.environ or, if it has none, to os.environ.
 
     os.environ takes a microsecond for a variable that is not set, its dict a fraction
     of it; both show the same variables.

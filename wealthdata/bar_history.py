@@ -28,7 +28,7 @@ from wealthdata.times import to_ms
 _PRICES = ("open", "high", "low", "close", "volume")
 _FLAGS_END = 1 << 32
 _MISSING = object()
-_MAX_BARS = 1 << 20  # that a history function is asked for at once
+_MAX_BARS = 1 << 20  # the most that one call of a history function requests
 
 
 class BarObject(Protocol):
@@ -135,7 +135,7 @@ def _parse_time(name: str, value: object) -> int:
 
 
 class BarHistory(Protocol):
-    """Closed bars besides the ring's: one for each open_time, oldest first."""
+    """Closed bars from outside the ring: one for each open_time, oldest first."""
 
     def rows(self, key: StreamKey, count: int) -> PrivateColumns:
         """Return at least the newest `count` bars, or all if there are fewer."""
@@ -243,9 +243,9 @@ def read_back(
 ) -> PrivateColumns:
     """Return rows that hold `limit` bars closed up to `end`, or all from `start` on.
 
-    Return fewer if the history has no more. A history function can only be asked for
-    its newest bars: the first call asks for as many as the range needs if the newest
-    bar is at `newest`, each further call for twice as many, until the range is held.
+    Return fewer if the history has no more. A history function returns only its
+    newest bars. The first call requests as many bars as the range needs if the newest
+    bar is at `newest`. Each further call doubles the number until the range is covered.
     """
     ask = limit or 1
     if start is not None:

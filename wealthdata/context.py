@@ -63,8 +63,8 @@ class Context:
     ) -> list[Bar]:
         """Return the last `count` closed bars, oldest first.
 
-        Bars come from the feed's ring and, before its oldest, from this context. Raise
-        what `get_price` raises.
+        Bars come from the feed's ring and, before its oldest bar, from this context.
+        Raise what `get_price` raises.
         """
         view = ContextView(self, self._market_data_history)
         return merged_bars(view, symbol, count, timeframe)
@@ -196,7 +196,7 @@ class AdapterLike(Protocol):
 class DataAdapter(ABC):
     """A source of bars that stands in for the context.
 
-    Deriving from this class is optional: any object with these two methods serves.
+    Deriving from this class is optional: any object with these two methods will do.
     """
 
     @abstractmethod
@@ -288,7 +288,7 @@ def clear_data_adapter() -> None:
 
 
 def current_views() -> tuple[tuple[ContextView, ...], BarHistory | None]:
-    """Return the views that bound this read, and the history to take older bars from.
+    """Return the views that limit this read in time, and the history of older bars.
 
     The context of this thread and task and a registered adapter's both bound the time;
     the adapter's history is used before the context's.

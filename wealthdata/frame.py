@@ -5,7 +5,7 @@ frame: the public constructors take 20 us and more for a frame of any size, buil
 parts directly takes 2 us. The direct builder is checked once, when this module is
 loaded: for known arrays it must build the frame that the public one builds, and each
 part must have the attributes, with the types, that pandas' own constructors set. If
-pandas' private parts have changed, the public builder serves.
+pandas' private parts have changed, the public builder is used.
 
 A shared frame lies over read-only memory. With copy-on-write pandas copies a block
 before a write if the block has another holder, and otherwise writes in place, which
@@ -194,8 +194,8 @@ class DirectFrameBuilder:
         return built
 
     def _column_index(self) -> Any:
-        # Like Index.view, but all views share one set of references. The anchor in it
-        # is a holder for all of them, so what is made of a view copies before a write.
+        # Like Index.view, but all views share one list of references, which has the
+        # anchor. So anything made from a view copies its data before a write.
         columns = self._columns
         view: Any = _new(pd.Index)
         view._data = columns._data
@@ -229,7 +229,7 @@ def select_builder() -> type[FrameBuilder]:
     return PublicFrameBuilder
 
 
-_NAMES: tuple[Any, ...] = ("a", "b", "c", "d", "e", "f")  # of no bar
+_NAMES: tuple[Any, ...] = ("a", "b", "c", "d", "e", "f")  # no fields of a bar
 
 
 def _sample(

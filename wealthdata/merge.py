@@ -23,7 +23,7 @@ from wealthdata.request import PriceRequest
 
 _TRIES = 100
 _NO_FEEDER = RingStatus(age=None, state="disconnected", health="dead")
-_SLACK = 16  # bars that may close between a look at the ring and the copy of it
+_SLACK = 16  # bars that may close between a view of the ring and its copy
 
 
 class Sources(NamedTuple):

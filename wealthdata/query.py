@@ -90,7 +90,7 @@ class CachedQuery:
             )
             status = ring.status()
         except StreamNotFoundError:
-            return None  # the feed was re-created without this stream
+            return None  # the feed was recreated without this stream
         views, history = current_views()
         if (views or history) and _context_matters(bars, count, views, history):
             return None

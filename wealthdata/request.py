@@ -1,4 +1,4 @@
-"""The arguments of a read, checked once, before any bar is looked at."""
+"""The arguments of a read, checked once, before any bar is read."""
 
 from typing import NamedTuple
 
@@ -129,7 +129,10 @@ def check_securities(securities: object) -> list[str]:
 
 
 def check_stale_options(max_age: object, on_stale: object) -> tuple[float | None, str]:
-    """Return both, `max_age` in seconds or None. Raise BadArgumentError."""
+    """Return the checked `max_age` (seconds or None) and `on_stale`.
+
+    Raises BadArgumentError for others.
+    """
     return (
         check_timeout("max_age", max_age),
         check_choice("on_stale", on_stale, ON_STALE),

@@ -146,7 +146,7 @@ class TestSleeping:
         assert form.wait(seen, AT, 7, ALL_BITS, 0)
 
     @pytest.mark.parametrize("timeout", [-SECOND, 0, 1, 20_000_000])
-    def test_the_timeout(self, form: Form, seen, timeout: int) -> None:
+    def test_the_timeout_ends_the_sleep(self, form: Form, seen, timeout: int) -> None:
         start = time.monotonic_ns()
         assert form.wait(seen, AT, 0, ALL_BITS, timeout) is False
         assert timeout <= time.monotonic_ns() - start < max(0, timeout) + SECOND
@@ -272,7 +272,7 @@ def test_an_error_of_a_signal_handler_is_raised(form: Form, seen, alarm) -> None
     assert seconds(wait) < 1
 
 
-class TestAny:
+class TestFutexWaitAny:
     """Sleeping on several words, in the kernel or by polling."""
 
     @pytest.fixture(params=["kernel", "poll"], autouse=True)
@@ -298,7 +298,7 @@ class TestAny:
         assert seconds(lambda: futex_wait_any(words, 20 * SECOND)) < 1
         assert futex_wait_any(words, 0)
 
-    def test_the_timeout(self, buffers) -> None:
+    def test_the_timeout_ends_the_sleep(self, buffers) -> None:
         words = [(seen, AT, 0) for _, seen in buffers]
         start = time.monotonic()
         assert futex_wait_any(words, SECOND // 50) is False

@@ -96,7 +96,7 @@ class TestPlace:
 
 
 class TestOpen:
-    def test_geometry_and_identity(self, where: Place) -> None:
+    def test_an_opened_segment_has_geometry_and_identity(self, where: Place) -> None:
         make(where, header())
         opened = open_segment(where)
         status = where.segment.stat()
@@ -147,7 +147,7 @@ ctypes.memset(columns.ctypes.data, 1, 8)
 
 
 class TestNoSegment:
-    def test_no_file(self, where: Place) -> None:
+    def test_a_missing_file_raises_feed_not_found(self, where: Place) -> None:
         with pytest.raises(FeedNotFoundError) as caught:
             open_segment(where)
         error = caught.value
@@ -157,12 +157,16 @@ class TestNoSegment:
         assert mapping.identity_at(where.segment) is None
 
     @pytest.mark.parametrize("size", [0, 8, HEADER_WORDS * WORD - 1])
-    def test_a_file_without_its_size(self, where: Place, size: int) -> None:
+    def test_a_file_without_its_size_raises_feed_not_found(
+        self, where: Place, size: int
+    ) -> None:
         make(where, b"", size)
         with pytest.raises(FeedNotFoundError):
             open_segment(where)
 
-    def test_a_segment_that_is_not_ready(self, where: Place) -> None:
+    def test_a_segment_that_is_not_ready_raises_feed_not_found(
+        self, where: Place
+    ) -> None:
         make(where, header(H_READY=0))
         with pytest.raises(FeedNotFoundError):
             open_segment(where)
@@ -174,7 +178,7 @@ class TestForeign:
             open_segment(where)
         assert str(where.segment) in str(caught.value)
 
-    def test_a_file_of_another_program(self, where: Place) -> None:
+    def test_a_file_of_another_program_is_refused(self, where: Place) -> None:
         make(where, b"not a segment at all")
         self.refused(where, "not a shmfeed segment")
 
@@ -186,7 +190,7 @@ class TestForeign:
         self.refused(where, f"layout version {version}, this shmfeed reads {VERSION}")
 
     @pytest.mark.parametrize("size", [HEADER_WORDS * WORD, GEOMETRY.size - 1])
-    def test_truncated(self, where: Place, size: int) -> None:
+    def test_a_truncated_file_is_refused(self, where: Place, size: int) -> None:
         make(where, header(), size)
         stated = f"its header states {GEOMETRY.size}"
         self.refused(where, f"damaged: it has {size} bytes, {stated}")
@@ -195,22 +199,26 @@ class TestForeign:
     @pytest.mark.parametrize(
         "name", ["H_SIZE", "H_MAX_STREAMS", "H_HISTORY", "H_GUARD", "H_SLOTS"]
     )
-    def test_impossible_sizes(self, where: Place, name: str, value: int) -> None:
+    def test_impossible_sizes_are_refused(
+        self, where: Place, name: str, value: int
+    ) -> None:
         make(where, header(**{name: value}))
         self.refused(where, "damaged")
 
-    def test_a_symbolic_link(self, where: Place) -> None:
+    def test_a_symbolic_link_is_refused(self, where: Place) -> None:
         target = place(where.name + "2")
         make(target, header())
         assert open_segment(target).geometry == GEOMETRY
         where.segment.symlink_to(target.segment)
         self.refused(where, "symbolic link")
 
-    def test_a_dangling_symbolic_link(self, where: Place, tmp_path: Path) -> None:
+    def test_a_dangling_symbolic_link_is_refused(
+        self, where: Place, tmp_path: Path
+    ) -> None:
         where.segment.symlink_to(tmp_path / "nothing")
         self.refused(where, "symbolic link")
 
-    def test_a_directory(self, where: Place) -> None:
+    def test_a_directory_is_refused(self, where: Place) -> None:
         where.segment.mkdir(0o700)
         self.refused(where, "not a regular file")
 
@@ -219,12 +227,14 @@ class TestForeign:
         self.refused(where, "not a regular file")
 
     @pytest.mark.parametrize("mode", [0o601, 0o604, 0o640, 0o660, 0o666, 0o777])
-    def test_a_mode_that_lets_others_in(self, where: Place, mode: int) -> None:
+    def test_a_mode_that_lets_others_in_is_refused(
+        self, where: Place, mode: int
+    ) -> None:
         make(where, header())
         where.segment.chmod(mode)
         self.refused(where, f"mode is {mode:04o}.*0600")
 
-    def test_a_file_of_another_user(
+    def test_a_file_of_another_user_is_refused(
         self, where: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         make(where, header())

@@ -62,7 +62,7 @@ class TestResults:
 
         asyncio.run(main())
 
-    def test_of_many_rings_those_that_closed(self, writer, rings) -> None:
+    def test_of_many_rings_those_that_closed_are_returned(self, writer, rings) -> None:
         async def main() -> None:
             task = await started(aio.wait(iter([rings[2], rings[0], rings[1]])))
             close(stream(writer, 0), 0, wake=False)
@@ -72,7 +72,9 @@ class TestResults:
 
         asyncio.run(main())
 
-    def test_rings_of_several_feeds(self, writer, feed_name, rings) -> None:
+    def test_rings_of_several_feeds_are_waited_for(
+        self, writer, feed_name, rings
+    ) -> None:
         async def main() -> None:
             for number, (which, of) in enumerate([(0, writer), (1, other)] * 3):
                 # It waits at both.
@@ -86,7 +88,7 @@ class TestResults:
                 asyncio.run(main())
 
     @pytest.mark.parametrize("timeout", [0, 1e-12, 0.03])
-    def test_the_deadline(self, rings, timeout: float) -> None:
+    def test_the_deadline_ends_the_wait(self, rings, timeout: float) -> None:
         async def main() -> None:
             start = time.monotonic()
             assert await aio.wait_ring(rings[0], 0, timeout) is None
@@ -97,7 +99,7 @@ class TestResults:
 
         asyncio.run(main())
 
-    def test_an_infinite_deadline(self, writer, rings) -> None:
+    def test_an_infinite_deadline_is_accepted(self, writer, rings) -> None:
         async def main() -> None:
             task = await started(aio.wait_ring(rings[0], 0, float("inf")))
             close(stream(writer), 0)
@@ -105,7 +107,7 @@ class TestResults:
 
         asyncio.run(main())
 
-    def test_the_end_of_the_feeder(self, writer, rings) -> None:
+    def test_the_end_of_the_feeder_ends_the_wait(self, writer, rings) -> None:
         async def main() -> None:
             first = await started(aio.wait_ring(rings[0], 0))
             second = await started(aio.wait(rings), 2)
@@ -178,13 +180,13 @@ def test_a_bar_that_is_there_starts_no_thread(writer, rings) -> None:
 
 
 @pytest.mark.parametrize("timeout", [-1, "1", True, float("nan"), [1]])
-def test_bad_timeouts(rings, timeout: object) -> None:
+def test_bad_timeouts_are_refused(rings, timeout: object) -> None:
     for call in (aio.wait_ring(rings[0], 0, timeout), aio.wait(rings, timeout)):
         with pytest.raises(BadArgumentError, match="timeout is"):
             asyncio.run(call)
 
 
-def test_bad_rings_and_numbers(rings) -> None:
+def test_bad_rings_and_numbers_are_refused(rings) -> None:
     for call, said in (
         (aio.wait([rings[0], "ring"]), "rings contains 'ring'"),
         (aio.wait(None), "rings contains None"),
@@ -196,7 +198,7 @@ def test_bad_rings_and_numbers(rings) -> None:
 
 
 class TestManyTasks:
-    def test_one_thread_serves_hundreds(self, writer, rings) -> None:
+    def test_one_thread_waits_for_hundreds_of_tasks(self, writer, rings) -> None:
         async def main() -> None:
             tasks = [
                 asyncio.ensure_future(aio.wait_ring(rings[number % 34], 0, 30))
@@ -272,7 +274,7 @@ class TestManyTasks:
 
         asyncio.run(main())
 
-    def test_two_loops(self, writer, rings) -> None:
+    def test_two_event_loops_share_the_thread(self, writer, rings) -> None:
         async def main() -> int:
             return await aio.wait_ring(rings[0], 0, 20)
 
@@ -343,7 +345,7 @@ class TestTheEnd:
 
         asyncio.run(main())
 
-    def test_a_cancelled_task_leaves_at_once(self, writer, rings) -> None:
+    def test_a_cancelled_task_is_removed_at_once(self, writer, rings) -> None:
         async def main() -> None:
             task = await started(aio.wait_ring(rings[0], 0))
             start = time.monotonic()
@@ -376,7 +378,7 @@ class TestTheEnd:
             if closes:
                 rings = rings[1:]
 
-    def test_a_killed_feeder(self, feed_name) -> None:
+    def test_a_killed_feeder_ends_the_wait(self, feed_name) -> None:
         board = forks.board()
 
         async def main() -> None:
@@ -433,7 +435,7 @@ def wait_in_child(ring: Ring, board: memoryview) -> int | None:
     return asyncio.run(main())
 
 
-def test_after_a_fork(writer, rings) -> None:
+def test_a_forked_child_can_wait(writer, rings) -> None:
     """The child inherits neither the threads nor the waiting tasks."""
     board = forks.board()
 
@@ -468,7 +470,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("call", ["wait_ring(ring, 0)", "wait([ring], 60)"])
-def test_ctrl_c(writer, child: Child, call: str) -> None:
+def test_ctrl_c_ends_the_wait(writer, child: Child, call: str) -> None:
     process = child(INTERRUPTED.format(call=call), writer.name)
     assert process.stdout.readline() == "ready\n"
     threads = Path(f"/proc/{process.pid}/task")

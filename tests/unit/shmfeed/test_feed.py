@@ -66,17 +66,17 @@ def starve(writer: FeedWriter, seconds: float = 10.0) -> None:
 
 
 class TestAttach:
-    def test_no_feed(self, feed_name: str) -> None:
+    def test_attach_raises_feed_not_found(self, feed_name: str) -> None:
         with pytest.raises(FeedNotFoundError, match=f"shmfeed run --feed {feed_name}"):
             attach(feed_name)
         with pytest.raises(FileNotFoundError):
             attach(feed_name)
 
-    def test_waits_until_the_deadline(self, feed_name: str) -> None:
+    def test_attach_waits_until_the_deadline(self, feed_name: str) -> None:
         with pytest.raises(FeedNotFoundError):
             attach(feed_name, timeout=0.05)
 
-    def test_waits_for_a_feed_to_appear(self, feed_name: str) -> None:
+    def test_attach_waits_for_a_feed_to_appear(self, feed_name: str) -> None:
         made: list[FeedWriter] = []
         timer = threading.Timer(0.05, lambda: made.append(create(feed_name, 5)))
         timer.start()
@@ -87,12 +87,12 @@ class TestAttach:
             made[0].close()
 
     @pytest.mark.parametrize("timeout", ["1", None, True, [1]])
-    def test_bad_timeouts(self, feed_name: str, timeout: float) -> None:
+    def test_bad_timeouts_are_refused(self, feed_name: str, timeout: float) -> None:
         with pytest.raises(BadArgumentError, match="timeout is"):
             attach(feed_name, timeout)
 
     @pytest.mark.parametrize("name", ["", "a/b", "..", None, 3])
-    def test_bad_names(self, name: str) -> None:
+    def test_bad_names_are_refused(self, name: str) -> None:
         with pytest.raises(BadArgumentError, match="feed name"):
             attach(name)
 
@@ -108,12 +108,12 @@ class TestAttach:
 
 
 class TestStreams:
-    def test_no_streams_yet(self, feed: Feed) -> None:
+    def test_a_new_feed_has_no_streams(self, feed: Feed) -> None:
         assert feed.streams() == []
         with pytest.raises(StreamNotFoundError, match="carries: nothing yet"):
             feed.ring("A", "1h")
 
-    def test_later_ones_are_seen(self, feed: Feed, writer: FeedWriter) -> None:
+    def test_streams_added_later_are_seen(self, feed: Feed, writer: FeedWriter) -> None:
         writer.add_stream("A", "1h")
         assert feed.streams() == [("A", "1h")]
         feed.ring("A", "1h")
@@ -121,7 +121,9 @@ class TestStreams:
         assert feed.streams() == [("A", "1h"), ("B", "1m")]
         assert feed.ring("B", "minute").timeframe == "1m"
 
-    def test_a_stream_that_is_not_carried(self, feed: Feed, hourly: RingWriter) -> None:
+    def test_a_stream_that_is_not_carried_raises_stream_not_found(
+        self, feed: Feed, hourly: RingWriter
+    ) -> None:
         with pytest.raises(StreamNotFoundError) as caught:
             feed.ring("B", "1h")
         assert isinstance(caught.value, KeyError)
@@ -129,7 +131,7 @@ class TestStreams:
             f"feed {feed.name!r} does not carry B 1h; it carries: A 1h"
         )
 
-    def test_bad_names(self, feed: Feed) -> None:
+    def test_bad_names_are_refused(self, feed: Feed) -> None:
         with pytest.raises(BadArgumentError, match="symbol"):
             feed.ring("a b", "1h")
         with pytest.raises(BadArgumentError, match="timeframe"):
@@ -137,12 +139,12 @@ class TestStreams:
 
 
 class TestRing:
-    def test_sizes(self, ring: Ring) -> None:
+    def test_a_ring_has_the_sizes_of_its_feed(self, ring: Ring) -> None:
         assert (ring.capacity, ring.history, ring.guard) == (8, 5, 3)
         assert (ring.symbol, ring.timeframe) == ("A", "1h")
         assert "A 1h" in repr(ring)
 
-    def test_reads(self, ring: Ring, hourly: RingWriter) -> None:
+    def test_reads_return_the_bars(self, ring: Ring, hourly: RingWriter) -> None:
         close(hourly, *range(10))
         hourly.update_forming(10 * HOUR, *prices(10), 4.0, 3)
         assert ring.count == 10
@@ -154,7 +156,7 @@ class TestRing:
         assert ring.status().health == "live"
 
     @pytest.mark.parametrize("n", [0, -1, True, 1.5, None, "1"])
-    def test_bad_counts(self, ring: Ring, n: int) -> None:
+    def test_bad_counts_are_refused(self, ring: Ring, n: int) -> None:
         for read in (ring.view, ring.snapshot):
             with pytest.raises(BadArgumentError, match="n is"):
                 read(n)
@@ -246,13 +248,13 @@ while True:
 """
 
 
-class TestFollowing:
+class TestReattaching:
     """The next read finds a feed that was re-created."""
 
     def again(self, writer: FeedWriter, history: int = 9) -> FeedWriter:
         return create(writer.name, history=history, guard=3, max_streams=4)
 
-    def test_after_removal(
+    def test_the_old_bars_are_read_until_there_is_a_new_segment(
         self, feed: Feed, ring: Ring, hourly: RingWriter, writer: FeedWriter
     ) -> None:
         close(hourly, 0, 1)
@@ -273,7 +275,7 @@ class TestFollowing:
         assert rows.valid
         assert rows.open_time.tolist() == [0, HOUR]
 
-    def test_after_a_recreation(
+    def test_a_recreated_feed_is_found(
         self, ring: Ring, hourly: RingWriter, writer: FeedWriter
     ) -> None:
         close(hourly, 0, 1)
@@ -283,7 +285,7 @@ class TestFollowing:
             close(successor.add_stream("A", "1h"), 2)
             assert ring.count == 3
 
-    def test_after_a_recreation_of_a_feed_killed_just_now(
+    def test_a_recreated_feed_is_found_just_after_a_kill(
         self, feed_name: str, child: Child
     ) -> None:
         feeder = child(FEEDER, feed_name)
@@ -296,7 +298,7 @@ class TestFollowing:
             assert ring.history == 9
             assert ring.latest("close") == 1.5
 
-    def test_after_a_removal_under_a_dead_feeder(
+    def test_a_new_segment_is_found_once_the_old_feeder_is_dead(
         self, ring: Ring, hourly: RingWriter, writer: FeedWriter
     ) -> None:
         close(hourly, 0)
@@ -364,7 +366,7 @@ class TestFollowing:
             maker.join()
             sys.setswitchinterval(interval)
 
-    def test_a_file_that_is_not_a_segment_is_no_successor(
+    def test_a_file_that_is_not_a_segment_is_ignored(
         self, ring: Ring, hourly: RingWriter, writer: FeedWriter
     ) -> None:
         close(hourly, 0)
@@ -421,12 +423,12 @@ class TestWait:
         assert ring.wait(np.int64(0)) == 2
         assert ring.wait(-1, timeout=0) == 2
 
-    def test_until_the_deadline(self, ring: Ring, hourly: RingWriter) -> None:
+    def test_the_deadline_ends_a_wait(self, ring: Ring, hourly: RingWriter) -> None:
         close(hourly, 0)
         assert ring.wait(1, timeout=0) is None
         assert ring.wait(1, timeout=0.02) is None
 
-    def test_a_close_ends_it(self, ring: Ring, hourly: RingWriter) -> None:
+    def test_a_closed_bar_ends_a_wait(self, ring: Ring, hourly: RingWriter) -> None:
         timer = threading.Timer(0.05, close, (hourly, 0))
         timer.start()
         assert ring.wait(0, timeout=10) == 1
@@ -440,7 +442,9 @@ class TestWait:
         assert wait(iter([ring]), timeout=None) == [ring]
         timer.join()
 
-    def test_a_forming_bar_does_not(self, ring: Ring, hourly: RingWriter) -> None:
+    def test_a_forming_bar_does_not_end_a_wait(
+        self, ring: Ring, hourly: RingWriter
+    ) -> None:
         hourly.update_forming(0, *prices(0))
         assert ring.wait(0, timeout=0.02) is None
 
@@ -461,14 +465,14 @@ class TestWait:
         timer.join()
 
     @pytest.mark.parametrize("timeout", [-1, "1", True, float("nan"), [1]])
-    def test_bad_timeouts(self, ring: Ring, timeout: float) -> None:
+    def test_bad_timeouts_are_refused(self, ring: Ring, timeout: float) -> None:
         with pytest.raises(BadArgumentError, match="timeout is"):
             ring.wait(0, timeout)
         with pytest.raises(BadArgumentError, match="timeout is"):
             wait([ring], timeout)
 
     @pytest.mark.parametrize("after", [1.0, "1", None, True])
-    def test_bad_numbers(self, ring: Ring, after: int) -> None:
+    def test_bad_numbers_are_refused(self, ring: Ring, after: int) -> None:
         with pytest.raises(BadArgumentError, match="after is"):
             ring.wait(after, 0)
 
@@ -482,11 +486,11 @@ class TestWaitForMany:
     def rings(self, feed: Feed, writers: list[RingWriter]) -> list[Ring]:
         return [feed.ring(symbol, "1h") for symbol in "ABC"]
 
-    def test_the_deadline(self, rings: list[Ring]) -> None:
+    def test_the_deadline_ends_the_wait(self, rings: list[Ring]) -> None:
         assert wait(rings, 0.02) == []
         assert wait([], None) == []
 
-    def test_rings_that_closed_in_the_order_given(
+    def test_rings_that_closed_are_returned_in_the_order_given(
         self, rings: list[Ring], writers: list[RingWriter]
     ) -> None:
         a, b, c = rings
@@ -495,7 +499,9 @@ class TestWaitForMany:
         assert wait([c, a, b], 10) == [c]
         timer.join()
 
-    def test_a_death(self, rings: list[Ring], writer: FeedWriter) -> None:
+    def test_the_death_of_the_feeder_ends_the_wait(
+        self, rings: list[Ring], writer: FeedWriter
+    ) -> None:
         timer = threading.Timer(0.05, starve, (writer,))
         timer.start()
         assert wait(rings) == []

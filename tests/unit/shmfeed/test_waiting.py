@@ -77,13 +77,17 @@ def sleeps(form: Form, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 @pytest.mark.usefixtures("form")
 class TestOneRing:
-    def test_a_close_ends_it(self, writer: FeedWriter, rings: list[Ring]) -> None:
+    def test_a_closed_bar_ends_the_wait(
+        self, writer: FeedWriter, rings: list[Ring]
+    ) -> None:
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
         close(stream(writer), 0)
         assert waiter.result() == 1
         assert waiter.seconds < 10
 
-    def test_it_wakes_promptly(self, writer: FeedWriter, rings: list[Ring]) -> None:
+    def test_a_closed_bar_wakes_promptly(
+        self, writer: FeedWriter, rings: list[Ring]
+    ) -> None:
         """Not at the next recheck."""
         for number in range(20):
             waiter = InThread(rings[0].wait, number, 20).asleep(rings[0])
@@ -100,12 +104,14 @@ class TestOneRing:
         assert sleeps == [True, False, True]  # the check found the bar
 
     @pytest.mark.parametrize("timeout", [0, 1e-12, 0.03, 0.7])
-    def test_the_deadline(self, rings: list[Ring], timeout: float) -> None:
+    def test_the_deadline_ends_the_wait(
+        self, rings: list[Ring], timeout: float
+    ) -> None:
         start = time.monotonic()
         assert rings[0].wait(0, timeout) is None
         assert timeout <= time.monotonic() - start < timeout + PROMPT
 
-    def test_an_infinite_deadline(self, writer, rings: list[Ring]) -> None:
+    def test_an_infinite_deadline_is_accepted(self, writer, rings: list[Ring]) -> None:
         waiter = InThread(rings[0].wait, 0, float("inf")).asleep(rings[0])
         close(stream(writer), 0)
         assert waiter.result() == 1
@@ -205,7 +211,7 @@ class TestTheFeeder:
             with pytest.raises(StreamNotFoundError, match="does not carry S1"):
                 waiter.result()
 
-    def test_a_closed_attachment(self, beats, feed, rings) -> None:
+    def test_a_closed_attachment_ends_the_wait(self, beats, feed, rings) -> None:
         waiter = InThread(rings[0].wait, 0).asleep(rings[0])
         feed.close()
         with pytest.raises(FeedNotFoundError, match="is closed"):
@@ -222,20 +228,24 @@ class TestTheFeeder:
 class TestManyRings:
     pytestmark = pytest.mark.usefixtures("form")
 
-    def test_any_of_the_rings_ends_it(self, writer, rings) -> None:
+    def test_any_of_the_rings_ends_the_wait(self, writer, rings) -> None:
         for number, which in enumerate([3, 0, 33, 3]):
             waiter = InThread(wait, rings, 20).asleep(*rings)
             close(stream(writer, which), number)
             assert waiter.result() == [rings[which]]
 
-    def test_rings_that_closed_in_the_order_given(self, writer, rings) -> None:
+    def test_rings_that_closed_are_returned_in_the_order_given(
+        self, writer, rings
+    ) -> None:
         waiter = InThread(wait, [rings[2], rings[0], rings[1]], 20).asleep(*rings)
         close(stream(writer, 0), 0, wake=False)
         close(stream(writer, 2), 0, wake=False)
         writer.wake([STREAMS[0], STREAMS[2]])
         assert waiter.result() == [rings[2], rings[0]]
 
-    def test_rings_of_several_feeds(self, writer, feed_name, rings) -> None:
+    def test_rings_of_several_feeds_are_waited_for(
+        self, writer, feed_name, rings
+    ) -> None:
         with create(feed_name + "2", 5, None, 40, streams=STREAMS) as other:
             with attach(other.name) as second:
                 both = [rings[0], second.ring(*STREAMS[0])]
@@ -273,13 +283,13 @@ class TestManyRings:
         assert wait(rings[:2], 20) == [rings[0]]
         assert sleeps == [True]
 
-    def test_no_rings(self) -> None:
+    def test_without_rings_the_deadline_ends_the_wait(self) -> None:
         assert wait([], 0.02) == []
         assert wait([]) == []
 
 
 @IN_THE_KERNEL
-class TestWhoIsWoken:
+class TestWakeBits:
     """Each sleep that ends before its timeout is a wake-up."""
 
     def test_a_reader_of_another_stream_is_not_woken(
@@ -391,7 +401,9 @@ except KeyboardInterrupt:
     ],
 )
 @pytest.mark.parametrize("pure", ["", "1"])
-def test_ctrl_c(beats, writer, child: Child, call: str, pure: str) -> None:
+def test_ctrl_c_ends_the_wait(
+    beats, writer, child: Child, call: str, pure: str
+) -> None:
     with create(writer.name + "2", 5, None, 2, streams=STREAMS[:1]) as other:
         code = SIGNALLED.format(wait=call)
         environ = os.environ | {"SHMFEED_PURE": pure}

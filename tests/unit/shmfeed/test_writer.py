@@ -74,27 +74,27 @@ def header(writer: FeedWriter, word: int) -> int:
 
 class TestArguments:
     @pytest.mark.parametrize("value", [0, -1, True, 1.0, "5", None, MAX_HISTORY + 1])
-    def test_history(self, feed_name: str, value: int) -> None:
+    def test_a_bad_history_is_refused(self, feed_name: str, value: int) -> None:
         with pytest.raises(BadArgumentError, match="history is") as caught:
             create(feed_name, history=value)
         assert repr(value) in str(caught.value)
 
     @pytest.mark.parametrize("value", [0, -1, True, 1.0, "5", MAX_HISTORY + 1])
-    def test_guard(self, feed_name: str, value: int) -> None:
+    def test_a_bad_guard_is_refused(self, feed_name: str, value: int) -> None:
         with pytest.raises(BadArgumentError, match="guard is"):
             create(feed_name, guard=value)
 
     @pytest.mark.parametrize("value", [0, -1, False, 1.5, "5", None, MAX_STREAMS + 1])
-    def test_max_streams(self, feed_name: str, value: int) -> None:
+    def test_a_bad_max_streams_is_refused(self, feed_name: str, value: int) -> None:
         with pytest.raises(BadArgumentError, match="max_streams is"):
             create(feed_name, max_streams=value)
 
     @pytest.mark.parametrize("name", ["", "a/b", "..", "a" * 33, None, 5])
-    def test_name(self, name: str) -> None:
+    def test_a_bad_name_is_refused(self, name: str) -> None:
         with pytest.raises(BadArgumentError, match="feed name"):
             create(name)
 
-    def test_state(self, feed_name: str) -> None:
+    def test_a_bad_state_is_refused(self, feed_name: str) -> None:
         with pytest.raises(BadArgumentError, match="state is 'online'"):
             create(feed_name, state="online")
         create(feed_name).close(unlink=True)
@@ -104,7 +104,7 @@ class TestArguments:
             create(feed_name, history=0)
         assert not place(feed_name).segment.exists()
 
-    def test_more_than_dev_shm_holds(self, feed_name: str) -> None:
+    def test_more_than_dev_shm_holds_is_refused(self, feed_name: str) -> None:
         with pytest.raises(SegmentFullError, match="MiB"):
             create(feed_name, history=MAX_HISTORY, max_streams=MAX_STREAMS)
         assert not place(feed_name).segment.exists()
@@ -200,7 +200,7 @@ class TestStreams:
         assert writer.add_stream("A", "60m") is writer.add_stream("A", "1h")
         assert writer.streams() == [("A", "1h")]
 
-    def test_a_full_catalog(self, writer: FeedWriter) -> None:
+    def test_a_full_catalog_refuses_a_stream(self, writer: FeedWriter) -> None:
         writer.add_stream("A", "1h")
         writer.add_stream("B", "1h")
         with pytest.raises(
@@ -239,14 +239,14 @@ class TestStreams:
 
 
 class TestState:
-    def test_counters(self, writer: FeedWriter) -> None:
+    def test_counters_are_added_up(self, writer: FeedWriter) -> None:
         for number, name in enumerate(COUNTERS):
             writer.count(name, number)
             writer.count(name)
         status = shmfeed.attach(writer.name).status()
         assert [status[name] for name in COUNTERS] == [*range(1, len(COUNTERS) + 1)]
 
-    def test_states(self, writer: FeedWriter) -> None:
+    def test_states_are_stored(self, writer: FeedWriter) -> None:
         feed = shmfeed.attach(writer.name)
         for state in STATES:
             writer.set_state(state)
@@ -254,7 +254,7 @@ class TestState:
         with pytest.raises(BadArgumentError, match="state is 'Connected'"):
             writer.set_state("Connected")
 
-    def test_note(self, writer: FeedWriter) -> None:
+    def test_a_note_is_stored(self, writer: FeedWriter) -> None:
         feed = shmfeed.attach(writer.name)
         writer.note({"endpoint": "wss://a", "last_error": "x" * 9999})
         status = feed.status()
@@ -323,7 +323,7 @@ class TestState:
             ("tick", {H_TICK}),
         ],
     )
-    def test_signs_of_life(
+    def test_heartbeats_are_stored(
         self, writer: FeedWriter, verb: str, words: set[int]
     ) -> None:
         before = {word: header(writer, word) for word in (H_ALIVE, H_TICK)}
@@ -403,7 +403,9 @@ class TestClose:
 
 
 class TestReuse:
-    def test_with_the_same_geometry(self, writer: FeedWriter, make: Make) -> None:
+    def test_a_segment_of_the_same_geometry_is_reused(
+        self, writer: FeedWriter, make: Make
+    ) -> None:
         close(writer.add_stream("A", "1h"), *range(20))
         writer.add_stream("A", "1h").update_forming(20 * HOUR, *prices(20))
         feed = shmfeed.attach(writer.name)
@@ -473,7 +475,7 @@ class TestRecreation:
         assert not np.shares_memory(fresh["close"], rows["close"])
         assert ring.forming()[2:] == (*prices(20), 6.0, 3)
 
-    def test_writing_goes_on(self, old: FeedWriter, make: Make) -> None:
+    def test_writing_continues(self, old: FeedWriter, make: Make) -> None:
         ring = shmfeed.attach(old.name).ring("A", "1h")
         old.close()
         writer = make(50).add_stream("A", "1h")
@@ -483,7 +485,7 @@ class TestRecreation:
         assert ring.count == 21
         assert ring.forming() is None
 
-    def test_counters_and_ages_go_on(self, old: FeedWriter, make: Make) -> None:
+    def test_counters_and_ages_continue(self, old: FeedWriter, make: Make) -> None:
         feed = shmfeed.attach(old.name)
         before = feed.status()
         old.close()
@@ -502,7 +504,9 @@ class TestRecreation:
         streams = shmfeed.attach(make(50).name).status()["streams"]
         assert {row["symbol"]: row["gaps"] for row in streams}["A"] == 3
 
-    def test_only_what_was_subscribed(self, old: FeedWriter, make: Make) -> None:
+    def test_only_subscribed_streams_are_copied(
+        self, old: FeedWriter, make: Make
+    ) -> None:
         feed = shmfeed.attach(old.name)
         old.close()
         assert make(50).streams() == [("A", "1h"), ("B", "1m")]
