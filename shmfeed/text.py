@@ -36,6 +36,7 @@ def one_line(text: str, limit: int = 300) -> str:
 
     Each run of space and control characters becomes one space.
     """
+    text = text[: 4 * limit]  # a peer decides how long it is
     words = "".join(c if c.isprintable() else " " for c in text).split()
     line = " ".join(words)
     return line if len(line) <= limit else f"{line[: limit - 3]}..."

@@ -11,8 +11,9 @@ from shmfeed.cli.setting_options import add_setting_options
 from shmfeed.codecs import get_codec
 from shmfeed.errors import BadArgumentError, FeedNotFoundError
 from shmfeed.feed import attach
-from shmfeed.feeder import main
 from shmfeed.feeder.feeder import Feeder
+from shmfeed.feeder.main import run as run_feeder
+from shmfeed.feeder.main import set_up_logging, stop_on_signals
 from shmfeed.settings import loading
 from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
@@ -55,12 +56,12 @@ def run(args: argparse.Namespace) -> int:
         raise BadArgumentError(
             "no streams to subscribe; give --symbols and --resolutions"
         )
-    main.set_up_logging(settings)
+    set_up_logging(settings)
     feeder = Feeder(settings)
-    main.stop_on_signals(feeder, args.unlink)
+    stop_on_signals(feeder, args.unlink)
     print_notice(_startup_line(settings))
     with StatePrinter(settings.feed):
-        return main.run(feeder)
+        return run_feeder(feeder)
 
 
 def _startup_line(settings: Settings) -> str:

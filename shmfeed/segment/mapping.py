@@ -228,7 +228,7 @@ def identity_at(path: str | Path) -> Identity | None:
     """
     try:
         return identity_of(os.lstat(path))
-    except OSError:  # no such file, or no such directory
+    except OSError:  # no such file or directory, or none that may be entered
         return None
 
 

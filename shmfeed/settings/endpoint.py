@@ -100,7 +100,7 @@ def mask_secret(text: str, secret: str) -> str:
     The text may end within the secret, so a beginning of the secret is masked too. Both
     are also found with `\/` for `/`, as some JSON encoders write it.
     """
-    for form in {secret, secret.replace("/", r"\/")}:
+    for form in {secret, secret.replace("/", r"\/"), " ".join(secret.split())}:
         head = form[:_SHORTEST_PART]
         at = text.find(head)
         while at >= 0:

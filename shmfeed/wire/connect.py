@@ -56,7 +56,7 @@ _SOCKET_OPTIONS = (
 
 PollRequest = tuple[socket.socket, int]  # a socket, and the poll events to wait for
 _Address = tuple[int, Any]  # a family, and what socket.connect takes in it
-_Opened = tuple[socket.socket, bytes]
+Opened = tuple[socket.socket, bytes]  # the socket, and bytes behind the handshake
 
 
 class ConnectPolicy(NamedTuple):
@@ -91,7 +91,7 @@ def check_target(url: str, policy: ConnectPolicy) -> Target:
 
 def open_websocket(
     target: Target, policy: ConnectPolicy, timeout: float, clock: Callable[[], float]
-) -> Generator[PollRequest, None, _Opened]:
+) -> Generator[PollRequest, None, Opened]:
     """Open a WebSocket within `timeout` seconds of `clock`.
 
     It yields a socket and the poll events to wait for; the caller may resume it before
@@ -139,7 +139,7 @@ class ConnectDeadline:
 
 def _open(
     target: Target, policy: ConnectPolicy, deadline: ConnectDeadline
-) -> Generator[PollRequest, None, _Opened]:
+) -> Generator[PollRequest, None, Opened]:
     sock = yield from _connect(target, policy, deadline)
     try:
         if target.is_secure:

@@ -16,7 +16,13 @@ from typing import Literal
 
 import websocket
 
-from shmfeed.wire.connect import ConnectPolicy, check_target, open_websocket
+from shmfeed.wire.connect import (
+    ConnectPolicy,
+    Opened,
+    PollRequest,
+    check_target,
+    open_websocket,
+)
 from shmfeed.wire.errors import (
     ClosedError,
     ConnectionLostError,
@@ -29,8 +35,6 @@ __all__ = ["ClosedError", "Connection", "ConnectionLostError", "OversizedError"]
 
 DEFAULT_POLICY = ConnectPolicy()
 TICK = 0.25
-
-_Opened = tuple[socket.socket, bytes]
 
 
 class Connection:
@@ -160,13 +164,13 @@ class Connection:
             self._sock = None
 
     def _drive(
-        self, steps: Generator[tuple[socket.socket, int], None, _Opened], tick: float
-    ) -> Generator[None, None, _Opened]:
+        self, steps: Generator[PollRequest, None, Opened], tick: float
+    ) -> Generator[None, None, Opened]:
         while True:
             try:
                 self._sock, events = next(steps)
             except StopIteration as end:
-                opened: _Opened = end.value
+                opened: Opened = end.value
                 return opened
             self._poll(events, tick)
             yield

@@ -13,6 +13,7 @@ attempt after a failure waits a random part of a limit that doubles.
 
 import math
 import random
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
@@ -115,7 +116,8 @@ class Session:
         self._delay = 0.0  # before the next attempt
         self._failures_before = 0  # attempts that failed before the acknowledgement
         self._short_lives = 0  # in a row
-        self._was_connected = self._is_retrying = self._is_stopping = False
+        self._was_connected = self._is_retrying = False
+        self._stopping = threading.Event()
 
     @property
     def acknowledged(self) -> Streams:
@@ -135,9 +137,9 @@ class Session:
         follow its Subscribed.
         """
         try:
-            while not self._is_stopping:
+            while not self._stopping.is_set():
                 yield from self._attempt()
-                if self._delay and not self._is_stopping:
+                if self._delay and not self._stopping.is_set():
                     yield from self._pause()
         finally:
             self._hang_up()
@@ -162,10 +164,9 @@ class Session:
 
     def stop(self) -> None:
         """End `batches` at its next turn; any thread may call it."""
-        self._is_stopping = True
+        self._stopping.set()
 
     def _attempt(self) -> _Batches:
-        self._update(state="reconnecting" if self._was_connected else "connecting")
         self._delay = 0.0
         is_first = not self.status.error_kind
         failures: list[tuple[str, ConnectionLostError]] = []
@@ -201,7 +202,11 @@ class Session:
     def _serve(self, url: str) -> _Batches:
         streams = self._subscription.wanted
         self._client = None
-        self._update(phase="connecting", endpoint=redact(url))
+        self._update(
+            state="reconnecting" if self._was_connected else "connecting",
+            phase="connecting",
+            endpoint=redact(url),
+        )
         self._connection = connection = Connection(
             self._codec.url(url, streams),
             max_frame_bytes=self._settings.max_frame_bytes,
@@ -212,10 +217,12 @@ class Session:
         yield self._take_events()
         for _ in connection.opening(self._settings.connect_timeout, self._tick):
             yield self._take_events()
-            if self._is_stopping:
+            if self._stopping.is_set():
                 return
         self._update(phase="subscribing")
         yield self._take_events()
+        if self._stopping.is_set():
+            return
         self._client = client = VenueClient(
             connection, self._codec, self._subscription, self._settings, self._clock
         )
@@ -227,7 +234,7 @@ class Session:
                 self._connected()
                 batch = self._take_events() + batch
             yield batch
-            if self._is_stopping:
+            if self._stopping.is_set():
                 return
             batch = client.run_once(self._tick)
 
@@ -281,6 +288,8 @@ class Session:
         else:
             listed = _listed(failures, changes["attempts"])
             changes |= self._last_error("connection", listed)
+        if self._delay:
+            changes["phase"] = "waiting"
         self._update(**changes)
 
     def _last_error(self, kind: str, text: str) -> dict[str, Any]:
@@ -305,7 +314,7 @@ class Session:
         self._is_retrying = False
         end = self._clock() + self._delay
         yield self._take_events()
-        while not (self._is_stopping or self._is_retrying):
+        while not (self._stopping.is_set() or self._is_retrying):
             left = end - self._clock()
             if left <= 0:
                 return
@@ -326,7 +335,9 @@ class Session:
 
     def _hang_up(self) -> None:
         if self._connection is not None:
-            self._connection.close(timeout=_CLOSE_SECONDS if self._is_stopping else 0.0)
+            self._connection.close(
+                timeout=_CLOSE_SECONDS if self._stopping.is_set() else 0.0
+            )
         self._connection = None
         self._subscription.end()
 

@@ -183,7 +183,7 @@ def environment(wanted: str) -> dict[str, str]:
 def succeed(say: Say, feed_name: str) -> None:
     """Put a successor in the segment's place; the reader finds it by each verb."""
     place(feed_name).segment.unlink()
-    with create(feed_name, history=10) as writer:
+    with create(feed_name, history=10, streams=[STREAM]) as writer:
         ring = writer.add_stream(*STREAM)
         for number in range(NEW):
             ring.append(number * HOUR, *prices(number))
@@ -198,7 +198,8 @@ def succeed(say: Say, feed_name: str) -> None:
         ended = say(close_another)
         assert ended.pop("wait") == ended.pop("aio.wait") == 1
         assert ended.keys() == {"ring.wait", "aio.wait_ring"}
-        assert min(ended.values()) >= NEW
+        # A sleeper that found the successor before its bars counts from its first one.
+        assert min(ended.values()) >= 1
 
 
 @pytest.mark.parametrize("wanted", CORES)

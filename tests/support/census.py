@@ -6,8 +6,7 @@ counts only what this run can have made:
 - a process that is a child of this one, or that carries `MARK` in its environment,
   which every descendant inherits, orphaned or not;
 - an entry of /dev/shm whose name carries the pid of this run or of a benchmark of ours;
-- a feed of another name whose writer is one of our processes, or began and ended during
-  the test;
+- a feed of another name whose writer is one of our processes;
 - an object of the standard library, whose name is random, that one of our processes has
   mapped.
 
@@ -99,7 +98,7 @@ def _compare(before: Census) -> list[str]:
         if fd != tracker._fd
     ]
     for path in sorted(now.shared - before.shared):
-        if _is_of_this_run(path, before):
+        if _is_of_this_run(path):
             lines.append(f"shared memory {path}")
         else:
             seen_of_others.add(path)
@@ -151,7 +150,7 @@ def _command(pid: int) -> str:
         return "ended just now"
 
 
-def _is_of_this_run(path: str, before: Census) -> bool:
+def _is_of_this_run(path: str) -> bool:
     name = Path(path).name
     if name.startswith(_NAMELESS):
         return any(is_ours(pid) for pid in _mapped_by(path))
@@ -161,9 +160,7 @@ def _is_of_this_run(path: str, before: Census) -> bool:
         pid = int(run[1] or run[2])
         return is_ours(pid) or not _is_alive(pid)
     writer = _writer_pid(Path(path))
-    if writer is None:
-        return False
-    return is_ours(writer) or not (_is_alive(writer) or writer in before.pids)
+    return writer is not None and is_ours(writer)
 
 
 def _is_alive(pid: int) -> bool:

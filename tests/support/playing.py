@@ -9,7 +9,7 @@ from support.loopback import STREAMS
 
 from shmfeed.codecs import get_codec
 from shmfeed.settings.model import Settings
-from shmfeed.wire.events import ChangeRefused, Received, Subscribed
+from shmfeed.wire.events import ChangeRefused, Received, StatusChanged, Subscribed
 from shmfeed.wire.session import Session
 
 QUICK = {
@@ -57,9 +57,6 @@ class Play:
         end = time.monotonic() + seconds
         while not condition() and time.monotonic() < end:
             self.take(next(self.batches))
-            state = self.status[:2]
-            if self.states[-1:] != [state]:
-                self.states.append(state)
         return condition()
 
     def take(self, batch):
@@ -71,6 +68,8 @@ class Play:
                     self.seen.append(event)
                 case _:
                     self.changes.append(event)
+            if isinstance(event, StatusChanged) and event.new[:2] != event.old[:2]:
+                self.states.append(event.new[:2])
 
     def until_seen(self, kind, count=1, **options):
         """Drive until there are so many events of this kind, and return them."""

@@ -5,6 +5,7 @@ import pytest
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.loading import load
 from shmfeed.settings.model import describe, from_json, to_json
+from shmfeed.text import one_line
 
 PROXY = "http://127.0.0.1:3128"
 
@@ -92,6 +93,14 @@ def test_redact_masks_secrets_and_nothing_else():
     text = "no key abc def, abc%20def or token-1; 1 a listen; key=abc%20def&a=1&listen"
     assert settings.redact(text) == "no key ***, *** or ***; 1 a listen; ***"
     assert load({}, {}).redact(text) == text
+
+
+def test_redact_masks_a_secret_whose_spaces_were_collapsed():
+    """A venue's words become one line before they are redacted."""
+    endpoint = "wss://x.example/y?key=SECRET++KEY-12345"
+    settings = load({"endpoint": endpoint, "csrf_token": "token  one"}, {})
+    text = one_line("no key SECRET  KEY-12345, token  one, or SECRET++KEY-12345")
+    assert settings.redact(text) == "no key ***, ***, or ***"
 
 
 @pytest.mark.parametrize(

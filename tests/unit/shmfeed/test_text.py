@@ -1,5 +1,7 @@
 """Text for messages: each function keeps to one line and to its limit."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from shmfeed.text import counted, mebibytes, one_line, printable, repr_short, shorten
@@ -52,6 +54,24 @@ def test_a_peer_fills_one_line_at_most() -> None:
     assert one_line("x" * 300) == "x" * 300
     assert one_line("x" * 301) == "x" * 297 + "..."
     assert len(one_line("x y " * 999, 80)) <= 80
+
+
+def test_a_peer_cannot_make_a_line_costly() -> None:
+    """Only the beginning of a long text is looked at."""
+
+    class Counted(str):
+        __slots__ = ()
+        looked_at = 0
+
+        def __getitem__(self, key: object) -> str:
+            Counted.looked_at += len(part := str.__getitem__(self, key))
+            return part
+
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("the whole text was looked at")
+
+    assert one_line(Counted("x\n" * (1 << 19))).endswith("...")
+    assert Counted.looked_at <= 1200
 
 
 @pytest.mark.parametrize(
