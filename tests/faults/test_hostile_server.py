@@ -52,7 +52,7 @@ class Client:
 
 
 @contextlib.contextmanager
-def discreet_client(folder):
+def silenced_client(folder):
     """Yield a client, and check that it has printed none of our secrets."""
     with (folder / "errors").open("w") as errors:
         one = Client(errors)
@@ -70,7 +70,7 @@ def discreet_client(folder):
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    with discreet_client(tmp_path_factory.mktemp("client")) as one:
+    with silenced_client(tmp_path_factory.mktemp("client")) as one:
         yield one
 
 
@@ -343,7 +343,7 @@ def test_a_server_that_repeats_our_secrets_reveals_none(client, words):
 def test_control_a_printed_secret_is_found(tmp_path):
     # The control of the search: all that the client prints is looked at, and is much.
     with pytest.raises(AssertionError, match=f"{KEY[:12]}.*contained"):
-        with discreet_client(tmp_path) as one:
+        with silenced_client(tmp_path) as one:
             with raw(Server(saying(BAR))) as url:
                 one.do(f"{url}?key={KEY}")
             command = Path(f"/proc/{one.process.pid}/cmdline").read_bytes()

@@ -51,7 +51,7 @@ def row(minute: int, price: float = 10.0, flags: int = 0) -> Bar:
     )
 
 
-def told(events: Sequence[LedgerEvent]) -> list[tuple[str, int, float, int]]:
+def writes_of(events: Sequence[LedgerEvent]) -> list[tuple[str, int, float, int]]:
     """Return the writes as short tuples: what, which minute, its price, its flags."""
     return [
         (
@@ -113,13 +113,13 @@ class Stream:
         self.sink = Sink()
 
     def say(self, minute, closed, price=10.0, *, now=0.0, venue=EARLY, **other):
-        return told(self.apply(event(minute, closed, price, **other), venue, now))
+        return writes_of(self.apply(event(minute, closed, price, **other), venue, now))
 
     def apply(self, message: BarEvent, venue: int, now: float) -> list[LedgerEvent]:
         return self._written(self.ledger.apply(message, venue, now))
 
     def tick(self, *, now=0.0, venue=EARLY):
-        return told(self._written(self.ledger.tick(venue, now)))
+        return writes_of(self._written(self.ledger.tick(venue, now)))
 
     def counted(self) -> dict[str, int]:
         return self.sink.counted()

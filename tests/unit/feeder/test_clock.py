@@ -91,12 +91,12 @@ def test_the_clock_is_monotone_and_never_far_off(said):
 )
 def test_the_clock_is_the_best_of_its_window_and_never_ahead_of_the_venue(skew, said):
     clock = VenueClock(WALL, 0.0)
-    now, heard = 0.0, []
+    now, received = 0.0, []
     for passed, latency in said:
         now += passed
         clock.observe(WALL + int(now * 1000) + skew - latency, now)
-        heard.append((int(now // 60), latency))
-    newest = heard[-1][0]
-    before = max((w for w, _ in heard if w < newest), default=newest)
-    best = min(latency for window, latency in heard if window in (newest, before))
+        received.append((int(now // 60), latency))
+    newest = received[-1][0]
+    before = max((w for w, _ in received if w < newest), default=newest)
+    best = min(latency for window, latency in received if window in (newest, before))
     assert clock.read(now) == WALL + int(now * 1000) + skew - best

@@ -89,9 +89,9 @@ def test_control_without_a_grace_disorder_changes_rows():
 def test_a_broken_connection_costs_what_it_hid():
     rng = random.Random(7)
     bars = an_hour(rng)
-    heard = [f for f in disordered(rng, bars) if not LOST_FROM <= f.time < LOST_TO]
+    received = [f for f in disordered(rng, bars) if not LOST_FROM <= f.time < LOST_TO]
     stream = Stream()
-    sink = deliver(stream, heard, LOST_TO)
+    sink = deliver(stream, received, LOST_TO)
 
     truth = [row(frames[-1].event) for frames in bars]
     cut = [f.event for f in bars[30] if f.time < LOST_FROM][-1]

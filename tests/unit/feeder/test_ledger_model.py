@@ -14,7 +14,7 @@ from support.ledger_stream import (
     Stream,
     event,
     row,
-    told,
+    writes_of,
 )
 
 from shmfeed.bar import (
@@ -41,7 +41,7 @@ def test_control_the_sink_refuses_a_bar_not_newer_than_the_rows(closed):
         sink.write([RowWrite(closed, row(0, flags=CLOSED_BY_NEXT if closed else 0))])
 
 
-# Flagged: each frame lost, delayed less than the patience, doubled
+# Flagged: each frame lost, delayed less than the grace, doubled
 
 delays = st.lists(st.floats(0, 1.9), max_size=2)  # one a copy; none: it is lost
 flagged_bars = st.lists(st.tuples(delays, delays, delays), min_size=1, max_size=12)
@@ -62,14 +62,14 @@ def arrivals(bars) -> list[tuple[float, int, bool, float]]:
     return sorted(frames)
 
 
-def expected_rows(heard, count: int) -> list[tuple[int, float, int]]:
+def expected_rows(received, count: int) -> list[tuple[int, float, int]]:
     """Return each bar's final message or, unconfirmed, its last update."""
     rows = []
     missing = False
-    newest = max((number for _, number, _, _ in heard), default=-1)
+    newest = max((number for _, number, _, _ in received), default=-1)
     for number in range(count):
-        updates = [p for _, n, final, p in heard if n == number and not final]
-        finals = [p for _, n, final, p in heard if n == number and final]
+        updates = [p for _, n, final, p in received if n == number and not final]
+        finals = [p for _, n, final, p in received if n == number and final]
         gap = AFTER_GAP if missing else 0
         if finals:
             rows.append((number, finals[0], CLOSED_BY_VENUE | gap))
@@ -79,10 +79,10 @@ def expected_rows(heard, count: int) -> list[tuple[int, float, int]]:
     return rows
 
 
-def play_flagged(bars, patience: float):
+def play_flagged(bars, grace_seconds: float):
     """Return the rows as (number, price, flags), and the stream."""
     before = Bar(START - SECOND, START, 1.0, 1.0, 1.0, 1.0, 1.0)
-    grace = int(patience * 1000)
+    grace = int(grace_seconds * 1000)
     stream = Stream("1s", last_closed=before, close_grace_ms=grace)
     for time, number, final, price in arrivals(bars):
         stream.apply(one_second_event(number, final, price), START, time)
@@ -132,14 +132,14 @@ class PlainModel:
         self.forming: tuple[int, float] | None = None
         self.doubt = 0
         self.time = 0  # seconds since the start
-        self.heard = -GRACE  # the last message
+        self.last_message_at = -GRACE
         self.ahead = False  # more came of what the clock had closed
 
     def past_its_time(self, minute: int) -> bool:
         return self.time >= (minute + 1) * 60 + GRACE
 
     def bar(self, minute: int, price: float) -> None:
-        self.heard = self.time
+        self.last_message_at = self.time
         if minute <= max(self.rows, default=-1):
             row, flags = self.rows.get(minute, (price, 0))
             self.ahead |= bool(flags & CLOSED_BY_CLOCK) and row != price
@@ -154,7 +154,7 @@ class PlainModel:
             self.rows[minute] = price, CLOSED_BY_CLOCK
 
     def tick(self) -> None:
-        if self.ahead and self.time < self.heard + GRACE:
+        if self.ahead and self.time < self.last_message_at + GRACE:
             return
         if self.forming is not None and self.past_its_time(self.forming[0]):
             self.close(CLOSED_BY_CLOCK | self.doubt)
@@ -224,7 +224,7 @@ def test_every_message_ends_in_one_place(commands, grace):
             said = event(minute, closed, price, volume=volume)
             events = stream.apply(said, venue, time)
             counted = sum(isinstance(one, Anomaly) for one in events)
-            published = [s for s in told(events) if s[1:3] == (minute, price)]
+            published = [s for s in writes_of(events) if s[1:3] == (minute, price)]
             assert counted in (0, 1)
             if not counted and not published:
                 assert ledger.is_recovering

@@ -24,7 +24,7 @@ from shmfeed.settings.schema import SETTINGS, TOKEN
 CANARY = "s3cr3t-canary"
 
 
-class Stranger:
+class ForeignObject:
     """A value of a foreign type whose repr raises."""
 
     def __repr__(self) -> str:
@@ -56,14 +56,22 @@ ANY = (
     ),
     *(None, True, False, 0, -1, 10**30, 10**5000, 1e300, math.nan, math.inf, 2**63),
     *(b"", b"\xff", [], [[]], {}, {"a": 1}, [{}], [None], [True], ["", ""], (), set()),
-    *(object(), Stranger(), [Stranger()], datetime.date(2024, 1, 1), int, 1j, range(3)),
+    *(
+        object(),
+        ForeignObject(),
+        [ForeignObject()],
+        datetime.date(2024, 1, 1),
+        int,
+        1j,
+        range(3),
+    ),
 )
 HUGE = ([1] * 20_000, "a," * 20_000, [[]] * 20_000, "," * 20_000, "x" * 1_000_000)
 MAY_BE_SECRET = {TOKEN, "endpoint", "proxy"}
 EMPTY_IS_TAKEN = {TOKEN}  # no token
 
 
-def said(call, *arguments) -> str:
+def message_of(call, *arguments) -> str:
     """Return the message of a call's BadArgumentError, empty if it raises nothing."""
     try:
         call(*arguments)
@@ -74,26 +82,26 @@ def said(call, *arguments) -> str:
     return ""
 
 
-class Unfit(Exception):
+class NotAccepted(Exception):
     """A value that a source cannot hold."""
 
 
 def by_argument(name, value, folder):
-    return said(load, {name: value}, {}), "(from argument"
+    return message_of(load, {name: value}, {}), "(from argument"
 
 
 def by_option(name, value, folder):
     if name == TOKEN or not isinstance(value, str | bool):
-        raise Unfit
+        raise NotAccepted
     option = f"--{name.replace('_', '-')}"
-    return said(lambda: load(loading.from_options({name: value}), {})), option
+    return message_of(lambda: load(loading.from_options({name: value}), {})), option
 
 
 def by_environment(name, value, folder):
     if not isinstance(value, str) or not value or "\0" in value:
-        raise Unfit
+        raise NotAccepted
     variable = next(known for known, one in VARIABLES.items() if one == name)
-    return said(load, {}, {variable: value}), f"environment {variable}"
+    return message_of(load, {}, {variable: value}), f"environment {variable}"
 
 
 def by_file(ending, write):
@@ -102,10 +110,10 @@ def by_file(ending, write):
         try:
             path.write_text(write(name, value), "utf-8")
         except (TypeError, ValueError):  # also text that UTF-8 cannot encode
-            raise Unfit from None
+            raise NotAccepted from None
         if value is None:
-            raise Unfit  # null is not given
-        return said(load, {"config_file": path}, {}), str(path)
+            raise NotAccepted  # null is not given
+        return message_of(load, {"config_file": path}, {}), str(path)
 
     return say
 
@@ -146,7 +154,7 @@ MALFORMED = re.compile("is not well-formed|is neither a value nor a list of valu
 def wrong_by(source, name, value, folder) -> tuple[str, str] | None:
     try:
         return SOURCES[source](name, value, folder)
-    except Unfit:
+    except NotAccepted:
         return None
 
 
@@ -202,8 +210,8 @@ class TestEverySetting:
 
 
 def test_a_key_that_is_not_a_setting_is_refused() -> None:
-    for key in ("", 5, None, 10**5000, Stranger(), ("a",), b"x", "x" * 10_000):
-        words = said(load, {key: CANARY}, {})
+    for key in ("", 5, None, 10**5000, ForeignObject(), ("a",), b"x", "x" * 10_000):
+        words = message_of(load, {key: CANARY}, {})
         assert "unknown setting" in words
         assert CANARY not in words
 
@@ -240,7 +248,7 @@ JSON = st.recursive(
 def test_any_json_is_accepted_or_refused(tmp_path_factory, content) -> None:
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(json.dumps(content))
-    words = said(load, {"config_file": path}, {})
+    words = message_of(load, {"config_file": path}, {})
     assert not words or str(path) in words
 
 
@@ -249,7 +257,7 @@ def test_any_json_is_accepted_or_refused(tmp_path_factory, content) -> None:
     st.dictionaries(st.sampled_from([*SETTINGS]), st.text(max_size=20) | st.booleans())
 )
 def test_any_options_are_accepted_or_refused(options) -> None:
-    words = said(lambda: load(loading.from_options(options), {}))
+    words = message_of(lambda: load(loading.from_options(options), {}))
     assert not words or "--" in words or " from argument" in words
 
 
@@ -271,7 +279,7 @@ class TestFiles:
     ) -> None:
         path = tmp_path / f"a.{ending}"
         path.write_bytes(content)
-        told = said(load, {"config_file": path}, {})
+        told = message_of(load, {"config_file": path}, {})
         assert f"config_file {str(path)!r}: " in told
         assert words in told
 
@@ -279,10 +287,10 @@ class TestFiles:
     def test_an_empty_file(self, tmp_path, ending) -> None:
         path = tmp_path / f"a.{ending}"
         path.touch()
-        told = said(load, {"config_file": path}, {})
+        told = message_of(load, {"config_file": path}, {})
         assert bool(told) == (ending == "json")  # which has to have a value
         path.write_bytes(b"\xef\xbb\xbf" + (b"{}" if ending == "json" else b""))
-        assert said(load, {"config_file": path}, {}) == ""
+        assert message_of(load, {"config_file": path}, {}) == ""
 
     @pytest.mark.parametrize(
         ("name", "text", "words"),
@@ -333,7 +341,7 @@ class TestFiles:
     ) -> None:
         path = tmp_path / name
         path.write_text(text)
-        told = said(load, {"config_file": path}, {})
+        told = message_of(load, {"config_file": path}, {})
         assert words in told
         assert str(path) in told
 
@@ -343,10 +351,12 @@ class TestFiles:
         for one, other in zip("bcdefghijk", "abcdefghij", strict=True):
             lines.append(f"{one}: &{one} [{', '.join([f'*{other}'] * 9)}]")
         path.write_text("\n".join(lines))
-        assert "is neither a value nor a list" in said(load, {"config_file": path}, {})
+        assert "is neither a value nor a list" in message_of(
+            load, {"config_file": path}, {}
+        )
         many = ", ".join(["*a"] * 20_000)
         path.write_text(f"feed: &a {'x' * 1000}\nsymbols: [{many}]")
-        assert "is not accepted" in said(load, {"config_file": path}, {})
+        assert "is not accepted" in message_of(load, {"config_file": path}, {})
 
     def test_a_file_without_read_permission(self, tmp_path, monkeypatch) -> None:
         tmp_path.chmod(0o755)
@@ -364,35 +374,35 @@ class TestFiles:
     def test_a_device_or_directory_is_refused(self, path, tmp_path) -> None:
         link = tmp_path / "a.json"
         link.symlink_to(path)
-        told = said(load, {"config_file": link}, {})
+        told = message_of(load, {"config_file": link}, {})
         assert "is not a regular file" in told or "cannot be read" in told
 
     def test_a_dangling_or_circular_link_is_refused(self, tmp_path) -> None:
         link = tmp_path / "a.json"
         link.symlink_to("none.json")
-        assert "No such file" in said(load, {"config_file": link}, {})
+        assert "No such file" in message_of(load, {"config_file": link}, {})
         (tmp_path / "b.json").symlink_to("b.json")
-        told = said(load, {"config_file": tmp_path / "b.json"}, {})
+        told = message_of(load, {"config_file": tmp_path / "b.json"}, {})
         assert "Too many levels of symbolic links" in told
 
     @pytest.mark.parametrize(
-        "value", ["", 5, True, b"a.json", ["a.json"], {}, 1.5, Stranger()]
+        "value", ["", 5, True, b"a.json", ["a.json"], {}, 1.5, ForeignObject()]
     )
     def test_a_value_that_is_not_a_path_is_refused(self, value) -> None:
-        assert "config_file" in said(load, {"config_file": value}, {})
+        assert "config_file" in message_of(load, {"config_file": value}, {})
 
 
 def read_as_nobody(path):
     if not os.geteuid():
         os.setuid(65534)
-    return said(load, {"config_file": path}, {})
+    return message_of(load, {"config_file": path}, {})
 
 
 class TestEnvironment:
     @pytest.mark.parametrize("text", ["x", "\x1b[31m", "\udcff", " ", "=" * 5000])
     def test_a_variable_that_is_not_a_setting_is_refused(self, text) -> None:
         for variable in ("SHMFEED_X", "SHMFEED_", "SHMFEED_feed", "SHMFEED_HISTORY "):
-            told = said(load, {}, {variable: text})
+            told = message_of(load, {}, {variable: text})
             assert f"unknown setting {variable!r} (from environment)" in told
             assert "'SHMFEED_" in told or "'WEBSOCKET_" in told
 
@@ -404,4 +414,4 @@ class TestEnvironment:
 
     def test_spaces_around_a_value_are_stripped(self) -> None:
         assert load({}, {"SHMFEED_HISTORY": " 5 "}).history == 5
-        assert "is not accepted" in said(load, {}, {"SHMFEED_HISTORY": " "})
+        assert "is not accepted" in message_of(load, {}, {"SHMFEED_HISTORY": " "})

@@ -593,7 +593,7 @@ def test_silence_limits_follow_the_smallest_timeframe():
     assert silence_limit(7.0, ()) == float("inf")
 
 
-class Aging(WealthaiCodec):
+class ExpiringCodec(WealthaiCodec):
     """The wealthai protocol on a venue that ends connections."""
 
     max_connection_age = 0.3
@@ -601,7 +601,7 @@ class Aging(WealthaiCodec):
 
 def test_a_connection_is_replaced_before_the_venue_ends_it(play):
     with venue(lambda ws: (acknowledge(ws), stay(ws))) as url:
-        played = play(url, codec=Aging("", ""), max_reconnect_attempts=1)
+        played = play(url, codec=ExpiringCodec("", ""), max_reconnect_attempts=1)
         played.until_seen(Subscribed, 3)
         status = played.status
         assert (status.last_error, status.attempts) == ("", 0)
@@ -635,7 +635,7 @@ def test_a_server_that_is_about_to_close_is_left_at_once(play):
 # Changes
 
 
-def choosy(ws):
+def refuse_foo(ws):
     """Accept any list of symbols without FOO."""
     for text in ws:
         said = json.loads(text)
@@ -649,7 +649,7 @@ def choosy(ws):
 
 
 def test_a_change_is_requested_on_the_live_connection(play):
-    with venue(choosy) as url:
+    with venue(refuse_foo) as url:
         played = play(url)
         played.until_seen(BarEvent)
         played.session.change(OTHER)
@@ -662,7 +662,7 @@ def test_a_change_is_requested_on_the_live_connection(play):
 
 
 def test_a_refused_change_leaves_the_old_streams_and_the_connection(play):
-    with venue(choosy) as url:
+    with venue(refuse_foo) as url:
         played = play(url)
         played.until_seen(BarEvent)
         played.session.change((("FOO", "1m"),))
@@ -701,7 +701,7 @@ def test_a_change_without_acknowledgement_is_refused_and_reconnects(play):
 
 
 def test_a_change_while_disconnected_is_requested_by_the_next_connection(play):
-    with venue(choosy) as url:
+    with venue(refuse_foo) as url:
         played = play(url)
         played.until(lambda: played.status.phase == "connecting")
         played.session.change(OTHER)
@@ -737,7 +737,7 @@ def test_a_change_superseded_at_the_loss_is_not_requested_by_the_next_connection
 
 
 def test_a_change_before_the_start_is_requested_by_the_first_connection(play):
-    with venue(choosy) as url:
+    with venue(refuse_foo) as url:
         played = play(url)
         played.session.change(OTHER)
         assert played.until_seen(Subscribed) == [Subscribed(OTHER, ends_change=True)]
@@ -745,7 +745,7 @@ def test_a_change_before_the_start_is_requested_by_the_first_connection(play):
 
 
 def test_a_change_that_the_next_connection_refuses_is_rolled_back(play):
-    with venue(choosy) as url:
+    with venue(refuse_foo) as url:
         played = play(url, max_reconnect_attempts=1)
         played.session.change((("FOO", "1m"),))
         played.until_seen(Subscribed)
@@ -784,7 +784,7 @@ class Batched(WealthaiCodec):
 
 
 def test_a_change_refused_in_part_reconnects(play):
-    with venue(choosy) as url:
+    with venue(refuse_foo) as url:
         played = play(url, codec=Batched("", ""))
         played.until_seen(Subscribed)
         played.session.change((*OTHER, ("FOO", "1m")))
