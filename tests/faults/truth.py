@@ -67,7 +67,7 @@ class Stream:
 
 @dataclass
 class Truth:
-    """A segment: its sizes, its streams in their order, its writer's signs of life."""
+    """A segment: its sizes, its streams in their order, its writer's heartbeats."""
 
     history: int
     guard: int

@@ -30,7 +30,7 @@ Sleep = Callable[[RingReader, int, int], int]
 
 
 def look_before_the_key(reader: RingReader, after: int, timeout_ns: int) -> int:
-    """Load the key after the count and the signs of life: a control."""
+    """Load the key after the count and the heartbeats: a control."""
     count = reader.count
     looked = time.monotonic_ns()
     while time.monotonic_ns() < looked + 5000:

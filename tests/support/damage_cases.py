@@ -90,7 +90,7 @@ def fill(writer: FeedWriter) -> None:
 
 
 def write(path: Path, sound: bytes, case: Case | None = None) -> bytes:
-    """Write the content with fresh signs of life and the case's words; return it."""
+    """Write the content with fresh heartbeats and the case's words; return it."""
     content = bytearray(sound)
     for word in (H_ALIVE, H_TICK):
         struct.pack_into("=q", content, word * WORD, boot_ns())

@@ -233,9 +233,9 @@ class TestWaking:
         assert sleeper.join() is True
 
     def test_a_signal_handler_ends_the_sleep(self, form: Form, seen, alarm) -> None:
-        heard = alarm(0.05, lambda *_: None)
+        handled = alarm(0.05, lambda *_: None)
         assert form.wait(seen, AT, 0, ALL_BITS, 20 * SECOND) is True
-        assert heard() == 1
+        assert handled() == 1
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ SIGNS = pytest.mark.parametrize("sign", [H_TICK, H_ALIVE])
 
 @pytest.fixture
 def words() -> memoryview:
-    """Return a segment whose feeder has never given a sign of life."""
+    """Return a segment whose feeder has never sent a heartbeat."""
     ints = bench(5).words.ints
     ints[H_TICK] = ints[H_ALIVE] = NEVER
     return ints
@@ -100,7 +100,7 @@ class TestIsCurrent:
         assert not is_current(words, NOW)
 
 
-class TestOfEachCore:
+class TestEachCore:
     """A reader's own way to the rule: nearly on each bound, by the real clock."""
 
     @pytest.fixture

@@ -527,7 +527,7 @@ class TestRelease:
         assert successor.reused
         successor.release(unlink=True)
 
-    def test_releasing_a_removed_segment_is_no_error(self, where: Place) -> None:
+    def test_a_removed_segment_can_be_released(self, where: Place) -> None:
         owner = hold(where)
         where.segment.unlink()
         owner.release(unlink=True)

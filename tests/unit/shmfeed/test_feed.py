@@ -60,7 +60,7 @@ def close(ring: RingWriter, *numbers: int) -> None:
 
 
 def starve(writer: FeedWriter, seconds: float = 10.0) -> None:
-    """Set the feeder's last sign of life back by this long."""
+    """Set the feeder's last heartbeat back by this long."""
     then = boot_ns() - int(seconds * 1e9)
     writer._words.ints[H_ALIVE] = writer._words.ints[H_TICK] = then
 

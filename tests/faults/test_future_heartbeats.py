@@ -1,4 +1,4 @@
-"""A feeder is killed and leaves signs of life that lie in the future.
+"""A feeder is killed and leaves heartbeats that lie in the future.
 
 Nothing would ever age such a sign. A reader of its segment must say that the feeder is
 dead, and must find the segment's successor, by each of its verbs and out of each wait,
@@ -222,7 +222,7 @@ def test_ten_years_ahead(
 @pytest.mark.parametrize("wanted", CORES)
 @pytest.mark.parametrize("word", ["tick", "alive"])
 def test_a_minute_ahead(start_reader, feed_name: str, wanted: str, word: str) -> None:
-    """Such a feeder counts as alive until another segment bears the feed's name."""
+    """Such a feeder counts as alive until another segment has the feed's name."""
     say = start_reader(wanted, "alive")
     signs = {"tick": 1, "alive": 1, word: boot_ns() + 60 * SECOND}
     store(place(feed_name).segment, **signs)
