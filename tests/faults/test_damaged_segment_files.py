@@ -398,7 +398,7 @@ class TestTruncatedInUse:
 
     def test_without_the_check_the_feeder_dies(self, where, monkeypatch):
         """The control."""
-        monkeypatch.setattr(SegmentOwner, "check", lambda _: None)
+        monkeypatch.setattr(SegmentOwner, "check_owned", lambda _: None)
         with forks.Fork(quietly, self.beat, where, 0) as child:
             assert child.wait() == -signal.SIGBUS
 
