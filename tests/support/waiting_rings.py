@@ -17,14 +17,14 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> For
 
 
 @pytest.fixture
-def writer(feed_name: str) -> Iterator[FeedWriter]:
-    with create(feed_name, history=5, max_streams=40, streams=STREAMS) as writer:
-        yield writer
+def ring_writer(feed_name: str) -> Iterator[FeedWriter]:
+    with create(feed_name, history=5, max_streams=40, streams=STREAMS) as ring_writer:
+        yield ring_writer
 
 
 @pytest.fixture
-def feed(writer: FeedWriter) -> Iterator[Feed]:
-    with attach(writer.name) as feed:
+def feed(ring_writer: FeedWriter) -> Iterator[Feed]:
+    with attach(ring_writer.name) as feed:
         yield feed
 
 

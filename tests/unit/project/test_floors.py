@@ -1,5 +1,6 @@
 """Imports point down, no packages form a circle, modules and functions stay small."""
 
+import ast
 import sys
 from pathlib import Path
 
@@ -248,3 +249,16 @@ def test_the_project_is_what_is_imported_here() -> None:
 
     assert Path(shmfeed.__file__).parent == ROOT / "shmfeed"
     assert sys.version_info >= (3, 11)
+
+
+def test_no_two_plugins_of_the_tests_share_a_fixture_s_name() -> None:
+    """A plugin's fixtures are global: one would take the other's place in each test."""
+    homes: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "tests/support").glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and any(
+                "fixture" in ast.unparse(one) for one in node.decorator_list
+            ):
+                homes.setdefault(node.name, set()).add(path.name)
+    assert len(homes) > 5
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}

@@ -51,32 +51,34 @@ async def started(call: Awaitable[object], number: int = 1) -> asyncio.Task:
 class TestResults:
     """The same results as those of `ring.wait` and `shmfeed.wait`."""
 
-    def test_a_close_ends_it_at_once(self, writer, rings) -> None:
+    def test_a_close_ends_it_at_once(self, ring_writer, rings) -> None:
         async def main() -> None:
             for number in range(10):
                 task = await started(aio.wait_ring(rings[0], number, 20))
                 start = time.monotonic()
-                close(stream(writer), number)
+                close(stream(ring_writer), number)
                 assert await task == number + 1
                 assert time.monotonic() - start < PROMPT
 
         asyncio.run(main())
 
-    def test_of_many_rings_those_that_closed_are_returned(self, writer, rings) -> None:
+    def test_of_many_rings_those_that_closed_are_returned(
+        self, ring_writer, rings
+    ) -> None:
         async def main() -> None:
             task = await started(aio.wait(iter([rings[2], rings[0], rings[1]])))
-            close(stream(writer, 0), 0, wake=False)
-            close(stream(writer, 2), 0, wake=False)
-            writer.wake([STREAMS[0], STREAMS[2]])
+            close(stream(ring_writer, 0), 0, wake=False)
+            close(stream(ring_writer, 2), 0, wake=False)
+            ring_writer.wake([STREAMS[0], STREAMS[2]])
             assert await task == [rings[2], rings[0]]
 
         asyncio.run(main())
 
     def test_rings_of_several_feeds_are_waited_for(
-        self, writer, feed_name, rings
+        self, ring_writer, feed_name, rings
     ) -> None:
         async def main() -> None:
-            for number, (which, of) in enumerate([(0, writer), (1, other)] * 3):
+            for number, (which, of) in enumerate([(0, ring_writer), (1, other)] * 3):
                 # It waits at both.
                 task = await started(aio.wait(both, 20), number=2)
                 close(stream(of), number)
@@ -99,21 +101,21 @@ class TestResults:
 
         asyncio.run(main())
 
-    def test_an_infinite_deadline_is_accepted(self, writer, rings) -> None:
+    def test_an_infinite_deadline_is_accepted(self, ring_writer, rings) -> None:
         async def main() -> None:
             task = await started(aio.wait_ring(rings[0], 0, float("inf")))
-            close(stream(writer), 0)
+            close(stream(ring_writer), 0)
             assert await task == 1
 
         asyncio.run(main())
 
-    def test_the_end_of_the_feeder_ends_the_wait(self, writer, rings) -> None:
+    def test_the_end_of_the_feeder_ends_the_wait(self, ring_writer, rings) -> None:
         async def main() -> None:
             first = await started(aio.wait_ring(rings[0], 0))
             second = await started(aio.wait(rings), 2)
             third = await started(aio.wait_ring(rings[0], 0, 1.0), 3)
             start = time.monotonic()
-            writer.close()
+            ring_writer.close()
             assert await first is None
             assert await second == []
             assert time.monotonic() - start < PROMPT
@@ -122,41 +124,41 @@ class TestResults:
 
         asyncio.run(main())
 
-    def test_a_successor_is_followed(self, writer, rings) -> None:
+    def test_a_successor_is_followed(self, ring_writer, rings) -> None:
         async def main() -> None:
             tasks = [await started(aio.wait_ring(rings[0], 0, 20))]
             tasks.append(await started(aio.wait(rings, 20), 2))
-            writer.close()
-            with create(writer.name, 7, None, 40, streams=STREAMS) as second:
+            ring_writer.close()
+            with create(ring_writer.name, 7, None, 40, streams=STREAMS) as second:
                 close(stream(second), 0)
                 assert await asyncio.gather(*tasks) == [1, [rings[0]]]
 
         asyncio.run(main())
 
-    def test_numbers_began_again_before_the_wait(self, writer, rings) -> None:
-        close(stream(writer), 0, 1, 2)
+    def test_numbers_began_again_before_the_wait(self, ring_writer, rings) -> None:
+        close(stream(ring_writer), 0, 1, 2)
         count = rings[0].count
-        writer.close(unlink=True)
+        ring_writer.close(unlink=True)
 
         async def main() -> None:
-            with create(writer.name, 5, None, 40, streams=STREAMS) as second:
+            with create(ring_writer.name, 5, None, 40, streams=STREAMS) as second:
                 task = await started(aio.wait_ring(rings[0], count, 20))
                 close(stream(second), 0)
                 assert await task == 1
 
         asyncio.run(main())
 
-    def test_a_successor_without_the_stream(self, writer, rings) -> None:
+    def test_a_successor_without_the_stream(self, ring_writer, rings) -> None:
         async def main() -> None:
             task = await started(aio.wait_ring(rings[1], 0, 20))
-            writer.close(unlink=True)
-            with create(writer.name, 5, None, 40, streams=STREAMS[:1]):
+            ring_writer.close(unlink=True)
+            with create(ring_writer.name, 5, None, 40, streams=STREAMS[:1]):
                 with pytest.raises(StreamNotFoundError, match="does not carry S1"):
                     await task
 
         asyncio.run(main())
 
-    def test_a_closed_attachment(self, writer, feed, rings) -> None:
+    def test_a_closed_attachment(self, ring_writer, feed, rings) -> None:
         async def main() -> None:
             task = await started(aio.wait_ring(rings[0], 0))
             feed.close()
@@ -168,8 +170,8 @@ class TestResults:
         asyncio.run(main())
 
 
-def test_a_bar_that_is_there_starts_no_thread(writer, rings) -> None:
-    close(stream(writer), 0, 1)
+def test_a_bar_that_is_there_starts_no_thread(ring_writer, rings) -> None:
+    close(stream(ring_writer), 0, 1)
 
     async def main() -> None:
         assert await aio.wait_ring(rings[0], 0) == 2
@@ -198,7 +200,7 @@ def test_bad_rings_and_numbers_are_refused(rings) -> None:
 
 
 class TestManyTasks:
-    def test_one_thread_waits_for_hundreds_of_tasks(self, writer, rings) -> None:
+    def test_one_thread_waits_for_hundreds_of_tasks(self, ring_writer, rings) -> None:
         async def main() -> None:
             tasks = [
                 asyncio.ensure_future(aio.wait_ring(rings[number % 34], 0, 30))
@@ -207,20 +209,20 @@ class TestManyTasks:
             await asleep(500)
             assert len(wait_threads()) == 1
             for number in range(33):
-                close(stream(writer, number), 0, wake=False)
+                close(stream(ring_writer, number), 0, wake=False)
             start = time.monotonic()
-            writer.wake(STREAMS[:33])
+            ring_writer.wake(STREAMS[:33])
             late = [task for n, task in enumerate(tasks) if n % 34 == 33]
             await asyncio.gather(*(task for task in tasks if task not in late))
             assert time.monotonic() - start < 1
             assert not any(task.done() for task in late)
-            close(stream(writer, 33), 0)
+            close(stream(ring_writer, 33), 0)
             assert await asyncio.gather(*tasks) == [1] * 500
 
         asyncio.run(main())
 
     def test_only_tasks_of_the_stream_are_woken(
-        self, writer, rings, monkeypatch
+        self, ring_writer, rings, monkeypatch
     ) -> None:
         woken = []
         original = aio._Waiter.wake
@@ -236,7 +238,7 @@ class TestManyTasks:
                 await started(aio.wait_ring(ring, 0, 30), number + 1)
                 for number, ring in enumerate(rings)
             ]
-            close(stream(writer, 7), 0)
+            close(stream(ring_writer, 7), 0)
             assert await tasks[7] == 1
             assert len(woken) == 1
             for task in tasks:
@@ -245,7 +247,7 @@ class TestManyTasks:
 
         asyncio.run(main())
 
-    def test_no_wake_up_is_lost(self, writer, rings) -> None:
+    def test_no_wake_up_is_lost(self, ring_writer, rings) -> None:
         """Each task follows its stream, while a thread closes bars."""
         bars = 300
 
@@ -266,7 +268,7 @@ class TestManyTasks:
             worker.result()
 
         def feeding() -> None:
-            streams = [stream(writer, number) for number in range(10)]
+            streams = [stream(ring_writer, number) for number in range(10)]
             for number in range(bars):
                 for ring in streams:
                     close(ring, number)
@@ -274,19 +276,19 @@ class TestManyTasks:
 
         asyncio.run(main())
 
-    def test_two_event_loops_share_the_thread(self, writer, rings) -> None:
+    def test_two_event_loops_share_the_thread(self, ring_writer, rings) -> None:
         async def main() -> int:
             return await aio.wait_ring(rings[0], 0, 20)
 
         both = [InThread(asyncio.run, main()) for _ in range(2)]
         until(lambda: waiting_tasks() == 2)
         assert len(wait_threads()) == 1
-        close(stream(writer), 0)
+        close(stream(ring_writer), 0)
         assert [each.result() for each in both] == [1, 1]
 
 
 class TestTheEnd:
-    def test_the_thread_ends_after_the_last_task(self, writer, rings) -> None:
+    def test_the_thread_ends_after_the_last_task(self, ring_writer, rings) -> None:
         async def main() -> None:
             await started(aio.wait_ring(rings[0], 0, 0.1))
 
@@ -297,7 +299,7 @@ class TestTheEnd:
         assert not thread.is_alive()
         assert aio._threads._all == {}
 
-    def test_it_ends_while_bars_close(self, writer, rings) -> None:
+    def test_it_ends_while_bars_close(self, ring_writer, rings) -> None:
         async def main() -> None:
             await aio.wait_ring(rings[0], 0, 0.01)
 
@@ -305,13 +307,13 @@ class TestTheEnd:
         (thread,) = wait_threads()
         until(
             lambda: (
-                close(stream(writer, 1), stream(writer, 1).reader.count)
+                close(stream(ring_writer, 1), stream(ring_writer, 1).reader.count)
                 or not thread.is_alive()
             ),
             timeout=2,
         )
 
-    def test_the_next_task_uses_the_same_thread(self, writer, rings) -> None:
+    def test_the_next_task_uses_the_same_thread(self, ring_writer, rings) -> None:
         async def main() -> None:
             await aio.wait_ring(rings[0], 0, 0.01)
             (thread,) = wait_threads()
@@ -321,7 +323,7 @@ class TestTheEnd:
         asyncio.run(main())
 
     def test_the_tasks_raise_an_error_of_the_thread(
-        self, writer, rings, monkeypatch
+        self, ring_writer, rings, monkeypatch
     ) -> None:
         """Else no thread would wake them, nor the tasks that wait later."""
         told = threading.Event()
@@ -340,12 +342,12 @@ class TestTheEnd:
                     with pytest.raises(OSError, match="no one may sleep"):
                         await task
             later = await started(aio.wait_ring(rings[0], 0))
-            close(stream(writer), 0)
+            close(stream(ring_writer), 0)
             assert await later == 1
 
         asyncio.run(main())
 
-    def test_a_cancelled_task_is_removed_at_once(self, writer, rings) -> None:
+    def test_a_cancelled_task_is_removed_at_once(self, ring_writer, rings) -> None:
         async def main() -> None:
             task = await started(aio.wait_ring(rings[0], 0))
             start = time.monotonic()
@@ -361,7 +363,7 @@ class TestTheEnd:
 
         asyncio.run(main())
 
-    def test_an_event_loop_that_is_closed_meanwhile(self, writer, rings) -> None:
+    def test_an_event_loop_that_is_closed_meanwhile(self, ring_writer, rings) -> None:
         """With a bar for its task or without, the thread goes on, and ends."""
         for closes in (True, False):
             loop = asyncio.new_event_loop()
@@ -369,9 +371,11 @@ class TestTheEnd:
             loop.run_until_complete(asleep())
             loop.close()
             if closes:
-                close(stream(writer), 0)
+                close(stream(ring_writer), 0)
             # Its feeder lives, so the thread ended for want of tasks.
-            until(lambda: writer.beat() or waiting_tasks() == 0, timeout=RECHECK + 1)
+            until(
+                lambda: ring_writer.beat() or waiting_tasks() == 0, timeout=RECHECK + 1
+            )
             until(lambda: wait_threads() == [], timeout=2 * RECHECK + 1)
             task._log_destroy_pending = False
             task._coro.close()
@@ -397,7 +401,7 @@ class TestTheEnd:
                 asyncio.run(main())
         create(feed_name, 5, None, 40).close(unlink=True)
 
-    def test_idle_costs_next_to_nothing(self, writer, rings) -> None:
+    def test_idle_costs_next_to_nothing(self, ring_writer, rings) -> None:
         """500 tasks wait for a second; the control polls for each of them."""
 
         async def main() -> float:
@@ -406,7 +410,7 @@ class TestTheEnd:
                 for number in range(500)
             ]
             await asleep(500)
-            writer.beat()
+            ring_writer.beat()
             start = time.process_time()
             await asyncio.sleep(1)
             spent = time.process_time() - start
@@ -419,10 +423,10 @@ class TestTheEnd:
 
 
 def hold(name: str, board: memoryview) -> None:
-    with create(name, 5, None, 40, streams=STREAMS) as writer:
+    with create(name, 5, None, 40, streams=STREAMS) as ring_writer:
         board[0] = 1
         while True:
-            writer.beat()
+            ring_writer.beat()
             time.sleep(0.1)
 
 
@@ -435,7 +439,7 @@ def wait_in_child(ring: Ring, board: memoryview) -> int | None:
     return asyncio.run(main())
 
 
-def test_a_forked_child_can_wait(writer, rings) -> None:
+def test_a_forked_child_can_wait(ring_writer, rings) -> None:
     """The child inherits neither the threads nor the waiting tasks."""
     board = forks.board()
 
@@ -448,7 +452,7 @@ def test_a_forked_child_can_wait(writer, rings) -> None:
             async with asyncio.timeout(10):
                 while not board[0]:
                     await asyncio.sleep(0.001)
-            close(stream(writer), 0)
+            close(stream(ring_writer), 0)
             assert await task == 1
             assert child.result() == 1
 
@@ -470,12 +474,12 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("call", ["wait_ring(ring, 0)", "wait([ring], 60)"])
-def test_ctrl_c_ends_the_wait(writer, child: Child, call: str) -> None:
-    process = child(INTERRUPTED.format(call=call), writer.name)
+def test_ctrl_c_ends_the_wait(ring_writer, child: Child, call: str) -> None:
+    process = child(INTERRUPTED.format(call=call), ring_writer.name)
     assert process.stdout.readline() == "ready\n"
     threads = Path(f"/proc/{process.pid}/task")
     until(lambda: len(list(threads.iterdir())) > 1, what="its listener sleeps")
-    writer.beat()
+    ring_writer.beat()
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "interrupted\n"

@@ -41,13 +41,13 @@ SLEEPLESS = pytest.mark.parametrize("form", ["ctypes"], indirect=True)
 
 
 @pytest.fixture
-def beats(writer: FeedWriter) -> Iterator[None]:
+def beats(ring_writer: FeedWriter) -> Iterator[None]:
     """Keep the feeder alive by a beat thread."""
     end = threading.Event()
 
     def beat() -> None:
         while not end.wait(0.2):
-            writer.beat_alive()
+            ring_writer.beat_alive()
 
     thread = threading.Thread(target=beat)
     thread.start()
@@ -78,28 +78,28 @@ def sleeps(form: Form, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 @pytest.mark.usefixtures("form")
 class TestOneRing:
     def test_a_closed_bar_ends_the_wait(
-        self, writer: FeedWriter, rings: list[Ring]
+        self, ring_writer: FeedWriter, rings: list[Ring]
     ) -> None:
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
-        close(stream(writer), 0)
+        close(stream(ring_writer), 0)
         assert waiter.result() == 1
         assert waiter.seconds < 10
 
     def test_a_closed_bar_wakes_promptly(
-        self, writer: FeedWriter, rings: list[Ring]
+        self, ring_writer: FeedWriter, rings: list[Ring]
     ) -> None:
         """Not at the next recheck."""
         for number in range(20):
             waiter = InThread(rings[0].wait, number, 20).asleep(rings[0])
             start = time.monotonic()
-            close(stream(writer), number)
+            close(stream(ring_writer), number)
             assert waiter.result() == number + 1
             assert time.monotonic() - start < PROMPT
 
     def test_a_bar_that_is_there_ends_the_wait_at_once(
-        self, writer, rings, sleeps
+        self, ring_writer, rings, sleeps
     ) -> None:
-        close(stream(writer), 0, 1)
+        close(stream(ring_writer), 0, 1)
         assert rings[0].wait(0) == rings[0].wait(-1, 0) == rings[0].wait(1, 9) == 2
         assert sleeps == [True, False, True]  # the check found the bar
 
@@ -111,21 +111,25 @@ class TestOneRing:
         assert rings[0].wait(0, timeout) is None
         assert timeout <= time.monotonic() - start < timeout + PROMPT
 
-    def test_an_infinite_deadline_is_accepted(self, writer, rings: list[Ring]) -> None:
+    def test_an_infinite_deadline_is_accepted(
+        self, ring_writer, rings: list[Ring]
+    ) -> None:
         waiter = InThread(rings[0].wait, 0, float("inf")).asleep(rings[0])
-        close(stream(writer), 0)
+        close(stream(ring_writer), 0)
         assert waiter.result() == 1
 
-    def test_a_batch_wakes_by_one_wake(self, writer, rings) -> None:
-        ring = stream(writer)
+    def test_a_batch_wakes_by_one_wake(self, ring_writer, rings) -> None:
+        ring = stream(ring_writer)
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
         close(ring, 0, 1, 2, wake=False)
-        writer.wake([STREAMS[0]])
+        ring_writer.wake([STREAMS[0]])
         assert waiter.result() == 3
 
-    def test_a_bar_without_a_wake_is_found_at_a_recheck(self, writer, rings) -> None:
+    def test_a_bar_without_a_wake_is_found_at_a_recheck(
+        self, ring_writer, rings
+    ) -> None:
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
-        close(stream(writer), 0, wake=False)
+        close(stream(ring_writer), 0, wake=False)
         assert waiter.result() == 1
         assert waiter.seconds < RECHECK_NS / 1e9 + PROMPT
 
@@ -133,69 +137,75 @@ class TestOneRing:
 class TestTheFeeder:
     pytestmark = pytest.mark.usefixtures("form")
 
-    def test_a_closed_writer_ends_a_wait(self, writer, rings) -> None:
+    def test_a_closed_writer_ends_a_wait(self, ring_writer, rings) -> None:
         waiter = InThread(rings[0].wait, 0).asleep(rings[0])
         start = time.monotonic()
-        writer.close()
+        ring_writer.close()
         assert waiter.result() is None
         assert time.monotonic() - start < PROMPT
 
-    def test_its_last_bar_is_not_missed(self, writer, rings) -> None:
+    def test_its_last_bar_is_not_missed(self, ring_writer, rings) -> None:
         waiter = InThread(rings[0].wait, 0).asleep(rings[0])
-        close(stream(writer), 0, wake=False)
-        writer.close(unlink=True)
+        close(stream(ring_writer), 0, wake=False)
+        ring_writer.close(unlink=True)
         assert waiter.result() == 1
 
-    def test_with_a_deadline_a_successor_is_awaited(self, writer, rings) -> None:
+    def test_with_a_deadline_a_successor_is_awaited(self, ring_writer, rings) -> None:
         """A successor reuses the segment, or recreates it: both notify."""
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
-        writer.close()
-        with create(writer.name, 5, None, 40) as second:
+        ring_writer.close()
+        with create(ring_writer.name, 5, None, 40) as second:
             assert second.reused
             close(second.add_stream(*STREAMS[0]), 0, wake=False)
             second.wake()
             assert waiter.result() == 1
             waiter = InThread(rings[0].wait, 1, 20).asleep(rings[0])
-        with create(writer.name, 7, None, 40, streams=STREAMS) as third:
+        with create(ring_writer.name, 7, None, 40, streams=STREAMS) as third:
             assert not third.reused
             close(third.add_stream(*STREAMS[0]), 1)
             assert waiter.result() == 2
         assert rings[0].history == 7
 
-    def test_a_recreation_notifies_both_segments(self, writer, feed, rings) -> None:
+    def test_a_recreation_notifies_both_segments(
+        self, ring_writer, feed, rings
+    ) -> None:
         """Readers that sleep on the old segment reattach at once."""
         old = feed.current().words
-        writer.beat()
+        ring_writer.beat()
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
-        writer.close()
-        with create(writer.name, 7, None, 40, streams=STREAMS) as second:
+        ring_writer.close()
+        with create(ring_writer.name, 7, None, 40, streams=STREAMS) as second:
             key = old.ints[H_WAKE]
             assert key == 3  # creation, close, successor
-            new = attach(writer.name).current().words
+            new = attach(ring_writer.name).current().words
             assert new.ints[H_WAKE] == 1
             waiter.asleep(rings[0])
             assert rings[0].reader().words is not old
             close(stream(second), 0)
             assert waiter.result() == 1
 
-    def test_the_first_bar_of_a_new_numbering_ends_a_wait(self, writer, rings) -> None:
-        close(stream(writer), 0, 1, 2)
+    def test_the_first_bar_of_a_new_numbering_ends_a_wait(
+        self, ring_writer, rings
+    ) -> None:
+        close(stream(ring_writer), 0, 1, 2)
         waiter = InThread(rings[0].wait, 3, 20).asleep(rings[0])
         many = InThread(wait, rings[:2], 20).asleep(rings[0])
-        writer.close(unlink=True)
-        with create(writer.name, 5, None, 40, streams=STREAMS) as second:
+        ring_writer.close(unlink=True)
+        with create(ring_writer.name, 5, None, 40, streams=STREAMS) as second:
             until(lambda: rings[0].count == 0, what="the ring follows")
             close(second.add_stream(*STREAMS[0]), 0)
             assert waiter.result() == 1
             assert many.result() == [rings[0]]
 
     @pytest.mark.parametrize("others", [False, True], ids=["alone", "others follow"])
-    def test_numbers_began_again_before_the_wait(self, writer, rings, others) -> None:
+    def test_numbers_began_again_before_the_wait(
+        self, ring_writer, rings, others
+    ) -> None:
         """While the caller was computing: its number belongs to the old segment."""
-        close(stream(writer), 0, 1, 2)
+        close(stream(ring_writer), 0, 1, 2)
         count = rings[0].count
-        writer.close(unlink=True)
-        with create(writer.name, 5, None, 40, streams=STREAMS) as second:
+        ring_writer.close(unlink=True)
+        with create(ring_writer.name, 5, None, 40, streams=STREAMS) as second:
             if others:
                 assert rings[1].count == 0
             waiter = InThread(rings[0].wait, count, 20).asleep(rings[0])
@@ -204,10 +214,10 @@ class TestTheFeeder:
             # The control: a number of the current segment may be far ahead.
             assert rings[0].wait(count, 0) is None
 
-    def test_a_successor_without_the_stream(self, writer, rings) -> None:
+    def test_a_successor_without_the_stream(self, ring_writer, rings) -> None:
         waiter = InThread(rings[1].wait, 0, 20).asleep(rings[1])
-        writer.close(unlink=True)
-        with create(writer.name, 5, None, 40, streams=STREAMS[:1]):
+        ring_writer.close(unlink=True)
+        with create(ring_writer.name, 5, None, 40, streams=STREAMS[:1]):
             with pytest.raises(StreamNotFoundError, match="does not carry S1"):
                 waiter.result()
 
@@ -217,7 +227,7 @@ class TestTheFeeder:
         with pytest.raises(FeedNotFoundError, match="is closed"):
             waiter.result(RECHECK_NS / 1e9 + 1)
 
-    def test_a_wait_on_a_closed_attachment(self, writer, feed, rings) -> None:
+    def test_a_wait_on_a_closed_attachment(self, ring_writer, feed, rings) -> None:
         feed.close()
         with pytest.raises(FeedNotFoundError, match="is closed"):
             rings[0].wait(0, 0)
@@ -228,55 +238,57 @@ class TestTheFeeder:
 class TestManyRings:
     pytestmark = pytest.mark.usefixtures("form")
 
-    def test_any_of_the_rings_ends_the_wait(self, writer, rings) -> None:
+    def test_any_of_the_rings_ends_the_wait(self, ring_writer, rings) -> None:
         for number, which in enumerate([3, 0, 33, 3]):
             waiter = InThread(wait, rings, 20).asleep(*rings)
-            close(stream(writer, which), number)
+            close(stream(ring_writer, which), number)
             assert waiter.result() == [rings[which]]
 
     def test_rings_that_closed_are_returned_in_the_order_given(
-        self, writer, rings
+        self, ring_writer, rings
     ) -> None:
         waiter = InThread(wait, [rings[2], rings[0], rings[1]], 20).asleep(*rings)
-        close(stream(writer, 0), 0, wake=False)
-        close(stream(writer, 2), 0, wake=False)
-        writer.wake([STREAMS[0], STREAMS[2]])
+        close(stream(ring_writer, 0), 0, wake=False)
+        close(stream(ring_writer, 2), 0, wake=False)
+        ring_writer.wake([STREAMS[0], STREAMS[2]])
         assert waiter.result() == [rings[2], rings[0]]
 
     def test_rings_of_several_feeds_are_waited_for(
-        self, writer, feed_name, rings
+        self, ring_writer, feed_name, rings
     ) -> None:
         with create(feed_name + "2", 5, None, 40, streams=STREAMS) as other:
             with attach(other.name) as second:
                 both = [rings[0], second.ring(*STREAMS[0])]
-                for number, (which, of) in enumerate([(0, writer), (1, other)] * 2):
+                for number, (which, of) in enumerate(
+                    [(0, ring_writer), (1, other)] * 2
+                ):
                     waiter = InThread(wait, both, 20).asleep(*both)
                     start = time.monotonic()
                     close(stream(of), number)
                     assert waiter.result() == [both[which]]
                     assert time.monotonic() - start < PROMPT
 
-    def test_all_feeders_must_be_dead(self, writer, feed_name, rings) -> None:
+    def test_all_feeders_must_be_dead(self, ring_writer, feed_name, rings) -> None:
         with create(feed_name + "2", 5, None, 40, streams=STREAMS) as other:
             with attach(other.name) as second:
                 both = [rings[0], second.ring(*STREAMS[0])]
                 waiter = InThread(wait, both).asleep(*both)
-                writer.close()
+                ring_writer.close()
                 with pytest.raises(AssertionError, match="runs longer"):
                     waiter.result(0.4)
                 other.close()
                 assert waiter.result() == []
 
     def test_a_bar_between_the_check_and_the_sleep(
-        self, writer, rings, sleeps, monkeypatch
+        self, ring_writer, rings, sleeps, monkeypatch
     ) -> None:
         """The key was loaded before the check: no sleep lasts until the recheck."""
         look = WaitSet.ready
 
         def ready_after_it(wait_set: WaitSet) -> list[Ring]:
             found = look(wait_set)
-            if not stream(writer).reader.count:
-                close(stream(writer), 0)
+            if not stream(ring_writer).reader.count:
+                close(stream(ring_writer), 0)
             return found
 
         monkeypatch.setattr(WaitSet, "ready", ready_after_it)
@@ -293,42 +305,44 @@ class TestWakeBits:
     """Each sleep that ends before its timeout is a wake-up."""
 
     def test_a_reader_of_another_stream_is_not_woken(
-        self, form, writer, rings, sleeps
+        self, form, ring_writer, rings, sleeps
     ) -> None:
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
         for number in range(50):
-            close(stream(writer, 1), number)
+            close(stream(ring_writer, 1), number)
             waiter.asleep(rings[0])
         assert True not in sleeps
-        close(stream(writer, 0), 0)
+        close(stream(ring_writer, 0), 0)
         assert waiter.result() == 1
         assert sleeps.count(True) == 1
 
     def test_a_reader_that_shares_the_bit_is_woken(
-        self, form, writer, rings, sleeps
+        self, form, ring_writer, rings, sleeps
     ) -> None:
         """The control: the count above sees a stream 32 further on."""
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
         for number in range(50):
             before = len(sleeps)
-            close(stream(writer, 32), number)
+            close(stream(ring_writer, 32), number)
             until(lambda: len(sleeps) > before, what="it was woken")  # noqa: B023
             waiter.asleep(rings[0])
         assert sleeps.count(True) >= 45
-        close(stream(writer, 0), 0)
+        close(stream(ring_writer, 0), 0)
         assert waiter.result() == 1
 
-    def test_any_bit_of_several_rings_wakes(self, form, writer, rings, sleeps) -> None:
+    def test_any_bit_of_several_rings_wakes(
+        self, form, ring_writer, rings, sleeps
+    ) -> None:
         waiter = InThread(wait, [rings[3], rings[5]], 20).asleep(rings[3])
-        close(stream(writer, 4), 0)
+        close(stream(ring_writer, 4), 0)
         waiter.asleep(rings[3])
         assert True not in sleeps
-        close(stream(writer, 5), 0)
+        close(stream(ring_writer, 5), 0)
         assert waiter.result() == [rings[5]]
         assert sleeps[-1]  # it was woken before the recheck
 
     def test_one_call_wakes_all_readers_of_a_batch(
-        self, form, writer, rings, monkeypatch
+        self, form, ring_writer, rings, monkeypatch
     ) -> None:
         """64 readers wait for a batch of 34 streams: one system call wakes them."""
         woken: list[int] = []
@@ -338,18 +352,18 @@ class TestWakeBits:
             return woken[-1]
 
         monkeypatch.setattr(wakeup, "futex_wake", wake)
-        writer._eventcount = wakeup.Eventcount(writer._words)
+        ring_writer._eventcount = wakeup.Eventcount(ring_writer._words)
         waiters = [
             InThread(rings[number % 34].wait, 0, 30).asleep(rings[0])
             for number in range(64)
         ]
-        before = writer._words.ints[H_WAKE]
+        before = ring_writer._words.ints[H_WAKE]
         for number in range(34):
-            close(stream(writer, number), 0, wake=False)
-        writer.wake(STREAMS)
+            close(stream(ring_writer, number), 0, wake=False)
+        ring_writer.wake(STREAMS)
         assert [waiter.result() for waiter in waiters] == [1] * 64
         assert max(waiter.seconds for waiter in waiters) < 20
-        assert writer._words.ints[H_WAKE] == before + 1
+        assert ring_writer._words.ints[H_WAKE] == before + 1
         if form.name == "ctypes":  # where the result of the call is seen
             # Some may be between two sleeps.
             assert len(woken) == 1
@@ -364,9 +378,11 @@ def sleeps_of(call: Callable[[], object]) -> int:
 
 
 @SLEEPLESS
-def test_an_idle_wait_sleeps_through(form, beats, writer, rings, monkeypatch) -> None:
+def test_an_idle_wait_sleeps_through(
+    form, beats, ring_writer, rings, monkeypatch
+) -> None:
     """A wait of 1.5 s on one feed or on two wakes up a few times; the control polls."""
-    with create(writer.name + "2", 5, None, 2, streams=STREAMS[:1]) as other:
+    with create(ring_writer.name + "2", 5, None, 2, streams=STREAMS[:1]) as other:
         with attach(other.name) as second:
             both = [rings[0], second.ring(*STREAMS[0])]
             one = sleeps_of(lambda: rings[0].wait(0, 1.5))
@@ -402,12 +418,12 @@ except KeyboardInterrupt:
 )
 @pytest.mark.parametrize("pure", ["", "1"])
 def test_ctrl_c_ends_the_wait(
-    beats, writer, child: Child, call: str, pure: str
+    beats, ring_writer, child: Child, call: str, pure: str
 ) -> None:
-    with create(writer.name + "2", 5, None, 2, streams=STREAMS[:1]) as other:
+    with create(ring_writer.name + "2", 5, None, 2, streams=STREAMS[:1]) as other:
         code = SIGNALLED.format(wait=call)
         environ = os.environ | {"SHMFEED_PURE": pure}
-        process = child(code, writer.name, other.name, env=environ)
+        process = child(code, ring_writer.name, other.name, env=environ)
         assert process.stdout.readline() == "ready\n"
         until(lambda: is_sleeping(process.pid), what="it sleeps")
         start = time.monotonic()
@@ -418,10 +434,10 @@ def test_ctrl_c_ends_the_wait(
 
 
 def hold(name: str, board: memoryview) -> None:
-    with create(name, 5, None, 40, streams=STREAMS) as writer:
+    with create(name, 5, None, 40, streams=STREAMS) as ring_writer:
         board[0] = 1
         while True:
-            writer.beat()
+            ring_writer.beat()
             time.sleep(0.1)
 
 
@@ -446,12 +462,12 @@ def test_a_killed_feeder_ends_every_wait_without_a_deadline(form, feed_name) -> 
     create(feed_name, 5, None, 40).close(unlink=True)
 
 
-def test_a_wait_set_reports_another_segment_once(writer, feed, rings) -> None:
+def test_a_wait_set_reports_another_segment_once(ring_writer, feed, rings) -> None:
     wait_set = WaitSet([(rings[0], 0)], None)
     assert not wait_set.has_moved()
     assert not wait_set.reattach()
-    writer.close(unlink=True)
-    with create(writer.name, 5, None, 40, streams=STREAMS):
+    ring_writer.close(unlink=True)
+    with create(ring_writer.name, 5, None, 40, streams=STREAMS):
         assert wait_set.has_moved()
         assert wait_set.has_moved()
         assert wait_set.reattach()
@@ -459,11 +475,11 @@ def test_a_wait_set_reports_another_segment_once(writer, feed, rings) -> None:
         assert not wait_set.reattach()
 
 
-def test_the_length_of_a_sleep(writer, rings) -> None:
+def test_the_length_of_a_sleep(ring_writer, rings) -> None:
     assert WaitSet([(rings[0], 0)], None).sleep_ns() == RECHECK_NS
     assert WaitSet([(rings[0], 0)], 9).sleep_ns() == RECHECK_NS
     assert 0 < WaitSet([(rings[0], 0)], 0.01).sleep_ns() <= 10_000_000
     assert WaitSet([(rings[0], 0)], 0).sleep_ns() == 0
-    writer._words.ints[H_ALIVE] = writer._words.ints[H_TICK] = 1
+    ring_writer._words.ints[H_ALIVE] = ring_writer._words.ints[H_TICK] = 1
     assert WaitSet([(rings[0], 0)], None).sleep_ns() == 0
     assert WaitSet([(rings[0], 0)], 9).sleep_ns() == waiting.RECHECK_DEAD_NS
