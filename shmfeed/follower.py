@@ -54,7 +54,7 @@ class ReattachingReader:
 
     @property
     def epoch(self) -> int:
-        """The life of the numbering: a repair or a re-created feed raises it."""
+        """The life of the numbering: a repair or a recreated feed raises it."""
         return self.reader().epoch
 
     def view(self, n: int) -> Slice:

@@ -25,7 +25,7 @@ class ForkRegistry(Generic[T]):
     The registry holds its objects weakly.
 
     Thread safety: any thread may call `add`. The handler runs in the child's only
-    thread, before any other code.
+    thread, before `os.fork` returns.
     """
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ Append row n:                           Read the newest rows:
       at n % capacity and again               [first, published)
       `capacity` further                 (R3) use the rows, in place or as a copy
  (A4) release-store published = n + 1    (R4) acquire
-                                         (R5) load intent, then the slot's epoch
+                                         (R5) acquire-load intent, then the epoch
 
 The rows of R3 are whole if the epoch is still the catalog word's and
 `intent - first <= capacity`. Row n is written over row n - capacity, and A1 announces
@@ -179,7 +179,7 @@ class RingReader:
 
     @property
     def epoch(self) -> int:
-        """The life of the numbering: a repair or a re-created feed raises it."""
+        """The life of the numbering: a repair or a recreated feed raises it."""
         return self.words.ints[self.entry + E_WORD] >> SLOT_BITS
 
     @property

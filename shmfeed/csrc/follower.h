@@ -168,7 +168,7 @@ static PyGetSetDef reattaching_getset[] = {
     {"count", (getter)reattaching_count, NULL,
      "The number of the next closed bar; it only grows within `epoch`.", NULL},
     {"epoch", (getter)reattaching_epoch, NULL,
-     "The life of the numbering: a repair or a re-created feed raises it.", NULL},
+     "The life of the numbering: a repair or a recreated feed raises it.", NULL},
     {"last_reader", (getter)reattaching_last_reader, NULL,
      "The reader of the last verb, None before the first and after `detach`.", NULL},
     {NULL, NULL, NULL, NULL, NULL},

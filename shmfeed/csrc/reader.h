@@ -475,7 +475,7 @@ static PyGetSetDef reader_getset[] = {
     {"count", (getter)reader_count, NULL,
      "The number of the next closed bar; it only grows within `epoch`.", NULL},
     {"epoch", (getter)reader_epoch, NULL,
-     "The life of the numbering: a repair or a re-created feed raises it.", NULL},
+     "The life of the numbering: a repair or a recreated feed raises it.", NULL},
     {"updated", (getter)reader_updated, NULL,
      "CLOCK_BOOTTIME ns of the stream's last bar or update, 0 before the first.", NULL},
     {"is_current", (getter)reader_is_current, NULL,

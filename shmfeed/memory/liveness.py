@@ -27,7 +27,7 @@ def is_working(ints: Ints, now: int) -> bool:
 
 
 def is_current(ints: Ints, now: int) -> bool:
-    """Return True if the segment is certainly the feed's current one.
+    """Return True if the segment counts as the feed's current one.
 
     If this is False, the reader looks up the feed's name, and keeps its segment if the
     name does not lead to another one. A heartbeat more than DEAD_NS in the future does
