@@ -31,6 +31,7 @@ autodoc_member_order = "bysource"
 # As notes: napoleon would read the text before a colon in "Returns:" as a type.
 napoleon_custom_sections = [
     ("Returns", "notes_style"),
+    ("Settings", "params_style"),
     ("Thread safety", "notes_style"),
 ]
 napoleon_numpy_docstring = False

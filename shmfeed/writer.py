@@ -62,8 +62,8 @@ def create(
     guard: int | None = None,
     max_streams: int = 16,
     *,
-    state: State = "connected",
-    streams: Iterable[StreamKey] = (),
+    state: "State" = "connected",
+    streams: "Iterable[StreamKey]" = (),
 ) -> "FeedWriter":
     """Create the segment of a feed, or reuse one of the same geometry, and write it.
 
@@ -120,8 +120,8 @@ class FeedWriter:
         self,
         name: str,
         geometry: Geometry,
-        state: State = "connected",
-        streams: Collection[StreamKey] = (),
+        state: "State" = "connected",
+        streams: "Collection[StreamKey]" = (),
     ) -> None:
         where = place(name)
         self._owner = SegmentOwner(where, geometry)
@@ -163,7 +163,7 @@ class FeedWriter:
         self._eventcount.notify(ALL_BITS)
 
     def add_stream(
-        self, symbol: str, timeframe: Timeframe | TimeframeAlias
+        self, symbol: str, timeframe: "Timeframe | TimeframeAlias"
     ) -> RingWriter:
         """Subscribe a stream, new or known, and return the writer of its ring.
 
@@ -188,7 +188,7 @@ class FeedWriter:
                 )
         return self._rings[key]
 
-    def unsubscribe(self, symbol: str, timeframe: Timeframe | TimeframeAlias) -> None:
+    def unsubscribe(self, symbol: str, timeframe: "Timeframe | TimeframeAlias") -> None:
         """Mark a stream as unsubscribed. Its bars stay readable.
 
         Raises BadArgumentError for a stream that the feed does not carry.
@@ -197,7 +197,7 @@ class FeedWriter:
         key = check_symbol(symbol), check_timeframe(timeframe)
         self._catalog.unsubscribe(key, boot_ns())
 
-    def streams(self) -> list[StreamKey]:
+    def streams(self) -> "list[StreamKey]":
         """Return the subscribed (symbol, timeframe) pairs, in order of subscription."""
         return [
             (entry.symbol, entry.timeframe)
@@ -205,7 +205,7 @@ class FeedWriter:
             if entry.subscribed
         ]
 
-    def has_capacity_for(self, streams: Iterable[StreamKey]) -> bool:
+    def has_capacity_for(self, streams: "Iterable[StreamKey]") -> bool:
         """Return True if all these streams fit beside those that have an entry."""
         new = set(streams) - self._catalog.index.keys()
         return len(self._catalog.index) + len(new) <= self.geometry.max_streams
@@ -233,7 +233,7 @@ class FeedWriter:
         self._check_open()
         self._words.ints[H_TICK] = boot_ns()
 
-    def set_state(self, state: State) -> None:
+    def set_state(self, state: "State") -> None:
         """Set the connection's state.
 
         Raises BadArgumentError if it is not one of `layout.STATES`.
@@ -259,7 +259,7 @@ class FeedWriter:
         self._check_open()
         self._words.ints[H_LAST_MESSAGE] = boot_ns()
 
-    def mark_stream(self, key: StreamKey, *, gaps: int, recovering: bool) -> None:
+    def mark_stream(self, key: "StreamKey", *, gaps: int, recovering: bool) -> None:
         """Add `gaps` missing bars to a stream, and set whether it is recovering."""
         self._check_open()
         at = self.geometry.entry_word(self._catalog.index[key])
@@ -274,7 +274,7 @@ class FeedWriter:
         self._check_open()
         self._note.write(pack_note(facts))
 
-    def wake(self, streams: Iterable[StreamKey] | None = None) -> None:
+    def wake(self, streams: "Iterable[StreamKey] | None" = None) -> None:
         """Wake the readers that wait for one of these streams, with one system call.
 
         Call it after `append(..., wake=False)`. None wakes all readers of the

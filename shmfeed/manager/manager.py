@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Unpack, cast
 
@@ -17,6 +17,7 @@ from shmfeed.codecs import get_codec
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.errors import BadArgumentError, SegmentError, ShmfeedError
 from shmfeed.forks import ForkRegistry
+from shmfeed.layout import State
 from shmfeed.manager.supervisor import Callback, Supervisor
 from shmfeed.settings import loading
 from shmfeed.settings.arguments import SettingsArguments, TimeframeName
@@ -59,15 +60,26 @@ class WebSocketManager:
         settings = self._settings
         return settings.feed if settings is not None else self._feed
 
-    def configure(self, **settings: Unpack[SettingsArguments]) -> None:
+    def configure(self, **settings: "Unpack[SettingsArguments]") -> None:
         """Replace the whole configuration, which the next `start` puts into effect.
 
         A setting comes from these arguments, else from the environment, else from the
         file that `config_file` names, else from its default.
 
         Args:
-            **settings: Settings by name; `shmfeed run --help` lists them. A None
-                counts as absent, but for `max_reconnect_attempts`.
+            **settings: Settings by name. A None counts as absent, but for
+                `max_reconnect_attempts`. docs/settings.md says what each means,
+                and its default.
+
+        Settings:
+            Streams: feed, symbols, resolutions
+            Venue: protocol, endpoint, port, csrf_token, market_type
+            Memory: history, guard, max_streams
+            Network: allow_insecure, proxy, max_redirects, max_frame_bytes
+            Timeouts: connect_timeout, ack_timeout, data_timeout, close_grace
+            Heartbeat: heartbeat_interval, heartbeat_timeout
+            Reconnect: max_reconnect_attempts, reconnect_delay_base, reconnect_delay_max
+            Process: stop_with_manager, log_level, log_file, config_file
 
         Raises:
             BadArgumentError: A setting is unknown or its value is not accepted; the
@@ -193,7 +205,7 @@ class WebSocketManager:
     def update_subscription(
         self,
         symbols: Sequence[str] | str | None = None,
-        resolutions: Sequence[TimeframeName] | TimeframeName | None = None,
+        resolutions: "Sequence[TimeframeName] | TimeframeName | None" = None,
         timeout: float = 30.0,
     ) -> None:
         """Replace the streams that this manager wants.
@@ -271,7 +283,7 @@ class WebSocketManager:
         supervisor = self._supervisor
         return supervisor is not None and supervisor.state == "connected"
 
-    def on_state_change(self, callback: Callback) -> None:
+    def on_state_change(self, callback: "Callable[[State, State], None]") -> None:
         """Call `callback(old, new)` at each change of the connection's state.
 
         Args:

@@ -1,5 +1,6 @@
 """Every call of a manager, with real feeders and a real venue."""
 
+import inspect
 import itertools
 import os
 import re
@@ -23,6 +24,8 @@ from shmfeed.manager import WebSocketManager
 from shmfeed.manager import manager as manager_module
 from shmfeed.manager.lifecycle import FeederLifecycle
 from shmfeed.segment.mapping import place
+from shmfeed.settings.loading import CONFIG_FILE
+from shmfeed.settings.schema import SETTINGS
 from shmfeed.simulator import Venue
 from shmfeed.writer import create
 
@@ -47,6 +50,13 @@ def fresh(monkeypatch):
     monkeypatch.setattr(manager_module, "_managers", {})
     for name in ("SHMFEED_FEED", "WEBSOCKET_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_the_help_of_configure_names_all_settings() -> None:
+    text = inspect.getdoc(WebSocketManager.configure)
+    section = re.search(r"^Settings:\n((?:    .*\n)+)", text, re.MULTILINE)[1]
+    groups = [line.partition(": ")[2].split(", ") for line in section.splitlines()]
+    assert sorted(itertools.chain(*groups)) == sorted([*SETTINGS, CONFIG_FILE])
 
 
 def test_there_is_one_manager_for_each_feed(fresh, monkeypatch):
