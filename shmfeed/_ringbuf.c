@@ -10,6 +10,8 @@
  * futex.h      futex_load, futex_wait
  * wakeup.h     Eventcount, sleep_past
  *
+ * setup.py writes docstrings.h from the definitions: both cores give the same help.
+ *
  * It knows columns and strides, not the names of fields. All types rely on the GIL,
  * which is released only while a reader sleeps. The module does not declare that it can
  * run without the GIL, so an interpreter without one turns it on.

@@ -130,7 +130,7 @@ class Feed:
         for reference in self._rings.valuerefs():
             ring = reference()
             if ring is not None:
-                ring.detach()
+                ring._detach()
 
     def reader_of(self, ring: "Ring") -> RingReader:
         """Return a ring's reader in the current segment.
@@ -142,12 +142,12 @@ class Feed:
         key = ring.symbol, ring.timeframe
         mapping, index = self.locate(key)
         self._rings[id(ring)] = ring
-        last = ring.last_reader
+        last = ring._last_reader
         if last is not None and last.words is mapping.words:
             return last
         return checked_reader(mapping.words, mapping.geometry, index, key)
 
-    def locate(self, key: StreamKey) -> tuple[Mapping, int]:
+    def locate(self, key: "StreamKey") -> tuple[Mapping, int]:
         """Return the current segment and the entry number of a stream in it.
 
         Raises StreamNotFoundError.
@@ -164,7 +164,7 @@ class Feed:
             raise stream_not_found(self.name, key, self.streams())
         return mapping, index
 
-    def streams(self) -> list[StreamKey]:
+    def streams(self) -> "list[StreamKey]":
         """Return the subscribed (symbol, timeframe) pairs, in order of subscription.
 
         Raises SegmentFormatError for a damaged catalog.
@@ -176,7 +176,7 @@ class Feed:
             if entry.subscribed
         ]
 
-    def ring(self, symbol: str, timeframe: Timeframe | TimeframeAlias) -> "Ring":
+    def ring(self, symbol: str, timeframe: "Timeframe | TimeframeAlias") -> "Ring":
         """Return the ring of a stream, subscribed now or earlier.
 
         Args:
@@ -232,18 +232,18 @@ class Ring(ReattachingReader):
 
     __slots__ = ("__weakref__", "_feed", "symbol", "timeframe")
 
-    def __init__(self, feed: Feed, symbol: str, timeframe: Timeframe) -> None:
+    def __init__(self, feed: Feed, symbol: str, timeframe: "Timeframe") -> None:
         super().__init__()
         self._feed = feed
         self.symbol = symbol
         self.timeframe: Timeframe = timeframe
-        self.reader()
+        self._current_reader()
 
     def _find(self) -> RingReader:
         return self._feed.reader_of(self)
 
     def _geometry(self) -> Geometry:
-        return self.reader().geometry
+        return self._current_reader().geometry
 
     @property
     def capacity(self) -> int:
@@ -284,7 +284,7 @@ class Ring(ReattachingReader):
 
     def status(self) -> RingStatus:
         """Return age, state and health of this stream."""
-        return ring_status(self.reader(), self.timeframe)
+        return ring_status(self._current_reader(), self.timeframe)
 
     def __repr__(self) -> str:
         return f"<Ring {self.symbol} {self.timeframe} of feed {self._feed.name!r}>"

@@ -27,11 +27,11 @@ class ReattachingReader:
         self._reader: RingReader | None = None
 
     @property
-    def last_reader(self) -> RingReader | None:
-        """The reader of the last verb, None before the first and after `detach`."""
+    def _last_reader(self) -> RingReader | None:
+        """The reader of the last verb, None before the first and after `_detach`."""
         return self._reader
 
-    def detach(self) -> None:
+    def _detach(self) -> None:
         """Drop the reader; the next verb finds one."""
         self._reader = None
 
@@ -39,7 +39,7 @@ class ReattachingReader:
         """Return the reader of the current segment, or of the last one there was."""
         raise NotImplementedError
 
-    def reader(self) -> RingReader:
+    def _current_reader(self) -> RingReader:
         """Return the reader of the current segment."""
         reader = self._reader
         if reader is None or not reader.is_current:
@@ -50,12 +50,12 @@ class ReattachingReader:
     @property
     def count(self) -> int:
         """The number of the next closed bar; it only grows within `epoch`."""
-        return self.reader().count
+        return self._current_reader().count
 
     @property
     def epoch(self) -> int:
         """The life of the numbering: a repair or a recreated feed raises it."""
-        return self.reader().epoch
+        return self._current_reader().epoch
 
     def view(self, n: int) -> Slice:
         """Return the last n closed bars without copying; ask `valid` after use.
@@ -71,7 +71,7 @@ class ReattachingReader:
             BadArgumentError: n is not an integer of at least 1.
             BusyRingError: The writer outran this read for 10 ms.
         """
-        return self.reader().view(n)
+        return self._current_reader().view(n)
 
     def snapshot(self, n: int, include_now: bool = False) -> Rows:
         """Return a private copy of the last n bars, of the same shape as `view`.
@@ -85,9 +85,9 @@ class ReattachingReader:
                 a bool.
             BusyRingError: The writer outran this read for 10 ms.
         """
-        return self.reader().snapshot(n, include_now)
+        return self._current_reader().snapshot(n, include_now)
 
-    def latest(self, field: Field) -> float | int:
+    def latest(self, field: "Field") -> float | int:
         """Return the newest value of a field: the forming bar's, else the last bar's.
 
         Args:
@@ -100,8 +100,8 @@ class ReattachingReader:
             BadArgumentError: There is no such field.
             BusyRingError: The writer outran this read for 10 ms.
         """
-        return self.reader().latest(field)
+        return self._current_reader().latest(field)
 
     def forming(self) -> Bar | None:
         """Return the forming bar; None before the first, and once it has closed."""
-        return self.reader().forming()
+        return self._current_reader().forming()

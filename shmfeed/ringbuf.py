@@ -104,6 +104,9 @@ class RingReader:
         geometry: The segment's sizes.
         index: The stream's entry number.
 
+    Attributes:
+        entry: The word at which the stream's catalog entry begins.
+
     Raises:
         BadArgumentError: The buffer is too small, or there is no such entry.
         SegmentFormatError: The stream's slot is damaged.
@@ -141,7 +144,7 @@ class RingReader:
         """True if the segment is surely still its feed's, without a system call."""
         return is_current(self.words.ints, boot_ns())
 
-    def live_age(self, most: int) -> float | None:
+    def live_age(self, most: int, /) -> float | None:
         """Return the seconds since the stream's last update if all is well.
 
         All is well if the last update is at most `most` ns old, the feeder lives, works
@@ -245,13 +248,13 @@ class RingReader:
             if bar is None:
                 copy = rows.copy()
             else:
-                copy = rows.copy_with(bar, min(int(n), self.geometry.history))
+                copy = rows._copy_with(bar, min(int(n), self.geometry.history))
             if rows.valid:
                 return copy
             budget = budget or self._budget("snapshot")
             budget.spend()
 
-    def latest(self, field: Field) -> float | int:
+    def latest(self, field: "Field") -> float | int:
         """Return the newest value of a field.
 
         Args:
@@ -306,6 +309,7 @@ class RingWriter:
     """The writer of one stream.
 
     `FeedWriter.add_stream` returns one, or its C twin, and closes it with the feed.
+    Attributes `symbol` and `timeframe` name the stream, and `reader` reads it.
 
     Args:
         words: The segment, writable.

@@ -90,7 +90,7 @@ def wait_past(ring: ReattachingReader, after: int, timeout: float | None) -> int
     numbered from 0 again in another segment, wait for its first bar.
     """
     deadline = WaitDeadline(timeout)
-    last, reader = ring.last_reader, ring.reader()
+    last, reader = ring._last_reader, ring._current_reader()
     after = _number_in(reader, last, after)
     while True:
         sleep_ns = deadline.sleep_ns(has_live_writer(reader.words))
@@ -98,7 +98,7 @@ def wait_past(ring: ReattachingReader, after: int, timeout: float | None) -> int
         count = sleep_past(reader, after, sleep_ns)
         if count > after:
             return count
-        last, reader = reader, ring.reader()
+        last, reader = reader, ring._current_reader()
         if reader is not last:
             after = _number_in(reader, last, after)
         elif not sleep_ns:
@@ -131,11 +131,11 @@ class WaitSet(Generic[R]):
 
     def __init__(self, wanted: Iterable[tuple[R, int]], timeout: float | None) -> None:
         self.deadline = WaitDeadline(timeout)
-        self._set([self._attach(ring, ring.last_reader, n) for ring, n in wanted])
+        self._set([self._attach(ring, ring._last_reader, n) for ring, n in wanted])
 
     @staticmethod
     def _attach(ring: R, last: RingReader | None, after: int) -> _Waited[R]:
-        reader = ring.reader()
+        reader = ring._current_reader()
         return _Waited(ring, reader, _number_in(reader, last, after))
 
     def _set(self, waited: Sequence[_Waited[R]]) -> None:
@@ -166,7 +166,9 @@ class WaitSet(Generic[R]):
 
     def has_moved(self) -> bool:
         """Return True if `reattach` would find another segment."""
-        return any(ring.reader() is not reader for ring, reader, _ in self._waited)
+        return any(
+            ring._current_reader() is not reader for ring, reader, _ in self._waited
+        )
 
     def sleep_ns(self) -> int:
         """Return how long to sleep before the next check; 0 ends the wait."""

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "docstrings.h"
 #include "liveness.h"
 
 /* Rare work, and the text of each error, stay in Python. */

@@ -139,38 +139,24 @@ reattaching_dealloc(ReattachingReader *self)
 }
 
 static PyMethodDef reattaching_methods[] = {
-    {"view", FUNCTION(reattaching_view), NAMED,
-     "view($self, n)\n--\n\n"
-     "Return the last n closed bars without copying; ask `valid` after use.\n\n"
-     "n is at least 1; more than `history` counts as `history`. Raises\n"
-     "BadArgumentError, and BusyRingError if the writer outran the read for 10 ms."},
-    {"snapshot", FUNCTION(reattaching_snapshot), NAMED,
-     "snapshot($self, n, include_now=False)\n--\n\n"
-     "Return a private copy of the last n bars, of the same shape as `view`.\n\n"
-     "With include_now the forming bar, if there is one, is the last of the n. Raises\n"
-     "BadArgumentError, and BusyRingError if the writer outran the read for 10 ms."},
-    {"latest", FUNCTION(reattaching_latest), NAMED,
-     "latest($self, field)\n--\n\n"
-     "Return the newest value of a field: the forming bar's, else the last bar's.\n\n"
-     "NaN without a bar. Raises BadArgumentError, BusyRingError."},
+    {"view", FUNCTION(reattaching_view), NAMED, DOC_ReattachingReader_view},
+    {"snapshot", FUNCTION(reattaching_snapshot), NAMED, DOC_ReattachingReader_snapshot},
+    {"latest", FUNCTION(reattaching_latest), NAMED, DOC_ReattachingReader_latest},
     {"forming", (PyCFunction)reattaching_forming, METH_NOARGS,
-     "Return the forming bar; None before the first, and once it has closed."},
-    {"reader", (PyCFunction)reattaching_reader, METH_NOARGS,
-     "Return the reader of the current segment."},
-    {"detach", (PyCFunction)reattaching_detach, METH_NOARGS,
-     "Drop the reader; the next verb finds one."},
-    {"_find", (PyCFunction)reattaching_find, METH_NOARGS,
-     "Return the reader of the current segment, or of the last one that was."},
+     DOC_ReattachingReader_forming},
+    {"_current_reader", (PyCFunction)reattaching_reader, METH_NOARGS,
+     DOC_ReattachingReader__current_reader},
+    {"_detach", (PyCFunction)reattaching_detach, METH_NOARGS,
+     DOC_ReattachingReader__detach},
+    {"_find", (PyCFunction)reattaching_find, METH_NOARGS, DOC_ReattachingReader__find},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef reattaching_getset[] = {
-    {"count", (getter)reattaching_count, NULL,
-     "The number of the next closed bar; it only grows within `epoch`.", NULL},
-    {"epoch", (getter)reattaching_epoch, NULL,
-     "The life of the numbering: a repair or a recreated feed raises it.", NULL},
-    {"last_reader", (getter)reattaching_last_reader, NULL,
-     "The reader of the last verb, None before the first and after `detach`.", NULL},
+    {"count", (getter)reattaching_count, NULL, DOC_ReattachingReader_count, NULL},
+    {"epoch", (getter)reattaching_epoch, NULL, DOC_ReattachingReader_epoch, NULL},
+    {"_last_reader", (getter)reattaching_last_reader, NULL,
+     DOC_ReattachingReader__last_reader, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -179,7 +165,7 @@ static PyTypeObject ReattachingReaderType = {
     .tp_name = "shmfeed._ringbuf.ReattachingReader",
     .tp_basicsize = sizeof(ReattachingReader),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "The read methods of RingReader, on the current segment.",
+    .tp_doc = DOC_ReattachingReader___init__ DOC_ReattachingReader,
     .tp_new = reattaching_new,
     .tp_dealloc = (destructor)reattaching_dealloc,
     .tp_traverse = (traverseproc)reattaching_traverse,

@@ -143,9 +143,8 @@ futex_load(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 #define FUTEX_METHODS                                                                 \
-    {"futex_load", futex_load, METH_VARARGS, "futex_load(buffer, offset) -> int"},    \
-    {"futex_wait", futex_wait, METH_VARARGS,                                          \
-     "futex_wait(buffer, offset, expected, mask, timeout_ns) -> bool"},
+    {"futex_load", futex_load, METH_VARARGS, DOC_futex_load},                         \
+    {"futex_wait", futex_wait, METH_VARARGS, DOC_futex_wait},
 
 #else
 #define FUTEX_METHODS

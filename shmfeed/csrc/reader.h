@@ -437,50 +437,30 @@ reader_dealloc(Reader *self)
 #define FUNCTION(name) (PyCFunction)(void (*)(void))(name)
 
 static PyMethodDef reader_methods[] = {
-    {"view", FUNCTION(reader_view_named), NAMED,
-     "view($self, n)\n--\n\n"
-     "Return the last n closed bars without copying; ask `valid` after use.\n\n"
-     "n is at least 1; more than `history` counts as `history`. Raises\n"
-     "BadArgumentError, and BusyRingError if the writer outran the read for 10 ms."},
-    {"snapshot", FUNCTION(reader_snapshot), NAMED,
-     "snapshot($self, n, include_now=False)\n--\n\n"
-     "Return a private copy of the last n bars.\n\n"
-     "With include_now the forming bar, if there is one, is the last of the n. Raises\n"
-     "BadArgumentError, and BusyRingError if the writer outran the read for 10 ms."},
-    {"latest", FUNCTION(reader_latest), NAMED,
-     "latest($self, field)\n--\n\n"
-     "Return the newest value of a field: the forming bar's, else the last bar's.\n\n"
-     "NaN without a bar. Raises BadArgumentError, BusyRingError."},
-    {"forming", (PyCFunction)reader_forming, METH_NOARGS,
-     "Return the forming bar; None before the first, and once it has closed."},
-    {"live_age", (PyCFunction)reader_live_age, METH_O,
-     "live_age($self, most)\n--\n\n"
-     "Return the seconds since the stream's last update if all is well, else None."},
+    {"view", FUNCTION(reader_view_named), NAMED, DOC_RingReader_view},
+    {"snapshot", FUNCTION(reader_snapshot), NAMED, DOC_RingReader_snapshot},
+    {"latest", FUNCTION(reader_latest), NAMED, DOC_RingReader_latest},
+    {"forming", (PyCFunction)reader_forming, METH_NOARGS, DOC_RingReader_forming},
+    {"live_age", (PyCFunction)reader_live_age, METH_O, DOC_RingReader_live_age},
     {"last_closed", (PyCFunction)reader_last_closed, METH_NOARGS,
-     "Return the newest closed bar, None before the first."},
+     DOC_RingReader_last_closed},
     {"forming_cell", (PyCFunction)reader_forming_cell, METH_NOARGS,
-     "Return the bar in the latch, which may have closed already, or None."},
+     DOC_RingReader_forming_cell},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef reader_members[] = {
     {"words", T_OBJECT, offsetof(Reader, words), READONLY, NULL},
     {"geometry", T_OBJECT, offsetof(Reader, geometry), READONLY, NULL},
-    {"entry", T_LONGLONG, offsetof(Reader, entry_at), READONLY,
-     "The word at which the entry begins."},
+    {"entry", T_LONGLONG, offsetof(Reader, entry_at), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyGetSetDef reader_getset[] = {
-    {"count", (getter)reader_count, NULL,
-     "The number of the next closed bar; it only grows within `epoch`.", NULL},
-    {"epoch", (getter)reader_epoch, NULL,
-     "The life of the numbering: a repair or a recreated feed raises it.", NULL},
-    {"updated", (getter)reader_updated, NULL,
-     "CLOCK_BOOTTIME ns of the stream's last bar or update, 0 before the first.", NULL},
-    {"is_current", (getter)reader_is_current, NULL,
-     "True if the segment is surely still its feed's, without a system call.",
-     NULL},
+    {"count", (getter)reader_count, NULL, DOC_RingReader_count, NULL},
+    {"epoch", (getter)reader_epoch, NULL, DOC_RingReader_epoch, NULL},
+    {"updated", (getter)reader_updated, NULL, DOC_RingReader_updated, NULL},
+    {"is_current", (getter)reader_is_current, NULL, DOC_RingReader_is_current, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -489,7 +469,7 @@ static PyTypeObject ReaderType = {
     .tp_name = "shmfeed._ringbuf.RingReader",
     .tp_basicsize = sizeof(Reader),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = "The reader of one stream in one segment.",
+    .tp_doc = DOC_RingReader___init__ DOC_RingReader,
     .tp_new = reader_new,
     .tp_dealloc = (destructor)reader_dealloc,
     .tp_methods = reader_methods,

@@ -265,45 +265,33 @@ rows_bar(Rows *self, PyObject *row)
 }
 
 static PyMethodDef rows_methods[] = {
-    {"copy", (PyCFunction)rows_copy, METH_NOARGS,
-     "Return a private copy. Of a slice, ask `valid` afterwards."},
-    {"bar", (PyCFunction)rows_bar, METH_O,
-     "Return row `row`: 0 is the oldest, -1 the newest. Raise IndexError."},
-    {"datetimes", (PyCFunction)rows_datetimes, METH_O,
-     "Return the close times as a new array of datetime64 in ms, us or ns."},
-    {"missing", (PyCFunction)rows_missing, METH_O,
-     "Return the number of bars missing from a grid of `step` ms, at least 1."},
+    {"copy", (PyCFunction)rows_copy, METH_NOARGS, DOC_Rows_copy},
+    {"bar", (PyCFunction)rows_bar, METH_O, DOC_Rows_bar},
+    {"datetimes", (PyCFunction)rows_datetimes, METH_O, DOC_Rows_datetimes},
+    {"missing", (PyCFunction)rows_missing, METH_O, DOC_Rows_missing},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef rows_members[] = {
-    {"first", T_LONGLONG, offsetof(Rows, first), READONLY, "The number of the first row."},
-    {"last", T_LONGLONG, offsetof(Rows, last), READONLY, "The number behind the last row."},
+    {"first", T_LONGLONG, offsetof(Rows, first), READONLY, NULL},
+    {"last", T_LONGLONG, offsetof(Rows, last), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyGetSetDef rows_getset[] = {
-    {"open_time", (getter)rows_open_time, NULL, "The open times: int64 (n,), ms UTC, strictly increasing.",
-     NULL},
-    {"close_time", (getter)rows_close_time, NULL,
-     "The close times: int64 (n,), ms UTC, open_time plus the timeframe.", NULL},
-    {"values", (getter)rows_values, NULL,
-     "The values: float64 (5, n) of open, high, low, close, volume.", NULL},
-    {"floats", (getter)rows_floats, NULL,
-     "The values and money: float64 (6, n).", NULL},
-    {"block", (getter)rows_block, NULL,
-     "All columns: float64 (9, n); the int64 ones keep their own bits.", NULL},
-    {"forming", (getter)rows_forming, NULL,
-     "True if the last row is the forming bar.", NULL},
-    {"valid", (getter)rows_valid, NULL,
-     "True: private rows do not change. A slice's may.", NULL},
+    {"open_time", (getter)rows_open_time, NULL, DOC_Rows_open_time, NULL},
+    {"close_time", (getter)rows_close_time, NULL, DOC_Rows_close_time, NULL},
+    {"values", (getter)rows_values, NULL, DOC_Rows_values, NULL},
+    {"floats", (getter)rows_floats, NULL, DOC_Rows_floats, NULL},
+    {"block", (getter)rows_block, NULL, NULL, NULL},
+    {"forming", (getter)rows_forming, NULL, NULL, NULL},
+    {"valid", (getter)rows_valid, NULL, DOC_Rows_valid, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyGetSetDef slice_getset[] = {
-    {"block", (getter)slice_block, NULL, "A slice has no block.", NULL},
-    {"valid", (getter)slice_valid, NULL,
-     "True if the writer has not begun to write over a row of this slice.", NULL},
+    {"block", (getter)slice_block, NULL, NULL, NULL},
+    {"valid", (getter)slice_valid, NULL, DOC_Slice_valid, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -319,7 +307,7 @@ static PyTypeObject RowsType = {
     .tp_basicsize = sizeof(Rows),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
                 Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "Consecutive bars as columns, in private memory.",
+    .tp_doc = DOC_Rows,
     .tp_dealloc = (destructor)rows_dealloc,
     .tp_methods = rows_methods,
     .tp_members = rows_members,
@@ -334,7 +322,7 @@ static PyTypeObject SliceType = {
     .tp_basicsize = sizeof(Slice),
     .tp_base = &RowsType,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = "Zero-copy rows of a ring: read-only arrays over its memory.",
+    .tp_doc = DOC_Slice,
     .tp_getset = slice_getset,
 };
 

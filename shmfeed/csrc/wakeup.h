@@ -83,8 +83,7 @@ eventcount_notify(Eventcount *self, PyObject *bits)
 }
 
 static PyMethodDef eventcount_methods[] = {
-    {"notify", (PyCFunction)eventcount_notify, METH_O,
-     "Wake the readers that wait for one of these wake bits."},
+    {"notify", (PyCFunction)eventcount_notify, METH_O, DOC_Eventcount_notify},
     {NULL, NULL, 0, NULL},
 };
 
@@ -94,7 +93,7 @@ static PyTypeObject EventcountType = {
     .tp_basicsize = sizeof(Eventcount),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
     .tp_vectorcall_offset = offsetof(Eventcount, call),
-    .tp_doc = "The writer's side of the eventcount. Used by one thread.",
+    .tp_doc = DOC_Eventcount___init__ DOC_Eventcount,
     .tp_new = eventcount_new,
     .tp_dealloc = (destructor)eventcount_dealloc,
     .tp_call = PyVectorcall_Call,
@@ -137,8 +136,7 @@ sleep_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
 
 #define EVENTCOUNT_TYPES &EventcountType,
 #define EVENTCOUNT_METHODS                                                                  \
-    {"sleep_past", FUNCTION(sleep_past), METH_FASTCALL,                               \
-     "Sleep until the reader's count is above a number; return the count."},
+    {"sleep_past", FUNCTION(sleep_past), METH_FASTCALL, DOC_sleep_past},
 
 #else
 #define EVENTCOUNT_TYPES

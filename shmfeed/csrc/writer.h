@@ -305,22 +305,10 @@ writer_dealloc(Writer *self)
 }
 
 static PyMethodDef writer_methods[] = {
-    {"append", FUNCTION(writer_append), NAMED,
-     "append(open_time, open, high, low, close, volume, money=nan, flags=0,\n"
-     "       wake=True)\n\n"
-     "Close a bar; a forming bar that is not newer is gone.\n\n"
-     "open_time is int ms UTC, newer than that of the last closed bar. Values are\n"
-     "stored as they are: neither that a price is finite and lies between low and\n"
-     "high, nor that open_time is on the timeframe's grid, is checked here. A feeder\n"
-     "checks both before it appends. Raises BadArgumentError, and stores nothing then;\n"
-     "FeedLostError once the writer is closed."},
+    {"append", FUNCTION(writer_append), NAMED, DOC_RingWriter_append},
     {"update_forming", FUNCTION(writer_update_forming), NAMED,
-     "update_forming(open_time, open, high, low, close, volume, money=nan,\n"
-     "               flags=0, wake=False)\n\n"
-     "Replace the forming bar. Wakes no reader.\n\n"
-     "Arguments and errors are those of `append`."},
-    {"close", (PyCFunction)writer_close, METH_NOARGS,
-     "Stop writing: each later call raises FeedLostError."},
+     DOC_RingWriter_update_forming},
+    {"close", (PyCFunction)writer_close, METH_NOARGS, DOC_RingWriter_close},
     {NULL, NULL, 0, NULL},
 };
 
@@ -336,7 +324,7 @@ static PyTypeObject WriterType = {
     .tp_name = "shmfeed._ringbuf.RingWriter",
     .tp_basicsize = sizeof(Writer),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .tp_doc = "The writer of one stream. One thread of one process writes it.",
+    .tp_doc = DOC_RingWriter___init__ DOC_RingWriter,
     .tp_new = writer_new,
     .tp_dealloc = (destructor)writer_dealloc,
     .tp_traverse = (traverseproc)writer_traverse,

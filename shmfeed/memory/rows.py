@@ -77,7 +77,7 @@ class Rows:
     def __len__(self) -> int:
         return self.last - self.first
 
-    def __getitem__(self, field: Field) -> NDArray[Any]:
+    def __getitem__(self, field: "Field") -> NDArray[Any]:
         number = column_number(field)
         return self._ints(number) if field in _INTS else self._floats(number)
 
@@ -91,11 +91,11 @@ class Rows:
         """The close times: int64 (n,), ms UTC, open_time plus the timeframe."""
         return self._ints(_CLOSE_TIME)
 
-    def datetimes(self, dtype: "np.dtype[np.datetime64]") -> NDArray[np.datetime64]:
+    def datetimes(self, dtype: "np.dtype[np.datetime64]", /) -> NDArray[np.datetime64]:
         """Return the close times as a new array of datetime64 in ms, us or ns."""
         return datetimes(self.close_time, dtype)
 
-    def missing(self, step: int) -> int:
+    def missing(self, step: int, /) -> int:
         """Return the number of bars missing from a grid of `step` ms, at least 1."""
         step = check_int("step", step)
         if len(self) < 2:
@@ -115,18 +115,18 @@ class Rows:
 
     @property
     def valid(self) -> bool:
-        """True: private rows do not change. A slice's may."""
+        """True, as private rows never change; a Slice tells whether its rows held."""
         return True
 
     def copy(self) -> "Rows":
-        """Return a private copy. Of a slice, ask `valid` afterwards."""
+        """Return a private, writable copy of all columns.
+
+        Of a Slice, ask its `valid` afterwards: if it is False, the copy may mix rows.
+        """
         return Rows(self._floats(slice(None)).copy(), self.first, self.forming)
 
-    def copy_with(self, bar: Bar, most: int) -> "Rows":
-        """Return a copy with a forming bar as its last row, `most` rows at most.
-
-        A bar that is not newer than the last row is left out.
-        """
+    def _copy_with(self, bar: Bar, most: int) -> "Rows":
+        # At most `most` rows. A bar that is not newer than the last row is left out.
         if len(self) and bar.open_time <= self.open_time[-1]:
             return self.copy()
         kept = min(len(self), most - 1)
@@ -135,8 +135,17 @@ class Rows:
         block[:, kept] = np.frombuffer(ROW.pack(*bar))
         return Rows(block, self.last - kept, forming=True)
 
-    def bar(self, row: int) -> Bar:
-        """Return row `row`: 0 is the oldest, -1 the newest. Raise IndexError."""
+    def bar(self, row: int, /) -> Bar:
+        """Return one row as a Bar.
+
+        Args:
+            row: Index from 0, the oldest; negative ones count from the newest, -1.
+
+        Raises:
+            IndexError: There is no such row.
+
+        Of a Slice, ask `valid` afterwards.
+        """
         row, count = operator.index(row), len(self)
         if not -count <= row < count:
             raise IndexError(f"row {row} of {count}")
@@ -150,7 +159,8 @@ class Slice(Rows):
     """Zero-copy rows of a ring: read-only arrays over its memory.
 
     Compute with the arrays, then ask `valid`. Once it is False, the computation may
-    have mixed old rows with new ones.
+    have mixed old rows with new ones. A slice has no `block`, as its rows are part of
+    a larger array; its `copy()` has one.
     """
 
     __slots__ = ("_slot", "_window", "_word")
@@ -173,7 +183,10 @@ class Slice(Rows):
 
     @property
     def valid(self) -> bool:
-        """True if the writer has not begun to write over a row of this slice."""
+        """True while all rows are whole: the writer has not begun to replace one.
+
+        Ask after use. Once False it stays False; read again then.
+        """
         return self._slot.is_intact(self._word, self.first)
 
 

@@ -54,7 +54,7 @@ class Eventcount:
     def __call__(self, index: int) -> None:
         self.notify(1 << index % _BITS)
 
-    def notify(self, bits: int) -> None:
+    def notify(self, bits: int, /) -> None:
         """Wake the readers that wait for one of these wake bits, steps N2 and N3."""
         futex_bump(self._raw, WAKE_OFFSET)
         futex_wake(self._raw, WAKE_OFFSET, bits)

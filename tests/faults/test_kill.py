@@ -92,13 +92,13 @@ def ask(ring, n, tally):
     bar = ring.forming()
     tally["bad"] += bar is not None and not payload.is_whole_forming(bar)
     tally["bad"] += ring.latest("volume") % 5 != 0
-    tally["bad"] += not payload.is_whole(ring.reader().last_closed())
+    tally["bad"] += not payload.is_whole(ring._current_reader().last_closed())
 
 
 def check_ring(feed: Feed, board, tally: Counter) -> None:
     """Check after a kill that each appended bar is there once, and at most one more."""
     ring = feed.ring(payload.SYMBOL, payload.TIMEFRAME)
-    reader = ring.reader()
+    reader = ring._current_reader()
     appended, begun, count = board[APPENDED], board[BEGUN], reader.count
     assert appended <= count <= begun, (appended, count, begun)
     rows = reader.snapshot(GEOMETRY[0])

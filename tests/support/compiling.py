@@ -70,26 +70,26 @@ MUTANTS: dict[str, Change] = {
 }
 Done = subprocess.CompletedProcess[str]
 
-_WRITE_LAYOUT = """
+_GENERATE = """
 import pathlib, runpy, sys
-runpy.run_path("setup.py")["write_layout"](pathlib.Path(sys.argv[1]))
+runpy.run_path("setup.py")["write_headers"](pathlib.Path(sys.argv[1]))
 """
 
 
 def headers(into: Path, change: Change | None = None) -> None:
     """Write the headers of a program, and protocol.h with the change."""
-    (into / "layout.h").write_text(_layout())
+    for name, text in _generated().items():
+        (into / name).write_text(text)
     shutil.copy(CSRC / "liveness.h", into)
     (into / "protocol.h").write_text(changed(change))
 
 
 @cache
-def _layout() -> str:
+def _generated() -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
-        header = Path(folder, "layout.h")
-        command = [sys.executable, "-c", _WRITE_LAYOUT, str(header)]
+        command = [sys.executable, "-c", _GENERATE, folder]
         subprocess.run(command, cwd=ROOT, check=True, timeout=60)
-        return header.read_text()
+        return {header.name: header.read_text() for header in Path(folder).iterdir()}
 
 
 def changed(change: Change | None) -> str:

@@ -99,7 +99,7 @@ def _looking_first(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 def slot_of(ring: Ring) -> tuple[memoryview, int]:
     """Return the words of a ring's segment, and the word at which its slot begins."""
-    reader = ring.reader()
+    reader = ring._current_reader()
     ints = reader.words.ints
     return ints, reader.geometry.slot_word(ints[reader.entry + E_WORD] & SLOT_MASK)
 

@@ -134,7 +134,9 @@ class InThread:
             return False
         if call[0] == _MANY_WORDS or call[0] in _CLOCK_NANOSLEEP:
             return True
-        words = {_at(ring.reader().words.raw, wakeup.WAKE_OFFSET) for ring in rings}
+        words = {
+            _at(ring._current_reader().words.raw, wakeup.WAKE_OFFSET) for ring in rings
+        }
         return call[0] in _ONE_WORD and call[1] in words
 
     @property

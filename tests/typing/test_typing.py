@@ -45,8 +45,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
 # Methods without an underscore that only the package itself calls.
 INTERNAL = {
     *("current", "reader_of", "locate"),  # Feed
-    *("reader", "kept", "last_reader", "forget", "detach"),  # Ring
-    *("copy_with", "datetimes", "missing"),  # Rows
+    *("datetimes", "missing"),  # Rows
     # FeedWriter: the feeder's part.
     *("beat_alive", "tick", "set_state", "count", "mark_message", "mark_stream"),
     *("note", "has_capacity_for", "disown", "streams"),

@@ -1,14 +1,18 @@
 """The choice of the core, and the build, the packing and the install of it."""
 
+import inspect
 import os
 import platform
+import runpy
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import zipfile
+from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Child
@@ -16,6 +20,11 @@ from support.compiling import NEEDS_BUILD, ROOT, checkout
 
 from shmfeed import core
 from shmfeed.errors import UnsupportedPlatformError
+from shmfeed.follower import ReattachingReader
+from shmfeed.memory.futex import futex_load, futex_wait
+from shmfeed.memory.rows import Rows, Slice
+from shmfeed.memory.wakeup import Eventcount, sleep_past
+from shmfeed.ringbuf import RingReader, RingWriter
 
 SO = EXTENSION_SUFFIXES[0]
 
@@ -97,10 +106,67 @@ def test_the_core_here_was_built_from_these_sources() -> None:
     """Otherwise these tests test another core; `make` builds it again."""
     if core.build != "C":
         pytest.skip(f"pure Python is in use: {core.WHY}")
-    sources = [ROOT / "shmfeed/layout.py", *(ROOT / "shmfeed/memory").glob("*.[ch]")]
+    sources = [ROOT / "shmfeed/layout.py", *(ROOT / "shmfeed").rglob("*.[ch]")]
     made = Path(core.extension.__file__).stat().st_mtime
     newer = [path.name for path in sources if path.stat().st_mtime > made]
     assert newer == [], "not built since they changed: run make"
+
+
+def signature_of(member: Callable[..., object]) -> list[tuple[str, object, str]]:
+    """Return names, kinds and defaults; an extension has no annotations."""
+    found = inspect.signature(member).parameters.values()
+    return [(one.name, one.kind, repr(one.default)) for one in found]
+
+
+def documented(owner: type) -> set[str]:
+    """Return the public members that `owner` defines, and those of the package."""
+    internal = {"_current_reader", "_detach", "_find", "_last_reader"}
+    return {name for name in vars(owner) if name[0] != "_" or name in internal}
+
+
+CLASSES = (RingReader, RingWriter, ReattachingReader, Rows, Slice, Eventcount)
+MEMBERS = [(one, name) for one in CLASSES for name in sorted(documented(one))]
+
+
+@pytest.mark.skipif(core.build != "C", reason="pure Python serves")
+class TestHelp:
+    @pytest.mark.parametrize(
+        ("pure", "name"), MEMBERS, ids=[f"{o.__name__}.{n}" for o, n in MEMBERS]
+    )
+    def test_a_member_reads_the_same_on_both_cores(self, pure, name) -> None:
+        ours, theirs = getattr(pure, name), getattr(served(pure), name)
+        assert inspect.getdoc(theirs) == inspect.getdoc(ours)
+        assert callable(theirs) == callable(ours)
+        if callable(ours):
+            # C's self is positional alone.
+            assert signature_of(theirs)[1:] == signature_of(ours)[1:]
+            assert inspect.getdoc(ours)
+
+    @pytest.mark.parametrize("pure", CLASSES)
+    def test_a_class_has_the_same_members_and_text(self, pure) -> None:
+        theirs = served(pure)
+        extra = {"block"} if pure is Slice else set()  # C refuses it by a property
+        assert documented(theirs) - extra == documented(pure)
+        assert inspect.getdoc(theirs) == inspect.getdoc(pure)
+        if pure not in {Rows, Slice}:  # the core alone makes those
+            assert signature_of(theirs) == signature_of(pure)
+
+    @pytest.mark.parametrize("pure", [futex_load, futex_wait, sleep_past])
+    def test_a_function_reads_the_same_on_both_cores(self, pure) -> None:
+        theirs = served(pure)
+        assert inspect.getdoc(theirs) == inspect.getdoc(pure)
+        assert signature_of(theirs) == signature_of(pure)
+
+    def test_the_build_writes_any_text_as_a_literal_of_c(self) -> None:
+        literal = runpy.run_path(str(ROOT / "setup.py"))["literal"]
+        assert literal('a "b\\c"??/\n') == r'"a \"b\\c\"?\?/\n"'
+
+
+def served(pure: Any) -> Any:
+    """Return the twin in C of a class or function; skip the test without one."""
+    if not hasattr(core.extension, pure.__name__):
+        pytest.skip("the eventcount has a twin on Linux alone")
+    return getattr(core.extension, pure.__name__)
 
 
 class TestMemoryOrder:

@@ -180,7 +180,7 @@ class TestTheFeeder:
             new = attach(ring_writer.name).current().words
             assert new.ints[H_WAKE] == 1
             waiter.asleep(rings[0])
-            assert rings[0].reader().words is not old
+            assert rings[0]._current_reader().words is not old
             close(stream(second), 0)
             assert waiter.result() == 1
 
