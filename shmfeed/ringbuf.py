@@ -85,13 +85,7 @@ from shmfeed.layout import (
 from shmfeed.memory.integrity import check_entry, checked_word, retry_budget
 from shmfeed.memory.liveness import is_alive, is_current, is_working
 from shmfeed.memory.rows import ROW, Rows, Slice, Slot, column_number
-from shmfeed.memory.words import (
-    Latch,
-    RetryBudget,
-    Words,
-    boot_ns,
-    check_writable,
-)
+from shmfeed.memory.words import Latch, RetryBudget, Words, boot_ns, check_writable
 from shmfeed.text import repr_short
 from shmfeed.validation import check_flag, check_int
 
