@@ -202,7 +202,7 @@ def test_a_writer_that_breaks_the_order_is_seen(reads, mutant, torn):
 def unchecked(request, monkeypatch, tmp_path) -> Iterator[cores.Core]:
     """Return a core whose readers accept each row."""
     if request.param == "pure":
-        monkeypatch.setattr(rows.Slot, "held", lambda slot, word, first: True)
+        monkeypatch.setattr(rows.Slot, "is_intact", lambda slot, word, first: True)
         return cores.PURE
     return mutant_core("R4 and R5", tmp_path)
 

@@ -83,7 +83,7 @@ def tell_time(put: Set, clock: Callable[[], int]) -> None:
             reader.words.ints, reader.entry, timeframe
         ),
     )
-    for verb in ("view", "snapshot", "latest", "forming", "reader"):
+    for verb in ("view", "snapshot", "latest", "forming", "_current_reader"):
         put(Ring, verb, _looking_first(getattr(Ring, verb)))
     for name in ("count", "epoch"):
         put(Ring, name, property(_looking_first(getattr(Ring, name).__get__)))
