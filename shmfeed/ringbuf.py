@@ -52,13 +52,9 @@ newer rows is not disturbed, and a dead writer leaves nothing that blocks a read
 """
 
 import math
-from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
-
-from shmfeed.bar import Bar, Field, StreamKey, close_time
-from shmfeed.errors import BadArgumentError, FeedLostError, ShmfeedError
+from shmfeed.bar import Bar, Field, StreamKey
 from shmfeed.layout import (
     CONNECTED,
     DEAD_NS,
@@ -82,11 +78,11 @@ from shmfeed.layout import (
     TIME_LIMIT,
     Geometry,
 )
+from shmfeed.memory.bar_cells import CLOSED, append_error, bar_cells, check_time
 from shmfeed.memory.integrity import check_entry, checked_word, retry_budget
 from shmfeed.memory.liveness import is_alive, is_current, is_working
 from shmfeed.memory.rows import ROW, Rows, Slice, Slot, column_number
 from shmfeed.memory.words import Latch, RetryBudget, Words, boot_ns, check_writable
-from shmfeed.text import repr_short
 from shmfeed.validation import check_flag, check_int
 
 
@@ -296,9 +292,6 @@ class RingReader:
         return None if cell is None else Bar._make(ROW.unpack(cell))
 
 
-_CLOSED = TIME_LIMIT  # the value of `_last_open` after `close`
-
-
 class RingWriter:
     """The writer of one stream.
 
@@ -425,74 +418,18 @@ class RingWriter:
 
     def close(self) -> None:
         """Stop writing: each later call raises FeedLostError."""
-        self._last_open = _CLOSED
+        self._last_open = CLOSED
 
     def _cells(
         self, open_time: int, values: tuple[float, ...], flags: int
     ) -> "memoryview[int]":
-        # Convert all values before the first store. A value may be refused, and the
-        # conversion of an object may run code that uses this writer.
         if type(open_time) is not int:
             open_time = check_time(open_time)
         self._check(open_time)
-        times = array("q", (open_time, checked_close_time(open_time, self.timeframe)))
-        try:
-            floats, rest = array("d", values), array("q", (flags,))
-        except (TypeError, ValueError, OverflowError) as error:
-            raise bad_values((*values, flags)) from error
-        self._check(open_time)  # again: that code may have appended
-        cells = times.tobytes() + floats.tobytes() + rest.tobytes()
-        return memoryview(cells).cast("q")
+        cells = bar_cells(open_time, values, flags, self.timeframe)
+        self._check(open_time)  # again: a value's own code may have appended
+        return cells
 
     def _check(self, open_time: int) -> None:
         if not self._last_open < open_time < TIME_LIMIT:
             raise append_error(self.symbol, self.timeframe, self._last_open, open_time)
-
-
-def check_time(open_time: object) -> int:
-    """Return open_time as an int. Raise BadArgumentError if it is not an integer."""
-    if isinstance(open_time, int | np.integer) and not isinstance(open_time, bool):
-        return int(open_time)
-    raise BadArgumentError(
-        f"open_time is {repr_short(open_time)}; it must be int ms UTC"
-    )
-
-
-def checked_close_time(open_time: int, timeframe: str) -> int:
-    """Return the close time, ms UTC. Raise BadArgumentError if it is out of range."""
-    try:
-        return close_time(open_time, timeframe)
-    except (OverflowError, ValueError) as error:
-        raise _out_of_range(open_time) from error
-
-
-def append_error(
-    symbol: str, timeframe: str, last_open: int, open_time: int
-) -> ShmfeedError:
-    """Return the error for an open_time that cannot follow `last_open`."""
-    stream = f"{symbol} {timeframe}"
-    if last_open == _CLOSED:
-        return FeedLostError(
-            f"the writer of {stream} is closed; write before close(), in the process"
-            " that called create()"
-        )
-    if not 0 <= open_time < TIME_LIMIT:
-        return _out_of_range(open_time)
-    return BadArgumentError(
-        f"open_time {open_time} of {stream} is not newer than the last closed bar's,"
-        f" {last_open}"
-    )
-
-
-def bad_values(values: Sequence[object]) -> BadArgumentError:
-    """Return the error for values that are not numbers, money and flags included."""
-    return BadArgumentError(
-        "open, high, low, close, volume, money must be numbers and flags an int;"
-        f" they are {repr_short(tuple(values))}"
-    )
-
-
-def _out_of_range(open_time: object) -> BadArgumentError:
-    return BadArgumentError(
-        f"open_time {repr_short(open_time)} is out of range; it must be int ms UTC"
-    )

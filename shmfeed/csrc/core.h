@@ -20,6 +20,7 @@ static struct {
     PyObject *Bar;      /* bar.Bar, a tuple of a row's cells */
     PyObject *numbers;  /* rows.COLUMN_NUMBER: column by field name */
     PyObject *bar;
+    PyObject *bar_cells;
     PyObject *validation;
     PyObject *rows;
     PyObject *integrity;
@@ -34,6 +35,7 @@ static const struct {
     {&python.Bar, "shmfeed.bar", "Bar"},
     {&python.numbers, "shmfeed.memory.rows", "COLUMN_NUMBER"},
     {&python.bar, "shmfeed.bar", NULL},
+    {&python.bar_cells, "shmfeed.memory.bar_cells", NULL},
     {&python.validation, "shmfeed.validation", NULL},
     {&python.rows, "shmfeed.memory.rows", NULL},
     {&python.integrity, "shmfeed.memory.integrity", NULL},

@@ -36,7 +36,7 @@ writer_refuse(Writer *self, PyObject *opened)
     PyObject *error =
         opened == NULL
             ? NULL
-            : call(python.ringbuf, "append_error", "(OOLN)", self->symbol,
+            : call(python.bar_cells, "append_error", "(OOLN)", self->symbol,
                    self->timeframe, (long long)self->last_open, opened);
     if (error != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error);
@@ -51,7 +51,7 @@ writer_times(Writer *self, PyObject *open_time, int64_t *cells)
 {
     PyObject *number = PyLong_CheckExact(open_time)
                            ? Py_NewRef(open_time)
-                           : call(python.ringbuf, "check_time", "(O)", open_time);
+                           : call(python.bar_cells, "check_time", "(O)", open_time);
     if (as_int64(Py_XNewRef(number), &cells[0]) < 0) {
         Py_XDECREF(number);
         return -1;
@@ -64,7 +64,7 @@ writer_times(Writer *self, PyObject *open_time, int64_t *cells)
         cells[1] = cells[0] + self->step;
         return 0;
     }
-    return as_int64(call(python.ringbuf, "checked_close_time", "(LO)", (long long)cells[0],
+    return as_int64(call(python.bar_cells, "checked_close_time", "(LO)", (long long)cells[0],
                          self->timeframe),
                     &cells[1]);
 }
@@ -89,7 +89,7 @@ refuse_values(PyObject *const *given)
     }
     PyObject *error = values == NULL
                           ? NULL
-                          : call(python.ringbuf, "bad_values", "(N)", values);
+                          : call(python.bar_cells, "bad_values", "(N)", values);
     if (error != NULL) {
         if (trace != NULL) {
             PyException_SetTraceback(cause, trace);
