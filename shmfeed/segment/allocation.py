@@ -11,7 +11,7 @@ from typing import Any
 from shmfeed.errors import SegmentError, SegmentFullError, ShmfeedError
 from shmfeed.layout import Geometry
 from shmfeed.segment.mapping import Place
-from shmfeed.text import counted, mebibytes
+from shmfeed.text import MIB, counted, mebibytes
 
 with suppress(ImportError):  # check_platform refuses such a system
     from multiprocessing import resource_tracker, shared_memory
@@ -57,6 +57,37 @@ def _untracked(name: str) -> Iterator[None]:
             resource_tracker.unregister = unregister
 
 
+def reserve(fd: int, start: int, size: int) -> None:
+    """Reserve the pages of `size` bytes from byte `start` of an open file.
+
+    A store into reserved pages never raises SIGBUS. Pages that are reserved already
+    keep their content. Nothing is reserved if the file system has not that much left.
+    After another error the pieces before it stay reserved.
+
+    Raises:
+        OSError: As `posix_fallocate` does: ENOSPC, and on tmpfs ENOMEM at the limit of
+            a memory cgroup.
+    """
+    _check_free(fd, size)
+    # A signal makes tmpfs undo its whole call, and Python then repeats it: under a
+    # periodic signal a large call might never end. A piece ends between two signals.
+    for at in range(start, start + size, _PIECE_BYTES):
+        os.posix_fallocate(fd, at, min(_PIECE_BYTES, start + size - at))
+
+
+def _check_free(fd: int, size: int) -> None:
+    # Piece by piece, a request that cannot succeed would first take all that is left,
+    # and the host could run out of memory.
+    filesystem = os.fstatvfs(fd)
+    if not filesystem.f_blocks:  # a tmpfs without a limit
+        return
+    # Some of the file's own pages may be among those asked for.
+    needed = size - os.fstat(fd).st_blocks * 512
+    if needed > filesystem.f_bavail * filesystem.f_frsize:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+_PIECE_BYTES = MIB
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 

@@ -34,7 +34,7 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.words import Words, fence
-from shmfeed.segment.allocation import allocation_errors, create_object
+from shmfeed.segment.allocation import allocation_errors, create_object, reserve
 from shmfeed.segment.locking import (
     acquire_lock_file,
     feed_busy,
@@ -141,7 +141,7 @@ class SegmentOwner:
         try:
             self._path.chmod(0o600)  # the umask may have cleared bits
             self._lock_segment(self._path)
-            os.posix_fallocate(self._locks[-1], 0, geometry.size)
+            reserve(self._locks[-1], 0, geometry.size)
             return self._write_header(geometry)
         except OSError:
             self._remove()

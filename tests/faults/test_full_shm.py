@@ -112,13 +112,14 @@ tell(attempt({SMALL}))
 
 
 UNREADY = """
+from shmfeed.segment import ownership
 from shmfeed.segment.removal import (clean_feed)
 
 def leave_unready():
     # A feeder that was killed before its segment had a page.
     child = os.fork()
     if not child:
-        os.posix_fallocate = lambda *_: os.kill(os.getpid(), 9)
+        ownership.reserve = lambda *_: os.kill(os.getpid(), 9)
         shmfeed.create(name, 1000)
     assert os.waitpid(child, 0)[1] == 9
     fill()
@@ -149,7 +150,11 @@ def test_a_segment_without_pages_kills_no_process(child, feed_name):
 
 def test_without_the_reservation_the_writer_dies(child, feed_name):
     """The control: the same case, and a writer that does not reserve its pages."""
-    code = "os.posix_fallocate = lambda *arguments: None\ntell(attempt(1000))\n"
+    code = """
+from shmfeed.segment import ownership
+ownership.reserve = lambda *arguments: None
+tell(attempt(1000))
+"""
     process = child(own_shm.MOUNT + PREPARE + code, feed_name, "size=64k")
     _, err = process.communicate(timeout=50)
     if process.returncode == own_shm.NOT_PERMITTED:
