@@ -29,6 +29,7 @@ from sample_bars import (
     TIMEFRAME,
     closed_bars,
     forming_bar,
+    symbol_of,
 )
 
 import wealthdata
@@ -154,12 +155,16 @@ def later_calls(get_price: GetPrice) -> Calls:
 def replaced_path(
     to_frame: Callable[[Sequence[on_deque.BarDict], Sequence[str]], pd.DataFrame],
     to_long: Callable[[Any, Sequence[str]], pd.DataFrame],
+    streams: int = len(SYMBOLS),
+    history: int = HISTORY,
 ) -> GetPrice:
     stores = {}
-    for symbol in SYMBOLS:
-        bars = [on_deque.bar_dict(*bar[:7]) for bar in closed_bars(symbol)]
+    for number in range(streams):
+        symbol = SYMBOLS[number % len(SYMBOLS)]  # as filled_feed does
+        closed = closed_bars(symbol)[-history * 5 // 4 :]
+        bars = [on_deque.bar_dict(*bar[:7]) for bar in closed]
         forming = on_deque.bar_dict(*forming_bar(symbol)[:7])
-        stores[symbol] = on_deque.DequeStore(bars, forming, HISTORY)
+        stores[symbol_of(number)] = on_deque.DequeStore(bars, forming, history)
 
     def get_price(
         security: str | list[str],
@@ -176,7 +181,7 @@ def replaced_path(
     return get_price
 
 
-def ordinary(_feed: str) -> GetPrice:
+def ordinary(_feed: str, **stores: int) -> GetPrice:
     def to_frame(bars: Any, fields: Sequence[str]) -> pd.DataFrame:
         rows = [{field: float(bar[field]) for field in fields} for bar in bars]
         frame = pd.DataFrame(rows, columns=fields)
@@ -191,7 +196,7 @@ def ordinary(_feed: str) -> GetPrice:
             frames.append(frame)
         return pd.concat(frames, ignore_index=True)
 
-    return replaced_path(to_frame, to_long)
+    return replaced_path(to_frame, to_long, **stores)
 
 
 def best(_feed: str) -> GetPrice:
@@ -229,9 +234,12 @@ CONTENDERS: dict[str, Callable[[str], GetPrice]] = {
 }
 
 
-def check_same_frames(found: dict[str, harness.Contender]) -> None:
+def check_same_frames(
+    found: dict[str, harness.Contender],
+    comparisons: Sequence[Comparison] = COMPARISONS,
+) -> None:
     """Exit if two contenders return different frames."""
-    for title, cases in COMPARISONS:
+    for title, cases in comparisons:
         answers = {
             case.contender: found[case.contender].ask(call=f"check {case.call}")[
                 "result"

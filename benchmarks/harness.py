@@ -17,10 +17,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from statistics import median, quantiles
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import numpy as np
 from histogram import Histogram
 
 ROUNDS, QUICK_ROUNDS = 21, 2
 SECONDS, QUICK_SECONDS = 0.02, 0.002  # of one sample
+ASLEEP_SECONDS, OTHER_WORK_BYTES = 0.002, 64 << 20  # before each cold call
 EMPTY = "an empty call"
 _STOP_SECONDS = 30.0
 
@@ -162,8 +164,9 @@ def serve(calls: Calls) -> None:
     A request names a `call`. With `seconds` the call is repeated for that long, and the
     answer has the nanoseconds of one call, by the wall clock and by this thread's CPU
     time, and those of an empty call right after. With `each` that many calls are timed
-    one by one, and the answer is their histogram. Otherwise the answer is the result of
-    one call with `arguments`.
+    one by one, and the answer is their histogram. With `cold` that many calls are timed
+    one by one, each after sleep and other work, and the answer is as with `seconds`.
+    Otherwise the answer is the result of one call with `arguments`.
     """
     repeats: dict[str, int] = {}
     gc.freeze()  # the collector skips what was imported
@@ -180,6 +183,8 @@ def serve(calls: Calls) -> None:
             answer: dict[str, object] = _sample(call, baseline, repeats[name])
         elif "each" in request:
             answer = {"histogram": _time_each(call, request["each"])}
+        elif "cold" in request:
+            answer = _sample_cold(call, request["cold"])
         else:
             answer = {"result": call(*request.get("arguments", ()))}
         print(json.dumps(answer), flush=True)
@@ -241,6 +246,23 @@ def _time_each(call: Call | Restocked, count: int) -> dict[str, int]:
     return Histogram.of(times).to_json()
 
 
+def _sample_cold(call: Call, count: int) -> dict[str, object]:
+    """Return the medians of calls that found the CPU's caches full of other data."""
+    call()  # the first call loads what is loaded once
+    work = np.ones(OTHER_WORK_BYTES // 8)
+    samples = [(_time_cold(call, work), _time_cold(_empty, work)) for _ in range(count)]
+    wall, empty = (median(part) for part in zip(*samples, strict=True))
+    return {"wall": wall, "cpu": wall, "empty": empty}
+
+
+def _time_cold(call: Call, work: "np.ndarray[Any, Any]") -> int:
+    time.sleep(ASLEEP_SECONDS)
+    work += 1.0  # a strategy's other work evicts what a read needs
+    start = time.perf_counter_ns()
+    call()
+    return time.perf_counter_ns() - start
+
+
 class CaseTimes(NamedTuple):
     """The samples of one case, one of each round, in ns.
 
@@ -259,17 +281,24 @@ class CaseTimes(NamedTuple):
 
 
 def compare(
-    comparisons: Sequence[Comparison], found: Mapping[str, Contender], quick: bool
+    comparisons: Sequence[Comparison],
+    found: Mapping[str, Contender],
+    quick: bool,
+    cold: int = 0,
 ) -> list[CaseTimes]:
-    """Time all cases in each round, of the contenders found here."""
+    """Time all cases in each round, of the contenders found here.
+
+    A sample is a run of calls of some length, or the median of `cold` cold calls.
+    """
     comparisons = [_available(comparison, found) for comparison in comparisons]
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if quick else (ROUNDS, SECONDS)
+    how: dict[str, float] = {"cold": cold} if cold else {"seconds": seconds}
     answers: dict[tuple[str, str], list[dict[str, float]]] = {}
     for number in range(-1, rounds):  # round -1 warms up
         for title, cases in comparisons:
             turn = number % len(cases)
             for case in cases[turn:] + cases[:turn]:
-                answer = found[case.contender].ask(call=case.call, seconds=seconds)
+                answer = found[case.contender].ask(call=case.call, **how)
                 if number >= 0:
                     answers.setdefault((title, case.label), []).append(answer)
     return [times for one in comparisons for times in _case_times(one, answers)]

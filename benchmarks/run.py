@@ -16,6 +16,8 @@ BENCHMARKS = (
     "bench_read",
     "bench_write",
     "bench_get_price",
+    "bench_cold",
+    "bench_many",
     "bench_wakeup",
     "bench_scaling",
     "bench_waiters",

@@ -38,7 +38,10 @@ def check(found: dict, table: str, benchmark: str) -> None:
         assert f"not measured: {rival}: {why}" in table
 
 
-@pytest.mark.parametrize("benchmark", ["bench_read", "bench_write", "bench_get_price"])
+@pytest.mark.parametrize(
+    "benchmark",
+    ["bench_read", "bench_write", "bench_get_price", "bench_cold", "bench_many"],
+)
 def test_each_case_is_compared_with_the_first_of_its_comparison(benchmark):
     found, table = run(benchmark)
     check(found, table, benchmark)
