@@ -4,7 +4,8 @@ A reader maps the segment read-only. Nothing that a reader does, not even its cr
 affects other processes. If the feed was recreated, the next call finds its new segment.
 That is the case if the old segment is retired, or if its feeder is dead and the feed's
 name leads to another segment. A call to a live feed pays a few loads and one clock read
-for this, and makes no system call.
+for this, and makes no system call. Reads of a dead feed look up its name once in
+`layout.LOOKUP_NS`, so that a read may find a successor up to 10 ms later.
 """
 
 import time
@@ -15,9 +16,9 @@ from typing import Any, Self
 from shmfeed.bar import StreamKey, Timeframe, TimeframeAlias, check_timeframe
 from shmfeed.core import ReattachingReader, RingReader
 from shmfeed.errors import BadArgumentError, FeedNotFoundError, SegmentError
-from shmfeed.layout import Geometry
+from shmfeed.layout import H_WAKE, Geometry
 from shmfeed.memory.catalog import entries, stream_not_found
-from shmfeed.memory.liveness import is_alive, is_current
+from shmfeed.memory.liveness import is_alive, is_current, note_lookup
 from shmfeed.memory.words import boot_ns
 from shmfeed.segment.mapping import (
     Mapping,
@@ -114,16 +115,24 @@ class Feed:
         return mapping
 
     def _find_successor(self, mapping: Mapping) -> Mapping:
-        if identity_at(self._where.segment) in (None, mapping.identity):
+        words, now = mapping.words, boot_ns()
+        key = words.ints[H_WAKE]
+        found = self._open_another(mapping)
+        if found is None:
+            note_lookup(words, key, now)
             return mapping
-        try:
-            found = open_segment(self._where)
-        except (FeedNotFoundError, SegmentError):
-            return mapping  # not ready, or not a segment: continue with the old bars
         if self._mapping is mapping:  # else another thread found it, or closed this
             self._mapping = found
             self._detach_rings()
         return self.current()
+
+    def _open_another(self, mapping: Mapping) -> Mapping | None:
+        if identity_at(self._where.segment) in (None, mapping.identity):
+            return None
+        try:
+            return open_segment(self._where)
+        except (FeedNotFoundError, SegmentError):
+            return None  # not ready, or not a segment: continue with the old bars
 
     def _detach_rings(self) -> None:
         # All references at once: other threads may attach rings meanwhile.

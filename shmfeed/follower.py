@@ -1,15 +1,18 @@
 """A reader that survives its segment: it reads from whichever segment is current.
 
 If a segment was retired, or its feeder died, another segment may have the feed's name
-by now. The next call looks for it. A live read pays a few loads and one clock read for
-this, and makes no system call.
+by now. The next call looks for it; while it finds none, later calls look again after
+LOOKUP_NS or a notification. A live read pays a few loads and one clock read for this,
+and makes no system call.
 
 The module is not in `segment/`, because `core` chooses between this class and its C
 twin, and `segment/` takes both from `core`.
 """
 
 from shmfeed.bar import Bar, Field
+from shmfeed.memory.liveness import is_lookup_due
 from shmfeed.memory.rows import Rows, Slice
+from shmfeed.memory.words import boot_ns
 from shmfeed.ringbuf import RingReader
 
 
@@ -42,7 +45,9 @@ class ReattachingReader:
     def _current_reader(self) -> RingReader:
         """Return the reader of the current segment."""
         reader = self._reader
-        if reader is None or not reader.is_current:
+        if reader is None or not (
+            reader.is_current or not is_lookup_due(reader.words, boot_ns())
+        ):
             # One assignment: another thread sees the old reader or the new one.
             reader = self._reader = self._find()
         return reader

@@ -127,6 +127,7 @@ COUNT_LIMIT = 1 << 62  # each count is below it
 BEAT_SECONDS = 0.5
 DEAD_NS = 2_000_000_000
 STUCK_NS = 5_000_000_000  # the main loop of a connected feeder ticks far more often
+LOOKUP_NS = 4_000_000  # the pace at which readers of a dead feed look up its name
 AHEAD_NS = 3600 * 1_000_000_000  # a time further in the future is treated as damage
 
 

@@ -7,17 +7,58 @@
 typedef struct {
     PyObject_HEAD
     PyObject *reader;  /* NULL: the next call finds one */
+    Py_buffer lookup;  /* of the reader's words */
 } ReattachingReader;
 
 static PyTypeObject ReattachingReaderType;
 static PyObject *find_name;
+
+static void
+reattaching_drop(ReattachingReader *self)
+{
+    PyObject *reader = self->reader;
+    if (reader != NULL) {
+        self->reader = NULL;
+        PyBuffer_Release(&self->lookup);
+        Py_DECREF(reader);
+    }
+}
+
+static int
+reattaching_take(ReattachingReader *self, PyObject *reader)
+{
+    if (reader == self->reader) {
+        return 0;
+    }
+    Py_buffer lookup;
+    PyObject *words = PyObject_GetAttrString(((Reader *)reader)->words, "lookup");
+    int failed = words == NULL || PyObject_GetBuffer(words, &lookup, PyBUF_SIMPLE) < 0;
+    Py_XDECREF(words);
+    if (failed) {
+        return -1;
+    }
+    reattaching_drop(self);
+    self->lookup = lookup;
+    self->reader = Py_NewRef(reader);
+    return 0;
+}
+
+static inline bool
+reattaching_keeps(ReattachingReader *self)
+{
+    const ring_word *segment = ((Reader *)self->reader)->segment;
+    int64_t now = boot_ns_about();
+
+    return ring_is_current(segment, now) ||
+           !ring_is_lookup_due(segment, self->lookup.buf, now);
+}
 
 /* Return a new reference: another thread may detach the reader while a call runs. */
 static Reader *
 reattaching_current(ReattachingReader *self)
 {
     PyObject *reader = self->reader;
-    if (reader != NULL && ring_is_current(((Reader *)reader)->segment, boot_ns_about())) {
+    if (reader != NULL && reattaching_keeps(self)) {
         return (Reader *)Py_NewRef(reader);
     }
     reader = PyObject_CallMethodNoArgs((PyObject *)self, find_name);
@@ -30,7 +71,10 @@ reattaching_current(ReattachingReader *self)
         Py_DECREF(reader);
         return NULL;
     }
-    Py_XSETREF(self->reader, Py_NewRef(reader));
+    if (reattaching_take(self, reader) < 0) {
+        Py_DECREF(reader);
+        return NULL;
+    }
     return (Reader *)reader;
 }
 
@@ -97,7 +141,7 @@ reattaching_last_reader(ReattachingReader *self, void *Py_UNUSED(closure))
 static PyObject *
 reattaching_detach(ReattachingReader *self, PyObject *Py_UNUSED(none))
 {
-    Py_CLEAR(self->reader);
+    reattaching_drop(self);
     Py_RETURN_NONE;
 }
 
@@ -126,7 +170,7 @@ reattaching_traverse(ReattachingReader *self, visitproc visit, void *arg)
 static int
 reattaching_clear(ReattachingReader *self)
 {
-    Py_CLEAR(self->reader);
+    reattaching_drop(self);
     return 0;
 }
 

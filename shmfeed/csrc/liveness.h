@@ -40,6 +40,14 @@ ring_is_current(const ring_word *segment, int64_t now)
             (alive >= -SHM_DEAD_NS && alive <= SHM_DEAD_NS));
 }
 
+/* `lookup` is Words.lookup: when readers last looked up the feed's name, and the key. */
+static inline bool
+ring_is_lookup_due(const ring_word *segment, const int64_t *lookup, int64_t now)
+{
+    return ring_minus(now, lookup[0]) >= SHM_LOOKUP_NS ||
+           ring_load(segment + SHM_H_WAKE) != lookup[1];
+}
+
 /* RingReader.live_age: true if the stream of this entry is live and its last update is at
    most `most` ns old; `age` is then its age in ns. */
 static inline bool

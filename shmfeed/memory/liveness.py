@@ -5,12 +5,25 @@ thread stores `alive`, its main loop stores `tick`. The boot clock is one for al
 processes of a host and counts through a suspend, so a heartbeat's age needs no pid and
 no system call.
 
+A segment without a live feeder may have a successor under its feed's name. Readers look
+that up, a system call, at most once in LOOKUP_NS, so that reading a dead feed stays
+cheap. A notification makes the next lookup due at once.
+
 A heartbeat that lies more than AHEAD_NS in the future does not count: it is damage, and
 would never expire. `csrc/liveness.h` states the same rules in C.
 """
 
-from shmfeed.layout import AHEAD_NS, DEAD_NS, H_ALIVE, H_RETIRED, H_TICK, STUCK_NS
-from shmfeed.memory.words import Ints
+from shmfeed.layout import (
+    AHEAD_NS,
+    DEAD_NS,
+    H_ALIVE,
+    H_RETIRED,
+    H_TICK,
+    H_WAKE,
+    LOOKUP_NS,
+    STUCK_NS,
+)
+from shmfeed.memory.words import Ints, Words
 
 
 def is_alive(ints: Ints, now: int) -> bool:
@@ -36,3 +49,21 @@ def is_current(ints: Ints, now: int) -> bool:
     return not ints[H_RETIRED] and (
         abs(now - ints[H_TICK]) <= DEAD_NS or abs(now - ints[H_ALIVE]) <= DEAD_NS
     )
+
+
+def is_lookup_due(words: Words, now: int) -> bool:
+    """Return True if readers should look up the feed's name again.
+
+    Ask it only if `is_current` is False.
+    """
+    looked, key = words.lookup
+    return now - looked >= LOOKUP_NS or key != words.ints[H_WAKE]
+
+
+def note_lookup(words: Words, key: int, now: int) -> None:
+    """Record that the feed's name led to no other segment.
+
+    `key` is the word H_WAKE, loaded before the name was looked up: a recreation
+    notifies the old segment after it has taken the name.
+    """
+    words.lookup[0], words.lookup[1] = now, key

@@ -6,6 +6,7 @@ CPython makes exactly one for an item of a `memoryview`.
 """
 
 import time
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,8 @@ def boot_ns() -> int:
 class Words:
     """The words of a buffer: `ints` and `floats` are memoryviews, `raw` is its bytes.
 
+    `lookup` is private to this process, see `liveness.note_lookup`.
+
     Args:
         buffer: Any contiguous buffer of whole words at a multiple of 8.
         name: The buffer's name in messages.
@@ -56,13 +59,14 @@ class Words:
             aligned.
     """
 
-    __slots__ = ("floats", "ints", "name", "raw")
+    __slots__ = ("floats", "ints", "lookup", "name", "raw")
 
     def __init__(self, buffer: object, name: str = "the segment") -> None:
         self.name = name
         self.raw: memoryview = _whole_words(buffer, name)
         self.ints = self.raw.cast("q")
         self.floats: memoryview[float] = self.raw.cast("d")
+        self.lookup = array("q", (0, -1))  # no key is negative
 
     def columns(self, word: int, shape: tuple[int, int]) -> NDArray[np.float64]:
         """Return a float64 array of this shape over the buffer, from `word` on."""

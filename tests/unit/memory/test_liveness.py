@@ -15,9 +15,17 @@ from shmfeed.layout import (
     H_RETIRED,
     H_STATE,
     H_TICK,
+    H_WAKE,
+    LOOKUP_NS,
     STUCK_NS,
 )
-from shmfeed.memory.liveness import is_alive, is_current, is_working
+from shmfeed.memory.liveness import (
+    is_alive,
+    is_current,
+    is_lookup_due,
+    is_working,
+    note_lookup,
+)
 from shmfeed.memory.words import boot_ns
 
 NEVER = -1 << 63
@@ -98,6 +106,27 @@ class TestIsCurrent:
         words[H_TICK] = words[H_ALIVE] = NOW
         words[H_RETIRED] = retired
         assert not is_current(words, NOW)
+
+
+class TestLookups:
+    """The pace at which readers of a dead feed look up its name."""
+
+    @pytest.mark.parametrize(
+        ("age", "expected"), [(0, False), (LOOKUP_NS - 1, False), (LOOKUP_NS, True)]
+    )
+    def test_by_the_age_of_the_last_one(self, age, expected) -> None:
+        words = bench(5).words
+        assert is_lookup_due(words, NOW)  # the first one
+        note_lookup(words, 0, NOW - age)
+        assert is_lookup_due(words, NOW) is expected
+
+    def test_a_notification_since_then(self) -> None:
+        words = bench(5).words
+        note_lookup(words, 0, NOW)
+        words.ints[H_WAKE] = 1
+        assert is_lookup_due(words, NOW)
+        note_lookup(words, 1, NOW)
+        assert not is_lookup_due(words, NOW)
 
 
 class TestEachCore:

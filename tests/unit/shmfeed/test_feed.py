@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 from conftest import Child
 from support.ring_on_bytes import HOUR, prices
+from support.waiting import until
 
+from shmfeed import core
 from shmfeed.bar import Bar
 from shmfeed.errors import (
     BadArgumentError,
@@ -19,7 +22,7 @@ from shmfeed.errors import (
     StreamNotFoundError,
 )
 from shmfeed.feed import Feed, Ring, attach, wait
-from shmfeed.layout import COLUMNS, H_ALIVE, H_TICK
+from shmfeed.layout import COLUMNS, H_ALIVE, H_TICK, H_WAKE, LOOKUP_NS
 from shmfeed.memory.words import boot_ns
 from shmfeed.ringbuf import RingWriter
 from shmfeed.segment.mapping import (
@@ -249,7 +252,7 @@ while True:
 
 
 class TestReattaching:
-    """The next read finds a feed that was re-created."""
+    """The next read finds a feed that was re-created, or one 10 ms later."""
 
     def again(self, writer: FeedWriter, history: int = 9) -> FeedWriter:
         return create(writer.name, history=history, guard=3, max_streams=4)
@@ -266,7 +269,7 @@ class TestReattaching:
             # B is where A was.
             close(successor.add_stream("B", "1h"), 7)
             close(successor.add_stream("A", "1h"), 5)
-            assert ring.count == 1
+            until(lambda: ring.count == 1)  # a read has just looked up the name
             assert ring.view(9).open_time.tolist() == [5 * HOUR]
             assert ring.epoch > epoch
             assert ring.history == 9
@@ -392,6 +395,63 @@ class TestReattaching:
         starve(writer)
         with pytest.raises(AssertionError, match="a system call"):
             ring.view(1)
+
+    @pytest.fixture
+    def lookups(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+        """Record each look at the feed's name."""
+        paths: list[Path] = []
+
+        def look(path: Path) -> object:
+            paths.append(path)
+            return identity_at(path)
+
+        monkeypatch.setattr("shmfeed.feed.identity_at", look)
+        return paths
+
+    @pytest.mark.parametrize("unlink", [False, True])
+    def test_reads_of_a_dead_feed_seldom_look_up_its_name(
+        self, ring: Ring, hourly: RingWriter, writer: FeedWriter, lookups, unlink
+    ) -> None:
+        close(hourly, 0)
+        writer.close(unlink=unlink)
+        start = time.monotonic_ns()
+        for _ in range(2000):
+            assert ring.count == 1
+        passed = time.monotonic_ns() - start
+        assert 1 <= len(lookups) <= 2 + passed // LOOKUP_NS
+        assert len(lookups) < 200
+
+    @pytest.mark.skipif(core.build == "C", reason="it changes the pure core")
+    def test_the_control_looks_at_each_read(
+        self, ring: Ring, writer: FeedWriter, lookups, monkeypatch
+    ) -> None:
+        monkeypatch.setattr("shmfeed.follower.is_lookup_due", lambda *_: True)
+        writer.close()
+        for _ in range(200):
+            assert ring.count == 0
+        assert len(lookups) == 200
+
+    def test_a_notification_makes_the_next_read_look(
+        self, ring: Ring, writer: FeedWriter, lookups
+    ) -> None:
+        ints = writer._words.ints
+        writer.close()
+        for number in range(1, 50):
+            ints[H_WAKE] += 1
+            assert ring.count == 0
+            assert len(lookups) >= number
+
+    def test_the_first_look_after_a_recreation_finds_it(
+        self, ring: Ring, hourly: RingWriter, writer: FeedWriter, lookups
+    ) -> None:
+        close(hourly, 0)
+        writer.close(unlink=True)
+        assert ring.count == 1
+        with self.again(writer) as successor:
+            successor.add_stream("A", "1h")
+            del lookups[:]
+            until(lambda: ring.count == 0)
+            assert len(lookups) == 1
 
     def test_numbers_of_one_segment_are_never_looked_up_in_another(
         self,
