@@ -26,6 +26,7 @@ from shmfeed.errors import (
 
 if TYPE_CHECKING:
     from shmfeed._version import __version__
+    from shmfeed.c_headers import get_include
     from shmfeed.core import RingWriter, Rows, Slice
     from shmfeed.feed import Feed, Ring, attach, wait
     from shmfeed.layout import State
@@ -80,6 +81,7 @@ __all__ = [
     "__version__",
     "attach",
     "create",
+    "get_include",
     "get_websocket_manager",
     "wait",
 ]
@@ -89,6 +91,7 @@ __all__ = [
 if not TYPE_CHECKING:
     _HOMES = {
         "shmfeed._version": ("__version__",),
+        "shmfeed.c_headers": ("get_include",),
         "shmfeed.core": ("RingWriter", "Rows", "Slice"),
         "shmfeed.feed": ("Feed", "Ring", "attach", "wait"),
         "shmfeed.layout": ("State",),

@@ -6,7 +6,7 @@
  * written whole by a relaxed access, so no race is undefined behaviour. Each ordering
  * line has one comment that names its partner; other lines have none.
  *
- * layout.h holds the constants of shmfeed/layout.py; setup.py writes it.
+ * shmfeed_layout.h holds the constants of shmfeed/layout.py; setup.py writes it.
  *
  * RING_STORED() follows each store; a test that kills the writer there defines it.
  */
@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "layout.h"
+#include "shmfeed_layout.h"
 
 #ifndef RING_STORED
 #define RING_STORED() ((void)0)

@@ -34,6 +34,11 @@ from shmfeed import (
 )
 
 
+def compile_flags() -> list[str]:
+    include: str = shmfeed.get_include()
+    return [f"-I{include}"]
+
+
 def read() -> float:
     with shmfeed.attach("default", timeout=5.0) as feed:
         keys: list[StreamKey] = feed.streams()

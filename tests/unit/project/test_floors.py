@@ -36,8 +36,8 @@ def room(floor: int, modules: str, uses: str | None = None, *more: str) -> Room:
 ROOMS = {
     "ground": Room(
         0,
-        "shmfeed shmfeed._version shmfeed.errors shmfeed.text shmfeed.forks"
-        " shmfeed.validation shmfeed.bar",
+        "shmfeed shmfeed._version shmfeed.c_headers shmfeed.errors shmfeed.text"
+        " shmfeed.forks shmfeed.validation shmfeed.bar",
     ),
     "layout": room(1, "layout", "ground"),
     "settings": room(1, "settings.*", "ground"),
