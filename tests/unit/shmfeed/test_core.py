@@ -378,8 +378,11 @@ class TestInstalled:
         with zipfile.ZipFile(wheel) as archive:
             inside = archive.namelist()
         assert f"shmfeed/_ringbuf{SO}" in inside
-        assert not [name for name in inside if name.endswith((".c", ".h"))]
+        sources = [name for name in inside if name.endswith((".c", ".h"))]
+        assert sources == ["shmfeed/include/shmfeed_layout.h"]
         python = install(wheel, tmp_path / "venv")
+        code = "import shmfeed; print(shmfeed.get_include())"
+        assert Path(run(python, "-c", code), "shmfeed_layout.h").is_file()
         code = "from shmfeed import _ringbuf; print(_ringbuf.LAYOUT['VERSION'])"
         assert run(python, "-c", code) == "1"
         assert run(python, "-c", ROUND_TRIP, feed_name) == "True C\n1.5"
