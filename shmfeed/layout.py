@@ -1,7 +1,7 @@
 """The bytes of a segment: a picture, the constants, the sizes. No behaviour.
 
-    segment   | header | entry 0 .. max_streams-1 | slot 0 .. slot_count-1 |
-    slot      | epoch intent published base retired .. | column 0 .. column 8 |
+    segment   | header | entry 0 .. max_streams-1 | pad | slot 0 .. slot_count-1 |
+    slot      | epoch intent published base retired .. | column 0 .. column 8 | pad |
     column    | row 0 .. capacity-1 | the same rows again |
 
 All words are 8 bytes, 8-aligned, in the machine's own byte order; a *word* offset
@@ -9,19 +9,30 @@ below counts in units of 8 bytes. The first word, READY, combines the magic numb
 the layout version. The writer of a new segment stores it last, so a reader that finds
 it finds a complete segment.
 
-An entry belongs to one stream for the segment's life. Its catalog word names the slot
-that holds the stream's rows: (slot epoch << SLOT_BITS) | slot number. Row n of a slot
+A slot begins on a page of the host, so that a process can map it by itself. An entry
+begins on a cache line. The header states where entries and slots begin and how long
+each is.
+
+An entry belongs to one stream for the life of the entry's epoch. A writer that gives
+the entry to another stream raises the epoch first. The catalog word names the slot that
+holds the stream's rows: (slot epoch << SLOT_BITS) | slot number. Row n of a slot
 is at index n % capacity and again `capacity` rows further, so any window of up to
 `capacity` rows is one contiguous piece of each column.
 
 A *latch* holds a value of several words that is replaced often: a counter and two
-cells. The value is in cell (counter % 2); counter 0 means that none was written yet.
+cells. The value is in cell (counter % 2); counter 0 means that none was written yet. A
+latch of text has the number of its UTF-8 bytes in a cell's first word.
+
+Layout 1 is the same but for its sizes: a shorter header and shorter entries without the
+words that follow `H_NOTE` and `E_NAMES`, and no padding.
 """
 
+import mmap
 from typing import Literal, NamedTuple, get_args
 
 WORD = 8
-VERSION = 1
+VERSION = 2
+OLDEST_VERSION = 1  # that is still read
 MAGIC = 0x53484D46  # "SHMF"
 READY = MAGIC << 32 | VERSION
 MAGIC_SHIFT = 32
@@ -61,11 +72,26 @@ COUNTERS = (  # `bars` counts closed bars and is first
 H_BARS = H_COUNTERS
 H_COUNTERS_ROOM = 48
 H_HISTOGRAM = H_COUNTERS + H_COUNTERS_ROOM
-H_HISTOGRAM_ROOM = 64
-H_NOTE = H_HISTOGRAM + H_HISTOGRAM_ROOM  # latch of UTF-8 JSON, see NOTE_BYTES
+H_HISTOGRAM_ROOM = 64  # latencies: venue to feeder, then feeder to ring
+HISTOGRAM_WORDS = 32  # of one: its count, its sum in ns, its buckets
+H_NOTE = H_HISTOGRAM + H_HISTOGRAM_ROOM  # latch of JSON
 NOTE_WORDS = 128
-NOTE_BYTES = (NOTE_WORDS - 1) * WORD  # a cell's first word is the text's length
-HEADER_WORDS = 512  # one page
+NOTE_BYTES = (NOTE_WORDS - 1) * WORD
+# Header words that layout 1 lacks. The first five are written once.
+H_ENTRY_START = 385  # the word at which entry 0 begins
+H_ENTRY_SIZE = 386  # words of an entry
+H_SLOT_START = 387  # the word at which slot 0 begins
+H_SLOT_SIZE = 388  # words of a slot
+H_COLUMN_SIZE = 389  # words of a column; padding hides a damaged history elsewhere
+H_CATALOG = 390  # raised after each change of the catalog's streams
+H_CLOCK_KNOWN = 391  # 1: the next word holds a value
+H_CLOCK_OFFSET = 392  # ns, the venue's clock minus this host's
+H_IDENTITY = 393  # latch of text: where the rows come from
+IDENTITY_WORDS = 64
+H_TEXT = 528  # latch of JSON: facts of varying length
+TEXT_WORDS = 8192  # 64 KiB
+HEADER_WORDS = 17408
+V1_HEADER_WORDS = 512
 
 State = Literal["disconnected", "connecting", "connected", "reconnecting", "error"]
 STATES: tuple[State, ...] = get_args(State)
@@ -83,7 +109,19 @@ FORMING_WORDS = 9
 E_NAMES = 32
 SYMBOL_BYTES = 48  # padded with NUL
 TIMEFRAME_BYTES = 8
-ENTRY_WORDS = 48
+# Entry words that layout 1 lacks, or has as zeros.
+E_EPOCH = 25  # raised before the entry is given to another stream
+E_SILENCE = 26  # ns without an update after which the stream is stale, 0: not set
+E_REASON = 27  # a code: why the stream's health is what it is, 0: none
+E_COUNTERS = 40  # the stream's own counters
+E_COUNTERS_ROOM = 24
+E_HOLES = 64  # latch of the stream's holes: their number, then HOLE_WORDS each
+HOLES = 16
+HOLE_WORDS = 5  # open time of the first and the last bar, bars, state, reason
+E_WHY = 232  # latch of text: the reason in words
+WHY_WORDS = 8
+ENTRY_WORDS = 256
+V1_ENTRY_WORDS = 48
 
 SLOT_BITS = 16
 SLOT_MASK = (1 << SLOT_BITS) - 1
@@ -131,6 +169,10 @@ LOOKUP_NS = 4_000_000  # the pace at which readers of a dead feed look up its na
 AHEAD_NS = 3600 * 1_000_000_000  # a time further in the future is treated as damage
 
 
+# Private, so that it is no constant of the C core: the host decides, not the build.
+_PAGE_WORDS = mmap.PAGESIZE // WORD
+
+
 def default_guard(history: int) -> int:
     """Return the guard of a feed that sets none."""
     return max(_MIN_GUARD, history // 4)
@@ -142,6 +184,7 @@ class Geometry(NamedTuple):
     max_streams: int
     history: int
     guard: int
+    version: int = VERSION
 
     @property
     def capacity(self) -> int:
@@ -153,8 +196,20 @@ class Geometry(NamedTuple):
         return self.max_streams + max(8, -(-self.max_streams // 8))
 
     @property
+    def header_words(self) -> int:
+        return V1_HEADER_WORDS if self.version == 1 else HEADER_WORDS
+
+    @property
+    def entry_words(self) -> int:
+        return V1_ENTRY_WORDS if self.version == 1 else ENTRY_WORDS
+
+    @property
+    def column_words(self) -> int:
+        return 2 * self.capacity
+
+    @property
     def slot_words(self) -> int:
-        return SLOT_HEADER_WORDS + len(COLUMNS) * 2 * self.capacity
+        return self._padded(SLOT_HEADER_WORDS + len(COLUMNS) * self.column_words)
 
     @property
     def size(self) -> int:
@@ -163,8 +218,12 @@ class Geometry(NamedTuple):
 
     def entry_word(self, index: int) -> int:
         """Return the word at which entry `index` begins."""
-        return HEADER_WORDS + index * ENTRY_WORDS
+        return self.header_words + index * self.entry_words
 
     def slot_word(self, slot: int) -> int:
         """Return the word at which slot `slot` begins."""
-        return self.entry_word(self.max_streams) + slot * self.slot_words
+        return self._padded(self.entry_word(self.max_streams)) + slot * self.slot_words
+
+    def _padded(self, words: int) -> int:
+        # Up to the next page; layout 1 has no padding.
+        return words if self.version == 1 else -(-words // _PAGE_WORDS) * _PAGE_WORDS

@@ -96,6 +96,7 @@ class RingReader:
 
     Attributes:
         entry: The word at which the stream's catalog entry begins.
+        index: The entry's number.
 
     Raises:
         BadArgumentError: The buffer is too small, or there is no such entry.
@@ -105,11 +106,12 @@ class RingReader:
     the buffer.
     """
 
-    __slots__ = ("_forming", "_slot", "entry", "geometry", "words")
+    __slots__ = ("_forming", "_slot", "entry", "geometry", "index", "words")
 
     def __init__(self, words: Words, geometry: Geometry, index: int) -> None:
         self.words = words
         self.geometry = geometry
+        self.index = index
         self.entry = check_entry(words, geometry, index)  # the entry's first word
         self._forming = Latch(words, self.entry + E_FORMING, FORMING_WORDS)
         self._slot = self._find_slot()

@@ -25,7 +25,7 @@ from shmfeed.core import (
 from shmfeed.layout import H_RETIRED
 from shmfeed.memory.futex import futex_wait_any
 from shmfeed.memory.liveness import is_alive
-from shmfeed.memory.wakeup import WAKE_OFFSET, wake_bit
+from shmfeed.memory.wakeup import WAKE_OFFSET, wake_bits
 from shmfeed.memory.words import Words, boot_ns
 
 RECHECK_NS = 500_000_000  # also the interval of heartbeats
@@ -144,7 +144,7 @@ class WaitSet(Generic[R]):
         for _, reader, _ in waited:
             words = reader.words
             segments[id(words)] = words
-            bits[id(words)] = bits.get(id(words), 0) | wake_bit(reader.entry)
+            bits[id(words)] = bits.get(id(words), 0) | wake_bits([reader.index])
         self._waited = waited
         self.segments = [(segments[key], bits[key]) for key in segments]
 

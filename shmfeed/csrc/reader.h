@@ -12,6 +12,7 @@ typedef struct {
     ring_word *segment;
     ring_word *entry;
     int64_t entry_at;
+    int64_t index;  /* of the entry */
     int64_t history;
     int64_t capacity;
     int64_t word;  /* the catalog word that names `slot` */
@@ -382,6 +383,7 @@ reader_bind(Reader *self, PyObject *index, int access)
     PyObject *entry = call(python.integrity, "check_entry", "(OOO)", self->words,
                            self->geometry, index);
     if (as_int64(entry, &self->entry_at) < 0 ||
+        as_int64(PyNumber_Index(index), &self->index) < 0 ||
         take_int(self->geometry, "history", &self->history) < 0 ||
         take_int(self->geometry, "capacity", &self->capacity) < 0) {
         return -1;
@@ -453,6 +455,7 @@ static PyMemberDef reader_members[] = {
     {"words", T_OBJECT, offsetof(Reader, words), READONLY, NULL},
     {"geometry", T_OBJECT, offsetof(Reader, geometry), READONLY, NULL},
     {"entry", T_LONGLONG, offsetof(Reader, entry_at), READONLY, NULL},
+    {"index", T_LONGLONG, offsetof(Reader, index), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -121,8 +121,7 @@ sleep_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
         return NULL;
     }
     if (count <= after && timeout > 0) {
-        int64_t index = (reader->entry_at - SHM_HEADER_WORDS) / SHM_ENTRY_WORDS;
-        uint32_t bit = (uint32_t)1 << (uint64_t)index % WAKE_BITS;
+        uint32_t bit = (uint32_t)1 << (uint64_t)reader->index % WAKE_BITS;
         int why;
         Py_BEGIN_ALLOW_THREADS
         why = futex_sleep(word, key, bit, timeout);

@@ -14,7 +14,6 @@ from shmfeed.layout import (
     E_SINCE,
     E_SUBSCRIBED,
     E_WORD,
-    ENTRY_WORDS,
     H_STREAMS,
     S_BASE,
     S_EPOCH,
@@ -99,7 +98,7 @@ def catalog_words(words: Words, geometry: Geometry, count: int) -> list[int]:
     """Return the catalog words of the first `count` entries."""
     # One strided copy: a feed may have thousands of streams.
     start, end = geometry.entry_word(0), geometry.entry_word(count)
-    return words.ints[start + E_WORD : end : ENTRY_WORDS].tolist()
+    return words.ints[start + E_WORD : end : geometry.entry_words].tolist()
 
 
 def read_entry(words: Words, geometry: Geometry, index: int) -> Entry:

@@ -19,7 +19,7 @@ reader would sleep although a row is there.
 from collections.abc import Iterable
 from typing import Protocol
 
-from shmfeed.layout import ENTRY_WORDS, H_WAKE, HEADER_WORDS, WORD
+from shmfeed.layout import H_WAKE, WORD
 from shmfeed.memory.futex import futex_bump, futex_load, futex_wait, futex_wake
 from shmfeed.memory.words import Words
 
@@ -33,11 +33,6 @@ def wake_bits(indices: Iterable[int]) -> int:
     for index in indices:
         bits |= 1 << index % _BITS
     return bits
-
-
-def wake_bit(entry: int) -> int:
-    """Return the wake bit of the stream whose entry begins at word `entry`."""
-    return wake_bits([(entry - HEADER_WORDS) // ENTRY_WORDS])
 
 
 class Eventcount:
@@ -64,7 +59,7 @@ class CountedReader(Protocol):
     """The part of a RingReader that `sleep_past` uses."""
 
     words: Words
-    entry: int
+    index: int
 
     @property
     def count(self) -> int: ...
@@ -80,6 +75,6 @@ def sleep_past(reader: CountedReader, after: int, timeout_ns: int, /) -> int:
     count = reader.count
     if count > after or timeout_ns <= 0:
         return count
-    bits = wake_bit(reader.entry)
+    bits = wake_bits([reader.index])
     futex_wait(reader.words.raw, WAKE_OFFSET, key, bits, timeout_ns)
     return reader.count

@@ -16,16 +16,22 @@ from typing import NamedTuple
 
 from shmfeed.errors import FeedNotFoundError, SegmentError, SegmentFormatError
 from shmfeed.layout import (
+    H_COLUMN_SIZE,
+    H_ENTRY_SIZE,
+    H_ENTRY_START,
     H_GUARD,
     H_MAX_STREAMS,
     H_READY,
     H_SIZE,
+    H_SLOT_SIZE,
+    H_SLOT_START,
     H_SLOTS,
-    HEADER_WORDS,
     MAGIC,
     MAGIC_SHIFT,
     MAX_HISTORY,
     MAX_STREAMS,
+    OLDEST_VERSION,
+    V1_HEADER_WORDS,
     VERSION,
     WORD,
     Geometry,
@@ -131,7 +137,7 @@ def open_checked(where: Place, access: int) -> int:
 def map_segment(where: Place, fd: int, access: int) -> Mapping:
     """Map an open segment and check its header against the file."""
     status = os.fstat(fd)
-    if status.st_size < HEADER_WORDS * WORD or not read_word(fd, H_READY):
+    if status.st_size < V1_HEADER_WORDS * WORD or not read_word(fd, H_READY):
         # It is being created. Before it is ready it may have no pages, and a load
         # from a mapping without pages raises SIGBUS.
         raise feed_not_found(where)
@@ -160,13 +166,14 @@ def read_geometry(where: Place, words: Words, size: int) -> Geometry:
             " move it away, or use another feed name"
         )
     version = ready & ((1 << MAGIC_SHIFT) - 1)
-    if version != VERSION:
+    if not OLDEST_VERSION <= version <= VERSION:
         raise SegmentFormatError(
             f"{where.segment} has layout version {version}, this shmfeed reads"
-            f" {VERSION}: restart the feeder with this version, or upgrade this process"
+            f" {OLDEST_VERSION} to {VERSION}: restart the feeder with this version, or"
+            " upgrade this process"
         )
     stated = words.ints[H_SIZE]
-    geometry = Geometry(*words.ints[H_MAX_STREAMS : H_GUARD + 1].tolist())
+    geometry = Geometry(*words.ints[H_MAX_STREAMS : H_GUARD + 1].tolist(), version)
     valid = (
         1 <= geometry.max_streams <= MAX_STREAMS
         and 1 <= geometry.history <= MAX_HISTORY
@@ -174,13 +181,31 @@ def read_geometry(where: Place, words: Words, size: int) -> Geometry:
         and words.ints[H_SLOTS] == geometry.slots
         and stated == geometry.size
     )
-    if not valid or size < geometry.size:
+    valid = valid and size >= geometry.size and _states_offsets(words, geometry)
+    if not valid:
         raise SegmentFormatError(
             f"{where.segment} is damaged: it has {size} bytes, its header states"
             f" {stated} and {geometry}; restart its feeder, which recreates it, or stop"
             " the feeder and remove the segment: shmfeed clean"
         )
     return geometry
+
+
+def offset_words(geometry: Geometry) -> dict[int, int]:
+    """Return the header words that state a segment's offsets and sizes, by value."""
+    return {
+        H_ENTRY_START: geometry.entry_word(0),
+        H_ENTRY_SIZE: geometry.entry_words,
+        H_SLOT_START: geometry.slot_word(0),
+        H_SLOT_SIZE: geometry.slot_words,
+        H_COLUMN_SIZE: geometry.column_words,
+    }
+
+
+def _states_offsets(words: Words, geometry: Geometry) -> bool:
+    # Other offsets than this host's page size gives are damage.
+    stated = offset_words(geometry)
+    return geometry.version == 1 or all(words.ints[w] == stated[w] for w in stated)
 
 
 def read_word(fd: int, number: int) -> int:

@@ -48,6 +48,7 @@ from shmfeed.segment.mapping import (
     identity_at,
     identity_of,
     map_segment,
+    offset_words,
     open_checked,
     read_ready_word,
 )
@@ -161,6 +162,8 @@ class SegmentOwner:
         ints[H_HISTORY] = geometry.history
         ints[H_GUARD] = geometry.guard
         ints[H_SLOTS] = geometry.slots
+        for word, value in offset_words(geometry).items():
+            ints[word] = value
         return Mapping(words, geometry, identity)
 
     def publish(self) -> None:

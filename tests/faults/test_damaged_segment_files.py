@@ -27,7 +27,15 @@ from shmfeed.errors import (
     FeedNotFoundError,
     SegmentFormatError,
 )
-from shmfeed.layout import HEADER_WORDS, MAGIC, MAGIC_SHIFT, WORD, Geometry
+from shmfeed.layout import (
+    HEADER_WORDS,
+    MAGIC,
+    MAGIC_SHIFT,
+    V1_HEADER_WORDS,
+    VERSION,
+    WORD,
+    Geometry,
+)
 from shmfeed.segment import mapping
 from shmfeed.segment.mapping import place
 from shmfeed.segment.ownership import SegmentOwner
@@ -91,7 +99,7 @@ class TestContent:
         assert len(outcomes) == -(-len(intact) // BLOCK)
         for size, (kind, words), left in outcomes:
             assert left == size
-            if size < HEADER_WORDS * WORD:
+            if size < V1_HEADER_WORDS * WORD:
                 assert kind == "FeedNotFoundError"
             else:
                 assert kind == "SegmentFormatError"
@@ -158,7 +166,7 @@ class TestContent:
             remove_unheld(where)
         assert where.segment.read_bytes() == content
 
-    @pytest.mark.parametrize("version", [0, 2, 1 << 31])
+    @pytest.mark.parametrize("version", [0, VERSION + 1, 1 << 31])
     def test_another_version_is_recreated_and_its_readers_reattach(
         self, where, intact, version, caplog
     ):

@@ -18,7 +18,7 @@ from support.sleeping import FORMS, chosen, notify_by
 from shmfeed import waiting
 from shmfeed.core import RingReader, RingWriter
 from shmfeed.feed import attach
-from shmfeed.memory.wakeup import wake_bit
+from shmfeed.memory.wakeup import wake_bits
 from shmfeed.waiting import has_live_writer, load_key, wait_any
 from shmfeed.writer import FeedWriter
 
@@ -36,7 +36,7 @@ def look_before_the_key(reader: RingReader, after: int, timeout_ns: int) -> int:
     while time.monotonic_ns() < looked + 5000:
         if count > after or not has_live_writer(reader.words):
             return count
-    keys = [(reader.words, load_key(reader.words), wake_bit(reader.entry))]
+    keys = [(reader.words, load_key(reader.words), wake_bits([reader.index]))]
     wait_any(keys, timeout_ns)
     return reader.count
 

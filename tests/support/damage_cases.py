@@ -24,6 +24,7 @@ from shmfeed.layout import (
     NOTE_WORDS,
     SLOT_HEADER_WORDS,
     STATES,
+    V1_ENTRY_WORDS,
     WORD,
     Geometry,
 )
@@ -132,7 +133,8 @@ def _word(rng: random.Random, region: str, stream: int) -> int:
     if region == "note":
         return H_NOTE + rng.randrange(Latch.size(NOTE_WORDS))
     if region == "entry":
-        return GEOMETRY.entry_word(stream) + rng.randrange(ENTRY_WORDS)
+        words = V1_ENTRY_WORDS if rng.random() < 0.8 else ENTRY_WORDS
+        return GEOMETRY.entry_word(stream) + rng.randrange(words)
     slot = GEOMETRY.slot_word(stream)
     if region == "slot":
         return slot + rng.randrange(4)

@@ -21,6 +21,7 @@ from support.compiling import NEEDS_BUILD, ROOT, checkout
 from shmfeed import core
 from shmfeed.errors import UnsupportedPlatformError
 from shmfeed.follower import ReattachingReader
+from shmfeed.layout import VERSION
 from shmfeed.memory.futex import futex_load, futex_wait
 from shmfeed.memory.rows import Rows, Slice
 from shmfeed.memory.wakeup import Eventcount, sleep_past
@@ -384,7 +385,7 @@ class TestInstalled:
         code = "import shmfeed; print(shmfeed.get_include())"
         assert Path(run(python, "-c", code), "shmfeed_layout.h").is_file()
         code = "from shmfeed import _ringbuf; print(_ringbuf.LAYOUT['VERSION'])"
-        assert run(python, "-c", code) == "1"
+        assert run(python, "-c", code) == str(VERSION)
         assert run(python, "-c", ROUND_TRIP, feed_name) == "True C\n1.5"
 
     def test_an_install_without_the_extension_serves_a_feed(

@@ -1,5 +1,7 @@
 """The bytes of a segment: its parts are aligned, do not overlap, and fit."""
 
+import mmap
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,11 @@ from shmfeed.layout import COLUMNS, WORD, Geometry
 from shmfeed.memory.words import Latch
 
 geometries = st.builds(
-    Geometry, st.integers(1, 500), st.integers(1, 5000), st.integers(1, 2000)
+    Geometry,
+    st.integers(1, 500),
+    st.integers(1, 5000),
+    st.integers(1, 2000),
+    st.sampled_from([1, 2]),
 )
 
 
@@ -26,6 +32,10 @@ def test_header_words_do_not_overlap() -> None:
     assert layout.H_COUNTERS + layout.H_COUNTERS_ROOM <= layout.H_HISTOGRAM
     assert layout.H_HISTOGRAM + layout.H_HISTOGRAM_ROOM <= layout.H_NOTE
     end = layout.H_NOTE + Latch.size(layout.NOTE_WORDS)
+    assert end <= min(layout.H_ENTRY_START, layout.V1_HEADER_WORDS)
+    assert 2 * layout.HISTOGRAM_WORDS <= layout.H_HISTOGRAM_ROOM
+    assert layout.H_IDENTITY + Latch.size(layout.IDENTITY_WORDS) <= layout.H_TEXT
+    end = layout.H_TEXT + Latch.size(layout.TEXT_WORDS)
     assert end <= layout.HEADER_WORDS
 
 
@@ -41,7 +51,14 @@ def test_the_version_is_in_the_first_word() -> None:
 def test_entry_words_do_not_overlap() -> None:
     assert layout.E_FORMING + Latch.size(layout.FORMING_WORDS) <= layout.E_NAMES
     names = (layout.SYMBOL_BYTES + layout.TIMEFRAME_BYTES) // WORD
-    assert layout.E_NAMES + names <= layout.ENTRY_WORDS
+    assert layout.E_NAMES + names <= min(layout.E_COUNTERS, layout.V1_ENTRY_WORDS)
+    forming_end = layout.E_FORMING + Latch.size(layout.FORMING_WORDS)
+    assert forming_end <= layout.E_EPOCH < layout.E_SILENCE < layout.E_REASON
+    assert layout.E_REASON < layout.E_NAMES
+    assert layout.E_COUNTERS + layout.E_COUNTERS_ROOM <= layout.E_HOLES
+    holes = Latch.size(1 + layout.HOLES * layout.HOLE_WORDS)
+    assert layout.E_HOLES + holes <= layout.E_WHY
+    assert layout.E_WHY + Latch.size(layout.WHY_WORDS) <= layout.ENTRY_WORDS
     assert len(COLUMNS) == layout.FORMING_WORDS
 
 
@@ -65,10 +82,31 @@ def test_spare_slots(geometry: Geometry) -> None:
 
 @given(geometries)
 def test_pieces_adjoin(geometry: Geometry) -> None:
-    last = geometry.entry_word(geometry.max_streams - 1)
-    assert geometry.slot_word(0) == last + layout.ENTRY_WORDS
+    end = geometry.entry_word(geometry.max_streams)
+    assert geometry.entry_word(0) == geometry.header_words
+    padding = geometry.slot_word(0) - end
+    assert 0 <= padding * WORD < (mmap.PAGESIZE if geometry.version > 1 else 1)
     end = geometry.slot_word(geometry.slots - 1) + geometry.slot_words
     assert geometry.size == end * WORD
+
+
+@given(geometries, st.integers(0, 20))
+def test_slots_begin_on_pages_and_entries_on_cache_lines(
+    geometry: Geometry, number: int
+) -> None:
+    if geometry.version == 1:
+        return  # it has no padding
+    slot, entry = geometry.slot_word(number), geometry.entry_word(number)
+    assert slot * WORD % mmap.PAGESIZE == 0
+    assert geometry.slot_words * WORD % mmap.PAGESIZE == 0
+    assert entry * WORD % 64 == geometry.entry_words * WORD % 64 == 0
+
+
+def test_layout_1_has_its_own_sizes() -> None:
+    old = Geometry(2, 5, 3, version=1)
+    assert (old.header_words, old.entry_words) == (512, 48)
+    assert old.slot_words == 8 + 9 * 2 * 8
+    assert old.size == 8 * (512 + 2 * 48 + 10 * old.slot_words)
 
 
 def test_slot_numbers_fit_their_bits() -> None:
