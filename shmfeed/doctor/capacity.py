@@ -37,7 +37,7 @@ class PlannedSegment(NamedTuple):
 
     @property
     def description(self) -> str:
-        streams, history, _ = self.geometry
+        streams, history, *_ = self.geometry
         reused = "" if self.new_bytes else ", and exists already"
         return (
             f"feed {self.feed!r} takes {mebibytes(self.geometry.size)} MiB,"

@@ -49,7 +49,7 @@ def attempt(*geometry):
 """
 
 SMALL = "16, 16, 1"
-SMALL_PAGES = 13
+SMALL_PAGES = 53
 
 
 def run(child, name, options, code):
@@ -66,7 +66,7 @@ def works(outcome, begin=0):
 
 def test_a_segment_that_does_not_fit(child, feed_name):
     code = f"tell(attempt(1000)); tell(attempt({SMALL}))"
-    refused, small = run(child, feed_name, "size=64k", code)
+    refused, small = run(child, feed_name, "size=256k", code)
     print(refused)
     assert is_refused(refused)
     for part in ("/dev/shm", "MiB free", feed_name, "1000 bars", "--shm-size"):
@@ -81,7 +81,7 @@ for pages in range({SMALL_PAGES} + 4):
     tell(attempt({SMALL}))
     clear()
 """
-    outcomes = run(child, feed_name, "size=256k", code)
+    outcomes = run(child, feed_name, "size=512k", code)
     assert all(is_refused(outcome) or works(outcome) for outcome in outcomes)
     assert is_refused(outcomes[0])
     assert works(outcomes[-1])
@@ -103,7 +103,7 @@ tell(attempt({SMALL}))
 tell(attempt(1000, 16, 4))
 tell(attempt({SMALL}))
 """
-    outcomes = run(child, feed_name, "size=256k", code)
+    outcomes = run(child, feed_name, "size=512k", code)
     assert works(outcomes[0])
     assert works(outcomes[1], 100)
     assert "error" in outcomes[2]  # a larger one does not fit: the old one stays
@@ -140,7 +140,7 @@ for call, *arguments in (
 
 
 def test_a_segment_without_pages_kills_no_process(child, feed_name):
-    attached, created, cleaned = run(child, feed_name, "size=64k", UNREADY)
+    attached, created, cleaned = run(child, feed_name, "size=256k", UNREADY)
     segment = f"shmfeed.{os.geteuid()}.{feed_name}"
     assert attached == ["FeedNotFoundError", [segment]]
     assert created == ["SegmentFullError", []]
@@ -170,4 +170,4 @@ tell(attempt({SMALL}))
     (outcome,) = run(child, feed_name, "size=1m", code)
     assert is_refused(outcome)
     assert "may not make so large a file (ulimit -f), feed" in outcome["error"]
-    assert "needs 0.04 MiB" in outcome["error"]
+    assert "needs 0.21 MiB" in outcome["error"]

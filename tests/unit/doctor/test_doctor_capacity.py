@@ -216,7 +216,7 @@ def test_a_shared_memory_too_small_for_the_segment_is_a_problem(child, feed_name
     assert first[0] == 1
     assert space["level"] == "problem"
     assert (
-        "0.50 MiB of 0.50 MiB free; feed 'default' takes 4.13 MiB, 16 streams"
+        "0.50 MiB of 0.50 MiB free; feed 'default' takes 4.29 MiB, 16 streams"
         in (space["found"])
     )
     assert "enlarge it: " in space["remedy"]

@@ -100,12 +100,12 @@ def test_a_segment_of_another_layout(feed_name) -> None:
         writer._words.ints[H_READY] = READY + 1
         _, found = findings_about(feed_name)
         assert found.level == "problem"
-        assert "has layout version 2" in found.found
+        assert "has layout version 3" in found.found
         assert "start it again with this version" in found.remedy
         writer.close()
     _, found = findings_about(feed_name)
     assert found.level == "note"
-    assert "no feeder holds it: has layout version 2" in found.found
+    assert "no feeder holds it: has layout version 3" in found.found
     assert f"`shmfeed clean --feed {feed_name}`" in found.remedy
 
 
