@@ -173,7 +173,8 @@ def read_geometry(where: Place, words: Words, size: int) -> Geometry:
             " upgrade this process"
         )
     stated = words.ints[H_SIZE]
-    geometry = Geometry(*words.ints[H_MAX_STREAMS : H_GUARD + 1].tolist(), version)
+    streams, history, guard = words.ints[H_MAX_STREAMS : H_GUARD + 1].tolist()
+    geometry = Geometry(streams, history, guard, version)
     valid = (
         1 <= geometry.max_streams <= MAX_STREAMS
         and 1 <= geometry.history <= MAX_HISTORY
