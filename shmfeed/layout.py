@@ -131,7 +131,7 @@ S_EPOCH = 0
 S_INTENT = 1
 S_PUBLISHED = 2
 S_BASE = 3  # number of the oldest row, fixed for the epoch
-S_RETIRED = 4  # reserved: the order in which slots were retired
+S_RETIRED = 4  # epoch of the slot that took the rows' place last, 0: none yet
 SLOT_HEADER_WORDS = 8
 
 # The columns of a slot, and the words of a forming cell, in this order. The float

@@ -36,13 +36,9 @@ Death. A writer that is killed at any step leaves readers unharmed. Before A4 ro
 not published; before U3 readers use the other cell. The next writer takes the counts as
 they are, resets none, and writes row n again.
 
-Swap (nothing does this yet; `tests/races/model_writer.py` specifies it). A late
-correction or a filled gap gives the stream new rows in a free slot:
- (S1) release-store the slot's new epoch, above all that slots have had
- (S2) release
- (S3) write the rows, base, intent and published; no count falls
- (S4) release-store the catalog word (epoch << SLOT_BITS | slot)
-Slices of the old slot stay valid until that slot is reused; then R5 sees the new epoch.
+Swap. A late correction or a filled gap gives the stream new rows in a free slot; the
+steps S1 to S4 are those of `memory.swap`, and S4 is the writer's here. Slices of the
+old slot stay valid until that slot is reused; then R5 sees the new epoch.
 
 Why two counts and not one odd/even word. Both are seqlock-style versions: read before
 and after, valid if nothing moved. A sequence that is odd while its writer writes stays
@@ -82,7 +78,14 @@ from shmfeed.memory.bar_cells import CLOSED, append_error, bar_cells, check_time
 from shmfeed.memory.integrity import check_entry, checked_word, retry_budget
 from shmfeed.memory.liveness import is_alive, is_current, is_working
 from shmfeed.memory.rows import ROW, Rows, Slice, Slot, column_number
-from shmfeed.memory.words import Latch, RetryBudget, Words, boot_ns, check_writable
+from shmfeed.memory.words import (
+    Latch,
+    RetryBudget,
+    Words,
+    boot_ns,
+    check_writable,
+    fence,
+)
 from shmfeed.validation import check_flag, check_int
 
 
@@ -417,6 +420,20 @@ class RingWriter:
         now = boot_ns()
         self._ints[self._at + E_UPDATED] = now
         self._ints[H_TICK] = now
+
+    def _enter_slot(self, before: int, word: int, row: int, last_open: int, /) -> bool:
+        """Store the catalog word, step S4, and continue at `row` of its slot.
+
+        Return False, and store nothing, if a bar was appended after row `before`.
+        """
+        slot = self.reader.geometry.slot_word(word & SLOT_MASK)
+        fence()  # S4, release: pairs with R1
+        # No call from here on: a signal handler may append.
+        if self._row != before:
+            return False
+        self._ints[self._at + E_WORD] = word
+        self._slot, self._row, self._last_open = slot, row, last_open
+        return True
 
     def close(self) -> None:
         """Stop writing: each later call raises FeedLostError."""

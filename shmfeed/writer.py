@@ -7,6 +7,9 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shmfeed.bar import StreamKey, Timeframe, TimeframeAlias, check_timeframe
 from shmfeed.core import Eventcount, RingWriter
 from shmfeed.errors import BadArgumentError, FeedLostError
@@ -32,10 +35,11 @@ from shmfeed.layout import (
     State,
     default_guard,
 )
-from shmfeed.memory.catalog import Catalog, check_keys, entries
+from shmfeed.memory.catalog import Catalog, check_keys, entries, no_stream
 from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.integrity import damage_as_error
 from shmfeed.memory.note import pack_note
+from shmfeed.memory.swap import replace_rows
 from shmfeed.memory.wakeup import wake_bits
 from shmfeed.memory.words import Latch, boot_ns
 from shmfeed.segment.mapping import place
@@ -196,6 +200,44 @@ class FeedWriter:
         self._check_open()
         key = check_symbol(symbol), check_timeframe(timeframe)
         self._catalog.unsubscribe(key, boot_ns())
+
+    def replace_rows(
+        self,
+        symbol: str,
+        timeframe: "Timeframe | TimeframeAlias",
+        rows: "NDArray[np.float64]",
+    ) -> int:
+        """Replace a stream's closed bars by these, in one step. Wakes no reader.
+
+        The stream's epoch rises, and its count by the number of bars that it did not
+        have. Slices that were taken before stay valid until their memory is used by a
+        later repair.
+
+        Args:
+            symbol, timeframe: A stream that `add_stream` has returned a writer of.
+            rows: float64 (9, n), n at least 1, as `Rows.block`: all bars that the
+                stream shall have, oldest first, up to its last closed bar or beyond.
+                The newest `history` of them are used, and stored as they are.
+
+        Returns:
+            The stream's count, the number of its next bar.
+
+        Raises:
+            BadArgumentError: There is no such stream; the rows are malformed, or end
+                before the stream's last closed bar.
+            SegmentFullError: There is no room for another copy of the stream's rows.
+            FeedLostError: The writer is closed.
+
+        No error changes the stream.
+        """
+        self._check_open()
+        key = check_symbol(symbol), check_timeframe(timeframe)
+        ring = self._rings.get(key)
+        if ring is None:
+            raise no_stream(key, "repair", self._rings)
+        index = self._catalog.index[key]
+        with damage_as_error(self._words):
+            return replace_rows(self._catalog, index, rows, key[1], ring._enter_slot)
 
     def streams(self) -> "list[StreamKey]":
         """Return the subscribed (symbol, timeframe) pairs, in order of subscription."""

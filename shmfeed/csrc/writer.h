@@ -189,6 +189,31 @@ writer_update_forming(Writer *self, PyObject *const *args, Py_ssize_t count,
 }
 
 static PyObject *
+writer_enter_slot(Writer *self, PyObject *args)
+{
+    long long before, word, row, last_open;
+    int64_t at;
+    if (!PyArg_ParseTuple(args, "LLLL:_enter_slot", &before, &word, &row, &last_open)) {
+        return NULL;
+    }
+    Reader *reader = (Reader *)self->reader;
+    PyObject *found = PyObject_CallMethod(reader->geometry, "slot_word", "L",
+                                          word & SHM_SLOT_MASK);
+    if (as_int64(found, &at) < 0) {
+        return NULL;
+    }
+    if (self->row != before) {
+        Py_RETURN_FALSE;
+    }
+    /* S4, release: pairs with R1. */
+    ring_store_release(self->entry + SHM_E_WORD, word);
+    self->slot = ring_slot_at(self->segment, at, self->slot.capacity);
+    self->row = row;
+    self->last_open = last_open;
+    Py_RETURN_TRUE;
+}
+
+static PyObject *
 writer_close(Writer *self, PyObject *Py_UNUSED(none))
 {
     self->last_open = SHM_TIME_LIMIT;
@@ -308,6 +333,8 @@ static PyMethodDef writer_methods[] = {
     {"append", FUNCTION(writer_append), NAMED, DOC_RingWriter_append},
     {"update_forming", FUNCTION(writer_update_forming), NAMED,
      DOC_RingWriter_update_forming},
+    {"_enter_slot", (PyCFunction)writer_enter_slot, METH_VARARGS,
+     DOC_RingWriter__enter_slot},
     {"close", (PyCFunction)writer_close, METH_NOARGS, DOC_RingWriter_close},
     {NULL, NULL, 0, NULL},
 };

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, cast
 
 from shmfeed.bar import StreamKey, Timeframe, check_timeframe
-from shmfeed.errors import BadArgumentError, StreamNotFoundError
+from shmfeed.errors import BadArgumentError, SegmentFullError, StreamNotFoundError
 from shmfeed.layout import (
     E_NAMES,
     E_SINCE,
@@ -19,6 +19,7 @@ from shmfeed.layout import (
     S_EPOCH,
     S_INTENT,
     S_PUBLISHED,
+    S_RETIRED,
     SLOT_BITS,
     SLOT_MASK,
     SYMBOL_BYTES,
@@ -43,6 +44,16 @@ def stream_not_found(
     listed = ", ".join(names[:_MAX_LISTED]) or "nothing yet"
     return StreamNotFoundError(
         f"feed {feed!r} does not carry {' '.join(key)}; it carries: {listed}{more}"
+    )
+
+
+def no_stream(
+    key: StreamKey, purpose: str, streams: Iterable[StreamKey]
+) -> BadArgumentError:
+    """Return the error for a stream that the writer does not have."""
+    listed = ", ".join(map(" ".join, streams)) or "none"
+    return BadArgumentError(
+        f"there is no stream {' '.join(key)} to {purpose}; there are: {listed}"
     )
 
 
@@ -119,13 +130,14 @@ def read_entry(words: Words, geometry: Geometry, index: int) -> Entry:
 class Catalog:
     """The writer's side of the catalog: it adds, subscribes and unsubscribes streams.
 
-    `index` maps the key of each stream to its entry number.
+    `index` maps the key of each stream to its entry number; `words` and `geometry` are
+    those of the segment.
     """
 
     def __init__(self, words: Words, geometry: Geometry, first_epoch: int) -> None:
         # `first_epoch` is above each epoch of this feed's earlier segments.
-        self._words = words
-        self._geometry = geometry
+        self.words = words
+        self.geometry = geometry
         self._first_epoch = first_epoch
         self.index = {entry.key: entry.number for entry in entries(words, geometry)}
 
@@ -143,18 +155,18 @@ class Catalog:
         index = self.index.get(key)
         if index is None:
             index = self._make(key, base)
-        at = self._geometry.entry_word(index)
-        if not self._words.ints[at + E_SUBSCRIBED]:
-            self._words.ints[at + E_SINCE] = now
-            self._words.ints[at + E_SUBSCRIBED] = 1
-        if index == self._words.ints[H_STREAMS]:
+        at = self.geometry.entry_word(index)
+        if not self.words.ints[at + E_SUBSCRIBED]:
+            self.words.ints[at + E_SINCE] = now
+            self.words.ints[at + E_SUBSCRIBED] = 1
+        if index == self.words.ints[H_STREAMS]:
             fence()  # release: the entry is complete; pairs with that of `entries`
-            self._words.ints[H_STREAMS] = index + 1
+            self.words.ints[H_STREAMS] = index + 1
             self.index[key] = index
         return index
 
     def _make(self, key: StreamKey, base: int) -> int:
-        ints, geometry = self._words.ints, self._geometry
+        ints, geometry = self.words.ints, self.geometry
         index = ints[H_STREAMS]
         if index >= geometry.max_streams:
             streams = counted(geometry.max_streams, "stream")
@@ -162,36 +174,49 @@ class Catalog:
                 f"this feed has capacity for {streams} and carries {index};"
                 f" {' '.join(key)} does not fit: raise max_streams"
             )
-        slot, epoch = self._free_slot()
+        slot, epoch = self.free_slot()
         at = geometry.slot_word(slot)
         ints[at + S_EPOCH] = epoch
         fence()  # S2, release: pairs with R5; older slices see that the slot is reused
         ints[at + S_BASE] = ints[at + S_INTENT] = ints[at + S_PUBLISHED] = base
         at = geometry.entry_word(index)
-        self._words.raw[at * WORD : (at + E_NAMES) * WORD] = bytes(E_NAMES * WORD)
+        self.words.raw[at * WORD : (at + E_NAMES) * WORD] = bytes(E_NAMES * WORD)
         start = (at + E_NAMES) * WORD
         symbol = key[0].encode("ascii").ljust(SYMBOL_BYTES, b"\0")
         name = symbol + key[1].encode("ascii").ljust(TIMEFRAME_BYTES, b"\0")
-        self._words.raw[start : start + len(name)] = name
+        self.words.raw[start : start + len(name)] = name
         fence()  # S4, release: the slot is complete; pairs with R1, in `checked_word`
         ints[at + E_WORD] = epoch << SLOT_BITS | slot
         return index
 
-    def _free_slot(self) -> tuple[int, int]:
-        # An unused slot, and an epoch above all that slots have had.
-        ints, geometry = self._words.ints, self._geometry
-        named = catalog_words(self._words, geometry, ints[H_STREAMS])
+    def free_slot(self) -> tuple[int, int]:
+        """Return an unused slot, and an epoch above all that slots have had.
+
+        It is the slot that was retired longest ago, so that slices of the others last.
+
+        Raises:
+            SegmentFullError: Each slot holds a stream's rows.
+        """
+        ints, geometry = self.words.ints, self.geometry
+        named = catalog_words(self.words, geometry, ints[H_STREAMS])
         used = {word & SLOT_MASK for word in named}
-        slot = next(n for n in range(geometry.slots) if n not in used)
+        free = [slot for slot in range(geometry.slots) if slot not in used]
+        if not free:
+            raise SegmentFullError(
+                f"{self.words.name} has {counted(geometry.slots, 'slot')}, and each"
+                " holds a stream's rows; raise max_streams"
+            )
         start, end = geometry.slot_word(0), geometry.slot_word(geometry.slots)
+        retired = ints[start + S_RETIRED : end : geometry.slot_words].tolist()
+        slot = min(free, key=retired.__getitem__)
         epochs = ints[start + S_EPOCH : end : geometry.slot_words]
         return slot, max(self._first_epoch, max(epochs) + 1)
 
     def unsubscribe(self, key: StreamKey, now: int) -> None:
         """Mark a stream as unsubscribed; its rows stay. Raise BadArgumentError."""
-        at = self._geometry.entry_word(self._find(key, "unsubscribe"))
-        self._words.ints[at + E_SINCE] = now
-        self._words.ints[at + E_SUBSCRIBED] = 0
+        at = self.geometry.entry_word(self._find(key, "unsubscribe"))
+        self.words.ints[at + E_SINCE] = now
+        self.words.ints[at + E_SUBSCRIBED] = 0
 
     def indices(self, streams: Iterable[StreamKey]) -> list[int]:
         """Return the entry numbers of these streams. Raise BadArgumentError."""
@@ -204,8 +229,5 @@ class Catalog:
     def _find(self, key: StreamKey, purpose: str) -> int:
         index = self.index.get(key)
         if index is None:
-            listed = ", ".join(map(" ".join, self.index)) or "none"
-            raise BadArgumentError(
-                f"there is no stream {' '.join(key)} to {purpose}; there are: {listed}"
-            )
+            raise no_stream(key, purpose, self.index)
         return index
