@@ -78,6 +78,13 @@ __all__ = [
 ]
 
 
+def _refuse_pickle(_: Slice) -> str:
+    raise TypeError(
+        "a Slice cannot be pickled or copied by module copy: its rows are in shared"
+        " memory and may be written over; pickle rows.copy() or ring.snapshot(n)"
+    )
+
+
 def _as_pure(private: Rows) -> tuple[type[Rows], tuple[object, ...]]:
     # A pickle or copy of C's rows can be loaded where there is no C core.
     return rows.Rows, (private.block, private.first, private.forming)
@@ -95,6 +102,8 @@ if not TYPE_CHECKING and extension is not None:
     if hasattr(extension, "Eventcount"):  # on Linux
         Eventcount, sleep_past = extension.Eventcount, extension.sleep_past
         futex_load, futex_wait = extension.futex_load, extension.futex_wait
+
+copyreg.pickle(Slice, _refuse_pickle)
 
 build = "pure Python" if extension is None else "C"
 REMEDY = (  # how to get the C core

@@ -89,6 +89,9 @@ class Feed:
     A context manager that closes it on exit. `name` is the feed's name. After `close`
     its methods raise FeedNotFoundError.
 
+    A pickle holds the name alone: a process that loads it attaches by itself, and
+    raises as `attach` does. So does `copy.copy`.
+
     Thread safety: any thread may call any method. A forked child may use it.
     """
 
@@ -103,15 +106,23 @@ class Feed:
             weakref.WeakValueDictionary()
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._open_mapping()
+        return attach, (self.name,)
+
     def current(self) -> Mapping:
         """Return the feed's current segment."""
+        mapping = self._open_mapping()
+        if not is_current(mapping.words.ints, boot_ns()):
+            return self._find_successor(mapping)
+        return mapping
+
+    def _open_mapping(self) -> Mapping:
         mapping = self._mapping
         if mapping is None:
             raise FeedNotFoundError(
                 f"this attachment to feed {self.name!r} is closed; attach again"
             )
-        if not is_current(mapping.words.ints, boot_ns()):
-            return self._find_successor(mapping)
         return mapping
 
     def _find_successor(self, mapping: Mapping) -> Mapping:
@@ -236,6 +247,9 @@ class Ring(ReattachingReader):
     a recreated feed does not carry the stream, and FeedNotFoundError after
     `Feed.close`.
 
+    A pickle holds the names alone: a process that loads it attaches to the feed by
+    itself. Rings of one Feed that are pickled together share one Feed there.
+
     Thread safety: any thread may call any method. A forked child may use it.
     """
 
@@ -247,6 +261,9 @@ class Ring(ReattachingReader):
         self.symbol = symbol
         self.timeframe: Timeframe = timeframe
         self._current_reader()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Ring, (self._feed, self.symbol, self.timeframe)
 
     def _find(self) -> RingReader:
         return self._feed.reader_of(self)
