@@ -20,6 +20,7 @@ from test_kill_every_store import (
     check_aftermath,
     fill,
     opened,
+    swap_twice,
     update_twice,
 )
 
@@ -53,7 +54,7 @@ def die_after(stores, name, act, board, extension):
     os._exit(0)
 
 
-def die_each_death(name, act, extension) -> int:
+def die_each_death(name, act, extension, phase="append") -> int:
     """Return the number of stores, after a death at each of them."""
     for stores in range(1, MOST_STORES):
         fill(name)
@@ -62,7 +63,7 @@ def die_each_death(name, act, extension) -> int:
             with forks.Fork(die_after, stores, name, act, board, extension) as feeder:
                 ended = feeder.wait()
             try:
-                check_aftermath(name, PHASES["append"], board, old)
+                check_aftermath(name, PHASES[phase], board, old)
             except BaseException as error:
                 error.add_note(f"after a death at store {stores}")
                 raise
@@ -77,6 +78,11 @@ def die_each_death(name, act, extension) -> int:
 )
 def test_a_death_at_each_store_is_survived(feed_name, counting, act, least) -> None:
     assert die_each_death(feed_name, act, counting) >= least
+
+
+def test_a_death_at_the_last_store_of_a_swap_is_survived(feed_name, counting) -> None:
+    # Numpy makes the others; `test_kill_every_store` counts them.
+    assert die_each_death(feed_name, swap_twice, counting, "swap") == 2
 
 
 def test_a_wrong_order_does_not_survive(feed_name, tmp_path) -> None:

@@ -17,9 +17,19 @@ import fuse
 import pytest
 from support import cores, forks, payload
 
+import shmfeed.writer
 from shmfeed.errors import FeedNotFoundError, StreamNotFoundError
 from shmfeed.feed import Feed, attach
-from shmfeed.layout import H_BARS, READY, S_INTENT, S_PUBLISHED, WORD
+from shmfeed.layout import (
+    H_BARS,
+    READY,
+    S_INTENT,
+    S_PUBLISHED,
+    SLOT_BITS,
+    SLOT_HEADER_WORDS,
+    WORD,
+)
+from shmfeed.memory import swap
 from shmfeed.segment import ownership
 from shmfeed.segment.mapping import place
 from shmfeed.writer import FeedWriter, create
@@ -37,7 +47,8 @@ class Phase(NamedTuple):
     """The work of a feeder until it dies: `prepare` unharmed, then `act` with the fuse.
 
     `keeps` says whether the rows that were there before must be there after; `after`
-    is the geometry of its successor. By day only every `stride`-th death is died.
+    is the geometry of its successor; `whole` has the only counts that may be found, or
+    nothing. By day only every `stride`-th death is died.
     """
 
     prepare: Callable[[str], FeedWriter | None]
@@ -46,6 +57,7 @@ class Phase(NamedTuple):
     starts_empty: bool = False
     after: tuple[int, int, int] = GEOMETRY
     stride: int = 1
+    whole: tuple[int, ...] = ()
 
 
 def nothing(name):
@@ -91,6 +103,25 @@ def update_twice(name, writer, board):
         payload.update_forming(ring, ROWS + 1, revision)
 
 
+def fill_by_word(words, geometry, slot, first, cells):
+    """Store the rows of a swap word by word, so that a death can fall between two."""
+    at, stride = geometry.slot_word(slot) + SLOT_HEADER_WORDS, 2 * geometry.capacity
+    for column, values in enumerate(cells.tolist()):
+        for row, value in enumerate(values, first):
+            cell = at + column * stride + row % geometry.capacity
+            words.ints[cell] = words.ints[cell + geometry.capacity] = value
+
+
+def swap_twice(name, writer, board):
+    swap._fill = fill_by_word
+    writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
+    for number in (ROWS + 2, ROWS + 4):
+        board[BEGUN] = number
+        rows = payload.block(range(number - 4, number + 1))
+        writer.replace_rows(payload.SYMBOL, payload.TIMEFRAME, rows)
+        board[APPENDED] = number
+
+
 def say(name, writer, board):
     writer.note({"endpoint": "wss://venue", "last_error": None})
     writer.count("messages", 3)
@@ -113,6 +144,7 @@ PHASES = {
     "add_stream": Phase(opened, add),
     "append": Phase(opened, append_two),
     "update_forming": Phase(opened, update_twice),
+    "swap": Phase(opened, swap_twice, whole=(ROWS, ROWS + 2, ROWS + 4), stride=3),
     "status": Phase(opened, say, stride=4),
     "close": Phase(opened, leave),
     "close and unlink": Phase(opened, leave_nothing, keeps=False),
@@ -177,6 +209,7 @@ def check_aftermath(name: str, phase: Phase, board: memoryview, old: Feed | None
         ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
         count = ring.reader.count
         assert least <= count <= most
+        assert count in (phase.whole or [count])
         payload.append(ring, count + 1)
         other = writer.add_stream(OTHER, payload.TIMEFRAME)
         payload.append(other, 1)
@@ -220,6 +253,23 @@ def test_the_feed_survives_a_death_at_each_step(feed_name, phase):
     assert steps >= 5
 
 
+def enter_first():
+    """Store the catalog word before the rows: a mutant."""
+    replace_rows, build_rows = swap.replace_rows, swap.build_rows
+
+    def replace_early(catalog, index, rows, timeframe, enter_slot):
+        def enter_and_build(words, geometry, slot, epoch, last, cells):
+            count = words.ints[geometry.slot_word(0) + S_PUBLISHED]
+            words.ints[geometry.slot_word(slot)] = epoch
+            enter_slot(count, epoch << SLOT_BITS | slot, count, 0)
+            build_rows(words, geometry, slot, epoch, last, cells)
+
+        swap.build_rows = enter_and_build
+        return replace_rows(catalog, index, rows, timeframe, lambda *_: True)
+
+    shmfeed.writer.replace_rows = replace_early
+
+
 def publish_first():
     """Publish a row before it is written: a mutant."""
     store = fuse.FusedView.__setitem__
@@ -254,7 +304,8 @@ def ready_first():
 
 
 @pytest.mark.parametrize(
-    ("phase", "mutant"), [("append", publish_first), ("creation", ready_first)]
+    ("phase", "mutant"),
+    [("append", publish_first), ("creation", ready_first), ("swap", enter_first)],
 )
 def test_a_wrong_order_is_found(feed_name, phase, mutant):
     with pytest.raises(Exception, match=r".") as caught:

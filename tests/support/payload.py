@@ -5,7 +5,10 @@ forming bar is update `revision` of bar `number`; its floats are multiples of
 `number * REVISIONS + revision`.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
+from numpy.typing import NDArray
 
 from shmfeed.bar import Bar
 from shmfeed.memory.rows import Rows
@@ -20,6 +23,16 @@ _FACTORS = np.arange(1.0, 7.0)[:, None]
 
 def append(ring: RingWriter, number: int, *, wake: bool = True) -> None:
     ring.append(number * STEP, *_floats(number), flags=number, wake=wake)
+
+
+def block(numbers: Iterable[int], mark: int = 0) -> NDArray[np.float64]:
+    """Return closed bars as `Rows.block`; `mark` is added to each value."""
+    wanted = np.fromiter(numbers, np.int64)
+    cells = np.empty((9, len(wanted)))
+    ints = cells.view(np.int64)
+    ints[0], ints[1] = wanted * STEP, (wanted + 1) * STEP
+    cells[2:8], ints[8] = (wanted + mark) * _FACTORS, wanted + mark
+    return cells
 
 
 def update_forming(ring: RingWriter, number: int, revision: int) -> None:
