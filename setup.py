@@ -31,6 +31,7 @@ COLUMNS = 88  # of a generated line
 LAYOUT_HEADER = "shmfeed_layout.h"
 INSTALLED = f"{PACKAGE}/include/{LAYOUT_HEADER}"
 DEFINITIONS = (  # the modules whose classes and functions have a twin in C
+    "shmfeed/cutting.py",
     "shmfeed/follower.py",
     "shmfeed/memory/futex.py",
     "shmfeed/memory/rows.py",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from shmfeed._version import __version__
     from shmfeed.c_headers import get_include
     from shmfeed.core import RingWriter, Rows, Slice
-    from shmfeed.feed import Feed, Ring, attach, wait
+    from shmfeed.feed import Cut, Feed, Ring, attach, cut, wait
     from shmfeed.layout import State
     from shmfeed.manager import WebSocketManager, get_websocket_manager
     from shmfeed.settings.arguments import SettingsArguments
@@ -46,6 +46,7 @@ __all__ = [
     "Bar",
     "BusyRingError",
     "ConnectionStatus",
+    "Cut",
     "Feed",
     "FeedBusyError",
     "FeedLostError",
@@ -81,6 +82,7 @@ __all__ = [
     "__version__",
     "attach",
     "create",
+    "cut",
     "get_include",
     "get_websocket_manager",
     "wait",
@@ -93,7 +95,7 @@ if not TYPE_CHECKING:
         "shmfeed._version": ("__version__",),
         "shmfeed.c_headers": ("get_include",),
         "shmfeed.core": ("RingWriter", "Rows", "Slice"),
-        "shmfeed.feed": ("Feed", "Ring", "attach", "wait"),
+        "shmfeed.feed": ("Cut", "Feed", "Ring", "attach", "cut", "wait"),
         "shmfeed.layout": ("State",),
         "shmfeed.manager": ("WebSocketManager", "get_websocket_manager"),
         "shmfeed.settings.arguments": ("SettingsArguments",),

@@ -7,6 +7,7 @@
  * reader.h     RingReader
  * writer.h     RingWriter
  * follower.h   ReattachingReader
+ * cut.h        read_cut
  * futex.h      futex_load, futex_wait
  * wakeup.h     Eventcount, sleep_past
  *
@@ -19,6 +20,7 @@
 
 #include "csrc/core.h"
 
+#include "csrc/cut.h"
 #include "csrc/wakeup.h"
 #include "csrc/follower.h"
 #include "csrc/futex.h"
@@ -101,7 +103,7 @@ fence(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 }
 
 static PyMethodDef functions[] = {
-    FUTEX_METHODS EVENTCOUNT_METHODS{"fence", fence, METH_NOARGS,
+    FUTEX_METHODS EVENTCOUNT_METHODS CUT_METHODS{"fence", fence, METH_NOARGS,
                                "Order all accesses above it before all below it."},
     {NULL, NULL, 0, NULL},
 };

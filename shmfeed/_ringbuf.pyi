@@ -1,3 +1,4 @@
+from shmfeed.cutting import read_cut as read_cut
 from shmfeed.follower import ReattachingReader as ReattachingReader
 from shmfeed.memory.rows import Rows as Rows
 from shmfeed.memory.rows import Slice as Slice

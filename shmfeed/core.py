@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from shmfeed import layout
+from shmfeed.cutting import read_cut
 from shmfeed.errors import UnsupportedPlatformError
 from shmfeed.follower import ReattachingReader
 from shmfeed.memory import rows
@@ -34,6 +35,7 @@ _REQUIRED_NAMES = (
     "Rows",
     "Slice",
     "fence",
+    "read_cut",
 )
 
 
@@ -74,6 +76,7 @@ __all__ = [
     "check_memory_order",
     "futex_load",
     "futex_wait",
+    "read_cut",
     "sleep_past",
 ]
 
@@ -97,6 +100,7 @@ if not TYPE_CHECKING and extension is not None:
         extension.ReattachingReader,
     )
     RingReader, RingWriter = extension.RingReader, extension.RingWriter
+    read_cut = extension.read_cut
     copyreg.pickle(Rows, _as_pure)
     use_fence(extension.fence)
     if hasattr(extension, "Eventcount"):  # on Linux

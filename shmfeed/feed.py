@@ -10,16 +10,24 @@ for this, and makes no system call. Reads of a dead feed look up its name once i
 
 import time
 import weakref
-from collections.abc import Iterable
-from typing import Any, Self
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Self
 
-from shmfeed.bar import StreamKey, Timeframe, TimeframeAlias, check_timeframe
-from shmfeed.core import ReattachingReader, RingReader
+from shmfeed.bar import (
+    DEFAULT_FIELDS,
+    Field,
+    StreamKey,
+    Timeframe,
+    TimeframeAlias,
+    check_timeframe,
+)
+from shmfeed.core import ReattachingReader, RingReader, read_cut
 from shmfeed.errors import BadArgumentError, FeedNotFoundError, SegmentError
 from shmfeed.layout import H_WAKE, Geometry
 from shmfeed.memory.catalog import entries, stream_not_found
 from shmfeed.memory.liveness import is_alive, is_current, note_lookup
-from shmfeed.memory.words import boot_ns
+from shmfeed.memory.rows import FloatArray, IntArray
+from shmfeed.memory.words import RetryBudget, boot_ns
 from shmfeed.segment.mapping import (
     Mapping,
     Place,
@@ -351,3 +359,80 @@ def check_ring(value: Any) -> Ring:
             f"rings contains {repr_short(value)}; it must contain rings of Feed.ring()"
         )
     return value
+
+
+class Cut(NamedTuple):
+    """The newest closed bars of many rings as of one instant, made by `cut`.
+
+    Attributes:
+        values: float64 (fields, rings, m) in the order asked, private and writable,
+            oldest bar first; NaN where a ring has no bar.
+        close_time: int64, ms UTC. Aligned, shape (m,): one time for all rings. Else
+            (rings, m), 0 where a ring has no bar.
+        missing: The rings that have no closed bar, in the order asked.
+    """
+
+    values: FloatArray
+    close_time: IntArray
+    missing: list[Ring]
+
+
+def cut(
+    rings: Iterable[Ring],
+    n: int,
+    fields: "Field | Sequence[Field]" = DEFAULT_FIELDS,
+    align: bool = True,
+) -> Cut:
+    """Return the newest closed bars of many rings as of one instant, in one call.
+
+    Aligned, the cut has the newest close times that all rings with bars have. There is
+    an instant during the call at which its last close time was the newest that all of
+    them had: each row is closed in every ring, and no ring lacks it because it was read
+    too early. Bars that close during the call do not disturb it.
+
+    Not aligned, each ring gives its own newest bars. There is an instant during the
+    call at which the last bar of each ring was that ring's newest.
+
+    Args:
+        rings: Rings of one Feed. A ring may be given twice.
+        n: At least 1. More than `history` counts as `history`.
+        fields: One or several of open high low close volume money, each once.
+        align: If True, one row for each close time that all rings with bars have,
+            among the last `history` bars of each. If False, the last n bars of each
+            ring, which end at the right.
+
+    Returns:
+        The cut, of m rows: n, or as many as there are. A ring without bars keeps its
+        place, is in `missing`, and does not bound the others.
+
+    Raises:
+        BadArgumentError: An argument is not accepted, or the rings are not of one Feed.
+        FeedNotFoundError: The feed is closed.
+        StreamNotFoundError: A recreated feed does not carry a stream.
+        BusyRingError: For 10 ms, aligned, the writer overwrote rows that were read or,
+            not aligned, a ring closed a bar during each try.
+
+    Thread safety: any thread may call it.
+    """
+    items = items_of(rings)
+    checked: tuple[Any, ...] = (rings,) if items is None else tuple(items)
+    names = [fields] if isinstance(fields, str) else items_of(fields)
+    asked: Any = fields if names is None else tuple(names)
+    budget = RetryBudget("cut")
+    while (found := read_cut(checked, n, asked, align)) is None:
+        check_one_feed(checked)
+        budget.spend()  # the feed was recreated between two of the rings
+    values, close_time, missing = found
+    return Cut(values, close_time, [checked[k] for k in missing])
+
+
+def check_one_feed(rings: Sequence[Any]) -> None:
+    """Raise BadArgumentError unless these are rings of one Feed."""
+    if not rings:
+        raise BadArgumentError("rings is empty; it must contain rings of Feed.ring()")
+    feeds = {id(ring._feed): ring._feed.name for ring in map(check_ring, rings)}
+    if len(feeds) > 1:
+        names = ", ".join(map(repr, feeds.values()))
+        raise BadArgumentError(
+            f"rings come from {len(feeds)} Feed objects, of {names}; a cut reads one"
+        )

@@ -25,6 +25,7 @@ static struct {
     PyObject *rows;
     PyObject *integrity;
     PyObject *ringbuf;
+    PyObject *cutting;
 } python;
 
 static const struct {
@@ -40,6 +41,7 @@ static const struct {
     {&python.rows, "shmfeed.memory.rows", NULL},
     {&python.integrity, "shmfeed.memory.integrity", NULL},
     {&python.ringbuf, "shmfeed.ringbuf", NULL},
+    {&python.cutting, "shmfeed.cutting", NULL},
 };
 
 static int

@@ -42,7 +42,7 @@ ROOMS = {
     "layout": room(1, "layout", "ground"),
     "settings": room(1, "settings.*", "ground"),
     "memory": room(2, "memory.*", "ground layout"),
-    "ring": room(3, "ringbuf follower core", "ground layout memory"),
+    "ring": room(3, "ringbuf follower cutting core", "ground layout memory"),
     "segment": room(4, "segment.*", "ground layout memory ring"),
     "codecs": room(4, "codecs.*", "ground layout settings"),
     "control": room(5, "control.*", "ground segment"),

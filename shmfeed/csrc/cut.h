@@ -1,0 +1,462 @@
+/* read_cut, as shmfeed/cutting.py defines it. */
+#ifndef SHM_CUT_H
+#define SHM_CUT_H
+
+#include "follower.h"
+
+/* The rows of one ring, from which the cut takes its own. */
+typedef struct {
+    Reader *reader;
+    ring_slot slot;
+    int64_t word;
+    int64_t first;
+    int64_t last;
+    int64_t newest;  /* rows up to the newest common close time, from `first` on */
+    bool moved;      /* take and copy it again */
+} CutRing;
+
+typedef struct {
+    CutRing *rings;
+    Py_ssize_t count;
+    int columns[SHM_FLOATS];
+    int fields;
+    bool align;
+    int64_t most;
+    int64_t reach;       /* rows of a ring that are looked at */
+    int64_t rows;        /* chosen rows; -1 before the first choice */
+    bool has_holes;      /* the chosen rows of a ring may not be adjacent */
+    int64_t *times;      /* scratch of `reach` words: the chosen close times */
+    int64_t *places;     /* scratch of `reach` words: a ring's rows at these times */
+    PyArrayObject *values;
+    PyArrayObject *close_time;
+    PyObject *budget;
+} Cut;
+
+static inline int64_t
+cut_length(const CutRing *ring)
+{
+    return ring->first < ring->last ? ring->last - ring->first : 0;
+}
+
+/* The first row of the ring's window in a column. */
+static inline const ring_word *
+cut_column(const CutRing *ring, int column)
+{
+    return ring_row(&ring->slot, ring->first) + column * ring_stride(&ring->slot);
+}
+
+static inline int64_t
+cut_close_time(const CutRing *ring, int64_t row)
+{
+    return ring_load(cut_column(ring, CLOSE_TIMES) + row);
+}
+
+/* Load word and window, C1: 1, 0 if the word is not that of before, -1 on an error. */
+static int
+cut_take(CutRing *ring, int64_t reach)
+{
+    int64_t before = ring->word;
+    if (reader_current(ring->reader) < 0) {
+        return -1;
+    }
+    ring->word = ring->reader->word;
+    ring->slot = ring->reader->slot;
+    ring_window(&ring->slot, reach, &ring->first, &ring->last);
+    return ring->word == before;
+}
+
+/* True if the ring did not move since C1, C4. */
+static bool
+cut_held(const CutRing *ring, bool with_count)
+{
+    return ring->first <= ring->last &&
+           ring_intact(&ring->slot, ring->word, ring->first) &&
+           ring_load_acquire(ring->reader->entry + SHM_E_WORD) == ring->word &&
+           (!with_count ||
+            ring_load_acquire(ring->slot.header + SHM_S_PUBLISHED) == ring->last);
+}
+
+/* Lower `*time` to the newest close time that all rings with rows have; return false if
+   they have none in common. A row that is overwritten meanwhile may have any time; C4
+   finds it. */
+static bool
+cut_agree(Cut *cut, int64_t *time)
+{
+    Py_ssize_t agreed = 0, k = 0;
+    while (agreed < cut->count) {
+        CutRing *ring = &cut->rings[k];
+        int64_t found = *time;
+        if (cut_length(ring) > 0) {
+            while (ring->newest > 0 &&
+                   (found = cut_close_time(ring, ring->newest - 1)) > *time) {
+                ring->newest--;
+            }
+            if (ring->newest == 0) {
+                return false;
+            }
+        }
+        agreed = found < *time ? 1 : agreed + 1;
+        *time = found;
+        k = k + 1 < cut->count ? k + 1 : 0;
+    }
+    return true;
+}
+
+/* Compare the `rows` newest common rows of a ring with `times`. */
+static bool
+cut_has_times(const CutRing *ring, const int64_t *times, int64_t rows)
+{
+    const ring_word *own = cut_column(ring, CLOSE_TIMES) + ring->newest - rows;
+    int64_t differing = 0;
+    for (int64_t row = 0; row < rows; row++) {
+        differing |= ring_load(own + row) ^ times[row];
+    }
+    return differing == 0;
+}
+
+/* Fill `times` with the newest common close times, C2, and return their number. */
+static int64_t
+cut_common_times(Cut *cut)
+{
+    int64_t time = INT64_MAX, rows = cut->most, found = 0;
+    const CutRing *one = NULL;
+
+    cut->has_holes = false;
+    for (Py_ssize_t k = 0; k < cut->count; k++) {
+        cut->rings[k].newest = cut_length(&cut->rings[k]);
+        if (one == NULL && cut->rings[k].newest > 0) {
+            one = &cut->rings[k];
+        }
+    }
+    if (one == NULL || !cut_agree(cut, &time)) {
+        return 0;
+    }
+    for (Py_ssize_t k = 0; k < cut->count; k++) {
+        int64_t newest = cut->rings[k].newest;
+        if (cut_length(&cut->rings[k]) > 0 && newest < rows) {
+            rows = newest;
+        }
+    }
+    for (int64_t row = 0; row < rows; row++) {
+        cut->times[row] = cut_close_time(one, one->newest - rows + row);
+    }
+    for (Py_ssize_t k = 0; k < cut->count && !cut->has_holes; k++) {
+        cut->has_holes = cut_length(&cut->rings[k]) > 0 &&
+                         !cut_has_times(&cut->rings[k], cut->times, rows);
+    }
+    if (!cut->has_holes) {  /* the usual case */
+        return rows;
+    }
+    do {
+        cut->times[cut->most - ++found] = time--;
+    } while (found < cut->most && cut_agree(cut, &time));
+    memmove(cut->times, cut->times + cut->most - found, (size_t)found * SHM_WORD);
+    return found;
+}
+
+/* Allocate the arrays for `rows` rows, and mark all rings to be copied. */
+static int
+cut_allocate(Cut *cut, int64_t rows)
+{
+    npy_intp shape[3] = {cut->fields, (npy_intp)cut->count, (npy_intp)rows};
+    PyObject *values = PyArray_SimpleNew(3, shape, NPY_FLOAT64);
+    PyObject *close_time =
+        PyArray_SimpleNew(cut->align ? 1 : 2, shape + (cut->align ? 2 : 1), NPY_INT64);
+    Py_XSETREF(cut->values, (PyArrayObject *)values);
+    Py_XSETREF(cut->close_time, (PyArrayObject *)close_time);
+    if (values == NULL || close_time == NULL) {
+        return -1;
+    }
+    cut->rows = rows;
+    if (cut->align && rows > 0) {
+        memcpy(PyArray_DATA(cut->close_time), cut->times, (size_t)rows * SHM_WORD);
+    }
+    for (Py_ssize_t k = 0; k < cut->count; k++) {
+        cut->rings[k].moved = true;
+    }
+    return 0;
+}
+
+/* Choose the rows, C2. */
+static int
+cut_choose(Cut *cut)
+{
+    int64_t rows = 0;
+    if (cut->align) {
+        rows = cut_common_times(cut);
+        if (rows == cut->rows &&
+            (rows == 0 || memcmp(PyArray_DATA(cut->close_time), cut->times,
+                                 (size_t)rows * SHM_WORD) == 0)) {
+            return 0;
+        }
+    } else {
+        for (Py_ssize_t k = 0; k < cut->count; k++) {
+            int64_t length = cut_length(&cut->rings[k]);
+            rows = length > rows ? length : rows;
+        }
+        if (rows == cut->rows) {
+            return 0;
+        }
+    }
+    return cut_allocate(cut, rows);
+}
+
+static inline void
+cut_copy_run(const ring_word *from, int64_t rows, int64_t *into)
+{
+#pragma GCC unroll 8
+    for (int64_t row = 0; row < rows; row++) {
+        into[row] = ring_load(from + row);
+    }
+}
+
+static void
+cut_fill(int64_t value, int64_t rows, int64_t *into)
+{
+    for (int64_t row = 0; row < rows; row++) {
+        into[row] = value;
+    }
+}
+
+/* Find the ring's rows at the chosen close times. */
+static void
+cut_find_places(const Cut *cut, const CutRing *ring)
+{
+    int64_t place = cut_length(ring) - 1;
+    for (int64_t row = cut->rows - 1; row >= 0; row--) {
+        while (place > 0 && cut_close_time(ring, place) > cut->times[row]) {
+            place--;
+        }
+        cut->places[row] = place;
+    }
+}
+
+/* Copy the chosen rows of ring `k`, C3. */
+static void
+cut_copy(Cut *cut, Py_ssize_t k)
+{
+    const CutRing *ring = &cut->rings[k];
+    int64_t rows = cut->rows, length = cut_length(ring);
+    int64_t copied = !cut->align || length == 0 ? length : rows, padding = rows - copied;
+    int64_t start = cut->align ? ring->newest - copied : 0;
+    bool gather = cut->align && cut->has_holes && length > 0;
+
+    if (gather) {
+        cut_find_places(cut, ring);
+    }
+    for (int field = 0; field < cut->fields; field++) {
+        const ring_word *from = cut_column(ring, cut->columns[field]);
+        int64_t *into = (int64_t *)PyArray_DATA(cut->values) +
+                        (field * cut->count + k) * rows;
+        cut_fill(as_cell(NAN), padding, into);
+        if (!gather) {
+            cut_copy_run(from + start, copied, into + padding);
+            continue;
+        }
+        for (int64_t row = 0; row < rows; row++) {
+            into[row] = ring_load(from + cut->places[row]);
+        }
+    }
+    if (!cut->align) {
+        int64_t *into = (int64_t *)PyArray_DATA(cut->close_time) + k * rows;
+        cut_fill(0, padding, into);
+        cut_copy_run(cut_column(ring, CLOSE_TIMES), copied, into + padding);
+    }
+}
+
+/* Take and copy the rings that moved: 1 if all held then, 0 if not, -1 on an error. */
+static int
+cut_pass(Cut *cut)
+{
+    bool swapped = false, moved = false;
+    for (Py_ssize_t k = 0; k < cut->count; k++) {
+        if (cut->rings[k].moved) {
+            int taken = cut_take(&cut->rings[k], cut->reach);
+            if (taken < 0) {
+                return -1;
+            }
+            swapped = swapped || !taken;
+        }
+    }
+    if (cut->align && swapped) {
+        return 0;
+    }
+    if (cut_choose(cut) < 0) {
+        return -1;
+    }
+    for (Py_ssize_t k = 0; k < cut->count; k++) {
+        if (cut->rings[k].moved) {
+            cut_copy(cut, k);
+        }
+    }
+    for (Py_ssize_t k = 0; k < cut->count; k++) {
+        cut->rings[k].moved = !cut_held(&cut->rings[k], !cut->align);
+        moved = moved || cut->rings[k].moved;
+    }
+    for (Py_ssize_t k = 0; k < cut->count && cut->align; k++) {
+        cut->rings[k].moved = moved;
+    }
+    return !moved;
+}
+
+static int
+cut_read(Cut *cut)
+{
+    int held;
+    while ((held = cut_pass(cut)) == 0) {
+        Py_ssize_t k = 0;
+        while (!cut->rings[k].moved) {
+            k++;
+        }
+        if (reader_outrun(cut->rings[k].reader, &cut->budget, "cut") < 0) {
+            return -1;
+        }
+    }
+    return held;
+}
+
+/* Hold the readers of all rings: 1, 0 if they are not of one segment, -1 on an error. */
+static int
+cut_bind(Cut *cut, PyObject *rings)
+{
+    for (Py_ssize_t k = 0; k < cut->count; k++) {
+        PyObject *ring = PyTuple_GET_ITEM(rings, k);
+        if (!PyObject_TypeCheck(ring, &ReattachingReaderType)) {
+            return 0;
+        }
+        Reader *first = cut->rings[0].reader;
+        Reader *reader = (Reader *)((ReattachingReader *)ring)->reader;
+        if (first != NULL && reader != NULL && reader->segment == first->segment) {
+            Py_INCREF(reader);  /* as current as the first one */
+        } else if ((reader = reattaching_current((ReattachingReader *)ring)) == NULL) {
+            return -1;
+        }
+        cut->rings[k].reader = reader;
+        cut->rings[k].word = reader->word;
+        cut->rings[k].moved = true;
+        if (first != NULL && reader->segment != first->segment) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static int
+cut_set_columns(Cut *cut, PyObject *fields)
+{
+    Py_ssize_t count = PyTuple_Check(fields) ? PyTuple_GET_SIZE(fields) : 0;
+    bool accepted = count > 0 && count <= SHM_FLOATS, seen[SHM_COLUMNS] = {false};
+    for (Py_ssize_t i = 0; accepted && i < count; i++) {
+        PyObject *field = PyTuple_GET_ITEM(fields, i);
+        PyObject *number = PyUnicode_Check(field)
+                               ? PyDict_GetItemWithError(python.numbers, field)
+                               : NULL;
+        int column = number == NULL ? 0 : (int)PyLong_AsLong(number);
+        accepted = !is_int_column(column) && !seen[column];
+        seen[column] = true;
+        cut->columns[i] = column;
+    }
+    cut->fields = (int)count;
+    if (!accepted && !PyErr_Occurred()) {
+        Py_XDECREF(call(python.cutting, "cut_columns", "(O)", fields));
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_RuntimeError,
+                            "cutting.cut_columns and cut_set_columns differ");
+        }
+    }
+    return accepted ? 0 : -1;
+}
+
+static PyObject *
+cut_result(const Cut *cut)
+{
+    PyObject *missing = PyList_New(0);
+    for (Py_ssize_t k = 0; missing != NULL && k < cut->count; k++) {
+        if (cut_length(&cut->rings[k]) == 0) {
+            PyObject *number = PyLong_FromSsize_t(k);
+            if (number == NULL || PyList_Append(missing, number) < 0) {
+                Py_CLEAR(missing);
+            }
+            Py_XDECREF(number);
+        }
+    }
+    return missing == NULL
+               ? NULL
+               : Py_BuildValue("(OON)", cut->values, cut->close_time, missing);
+}
+
+static void
+cut_release(Cut *cut)
+{
+    for (Py_ssize_t k = 0; cut->rings != NULL && k < cut->count; k++) {
+        Py_XDECREF(cut->rings[k].reader);
+    }
+    PyMem_Free(cut->rings);
+    PyMem_Free(cut->times);
+    PyMem_Free(cut->places);
+    Py_XDECREF(cut->values);
+    Py_XDECREF(cut->close_time);
+    Py_XDECREF(cut->budget);
+}
+
+/* Prepare the cut of bound rings: the sizes, and the scratch that `align` needs. */
+static int
+cut_prepare(Cut *cut)
+{
+    int64_t history = cut->rings[0].reader->history;
+    if (cut->most > history) {
+        cut->most = history;
+    }
+    cut->reach = cut->align ? history : cut->most;
+    cut->rows = -1;
+    if (!cut->align) {
+        return 0;
+    }
+    cut->times = PyMem_Calloc((size_t)cut->most, SHM_WORD);
+    cut->places = PyMem_Calloc((size_t)cut->most, SHM_WORD);
+    if (cut->times == NULL || cut->places == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+read_cut(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    Cut cut = {0};
+    PyObject *result = NULL;
+    int align, bound;
+
+    if (count != 4 || !PyTuple_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError,
+                        "read_cut() takes a tuple of rings, n, fields and align");
+        return NULL;
+    }
+    if (at_least_1("n", args[1], &cut.most) < 0 || cut_set_columns(&cut, args[2]) < 0 ||
+        (align = flag("align", args[3])) < 0) {
+        return NULL;
+    }
+    cut.align = align;
+    cut.count = PyTuple_GET_SIZE(args[0]);
+    if (cut.count == 0) {
+        Py_RETURN_NONE;
+    }
+    cut.rings = PyMem_Calloc((size_t)cut.count, sizeof *cut.rings);
+    if (cut.rings == NULL) {
+        return PyErr_NoMemory();
+    }
+    bound = cut_bind(&cut, args[0]);
+    if (bound == 0) {
+        result = Py_NewRef(Py_None);
+    } else if (bound > 0 && cut_prepare(&cut) == 0 && cut_read(&cut) > 0) {
+        result = cut_result(&cut);
+    }
+    cut_release(&cut);
+    return result;
+}
+
+#define CUT_METHODS \
+    {"read_cut", (PyCFunction)(void (*)(void))read_cut, METH_FASTCALL, DOC_read_cut},
+
+#endif

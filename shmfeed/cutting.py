@@ -1,0 +1,240 @@
+"""The cut: the newest rows of many rings, as of one instant.
+
+Published rows never change, so a cut takes no lock. It rules out one thing: that one
+ring is read before an event, and another ring after it. `csrc/cut.h` is the twin of
+`read_cut` and names its steps by the same numbers; R1 to R5 are those of `ringbuf`:
+
+ (C1) load the catalog word and the window of each ring, R1 and R2
+ (C2) choose the rows: the newest of each ring or, aligned, those of the newest close
+      times that all rings have
+ (C3) copy them
+ (C4) look at each ring again, R4 and R5: its rows are intact, its catalog word is the
+      one of C1 and, unless aligned, its count too
+ (C5) a ring that fails C4 has moved: take it again from C1 on, then look at all again
+
+The instant, not aligned: C4 begins. Each word and count was loaded before and is found
+again afterwards. Counts only grow and the epoch of a word never returns, so each ring
+had these values when C4 began.
+
+The instant, aligned: the last ring closes the bar of the newest close time of the cut,
+or the call begins, if all rings have that bar already. A ring appends in the order of
+close times, so no later append changes what the rings have up to that time. Only a swap
+could, and a cut whose catalog words change during the call takes all rings again. So an
+aligned cut tolerates any number of bars that close meanwhile.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from shmfeed.bar import FLOAT_FIELDS, Field
+from shmfeed.errors import BadArgumentError
+from shmfeed.follower import ReattachingReader
+from shmfeed.layout import E_WORD, S_BASE, S_PUBLISHED
+from shmfeed.memory.rows import COLUMN_NUMBER, FloatArray, IntArray
+from shmfeed.memory.words import RetryBudget
+from shmfeed.ringbuf import RingReader
+from shmfeed.text import repr_short
+from shmfeed.validation import check_flag, check_int
+
+_CLOSE_TIME = COLUMN_NUMBER["close_time"]
+
+CutArrays = tuple[FloatArray, IntArray, list[int]]
+
+
+def read_cut(
+    rings: tuple[ReattachingReader, ...],
+    n: int,
+    fields: tuple[Field, ...],
+    align: bool,
+    /,
+) -> CutArrays | None:
+    """Return the newest rows of rings of one feed, as of one instant.
+
+    Args:
+        n: At least 1. More than `history` counts as `history`.
+        fields: Names of float64 columns, each once.
+        align: If True, only the close times that all rings with rows have.
+
+    Returns:
+        Private arrays, the values float64 (fields, rings, m) and the close times int64
+        (m,) or, not aligned, (rings, m), and the positions of the rings without rows.
+        None if these are not rings of one segment, at least one.
+
+    Raises:
+        BadArgumentError: n, fields or align is not accepted.
+        BusyRingError: The writer outran this read for 10 ms.
+        SegmentFormatError: A stream's slot is damaged.
+    """
+    n, columns, align = (
+        check_int("n", n),
+        cut_columns(fields),
+        check_flag("align", align),
+    )
+    if not rings or not all(isinstance(ring, ReattachingReader) for ring in rings):
+        return None
+    readers = [ring._current_reader() for ring in rings]
+    words = readers[0].words
+    if any(reader.words is not words for reader in readers):
+        return None
+    windows = [_Window(reader) for reader in readers]
+    return _Cut(windows, n, columns, align).read()
+
+
+def cut_columns(fields: tuple[Field, ...]) -> list[int]:
+    """Return the columns of the fields of a cut. Raise BadArgumentError."""
+    names: tuple[object, ...] = fields if isinstance(fields, tuple) else ()
+    known = [name for name in names if isinstance(name, str) and name in FLOAT_FIELDS]
+    if known and len(known) == len(names) == len(set(known)):
+        return [COLUMN_NUMBER[name] for name in known]
+    raise BadArgumentError(
+        f"fields is {repr_short(fields)}; it must be some of: {' '.join(FLOAT_FIELDS)},"
+        " each once"
+    )
+
+
+def common_times(columns: Sequence[IntArray], most: int) -> IntArray:
+    """Return the newest close times that are in all columns, at most `most` of them."""
+    if not columns:
+        return np.empty(0, np.int64)
+    newest = min(int(column[-1]) for column in columns)
+    ends = [int(column.searchsorted(newest, "right")) for column in columns]
+    rows = min(most, *ends)
+    tails = np.array(
+        [c[end - rows : end] for c, end in zip(columns, ends, strict=True)]
+    )
+    if (tails == tails[0]).all():  # the usual case: no ring has a hole there
+        times: IntArray = tails[0].copy()
+        return times
+    common = columns[0]
+    for column in columns[1:]:
+        common = np.intersect1d(common, column, assume_unique=True)
+    return common[-most:].copy()
+
+
+class _Window:
+    """The rows of one ring, [first, last), from which a cut takes its own."""
+
+    __slots__ = ("_reader", "_slot", "_start", "_word", "first", "last")
+
+    def __init__(self, reader: RingReader) -> None:
+        self._reader = reader
+        self._word, self._slot = reader._slot
+        self._start = self.first = self.last = 0
+
+    def take(self, most: int) -> bool:
+        """Load word and window, C1. Return False if the word is not that of before."""
+        before = self._word
+        self._word, slot = self._reader._current()
+        self._slot = slot
+        last = slot.words[slot.at + S_PUBLISHED]  # R2, acquire: pairs with A4
+        self.first = max(slot.words[slot.at + S_BASE], last - most)
+        self.last = last
+        self._start = self.first % slot.capacity
+        return self._word == before
+
+    def held(self, with_count: bool) -> bool:
+        """Return True if the ring did not move since C1, C4."""
+        slot, reader = self._slot, self._reader
+        return (
+            self.first <= self.last
+            and (not with_count or slot.words[slot.at + S_PUBLISHED] == self.last)
+            and slot.is_intact(self._word, self.first)
+            and reader.words.ints[reader.entry + E_WORD] == self._word
+        )
+
+    @property
+    def history(self) -> int:
+        return self._reader.geometry.history
+
+    def budget(self) -> RetryBudget:
+        return self._reader._budget("cut")
+
+    def __len__(self) -> int:
+        return max(0, self.last - self.first)
+
+    @property
+    def close_time(self) -> IntArray:
+        return self._slot.ints[_CLOSE_TIME, self._start : self._start + len(self)]
+
+    def copy(self, columns: list[int]) -> FloatArray:
+        """Return a copy of all rows."""
+        return self._slot.floats[columns, self._start : self._start + len(self)]
+
+    def copy_at(self, times: IntArray, columns: list[int]) -> FloatArray:
+        """Return a copy of the rows with these close times."""
+        rows = self.close_time.searchsorted(times)
+        # A row that is overwritten meanwhile may have any time: stay inside.
+        rows = self._start + np.minimum(rows, len(self) - 1)
+        copied: FloatArray = self._slot.floats[np.array(columns)[:, np.newaxis], rows]
+        return copied
+
+
+class _Cut:
+    """A cut under way: the chosen close times, and the values copied so far."""
+
+    def __init__(
+        self, windows: list[_Window], n: int, columns: list[int], align: bool
+    ) -> None:
+        history = windows[0].history
+        self._windows = windows
+        self._columns = columns
+        self._align = align
+        self._most = min(n, history)
+        self._reach = history if align else self._most
+        self._rows = -1  # the third dimension of `_values`; no rows are chosen yet
+        self._times = np.empty(0, np.int64)
+        self._values = np.empty((0, 0, 0))
+
+    def read(self) -> CutArrays:
+        every = range(len(self._windows))
+        moved: Sequence[int] = every
+        budget = None
+        while True:
+            held = [self._windows[k].take(self._reach) for k in moved]
+            if not self._align or all(held):
+                for k in every if self._choose() else moved:
+                    self._copy(k)
+                moved = [k for k in every if not self._windows[k].held(not self._align)]
+                if not moved:
+                    break
+            if self._align:
+                moved = every
+            budget = budget or self._windows[moved[0]].budget()
+            budget.spend()
+        return (
+            self._values,
+            self._times,
+            [k for k in every if not len(self._windows[k])],
+        )
+
+    def _choose(self) -> bool:
+        """Choose the rows, C2. Return True if nothing that was copied can be kept."""
+        if self._align:
+            columns = [window.close_time for window in self._windows if len(window)]
+            before, self._times = self._times, common_times(columns, self._most)
+            rows, same = len(self._times), np.array_equal(before, self._times)
+        else:
+            rows, same = max(map(len, self._windows)), True
+        if rows == self._rows and same:
+            return False
+        shape = len(self._windows), rows
+        if not self._align:
+            self._times = np.empty(shape, np.int64)
+        self._values = np.empty((len(self._columns), *shape))
+        self._rows = rows
+        return True
+
+    def _copy(self, k: int) -> None:
+        """Copy the chosen rows of one ring, C3."""
+        window, values = self._windows[k], self._values[:, k]
+        if not self._align:
+            start = self._rows - len(window)
+            values[:, :start] = np.nan
+            self._times[k, :start] = 0
+            values[:, start:] = window.copy(self._columns)
+            self._times[k, start:] = window.close_time
+        elif len(window):
+            values[:] = window.copy_at(self._times, self._columns)
+        else:
+            values[:] = np.nan

@@ -1,0 +1,113 @@
+"""Many rings in one plain buffer, for tests of the cut."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from support.cores import Core
+from support.ring_on_bytes import HOUR, blank, prices
+
+from shmfeed import core as serving
+from shmfeed import cutting, follower
+from shmfeed.layout import (
+    C_FLOATS,
+    E_WORD,
+    S_BASE,
+    S_EPOCH,
+    S_INTENT,
+    S_PUBLISHED,
+    SLOT_BITS,
+    SLOT_HEADER_WORDS,
+)
+from shmfeed.memory.words import Words
+
+FIELDS = ("open", "high", "low", "close", "volume")
+
+
+class Rings:
+    """Rings of one core. Bar `number` of ring k has prices that follow from both."""
+
+    def __init__(self, core: Core, count: int, history: int, guard: int = 2) -> None:
+        pure = core.name == "pure"
+        self.read_cut = cutting.read_cut if pure else serving.read_cut
+        self.words, self.geometry, catalog = blank(history, guard, count)
+        self._core = core
+        self._base = follower.ReattachingReader if pure else serving.ReattachingReader
+        self.writers = []
+        for k in range(count):
+            key = f"S{k}", "1h"
+            index = catalog.add(key, now=1)
+            self.writers.append(
+                core.RingWriter(self.words, self.geometry, index, key, lambda _: None)
+            )
+        self.rings = self.over(self.words)
+
+    def over(self, words: Words) -> tuple[Any, ...]:
+        """Return a ring for each stream, over these words."""
+
+        class Ring(self._base):
+            def __init__(self, reader: Any) -> None:
+                super().__init__()
+                self.reader = reader
+
+            def _find(self) -> Any:
+                return self.reader
+
+        return tuple(
+            Ring(self._core.RingReader(words, self.geometry, k))
+            for k in range(len(self.writers))
+        )
+
+    def close(self, k: int, *numbers: int) -> None:
+        for number in numbers:
+            self.writers[k].append(number * HOUR, *values_of(k, number))
+
+    def cut(self, n: int, align: bool, fields: tuple[str, ...] = FIELDS) -> Any:
+        return self.read_cut(self.rings, n, fields, align)
+
+    def swap(self, k: int, numbers: Iterable[int], slot: int) -> None:
+        """Give ring k these rows in another slot, S1 to S4. Its writer is unusable."""
+        ints, entry = self.words.ints, self.geometry.entry_word(k)
+        at, capacity = self.geometry.slot_word(slot), self.geometry.capacity
+        epoch = max(
+            ints[self.geometry.slot_word(number) + S_EPOCH]
+            for number in range(self.geometry.slots)
+        )
+        rows = [[n * HOUR, (n + 1) * HOUR, *values_of(k, n), 0.0, 0] for n in numbers]
+        ints[at + S_EPOCH] = epoch + 1
+        columns = self.words.columns(at + SLOT_HEADER_WORDS, (9, 2 * capacity))
+        for row, cells in enumerate(rows):
+            times = np.array(cells[:C_FLOATS]).view(np.float64)
+            column = np.concatenate((times, cells[C_FLOATS:]))
+            columns[:, row] = columns[:, row + capacity] = column
+        ints[at + S_BASE] = 0
+        ints[at + S_INTENT] = ints[at + S_PUBLISHED] = len(rows)
+        ints[entry + E_WORD] = epoch + 1 << SLOT_BITS | slot
+
+
+def values_of(k: int, number: int) -> tuple[float, ...]:
+    return tuple(value + k / 16 for value in prices(number))
+
+
+def expected(
+    held: list[list[int]], history: int, n: int, align: bool
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Return the cut of rings that hold the bars of these numbers, made of sets."""
+    seen = [numbers[-history:] for numbers in held]
+    missing = [k for k, numbers in enumerate(seen) if not numbers]
+    if align:
+        sets = [set(numbers) for numbers in seen if numbers]
+        common = sorted(set.intersection(*sets))[-n:] if sets else []
+        chosen = [common if numbers else [] for numbers in seen]
+        rows, times = len(common), np.array([(i + 1) * HOUR for i in common], np.int64)
+    else:
+        chosen = [numbers[-n:] for numbers in seen]
+        rows = max(map(len, chosen))
+        times = np.zeros((len(held), rows), np.int64)
+    values = np.full((len(FIELDS), len(held), rows), np.nan)
+    for k, numbers in enumerate(chosen):
+        for column, number in enumerate(numbers, rows - len(numbers)):
+            values[:, k, column] = values_of(k, number)
+            if not align:
+                times[k, column] = (number + 1) * HOUR
+    return values, times, missing
