@@ -24,7 +24,9 @@ ROOT = Path(__file__).parents[3]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
 PUBLIC = (shmfeed, shmfeed.aio, shmfeed.simulator, shmfeed.testing, wealthdata)
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-PATH = re.compile(r"`((?:shmfeed|wealthdata|tests|benchmarks|fuzz|docs)/[\w./*-]+)`")
+PATH = re.compile(
+    r"`((?:shmfeed|wealthdata|tests|benchmarks|examples|fuzz|docs)/[\w./*-]+)`"
+)
 
 
 def prose(page: Path) -> str:
