@@ -34,6 +34,7 @@ DEFINITIONS = (  # the modules whose classes and functions have a twin in C
     "shmfeed/cutting.py",
     "shmfeed/follower.py",
     "shmfeed/memory/futex.py",
+    "shmfeed/memory/keeping.py",
     "shmfeed/memory/rows.py",
     "shmfeed/memory/wakeup.py",
     "shmfeed/ringbuf.py",

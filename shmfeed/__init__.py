@@ -27,7 +27,7 @@ from shmfeed.errors import (
 if TYPE_CHECKING:
     from shmfeed._version import __version__
     from shmfeed.c_headers import get_include
-    from shmfeed.core import RingWriter, Rows, Slice
+    from shmfeed.core import RingWriter, Rows, Slice, kept_bytes
     from shmfeed.feed import Cut, Feed, Ring, attach, cut, wait
     from shmfeed.layout import State
     from shmfeed.manager import WebSocketManager, get_websocket_manager
@@ -85,6 +85,7 @@ __all__ = [
     "cut",
     "get_include",
     "get_websocket_manager",
+    "kept_bytes",
     "wait",
 ]
 
@@ -94,7 +95,7 @@ if not TYPE_CHECKING:
     _HOMES = {
         "shmfeed._version": ("__version__",),
         "shmfeed.c_headers": ("get_include",),
-        "shmfeed.core": ("RingWriter", "Rows", "Slice"),
+        "shmfeed.core": ("RingWriter", "Rows", "Slice", "kept_bytes"),
         "shmfeed.feed": ("Cut", "Feed", "Ring", "attach", "cut", "wait"),
         "shmfeed.layout": ("State",),
         "shmfeed.manager": ("WebSocketManager", "get_websocket_manager"),

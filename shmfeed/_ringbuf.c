@@ -3,7 +3,10 @@
  * protocol.h   the protocol of ringbuf.py in C11 atomics
  * liveness.h   the rules of liveness
  * core.h       objects of Python, arguments, bars
- * rows.h       Rows, Slice
+ * rows.h       Rows
+ * keep.h       setting rows aside: system calls
+ * area.h       Area
+ * slice.h      Slice, Validity
  * reader.h     RingReader
  * writer.h     RingWriter
  * follower.h   ReattachingReader
@@ -14,7 +17,7 @@
  * setup.py writes docstrings.h from the definitions: both cores give the same help.
  *
  * It knows columns and strides, not the names of fields. All types rely on the GIL,
- * which is released only while a reader sleeps. The module does not declare that it can
+ * which is released only while a reader sleeps or copies many rows. The module does not declare that it can
  * run without the GIL, so an interpreter without one turns it on.
  */
 
@@ -26,6 +29,7 @@
 #include "csrc/futex.h"
 #include "csrc/reader.h"
 #include "csrc/rows.h"
+#include "csrc/slice.h"
 #include "csrc/writer.h"
 
 static int
@@ -56,7 +60,7 @@ add_layout(PyObject *module)
 static int
 add_types(PyObject *module)
 {
-    PyTypeObject *types[] = {EVENTCOUNT_TYPES &RowsType, &SliceType, &ReaderType,
+    PyTypeObject *types[] = {EVENTCOUNT_TYPES &RowsType, &SliceType, &ValidityType, &ReaderType,
                              &WriterType, &ReattachingReaderType};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (PyModule_AddType(module, types[i]) < 0) {
@@ -91,7 +95,7 @@ execute(PyObject *module)
     if (import_names() < 0 || intern_all() < 0 || add_types(module) < 0) {
         return -1;
     }
-    return add_layout(module);
+    return PyType_Ready(&AreaType) < 0 ? -1 : add_layout(module);
 }
 
 /* The fence of memory/words.py, for the accesses of pure Python beside the rings. */
@@ -103,7 +107,7 @@ fence(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 }
 
 static PyMethodDef functions[] = {
-    FUTEX_METHODS EVENTCOUNT_METHODS CUT_METHODS{"fence", fence, METH_NOARGS,
+    FUTEX_METHODS EVENTCOUNT_METHODS CUT_METHODS KEEP_METHODS{"fence", fence, METH_NOARGS,
                                "Order all accesses above it before all below it."},
     {NULL, NULL, 0, NULL},
 };

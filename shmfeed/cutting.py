@@ -119,15 +119,18 @@ class _Window:
 
     def __init__(self, reader: RingReader) -> None:
         self._reader = reader
-        self._word, self._slot = reader._slot
+        self._word, self._slot = reader._binding.pair
         self._start = self.first = self.last = 0
 
     def take(self, most: int) -> bool:
         """Load word and window, C1. Return False if the word is not that of before."""
         before = self._word
         self._word, slot = self._reader._current()
-        self._slot = slot
         last = slot.words[slot.at + S_PUBLISHED]  # R2, acquire: pairs with A4
+        if last >= slot.due:
+            self._reader._binding.keep(slot, last)
+            self._word, slot = self._reader._current()
+        self._slot = slot
         self.first = max(slot.words[slot.at + S_BASE], last - most)
         self.last = last
         self._start = self.first % slot.capacity

@@ -21,10 +21,11 @@ from shmfeed.bar import (
     TimeframeAlias,
     check_timeframe,
 )
-from shmfeed.core import ReattachingReader, RingReader, read_cut
+from shmfeed.core import ReattachingReader, RingReader, limit_kept, read_cut
 from shmfeed.errors import BadArgumentError, FeedNotFoundError, SegmentError
 from shmfeed.layout import H_WAKE, Geometry
 from shmfeed.memory.catalog import entries, stream_not_found
+from shmfeed.memory.keeping import keep_limit
 from shmfeed.memory.liveness import is_alive, is_current, note_lookup
 from shmfeed.memory.rows import FloatArray, IntArray
 from shmfeed.memory.words import RetryBudget, boot_ns
@@ -35,7 +36,7 @@ from shmfeed.segment.mapping import (
     open_segment,
     place,
 )
-from shmfeed.segment.stream_check import checked_reader
+from shmfeed.segment.stream_check import check_reader
 from shmfeed.status import (
     ConnectionStatus,
     FeedStatus,
@@ -71,7 +72,8 @@ def attach(name: str = DEFAULT_FEED, timeout: float = 0.0) -> "Feed":
         The feed. Close it, or use it as a context manager.
 
     Raises:
-        BadArgumentError: The name or the timeout is not accepted.
+        BadArgumentError: The name or the timeout is not accepted, or the variable
+            SHMFEED_KEEP_MB is not a whole number.
         FeedNotFoundError: The feed did not appear in time.
         SegmentFormatError: The feed's file is not a segment of this layout version
             and this user.
@@ -81,6 +83,7 @@ def attach(name: str = DEFAULT_FEED, timeout: float = 0.0) -> "Feed":
     Thread safety: any thread may call it.
     """
     where = place(name)
+    limit_kept(keep_limit())
     deadline = time.monotonic() + check_seconds("timeout", timeout)
     while True:
         try:
@@ -110,6 +113,9 @@ class Feed:
         # Entry numbers, with the segment that they belong to. One assignment: another
         # thread never looks up a stream in a new segment by its old number.
         self._index: tuple[Mapping | None, dict[StreamKey, int]] = (None, {})
+        # The readers of a segment, which all rings of a stream share: a verb of one
+        # sets the slices of all aside.
+        self._readers: tuple[Mapping | None, dict[int, RingReader]] = (None, {})
         self._rings: weakref.WeakValueDictionary[int, Ring] = (
             weakref.WeakValueDictionary()
         )
@@ -142,7 +148,7 @@ class Feed:
             return mapping
         if self._mapping is mapping:  # else another thread found it, or closed this
             self._mapping = found
-            self._detach_rings()
+            self._release()
         return self.current()
 
     def _open_another(self, mapping: Mapping) -> Mapping | None:
@@ -153,6 +159,12 @@ class Feed:
         except (FeedNotFoundError, SegmentError):
             return None  # not ready, or not a segment: continue with the old bars
 
+    def _release(self) -> None:
+        # Drop the segment. Its readers set aside what lives as they die.
+        self._index = (None, {})
+        self._readers = (None, {})
+        self._detach_rings()
+
     def _detach_rings(self) -> None:
         # All references at once: other threads may attach rings meanwhile.
         for reference in self._rings.valuerefs():
@@ -161,9 +173,7 @@ class Feed:
                 ring._detach()
 
     def reader_of(self, ring: "Ring") -> RingReader:
-        """Return a ring's reader in the current segment.
-
-        The ring's last reader is used again if it reads that segment.
+        """Return the reader of a ring's stream in the current segment.
 
         Raises as `ring` does.
         """
@@ -173,7 +183,15 @@ class Feed:
         last = ring._last_reader
         if last is not None and last.words is mapping.words:
             return last
-        return checked_reader(mapping.words, mapping.geometry, index, key)
+        owner, readers = self._readers
+        if owner is not mapping:
+            readers = {}
+            self._readers = mapping, readers
+        reader = readers.get(index)
+        if reader is None:
+            reader = RingReader(mapping.words, mapping.geometry, index)
+            reader = readers.setdefault(index, reader)
+        return check_reader(reader, key)
 
     def locate(self, key: "StreamKey") -> tuple[Mapping, int]:
         """Return the current segment and the entry number of a stream in it.
@@ -236,10 +254,12 @@ class Feed:
         return is_alive(self.current().words.ints, boot_ns())
 
     def close(self) -> None:
-        """Detach from the segment. Idempotent. Slices already taken stay readable."""
+        """Detach from the segment. Idempotent.
+
+        Slices already taken keep their rows, and do not hold the segment.
+        """
         self._mapping = None
-        self._index = (None, {})
-        self._detach_rings()
+        self._release()
 
     def __enter__(self) -> Self:
         return self

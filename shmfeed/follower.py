@@ -24,10 +24,12 @@ class ReattachingReader:
     Thread safety: any thread may read.
     """
 
-    __slots__ = ("_reader",)
+    __slots__ = ("_lapped", "_lost_before", "_reader")
 
     def __init__(self) -> None:
         self._reader: RingReader | None = None
+        self._lapped = 0  # of the readers before
+        self._lost_before = 0
 
     @property
     def _last_reader(self) -> RingReader | None:
@@ -36,7 +38,19 @@ class ReattachingReader:
 
     def _detach(self) -> None:
         """Drop the reader; the next verb finds one."""
-        self._reader = None
+        self._use(None)
+
+    def _use(self, reader: RingReader | None) -> None:
+        # What the old reader has counted for this object stays counted; what the new
+        # one had counted before is not this object's. One assignment: another thread
+        # sees the old reader or the new one.
+        old, self._reader = self._reader, reader
+        if reader is not None:
+            self._lapped -= reader.lapped
+            self._lost_before -= reader.lost
+        if old is not None:
+            self._lapped += old.lapped
+            self._lost_before += old.lost
 
     def _find(self) -> RingReader:
         """Return the reader of the current segment, or of the last one there was."""
@@ -48,8 +62,10 @@ class ReattachingReader:
         if reader is None or not (
             reader.is_current or not is_lookup_due(reader.words, boot_ns())
         ):
-            # One assignment: another thread sees the old reader or the new one.
-            reader = self._reader = self._find()
+            found = self._find()
+            if found is not reader:
+                self._use(found)
+            return found
         return reader
 
     @property
@@ -61,6 +77,21 @@ class ReattachingReader:
     def epoch(self) -> int:
         """The life of the numbering: a repair or a recreated feed raises it."""
         return self._current_reader().epoch
+
+    @property
+    def lapped(self) -> int:
+        """The number of this ring's slices that were overwritten while they lived.
+
+        A slice is counted when a verb or a wake-up finds it, or when it dies.
+        """
+        reader = self._reader
+        return self._lapped + (0 if reader is None else reader.lapped)
+
+    @property
+    def _lost(self) -> int:
+        """The number of those that were alive when a verb, or the limit, lost them."""
+        reader = self._reader
+        return self._lost_before + (0 if reader is None else reader.lost)
 
     def view(self, n: int) -> Slice:
         """Return the last n closed bars without copying; ask `valid` after use.

@@ -76,8 +76,9 @@ from shmfeed.layout import (
 )
 from shmfeed.memory.bar_cells import CLOSED, append_error, bar_cells, check_time
 from shmfeed.memory.integrity import check_entry, checked_word, retry_budget
+from shmfeed.memory.keeping import Area, SlotBinding
 from shmfeed.memory.liveness import is_alive, is_current, is_working
-from shmfeed.memory.rows import ROW, Rows, Slice, Slot, column_number
+from shmfeed.memory.rows import ROW, Rows, Slice, column_number
 from shmfeed.memory.words import (
     Latch,
     RetryBudget,
@@ -109,7 +110,7 @@ class RingReader:
     the buffer.
     """
 
-    __slots__ = ("_forming", "_slot", "entry", "geometry", "index", "words")
+    __slots__ = ("_binding", "_forming", "entry", "geometry", "index", "words")
 
     def __init__(self, words: Words, geometry: Geometry, index: int) -> None:
         self.words = words
@@ -117,22 +118,18 @@ class RingReader:
         self.index = index
         self.entry = check_entry(words, geometry, index)  # the entry's first word
         self._forming = Latch(words, self.entry + E_FORMING, FORMING_WORDS)
-        self._slot = self._find_slot()
-
-    def _find_slot(self) -> tuple[int, Slot]:
-        word = checked_word(self.words, self.geometry, self.entry)
-        # One assignment: another thread sees the old pair or the new one, never a mix.
-        self._slot = (word, Slot(self.words, self.geometry, word & SLOT_MASK))
-        return self._slot
+        word = checked_word(words, geometry, self.entry)
+        self._binding = SlotBinding(words, geometry, word)
 
     def _budget(self, what: str) -> RetryBudget:
         return retry_budget(what, self.words, self.geometry, self.entry)
 
-    def _current(self) -> tuple[int, Slot]:
-        pair = self._slot
+    def _current(self) -> tuple[int, Area]:
+        pair = self._binding.pair
         if self.words.ints[self.entry + E_WORD] == pair[0]:
             return pair
-        return self._find_slot()
+        word = checked_word(self.words, self.geometry, self.entry)
+        return self._binding.move(word)
 
     @property
     def is_current(self) -> bool:
@@ -167,10 +164,12 @@ class RingReader:
         """The number of the next closed bar; it only grows within `epoch`."""
         budget = None
         while True:
-            word, slot = self._current()
-            count = slot.words[slot.at + S_PUBLISHED]  # R2
+            word, area = self._current()
+            count = area.words[area.at + S_PUBLISHED]  # R2
             # A reused slot has a new epoch and counts another stream's rows.
-            if slot.words[slot.at + S_EPOCH] == word >> SLOT_BITS:
+            if area.words[area.at + S_EPOCH] == word >> SLOT_BITS:
+                if count >= area.due:
+                    self._binding.keep(area, count)
                 return count
             budget = budget or self._budget("count")
             budget.spend()
@@ -179,6 +178,16 @@ class RingReader:
     def epoch(self) -> int:
         """The life of the numbering: a repair or a recreated feed raises it."""
         return self.words.ints[self.entry + E_WORD] >> SLOT_BITS
+
+    @property
+    def lapped(self) -> int:
+        """The number of this reader's slices that were overwritten in their lives."""
+        return self._binding.tally.lapped
+
+    @property
+    def lost(self) -> int:
+        """The number of those that were alive when a verb, or the limit, lost them."""
+        return self._binding.tally.lost
 
     @property
     def updated(self) -> int:
@@ -207,14 +216,21 @@ class RingReader:
         most = n if n < history else history  # noqa: FURB136
         budget = None
         while True:
-            word, slot = self._current()
-            words, at = slot.words, slot.at
+            word, area = self._current()
+            words, at = area.words, area.at
             last = words[at + S_PUBLISHED]  # R2, acquire: pairs with A4
+            if last >= area.due:
+                self._binding.keep(area, last)
+                continue
             first, base = last - most, words[at + S_BASE]
             if first < base:  # noqa: PLR1730
                 first = base
-            if first <= last and slot.is_intact(word, first):
-                return Slice(slot, word, first, last)
+            if first <= last and area.is_intact(word, first):
+                # The slice of an area that was closed meanwhile is None.
+                found = self._binding.slice_of(area, word, first, last)
+                if found is not None:
+                    return Slice(*found)
+                continue
             budget = budget or self._budget("view")
             budget.spend()
 
@@ -282,12 +298,15 @@ class RingReader:
         """Return the newest closed bar, None before the first."""
         budget = None
         while True:
-            word, slot = self._current()
-            words, at = slot.words, slot.at
+            word, area = self._current()
+            words, at = area.words, area.at
             row = words[at + S_PUBLISHED] - 1  # R2
-            bar = slot.bar(row) if row >= words[at + S_BASE] else None
-            if slot.is_intact(word, row):
-                return bar
+            if row + 1 >= area.due:
+                self._binding.keep(area, row + 1)
+                continue
+            cells = area.row(row) if row >= words[at + S_BASE] else None
+            if area.is_intact(word, row):
+                return None if cells is None else Bar._make(ROW.unpack(cells))
             budget = budget or self._budget("last closed bar")
             budget.spend()
 

@@ -60,8 +60,12 @@ cut_take(CutRing *ring, int64_t reach)
         return -1;
     }
     ring->word = ring->reader->word;
-    ring->slot = ring->reader->slot;
+    /* Not the reader's area: another ring of the cut may share the reader and leave it. */
+    ring->slot = reader_segment_slot(ring->reader);
     ring_window(&ring->slot, reach, &ring->first, &ring->last);
+    if (ring->last >= ring->reader->due) {
+        reader_keep(ring->reader, ring->last);
+    }
     return ring->word == before;
 }
 

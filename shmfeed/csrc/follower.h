@@ -8,19 +8,27 @@ typedef struct {
     PyObject_HEAD
     PyObject *reader;  /* NULL: the next call finds one */
     Py_buffer lookup;  /* of the reader's words */
+    int64_t lapped;    /* of the readers before */
+    int64_t lost;
 } ReattachingReader;
 
 static PyTypeObject ReattachingReaderType;
 static PyObject *find_name;
 
+/* Drop the reader. What it has counted for this object stays counted. */
 static void
 reattaching_drop(ReattachingReader *self)
 {
     PyObject *reader = self->reader;
     if (reader != NULL) {
+        Tally *tally = ((Reader *)reader)->tally;
         self->reader = NULL;
         PyBuffer_Release(&self->lookup);
-        Py_DECREF(reader);
+        tally->references++;
+        Py_DECREF(reader);  /* if it dies, it looks at its slices once more */
+        self->lapped += tally->lapped;
+        self->lost += tally->lost;
+        tally_release(tally);
     }
 }
 
@@ -40,6 +48,9 @@ reattaching_take(ReattachingReader *self, PyObject *reader)
     reattaching_drop(self);
     self->lookup = lookup;
     self->reader = Py_NewRef(reader);
+    /* What it had counted before is not this object's. */
+    self->lapped -= ((Reader *)reader)->tally->lapped;
+    self->lost -= ((Reader *)reader)->tally->lost;
     return 0;
 }
 
@@ -139,6 +150,21 @@ reattaching_last_reader(ReattachingReader *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+reattaching_lapped(ReattachingReader *self, void *Py_UNUSED(closure))
+{
+    const Reader *reader = (Reader *)self->reader;
+    return PyLong_FromLongLong(self->lapped +
+                               (reader == NULL ? 0 : reader->tally->lapped));
+}
+
+static PyObject *
+reattaching_lost(ReattachingReader *self, void *Py_UNUSED(closure))
+{
+    const Reader *reader = (Reader *)self->reader;
+    return PyLong_FromLongLong(self->lost + (reader == NULL ? 0 : reader->tally->lost));
+}
+
+static PyObject *
 reattaching_detach(ReattachingReader *self, PyObject *Py_UNUSED(none))
 {
     reattaching_drop(self);
@@ -199,6 +225,8 @@ static PyMethodDef reattaching_methods[] = {
 static PyGetSetDef reattaching_getset[] = {
     {"count", (getter)reattaching_count, NULL, DOC_ReattachingReader_count, NULL},
     {"epoch", (getter)reattaching_epoch, NULL, DOC_ReattachingReader_epoch, NULL},
+    {"lapped", (getter)reattaching_lapped, NULL, DOC_ReattachingReader_lapped, NULL},
+    {"_lost", (getter)reattaching_lost, NULL, DOC_ReattachingReader__lost, NULL},
     {"_last_reader", (getter)reattaching_last_reader, NULL,
      DOC_ReattachingReader__last_reader, NULL},
     {NULL, NULL, NULL, NULL, NULL},

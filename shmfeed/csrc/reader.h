@@ -2,7 +2,7 @@
 #ifndef SHM_READER_H
 #define SHM_READER_H
 
-#include "rows.h"
+#include "slice.h"
 
 typedef struct {
     PyObject_HEAD
@@ -15,8 +15,14 @@ typedef struct {
     int64_t index;  /* of the entry */
     int64_t history;
     int64_t capacity;
+    int64_t guard;
+    int64_t slot_at;
     int64_t word;  /* the catalog word that names `slot` */
-    ring_slot slot;
+    ring_slot slot;  /* of `area` or, before the first slice, of the segment */
+    Area *area;
+    int64_t due;  /* the count at which slices of the area need attention */
+    Tally *tally;
+    bool mapped;  /* the buffer is a mapping */
 } Reader;
 
 static PyTypeObject ReaderType;
@@ -25,6 +31,90 @@ static int
 take_int(PyObject *object, const char *name, int64_t *value)
 {
     return as_int64(PyObject_GetAttrString(object, name), value);
+}
+
+/* The slot in the segment itself. */
+static inline ring_slot
+reader_segment_slot(const Reader *self)
+{
+    return ring_slot_at(self->segment, self->slot_at, self->capacity);
+}
+
+/* Read by way of the segment again, step K1. Return the area; its reference is the
+   caller's. */
+static Area *
+reader_take_area(Reader *self)
+{
+    Area *area = self->area;
+    self->area = NULL;
+    self->due = INT64_MAX;
+    self->slot = reader_segment_slot(self);
+    return area;
+}
+
+/* Set aside what lives of the slot, since this reader looks at it no more. */
+static void
+reader_leave_slot(Reader *self)
+{
+    if (self->area != NULL) {
+        ring_slot segment_slot = reader_segment_slot(self);
+        Area *area = reader_take_area(self);
+        area_due(area);
+        if (area->slices != NULL) {
+            area_set_aside(area, &segment_slot);
+        }
+        Py_DECREF(area);
+    }
+}
+
+/* Look after the slices, as `count` rows are published and `due` is reached. */
+static void
+reader_keep(Reader *self, int64_t count)
+{
+    ring_slot segment_slot = reader_segment_slot(self);
+    Area *area = self->area;
+    if (area == NULL) {  /* a damaged count reaches any */
+        return;
+    }
+    self->due = area_due(area);
+    if (self->due > count) {
+        return;
+    }
+    reader_take_area(self);
+    if (area_set_aside(area, &segment_slot)) {
+        Py_DECREF(area);
+        return;
+    }
+    area_give_up(area);
+    self->area = area;
+    self->slot = area->slot;
+    self->due = area_due(area);
+}
+
+/* Make a slice of rows [first, last), and an area for it at the first one. */
+static PyObject *
+reader_slice(Reader *self, int64_t first, int64_t last)
+{
+    if (self->area == NULL) {
+        PyObject *raw = PyObject_GetAttrString(self->words, "raw");
+        Area *area = raw == NULL ? NULL
+                                 : area_new(&self->slot, raw, self->mapped,
+                                            self->guard / 2, self->tally);
+        Py_XDECREF(raw);
+        if (area == NULL) {
+            return NULL;
+        }
+        self->area = area;
+        self->slot = area->slot;
+    }
+    Slice *slice = slice_new(self->area, self->word, first, last);
+    if (slice != NULL) {
+        int64_t due = slice_due(slice);
+        if (due < self->due) {
+            self->due = due;
+        }
+    }
+    return (PyObject *)slice;
 }
 
 /* Check the slot that the catalog names now, and use it. */
@@ -42,7 +132,9 @@ reader_find_slot(Reader *self)
     if (as_int64(found, &at) < 0) {
         return -1;
     }
-    self->slot = ring_slot_at(self->segment, at, self->capacity);
+    reader_leave_slot(self);
+    self->slot_at = at;
+    self->slot = reader_segment_slot(self);
     self->word = word;
     return 0;
 }
@@ -82,6 +174,9 @@ reader_window(Reader *self, int64_t most, int64_t *first, int64_t *last)
         return -1;
     }
     ring_window(&self->slot, most, first, last);
+    if (*last >= self->due) {
+        reader_keep(self, *last);
+    }
     return *first <= *last && ring_intact(&self->slot, self->word, *first);
 }
 
@@ -105,19 +200,7 @@ reader_view(Reader *self, PyObject *n)
     if (intact <= 0) {
         return NULL;
     }
-    Slice *slice = PyObject_New(Slice, &SliceType);
-    if (slice == NULL) {
-        return NULL;
-    }
-    slice->rows.owner = Py_NewRef(self);
-    slice->rows.words = (ring_word *)ring_row(&self->slot, first);
-    slice->rows.stride = ring_stride(&self->slot);
-    slice->rows.first = first;
-    slice->rows.last = last;
-    slice->rows.forming = 0;
-    slice->slot = self->slot;
-    slice->word = self->word;
-    return (PyObject *)slice;
+    return reader_slice(self, first, last);
 }
 
 /* Copy the bar of the latch: 1 if there is one, 0 if not, -1 on an error. */
@@ -152,6 +235,9 @@ reader_newest(Reader *self, int64_t *cells)
             break;
         }
         found = ring_newest(&self->slot, cells, &row);
+        if ((int64_t)((uint64_t)row + 1) >= self->due) {
+            reader_keep(self, (int64_t)((uint64_t)row + 1));
+        }
         if (ring_intact(&self->slot, self->word, row)) {
             break;
         }
@@ -185,6 +271,31 @@ reader_newest_of_both(Reader *self, int64_t *cells, bool *closed)
     return forming || newest;
 }
 
+/* Copy rows [first, last) into columns that are `stride` words apart. True if they were
+   whole. */
+static bool
+reader_copy_columns(Reader *self, int64_t first, int64_t last, int64_t *into,
+                    int64_t stride)
+{
+    if (last - first < ROWS_WITHOUT_GIL) {
+        ring_copy(&self->slot, first, last, into, stride);
+        return ring_intact(&self->slot, self->word, first);
+    }
+    /* Meanwhile another thread may let this reader look at another slot, or set this
+       one's slices aside. In the second case the epoch at these addresses becomes 0. */
+    ring_slot slot = self->slot;
+    int64_t word = self->word;
+    Area *area = (Area *)Py_XNewRef(self->area);
+    Py_INCREF(self);
+    Py_BEGIN_ALLOW_THREADS
+    ring_copy(&slot, first, last, into, stride);
+    Py_END_ALLOW_THREADS
+    bool intact = ring_intact(&slot, word, first);
+    Py_XDECREF(area);
+    Py_DECREF(self);
+    return intact;
+}
+
 /* Copy the rows [first, last) and, if it is newer, the bar in `cells`: at most `most`
    rows. NULL without an error if the rows were overwritten. */
 static PyObject *
@@ -203,8 +314,7 @@ reader_copy(Reader *self, int64_t most, int64_t first, int64_t last,
         return NULL;
     }
     int64_t *into = (int64_t *)rows->words;
-    ring_copy(&self->slot, first, last, into, all);
-    if (!ring_intact(&self->slot, self->word, first)) {
+    if (!reader_copy_columns(self, first, last, into, all)) {
         Py_DECREF(rows);
         return NULL;
     }
@@ -336,6 +446,9 @@ reader_published(Reader *self, int64_t *count)
            reader_outrun(self, &budget, "count") == 0) {
     }
     Py_XDECREF(budget);
+    if (intact > 0 && *count >= self->due) {
+        reader_keep(self, *count);
+    }
     return intact > 0 ? 0 : -1;
 }
 
@@ -377,6 +490,18 @@ reader_is_current(Reader *self, void *Py_UNUSED(closure))
     return PyBool_FromLong(ring_is_current(self->segment, boot_ns()));
 }
 
+static PyObject *
+reader_lapped(Reader *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLongLong(self->tally->lapped);
+}
+
+static PyObject *
+reader_lost(Reader *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLongLong(self->tally->lost);
+}
+
 static int
 reader_bind(Reader *self, PyObject *index, int access)
 {
@@ -385,9 +510,22 @@ reader_bind(Reader *self, PyObject *index, int access)
     if (as_int64(entry, &self->entry_at) < 0 ||
         as_int64(PyNumber_Index(index), &self->index) < 0 ||
         take_int(self->geometry, "history", &self->history) < 0 ||
-        take_int(self->geometry, "capacity", &self->capacity) < 0) {
+        take_int(self->geometry, "capacity", &self->capacity) < 0 ||
+        take_int(self->geometry, "guard", &self->guard) < 0) {
         return -1;
     }
+    self->due = INT64_MAX;
+    self->tally = PyMem_Calloc(1, sizeof *self->tally);
+    if (self->tally == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    self->tally->references = 1;
+    int64_t mapped;
+    if (take_int(self->words, "mapped", &mapped) < 0) {
+        return -1;
+    }
+    self->mapped = mapped;
     PyObject *raw = PyObject_GetAttrString(self->words, "raw");
     if (raw == NULL) {
         return -1;
@@ -427,6 +565,8 @@ reader_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 static void
 reader_dealloc(Reader *self)
 {
+    reader_leave_slot(self);
+    tally_release(self->tally);
     if (self->buffer.obj != NULL) {
         PyBuffer_Release(&self->buffer);
     }
@@ -464,6 +604,8 @@ static PyGetSetDef reader_getset[] = {
     {"epoch", (getter)reader_epoch, NULL, DOC_RingReader_epoch, NULL},
     {"updated", (getter)reader_updated, NULL, DOC_RingReader_updated, NULL},
     {"is_current", (getter)reader_is_current, NULL, DOC_RingReader_is_current, NULL},
+    {"lapped", (getter)reader_lapped, NULL, DOC_RingReader_lapped, NULL},
+    {"lost", (getter)reader_lost, NULL, DOC_RingReader_lost, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

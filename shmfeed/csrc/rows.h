@@ -1,12 +1,13 @@
-/* Rows and Slice, as shmfeed/memory/rows.py defines them. */
+/* Rows, as shmfeed/memory/rows.py defines them. */
 #ifndef SHM_ROWS_H
 #define SHM_ROWS_H
 
 #include "core.h"
+#include "protocol.h"
 
 typedef struct {
     PyObject_HEAD
-    PyObject *owner;   /* a slice's reader, which keeps it mapped; NULL for private rows */
+    PyObject *owner;   /* a slice's area; NULL for private rows */
     ring_word *words;  /* the first row of column 0 */
     int64_t stride;    /* words from column to column */
     int64_t first;
@@ -16,16 +17,12 @@ typedef struct {
 
 _Static_assert(sizeof(Rows) % SHM_WORD == 0, "words follow the struct");
 
-typedef struct {
-    Rows rows;
-    ring_slot slot;
-    int64_t word;
-} Slice;
-
 enum { OPEN_TIMES, CLOSE_TIMES };  /* columns */
 
+/* A copy of that many rows, 64 KiB, lets other threads run meanwhile. */
+#define ROWS_WITHOUT_GIL (65536 / (SHM_COLUMNS * SHM_WORD))
+
 static PyTypeObject RowsType;
-static PyTypeObject SliceType;
 static PyArray_Descr *int64_descr, *float64_descr;
 
 /* Unsigned: the numbers of a damaged segment must not overflow. */
@@ -47,9 +44,6 @@ rows_array(Rows *self, PyArray_Descr *descr, int column, int columns, int dimens
 {
     npy_intp shape[2] = {columns, (npy_intp)rows_len(self)};
     npy_intp strides[2] = {(npy_intp)self->stride * SHM_WORD, SHM_WORD};
-    /* The array's base keeps the memory alive. */
-    PyObject *owner = self->owner != NULL ? self->owner : (PyObject *)self;
-
     Py_INCREF(descr);
     PyObject *array = PyArray_NewFromDescr(
         &PyArray_Type, descr, dimensions, shape + 2 - dimensions,
@@ -58,7 +52,8 @@ rows_array(Rows *self, PyArray_Descr *descr, int column, int columns, int dimens
     if (array == NULL) {
         return NULL;
     }
-    if (PyArray_SetBaseObject((PyArrayObject *)array, Py_NewRef(owner)) < 0) {
+    /* The base keeps the rows alive: those of a slice are kept as long as it lives. */
+    if (PyArray_SetBaseObject((PyArrayObject *)array, Py_NewRef(self)) < 0) {
         Py_DECREF(array);
         return NULL;
     }
@@ -87,7 +82,6 @@ rows_alloc(int64_t first, int64_t count, bool forming)
 static void
 rows_dealloc(Rows *self)
 {
-    Py_XDECREF(self->owner);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -211,13 +205,6 @@ rows_block(Rows *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-slice_block(Slice *Py_UNUSED(self), void *Py_UNUSED(closure))
-{
-    PyErr_SetString(PyExc_AttributeError, "block");
-    return NULL;
-}
-
-static PyObject *
 rows_forming(Rows *self, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(self->forming);
@@ -230,19 +217,22 @@ rows_valid(Rows *Py_UNUSED(self), void *Py_UNUSED(closure))
 }
 
 static PyObject *
-slice_valid(Slice *self, void *Py_UNUSED(closure))
-{
-    return PyBool_FromLong(ring_intact(&self->slot, self->word, self->rows.first));
-}
-
-static PyObject *
 rows_copy(Rows *self, PyObject *Py_UNUSED(none))
 {
     int64_t count = rows_len(self);
     Rows *copy = rows_alloc(self->first, count, self->forming);
-    if (copy != NULL) {
-        ring_copy_columns(self->words, self->stride, count, (int64_t *)copy->words,
-                          count);
+    if (copy == NULL) {
+        return NULL;
+    }
+    int64_t *into = (int64_t *)copy->words;
+    if (count < ROWS_WITHOUT_GIL) {
+        ring_copy_columns(self->words, self->stride, count, into, count);
+    } else {
+        Py_INCREF(self);
+        Py_BEGIN_ALLOW_THREADS
+        ring_copy_columns(self->words, self->stride, count, into, count);
+        Py_END_ALLOW_THREADS
+        Py_DECREF(self);
     }
     return (PyObject *)copy;
 }
@@ -289,12 +279,6 @@ static PyGetSetDef rows_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyGetSetDef slice_getset[] = {
-    {"block", (getter)slice_block, NULL, NULL, NULL},
-    {"valid", (getter)slice_valid, NULL, DOC_Slice_valid, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
 static PySequenceMethods rows_sequence = {.sq_length = (lenfunc)rows_length};
 static PyMappingMethods rows_mapping = {
     .mp_length = (lenfunc)rows_length,
@@ -314,16 +298,6 @@ static PyTypeObject RowsType = {
     .tp_getset = rows_getset,
     .tp_as_sequence = &rows_sequence,
     .tp_as_mapping = &rows_mapping,
-};
-
-static PyTypeObject SliceType = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "shmfeed._ringbuf.Slice",
-    .tp_basicsize = sizeof(Slice),
-    .tp_base = &RowsType,
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_doc = DOC_Slice,
-    .tp_getset = slice_getset,
 };
 
 #endif

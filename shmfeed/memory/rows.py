@@ -14,14 +14,11 @@ from shmfeed.layout import (
     C_FLOATS,
     COLUMNS,
     FLOATS,
-    S_EPOCH,
-    S_INTENT,
-    SLOT_BITS,
     SLOT_HEADER_WORDS,
     VALUES,
-    Geometry,
+    WORD,
 )
-from shmfeed.memory.words import Words
+from shmfeed.memory.keeping import Area, Validity
 from shmfeed.text import repr_short
 from shmfeed.validation import check_int
 
@@ -35,6 +32,7 @@ _INTS = frozenset(INT_FIELDS)
 _FLOATS = slice(C_FLOATS, C_FLOATS + FLOATS)
 _OHLCV = slice(C_FLOATS, C_FLOATS + VALUES)
 _OPEN_TIME, _CLOSE_TIME = 0, 1
+_FLOAT64, _INT64 = np.dtype(np.float64).str, np.dtype(np.int64).str
 
 
 def column_number(field: object) -> int:
@@ -161,25 +159,43 @@ class Slice(Rows):
     Compute with the arrays, then ask `valid`. Once it is False, the computation may
     have mixed old rows with new ones. A slice has no `block`, as its rows are part of
     a larger array; its `copy()` has one.
+
+    The rows are set aside before they are overwritten, see `shmfeed.kept_bytes`, for as
+    long as the slice lives, or an array that was made of it without a copy.
     """
 
-    __slots__ = ("_slot", "_window", "_word")
+    __slots__ = ("_area", "_at", "_validity")
 
-    def __init__(self, slot: "Slot", word: int, first: int, last: int) -> None:
+    def __init__(self, area: Area, validity: Validity) -> None:
         # Arrays are made on demand: most readers want one or two.
-        self.first = first
-        self.last = last
+        self.first = validity.first
+        self.last = validity.last
         self.forming = False
-        self._slot = slot
-        self._word = word
-        start = first % slot.capacity
-        self._window = slice(start, start + last - first)
+        self._area = area
+        self._at = area.address + WORD * (
+            SLOT_HEADER_WORDS + validity.first % area.capacity
+        )
+        self._validity = validity
+
+    def __del__(self) -> None:
+        self._validity.end()
 
     def _floats(self, columns: int | slice) -> FloatArray:
-        return self._slot.floats[columns, self._window]
+        return self._array(columns, _FLOAT64)
 
     def _ints(self, columns: int | slice) -> IntArray:
-        return self._slot.ints[columns, self._window]
+        return self._array(columns, _INT64)
+
+    def _array(self, columns: int | slice, dtype: str) -> NDArray[Any]:
+        stride = 2 * self._area.capacity * WORD
+        shape: tuple[int, ...] = (len(self),)
+        strides: tuple[int, ...] = (WORD,)
+        if isinstance(columns, int):
+            at = columns
+        else:
+            at, end, _ = columns.indices(len(COLUMNS))
+            shape, strides = (end - at, *shape), (stride, *strides)
+        return np.asarray(_Cells(self, self._at + at * stride, dtype, shape, strides))
 
     @property
     def valid(self) -> bool:
@@ -187,41 +203,35 @@ class Slice(Rows):
 
         Ask after use. Once False it stays False; read again then.
         """
-        return self._slot.is_intact(self._word, self.first)
+        return self._validity.valid
+
+    @property
+    def validity(self) -> Validity:
+        """An object that tells `valid` too, and does not keep the rows alive."""
+        return self._validity
 
 
-class Slot:
-    """The arrays and words of one slot, for a reader."""
+class _Cells:
+    """Cells of a slice for `np.asarray`: the array's base, which holds the slice.
 
-    __slots__ = ("at", "capacity", "floats", "ints", "words")
+    An array's views share its base, so the slice lives as long as any of them.
+    """
 
-    def __init__(self, words: Words, geometry: Geometry, number: int) -> None:
-        self.words = words.ints
-        self.at = geometry.slot_word(number)
-        self.capacity = geometry.capacity
-        shape = (len(COLUMNS), 2 * self.capacity)
-        self.floats = words.columns(self.at + SLOT_HEADER_WORDS, shape)
-        self.floats.flags.writeable = False
-        self.ints = self.floats.view(np.int64)
+    __slots__ = ("__array_interface__", "_rows")
 
-    def bar(self, row: int) -> Bar:
-        """Return row number `row`. Call `is_intact` afterwards."""
-        stride = 2 * self.capacity
-        start = self.at + SLOT_HEADER_WORDS + row % self.capacity
-        words = self.words[start : start + len(COLUMNS) * stride : stride]
-        return Bar._make(ROW.unpack(bytes(words)))
-
-    def is_intact(self, word: int, first: int) -> bool:
-        """Return True if the loads of the rows from `first` on count, steps R4 and R5.
-
-        No such row was overwritten, and the slot still has the epoch of catalog word
-        `word`.
-        """
-        words, at = self.words, self.at
-        # R4, acquire: pairs with A2. x86-64 keeps loads in order.
-        intent = words[at + S_INTENT]
-        # R5: the epoch is loaded last. It reveals that the intent belongs to the slot's
-        # next epoch.
-        return words[at + S_EPOCH] == word >> SLOT_BITS and (
-            intent - first <= self.capacity
-        )
+    def __init__(
+        self,
+        rows: Slice,
+        address: int,
+        dtype: str,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+    ) -> None:
+        self._rows = rows
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (address, True),  # read-only
+            "typestr": dtype,
+            "shape": shape,
+            "strides": strides,
+        }

@@ -5,6 +5,7 @@ stored and loaded whole: the machine does not split an aligned 8-byte access, an
 CPython makes exactly one for an item of a `memoryview`.
 """
 
+import mmap
 import time
 from array import array
 from collections.abc import Callable
@@ -48,6 +49,7 @@ def boot_ns() -> int:
 class Words:
     """The words of a buffer: `ints` and `floats` are memoryviews, `raw` is its bytes.
 
+    `address` is where they are in this process, `mapped` is True if they are a mapping.
     `lookup` is private to this process, see `liveness.note_lookup`.
 
     Args:
@@ -59,11 +61,13 @@ class Words:
             aligned.
     """
 
-    __slots__ = ("floats", "ints", "lookup", "name", "raw")
+    __slots__ = ("address", "floats", "ints", "lookup", "mapped", "name", "raw")
 
     def __init__(self, buffer: object, name: str = "the segment") -> None:
         self.name = name
         self.raw: memoryview = _whole_words(buffer, name)
+        self.address = _address(self.raw)
+        self.mapped = isinstance(self.raw.obj, mmap.mmap)
         self.ints = self.raw.cast("q")
         self.floats: memoryview[float] = self.raw.cast("d")
         self.lookup = array("q", (0, -1))  # no key is negative
@@ -91,14 +95,20 @@ def _whole_words(buffer: Any, name: str) -> memoryview:
         raise BadArgumentError(
             f"{name} is {repr_short(buffer)}; it must be a contiguous buffer"
         ) from error
-    size = len(raw)
-    address = np.frombuffer(raw, np.uint8).__array_interface__["data"][0] if size else 0
+    size, address = len(raw), _address(raw)
     if not size or size % WORD or address % WORD:
         raise BadArgumentError(
             f"{name} has {size} bytes at {address:#x}; it must be whole words of {WORD}"
             " bytes, at a multiple of 8"
         )
     return raw
+
+
+def _address(raw: memoryview) -> int:
+    if not len(raw):  # of which numpy makes no array
+        return 0
+    address: int = np.frombuffer(raw, np.uint8).__array_interface__["data"][0]
+    return address
 
 
 def check_writable(words: Words) -> None:

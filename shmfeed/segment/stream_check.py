@@ -36,9 +36,16 @@ def checked_reader(
 
     Raises SegmentFormatError if its slot or the times of its bars are damaged.
     """
-    reader = RingReader(words, geometry, index)
+    return check_reader(RingReader(words, geometry, index), key)
+
+
+def check_reader(reader: RingReader, key: StreamKey) -> RingReader:
+    """Return the reader of the stream `key`.
+
+    Raises SegmentFormatError if the times of its bars are damaged.
+    """
     damage = describe_closed_damage(reader, key[1])
     damage = damage or describe_forming_damage(reader, key[1])
     if damage is not None:
-        raise damaged(words, f"{' '.join(key)}: {damage}")
+        raise damaged(reader.words, f"{' '.join(key)}: {damage}")
     return reader

@@ -35,6 +35,7 @@ _RESERVED = frozenset(
         "SHMFEED_BUILD_EXTENSION",
         "SHMFEED_COPY",
         "SHMFEED_FAIL",
+        "SHMFEED_KEEP_MB",
         "SHMFEED_PURE",
         "SHMFEED_TEST_DATA",
     }

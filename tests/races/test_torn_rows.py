@@ -16,7 +16,7 @@ from support.compiling import NEEDS_BUILD, mutant_core
 from shmfeed.errors import BusyRingError, SegmentFormatError
 from shmfeed.feed import attach
 from shmfeed.layout import S_INTENT, S_PUBLISHED, SLOT_HEADER_WORDS
-from shmfeed.memory import rows
+from shmfeed.memory.keeping import Area
 from shmfeed.writer import create
 
 # The rows that a reader of each core must accept.
@@ -202,7 +202,7 @@ def test_a_writer_that_breaks_the_order_is_seen(reads, mutant, torn):
 def unchecked(request, monkeypatch, tmp_path) -> Iterator[cores.Core]:
     """Return a core whose readers accept each row."""
     if request.param == "pure":
-        monkeypatch.setattr(rows.Slot, "is_intact", lambda slot, word, first: True)
+        monkeypatch.setattr(Area, "is_intact", lambda area, word, first: True)
         return cores.PURE
     return mutant_core("R4 and R5", tmp_path)
 

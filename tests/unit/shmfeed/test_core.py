@@ -38,7 +38,8 @@ double = types.ModuleType("shmfeed._ringbuf")
 double.LAYOUT = {"VERSION": layout.VERSION, "COLUMNS": len(layout.COLUMNS)} | %s
 for name in ("Rows", "Slice", "RingReader", "RingWriter", "ReattachingReader"):
     setattr(double, name, type(name, (), {}))
-double.fence = double.read_cut = lambda: None
+double.fence = double.read_cut = double.kept_bytes = lambda: None
+double.limit_kept = lambda limit: None
 sys.modules[double.__name__] = double
 """
 OLD = DOUBLE % {} + "del double.fence\n"  # of sources of the same layout

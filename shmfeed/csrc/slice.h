@@ -1,0 +1,321 @@
+/* Slice and Validity, as shmfeed/memory/rows.py and keeping.py define them, and the
+   setting aside of an area's slices. The GIL is held throughout. */
+#ifndef SHM_SLICE_H
+#define SHM_SLICE_H
+
+#include "area.h"
+#include "rows.h"
+
+typedef enum {
+    SLICE_LIVE,    /* set aside before it is overwritten */
+    SLICE_UNKEPT,  /* cannot be set aside: it may be overwritten */
+    SLICE_KEPT,    /* set aside whole */
+    SLICE_LAPPED,  /* overwritten */
+} slice_state;
+
+typedef struct {
+    PyObject_HEAD
+    Slice *slice;  /* borrowed; NULL after its death */
+    bool valid;    /* then */
+} Validity;
+
+struct Slice {
+    Rows rows;
+    ring_slot slot;
+    int64_t word;
+    slice_state state;
+    Area *area;
+    Slice *older;
+    Slice *newer;
+    Validity *validity;  /* borrowed */
+};
+
+static PyTypeObject SliceType;
+static PyTypeObject ValidityType;
+
+static inline bool
+slice_is_intact(const Slice *self, const ring_slot *slot)
+{
+    return ring_intact(slot, self->word, self->rows.first);
+}
+
+static inline bool
+slice_is_valid(const Slice *self)
+{
+    return self->state == SLICE_KEPT ||
+           (self->state < SLICE_KEPT && slice_is_intact(self, &self->slot));
+}
+
+/* The count of rows at which a verb has something to do for the slice. */
+static inline int64_t
+slice_due(const Slice *self)
+{
+    int64_t last = (int64_t)((uint64_t)self->rows.first + (uint64_t)self->slot.capacity);
+    switch (self->state) {
+    case SLICE_LIVE:
+        return ring_minus(last, self->area->margin);
+    case SLICE_UNKEPT:
+        return ring_minus(last, -1);
+    default:
+        return INT64_MAX;
+    }
+}
+
+/* Make a slice of rows [first, last) of an area. */
+static Slice *
+slice_new(Area *area, int64_t word, int64_t first, int64_t last)
+{
+    Slice *self = PyObject_New(Slice, &SliceType);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->rows.owner = Py_NewRef(area);
+    self->rows.words = (ring_word *)ring_row(&area->slot, first);
+    self->rows.stride = ring_stride(&area->slot);
+    self->rows.first = first;
+    self->rows.last = last;
+    self->rows.forming = 0;
+    self->slot = area->slot;
+    self->word = word;
+    self->state = area_can_keep(area) ? SLICE_LIVE : SLICE_UNKEPT;
+    self->area = area;
+    self->validity = NULL;
+    self->older = area->slices;
+    self->newer = NULL;
+    if (area->slices != NULL) {
+        area->slices->newer = self;
+    }
+    area->slices = self;
+    return self;
+}
+
+static void
+slice_dealloc(Slice *self)
+{
+    bool valid = slice_is_valid(self);
+    if (self->validity != NULL) {
+        self->validity->slice = NULL;
+        self->validity->valid = valid;
+    }
+    if (!valid && self->state != SLICE_LAPPED) {
+        self->area->tally->lapped++;
+    }
+    *(self->newer != NULL ? &self->newer->older : &self->area->slices) = self->older;
+    if (self->older != NULL) {
+        self->older->newer = self->newer;
+    }
+    Py_DECREF(self->area);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static void
+slice_lose(Slice *self)
+{
+    self->state = SLICE_LAPPED;
+    self->area->tally->lapped++;
+    self->area->tally->lost++;
+}
+
+/* Give up the rows that were set aside longest ago until `bytes` more fit. */
+static void
+kept_make_room(int64_t bytes)
+{
+    while (kept.oldest != NULL && kept.bytes > kept.limit - bytes) {
+        Area *area = kept.oldest;
+        for (Slice *slice = area->slices; slice != NULL; slice = slice->older) {
+            if (slice->state != SLICE_LAPPED) {
+                slice_lose(slice);
+            }
+        }
+        keep_empty(&area->slot);
+        kept_unlink(area);
+    }
+}
+
+/* The rows that the area's slices cover, joined. NULL without memory. */
+static keep_range *
+area_ranges(const Area *area, size_t *count)
+{
+    size_t slices = 0;
+    for (Slice *slice = area->slices; slice != NULL; slice = slice->older) {
+        slices++;
+    }
+    keep_range *ranges = PyMem_New(keep_range, slices);
+    if (ranges == NULL) {
+        return NULL;
+    }
+    size_t i = 0;
+    for (Slice *slice = area->slices; slice != NULL; slice = slice->older, i++) {
+        ranges[i].first = ring_index(&slice->slot, slice->rows.first);
+        ranges[i].last = ranges[i].first + rows_len(&slice->rows);
+    }
+    *count = keep_join(ranges, slices);
+    return ranges;
+}
+
+/* Set the area's slices aside, steps K2 to K5; false if they cannot be. No reader uses
+   the area any more. */
+static bool
+area_set_aside(Area *area, const ring_slot *segment_slot)
+{
+    size_t count;
+    if (!area_can_keep(area)) {
+        return false;
+    }
+    keep_range *ranges = area_ranges(area, &count);
+    if (ranges == NULL) {
+        return false;
+    }
+    int64_t bytes = keep_bytes(&area->slot, ranges, count);
+    bool moved = bytes <= kept.limit &&
+                 keep_move(&area->slot, segment_slot, ranges, count);
+    PyMem_Free(ranges);
+    if (!moved) {
+        return false;
+    }
+    kept_make_room(bytes);
+    if (bytes > 0) {
+        kept_link(area, bytes);
+    }
+    for (Slice *slice = area->slices; slice != NULL; slice = slice->older) {
+        /* K5: another thread may have used the rows until K4. */
+        if (slice->state == SLICE_LAPPED) {
+            continue;
+        }
+        if (slice_is_intact(slice, segment_slot)) {
+            slice->state = SLICE_KEPT;
+        } else {
+            slice_lose(slice);
+        }
+    }
+    return true;
+}
+
+/* Note which slices were overwritten by now. Return the least count at which a slice
+   that is alive needs setting aside, or is overwritten. */
+static int64_t
+area_due(Area *area)
+{
+    int64_t due = INT64_MAX;
+    for (Slice *slice = area->slices; slice != NULL; slice = slice->older) {
+        if (slice->state < SLICE_KEPT && !slice_is_intact(slice, &slice->slot)) {
+            slice_lose(slice);
+        }
+        int64_t of_slice = slice_due(slice);
+        if (of_slice < due) {
+            due = of_slice;
+        }
+    }
+    return due;
+}
+
+static void
+area_give_up(Area *area)
+{
+    for (Slice *slice = area->slices; slice != NULL; slice = slice->older) {
+        if (slice->state == SLICE_LIVE) {
+            slice->state = SLICE_UNKEPT;
+        }
+    }
+}
+
+static PyObject *
+slice_block(Slice *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    PyErr_SetString(PyExc_AttributeError, "block");
+    return NULL;
+}
+
+static PyObject *
+slice_valid(Slice *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(slice_is_valid(self));
+}
+
+static PyObject *
+slice_validity(Slice *self, void *Py_UNUSED(closure))
+{
+    if (self->validity != NULL) {
+        return Py_NewRef(self->validity);
+    }
+    Validity *validity = PyObject_New(Validity, &ValidityType);
+    if (validity != NULL) {
+        validity->slice = self;
+        validity->valid = false;
+        self->validity = validity;
+    }
+    return (PyObject *)validity;
+}
+
+static void
+validity_dealloc(Validity *self)
+{
+    if (self->slice != NULL) {
+        self->slice->validity = NULL;
+    }
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyObject *
+validity_valid(Validity *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->slice != NULL ? slice_is_valid(self->slice)
+                                               : self->valid);
+}
+
+static PyObject *
+kept_bytes(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
+{
+    return PyLong_FromLongLong(kept.bytes);
+}
+
+static PyObject *
+limit_kept(PyObject *Py_UNUSED(module), PyObject *bytes)
+{
+    int64_t limit;
+    if (as_int64(Py_NewRef(bytes), &limit) < 0) {
+        return NULL;
+    }
+    kept.limit = limit;
+    kept_make_room(0);
+    Py_RETURN_NONE;
+}
+
+#define KEEP_METHODS                                                                  \
+    {"kept_bytes", kept_bytes, METH_NOARGS, DOC_kept_bytes},                          \
+    {"limit_kept", limit_kept, METH_O, DOC_limit_kept},
+
+static PyGetSetDef slice_getset[] = {
+    {"block", (getter)slice_block, NULL, NULL, NULL},
+    {"valid", (getter)slice_valid, NULL, DOC_Slice_valid, NULL},
+    {"validity", (getter)slice_validity, NULL, DOC_Slice_validity, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyGetSetDef validity_getset[] = {
+    {"valid", (getter)validity_valid, NULL, DOC_Validity_valid, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyTypeObject SliceType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "shmfeed._ringbuf.Slice",
+    .tp_basicsize = sizeof(Slice),
+    .tp_base = &RowsType,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_doc = DOC_Slice,
+    .tp_dealloc = (destructor)slice_dealloc,
+    .tp_getset = slice_getset,
+};
+
+static PyTypeObject ValidityType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "shmfeed._ringbuf.Validity",
+    .tp_basicsize = sizeof(Validity),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_doc = DOC_Validity,
+    .tp_dealloc = (destructor)validity_dealloc,
+    .tp_getset = validity_getset,
+};
+
+#endif

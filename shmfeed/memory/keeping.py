@@ -1,0 +1,480 @@
+"""Setting rows aside: what a process holds of a ring outlives the ring's own memory.
+
+A slice lies over rows that the writer will overwrite one day. Before that day the
+reading process itself copies them to memory of its own, at the same addresses, so that
+each array, frame or table that was made of them without a copy still holds the values
+that it was made with.
+
+A slot is mapped by itself for this: an *area*. It is a second mapping of the same
+pages, made without a descriptor, so that it works after the segment's name is gone. A
+slice holds its area and nothing else of the segment. The area knows its living slices,
+and for each the count of published rows at which it is due: half of `guard` before the
+writer begins to overwrite the slice's first row.
+
+A verb of the reader has loaded the count of rows anyway, and compares it with the least
+of these. One compare is all that a verb pays while nothing is due. Then:
+
+ (K1) the reader reads by way of the segment again; no new slice joins the area
+ (K2) copy the rows that slices cover into new private memory of the slot's size; the
+      rest of it, the slot's header above all, is never touched and stays zero
+ (K3) make it read-only
+ (K4) move it over the area's addresses: one system call, mremap with MREMAP_FIXED, and
+      one step for other threads
+ (K5) check each slice as R4 and R5 do, by the segment's header: it is *kept*, and valid
+      for ever, if its rows held
+
+Other threads use the rows throughout. One that reads a row by way of the old pages may
+see it overwritten between K2 and K4. K5 comes after K4 and thus after that load: the
+intent that it loads then is past that row, and the slice is not kept. One that reads it
+by way of the new pages sees the copy, whose rows were whole, since K5 comes after K2
+too. A copy of rows that is under way by the area's addresses, and ends after K4, loads
+epoch 0 from the header that nothing touched: it fails its check, and is done again.
+
+Slices that are overwritten already are copied as they are: they change no more, but
+stay invalid. A reader that leaves a slot, because a swap or a new segment took its
+place or because it dies, sets aside what lives, so that no slice holds a segment.
+
+Where K2 or K4 fails (a limit on mappings or memory), and where a slot cannot be mapped
+by itself (a plain buffer, a segment of layout 1, a system without mremap), slices lie
+over the segment's own memory, hold it, and tell by `valid` whether their rows held.
+
+The bound. A row costs the nine pages that its columns lie in, so a process that
+collects small frames needs a limit: SHMFEED_KEEP_MB. Past it, the rows that were set
+aside longest ago are given up. Their slices are invalid then, are counted as lapped,
+and read as zeros: no price, where rows of another time would pass for true ones.
+"""
+
+import os
+import threading
+import weakref
+from typing import ClassVar
+
+import numpy as np
+
+from shmfeed.errors import BadArgumentError
+from shmfeed.layout import (
+    COLUMNS,
+    S_EPOCH,
+    S_INTENT,
+    SLOT_BITS,
+    SLOT_HEADER_WORDS,
+    SLOT_MASK,
+    WORD,
+    Geometry,
+)
+from shmfeed.memory.pages import (
+    FloatArray,
+    IntArray,
+    columns_at,
+    joined,
+    memory_at,
+    page_calls,
+    slot_bytes,
+    touched_bytes,
+)
+from shmfeed.memory.words import Words
+from shmfeed.text import repr_short
+
+KEEP_VARIABLE = "SHMFEED_KEEP_MB"
+DEFAULT_KEEP_MB = 256
+NEVER = 1 << 64  # a count that no ring reaches
+
+# The states of a slice. Below KEPT, the slot's header says if it is valid.
+LIVE = 0  # set aside before it is overwritten
+UNKEPT = 1  # cannot be set aside: it may be overwritten
+KEPT = 2  # set aside whole
+LAPPED = 3  # overwritten
+
+_MOST_DIGITS = 9
+_LOCK = threading.RLock()  # held while slices are set aside
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_LOCK.acquire,
+        after_in_parent=_LOCK.release,
+        after_in_child=_LOCK.release,
+    )
+
+
+class Tally:
+    """Counts of the slices of one reader that were overwritten.
+
+    Attributes:
+        lapped: All of them.
+        lost: Those that a verb, or the limit, found alive.
+    """
+
+    __slots__ = ("lapped", "lost")
+
+    def __init__(self) -> None:
+        self.lapped = 0
+        self.lost = 0
+
+
+class Validity:
+    """The answer of a slice's `valid`, without a hold on its rows.
+
+    After the slice's death it is the last answer, as nothing uses the rows any more.
+    """
+
+    __slots__ = ("_area", "first", "last", "state", "word")
+
+    def __init__(self, area: "Area", word: int, first: int, last: int) -> None:
+        self._area: Area | None = area
+        self.word = word
+        self.first = first
+        self.last = last
+        self.state = LIVE if area.can_keep else UNKEPT
+
+    @property
+    def valid(self) -> bool:
+        """True while all rows are whole: the writer has not begun to replace one."""
+        area = self._area
+        if self.state >= KEPT or area is None:
+            return self.state == KEPT
+        if area.is_intact(self.word, self.first):
+            return True
+        with _LOCK:  # the slice may be on its way: wait for its state
+            if self.state < KEPT and area.judge is not None:
+                return area.judge.is_intact(self.word, self.first)
+            return self.state == KEPT
+
+    def end(self) -> None:
+        """Give the last answer: the slice dies."""
+        area = self._area
+        if area is None:
+            return
+        if self.state < KEPT:
+            self.state = KEPT if self.valid else LAPPED
+            area.tally.lapped += self.state == LAPPED
+        self._area = None
+        area.living.discard(self)
+
+
+class Area:
+    """The memory of one slot as this process maps it, and the slices over it.
+
+    Args:
+        words: The slot is at word `at` of these.
+        at: The word at which the slot begins.
+        capacity: The slot's rows.
+        guard: The bars that may close before a view of `history` is invalid.
+        tally: Counts the slices that are overwritten.
+        can_keep: True if the slot is mapped by itself.
+
+    Attributes:
+        living: The validities of the slices that are alive.
+        due: The count of published rows at which one of them needs attention.
+        closed: True once no slice may join.
+        judge: The same slot in the segment, while the slices are set aside.
+        kept: The bytes that were set aside.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "address",
+        "at",
+        "can_keep",
+        "capacity",
+        "closed",
+        "due",
+        "guard",
+        "judge",
+        "kept",
+        "living",
+        "tally",
+        "words",
+    )
+
+    def __init__(
+        self,
+        words: Words,
+        at: int,
+        capacity: int,
+        guard: int,
+        tally: Tally,
+        can_keep: bool = False,
+    ) -> None:
+        self.words = words.ints
+        self.at = at
+        self.capacity = capacity
+        self.guard = guard
+        self.tally = tally
+        self.can_keep = can_keep
+        self.address = words.address + at * WORD
+        self.living: set[Validity] = set()
+        self.due = NEVER
+        self.closed = False
+        self.judge: Area | None = None
+        self.kept = 0
+
+    def is_intact(self, word: int, first: int) -> bool:
+        """Return True if the loads of the rows from `first` on count, steps R4 and R5.
+
+        No such row was overwritten, and the slot still has the epoch of catalog word
+        `word`.
+        """
+        words, at = self.words, self.at
+        # R4, acquire: pairs with A2. x86-64 keeps loads in order.
+        intent = words[at + S_INTENT]
+        # R5: the epoch is loaded last. It reveals that the intent belongs to the slot's
+        # next epoch.
+        return words[at + S_EPOCH] == word >> SLOT_BITS and (
+            intent - first <= self.capacity
+        )
+
+    def row(self, number: int) -> bytes:
+        """Return the words of row `number`. Call `is_intact` afterwards."""
+        stride = 2 * self.capacity
+        start = self.at + SLOT_HEADER_WORDS + number % self.capacity
+        return bytes(self.words[start : start + len(COLUMNS) * stride : stride])
+
+    @property
+    def floats(self) -> FloatArray:
+        """The columns: float64 (9, 2 * capacity). The array does not hold the area."""
+        return columns_at(self.address, self.capacity)
+
+    @property
+    def ints(self) -> IntArray:
+        """The columns as int64."""
+        return self.floats.view(np.int64)
+
+    def map_alone(self) -> "Area | None":
+        """Return an area of the same slot that is mapped by itself, if it can be."""
+        calls = page_calls()
+        size = slot_bytes(self.capacity)
+        address = None if calls is None else calls.duplicate(self.address, size)
+        if calls is None or address is None:
+            return None
+        raw = memory_at(address, size)
+        raw.flags.writeable = False
+        words = Words(raw, "the slot")
+        area = Area(words, 0, self.capacity, self.guard, self.tally, can_keep=True)
+        weakref.finalize(area, calls.unmap, address, size).atexit = False
+        return area
+
+    def join(self, validity: Validity) -> bool:
+        """Count a slice as alive. Return False if it came too late to be used.
+
+        The slice is in the set before `closed` is loaded, and set_aside sets `closed`
+        before it lists the set: each slice is listed, or is refused here.
+        """
+        self.living.add(validity)
+        due = self._due(validity)
+        if due < self.due:
+            with _LOCK:
+                self.due = min(due, self.due)
+        if self.closed:
+            validity.state = LAPPED  # not counted: its reader never gets it
+            self.living.discard(validity)
+        return not self.closed
+
+    def attend(self) -> int:
+        """Note which slices were overwritten, and return the next count that is due."""
+        with _LOCK:
+            self.due = NEVER  # `join` waits for the lock from here on
+            for validity in list(self.living):
+                if validity.state < KEPT and not self.is_intact(
+                    validity.word, validity.first
+                ):
+                    self.lose(validity)
+            self.due = min(map(self._due, list(self.living)), default=NEVER)
+            return self.due
+
+    def set_aside(self, segment_area: "Area") -> bool:
+        """Set the slices aside, steps K2 to K5. Return False if they cannot be.
+
+        No reader uses the area any more. `segment_area` is its slot in the segment.
+        """
+        with _LOCK:
+            if self.closed or not self.can_keep:
+                return False
+            self.closed = True
+            self.judge = segment_area
+            moved = bool(self.living) and self._move(segment_area.address)
+            if moved:
+                for validity in list(self.living):  # K5
+                    if validity.state == LAPPED:
+                        continue
+                    if segment_area.is_intact(validity.word, validity.first):
+                        validity.state = KEPT
+                    else:
+                        self.lose(validity)
+            self.judge = None
+            return moved
+
+    def reopen(self) -> None:
+        """Let slices join again, after they could not be set aside."""
+        with _LOCK:
+            for validity in list(self.living):
+                if validity.state == LIVE:
+                    validity.state = UNKEPT
+            self.closed = False
+            self.attend()
+
+    def lose(self, validity: Validity) -> None:
+        """Note that the rows of a slice that is alive were overwritten."""
+        validity.state = LAPPED
+        self.tally.lapped += 1
+        self.tally.lost += 1
+
+    def _due(self, validity: Validity) -> int:
+        if validity.state == LIVE:
+            return validity.first + self.capacity - self.guard // 2
+        if validity.state == UNKEPT:
+            return validity.first + self.capacity + 1
+        return NEVER
+
+    def _move(self, segment: int) -> bool:
+        calls = page_calls()
+        ranges = joined(
+            (start, start + validity.last - validity.first)
+            for validity in list(self.living)
+            for start in [validity.first % self.capacity]
+        )
+        needed = touched_bytes(self.capacity, ranges)
+        size = slot_bytes(self.capacity)
+        if needed > _Kept.limit or calls is None:
+            return False
+        copy = calls.allocate(size)
+        if copy is None:
+            return False
+        source = columns_at(self.address, self.capacity)
+        into = columns_at(copy, self.capacity)
+        for first, last in ranges:
+            into[:, first:last] = source[:, first:last]
+        if not calls.move(copy, size, self.address, segment):
+            return False
+        _make_room(needed)
+        _Kept.areas[weakref.ref(self, _forget)] = needed
+        return True
+
+
+class SlotBinding:
+    """The slot that a reader looks at: `pair` is the catalog word and the area.
+
+    The area is the segment's own memory until the first slice is made.
+    """
+
+    __slots__ = ("_geometry", "_words", "pair", "tally")
+
+    def __init__(self, words: Words, geometry: Geometry, word: int) -> None:
+        self._words = words
+        self._geometry = geometry
+        self.tally = Tally()
+        # Set by one assignment: another thread sees the old pair or the new one.
+        self.pair: tuple[int, Area] = word, self._segment_area(word)
+
+    def move(self, word: int) -> tuple[int, Area]:
+        """Look at the slot that `word` names; set aside what lives of the old one."""
+        with _LOCK:
+            old = self.pair
+            if old[0] != word:
+                self.pair = word, self._segment_area(word)
+                self._leave(*old)
+            return self.pair
+
+    def slice_of(
+        self, area: Area, word: int, first: int, last: int
+    ) -> tuple[Area, Validity] | None:
+        """Return the area and the validity of a new slice; None to begin again.
+
+        Maps the slot by itself for its first slice.
+        """
+        if not area.can_keep and self._words.mapped and not area.living:
+            with _LOCK:
+                if self.pair[1] is not area:
+                    return None
+                alone = area.map_alone()
+                if alone is not None:
+                    self.pair = word, alone
+                    area = alone
+        validity = Validity(area, word, first, last)
+        return (area, validity) if area.join(validity) else None
+
+    def keep(self, area: Area, count: int) -> None:
+        """Look after the slices: `count` rows are published, `area.due` is reached."""
+        with _LOCK:
+            word, current = self.pair
+            if current is not area or area.attend() > count:
+                return
+            segment_area = self._segment_area(word)
+            self.pair = word, segment_area  # K1
+            if not area.set_aside(segment_area):
+                area.reopen()
+                self.pair = word, area
+
+    def _segment_area(self, word: int) -> Area:
+        geometry = self._geometry
+        at = geometry.slot_word(word & SLOT_MASK)
+        capacity, guard = geometry.capacity, geometry.guard
+        return Area(self._words, at, capacity, guard, self.tally)
+
+    def _leave(self, word: int, area: Area) -> None:
+        if area.living:
+            area.attend()
+            area.set_aside(self._segment_area(word))
+
+    def __del__(self) -> None:
+        if hasattr(self, "pair"):  # the constructor may have failed
+            self._leave(*self.pair)
+
+
+class _Kept:
+    """The rows that this process has set aside: bytes by area, oldest first."""
+
+    areas: ClassVar[dict["weakref.ref[Area]", int]] = {}
+    limit = 0
+
+
+def _forget(area: "weakref.ref[Area]") -> None:
+    _Kept.areas.pop(area, None)
+
+
+def _make_room(needed: int) -> None:
+    # Give up the rows that were set aside longest ago until `needed` bytes more fit.
+    while _Kept.areas and kept_bytes() > _Kept.limit - needed:
+        reference = next(iter(_Kept.areas))
+        area = reference()
+        _Kept.areas.pop(reference, None)
+        calls = page_calls()
+        if area is not None and calls is not None:
+            for validity in list(area.living):
+                if validity.state != LAPPED:
+                    area.lose(validity)
+            calls.empty(area.address, slot_bytes(area.capacity))
+
+
+def kept_bytes() -> int:
+    """Return the bytes that this process has set aside for slices that are alive.
+
+    They are counted in whole pages of memory. SHMFEED_KEEP_MB bounds them.
+
+    Thread safety: any thread may call it.
+    """
+    return sum(list(_Kept.areas.values()))
+
+
+def limit_kept(limit: int, /) -> None:
+    """Set the most bytes to set aside, 0 for none, and give up what is above it."""
+    with _LOCK:
+        _Kept.limit = limit
+        _make_room(0)
+
+
+def keep_limit() -> int:
+    """Return the limit that SHMFEED_KEEP_MB states, in bytes.
+
+    Raises BadArgumentError if it is not a whole number of MiB.
+    """
+    text = os.environ.get(KEEP_VARIABLE, "").strip()
+    if not text:
+        return DEFAULT_KEEP_MB << 20
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
+        raise BadArgumentError(
+            f"{KEEP_VARIABLE} is {repr_short(text)}; it must be a whole number of MiB,"
+            f" from 0 (keep nothing) to {10**_MOST_DIGITS - 1}"
+        )
+    return int(text) << 20
+
+
+limit_kept(DEFAULT_KEEP_MB << 20)
