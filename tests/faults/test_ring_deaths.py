@@ -19,4 +19,4 @@ def test_a_death_at_each_store_is_survived(tmp_path) -> None:
 def test_a_wrong_order_does_not_survive(tmp_path, mutant) -> None:
     done = ran(compiled("killed", tmp_path, "-O2", change=MUTANTS[mutant]))
     assert done.returncode == 1
-    assert counted(done)["wrong"] > 0
+    assert counted(done.stdout)["wrong"] > 0

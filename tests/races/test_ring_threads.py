@@ -41,7 +41,7 @@ def test_without_a_check_rows_are_torn(tmp_path, mutant) -> None:
     program = compiled("threads", tmp_path, "-O2", change=MUTANTS[mutant])
     done = ran(program, 1)
     assert done.returncode == 1
-    assert counted(done)["torn"] > 0
+    assert counted(done.stdout)["torn"] > 0
 
 
 @pytest.mark.parametrize(

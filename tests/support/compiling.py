@@ -182,9 +182,9 @@ def numbers(done: Done) -> dict[str, int]:
     """Return the counts of a program that succeeded: `name=number name=number`."""
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout.strip())
-    return counted(done)
+    return counted(done.stdout)
 
 
-def counted(done: Done) -> dict[str, int]:
-    pairs = (word.split("=") for word in done.stdout.split())
+def counted(text: str) -> dict[str, int]:
+    pairs = (word.split("=") for word in text.split())
     return {name: int(number) for name, number in pairs}
