@@ -100,7 +100,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: Sequence[str]) -> int:
     # No option before the command takes a value: the first word is the command.
     name = next((word for word in arguments if not word.startswith("-")), None)
-    module = import_module(COMMANDS[name].module) if name in COMMANDS else None
+    try:
+        module = import_module(COMMANDS[name].module) if name in COMMANDS else None
+    except ModuleNotFoundError as error:
+        if (error.name or "shmfeed").split(".")[0] in ("shmfeed", "wealthdata"):
+            raise  # a defect, not a missing dependency
+        output.print_error(
+            f"module {error.name} is not installed for {sys.executable}; install"
+            " shmfeed with its dependencies: `pip install .` in the clone"
+        )
+        return exit_codes.FAILED
     parser, subparser = _build_parsers(name, module)
     if name is not None and module is None:
         parser.error(suggestions.describe_unknown_command(name, list(COMMANDS)))

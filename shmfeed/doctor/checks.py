@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from shmfeed.doctor.capacity import check_capacity
+from shmfeed.doctor.deleted_segments import check_deleted_segments
 from shmfeed.doctor.environment import accepted_variables, check_environment
 from shmfeed.doctor.feeds import check_feeds
 from shmfeed.doctor.finding import Finding, note, problem
@@ -40,6 +41,7 @@ def run_checks(
         ("capacity", lambda: check_capacity(settings)),
         ("permissions", check_permissions),
         ("feeds", check_feeds),
+        ("deleted segments", check_deleted_segments),
         ("session", lambda: [check_session()]),
     ]
     for name, check in groups:

@@ -39,7 +39,8 @@ def test_every_check_has_a_finding(doctor, feed_name) -> None:
     assert found.keys() >= {
         *("platform", "core", "clock", "open files", "python", "numpy", "filelock"),
         *("module websocket", "environment", "space in /dev/shm", "inodes in /dev/shm"),
-        *("memory", "processes", "feeds", "leftovers", "user session"),
+        *("memory", "processes", "feeds", "leftovers", "deleted segments"),
+        "user session",
     }
     for one in found.values():
         assert one.keys() == {"check", "level", "found", "remedy"}
@@ -53,7 +54,7 @@ def test_the_options_plan_the_segment(doctor, feed_name) -> None:
         *("--history", "200"),
     )
     assert (
-        f"feed '{feed_name}' takes 0.84 MiB, 16 streams of 200 bars"
+        f"feed '{feed_name}' takes 1.01 MiB, 16 streams of 200 bars"
         in (found["space in /dev/shm"]["found"])
     )
 

@@ -4,6 +4,7 @@ import signal
 import sys
 
 import pytest
+from conftest import Child
 from support.command_line import end
 
 import shmfeed
@@ -182,3 +183,30 @@ def test_main_parses_sys_argv(monkeypatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["shmfeed", "status", "--feed", "not/a/feed"])
     assert main() == 2
     assert "'not/a/feed' is not accepted" in capsys.readouterr().err
+
+
+WITHOUT = """
+import sys
+sys.modules[sys.argv[1]] = None
+from shmfeed.cli.main import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("package", "command"),
+    [("msgspec", "doctor"), ("filelock", "clean"), ("msgspec", "run")],
+)
+def test_a_missing_package_is_one_line(
+    child: Child, package: str, command: str
+) -> None:
+    process = child(WITHOUT, package, command)
+    output, errors = process.communicate()
+    assert (process.returncode, output) == (1, "")
+    assert errors.startswith(f"shmfeed: module {package} is not installed for ")
+    assert errors.count("\n") == 1
+
+
+def test_a_missing_module_of_our_own_is_a_defect(child: Child) -> None:
+    process = child(WITHOUT, "shmfeed.listing", "ls")
+    assert "ModuleNotFoundError" in process.communicate()[1]
