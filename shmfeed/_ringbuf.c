@@ -95,7 +95,10 @@ execute(PyObject *module)
     if (import_names() < 0 || intern_all() < 0 || add_types(module) < 0) {
         return -1;
     }
-    return PyType_Ready(&AreaType) < 0 ? -1 : add_layout(module);
+    if (PyType_Ready(&AreaType) < 0 || take_default_limit() < 0) {
+        return -1;
+    }
+    return add_layout(module);
 }
 
 /* The fence of memory/words.py, for the accesses of pure Python beside the rings. */

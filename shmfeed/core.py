@@ -19,7 +19,7 @@ from shmfeed.errors import UnsupportedPlatformError
 from shmfeed.follower import ReattachingReader
 from shmfeed.memory import rows
 from shmfeed.memory.futex import futex_load, futex_wait
-from shmfeed.memory.keeping import DEFAULT_KEEP_MB, kept_bytes, limit_kept
+from shmfeed.memory.keeping import kept_bytes, limit_kept
 from shmfeed.memory.rows import Rows, Slice
 from shmfeed.memory.wakeup import Eventcount, sleep_past
 from shmfeed.memory.words import use_fence
@@ -108,7 +108,6 @@ if not TYPE_CHECKING and extension is not None:
     read_cut = extension.read_cut
     copyreg.pickle(Rows, _as_pure)
     kept_bytes, limit_kept = extension.kept_bytes, extension.limit_kept
-    limit_kept(DEFAULT_KEEP_MB << 20)
     use_fence(extension.fence)
     if hasattr(extension, "Eventcount"):  # on Linux
         Eventcount, sleep_past = extension.Eventcount, extension.sleep_past

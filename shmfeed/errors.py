@@ -26,6 +26,7 @@ UserWarning
 |
 +-- StaleFeedWarning                              a read of data that are too old
 +-- MissingBarsWarning                            a hole between context and ring
++-- LappedWarning                                 a frame's rows were overwritten
 """
 
 
@@ -115,3 +116,10 @@ class StaleFeedWarning(UserWarning):
 
 class MissingBarsWarning(UserWarning):
     """A context's bars end before the ring's begin and were left out; once a stream."""
+
+
+class LappedWarning(UserWarning):
+    """Rows of a frame that this process holds were overwritten.
+
+    Given once, at the next read of the stream.
+    """

@@ -1,7 +1,7 @@
 """Bars for strategies: live ones from shared memory, older ones from a context."""
 
 from shmfeed.bar import Bar
-from shmfeed.errors import MissingBarsWarning, StaleFeedWarning
+from shmfeed.errors import LappedWarning, MissingBarsWarning, StaleFeedWarning
 from wealthdata.api import bars_to_dataframe, get_price
 from wealthdata.attachment import use
 from wealthdata.context import (
@@ -21,6 +21,7 @@ __all__ = [
     "Context",
     "ContextDataAdapter",
     "DataAdapter",
+    "LappedWarning",
     "MissingBarsWarning",
     "StaleFeedWarning",
     "bars_to_dataframe",

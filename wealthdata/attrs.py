@@ -1,9 +1,15 @@
 """The source, freshness and completeness of a frame: `df.attrs["shmfeed"]`."""
 
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from shmfeed.status import HEALTHS, Health
-from wealthdata.columns import BarColumns
+
+
+class HasValidity(Protocol):
+    """An object that tells if rows are still whole, without a hold on them."""
+
+    @property
+    def valid(self) -> bool: ...
 
 
 class FrameAttrs(dict[str, Any]):
@@ -30,14 +36,15 @@ class FrameAttrs(dict[str, Any]):
 
     __slots__ = ("_base", "_valid")
 
-    _valid: BarColumns | bool
+    _valid: HasValidity | bool
     _base: object
 
     @property
     def valid(self) -> bool:
         """False once the feeder has begun to overwrite a row of this frame.
 
-        Always True for a private frame.
+        Always True for a private frame. pandas hands these attrs on to frames that it
+        makes of this one; they do not keep its rows in memory.
         """
         valid = self._valid
         return valid if isinstance(valid, bool) else valid.valid
@@ -68,7 +75,7 @@ class FrameAttrs(dict[str, Any]):
         return restore, (dict(self), self.valid)
 
 
-def make_attrs(valid: BarColumns | bool, values: dict[str, Any]) -> FrameAttrs:
+def make_attrs(valid: HasValidity | bool, values: dict[str, Any]) -> FrameAttrs:
     """Return attrs with the `valid` of these columns, or with a constant one."""
     attrs = FrameAttrs(values)
     attrs._valid = valid

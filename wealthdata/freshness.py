@@ -5,11 +5,14 @@ A warning is shown at the line of the strategy that called this package.
 
 import sys
 import warnings
+import weakref
 from typing import Literal, get_args
 
 from shmfeed.bar import STALE_MIN_SECONDS, stale_after
-from shmfeed.errors import StaleFeedError, StaleFeedWarning
+from shmfeed.errors import LappedWarning, StaleFeedError, StaleFeedWarning
+from shmfeed.feed import Ring
 from shmfeed.status import RingStatus
+from shmfeed.text import counted
 
 OnStale = Literal["warn", "raise", "ignore"]
 ON_STALE: tuple[OnStale, ...] = get_args(OnStale)
@@ -99,3 +102,23 @@ def _reason(status: RingStatus) -> str:
     if status.health == "dead":
         return "the feeder is dead; "
     return "" if status.state == "connected" else "the feeder is not connected; "
+
+
+# The frames of a ring that were overwritten and warned of.
+_lost: weakref.WeakKeyDictionary[Ring, int] = weakref.WeakKeyDictionary()
+
+
+def warn_of_lost(ring: Ring) -> None:
+    """Warn of frames that were overwritten since the last warning of the ring."""
+    lost = ring._lost
+    new = lost - _lost.get(ring, 0)
+    if not new:
+        return
+    _lost[ring] = lost
+    warn(
+        f"{ring.symbol} {ring.timeframe} of feed {ring._feed.name!r}: the feeder has"
+        f" overwritten rows of {counted(new, 'frame')} that this process holds; hold"
+        " fewer, read this stream or wait for it more often, read with copy=True, or"
+        " raise SHMFEED_KEEP_MB",
+        LappedWarning,
+    )

@@ -29,7 +29,7 @@ from wealthdata.frame import (
     template_of,
     to_datetimes,
 )
-from wealthdata.freshness import check
+from wealthdata.freshness import check, warn_of_lost
 from wealthdata.merge import FoundBars, Sources, find_bars
 from wealthdata.request import (
     DEFAULT_COUNT,
@@ -89,13 +89,15 @@ class CachedQuery:
                 ring.snapshot(count, include_now) if private else ring.view(count)
             )
             status = ring.status()
+            if ring._lost:
+                warn_of_lost(ring)
         except StreamNotFoundError:
             return None  # the feed was recreated without this stream
         views, history = current_views()
         if (views or history) and _context_matters(bars, count, views, history):
             return None
         check(self._stream, status, max_age, on_stale)
-        attrs = make_attrs(private or bars, self._values(bars, status))
+        attrs = make_attrs(private or bars.validity, self._values(bars, status))
         frame = self._build(bars.floats, bars.datetimes(TIME), attrs, not private)
         return frame if bars.valid else None
 
@@ -175,6 +177,8 @@ class GeneralQuery(NamedTuple):
     def _attrs(self, found: FoundBars, key: StreamKey) -> FrameAttrs:
         """Return the frame's attrs, after the check of the stream's freshness."""
         bars, first, last, source, shared, feed, status = found
+        if self.sources.feed is not None and status is not None:
+            warn_of_lost(self.sources.feed.ring(key))
         if feed is not None and status is not None:
             check((feed, *key), status, self.max_age, self.on_stale)
         values = {
@@ -186,7 +190,8 @@ class GeneralQuery(NamedTuple):
             "forming": bars.forming and last == len(bars) and first < last,
             "gaps": count_missing(bars, first, last, key[1]),
         }
-        return make_attrs(bars if shared else True, values)
+        validity: Any = found.columns
+        return make_attrs(validity.validity if shared else True, values)
 
 
 def run(

@@ -281,6 +281,22 @@ limit_kept(PyObject *Py_UNUSED(module), PyObject *bytes)
     Py_RETURN_NONE;
 }
 
+/* Take the limit of a process that has not attached to a feed yet. */
+static int
+take_default_limit(void)
+{
+    int64_t limit;
+    PyObject *keeping = PyImport_ImportModule("shmfeed.memory.keeping");
+    PyObject *found =
+        keeping == NULL ? NULL : PyObject_GetAttrString(keeping, "DEFAULT_KEEP_MB");
+    Py_XDECREF(keeping);
+    if (as_int64(found, &limit) < 0) {
+        return -1;
+    }
+    kept.limit = limit << 20;
+    return 0;
+}
+
 #define KEEP_METHODS                                                                  \
     {"kept_bytes", kept_bytes, METH_NOARGS, DOC_kept_bytes},                          \
     {"limit_kept", limit_kept, METH_O, DOC_limit_kept},

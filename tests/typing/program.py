@@ -202,6 +202,7 @@ def errors() -> tuple[type[Exception], ...]:
         shmfeed.StaleFeedError,
         shmfeed.UnsupportedPlatformError,
         wealthdata.StaleFeedWarning,
+        wealthdata.LappedWarning,
         wealthdata.MissingBarsWarning,
     ]
     pid: int | None = shmfeed.FeedBusyError("busy", 1).pid
