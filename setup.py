@@ -38,6 +38,8 @@ DEFINITIONS = (  # the modules whose classes and functions have a twin in C
     "shmfeed/memory/rows.py",
     "shmfeed/memory/wakeup.py",
     "shmfeed/ringbuf.py",
+    "wealthdata/frame.py",
+    "wealthdata/price_table.py",
 )
 
 

@@ -33,10 +33,11 @@ from sample_bars import (
 )
 
 import wealthdata
-from wealthdata import query
+from wealthdata import api, query
+from wealthdata.price_table import NoTable
 
 OURS, PURE, ORDINARY, BEST = "get_price", "pure get_price", "ordinary", "best"
-BARE = "get_price without attrs"
+PYTHON, BARE = "get_price by Python", "get_price by Python, without attrs"
 TARGETS = {20: 40, 1000: 400}  # times the ordinary path, of the plain call
 MAX_US, MAX_ATTRS_US, MAX_LATER_US = 8.0, 1.0, 10.0
 GetPrice = Callable[..., pd.DataFrame]
@@ -85,8 +86,9 @@ WITH, WITHOUT = "with attrs", "without"
 SHARE = Comparison(
     "20 rows, cost of attrs",
     (
-        Case("get_price", OURS, "20 rows"),
+        Case("get_price, usual call by Python", PYTHON, "20 rows"),
         Case("without attrs", BARE, "20 rows"),
+        Case("get_price", OURS, "20 rows"),
     ),
 )
 LATER_COMPARISONS = tuple(
@@ -126,12 +128,18 @@ def ours(feed: str) -> GetPrice:
     return wealthdata.get_price
 
 
+def by_python(feed: str) -> GetPrice:
+    """Return get_price with its usual call served by Python, not by the C core."""
+    api._usual_read = NoTable().read
+    return ours(feed)
+
+
 def bare(feed: str) -> GetPrice:
-    """Return get_price with the making of attrs removed from a cached query."""
+    """Return `by_python` with the making of attrs removed from a cached query."""
     nothing = query.make_attrs(True, {})
     query.make_attrs = lambda bars, values: nothing
     query.CachedQuery._values = lambda *_: {}
-    get_price = ours(feed)
+    get_price = by_python(feed)
     for _ in range(2):  # the first call caches its query for the second
         frame = get_price(SYMBOLS[0], count=20, frequency=TIMEFRAME)
     if frame.attrs["shmfeed"]:
@@ -227,6 +235,7 @@ def best(_feed: str) -> GetPrice:
 
 CONTENDERS: dict[str, Callable[[str], GetPrice]] = {
     OURS: ours,
+    PYTHON: by_python,
     BARE: bare,
     PURE: ours,
     ORDINARY: ordinary,
@@ -268,7 +277,9 @@ def goals(rows: Sequence[CaseTimes], later: Sequence[CaseTimes]) -> list[Goal]:
 
 
 def _share_goal(rows: Sequence[CaseTimes]) -> Goal:
-    whole, less = (report.find(rows, SHARE.title, case.label) for case in SHARE.cases)
+    whole, less, _ = (
+        report.find(rows, SHARE.title, case.label) for case in SHARE.cases
+    )
     share = [(w - n) / 1000 for w, n in zip(whole.net, less.net, strict=True)]
     what = "attrs in get_price(count=20)"
     return report.under(what, spread(share), MAX_ATTRS_US, "us", ".2f")

@@ -11,6 +11,7 @@
  * writer.h     RingWriter
  * follower.h   ReattachingReader
  * cut.h        read_cut
+ * frame.h      FrameBuilder, PriceTable: the usual get_price
  * futex.h      futex_load, futex_wait
  * wakeup.h     Eventcount, sleep_past
  *
@@ -26,6 +27,7 @@
 #include "csrc/cut.h"
 #include "csrc/wakeup.h"
 #include "csrc/follower.h"
+#include "csrc/frame.h"
 #include "csrc/futex.h"
 #include "csrc/reader.h"
 #include "csrc/rows.h"
@@ -60,8 +62,9 @@ add_layout(PyObject *module)
 static int
 add_types(PyObject *module)
 {
-    PyTypeObject *types[] = {EVENTCOUNT_TYPES &RowsType, &SliceType, &ValidityType, &ReaderType,
-                             &WriterType, &ReattachingReaderType};
+    PyTypeObject *types[] = {EVENTCOUNT_TYPES &RowsType, &SliceType, &ValidityType,
+                             &ReaderType, &WriterType, &ReattachingReaderType,
+                             &FrameBuilderType, &PriceTableType};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (PyModule_AddType(module, types[i]) < 0) {
             return -1;
@@ -79,6 +82,9 @@ intern_all(void)
         if (intern_parameters(all[i]) < 0) {
             return -1;
         }
+    }
+    if (PyType_Ready(&ReadType) < 0 || intern_frame_names() < 0) {
+        return -1;
     }
     Py_XSETREF(find_name, PyUnicode_InternFromString("_find"));
     return find_name == NULL ? -1 : 0;

@@ -21,7 +21,13 @@ from shmfeed.bar import (
     TimeframeAlias,
     check_timeframe,
 )
-from shmfeed.core import ReattachingReader, RingReader, limit_kept, read_cut
+from shmfeed.core import (
+    ReattachingReader,
+    RingReader,
+    extension,
+    limit_kept,
+    read_cut,
+)
 from shmfeed.errors import BadArgumentError, FeedNotFoundError, SegmentError
 from shmfeed.layout import H_WAKE, Geometry
 from shmfeed.memory.catalog import entries, stream_not_found
@@ -57,6 +63,7 @@ from shmfeed.validation import (
 from shmfeed.waiting import WaitSet, wait_past
 
 _ATTACH_POLL_SECONDS = 0.01
+compiled_core = extension  # wealthdata's compiled reads are in it; None without C
 
 
 def attach(name: str = DEFAULT_FEED, timeout: float = 0.0) -> "Feed":

@@ -139,6 +139,11 @@ def connection_state(ints: Ints, alive: bool) -> State:
     return STATES[state] if alive and 0 <= state < len(STATES) else _DISCONNECTED
 
 
+def quiet_ns(timeframe: str) -> int:
+    """Return how long a stream is live after its last update, in ns."""
+    return _SILENCES[timeframe][0]
+
+
 def ring_status(reader: RingReader, timeframe: str) -> RingStatus:
     """Return the status of a reader's stream. The core decides the usual case."""
     age = reader.live_age(_SILENCES[timeframe][0])

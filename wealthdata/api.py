@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 from shmfeed.bar import Field, Timeframe, TimeframeAlias
 from wealthdata.attachment import attached_feed
 from wealthdata.bar_history import BarLike
+from wealthdata.context import open_price_table
 from wealthdata.freshness import OnStale
 from wealthdata.times import DateLike
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_usual_read = open_price_table().read
 
 
 # Quoted annotations: help(get_price) shows their names, not each accepted value.
@@ -105,6 +109,11 @@ def get_price(
     if fields.__class__ is list:
         fields = tuple(fields)
     if security.__class__ is str and start_date is None and end_date is None:
+        usual: pd.DataFrame | None = _usual_read(
+            security, frequency, fields, count, include_now, copy, max_age, on_stale
+        )
+        if usual is not None:
+            return usual
         feed = attached_feed()
         if feed is not None:
             try:  # not suppress(), which takes half a microsecond

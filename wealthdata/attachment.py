@@ -24,6 +24,9 @@ from shmfeed.validation import (
     check_switch,
     names_no_feed,
 )
+from wealthdata import price_table
+
+_COPY_VARIABLE = "SHMFEED_COPY"
 
 
 class _Choice:
@@ -65,6 +68,8 @@ def use(feed: str | None = None, context_only: bool | None = None) -> None:
         _choice.feed = feed
     if context_only is not None:
         _choice.context_only = context_only
+    if _attachment.feed is not None:
+        _attachment.feed.forget_queries()
 
 
 def selected_feed() -> str | None:
@@ -97,14 +102,18 @@ def always_copy() -> bool:
     Raise BadArgumentError if the variable is neither yes nor no.
     """
     variable = _copy_variable()
-    return variable is not None and check_switch("SHMFEED_COPY", _decode(variable))
+    return variable is not None and check_switch(_COPY_VARIABLE, _decode(variable))
 
 
 class _Environment(NamedTuple):
-    """Access to environment variables: a getter for a name, a decoder for its value."""
+    """Access to environment variables: a getter for a name, a decoder for its value.
+
+    `inner` is the dict inside os.environ with the keys of the two variables.
+    """
 
     getter: Callable[[str], Callable[[], Any]]
     decode: Callable[[Any], str]
+    inner: price_table.Environment | None
 
 
 def _fast_environment() -> _Environment:
@@ -117,12 +126,16 @@ def _fast_environment() -> _Environment:
     encode = getattr(os.environ, "encodekey", None)
     decode = getattr(os.environ, "decodevalue", None)
     if not (isinstance(table, dict) and encode and decode):
-        return _Environment(lambda name: partial(os.environ.get, name), str)
-    return _Environment(lambda name: partial(table.get, encode(name)), decode)
+        return _Environment(lambda name: partial(os.environ.get, name), str, None)
+    return _Environment(
+        lambda name: partial(table.get, encode(name)),
+        decode,
+        price_table.Environment(table, encode(FEED_VARIABLE), encode(_COPY_VARIABLE)),
+    )
 
 
-_getter, _decode = _fast_environment()
-_feed_variable, _copy_variable = _getter(FEED_VARIABLE), _getter("SHMFEED_COPY")
+_getter, _decode, ENVIRONMENT = _fast_environment()
+_feed_variable, _copy_variable = _getter(FEED_VARIABLE), _getter(_COPY_VARIABLE)
 
 
 _MAX_QUERIES = 4096
@@ -151,8 +164,13 @@ class AttachedFeed:
     def cache_query(self, arguments: object, query: object) -> None:
         """Keep a query for the next call with these arguments."""
         if len(self.queries) >= _MAX_QUERIES:
-            self.queries.clear()
+            self.forget_queries()
         self.queries[arguments] = query
+
+    def forget_queries(self) -> None:
+        """Forget the queries: the next call of each chooses its feed and its ring."""
+        self.queries.clear()
+        price_table.clear()
 
 
 class _Attachment:
@@ -180,6 +198,7 @@ def attached_feed() -> AttachedFeed | None:
         attached = AttachedFeed(attach(name))
     except (FeedNotFoundError, UnsupportedPlatformError):
         return None
+    price_table.clear()  # its reads are of the former feed
     _attachment.feed = attached
     return attached
 
@@ -187,6 +206,7 @@ def attached_feed() -> AttachedFeed | None:
 def detach() -> None:
     """Release the feed; frames stay readable, and the next read attaches again."""
     _attachment.feed = None
+    price_table.clear()
 
 
 def no_data_error(reason: str) -> NoDataError:

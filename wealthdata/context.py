@@ -8,17 +8,25 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from shmfeed.bar import Bar, Timeframe, TimeframeAlias, check_timeframe
+from shmfeed.bar import (
+    STALE_MIN_SECONDS,
+    Bar,
+    Timeframe,
+    TimeframeAlias,
+    check_timeframe,
+)
 from shmfeed.errors import BadArgumentError, NoDataError
 from shmfeed.text import repr_short
 from shmfeed.validation import check_int, check_symbol
-from wealthdata.attachment import attached_feed, selected_feed
+from wealthdata.attachment import ENVIRONMENT, attached_feed, selected_feed
+from wealthdata.attrs import FrameAttrs
 from wealthdata.bar_history import BarHistory, BarLike, ContextHistory, FunctionHistory
 from wealthdata.columns import to_bars
-from wealthdata.freshness import check
+from wealthdata.freshness import check, outages
 from wealthdata.merge import Sources, find_bars
+from wealthdata.price_table import PriceTable, open_table
 from wealthdata.request import PriceRequest
 from wealthdata.times import to_ms
 
@@ -243,10 +251,14 @@ class ContextDataAdapter(DataAdapter):
 
 
 class _Registered:
-    """The data adapter of this process."""
+    """The data adapter of this process.
+
+    `names` has the name of its class; it is empty without an adapter.
+    """
 
     adapter: AdapterLike | None = None
     view: ContextView | None = None
+    names: ClassVar[set[str]] = set()
 
 
 _registered = _Registered()
@@ -274,6 +286,7 @@ def register_data_adapter(adapter: AdapterLike) -> None:
         history = FunctionHistory(function, f"{type(adapter).__name__}.get_history")
         _registered.view = ContextView(None, history)
     _registered.adapter = adapter
+    _registered.names.add(type(adapter).__name__)
 
 
 def get_data_adapter() -> AdapterLike | None:
@@ -285,6 +298,7 @@ def clear_data_adapter() -> None:
     """Remove the registered adapter, if there is one."""
     _registered.adapter = None
     _registered.view = None
+    _registered.names.clear()
 
 
 def current_views() -> tuple[tuple[ContextView, ...], BarHistory | None]:
@@ -301,3 +315,9 @@ def current_views() -> tuple[tuple[ContextView, ...], BarHistory | None]:
     if registered is not None:
         return views, registered.history
     return views, None if view is None else view.history
+
+
+def open_price_table() -> PriceTable:
+    """Open the table of usual calls: no context or adapter, no outage to end."""
+    deciders = outages, _registered.names
+    return open_table(ENVIRONMENT, _context, deciders, FrameAttrs, STALE_MIN_SECONDS)

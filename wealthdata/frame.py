@@ -17,18 +17,20 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import pandas as pd
 
 from shmfeed.bar import DEFAULT_FIELDS, FLOAT_FIELDS, Field, datetimes
+from shmfeed.feed import compiled_core
 from wealthdata.attrs import FrameAttrs
 from wealthdata.bar_history import parse_bars
 from wealthdata.columns import BarColumns, Datetimes, Floats, Ints, from_bars
 
 TIME: Any = pd.to_datetime(["2024-01-01"]).dtype  # datetime64 in pandas' default unit
 _new = object.__new__
+_Build = Callable[[Floats, Datetimes, FrameAttrs, bool], pd.DataFrame]
 
 
 class BlockSpan(NamedTuple):
@@ -159,6 +161,10 @@ class DirectFrameBuilder:
         self._references = privates.references
         self._array = privates.array
         self._flags = privates.flags
+        self._frame_type = pd.DataFrame
+        self._index_type = pd.Index
+        self._time_index_type = pd.DatetimeIndex
+        self._dtype = TIME
         self._caches_columns = privates.caches_columns
         self._has_frequency = privates.has_frequency
         self._spans = [(privates.placement(s.columns), s.rows) for s in spans]
@@ -219,13 +225,30 @@ class DirectFrameBuilder:
         return index
 
 
+class CompiledFrameBuilder:
+    """The C core's twin of the direct builder, which hands its parts over."""
+
+    def __init__(self, columns: Any, spans: tuple[BlockSpan, ...]) -> None:
+        definition = DirectFrameBuilder(columns, spans)
+        self.compiled = cast("Any", compiled_core).FrameBuilder(definition)
+        self.build: _Build = self.compiled.build
+
+
+DIRECT_BUILDERS: tuple[type[FrameBuilder], ...] = (
+    (DirectFrameBuilder,)
+    if compiled_core is None
+    else (CompiledFrameBuilder, DirectFrameBuilder)
+)
+
+
 def select_builder() -> type[FrameBuilder]:
-    """Return the direct builder if it builds what the public one builds."""
-    with suppress(ImportError, AttributeError, TypeError, ValueError, AssertionError):
-        if build_alike(DirectFrameBuilder, PublicFrameBuilder) and has_pandas_parts(
-            DirectFrameBuilder
+    """Return the fastest builder that builds what the public one builds."""
+    for builder in DIRECT_BUILDERS:
+        with suppress(
+            ImportError, AttributeError, TypeError, ValueError, AssertionError
         ):
-            return DirectFrameBuilder
+            if build_alike(builder, PublicFrameBuilder) and has_pandas_parts(builder):
+                return builder
     return PublicFrameBuilder
 
 
@@ -286,7 +309,6 @@ def _attributes(part: object) -> dict[str, type]:
 
 
 BUILDER = select_builder()
-_Build = Callable[[Floats, Datetimes, FrameAttrs, bool], pd.DataFrame]
 
 
 class FrameTemplate:
@@ -297,7 +319,9 @@ class FrameTemplate:
         self.only_floats = all(field in FLOAT_FIELDS for field in fields)
         rows = [FLOAT_FIELDS.index(f) for f in fields if f in FLOAT_FIELDS]
         # Builds over (6, n) floats in place; only for templates of float fields.
-        self.build: _Build = BUILDER(readonly_index(fields), block_spans(rows)).build
+        builder = BUILDER(readonly_index(fields), block_spans(rows))
+        self.build: _Build = builder.build
+        self.compiled = getattr(builder, "compiled", None)
 
     def build_private(
         self, bars: BarColumns, first: int, last: int, attrs: FrameAttrs

@@ -36,7 +36,7 @@ def warn(message: str, category: type[UserWarning]) -> None:
 
 StreamId = tuple[str, str, str]  # feed, symbol, timeframe
 
-_outages: set[tuple[StreamId, float | None]] = set()  # already warned of
+outages: set[tuple[StreamId, float | None]] = set()  # already warned of
 
 
 def is_stale(status: RingStatus, max_age: float | None, timeframe: str) -> bool:
@@ -68,20 +68,20 @@ def check(
         and status.health == "live"
         and age is not None
         and age < STALE_MIN_SECONDS
-        and not _outages
+        and not outages
     ):
         return  # the usual case: fresh, and no outage to end
     outage = stream, max_age
     if not is_stale(status, max_age, stream[2]):
-        _outages.discard(outage)
+        outages.discard(outage)
         return
     message = _stale_message(stream, status, max_age)
     if on_stale == "raise":
         raise StaleFeedError(message)
-    if outage not in _outages:
-        if len(_outages) >= _MAX_OUTAGES:  # a caller may use a new max_age each time
-            _outages.clear()
-        _outages.add(outage)
+    if outage not in outages:
+        if len(outages) >= _MAX_OUTAGES:  # a caller may use a new max_age each time
+            outages.clear()
+        outages.add(outage)
         warn(message, StaleFeedWarning)
 
 

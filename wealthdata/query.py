@@ -11,8 +11,9 @@ import pandas as pd
 
 from shmfeed.bar import Field, StreamKey, Timeframe, check_timeframe, step
 from shmfeed.errors import BusyRingError, StreamNotFoundError
-from shmfeed.status import RingStatus
+from shmfeed.status import RingStatus, quiet_ns
 from shmfeed.validation import check_flag, check_symbol
+from wealthdata import price_table
 from wealthdata.attachment import AttachedFeed, always_copy
 from wealthdata.attrs import FrameAttrs, combine, make_attrs
 from wealthdata.columns import BarColumns, count_missing
@@ -31,6 +32,7 @@ from wealthdata.frame import (
 )
 from wealthdata.freshness import check, warn_of_lost
 from wealthdata.merge import FoundBars, Sources, find_bars
+from wealthdata.price_table import PreparedRead
 from wealthdata.request import (
     DEFAULT_COUNT,
     PriceRequest,
@@ -46,7 +48,15 @@ _TRIES = 100
 class CachedQuery:
     """A prepared read of one stream's newest bars: its ring and its template."""
 
-    __slots__ = ("_build", "_feed", "_ring", "_step", "_stream", "_timeframe")
+    __slots__ = (
+        "_build",
+        "_compiled",
+        "_feed",
+        "_ring",
+        "_step",
+        "_stream",
+        "_timeframe",
+    )
 
     def __init__(
         self, feed: AttachedFeed, key: StreamKey, template: FrameTemplate
@@ -61,6 +71,23 @@ class CachedQuery:
         self._stream = (feed.name, *key)
         self._build = template.build
         self._step = step(key[1])  # 0 for months, which the calendar counts
+        self._compiled = template.compiled
+
+    def prepared(self) -> PreparedRead | None:
+        """Return what the C core needs for this read, or None if it cannot serve it."""
+        if self._compiled is None or not self._step:
+            return None
+        attrs = {
+            "source": "live",
+            "feed": self._feed,
+            "age": None,
+            "state": "connected",
+            "health": "live",
+            "forming": False,
+            "gaps": 0,
+        }
+        quiet = quiet_ns(self._timeframe)
+        return PreparedRead(self._ring, self._compiled, attrs, self._step, quiet)
 
     def read(
         self,
@@ -233,4 +260,8 @@ def _cache(query: GeneralQuery, symbol: str, arguments: object) -> None:
     feed = query.sources.feed
     if feed is not None:
         key, template = (symbol, query.timeframe), template_of(query.fields)
-        feed.cache_query(arguments, CachedQuery(feed, key, template))
+        cached = CachedQuery(feed, key, template)
+        feed.cache_query(arguments, cached)
+        prepared = cached.prepared()
+        if prepared is not None:
+            price_table.add(arguments, prepared)

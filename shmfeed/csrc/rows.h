@@ -165,25 +165,32 @@ rows_datetimes(Rows *self, PyObject *dtype)
     return array;
 }
 
-/* The rule of bar.missing_bars. */
-static PyObject *
-rows_missing(Rows *self, PyObject *step)
+/* The rule of bar.missing_bars: how many rows lack to a grid of `step` ms. */
+static uint64_t
+missing_rows(const Rows *self, int64_t step)
 {
-    int64_t length, count = rows_len(self);
-    if (at_least_1("step", step, &length) < 0) {
-        return NULL;
-    }
+    int64_t count = rows_len(self);
     if (count < 2) {
-        return PyLong_FromLong(0);
+        return 0;
     }
     const ring_word *close_time = words_of(self, CLOSE_TIMES);
     int64_t first = ring_load(close_time), last = ring_load(close_time + count - 1);
     if (last < first) {  /* a writer may store times off the grid */
-        return PyLong_FromLong(0);
+        return 0;
     }
-    uint64_t steps = ((uint64_t)last - (uint64_t)first) / (uint64_t)length;
+    uint64_t steps = ((uint64_t)last - (uint64_t)first) / (uint64_t)step;
     uint64_t taken = (uint64_t)count - 1;
-    return PyLong_FromUnsignedLongLong(steps > taken ? steps - taken : 0);
+    return steps > taken ? steps - taken : 0;
+}
+
+static PyObject *
+rows_missing(Rows *self, PyObject *step)
+{
+    int64_t length;
+    if (at_least_1("step", step, &length) < 0) {
+        return NULL;
+    }
+    return PyLong_FromUnsignedLongLong(missing_rows(self, length));
 }
 
 static PyObject *

@@ -68,12 +68,20 @@ def all_purely(put: Set = setattr) -> None:
         put(module, "RingReader", ringbuf.RingReader)
 
 
+def prices_from_python(put: Set) -> None:
+    """Let Python serve the usual call of get_price, which reads past a ring's verbs."""
+    from wealthdata import api, price_table
+
+    put(api, "_usual_read", price_table.NoTable().read)
+
+
 def tell_time(put: Set, clock: Callable[[], int]) -> None:
     """Let readers take this for the boot clock.
 
     The C core reads the machine's clock; the questions that need it are asked of Python
     first: is the segment current, is the stream live.
     """
+    prices_from_python(put)
     for module in (shmfeed.feed, shmfeed.status):
         put(module, "boot_ns", clock)
     put(
@@ -124,5 +132,6 @@ class Told:
 
 def tell_valid(put: Set, answers: Iterable[bool]) -> None:
     """Let each slice of a ring answer `valid` by these answers, in their order."""
+    prices_from_python(put)
     view, left = Ring.view, iter(answers)
     put(Ring, "view", lambda ring, n: Told(view(ring, n), left))

@@ -1,12 +1,12 @@
-"""Fixture: the frames of a test built by each of the two builders."""
+"""Fixture: the frames of a test built by each of the builders."""
 
 import pytest
 
 from wealthdata import frame
-from wealthdata.frame import DirectFrameBuilder, FrameBuilder, PublicFrameBuilder
+from wealthdata.frame import DIRECT_BUILDERS, FrameBuilder, PublicFrameBuilder
 
 
-@pytest.fixture(params=[DirectFrameBuilder, PublicFrameBuilder])
+@pytest.fixture(params=[*DIRECT_BUILDERS, PublicFrameBuilder])
 def builder(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> type[FrameBuilder]:

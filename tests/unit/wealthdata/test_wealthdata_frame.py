@@ -16,6 +16,7 @@ from shmfeed.ringbuf import RingWriter
 from wealthdata import frame, get_price
 from wealthdata.attrs import make_attrs
 from wealthdata.frame import (
+    DIRECT_BUILDERS,
     DirectFrameBuilder,
     FrameBuilder,
     PublicFrameBuilder,
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
 
 PANDAS = int(pd.__version__.partition(".")[0])
 HOUR = 3_600_000
-BUILDERS = [DirectFrameBuilder, PublicFrameBuilder]
+each_direct = pytest.mark.parametrize("own", DIRECT_BUILDERS)
 SUBSETS = [
     fields
     for size in range(1, 7)
@@ -61,16 +62,22 @@ def make(
     return built.build(memory, to_datetimes(closes), attrs, shared)
 
 
-def test_the_direct_builder_is_selected() -> None:
-    assert frame.BUILDER is frame.select_builder() is DirectFrameBuilder
+def test_the_fastest_builder_is_selected() -> None:
+    assert frame.BUILDER is frame.select_builder() is DIRECT_BUILDERS[0]
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "private"])
 @pytest.mark.parametrize("count", [0, 1, 1000])
-def test_both_builders_give_equal_frames(count: int, shared: bool) -> None:
+@each_direct
+def test_both_builders_give_equal_frames(
+    own: type[FrameBuilder], count: int, shared: bool
+) -> None:
     for fields in SUBSETS:
         memory = floats(count, shared)
-        direct, public = (make(builder, fields, memory=memory) for builder in BUILDERS)
+        direct, public = (
+            make(builder, fields, memory=memory)
+            for builder in (own, PublicFrameBuilder)
+        )
         pd.testing.assert_frame_equal(
             direct, public, check_freq=True, check_flags=True, check_exact=True
         )
@@ -85,7 +92,10 @@ def test_both_builders_give_equal_frames(count: int, shared: bool) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 50])
-def test_operations_on_both_frames_give_equal_results(count: int) -> None:
+@each_direct
+def test_operations_on_both_frames_give_equal_results(
+    own: type[FrameBuilder], count: int
+) -> None:
     """Each operation uses other attributes of a frame, its blocks, its indexes."""
     operations: list[Callable[[pd.DataFrame], object]] = [
         lambda f: f.copy(),
@@ -113,7 +123,9 @@ def test_operations_on_both_frames_give_equal_results(count: int) -> None:
         repr,
     ]
     for operation in operations:
-        direct, public = (operation(make(one, count=count)) for one in BUILDERS)
+        direct, public = (
+            operation(make(one, count=count)) for one in (own, PublicFrameBuilder)
+        )
         assert type(direct) is type(public)
         if isinstance(direct, pd.DataFrame):
             pd.testing.assert_frame_equal(direct, public)
@@ -126,7 +138,7 @@ def test_operations_on_both_frames_give_equal_results(count: int) -> None:
             assert direct == public
 
 
-@pytest.mark.parametrize("builder", BUILDERS)
+@pytest.mark.parametrize("builder", [*DIRECT_BUILDERS, PublicFrameBuilder])
 def test_a_series_made_of_an_index_is_copied_before_a_write(
     builder: type[FrameBuilder],
 ) -> None:
@@ -146,13 +158,16 @@ def test_a_series_made_of_an_index_is_copied_before_a_write(
         assert other.axes[1 - number][0] != first
 
 
-def test_a_frame_of_the_direct_builder_takes_flags_and_attributes() -> None:
-    found = make(DirectFrameBuilder)
+@each_direct
+def test_a_frame_of_the_direct_builder_takes_flags_and_attributes(
+    own: type[FrameBuilder],
+) -> None:
+    found = make(own)
     assert found.flags.allows_duplicate_labels
     found.flags.allows_duplicate_labels = False
-    assert make(DirectFrameBuilder).flags.allows_duplicate_labels
+    assert make(own).flags.allows_duplicate_labels
     found.attrs["mine"] = 1
-    assert "mine" not in make(DirectFrameBuilder).attrs
+    assert "mine" not in make(own).attrs
     found["ma"] = found.pop("close")
     assert list(found)[-1] == "ma"
 
@@ -235,7 +250,7 @@ class TestIndexesAreNotShared:
 
 
 class TestTheSelection:
-    """The direct builder is selected only if it builds what the public one builds."""
+    """A direct builder is selected only if it builds what the public one builds."""
 
     def test_the_public_builder_serves_if_private_parts_have_moved(
         self, ring: RingWriter, monkeypatch: pytest.MonkeyPatch
@@ -274,7 +289,7 @@ class TestTheSelection:
             def build(self, floats, times, attrs, shared):
                 return super().build(floats + 1.0, times, attrs, shared)
 
-        monkeypatch.setattr(frame, "DirectFrameBuilder", Wrong)
+        monkeypatch.setattr(frame, "DIRECT_BUILDERS", (Wrong,))
         assert frame.select_builder() is PublicFrameBuilder
 
     def test_a_builder_that_copies_is_not_selected(
@@ -284,7 +299,7 @@ class TestTheSelection:
             def build(self, floats, times, attrs, shared):
                 return super().build(floats.copy(), times, attrs, shared)
 
-        monkeypatch.setattr(frame, "DirectFrameBuilder", Copying)
+        monkeypatch.setattr(frame, "DIRECT_BUILDERS", (Copying,))
         assert frame.select_builder() is PublicFrameBuilder
 
     @pytest.mark.parametrize("part", ["frame", "index", "columns", "flags"])

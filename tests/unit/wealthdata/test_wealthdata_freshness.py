@@ -18,8 +18,8 @@ pytest_plugins = ["support.strategy_process"]
 
 
 @pytest.fixture(autouse=True)
-def no_earlier_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(freshness, "_outages", set())
+def no_earlier_outage() -> None:
+    freshness.outages.clear()
 
 
 def status(age: float | None, state: str = "connected", health: str = "live"):

@@ -14,7 +14,8 @@ from shmfeed.core import Slice
 from shmfeed.errors import BusyRingError
 from shmfeed.feed import Ring
 from shmfeed.ringbuf import RingWriter
-from wealthdata import get_price
+from wealthdata import api, get_price
+from wealthdata.price_table import NoTable
 
 pytest_plugins = ["support.strategy_process"]
 pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
@@ -155,6 +156,7 @@ def set_validity(monkeypatch: pytest.MonkeyPatch, is_valid: Callable[[], bool]) 
             return len(self.rows)
 
     monkeypatch.setattr(Ring, "view", lambda self, n: View(view(self, n)))
+    monkeypatch.setattr(api, "_usual_read", NoTable().read)  # it reads past Ring.view
 
 
 def test_an_invalid_read_is_repeated(

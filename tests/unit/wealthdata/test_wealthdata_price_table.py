@@ -1,0 +1,305 @@
+"""The usual call, served by the C core, gives what Python gives, and nothing else."""
+
+import gc
+import os
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+import pytest
+from support.numbered_bars import SYMBOL, append, numbers, shares
+
+import wealthdata
+from shmfeed import core
+from shmfeed.errors import BusyRingError, ShmfeedError
+from shmfeed.ringbuf import RingWriter
+from shmfeed.writer import FeedWriter, create
+from wealthdata import Context, api, attachment, freshness, get_price, price_table
+
+pytest_plugins = ["support.strategy_process"]
+pytestmark = [
+    pytest.mark.skipif(core.build != "C", reason="only the C core has a table"),
+    pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning"),
+]
+
+SEED = int(os.environ.get("TEST_SEED", "20260101"))
+
+
+@pytest.fixture
+def live(writer: FeedWriter, ring: RingWriter) -> Iterator[RingWriter]:
+    """Give a ring of 130 bars of a connected feed, and a prepared read of it."""
+    freshness.outages.clear()
+    writer.set_state("connected")
+    append(ring, *range(130))
+    get_price(SYMBOL)
+    yield ring
+    freshness.outages.clear()
+
+
+def usual(
+    security: object = SYMBOL,
+    frequency: object = "1h",
+    fields: object = None,
+    count: object = None,
+    include_now: object = False,
+    copy: object = False,
+    max_age: object = None,
+    on_stale: object = "warn",
+) -> pd.DataFrame | None:
+    """Return what the C core alone gives."""
+    found: pd.DataFrame | None = price_table._Opened.table.read(
+        security, frequency, fields, count, include_now, copy, max_age, on_stale
+    )
+    return found
+
+
+@contextmanager
+def without_table() -> Iterator[None]:
+    """Let Python serve each call."""
+    read = api._usual_read
+    api._usual_read = price_table.NoTable().read
+    try:
+        yield
+    finally:
+        api._usual_read = read
+
+
+def outcome(call: Callable[[], pd.DataFrame]) -> tuple[Any, ...]:
+    """Return the frame, or the error, and the warnings of a call."""
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        freshness.outages.clear()
+        try:
+            found: Any = call()
+        except (ShmfeedError, TypeError) as error:
+            return None, repr(error), [str(one.message) for one in given]
+    return found, None, [str(one.message) for one in given]
+
+
+def check_same(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+    (frame, *rest), (expected, *others) = one, other
+    assert rest == others
+    if expected is None:
+        return
+    pd.testing.assert_frame_equal(
+        frame, expected, check_freq=True, check_flags=True, check_exact=True
+    )
+    assert shares(frame) == shares(expected)
+    attrs, wanted = frame.attrs["shmfeed"], expected.attrs["shmfeed"]
+    assert type(attrs) is type(wanted)
+    assert list(attrs) == list(wanted)
+    assert abs(attrs.pop("age") - wanted.pop("age")) < 5
+    assert attrs == wanted
+    assert attrs.valid == wanted.valid
+    assert vars(frame._mgr.axes[1]).keys() == vars(expected._mgr.axes[1]).keys()
+
+
+def test_the_usual_call_is_served_by_the_core(live: RingWriter) -> None:
+    found = usual(count=5)
+    assert found is not None
+    assert numbers(found) == [125, 126, 127, 128, 129]
+    assert found.attrs["shmfeed"].valid
+    append(live, *range(130, 330))
+    assert not found.attrs["shmfeed"].valid
+    check_same((get_price(SYMBOL),), (pythons(),))
+
+
+def pythons(**given: Any) -> pd.DataFrame:
+    with without_table():
+        return get_price(**{"security": SYMBOL, **given})
+
+
+FIELDS = [None, "close", ["open"], ("close", "open"), ("volume", "money"), ["flags"]]
+VALUES: dict[str, list[Any]] = {
+    "security": [SYMBOL, SYMBOL, SYMBOL, "NONE", [SYMBOL], "", 7, None],
+    "frequency": ["1h", "1h", "1h", "60m", "1m", "2x", None, ["1h"]],
+    "fields": [*FIELDS, ("high", "low", "close"), "clse", (), 5, ("close", ["open"])],
+    "count": [None, 1, 20, 99, 100, 5000, 10**30, 0, -1, True, 2.0, "20"],
+    "include_now": [False, False, False, True, 0, None, "no"],
+    "copy": [False, False, False, True, 1, None],
+    "max_age": [None, None, None, 0, 5, 1e9, -1, "5", float("nan")],
+    "on_stale": ["warn", "warn", "ignore", "raise", "WARN".lower(), "", None, 1],
+}
+
+
+def test_calls_with_any_arguments_end_as_those_of_python(
+    live: RingWriter, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("seed", SEED)
+    choose, served = random.Random(SEED), 0
+    for fields in FIELDS:
+        get_price(SYMBOL, fields=fields)
+    for _ in range(600):
+        given = {
+            name: choose.choice(values)
+            for name, values in VALUES.items()
+            if choose.random() < 0.4
+        }
+        given.setdefault("security", SYMBOL)
+        named = {**given, "fields": as_tuple(given.get("fields"))}
+        served += usual_or_none(named) is not None
+        check_same(
+            outcome(lambda given=given: get_price(**given)),
+            outcome(lambda given=given: pythons(**given)),
+        )
+    assert 50 < served < 500
+
+
+def as_tuple(fields: object) -> object:
+    return tuple(fields) if isinstance(fields, list) else fields
+
+
+def usual_or_none(given: dict[str, Any]) -> pd.DataFrame | None:
+    try:
+        return usual(**given)
+    except (ShmfeedError, TypeError):
+        return None
+
+
+class Adapter:
+    def get_history(self, *_: object) -> list[Any]:
+        return []
+
+    def get_all_symbols(self) -> list[str]:
+        return []
+
+
+CHANGES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
+    "a context": lambda _: wealthdata.set_context(Context()),
+    "an adapter": lambda _: wealthdata.register_data_adapter(Adapter()),
+    "another feed": lambda patch: wealthdata.use(feed="another"),
+    "no feed": lambda patch: wealthdata.use(context_only=True),
+    "a private frame": lambda patch: patch.setenv("SHMFEED_COPY", "1"),
+    "a variable off": lambda patch: patch.setenv("SHMFEED_FEED", "off"),
+    "a wrong variable": lambda patch: patch.setenv("SHMFEED_FEED", "/"),
+    "detached": lambda _: attachment.detach(),
+    "an outage": lambda _: freshness.outages.add((("f", "s", "1h"), None)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_python_decides_when_something_else_has_a_say(
+    live: RingWriter, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    assert usual() is not None
+    CHANGES[change](monkeypatch)
+    assert usual() is None
+    check_same(outcome(lambda: get_price(SYMBOL)), outcome(pythons))
+
+
+def test_a_choice_made_again_is_served_again(live: RingWriter, strategy: str) -> None:
+    wealthdata.use(feed=strategy)
+    assert usual() is None
+    get_price(SYMBOL)
+    assert usual() is not None
+    wealthdata.register_data_adapter(Adapter())
+    wealthdata.clear_data_adapter()
+    assert usual() is not None
+
+
+@pytest.mark.parametrize("state", ["reconnecting", "error", "disconnected"])
+def test_python_decides_what_to_do_about_a_stale_stream(
+    live: RingWriter, writer: FeedWriter, state: str
+) -> None:
+    writer.set_state(state)
+    assert usual() is None
+    with pytest.warns(wealthdata.StaleFeedWarning):
+        get_price(SYMBOL)
+    writer.set_state("connected")
+    assert usual() is None  # Python ends the outage
+    get_price(SYMBOL)
+    assert usual() is not None
+
+
+def test_python_warns_of_a_frame_that_was_overwritten(live: RingWriter) -> None:
+    found = usual()
+    assert found is not None
+    append(live, *range(130, 330))
+    assert usual() is None
+    assert not found.attrs["shmfeed"].valid
+    assert usual() is not None
+
+
+def test_a_recreated_feed_is_followed(
+    live: RingWriter, writer: FeedWriter, strategy: str
+) -> None:
+    writer.close(unlink=True)
+    with create(strategy, history=100, guard=16, max_streams=8) as again:
+        again.set_state("connected")
+        append(again.add_stream(SYMBOL, "1h"), *range(7))
+        assert usual() is None
+        assert numbers(get_price(SYMBOL)) == list(range(7))
+        assert numbers(usual()) == list(range(7))
+        again.close(unlink=True)
+
+
+def test_months_are_counted_by_python(writer: FeedWriter, live: RingWriter) -> None:
+    append(writer.add_stream(SYMBOL, "1M"), 0)
+    for _ in range(2):
+        get_price(SYMBOL, frequency="1M")
+    assert usual(frequency="1M") is None
+
+
+def test_gaps_are_counted(live: RingWriter) -> None:
+    append(live, 132, 140)
+    attrs = usual(count=4).attrs["shmfeed"]
+    assert attrs["gaps"] == 2 + 7
+    check_same((get_price(SYMBOL, count=4),), (pythons(count=4),))
+
+
+def test_an_error_of_pandas_is_raised(
+    live: RingWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = (SYMBOL, "1h", None)
+    query = attachment._attachment.feed.queries[key]
+
+    class Broken:
+        def __init__(self, definition: Any) -> None:
+            self.__dict__.update(vars(definition))
+
+        def fail(self, *_: object) -> None:
+            raise BusyRingError("of pandas")
+
+    from wealthdata.frame import DirectFrameBuilder, block_spans, readonly_index
+
+    definition = DirectFrameBuilder(readonly_index(("open",)), block_spans([0]))
+    for part in ("_block", "_manager", "_references", "_array"):
+        broken = Broken(definition)
+        setattr(broken, part, broken.fail)
+        compiled = core.extension.FrameBuilder(broken)
+        price_table.add(key, query.prepared()._replace(builder=compiled))
+        with pytest.raises(BusyRingError, match="of pandas"):
+            usual()
+
+
+def test_a_call_leaves_no_reference_behind(live: RingWriter) -> None:
+    def counts() -> list[int]:
+        gc.collect()
+        ring = attachment._attachment.feed.ring((SYMBOL, "1h"))
+        held = (ring, ring._last_reader, usual, wealthdata.frame.TIME, None, 20)
+        return [sys.getrefcount(one) for one in held]
+
+    for arguments in ({}, {"count": 0}, {"fields": ("close", [])}, {"copy": True}):
+        usual_or_none(arguments)
+        before, blocks = counts(), sys.getallocatedblocks()
+        for _ in range(1000):
+            usual_or_none(arguments)
+        assert all(b - a < 50 for a, b in zip(before, counts(), strict=True))
+        assert sys.getallocatedblocks() - blocks < 200
+
+
+def test_a_table_takes_only_what_it_knows() -> None:
+    table = price_table._Opened.table
+    for wrong in ((), (1, 2), ((), (1, 2, 3, 4, 5))):
+        with pytest.raises(TypeError):
+            table.add(*wrong)
+    with pytest.raises(TypeError):
+        table.read(SYMBOL)
+    with pytest.raises(TypeError):
+        core.extension.PriceTable({}, 1, 2, 3, (), dict, 4, 1.0)
+    with pytest.raises((TypeError, AttributeError)):
+        core.extension.FrameBuilder(object())

@@ -1,0 +1,127 @@
+"""The usual call of `get_price`, served by the C core without any Python code.
+
+A strategy calls `get_price` once a bar, and finds the CPU's caches full of its own
+data. The code and the objects that a call touches then decide what it costs, and the
+Python of a call is most of that. The C core's PriceTable holds prepared reads; it
+serves a call only if nothing but the ring has a say in it, and returns None otherwise.
+`query.CachedQuery` is the definition: it serves all those other calls, and all calls
+where there is no C core, with the same results.
+"""
+
+from collections.abc import Sized
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Protocol
+
+from shmfeed.feed import Ring, compiled_core
+
+
+class PreparedRead(NamedTuple):
+    """A read without its arguments.
+
+    Attributes:
+        ring: The ring.
+        builder: The compiled builder of its frames.
+        attrs: The attrs of each frame; `age`, and `gaps` if there are any, replace
+            these.
+        step: The timeframe in ms.
+        quiet: ns without an update until the stream is no longer live.
+    """
+
+    ring: Ring
+    builder: Any
+    attrs: dict[str, Any]
+    step: int
+    quiet: int
+
+
+class PriceTable(Protocol):
+    """Prepared reads by the arguments (security, frequency, fields)."""
+
+    def read(
+        self,
+        security: object,
+        frequency: object,
+        fields: object,
+        count: object,
+        include_now: object,
+        copy: object,
+        max_age: object,
+        on_stale: object,
+        /,
+    ) -> Any:
+        """Return the frame of a usual call, or None if Python must decide.
+
+        Raise BadArgumentError or BusyRingError.
+        """
+        ...
+
+    def add(self, arguments: object, prepared: PreparedRead, /) -> None:
+        """Serve calls with these arguments from here on."""
+        ...
+
+    def clear(self) -> None:
+        """Serve no call until reads are added again."""
+        ...
+
+
+class NoTable:
+    """The table of a process without the C core: Python decides each call."""
+
+    def read(self, *_: object) -> None:
+        return None
+
+    def add(self, _arguments: object, _prepared: PreparedRead, /) -> None:
+        pass
+
+    def clear(self) -> None:
+        pass
+
+
+class _Opened:
+    """The table of this process."""
+
+    table: PriceTable = NoTable()
+
+
+class Environment(NamedTuple):
+    """The dict inside os.environ, and the keys of two variables in it."""
+
+    table: dict[Any, Any]
+    feed: Any
+    copy: Any
+
+
+def open_table(
+    environment: Environment | None,
+    context: ContextVar[Any],
+    deciders: tuple[Sized, ...],
+    attrs: type[dict[str, Any]],
+    most_age: float,
+) -> PriceTable:
+    """Open the table of this process, and return it.
+
+    Args:
+        environment: Looked at in each call: the call must find SHMFEED_FEED as it was
+            when the read was added, and SHMFEED_COPY not set. With None there is no
+            such dict, and Python decides each call.
+        context: A call in which it is set is not a usual one.
+        deciders: A call is a usual one while all of these are empty.
+        attrs: The class FrameAttrs.
+        most_age: Seconds. A stream without an update for so long is not usual.
+    """
+    if compiled_core is not None and environment is not None:
+        valid = vars(attrs)["_valid"]
+        _Opened.table = compiled_core.PriceTable(
+            *environment, context, deciders, attrs, valid, float(most_age)
+        )
+    return _Opened.table
+
+
+def add(arguments: object, prepared: PreparedRead) -> None:
+    """Let the table serve calls with these arguments."""
+    _Opened.table.add(arguments, prepared)
+
+
+def clear() -> None:
+    """Let Python decide the next call of each read: a choice has changed."""
+    _Opened.table.clear()
