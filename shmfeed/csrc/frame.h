@@ -399,6 +399,14 @@ static PyTypeObject ReadType = {
     .tp_dealloc = (destructor)read_dealloc,
 };
 
+static int64_t
+lost_slices(const Read *read)
+{
+    const ReattachingReader *ring = (const ReattachingReader *)read->ring;
+    const Reader *reader = (const Reader *)ring->reader;
+    return ring->lost + (reader == NULL ? 0 : reader->tally->lost);
+}
+
 static PyObject *
 table_add(PriceTable *self, PyObject *args)
 {
@@ -551,14 +559,6 @@ read_frame(const PriceTable *self, const Read *read, Slice *slice, int64_t age)
     Py_XDECREF(times);
     Py_XDECREF(attrs);
     return frame;
-}
-
-static int64_t
-lost_slices(const Read *read)
-{
-    const ReattachingReader *ring = (const ReattachingReader *)read->ring;
-    const Reader *reader = (const Reader *)ring->reader;
-    return ring->lost + (reader == NULL ? 0 : reader->tally->lost);
 }
 
 /* True once after a frame that the process holds was overwritten: Python warns of it. */
