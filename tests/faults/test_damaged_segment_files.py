@@ -516,6 +516,7 @@ def test_streams_that_do_not_fit(where, intact):
 
 GONE = """
 import threading
+import time
 import shmfeed
 from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.segment.mapping import place
@@ -560,6 +561,10 @@ for what in sys.argv[3:]:
     with shmfeed.create(name, 5, 3, 2) as successor:
         ring = successor.add_stream("A", "1h")
         ring.append(4 * HOUR, 1, 9, 1, 4, 1)
+        # A segment that nothing retired: its readers look for another in a moment.
+        deadline = time.monotonic() + 5
+        while bars(reader) != [4] and time.monotonic() < deadline:
+            successor.beat()
         found["then"] = bars(reader), feed.status()["health"]
         successor.close(unlink=True)
     tell(found)

@@ -10,7 +10,7 @@ from support import own_shm
 from support.command_line import append
 
 from shmfeed.cli.main import main
-from shmfeed.layout import H_SIZE, READY
+from shmfeed.layout import H_SIZE, READY, VERSION
 from shmfeed.listing import feed_row, list_feeds
 from shmfeed.segment.mapping import place
 from shmfeed.writer import create
@@ -28,7 +28,7 @@ UNREADABLE_SEGMENTS = {
     "foreign": (b"x" * 8192, "is not a shmfeed segment"),
     "other version": (
         struct.pack("=q", READY + 8) + bytes(8184),
-        "has layout version 9, this shmfeed reads 1",
+        f"has layout version {VERSION + 8}, this shmfeed reads 1 to {VERSION}",
     ),
     "damaged": (struct.pack("=4q", READY, 99, 16, 100) + bytes(8160), "is damaged"),
 }
