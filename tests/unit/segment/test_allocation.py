@@ -3,7 +3,7 @@
 import errno
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -144,28 +144,22 @@ class Kernel:
         raise TimeoutError(f"{size} bytes are never done between two signals")
 
 
-def in_one_call(fd: int, start: int, size: int) -> None:
-    """Reserve as before: the control."""
-    os.posix_fallocate(fd, start, size)
-
-
-@pytest.mark.parametrize(
-    ("reserve", "ends"), [(allocation.reserve, True), (in_one_call, False)]
-)
 def test_periodic_signals_do_not_starve_it(
-    reserve: Callable[[int, int, int], None],
-    ends: bool,
-    blank: int,
-    monkeypatch: pytest.MonkeyPatch,
+    blank: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel = Kernel(period=3 * MIB // 2)
     monkeypatch.setattr(os, "posix_fallocate", kernel.fallocate)
-    if ends:
-        reserve(blank, 0, 64 * MIB)
-        assert len(kernel.pieces) == 64
-    else:
-        with pytest.raises(TimeoutError):
-            reserve(blank, 0, 64 * MIB)
+    allocation.reserve(blank, 0, 64 * MIB)
+    assert len(kernel.pieces) == 64
+
+
+def test_in_one_call_they_do(blank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: the same signals, and one piece of all."""
+    kernel = Kernel(period=3 * MIB // 2)
+    monkeypatch.setattr(os, "posix_fallocate", kernel.fallocate)
+    monkeypatch.setattr(allocation, "_PIECE_BYTES", 64 * MIB)
+    with pytest.raises(TimeoutError):
+        allocation.reserve(blank, 0, 64 * MIB)
 
 
 @given(start=st.integers(0, 3 * MIB), size=st.integers(1, 5 * MIB))
