@@ -12,14 +12,15 @@
  * follower.h   ReattachingReader
  * cut.h        read_cut
  * frame.h      FrameBuilder, PriceTable: the usual get_price
- * futex.h      futex_load, futex_wait
- * wakeup.h     Eventcount, sleep_past
+ * futex.h      futex_load, futex_wait, futex_wait_any, futex_look
+ * wakeup.h     Eventcount, sleep_past, look_past
  *
  * setup.py writes docstrings.h from the definitions: both cores give the same help.
  *
  * It knows columns and strides, not the names of fields. All types rely on the GIL,
- * which is released only while a reader sleeps or copies many rows. The module does not declare that it can
- * run without the GIL, so an interpreter without one turns it on.
+ * which is released only while a reader waits or copies many rows, and while several
+ * readers are woken. The module does not declare that it can run without the GIL, so an
+ * interpreter without one turns it on.
  */
 
 #include "csrc/core.h"

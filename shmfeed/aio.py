@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from shmfeed.errors import ShmfeedError
-from shmfeed.feed import Ring, check_ring, make_wait_set
+from shmfeed.feed import Ring, Waited, check_ring, make_wait_set
 from shmfeed.forks import after_fork_in_child
 from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.words import Words
@@ -32,26 +32,29 @@ from shmfeed.waiting import (
 __all__ = ["wait", "wait_ring"]
 
 
-async def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring]:
+async def wait(rings: Iterable[Waited], timeout: float | None = None) -> list[Ring]:
     """Wait in a task until one of these rings closes a bar.
 
-    Arguments, results and errors are those of `shmfeed.wait`.
+    Arguments, results and errors are those of `shmfeed.wait`. It never spins: other
+    tasks run meanwhile.
 
-    Thread safety: any task of any event loop; other tasks run meanwhile.
+    Thread safety: any task of any event loop.
     """
     return await _wait(make_wait_set(rings, timeout))
 
 
 async def wait_ring(ring: Ring, after: int, timeout: float | None = None) -> int | None:
-    """Wait in a task until `ring.count` is past `after`.
+    """Wait in a task until `ring.count` is past `after`, or its epoch is another.
 
-    Arguments, results and errors are those of `ring.wait`.
+    Arguments, results and errors are those of `ring.wait`. It never spins: other tasks
+    run meanwhile.
 
-    Thread safety: any task of any event loop; other tasks run meanwhile.
+    Thread safety: any task of any event loop.
     """
     timeout = check_timeout("timeout", timeout)
     wanted = [(check_ring(ring), check_int("after", after, None))]
-    return ring.count if await _wait(WaitSet(wanted, timeout)) else None
+    wait_set = WaitSet(wanted, timeout, epochs=True)
+    return ring.count if await _wait(wait_set) else None
 
 
 async def _wait(wait_set: WaitSet[Ring]) -> list[Ring]:

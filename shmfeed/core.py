@@ -18,10 +18,10 @@ from shmfeed.cutting import read_cut
 from shmfeed.errors import UnsupportedPlatformError
 from shmfeed.follower import ReattachingReader
 from shmfeed.memory import rows
-from shmfeed.memory.futex import futex_load, futex_wait
+from shmfeed.memory.futex import futex_load, futex_look, futex_wait, futex_wait_any
 from shmfeed.memory.keeping import kept_bytes, limit_kept
 from shmfeed.memory.rows import Rows, Slice
-from shmfeed.memory.wakeup import Eventcount, sleep_past
+from shmfeed.memory.wakeup import Eventcount, look_past, sleep_past
 from shmfeed.memory.words import use_fence
 from shmfeed.ringbuf import RingReader, RingWriter
 from shmfeed.validation import check_switch
@@ -78,9 +78,12 @@ __all__ = [
     "build",
     "check_memory_order",
     "futex_load",
+    "futex_look",
     "futex_wait",
+    "futex_wait_any",
     "kept_bytes",
     "limit_kept",
+    "look_past",
     "read_cut",
     "sleep_past",
 ]
@@ -110,8 +113,10 @@ if not TYPE_CHECKING and extension is not None:
     kept_bytes, limit_kept = extension.kept_bytes, extension.limit_kept
     use_fence(extension.fence)
     if hasattr(extension, "Eventcount"):  # on Linux
-        Eventcount, sleep_past = extension.Eventcount, extension.sleep_past
-        futex_load, futex_wait = extension.futex_load, extension.futex_wait
+        Eventcount = extension.Eventcount
+        sleep_past, look_past = extension.sleep_past, extension.look_past
+        futex_load, futex_look = extension.futex_load, extension.futex_look
+        futex_wait, futex_wait_any = extension.futex_wait, extension.futex_wait_any
 
 copyreg.pickle(Slice, _refuse_pickle)
 

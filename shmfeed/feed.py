@@ -43,6 +43,7 @@ from shmfeed.segment.mapping import (
     place,
 )
 from shmfeed.segment.stream_check import check_reader
+from shmfeed.spinning import Arrivals, make_spinner
 from shmfeed.status import (
     ConnectionStatus,
     FeedStatus,
@@ -288,13 +289,14 @@ class Ring(ReattachingReader):
     Thread safety: any thread may call any method. A forked child may use it.
     """
 
-    __slots__ = ("__weakref__", "_feed", "symbol", "timeframe")
+    __slots__ = ("__weakref__", "_arrivals", "_feed", "symbol", "timeframe")
 
     def __init__(self, feed: Feed, symbol: str, timeframe: "Timeframe") -> None:
         super().__init__()
         self._feed = feed
         self.symbol = symbol
         self.timeframe: Timeframe = timeframe
+        self._arrivals = Arrivals(timeframe)
         self._current_reader()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -321,27 +323,36 @@ class Ring(ReattachingReader):
         """The number of bars that may close before a view of `history` is invalid."""
         return self._geometry().guard
 
-    def wait(self, after: int, timeout: float | None = None) -> int | None:
-        """Sleep until `count` is past `after`, usually the count that was seen last.
+    def wait(
+        self, after: int, timeout: float | None = None, *, spin: float = 0.0
+    ) -> int | None:
+        """Sleep until `count` is past `after`, or `epoch` is another.
 
         A waiting reader sleeps in the kernel until its stream closes a bar. Streams
         share 32 wake bits, so another stream may wake it now and then; it then checks
         and sleeps again.
 
+        With `spin` it looks without sleeping for that long in each timeframe, around
+        the instant at which the ring's last bars arrived: it then has the bar within
+        about a microsecond, and uses `spin` seconds of a core a bar. The first bar
+        that a ring waits for is waited for asleep, as are bars without a steady pace.
+
         Args:
-            after: A bar number. If the feed was recreated since this ring was last
-                used and numbers its bars from 0 again, the first bar ends the wait.
+            after: A bar number, usually the count that was seen last.
             timeout: Seconds, or None to wait as long as the feeder lives.
+            spin: Seconds, at most 1; 0 never spins.
 
         Returns:
-            The new count; None at the deadline or, without one, when the feeder is
-            dead.
+            The count; None at the deadline or, without one, when the feeder is dead.
+            A count that is not past `after` tells of another epoch: a repair replaced
+            the stream's bars, or the feed was recreated since this ring was last used.
 
         Raises:
             BadArgumentError: An argument is not accepted.
         """
         timeout = check_timeout("timeout", timeout)
-        return wait_past(self, check_int("after", after, None), timeout)
+        after = check_int("after", after, None)
+        return wait_past(self, after, timeout, make_spinner([self._arrivals], spin))
 
     def status(self) -> RingStatus:
         """Return age, state and health of this stream."""
@@ -351,12 +362,20 @@ class Ring(ReattachingReader):
         return f"<Ring {self.symbol} {self.timeframe} of feed {self._feed.name!r}>"
 
 
-def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring]:
-    """Sleep until at least one of these rings closes a bar after this call.
+Waited = Ring | tuple[Ring, int]  # a ring, or with the bar number to wait past
+
+
+def wait(
+    rings: Iterable[Waited], timeout: float | None = None, *, spin: float = 0.0
+) -> list[Ring]:
+    """Sleep until at least one of these rings closes a bar.
 
     Args:
-        rings: Rings of one or more feeds.
+        rings: Of one or more feeds. A ring waits for a bar that closes after this call,
+            a pair `(ring, after)` for a count past `after`. If a recreated feed numbers
+            its bars from 0 again, the first bar counts.
         timeout: Seconds, or None to wait as long as one of their feeders lives.
+        spin: As in `Ring.wait`, for all rings together in their shortest timeframe.
 
     Returns:
         The rings that closed a bar, in the order given; [] at the deadline or, without
@@ -368,15 +387,25 @@ def wait(rings: Iterable[Ring], timeout: float | None = None) -> list[Ring]:
 
     Thread safety: any thread may call it.
     """
-    return make_wait_set(rings, timeout).wait()
+    return make_wait_set(rings, timeout, spin).wait()
 
 
-def make_wait_set(rings: Iterable[Ring], timeout: float | None) -> WaitSet[Ring]:
+def make_wait_set(
+    rings: Iterable[Waited], timeout: float | None, spin: float = 0.0
+) -> WaitSet[Ring]:
     """Return the wait set of `wait`, with its arguments checked."""
     timeout = check_timeout("timeout", timeout)
     items = items_of(rings)
-    checked = [check_ring(item) for item in ([rings] if items is None else items)]
-    return WaitSet([(ring, ring.count) for ring in checked], timeout)
+    wanted = [_check_waited(item) for item in ([rings] if items is None else items)]
+    spinner = make_spinner([ring._arrivals for ring, _ in wanted], spin)
+    return WaitSet(wanted, timeout, spinner=spinner)
+
+
+def _check_waited(value: Any) -> tuple[Ring, int]:
+    if isinstance(value, tuple) and len(value) == 2:
+        return check_ring(value[0]), check_int("after", value[1], None)
+    ring = check_ring(value)
+    return ring, ring.count
 
 
 def check_ring(value: Any) -> Ring:

@@ -19,14 +19,17 @@ from shmfeed.core import (
     ReattachingReader,
     RingReader,
     futex_load,
+    futex_look,
     futex_wait,
+    futex_wait_any,
+    look_past,
     sleep_past,
 )
 from shmfeed.layout import H_RETIRED
-from shmfeed.memory.futex import futex_wait_any
 from shmfeed.memory.liveness import is_alive
 from shmfeed.memory.wakeup import WAKE_OFFSET, wake_bits
 from shmfeed.memory.words import Words, boot_ns
+from shmfeed.spinning import Spinner
 
 RECHECK_NS = 500_000_000  # also the interval of heartbeats
 RECHECK_DEAD_NS = 100_000_000  # without a feeder: the next one may start soon
@@ -50,9 +53,11 @@ def wait_any(entries: Sequence[WaitEntry], timeout_ns: int) -> bool:
     if len(entries) == 1:
         words, key, bits = entries[0]
         return futex_wait(words.raw, WAKE_OFFSET, key, bits, timeout_ns)
-    return futex_wait_any(
-        [(words.raw, WAKE_OFFSET, key) for words, key, _ in entries], timeout_ns
-    )
+    return futex_wait_any(_keys(entries), timeout_ns)
+
+
+def _keys(entries: Sequence[WaitEntry]) -> list[tuple[object, int, int]]:
+    return [(words.raw, WAKE_OFFSET, key) for words, key, _ in entries]
 
 
 def has_live_writer(words: Words) -> bool:
@@ -83,26 +88,53 @@ class WaitDeadline:
         return max(0, int(min(self.left() * 1e9, longest)))
 
 
-def wait_past(ring: ReattachingReader, after: int, timeout: float | None) -> int | None:
-    """Sleep until the ring's count is past `after`. Return the count.
+def wait_past(
+    ring: ReattachingReader,
+    after: int,
+    timeout: float | None,
+    spinner: Spinner | None = None,
+) -> int | None:
+    """Sleep until the ring's count is past `after`, or its epoch is another.
 
-    Return None at the deadline or, without one, when the feeder is dead. If bars are
-    numbered from 0 again in another segment, wait for its first bar.
+    Return the count; None at the deadline or, without one, when the feeder is dead.
     """
     deadline = WaitDeadline(timeout)
     last, reader = ring._last_reader, ring._current_reader()
-    after = _number_in(reader, last, after)
-    while True:
-        sleep_ns = deadline.sleep_ns(has_live_writer(reader.words))
-        # `sleep_past` also returns the new count, which saves a call after the wake-up.
-        count = sleep_past(reader, after, sleep_ns)
+    epoch = _epoch_of(reader, last, after)
+    while reader.epoch == epoch:
+        alive = has_live_writer(reader.words)
+        sleep_ns = deadline.sleep_ns(alive)
+        # Both return the new count too, which saves a call after the wake-up.
+        if spinner is not None and alive and sleep_ns:
+            count = _spin_past(reader, after, sleep_ns, spinner)
+        else:
+            count = sleep_past(reader, after, sleep_ns)
         if count > after:
             return count
         last, reader = reader, ring._current_reader()
-        if reader is not last:
-            after = _number_in(reader, last, after)
-        elif not sleep_ns:
-            return None
+        if reader is last and not sleep_ns:
+            break
+    return reader.count if reader.epoch != epoch else None
+
+
+def _spin_past(reader: RingReader, after: int, rest_ns: int, spinner: Spinner) -> int:
+    """Look or sleep once, as the spinner plans. Return the count."""
+    count = reader.count
+    if count > after:
+        return count  # it arrived at an unknown time
+    looks, rest_ns = spinner.plan(rest_ns)
+    count = (look_past if looks else sleep_past)(reader, after, rest_ns)
+    if count > after:
+        spinner.note(0, reader.updated)
+    return count
+
+
+def _epoch_of(reader: RingReader, last: RingReader | None, after: int) -> int:
+    # The epoch that `after` was counted in, -1 for an unknown one. A ring that was
+    # detached has lost its last reader.
+    if last is not None:
+        return last.epoch
+    return reader.epoch if reader.count >= after else -1
 
 
 def _number_in(reader: RingReader, last: RingReader | None, after: int) -> int:
@@ -115,11 +147,15 @@ R = TypeVar("R", bound=ReattachingReader)
 
 
 class _Waited(NamedTuple, Generic[R]):
-    """A ring, its reader in one segment, and the bar number to wait past."""
+    """A ring, its reader in one segment, and the bar number to wait past.
+
+    With an epoch, another epoch ends the wait too.
+    """
 
     ring: R
     reader: RingReader
     after: int
+    epoch: int | None
 
 
 class WaitSet(Generic[R]):
@@ -127,37 +163,62 @@ class WaitSet(Generic[R]):
 
     `segments` are the segments of these rings, each with the wake bits to wait for.
     The constructor, `reattach` and `wait` raise the errors of a ring's methods.
+
+    Args:
+        wanted: The rings, each with the bar number to wait past.
+        timeout: Seconds, or None.
+        spinner: Of these rings, in this order, if `wait` shall spin.
+        epochs: Another epoch of a ring ends the wait too.
     """
 
-    def __init__(self, wanted: Iterable[tuple[R, int]], timeout: float | None) -> None:
+    def __init__(
+        self,
+        wanted: Iterable[tuple[R, int]],
+        timeout: float | None,
+        *,
+        spinner: Spinner | None = None,
+        epochs: bool = False,
+    ) -> None:
         self.deadline = WaitDeadline(timeout)
-        self._set([self._attach(ring, ring._last_reader, n) for ring, n in wanted])
+        self._spinner = spinner
+        self._set([self._begin(ring, after, epochs) for ring, after in wanted])
 
     @staticmethod
-    def _attach(ring: R, last: RingReader | None, after: int) -> _Waited[R]:
-        reader = ring._current_reader()
-        return _Waited(ring, reader, _number_in(reader, last, after))
+    def _begin(ring: R, after: int, epochs: bool) -> _Waited[R]:
+        last, reader = ring._last_reader, ring._current_reader()
+        epoch = _epoch_of(reader, last, after) if epochs else None
+        return _Waited(ring, reader, _number_in(reader, last, after), epoch)
+
+    @staticmethod
+    def _again(old: _Waited[R]) -> _Waited[R]:
+        reader = old.ring._current_reader()
+        after = _number_in(reader, old.reader, old.after)
+        return old._replace(reader=reader, after=after)
 
     def _set(self, waited: Sequence[_Waited[R]]) -> None:
         bits: dict[int, int] = {}
         segments: dict[int, Words] = {}
-        for _, reader, _ in waited:
-            words = reader.words
+        for each in waited:
+            words = each.reader.words
             segments[id(words)] = words
-            bits[id(words)] = bits.get(id(words), 0) | wake_bits([reader.index])
+            bits[id(words)] = bits.get(id(words), 0) | wake_bits([each.reader.index])
         self._waited = waited
         self.segments = [(segments[key], bits[key]) for key in segments]
 
     def ready(self) -> list[R]:
         """Return the rings that have passed their bar numbers, in the order given."""
-        return [ring for ring, reader, after in self._waited if reader.count > after]
+        return [
+            ring
+            for ring, reader, after, epoch in self._waited
+            if reader.count > after or (epoch is not None and reader.epoch != epoch)
+        ]
 
     def reattach(self) -> bool:
         """Move to the segments that are current now. Return True if any has changed.
 
-        Bar numbers are carried over as `wait_past` does.
+        Bar numbers are carried over: if a segment's began again, the first bar counts.
         """
-        moved = [self._attach(ring, old, after) for ring, old, after in self._waited]
+        moved = [self._again(old) for old in self._waited]
         pairs = zip(moved, self._waited, strict=True)
         if all(new.reader is old.reader for new, old in pairs):
             return False
@@ -167,13 +228,15 @@ class WaitSet(Generic[R]):
     def has_moved(self) -> bool:
         """Return True if `reattach` would find another segment."""
         return any(
-            ring._current_reader() is not reader for ring, reader, _ in self._waited
+            each.ring._current_reader() is not each.reader for each in self._waited
         )
 
     def sleep_ns(self) -> int:
         """Return how long to sleep before the next check; 0 ends the wait."""
-        alive = any(has_live_writer(words) for words, _ in self.segments)
-        return self.deadline.sleep_ns(alive)
+        return self.deadline.sleep_ns(self._is_alive())
+
+    def _is_alive(self) -> bool:
+        return any(has_live_writer(words) for words, _ in self.segments)
 
     def wait(self) -> list[R]:
         """Sleep until rings are `ready`. Return them, or [] at the end of the wait."""
@@ -187,5 +250,20 @@ class WaitSet(Generic[R]):
             sleep_ns = self.sleep_ns()
             if not sleep_ns:
                 return self.ready()
-            if wait_any(entries, sleep_ns) and (ready := self.ready()):
+            if self._rest(entries, sleep_ns) and (ready := self.ready()):
+                self._note_arrivals()
                 return ready
+
+    def _rest(self, entries: Sequence[WaitEntry], rest_ns: int) -> bool:
+        """Look or sleep once, as the spinner plans. Return False at the timeout."""
+        if self._spinner is not None and self._is_alive():
+            looks, rest_ns = self._spinner.plan(rest_ns)
+            if looks:
+                return futex_look(_keys(entries), rest_ns)
+        return wait_any(entries, rest_ns)
+
+    def _note_arrivals(self) -> None:
+        if self._spinner is not None:
+            for number, (_, reader, after, _) in enumerate(self._waited):
+                if reader.count > after:
+                    self._spinner.note(number, reader.updated)

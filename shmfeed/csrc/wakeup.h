@@ -1,4 +1,4 @@
-/* Eventcount and sleep_past, as shmfeed/memory/wakeup.py defines them. */
+/* Eventcount, sleep_past and look_past, as shmfeed/memory/wakeup.py defines them. */
 #ifndef SHM_WAKEUP_H
 #define SHM_WAKEUP_H
 
@@ -100,18 +100,30 @@ static PyTypeObject EventcountType = {
     .tp_methods = eventcount_methods,
 };
 
+/* The arguments of sleep_past and look_past; NULL with an error. */
+static Reader *
+past_arguments(PyObject *const *args, Py_ssize_t given, const char *error,
+               int64_t *after, int64_t *timeout)
+{
+    if (given != 3 || !Py_IS_TYPE(args[0], &ReaderType)) {
+        PyErr_SetString(PyExc_TypeError, error);
+        return NULL;
+    }
+    if (as_int64(Py_NewRef(args[1]), after) < 0 ||
+        as_int64(Py_NewRef(args[2]), timeout) < 0) {
+        return NULL;
+    }
+    return (Reader *)args[0];
+}
+
 static PyObject *
 sleep_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
 {
     int64_t after, timeout;
-    if (given != 3 || !Py_IS_TYPE(args[0], &ReaderType)) {
-        PyErr_SetString(PyExc_TypeError,
-                        "sleep_past() takes a RingReader, an int and a timeout in ns");
-        return NULL;
-    }
-    Reader *reader = (Reader *)args[0];
-    if (as_int64(Py_NewRef(args[1]), &after) < 0 ||
-        as_int64(Py_NewRef(args[2]), &timeout) < 0) {
+    Reader *reader = past_arguments(
+        args, given, "sleep_past() takes a RingReader, an int and a timeout in ns",
+        &after, &timeout);
+    if (reader == NULL) {
         return NULL;
     }
     uint32_t *word = eventcount_word(reader->segment);
@@ -133,9 +145,63 @@ sleep_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
     return PyLong_FromLongLong(count);
 }
 
+/* The published word of the slot that `word` names, in the mapping of the whole segment:
+   that one stays in place while the GIL is released. */
+static const ring_word *
+published_word(Reader *reader, int64_t word)
+{
+    int64_t at;
+    PyObject *found = PyObject_CallMethod(reader->geometry, "slot_word", "L",
+                                          (long long)(word & SHM_SLOT_MASK));
+    return as_int64(found, &at) < 0 ? NULL : reader->segment + at + SHM_S_PUBLISHED;
+}
+
+/* Look until more rows than `after` are published or the catalog word changes. */
+static void
+look_at(const ring_word *published, int64_t after, const ring_word *catalog,
+        int64_t word, struct timespec until)
+{
+    do {
+        for (int i = 0; i < LOOKS_BY_CLOCK; i++) {
+            if (ring_load(published) > after || ring_load(catalog) != word) {
+                return;
+            }
+            cpu_relax();
+        }
+    } while (is_before(&until));
+}
+
+static PyObject *
+look_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
+{
+    int64_t after, timeout, count;
+    Reader *reader = past_arguments(
+        args, given, "look_past() takes a RingReader, an int and a timeout in ns",
+        &after, &timeout);
+    if (reader == NULL || reader_published(reader, &count) < 0) {
+        return NULL;
+    }
+    if (count <= after && timeout > 0) {
+        const ring_word *catalog = reader->entry + SHM_E_WORD;
+        int64_t word = reader->word;
+        const ring_word *published = published_word(reader, word);
+        if (published == NULL) {
+            return NULL;
+        }
+        Py_BEGIN_ALLOW_THREADS
+        look_at(published, after, catalog, word, moment_after(timeout));
+        Py_END_ALLOW_THREADS
+        if (reader_published(reader, &count) < 0) {
+            return NULL;
+        }
+    }
+    return PyLong_FromLongLong(count);
+}
+
 #define EVENTCOUNT_TYPES &EventcountType,
 #define EVENTCOUNT_METHODS                                                                  \
-    {"sleep_past", FUNCTION(sleep_past), METH_FASTCALL, DOC_sleep_past},
+    {"sleep_past", FUNCTION(sleep_past), METH_FASTCALL, DOC_sleep_past},                    \
+    {"look_past", FUNCTION(look_past), METH_FASTCALL, DOC_look_past},
 
 #else
 #define EVENTCOUNT_TYPES

@@ -71,7 +71,7 @@ def futex_wait(
     return _is_awake(futex(address, _WAIT_BITSET, expected, until, mask))
 
 
-def futex_wait_any(words: Sequence[Word], timeout_ns: int) -> bool:
+def futex_wait_any(words: Sequence[Word], timeout_ns: int, /) -> bool:
     """Sleep until one of these words differs from its expected value.
 
     It is `futex_wait` for several words. Any waker wakes the sleeper, whatever its
@@ -84,6 +84,19 @@ def futex_wait_any(words: Sequence[Word], timeout_ns: int) -> bool:
         return _poll(lambda: any(word[0] != seen for word, seen in views), timeout_ns)
     waiters = b"".join(_waiter(*word) for word in words)
     return _is_awake(waitv(waiters, len(words), _timespec(timeout_ns)))
+
+
+def futex_look(words: Sequence[Word], timeout_ns: int, /) -> bool:
+    """Look at these words, without sleeping, until one differs from its expected value.
+
+    Return False at the timeout. It uses a whole core meanwhile; other threads run.
+    """
+    views = [(_word(*word[:2]), word[2]) for word in words]
+    deadline = time.monotonic_ns() + timeout_ns
+    while not any(word[0] != seen for word, seen in views):
+        if time.monotonic_ns() >= deadline:
+            return False
+    return True
 
 
 def futex_wake(buffer: object, offset: int, mask: int, /) -> int:

@@ -16,6 +16,7 @@ the kernel compares the key once more before the reader sleeps. In the other ord
 reader would sleep although a row is there.
 """
 
+import time
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -56,13 +57,16 @@ class Eventcount:
 
 
 class CountedReader(Protocol):
-    """The part of a RingReader that `sleep_past` uses."""
+    """The part of a RingReader that `sleep_past` and `look_past` use."""
 
     words: Words
     index: int
 
     @property
     def count(self) -> int: ...
+
+    @property
+    def epoch(self) -> int: ...
 
 
 def sleep_past(reader: CountedReader, after: int, timeout_ns: int, /) -> int:
@@ -78,3 +82,16 @@ def sleep_past(reader: CountedReader, after: int, timeout_ns: int, /) -> int:
     bits = wake_bits([reader.index])
     futex_wait(reader.words.raw, WAKE_OFFSET, key, bits, timeout_ns)
     return reader.count
+
+
+def look_past(reader: CountedReader, after: int, timeout_ns: int, /) -> int:
+    """Look, without sleeping, until the reader's count is above `after`; return it.
+
+    It also returns at the timeout, and if the reader's epoch changes. It uses a whole
+    core meanwhile; other threads run.
+    """
+    deadline, epoch = time.monotonic_ns() + timeout_ns, reader.epoch
+    while (count := reader.count) <= after and reader.epoch == epoch:
+        if time.monotonic_ns() >= deadline:
+            break
+    return count

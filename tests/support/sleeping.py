@@ -71,7 +71,10 @@ def notify_by(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "Eventcount", wakeup.Eventcount)
     monkeypatch.setattr(waiting, "sleep_past", wakeup.sleep_past)
     monkeypatch.setattr(waiting, "futex_load", form.load)
+    monkeypatch.setattr(waiting, "look_past", wakeup.look_past)
     monkeypatch.setattr(waiting, "futex_wait", form.wait)
+    monkeypatch.setattr(waiting, "futex_wait_any", futex.futex_wait_any)
+    monkeypatch.setattr(waiting, "futex_look", futex.futex_look)
 
 
 def is_asleep(thread: threading.Thread, buffer: memoryview, offset: int) -> bool:
@@ -106,8 +109,10 @@ def _call_of(thread: threading.Thread) -> list[int]:
 class InThread:
     """A call in a thread; `result()` returns its result or raises its error."""
 
-    def __init__(self, call: Callable[..., Any], *arguments: object) -> None:
-        self._call = call, arguments
+    def __init__(
+        self, call: Callable[..., Any], *arguments: object, **options: object
+    ) -> None:
+        self._call = call, arguments, options
         self._outcome: Any = None
         self._error: BaseException | None = None
         self.seconds = 0.0  # from its start to its end
@@ -115,10 +120,10 @@ class InThread:
         self.thread.start()
 
     def _run(self) -> None:
-        call, arguments = self._call
+        call, arguments, options = self._call
         start = time.monotonic()
         try:
-            self._outcome = call(*arguments)
+            self._outcome = call(*arguments, **options)
         except BaseException as error:  # noqa: BLE001 # result() raises it
             self._error = error
         self.seconds = time.monotonic() - start

@@ -1,5 +1,6 @@
 """Fixtures of tests that wait for rings: a feed of many streams, in each form."""
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -31,3 +32,19 @@ def feed(ring_writer: FeedWriter) -> Iterator[Feed]:
 @pytest.fixture
 def rings(feed: Feed) -> list[Ring]:
     return [feed.ring(*key) for key in STREAMS]
+
+
+@pytest.fixture
+def beats(ring_writer: FeedWriter) -> Iterator[None]:
+    """Keep the feeder alive by a beat thread."""
+    end = threading.Event()
+
+    def beat() -> None:
+        while not end.wait(0.2):
+            ring_writer.beat_alive()
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    yield
+    end.set()
+    thread.join()

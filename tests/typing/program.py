@@ -65,12 +65,15 @@ def wait(feed: Feed) -> list[Ring]:
     ring = feed.ring("BTCUSDT", "1m")
     count: int | None = ring.wait(ring.count, timeout=1.0)
     print(count)
+    later: int | None = ring.wait(ring.count, None, spin=0.003)
+    pairs: list[Ring] = shmfeed.wait([(ring, 5), ring], 1.0, spin=0.003)
+    print(later, pairs)
     return shmfeed.wait([ring], timeout=0.5)
 
 
 async def wait_in_a_task(ring: Ring) -> None:
     count: int | None = await shmfeed.aio.wait_ring(ring, ring.count, timeout=1.0)
-    closed: list[Ring] = await shmfeed.aio.wait([ring], timeout=1.0)
+    closed: list[Ring] = await shmfeed.aio.wait([ring, (ring, 5)], timeout=1.0)
     print(count, closed)
 
 

@@ -5,6 +5,7 @@ import mmap
 import os
 import platform
 import signal
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from conftest import Child
 from support import forks
 from support.sleeping import (
     FORMS,
+    IN_C,
     KERNEL_FORMS,
     Form,
     chosen,
@@ -23,12 +25,15 @@ from support.sleeping import (
 )
 from support.waiting import until
 
+from shmfeed import core
 from shmfeed.memory import futex
-from shmfeed.memory.futex import ALL_BITS, MOST_WORDS, futex_wait_any
+from shmfeed.memory.futex import ALL_BITS, MOST_WORDS
 
 SECOND = 1_000_000_000
 AT = 64
+LOOKS = [futex.futex_look, *([core.futex_look] if IN_C else [])]
 
+Wait = Callable[[list[tuple[object, int, int]], int], bool]
 
 IN_THE_KERNEL = pytest.mark.parametrize("form", KERNEL_FORMS, indirect=True)
 
@@ -275,13 +280,15 @@ def test_an_error_of_a_signal_handler_is_raised(form: Form, seen, alarm) -> None
 class TestFutexWaitAny:
     """Sleeping on several words, in the kernel or by polling."""
 
-    @pytest.fixture(params=["kernel", "poll"], autouse=True)
-    def way(self, request, monkeypatch: pytest.MonkeyPatch) -> str:
+    @pytest.fixture(params=FORMS)
+    def futex_wait_any(self, request, monkeypatch: pytest.MonkeyPatch) -> Wait:
+        if request.param == "C":
+            return core.futex_wait_any
         if request.param == "poll":
             poll_instead(monkeypatch)
         elif futex._waitv() is None:
             pytest.skip(f"no futex_waitv here: Linux {platform.release()}")
-        return request.param
+        return futex.futex_wait_any
 
     @pytest.fixture
     def buffers(self, tmp_path: Path) -> list[tuple[memoryview, memoryview]]:
@@ -292,20 +299,20 @@ class TestFutexWaitAny:
             pairs.append((mapped(path, mmap.ACCESS_WRITE), mapped(path, 1)))
         return pairs
 
-    def test_one_changed_word_ends_the_sleep(self, buffers) -> None:
+    def test_one_changed_word_ends_the_sleep(self, futex_wait_any, buffers) -> None:
         words = [(seen, AT, 0) for _, seen in buffers]
         futex.futex_bump(buffers[1][0], AT)
         assert seconds(lambda: futex_wait_any(words, 20 * SECOND)) < 1
         assert futex_wait_any(words, 0)
 
-    def test_the_timeout_ends_the_sleep(self, buffers) -> None:
+    def test_the_timeout_ends_the_sleep(self, futex_wait_any, buffers) -> None:
         words = [(seen, AT, 0) for _, seen in buffers]
         start = time.monotonic()
         assert futex_wait_any(words, SECOND // 50) is False
         assert 0.02 <= time.monotonic() - start < 1
 
     @pytest.mark.parametrize("which", [0, 1, 2])
-    def test_each_word_wakes(self, buffers, which: int) -> None:
+    def test_each_word_wakes(self, futex_wait_any, buffers, which: int) -> None:
         words = [(seen, AT, 0) for _, seen in buffers]
 
         def bump() -> None:
@@ -318,21 +325,64 @@ class TestFutexWaitAny:
         timer.join()
         assert futex_wait_any(words, 0)
 
-    def test_more_words_than_the_kernel_takes_are_polled(self, buffers) -> None:
+    def test_more_words_than_the_kernel_takes_are_polled(
+        self, futex_wait_any, buffers
+    ) -> None:
         words = [(buffers[0][1], AT, 0)] * (MOST_WORDS + 1)
         assert futex_wait_any(words, 1000) is False
         futex.futex_bump(buffers[0][0], AT)
         assert futex_wait_any(words, 20 * SECOND)
 
-    def test_the_most_words_that_the_kernel_takes(self, buffers) -> None:
+    def test_the_most_words_that_the_kernel_takes(
+        self, futex_wait_any, buffers
+    ) -> None:
         words = [(buffers[0][1], AT + 4 * i, 0) for i in range(MOST_WORDS)]
         assert futex_wait_any(words, 1000) is False
 
-    def test_an_error_of_a_signal_handler_is_raised(self, buffers, alarm) -> None:
+    def test_an_error_of_a_signal_handler_is_raised(
+        self, futex_wait_any, buffers, alarm
+    ) -> None:
         words = [(seen, AT, 0) for _, seen in buffers]
         alarm(0.05, interrupt)
         with pytest.raises(KeyboardInterrupt):
             futex_wait_any(words, 20 * SECOND)
+
+    @pytest.mark.parametrize(
+        "words", [[5], [()], [(b"1234", 0)], [("no", 0, 0)], [(b"1234", "0", 0)], 5]
+    )
+    def test_odd_words_are_refused(self, futex_wait_any, words) -> None:
+        with pytest.raises((TypeError, IndexError, struct.error)):
+            futex_wait_any(words, 0)
+
+    @pytest.mark.parametrize("at", [-4, 1, 4096, 1 << 40])
+    def test_a_place_outside_is_refused(self, futex_wait_any, buffers, at) -> None:
+        good = buffers[0][1]
+        with pytest.raises(ValueError, match="there is no 32-bit word"):
+            futex_wait_any([(good, 0, 0), (good, at, 0)], 0)
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=["pure", "C"][: len(LOOKS)])
+class TestFutexLook:
+    """Looking at words without sleeping."""
+
+    def test_a_changed_word_ends_it(self, look) -> None:
+        word = bytearray(4)
+        assert seconds(lambda: look([(word, 0, 0), (word, 0, 1)], 20 * SECOND)) < 1
+        assert look([(word, 0, 1)], 0)
+
+    def test_the_timeout_ends_it(self, look) -> None:
+        word = bytearray(4)
+        start = time.monotonic()
+        assert look([(word, 0, 0)], SECOND // 50) is False
+        assert look([], 0) is False
+        assert 0.02 <= time.monotonic() - start < 1
+
+    def test_it_lets_other_threads_run_and_sees_their_store(self, look) -> None:
+        word = bytearray(8)
+        timer = threading.Timer(0.05, futex.futex_bump, (word, 4))
+        timer.start()
+        assert seconds(lambda: look([(word, 0, 0), (word, 4, 0)], 20 * SECOND)) < 5
+        timer.join()
 
 
 class TestWhereThereIsNone:

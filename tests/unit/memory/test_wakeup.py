@@ -9,12 +9,13 @@ from support.sleeping import IN_C, InThread, is_asleep
 from support.waiting import until
 
 from shmfeed import core
-from shmfeed.layout import H_WAKE, WORD
+from shmfeed.layout import E_WORD, H_WAKE, S_EPOCH, SLOT_BITS, SLOT_MASK, WORD
 from shmfeed.memory import wakeup
 from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.wakeup import (
     WAKE_OFFSET,
     Eventcount,
+    look_past,
     sleep_past,
     wake_bits,
 )
@@ -30,6 +31,7 @@ def words() -> Words:
 
 
 EVENTCOUNTS = [Eventcount, *([core.Eventcount] if IN_C else [])]
+LOOKS = [look_past, *([core.look_past] if IN_C else [])]
 SLEEPS = [sleep_past, *([core.sleep_past] if IN_C else [])]
 
 
@@ -180,17 +182,22 @@ class TestEachEventcount:
             make(words)(0, 1)
 
 
-@pytest.mark.parametrize("call", SLEEPS, ids=["pure", "C"][: len(SLEEPS)])
-class TestSleepPast:
-    """On a plain buffer; `test_waiting` tests it on a mapping."""
+@pytest.fixture
+def ring() -> Bench:
+    return bench(8)
 
-    @pytest.fixture
-    def ring(self) -> Bench:
-        return bench(8)
 
-    @pytest.fixture
-    def reader(self, ring: Bench) -> core.RingReader:
-        return core.RingReader(ring.words, ring.geometry, 0)
+@pytest.fixture
+def reader(ring: Bench) -> core.RingReader:
+    return core.RingReader(ring.words, ring.geometry, 0)
+
+
+BOTH = [*SLEEPS, *LOOKS]
+
+
+@pytest.mark.parametrize("call", BOTH, ids=lambda call: call.__name__)
+class TestPast:
+    """On a plain buffer; `test_waiting` tests them on a mapping."""
 
     def test_a_row_that_is_there_needs_no_sleep(
         self, ring: Bench, reader, call
@@ -207,6 +214,19 @@ class TestSleepPast:
         assert call(reader, after, timeout) == 2
         assert timeout <= time.monotonic_ns() - start < max(0, timeout) + SECOND
 
+    def test_odd_arguments_are_refused(self, reader, call) -> None:
+        for arguments in ((), (reader,), (reader, 0), (reader, 0, 0, 0)):
+            with pytest.raises(TypeError):
+                call(*arguments)
+        for arguments in ((reader, "a", 0), (reader, 0, "a")):
+            with pytest.raises(TypeError):
+                call(*arguments)
+        with pytest.raises((TypeError, AttributeError)):
+            call("reader", 0, 0)
+
+
+@pytest.mark.parametrize("call", SLEEPS, ids=["pure", "C"][: len(SLEEPS)])
+class TestSleepPast:
     def test_a_notification_ends_the_sleep(self, ring: Bench, reader, call) -> None:
         sleeper = InThread(call, reader, 0, 20 * SECOND)
         until(lambda: is_asleep(sleeper.thread, ring.words.raw, WAKE_OFFSET))
@@ -224,12 +244,36 @@ class TestSleepPast:
         assert sleeper.result() == 0
         assert sleeper.seconds >= 0.5
 
-    def test_odd_arguments_are_refused(self, reader, call) -> None:
-        for arguments in ((), (reader,), (reader, 0), (reader, 0, 0, 0)):
-            with pytest.raises(TypeError):
-                call(*arguments)
-        for arguments in ((reader, "a", 0), (reader, 0, "a")):
-            with pytest.raises(TypeError):
-                call(*arguments)
-        with pytest.raises((TypeError, AttributeError)):
-            call("reader", 0, 0)
+
+@pytest.mark.parametrize("call", LOOKS, ids=["pure", "C"][: len(LOOKS)])
+class TestLookPast:
+    def test_a_published_row_ends_it_without_a_notification(
+        self, ring: Bench, reader, call
+    ) -> None:
+        looker = InThread(call, reader, 0, 20 * SECOND)
+        timer = threading.Timer(0.05, ring.close, (0,))
+        timer.start()
+        assert looker.result() == 1
+        assert 0.04 < looker.seconds < 10
+        timer.join()
+
+    def test_another_epoch_ends_it(self, ring: Bench, reader, call) -> None:
+        ring.close(0)
+        looker = InThread(call, reader, 1, 20 * SECOND)
+        timer = threading.Timer(0.05, raise_epoch, (ring,))
+        timer.start()
+        assert looker.result() == 1
+        assert looker.seconds < 10
+        timer.join()
+
+    def test_another_stream_s_rows_do_not(self, ring: Bench, reader, call) -> None:
+        ring.words.ints[H_WAKE] += 1
+        assert call(reader, 0, SECOND // 20) == 0
+
+
+def raise_epoch(ring: Bench) -> None:
+    ints, geometry = ring.words.ints, ring.geometry
+    at = geometry.entry_word(0) + E_WORD
+    word = ints[at] + (1 << SLOT_BITS)
+    ints[geometry.slot_word(word & SLOT_MASK) + S_EPOCH] = word >> SLOT_BITS
+    ints[at] = word

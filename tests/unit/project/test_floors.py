@@ -49,7 +49,9 @@ ROOMS = {
     "wire": room(5, "wire.*", "ground settings codecs"),
     "writing half": room(5, "writer", "ground layout memory ring segment"),
     "reading half": room(
-        5, "feed status waiting aio listing", "ground layout memory ring segment"
+        5,
+        "feed status waiting spinning aio listing",
+        "ground layout memory ring segment",
     ),
     "feeder": room(6, "feeder.*"),
     "manager": room(

@@ -142,9 +142,23 @@ class TestResults:
 
         async def main() -> None:
             with create(ring_writer.name, 5, None, 40, streams=STREAMS) as second:
-                task = await started(aio.wait_ring(rings[0], count, 20))
-                close(stream(second), 0)
-                assert await task == 1
+                assert await aio.wait_ring(rings[0], count, 20) == 0
+                task = await started(aio.wait([(rings[0], count)], 20))
+                close(stream(second), 0, 1, 2, 3)
+                assert await task == [rings[0]]
+
+        asyncio.run(main())
+
+    def test_a_pair_waits_for_its_number(self, ring_writer, rings) -> None:
+        close(stream(ring_writer, 1), 0)
+
+        async def main() -> None:
+            assert await aio.wait([rings[0], (rings[1], 0)], 20) == [rings[1]]
+            task = await started(aio.wait([rings[0], (rings[1], 2)], 20))
+            close(stream(ring_writer, 1), 1)
+            assert not task.done()
+            close(stream(ring_writer, 1), 2)
+            assert await task == [rings[1]]
 
         asyncio.run(main())
 

@@ -22,9 +22,9 @@ from shmfeed import core
 from shmfeed.errors import UnsupportedPlatformError
 from shmfeed.follower import ReattachingReader
 from shmfeed.layout import VERSION
-from shmfeed.memory.futex import futex_load, futex_wait
+from shmfeed.memory.futex import futex_load, futex_look, futex_wait, futex_wait_any
 from shmfeed.memory.rows import Rows, Slice
-from shmfeed.memory.wakeup import Eventcount, sleep_past
+from shmfeed.memory.wakeup import Eventcount, look_past, sleep_past
 from shmfeed.ringbuf import RingReader, RingWriter
 
 SO = EXTENSION_SUFFIXES[0]
@@ -153,7 +153,10 @@ class TestHelp:
         if pure not in {Rows, Slice}:  # the core alone makes those
             assert signature_of(theirs) == signature_of(pure)
 
-    @pytest.mark.parametrize("pure", [futex_load, futex_wait, sleep_past])
+    @pytest.mark.parametrize(
+        "pure",
+        [futex_load, futex_look, futex_wait, futex_wait_any, look_past, sleep_past],
+    )
     def test_a_function_reads_the_same_on_both_cores(self, pure) -> None:
         theirs = served(pure)
         assert inspect.getdoc(theirs) == inspect.getdoc(pure)

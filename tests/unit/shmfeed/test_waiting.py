@@ -3,9 +3,8 @@
 import os
 import resource
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from conftest import Child
@@ -24,9 +23,21 @@ from support.sleeping import (
 from support.waiting import until
 
 from shmfeed import waiting
-from shmfeed.errors import FeedNotFoundError, StreamNotFoundError
+from shmfeed.errors import (
+    BadArgumentError,
+    FeedNotFoundError,
+    StreamNotFoundError,
+)
 from shmfeed.feed import Ring, attach, wait
-from shmfeed.layout import H_ALIVE, H_TICK, H_WAKE
+from shmfeed.layout import (
+    E_WORD,
+    H_ALIVE,
+    H_TICK,
+    H_WAKE,
+    S_EPOCH,
+    SLOT_BITS,
+    SLOT_MASK,
+)
 from shmfeed.memory import wakeup
 from shmfeed.waiting import RECHECK_NS, WaitSet
 from shmfeed.writer import FeedWriter, create
@@ -38,22 +49,6 @@ PROMPT = 0.3  # seconds, on a busy machine; less than RECHECK_NS
 
 IN_THE_KERNEL = pytest.mark.parametrize("form", KERNEL_FORMS, indirect=True)
 SLEEPLESS = pytest.mark.parametrize("form", ["ctypes"], indirect=True)
-
-
-@pytest.fixture
-def beats(ring_writer: FeedWriter) -> Iterator[None]:
-    """Keep the feeder alive by a beat thread."""
-    end = threading.Event()
-
-    def beat() -> None:
-        while not end.wait(0.2):
-            ring_writer.beat_alive()
-
-    thread = threading.Thread(target=beat)
-    thread.start()
-    yield
-    end.set()
-    thread.join()
 
 
 @pytest.fixture
@@ -162,8 +157,9 @@ class TestTheFeeder:
             waiter = InThread(rings[0].wait, 1, 20).asleep(rings[0])
         with create(ring_writer.name, 7, None, 40, streams=STREAMS) as third:
             assert not third.reused
+            assert waiter.result() == 1  # the epoch is another
             close(third.add_stream(*STREAMS[0]), 1)
-            assert waiter.result() == 2
+            assert rings[0].wait(1, 20) == 2
         assert rings[0].history == 7
 
     def test_a_recreation_notifies_both_segments(
@@ -173,28 +169,30 @@ class TestTheFeeder:
         old = feed.current().words
         ring_writer.beat()
         waiter = InThread(rings[0].wait, 0, 20).asleep(rings[0])
+        many = InThread(wait, rings[:2], 20).asleep(rings[0])
         ring_writer.close()
         with create(ring_writer.name, 7, None, 40, streams=STREAMS) as second:
             key = old.ints[H_WAKE]
             assert key == 3  # creation, close, successor
             new = attach(ring_writer.name).current().words
             assert new.ints[H_WAKE] == 1
-            waiter.asleep(rings[0])
+            assert waiter.result() == 0  # the epoch is another
+            many.asleep(rings[0])
             assert rings[0]._current_reader().words is not old
             close(stream(second), 0)
-            assert waiter.result() == 1
+            assert many.result() == [rings[0]]
 
-    def test_the_first_bar_of_a_new_numbering_ends_a_wait(
+    def test_the_first_bar_of_a_new_numbering_ends_a_wait_for_many(
         self, ring_writer, rings
     ) -> None:
         close(stream(ring_writer), 0, 1, 2)
         waiter = InThread(rings[0].wait, 3, 20).asleep(rings[0])
-        many = InThread(wait, rings[:2], 20).asleep(rings[0])
+        many = InThread(wait, [(rings[0], 3), rings[1]], 20).asleep(rings[0])
         ring_writer.close(unlink=True)
         with create(ring_writer.name, 5, None, 40, streams=STREAMS) as second:
-            until(lambda: rings[0].count == 0, what="the ring follows")
+            assert waiter.result() == 0  # the epoch is another
+            assert not many.is_done
             close(second.add_stream(*STREAMS[0]), 0)
-            assert waiter.result() == 1
             assert many.result() == [rings[0]]
 
     @pytest.mark.parametrize("others", [False, True], ids=["alone", "others follow"])
@@ -208,11 +206,28 @@ class TestTheFeeder:
         with create(ring_writer.name, 5, None, 40, streams=STREAMS) as second:
             if others:
                 assert rings[1].count == 0
-            waiter = InThread(rings[0].wait, count, 20).asleep(rings[0])
-            close(second.add_stream(*STREAMS[0]), 0)
-            assert waiter.result() == 1
+            assert rings[0].wait(count, 20) == 0
             # The control: a number of the current segment may be far ahead.
             assert rings[0].wait(count, 0) is None
+            close(second.add_stream(*STREAMS[0]), 0)
+            assert rings[0].wait(0) == 1
+
+    def test_another_epoch_of_the_stream_ends_the_wait(
+        self, ring_writer, rings
+    ) -> None:
+        """A repair replaced its rows, and closed no bar."""
+        ring = stream(ring_writer)
+        close(ring, 0, 1)
+        waiter = InThread(rings[0].wait, 2, 20).asleep(rings[0])
+        many = InThread(wait, [rings[0]], 20).asleep(rings[0])
+        raise_epoch(ring_writer, 0)
+        ring_writer.wake()
+        assert waiter.result() == 2
+        with pytest.raises(AssertionError, match="runs longer"):
+            many.result(0.2)  # it waits for a bar
+        assert rings[0].wait(2, 0) is None
+        close(ring, 2)
+        assert many.result() == [rings[0]]
 
     def test_a_successor_without_the_stream(self, ring_writer, rings) -> None:
         waiter = InThread(rings[1].wait, 0, 20).asleep(rings[1])
@@ -267,6 +282,35 @@ class TestManyRings:
                     close(stream(of), number)
                     assert waiter.result() == [both[which]]
                     assert time.monotonic() - start < PROMPT
+
+    def test_a_pair_waits_for_its_number(self, ring_writer, rings) -> None:
+        close(stream(ring_writer, 1), 0, 1)
+        assert wait([rings[0], (rings[1], 1)], 20) == [rings[1]]  # it is there
+        waiter = InThread(wait, [(rings[2], 0), (rings[1], 3)], 20).asleep(*rings)
+        close(stream(ring_writer, 1), 2)
+        waiter.asleep(*rings)
+        close(stream(ring_writer, 1), 3, 4)
+        assert waiter.result() == [rings[1]]
+
+    def test_a_bar_before_the_call_ends_a_wait_for_a_pair_alone(
+        self, ring_writer, rings
+    ) -> None:
+        seen = rings[0].count
+        close(stream(ring_writer), 0)
+        assert wait([(rings[0], seen)], 20) == [rings[0]]
+        assert wait([rings[0]], 0.02) == []  # the control
+
+    @pytest.mark.parametrize(
+        "item", [5, "ring", None, (), (0, 0), ("ring", 0), [0, 1, 2]]
+    )
+    def test_other_items_are_refused(self, rings, item) -> None:
+        with pytest.raises(BadArgumentError, match="must contain rings"):
+            wait([rings[0], item], 1)
+
+    @pytest.mark.parametrize("after", [None, 1.5, "3", True])
+    def test_other_numbers_are_refused(self, rings, after) -> None:
+        with pytest.raises(BadArgumentError, match="after is"):
+            wait([(rings[0], after)], 1)
 
     def test_all_feeders_must_be_dead(self, ring_writer, feed_name, rings) -> None:
         with create(feed_name + "2", 5, None, 40, streams=STREAMS) as other:
@@ -368,6 +412,15 @@ class TestWakeBits:
             # Some may be between two sleeps.
             assert len(woken) == 1
             assert 50 <= woken[0] <= 64
+
+
+def raise_epoch(writer: FeedWriter, index: int) -> None:
+    """Give a stream's slot the next epoch."""
+    ints, geometry = writer._words.ints, writer.geometry
+    at = geometry.entry_word(index) + E_WORD
+    word = ints[at] + (1 << SLOT_BITS)
+    ints[geometry.slot_word(word & SLOT_MASK) + S_EPOCH] = word >> SLOT_BITS
+    ints[at] = word
 
 
 def sleeps_of(call: Callable[[], object]) -> int:
