@@ -49,21 +49,18 @@ newer rows is not disturbed, and a dead writer leaves nothing that blocks a read
 
 import math
 from collections.abc import Callable
+from typing import NoReturn
 
 from shmfeed.bar import Bar, Field, StreamKey
 from shmfeed.layout import (
-    CONNECTED,
-    DEAD_NS,
+    COLUMNS,
     E_FORMING,
-    E_RECOVERING,
-    E_SINCE,
-    E_SUBSCRIBED,
     E_UPDATED,
     E_WORD,
     FORMING_WORDS,
     H_BARS,
-    H_STATE,
     H_TICK,
+    H_WRITER_EPOCH,
     S_BASE,
     S_EPOCH,
     S_INTENT,
@@ -74,10 +71,11 @@ from shmfeed.layout import (
     TIME_LIMIT,
     Geometry,
 )
-from shmfeed.memory.bar_cells import CLOSED, append_error, bar_cells, check_time
+from shmfeed.memory.bar_cells import bar_cells, check_time
 from shmfeed.memory.integrity import check_entry, checked_word, retry_budget
 from shmfeed.memory.keeping import Area, SlotBinding
-from shmfeed.memory.liveness import is_alive, is_current, is_working
+from shmfeed.memory.liveness import is_current, live_age
+from shmfeed.memory.right import ENDED, Right, not_copied, refuse_append
 from shmfeed.memory.rows import ROW, Rows, Slice, column_number
 from shmfeed.memory.words import (
     Latch,
@@ -143,21 +141,7 @@ class RingReader:
         and is connected, the stream is subscribed, and none of its bars is held back.
         Otherwise return None: `shmfeed.status` then finds out what is wrong.
         """
-        ints, at, now = self.words.ints, self.entry, boot_ns()
-        age = now - ints[at + E_UPDATED]
-        well = (
-            0 <= age <= most
-            and age != now  # no update yet
-            and (
-                abs(now - ints[H_TICK]) <= DEAD_NS  # the usual case, without a call
-                or (is_working(ints, now) and is_alive(ints, now))
-            )
-            and ints[H_STATE] == CONNECTED
-            and ints[at + E_SINCE] <= now
-            and ints[at + E_SUBSCRIBED]
-            and not ints[at + E_RECOVERING]
-        )
-        return age / 1_000_000_000 if well else None
+        return live_age(self.words.ints, self.entry, most, boot_ns())
 
     @property
     def count(self) -> int:
@@ -317,10 +301,10 @@ class RingReader:
 
 
 class RingWriter:
-    """The writer of one stream.
+    """The writer of one stream, as `FeedWriter.add_stream` returns it.
 
-    `FeedWriter.add_stream` returns one, or its C twin, and closes it with the feed.
-    Attributes `symbol` and `timeframe` name the stream, and `reader` reads it.
+    `symbol` and `timeframe` name the stream, and `reader` reads it. Before each store
+    it tests that this process may write, and `append` also that the rows are its own.
 
     Args:
         words: The segment, writable.
@@ -328,8 +312,10 @@ class RingWriter:
         index: The stream's entry number.
         key: The stream's symbol and timeframe.
         wake: Called with `index` after each closed bar.
+        right: The right to write the segment, held as long as this writer lives.
 
-    Thread safety: one thread of one process writes a stream.
+    Thread safety: one thread of one process writes a stream. A signal handler of that
+    thread may write too: its bar comes wholly before or after the interrupted one.
     """
 
     __slots__ = (
@@ -339,9 +325,11 @@ class RingWriter:
         "_index",
         "_ints",
         "_last_open",
+        "_right",
         "_row",
         "_slot",
         "_wake",
+        "_word",
         "reader",
         "symbol",
         "timeframe",
@@ -354,6 +342,7 @@ class RingWriter:
         index: int,
         key: StreamKey,
         wake: Callable[[int], None],
+        right: Right,
     ) -> None:
         self.symbol, self.timeframe = key
         self.reader = RingReader(words, geometry, index)
@@ -362,9 +351,13 @@ class RingWriter:
         self._at = geometry.entry_word(index)
         self._slot = geometry.slot_word(words.ints[self._at + E_WORD] & SLOT_MASK)
         self._capacity = geometry.capacity
-        self._forming = Latch(words, self._at + E_FORMING, FORMING_WORDS)
+        at = self._at + E_FORMING + 1
+        ends = at + FORMING_WORDS, at + 2 * FORMING_WORDS
+        self._forming = slice(at, ends[0]), slice(*ends)
         self._index = index
         self._wake = wake
+        self._right = right
+        self._word = right.word
         self._row = self.reader.count
         last = self.reader.last_closed()
         self._last_open = -1 if last is None else last.open_time
@@ -385,7 +378,6 @@ class RingWriter:
 
         Values are stored as they are: neither that a price is finite and lies between
         low and high, nor that `open_time` is on the timeframe's grid, is checked here.
-        A feeder checks both before it appends.
 
         Args:
             open_time: int ms UTC, newer than that of the last closed bar.
@@ -395,26 +387,39 @@ class RingWriter:
 
         Raises:
             BadArgumentError: An argument is refused; nothing was stored.
-            FeedLostError: The writer is closed.
+            FeedLostError: This process may not write the feed; nothing was stored.
         """
         if wake.__class__ is not bool:  # a call would cost a tenth of an append
             wake = check_flag("wake", wake)  # type: ignore[unreachable] # untyped
         cells = self._cells(open_time, (open, high, low, close, volume, money), flags)
-        ints, capacity = self._ints, self._capacity
-        slot, row = self._slot, self._row
-        at, stride = slot + SLOT_HEADER_WORDS + row % capacity, 2 * capacity
-        ints[slot + S_INTENT] = row + 1
-        # A2, release: pairs with R4. x86-64 keeps stores in order.
-        for cell in cells:
-            ints[at] = ints[at + capacity] = cell
-            at += stride
-        now = boot_ns()
-        ints[self._at + E_UPDATED] = now
-        ints[H_TICK] = now
-        ints[H_BARS] += 1
-        ints[slot + S_PUBLISHED] = row + 1  # A4, release: pairs with R2
-        self._row = row + 1
-        self._last_open = cells[0]
+        opened, now = cells[0], boot_ns()
+        ints, updated = self._ints, self._at + E_UPDATED
+        capacity, stride = self._capacity, 2 * self._capacity
+        while True:
+            slot, row = self._slot, self._row
+            intent, published = slot + S_INTENT, slot + S_PUBLISHED
+            at = slot + SLOT_HEADER_WORDS + row % capacity
+            first = slice(at, at + len(COLUMNS) * stride, stride)
+            again = slice(at + capacity, first.stop + capacity, stride)
+            # Python runs signal handlers and other threads at calls and at the ends of
+            # loops. Between this test and A4 there is neither, nor an allocation that
+            # may collect garbage: no other append can come between.
+            if (
+                slot == self._slot
+                and ints[published] == row == self._row
+                and ints[H_WRITER_EPOCH] == self._word[0] > 0
+                and self._last_open < opened
+            ):
+                ints[intent] = row + 1
+                # A2, release: pairs with R4. x86-64 keeps stores in order.
+                ints[first] = ints[again] = cells
+                ints[updated] = ints[H_TICK] = now
+                ints[H_BARS] += 1
+                ints[published] = row + 1  # A4, release: pairs with R2
+                self._row = row + 1
+                self._last_open = opened
+                break
+            self._refuse(opened)
         if wake:
             self._wake(self._index)
 
@@ -435,10 +440,18 @@ class RingWriter:
         Arguments and errors are those of `append`.
         """
         cells = self._cells(open_time, (open, high, low, close, volume, money), flags)
-        self._forming.write(cells.tobytes())
-        now = boot_ns()
-        self._ints[self._at + E_UPDATED] = now
-        self._ints[H_TICK] = now
+        opened, now = cells[0], boot_ns()
+        ints, at, both = self._ints, self._at, self._forming
+        counter, updated = at + E_FORMING, at + E_UPDATED
+        # No call from this test to U3, as in `append`.
+        if ints[H_WRITER_EPOCH] == self._word[0] > 0 and self._last_open < opened:
+            count = ints[counter] + 1
+            # U1, release: pairs with F3. x86-64 keeps stores in order.
+            ints[both[count & 1]] = cells
+            ints[counter] = count  # U3, release: pairs with F1
+            ints[updated] = ints[H_TICK] = now
+        else:
+            self._refuse(opened)
 
     def _enter_slot(self, before: int, word: int, row: int, last_open: int, /) -> bool:
         """Store the catalog word, step S4, and continue at `row` of its slot.
@@ -447,27 +460,39 @@ class RingWriter:
         """
         slot = self.reader.geometry.slot_word(word & SLOT_MASK)
         fence()  # S4, release: pairs with R1
-        # No call from here on: a signal handler may append.
-        if self._row != before:
-            return False
-        self._ints[self._at + E_WORD] = word
-        self._slot, self._row, self._last_open = slot, row, last_open
-        return True
+        ints, own = self._ints, self._slot + S_PUBLISHED
+        # No call from here to S4: a signal handler may append.
+        may_write = ints[H_WRITER_EPOCH] == self._word[0] > 0
+        if may_write and ints[own] == before == self._row:
+            ints[self._at + E_WORD] = word
+            self._slot, self._row, self._last_open = slot, row, last_open
+            return True
+        self._refuse(TIME_LIMIT - 1)  # raises unless a bar was appended
+        return False
 
     def close(self) -> None:
-        """Stop writing: each later call raises FeedLostError."""
-        self._last_open = CLOSED
+        """Stop writing: each later call raises FeedLostError. Let go of the right."""
+        self._right = ENDED
+        self._word = ENDED.word
+
+    def __reduce__(self) -> NoReturn:
+        raise not_copied("RingWriter")
 
     def _cells(
         self, open_time: int, values: tuple[float, ...], flags: int
     ) -> "memoryview[int]":
+        # All conversion comes before the first store. An object's own code runs there,
+        # which may use this writer: the caller tests everything again.
         if type(open_time) is not int:
             open_time = check_time(open_time)
-        self._check(open_time)
-        cells = bar_cells(open_time, values, flags, self.timeframe)
-        self._check(open_time)  # again: a value's own code may have appended
-        return cells
+        if not (self._last_open < open_time < TIME_LIMIT and self._word[0]):
+            self._refuse(open_time)
+        return bar_cells(open_time, values, flags, self.timeframe)
 
-    def _check(self, open_time: int) -> None:
-        if not self._last_open < open_time < TIME_LIMIT:
-            raise append_error(self.symbol, self.timeframe, self._last_open, open_time)
+    def _refuse(self, open_time: int) -> None:
+        # Raise, or return if another append came first and this one may follow.
+        stream = f"{self.symbol} {self.timeframe}"
+        published = self._ints[self._slot + S_PUBLISHED] if self._word[0] else 0
+        refuse_append(
+            self._right, stream, open_time, self._last_open, published, self._row
+        )

@@ -5,15 +5,14 @@ The feeder uses it. Through `create` tests, benchmarks and other feeders do.
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from typing import Self
+from typing import NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shmfeed.bar import StreamKey, Timeframe, TimeframeAlias, check_timeframe
 from shmfeed.core import Eventcount, RingWriter
-from shmfeed.errors import BadArgumentError, FeedLostError
-from shmfeed.forks import ForkRegistry
+from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
     COUNTERS,
     E_GAPS,
@@ -25,7 +24,6 @@ from shmfeed.layout import (
     H_STARTED,
     H_STATE,
     H_TICK,
-    H_WRITER_EPOCH,
     H_WRITER_PID,
     MAX_HISTORY,
     MAX_STREAMS,
@@ -39,6 +37,7 @@ from shmfeed.memory.catalog import Catalog, check_keys, entries, no_stream
 from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.integrity import damage_as_error
 from shmfeed.memory.note import pack_note
+from shmfeed.memory.right import not_copied
 from shmfeed.memory.swap import replace_rows
 from shmfeed.memory.wakeup import wake_bits
 from shmfeed.memory.words import Latch, boot_ns
@@ -112,10 +111,13 @@ class FeedWriter:
     """The one writer of a feed, made by `create`.
 
     As a context manager it closes itself on exit and keeps the segment. `reused` is
-    True if the segment existed before. In a forked child the writer is closed from the
-    start.
+    True if the segment existed before.
 
-    The methods of a closed writer raise FeedLostError.
+    The right to write ends with `close`. Without it, the right lasts as long as this
+    object or any RingWriter of it. It also ends when this process loses the feed: a
+    file of it was removed or replaced, a descriptor of its locks was closed, or another
+    writer took it. A forked child has no right. Each method that writes then raises
+    FeedLostError and stores nothing.
 
     Thread safety: one thread writes. Another one may call `beat_alive`.
     """
@@ -131,7 +133,7 @@ class FeedWriter:
         self._owner = SegmentOwner(where, geometry)
         self.name = where.name
         self.reused = self._owner.reused
-        self._open = True
+        self._what = f"feed {self.name!r}"
         words, self.geometry, _ = self._owner.mapping
         self._words = words
         self._rings: dict[StreamKey, RingWriter] = {}
@@ -143,12 +145,10 @@ class FeedWriter:
         except BaseException:
             self._owner.release(unlink=not self.reused)
             raise
-        _writers.add(self)
 
     def _take_over(self, state: int, streams: Collection[StreamKey]) -> None:
         ints = self._words.ints
         ints[H_WRITER_PID] = os.getpid()
-        ints[H_WRITER_EPOCH] += 1
         ints[H_STARTED] = boot_ns()
         ints[H_STATE] = state
         for index in self._catalog.index.values():
@@ -156,7 +156,7 @@ class FeedWriter:
         self.beat()
         previous, mapping = self._owner.previous, self._owner.mapping
         if previous is not None:
-            migrate(previous, mapping, self._catalog, streams)
+            migrate(previous, mapping, self._catalog, streams, self._owner)
         if self.has_capacity_for(streams):
             for key in streams:
                 self.add_stream(*key)
@@ -182,13 +182,18 @@ class FeedWriter:
             BadArgumentError: A name is not accepted, or `max_streams` is reached.
             SegmentFormatError: The segment was damaged by another program.
         """
-        self._check_open()
+        self._owner.check(self._what)
         key = check_symbol(symbol), check_timeframe(timeframe)
         with damage_as_error(self._words):
             index = self._catalog.add(key, boot_ns())
             if key not in self._rings:
                 self._rings[key] = RingWriter(
-                    self._words, self.geometry, index, key, self._eventcount
+                    self._words,
+                    self.geometry,
+                    index,
+                    key,
+                    self._eventcount,
+                    self._owner,
                 )
         return self._rings[key]
 
@@ -197,7 +202,7 @@ class FeedWriter:
 
         Raises BadArgumentError for a stream that the feed does not carry.
         """
-        self._check_open()
+        self._owner.check(self._what)
         key = check_symbol(symbol), check_timeframe(timeframe)
         self._catalog.unsubscribe(key, boot_ns())
 
@@ -226,11 +231,11 @@ class FeedWriter:
             BadArgumentError: There is no such stream; the rows are malformed, or end
                 before the stream's last closed bar.
             SegmentFullError: There is no room for another copy of the stream's rows.
-            FeedLostError: The writer is closed.
+            FeedLostError: The writer is closed, or lost the feed.
 
         No error changes the stream.
         """
-        self._check_open()
+        self._owner.check(self._what)
         key = check_symbol(symbol), check_timeframe(timeframe)
         ring = self._rings.get(key)
         if ring is None:
@@ -255,10 +260,9 @@ class FeedWriter:
     def beat(self) -> None:
         """Store both heartbeats. Call it every 0.5 s if nothing is written.
 
-        Raises FeedLostError if the segment or the lock file was removed or replaced, or
-        the segment was truncated. Stop writing then.
+        Raises FeedLostError if the segment or the lock file was removed or replaced,
+        the segment was truncated, or a lock was lost. Writing has ended then.
         """
-        self._check_open()
         self._owner.check_owned()  # first: a store past a truncated end is SIGBUS
         now = boot_ns()
         self._words.ints[H_ALIVE] = now
@@ -266,13 +270,12 @@ class FeedWriter:
 
     def beat_alive(self) -> None:
         """Store the heartbeat of the thread: the process runs, perhaps stuck."""
-        self._check_open()
         self._owner.check_owned()
         self._words.ints[H_ALIVE] = boot_ns()
 
     def tick(self) -> None:
         """Store the heartbeat of the main loop."""
-        self._check_open()
+        self._owner.check(self._what)
         self._words.ints[H_TICK] = boot_ns()
 
     def set_state(self, state: "State") -> None:
@@ -280,7 +283,7 @@ class FeedWriter:
 
         Raises BadArgumentError if it is not one of `layout.STATES`.
         """
-        self._check_open()
+        self._owner.check(self._what)
         self._words.ints[H_STATE] = STATES.index(check_choice("state", state, STATES))
 
     def count(self, counter: str, n: int = 1) -> None:
@@ -288,7 +291,7 @@ class FeedWriter:
 
         Raises BadArgumentError if it is not one of `layout.COUNTERS`.
         """
-        self._check_open()
+        self._owner.check(self._what)
         n = n if type(n) is int else check_int("n", n, None)
         try:
             self._words.ints[_COUNTER[counter]] += n
@@ -298,12 +301,12 @@ class FeedWriter:
 
     def mark_message(self) -> None:
         """Record that the venue has just sent data."""
-        self._check_open()
+        self._owner.check(self._what)
         self._words.ints[H_LAST_MESSAGE] = boot_ns()
 
     def mark_stream(self, key: "StreamKey", *, gaps: int, recovering: bool) -> None:
         """Add `gaps` missing bars to a stream, and set whether it is recovering."""
-        self._check_open()
+        self._owner.check(self._what)
         at = self.geometry.entry_word(self._catalog.index[key])
         self._words.ints[at + E_GAPS] += gaps
         self._words.ints[at + E_RECOVERING] = recovering
@@ -313,7 +316,7 @@ class FeedWriter:
 
         If they are too long for the segment, the longest texts are shortened.
         """
-        self._check_open()
+        self._owner.check(self._what)
         self._note.write(pack_note(facts))
 
     def wake(self, streams: "Iterable[StreamKey] | None" = None) -> None:
@@ -322,7 +325,7 @@ class FeedWriter:
         Call it after `append(..., wake=False)`. None wakes all readers of the
         feed. Raises BadArgumentError for a stream that the feed does not carry.
         """
-        self._check_open()
+        self._owner.check(self._what)
         bits = (
             ALL_BITS if streams is None else wake_bits(self._catalog.indices(streams))
         )
@@ -333,39 +336,23 @@ class FeedWriter:
         """Stop writing and release the feed.
 
         The segment stays readable, or is removed with `unlink`. Idempotent. Does
-        nothing in a forked child.
+        nothing in a forked child, and leaves a segment alone that was lost.
         """
         unlink = check_flag("unlink", unlink)
-        if not self._open:
-            return
-        ints, whole = self._words.ints, self._owner.is_whole()
-        if whole:
+        ints, held = self._words.ints, self._owner.holds_segment()
+        if held:
             ints[H_STATE] = 0
             ints[H_ALIVE] = ints[H_TICK] = 0
             self._eventcount.notify(ALL_BITS)  # before another writer can own it
         self._owner.release(unlink)
-        if whole and unlink:
+        if held and unlink:
             self._eventcount.notify(ALL_BITS)  # it is retired and has no other owner
-        self.disown()
 
-    def disown(self) -> None:
-        """Stop writing and release nothing, in a forked child."""
-        self._open = False
-        for ring in self._rings.values():
-            ring.close()
-
-    def _check_open(self) -> None:
-        if not self._open:
-            raise FeedLostError(
-                f"this writer of feed {self.name!r} is closed, or was created by the"
-                " parent process; call create() in this process"
-            )
+    def __reduce__(self) -> NoReturn:
+        raise not_copied("FeedWriter")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-_writers: ForkRegistry[FeedWriter] = ForkRegistry()

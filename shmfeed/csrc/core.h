@@ -24,6 +24,7 @@ static struct {
     PyObject *validation;
     PyObject *rows;
     PyObject *integrity;
+    PyObject *right;
     PyObject *ringbuf;
     PyObject *cutting;
 } python;
@@ -40,6 +41,7 @@ static const struct {
     {&python.validation, "shmfeed.validation", NULL},
     {&python.rows, "shmfeed.memory.rows", NULL},
     {&python.integrity, "shmfeed.memory.integrity", NULL},
+    {&python.right, "shmfeed.memory.right", NULL},
     {&python.ringbuf, "shmfeed.ringbuf", NULL},
     {&python.cutting, "shmfeed.cutting", NULL},
 };

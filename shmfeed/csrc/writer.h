@@ -11,7 +11,10 @@ typedef struct {
     PyObject *reader;
     PyObject *wake;
     PyObject *index;
+    PyObject *right;
     Py_buffer buffer;
+    Py_buffer right_buffer;
+    const ring_word *right_word;
     ring_word *segment;
     ring_word *entry;
     ring_slot slot;
@@ -29,19 +32,45 @@ static Parameters append_parameters = {"append", 6, PARAMETERS, BAR_PARAMETERS, 
 static Parameters update_parameters = {"update_forming", 6, PARAMETERS, BAR_PARAMETERS,
                                        {0}};
 
-/* Set the error for an open_time that cannot follow the last one. Steals `opened`. */
+/* The word of a writer that is closed, or not complete yet. */
+static const ring_word no_right = 0;
+
+/* True while this process may write and no other writer took the segment. The word comes
+   first: once it is 0 the segment may be truncated, and a load from it raises SIGBUS. */
+static inline int
+writer_may_write(const Writer *self)
+{
+    int64_t epoch = ring_load(self->right_word);
+    return epoch > 0 && epoch == ring_load(self->segment + SHM_H_WRITER_EPOCH);
+}
+
+/* True if also the rows are still those that this writer published. */
+static inline int
+writer_may_append(const Writer *self)
+{
+    return writer_may_write(self) &&
+           ring_load(self->slot.header + SHM_S_PUBLISHED) == self->row;
+}
+
+/* Set the error of a store that is refused. Steals `opened`. */
 static int
 writer_refuse(Writer *self, PyObject *opened)
 {
-    PyObject *error =
-        opened == NULL
-            ? NULL
-            : call(python.bar_cells, "append_error", "(OOLN)", self->symbol,
-                   self->timeframe, (long long)self->last_open, opened);
-    if (error != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-        Py_DECREF(error);
+    PyObject *stream = PyUnicode_FromFormat("%U %U", self->symbol, self->timeframe);
+    long long published = ring_load(self->right_word)
+                              ? ring_load(self->slot.header + SHM_S_PUBLISHED)
+                              : 0;
+    PyObject *found = opened == NULL || stream == NULL
+                          ? NULL
+                          : call(python.right, "refuse_append", "(OOOLLL)", self->right,
+                                 stream, opened, (long long)self->last_open, published,
+                                 (long long)self->row);
+    if (found != NULL) {  /* no code ran since the test, so it finds the reason too */
+        Py_DECREF(found);
+        PyErr_SetString(PyExc_RuntimeError, "a bar was refused for no reason");
     }
+    Py_XDECREF(stream);
+    Py_XDECREF(opened);
     return -1;
 }
 
@@ -56,7 +85,8 @@ writer_times(Writer *self, PyObject *open_time, int64_t *cells)
         Py_XDECREF(number);
         return -1;
     }
-    if (cells[0] <= self->last_open || cells[0] >= SHM_TIME_LIMIT) {
+    if (cells[0] <= self->last_open || cells[0] >= SHM_TIME_LIMIT ||
+        ring_load(self->right_word) == 0) {
         return writer_refuse(self, number);
     }
     Py_DECREF(number);
@@ -115,7 +145,8 @@ writer_flags(PyObject *flags, int64_t *cell)
     return *cell == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
-/* Convert all cells of a bar; -1 with the error that ringbuf.py raises. */
+/* Convert all cells of a bar, and test that the writer may store them; -1 with the error
+   that ringbuf.py raises. Conversion runs a value's own code, so the test comes last. */
 static int
 writer_cells(Writer *self, PyObject *const *given, int64_t *cells)
 {
@@ -136,8 +167,7 @@ writer_cells(Writer *self, PyObject *const *given, int64_t *cells)
         refuse_values(given);
         return -1;
     }
-    /* Check again: a value's own code has run, and may have used this writer. */
-    return cells[0] > self->last_open
+    return cells[0] > self->last_open && writer_may_write(self)
                ? 0
                : writer_refuse(self, PyLong_FromLongLong(cells[0]));
 }
@@ -154,6 +184,10 @@ writer_append(Writer *self, PyObject *const *args, Py_ssize_t count, PyObject *n
     }
     int wake = flag("wake", given[WAKE]);
     if (wake < 0 || writer_cells(self, given, cells) < 0) {
+        return NULL;
+    }
+    if (!writer_may_append(self)) {
+        writer_refuse(self, PyLong_FromLongLong(cells[0]));
         return NULL;
     }
     ring_append(&self->slot, self->row, cells, boot_ns(), self->entry + SHM_E_UPDATED,
@@ -188,6 +222,31 @@ writer_update_forming(Writer *self, PyObject *const *args, Py_ssize_t count,
     Py_RETURN_NONE;
 }
 
+static int
+writer_set_right(Writer *self, PyObject *right)
+{
+    PyObject *word = PyObject_GetAttrString(right, "word");
+    Py_buffer buffer;
+    int bound = word == NULL ? -1 : PyObject_GetBuffer(word, &buffer, PyBUF_SIMPLE);
+    Py_XDECREF(word);
+    if (bound < 0) {
+        return -1;
+    }
+    if (buffer.len < SHM_WORD || (uintptr_t)buffer.buf % SHM_WORD) {
+        PyBuffer_Release(&buffer);
+        PyErr_SetString(PyExc_ValueError, "a right's word must be 8 aligned bytes");
+        return -1;
+    }
+    Py_buffer former = self->right_buffer;
+    self->right_buffer = buffer;
+    self->right_word = buffer.buf;
+    if (former.obj != NULL) {
+        PyBuffer_Release(&former);
+    }
+    Py_XSETREF(self->right, Py_NewRef(right));
+    return 0;
+}
+
 static PyObject *
 writer_enter_slot(Writer *self, PyObject *args)
 {
@@ -202,8 +261,12 @@ writer_enter_slot(Writer *self, PyObject *args)
     if (as_int64(found, &at) < 0) {
         return NULL;
     }
-    if (self->row != before) {
+    if (writer_may_append(self) && self->row != before) {
         Py_RETURN_FALSE;
+    }
+    if (!writer_may_append(self)) {
+        writer_refuse(self, PyLong_FromLongLong(SHM_TIME_LIMIT - 1));
+        return NULL;
     }
     /* S4, release: pairs with R1. */
     ring_store_release(self->entry + SHM_E_WORD, word);
@@ -216,8 +279,24 @@ writer_enter_slot(Writer *self, PyObject *args)
 static PyObject *
 writer_close(Writer *self, PyObject *Py_UNUSED(none))
 {
-    self->last_open = SHM_TIME_LIMIT;
+    PyObject *ended = PyObject_GetAttrString(python.right, "ENDED");
+    int set = ended == NULL ? -1 : writer_set_right(self, ended);
+    Py_XDECREF(ended);
+    if (set < 0) {
+        return NULL;
+    }
     Py_RETURN_NONE;
+}
+
+static PyObject *
+writer_reduce(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(none))
+{
+    PyObject *error = call(python.right, "not_copied", "(s)", "RingWriter");
+    if (error != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        Py_DECREF(error);
+    }
+    return NULL;
 }
 
 /* Continue after the last writer's rows. */
@@ -280,10 +359,11 @@ writer_key(Writer *self, PyObject *key)
 static PyObject *
 writer_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *parameters[] = {"words", "geometry", "index", "key", "wake", NULL};
-    PyObject *words, *geometry, *index, *key, *wake;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOOOO", parameters, &words,
-                                     &geometry, &index, &key, &wake)) {
+    static char *parameters[] = {"words", "geometry", "index", "key",
+                                 "wake",  "right",    NULL};
+    PyObject *words, *geometry, *index, *key, *wake, *right;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OOOOOO", parameters, &words,
+                                     &geometry, &index, &key, &wake, &right)) {
         return NULL;
     }
     Writer *self = (Writer *)type->tp_alloc(type, 0);
@@ -292,7 +372,9 @@ writer_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     }
     self->wake = Py_NewRef(wake);
     self->index = Py_NewRef(index);
-    if (writer_key(self, key) < 0 || writer_bind(self, words, geometry) < 0) {
+    self->right_word = &no_right;
+    if (writer_key(self, key) < 0 || writer_bind(self, words, geometry) < 0 ||
+        writer_set_right(self, right) < 0) {
         Py_DECREF(self);
         return NULL;
     }
@@ -304,6 +386,7 @@ static int
 writer_traverse(Writer *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->wake);
+    Py_VISIT(self->right);
     return 0;
 }
 
@@ -321,6 +404,10 @@ writer_dealloc(Writer *self)
     if (self->buffer.obj != NULL) {
         PyBuffer_Release(&self->buffer);
     }
+    if (self->right_buffer.obj != NULL) {
+        PyBuffer_Release(&self->right_buffer);
+    }
+    Py_XDECREF(self->right);
     Py_XDECREF(self->symbol);
     Py_XDECREF(self->timeframe);
     Py_XDECREF(self->reader);
@@ -336,6 +423,7 @@ static PyMethodDef writer_methods[] = {
     {"_enter_slot", (PyCFunction)writer_enter_slot, METH_VARARGS,
      DOC_RingWriter__enter_slot},
     {"close", (PyCFunction)writer_close, METH_NOARGS, DOC_RingWriter_close},
+    {"__reduce__", writer_reduce, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from shmfeed.bar import close_time
-from shmfeed.errors import BadArgumentError, FeedLostError, ShmfeedError
+from shmfeed.errors import BadArgumentError
 from shmfeed.layout import TIME_LIMIT
 from shmfeed.text import repr_short
-
-CLOSED = TIME_LIMIT  # stands for the last open time of a writer that is closed
 
 
 def bar_cells(
@@ -47,16 +45,8 @@ def checked_close_time(open_time: int, timeframe: str) -> int:
         raise _out_of_range(open_time) from error
 
 
-def append_error(
-    symbol: str, timeframe: str, last_open: int, open_time: int
-) -> ShmfeedError:
+def append_error(stream: str, last_open: int, open_time: int) -> BadArgumentError:
     """Return the error for an open_time that cannot follow `last_open`."""
-    stream = f"{symbol} {timeframe}"
-    if last_open == CLOSED:
-        return FeedLostError(
-            f"the writer of {stream} is closed; write before close(), in the process"
-            " that called create()"
-        )
     if not 0 <= open_time < TIME_LIMIT:
         return _out_of_range(open_time)
     return BadArgumentError(

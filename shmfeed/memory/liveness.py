@@ -15,9 +15,15 @@ would never expire. `csrc/liveness.h` states the same rules in C.
 
 from shmfeed.layout import (
     AHEAD_NS,
+    CONNECTED,
     DEAD_NS,
+    E_RECOVERING,
+    E_SINCE,
+    E_SUBSCRIBED,
+    E_UPDATED,
     H_ALIVE,
     H_RETIRED,
+    H_STATE,
     H_TICK,
     H_WAKE,
     LOOKUP_NS,
@@ -67,3 +73,24 @@ def note_lookup(words: Words, key: int, now: int) -> None:
     notifies the old segment after it has taken the name.
     """
     words.lookup[0], words.lookup[1] = now, key
+
+
+def live_age(ints: Ints, entry: int, most: int, now: int) -> float | None:
+    """Return the seconds since a stream's last update, None unless all is well.
+
+    `entry` is the word of its catalog entry; `RingReader.live_age` says what is well.
+    """
+    age = now - ints[entry + E_UPDATED]
+    well = (
+        0 <= age <= most
+        and age != now  # no update yet
+        and (
+            abs(now - ints[H_TICK]) <= DEAD_NS  # the usual case, without a call
+            or (is_working(ints, now) and is_alive(ints, now))
+        )
+        and ints[H_STATE] == CONNECTED
+        and ints[entry + E_SINCE] <= now
+        and ints[entry + E_SUBSCRIBED]
+        and not ints[entry + E_RECOVERING]
+    )
+    return age / 1_000_000_000 if well else None

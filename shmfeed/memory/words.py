@@ -180,14 +180,22 @@ class Latch:
         return 1 + 2 * cell_words
 
     def write(self, value: bytes) -> None:
-        """Replace the value, which is one cell long. Only one thread may write."""
-        ints = self._words.ints
-        counter = ints[self._counter] + 1
+        """Replace the value, which is one cell long.
+
+        Only one thread may write. A signal handler of that thread may write too: the
+        interrupted write then comes after it.
+        """
+        ints, raw = self._words.ints, self._words.raw
         fence()  # U1, release: pairs with F3
-        start = self._first + (counter & 1) * self._bytes
-        self._words.raw[start : start + self._bytes] = value
-        fence()  # U3, release: pairs with F1
-        ints[self._counter] = counter
+        while True:
+            # No call between these lines: the cell is filled while none reads it.
+            counter = ints[self._counter]
+            start = self._first + (counter + 1 & 1) * self._bytes
+            raw[start : start + self._bytes] = value
+            fence()  # U3, release: pairs with F1. U1 too, if a handler wrote here
+            if ints[self._counter] == counter:
+                ints[self._counter] = counter + 1
+                return
 
     def read(self) -> bytes | None:
         """Return the newest whole value, None before the first. Raise BusyRingError."""

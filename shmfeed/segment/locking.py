@@ -3,12 +3,12 @@
 import os
 import stat
 import time
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
-from filelock import Timeout, UnixFileLock
-
 from shmfeed.errors import FeedBusyError, SegmentFormatError
+from shmfeed.forks import ForkRegistry
 from shmfeed.layout import H_WRITER_PID
 from shmfeed.segment.mapping import Identity, Place, identity_of, read_word
 
@@ -43,19 +43,72 @@ def check_directory(directory: Path) -> None:
         )
 
 
-def acquire_lock_file(where: Place) -> UnixFileLock:
+class FileLock:
+    """An exclusive flock on one file, from construction to `release`.
+
+    The lock has a descriptor of its own: a lock on a mapping's descriptor would survive
+    in a forked child. A lock that is dropped is released.
+
+    The descriptor may be closed by other code of this process, and its number given to
+    another file. Both are noticed, and a number that is another file's by now is not
+    closed.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.identity = identity_of(os.fstat(fd))
+        self._close = weakref.finalize(self, _close_own, fd, self.identity)
+        self._close.atexit = False
+        _file_locks.add(self)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    @property
+    def is_held(self) -> bool:
+        """True if the descriptor is still this lock's, and no other one has the lock.
+
+        A lock that a forked child released is taken again. The writer epoch tells then
+        whether another writer had it meanwhile.
+        """
+        own = self._close.alive and _is_open(self._fd, self.identity)
+        return own and _try_lock(self._fd)
+
+    def release(self) -> None:
+        """Unlock the file by closing the descriptor. Idempotent.
+
+        In a forked child this leaves the parent's lock alone.
+        """
+        self._close()
+
+    def disown(self) -> None:
+        self.release()
+
+
+_file_locks: ForkRegistry[FileLock] = ForkRegistry()
+
+
+def _is_open(fd: int, identity: Identity) -> bool:
+    try:
+        return identity_of(os.fstat(fd)) == identity
+    except OSError:
+        return False
+
+
+def _close_own(fd: int, identity: Identity) -> None:
+    if _is_open(fd, identity):
+        os.close(fd)
+
+
+def acquire_lock_file(where: Place) -> FileLock:
     """Lock the feed's lock file.
 
     Raises FeedBusyError, or SegmentFormatError if the file cannot be this user's lock.
     """
     check_lock_file(where.lock)
-    lock = UnixFileLock(
-        where.lock, 0, 0o600, thread_local=False, fallback_to_soft=False
-    )
-    try:
-        lock.acquire(_LOCK_TIMEOUT_SECONDS, poll_interval=_POLL_SECONDS)
-    except Timeout:
-        raise feed_busy(where, _read_pid(where.lock)) from None
+    lock = _acquire(where.lock, os.O_CREAT)
+    if lock is None:
+        raise feed_busy(where, _read_pid(where.lock))
     return lock
 
 
@@ -82,33 +135,47 @@ def check_lock_file(lock: Path) -> None:
     )
 
 
-def write_pid(lock: Path) -> Identity:
+def write_pid(lock: FileLock) -> None:
     """Write this process's pid into the lock file, for messages of other feeders."""
-    fd = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
+    os.ftruncate(lock.fileno(), 0)
+    with suppress(OSError):  # /dev/shm is full: messages lack the pid
+        os.pwrite(lock.fileno(), b"%d\n" % os.getpid(), 0)
+
+
+def lock_segment(where: Place, path: Path) -> FileLock:
+    """Lock the segment at `path`. Raises FeedBusyError."""
+    lock = _acquire(path)
+    if lock is None:
+        raise feed_busy(where, _if_alive(_writer_pid(path)))
+    return lock
+
+
+def _writer_pid(path: Path) -> int:
     try:
-        os.ftruncate(fd, 0)
-        with suppress(OSError):  # /dev/shm is full: messages lack the pid
-            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-        return identity_of(os.fstat(fd))
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:  # it was removed just now
+        return 0
+    try:
+        return read_word(fd, H_WRITER_PID)
     finally:
         os.close(fd)
 
 
-def lock_segment(where: Place, path: Path) -> int:
-    """Return a descriptor that keeps the segment at `path` locked.
-
-    The lock uses a separate descriptor. A lock on the mapping's descriptor would
-    survive in a forked child. Raises FeedBusyError.
-    """
-    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+def _acquire(path: Path, flags: int = 0) -> FileLock | None:
+    # None if the file stays locked, or was removed again and again.
     deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
-    while not _try_lock(fd):
+    while True:
+        lock = FileLock(os.open(path, os.O_RDWR | os.O_NOFOLLOW | flags, 0o600))
+        status = os.fstat(lock.fileno())
+        if flags & os.O_CREAT and status.st_mode & 0o600 != 0o600:
+            os.fchmod(lock.fileno(), 0o600)  # the umask cleared bits
+        # The file may have been removed just before it was locked.
+        if lock.is_held and os.fstat(lock.fileno()).st_nlink:
+            return lock
+        lock.release()
         if time.monotonic() > deadline:
-            pid = read_word(fd, H_WRITER_PID)
-            os.close(fd)
-            raise feed_busy(where, _if_alive(pid))
+            return None
         time.sleep(_POLL_SECONDS)
-    return fd
 
 
 def _try_lock(fd: int) -> bool:

@@ -2,9 +2,13 @@
 
 A feed has one writer. It holds two locks: the lock file in the feed's directory, and a
 lock on the segment itself, which still holds if the lock file is removed. At each
-heartbeat the owner compares both files with their names, and stops if one was removed
-or replaced, or if the segment was truncated. It unlinks a segment only while it holds
-both locks.
+heartbeat the owner compares both files with their names and its descriptors with both
+files. It stops if one was removed or replaced, if a descriptor is no longer its lock,
+or if the segment was truncated. It unlinks a segment only while it holds both locks.
+
+The owner is also the right to write the segment, which each RingWriter holds: the locks
+last as long as the FeedWriter or one of its RingWriters. The word of that right is in
+memory that any fork wipes, so a child never writes.
 
 A segment that is damaged or of another geometry is recreated. Its usable bars are
 copied into a new segment, which one rename puts in its place. An owner that is killed
@@ -16,7 +20,7 @@ import logging
 import mmap
 import os
 import struct
-import weakref
+from contextlib import suppress
 from pathlib import Path
 
 from shmfeed.errors import FeedLostError, FeedNotFoundError, SegmentFormatError
@@ -29,13 +33,16 @@ from shmfeed.layout import (
     H_RETIRED,
     H_SIZE,
     H_SLOTS,
+    H_WRITER_EPOCH,
     READY,
     WORD,
     Geometry,
 )
+from shmfeed.memory.right import Right
 from shmfeed.memory.words import Words, fence
 from shmfeed.segment.allocation import allocation_errors, create_object, reserve
 from shmfeed.segment.locking import (
+    FileLock,
     acquire_lock_file,
     feed_busy,
     lock_segment,
@@ -58,9 +65,10 @@ from shmfeed.text import counted
 
 log = logging.getLogger(__name__)
 _MOST_LISTED = 5  # damages in one log line
+_MADV_WIPEONFORK = 18  # not in the module mmap
 
 
-class SegmentOwner:
+class SegmentOwner(Right):
     """Exclusive ownership of one feed, from construction to `release`.
 
     `mapping` is the owned segment. `reused` says that it existed before. `previous` is
@@ -68,7 +76,8 @@ class SegmentOwner:
     and retires the previous one.
 
     A forked child owns nothing: its copy is disowned. Its descriptors of the locks are
-    closed, so that the locks end with the parent.
+    closed, so that the locks end with the parent. An owner that is dropped without
+    `release` unlocks too.
 
     Raises FeedBusyError with the owner's pid, SegmentFullError, SegmentFormatError for
     a file that is not a segment of this user, SegmentError if the host refuses. No
@@ -77,22 +86,21 @@ class SegmentOwner:
 
     def __init__(self, where: Place, geometry: Geometry) -> None:
         check_platform()
+        super().__init__(_private_page())
         self.where = where
         self.previous: Mapping | None = None
-        self._pid = os.getpid()
         self._path = where.segment  # of the owned segment, until it is published
-        self._locks: list[int] = []  # descriptors that lock segments
-        # An owner that is dropped without `release` unlocks too.
-        weakref.finalize(self, _close, self._locks).atexit = False
+        self._locks: list[FileLock] = []  # of the previous segment and of the owned one
         with allocation_errors(where, geometry):
             make_directory(where.directory)
             self._lock_file = acquire_lock_file(where)
             try:
-                self._lock_identity = write_pid(where.lock)
+                write_pid(self._lock_file)
                 mapping = self._reuse(geometry)
                 _remove_unfinished(where)
                 self.reused = mapping is not None
                 self.mapping = mapping or self._create(geometry)
+                self.take(self.mapping.words)
             except BaseException:
                 self._unlock()
                 raise
@@ -105,7 +113,7 @@ class SegmentOwner:
             return None
         try:
             self._lock_segment(self.where.segment)
-            if identity_of(os.fstat(fd)) != identity_of(os.fstat(self._locks[0])):
+            if identity_of(os.fstat(fd)) != self._locks[0].identity:
                 raise feed_busy(self.where, None)  # it was replaced since
             ready = read_ready_word(self.where, fd)
             mapping = self._map(fd)
@@ -142,7 +150,7 @@ class SegmentOwner:
         try:
             self._path.chmod(0o600)  # the umask may have cleared bits
             self._lock_segment(self._path)
-            reserve(self._locks[-1], 0, geometry.size)
+            reserve(self._locks[-1].fileno(), 0, geometry.size)
             return self._write_header(geometry)
         except OSError:
             self._remove()
@@ -180,51 +188,83 @@ class SegmentOwner:
         self._path.rename(self.where.segment)
         self._path = self.where.segment
         self.previous.words.ints[H_RETIRED] = 1
-        os.close(self._locks.pop(0))
+        self._locks.pop(0).release()
 
     def _lock_segment(self, path: Path) -> None:
         self._locks.append(lock_segment(self.where, path))
 
     def check_owned(self) -> None:
-        """Raise FeedLostError if a file was removed, replaced or truncated.
+        """Raise FeedLostError if a file or a lock of this owner is no longer its own.
 
-        Storing past the end of a truncated segment raises SIGBUS.
+        A file was removed, replaced or truncated; a descriptor was closed or reused; or
+        another process has the lock. The right to write has then ended. Any access past
+        the end of a truncated segment raises SIGBUS.
         """
+        if self._pid != os.getpid():  # this kernel may not wipe the word
+            self.end()
+        if self.word[0] and (loss := self._find_loss()) is not None:
+            self.end(str(loss))
+            raise loss
+        self.check(f"feed {self.where.name!r}")
+
+    def _find_loss(self) -> FeedLostError | None:
+        segment, size = self.mapping.identity, self.mapping.geometry.size
         owned = (
-            (self._path, self.mapping.identity, self.mapping.geometry.size),
-            (self.where.lock, self._lock_identity, 0),
+            (self._path, self._locks[-1], segment, size),
+            (self.where.lock, self._lock_file, self._lock_file.identity, 0),
         )
-        for path, identity, size in owned:
+        for path, lock, identity, least in owned:
             status = _lstat(path)
             if status is None or identity_of(status) != identity:
-                raise _feed_lost(path)
-            if status.st_size < size:
-                raise FeedLostError(
-                    f"{path} was truncated from {size} to {status.st_size} bytes;"
+                return _feed_lost(path)
+            if status.st_size < least:
+                return FeedLostError(
+                    f"{path} was truncated from {least} to {status.st_size} bytes;"
                     " restart the feeder"
                 )
+            if not lock.is_held:
+                return _lock_lost(path, lock.fileno())
+        return None
 
-    def is_whole(self) -> bool:
-        """Return True if the segment has all its pages."""
-        return os.fstat(self._locks[-1]).st_size >= self.mapping.geometry.size
+    def holds_segment(self) -> bool:
+        """Return True if the segment is whole, locked by this process, and its own.
+
+        This may be so after the right has ended: the segment's name was removed, but
+        readers have it mapped.
+        """
+        if self._pid != os.getpid() or not self._is_whole():
+            return False
+        return self.mapping.words.ints[H_WRITER_EPOCH] == self._epoch
+
+    def _is_whole(self) -> bool:
+        lock, size = self._locks[-1], self.mapping.geometry.size
+        return lock.is_held and os.fstat(lock.fileno()).st_size >= size
 
     def release(self, unlink: bool) -> None:
         """Release ownership. With `unlink`, retire and remove the segment first.
 
+        A segment that another writer took, or whose lock was lost, is left alone.
         Idempotent.
         """
-        if self._pid != os.getpid() or not self._lock_file.is_locked:
-            return
-        if unlink and identity_at(self._path) == self.mapping.identity:
-            if self.is_whole():
+        if unlink and self._may_remove():
+            if self.holds_segment():
                 self.mapping.words.ints[H_RETIRED] = 1
             self._remove()
+        self.end()
         self._unlock()
 
+    def _may_remove(self) -> bool:
+        locks = self._locks[-1], self._lock_file
+        return (
+            self._pid == os.getpid()
+            and all(lock.is_held for lock in locks)
+            and (self.holds_segment() or not self._is_whole())
+            and identity_at(self._path) == self.mapping.identity
+        )
+
     def disown(self) -> None:
-        """Own nothing from now on, in a forked child."""
-        self._pid = -1
-        self._unlock_segments()
+        """Own nothing from now on, in a forked child, whose locks are closed."""
+        self.end()
 
     def _remove(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -235,15 +275,19 @@ class SegmentOwner:
         self._lock_file.release()
 
     def _unlock_segments(self) -> None:
-        _close(self._locks)
-
-
-def _close(descriptors: list[int]) -> None:
-    while descriptors:
-        os.close(descriptors.pop())
+        for lock in self._locks:
+            lock.release()
 
 
 _owners: ForkRegistry[SegmentOwner] = ForkRegistry()
+
+
+def _private_page() -> mmap.mmap:
+    # Any fork wipes it, also one by C code, which runs no handler of Python's.
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # Linux before 4.14: `check_owned` compares the pid
+        page.madvise(_MADV_WIPEONFORK)
+    return page
 
 
 def _remove_unfinished(where: Place) -> None:
@@ -278,6 +322,14 @@ def _feed_lost(path: Path) -> FeedLostError:
     return FeedLostError(
         f"{path} of this feeder (pid {os.getpid()}) was removed or replaced; restart"
         " the feeder"
+    )
+
+
+def _lock_lost(path: Path, fd: int) -> FeedLostError:
+    return FeedLostError(
+        f"{path} is not locked by this feeder (pid {os.getpid()}) any more: descriptor"
+        f" {fd} was closed or reused by other code of this process, or another process"
+        " has the lock; restart the feeder"
     )
 
 

@@ -38,6 +38,7 @@ from shmfeed.memory.integrity import (
     describe_slot_damage,
     longest_valid_run,
 )
+from shmfeed.memory.right import Right
 from shmfeed.memory.words import Words, boot_ns
 from shmfeed.segment.mapping import Mapping
 from shmfeed.segment.stream_check import describe_closed_damage, describe_forming_damage
@@ -147,18 +148,23 @@ def _describe_values_damage(
 
 
 def migrate(
-    old: Mapping, new: Mapping, catalog: Catalog, wanted: Collection[StreamKey]
+    old: Mapping,
+    new: Mapping,
+    catalog: Catalog,
+    wanted: Collection[StreamKey],
+    right: Right,
 ) -> None:
     """Copy usable streams that are subscribed, and the counters, into a new segment.
 
-    The `wanted` streams are copied first. The log names what does not fit.
+    `right` is the right to write the new one. The `wanted` streams are copied first.
+    The log names what does not fit.
     """
     usable = inspect_segment(old.words, old.geometry).usable
     subscribed = [entry for entry in usable if entry.subscribed]
     subscribed.sort(key=lambda entry: _key(entry) not in wanted)
     capacity = new.geometry.max_streams
     dropped = sum(
-        _copy_stream(old, new, catalog, entry) for entry in subscribed[:capacity]
+        _copy_stream(old, new, catalog, entry, right) for entry in subscribed[:capacity]
     )
     for word in range(H_COUNTERS, H_COUNTERS + len(COUNTERS)):
         new.words.ints[word] = valid_count(old.words.ints[word])
@@ -181,14 +187,16 @@ def migrate(
         )
 
 
-def _copy_stream(old: Mapping, new: Mapping, catalog: Catalog, entry: Entry) -> int:
+def _copy_stream(
+    old: Mapping, new: Mapping, catalog: Catalog, entry: Entry, right: Right
+) -> int:
     """Copy one stream. Return how many bars that readers could ask for are dropped."""
     key = _key(entry)
     reader = RingReader(old.words, old.geometry, entry.number)
     rows = reader.view(new.geometry.history)
     first, last = longest_valid_run(rows, entry.timeframe)
     index = catalog.add(key, boot_ns(), base=rows.first + first)
-    writer = RingWriter(new.words, new.geometry, index, key, _wake_no_reader)
+    writer = RingWriter(new.words, new.geometry, index, key, _wake_no_reader, right)
     broken = describe_forming_damage(reader, entry.timeframe)
     for row in range(first, last):
         bar = rows.bar(row)

@@ -162,8 +162,8 @@ def _lock(where: Place, locks: ExitStack) -> None:
     ready = read_ready_word(where, fd)
     # A feeder holds this lock too, even if its lock file was removed.
     locked = lock_segment(where, where.segment)
-    locks.callback(os.close, locked)
-    if identity_of(os.fstat(fd)) != identity_of(os.fstat(locked)):
+    locks.callback(locked.release)
+    if identity_of(os.fstat(fd)) != locked.identity:
         raise FeedBusyError(f"{where.segment} was replaced just now")
     # A segment that was never ready has no readers, and may have no page to write.
     if ready and os.fstat(fd).st_size > H_RETIRED * WORD:

@@ -17,9 +17,9 @@ from typing import Any
 import shmfeed
 import wealthdata
 from shmfeed.manager import WebSocketManager
+from shmfeed.segment.locking import FileLock
 from shmfeed.segment.mapping import place
 from shmfeed.segment.ownership import SegmentOwner
-from shmfeed.writer import FeedWriter
 
 HOUR = 3_600_000
 METHODS = ("fork", "spawn", "forkserver")
@@ -160,10 +160,13 @@ def by_fork(parent: Parent) -> None:
 
 def owns_on() -> None:
     """Apply a mutant: a forked child owns its parent's objects."""
-    FeedWriter.disown = lambda writer: None  # type: ignore[method-assign]
-    SegmentOwner.disown = lambda owner: setattr(  # type: ignore[method-assign]
-        owner, "_pid", os.getpid()
-    )
+
+    def own(owner: SegmentOwner) -> None:
+        owner._pid = os.getpid()
+        owner.word[0] = owner._epoch
+
+    SegmentOwner.disown = own  # type: ignore[method-assign]
+    FileLock.disown = lambda lock: None  # type: ignore[method-assign]
 
 
 def main(own: str, managed: str, url: str, mutant: str) -> None:

@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -25,7 +25,6 @@ _CALLS = (
     (os, "open close unlink mkdir chmod fchmod rename link pwrite ftruncate"),
     (os, "posix_fallocate replace"),
     (fcntl, "flock"),
-    (mmap, "mmap"),
     (_posixshmem, "shm_open shm_unlink"),
 )
 
@@ -61,11 +60,13 @@ class FusedView:
             self._fuse.burn()
             self._view[key] = value
             return
-        target, source = self._view[key].cast("B"), bytes(value)
-        assert len(target) == len(source)
-        for at in range(0, len(source), WORD):
+        places, source = range(*key.indices(len(self._view))), bytes(value)
+        step = WORD // self._view.itemsize
+        assert len(places) * self._view.itemsize == len(source)
+        for word, at in enumerate(places[::step]):
             self._fuse.burn()
-            target[at : at + WORD] = source[at : at + WORD]
+            piece = memoryview(source[word * WORD : (word + 1) * WORD])
+            self._view[at : at + step] = piece.cast(self._view.format)
 
     @property
     def readonly(self) -> bool:
@@ -114,10 +115,22 @@ def burn_at_each_step() -> Fuse:
     for module, names in _CALLS:
         for name in names.split():
             setattr(module, name, burning(getattr(module, name)))
+    mmap.mmap = _burning_mmap(fuse)
     ownership.Words = mapping.Words = partial(FusedWords, fuse)
     for name in ("futex_bump", "futex_wake"):
         setattr(wakeup, name, burning(_on_bytes(getattr(wakeup, name))))
     return fuse
+
+
+def _burning_mmap(fuse: Fuse) -> type[mmap.mmap]:
+    class BurningMmap(mmap.mmap):
+        """A type still: a buffer's owner is asked whether it is a mapping."""
+
+        def __new__(cls, *arguments: Any, **options: Any) -> Self:
+            fuse.burn()
+            return super().__new__(cls, *arguments, **options)
+
+    return BurningMmap
 
 
 def _on_bytes(call: Callable[..., Any]) -> Callable[..., Any]:

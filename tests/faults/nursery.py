@@ -25,7 +25,7 @@ import shmfeed.ringbuf
 import shmfeed.segment.recovery
 import shmfeed.writer
 from shmfeed.errors import ShmfeedError
-from shmfeed.layout import S_INTENT, S_PUBLISHED
+from shmfeed.layout import E_FORMING, S_INTENT, S_PUBLISHED
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
 
@@ -219,24 +219,26 @@ def _number_from_0() -> None:
 
     def begin_at_0(ring: RingWriter, *arguments: Any) -> None:
         begin(ring, *arguments)
-        ring._row = 0
+        ring._row = ring._ints[ring._slot + S_PUBLISHED] = 0
 
     RingWriter.__init__ = begin_at_0  # type: ignore[method-assign]
 
 
 def _write_in_place() -> None:
     """Write a forming bar where readers read."""
-    write = shmfeed.ringbuf.Latch.write
+    update = RingWriter.update_forming
 
-    def write_in_place(pair: Any, value: bytes) -> None:
-        counter = pair._words.ints[pair._counter]
-        start = pair._first + (counter & 1) * pair._bytes
+    def write_in_place(ring: RingWriter, *arguments: Any) -> None:
+        ints, at = ring._ints, ring._at + E_FORMING
+        counter, cells = ints[at], ring._forming
         if counter:
-            pair._words.raw[start : start + pair._bytes] = value
-        else:
-            write(pair, value)
+            ring._forming = (cells[counter & 1],) * 2
+        update(ring, *arguments)
+        if counter:
+            ring._forming = cells
+            ints[at] = counter
 
-    shmfeed.ringbuf.Latch.write = write_in_place  # type: ignore[method-assign]
+    RingWriter.update_forming = write_in_place  # type: ignore[method-assign]
 
 
 MUTANTS: dict[str, Callable[[], None]] = {

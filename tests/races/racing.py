@@ -14,6 +14,7 @@ from support.cores import Core
 
 from shmfeed.layout import E_WORD, SLOT_MASK, Geometry
 from shmfeed.memory.catalog import Catalog
+from shmfeed.memory.right import Right
 from shmfeed.memory.words import Words
 
 # The part of a long race that each change runs; `make races` runs all of it.
@@ -51,8 +52,10 @@ class Track:
         return core.RingReader(self.read_only, self.geometry, self.index)
 
     def writer(self, core: Core) -> Any:
+        right = Right()
+        right.take(self.words)
         return core.RingWriter(
-            self.words, self.geometry, self.index, KEY, lambda index: None
+            self.words, self.geometry, self.index, KEY, lambda index: None, right
         )
 
     @contextmanager

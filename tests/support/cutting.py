@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from support.cores import Core
-from support.ring_on_bytes import HOUR, blank, prices
+from support.ring_on_bytes import HOUR, blank, prices, right_to
 
 from shmfeed import core as serving
 from shmfeed import cutting, follower
@@ -34,11 +34,14 @@ class Rings:
         self._core = core
         self._base = follower.ReattachingReader if pure else serving.ReattachingReader
         self.writers = []
+        right = right_to(self.words)
         for k in range(count):
             key = f"S{k}", "1h"
             index = catalog.add(key, now=1)
             self.writers.append(
-                core.RingWriter(self.words, self.geometry, index, key, lambda _: None)
+                core.RingWriter(
+                    self.words, self.geometry, index, key, lambda _: None, right
+                )
             )
         self.rings = self.over(self.words)
 

@@ -7,6 +7,7 @@ from support.cores import Core, chosen
 from shmfeed.bar import StreamKey, duration
 from shmfeed.layout import Geometry
 from shmfeed.memory.catalog import Catalog
+from shmfeed.memory.right import Right
 from shmfeed.memory.words import Words
 from shmfeed.ringbuf import RingReader, RingWriter
 
@@ -24,6 +25,7 @@ class Bench(NamedTuple):
     reader: RingReader
     woken: list[int]
     core: Core
+    right: Right
 
     def close(self, *numbers: int, timeframe: str = "1h") -> None:
         """Close these bars, each with values that follow from its number."""
@@ -45,6 +47,13 @@ def blank(
     return words, geometry, Catalog(words, geometry, 1)
 
 
+def right_to(words: Words) -> Right:
+    """Return the right to write this buffer, taken from its last writer."""
+    right = Right()
+    right.take(words)
+    return right
+
+
 def bench(
     history: int,
     guard: int = 1,
@@ -57,6 +66,7 @@ def bench(
     index = catalog.add(key, now=1, base=base)
     woken: list[int] = []
     core = core or chosen()
-    writer = core.RingWriter(words, geometry, index, key, woken.append)
+    right = right_to(words)
+    writer = core.RingWriter(words, geometry, index, key, woken.append, right)
     reader = core.RingReader(words, geometry, index)
-    return Bench(words, geometry, catalog, writer, reader, woken, core)
+    return Bench(words, geometry, catalog, writer, reader, woken, core, right)

@@ -219,7 +219,7 @@ class TestBusy:
         segment = lock_segment(where, where.segment)
         with pytest.raises(FeedBusyError, match="another process") as by_segment:
             SegmentOwner(where, GEOMETRY)
-        os.close(segment)
+        segment.release()
         assert by_file.value.pid is by_segment.value.pid is None
 
     @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])

@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from support.ring_on_bytes import HOUR, blank, prices
+from support.ring_on_bytes import HOUR, blank, prices, right_to
 
 import shmfeed
 from shmfeed.layout import (
@@ -49,9 +49,10 @@ BEYOND = 1 << 62
 @pytest.fixture
 def segment() -> tuple[Words, Geometry]:
     words, geometry, catalog = blank(HISTORY, GUARD, max_streams=4)
+    right = right_to(words)
     for key in KEYS:
         index = catalog.add(key, boot_ns())
-        ring = RingWriter(words, geometry, index, key, lambda _: None)
+        ring = RingWriter(words, geometry, index, key, lambda _: None, right)
         fill(ring)
     return words, geometry
 

@@ -115,4 +115,4 @@ def test_a_writer_loads_the_writing_half(child: Child) -> None:
     """Control: the check above would see it."""
     process = child(LOADED.format(code="import shmfeed; shmfeed.create"))
     loaded, _ = process.communicate()
-    assert {"filelock", "shmfeed.writer"} <= set(loaded.split())
+    assert {"shmfeed.segment.locking", "shmfeed.writer"} <= set(loaded.split())

@@ -90,7 +90,12 @@ class RingModel(RuleBasedStateMachine):
     @rule(core=writing)
     def succeed(self, core: cores.Core) -> None:
         self.writer = core.RingWriter(
-            self.ring.words, self.ring.geometry, 0, self.names, self.ring.woken.append
+            self.ring.words,
+            self.ring.geometry,
+            0,
+            self.names,
+            self.ring.woken.append,
+            self.ring.right,
         )
 
     @rule(n=asked)

@@ -442,7 +442,9 @@ class TestLiveAge:
 
 
 def writer_of(ring: Bench) -> Callable[..., object]:
-    return lambda *where: ring.core.RingWriter(*where, STREAM, ring.woken.append)
+    return lambda *where: ring.core.RingWriter(
+        *where, STREAM, ring.woken.append, ring.right
+    )
 
 
 class TestDamage:

@@ -6,7 +6,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 from support.cores import chosen
-from support.ring_on_bytes import HOUR, STREAM, Bench, bench, blank, prices
+from support.ring_on_bytes import HOUR, STREAM, Bench, bench, blank, prices, right_to
 
 from shmfeed.bar import TIMEFRAMES, Bar, close_time
 from shmfeed.errors import BadArgumentError, FeedLostError
@@ -62,6 +62,7 @@ class TestAppend:
             0,
             ("BTCUSDT", "1h"),
             lambda _: counts.append(ring.reader.count),
+            ring.right,
         )
         writer.append(0, *prices(0))
         assert counts == [1]
@@ -69,7 +70,9 @@ class TestAppend:
     def test_the_result_of_a_wake_is_dropped(self) -> None:
         words, geometry, catalog = blank(HISTORY)
         index = catalog.add(STREAM, 1)
-        writer = chosen().RingWriter(words, geometry, index, STREAM, lambda _: "woken")
+        writer = chosen().RingWriter(
+            words, geometry, index, STREAM, lambda _: "woken", right_to(words)
+        )
         assert writer.append(0, *prices(0)) is None
 
     def test_a_close_need_not_wake(self, ring: Bench) -> None:
@@ -109,7 +112,9 @@ class TestAppend:
             def __getitem__(self, place: int) -> str:
                 return (b"BTC-USDT", b"1h")[place].decode()
 
-        made = ring.core.RingWriter(ring.words, ring.geometry, 0, StreamKey(), print)
+        made = ring.core.RingWriter(
+            ring.words, ring.geometry, 0, StreamKey(), print, ring.right
+        )
         others = [b"ETH-USDT".decode() for _ in range(100)]
         assert (made.symbol, made.timeframe) == ("BTC-USDT", "1h")
         assert len(others) == 100
@@ -117,12 +122,17 @@ class TestAppend:
     @pytest.mark.parametrize("names", [None, (), ("A",), ("A", "1h", "1h"), 5])
     def test_a_key_of_another_form_is_refused(self, ring: Bench, names: object) -> None:
         with pytest.raises((TypeError, ValueError)):
-            ring.core.RingWriter(ring.words, ring.geometry, 0, names, print)
+            ring.core.RingWriter(ring.words, ring.geometry, 0, names, print, ring.right)
 
     def test_a_successor_continues_the_rows(self, ring: Bench) -> None:
         ring.close(*range(10))
         writer = ring.core.RingWriter(
-            ring.words, ring.geometry, 0, ("BTCUSDT", "1h"), ring.woken.append
+            ring.words,
+            ring.geometry,
+            0,
+            ("BTCUSDT", "1h"),
+            ring.woken.append,
+            ring.right,
         )
         with pytest.raises(BadArgumentError, match="not newer"):
             writer.append(9 * HOUR, *prices(9))
@@ -159,7 +169,12 @@ class TestForming:
         ring.close(0)
         ring.writer.update_forming(HOUR, *prices(1))
         writer = ring.core.RingWriter(
-            ring.words, ring.geometry, 0, ("BTCUSDT", "1h"), ring.woken.append
+            ring.words,
+            ring.geometry,
+            0,
+            ("BTCUSDT", "1h"),
+            ring.woken.append,
+            ring.right,
         )
         assert writer.reader.forming().open_time == HOUR
         writer.append(HOUR, *prices(1))
