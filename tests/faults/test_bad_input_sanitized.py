@@ -31,6 +31,7 @@ if "SANITIZE_SECONDS" in os.environ:  # a long run
     ]
     TESTS += [
         "tests/unit/wealthdata/test_wealthdata_frame.py",
+        "tests/unit/wealthdata/test_wealthdata_price_table.py",
         "tests/races/test_lapped.py",
     ]
 
