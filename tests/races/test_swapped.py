@@ -103,7 +103,8 @@ class Held(NamedTuple):
     was: bytes
 
     def look(self, tally: Counter) -> None:
-        now, valid = self.rows.copy().block.tobytes(), self.rows.valid
+        now = self.rows.copy().block.tobytes()
+        valid = self.rows.valid
         changed = now != self.was
         tally["valid" if valid else "ended", "changed" if changed else "same"] += 1
 
@@ -136,6 +137,16 @@ class Reading:
                 held.look(self.tally)
             self._held.popleft()
 
+    def hold_still(self) -> None:
+        """Look at a slice until it ends; without a verb nothing is set aside."""
+        view = self.ring.view(HISTORY)
+        held = Held(view, view.copy().block.tobytes())
+        looks = 0
+        while view.valid and looks < 2000:
+            held.look(self.tally)
+            looks += 1
+        held.look(self.tally)
+
     def _is_later(self, rows: Any) -> None:
         count, epoch = self.ring.count, self.ring.epoch
         self.tally["fell"] += count < rows.last or rows.last < self._count
@@ -149,6 +160,8 @@ class Reading:
             turn += 1
             try:
                 self.read(1 + turn * 7 % HISTORY)
+                if turn % 50 == 0:
+                    self.hold_still()
             except BusyRingError:
                 self.tally["busy"] += 1
         return self.tally
