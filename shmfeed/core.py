@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from shmfeed import layout
 from shmfeed.cutting import read_cut
 from shmfeed.errors import UnsupportedPlatformError
-from shmfeed.follower import ReattachingReader
+from shmfeed.follower import ReattachingReader, oldest_live_age
 from shmfeed.memory import rows
 from shmfeed.memory.futex import futex_load, futex_look, futex_wait, futex_wait_any
 from shmfeed.memory.keeping import kept_bytes, limit_kept
@@ -38,6 +38,7 @@ _REQUIRED_NAMES = (
     "fence",
     "kept_bytes",
     "limit_kept",
+    "oldest_live_age",
     "read_cut",
 )
 
@@ -84,6 +85,7 @@ __all__ = [
     "kept_bytes",
     "limit_kept",
     "look_past",
+    "oldest_live_age",
     "read_cut",
     "sleep_past",
 ]
@@ -108,7 +110,7 @@ if not TYPE_CHECKING and extension is not None:
         extension.ReattachingReader,
     )
     RingReader, RingWriter = extension.RingReader, extension.RingWriter
-    read_cut = extension.read_cut
+    oldest_live_age, read_cut = extension.oldest_live_age, extension.read_cut
     copyreg.pickle(Rows, _as_pure)
     kept_bytes, limit_kept = extension.kept_bytes, extension.limit_kept
     use_fence(extension.fence)

@@ -115,7 +115,11 @@ class StaleFeedWarning(UserWarning):
 
 
 class MissingBarsWarning(UserWarning):
-    """A context's bars end before the ring's begin and were left out; once a stream."""
+    """Bars are not in a frame; once a stream.
+
+    A context's bars end before the ring's begin and were left out, or a list has a
+    security that the feed does not carry.
+    """
 
 
 class LappedWarning(UserWarning):

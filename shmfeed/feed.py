@@ -470,16 +470,20 @@ def cut(
 
     Thread safety: any thread may call it.
     """
-    items = items_of(rings)
-    checked: tuple[Any, ...] = (rings,) if items is None else tuple(items)
-    names = [fields] if isinstance(fields, str) else items_of(fields)
-    asked: Any = fields if names is None else tuple(names)
-    budget = RetryBudget("cut")
-    while (found := read_cut(checked, n, asked, align)) is None:
-        check_one_feed(checked)
+    given: Any = rings if rings.__class__ is tuple else _as_tuple(rings)
+    names: Any = fields if fields.__class__ is tuple else _as_tuple(fields)
+    budget = None
+    while (found := read_cut(given, n, names, align)) is None:
+        check_one_feed(given)
+        budget = budget or RetryBudget("cut")
         budget.spend()  # the feed was recreated between two of the rings
     values, close_time, missing = found
-    return Cut(values, close_time, [checked[k] for k in missing])
+    return Cut(values, close_time, [given[k] for k in missing])
+
+
+def _as_tuple(value: object) -> tuple[Any, ...]:
+    items = items_of(value)
+    return (value,) if items is None else tuple(items)
 
 
 def check_one_feed(rings: Sequence[Any]) -> None:

@@ -1,9 +1,10 @@
 """Status of a feed and of its streams, read from the segment."""
 
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast, get_args
 
 from shmfeed.bar import TIMEFRAMES, duration, stale_after
-from shmfeed.core import RingReader
+from shmfeed.core import ReattachingReader, RingReader, oldest_live_age
 from shmfeed.layout import (
     AHEAD_NS,
     CONNECTED,
@@ -150,6 +151,17 @@ def ring_status(reader: RingReader, timeframe: str) -> RingStatus:
     if age is not None:
         return _make_tuple(RingStatus, (age, "connected", "live"))
     return entry_status(reader.words.ints, reader.entry, timeframe)
+
+
+def rings_status(
+    rings: Iterable[ReattachingReader], timeframe: str
+) -> RingStatus | None:
+    """Return the status of rings of one timeframe, with the oldest age.
+
+    Return None if one of them is not live: `ring.status()` then says which.
+    """
+    age = oldest_live_age(rings, _SILENCES[timeframe][0])
+    return None if age is None else RingStatus(age, "connected", "live")
 
 
 def entry_status(ints: Ints, entry: int, timeframe: str) -> RingStatus:

@@ -39,6 +39,8 @@ def get_price(
     copy: bool = False,
     max_age: float | None = None,
     on_stale: OnStale = "warn",
+    align: bool = False,
+    wide: bool = False,
 ) -> "pd.DataFrame":
     """Return bars of one security or of several, oldest first.
 
@@ -69,15 +71,20 @@ def get_price(
             after 3 bars without an update, at least 30 s.
         on_stale: "warn" gives a StaleFeedWarning, once per outage and stream; "raise"
             raises StaleFeedError; "ignore" returns the bars.
+        align: Of a list: if True, one instant, and only the close times that every
+            security with bars has; with `count` the last `count` of those.
+        wide: Of a list: if True, times down and securities across, NaN where a security
+            lacks a bar; with `count` the last `count` times that any of them has.
         skip_paused, fq, panel, fill_paused, round: Accepted, and change nothing. Prices
             are neither adjusted nor rounded.
 
     Returns:
         For one security a DataFrame of shape (bars, fields), its index the close times:
         a tz-naive UTC DatetimeIndex. For a list one long DataFrame with a RangeIndex
-        and the columns time, code and the fields, in the order of the list. If the
-        range has fewer bars than `count`, those; if it has none, an empty frame with
-        the same columns and dtypes.
+        and the columns time, code and the fields, in the order of the list, or, wide,
+        one with the close times as index and the symbols, or (field, symbol), as
+        columns. If the range has fewer bars than `count`, those; if it has none, an
+        empty frame with the same columns and dtypes.
 
         A frame of one security, with float fields, whose bars all come from the ring,
         shares the ring's memory. A write to it copies the frame first (pandas 3) or
@@ -90,15 +97,16 @@ def get_price(
         where the rows are a context's), `state` (of the connection), `health` (live
         quiet recovering stale dead), both None in a backtest and for a stream that the
         feed does not carry, `forming` (the last row is the forming bar), `gaps` (bars
-        missing inside the window). `valid` is not a key of the dict but is computed at
-        each access, as `.valid` or `["valid"]`: False once rows of this frame are being
-        overwritten.
+        missing inside the window); of a list `absent` too (securities without a row,
+        not carried ones among them). `valid` is not a key of the dict but is computed
+        at each access, as `.valid` or `["valid"]`: False once rows of this frame are
+        being overwritten.
 
     Raises:
         BadArgumentError: An argument is not accepted; the message says what is.
         NoDataError: Neither a feed nor a context can supply the bars.
-        StreamNotFoundError: Neither the feed nor the context has the security at this
-            timeframe.
+        StreamNotFoundError: Neither the feed nor the context has the security, or any
+            of the list, at this timeframe.
         StaleFeedError: The bars are stale, and `on_stale` is "raise".
         BusyRingError: Bars closed faster than they could be read.
         SegmentError: The feed's shared memory cannot be used.
@@ -126,6 +134,11 @@ def get_price(
                 )
                 if frame is not None:
                     return frame
+    elif security.__class__ is list and start_date is None and end_date is None:
+        asked = security, frequency, fields, align, wide
+        listed = _read_cached_list(asked, (count, include_now, copy, max_age, on_stale))
+        if listed is not None:
+            return listed
     from wealthdata import query  # noqa: PLC0415 # loads pandas
 
     return query.run(
@@ -139,7 +152,22 @@ def get_price(
         copy=copy,
         max_age=max_age,
         on_stale=on_stale,
+        shape=(align, wide),
     )
+
+
+def _read_cached_list(
+    asked: tuple[Any, ...], options: tuple[Any, ...]
+) -> "pd.DataFrame | None":
+    feed = attached_feed()
+    if feed is None:
+        return None
+    try:
+        cached: Any = feed.queries.get((tuple(asked[0]), *asked[1:]))
+    except TypeError:
+        return None  # not hashable: the general query names the argument
+    frame: pd.DataFrame | None = None if cached is None else cached.read(*options)
+    return frame
 
 
 def bars_to_dataframe(bars: Iterable[BarLike]) -> "pd.DataFrame":

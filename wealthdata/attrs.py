@@ -26,6 +26,7 @@ class FrameAttrs(dict[str, Any]):
     health   the health of the stream; None as for `state`
     forming  True if the last row is the forming bar
     gaps     number of bars missing inside the window
+    absent   of a list, its securities that have no row
 
     For several securities: the oldest age, the worst health and the state that goes
     with it, all gaps.

@@ -14,7 +14,7 @@ anchor.
 """
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, cast
@@ -347,31 +347,6 @@ def template_of(fields: tuple[Field, ...]) -> FrameTemplate:
     if template is None:
         template = _templates[fields] = FrameTemplate(fields)
     return template
-
-
-def long_frame(
-    fields: tuple[Field, ...],
-    parts: Sequence[tuple[str, BarColumns, int, int]],
-    attrs: FrameAttrs,
-) -> pd.DataFrame:
-    """Return several streams one below the other: columns time, code and the fields.
-
-    `parts` are symbol, bars, first and last row, last exclusive.
-    """
-    windows = [(bars, slice(first, last)) for _, bars, first, last in parts]
-    codes = [symbol for symbol, _, first, last in parts for _ in range(first, last)]
-    columns: dict[str, Any] = {
-        "time": to_datetimes(_stack("close_time", windows)),
-        "code": pd.Series(codes, dtype=str),
-    }
-    columns.update((field, _stack(field, windows)) for field in fields)
-    frame = pd.DataFrame(columns)
-    frame.attrs["shmfeed"] = attrs
-    return frame
-
-
-def _stack(field: Field, windows: Iterable[tuple[BarColumns, slice]]) -> Any:
-    return np.concatenate([bars[field][window] for bars, window in windows])
 
 
 def bars_to_dataframe(bars: object) -> pd.DataFrame:

@@ -85,6 +85,12 @@ def check(
         warn(message, StaleFeedWarning)
 
 
+def end_outages(ended: set[tuple[StreamId, float | None]]) -> None:
+    """End these outages: their streams are fresh."""
+    if outages:
+        outages.difference_update(ended)
+
+
 def _stale_message(stream: StreamId, status: RingStatus, max_age: float | None) -> str:
     feed, symbol, timeframe = stream
     age = (

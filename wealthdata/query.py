@@ -5,6 +5,7 @@ does not change between two calls is prepared. The general query takes any argum
 bars from any source, and caches a query where that will serve the same call again.
 """
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -23,14 +24,15 @@ from wealthdata.context import (
     open_sources,
     strategy_time,
 )
+from wealthdata.cross_section import Shape, build_frame, planes_of
 from wealthdata.frame import (
     TIME,
     FrameTemplate,
-    long_frame,
     template_of,
     to_datetimes,
 )
 from wealthdata.freshness import check, warn_of_lost
+from wealthdata.list_query import CachedListQuery, warn_of_unknown
 from wealthdata.merge import FoundBars, Sources, find_bars
 from wealthdata.price_table import PreparedRead
 from wealthdata.request import (
@@ -191,15 +193,46 @@ class GeneralQuery(NamedTuple):
             f" {_TRIES} reads; read fewer rows, or use copy=True"
         )
 
-    def read_several(self, symbols: list[str]) -> pd.DataFrame:
-        """Return one long frame of these symbols. Raise as `read_one` does."""
-        parts, attrs = [], []
+    def read_several(self, symbols: list[str], shape: Shape) -> pd.DataFrame:
+        """Return the frame of these symbols.
+
+        Raise NoDataError, StaleFeedError or BusyRingError, and StreamNotFoundError if
+        none of the symbols is known.
+        """
+        limit, request = self.request.limit, self.request
+        while True:
+            found = self._find_each(symbols, request)
+            parts = [(s, f.columns, f.first, f.last) for s, f in found.items()]
+            planes = planes_of(parts, self.fields, shape.align)
+            if not shape.align or limit is None or planes.close_time.shape[1] >= limit:
+                break
+            depth = request.limit or limit
+            if all(last - first < depth for _, _, first, last in parts):
+                break  # there are no older rows
+            request = request._replace(limit=2 * depth)
+        attrs = combine([self._attrs(f, (s, self.timeframe)) for s, f in found.items()])
+        present = set(planes.symbols)
+        planes = planes.newest(shape, limit)
+        attrs["absent"] = [symbol for symbol in symbols if symbol not in present]
+        attrs["gaps"] = planes.gaps(self.timeframe)
+        return build_frame(planes, self.fields, shape, attrs)
+
+    def _find_each(
+        self, symbols: list[str], request: PriceRequest
+    ) -> dict[str, FoundBars]:
+        found, unknown, first = {}, [], None
         for symbol in symbols:
             key = symbol, self.timeframe
-            found = find_bars(key, self.request, self.sources, private=True)
-            attrs.append(self._attrs(found, key))
-            parts.append((symbol, found.columns, found.first, found.last))
-        return long_frame(self.fields, parts, combine(attrs))
+            try:
+                found[symbol] = find_bars(key, request, self.sources, private=True)
+            except StreamNotFoundError as error:
+                unknown.append(symbol)
+                first = first or error
+        if first is not None and not found:
+            raise first
+        if unknown and self.sources.feed is not None:
+            warn_of_unknown(self.sources.feed.name, self.timeframe, tuple(unknown))
+        return found
 
     def _attrs(self, found: FoundBars, key: StreamKey) -> FrameAttrs:
         """Return the frame's attrs, after the check of the stream's freshness."""
@@ -233,6 +266,7 @@ def run(
     copy: object,
     max_age: object,
     on_stale: object,
+    shape: tuple[object, object],
 ) -> pd.DataFrame:
     """Check the arguments of `get_price` and return its frame by the general query."""
     age_limit, reaction = check_stale_options(max_age, on_stale)
@@ -247,13 +281,40 @@ def run(
         on_stale=reaction,
         sources=open_sources(views, history),
     )
+    checked = Shape(check_flag("align", shape[0]), check_flag("wide", shape[1]))
     if not isinstance(security, str):
-        return query.read_several(check_securities(security))
+        return _read_list(query, security, frequency, fields, checked, copy)
     symbol = check_symbol(security)
     frame, from_ring_alone = query.read_one(symbol)
     if from_ring_alone and (fields is None or isinstance(fields, str | tuple)):
         _cache(query, symbol, (security, frequency, fields))
     return frame
+
+
+def _read_list(
+    query: GeneralQuery,
+    security: object,
+    frequency: str,
+    fields: object,
+    shape: Shape,
+    copy: object,
+) -> pd.DataFrame:
+    symbols = check_securities(security)
+    feed, request = query.sources.feed, query.request
+    if feed is not None and request.is_newest and template_of(query.fields).only_floats:
+        with suppress(StreamNotFoundError):  # the general query looks for a context
+            cached = CachedListQuery(
+                feed, tuple(symbols), query.timeframe, query.fields, shape
+            )
+            frame = cached.read(
+                request.limit, request.include_now, copy, query.max_age, query.on_stale
+            )
+            if frame is not None:
+                if isinstance(security, list | tuple):
+                    arguments = tuple(security), frequency, fields, *shape
+                    feed.cache_query(arguments, cached)
+                return frame
+    return query.read_several(symbols, shape)
 
 
 def _cache(query: GeneralQuery, symbol: str, arguments: object) -> None:

@@ -5,20 +5,24 @@ from typing import Any
 
 import numpy as np
 from support.cores import Core
-from support.ring_on_bytes import HOUR, blank, prices, right_to
+from support.ring_on_bytes import HOUR, prices, right_to
 
 from shmfeed import core as serving
 from shmfeed import cutting, follower
+from shmfeed.bar import StreamKey
 from shmfeed.layout import (
     C_FLOATS,
     E_WORD,
+    H_STREAMS,
     S_BASE,
     S_EPOCH,
     S_INTENT,
     S_PUBLISHED,
     SLOT_BITS,
     SLOT_HEADER_WORDS,
+    Geometry,
 )
+from shmfeed.memory.catalog import Catalog
 from shmfeed.memory.words import Words
 
 FIELDS = ("open", "high", "low", "close", "volume")
@@ -27,23 +31,38 @@ FIELDS = ("open", "high", "low", "close", "volume")
 class Rings:
     """Rings of one core. Bar `number` of ring k has prices that follow from both."""
 
-    def __init__(self, core: Core, count: int, history: int, guard: int = 2) -> None:
+    def __init__(
+        self,
+        core: Core,
+        count: int,
+        history: int,
+        guard: int = 2,
+        words: Words | None = None,
+    ) -> None:
+        """Make the streams, or read those that these words have already."""
         pure = core.name == "pure"
         self.read_cut = cutting.read_cut if pure else serving.read_cut
-        self.words, self.geometry, catalog = blank(history, guard, count)
+        self.geometry = Geometry(count, history, guard)
+        self.words = words or Words(bytearray(self.geometry.size))
+        if not self.words.ints[H_STREAMS]:
+            catalog = Catalog(self.words, self.geometry, 1)
+            for k in range(count):
+                catalog.add(_key(k), now=1)
         self._core = core
         self._base = follower.ReattachingReader if pure else serving.ReattachingReader
-        self.writers = []
-        right = right_to(self.words)
-        for k in range(count):
-            key = f"S{k}", "1h"
-            index = catalog.add(key, now=1)
-            self.writers.append(
-                core.RingWriter(
-                    self.words, self.geometry, index, key, lambda _: None, right
-                )
-            )
+        self._count = count
+        self._writers: list[Any] = []
         self.rings = self.over(self.words)
+
+    @property
+    def writers(self) -> list[Any]:
+        """The writers, made when they are first used: after a fork, in the child."""
+        if not self._writers:
+            right = right_to(self.words)
+            for k in range(self._count):
+                given = self.words, self.geometry, k, _key(k), lambda _: None, right
+                self._writers.append(self._core.RingWriter(*given))
+        return self._writers
 
     def over(self, words: Words) -> tuple[Any, ...]:
         """Return a ring for each stream, over these words."""
@@ -58,7 +77,7 @@ class Rings:
 
         return tuple(
             Ring(self._core.RingReader(words, self.geometry, k))
-            for k in range(len(self.writers))
+            for k in range(self._count)
         )
 
     def close(self, k: int, *numbers: int) -> None:
@@ -86,6 +105,10 @@ class Rings:
         ints[at + S_BASE] = 0
         ints[at + S_INTENT] = ints[at + S_PUBLISHED] = len(rows)
         ints[entry + E_WORD] = epoch + 1 << SLOT_BITS | slot
+
+
+def _key(k: int) -> StreamKey:
+    return f"S{k}", "1h"
 
 
 def values_of(k: int, number: int) -> tuple[float, ...]:

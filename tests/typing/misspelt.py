@@ -73,6 +73,10 @@ def keywords(feed: Feed, ring: Ring, writer: FeedWriter, rows: RingWriter) -> No
     writer.close(unlnk=True)
     # [call-arg] argument "cuont"
     wealthdata.get_price("A", cuont=5)
+    # [call-arg] Unexpected keyword argument "alig" for "get_price"
+    wealthdata.get_price(["A"], alig=True)
+    # [arg-type] Argument "wide" to "get_price" has incompatible type "str"
+    wealthdata.get_price(["A"], wide="yes")
     # [call-arg] argument "fed"
     wealthdata.use(fed="x")
     manager = shmfeed.get_websocket_manager()

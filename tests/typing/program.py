@@ -52,6 +52,11 @@ def read() -> float:
         private: Rows = ring.snapshot(20, include_now=True)
         kept: Rows = window.copy()
         last: Bar | None = ring.forming()
+        cut: shmfeed.Cut = shmfeed.cut(rings, 20, ("open", "money"), align=False)
+        tables: NDArray[np.float64] = cut.values
+        moments: NDArray[np.int64] = shmfeed.cut(iter(rings), 20, "close").close_time
+        without: list[Ring] = cut.missing
+        print(tables.shape, moments.shape, without)
         if window.valid and private.valid and kept.last > kept.first and last:
             return last.close + float(close.mean() + highs.mean() + times.sum())
         newest: float = ring.latest("close")
@@ -138,6 +143,8 @@ def manage(callback_log: list[str]) -> FeedStatus:
 
 def strategy(fields: Sequence[Field], timeframe: Timeframe) -> pd.DataFrame:
     wealthdata.use(feed="default", context_only=False)
+    listed = wealthdata.get_price(["A", "B"], count=20, align=True, wide=True)
+    print(listed.attrs["shmfeed"].absent)
     one = wealthdata.get_price("BTCUSDT", count=20)
     many = wealthdata.get_price(
         ["BTCUSDT", "ETHUSDT"],

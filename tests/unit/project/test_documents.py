@@ -184,7 +184,7 @@ def test_each_key_of_attrs_is_explained() -> None:
     context = wealthdata.Context(listed, run_params={"type": "backtest"})
     wealthdata.set_context(context)
     try:
-        attrs = wealthdata.get_price("A", count=1).attrs["shmfeed"]
+        attrs = wealthdata.get_price(["A"], count=1).attrs["shmfeed"]
     finally:
         wealthdata.clear_context()
     told = table("docs/strategies.md", "What a frame says about itself")

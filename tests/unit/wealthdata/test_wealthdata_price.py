@@ -19,6 +19,9 @@ pytest_plugins = ["support.strategy_process"]
 pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
 
 
+KEYWORDS = ["include_now", "copy", "max_age", "on_stale"]
+
+
 def test_names_and_order_of_the_arguments() -> None:
     parameters = inspect.signature(get_price).parameters
     assert [(p.name, p.default) for p in list(parameters.values())[1:]] == [
@@ -36,9 +39,11 @@ def test_names_and_order_of_the_arguments() -> None:
         ("copy", False),
         ("max_age", None),
         ("on_stale", "warn"),
+        ("align", False),
+        ("wide", False),
     ]
     keywords = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
-    assert keywords == ["include_now", "copy", "max_age", "on_stale"]
+    assert keywords == [*KEYWORDS, "align", "wide"]
 
 
 @pytest.mark.parametrize("copy", [False, True])
@@ -374,7 +379,7 @@ def test_without_feed_and_context_the_error_says_what_to_start(strategy: str) ->
 
 
 def test_a_stream_that_the_feed_does_not_carry_is_an_error(ring: RingWriter) -> None:
-    for security in ("ETHUSDT", [SYMBOL, "ETHUSDT"]):
+    for security in ("ETHUSDT", ["ETHUSDT", "XRPUSDT"]):
         with pytest.raises(StreamNotFoundError, match=r"ETHUSDT 1h.*BTCUSDT 1h"):
             get_price(security)
     with pytest.raises(StreamNotFoundError, match="BTCUSDT 4h"):

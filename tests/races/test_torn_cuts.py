@@ -1,0 +1,135 @@
+"""Cuts beside a writer that closes the bars of many rings at full speed, on each core.
+
+The writer closes bar after bar, each for ring 0, 1, .. in this order. So at any instant
+the counts never rise from one ring to the next, and differ by at most one. A value
+follows from its ring and its bar.
+
+Permitted: cuts as of one instant; BusyRingError.
+"""
+
+import mmap
+import os
+import time
+from collections import Counter
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from racing import READY, SHARE, STOP
+from support import cores, forks
+from support.cutting import FIELDS, Rings
+from support.ring_on_bytes import HOUR, prices
+
+from shmfeed import cutting
+from shmfeed.errors import BusyRingError
+from shmfeed.layout import Geometry
+from shmfeed.memory.words import Words
+
+RINGS, HISTORY, GUARD = 8, 50, 16
+CUTS = {"C": 200_000, "pure": 4_000}
+
+
+@contextmanager
+def racing_rings(writes, reads, pause):
+    """Yield rings of the core `reads`, which a child of the core `writes` fills."""
+    words = Words(mmap.mmap(-1, Geometry(RINGS, HISTORY, GUARD).size))
+    made = Rings(writes, RINGS, HISTORY, GUARD, words)
+    board = forks.board()
+    with forks.Fork(close_bars, made, board, pause) as child:
+        forks.wait_until(lambda: board[READY], 20, "the rings are full")
+        yield Rings(reads, RINGS, HISTORY, GUARD, words)
+        board[STOP] = 1
+        child.result()
+
+
+def close_bars(rings: Rings, board, pause: int) -> None:
+    number = 0
+    while not board[STOP]:
+        for k in range(RINGS):
+            rings.close(k, number)
+        number += 1
+        board[READY] = number > 2 * (HISTORY + GUARD)
+        for _ in range(pause):
+            os.sched_yield()
+
+
+def judge(found, align: bool, tally: Counter) -> int:
+    """Count a cut and its faults; return its newest bar's number."""
+    values, times, missing = found
+    rows = values.shape[2]
+    tally["rows"] += RINGS * rows
+    tally["bad"] += bool(missing)
+    last = times[-1] if align else times[:, -1]
+    tally["torn"] += not align and bool(
+        (np.diff(last) > 0).any() or last[0] - last[-1] > HOUR
+    )
+    numbers = np.broadcast_to(times // HOUR - 1, (RINGS, rows))
+    tally["bad"] += bool((np.diff(numbers) != 1).any())
+    for field, value in enumerate(prices(0)):
+        expected = value + 10.0 * numbers + np.arange(RINGS)[:, None] / 16
+        tally["bad"] += bool((values[field] != expected).any())
+    return int(np.min(last)) // HOUR - 1
+
+
+def read_cuts(rings: Rings, align: bool, wanted: float, seconds: float) -> Counter:
+    tally: Counter = Counter()
+    newest, deadline = 0, time.monotonic() + seconds
+    while tally["cuts"] < wanted and time.monotonic() < deadline:
+        tally["cuts"] += 1
+        n = (1, 7, HISTORY)[tally["cuts"] % 3]
+        try:
+            number = judge(rings.cut(n, align), align, tally)
+        except BusyRingError:
+            tally["busy"] += 1
+            continue
+        tally["bad"] += number < newest
+        newest = number
+    print(dict(tally))
+    return tally
+
+
+@pytest.mark.parametrize(("writes", "reads"), cores.PAIRS, ids=str)
+@pytest.mark.timeout(1200)
+def test_an_aligned_cut_is_whole_and_never_waits(writes, reads):
+    wanted = CUTS[reads.name] * SHARE
+    with racing_rings(writes, reads, pause=0) as rings:
+        tally = read_cuts(rings, True, wanted, seconds=600)
+    assert tally["bad"] == 0
+    assert tally["rows"] > wanted * RINGS
+    assert tally["busy"] < tally["cuts"] / 2
+
+
+@pytest.mark.parametrize(("writes", "reads"), cores.PAIRS, ids=str)
+@pytest.mark.timeout(1200)
+def test_a_cut_that_is_not_aligned_is_of_one_instant(writes, reads):
+    wanted = CUTS[reads.name] * SHARE / 4
+    with racing_rings(writes, reads, pause=20) as rings:
+        tally = read_cuts(rings, False, wanted, seconds=60 * forks.SCALE)
+    assert tally["bad"] == tally["torn"] == 0
+    assert tally["rows"] > RINGS
+
+
+def test_without_the_second_look_a_cut_is_torn(monkeypatch):
+    """The control: a cut that looks at the rows again, but not at the counts."""
+    held = cutting._Window.held
+    monkeypatch.setattr(cutting._Window, "held", lambda window, _: held(window, False))
+    with racing_rings(cores.PURE, cores.PURE, pause=1) as rings:
+        tally: Counter = Counter()
+        deadline = time.monotonic() + 20
+        while not tally["torn"] and time.monotonic() < deadline:
+            tally += read_cuts(rings, False, 200, 1)
+    assert tally["torn"] > 0
+
+
+@pytest.mark.parametrize("reads", cores.EACH, ids=str)
+def test_rings_that_are_read_one_by_one_are_torn(reads):
+    """The control on each core: what a loop over views or snapshots gives."""
+    with racing_rings(cores.PURE, reads, pause=1) as rings:
+        torn, deadline = 0, time.monotonic() + 20
+        while not torn and time.monotonic() < deadline:
+            one_by_one = [
+                rings.read_cut((ring,), 1, FIELDS, False)[1][0, 0]
+                for ring in rings.rings
+            ]
+            torn += bool((np.diff(one_by_one) > 0).any())
+    assert torn

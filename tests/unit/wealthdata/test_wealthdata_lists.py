@@ -1,0 +1,368 @@
+"""get_price of a list: long and wide, aligned or not, by either way."""
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.numbered_bars import append, listed, opens, prices, when
+
+from shmfeed.bar import DEFAULT_FIELDS
+from shmfeed.errors import (
+    BadArgumentError,
+    MissingBarsWarning,
+    StaleFeedError,
+    StaleFeedWarning,
+    StreamNotFoundError,
+)
+from shmfeed.writer import FeedWriter, create
+from wealthdata import (
+    Context,
+    attachment,
+    freshness,
+    get_price,
+    list_query,
+    set_context,
+)
+from wealthdata import long_frame as long_frames
+from wealthdata.list_query import CachedListQuery
+
+pytest_plugins = ["support.strategy_process"]
+
+SYMBOLS = ["A", "B", "C"]
+FIELDS = list(DEFAULT_FIELDS)
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_warned_of() -> None:
+    list_query._warned.clear()
+    freshness.outages.clear()
+
+
+def fill(writer: FeedWriter, held: dict[str, list[int]]) -> None:
+    for symbol, numbers in held.items():
+        append(writer.add_stream(symbol, "1h"), *numbers)
+
+
+def by_the_cut(**asked: Any) -> pd.DataFrame:
+    get_price(**asked)
+    feed = attachment.attached_feed()
+    assert feed is not None
+    assert [type(q) for q in feed.queries.values()] == [CachedListQuery]
+    return get_price(**asked)
+
+
+def by_the_long_way(**asked: Any) -> pd.DataFrame:
+    found = get_price(**asked, end_date=when(10_000))
+    feed = attachment.attached_feed()
+    assert feed is not None
+    assert not feed.queries
+    return found
+
+
+WAYS = [by_the_cut, by_the_long_way]
+
+
+def chosen(
+    held: dict[str, list[int]], count: int, align: bool, wide: bool
+) -> dict[str, list[int]]:
+    """Return the numbers of the bars that a frame has, found by sets."""
+    held = {symbol: numbers for symbol, numbers in held.items() if numbers}
+    if align:
+        common = sorted(set.intersection(*map(set, held.values()))) if held else []
+        return dict.fromkeys(held, common[-count:])
+    found = {symbol: numbers[-count:] for symbol, numbers in held.items()}
+    if wide and found:
+        times = sorted(set().union(*found.values()))[-count:]
+        found = {s: [n for n in ns if n in times] for s, ns in found.items()}
+    return found
+
+
+def as_long(rows: dict[str, list[int]]) -> pd.DataFrame:
+    pairs = [(symbol, number) for symbol, ns in rows.items() for number in ns]
+    times = pd.DatetimeIndex([when(n) for _, n in pairs])
+    return pd.DataFrame(
+        {
+            "time": times.astype(long_frames.TIME),
+            "code": pd.Series([symbol for symbol, _ in pairs], dtype=str),
+            **{
+                field: np.array([prices(n)[i] for _, n in pairs], np.float64)
+                for i, field in enumerate(FIELDS)
+            },
+        }
+    )
+
+
+def as_wide(rows: dict[str, list[int]]) -> pd.DataFrame:
+    long = as_long(rows)
+    times = sorted(set(long["time"]))
+    index = pd.DatetimeIndex(times).astype(long_frames.TIME)
+    columns = pd.MultiIndex.from_product([FIELDS, list(rows)])
+    wide = pd.DataFrame(np.nan, index=index, columns=columns)
+    for symbol, numbers in rows.items():
+        for number in numbers:
+            for i, field in enumerate(FIELDS):
+                wide.loc[when(number), (field, symbol)] = prices(number)[i]
+    return wide
+
+
+def gaps_of(rows: dict[str, list[int]]) -> int:
+    return sum(ns[-1] - ns[0] + 1 - len(ns) for ns in rows.values() if ns)
+
+
+NUMBERS = st.lists(st.integers(0, 9), max_size=8, unique=True).map(sorted)
+
+
+@given(
+    numbers=st.lists(NUMBERS, min_size=1, max_size=3),
+    count=st.integers(1, 9),
+    align=st.booleans(),
+    wide=st.booleans(),
+    way=st.sampled_from(WAYS),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
+def test_the_frame_is_what_sets_give(
+    strategy: str,
+    numbers: list[list[int]],
+    count: int,
+    align: bool,
+    wide: bool,
+    way: Callable[..., pd.DataFrame],
+) -> None:
+    held = dict(zip(SYMBOLS, numbers, strict=False))
+    attachment.detach()
+    with create(strategy, history=100) as writer:
+        fill(writer, held)
+        found = way(security=list(held), count=count, align=align, wide=wide)
+        writer.close(unlink=True)
+    rows = chosen(held, count, align, wide)
+    expected = as_wide(rows) if wide else as_long(rows)
+    if wide and not rows:
+        assert found.shape == (0, 0)
+    else:
+        pd.testing.assert_frame_equal(found, expected, check_freq=False)
+    attrs = found.attrs["shmfeed"]
+    assert attrs.absent == [symbol for symbol in held if not held[symbol]]
+    assert attrs.gaps == gaps_of(rows)
+    assert attrs.valid
+
+
+class TestTheTwoWaysAreOne:
+    @pytest.fixture
+    def frames(self, writer: FeedWriter) -> list[pd.DataFrame]:
+        fill(writer, {"A": [0, 1, 2], "B": [1, 2], "C": []})
+        asked = {"security": ["B", "A", "B", "C"], "count": 3}
+        return [by_the_long_way(**asked), by_the_cut(**asked)]
+
+    def test_frames_and_attrs(self, frames: list[pd.DataFrame]) -> None:
+        long_way, cut = frames
+        pd.testing.assert_frame_equal(cut, long_way)
+        assert list(cut["code"]) == ["B", "B", "A", "A", "A"]
+        ages = [frame.attrs["shmfeed"].pop("age") for frame in frames]
+        assert 0 <= ages[0] <= ages[1]
+        assert cut.attrs == long_way.attrs
+
+    def test_each_frame_is_private(self, frames: list[pd.DataFrame]) -> None:
+        before = copy.deepcopy(frames[1])
+        for frame in frames:
+            frame.loc[:, "close"] = -1.0
+            frame.loc[0, "code"] = "X"
+            frame.iloc[0, 0] = when(99)
+        again = get_price(["B", "A", "B", "C"], count=3)
+        pd.testing.assert_frame_equal(again, before)
+        assert pickle.loads(pickle.dumps(again)).equals(before)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("align", [False, True])
+def test_integer_fields(writer: FeedWriter, align: bool, wide: bool) -> None:
+    fill(writer, {"A": [0, 1, 2], "B": [2]})
+    fields = ["close", "open_time", "flags"]
+    found = get_price(["A", "B"], fields=fields, align=align, wide=wide)
+    if not wide:
+        rows = [2, 2] if align else [0, 1, 2, 2]
+        assert found["open_time"].tolist() == [opens(n) for n in rows]
+        assert found["flags"].dtype == np.int64
+    else:
+        assert found[("open_time", "A")].iloc[-1] == opens(2)
+        assert (found.dtypes[("open_time", "A")] == np.int64) == align
+
+
+def test_one_field_of_a_wide_frame(writer: FeedWriter) -> None:
+    fill(writer, {"A": [0, 1], "B": [1]})
+    for fields in ("close", ["close"]):
+        found = get_price(["B", "A"], fields=fields, wide=True)
+        assert list(found.columns) == ["B", "A"]
+        assert found["A"].tolist() == [prices(0)[3], prices(1)[3]]
+        assert np.isnan(found["B"].iloc[0])
+
+
+def test_the_columns_of_a_frame_are_its_own(writer: FeedWriter) -> None:
+    fill(writer, {"A": [0], "B": [0]})
+    for wide in (False, True):
+        first = get_price(["A", "B"], wide=wide)
+        first.columns.name = "mine"
+        first.index.name = "mine"
+        again = get_price(["A", "B"], wide=wide)
+        assert again.columns.name is None
+        assert again.index.name is None
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_forming_bars_of_a_list(writer: FeedWriter, wide: bool) -> None:
+    fill(writer, {"A": [0, 1], "B": [0, 1]})
+    for symbol in "AB":
+        ring = writer.add_stream(symbol, "1h")
+        ring.update_forming(opens(2), *prices(2))
+    found = get_price(["A", "B"], count=2, include_now=True, align=True, wide=wide)
+    times = found.index if wide else found["time"]
+    assert sorted(set(times)) == [when(1), when(2)]
+    assert found.attrs["shmfeed"].forming
+
+
+def test_a_stream_that_stopped_bounds_an_aligned_frame(writer: FeedWriter) -> None:
+    fill(writer, {"A": [0, 1, 2], "B": list(range(40))})
+    for way in WAYS:
+        attachment.detach()
+        found = way(security=["A", "B"], count=2, align=True)
+        assert list(found["time"]) == [when(1), when(2)] * 2
+
+
+class TestSecuritiesThatTheFeedDoesNotCarry:
+    def test_are_absent_and_warned_of_once(self, writer: FeedWriter) -> None:
+        fill(writer, {"A": [0, 1]})
+        with pytest.warns(MissingBarsWarning, match=r"not carry X, Y at 1h; ") as seen:
+            found = get_price(["X", "A", "Y"])
+        assert len(seen) == 1
+        assert seen[0].filename == __file__
+        for _ in range(2):
+            assert found.attrs["shmfeed"].absent == ["X", "Y"]
+            assert list(found["code"]) == ["A", "A"]
+            found = get_price(["X", "A", "Y"])
+        found = get_price(["X", "A"], end_date=when(5))
+        assert found.attrs["shmfeed"].absent == ["X"]
+
+    def test_are_seen_once_the_feed_carries_them(self, writer: FeedWriter) -> None:
+        fill(writer, {"A": [0]})
+        with pytest.warns(MissingBarsWarning):
+            get_price(["A", "X"])
+        fill(writer, {"X": [0]})
+        assert list(get_price(["A", "X"])["code"]) == ["A", "X"]
+
+    def test_alone_they_are_an_error(self, writer: FeedWriter) -> None:
+        fill(writer, {"A": [0]})
+        with pytest.raises(StreamNotFoundError, match="X 1h"):
+            get_price(["X", "Y"])
+
+    def test_carried_ones_without_rows_make_an_empty_frame(
+        self, writer: FeedWriter
+    ) -> None:
+        fill(writer, {"A": [], "B": []})
+        with pytest.warns(MissingBarsWarning):
+            found = get_price(["A", "B", "X"])
+        pd.testing.assert_frame_equal(found, as_long({}))
+        assert found.attrs["shmfeed"].absent == ["A", "B", "X"]
+
+    def test_a_context_may_have_them(self, writer: FeedWriter) -> None:
+        fill(writer, {"A": [0, 1]})
+        set_context(Context([listed(0, 1, symbol="X")]))
+        found = get_price(["A", "X"], count=2)
+        assert list(found["code"]) == ["A", "A", "X", "X"]
+        assert found.attrs["shmfeed"].absent == []
+
+
+class TestContexts:
+    def test_older_bars_of_a_list(self, writer: FeedWriter) -> None:
+        fill(writer, {"A": [2, 3], "B": [2, 3]})
+        asked: dict[str, Any] = {"security": ["A", "B"], "count": 4}
+        assert len(by_the_cut(**asked)) == 4
+        bars = [listed(0, 1, 2, symbol=symbol) for symbol in "AB"]
+        set_context(Context(bars))
+        for align in (False, True):
+            found = get_price(**asked, align=align)
+            assert list(found["time"]) == [when(n) for n in range(4)] * 2
+
+    def test_the_time_of_a_context_hides_newer_bars(self, writer: FeedWriter) -> None:
+        fill(writer, {"A": [0, 1, 2], "B": [0, 1, 2]})
+        by_the_cut(security=["A", "B"], count=2)
+        set_context(Context([], current_dt=when(1)))
+        found = get_price(["A", "B"], count=2)
+        assert list(found["time"]) == [when(0), when(1)] * 2
+
+
+class TestFreshness:
+    def test_the_state_of_all(self, writer: FeedWriter) -> None:
+        fill(writer, {"A": [0], "B": [0]})
+        attrs = by_the_cut(security=["A", "B"]).attrs["shmfeed"]
+        assert (attrs.health, attrs.state, attrs.source) == (
+            "live",
+            "connected",
+            "live",
+        )
+
+    def test_a_dead_feed_is_warned_of_for_each(self, writer: FeedWriter) -> None:
+        fill(writer, {"A": [0], "B": [0]})
+        by_the_cut(security=["A", "B"])
+        writer.close()
+        with pytest.warns(StaleFeedWarning) as seen:
+            attrs = get_price(["A", "B"]).attrs["shmfeed"]
+        assert len(seen) == 2
+        assert attrs.health == "dead"
+        with pytest.raises(StaleFeedError):
+            get_price(["A", "B"], on_stale="raise")
+        get_price(["A", "B"], on_stale="ignore")
+
+    def test_an_outage_ends_with_a_fresh_list(self, writer: FeedWriter) -> None:
+        fill(writer, {"A": [0], "B": [0]})
+        freshness.outages.add(((writer.name, "B", "1h"), None))
+        by_the_cut(security=["A", "B"])
+        assert not freshness.outages
+
+    def test_max_age(self, writer: FeedWriter) -> None:
+        fill(writer, {"A": [0], "B": [0]})
+        get_price(["A", "B"], max_age=100.0, on_stale="raise")
+        with pytest.raises(StaleFeedError, match=r"^A 1h"):
+            get_price(["A", "B"], max_age=0.0, on_stale="raise")
+
+
+@pytest.mark.parametrize("name", ["align", "wide"])
+def test_flags_are_checked(writer: FeedWriter, name: str) -> None:
+    fill(writer, {"A": [0]})
+    for security in (["A"], "A"):
+        with pytest.raises(BadArgumentError, match=f"{name} is 'yes'; it must be True"):
+            get_price(security, end_date=when(9), **{name: "yes"})
+
+
+def test_of_one_security_they_change_nothing(writer: FeedWriter) -> None:
+    fill(writer, {"A": [0, 1]})
+    plain = get_price("A")
+    pd.testing.assert_frame_equal(get_price("A", align=True, wide=True), plain)
+
+
+def test_a_list_that_cannot_be_hashed_names_the_argument(writer: FeedWriter) -> None:
+    fill(writer, {"A": [0]})
+    wrong: Any = [["A"]]
+    with pytest.raises(BadArgumentError, match="symbol"):
+        get_price(wrong)
+
+
+class TestTheLongFrame:
+    def test_the_direct_template_serves_here(self) -> None:
+        assert long_frames.DIRECT is long_frames.DirectLongTemplate
+
+    def test_another_pandas_is_served_by_the_public_one(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Broken(long_frames.DirectLongTemplate):
+            def __call__(self, columns: Any, *rest: Any) -> pd.DataFrame:
+                return super().__call__(columns + 1.0, *rest)
+
+        assert not long_frames.builds_alike(Broken)
+        monkeypatch.setattr(long_frames, "DirectLongTemplate", Broken)
+        assert long_frames.select_template() is long_frames.PublicLongTemplate

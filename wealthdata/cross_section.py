@@ -1,0 +1,197 @@
+"""Bars of several securities: which rows a frame has, and the frame's shape.
+
+The rows are *planes*, an array (securities, rows) for each field. A security's rows end
+at the right; at the left, where it has fewer than others, the close time is 0.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from shmfeed.bar import INT_FIELDS, Field, grid_steps, missing_bars, step
+from wealthdata.attrs import FrameAttrs
+from wealthdata.columns import BarColumns, Ints
+from wealthdata.frame import to_datetimes
+from wealthdata.long_frame import code_column, long_template
+
+Plane = NDArray[Any]
+Part = tuple[str, BarColumns, int, int]  # symbol, bars, first and last row, exclusive
+
+
+class Shape(NamedTuple):
+    """The shape of a frame of several securities, as `get_price` describes it."""
+
+    align: bool = False
+    wide: bool = False
+
+
+class Planes(NamedTuple):
+    """Rows of the securities in `symbols`, each of which has at least one row.
+
+    `values` is one float64 array (fields, securities, rows), or a list of arrays
+    (securities, rows), where a field is not float64.
+    """
+
+    symbols: tuple[str, ...]
+    close_time: Ints
+    values: Sequence[Plane] | Plane
+
+    @property
+    def is_whole(self) -> bool:
+        """True if all securities have the same number of rows."""
+        return int(np.count_nonzero(self.close_time)) == self.close_time.size
+
+    def newest(self, shape: Shape, limit: int | None) -> "Planes":
+        """Return the rows of the newest times of an aligned or a wide frame."""
+        closes, values = self.close_time, self.values
+        if limit is None or closes.shape[1] < limit or shape == (False, False):
+            return self
+        if shape.align:
+            last = [plane[:, -limit:] for plane in values]
+            kept = np.array(last) if isinstance(values, np.ndarray) else last
+            return Planes(self.symbols, closes[:, -limit:], kept)
+        if not len(closes) or (closes == closes[0]).all():
+            return self  # the usual case
+        oldest = np.unique(closes)[-limit:][0]
+        return Planes(self.symbols, np.where(closes < oldest, 0, closes), values)
+
+    def gaps(self, timeframe: str) -> int:
+        """Return the number of bars that are missing inside the securities' rows."""
+        closes = self.close_time
+        count, rows = len(closes), int(closes.shape[1])
+        if not rows:
+            return 0
+        if closes.strides[0] == 0 or count == 1:  # aligned: each security has these
+            steps = grid_steps(int(closes[0, 0]), int(closes[0, -1]), timeframe)
+            return count * missing_bars(steps, rows)
+        counts: Any = np.full(count, rows)
+        if not self.is_whole:
+            counts = np.count_nonzero(closes, axis=1)
+        firsts = closes[np.arange(count), np.minimum(rows - counts, rows - 1)]
+        lasts = closes[:, -1]
+        if length := step(timeframe):
+            missing: Any = (lasts - firsts) // length - counts + 1
+            return int(missing[(missing > 0) & (counts > 0)].sum())
+        spans = zip(firsts.tolist(), lasts.tolist(), counts.tolist(), strict=True)
+        return sum(
+            missing_bars(grid_steps(a, b, timeframe), n) for a, b, n in spans if n
+        )
+
+
+def planes_of(parts: Sequence[Part], fields: tuple[Field, ...], align: bool) -> Planes:
+    """Return the rows of these parts; aligned, only the close times that all have."""
+    parts = [part for part in parts if part[2] < part[3]]
+    closes = [bars.close_time[first:last] for _, bars, first, last in parts]
+    rows = [slice(None)] * len(parts) if not align else _common_rows(closes)
+    width = max((len(c[r]) for c, r in zip(closes, rows, strict=True)), default=0)
+    times = np.zeros((len(parts), width), np.int64)
+    values: Any = np.full((len(fields), *times.shape), np.nan)
+    if not set(INT_FIELDS).isdisjoint(fields):
+        values = [
+            plane.astype(np.int64 if field in INT_FIELDS else np.float64)
+            for field, plane in zip(fields, np.zeros_like(values), strict=True)
+        ]
+    for k, (_, bars, first, last) in enumerate(parts):
+        chosen = closes[k][rows[k]]
+        start = width - len(chosen)
+        times[k, start:] = chosen
+        for field, plane in zip(fields, values, strict=True):
+            plane[k, start:] = bars[field][first:last][rows[k]]
+    return Planes(tuple(part[0] for part in parts), times, values)
+
+
+def _common_rows(closes: list[Ints]) -> list[Any]:
+    common = closes[0] if closes else np.empty(0, np.int64)
+    for times in closes[1:]:
+        common = common[np.isin(common, times, assume_unique=True)]
+    return [np.searchsorted(times, common) for times in closes]
+
+
+def build_frame(
+    planes: Planes, fields: tuple[Field, ...], shape: Shape, attrs: FrameAttrs
+) -> pd.DataFrame:
+    """Return the frame of these rows."""
+    return (wide_frame if shape.wide else long_frame)(planes, fields, attrs)
+
+
+def long_frame(
+    planes: Planes, fields: tuple[Field, ...], attrs: FrameAttrs
+) -> pd.DataFrame:
+    """Return the securities one below the other: columns time, code and the fields."""
+    closes, values = planes.close_time, planes.values
+    columns: Any
+    if planes.is_whole and isinstance(values, np.ndarray):
+        codes = code_column(planes.symbols, closes.shape[1])
+        times, columns = closes.reshape(-1), values.reshape(len(fields), -1)
+    else:
+        present = closes > 0
+        codes = code_column(planes.symbols, np.count_nonzero(present, axis=1))
+        times, columns = closes[present], [plane[present] for plane in values]
+        if isinstance(values, np.ndarray):
+            columns = np.array(columns)
+    return long_template(fields)(columns, to_datetimes(times), codes, attrs)
+
+
+def wide_frame(
+    planes: Planes, fields: tuple[Field, ...], attrs: FrameAttrs
+) -> pd.DataFrame:
+    """Return times down, securities across; of several fields in a level above them."""
+    closes, values = planes.close_time, planes.values
+    if len(closes) and (closes == closes[0]).all():
+        times = closes[0]  # the usual case
+    else:
+        times, values = _spread(planes)
+    index = pd.DatetimeIndex(to_datetimes(times), copy=False)
+    columns = wide_columns(fields, planes.symbols)
+    if isinstance(values, np.ndarray):
+        block = values.reshape(len(columns), len(times)).T
+        frame = pd.DataFrame(block, index=index, columns=columns, copy=False)
+    else:
+        tables = [pd.DataFrame(plane.T, index=index) for plane in values]
+        frame = pd.concat(tables, axis=1)
+        frame.columns = columns
+    frame.attrs["shmfeed"] = attrs
+    return frame
+
+
+def _spread(planes: Planes) -> "tuple[Ints, Sequence[Plane] | Plane]":
+    """Return the times that any security has, and planes with a row for each."""
+    closes = planes.close_time
+    kept = closes > 0
+    times = np.unique(closes[kept])
+    rows, places = np.nonzero(kept)[0], np.searchsorted(times, closes[kept])
+    shape = len(closes), len(times)
+    if isinstance(planes.values, np.ndarray):
+        spread = np.full((len(planes.values), *shape), np.nan)
+        spread[:, rows, places] = planes.values[:, kept]
+        return times, spread
+    whole = len(rows) == shape[0] * shape[1]
+    spreads = []
+    for plane in planes.values:
+        # Integers stay integers where no bar is missing.
+        table = np.full(shape, np.nan) if not whole else np.empty(shape, plane.dtype)
+        table[rows, places] = plane[kept]
+        spreads.append(table)
+    return times, spreads
+
+
+_MAX_COLUMNS = 64
+_columns: dict[tuple[tuple[Field, ...], tuple[str, ...]], Any] = {}
+
+
+def wide_columns(fields: tuple[Field, ...], symbols: tuple[str, ...]) -> Any:
+    """Return the columns of a wide frame, made once for the same arguments."""
+    key = fields, symbols
+    columns = _columns.get(key)
+    if columns is None:
+        if len(_columns) >= _MAX_COLUMNS:
+            _columns.clear()
+        if len(fields) == 1:
+            columns = pd.Index(list(symbols))
+        else:
+            columns = pd.MultiIndex.from_product([list(fields), list(symbols)])
+        _columns[key] = columns
+    return columns.view()

@@ -1,0 +1,189 @@
+"""The cached query of a list of securities: their newest bars, by one cut."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from shmfeed.bar import Field, StreamKey, Timeframe
+from shmfeed.errors import MissingBarsWarning, StreamNotFoundError
+from shmfeed.feed import Cut, Ring, cut
+from shmfeed.status import HEALTHS, RingStatus, rings_status
+from wealthdata.attachment import AttachedFeed
+from wealthdata.attrs import make_attrs
+from wealthdata.context import ContextView, current_views, strategy_time
+from wealthdata.cross_section import Planes, Shape, build_frame
+from wealthdata.freshness import StreamId, check, end_outages, warn
+from wealthdata.request import DEFAULT_COUNT, check_stale_options
+
+
+class CachedListQuery:
+    """A prepared read of the newest bars of several streams of one feed."""
+
+    def __init__(
+        self,
+        feed: AttachedFeed,
+        symbols: tuple[str, ...],
+        timeframe: Timeframe,
+        fields: tuple[Field, ...],
+        shape: Shape,
+    ) -> None:
+        """Prepare the read, of float fields only.
+
+        Raise StreamNotFoundError if the feed carries none of the streams.
+        """
+        self._feed = feed
+        self._symbols = symbols
+        self._timeframe: Timeframe = timeframe
+        self._fields = fields
+        self._shape = shape
+        carried = split_carried(feed, symbols, timeframe)
+        if not carried.rings:
+            feed.ring((symbols[0], timeframe))
+        self._rings = carried.rings
+        self._unknown = carried.unknown
+        self._carried = tuple(s for s in symbols if s not in set(carried.unknown))
+        self._outages: set[tuple[StreamId, float | None]] = {
+            ((feed.name, s, timeframe), None) for s in self._carried
+        }
+
+    def read(
+        self,
+        count: int | None,
+        include_now: object,
+        copy: object,
+        max_age: float | None,
+        on_stale: Any,
+    ) -> pd.DataFrame | None:
+        """Return the newest bars, or None if the general query must decide.
+
+        Raise BadArgumentError, StaleFeedError or BusyRingError.
+        """
+        if count is None:
+            count = DEFAULT_COUNT
+        elif count.__class__ is not int or count < 1:
+            return None
+        if include_now is not False or not isinstance(copy, bool):
+            return None
+        if not (max_age is None and on_stale.__class__ is str and on_stale == "warn"):
+            max_age, on_stale = check_stale_options(max_age, on_stale)
+        try:
+            found = cut(self._rings, count, self._fields, self._shape.align)
+            status = rings_status(self._rings, self._timeframe)
+            fresh = status and (max_age is None or (status.age or 0.0) <= max_age)
+            each = [] if fresh else [ring.status() for ring in self._rings]
+        except StreamNotFoundError:
+            return None  # the feed was recreated without one of the streams
+        views, history = current_views()
+        if (views or history) and self._context_matters(found, count, views, history):
+            return None
+        if self._unknown and not self._is_unknown_still():
+            return None
+        if status is None or not fresh:
+            status = self._check_each(each, max_age, on_stale)
+        elif max_age is None:
+            end_outages(self._outages)
+        return self._frame(found, count, status)
+
+    def _frame(self, found: Cut, count: int, status: RingStatus) -> pd.DataFrame:
+        planes, absent = self._planes(found)
+        planes = planes.newest(self._shape, count)
+        values = {
+            "source": "live",
+            "feed": self._feed.name,
+            "age": status.age,
+            "state": status.state,
+            "health": status.health,
+            "forming": False,
+            "gaps": planes.gaps(self._timeframe),
+            "absent": absent,
+        }
+        attrs = make_attrs(True, values)
+        return build_frame(planes, self._fields, self._shape, attrs)
+
+    def _planes(self, found: Cut) -> tuple[Planes, list[str]]:
+        """Return the rows of the securities that have some, and the absent ones."""
+        symbols, values, closes = self._carried, found.values, found.close_time
+        if self._shape.align:
+            closes = np.broadcast_to(closes, values.shape[1:])
+        if not found.missing and not self._unknown:
+            return Planes(symbols, closes, values), []
+        missing = {ring.symbol for ring in found.missing}
+        present = [k for k, symbol in enumerate(symbols) if symbol not in missing]
+        kept = tuple(symbols[k] for k in present)
+        planes = Planes(kept, closes[present], values[:, present])
+        return planes, [symbol for symbol in self._symbols if symbol not in set(kept)]
+
+    def _context_matters(
+        self, found: Cut, count: int, views: tuple[ContextView, ...], history: object
+    ) -> bool:
+        """Return True if a context may add bars to this read, or hides some of them."""
+        closes = found.close_time
+        if any(view.is_backtest for view in views):
+            return True
+        if history is not None and (
+            self._unknown
+            or found.missing
+            or closes.shape[-1] < count
+            or not closes[..., 0].all()
+        ):
+            return True
+        now = strategy_time(views)
+        return now is not None and bool((closes > now).any())
+
+    def _is_unknown_still(self) -> bool:
+        """Return False once the feed carries one of the unknown securities."""
+        carried = split_carried(self._feed, self._unknown, self._timeframe)
+        warn_of_unknown(self._feed.name, self._timeframe, self._unknown)
+        return not carried.rings
+
+    def _check_each(
+        self, statuses: list[RingStatus], max_age: float | None, on_stale: str
+    ) -> RingStatus:
+        """Check the freshness of each stream; return the oldest age, worst health."""
+        for symbol, status in zip(self._carried, statuses, strict=True):
+            stream = self._feed.name, symbol, self._timeframe
+            check(stream, status, max_age, on_stale)
+        worst = max(statuses, key=lambda status: HEALTHS.index(status.health))
+        ages = [status.age for status in statuses if status.age is not None]
+        return RingStatus(max(ages, default=None), worst.state, worst.health)
+
+
+class Carried(NamedTuple):
+    """The rings of the streams that a feed carries, and the symbols of the others."""
+
+    rings: tuple[Ring, ...]
+    unknown: tuple[str, ...]
+
+
+def split_carried(
+    feed: AttachedFeed, symbols: tuple[str, ...], timeframe: Timeframe
+) -> Carried:
+    rings, unknown = [], []
+    for symbol in symbols:
+        try:
+            rings.append(feed.ring((symbol, timeframe)))
+        except StreamNotFoundError:
+            unknown.append(symbol)
+    return Carried(tuple(rings), tuple(unknown))
+
+
+_MAX_WARNED = 4096
+_SHOWN = 20
+_warned: set[tuple[str, StreamKey]] = set()  # feed and stream
+
+
+def warn_of_unknown(feed: str, timeframe: Timeframe, symbols: tuple[str, ...]) -> None:
+    """Warn once of each security of a list that the feed does not carry."""
+    new = [s for s in symbols if (feed, (s, timeframe)) not in _warned]
+    if not new:
+        return
+    if len(_warned) >= _MAX_WARNED:
+        _warned.clear()
+    _warned.update((feed, (symbol, timeframe)) for symbol in new)
+    more = "" if len(new) <= _SHOWN else f" and {len(new) - _SHOWN} more"
+    warn(
+        f"feed {feed!r} does not carry {', '.join(new[:_SHOWN])}{more} at {timeframe};"
+        " the frame has the others, and attrs['shmfeed'].absent lists what it lacks",
+        MissingBarsWarning,
+    )
