@@ -61,11 +61,48 @@ slice_due(const Slice *self)
     }
 }
 
+/* Memory of dead slices, for the next ones: most reads make a slice and drop one. */
+#ifdef __SANITIZE_ADDRESS__
+#define MOST_SPARE 0  /* each slice is a piece of the heap of its own */
+#else
+#define MOST_SPARE 16
+#endif
+
+static struct {
+    Slice *slices;  /* linked by `older` */
+    int count;
+} spare;
+
+static inline Slice *
+slice_alloc(void)
+{
+    Slice *self = spare.slices;
+    if (self == NULL) {
+        return PyObject_New(Slice, &SliceType);
+    }
+    spare.slices = self->older;
+    spare.count--;
+    PyObject_Init((PyObject *)self, &SliceType);
+    return self;
+}
+
+static inline void
+slice_free(Slice *self)
+{
+    if (spare.count >= MOST_SPARE) {
+        PyObject_Free(self);
+        return;
+    }
+    self->older = spare.slices;
+    spare.slices = self;
+    spare.count++;
+}
+
 /* Make a slice of rows [first, last) of an area. */
 static Slice *
 slice_new(Area *area, int64_t word, int64_t first, int64_t last)
 {
-    Slice *self = PyObject_New(Slice, &SliceType);
+    Slice *self = slice_alloc();
     if (self == NULL) {
         return NULL;
     }
@@ -105,7 +142,7 @@ slice_dealloc(Slice *self)
         self->older->newer = self->newer;
     }
     Py_DECREF(self->area);
-    Py_TYPE(self)->tp_free((PyObject *)self);
+    slice_free(self);
 }
 
 static void
