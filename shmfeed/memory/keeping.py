@@ -86,12 +86,12 @@ KEPT = 2  # set aside whole
 LAPPED = 3  # overwritten
 
 _MOST_DIGITS = 9
-_LOCK = threading.RLock()  # held while slices are set aside
+KEEPING = threading.RLock()  # held while slices are set aside
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_LOCK.acquire,
-        after_in_parent=_LOCK.release,
-        after_in_child=_LOCK.release,
+        before=KEEPING.acquire,
+        after_in_parent=KEEPING.release,
+        after_in_child=KEEPING.release,
     )
 
 
@@ -133,7 +133,7 @@ class Validity:
             return self.state == KEPT
         if area.is_intact(self.word, self.first):
             return True
-        with _LOCK:  # the slice may be on its way: wait for its state
+        with KEEPING:  # the slice may be on its way: wait for its state
             if self.state < KEPT and area.judge is not None:
                 return area.judge.is_intact(self.word, self.first)
             return self.state == KEPT
@@ -261,7 +261,7 @@ class Area:
         self.living.add(validity)
         due = self._due(validity)
         if due < self.due:
-            with _LOCK:
+            with KEEPING:
                 self.due = min(due, self.due)
         if self.closed:
             validity.state = LAPPED  # not counted: its reader never gets it
@@ -270,7 +270,7 @@ class Area:
 
     def attend(self) -> int:
         """Note which slices were overwritten, and return the next count that is due."""
-        with _LOCK:
+        with KEEPING:
             self.due = NEVER  # `join` waits for the lock from here on
             for validity in list(self.living):
                 if validity.state < KEPT and not self.is_intact(
@@ -285,7 +285,7 @@ class Area:
 
         No reader uses the area any more. `segment_area` is its slot in the segment.
         """
-        with _LOCK:
+        with KEEPING:
             if self.closed or not self.can_keep:
                 return False
             self.closed = True
@@ -304,7 +304,7 @@ class Area:
 
     def reopen(self) -> None:
         """Let slices join again, after they could not be set aside."""
-        with _LOCK:
+        with KEEPING:
             for validity in list(self.living):
                 if validity.state == LIVE:
                     validity.state = UNKEPT
@@ -366,7 +366,7 @@ class SlotBinding:
 
     def move(self, word: int) -> tuple[int, Area]:
         """Look at the slot that `word` names; set aside what lives of the old one."""
-        with _LOCK:
+        with KEEPING:
             old = self.pair
             if old[0] != word:
                 self.pair = word, self._segment_area(word)
@@ -381,7 +381,7 @@ class SlotBinding:
         Maps the slot by itself for its first slice.
         """
         if not area.can_keep and self._words.mapped and not area.living:
-            with _LOCK:
+            with KEEPING:
                 if self.pair[1] is not area:
                     return None
                 alone = area.map_alone()
@@ -393,7 +393,7 @@ class SlotBinding:
 
     def keep(self, area: Area, count: int) -> None:
         """Look after the slices: `count` rows are published, `area.due` is reached."""
-        with _LOCK:
+        with KEEPING:
             word, current = self.pair
             if current is not area or area.attend() > count:
                 return
@@ -456,7 +456,7 @@ def kept_bytes() -> int:
 
 def limit_kept(limit: int, /) -> None:
     """Set the most bytes to set aside, 0 for none, and give up what is above it."""
-    with _LOCK:
+    with KEEPING:
         _Kept.limit = limit
         _make_room(0)
 

@@ -2,6 +2,9 @@
 
 Each answer is bracketed by the writer's own words: the slice was surely overwritten
 before the question, or surely untouched after the answer. Permitted in between: either.
+
+Nothing is set aside here: a slice ends as one does in a process that neither reads nor
+waits in time. `test_kept.py` races the setting aside.
 """
 
 from collections import Counter, deque
@@ -9,6 +12,7 @@ from collections import Counter, deque
 import pytest
 from racing import Track, write_bars
 from support import cores, forks, payload
+from support.mapped_ring import limited
 
 from shmfeed.layout import S_EPOCH, S_INTENT
 
@@ -35,7 +39,7 @@ def test_each_lapped_view_is_reported_and_no_other(writes, reads):
     track = Track(HISTORY, GUARD)
     tally: Counter = Counter()
     held: deque = deque()
-    with track.race(writes, write_bars):
+    with track.race(writes, write_bars), limited(0):
         ring = track.reader(reads)
         turn = 0
         while min(tally["lapped", False], tally["whole", True]) < WANTED:
@@ -58,7 +62,8 @@ def test_the_first_row_overwritten_ends_a_slice(writes, reads):
     ring = track.writer(writes)
     for number in range(1, HISTORY + 1):
         payload.append(ring, number)
-    view = track.reader(reads).view(HISTORY)
+    reader = track.reader(reads)
+    view = reader.view(HISTORY)
     for number in range(HISTORY + 1, HISTORY + GUARD + 1):
         payload.append(ring, number)
         assert view.valid
@@ -73,7 +78,8 @@ def test_the_first_row_overwritten_ends_a_slice(writes, reads):
 def test_a_reused_slot_ends_its_slices(writes, reads):
     track = Track(HISTORY, GUARD)
     payload.append(track.writer(writes), 1)
-    view = track.reader(reads).view(1)
+    reader = track.reader(reads)
+    view = reader.view(1)
     assert view.valid
     track.words.ints[track.slot + S_EPOCH] += 1  # step S1 of a reuse
     assert not view.valid

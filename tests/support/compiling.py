@@ -151,8 +151,12 @@ def built_core(source: Path, into: Path, flags: str) -> Path:
 
 
 def mutant_core(mutant: str, into: Path) -> cores.Core:
-    """Build the extension of a mutant; return its classes, loaded beside the others."""
-    path = built_core(checkout(into, MUTANTS[mutant]), into, "")
+    """Build the extension of a mutant; return its classes."""
+    return loaded_core(built_core(checkout(into, MUTANTS[mutant]), into, ""))
+
+
+def loaded_core(path: Path) -> cores.Core:
+    """Return the classes of an extension, loaded beside the others."""
     spec = importlib.util.spec_from_file_location("mutant._ringbuf", path)
     assert spec is not None
     assert spec.loader is not None
