@@ -68,7 +68,7 @@ reader_leave_slot(Reader *self)
 }
 
 /* Look after the slices, as `count` rows are published and `due` is reached. */
-static void
+static void __attribute__((noinline, cold))
 reader_keep(Reader *self, int64_t count)
 {
     ring_slot segment_slot = reader_segment_slot(self);
@@ -173,11 +173,13 @@ reader_window(Reader *self, int64_t most, int64_t *first, int64_t *last)
     if (reader_current(self) < 0) {
         return -1;
     }
-    ring_window(&self->slot, most, first, last);
+    ring_slot slot = self->slot;
+    ring_window(&slot, most, first, last);
     if (*last >= self->due) {
         reader_keep(self, *last);
+        slot = self->slot;
     }
-    return *first <= *last && ring_intact(&self->slot, self->word, *first);
+    return *first <= *last && ring_intact(&slot, self->word, *first);
 }
 
 static PyObject *
@@ -234,11 +236,13 @@ reader_newest(Reader *self, int64_t *cells)
         if (found < 0) {
             break;
         }
-        found = ring_newest(&self->slot, cells, &row);
-        if ((int64_t)((uint64_t)row + 1) >= self->due) {
-            reader_keep(self, (int64_t)((uint64_t)row + 1));
+        ring_slot slot = self->slot;
+        found = ring_newest(&slot, cells, &row);
+        if (ring_minus(row, -1) >= self->due) {
+            reader_keep(self, ring_minus(row, -1));
+            slot = self->slot;
         }
-        if (ring_intact(&self->slot, self->word, row)) {
+        if (ring_intact(&slot, self->word, row)) {
             break;
         }
         found = reader_outrun(self, &budget, "last closed bar");
