@@ -202,7 +202,7 @@ def test_past_the_limit_the_oldest_frame_goes_with_a_warning(ring) -> None:
     assert valid == sorted(valid)
     assert not valid[0]
     assert valid[-1]
-    assert len(caught) == len(valid) - sum(valid)
+    assert 1 <= len(caught) <= len(valid) - sum(valid)
     assert "raise SHMFEED_KEEP_MB" in str(caught[0].message)
 
 
