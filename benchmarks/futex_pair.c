@@ -64,7 +64,7 @@ int main(int argc, char **argv)
         return 1;
     if (child == 0)
         sleeper(shared, count);
-    struct timespec pause = {.tv_sec = 0, .tv_nsec = pace};
+    struct timespec pause = {pace / 1000000000, pace % 1000000000};
     for (int n = 0; n < count; n++) {
         nanosleep(&pause, NULL);
         shared->bar[6] = now_ns();

@@ -19,6 +19,7 @@ BENCHMARKS = (
     "bench_cold",
     "bench_many",
     "bench_wakeup",
+    "bench_spin",
     "bench_scaling",
     "bench_waiters",
     "bench_footprint",

@@ -25,7 +25,10 @@ from shmfeed.text import repr_short
 from shmfeed.validation import check_seconds
 
 MOST_SPIN = 1.0  # seconds
-SLICE_NS = 10_000_000  # between two looks at signals, feeders and segments
+# The longest single look. Between two of them the waiter checks for signals, a dead
+# feeder and another segment. Short ones also keep its code in the caches: a bar that
+# ends a look finds Python warm.
+SLICE_NS = 100_000
 _LEAD_NS = 150_000  # how much later than asked a sleep may end
 _KEPT = 8  # arrivals
 
@@ -139,13 +142,12 @@ class Spinner:
         spin: Seconds, above 0.
     """
 
-    __slots__ = ("_arrivals", "_began", "_length", "_shortest")
+    __slots__ = ("_length", "_shortest", "arrivals")
 
     def __init__(self, arrivals: Sequence[Arrivals], spin: float) -> None:
-        self._arrivals = arrivals
+        self.arrivals = arrivals
         self._shortest = min(arrivals, key=lambda each: each.period)
         self._length = max(1, int(spin * 1e9))
-        self._began = 0  # 0: it does not spin now
 
     def plan(self, rest_ns: int) -> tuple[bool, int]:
         """Return True if the waiter shall look now, else sleep; and for how long, ns.
@@ -154,28 +156,18 @@ class Spinner:
             rest_ns: How long it may look or sleep, at least 1.
         """
         now = boot_ns()
-        self._settle(now)
         left = self._shortest.left(now, self._length)
-        windows = (each.window(now, self._length) for each in self._arrivals)
+        windows = (each.window(now, self._length) for each in self.arrivals)
         starts = [each for each in windows if each is not None]
         if not left or not starts:
             return False, rest_ns
         window = min(starts)
         if window.start - now > _LEAD_NS:
             return False, min(rest_ns, window.start - now - _LEAD_NS)
-        self._began = now
-        return True, min(rest_ns, left, window.end - now, SLICE_NS)
-
-    def note(self, number: int, at: int) -> None:
-        """Record the arrival, at this time, of a bar of ring `number`."""
-        if self._began:
-            self._settle(boot_ns())
-        self._arrivals[number].note(at)
-
-    def _settle(self, now: int) -> None:
-        if self._began:
-            self._shortest.spend(now, now - self._began)
-            self._began = 0
+        # All of it is spent now: nothing is left to do once a bar has come.
+        look_ns = min(rest_ns, left, window.end - now, SLICE_NS)
+        self._shortest.spend(now, look_ns)
+        return True, look_ns
 
 
 def make_spinner(arrivals: Sequence[Arrivals], spin: float) -> Spinner | None:

@@ -125,7 +125,7 @@ def _spin_past(reader: RingReader, after: int, rest_ns: int, spinner: Spinner) -
     looks, rest_ns = spinner.plan(rest_ns)
     count = (look_past if looks else sleep_past)(reader, after, rest_ns)
     if count > after:
-        spinner.note(0, reader.updated)
+        spinner.arrivals[0].note(reader.updated)
     return count
 
 
@@ -266,4 +266,4 @@ class WaitSet(Generic[R]):
         if self._spinner is not None:
             for number, (_, reader, after, _) in enumerate(self._waited):
                 if reader.count > after:
-                    self._spinner.note(number, reader.updated)
+                    self._spinner.arrivals[number].note(reader.updated)

@@ -75,6 +75,15 @@ def test_sleepers_are_compared_with_the_floor():
         assert sum(samples["histogram"].values()) > 0
 
 
+def test_a_reader_that_spins_is_compared_with_one_that_sleeps():
+    benchmark = "bench_spin"
+    found, table = run(benchmark)
+    check(found, table, benchmark)
+    assert {"spin", "sleep"} <= found["results"].keys()
+    for rounds in found["results"].values():
+        assert all(ns > 0 for one in rounds for ns in one["ns"])
+
+
 def test_reads_are_measured_among_readers_and_among_streams():
     benchmark = "bench_scaling"
     found, table = run(benchmark)
