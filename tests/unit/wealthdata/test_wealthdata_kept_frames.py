@@ -214,62 +214,63 @@ def mapped_files(name: str) -> list[str]:
     return [line for line in maps + opened if f".{name}" in line]
 
 
-class TestNothingPins:
-    def test_an_unlinked_segment(self, strategy: str) -> None:
-        writer = create(strategy, history=100, guard=16)
-        append(writer.add_stream(SYMBOL, "1h"), *FIRST)
-        frame = get_price(SYMBOL, count=20)
-        merged = frame.merge(frame, left_index=True, right_index=True)
-        before = content(frame), content(merged)
-        feed = attach(strategy)
-        rows = feed.ring(SYMBOL, "1h").view(20)
-        values = rows.values
-        writer.close(unlink=True)
-        assert mapped_files(strategy)
-        del writer
-        attachment.detach()
-        feed.close()
+def test_no_frame_keeps_an_unlinked_segment(strategy: str) -> None:
+    writer = create(strategy, history=100, guard=16)
+    append(writer.add_stream(SYMBOL, "1h"), *FIRST)
+    frame = get_price(SYMBOL, count=20)
+    merged = frame.merge(frame, left_index=True, right_index=True)
+    before = content(frame), content(merged)
+    feed = attach(strategy)
+    rows = feed.ring(SYMBOL, "1h").view(20)
+    values = rows.values
+    writer.close(unlink=True)
+    assert mapped_files(strategy)
+    del writer
+    attachment.detach()
+    feed.close()
+    gc.collect()
+    assert mapped_files(strategy) == []
+    assert (content(frame), content(merged)) == before
+    assert frame.attrs["shmfeed"].valid
+    assert rows.valid
+    assert (values == rows.copy().values).all()
+
+
+def test_no_frame_keeps_a_recreated_segment(strategy: str) -> None:
+    writer = create(strategy, history=100, guard=16)
+    append(writer.add_stream(SYMBOL, "1h"), *FIRST)
+    frame = get_price(SYMBOL, count=20)
+    before = content(frame)
+    writer.close(unlink=True)
+    del writer
+    with create(strategy, history=50, guard=16) as writer:
+        append(writer.add_stream(SYMBOL, "1h"), *range(7))
+        assert len(get_price(SYMBOL, count=20)) == 7
         gc.collect()
-        assert mapped_files(strategy) == []
-        assert (content(frame), content(merged)) == before
+        assert not [line for line in mapped_files(strategy) if "deleted" in line]
+        assert content(frame) == before
         assert frame.attrs["shmfeed"].valid
-        assert rows.valid
-        assert (values == rows.copy().values).all()
+        attachment.detach()
+        writer.close(unlink=True)
 
-    def test_a_recreated_segment(self, strategy: str) -> None:
-        writer = create(strategy, history=100, guard=16)
+
+def test_control_with_the_limit_0_a_frame_does(strategy: str) -> None:
+    with limited(0), create(strategy, history=100, guard=16) as writer:
         append(writer.add_stream(SYMBOL, "1h"), *FIRST)
         frame = get_price(SYMBOL, count=20)
-        before = content(frame)
+        limited_frame = content(frame)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SHMFEED_KEEP_MB", "0")
+            rows = attach(strategy).ring(SYMBOL, "1h").view(20)
         writer.close(unlink=True)
-        del writer
-        with create(strategy, history=50, guard=16) as writer:
-            append(writer.add_stream(SYMBOL, "1h"), *range(7))
-            assert len(get_price(SYMBOL, count=20)) == 7
-            gc.collect()
-            assert not [line for line in mapped_files(strategy) if "deleted" in line]
-            assert content(frame) == before
-            assert frame.attrs["shmfeed"].valid
-            attachment.detach()
-            writer.close(unlink=True)
-
-    def test_control_with_the_limit_0_a_frame_pins(self, strategy: str) -> None:
-        with limited(0), create(strategy, history=100, guard=16) as writer:
-            append(writer.add_stream(SYMBOL, "1h"), *FIRST)
-            frame = get_price(SYMBOL, count=20)
-            limited_frame = content(frame)
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("SHMFEED_KEEP_MB", "0")
-                rows = attach(strategy).ring(SYMBOL, "1h").view(20)
-            writer.close(unlink=True)
-        del writer
-        attachment.detach()
-        gc.collect()
-        assert mapped_files(strategy)
-        assert content(frame) == limited_frame
-        del frame, rows
-        gc.collect()
-        assert mapped_files(strategy) == []
+    del writer
+    attachment.detach()
+    gc.collect()
+    assert mapped_files(strategy)
+    assert content(frame) == limited_frame
+    del frame, rows
+    gc.collect()
+    assert mapped_files(strategy) == []
 
 
 class TestRings:
