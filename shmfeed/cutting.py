@@ -39,6 +39,7 @@ from shmfeed.validation import check_flag, check_int
 
 _CLOSE_TIME = COLUMN_NUMBER["close_time"]
 
+Columns = slice | list[int]
 CutArrays = tuple[FloatArray, IntArray, list[int]]
 
 
@@ -160,17 +161,24 @@ class _Window:
     def close_time(self) -> IntArray:
         return self._slot.ints[_CLOSE_TIME, self._start : self._start + len(self)]
 
-    def copy(self, columns: list[int]) -> FloatArray:
-        """Return a copy of all rows."""
-        return self._slot.floats[columns, self._start : self._start + len(self)]
+    def copy(self, columns: Columns, into: FloatArray) -> None:
+        """Copy all rows."""
+        into[:] = self._slot.floats[columns, self._start : self._start + len(self)]
 
-    def copy_at(self, times: IntArray, columns: list[int]) -> FloatArray:
-        """Return a copy of the rows with these close times."""
-        rows = self.close_time.searchsorted(times)
+    def copy_at(self, times: IntArray, columns: Columns, into: FloatArray) -> None:
+        """Copy the rows with these close times."""
+        if not len(times):
+            return
+        closes, count = self.close_time, len(times)
+        start = int(closes.searchsorted(times[0]))
+        found = closes[start : start + count]
+        start += self._start
+        if len(found) == count and (found == times).all():  # the usual case
+            into[:] = self._slot.floats[columns, start : start + count]
+            return
         # A row that is overwritten meanwhile may have any time: stay inside.
-        rows = self._start + np.minimum(rows, len(self) - 1)
-        copied: FloatArray = self._slot.floats[np.array(columns)[:, np.newaxis], rows]
-        return copied
+        rows = np.minimum(closes.searchsorted(times), len(self) - 1)
+        into[:] = self._slot.floats[:, self._start + rows][columns]
 
 
 class _Cut:
@@ -181,7 +189,11 @@ class _Cut:
     ) -> None:
         history = windows[0].history
         self._windows = windows
-        self._columns = columns
+        # Adjacent columns are copied as one array.
+        first, count = columns[0], len(columns)
+        adjacent = columns == [*range(first, first + count)]
+        self._columns = slice(first, first + count) if adjacent else columns
+        self._fields = count
         self._align = align
         self._most = min(n, history)
         self._reach = history if align else self._most
@@ -224,7 +236,7 @@ class _Cut:
         shape = len(self._windows), rows
         if not self._align:
             self._times = np.empty(shape, np.int64)
-        self._values = np.empty((len(self._columns), *shape))
+        self._values = np.empty((self._fields, *shape))
         self._rows = rows
         return True
 
@@ -233,11 +245,12 @@ class _Cut:
         window, values = self._windows[k], self._values[:, k]
         if not self._align:
             start = self._rows - len(window)
-            values[:, :start] = np.nan
-            self._times[k, :start] = 0
-            values[:, start:] = window.copy(self._columns)
+            if start:
+                values[:, :start] = np.nan
+                self._times[k, :start] = 0
+            window.copy(self._columns, values[:, start:])
             self._times[k, start:] = window.close_time
         elif len(window):
-            values[:] = window.copy_at(self._times, self._columns)
+            window.copy_at(self._times, self._columns, values)
         else:
             values[:] = np.nan

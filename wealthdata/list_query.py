@@ -13,7 +13,7 @@ from wealthdata.attachment import AttachedFeed
 from wealthdata.attrs import make_attrs
 from wealthdata.context import ContextView, current_views, strategy_time
 from wealthdata.cross_section import Planes, Shape, build_frame
-from wealthdata.freshness import StreamId, check, end_outages, warn
+from wealthdata.freshness import StreamId, check, end_outages, warn, warn_of_lost
 from wealthdata.request import DEFAULT_COUNT, check_stale_options
 
 
@@ -69,9 +69,7 @@ class CachedListQuery:
             max_age, on_stale = check_stale_options(max_age, on_stale)
         try:
             found = cut(self._rings, count, self._fields, self._shape.align)
-            status = rings_status(self._rings, self._timeframe)
-            fresh = status and (max_age is None or (status.age or 0.0) <= max_age)
-            each = [] if fresh else [ring.status() for ring in self._rings]
+            status, each = self._statuses(max_age)
         except StreamNotFoundError:
             return None  # the feed was recreated without one of the streams
         views, history = current_views()
@@ -79,11 +77,23 @@ class CachedListQuery:
             return None
         if self._unknown and not self._is_unknown_still():
             return None
-        if status is None or not fresh:
+        if status is None:
             status = self._check_each(each, max_age, on_stale)
         elif max_age is None:
             end_outages(self._outages)
         return self._frame(found, count, status)
+
+    def _statuses(
+        self, max_age: float | None
+    ) -> tuple[RingStatus | None, list[RingStatus]]:
+        """Return the status of all if they are fresh, else None and that of each."""
+        for ring in self._rings:
+            if ring._lost:
+                warn_of_lost(ring)
+        status = rings_status(self._rings, self._timeframe)
+        if status and (max_age is None or (status.age or 0.0) <= max_age):
+            return status, []
+        return None, [ring.status() for ring in self._rings]
 
     def _frame(self, found: Cut, count: int, status: RingStatus) -> pd.DataFrame:
         planes, absent = self._planes(found)

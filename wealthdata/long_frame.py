@@ -5,6 +5,7 @@ do, so they are put together directly, if that gives the same frame when this mo
 loaded. The classes of the parts are those of a frame that the public constructor made.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -21,6 +22,7 @@ from wealthdata.frame import TIME, readonly_index
 # codes.
 LongTemplate = Callable[[Any, Datetimes, Any, FrameAttrs], pd.DataFrame]
 
+_new = object.__new__
 _MAX_CODES = 64
 _codes: dict[tuple[tuple[str, ...], int | bytes], Any] = {}
 
@@ -62,28 +64,45 @@ class DirectLongTemplate:
 
     def __init__(self, fields: Sequence[str]) -> None:
         sample: Any = _sample(PublicLongTemplate, fields)
+        times: Any = type(sample._mgr.blocks[0].values)
         self._blocks = [(type(b), b.mgr_locs) for b in sample._mgr.blocks]
         self._manager = type(sample._mgr)
-        self._frame = pd.DataFrame._from_mgr  # type: ignore[attr-defined] # private
-        self._times = type(sample._mgr.blocks[0].values)._simple_new
+        # DatetimeArray's own _simple_new takes twice as long for assertions that hold.
+        self._times = super(times, times)._simple_new  # type: ignore[misc] # private
+        self._has_frequency = "_freq" in vars(sample._mgr.blocks[0].values)
+        self._flags = type(sample._flags)
+        self._caches_columns = "_item_cache" in vars(sample)
         self._columns = readonly_index(sample.columns)
-        self._range = pd.RangeIndex._simple_new  # type: ignore[attr-defined] # private
+        self._columns.get_loc("time")  # builds the hash table, which frames share
 
     def __call__(
         self, columns: Any, times: Datetimes, codes: Any, attrs: FrameAttrs
     ) -> pd.DataFrame:
         (time, time_at), (code, code_at), (values, values_at) = self._blocks
+        array = self._times(times.reshape(1, -1), TIME)
+        if self._has_frequency:
+            array._freq = None
         if isinstance(codes, np.ndarray):
             codes = codes.reshape(1, -1)
         blocks = (
-            time(self._times(times.reshape(1, -1), dtype=TIME), time_at, 2),
+            time(array, time_at, 2),
             code(codes, code_at, 2),
             values(columns, values_at, 2),
         )
-        axes = [self._columns.view(), self._range(range(len(times)))]
-        frame: pd.DataFrame = self._frame(self._manager(blocks, axes, False), axes)
-        frame.attrs["shmfeed"] = attrs
-        return frame
+        axes = [self._columns.view(), pd.RangeIndex(len(times))]
+        frame: Any = _new(pd.DataFrame)
+        flags: Any = _new(self._flags)
+        flags._allows_duplicate_labels = True
+        flags._obj = weakref.ref(frame)
+        state = frame.__dict__  # a frame's __setattr__ looks for a column first
+        state["_mgr"] = self._manager(blocks, axes, False)
+        state["_attrs"] = {"shmfeed": attrs}
+        state["_flags"] = flags
+        if self._caches_columns:
+            state["_is_copy"] = None
+            state["_item_cache"] = {}
+        built: pd.DataFrame = frame
+        return built
 
 
 def _sample(template: Any, fields: Sequence[str], rows: int = 3) -> pd.DataFrame:
@@ -119,7 +138,8 @@ def _first(frame: pd.DataFrame) -> list[float]:
 def _parts(frame: Any) -> list[Any]:
     """Return the types of a frame's parts, and those of their attributes but caches."""
     blocks = [(type(b), type(b.values), b.values.shape) for b in frame._mgr.blocks]
-    parts = [frame, frame.columns, frame.index, frame._mgr.blocks[0].values]
+    times = frame._mgr.blocks[0].values
+    parts = [frame, frame.columns, frame.index, frame._flags, times]
     attributes = [
         {name: type(value) for name, value in vars(part).items() if name != "_cache"}
         for part in parts

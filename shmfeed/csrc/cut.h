@@ -32,6 +32,8 @@ typedef struct {
     PyObject *budget;
 } Cut;
 
+#define CUT_WITHOUT_GIL (1 << 18)  /* words, about 1 ms */
+
 static inline int64_t
 cut_length(const CutRing *ring)
 {
@@ -268,6 +270,23 @@ cut_copy(Cut *cut, Py_ssize_t k)
     }
 }
 
+/* Copy all rings that moved, C3. Large copies let the GIL go: the readers hold the
+   segment mapped, and no other thread has the arrays yet. */
+static void
+cut_copy_moved(Cut *cut)
+{
+    int64_t words = cut->rows * cut->count * cut->fields;
+    PyThreadState *state = words < CUT_WITHOUT_GIL ? NULL : PyEval_SaveThread();
+    for (Py_ssize_t k = 0; k < cut->count; k++) {
+        if (cut->rings[k].moved) {
+            cut_copy(cut, k);
+        }
+    }
+    if (state != NULL) {
+        PyEval_RestoreThread(state);
+    }
+}
+
 /* Take and copy the rings that moved: 1 if all held then, 0 if not, -1 on an error. */
 static int
 cut_pass(Cut *cut)
@@ -288,11 +307,7 @@ cut_pass(Cut *cut)
     if (cut_choose(cut) < 0) {
         return -1;
     }
-    for (Py_ssize_t k = 0; k < cut->count; k++) {
-        if (cut->rings[k].moved) {
-            cut_copy(cut, k);
-        }
-    }
+    cut_copy_moved(cut);
     for (Py_ssize_t k = 0; k < cut->count; k++) {
         cut->rings[k].moved = !cut_held(&cut->rings[k], !cut->align);
         moved = moved || cut->rings[k].moved;
@@ -328,17 +343,14 @@ cut_bind(Cut *cut, PyObject *rings)
         if (!PyObject_TypeCheck(ring, &ReattachingReaderType)) {
             return 0;
         }
-        Reader *first = cut->rings[0].reader;
-        Reader *reader = (Reader *)((ReattachingReader *)ring)->reader;
-        if (first != NULL && reader != NULL && reader->segment == first->segment) {
-            Py_INCREF(reader);  /* as current as the first one */
-        } else if ((reader = reattaching_current((ReattachingReader *)ring)) == NULL) {
+        Reader *reader = reattaching_current((ReattachingReader *)ring);
+        if (reader == NULL) {
             return -1;
         }
         cut->rings[k].reader = reader;
         cut->rings[k].word = reader->word;
         cut->rings[k].moved = true;
-        if (first != NULL && reader->segment != first->segment) {
+        if (reader->segment != cut->rings[0].reader->segment) {
             return 0;
         }
     }

@@ -26,7 +26,7 @@ from shmfeed.layout import Geometry
 from shmfeed.memory.words import Words
 
 RINGS, HISTORY, GUARD = 8, 50, 16
-CUTS = {"C": 200_000, "pure": 4_000}
+CUTS = {"C": 100_000, "pure": 3_000}
 
 
 @contextmanager
@@ -109,10 +109,97 @@ def test_a_cut_that_is_not_aligned_is_of_one_instant(writes, reads):
     assert tally["rows"] > RINGS
 
 
+GENERATION = 1e6
+SWAPPED = 3
+
+
+def swap_in_turn(rings: Rings, board) -> None:
+    """Give ring 0, 1, 2 new rows in turn: opens are of one generation."""
+    generation, slot = 0, SWAPPED
+    while not board[STOP]:
+        generation += 1
+        for k in range(SWAPPED):
+            rings.swap(k, range(20), slot, shift=generation * GENERATION)
+            slot = SWAPPED + (slot - SWAPPED + 1) % 8
+        board[READY] = generation
+
+
+def read_generations(rings: Rings, wanted: float) -> Counter:
+    tally: Counter = Counter()
+    deadline = time.monotonic() + 60 * forks.SCALE
+    while tally["cuts"] < wanted and time.monotonic() < deadline:
+        tally["cuts"] += 1
+        try:
+            values, _, _ = rings.cut(7, True)
+        except BusyRingError:
+            tally["busy"] += 1
+            continue
+        found = values[0] // GENERATION
+        tally["bad"] += bool((found != found[:, :1]).any())
+        first, last = found[0, 0], found[-1, 0]
+        tally["torn"] += bool((np.diff(found[:, 0]) > 0).any() or first - last > 1)
+        tally["turns"] += bool(first != last)
+    print(dict(tally))
+    return tally
+
+
+@contextmanager
+def swapped_rings(reads):
+    words = Words(mmap.mmap(-1, Geometry(SWAPPED, 20, GUARD).size))
+    made = Rings(cores.PURE, SWAPPED, 20, GUARD, words)
+    board = forks.board()
+    with forks.Fork(swap_in_turn, made, board) as child:
+        forks.wait_until(lambda: board[READY], 20, "the rings were swapped")
+        yield Rings(reads, SWAPPED, 20, GUARD, words)
+        board[STOP] = 1
+        child.result()
+
+
+@pytest.mark.parametrize("reads", cores.EACH, ids=str)
+@pytest.mark.timeout(1200)
+def test_an_aligned_cut_beside_swaps_is_of_one_instant(reads):
+    with swapped_rings(reads) as rings:
+        tally = read_generations(rings, CUTS[reads.name] * SHARE / 4)
+    assert tally["bad"] == tally["torn"] == 0
+    assert tally["turns"] > 0
+
+
+def take_slowly(monkeypatch) -> None:
+    """Let a pure reader yield before each ring, and take none again for a swap."""
+    take = cutting._Window.take
+
+    def take_after_a_pause(window: cutting._Window, most: int) -> bool:
+        os.sched_yield()
+        take(window, most)
+        return True
+
+    monkeypatch.setattr(cutting._Window, "take", take_after_a_pause)
+
+
+def test_without_the_look_at_catalog_words_a_cut_is_torn(monkeypatch):
+    """The control: rows are whole, but a ring may be swapped after it was read."""
+
+    def held(window: cutting._Window, with_count: bool) -> bool:
+        return window.first <= window.last and window._slot.is_intact(
+            window._word, window.first
+        )
+
+    monkeypatch.setattr(cutting._Window, "held", held)
+    take_slowly(monkeypatch)
+    with swapped_rings(cores.PURE) as rings:
+        tally: Counter = Counter()
+        deadline = time.monotonic() + 20
+        while not tally["torn"] and time.monotonic() < deadline:
+            tally += read_generations(rings, 200)
+    assert tally["torn"] > 0
+    assert tally["bad"] == 0
+
+
 def test_without_the_second_look_a_cut_is_torn(monkeypatch):
     """The control: a cut that looks at the rows again, but not at the counts."""
     held = cutting._Window.held
     monkeypatch.setattr(cutting._Window, "held", lambda window, _: held(window, False))
+    take_slowly(monkeypatch)
     with racing_rings(cores.PURE, cores.PURE, pause=1) as rings:
         tally: Counter = Counter()
         deadline = time.monotonic() + 20

@@ -87,7 +87,9 @@ class Rings:
     def cut(self, n: int, align: bool, fields: tuple[str, ...] = FIELDS) -> Any:
         return self.read_cut(self.rings, n, fields, align)
 
-    def swap(self, k: int, numbers: Iterable[int], slot: int) -> None:
+    def swap(
+        self, k: int, numbers: Iterable[int], slot: int, shift: float = 0.0
+    ) -> None:
         """Give ring k these rows in another slot, S1 to S4. Its writer is unusable."""
         ints, entry = self.words.ints, self.geometry.entry_word(k)
         at, capacity = self.geometry.slot_word(slot), self.geometry.capacity
@@ -96,6 +98,8 @@ class Rings:
             for number in range(self.geometry.slots)
         )
         rows = [[n * HOUR, (n + 1) * HOUR, *values_of(k, n), 0.0, 0] for n in numbers]
+        for cells in rows:
+            cells[C_FLOATS] += shift
         ints[at + S_EPOCH] = epoch + 1
         columns = self.words.columns(at + SLOT_HEADER_WORDS, (9, 2 * capacity))
         for row, cells in enumerate(rows):

@@ -122,6 +122,8 @@ class TestOfQuietRings:
         for pair in pairs:
             assert rings.read_cut(pair, 1, FIELDS, True) is None
 
+
+class TestDamage:
     @pytest.mark.parametrize("align", [True, False])
     @pytest.mark.parametrize(
         ("word", "value"),
@@ -168,6 +170,21 @@ class TestArguments:
         rings = Rings(each_core, 1, HISTORY)
         with pytest.raises(BadArgumentError, match=r"^align is "):
             rings.cut(1, align)
+
+
+def test_large_cuts_are_copied_without_the_gil(each_core: Core) -> None:
+    """Rows are right; C lets the GIL go from 2^18 words on."""
+    count = 4000
+    rings = Rings(each_core, 2, count)
+    for k in range(2):
+        rings.swap(k, range(count), slot=2 + k)
+    for align in (True, False):
+        found = rings.read_cut(rings.rings * 8, count, FIELDS, align)
+        values, times, _ = found
+        assert values.size > 1 << 18
+        assert times.shape[-1] == count
+        assert (np.diff(values, axis=2) == 10.0).all()
+        assert (values[:, 1::2] - values[:, ::2] == 1 / 16).all()
 
 
 class Between:
