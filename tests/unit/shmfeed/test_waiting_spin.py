@@ -13,7 +13,7 @@ from support import forks
 from support.sleeping import STREAMS, InThread, close, stream
 from support.waiting import until
 
-from shmfeed import waiting
+from shmfeed import spinning, waiting
 from shmfeed.errors import BadArgumentError
 from shmfeed.feed import Ring, attach, wait
 from shmfeed.layout import DEAD_NS
@@ -233,23 +233,35 @@ def hold(name: str, board: memoryview) -> None:
             time.sleep(0.1)
 
 
+def seconds_past_a_kill(name: str, call: Callable[..., object]) -> float:
+    """Return how long a wait lasts that expects a bar as its killed feeder dies."""
+    board = forks.board()
+    with forks.Fork(hold, name, board) as holder:
+        forks.wait_until(lambda: board[0], 10, "the feed is there")
+        with attach(name) as feed:
+            ring = feed.ring(*STREAMS[0])
+            holder.kill()
+            start = time.monotonic()
+            expect(ring, DEAD + 0.3)
+            assert not call(ring, 0, timeout=None, spin=1)
+            took = time.monotonic() - start
+    create(name, 5, None, 40).close(unlink=True)
+    return took
+
+
 @EITHER
 def test_a_look_ends_when_the_killed_feeder_counts_as_dead(
     feed_name, looks, call
 ) -> None:
-    board = forks.board()
-    with forks.Fork(hold, feed_name, board) as holder:
-        forks.wait_until(lambda: board[0], 10, "the feed is there")
-        with attach(feed_name) as feed:
-            ring = feed.ring(*STREAMS[0])
-            holder.kill()
-            start = time.monotonic()
-            expect(ring, DEAD + 0.1)
-            assert not call(ring, 0, timeout=None, spin=1)
-            took = time.monotonic() - start
+    took = seconds_past_a_kill(feed_name, call)
     assert looks
-    assert DEAD - 0.3 < took < DEAD + 0.4
-    create(feed_name, 5, None, 40).close(unlink=True)
+    assert DEAD - 0.3 < took < DEAD + 0.2
+
+
+def test_without_the_check_a_look_outlasts_its_feeder(feed_name, monkeypatch) -> None:
+    """The control: one look until the next recheck."""
+    monkeypatch.setattr(spinning, "SLICE_NS", 10**9)
+    assert seconds_past_a_kill(feed_name, wait_for_one) > DEAD + 0.2
 
 
 def test_threads_run_while_another_looks(rings) -> None:
