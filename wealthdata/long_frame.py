@@ -89,7 +89,7 @@ class DirectLongTemplate:
             code(codes, code_at, 2),
             values(columns, values_at, 2),
         )
-        axes = [self._columns.view(), pd.RangeIndex(len(times))]
+        axes = [self._column_index(), self._range_index(len(times))]
         frame: Any = _new(pd.DataFrame)
         flags: Any = _new(self._flags)
         flags._allows_duplicate_labels = True
@@ -103,6 +103,26 @@ class DirectLongTemplate:
             state["_item_cache"] = {}
         built: pd.DataFrame = frame
         return built
+
+    def _column_index(self) -> Any:
+        # Like Index.view, but all views share one list of references.
+        columns = self._columns
+        view: Any = _new(pd.Index)
+        view._data = columns._data
+        view._name = None
+        view._cache = columns._cache
+        view._id = columns._id
+        view._references = columns._references
+        return view
+
+    @staticmethod
+    def _range_index(length: int) -> Any:
+        index: Any = _new(pd.RangeIndex)
+        index._range = range(length)
+        index._name = None
+        index._cache = {}
+        index._id = object()
+        return index
 
 
 def _sample(template: Any, fields: Sequence[str], rows: int = 3) -> pd.DataFrame:

@@ -32,7 +32,7 @@ from wealthdata.frame import (
     to_datetimes,
 )
 from wealthdata.freshness import check, warn_of_lost
-from wealthdata.list_query import CachedListQuery, warn_of_unknown
+from wealthdata.list_query import CachedListOfOne, CachedListQuery, warn_of_unknown
 from wealthdata.merge import FoundBars, Sources, find_bars
 from wealthdata.price_table import PreparedRead
 from wealthdata.request import (
@@ -303,9 +303,8 @@ def _read_list(
     feed, request = query.sources.feed, query.request
     if feed is not None and request.is_newest and template_of(query.fields).only_floats:
         with suppress(StreamNotFoundError):  # the general query looks for a context
-            cached = CachedListQuery(
-                feed, tuple(symbols), query.timeframe, query.fields, shape
-            )
+            kind = CachedListOfOne if len(symbols) == 1 else CachedListQuery
+            cached = kind(feed, tuple(symbols), query.timeframe, query.fields, shape)
             frame = cached.read(
                 request.limit, request.include_now, copy, query.max_age, query.on_stale
             )

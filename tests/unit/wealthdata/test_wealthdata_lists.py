@@ -53,7 +53,9 @@ def by_the_cut(**asked: Any) -> pd.DataFrame:
     get_price(**asked)
     feed = attachment.attached_feed()
     assert feed is not None
-    assert [type(q) for q in feed.queries.values()] == [CachedListQuery]
+    queries = [*feed.queries.values()]
+    assert len(queries) == 1
+    assert isinstance(queries[0], CachedListQuery)
     return get_price(**asked)
 
 
@@ -366,3 +368,56 @@ class TestTheLongFrame:
         assert not long_frames.builds_alike(Broken)
         monkeypatch.setattr(long_frames, "DirectLongTemplate", Broken)
         assert long_frames.select_template() is long_frames.PublicLongTemplate
+
+
+class TestAListOfOne:
+    """Its own way must give what the cut gives."""
+
+    @pytest.mark.parametrize("fields", [None, "money", ["close", "open"], ["high"]])
+    @pytest.mark.parametrize("count", [1, 3, 50])
+    def test_is_the_frame_of_the_cut(
+        self, writer: FeedWriter, fields: Any, count: int
+    ) -> None:
+        fill(writer, {"A": [0, 1, 3, 4], "B": [0, 1, 3, 4]})
+        asked: dict[str, Any] = {"fields": fields, "count": count}
+        both = get_price(["A", "B"], **asked)
+        get_price(["A"], **asked)
+        found = get_price(["A"], **asked)
+        feed = attachment.attached_feed()
+        assert feed is not None
+        assert [type(query) for query in feed.queries.values()] == [
+            CachedListQuery,
+            list_query.CachedListOfOne,
+        ]
+        pd.testing.assert_frame_equal(found, both[both["code"] == "A"])
+        attrs = found.attrs["shmfeed"]
+        assert [*attrs] == [*both.attrs["shmfeed"]]
+        assert attrs.gaps == (count > 2)
+        assert attrs.age > 0
+        found.loc[:, "time"] = when(7)
+        found.iloc[0, 2] = -1.0
+        assert get_price(["A"], **asked).iloc[0, 2] != -1.0
+
+    def test_without_bars_it_is_empty(self, writer: FeedWriter) -> None:
+        fill(writer, {"A": []})
+        for _ in range(2):
+            found = get_price(["A"])
+            pd.testing.assert_frame_equal(found, as_long({}))
+            assert found.attrs["shmfeed"].absent == ["A"]
+
+    def test_a_context_counts(self, writer: FeedWriter) -> None:
+        fill(writer, {"A": [2, 3]})
+        for _ in range(2):
+            assert len(get_price(["A"])) == 2
+        set_context(Context([listed(0, 1, 2, symbol="A")]))
+        assert list(get_price(["A"])["time"]) == [when(n) for n in range(4)]
+
+    def test_a_recreated_feed_without_it(self, writer: FeedWriter) -> None:
+        fill(writer, {"A": [0]})
+        get_price(["A"])
+        writer.close(unlink=True)
+        with create(writer.name) as other:
+            fill(other, {"B": [0]})
+            with pytest.raises(StreamNotFoundError):
+                get_price(["A"])
+            other.close(unlink=True)
