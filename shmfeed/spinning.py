@@ -29,6 +29,7 @@ MOST_SPIN = 1.0  # seconds
 # feeder and another segment. Short ones also keep its code in the caches: a bar that
 # ends a look finds Python warm.
 SLICE_NS = 100_000
+_SLICE_OF_A_RING_NS = 20_000  # more of many rings, which take longer to check
 _LEAD_NS = 150_000  # how much later than asked a sleep may end
 _KEPT = 8  # arrivals
 
@@ -142,12 +143,13 @@ class Spinner:
         spin: Seconds, above 0.
     """
 
-    __slots__ = ("_length", "_shortest", "arrivals")
+    __slots__ = ("_length", "_shortest", "_slice", "arrivals")
 
     def __init__(self, arrivals: Sequence[Arrivals], spin: float) -> None:
         self.arrivals = arrivals
         self._shortest = min(arrivals, key=lambda each: each.period)
         self._length = max(1, int(spin * 1e9))
+        self._slice = max(SLICE_NS, _SLICE_OF_A_RING_NS * len(arrivals))
 
     def plan(self, rest_ns: int) -> tuple[bool, int]:
         """Return True if the waiter shall look now, else sleep; and for how long, ns.
@@ -165,7 +167,7 @@ class Spinner:
         if window.start - now > _LEAD_NS:
             return False, min(rest_ns, window.start - now - _LEAD_NS)
         # All of it is spent now: nothing is left to do once a bar has come.
-        look_ns = min(rest_ns, left, window.end - now, SLICE_NS)
+        look_ns = min(rest_ns, left, window.end - now, self._slice)
         self._shortest.spend(now, look_ns)
         return True, look_ns
 
