@@ -152,7 +152,7 @@ class _Window:
         return self._reader.geometry.history
 
     def budget(self) -> RetryBudget:
-        return self._reader._budget("cut")
+        return self._reader.retry_budget("cut")
 
     def __len__(self) -> int:
         return max(0, self.last - self.first)

@@ -30,7 +30,7 @@ from shmfeed.core import (
 )
 from shmfeed.errors import BadArgumentError, FeedNotFoundError, SegmentError
 from shmfeed.layout import H_WAKE, Geometry
-from shmfeed.memory.catalog import entries, stream_not_found
+from shmfeed.memory.catalog import KnownStreams, known_streams, stream_not_found
 from shmfeed.memory.keeping import keep_limit
 from shmfeed.memory.liveness import is_alive, is_current, note_lookup
 from shmfeed.memory.rows import FloatArray, IntArray
@@ -118,9 +118,7 @@ class Feed:
         self._where = where
         self.name = where.name
         self._mapping: Mapping | None = open_segment(where)
-        # Entry numbers, with the segment that they belong to. One assignment: another
-        # thread never looks up a stream in a new segment by its old number.
-        self._index: tuple[Mapping | None, dict[StreamKey, int]] = (None, {})
+        self._known: KnownStreams | None = None
         # The readers of a segment, which all rings of a stream share: a verb of one
         # sets the slices of all aside.
         self._readers: tuple[Mapping | None, dict[int, RingReader]] = (None, {})
@@ -169,7 +167,7 @@ class Feed:
 
     def _release(self) -> None:
         # Drop the segment. Its readers set aside what lives as they die.
-        self._index = (None, {})
+        self._known = None
         self._readers = (None, {})
         self._detach_rings()
 
@@ -189,13 +187,16 @@ class Feed:
         mapping, index = self.locate(key)
         self._rings[id(ring)] = ring
         last = ring._last_reader
-        if last is not None and last.words is mapping.words:
+        if last is not None and last.words is mapping.words and last.is_carried:
             return last
         owner, readers = self._readers
         if owner is not mapping:
             readers = {}
             self._readers = mapping, readers
         reader = readers.get(index)
+        if reader is not None and not reader.is_carried:
+            readers.pop(index, None)
+            reader = None
         if reader is None:
             reader = RingReader(mapping.words, mapping.geometry, index)
             reader = readers.setdefault(index, reader)
@@ -206,29 +207,24 @@ class Feed:
 
         Raises StreamNotFoundError.
         """
-        mapping = self.current()
-        owner, numbers = self._index
-        index = numbers.get(key) if owner is mapping else None
+        mapping, known = self._known_streams()
+        index = known.numbers.get(key)
         if index is None:
-            found = entries(mapping.words, mapping.geometry)
-            numbers = {entry.key: entry.number for entry in found}
-            self._index = mapping, numbers
-            index = numbers.get(key)
-        if index is None:
-            raise stream_not_found(self.name, key, self.streams())
+            raise stream_not_found(self.name, key, known.subscribed)
         return mapping, index
+
+    def _known_streams(self) -> tuple[Mapping, KnownStreams]:
+        mapping = self.current()
+        known = known_streams(mapping.words, mapping.geometry, self._known)
+        self._known = known
+        return mapping, known
 
     def streams(self) -> "list[StreamKey]":
         """Return the subscribed (symbol, timeframe) pairs, in order of subscription.
 
         Raises SegmentFormatError for a damaged catalog.
         """
-        mapping = self.current()
-        return [
-            (entry.symbol, entry.timeframe)
-            for entry in entries(mapping.words, mapping.geometry)
-            if entry.subscribed
-        ]
+        return list(self._known_streams()[1].subscribed)
 
     def ring(self, symbol: str, timeframe: "Timeframe | TimeframeAlias") -> "Ring":
         """Return the ring of a stream, subscribed now or earlier.

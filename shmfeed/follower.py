@@ -62,7 +62,8 @@ class ReattachingReader:
         """Return the reader of the current segment."""
         reader = self._reader
         if reader is None or not (
-            reader.is_current or not is_lookup_due(reader.words, boot_ns())
+            reader.is_carried
+            and (reader.is_current or not is_lookup_due(reader.words, boot_ns()))
         ):
             found = self._find()
             if found is not reader:

@@ -88,6 +88,7 @@ H_CLOCK_KNOWN = 391  # 1: the next word holds a value
 H_CLOCK_OFFSET = 392  # ns, the venue's clock minus this host's
 H_IDENTITY = 393  # latch of text: where the rows come from
 IDENTITY_WORDS = 64
+H_TAKEN = 521  # slots that have been used; those after it have no pages
 H_TEXT = 528  # latch of JSON: facts of varying length
 TEXT_WORDS = 8192  # 64 KiB
 HEADER_WORDS = 17408

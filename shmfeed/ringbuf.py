@@ -72,14 +72,11 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.bar_cells import bar_cells, check_time
-from shmfeed.memory.integrity import check_entry, checked_word, retry_budget
+from shmfeed.memory.binding import BoundEntry
 from shmfeed.memory.keeping import Area, SlotBinding
-from shmfeed.memory.liveness import is_current, live_age
 from shmfeed.memory.right import ENDED, Right, not_copied, refuse_append
 from shmfeed.memory.rows import ROW, Rows, Slice, column_number
 from shmfeed.memory.words import (
-    Latch,
-    RetryBudget,
     Words,
     boot_ns,
     check_writable,
@@ -88,7 +85,7 @@ from shmfeed.memory.words import (
 from shmfeed.validation import check_flag, check_int
 
 
-class RingReader:
+class RingReader(BoundEntry):
     """The reader of one stream in one segment.
 
     Args:
@@ -96,52 +93,27 @@ class RingReader:
         geometry: The segment's sizes.
         index: The stream's entry number.
 
-    Attributes:
-        entry: The word at which the stream's catalog entry begins.
-        index: The entry's number.
-
     Raises:
         BadArgumentError: The buffer is too small, or there is no such entry.
         SegmentFormatError: The stream's slot is damaged.
+        StreamNotFoundError: The entry belongs to no stream. Each method raises it once
+            the entry was given to another stream.
 
     Thread safety: any thread of any process may use a reader; it writes nothing into
     the buffer.
     """
 
-    __slots__ = ("_binding", "_forming", "entry", "geometry", "index", "words")
+    __slots__ = ("_binding",)
 
     def __init__(self, words: Words, geometry: Geometry, index: int) -> None:
-        self.words = words
-        self.geometry = geometry
-        self.index = index
-        self.entry = check_entry(words, geometry, index)  # the entry's first word
-        self._forming = Latch(words, self.entry + E_FORMING, FORMING_WORDS)
-        word = checked_word(words, geometry, self.entry)
-        self._binding = SlotBinding(words, geometry, word)
-
-    def _budget(self, what: str) -> RetryBudget:
-        return retry_budget(what, self.words, self.geometry, self.entry)
+        super().__init__(words, geometry, index)
+        self._binding = SlotBinding(words, geometry, self.checked_word())
 
     def _current(self) -> tuple[int, Area]:
         pair = self._binding.pair
         if self.words.ints[self.entry + E_WORD] == pair[0]:
             return pair
-        word = checked_word(self.words, self.geometry, self.entry)
-        return self._binding.move(word)
-
-    @property
-    def is_current(self) -> bool:
-        """True if the segment is surely still its feed's, without a system call."""
-        return is_current(self.words.ints, boot_ns())
-
-    def live_age(self, most: int, /) -> float | None:
-        """Return the seconds since the stream's last update if all is well.
-
-        All is well if the last update is at most `most` ns old, the feeder lives, works
-        and is connected, the stream is subscribed, and none of its bars is held back.
-        Otherwise return None: `shmfeed.status` then finds out what is wrong.
-        """
-        return live_age(self.words.ints, self.entry, most, boot_ns())
+        return self._binding.move(self.checked_word())
 
     @property
     def count(self) -> int:
@@ -155,13 +127,15 @@ class RingReader:
                 if count >= area.due:
                     self._binding.keep(area, count)
                 return count
-            budget = budget or self._budget("count")
+            budget = budget or self.retry_budget("count")
             budget.spend()
 
     @property
     def epoch(self) -> int:
         """The life of the numbering: a repair or a recreated feed raises it."""
-        return self.words.ints[self.entry + E_WORD] >> SLOT_BITS
+        epoch: int = self.words.ints[self.entry + E_WORD] >> SLOT_BITS
+        self.check_carried()
+        return epoch
 
     @property
     def lapped(self) -> int:
@@ -172,11 +146,6 @@ class RingReader:
     def lost(self) -> int:
         """The number of those that were alive when a verb, or the limit, lost them."""
         return self._binding.tally.lost
-
-    @property
-    def updated(self) -> int:
-        """CLOCK_BOOTTIME ns of the stream's last bar or update, 0 before the first."""
-        return self.words.ints[self.entry + E_UPDATED]
 
     def view(self, n: int) -> Slice:
         """Return the last n closed bars without copying, steps R1 to R5.
@@ -215,7 +184,7 @@ class RingReader:
                 if found is not None:
                     return Slice(*found)
                 continue
-            budget = budget or self._budget("view")
+            budget = budget or self.retry_budget("view")
             budget.spend()
 
     def snapshot(self, n: int, include_now: bool = False) -> Rows:
@@ -246,7 +215,7 @@ class RingReader:
                 copy = rows._copy_with(bar, min(int(n), self.geometry.history))
             if rows.valid:
                 return copy
-            budget = budget or self._budget("snapshot")
+            budget = budget or self.retry_budget("snapshot")
             budget.spend()
 
     def latest(self, field: "Field") -> float | int:
@@ -291,13 +260,8 @@ class RingReader:
             cells = area.row(row) if row >= words[at + S_BASE] else None
             if area.is_intact(word, row):
                 return None if cells is None else Bar._make(ROW.unpack(cells))
-            budget = budget or self._budget("last closed bar")
+            budget = budget or self.retry_budget("last closed bar")
             budget.spend()
-
-    def forming_cell(self) -> Bar | None:
-        """Return the bar in the latch, which may have closed already, or None."""
-        cell = self._forming.read()
-        return None if cell is None else Bar._make(ROW.unpack(cell))
 
 
 class RingWriter:

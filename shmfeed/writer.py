@@ -137,7 +137,9 @@ class FeedWriter:
         words, self.geometry, _ = self._owner.mapping
         self._words = words
         self._rings: dict[StreamKey, RingWriter] = {}
-        self._catalog = Catalog(words, geometry, boot_ns() // _EPOCH_NS)
+        self._catalog = Catalog(
+            words, geometry, boot_ns() // _EPOCH_NS, self._owner.reserve_slot
+        )
         self._note = Latch(words, H_NOTE, NOTE_WORDS)
         self._eventcount = Eventcount(words)
         try:
@@ -156,7 +158,7 @@ class FeedWriter:
         self.beat()
         previous, mapping = self._owner.previous, self._owner.mapping
         if previous is not None:
-            migrate(previous, mapping, self._catalog, streams, self._owner)
+            migrate(previous, mapping, self._catalog, streams)
         if self.has_capacity_for(streams):
             for key in streams:
                 self.add_stream(*key)
@@ -171,6 +173,9 @@ class FeedWriter:
     ) -> RingWriter:
         """Subscribe a stream, new or known, and return the writer of its ring.
 
+        Once `max_streams` is reached, a new stream takes the place of the one that was
+        unsubscribed longest ago; that stream's writer is closed and its bars are gone.
+
         Args:
             symbol: As readers will ask for it; case matters.
             timeframe: One of `bar.TIMEFRAMES`, or an alias.
@@ -179,13 +184,18 @@ class FeedWriter:
             The stream's RingWriter, the same one at each call.
 
         Raises:
-            BadArgumentError: A name is not accepted, or `max_streams` is reached.
+            BadArgumentError: A name is not accepted.
+            SegmentFullError: `max_streams` is reached, or /dev/shm is full. Nothing was
+                changed.
             SegmentFormatError: The segment was damaged by another program.
         """
         self._owner.check(self._what)
         key = check_symbol(symbol), check_timeframe(timeframe)
         with damage_as_error(self._words):
+            displaced = self._catalog.displaced_by(key)
             index = self._catalog.add(key, boot_ns())
+            if displaced in self._rings:
+                self._rings.pop(displaced).close()
             if key not in self._rings:
                 self._rings[key] = RingWriter(
                     self._words,
@@ -253,9 +263,20 @@ class FeedWriter:
         ]
 
     def has_capacity_for(self, streams: "Iterable[StreamKey]") -> bool:
-        """Return True if all these streams fit beside those that have an entry."""
+        """Return True if all these streams fit beside those that are subscribed."""
+        return self._catalog.has_capacity_for(set(streams))
+
+    def reserve_for(self, streams: "Iterable[StreamKey]") -> None:
+        """Reserve the memory that these streams need beside those that have bars.
+
+        Call it before a change of the subscription, so that `add_stream` will not fail.
+
+        Raises:
+            SegmentFullError: /dev/shm is full. The feed is unchanged.
+        """
+        self._owner.check(self._what)
         new = set(streams) - self._catalog.index.keys()
-        return len(self._catalog.index) + len(new) <= self.geometry.max_streams
+        self._catalog.slots.prepare(len(new))
 
     def beat(self) -> None:
         """Store both heartbeats. Call it every 0.5 s if nothing is written.

@@ -60,8 +60,9 @@ reattaching_keeps(ReattachingReader *self)
     const ring_word *segment = ((Reader *)self->reader)->segment;
     int64_t now = boot_ns_about();
 
-    return ring_is_current(segment, now) ||
-           !ring_is_lookup_due(segment, self->lookup.buf, now);
+    return reader_is_carried((Reader *)self->reader) &&
+           (ring_is_current(segment, now) ||
+            !ring_is_lookup_due(segment, self->lookup.buf, now));
 }
 
 /* Return a new reference: another thread may detach the reader while a call runs. */

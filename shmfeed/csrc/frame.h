@@ -498,6 +498,7 @@ static int
 read_is_live(const PriceTable *self, const Read *read, const Reader *reader, int64_t *age)
 {
     return ring_is_live(reader->segment, reader->entry, boot_ns(), read->quiet, age) &&
+           reader_is_carried(reader) &&
            *age < self->most_age;
 }
 

@@ -13,6 +13,7 @@ typedef struct {
     ring_word *entry;
     int64_t entry_at;
     int64_t index;  /* of the entry */
+    int64_t entry_epoch;  /* the entry's epoch when the reader was made */
     int64_t history;
     int64_t capacity;
     int64_t guard;
@@ -122,8 +123,9 @@ static int
 reader_find_slot(Reader *self)
 {
     int64_t word, at;
-    PyObject *found = call(python.integrity, "checked_word", "(OOL)", self->words,
-                           self->geometry, (long long)self->entry_at);
+    PyObject *found = call(python.integrity, "checked_word", "(OOLL)", self->words,
+                           self->geometry, (long long)self->entry_at,
+                           (long long)self->entry_epoch);
     if (as_int64(found, &word) < 0) {
         return -1;
     }
@@ -137,6 +139,28 @@ reader_find_slot(Reader *self)
     self->slot = reader_segment_slot(self);
     self->word = word;
     return 0;
+}
+
+static inline bool
+reader_is_carried(const Reader *self)
+{
+    return ring_load(self->entry + SHM_E_EPOCH) == self->entry_epoch;
+}
+
+/* Check the entry's epoch after loading values from the entry: 0, or -1 with
+   StreamNotFoundError. */
+static inline int
+reader_check_carried(const Reader *self)
+{
+    /* B2, acquire: pairs with E2. */
+    atomic_thread_fence(memory_order_acquire);
+    if (reader_is_carried(self)) {
+        return 0;
+    }
+    PyObject *none = call(python.integrity, "check_epoch", "(OLL)", self->words,
+                          (long long)self->entry_at, (long long)self->entry_epoch);
+    Py_XDECREF(none);
+    return none == NULL ? -1 : 0;
 }
 
 static inline int
@@ -155,8 +179,9 @@ static int
 reader_outrun(Reader *self, PyObject **budget, const char *what)
 {
     if (*budget == NULL) {
-        *budget = call(python.integrity, "retry_budget", "(sOOL)", what, self->words,
-                         self->geometry, (long long)self->entry_at);
+        *budget = call(python.integrity, "retry_budget", "(sOOLL)", what, self->words,
+                       self->geometry, (long long)self->entry_at,
+                       (long long)self->entry_epoch);
         if (*budget == NULL) {
             return -1;
         }
@@ -220,7 +245,7 @@ reader_latch(Reader *self, int64_t *cells)
         }
     }
     Py_XDECREF(budget);
-    return found == LATCH_WHOLE;
+    return reader_check_carried(self) < 0 ? -1 : found == LATCH_WHOLE;
 }
 
 /* Copy the newest closed row: returns as reader_latch does. */
@@ -466,13 +491,18 @@ reader_count(Reader *self, void *Py_UNUSED(closure))
 static PyObject *
 reader_epoch(Reader *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromLongLong(ring_load(self->entry + SHM_E_WORD) >> SHM_SLOT_BITS);
+    int64_t word = ring_load(self->entry + SHM_E_WORD);
+    if (reader_check_carried(self) < 0) {
+        return NULL;
+    }
+    return PyLong_FromLongLong(word >> SHM_SLOT_BITS);
 }
 
 static PyObject *
 reader_updated(Reader *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromLongLong(ring_load(self->entry + SHM_E_UPDATED));
+    int64_t updated = ring_load(self->entry + SHM_E_UPDATED);
+    return reader_check_carried(self) < 0 ? NULL : PyLong_FromLongLong(updated);
 }
 
 static PyObject *
@@ -482,10 +512,25 @@ reader_live_age(Reader *self, PyObject *number)
     if (as_int64(Py_NewRef(number), &most) < 0) {
         return NULL;
     }
-    if (!ring_is_live(self->segment, self->entry, boot_ns(), most, &age)) {
+    bool live = ring_is_live(self->segment, self->entry, boot_ns(), most, &age);
+    /* The epoch is loaded last: the values above are those of this stream. */
+    atomic_thread_fence(memory_order_acquire);
+    if (!live || !reader_is_carried(self)) {
         Py_RETURN_NONE;
     }
     return PyFloat_FromDouble((double)age / 1e9);
+}
+
+static PyObject *
+reader_carried(Reader *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(reader_is_carried(self));
+}
+
+static PyObject *
+reader_check(Reader *self, PyObject *Py_UNUSED(none))
+{
+    return reader_check_carried(self) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *
@@ -541,6 +586,8 @@ reader_bind(Reader *self, PyObject *index, int access)
     }
     self->segment = self->buffer.buf;
     self->entry = self->segment + self->entry_at;
+    /* Acquire: the entry is read after its epoch. */
+    self->entry_epoch = ring_load_acquire(self->entry + SHM_E_EPOCH);
     return reader_find_slot(self);
 }
 
@@ -587,11 +634,13 @@ static PyMethodDef reader_methods[] = {
     {"snapshot", FUNCTION(reader_snapshot), NAMED, DOC_RingReader_snapshot},
     {"latest", FUNCTION(reader_latest), NAMED, DOC_RingReader_latest},
     {"forming", (PyCFunction)reader_forming, METH_NOARGS, DOC_RingReader_forming},
-    {"live_age", (PyCFunction)reader_live_age, METH_O, DOC_RingReader_live_age},
+    {"check_carried", (PyCFunction)reader_check, METH_NOARGS,
+     DOC_BoundEntry_check_carried},
+    {"live_age", (PyCFunction)reader_live_age, METH_O, DOC_BoundEntry_live_age},
     {"last_closed", (PyCFunction)reader_last_closed, METH_NOARGS,
      DOC_RingReader_last_closed},
     {"forming_cell", (PyCFunction)reader_forming_cell, METH_NOARGS,
-     DOC_RingReader_forming_cell},
+     DOC_BoundEntry_forming_cell},
     {NULL, NULL, 0, NULL},
 };
 
@@ -599,6 +648,7 @@ static PyMemberDef reader_members[] = {
     {"words", T_OBJECT, offsetof(Reader, words), READONLY, NULL},
     {"geometry", T_OBJECT, offsetof(Reader, geometry), READONLY, NULL},
     {"entry", T_LONGLONG, offsetof(Reader, entry_at), READONLY, NULL},
+    {"entry_epoch", T_LONGLONG, offsetof(Reader, entry_epoch), READONLY, NULL},
     {"index", T_LONGLONG, offsetof(Reader, index), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
@@ -606,8 +656,9 @@ static PyMemberDef reader_members[] = {
 static PyGetSetDef reader_getset[] = {
     {"count", (getter)reader_count, NULL, DOC_RingReader_count, NULL},
     {"epoch", (getter)reader_epoch, NULL, DOC_RingReader_epoch, NULL},
-    {"updated", (getter)reader_updated, NULL, DOC_RingReader_updated, NULL},
-    {"is_current", (getter)reader_is_current, NULL, DOC_RingReader_is_current, NULL},
+    {"updated", (getter)reader_updated, NULL, DOC_BoundEntry_updated, NULL},
+    {"is_carried", (getter)reader_carried, NULL, DOC_BoundEntry_is_carried, NULL},
+    {"is_current", (getter)reader_is_current, NULL, DOC_BoundEntry_is_current, NULL},
     {"lapped", (getter)reader_lapped, NULL, DOC_RingReader_lapped, NULL},
     {"lost", (getter)reader_lost, NULL, DOC_RingReader_lost, NULL},
     {NULL, NULL, NULL, NULL, NULL},

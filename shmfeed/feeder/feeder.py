@@ -22,6 +22,7 @@ from shmfeed.errors import (
     FeedLostError,
     FeedNotFoundError,
     SegmentFormatError,
+    SegmentFullError,
     ShmfeedError,
 )
 from shmfeed.feeder.heartbeat import HeartbeatThread
@@ -141,13 +142,14 @@ class Feeder:
         return tuple(dict.fromkeys(self._codec.stream_key(*key) for key in streams))
 
     def _check_capacity(self, union: Streams) -> None:
-        if not self._writer.has_capacity_for(union):
-            raise BadArgumentError(
+        # Streams that are not wanted any more are unsubscribed before others are added.
+        if len(union) > self._writer.geometry.max_streams:
+            raise SegmentFullError(
                 f"feed {self._settings.feed!r} has capacity for"
                 f" {counted(self._writer.geometry.max_streams, 'stream')};"
-                f" {len(union)} are wanted now, besides those that it carried before:"
-                " raise max_streams and restart it"
+                f" {len(union)} are wanted now: raise max_streams and restart it"
             )
+        self._writer.reserve_for(union)
 
     def _give_up(self, error: FeedLostError) -> None:
         self._lost = error
@@ -278,14 +280,9 @@ def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
     first: dict[str, Any] = {"state": "disconnected", "streams": streams}
     writer = create(settings.feed, *sizes, most, **first)
     if not writer.has_capacity_for(streams):
-        # The segment is full of streams that are no longer wanted. Recreating it with
-        # another size copies only the subscribed ones.
+        # Streams that are no longer wanted give their entries to wanted ones.
         for key in set(writer.streams()) - set(streams):
             writer.unsubscribe(*key)
-        writer.close()
-        most = max(settings.planned_streams, most)
-        most += 1 if most < MAX_STREAMS else -1
-        writer = create(settings.feed, *sizes, most, **first)
     return writer
 
 

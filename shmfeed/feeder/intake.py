@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from shmfeed.bar import StreamKey
 from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refused
 from shmfeed.core import RingWriter
+from shmfeed.errors import SegmentFullError
 from shmfeed.feeder.clock import VenueClock
 from shmfeed.feeder.ledger import (
     Anomaly,
@@ -81,12 +82,20 @@ class Intake:
             self._writer.mark_stream(key, gaps=0, recovering=False)
             self._writer.unsubscribe(*key)
             del self._streams[key]
-        for key in streams:
-            if key not in self._streams:
-                self._streams[key] = self._add_stream(key)
         # Streams of an earlier feeder of this segment, which are no longer wanted.
         for key in set(self._writer.streams()) - set(streams):
             self._writer.unsubscribe(*key)
+        for key in streams:
+            if key not in self._streams:
+                try:
+                    self._streams[key] = self._add_stream(key)
+                except SegmentFullError as error:
+                    log.warning(
+                        "feed %s has no memory for %s %s, which is left out: %s",
+                        self._writer.name,
+                        *key,
+                        error,
+                    )
 
     def connected(self) -> None:
         """Let the clock close bars again, once `close_grace` has passed.

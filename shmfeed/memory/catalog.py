@@ -1,25 +1,30 @@
 """The catalog: the streams of a segment, and the slot that holds each one's rows.
 
-An entry belongs to one stream for the life of its segment. It is complete before
-the header's count includes it, so a reader never sees a partial name.
+A new entry is complete before the header's count includes it, so a reader never sees a
+partial name. Once all entries are taken, a new stream gets the entry of the one that
+was unsubscribed longest ago. The entry's epoch tells readers that are bound to it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shmfeed.bar import StreamKey, Timeframe, check_timeframe
 from shmfeed.errors import BadArgumentError, SegmentFullError, StreamNotFoundError
 from shmfeed.layout import (
+    E_EPOCH,
     E_NAMES,
     E_SINCE,
     E_SUBSCRIBED,
     E_WORD,
+    H_CATALOG,
     H_STREAMS,
     S_BASE,
     S_EPOCH,
     S_INTENT,
     S_PUBLISHED,
-    S_RETIRED,
     SLOT_BITS,
     SLOT_MASK,
     SYMBOL_BYTES,
@@ -27,21 +32,24 @@ from shmfeed.layout import (
     WORD,
     Geometry,
 )
-from shmfeed.memory.integrity import damaged, describe_key_damage
+from shmfeed.memory.integrity import damaged, describe_key_damage, describe_keys_damage
+from shmfeed.memory.rows import IntArray
+from shmfeed.memory.slots import Reserve, SlotPool, no_reservation
 from shmfeed.memory.words import Words, fence
 from shmfeed.text import counted, repr_short
 from shmfeed.validation import check_symbol
 
 _MAX_LISTED = 20
+_E_NAMES_END = E_NAMES + (SYMBOL_BYTES + TIMEFRAME_BYTES) // WORD
 
 
 def stream_not_found(
     feed: str, key: StreamKey, subscribed: Sequence[StreamKey]
 ) -> StreamNotFoundError:
     """Return the error for a missing stream. It names 20 of the subscribed ones."""
-    names = [" ".join(stream) for stream in subscribed]
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    listed = ", ".join(names[:_MAX_LISTED]) or "nothing yet"
+    listed = ", ".join(map(" ".join, subscribed[:_MAX_LISTED])) or "nothing yet"
+    left = len(subscribed) - _MAX_LISTED
+    more = f" and {left} more" if left > 0 else ""
     return StreamNotFoundError(
         f"feed {feed!r} does not carry {' '.join(key)}; it carries: {listed}{more}"
     )
@@ -82,8 +90,24 @@ class Entry(NamedTuple):
         return self.symbol, self.timeframe
 
 
+def generation(words: Words, geometry: Geometry) -> tuple[int, int | bytes]:
+    """Return a value that differs after each change of the catalog's streams.
+
+    Load it before `entries`: they are those of this generation, or of a newer one.
+    """
+    count = words.ints[H_STREAMS]
+    changes: int | bytes
+    if geometry.version > 1:
+        changes = words.ints[H_CATALOG]
+    else:  # layout 1 counts no changes, and never gives an entry away
+        table = _table(words, geometry, range(max(0, min(count, geometry.max_streams))))
+        changes = table[:, E_SUBSCRIBED].tobytes()
+    fence()  # acquire: pairs with the release in `Catalog._changed`
+    return count, changes
+
+
 def entries(words: Words, geometry: Geometry) -> list[Entry]:
-    """Return all entries of the segment, in the order in which they were added.
+    """Return all entries of the segment that belong to a stream, in their order.
 
     Raises:
         SegmentFormatError: The catalog is damaged.
@@ -93,53 +117,164 @@ def entries(words: Words, geometry: Geometry) -> list[Entry]:
     if not 0 <= count <= geometry.max_streams:
         most = geometry.max_streams
         raise damaged(words, f"its header counts {count} streams of at most {most}")
-    found = [read_entry(words, geometry, index) for index in range(count)]
-    for entry in found:
-        damage = describe_key_damage(entry.symbol, entry.timeframe)
-        if damage is not None:
-            raise damaged(words, f"stream {entry.number}: {damage}")
-    if len({(entry.symbol, entry.timeframe) for entry in found}) < count:
+    found = read_entries(words, geometry, range(count))
+    if describe_keys_damage([entry.key for entry in found]) is not None:
+        for entry in found:
+            damage = describe_key_damage(entry.symbol, entry.timeframe)
+            if damage is not None:
+                raise damaged(words, f"stream {entry.number}: {damage}")
         raise damaged(words, "two of its streams have the same key")
-    if len(set(catalog_words(words, geometry, count))) < count:
+    slots = entry_words(words, geometry, E_WORD, count)
+    if len({slots[entry.number] for entry in found}) < len(found):
         raise damaged(words, "two of its streams have the same slot")
     return found
 
 
-def catalog_words(words: Words, geometry: Geometry, count: int) -> list[int]:
-    """Return the catalog words of the first `count` entries."""
-    # One strided copy: a feed may have thousands of streams.
-    start, end = geometry.entry_word(0), geometry.entry_word(count)
-    return words.ints[start + E_WORD : end : geometry.entry_words].tolist()
+class KnownStreams(NamedTuple):
+    """The streams of a segment at one generation of its catalog.
+
+    A reader replaces it by one assignment: no thread looks up a stream in one segment
+    by its number in another one.
+    """
+
+    words: Words
+    generation: tuple[int, int | bytes]
+    numbers: dict[StreamKey, int]
+    subscribed: list[StreamKey]
 
 
-def read_entry(words: Words, geometry: Geometry, index: int) -> Entry:
-    """Return entry `index` unchecked."""
-    at = geometry.entry_word(index)
+def known_streams(
+    words: Words, geometry: Geometry, known: KnownStreams | None
+) -> KnownStreams:
+    """Return the streams of a segment: `known` itself if they have not changed.
+
+    Raises as `entries`.
+    """
+    found = generation(words, geometry)
+    if known is not None and known.words is words and known.generation == found:
+        return known
+    listed = entries(words, geometry)
+    numbers = {entry.key: entry.number for entry in listed}
+    subscribed = [entry.key for entry in listed if entry.subscribed]
+    return KnownStreams(words, found, numbers, subscribed)
+
+
+def read_entries(words: Words, geometry: Geometry, numbers: range) -> list[Entry]:
+    """Return those of these adjacent entries that belong to a stream, unchecked."""
+    table = _table(words, geometry, numbers)
+    epochs = table[:, E_EPOCH].copy()
+    fence()  # acquire: the entries are read after their epochs
+    names = table[:, E_NAMES:_E_NAMES_END].copy().view(np.uint8)
+    subscribed = table[:, E_SUBSCRIBED] != 0
+    fence()  # B2, acquire: pairs with E2
+    # An odd epoch is that of an entry that is being given to another stream.
+    whole = (epochs & 1 == 0) & (epochs == table[:, E_EPOCH])
+    return [
+        Entry(number, symbol, cast("Timeframe", timeframe), is_subscribed)
+        for number, symbol, timeframe, is_subscribed, is_whole in zip(
+            numbers,
+            _texts(names[:, :SYMBOL_BYTES]),
+            _texts(names[:, SYMBOL_BYTES:]),
+            subscribed.tolist(),
+            whole.tolist(),
+            strict=True,
+        )
+        if is_whole
+    ]
+
+
+def _table(words: Words, geometry: Geometry, numbers: range) -> IntArray:
+    # One row an entry: a feed may have thousands.
+    shape = len(numbers), geometry.entry_words
+    return words.columns(geometry.entry_word(numbers.start), shape).view(np.int64)
+
+
+def _texts(cells: NDArray[np.uint8]) -> list[str]:
+    # NULs at the end of a cell are padding.
+    found = np.ascontiguousarray(cells).view(f"S{cells.shape[1]}").ravel().tolist()
+    return [text.decode("ascii", "replace") for text in found]
+
+
+def _text(cell: memoryview) -> str:
+    return bytes(cell).rstrip(b"\0").decode("ascii", "replace")
+
+
+def entry_words(words: Words, geometry: Geometry, word: int, count: int) -> list[int]:
+    """Return word number `word` of the first `count` entries."""
+    found: list[int] = _table(words, geometry, range(count))[:, word].tolist()
+    return found
+
+
+def read_entry(words: Words, geometry: Geometry, index: int) -> Entry | None:
+    """Return entry `index` unchecked, None if it belongs to no stream."""
+    ints, at = words.ints, geometry.entry_word(index)
+    epoch = ints[at + E_EPOCH]
+    fence()  # acquire: the entry is read after its epoch
     start = (at + E_NAMES) * WORD
-    middle = start + SYMBOL_BYTES
-    symbol = bytes(words.raw[start:middle]).rstrip(b"\0").decode("ascii", "replace")
-    timeframe = bytes(words.raw[middle : middle + TIMEFRAME_BYTES]).rstrip(b"\0")
-    return Entry(
-        index,
-        symbol,
-        cast("Timeframe", timeframe.decode("ascii", "replace")),
-        bool(words.ints[at + E_SUBSCRIBED]),
-    )
+    symbol = _text(words.raw[start : start + SYMBOL_BYTES])
+    start += SYMBOL_BYTES
+    timeframe = _text(words.raw[start : start + TIMEFRAME_BYTES])
+    is_subscribed = bool(ints[at + E_SUBSCRIBED])
+    fence()  # B2, acquire: pairs with E2
+    if epoch & 1 or ints[at + E_EPOCH] != epoch:
+        return None
+    return Entry(index, symbol, cast("Timeframe", timeframe), is_subscribed)
 
 
 class Catalog:
     """The writer's side of the catalog: it adds, subscribes and unsubscribes streams.
 
-    `index` maps the key of each stream to its entry number; `words` and `geometry` are
-    those of the segment.
+    `index` maps the key of each stream to its entry number. `slots` are the free slots;
+    `words` and `geometry` are those of the segment.
+
+    Give an entry to another stream:        Read from a bound entry:
+     (E1) store its epoch + 1, odd           (B1) load the values
+     (E2) release                            (B2) acquire
+     (E3) fill the entry, catalog word       (B3) load the epoch: the values are the
+          included                                stream's if it is the one that was
+     (E4) release-store its epoch + 1             loaded before the names were
+
+    A writer that is killed in between leaves an odd epoch: the entry belongs to no
+    stream, and the next writer gives it to one.
     """
 
-    def __init__(self, words: Words, geometry: Geometry, first_epoch: int) -> None:
+    def __init__(
+        self,
+        words: Words,
+        geometry: Geometry,
+        first_epoch: int,
+        reserve: Reserve = no_reservation,
+    ) -> None:
         # `first_epoch` is above each epoch of this feed's earlier segments.
         self.words = words
         self.geometry = geometry
-        self._first_epoch = first_epoch
-        self.index = {entry.key: entry.number for entry in entries(words, geometry)}
+        found = entries(words, geometry)
+        self.index = {entry.key: entry.number for entry in found}
+        count = words.ints[H_STREAMS]
+        vacant = {*range(count)} - {*self.index.values()}
+        self._vacant: list[int] = sorted(vacant, reverse=True)
+        # In the order in which they were unsubscribed.
+        self._unsubscribed = dict.fromkeys(
+            entry.key
+            for entry in sorted(found, key=self._since)
+            if not entry.subscribed
+        )
+        named = entry_words(words, geometry, E_WORD, count)
+        used = {named[entry.number] & SLOT_MASK for entry in found}
+        self.slots = SlotPool(words, geometry, used, first_epoch, reserve)
+        self._changed()  # the last writer may have been killed before it said so
+
+    def _since(self, entry: Entry) -> int:
+        since: int = self.words.ints[self._at(entry.number) + E_SINCE]
+        return since
+
+    def _at(self, index: int) -> int:
+        return self.geometry.entry_word(index)
+
+    def _changed(self) -> None:
+        if self.geometry.version > 1:
+            fence()  # release: pairs with the acquire in `generation`
+            self.words.ints[H_CATALOG] += 1
 
     def add(self, key: StreamKey, now: int, base: int = 0) -> int:
         """Subscribe a stream; return its entry number.
@@ -150,73 +285,110 @@ class Catalog:
             base: The number of the first row of a new stream, in a free slot.
 
         Raises:
-            BadArgumentError: All entries are taken.
+            SegmentFullError: All entries are taken, or /dev/shm has no room for the
+                stream's rows. Nothing was changed.
         """
         index = self.index.get(key)
         if index is None:
-            index = self._make(key, base)
-        at = self.geometry.entry_word(index)
+            return self._add_new(key, now, base)
+        at = self._at(index)
         if not self.words.ints[at + E_SUBSCRIBED]:
             self.words.ints[at + E_SINCE] = now
             self.words.ints[at + E_SUBSCRIBED] = 1
+            self._unsubscribed.pop(key, None)
+            self._changed()
+        return index
+
+    def has_capacity_for(self, streams: Collection[StreamKey]) -> bool:
+        """Return True if these streams fit beside those that are subscribed."""
+        subscribed = len(self.index) - len(self._unsubscribed)
+        new = sum(1 for k in streams if k not in self.index or k in self._unsubscribed)
+        return subscribed + new <= self.geometry.max_streams
+
+    def displaced_by(self, key: StreamKey) -> StreamKey | None:
+        """Return the stream whose entry `add` would give to this one, or None.
+
+        That is the stream which was unsubscribed longest ago, once all entries are
+        taken.
+        """
+        count = self.words.ints[H_STREAMS]
+        if key in self.index or self._vacant or count < self.geometry.max_streams:
+            return None
+        return next(iter(self._unsubscribed), None)
+
+    def _add_new(self, key: StreamKey, now: int, base: int) -> int:
+        displaced = self.displaced_by(key)
+        index = self._free_entry(displaced)
+        if index is None:
+            streams = counted(self.geometry.max_streams, "stream")
+            raise SegmentFullError(
+                f"this feed has capacity for {streams} and carries {len(self.index)};"
+                f" {' '.join(key)} does not fit: raise max_streams"
+            )
+        slot, epoch = self.free_slot()  # may raise: nothing was changed
+        self._fill_slot(slot, epoch, base)
+        old = None
+        if displaced is not None:
+            old = self.words.ints[self._at(index) + E_WORD] & SLOT_MASK
+            self.slots.stamp(old, epoch)
+        self._fill_entry(index, key, now, epoch << SLOT_BITS | slot)
+        self.slots.replace(old, slot)
+        if displaced is not None:
+            del self.index[displaced], self._unsubscribed[displaced]
+        elif self._vacant:
+            self._vacant.pop()
+        self.index[key] = index
         if index == self.words.ints[H_STREAMS]:
             fence()  # release: the entry is complete; pairs with that of `entries`
             self.words.ints[H_STREAMS] = index + 1
-            self.index[key] = index
+        self._changed()
         return index
 
-    def _make(self, key: StreamKey, base: int) -> int:
-        ints, geometry = self.words.ints, self.geometry
-        index = ints[H_STREAMS]
-        if index >= geometry.max_streams:
-            streams = counted(geometry.max_streams, "stream")
-            raise BadArgumentError(
-                f"this feed has capacity for {streams} and carries {index};"
-                f" {' '.join(key)} does not fit: raise max_streams"
-            )
-        slot, epoch = self.free_slot()
-        at = geometry.slot_word(slot)
+    def _free_entry(self, displaced: StreamKey | None) -> int | None:
+        if displaced is not None:
+            return self.index[displaced]
+        if self._vacant:
+            return self._vacant[-1]
+        count: int = self.words.ints[H_STREAMS]
+        return None if count >= self.geometry.max_streams else count
+
+    def free_slot(self) -> tuple[int, int]:
+        """Return the next free slot and its epoch, as `SlotPool.free`."""
+        return self.slots.free()
+
+    def _fill_slot(self, slot: int, epoch: int, base: int) -> None:
+        ints, at = self.words.ints, self.geometry.slot_word(slot)
         ints[at + S_EPOCH] = epoch
         fence()  # S2, release: pairs with R5; older slices see that the slot is reused
         ints[at + S_BASE] = ints[at + S_INTENT] = ints[at + S_PUBLISHED] = base
-        at = geometry.entry_word(index)
-        self.words.raw[at * WORD : (at + E_NAMES) * WORD] = bytes(E_NAMES * WORD)
+
+    def _fill_entry(self, index: int, key: StreamKey, now: int, word: int) -> None:
+        ints, raw, at = self.words.ints, self.words.raw, self._at(index)
+        epoch = ints[at + E_EPOCH] | 1
+        ints[at + E_EPOCH] = epoch  # E1
+        fence()  # E2, release: pairs with B2
+        end = at + self.geometry.entry_words
+        for first, last in ((at, at + E_EPOCH), (at + E_EPOCH + 1, end)):
+            raw[first * WORD : last * WORD] = bytes((last - first) * WORD)
         start = (at + E_NAMES) * WORD
         symbol = key[0].encode("ascii").ljust(SYMBOL_BYTES, b"\0")
         name = symbol + key[1].encode("ascii").ljust(TIMEFRAME_BYTES, b"\0")
-        self.words.raw[start : start + len(name)] = name
+        raw[start : start + len(name)] = name
+        ints[at + E_SINCE] = now
+        ints[at + E_SUBSCRIBED] = 1
         fence()  # S4, release: the slot is complete; pairs with R1, in `checked_word`
-        ints[at + E_WORD] = epoch << SLOT_BITS | slot
-        return index
-
-    def free_slot(self) -> tuple[int, int]:
-        """Return an unused slot, and an epoch above all that slots have had.
-
-        It is the slot that was retired longest ago, so that slices of the others last.
-
-        Raises:
-            SegmentFullError: Each slot holds a stream's rows.
-        """
-        ints, geometry = self.words.ints, self.geometry
-        named = catalog_words(self.words, geometry, ints[H_STREAMS])
-        used = {word & SLOT_MASK for word in named}
-        free = [slot for slot in range(geometry.slots) if slot not in used]
-        if not free:
-            raise SegmentFullError(
-                f"{self.words.name} has {counted(geometry.slots, 'slot')}, and each"
-                " holds a stream's rows; raise max_streams"
-            )
-        start, end = geometry.slot_word(0), geometry.slot_word(geometry.slots)
-        retired = ints[start + S_RETIRED : end : geometry.slot_words].tolist()
-        slot = min(free, key=retired.__getitem__)
-        epochs = ints[start + S_EPOCH : end : geometry.slot_words]
-        return slot, max(self._first_epoch, max(epochs) + 1)
+        ints[at + E_WORD] = word
+        fence()  # release: pairs with the acquire after the load of an epoch
+        ints[at + E_EPOCH] = epoch + 1  # E4
 
     def unsubscribe(self, key: StreamKey, now: int) -> None:
         """Mark a stream as unsubscribed; its rows stay. Raise BadArgumentError."""
-        at = self.geometry.entry_word(self._find(key, "unsubscribe"))
+        at = self._at(self._find(key, "unsubscribe"))
         self.words.ints[at + E_SINCE] = now
         self.words.ints[at + E_SUBSCRIBED] = 0
+        self._unsubscribed.pop(key, None)
+        self._unsubscribed[key] = None
+        self._changed()
 
     def indices(self, streams: Iterable[StreamKey]) -> list[int]:
         """Return the entry numbers of these streams. Raise BadArgumentError."""

@@ -6,17 +6,23 @@ stream, not at each read. The checks hold no lock: a state that a live writer pa
 through is not damage.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from shmfeed.bar import TIMEFRAMES, Bar, duration
-from shmfeed.errors import BadArgumentError, SegmentFormatError, ShmfeedError
+from shmfeed.bar import TIMEFRAMES, Bar, StreamKey, duration
+from shmfeed.errors import (
+    BadArgumentError,
+    SegmentFormatError,
+    ShmfeedError,
+    StreamNotFoundError,
+)
 from shmfeed.layout import (
     COUNT_LIMIT,
+    E_EPOCH,
     E_WORD,
     S_BASE,
     S_EPOCH,
@@ -28,8 +34,9 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.rows import Rows
+from shmfeed.memory.slots import slots_taken
 from shmfeed.memory.words import RetryBudget, Words, fence
-from shmfeed.validation import check_int, check_symbol
+from shmfeed.validation import are_symbols, check_int, check_symbol
 
 _MONTH_AT_MOST = 31 * 86_400_000
 
@@ -67,6 +74,17 @@ def describe_key_damage(symbol: str, timeframe: str) -> str | None:
     return None if timeframe in TIMEFRAMES else f"its timeframe is {timeframe!r}"
 
 
+def describe_keys_damage(keys: Sequence[StreamKey]) -> str | None:
+    """Return a damage of these keys, None if all are valid and differ."""
+    if len(set(keys)) < len(keys):
+        return "two of its streams have the same key"
+    if {timeframe for _, timeframe in keys} <= TIMEFRAMES.keys() and are_symbols(
+        symbol for symbol, _ in keys
+    ):
+        return None
+    return "a stream's key is not valid"
+
+
 def describe_slot_damage(words: Words, geometry: Geometry, word: int) -> str | None:
     """Return the damage of a catalog word or its slot, None if they are valid.
 
@@ -74,9 +92,12 @@ def describe_slot_damage(words: Words, geometry: Geometry, word: int) -> str | N
     be reusing a slot that no entry names.
     """
     number, epoch = word & SLOT_MASK, word >> SLOT_BITS
+    taken = slots_taken(words, geometry)
     if epoch < 1 or number >= geometry.slots:
         slots = geometry.slots
         return f"catalog word {word:#x} names slot {number} of {slots}, epoch {epoch}"
+    if number >= taken:  # it may have no pages: do not load from it
+        return f"catalog word {word:#x} names slot {number}, only {taken} are in use"
     ints, at = words.ints, geometry.slot_word(number)
     # Counts only grow. Loaded in this order, those of a live writer satisfy the
     # inequality below. Intent may be two rows ahead, on a CPU that shows it before
@@ -114,12 +135,36 @@ def check_entry(words: Words, geometry: Geometry, index: int) -> int:
     return geometry.entry_word(index)
 
 
-def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
-    """Return the catalog word, step R1. Raise SegmentFormatError if it is damaged."""
+def not_carried(words: Words) -> StreamNotFoundError:
+    """Return the error for a stream whose entry was given to another stream."""
+    return StreamNotFoundError(
+        f"{words.name} does not carry this stream any more: its entry was given to"
+        " another stream; ask the feed for the ring again"
+    )
+
+
+def check_epoch(words: Words, entry: int, epoch: int) -> None:
+    """Raise StreamNotFoundError if the entry does not have this epoch any more.
+
+    An odd epoch is that of an entry that is being given to another stream.
+    """
+    if epoch & 1 or words.ints[entry + E_EPOCH] != epoch:
+        raise not_carried(words)
+
+
+def checked_word(words: Words, geometry: Geometry, entry: int, epoch: int) -> int:
+    """Return the catalog word of the entry that begins at word `entry`, step R1.
+
+    Raises:
+        StreamNotFoundError: The entry's epoch is not `epoch`: it was given to another
+            stream.
+        SegmentFormatError: The word or its slot is damaged.
+    """
     ints, budget = words.ints, None
     while True:
         word = ints[entry + E_WORD]
         fence()  # R1, acquire: pairs with S4, in `Catalog.add`
+        check_epoch(words, entry, epoch)
         damage = describe_slot_damage(words, geometry, word)
         if damage is None:
             return word
@@ -131,10 +176,10 @@ def checked_word(words: Words, geometry: Geometry, entry: int) -> int:
 
 
 def retry_budget(
-    what: str, words: Words, geometry: Geometry, entry: int
+    what: str, words: Words, geometry: Geometry, entry: int, epoch: int
 ) -> RetryBudget:
     """Return the budget of a read. Once spent, it checks the catalog, then raises."""
-    return RetryBudget(what, lambda: checked_word(words, geometry, entry))
+    return RetryBudget(what, lambda: checked_word(words, geometry, entry, epoch))
 
 
 def describe_times_damage(rows: Rows, timeframe: str) -> str | None:

@@ -38,7 +38,6 @@ from shmfeed.layout import (
     S_EPOCH,
     S_INTENT,
     S_PUBLISHED,
-    S_RETIRED,
     SLOT_BITS,
     SLOT_HEADER_WORDS,
     SLOT_MASK,
@@ -91,8 +90,9 @@ def replace_rows(
         last = count + _inserted(opens, known)
         slot, epoch = catalog.free_slot()
         build_rows(words, geometry, slot, epoch, last, cells)
-        words.ints[geometry.slot_word(old) + S_RETIRED] = epoch
+        catalog.slots.stamp(old, epoch)
         if enter_slot(count, epoch << SLOT_BITS | slot, last, int(opens[-1])):
+            catalog.slots.replace(old, slot)
             return last
 
 
@@ -105,14 +105,15 @@ def build_rows(
     ints[at + S_EPOCH] = epoch
     fence()  # S2, release: pairs with R4 and R5
     first = last - cells.shape[1]
-    _fill(words, geometry, slot, first, cells)
+    fill_rows(words, geometry, slot, first, cells)
     ints[at + S_BASE] = first
     ints[at + S_INTENT] = ints[at + S_PUBLISHED] = last
 
 
-def _fill(
+def fill_rows(
     words: Words, geometry: Geometry, slot: int, first: int, cells: Cells
 ) -> None:
+    """Write rows, the first of which is number `first`, into a slot, each twice."""
     # Each row at n % capacity and again `capacity` further: one piece, and the same
     # piece in the other half, which may be cut in two by the column's ends.
     columns, capacity = _columns(words, geometry, slot), geometry.capacity

@@ -6,10 +6,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from shmfeed.errors import SegmentError, SegmentFullError, ShmfeedError
-from shmfeed.layout import Geometry
+from shmfeed.layout import WORD, Geometry
 from shmfeed.segment.mapping import Place
 from shmfeed.text import MIB, counted, mebibytes
 
@@ -75,6 +76,13 @@ def reserve(fd: int, start: int, size: int) -> None:
         os.posix_fallocate(fd, at, min(_PIECE_BYTES, start + size - at))
 
 
+def check_size(directory: Path, size: int) -> None:
+    """Raise OSError, ENOSPC, if the file system can never hold a file of this size."""
+    filesystem = os.statvfs(directory)
+    if 0 < filesystem.f_blocks * filesystem.f_frsize < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _check_free(fd: int, size: int) -> None:
     # Piece by piece, a request that cannot succeed would first take all that is left,
     # and the host could run out of memory.
@@ -92,8 +100,13 @@ _DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 @contextmanager
-def allocation_errors(where: Place, geometry: Geometry) -> Iterator[None]:
-    """Turn an OSError into SegmentFullError if /dev/shm is full, else SegmentError."""
+def allocation_errors(
+    where: Place, geometry: Geometry, *, one_stream: bool = False
+) -> Iterator[None]:
+    """Turn an OSError into SegmentFullError if /dev/shm is full, else SegmentError.
+
+    With `one_stream` the memory is for another stream of a segment that exists.
+    """
     try:
         yield
     except ShmfeedError:
@@ -105,7 +118,8 @@ def allocation_errors(where: Place, geometry: Geometry) -> Iterator[None]:
         # tmpfs fails with ENOMEM at the limit of a memory cgroup.
         full = error.errno == errno.ENOMEM and free < geometry.size
         if full or error.errno in _DISK_FULL:
-            raise _segment_full(where, geometry, error, filesystem) from error
+            needed = _need_of_one(geometry) if one_stream else _need_of_all(geometry)
+            raise _segment_full(where, needed, error, filesystem) from error
         raise SegmentError(
             f"feed {where.name!r} cannot be created or locked on this host: {error};"
             f" nothing was changed; check the permissions of {where.directory} and this"
@@ -114,7 +128,7 @@ def allocation_errors(where: Place, geometry: Geometry) -> Iterator[None]:
 
 
 def _segment_full(
-    where: Place, geometry: Geometry, error: OSError, filesystem: os.statvfs_result
+    where: Place, needed: str, error: OSError, filesystem: os.statvfs_result
 ) -> SegmentFullError:
     free = filesystem.f_bavail * filesystem.f_frsize
     no_inodes = filesystem.f_files and not filesystem.f_favail
@@ -124,8 +138,18 @@ def _segment_full(
     return SegmentFullError(
         error.errno,
         f"{where.segment.parent} has {mebibytes(free)} MiB free{files}, feed"
-        f" {where.name!r} needs {mebibytes(geometry.size)} MiB for"
-        f" {counted(geometry.max_streams, 'stream')} of"
-        f" {counted(geometry.history, 'bar')}; ask for fewer, or enlarge it (docker:"
+        f" {where.name!r} needs {needed}; ask for fewer, or enlarge it (docker:"
         " --shm-size)",
     )
+
+
+def _need_of_all(geometry: Geometry) -> str:
+    streams = counted(geometry.max_streams, "stream")
+    bars = counted(geometry.history, "bar")
+    return f"{mebibytes(geometry.size)} MiB for {streams} of {bars}"
+
+
+def _need_of_one(geometry: Geometry) -> str:
+    size = geometry.slot_words * WORD
+    bars = counted(geometry.history, "bar")
+    return f"{mebibytes(size)} MiB for another stream of {bars}"

@@ -39,8 +39,14 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.right import Right
+from shmfeed.memory.slots import slots_taken
 from shmfeed.memory.words import Words, fence
-from shmfeed.segment.allocation import allocation_errors, create_object, reserve
+from shmfeed.segment.allocation import (
+    allocation_errors,
+    check_size,
+    create_object,
+    reserve,
+)
 from shmfeed.segment.locking import (
     FileLock,
     acquire_lock_file,
@@ -117,6 +123,8 @@ class SegmentOwner(Right):
                 raise feed_busy(self.where, None)  # it was replaced since
             ready = read_ready_word(self.where, fd)
             mapping = self._map(fd)
+            if mapping is not None:
+                _reserve_used(fd, mapping)
             if mapping is not None and mapping.words.ints[H_RETIRED] != 1:
                 if _is_reusable(mapping, geometry):
                     return mapping
@@ -141,6 +149,7 @@ class SegmentOwner(Right):
             return None
 
     def _create(self, geometry: Geometry) -> Mapping:
+        check_size(self._path.parent, geometry.size)
         try:
             create_object(self._path.name, geometry.size)
         except FileExistsError as error:
@@ -150,7 +159,9 @@ class SegmentOwner(Right):
         try:
             self._path.chmod(0o600)  # the umask may have cleared bits
             self._lock_segment(self._path)
-            reserve(self._locks[-1].fileno(), 0, geometry.size)
+            # The first stream at least will have room.
+            size = geometry.slot_word(1) * WORD
+            reserve(self._locks[-1].fileno(), 0, size)
             return self._write_header(geometry)
         except OSError:
             self._remove()
@@ -173,6 +184,23 @@ class SegmentOwner(Right):
         for word, value in offset_words(geometry).items():
             ints[word] = value
         return Mapping(words, geometry, identity)
+
+    def reserve_slot(self, slot: int) -> None:
+        """Reserve the pages of a slot that was never used.
+
+        Raises:
+            SegmentFullError: /dev/shm is full. Nothing was changed.
+        """
+        words, geometry, _ = self.mapping
+        start, size = geometry.slot_word(slot) * WORD, geometry.slot_words * WORD
+        with allocation_errors(self.where, geometry, one_stream=True):
+            try:
+                reserve(self._locks[-1].fileno(), start, size)
+            except OSError:
+                pages = words.raw.obj
+                if isinstance(pages, mmap.mmap):
+                    pages.madvise(mmap.MADV_REMOVE, start, size)  # a part may be there
+                raise
 
     def publish(self) -> None:
         """Make a new segment visible to readers, after its bars were copied into it.
@@ -302,6 +330,15 @@ def _remove_unfinished(where: Place) -> None:
     finally:
         os.close(fd)
     unfinished.segment.unlink(missing_ok=True)
+
+
+def _reserve_used(fd: int, mapping: Mapping) -> None:
+    # Loading from a page that does not exist allocates it, and raises SIGBUS if
+    # /dev/shm is full. A copied file may lack pages.
+    words, geometry, _ = mapping
+    reserve(fd, 0, geometry.slot_word(0) * WORD)
+    taken = max(0, min(slots_taken(words, geometry), geometry.slots))
+    reserve(fd, 0, geometry.slot_word(taken) * WORD)
 
 
 def _is_reusable(mapping: Mapping, geometry: Geometry) -> bool:

@@ -12,34 +12,60 @@ from collections import Counter
 from collections.abc import Collection
 from typing import NamedTuple
 
+import numpy as np
+
 from shmfeed.bar import StreamKey
-from shmfeed.core import RingReader, RingWriter
+from shmfeed.core import RingReader
 from shmfeed.layout import (
     AHEAD_NS,
     COUNT_LIMIT,
     COUNTERS,
+    E_COUNTERS,
+    E_COUNTERS_ROOM,
+    E_EPOCH,
     E_FORMING,
     E_GAPS,
+    E_HOLES,
+    E_SILENCE,
     E_SINCE,
     E_UPDATED,
+    E_WHY,
     E_WORD,
+    FORMING_WORDS,
+    H_CATALOG,
     H_COUNTERS,
+    H_HISTOGRAM,
+    H_HISTOGRAM_ROOM,
+    H_IDENTITY,
     H_NOTE,
     H_RETIRED,
     H_STREAMS,
+    H_TEXT,
     H_WRITER_EPOCH,
     S_EPOCH,
+    S_INTENT,
+    S_PUBLISHED,
+    S_RETIRED,
     SLOT_BITS,
+    SLOT_MASK,
     Geometry,
 )
-from shmfeed.memory.catalog import Catalog, Entry, catalog_words, read_entry
+from shmfeed.memory.catalog import (
+    Catalog,
+    Entry,
+    entry_words,
+    read_entries,
+    read_entry,
+)
 from shmfeed.memory.integrity import (
     describe_key_damage,
     describe_slot_damage,
     longest_valid_run,
 )
-from shmfeed.memory.right import Right
-from shmfeed.memory.words import Words, boot_ns
+from shmfeed.memory.rows import ROW
+from shmfeed.memory.slots import slot_words, slots_taken
+from shmfeed.memory.swap import fill_rows
+from shmfeed.memory.words import Latch, Words, boot_ns
 from shmfeed.segment.mapping import Mapping
 from shmfeed.segment.stream_check import describe_closed_damage, describe_forming_damage
 from shmfeed.text import counted
@@ -48,9 +74,24 @@ from shmfeed.text import counted
 _HEADER_COUNTS = (
     H_WRITER_EPOCH,
     H_NOTE,
+    H_CATALOG,
+    H_IDENTITY,
+    H_TEXT,
     *range(H_COUNTERS, H_COUNTERS + len(COUNTERS)),
+    *range(H_HISTOGRAM, H_HISTOGRAM + H_HISTOGRAM_ROOM),
 )
-_ENTRY_COUNTS = (E_GAPS, E_FORMING)
+_ENTRY_COUNTS = (
+    E_GAPS,
+    E_FORMING,
+    E_EPOCH,
+    E_SILENCE,
+    *range(E_COUNTERS, E_COUNTERS + E_COUNTERS_ROOM),
+    E_HOLES,
+    E_WHY,
+)
+# What else an entry holds, its writer states again. Counts of layout 1 have no
+# meaning there and are 0.
+_COPIED_COUNTS = (E_GAPS, *range(E_COUNTERS, E_COUNTERS + E_COUNTERS_ROOM))
 _EPOCH_LIMIT = COUNT_LIMIT >> SLOT_BITS
 
 log = logging.getLogger(__name__)
@@ -70,7 +111,7 @@ def inspect_segment(words: Words, geometry: Geometry) -> Inspection:
     """Inspect every word of a segment that its next writer relies on."""
     damage = _header_damage(words, geometry)
     found = _candidates(words, geometry)
-    slots = catalog_words(words, geometry, geometry.max_streams)
+    slots = entry_words(words, geometry, E_WORD, geometry.max_streams)
     by_slot = Counter(slots[entry.number] for entry in found)
     by_key = Counter(_key(entry) for entry in found)
     usable = []
@@ -102,10 +143,10 @@ def _candidates(words: Words, geometry: Geometry) -> list[Entry]:
     # All entries; if their count is damaged, those that have a catalog word.
     count = words.ints[H_STREAMS]
     if 0 <= count <= geometry.max_streams:
-        return [read_entry(words, geometry, index) for index in range(count)]
-    slots = catalog_words(words, geometry, geometry.max_streams)
-    used = [index for index, word in enumerate(slots) if word]
-    return [read_entry(words, geometry, index) for index in used]
+        return read_entries(words, geometry, range(count))
+    slots = entry_words(words, geometry, E_WORD, geometry.max_streams)
+    found = (read_entry(words, geometry, n) for n, word in enumerate(slots) if word)
+    return [entry for entry in found if entry is not None]
 
 
 def _header_damage(words: Words, geometry: Geometry) -> list[str]:
@@ -115,12 +156,21 @@ def _header_damage(words: Words, geometry: Geometry) -> list[str]:
         damage.append(f"its word `retired` is {ints[H_RETIRED]}")
     if not 0 <= ints[H_STREAMS] <= geometry.max_streams:
         damage.append(f"it counts {ints[H_STREAMS]} streams")
-    if any(ints[word] != valid_count(ints[word]) for word in _HEADER_COUNTS):
+    count = max(0, min(ints[H_STREAMS], geometry.max_streams))
+    epochs = entry_words(words, geometry, E_EPOCH, count)
+    if any(epoch != valid_count(epoch) for epoch in epochs):
+        damage.append("the epoch of one of its entries is out of range")
+    counts = [word for word in _HEADER_COUNTS if word < geometry.header_words]
+    if any(ints[word] != valid_count(ints[word]) for word in counts):
         damage.append("one of its counters is out of range")
-    start, end = geometry.slot_word(0), geometry.slot_word(geometry.slots)
-    epochs = ints[start + S_EPOCH : end : geometry.slot_words].tolist()
-    if not 0 <= min(epochs) <= max(epochs) < _EPOCH_LIMIT:
-        damage.append("the epoch of one of its slots is out of range")
+    taken = slots_taken(words, geometry)
+    if not 0 <= taken <= geometry.slots:
+        damage.append(f"it counts {taken} slots in use")
+        return damage
+    for word, limit in (S_EPOCH, _EPOCH_LIMIT), (S_RETIRED, COUNT_LIMIT):
+        found = slot_words(words, geometry, word, taken)
+        if not 0 <= min(found, default=0) <= max(found, default=0) < limit:
+            damage.append(f"word {word} of one of its slots is out of range")
     return damage
 
 
@@ -135,13 +185,13 @@ def _describe_entry_damage(
 def _describe_values_damage(
     words: Words, reader: RingReader, entry: Entry
 ) -> str | None:
-    at = reader.entry
+    start, size = reader.entry, reader.geometry.entry_words
+    values = words.ints[start : start + size].tolist()
     for word in _ENTRY_COUNTS:
-        value = words.ints[at + word]
-        if value != valid_count(value):
-            return f"word {word} of its entry is {value}"
+        if word < size and not 0 <= values[word] < COUNT_LIMIT:
+            return f"word {word} of its entry is {values[word]}"
     for word in (E_SINCE, E_UPDATED):
-        value = words.ints[at + word]
+        value = values[word]
         if value != valid_moment(value):
             return f"word {word} of its entry is {value}, not a time since boot"
     return describe_forming_damage(reader, entry.timeframe)
@@ -152,21 +202,19 @@ def migrate(
     new: Mapping,
     catalog: Catalog,
     wanted: Collection[StreamKey],
-    right: Right,
 ) -> None:
     """Copy usable streams that are subscribed, and the counters, into a new segment.
 
-    `right` is the right to write the new one. The `wanted` streams are copied first.
-    The log names what does not fit.
+    The `wanted` streams are copied first. The log names what does not fit.
     """
     usable = inspect_segment(old.words, old.geometry).usable
     subscribed = [entry for entry in usable if entry.subscribed]
     subscribed.sort(key=lambda entry: _key(entry) not in wanted)
     capacity = new.geometry.max_streams
     dropped = sum(
-        _copy_stream(old, new, catalog, entry, right) for entry in subscribed[:capacity]
+        _copy_stream(old, new, catalog, entry) for entry in subscribed[:capacity]
     )
-    for word in range(H_COUNTERS, H_COUNTERS + len(COUNTERS)):
+    for word in range(H_COUNTERS, H_HISTOGRAM + H_HISTOGRAM_ROOM):
         new.words.ints[word] = valid_count(old.words.ints[word])
     if dropped:
         log.warning(
@@ -187,32 +235,32 @@ def migrate(
         )
 
 
-def _copy_stream(
-    old: Mapping, new: Mapping, catalog: Catalog, entry: Entry, right: Right
-) -> int:
+def _copy_stream(old: Mapping, new: Mapping, catalog: Catalog, entry: Entry) -> int:
     """Copy one stream. Return how many bars that readers could ask for are dropped."""
     key = _key(entry)
     reader = RingReader(old.words, old.geometry, entry.number)
     rows = reader.view(new.geometry.history)
     first, last = longest_valid_run(rows, entry.timeframe)
-    index = catalog.add(key, boot_ns(), base=rows.first + first)
-    writer = RingWriter(new.words, new.geometry, index, key, _wake_no_reader, right)
+    base, end = rows.first + first, rows.first + last
+    index = catalog.add(key, boot_ns(), base=base)
+    ints, at = new.words.ints, new.geometry.entry_word(index)
+    slot = ints[at + E_WORD] & SLOT_MASK
+    block = rows.copy().block[:, first:last].view(np.int64)
+    fill_rows(new.words, new.geometry, slot, base, block)
+    start = new.geometry.slot_word(slot)
+    ints[start + S_INTENT] = ints[start + S_PUBLISHED] = end
     broken = describe_forming_damage(reader, entry.timeframe)
-    for row in range(first, last):
-        bar = rows.bar(row)
-        writer.append(bar.open_time, *bar[2:], wake=False)
     forming = None if broken else reader.forming()
     if forming is not None:
-        writer.update_forming(forming.open_time, *forming[2:])
-    ints, at = new.words.ints, new.geometry.entry_word(index)
+        Latch(new.words, at + E_FORMING, FORMING_WORDS).write(ROW.pack(*forming))
     ints[at + E_UPDATED] = valid_moment(reader.updated)
-    ints[at + E_GAPS] = valid_count(old.words.ints[reader.entry + E_GAPS])
+    size = old.geometry.entry_words
+    values = old.words.ints[reader.entry : reader.entry + size].tolist()
+    for word in _COPIED_COUNTS:
+        if word < size:
+            ints[at + word] = valid_count(values[word])
     return len(reader.view(old.geometry.history)) - len(rows)
 
 
 def _key(entry: Entry) -> StreamKey:
     return entry.symbol, entry.timeframe
-
-
-def _wake_no_reader(index: int) -> None:
-    """Readers are woken when the new segment is published."""

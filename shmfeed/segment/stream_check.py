@@ -6,7 +6,13 @@ from shmfeed.bar import StreamKey
 from shmfeed.core import RingReader
 from shmfeed.errors import BusyRingError
 from shmfeed.layout import Geometry
-from shmfeed.memory.integrity import damaged, describe_bar_damage, describe_times_damage
+from shmfeed.memory.catalog import read_entry
+from shmfeed.memory.integrity import (
+    damaged,
+    describe_bar_damage,
+    describe_times_damage,
+    not_carried,
+)
 from shmfeed.memory.words import Words
 
 
@@ -34,7 +40,8 @@ def checked_reader(
 ) -> RingReader:
     """Return a reader of catalog entry `index`, whose stream is `key`.
 
-    Raises SegmentFormatError if its slot or the times of its bars are damaged.
+    Raises SegmentFormatError if its slot or the times of its bars are damaged,
+    StreamNotFoundError if the entry was given to another stream.
     """
     return check_reader(RingReader(words, geometry, index), key)
 
@@ -42,8 +49,13 @@ def checked_reader(
 def check_reader(reader: RingReader, key: StreamKey) -> RingReader:
     """Return the reader of the stream `key`.
 
-    Raises SegmentFormatError if the times of its bars are damaged.
+    Raises SegmentFormatError if the times of its bars are damaged, StreamNotFoundError
+    if the entry was given to another stream.
     """
+    entry = read_entry(reader.words, reader.geometry, reader.index)
+    reader.check_carried()
+    if entry is None or entry.key != key:
+        raise not_carried(reader.words)
     damage = describe_closed_damage(reader, key[1])
     damage = damage or describe_forming_damage(reader, key[1])
     if damage is not None:

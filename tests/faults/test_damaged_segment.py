@@ -20,11 +20,10 @@ from support.damage_cases import GEOMETRY, ROWS, STREAMS, TRUTH, Case
 
 import shmfeed
 import wealthdata
-from shmfeed import ringbuf
 from shmfeed.cli.main import main
 from shmfeed.errors import ShmfeedError
 from shmfeed.layout import Geometry
-from shmfeed.memory import catalog, integrity, words
+from shmfeed.memory import binding, catalog, integrity, words
 from shmfeed.segment import mapping, ownership, recovery
 from shmfeed.segment import stream_check as looks
 from shmfeed.segment.mapping import place
@@ -191,7 +190,7 @@ def trust(*_):
 def trust_the_stream():
     integrity.describe_slot_damage = trust
     looks.describe_times_damage = looks.describe_bar_damage = trust
-    catalog.describe_key_damage = trust
+    catalog.describe_key_damage = catalog.describe_keys_damage = trust
 
 
 def trust_the_header():
@@ -203,7 +202,7 @@ def trust_the_header():
     def entry_word(words, geometry, index):
         return geometry.entry_word(index)
 
-    ringbuf.check_entry = integrity.check_entry = entry_word
+    binding.check_entry = integrity.check_entry = entry_word
 
 
 MUTANTS = {"stream": trust_the_stream, "header": trust_the_header}

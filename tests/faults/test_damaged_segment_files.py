@@ -22,10 +22,10 @@ from support.damage_cases import GEOMETRY, ROWS, STREAMS
 import shmfeed
 from shmfeed.control.server import ControlServer
 from shmfeed.errors import (
-    BadArgumentError,
     FeedBusyError,
     FeedNotFoundError,
     SegmentFormatError,
+    SegmentFullError,
 )
 from shmfeed.layout import (
     HEADER_WORDS,
@@ -504,7 +504,7 @@ def test_streams_that_do_not_fit(where, intact):
         ring = writer.add_stream("SOLUSDT", "1h")
         before = where.segment.read_bytes()
         with pytest.raises(
-            BadArgumentError, match="capacity for 3 streams and carries 3"
+            SegmentFullError, match="capacity for 3 streams and carries 3"
         ):
             writer.add_stream("XRPUSDT", "1h")
         assert where.segment.read_bytes() == before

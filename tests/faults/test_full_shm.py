@@ -140,7 +140,7 @@ for call, *arguments in (
 
 
 def test_a_segment_without_pages_kills_no_process(child, feed_name):
-    attached, created, cleaned = run(child, feed_name, "size=256k", UNREADY)
+    attached, created, cleaned = run(child, feed_name, "size=8m", UNREADY)
     segment = f"shmfeed.{os.geteuid()}.{feed_name}"
     assert attached == ["FeedNotFoundError", [segment]]
     assert created == ["SegmentFullError", []]
@@ -152,14 +152,151 @@ def test_without_the_reservation_the_writer_dies(child, feed_name):
     """The control: the same case, and a writer that does not reserve its pages."""
     code = """
 from shmfeed.segment import ownership
-ownership.reserve = lambda *arguments: None
+ownership.check_size = ownership.reserve = lambda *arguments: None
 tell(attempt(1000))
 """
-    process = child(own_shm.MOUNT + PREPARE + code, feed_name, "size=64k")
+    dies(child, feed_name, "size=64k", code)
+
+
+def dies(child, feed_name, options, code):
+    process = child(own_shm.MOUNT + PREPARE + code, feed_name, options)
     _, err = process.communicate(timeout=50)
     if process.returncode == own_shm.NOT_PERMITTED:
         pytest.skip(f"no /dev/shm of its own here: {err.strip()}")
     assert process.returncode == -signal.SIGBUS
+
+
+RUNNING = """
+from shmfeed.segment import ownership
+
+def bar(number):
+    return number * 60_000, 1, 1, 1, 1, 1
+
+def add(symbol):
+    try:
+        return writer.add_stream(symbol, "1m")
+    except shmfeed.SegmentFullError as error:
+        return str(error)
+
+writer = shmfeed.create(name, 100, 16, 4)
+ring = writer.add_stream("A", "1m")
+"""
+GOES_ON = """
+ring.append(*bar(0))
+fill(leave=2)
+feed = shmfeed.attach(name)
+before = feed.status()
+refused = add("B")
+tell([refused, writer.streams(), writer.has_capacity_for([("B", "1m")])])
+room = os.statvfs("/dev/shm").f_bavail
+for number in range(1, 300):
+    ring.append(*bar(number))
+writer.beat()
+rows = feed.ring("A", "1m").snapshot(100)
+status = feed.status()
+tell([room, len(rows), status["health"], status["streams"][0]["count"]])
+os.unlink("/dev/shm/filler")
+added = add("B")
+added.append(*bar(0))
+tell([feed.ring("B", "1m").count, writer.streams()])
+writer.close(unlink=True)
+"""
+
+
+def test_a_stream_that_does_not_fit_is_refused_and_the_feed_goes_on(child, feed_name):
+    refused, going, added = run(child, feed_name, "size=1m", RUNNING + GOES_ON)
+    message, streams, has_capacity = refused
+    print(message)
+    for part in ("/dev/shm", "MiB free", feed_name, "another stream of 100 bars"):
+        assert part in message
+    assert streams == [["A", "1m"]]
+    assert has_capacity
+    # The part of the slot that was reserved is given back.
+    assert going == [2, 100, "live", 300]
+    assert added == [1, [["A", "1m"], ["B", "1m"]]]
+
+
+def test_without_reserving_its_slot_a_new_stream_kills_the_feed(child, feed_name):
+    """The control: a writer that takes the slot as it is."""
+    code = "fill()\nownership.reserve = lambda *arguments: None\nadd('B')\n"
+    dies(child, feed_name, "size=1m", RUNNING + code)
+
+
+def test_a_change_of_subscription_is_refused_before_it_is_sent(child, feed_name):
+    code = """
+fill(leave=12)  # of two slots, which have 5 pages each
+def reserve_for(*symbols):
+    try:
+        writer.reserve_for([(symbol, "1m") for symbol in symbols])
+    except shmfeed.SegmentFullError:
+        return "full"
+tell([reserve_for("A", "B", "C", "D"), reserve_for("A", "B", "C"), writer.streams()])
+tell([str(add("B"))[:1], str(add("C"))[:1], "another stream" in str(add("D"))])
+writer.close(unlink=True)
+"""
+    asked, added = run(child, feed_name, "size=1m", RUNNING + code)
+    assert asked == ["full", None, [["A", "1m"]]]
+    assert added == ["<", "<", True]
+
+
+LACKS_PAGES = """
+import mmap
+for number in range(50):
+    ring.append(*bar(number))
+pages = writer._words.raw.obj
+at, size = writer.geometry.slot_word(0) * 8, writer.geometry.slot_words * 8
+writer.close()
+pages.madvise(mmap.MADV_REMOVE, at, size)
+"""
+
+
+def test_a_slot_that_lost_its_pages_is_reserved_before_it_is_read(child, feed_name):
+    code = """
+fill()
+try:
+    shmfeed.create(name, 100, 16, 4)
+except shmfeed.SegmentFullError as error:
+    tell(str(error))
+os.unlink("/dev/shm/filler")
+writer = shmfeed.create(name, 100, 16, 4)
+tell([writer.reused, add("A").reader.count])
+writer.close(unlink=True)
+"""
+    refused, found = run(child, feed_name, "size=1m", RUNNING + LACKS_PAGES + code)
+    assert "MiB free" in refused
+    assert found == [False, 0]  # its bars are gone, which is damage
+
+
+def test_without_reserving_it_the_next_feeder_dies(child, feed_name):
+    """The control."""
+    code = """
+fill()
+ownership.reserve = lambda *arguments: None
+shmfeed.create(name, 100, 16, 4)
+"""
+    dies(child, feed_name, "size=1m", RUNNING + LACKS_PAGES + code)
+
+
+def test_readers_of_a_full_dev_shm_touch_no_slot_without_pages(child, feed_name):
+    code = """
+from shmfeed.listing import list_feeds
+from shmfeed.segment.removal import clean_feed
+ring.append(*bar(0))
+fill()
+with shmfeed.attach(name) as feed:
+    reader = feed.ring("A", "1m")
+    count = reader.count, len(reader.view(5)), len(reader.snapshot(5))
+    row = list_feeds()[0]
+    clean_feed(name, False)
+    tell([count, feed.status()["health"], row["health"], row["bars"]])
+writer.close()
+writer = shmfeed.create(name, 100, 16, 4)
+tell([writer.reused, add("A").reader.count])
+writer.close(unlink=True)
+"""
+    read, reused = run(child, feed_name, "size=1m", RUNNING + code)
+    assert read == [[1, 1, 1], "live", "live", 1]
+    assert reused == [True, 1]
 
 
 def test_a_limit_of_the_process_has_its_own_message(child, feed_name):

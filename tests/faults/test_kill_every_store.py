@@ -38,7 +38,7 @@ GEOMETRY = 3, 1, 2  # the tightest ring: each append writes over a row
 WIDER = 5, 2, 3
 OTHER = "ETHUSDT"
 ROWS = 6  # rows of the first stream before the death
-MOST_STEPS = 400
+MOST_STEPS = 1500
 
 APPENDED, BEGUN = 0, 1
 
@@ -113,7 +113,7 @@ def fill_by_word(words, geometry, slot, first, cells):
 
 
 def swap_twice(name, writer, board):
-    swap._fill = fill_by_word
+    swap.fill_rows = fill_by_word
     writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
     for number in (ROWS + 2, ROWS + 4):
         board[BEGUN] = number
@@ -148,9 +148,9 @@ PHASES = {
     "status": Phase(opened, say, stride=4),
     "close": Phase(opened, leave),
     "close and unlink": Phase(opened, leave_nothing, keeps=False),
-    "re-creation": Phase(nothing, make_wider, after=WIDER),
-    "re-creation, and back": Phase(nothing, make_wider, stride=4),
-    "rebuilding what is damaged": Phase(damaged, make, stride=4),
+    "re-creation": Phase(nothing, make_wider, after=WIDER, stride=7),
+    "re-creation, and back": Phase(nothing, make_wider, stride=11),
+    "rebuilding what is damaged": Phase(damaged, make, stride=11),
 }
 
 

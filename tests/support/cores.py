@@ -50,7 +50,7 @@ def chosen() -> Core:
     return _Chosen.core
 
 
-_WRITING = (shmfeed.writer, recovery)
+_WRITING = (shmfeed.writer,)
 _READING = (shmfeed.status, stream_check, recovery, recovery)
 
 

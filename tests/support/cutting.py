@@ -14,6 +14,7 @@ from shmfeed.layout import (
     C_FLOATS,
     E_WORD,
     H_STREAMS,
+    H_TAKEN,
     S_BASE,
     S_EPOCH,
     S_INTENT,
@@ -108,6 +109,7 @@ class Rings:
             columns[:, row] = columns[:, row + capacity] = column
         ints[at + S_BASE] = 0
         ints[at + S_INTENT] = ints[at + S_PUBLISHED] = len(rows)
+        ints[H_TAKEN] = max(ints[H_TAKEN], slot + 1)
         ints[entry + E_WORD] = epoch + 1 << SLOT_BITS | slot
 
 

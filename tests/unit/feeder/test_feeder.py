@@ -13,6 +13,7 @@ from shmfeed.errors import (
     BadArgumentError,
     FeedBusyError,
     FeedLostError,
+    SegmentFullError,
     WebSocketConnectionError,
     WebSocketSubscriptionError,
 )
@@ -177,7 +178,7 @@ def test_a_change_fails_when_the_connection_is_lost(feed_name, venue):
 def test_a_change_beyond_the_capacity_is_refused(feed_name, venue):
     with feeder(feed_name, venue, max_streams=2), shmfeed.attach(feed_name) as feed:
         until(lambda: feed.status()["state"] == "connected")
-        with pytest.raises(BadArgumentError, match="capacity for 2 streams"):
+        with pytest.raises(SegmentFullError, match="capacity for 2 streams"):
             subscribe(feed_name, "m", "ETHUSDT", "SOLUSDT")
         assert feed.streams() == [STREAM]
         assert subscribe(feed_name, "m", "ETHUSDT")

@@ -317,10 +317,9 @@ def test_a_refused_update_leaves_the_old_streams(feed_name, venue):
             assert feed.ring(*STREAM).wait(0, timeout=5)
         manager.update_subscription(symbols=["ETHUSDT"])
         assert manager.get_status()["symbols"] == ["ETHUSDT"]
-        # One entry is left by BTCUSDT, one is ETHUSDT's: a third does not fit.
-        with pytest.raises(BadArgumentError, match="capacity for 2 streams"):
-            manager.update_subscription(symbols=["ETHUSDT", "SOLUSDT"])
-        assert manager.get_status()["symbols"] == ["ETHUSDT"]
+        # BTCUSDT, which is no longer wanted, gives its entry to SOLUSDT.
+        manager.update_subscription(symbols=["ETHUSDT", "SOLUSDT"])
+        assert manager.get_status()["symbols"] == ["SOLUSDT", "ETHUSDT"]
 
 
 def test_an_unacknowledged_update_is_undone(feed_name, venue):

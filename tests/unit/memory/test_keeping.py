@@ -16,7 +16,14 @@ from support.mapped_ring import MappedRing, kept_bytes, limited, mapped_ring
 from support.ring_on_bytes import bench, prices
 
 from shmfeed.errors import BadArgumentError
-from shmfeed.layout import E_WORD, S_EPOCH, SLOT_BITS, SLOT_HEADER_WORDS, Geometry
+from shmfeed.layout import (
+    E_WORD,
+    H_TAKEN,
+    S_EPOCH,
+    SLOT_BITS,
+    SLOT_HEADER_WORDS,
+    Geometry,
+)
 from shmfeed.memory import keeping, pages
 from shmfeed.memory.words import Words
 
@@ -249,6 +256,7 @@ class TestValid:
         size = geometry.slot_words
         ints[new : new + size] = ints[old : old + size]
         ints[new + S_EPOCH] += 1
+        ints[H_TAKEN] = 2
         entry = geometry.entry_word(0)
         ints[entry + E_WORD] = (ints[new + S_EPOCH] << SLOT_BITS) | 1
         assert reader.count == HISTORY

@@ -257,7 +257,9 @@ def test_malformed_rows_are_refused_and_nothing_is_stored(rows, said) -> None:
 class TestReentry:
     """A signal handler may append while rows are replaced; no bar is lost."""
 
-    @pytest.mark.parametrize("call", ["build_rows", "fence", "_fill", "_open_times"])
+    @pytest.mark.parametrize(
+        "call", ["build_rows", "fence", "fill_rows", "_open_times"]
+    )
     def test_a_bar_that_closes_meanwhile_refuses_the_swap(
         self, monkeypatch, call
     ) -> None:

@@ -22,6 +22,7 @@ from shmfeed import core
 from shmfeed.errors import UnsupportedPlatformError
 from shmfeed.follower import ReattachingReader
 from shmfeed.layout import VERSION
+from shmfeed.memory.binding import BoundEntry
 from shmfeed.memory.futex import futex_load, futex_look, futex_wait, futex_wait_any
 from shmfeed.memory.rows import Rows, Slice
 from shmfeed.memory.wakeup import Eventcount, look_past, sleep_past
@@ -124,7 +125,9 @@ def signature_of(member: Callable[..., object]) -> list[tuple[str, object, str]]
 def documented(owner: type) -> set[str]:
     """Return the public members that `owner` defines, and those of the package."""
     internal = {"_current_reader", "_detach", "_find", "_last_reader"}
-    return {name for name in vars(owner) if name[0] != "_" or name in internal}
+    inherited = vars(BoundEntry).keys() if issubclass(owner, BoundEntry) else ()
+    names = {*vars(owner), *inherited} - {"checked_word", "retry_budget"}
+    return {name for name in names if name[0] != "_" or name in internal}
 
 
 CLASSES = (RingReader, RingWriter, ReattachingReader, Rows, Slice, Eventcount)

@@ -12,7 +12,7 @@ from support.cutting import FIELDS, Rings, expected, values_of
 from support.ring_on_bytes import HOUR
 
 import shmfeed
-from shmfeed import cutting, ringbuf
+from shmfeed import cutting
 from shmfeed.errors import (
     BadArgumentError,
     BusyRingError,
@@ -22,7 +22,7 @@ from shmfeed.errors import (
 )
 from shmfeed.feed import Feed, Ring, attach, cut
 from shmfeed.layout import S_BASE, S_EPOCH, S_INTENT, S_PUBLISHED
-from shmfeed.memory import integrity
+from shmfeed.memory import binding, integrity
 from shmfeed.memory.words import Words
 from shmfeed.writer import FeedWriter, create
 
@@ -201,14 +201,14 @@ class Between:
         self.calls = 0
         self.happens: Callable[[], None] = lambda: None
         self._checked_word = integrity.checked_word
-        for module in (integrity, ringbuf):
+        for module in (integrity, binding):
             monkeypatch.setattr(module, "checked_word", self._look)
 
-    def _look(self, words: Any, geometry: Any, entry: int) -> int:
+    def _look(self, *arguments: Any) -> int:
         self.calls += 1
         if self.calls == 1:
             self.happens()
-        return self._checked_word(words, geometry, entry)
+        return self._checked_word(*arguments)
 
 
 @pytest.fixture
@@ -272,13 +272,13 @@ class TestAsOfOneInstant:
             rings.close(k, 0, 1)
         turn = iter(range(10**9))
 
-        def swap_again(words: Any, geometry: Any, entry: int) -> int:
-            word = checked_word(words, geometry, entry)
+        def swap_again(*arguments: Any) -> int:
+            word = checked_word(*arguments)
             rings.swap(0, [0, 1], slot=3 + next(turn) % 2)
             return word
 
         checked_word = integrity.checked_word
-        for module in (integrity, ringbuf):
+        for module in (integrity, binding):
             monkeypatch.setattr(module, "checked_word", swap_again)
         rings.swap(0, [0, 1], slot=5)
         with pytest.raises(BusyRingError, match=r"^cut: the writer outran this read"):

@@ -10,7 +10,6 @@ import pytest
 from support import cores
 from support.ring_on_bytes import HOUR, STREAM, Bench, bench, prices
 
-from shmfeed import ringbuf
 from shmfeed.bar import Bar, close_time
 from shmfeed.errors import BadArgumentError, BusyRingError, SegmentFormatError
 from shmfeed.layout import (
@@ -26,6 +25,7 @@ from shmfeed.layout import (
     FORMING_WORDS,
     H_ALIVE,
     H_STATE,
+    H_TAKEN,
     H_TICK,
     S_BASE,
     S_EPOCH,
@@ -35,7 +35,7 @@ from shmfeed.layout import (
     SLOT_HEADER_WORDS,
     Geometry,
 )
-from shmfeed.memory import integrity
+from shmfeed.memory import binding, integrity
 from shmfeed.memory.words import RetryBudget, Words, boot_ns
 from shmfeed.ringbuf import RingReader
 from shmfeed.segment.stream_check import checked_reader, describe_closed_damage
@@ -252,6 +252,7 @@ class TestReuse:
             here : here + geometry.slot_words
         ]
         ints[other + S_EPOCH] = epoch
+        ints[H_TAKEN] = slot + 1
         ints[geometry.entry_word(0) + E_WORD] = epoch << SLOT_BITS | slot
         assert ring.reader.epoch == epoch
         new = ring.reader.view(2)
@@ -278,7 +279,7 @@ class TestBusy:
         ring.close(*range(10))
         ring.words.ints[slot_word(ring) + S_INTENT] = 1 << 61
         # A check of the catalog would call it damage.
-        for module in (ringbuf, integrity):  # each core takes it from one of them
+        for module in (binding, integrity):  # each core takes it from one of them
             monkeypatch.setattr(
                 module, "retry_budget", lambda what, *_: RetryBudget(what)
             )
@@ -500,7 +501,8 @@ class TestDamage:
             (0, "slot 0 of 9"),
             (-1, "slot 65535 of 9"),
             (1 << SLOT_BITS | 9, "catalog word 0x10009 names slot 9 of 9"),
-            (1 << 62 | 3, "slot 3 is of epoch 0"),
+            (1 << 62 | 3, "names slot 3, only 1 are in use"),
+            (1 << 62, "slot 0 is of epoch 1"),
         ],
     )
     def test_damaged_catalog_words_are_named(

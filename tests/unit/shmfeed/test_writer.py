@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Child
-from support import cores
 from support.ring_on_bytes import HOUR, prices
 
 import shmfeed
@@ -25,18 +24,20 @@ from shmfeed.layout import (
     E_RECOVERING,
     H_ALIVE,
     H_STATE,
+    H_STREAMS,
     H_TICK,
     H_WAKE,
     H_WRITER_EPOCH,
     MAX_HISTORY,
     MAX_STREAMS,
-    S_EPOCH,
     STATES,
     WORD,
+    Geometry,
 )
-from shmfeed.memory import wakeup
+from shmfeed.memory import swap, wakeup
 from shmfeed.memory.words import boot_ns
 from shmfeed.ringbuf import RingWriter
+from shmfeed.segment import recovery
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.segment.ownership import SegmentOwner
 from shmfeed.writer import FeedWriter, create
@@ -115,7 +116,7 @@ class TestArguments:
     def test_guard_is_a_quarter_at_least_16(
         self, make: Make, history: int, guard: int
     ) -> None:
-        assert make(history).geometry == (16, history, guard)
+        assert make(history).geometry == Geometry(16, history, guard)
 
     def test_a_guard_of_one_is_accepted(self, make: Make) -> None:
         assert make(1, guard=1).geometry.capacity == 2
@@ -204,18 +205,17 @@ class TestStreams:
         writer.add_stream("A", "1h")
         writer.add_stream("B", "1h")
         with pytest.raises(
-            BadArgumentError, match=r"capacity for 2 .*C 1h.*max_streams"
+            SegmentFullError, match=r"capacity for 2 .*C 1h.*max_streams"
         ):
             writer.add_stream("C", "1h")
         assert writer.streams() == [("A", "1h"), ("B", "1h")]
 
     def test_a_segment_that_is_damaged_meanwhile(self, writer: FeedWriter) -> None:
         writer.add_stream("A", "1h")
-        epoch = writer.geometry.slot_word(1) + S_EPOCH
-        writer._words.ints[epoch] = 1 << 62  # too large for a catalog word
+        writer._words.ints[H_STREAMS] = -1 << 40
         with pytest.raises(SegmentFormatError, match="cannot be added to its catalog"):
             writer.add_stream("B", "1h")
-        writer._words.ints[epoch] = 0
+        writer._words.ints[H_STREAMS] = 1
         writer.add_stream("B", "1h")
 
     def test_has_capacity_for(self, writer: FeedWriter) -> None:
@@ -225,6 +225,8 @@ class TestStreams:
         writer.unsubscribe(*a)
         assert writer.has_capacity_for([a, b])
         assert writer.has_capacity_for([b])
+        assert writer.has_capacity_for([b, c])
+        writer.add_stream(*a)
         assert not writer.has_capacity_for([b, c])
 
     def test_an_unsubscribed_stream_is_readable(self, writer: FeedWriter) -> None:
@@ -561,29 +563,27 @@ class TestRecreation:
         feed = shmfeed.attach(old.name)
         ring = feed.ring("A", "1h")
         old.close()
-        seen: set[tuple[int, int]] = set()
-        append = RingWriter.append
+        seen: list[tuple[int, int]] = []
 
-        def read_and_append(*arguments: object, **options: object) -> None:
-            seen.add((ring.count, len(ring.view(100))))
-            append(*arguments, **options)  # type: ignore[arg-type] # passed on
+        def read_and_fill(*arguments: Any) -> None:
+            seen.append((ring.count, len(ring.view(100))))
+            swap.fill_rows(*arguments)
+            seen.append((ring.count, len(ring.view(100))))
 
-        cores.write_purely(monkeypatch.setattr)
-        monkeypatch.setattr(RingWriter, "append", read_and_append)
+        monkeypatch.setattr(recovery, "fill_rows", read_and_fill)
         make(50)
-        assert seen == {(20, 8)}
+        assert seen == [(20, 8)] * 4
 
     def test_a_failed_creation_holds_no_lock(
         self, old: FeedWriter, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         old.close()
 
-        def fail(*_: object, **__: object) -> None:
+        def fail(*_: object) -> None:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            cores.write_purely(patch.setattr)
-            patch.setattr(RingWriter, "append", fail)
+            patch.setattr(recovery, "fill_rows", fail)
             with pytest.raises(KeyboardInterrupt):
                 make(50)
         kept = make(8, guard=3, max_streams=3)

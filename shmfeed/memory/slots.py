@@ -1,0 +1,125 @@
+"""The slots that no entry names: which is used next, and with which epoch.
+
+A slot has no pages before it is used for the first time, and is reserved then. Slots
+are first used in ascending order, so one header word, H_TAKEN, tells which of them have
+pages. Loading from a page that does not exist allocates it, and raises SIGBUS if
+/dev/shm is full. Therefore no process looks at a slot that was never used.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection
+
+from shmfeed.errors import SegmentFullError
+from shmfeed.layout import (
+    H_TAKEN,
+    S_EPOCH,
+    S_RETIRED,
+    Geometry,
+)
+from shmfeed.memory.words import Words
+from shmfeed.text import counted
+
+Reserve = Callable[[int], None]  # allocate a slot's pages, or raise SegmentFullError
+
+
+def no_reservation(slot: int) -> None:
+    """Allocate nothing: the buffer has all its pages."""
+
+
+def slots_taken(words: Words, geometry: Geometry) -> int:
+    """Return the number of slots that have been used; those after it have no pages."""
+    return geometry.slots if geometry.version == 1 else words.ints[H_TAKEN]
+
+
+def slot_words(words: Words, geometry: Geometry, word: int, count: int) -> list[int]:
+    """Return word number `word` of the headers of the first `count` slots."""
+    start, end = geometry.slot_word(0), geometry.slot_word(count)
+    return words.ints[start + word : end : geometry.slot_words].tolist()
+
+
+class SlotPool:
+    """The writer's account of the free slots of one segment.
+
+    The next free slot is one that was never used, else the one that was retired longest
+    ago: its old rows stay whole for readers as long as possible. A slot is retired
+    while an entry names it still, so that a writer that is killed between the two
+    stores leaves no slot that looks as if it was retired earlier.
+
+    Args:
+        words: The segment, writable.
+        geometry: The segment's sizes.
+        used: The slots that entries name.
+        first_epoch: An epoch above each of this feed's earlier segments.
+        reserve: Called with a slot before its first use.
+    """
+
+    def __init__(
+        self,
+        words: Words,
+        geometry: Geometry,
+        used: Collection[int],
+        first_epoch: int,
+        reserve: Reserve = no_reservation,
+    ) -> None:
+        self._words = words
+        self._geometry = geometry
+        self._reserve = reserve
+        self._taken = slots_taken(words, geometry)
+        epochs = slot_words(words, geometry, S_EPOCH, self._taken)
+        self._last_epoch = max([first_epoch - 1, *epochs])
+        retired = slot_words(words, geometry, S_RETIRED, self._taken)
+        used = set(used)
+        free = [slot for slot in range(self._taken) if slot not in used]
+        self._unused = deque(slot for slot in free if not epochs[slot])
+        once_used = [slot for slot in free if epochs[slot]]
+        self._retired = deque(sorted(once_used, key=retired.__getitem__))
+
+    def prepare(self, count: int) -> None:
+        """Reserve pages until `count` slots can be taken.
+
+        Raises:
+            SegmentFullError: There are not so many slots, or /dev/shm is full.
+        """
+        while len(self._unused) + len(self._retired) < count:
+            self._reserve_next()
+
+    def free(self) -> tuple[int, int]:
+        """Return the next free slot and an epoch above all that slots have had.
+
+        The slot stays free until `replace` takes it.
+
+        Raises:
+            SegmentFullError: No slot is free, or /dev/shm has no room for one.
+        """
+        if not self._unused:
+            try:
+                self._reserve_next()
+            except SegmentFullError:
+                if not self._retired:
+                    raise
+        self._last_epoch += 1
+        return (self._unused or self._retired)[0], self._last_epoch
+
+    def stamp(self, slot: int, epoch: int) -> None:
+        """Retire a slot, whose rows the slot of `epoch` is about to replace."""
+        at = self._geometry.slot_word(slot)
+        self._words.ints[at + S_RETIRED] = epoch
+
+    def replace(self, old: int | None, new: int) -> None:
+        """Record that an entry names `new`, which `free` returned, and not `old`."""
+        for free in self._unused, self._retired:
+            if new in free:
+                free.remove(new)
+        if old is not None:
+            self._retired.append(old)
+
+    def _reserve_next(self) -> None:
+        if self._taken == self._geometry.slots:
+            raise SegmentFullError(
+                f"{self._words.name} has {counted(self._taken, 'slot')}, and each"
+                " holds a stream's rows; raise max_streams"
+            )
+        self._reserve(self._taken)
+        self._unused.append(self._taken)
+        self._taken += 1
+        self._words.ints[H_TAKEN] = self._taken
