@@ -44,12 +44,11 @@ writer_may_write(const Writer *self)
     return epoch > 0 && epoch == ring_load(self->segment + SHM_H_WRITER_EPOCH);
 }
 
-/* True if also the rows are still those that this writer published. */
+/* True if the rows are still those that this writer published. */
 static inline int
-writer_may_append(const Writer *self)
+writer_owns_rows(const Writer *self)
 {
-    return writer_may_write(self) &&
-           ring_load(self->slot.header + SHM_S_PUBLISHED) == self->row;
+    return ring_load(self->slot.header + SHM_S_PUBLISHED) == self->row;
 }
 
 /* Set the error of a store that is refused. Steals `opened`. */
@@ -186,7 +185,7 @@ writer_append(Writer *self, PyObject *const *args, Py_ssize_t count, PyObject *n
     if (wake < 0 || writer_cells(self, given, cells) < 0) {
         return NULL;
     }
-    if (!writer_may_append(self)) {
+    if (!writer_owns_rows(self)) {  /* no code ran since the test of writer_cells */
         writer_refuse(self, PyLong_FromLongLong(cells[0]));
         return NULL;
     }
@@ -261,10 +260,11 @@ writer_enter_slot(Writer *self, PyObject *args)
     if (as_int64(found, &at) < 0) {
         return NULL;
     }
-    if (writer_may_append(self) && self->row != before) {
+    int owned = writer_may_write(self) && writer_owns_rows(self);
+    if (owned && self->row != before) {
         Py_RETURN_FALSE;
     }
-    if (!writer_may_append(self)) {
+    if (!owned) {
         writer_refuse(self, PyLong_FromLongLong(SHM_TIME_LIMIT - 1));
         return NULL;
     }
