@@ -81,7 +81,7 @@ def _unreadable_row(where: Place, size: int) -> FeedRow:
 
 
 def _why_not_ready(where: Place) -> str:
-    # Imported late: it loads filelock, which a command that only reads does not need.
+    # Imported late: it loads locking, which a command that only reads does not need.
     from shmfeed.segment.removal import FOREIGN, leftovers  # noqa: PLC0415
 
     for leftover in leftovers(where):

@@ -1,6 +1,6 @@
 """Removal of files that no feeder owns: segments, unfinished ones, control sockets.
 
-This module loads filelock, which a reading process must not load. Therefore it is
+This module takes locks, whose code a reading process must not load. Therefore it is
 separate from `inventory`.
 """
 
