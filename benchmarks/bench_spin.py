@@ -26,8 +26,8 @@ from shmfeed.writer import create
 PACE = 1.0
 TIMEFRAME = "1s"
 SPIN_SECONDS = 0.003
-BARS, QUICK_BARS = 20, 2  # a round
-ROUNDS, QUICK_ROUNDS = 5, 1
+BARS, QUICK_BARS = 12, 2  # a round
+ROUNDS, QUICK_ROUNDS = 3, 1
 FIRST_BARS = 2  # the first teaches the reader when bars come
 MAX_TIMES_FUTEX, MAX_SHARE = 0.5, 0.5
 HEADER = ("", "p50 us (quartiles of rounds)", "most us", "times a futex", "% of a core")

@@ -575,7 +575,7 @@ def test_removed_while_attached(child, feed_name):
     """Readers keep their bars and see it dead; the feeder ends; another one starts."""
     ways = ["segment", "lock", "both", "directory", "all", "a file"]
     code = GONE.replace("sys.argv[3:]", repr(ways))
-    found = own_shm.run(child, feed_name, "size=1m", code)
+    found = own_shm.run(child, feed_name, "size=2m", code)
     assert [one["what"] for one in found] == ways
     for one in found:
         (error,) = one["errors"]
