@@ -248,9 +248,11 @@ class Area:
         raw = memory_at(address, size)
         raw.flags.writeable = False
         words = Words(raw, "the slot")
-        area = Area(words, 0, self.capacity, self.guard, self.tally, can_keep=True)
-        weakref.finalize(area, calls.unmap, address, size).atexit = False
-        return area
+        # The finalizer is the array's: the garbage collector would call that of an area
+        # in a cycle before the `__del__` of its slices, which look into the memory. It
+        # does not track arrays, which die when the area's own parts are taken down.
+        weakref.finalize(raw, calls.unmap, address, size).atexit = False
+        return Area(words, 0, self.capacity, self.guard, self.tally, can_keep=True)
 
     def join(self, validity: Validity) -> bool:
         """Count a slice as alive. Return False if it came too late to be used.
