@@ -38,6 +38,7 @@ from shmfeed.memory.words import RetryBudget, boot_ns
 from shmfeed.segment.mapping import (
     Mapping,
     Place,
+    has_newer_layout,
     identity_at,
     open_segment,
     place,
@@ -106,7 +107,9 @@ class Feed:
     """A feed that this process reads, made by `attach`.
 
     A context manager that closes it on exit. `name` is the feed's name. After `close`
-    its methods raise FeedNotFoundError.
+    its methods raise FeedNotFoundError. Once a newer shmfeed has recreated the feed in
+    a layout that this version cannot read, they raise SegmentFormatError, which names
+    both layouts.
 
     A pickle holds the name alone: a process that loads it attaches by itself, and
     raises as `attach` does. So does `copy.copy`.
@@ -163,6 +166,8 @@ class Feed:
         try:
             return open_segment(self._where)
         except (FeedNotFoundError, SegmentError):
+            if has_newer_layout(self._where):
+                raise  # the feed lives on: its old segment would call it dead
             return None  # not ready, or not a segment: continue with the old bars
 
     def _release(self) -> None:

@@ -31,6 +31,7 @@ from shmfeed.layout import (
     MAX_HISTORY,
     MAX_STREAMS,
     OLDEST_VERSION,
+    READY,
     V1_HEADER_WORDS,
     VERSION,
     WORD,
@@ -207,6 +208,19 @@ def _states_offsets(words: Words, geometry: Geometry) -> bool:
     # Other offsets than this host's page size gives are damage.
     stated = offset_words(geometry)
     return geometry.version == 1 or all(words.ints[w] == stated[w] for w in stated)
+
+
+def has_newer_layout(where: Place) -> bool:
+    """Return True if a feed's segment is ready and of a layout newer than VERSION."""
+    try:
+        fd = open_checked(where, os.O_RDONLY)
+    except (FeedNotFoundError, SegmentError):
+        return False
+    try:
+        ready = read_word(fd, H_READY)
+    finally:
+        os.close(fd)
+    return READY < ready < (MAGIC + 1) << MAGIC_SHIFT
 
 
 def read_word(fd: int, number: int) -> int:
