@@ -28,7 +28,7 @@ from shmfeed.core import (
     limit_kept,
     read_cut,
 )
-from shmfeed.errors import BadArgumentError, FeedNotFoundError, SegmentError
+from shmfeed.errors import BadArgumentError, FeedNotFoundError
 from shmfeed.layout import H_WAKE, Geometry
 from shmfeed.memory.catalog import KnownStreams, known_streams, stream_not_found
 from shmfeed.memory.keeping import keep_limit
@@ -38,9 +38,8 @@ from shmfeed.memory.words import RetryBudget, boot_ns
 from shmfeed.segment.mapping import (
     Mapping,
     Place,
-    has_newer_layout,
-    identity_at,
     open_segment,
+    open_successor,
     place,
 )
 from shmfeed.segment.stream_check import check_reader
@@ -151,7 +150,7 @@ class Feed:
     def _find_successor(self, mapping: Mapping) -> Mapping:
         words, now = mapping.words, boot_ns()
         key = words.ints[H_WAKE]
-        found = self._open_another(mapping)
+        found = open_successor(self._where, mapping)
         if found is None:
             note_lookup(words, key, now)
             return mapping
@@ -159,16 +158,6 @@ class Feed:
             self._mapping = found
             self._release()
         return self.current()
-
-    def _open_another(self, mapping: Mapping) -> Mapping | None:
-        if identity_at(self._where.segment) in (None, mapping.identity):
-            return None
-        try:
-            return open_segment(self._where)
-        except (FeedNotFoundError, SegmentError):
-            if has_newer_layout(self._where):
-                raise  # the feed lives on: its old segment would call it dead
-            return None  # not ready, or not a segment: continue with the old bars
 
     def _release(self) -> None:
         # Drop the segment. Its readers set aside what lives as they die.

@@ -210,6 +210,22 @@ def _states_offsets(words: Words, geometry: Geometry) -> bool:
     return geometry.version == 1 or all(words.ints[w] == stated[w] for w in stated)
 
 
+def open_successor(where: Place, mapping: Mapping) -> Mapping | None:
+    """Map the segment that a feed's name leads to, None if it is this one or unusable.
+
+    Raises SegmentFormatError if its layout is newer than VERSION: the feed lives on,
+    and the bars of `mapping` would call it dead.
+    """
+    if identity_at(where.segment) in (None, mapping.identity):
+        return None
+    try:
+        return open_segment(where)
+    except (FeedNotFoundError, SegmentError):
+        if has_newer_layout(where):
+            raise
+        return None  # not ready, or not a segment
+
+
 def has_newer_layout(where: Place) -> bool:
     """Return True if a feed's segment is ready and of a layout newer than VERSION."""
     try:

@@ -337,7 +337,7 @@ class TestReattaching:
         writer.close(unlink=True)
         with self.again(writer) as successor:
             successor.add_stream("A", "1h")
-            monkeypatch.setattr("shmfeed.feed.open_segment", slowly)
+            monkeypatch.setattr("shmfeed.segment.mapping.open_segment", slowly)
             for read in (feed.streams, lambda: ring.count):
                 with pytest.raises(FeedNotFoundError, match="is closed"):
                     read()
@@ -388,7 +388,7 @@ class TestReattaching:
         def ask(*_: object) -> None:
             raise AssertionError("a system call")
 
-        monkeypatch.setattr("shmfeed.feed.identity_at", ask)
+        monkeypatch.setattr("shmfeed.segment.mapping.identity_at", ask)
         assert ring.view(1).valid
         starve(writer)
         with pytest.raises(AssertionError, match="a system call"):
@@ -403,7 +403,7 @@ class TestReattaching:
             paths.append(path)
             return identity_at(path)
 
-        monkeypatch.setattr("shmfeed.feed.identity_at", look)
+        monkeypatch.setattr("shmfeed.segment.mapping.identity_at", look)
         return paths
 
     @pytest.mark.parametrize("unlink", [False, True])

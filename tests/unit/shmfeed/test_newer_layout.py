@@ -24,6 +24,7 @@ from shmfeed.layout import (
     VERSION,
     WORD,
 )
+from shmfeed.segment import mapping
 from shmfeed.segment.mapping import place
 from wealthdata import attachment
 
@@ -132,7 +133,7 @@ def test_without_the_check_the_feed_is_called_dead(
     succession: Succession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control."""
-    monkeypatch.setattr(shmfeed.feed, "has_newer_layout", lambda where: False)
+    monkeypatch.setattr(mapping, "has_newer_layout", lambda where: False)
     succession.recreate()
     for word in (H_ALIVE, H_TICK):
         succession.writer._words.ints[word] = 1
