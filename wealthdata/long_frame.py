@@ -72,6 +72,7 @@ class DirectLongTemplate:
         self._has_frequency = "_freq" in vars(sample._mgr.blocks[0].values)
         self._flags = type(sample._flags)
         self._caches_columns = "_item_cache" in vars(sample)
+        self._range_has_references = "_references" in vars(sample.index)
         self._columns = readonly_index(sample.columns)
         self._columns.get_loc("time")  # builds the hash table, which frames share
 
@@ -115,13 +116,14 @@ class DirectLongTemplate:
         view._references = columns._references
         return view
 
-    @staticmethod
-    def _range_index(length: int) -> Any:
+    def _range_index(self, length: int) -> Any:
         index: Any = _new(pd.RangeIndex)
         index._range = range(length)
         index._name = None
         index._cache = {}
         index._id = object()
+        if self._range_has_references:  # pandas 2
+            index._references = None
         return index
 
 
