@@ -163,7 +163,7 @@ def _read_cached_list(
     if feed is None:
         return None
     try:
-        cached: Any = feed.queries.get((tuple(asked[0]), *asked[1:]))
+        cached: Any = feed.list_queries.get((tuple(asked[0]), *asked[1:]))
     except TypeError:
         return None  # not hashable: the general query names the argument
     frame: pd.DataFrame | None = None if cached is None else cached.read(*options)

@@ -139,6 +139,7 @@ _feed_variable, _copy_variable = _getter(FEED_VARIABLE), _getter(_COPY_VARIABLE)
 
 
 _MAX_QUERIES = 4096
+_MAX_LISTS = 64  # a query of a long list is large
 
 
 class AttachedFeed:
@@ -148,6 +149,7 @@ class AttachedFeed:
         self._feed = feed
         self.name = feed.name
         self.queries: dict[Any, Any] = {}  # by the arguments of get_price
+        self.list_queries: dict[Any, Any] = {}  # the same of lists
         self._rings: dict[StreamKey, Ring] = {}
 
     def ring(self, key: StreamKey) -> Ring:
@@ -167,9 +169,16 @@ class AttachedFeed:
             self.forget_queries()
         self.queries[arguments] = query
 
+    def cache_list_query(self, arguments: object, query: object) -> None:
+        """Keep a query of a list. A caller may ask for another list each time."""
+        if len(self.list_queries) >= _MAX_LISTS:
+            self.list_queries.clear()
+        self.list_queries[arguments] = query
+
     def forget_queries(self) -> None:
         """Forget the queries: the next call of each chooses its feed and its ring."""
         self.queries.clear()
+        self.list_queries.clear()
         price_table.clear()
 
 

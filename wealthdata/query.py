@@ -311,7 +311,7 @@ def _read_list(
             if frame is not None:
                 if isinstance(security, list | tuple):
                     arguments = tuple(security), frequency, fields, *shape
-                    feed.cache_query(arguments, cached)
+                    feed.cache_list_query(arguments, cached)
                 return frame
     return query.read_several(symbols, shape)
 

@@ -53,7 +53,7 @@ def by_the_cut(**asked: Any) -> pd.DataFrame:
     get_price(**asked)
     feed = attachment.attached_feed()
     assert feed is not None
-    queries = [*feed.queries.values()]
+    queries = [*feed.list_queries.values()]
     assert len(queries) == 1
     assert isinstance(queries[0], CachedListQuery)
     return get_price(**asked)
@@ -63,7 +63,7 @@ def by_the_long_way(**asked: Any) -> pd.DataFrame:
     found = get_price(**asked, end_date=when(10_000))
     feed = attachment.attached_feed()
     assert feed is not None
-    assert not feed.queries
+    assert not feed.list_queries
     return found
 
 
@@ -385,7 +385,7 @@ class TestAListOfOne:
         found = get_price(["A"], **asked)
         feed = attachment.attached_feed()
         assert feed is not None
-        assert [type(query) for query in feed.queries.values()] == [
+        assert [type(query) for query in feed.list_queries.values()] == [
             CachedListQuery,
             list_query.CachedListOfOne,
         ]
@@ -421,3 +421,15 @@ class TestAListOfOne:
             with pytest.raises(StreamNotFoundError):
                 get_price(["A"])
             other.close(unlink=True)
+
+
+def test_few_queries_of_lists_are_kept(writer: FeedWriter) -> None:
+    names = [f"S{k}" for k in range(4)]
+    fill(writer, {name: [0] for name in names})
+    for mask in range(1, 16):
+        for fields in ("open", "high", "low", "close", "volume"):
+            listed = [name for k, name in enumerate(names) if mask >> k & 1]
+            get_price(listed, fields=fields)
+    feed = attachment.attached_feed()
+    assert feed is not None
+    assert 0 < len(feed.list_queries) <= attachment._MAX_LISTS
