@@ -46,7 +46,8 @@ class CachedListQuery:
             feed.ring((symbols[0], timeframe))
         self._rings = carried.rings
         self._unknown = carried.unknown
-        self._carried = tuple(s for s in symbols if s not in set(carried.unknown))
+        unknown = set(carried.unknown)
+        self._carried = tuple(s for s in symbols if s not in unknown)
         self._outages: set[tuple[StreamId, float | None]] = {
             ((feed.name, s, timeframe), None) for s in self._carried
         }
@@ -83,19 +84,19 @@ class CachedListQuery:
             return None
         if status is None:
             status = self._check_each(each, max_age, on_stale)
-        elif max_age is None:
+        else:
             end_outages(self._outages)
         return self._frame(found, count, status)
 
     def _statuses(
         self, max_age: float | None
     ) -> tuple[RingStatus | None, list[RingStatus]]:
-        """Return the status of all if they are fresh, else None and that of each."""
+        """Return the status of all if they are live, else None and that of each."""
         for ring in self._rings:
             if ring._lost:
                 warn_of_lost(ring)
         status = rings_status(self._rings, self._timeframe)
-        if status and (max_age is None or (status.age or 0.0) <= max_age):
+        if status and max_age is None:
             return status, []
         return None, [ring.status() for ring in self._rings]
 
@@ -124,9 +125,9 @@ class CachedListQuery:
             return Planes(symbols, closes, values), []
         missing = {ring.symbol for ring in found.missing}
         present = [k for k, symbol in enumerate(symbols) if symbol not in missing]
-        kept = tuple(symbols[k] for k in present)
-        planes = Planes(kept, closes[present], values[:, present])
-        return planes, [symbol for symbol in self._symbols if symbol not in set(kept)]
+        kept = dict.fromkeys(symbols[k] for k in present)
+        planes = Planes(tuple(kept), closes[present], values[:, present])
+        return planes, [symbol for symbol in self._symbols if symbol not in kept]
 
     def _context_matters(
         self, found: Cut, count: int, views: tuple[ContextView, ...], history: object

@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 from racing import READY, SHARE, STOP
 from support import cores, forks
+from support.compiling import NEEDS_BUILD, built_core, checkout, loaded_extension
 from support.cutting import FIELDS, Rings
 from support.ring_on_bytes import HOUR, prices
 
+from shmfeed import core as serving
 from shmfeed import cutting
 from shmfeed.errors import BusyRingError
 from shmfeed.layout import Geometry
@@ -30,14 +32,14 @@ CUTS = {"C": 100_000, "pure": 3_000}
 
 
 @contextmanager
-def racing_rings(writes, reads, pause):
+def racing_rings(writes, reads, pause, extension=serving):
     """Yield rings of the core `reads`, which a child of the core `writes` fills."""
     words = Words(mmap.mmap(-1, Geometry(RINGS, HISTORY, GUARD).size))
     made = Rings(writes, RINGS, HISTORY, GUARD, words)
     board = forks.board()
     with forks.Fork(close_bars, made, board, pause) as child:
         forks.wait_until(lambda: board[READY], 20, "the rings are full")
-        yield Rings(reads, RINGS, HISTORY, GUARD, words)
+        yield Rings(reads, RINGS, HISTORY, GUARD, words, extension)
         board[STOP] = 1
         child.result()
 
@@ -205,6 +207,34 @@ def test_without_the_second_look_a_cut_is_torn(monkeypatch):
         deadline = time.monotonic() + 20
         while not tally["torn"] and time.monotonic() < deadline:
             tally += read_cuts(rings, False, 200, 1)
+    assert tally["torn"] > 0
+
+
+@NEEDS_BUILD
+@pytest.mark.skipif(forks.SCALE < 10, reason="a build of its own: make races")
+@pytest.mark.parametrize(
+    ("align", "look", "wrong"),
+    [
+        (False, "!cut_held(&cut->rings[k], !cut->align)", "false"),
+        (
+            False,
+            "!cut_held(&cut->rings[k], !cut->align)",
+            "!cut_held(&cut->rings[k], 0)",
+        ),
+    ],
+)
+def test_without_its_second_look_the_c_core_is_torn(tmp_path, align, look, wrong):
+    tree = checkout(tmp_path)
+    source = tree / "shmfeed/csrc/cut.h"
+    assert look in source.read_text()
+    source.write_text(source.read_text().replace(look, wrong))
+    extension = loaded_extension(built_core(tree, tmp_path, ""))
+    core = cores.Core("C", extension.RingReader, extension.RingWriter)
+    with racing_rings(core, core, 1, extension) as rings:
+        tally: Counter = Counter()
+        deadline = time.monotonic() + 60
+        while not tally["torn"] and time.monotonic() < deadline:
+            tally += read_cuts(rings, align, 20_000, 10)
     assert tally["torn"] > 0
 
 

@@ -13,6 +13,7 @@ import sysconfig
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,12 +158,17 @@ def mutant_core(mutant: str, into: Path) -> cores.Core:
 
 def loaded_core(path: Path) -> cores.Core:
     """Return the classes of an extension, loaded beside the others."""
+    module = loaded_extension(path)
+    return cores.Core("C", module.RingReader, module.RingWriter)
+
+
+def loaded_extension(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location("mutant._ringbuf", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return cores.Core("C", module.RingReader, module.RingWriter)
+    return module
 
 
 def ran(program: Path, *arguments: object) -> Done:

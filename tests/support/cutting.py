@@ -39,10 +39,11 @@ class Rings:
         history: int,
         guard: int = 2,
         words: Words | None = None,
+        extension: Any = serving,
     ) -> None:
         """Make the streams, or read those that these words have already."""
         pure = core.name == "pure"
-        self.read_cut = cutting.read_cut if pure else serving.read_cut
+        self.read_cut = cutting.read_cut if pure else extension.read_cut
         self.geometry = Geometry(count, history, guard)
         self.words = words or Words(bytearray(self.geometry.size))
         if not self.words.ints[H_STREAMS]:
@@ -50,7 +51,7 @@ class Rings:
             for k in range(count):
                 catalog.add(_key(k), now=1)
         self._core = core
-        self._base = follower.ReattachingReader if pure else serving.ReattachingReader
+        self._base = (follower if pure else extension).ReattachingReader
         self._count = count
         self._writers: list[Any] = []
         self.rings = self.over(self.words)
