@@ -130,10 +130,10 @@ def _columns(words: Words, geometry: Geometry, slot: int) -> Cells:
 
 
 def _open_times(words: Words, geometry: Geometry, slot: int) -> tuple[Cells, int]:
-    # The writer's own rows, so none is being written; and their count.
+    # Of the rows that are whole: a writer that died left one half-written over another.
     at, capacity = geometry.slot_word(slot), geometry.capacity
     last = words.ints[at + S_PUBLISHED]
-    first = max(words.ints[at + S_BASE], last - capacity)
+    first = max(words.ints[at + S_BASE], words.ints[at + S_INTENT] - capacity)
     start = first % capacity
     columns = _columns(words, geometry, slot)
     return columns[_OPEN_TIME, start : start + last - first].copy(), last

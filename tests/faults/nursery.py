@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import fuse
+import numpy as np
 from support import cores
 
 import shmfeed.ringbuf
@@ -119,6 +120,13 @@ class Writer:
 
     def update(self, names: list[str], bar: list) -> None:
         self._rings[tuple(names)].update_forming(bar[0], *bar[2:])
+
+    def replace(self, names: list[str], bars: list[list]) -> None:
+        block = np.array(bars, np.float64).T.copy()
+        ints = block.view(np.int64)
+        for column in (0, 1, 8):
+            ints[column] = [bar[column] for bar in bars]
+        self._writer.replace_rows(names[0], names[1], block)
 
     def beat(self) -> None:
         self._writer.beat()

@@ -27,6 +27,7 @@ class Stream:
     forming: Bar | None = None
     subscribed: bool = True
     recovering: bool = False
+    generation: int = 0  # raised by each swap
     torn: bool = False  # a row may have been begun behind the last
     since: int = 0
     updated: int = 0
@@ -147,6 +148,9 @@ class Truth:
             key, bar = arguments
             self.streams[key].forming = bar
             self.streams[key].updated = self.tick = now
+        elif op == "replace":
+            key, bars = arguments
+            self._replace(self.streams[key], bars)
         elif op == "beat":
             self.alive = self.tick = now
         elif op == "add_stream":
@@ -171,6 +175,16 @@ class Truth:
         stream.torn = False
         self.bars += 1
         stream.updated = self.tick = now
+
+    def _replace(self, stream: Stream, bars: list[Bar]) -> None:
+        oldest = max(stream.base, stream.count - self.capacity)
+        known = {bar.open_time for bar in stream.closed[oldest:]}
+        kept = bars[-self.history :]
+        count = stream.count + len({bar.open_time for bar in kept} - known)
+        stream.base = count - len(kept)
+        stream.closed = [kept[0]] * stream.base + kept
+        stream.generation += 1
+        stream.torn = False
 
     def _add(self, key: StreamKey, now: int) -> None:
         stream = self.streams.setdefault(key, Stream(key[1], since=now))

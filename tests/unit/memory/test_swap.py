@@ -19,6 +19,7 @@ from shmfeed.layout import (
     S_INTENT,
     S_PUBLISHED,
     SLOT_BITS,
+    SLOT_HEADER_WORDS,
     SLOT_MASK,
     TIME_LIMIT,
     Geometry,
@@ -133,6 +134,16 @@ class TestRows:
         replace(ring, block([0, 1], mark=1.0))
         assert ring.words.ints[rest].tolist() == before
         assert ring.reader.forming() == forming
+
+    def test_a_row_that_a_dead_writer_began_does_not_count(self) -> None:
+        ring = bench(2, 1)
+        ring.close(0, 1, 2)
+        at = ring.geometry.slot_word(word_of(ring) & SLOT_MASK)
+        ring.words.ints[at + S_INTENT] = 4  # and row 0 is half row 3
+        ring.words.ints[at + SLOT_HEADER_WORDS] = 3 * HOUR
+        assert replace(ring, block([1, 2], mark=1.0)) == 3
+        ring.close(3)
+        assert ring.reader.count == 4
 
     def test_months_close_at_their_own_length(self) -> None:
         ring = bench(HISTORY, GUARD, key=("A", "1M"))
