@@ -83,8 +83,9 @@ def attach(name: str = DEFAULT_FEED, timeout: float = 0.0) -> "Feed":
         BadArgumentError: The name or the timeout is not accepted, or the variable
             SHMFEED_KEEP_MB is not a whole number.
         FeedNotFoundError: The feed did not appear in time.
-        SegmentFormatError: The feed's file is not a segment of this layout version
-            and this user.
+        SegmentFormatError: The feed's file is not a segment of this user, or has a
+            newer layout than this shmfeed reads. An attached feed's methods raise it
+            too once a newer shmfeed has recreated the feed.
         SegmentError: The host has no descriptor or no memory left for the mapping.
         UnsupportedPlatformError: Live feeds cannot work on this host.
 

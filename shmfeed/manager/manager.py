@@ -19,12 +19,18 @@ from shmfeed.errors import BadArgumentError, SegmentError, ShmfeedError
 from shmfeed.forks import ForkRegistry
 from shmfeed.layout import State
 from shmfeed.manager.supervisor import Callback, Supervisor
+from shmfeed.segment.mapping import check_layout
 from shmfeed.settings import loading
 from shmfeed.settings.arguments import SettingsArguments, TimeframeName
 from shmfeed.settings.model import Settings
 from shmfeed.status import FeedStatus, status_without_feed
 from shmfeed.text import repr_short
-from shmfeed.validation import check_feed_name, check_flag, check_seconds
+from shmfeed.validation import (
+    DEFAULT_FEED,
+    check_feed_name,
+    check_flag,
+    check_seconds,
+)
 
 log = logging.getLogger(__name__)
 
@@ -259,11 +265,13 @@ class WebSocketManager:
         supervisor, settings = self._supervisor, self._settings
         feed = supervisor.attached() if supervisor else None
         status = status_without_feed(self.feed)
-        if feed is not None:
-            try:
+        try:
+            if feed is not None:
                 status = feed.status()
-            except SegmentError as damage:  # nothing in the segment can be trusted
-                status |= {"health": "stale", "last_error": str(damage)}
+            else:  # a feed of a newer shmfeed cannot be attached to, but may be well
+                check_layout(self.feed or DEFAULT_FEED)
+        except SegmentError as damage:  # nothing in the segment can be trusted
+            status |= {"health": "stale", "last_error": str(damage)}
         if settings is not None and not status["symbols"]:
             status["symbols"] = list(settings.symbols)
             status["resolutions"] = list(settings.resolutions)

@@ -14,7 +14,12 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from shmfeed.errors import FeedNotFoundError, SegmentError, SegmentFormatError
+from shmfeed.errors import (
+    FeedNotFoundError,
+    SegmentError,
+    SegmentFormatError,
+    UnsupportedPlatformError,
+)
 from shmfeed.layout import (
     H_COLUMN_SIZE,
     H_ENTRY_SIZE,
@@ -237,6 +242,16 @@ def has_newer_layout(where: Place) -> bool:
     finally:
         os.close(fd)
     return READY < ready < (MAGIC + 1) << MAGIC_SHIFT
+
+
+def check_layout(feed: str) -> None:
+    """Raise SegmentFormatError if a feed has a segment of a newer layout."""
+    try:
+        where = place(feed)
+    except UnsupportedPlatformError:
+        return
+    if has_newer_layout(where):
+        open_segment(where)
 
 
 def read_word(fd: int, number: int) -> int:
