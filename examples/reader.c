@@ -78,7 +78,9 @@ find_stream(const char *symbol, const char *timeframe, int64_t *epoch)
     for (int64_t n = LOAD_ACQUIRE(SHM_H_STREAMS); n-- > 0;) {
         int64_t entry = LOAD(SHM_H_ENTRY_START) + n * LOAD(SHM_H_ENTRY_SIZE);
         *epoch = LOAD_ACQUIRE(entry + SHM_E_EPOCH);
-        if (!memcmp((const void *)(segment + entry + SHM_E_NAMES), names, NAMES)) {
+        /* An odd epoch: the entry is being given to another stream. */
+        if (*epoch % 2 == 0 &&
+            !memcmp((const void *)(segment + entry + SHM_E_NAMES), names, NAMES)) {
             return entry;
         }
     }

@@ -17,7 +17,7 @@ from support.compiling import NEEDS_COMPILER, ROOT, STRICT
 from support.forks import Fork
 
 import shmfeed
-from shmfeed.layout import COLUMNS, H_READY, READY, VERSION
+from shmfeed.layout import COLUMNS, E_EPOCH, H_ENTRY_START, H_READY, READY, VERSION
 from shmfeed.memory.rows import Rows
 from shmfeed.segment.mapping import place
 
@@ -169,6 +169,17 @@ def test_a_missing_stream(
     done = read(reader, feed_name, symbol, timeframe)
     told = f"feed {feed_name} does not carry {symbol} {timeframe}\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
+
+
+def test_an_entry_that_is_being_given_away_is_not_read(
+    reader: Path, writer: shmfeed.FeedWriter, feed_name: str
+) -> None:
+    ints = writer._words.ints
+    epoch = ints[H_ENTRY_START] + E_EPOCH
+    ints[epoch] |= 1
+    assert "does not carry" in read(reader, feed_name, *KEY).stderr
+    ints[epoch] += 1
+    assert read(reader, feed_name, *KEY).returncode == 0
 
 
 def test_a_missing_feed(reader: Path, feed_name: str) -> None:
