@@ -21,6 +21,7 @@ import report
 from harness import spread
 
 import shmfeed
+from shmfeed.memory.words import boot_ns
 from shmfeed.writer import create
 
 PACE = 1.0
@@ -55,7 +56,7 @@ def serve_writer(feed: str, end: ExitStack) -> None:
                 writer.beat()
                 time.sleep(min(left, 0.4))
             number = ring.reader.count + 1
-            ring.append(number * 1000, 1, 1, 1, 1, float(time.monotonic_ns()))
+            ring.append(number * 1000, 1, 1, 1, 1, 1)
 
     harness.serve({"begin": lambda: None, "write": write})
 
@@ -73,11 +74,12 @@ def serve_reader(name: str, end: ExitStack) -> None:
         took = []
         while len(took) < bars:
             count = ring.wait(seen, timeout=10, spin=spin)
-            now = time.monotonic_ns()
+            now = boot_ns()
             if count is None:
                 raise SystemExit("no bar came within 10 s")
             seen = count
-            took.append(now - float(ring.view(1)["volume"][0]))
+            # The append itself stores this time, just before it publishes the row.
+            took.append(now - ring._current_reader().updated)
         return took
 
     def go(bars: int) -> Round:
