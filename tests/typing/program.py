@@ -56,7 +56,8 @@ def read() -> float:
         tables: NDArray[np.float64] = cut.values
         moments: NDArray[np.int64] = shmfeed.cut(iter(rings), 20, "close").close_time
         without: list[Ring] = cut.missing
-        print(tables.shape, moments.shape, without)
+        kept_apart: int = shmfeed.kept_bytes()
+        print(tables.shape, moments.shape, without, kept_apart)
         if window.valid and private.valid and kept.last > kept.first and last:
             return last.close + float(close.mean() + highs.mean() + times.sum())
         newest: float = ring.latest("close")
