@@ -331,8 +331,10 @@ class Catalog:
         if displaced is not None:
             old = self.words.ints[self._at(index) + E_WORD] & SLOT_MASK
             self.slots.stamp(old, epoch)
+        self.slots.take(slot)
         self._fill_entry(index, key, now, epoch << SLOT_BITS | slot)
-        self.slots.replace(old, slot)
+        if old is not None:
+            self.slots.release(old)
         if displaced is not None:
             del self.index[displaced], self._unsubscribed[displaced]
         elif self._vacant:
@@ -358,6 +360,7 @@ class Catalog:
 
     def _fill_slot(self, slot: int, epoch: int, base: int) -> None:
         ints, at = self.words.ints, self.geometry.slot_word(slot)
+        fence()  # S1, release: pairs with the fences of `describe_slot_damage`
         ints[at + S_EPOCH] = epoch
         fence()  # S2, release: pairs with R5; older slices see that the slot is reused
         ints[at + S_BASE] = ints[at + S_INTENT] = ints[at + S_PUBLISHED] = base

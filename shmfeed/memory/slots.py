@@ -86,7 +86,7 @@ class SlotPool:
     def free(self) -> tuple[int, int]:
         """Return the next free slot and an epoch above all that slots have had.
 
-        The slot stays free until `replace` takes it.
+        The slot stays free until `take`.
 
         Raises:
             SegmentFullError: No slot is free, or /dev/shm has no room for one.
@@ -105,13 +105,19 @@ class SlotPool:
         at = self._geometry.slot_word(slot)
         self._words.ints[at + S_RETIRED] = epoch
 
-    def replace(self, old: int | None, new: int) -> None:
-        """Record that an entry names `new`, which `free` returned, and not `old`."""
+    def take(self, slot: int) -> None:
+        """Use a slot that `free` returned. Call it before an entry names the slot.
+
+        An interrupt between the two leaves a slot unused until the next writer comes.
+        In the other order it would leave a slot free whose rows are in use.
+        """
         for free in self._unused, self._retired:
-            if new in free:
-                free.remove(new)
-        if old is not None:
-            self._retired.append(old)
+            if slot in free:
+                free.remove(slot)
+
+    def release(self, slot: int) -> None:
+        """Free a slot that was taken and that no entry names."""
+        self._retired.append(slot)
 
     def _reserve_next(self) -> None:
         if self._taken == self._geometry.slots:

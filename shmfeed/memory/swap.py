@@ -91,8 +91,10 @@ def replace_rows(
         slot, epoch = catalog.free_slot()
         build_rows(words, geometry, slot, epoch, last, cells)
         catalog.slots.stamp(old, epoch)
-        if enter_slot(count, epoch << SLOT_BITS | slot, last, int(opens[-1])):
-            catalog.slots.replace(old, slot)
+        catalog.slots.take(slot)
+        entered = enter_slot(count, epoch << SLOT_BITS | slot, last, int(opens[-1]))
+        catalog.slots.release(old if entered else slot)
+        if entered:
             return last
 
 

@@ -26,6 +26,7 @@ from shmfeed.layout import (
 )
 from shmfeed.memory import swap
 from shmfeed.memory.catalog import Catalog
+from shmfeed.memory.slots import SlotPool
 
 pytestmark = pytest.mark.usefixtures("each_core")
 
@@ -291,6 +292,28 @@ class TestReentry:
         assert ring.reader.view(9).open_time.tolist() == [0, HOUR, 2 * HOUR]
         ring.close(3)
         assert ring.reader.count == 4
+
+    @pytest.mark.parametrize("takes", [True, False])
+    def test_an_interrupt_leaves_no_slot_free_that_is_in_use(
+        self, monkeypatch, takes
+    ) -> None:
+        """The control: a pool that takes a slot after the entry names it."""
+        if not takes:
+            monkeypatch.setattr(SlotPool, "take", lambda pool, slot: None)
+        ring = bench(HISTORY, GUARD)
+        ring.close(0, 1)
+
+        def enter(*arguments):
+            assert ring.writer._enter_slot(*arguments)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            replace(ring, block([0, 1], mark=1.0), enter_slot=enter)
+        used, kept = word_of(ring) & SLOT_MASK, hold(ring)
+        replace(ring, block([0, 1], mark=2.0))
+        assert (word_of(ring) & SLOT_MASK != used) == takes
+        assert kept.rows.valid or not takes
+        assert ring.reader.last_closed().money == 2.0
 
     def test_no_bar_of_a_signal_handler_is_lost(self) -> None:
         ring = bench(64, 16)
