@@ -11,7 +11,9 @@
  * writer.h     RingWriter
  * follower.h   ReattachingReader
  * cut.h        read_cut
- * frame.h      FrameBuilder, PriceTable: the usual get_price
+ * frame.h      FrameBuilder
+ * long_frame.h LongBuilder
+ * price_table.h PriceTable: the usual get_price
  * futex.h      futex_load, futex_wait, futex_wait_any, futex_look
  * wakeup.h     Eventcount, sleep_past, look_past
  *
@@ -28,7 +30,7 @@
 #include "csrc/cut.h"
 #include "csrc/wakeup.h"
 #include "csrc/follower.h"
-#include "csrc/frame.h"
+#include "csrc/price_table.h"
 #include "csrc/futex.h"
 #include "csrc/reader.h"
 #include "csrc/rows.h"
@@ -65,7 +67,7 @@ add_types(PyObject *module)
 {
     PyTypeObject *types[] = {EVENTCOUNT_TYPES &RowsType, &SliceType, &ValidityType,
                              &ReaderType, &WriterType, &ReattachingReaderType,
-                             &FrameBuilderType, &PriceTableType};
+                             &FrameBuilderType, &LongBuilderType, &PriceTableType};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (PyModule_AddType(module, types[i]) < 0) {
             return -1;

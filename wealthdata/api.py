@@ -116,29 +116,24 @@ def get_price(
     """
     if fields.__class__ is list:
         fields = tuple(fields)
-    if security.__class__ is str and start_date is None and end_date is None:
-        usual: pd.DataFrame | None = _usual_read(
-            security, frequency, fields, count, include_now, copy, max_age, on_stale
+    if start_date is None and end_date is None:
+        frame: pd.DataFrame | None = _usual_read(
+            security,
+            frequency,
+            fields,
+            count,
+            include_now,
+            copy,
+            max_age,
+            on_stale,
+            align,
+            wide,
         )
-        if usual is not None:
-            return usual
-        feed = attached_feed()
-        if feed is not None:
-            try:  # not suppress(), which takes half a microsecond
-                cached: Any = feed.queries.get((security, frequency, fields))
-            except TypeError:
-                cached = None  # not hashable: the general query names the argument
-            if cached is not None:
-                frame: pd.DataFrame | None = cached.read(
-                    count, include_now, copy, max_age, on_stale
-                )
-                if frame is not None:
-                    return frame
-    elif security.__class__ is list and start_date is None and end_date is None:
-        asked = security, frequency, fields, align, wide
-        listed = _read_cached_list(asked, (count, include_now, copy, max_age, on_stale))
-        if listed is not None:
-            return listed
+        if frame is None:
+            options = count, include_now, copy, max_age, on_stale
+            frame = _read_cached(security, (frequency, fields), (align, wide), options)
+        if frame is not None:
+            return frame
     from wealthdata import query  # noqa: PLC0415 # loads pandas
 
     return query.run(
@@ -156,14 +151,22 @@ def get_price(
     )
 
 
-def _read_cached_list(
-    asked: tuple[Any, ...], options: tuple[Any, ...]
+def _read_cached(
+    security: object,
+    asked: tuple[object, object],
+    shape: tuple[object, object],
+    options: tuple[object, ...],
 ) -> "pd.DataFrame | None":
     feed = attached_feed()
     if feed is None:
         return None
-    try:
-        cached: Any = feed.list_queries.get((tuple(asked[0]), *asked[1:]))
+    try:  # not suppress(), which takes half a microsecond
+        if security.__class__ is str:
+            cached: Any = feed.queries.get((security, *asked))
+        elif isinstance(security, list):
+            cached = feed.list_queries.get((tuple(security), *asked, *shape))
+        else:
+            return None
     except TypeError:
         return None  # not hashable: the general query names the argument
     frame: pd.DataFrame | None = None if cached is None else cached.read(*options)

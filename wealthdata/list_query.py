@@ -8,14 +8,15 @@ import pandas as pd
 from shmfeed.bar import FLOAT_FIELDS, Field, StreamKey, Timeframe, step
 from shmfeed.errors import MissingBarsWarning, StreamNotFoundError
 from shmfeed.feed import Cut, Ring, cut
-from shmfeed.status import HEALTHS, RingStatus, rings_status
+from shmfeed.status import HEALTHS, RingStatus, quiet_ns, rings_status
 from wealthdata.attachment import AttachedFeed
 from wealthdata.attrs import make_attrs
 from wealthdata.context import ContextView, current_views, strategy_time
 from wealthdata.cross_section import Planes, Shape, build_frame
 from wealthdata.frame import TIME
 from wealthdata.freshness import StreamId, check, end_outages, warn, warn_of_lost
-from wealthdata.long_frame import code_column, long_template
+from wealthdata.long_frame import code_column, compiled_builder, long_template
+from wealthdata.price_table import PreparedRead, usual_attrs
 from wealthdata.request import DEFAULT_COUNT, check_stale_options
 
 NO_VIEWS = (), None  # of `current_views`
@@ -51,6 +52,18 @@ class CachedListQuery:
         self._outages: set[tuple[StreamId, float | None]] = {
             ((feed.name, s, timeframe), None) for s in self._carried
         }
+
+    def prepared(self) -> PreparedRead | None:
+        """Return what the C core needs for this read, or None if it cannot serve it."""
+        length = step(self._timeframe)
+        if len(self._symbols) > 1 or self._unknown or self._shape != (False, False):
+            return None
+        builder = compiled_builder(self._fields, self._symbols[0])
+        if builder is None or not length:
+            return None
+        attrs = usual_attrs(self._feed.name) | {"absent": []}
+        quiet = quiet_ns(self._timeframe)
+        return PreparedRead(self._rings[0], builder, attrs, length, quiet)
 
     def read(
         self,

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from shmfeed.bar import FLOAT_FIELDS, Field
+from shmfeed.feed import compiled_core
 from wealthdata.attrs import FrameAttrs
 from wealthdata.columns import Datetimes, Ints
-from wealthdata.frame import TIME, readonly_index
+from wealthdata.frame import TIME, block_spans, readonly_index, template_of
 
 # Makes a frame of the columns of the fields (one float64 array, or a list), times and
 # codes.
@@ -125,6 +126,28 @@ class DirectLongTemplate:
         if self._range_has_references:  # pandas 2
             index._references = None
         return index
+
+    def compiled(self, frame: Any, symbol: str) -> Any:
+        """Return the compiled builder, given that of frames of the fields alone."""
+        parts = self._manager, self._times, self._column_index, self._range_index
+        made: Any = compiled_core
+        return made.LongBuilder(
+            frame, tuple(self._blocks), *parts, code_column, (symbol,)
+        )
+
+
+def compiled_builder(fields: tuple[Field, ...], symbol: str) -> Any:
+    """Return the C core's twin of the direct template, for the bars of one security.
+
+    Return None if there is no such twin for these fields.
+    """
+    template, frame = long_template(fields), template_of(fields).compiled
+    if frame is None or not isinstance(template, DirectLongTemplate):
+        return None
+    spans = block_spans([FLOAT_FIELDS.index(field) for field in fields])
+    if len(spans) > 1 or spans[0].rows.step > 1:
+        return None  # the rows must be one block of the ring's
+    return template.compiled(frame, symbol)
 
 
 def _sample(template: Any, fields: Sequence[str], rows: int = 3) -> pd.DataFrame:

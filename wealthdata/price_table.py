@@ -20,7 +20,7 @@ class PreparedRead(NamedTuple):
 
     Attributes:
         ring: The ring.
-        builder: The compiled builder of its frames.
+        builder: The compiled builder of its frames; a LongBuilder for a list of one.
         attrs: The attrs of each frame; `age`, and `gaps` if there are any, replace
             these.
         step: The timeframe in ms.
@@ -34,8 +34,24 @@ class PreparedRead(NamedTuple):
     quiet: int
 
 
+def usual_attrs(feed: str) -> dict[str, Any]:
+    """Return the attrs of a usual call but `age`, in their order."""
+    return {
+        "source": "live",
+        "feed": feed,
+        "age": None,
+        "state": "connected",
+        "health": "live",
+        "forming": False,
+        "gaps": 0,
+    }
+
+
 class PriceTable(Protocol):
-    """Prepared reads by the arguments (security, frequency, fields)."""
+    """Prepared reads by the arguments (security, frequency, fields).
+
+    A security is a str, or a list of one, which the key has as a tuple.
+    """
 
     def read(
         self,
@@ -47,6 +63,8 @@ class PriceTable(Protocol):
         copy: object,
         max_age: object,
         on_stale: object,
+        align: object,
+        wide: object,
         /,
     ) -> Any:
         """Return the frame of a usual call, or None if Python must decide.
@@ -117,9 +135,10 @@ def open_table(
     return _Opened.table
 
 
-def add(arguments: object, prepared: PreparedRead) -> None:
-    """Let the table serve calls with these arguments."""
-    _Opened.table.add(arguments, prepared)
+def add(arguments: object, prepared: PreparedRead | None) -> None:
+    """Let the table serve calls with these arguments, if the C core can do so."""
+    if prepared is not None:
+        _Opened.table.add(arguments, prepared)
 
 
 def clear() -> None:

@@ -34,7 +34,7 @@ from wealthdata.frame import (
 from wealthdata.freshness import check, warn_of_lost
 from wealthdata.list_query import CachedListOfOne, CachedListQuery, warn_of_unknown
 from wealthdata.merge import FoundBars, Sources, find_bars
-from wealthdata.price_table import PreparedRead
+from wealthdata.price_table import PreparedRead, usual_attrs
 from wealthdata.request import (
     DEFAULT_COUNT,
     PriceRequest,
@@ -79,15 +79,7 @@ class CachedQuery:
         """Return what the C core needs for this read, or None if it cannot serve it."""
         if self._compiled is None or not self._step:
             return None
-        attrs = {
-            "source": "live",
-            "feed": self._feed,
-            "age": None,
-            "state": "connected",
-            "health": "live",
-            "forming": False,
-            "gaps": 0,
-        }
+        attrs = usual_attrs(self._feed)
         quiet = quiet_ns(self._timeframe)
         return PreparedRead(self._ring, self._compiled, attrs, self._step, quiet)
 
@@ -312,6 +304,7 @@ def _read_list(
                 if isinstance(security, list | tuple):
                     arguments = tuple(security), frequency, fields, *shape
                     feed.cache_list_query(arguments, cached)
+                    price_table.add(arguments[:3], cached.prepared())
                 return frame
     return query.read_several(symbols, shape)
 
@@ -322,6 +315,4 @@ def _cache(query: GeneralQuery, symbol: str, arguments: object) -> None:
         key, template = (symbol, query.timeframe), template_of(query.fields)
         cached = CachedQuery(feed, key, template)
         feed.cache_query(arguments, cached)
-        prepared = cached.prepared()
-        if prepared is not None:
-            price_table.add(arguments, prepared)
+        price_table.add(arguments, cached.prepared())

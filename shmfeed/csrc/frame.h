@@ -1,12 +1,9 @@
-/* FrameBuilder and PriceTable: the usual get_price, compiled.
-
-   The definitions are DirectFrameBuilder of wealthdata/frame.py and CachedQuery of
-   wealthdata/query.py. This module never imports pandas: the definition hands its classes
-   over. A call that is not the usual one is answered with None, and Python decides. */
+/* FrameBuilder: a DataFrame from arrays, as DirectFrameBuilder of wealthdata/frame.py makes
+   it. This module never imports pandas: the definition hands its classes over. */
 #ifndef SHM_FRAME_H
 #define SHM_FRAME_H
 
-#include "follower.h"
+#include "reader.h"
 
 #define MOST_SPANS SHM_FLOATS
 
@@ -39,7 +36,8 @@ static PyTypeObject FrameBuilderType;
 #define FRAME_NAMES(X)                                                                \
     X(_data) X(_name) X(_cache) X(_id) X(_references) X(_freq) X(_mgr) X(_attrs)      \
     X(_flags) X(_is_copy) X(_item_cache) X(_allows_duplicate_labels) X(_obj) X(refs)  \
-    X(referenced_blocks) X(add_index_reference) X(shmfeed) X(age) X(gaps) X(warn)
+    X(referenced_blocks) X(add_index_reference) X(shmfeed) X(age) X(gaps) X(warn) \
+    X(absent)
 
 static struct {
 #define FIELD(name) PyObject *name;
@@ -210,14 +208,10 @@ frame_manager(const FrameBuilder *self, PyObject *blocks, PyObject *times)
     return manager;
 }
 
-/* Return a frame over these arrays, one for each span, whose references are taken. */
+/* Return a frame of this manager, whose reference is taken; NULL if there is no manager. */
 static PyObject *
-frame_make(const FrameBuilder *self, PyObject **arrays, PyObject *times, PyObject *attrs,
-           int shared)
+frame_of(const FrameBuilder *self, PyObject *manager, PyObject *attrs)
 {
-    PyObject *blocks = frame_blocks(self, arrays, shared);
-    PyObject *manager = blocks == NULL ? NULL : frame_manager(self, blocks, times);
-    Py_XDECREF(blocks);
     PyObject *frame = manager == NULL ? NULL : bare_object(self->frame_type);
     if (frame == NULL) {
         Py_XDECREF(manager);
@@ -231,6 +225,17 @@ frame_make(const FrameBuilder *self, PyObject **arrays, PyObject *times, PyObjec
                  put(frame, names._item_cache, PyDict_New()) < 0;
     }
     return put_all(frame, failed);
+}
+
+/* Return a frame over these arrays, one for each span, whose references are taken. */
+static PyObject *
+frame_make(const FrameBuilder *self, PyObject **arrays, PyObject *times, PyObject *attrs,
+           int shared)
+{
+    PyObject *blocks = frame_blocks(self, arrays, shared);
+    PyObject *manager = blocks == NULL ? NULL : frame_manager(self, blocks, times);
+    Py_XDECREF(blocks);
+    return frame_of(self, manager, attrs);
 }
 
 static PyObject *
@@ -358,334 +363,6 @@ static PyTypeObject FrameBuilderType = {
     .tp_new = builder_new,
     .tp_dealloc = (destructor)builder_dealloc,
     .tp_methods = builder_methods,
-};
-
-
-/* What a table takes from Python: wealthdata/price_table.py explains it. */
-typedef struct {
-    PyObject_HEAD
-    PyObject *environment, *feed_variable, *copy_variable, *context, *deciders;
-    PyObject *attrs_type, *attrs_valid;  /* FrameAttrs, and its slot `_valid` */
-    int64_t most_age;  /* ns; an older update may be that of an outage */
-    PyObject *reads;   /* a dict: (security, frequency, fields) to Read */
-} PriceTable;
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *ring, *builder, *attrs, *feed_value;
-    int64_t step;   /* ms */
-    int64_t quiet;  /* ns without an update until the stream is no longer live */
-    int64_t lost;   /* frames of the ring that Python has been told of */
-} Read;
-
-static PyTypeObject ReadType;
-static PyTypeObject PriceTableType;
-
-static void
-read_dealloc(Read *self)
-{
-    Py_XDECREF(self->ring);
-    Py_XDECREF(self->builder);
-    Py_XDECREF(self->attrs);
-    Py_XDECREF(self->feed_value);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
-
-static PyTypeObject ReadType = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "shmfeed._ringbuf.Read",
-    .tp_basicsize = sizeof(Read),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_dealloc = (destructor)read_dealloc,
-};
-
-static int64_t
-lost_slices(const Read *read)
-{
-    const ReattachingReader *ring = (const ReattachingReader *)read->ring;
-    const Reader *reader = (const Reader *)ring->reader;
-    return ring->lost + (reader == NULL ? 0 : reader->tally->lost);
-}
-
-static PyObject *
-table_add(PriceTable *self, PyObject *args)
-{
-    PyObject *key, *ring, *builder, *attrs;
-    long long step, quiet;
-    if (!PyArg_ParseTuple(args, "O!(O!O!O!LL)", &PyTuple_Type, &key,
-                          &ReattachingReaderType, &ring, &FrameBuilderType, &builder,
-                          &PyDict_Type, &attrs, &step, &quiet)) {
-        return NULL;
-    }
-    Read *read = PyObject_New(Read, &ReadType);
-    if (read == NULL) {
-        return NULL;
-    }
-    read->ring = Py_NewRef(ring);
-    read->builder = Py_NewRef(builder);
-    read->attrs = Py_NewRef(attrs);
-    read->feed_value =
-        Py_XNewRef(PyDict_GetItemWithError(self->environment, self->feed_variable));
-    read->step = step;
-    read->quiet = quiet;
-    read->lost = lost_slices(read);
-    int failed = PyErr_Occurred() || PyDict_SetItem(self->reads, key, (PyObject *)read) < 0;
-    Py_DECREF(read);
-    return failed ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *
-table_clear(PriceTable *self, PyObject *Py_UNUSED(none))
-{
-    PyDict_Clear(self->reads);
-    Py_RETURN_NONE;
-}
-
-/* Return the read of these arguments, a new reference; NULL if the table lacks it, or with
-   an error. */
-static Read *
-table_find(PriceTable *self, PyObject *security, PyObject *frequency, PyObject *fields)
-{
-    if (!PyUnicode_CheckExact(security) || !PyUnicode_CheckExact(frequency) ||
-        !(fields == Py_None || PyUnicode_CheckExact(fields) ||
-          PyTuple_CheckExact(fields))) {
-        return NULL;
-    }
-    PyObject *key = PyTuple_Pack(3, security, frequency, fields);
-    if (key == NULL) {
-        return NULL;
-    }
-    PyObject *found = PyDict_GetItemWithError(self->reads, key);
-    Py_XINCREF(found);
-    Py_DECREF(key);
-    if (found == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
-        PyErr_Clear();  /* not hashable */
-    }
-    return (Read *)found;
-}
-
-/* 1 if nothing outside the ring has a say in this read, 0 if something may, -1 on an
-   error. */
-static int
-table_decides(const PriceTable *self, const Read *read)
-{
-    PyObject *context, *environment = self->environment;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self->deciders); i++) {
-        Py_ssize_t size = PyObject_Size(PyTuple_GET_ITEM(self->deciders, i));
-        if (size != 0) {
-            return size < 0 ? -1 : 0;
-        }
-    }
-    if (PyContextVar_Get(self->context, NULL, &context) < 0) {
-        return -1;
-    }
-    Py_XDECREF(context);
-    if (!(context == NULL || context == Py_None) ||
-        PyDict_GetItemWithError(environment, self->copy_variable) != NULL) {
-        return 0;
-    }
-    PyObject *value = PyDict_GetItemWithError(environment, self->feed_variable);
-    if (PyErr_Occurred()) {
-        return -1;
-    }
-    return value == read->feed_value ||
-           (value != NULL && read->feed_value != NULL &&
-            PyObject_RichCompareBool(value, read->feed_value, Py_EQ));
-}
-
-/* 1 with the age of the stream's last update if it is live, else 0. */
-static int
-read_is_live(const PriceTable *self, const Read *read, const Reader *reader, int64_t *age)
-{
-    return ring_is_live(reader->segment, reader->entry, boot_ns(), read->quiet, age) &&
-           reader_is_carried(reader) &&
-           *age < self->most_age;
-}
-
-static PyObject *
-table_attrs(const PriceTable *self, const Read *read, Slice *slice, int64_t age)
-{
-    PyTypeObject *type = (PyTypeObject *)self->attrs_type;
-    PyObject *attrs = type->tp_new(type, names.no_arguments, NULL);
-    if (attrs == NULL) {
-        return NULL;
-    }
-    PyObject *seconds = PyFloat_FromDouble((double)age / 1e9);
-    PyObject *validity = seconds == NULL ? NULL : slice_validity(slice, NULL);
-    uint64_t gaps = missing_rows(&slice->rows, read->step);
-    int failed = validity == NULL || PyDict_Update(attrs, read->attrs) < 0 ||
-                 PyDict_SetItem(attrs, names.age, seconds) < 0 ||
-                 Py_TYPE(self->attrs_valid)
-                         ->tp_descr_set(self->attrs_valid, attrs, validity) < 0;
-    Py_XDECREF(validity);
-    Py_XDECREF(seconds);
-    if (!failed && gaps != 0) {
-        PyObject *number = PyLong_FromUnsignedLongLong(gaps);
-        failed = number == NULL || PyDict_SetItem(attrs, names.gaps, number) < 0;
-        Py_XDECREF(number);
-    }
-    return put_all(attrs, failed);
-}
-
-/* Return the array over one span of a slice's floats. */
-static PyObject *
-span_array(Slice *slice, const Span *span)
-{
-    int column = SHM_C_FLOATS + span->first;
-    if (span->step == 1) {
-        return rows_array(&slice->rows, float64_descr, column, span->count, 2);
-    }
-    PyObject *floats =
-        rows_array(&slice->rows, float64_descr, SHM_C_FLOATS, SHM_FLOATS, 2);
-    PyObject *array = floats == NULL ? NULL : PyObject_GetItem(floats, span->rows);
-    Py_XDECREF(floats);
-    return array;
-}
-
-static PyObject *
-read_frame(const PriceTable *self, const Read *read, Slice *slice, int64_t age)
-{
-    const FrameBuilder *builder = (const FrameBuilder *)read->builder;
-    PyObject *arrays[MOST_SPANS];
-    PyObject *attrs = table_attrs(self, read, slice, age);
-    PyObject *times = attrs == NULL ? NULL : rows_datetimes(&slice->rows, builder->dtype);
-    PyObject *frame = NULL;
-    if (times != NULL) {
-        for (int i = 0, ready = 1; i < builder->spans; i++) {
-            arrays[i] = ready ? span_array(slice, &builder->span[i]) : NULL;
-            ready = arrays[i] != NULL;
-        }
-        frame = frame_make(builder, arrays, times, attrs, 1);
-    }
-    Py_XDECREF(times);
-    Py_XDECREF(attrs);
-    return frame;
-}
-
-/* True once after a frame that the process holds was overwritten: Python warns of it. */
-static bool
-read_has_lost(Read *read)
-{
-    int64_t lost = lost_slices(read);
-    bool more = lost != read->lost;
-    read->lost = lost;
-    return more;
-}
-
-/* Return the frame; NULL without an error if Python must decide. */
-static PyObject *
-table_serve(const PriceTable *self, Read *read, PyObject *count)
-{
-    int64_t age;
-    PyObject *reader = ((ReattachingReader *)read->ring)->reader, *frame = NULL;
-    int decides = table_decides(self, read);
-    if (decides <= 0 || reader == NULL ||
-        !ring_is_current(((Reader *)reader)->segment, boot_ns_about())) {
-        return NULL;
-    }
-    Py_INCREF(reader);  /* another thread may detach it */
-    Slice *slice = (Slice *)reader_view((Reader *)reader, count);
-    if (slice != NULL && !read_has_lost(read) &&
-        read_is_live(self, read, (Reader *)reader, &age)) {
-        frame = read_frame(self, read, slice, age);
-        if (frame != NULL && !slice_is_valid(slice)) {
-            Py_CLEAR(frame);
-        }
-    }
-    Py_XDECREF(slice);
-    Py_DECREF(reader);
-    return frame;
-}
-
-static PyObject *
-table_read(PriceTable *self, PyObject *const *args, Py_ssize_t given)
-{
-    if (given != 8) {
-        PyErr_SetString(PyExc_TypeError, "read() takes 8 arguments");
-        return NULL;
-    }
-    PyObject *count = args[3], *on_stale = args[7], *frame = NULL;
-    int overflow;
-    bool usual = args[4] == Py_False && args[5] == Py_False && args[6] == Py_None &&
-                 (on_stale == names.warn ||
-                  (PyUnicode_CheckExact(on_stale) &&
-                   PyUnicode_Compare(on_stale, names.warn) == 0)) &&
-                 (count == Py_None ||
-                  (PyLong_CheckExact(count) &&
-                   PyLong_AsLongLongAndOverflow(count, &overflow) > 0));
-    if (usual && PyDict_GET_SIZE(self->reads) != 0) {
-        Read *read = table_find(self, args[0], args[1], args[2]);
-        if (read != NULL) {
-            frame = table_serve(self, read, count == Py_None ? names.twenty : count);
-            Py_DECREF(read);
-        }
-    }
-    if (frame != NULL || PyErr_Occurred()) {
-        return frame;
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
-{
-    PyObject *environment, *feed, *copy, *context, *deciders, *attrs, *valid;
-    double seconds;
-    if (!PyArg_ParseTuple(args, "O!OOO!O!O!Od", &PyDict_Type, &environment, &feed, &copy,
-                          &PyContextVar_Type, &context, &PyTuple_Type, &deciders,
-                          &PyType_Type, &attrs, &valid, &seconds)) {
-        return NULL;
-    }
-    if (Py_TYPE(valid)->tp_descr_set == NULL) {
-        PyErr_SetString(PyExc_TypeError, "_valid is no slot");
-        return NULL;
-    }
-    PriceTable *self = (PriceTable *)type->tp_alloc(type, 0);
-    if (self == NULL) {
-        return NULL;
-    }
-    self->environment = Py_NewRef(environment);
-    self->feed_variable = Py_NewRef(feed);
-    self->copy_variable = Py_NewRef(copy);
-    self->context = Py_NewRef(context);
-    self->deciders = Py_NewRef(deciders);
-    self->attrs_type = Py_NewRef(attrs);
-    self->attrs_valid = Py_NewRef(valid);
-    self->most_age = (int64_t)(seconds * 1e9);
-    self->reads = PyDict_New();
-    return put_all((PyObject *)self, self->reads == NULL);
-}
-
-static void
-table_dealloc(PriceTable *self)
-{
-    Py_XDECREF(self->environment);
-    Py_XDECREF(self->feed_variable);
-    Py_XDECREF(self->copy_variable);
-    Py_XDECREF(self->context);
-    Py_XDECREF(self->deciders);
-    Py_XDECREF(self->attrs_type);
-    Py_XDECREF(self->attrs_valid);
-    Py_XDECREF(self->reads);
-    Py_TYPE(self)->tp_free((PyObject *)self);
-}
-
-static PyMethodDef table_methods[] = {
-    {"read", FUNCTION(table_read), METH_FASTCALL, DOC_PriceTable_read},
-    {"add", (PyCFunction)table_add, METH_VARARGS, DOC_PriceTable_add},
-    {"clear", (PyCFunction)table_clear, METH_NOARGS, DOC_PriceTable_clear},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyTypeObject PriceTableType = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "shmfeed._ringbuf.PriceTable",
-    .tp_basicsize = sizeof(PriceTable),
-    .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_doc = DOC_PriceTable,
-    .tp_new = table_new,
-    .tp_dealloc = (destructor)table_dealloc,
-    .tp_methods = table_methods,
 };
 
 #endif

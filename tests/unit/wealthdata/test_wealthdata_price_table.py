@@ -49,10 +49,21 @@ def usual(
     copy: object = False,
     max_age: object = None,
     on_stale: object = "warn",
+    align: object = False,
+    wide: object = False,
 ) -> pd.DataFrame | None:
     """Return what the C core alone gives."""
     found: pd.DataFrame | None = price_table._Opened.table.read(
-        security, frequency, fields, count, include_now, copy, max_age, on_stale
+        security,
+        frequency,
+        fields,
+        count,
+        include_now,
+        copy,
+        max_age,
+        on_stale,
+        align,
+        wide,
     )
     return found
 
@@ -88,13 +99,14 @@ def check_same(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
     pd.testing.assert_frame_equal(
         frame, expected, check_freq=True, check_flags=True, check_exact=True
     )
-    assert shares(frame) == shares(expected)
-    attrs, wanted = frame.attrs["shmfeed"], expected.attrs["shmfeed"]
-    assert type(attrs) is type(wanted)
+    assert "code" in frame or shares(frame) == shares(expected)
+    both = frame.attrs["shmfeed"], expected.attrs["shmfeed"]
+    assert type(both[0]) is type(both[1])
+    assert both[0].valid == both[1].valid
+    attrs, wanted = map(dict, both)
     assert list(attrs) == list(wanted)
     assert abs(attrs.pop("age") - wanted.pop("age")) < 5
     assert attrs == wanted
-    assert attrs.valid == wanted.valid
     assert vars(frame._mgr.axes[1]).keys() == vars(expected._mgr.axes[1]).keys()
 
 
@@ -114,7 +126,9 @@ def pythons(**given: Any) -> pd.DataFrame:
 
 FIELDS = [None, "close", ["open"], ("close", "open"), ("volume", "money"), ["flags"]]
 VALUES: dict[str, list[Any]] = {
-    "security": [SYMBOL, SYMBOL, SYMBOL, "NONE", [SYMBOL], "", 7, None],
+    "security": [SYMBOL, SYMBOL, [SYMBOL], [SYMBOL], "NONE", ["NONE"], "", 7, None],
+    "align": [False, True, 0],
+    "wide": [False, True, None],
     "frequency": ["1h", "1h", "1h", "60m", "1m", "2x", None, ["1h"]],
     "fields": [*FIELDS, ("high", "low", "close"), "clse", (), 5, ("close", ["open"])],
     "count": [None, 1, 20, 99, 100, 5000, 10**30, 0, -1, True, 2.0, "20"],
@@ -132,6 +146,7 @@ def test_calls_with_any_arguments_end_as_those_of_python(
     choose, served = random.Random(SEED), 0
     for fields in FIELDS:
         get_price(SYMBOL, fields=fields)
+        get_price([SYMBOL], fields=fields)
     for _ in range(600):
         given = {
             name: choose.choice(values)
@@ -188,6 +203,49 @@ def test_python_decides_when_something_else_has_a_say(
     CHANGES[change](monkeypatch)
     assert usual() is None
     check_same(outcome(lambda: get_price(SYMBOL)), outcome(pythons))
+
+
+def test_a_list_of_one_is_served_by_the_core(live: RingWriter) -> None:
+    assert usual([SYMBOL]) is None
+    expected = get_price([SYMBOL], count=7)
+    found = usual([SYMBOL], count=7)
+    assert found is not None
+    check_same((found,), (expected,))
+    assert found["code"].tolist() == [SYMBOL] * 7
+    assert found["close"].tolist() == get_price(SYMBOL, count=7)["close"].tolist()
+    blocks = [[type(b) for b in one._mgr.blocks] for one in (found, expected)]
+    assert blocks[0] == blocks[1]
+    found.iloc[0, 2:] = -1.0  # private, and its own
+    found.loc[0, "code"] = "other"
+    found.attrs["shmfeed"]["absent"].append("other")
+    again = usual([SYMBOL], count=7)
+    check_same((again,), (expected,))
+    append(live, *range(130, 400))
+    assert again.attrs["shmfeed"].valid
+    check_same((again,), (expected,))
+
+
+@pytest.mark.parametrize("fields", [("close", "open"), "flags", ("open", "money")])
+def test_a_list_with_other_fields_is_served_by_python(
+    live: RingWriter, fields: Any
+) -> None:
+    get_price([SYMBOL], fields=fields)
+    assert usual([SYMBOL], fields=fields) is None
+
+
+def test_lists_that_are_not_of_one_are_served_by_python(
+    live: RingWriter, writer: FeedWriter
+) -> None:
+    append(writer.add_stream("ETHUSDT", "1h"), *range(20))
+    empty = writer.add_stream("EMPTY", "1h")
+    for symbols in ([SYMBOL, "ETHUSDT"], [SYMBOL, SYMBOL], ["EMPTY"], [SYMBOL, "NONE"]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            get_price(symbols)
+        freshness.outages.clear()
+        assert usual(symbols) is None
+    append(empty, *range(5))
+    assert len(usual(["EMPTY"])) == 5
 
 
 def test_a_choice_made_again_is_served_again(live: RingWriter, strategy: str) -> None:

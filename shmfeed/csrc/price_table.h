@@ -1,0 +1,383 @@
+/* PriceTable: the usual calls of get_price without any Python code. The definitions are
+   CachedQuery and CachedListQuery of wealthdata; a call that is not a usual one is answered
+   with None, and Python decides. */
+#ifndef SHM_PRICE_TABLE_H
+#define SHM_PRICE_TABLE_H
+
+#include "follower.h"
+#include "frame.h"
+#include "long_frame.h"
+
+/* What a table takes from Python: wealthdata/price_table.py explains it. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *environment, *feed_variable, *copy_variable, *context, *deciders;
+    PyObject *attrs_type, *attrs_valid;  /* FrameAttrs, and its slot `_valid` */
+    int64_t most_age;  /* ns; an older update may be that of an outage */
+    PyObject *reads;   /* a dict: (security, frequency, fields) to Read */
+} PriceTable;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *ring, *attrs, *feed_value;
+    PyObject *builder;  /* of frames of one security or, if it is a LongBuilder, of a list */
+    int64_t step;   /* ms */
+    int64_t quiet;  /* ns without an update until the stream is no longer live */
+    int64_t lost;   /* frames of the ring that Python has been told of */
+} Read;
+
+#define MOST_READS 4096
+
+static PyTypeObject ReadType;
+static PyTypeObject PriceTableType;
+
+static void
+read_dealloc(Read *self)
+{
+    Py_XDECREF(self->ring);
+    Py_XDECREF(self->builder);
+    Py_XDECREF(self->attrs);
+    Py_XDECREF(self->feed_value);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyTypeObject ReadType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "shmfeed._ringbuf.Read",
+    .tp_basicsize = sizeof(Read),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_dealloc = (destructor)read_dealloc,
+};
+
+static int64_t
+lost_slices(const Read *read)
+{
+    const ReattachingReader *ring = (const ReattachingReader *)read->ring;
+    const Reader *reader = (const Reader *)ring->reader;
+    return ring->lost + (reader == NULL ? 0 : reader->tally->lost);
+}
+
+static PyObject *
+table_add(PriceTable *self, PyObject *args)
+{
+    PyObject *key, *ring, *builder, *attrs;
+    long long step, quiet;
+    if (!PyArg_ParseTuple(args, "O!(O!OO!LL)", &PyTuple_Type, &key,
+                          &ReattachingReaderType, &ring, &builder, &PyDict_Type, &attrs,
+                          &step, &quiet)) {
+        return NULL;
+    }
+    if (!Py_IS_TYPE(builder, &FrameBuilderType) &&
+        !Py_IS_TYPE(builder, &LongBuilderType)) {
+        PyErr_SetString(PyExc_TypeError, "the builder is not a compiled one");
+        return NULL;
+    }
+    if (PyDict_GET_SIZE(self->reads) >= MOST_READS) {
+        PyDict_Clear(self->reads);
+    }
+    Read *read = PyObject_New(Read, &ReadType);
+    if (read == NULL) {
+        return NULL;
+    }
+    read->ring = Py_NewRef(ring);
+    read->builder = Py_NewRef(builder);
+    read->attrs = Py_NewRef(attrs);
+    read->feed_value =
+        Py_XNewRef(PyDict_GetItemWithError(self->environment, self->feed_variable));
+    read->step = step;
+    read->quiet = quiet;
+    read->lost = lost_slices(read);
+    int failed = PyErr_Occurred() || PyDict_SetItem(self->reads, key, (PyObject *)read) < 0;
+    Py_DECREF(read);
+    return failed ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+table_clear(PriceTable *self, PyObject *Py_UNUSED(none))
+{
+    PyDict_Clear(self->reads);
+    Py_RETURN_NONE;
+}
+
+/* Return the read of these arguments, a new reference; NULL if the table lacks it, or with
+   an error. */
+static Read *
+table_find(PriceTable *self, PyObject *security, PyObject *frequency, PyObject *fields)
+{
+    bool listed = PyList_CheckExact(security) && PyList_GET_SIZE(security) == 1;
+    PyObject *symbol = listed ? PyList_GET_ITEM(security, 0) : security;
+    if (!PyUnicode_CheckExact(symbol) || !PyUnicode_CheckExact(frequency) ||
+        !(fields == Py_None || PyUnicode_CheckExact(fields) ||
+          PyTuple_CheckExact(fields))) {
+        return NULL;
+    }
+    /* The key has a list as a tuple. */
+    PyObject *asked = listed ? PyTuple_Pack(1, symbol) : Py_NewRef(symbol);
+    PyObject *key = asked == NULL ? NULL : PyTuple_Pack(3, asked, frequency, fields);
+    Py_XDECREF(asked);
+    if (key == NULL) {
+        return NULL;
+    }
+    PyObject *found = PyDict_GetItemWithError(self->reads, key);
+    Py_XINCREF(found);
+    Py_DECREF(key);
+    if (found == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Clear();  /* not hashable */
+    }
+    return (Read *)found;
+}
+
+/* 1 if nothing outside the ring has a say in this read, 0 if something may, -1 on an
+   error. */
+static int
+table_decides(const PriceTable *self, const Read *read)
+{
+    PyObject *context, *environment = self->environment;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self->deciders); i++) {
+        Py_ssize_t size = PyObject_Size(PyTuple_GET_ITEM(self->deciders, i));
+        if (size != 0) {
+            return size < 0 ? -1 : 0;
+        }
+    }
+    if (PyContextVar_Get(self->context, NULL, &context) < 0) {
+        return -1;
+    }
+    Py_XDECREF(context);
+    if (!(context == NULL || context == Py_None) ||
+        PyDict_GetItemWithError(environment, self->copy_variable) != NULL) {
+        return 0;
+    }
+    PyObject *value = PyDict_GetItemWithError(environment, self->feed_variable);
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    return value == read->feed_value ||
+           (value != NULL && read->feed_value != NULL &&
+            PyObject_RichCompareBool(value, read->feed_value, Py_EQ));
+}
+
+/* 1 with the age of the stream's last update if it is live, else 0. */
+static int
+read_is_live(const PriceTable *self, const Read *read, const Reader *reader, int64_t *age)
+{
+    return ring_is_live(reader->segment, reader->entry, boot_ns(), read->quiet, age) &&
+           reader_is_carried(reader) && *age < self->most_age;
+}
+
+/* Return new attrs of these rows. The reference to `valid` is taken. */
+static PyObject *
+table_attrs(const PriceTable *self, const Read *read, const Rows *rows, PyObject *valid,
+            int64_t age)
+{
+    PyTypeObject *type = (PyTypeObject *)self->attrs_type;
+    PyObject *attrs = valid == NULL ? NULL : type->tp_new(type, names.no_arguments, NULL);
+    PyObject *seconds = attrs == NULL ? NULL : PyFloat_FromDouble((double)age / 1e9);
+    int failed = seconds == NULL || PyDict_Update(attrs, read->attrs) < 0 ||
+                 PyDict_SetItem(attrs, names.age, seconds) < 0 ||
+                 Py_TYPE(self->attrs_valid)
+                         ->tp_descr_set(self->attrs_valid, attrs, valid) < 0;
+    Py_XDECREF(valid);
+    Py_XDECREF(seconds);
+    uint64_t gaps = missing_rows(rows, read->step);
+    if (!failed && gaps != 0) {
+        PyObject *number = PyLong_FromUnsignedLongLong(gaps);
+        failed = number == NULL || PyDict_SetItem(attrs, names.gaps, number) < 0;
+        Py_XDECREF(number);
+    }
+    return put_all(attrs, failed);
+}
+
+/* Return the array over one span of a slice's floats. */
+static PyObject *
+span_array(Slice *slice, const Span *span)
+{
+    int column = SHM_C_FLOATS + span->first;
+    if (span->step == 1) {
+        return rows_array(&slice->rows, float64_descr, column, span->count, 2);
+    }
+    PyObject *floats =
+        rows_array(&slice->rows, float64_descr, SHM_C_FLOATS, SHM_FLOATS, 2);
+    PyObject *array = floats == NULL ? NULL : PyObject_GetItem(floats, span->rows);
+    Py_XDECREF(floats);
+    return array;
+}
+
+static PyObject *
+read_frame(const PriceTable *self, const Read *read, Slice *slice, int64_t age)
+{
+    const FrameBuilder *builder = (const FrameBuilder *)read->builder;
+    PyObject *arrays[MOST_SPANS];
+    PyObject *attrs =
+        table_attrs(self, read, &slice->rows, slice_validity(slice, NULL), age);
+    PyObject *times = attrs == NULL ? NULL : rows_datetimes(&slice->rows, builder->dtype);
+    PyObject *frame = NULL;
+    if (times != NULL) {
+        for (int i = 0, ready = 1; i < builder->spans; i++) {
+            arrays[i] = ready ? span_array(slice, &builder->span[i]) : NULL;
+            ready = arrays[i] != NULL;
+        }
+        frame = frame_make(builder, arrays, times, attrs, 1);
+    }
+    Py_XDECREF(times);
+    Py_XDECREF(attrs);
+    return frame;
+}
+
+/* True once after a frame that the process holds was overwritten: Python warns of it. */
+static bool
+read_has_lost(Read *read)
+{
+    int64_t lost = lost_slices(read);
+    bool more = lost != read->lost;
+    read->lost = lost;
+    return more;
+}
+
+/* As read_serve, a frame over the ring's rows. */
+static PyObject *
+read_view(const PriceTable *self, Read *read, Reader *reader, PyObject *count)
+{
+    int64_t age;
+    PyObject *frame = NULL;
+    Slice *slice = (Slice *)reader_view(reader, count);
+    if (slice != NULL && !read_has_lost(read) && read_is_live(self, read, reader, &age)) {
+        frame = read_frame(self, read, slice, age);
+        if (frame != NULL && !slice_is_valid(slice)) {
+            Py_CLEAR(frame);
+        }
+    }
+    Py_XDECREF(slice);
+    return frame;
+}
+
+/* As read_serve, the long frame of a list of one security. */
+static PyObject *
+read_long(const PriceTable *self, Read *read, Reader *reader, PyObject *count)
+{
+    int64_t age;
+    Rows *rows = (Rows *)reader_snapshot_of(reader, count, Py_False);
+    PyObject *frame = NULL;
+    if (rows != NULL && rows_len(rows) > 0 && !read_has_lost(read) &&
+        read_is_live(self, read, reader, &age)) {
+        PyObject *attrs = table_attrs(self, read, rows, Py_NewRef(Py_True), age);
+        PyObject *absent = attrs == NULL ? NULL : PyList_New(0);
+        if (absent != NULL && PyDict_SetItem(attrs, names.absent, absent) == 0) {
+            frame = long_make((const LongBuilder *)read->builder, rows, attrs);
+        }
+        Py_XDECREF(absent);
+        Py_XDECREF(attrs);
+    }
+    Py_XDECREF(rows);
+    return frame;
+}
+
+/* Return the frame; NULL without an error if Python must decide. */
+static PyObject *
+table_serve(const PriceTable *self, Read *read, PyObject *count)
+{
+    PyObject *reader = ((ReattachingReader *)read->ring)->reader;
+    if (table_decides(self, read) <= 0 || reader == NULL ||
+        !ring_is_current(((Reader *)reader)->segment, boot_ns_about())) {
+        return NULL;
+    }
+    Py_INCREF(reader);  /* another thread may detach it */
+    PyObject *frame = Py_IS_TYPE(read->builder, &LongBuilderType)
+                          ? read_long(self, read, (Reader *)reader, count)
+                          : read_view(self, read, (Reader *)reader, count);
+    Py_DECREF(reader);
+    return frame;
+}
+
+static PyObject *
+table_read(PriceTable *self, PyObject *const *args, Py_ssize_t given)
+{
+    if (given != 10) {
+        PyErr_SetString(PyExc_TypeError, "read() takes 10 arguments");
+        return NULL;
+    }
+    PyObject *count = args[3], *on_stale = args[7], *frame = NULL;
+    int overflow;
+    bool usual = args[4] == Py_False && args[5] == Py_False && args[6] == Py_None &&
+                 args[8] == Py_False && args[9] == Py_False &&
+                 (on_stale == names.warn ||
+                  (PyUnicode_CheckExact(on_stale) &&
+                   PyUnicode_Compare(on_stale, names.warn) == 0)) &&
+                 (count == Py_None ||
+                  (PyLong_CheckExact(count) &&
+                   PyLong_AsLongLongAndOverflow(count, &overflow) > 0));
+    if (usual && PyDict_GET_SIZE(self->reads) != 0) {
+        Read *read = table_find(self, args[0], args[1], args[2]);
+        if (read != NULL) {
+            frame = table_serve(self, read, count == Py_None ? names.twenty : count);
+            Py_DECREF(read);
+        }
+    }
+    if (frame != NULL || PyErr_Occurred()) {
+        return frame;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    PyObject *environment, *feed, *copy, *context, *deciders, *attrs, *valid;
+    double seconds;
+    if (!PyArg_ParseTuple(args, "O!OOO!O!O!Od", &PyDict_Type, &environment, &feed, &copy,
+                          &PyContextVar_Type, &context, &PyTuple_Type, &deciders,
+                          &PyType_Type, &attrs, &valid, &seconds)) {
+        return NULL;
+    }
+    if (Py_TYPE(valid)->tp_descr_set == NULL) {
+        PyErr_SetString(PyExc_TypeError, "_valid is no slot");
+        return NULL;
+    }
+    PriceTable *self = (PriceTable *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->environment = Py_NewRef(environment);
+    self->feed_variable = Py_NewRef(feed);
+    self->copy_variable = Py_NewRef(copy);
+    self->context = Py_NewRef(context);
+    self->deciders = Py_NewRef(deciders);
+    self->attrs_type = Py_NewRef(attrs);
+    self->attrs_valid = Py_NewRef(valid);
+    self->most_age = (int64_t)(seconds * 1e9);
+    self->reads = PyDict_New();
+    return put_all((PyObject *)self, self->reads == NULL);
+}
+
+static void
+table_dealloc(PriceTable *self)
+{
+    Py_XDECREF(self->environment);
+    Py_XDECREF(self->feed_variable);
+    Py_XDECREF(self->copy_variable);
+    Py_XDECREF(self->context);
+    Py_XDECREF(self->deciders);
+    Py_XDECREF(self->attrs_type);
+    Py_XDECREF(self->attrs_valid);
+    Py_XDECREF(self->reads);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMethodDef table_methods[] = {
+    {"read", FUNCTION(table_read), METH_FASTCALL, DOC_PriceTable_read},
+    {"add", (PyCFunction)table_add, METH_VARARGS, DOC_PriceTable_add},
+    {"clear", (PyCFunction)table_clear, METH_NOARGS, DOC_PriceTable_clear},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject PriceTableType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "shmfeed._ringbuf.PriceTable",
+    .tp_basicsize = sizeof(PriceTable),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_doc = DOC_PriceTable,
+    .tp_new = table_new,
+    .tp_dealloc = (destructor)table_dealloc,
+    .tp_methods = table_methods,
+};
+
+#endif
