@@ -33,7 +33,7 @@ from shmfeed.layout import (
 )
 from shmfeed.segment import ownership as module
 from shmfeed.segment.allocation import create_object
-from shmfeed.segment.locking import acquire_lock_file, lock_segment
+from shmfeed.segment.locking import FileLock, acquire_lock_file, lock_segment
 from shmfeed.segment.mapping import Place, identity_at, open_segment, place
 from shmfeed.segment.ownership import SegmentOwner
 
@@ -617,3 +617,59 @@ class TestFork:
         owner.check_owned()
         assert open_segment(where).words.ints[H_READY] == READY
         owner.release(unlink=True)
+
+
+class TestFileLock:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = tmp_path / "locked"
+        path.touch(0o600)
+        return path
+
+    def lock(self, path: Path) -> FileLock:
+        return FileLock(os.open(path, os.O_RDWR))
+
+    def test_one_holds_it(self, path: Path) -> None:
+        first, second = self.lock(path), self.lock(path)
+        assert first.is_held
+        assert first.is_held
+        assert not second.is_held
+        first.release()
+        assert second.is_held
+        assert not first.is_held
+        second.release()
+
+    def test_a_dropped_one_is_released(self, path: Path) -> None:
+        first = self.lock(path)
+        assert first.is_held
+        del first
+        second = self.lock(path)
+        assert second.is_held
+        second.release()
+
+    def test_a_closed_descriptor_holds_nothing(self, path: Path) -> None:
+        lock = self.lock(path)
+        assert lock.is_held
+        os.close(lock.fileno())
+        assert not lock.is_held
+        lock.release()
+
+    def test_a_number_of_another_file_is_left_open(
+        self, path: Path, tmp_path: Path
+    ) -> None:
+        lock = self.lock(path)
+        other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+        os.dup2(other, lock.fileno())
+        assert not lock.is_held
+        lock.release()
+        os.fstat(lock.fileno())
+        os.close(lock.fileno())
+        os.close(other)
+
+    def test_two_releases_close_one_descriptor(self, path: Path) -> None:
+        lock = self.lock(path)
+        lock.release()
+        again = os.open(path, os.O_RDWR)
+        lock.release()
+        os.fstat(again)
+        os.close(again)
