@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from racing import KEY, READY, SHARE, STOP, Track, write_bars
@@ -131,10 +132,15 @@ class Yielding:
     def __getitem__(self, word: int) -> int:
         return self._ints[word]
 
-    def __setitem__(self, word: int, value: int) -> None:
-        if word > self._slot + SLOT_HEADER_WORDS:
-            os.sched_yield()
-        self.store(word, value)
+    def __setitem__(self, place: int | slice, value: Any) -> None:
+        if isinstance(place, slice):  # a row's words, one after the other
+            words, values = range(*place.indices(len(self._ints))), value.tolist()
+        else:
+            words, values = (place,), (value,)
+        for word, one in zip(words, values, strict=True):
+            if word > self._slot + SLOT_HEADER_WORDS:
+                os.sched_yield()
+            self.store(word, one)
 
     def store(self, word: int, value: int) -> None:
         self._ints[word] = value
