@@ -22,13 +22,15 @@ from shmfeed.segment.inventory import feeds_with_segment
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.segment.removal import clean_feed
 from shmfeed.status import status_without_feed
+from shmfeed.validation import FEED_VARIABLE
 from shmfeed.writer import create
 from wealthdata import attachment
 
 
 @pytest.fixture(autouse=True)
-def _detached():
-    """Let wealthdata and caught errors hold no segment after the test."""
+def _detached(feed_name, monkeypatch):
+    """Let wealthdata read this feed, and hold no segment after the test."""
+    monkeypatch.setenv(FEED_VARIABLE, feed_name)
     yield
     attachment.detach()
     gc.collect()
@@ -80,7 +82,6 @@ class TestLayout1:
             assert main(["status", "--feed", feed_name]) == 0
             assert main(["ls", "--feed", feed_name]) == 0
             assert "live" in capsys.readouterr().out
-            wealthdata.use(feed_name)
             frame = wealthdata.get_price("A", count=5, frequency="1h")
             assert frame["close"].tolist() == [prices(n)[3] for n in range(26, 31)]
             with pytest.raises(FeedBusyError):
@@ -149,7 +150,6 @@ class TestNewer:
         make_newer(feed_name)
         with pytest.raises(SegmentFormatError, match=SAID):
             shmfeed.attach(feed_name, timeout=5)
-        wealthdata.use(feed_name)
         with pytest.raises(SegmentFormatError, match=SAID):
             wealthdata.get_price("A", count=5, frequency="1h")
         (row,) = [row for row in list_feeds() if row["feed"] == feed_name]
@@ -179,7 +179,6 @@ class TestNewer:
         feed = shmfeed.attach(feed_name)
         ring = feed.ring(*A)
         held = ring.view(10)
-        wealthdata.use(feed_name)
         assert len(wealthdata.get_price("A", count=5, frequency="1h")) == 5
         replace_by_newer(feed_name)
         writer._words.ints[H_RETIRED] = 1
