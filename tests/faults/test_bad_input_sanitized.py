@@ -22,7 +22,7 @@ TESTS = [
     "tests/unit/memory/test_rows.py",
     "tests/unit/shmfeed/test_ringwriter.py",
 ]
-TESTS += ["tests/unit/memory/test_wakeup.py"]
+TESTS += ["tests/unit/memory/test_keeping.py", "tests/unit/memory/test_wakeup.py"]
 TESTS += [
     "tests/unit/shmfeed/test_cut.py::TestArguments",
     "tests/unit/shmfeed/test_cut.py::TestAsOfOneInstant",

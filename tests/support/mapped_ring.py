@@ -13,6 +13,7 @@ from shmfeed import core
 from shmfeed.layout import Geometry
 from shmfeed.memory import keeping
 from shmfeed.memory.catalog import Catalog
+from shmfeed.memory.right import Right
 from shmfeed.memory.words import Words
 
 KEY = payload.SYMBOL, payload.TIMEFRAME
@@ -24,6 +25,13 @@ class MappedRing(NamedTuple):
     words: Words
     geometry: Geometry
     writer: Any
+    right: Right
+
+    def continued(self) -> "MappedRing":
+        """Return the ring with a writer of the slot that the catalog names now."""
+        make = type(self.writer)
+        ends = self.words, self.geometry, 0, KEY, lambda index: None, self.right
+        return self._replace(writer=make(*ends))
 
     def close(self, count: int) -> None:
         """Close that many bars."""
@@ -41,7 +49,7 @@ def mapped_ring(history: int, guard: int, core: Core, **sizes: int) -> MappedRin
     index = Catalog(words, geometry, 1).add(KEY, now=1)
     right = right_to(words)
     writer = core.RingWriter(words, geometry, index, KEY, lambda index: None, right)
-    return MappedRing(words, geometry, writer)
+    return MappedRing(words, geometry, writer, right)
 
 
 def kept_bytes() -> int:

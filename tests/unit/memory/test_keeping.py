@@ -286,6 +286,25 @@ class TestTheSegment:
         del held
         assert not is_mapped(own)
 
+    def test_garbage_with_cycles(self, ring, core) -> None:
+        ring.close(HISTORY)
+        seen = []
+
+        class Last:
+            def __del__(self) -> None:
+                seen.append(float(self.values.sum()))  # type: ignore[attr-defined]
+
+        for _ in range(20):
+            reader = ring.reader(core)
+            node = Last()
+            node.values = reader.view(20).values  # type: ignore[attr-defined]
+            node.all = [node, reader, reader.view(5)]  # type: ignore[attr-defined]
+            del node, reader
+            gc.collect()
+        assert len(seen) == 20
+        assert len(set(seen)) == 1
+        assert kept_bytes() == 0
+
     def test_a_slot_is_mapped_again_after_each_setting_aside(self, ring, core) -> None:
         ring.close(HISTORY)
         reader = ring.reader(core)
