@@ -10,7 +10,7 @@ from support.cores import Core
 from support.ring_on_bytes import right_to
 
 from shmfeed import core
-from shmfeed.layout import Geometry
+from shmfeed.layout import H_TAKEN, Geometry
 from shmfeed.memory import keeping
 from shmfeed.memory.catalog import Catalog
 from shmfeed.memory.right import Right
@@ -47,6 +47,7 @@ def mapped_ring(history: int, guard: int, core: Core, **sizes: int) -> MappedRin
     geometry = Geometry(sizes.get("streams", 1), history, guard)
     words = Words(mmap.mmap(-1, geometry.size))
     index = Catalog(words, geometry, 1).add(KEY, now=1)
+    words.ints[H_TAKEN] = geometry.slots  # each has its pages
     right = right_to(words)
     writer = core.RingWriter(words, geometry, index, KEY, lambda index: None, right)
     return MappedRing(words, geometry, writer, right)
