@@ -42,7 +42,7 @@ COMPARISON = Comparison(
         Case(LABELS[BEST], BEST, FRAME),
     ),
 )
-MAX_SHARE, MIN_TIMES = 0.5, 10
+MAX_SHARE, MIN_TIMES = 0.3, 10
 
 
 def our_calls(feed: str) -> Calls:

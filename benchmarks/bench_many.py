@@ -7,7 +7,6 @@ of dicts for each symbol, each made a DataFrame, all concatenated.
 """
 
 from contextlib import ExitStack
-from inspect import signature
 from typing import Any
 
 import harness
@@ -95,16 +94,6 @@ def numpy_calls(_feed: str) -> Calls:
 CONTENDERS = {OURS: our_calls, REPLACED: replaced_calls, NUMPY: numpy_calls}
 
 
-def present(comparison: Comparison) -> Comparison:
-    """Return the comparison without the calls that this version does not have."""
-    given = signature(wealthdata.get_price).parameters
-    has_cut = hasattr(shmfeed, "cut")
-    found = {ALIGNED: has_cut, UNALIGNED: has_cut}
-    found |= {LATEST: "align" in given, WIDE: "wide" in given}
-    cases = tuple(case for case in comparison.cases if found.get(case.label, True))
-    return comparison._replace(cases=cases)
-
-
 def goals(rows: list[CaseTimes]) -> list[Goal]:
     arrays, frames, singles = (
         {case.label: report.find(rows, title, case.label) for case in cases}
@@ -120,9 +109,8 @@ def goals(rows: list[CaseTimes]) -> list[Goal]:
         what, ours = f"{label} of {SHAPE}", frames[label]
         floor = f"{what}, beside {SNAPSHOTS}"
         found.append(beside(floor, ours, frames[SNAPSHOTS], MAX_TIMES))
-        if ours is not None:
-            what += ", beside the replaced path"
-            found.append(report.times_faster(what, replaced, ours, MIN_TIMES))
+        what += ", beside the replaced path"
+        found.append(report.times_faster(what, replaced, ours, MIN_TIMES))
     what = "get_price(count=20) of a list of one, beside a string"
     return [*found, beside(what, singles[ONE_OF_LIST], singles[ONE], MAX_TIMES)]
 
@@ -139,8 +127,7 @@ def main() -> None:
             harness.contenders(__file__, *CONTENDERS, argument=feed)
         )
         check_same_frames(found, [Comparison("", FRAMES.cases[::4])])
-        wanted = [present(one) for one in (ARRAYS, FRAMES, SINGLE)]
-        rows = harness.compare(wanted, found, options.quick)
+        rows = harness.compare((ARRAYS, FRAMES, SINGLE), found, options.quick)
     results = {"rows": report.to_json(rows)}
     lines = report.timing_lines(rows)
     report.print_report(__file__, lines, results, options.json, goals(rows))

@@ -67,12 +67,8 @@ def times_faster(
     return at_least(what, factors, goal, f": {' / '.join(both)} us")
 
 
-def times_as_long(
-    what: str, ours: CaseTimes | None, other: CaseTimes, goal: float
-) -> Goal:
+def times_as_long(what: str, ours: CaseTimes, other: CaseTimes, goal: float) -> Goal:
     """Return the goal of taking at most `goal` times as long as the other."""
-    if ours is None:
-        return not_measured(what, f"at most {goal:g} x", NOT_HERE)
     times = spread(ratios(ours.net, other.net))
     both = " / ".join(f"{median(one.net) / 1000:.3f}" for one in (ours, other))
     value = f"{times.text()} x: {both} us"
