@@ -15,7 +15,6 @@ HEADLINES = frozenset(
         "get_price(count=20)",
         "get_price(count=20) beside the replaced path",
         "our share of get_price(count=20), cold",
-        "view(20).values beside numpy slicing its own array",
         "cut of 500 x 20 x 5, beside floor: 500 snapshots, concatenated",
         "get_price of 500 x 20 x 5, beside the replaced path",
         "append(wake=False) beside the blackboard write",
