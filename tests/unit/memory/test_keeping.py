@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from shmfeed.layout import (
     E_WORD,
     H_TAKEN,
     S_EPOCH,
+    S_INTENT,
+    S_PUBLISHED,
     SLOT_BITS,
     SLOT_HEADER_WORDS,
     Geometry,
@@ -468,26 +471,32 @@ class TestProcessesAndThreads:
         ring.words.ints[slot + S_PUBLISHED] = rows
         ring.words.ints[slot + S_INTENT] = rows
         reader = ring.reader(core)
-        held = reader.view(rows)
         turns, ended = [0], threading.Event()
+        # From here on no thread is made to let another one run.
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1000)
 
         def run() -> None:
             while not ended.is_set():
                 turns[0] += 1
+                time.sleep(0)
 
         thread = threading.Thread(target=run)
         thread.start()
         try:
             seen = []
-            for _ in range(5):
+            for n in (rows, 100):  # the second one is the control
+                held = reader.view(n)
                 before = turns[0]
-                found = reader.snapshot(rows) if copy == "snapshot" else held.copy()
+                found = reader.snapshot(n) if copy == "snapshot" else held.copy()
                 seen.append(turns[0] - before)
-                assert len(found) == rows
+                assert len(found) == n
         finally:
             ended.set()
+            sys.setswitchinterval(interval)
             thread.join()
-        assert max(seen) > 1000
+        assert seen[0] > 0
+        assert seen[1] == 0
 
     def test_a_child_keeps_by_itself(self, ring, core) -> None:
         ring.close(HISTORY)
