@@ -62,6 +62,7 @@ def read() -> float:
             return last.close + float(close.mean() + highs.mean() + times.sum())
         newest: float = ring.latest("close")
         numbers: tuple[int, ...] = ring.capacity, ring.history, ring.guard, ring.epoch
+        numbers = *numbers, ring.lapped
         names: tuple[str, Timeframe] = ring.symbol, ring.timeframe
         print(len(window), window.bar(-1), numbers, names, feed.name, feed.alive())
         return newest
@@ -103,6 +104,7 @@ def write(name: str) -> None:
         ring.append(0, 1.0, 2.0, 0.5, 1.5, 10.0, money=15.0, flags=1, wake=False)
         writer.wake([("BTCUSDT", "1h")])
         writer.beat()
+        print(writer.replace_rows("BTCUSDT", "1h", np.zeros((9, 1))))
         writer.unsubscribe("BTCUSDT", "1h")
         writer.close(unlink=True)
 

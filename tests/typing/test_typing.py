@@ -45,10 +45,10 @@ CLASSES: dict[str, tuple[type, ...]] = {
 # Methods without an underscore that only the package itself calls.
 INTERNAL = {
     *("current", "reader_of", "locate"),  # Feed
-    *("datetimes", "missing"),  # Rows
+    *("datetimes", "missing", "validity"),  # Rows, Slice
     # FeedWriter: the feeder's part.
     *("beat_alive", "tick", "set_state", "count", "mark_message", "mark_stream"),
-    *("note", "has_capacity_for", "disown", "streams"),
+    *("note", "has_capacity_for", "disown", "streams", "reserve_for"),
 }
 
 
