@@ -136,16 +136,17 @@ def _read_range(
     ring: Ring, request: PriceRequest, private: bool
 ) -> tuple[BarColumns, int, int]:
     for _ in range(_TRIES):
-        # The range is searched for in place; only its rows, if any, are copied.
+        # The range is searched for in place; only its rows are copied, or held.
         epoch, longest = ring.epoch, ring.history
         view = ring.view(longest)
-        first, last = request.window(view)
+        first = request.window(view)[0]
         if not view.valid:
             continue
-        if not private:
-            return view, first, last
-        rows = ring.snapshot(len(view) - first + _SLACK, request.include_now)
-        # Bars that closed in between may have pushed the oldest out of the copy.
+        count = len(view) - first + _SLACK
+        rows = (
+            ring.snapshot(count, request.include_now) if private else ring.view(count)
+        )
+        # Bars that closed in between may have pushed the oldest out of the rows.
         reaches = rows.first <= view.first + first or len(rows) >= longest
         if reaches and ring.epoch == epoch:
             return rows, *request.window(rows)

@@ -137,6 +137,15 @@ def test_control_without_a_read_they_change(ring, other, name) -> None:
     assert content(made) != before
 
 
+def test_a_range_keeps_its_rows_and_not_the_whole_history(ring) -> None:
+    append(ring, *FIRST)
+    newest = get_price(SYMBOL, start_date="2024-01-04 22:00")
+    assert 1 < len(newest) < 20
+    # 80 bars more write over the oldest rows of the ring, not over these.
+    append(ring, *range(100, 180))
+    assert newest.attrs["shmfeed"].valid
+
+
 def test_a_private_result_does_not_keep_the_rows(ring) -> None:
     append(ring, *FIRST)
     frame = get_price(SYMBOL, count=20)
