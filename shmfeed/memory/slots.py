@@ -64,7 +64,7 @@ class SlotPool:
         self._words = words
         self._geometry = geometry
         self._reserve = reserve
-        self._taken = slots_taken(words, geometry)
+        self._taken = max(0, min(slots_taken(words, geometry), geometry.slots))
         epochs = slot_words(words, geometry, S_EPOCH, self._taken)
         self._last_epoch = max([first_epoch - 1, *epochs])
         retired = slot_words(words, geometry, S_RETIRED, self._taken)

@@ -17,8 +17,13 @@ from shmfeed.layout import (
     ENTRY_WORDS,
     FORMING_WORDS,
     H_ALIVE,
+    H_CLOCK_OFFSET,
+    H_ENTRY_START,
+    H_IDENTITY,
     H_NOTE,
     H_STATE,
+    H_TAKEN,
+    H_TEXT,
     H_TICK,
     HEADER_WORDS,
     NOTE_WORDS,
@@ -118,6 +123,12 @@ def generate(seed: int, number: int, sound: bytes) -> Case:
     return Case(words, frozenset(regions))
 
 
+_LATER_WORDS = (
+    *range(H_ENTRY_START, H_CLOCK_OFFSET + 1),
+    H_IDENTITY,
+    H_TAKEN,
+    H_TEXT,
+)
 _FORMING = range(E_FORMING, E_FORMING + Latch.size(FORMING_WORDS))
 _PLACES = (
     *[("header", -1)] * 3,
@@ -129,6 +140,8 @@ _PLACES = (
 def _word(rng: random.Random, region: str, stream: int) -> int:
     if region == "header":
         # Most of a header is reserved.
+        if rng.random() < 0.2:
+            return rng.choice(_LATER_WORDS)
         return rng.randrange(32) if rng.random() < 0.8 else rng.randrange(HEADER_WORDS)
     if region == "note":
         return H_NOTE + rng.randrange(Latch.size(NOTE_WORDS))
@@ -137,7 +150,7 @@ def _word(rng: random.Random, region: str, stream: int) -> int:
         return GEOMETRY.entry_word(stream) + rng.randrange(words)
     slot = GEOMETRY.slot_word(stream)
     if region == "slot":
-        return slot + rng.randrange(4)
+        return slot + rng.randrange(5)
     return slot + SLOT_HEADER_WORDS + rng.randrange(len(COLUMNS) * 2 * 7)
 
 
