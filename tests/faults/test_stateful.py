@@ -232,7 +232,7 @@ class FeedModel(RuleBasedStateMachine):
         full = len(self.truth.streams) == self.truth.max_streams
         if full and key not in self.truth.streams:
             answer = self.nursery.ask("add_stream", *key, now=self.tick())
-            assert answer[:2] == ["refused", "BadArgumentError"]
+            assert answer[:2] == ["refused", "SegmentFullError"]
             self.tally["full"] += 1
         else:
             self.tell(step, "add_stream", *key)
