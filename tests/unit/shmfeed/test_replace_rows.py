@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from support import payload
 
+import shmfeed
 from shmfeed.errors import BadArgumentError, FeedLostError
 from shmfeed.feed import attach
 from shmfeed.writer import create
@@ -114,3 +115,30 @@ def test_other_streams_are_left_alone(writer):
         assert held.valid
         assert ring.epoch == epoch
         assert payload.bad_rows(held) == 0
+
+
+def test_a_slice_outlives_its_slot_in_a_process_that_reads_on(writer):
+    fill(writer, *range(1, 9))
+    with attach(writer.name) as feed:
+        ring = feed.ring(*STREAM)
+        held = ring.view(HISTORY)
+        array, before = held.values, held.values.copy()
+        for turn in range(3 * writer.geometry.slots):
+            rows = payload.block(range(1, 9), mark=1000 * (turn + 1))
+            writer.replace_rows(*STREAM, rows)
+            assert ring.latest("flags") == 1000 * (turn + 1) + 8
+        assert held.valid
+        assert (array == before).all()
+
+
+def test_a_cut_sees_the_new_rows(writer):
+    fill(writer, 1, 2, 3)
+    other = writer.add_stream("ETHUSDT", "1m")
+    for number in (1, 2, 3):
+        payload.append(other, number)
+    with attach(writer.name) as feed:
+        rings = [feed.ring(*STREAM), feed.ring("ETHUSDT", "1m")]
+        assert shmfeed.cut(rings, 3).values[0].tolist() == [[1, 2, 3], [1, 2, 3]]
+        writer.replace_rows(*STREAM, payload.block((1, 3), mark=100))
+        cut = shmfeed.cut(rings, 3)
+        assert cut.values[0].tolist() == [[101, 103], [1, 3]]
