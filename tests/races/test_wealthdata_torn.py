@@ -20,6 +20,7 @@ from shmfeed.errors import BusyRingError
 from wealthdata import get_price
 
 pytest_plugins = ["support.strategy_process"]
+pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.LappedWarning")
 
 WRITER = """
 import sys
@@ -29,11 +30,14 @@ from shmfeed.writer import create
 
 with create(sys.argv[1], history=200, guard=16) as writer:
     ring = writer.add_stream(payload.SYMBOL, payload.TIMEFRAME)
+    writer.set_state("connected")
     number = 0
     while True:
         number += 1
         payload.update_forming(ring, number, 1)
         payload.append(ring, number, wake=False)
+        if number % 1000 == 0:
+            writer.beat()
         if number == 1000:
             print("ready", flush=True)
 """
@@ -68,7 +72,7 @@ def race(**arguments: object) -> Counter:
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         try:
-            frame = get_price(payload.SYMBOL, on_stale="ignore", **arguments)
+            frame = get_price(payload.SYMBOL, **arguments)
         except BusyRingError:
             tally["busy"] += 1
             continue
