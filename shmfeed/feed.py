@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
+from shmfeed.attached_segment import AttachedSegment, attached_segment
 from shmfeed.bar import (
     DEFAULT_FIELDS,
     Field,
@@ -30,7 +31,7 @@ from shmfeed.core import (
 )
 from shmfeed.errors import BadArgumentError, FeedNotFoundError
 from shmfeed.layout import H_WAKE, Geometry
-from shmfeed.memory.catalog import KnownStreams, known_streams, stream_not_found
+from shmfeed.memory.catalog import stream_not_found
 from shmfeed.memory.keeping import keep_limit
 from shmfeed.memory.liveness import is_alive, is_current, note_lookup
 from shmfeed.memory.rows import FloatArray, IntArray
@@ -42,7 +43,6 @@ from shmfeed.segment.mapping import (
     open_successor,
     place,
 )
-from shmfeed.segment.stream_check import check_reader
 from shmfeed.spinning import Arrivals, make_spinner
 from shmfeed.status import (
     ConnectionStatus,
@@ -120,51 +120,45 @@ class Feed:
     def __init__(self, where: Place) -> None:
         self._where = where
         self.name = where.name
-        self._mapping: Mapping | None = open_segment(where)
-        self._known: KnownStreams | None = None
-        # The readers of a segment, which all rings of a stream share: a verb of one
-        # sets the slices of all aside.
-        self._readers: tuple[Mapping | None, dict[int, RingReader]] = (None, {})
+        segment = attached_segment(open_segment(where))
+        self._segment: AttachedSegment | None = segment
         self._rings: weakref.WeakValueDictionary[int, Ring] = (
             weakref.WeakValueDictionary()
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        self._open_mapping()
+        self._open()
         return attach, (self.name,)
 
     def current(self) -> Mapping:
         """Return the feed's current segment."""
-        mapping = self._open_mapping()
-        if not is_current(mapping.words.ints, boot_ns()):
-            return self._find_successor(mapping)
-        return mapping
+        return self._current().mapping
 
-    def _open_mapping(self) -> Mapping:
-        mapping = self._mapping
-        if mapping is None:
+    def _current(self) -> AttachedSegment:
+        segment = self._open()
+        if not is_current(segment.mapping.words.ints, boot_ns()):
+            return self._find_successor(segment)
+        return segment
+
+    def _open(self) -> AttachedSegment:
+        segment = self._segment
+        if segment is None:
             raise FeedNotFoundError(
                 f"this attachment to feed {self.name!r} is closed; attach again"
             )
-        return mapping
+        return segment
 
-    def _find_successor(self, mapping: Mapping) -> Mapping:
-        words, now = mapping.words, boot_ns()
+    def _find_successor(self, segment: AttachedSegment) -> AttachedSegment:
+        words, now = segment.mapping.words, boot_ns()
         key = words.ints[H_WAKE]
-        found = open_successor(self._where, mapping)
+        found = open_successor(self._where, segment.mapping)
         if found is None:
             note_lookup(words, key, now)
-            return mapping
-        if self._mapping is mapping:  # else another thread found it, or closed this
-            self._mapping = found
-            self._release()
-        return self.current()
-
-    def _release(self) -> None:
-        # Drop the segment. Its readers set aside what lives as they die.
-        self._known = None
-        self._readers = (None, {})
-        self._detach_rings()
+            return segment
+        if self._segment is segment:  # else another thread found it, or closed this
+            self._segment = attached_segment(found)
+            self._detach_rings()
+        return self._current()
 
     def _detach_rings(self) -> None:
         # All references at once: other threads may attach rings meanwhile.
@@ -179,47 +173,35 @@ class Feed:
         Raises as `ring` does.
         """
         key = ring.symbol, ring.timeframe
-        mapping, index = self.locate(key)
+        segment, index = self._locate(key)
         self._rings[id(ring)] = ring
-        last = ring._last_reader
-        if last is not None and last.words is mapping.words and last.is_carried:
+        last, words = ring._last_reader, segment.mapping.words
+        if last is not None and last.words is words and last.is_carried:
             return last
-        owner, readers = self._readers
-        if owner is not mapping:
-            readers = {}
-            self._readers = mapping, readers
-        reader = readers.get(index)
-        if reader is not None and not reader.is_carried:
-            readers.pop(index, None)
-            reader = None
-        if reader is None:
-            reader = RingReader(mapping.words, mapping.geometry, index)
-            reader = readers.setdefault(index, reader)
-        return check_reader(reader, key)
+        return segment.reader(index, key)
 
     def locate(self, key: "StreamKey") -> tuple[Mapping, int]:
         """Return the current segment and the entry number of a stream in it.
 
         Raises StreamNotFoundError.
         """
-        mapping, known = self._known_streams()
+        segment, index = self._locate(key)
+        return segment.mapping, index
+
+    def _locate(self, key: "StreamKey") -> tuple[AttachedSegment, int]:
+        segment = self._current()
+        known = segment.streams()
         index = known.numbers.get(key)
         if index is None:
             raise stream_not_found(self.name, key, known.subscribed)
-        return mapping, index
-
-    def _known_streams(self) -> tuple[Mapping, KnownStreams]:
-        mapping = self.current()
-        known = known_streams(mapping.words, mapping.geometry, self._known)
-        self._known = known
-        return mapping, known
+        return segment, index
 
     def streams(self) -> "list[StreamKey]":
         """Return the subscribed (symbol, timeframe) pairs, in order of subscription.
 
         Raises SegmentFormatError for a damaged catalog.
         """
-        return list(self._known_streams()[1].subscribed)
+        return list(self._current().streams().subscribed)
 
     def ring(self, symbol: str, timeframe: "Timeframe | TimeframeAlias") -> "Ring":
         """Return the ring of a stream, subscribed now or earlier.
@@ -257,8 +239,8 @@ class Feed:
 
         Slices already taken keep their rows, and do not hold the segment.
         """
-        self._mapping = None
-        self._release()
+        self._segment = None
+        self._detach_rings()
 
     def __enter__(self) -> Self:
         return self
@@ -441,7 +423,7 @@ def cut(
     call at which the last bar of each ring was that ring's newest.
 
     Args:
-        rings: Rings of one Feed. A ring may be given twice.
+        rings: Rings of one feed. A ring may be given twice.
         n: At least 1. More than `history` counts as `history`.
         fields: One or several of open high low close volume money, each once.
         align: If True, one row for each close time that all rings with bars have,
@@ -453,7 +435,7 @@ def cut(
         place, is in `missing`, and does not bound the others.
 
     Raises:
-        BadArgumentError: An argument is not accepted, or the rings are not of one Feed.
+        BadArgumentError: An argument is not accepted, or the rings are not of one feed.
         FeedNotFoundError: The feed is closed.
         StreamNotFoundError: A recreated feed does not carry a stream.
         BusyRingError: For 10 ms, aligned, the writer overwrote rows that were read or,
@@ -478,12 +460,12 @@ def _as_tuple(value: object) -> tuple[Any, ...]:
 
 
 def check_one_feed(rings: Sequence[Any]) -> None:
-    """Raise BadArgumentError unless these are rings of one Feed."""
+    """Raise BadArgumentError unless these are rings of one feed."""
     if not rings:
         raise BadArgumentError("rings is empty; it must contain rings of Feed.ring()")
-    feeds = {id(ring._feed): ring._feed.name for ring in map(check_ring, rings)}
-    if len(feeds) > 1:
-        names = ", ".join(map(repr, feeds.values()))
+    names = sorted({ring._feed.name for ring in map(check_ring, rings)})
+    if len(names) > 1:
+        listed = ", ".join(map(repr, names))
         raise BadArgumentError(
-            f"rings come from {len(feeds)} Feed objects, of {names}; a cut reads one"
+            f"rings come from {len(names)} feeds: {listed}; a cut reads one"
         )

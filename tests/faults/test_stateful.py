@@ -329,8 +329,8 @@ class FeedModel(RuleBasedStateMachine):
         """Return whether a segment is retired whose successor's creator died."""
         for reader in self.readers:
             if reader.segment == segment:
-                assert reader.feed._mapping is not None
-                return reader.feed._mapping.words.ints[H_RETIRED] == 1
+                assert reader.feed._segment is not None
+                return reader.feed._segment.mapping.words.ints[H_RETIRED] == 1
         return True  # no reader will ask
 
     def settle(self, outcomes: list[Truth]) -> None:
@@ -374,8 +374,8 @@ class FeedModel(RuleBasedStateMachine):
 
     def read_words(self, feed: Feed, truth: Truth, outcomes: list[Truth]) -> None:
         """Check the words after a half-done command: each is the old or the new one."""
-        assert feed._mapping is not None
-        words, geometry, _ = feed._mapping
+        assert feed._segment is not None
+        words, geometry, _ = feed._segment.mapping
         first, last = outcomes[0], outcomes[-1]
         state = STATES[words.ints[H_STATE]]
         assert state in (first.state, last.state)

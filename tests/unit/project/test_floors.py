@@ -50,7 +50,7 @@ ROOMS = {
     "writing half": room(5, "writer", "ground layout memory ring segment"),
     "reading half": room(
         5,
-        "feed status waiting spinning aio listing",
+        "attached_segment feed status waiting spinning aio listing",
         "ground layout memory ring segment",
     ),
     "feeder": room(6, "feeder.*"),

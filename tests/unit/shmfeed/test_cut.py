@@ -369,10 +369,21 @@ class TestOfAFeed:
             cut(rings, 1)
 
     def test_rings_of_two_feeds(self, feed: Feed, rings: list[Ring]) -> None:
-        with attach(feed.name) as other:
+        name = f"{feed.name}2"
+        with create(name) as writer, attach(name) as other:
+            writer.add_stream("A", "1h")
             mixed = [rings[0], other.ring("A", "1h")]
-            with pytest.raises(BadArgumentError, match="from 2 Feed objects, of '"):
+            with pytest.raises(BadArgumentError, match="from 2 feeds: '"):
                 cut(mixed, 1)
+            writer.close(unlink=True)
+
+    def test_rings_of_two_attachments_to_one_feed(
+        self, feed: Feed, rings: list[Ring], writer: FeedWriter
+    ) -> None:
+        close_bars(writer, 0)
+        with attach(feed.name) as other:
+            mixed = [rings[0], other.ring(rings[1].symbol, rings[1].timeframe)]
+            assert np.array_equal(cut(mixed, 1).values, cut(rings[:2], 1).values)
 
     @pytest.mark.parametrize("given", [[], (), iter([])])
     def test_no_rings(self, given: Any) -> None:

@@ -13,7 +13,7 @@ from conftest import Child
 from support.ring_on_bytes import HOUR, prices
 from support.waiting import until
 
-from shmfeed import core
+from shmfeed import attached_segment, core
 from shmfeed.bar import Bar
 from shmfeed.errors import (
     BadArgumentError,
@@ -464,10 +464,10 @@ class TestReattaching:
         with self.again(writer) as successor:
             close(successor.add_stream("B", "1h"), 7)
             close(successor.add_stream("A", "1h"), 5)
-            old = feed._mapping
+            old = feed._segment
             with monkeypatch.context() as patch:
-                patch.setattr(feed, "current", lambda: old)
-                assert feed.locate(("B", "1h")) == (old, 1)
+                patch.setattr(feed, "_current", lambda: old)
+                assert feed.locate(("B", "1h")) == (old.mapping, 1)
             assert feed.ring("A", "1h").latest("open_time") == 5 * HOUR
             assert feed.ring("B", "1h").latest("open_time") == 7 * HOUR
 
@@ -621,3 +621,47 @@ def test_a_reader_s_crash_changes_nothing(
     assert child(READ_AND_DIE, writer.name).wait(10) == -9
     assert bytes(writer._words.raw) == before
     assert identity_at(place(writer.name).segment) == identity
+
+
+class TestAttachments:
+    def test_a_verb_of_one_attachment_keeps_the_slices_of_another(
+        self, feed: Feed, hourly: RingWriter
+    ) -> None:
+        close(hourly, *range(20))
+        ring = feed.ring("A", "1h")
+        held = ring.view(5)
+        before = held.values.copy()
+        with attach(feed.name) as other:
+            again = other.ring("A", "1h")
+            for number in range(20, 20 + 3 * ring.capacity):
+                close(hourly, number)
+                assert again.count == number + 1
+        assert held.valid
+        assert np.array_equal(held.values, before)
+
+    def test_without_the_shared_reader_they_are_overwritten(
+        self, feed: Feed, hourly: RingWriter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The control."""
+        close(hourly, *range(20))
+        ring = feed.ring("A", "1h")
+        held = ring.view(5)
+        monkeypatch.setattr(attached_segment, "_segments", {})
+        with attach(feed.name) as other:
+            again = other.ring("A", "1h")
+            for number in range(20, 20 + 3 * ring.capacity):
+                close(hourly, number)
+                assert again.count == number + 1
+        assert not held.valid
+
+    def test_the_segment_is_mapped_once(self, feed: Feed) -> None:
+        with attach(feed.name) as other:
+            assert other.current() is feed.current()
+
+    def test_one_attachment_is_closed_the_other_reads_on(
+        self, feed: Feed, hourly: RingWriter
+    ) -> None:
+        close(hourly, 0)
+        ring = feed.ring("A", "1h")
+        attach(feed.name).close()
+        assert ring.count == 1

@@ -263,21 +263,22 @@ def test_no_frame_keeps_a_recreated_segment(strategy: str) -> None:
         writer.close(unlink=True)
 
 
-def test_control_with_the_limit_0_a_frame_does(strategy: str) -> None:
+def test_control_with_the_limit_0_a_frame_does(
+    strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHMFEED_KEEP_MB", "0")  # read at each attachment
     with limited(0), create(strategy, history=100, guard=16) as writer:
         append(writer.add_stream(SYMBOL, "1h"), *FIRST)
         frame = get_price(SYMBOL, count=20)
         limited_frame = content(frame)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("SHMFEED_KEEP_MB", "0")
-            rows = attach(strategy).ring(SYMBOL, "1h").view(20)
         writer.close(unlink=True)
+        attachment.detach()
+        gc.collect()
     del writer
-    attachment.detach()
     gc.collect()
     assert mapped_files(strategy)
     assert content(frame) == limited_frame
-    del frame, rows
+    del frame
     gc.collect()
     assert mapped_files(strategy) == []
 
