@@ -93,7 +93,8 @@ class Entry(NamedTuple):
 def generation(words: Words, geometry: Geometry) -> tuple[int, int | bytes]:
     """Return a value that differs after each change of the catalog's streams.
 
-    Load it before `entries`: they are those of this generation, or of a newer one.
+    Load it before `entries`: they are those of this generation, or of a newer one. See
+    `is_settled` for one during a change.
     """
     count = words.ints[H_STREAMS]
     changes: int | bytes
@@ -104,6 +105,16 @@ def generation(words: Words, geometry: Geometry) -> tuple[int, int | bytes]:
         changes = table[:, E_SUBSCRIBED].tobytes()
     fence()  # acquire: pairs with the release in `Catalog._changed`
     return count, changes
+
+
+def is_settled(generation: tuple[int, int | bytes]) -> bool:
+    """Return False for a generation that a change began and has not ended.
+
+    Its writer may have been killed in the change: other streams follow under the same
+    generation, so a reader does not keep what it found.
+    """
+    changes = generation[1]
+    return isinstance(changes, bytes) or not changes & 1
 
 
 def entries(words: Words, geometry: Geometry) -> list[Entry]:
@@ -151,7 +162,8 @@ def known_streams(
     Raises as `entries`.
     """
     found = generation(words, geometry)
-    if known is not None and known.words is words and known.generation == found:
+    same = known is not None and known.words is words and known.generation == found
+    if known is not None and same and is_settled(found):
         return known
     listed = entries(words, geometry)
     numbers = {entry.key: entry.number for entry in listed}
@@ -271,10 +283,16 @@ class Catalog:
     def _at(self, index: int) -> int:
         return self.geometry.entry_word(index)
 
+    def _changing(self) -> None:
+        # Odd until `_changed`, which a writer that is killed before it never calls.
+        if self.geometry.version > 1:
+            self.words.ints[H_CATALOG] |= 1
+            fence()  # release: pairs with the acquire in `generation`
+
     def _changed(self) -> None:
         if self.geometry.version > 1:
             fence()  # release: pairs with the acquire in `generation`
-            self.words.ints[H_CATALOG] += 1
+            self.words.ints[H_CATALOG] = (self.words.ints[H_CATALOG] | 1) + 1
 
     def add(self, key: StreamKey, now: int, base: int = 0) -> int:
         """Subscribe a stream; return its entry number.
@@ -293,6 +311,7 @@ class Catalog:
             return self._add_new(key, now, base)
         at = self._at(index)
         if not self.words.ints[at + E_SUBSCRIBED]:
+            self._changing()
             self.words.ints[at + E_SINCE] = now
             self.words.ints[at + E_SUBSCRIBED] = 1
             self._unsubscribed.pop(key, None)
@@ -326,6 +345,7 @@ class Catalog:
                 f" {' '.join(key)} does not fit: raise max_streams"
             )
         slot, epoch = self.free_slot()  # may raise: nothing was changed
+        self._changing()
         self._fill_slot(slot, epoch, base)
         old = None
         if displaced is not None:
@@ -386,7 +406,8 @@ class Catalog:
 
     def unsubscribe(self, key: StreamKey, now: int) -> None:
         """Mark a stream as unsubscribed; its rows stay. Raise BadArgumentError."""
-        at = self._at(self._find(key, "unsubscribe"))
+        at = self._at(self.number(key, "unsubscribe"))
+        self._changing()
         self.words.ints[at + E_SINCE] = now
         self.words.ints[at + E_SUBSCRIBED] = 0
         self._unsubscribed.pop(key, None)
@@ -399,9 +420,10 @@ class Catalog:
             streams = tuple(streams)
             return [self.index[key] for key in streams]
         except (KeyError, TypeError):  # an alias, or not a list of keys
-            return [self._find(key, "wake") for key in check_keys(streams)]
+            return [self.number(key, "wake") for key in check_keys(streams)]
 
-    def _find(self, key: StreamKey, purpose: str) -> int:
+    def number(self, key: StreamKey, purpose: str) -> int:
+        """Return a stream's entry number. Raise BadArgumentError."""
         index = self.index.get(key)
         if index is None:
             raise no_stream(key, purpose, self.index)

@@ -8,6 +8,7 @@ from shmfeed.layout import (
     E_FORMING,
     E_NAMES,
     E_SINCE,
+    E_SUBSCRIBED,
     E_WORD,
     H_STREAMS,
     S_BASE,
@@ -19,7 +20,7 @@ from shmfeed.layout import (
     SYMBOL_BYTES,
     WORD,
 )
-from shmfeed.memory.catalog import Catalog, Entry, entries
+from shmfeed.memory.catalog import Catalog, Entry, entries, known_streams
 
 A, B, C = ("A", "1h"), ("B", "1m"), ("C" * 48, "15m")
 
@@ -170,3 +171,38 @@ def test_two_streams_in_one_slot_are_damage() -> None:
     words.ints[second] = words.ints[first]
     with pytest.raises(SegmentFormatError, match="the same slot"):
         entries(words, geometry)
+
+
+CHANGES = {
+    "unsubscribe": lambda catalog: catalog.unsubscribe(A, now=3),
+    "subscribe again": lambda catalog: catalog.add(B, now=3),
+    "add": lambda catalog: catalog.add(C, now=3),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("room", [2, 3])
+def test_a_reader_sees_a_change_whose_writer_died(change, room: int, monkeypatch):
+    words, geometry, catalog = blank(4, max_streams=room)
+    catalog.add(A, now=1)
+    catalog.add(B, now=1)
+    catalog.unsubscribe(B, now=2)
+    known = known_streams(words, geometry, None)
+
+    def die(_: Catalog) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as death:
+        death.setattr(Catalog, "_changed", die)
+        with pytest.raises(KeyboardInterrupt):
+            change(catalog)
+    seen = known_streams(words, geometry, known)
+    fresh = known_streams(words, geometry, None)
+    assert seen == fresh
+    assert seen[2:] != known[2:]
+    # What is found in the middle of a change is looked for again.
+    words.ints[geometry.entry_word(1) + E_SUBSCRIBED] ^= 1
+    assert known_streams(words, geometry, seen)[2:] != seen[2:]
+    Catalog(words, geometry, 9)
+    known = known_streams(words, geometry, seen)
+    assert known_streams(words, geometry, known) is known
