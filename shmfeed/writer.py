@@ -326,9 +326,12 @@ class FeedWriter:
         self._words.ints[H_LAST_MESSAGE] = boot_ns()
 
     def mark_stream(self, key: "StreamKey", *, gaps: int, recovering: bool) -> None:
-        """Add `gaps` missing bars to a stream, and set whether it is recovering."""
+        """Add `gaps` missing bars to a stream, and set whether it is recovering.
+
+        Raises BadArgumentError for a stream that the feed does not carry.
+        """
         self._owner.check(self._what)
-        at = self.geometry.entry_word(self._catalog.index[key])
+        at = self.geometry.entry_word(self._catalog.number(key, "mark"))
         self._words.ints[at + E_GAPS] += gaps
         self._words.ints[at + E_RECOVERING] = recovering
 

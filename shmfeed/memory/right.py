@@ -3,7 +3,8 @@
 A lock keeps a second writer out, and says nothing to the first one that lost it: its
 descriptors were closed by a daemoniser, or it is a forked child. Each store is
 therefore preceded by one comparison. `word` equals the segment's writer epoch while
-this process may write, and is 0 otherwise. Each new writer raises the epoch.
+this process may write, and is 0 otherwise. Each new writer raises the epoch, also that
+of a segment which it replaces, and so does who removes one.
 """
 
 import os
@@ -43,8 +44,7 @@ class Right:
     def take(self, words: Words) -> None:
         """Become the one writer of this segment: raise its writer epoch."""
         self._ints = words.ints
-        last = words.ints[H_WRITER_EPOCH]
-        self._epoch = last + 1 if 0 <= last < COUNT_LIMIT else 1
+        self._epoch = next_epoch(words.ints[H_WRITER_EPOCH])
         words.ints[H_WRITER_EPOCH] = self._epoch
         self.word[0] = self._epoch
 
@@ -88,6 +88,11 @@ class Right:
 
     def __reduce__(self) -> NoReturn:
         raise not_copied(type(self).__name__)
+
+
+def next_epoch(last: int) -> int:
+    """Return the writer epoch that follows another one, which may be damaged."""
+    return last + 1 if 0 <= last < COUNT_LIMIT else 1
 
 
 ENDED = Right()  # stands for the right of a writer that is closed

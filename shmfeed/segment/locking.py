@@ -2,6 +2,7 @@
 
 import os
 import stat
+import struct
 import time
 import weakref
 from contextlib import suppress
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from shmfeed.errors import FeedBusyError, SegmentFormatError
 from shmfeed.forks import ForkRegistry
-from shmfeed.layout import H_WRITER_PID
+from shmfeed.layout import H_RETIRED, H_WRITER_EPOCH, H_WRITER_PID, WORD
+from shmfeed.memory.right import next_epoch
 from shmfeed.segment.mapping import Identity, Place, identity_of, read_word
 
 with suppress(ImportError):  # check_platform refuses such a system
@@ -148,6 +150,31 @@ def lock_segment(where: Place, path: Path) -> FileLock:
     if lock is None:
         raise feed_busy(where, _if_alive(_writer_pid(path)))
     return lock
+
+
+def expel_writer(fd: int) -> None:
+    """End the right of a writer that lost its locks, in an open segment that is ready.
+
+    Call it with both locks held, before the segment is replaced or removed: otherwise
+    such a writer goes on storing bars that no reader finds.
+    """
+    if os.fstat(fd).st_size >= (H_WRITER_EPOCH + 1) * WORD:
+        _store_word(fd, H_WRITER_EPOCH, next_epoch(read_word(fd, H_WRITER_EPOCH)))
+
+
+def retire(fd: int) -> None:
+    """Mark an open segment that is ready as retired: its readers look for another one.
+
+    The two words are at the same places in every layout version. Call it as
+    `expel_writer`, which is a part of it.
+    """
+    expel_writer(fd)
+    if os.fstat(fd).st_size >= (H_RETIRED + 1) * WORD:
+        _store_word(fd, H_RETIRED, 1)
+
+
+def _store_word(fd: int, number: int, value: int) -> None:
+    os.pwrite(fd, struct.pack("=q", value), number * WORD)
 
 
 def _writer_pid(path: Path) -> int:

@@ -19,7 +19,6 @@ removes.
 import logging
 import mmap
 import os
-import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,9 +49,11 @@ from shmfeed.segment.allocation import (
 from shmfeed.segment.locking import (
     FileLock,
     acquire_lock_file,
+    expel_writer,
     feed_busy,
     lock_segment,
     make_directory,
+    retire,
     write_pid,
 )
 from shmfeed.segment.mapping import (
@@ -128,12 +129,12 @@ class SegmentOwner(Right):
             if mapping is not None and mapping.words.ints[H_RETIRED] != 1:
                 if _is_reusable(mapping, geometry):
                     return mapping
+                expel_writer(fd)
                 self.previous = mapping
                 self._path = self.where.successor
                 return None
             if ready:
-                # The word is at the same place in every layout version.
-                os.pwrite(fd, struct.pack("=q", 1), H_RETIRED * WORD)
+                retire(fd)
             self._remove()
         finally:
             os.close(fd)

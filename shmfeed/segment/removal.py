@@ -7,7 +7,6 @@ separate from `inventory`.
 import errno
 import os
 import stat
-import struct
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +17,12 @@ from shmfeed.errors import (
     SegmentError,
     SegmentFormatError,
 )
-from shmfeed.layout import H_RETIRED, WORD
 from shmfeed.segment.inventory import has_files, take_inventory
 from shmfeed.segment.locking import (
     acquire_lock_file,
     lock_segment,
     make_directory,
+    retire,
 )
 from shmfeed.segment.mapping import (
     Place,
@@ -166,14 +165,13 @@ def _lock(where: Place, locks: ExitStack) -> None:
     if identity_of(os.fstat(fd)) != locked.identity:
         raise FeedBusyError(f"{where.segment} was replaced just now")
     # A segment that was never ready has no readers, and may have no page to write.
-    if ready and os.fstat(fd).st_size > H_RETIRED * WORD:
+    if ready:
         locks.callback(_retire_if_gone, fd)
 
 
 def _retire_if_gone(fd: int) -> None:
-    # A retired segment makes its readers look for another one.
     if not os.fstat(fd).st_nlink:
-        os.pwrite(fd, struct.pack("=q", 1), H_RETIRED * WORD)
+        retire(fd)
 
 
 def _unlink(item: Leftover) -> Leftover:

@@ -17,11 +17,12 @@ from support import cores, forks, payload, unguarded
 
 from shmfeed.errors import FeedBusyError, FeedLostError
 from shmfeed.feed import attach
-from shmfeed.layout import H_WRITER_EPOCH, S_PUBLISHED
+from shmfeed.layout import H_HISTORY, H_WRITER_EPOCH, S_PUBLISHED, WORD
 from shmfeed.memory import right
 from shmfeed.ringbuf import RingWriter
 from shmfeed.segment import ownership
 from shmfeed.segment.mapping import place
+from shmfeed.segment.removal import remove_unheld
 from shmfeed.writer import FeedWriter, create
 
 GEOMETRY = 8, 4, 2
@@ -180,6 +181,43 @@ def write_after_a_successor(
 @pytest.mark.parametrize("core", cores.EACH, ids=str)
 def test_a_writer_whose_locks_were_closed_changes_nothing(feed_name, core):
     assert write_after_a_successor(feed_name, core, True) == (LOST, True)
+
+
+def replace_by_another_geometry(name: str) -> None:
+    with create(name, GEOMETRY[0] + 1, *GEOMETRY[1:]) as writer:
+        assert not writer.reused
+        assert writer.add_stream(*KEY).reader.count == 5
+
+
+def replace_damaged(name: str) -> None:
+    with place(name).segment.open("r+b") as file:
+        file.seek(H_HISTORY * WORD)
+        file.write(b"\xff" * WORD)
+    create(name, *GEOMETRY).close()
+
+
+def remove(name: str) -> None:
+    assert remove_unheld(place(name))
+
+
+@pytest.mark.usefixtures("removed")
+@pytest.mark.parametrize("core", cores.EACH, ids=str)
+@pytest.mark.parametrize(
+    "replace", [replace_by_another_geometry, replace_damaged, remove]
+)
+def test_a_writer_whose_segment_was_replaced_stores_nothing(feed_name, core, replace):
+    """No reader would find its bars, and only its next beat would tell it."""
+    board = forks.board()
+    with forks.Fork(lose_descriptors, feed_name, core, board, True) as first:
+        forks.wait_until(lambda: board[READY] == 1, 20, "five bars")
+        board[COMMAND] = 1
+        forks.wait_until(lambda: board[READY] == 2, 20, "the descriptors are closed")
+        with attach(feed_name) as feed:
+            replace(feed_name)
+            board[COMMAND] = 2
+            assert first.wait() == 0
+            assert feed.streams() in ([KEY], [])
+    assert board[OUTCOME] == LOST
 
 
 @pytest.mark.usefixtures("removed")
