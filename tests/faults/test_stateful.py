@@ -228,13 +228,27 @@ class FeedModel(RuleBasedStateMachine):
     @precondition(lambda self: self.writing)
     @rule(number=streams, step=maybe_death)
     def add(self, number: int, step: int) -> None:
-        key = POOL[number]
-        full = len(self.truth.streams) == self.truth.max_streams
-        if full and key not in self.truth.streams:
+        self.add_key(POOL[number], step)
+
+    @precondition(lambda self: self.writing)
+    @rule(number=streams, step=maybe_death)
+    def exchange(self, number: int, step: int) -> None:
+        """Unsubscribe a stream and add another one, which may take its entry."""
+        old = self.named(number)
+        new = next((key for key in POOL if key not in self.truth.streams), None)
+        if old and new:
+            self.tell(0, "unsubscribe", *old)
+            self.add_key(new, step)
+
+    def add_key(self, key: StreamKey, step: int) -> None:
+        if not self.truth.has_room_for(key):
             answer = self.nursery.ask("add_stream", *key, now=self.tick())
             assert answer[:2] == ["refused", "SegmentFullError"]
             self.tally["full"] += 1
         else:
+            self.tally["given away"] += bool(
+                key not in self.truth.streams and self.truth.displaced
+            )
             self.tell(step, "add_stream", *key)
 
     @precondition(lambda self: self.writing)
@@ -392,8 +406,8 @@ class FeedModel(RuleBasedStateMachine):
         truth.bars = bars
         truth.retired = words.ints[H_RETIRED] == 1
         assert truth.retired in (first.retired, last.retired)
-        for number, (key, stream) in enumerate(truth.streams.items()):
-            at = geometry.entry_word(number)
+        for key, stream in truth.streams.items():
+            at = geometry.entry_word(truth.entries.index(key))
             known = [t.streams[key] for t in outcomes if key in t.streams]
             assert words.ints[at + E_UPDATED] in [one.updated for one in known]
             assert words.ints[at + E_SINCE] in [one.since for one in known]
@@ -520,6 +534,9 @@ class FeedModel(RuleBasedStateMachine):
             assert math.isnan(found) if newest is None else found == newest.close
             assert ring.status().health == truth.stream_health(stream, now)
             self.compare_epoch(reader, key, ring)
+        for key in reader.rings.keys() - truth.streams.keys():
+            with pytest.raises(StreamNotFoundError):
+                _ = reader.rings[key].count
 
     def compare_epoch(self, reader: Reader, key: StreamKey, ring: Ring) -> None:
         """Check that an epoch is higher after a swap and in a new segment."""
@@ -534,8 +551,8 @@ class FeedModel(RuleBasedStateMachine):
     def judge(self, reader: Reader) -> None:
         for rows, segment, key, expected, generation in reader.slices:
             truth = self.segments[segment]
-            stream = truth.streams[key]
-            if stream.generation != generation:
+            stream = truth.streams.get(key)
+            if stream is None or stream.generation != generation:
                 self.judge_replaced(rows, expected)
                 continue
             over = stream.count - rows.first - truth.capacity
@@ -548,7 +565,7 @@ class FeedModel(RuleBasedStateMachine):
             self.tally["slices held" if rows.valid else "slices lapped"] += 1
 
     def judge_replaced(self, rows: Slice, expected: list[Bar]) -> None:
-        """Check a slice of rows that a swap replaced: they do not change."""
+        """Check a slice of rows that were replaced or given up: they do not change."""
         if rows.valid:
             agree(rows, expected, rows.last)
         self.tally["replaced held" if rows.valid else "replaced lapped"] += 1
@@ -614,6 +631,7 @@ def test_no_run_diverges_from_a_plain_list(make, seed, monkeypatch, part):
     assert kills > runs
     assert tally["slices held"] > runs
     assert tally["replaced held"] > 0
+    assert tally["given away"] > 0
 
 
 def found(machine: type[FeedModel]) -> bool:

@@ -68,12 +68,18 @@ class Stream:
 
 @dataclass
 class Truth:
-    """A segment: its sizes, its streams in their order, its writer's heartbeats."""
+    """A segment: its sizes, its streams by entry, its writer's heartbeats.
+
+    `entries` has the key of each entry, None for one whose giver died while it gave the
+    entry to another stream.
+    """
 
     history: int
     guard: int
     max_streams: int
-    streams: dict[StreamKey, Stream] = field(default_factory=dict)
+    entries: list[StreamKey | None] = field(default_factory=list)
+    known: dict[StreamKey, Stream] = field(default_factory=dict)
+    given_away: dict[StreamKey, int] = field(default_factory=dict)  # last generations
     state: str = "connected"
     alive: int = 0
     tick: int = 0
@@ -87,6 +93,23 @@ class Truth:
     @property
     def capacity(self) -> int:
         return self.history + self.guard
+
+    @property
+    def streams(self) -> dict[StreamKey, Stream]:
+        """All streams that have an entry, in the order of the entries."""
+        return {key: self.known[key] for key in self.entries if key}
+
+    @property
+    def displaced(self) -> StreamKey | None:
+        """The stream whose entry the next new stream takes."""
+        left = [key for key, one in self.streams.items() if not one.subscribed]
+        if None in self.entries or len(self.entries) < self.max_streams:
+            return None
+        return min(left, key=lambda key: self.known[key].since, default=None)
+
+    def has_room_for(self, key: StreamKey) -> bool:
+        full = None not in self.entries and len(self.entries) == self.max_streams
+        return key in self.streams or not full or self.displaced is not None
 
     def lives(self, now: int) -> bool:
         return now - self.tick <= DEAD or now - self.alive <= DEAD
@@ -123,7 +146,8 @@ class Truth:
             stream.forming = old.unfinished()
             stream.torn = False
             stream.since = now
-            new.streams[key] = stream
+            new.known[key] = stream
+            new.entries.append(key)
         new.taken(now)
         return new
 
@@ -154,7 +178,7 @@ class Truth:
         elif op == "beat":
             self.alive = self.tick = now
         elif op == "add_stream":
-            self._add(tuple(arguments), now)
+            yield from self._add(tuple(arguments), now)
         elif op == "unsubscribe":
             self.streams[tuple(arguments)].subscribed = False
             self.streams[tuple(arguments)].since = now
@@ -186,7 +210,18 @@ class Truth:
         stream.generation += 1
         stream.torn = False
 
-    def _add(self, key: StreamKey, now: int) -> None:
-        stream = self.streams.setdefault(key, Stream(key[1], since=now))
-        if not stream.subscribed:
-            stream.subscribed, stream.since = True, now
+    def _add(self, key: StreamKey, now: int) -> Iterator[None]:
+        if stream := self.streams.get(key):
+            if not stream.subscribed:
+                stream.subscribed, stream.since = True, now
+            return
+        if displaced := self.displaced:
+            self.given_away[displaced] = self.known[displaced].generation
+            self.entries[self.entries.index(displaced)] = None
+            yield
+        generation = self.given_away.get(key, -1) + 1
+        self.known[key] = Stream(key[1], since=now, generation=generation)
+        if None in self.entries:
+            self.entries[self.entries.index(None)] = key
+        else:
+            self.entries.append(key)
