@@ -8,8 +8,8 @@ Permitted: rows of one generation, with at most the one hole; a slice that is no
 `valid`; BusyRingError.
 """
 
-import os
 import random
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -31,6 +31,7 @@ from shmfeed.writer import create
 WANTED = int(1500 * forks.SCALE)
 HISTORY, GUARD = 64, 16
 HELD = 24
+PATIENCE = 60.0  # a control is seen within seconds
 GENERATION = 1 << 28  # more bars than a race writes
 
 Replace = Callable[[np.ndarray], object]
@@ -137,9 +138,9 @@ class Reading:
                 held.look(self.tally)
             self._held.popleft()
 
-    def hold_still(self) -> None:
+    def hold_still(self, n: int = HISTORY) -> None:
         """Look at a slice until it ends; without a verb nothing is set aside."""
-        view = self.ring.view(HISTORY)
+        view = self.ring.view(n)
         held = Held(view, view.copy().block.tobytes())
         looks = 0
         while view.valid and looks < 2000:
@@ -189,9 +190,16 @@ def in_place(catalog: Catalog) -> tuple[int, int]:
     return slot, catalog.words.ints[catalog.geometry.slot_word(slot) + S_EPOCH]
 
 
+def last_slot(catalog: Catalog) -> tuple[int, int]:
+    """Return the slot that was retired last: slices of it are not lapped yet."""
+    slot, epoch = free_slot(catalog)
+    retired = catalog.slots._retired
+    return (retired[-1] if retired else slot), epoch
+
+
 def same_epoch(catalog: Catalog) -> tuple[int, int]:
     """Return a slot that was used before with the epoch that it had: a mutant."""
-    slot, _ = free_slot(catalog)
+    slot, _ = last_slot(catalog)
     epoch = catalog.words.ints[catalog.geometry.slot_word(slot) + S_EPOCH]
     return slot, max(epoch, 1)
 
@@ -204,7 +212,7 @@ def first_store(*arguments: Any) -> None:
     words, geometry, slot, epoch, last, cells = arguments
     at = geometry.slot_word(slot)
     build_rows(words, geometry, slot, words.ints[at + S_EPOCH], last, cells)
-    os.sched_yield()
+    time.sleep(0.001)  # as a writer that loses its CPU here
     words.ints[at + S_EPOCH] = epoch
 
 
@@ -233,6 +241,7 @@ def test_a_wrong_swap_is_seen(mutant, seen):
     core = cores.SERVING
 
     def adapt(ring: Any) -> None:
+        Catalog.free_slot = last_slot
         setattr(*mutant)
         if core is cores.PURE:
             ringbuf.RingWriter._enter_slot = enter_any_slot
@@ -242,10 +251,10 @@ def test_a_wrong_swap_is_seen(mutant, seen):
         # can be kept from it.
         core = cores.PURE
     with track.race(core, write, adapt):
-        for _ in range(100):
-            reader.read_until(reader.tally["views"] + 200)
-            if reader.tally[seen]:
-                break
+        deadline = time.monotonic() + PATIENCE
+        while not reader.tally[seen] and time.monotonic() < deadline:
+            reader.read_until(reader.tally["views"] + 20)
+            reader.hold_still(1 + reader.tally["views"] % HISTORY)
     print(dict(reader.tally))
     assert reader.tally[seen] > 0
 
