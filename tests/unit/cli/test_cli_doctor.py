@@ -37,7 +37,7 @@ def doctor(capsys):
 def test_every_check_has_a_finding(doctor, feed_name) -> None:
     _, found = doctor("--feed", feed_name)
     assert found.keys() >= {
-        *("platform", "core", "clock", "open files", "python", "numpy", "filelock"),
+        *("platform", "core", "clock", "open files", "python", "numpy", "msgspec"),
         *("module websocket", "environment", "space in /dev/shm", "inodes in /dev/shm"),
         *("memory", "processes", "feeds", "leftovers", "deleted segments"),
         "user session",
@@ -199,7 +199,7 @@ REDUCED_SYSTEMS = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
 from support import reduced_platform
-import multiprocessing, filelock, msgspec, numpy, websocket, yaml
+import multiprocessing, msgspec, numpy, websocket, yaml
 import argparse, contextlib, io, shutil, traceback, warnings  # as on that system
 warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside BLAS's threads
 fork, wait = os.fork, os.waitpid

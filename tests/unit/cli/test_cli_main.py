@@ -20,7 +20,6 @@ HEAVY_MODULES = {
     "websocket",
     "asyncio",
     "msgspec",
-    "filelock",
     "pandas",
 }
 FEEDER_MODULES = {
@@ -195,7 +194,7 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.mark.parametrize(
     ("package", "command"),
-    [("msgspec", "doctor"), ("filelock", "clean"), ("msgspec", "run")],
+    [("msgspec", "doctor"), ("msgspec", "run")],
 )
 def test_a_missing_package_is_one_line(
     child: Child, package: str, command: str

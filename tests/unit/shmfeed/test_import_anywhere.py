@@ -35,7 +35,7 @@ folder, feed, cases = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 sys.path.insert(0, folder)
 from support import reduced_platform
 import asyncio, multiprocessing, ssl, subprocess
-import filelock, msgspec, numpy, pandas, websocket, yaml
+import msgspec, numpy, pandas, websocket, yaml
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside BLAS's threads
 fork, wait = os.fork, os.waitpid

@@ -77,7 +77,6 @@ print(*sorted(sys.modules))
 NEEDLESS = {
     "argparse",
     "asyncio",
-    "filelock",
     "http",
     "msgspec",
     "multiprocessing",

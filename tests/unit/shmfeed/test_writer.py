@@ -605,7 +605,6 @@ class TestRecreation:
 
 SYSTEM_WITHOUT = """
 import os, sys
-import filelock  # it knows such systems, but would warn of this one
 sys.modules["fcntl"] = None
 del os.geteuid, os.register_at_fork, os.fork, os.posix_fallocate
 import shmfeed
