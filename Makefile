@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The sources of the C core.
 # setup.py takes constants and docstrings from these modules.
 CORE := setup.py shmfeed/layout.py shmfeed/ringbuf.py shmfeed/follower.py shmfeed/cutting.py \
-	$(addprefix shmfeed/memory/,binding.py futex.py keeping.py rows.py wakeup.py) \
+	$(addprefix shmfeed/memory/,bound_entry.py futex.py keeping.py rows.py wakeup.py) \
 	$(addprefix wealthdata/,frame.py price_table.py) \
 	$(wildcard shmfeed/*.c shmfeed/csrc/*.h)
 # editable_mode=compat puts the clone's path on sys.path: without it a script that is run

@@ -33,7 +33,7 @@ INSTALLED = f"{PACKAGE}/include/{LAYOUT_HEADER}"
 DEFINITIONS = (  # the modules whose classes and functions have a twin in C
     "shmfeed/cutting.py",
     "shmfeed/follower.py",
-    "shmfeed/memory/binding.py",
+    "shmfeed/memory/bound_entry.py",
     "shmfeed/memory/futex.py",
     "shmfeed/memory/keeping.py",
     "shmfeed/memory/rows.py",

@@ -14,8 +14,8 @@
  * frame.h      FrameBuilder
  * long_frame.h LongBuilder
  * price_table.h PriceTable: the usual get_price
- * futex.h      futex_load, futex_wait, futex_wait_any, futex_look
- * wakeup.h     Eventcount, sleep_past, look_past
+ * futex.h      futex_load, futex_wait, futex_wait_any, futex_spin
+ * wakeup.h     Eventcount, sleep_past, spin_past
  *
  * setup.py writes docstrings.h from the definitions: both cores give the same help.
  *

@@ -6,8 +6,8 @@ from shmfeed.follower import oldest_live_age as oldest_live_age
 from shmfeed.memory.rows import Rows as Rows
 from shmfeed.memory.rows import Slice as Slice
 from shmfeed.memory.wakeup import Eventcount as Eventcount
-from shmfeed.memory.wakeup import look_past as look_past
 from shmfeed.memory.wakeup import sleep_past as sleep_past
+from shmfeed.memory.wakeup import spin_past as spin_past
 from shmfeed.ringbuf import RingReader as RingReader
 from shmfeed.ringbuf import RingWriter as RingWriter
 
@@ -20,6 +20,6 @@ def futex_wait(
 def futex_wait_any(
     words: Sequence[tuple[object, int, int]], timeout_ns: int, /
 ) -> bool: ...
-def futex_look(
+def futex_spin(
     words: Sequence[tuple[object, int, int]], timeout_ns: int, /
 ) -> bool: ...

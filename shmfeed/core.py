@@ -18,10 +18,10 @@ from shmfeed.cutting import read_cut
 from shmfeed.errors import UnsupportedPlatformError
 from shmfeed.follower import ReattachingReader, oldest_live_age
 from shmfeed.memory import rows
-from shmfeed.memory.futex import futex_load, futex_look, futex_wait, futex_wait_any
+from shmfeed.memory.futex import futex_load, futex_spin, futex_wait, futex_wait_any
 from shmfeed.memory.keeping import kept_bytes, limit_kept
 from shmfeed.memory.rows import Rows, Slice
-from shmfeed.memory.wakeup import Eventcount, look_past, sleep_past
+from shmfeed.memory.wakeup import Eventcount, sleep_past, spin_past
 from shmfeed.memory.words import use_fence
 from shmfeed.ringbuf import RingReader, RingWriter
 from shmfeed.validation import check_switch
@@ -79,15 +79,15 @@ __all__ = [
     "build",
     "check_memory_order",
     "futex_load",
-    "futex_look",
+    "futex_spin",
     "futex_wait",
     "futex_wait_any",
     "kept_bytes",
     "limit_kept",
-    "look_past",
     "oldest_live_age",
     "read_cut",
     "sleep_past",
+    "spin_past",
 ]
 
 
@@ -116,8 +116,8 @@ if not TYPE_CHECKING and extension is not None:
     use_fence(extension.fence)
     if hasattr(extension, "Eventcount"):  # on Linux
         Eventcount = extension.Eventcount
-        sleep_past, look_past = extension.sleep_past, extension.look_past
-        futex_load, futex_look = extension.futex_load, extension.futex_look
+        sleep_past, spin_past = extension.sleep_past, extension.spin_past
+        futex_load, futex_spin = extension.futex_load, extension.futex_spin
         futex_wait, futex_wait_any = extension.futex_wait, extension.futex_wait_any
 
 copyreg.pickle(Slice, _refuse_pickle)

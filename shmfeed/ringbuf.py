@@ -72,7 +72,7 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.bar_cells import bar_cells, check_time
-from shmfeed.memory.binding import BoundEntry
+from shmfeed.memory.bound_entry import BoundEntry
 from shmfeed.memory.keeping import Area, SlotBinding
 from shmfeed.memory.right import ENDED, Right, not_copied, refuse_append
 from shmfeed.memory.rows import ROW, Rows, Slice, column_number

@@ -19,11 +19,11 @@ from shmfeed.core import (
     ReattachingReader,
     RingReader,
     futex_load,
-    futex_look,
+    futex_spin,
     futex_wait,
     futex_wait_any,
-    look_past,
     sleep_past,
+    spin_past,
 )
 from shmfeed.layout import H_RETIRED
 from shmfeed.memory.liveness import is_alive
@@ -106,7 +106,7 @@ def wait_past(
         sleep_ns = deadline.sleep_ns(alive)
         # Both return the new count too, which saves a call after the wake-up.
         if spinner is not None and alive and sleep_ns:
-            count = _spin_past(reader, after, sleep_ns, spinner)
+            count = _spin_or_sleep_past(reader, after, sleep_ns, spinner)
         else:
             count = sleep_past(reader, after, sleep_ns)
         if count > after:
@@ -117,13 +117,15 @@ def wait_past(
     return reader.count if reader.epoch != epoch else None
 
 
-def _spin_past(reader: RingReader, after: int, rest_ns: int, spinner: Spinner) -> int:
+def _spin_or_sleep_past(
+    reader: RingReader, after: int, rest_ns: int, spinner: Spinner
+) -> int:
     """Look or sleep once, as the spinner plans. Return the count."""
     count = reader.count
     if count > after:
         return count  # it arrived at an unknown time
     looks, rest_ns = spinner.plan(rest_ns)
-    count = (look_past if looks else sleep_past)(reader, after, rest_ns)
+    count = (spin_past if looks else sleep_past)(reader, after, rest_ns)
     if count > after:
         spinner.arrivals[0].note(reader.updated)
     return count
@@ -250,16 +252,16 @@ class WaitSet(Generic[R]):
             sleep_ns = self.sleep_ns()
             if not sleep_ns:
                 return self.ready()
-            if self._rest(entries, sleep_ns) and (ready := self.ready()):
+            if self._spin_or_sleep(entries, sleep_ns) and (ready := self.ready()):
                 self._note_arrivals()
                 return ready
 
-    def _rest(self, entries: Sequence[WaitEntry], rest_ns: int) -> bool:
+    def _spin_or_sleep(self, entries: Sequence[WaitEntry], rest_ns: int) -> bool:
         """Look or sleep once, as the spinner plans. Return False at the timeout."""
         if self._spinner is not None and self._is_alive():
             looks, rest_ns = self._spinner.plan(rest_ns)
             if looks:
-                return futex_look(_keys(entries), rest_ns)
+                return futex_spin(_keys(entries), rest_ns)
         return wait_any(entries, rest_ns)
 
     def _note_arrivals(self) -> None:

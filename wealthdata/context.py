@@ -319,5 +319,7 @@ def current_views() -> tuple[tuple[ContextView, ...], BarHistory | None]:
 
 def open_price_table() -> PriceTable:
     """Open the table of usual calls: no context or adapter, no outage to end."""
-    deciders = outages, _registered.names
-    return open_table(ENVIRONMENT, _context, deciders, FrameAttrs, STALE_MIN_SECONDS)
+    must_be_empty = outages, _registered.names
+    return open_table(
+        ENVIRONMENT, _context, must_be_empty, FrameAttrs, STALE_MIN_SECONDS
+    )

@@ -112,7 +112,7 @@ class Environment(NamedTuple):
 def open_table(
     environment: Environment | None,
     context: ContextVar[Any],
-    deciders: tuple[Sized, ...],
+    must_be_empty: tuple[Sized, ...],
     attrs: type[dict[str, Any]],
     most_age: float,
 ) -> PriceTable:
@@ -123,14 +123,14 @@ def open_table(
             when the read was added, and SHMFEED_COPY not set. With None there is no
             such dict, and Python decides each call.
         context: A call in which it is set is not a usual one.
-        deciders: A call is a usual one while all of these are empty.
+        must_be_empty: A call is a usual one while all of these are empty.
         attrs: The class FrameAttrs.
         most_age: Seconds. A stream without an update for so long is not usual.
     """
     if compiled_core is not None and environment is not None:
         valid = vars(attrs)["_valid"]
         _Opened.table = compiled_core.PriceTable(
-            *environment, context, deciders, attrs, valid, float(most_age)
+            *environment, context, must_be_empty, attrs, valid, float(most_age)
         )
     return _Opened.table
 

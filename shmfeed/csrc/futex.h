@@ -304,7 +304,7 @@ watched_sleep(const WatchedWords *all, struct timespec until)
 
 /* Look at the words without sleeping. */
 static int
-watched_look(const WatchedWords *all, struct timespec until)
+watched_spin(const WatchedWords *all, struct timespec until)
 {
     for (;;) {
         for (int i = 0; i < LOOKS_BY_CLOCK; i++) {
@@ -346,16 +346,16 @@ futex_wait_any(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 static PyObject *
-futex_look(PyObject *Py_UNUSED(module), PyObject *args)
+futex_spin(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    return watch(args, "OL:futex_look", watched_look);
+    return watch(args, "OL:futex_spin", watched_spin);
 }
 
 #define FUTEX_METHODS                                                                 \
     {"futex_load", futex_load, METH_VARARGS, DOC_futex_load},                         \
     {"futex_wait", futex_wait, METH_VARARGS, DOC_futex_wait},                         \
     {"futex_wait_any", futex_wait_any, METH_VARARGS, DOC_futex_wait_any},             \
-    {"futex_look", futex_look, METH_VARARGS, DOC_futex_look},
+    {"futex_spin", futex_spin, METH_VARARGS, DOC_futex_spin},
 
 #else
 #define FUTEX_METHODS

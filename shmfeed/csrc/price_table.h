@@ -11,7 +11,7 @@
 /* What a table takes from Python: wealthdata/price_table.py explains it. */
 typedef struct {
     PyObject_HEAD
-    PyObject *environment, *feed_variable, *copy_variable, *context, *deciders;
+    PyObject *environment, *feed_variable, *copy_variable, *context, *must_be_empty;
     PyObject *attrs_type, *attrs_valid;  /* FrameAttrs, and its slot `_valid` */
     int64_t most_age;  /* ns; an older update may be that of an outage */
     PyObject *reads;   /* a dict: (security, frequency, fields) to Read */
@@ -133,8 +133,8 @@ static int
 table_decides(const PriceTable *self, const Read *read)
 {
     PyObject *context, *environment = self->environment;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self->deciders); i++) {
-        Py_ssize_t size = PyObject_Size(PyTuple_GET_ITEM(self->deciders, i));
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self->must_be_empty); i++) {
+        Py_ssize_t size = PyObject_Size(PyTuple_GET_ITEM(self->must_be_empty, i));
         if (size != 0) {
             return size < 0 ? -1 : 0;
         }
@@ -321,10 +321,10 @@ table_read(PriceTable *self, PyObject *const *args, Py_ssize_t given)
 static PyObject *
 table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *environment, *feed, *copy, *context, *deciders, *attrs, *valid;
+    PyObject *environment, *feed, *copy, *context, *must_be_empty, *attrs, *valid;
     double seconds;
     if (!PyArg_ParseTuple(args, "O!OOO!O!O!Od", &PyDict_Type, &environment, &feed, &copy,
-                          &PyContextVar_Type, &context, &PyTuple_Type, &deciders,
+                          &PyContextVar_Type, &context, &PyTuple_Type, &must_be_empty,
                           &PyType_Type, &attrs, &valid, &seconds)) {
         return NULL;
     }
@@ -340,7 +340,7 @@ table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
     self->feed_variable = Py_NewRef(feed);
     self->copy_variable = Py_NewRef(copy);
     self->context = Py_NewRef(context);
-    self->deciders = Py_NewRef(deciders);
+    self->must_be_empty = Py_NewRef(must_be_empty);
     self->attrs_type = Py_NewRef(attrs);
     self->attrs_valid = Py_NewRef(valid);
     self->most_age = (int64_t)(seconds * 1e9);
@@ -355,7 +355,7 @@ table_dealloc(PriceTable *self)
     Py_XDECREF(self->feed_variable);
     Py_XDECREF(self->copy_variable);
     Py_XDECREF(self->context);
-    Py_XDECREF(self->deciders);
+    Py_XDECREF(self->must_be_empty);
     Py_XDECREF(self->attrs_type);
     Py_XDECREF(self->attrs_valid);
     Py_XDECREF(self->reads);

@@ -60,7 +60,7 @@ reader_leave_slot(Reader *self)
     if (self->area != NULL) {
         ring_slot segment_slot = reader_segment_slot(self);
         Area *area = reader_take_area(self);
-        area_due(area);
+        area_update_due(area);
         if (area->slices != NULL) {
             area_set_aside(area, &segment_slot);
         }
@@ -77,7 +77,7 @@ reader_keep(Reader *self, int64_t count)
     if (area == NULL) {  /* a damaged count reaches any */
         return;
     }
-    self->due = area_due(area);
+    self->due = area_update_due(area);
     if (self->due > count) {
         return;
     }
@@ -89,7 +89,7 @@ reader_keep(Reader *self, int64_t count)
     area_give_up(area);
     self->area = area;
     self->slot = area->slot;
-    self->due = area_due(area);
+    self->due = area_update_due(area);
 }
 
 /* Make a slice of rows [first, last), and an area for it at the first one. */

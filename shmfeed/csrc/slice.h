@@ -146,7 +146,7 @@ slice_dealloc(Slice *self)
 }
 
 static void
-slice_lose(Slice *self)
+slice_mark_lapped(Slice *self)
 {
     self->state = SLICE_LAPPED;
     self->area->tally->lapped++;
@@ -161,7 +161,7 @@ kept_make_room(int64_t bytes)
         Area *area = kept.oldest;
         for (Slice *slice = area->slices; slice != NULL; slice = slice->older) {
             if (slice->state != SLICE_LAPPED) {
-                slice_lose(slice);
+                slice_mark_lapped(slice);
             }
         }
         keep_empty(&area->slot);
@@ -222,7 +222,7 @@ area_set_aside(Area *area, const ring_slot *segment_slot)
         if (slice_is_intact(slice, segment_slot)) {
             slice->state = SLICE_KEPT;
         } else {
-            slice_lose(slice);
+            slice_mark_lapped(slice);
         }
     }
     return true;
@@ -231,12 +231,12 @@ area_set_aside(Area *area, const ring_slot *segment_slot)
 /* Note which slices were overwritten by now. Return the least count at which a slice
    that is alive needs setting aside, or is overwritten. */
 static int64_t
-area_due(Area *area)
+area_update_due(Area *area)
 {
     int64_t due = INT64_MAX;
     for (Slice *slice = area->slices; slice != NULL; slice = slice->older) {
         if (slice->state < SLICE_KEPT && !slice_is_intact(slice, &slice->slot)) {
-            slice_lose(slice);
+            slice_mark_lapped(slice);
         }
         int64_t of_slice = slice_due(slice);
         if (of_slice < due) {

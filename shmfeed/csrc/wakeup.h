@@ -1,4 +1,4 @@
-/* Eventcount, sleep_past and look_past, as shmfeed/memory/wakeup.py defines them. */
+/* Eventcount, sleep_past and spin_past, as shmfeed/memory/wakeup.py defines them. */
 #ifndef SHM_WAKEUP_H
 #define SHM_WAKEUP_H
 
@@ -100,7 +100,7 @@ static PyTypeObject EventcountType = {
     .tp_methods = eventcount_methods,
 };
 
-/* The arguments of sleep_past and look_past; NULL with an error. */
+/* The arguments of sleep_past and spin_past; NULL with an error. */
 static Reader *
 past_arguments(PyObject *const *args, Py_ssize_t given, const char *error,
                int64_t *after, int64_t *timeout)
@@ -158,8 +158,8 @@ published_word(Reader *reader, int64_t word)
 
 /* Look until more rows than `after` are published or the catalog word changes. */
 static void
-look_at(const ring_word *published, int64_t after, const ring_word *catalog,
-        int64_t word, struct timespec until)
+spin_until(const ring_word *published, int64_t after, const ring_word *catalog,
+           int64_t word, struct timespec until)
 {
     do {
         for (int i = 0; i < LOOKS_BY_CLOCK; i++) {
@@ -172,11 +172,11 @@ look_at(const ring_word *published, int64_t after, const ring_word *catalog,
 }
 
 static PyObject *
-look_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
+spin_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
 {
     int64_t after, timeout, count;
     Reader *reader = past_arguments(
-        args, given, "look_past() takes a RingReader, an int and a timeout in ns",
+        args, given, "spin_past() takes a RingReader, an int and a timeout in ns",
         &after, &timeout);
     if (reader == NULL || reader_published(reader, &count) < 0) {
         return NULL;
@@ -189,7 +189,7 @@ look_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
             return NULL;
         }
         Py_BEGIN_ALLOW_THREADS
-        look_at(published, after, catalog, word, moment_after(timeout));
+        spin_until(published, after, catalog, word, moment_after(timeout));
         Py_END_ALLOW_THREADS
         if (reader_published(reader, &count) < 0) {
             return NULL;
@@ -201,7 +201,7 @@ look_past(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t given)
 #define EVENTCOUNT_TYPES &EventcountType,
 #define EVENTCOUNT_METHODS                                                                  \
     {"sleep_past", FUNCTION(sleep_past), METH_FASTCALL, DOC_sleep_past},                    \
-    {"look_past", FUNCTION(look_past), METH_FASTCALL, DOC_look_past},
+    {"spin_past", FUNCTION(spin_past), METH_FASTCALL, DOC_spin_past},
 
 #else
 #define EVENTCOUNT_TYPES

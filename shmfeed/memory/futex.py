@@ -86,7 +86,7 @@ def futex_wait_any(words: Sequence[Word], timeout_ns: int, /) -> bool:
     return _is_awake(waitv(waiters, len(words), _timespec(timeout_ns)))
 
 
-def futex_look(words: Sequence[Word], timeout_ns: int, /) -> bool:
+def futex_spin(words: Sequence[Word], timeout_ns: int, /) -> bool:
     """Look at these words, without sleeping, until one differs from its expected value.
 
     Return False at the timeout. It uses a whole core meanwhile; other threads run.

@@ -134,8 +134,8 @@ class Validity:
         if area.is_intact(self.word, self.first):
             return True
         with KEEPING:  # the slice may be on its way: wait for its state
-            if self.state < KEPT and area.judge is not None:
-                return area.judge.is_intact(self.word, self.first)
+            if self.state < KEPT and area.segment_area is not None:
+                return area.segment_area.is_intact(self.word, self.first)
             return self.state == KEPT
 
     def end(self) -> None:
@@ -165,7 +165,7 @@ class Area:
         living: The validities of the slices that are alive.
         due: The count of published rows at which one of them needs attention.
         closed: True once no slice may join.
-        judge: The same slot in the segment, while the slices are set aside.
+        segment_area: The same slot in the segment, while the slices are set aside.
         kept: The bytes that were set aside.
     """
 
@@ -178,9 +178,9 @@ class Area:
         "closed",
         "due",
         "guard",
-        "judge",
         "kept",
         "living",
+        "segment_area",
         "tally",
         "words",
     )
@@ -204,7 +204,7 @@ class Area:
         self.living: set[Validity] = set()
         self.due = NEVER
         self.closed = False
-        self.judge: Area | None = None
+        self.segment_area: Area | None = None
         self.kept = 0
 
     def is_intact(self, word: int, first: int) -> bool:
@@ -270,7 +270,7 @@ class Area:
             self.living.discard(validity)
         return not self.closed
 
-    def attend(self) -> int:
+    def update_due(self) -> int:
         """Note which slices were overwritten, and return the next count that is due."""
         with KEEPING:
             self.due = NEVER  # `join` waits for the lock from here on
@@ -278,7 +278,7 @@ class Area:
                 if validity.state < KEPT and not self.is_intact(
                     validity.word, validity.first
                 ):
-                    self.lose(validity)
+                    self.mark_lapped(validity)
             self.due = min(map(self._due, list(self.living)), default=NEVER)
             return self.due
 
@@ -291,7 +291,7 @@ class Area:
             if self.closed or not self.can_keep:
                 return False
             self.closed = True
-            self.judge = segment_area
+            self.segment_area = segment_area
             moved = bool(self.living) and self._move(segment_area.address)
             if moved:
                 for validity in list(self.living):  # K5
@@ -300,8 +300,8 @@ class Area:
                     if segment_area.is_intact(validity.word, validity.first):
                         validity.state = KEPT
                     else:
-                        self.lose(validity)
-            self.judge = None
+                        self.mark_lapped(validity)
+            self.segment_area = None
             return moved
 
     def reopen(self) -> None:
@@ -311,9 +311,9 @@ class Area:
                 if validity.state == LIVE:
                     validity.state = UNKEPT
             self.closed = False
-            self.attend()
+            self.update_due()
 
-    def lose(self, validity: Validity) -> None:
+    def mark_lapped(self, validity: Validity) -> None:
         """Note that the rows of a slice that is alive were overwritten."""
         validity.state = LAPPED
         self.tally.lapped += 1
@@ -372,7 +372,7 @@ class SlotBinding:
             old = self.pair
             if old[0] != word:
                 self.pair = word, self._segment_area(word)
-                self._leave(*old)
+                self._leave_slot(*old)
             return self.pair
 
     def slice_of(
@@ -397,7 +397,7 @@ class SlotBinding:
         """Look after the slices: `count` rows are published, `area.due` is reached."""
         with KEEPING:
             word, current = self.pair
-            if current is not area or area.attend() > count:
+            if current is not area or area.update_due() > count:
                 return
             segment_area = self._segment_area(word)
             self.pair = word, segment_area  # K1
@@ -411,14 +411,14 @@ class SlotBinding:
         capacity, guard = geometry.capacity, geometry.guard
         return Area(self._words, at, capacity, guard, self.tally)
 
-    def _leave(self, word: int, area: Area) -> None:
+    def _leave_slot(self, word: int, area: Area) -> None:
         if area.living:
-            area.attend()
+            area.update_due()
             area.set_aside(self._segment_area(word))
 
     def __del__(self) -> None:
         if hasattr(self, "pair"):  # the constructor may have failed
-            self._leave(*self.pair)
+            self._leave_slot(*self.pair)
 
 
 class _Kept:
@@ -442,7 +442,7 @@ def _make_room(needed: int) -> None:
         if area is not None and calls is not None:
             for validity in list(area.living):
                 if validity.state != LAPPED:
-                    area.lose(validity)
+                    area.mark_lapped(validity)
             calls.empty(area.address, slot_bytes(area.capacity))
 
 

@@ -57,7 +57,7 @@ class Eventcount:
 
 
 class CountedReader(Protocol):
-    """The part of a RingReader that `sleep_past` and `look_past` use."""
+    """The part of a RingReader that `sleep_past` and `spin_past` use."""
 
     words: Words
     index: int
@@ -84,7 +84,7 @@ def sleep_past(reader: CountedReader, after: int, timeout_ns: int, /) -> int:
     return reader.count
 
 
-def look_past(reader: CountedReader, after: int, timeout_ns: int, /) -> int:
+def spin_past(reader: CountedReader, after: int, timeout_ns: int, /) -> int:
     """Look, without sleeping, until the reader's count is above `after`; return it.
 
     It also returns at the timeout, and if the reader's epoch changes. It uses a whole

@@ -23,7 +23,7 @@ import wealthdata
 from shmfeed.cli.main import main
 from shmfeed.errors import ShmfeedError
 from shmfeed.layout import Geometry
-from shmfeed.memory import binding, catalog, integrity, words
+from shmfeed.memory import bound_entry, catalog, integrity, words
 from shmfeed.segment import mapping, ownership, recovery
 from shmfeed.segment import stream_check as looks
 from shmfeed.segment.mapping import place
@@ -202,7 +202,7 @@ def trust_the_header():
     def entry_word(words, geometry, index):
         return geometry.entry_word(index)
 
-    binding.check_entry = integrity.check_entry = entry_word
+    bound_entry.check_entry = integrity.check_entry = entry_word
 
 
 MUTANTS = {"stream": trust_the_stream, "header": trust_the_header}

@@ -13,7 +13,7 @@ from support import cores, forks
 from shmfeed.errors import BusyRingError, StreamNotFoundError
 from shmfeed.feed import attach
 from shmfeed.memory import integrity
-from shmfeed.memory.binding import BoundEntry
+from shmfeed.memory.bound_entry import BoundEntry
 from shmfeed.segment.stream_check import check_reader
 from shmfeed.writer import create
 

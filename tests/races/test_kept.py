@@ -144,12 +144,12 @@ def judge_before_the_copy(area, segment_area):
             for validity in list(area.living)
             if segment_area.is_intact(validity.word, validity.first)
         ]
-        area.judge = segment_area
+        area.segment_area = segment_area
         moved = bool(area.living) and area._move(segment_area.address)
         for validity in list(area.living):
             if moved:
                 validity.state = keeping.KEPT if validity in held else keeping.LAPPED
-        area.judge = None
+        area.segment_area = None
         return moved
 
 

@@ -72,7 +72,7 @@ def follow(
 
         return rest
 
-    for each in ("wait_any", "sleep_past", "look_past", "futex_look"):
+    for each in ("wait_any", "sleep_past", "spin_past", "futex_spin"):
         setattr(waiting, each, counted(getattr(waiting, each)))
     waiting.RECHECK_NS = PIECE_NS
     Spinner.plan = spin_at_random  # type: ignore[method-assign]
@@ -113,7 +113,7 @@ def test_keys_loaded_late_lose_wake_ups(feed_name: str, seed: int) -> None:
 
 
 def sleep_on(*arguments: Any, waits: Wait) -> Counter[str]:
-    spin = waiting._spin_past
+    spin = waiting._spin_or_sleep_past
 
     def spin_and_sleep(reader: Any, after: int, rest_ns: int, spinner: Spinner) -> int:
         count = spin(reader, after, 1, spinner)
@@ -124,7 +124,7 @@ def sleep_on(*arguments: Any, waits: Wait) -> Counter[str]:
         waiting.wait_any([entry], rest_ns)
         return int(reader.count)
 
-    waiting._spin_past = spin_and_sleep
+    waiting._spin_or_sleep_past = spin_and_sleep
     return follow(*arguments, waits=waits)
 
 

@@ -71,10 +71,10 @@ def notify_by(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "Eventcount", wakeup.Eventcount)
     monkeypatch.setattr(waiting, "sleep_past", wakeup.sleep_past)
     monkeypatch.setattr(waiting, "futex_load", form.load)
-    monkeypatch.setattr(waiting, "look_past", wakeup.look_past)
+    monkeypatch.setattr(waiting, "spin_past", wakeup.spin_past)
     monkeypatch.setattr(waiting, "futex_wait", form.wait)
     monkeypatch.setattr(waiting, "futex_wait_any", futex.futex_wait_any)
-    monkeypatch.setattr(waiting, "futex_look", futex.futex_look)
+    monkeypatch.setattr(waiting, "futex_spin", futex.futex_spin)
 
 
 def is_asleep(thread: threading.Thread, buffer: memoryview, offset: int) -> bool:

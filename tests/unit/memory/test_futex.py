@@ -31,7 +31,7 @@ from shmfeed.memory.futex import ALL_BITS, MOST_WORDS
 
 SECOND = 1_000_000_000
 AT = 64
-LOOKS = [futex.futex_look, *([core.futex_look] if IN_C else [])]
+LOOKS = [futex.futex_spin, *([core.futex_spin] if IN_C else [])]
 
 Wait = Callable[[list[tuple[object, int, int]], int], bool]
 

@@ -15,8 +15,8 @@ from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.wakeup import (
     WAKE_OFFSET,
     Eventcount,
-    look_past,
     sleep_past,
+    spin_past,
     wake_bits,
 )
 from shmfeed.memory.words import Words
@@ -31,7 +31,7 @@ def words() -> Words:
 
 
 EVENTCOUNTS = [Eventcount, *([core.Eventcount] if IN_C else [])]
-LOOKS = [look_past, *([core.look_past] if IN_C else [])]
+LOOKS = [spin_past, *([core.spin_past] if IN_C else [])]
 SLEEPS = [sleep_past, *([core.sleep_past] if IN_C else [])]
 
 

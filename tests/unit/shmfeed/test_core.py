@@ -22,10 +22,10 @@ from shmfeed import core
 from shmfeed.errors import UnsupportedPlatformError
 from shmfeed.follower import ReattachingReader
 from shmfeed.layout import VERSION
-from shmfeed.memory.binding import BoundEntry
-from shmfeed.memory.futex import futex_load, futex_look, futex_wait, futex_wait_any
+from shmfeed.memory.bound_entry import BoundEntry
+from shmfeed.memory.futex import futex_load, futex_spin, futex_wait, futex_wait_any
 from shmfeed.memory.rows import Rows, Slice
-from shmfeed.memory.wakeup import Eventcount, look_past, sleep_past
+from shmfeed.memory.wakeup import Eventcount, sleep_past, spin_past
 from shmfeed.ringbuf import RingReader, RingWriter
 
 SO = EXTENSION_SUFFIXES[0]
@@ -159,7 +159,7 @@ class TestHelp:
 
     @pytest.mark.parametrize(
         "pure",
-        [futex_load, futex_look, futex_wait, futex_wait_any, look_past, sleep_past],
+        [futex_load, futex_spin, futex_wait, futex_wait_any, spin_past, sleep_past],
     )
     def test_a_function_reads_the_same_on_both_cores(self, pure) -> None:
         theirs = served(pure)

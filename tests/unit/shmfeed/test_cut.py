@@ -22,7 +22,7 @@ from shmfeed.errors import (
 )
 from shmfeed.feed import Feed, Ring, attach, cut
 from shmfeed.layout import S_BASE, S_EPOCH, S_INTENT, S_PUBLISHED
-from shmfeed.memory import binding, integrity
+from shmfeed.memory import bound_entry, integrity
 from shmfeed.memory.words import Words
 from shmfeed.writer import FeedWriter, create
 
@@ -201,7 +201,7 @@ class Between:
         self.calls = 0
         self.happens: Callable[[], None] = lambda: None
         self._checked_word = integrity.checked_word
-        for module in (integrity, binding):
+        for module in (integrity, bound_entry):
             monkeypatch.setattr(module, "checked_word", self._look)
 
     def _look(self, *arguments: Any) -> int:
@@ -278,7 +278,7 @@ class TestAsOfOneInstant:
             return word
 
         checked_word = integrity.checked_word
-        for module in (integrity, binding):
+        for module in (integrity, bound_entry):
             monkeypatch.setattr(module, "checked_word", swap_again)
         rings.swap(0, [0, 1], slot=5)
         with pytest.raises(BusyRingError, match=r"^cut: the writer outran this read"):

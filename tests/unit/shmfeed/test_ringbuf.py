@@ -35,7 +35,7 @@ from shmfeed.layout import (
     SLOT_HEADER_WORDS,
     Geometry,
 )
-from shmfeed.memory import binding, integrity
+from shmfeed.memory import bound_entry, integrity
 from shmfeed.memory.words import RetryBudget, Words, boot_ns
 from shmfeed.ringbuf import RingReader
 from shmfeed.segment.stream_check import checked_reader, describe_closed_damage
@@ -279,7 +279,7 @@ class TestBusy:
         ring.close(*range(10))
         ring.words.ints[slot_word(ring) + S_INTENT] = 1 << 61
         # A check of the catalog would call it damage.
-        for module in (binding, integrity):  # each core takes it from one of them
+        for module in (bound_entry, integrity):  # each core takes it from one of them
             monkeypatch.setattr(
                 module, "retry_budget", lambda what, *_: RetryBudget(what)
             )

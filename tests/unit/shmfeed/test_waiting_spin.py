@@ -56,7 +56,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return look
 
-    for name in ("look_past", "futex_look"):
+    for name in ("spin_past", "futex_spin"):
         monkeypatch.setattr(waiting, name, watched(getattr(waiting, name)))
     return asked
 

@@ -1,4 +1,4 @@
-"""The binding of a reader to a stream's catalog entry.
+"""The catalog entry of a stream, as a reader is bound to it.
 
 The entry outlives every slot that holds the stream's rows, and may be given to another
 stream. A reader remembers the entry's epoch, and compares it after each load from the
