@@ -44,7 +44,7 @@ async def wait(rings: Iterable[Waited], timeout: float | None = None) -> list[Ri
 
 
 async def wait_ring(ring: Ring, after: int, timeout: float | None = None) -> int | None:
-    """Wait in a task until `ring.count` is past `after`, or its epoch is another.
+    """Wait in a task until `ring.count` is past `after`, or its epoch changed.
 
     Arguments, results and errors are those of `ring.wait`. It never spins: other tasks
     run meanwhile.

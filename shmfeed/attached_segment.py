@@ -17,8 +17,8 @@ from shmfeed.segment.stream_check import check_reader
 class AttachedSegment:
     """A mapped segment, its streams and their readers.
 
-    `attached_segment` returns one. It lives as long as an attachment uses it; its
-    readers then set aside the rows that slices hold.
+    `attached_segment` returns one. It lives as long as an attachment uses it. Its
+    readers, as they are freed, set aside the rows that slices hold.
     """
 
     __slots__ = ("__weakref__", "_known", "_readers", "mapping")
@@ -56,12 +56,12 @@ _segments: weakref.WeakValueDictionary[tuple[Identity, Geometry], AttachedSegmen
 
 
 def attached_segment(mapping: Mapping) -> AttachedSegment:
-    """Return this process's one AttachedSegment of a segment.
+    """Return the AttachedSegment that this process's attachments to a segment share.
 
-    It has this mapping, or the one of an earlier attachment that is still in use.
+    Its mapping is this one, or that of an earlier attachment which is still in use.
     """
-    # Two threads may make one each. Each is whole, and the later one is found from
-    # then on.
+    # Two threads may make one each. Both work, and later attachments share the one that
+    # was stored last.
     found = _segments.get((mapping.identity, mapping.geometry))
     if found is None:
         found = AttachedSegment(mapping)

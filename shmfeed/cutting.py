@@ -1,25 +1,26 @@
 """The cut: the newest rows of many rings, as of one instant.
 
-Published rows never change, so a cut takes no lock. It rules out one thing: that one
-ring is read before an event, and another ring after it. `csrc/cut.h` is the twin of
-`read_cut` and names its steps by the same numbers; R1 to R5 are those of `ringbuf`:
+No ring is read before an event and another ring after it. Published rows never change,
+so a cut takes no lock. `csrc/cut.h` is the twin of `read_cut` and names its steps by
+the same numbers; R1 to R5 are those of `ringbuf`:
 
  (C1) load the catalog word and the window of each ring, R1 and R2
  (C2) choose the rows: the newest of each ring or, aligned, those of the newest close
       times that all rings have
  (C3) copy them
- (C4) look at each ring again, R4 and R5: its rows are intact, its catalog word is the
-      one of C1 and, unless aligned, its count too
- (C5) a ring that fails C4 has moved: take it again from C1 on, then look at all again
+ (C4) check each ring, R4 and R5: its rows are intact, its catalog word is the one of C1
+      and, unless aligned, its count too
+ (C5) read each ring that fails C4, that has *moved*, again from C1 on; then check all
+      rings again
 
-The instant, not aligned: C4 begins. Each word and count was loaded before and is found
-again afterwards. Counts only grow and the epoch of a word never returns, so each ring
-had these values when C4 began.
+Not aligned, the instant is the beginning of the last C4. Each word and count was loaded
+before it and found unchanged after it. Counts only grow and the epoch of a word never
+returns, so each ring had these values at that instant.
 
-The instant, aligned: the last ring closes the bar of the newest close time of the cut,
-or the call begins, if all rings have that bar already. A ring appends in the order of
-close times, so no later append changes what the rings have up to that time. Only a swap
-could, and a cut whose catalog words change during the call takes all rings again. So an
+Aligned, the instant is the one at which the last ring closes the cut's newest bar, or
+the beginning of the call if all rings have that bar already. A ring appends in the
+order of close times, so no later append changes a row up to that bar. Only a swap
+could, and a cut whose catalog words change during the call reads all rings again. So an
 aligned cut tolerates any number of bars that close meanwhile.
 """
 
@@ -182,7 +183,7 @@ class _Window:
 
 
 class _Cut:
-    """A cut under way: the chosen close times, and the values copied so far."""
+    """The state of one cut: the chosen close times, and the values copied so far."""
 
     def __init__(
         self, windows: list[_Window], n: int, columns: list[int], align: bool
@@ -224,7 +225,7 @@ class _Cut:
         )
 
     def _choose(self) -> bool:
-        """Choose the rows, C2. Return True if nothing that was copied can be kept."""
+        """Choose the rows, C2. Return True if each ring has to be copied again."""
         if self._align:
             columns = [window.close_time for window in self._windows if len(window)]
             before, self._times = self._times, common_times(columns, self._most)

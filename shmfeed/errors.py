@@ -115,7 +115,7 @@ class StaleFeedWarning(UserWarning):
 
 
 class MissingBarsWarning(UserWarning):
-    """Bars are not in a frame; once a stream.
+    """A frame lacks bars. Given once for each stream.
 
     A context's bars end before the ring's begin and were left out, or a list has a
     security that the feed does not carry.

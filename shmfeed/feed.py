@@ -299,16 +299,16 @@ class Ring(ReattachingReader):
     def wait(
         self, after: int, timeout: float | None = None, *, spin: float = 0.0
     ) -> int | None:
-        """Sleep until `count` is past `after`, or `epoch` is another.
+        """Sleep until `count` is past `after`, or `epoch` has changed.
 
         A waiting reader sleeps in the kernel until its stream closes a bar. Streams
         share 32 wake bits, so another stream may wake it now and then; it then checks
         and sleeps again.
 
         With `spin` it looks without sleeping for that long in each timeframe, around
-        the instant at which the ring's last bars arrived: it then has the bar within
-        about a microsecond, and uses `spin` seconds of a core a bar. The first bar
-        that a ring waits for is waited for asleep, as are bars without a steady pace.
+        the instant at which the ring's last bars arrived. It then sees a bar within
+        about a microsecond, and uses up to `spin` seconds of a core for each bar. The
+        first bar, and bars without a steady pace, are waited for asleep.
 
         Args:
             after: A bar number, usually the count that was seen last.
@@ -317,8 +317,9 @@ class Ring(ReattachingReader):
 
         Returns:
             The count; None at the deadline or, without one, when the feeder is dead.
-            A count that is not past `after` tells of another epoch: a repair replaced
-            the stream's bars, or the feed was recreated since this ring was last used.
+            If the epoch has changed, the count may be no higher than `after`: a repair
+            replaced the stream's bars, or the feed was recreated since this ring was
+            last used.
 
         Raises:
             BadArgumentError: An argument is not accepted.

@@ -30,7 +30,7 @@ class ReattachingReader:
 
     def __init__(self) -> None:
         self._reader: RingReader | None = None
-        self._lapped = 0  # of the readers before
+        self._lapped = 0  # counted by earlier readers
         self._lost_before = 0
 
     @property
@@ -43,9 +43,9 @@ class ReattachingReader:
         self._use(None)
 
     def _use(self, reader: RingReader | None) -> None:
-        # What the old reader has counted for this object stays counted; what the new
-        # one had counted before is not this object's. One assignment: another thread
-        # sees the old reader or the new one.
+        # Keep what the old reader counted for this object, and subtract what the new
+        # reader counted before it. One assignment: another thread sees the old reader
+        # or the new one.
         old, self._reader = self._reader, reader
         if reader is not None:
             self._lapped -= reader.lapped
@@ -78,7 +78,7 @@ class ReattachingReader:
 
     @property
     def epoch(self) -> int:
-        """The life of the numbering: a repair or a recreated feed raises it."""
+        """The epoch of the bar numbers: a repair or a recreated feed raises it."""
         return self._current_reader().epoch
 
     @property
@@ -92,7 +92,7 @@ class ReattachingReader:
 
     @property
     def _lost(self) -> int:
-        """The number of those that were alive when a verb, or the limit, lost them."""
+        """The number of those that were alive when a verb or the limit found them."""
         reader = self._reader
         return self._lost_before + (0 if reader is None else reader.lost)
 

@@ -132,19 +132,19 @@ class RingReader(BoundEntry):
 
     @property
     def epoch(self) -> int:
-        """The life of the numbering: a repair or a recreated feed raises it."""
+        """The epoch of the bar numbers: a repair or a recreated feed raises it."""
         epoch: int = self.words.ints[self.entry + E_WORD] >> SLOT_BITS
         self.check_carried()
         return epoch
 
     @property
     def lapped(self) -> int:
-        """The number of this reader's slices that were overwritten in their lives."""
+        """The number of this reader's slices that were overwritten while they lived."""
         return self._binding.tally.lapped
 
     @property
     def lost(self) -> int:
-        """The number of those that were alive when a verb, or the limit, lost them."""
+        """The number of those that were alive when a verb or the limit found them."""
         return self._binding.tally.lost
 
     def view(self, n: int) -> Slice:
@@ -179,7 +179,7 @@ class RingReader(BoundEntry):
             if first < base:  # noqa: PLR1730
                 first = base
             if first <= last and area.is_intact(word, first):
-                # The slice of an area that was closed meanwhile is None.
+                # None if the area was closed meanwhile.
                 found = self._binding.slice_of(area, word, first, last)
                 if found is not None:
                     return Slice(*found)
@@ -268,7 +268,8 @@ class RingWriter:
     """The writer of one stream, as `FeedWriter.add_stream` returns it.
 
     `symbol` and `timeframe` name the stream, and `reader` reads it. Before each store
-    it tests that this process may write, and `append` also that the rows are its own.
+    the writer tests that this process may write, and `append` also that no other
+    program wrote the rows.
 
     Args:
         words: The segment, writable.
@@ -367,7 +368,7 @@ class RingWriter:
             again = slice(at + capacity, first.stop + capacity, stride)
             # Python runs signal handlers and other threads at calls and at the ends of
             # loops. Between this test and A4 there is neither, nor an allocation that
-            # may collect garbage: no other append can come between.
+            # may collect garbage: no other append can run there.
             if (
                 slot == self._slot
                 and ints[published] == row == self._row
@@ -435,7 +436,7 @@ class RingWriter:
         return False
 
     def close(self) -> None:
-        """Stop writing: each later call raises FeedLostError. Let go of the right."""
+        """Stop writing and drop the right: each later call raises FeedLostError."""
         self._right = ENDED
         self._word = ENDED.word
 
@@ -445,7 +446,7 @@ class RingWriter:
     def _cells(
         self, open_time: int, values: tuple[float, ...], flags: int
     ) -> "memoryview[int]":
-        # All conversion comes before the first store. An object's own code runs there,
+        # All conversion comes before the first store. It may run an object's own code,
         # which may use this writer: the caller tests everything again.
         if type(open_time) is not int:
             open_time = check_time(open_time)

@@ -1,17 +1,16 @@
-"""When a waiter looks without sleeping: around the instant of the next bar.
+"""The plan of a waiter that spins: sleep, then look around the instant of the next bar.
 
-The kernel wakes a sleeper some tens of microseconds after a bar has closed. A waiter
-that looks at the segment all the time sees the bar in about one, and uses a core for
-it. Bars come at instants that repeat: a venue closes a bar at an instant of the
-timeframe's grid, and sends it some steady time later. So a waiter that is asked to
-spin sleeps until shortly before the next such instant, looks for as long as it may,
-and sleeps again.
+A *look* loads words of the segment without sleeping until one changes. A sleeper runs
+some tens of microseconds after a bar has closed; a look sees the bar within about one
+microsecond, but uses a core. Bars arrive at instants that repeat: a venue closes a bar
+at an instant of the timeframe's grid, and sends it after a steady delay. So a waiter
+that may spin sleeps until shortly before the next such instant, looks for as long as
+its budget allows, and sleeps again.
 
 `Arrivals` learns these instants from the bars that a ring has waited for, as phases of
-the boot clock within one timeframe. It needs no wall clock, and no grid: a replay at
-its own hours has its own phases. Bars without a steady phase, such as those of a
-simulated feed that is faster than the clock, are not expected at any instant, and are
-waited for asleep.
+the boot clock within one timeframe. It needs no wall clock, and no grid: a replay has
+the phases of its own clock. Bars without a steady phase, such as those of a simulated
+feed that runs faster than the clock, have no window and are waited for asleep.
 """
 
 from collections import deque
@@ -25,11 +24,11 @@ from shmfeed.text import repr_short
 from shmfeed.validation import check_seconds
 
 MOST_SPIN = 1.0  # seconds
-# The longest single look. Between two of them the waiter checks for signals, a dead
-# feeder and another segment. Short ones also keep its code in the caches: a bar that
-# ends a look finds Python warm.
+# The longest single look. Between two looks the waiter checks for signals, a dead
+# feeder and another segment. That also keeps the waiter's Python code in the CPU's
+# caches for the bar that ends a look.
 SLICE_NS = 100_000
-_SLICE_OF_A_RING_NS = 20_000  # more of many rings, which take longer to check
+_SLICE_OF_A_RING_NS = 20_000  # a longer look at many rings, which take longer to check
 _LEAD_NS = 150_000  # how much later than asked a sleep may end
 _KEPT = 8  # arrivals
 
@@ -54,7 +53,7 @@ class Window(NamedTuple):
 class Arrivals:
     """The times at which a stream's last bars arrived, and when the next is expected.
 
-    It also holds how long waiters have spun in the timeframe that runs. Times are those
+    It also holds how long waiters have spun in the current timeframe. Times are those
     of the boot clock, in ns.
 
     Args:
@@ -133,10 +132,10 @@ def _best_offset(distances: Sequence[int], length: int) -> int | None:
 
 
 class Spinner:
-    """When one call that waits spins, and for how long.
+    """The plan of one call that waits: when it spins, and for how long.
 
-    It spins for at most `spin` seconds in each timeframe, the shortest one of the
-    rings, however many there are.
+    It spins for at most `spin` seconds in each shortest timeframe of the rings, however
+    many rings there are.
 
     Args:
         arrivals: Of the rings waited for, at least one.
@@ -152,7 +151,7 @@ class Spinner:
         self._slice = max(SLICE_NS, _SLICE_OF_A_RING_NS * len(arrivals))
 
     def plan(self, rest_ns: int) -> tuple[bool, int]:
-        """Return True if the waiter shall look now, else sleep; and for how long, ns.
+        """Return True if the waiter shall look, False if sleep, and for how many ns.
 
         Args:
             rest_ns: How long it may look or sleep, at least 1.
@@ -166,7 +165,8 @@ class Spinner:
         window = min(starts)
         if window.start - now > _LEAD_NS:
             return False, min(rest_ns, window.start - now - _LEAD_NS)
-        # All of it is spent now: nothing is left to do once a bar has come.
+        # The whole look is spent in advance, so that a bar that ends it finds no more
+        # work here.
         look_ns = min(rest_ns, left, window.end - now, self._slice)
         self._shortest.spend(now, look_ns)
         return True, look_ns

@@ -141,7 +141,7 @@ def connection_state(ints: Ints, alive: bool) -> State:
 
 
 def quiet_ns(timeframe: str) -> int:
-    """Return how long a stream is live after its last update, in ns."""
+    """Return the time after its last update for which a stream is live, in ns."""
     return _SILENCES[timeframe][0]
 
 

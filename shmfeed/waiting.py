@@ -94,7 +94,7 @@ def wait_past(
     timeout: float | None,
     spinner: Spinner | None = None,
 ) -> int | None:
-    """Sleep until the ring's count is past `after`, or its epoch is another.
+    """Sleep until the ring's count is past `after`, or its epoch has changed.
 
     Return the count; None at the deadline or, without one, when the feeder is dead.
     """
@@ -151,7 +151,7 @@ R = TypeVar("R", bound=ReattachingReader)
 class _Waited(NamedTuple, Generic[R]):
     """A ring, its reader in one segment, and the bar number to wait past.
 
-    With an epoch, another epoch ends the wait too.
+    With an `epoch`, a change of the epoch ends the wait too.
     """
 
     ring: R
@@ -170,7 +170,7 @@ class WaitSet(Generic[R]):
         wanted: The rings, each with the bar number to wait past.
         timeout: Seconds, or None.
         spinner: Of these rings, in this order, if `wait` shall spin.
-        epochs: Another epoch of a ring ends the wait too.
+        epochs: If True, a change of a ring's epoch ends the wait too.
     """
 
     def __init__(

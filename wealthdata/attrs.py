@@ -6,7 +6,7 @@ from shmfeed.status import HEALTHS, Health
 
 
 class HasValidity(Protocol):
-    """An object that tells if rows are still whole, without a hold on them."""
+    """An object that tells if rows are still whole, without a reference to them."""
 
     @property
     def valid(self) -> bool: ...

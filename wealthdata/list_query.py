@@ -178,10 +178,10 @@ class CachedListQuery:
 
 
 class CachedListOfOne(CachedListQuery):
-    """The same of a list of one security, whose ring makes most parts of its frame.
+    """A prepared read of a list of one security, by a snapshot instead of a cut.
 
-    A cut and arrays of many rings would take twice as long. Of a wide frame, of months
-    and beside a context the cut serves.
+    A cut would take twice as long. Wide frames, months and reads beside a context are
+    left to the cut of CachedListQuery.
     """
 
     def __init__(
@@ -250,7 +250,7 @@ class CachedListOfOne(CachedListQuery):
 
 
 class Carried(NamedTuple):
-    """The rings of the streams that a feed carries, and the symbols of the others."""
+    """The rings of the streams that a feed carries, and the symbols that it lacks."""
 
     rings: tuple[Ring, ...]
     unknown: tuple[str, ...]

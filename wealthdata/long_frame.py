@@ -29,7 +29,7 @@ _codes: dict[tuple[tuple[str, ...], int | bytes], Any] = {}
 
 
 def code_column(symbols: tuple[str, ...], counts: int | Ints) -> Any:
-    """Return a new array with each symbol as often as the count, or its own, says."""
+    """Return a new array: each symbol `counts` times, or as often as its own count."""
     key = symbols, counts if isinstance(counts, int) else counts.tobytes()
     codes = _codes.get(key)
     if codes is None:

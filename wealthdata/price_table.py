@@ -1,11 +1,11 @@
 """The usual call of `get_price`, served by the C core without any Python code.
 
-A strategy calls `get_price` once a bar, and finds the CPU's caches full of its own
-data. The code and the objects that a call touches then decide what it costs, and the
-Python of a call is most of that. The C core's PriceTable holds prepared reads; it
-serves a call only if nothing but the ring has a say in it, and returns None otherwise.
-`query.CachedQuery` is the definition: it serves all those other calls, and all calls
-where there is no C core, with the same results.
+A strategy calls `get_price` once a bar, when the CPU's caches are full of its own data.
+The code and the objects that a call touches then decide what it costs, and most of them
+are Python's. The C core's PriceTable holds prepared reads by their arguments. It serves
+a *usual* call, whose result depends on the ring alone, and returns None for any other.
+`query.CachedQuery` is the definition: it serves the other calls, and all calls without
+the C core, with the same results.
 """
 
 from collections.abc import Sized
@@ -119,13 +119,14 @@ def open_table(
     """Open the table of this process, and return it.
 
     Args:
-        environment: Looked at in each call: the call must find SHMFEED_FEED as it was
-            when the read was added, and SHMFEED_COPY not set. With None there is no
-            such dict, and Python decides each call.
+        environment: Checked by each call: SHMFEED_FEED must be as it was when the read
+            was added, and SHMFEED_COPY not set. None if there is no such dict: Python
+            then decides each call.
         context: A call in which it is set is not a usual one.
-        must_be_empty: A call is a usual one while all of these are empty.
+        must_be_empty: Only while all of these are empty is a call a usual one.
         attrs: The class FrameAttrs.
-        most_age: Seconds. A stream without an update for so long is not usual.
+        most_age: Seconds. A call for a stream without an update for longer is not a
+            usual one.
     """
     if compiled_core is not None and environment is not None:
         valid = vars(attrs)["_valid"]
@@ -142,5 +143,5 @@ def add(arguments: object, prepared: PreparedRead | None) -> None:
 
 
 def clear() -> None:
-    """Let Python decide the next call of each read: a choice has changed."""
+    """Let Python decide the next call of each read: its feed may be another now."""
     _Opened.table.clear()

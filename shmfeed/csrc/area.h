@@ -12,7 +12,7 @@ typedef struct Area Area;
 typedef struct {
     int64_t references;
     int64_t lapped;  /* all of them */
-    int64_t lost;    /* those that a verb, or the limit, found alive */
+    int64_t lost;    /* alive when a verb, or the limit, found them */
 } Tally;
 
 struct Area {

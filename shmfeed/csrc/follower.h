@@ -8,7 +8,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *reader;  /* NULL: the next call finds one */
     Py_buffer lookup;  /* of the reader's words */
-    int64_t lapped;    /* of the readers before */
+    int64_t lapped;    /* counted by earlier readers */
     int64_t lost;
 } ReattachingReader;
 
@@ -25,7 +25,7 @@ reattaching_drop(ReattachingReader *self)
         self->reader = NULL;
         PyBuffer_Release(&self->lookup);
         tally->references++;
-        Py_DECREF(reader);  /* if it dies, it looks at its slices once more */
+        Py_DECREF(reader);  /* if it dies, it checks its slices once more */
         self->lapped += tally->lapped;
         self->lost += tally->lost;
         tally_release(tally);

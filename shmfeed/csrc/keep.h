@@ -1,6 +1,6 @@
 /* Setting rows aside: the system calls of shmfeed/memory/keeping.py, no Python.
  *
- * The steps K1 to K5 are told there. A slot that is mapped by itself has an address of
+ * The steps K1 to K5 are listed there. A slot that is mapped by itself has an address of
  * its own; keep_move replaces what lies at that address in one step for other threads.
  */
 #ifndef SHM_KEEP_H
@@ -142,7 +142,7 @@ keep_move(const ring_slot *slot, const ring_slot *segment_slot,
     return true;
 }
 
-/* Give the memory of rows that were set aside back: they read as zeros then. */
+/* Return the memory of rows that were set aside to the kernel: they read as zeros. */
 static void
 keep_empty(const ring_slot *slot)
 {

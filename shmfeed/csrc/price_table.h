@@ -127,8 +127,7 @@ table_find(PriceTable *self, PyObject *security, PyObject *frequency, PyObject *
     return (Read *)found;
 }
 
-/* 1 if nothing outside the ring has a say in this read, 0 if something may, -1 on an
-   error. */
+/* 1 if this read depends on the ring alone, 0 if perhaps not, -1 on an error. */
 static int
 table_decides(const PriceTable *self, const Read *read)
 {

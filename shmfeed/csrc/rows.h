@@ -19,7 +19,7 @@ _Static_assert(sizeof(Rows) % SHM_WORD == 0, "words follow the struct");
 
 enum { OPEN_TIMES, CLOSE_TIMES };  /* columns */
 
-/* A copy of that many rows, 64 KiB, lets other threads run meanwhile. */
+/* A copy of at least so many rows, 64 KiB, is made without the GIL. */
 #define ROWS_WITHOUT_GIL (65536 / (SHM_COLUMNS * SHM_WORD))
 
 static PyTypeObject RowsType;
@@ -165,7 +165,7 @@ rows_datetimes(Rows *self, PyObject *dtype)
     return array;
 }
 
-/* The rule of bar.missing_bars: how many rows lack to a grid of `step` ms. */
+/* The rule of bar.missing_bars: the number of rows missing on a grid of `step` ms. */
 static uint64_t
 missing_rows(const Rows *self, int64_t step)
 {

@@ -16,7 +16,7 @@ typedef enum {
 typedef struct {
     PyObject_HEAD
     Slice *slice;  /* borrowed; NULL after its death */
-    bool valid;    /* then */
+    bool valid;    /* its last answer */
 } Validity;
 
 struct Slice {
@@ -46,7 +46,7 @@ slice_is_valid(const Slice *self)
            (self->state < SLICE_KEPT && slice_is_intact(self, &self->slot));
 }
 
-/* The count of rows at which a verb has something to do for the slice. */
+/* The count of rows at which the slice has to be set aside, or is overwritten. */
 static inline int64_t
 slice_due(const Slice *self)
 {

@@ -117,7 +117,7 @@ def _describe(process: _Process) -> str:
 
 def _remedy(process: _Process) -> str:
     return (
-        f"restart process {process.pid}, or let it read or wait on the feed, which"
-        " follows it to its segment of now; a process of an older shmfeed keeps a"
-        " segment as long as any of its frames: upgrade it"
+        f"restart process {process.pid}, or let it read the feed or wait on it, which"
+        " moves it to the current segment; an older shmfeed keeps a segment as long as"
+        " any frame of it: upgrade it"
     )

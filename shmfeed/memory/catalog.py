@@ -246,8 +246,8 @@ class Catalog:
           included                                stream's if it is the one that was
      (E4) release-store its epoch + 1             loaded before the names were
 
-    A writer that is killed in between leaves an odd epoch: the entry belongs to no
-    stream, and the next writer gives it to one.
+    A writer that is killed between E1 and E4 leaves an odd epoch: the entry belongs to
+    no stream until the next writer gives it to one.
     """
 
     def __init__(
@@ -274,7 +274,7 @@ class Catalog:
         named = entry_words(words, geometry, E_WORD, count)
         used = {named[entry.number] & SLOT_MASK for entry in found}
         self.slots = SlotPool(words, geometry, used, first_epoch, reserve)
-        self._changed()  # the last writer may have been killed before it said so
+        self._changed()  # the last writer may have been killed before it did this
 
     def _since(self, entry: Entry) -> int:
         since: int = self.words.ints[self._at(entry.number) + E_SINCE]

@@ -1,47 +1,47 @@
-"""Setting rows aside: what a process holds of a ring outlives the ring's own memory.
+"""Setting rows aside: copy the rows that slices hold before they are overwritten.
 
-A slice lies over rows that the writer will overwrite one day. Before that day the
-reading process itself copies them to memory of its own, at the same addresses, so that
-each array, frame or table that was made of them without a copy still holds the values
-that it was made with.
+A slice lies over rows that the writer will overwrite later. Before that the reading
+process copies them to private memory at the same addresses, so that each array, frame
+or table that was made of them without a copy keeps its values.
 
-A slot is mapped by itself for this: an *area*. It is a second mapping of the same
-pages, made without a descriptor, so that it works after the segment's name is gone. A
-slice holds its area and nothing else of the segment. The area knows its living slices,
-and for each the count of published rows at which it is due: half of `guard` before the
-writer begins to overwrite the slice's first row.
+For this a slot is mapped by itself, as an *area*: a second mapping of the same pages,
+made without a descriptor, so that it works after the segment's name is gone. A slice
+holds its area and nothing else of the segment. The area lists its living slices. Each
+is *due* at a count of published rows: half of `guard` before the writer begins to
+overwrite the slice's first row.
 
-A verb of the reader has loaded the count of rows anyway, and compares it with the least
-of these. One compare is all that a verb pays while nothing is due. Then:
+A verb of the reader, which loads the count of rows anyway, compares it with the least
+of these counts. That comparison is all that a verb pays while no slice is due. Then:
 
- (K1) the reader reads by way of the segment again; no new slice joins the area
+ (K1) the reader uses the segment's own mapping again; no new slice joins the area
  (K2) copy the rows that slices cover into new private memory of the slot's size; the
-      rest of it, the slot's header above all, is never touched and stays zero
+      rest of it, the slot's header included, is never touched and stays zero
  (K3) make it read-only
  (K4) move it over the area's addresses: one system call, mremap with MREMAP_FIXED, and
       one step for other threads
- (K5) check each slice as R4 and R5 do, by the segment's header: it is *kept*, and valid
-      for ever, if its rows held
+ (K5) check each slice as R4 and R5 do, by the segment's header: a slice whose rows were
+      whole is *kept*, and valid for ever
 
-Other threads use the rows throughout. One that reads a row by way of the old pages may
+Other threads use the rows throughout. A thread that loads a row from the old pages may
 see it overwritten between K2 and K4. K5 comes after K4 and thus after that load: the
-intent that it loads then is past that row, and the slice is not kept. One that reads it
-by way of the new pages sees the copy, whose rows were whole, since K5 comes after K2
-too. A copy of rows that is under way by the area's addresses, and ends after K4, loads
-epoch 0 from the header that nothing touched: it fails its check, and is done again.
+intent that K5 loads is past that row, and the slice is not kept. A thread that loads
+the row from the new pages sees the copy, whose rows were whole, since K5 comes after K2
+too. A snapshot that is copied from the area's addresses, and ends after K4, loads epoch
+0 from the untouched header: it fails its check, and is copied again.
 
 Slices that are overwritten already are copied as they are: they change no more, but
-stay invalid. A reader that leaves a slot, because a swap or a new segment took its
-place or because it dies, sets aside what lives, so that no slice holds a segment.
+stay invalid. A reader that leaves a slot, because of a swap, a new segment or its own
+death, sets its living slices aside, so that no slice holds a segment.
 
 Where K2 or K4 fails (a limit on mappings or memory), and where a slot cannot be mapped
 by itself (a plain buffer, a segment of layout 1, a system without mremap), slices lie
-over the segment's own memory, hold it, and tell by `valid` whether their rows held.
+over the segment's own memory and hold it. Their `valid` tells whether their rows are
+whole.
 
 The bound. A row costs the nine pages that its columns lie in, so a process that
 collects small frames needs a limit: SHMFEED_KEEP_MB. Past it, the rows that were set
-aside longest ago are given up. Their slices are invalid then, are counted as lapped,
-and read as zeros: no price, where rows of another time would pass for true ones.
+aside longest ago are given up. Their slices become invalid, are counted as lapped, and
+read as zeros. A price of zero is noticed, where a price of another time is not.
 """
 
 import os
@@ -100,7 +100,7 @@ class Tally:
 
     Attributes:
         lapped: All of them.
-        lost: Those that a verb, or the limit, found alive.
+        lost: Those that were still alive when a verb, or the limit, found them lapped.
     """
 
     __slots__ = ("lapped", "lost")
@@ -111,9 +111,9 @@ class Tally:
 
 
 class Validity:
-    """The answer of a slice's `valid`, without a hold on its rows.
+    """The answer of a slice's `valid`, without a reference to its rows.
 
-    After the slice's death it is the last answer, as nothing uses the rows any more.
+    After the slice's death it is the last answer: nothing uses the rows any more.
     """
 
     __slots__ = ("_area", "first", "last", "state", "word")
@@ -133,7 +133,7 @@ class Validity:
             return self.state == KEPT
         if area.is_intact(self.word, self.first):
             return True
-        with KEEPING:  # the slice may be on its way: wait for its state
+        with KEEPING:  # the slice is perhaps being set aside: wait for its state
             if self.state < KEPT and area.segment_area is not None:
                 return area.segment_area.is_intact(self.word, self.first)
             return self.state == KEPT
@@ -163,7 +163,8 @@ class Area:
 
     Attributes:
         living: The validities of the slices that are alive.
-        due: The count of published rows at which one of them needs attention.
+        due: The least count of published rows at which one of them has to be set aside
+            or, if it cannot be, is overwritten.
         closed: True once no slice may join.
         segment_area: The same slot in the segment, while the slices are set aside.
         kept: The bytes that were set aside.
@@ -208,7 +209,7 @@ class Area:
         self.kept = 0
 
     def is_intact(self, word: int, first: int) -> bool:
-        """Return True if the loads of the rows from `first` on count, steps R4 and R5.
+        """Return True if the rows loaded from `first` on were whole, steps R4 and R5.
 
         No such row was overwritten, and the slot still has the epoch of catalog word
         `word`.
@@ -352,7 +353,7 @@ class Area:
 
 
 class SlotBinding:
-    """The slot that a reader looks at: `pair` is the catalog word and the area.
+    """The slot that a reader reads from: `pair` is the catalog word and the area.
 
     The area is the segment's own memory until the first slice is made.
     """
@@ -367,7 +368,7 @@ class SlotBinding:
         self.pair: tuple[int, Area] = word, self._segment_area(word)
 
     def move(self, word: int) -> tuple[int, Area]:
-        """Look at the slot that `word` names; set aside what lives of the old one."""
+        """Use the slot that `word` names; set the old one's living slices aside."""
         with KEEPING:
             old = self.pair
             if old[0] != word:
@@ -378,7 +379,7 @@ class SlotBinding:
     def slice_of(
         self, area: Area, word: int, first: int, last: int
     ) -> tuple[Area, Validity] | None:
-        """Return the area and the validity of a new slice; None to begin again.
+        """Return the area and the validity of a new slice, None if the read must retry.
 
         Maps the slot by itself for its first slice.
         """
@@ -394,7 +395,7 @@ class SlotBinding:
         return (area, validity) if area.join(validity) else None
 
     def keep(self, area: Area, count: int) -> None:
-        """Look after the slices: `count` rows are published, `area.due` is reached."""
+        """Set slices aside if need be: the published `count` has reached `area.due`."""
         with KEEPING:
             word, current = self.pair
             if current is not area or area.update_due() > count:

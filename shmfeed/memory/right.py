@@ -1,10 +1,10 @@
 """The right to write a segment: a private word, tested before each store.
 
-A lock keeps a second writer out, and says nothing to the first one that lost it: its
-descriptors were closed by a daemoniser, or it is a forked child. Each store is
-therefore preceded by one comparison. `word` equals the segment's writer epoch while
-this process may write, and is 0 otherwise. Each new writer raises the epoch, also that
-of a segment which it replaces, and so does who removes one.
+Locks keep a second writer out, but a first writer that lost them is not told: a
+daemoniser closed its descriptors, or it is a forked child. Each store is therefore
+preceded by one comparison. `word` equals the segment's writer epoch while this process
+may write, and is 0 otherwise. A new writer raises the epoch, also that of a segment
+that it replaces; a process that removes a segment raises it too.
 """
 
 import os
@@ -19,9 +19,8 @@ from shmfeed.memory.words import Ints, Words
 class Right:
     """The right of this process to write one segment, from `take` to `end`.
 
-    Each RingWriter holds the right that it writes by. What keeps other writers out is
-    part of the right (`segment.ownership.SegmentOwner`), so it lasts as long as any of
-    them.
+    Each RingWriter holds its right. The locks that keep other writers out belong to it
+    (`segment.ownership.SegmentOwner`), so they last as long as any RingWriter.
 
     Args:
         page: A writable buffer for the word. Memory that a fork wipes makes the word 0

@@ -207,14 +207,14 @@ class Slice(Rows):
 
     @property
     def validity(self) -> Validity:
-        """An object that tells `valid` too, and does not keep the rows alive."""
+        """An object with the same `valid` that does not keep the rows alive."""
         return self._validity
 
 
 class _Cells:
     """Cells of a slice for `np.asarray`: the array's base, which holds the slice.
 
-    An array's views share its base, so the slice lives as long as any of them.
+    An array's views share its base, so the slice lives as long as any view.
     """
 
     __slots__ = ("__array_interface__", "_rows")

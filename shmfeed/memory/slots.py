@@ -38,12 +38,12 @@ def slot_words(words: Words, geometry: Geometry, word: int, count: int) -> list[
 
 
 class SlotPool:
-    """The writer's account of the free slots of one segment.
+    """The free slots of one segment, as its writer knows them.
 
     The next free slot is one that was never used, else the one that was retired longest
-    ago: its old rows stay whole for readers as long as possible. A slot is retired
-    while an entry names it still, so that a writer that is killed between the two
-    stores leaves no slot that looks as if it was retired earlier.
+    ago: its old rows stay whole for readers as long as possible. A slot is marked as
+    retired while an entry still names it, so that a writer that is killed between the
+    two stores leaves no slot that looks as if it was retired earlier.
 
     Args:
         words: The segment, writable.
@@ -108,8 +108,8 @@ class SlotPool:
     def take(self, slot: int) -> None:
         """Use a slot that `free` returned. Call it before an entry names the slot.
 
-        An interrupt between the two leaves a slot unused until the next writer comes.
-        In the other order it would leave a slot free whose rows are in use.
+        An interrupt between the two leaves a slot unused until the next writer starts.
+        In the other order it would leave a free slot whose rows are in use.
         """
         for free in self._unused, self._retired:
             if slot in free:

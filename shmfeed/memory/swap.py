@@ -10,14 +10,15 @@ rows never change. So the writer builds new ones beside them:
 
 Until S4 no reader knows of the new rows; from S4 on each verb reads them. A slice of
 the old slot stays valid until that slot is reused. So a swap takes the free slot that
-was retired longest ago, whose slices end at S1.
+was retired longest ago; slices of that one become invalid at S1.
 
 The stream's entry is left alone but for its catalog word: its forming bar, its last
 update and its counters do not change.
 
 Row numbers. The new rows end at `count + inserted`, where `inserted` is the number of
-them that the stream did not have. So a reader that compares counts finds at least as
-many newer rows as were added, and `base`, the first row's number, is never negative.
+new rows whose bars the stream did not have. So a reader that compares counts finds at
+least as many newer rows as were added, and `base`, the first row's number, is never
+negative.
 
 Death. A writer that is killed before S4 leaves the stream as it was, and a free slot.
 The slot that S4 retires is stamped before S4, so that it never looks like one that was
@@ -63,7 +64,7 @@ def replace_rows(
     """Replace a stream's closed bars, steps S1 to S4; return the new count.
 
     Args:
-        catalog: The segment's catalog, which has a free slot or none.
+        catalog: The segment's catalog.
         index: The stream's entry number.
         rows: float64 (9, n) as `Rows.block`; the newest `history` of them are used.
         timeframe: The stream's.
@@ -132,7 +133,7 @@ def _columns(words: Words, geometry: Geometry, slot: int) -> Cells:
 
 
 def _open_times(words: Words, geometry: Geometry, slot: int) -> tuple[Cells, int]:
-    # Of the rows that are whole: a writer that died left one half-written over another.
+    # Only of whole rows: a writer that died may have left a row half overwritten.
     at, capacity = geometry.slot_word(slot), geometry.capacity
     last = words.ints[at + S_PUBLISHED]
     first = max(words.ints[at + S_BASE], words.ints[at + S_INTENT] - capacity)

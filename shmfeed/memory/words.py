@@ -188,7 +188,7 @@ class Latch:
         ints, raw = self._words.ints, self._words.raw
         fence()  # U1, release: pairs with F3
         while True:
-            # No call between these lines: the cell is filled while none reads it.
+            # No call before the store: the cell is filled while no reader uses it.
             counter = ints[self._counter]
             start = self._first + (counter + 1 & 1) * self._bytes
             raw[start : start + self._bytes] = value

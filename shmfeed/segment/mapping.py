@@ -210,7 +210,7 @@ def offset_words(geometry: Geometry) -> dict[int, int]:
 
 
 def _states_offsets(words: Words, geometry: Geometry) -> bool:
-    # Other offsets than this host's page size gives are damage.
+    # Offsets that differ from those computed for this host's page size are damage.
     stated = offset_words(geometry)
     return geometry.version == 1 or all(words.ints[w] == stated[w] for w in stated)
 

@@ -89,8 +89,8 @@ _ENTRY_COUNTS = (
     E_HOLES,
     E_WHY,
 )
-# What else an entry holds, its writer states again. Counts of layout 1 have no
-# meaning there and are 0.
+# The new segment's writer stores the other words of an entry again. Layout 1 has none
+# of the counters: they are 0.
 _COPIED_COUNTS = (E_GAPS, *range(E_COUNTERS, E_COUNTERS + E_COUNTERS_ROOM))
 _EPOCH_LIMIT = COUNT_LIMIT >> SLOT_BITS
 
