@@ -160,7 +160,7 @@ class FeedWriter:
         if previous is not None:
             migrate(previous, mapping, self._catalog, streams)
         if self.has_capacity_for(streams):
-            for key in streams:
+            for key in self.known_first(streams):
                 self.add_stream(*key)
         self._owner.publish()
         if previous is not None:
@@ -275,8 +275,19 @@ class FeedWriter:
             SegmentFullError: /dev/shm is full. The feed is unchanged.
         """
         self._owner.check(self._what)
-        new = set(streams) - self._catalog.index.keys()
-        self._catalog.slots.prepare(len(new))
+        known = self._catalog.index.keys()
+        new = set(streams) - known
+        # A stream that takes another one's entry frees that one's slot.
+        vacant = self.geometry.max_streams - len(known)
+        self._catalog.slots.prepare(min(len(new), vacant + 1))
+
+    def known_first(self, streams: "Iterable[StreamKey]") -> "list[StreamKey]":
+        """Return these streams in the order in which to add them.
+
+        Those that have bars come first: a new one could take the entry of one that was
+        unsubscribed and is wanted again.
+        """
+        return sorted(streams, key=lambda key: key not in self._catalog.index)
 
     def beat(self) -> None:
         """Store both heartbeats. Call it every 0.5 s if nothing is written.

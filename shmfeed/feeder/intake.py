@@ -85,7 +85,7 @@ class Intake:
         # Streams of an earlier feeder of this segment, which are no longer wanted.
         for key in set(self._writer.streams()) - set(streams):
             self._writer.unsubscribe(*key)
-        for key in streams:
+        for key in self._writer.known_first(streams):
             if key not in self._streams:
                 try:
                     self._streams[key] = self._add_stream(key)

@@ -48,7 +48,7 @@ INTERNAL = {
     *("datetimes", "missing", "validity"),  # Rows, Slice
     # FeedWriter: the feeder's part.
     *("beat_alive", "tick", "set_state", "count", "mark_message", "mark_stream"),
-    *("note", "has_capacity_for", "disown", "streams", "reserve_for"),
+    *("note", "has_capacity_for", "disown", "streams", "reserve_for", "known_first"),
 }
 
 

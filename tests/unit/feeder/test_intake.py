@@ -267,3 +267,21 @@ def test_a_successor_continues_after_the_last_row(feed_name, bench):
     bench.take(bar(0, closed=True), bar(1, closed=True, price=130.0))
     assert bench.rows()["close"].tolist() == [100.0, 130.0]
     assert bench.feed.status()["duplicates"] == 1
+
+
+@pytest.mark.parametrize("start", ["set_streams", "create"])
+def test_a_new_stream_takes_no_entry_of_a_wanted_one(feed_name, start):
+    """Both were unsubscribed, the wanted one longer ago."""
+    with create(feed_name, history=4, max_streams=2) as writer:
+        for key in STREAM, OTHER:
+            writer.add_stream(*key).append(T0, *[1.0] * 5)
+        writer.unsubscribe(*STREAM)
+        writer.unsubscribe(*OTHER)
+    wanted = [("NEW", "1m"), STREAM]
+    streams = wanted if start == "create" else []
+    with create(feed_name, history=4, max_streams=2, streams=streams) as writer:
+        Intake(writer, 2.0, False).set_streams(wanted)
+        with shmfeed.attach(feed_name) as feed:
+            assert set(feed.streams()) == set(wanted)
+            assert feed.ring(*STREAM).count == 1
+        writer.close(unlink=True)

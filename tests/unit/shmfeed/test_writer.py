@@ -603,6 +603,20 @@ class TestRecreation:
             writer.close(unlink=True)
 
 
+def test_all_streams_can_be_exchanged_at_once(feed_name: str) -> None:
+    """Each that goes frees its slot: more than the spare slots are not needed."""
+    with create(feed_name, 1, 1, 16) as writer:
+        for round_ in range(3):
+            streams = [(f"S{round_}-{number}", "1h") for number in range(16)]
+            for key in writer.streams():
+                writer.unsubscribe(*key)
+            writer.reserve_for(streams)
+            for key in streams:
+                writer.add_stream(*key).append(0, *[1.0] * 5)
+            assert set(writer.streams()) == set(streams)
+        writer.close(unlink=True)
+
+
 SYSTEM_WITHOUT = """
 import os, sys
 sys.modules["fcntl"] = None
