@@ -1,4 +1,4 @@
-"""The cost of a read after sleep and other work, when the CPU's caches hold neither.
+"""The cost of a read with cold CPU caches: after sleep and other work.
 
 A strategy does not read in a loop: it sleeps until a bar closes, reads once, computes
 over its own data, and sleeps again. So each call here is timed alone, after 2 ms of

@@ -1,7 +1,7 @@
 """The latency of a reader that spins, beside one that sleeps and a bare futex in C.
 
 A writer closes a bar each second, as a venue does; the reader reads the clock when it
-has the bar. Spinning is for bars that come seldom, when each side has gone cold: a
+has the bar. Spinning is for bars that come seldom, when caches have gone cold: a
 benchmark of hot wakes, bench_wakeup, says little about it. The floor is a futex between
 two processes of C that do nothing else, at the same pace.
 """

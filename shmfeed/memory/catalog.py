@@ -93,8 +93,8 @@ class Entry(NamedTuple):
 def generation(words: Words, geometry: Geometry) -> tuple[int, int | bytes]:
     """Return a value that differs after each change of the catalog's streams.
 
-    Load it before `entries`: they are those of this generation, or of a newer one. See
-    `is_settled` for one during a change.
+    Load it before `entries`: they are those of this generation, or of a newer one.
+    `is_settled` is False for a generation that a change has not ended.
     """
     count = words.ints[H_STREAMS]
     changes: int | bytes
@@ -110,8 +110,8 @@ def generation(words: Words, geometry: Geometry) -> tuple[int, int | bytes]:
 def is_settled(generation: tuple[int, int | bytes]) -> bool:
     """Return False for a generation that a change began and has not ended.
 
-    Its writer may have been killed in the change: other streams follow under the same
-    generation, so a reader does not keep what it found.
+    Its writer may have been killed in the change. The next writer then changes other
+    streams under the same generation, so a reader must not keep what it found.
     """
     changes = generation[1]
     return isinstance(changes, bytes) or not changes & 1
@@ -284,7 +284,7 @@ class Catalog:
         return self.geometry.entry_word(index)
 
     def _changing(self) -> None:
-        # Odd until `_changed`, which a writer that is killed before it never calls.
+        # Odd until `_changed`: it stays odd if the writer is killed before that.
         if self.geometry.version > 1:
             self.words.ints[H_CATALOG] |= 1
             fence()  # release: pairs with the acquire in `generation`

@@ -156,7 +156,7 @@ def expel_writer(fd: int) -> None:
     """End the right of a writer that lost its locks, in an open segment that is ready.
 
     Call it with both locks held, before the segment is replaced or removed: otherwise
-    such a writer goes on storing bars that no reader finds.
+    such a writer would store more bars that no reader finds.
     """
     if os.fstat(fd).st_size >= (H_WRITER_EPOCH + 1) * WORD:
         _store_word(fd, H_WRITER_EPOCH, next_epoch(read_word(fd, H_WRITER_EPOCH)))
@@ -165,8 +165,8 @@ def expel_writer(fd: int) -> None:
 def retire(fd: int) -> None:
     """Mark an open segment that is ready as retired: its readers look for another one.
 
-    The two words are at the same places in every layout version. Call it as
-    `expel_writer`, which is a part of it.
+    Calls `expel_writer` first: both locks must be held. The writer epoch and the mark
+    are at the same places in every layout version.
     """
     expel_writer(fd)
     if os.fstat(fd).st_size >= (H_RETIRED + 1) * WORD:

@@ -278,7 +278,7 @@ def test_each_rule_of_setting_aside_is_needed(rule):
 
 
 def test_slices_are_kept_and_lapped():
-    """It is no empty promise: a slice may be kept while its row is overwritten."""
+    """Not all slices are lapped: one may be kept while its row is overwritten."""
     outcomes = set()
 
     def judge(memory: Memory) -> None:

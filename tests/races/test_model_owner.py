@@ -1,10 +1,10 @@
-"""The right to write in the model: who may store a row, whatever became of the locks.
+"""The right to write in the model: which writer may store a row without its locks.
 
 A writer tests three things before each append: its private word, the segment's writer
 epoch, and that the rows published are its own. Each covers a fault that the locks do
-not: a forked child, a writer that lost its locks without a word, and a copy of the
-writer or a program that stored rows. Each rule is left out in turn, and a published row
-must then be written again, or a row stored by a writer that was replaced.
+not: a forked child, a writer that does not know that it lost its locks, and a copy of
+the writer or a program that stored rows. Each rule is left out in turn, and a published
+row must then be written again, or a row stored by a writer that was replaced.
 
 The tests and the stores are not one step. A writer that lost its locks, and is replaced
 between its test of the epoch and its last store, stores that one row. The model sets

@@ -1,8 +1,8 @@
 """A reader beside a writer that swaps and appends without a pause, on either core.
 
 Each swap rewrites all rows with a new generation and fills the hole that the writer
-left, so that a row number leads to another bar. A row betrays its bar and generation
-in each cell.
+left, so that a row number leads to another bar. Each cell of a row encodes its bar and
+generation.
 
 Permitted: rows of one generation, with at most the one hole; a slice that is not
 `valid`; BusyRingError.
