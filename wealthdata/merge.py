@@ -146,6 +146,8 @@ def _read_range(
         rows = (
             ring.snapshot(count, request.include_now) if private else ring.view(count)
         )
+        if rows.forming and not request.admits_forming(rows):
+            rows = ring.snapshot(count)  # it stood in the place of the oldest row
         # Bars that closed in between may have pushed the oldest out of the rows.
         reaches = rows.first <= view.first + first or len(rows) >= longest
         if reaches and ring.epoch == epoch:

@@ -52,7 +52,7 @@ class PriceRequest(NamedTuple):
         """Return the first and last row, last exclusive, of the range in `columns`."""
         closes = columns.close_time
         last = len(closes)
-        if not (columns.forming and self._admits_forming(columns)):
+        if not (columns.forming and self.admits_forming(columns)):
             last -= columns.forming
             bound = self.latest_close
             if bound is not None:
@@ -62,7 +62,8 @@ class PriceRequest(NamedTuple):
         first = 0 if self.start is None else int(np.searchsorted(closes, self.start))
         return min(first, last), last
 
-    def _admits_forming(self, columns: BarColumns) -> bool:
+    def admits_forming(self, columns: BarColumns) -> bool:
+        """Return True if the range has the forming bar, the last row of `columns`."""
         # The forming bar, the last row, closes in the future, so `now` is compared
         # with its open time: its first trade must lie in the strategy's past.
         if self.end is not None and columns.close_time[-1] > self.end:

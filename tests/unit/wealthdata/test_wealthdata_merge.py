@@ -243,6 +243,18 @@ def test_the_merge_agrees_with_the_model(strategy: str) -> None:
         writer.close(unlink=True)
 
 
+def test_a_hidden_forming_bar_takes_no_row_from_the_oldest(strategy: str) -> None:
+    with create(strategy, history=5) as writer:
+        stream = writer.add_stream(SYMBOL, "1h")
+        append(stream, *range(8))
+        stream.update_forming(opens(8), *prices(8))
+        set_context(Context([], current_dt=when(7)))
+        for asked in ({"count": 5}, {"start_date": when(0)}):
+            found = get_price(SYMBOL, include_now=True, **asked)
+            assert numbers(found) == [3, 4, 5, 6, 7]
+        writer.close(unlink=True)
+
+
 def _attach():
     from wealthdata import attachment
 
