@@ -207,9 +207,22 @@ def attached_feed() -> AttachedFeed | None:
         attached = AttachedFeed(attach(name))
     except (FeedNotFoundError, UnsupportedPlatformError):
         return None
-    price_table.clear()  # its reads are of the former feed
     _attachment.feed = attached
+    price_table.clear()  # its reads are of the former feed
     return attached
+
+
+def add_usual_read(
+    feed: AttachedFeed, arguments: object, prepared: price_table.PreparedRead | None
+) -> None:
+    """Let the C core serve calls with these arguments, if they still read this feed.
+
+    Another thread may choose another feed at any moment: it changes the choice before
+    it clears the table, so one of the two removes a read that came too late.
+    """
+    price_table.add(arguments, prepared)
+    if _attachment.feed is not feed or selected_feed() != feed.name:
+        price_table.clear()
 
 
 def detach() -> None:

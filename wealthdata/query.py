@@ -14,8 +14,7 @@ from shmfeed.bar import Field, StreamKey, Timeframe, check_timeframe, step
 from shmfeed.errors import BusyRingError, StreamNotFoundError
 from shmfeed.status import RingStatus, quiet_ns
 from shmfeed.validation import check_flag, check_symbol
-from wealthdata import price_table
-from wealthdata.attachment import AttachedFeed, always_copy
+from wealthdata.attachment import AttachedFeed, add_usual_read, always_copy
 from wealthdata.attrs import FrameAttrs, combine, make_attrs
 from wealthdata.columns import BarColumns, count_missing
 from wealthdata.context import (
@@ -304,7 +303,7 @@ def _read_list(
                 if isinstance(security, list | tuple):
                     arguments = tuple(security), frequency, fields, *shape
                     feed.cache_list_query(arguments, cached)
-                    price_table.add(arguments[:3], cached.prepared())
+                    add_usual_read(feed, arguments[:3], cached.prepared())
                 return frame
     return query.read_several(symbols, shape)
 
@@ -315,4 +314,4 @@ def _cache(query: GeneralQuery, symbol: str, arguments: object) -> None:
         key, template = (symbol, query.timeframe), template_of(query.fields)
         cached = CachedQuery(feed, key, template)
         feed.cache_query(arguments, cached)
-        price_table.add(arguments, cached.prepared())
+        add_usual_read(feed, arguments, cached.prepared())

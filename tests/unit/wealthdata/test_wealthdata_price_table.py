@@ -248,6 +248,40 @@ def test_lists_that_are_not_of_one_are_served_by_python(
     assert len(usual(["EMPTY"])) == 5
 
 
+def choose_another(patch: pytest.MonkeyPatch) -> None:
+    wealthdata.use(feed="another")
+
+
+@pytest.mark.parametrize("security", [SYMBOL, [SYMBOL]], ids=str)
+@pytest.mark.parametrize(
+    "choose",
+    [
+        choose_another,
+        lambda patch: wealthdata.use(context_only=True),
+        lambda patch: patch.setenv("SHMFEED_FEED", "off"),
+        lambda patch: attachment.detach(),
+    ],
+    ids=["use", "context only", "environment", "detach"],
+)
+def test_a_choice_made_during_a_read_holds_for_the_next(
+    live: RingWriter,
+    monkeypatch: pytest.MonkeyPatch,
+    security: Any,
+    choose: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    """As by another thread, after a read found its rows and before it is added."""
+    attachment.detach()
+    add = price_table.add
+
+    def add_late(*given: Any) -> None:
+        choose(monkeypatch)
+        add(*given)
+
+    monkeypatch.setattr(price_table, "add", add_late)
+    assert len(get_price(security)) == 20
+    assert usual(security) is None
+
+
 def test_a_choice_made_again_is_served_again(live: RingWriter, strategy: str) -> None:
     wealthdata.use(feed=strategy)
     assert usual() is None
