@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shmfeed.bar import INT_FIELDS, Field, grid_steps, missing_bars, step
 from wealthdata.attrs import FrameAttrs
 from wealthdata.columns import BarColumns, Ints
-from wealthdata.frame import to_datetimes
+from wealthdata.frame import readonly_index, to_datetimes
 from wealthdata.long_frame import code_column, long_template
 
 Plane = NDArray[Any]
@@ -47,9 +47,11 @@ class Planes(NamedTuple):
     def newest(self, shape: Shape, limit: int | None) -> "Planes":
         """Return the rows of the newest times of an aligned or a wide frame."""
         closes, values = self.close_time, self.values
-        if limit is None or closes.shape[1] < limit or shape == (False, False):
+        if limit is None or shape == (False, False):
             return self
         if shape.align:
+            if closes.shape[1] <= limit:
+                return self
             last = [plane[:, -limit:] for plane in values]
             kept = np.array(last) if isinstance(values, np.ndarray) else last
             return Planes(self.symbols, closes[:, -limit:], kept)
@@ -190,8 +192,10 @@ def wide_columns(fields: tuple[Field, ...], symbols: tuple[str, ...]) -> Any:
         if len(_columns) >= _MAX_COLUMNS:
             _columns.clear()
         if len(fields) == 1:
-            columns = pd.Index(list(symbols))
+            columns = readonly_index(symbols)
         else:
             columns = pd.MultiIndex.from_product([list(fields), list(symbols)])
+            for level in columns.levels:  # which the frames share
+                np.asarray(level).flags.writeable = False
         _columns[key] = columns
     return columns.view()

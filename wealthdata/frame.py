@@ -54,16 +54,16 @@ def block_spans(rows: list[int]) -> tuple[BlockSpan, ...]:
     return tuple(spans)
 
 
-def readonly_index(fields: Sequence[Field]) -> Any:
-    """Return the fields as an index over read-only memory, for many frames to share."""
-    columns: Any = pd.Index(list(fields))
+def readonly_index(names: Sequence[str]) -> Any:
+    """Return the names as an index over read-only memory, for many frames to share."""
+    columns: Any = pd.Index(list(names))
     array = getattr(columns, "_data", None)
     extension: Any = pd.api.extensions.ExtensionArray
     if isinstance(array, extension):
         if hasattr(array, "_readonly"):
             array._readonly = True  # arrays taken from the index inherit it
         else:  # Arrow strings, in pandas 2 with future.infer_string
-            columns = pd.Index(list(fields), dtype=object)
+            columns = pd.Index(list(names), dtype=object)
     np.asarray(columns).flags.writeable = False
     return columns
 

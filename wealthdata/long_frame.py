@@ -25,6 +25,7 @@ LongTemplate = Callable[[Any, Datetimes, Any, FrameAttrs], pd.DataFrame]
 
 _new = object.__new__
 _MAX_CODES = 64
+_MAX_CODE_ROWS = 1_000_000  # of all that are kept; a column takes some 8 bytes a row
 _codes: dict[tuple[tuple[str, ...], int | bytes], Any] = {}
 
 
@@ -33,7 +34,8 @@ def code_column(symbols: tuple[str, ...], counts: int | Ints) -> Any:
     key = symbols, counts if isinstance(counts, int) else counts.tobytes()
     codes = _codes.get(key)
     if codes is None:
-        if len(_codes) >= _MAX_CODES:
+        rows = sum(map(len, _codes.values()))
+        if len(_codes) >= _MAX_CODES or rows > _MAX_CODE_ROWS:
             _codes.clear()
         names = np.repeat(np.array(symbols, dtype=object), counts)
         series = pd.Series(list(names), dtype=str)
