@@ -9,7 +9,7 @@ from shmfeed.bar import FLOAT_FIELDS, Field, StreamKey, Timeframe, step
 from shmfeed.errors import MissingBarsWarning, StreamNotFoundError
 from shmfeed.feed import Cut, Ring, cut
 from shmfeed.status import HEALTHS, RingStatus, quiet_ns, rings_status
-from wealthdata.attachment import AttachedFeed
+from wealthdata.attachment import AttachedFeed, always_copy
 from wealthdata.attrs import make_attrs
 from wealthdata.context import ContextView, current_views, strategy_time
 from wealthdata.cross_section import Planes, Shape, build_frame
@@ -83,6 +83,7 @@ class CachedListQuery:
             return None
         if include_now is not False or not isinstance(copy, bool):
             return None
+        always_copy()  # names a value of SHMFEED_COPY that is not accepted
         if not (max_age is None and on_stale.__class__ is str and on_stale == "warn"):
             max_age, on_stale = check_stale_options(max_age, on_stale)
         try:
@@ -217,10 +218,12 @@ class CachedListOfOne(CachedListQuery):
             and include_now is False
             and isinstance(copy, bool)
             and max_age is None
+            and on_stale.__class__ is str
             and on_stale == "warn"
             and current_views() == NO_VIEWS
         ):
             return super().read(count, include_now, copy, max_age, on_stale)
+        always_copy()
         ring = self._ring
         try:
             bars = ring.snapshot(number)

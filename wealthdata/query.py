@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from shmfeed.bar import Field, StreamKey, Timeframe, check_timeframe, step
-from shmfeed.errors import BusyRingError, StreamNotFoundError
+from shmfeed.errors import BusyRingError, NoDataError, StreamNotFoundError
 from shmfeed.status import RingStatus, quiet_ns
 from shmfeed.validation import check_flag, check_symbol
 from wealthdata.attachment import AttachedFeed, add_usual_read, always_copy
@@ -187,8 +187,8 @@ class GeneralQuery(NamedTuple):
     def read_several(self, symbols: list[str], shape: Shape) -> pd.DataFrame:
         """Return the frame of these symbols.
 
-        Raise NoDataError, StaleFeedError or BusyRingError, and StreamNotFoundError if
-        none of the symbols is known.
+        Raise StaleFeedError or BusyRingError, and NoDataError or StreamNotFoundError
+        if none of the symbols is known.
         """
         limit, request = self.request.limit, self.request
         while True:
@@ -216,7 +216,9 @@ class GeneralQuery(NamedTuple):
             key = symbol, self.timeframe
             try:
                 found[symbol] = find_bars(key, request, self.sources, private=True)
-            except StreamNotFoundError as error:
+            except (StreamNotFoundError, NoDataError) as error:
+                if self.sources.feed is None and self.sources.history is None:
+                    raise  # no security can have bars
                 unknown.append(symbol)
                 first = first or error
         if first is not None and not found:
@@ -277,9 +279,14 @@ def run(
         return _read_list(query, security, frequency, fields, checked, copy)
     symbol = check_symbol(security)
     frame, from_ring_alone = query.read_one(symbol)
-    if from_ring_alone and (fields is None or isinstance(fields, str | tuple)):
+    if from_ring_alone and _can_be_key(fields):
         _cache(query, symbol, (security, frequency, fields))
     return frame
+
+
+def _can_be_key(fields: object) -> bool:
+    """Return True if these checked fields never change and can be hashed."""
+    return fields is None or isinstance(fields, str | tuple)
 
 
 def _read_list(
@@ -300,7 +307,7 @@ def _read_list(
                 request.limit, request.include_now, copy, query.max_age, query.on_stale
             )
             if frame is not None:
-                if isinstance(security, list | tuple):
+                if isinstance(security, list | tuple) and _can_be_key(fields):
                     arguments = tuple(security), frequency, fields, *shape
                     feed.cache_list_query(arguments, cached)
                     add_usual_read(feed, arguments[:3], cached.prepared())

@@ -1,8 +1,10 @@
 """get_price of a list: long and wide, aligned or not, by either way."""
 
 import copy
+import itertools
 import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from shmfeed.bar import DEFAULT_FIELDS
 from shmfeed.errors import (
     BadArgumentError,
     MissingBarsWarning,
+    NoDataError,
     StaleFeedError,
     StaleFeedWarning,
     StreamNotFoundError,
@@ -35,6 +38,14 @@ from wealthdata.list_query import CachedListQuery
 pytest_plugins = ["support.strategy_process"]
 
 SYMBOLS = ["A", "B", "C"]
+ODD_CHOICES: list[tuple[str, Any]] = [
+    ("on_stale", np.array([1, 2])),
+    ("on_stale", ["warn"]),
+    ("include_now", np.array([1, 2])),
+    ("copy", np.array([1, 2])),
+    ("max_age", np.array([1, 2])),
+    ("count", np.array([1, 2])),
+]
 FIELDS = list(DEFAULT_FIELDS)
 
 
@@ -207,11 +218,16 @@ def test_one_field_of_a_wide_frame(writer: FeedWriter) -> None:
 
 def test_the_columns_of_a_frame_are_its_own(writer: FeedWriter) -> None:
     fill(writer, {"A": [0], "B": [0]})
-    for wide in (False, True):
-        first = get_price(["A", "B"], wide=wide)
+    for wide, fields in ((False, None), (True, None), (True, "close")):
+        first = get_price(["A", "B"], wide=wide, fields=fields)
+        columns = first.columns.tolist()
         first.columns.name = "mine"
         first.index.name = "mine"
-        again = get_price(["A", "B"], wide=wide)
+        for index in [first.columns, *getattr(first.columns, "levels", [])]:
+            with suppress(ValueError, TypeError):
+                index.values[0] = "X"
+        again = get_price(["A", "B"], wide=wide, fields=fields)
+        assert again.columns.tolist() == columns
         assert again.columns.name is None
         assert again.index.name is None
 
@@ -290,6 +306,16 @@ class TestContexts:
             found = get_price(**asked, align=align)
             assert list(found["time"]) == [when(n) for n in range(4)] * 2
 
+    def test_without_a_feed_a_list_lacks_what_the_context_lacks(
+        self, strategy: str
+    ) -> None:
+        set_context(Context([listed(0, 1, symbol="A")]))
+        found = get_price(["A", "X"])
+        assert list(found["code"]) == ["A", "A"]
+        assert found.attrs["shmfeed"].absent == ["X"]
+        with pytest.raises(NoDataError, match=f"no feed {strategy!r}.* no X 1h"):
+            get_price(["X", "Y"])
+
     def test_the_time_of_a_context_hides_newer_bars(self, writer: FeedWriter) -> None:
         fill(writer, {"A": [0, 1, 2], "B": [0, 1, 2]})
         by_the_cut(security=["A", "B"], count=2)
@@ -347,11 +373,56 @@ def test_of_one_security_they_change_nothing(writer: FeedWriter) -> None:
     pd.testing.assert_frame_equal(get_price("A", align=True, wide=True), plain)
 
 
+@pytest.mark.parametrize("security", ["A", ["A"], ["A", "B"]])
+def test_the_second_call_refuses_what_the_first_does(
+    writer: FeedWriter, security: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(writer, {"A": [0, 1], "B": [0, 1]})
+    get_price(security)
+    get_price(security)
+    odd = ("yes", None, 0.0, 2, np.array([1, 2]), [])
+    for name, value in [*itertools.product(("align", "wide"), odd), *ODD_CHOICES]:
+        with pytest.raises(BadArgumentError, match=name):
+            get_price(security, **{name: value})
+    monkeypatch.setenv("SHMFEED_COPY", "perhaps")
+    with pytest.raises(BadArgumentError, match="SHMFEED_COPY is 'perhaps'"):
+        get_price(security)
+
+
+@pytest.mark.parametrize("security", ["A", ["A"], ("A", "B"), ["A", "B"]])
+@pytest.mark.parametrize("kind", [np.array, set, pd.Index, pd.Series, iter], ids=str)
+def test_fields_are_any_iterable(
+    writer: FeedWriter, security: Any, kind: Callable[[Any], Any]
+) -> None:
+    fill(writer, {"A": [0, 1], "B": [0, 1]})
+    expected = get_price(security, fields=["close"])
+    for _ in range(2):
+        found = get_price(security, fields=kind(["close"]))
+        pd.testing.assert_frame_equal(found, expected)
+
+
+def test_a_wide_frame_of_short_histories_has_no_more_times(writer: FeedWriter) -> None:
+    fill(writer, {"A": [0, 1, 2, 3], "B": [5, 6, 7, 8, 9]})
+    for way in WAYS:
+        attachment.detach()
+        found = way(security=["A", "B"], count=7, wide=True, fields="close")
+        assert list(found.index) == [when(n) for n in (2, 3, 5, 6, 7, 8, 9)]
+        assert found.attrs["shmfeed"].gaps == 0
+
+
 def test_a_list_that_cannot_be_hashed_names_the_argument(writer: FeedWriter) -> None:
     fill(writer, {"A": [0]})
     wrong: Any = [["A"]]
     with pytest.raises(BadArgumentError, match="symbol"):
         get_price(wrong)
+
+
+def test_few_rows_of_codes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_frames, "_MAX_CODE_ROWS", 1000)
+    for rows in range(400, 440):
+        assert len(long_frames.code_column(("A", "B"), rows)) == 2 * rows
+        kept = sum(map(len, long_frames._codes.values()))
+        assert kept <= 1000 + 2 * rows
 
 
 class TestTheLongFrame:
