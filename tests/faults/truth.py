@@ -84,6 +84,7 @@ class Truth:
     alive: int = 0
     tick: int = 0
     retired: bool = False
+    unsaid: bool = False  # a writer may have died before it said that streams changed
     bars: int = 0  # the feed's counter: of what was closed since its first segment
 
     @property
@@ -132,6 +133,7 @@ class Truth:
     def taken(self, now: int) -> None:
         """Return this segment after a writer took it, reused or new."""
         self.alive = self.tick = now
+        self.unsaid = False
         self.state = "connected"
         for stream in self.streams.values():
             stream.recovering = False
