@@ -120,8 +120,10 @@ class FeedModel(RuleBasedStateMachine):
     clock: nursery.Clock
     tally: Counter
 
-    @initialize(geometry=st.sampled_from(GEOMETRIES))
-    def begin(self, geometry: tuple[int, int, int]) -> None:
+    @initialize(
+        geometry=st.sampled_from(GEOMETRIES), swap=st.booleans(), give=st.booleans()
+    )
+    def begin(self, geometry: tuple[int, int, int], swap: bool, give: bool) -> None:
         self.clock.now = BEGINNING
         self.segments: list[Truth] = []  # all of them so far, in their last state
         self.current: int | None = None  # the one that has the feed's name
@@ -131,6 +133,12 @@ class FeedModel(RuleBasedStateMachine):
         self.add(0, 0)
         self.write_until(0, 0, 1, "append")
         self.come()
+        # What a seed may never draw in this order by chance.
+        if swap:
+            self.slice(0, 0, 1)
+            self.repair(0, 0, False, 0)
+        if give:
+            self.exchange(0, 0)
 
     # The writer's.
 
