@@ -138,7 +138,7 @@ class FeedWriter:
         self._words = words
         self._rings: dict[StreamKey, RingWriter] = {}
         self._catalog = Catalog(
-            words, geometry, boot_ns() // _EPOCH_NS, self._owner.reserve_slot
+            words, geometry, boot_ns() // _EPOCH_NS, self._owner.reserve_slots
         )
         self._note = Latch(words, H_NOTE, NOTE_WORDS)
         self._eventcount = Eventcount(words)
@@ -272,7 +272,8 @@ class FeedWriter:
         Call it before a change of the subscription, so that `add_stream` will not fail.
 
         Raises:
-            SegmentFullError: /dev/shm is full. The feed is unchanged.
+            SegmentFullError: /dev/shm has no room for all of them. The feed is
+                unchanged, and takes no memory.
         """
         self._owner.check(self._what)
         known = self._catalog.index.keys()

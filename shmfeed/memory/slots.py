@@ -19,10 +19,11 @@ from shmfeed.layout import (
 from shmfeed.memory.words import Words
 from shmfeed.text import counted
 
-Reserve = Callable[[int], None]  # allocate a slot's pages, or raise SegmentFullError
+# Allocate the pages of (first, count) slots, or none and raise SegmentFullError.
+Reserve = Callable[[int, int], None]
 
 
-def no_reservation(slot: int) -> None:
+def no_reservation(first: int, count: int) -> None:
     """Allocate nothing: the buffer has all its pages."""
 
 
@@ -50,7 +51,7 @@ class SlotPool:
         geometry: The segment's sizes.
         used: The slots that entries name.
         first_epoch: An epoch above each of this feed's earlier segments.
-        reserve: Called with a slot before its first use.
+        reserve: Called with (first, count) before the first use of these slots.
     """
 
     def __init__(
@@ -75,13 +76,15 @@ class SlotPool:
         self._retired = deque(sorted(once_used, key=retired.__getitem__))
 
     def prepare(self, count: int) -> None:
-        """Reserve pages until `count` slots can be taken.
+        """Reserve pages so that `count` slots can be taken.
 
         Raises:
-            SegmentFullError: There are not so many slots, or /dev/shm is full.
+            SegmentFullError: There are not so many slots, or /dev/shm has no room for
+                all of them. None is reserved then.
         """
-        while len(self._unused) + len(self._retired) < count:
-            self._reserve_next()
+        lacking = count - len(self._unused) - len(self._retired)
+        if lacking > 0:
+            self._reserve_more(lacking)
 
     def free(self) -> tuple[int, int]:
         """Return the next free slot and an epoch above all that slots have had.
@@ -93,7 +96,7 @@ class SlotPool:
         """
         if not self._unused:
             try:
-                self._reserve_next()
+                self._reserve_more(1)
             except SegmentFullError:
                 if not self._retired:
                     raise
@@ -119,13 +122,14 @@ class SlotPool:
         """Free a slot that was taken and that no entry names."""
         self._retired.append(slot)
 
-    def _reserve_next(self) -> None:
-        if self._taken == self._geometry.slots:
+    def _reserve_more(self, count: int) -> None:
+        slots = self._geometry.slots
+        if self._taken + count > slots:
             raise SegmentFullError(
-                f"{self._words.name} has {counted(self._taken, 'slot')}, and each"
+                f"{self._words.name} has {counted(slots, 'slot')}, and each"
                 " holds a stream's rows; raise max_streams"
             )
-        self._reserve(self._taken)
-        self._unused.append(self._taken)
-        self._taken += 1
+        self._reserve(self._taken, count)
+        self._unused.extend(range(self._taken, self._taken + count))
+        self._taken += count
         self._words.ints[H_TAKEN] = self._taken

@@ -69,7 +69,7 @@ def reserve(fd: int, start: int, size: int) -> None:
         OSError: As `posix_fallocate` does: ENOSPC, and on tmpfs ENOMEM at the limit of
             a memory cgroup.
     """
-    _check_free(fd, size)
+    _check_free(fd, start, size)
     # A signal makes tmpfs undo its whole call, and Python then repeats it: under a
     # periodic signal a large call might never end. A piece ends between two signals.
     for at in range(start, start + size, _PIECE_BYTES):
@@ -83,14 +83,15 @@ def check_size(directory: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _check_free(fd: int, size: int) -> None:
+def _check_free(fd: int, start: int, size: int) -> None:
     # Piece by piece, a request that cannot succeed would first take all that is left,
     # and the host could run out of memory.
     filesystem = os.fstatvfs(fd)
     if not filesystem.f_blocks:  # a tmpfs without a limit
         return
-    # Some of the file's own pages may be among those asked for.
-    needed = size - os.fstat(fd).st_blocks * 512
+    # Some of the file's own pages may be among those asked for. Those before `start`
+    # are not: a file is reserved in ascending order.
+    needed = size - max(0, os.fstat(fd).st_blocks * 512 - start)
     if needed > filesystem.f_bavail * filesystem.f_frsize:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -101,11 +102,11 @@ _DISK_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 @contextmanager
 def allocation_errors(
-    where: Place, geometry: Geometry, *, one_stream: bool = False
+    where: Place, geometry: Geometry, *, more_streams: int = 0
 ) -> Iterator[None]:
     """Turn an OSError into SegmentFullError if /dev/shm is full, else SegmentError.
 
-    With `one_stream` the memory is for another stream of a segment that exists.
+    With `more_streams` the memory is for so many new streams of a segment that exists.
     """
     try:
         yield
@@ -118,7 +119,7 @@ def allocation_errors(
         # tmpfs fails with ENOMEM at the limit of a memory cgroup.
         full = error.errno == errno.ENOMEM and free < geometry.size
         if full or error.errno in _DISK_FULL:
-            needed = _need_of_one(geometry) if one_stream else _need_of_all(geometry)
+            needed = _need_of(more_streams, geometry)
             raise _segment_full(where, needed, error, filesystem) from error
         raise SegmentError(
             f"feed {where.name!r} cannot be created or locked on this host: {error};"
@@ -143,13 +144,10 @@ def _segment_full(
     )
 
 
-def _need_of_all(geometry: Geometry) -> str:
-    streams = counted(geometry.max_streams, "stream")
+def _need_of(more_streams: int, geometry: Geometry) -> str:
+    size = more_streams * geometry.slot_words * WORD
+    streams = "another stream" if more_streams == 1 else f"{more_streams} more streams"
+    if not more_streams:
+        size, streams = geometry.size, counted(geometry.max_streams, "stream")
     bars = counted(geometry.history, "bar")
-    return f"{mebibytes(geometry.size)} MiB for {streams} of {bars}"
-
-
-def _need_of_one(geometry: Geometry) -> str:
-    size = geometry.slot_words * WORD
-    bars = counted(geometry.history, "bar")
-    return f"{mebibytes(size)} MiB for another stream of {bars}"
+    return f"{mebibytes(size)} MiB for {streams} of {bars}"

@@ -186,15 +186,18 @@ class SegmentOwner(Right):
             ints[word] = value
         return Mapping(words, geometry, identity)
 
-    def reserve_slot(self, slot: int) -> None:
-        """Reserve the pages of a slot that was never used.
+    def reserve_slots(self, first: int, count: int) -> None:
+        """Reserve the pages of `count` slots from `first` on that were never used.
 
         Raises:
-            SegmentFullError: /dev/shm is full. Nothing was changed.
+            SegmentFullError: /dev/shm has no room for all of them. Nothing was changed.
         """
         words, geometry, _ = self.mapping
-        start, size = geometry.slot_word(slot) * WORD, geometry.slot_words * WORD
-        with allocation_errors(self.where, geometry, one_stream=True):
+        start, size = (
+            geometry.slot_word(first) * WORD,
+            count * geometry.slot_words * WORD,
+        )
+        with allocation_errors(self.where, geometry, more_streams=count):
             try:
                 reserve(self._locks[-1].fileno(), start, size)
             except OSError:

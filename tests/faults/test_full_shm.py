@@ -226,16 +226,20 @@ def test_a_change_of_subscription_is_refused_before_it_is_sent(child, feed_name)
     code = """
 fill(leave=12)  # of two slots, which have 5 pages each
 def reserve_for(*symbols):
+    before = os.statvfs("/dev/shm").f_bavail
     try:
         writer.reserve_for([(symbol, "1m") for symbol in symbols])
-    except shmfeed.SegmentFullError:
-        return "full"
+    except shmfeed.SegmentFullError as error:
+        assert os.statvfs("/dev/shm").f_bavail == before, "it took space"
+        return str(error)
 tell([reserve_for("A", "B", "C", "D"), reserve_for("A", "B", "C"), writer.streams()])
 tell([str(add("B"))[:1], str(add("C"))[:1], "another stream" in str(add("D"))])
 writer.close(unlink=True)
 """
     asked, added = run(child, feed_name, "size=1m", RUNNING + code)
-    assert asked == ["full", None, [["A", "1m"]]]
+    message, fits, streams = asked
+    assert "for 3 more streams of 100 bars" in message
+    assert (fits, streams) == (None, [["A", "1m"]])
     assert added == ["<", "<", True]
 
 

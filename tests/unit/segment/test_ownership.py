@@ -96,7 +96,7 @@ class TestNew:
     def test_pages_are_reserved(self, where: Place, owner: SegmentOwner) -> None:
         # Of the header, the catalog and the first stream's slot.
         assert where.segment.stat().st_blocks * 512 == GEOMETRY.slot_word(1) * WORD
-        owner.reserve_slot(1)
+        owner.reserve_slots(1, 1)
         assert where.segment.stat().st_blocks * 512 == GEOMETRY.slot_word(2) * WORD
 
     def test_readers_see_it_once_it_is_published(self, where: Place) -> None:
