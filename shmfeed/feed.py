@@ -377,16 +377,20 @@ def make_wait_set(
 
 def _check_waited(value: Any) -> tuple[Ring, int]:
     if isinstance(value, tuple) and len(value) == 2:
-        return check_ring(value[0]), check_int("after", value[1], None)
-    ring = check_ring(value)
+        return check_ring(value[0], _WAITED), check_int("after", value[1], None)
+    ring = check_ring(value, _WAITED)
     return ring, ring.count
 
 
-def check_ring(value: Any) -> Ring:
+_RINGS = "rings of Feed.ring()"
+_WAITED = f"{_RINGS}, or pairs (ring, after)"
+
+
+def check_ring(value: Any, accepted: str = _RINGS) -> Ring:
     """Return a ring, or raise BadArgumentError."""
     if not isinstance(value, Ring):
         raise BadArgumentError(
-            f"rings contains {repr_short(value)}; it must contain rings of Feed.ring()"
+            f"rings contains {repr_short(value)}; it must contain {accepted}"
         )
     return value
 

@@ -304,8 +304,14 @@ class TestManyRings:
         "item", [5, "ring", None, (), (0, 0), ("ring", 0), [0, 1, 2]]
     )
     def test_other_items_are_refused(self, rings, item) -> None:
-        with pytest.raises(BadArgumentError, match="must contain rings"):
+        with pytest.raises(
+            BadArgumentError, match=r"rings .*, or pairs \(ring, after\)"
+        ):
             wait([rings[0], item], 1)
+
+    def test_a_pair_without_a_list_around_it_is_refused(self, rings) -> None:
+        with pytest.raises(BadArgumentError, match=r"rings contains 0; .* or pairs"):
+            wait((rings[0], 0), 1)
 
     @pytest.mark.parametrize("after", [None, 1.5, "3", True])
     def test_other_numbers_are_refused(self, rings, after) -> None:
