@@ -19,8 +19,9 @@ _Static_assert(sizeof(Rows) % SHM_WORD == 0, "words follow the struct");
 
 enum { OPEN_TIMES, CLOSE_TIMES };  /* columns */
 
-/* A copy of at least so many rows, 64 KiB, is made without the GIL. */
-#define ROWS_WITHOUT_GIL (65536 / (SHM_COLUMNS * SHM_WORD))
+/* A copy of at least so many rows, 1 MiB, is made without the GIL. Releasing it for a
+   copy of some microseconds would cost more than it gives. */
+#define ROWS_WITHOUT_GIL ((1 << 20) / (SHM_COLUMNS * SHM_WORD))
 
 static PyTypeObject RowsType;
 static PyArray_Descr *int64_descr, *float64_descr;
