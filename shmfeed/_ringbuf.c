@@ -104,7 +104,7 @@ execute(PyObject *module)
     if (import_names() < 0 || intern_all() < 0 || add_types(module) < 0) {
         return -1;
     }
-    if (PyType_Ready(&AreaType) < 0 || take_default_limit() < 0) {
+    if (PyType_Ready(&AreaType) < 0 || take_default_limits() < 0) {
         return -1;
     }
     return add_layout(module);

@@ -65,6 +65,8 @@ class ReattachingReader:
             reader.is_carried
             and (reader.is_current or not is_lookup_due(reader.words, boot_ns()))
         ):
+            if reader is not None and not reader.is_carried:
+                reader._binding.leave()  # _find may not find another reader
             found = self._find()
             if found is not reader:
                 self._use(found)

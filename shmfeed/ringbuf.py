@@ -52,6 +52,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from shmfeed.bar import Bar, Field, StreamKey
+from shmfeed.errors import SegmentFormatError, StreamNotFoundError
 from shmfeed.layout import (
     COLUMNS,
     E_FORMING,
@@ -113,7 +114,12 @@ class RingReader(BoundEntry):
         pair = self._binding.pair
         if self.words.ints[self.entry + E_WORD] == pair[0]:
             return pair
-        return self._binding.move(self.checked_word())
+        try:
+            word = self.checked_word()
+        except (SegmentFormatError, StreamNotFoundError):
+            self._binding.leave()  # the stream may be gone for good
+            raise
+        return self._binding.move(word)
 
     @property
     def count(self) -> int:

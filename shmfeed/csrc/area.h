@@ -33,9 +33,11 @@ static PyTypeObject AreaType;
 static struct {
     Area *oldest;
     Area *newest;
+    int64_t areas;
+    int64_t most_areas;
     int64_t bytes;
     int64_t limit;
-} kept = {NULL, NULL, 0, 0};
+} kept = {NULL, NULL, 0, 0, 0, 0};
 
 static inline void
 tally_release(Tally *tally)
@@ -50,6 +52,7 @@ kept_link(Area *self, int64_t bytes)
 {
     self->kept = bytes;
     kept.bytes += bytes;
+    kept.areas++;
     self->older = kept.newest;
     self->newer = NULL;
     *(kept.newest != NULL ? &kept.newest->newer : &kept.oldest) = self;
@@ -60,6 +63,7 @@ static void
 kept_unlink(Area *self)
 {
     kept.bytes -= self->kept;
+    kept.areas--;
     self->kept = 0;
     *(self->older != NULL ? &self->older->newer : &kept.oldest) = self->newer;
     *(self->newer != NULL ? &self->newer->older : &kept.newest) = self->older;

@@ -73,6 +73,9 @@ reattaching_current(ReattachingReader *self)
     if (reader != NULL && reattaching_keeps(self)) {
         return (Reader *)Py_NewRef(reader);
     }
+    if (reader != NULL && !reader_is_carried((Reader *)reader)) {
+        reader_leave_slot((Reader *)reader);  /* _find may not find another reader */
+    }
     reader = PyObject_CallMethodNoArgs((PyObject *)self, find_name);
     if (reader == NULL) {
         return NULL;

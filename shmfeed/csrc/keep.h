@@ -142,11 +142,16 @@ keep_move(const ring_slot *slot, const ring_slot *segment_slot,
     return true;
 }
 
-/* Return the memory of rows that were set aside to the kernel: they read as zeros. */
+/* Return the memory of rows that were set aside to the kernel: they read as zeros. It
+   joins new mappings that adjoin, but none that had pages, and bounds their number. */
 static void
 keep_empty(const ring_slot *slot)
 {
-    madvise(slot->header, keep_slot_bytes(slot->capacity), MADV_DONTNEED);
+    size_t size = keep_slot_bytes(slot->capacity);
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    if (mmap(slot->header, size, PROT_READ, flags, -1, 0) == MAP_FAILED) {
+        madvise(slot->header, size, MADV_DONTNEED);
+    }
 }
 
 static void

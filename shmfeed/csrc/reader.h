@@ -96,6 +96,10 @@ reader_keep(Reader *self, int64_t count)
 static PyObject *
 reader_slice(Reader *self, int64_t first, int64_t last)
 {
+    if (self->area != NULL && self->area->slices == NULL && self->mapped &&
+        !area_can_keep(self->area)) {
+        Py_DECREF(reader_take_area(self));  /* there may be room for a mapping now */
+    }
     if (self->area == NULL) {
         PyObject *raw = PyObject_GetAttrString(self->words, "raw");
         Area *area = raw == NULL ? NULL
@@ -127,6 +131,7 @@ reader_find_slot(Reader *self)
                            self->geometry, (long long)self->entry_at,
                            (long long)self->entry_epoch);
     if (as_int64(found, &word) < 0) {
+        reader_leave_slot(self);  /* the stream may be gone for good */
         return -1;
     }
     found = PyObject_CallMethod(self->geometry, "slot_word", "L",

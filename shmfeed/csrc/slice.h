@@ -153,11 +153,13 @@ slice_mark_lapped(Slice *self)
     self->area->tally->lost++;
 }
 
-/* Give up the rows that were set aside longest ago until `bytes` more fit. */
+/* Give up the rows that were set aside longest ago until `bytes` more, and the area that
+   has them, fit. */
 static void
 kept_make_room(int64_t bytes)
 {
-    while (kept.oldest != NULL && kept.bytes > kept.limit - bytes) {
+    while (kept.oldest != NULL && (kept.bytes > kept.limit - bytes ||
+                                   kept.areas + (bytes > 0) > kept.most_areas)) {
         Area *area = kept.oldest;
         for (Slice *slice = area->slices; slice != NULL; slice = slice->older) {
             if (slice->state != SLICE_LAPPED) {
@@ -318,16 +320,20 @@ limit_kept(PyObject *Py_UNUSED(module), PyObject *bytes)
     Py_RETURN_NONE;
 }
 
-/* Take the limit of a process that has not attached to a feed yet. */
+/* Take the limits of a process that has not attached to a feed yet. */
 static int
-take_default_limit(void)
+take_default_limits(void)
 {
     int64_t limit;
     PyObject *keeping = PyImport_ImportModule("shmfeed.memory.keeping");
-    PyObject *found =
-        keeping == NULL ? NULL : PyObject_GetAttrString(keeping, "DEFAULT_KEEP_MB");
-    Py_XDECREF(keeping);
-    if (as_int64(found, &limit) < 0) {
+    if (keeping == NULL) {
+        return -1;
+    }
+    int failed =
+        as_int64(PyObject_GetAttrString(keeping, "DEFAULT_KEEP_MB"), &limit) < 0 ||
+        as_int64(PyObject_GetAttrString(keeping, "MOST_AREAS"), &kept.most_areas) < 0;
+    Py_DECREF(keeping);
+    if (failed) {
         return -1;
     }
     kept.limit = limit << 20;

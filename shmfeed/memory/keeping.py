@@ -38,10 +38,11 @@ by itself (a plain buffer, a segment of layout 1, a system without mremap), slic
 over the segment's own memory and hold it. Their `valid` tells whether their rows are
 whole.
 
-The bound. A row costs the nine pages that its columns lie in, so a process that
-collects small frames needs a limit: SHMFEED_KEEP_MB. Past it, the rows that were set
-aside longest ago are given up. Their slices become invalid, are counted as lapped, and
-read as zeros. A price of zero is noticed, where a price of another time is not.
+The bounds. A row costs the nine pages that its columns lie in, so a process that
+collects small frames needs a limit: SHMFEED_KEEP_MB. Linux allows a process 65,530
+mappings, so kept areas may take half of these. Past either limit, the rows set aside
+longest ago are given up. Their slices become invalid, are counted as lapped, and read
+as zeros. A price of zero is noticed, where a price of another time is not.
 """
 
 import os
@@ -77,6 +78,7 @@ from shmfeed.text import repr_short
 
 KEEP_VARIABLE = "SHMFEED_KEEP_MB"
 DEFAULT_KEEP_MB = 256
+MOST_AREAS = 32_768  # that are set aside; their rows have a limit of their own
 NEVER = 1 << 64  # a count that no ring reaches
 
 # The states of a slice. Below KEPT, the slot's header says if it is valid.
@@ -348,7 +350,9 @@ class Area:
         if not calls.move(copy, size, self.address, segment):
             return False
         _make_room(needed)
-        _Kept.areas[weakref.ref(self, _forget)] = needed
+        if needed:
+            _Kept.areas[weakref.ref(self, _forget)] = needed
+            _Kept.bytes += needed
         return True
 
 
@@ -375,6 +379,14 @@ class SlotBinding:
                 self.pair = word, self._segment_area(word)
                 self._leave_slot(*old)
             return self.pair
+
+    def leave(self) -> None:
+        """Set aside what lives: the stream has no rows that this reader may read."""
+        with KEEPING:
+            word, old = self.pair
+            if old.living:
+                self.pair = word, self._segment_area(word)
+                self._leave_slot(word, old)
 
     def slice_of(
         self, area: Area, word: int, first: int, last: int
@@ -426,19 +438,24 @@ class _Kept:
     """The rows that this process has set aside: bytes by area, oldest first."""
 
     areas: ClassVar[dict["weakref.ref[Area]", int]] = {}
+    bytes = 0
     limit = 0
 
 
 def _forget(area: "weakref.ref[Area]") -> None:
-    _Kept.areas.pop(area, None)
+    with KEEPING:
+        _Kept.bytes -= _Kept.areas.pop(area, 0)
 
 
 def _make_room(needed: int) -> None:
-    # Give up the rows that were set aside longest ago until `needed` bytes more fit.
-    while _Kept.areas and kept_bytes() > _Kept.limit - needed:
+    # Give up the rows set aside longest ago until `needed` bytes more, an area, fit.
+    while _Kept.areas and (
+        _Kept.bytes > _Kept.limit - needed
+        or len(_Kept.areas) + (needed > 0) > MOST_AREAS
+    ):
         reference = next(iter(_Kept.areas))
         area = reference()
-        _Kept.areas.pop(reference, None)
+        _forget(reference)
         calls = page_calls()
         if area is not None and calls is not None:
             for validity in list(area.living):
@@ -454,7 +471,7 @@ def kept_bytes() -> int:
 
     Thread safety: any thread may call it.
     """
-    return sum(list(_Kept.areas.values()))
+    return _Kept.bytes
 
 
 def limit_kept(limit: int, /) -> None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from shmfeed.layout import COLUMNS, SLOT_HEADER_WORDS, WORD
 
 _MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
-_MAP_NORESERVE = 0x4000
+_MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000
+_MAP_ZEROS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
 _MADV_DONTNEED, _MADV_NOHUGEPAGE = 4, 15
 _FAILED = ctypes.c_void_p(-1).value
 
@@ -93,8 +94,8 @@ class PageCalls:
 
     def allocate(self, size: int) -> int | None:
         """Return the address of zeros that cost no memory until they are written."""
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-        address = self._mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+        access = mmap.PROT_READ | mmap.PROT_WRITE
+        address = self._mmap(None, size, access, _MAP_ZEROS, -1, 0)
         if address == _FAILED:
             return None
         # A huge page would cost 2 MiB for each column.
@@ -115,7 +116,11 @@ class PageCalls:
 
     def empty(self, address: int, size: int) -> None:
         """Give private memory back; it reads as zeros then."""
-        self._madvise(address, size, _MADV_DONTNEED)
+        # The kernel joins new mappings that adjoin, but none that had pages, and bounds
+        # their number.
+        flags = _MAP_ZEROS | _MAP_FIXED
+        if self._mmap(address, size, mmap.PROT_READ, flags, -1, 0) == _FAILED:
+            self._madvise(address, size, _MADV_DONTNEED)
 
     def unmap(self, address: int, size: int) -> None:
         self._munmap(address, size)

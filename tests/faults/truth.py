@@ -84,7 +84,6 @@ class Truth:
     alive: int = 0
     tick: int = 0
     retired: bool = False
-    unsaid: bool = False  # a writer may have died before it said that streams changed
     bars: int = 0  # the feed's counter: of what was closed since its first segment
 
     @property
@@ -133,7 +132,6 @@ class Truth:
     def taken(self, now: int) -> None:
         """Return this segment after a writer took it, reused or new."""
         self.alive = self.tick = now
-        self.unsaid = False
         self.state = "connected"
         for stream in self.streams.values():
             stream.recovering = False

@@ -16,8 +16,9 @@ from support import cores, forks, payload
 from support.mapped_ring import MappedRing, kept_bytes, limited, mapped_ring
 from support.ring_on_bytes import bench, prices
 
-from shmfeed.errors import BadArgumentError
+from shmfeed.errors import BadArgumentError, StreamNotFoundError
 from shmfeed.layout import (
+    E_EPOCH,
     E_WORD,
     H_TAKEN,
     S_EPOCH,
@@ -272,6 +273,27 @@ class TestValid:
         assert held.valid
         assert payload.bad_rows(held) == 0
 
+    def test_an_entry_given_to_another_stream_sets_aside(self, ring, core) -> None:
+        ring.close(HISTORY)
+        reader = ring.reader(core)
+        held = reader.view(20)
+        at = ring.geometry.entry_word(0)
+        ring.words.ints[at + E_EPOCH] += 1
+        ring.words.ints[at + E_WORD] += 1 << SLOT_BITS
+        for _ in range(2):
+            with pytest.raises(StreamNotFoundError):
+                reader.view(1)
+            assert kept_bytes() > 0
+        slot = ring.geometry.slot_word(0)
+        ring.words.ints[slot + S_EPOCH] += 1
+        ring.words.ints[slot + SLOT_HEADER_WORDS : slot + 2000] = memoryview(
+            bytes(8 * (2000 - SLOT_HEADER_WORDS))
+        ).cast("q")
+        assert held.valid
+        assert payload.bad_rows(held) == 0
+        del held
+        assert kept_bytes() == 0
+
 
 class TestTheSegment:
     def test_no_slice_holds_it(self, core) -> None:
@@ -396,6 +418,24 @@ class TestWhereNothingCanBeKept:
         with forks.Fork(work) as child:
             assert child.result() == [0, True, True, True, True, 60]
 
+    @pytest.mark.timeout(60)
+    def test_a_slot_is_mapped_once_the_limit_is_raised(self, ring, core) -> None:
+        def work() -> list[object]:
+            large = mapped_ring(200_000, 1000, cores.SERVING)
+            large.close(50)
+            reader = large.reader(core)
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * PAGE
+            _, most = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), most))
+            before = len(mappings())
+            reader.view(20)
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
+            held = reader.view(20)
+            return [len(mappings()) - before, held.valid]
+
+        with forks.Fork(work) as child:
+            assert child.result() == [1, True]
+
     def test_a_move_that_fails_leaves_the_rows(self, core, monkeypatch) -> None:
         if core is not cores.PURE:
             pytest.skip("it changes the pure core")
@@ -436,6 +476,33 @@ class TestTheLimit:
                 else:
                     assert (rows.values == 0).all()
             assert reader.lost == reader.lapped == 20 - sum(valid)
+
+    def test_rows_given_up_need_few_mappings(self, ring, core) -> None:
+        ring.close(HISTORY)
+        reader = ring.reader(core)
+        held, before = [], len(mappings())
+        with limited(3 * 18 * PAGE):
+            for _ in range(60):
+                held.append(reader.view(5))
+                ring.close(CAPACITY - 20)
+                assert reader.count
+            assert len(mappings()) - before < 20
+            assert held[-1].valid
+            assert not held[0].valid
+
+    @pytest.mark.timeout(120)
+    def test_areas_leave_half_of_the_mappings(self, core) -> None:
+        ring = mapped_ring(1, 1, cores.SERVING)
+        reader = ring.reader(core)
+        held, before = [], len(mappings())
+        for _ in range(keeping.MOST_AREAS + 500):
+            ring.close(1)
+            held.append(reader.view(1))
+        assert len(mappings()) - before < keeping.MOST_AREAS + 100
+        valid = [rows.valid for rows in held]
+        assert valid == sorted(valid)
+        assert keeping.MOST_AREAS <= sum(valid) < keeping.MOST_AREAS + 10
+        assert reader.lost == len(held) - sum(valid)
 
     def test_a_lower_limit_holds_at_once(self, ring, core) -> None:
         ring.close(HISTORY)
@@ -485,7 +552,7 @@ class TestProcessesAndThreads:
         thread.start()
         try:
             seen = []
-            for n in (rows, 100):  # the second one is the control
+            for n in (rows, 1000):  # the second one is the control
                 held = reader.view(n)
                 before = turns[0]
                 found = reader.snapshot(n) if copy == "snapshot" else held.copy()

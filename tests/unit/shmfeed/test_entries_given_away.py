@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from support.cores import Core
@@ -102,6 +103,24 @@ def test_rings_of_the_old_stream_find_it_gone(writer) -> None:
         assert ring.forming().open_time == 2 * HOUR
         with pytest.raises(StreamNotFoundError):
             _ = other.count
+
+
+@pytest.mark.parametrize("read", [True, False], ids=["read", "control"])
+def test_a_read_of_a_stream_that_is_gone_sets_its_rows_aside(writer, read) -> None:
+    fill(writer, A)
+    fill(writer, B)
+    with shmfeed.attach(writer.name) as feed:
+        ring = feed.ring(*A)
+        held = ring.view(5)
+        closes = held["close"].tolist()
+        keys = [A, *((f"S{number}", "1h") for number in range(20))]
+        for old, new in pairwise(keys):  # until the slot is used again
+            replace(writer, old, new)
+            if read:
+                with pytest.raises(StreamNotFoundError):
+                    _ = ring.count
+        assert held.valid == read
+        assert (held["close"].tolist() == closes) == read
 
 
 def test_the_new_stream_begins_with_nothing_of_the_old(writer) -> None:
