@@ -23,7 +23,7 @@ from wealthdata.context import (
     open_sources,
     strategy_time,
 )
-from wealthdata.cross_section import Shape, build_frame, planes_of
+from wealthdata.cross_section import Planes, Shape, build_frame, planes_of
 from wealthdata.frame import (
     TIME,
     FrameTemplate,
@@ -206,6 +206,7 @@ class GeneralQuery(NamedTuple):
         planes = planes.newest(shape, limit)
         attrs["absent"] = [symbol for symbol in symbols if symbol not in present]
         attrs["gaps"] = planes.gaps(self.timeframe)
+        attrs["forming"] = attrs["forming"] and _have_forming(planes, found)
         return build_frame(planes, self.fields, shape, attrs)
 
     def _find_each(
@@ -245,6 +246,15 @@ class GeneralQuery(NamedTuple):
         }
         validity: Any = found.columns
         return make_attrs(validity.validity if shared else True, values)
+
+
+def _have_forming(planes: Planes, found: dict[str, FoundBars]) -> bool:
+    """Return True if any security's last row is its forming bar."""
+    for symbol, closes in zip(planes.symbols, planes.close_time, strict=True):
+        bars, _, last, *_ = found[symbol]
+        if bars.forming and last == len(bars) and bars.close_time[-1] in closes[-1:]:
+            return True
+    return False
 
 
 def run(

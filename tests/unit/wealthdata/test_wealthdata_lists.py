@@ -244,6 +244,18 @@ def test_forming_bars_of_a_list(writer: FeedWriter, wide: bool) -> None:
     assert found.attrs["shmfeed"].forming
 
 
+def test_a_forming_bar_that_is_not_shown_is_not_claimed(writer: FeedWriter) -> None:
+    fill(writer, {"A": [0, 1], "B": [0, 1], "C": [5]})
+    writer.add_stream("B", "1h").update_forming(opens(2), *prices(2))
+    for shape in ({"align": True}, {"align": True, "wide": True}):
+        for pair in (["A", "B"], ["B", "C"]):
+            found = get_price(pair, include_now=True, **shape)
+            assert not found.attrs["shmfeed"].forming
+    assert get_price(["A", "B"], include_now=True).attrs["shmfeed"].forming
+    found = get_price(["B", "C"], count=1, include_now=True, wide=True)
+    assert not found.attrs["shmfeed"].forming
+
+
 def test_a_stream_that_stopped_bounds_an_aligned_frame(writer: FeedWriter) -> None:
     fill(writer, {"A": [0, 1, 2], "B": list(range(40))})
     for way in WAYS:
