@@ -115,11 +115,11 @@ futex_wait(PyObject *Py_UNUSED(module), PyObject *args)
     return woken < 0 ? NULL : PyBool_FromLong(woken);
 }
 
-#define FEW_SLEEPERS 2
+#define FEW_SLEEPERS 16
 
-/* Wake all sleepers of these bits. Each of them costs microseconds, so a herd is woken
-   without the GIL. If a sandbox refuses the call, sleepers poll, so a failed wake does
-   not matter. */
+/* Wake all sleepers of these bits. Each of them costs microseconds, so the rest of a herd
+   is woken without the GIL; a second call for a few would cost more than it frees. If a
+   sandbox refuses the call, sleepers poll, so a failed wake does not matter. */
 static inline void
 futex_wake_all(uint32_t *word, uint32_t mask)
 {
