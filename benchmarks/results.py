@@ -19,6 +19,7 @@ HEADLINES = frozenset(
         "get_price of 500 x 20 x 5, beside the replaced path",
         "append(wake=False) beside the blackboard write",
         "p50 from store to awake, beside Redis pub/sub",
+        "p50 from store to awake with spin, beside a bare futex in C",
         "one read among attached processes, the costliest size beside 1",
         "private memory of a reader of all streams",
         "a whole feeder beside a bare receive loop, binance",

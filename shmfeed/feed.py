@@ -306,9 +306,10 @@ class Ring(ReattachingReader):
         and sleeps again.
 
         With `spin` it looks without sleeping for that long in each timeframe, around
-        the instant at which the ring's last bars arrived. It then sees a bar within
-        about a microsecond, and uses up to `spin` seconds of a core for each bar. The
-        first bar, and bars without a steady pace, are waited for asleep.
+        the instant at which the ring's last bars arrived. It then has a bar within
+        some microseconds if a core is free for it, and uses up to `spin` seconds of
+        that core for each bar. The first bar, and bars without a steady pace, are
+        waited for asleep.
 
         Args:
             after: A bar number, usually the count that was seen last.

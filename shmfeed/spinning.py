@@ -1,8 +1,8 @@
 """The plan of a waiter that spins: sleep, then look around the instant of the next bar.
 
 A *look* loads words of the segment without sleeping until one changes. A sleeper runs
-some tens of microseconds after a bar has closed; a look sees the bar within about one
-microsecond, but uses a core. Bars arrive at instants that repeat: a venue closes a bar
+some tens of microseconds after a bar has closed; a look sees the bar within about two
+microseconds, but uses a core. Bars arrive at instants that repeat: a venue closes a bar
 at an instant of the timeframe's grid, and sends it after a steady delay. So a waiter
 that may spin sleeps until shortly before the next such instant, looks for as long as
 its budget allows, and sleeps again.
@@ -24,11 +24,10 @@ from shmfeed.text import repr_short
 from shmfeed.validation import check_seconds
 
 MOST_SPIN = 1.0  # seconds
-# The longest single look. Between two looks the waiter checks for signals, a dead
-# feeder and another segment. That also keeps the waiter's Python code in the CPU's
-# caches for the bar that ends a look.
-SLICE_NS = 100_000
-_SLICE_OF_A_RING_NS = 20_000  # a longer look at many rings, which take longer to check
+# The longest single look, for each ring: many take longer to check. Between two looks
+# the waiter checks for signals, a dead feeder and another segment. That also keeps its
+# Python code in the CPU's caches for the bar that ends a look.
+SLICE_NS = 20_000
 _LEAD_NS = 150_000  # how much later than asked a sleep may end
 _KEPT = 8  # arrivals
 
@@ -56,6 +55,11 @@ class Arrivals:
     It also holds how long waiters have spun in the current timeframe. Times are those
     of the boot clock, in ns.
 
+    Attributes:
+        newest: An arrival that is yet to be noted, 0 once it is. A waiter that
+            has a bar leaves the time here and returns: to note it at once would keep
+            the caller waiting for some microseconds.
+
     Args:
         timeframe: Of the stream.
 
@@ -63,13 +67,13 @@ class Arrivals:
     at another time.
     """
 
-    __slots__ = ("_seen", "_spent", "_spent_in", "_window", "period")
+    __slots__ = ("_seen", "_spent", "_spent_in", "_window", "newest", "period")
 
     def __init__(self, timeframe: str) -> None:
         self.period = duration(timeframe) * 1_000_000
         self._seen: deque[int] = deque(maxlen=_KEPT)
         self._window: Window | None = None
-        self._spent_in = self._spent = 0
+        self._spent_in = self._spent = self.newest = 0
 
     def note(self, at: int) -> None:
         """Record that a bar arrived."""
@@ -82,6 +86,9 @@ class Arrivals:
         It ends after `now`, and begins at least half a timeframe after the last
         arrival. None before the first arrival, and if they have no steady phase.
         """
+        if self.newest:
+            self.note(self.newest)
+            self.newest = 0
         window = self._window
         if window is None or window.end <= now or window.end - window.start != length:
             window = self._window = self._next_window(now, length)
@@ -140,15 +147,20 @@ class Spinner:
     Args:
         arrivals: Of the rings waited for, at least one.
         spin: Seconds, above 0.
+
+    Attributes:
+        has_planned: False until `plan` is called: a bar that is there before that
+            arrived at an unknown time.
     """
 
-    __slots__ = ("_length", "_shortest", "_slice", "arrivals")
+    __slots__ = ("_length", "_shortest", "_slice", "arrivals", "has_planned")
 
     def __init__(self, arrivals: Sequence[Arrivals], spin: float) -> None:
         self.arrivals = arrivals
+        self.has_planned = False
         self._shortest = min(arrivals, key=lambda each: each.period)
         self._length = max(1, int(spin * 1e9))
-        self._slice = max(SLICE_NS, _SLICE_OF_A_RING_NS * len(arrivals))
+        self._slice = SLICE_NS * len(arrivals)
 
     def plan(self, rest_ns: int) -> tuple[bool, int]:
         """Return True if the waiter shall look, False if sleep, and for how many ns.
@@ -156,6 +168,7 @@ class Spinner:
         Args:
             rest_ns: How long it may look or sleep, at least 1.
         """
+        self.has_planned = True
         now = boot_ns()
         left = self._shortest.left(now, self._length)
         windows = (each.window(now, self._length) for each in self.arrivals)

@@ -122,12 +122,11 @@ def _spin_or_sleep_past(
 ) -> int:
     """Look or sleep once, as the spinner plans. Return the count."""
     count = reader.count
-    if count > after:
-        return count  # it arrived at an unknown time
-    looks, rest_ns = spinner.plan(rest_ns)
-    count = (spin_past if looks else sleep_past)(reader, after, rest_ns)
-    if count > after:
-        spinner.arrivals[0].note(reader.updated)
+    if count <= after:
+        looks, rest_ns = spinner.plan(rest_ns)
+        count = (spin_past if looks else sleep_past)(reader, after, rest_ns)
+    if count > after and spinner.has_planned:
+        spinner.arrivals[0].newest = reader.updated
     return count
 
 
@@ -268,4 +267,4 @@ class WaitSet(Generic[R]):
         if self._spinner is not None:
             for number, (_, reader, after, _) in enumerate(self._waited):
                 if reader.count > after:
-                    self._spinner.arrivals[number].note(reader.updated)
+                    self._spinner.arrivals[number].newest = reader.updated

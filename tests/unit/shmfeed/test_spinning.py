@@ -71,6 +71,14 @@ class TestArrivals:
         window = arrivals(0.25, 1.25, 2.75, 3.75).window(START + 4 * SECOND, SPIN)
         assert window.start < START + round(4.75 * SECOND) < window.end
 
+    def test_the_newest_arrival_is_noted_for_the_next_window(self) -> None:
+        found = arrivals(0.25)
+        found.newest = START + round(1.2505 * SECOND)
+        window = found.window(START + round(1.2506 * SECOND), SPIN)
+        middle = START + round(2.25025 * SECOND)
+        assert abs(window.start + SPIN // 2 - middle) <= 1
+        assert found.newest == 0
+
     def test_without_a_steady_phase_none_is_expected(self) -> None:
         """Bars of a minute that come each 7.3 s, as in a fast simulation."""
         found = arrivals(*(7.3 * n for n in range(8)), timeframe="1m")
@@ -144,7 +152,7 @@ class TestSpinner:
         clock(1.2484)
         spinner = Spinner([arrivals(0.25)], 0.4)
         looked = 0.0
-        for _ in range(10_000):
+        for _ in range(20_000):
             looks, rest = spinner.plan(10 * SECOND)
             if not looks:
                 break
@@ -159,18 +167,19 @@ class TestSpinner:
         both = [arrivals(0.25), arrivals(0.2495)]
         spinner = Spinner(both, 0.003)
         clock(1.2484)
-        assert spinner.plan(SECOND) == (True, SLICE_NS)
+        assert spinner.plan(SECOND) == (True, 2 * SLICE_NS)
         both[1].note(START + round(1.24845 * SECOND))
         clock(1.2485)
-        assert both[0].left(START + round(1.2485 * SECOND), SPIN) == SPIN - SLICE_NS
-        assert spinner.plan(SECOND) == (True, SLICE_NS)  # for the other ring
+        assert both[0].left(START + round(1.2485 * SECOND), SPIN) == SPIN - 2 * SLICE_NS
+        assert spinner.plan(SECOND) == (True, 2 * SLICE_NS)  # for the other ring
 
     @pytest.mark.parametrize("rings", [1, 5, 50])
     def test_no_more_is_spun_than_asked_whatever_the_bars_do(
         self, clock, rings
     ) -> None:
-        spun, seconds = spun_at_random(clock, rings)
-        assert 0 < spun <= 0.003 * (seconds + 2)
+        runs = [spun_at_random(clock, rings) for _ in range(5)]
+        assert any(spun for spun, _ in runs)  # one run may meet no window
+        assert all(spun <= 0.003 * (seconds + 2) for spun, seconds in runs)
 
     def test_without_the_budget_more_is_spun(self, clock, monkeypatch) -> None:
         """The control: each of many rings spins around its own phase."""

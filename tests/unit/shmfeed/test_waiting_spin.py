@@ -112,6 +112,24 @@ class TestResults:
         window = rings[0]._arrivals.window(boot_ns(), 2_000_000)
         assert abs(window.start + 1_000_000 - HOUR_NS - boot_ns()) < 5e9
 
+    def test_a_bar_between_two_looks_teaches_too(
+        self, ring_writer, rings, monkeypatch, call
+    ) -> None:
+        """A bar that comes while the waiter plans, and one that was there before."""
+        plan = spinning.Spinner.plan
+
+        def plan_late(spinner: spinning.Spinner, rest_ns: int) -> tuple[bool, int]:
+            planned = plan(spinner, rest_ns)
+            close(stream(ring_writer), 0)
+            return planned
+
+        monkeypatch.setattr(spinning.Spinner, "plan", plan_late)
+        assert call(rings[0], 0, timeout=20, spin=0.002) in (1, [rings[0]])
+        assert rings[0]._arrivals.newest
+        rings[0]._arrivals = Arrivals(rings[0].timeframe)
+        assert call(rings[0], 0, timeout=20, spin=0.002) in (1, [rings[0]])
+        assert not rings[0]._arrivals.newest
+
     def test_a_closed_writer_ends_a_look(self, ring_writer, rings, looks, call) -> None:
         expect(rings[0], 0.3)
         waiter = InThread(call, rings[0], 0, timeout=None, spin=1)
