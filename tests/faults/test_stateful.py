@@ -73,6 +73,7 @@ SAYINGS = [
     ("beat",),
     ("beat",),
 ]
+FIRST = ["nothing", "swap", "lap", "exchange"]
 ENDS = ["kill", "kill", "kill", "close", "unlink"]
 
 streams = st.integers(0, len(POOL) - 1)
@@ -119,8 +120,8 @@ class FeedModel(RuleBasedStateMachine):
     clock: nursery.Clock
     tally: Counter
 
-    @initialize(geometry=st.sampled_from(GEOMETRIES))
-    def begin(self, geometry: tuple[int, int, int]) -> None:
+    @initialize(geometry=st.sampled_from(GEOMETRIES), first=st.sampled_from(FIRST))
+    def begin(self, geometry: tuple[int, int, int], first: str) -> None:
         self.clock.now = BEGINNING
         self.segments: list[Truth] = []  # all of them so far, in their last state
         self.current: int | None = None  # the one that has the feed's name
@@ -130,6 +131,14 @@ class FeedModel(RuleBasedStateMachine):
         self.add(0, 0)
         self.write_until(0, 0, 1, "append")
         self.come()
+        # What a seed may never draw in this order by chance.
+        self.slice(0, 0, 1)
+        if first == "swap":
+            self.repair(0, 0, False, 0)
+        elif first == "lap":
+            self.write_until(0, 0, 1, "lap")
+        elif first == "exchange":
+            self.exchange(0, 0)
 
     # The writer's.
 
