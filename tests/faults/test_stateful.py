@@ -73,7 +73,7 @@ SAYINGS = [
     ("beat",),
     ("beat",),
 ]
-FIRST = ["nothing", "swap", "lap", "exchange"]
+FIRST = ["nothing", "swap", "lap", "exchange", "torn update"]
 ENDS = ["kill", "kill", "kill", "close", "unlink"]
 
 streams = st.integers(0, len(POOL) - 1)
@@ -139,6 +139,8 @@ class FeedModel(RuleBasedStateMachine):
             self.write_until(0, 0, 1, "lap")
         elif first == "exchange":
             self.exchange(0, 0)
+        elif first == "torn update":
+            self.write_until(6, 0, 1, "update")
 
     # The writer's.
 
@@ -204,6 +206,7 @@ class FeedModel(RuleBasedStateMachine):
         if kind == "update":
             if step:  # a whole bar first, which a death may tear
                 self.tell(0, "update", key, self.bar(key, opened))
+                step = 1 + step % 12
             self.tell(step, "update", key, self.bar(key, opened))
             return
         bars = []
