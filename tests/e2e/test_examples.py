@@ -143,15 +143,15 @@ def test_a_feed_of_your_own(child, env, feed_name):
 
 
 @pytest.mark.parametrize(
-    ("page", "columns"),
+    ("page", "word", "columns"),
     [
-        ("README.md", "open high low close volume"),
-        ("docs/strategies.md", "open high low close volume"),
-        ("docs/joinquant.md", "close volume"),
+        ("README.md", "count=20", "open high low close volume"),
+        ("docs/strategies.md", "frame = ", "open high low close volume"),
+        ("docs/joinquant.md", "count=20", "close volume"),
     ],
 )
-def test_the_first_call_of_a_page(child, env, feeder, page, columns):
-    call = re.search(r"get_price\(.*\)", python_block(page, "count=20"))[0]
+def test_the_first_call_of_a_page(child, env, feeder, page, word, columns):
+    call = re.search(r"get_price\(.*\)", python_block(page, word))[0]
     code = f"""
 from wealthdata import get_price
 frame = {call}

@@ -43,7 +43,7 @@ sys.stdin.read()
 """
 
 READER = """
-import asyncio, json, sys, threading
+import asyncio, json, sys, threading, time
 import shmfeed
 from shmfeed import aio, core
 from shmfeed.feed import attach, wait
@@ -95,7 +95,8 @@ def in_threads(calls):
     return threads, answers
 
 rings = {what: bound() for what in VERBS}  # each verb finds the successor by itself
-old_epoch = bound()[1].epoch
+probe = bound()[1]
+old_epoch = probe.epoch
 sys.stdin.readline()
 told({"core": core.build})
 sys.stdin.readline()  # the feeder was killed, its signs are ahead
@@ -110,6 +111,8 @@ threads, answers = in_threads(SLEEPERS)
 sys.stdin.readline()
 told({"sleeping": len(threads)})
 sys.stdin.readline()  # the successor is there
+while probe.count == old:  # reads look its name up once in a few milliseconds
+    time.sleep(0.001)
 told({what: call(*rings[what]) for what, call in VERBS.items()})
 for thread in threads:
     thread.join()
