@@ -1,3 +1,3 @@
 """The version of the package. The build reads it from here without importing it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
