@@ -73,8 +73,9 @@ from shmfeed.layout import (
     Geometry,
 )
 from shmfeed.memory.bar_cells import bar_cells, check_time
+from shmfeed.memory.binding import SlotBinding
 from shmfeed.memory.bound_entry import BoundEntry
-from shmfeed.memory.keeping import Area, SlotBinding
+from shmfeed.memory.keeping import Area
 from shmfeed.memory.right import ENDED, Right, not_copied, refuse_append
 from shmfeed.memory.rows import ROW, Rows, Slice, column_number
 from shmfeed.memory.words import (
@@ -188,7 +189,9 @@ class RingReader(BoundEntry):
                 # None if the area was closed meanwhile.
                 found = self._binding.slice_of(area, word, first, last)
                 if found is not None:
-                    return Slice(*found)
+                    rows = Slice(*found)
+                    if found[0].join(found[1]):
+                        return rows
                 continue
             budget = budget or self.retry_budget("view")
             budget.spend()

@@ -59,16 +59,14 @@ from shmfeed.layout import (
     S_INTENT,
     SLOT_BITS,
     SLOT_HEADER_WORDS,
-    SLOT_MASK,
     WORD,
-    Geometry,
 )
 from shmfeed.memory.pages import (
     FloatArray,
     IntArray,
+    address_of,
     columns_at,
     joined,
-    memory_at,
     page_calls,
     slot_bytes,
     touched_bytes,
@@ -245,16 +243,13 @@ class Area:
         """Return an area of the same slot that is mapped by itself, if it can be."""
         calls = page_calls()
         size = slot_bytes(self.capacity)
-        address = None if calls is None else calls.duplicate(self.address, size)
-        if calls is None or address is None:
+        pages = None if calls is None else calls.duplicate(self.address, size)
+        if pages is None:
             return None
-        raw = memory_at(address, size)
+        # The mapping ends with its last array. The garbage collector clears neither.
+        raw = np.frombuffer(pages, np.uint8)
         raw.flags.writeable = False
         words = Words(raw, "the slot")
-        # The finalizer is the array's: the garbage collector would call that of an area
-        # in a cycle before the `__del__` of its slices, which look into the memory. It
-        # does not track arrays, which die when the area's own parts are taken down.
-        weakref.finalize(raw, calls.unmap, address, size).atexit = False
         return Area(words, 0, self.capacity, self.guard, self.tally, can_keep=True)
 
     def join(self, validity: Validity) -> bool:
@@ -276,13 +271,13 @@ class Area:
     def update_due(self) -> int:
         """Note which slices were overwritten, and return the next count that is due."""
         with KEEPING:
-            self.due = NEVER  # `join` waits for the lock from here on
-            for validity in list(self.living):
-                if validity.state < KEPT and not self.is_intact(
-                    validity.word, validity.first
-                ):
-                    self.mark_lapped(validity)
-            self.due = min(map(self._due, list(self.living)), default=NEVER)
+            try:
+                self.due = NEVER  # `join` waits for the lock from here on
+                self._judge(self)
+                self.due = min(map(self._due, list(self.living)), default=NEVER)
+            except BaseException:  # a signal handler's
+                self.due = 0
+                raise
             return self.due
 
     def set_aside(self, segment_area: "Area") -> bool:
@@ -293,27 +288,45 @@ class Area:
         with KEEPING:
             if self.closed or not self.can_keep:
                 return False
-            self.closed = True
-            self.segment_area = segment_area
-            moved = bool(self.living) and self._move(segment_area.address)
-            if moved:
-                for validity in list(self.living):  # K5
-                    if validity.state == LAPPED:
-                        continue
-                    if segment_area.is_intact(validity.word, validity.first):
-                        validity.state = KEPT
-                    else:
-                        self.mark_lapped(validity)
-            self.segment_area = None
-            return moved
+            try:
+                self.closed = True
+                self.segment_area = segment_area
+                if self.living:
+                    self._move(segment_area.address)
+                self._settle(segment_area)
+            except BaseException:  # a signal handler's
+                self._settle(segment_area)
+                raise
+            return self.moved
+
+    @property
+    def moved(self) -> bool:
+        """True if the slices are set aside: no other slot has epoch 0."""
+        return self.can_keep and self.words[self.at + S_EPOCH] == 0
+
+    def _settle(self, segment_area: "Area") -> None:
+        if self.moved:
+            self._judge(segment_area, KEPT)  # K5
+        else:
+            _forget(weakref.ref(self))
+        self.segment_area = None
+
+    def _judge(self, area: "Area", whole: int = LIVE) -> None:
+        # Note which slices were overwritten; the others are `whole`, if that is KEPT.
+        for validity in list(self.living):
+            if validity.state < KEPT:
+                if not area.is_intact(validity.word, validity.first):
+                    self.mark_lapped(validity)
+                elif whole:
+                    validity.state = whole
 
     def reopen(self) -> None:
         """Let slices join again, after they could not be set aside."""
         with KEEPING:
+            self.closed, self.due = False, 0
             for validity in list(self.living):
                 if validity.state == LIVE:
                     validity.state = UNKEPT
-            self.closed = False
             self.update_due()
 
     def mark_lapped(self, validity: Validity) -> None:
@@ -329,7 +342,7 @@ class Area:
             return validity.first + self.capacity + 1
         return NEVER
 
-    def _move(self, segment: int) -> bool:
+    def _move(self, segment: int) -> None:
         calls = page_calls()
         ranges = joined(
             (start, start + validity.last - validity.first)
@@ -339,99 +352,19 @@ class Area:
         needed = touched_bytes(self.capacity, ranges)
         size = slot_bytes(self.capacity)
         if needed > _Kept.limit or calls is None:
-            return False
+            return
         copy = calls.allocate(size)
         if copy is None:
-            return False
+            return
         source = columns_at(self.address, self.capacity)
-        into = columns_at(copy, self.capacity)
+        into = columns_at(address_of(copy), self.capacity)
         for first, last in ranges:
             into[:, first:last] = source[:, first:last]
-        if not calls.move(copy, size, self.address, segment):
-            return False
         _make_room(needed)
         if needed:
             _Kept.areas[weakref.ref(self, _forget)] = needed
             _Kept.bytes += needed
-        return True
-
-
-class SlotBinding:
-    """The slot that a reader reads from: `pair` is the catalog word and the area.
-
-    The area is the segment's own memory until the first slice is made.
-    """
-
-    __slots__ = ("_geometry", "_words", "pair", "tally")
-
-    def __init__(self, words: Words, geometry: Geometry, word: int) -> None:
-        self._words = words
-        self._geometry = geometry
-        self.tally = Tally()
-        # Set by one assignment: another thread sees the old pair or the new one.
-        self.pair: tuple[int, Area] = word, self._segment_area(word)
-
-    def move(self, word: int) -> tuple[int, Area]:
-        """Use the slot that `word` names; set the old one's living slices aside."""
-        with KEEPING:
-            old = self.pair
-            if old[0] != word:
-                self.pair = word, self._segment_area(word)
-                self._leave_slot(*old)
-            return self.pair
-
-    def leave(self) -> None:
-        """Set aside what lives: the stream has no rows that this reader may read."""
-        with KEEPING:
-            word, old = self.pair
-            if old.living:
-                self.pair = word, self._segment_area(word)
-                self._leave_slot(word, old)
-
-    def slice_of(
-        self, area: Area, word: int, first: int, last: int
-    ) -> tuple[Area, Validity] | None:
-        """Return the area and the validity of a new slice, None if the read must retry.
-
-        Maps the slot by itself for its first slice.
-        """
-        if not area.can_keep and self._words.mapped and not area.living:
-            with KEEPING:
-                if self.pair[1] is not area:
-                    return None
-                alone = area.map_alone()
-                if alone is not None:
-                    self.pair = word, alone
-                    area = alone
-        validity = Validity(area, word, first, last)
-        return (area, validity) if area.join(validity) else None
-
-    def keep(self, area: Area, count: int) -> None:
-        """Set slices aside if need be: the published `count` has reached `area.due`."""
-        with KEEPING:
-            word, current = self.pair
-            if current is not area or area.update_due() > count:
-                return
-            segment_area = self._segment_area(word)
-            self.pair = word, segment_area  # K1
-            if not area.set_aside(segment_area):
-                area.reopen()
-                self.pair = word, area
-
-    def _segment_area(self, word: int) -> Area:
-        geometry = self._geometry
-        at = geometry.slot_word(word & SLOT_MASK)
-        capacity, guard = geometry.capacity, geometry.guard
-        return Area(self._words, at, capacity, guard, self.tally)
-
-    def _leave_slot(self, word: int, area: Area) -> None:
-        if area.living:
-            area.update_due()
-            area.set_aside(self._segment_area(word))
-
-    def __del__(self) -> None:
-        if hasattr(self, "pair"):  # the constructor may have failed
-            self._leave_slot(*self.pair)
+        calls.move(copy, size, self.address, segment)
 
 
 class _Kept:
@@ -444,7 +377,9 @@ class _Kept:
 
 def _forget(area: "weakref.ref[Area]") -> None:
     with KEEPING:
-        _Kept.bytes -= _Kept.areas.pop(area, 0)
+        if area in _Kept.areas:  # no call, and no signal handler, in between
+            _Kept.bytes -= _Kept.areas[area]
+            del _Kept.areas[area]
 
 
 def _make_room(needed: int) -> None:

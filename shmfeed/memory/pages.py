@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from shmfeed.layout import COLUMNS, SLOT_HEADER_WORDS, WORD
 
 _MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
-_MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000
+_MAP_FIXED, _MAP_NORESERVE, _MAP_FIXED_NOREPLACE = 0x10, 0x4000, 0x100000
 _MAP_ZEROS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
 _MADV_DONTNEED, _MADV_NOHUGEPAGE = 4, 15
 _FAILED = ctypes.c_void_p(-1).value
+_HELD: dict[mmap.mmap, None] = {}  # their addresses are perhaps another mapping's
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -62,6 +63,12 @@ def memory_at(address: int, size: int) -> NDArray[np.uint8]:
     return np.frombuffer(memory, np.uint8)
 
 
+def address_of(pages: mmap.mmap) -> int:
+    """Return the address at which a mapping begins."""
+    address: int = np.frombuffer(pages, np.uint8).__array_interface__["data"][0]
+    return address
+
+
 def columns_at(address: int, capacity: int) -> FloatArray:
     """Return the columns of the slot at an address. The array does not own them."""
     shape = len(COLUMNS), 2 * capacity
@@ -84,35 +91,65 @@ class PageCalls:
         self._madvise = _function(library.madvise, number, pointer, size, number)
         self._munmap = _function(library.munmap, number, pointer, size)
 
-    def duplicate(self, address: int, size: int) -> int | None:
+    def duplicate(self, address: int, size: int) -> mmap.mmap | None:
         """Map the same shared pages a second time, read-only."""
-        # An old size of 0 duplicates a shared mapping; no descriptor is needed.
-        copy = self._mremap(address, 0, size, _MREMAP_MAYMOVE, None)
-        if copy == _FAILED:
+        copy = self.allocate(size)
+        if copy is None:
             return None
-        return self._protect(copy, size)
+        # An old size of 0 duplicates a shared mapping; no descriptor is needed.
+        flags, own = _MREMAP_MAYMOVE | _MREMAP_FIXED, address_of(copy)
+        failed = False
+        try:
+            failed = self._mremap(address, 0, size, flags, own) == _FAILED
+        finally:
+            if failed:
+                self._fill(own, size)
+        if failed or self._mprotect(own, size, mmap.PROT_READ) < 0:
+            return None
+        return copy
 
-    def allocate(self, size: int) -> int | None:
-        """Return the address of zeros that cost no memory until they are written."""
+    def allocate(self, size: int) -> mmap.mmap | None:
+        """Return zeros that cost no memory until they are written.
+
+        The object owns the addresses from its first moment: an exception that a signal
+        handler raises after any step leaves no mapping behind.
+        """
         access = mmap.PROT_READ | mmap.PROT_WRITE
-        address = self._mmap(None, size, access, _MAP_ZEROS, -1, 0)
-        if address == _FAILED:
+        try:
+            pages = mmap.mmap(-1, size, flags=_MAP_ZEROS, prot=access)
+        except (OSError, ValueError):
             return None
         # A huge page would cost 2 MiB for each column.
-        self._madvise(address, size, _MADV_NOHUGEPAGE)
-        return int(address)
+        self._madvise(address_of(pages), size, _MADV_NOHUGEPAGE)
+        return pages
 
-    def move(self, copy: int, size: int, address: int, segment: int) -> bool:
+    def move(self, copy: mmap.mmap, size: int, address: int, segment: int) -> bool:
         """Move a copy to this address, read-only: steps K3 and K4."""
-        if self._protect(copy, size) is None:
+        own = address_of(copy)
+        if self._mprotect(own, size, mmap.PROT_READ) < 0:
             return False
         flags = _MREMAP_MAYMOVE | _MREMAP_FIXED
-        if self._mremap(copy, size, size, flags, address) == _FAILED:
-            # The kernel may have removed the old pages before it failed.
-            self._mremap(segment, 0, size, flags, address)
-            self._munmap(copy, size)
-            return False
-        return True
+        failed = False
+        try:
+            _HELD[copy] = None  # no handler runs before the next call has ended
+            failed = self._mremap(own, size, size, flags, address) == _FAILED
+        finally:
+            if failed:
+                # The kernel may have removed the old pages before it failed.
+                self._mremap(segment, 0, size, flags, address)
+                del _HELD[copy]
+            elif self._fill(own, size):
+                del _HELD[copy]
+        return not failed
+
+    def _fill(self, address: int, size: int) -> bool:
+        # Map something where an object lost its pages, as its end unmaps the addresses.
+        # If another thread has mapped them meanwhile, the object must not end.
+        flags = _MAP_ZEROS | _MAP_FIXED_NOREPLACE
+        found = self._mmap(address, size, mmap.PROT_READ, flags, -1, 0)
+        if found not in {address, _FAILED}:  # before Linux 4.17 the address is a hint
+            self._munmap(found, size)
+        return bool(found == address)
 
     def empty(self, address: int, size: int) -> None:
         """Give private memory back; it reads as zeros then."""
@@ -121,15 +158,6 @@ class PageCalls:
         flags = _MAP_ZEROS | _MAP_FIXED
         if self._mmap(address, size, mmap.PROT_READ, flags, -1, 0) == _FAILED:
             self._madvise(address, size, _MADV_DONTNEED)
-
-    def unmap(self, address: int, size: int) -> None:
-        self._munmap(address, size)
-
-    def _protect(self, address: int, size: int) -> int | None:
-        if self._mprotect(address, size, mmap.PROT_READ) < 0:
-            self._munmap(address, size)
-            return None
-        return address
 
 
 def _function(function: Any, result: Any, *arguments: Any) -> Any:

@@ -178,7 +178,8 @@ class Slice(Rows):
         self._validity = validity
 
     def __del__(self) -> None:
-        self._validity.end()
+        if hasattr(self, "_validity"):  # a signal handler may have raised before
+            self._validity.end()
 
     def _floats(self, columns: int | slice) -> FloatArray:
         return self._array(columns, _FLOAT64)

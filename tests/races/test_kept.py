@@ -145,7 +145,9 @@ def judge_before_the_copy(area, segment_area):
             if segment_area.is_intact(validity.word, validity.first)
         ]
         area.segment_area = segment_area
-        moved = bool(area.living) and area._move(segment_area.address)
+        if area.living:
+            area._move(segment_area.address)
+        moved = area.moved
         for validity in list(area.living):
             if moved:
                 validity.state = keeping.KEPT if validity in held else keeping.LAPPED
@@ -157,8 +159,7 @@ def copy_in_place(self, copy, size, address, segment):
     """Replace the pages by zeros and copy the rows there: without K4's one step."""
     flags = 0x4032  # private, anonymous, fixed, not reserved
     self._mmap(address, size, 3, flags, -1, 0)
-    pages.memory_at(address, size)[:] = pages.memory_at(copy, size)
-    self._munmap(copy, size)
+    pages.memory_at(address, size)[:] = pages.memory_at(pages.address_of(copy), size)
     return True
 
 
