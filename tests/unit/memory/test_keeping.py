@@ -486,7 +486,8 @@ class TestTheLimit:
                 held.append(reader.view(5))
                 ring.close(CAPACITY - 20)
                 assert reader.count
-            assert len(mappings()) - before < 20
+            # One each would be 60; some are of allocators that grow meanwhile.
+            assert len(mappings()) - before < 40
             assert held[-1].valid
             assert not held[0].valid
 
