@@ -200,7 +200,7 @@ import json, os, sys
 sys.path.insert(0, sys.argv[1])
 from support import reduced_platform
 import multiprocessing, msgspec, numpy, websocket, yaml
-import argparse, contextlib, io, shutil, traceback, warnings  # as on that system
+import argparse, contextlib, io, random, shutil, traceback, warnings  # as there
 warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside BLAS's threads
 fork, wait = os.fork, os.waitpid
 
