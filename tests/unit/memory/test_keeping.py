@@ -482,16 +482,21 @@ class TestTheLimit:
             assert reader.lost == reader.lapped == 20 - sum(valid)
 
     def test_rows_given_up_need_few_mappings(self, ring, core) -> None:
+        def set_aside() -> int:
+            # Rows set aside are read-only, private and of no file; an allocator's
+            # memory can be written.
+            fields = [line.split() for line in mappings()]
+            return sum(one[1] == "r--p" and len(one) == 5 for one in fields)
+
         ring.close(HISTORY)
         reader = ring.reader(core)
-        held, before = [], len(mappings())
+        held, before = [], set_aside()
         with limited(3 * 18 * PAGE):
             for _ in range(60):
                 held.append(reader.view(5))
                 ring.close(CAPACITY - 20)
                 assert reader.count
-            # One each would be 60; some are of allocators that grow meanwhile.
-            assert len(mappings()) - before < 40
+            assert set_aside() - before < 20  # one each would be 60
             assert held[-1].valid
             assert not held[0].valid
 
