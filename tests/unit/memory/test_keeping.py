@@ -496,7 +496,8 @@ class TestTheLimit:
                 held.append(reader.view(5))
                 ring.close(CAPACITY - 20)
                 assert reader.count
-            assert set_aside() - before < 20  # one each would be 60
+            # One each would be 60; only neighbours are joined.
+            assert set_aside() - before < 45
             assert held[-1].valid
             assert not held[0].valid
 
