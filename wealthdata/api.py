@@ -165,7 +165,7 @@ def _read_cached(
     try:  # not suppress(), which takes half a microsecond
         if security.__class__ is str:
             cached: Any = feed.queries.get((security, *asked))
-        elif isinstance(security, list):
+        elif isinstance(security, list | tuple):
             cached = feed.list_queries.get((tuple(security), *asked, *shape))
         else:
             return None

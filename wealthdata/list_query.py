@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from shmfeed.bar import FLOAT_FIELDS, Field, StreamKey, Timeframe, step
+from shmfeed.bar import Field, StreamKey, Timeframe, step
 from shmfeed.errors import MissingBarsWarning, StreamNotFoundError
 from shmfeed.feed import Cut, Ring, cut
 from shmfeed.status import HEALTHS, RingStatus, quiet_ns, rings_status
@@ -13,13 +13,10 @@ from wealthdata.attachment import AttachedFeed, always_copy
 from wealthdata.attrs import make_attrs
 from wealthdata.context import ContextView, current_views, strategy_time
 from wealthdata.cross_section import Planes, Shape, build_frame
-from wealthdata.frame import TIME
 from wealthdata.freshness import StreamId, check, end_outages, warn, warn_of_lost
-from wealthdata.long_frame import code_column, compiled_builder, long_template
+from wealthdata.long_frame import compiled_builder
 from wealthdata.price_table import PreparedRead, usual_attrs
-from wealthdata.request import DEFAULT_COUNT, check_stale_options
-
-NO_VIEWS = (), None  # of `current_views`
+from wealthdata.request import check_newest
 
 
 class CachedListQuery:
@@ -77,15 +74,11 @@ class CachedListQuery:
 
         Raise BadArgumentError, StaleFeedError or BusyRingError.
         """
-        if count is None:
-            count = DEFAULT_COUNT
-        elif count.__class__ is not int or count < 1:
+        newest = check_newest(count, max_age, on_stale)
+        if newest is None or include_now is not False or not isinstance(copy, bool):
             return None
-        if include_now is not False or not isinstance(copy, bool):
-            return None
+        count, max_age, on_stale = newest
         always_copy()  # names a value of SHMFEED_COPY that is not accepted
-        if not (max_age is None and on_stale.__class__ is str and on_stale == "warn"):
-            max_age, on_stale = check_stale_options(max_age, on_stale)
         try:
             found = cut(self._rings, count, self._fields, self._shape.align)
             status, each = self._statuses(max_age)
@@ -176,80 +169,6 @@ class CachedListQuery:
         worst = max(statuses, key=lambda status: HEALTHS.index(status.health))
         ages = [status.age for status in statuses if status.age is not None]
         return RingStatus(max(ages, default=None), worst.state, worst.health)
-
-
-class CachedListOfOne(CachedListQuery):
-    """A prepared read of a list of one security, by a snapshot instead of a cut.
-
-    A cut would take twice as long. Wide frames, months and reads beside a context are
-    left to the cut of CachedListQuery.
-    """
-
-    def __init__(
-        self,
-        feed: AttachedFeed,
-        symbols: tuple[str, ...],
-        timeframe: Timeframe,
-        fields: tuple[Field, ...],
-        shape: Shape,
-    ) -> None:
-        super().__init__(feed, symbols, timeframe, fields, shape)
-        self._ring = self._rings[0]
-        self._stream = (feed.name, symbols[0], timeframe)
-        self._step = 0 if shape.wide else step(timeframe)
-        self._template = long_template(fields)
-        rows = [FLOAT_FIELDS.index(field) for field in fields]
-        adjacent = rows == [*range(rows[0], rows[-1] + 1)]
-        self._rows: Any = slice(rows[0], rows[-1] + 1) if adjacent else rows
-
-    def read(
-        self,
-        count: int | None,
-        include_now: object,
-        copy: object,
-        max_age: float | None,
-        on_stale: Any,
-    ) -> pd.DataFrame | None:
-        number = DEFAULT_COUNT if count is None else count
-        if not (
-            self._step
-            and number.__class__ is int
-            and number > 0
-            and include_now is False
-            and isinstance(copy, bool)
-            and max_age is None
-            and on_stale.__class__ is str
-            and on_stale == "warn"
-            and current_views() == NO_VIEWS
-        ):
-            return super().read(count, include_now, copy, max_age, on_stale)
-        always_copy()
-        ring = self._ring
-        try:
-            bars = ring.snapshot(number)
-            age, state, health = status = ring.status()
-        except StreamNotFoundError:
-            return None  # the feed was recreated without this stream
-        if ring._lost:
-            warn_of_lost(ring)
-        rows = len(bars)
-        if not rows:
-            return super().read(count, include_now, copy, max_age, on_stale)
-        check(self._stream, status, None, "warn")
-        values: dict[str, Any] = {
-            "source": "live",
-            "feed": self._feed.name,
-            "age": age,
-            "state": state,
-            "health": health,
-            "forming": False,
-            "gaps": bars.missing(self._step),
-            "absent": [],
-        }
-        codes, attrs = code_column(self._carried, rows), make_attrs(True, values)
-        return self._template(
-            bars.floats[self._rows], bars.datetimes(TIME), codes, attrs
-        )
 
 
 class Carried(NamedTuple):

@@ -31,13 +31,13 @@ from wealthdata.frame import (
     to_datetimes,
 )
 from wealthdata.freshness import check, warn_of_lost
-from wealthdata.list_query import CachedListOfOne, CachedListQuery, warn_of_unknown
+from wealthdata.list_query import CachedListQuery, warn_of_unknown
 from wealthdata.merge import FoundBars, Sources, find_bars
 from wealthdata.price_table import PreparedRead, usual_attrs
 from wealthdata.request import (
-    DEFAULT_COUNT,
     PriceRequest,
     check_fields,
+    check_newest,
     check_request,
     check_securities,
     check_stale_options,
@@ -94,12 +94,10 @@ class CachedQuery:
 
         Raise BadArgumentError, StaleFeedError or BusyRingError.
         """
-        if count is None:
-            count = DEFAULT_COUNT
-        elif count.__class__ is not int or count < 1:
+        newest = check_newest(count, max_age, on_stale)
+        if newest is None:
             return None
-        if not (max_age is None and on_stale.__class__ is str and on_stale == "warn"):
-            max_age, on_stale = check_stale_options(max_age, on_stale)
+        count, max_age, on_stale = newest
         if not (isinstance(include_now, bool) and isinstance(copy, bool)):
             return None
         private = include_now or copy or always_copy()
@@ -311,8 +309,9 @@ def _read_list(
     feed, request = query.sources.feed, query.request
     if feed is not None and request.is_newest and template_of(query.fields).only_floats:
         with suppress(StreamNotFoundError):  # the general query looks for a context
-            kind = CachedListOfOne if len(symbols) == 1 else CachedListQuery
-            cached = kind(feed, tuple(symbols), query.timeframe, query.fields, shape)
+            cached = CachedListQuery(
+                feed, tuple(symbols), query.timeframe, query.fields, shape
+            )
             frame = cached.read(
                 request.limit, request.include_now, copy, query.max_age, query.on_stale
             )

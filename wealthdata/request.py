@@ -138,3 +138,20 @@ def check_stale_options(max_age: object, on_stale: object) -> tuple[float | None
         check_timeout("max_age", max_age),
         check_choice("on_stale", on_stale, ON_STALE),
     )
+
+
+def check_newest(
+    count: object, max_age: object, on_stale: object
+) -> tuple[int, float | None, str] | None:
+    """Return the checked options of a read of the newest bars.
+
+    Return None if the general query must name what is wrong with `count`. Raise
+    BadArgumentError for the others.
+    """
+    if count is None:
+        count = DEFAULT_COUNT
+    elif type(count) is not int or count < 1:
+        return None
+    if not (max_age is None and on_stale.__class__ is str and on_stale == "warn"):
+        max_age, on_stale = check_stale_options(max_age, on_stale)
+    return count, max_age, on_stale

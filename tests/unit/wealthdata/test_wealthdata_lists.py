@@ -454,7 +454,7 @@ class TestTheLongFrame:
 
 
 class TestAListOfOne:
-    """Its own way must give what the cut gives."""
+    """It must give what a cut of several gives, by C's own way too."""
 
     @pytest.mark.parametrize("fields", [None, "money", ["close", "open"], ["high"]])
     @pytest.mark.parametrize("count", [1, 3, 50])
@@ -470,7 +470,7 @@ class TestAListOfOne:
         assert feed is not None
         assert [type(query) for query in feed.list_queries.values()] == [
             CachedListQuery,
-            list_query.CachedListOfOne,
+            CachedListQuery,
         ]
         pd.testing.assert_frame_equal(found, both[both["code"] == "A"])
         attrs = found.attrs["shmfeed"]
