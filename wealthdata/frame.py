@@ -151,6 +151,36 @@ def _load_privates() -> _PandasPrivates:
     )
 
 
+def view_columns(columns: Any) -> Any:
+    """Return a view as Index.view does, but with the index's own references."""
+    view: Any = _new(pd.Index)
+    view._data = columns._data
+    view._name = None
+    view._cache = columns._cache
+    view._id = columns._id
+    view._references = columns._references
+    return view
+
+
+def put_together(
+    manager: Any, attrs: FrameAttrs, flags_type: Any, caches_columns: bool
+) -> pd.DataFrame:
+    """Return a frame with these private parts of pandas."""
+    frame: Any = _new(pd.DataFrame)
+    flags = _new(flags_type)
+    flags._allows_duplicate_labels = True
+    flags._obj = weakref.ref(frame)
+    state = frame.__dict__  # a frame's __setattr__ looks for a column first
+    state["_mgr"] = manager
+    state["_attrs"] = {"shmfeed": attrs}
+    state["_flags"] = flags
+    if caches_columns:
+        state["_is_copy"] = None
+        state["_item_cache"] = {}
+    built: pd.DataFrame = frame
+    return built
+
+
 class DirectFrameBuilder:
     """A builder that makes each part as pandas' own constructors make it."""
 
@@ -184,32 +214,11 @@ class DirectFrameBuilder:
             if shared:
                 block.refs.referenced_blocks.append(self._anchor)
             blocks.append(block)
-        axes = [self._column_index(), self._time_index(times)]
-        frame: Any = _new(pd.DataFrame)
-        flags = _new(self._flags)
-        flags._allows_duplicate_labels = True
-        flags._obj = weakref.ref(frame)
-        state = frame.__dict__  # a frame's __setattr__ looks for a column first
-        state["_mgr"] = self._manager(tuple(blocks), axes, False)
-        state["_attrs"] = {"shmfeed": attrs}
-        state["_flags"] = flags
-        if self._caches_columns:
-            state["_is_copy"] = None
-            state["_item_cache"] = {}
-        built: pd.DataFrame = frame
-        return built
-
-    def _column_index(self) -> Any:
-        # Like Index.view, but all views share one list of references, which has the
-        # anchor. So anything made from a view copies its data before a write.
-        columns = self._columns
-        view: Any = _new(pd.Index)
-        view._data = columns._data
-        view._name = None
-        view._cache = columns._cache
-        view._id = columns._id
-        view._references = columns._references
-        return view
+        # The columns' references have the anchor: anything made from a view of them
+        # copies its data before a write.
+        axes = [view_columns(self._columns), self._time_index(times)]
+        manager = self._manager(tuple(blocks), axes, False)
+        return put_together(manager, attrs, self._flags, self._caches_columns)
 
     def _time_index(self, times: Datetimes) -> Any:
         array = self._array(times, TIME)

@@ -5,9 +5,9 @@ do, so they are put together directly, if that gives the same frame when this mo
 loaded. The classes of the parts are those of a frame that the public constructor made.
 """
 
-import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,14 @@ from shmfeed.bar import FLOAT_FIELDS, Field
 from shmfeed.feed import compiled_core
 from wealthdata.attrs import FrameAttrs
 from wealthdata.columns import Datetimes, Ints
-from wealthdata.frame import TIME, block_spans, readonly_index, template_of
+from wealthdata.frame import (
+    TIME,
+    block_spans,
+    put_together,
+    readonly_index,
+    template_of,
+    view_columns,
+)
 
 # Makes a frame of the columns of the fields (one float64 array, or a list), times and
 # codes.
@@ -93,31 +100,9 @@ class DirectLongTemplate:
             code(codes, code_at, 2),
             values(columns, values_at, 2),
         )
-        axes = [self._column_index(), self._range_index(len(times))]
-        frame: Any = _new(pd.DataFrame)
-        flags: Any = _new(self._flags)
-        flags._allows_duplicate_labels = True
-        flags._obj = weakref.ref(frame)
-        state = frame.__dict__  # a frame's __setattr__ looks for a column first
-        state["_mgr"] = self._manager(blocks, axes, False)
-        state["_attrs"] = {"shmfeed": attrs}
-        state["_flags"] = flags
-        if self._caches_columns:
-            state["_is_copy"] = None
-            state["_item_cache"] = {}
-        built: pd.DataFrame = frame
-        return built
-
-    def _column_index(self) -> Any:
-        # Like Index.view, but all views share one list of references.
-        columns = self._columns
-        view: Any = _new(pd.Index)
-        view._data = columns._data
-        view._name = None
-        view._cache = columns._cache
-        view._id = columns._id
-        view._references = columns._references
-        return view
+        axes = [view_columns(self._columns), self._range_index(len(times))]
+        manager = self._manager(blocks, axes, False)
+        return put_together(manager, attrs, self._flags, self._caches_columns)
 
     def _range_index(self, length: int) -> Any:
         index: Any = _new(pd.RangeIndex)
@@ -131,7 +116,8 @@ class DirectLongTemplate:
 
     def compiled(self, frame: Any, symbol: str) -> Any:
         """Return the compiled builder, given that of frames of the fields alone."""
-        parts = self._manager, self._times, self._column_index, self._range_index
+        view = partial(view_columns, self._columns)
+        parts = self._manager, self._times, view, self._range_index
         made: Any = compiled_core
         return made.LongBuilder(
             frame, tuple(self._blocks), *parts, code_column, (symbol,)

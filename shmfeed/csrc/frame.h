@@ -188,12 +188,12 @@ frame_attrs(PyObject *attrs)
     return put_all(dict, dict != NULL && PyDict_SetItem(dict, names.shmfeed, attrs) < 0);
 }
 
+/* Return a manager of the blocks. Take the references of the axes; NULL is an error that
+   is set already. */
 static PyObject *
-frame_manager(const FrameBuilder *self, PyObject *blocks, PyObject *times)
+make_manager(PyObject *type, PyObject *blocks, PyObject *columns, PyObject *index)
 {
-    PyObject *columns = frame_columns(self);
-    PyObject *index = columns == NULL ? NULL : frame_times(self, times);
-    PyObject *axes = index == NULL ? NULL : PyList_New(2);
+    PyObject *axes = columns == NULL || index == NULL ? NULL : PyList_New(2);
     if (axes == NULL) {
         Py_XDECREF(columns);
         Py_XDECREF(index);
@@ -202,10 +202,18 @@ frame_manager(const FrameBuilder *self, PyObject *blocks, PyObject *times)
     PyList_SET_ITEM(axes, 0, columns);
     PyList_SET_ITEM(axes, 1, index);
     PyObject *given[] = {NULL, blocks, axes, Py_False};
-    PyObject *manager = PyObject_Vectorcall(self->manager, given + 1,
+    PyObject *manager = PyObject_Vectorcall(type, given + 1,
                                             3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_DECREF(axes);
     return manager;
+}
+
+static PyObject *
+frame_manager(const FrameBuilder *self, PyObject *blocks, PyObject *times)
+{
+    PyObject *columns = frame_columns(self);
+    PyObject *index = columns == NULL ? NULL : frame_times(self, times);
+    return make_manager(self->manager, blocks, columns, index);
 }
 
 /* Return a frame of this manager, whose reference is taken; NULL if there is no manager. */

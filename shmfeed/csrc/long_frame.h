@@ -102,33 +102,16 @@ long_blocks(const LongBuilder *self, Rows *rows, PyObject *count)
 }
 
 static PyObject *
-long_axes(const LongBuilder *self, PyObject *count)
-{
-    PyObject *columns = PyObject_CallNoArgs(self->columns);
-    PyObject *index = columns == NULL ? NULL : PyObject_CallOneArg(self->range, count);
-    PyObject *axes = index == NULL ? NULL : PyList_New(2);
-    if (axes == NULL) {
-        Py_XDECREF(columns);
-        Py_XDECREF(index);
-        return NULL;
-    }
-    PyList_SET_ITEM(axes, 0, columns);
-    PyList_SET_ITEM(axes, 1, index);
-    return axes;
-}
-
-static PyObject *
 long_manager(const LongBuilder *self, Rows *rows)
 {
     PyObject *count = PyLong_FromLongLong(rows_len(rows)), *manager = NULL;
     PyObject *blocks = count == NULL ? NULL : long_blocks(self, rows, count);
-    PyObject *axes = blocks == NULL ? NULL : long_axes(self, count);
-    if (axes != NULL) {
-        PyObject *given[] = {NULL, blocks, axes, Py_False};
-        manager = PyObject_Vectorcall(self->manager, given + 1,
-                                      3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (blocks != NULL) {
+        PyObject *columns = PyObject_CallNoArgs(self->columns);
+        PyObject *index =
+            columns == NULL ? NULL : PyObject_CallOneArg(self->range, count);
+        manager = make_manager(self->manager, blocks, columns, index);
     }
-    Py_XDECREF(axes);
     Py_XDECREF(blocks);
     Py_XDECREF(count);
     return manager;
