@@ -206,9 +206,7 @@ def run_all(sent: Traffic, rounds: int) -> dict[str, list[Run]]:
         argument = json.dumps([url, sent.protocol, len(sent.payloads), sent.size])
         with harness.contenders(__file__, *RIVALS, argument=argument) as found:
             for number in range(rounds):
-                names = list(LABELS)
-                turn = number % len(names)
-                for name in names[turn:] + names[:turn]:
+                for name in harness.in_turn([*LABELS], number):
                     if name == FEEDER:
                         run = feeder(url, sent)
                     else:

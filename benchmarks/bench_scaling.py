@@ -74,8 +74,7 @@ def by_readers(quick: bool) -> Samples:
         crowd = end.enter_context(reader_crowd(name))
         sample(reader, VIEW)
         for number in range(QUICK_ROUNDS if quick else ROUNDS):
-            turn = number % len(sizes)
-            for size in sizes[turn:] + sizes[:turn]:
+            for size in harness.in_turn(sizes, number):
                 crowd.ask(call="replace", arguments=[size - 1, READ])
                 found[VIEW, size].append(sample(reader, VIEW))
     return found
@@ -93,8 +92,8 @@ def by_streams(quick: bool) -> Samples:
             for read in READS:
                 sample(readers[size], read)
         for number in range(QUICK_ROUNDS if quick else ROUNDS):
-            turn = number % len(sizes)
-            for read, size in itertools.product(READS, sizes[turn:] + sizes[:turn]):
+            turn = harness.in_turn(sizes, number)
+            for read, size in itertools.product(READS, turn):
                 wall, cpu = sample(readers[size], read)
                 if read.startswith(IN_TURN):
                     picking = sample(readers[size], NEXT_RING)

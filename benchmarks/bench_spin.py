@@ -135,17 +135,6 @@ def serve_futex(end: ExitStack) -> None:
     harness.serve({"go": go})
 
 
-def run_all(found: dict[str, harness.Contender], quick: bool) -> dict[str, list[Round]]:
-    bars, rounds = (QUICK_BARS, QUICK_ROUNDS) if quick else (BARS, ROUNDS)
-    took: dict[str, list[Round]] = {name: [] for name in found}
-    for number in range(rounds):
-        names = list(found)
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            took[name].append(found[name].ask(call="go", arguments=[bars])["result"])
-    return took
-
-
 def medians(rounds: Sequence[Round]) -> list[float]:
     return [median(one["ns"]) for one in rounds]
 
@@ -203,8 +192,10 @@ def main() -> None:
         return
     absent = {} if shutil.which("cc") else {FUTEX: "there is no C compiler"}
     names = [name for name in LABELS if name not in absent]
+    quick = options.quick
+    bars, rounds = (QUICK_BARS, QUICK_ROUNDS) if quick else (BARS, ROUNDS)
     with harness.contenders(__file__, *names, argument="") as found:
-        took = run_all(found, options.quick)
+        took = harness.run_bars(found, bars, rounds)
     lines = [*table(took), *(f"not measured: {n}: {why}" for n, why in absent.items())]
     report.print_report(__file__, lines, took, options.json, goals(took), absent)
 

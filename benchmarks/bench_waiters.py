@@ -109,8 +109,8 @@ def measure(feed: str, writer: harness.Contender, quick: bool) -> Table:
     table: Table = {(action, size): Samples() for action in BARS for size in sizes}
     with reader_crowd(feed) as crowd:
         for number in range(QUICK_ROUNDS if quick else ROUNDS):
-            turn = number % len(sizes)
-            for size, action in itertools.product(sizes[turn:] + sizes[:turn], BARS):
+            turn = harness.in_turn(sizes, number)
+            for size, action in itertools.product(turn, BARS):
                 crowd.ask(call="replace", arguments=[size, WAIT])
                 took, wakes = writer.ask(call=action, arguments=[turns])["result"]
                 awake = crowd.ask(call="replace", arguments=[0, WAIT])["result"]

@@ -172,18 +172,6 @@ def missing() -> dict[str, str]:
 Rounds = dict[str, list[list[float]]]
 
 
-def run_all(found: Mapping[str, harness.Contender], quick: bool) -> Rounds:
-    """Return the latencies of each contender by round, in an order that rotates."""
-    bars, rounds = (QUICK_BARS, QUICK_ROUNDS) if quick else (BARS, ROUNDS)
-    took: Rounds = {name: [] for name in found}
-    for number in range(rounds):
-        names = list(found)
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            took[name].append(found[name].ask(call="go", arguments=[bars])["result"])
-    return took
-
-
 def medians(rounds: Sequence[Sequence[float]]) -> list[float]:
     return [median(took) for took in rounds]
 
@@ -236,8 +224,10 @@ def main() -> None:
         return
     absent = missing()
     names = [name for name in LABELS if name not in absent]
+    quick = options.quick
+    bars, rounds = (QUICK_BARS, QUICK_ROUNDS) if quick else (BARS, ROUNDS)
     with harness.contenders(__file__, *names, argument="", pure=[PURE]) as found:
-        took = run_all(found, options.quick)
+        took = harness.run_bars(found, bars, rounds)
     results = {
         LABELS[name]: {
             "p50": [round(ns) for ns in medians(rounds)],

@@ -280,6 +280,26 @@ class CaseTimes(NamedTuple):
     ratio: list[float]
 
 
+T = TypeVar("T")
+
+
+def in_turn(items: Sequence[T], number: int) -> list[T]:
+    """Return the items in the order of round `number`, which rotates."""
+    turn = number % len(items)
+    return [*items[turn:], *items[:turn]]
+
+
+def run_bars(
+    found: Mapping[str, "Contender"], bars: int, rounds: int
+) -> dict[str, list[Any]]:
+    """Return what each contender says of `bars` bars, by round."""
+    took: dict[str, list[Any]] = {name: [] for name in found}
+    for number in range(rounds):
+        for name in in_turn([*found], number):
+            took[name].append(found[name].ask(call="go", arguments=[bars])["result"])
+    return took
+
+
 def compare(
     comparisons: Sequence[Comparison],
     found: Mapping[str, Contender],
@@ -296,8 +316,7 @@ def compare(
     answers: dict[tuple[str, str], list[dict[str, float]]] = {}
     for number in range(-1, rounds):  # round -1 warms up
         for title, cases in comparisons:
-            turn = number % len(cases)
-            for case in cases[turn:] + cases[:turn]:
+            for case in in_turn(cases, number):
                 answer = found[case.contender].ask(call=case.call, **how)
                 if number >= 0:
                     answers.setdefault((title, case.label), []).append(answer)
@@ -335,8 +354,7 @@ def distributions(
     drawn = [one for one in drawn if one[1] in found]
     histograms: dict[str, list[dict[str, int]]] = {name: [] for name, _, _ in drawn}
     for number in range(QUICK_ROUNDS if quick else ROUNDS):
-        turn = number % len(drawn)
-        for name, contender, call in drawn[turn:] + drawn[:turn]:
+        for name, contender, call in in_turn(drawn, number):
             answer = found[contender].ask(call=call, each=each)
             histograms[name].append(answer["histogram"])
     return {
