@@ -133,11 +133,13 @@ struct Segment {
     }
 };
 
-// A scenario: the rows at first, the writer, and the reader.
-
-struct Appends : rl::test_suite<Appends, 2> {
+// A scenario: a segment of five rows, a writer and a reader.
+template <typename Self> struct Scenario : rl::test_suite<Self, 2> {
     Segment segment;
     void before() { segment.make(5); }
+};
+
+struct Appends : Scenario<Appends> {
     void
     thread(unsigned number)
     {
@@ -149,9 +151,7 @@ struct Appends : rl::test_suite<Appends, 2> {
     }
 };
 
-struct Counts : rl::test_suite<Counts, 2> {
-    Segment segment;
-    void before() { segment.make(5); }
+struct Counts : Scenario<Counts> {
     void
     thread(unsigned number)
     {
@@ -168,9 +168,7 @@ struct Counts : rl::test_suite<Counts, 2> {
 };
 
 // The slot's rows are overwritten, then the slot is reused with smaller counts.
-struct Reuse : rl::test_suite<Reuse, 2> {
-    Segment segment;
-    void before() { segment.make(5); }
+struct Reuse : Scenario<Reuse> {
     void
     thread(unsigned number)
     {
@@ -184,9 +182,7 @@ struct Reuse : rl::test_suite<Reuse, 2> {
 };
 
 // The reader finds the slot by the catalog word, R1.
-struct Swap : rl::test_suite<Swap, 2> {
-    Segment segment;
-    void before() { segment.make(5); }
+struct Swap : Scenario<Swap> {
     void
     thread(unsigned number)
     {
@@ -198,9 +194,7 @@ struct Swap : rl::test_suite<Swap, 2> {
     }
 };
 
-struct Latches : rl::test_suite<Latches, 2> {
-    Segment segment;
-    void before() { segment.make(5); }
+struct Latches : Scenario<Latches> {
     void
     thread(unsigned number)
     {
