@@ -173,22 +173,18 @@ class Feed:
         Raises as `ring` does.
         """
         key = ring.symbol, ring.timeframe
-        segment, index = self._locate(key)
+        segment, index = self.locate(key)
         self._rings[id(ring)] = ring
         last, words = ring._last_reader, segment.mapping.words
         if last is not None and last.words is words and last.is_carried:
             return last
         return segment.reader(index, key)
 
-    def locate(self, key: "StreamKey") -> tuple[Mapping, int]:
+    def locate(self, key: "StreamKey") -> tuple[AttachedSegment, int]:
         """Return the current segment and the entry number of a stream in it.
 
         Raises StreamNotFoundError.
         """
-        segment, index = self._locate(key)
-        return segment.mapping, index
-
-    def _locate(self, key: "StreamKey") -> tuple[AttachedSegment, int]:
         segment = self._current()
         known = segment.streams()
         index = known.numbers.get(key)

@@ -5,7 +5,6 @@ from contextlib import suppress
 from shmfeed.bar import StreamKey
 from shmfeed.core import RingReader
 from shmfeed.errors import BusyRingError
-from shmfeed.layout import Geometry
 from shmfeed.memory.catalog import read_entry
 from shmfeed.memory.integrity import (
     damaged,
@@ -13,7 +12,6 @@ from shmfeed.memory.integrity import (
     describe_times_damage,
     not_carried,
 )
-from shmfeed.memory.words import Words
 
 
 def describe_closed_damage(reader: RingReader, timeframe: str) -> str | None:
@@ -33,17 +31,6 @@ def describe_forming_damage(reader: RingReader, timeframe: str) -> str | None:
     """Return the damage of the forming bar's times, or None."""
     bar = reader.forming_cell()
     return None if bar is None else describe_bar_damage(bar, timeframe)
-
-
-def checked_reader(
-    words: Words, geometry: Geometry, index: int, key: StreamKey
-) -> RingReader:
-    """Return a reader of catalog entry `index`, whose stream is `key`.
-
-    Raises SegmentFormatError if its slot or the times of its bars are damaged,
-    StreamNotFoundError if the entry was given to another stream.
-    """
-    return check_reader(RingReader(words, geometry, index), key)
 
 
 def check_reader(reader: RingReader, key: StreamKey) -> RingReader:

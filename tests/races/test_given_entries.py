@@ -68,8 +68,9 @@ def read_all(ring, stream, tally):
 
 def bind(feed, stream, core):
     key = f"S{stream}", "1m"
-    mapping, index = feed.locate(key)
-    reader = core.RingReader(mapping.words, mapping.geometry, index)
+    segment, index = feed.locate(key)
+    words, geometry, _ = segment.mapping
+    reader = core.RingReader(words, geometry, index)
     return check_reader(reader, key)
 
 

@@ -15,7 +15,7 @@ from shmfeed import core, ringbuf
 from shmfeed.feed import Ring
 from shmfeed.layout import E_WORD, SLOT_MASK
 from shmfeed.memory import wakeup
-from shmfeed.segment import recovery, stream_check
+from shmfeed.segment import recovery
 
 Set = Callable[[Any, str, Any], None]
 
@@ -51,7 +51,7 @@ def chosen() -> Core:
 
 
 _WRITING = (shmfeed.writer,)
-_READING = (shmfeed.status, stream_check, recovery, recovery)
+_READING = (shmfeed.status, recovery)
 
 
 def write_purely(put: Set = setattr) -> None:

@@ -467,7 +467,7 @@ class TestReattaching:
             old = feed._segment
             with monkeypatch.context() as patch:
                 patch.setattr(feed, "_current", lambda: old)
-                assert feed.locate(("B", "1h")) == (old.mapping, 1)
+                assert feed.locate(("B", "1h")) == (old, 1)
             assert feed.ring("A", "1h").latest("open_time") == 5 * HOUR
             assert feed.ring("B", "1h").latest("open_time") == 7 * HOUR
 

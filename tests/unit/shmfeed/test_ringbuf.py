@@ -10,7 +10,7 @@ import pytest
 from support import cores
 from support.ring_on_bytes import HOUR, STREAM, Bench, bench, prices
 
-from shmfeed.bar import Bar, close_time
+from shmfeed.bar import Bar, StreamKey, close_time
 from shmfeed.errors import BadArgumentError, BusyRingError, SegmentFormatError
 from shmfeed.layout import (
     AHEAD_NS,
@@ -38,7 +38,7 @@ from shmfeed.layout import (
 from shmfeed.memory import bound_entry, integrity
 from shmfeed.memory.words import RetryBudget, Words, boot_ns
 from shmfeed.ringbuf import RingReader
-from shmfeed.segment.stream_check import checked_reader, describe_closed_damage
+from shmfeed.segment.stream_check import check_reader, describe_closed_damage
 
 pytestmark = pytest.mark.usefixtures("each_core")
 
@@ -53,6 +53,10 @@ def ring() -> Bench:
 
 def slot_word(ring: Bench) -> int:
     return ring.geometry.slot_word(0)
+
+
+def bind(ring: Bench, key: StreamKey) -> RingReader:
+    return check_reader(ring.core.RingReader(ring.words, ring.geometry, 0), key)
 
 
 def forming(number: int, *rest: float) -> tuple[float, ...]:
@@ -517,7 +521,7 @@ class TestDamage:
     def test_times_are_checked_when_a_ring_is_bound(self, ring: Bench) -> None:
         ring.close(*range(12))
         names = "BTCUSDT", "1h"
-        assert checked_reader(ring.words, ring.geometry, 0, names).count == 12
+        assert bind(ring, names).count == 12
         opens = ring.reader.view(HISTORY).open_time
         row = slot_word(ring) + SLOT_HEADER_WORDS + 11 % CAPACITY
         good = ring.words.ints[row]
@@ -525,15 +529,15 @@ class TestDamage:
         for wrong in (good - HOUR, good + 1, -1, 1 << 62, -1 << 63, (1 << 63) - 1):
             ring.words.ints[row] = ring.words.ints[row + CAPACITY] = wrong
             with pytest.raises(SegmentFormatError, match="BTCUSDT 1h: bar 11 opens"):
-                checked_reader(ring.words, ring.geometry, 0, names)
+                bind(ring, names)
         ring.words.ints[row] = ring.words.ints[row + CAPACITY] = good
         ring.writer.update_forming(12 * HOUR, *prices(12))
-        assert checked_reader(ring.words, ring.geometry, 0, names).forming() is not None
+        assert bind(ring, names).forming() is not None
         cell = ring.geometry.entry_word(0) + E_FORMING + 1 + FORMING_WORDS
         assert ring.words.ints[cell] == 12 * HOUR
         ring.words.ints[cell] = 1 << 62
         with pytest.raises(SegmentFormatError, match="a bar opens at"):
-            checked_reader(ring.words, ring.geometry, 0, names)
+            bind(ring, names)
 
     def test_a_month_may_have_any_of_its_lengths(self) -> None:
         ring = bench(HISTORY, GUARD, ("BTCUSDT", "1M"))
@@ -542,7 +546,7 @@ class TestDamage:
             ring.writer.append(start, *prices(0))
             start = close_time(start, "1M")
         ring.writer.update_forming(start, *prices(0))
-        checked_reader(ring.words, ring.geometry, 0, ("BTCUSDT", "1M"))
+        bind(ring, ("BTCUSDT", "1M"))
 
     def test_a_state_within_an_append_is_not_damage(self, ring: Bench) -> None:
         ring.close(*range(12))
