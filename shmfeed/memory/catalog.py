@@ -144,11 +144,9 @@ def entries(words: Words, geometry: Geometry) -> list[Entry]:
 class KnownStreams(NamedTuple):
     """The streams of a segment at one generation of its catalog.
 
-    A reader replaces it by one assignment: no thread looks up a stream in one segment
-    by its number in another one.
+    It belongs to one segment: a number means another stream in another one.
     """
 
-    words: Words
     generation: tuple[int, int | bytes]
     numbers: dict[StreamKey, int]
     subscribed: list[StreamKey]
@@ -157,18 +155,17 @@ class KnownStreams(NamedTuple):
 def known_streams(
     words: Words, geometry: Geometry, known: KnownStreams | None
 ) -> KnownStreams:
-    """Return the streams of a segment: `known` itself if they have not changed.
+    """Return the streams of a segment: `known`, which is its own, if it still holds.
 
     Raises as `entries`.
     """
     found = generation(words, geometry)
-    same = known is not None and known.words is words and known.generation == found
-    if known is not None and same and is_settled(found):
+    if known is not None and known.generation == found and is_settled(found):
         return known
     listed = entries(words, geometry)
     numbers = {entry.key: entry.number for entry in listed}
     subscribed = [entry.key for entry in listed if entry.subscribed]
-    return KnownStreams(words, found, numbers, subscribed)
+    return KnownStreams(found, numbers, subscribed)
 
 
 def read_entries(words: Words, geometry: Geometry, numbers: range) -> list[Entry]:
