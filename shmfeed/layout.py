@@ -68,6 +68,8 @@ COUNTERS = (  # `bars` counts closed bars and is first
     "unsubscribed",
     "reconnects",
     "oversized",
+    "missed",
+    "disagreements",
 )
 H_BARS = H_COUNTERS
 H_COUNTERS_ROOM = 48
@@ -114,7 +116,10 @@ TIMEFRAME_BYTES = 8
 E_EPOCH = 25  # raised before the entry is given to another stream
 E_SILENCE = 26  # ns without an update after which the stream is stale, 0: not set
 E_REASON = 27  # a code: why the stream's health is what it is, 0: none
+E_AWAY = 28  # CLOCK_BOOTTIME ns since which no connection carries it, 0: one does
+E_BACK = 29  # CLOCK_BOOTTIME ns of the connection's return after a loss, 0: none
 E_COUNTERS = 40  # the stream's own counters
+STREAM_COUNTERS = ("messages", "dropped", "missed")
 E_COUNTERS_ROOM = 24
 E_HOLES = 64  # latch of the stream's holes: their number, then HOLE_WORDS each
 HOLES = 16

@@ -126,6 +126,8 @@ class FeedStatus(TypedDict):
     unsubscribed: int
     reconnects: int
     oversized: int
+    missed: int
+    disagreements: int
     streams: list[StreamStatus]
     market_type: NotRequired[str | None]
     phase: NotRequired[str]

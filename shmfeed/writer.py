@@ -15,6 +15,9 @@ from shmfeed.core import Eventcount, RingWriter
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
     COUNTERS,
+    E_AWAY,
+    E_BACK,
+    E_COUNTERS,
     E_GAPS,
     E_RECOVERING,
     H_ALIVE,
@@ -29,6 +32,7 @@ from shmfeed.layout import (
     MAX_STREAMS,
     NOTE_WORDS,
     STATES,
+    STREAM_COUNTERS,
     Geometry,
     State,
     default_guard,
@@ -154,7 +158,9 @@ class FeedWriter:
         ints[H_STARTED] = boot_ns()
         ints[H_STATE] = state
         for index in self._catalog.index.values():
-            ints[self.geometry.entry_word(index) + E_RECOVERING] = 0
+            at = self.geometry.entry_word(index)
+            for word in (E_RECOVERING, E_AWAY, E_BACK):
+                ints[at + word] = 0
         self.beat()
         previous, mapping = self._owner.previous, self._owner.mapping
         if previous is not None:
@@ -346,6 +352,35 @@ class FeedWriter:
         at = self.geometry.entry_word(self._catalog.number(key, "mark"))
         self._words.ints[at + E_GAPS] += gaps
         self._words.ints[at + E_RECOVERING] = recovering
+
+    def mark_connection(
+        self, streams: "Iterable[StreamKey]", is_connected: bool
+    ) -> None:
+        """Record that streams have lost their connection, or have one again.
+
+        A stream that is so marked already keeps its time. Raises BadArgumentError for a
+        stream that the feed does not carry.
+        """
+        self._owner.check(self._what)
+        ints, now = self._words.ints, boot_ns()
+        for key in streams:
+            at = self.geometry.entry_word(self._catalog.number(key, "mark"))
+            if is_connected and ints[at + E_AWAY]:
+                ints[at + E_BACK] = now
+                ints[at + E_AWAY] = 0
+            elif not is_connected and not ints[at + E_AWAY]:
+                ints[at + E_AWAY] = now
+
+    def count_stream(self, key: "StreamKey", counter: str, n: int = 1) -> None:
+        """Add `n` to a counter of a stream, one of `layout.STREAM_COUNTERS`.
+
+        Raises BadArgumentError for another counter, and for a stream that the feed does
+        not carry.
+        """
+        self._owner.check(self._what)
+        at = self.geometry.entry_word(self._catalog.number(key, "mark"))
+        check_choice("counter", counter, STREAM_COUNTERS)
+        self._words.ints[at + E_COUNTERS + STREAM_COUNTERS.index(counter)] += n
 
     def note(self, facts: Mapping[str, object]) -> None:
         """Publish facts for a status (endpoint, last error), never a secret.

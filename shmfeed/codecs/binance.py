@@ -123,6 +123,8 @@ class BinanceCodec:
     control_interval = 0.25  # spot allows 5 messages a second, pings included
     # Binance ends a connection after 24 hours.
     max_connection_age: float | None = 23 * 3600 + 50 * 60.0
+    push_interval = 2.0
+    numbers_trades = False
 
     def __init__(self, market_type: str) -> None:
         market = _MARKETS.get(market_type.removeprefix(_PREFIX))

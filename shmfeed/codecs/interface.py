@@ -49,6 +49,9 @@ class BarEvent(msgspec.Struct, gc=False):
         money: The quote turnover; NaN where the venue sends none.
         closed: The venue's flag that the bar is final; None where it sends none.
         event_time: When the venue made the message, in ms UTC; 0 without it.
+        sequence: The number that the venue gave the message; -1 without one.
+        first_id: The first trade of the bar, by the venue's number; -1 without one.
+        last_id: The last trade of the bar so far; -1 without one.
     """
 
     symbol: str
@@ -63,6 +66,9 @@ class BarEvent(msgspec.Struct, gc=False):
     money: float = math.nan
     closed: bool | None = None
     event_time: int = 0
+    sequence: int = -1
+    first_id: int = -1
+    last_id: int = -1
 
 
 class Acknowledged(msgspec.Struct, gc=False):
@@ -72,10 +78,14 @@ class Acknowledged(msgspec.Struct, gc=False):
 
 
 class Refused(msgspec.Struct, gc=False):
-    """The server refuses a request; `message` is its own text."""
+    """The server refuses a request; `message` is its own text.
+
+    `symbol` is what the server refuses of it, "" where it does not say.
+    """
 
     request_id: str | None
     message: str
+    symbol: str = ""
 
 
 class Heartbeat(msgspec.Struct, gc=False):
@@ -115,6 +125,10 @@ class Codec(Protocol):
         control_interval: Seconds between two frames of the client.
         max_connection_age: Seconds after which the client replaces a connection,
             before the venue ends it; None for no limit.
+        push_interval: The longest time, in seconds, between two messages about a
+            stream that trades.
+        numbers_trades: True if the trades of a symbol are numbered without a break, so
+            that `first_id` and `last_id` prove which bars are whole.
     """
 
     name: str
@@ -123,6 +137,8 @@ class Codec(Protocol):
     max_streams: int
     control_interval: float
     max_connection_age: float | None
+    push_interval: float
+    numbers_trades: bool
 
     def stream_key(self, symbol: str, timeframe: str) -> StreamKey:
         """Return the stream in the venue's case, its timeframe in canonical spelling.

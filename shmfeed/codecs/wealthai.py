@@ -96,6 +96,8 @@ class WealthaiCodec:
     max_streams = MAX_STREAMS  # a feed's: the protocol has no limit
     control_interval = 0.0
     max_connection_age: float | None = None
+    push_interval = 1.0
+    numbers_trades = False
 
     def __init__(self, market_type: str, csrf_token: str) -> None:
         self._market_type = market_type

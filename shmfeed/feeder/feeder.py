@@ -35,6 +35,7 @@ from shmfeed.settings.model import Settings
 from shmfeed.text import counted
 from shmfeed.wire.events import (
     ChangeOutcome,
+    ChangeRefused,
     Connected,
     ConnectionLost,
     Received,
@@ -181,10 +182,10 @@ class Feeder:
                     self._writer.count("reconnects")
                 case ConnectionLost():
                     self._connection_lost(event)
-                case Connected():
-                    pass
-                case _:
+                case Subscribed() | ChangeRefused():
                     self._settle(event)
+                case _:
+                    pass
 
     def _connection_lost(self, event: ConnectionLost) -> None:
         if event.is_oversized:

@@ -31,6 +31,8 @@ class SettingsArguments(TypedDict, total=False):
     """Token of the wealthai protocol."""
     market_type: str | None
     """Market at the venue."""
+    venue: str | None
+    """Name of the venue in the feed's identity; none: the hosts of the endpoints."""
     history: int | None
     """Closed bars of each stream that a reader may ask for."""
     guard: int | None
@@ -51,13 +53,31 @@ class SettingsArguments(TypedDict, total=False):
     """Limit of one attempt to connect, seconds."""
     ack_timeout: float | None
     """Limit of the wait for an acknowledgement, seconds."""
+    lines: int | None
+    """Connections that carry each stream at the same time."""
+    max_streams_per_connection: int | None
+    """Streams on one connection; none: the protocol's limit."""
+    control_interval: float | None
+    """Shortest time between two requests on one connection, seconds; none: the
+    protocol's limit.
+    """
+    max_connection_age: float | None
+    """Age at which a connection is replaced by a new one, seconds; none: the
+    protocol's limit.
+    """
+    on_refused: Literal["skip", "fail"] | None
+    """What a refused symbol does at a connect to the other streams."""
+    sequence: Literal["auto", "connection", "stream", "off"] | None
+    """How the venue numbers its messages, if it numbers them."""
+    repair_grace: float | None
+    """Time after a reconnect for which its streams are recovering, seconds."""
     close_grace: float | None
     """Delay after its close_time at which the clock closes a bar, where the venue
     sends no flag, seconds.
     """
     data_timeout: float | None
     """Limit of a connection's silence, after which the feeder reconnects, seconds;
-    none: 3 times the smallest timeframe, at least 30 s.
+    none: 10 of the venue's push intervals, at least 30 s.
     """
     heartbeat_interval: float | None
     """Time between the feeder's pings, seconds."""
@@ -68,11 +88,21 @@ class SettingsArguments(TypedDict, total=False):
     max_frame_bytes: int | None
     """Largest message accepted from the venue."""
     max_reconnect_attempts: int | None
-    """Failures in a row after which the feeder stops reconnecting; none: never."""
+    """Failures in a row after which the feeder's state is error; none: never."""
+    give_up: bool | None
+    """Stop reconnecting after max_reconnect_attempts."""
+    dials_per_minute: int | None
+    """Connections to one host and port that all feeders of this user may begin in a
+    minute; 0: no limit.
+    """
     reconnect_delay_base: float | None
     """Smallest upper limit of the random delay before an attempt, seconds."""
     reconnect_delay_max: float | None
     """Largest upper limit of the random delay before an attempt, seconds."""
+    stuck_timeout: float | None
+    """Time without a heartbeat after which a manager replaces its feeder, seconds."""
+    launch: Literal["auto", "never"] | None
+    """Whether a manager may start a feeder, or only adopts one."""
     stop_with_manager: bool | None
     """End the feeder when its manager ends."""
     log_level: (
@@ -93,5 +123,7 @@ class SettingsArguments(TypedDict, total=False):
     """Lowest level to log."""
     log_file: str | os.PathLike[str] | None
     """File to log to."""
+    log_format: Literal["text", "json"] | None
+    """Form of a line of the log."""
     config_file: str | os.PathLike[str] | None
     """File of settings: YAML, TOML or JSON."""

@@ -48,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port: tuple[int, ...] = ()
     csrf_token: str = ""
     market_type: str = DEFAULT_MARKET_TYPE
+    venue: str | None = None
     history: int = 1000
     guard: int | None = None
     max_streams: int | None = None
@@ -56,17 +57,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_redirects: int = 0
     connect_timeout: float = 10.0
     ack_timeout: float = 10.0
+    lines: int = 1
+    max_streams_per_connection: int | None = None
+    control_interval: float | None = None
+    max_connection_age: float | None = None
+    on_refused: str = "skip"
+    sequence: str = "auto"
+    repair_grace: float = 5.0
     close_grace: float = 2.0
     data_timeout: float | None = None
     heartbeat_interval: float = 15.0
     heartbeat_timeout: float = 30.0
     max_frame_bytes: int = 1 << 20
     max_reconnect_attempts: int | None = 3
+    give_up: bool = False
+    dials_per_minute: int = 60
     reconnect_delay_base: float = 1.0
     reconnect_delay_max: float = 60.0
+    stuck_timeout: float = 15.0
+    launch: str = "auto"
     stop_with_manager: bool = False
-    log_level: str = "WARNING"
+    log_level: str = "INFO"
     log_file: str | None = None
+    log_format: str = "text"
 
     def __post_init__(self) -> None:
         for name in SETTINGS:

@@ -33,6 +33,10 @@ MAX_ITEMS = 10_000
 MAX_STREAMS = MAX_ITEMS
 PROTOCOLS = ("wealthai", "binance")
 DEFAULT_MARKET_TYPE = "binance-testnet"
+SEQUENCES = ("auto", "connection", "stream", "off")
+REFUSAL_POLICIES = ("skip", "fail")
+LAUNCH_POLICIES = ("auto", "never")
+LOG_FORMATS = ("text", "json")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 TOKEN = "csrf_token"  # noqa: S105  the setting's name, not its value
 
@@ -364,6 +368,13 @@ SETTINGS: dict[str, Setting] = {
         "token of the wealthai protocol",
     ),
     "market_type": matching("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "market at the venue"),
+    "venue": _optional(
+        matching(
+            "[A-Za-z0-9][A-Za-z0-9.:_-]{0,63}(,[A-Za-z0-9][A-Za-z0-9.:_-]{0,63}){0,7}",
+            "name of the venue in the feed's identity",
+        ),
+        "the hosts of the endpoints",
+    ),
     "history": integer(
         1, 10_000_000, "closed bars of each stream that a reader may ask for"
     ),
@@ -391,6 +402,29 @@ SETTINGS: dict[str, Setting] = {
     ),
     "connect_timeout": seconds("limit of one attempt to connect"),
     "ack_timeout": seconds("limit of the wait for an acknowledgement"),
+    "lines": integer(1, 2, "connections that carry each stream at the same time"),
+    "max_streams_per_connection": integer(
+        1, MAX_STREAMS, "streams on one connection", none="the protocol's limit"
+    ),
+    "control_interval": seconds(
+        "shortest time between two requests on one connection",
+        low=0.0,
+        none="the protocol's limit",
+    ),
+    "max_connection_age": seconds(
+        "age at which a connection is replaced by a new one",
+        high=_YEAR,
+        none="the protocol's limit",
+    ),
+    "on_refused": one_of(
+        REFUSAL_POLICIES, "what a refused symbol does at a connect to the other streams"
+    ),
+    "sequence": one_of(
+        SEQUENCES, "how the venue numbers its messages, if it numbers them"
+    ),
+    "repair_grace": seconds(
+        "time after a reconnect for which its streams are recovering", low=0.0
+    ),
     "close_grace": seconds(
         "delay after its close_time at which the clock closes a bar, where the venue"
         " sends no flag",
@@ -399,7 +433,7 @@ SETTINGS: dict[str, Setting] = {
     "data_timeout": seconds(
         "limit of a connection's silence, after which the feeder reconnects",
         high=_YEAR,
-        none="3 times the smallest timeframe, at least 30 s",
+        none="10 of the venue's push intervals, at least 30 s",
     ),
     "heartbeat_interval": seconds("time between the feeder's pings"),
     "heartbeat_timeout": seconds(
@@ -411,14 +445,27 @@ SETTINGS: dict[str, Setting] = {
     "max_reconnect_attempts": integer(
         1,
         1_000_000,
-        "failures in a row after which the feeder stops reconnecting",
+        "failures in a row after which the feeder's state is error",
         none="never",
+    ),
+    "give_up": flag("stop reconnecting after max_reconnect_attempts"),
+    "dials_per_minute": integer(
+        0,
+        100_000,
+        "connections to one host and port that all feeders of this user may begin in a"
+        " minute; 0: no limit",
     ),
     "reconnect_delay_base": seconds(
         "smallest upper limit of the random delay before an attempt"
     ),
     "reconnect_delay_max": seconds(
         "largest upper limit of the random delay before an attempt"
+    ),
+    "stuck_timeout": seconds(
+        "time without a heartbeat after which a manager replaces its feeder"
+    ),
+    "launch": one_of(
+        LAUNCH_POLICIES, "whether a manager may start a feeder, or only adopts one"
     ),
     "stop_with_manager": flag("end the feeder when its manager ends"),
     "log_level": one_of(LEVELS, "lowest level to log", str.upper),
@@ -428,6 +475,7 @@ SETTINGS: dict[str, Setting] = {
         "file to log to",
         annotation="str | os.PathLike[str]",
     ),
+    "log_format": one_of(LOG_FORMATS, "form of a line of the log"),
 }
 # No option for the token: every user of the host can read a process's arguments.
 OPTIONS = tuple(

@@ -22,10 +22,13 @@ _OLD_TLS = ("UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION")
 class ConnectionLostError(WebSocketConnectionError):
     """The end of a connection, or of the attempt to open one; the text says why.
 
-    `close_code` is the code to close the WebSocket with, 0 for none.
+    `close_code` is the code to close the WebSocket with, 0 for none. `retry_after` is
+    the wait that the venue asks for, in seconds, 0 without one; it is kept, and counts
+    as no failure.
     """
 
     close_code = 0
+    retry_after = 0.0
 
 
 class ClosedError(ConnectionLostError):

@@ -24,6 +24,8 @@ class SessionStatus(NamedTuple):
         last_error: The last failure, without secrets.
         error_kind: `connection` or `subscription`; empty since the last
             acknowledgement.
+        next_attempt_at: When a connection is dialled again, by CLOCK_BOOTTIME in
+            seconds; 0 if none waits.
     """
 
     state: str = "disconnected"
@@ -33,6 +35,7 @@ class SessionStatus(NamedTuple):
     reconnects: int = 0
     last_error: str = ""
     error_kind: str = ""
+    next_attempt_at: float = 0.0
 
 
 class StatusChanged(NamedTuple):
@@ -43,30 +46,43 @@ class StatusChanged(NamedTuple):
 
 
 class Connected(NamedTuple):
-    """The venue's first acknowledgement on a connection."""
+    """The venue's first acknowledgement on a connection.
+
+    `connection` is the connection's number, which rises over the session.
+    `is_planned` is True if it replaces one that is still open.
+    """
 
     is_reconnect: bool
+    connection: int = 0
+    is_planned: bool = False
 
 
 class ConnectionLost(NamedTuple):
     """The end of a connection, or of the attempt to open one.
 
     `was_connected` is True after an acknowledgement, `is_oversized` if a frame over the
-    limit was the reason.
+    limit was the reason. `uncovered` are the streams that no connection carries now.
+    `is_planned` is True if another connection had taken its place, or takes it at once.
     """
 
     was_connected: bool
     is_oversized: bool
+    connection: int = 0
+    uncovered: Streams = ()
+    is_planned: bool = False
+    reason: str = ""
 
 
 class Subscribed(NamedTuple):
-    """The streams that the venue sends from now on.
+    """The streams that the venue sends from now on, over all connections.
 
-    `ends_change` is True if this answers the change in progress.
+    `ends_change` is True if this answers the change in progress. `covered` are the
+    streams that a connection carries since this answer and that none carried before.
     """
 
     streams: Streams
     ends_change: bool = False
+    covered: Streams = ()
 
 
 class ChangeRefused(NamedTuple):
@@ -75,11 +91,47 @@ class ChangeRefused(NamedTuple):
     message: str
 
 
+class StreamsRefused(NamedTuple):
+    """Streams that a connection does without, because the venue refused them."""
+
+    streams: Streams
+    message: str
+
+
+class NextAttempt(NamedTuple):
+    """The wait before a connection is dialled again, in seconds, and its reason."""
+
+    seconds: float
+    reason: str
+    endpoint: str = ""
+
+
+class VenueTime(NamedTuple):
+    """The time that a venue's handshake states, ms UTC; `read_at` by time.monotonic."""
+
+    time: int
+    read_at: float
+
+
 class Received(NamedTuple):
-    """Events of the venue, oldest first."""
+    """Events of the venue, oldest first, and the number of their connection.
+
+    `line` is 0 or 1 where each stream is carried by two connections.
+    """
 
     events: list[Event]
+    connection: int = 0
+    line: int = 0
 
 
 ChangeOutcome = Subscribed | ChangeRefused
-SessionEvent = StatusChanged | Connected | ConnectionLost | ChangeOutcome | Received
+SessionEvent = (
+    StatusChanged
+    | Connected
+    | ConnectionLost
+    | ChangeOutcome
+    | StreamsRefused
+    | NextAttempt
+    | VenueTime
+    | Received
+)
