@@ -7,9 +7,10 @@ streams, and changes, go by SUBSCRIBE and UNSUBSCRIBE in batches. Messages come 
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from itertools import count
 from math import nan
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -118,6 +119,7 @@ class BinanceCodec:
     """Binance's kline streams, reusable for successive connections."""
 
     name = "binance"
+    csrf_token = ""  # market data need none
     flags_closed = True
     answers_pings = True
     control_interval = 0.25  # spot allows 5 messages a second, pings included
@@ -137,6 +139,11 @@ class BinanceCodec:
         self.max_streams = market.max_streams
         self._ids = count(1)
         self._in_url: tuple[StreamKey, ...] = ()
+
+    def fresh(self) -> Self:
+        other = copy(self)
+        other._ids, other._in_url = count(1), ()
+        return other
 
     def stream_key(self, symbol: str, timeframe: str) -> StreamKey:
         # Checked before upper(), which turns some other letters into ASCII.
@@ -193,6 +200,15 @@ class BinanceCodec:
             for method, streams in steps
             for names in _batches(map(_wire_name, streams))
         ]
+
+    def ask_again(
+        self,
+        streams: Sequence[StreamKey],
+        subscribed: Sequence[StreamKey],
+    ) -> list[Request]:
+        asked = set(streams)
+        kept = [stream for stream in subscribed if stream not in asked]
+        return [*self.change(subscribed, kept), *self.change(kept, subscribed)]
 
     def _request(self, method: str, names: list[str]) -> Request:
         number = next(self._ids)

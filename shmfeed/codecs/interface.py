@@ -15,7 +15,7 @@ belong to the codec.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -80,7 +80,9 @@ class Acknowledged(msgspec.Struct, gc=False):
 class Refused(msgspec.Struct, gc=False):
     """The server refuses a request; `message` is its own text.
 
-    `symbol` is what the server refuses of it, "" where it does not say.
+    `symbol` is what the server refuses of it: the symbols that a field of the message
+    names, separated by spaces; "" where none does. `decoding.named_symbols` finds the
+    subscribed ones in it, and in the message's words.
     """
 
     request_id: str | None
@@ -114,10 +116,15 @@ Event = BarEvent | Acknowledged | Refused | Heartbeat | GoingAway | Ignored | Ma
 class Codec(Protocol):
     """One venue's protocol and limits, reusable for successive connections.
 
-    No method waits or does I/O. All are called by one thread.
+    No method waits or does I/O. All are called by one thread. The ids of requests, and
+    what the URL has subscribed, belong to one connection: where several are open at a
+    time, each has a codec of its own, which `fresh` makes. `decode` has no state.
 
     Attributes:
         name: The protocol's name, as in the setting `protocol`.
+        csrf_token: The session's token, "" without one. It may be replaced at any time:
+            later requests carry the new one, and no event shows the new one or the one
+            before. The codecs that `fresh` made share it.
         flags_closed: True if the venue flags every bar as closed or not. If so, the
             clock closes no bar.
         answers_pings: True if the venue answers pings of the client.
@@ -132,6 +139,7 @@ class Codec(Protocol):
     """
 
     name: str
+    csrf_token: str
     flags_closed: bool
     answers_pings: bool
     max_streams: int
@@ -161,6 +169,10 @@ class Codec(Protocol):
         """
         ...
 
+    def fresh(self) -> Self:
+        """Return a codec of the same venue and token, for another open connection."""
+        ...
+
     def url(self, endpoint: str, streams: Sequence[StreamKey]) -> str:
         """Return the URL for a new connection, which may name the streams.
 
@@ -179,6 +191,17 @@ class Codec(Protocol):
         self, old: Sequence[StreamKey], new: Sequence[StreamKey]
     ) -> list[Request]:
         """Return the requests that change a live connection's streams, maybe none."""
+        ...
+
+    def ask_again(
+        self, streams: Sequence[StreamKey], subscribed: Sequence[StreamKey]
+    ) -> list[Request]:
+        """Return the requests that make a live connection send mute streams again.
+
+        Args:
+            streams: The streams that are mute.
+            subscribed: All streams of the connection; they stay subscribed.
+        """
         ...
 
     def decode(self, data: bytes) -> tuple[Event, ...]:

@@ -1,8 +1,10 @@
 """The wealthai protocol: CONNECT, CONNECTED or ERROR, then bars, as JSON in text."""
 
 from collections.abc import Sequence
+from copy import copy
 from itertools import count
 from math import nan
+from typing import Self
 
 import msgspec
 
@@ -101,8 +103,24 @@ class WealthaiCodec:
 
     def __init__(self, market_type: str, csrf_token: str) -> None:
         self._market_type = market_type
-        self._token = csrf_token
+        self._tokens = [
+            csrf_token
+        ]  # the present one and the one before; never replaced
         self._ids = count(1)
+
+    @property
+    def csrf_token(self) -> str:
+        return self._tokens[0]
+
+    @csrf_token.setter
+    def csrf_token(self, token: str) -> None:
+        if token != self._tokens[0]:
+            self._tokens[:] = token, self._tokens[0]
+
+    def fresh(self) -> Self:
+        other = copy(self)
+        other._ids = count(1)
+        return other
 
     def stream_key(self, symbol: str, timeframe: str) -> StreamKey:
         return check_symbol(symbol), check_timeframe(timeframe)
@@ -123,7 +141,7 @@ class WealthaiCodec:
             request_id=request_id,
             symbols=list(dict.fromkeys(symbol for symbol, _ in streams)),
             resolutions=list(dict.fromkeys(timeframe for _, timeframe in streams)),
-            csrf_token=self._token,
+            csrf_token=self.csrf_token,
             market_type=self._market_type,
         )
         return [Request(request_id, msgspec.json.encode(connect).decode())]
@@ -132,6 +150,14 @@ class WealthaiCodec:
         self, old: Sequence[StreamKey], new: Sequence[StreamKey]
     ) -> list[Request]:
         return [] if set(old) == set(new) else self.subscribe(new)
+
+    def ask_again(
+        self,
+        streams: Sequence[StreamKey],
+        subscribed: Sequence[StreamKey],
+    ) -> list[Request]:
+        # A CONNECT replaces the list, so it names all streams.
+        return self.subscribe(subscribed) if streams else []
 
     def decode(self, data: bytes) -> tuple[Event, ...]:
         if not (data.isascii() or is_text(data)):
@@ -163,7 +189,7 @@ class WealthaiCodec:
         if kind == "CONNECTED":
             return Acknowledged(request_id_of(envelope.request_id))
         if kind == "ERROR":
-            message = redact_message(message_of(envelope.message) or kind, self._token)
+            message = redact_message(message_of(envelope.message) or kind, self._tokens)
             return Refused(request_id_of(envelope.request_id), message)
         return Ignored()
 

@@ -231,6 +231,31 @@ class TestSubscribing:
         made.url("wss://h/ws", streams(2))
         assert made.subscribe(streams(2))[0].id == "1"
 
+    def test_codecs_of_two_connections_know_nothing_of_each_other(self):
+        one = codec()
+        one.url(self.BASE, streams(2))
+        other = one.fresh()
+        assert type(other) is type(one)
+        assert commands(other.subscribe(streams(2)))[0]["id"] == 1
+        other.url(self.BASE, streams(1))
+        assert one.subscribe(streams(2)) == []
+        assert one.change(streams(2), streams(1))[0].id == "1"
+
+    def test_control_one_codec_forgets_the_first_of_two_connections(self):
+        one = codec()
+        one.url(self.BASE, streams(2))
+        one.url(self.BASE, streams(1))
+        assert one.subscribe(streams(2)) != []
+
+    def test_mute_streams_are_given_up_and_asked_for_again(self):
+        made = codec()
+        sent = commands(made.ask_again(streams(2)[1:], streams(3)))
+        assert [(c["method"], c["params"], c["id"]) for c in sent] == [
+            ("UNSUBSCRIBE", ["s000001@kline_1m"], 1),
+            ("SUBSCRIBE", ["s000001@kline_1m"], 2),
+        ]
+        assert made.ask_again((), streams(3)) == []
+
     def test_200_by_url_and_all_1024_in_few_frames(self):
         assert "streams=" in codec().url(self.BASE, streams(200, 4))
         assert len(codec().subscribe(streams(1024))) == 11

@@ -138,6 +138,38 @@ class TestSubscribing:
             made.url("wss://h/market_data", self.STREAMS)
             assert [made.subscribe(self.STREAMS)[0].id for _ in range(2)] == ["1", "2"]
 
+    def test_codecs_of_two_connections_count_for_themselves(self):
+        one = codec()
+        assert one.subscribe(self.STREAMS)[0].id == "1"
+        other = one.fresh()
+        assert type(other) is type(one)
+        assert [other.subscribe(self.STREAMS)[0].id for _ in range(2)] == ["1", "2"]
+        other.url("wss://h/market_data", self.STREAMS)
+        assert one.change(self.STREAMS, self.STREAMS[1:])[0].id == "2"
+
+    def test_mute_streams_are_asked_for_with_all_others(self):
+        made = codec()
+        (request,) = made.ask_again(self.STREAMS[:1], self.STREAMS)
+        assert json.loads(request.frame)["symbols"] == ["B", "A"]
+        assert made.ask_again((), self.STREAMS) == []
+
+    def test_a_new_token_serves_all_connections(self):
+        one = codec()
+        other = one.fresh()
+        one.csrf_token = "second-0815"
+        assert one.csrf_token == other.csrf_token == "second-0815"
+        (request,) = other.subscribe(self.STREAMS)
+        assert json.loads(request.frame)["csrf_token"] == "second-0815"
+        assert "second-0815" not in f"{other!r} {request!r}"
+
+    def test_the_former_token_is_redacted_too(self):
+        made = codec()
+        for _ in range(2):  # the same again does not push the former one out
+            made.csrf_token = "second-0815"
+        words = f'{{"type":"ERROR","message":"{TOKEN} is old, second-0815 is new"}}'
+        (event,) = made.decode(words.encode())
+        assert event.message == "*** is old, *** is new"
+
     def test_the_token_is_in_the_frame_alone(self):
         made = codec()
         requests = made.subscribe(self.STREAMS)

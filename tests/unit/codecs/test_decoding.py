@@ -1,0 +1,63 @@
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shmfeed.codecs.decoding import named_symbols, redact_message
+
+ASKED = ("BTCUSDT", "ETHUSDT", "BTC", "IS", "NOPE", "BTC-USDT", "BTC/USD")
+
+
+class TestNamedSymbols:
+    @pytest.mark.parametrize(
+        ("message", "named"),
+        [
+            ("unknown symbol NOPE", ["NOPE"]),
+            ("unknown symbol 'nope'.", ["NOPE"]),
+            ("NOPE: not found", ["NOPE"]),
+            ("symbol:NOPE", ["NOPE"]),
+            ("NOPE:unknown", ["NOPE"]),
+            ("[BTCUSDT,ETHUSDT] are delisted", ["BTCUSDT", "ETHUSDT"]),
+            ("ETHUSDT and BTCUSDT are delisted", ["BTCUSDT", "ETHUSDT"]),
+            ('{"symbols":["NOPE","BTC"]}', ["BTC", "NOPE"]),
+            ("BTC-USDT is unknown", ["BTC-USDT"]),
+            ("no such pair: BTC/USD", ["BTC/USD"]),
+            ("bad stream btcusdt@kline_1m", ["BTCUSDT"]),
+            ("bad: btcusdt@kline_1m/ethusdt@kline_1h", ["BTCUSDT", "ETHUSDT"]),
+            ("there is no symbol: ethusdt", ["ETHUSDT"]),
+            ("NOPE? did you mean BTC?", ["NOPE"]),
+            ("NOPE is not supported; supported: BTC ETHUSDT", ["NOPE"]),
+            ("not supported: NOPE", ["NOPE"]),
+            ("available symbols: BTC", ["BTC"]),
+            ("XBTC BTCX BTC_ ÄBTC BTC-X", []),
+            ("csrf_token is not accepted", []),
+            ("", []),
+        ],
+    )
+    def test_the_words_of_a_refusal_name_symbols(self, message, named):
+        assert named_symbols(message, ASKED) == tuple(named)
+
+    def test_the_case_of_the_subscription_counts_first(self):
+        asked = ["btc", "BTC"]
+        assert named_symbols("unknown: BTC", asked) == ("BTC",)
+        assert named_symbols("unknown: 'Btc'", asked) == ("btc", "BTC")
+
+    @given(
+        st.sets(st.text(string.ascii_uppercase, min_size=5, max_size=9)),
+        st.integers(0, 9),
+    )
+    def test_a_symbol_is_named_as_a_whole_word_alone(self, asked, count):
+        bad = sorted(asked)[:count]
+        assert set(named_symbols("no: " + ", ".join(bad), asked)) == set(bad)
+        within = "no: " + ", ".join(f"{symbol}4711" for symbol in bad)
+        assert named_symbols(within, asked) == ()
+
+
+class TestRedaction:
+    def test_each_secret_is_masked_the_longest_first(self):
+        secrets = ["abcd", "abcd/efgh", ""]
+        assert redact_message(r"x abcd\/efgh abcd y", secrets) == "x *** *** y"
+
+    def test_control_a_message_without_secrets_stays(self):
+        assert redact_message("x abcd y", ["efgh"]) == "x abcd y"
