@@ -106,14 +106,17 @@ def _compare(before: Census) -> list[str]:
 
 
 def _shared_entries() -> list[str]:
-    """Return all entries, with those of the feeds' directory; lock files may stay."""
+    """Return all entries, with those of the feeds' directory.
+
+    Lock files, and the file of dials, may stay.
+    """
     paths = []
     for folder, folders, files in os.walk(_SHARED_MEMORY):
         private = Path(folder).name.startswith("shmfeed-")
         paths += [
             str(Path(folder, name))
             for name in files
-            if not (private and name.endswith(".lock"))
+            if not (private and (name.endswith(".lock") or name == "_dials"))
         ]
         paths += [
             str(Path(folder, name))
