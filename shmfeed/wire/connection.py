@@ -102,17 +102,36 @@ class Connection:
         A wait lasts at most `tick` s and ends at a wake-up. The connection is open
         once the generator is exhausted. After a failure nothing stays open.
         """
+        with closing(self.opening_steps(timeout)) as steps:
+            for _, events in steps:
+                self._poll(events, tick)
+                yield
+
+    def opening_steps(self, timeout: float) -> Generator[PollRequest, None, None]:
+        """Open as `opening` does, but leave the waiting to the caller.
+
+        Yield a socket and the poll events to wait for; it may be resumed before they
+        occur. Close the generator to give the opening up.
+        """
         steps = open_websocket(self._target, self._policy, timeout, self._clock)
         with closing(steps):
-            sock, inbox = yield from self._drive(steps, tick)
+            sock, inbox = yield from self._track(steps)
         self._sock = sock
         self._frames = FrameReader(sock, self._max_frame_bytes, inbox, self._clock)
         self._more = bool(inbox)
         self.last_data_at = self._clock()
 
+    def fileno(self) -> int:
+        """Return the descriptor of the socket; -1 without one."""
+        return -1 if self._sock is None else self._sock.fileno()
+
+    def has_pending(self) -> bool:
+        """Return True if `receive` has something to do without waiting."""
+        return self._more or self._failure is not None or self._decrypted()
+
     def wait(self, timeout: float) -> Literal["readable", "woken", "idle"]:
         """Sleep until there is something to receive, a wake-up, or `timeout` s."""
-        ready = self._more or self._failure is not None or self._decrypted()
+        ready = self.has_pending()
         readable, woken = self._poll(select.POLLIN, 0.0 if ready else timeout)
         if woken:
             return "woken"
@@ -163,17 +182,16 @@ class Connection:
             self._sock.close()
             self._sock = None
 
-    def _drive(
-        self, steps: Generator[PollRequest, None, Opened], tick: float
-    ) -> Generator[None, None, Opened]:
+    def _track(
+        self, steps: Generator[PollRequest, None, Opened]
+    ) -> Generator[PollRequest, None, Opened]:
         while True:
             try:
                 self._sock, events = next(steps)
             except StopIteration as end:
                 opened: Opened = end.value
                 return opened
-            self._poll(events, tick)
-            yield
+            yield self._sock, events
 
     def _open_frames(self) -> FrameReader:
         if self._frames is None:
