@@ -22,6 +22,7 @@ class FeedRow(TypedDict):
     health: Health | Literal["unreadable"]
     state: State | None
     pid: int | None
+    identity: str | None  # protocol/market_type/venue of its rows
     streams: int | None  # how many
     bars: int | None  # closed bars of all streams
     bytes: int  # of shared memory
@@ -58,6 +59,7 @@ def feed_row(where: Place) -> FeedRow | None:
         "health": status["health"],
         "state": status["state"],
         "pid": status["pid"],
+        "identity": status["identity"],
         "streams": len(status["streams"]),
         "bars": sum(stream["count"] for stream in status["streams"]),
         "bytes": size,
@@ -72,6 +74,7 @@ def _unreadable_row(where: Place, size: int) -> FeedRow:
         "health": UNREADABLE,
         "state": None,
         "pid": None,
+        "identity": None,
         "streams": None,
         "bars": None,
         "bytes": size,

@@ -25,6 +25,7 @@ from shmfeed.layout import (
     State,
 )
 from shmfeed.memory.catalog import Entry, entries
+from shmfeed.memory.identity import read_identity
 from shmfeed.memory.integrity import damaged, describe_bar_damage
 from shmfeed.memory.liveness import is_alive, is_working
 from shmfeed.memory.note import unpack_note
@@ -113,6 +114,11 @@ class FeedStatus(TypedDict):
     resolutions: list[str]
     endpoint: str | None
     protocol: str | None
+    market_type: str | None
+    venue: str | None  #: the venue's names in the feed's identity
+    identity: str | None  #: protocol/market_type/venue, None of rows without one
+    #: Settings of this manager that an adopted feeder does not have.
+    differs: list[str]
     last_error: str | None
     last_message_age: float | None  #: seconds, None before the first message
     bars: int
@@ -129,7 +135,6 @@ class FeedStatus(TypedDict):
     missed: int
     disagreements: int
     streams: list[StreamStatus]
-    market_type: NotRequired[str | None]
     phase: NotRequired[str]
     attempts: NotRequired[int]
     losses: NotRequired[int]
@@ -223,6 +228,7 @@ def feed_status(mapping: Mapping, feed: str) -> FeedStatus:
         "resolutions": list(dict.fromkeys(entry.timeframe for entry in subscribed)),
         "last_message_age": _message_age(ints, now, streams),
         **_read_note(mapping),
+        **_identity_keys(mapping),
         **dict(zip(COUNTERS, counters, strict=True)),
         "streams": streams,
     }
@@ -254,6 +260,10 @@ def status_without_feed(feed: str | None) -> FeedStatus:
         "resolutions": [],
         "endpoint": None,
         "protocol": None,
+        "market_type": None,
+        "venue": None,
+        "identity": None,
+        "differs": [],
         "last_error": None,
         "last_message_age": None,
         **dict.fromkeys(COUNTERS, 0),
@@ -264,6 +274,18 @@ def status_without_feed(feed: str | None) -> FeedStatus:
 
 def _read_note(mapping: Mapping) -> dict[str, Any]:
     return unpack_note(Latch(mapping.words, H_NOTE, NOTE_WORDS).read())
+
+
+def _identity_keys(mapping: Mapping) -> dict[str, Any]:
+    identity = read_identity(mapping.words, mapping.geometry)
+    if identity is None:
+        return {}
+    return {
+        "protocol": identity.protocol,
+        "market_type": identity.market_type,
+        "venue": identity.venue or None,
+        "identity": str(identity),
+    }
 
 
 def _stream_status(mapping: Mapping, entry: Entry) -> StreamStatus:

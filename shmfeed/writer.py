@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from shmfeed.bar import StreamKey, Timeframe, TimeframeAlias, check_timeframe
 from shmfeed.core import Eventcount, RingWriter
 from shmfeed.errors import BadArgumentError
+from shmfeed.identity import FeedIdentity
 from shmfeed.layout import (
     COUNTERS,
     E_AWAY,
@@ -39,12 +40,14 @@ from shmfeed.layout import (
 )
 from shmfeed.memory.catalog import Catalog, check_keys, entries, no_stream
 from shmfeed.memory.futex import ALL_BITS
+from shmfeed.memory.identity import read_identity, write_identity
 from shmfeed.memory.integrity import damage_as_error
 from shmfeed.memory.note import pack_note
 from shmfeed.memory.right import not_copied
 from shmfeed.memory.swap import replace_rows
 from shmfeed.memory.wakeup import wake_bits
 from shmfeed.memory.words import Latch, boot_ns
+from shmfeed.segment.identity import IdentityRule
 from shmfeed.segment.mapping import place
 from shmfeed.segment.ownership import SegmentOwner
 from shmfeed.segment.recovery import migrate
@@ -71,6 +74,8 @@ def create(
     *,
     state: "State" = "connected",
     streams: "Iterable[StreamKey]" = (),
+    identity: "FeedIdentity | None" = None,
+    replace: bool = False,
 ) -> "FeedWriter":
     """Create the segment of a feed, or reuse one of the same geometry, and write it.
 
@@ -87,12 +92,17 @@ def create(
         state: The initial state of the connection.
         streams: (symbol, timeframe) pairs to add before a new segment can be attached
             to. If they do not all fit, none is added.
+        identity: Where the rows come from, for a segment that names it. None leaves
+            what an earlier writer has stored.
+        replace: True drops stored bars of another identity, with their streams and
+            the counters.
 
     Returns:
         The feed's one writer. Close it, or use it as a context manager.
 
     Raises:
-        BadArgumentError: A name or a number is not accepted.
+        BadArgumentError: A name or a number is not accepted, or bars of another
+            identity are stored.
         FeedBusyError: Another process writes the feed; `pid` names it.
         SegmentFullError: /dev/shm has not enough space for the segment.
         SegmentFormatError: A file of the segment's name is not a segment of this user.
@@ -108,7 +118,8 @@ def create(
     max_streams = check_int("max_streams", max_streams, 1, MAX_STREAMS)
     check_choice("state", state, STATES)
     wanted = check_keys(streams)
-    return FeedWriter(name, Geometry(max_streams, history, guard), state, wanted)
+    rule = None if identity is None else IdentityRule(name, identity, replace)
+    return FeedWriter(name, Geometry(max_streams, history, guard), state, wanted, rule)
 
 
 class FeedWriter:
@@ -132,9 +143,10 @@ class FeedWriter:
         geometry: Geometry,
         state: "State" = "connected",
         streams: "Collection[StreamKey]" = (),
+        rule: IdentityRule | None = None,
     ) -> None:
         where = place(name)
-        self._owner = SegmentOwner(where, geometry)
+        self._owner = SegmentOwner(where, geometry, rule)
         self.name = where.name
         self.reused = self._owner.reused
         self._what = f"feed {self.name!r}"
@@ -147,13 +159,20 @@ class FeedWriter:
         self._note = Latch(words, H_NOTE, NOTE_WORDS)
         self._eventcount = Eventcount(words)
         try:
-            self._take_over(STATES.index(state), streams)
+            self._take_over(STATES.index(state), streams, rule)
         except BaseException:
             self._owner.release(unlink=not self.reused)
             raise
 
-    def _take_over(self, state: int, streams: Collection[StreamKey]) -> None:
-        ints = self._words.ints
+    def _take_over(
+        self, state: int, streams: Collection[StreamKey], rule: IdentityRule | None
+    ) -> None:
+        ints, previous = self._words.ints, self._owner.previous
+        identity = rule.identity if rule is not None else None
+        if identity is None and previous is not None:
+            identity = read_identity(previous.words, previous.geometry)
+        if identity is not None:  # before the pid, by which others find the identity
+            write_identity(self._words, identity)
         ints[H_WRITER_PID] = os.getpid()
         ints[H_STARTED] = boot_ns()
         ints[H_STATE] = state
@@ -162,8 +181,8 @@ class FeedWriter:
             for word in (E_RECOVERING, E_AWAY, E_BACK):
                 ints[at + word] = 0
         self.beat()
-        previous, mapping = self._owner.previous, self._owner.mapping
-        if previous is not None:
+        mapping = self._owner.mapping
+        if previous is not None and self._owner.keeps_bars:
             migrate(previous, mapping, self._catalog, streams)
         if self.has_capacity_for(streams):
             for key in self.known_first(streams):

@@ -11,8 +11,9 @@ from shmfeed.text import mebibytes, printable
 
 _DESCRIPTION = """\
 List the feeds of this user on this host: health, state of the connection, pid of the
-feeder, number of streams and of closed bars, size in /dev/shm in MiB, and the age of
-the venue's last message. A feed that cannot be read is listed with the reason.
+feeder, number of streams and of closed bars, size in /dev/shm in MiB, the age of the
+venue's last message, and the identity of the rows (protocol/market_type/venue). A feed
+that cannot be read is listed with the reason.
 """
 
 _EPILOG = """\
@@ -22,7 +23,10 @@ examples:
   shmfeed ls --json | jq -r '.[] | select(.health == "dead") | .feed'
 """
 
-_HEADER = ("FEED", "HEALTH", "STATE", "PID", "STREAMS", "BARS", "MIB", "LAST MESSAGE")
+_HEADER = (
+    *("FEED", "HEALTH", "STATE", "PID", "STREAMS", "BARS", "MIB", "LAST MESSAGE"),
+    "IDENTITY",
+)
 _RIGHT = (3, 4, 5, 6)
 _NO_FEEDS = (
     "no feeds; start one with `shmfeed run --symbols BTCUSDT --resolutions 1m`,"
@@ -73,6 +77,7 @@ def _cells(row: FeedRow) -> tuple[str, ...]:
         _format_number(row["bars"], ","),
         mebibytes(row["bytes"]),
         no_message if age is None else f"{format_duration(age)} ago",
+        printable(row["identity"] or "-"),
     )
 
 

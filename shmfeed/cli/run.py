@@ -42,9 +42,16 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
-    parser.usage = "shmfeed run [--config FILE] [--unlink] [--SETTING VALUE ..]"
+    parser.usage = (
+        "shmfeed run [--config FILE] [--unlink] [--replace] [--SETTING VALUE ..]"
+    )
     parser.add_argument(
         "--unlink", action="store_true", help="remove the segment when the feeder stops"
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="drop stored bars of another identity (protocol, market, venue)",
     )
     add_setting_options(parser)
 
@@ -57,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             "no streams to subscribe; give --symbols and --resolutions"
         )
     set_up_logging(settings)
-    feeder = Feeder(settings)
+    feeder = Feeder(settings, replace=args.replace)
     stop_on_signals(feeder, args.unlink)
     print_notice(_startup_line(settings))
     with StatePrinter(settings.feed):

@@ -82,8 +82,9 @@ def format_status(status: FeedStatus) -> str:
 
 
 def _feed_line(status: FeedStatus) -> str:
-    protocol = f" ({status['protocol']})" if status["protocol"] else ""
-    venue = f", {status['endpoint']}{protocol}" if status["endpoint"] else ""
+    source = status["identity"] or status["protocol"]
+    identity = printable(f" ({source})") if source else ""
+    venue = f", {status['endpoint']}{identity}" if status["endpoint"] else identity
     return f"feed {status['feed']}: {status['health']}; {status['state']}{venue}"
 
 

@@ -129,12 +129,14 @@ class BinanceCodec:
     numbers_trades = False
 
     def __init__(self, market_type: str) -> None:
-        market = _MARKETS.get(market_type.removeprefix(_PREFIX))
+        name = market_type.removeprefix(_PREFIX)
+        market = _MARKETS.get(name)
         if market is None:
             accepted = " ".join([*_MARKETS, *(_PREFIX + name for name in _MARKETS)])
             raise BadArgumentError(
                 f"market_type {market_type!r} is not accepted; one of: {accepted}"
             )
+        self.market_type = name
         self._market = market
         self.max_streams = market.max_streams
         self._ids = count(1)

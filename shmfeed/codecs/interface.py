@@ -125,6 +125,7 @@ class Codec(Protocol):
         csrf_token: The session's token, "" without one. It may be replaced at any time:
             later requests carry the new one, and no event shows the new one or the one
             before. The codecs that `fresh` made share it.
+        market_type: The market's name in the feed's identity: one for each market.
         flags_closed: True if the venue flags every bar as closed or not. If so, the
             clock closes no bar.
         answers_pings: True if the venue answers pings of the client.
@@ -140,6 +141,7 @@ class Codec(Protocol):
 
     name: str
     csrf_token: str
+    market_type: str
     flags_closed: bool
     answers_pings: bool
     max_streams: int

@@ -102,7 +102,7 @@ class WealthaiCodec:
     numbers_trades = False
 
     def __init__(self, market_type: str, csrf_token: str) -> None:
-        self._market_type = market_type
+        self.market_type = market_type
         self._tokens = [
             csrf_token
         ]  # the present one and the one before; never replaced
@@ -142,7 +142,7 @@ class WealthaiCodec:
             symbols=list(dict.fromkeys(symbol for symbol, _ in streams)),
             resolutions=list(dict.fromkeys(timeframe for _, timeframe in streams)),
             csrf_token=self.csrf_token,
-            market_type=self._market_type,
+            market_type=self.market_type,
         )
         return [Request(request_id, msgspec.json.encode(connect).decode())]
 

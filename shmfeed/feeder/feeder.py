@@ -14,11 +14,13 @@ from contextlib import closing, suppress
 from typing import Any, cast
 
 from shmfeed.codecs import get_codec
+from shmfeed.codecs.identity import identity_of
 from shmfeed.control.messages import ControlRequest
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.control.server import ControlServer
 from shmfeed.errors import (
     BadArgumentError,
+    FeedBusyError,
     FeedLostError,
     FeedNotFoundError,
     SegmentFormatError,
@@ -30,6 +32,7 @@ from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.layout import MAX_STREAMS, State
+from shmfeed.segment.identity import name_identities
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.settings.model import Settings
 from shmfeed.text import counted
@@ -56,11 +59,18 @@ RUN = "run"  # the manager's name of a feeder that runs in the foreground
 class Feeder:
     """One feeder, from its construction, which takes the feed, to the end of `run`."""
 
-    def __init__(self, settings: Settings, manager: str = RUN, pid: int = 0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        manager: str = RUN,
+        pid: int = 0,
+        *,
+        replace: bool = False,
+    ) -> None:
         """Open the feed for writing, without touching the network.
 
         `manager` and `pid` name the process that wants the settings' streams; pid 0 is
-        this process.
+        this process. `replace` drops stored bars of another identity.
 
         Raises:
             BadArgumentError: There are no streams, or the venue does not offer them.
@@ -71,6 +81,7 @@ class Feeder:
         self._codec = get_codec(
             settings.protocol, settings.market_type, settings.csrf_token
         )
+        self._identity = identity_of(settings)
         endpoints = self._codec.endpoints(settings.endpoint, settings.port)
         streams = self._checked(settings.streams)
         if not streams:
@@ -91,7 +102,7 @@ class Feeder:
                 streams,
                 wake_fd=self._requests.wake_fd,
             )
-            self._writer = take_feed(settings, streams)
+            self._writer = take_feed(settings, streams, replace)
         except BaseException:
             self._requests.close()
             raise
@@ -245,6 +256,7 @@ class Feeder:
                 pending.finish(
                     pid=os.getpid(),
                     state=self._session.status.state,
+                    identity=str(self._identity),
                     wanted=self._subscriptions.has_running_manager(),
                 )
         except ShmfeedError as error:
@@ -268,18 +280,26 @@ class Feeder:
             self.stop(pending.request.unlink)
 
 
-def take_feed(settings: Settings, streams: Streams) -> FeedWriter:
+def take_feed(
+    settings: Settings, streams: Streams, replace: bool = False
+) -> FeedWriter:
     """Return the writer of the settings' feed, with capacity for these streams.
 
-    The streams of an earlier feeder keep their entries if all fit.
+    The streams of an earlier feeder keep their entries if all fit. Bars of another
+    identity are refused, or dropped with `replace`.
 
     Raises:
         ShmfeedError: As `create` does.
     """
     sizes = settings.history, settings.guard
     most = settings.capacity_beside(_existing_max_streams(settings.feed), len(streams))
+    identity = identity_of(settings)
     first: dict[str, Any] = {"state": "disconnected", "streams": streams}
-    writer = create(settings.feed, *sizes, most, **first)
+    first |= {"identity": identity, "replace": replace}
+    try:
+        writer = create(settings.feed, *sizes, most, **first)
+    except FeedBusyError as error:
+        raise name_identities(error, settings.feed, identity) from None
     if not writer.has_capacity_for(streams):
         # Streams that are no longer wanted give their entries to wanted ones.
         for key in set(writer.streams()) - set(streams):

@@ -46,6 +46,7 @@ from shmfeed.segment.allocation import (
     create_object,
     reserve,
 )
+from shmfeed.segment.identity import IdentityRule
 from shmfeed.segment.locking import (
     FileLock,
     acquire_lock_file,
@@ -79,23 +80,27 @@ class SegmentOwner(Right):
     """Exclusive ownership of one feed, from construction to `release`.
 
     `mapping` is the owned segment. `reused` says that it existed before. `previous` is
-    the segment that it replaces, if any. `publish` shows the new segment to readers
-    and retires the previous one.
+    the segment that it replaces, if any. `keeps_bars` is False if that segment's bars
+    are of another identity than `rule` wants. `publish` shows the new segment to
+    readers and retires the previous one.
 
     A forked child owns nothing: its copy is disowned. Its descriptors of the locks are
     closed, so that the locks end with the parent. An owner that is dropped without
     `release` unlocks too.
 
     Raises FeedBusyError with the owner's pid, SegmentFullError, SegmentFormatError for
-    a file that is not a segment of this user, SegmentError if the host refuses. No
-    lock is held after an error.
+    a file that is not a segment of this user, SegmentError if the host refuses, and
+    what `rule` raises. No lock is held after an error.
     """
 
-    def __init__(self, where: Place, geometry: Geometry) -> None:
+    def __init__(
+        self, where: Place, geometry: Geometry, rule: IdentityRule | None = None
+    ) -> None:
         check_platform()
         super().__init__(_private_page())
         self.where = where
         self.previous: Mapping | None = None
+        self.keeps_bars = True
         self._path = where.segment  # of the owned segment, until it is published
         self._locks: list[FileLock] = []  # of the previous segment and of the owned one
         with allocation_errors(where, geometry):
@@ -103,7 +108,7 @@ class SegmentOwner(Right):
             self._lock_file = acquire_lock_file(where)
             try:
                 write_pid(self._lock_file)
-                mapping = self._reuse(geometry)
+                mapping = self._reuse(geometry, rule)
                 _remove_unfinished(where)
                 self.reused = mapping is not None
                 self.mapping = mapping or self._create(geometry)
@@ -113,7 +118,7 @@ class SegmentOwner(Right):
                 raise
         _owners.add(self)
 
-    def _reuse(self, geometry: Geometry) -> Mapping | None:
+    def _reuse(self, geometry: Geometry, rule: IdentityRule | None) -> Mapping | None:
         try:
             fd = open_checked(self.where, os.O_RDWR)
         except FeedNotFoundError:
@@ -127,7 +132,9 @@ class SegmentOwner(Right):
             if mapping is not None:
                 _reserve_used(fd, mapping)
             if mapping is not None and mapping.words.ints[H_RETIRED] != 1:
-                if _is_reusable(mapping, geometry):
+                if rule is not None:
+                    self.keeps_bars = rule.keeps_bars(*mapping[:2])
+                if self.keeps_bars and _is_reusable(mapping, geometry):
                     return mapping
                 expel_writer(fd)
                 self.previous = mapping

@@ -23,7 +23,7 @@ QUICK = {
 }
 
 
-def settings(feed, venue, **more):
+def settings(feed, venue, /, **more):
     given = {
         "feed": feed,
         "symbols": ["BTCUSDT"],
@@ -36,7 +36,7 @@ def settings(feed, venue, **more):
 
 
 @contextmanager
-def feeder(feed, venue, manager="run", **more):
+def feeder(feed, venue, /, manager="run", **more):
     """Run a feeder in a thread of this process; join the thread at the end."""
     one = Feeder(settings(feed, venue, **more), manager)
     failure = []
@@ -64,7 +64,7 @@ def tell(feed, op, timeout=10.0, **fields):
 
 
 @contextmanager
-def managing(feed, venue, **more):
+def managing(feed, venue, /, **more):
     """Yield a configured manager; stop it and its feeder after the test."""
     manager = WebSocketManager(feed)
     given = {"symbols": ["BTCUSDT"], "resolutions": ["1m"], "history": 100, **QUICK}

@@ -53,12 +53,23 @@ def test_a_feed_is_one_line(ls, cli_ring, cli_writer, feed_name) -> None:
     head, line = output.splitlines()
     assert code == 0
     assert head.split() == (
-        ["FEED", "HEALTH", "STATE", "PID", "STREAMS", "BARS", "MIB", "LAST", "MESSAGE"]
+        [
+            "FEED",
+            "HEALTH",
+            "STATE",
+            "PID",
+            "STREAMS",
+            "BARS",
+            "MIB",
+            "LAST",
+            "MESSAGE",
+            "IDENTITY",
+        ]
     )
     size = place(feed_name).segment.stat().st_size
     assert re.fullmatch(
         rf"{feed_name} +quiet +connected +{os.getpid()} +2 +5 +{size / 2**20:.2f}"
-        r" +0\.\d s ago",
+        r" +0\.\d s ago +-",
         line,
     )
 
@@ -71,7 +82,7 @@ def test_all_feeds_are_listed(ls, cli_ring, feed_name) -> None:
     rows = {row["feed"]: row for row in json.loads(output)}
     assert rows[feed_name].keys() == {
         *("feed", "health", "state", "pid", "streams", "bars", "bytes"),
-        *("last_message_age", "reason"),
+        *("last_message_age", "identity", "reason"),
     }
     assert (rows[feed_name]["health"], rows[feed_name]["bars"]) == ("live", 5)
     assert rows[feed_name]["reason"] is None

@@ -98,6 +98,7 @@ def test_requests_change_the_streams(feed_name, venue):
         assert tell(feed_name, "status") == {
             "pid": ME,
             "state": "connected",
+            "identity": "wealthai/binance-testnet/127.0.0.1",
             "wanted": True,
         }
         assert subscribe(feed_name, "m", "ETHUSDT") == {"streams": 2}

@@ -37,7 +37,7 @@ ROOMS = {
     "ground": Room(
         0,
         "shmfeed shmfeed._version shmfeed.c_headers shmfeed.errors shmfeed.text"
-        " shmfeed.forks shmfeed.validation shmfeed.bar",
+        " shmfeed.forks shmfeed.validation shmfeed.bar shmfeed.identity",
     ),
     "layout": room(1, "layout", "ground"),
     "settings": room(1, "settings.*", "ground"),

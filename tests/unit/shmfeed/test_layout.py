@@ -34,7 +34,8 @@ def test_header_words_do_not_overlap() -> None:
     end = layout.H_NOTE + Latch.size(layout.NOTE_WORDS)
     assert end <= min(layout.H_ENTRY_START, layout.V1_HEADER_WORDS)
     assert 2 * layout.HISTOGRAM_WORDS <= layout.H_HISTOGRAM_ROOM
-    assert layout.H_IDENTITY + Latch.size(layout.IDENTITY_WORDS) <= layout.H_TEXT
+    assert layout.H_IDENTITY + Latch.size(layout.IDENTITY_WORDS) <= layout.H_TAKEN
+    assert layout.H_TAKEN < layout.H_TEXT
     end = layout.H_TEXT + Latch.size(layout.TEXT_WORDS)
     assert end <= layout.HEADER_WORDS
 

@@ -1,0 +1,111 @@
+"""The rule by which a feeder takes a segment: it never mixes rows of two identities."""
+
+import time
+from typing import NamedTuple
+
+from shmfeed.core import RingReader
+from shmfeed.errors import BadArgumentError, FeedBusyError, ShmfeedError
+from shmfeed.identity import FeedIdentity
+from shmfeed.layout import H_WRITER_PID, Geometry
+from shmfeed.memory.identity import read_identity
+from shmfeed.memory.liveness import is_alive
+from shmfeed.memory.words import Words, boot_ns
+from shmfeed.segment.mapping import Mapping, Place, open_segment, place
+from shmfeed.segment.recovery import inspect_segment
+
+_NAMING_SECONDS = 0.5
+_POLL_SECONDS = 0.02
+
+
+class IdentityRule(NamedTuple):
+    """The identity of the rows to come, for the feed of this name.
+
+    With `replace`, bars of another identity are dropped. Without it they are refused.
+    """
+
+    feed: str
+    identity: FeedIdentity
+    replace: bool = False
+
+    def keeps_bars(self, words: Words, geometry: Geometry) -> bool:
+        """Return True if the segment's rows are of this identity, or of none.
+
+        False means that the segment must be replaced by an empty one.
+
+        Raises:
+            BadArgumentError: Bars of another identity are stored, and `replace` is
+                False.
+        """
+        stored = read_identity(words, geometry)
+        if stored is None or stored.matches(self.identity):
+            return True
+        if not self.replace and _has_bars(words, geometry):
+            raise BadArgumentError(
+                f"feed {self.feed!r} holds bars of {stored}, and these settings are of"
+                f" {self.identity}: use another feed name, or replace=True (--replace),"
+                " which drops those bars"
+            )
+        return False
+
+
+def _has_bars(words: Words, geometry: Geometry) -> bool:
+    return any(
+        len(RingReader(words, geometry, entry.number).view(1))
+        for entry in inspect_segment(words, geometry).usable
+    )
+
+
+def busy_with(
+    feed: str, running: FeedIdentity, wanted: FeedIdentity, pid: int | None
+) -> FeedBusyError:
+    """Return the error that names both identities and the feeder that runs."""
+    owner = "another process" if pid is None else f"process {pid}"
+    return FeedBusyError(
+        f"feed {feed!r} is written by {owner} with {running}, and these settings are of"
+        f" {wanted}; use another feed name, or stop that feeder",
+        pid,
+    )
+
+
+def name_identities(
+    error: FeedBusyError, feed: str, wanted: FeedIdentity
+) -> FeedBusyError:
+    """Return the error again, with both identities if the owner has another one.
+
+    An owner that began just now has no segment yet: wait for it.
+    """
+    where = place(feed)
+    deadline = time.monotonic() + _NAMING_SECONDS
+    while True:
+        owned = _owned_mapping(where, error.pid)
+        if owned is not None or time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_SECONDS)
+    running = read_identity(*owned[:2]) if owned is not None else None
+    if running is None or running.matches(wanted):
+        return error
+    return busy_with(feed, running, wanted, error.pid)
+
+
+def _owned_mapping(where: Place, pid: int | None) -> Mapping | None:
+    """Return the segment that a living writer has taken, or None.
+
+    A writer stores its identity before its pid. If `pid` is known, a writer that has
+    just begun is not mistaken for its predecessor.
+    """
+    try:
+        mapping = open_segment(where)
+    except ShmfeedError:  # absent, not ready yet, or damaged
+        return None
+    ints = mapping.words.ints
+    taken = is_alive(ints, boot_ns()) and pid in (None, ints[H_WRITER_PID])
+    return mapping if taken else None
+
+
+def stored_identity(where: Place) -> FeedIdentity | None:
+    """Return the identity of the rows under a feed's name, None if it is not known."""
+    try:
+        words, geometry, _ = open_segment(where)
+        return read_identity(words, geometry)
+    except ShmfeedError:  # absent, not ready yet, or damaged
+        return None
