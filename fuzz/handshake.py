@@ -4,11 +4,14 @@ import loop
 
 with loop.watched(__name__):
     from shmfeed.errors import BadArgumentError
+    from shmfeed.wire.answers import body_in, parse_answer, words_of
+    from shmfeed.wire.asked_wait import MAX_WAIT
+    from shmfeed.wire.errors import HandshakeError
     from shmfeed.wire.handshake import (
-        HandshakeError,
-        check_tunnel,
         check_upgrade,
         parse_target,
+        refusal,
+        tunnel_refusal,
         upgrade_request,
     )
 
@@ -23,6 +26,10 @@ SEEDS = [
         b"HTTP/1.1 101\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
         b"Sec-WebSocket-Protocol: x"
     ),
+    (
+        b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 60\r\nRetry-After: 61\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nuntil\r\ne\r\n 1659146400000\r\n0\r\n"
+    ),
     b"wss://ws.wealthai.cc:18000/market_data?a=b",
     b"ws://[::1]:80/x",
     b"wss://user@host:0/#x",
@@ -30,12 +37,18 @@ SEEDS = [
 
 
 def one(data: bytes) -> None:
-    for check in (lambda: check_upgrade(data, KEY), lambda: check_tunnel(data)):
-        try:
-            check()
-        except HandshakeError as error:
-            assert len(str(error)) < 400
-            assert str(error).isprintable()
+    head, _, body = data.partition(b"\r\n\r\n")
+    try:
+        answer = parse_answer(head)
+        words = words_of(answer, body_in(answer, body)[0])
+        errors = [refusal(answer, words), tunnel_refusal(answer, words)]
+        check_upgrade(answer, KEY)
+    except HandshakeError as error:
+        errors = [error]
+    for error in errors:
+        assert len(str(error)) < 600
+        assert str(error).isprintable()
+        assert 0 <= error.retry_after <= MAX_WAIT
     url = data.decode("latin-1")
     try:
         target = parse_target(url)

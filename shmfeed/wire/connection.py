@@ -19,7 +19,7 @@ import websocket
 from shmfeed.wire.connect import (
     ConnectPolicy,
     Opened,
-    PollRequest,
+    ServerTime,
     check_target,
     open_websocket,
 )
@@ -30,6 +30,7 @@ from shmfeed.wire.errors import (
     as_connection_lost,
 )
 from shmfeed.wire.frames import FrameReader
+from shmfeed.wire.tcp import PollRequest
 
 __all__ = ["ClosedError", "Connection", "ConnectionLostError", "OversizedError"]
 
@@ -46,7 +47,10 @@ class Connection:
     Attributes:
         last_data_at: When the last message was received, by `clock`; at first, when
             the connection was opened.
+        server_time: The `Date` of the server's handshake; None without a valid one.
     """
+
+    server_time: ServerTime | None = None
 
     def __init__(
         self,
@@ -115,7 +119,8 @@ class Connection:
         """
         steps = open_websocket(self._target, self._policy, timeout, self._clock)
         with closing(steps):
-            sock, inbox = yield from self._track(steps)
+            opened = yield from self._track(steps)
+        sock, inbox, self.server_time = opened
         self._sock = sock
         self._frames = FrameReader(sock, self._max_frame_bytes, inbox, self._clock)
         self._more = bool(inbox)

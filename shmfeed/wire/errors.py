@@ -10,12 +10,26 @@ import websocket
 
 from shmfeed.errors import WebSocketConnectionError
 from shmfeed.text import one_line
-from shmfeed.wire.handshake import HandshakeError
+from shmfeed.wire.asked_wait import DEFAULT_WAIT, wait_of_words
 
 # What a non-blocking socket, plain or TLS, raises where it would have to wait.
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 _TOO_BIG, _PROTOCOL, _NO_CODE = 1009, 1002, 1005
+_POLICY, _LATER = 1008, 1013
+_MEANINGS = {  # of a close frame without a reason
+    1000: "normal closure",
+    1001: "going away",
+    1002: "protocol error",
+    1003: "unsupported data",
+    1007: "invalid data",
+    1008: "policy violation",
+    1009: "message too big",
+    1011: "internal error",
+    1012: "service restart",
+    1013: "try again later",
+    1014: "bad gateway",
+}
 _OLD_TLS = ("UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION")
 
 
@@ -30,15 +44,52 @@ class ConnectionLostError(WebSocketConnectionError):
     close_code = 0
     retry_after = 0.0
 
+    def behind(self, prefix: str) -> "ConnectionLostError":
+        """Return the same end with `prefix` before its text."""
+        error = ConnectionLostError(f"{prefix}{self}")
+        error.close_code, error.retry_after = self.close_code, self.retry_after
+        return error
+
+
+class HandshakeError(ConnectionLostError):
+    """An answer that does not accept the request; the text says why."""
+
+
+class RefusedUpgradeError(HandshakeError):
+    """An answer of the HTTP status `code` instead of a WebSocket."""
+
+    def __init__(self, text: str, code: int, retry_after: float) -> None:
+        super().__init__(text)
+        self.code = code
+        self.retry_after = retry_after
+
+
+class RedirectedError(HandshakeError):
+    """An answer of status `code` that names another place, `location` as it came."""
+
+    def __init__(self, code: int, location: str) -> None:
+        super().__init__(
+            f"the server redirects ({code}), which max_redirects does not allow"
+        )
+        self.code = code
+        self.location = location
+
 
 class ClosedError(ConnectionLostError):
-    """A close frame of the server, with `code` (1005 if it gave none) and `reason`."""
+    """A close frame of the server, with `code` (1005 if it gave none) and `reason`.
+
+    1013 asks to come back later. A 1008, of a policy that was violated, may also name
+    a time, as a ban does.
+    """
 
     def __init__(self, code: int, reason: str) -> None:
-        given = f"{code} {reason}".rstrip()
+        given = f"{code} {reason or _MEANINGS.get(code, '')}".rstrip()
         super().__init__(f"the server closed the connection: {given}")
         self.code = code
         self.reason = reason
+        if code in {_POLICY, _LATER}:
+            default = DEFAULT_WAIT if code == _LATER else 0.0
+            self.retry_after = wait_of_words(reason) or default
 
 
 class OversizedError(ConnectionLostError):
@@ -54,7 +105,7 @@ def as_connection_lost() -> Iterator[None]:
         yield
     except ConnectionLostError:
         raise
-    except (HandshakeError, OSError, websocket.WebSocketException) as error:
+    except (OSError, websocket.WebSocketException) as error:
         raise _translated(error) from error
 
 

@@ -15,11 +15,17 @@ from urllib.parse import urlsplit
 from shmfeed._version import __version__
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint
-from shmfeed.text import one_line
+from shmfeed.wire.answers import Answer
+from shmfeed.wire.errors import (
+    HandshakeError,
+    RedirectedError,
+    RefusedUpgradeError,
+)
+
+SWITCHING = 101  # the status that accepts
 
 _PORTS = {"ws": 80, "wss": 443}
 _VISIBLE = re.compile(r"[!-~]*")
-_STATUS = re.compile(r"HTTP/1\.[01] (\d{3})(?: (.*))?")
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -35,21 +41,6 @@ class Target(NamedTuple):
     def __repr__(self) -> str:
         # A query may hold a key, and a repr ends up in logs.
         return f"Target({self.label!r})"
-
-
-class HandshakeError(Exception):
-    """An answer that does not accept the request; the text says why."""
-
-
-class RedirectedError(HandshakeError):
-    """An answer of status `code` that names another place, `location` as it came."""
-
-    def __init__(self, code: str, location: str) -> None:
-        super().__init__(
-            f"the server redirects ({code}), which max_redirects does not allow"
-        )
-        self.code = code
-        self.location = location
 
 
 def parse_target(url: str) -> Target:
@@ -91,24 +82,26 @@ def upgrade_request(target: Target, key: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
 
-def check_upgrade(head: bytes, key: str) -> None:
-    """Raise HandshakeError unless the answer's header accepts the request of `key`."""
-    code, reason, lines = _split(head)
-    fields = dict(_field(line) for line in lines if line)
-    if code.startswith("3"):
-        raise RedirectedError(code, fields.get("location", ""))
-    if code != "101":
-        raise HandshakeError(f"the server answered {code} {reason}".rstrip())
-    if fields.get("upgrade", "").lower() != "websocket":
+def check_upgrade(answer: Answer, key: str) -> None:
+    """Raise HandshakeError unless an answer of status 101 accepts the request."""
+    if set(answer.tokens("upgrade")) != {"websocket"}:
         raise HandshakeError("the answer does not upgrade to websocket")
-    if "upgrade" not in fields.get("connection", "").lower():
+    if "upgrade" not in answer.tokens("connection"):
         raise HandshakeError("the answer does not upgrade the connection")
     digest = hashlib.sha1(key.encode() + _ACCEPT_GUID, usedforsecurity=False).digest()
-    if fields.get("sec-websocket-accept") != base64.b64encode(digest).decode():
+    if answer.one("sec-websocket-accept") != base64.b64encode(digest).decode():
         raise HandshakeError("the answer has a wrong Sec-WebSocket-Accept")
     for unoffered in ("sec-websocket-extensions", "sec-websocket-protocol"):
-        if fields.get(unoffered):
+        if answer.tokens(unoffered):
             raise HandshakeError(f"the server chose a {unoffered} that was not offered")
+
+
+def refusal(answer: Answer, words: str) -> HandshakeError:
+    """Return the error for an answer of another status than 101, with these words."""
+    if answer.code // 100 == 3:
+        return RedirectedError(answer.code, answer.one("location"))
+    text = f"the server answered {answer.status_with(words)}"
+    return RefusedUpgradeError(text, answer.code, answer.wait(words))
 
 
 def tunnel_request(target: Target) -> bytes:
@@ -122,31 +115,15 @@ def tunnel_request(target: Target) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
 
-def check_tunnel(head: bytes) -> None:
-    """Raise HandshakeError unless a proxy's answer opens the tunnel."""
-    code, reason, _ = _split(head)
-    if code == "407":
-        raise HandshakeError(
+def tunnel_refusal(answer: Answer, words: str) -> HandshakeError:
+    """Return the error for a proxy's answer that opens no tunnel, with these words."""
+    if answer.code == 407:
+        return HandshakeError(
             "the proxy asks for a user and a password, which are not supported"
         )
-    if not code.startswith("2"):
-        raise HandshakeError(f"the proxy answered {code} {reason}".rstrip())
+    text = f"the proxy answered {answer.status_with(words)}"
+    return RefusedUpgradeError(text, answer.code, answer.wait(words))
 
 
 def _bracketed(target: Target) -> str:
     return f"[{target.host}]" if ":" in target.host else target.host
-
-
-def _split(head: bytes) -> tuple[str, str, list[str]]:
-    status, *lines = head.decode("latin-1").split("\r\n")
-    match = _STATUS.fullmatch(status)
-    if match is None:
-        raise HandshakeError("the answer is not HTTP")
-    return match[1], one_line(match[2] or "", 80), lines
-
-
-def _field(line: str) -> tuple[str, str]:
-    name, colon, value = line.partition(":")
-    if not colon:
-        raise HandshakeError("the answer has a header line without a colon")
-    return name.strip().lower(), value.strip()

@@ -35,12 +35,18 @@ def lose(connection, seconds=3):
     return caught.value
 
 
-def fail_to_open(url, timeout=5.0, **options):
+def failure_to_open(url, timeout=5.0, **options):
+    """Return the error of a connection that cannot be opened."""
     connection = Connection(url, max_frame_bytes=1 << 20, **options)
     with pytest.raises(ConnectionLostError) as caught:
         connection.open(timeout)
     connection.close()
-    return str(caught.value)
+    return caught.value
+
+
+def fail_to_open(url, timeout=5.0, **options):
+    """Return its text."""
+    return str(failure_to_open(url, timeout, **options))
 
 
 def hold(connection):

@@ -25,7 +25,7 @@ print(len(target.SEEDS))
 BROKEN = {
     "codec_wealthai": "import shmfeed.codecs.wealthai as w; w.UNREADABLE = ()",
     "codec_binance": "import shmfeed.codecs.binance as b; b.UNREADABLE = ()",
-    "handshake": "import shmfeed.wire.handshake as h; h.one_line = None",
+    "handshake": "import shmfeed.wire.answers as a; a.one_line = None",
     "control": "import shmfeed.control.messages as w; w._NOT_JSON = ()",
     "settings_file": "import shmfeed.settings.loading as f; f.tomllib = None",
     "note": "import shmfeed.memory.note as n; n.NOTE_BYTES = 10_000",

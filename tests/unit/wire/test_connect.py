@@ -17,8 +17,10 @@ from support.connecting import connected, fail_to_open, hold, receive
 from support.loopback import proxy, raw, venue
 
 from shmfeed.wire import connect, handshake
+from shmfeed.wire.answers import parse_answer
 from shmfeed.wire.connect import ConnectPolicy, check_target, follow_redirect
 from shmfeed.wire.connection import Connection, ConnectionLostError
+from shmfeed.wire.errors import HandshakeError, RedirectedError
 
 # Proxies
 
@@ -549,10 +551,11 @@ HEADS = st.binary(max_size=80).map(lambda some: b"HTTP/1.1 302 x\r\nLocation: " 
 
 @given(st.one_of(HEADS, st.binary(max_size=80)))
 def test_any_answer_is_an_acceptance_a_refusal_or_a_redirect(head):
-    with contextlib.suppress(handshake.HandshakeError):
-        handshake.check_upgrade(head, handshake.new_key())
-    with contextlib.suppress(handshake.HandshakeError):
-        handshake.check_tunnel(head)
+    with contextlib.suppress(HandshakeError):
+        answer = parse_answer(head)
+        handshake.tunnel_refusal(answer, "")
+        handshake.refusal(answer, "")
+        handshake.check_upgrade(answer, handshake.new_key())
 
 
 PLACES = st.one_of(
@@ -570,10 +573,10 @@ PLACES = st.one_of(
 def test_no_redirect_leads_to_a_forbidden_address(location, secure, private):
     policy = ConnectPolicy(max_redirects=1, has_token=private)
     target = check_target(f"ws{'s' * secure}://localhost/market_data", policy)
-    redirect = handshake.RedirectedError("302", location)
+    redirect = RedirectedError(302, location)
     try:
         found = follow_redirect(redirect, target, policy)
-    except handshake.HandshakeError:
+    except HandshakeError:
         return
     assert found.is_secure >= target.is_secure
     assert found.is_secure or found.host in {"localhost", "127.0.0.1", "::1"}

@@ -15,7 +15,7 @@ from support.loopback import venue
 
 import shmfeed
 from shmfeed.simulator import Venue
-from shmfeed.wire import connect
+from shmfeed.wire import tcp
 from shmfeed.wire.connect import ConnectPolicy
 from shmfeed.wire.connection import Connection, ConnectionLostError
 
@@ -41,10 +41,10 @@ def hanging(monkeypatch):
     yield resolver
     resolver.released.set()
     # What hung gives its room back.
-    rooms = [connect._lookups.acquire(timeout=5) for _ in range(connect.MAX_LOOKUPS)]
+    rooms = [tcp._lookups.acquire(timeout=5) for _ in range(tcp.MAX_LOOKUPS)]
     assert all(rooms)
     for _ in rooms:
-        connect._lookups.release()
+        tcp._lookups.release()
 
 
 def test_a_hanging_lookup_blocks_nothing_and_ends_in_time(hanging):
@@ -64,7 +64,7 @@ def test_a_hanging_lookup_blocks_nothing_and_ends_in_time(hanging):
 
 def test_control_a_lookup_in_the_loop_blocks_it(hanging, monkeypatch):
     # Control: the same resolver, asked where the loop runs.
-    monkeypatch.setattr(connect, "_is_address", lambda host: True)
+    monkeypatch.setattr(tcp, "_is_address", lambda host: True)
     connection = Connection("wss://venue.invalid/x", max_frame_bytes=1 << 20)
     timer = threading.Timer(0.6, hanging.released.set)
     timer.start()
@@ -79,14 +79,14 @@ def test_control_a_lookup_in_the_loop_blocks_it(hanging, monkeypatch):
 def test_hanging_lookups_are_limited_and_their_slots_come_back(hanging):
     before = threading.active_count()
     wanted = "looking up venue.invalid timed out after 0.01 s"
-    for _ in range(connect.MAX_LOOKUPS):
+    for _ in range(tcp.MAX_LOOKUPS):
         assert fail_to_open("wss://venue.invalid/x", 0.01) == wanted
     for _ in range(20):
         assert fail_to_open("wss://venue.invalid/x", 0.01) == (
             "venue.invalid cannot be looked up: 4 earlier lookups still hang in this"
             " host's resolver"
         )
-    assert threading.active_count() - before == connect.MAX_LOOKUPS
+    assert threading.active_count() - before == tcp.MAX_LOOKUPS
     hanging.released.set()
     assert loopback.within(5, lambda: threading.active_count() == before)
     with venue(lambda ws: ws.recv()) as url:
@@ -113,7 +113,7 @@ def test_a_missing_thread_is_an_ordinary_failure(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", full)
-    for _ in range(connect.MAX_LOOKUPS + 1):
+    for _ in range(tcp.MAX_LOOKUPS + 1):
         reason = fail_to_open("wss://venue.invalid/x")
         assert reason == "cannot start a thread to look up venue.invalid"
 
@@ -145,7 +145,7 @@ def test_a_host_short_of_descriptors_costs_no_lookup_slots(hanging):
     os.close(free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, most[1]))
     try:
-        for _ in range(connect.MAX_LOOKUPS + 1):
+        for _ in range(tcp.MAX_LOOKUPS + 1):
             reason = fail_to_open("wss://venue.invalid/x")
             assert reason == "too many open files"
     finally:
