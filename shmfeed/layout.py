@@ -91,6 +91,9 @@ H_CLOCK_OFFSET = 392  # ns, the venue's clock minus this host's
 H_IDENTITY = 393  # latch of text: where the rows come from
 IDENTITY_WORDS = 63
 H_TAKEN = 521  # slots that have been used; those after it have no pages
+H_STATE_SINCE = 523  # CLOCK_BOOTTIME ns of the state's last change, 0: not known
+H_NEXT_ATTEMPT = 524  # CLOCK_BOOTTIME ns of the next attempt to connect, 0: none
+H_REPAIR_GRACE = 525  # ns after E_BACK in which a stream counts as recovering
 H_TEXT = 528  # latch of JSON: facts of varying length
 TEXT_WORDS = 8192  # 64 KiB
 HEADER_WORDS = 17408
@@ -115,7 +118,7 @@ TIMEFRAME_BYTES = 8
 # Entry words that layout 1 lacks, or has as zeros.
 E_EPOCH = 25  # raised before the entry is given to another stream
 E_SILENCE = 26  # ns without an update after which the stream is stale, 0: not set
-E_REASON = 27  # a code: why the stream's health is what it is, 0: none
+E_REASON = 27  # index into REASONS
 E_AWAY = 28  # CLOCK_BOOTTIME ns since which no connection carries it, 0: one does
 E_BACK = 29  # CLOCK_BOOTTIME ns of the connection's return after a loss, 0: none
 E_COUNTERS = 40  # the stream's own counters
@@ -124,10 +127,14 @@ E_COUNTERS_ROOM = 24
 E_HOLES = 64  # latch of the stream's holes: their number, then HOLE_WORDS each
 HOLES = 16
 HOLE_WORDS = 5  # open time of the first and the last bar, bars, state, reason
-E_WHY = 232  # latch of text: the reason in words
-WHY_WORDS = 8
+E_WHY = 228  # latch of text: the reason in words
+WHY_WORDS = 13
 ENTRY_WORDS = 256
 V1_ENTRY_WORDS = 48
+
+# Why a stream's health is what it is, as far as the other words do not say it.
+Reason = Literal["", "dropped", "refused", "closed", "polled", "warming", "muted"]
+REASONS: tuple[Reason, ...] = get_args(Reason)
 
 SLOT_BITS = 16
 SLOT_MASK = (1 << SLOT_BITS) - 1

@@ -1,10 +1,10 @@
-"""The writing half of a feed: add streams, write their state, send heartbeats, close.
+"""The writing half of a feed: add streams, send heartbeats, close.
 
 The feeder uses it. Through `create` tests, benchmarks and other feeders do.
 """
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import NoReturn, Self
 
 import numpy as np
@@ -12,46 +12,33 @@ from numpy.typing import NDArray
 
 from shmfeed.bar import StreamKey, Timeframe, TimeframeAlias, check_timeframe
 from shmfeed.core import Eventcount, RingWriter
-from shmfeed.errors import BadArgumentError
 from shmfeed.identity import FeedIdentity
 from shmfeed.layout import (
-    COUNTERS,
-    E_AWAY,
-    E_BACK,
-    E_COUNTERS,
-    E_GAPS,
-    E_RECOVERING,
     H_ALIVE,
-    H_COUNTERS,
-    H_LAST_MESSAGE,
-    H_NOTE,
     H_STARTED,
     H_STATE,
     H_TICK,
     H_WRITER_PID,
     MAX_HISTORY,
     MAX_STREAMS,
-    NOTE_WORDS,
     STATES,
-    STREAM_COUNTERS,
     Geometry,
     State,
     default_guard,
 )
+from shmfeed.marks import FeedMarks
 from shmfeed.memory.catalog import Catalog, check_keys, entries, no_stream
 from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.identity import read_identity, write_identity
 from shmfeed.memory.integrity import damage_as_error
-from shmfeed.memory.note import pack_note
 from shmfeed.memory.right import not_copied
 from shmfeed.memory.swap import replace_rows
 from shmfeed.memory.wakeup import wake_bits
-from shmfeed.memory.words import Latch, boot_ns
+from shmfeed.memory.words import boot_ns
 from shmfeed.segment.identity import IdentityRule
 from shmfeed.segment.mapping import place
 from shmfeed.segment.ownership import SegmentOwner
 from shmfeed.segment.recovery import migrate
-from shmfeed.text import repr_short
 from shmfeed.validation import (
     check_choice,
     check_flag,
@@ -59,7 +46,6 @@ from shmfeed.validation import (
     check_symbol,
 )
 
-_COUNTER = {name: H_COUNTERS + number for number, name in enumerate(COUNTERS)}
 # A segment's first epoch is the time of its creation, in units shorter than it takes
 # to add a stream. It is above each epoch of an earlier segment of this boot. 47 bits
 # last 18 years.
@@ -122,7 +108,7 @@ def create(
     return FeedWriter(name, Geometry(max_streams, history, guard), state, wanted, rule)
 
 
-class FeedWriter:
+class FeedWriter(FeedMarks):
     """The one writer of a feed, made by `create`.
 
     As a context manager it closes itself on exit and keeps the segment. `reused` is
@@ -149,14 +135,12 @@ class FeedWriter:
         self._owner = SegmentOwner(where, geometry, rule)
         self.name = where.name
         self.reused = self._owner.reused
-        self._what = f"feed {self.name!r}"
-        words, self.geometry, _ = self._owner.mapping
-        self._words = words
-        self._rings: dict[StreamKey, RingWriter] = {}
-        self._catalog = Catalog(
+        words, geometry, _ = self._owner.mapping
+        catalog = Catalog(
             words, geometry, boot_ns() // _EPOCH_NS, self._owner.reserve_slots
         )
-        self._note = Latch(words, H_NOTE, NOTE_WORDS)
+        super().__init__(self._owner, catalog, f"feed {self.name!r}")
+        self._rings: dict[StreamKey, RingWriter] = {}
         self._eventcount = Eventcount(words)
         try:
             self._take_over(STATES.index(state), streams, rule)
@@ -175,15 +159,13 @@ class FeedWriter:
             write_identity(self._words, identity)
         ints[H_WRITER_PID] = os.getpid()
         ints[H_STARTED] = boot_ns()
-        ints[H_STATE] = state
-        for index in self._catalog.index.values():
-            at = self.geometry.entry_word(index)
-            for word in (E_RECOVERING, E_AWAY, E_BACK):
-                ints[at + word] = 0
+        self._reset_feed(state)
         self.beat()
         mapping = self._owner.mapping
         if previous is not None and self._owner.keeps_bars:
             migrate(previous, mapping, self._catalog, streams)
+        for index in self._catalog.index.values():
+            self._reset_stream(index)
         if self.has_capacity_for(streams):
             for key in self.known_first(streams):
                 self.add_stream(*key)
@@ -218,7 +200,10 @@ class FeedWriter:
         key = check_symbol(symbol), check_timeframe(timeframe)
         with damage_as_error(self._words):
             displaced = self._catalog.displaced_by(key)
+            was_subscribed = self._catalog.is_subscribed(key)
             index = self._catalog.add(key, boot_ns())
+            if not was_subscribed:
+                self._reset_stream(index)
             if displaced in self._rings:
                 self._rings.pop(displaced).close()
             if key not in self._rings:
@@ -335,79 +320,6 @@ class FeedWriter:
         """Store the heartbeat of the main loop."""
         self._owner.check(self._what)
         self._words.ints[H_TICK] = boot_ns()
-
-    def set_state(self, state: "State") -> None:
-        """Set the connection's state.
-
-        Raises BadArgumentError if it is not one of `layout.STATES`.
-        """
-        self._owner.check(self._what)
-        self._words.ints[H_STATE] = STATES.index(check_choice("state", state, STATES))
-
-    def count(self, counter: str, n: int = 1) -> None:
-        """Add `n` to a counter.
-
-        Raises BadArgumentError if it is not one of `layout.COUNTERS`.
-        """
-        self._owner.check(self._what)
-        n = n if type(n) is int else check_int("n", n, None)
-        try:
-            self._words.ints[_COUNTER[counter]] += n
-        except (KeyError, TypeError, ValueError):
-            check_choice("counter", counter, COUNTERS)
-            raise BadArgumentError(f"n is {repr_short(n)}; it must be an int") from None
-
-    def mark_message(self) -> None:
-        """Record that the venue has just sent data."""
-        self._owner.check(self._what)
-        self._words.ints[H_LAST_MESSAGE] = boot_ns()
-
-    def mark_stream(self, key: "StreamKey", *, gaps: int, recovering: bool) -> None:
-        """Add `gaps` missing bars to a stream, and set whether it is recovering.
-
-        Raises BadArgumentError for a stream that the feed does not carry.
-        """
-        self._owner.check(self._what)
-        at = self.geometry.entry_word(self._catalog.number(key, "mark"))
-        self._words.ints[at + E_GAPS] += gaps
-        self._words.ints[at + E_RECOVERING] = recovering
-
-    def mark_connection(
-        self, streams: "Iterable[StreamKey]", is_connected: bool
-    ) -> None:
-        """Record that streams have lost their connection, or have one again.
-
-        A stream that is so marked already keeps its time. Raises BadArgumentError for a
-        stream that the feed does not carry.
-        """
-        self._owner.check(self._what)
-        ints, now = self._words.ints, boot_ns()
-        for key in streams:
-            at = self.geometry.entry_word(self._catalog.number(key, "mark"))
-            if is_connected and ints[at + E_AWAY]:
-                ints[at + E_BACK] = now
-                ints[at + E_AWAY] = 0
-            elif not is_connected and not ints[at + E_AWAY]:
-                ints[at + E_AWAY] = now
-
-    def count_stream(self, key: "StreamKey", counter: str, n: int = 1) -> None:
-        """Add `n` to a counter of a stream, one of `layout.STREAM_COUNTERS`.
-
-        Raises BadArgumentError for another counter, and for a stream that the feed does
-        not carry.
-        """
-        self._owner.check(self._what)
-        at = self.geometry.entry_word(self._catalog.number(key, "mark"))
-        check_choice("counter", counter, STREAM_COUNTERS)
-        self._words.ints[at + E_COUNTERS + STREAM_COUNTERS.index(counter)] += n
-
-    def note(self, facts: Mapping[str, object]) -> None:
-        """Publish facts for a status (endpoint, last error), never a secret.
-
-        If they are too long for the segment, the longest texts are shortened.
-        """
-        self._owner.check(self._what)
-        self._note.write(pack_note(facts))
 
     def wake(self, streams: "Iterable[StreamKey] | None" = None) -> None:
         """Wake the readers that wait for one of these streams, with one system call.

@@ -1,4 +1,4 @@
-"""The note: text facts of the feeder (endpoint, last error), as a latch's cell."""
+"""Text in a latch: a stream's reason in words, and the note, the feeder's facts."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,26 @@ from typing import Any
 
 from shmfeed.layout import NOTE_BYTES, WORD
 
+_CUT = b".."
 _DAMAGED = "the feeder's note in the segment is damaged; restart the feeder"
+
+
+def pack_text(text: str, cell_words: int) -> bytes:
+    """Return a latch's cell that holds a text, shortened if it does not fit."""
+    size = (cell_words - 1) * WORD
+    encoded = text.encode(errors="replace")
+    if len(encoded) > size:
+        whole = encoded[: size - len(_CUT)].decode(errors="ignore")
+        encoded = whole.encode() + _CUT
+    return len(encoded).to_bytes(WORD, "little") + encoded.ljust(size, b"\0")
+
+
+def unpack_text(cell: bytes | None) -> str:
+    """Return the text of a latch's cell, "" if it was never written."""
+    if cell is None:
+        return ""
+    size = int.from_bytes(cell[:WORD], "little")
+    return cell[WORD : WORD + size].decode(errors="replace")
 
 
 def pack_note(facts: Mapping[str, object]) -> bytes:

@@ -48,6 +48,8 @@ INTERNAL = {
     *("datetimes", "missing", "validity"),  # Rows, Slice
     # FeedWriter: the feeder's part.
     *("beat_alive", "tick", "set_state", "count", "mark_message", "mark_stream"),
+    *("mark_connection", "count_stream", "explain", "set_silence", "set_clock_offset"),
+    *("set_repair_grace", "set_next_attempt"),
     *("note", "has_capacity_for", "disown", "streams", "reserve_for", "known_first"),
 }
 

@@ -47,7 +47,7 @@ ROOMS = {
     "codecs": room(4, "codecs.*", "ground layout settings"),
     "control": room(5, "control.*", "ground segment"),
     "wire": room(5, "wire.*", "ground settings codecs"),
-    "writing half": room(5, "writer", "ground layout memory ring segment"),
+    "writing half": room(5, "writer marks", "ground layout memory ring segment"),
     "reading half": room(
         5,
         "attached_segment feed status waiting spinning aio listing",

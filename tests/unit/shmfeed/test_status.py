@@ -7,7 +7,7 @@ import pytest
 from support import cores
 from support.ring_on_bytes import HOUR, prices
 
-from shmfeed import ringbuf, writer
+from shmfeed import marks, ringbuf, writer
 from shmfeed.bar import TIMEFRAMES, duration
 from shmfeed.errors import SegmentFormatError
 from shmfeed.feed import Feed, attach
@@ -61,7 +61,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     cores.write_purely(monkeypatch.setattr)
-    for module in (writer, ringbuf):
+    for module in (writer, marks, ringbuf):
         monkeypatch.setattr(module, "boot_ns", clock)
     cores.tell_time(monkeypatch.setattr, clock)
     return clock

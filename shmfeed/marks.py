@@ -1,0 +1,209 @@
+"""The words of a segment that a status is made of: state, counters, reasons, the note.
+
+They are the header's, for the feed, and those of a stream's catalog entry. A status
+reads them in `status.py`; no bar depends on them.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from shmfeed.bar import StreamKey
+from shmfeed.errors import BadArgumentError
+from shmfeed.layout import (
+    CONNECTED,
+    COUNTERS,
+    E_AWAY,
+    E_BACK,
+    E_COUNTERS,
+    E_GAPS,
+    E_REASON,
+    E_RECOVERING,
+    E_SILENCE,
+    E_WHY,
+    H_CLOCK_KNOWN,
+    H_CLOCK_OFFSET,
+    H_COUNTERS,
+    H_LAST_MESSAGE,
+    H_NEXT_ATTEMPT,
+    H_NOTE,
+    H_REPAIR_GRACE,
+    H_STATE,
+    H_STATE_SINCE,
+    NOTE_WORDS,
+    REASONS,
+    STATES,
+    STREAM_COUNTERS,
+    WHY_WORDS,
+    Reason,
+    State,
+)
+from shmfeed.memory.catalog import Catalog
+from shmfeed.memory.note import pack_note, pack_text
+from shmfeed.memory.words import Latch, boot_ns
+from shmfeed.segment.ownership import SegmentOwner
+from shmfeed.text import repr_short
+from shmfeed.validation import check_choice, check_int
+
+_COUNTER = {name: H_COUNTERS + number for number, name in enumerate(COUNTERS)}
+_STREAM_COUNTER = {name: E_COUNTERS + n for n, name in enumerate(STREAM_COUNTERS)}
+_SECOND = 1_000_000_000
+_MS = 1_000_000
+
+
+class FeedMarks:
+    """The half of a FeedWriter that leaves what a status shows.
+
+    Each method raises FeedLostError once the right to write has ended, and stores
+    nothing then. A stream that the feed does not carry is a BadArgumentError.
+
+    Thread safety: the writing thread alone may call it.
+    """
+
+    def __init__(self, owner: SegmentOwner, catalog: Catalog, what: str) -> None:
+        self._owner = owner
+        self._words, self.geometry = catalog.words, catalog.geometry
+        self._catalog = catalog
+        self._what = what
+        self._note = Latch(self._words, H_NOTE, NOTE_WORDS)
+
+    # What an earlier feeder said is forgotten: this one may not say it again.
+
+    def _reset_feed(self, state: int) -> None:
+        ints = self._words.ints
+        ints[H_STATE] = state
+        ints[H_STATE_SINCE] = boot_ns()
+        for word in (H_CLOCK_KNOWN, H_CLOCK_OFFSET, H_NEXT_ATTEMPT, H_REPAIR_GRACE):
+            ints[word] = 0
+
+    def _reset_stream(self, index: int) -> None:
+        # Until a connection carries it, a stream's connection is away.
+        ints, at = self._words.ints, self.geometry.entry_word(index)
+        for word in (E_RECOVERING, E_SILENCE, E_REASON, E_BACK):
+            ints[at + word] = 0
+        ints[at + E_AWAY] = 0 if ints[H_STATE] == CONNECTED else boot_ns()
+
+    def set_state(self, state: "State") -> None:
+        """Set the connection's state, of several connections the worst.
+
+        A stream's health follows `mark_connection`, not this. Raises BadArgumentError
+        if it is not one of `layout.STATES`.
+        """
+        self._owner.check(self._what)
+        new = STATES.index(check_choice("state", state, STATES))
+        ints = self._words.ints
+        if ints[H_STATE] != new:
+            ints[H_STATE_SINCE] = boot_ns()
+            ints[H_STATE] = new
+
+    def set_next_attempt(self, seconds: float | None) -> None:
+        """Set the time until the next attempt to connect; None if none is planned."""
+        self._owner.check(self._what)
+        at = 0 if seconds is None else boot_ns() + round(seconds * _SECOND)
+        self._words.ints[H_NEXT_ATTEMPT] = at
+
+    def set_repair_grace(self, seconds: float) -> None:
+        """Set how long a stream may count as recovering after its connection's return.
+
+        It counts so until its first update, and not at all without a call of this.
+        """
+        self._owner.check(self._what)
+        self._words.ints[H_REPAIR_GRACE] = round(seconds * _SECOND)
+
+    def set_clock_offset(self, ms: float | None) -> None:
+        """Set the venue's clock minus this host's, in ms; None if it is not known."""
+        self._owner.check(self._what)
+        ints = self._words.ints
+        if ms is None:
+            ints[H_CLOCK_KNOWN] = 0
+        else:
+            ints[H_CLOCK_OFFSET] = round(ms * _MS)
+            ints[H_CLOCK_KNOWN] = 1
+
+    def count(self, counter: str, n: int = 1) -> None:
+        """Add `n` to a counter.
+
+        Raises BadArgumentError if it is not one of `layout.COUNTERS`.
+        """
+        self._owner.check(self._what)
+        n = n if type(n) is int else check_int("n", n, None)
+        try:
+            self._words.ints[_COUNTER[counter]] += n
+        except (KeyError, TypeError, ValueError):
+            check_choice("counter", counter, COUNTERS)
+            raise BadArgumentError(f"n is {repr_short(n)}; it must be an int") from None
+
+    def count_stream(self, key: "StreamKey", counter: str, n: int = 1) -> None:
+        """Add `n` to a counter of a stream.
+
+        Raises BadArgumentError if it is not one of `layout.STREAM_COUNTERS`.
+        """
+        at = self._entry(key)
+        word = _STREAM_COUNTER.get(counter)
+        if word is None:
+            check_choice("counter", counter, STREAM_COUNTERS)
+        else:
+            self._words.ints[at + word] += n
+
+    def mark_message(self) -> None:
+        """Record that the venue has just sent data."""
+        self._owner.check(self._what)
+        self._words.ints[H_LAST_MESSAGE] = boot_ns()
+
+    def mark_stream(self, key: "StreamKey", *, gaps: int, recovering: bool) -> None:
+        """Add `gaps` missing bars to a stream, and set if newer bars are held back."""
+        at = self._entry(key)
+        self._words.ints[at + E_GAPS] += gaps
+        self._words.ints[at + E_RECOVERING] = recovering
+
+    def mark_connection(
+        self, streams: "Iterable[StreamKey]", is_connected: bool
+    ) -> None:
+        """Record that streams have lost their connection, or have one again.
+
+        A stream that is so marked already keeps its time.
+        """
+        ints, now = self._words.ints, boot_ns()
+        for key in streams:
+            at = self._entry(key)
+            if is_connected and ints[at + E_AWAY]:
+                ints[at + E_BACK] = now
+                ints[at + E_AWAY] = 0
+            elif not is_connected and not ints[at + E_AWAY]:
+                ints[at + E_AWAY] = now
+
+    def explain(self, key: "StreamKey", reason: "Reason", text: str) -> None:
+        """Set why a stream's health is what it is; with "" and "" there is no reason.
+
+        Args:
+            key: The stream, subscribed now or earlier.
+            reason: One of `layout.REASONS`: dropped (all of its messages are), refused
+                (the venue did; it is left out), closed (it does not trade), polled
+                (its bars come by REST), warming (its history is under way), muted (it
+                alone is silent, and was asked for again).
+            text: The reason in words; one that is too long is shortened. Never a
+                secret.
+        """
+        at = self._entry(key)
+        code = REASONS.index(check_choice("reason", reason, REASONS))
+        ints = self._words.ints
+        ints[at + E_REASON] = code
+        Latch(self._words, at + E_WHY, WHY_WORDS).write(pack_text(text, WHY_WORDS))
+
+    def set_silence(self, key: "StreamKey", seconds: float | None) -> None:
+        """Set after how long without an update a stream is stale.
+
+        None sets the default again: three timeframes, at least 30 s.
+        """
+        ns = 0 if seconds is None else max(1, round(seconds * _SECOND))
+        self._words.ints[self._entry(key) + E_SILENCE] = ns
+
+    def note(self, facts: Mapping[str, object]) -> None:
+        """Publish facts for a status (endpoint, last error), never a secret.
+
+        If they are too long for the segment, the longest texts are shortened.
+        """
+        self._owner.check(self._what)
+        self._note.write(pack_note(facts))
+
+    def _entry(self, key: StreamKey) -> int:
+        self._owner.check(self._what)
+        return self.geometry.entry_word(self._catalog.number(key, "mark"))
