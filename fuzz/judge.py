@@ -41,7 +41,7 @@ def judge(events: tuple[Event, ...]) -> None:
     if isinstance(event, Refused):
         assert len(event.message) <= LONGEST
         assert event.message.isprintable()
-        assert "secret-4711" not in event.message
+        assert "secret-4711" not in event.message + event.symbol
     if isinstance(event, BarEvent):
         check_symbol(event.symbol)
         judge_writes(event)

@@ -18,18 +18,28 @@ import msgspec
 from shmfeed.bar import StreamKey, check_timeframe
 from shmfeed.codecs.decoding import (
     ABSENT,
+    FIRST_EVENT,
     NO_BAR,
+    REAL,
+    TRADE_ID,
     UNREADABLE,
+    EventTime,
+    Stamp,
     Time,
+    TradeId,
     check_stream,
     is_text,
     malformed,
     message_of,
+    milliseconds,
+    optional,
+    optional_time,
     redact_message,
     request_id_of,
     string_in,
 )
 from shmfeed.codecs.endpoints import expand
+from shmfeed.codecs.heartbeats import heartbeat_in
 from shmfeed.codecs.interface import (
     Acknowledged,
     BarEvent,
@@ -48,16 +58,44 @@ class _Market(NamedTuple):
     hosts: tuple[str, ...]
     ports: tuple[int, ...]
     max_streams: int
+    push_interval: float  # s
     has_seconds: bool  # bars of one second
     has_quote_money: bool  # `q` is quote turnover; COIN-M's is in the base asset
+    numbers_trades: bool
 
 
 _MARKETS = {
-    "spot": _Market(("wss://stream.binance.com",), (9443, 443), 1024, True, True),
-    "usdm": _Market(("wss://fstream.binance.com/market",), (), 200, False, True),
-    "coinm": _Market(("wss://dstream.binance.com",), (), 200, False, False),
-    "testnet": _Market(("wss://stream.testnet.binance.vision",), (), 1024, True, True),
+    "spot": _Market(
+        hosts=("wss://stream.binance.com",),
+        ports=(9443, 443),
+        max_streams=1024,
+        push_interval=2.0,
+        has_seconds=True,
+        has_quote_money=True,
+        numbers_trades=True,
+    ),
+    "usdm": _Market(
+        hosts=("wss://fstream.binance.com/market",),
+        ports=(),
+        max_streams=200,
+        push_interval=0.25,
+        has_seconds=False,
+        has_quote_money=True,
+        numbers_trades=False,
+    ),
+    "coinm": _Market(
+        hosts=("wss://dstream.binance.com",),
+        ports=(),
+        max_streams=200,
+        push_interval=0.25,
+        has_seconds=False,
+        has_quote_money=False,
+        numbers_trades=False,
+    ),
 }
+_MARKETS["testnet"] = _MARKETS["spot"]._replace(
+    hosts=("wss://stream.testnet.binance.vision",), ports=()
+)
 _PREFIX = "binance-"
 _SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9_]{0,47}")
 _URL_STREAMS = 200
@@ -68,12 +106,14 @@ _FRAME_REST = 64  # the most bytes of a request without its params
 _KNOWN_EVENTS = frozenset({"", "kline", "serverShutdown"})
 
 
-class _Kline(msgspec.Struct, gc=False):
+class _Kline(msgspec.Struct, gc=False, kw_only=True):
     # In the order of the wire, which decodes fastest.
     open_time: Time = msgspec.field(name="t")
     close_time: Time = msgspec.field(name="T")
     symbol: str = msgspec.field(name="s")
     interval: str = msgspec.field(name="i")
+    first_id: TradeId = msgspec.field(name="f", default=-1)
+    last_id: TradeId = msgspec.field(name="L", default=-1)
     open: float = msgspec.field(name="o")
     close: float = msgspec.field(name="c")
     high: float = msgspec.field(name="h")
@@ -85,12 +125,38 @@ class _Kline(msgspec.Struct, gc=False):
 
 class _Payload(msgspec.Struct, gc=False):
     event: str = msgspec.field(name="e", default="")
-    time: Time = msgspec.field(name="E", default=0)
+    time: EventTime = msgspec.field(name="E", default=0)
     kline: _Kline | None = msgspec.field(name="k", default=None)
 
 
 class _Frame(_Payload, gc=False):
     data: _Payload | None = None
+
+
+class _LenientKline(msgspec.Struct, gc=False, kw_only=True):
+    # Raw, so that the bar can be read whatever its optional fields hold.
+    open_time: Stamp = msgspec.field(name="t")
+    close_time: msgspec.Raw = msgspec.field(name="T", default=ABSENT)
+    symbol: str = msgspec.field(name="s")
+    interval: str = msgspec.field(name="i")
+    first_id: msgspec.Raw = msgspec.field(name="f", default=ABSENT)
+    last_id: msgspec.Raw = msgspec.field(name="L", default=ABSENT)
+    open: float = msgspec.field(name="o")
+    close: float = msgspec.field(name="c")
+    high: float = msgspec.field(name="h")
+    low: float = msgspec.field(name="l")
+    volume: float = msgspec.field(name="v")
+    closed: bool = msgspec.field(name="x")
+    money: msgspec.Raw = msgspec.field(name="q", default=ABSENT)
+
+
+class _LenientPayload(msgspec.Struct, gc=False):
+    time: msgspec.Raw = msgspec.field(name="E", default=ABSENT)
+    kline: _LenientKline | None = msgspec.field(name="k", default=None)
+
+
+class _LenientFrame(_LenientPayload, gc=False):
+    data: _LenientPayload | None = None
 
 
 class _Envelope(msgspec.Struct, gc=False):
@@ -112,6 +178,7 @@ class _Call(msgspec.Struct):
 
 
 _decode_frame = msgspec.json.Decoder(_Frame, strict=False).decode
+_decode_leniently = msgspec.json.Decoder(_LenientFrame, strict=False).decode
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
@@ -125,8 +192,6 @@ class BinanceCodec:
     control_interval = 0.25  # spot allows 5 messages a second, pings included
     # Binance ends a connection after 24 hours.
     max_connection_age: float | None = 23 * 3600 + 50 * 60.0
-    push_interval = 2.0
-    numbers_trades = False
 
     def __init__(self, market_type: str) -> None:
         name = market_type.removeprefix(_PREFIX)
@@ -139,6 +204,9 @@ class BinanceCodec:
         self.market_type = name
         self._market = market
         self.max_streams = market.max_streams
+        self.push_interval = market.push_interval
+        self.numbers_trades = market.numbers_trades
+        self._has_quote_money = market.has_quote_money
         self._ids = count(1)
         self._in_url: tuple[StreamKey, ...] = ()
 
@@ -227,9 +295,9 @@ class BinanceCodec:
                 return (self._bar_event(payload.kline, payload.time),)
             if payload.event not in _KNOWN_EVENTS:
                 return (Ignored(),)
-        except UNREADABLE as error:
-            return _decode_other(data, error)
-        return _decode_other(data, NO_BAR)
+        except UNREADABLE:
+            pass
+        return self._decode_other(data)
 
     def _bar_event(self, kline: _Kline, event_time: int) -> BarEvent:
         symbol, timeframe = check_stream(kline.symbol, kline.interval)
@@ -243,10 +311,54 @@ class BinanceCodec:
             kline.low,
             kline.close,
             kline.volume,
-            kline.money if self._market.has_quote_money else nan,
+            kline.money if self._has_quote_money else nan,
             kline.closed,
             event_time,
+            -1,
+            kline.first_id,
+            kline.last_id,
         )
+
+    def _decode_other(self, data: bytes) -> tuple[Event, ...]:
+        try:
+            outer = _decode_envelope(data)
+            inner = _within(outer.data) or outer
+            event, stream = string_in(inner.event), string_in(outer.stream)
+            if event == "kline" or (not event and "@kline_" in stream):
+                return self._decode_leniently(data)
+            error = _within(outer.error) or outer
+        except UNREADABLE as failure:
+            heartbeat = heartbeat_in(data)
+            return (heartbeat,) if heartbeat else malformed(failure)
+        if event == "serverShutdown":
+            return (GoingAway(),)
+        if event or stream:
+            return (Ignored(),)
+        return (_answer(outer, error) or heartbeat_in(data) or Ignored(),)
+
+    def _decode_leniently(self, data: bytes) -> tuple[Event, ...]:
+        """Return a bar whose optional fields, and the unit of its times, may be odd."""
+        frame = _decode_leniently(data)
+        payload = frame.data or frame
+        kline = payload.kline
+        if kline is None:
+            return malformed(NO_BAR)
+        strict = _Kline(
+            open_time=msgspec.convert(milliseconds(kline.open_time), Time),
+            close_time=optional_time(kline.close_time),
+            symbol=kline.symbol,
+            interval=kline.interval,
+            first_id=optional(kline.first_id, TRADE_ID, -1),
+            last_id=optional(kline.last_id, TRADE_ID, -1),
+            open=kline.open,
+            close=kline.close,
+            high=kline.high,
+            low=kline.low,
+            volume=kline.volume,
+            closed=kline.closed,
+            money=optional(kline.money, REAL, nan),
+        )
+        return (self._bar_event(strict, optional_time(payload.time, FIRST_EVENT)),)
 
 
 def _path(path: str) -> str:
@@ -273,28 +385,11 @@ def _batches(names: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _decode_other(data: bytes, why: Exception | str) -> tuple[Event, ...]:
-    try:
-        outer = _decode_envelope(data)
-        inner = _within(outer.data) or outer
-        error = _within(outer.error) or outer
-    except UNREADABLE as failure:
-        return malformed(failure)
-    event, stream = string_in(inner.event), string_in(outer.stream)
-    if event == "kline" or (not event and "@kline_" in stream):
-        return malformed(why)
-    if event == "serverShutdown":
-        return (GoingAway(),)
-    if event or stream:
-        return (Ignored(),)
-    return (_answer(outer, error),)
-
-
 def _within(raw: msgspec.Raw) -> _Envelope | None:
     return _decode_envelope(raw) if bytes(raw)[:1] == b"{" else None
 
 
-def _answer(outer: _Envelope, error: _Envelope) -> Event:
+def _answer(outer: _Envelope, error: _Envelope) -> Event | None:
     request_id = request_id_of(outer.id)
     if error.code or error.msg or outer.error:
         message = message_of(error.msg) or message_of(outer.error) or "refused"
@@ -302,4 +397,4 @@ def _answer(outer: _Envelope, error: _Envelope) -> Event:
         return Refused(
             request_id, redact_message(f"{message} (code {code})" if code else message)
         )
-    return Acknowledged(request_id) if outer.result else Ignored()
+    return Acknowledged(request_id) if outer.result else None

@@ -7,7 +7,7 @@ functions here do the rest, so that decoding ends in an event whatever the bytes
 import re
 from collections.abc import Container, Iterable, Iterator
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -34,7 +34,27 @@ _ACCEPTED = re.compile(
     re.IGNORECASE,
 )
 
+FIRST_EVENT = 631_152_000_000  # 1990-01-01: a smaller stamp is not in milliseconds
+_FIRST_MICROSECONDS = 10**14
+_MOST = 2**63 - 1
+
 Time = Annotated[int, msgspec.Meta(ge=0, lt=LAST_TIME)]  # ms UTC
+# ms or us UTC: no time in milliseconds is as large as any of today in microseconds.
+Stamp = Annotated[int, msgspec.Meta(ge=0, lt=LAST_TIME * 1000)]
+EventTime = Annotated[int, msgspec.Meta(ge=FIRST_EVENT, lt=LAST_TIME)]  # ms UTC
+SequenceNumber = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+TradeId = Annotated[int, msgspec.Meta(ge=-1, le=_MOST)]
+
+# Decoders of optional fields, for `optional`.
+SEQUENCE = msgspec.json.Decoder(SequenceNumber, strict=False)
+TRADE_ID = msgspec.json.Decoder(TradeId, strict=False)
+REAL = msgspec.json.Decoder(float, strict=False)
+FLAG = msgspec.json.Decoder(bool, strict=False)
+
+_STAMP = msgspec.json.Decoder(Stamp, strict=False)
+
+T = TypeVar("T")
+Absent = TypeVar("Absent")
 
 
 def is_text(data: bytes) -> bool:
@@ -60,15 +80,36 @@ def malformed(reason: Exception | str) -> tuple[Malformed]:
     return (Malformed(reason if isinstance(reason, str) else _describe(reason)),)
 
 
+def optional(
+    raw: msgspec.Raw, decoder: msgspec.json.Decoder[T], absent: Absent
+) -> T | Absent:
+    """Return an optional part of a message, `absent` also where it cannot be read."""
+    try:
+        return decoder.decode(raw) if raw else absent
+    except UNREADABLE:
+        return absent
+
+
+def optional_time(raw: msgspec.Raw, first: int = 0) -> int:
+    """Return an optional time in ms, 0 if it is unreadable or before `first`."""
+    time = milliseconds(optional(raw, _STAMP, 0))
+    return time if first <= time < LAST_TIME else 0
+
+
+def milliseconds(stamp: int) -> int:
+    """Return a time in ms; by its size alone, one in microseconds is told apart."""
+    return stamp // 1000 if stamp >= _FIRST_MICROSECONDS else stamp
+
+
 def string_in(raw: msgspec.Raw) -> str:
     """Return the string in a part of a message, "" for anything else."""
-    value = _value_of(raw)
+    value = value_in(raw)
     return value if isinstance(value, str) else ""
 
 
 def request_id_of(raw: msgspec.Raw) -> str | None:
     """Return a request's id, which is a string or an integer, else None."""
-    value = _value_of(raw)
+    value = value_in(raw)
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
     return str(value)
@@ -76,9 +117,11 @@ def request_id_of(raw: msgspec.Raw) -> str | None:
 
 def message_of(raw: msgspec.Raw) -> str:
     """Return the string in a part of a message, or its JSON if it is something else."""
-    value = _value_of(raw)
+    value = value_in(raw)
     if value is None or isinstance(value, str):
         return value or ""
+    if b"\\" in bytes(raw):  # an escape may hide a secret
+        return msgspec.json.encode(value).decode()
     return bytes(raw).decode(errors="replace")
 
 
@@ -122,7 +165,8 @@ def _words(text: str, known: Container[str], folded: Container[str]) -> Iterator
             yield name
 
 
-def _value_of(raw: msgspec.Raw) -> object:
+def value_in(raw: msgspec.Raw) -> object:
+    """Return a part of a message as a value, None if it is absent or unreadable."""
     try:
         return msgspec.json.decode(raw) if raw else None
     except UNREADABLE:

@@ -1,37 +1,48 @@
 """The wealthai protocol: CONNECT, CONNECTED or ERROR, then bars, as JSON in text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from copy import copy
 from itertools import count
 from math import nan
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 
 from shmfeed.bar import StreamKey, check_timeframe
 from shmfeed.codecs.decoding import (
     ABSENT,
+    FIRST_EVENT,
+    FLAG,
     NO_BAR,
+    REAL,
+    SEQUENCE,
     UNREADABLE,
+    EventTime,
+    SequenceNumber,
     Time,
     check_stream,
     is_text,
     malformed,
     message_of,
+    optional,
+    optional_time,
     redact_message,
     request_id_of,
     string_in,
+    value_in,
 )
 from shmfeed.codecs.endpoints import expand
+from shmfeed.codecs.heartbeats import heartbeat_in, heartbeat_of_kind
 from shmfeed.codecs.interface import (
     Acknowledged,
     BarEvent,
     Event,
-    Heartbeat,
     Ignored,
     Refused,
     Request,
 )
+from shmfeed.errors import BadArgumentError
 from shmfeed.layout import MAX_STREAMS
 from shmfeed.validation import check_symbol
 
@@ -39,12 +50,10 @@ _HOSTS = ("wss://ws.wealthai.cc",)
 _PORTS = (18000, 18001, 18002)
 _PATH = "/market_data"
 _BARS = frozenset({"BAR", "KLINE"})
-_TEXTS = {b"ping": Heartbeat("pong"), b"pong": Heartbeat()}
-_HEARTBEATS = {
-    "PING": Heartbeat('{"type":"PONG"}'),
-    "PONG": Heartbeat(),
-    "HEARTBEAT": Heartbeat(),
-}
+# The keys of an ERROR's words, in the order in which they are looked for.
+_WORDS = ("message", "msg", "reason", "error", "description", "detail", "text")
+_NO_WORDS = frozenset({"type", "request_id"})
+T = TypeVar("T")
 
 
 class _Connect(msgspec.Struct):
@@ -57,18 +66,19 @@ class _Connect(msgspec.Struct):
     market_type: str
 
 
-class _Bar(msgspec.Struct, gc=False):
+class _Bar(msgspec.Struct, gc=False, kw_only=True):
+    # In the order of the wire, which decodes fastest.
     type: str
     symbol: str
+    timeframe: str | None = None
+    resolution: str | None = None
     open_time: Time
+    close_time: Time = 0
     open: float
     high: float
     low: float
     close: float
     volume: float
-    timeframe: str | None = None
-    resolution: str | None = None
-    close_time: Time = 0
     money: float | None = None
     quote_volume: float | None = None
     turnover: float | None = None
@@ -76,17 +86,45 @@ class _Bar(msgspec.Struct, gc=False):
     is_closed: bool | None = None
     final: bool | None = None
     x: bool | None = None
+    ts: EventTime = 0
+    seq: SequenceNumber = -1
+    sequence: SequenceNumber = -1
+
+
+class _LenientBar(msgspec.Struct, gc=False, kw_only=True):
+    # Raw, so that the bar can be read whatever its optional fields hold.
+    symbol: str
+    timeframe: msgspec.Raw = ABSENT
+    resolution: msgspec.Raw = ABSENT
+    open_time: Time
+    close_time: msgspec.Raw = ABSENT
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    money: msgspec.Raw = ABSENT
+    quote_volume: msgspec.Raw = ABSENT
+    turnover: msgspec.Raw = ABSENT
+    closed: msgspec.Raw = ABSENT
+    is_closed: msgspec.Raw = ABSENT
+    final: msgspec.Raw = ABSENT
+    x: msgspec.Raw = ABSENT
+    ts: msgspec.Raw = ABSENT
+    seq: msgspec.Raw = ABSENT
+    sequence: msgspec.Raw = ABSENT
 
 
 class _Envelope(msgspec.Struct, gc=False):
     # Raw, so that a message of an unknown type can be read whatever its fields hold.
     type: msgspec.Raw = ABSENT
     request_id: msgspec.Raw = ABSENT
-    message: msgspec.Raw = ABSENT
 
 
 _decode_bar = msgspec.json.Decoder(_Bar, strict=False).decode
+_decode_leniently = msgspec.json.Decoder(_LenientBar, strict=False).decode
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class WealthaiCodec:
@@ -171,27 +209,43 @@ class WealthaiCodec:
         return self._decode_other(data, NO_BAR)
 
     def _decode_other(self, data: bytes, why: Exception | str) -> tuple[Event, ...]:
-        text = _TEXTS.get(bytes(data))
-        if text is not None:
-            return (text,)
         try:
             envelope = _decode_envelope(data)
+            kind = string_in(envelope.type)
+            if kind in _BARS:
+                return (_lenient_bar_event(data),)
+            if kind:
+                return (self._answer(kind, envelope, data),)
         except UNREADABLE as error:
-            return malformed(error)
-        kind = string_in(envelope.type)
-        if not kind or kind in _BARS:
-            return malformed(why)
-        return (self._answer(kind, envelope),)
+            why = error
+        heartbeat = heartbeat_in(data)
+        return (heartbeat,) if heartbeat else malformed(why)
 
-    def _answer(self, kind: str, envelope: _Envelope) -> Event:
-        if kind in _HEARTBEATS:
-            return _HEARTBEATS[kind]
+    def _answer(self, kind: str, envelope: _Envelope, data: bytes) -> Event:
         if kind == "CONNECTED":
             return Acknowledged(request_id_of(envelope.request_id))
         if kind == "ERROR":
-            message = redact_message(message_of(envelope.message) or kind, self._tokens)
-            return Refused(request_id_of(envelope.request_id), message)
-        return Ignored()
+            return self._refusal(request_id_of(envelope.request_id), data)
+        return heartbeat_of_kind("type", kind) or Ignored()
+
+    def _refusal(self, request_id: str | None, data: bytes) -> Refused:
+        parts = _decode_fields(data)
+        values = {key: value_in(raw) for key, raw in parts.items()}
+        fields = {
+            key: value
+            for key, value in values.items()
+            if key not in _NO_WORDS and value not in (None, "")
+        }
+        words = next((message_of(parts[key]) for key in _WORDS if key in fields), "")
+        if words and "code" in fields:
+            words = f"{words} (code {message_of(parts['code'])})"
+        elif not words:
+            words = msgspec.json.encode(fields).decode() if fields else "ERROR"
+        named = _symbols(fields.get("symbol"), fields.get("symbols"))
+        symbols = [symbol for symbol in named if symbol not in self._tokens]
+        return Refused(
+            request_id, redact_message(words, self._tokens), " ".join(symbols)
+        )
 
 
 def _path(path: str) -> str:
@@ -200,6 +254,11 @@ def _path(path: str) -> str:
 
 def _bar_event(bar: _Bar) -> BarEvent:
     symbol, timeframe = check_stream(bar.symbol, bar.timeframe or bar.resolution)
+    money, closed = bar.money, bar.closed
+    if money is None:
+        money = _first(nan, bar.quote_volume, bar.turnover)
+    if closed is None:
+        closed = _first(bar.x, bar.is_closed, bar.final)
     return BarEvent(
         symbol,
         timeframe,
@@ -210,20 +269,54 @@ def _bar_event(bar: _Bar) -> BarEvent:
         bar.low,
         bar.close,
         bar.volume,
-        _money(bar),
-        _closed(bar),
+        money,
+        closed,
+        bar.ts,
+        bar.seq if bar.seq >= 0 else bar.sequence,
     )
 
 
-def _money(bar: _Bar) -> float:
-    for money in (bar.money, bar.quote_volume, bar.turnover):
-        if money is not None:
-            return money
-    return nan
+def _lenient_bar_event(data: bytes) -> BarEvent:
+    bar = _decode_leniently(data)
+    symbol, timeframe = _stream(bar)
+    money = bar.money, bar.quote_volume, bar.turnover
+    closed = bar.closed, bar.is_closed, bar.final, bar.x
+    sequence = optional(bar.seq, SEQUENCE, -1)
+    return BarEvent(
+        symbol,
+        timeframe,
+        bar.open_time,
+        optional_time(bar.close_time),
+        bar.open,
+        bar.high,
+        bar.low,
+        bar.close,
+        bar.volume,
+        _first(nan, *(optional(one, REAL, None) for one in money)),
+        _first(None, *(optional(one, FLAG, None) for one in closed)),
+        optional_time(bar.ts, FIRST_EVENT),
+        sequence if sequence >= 0 else optional(bar.sequence, SEQUENCE, -1),
+    )
 
 
-def _closed(bar: _Bar) -> bool | None:
-    for flag in (bar.closed, bar.is_closed, bar.final):
-        if flag is not None:
-            return flag
-    return bar.x
+def _stream(bar: _LenientBar) -> StreamKey:
+    """Return the stream by the first spelling of its timeframe that is accepted."""
+    first, second = string_in(bar.timeframe), string_in(bar.resolution)
+    try:
+        return check_stream(bar.symbol, first or second)
+    except BadArgumentError:
+        return check_stream(bar.symbol, second)
+
+
+def _first(absent: T, *values: T | None) -> T:
+    for value in values:
+        if value is not None:
+            return value
+    return absent
+
+
+def _symbols(*fields: object) -> Iterator[str]:
+    for field in fields:
+        for one in field if isinstance(field, list) else [field]:
+            with suppress(BadArgumentError):
+                yield check_symbol(one)

@@ -102,12 +102,16 @@ def wealthai_messages(number: int) -> list[Pairs]:
         {"type": "PING"},
         {"type": "CONNECTED", "request_id": "1"},
         {"type": "ERROR", "message": "no such thing", "request_id": 7},
+        {"type": "ERROR", "code": 7, "symbols": ["SOLUSDT"]},
+        {"op": "ping"},
         {"type": "NEWS", "text": "x"},
     )
     flagged = ({**bar, "closed": True}, {**bar, "x": False}, {**bar, "money": "7"})
+    numbered = {**bar, "ts": opened + 100, "seq": number, "turnover": "1260.5"}
     first = {**kline, "type": "KLINE", "resolution": "1m"}
     foreign = {**bar, "symbol": "SOLUSDT"}
-    return [pairs_of(one) for one in (bar, *flagged, first, foreign, *others)]
+    bars = (bar, *flagged, numbered, first, foreign)
+    return [pairs_of(one) for one in (*bars, *others)]
 
 
 def binance_messages(number: int) -> list[Pairs]:
@@ -119,6 +123,8 @@ def binance_messages(number: int) -> list[Pairs]:
         "T": opened + MINUTE - 1,
         "s": symbol,
         "i": "1m",
+        "f": 100 * number,
+        "L": 100 * number + 99,
         "o": "100.5",
         "c": "101",
         "h": f"{120 + number}",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shmfeed.codecs import Codec, Request, get_codec
+from shmfeed.codecs import Codec, Request, get_codec, wealthai
 from shmfeed.codecs.interface import (
     Acknowledged,
     BarEvent,
@@ -245,14 +245,15 @@ class TestBars:
             ({"open_time": 1.5}, "$.open_time"),
             ({"open_time": -1}, "$.open_time"),
             ({"open_time": 10**30}, "$.open_time"),
-            ({"close_time": [1]}, "$.close_time"),
-            ({"closed": "SECRET"}, "$.closed"),
-            ({"money": {}}, "$.money"),
+            ({"close_time": [1], "open": "SECRET"}, "$.open"),
+            ({"closed": "SECRET", "high": None}, "$.high"),
+            ({"money": {}, "volume": ...}, "volume"),
             ({"symbol": 5}, "$.symbol"),
             ({"symbol": "SECRET SECRET"}, "symbol or timeframe"),
             ({"timeframe": "SECRET"}, "symbol or timeframe"),
             ({"timeframe": ...}, "symbol or timeframe"),
-            ({"timeframe": 60}, "$.timeframe"),
+            ({"timeframe": 60}, "symbol or timeframe"),
+            ({"timeframe": "SECRET", "resolution": 5}, "symbol or timeframe"),
         ],
     )
     @pytest.mark.parametrize("kind", ["BAR", "KLINE"])
@@ -261,6 +262,95 @@ class TestBars:
         assert isinstance(event, Malformed)
         assert reason in event.reason
         assert "SECRET" not in event.reason
+
+
+ODD = st.none() | st.sampled_from(["", "yes", "x", "1e999", " 1", -1, 1.5, 10**30, {}])
+
+
+OPTIONAL = ("close_time", "money", "quote_volume", "turnover", "closed", "is_closed")
+OPTIONAL += ("final", "x", "ts", "seq", "sequence")
+
+
+class TestOptionalFields:
+    ABSENT = bar(close_time=...)
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            *({"turnover": v} for v in ("", "x", {}, [], True, 10**400, "1e999x")),
+            *({"money": v} for v in ({}, "", None, [[1]])),
+            *({"close_time": v} for v in (None, "", [1], -1, 10**30, 1.5, True)),
+            *({"final": v} for v in ("yes", "", 2, [], 0.5)),
+            *({"closed": v, "x": "no"} for v in ("open", {})),
+            *({"ts": v} for v in ("x", None, {}, -5, 0, 1633996800, 10**30)),
+            *({"seq": v} for v in ("x", None, {}, -1, 1.5, 2**63, True)),
+            {"sequence": "x", "seq": []},
+        ],
+    )
+    def test_an_unreadable_value_counts_as_absent(self, odd):
+        event, expected = only({**self.ABSENT, **odd}), only(self.ABSENT)
+        assert math.isnan(event.money)
+        assert math.isnan(expected.money)
+        event.money = expected.money = 0.0
+        assert event == expected
+
+    def test_control_a_strict_decoder_refuses_it(self):
+        for odd in ({"turnover": ""}, {"close_time": None}, {"final": "yes"}):
+            data = json.dumps({**self.ABSENT, **odd}).encode()
+            with pytest.raises(msgspec.ValidationError):
+                wealthai._decode_bar(data)
+
+    def test_the_first_readable_spelling_counts(self):
+        assert only(bar(money="", turnover=None, quote_volume="7.5")).money == 7.5
+        assert only(bar(closed="yes", is_closed=None, final=True)).closed is True
+        assert only(bar(seq="x", sequence=7)).sequence == 7
+        assert only(bar(timeframe=60, resolution="1m")).timeframe == "1m"
+        assert only(bar(timeframe="7m", resolution="1m")).timeframe == "1m"
+
+    def test_readable_values_beside_an_unreadable_one_count(self):
+        odd = {"turnover": "", "x": True, "ts": "1633996800123", "seq": 3}
+        event = only(bar(money="7.5", **odd))
+        assert (event.money, event.closed) == (7.5, True)
+        assert (event.event_time, event.sequence) == (1633996800123, 3)
+        assert event.close_time == BAR["close_time"]
+
+    @pytest.mark.parametrize("key", ["seq", "sequence"])
+    @pytest.mark.parametrize("sent", [0, 7, "7", 2**63 - 1])
+    def test_each_spelling_of_the_number_is_read(self, key, sent):
+        assert only(bar(**{key: sent})).sequence == int(sent)
+
+    @pytest.mark.parametrize("sent", [1633996800123, "1633996800123"])
+    def test_the_time_of_the_venue_is_read(self, sent):
+        assert only(bar(ts=sent)).event_time == 1633996800123
+
+    def test_without_them_a_bar_has_no_time_and_no_number(self):
+        event = only(BAR)
+        assert (event.event_time, event.sequence) == (0, -1)
+        assert (event.first_id, event.last_id) == (-1, -1)
+
+    @settings(deadline=None)
+    @given(
+        st.dictionaries(
+            st.sampled_from([*OPTIONAL, "resolution", "other"]),
+            ODD | st.deferred(lambda: FINITE),
+        )
+    )
+    def test_no_optional_value_ever_drops_the_bar(self, odd):
+        event = only({**BAR, **odd})
+        assert isinstance(event, BarEvent)
+        assert (event.symbol, event.timeframe, event.close) == (
+            "BTCUSDT",
+            "1h",
+            57050.25,
+        )
+
+    @settings(deadline=None)
+    @given(
+        st.sampled_from(["symbol", "open_time", "open", "high", "low", "volume"]),
+        st.none() | st.lists(st.integers()) | st.sampled_from(["", "x y", {}]),
+    )
+    def test_control_an_unreadable_required_value_drops_it(self, key, odd):
+        assert isinstance(only({**BAR, key: odd}), Malformed)
 
 
 class TestOtherMessages:
@@ -283,6 +373,21 @@ class TestOtherMessages:
             ({"type": "ERROR", "message": {"a": 1}}, Refused(None, '{"a": 1}')),
             ({"type": "ERROR", "message": "a\nb\x1b[1m"}, Refused(None, "a b [1m")),
             ({"type": "ERROR", "message": "Größe"}, Refused(None, "Größe")),
+            ({"type": "ERROR", "reason": "no"}, Refused(None, "no")),
+            ({"type": "ERROR", "msg": "no", "code": 7}, Refused(None, "no (code 7)")),
+            ({"type": "ERROR", "message": "", "error": "a\nb"}, Refused(None, "a b")),
+            ({"type": "ERROR", "error": {"why": 1}}, Refused(None, '{"why": 1}')),
+            ({"type": "ERROR", "code": 7}, Refused(None, '{"code":7}')),
+            ({"type": "ERROR", "a": [1], "b": None}, Refused(None, '{"a":[1]}')),
+            (
+                {"type": "ERROR", "message": "no", "symbol": "A"},
+                Refused(None, "no", "A"),
+            ),
+            (
+                {"type": "ERROR", "message": "no", "symbols": ["A", 5, "B C", "D"]},
+                Refused(None, "no", "A D"),
+            ),
+            ({"type": "ERROR", "symbol": "A"}, Refused(None, '{"symbol":"A"}', "A")),
             ({"type": "NEWS"}, Ignored()),
             ({**BAR, "type": "NEWS"}, Ignored()),
             ({**BAR, "type": "bar"}, Ignored()),
@@ -299,6 +404,21 @@ class TestOtherMessages:
         assert refused.message == f"bad *** {words[-999:]}"[:297] + "..."
         refused = only({"type": "ERROR", "message": ["bad", TOKEN]})
         assert refused.message == '["bad", "***"]'
+
+    def test_no_words_of_a_refusal_show_the_token(self):
+        for message in (
+            {"reason": f"bad {TOKEN}"},
+            {"token": TOKEN},
+            {"message": {"token": TOKEN}},
+            {"symbol": TOKEN, "symbols": [TOKEN]},
+            {TOKEN: 1},
+        ):
+            event = only({"type": "ERROR", **message})
+            assert TOKEN not in f"{event.message} {event.symbol}"
+            assert "***" in event.message
+        escaped = TOKEN.replace("k", "\\u006b")
+        event = only(f'{{"type":"ERROR","message":["{escaped}"]}}'.encode())
+        assert event.message == '["***"]'
 
     @pytest.mark.parametrize(
         "data",
@@ -356,6 +476,10 @@ VALUES = st.recursive(
         | st.dictionaries(st.text(max_size=3), inner, max_size=3)
     ),
     max_leaves=6,
+)
+# What JSON has no literal for spoils a message as a whole.
+FINITE = VALUES.filter(
+    lambda one: "NaN" not in (text := json.dumps(one)) and "Inf" not in text
 )
 ANY = settings(deadline=None)  # a slow machine is no failure
 KEYS = st.sampled_from([*BAR, "resolution", "money", "closed", "x", "message"])
