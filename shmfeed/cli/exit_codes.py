@@ -1,6 +1,6 @@
 """Exit codes, and what each means of each command."""
 
-FAILED, USAGE, LOST = 1, 2, 4
+FAILED, USAGE, GAVE_UP, LOST = 1, 2, 3, 4
 INTERRUPTED, PIPE = 130, 141  # as a shell reports SIGINT and SIGPIPE
 
 _REFUSED = "an option or a value is not accepted"
@@ -13,6 +13,7 @@ MEANINGS: dict[str, dict[int, str]] = {
         0: "a signal stopped the feeder",
         FAILED: "the feeder failed: another feeder holds the feed, no space, ..",
         USAGE: f"a setting or {_REFUSED}",
+        GAVE_UP: "with give_up: max_reconnect_attempts attempts in a row failed",
         LOST: "the feed was removed or replaced while it ran",
         INTERRUPTED: _EARLY,
     },

@@ -2,24 +2,19 @@
 
 import argparse
 import os
-import threading
-from contextlib import suppress
-from typing import Any, Self
 
-from shmfeed.cli.output import print_error, print_notice
+from shmfeed.cli.output import print_notice
 from shmfeed.cli.setting_options import add_setting_options
 from shmfeed.codecs import get_codec
-from shmfeed.errors import BadArgumentError, FeedNotFoundError
-from shmfeed.feed import attach
+from shmfeed.errors import BadArgumentError
 from shmfeed.feeder.feeder import Feeder
+from shmfeed.feeder.logs import FeederLog
 from shmfeed.feeder.main import run as run_feeder
-from shmfeed.feeder.main import set_up_logging, stop_on_signals
+from shmfeed.feeder.main import stop_on_signals
 from shmfeed.settings import loading
 from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
 from shmfeed.text import counted
-
-_POLL_SECONDS = 0.1
 
 _DESCRIPTION = """\
 Run the feeder of one feed: connect to a venue, subscribe, and write the bars into
@@ -63,12 +58,11 @@ def run(args: argparse.Namespace) -> int:
         raise BadArgumentError(
             "no streams to subscribe; give --symbols and --resolutions"
         )
-    set_up_logging(settings)
+    FeederLog(settings)
     feeder = Feeder(settings, replace=args.replace)
     stop_on_signals(feeder, args.unlink)
     print_notice(_startup_line(settings))
-    with StatePrinter(settings.feed):
-        return run_feeder(feeder)
+    return run_feeder(feeder)
 
 
 def _startup_line(settings: Settings) -> str:
@@ -81,50 +75,3 @@ def _startup_line(settings: Settings) -> str:
         f"feed {settings.feed}: pid {os.getpid()}, from {venue}, {streams}:"
         f" {symbols} x {resolutions}"
     )
-
-
-class StatePrinter:
-    """Print each change of a feed's connection state on standard error.
-
-    A context manager around the run of the feeder. Its thread reads the segment, as any
-    other process does, so that it cannot delay the feeder.
-    """
-
-    def __init__(self, feed: str) -> None:
-        self._feed = attach(feed)
-        self._ended = threading.Event()
-        self._printed: tuple[Any, ...] = ()
-        self._thread = threading.Thread(target=self._run, name="states", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._feed.close()
-
-    def _run(self) -> None:
-        while not self._ended.wait(_POLL_SECONDS):
-            with suppress(FeedNotFoundError):
-                self.print_change()
-
-    def print_change(self) -> None:
-        """Print the state and the last error, if one of them has changed."""
-        facts = self._feed.connection()
-        state, error = facts["state"], facts.get("last_error")
-        if (state, error) == self._printed:
-            return
-        before, self._printed = self._printed, (state, error)
-        if error and error not in before[1:]:
-            print_error(error)
-        if state == "connected":
-            print_error(f"connected to {facts.get('endpoint')}")
-        elif state == "error":
-            print_error(
-                f"the feeder stopped reconnecting after {facts.get('attempts')} failed"
-                " attempts in a row, and its bars stay readable; stop it with Ctrl-C or"
-                " SIGTERM and start it again, with --max-reconnect-attempts none to"
-                " retry without end"
-            )

@@ -21,14 +21,15 @@ from shmfeed.control.server import ControlServer
 from shmfeed.errors import (
     BadArgumentError,
     FeedBusyError,
-    FeedLostError,
     FeedNotFoundError,
     SegmentFormatError,
     SegmentFullError,
     ShmfeedError,
+    WebSocketConnectionError,
 )
 from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.feeder.intake import Intake
+from shmfeed.feeder.journal import Journal
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.layout import MAX_STREAMS, State
@@ -91,7 +92,8 @@ class Feeder:
             )
         self._subscriptions = Subscriptions()
         self._subscriptions.put(manager, pid or os.getpid(), streams)
-        self._lost: FeedLostError | None = None
+        self._is_foreground = manager == RUN
+        self._failure: ShmfeedError | None = None
         self._unlink = False
         self._requests = RequestQueue()
         try:
@@ -113,25 +115,28 @@ class Feeder:
             self._writer, settings.close_grace, self._codec.flags_closed
         )
         self._intake.set_streams(streams)
+        self._journal = Journal(settings.feed)
 
     def run(self) -> None:
         """Receive and write bars until `stop`.
 
         Raises:
             FeedLostError: The segment or its lock was removed, replaced or truncated.
+            WebSocketConnectionError: The feeder runs in the foreground and, as the
+                setting `give_up` says, has ended its attempts to connect.
         """
         socket = place(self._settings.feed).socket
         try:
             with (
                 ControlServer(socket, self._requests.ask),
-                HeartbeatThread(self._writer, self._give_up),
+                HeartbeatThread(self._writer, self._fail),
             ):
                 self._loop()
         finally:
             self._requests.close()
             self._writer.close(unlink=self._unlink)
-        if self._lost is not None:
-            raise self._lost
+        if self._failure is not None:
+            raise self._failure
 
     def stop(self, unlink: bool = False) -> None:
         """End `run` soon, and remove the segment with `unlink`.
@@ -163,8 +168,8 @@ class Feeder:
             )
         self._writer.reserve_for(union)
 
-    def _give_up(self, error: FeedLostError) -> None:
-        self._lost = error
+    def _fail(self, error: ShmfeedError) -> None:
+        self._failure = error
         self.stop()
 
     def _loop(self) -> None:
@@ -187,8 +192,8 @@ class Feeder:
             match event:
                 case Received(events):
                     self._intake.take(events)
-                case StatusChanged(old, new):
-                    self._publish(old, new)
+                case StatusChanged(_, new):
+                    self._publish(new)
                 case Connected(is_reconnect=True):
                     self._writer.count("reconnects")
                 case ConnectionLost():
@@ -197,6 +202,10 @@ class Feeder:
                     self._settle(event)
                 case _:
                     pass
+            if not isinstance(event, Received):
+                self._journal.take(event)
+        if self._journal.is_pending:
+            self._journal.flush()
 
     def _connection_lost(self, event: ConnectionLost) -> None:
         if event.is_oversized:
@@ -211,17 +220,17 @@ class Feeder:
             self._intake.connected()
         self._queue.settle(outcome)
 
-    def _publish(self, old: SessionStatus, new: SessionStatus) -> None:
-        if new.state != old.state:
-            log.info(
-                "feed %s: %s, %s; last error: %s",
-                self._settings.feed,
-                new.state,
-                new.endpoint or "no endpoint yet",
-                new.last_error or "none",
-            )
+    def _publish(self, new: SessionStatus) -> None:
         self._writer.set_state(cast("State", new.state))
         self._writer.note(self._facts(new))
+        gives_up = self._settings.give_up and self._is_foreground
+        if gives_up and new.state == "error":
+            self._fail(
+                WebSocketConnectionError(
+                    f"the feeder gave up after {counted(new.attempts, 'attempt')} in a"
+                    f" row, as give_up says: {new.last_error}"
+                )
+            )
 
     def _facts(self, status: SessionStatus) -> dict[str, Any]:
         return {

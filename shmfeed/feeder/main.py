@@ -16,16 +16,16 @@ import threading
 from types import FrameType
 
 from shmfeed.control.messages import encode_answer, encode_error
-from shmfeed.errors import BadArgumentError, FeedLostError, ShmfeedError
+from shmfeed.errors import FeedLostError, ShmfeedError, WebSocketConnectionError
 from shmfeed.feeder.feeder import Feeder
-from shmfeed.settings.model import Settings, from_json
+from shmfeed.feeder.logs import FeederLog
+from shmfeed.settings.model import from_json
 
 log = logging.getLogger(__name__)
 
-EXIT_FAILED, EXIT_LOST = 1, 4
+EXIT_FAILED, EXIT_GAVE_UP, EXIT_LOST = 1, 3, 4
 LINE_LIMIT = 4 << 20
 LAUNCH_ID = 0  # the id of the only request that comes this way
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
     message = json.loads(line)
     try:
         settings = from_json(json.dumps(message["settings"]).encode())
-        set_up_logging(settings)
+        FeederLog(settings)
         feeder = Feeder(settings, message["manager"], message["pid"])
     except ShmfeedError as error:
         _report(encode_error(LAUNCH_ID, error))
@@ -62,6 +62,9 @@ def run(feeder: Feeder) -> int:
     except FeedLostError as error:
         log.error("%s", error)  # noqa: TRY400 # a fact about the host, not a bug here
         return EXIT_LOST
+    except WebSocketConnectionError as error:
+        log.error("%s", error)  # noqa: TRY400 # as above
+        return EXIT_GAVE_UP
     except ShmfeedError as error:
         log.error("%s", error)  # noqa: TRY400 # as above
         return EXIT_FAILED
@@ -81,23 +84,6 @@ def stop_on_signals(feeder: Feeder, unlink: bool = False) -> None:
         signal.signal(number, handle)
     # The signal mask is inherited: unblock what a parent had blocked.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-
-
-def set_up_logging(settings: Settings) -> None:
-    """Write the log to `log_file`, or to standard error.
-
-    Raises:
-        BadArgumentError: `log_file` cannot be written.
-    """
-    logging.raiseExceptions = False  # the reader of standard error may have gone
-    try:
-        logging.basicConfig(
-            filename=settings.log_file, level=settings.log_level, format=LOG_FORMAT
-        )
-    except OSError as error:
-        raise BadArgumentError(
-            f"log_file {settings.log_file!r} cannot be written: {error.strerror}"
-        ) from None
 
 
 def _release_with_manager(feeder: Feeder, manager: str) -> None:

@@ -31,6 +31,15 @@ _ORDER = 0  # the id of the one request that goes by standard input
 _LEVELS = logging.getLevelNamesMapping()
 
 
+class _JsonLine(msgspec.Struct):
+    """The part of a JSON line that is read here."""
+
+    level: str = ""
+
+
+_decode_line = msgspec.json.Decoder(_JsonLine).decode
+
+
 class FeederProcess:
     """A feeder that this process launched, and that may outlive this process.
 
@@ -94,9 +103,7 @@ class FeederProcess:
 
     def _log(self, line: str) -> None:
         self._tail.append(line)
-        words = line.split(" ", 3)  # date, time, level, the rest
-        level = _LEVELS.get(words[2]) if len(words) == 4 else None
-        log.log(level or logging.WARNING, "%s", line)
+        log.log(_level_of(line), "%s", line)
 
     def exit_code(self) -> int | None:
         """Return the exit code of an ended process and reap it; None while it runs."""
@@ -176,6 +183,15 @@ def _lines(pipe: io.FileIO) -> Iterator[str]:
                 yield line.decode("utf-8", "replace").rstrip()
     if rest:
         yield rest.decode("utf-8", "replace").rstrip()
+
+
+def _level_of(line: str) -> int:
+    """Return the level of a log line of a feeder, in text or in JSON."""
+    try:
+        name = _decode_line(line).level
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        name = line.partition(" ")[2].partition(" ")[0]  # between time and message
+    return _LEVELS.get(name, logging.WARNING)
 
 
 def _thread(name: str, work: Callable[[], None]) -> threading.Thread:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from support.waiting import until
 
 import shmfeed
 from shmfeed.cli.main import main
-from shmfeed.cli.run import StatePrinter
 from shmfeed.segment.mapping import place
 from shmfeed.settings import schema
 from shmfeed.simulator import Venue
@@ -21,6 +21,21 @@ pytest_plugins = ["support.command_process"]
 pytestmark = pytest.mark.usefixtures("no_settings")
 
 TOKEN = "s3cret-token"
+STAMP = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
+
+
+def next_line(process) -> str:
+    """Return the next line of the log, without its time."""
+    line = process.stderr.readline().rstrip("\n")
+    assert STAMP.match(line), line
+    return STAMP.sub("", line, count=1)
+
+
+def await_line(process, part: str) -> str:
+    """Return the next line of the log that has this part, without its time."""
+    while part not in (line := next_line(process)):
+        pass
+    return line
 
 
 @pytest.fixture
@@ -47,7 +62,8 @@ def test_it_runs_until_sigterm_and_leaves_the_segment(
         f"feed {feed_name}: pid {process.pid}, from {venue.url},"
         " 2 streams: BTCUSDT x 1s 1m\n"
     )
-    assert process.stderr.readline() == f"shmfeed: connected to {venue.url}\n"
+    assert next_line(process) == f"INFO feed {feed_name}: connecting to {venue.url}"
+    assert next_line(process) == f"INFO feed {feed_name}: connected to {venue.url}"
     with shmfeed.attach(feed_name) as feed:
         assert feed.ring("BTCUSDT", "1m").wait(4, timeout=10) == 5
         assert end(process, signal.SIGTERM) == (0, "", "")
@@ -58,14 +74,14 @@ def test_it_runs_until_sigterm_and_leaves_the_segment(
 
 def test_unlink_removes_the_segment(command, settings, feed_name) -> None:
     process = command("run", "--config", settings, "--resolutions", "1m", "--unlink")
-    assert "connected" in process.stderr.readline()
+    await_line(process, "connected to")
     assert end(process, signal.SIGINT)[0] == 0
     assert not place(feed_name).segment.exists()
 
 
 def test_the_token_is_never_printed(command, venue, settings, feed_name) -> None:
     process = command("run", "--config", settings, "--resolutions", "1m", "--unlink")
-    text = process.stderr.readline()
+    text = process.stderr.readline() + process.stderr.readline()
     command = Path(f"/proc/{process.pid}/cmdline").read_bytes()
     assert TOKEN not in os.fsdecode(command)
     text += "".join(end(process, signal.SIGTERM)[1:])
@@ -79,14 +95,13 @@ def test_a_lost_connection_is_printed_and_the_feeder_stays(
     more = "--resolutions", "1m", "--max-reconnect-attempts", "2"
     fast = "--reconnect-delay-base", "0.1", "--unlink"
     process = command("run", "--config", settings, *more, *fast)
-    assert "connected" in process.stderr.readline()
+    await_line(process, "connected to")
     venue.stop()
-    text = ""
-    while "stopped reconnecting" not in text:
-        text += process.stderr.readline()
-    assert "after 2 attempts: connection refused" in text
-    assert "the feeder stopped reconnecting after 2 failed attempts in a row" in text
-    assert "with --max-reconnect-attempts none" in text
+    line = await_line(process, "lost")
+    assert line.startswith(f"WARNING feed {feed_name}: lost {venue.url}: ")
+    line = await_line(process, "the state is error")
+    assert line.startswith(f"ERROR feed {feed_name}: could not connect to {venue.url}")
+    assert "after 2 attempts: connection refused" in line
     assert process.poll() is None
     with shmfeed.attach(feed_name) as feed:
         assert feed.status()["state"] == "error"
@@ -98,11 +113,25 @@ def test_a_venue_that_refuses_is_printed(command, venue, settings, monkeypatch) 
     monkeypatch.setenv("WEBSOCKET_CSRF_TOKEN", "wrong")
     more = "--resolutions", "1m", "--max-reconnect-attempts", "1", "--unlink"
     process = command("run", "--config", settings, *more)
-    text = process.stderr.readline()
-    assert "token" in text
-    assert "wrong" not in text
-    assert "stopped reconnecting after 1 failed attempts" in process.stderr.readline()
+    line = await_line(process, "refused the subscription")
+    assert line.startswith("ERROR ")
+    assert "token" in line
+    assert "wrong" not in line
     assert end(process, signal.SIGTERM)[0] == 0
+
+
+def test_a_feeder_that_gives_up_is_exit_3(command, venue, settings, feed_name) -> None:
+    venue.stop()
+    fast = "--reconnect-delay-base", "0.05", "--max-reconnect-attempts", "2"
+    arguments = "run", "--config", settings, "--resolutions", "1m", "--give-up", *fast
+    process = command(*arguments, "--unlink")
+    output, errors = process.communicate(timeout=10)
+    assert process.returncode == 3
+    assert f"feed {feed_name}: pid {process.pid}" in output
+    *_, last, end_of_it = errors.splitlines()
+    assert "the state is error" in last
+    assert "the feeder gave up after 2 attempts in a row" in end_of_it
+    assert "connection refused" in end_of_it
 
 
 def test_a_second_feeder_names_the_holder_of_the_feed(
@@ -110,7 +139,7 @@ def test_a_second_feeder_names_the_holder_of_the_feed(
 ) -> None:
     arguments = "run", "--config", settings, "--resolutions", "1m", "--unlink"
     first = command(*arguments)
-    assert "connected" in first.stderr.readline()
+    await_line(first, "connected to")
     second = command(*arguments)
     output, errors = second.communicate(timeout=10)
     assert (second.returncode, output) == (1, "")
@@ -173,30 +202,42 @@ def test_it_runs_although_its_output_cannot_be_written(
 
 def test_a_feed_that_is_removed_is_exit_4(command, settings, feed_name) -> None:
     process = command("run", "--config", settings, "--resolutions", "1m")
-    assert "connected" in process.stderr.readline()
+    await_line(process, "connected to")
     place(feed_name).segment.unlink()
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 4
     assert "was removed or replaced" in errors
 
 
-def test_log_lines_have_a_time_and_a_level(command, settings, feed_name) -> None:
-    arguments = "run", "--config", settings, "--resolutions", "1m", "--unlink"
-    process = command(*arguments, "--log-level", "INFO")
-    stamp = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO shmfeed\.[a-z.]+: feed "
-    while not re.match(stamp, line := process.stderr.readline()):
-        assert line.startswith(("shmfeed: ", "20"))
+def test_a_log_file_has_the_lines_and_the_terminal_the_start_and_what_is_wrong(
+    command, venue, settings, feed_name, tmp_path
+) -> None:
+    log = tmp_path / "feeder.log"
+    more = "--resolutions", "1m", "--max-reconnect-attempts", "none", "--unlink"
+    process = command("run", "--config", settings, *more, "--log-file", log)
+    assert f"feed {feed_name}: pid {process.pid}" in process.stdout.readline()
+    until(lambda: log.exists() and "connected to" in log.read_text())
+    venue.stop()
+    line = process.stderr.readline()  # the first one there
+    assert "WARNING" in line
+    assert "lost" in line
+    until(lambda: line in log.read_text())
     assert end(process, signal.SIGTERM)[0] == 0
 
 
-def test_an_unchanged_state_is_printed_once(feed_name, capsys) -> None:
-    with shmfeed.create(feed_name, max_streams=1) as writer:
-        writer.note({"endpoint": "ws://x", "attempts": 1, "last_error": "lost"})
-        with StatePrinter(feed_name) as printer:
-            for _ in range(3):
-                printer.print_change()
-        writer.close(unlink=True)
-    assert capsys.readouterr().err.splitlines() == [
-        "shmfeed: lost",
-        "shmfeed: connected to ws://x",
-    ]
+def test_json_lines(command, venue, settings, feed_name) -> None:
+    arguments = "run", "--config", settings, "--resolutions", "1m", "--unlink"
+    process = command(*arguments, "--log-format", "json")
+    line = json.loads(process.stderr.readline())
+    moment = datetime.fromisoformat(line.pop("time"))
+    assert abs(moment - datetime.now(UTC)) < timedelta(seconds=20)
+    assert line == {
+        "level": "INFO",
+        "logger": "shmfeed.feeder.journal",
+        "feed": feed_name,
+        "message": f"connecting to {venue.url}",
+        "event": "connecting",
+        "endpoint": venue.url,
+        "omitted": 0,
+    }
+    assert end(process, signal.SIGTERM)[0] == 0

@@ -126,7 +126,9 @@ def test_a_child_that_never_reads_does_not_block_the_launch(
 
 
 def test_log_lines_keep_their_level(feed_name, launched, tmp_path, monkeypatch, caplog):
-    lines = "2026 12 ERROR x: bad\n2026 12 INFO x: fine\nTraceback\n" + "y" * 200_000
+    json_line = '{"time":"2026","level":"ERROR","message":"INFO"}'
+    lines = f"2026 ERROR x: bad\n2026 INFO x: fine\n{json_line}\nTraceback\n"
+    lines += "y" * 200_000
     (tmp_path / "lines").write_text(lines)
     replace_interpreter(tmp_path, monkeypatch, f"cat {tmp_path}/lines >&2")
     with caplog.at_level(logging.DEBUG, "shmfeed.feeder"):
@@ -134,12 +136,13 @@ def test_log_lines_keep_their_level(feed_name, launched, tmp_path, monkeypatch, 
         assert process.wait(10)
         process.close()
     told = [(record.levelname, record.getMessage()) for record in caplog.records]
-    assert told[:3] == [
-        ("ERROR", "2026 12 ERROR x: bad"),
-        ("INFO", "2026 12 INFO x: fine"),
+    assert told[:4] == [
+        ("ERROR", "2026 ERROR x: bad"),
+        ("INFO", "2026 INFO x: fine"),
+        ("ERROR", json_line),
         ("WARNING", "Traceback"),
     ]
-    assert sum(len(text) for _, text in told[3:]) == 200_000
+    assert sum(len(text) for _, text in told[4:]) == 200_000
 
 
 def test_settings_do_not_reach_the_childs_environment(feed_name, launched, monkeypatch):

@@ -1,0 +1,187 @@
+"""The journal: what happens to a feed's connections, as lines of its log.
+
+Each loss, failed attempt, recovery, refusal and change of the subscription is one line,
+logged when its event comes; the line of a failure says what follows. A connection that
+breaks many times a second does not flood the log: each kind of line has a burst, then
+one line each few seconds, which tells how many were left out.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+from shmfeed.feeder.logs import facts
+from shmfeed.text import counted
+from shmfeed.wire.events import (
+    ChangeRefused,
+    Connected,
+    ConnectionLost,
+    NextAttempt,
+    SessionEvent,
+    SessionStatus,
+    StatusChanged,
+    Streams,
+    StreamsRefused,
+    Subscribed,
+)
+
+log = logging.getLogger(__name__)
+
+BURST = 20  # lines of one kind that are logged however fast they come
+LINE_EVERY = 5.0  # s, of one kind after its burst
+_NAMED_STREAMS = 8
+_INFO, _WARNING = logging.INFO, logging.WARNING
+ERROR = "error"  # the kind of a failure that changes the state to error
+
+Clock = Callable[[], float]
+
+
+class LineLimit:
+    """The limit of one kind of line: a burst, then one each LINE_EVERY seconds."""
+
+    def __init__(self) -> None:
+        self._left = float(BURST)
+        self._at = 0.0
+        self._omitted = 0
+
+    def admit(self, now: float) -> int | None:
+        """Return how many lines were left out before this one, or None to omit it."""
+        self._left = min(BURST, self._left + (now - self._at) / LINE_EVERY)
+        self._at = now
+        if self._left < 1:
+            self._omitted += 1
+            return None
+        self._left -= 1
+        omitted, self._omitted = self._omitted, 0
+        return omitted
+
+
+class _Failure:
+    """A loss or a failed attempt, until it is known what follows."""
+
+    def __init__(self, kind: str, text: str, endpoint: str) -> None:
+        self.kind = kind
+        self.text = text
+        self.endpoint = endpoint
+        self.next_in = 0.0
+
+    def line(self) -> str:
+        """Return the text of the line."""
+        text = f"{self.text}; the state is error" if self.kind == ERROR else self.text
+        if self.next_in > 0:
+            return f"{text}; next attempt in {self.next_in:.1f} s"
+        return f"{text}; next attempt at once"
+
+
+class Journal:
+    """The journal of one feed. Only the main loop uses it.
+
+    Attributes:
+        is_pending: True while a failure waits for `flush`.
+    """
+
+    def __init__(self, feed: str, *, clock: Clock = time.monotonic) -> None:
+        self.is_pending = False
+        self._feed = feed
+        self._clock = clock
+        self._status = SessionStatus()
+        self._failures: list[_Failure] = []  # of this batch
+        self._away_since: float | None = None  # without a connection since then
+        self._limits: dict[str, LineLimit] = {}
+
+    def take(self, event: SessionEvent) -> None:
+        """Log an event of the session. A failure waits for what follows it."""
+        match event:
+            case StatusChanged(old, new):
+                self._status_changed(old, new)
+            case ConnectionLost(was_connected=True, is_planned=False):
+                self._lost(event)
+            case NextAttempt():
+                self._next_attempt(event)
+            case Connected():
+                self.flush()
+                self._connected(event)
+            case StreamsRefused(streams, message):
+                self._streams_refused(streams, message)
+            case ChangeRefused(message):
+                text = f"a change is refused, and the old streams stay: {message}"
+                self._say("refused", _WARNING, text)
+            case Subscribed(streams, ends_change=True):
+                now = counted(len(streams), "stream")
+                text = f"the subscription has changed, {now} now"
+                self._say("changed", _INFO, text)
+            case _:
+                pass
+
+    def flush(self) -> None:
+        """Log the failures of this batch. Call it after each batch."""
+        failures, self._failures = self._failures, []
+        self.is_pending = False
+        for failure in failures:
+            level = logging.ERROR if failure.kind == ERROR else _WARNING
+            more = {"endpoint": failure.endpoint, "next_attempt_in": failure.next_in}
+            self._say(failure.kind, level, failure.line(), **more)
+
+    def _status_changed(self, old: SessionStatus, new: SessionStatus) -> None:
+        self._status = new
+        if new.attempts > old.attempts:
+            self._add("attempt", new.last_error)
+        if new.state == "error" != old.state and self._failures:
+            self._failures[-1].kind = ERROR
+        if new.state == "connecting" != old.state:
+            text = f"connecting to {new.endpoint}"
+            self._say("connecting", _INFO, text, endpoint=new.endpoint)
+
+    def _lost(self, event: ConnectionLost) -> None:
+        if self._away_since is None:
+            self._away_since = self._clock()
+        text = self._status.last_error
+        if event.reason and event.reason not in text:
+            text = f"lost {self._status.endpoint}: {event.reason}"
+        self._add("loss", text)
+
+    def _next_attempt(self, event: NextAttempt) -> None:
+        if not self._failures:
+            self._add("attempt", event.reason)
+        self._failures[-1].next_in = event.seconds
+
+    def _add(self, kind: str, text: str) -> None:
+        # A connection that is lost at once is both a loss and a failed attempt.
+        if not any(failure.text == text for failure in self._failures):
+            self._failures.append(_Failure(kind, text, self._status.endpoint))
+        self.is_pending = True
+
+    def _connected(self, event: Connected) -> None:
+        endpoint, since = self._status.endpoint, self._away_since
+        away = 0.0 if since is None else self._clock() - since
+        if event.is_planned:
+            text = f"connected to {endpoint}, in place of an older connection"
+        elif event.is_reconnect:
+            text = f"connected again to {endpoint}, after {away:.1f} s"
+        else:
+            text = f"connected to {endpoint}"
+        if not event.is_planned:
+            self._away_since = None
+        self._say("connected", _INFO, text, endpoint=endpoint, away=away)
+
+    def _streams_refused(self, streams: Streams, message: str) -> None:
+        names = ", ".join(" ".join(key) for key in streams[:_NAMED_STREAMS])
+        more = len(streams) - _NAMED_STREAMS
+        names += f" and {more} more" if more > 0 else ""
+        text = f"the venue refused {names}, which are left out: {message}"
+        self._say("refused", _WARNING, text)
+
+    def _say(self, kind: str, level: int, text: str, **more: object) -> None:
+        limit = self._limits.setdefault(kind, LineLimit())
+        omitted = limit.admit(self._clock())
+        if omitted is None:
+            return
+        rest = f" ({omitted} such lines were left out before)" if omitted else ""
+        log.log(
+            level,
+            "feed %s: %s%s",
+            self._feed,
+            text,
+            rest,
+            extra=facts(event=kind, omitted=omitted, **more),
+        )
