@@ -7,6 +7,7 @@ stays silent, as on the real venue.
 import json
 import math
 import re
+import time
 from collections.abc import Iterable
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
@@ -14,7 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from shmfeed.bar import TIMEFRAMES, Bar, StreamKey, Timeframe, check_timeframe
-from shmfeed.simulator.dialect import MAX_STREAMS, Outcome
+from shmfeed.errors import BadArgumentError
+from shmfeed.simulator.dialect import POLICY_VIOLATION, Outcome, check_stream_count
 from shmfeed.simulator.frames import text_frame, text_frames
 from shmfeed.simulator.market import STEPS, BarState
 from shmfeed.simulator.options import VenueOptions
@@ -31,6 +33,8 @@ _METHODS = (
 _UNKNOWN_PROPERTY, _BAD_VALUE, _BAD_REQUEST, _BAD_JSON = range(4)
 _MAX_ID_LENGTH = 36
 _STEP = 8  # of a BarState
+TRADE_MS = 125  # between two trades of a symbol: one for each update of a bar of 1s
+_SPREAD = 2_654_435_761
 
 
 class _RequestError(Exception):
@@ -43,6 +47,7 @@ class BinanceDialect:
     """Subscriptions by URL and by message; raw or combined-stream klines."""
 
     max_rate = 5
+    numbers_messages = False  # klines have trade ids instead
 
     def __init__(self, options: VenueOptions) -> None:
         self._options = options
@@ -65,6 +70,11 @@ class BinanceDialect:
         if not self._stream_names:
             return Outcome()
         request = {"method": "URL", "params": list(self._stream_names), "path": path}
+        try:
+            check_stream_count(len(self._stream_names), self._options.max_streams)
+        except BadArgumentError as error:
+            self._stream_names.clear()
+            return _closed_for_excess(str(error), request)
         return Outcome((), self._keys(), request)
 
     def receive(self, text: str) -> Outcome:
@@ -75,6 +85,12 @@ class BinanceDialect:
         try:
             request = _check_request(message)
             result = self._perform(request["method"], request.get("params"))
+        except BadArgumentError as error:
+            if self._options.excess == "close":
+                return _closed_for_excess(str(error), request)
+            return _failure(
+                _BAD_REQUEST, f"Invalid request: {error}", request.get("id")
+            )
         except _RequestError as error:
             request_id = message.get("id") if isinstance(message, dict) else None
             return _failure(error.code, str(error), request_id)
@@ -86,10 +102,23 @@ class BinanceDialect:
         return symbol.upper(), check_timeframe(timeframe)
 
     def encode(self, key: StreamKey, states: Iterable[BarState]) -> list[bytes]:
-        return binance_frames(key, states, self._combined)
+        dense = self._options.trade_ids == "dense"
+        return binance_frames(key, states, self._combined, dense)
 
-    def encode_bar(self, key: StreamKey, bar: Bar, closed: bool | None) -> bytes:
-        return binance_bar_frame(key, bar, bool(closed), self._combined)
+    def encode_copy(self, key: StreamKey, state: BarState) -> bytes:
+        return self.encode(key, [state])[0]
+
+    def going_away(self) -> str | None:
+        message: dict[str, object] = {"e": "serverShutdown"}
+        message["E"] = time.time_ns() // 1_000_000
+        if self._combined:
+            message = {"stream": "!serverShutdown", "data": message}
+        return json.dumps(message)
+
+    def encode_bar(
+        self, key: StreamKey, bar: Bar, closed: bool | None, event_time: int | None
+    ) -> bytes:
+        return binance_bar_frame(key, bar, bool(closed), self._combined, event_time)
 
     def _perform(self, method: str, params: Any) -> object:
         if method == "LIST_SUBSCRIPTIONS":
@@ -104,9 +133,7 @@ class BinanceDialect:
             }
             return None
         names = self._stream_names | dict.fromkeys(params)
-        if len(names) > MAX_STREAMS:
-            text = f"Invalid request: more than {MAX_STREAMS} streams"
-            raise _RequestError(_BAD_REQUEST, text)
+        check_stream_count(len(names), self._options.max_streams)
         self._stream_names = names
         return None
 
@@ -165,20 +192,28 @@ def _failure(code: int, text: str, request_id: object) -> Outcome:
     return Outcome((json.dumps({"code": code, "msg": text, "id": request_id}),))
 
 
+def _closed_for_excess(text: str, request: dict[str, Any]) -> Outcome:
+    return Outcome((), request=request, close_code=POLICY_VIOLATION, reason=text)
+
+
 def _stream_name(key: StreamKey) -> str:
     return f"{key[0].lower()}@kline_{key[1]}"
 
 
 def binance_frames(
-    key: StreamKey, states: Iterable[BarState], combined: bool
+    key: StreamKey, states: Iterable[BarState], combined: bool, dense: bool = True
 ) -> list[bytes]:
     """Return kline events as frames, raw or in the wrapper of combined streams.
 
+    A symbol's trades come every TRADE_MS. With `dense` their ids count up by one,
+    without it some are left out.
+
     The market's prices are whole cents, so two decimals parse to the same float.
     """
+    values = _kline_values if dense else _sparse_values
     forming, closing = (_kline_form(key, x, combined) for x in ("false", "true"))
     return text_frames(
-        (closing if state[_STEP] == STEPS else forming) % _kline_values(*state)
+        (closing if state[_STEP] == STEPS else forming) % values(*state)
         for state in states
     )
 
@@ -209,24 +244,62 @@ def _kline_values(
     event: int,
 ) -> tuple[int | float, ...]:
     # A bar without trades has trade ids of -1. Takers bought half of the volume.
-    first_id, last_id = (start // 100, start // 100 + step - 1) if step else (-1, -1)
+    if step:
+        first_id = start // TRADE_MS
+        count = (end - start) * step // (STEPS * TRADE_MS)
+        last_id = first_id + count - 1
+    else:
+        first_id = last_id = -1
+        count = 0
     taken, paid = volume / 2, money / 2
     times, prices = (event, start, end - 1), (first, last, high, low)
-    return (*times, first_id, last_id, *prices, volume, step, money, taken, paid)
+    return (*times, first_id, last_id, *prices, volume, count, money, taken, paid)
+
+
+def trade_number(time: int) -> int:
+    """Return how many trades a symbol had before `time`, ms UTC."""
+    return time // TRADE_MS
+
+
+def _sparse_values(*state: Any) -> tuple[int | float, ...]:
+    times, ids, others = (values := _kline_values(*state))[:3], values[3:5], values[5:]
+    return (*times, *map(_sparse_id, ids), *others)
+
+
+def _sparse_id(number: float) -> float:
+    """Return an id that grows with the number, at times by one, at times by more."""
+    if number < 0:  # no trade
+        return number
+    return number * 3 + (int(number) * _SPREAD >> 8) % 3
 
 
 _PRICE_KEYS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 
 
-def binance_bar_frame(key: StreamKey, bar: Bar, closed: bool, combined: bool) -> bytes:
-    """Return the kline event of any bar; money NaN becomes 0, as it is required."""
+def binance_bar_frame(
+    key: StreamKey,
+    bar: Bar,
+    closed: bool,
+    combined: bool,
+    event_time: int | None = None,
+) -> bytes:
+    """Return the kline event of any bar; money NaN becomes 0, as it is required.
+
+    The event time is by default the bar's end or, of a forming bar, its begin. A closed
+    bar has all of its trades, a forming bar the first one.
+    """
+    first_id = trade_number(bar.open_time)
+    last_id = trade_number(bar.close_time) - 1 if closed else first_id
     symbol = key[0].upper()
     money = repr(0.0 if math.isnan(bar.money) else float(bar.money))
     kline: dict[str, object] = {"t": bar.open_time, "T": bar.close_time - 1}
-    kline |= {"s": symbol, "i": key[1], "f": 1, "L": 1, "n": 1, "x": closed}
+    kline |= {"s": symbol, "i": key[1], "x": closed}
+    kline |= {"f": first_id, "L": last_id, "n": last_id - first_id + 1}
     kline |= {k: repr(float(getattr(bar, name))) for name, k in _PRICE_KEYS.items()}
     kline |= {"q": money, "V": "0", "Q": "0", "B": "0"}
-    event = bar.close_time if closed else bar.open_time
+    event = event_time
+    if event is None:
+        event = bar.close_time if closed else bar.open_time
     message: dict[str, object] = {"e": "kline", "E": event, "s": symbol, "k": kline}
     if combined:
         message = {"stream": _stream_name(key), "data": message}

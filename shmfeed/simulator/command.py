@@ -7,12 +7,21 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from shmfeed.errors import BadArgumentError
 from shmfeed.simulator.faults import faults_help
 from shmfeed.simulator.log import VenueLog
-from shmfeed.simulator.options import FASTEST, PROTOCOLS, VenueOptions, venue_options
+from shmfeed.simulator.options import (
+    EXCESS,
+    FASTEST,
+    PROTOCOLS,
+    SEQUENCES,
+    TRADE_IDS,
+    VenueOptions,
+    venue_options,
+)
 from shmfeed.simulator.venue import load_server, venue_url
 from shmfeed.text import counted
 
@@ -60,6 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--replay", metavar="FILE", help="send a recording instead of made bars")
     add("--faults", metavar="NAME,..", help="see below")
     add("--max-connections", type=int, metavar="N", help="default: 256")
+    add("--json", action="store_true", help="print JSON lines")
+    _add_form(add)
+
+
+def _add_form(add: Callable[..., object]) -> None:
     add(
         "--no-closed-flag",
         action="store_const",
@@ -67,7 +81,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="closed_flag",
         help="omit the closed flag of bars; speed 1 only",
     )
-    add("--json", action="store_true", help="print JSON lines")
+    add("--max-streams", type=int, metavar="N", help="of a connection, default: 1024")
+    add(
+        "--excess",
+        choices=EXCESS,
+        help="what more streams meet: refused (default), or the connection closed",
+    )
+    add(
+        "--sequence",
+        choices=SEQUENCES,
+        help="bars carry seq, counted so; default: none",
+    )
+    add(
+        "--timestamps",
+        action="store_const",
+        const=True,
+        help="bars carry ts, the venue's time",
+    )
+    add(
+        "--trade-ids",
+        choices=TRADE_IDS,
+        help="binance: ids count up by one (dense, default), or have holes",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

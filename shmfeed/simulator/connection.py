@@ -1,10 +1,12 @@
 """One server connection: its write side, and the states that silence or slow it."""
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 from websockets.asyncio.server import ServerConnection
 
+from shmfeed.simulator.admission import Refusal
 from shmfeed.simulator.faults import ConnectionFaults
 
 _TICK_SECONDS = 0.05  # between two writes of a throttled connection
@@ -93,18 +95,17 @@ class FaultyConnection(ServerConnection):
     """A server connection that can be refused, muted and throttled.
 
     Attributes:
-        refusal: True aborts the connection before the handshake; an int is the HTTP
-            status that answers the handshake.
+        refusal: How the connection is refused; None admits it.
         writer: The write side, for the venue's frames and the library's.
     """
 
-    refusal: bool | int = False
+    refusal: Refusal | None = None
     writer: ThrottledWriter
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.writer = ThrottledWriter(cast("asyncio.Transport", transport))
-        if self.refusal is True:
+        if self.refusal is not None and not self.refusal.status:
             self.transport.abort()
 
     def send_data(self) -> None:
@@ -162,6 +163,11 @@ class ConnectionConditions:
             self._timers.append(later(seconds + _TIMER_SLACK, self._apply))
         for seconds in faults.cut_times():
             self._timers.append(later(seconds + _TIMER_SLACK, self._cut))
+
+    def call_later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Act after some seconds, unless the faults change or the connection ends."""
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(seconds, act))
 
     def cancel_timers(self) -> None:
         """Cancel every change that is due later."""

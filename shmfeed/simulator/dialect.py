@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 from shmfeed.bar import Bar, StreamKey
+from shmfeed.errors import BadArgumentError
 from shmfeed.simulator.market import BarState
 
-MAX_STREAMS = 1024  # a connection
+POLICY_VIOLATION = 1008  # WebSocket close code
 
 
 class Outcome(NamedTuple):
@@ -17,18 +18,33 @@ class Outcome(NamedTuple):
         keys: The client's whole subscription from now on; None leaves it unchanged.
         request: The subscription request, parsed; None if the message was not one.
         close_code: Code to close the connection with after the replies, or None.
+        reason: The reason in the close frame.
     """
 
     replies: tuple[str, ...] = ()
     keys: tuple[StreamKey, ...] | None = None
     request: dict[str, Any] | None = None
     close_code: int | None = None
+    reason: str = ""
+
+
+def check_stream_count(count: int, most: int) -> None:
+    """Raise BadArgumentError for a subscription to too many streams."""
+    if count > most:
+        raise BadArgumentError(
+            f"{count} streams requested; at most {most} per connection"
+        )
 
 
 class Dialect(Protocol):
     """The protocol state of one connection. It does no I/O."""
 
     max_rate: int  # messages a second that a client may send
+
+    @property
+    def numbers_messages(self) -> bool:
+        """True if frames must be encoded in the order in which they are sent."""
+        ...
 
     @property
     def encoding(self) -> str:
@@ -51,6 +67,19 @@ class Dialect(Protocol):
         """Return one frame for each state of the market's bars."""
         ...
 
-    def encode_bar(self, key: StreamKey, bar: Bar, closed: bool | None) -> bytes:
-        """Return the frame of a bar that a test made; `closed` None omits the flag."""
+    def encode_copy(self, key: StreamKey, state: BarState) -> bytes:
+        """Return the frame of one state, without a number of its own."""
+        ...
+
+    def going_away(self) -> str | None:
+        """Return the message that announces the connection's end; None without one."""
+        ...
+
+    def encode_bar(
+        self, key: StreamKey, bar: Bar, closed: bool | None, event_time: int | None
+    ) -> bytes:
+        """Return the frame of a bar that a test made.
+
+        `closed` None omits the flag, `event_time` None the time or has a default.
+        """
         ...

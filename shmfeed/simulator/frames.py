@@ -4,11 +4,13 @@ The venue frames its messages itself, once for all clients: a call of the librar
 each frame and client would limit it.
 """
 
+import re
 from collections.abc import Iterable
 
 _TEXT = 0x81  # final fragment, text
 _SHORT, _MEDIUM, _LONG = 125, 126, 127
 _SHORT_LIMIT = 1 << 16
+_NUMBER = re.compile(rb',"seq":\d+')
 # A bar's frame almost always has one of these sizes.
 _HEADERS = {
     size: bytes((_TEXT, _MEDIUM)) + size.to_bytes(2) for size in range(_SHORT + 1, 512)
@@ -41,3 +43,13 @@ def text_frames(payloads: Iterable[bytes]) -> list[bytes]:
 def payload_of(frame: bytes) -> bytes:
     """Return the text message of such a frame."""
     return frame[{_MEDIUM: 4, _LONG: 10}.get(frame[1], 2) :]
+
+
+def with_number(frame: bytes, number: int) -> bytes:
+    """Return the frame of a BAR message with its number, `seq`."""
+    return text_frame(payload_of(frame)[:-1] + b',"seq":%d}' % number)
+
+
+def without_number(frame: bytes) -> bytes:
+    """Return the frame of a message without the number that it may have."""
+    return text_frame(_NUMBER.sub(b"", payload_of(frame)))

@@ -1,6 +1,7 @@
 """A venue's log of connections, requests and frames, for any thread to wait on."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,8 @@ class VenueLog:
         messages: Text messages that clients sent.
         last_requests: The last 10,000 requests, parsed.
         last_messages: The last 10,000 messages.
+        dials: Attempts to connect, refused ones included.
+        banned_dials: Those that came during a ban.
 
     Thread safety:
         Any thread may read and wait; one condition guards every change.
@@ -35,6 +38,27 @@ class VenueLog:
         self.messages = 0
         self.last_requests: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self.last_messages: deque[str] = deque(maxlen=_KEPT)
+        self.dials = 0
+        self.banned_dials = 0
+        self._dial_times: deque[float] = deque(maxlen=_KEPT)  # time.monotonic()
+
+    def add_dial(self, is_banned: bool) -> None:
+        with self._changed:
+            self.dials += 1
+            self.banned_dials += is_banned
+            self._dial_times.append(time.monotonic())
+            self._changed.notify_all()
+
+    def most_dials(self, seconds: float = 60.0) -> int:
+        """Return the most dials that came within any `seconds`, of the last 10,000."""
+        with self._changed:
+            times = list(self._dial_times)
+        most = first = 0
+        for number, moment in enumerate(times):
+            while moment - times[first] >= seconds:
+                first += 1
+            most = max(most, number - first + 1)
+        return most
 
     def add_connection(self) -> None:
         with self._changed:

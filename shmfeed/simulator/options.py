@@ -14,6 +14,9 @@ from shmfeed.text import repr_short
 from shmfeed.validation import check_symbol
 
 PROTOCOLS = ("wealthai", "binance")
+SEQUENCES = ("none", "connection", "stream")
+EXCESS = ("refuse", "close")
+TRADE_IDS = ("dense", "holes")
 FASTEST = 10_000.0  # faster, a day ahead of the clock would begin before 1999
 MAX = "max"
 
@@ -37,6 +40,13 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
         host: Address to listen on.
         port: 0: chosen by the system.
         max_connections: Further connections are answered with HTTP status 503.
+        max_streams: The most streams of one connection.
+        excess: What a subscription to more streams meets: "refuse" or "close".
+        sequence: What the number `seq` of bars counts, wealthai only: "connection" the
+            bars of the connection, "stream" those of the stream; "none" omits it.
+        timestamps: Send the venue's time `ts` in bars of the wealthai protocol.
+        trade_ids: The trade ids of Binance's bars: "dense" ids count up by one, as on
+            spot; "holes" leaves some out, as on futures.
         start: The venue's time at its start, ms UTC; None: now at speed 1, otherwise
             far enough in the past to stay there for a day.
         faults: Comma-separated faults; see faults/spec.py.
@@ -56,6 +66,11 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 0
     max_connections: int = 256
+    max_streams: int = 1024
+    excess: str = "refuse"
+    sequence: str = "none"
+    timestamps: bool = False
+    trade_ids: str = "dense"
     start: int | None = None
     faults: str = ""
 
@@ -141,10 +156,18 @@ def check_faults(options: VenueOptions, text: str) -> tuple[Fault, ...]:
             f"faults {', '.join(of_bars)} do not work with replay: they change bars "
             "that the venue makes"
         )
-    if "skew-events" in names and options.protocol != "binance":
+    if "skew-events" in names and not (
+        options.protocol == "binance" or options.timestamps
+    ):
         raise BadArgumentError(
-            f"fault 'skew-events' needs protocol 'binance', not {options.protocol!r}, "
-            "which has no event times; use 'skew' to shift the whole clock"
+            "fault 'skew-events' needs protocol 'binance' or timestamps=True; "
+            f"{options.protocol!r} has no event times without them; use 'skew' to "
+            "shift the whole clock"
+        )
+    if "going-away" in names and options.protocol != "binance":
+        raise BadArgumentError(
+            f"fault 'going-away' needs protocol 'binance', not {options.protocol!r}, "
+            "which announces nothing; use 'cut' to end connections"
         )
     return faults
 
@@ -158,6 +181,10 @@ def _check(options: VenueOptions) -> None:
         ("history", 0 <= options.history <= 1_000_000, "0 to 1000000"),
         ("bars", 1 <= options.bars <= 100_000_000, "1 to 100000000"),
         ("max_connections", 1 <= options.max_connections <= 10_000, "1 to 10000"),
+        ("max_streams", 1 <= options.max_streams <= 1_000_000, "1 to 1000000"),
+        ("excess", options.excess in EXCESS, f"one of {' '.join(EXCESS)}"),
+        ("sequence", options.sequence in SEQUENCES, f"one of {' '.join(SEQUENCES)}"),
+        ("trade_ids", options.trade_ids in TRADE_IDS, f"one of {' '.join(TRADE_IDS)}"),
         ("update_interval", 0.01 <= options.update_interval <= 3600, "0.01 to 3600 s"),
         ("start", options.start is None or options.start >= 0, "ms UTC, not negative"),
     )
@@ -167,14 +194,25 @@ def _check(options: VenueOptions) -> None:
             raise BadArgumentError(
                 f"{name} {repr_short(value)} is not accepted; {accepted}"
             )
+    _check_form(options)
+    if options.replay is not None and not _is_file(options.replay):
+        raise BadArgumentError(f"replay {repr_short(options.replay)} is not a file")
+
+
+def _check_form(options: VenueOptions) -> None:
     if not options.closed_flag and options.speed not in {1.0, None}:
         raise BadArgumentError(
             f"closed_flag=False needs speed 1, not {options.speed:g}: the wall clock "
             "closes bars that have no flag"
         )
-    if not options.closed_flag and options.protocol != "wealthai":
-        raise BadArgumentError(
-            f"closed_flag=False needs protocol 'wealthai', not {options.protocol!r}"
-        )
-    if options.replay is not None and not _is_file(options.replay):
-        raise BadArgumentError(f"replay {repr_short(options.replay)} is not a file")
+    forms = (
+        ("closed_flag=False", not options.closed_flag, "wealthai"),
+        (f"sequence={options.sequence!r}", options.sequence != "none", "wealthai"),
+        ("timestamps=True", options.timestamps, "wealthai"),
+        (f"trade_ids={options.trade_ids!r}", options.trade_ids != "dense", "binance"),
+    )
+    for form, is_set, protocol in forms:
+        if is_set and options.protocol != protocol:
+            raise BadArgumentError(
+                f"{form} needs protocol {protocol!r}, not {options.protocol!r}"
+            )

@@ -100,8 +100,8 @@ class Producer:
                 if key not in subscriber.keys:
                     continue
                 count += 1
-                if subscriber.faults is not None:
-                    subscriber.put((key, state), even_muted=even_muted)
+                if subscriber.encodes_late:
+                    subscriber.put_state(key, state, even_muted=even_muted)
                     continue
                 encoding = subscriber.dialect.encoding
                 if encoding not in shared:
@@ -116,6 +116,7 @@ class Producer:
         timeframe: str,
         bar: Bar,
         closed: bool | None,
+        event_time: int | None,
         to_all: bool,
     ) -> int:
         """Send a hand-made bar to its subscribers, or to all; return how many."""
@@ -123,8 +124,7 @@ class Producer:
         for subscriber in self.subscribers:
             key = subscriber.dialect.stream_key(symbol, timeframe)
             if to_all or key in subscriber.keys:
-                frame = subscriber.dialect.encode_bar(key, bar, closed)
-                subscriber.put(frame, even_muted=True)
+                subscriber.put_bar(key, bar, closed, event_time)
                 count += 1
         return count
 

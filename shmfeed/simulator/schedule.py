@@ -131,12 +131,27 @@ def full_speed(
     yield from history(options, encode, firsts)
     bars = max(_MIN_BARS, _ROUND // len(keys)) if keys else options.bars
     for start in range(0, options.bars, bars):
-        frames = [
-            encode(key, all_states(options.seed, key, part))
+        parts = [
+            (key, part)
             for key, open_times in times.items()
             if len(part := open_times[start : start + bars])
         ]
-        yield from _in_turn(frames)
+        made = ((key, all_states(options.seed, key, part)) for key, part in parts)
+        if options.sequence == "connection":  # encoded in the order of sending
+            yield from _encoded_in_turn(encode, list(made))
+        else:
+            yield from _in_turn([encode(key, states) for key, states in made])
+
+
+def _encoded_in_turn(
+    encode: Encode, states_of_streams: Sequence[tuple[StreamKey, list[BarState]]]
+) -> FrameBatches:
+    longest = max((len(states) for _, states in states_of_streams), default=0)
+    for start in range(0, longest, STEPS):
+        batch: list[bytes] = []
+        for key, states in states_of_streams:
+            batch += encode(key, states[start : start + STEPS])
+        yield b"".join(batch), len(batch)
 
 
 def _in_turn(frames_of_streams: Sequence[list[bytes]]) -> FrameBatches:

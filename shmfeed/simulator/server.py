@@ -1,6 +1,7 @@
 """The venue's server: it admits clients, and handles their messages."""
 
 import asyncio
+import contextlib
 import http
 import logging
 import time
@@ -11,6 +12,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from shmfeed.simulator.admission import Admission
 from shmfeed.simulator.binance import BinanceDialect
 from shmfeed.simulator.connection import FaultyConnection
 from shmfeed.simulator.dialect import Dialect, Outcome
@@ -38,15 +40,14 @@ class VenueServer:
     """The server of one venue; used in the event loop's thread only.
 
     Attributes:
-        refusal: For new connections: False admits them, True aborts them, an int is the
-            HTTP status that answers them.
+        admission: The decision about new connections.
     """
 
     def __init__(self, options: VenueOptions, log: VenueLog) -> None:
         self.options = options
         self.log = log
         self.producer = Producer(options)
-        self.refusal: bool | int = False
+        self.admission = Admission(log)
         self._muted = self._reading_paused = False
         self._unanswered: set[ServerConnection] = set()
         self.set_faults(options.faults)
@@ -108,9 +109,10 @@ class VenueServer:
         """Replace the faults, on open connections too; raise BadArgumentError."""
         self._faults = check_faults(self.options, text)
         seed = f"{self.options.seed} venue"
-        self.producer.venue_faults = FaultSchedule(self._faults, seed)
+        faults = FaultSchedule(self._faults, seed)
+        self.producer.venue_faults = self.admission.faults = faults
         for subscriber in self.subscribers:
-            subscriber.state.set_faults(self._faults_of(subscriber))
+            subscriber.set_faults(self._faults_of(subscriber))
 
     def _faults_of(self, subscriber: Subscriber) -> ConnectionFaults | None:
         if not self._faults:
@@ -120,31 +122,36 @@ class VenueServer:
             self.options.seed,
             subscriber.number,
             subscriber.dialect.encode,
+            subscriber.dialect.encode_copy,
         )
 
     def _create_connection(self, *args: object, **kwargs: object) -> ServerConnection:
         connection = FaultyConnection(*args, **kwargs)  # type: ignore[arg-type]  # passed on
-        fault = self.producer.venue_faults.due("refuse")
-        status = int(fault.fault.argument) or True if fault else False
-        connection.refusal = self.refusal or status
+        connection.refusal = self.admission.decide()
         return connection
 
     async def _admit(
         self, connection: ServerConnection, request: Request
     ) -> Response | None:
         refusal = cast("FaultyConnection", connection).refusal
-        if refusal:
-            response = connection.respond(_UNAVAILABLE, "refused\n")
-            if refusal is not True:  # HTTPStatus lacks some, such as 520
-                response.status_code, response.reason_phrase = refusal, "Refused"
+        if refusal is not None:
+            response = connection.respond(_UNAVAILABLE, refusal.body)
+            if refusal.status:  # HTTPStatus lacks some, such as 520
+                response.status_code = refusal.status
+                response.reason_phrase = refusal.phrase
+            response.headers.update(refusal.headers)
             return response
         if len(self.subscribers) >= self.options.max_connections:
             return connection.respond(_UNAVAILABLE, "too many clients\n")
         if self._dialect().connect(request.path) is None:
             return connection.respond(http.HTTPStatus.NOT_FOUND, "no such path\n")
-        if self.producer.venue_faults.due("unanswered"):
+        faults = self.producer.venue_faults
+        slow = faults.due("slow-handshake")
+        if faults.due("unanswered") or slow is not None:
             self._unanswered.add(connection)
-            await connection.wait_closed()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(slow.fault.argument if slow else None):
+                    await connection.wait_closed()
             self._unanswered.discard(connection)
         return None
 
@@ -160,7 +167,7 @@ class VenueServer:
         self.log.add_connection()
         subscriber = Subscriber(cast("FaultyConnection", connection), dialect, self.log)
         subscriber.state.mute(self._muted, self._reading_paused)
-        subscriber.state.set_faults(self._faults_of(subscriber))
+        subscriber.set_faults(self._faults_of(subscriber))
         self.subscribers.add(subscriber)
         sender = asyncio.create_task(subscriber.send_forever())
         try:
@@ -199,4 +206,4 @@ class VenueServer:
         if outcome.request is not None:
             self.log.add_request(outcome.request, accepted)
         if outcome.close_code is not None:
-            await subscriber.close(outcome.close_code)
+            await subscriber.close(outcome.close_code, outcome.reason)

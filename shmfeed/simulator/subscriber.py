@@ -8,21 +8,28 @@ the library's own (pongs, the close frame) may come between them.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from websockets.protocol import State
 
-from shmfeed.bar import StreamKey
+from shmfeed.bar import Bar, StreamKey
 from shmfeed.simulator.connection import ConnectionConditions, FaultyConnection
 from shmfeed.simulator.dialect import Dialect
-from shmfeed.simulator.faults import ConnectionFaults
+from shmfeed.simulator.faults import ConnectionFaults, Ending
 from shmfeed.simulator.frames import text_frame
 from shmfeed.simulator.log import VenueLog
 from shmfeed.simulator.market import BarState
 from shmfeed.simulator.schedule import FrameBatches
 
-KeyedState = tuple[StreamKey, BarState]  # encoded when its turn comes
+LateFrames = Callable[[], list[bytes]]  # encoded when their turn comes
 MAX_QUEUED = 256 << 20  # bytes; a client that falls further behind is cut off
+CLOSE_REASONS = {
+    1001: "going away",
+    1008: "policy violation",
+    1012: "service restart",
+    1013: "try again later",
+}
+_LATE_SIZE = 256  # bytes, about, of frames that are not encoded yet
 _CLOSE_SECONDS = 1.0  # for a close and the frames queued before it
 
 
@@ -42,15 +49,44 @@ class Subscriber:
         self._connection = connection
         self._writer = connection.writer
         self._log = log
-        self._queue: deque[bytes | KeyedState | FrameBatches] = deque()
+        self._queue: deque[bytes | LateFrames | FrameBatches] = deque()
         self._queued = 0  # bytes, about
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self._emptied.set()
+        self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def faults(self) -> ConnectionFaults | None:
         return self.state.faults
+
+    def set_faults(self, faults: ConnectionFaults | None) -> None:
+        """Replace the faults in force; their times count from now."""
+        self.state.set_faults(faults)
+        for ending in faults.endings() if faults is not None else ():
+            self.end_later(ending)
+
+    def end_later(self, ending: Ending) -> None:
+        """Announce and close the connection, each at its time."""
+        closes = ending.after
+        if ending.notice is not None:
+            closes += ending.notice
+            message = self.dialect.going_away()
+            if message is not None:
+                self.state.call_later(
+                    ending.after, lambda: self.put(text_frame(message.encode()))
+                )
+        self.state.call_later(closes, lambda: self._close_soon(ending.code))
+
+    def _close_soon(self, code: int) -> None:
+        task = asyncio.create_task(self.close(code, CLOSE_REASONS.get(code, "")))
+        self._closing.add(task)  # the loop itself keeps no task alive
+        task.add_done_callback(self._closing.discard)
+
+    @property
+    def encodes_late(self) -> bool:
+        """True if frames must be encoded in the order in which they are sent."""
+        return self.state.faults is not None or self.dialect.numbers_messages
 
     def encode(self, key: StreamKey, states: Sequence[BarState]) -> list[bytes]:
         """Return the frames of these states, with this client's faults applied."""
@@ -63,13 +99,39 @@ class Subscriber:
         faults.delayed.clear()
         return frames
 
-    def put(self, frame: bytes | KeyedState, *, even_muted: bool = False) -> None:
+    def put(self, frame: bytes, *, even_muted: bool = False) -> None:
         """Queue one frame; a muted client gets it only with `even_muted`."""
-        if self.state.muted and not even_muted:
+        if not self.state.muted or even_muted:
+            self._enqueue(frame, len(frame))
+
+    def put_state(
+        self, key: StreamKey, state: BarState, *, even_muted: bool = False
+    ) -> None:
+        """Queue a state of a bar; a message that is muted still takes a number."""
+        is_lost = self.state.muted and not even_muted
+        if is_lost and not self.dialect.numbers_messages:
             return
+
+        def frames() -> list[bytes]:
+            made = self.encode(key, [state])
+            return [] if is_lost else made
+
+        self._enqueue(frames, _LATE_SIZE)
+
+    def put_bar(
+        self, key: StreamKey, bar: Bar, closed: bool | None, event_time: int | None
+    ) -> None:
+        """Queue a hand-made bar, unchanged by faults, even for a muted client."""
+
+        def frames() -> list[bytes]:
+            return [self.dialect.encode_bar(key, bar, closed, event_time)]
+
+        self._enqueue(frames, _LATE_SIZE)
+
+    def _enqueue(self, frames: bytes | LateFrames, size: int) -> None:
         self._emptied.clear()
-        self._queue.append(frame)
-        self._queued += len(frame)
+        self._queue.append(frames)
+        self._queued += size
         self._filled.set()
         if self._queued > MAX_QUEUED:
             self.abort()
@@ -108,7 +170,7 @@ class Subscriber:
         """Cut the TCP connection without a close frame."""
         self._connection.transport.abort()
 
-    async def close(self, code: int) -> None:
+    async def close(self, code: int, reason: str = "") -> None:
         """Write all queued frames and a close frame, then close the connection.
 
         A client that does not read is cut off: its close frame would wait for ever.
@@ -116,7 +178,7 @@ class Subscriber:
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._emptied.wait()
-                await self._connection.close(code)
+                await self._connection.close(code, reason)
         except TimeoutError:
             self.abort()
 
@@ -150,16 +212,21 @@ class Subscriber:
         """Dequeue single frames up to the next batches; return them and their size."""
         frames: list[bytes] = []
         taken = 0
-        while self._queue and isinstance(item := self._queue[0], bytes | tuple):
-            frames += (
-                [item] if isinstance(item, bytes) else self.encode(item[0], [item[1]])
-            )
-            taken += len(item)
+        while self._queue:
+            item = self._queue[0]
+            if isinstance(item, bytes):
+                frames.append(item)
+                taken += len(item)
+            elif callable(item):
+                frames += item()
+                taken += _LATE_SIZE
+            else:
+                break
             self._queue.popleft()
         return frames, taken
 
-    async def _write_batches(self, batches: bytes | KeyedState | FrameBatches) -> None:
-        if isinstance(batches, bytes | tuple):
+    async def _write_batches(self, batches: bytes | LateFrames | FrameBatches) -> None:
+        if isinstance(batches, bytes) or callable(batches):
             return
         for data, count in batches:
             if self.state.muted or not self._is_open:

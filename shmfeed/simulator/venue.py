@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from shmfeed.bar import Bar, check_timeframe, close_time
+from shmfeed.simulator.admission import refusal
+from shmfeed.simulator.faults import Ending
 from shmfeed.simulator.frames import text_frame
 from shmfeed.simulator.log import VenueLog
 from shmfeed.simulator.market import STEPS, bar_state
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _CALL_TIMEOUT = 10.0
+_GOING_AWAY = 1001  # WebSocket close code
 
 
 class Venue:
@@ -177,6 +180,24 @@ class Venue:
 
         return self._call(drop)
 
+    def announce_end(self, notice: float = 2.0) -> int:
+        """Announce the end of every present connection, and close them later.
+
+        Binance only: its message is `serverShutdown`. New connections are admitted.
+
+        Args:
+            notice: Seconds from the announcement to the close.
+
+        Returns:
+            The number of connections.
+        """
+        ending = Ending(0.0, _GOING_AWAY, notice)
+        return self._do(
+            lambda server: _for_each(
+                server, lambda subscriber: subscriber.end_later(ending)
+            )
+        )
+
     def send(self, text: str | bytes) -> int:
         """Send any text message to every client, even while the venue is muted.
 
@@ -212,16 +233,24 @@ class Venue:
 
         self._do(mute)
 
-    def refuse(self, on: bool | int = True) -> None:
+    def refuse(
+        self, on: bool | int = True, *, wait: float = 0.0, body: str | None = None
+    ) -> None:
         """Refuse new connections until `refuse(False)`.
 
         Args:
             on: True aborts them, an int answers them with this HTTP status, False
                 admits them.
+            wait: Seconds that `Retry-After` asks the client to wait, rounded up; 0
+                sends no such header.
+            body: The body of the answer; None: the venue's own words.
         """
+        made = refusal(0 if on is True else on, wait) if on else None
+        if made is not None and body is not None:
+            made = made._replace(body=body)
 
         def refuse(server: "VenueServer") -> None:
-            server.refusal = on
+            server.admission.refusal = made
 
         self._do(refuse)
 
@@ -262,6 +291,7 @@ class Venue:
         money: float = math.nan,
         *,
         closed: bool | None = None,
+        event_time: int | None = None,
         every: bool = False,
     ) -> int:
         """Send a hand-made bar to its subscribers.
@@ -277,6 +307,8 @@ class Venue:
             volume: Base volume.
             money: Quote turnover; NaN is sent as no turnover.
             closed: The closed flag; None omits it (on Binance: false).
+            event_time: When the venue made the message, ms UTC; None omits it (on
+                Binance: the bar's end if it is closed, else its begin).
             every: Send to all clients, subscribed or not.
 
         Returns:
@@ -286,7 +318,7 @@ class Venue:
         bar = Bar(open_time, end, open, high, low, close, volume, money)
         return self._do(
             lambda server: server.producer.publish_bar(
-                symbol, timeframe, bar, closed, every
+                symbol, timeframe, bar, closed, event_time, every
             )
         )
 

@@ -4,13 +4,14 @@
 the faults of one connection.
 """
 
-from shmfeed.simulator.faults.connection import ConnectionFaults
+from shmfeed.simulator.faults.connection import ConnectionFaults, Ending
 from shmfeed.simulator.faults.injection import FaultSchedule
 from shmfeed.simulator.faults.spec import FAULT_KINDS, Fault, faults_help, parse_faults
 
 __all__ = [
     "FAULT_KINDS",
     "ConnectionFaults",
+    "Ending",
     "Fault",
     "FaultSchedule",
     "faults_help",

@@ -3,6 +3,7 @@
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from shmfeed.bar import StreamKey
 from shmfeed.simulator.faults.injection import (
@@ -19,10 +20,26 @@ from shmfeed.simulator.faults.spec import Fault
 from shmfeed.simulator.market import STEPS, BarState
 
 Encode = Callable[[StreamKey, Sequence[BarState]], list[bytes]]
+EncodeCopy = Callable[[StreamKey, BarState], bytes]
 STATES = ("half-open", "mute", "mute-pongs", "trickle")
+_GOING_AWAY = 1001  # WebSocket close code
 _REMEMBERED = 8  # closed bars of a stream
 _OPEN_TIME, _STEP = 0, 8  # of a BarState
 _BROKEN_VALUES = {"nan": float("nan"), "infinite": float("inf")}
+
+
+class Ending(NamedTuple):
+    """An end of the connection, with a close frame.
+
+    Attributes:
+        after: Seconds from now.
+        code: The close code.
+        notice: Seconds from an announcement to the close; None without one.
+    """
+
+    after: float
+    code: int
+    notice: float | None
 
 
 class _StreamPast:
@@ -43,6 +60,8 @@ class ConnectionFaults:
         seed: The venue's seed.
         number: The connection's number, counted from 1.
         encode: The connection's dialect's.
+        encode_copy: The same for one state, without a number of its own; None where
+            messages have no numbers.
 
     Attributes:
         ended: The connection is to be cut once every frame returned so far is written.
@@ -50,12 +69,18 @@ class ConnectionFaults:
     """
 
     def __init__(
-        self, faults: Iterable[Fault], seed: int, number: int, encode: Encode
+        self,
+        faults: Iterable[Fault],
+        seed: int,
+        number: int,
+        encode: Encode,
+        encode_copy: EncodeCopy | None = None,
     ) -> None:
         self.ended = False
         self.delayed: list[tuple[float, bytes]] = []
         self._schedule = FaultSchedule(faults, f"{seed} {number}")
         self._encode = encode
+        self._encode_copy = encode_copy or (lambda key, one: encode(key, [one])[0])
         self._past: dict[StreamKey, _StreamPast] = {}
         names = self._schedule.names
         self._frame_faults = {n: f for n, f in FRAME_FAULTS.items() if n in names}
@@ -67,7 +92,8 @@ class ConnectionFaults:
         if skew is not None:
             states = [with_event_shift(state, skew.fault.argument) for state in states]
         sent: list[bytes] = []
-        for state, frame in zip(states, self._encode(key, states), strict=True):
+        for state in states:  # encoded in turn: a fault's frames may take a number
+            (frame,) = self._encode(key, [state])
             sent += self._bar_frames(key, state, frame)
         return sent
 
@@ -92,6 +118,18 @@ class ConnectionFaults:
         """Return True if the connection is to be cut now or already is."""
         self.ended = self.ended or self._schedule.due("cut") is not None
         return self.ended
+
+    def endings(self) -> list["Ending"]:
+        """Return the ends that the venue itself gives this connection."""
+        announced = [
+            Ending(after, _GOING_AWAY, fault.argument)
+            for after, fault in self._schedule.pending("going-away")
+        ]
+        closed = [
+            Ending(after, int(fault.argument), None)
+            for after, fault in self._schedule.pending("close")
+        ]
+        return announced + closed
 
     def replies(self, reply: str) -> list[tuple[float, str]]:
         """Return (seconds to wait, text) to send for the reply to a subscription."""
@@ -134,11 +172,11 @@ class ConnectionFaults:
     ) -> None:
         trigger = self._schedule.due("off-grid")
         if trigger:
-            edit.before += self._encode(key, [off_grid(state, trigger)])
+            edit.before.append(self._encode_copy(key, off_grid(state, trigger)))
         for name, value in self._broken_values.items():
             trigger = self._schedule.due(name)
             if trigger:
-                (frame,) = self._encode(key, [with_value(state, trigger, value)])
+                frame = self._encode_copy(key, with_value(state, trigger, value))
                 unquoted = trigger.random.random() < 0.5
                 edit.before.append(unquoted_numbers(frame) if unquoted else frame)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 from shmfeed.simulator.faults.spec import Fault
-from shmfeed.simulator.frames import payload_of, text_frame
+from shmfeed.simulator.frames import payload_of, text_frame, without_number
 from shmfeed.simulator.market import BarState
 
 
@@ -77,6 +77,13 @@ class FaultSchedule:
         due = [trigger for trigger in self._triggers[name] if trigger.is_due(since)]
         return due[0] if due else None
 
+    def pending(self, name: str) -> list[tuple[float, Fault]]:
+        """Return (seconds from now, fault) for each of them that is to begin yet."""
+        since = self.since
+        faults = [trigger.fault for trigger in self._triggers.get(name, ())]
+        starts = [(max(0.0, fault.start - since), fault) for fault in faults]
+        return [(s, f) for s, f in starts if s or not f.start]
+
     def times(self, names: Iterable[str], once: bool = False) -> list[float]:
         """Return the future starts and ends of these faults, in seconds from now.
 
@@ -124,7 +131,8 @@ class FrameEdit:
 def malformed(edit: FrameEdit, trigger: FaultTrigger) -> None:
     if edit.frame is not None:
         damage = trigger.random.choice(_DAMAGES)
-        edit.before.append(text_frame(damage(payload_of(edit.frame))))
+        copy = payload_of(without_number(edit.frame))
+        edit.before.append(text_frame(damage(copy)))
 
 
 def garbage(edit: FrameEdit, trigger: FaultTrigger) -> None:

@@ -1,8 +1,9 @@
 """The table of faults, and the parser of their specification.
 
     faults  fault,fault,..
-    fault   name[:argument][:rate][@start[+length]]
+    fault   name[:argument][:argument][:rate][@start[+length]]
 
+An argument is a number with a unit, a word such as a symbol, or one of a few choices.
 `rate` is a share of the fault's targets (frames, bars, answers, connections), by
 default all. `@start` is in seconds since the connection began, for faults of
 connections and clocks since the venue started; `+length` ends the fault again. A fault
@@ -12,7 +13,7 @@ from then on.
 
 import math
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
@@ -28,10 +29,11 @@ _SIZE_UNITS = {"B": 1.0} | {
 _NUMBER = r"(\d{1,15}(?:\.\d{1,9})?|\.\d{1,9})"
 
 
-class Argument(NamedTuple):
-    """A fault's own value: a number with a unit.
+class Number(NamedTuple):
+    """An argument that is a number with a unit.
 
     Attributes:
+        field: The field of Fault that takes the value.
         name: Its name in messages.
         example: A value in its written form.
         units: Factor of each accepted unit.
@@ -41,6 +43,7 @@ class Argument(NamedTuple):
         whole: Accept only whole numbers.
     """
 
+    field: str
     name: str
     example: str
     units: dict[str, float]
@@ -61,22 +64,77 @@ class Argument(NamedTuple):
         return value if self.low <= value <= self.high else None
 
 
+class Word(NamedTuple):
+    """An argument that is text without `,`, `:` and `@`.
+
+    Attributes:
+        field: The field of Fault that takes the value.
+        name: Its name in messages.
+        example: A value in its written form.
+        default: None if the argument is required.
+    """
+
+    field: str
+    name: str
+    example: str
+    default: str | None = None
+
+    def read(self, text: str) -> str | None:
+        """Return the text, None if it is not accepted."""
+        return text if re.fullmatch(r"[\w*./-]{1,64}", text, re.ASCII) else None
+
+
+class Choice(NamedTuple):
+    """An argument that is one of a few words.
+
+    Attributes:
+        field: The field of Fault that takes the value.
+        name: Its name in messages.
+        choices: The accepted words.
+        default: None if the argument is required.
+    """
+
+    field: str
+    name: str
+    choices: tuple[str, ...]
+    default: str | None = None
+
+    @property
+    def example(self) -> str:
+        """The accepted words, for a message."""
+        return " or ".join(self.choices)
+
+    def read(self, text: str) -> str | None:
+        """Return the word, None if it is not accepted."""
+        return text if text in self.choices else None
+
+
+Argument = Number | Word | Choice
+
+
 class FaultKind(NamedTuple):
     """A row of the table."""
 
     target: str
     description: str
-    argument: Argument | None = None
+    arguments: tuple[Argument, ...] = ()
 
 
-_SECONDS = Argument("", "", _TIME_UNITS, 0.0, 1e9)
-_RATE = Argument("", "", {"": 1.0}, 0.0, 1.0)
-_DELAY = Argument("DELAY", "3s", _TIME_UNITS, 0.0, 1e6)
-_SHIFT = Argument("SHIFT", "+90s", _TIME_UNITS, -1e9, 1e9)
-_BYTES = Argument("SIZE", "1TiB", _SIZE_UNITS, 1.0, 2.0**62, 2.0**40)
+_NONE = {"": 1.0}
+_TIMES = {unit: factor for unit, factor in _TIME_UNITS.items() if unit}
+_SECONDS = Number("", "", "", _TIME_UNITS, 0.0, 1e9)
+_RATE = Number("", "", "", _NONE, 0.0, 1.0)
+_DELAY = Number("argument", "DELAY", "3s", _TIME_UNITS, 0.0, 1e6)
+_SHIFT = Number("argument", "SHIFT", "+90s", _TIME_UNITS, -1e9, 1e9)
+_BYTES = Number("argument", "SIZE", "1TiB", _SIZE_UNITS, 1.0, 2.0**62, 2.0**40)
 _PACE_UNITS = {f"{unit}/s": size for unit, size in _SIZE_UNITS.items()}
-_TRICKLE = Argument("PACE", "20B/s", _PACE_UNITS, 1.0, 2.0**30)
-_STATUS = Argument("STATUS", "503", {"": 1.0}, 400.0, 599.0, 0.0, whole=True)
+_TRICKLE = Number("argument", "PACE", "20B/s", _PACE_UNITS, 1.0, 2.0**30)
+_STATUS = Number("argument", "STATUS", "503", _NONE, 400.0, 599.0, 0.0, whole=True)
+_BAN = Number("argument", "LENGTH", "30s", _TIME_UNITS, 0.0, 1e6)
+_CODE = Number("argument", "CODE", "1013", _NONE, 1000.0, 4999.0, whole=True)
+_NOTICE = Number("argument", "NOTICE", "2s", _TIME_UNITS, 0.0, 1e6)
+# Its unit is required: a bare number is a rate.
+_WAIT = Number("wait", "WAIT", "30s", _TIMES, 0.0, 1e6, 0.0)
 
 FAULT_KINDS: dict[str, FaultKind] = {
     "lost": FaultKind(FRAMES, "the frame is not sent"),
@@ -87,7 +145,7 @@ FAULT_KINDS: dict[str, FaultKind] = {
     "duplicate": FaultKind(FRAMES, "the frame is sent twice"),
     "late": FaultKind(FRAMES, "an older closed bar is sent again behind the frame"),
     "delay": FaultKind(
-        CLOSES, "the frame that closes a bar is sent this much later", _DELAY
+        CLOSES, "the frame that closes a bar is sent this much later", (_DELAY,)
     ),
     "reorder": FaultKind(
         CLOSES, "the closing frame is sent behind the stream's next one"
@@ -110,7 +168,7 @@ FAULT_KINDS: dict[str, FaultKind] = {
         FRAMES, "the frame has fewer bytes than it declares; others follow"
     ),
     "oversized": FaultKind(
-        FRAMES, "a frame header that declares this size is sent before it", _BYTES
+        FRAMES, "a frame header that declares this size is sent before it", (_BYTES,)
     ),
     "cut": FaultKind(FRAMES, "the connection is cut behind the frame, without a close"),
     "cut-inside": FaultKind(FRAMES, "the connection is cut in the middle of the frame"),
@@ -120,22 +178,36 @@ FAULT_KINDS: dict[str, FaultKind] = {
     "mute": FaultKind(STATE, "nothing is sent, and no ping is answered"),
     "mute-pongs": FaultKind(STATE, "nothing is sent, but pings are answered"),
     "trickle": FaultKind(
-        STATE, "bytes are sent no faster than this, a few at a time", _TRICKLE
+        STATE, "bytes are sent no faster than this, a few at a time", (_TRICKLE,)
     ),
     "ack-late": FaultKind(
-        ANSWERS, "a subscription is answered this much later", _DELAY
+        ANSWERS, "a subscription is answered this much later", (_DELAY,)
     ),
     "ack-never": FaultKind(ANSWERS, "a subscription is not answered"),
     "ack-wrong": FaultKind(ANSWERS, "the answer names another request"),
     "refuse": FaultKind(
-        CONNECTIONS, "cut at once, or answered by an HTTP status", _STATUS
+        CONNECTIONS,
+        "cut at once, or answered by an HTTP status and a wait",
+        (_STATUS, _WAIT),
+    ),
+    "slow-handshake": FaultKind(
+        CONNECTIONS, "the opening handshake is answered this much later", (_DELAY,)
+    ),
+    "ban": FaultKind(
+        CONNECTIONS,
+        "answered by status 418 for so long; a dial begins the ban again",
+        (_BAN,),
+    ),
+    "close": FaultKind(STATE, "the venue closes it with this code", (_CODE,)),
+    "going-away": FaultKind(
+        STATE, "its end is announced this much before it; binance only", (_NOTICE,)
     ),
     "unanswered": FaultKind(CONNECTIONS, "the opening handshake gets no answer"),
     "skew": FaultKind(
-        CLOCK, "the venue's clock is wrong by this: bars and events", _SHIFT
+        CLOCK, "the venue's clock is wrong by this: bars and events", (_SHIFT,)
     ),
     "skew-events": FaultKind(
-        CLOCK, "event times alone are wrong by this; binance only", _SHIFT
+        CLOCK, "event times alone are wrong by this; binance only", (_SHIFT,)
     ),
 }
 # Faults that change or repeat a made bar, so they cannot apply to a recording.
@@ -149,9 +221,9 @@ def usage(name: str) -> str:
     """Return the form of a fault, such as `lost[:RATE][@SECONDS[+SECONDS]]`."""
     kind = FAULT_KINDS[name]
     text = name
-    if kind.argument is not None:
-        value = f":{kind.argument.name}"
-        text += value if kind.argument.default is None else f"[{value}]"
+    for argument in kind.arguments:
+        value = f":{argument.name}"
+        text += value if argument.default is None else f"[{value}]"
     if kind.target not in {STATE, CLOCK}:
         text += "[:RATE]"
     return text + "[@SECONDS[+SECONDS]]"
@@ -161,19 +233,27 @@ def accepted(name: str) -> str:
     """Return the accepted forms of a fault, for a message."""
     kind = FAULT_KINDS[name]
     parts = [usage(name)]
-    if kind.argument is not None:
-        parts.append(f"{kind.argument.name} such as {kind.argument.example}")
+    for argument in kind.arguments:
+        such_as = "" if isinstance(argument, Choice) else "such as "
+        parts.append(f"{argument.name} {such_as}{argument.example}")
     if kind.target not in {STATE, CLOCK}:
         parts.append(f"RATE a share of the {kind.target} from 0 to 1")
     return ", ".join([*parts, "SECONDS such as 2, 2.5s or 250ms"])
 
 
+def example(name: str) -> str:
+    """Return a fault in its written form, with its first argument."""
+    arguments = FAULT_KINDS[name].arguments
+    if not arguments:
+        return name
+    first = arguments[0]
+    value = first.choices[0] if isinstance(first, Choice) else first.example
+    return f"{name}:{value}"
+
+
 def faults_help() -> str:
     """Return a line for each fault, for the command's help."""
-    forms = {name: name for name in FAULT_KINDS}
-    for name, kind in FAULT_KINDS.items():
-        if kind.argument is not None:
-            forms[name] = f"{name}:{kind.argument.example}"
+    forms = {name: example(name) for name in FAULT_KINDS}
     width = max(map(len, forms.values()))
     return "\n".join(
         f"  {forms[n]:<{width}}  {FAULT_KINDS[n].description}" for n in FAULT_KINDS
@@ -185,11 +265,14 @@ class Fault(NamedTuple):
 
     Attributes:
         name: A key of FAULT_KINDS.
-        argument: In seconds, bytes, or the fault's own unit; 0 without one.
+        argument: Its number in seconds, bytes, or the fault's own unit; 0 without one.
         rate: Share of the fault's targets.
         start: Seconds.
         end: Seconds; inf if it does not end.
         once: Occurs once, at the first target from `start` on.
+        text: The word of a fault that takes one, such as a symbol.
+        choice: The choice of a fault that has one.
+        wait: Seconds that a refusal asks the client to wait.
     """
 
     name: str
@@ -198,6 +281,9 @@ class Fault(NamedTuple):
     start: float
     end: float
     once: bool
+    text: str = ""
+    choice: str = ""
+    wait: float = 0.0
 
 
 def parse_faults(text: str) -> tuple[Fault, ...]:
@@ -214,22 +300,31 @@ def _parse(piece: str) -> Fault:
             f"fault {repr_short(piece)} is not accepted: unknown name "
             f"{repr_short(name)}; one of: {' '.join(FAULT_KINDS)}"
         )
-    argument, rate = _values(piece, name, values)
+    fields, rate = _values(piece, name, values)
     start, end = _window(piece, name, when) if at else (0.0, math.inf)
     lasting = FAULT_KINDS[name].target in {STATE, CLOCK, CONNECTIONS}
     once = bool(at) and rate is None and end == math.inf and not lasting
-    return Fault(name, argument, 1.0 if rate is None else rate, start, end, once)
+    fault = Fault(name, 0.0, 1.0 if rate is None else rate, start, end, once)
+    return fault._replace(**fields)
 
 
-def _values(piece: str, name: str, values: list[str]) -> tuple[float, float | None]:
+def _values(
+    piece: str, name: str, values: list[str]
+) -> tuple[dict[str, Any], float | None]:
+    """Return the arguments by their field of Fault, and the rate."""
     kind = FAULT_KINDS[name]
     has_rate = kind.target not in {STATE, CLOCK}
-    argument = rate = None
+    fields: dict[str, Any] = {}
+    missing = list(kind.arguments)
+    rate = None
     for text in values:
-        if kind.argument is not None and argument is None and rate is None:
-            argument = kind.argument.read(text)
-            if argument is not None:
-                continue
+        found = None
+        if rate is None:
+            found = next((a for a in missing if a.read(text) is not None), None)
+        if found is not None:
+            fields[found.field] = found.read(text)
+            del missing[: missing.index(found) + 1]  # they come in their order
+            continue
         if has_rate and rate is None:
             rate = _RATE.read(text)
             if rate is not None:
@@ -238,14 +333,13 @@ def _values(piece: str, name: str, values: list[str]) -> tuple[float, float | No
             f"fault {repr_short(piece)} is not accepted: {repr_short(text)}; "
             f"{accepted(name)}"
         )
-    if kind.argument is not None and argument is None:
-        argument = kind.argument.default
-        if argument is None:
+    for argument in kind.arguments:
+        if fields.setdefault(argument.field, argument.default) is None:
             raise BadArgumentError(
-                f"fault {repr_short(piece)} is not accepted: no {kind.argument.name}; "
+                f"fault {repr_short(piece)} is not accepted: no {argument.name}; "
                 f"{accepted(name)}"
             )
-    return argument or 0.0, rate
+    return fields, rate
 
 
 def _window(piece: str, name: str, text: str) -> tuple[float, float]:

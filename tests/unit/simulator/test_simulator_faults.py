@@ -22,7 +22,7 @@ from shmfeed.simulator.faults import (
     parse_faults,
 )
 from shmfeed.simulator.faults.injection import FRAME_FAULTS
-from shmfeed.simulator.faults.spec import CLOCK, CONNECTIONS, STATE
+from shmfeed.simulator.faults.spec import CLOCK, CONNECTIONS, STATE, example
 from shmfeed.simulator.frames import payload_of
 from shmfeed.simulator.schedule import all_states, open_times_before
 from shmfeed.simulator.wealthai import wealthai_frames
@@ -56,8 +56,7 @@ def messages(frames):
 
 def form(name, rate):
     """Return the fault with its argument, if it needs one."""
-    argument = FAULT_KINDS[name].argument
-    return f"{name}:{argument.example}:{rate}" if argument else f"{name}:{rate}"
+    return f"{example(name)}:{rate}"
 
 
 # The specification
@@ -85,6 +84,11 @@ def form(name, rate):
         ("refuse", Fault("refuse", 0.0, 1.0, 0.0, ALWAYS, False)),
         ("refuse:503:0.5@3", Fault("refuse", 503.0, 0.5, 3.0, ALWAYS, False)),
         ("refuse:0.5", Fault("refuse", 0.0, 0.5, 0.0, ALWAYS, False)),
+        ("refuse:429:2s", Fault("refuse", 429.0, 1.0, 0.0, ALWAYS, False, wait=2.0)),
+        ("refuse:9s:0.5", Fault("refuse", 0.0, 0.5, 0.0, ALWAYS, False, wait=9.0)),
+        ("close:1013@2", Fault("close", 1013.0, 1.0, 2.0, ALWAYS, False)),
+        ("ban:30s@4", Fault("ban", 30.0, 1.0, 4.0, ALWAYS, False)),
+        ("going-away:.5@2", Fault("going-away", 0.5, 1.0, 2.0, ALWAYS, False)),
     ],
 )
 def test_a_fault_is_parsed(text, fault):
@@ -121,8 +125,14 @@ def test_a_fault_is_parsed(text, fault):
         ("trickle:20", "'20'; trickle:PACE[@SECONDS[+SECONDS]], PACE such as 20B/s"),
         ("trickle:0B/s", "'0B/s'"),
         ("oversized:1TB", "'1TB'; oversized[:SIZE][:RATE]"),
-        ("refuse:200", "'200'; refuse[:STATUS][:RATE]"),
-        ("refuse:500.5", "'500.5'; refuse[:STATUS][:RATE]"),
+        ("refuse:200", "'200'; refuse[:STATUS][:WAIT][:RATE]"),
+        ("refuse:429:2", "'2'; refuse[:STATUS][:WAIT][:RATE]"),
+        ("refuse:2s:429", "'429'"),
+        ("refuse:0.5:2s", "'2s'"),
+        ("close", "no CODE; close:CODE[@SECONDS[+SECONDS]], CODE such as 1013"),
+        ("close:99", "'99'"),
+        ("close:1013:0.5", "'0.5'"),
+        ("refuse:500.5", "'500.5'; refuse[:STATUS][:WAIT][:RATE]"),
         ("lost:0.1,cut:x", "fault 'cut:x' is not accepted: 'x'"),
     ],
 )
@@ -135,6 +145,9 @@ def test_a_bad_fault_is_refused_with_its_value_and_form(text, message):
 def test_some_faults_need_a_protocol_or_made_bars(tmp_path):
     with pytest.raises(BadArgumentError, match="'skew-events' needs protocol"):
         Venue(faults="skew-events:+1s")
+    assert Venue(faults="skew-events:+1s", timestamps=True)
+    with pytest.raises(BadArgumentError, match="'going-away' needs protocol"):
+        Venue(faults="going-away:1s")
     recording = tmp_path / "recording"
     recording.write_text("ws://x\n0: {}\n")
     with pytest.raises(BadArgumentError, match="gap, nan do not work with replay"):
@@ -363,6 +376,10 @@ def test_every_fault_of_frames_is_implemented():
         "trickle",
         "refuse",
         "unanswered",
+        "slow-handshake",
+        "ban",
+        "close",
+        "going-away",
         "skew",
         "skew-events",
     }

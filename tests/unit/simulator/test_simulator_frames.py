@@ -5,7 +5,7 @@ import json
 import pytest
 
 from shmfeed.bar import Bar
-from shmfeed.simulator.binance import binance_bar_frame, binance_frames
+from shmfeed.simulator.binance import TRADE_MS, binance_bar_frame, binance_frames
 from shmfeed.simulator.frames import payload_of, text_frame, text_frames
 from shmfeed.simulator.market import STEPS, bar, bar_state
 from shmfeed.simulator.wealthai import wealthai_bar_frame, wealthai_frames
@@ -68,7 +68,7 @@ def test_klines_have_every_key_and_parse_to_the_market(step):
     assert [float(kline[key]) for key in "ohlcvq"] == list(made[2:8])
     assert kline["x"] is (step == STEPS)
     trades = kline["L"] - kline["f"] + 1 if step else 0
-    assert kline["n"] == trades == step
+    assert kline["n"] == trades == 3_600_000 // STEPS * step // TRADE_MS
     assert (kline["f"] == -1) is (step == 0)
 
 
