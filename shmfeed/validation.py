@@ -106,6 +106,21 @@ def check_symbol(text: object) -> str:
     return _check_name("symbol", _SYMBOL, text)
 
 
+def check_case(symbols: Iterable[str]) -> None:
+    """Raise BadArgumentError if two symbols differ in case alone.
+
+    A venue's message in either case would be about both.
+    """
+    seen: dict[str, str] = {}
+    for symbol in symbols:
+        other = seen.setdefault(symbol.lower(), symbol)
+        if other != symbol:
+            raise BadArgumentError(
+                f"symbols {other!r} and {symbol!r} differ in case alone; subscribe one"
+                " of them"
+            )
+
+
 def are_symbols(texts: Iterable[str]) -> bool:
     """Return True if each text is a symbol; faster than a check of each."""
     lines = [f"{text}\n" for text in texts]

@@ -30,7 +30,7 @@ comes from WEBSOCKET_CSRF_TOKEN or the file only: other users can read arguments
 _EPILOG = """\
 examples:
   shmfeed run --endpoint ws://127.0.0.1:18000 --symbols BTCUSDT --resolutions 1s,1m
-  shmfeed run --protocol binance --symbols BTCUSDT,ETHUSDT --resolutions 1m,1h
+  shmfeed run --protocol binance --market-type spot --symbols BTCUSDT --resolutions 1m
   shmfeed run --config feed.yaml --feed spot
 """
 

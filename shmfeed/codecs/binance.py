@@ -11,7 +11,7 @@ from copy import copy
 from itertools import count
 from math import nan
 from typing import NamedTuple, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
@@ -50,7 +50,6 @@ from shmfeed.codecs.interface import (
     Request,
 )
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings.endpoint import redact
 from shmfeed.validation import check_symbol
 
 
@@ -98,6 +97,8 @@ _MARKETS["testnet"] = _MARKETS["spot"]._replace(
 )
 _PREFIX = "binance-"
 _SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9_]{0,47}")
+# The path of an endpoint that ends with its kind, and maybe with names of streams.
+_RAW_STREAMS = re.compile(r"(.*?)(/ws|/stream)(?:/+[^/]*[@!][^/]*)*")
 _URL_STREAMS = 200
 _URL_LENGTH = 4000
 _FRAME_PARAMS = 100
@@ -231,15 +232,24 @@ class BinanceCodec:
 
     def endpoints(self, given: Sequence[str], ports: Sequence[int]) -> list[str]:
         if not given:
-            return expand(self._market.hosts, ports or self._market.ports, _path)
-        urls = expand(given, ports, _path)
-        naming = [url for url in urls if "streams=" in urlsplit(url).query]
-        if naming:
-            raise BadArgumentError(
-                f"endpoint {redact(naming[0])!r} names streams; remove them, and give"
-                " symbols and resolutions instead"
-            )
-        return urls
+            ports = ports or self._market.ports
+        return expand(given or self._market.hosts, ports, self._complete)
+
+    def _complete(self, endpoint: SplitResult) -> SplitResult:
+        """Return an endpoint without the streams that it names, and with its path."""
+        path, kind = endpoint.path.rstrip("/"), "/stream"
+        if found := _RAW_STREAMS.fullmatch(unquote(path)):
+            path, kind = found[1], found[2]
+        own = urlsplit(self._market.hosts[0])
+        # The venue's former address still answers, but sends no klines.
+        if not path and endpoint.hostname == own.hostname:
+            path = own.path
+        query = "&".join(
+            pair
+            for pair in endpoint.query.split("&")
+            if not pair.startswith("streams=")
+        )
+        return endpoint._replace(path=path + kind, query=query)
 
     def url(self, endpoint: str, streams: Sequence[StreamKey]) -> str:
         self._ids, self._in_url = count(1), ()
@@ -359,11 +369,6 @@ class BinanceCodec:
             money=optional(kline.money, REAL, nan),
         )
         return (self._bar_event(strict, optional_time(payload.time, FIRST_EVENT)),)
-
-
-def _path(path: str) -> str:
-    path = path.rstrip("/")
-    return path if path.endswith(("/stream", "/ws")) else f"{path}/stream"
 
 
 def _wire_name(stream: StreamKey) -> str:

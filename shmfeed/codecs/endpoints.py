@@ -8,18 +8,20 @@ from shmfeed.settings.endpoint import check_endpoint
 
 
 def expand(
-    given: Sequence[str], ports: Sequence[int], path: Callable[[str], str]
+    given: Sequence[str],
+    ports: Sequence[int],
+    complete: Callable[[SplitResult], SplitResult],
 ) -> list[str]:
     """Return the URL of each endpoint and port, in order, without duplicates.
 
-    `path` turns an endpoint's path into the one to connect to.
+    `complete` gives an endpoint the path and the query to connect to.
 
     Raises:
         BadArgumentError: An endpoint is not accepted, or names a port that is not
             among `ports`.
     """
     urls = [
-        urlunsplit((parts.scheme, netloc, path(parts.path), parts.query, ""))
+        urlunsplit(complete(parts)._replace(netloc=netloc, fragment=""))
         for parts in (urlsplit(check_endpoint(endpoint)) for endpoint in given)
         for netloc in _netlocs(parts, ports)
     ]

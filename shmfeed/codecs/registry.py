@@ -10,7 +10,9 @@ from shmfeed.settings.schema import DEFAULT_MARKET_TYPE
 
 # Each is called with the market_type and the session's token.
 _PROTOCOLS: dict[str, Callable[[str, str], Codec]] = {
-    "wealthai": WealthaiCodec,
+    "wealthai": lambda market_type, token: WealthaiCodec(
+        market_type or DEFAULT_MARKET_TYPE, token
+    ),
     "binance": lambda market_type, _token: BinanceCodec(market_type),
 }
 
@@ -20,7 +22,8 @@ def get_codec(protocol: str, market_type: str = "", csrf_token: str = "") -> Cod
 
     Args:
         protocol: The protocol's name.
-        market_type: The protocol's market; empty for the default one.
+        market_type: The protocol's market; empty for the default one of a protocol
+            that has one.
         csrf_token: The session's token, for a protocol that sends one.
 
     Raises:
@@ -33,4 +36,4 @@ def get_codec(protocol: str, market_type: str = "", csrf_token: str = "") -> Cod
         raise BadArgumentError(
             f"protocol {protocol!r} is not accepted; one of: {accepted}"
         )
-    return make(market_type or DEFAULT_MARKET_TYPE, csrf_token)
+    return make(market_type, csrf_token)

@@ -6,6 +6,7 @@ from copy import copy
 from itertools import count
 from math import nan
 from typing import Self, TypeVar
+from urllib.parse import SplitResult
 
 import msgspec
 
@@ -141,9 +142,7 @@ class WealthaiCodec:
 
     def __init__(self, market_type: str, csrf_token: str) -> None:
         self.market_type = market_type
-        self._tokens = [
-            csrf_token
-        ]  # the present one and the one before; never replaced
+        self._tokens = [csrf_token]  # the present and the former one, for all codecs
         self._ids = count(1)
 
     @property
@@ -165,8 +164,8 @@ class WealthaiCodec:
 
     def endpoints(self, given: Sequence[str], ports: Sequence[int]) -> list[str]:
         if given:
-            return expand(given, ports, _path)
-        return expand(_HOSTS, ports or _PORTS, _path)
+            return expand(given, ports, _complete)
+        return expand(_HOSTS, ports or _PORTS, _complete)
 
     def url(self, endpoint: str, streams: Sequence[StreamKey]) -> str:  # noqa: ARG002 - CONNECT names them
         self._ids = count(1)
@@ -248,8 +247,8 @@ class WealthaiCodec:
         )
 
 
-def _path(path: str) -> str:
-    return path if path.strip("/") else _PATH
+def _complete(endpoint: SplitResult) -> SplitResult:
+    return endpoint if endpoint.path.strip("/") else endpoint._replace(path=_PATH)
 
 
 def _bar_event(bar: _Bar) -> BarEvent:

@@ -37,6 +37,7 @@ from shmfeed.segment.identity import name_identities
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.settings.model import Settings
 from shmfeed.text import counted
+from shmfeed.validation import check_case
 from shmfeed.wire.events import (
     ChangeOutcome,
     ChangeRefused,
@@ -109,7 +110,7 @@ class Feeder:
             self._requests.close()
             raise
         self._queue = SubscriptionQueue(
-            self._subscriptions, self._session, self._check_capacity
+            self._subscriptions, self._session, self._check_union
         )
         self._intake = Intake(
             self._writer, settings.close_grace, self._codec.flags_closed
@@ -158,7 +159,8 @@ class Feeder:
     def _checked(self, streams: Iterable[tuple[str, str]]) -> Streams:
         return tuple(dict.fromkeys(self._codec.stream_key(*key) for key in streams))
 
-    def _check_capacity(self, union: Streams) -> None:
+    def _check_union(self, union: Streams) -> None:
+        check_case(symbol for symbol, _ in union)
         # Streams that are not wanted any more are unsubscribed before others are added.
         if len(union) > self._writer.geometry.max_streams:
             raise SegmentFullError(

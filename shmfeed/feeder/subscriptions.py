@@ -105,7 +105,7 @@ class _ChangeInProgress(NamedTuple):
 class SubscriptionQueue:
     """The queue of the managers' changes. Only the main loop uses it.
 
-    `session` has the state of the change in progress. `check_capacity` raises a
+    `session` has the state of the change in progress. `check_union` raises a
     ShmfeedError for a union that the feed cannot carry.
     """
 
@@ -113,11 +113,11 @@ class SubscriptionQueue:
         self,
         subscriptions: Subscriptions,
         session: SubscriptionSession,
-        check_capacity: Callable[[Streams], None],
+        check_union: Callable[[Streams], None],
     ) -> None:
         self._subscriptions = subscriptions
         self._session = session
-        self._check_capacity = check_capacity
+        self._check_union = check_union
         self._waiting: deque[tuple[PendingRequest, Streams]] = deque()
         # None also while a change in progress has no sender.
         self._current: _ChangeInProgress | None = None
@@ -202,7 +202,7 @@ class SubscriptionQueue:
         wanted = self._subscriptions.put(manager, pending.request.pid, streams)
         union = self._subscriptions.union()
         try:
-            self._check_capacity(union)
+            self._check_union(union)
         except ShmfeedError as error:
             self._subscriptions.restore(manager, wanted, before)
             pending.fail(error)

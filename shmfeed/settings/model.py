@@ -15,12 +15,13 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint as endpoints
 from shmfeed.settings.schema import (
     DEFAULT_MARKET_TYPE,
+    MARKETS,
     MAX_STREAMS,
     SETTINGS,
     TOKEN,
     check_setting,
 )
-from shmfeed.validation import DEFAULT_FEED
+from shmfeed.validation import DEFAULT_FEED, check_case
 
 _MIN_STREAMS = 16
 
@@ -162,6 +163,13 @@ def from_checked(values: Mapping[str, object]) -> Settings:
     Raises:
         ConflictError: Values are not accepted together.
     """
+    protocol = values.get("protocol")
+    if protocol in MARKETS and "market_type" not in values:
+        raise ConflictError(
+            f"protocol {protocol!r} has no default market_type; give one of:"
+            f" {' '.join(MARKETS[protocol])}",
+            "protocol",
+        )
     return _copy(_DEFAULTS, values)
 
 
@@ -200,10 +208,18 @@ def _copy(settings: Settings, changes: Mapping[str, object]) -> Settings:
 
 
 def _check_together(settings: Settings) -> None:
+    _check_symbols(settings)
     _check_capacity(settings)
     _check_endpoints(settings)
     _check_delays(settings)
     _check_heartbeat(settings)
+
+
+def _check_symbols(settings: Settings) -> None:
+    try:
+        check_case(settings.symbols)
+    except BadArgumentError as error:
+        raise ConflictError(str(error), "symbols") from None
 
 
 def _check_capacity(settings: Settings) -> None:

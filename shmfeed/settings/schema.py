@@ -38,6 +38,8 @@ from shmfeed.validation import (
 MAX_STREAMS = MAX_ITEMS
 PROTOCOLS = ("wealthai", "binance")
 DEFAULT_MARKET_TYPE = "binance-testnet"
+# The markets of the protocols that have no default one.
+MARKETS = {"binance": ("spot", "usdm", "coinm", "testnet")}
 SEQUENCES = ("auto", "connection", "stream", "off")
 REFUSAL_POLICIES = ("skip", "fail")
 LAUNCH_POLICIES = ("auto", "never")

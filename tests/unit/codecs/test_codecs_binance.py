@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shmfeed.codecs import Codec, Request, get_codec
+from shmfeed.codecs import Codec, Request, binance, get_codec
 from shmfeed.codecs.interface import (
     Acknowledged,
     BarEvent,
@@ -20,6 +20,7 @@ from shmfeed.codecs.interface import (
     Refused,
 )
 from shmfeed.errors import BadArgumentError
+from shmfeed.settings.schema import MARKETS
 
 EVENTS = (BarEvent, Acknowledged, Refused, Heartbeat, GoingAway, Ignored, Malformed)
 DATA = Path(
@@ -112,10 +113,12 @@ class TestSettings:
             assert made.control_interval == 0.25
             assert made.max_connection_age == 85_800
 
-    def test_the_default_market_is_the_testnet(self):
-        assert codec("").endpoints((), ()) == codec("testnet").endpoints((), ())
+    def test_the_settings_list_the_same_markets(self):
+        assert tuple(binance._MARKETS) == MARKETS["binance"]
 
-    @pytest.mark.parametrize("market", ["SPOT", "binance", "binance-binance-spot", "x"])
+    @pytest.mark.parametrize(
+        "market", ["", "SPOT", "binance", "binance-binance-spot", "x"]
+    )
     def test_an_unknown_market_is_refused(self, market):
         with pytest.raises(BadArgumentError, match=r"spot usdm coinm testnet") as info:
             codec(market)
@@ -168,10 +171,44 @@ class TestEndpoints:
             ("wss://h/news", "wss://h/news/stream"),
             ("ws://[::1]:8000", "ws://[::1]:8000/stream"),
             ("wss://h?key=1", "wss://h/stream?key=1"),
+            ("wss://h/ws/private", "wss://h/ws/private/stream"),
+            ("wss://fstream.binance.com", "wss://fstream.binance.com/stream"),
         ],
     )
     def test_a_base_url_is_completed(self, given, expected):
         assert codec().endpoints([given], ()) == [expected]
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ("wss://h/ws/btcusdt@kline_1m", "wss://h/ws"),
+            ("wss://h/ws/btcusdt%40kline_1m", "wss://h/ws"),
+            ("wss://h/ws/a@kline_1m/b@kline_1h/", "wss://h/ws"),
+            ("wss://h:9443/ws/!miniTicker@arr", "wss://h:9443/ws"),
+            ("wss://h/market/ws/a@kline_1m", "wss://h/market/ws"),
+            ("wss://h/stream?streams=a@kline_1m/b@kline_1m", "wss://h/stream"),
+            ("wss://h?streams=a", "wss://h/stream"),
+            ("wss://h/stream?key=1&streams=a&x=2", "wss://h/stream?key=1&x=2"),
+        ],
+    )
+    def test_names_of_streams_are_left_out(self, given, expected):
+        assert codec().endpoints([given], ()) == [expected]
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ("", "/market/stream"),
+            ("/", "/market/stream"),
+            ("/ws", "/market/ws"),
+            ("/ws/btcusdt@kline_1m", "/market/ws"),
+            ("/stream?streams=btcusdt@kline_1m", "/market/stream"),
+            ("/market", "/market/stream"),
+            ("/market/ws", "/market/ws"),
+        ],
+    )
+    def test_former_addresses_of_futures_become_the_present_ones(self, given, expected):
+        host = "wss://fstream.binance.com"
+        assert codec("usdm").endpoints([host + given], ()) == [host + expected]
 
     def test_ports_go_where_there_is_none(self):
         made = codec().endpoints(["ws://[::1]", "wss://h:2/ws"], (1, 2))
@@ -188,7 +225,7 @@ class TestEndpoints:
             codec().endpoints(["wss://h:9443"], (443,))
 
     @pytest.mark.parametrize(
-        "given", ["https://h", "h", "", "wss://", "ws://h:x", "wss://h?streams=a"]
+        "given", ["https://h", "h", "", "wss://", "ws://h:x", "wss://h/#a"]
     )
     def test_an_invalid_endpoint_is_refused(self, given):
         with pytest.raises(BadArgumentError):

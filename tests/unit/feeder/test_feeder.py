@@ -185,6 +185,27 @@ def test_a_change_beyond_the_capacity_is_refused(feed_name, venue):
         assert subscribe(feed_name, "m", "ETHUSDT")
 
 
+def test_managers_that_spell_a_symbol_in_two_ways_are_told(feed_name, venue):
+    with feeder(feed_name, venue), shmfeed.attach(feed_name) as feed:
+        until(lambda: feed.status()["state"] == "connected")
+        with pytest.raises(BadArgumentError, match="'BTCUSDT' and 'btcusdt' differ in"):
+            subscribe(feed_name, "m", "ETHUSDT", "btcusdt")
+        assert feed.streams() == [STREAM]
+        assert subscribe(feed_name, "m", "BTCUSDT", "ETHUSDT") == {"streams": 2}
+
+
+def test_a_codec_maps_them_to_one_stream_where_its_venue_has_one_case(feed_name):
+    market = {"protocol": "binance", "market_type": "spot"}
+    with (
+        Venue(protocol="binance", speed=None) as venue,
+        feeder(feed_name, venue, **market),
+        shmfeed.attach(feed_name) as feed,
+    ):
+        until(lambda: feed.status()["state"] == "connected")
+        assert subscribe(feed_name, "m", "btcusdt") == {"streams": 1}
+        assert feed.streams() == [STREAM]
+
+
 def test_a_segment_full_of_unwanted_streams_is_recreated_with_the_wanted_bars(
     feed_name, venue
 ):
@@ -249,7 +270,8 @@ def test_a_feeder_that_cannot_be_made_holds_nothing(feed_name, venue):
             Feeder(settings(feed_name, venue))
         assert caught.value.pid == ME
         writer.close(unlink=True)
-    other = settings(feed_name, venue, protocol="binance", symbols=["BTC/USDT"])
+    market = {"protocol": "binance", "market_type": "testnet"}
+    other = settings(feed_name, venue, symbols=["BTC/USDT"], **market)
     with pytest.raises(BadArgumentError, match="BTC/USDT"):
         Feeder(other)
     assert not place(feed_name).segment.exists()

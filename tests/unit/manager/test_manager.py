@@ -93,6 +93,7 @@ def test_the_environment_can_be_passed_to_configure(monkeypatch):
     manager.configure(**given)
 
 
+TESTNET = {"protocol": "binance", "market_type": "testnet"}
 BAD = [
     ({"symbols": ["BTC USDT"]}, "BTC USDT"),
     ({"resolutions": ["7m"]}, "7m"),
@@ -100,7 +101,9 @@ BAD = [
     ({"history": 0}, "history"),
     ({"endpoint": "http://x"}, "http://x"),
     ({"endpoint": "ws://example.com/"}, "allow_insecure"),
-    ({"protocol": "binance", "symbols": ["A:B"], "resolutions": ["1m"]}, "A:B"),
+    ({"symbols": ["A:B"], "resolutions": ["1m"], **TESTNET}, "A:B"),
+    ({"protocol": "binance"}, "spot usdm coinm testnet"),
+    ({"symbols": ["BTCUSDT", "A", "btcusdt"]}, "'BTCUSDT' and 'btcusdt'"),
     ({"max_streams": 1, "symbols": ["A", "B"], "resolutions": ["1m"]}, "max_streams"),
     ({"feed": "another"}, "another"),
 ]

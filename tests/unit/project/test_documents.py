@@ -17,7 +17,7 @@ from shmfeed import bar
 from shmfeed.codecs import get_codec
 from shmfeed.layout import COUNTERS
 from shmfeed.settings.model import Settings
-from shmfeed.settings.schema import PROTOCOLS, SETTINGS
+from shmfeed.settings.schema import MARKETS, PROTOCOLS, SETTINGS
 from shmfeed.status import ConnectionStatus, FeedStatus, StreamStatus
 
 ROOT = Path(__file__).parents[3]
@@ -106,7 +106,8 @@ def test_each_setting_has_its_row_and_default() -> None:
 def test_each_protocol_has_its_row_and_its_codec() -> None:
     assert sorted(table("docs/settings.md", "Venues")) == sorted(PROTOCOLS)
     for protocol in PROTOCOLS:
-        assert get_codec(protocol).name == protocol
+        market = MARKETS.get(protocol, ("",))[0]
+        assert get_codec(protocol, market).name == protocol
 
 
 def test_each_flag_has_its_row_and_value() -> None:

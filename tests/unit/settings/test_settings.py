@@ -255,6 +255,39 @@ BAD_VALUES = [
 ]
 
 
+class TestTogether:
+    MISSING = (
+        "protocol 'binance' has no default market_type; give one of: spot usdm coinm"
+        " testnet"
+    )
+
+    def test_binance_has_no_default_market(self, tmp_path):
+        assert refusal({"protocol": "binance"}) == (
+            f"{self.MISSING} (protocol from argument)"
+        )
+        file = write(tmp_path / "a.toml", "protocol = 'binance'")
+        assert refusal({"config_file": file}).startswith(self.MISSING)
+        assert refusal({}, {"SHMFEED_PROTOCOL": "binance"}).startswith(self.MISSING)
+
+    @pytest.mark.parametrize("market", ["spot", "binance-spot", "testnet"])
+    def test_its_market_may_come_from_any_source(self, market):
+        environ = {"WEBSOCKET_MARKET_TYPE": market}
+        assert load({"protocol": "binance"}, environ).market_type == market
+
+    def test_two_symbols_in_one_spelling_are_refused(self):
+        message = refusal({"symbols": ["A", "BTCUSDT", "btcUSDT"]})
+        assert message == (
+            "symbols 'BTCUSDT' and 'btcUSDT' differ in case alone; subscribe one of"
+            " them (symbols from argument)"
+        )
+        settings = load({"symbols": ["A", "B"], "resolutions": ["1m"]}, {})
+        with pytest.raises(BadArgumentError, match="'B' and 'b'"):
+            settings.with_subscription(symbols=["B", "b"])
+
+    def test_control_the_same_symbol_twice_counts_once(self):
+        assert load({"symbols": ["A", "B", "A"]}, {}).symbols == ("A", "B")
+
+
 class TestValues:
     @pytest.mark.parametrize(("name", "value"), BAD_VALUES)
     def test_a_bad_value_is_refused_with_name_and_value(self, name, value):
