@@ -47,9 +47,11 @@ from shmfeed.spinning import Arrivals, make_spinner
 from shmfeed.status import (
     ConnectionStatus,
     FeedStatus,
+    Heartbeat,
     RingStatus,
     connection_status,
     feed_status,
+    heartbeat,
     ring_status,
 )
 from shmfeed.text import repr_short
@@ -225,6 +227,10 @@ class Feed:
     def connection(self) -> ConnectionStatus:
         """Return the status of the feeder's connection, a part of `status()`."""
         return connection_status(self.current())
+
+    def heartbeat(self) -> Heartbeat:
+        """Return the feeder's last sign of life."""
+        return heartbeat(self.current())
 
     def alive(self) -> bool:
         """Return True if the feeder sent a heartbeat in the last 2 seconds."""

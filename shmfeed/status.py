@@ -19,6 +19,8 @@ from shmfeed.layout import (
     H_NOTE,
     H_STARTED,
     H_STATE,
+    H_TICK,
+    H_WRITER_EPOCH,
     H_WRITER_PID,
     NOTE_WORDS,
     STATES,
@@ -61,6 +63,19 @@ class RingStatus(NamedTuple):
     age: float | None
     state: State
     health: Health
+
+
+class Heartbeat(NamedTuple):
+    """The last sign of life of a feed's writer.
+
+    `epoch` is raised by each writer, `tick` is the time of the last heartbeat of its
+    main loop. `is_alive` is False if both heartbeats are older than 2 s.
+    """
+
+    pid: int
+    epoch: int
+    tick: int
+    is_alive: bool
 
 
 class StreamStatus(TypedDict):
@@ -245,6 +260,13 @@ def connection_status(mapping: Mapping) -> ConnectionStatus:
         "pid": ints[H_WRITER_PID] if alive else None,
     }
     return cast("ConnectionStatus", found)
+
+
+def heartbeat(mapping: Mapping) -> Heartbeat:
+    """Return the last sign of life of the feed's writer."""
+    ints = mapping.words.ints
+    alive = is_alive(ints, boot_ns())
+    return Heartbeat(ints[H_WRITER_PID], ints[H_WRITER_EPOCH], ints[H_TICK], alive)
 
 
 def status_without_feed(feed: str | None) -> FeedStatus:

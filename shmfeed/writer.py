@@ -276,6 +276,11 @@ class FeedWriter(FeedMarks):
         """Return True if all these streams fit beside those that are subscribed."""
         return self._catalog.has_capacity_for(set(streams))
 
+    @property
+    def epoch(self) -> int:
+        """The number that tells this writer from each other one of the segment."""
+        return self._owner.epoch
+
     def reserve_for(self, streams: "Iterable[StreamKey]") -> None:
         """Reserve the memory that these streams need beside those that have bars.
 

@@ -4,6 +4,8 @@ import itertools
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from shmfeed.control.lines import LineReader, TooLongError, address, remaining, send
 from shmfeed.control.messages import (
@@ -14,7 +16,7 @@ from shmfeed.control.messages import (
     decode_answer,
     encode,
 )
-from shmfeed.control.peer import peer_uid
+from shmfeed.control.peer import peer_pid, peer_uid
 from shmfeed.errors import BadArgumentError, FeedNotFoundError
 
 _RETRY = 0.02
@@ -44,24 +46,59 @@ def ask(
     request_id = next(_ids)
     line = _request_line(request_id, op, fields)
     at = address(path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            answer = _exchange(connection, at, line, time.monotonic() + timeout)
-        except FileNotFoundError:
-            text = f"there is no control socket at {at}; start the feeder"
-            raise FeedNotFoundError(text) from None
-        except TimeoutError:
-            text = f"the feeder at {at} did not answer {op!r} within {timeout:g} s"
-            raise ControlError(text) from None
-        except OSError as error:
-            text = f"no feeder listens at {at}: {error.strerror}; start the feeder"
-            raise ControlError(text) from None
-        except TooLongError:
-            text = f"the answer from {at} is longer than {ANSWER_LIMIT} bytes"
-            raise ControlError(text) from None
+    with _connecting(at, op, timeout) as connection:
+        answer = _exchange(connection, at, line, time.monotonic() + timeout)
     if answer is None:
         raise ControlError(f"{at} closed the connection without an answer")
     return decode_answer(answer, request_id)
+
+
+def listener_pid(path: str | os.PathLike[str], timeout: float = 0.5) -> int:
+    """Return the pid of the feeder that listens at `path`, in this PID namespace.
+
+    Return 0 if it is not visible here.
+
+    Raises:
+        FeedNotFoundError: There is no socket at `path`.
+        ControlError: No process listens there, or its backlog stays full.
+    """
+    at = address(path)
+    with _connecting(at, "connect", timeout) as connection:
+        _connect(connection, at, time.monotonic() + timeout)
+        return peer_pid(connection)
+
+
+def is_listening(path: str | os.PathLike[str]) -> bool:
+    """Return True if a process listens at `path`, even one that is stopped."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.setblocking(False)
+        try:
+            connection.connect(address(path))
+        except BlockingIOError:  # the backlog of a stopped process is full
+            return True
+        except OSError:
+            return False
+    return True
+
+
+@contextmanager
+def _connecting(at: str, op: str, timeout: float) -> Iterator[socket.socket]:
+    """Yield a socket; raise its errors by their names."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            yield connection
+    except FileNotFoundError:
+        text = f"there is no control socket at {at}; start the feeder"
+        raise FeedNotFoundError(text) from None
+    except TimeoutError:
+        text = f"the feeder at {at} did not answer {op!r} within {timeout:g} s"
+        raise ControlError(text) from None
+    except OSError as error:
+        text = f"no feeder listens at {at}: {error.strerror}; start the feeder"
+        raise ControlError(text) from None
+    except TooLongError:
+        text = f"the answer from {at} is longer than {ANSWER_LIMIT} bytes"
+        raise ControlError(text) from None
 
 
 def _request_line(request_id: int, op: str, fields: dict[str, object]) -> bytes:

@@ -10,7 +10,7 @@ peer would misread. The version is checked before anything else in a line.
 """
 
 from collections.abc import Collection
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -18,7 +18,7 @@ from shmfeed import errors
 from shmfeed.errors import BadArgumentError, FeedBusyError, ShmfeedError
 
 VERSION = 1
-OPS = ("status", "subscribe", "release", "start", "stop")
+OPS = ("status", "subscribe", "release", "start", "stop", "settings", "token")
 REQUEST_LIMIT = 1 << 20  # bytes of a line
 ANSWER_LIMIT = 1 << 26  # a status names up to 10,000 streams
 
@@ -40,7 +40,11 @@ class RequestError(BadArgumentError):
 class ControlRequest(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """A request. `manager` and `pid` name the sender; None means absent."""
+    """A request. `manager` and `pid` name the sender; None means absent.
+
+    The feeder replaces `pid` by the sender's pid in its own PID namespace. The repr has
+    no token.
+    """
 
     v: int
     id: Natural
@@ -50,6 +54,15 @@ class ControlRequest(
     symbols: tuple[str, ...] | None = None
     resolutions: tuple[str, ...] | None = None
     unlink: bool = False
+    nonce: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    token: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+
+    def __repr__(self) -> str:
+        return f"ControlRequest(op={self.op!r}, id={self.id}, manager={self.manager!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # msgspec's own would show the token.
+        return [("op", self.op), ("id", self.id), ("manager", self.manager)]
 
 
 class _Head(msgspec.Struct):

@@ -14,11 +14,23 @@ _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 def peer_uid(connection: socket.socket) -> int:
     """Return the user id of the peer, as the kernel recorded it at the connect."""
+    return _credentials(connection)[1]
+
+
+def peer_pid(connection: socket.socket) -> int:
+    """Return the pid of the peer in this process's PID namespace.
+
+    Return 0 if the peer is not visible here: it runs in another container.
+    """
+    return _credentials(connection)[0]
+
+
+def _credentials(connection: socket.socket) -> tuple[int, int, int]:
     data = connection.getsockopt(
         socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
     )
-    uid: int = _CREDENTIALS.unpack(data)[1]
-    return uid
+    pid, uid, gid = _CREDENTIALS.unpack(data)
+    return pid, uid, gid
 
 
 def process_start(pid: int) -> int | None:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Self
 
+import msgspec
+
 from shmfeed.control.lines import LineReader, TooLongError, address, send
 from shmfeed.control.messages import (
     OPS,
@@ -27,7 +29,7 @@ from shmfeed.control.messages import (
     encode_answer,
     encode_error,
 )
-from shmfeed.control.peer import peer_uid
+from shmfeed.control.peer import peer_pid, peer_uid
 from shmfeed.errors import BadArgumentError, ShmfeedError
 from shmfeed.segment.mapping import identity_at
 
@@ -155,10 +157,13 @@ class ControlServer:
 
     def _serve(self, connection: socket.socket) -> None:
         lines = LineReader(connection, REQUEST_LIMIT)
+        pid = peer_pid(connection)
         try:
             while not self._closing.is_set():
                 line = lines.read(time.monotonic() + self._idle)
-                if line is None or not send(connection, self._answer(line), self._idle):
+                if line is None:
+                    break
+                if not send(connection, self._answer(line, pid), self._idle):
                     break
         except TooLongError:
             error = BadArgumentError(
@@ -173,11 +178,13 @@ class ControlServer:
                 connection.close()
                 self._ended.notify()
 
-    def _answer(self, line: bytes) -> bytes:
+    def _answer(self, line: bytes, pid: int) -> bytes:
         request_id = None
         try:
             request = decode_request(line, self._ops)
             request_id = request.id
+            # The sender may be of another PID namespace: the kernel translates.
+            request = msgspec.structs.replace(request, pid=pid)
             return encode_answer(request_id, self._handle(request))
         except RequestError as error:
             return encode_error(error.id, error)

@@ -35,6 +35,7 @@ from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.layout import MAX_STREAMS, State
 from shmfeed.segment.identity import name_identities
 from shmfeed.segment.mapping import open_segment, place
+from shmfeed.settings.digest import digests
 from shmfeed.settings.model import Settings
 from shmfeed.text import counted
 from shmfeed.validation import check_case
@@ -260,6 +261,11 @@ class Feeder:
             elif request.op == "stop":
                 pending.finish(stopping=True, pid=os.getpid())
                 self.stop(request.unlink)
+            elif request.op == "settings":
+                pending.finish(digests=digests(self._settings, request.nonce))
+            elif request.op == "token":
+                self._take_token(request.token)
+                pending.finish()
             elif request.op == "start":
                 self._take(self._session.retry())  # published before it is answered
                 pending.finish()
@@ -268,10 +274,16 @@ class Feeder:
                     pid=os.getpid(),
                     state=self._session.status.state,
                     identity=str(self._identity),
+                    epoch=self._writer.epoch,
                     wanted=self._subscriptions.has_running_manager(),
                 )
         except ShmfeedError as error:
             pending.fail(error)
+
+    def _take_token(self, token: str) -> None:
+        """Use another token from the next connection on."""
+        self._settings = self._settings.with_token(token)
+        self._codec.csrf_token = self._settings.csrf_token
 
     def _asked(self, request: ControlRequest) -> Streams:
         symbols, resolutions = request.symbols or (), request.resolutions or ()

@@ -1,9 +1,9 @@
 """The feeder as a manager's child: `python -m shmfeed.feeder.main`.
 
-Standard input gets one line of JSON, {"manager", "pid", "settings"}, which may hold the
-token; it stays open until the manager ends or closes it. Standard output gets one line,
-formatted as a control-socket answer: success, or the error that stopped the start.
-Standard error has the log.
+Standard input gets one line of JSON, {"manager", "pid", "replace", "settings"}, which
+may hold the token; it stays open until the manager ends or closes it. Standard output
+gets one line, formatted as a control-socket answer: success, or the error that stopped
+the start. Standard error has the log.
 """
 
 import faulthandler
@@ -41,7 +41,8 @@ def main() -> int:
     try:
         settings = from_json(json.dumps(message["settings"]).encode())
         FeederLog(settings)
-        feeder = Feeder(settings, message["manager"], message["pid"])
+        replace = message.get("replace", False)
+        feeder = Feeder(settings, message["manager"], message["pid"], replace=replace)
     except ShmfeedError as error:
         _report(encode_error(LAUNCH_ID, error))
         return EXIT_FAILED

@@ -23,7 +23,7 @@ from shmfeed.wire.events import ChangeOutcome, ChangeRefused, SessionStatus, Str
 class ManagerStreams(NamedTuple):
     """The streams that one manager wants, and the identity of its process."""
 
-    pid: int
+    pid: int  # 0: the process is not visible here, as in another container
     started: int  # by the kernel's count, which tells a reused pid
     streams: Streams
 
@@ -74,10 +74,12 @@ class Subscriptions:
         """Return True if a manager that wants streams still runs.
 
         A feeder outlives its managers. The streams of an ended manager stay subscribed,
-        but they do not prevent another manager from stopping the feeder.
+        but they do not prevent another manager from stopping the feeder. A manager in
+        another PID namespace counts as running until it releases its streams.
         """
         return any(
-            entry.started and process_start(entry.pid) == entry.started
+            not entry.pid
+            or (entry.started and process_start(entry.pid) == entry.started)
             for entry in self._streams.values()
         )
 

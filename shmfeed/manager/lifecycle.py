@@ -7,16 +7,18 @@ none does. It replaces a feeder that died, as `RestartPolicy` permits.
 import logging
 import os
 import random
+import secrets
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
 
+from shmfeed.codecs.identity import identity_of
 from shmfeed.control.client import ask
 from shmfeed.control.messages import ControlError
-from shmfeed.control.peer import process_start, wait_for_exit
 from shmfeed.errors import (
+    BadArgumentError,
     FeedBusyError,
     FeedNotFoundError,
     SegmentError,
@@ -25,11 +27,18 @@ from shmfeed.errors import (
     WebSocketSubscriptionError,
 )
 from shmfeed.feed import Feed
+from shmfeed.identity import parse_identity
 from shmfeed.layout import State
+from shmfeed.manager.adopted import AdoptedFeeder
 from shmfeed.manager.process import FeederProcess
-from shmfeed.segment.mapping import place
+from shmfeed.manager.silence import SilenceWatch
+from shmfeed.segment.identity import IdentityRule, busy_with, stored_identity
+from shmfeed.segment.mapping import open_segment, place
 from shmfeed.segment.removal import remove_unheld
+from shmfeed.settings.digest import differing
 from shmfeed.settings.model import Settings
+from shmfeed.settings.schema import TOKEN
+from shmfeed.status import Heartbeat
 from shmfeed.wire.backoff import full_jitter
 
 MAX_FAILURES = 5  # in a row, without a connection in between
@@ -39,6 +48,8 @@ RETRY_SECONDS = 0.2  # between tries while another process's feeder starts or st
 # Limit for an answer that a feeder gives at once; a slower one is polled for again.
 ANSWER_SECONDS = 2.0
 EXIT_SECONDS = 5.0  # for a feeder to end after it was asked to
+# A running feeder beats each half second, a new one needs a while to its first beat.
+LEAST_SILENCE, LEAST_START = 2.0, 15.0
 
 _SILENT = (
     "the feeder has sent no heartbeat for 2 s: it is stopped or stuck; resume it"
@@ -88,9 +99,10 @@ class FeederLifecycle:
         subscribed: True once the feeder knows these streams.
         error: The reason why there is no connection, or None.
         final: True if nothing more is tried until `reset`.
+        differs: The names of settings that an adopted feeder has in another value.
     """
 
-    def __init__(self, settings: Settings, manager: str) -> None:
+    def __init__(self, settings: Settings, manager: str, replace: bool = False) -> None:
         self.settings = settings
         self.error: ShmfeedError | None = None
         self.final = False
@@ -101,7 +113,12 @@ class FeederLifecycle:
         self._subscribing = threading.Lock()  # keeps requests and `settings` in step
         self._feed: Feed | None = None
         self._child: FeederProcess | None = None
-        self._adopted: tuple[int, int | None] | None = None  # pid, start time
+        self.differs: list[str] = []
+        self._identity = identity_of(settings)
+        self._replace = replace  # for the first feeder only
+        self._watch = SilenceWatch()
+        self._is_silence_told = False
+        self._adopted: AdoptedFeeder | None = None
         self._was_connected = False
         self._launched = 0.0
         self._policy = RestartPolicy()
@@ -114,12 +131,16 @@ class FeederLifecycle:
         if self._child is not None:
             if self._child.exit_code() is not None:
                 self._reap(self._child)
+            else:
+                self._kill_if_stuck(self._child)
         elif self._adopted is not None:
-            if self._is_gone(*self._adopted):
-                self._adopted = None
-                self.subscribed = False
-            elif not self.subscribed:
-                self._resubscribe()
+            beat = self._heartbeat()
+            if self._adopted.is_gone(beat):
+                self._forget_adopted()
+            else:
+                self._tell_if_stuck(self._adopted, beat)
+                if not self.subscribed:
+                    self._resubscribe()
         elif time.monotonic() >= self._not_before:
             self._adopt_or_launch()
 
@@ -154,11 +175,24 @@ class FeederLifecycle:
 
     def facts(self) -> Mapping[str, Any]:
         """Return the connection status of this manager's feeder; empty if unknown."""
-        feed = self.attached()
+        feed, adopted = self.attached(), self._adopted
         facts: Mapping[str, Any] = feed.connection() if feed else {}
-        pid = self._child.pid if self._child else (self._adopted or [0])[0]
+        pid = self._child.pid if self._child else adopted.pid if adopted else 0
         # A new feeder inherits its predecessor's note until it writes its own.
-        return facts if facts.get("pid") == facts.get("writer") == pid else {}
+        if not facts.get("pid") == facts.get("writer") == pid:
+            return {}
+        if feed is None or adopted is None or adopted.epoch is None:
+            return facts
+        # A feeder of another PID namespace may have the same pid.
+        return facts if feed.heartbeat().epoch == adopted.epoch else {}
+
+    @property
+    def running_pid(self) -> int | None:
+        """The pid of the feeder, None if none runs."""
+        child, adopted = self._child, self._adopted
+        if child is not None:
+            return child.pid if child.exit_code() is None else None
+        return adopted.pid if adopted is not None else None
 
     def attached(self) -> Feed | None:
         """Return the feed, or None if its segment does not exist."""
@@ -241,30 +275,119 @@ class FeederLifecycle:
             resolutions=settings.resolutions,
         )
 
-    def _is_gone(self, pid: int, started: int | None) -> bool:
-        if process_start(pid) != started or started is None:
-            return True
-        # The process may live on after it has released the feed.
-        return not self.facts() and not self._where.socket.exists()
+    def _heartbeat(self) -> Heartbeat | None:
+        feed = self.attached()
+        return feed.heartbeat() if feed else None
+
+    def _kill_if_stuck(self, child: FeederProcess) -> None:
+        """Kill a feeder whose main loop has stopped; `poll` then replaces it."""
+        beat = self._heartbeat()
+        runs = beat is not None and beat.pid == child.pid
+        silent = self._watch.look((child.pid, beat.tick if beat and runs else None))
+        limit = max(self.settings.stuck_timeout, LEAST_SILENCE if runs else LEAST_START)
+        if silent > limit:
+            log.error(
+                "feed %s: feeder %d has given no sign of life for %.1f s; it is killed"
+                " and replaced",
+                self.settings.feed,
+                child.pid,
+                silent,
+            )
+            child.kill()
+            self._watch.reset()
+
+    def _tell_if_stuck(self, adopted: AdoptedFeeder, beat: Heartbeat | None) -> None:
+        """Log that a feeder is stuck which another manager has launched, once."""
+        silent = self._watch.look((adopted.pid, beat and (beat.epoch, beat.tick)))
+        if silent <= max(self.settings.stuck_timeout, LEAST_SILENCE):
+            self._is_silence_told = False
+        elif not self._is_silence_told:
+            self._is_silence_told = True
+            log.error(
+                "feed %s: feeder %d has given no sign of life for %.1f s; this manager"
+                " has not launched it and leaves it alone; end it with kill -9",
+                self.settings.feed,
+                adopted.pid,
+                silent,
+            )
+
+    def _forget_adopted(self) -> None:
+        self._adopted = None
+        self.subscribed = False
+        self.differs = []
 
     def _adopt_or_launch(self) -> None:
         try:
             answer = self.ask("status")
-            if answer["state"] == "error":
-                orphan = not answer.get("wanted")
-                self.ask("stop" if orphan else "start")
-                if orphan:  # no manager wants it, and its own settings failed
-                    self._not_before = time.monotonic() + RETRY_SECONDS
-                    return
+            self._check_identity(answer)
+            if answer["state"] == "error" and not answer.get("wanted"):
+                self.ask("stop")  # no manager wants it, and its own settings failed
+                self._not_before = time.monotonic() + RETRY_SECONDS
+                return
+            differs = self._hand_over(answer)
         except (FeedNotFoundError, ControlError):
-            self._launched = time.monotonic()
-            self._child = FeederProcess(self.settings, self._manager)
+            self._launch()
         except WebSocketConnectionError:  # it is about to end
             self._not_before = time.monotonic() + RETRY_SECONDS
         else:
-            pid = int(answer["pid"])
-            self._adopted = pid, process_start(pid)
+            self._adopted = AdoptedFeeder(self._where, answer)
+            self.differs = differs
+            self._watch.reset()
             self._busy_until = 0.0
+
+    def _launch(self) -> None:
+        if self.settings.launch == "never":
+            self._not_before = time.monotonic() + RETRY_SECONDS
+            self.error = WebSocketConnectionError(
+                f"no feeder of feed {self._where.name!r} runs, and launch is 'never';"
+                f" start one with `shmfeed run --feed {self._where.name}`"
+            )
+            return
+        rule = IdentityRule(self._where.name, self._identity, self._replace)
+        with suppress(FeedNotFoundError, SegmentError):
+            rule.keeps_bars(*open_segment(self._where)[:2])
+        self._launched = time.monotonic()
+        self._watch.reset()
+        self._child = FeederProcess(self.settings, self._manager, self._replace)
+
+    def _check_identity(self, answer: Mapping[str, Any]) -> None:
+        """Raise FeedBusyError if the feeder that runs is of another identity."""
+        running = parse_identity(str(answer.get("identity")))
+        if running is None:  # a feeder of an earlier version
+            running = stored_identity(self._where)
+        if running is not None and not running.matches(self._identity):
+            pid = int(answer["pid"])
+            raise busy_with(self._where.name, running, self._identity, pid)
+
+    def _hand_over(self, answer: Mapping[str, Any]) -> list[str]:
+        """Give a running feeder the token; return which other settings differ.
+
+        A feeder that failed, or that failed with another token, tries again at once.
+        """
+        has_failed = answer["state"] == "error"
+        differs = self._differing()
+        if TOKEN in differs and self.settings.csrf_token:
+            self.ask("token", token=self.settings.csrf_token)
+            differs.remove(TOKEN)
+            has_failed = answer["state"] != "connected"
+        if has_failed:
+            self.ask("start")
+        if differs:
+            log.warning(
+                "feed %s: the running feeder (pid %d) keeps its own values of: %s",
+                self.settings.feed,
+                answer["pid"],
+                ", ".join(differs),
+            )
+        return differs
+
+    def _differing(self) -> list[str]:
+        nonce = secrets.token_hex(16)
+        try:
+            told = self.ask("settings", nonce=nonce)["digests"]
+        except BadArgumentError:  # a feeder of an earlier version
+            return []
+        return differing(self.settings, told, nonce)
 
     def _resubscribe(self) -> None:
         """Tell an adopted feeder the streams; the next poll retries after a failure."""
@@ -279,16 +402,12 @@ class FeederLifecycle:
         finally:
             self._subscribing.release()
         self.subscribed = True
-        for name in ("protocol", "market_type"):
-            running, wanted = facts.get(name), getattr(self.settings, name)
-            if running != wanted:
-                text = "feed %s: the running feeder has %s %s, not %s"
-                log.warning(text, self.settings.feed, name, running, wanted)
 
     def _reap(self, child: FeederProcess) -> None:
         reason = child.exit_reason()
         child.close()
         self._child = None
+        self._replace = self._replace and not child.has_started
         had_connected, self.subscribed = self.subscribed, False
         if isinstance(reason, FeedBusyError):
             self._retry_busy_feed(reason)
@@ -326,14 +445,12 @@ class FeederLifecycle:
 
     def _release(self, unlink: bool) -> bool:
         """Withdraw the streams; return True if the feeder runs on for others."""
-        pid, started = self._adopted or (0, None)
+        adopted = self._adopted
         try:
-            answer = self.ask("release", unlink=unlink)
-            if not answer["stopping"]:
+            if self._child is None and adopted is None:  # running, not adopted yet
+                adopted = AdoptedFeeder(self._where, self.ask("status"))
+            if not self.ask("release", unlink=unlink)["stopping"]:
                 return True
-            if self._child is None and not pid:  # running, but not adopted yet
-                pid = int(answer["pid"])
-                started = process_start(pid)
         except ControlError as error:
             if self._adopted and self.facts():
                 log.warning(
@@ -342,13 +459,13 @@ class FeederLifecycle:
                 return True
         except (FeedNotFoundError, WebSocketConnectionError):
             pass  # it has ended, or is about to
-        if self._child is not None or started is None:
+        if self._child is not None or adopted is None:
             return False  # the caller reaps a child; another process has ended
-        if not wait_for_exit(pid, started, EXIT_SECONDS):
+        if not adopted.wait_for_exit(EXIT_SECONDS):
             log.warning(
                 "feed %s: feeder %d has not ended within %g s",
                 self._where.name,
-                pid,
+                adopted.pid,
                 EXIT_SECONDS,
             )
         return False

@@ -14,11 +14,13 @@ from contextlib import suppress
 from typing import Unpack, cast
 
 from shmfeed.codecs import get_codec
+from shmfeed.codecs.identity import identity_of
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.errors import BadArgumentError, SegmentError, ShmfeedError
 from shmfeed.forks import ForkRegistry
 from shmfeed.layout import State
 from shmfeed.manager.supervisor import Callback, Supervisor
+from shmfeed.segment.identity import busy_with
 from shmfeed.segment.mapping import check_layout
 from shmfeed.settings import loading
 from shmfeed.settings.arguments import SettingsArguments, TimeframeName
@@ -78,14 +80,19 @@ class WebSocketManager:
                 and its default.
 
         Settings:
-            Streams: feed, symbols, resolutions
-            Venue: protocol, endpoint, port, csrf_token, market_type
+            Streams: feed, symbols, resolutions, on_refused
+            Venue: protocol, endpoint, port, csrf_token, market_type, venue
             Memory: history, guard, max_streams
             Network: allow_insecure, proxy, max_redirects, max_frame_bytes
+            Connections: lines, max_streams_per_connection, control_interval
+            Age: max_connection_age
             Timeouts: connect_timeout, ack_timeout, data_timeout, close_grace
+            Data: sequence, repair_grace
             Heartbeat: heartbeat_interval, heartbeat_timeout
             Reconnect: max_reconnect_attempts, reconnect_delay_base, reconnect_delay_max
-            Process: stop_with_manager, log_level, log_file, config_file
+            Dials: give_up, dials_per_minute
+            Process: launch, stuck_timeout, stop_with_manager
+            Log: log_level, log_file, log_format, config_file
 
         Raises:
             BadArgumentError: A setting is unknown or its value is not accepted; the
@@ -120,21 +127,28 @@ class WebSocketManager:
             )
         return _in_venue_spelling(settings)
 
-    def start(self, timeout: float = 30.0, wait: bool = True) -> None:
+    def start(
+        self, timeout: float = 30.0, wait: bool = True, replace: bool = False
+    ) -> None:
         """Run the feeder and subscribe the streams; adopt a feeder that already runs.
 
         Args:
             timeout: Seconds to wait for the venue's acknowledgement.
             wait: False returns at once and keeps trying in the background.
+            replace: True drops stored bars of another identity (protocol, market,
+                venue) before the feeder starts. It ends no running feeder but this
+                manager's own.
 
         Raises:
             WebSocketConnectionError: No connection; the message names the endpoint
                 and the reason.
             WebSocketSubscriptionError: The venue refused, in its own words, or did not
                 acknowledge in time.
-            FeedBusyError: A process that is not a feeder writes this feed.
+            FeedBusyError: A process that is not a feeder writes this feed, or a feeder
+                of another identity runs; the message names both.
             SegmentFullError: The host has no shared memory left.
-            BadArgumentError: There are no streams to subscribe.
+            BadArgumentError: There are no streams to subscribe, or bars of another
+                identity are stored.
             UnsupportedPlatformError: No feeder can run on this host.
 
             A start that failed leaves no process behind.
@@ -143,6 +157,7 @@ class WebSocketManager:
         """
         timeout = check_seconds("timeout", timeout, zero=False)
         wait = check_flag("wait", wait)
+        replace = check_flag("replace", replace)
         check_feeder_platform()
         with self._lock:
             settings = self._settings = self._settings or self._load({})
@@ -150,7 +165,10 @@ class WebSocketManager:
                 raise BadArgumentError(
                     "no streams to subscribe; give symbols and resolutions"
                 )
-            before, supervisor = self._supervisor, self._supervisor_for(settings)
+            before, supervisor = (
+                self._supervisor,
+                self._supervisor_for(settings, replace),
+            )
             self._supervisor, self._failure = supervisor, None
         if supervisor is not before:
             if before is not None:
@@ -162,8 +180,13 @@ class WebSocketManager:
         if supervisor.settings != settings:
             self._send_difference(supervisor, settings, timeout, wait)
 
-    def _supervisor_for(self, settings: Settings) -> Supervisor:
-        """Return the running supervisor if it can apply the settings, else another."""
+    def _supervisor_for(self, settings: Settings, replace: bool) -> Supervisor:
+        """Return the running supervisor if it can apply the settings, else another.
+
+        Raises:
+            FeedBusyError: This manager's feeder runs with another identity, and
+                `replace` is False.
+        """
         running = self._supervisor
         if running is not None and (
             running.settings == settings
@@ -173,7 +196,11 @@ class WebSocketManager:
             )
         ):
             return running
-        return Supervisor(settings, self._id, self._callbacks)
+        if running is not None and running.running_pid and not replace:
+            now, wanted = identity_of(running.settings), identity_of(settings)
+            if not now.matches(wanted):
+                raise busy_with(settings.feed, now, wanted, running.running_pid)
+        return Supervisor(settings, self._id, self._callbacks, replace=replace)
 
     def _send_difference(
         self, supervisor: Supervisor, settings: Settings, timeout: float, wait: bool
@@ -276,8 +303,10 @@ class WebSocketManager:
             status["symbols"] = list(settings.symbols)
             status["resolutions"] = list(settings.resolutions)
             status["protocol"] = settings.protocol
+            status["market_type"] = settings.market_type
         if supervisor is not None:
             status["state"] = supervisor.state
+            status["differs"] = supervisor.differs
         error = supervisor.error if supervisor else self._failure
         if error is not None:
             status["last_error"] = str(error)

@@ -43,12 +43,13 @@ _decode_line = msgspec.json.Decoder(_JsonLine).decode
 class FeederProcess:
     """A feeder that this process launched, and that may outlive this process.
 
-    Settings and token go over its standard input, never through argv or environment.
-    Its log lines are logged here by the logger `shmfeed.feeder`. Construction raises
-    OSError if the process cannot be started.
+    `replace` lets it drop stored bars of another identity. Settings and token go over
+    its standard input, never through argv or environment. Its log lines are logged here
+    by the logger `shmfeed.feeder`. Construction raises OSError if the process cannot be
+    started.
     """
 
-    def __init__(self, settings: Settings, manager: str) -> None:
+    def __init__(self, settings: Settings, manager: str, replace: bool = False) -> None:
         self._process = subprocess.Popen(  # our own module, no shell
             [sys.executable, "-P", "-m", "shmfeed.feeder.main"],
             stdin=subprocess.PIPE,
@@ -62,21 +63,25 @@ class FeederProcess:
         )
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self.failure: ShmfeedError | None = None
+        self.has_started = False  # it has taken the feed
         self._readers = [
             _thread("shmfeed-report", self._follow_report),
             _thread("shmfeed-log", self._follow_log),
         ]
         _launched.add(self)
-        self._send_launch_message(settings, manager)
+        self._send_launch_message(settings, manager, replace)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def _send_launch_message(self, settings: Settings, manager: str) -> None:
+    def _send_launch_message(
+        self, settings: Settings, manager: str, replace: bool
+    ) -> None:
         message = {
             "manager": manager,
             "pid": os.getpid(),
+            "replace": replace,
             "settings": msgspec.Raw(to_json(settings)),
         }
         rest = memoryview(msgspec.json.encode(message) + b"\n")
@@ -89,6 +94,7 @@ class FeederProcess:
         for line in _lines(_pipe(self._process.stdout)):
             try:
                 decode_answer(line.encode(), _ORDER)
+                self.has_started = True
             except ControlError:  # a line of a library, not the feeder's report
                 self._log(line)
             except ShmfeedError as error:
@@ -139,6 +145,10 @@ class FeederProcess:
                 self._process.kill()
         self._process.wait()
         self.close()
+
+    def kill(self) -> None:
+        """Send SIGKILL, which also ends a stopped process. `exit_code` reaps it."""
+        self._process.kill()
 
     def close(self) -> None:
         """Wait until its last output is read. The process must have ended."""

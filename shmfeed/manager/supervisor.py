@@ -29,6 +29,7 @@ POLL_SECONDS = 0.05
 CALLBACK_SECONDS = 5.0  # for callbacks to return when the notifier closes
 
 Callback = Callable[[State, State], None]
+_LEVELS = {"reconnecting": logging.WARNING, "error": logging.ERROR}
 _Call = tuple[Callback, State, State]
 
 log = logging.getLogger(__name__)
@@ -85,12 +86,18 @@ class Supervisor:
     """
 
     def __init__(
-        self, settings: Settings, manager: str, callbacks: Sequence[Callback]
+        self,
+        settings: Settings,
+        manager: str,
+        callbacks: Sequence[Callback],
+        *,
+        replace: bool = False,
     ) -> None:
         self.state: State = "disconnected"
-        self._lifecycle = FeederLifecycle(settings, manager)
+        self._lifecycle = FeederLifecycle(settings, manager, replace)
         self._notifier = StateNotifier(callbacks)
         self._reconnects = 0
+        self._changes: list[tuple[State, State]] = []  # that are not logged yet
         self._polled = threading.Condition()  # guards `state`; notified after each poll
         self._stopping = threading.Event()
         self._release_lock = threading.Lock()
@@ -108,6 +115,16 @@ class Supervisor:
     def error(self) -> ShmfeedError | None:
         """The reason why there is no connection, or None."""
         return self._lifecycle.error
+
+    @property
+    def differs(self) -> list[str]:
+        """The names of settings that an adopted feeder has in another value."""
+        return list(self._lifecycle.differs)
+
+    @property
+    def running_pid(self) -> int | None:
+        """The pid of the feeder, None if none runs."""
+        return self._lifecycle.running_pid
 
     def attached(self) -> Feed | None:
         """Return the feed, or None if its segment does not exist."""
@@ -232,10 +249,26 @@ class Supervisor:
             self._reconnects = reconnects
             self._set_state(state)
             self._polled.notify_all()
+        self._log_changes()
+
+    def _log_changes(self) -> None:
+        """Log each loss and its end here too: the feeder's log may go elsewhere."""
+        changes, self._changes = self._changes, []
+        for old, new in changes:
+            error = None if new == "connected" else self._lifecycle.error
+            log.log(
+                _LEVELS.get(new, logging.INFO),
+                "feed %s: %s, before %s%s",
+                self._lifecycle.settings.feed,
+                new,
+                old,
+                f": {error}" if error else "",
+            )
 
     def _set_state(self, state: State) -> None:
         old, self.state = self.state, state
         if old != state:
+            self._changes.append((old, state))
             self._notifier.notify(old, state)
 
     def stop(self, keep: bool) -> None:

@@ -40,6 +40,11 @@ class Right:
         self._pid = os.getpid()
         self._why = ""
 
+    @property
+    def epoch(self) -> int:
+        """The writer epoch that this right has raised, 0 before `take`."""
+        return self._epoch
+
     def take(self, words: Words) -> None:
         """Become the one writer of this segment: raise its writer epoch."""
         self._ints = words.ints

@@ -149,6 +149,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         }
         return _copy(self, checked) if checked else self
 
+    def with_token(self, token: str) -> "Settings":
+        """Return a copy with another token, or raise BadArgumentError."""
+        return _copy(self, {TOKEN: check_setting(TOKEN, token)})
+
     def with_streams_of(self, other: "Settings") -> "Settings":
         """Return a copy that subscribes the streams of `other`, checked already."""
         changes = {"symbols": other.symbols, "resolutions": other.resolutions}

@@ -96,6 +96,7 @@ def test_requests_change_the_streams(feed_name, venue):
         venue.wait_subscribed()
         until(lambda: feed.status()["state"] == "connected")
         assert tell(feed_name, "status") == {
+            "epoch": 1,
             "pid": ME,
             "state": "connected",
             "identity": "wealthai/binance-testnet/127.0.0.1",

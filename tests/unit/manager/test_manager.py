@@ -19,9 +19,9 @@ from shmfeed import (
     WebSocketSubscriptionError,
     get_websocket_manager,
 )
-from shmfeed.control.peer import process_start
 from shmfeed.manager import WebSocketManager
 from shmfeed.manager import manager as manager_module
+from shmfeed.manager.adopted import AdoptedFeeder
 from shmfeed.manager.lifecycle import FeederLifecycle
 from shmfeed.segment.mapping import place
 from shmfeed.settings.loading import CONFIG_FILE
@@ -386,7 +386,7 @@ def test_a_new_feeder_does_not_inherit_its_predecessors_error(feed_name):
     writer = create(feed_name, state="disconnected")
     try:
         lifecycle = FeederLifecycle(settings(feed_name, NOWHERE), "m")
-        lifecycle._adopted = os.getpid(), process_start(os.getpid())
+        lifecycle._adopted = AdoptedFeeder(place(feed_name), {"pid": os.getpid()})
         refusal = {"error_kind": "subscription", "last_error": "unknown: XRP"}
         writer.note(refusal | {"writer": 1})
         assert lifecycle.evaluate() == ("connecting", 0)
@@ -530,15 +530,6 @@ def test_stop_leaves_an_adopted_feeder_of_a_foreground_run(feed_name, venue):
             with pytest.raises(WebSocketSubscriptionError, match="XRP"):
                 manager.start(timeout=20)
             assert tell(feed_name, "status")["state"] == "connected"
-
-
-def test_a_feeder_of_another_market_is_adopted_with_a_warning(feed_name, venue, caplog):
-    with feeder(feed_name, venue, market_type="binance"):
-        venue.wait_subscribed()
-        with managing(feed_name, venue, market_type="binance-testnet") as manager:
-            manager.start(timeout=20)
-    assert "has market_type binance, not binance-testnet" in caplog.text
-    assert "has protocol" not in caplog.text
 
 
 def test_the_status_keeps_the_error_of_a_failed_start(feed_name, venue):

@@ -1,0 +1,83 @@
+"""A feeder that a manager has adopted: which process it is, and whether it has ended.
+
+The feeder may run in another PID namespace, as in another container that shares
+/dev/shm. Its own pid then names no process, or another one, here. A process that is
+visible here is known by its pid and its start time, and any other by its heartbeat and
+its socket: the kernel refuses a connection if no process listens.
+"""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from shmfeed.control.client import is_listening, listener_pid
+from shmfeed.control.peer import process_start
+from shmfeed.errors import ShmfeedError
+from shmfeed.segment.mapping import Place, identity_at
+from shmfeed.status import Heartbeat
+
+_SILENT_SECONDS = 1.0  # a feeder beats twice as often
+_POLL_SECONDS = 0.02
+
+
+class AdoptedFeeder:
+    """The feeder that has answered at a feed's control socket.
+
+    Attributes:
+        pid: Its pid in its own PID namespace.
+        epoch: Its writer epoch, None of a feeder of an earlier version.
+    """
+
+    def __init__(self, where: Place, answer: Mapping[str, Any]) -> None:
+        self.pid = int(answer["pid"])
+        self.epoch: int | None = answer.get("epoch")
+        self._where = where
+        self._socket = identity_at(where.socket)
+        self._local_pid = 0  # 0: not visible here
+        with suppress(ShmfeedError):  # it has ended meanwhile
+            self._local_pid = listener_pid(where.socket)
+        self._started = process_start(self._local_pid) if self._local_pid else None
+        self._beat: Heartbeat | None = None
+        self._asked = time.monotonic()
+
+    def is_gone(self, beat: Heartbeat | None) -> bool:
+        """Return True if it has ended, or has released the feed.
+
+        `beat` is the heartbeat in the feed's segment now.
+        """
+        if self._started is not None:
+            if process_start(self._local_pid) != self._started:
+                return True
+            # The process may live on after it has released the feed.
+            has_socket = identity_at(self._where.socket) is not None
+            return not has_socket and (beat is None or not beat.is_alive)
+        if identity_at(self._where.socket) != self._socket:
+            return True
+        return self._is_silent(beat) and not is_listening(self._where.socket)
+
+    def _is_silent(self, beat: Heartbeat | None) -> bool:
+        # A socket that no process listens on is asked once a second.
+        now = time.monotonic()
+        if beat is not None and beat != self._beat:
+            self._beat, self._asked = beat, now
+        if now - self._asked < _SILENT_SECONDS:
+            return False
+        self._asked = now
+        return True
+
+    def wait_for_exit(self, timeout: float) -> bool:
+        """Wait until it has ended; return False if it runs after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while self._runs():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def _runs(self) -> bool:
+        if self._started is not None:
+            return process_start(self._local_pid) == self._started
+        return identity_at(self._where.socket) == self._socket and is_listening(
+            self._where.socket
+        )
