@@ -69,5 +69,6 @@ def test_one_host_in_common_is_enough(feed_name, venue):
 
 def test_a_feeder_answers_with_its_identity(feed_name, venue):
     with feeder(feed_name, venue, venue="Mine"):
+        venue.wait_subscribed()
         answer = tell(feed_name, "status")
         assert answer["identity"] == "wealthai/binance-testnet/mine"
