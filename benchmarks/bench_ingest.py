@@ -64,7 +64,7 @@ class Run(NamedTuple):
 
 def subscribe(url: str, protocol: str) -> tuple[str, list[str]]:
     """Return the URL, and the frames to send, each of which gets one answer."""
-    codec = get_codec(protocol)
+    codec = get_codec(protocol, "spot")  # wealthai passes it on
     keys = [codec.stream_key(symbol, TIMEFRAME) for symbol in SYMBOLS]
     url = codec.url(codec.endpoints([url], [])[0], keys)
     return url, [request.frame for request in codec.subscribe(keys)]

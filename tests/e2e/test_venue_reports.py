@@ -1,0 +1,221 @@
+"""Reports of other systems' users about venues, played through a manager and a feeder.
+
+Each test has a small server that does what a public report tells of a venue. The feed
+must have every bar that the server sent, or say what is wrong.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+
+import pytest
+from support.feeding import managing
+from support.loopback import acknowledge, venue
+from support.waiting import until
+from websockets.sync.server import ServerConnection
+
+import shmfeed
+from shmfeed.errors import WebSocketSubscriptionError
+
+NOW = time.time_ns() // 1_000_000
+MINUTE = 60_000
+MICROSECOND = "timeUnit=MICROSECOND"
+SPOT = {"protocol": "binance", "market_type": "spot"}
+
+
+def minute(number: int) -> int:
+    """Return the begin of a minute: -1 is the last one that is over."""
+    return (NOW // MINUTE + number) * MINUTE
+
+
+def house_bar(opened: int, **more: object) -> str:
+    """Return a closed one-minute bar of the wealthai protocol."""
+    bar = {"type": "BAR", "symbol": "BTCUSDT", "timeframe": "1m", "open_time": opened}
+    prices = {"open": "1", "high": "2", "low": "0.5", "close": "1.5", "volume": "10"}
+    return json.dumps({**bar, **prices, "closed": True, **more})
+
+
+def kline(symbol: str, timeframe: str, opened: int, length: int, **more: object) -> str:
+    """Return a closed bar as Binance wraps it; the event is a little after its end."""
+    values = {
+        "o": "1",
+        "c": "1.5",
+        "h": "2",
+        "l": "0.5",
+        "v": "10",
+        "q": "12",
+        "x": True,
+    }
+    place = {"t": opened, "T": opened + length - 1, "s": symbol, "i": timeframe}
+    inner = {**place, "f": 1, "L": 9, **values, **more}
+    data = {"e": "kline", "E": opened + length + 4, "s": symbol, "k": inner}
+    return json.dumps({"stream": f"{symbol.lower()}@kline_{timeframe}", "data": data})
+
+
+class Script:
+    """A server that greets a client, sends it messages, and notes what it says.
+
+    Attributes:
+        messages: What each connection is sent once it is subscribed.
+        paths: The path of each connection's handshake.
+        heard: What clients have sent, subscriptions too.
+    """
+
+    def __init__(self, messages: Iterable[str | bytes] = (), binance: bool = False):
+        self.messages = list(messages)
+        self.binance = binance
+        self.paths: list[str] = []
+        self.heard: list[str] = []
+
+    def __call__(self, connection: ServerConnection) -> None:
+        self.paths.append(connection.request.path)
+        if self.binance:
+            self._answer(connection, 0.3)
+        else:
+            self.heard.append(json.dumps(acknowledge(connection)))
+        for message in self.messages:
+            connection.send(message)
+        self._answer(connection, None)
+
+    def _answer(self, connection: ServerConnection, timeout: float | None) -> None:
+        """Answer a client's requests until it says nothing for `timeout` s."""
+        try:
+            while True:
+                said = connection.recv(timeout)
+                self.heard.append(said)
+                if self.binance and said.startswith("{"):
+                    reply = {"result": None, "id": json.loads(said)["id"]}
+                    connection.send(json.dumps(reply))
+        except TimeoutError:
+            return
+
+
+@contextmanager
+def played(feed_name: str, script: Callable[[ServerConnection], None], path="", **more):
+    """Yield a manager, and the feed of its feeder, which talks to this server."""
+    with venue(script) as url:
+        endpoint = url.removesuffix("/market_data") + path
+        with managing(feed_name, endpoint, **more) as manager:
+            manager.start(timeout=20)
+            with shmfeed.attach(feed_name) as feed:
+                yield manager, feed
+
+
+def rows(feed: shmfeed.Feed, symbol: str = "BTCUSDT", timeframe: str = "1m"):
+    ring = feed.ring(symbol, timeframe)
+    return list(ring.snapshot(50).open_time) if ring.count else []
+
+
+def has_rows(feed: shmfeed.Feed, opened: list[int], *key: str) -> None:
+    until(lambda: rows(feed, *key) == opened, what=f"{opened}, not {rows(feed, *key)}")
+
+
+class TestOptionalFields:
+    """ccxt#28087: a venue's empty turnover made a client drop every candle."""
+
+    ODD = (
+        {"turnover": ""},
+        {"money": None, "quote_volume": {}},
+        {"close_time": None},
+        {"final": "yes"},
+        {"ts": "soon", "seq": None},
+        {"x": [], "close_time": ""},
+    )
+
+    def test_no_unreadable_extra_costs_a_bar(self, feed_name):
+        opened = [minute(number) for number in range(-6, 0)]
+        sent = [house_bar(at, **odd) for at, odd in zip(opened, self.ODD, strict=True)]
+        with played(feed_name, Script(sent)) as (manager, feed):
+            has_rows(feed, opened)
+            assert manager.get_status()["malformed"] == 0
+
+    def test_nor_on_binance(self, feed_name):
+        opened = [minute(number) for number in range(-4, 0)]
+        odd = ({"q": None}, {"T": None}, {"f": "", "L": []}, {"q": ""})
+        sent = [
+            kline("BTCUSDT", "1m", at, MINUTE, **more)
+            for at, more in zip(opened, odd, strict=True)
+        ]
+        sent[-1] = sent[-1].replace('"E": ', '"E": null, "z": ')
+        with played(feed_name, Script(sent, binance=True), **SPOT) as (manager, feed):
+            has_rows(feed, opened)
+            assert manager.get_status()["malformed"] == 0
+
+    def test_control_an_unreadable_price_does(self, feed_name):
+        sent = [house_bar(minute(-2), close=""), house_bar(minute(-1))]
+        with played(feed_name, Script(sent)) as (manager, feed):
+            has_rows(feed, [minute(-1)])
+            assert manager.get_status()["malformed"] == 1
+
+
+PINGS = {
+    "ping": "pong",
+    "PING": "PONG",
+    " ping": "pong",
+    "ping\n": "pong",
+    '"ping"': '"pong"',
+    '{"type":"ping"}': '{"type":"pong"}',
+    '{"op":"ping"}': '{"op":"pong"}',
+    '{"ping":123}': '{"pong":123}',
+}
+
+
+class TestHeartbeats:
+    """barter-rs#285: a server's text pings were unknown messages, and it hung up."""
+
+    def test_each_spelling_is_answered(self, feed_name):
+        script = Script([*PINGS, b"ping", house_bar(minute(-1))])
+        with played(feed_name, script) as (manager, feed):
+            has_rows(feed, [minute(-1)])
+            until(lambda: script.heard[1:] == [*PINGS.values(), "pong"])
+            status = manager.get_status()
+            assert (status["malformed"], status["reconnects"]) == (0, 0)
+
+
+class TestEndpoints:
+    """Documented addresses name streams; python-binance#1519 is about microseconds."""
+
+    @pytest.mark.parametrize(
+        "path", ["/ws/btcusdt@kline_1m", "/stream?streams=a@trade"]
+    )
+    def test_names_of_streams_are_no_part_of_the_address(self, feed_name, path):
+        script = Script([kline("BTCUSDT", "1m", minute(-1), MINUTE)], binance=True)
+        with played(feed_name, script, path, **SPOT) as (_, feed):
+            has_rows(feed, [minute(-1)])
+        (asked,) = script.paths
+        assert asked in ("/ws", "/stream?streams=btcusdt@kline_1m")
+
+    def test_microseconds_are_understood(self, feed_name):
+        opened = [minute(-2), minute(-1)]
+        sent = []
+        for at in opened:
+            message = json.loads(kline("BTCUSDT", "1m", at, MINUTE))
+            message["data"]["E"] *= 1000
+            for key in "tT":
+                message["data"]["k"][key] *= 1000
+            sent.append(json.dumps(message))
+        script = Script(sent, binance=True)
+        with played(feed_name, script, f"?{MICROSECOND}", **SPOT) as (manager, feed):
+            has_rows(feed, opened)
+            assert manager.get_status()["malformed"] == 0
+        assert script.paths == [f"/stream?{MICROSECOND}&streams=btcusdt@kline_1m"]
+
+
+class TestErrors:
+    """A venue's words are all that tells a refused market from a wrong token."""
+
+    def test_a_refusal_keeps_its_words_under_any_key(self, feed_name):
+        def refuse(connection: ServerConnection) -> None:
+            connection.recv()
+            connection.send('{"type":"ERROR","reason":"no such market","code":7}')
+            for _ in connection:
+                pass
+
+        with (
+            pytest.raises(
+                WebSocketSubscriptionError, match=r"no such market \(code 7\)"
+            ),
+            played(feed_name, refuse, max_reconnect_attempts=1),
+        ):
+            pass
