@@ -34,6 +34,7 @@ from shmfeed.codecs import get_codec
 from shmfeed.simulator import STEPS, verify
 
 PROTOCOLS = ("wealthai", "binance")
+MARKET = "spot"  # the wealthai protocol passes it on
 HISTORY = 1000
 BARS, QUICK_BARS = 1250, 200
 ROUNDS, QUICK_ROUNDS = 7, 1
@@ -64,7 +65,7 @@ class Run(NamedTuple):
 
 def subscribe(url: str, protocol: str) -> tuple[str, list[str]]:
     """Return the URL, and the frames to send, each of which gets one answer."""
-    codec = get_codec(protocol, "spot")  # wealthai passes it on
+    codec = get_codec(protocol, MARKET)
     keys = [codec.stream_key(symbol, TIMEFRAME) for symbol in SYMBOLS]
     url = codec.url(codec.endpoints([url], [])[0], keys)
     return url, [request.frame for request in codec.subscribe(keys)]
@@ -137,7 +138,8 @@ def feeder(url: str, sent: Traffic) -> Run:
     """Run a feeder from its launch to the last message; exit if it lost any."""
     name = f"bench-{os.getpid()}"
     command = [sys.executable, "-m", "shmfeed", "run", "--unlink", "--feed", name]
-    command += ["--protocol", sent.protocol, "--endpoint", url]
+    command += ["--protocol", sent.protocol, "--market-type", MARKET]
+    command += ["--endpoint", url]
     command += ["--symbols", ",".join(SYMBOLS), "--resolutions", TIMEFRAME]
     command += ["--history", str(HISTORY)]
     with tempfile.TemporaryFile("w+") as output:
