@@ -37,6 +37,9 @@ MAX_CONNECTIONS = 32
 # A closed connection counts as open until its thread notices, which takes a while on a
 # busy host. A new client waits this long for a free connection.
 _FREE_WAIT_SECONDS = 0.5
+# A client that asks sends its request at once: one that sent none for so long is closed
+# first when a new client needs its place.
+_SHORT_IDLE_SECONDS = 1.0
 _BACKLOG = 64
 
 Handler = Callable[[ControlRequest], dict[str, object]]
@@ -49,7 +52,8 @@ class ControlServer:
     Several threads call `handle` at once. It returns the answer's fields, or raises a
     ShmfeedError, which the client raises again. The caller holds the feed's lock, so
     the server replaces a socket file that a dead feeder left. It closes a connection
-    that sends no whole line for `idle` seconds.
+    that sends no whole line for `idle` seconds, and the one that is idle longest if a
+    new client finds all connections taken.
 
     Raises:
         ControlError: The server cannot listen at `path`.
@@ -62,7 +66,7 @@ class ControlServer:
         handle: Handler,
         *,
         ops: Collection[str] = OPS,
-        idle: float = 60.0,
+        idle: float = 15.0,
     ) -> None:
         self._path = address(path)
         self._handle = handle
@@ -73,6 +77,7 @@ class ControlServer:
         self._lock = threading.Lock()  # guards the connections and their closing
         self._ended = threading.Condition(self._lock)  # a connection has ended
         self._connections: dict[socket.socket, threading.Thread] = {}
+        self._idle_since: dict[socket.socket, float] = {}  # without a whole request
         self._socket = _listen(self._path)
         self._identity = identity_at(self._path)
         self._accepting = threading.Thread(
@@ -138,12 +143,10 @@ class ControlServer:
             target=self._serve, args=(connection,), name="control-peer", daemon=True
         )
         with self._ended:
-            admitted = self._ended.wait_for(
-                self._has_free_connection, _FREE_WAIT_SECONDS
-            )
-            admitted = admitted and _start(thread)
+            admitted = self._make_room() and _start(thread)
             if admitted:
                 self._connections[connection] = thread
+                self._idle_since[connection] = time.monotonic()
         if not admitted:
             error = ControlError(
                 f"this feeder already serves {MAX_CONNECTIONS} connections; close one,"
@@ -151,6 +154,26 @@ class ControlServer:
             )
             send(connection, encode_error(None, error), 0.1)
             connection.close()
+
+    def _make_room(self) -> bool:
+        """Wait for a free connection; close an idle one if none ends by itself."""
+        if self._has_free_connection():
+            return True
+        if not self._close_longest_idle(_SHORT_IDLE_SECONDS):
+            if self._ended.wait_for(self._has_free_connection, _FREE_WAIT_SECONDS):
+                return True
+            self._close_longest_idle(0.0)
+        return self._ended.wait_for(self._has_free_connection, _FREE_WAIT_SECONDS)
+
+    def _close_longest_idle(self, least: float) -> bool:
+        latest = time.monotonic() - least
+        idle = [c for c, since in self._idle_since.items() if since <= latest]
+        if not idle:
+            return False
+        longest = min(idle, key=self._idle_since.__getitem__)
+        del self._idle_since[longest]
+        _shutdown(longest, socket.SHUT_RDWR)  # its thread ends
+        return True
 
     def _has_free_connection(self) -> bool:
         return len(self._connections) < MAX_CONNECTIONS
@@ -161,10 +184,14 @@ class ControlServer:
         try:
             while not self._closing.is_set():
                 line = lines.read(time.monotonic() + self._idle)
+                with self._lock:
+                    self._idle_since.pop(connection, None)
                 if line is None:
                     break
                 if not send(connection, self._answer(line, pid), self._idle):
                     break
+                with self._lock:
+                    self._idle_since[connection] = time.monotonic()
         except TooLongError:
             error = BadArgumentError(
                 f"this request is longer than {REQUEST_LIMIT} bytes"
@@ -175,6 +202,7 @@ class ControlServer:
         finally:
             with self._lock:
                 del self._connections[connection]
+                self._idle_since.pop(connection, None)
                 connection.close()
                 self._ended.notify()
 

@@ -368,21 +368,56 @@ class TestSlowPeers:
                 while deaf.recv(1 << 20):
                     pass
 
-    def test_the_limit_of_connections_refuses_the_next_client(
-        self, path, server, handler
+    def test_busy_connections_at_the_limit_refuse_the_next_client(
+        self, path, server, handler, monkeypatch
     ):
+        monkeypatch.setattr(control_server, "_FREE_WAIT_SECONDS", 0.1)
+        handler.gate.clear()
         with contextlib.ExitStack() as stack:
             for _ in range(control_server.MAX_CONNECTIONS):
                 connection = stack.enter_context(peer(path))
-                assert exchange(connection, request())["ok"] is True
+                connection.sendall(request(op="subscribe") + b"\n")
+                assert handler.entered.acquire(timeout=10)
             with pytest.raises(ControlError, match="serves 32 connections"):
                 ask(path, "status", 5)
+            handler.gate.set()
         deadline = time.monotonic() + 5
         while True:  # the server sees them go in its own time
             with contextlib.suppress(ControlError):
                 ask(path, "status", 5)
                 break
             assert time.monotonic() < deadline
+
+    @pytest.mark.parametrize("speaks", [False, True])
+    def test_idle_connections_give_way_to_a_client_that_asks(
+        self, path, server, monkeypatch, speaks
+    ):
+        monkeypatch.setattr(control_server, "_SHORT_IDLE_SECONDS", 0.05)
+        with contextlib.ExitStack() as stack:
+            idle = [
+                stack.enter_context(peer(path))
+                for _ in range(control_server.MAX_CONNECTIONS)
+            ]
+            for connection in idle:
+                if speaks:
+                    assert exchange(connection, request())["ok"] is True
+                else:
+                    connection.sendall(b"{")  # a line that never ends
+            begun = time.monotonic()
+            for _ in range(5):
+                assert ask(path, "status", 5)["symbols"] is None
+            assert time.monotonic() - begun < 2
+            assert receive(idle[0]) == b""  # the longest idle one
+            if speaks:  # the newest is still served
+                assert exchange(idle[-1], request())["ok"] is True
+
+    def test_a_burst_of_new_connections_gives_way_too(self, path, server):
+        with contextlib.ExitStack() as stack:
+            for _ in range(control_server.MAX_CONNECTIONS):
+                stack.enter_context(peer(path))
+            begun = time.monotonic()
+            assert ask(path, "status", 5)["symbols"] is None
+            assert time.monotonic() - begun < 3
 
     def test_a_closed_connection_is_awaited_before_a_client_is_refused(
         self, path, server, handler, monkeypatch
