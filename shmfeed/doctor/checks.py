@@ -57,12 +57,18 @@ def _run_group(name: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Fi
         yield note(name, f"cannot be checked: {error}")
 
 
+def _without_near_misses(environ: Mapping[str, str]) -> dict[str, str]:
+    # They have findings of their own, and loading would log a warning for each.
+    accepted = accepted_variables(environ)
+    return {n: text for n, text in accepted.items() if loading.near_miss(n) is None}
+
+
 def _load_settings(
     arguments: Mapping[str, object], environ: Mapping[str, str]
 ) -> tuple[Settings, list[Finding]]:
     """Return a feeder's settings, or a finding and the settings to use instead."""
     try:
-        return loading.load(arguments, accepted_variables(environ)), []
+        return loading.load(arguments, _without_near_misses(environ)), []
     except BadArgumentError as error:
         fault = problem("settings", str(error), "correct it; no feeder starts with it")
     given = {

@@ -4,14 +4,13 @@ from collections.abc import Iterator, Mapping
 
 from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings.loading import VARIABLES, from_env
+from shmfeed.settings.loading import OF_OTHERS, VARIABLES, from_env, near_miss
 from shmfeed.settings.schema import nearest
 from shmfeed.text import repr_short
 from shmfeed.validation import FEED_VARIABLE, check_switch, names_no_feed
 
 _COPY = "SHMFEED_COPY"
 _PREFIXES = ("SHMFEED_", "WEBSOCKET_")
-_FOREIGN = {"WEBSOCKET_CLIENT_CA_BUNDLE"}  # read by websocket-client itself
 
 
 def check_environment(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -56,9 +55,9 @@ def _check_variable(variable: str, text: str) -> Finding | None:
         )
     upper = variable.upper()
     misspelt = upper.startswith(_PREFIXES) and variable not in VARIABLES
-    if not misspelt or variable in _FOREIGN or variable.startswith("SHMFEED_"):
+    if not misspelt or variable in OF_OTHERS or variable.startswith("SHMFEED_"):
         return None
-    near = nearest(variable, list(VARIABLES))
+    near = near_miss(variable) or nearest(variable, list(VARIABLES))
     return note(name, f"is not a setting and is ignored; did you mean {near}?")
 
 

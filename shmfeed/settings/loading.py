@@ -4,6 +4,7 @@ A file is YAML, TOML or JSON, told apart by its ending. Messages name the file a
 place in it, never its text: it may hold the token.
 """
 
+import difflib
 import json
 import logging
 import os
@@ -40,6 +41,10 @@ _RESERVED = frozenset(
         "SHMFEED_TEST_DATA",
     }
 )
+_SHARED_PREFIX = "WEBSOCKET_"
+OF_OTHERS = {"WEBSOCKET_CLIENT_CA_BUNDLE"}  # read by websocket-client itself
+_CLOSE = 0.65  # of 1; TOKEN is as close to CSRF_TOKEN
+_warned: set[str] = set()
 _WEBSOCKET = ("endpoint", TOKEN, "market_type", "symbols", "resolutions")
 VARIABLES = {
     **{f"WEBSOCKET_{name.upper()}": name for name in _WEBSOCKET},
@@ -127,6 +132,7 @@ def _gather(
     arguments: Mapping[str, object], environ: Mapping[str, str]
 ) -> dict[str, RawValue]:
     """Return each setting's value from the first source that has it."""
+    warn_of_near_misses(environ)
     given = _environment(environ) | _known_only(arguments, "argument", CONFIG_FILE)
     file = given.pop(CONFIG_FILE, None)
     return (_file(file) | given) if file else given
@@ -152,6 +158,38 @@ def _environment(environ: Mapping[str, str]) -> dict[str, RawValue]:
         elif variable.startswith(_PREFIX):
             raise _unknown(variable, "environment", _nearest_variable(variable))
     return found
+
+
+def near_miss(variable: str) -> str | None:
+    """Return the variable of ours that a WEBSOCKET_* variable was meant to be.
+
+    None if it is one of ours, or not like any. Other programs have such variables too,
+    so they are no error.
+    """
+    upper = variable.upper()
+    if variable in VARIABLES or not upper.startswith(_SHARED_PREFIX):
+        return None
+    if upper in VARIABLES:
+        return upper
+    if upper in OF_OTHERS:
+        return None
+    rests = {name.partition("_")[2]: name for name in VARIABLES}
+    rest = upper.removeprefix(_SHARED_PREFIX)
+    found = difflib.get_close_matches(rest, rests, 1, cutoff=_CLOSE)
+    return rests[found[0]] if found else None
+
+
+def warn_of_near_misses(environ: Mapping[str, str]) -> None:
+    """Log a warning for each misspelt variable, once a process; never its value."""
+    for variable in environ.keys() - _warned:
+        near = near_miss(variable)
+        if near is not None:
+            _warned.add(variable)
+            _log.warning(
+                "environment %s is not a setting and is ignored; did you mean %s?",
+                repr_short(variable).strip("'"),
+                near,
+            )
 
 
 def _add(found: dict[str, RawValue], name: str, given: RawValue) -> None:
