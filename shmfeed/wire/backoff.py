@@ -1,8 +1,8 @@
-"""The random delay before the next attempt, after failures in a row."""
+"""Random delays before the next attempt, after failures in a row."""
 
 import random
 
-_MAX_DOUBLINGS = 60  # of a float: far beyond any useful limit
+MAX_DOUBLINGS = 60  # of a float: far beyond any useful limit
 
 
 def full_jitter(rng: random.Random, base: float, most: float, doublings: int) -> float:
@@ -11,5 +11,18 @@ def full_jitter(rng: random.Random, base: float, most: float, doublings: int) ->
     The delay is spread over the whole limit ("full jitter"), so that clients which
     failed together do not retry together.
     """
-    limit = base * 2.0 ** min(doublings, _MAX_DOUBLINGS)
-    return rng.uniform(0.0, min(most, limit))
+    return rng.uniform(0.0, _limit(base, most, doublings))
+
+
+def equal_jitter(rng: random.Random, base: float, most: float, doublings: int) -> float:
+    """Return a random delay between half and all of a limit that doubles.
+
+    At least half of each limit is waited ("equal jitter"), so that the attempts of one
+    client stay rare whatever its luck.
+    """
+    limit = _limit(base, most, doublings)
+    return rng.uniform(limit / 2, limit)
+
+
+def _limit(base: float, most: float, doublings: int) -> float:
+    return min(most, base * 2.0 ** min(doublings, MAX_DOUBLINGS))
