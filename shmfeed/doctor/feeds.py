@@ -76,10 +76,10 @@ def _feeders_in_error(rows: dict[str, FeedRow]) -> Iterator[Finding]:
         if row["health"] != UNREADABLE and row["state"] == "error":
             yield problem(
                 f"feed {name}",
-                f"its feeder (pid {row['pid']}) stopped reconnecting; `shmfeed status"
-                f" --feed {name}` shows the last error",
-                "correct the cause, then restart the feeder or call manager.start();"
-                " with --max-reconnect-attempts none a feeder never stops reconnecting",
+                f"its feeder (pid {row['pid']}) cannot connect and goes on trying;"
+                f" `shmfeed status --feed {name}` shows the last error",
+                "correct the cause; then the feeder comes back by itself, or at once by"
+                " manager.start()",
             )
 
 

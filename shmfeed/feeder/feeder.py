@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from typing import Any, cast
 
+from shmfeed.bar import StreamKey
 from shmfeed.codecs import get_codec
 from shmfeed.codecs.identity import identity_of
 from shmfeed.control.messages import ControlRequest
@@ -39,6 +40,7 @@ from shmfeed.settings.digest import digests
 from shmfeed.settings.model import Settings
 from shmfeed.text import counted
 from shmfeed.validation import check_case
+from shmfeed.wire.dial_budget import DialBudget
 from shmfeed.wire.events import (
     ChangeOutcome,
     ChangeRefused,
@@ -49,9 +51,10 @@ from shmfeed.wire.events import (
     SessionStatus,
     StatusChanged,
     Streams,
+    StreamsRefused,
     Subscribed,
 )
-from shmfeed.wire.session import Session
+from shmfeed.wire.session import SINCE_BOOT, Session
 from shmfeed.writer import FeedWriter, create
 
 log = logging.getLogger(__name__)
@@ -97,15 +100,10 @@ class Feeder:
         self._is_foreground = manager == RUN
         self._failure: ShmfeedError | None = None
         self._unlink = False
+        self._left_out: set[StreamKey] = set()  # the venue refuses them
         self._requests = RequestQueue()
         try:
-            self._session = Session(
-                self._codec,
-                settings,
-                endpoints,
-                streams,
-                wake_fd=self._requests.wake_fd,
-            )
+            self._session = self._make_session(endpoints, streams)
             self._writer = take_feed(settings, streams, replace)
         except BaseException:
             self._requests.close()
@@ -118,6 +116,7 @@ class Feeder:
         )
         self._intake.set_streams(streams)
         self._journal = Journal(settings.feed)
+        self._writer.set_repair_grace(settings.repair_grace)
 
     def run(self) -> None:
         """Receive and write bars until `stop`.
@@ -156,6 +155,17 @@ class Feeder:
         """
         with suppress(ShmfeedError):  # stopping already
             self._requests.ask(ControlRequest(v=1, id=0, op="release", manager=manager))
+
+    def _make_session(self, endpoints: list[str], streams: Streams) -> Session:
+        locks = place(self._settings.feed).socket.parent
+        return Session(
+            self._codec,
+            self._settings,
+            endpoints,
+            streams,
+            wake_fd=self._requests.wake_fd,
+            budget=DialBudget(locks, self._settings.dials_per_minute),
+        )
 
     def _checked(self, streams: Iterable[tuple[str, str]]) -> Streams:
         return tuple(dict.fromkeys(self._codec.stream_key(*key) for key in streams))
@@ -203,6 +213,8 @@ class Feeder:
                     self._connection_lost(event)
                 case Subscribed() | ChangeRefused():
                     self._settle(event)
+                case StreamsRefused(streams, message):
+                    self._leave_out(streams, message)
                 case _:
                     pass
             if not isinstance(event, Received):
@@ -213,18 +225,32 @@ class Feeder:
     def _connection_lost(self, event: ConnectionLost) -> None:
         if event.is_oversized:
             self._writer.count("oversized")
-        if event.was_connected:
+        if event.uncovered:
+            carried = set(self._writer.streams()).intersection(event.uncovered)
+            self._writer.mark_connection(carried, False)
             self._intake.disconnected()
             self._queue.connection_lost()
 
     def _settle(self, outcome: ChangeOutcome) -> None:
         if isinstance(outcome, Subscribed):
             self._intake.set_streams(outcome.streams)
+            covered = set(self._writer.streams()).intersection(outcome.covered)
+            self._writer.mark_connection(covered, True)
+            for key in covered & self._left_out:
+                self._writer.explain(key, "", "")
+            self._left_out -= covered
             self._intake.connected()
         self._queue.settle(outcome)
 
+    def _leave_out(self, streams: Streams, message: str) -> None:
+        for key in set(self._writer.streams()).intersection(streams):
+            self._left_out.add(key)
+            self._writer.explain(key, "refused", message)
+
     def _publish(self, new: SessionStatus) -> None:
         self._writer.set_state(cast("State", new.state))
+        due = new.next_attempt_at
+        self._writer.set_next_attempt(max(0.0, due - SINCE_BOOT()) if due else None)
         self._writer.note(self._facts(new))
         gives_up = self._settings.give_up and self._is_foreground
         if gives_up and new.state == "error":

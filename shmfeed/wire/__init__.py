@@ -3,6 +3,7 @@
 `connect` opens a WebSocket, with the requests and checks of `handshake`. `frames` cuts
 messages out of its bytes, and `connection` is the two together. `client` speaks a
 codec's protocol on one connection; `subscription` is the state of its requests.
-`session` keeps one connection after another, after delays of `backoff`, and hands over
-`events`. `errors` has the reasons for which a connection ends.
+`link` keeps one connection after another, when `retry` says so; `session` keeps the
+links that carry all streams, and hands over `events`. `errors` has the reasons for
+which a connection ends.
 """

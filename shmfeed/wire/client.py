@@ -6,15 +6,14 @@ It subscribes, receives, and enforces the time limits. The connection fails if t
 - sends no bar, or no frame of any kind, for too long;
 - begins a message and does not complete it in time.
 
-It is replaced on purpose before the age at which the venue would end it, and when the
-venue announces its end.
+The client asks for a replacement before the age at which the venue would end the
+connection, and when the venue announces its end; it goes on receiving meanwhile.
 """
 
-import math
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import suppress
+from typing import NamedTuple, Protocol
 
-from shmfeed.bar import stale_after
 from shmfeed.codecs import Codec
 from shmfeed.codecs.interface import (
     Acknowledged,
@@ -28,11 +27,14 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.wire.connection import Connection, ConnectionLostError
 from shmfeed.wire.events import (
     ChangeOutcome,
+    ChangeRefused,
     Received,
     SessionEvent,
     Streams,
-    Subscribed,
+    VenueError,
 )
+from shmfeed.wire.refusals import RefusalSearch
+from shmfeed.wire.silence import SilenceWatch
 from shmfeed.wire.subscription import Subscription
 
 EARLY_BARS = 20_000  # before the acknowledgement: two for each stream there can be
@@ -42,6 +44,10 @@ _REST_READS = 100  # reads after a failed send, to drain what the kernel receive
 
 class LeavingError(ConnectionLostError):
     """The end of a connection left on purpose; another one follows at once."""
+
+
+class SilentError(ConnectionLostError):
+    """The venue sent no bar for too long."""
 
 
 class RefusedError(ConnectionLostError):
@@ -54,21 +60,35 @@ class Limits(Protocol):
     @property
     def ack_timeout(self) -> float: ...
     @property
-    def data_timeout(self) -> float | None: ...
-    @property
     def heartbeat_interval(self) -> float: ...
     @property
     def heartbeat_timeout(self) -> float: ...
+    @property
+    def max_connection_age(self) -> float | None: ...
     def redact(self, text: str) -> str: ...
+
+
+class ClientTag(NamedTuple):
+    """The number of a connection and its line, which its messages carry."""
+
+    number: int
+    line: int
+
+
+FIRST = ClientTag(0, 0)
 
 
 class VenueClient:
     """The client of one connection, from the handshake to its loss.
 
     Attributes:
+        tag: The number of the connection and its line.
+        search: The search for refused symbols; None if there is none.
         acknowledged_at: When the venue acknowledged the subscription, by `clock`; None
             before.
         has_data: True once a bar has come.
+        leaving: Why the connection is to be replaced; empty if it is not.
+        is_going_away: True once the venue has announced the connection's end.
     """
 
     def __init__(
@@ -78,31 +98,57 @@ class VenueClient:
         subscription: Subscription,
         limits: Limits,
         clock: Callable[[], float],
+        silence: SilenceWatch,
+        search: RefusalSearch | None = None,
+        tag: ClientTag = FIRST,
     ) -> None:
+        """`search` finds the symbols to do without; None: a refusal is a failure."""
         self.acknowledged_at: float | None = None
         self.has_data = False
+        self.leaving = ""
+        self.is_going_away = False
         self._connection = connection
         self._codec = codec
         self._subscription = subscription
         self._limits = limits
         self._clock = clock
+        self._silence = silence
+        self.search = search
+        self.tag = tag
         self._opened_at = clock()
-        self._data_at = self._ping_at = self._silence = 0.0  # once acknowledged
+        self._data_at = self._ping_at = 0.0  # once acknowledged
         self._early: list[Event] = []  # bars before the acknowledgement
         self._end: ConnectionLostError | None = None
         self._cannot_send = False  # what was received is still read
 
+    def opened(self) -> None:
+        """Count the connection's age from now on."""
+        self._opened_at = self._clock()
+
     def begin(self, streams: Streams) -> list[SessionEvent]:
         """Request the streams that the connection was opened for."""
         batch: list[SessionEvent] = []
-        try:
-            self._settle(self._subscription.begin(streams), batch)
-        except BadArgumentError as error:
-            self._refused(str(error), batch)
+        self._request(streams, batch)
         return batch
 
-    def run_once(self, timeout: float) -> list[SessionEvent]:
-        """Send what is due, wait up to `timeout` s, and return the events in order.
+    @property
+    def is_ready(self) -> bool:
+        """True if `step` has something to do without waiting."""
+        return (
+            self._end is not None
+            or self._cannot_send
+            or self._connection.has_pending()
+            or self._subscription.has_request
+        )
+
+    def due_in(self, now: float) -> float:
+        """Return the seconds until `step` has a request to send."""
+        return self._subscription.due_in(now)
+
+    def step(self, is_readable: bool = True) -> list[SessionEvent]:
+        """Send what is due, read what has come, and return the events in order.
+
+        It never waits.
 
         Raises:
             ConnectionLostError: The connection has ended. It is raised at the call
@@ -113,9 +159,7 @@ class VenueClient:
         batch: list[SessionEvent] = []
         try:
             self._send_due(batch)
-            due = self._subscription.due_in(self._clock())
-            wait = 0.0 if batch or self._cannot_send else min(timeout, due)
-            if self._connection.wait(wait) == "readable":
+            if is_readable:
                 self._read(batch)
             self._check_limits(self._clock(), batch)
             if self._cannot_send:
@@ -124,6 +168,27 @@ class VenueClient:
             if not isinstance(self._end, RefusedError | LeavingError):
                 self._end = failure
         return batch
+
+    def use_limits(self, limits: Limits) -> None:
+        """Obey these limits from now on."""
+        self._limits = limits
+
+    def leave(self, reason: str) -> None:
+        """Ask for a replacement of the connection, which stays in use until then."""
+        self.leaving = self.leaving or reason
+
+    def read_rest(self) -> list[SessionEvent]:
+        """Return the events of what has come, before the connection is closed."""
+        batch: list[SessionEvent] = []
+        with suppress(ConnectionLostError):
+            self._read_rest(batch)
+        return batch
+
+    def _request(self, streams: Streams, batch: list[SessionEvent]) -> None:
+        try:
+            self._settle(self._subscription.begin(streams), batch)
+        except BadArgumentError as error:
+            self._refused(str(error), batch)
 
     def _send_due(self, batch: list[SessionEvent]) -> None:
         self._settle(self._subscription.begin_change(), batch)
@@ -169,7 +234,7 @@ class VenueClient:
         self.has_data = True
         self._data_at = self._connection.last_data_at
         if self._subscription.is_live:
-            _deliver(bars, batch)
+            self._deliver(bars, batch)
         else:
             self._early += bars
 
@@ -177,54 +242,89 @@ class VenueClient:
         match event:
             case Acknowledged(request_id):
                 self._settle(self._subscription.acknowledge(request_id), batch)
-            case Refused(request_id, message):
-                event.message = self._limits.redact(message)
-                if self._subscription.concerns(request_id):
-                    self._refused(event.message, batch)
-                else:
-                    _deliver([event], batch)
+            case Refused():
+                self._take_refusal(event, batch)
             case GoingAway():
-                self._leave("the server is about to close")
+                self._go_away("the server is about to close")
             case Heartbeat(reply):
-                _deliver([event], batch)
+                self._deliver([event], batch)
                 if reply is not None:
                     self._send(reply)
             case _:
-                _deliver([event], batch)
+                self._deliver([event], batch)
+
+    def _take_refusal(self, event: Refused, batch: list[SessionEvent]) -> None:
+        event.message = self._limits.redact(event.message)
+        if self._subscription.concerns(event.request_id):
+            self._refused(event.message, batch, event.symbol)
+        else:
+            self._deliver([event], batch)
+            batch.append(VenueError(event.message))
 
     def _settle(self, outcome: ChangeOutcome | None, batch: list[SessionEvent]) -> None:
         """Hand over the outcome of an exchange, and the bars that came before it."""
         if outcome is None:
             return
+        if isinstance(outcome, ChangeRefused):
+            batch.append(outcome)
+            return
+        if self.acknowledged_at is None and self.search is not None:
+            following = self.search.accept()
+            if following is not None:
+                self._ask_for(following, batch)
+                return
+            batch += self.search.refused()
         batch.append(outcome)
-        if isinstance(outcome, Subscribed):
-            self._start(outcome.streams)
-            if self._early:
-                _deliver(self._early, batch)
-                self._early = []
+        self._start(outcome.streams)
+        if self._early:
+            self._deliver(self._early, batch)
+            self._early = []
 
     def _start(self, streams: Streams) -> None:
         now = self._clock()
         self._data_at = now
-        self._silence = silence_limit(self._limits.data_timeout, streams)
+        self._silence.carry(streams)
         if self.acknowledged_at is None:
             self.acknowledged_at = now
             self._ping_at = now + self._limits.heartbeat_interval
 
-    def _refused(self, message: str, batch: list[SessionEvent]) -> None:
+    def _ask_for(self, streams: Streams, batch: list[SessionEvent]) -> None:
+        self._subscription.narrow(streams)
+        self._request(streams, batch)
+
+    def _refused(
+        self, message: str, batch: list[SessionEvent], symbol: str = ""
+    ) -> None:
+        if self._may_search():
+            following = self.search and self.search.refuse(message, symbol)
+            if following:
+                self._ask_for(following, batch)
+                return
         refusal = self._subscription.refuse(message)
         self._settle(refusal.outcome, batch)
         where = self._connection.label
         if refusal.then == "fail":
             self._end = RefusedError(f"{where} refused the subscription: {message}")
         elif refusal.then == "leave":
-            self._end = LeavingError(f"{where} refused a change")
+            self._leave(f"{where} refused a change")
+
+    def _may_search(self) -> bool:
+        return self.acknowledged_at is None and not self._subscription.is_changing
 
     def _leave(self, reason: str) -> None:
+        if self.acknowledged_at is None:
+            self._end = LeavingError(reason)
+        else:
+            self.leave(reason)
+
+    def _go_away(self, reason: str) -> None:
         # Before the acknowledgement this counts as a failed attempt. Otherwise a server
         # that always says goodbye would be retried without end.
-        planned = self.acknowledged_at is not None
-        self._end = LeavingError(reason) if planned else ConnectionLostError(reason)
+        if self.acknowledged_at is None:
+            self._end = ConnectionLostError(reason)
+        else:
+            self.is_going_away = True
+            self.leave(reason)
 
     def _check_limits(self, now: float, batch: list[SessionEvent]) -> None:
         if self._end is not None:
@@ -246,10 +346,12 @@ class VenueClient:
         message = f"{where} did not acknowledge the subscription within {seconds:g} s"
         if not self._subscription.is_live:
             raise RefusedError(message)
+        is_repeating = self._subscription.is_repeating
         self._refused(message, batch)
-        # The venue may have applied the change without saying so. A new connection
-        # settles which streams it sends.
-        self._end = self._end or LeavingError(message)
+        if not is_repeating:
+            # The venue may have applied the change without saying so. A new connection
+            # settles which streams it sends.
+            self.leave(message)
 
     def _check_partial_message(self, now: float) -> None:
         since, limit = self._connection.part_since, self._limits.heartbeat_timeout
@@ -259,11 +361,15 @@ class VenueClient:
             )
 
     def _check_data(self, now: float) -> None:
-        if now - self._data_at > self._silence:
-            raise ConnectionLostError(f"the venue sent no bar for {self._silence:g} s")
-        age = self._codec.max_connection_age
+        silence, limit = now - self._data_at, self._silence.limit
+        if silence > limit:
+            raise SilentError(f"the venue sent no bar for {limit:g} s")
+        self._silence.observe(silence, now)
+        age = self._limits.max_connection_age
+        if age is None:
+            age = self._codec.max_connection_age
         if age is not None and now - self._opened_at > age:
-            raise LeavingError(f"connection replaced as planned, after {age:g} s")
+            self.leave(f"connection replaced as planned, after {age:g} s")
 
     def _check_frames(self, now: float) -> None:
         if not self._codec.answers_pings:
@@ -275,23 +381,9 @@ class VenueClient:
             self._ping_at = now + self._limits.heartbeat_interval
             self._send(None)
 
-
-def silence_limit(data_timeout: float | None, streams: Streams) -> float:
-    """Return the seconds without a bar after which a connection has failed.
-
-    For None, three bars of the smallest timeframe, at least 30 s. Without streams there
-    is no limit.
-    """
-    if not streams:
-        return math.inf
-    if data_timeout is not None:
-        return data_timeout
-    return min(stale_after(timeframe) for _, timeframe in streams)
-
-
-def _deliver(events: list[Event], batch: list[SessionEvent]) -> None:
-    last = batch[-1] if batch else None
-    if isinstance(last, Received):
-        last.events.extend(events)
-    else:
-        batch.append(Received(events))
+    def _deliver(self, events: list[Event], batch: list[SessionEvent]) -> None:
+        last = batch[-1] if batch else None
+        if type(last) is Received:
+            last.events.extend(events)
+        else:
+            batch.append(Received(events, *self.tag))

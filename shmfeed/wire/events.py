@@ -98,6 +98,12 @@ class StreamsRefused(NamedTuple):
     message: str
 
 
+class VenueError(NamedTuple):
+    """An error that the venue reports, and that answers no question."""
+
+    message: str
+
+
 class NextAttempt(NamedTuple):
     """The wait before a connection is dialled again, in seconds, and its reason."""
 
@@ -131,6 +137,7 @@ SessionEvent = (
     | ConnectionLost
     | ChangeOutcome
     | StreamsRefused
+    | VenueError
     | NextAttempt
     | VenueTime
     | Received

@@ -1,52 +1,48 @@
-"""One subscription kept alive: endpoints in turn, one connection after another.
+"""The connections to a venue: every wanted stream over one of them, whatever happens.
 
     disconnected -> connecting -> connected <-> reconnecting
                         |                            |
                         +---------> error <----------+
 
-An *attempt* is one pass over all endpoints, without a pause between them. It succeeds
-when the venue acknowledges the subscription; the connection is then used until it is
-lost. The first attempt after the loss of a working connection comes at once. Each
-attempt after a failure waits a random part of a limit that doubles.
-`max_reconnect_attempts` failures in a row end in `error`, until `retry`.
+The streams are spread over *groups*, as many as the venue's limit asks for. A group has
+a *link*, or two with two lines: a chain of connections, each with its own backoff. One
+poll waits for all sockets. The state is the worst of the groups' states.
+`max_reconnect_attempts` failures in a row make it `error`; the link goes on trying.
+
+A change of the wanted streams succeeds or fails as a whole: what one connection refuses
+is rolled back on all.
 """
 
-import math
 import random
+import select
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
 
+from shmfeed.bar import StreamKey
 from shmfeed.codecs import Codec
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
-from shmfeed.wire.backoff import full_jitter
-from shmfeed.wire.client import LeavingError, RefusedError, VenueClient
-from shmfeed.wire.connect import ConnectPolicy, check_target
-from shmfeed.wire.connection import (
-    TICK,
-    Connection,
-    ConnectionLostError,
-    OversizedError,
-    poll,
-)
+from shmfeed.wire.channel import Dialer, DialLimit, connect_policy
+from shmfeed.wire.connect import check_target
+from shmfeed.wire.connection import TICK
 from shmfeed.wire.events import (
-    Connected,
+    ChangeRefused,
     ConnectionLost,
+    Received,
     SessionEvent,
     SessionStatus,
     StatusChanged,
     Streams,
     Subscribed,
+    VenueError,
 )
-from shmfeed.wire.subscription import Subscription
+from shmfeed.wire.group import Group, rank
+from shmfeed.wire.link import Link
+from shmfeed.wire.poller import Poller
+from shmfeed.wire.spread import spread
 
-# Seconds. A connection that is lost sooner after its acknowledgement, without a bar,
-# counts as a failed attempt.
-SHORT_LIFE = 1.0
 # A clock that counts suspended time, so that a connection which did not survive a
 # suspend is replaced as soon as the host wakes.
 SINCE_BOOT: Callable[[], float] = (
@@ -54,7 +50,8 @@ SINCE_BOOT: Callable[[], float] = (
     if hasattr(time, "CLOCK_BOOTTIME") and hasattr(time, "clock_gettime")
     else time.monotonic
 )
-_CLOSE_SECONDS = 0.5  # s; for the server's answer to our close
+_CLOSE_SECONDS = 0.5  # s; for the servers' answers to our close
+_ERROR_SECONDS = 1.0  # s; between two errors of the venue that the status shows
 
 _Batches = Iterator[list[SessionEvent]]
 
@@ -67,6 +64,9 @@ class Session:
 
     Attributes:
         status: The status now; every change of it is also an event.
+        acknowledged: The streams of the last change that the venue accepted as a whole;
+            before that, the streams to subscribe.
+        is_changing: True while a change of the subscription has no outcome.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Session:
         rng: random.Random | None = None,
         clock: Callable[[], float] = SINCE_BOOT,
         tick: float = TICK,
+        budget: DialLimit | None = None,
     ) -> None:
         """Check the endpoints, without touching the network.
 
@@ -92,6 +93,7 @@ class Session:
             rng: The source of random delays.
             clock: A clock in seconds that never goes back.
             tick: The longest time without a batch, in seconds.
+            budget: The dials that all feeders of this user share; None for no limit.
 
         Raises:
             BadArgumentError: There is no endpoint, or one may not be used.
@@ -99,35 +101,28 @@ class Session:
         if not endpoints:
             raise BadArgumentError("a session needs at least one endpoint")
         for url in endpoints:
-            check_target(url, _policy(settings))
+            check_target(url, connect_policy(settings))
         self.status = SessionStatus()
-        self._codec = codec
-        self._settings = settings
+        self.acknowledged = streams
+        self.is_changing = False
+        self._wanted = streams
         self._endpoints = endpoints
-        self._first = 0  # the endpoint that an attempt begins with
-        self._subscription = Subscription(codec, streams, settings.ack_timeout)
-        self._wake_fd = wake_fd
-        self._rng = rng or random.Random()  # noqa: S311 - it spreads load, no secrets
+        rng = rng or random.Random()  # noqa: S311 - it spreads load, no secrets
+        self._dialer = Dialer(codec, settings, rng, clock, budget)
+        self._groups = [
+            Group(self._dialer, endpoints, part)
+            for part in spread(streams, self._most_streams())
+        ]
         self._clock = clock
         self._tick = tick
+        self._poller = Poller(wake_fd)
+        self._ready: set[int] = set()
+        self._covered: frozenset[StreamKey] = frozenset()
+        self._last_error = ""
+        self._shown: dict[Link, SessionStatus] = {}  # the links' statuses taken so far
+        self._next_error_at = 0.0
         self._events: list[SessionEvent] = []  # not handed over yet
-        self._connection: Connection | None = None
-        self._client: VenueClient | None = None
-        self._delay = 0.0  # before the next attempt
-        self._failures_before = 0  # attempts that failed before the acknowledgement
-        self._short_lives = 0  # in a row
-        self._was_connected = self._is_retrying = False
         self._stopping = threading.Event()
-
-    @property
-    def acknowledged(self) -> Streams:
-        """The streams acknowledged last; before that, the streams to subscribe."""
-        return self._subscription.acknowledged
-
-    @property
-    def is_changing(self) -> bool:
-        """True while a change of the subscription has no outcome."""
-        return self._subscription.is_changing
 
     def batches(self) -> _Batches:
         """Yield the events in order, a batch at a time, until `stop`. Call it once.
@@ -138,224 +133,225 @@ class Session:
         """
         try:
             while not self._stopping.is_set():
-                yield from self._attempt()
-                if self._delay and not self._stopping.is_set():
-                    yield from self._pause()
+                self._step()
+                yield self._take_events()
+                if not self._stopping.is_set():
+                    self._wait()
+                    if self._stopping.is_set():
+                        yield self._take_events()
         finally:
             self._hang_up()
-            self._update(state="disconnected", phase="waiting")
 
     def change(self, streams: Streams) -> None:
         """Replace the wanted streams; a change in progress is superseded.
 
-        The live connection requests them, else the next one. The outcome is a
+        Live connections request them, else the next ones. The outcome is a
         ChangeRefused, or a Subscribed with `ends_change`.
         """
-        self._subscription.change(streams)
+        self._wanted = streams
+        self.is_changing = True
+        present = [group.streams for group in self._groups]
+        parts = spread(streams, self._most_streams(), present)
+        for group, part in zip(self._groups, parts, strict=False):
+            group.change(part)
+        for part in parts[len(present) :]:
+            group = Group(self._dialer, self._endpoints, part, is_joining=True)
+            self._groups.append(group)
+
+    def ask_again(self, streams: Iterable[StreamKey]) -> None:
+        """Request streams again on their live connections, because they are mute."""
+        asked = frozenset(streams)
+        for link in self._links():
+            link.ask_again(asked)
+
+    def move(self, streams: Iterable[StreamKey]) -> None:
+        """Carry streams over new connections, because they stay mute.
+
+        Each connection that carries one of them is replaced; the old one goes on until
+        the new one serves.
+        """
+        moved = frozenset(streams)
+        for link in self._links():
+            if not moved.isdisjoint(link.covered):
+                link.replace("streams are mute on this connection")
+
+    def replace_connections(self, settings: Settings | None = None) -> None:
+        """Replace every connection, as the token or the settings have changed.
+
+        Each old connection goes on until its new one serves.
+        """
+        if settings is not None:
+            self.use_settings(settings)
+        for link in self._links():
+            link.replace("settings have changed")
+
+    def use_settings(self, settings: Settings) -> None:
+        """Obey these delays and limits from now on; no connection is replaced."""
+        self._dialer.settings = settings
+        for link in self._links():
+            link.use_settings()
 
     def retry(self) -> list[SessionEvent]:
         """Connect again at once, out of `error` or a pause, as if nothing had failed.
 
         Return the resulting events. Earlier failures do not count for this attempt.
         """
-        self._is_retrying = True
-        self._update(error_kind="")
+        for link in self._links():
+            self._take(link.retry())
+        self._refresh()
         return self._take_events()
 
     def stop(self) -> None:
         """End `batches` at its next turn; any thread may call it."""
         self._stopping.set()
 
-    def _attempt(self) -> _Batches:
-        self._delay = 0.0
-        is_first = not self.status.error_kind
-        failures: list[tuple[str, ConnectionLostError]] = []
-        for turn in range(len(self._endpoints)):
-            index = (self._first + turn) % len(self._endpoints)
-            failure = yield from self._try(self._endpoints[index])
-            if failure is None:
-                return  # stopping
-            if self._record_end(failure, index):
-                # Yield first: the caller may change the wanted streams before the next
-                # connection opens.
-                yield self._take_events()
-                return
-            if isinstance(failure, LeavingError):
-                return
-            failures.append((self.status.endpoint, failure))
-            if is_first:  # a pass can take long, so show what is known of it
-                self._update(**self._last_error("connection", _listed(failures)))
-        self._record_failed_attempt(failures)
+    # Steps
 
-    def _try(
-        self, url: str
-    ) -> Generator[list[SessionEvent], None, ConnectionLostError | None]:
-        """Use one endpoint. Return the failure that ended it, or None after `stop`."""
-        try:
-            yield from self._serve(url)
-        except ConnectionLostError as failure:
-            return failure
-        finally:
-            self._hang_up()
-        return None
+    def _links(self) -> list[Link]:
+        return [link for group in self._groups for link in group.links]
 
-    def _serve(self, url: str) -> _Batches:
-        streams = self._subscription.wanted
-        self._client = None
-        self._update(
-            state="reconnecting" if self._was_connected else "connecting",
-            phase="connecting",
-            endpoint=redact(url),
-        )
-        self._connection = connection = Connection(
-            self._codec.url(url, streams),
-            max_frame_bytes=self._settings.max_frame_bytes,
-            policy=_policy(self._settings),
-            wake_fd=self._wake_fd,
-            clock=self._clock,
-        )
-        yield self._take_events()
-        for _ in connection.opening(self._settings.connect_timeout, self._tick):
-            yield self._take_events()
-            if self._stopping.is_set():
-                return
-        self._update(phase="subscribing")
-        yield self._take_events()
-        if self._stopping.is_set():
+    def _most_streams(self) -> int:
+        given = self._dialer.settings.max_streams_per_connection
+        return self._dialer.codec.max_streams if given is None else given
+
+    def _step(self) -> None:
+        for group in self._groups:
+            for link in group.links:
+                events = link.step(self._ready)
+                if link.status is not self._shown.get(link):
+                    self._refresh()
+                if events:
+                    self._take(events)
+        if self.is_changing:
+            self._check_change()
+
+    def _wait(self) -> None:
+        now, seconds = self._clock(), self._tick
+        interests: list[tuple[int, int]] = []
+        for group in self._groups:
+            for link in group.links:
+                seconds = min(seconds, link.due_in(now))
+                interests += [one.interest(select.POLLIN) for one in link.channels]
+        self._ready = self._poller.wait(interests, seconds)
+
+    def _hang_up(self) -> None:
+        links = self._links()
+        seconds = _CLOSE_SECONDS / len(links) if self._stopping.is_set() else 0.0
+        for link in links:
+            link.close(seconds)
+        self._show(self.status._replace(state="disconnected", phase="waiting"))
+
+    # Events
+
+    def _take(self, events: list[SessionEvent]) -> None:
+        for event in events:
+            if type(event) is Received:
+                self._events.append(event)
+            elif isinstance(event, Subscribed):
+                self._subscribed()
+            elif isinstance(event, ChangeRefused):
+                self._refuse(event.message)
+            elif isinstance(event, ConnectionLost):
+                self._lost(event)
+            elif isinstance(event, VenueError):
+                self._complain(event.message)
+            else:
+                self._events.append(event)
+
+    def _subscribed(self) -> None:
+        if self.is_changing and self._has_settled():
+            self._settle()
             return
-        self._client = client = VenueClient(
-            connection, self._codec, self._subscription, self._settings, self._clock
+        covered = self._newly_covered()
+        self._events.append(Subscribed(self.acknowledged, False, covered))
+
+    def _lost(self, event: ConnectionLost) -> None:
+        now = self._carried()
+        uncovered = tuple(
+            key for key in self.acknowledged if key in self._covered and key not in now
         )
-        batch = client.begin(streams) or client.run_once(self._tick)
-        is_connected = False
-        while True:
-            if not is_connected and any(isinstance(e, Subscribed) for e in batch):
-                is_connected = True
-                self._connected()
-                batch = self._take_events() + batch
-            yield batch
-            if self._stopping.is_set():
-                return
-            batch = client.run_once(self._tick)
+        self._covered = now
+        self._events.append(event._replace(uncovered=uncovered))
 
-    def _connected(self) -> None:
-        is_reconnect = self._was_connected
-        self._was_connected = True
-        self._failures_before = self.status.attempts
-        self._update(
-            state="connected",
-            phase="streaming",
-            error_kind="",
-            attempts=0,
-            reconnects=self.status.reconnects + is_reconnect,
-        )
-        self._events.append(Connected(is_reconnect))
+    def _complain(self, message: str) -> None:
+        now = self._clock()
+        if now >= self._next_error_at:
+            self._next_error_at = now + _ERROR_SECONDS
+            text = f"the venue reports an error: {message}"
+            self._last_error = text
+            self._show(self.status._replace(last_error=text))
 
-    def _record_end(self, failure: ConnectionLostError, index: int) -> bool:
-        """Record the end of a connection. Return True if it had been connected."""
-        client, is_oversized = self._client, isinstance(failure, OversizedError)
-        if client is None or client.acknowledged_at is None:
-            self._events.append(ConnectionLost(False, is_oversized))
-            return False
-        life = self._clock() - client.acknowledged_at
-        self._record_loss(failure, index, life < SHORT_LIFE, client.has_data)
-        self._events.append(ConnectionLost(True, is_oversized))
-        return True
+    def _carried(self) -> frozenset[StreamKey]:
+        carried: set[StreamKey] = set()
+        for link in self._links():
+            carried |= link.covered
+        return frozenset(carried).intersection(self.acknowledged)
 
-    def _record_loss(
-        self, failure: ConnectionLostError, index: int, is_short: bool, had_data: bool
-    ) -> None:
-        is_planned = isinstance(failure, LeavingError)
-        self._first = index if is_planned or had_data else index + 1
-        self._short_lives = self._short_lives + 1 if is_short else 0
-        changes = {"state": "reconnecting", "phase": "waiting"}
-        if not is_planned:
-            lost = f"lost {self.status.endpoint}: {failure}"
-            changes |= self._last_error("connection", lost)
-        if is_short and not is_planned and not had_data:
-            changes |= self._count_failure(self._failures_before + 1)
-        elif self._short_lives > 1:
-            self._delay = self._backoff(self._short_lives - 2)
-        self._update(**changes)
+    def _newly_covered(self) -> Streams:
+        before, self._covered = self._covered, self._carried()
+        new = self._covered - before
+        return tuple(key for key in self.acknowledged if key in new)
 
-    def _record_failed_attempt(
-        self, failures: list[tuple[str, ConnectionLostError]]
-    ) -> None:
-        changes = self._count_failure(self.status.attempts + 1)
-        refusals = [error for _, error in failures if isinstance(error, RefusedError)]
-        if refusals:
-            changes |= self._last_error("subscription", str(refusals[-1]))
-        else:
-            listed = _listed(failures, changes["attempts"])
-            changes |= self._last_error("connection", listed)
-        if self._delay:
-            changes["phase"] = "waiting"
-        self._update(**changes)
+    # Changes
 
-    def _last_error(self, kind: str, text: str) -> dict[str, Any]:
-        # A server may repeat our secrets.
-        return {"error_kind": kind, "last_error": self._settings.redact(text)}
+    def _has_settled(self) -> bool:
+        return all(group.has_settled for group in self._groups)
 
-    def _count_failure(self, attempts: int) -> dict[str, Any]:
-        most = self._settings.max_reconnect_attempts
-        if most is not None and attempts >= most:
-            self._delay = math.inf
-            return {"attempts": attempts, "state": "error"}
-        self._delay = self._backoff(attempts - 1)
-        return {"attempts": attempts}
+    def _settle(self) -> None:
+        self.is_changing = False
+        self.acknowledged = self._wanted
+        for group in self._groups:
+            group.settle()
+        self._drop(lambda group: not group.streams)
+        covered = self._newly_covered()
+        self._events.append(Subscribed(self.acknowledged, True, covered))
+        self._refresh()
 
-    def _backoff(self, doublings: int) -> float:
-        base = self._settings.reconnect_delay_base
-        most = self._settings.reconnect_delay_max
-        return full_jitter(self._rng, base, most, doublings)
+    def _refuse(self, message: str) -> None:
+        if not self.is_changing:
+            return
+        self.is_changing = False
+        self._wanted = self.acknowledged
+        self._drop(lambda group: group.is_joining)
+        for group in self._groups:
+            group.roll_back()
+        self._events.append(ChangeRefused(message))
 
-    def _pause(self) -> _Batches:
-        self._update(phase="waiting")
-        self._is_retrying = False
-        end = self._clock() + self._delay
-        yield self._take_events()
-        while not (self._stopping.is_set() or self._is_retrying):
-            left = end - self._clock()
-            if left <= 0:
-                return
-            poll(None, 0, self._wake_fd, min(self._tick, left))
-            yield []
-        self._update(attempts=0)
-        self._short_lives = 0
+    def _check_change(self) -> None:
+        failed = [one.failure for one in self._groups if one.is_joining and one.failure]
+        if failed:
+            self._refuse(failed[0])
 
-    def _update(self, **changes: Any) -> None:
-        old = self.status
-        self.status = old._replace(**changes)
-        if self.status != old:
-            self._events.append(StatusChanged(old, self.status))
+    def _drop(self, is_over: Callable[[Group], bool]) -> None:
+        over = [group for group in self._groups if is_over(group)]
+        if len(over) == len(self._groups):
+            over = over[1:]  # one connection stays, though it carries nothing
+        for group in over:
+            self._groups.remove(group)
+            group.close()
+            for link in group.links:
+                self._shown.pop(link, None)
+
+    # Status
+
+    def _refresh(self) -> None:
+        for link in self._links():
+            old, new = self._shown.get(link), link.status
+            if old is new:
+                continue
+            self._shown[link] = new
+            if new.last_error != (old.last_error if old else ""):
+                self._last_error = new.last_error
+        statuses = [group.status for group in self._groups if not group.is_joining]
+        worst = max(statuses, key=rank)
+        reconnects = sum(link.status.reconnects for link in self._links())
+        self._show(worst._replace(reconnects=reconnects, last_error=self._last_error))
+
+    def _show(self, status: SessionStatus) -> None:
+        old, self.status = self.status, status
+        if status != old:
+            self._events.append(StatusChanged(old, status))
 
     def _take_events(self) -> list[SessionEvent]:
         events, self._events = self._events, []
         return events
-
-    def _hang_up(self) -> None:
-        if self._connection is not None:
-            self._connection.close(
-                timeout=_CLOSE_SECONDS if self._stopping.is_set() else 0.0
-            )
-        self._connection = None
-        self._subscription.end()
-
-
-def _policy(settings: Settings) -> ConnectPolicy:
-    return ConnectPolicy(
-        settings.allow_insecure,
-        settings.proxy,
-        settings.max_redirects,
-        has_token=bool(settings.csrf_token),
-    )
-
-
-def _listed(failures: list[tuple[str, ConnectionLostError]], attempts: int = 0) -> str:
-    count = f"{attempts} attempt{'' if attempts == 1 else 's'}"
-    after = f" after {count}" if attempts else ""
-    if len(failures) == 1:
-        ((where, error),) = failures
-        return f"could not connect to {where}{after}: {error}"
-    each = ", ".join(f"{where} ({error})" for where, error in failures)
-    return f"could not connect to {each}{after}"

@@ -1,9 +1,9 @@
 """The subscription of a connection: the streams wanted, requested and acknowledged.
 
 A *subscribe exchange* runs when a connection begins, and on a live one when the wanted
-streams change. At most one is in progress. It consists of one or more requests, and the
-venue acknowledges each. Until it completes, the streams acknowledged before stay in
-force. No I/O.
+streams change or mute ones are requested again. At most one is in progress. It consists
+of one or more requests, and the venue acknowledges each. Until it completes, the
+streams acknowledged before stay in force. No I/O.
 """
 
 import math
@@ -35,21 +35,47 @@ class Subscription:
             or a former one.
         wanted: The streams to subscribe.
         is_changing: True while a change has no outcome.
-        is_live: True once the present connection has been acknowledged.
+        is_live: True once the connection has been acknowledged.
     """
 
-    def __init__(self, codec: Codec, streams: Streams, ack_timeout: float) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        streams: Streams,
+        ack_timeout: float,
+        control_interval: float | None = None,
+    ) -> None:
+        """`control_interval` None stands for the codec's."""
         self.acknowledged = streams
         self.wanted = streams
         self.is_changing = False
         self.is_live = False
         self._codec = codec
         self._ack_timeout = ack_timeout
+        self._interval = (
+            codec.control_interval if control_interval is None else control_interval
+        )
+        self._abandoned: set[str] = set()  # ids of requests whose answer is not awaited
+        self._is_repeating = False  # the exchange asks for acknowledged streams again
         self._requested: Streams | None = None  # by the exchange in progress
         self._queue: deque[Request] = deque()
         self._unanswered: list[str] = []  # ids of requests sent, oldest first
         self._sent_at = -math.inf
         self._sent = 0  # requests of the exchange in progress
+
+    @property
+    def is_repeating(self) -> bool:
+        """True while acknowledged streams are requested again."""
+        return self._is_repeating
+
+    @property
+    def has_request(self) -> bool:
+        """True if a waiting change can begin."""
+        return (
+            self.is_live
+            and self._requested is None
+            and (self.is_changing or self.wanted != self.acknowledged)
+        )
 
     def change(self, streams: Streams) -> None:
         """Replace the wanted streams. A change in progress is superseded."""
@@ -68,9 +94,27 @@ class Subscription:
             refusal.
         """
         self.is_live = False
-        self._sent_at = -math.inf
+        self._abandon_exchange()
         self._begin_exchange(streams)
         return self._queue_requests(self._codec.subscribe(streams))
+
+    def narrow(self, streams: Streams) -> None:
+        """Want only these streams: the venue refuses the others. `begin` follows."""
+        self.wanted = self.acknowledged = streams
+
+    def ask_again(self, streams: Streams) -> bool:
+        """Request streams again that the venue has acknowledged but does not send.
+
+        Return False, and do nothing, while another exchange is in progress.
+        """
+        if not self.is_live or self.is_changing or self._requested is not None:
+            return False
+        requests = self._codec.ask_again(streams, self.acknowledged)
+        if requests:
+            self._begin_exchange(self.acknowledged)
+            self._is_repeating = True
+            self._queue.extend(requests)
+        return bool(requests)
 
     def begin_change(self) -> ChangeOutcome | None:
         """Begin the exchange for a waiting change, once no other is in progress.
@@ -85,7 +129,7 @@ class Subscription:
 
     def next_frame(self, now: float) -> str | None:
         """Return the frame to send at `now`: at most one per `control_interval`."""
-        if not self._queue or now < self._sent_at + self._codec.control_interval:
+        if not self._queue or now < self._sent_at + self._interval:
             return None
         request = self._queue.popleft()
         self._unanswered.append(request.id)
@@ -97,7 +141,7 @@ class Subscription:
         """Return the seconds until `next_frame` has one to send, at least 0."""
         if not self._queue:
             return math.inf
-        return max(0.0, self._sent_at + self._codec.control_interval - now)
+        return max(0.0, self._sent_at + self._interval - now)
 
     def acknowledge(self, request_id: str | None) -> Subscribed | None:
         """Take the acknowledgement of a request; None acknowledges the oldest one.
@@ -117,7 +161,7 @@ class Subscription:
 
         Before the connection is acknowledged, every refusal is about it.
         """
-        if not self._unanswered:
+        if not self._unanswered or request_id in self._abandoned:
             return False
         return not self.is_live or request_id is None or request_id in self._unanswered
 
@@ -128,7 +172,10 @@ class Subscription:
         them meanwhile.
         """
         asked, live, partly = self._requested, self.is_live, self._sent > 1
+        is_repeating = self._is_repeating
         self._abandon_exchange()
+        if is_repeating:
+            return Refusal(None, "stay")
         outcome = None
         if self.wanted == asked and self.is_changing:
             self.is_changing = False
@@ -152,7 +199,9 @@ class Subscription:
 
     def _abandon_exchange(self) -> None:
         self._requested = None
+        self._is_repeating = False
         self._queue.clear()
+        self._abandoned.update(self._unanswered)
         self._unanswered.clear()
 
     def _request_change(self) -> ChangeOutcome | None:
@@ -181,6 +230,7 @@ class Subscription:
         self.acknowledged = streams
         self.is_live = True
         self._requested = None
+        self._is_repeating = False
         ends_change = self.is_changing and streams == self.wanted
         if ends_change:
             self.is_changing = False

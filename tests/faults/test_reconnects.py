@@ -66,6 +66,7 @@ def feeder(child, feed_name):
             reconnect_delay_base=0.001,
             reconnect_delay_max=0.001,
             max_reconnect_attempts=None,
+            dials_per_minute=0,
         )
         code = FEEDER.format(before=before)
         return child(code, model.to_json(given).decode())

@@ -78,7 +78,8 @@ def show(*things):
     for thing in things:
         log.debug("%r %s", thing, thing)
         inside = getattr(thing, "__dict__", {}).values()
-        show(*(one for one in inside if is_ours(one)))
+        lists = (one for some in inside if isinstance(some, list) for one in some[:9])
+        show(*(one for one in (*inside, *lists) if is_ours(one)))
 
 
 def is_ours(thing):

@@ -18,12 +18,13 @@ _LEVELS = {"info", "warning", "error", "critical", "exception"}
 _PARSERS = {"parser", "subparser"}  # of argparse: `error` ends the command with a text
 # Functions that show, keep or send a text that they are given.
 _SAY = {"warn", "_warn", "print_error", "_say", "_last_error", "_leave"}
+_SAY |= {"leave", "_go_away", "_announce"}  # why a connection is replaced, or waits
 _SAY |= {"malformed", "Malformed", "_explained"}  # parts of others
 _SAY |= {"_refusal", "_failure"}  # the local venue's, to its client
 _SAY |= {"Leftover", "_all_stay"}  # why it has to stay
 _FIND = {"problem", "note"}  # doctor findings: check, found, remedy
 # Functions whose text is shown.
-_RETURN = {"verdict", "_describe", "_why_it_stays"}
+_RETURN = {"verdict", "_listed", "_describe", "_why_it_stays"}
 _RETURN |= {"describe_unknown_command", "describe_unknown_arguments"}
 _RETURN |= {"describe_repeated_option", "suggest_feeds"}
 _NAMED = {"last_error", "reason"}  # keys and keywords whose value is shown

@@ -9,7 +9,14 @@ from support.loopback import STREAMS
 
 from shmfeed.codecs import get_codec
 from shmfeed.settings.model import Settings
-from shmfeed.wire.events import ChangeRefused, Received, StatusChanged, Subscribed
+from shmfeed.wire.events import (
+    ChangeRefused,
+    Connected,
+    ConnectionLost,
+    Received,
+    StatusChanged,
+    Subscribed,
+)
 from shmfeed.wire.session import Session
 
 QUICK = {
@@ -18,19 +25,22 @@ QUICK = {
     "data_timeout": 60.0,
     "reconnect_delay_base": 0.02,
     "reconnect_delay_max": 0.05,
+    "dials_per_minute": 0,
 }
 
 
 class Play:
     """A session, driven by the test.
 
-    `seen` has the venue's events and the outcomes of subscriptions, `changes` the other
-    events of the session.
+    `events` has all events of the session. `seen` has the venue's events and the
+    outcomes of subscriptions, `changes` the other ones; both without what belongs to
+    one connection of several.
     """
 
     def __init__(self, urls, *, codec=None, streams=STREAMS, rng=None, **settings):
         self.waking, self._waking = os.pipe2(os.O_NONBLOCK)
-        extra = {name: settings.pop(name) for name in ("clock",) if name in settings}
+        named = ("clock", "budget")
+        extra = {name: settings.pop(name) for name in named if name in settings}
         tick = settings.pop("tick", 0.02)
         self.session = Session(
             codec or get_codec("wealthai"),
@@ -43,6 +53,7 @@ class Play:
             **extra,
         )
         self.batches = self.session.batches()
+        self.events = []
         self.seen = []
         self.changes = []
         self.states = []
@@ -60,12 +71,20 @@ class Play:
         return condition()
 
     def take(self, batch):
+        self.events += batch
         for event in batch:
             match event:
                 case Received(events):
                     self.seen += events
-                case Subscribed() | ChangeRefused():
+                case Subscribed():
+                    self.seen.append(event._replace(covered=()))
+                case ChangeRefused():
                     self.seen.append(event)
+                case Connected():
+                    self.changes.append(event._replace(connection=0))
+                case ConnectionLost():
+                    lost = event._replace(connection=0, uncovered=(), reason="")
+                    self.changes.append(lost)
                 case _:
                     self.changes.append(event)
             if isinstance(event, StatusChanged) and event.new[:2] != event.old[:2]:

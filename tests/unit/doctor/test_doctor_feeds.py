@@ -67,8 +67,8 @@ def test_a_feeder_in_error_is_a_problem(feed_name, state) -> None:
         writer.close(unlink=True)
     if state == "error":
         assert found.level == "problem"
-        assert f"(pid {os.getpid()}) stopped reconnecting" in found.found
-        assert "--max-reconnect-attempts none" in found.remedy
+        assert f"(pid {os.getpid()}) cannot connect" in found.found
+        assert "comes back by itself" in found.remedy
     else:
         assert found is None
 

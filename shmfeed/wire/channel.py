@@ -1,0 +1,209 @@
+"""One connection from its dial to its end, moved on by steps that never wait.
+
+    dialled -> open -> subscribed, and then as long as it lives
+
+The caller waits for `interest`, together with all other channels, and calls `step`.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from shmfeed.codecs import Codec
+from shmfeed.settings.endpoint import redact
+from shmfeed.settings.model import Settings
+from shmfeed.wire.client import ClientTag, VenueClient
+from shmfeed.wire.connect import ConnectPolicy
+from shmfeed.wire.connection import Connection
+from shmfeed.wire.events import SessionEvent, Streams
+from shmfeed.wire.refusals import RefusalSearch
+from shmfeed.wire.retry import Life
+from shmfeed.wire.silence import SilenceWatch
+from shmfeed.wire.subscription import Subscription
+
+# Seconds between two dials of a session, so that many connections do not begin at once.
+STAGGER = 0.02
+
+
+class DialLimit(Protocol):
+    """The budget of dials that all feeders of a user share."""
+
+    def reserve(self, host: str, port: int) -> float:
+        """Record a dial and return 0.0, or return the seconds until one may begin."""
+        ...
+
+    def block(self, host: str, port: int, seconds: float) -> None:
+        """Let no feeder dial for so long, because the venue asks for it."""
+        ...
+
+
+class Dialer:
+    """What all connections of a session share: settings, codec, clock, and their dials.
+
+    Attributes:
+        codec: The venue's protocol; each connection gets a codec of its own from it.
+        settings: The settings in force. They may be replaced between two steps.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        settings: Settings,
+        rng: random.Random,
+        clock: Callable[[], float],
+        budget: DialLimit | None,
+    ) -> None:
+        self.codec = codec
+        self.settings = settings
+        self.rng = rng
+        self.clock = clock
+        self._budget = budget
+        self._next_dial_at = 0.0
+        self._number = 0
+
+    def due_in(self, now: float) -> float:
+        """Return the seconds until the session may dial again."""
+        return max(0.0, self._next_dial_at - now)
+
+    def reserve(self, url: str, now: float) -> float:
+        """Record a dial and return 0.0, or return the seconds until one may begin."""
+        wait = 0.0 if self._budget is None else self._budget.reserve(*_place(url))
+        if not wait:
+            self._next_dial_at = now + STAGGER
+        return wait
+
+    def block(self, url: str, seconds: float) -> None:
+        """Keep a wait that the venue asks for, for all feeders of this user."""
+        if self._budget is not None:
+            self._budget.block(*_place(url), seconds)
+
+    def dial(
+        self,
+        url: str,
+        subscribed: Streams,
+        streams: Streams,
+        silence: SilenceWatch,
+        line: int,
+        search: RefusalSearch | None,
+    ) -> "Channel":
+        """Return a new connection for `streams`; its first step begins to open it.
+
+        `subscribed` are the streams to go back to if the venue refuses a change.
+        """
+        self._number += 1
+        settings, codec = self.settings, self.codec.fresh()
+        connection = Connection(
+            codec.url(url, streams),
+            max_frame_bytes=settings.max_frame_bytes,
+            policy=connect_policy(settings),
+            clock=self.clock,
+        )
+        subscription = Subscription(
+            codec, subscribed, settings.ack_timeout, settings.control_interval
+        )
+        if streams != subscribed:
+            subscription.change(streams)
+        tag = ClientTag(self._number, line)
+        client = VenueClient(
+            connection, codec, subscription, settings, self.clock, silence, search, tag
+        )
+        return Channel(url, connection, subscription, client, settings.connect_timeout)
+
+
+class Channel:
+    """One connection, its subscription and its client.
+
+    Attributes:
+        number: The number of the connection, which rises over the session.
+        url: The endpoint as the settings name it; it may hold a secret.
+        client: The client; of use once `is_open`.
+        subscription: The streams of the connection.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        connection: Connection,
+        subscription: Subscription,
+        client: VenueClient,
+        timeout: float,
+    ) -> None:
+        self.number = client.tag.number
+        self.url = url
+        self.client = client
+        self.subscription = subscription
+        self.is_open = False
+        self._connection = connection
+        self._opening = connection.opening_steps(timeout)
+        self._events = 0  # to poll for while it opens; 0 before the first step
+        self._has_begun = False
+
+    @property
+    def label(self) -> str:
+        """The endpoint without its query, fit for logs."""
+        return redact(self.url)
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """True once the venue has acknowledged the subscription."""
+        return self.client.acknowledged_at is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """True if `step` has something to do without waiting."""
+        if not self.is_open:
+            return not self._events
+        return not self._has_begun or self.client.is_ready
+
+    def life(self, now: float) -> Life:
+        """Return the life of the connection since its acknowledgement."""
+        since = self.client.acknowledged_at
+        return Life(0.0 if since is None else now - since, self.client.has_data)
+
+    def interest(self, default: int) -> tuple[int, int]:
+        """Return the descriptor to poll, and for which events: `default` once open."""
+        return self._connection.fileno(), default if self.is_open else self._events
+
+    def due_in(self, now: float) -> float:
+        """Return the seconds until `step` has something to do by the clock."""
+        return self.client.due_in(now)
+
+    def step(self, is_readable: bool) -> list[SessionEvent]:
+        """Open the connection, subscribe, or receive; return the events in order.
+
+        Raises:
+            ConnectionLostError: The connection has ended.
+        """
+        if self._has_begun:
+            return self.client.step(is_readable)
+        if self.is_open:
+            self._has_begun = True
+            return self.client.begin(self.subscription.wanted)
+        try:
+            _, self._events = next(self._opening)
+        except StopIteration:
+            self.is_open = True
+            self.client.opened()
+        return []
+
+    def close(self, timeout: float = 0.0) -> None:
+        """Close the connection, and wait up to `timeout` s for the server's answer."""
+        self._opening.close()
+        self.subscription.end()
+        self._connection.close(timeout)
+
+
+def connect_policy(settings: Settings) -> ConnectPolicy:
+    """Return the settings that restrict where a connection may lead."""
+    return ConnectPolicy(
+        settings.allow_insecure,
+        settings.proxy,
+        settings.max_redirects,
+        has_token=bool(settings.csrf_token),
+    )
+
+
+def _place(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)

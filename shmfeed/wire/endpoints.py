@@ -1,0 +1,105 @@
+"""The endpoints of a link, tried in turn: an *attempt* is one pass over all of them.
+
+An endpoint at which the venue has asked for a wait is passed over until then. No I/O.
+"""
+
+from collections.abc import Iterable
+
+from shmfeed.wire.client import RefusedError
+from shmfeed.wire.errors import ClosedError, ConnectionLostError
+from shmfeed.wire.retry import Demand
+
+_POLICY_VIOLATION = 1008
+
+Failure = tuple[str, ConnectionLostError]  # an endpoint without its query, and why
+
+
+class EndpointCycle:
+    """The endpoints, the present attempt's place among them, and its failures."""
+
+    def __init__(self, urls: Iterable[str]) -> None:
+        self._urls = list(urls)
+        self._blocked_until = dict.fromkeys(self._urls, 0.0)
+        self._first = 0  # the endpoint that an attempt begins with
+        self._turn = 0  # endpoints tried by the present attempt
+        self._failures: list[Failure] = []
+
+    @property
+    def is_midway(self) -> bool:
+        """True if the present attempt has tried an endpoint, and others are left."""
+        return self._turn > 0
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The failures of the present attempt."""
+        return self._failures
+
+    @property
+    def next_at(self) -> float:
+        """The time at which the first endpoint may be dialled again."""
+        return min(self._blocked_until.values())
+
+    def next(self, now: float) -> str | None:
+        """Return the endpoint to dial; None if this attempt has none left."""
+        while self._turn < len(self._urls):
+            url = self._urls[(self._first + self._turn) % len(self._urls)]
+            if self._blocked_until[url] <= now:
+                return url
+            self._turn += 1
+        return None
+
+    def begin(self, url: str = "", *, after: bool = False) -> list[Failure]:
+        """Begin a new attempt, at `url` or `after` it. Return the failures so far."""
+        if url:
+            self._first = self._urls.index(url) + after
+        failures, self._failures = self._failures, []
+        self._turn = 0
+        return failures
+
+    def fail(self, label: str, failure: ConnectionLostError) -> bool:
+        """Record a failed endpoint. Return True if it was the attempt's last one."""
+        self._failures.append((label, failure))
+        self._turn += 1
+        return self._turn >= len(self._urls)
+
+    def block(self, url: str, until: float) -> None:
+        """Pass this endpoint over until then."""
+        self._blocked_until[url] = until
+
+    def demand_after_loss(self, failure: ConnectionLostError, now: float) -> Demand:
+        """Return the venue's words about the next dial, after a connection ended so."""
+        wait = 0.0 if self.next_at <= now else failure.retry_after
+        return Demand(wait, _is_violation(failure))
+
+
+def demand_of(failures: list[Failure]) -> Demand:
+    """Return the venue's words about the next attempt, after a failed one."""
+    wait = min(error.retry_after for _, error in failures)
+    return Demand(wait, any(_is_violation(error) for _, error in failures))
+
+
+def was_refused(failures: list[Failure]) -> bool:
+    """Return True if a venue has refused the subscription itself."""
+    return any(isinstance(error, RefusedError) for _, error in failures)
+
+
+def last_error(failures: list[Failure], attempts: int) -> tuple[str, str]:
+    """Return the kind and the text of an attempt's failures; 0 attempts: so far."""
+    refusals = [error for _, error in failures if isinstance(error, RefusedError)]
+    if refusals and attempts:
+        return "subscription", str(refusals[-1])
+    return "connection", _listed(failures, attempts)
+
+
+def _is_violation(failure: ConnectionLostError) -> bool:
+    return isinstance(failure, ClosedError) and failure.code == _POLICY_VIOLATION
+
+
+def _listed(failures: list[Failure], attempts: int) -> str:
+    count = f"{attempts} attempt{'' if attempts == 1 else 's'}"
+    after = f" after {count}" if attempts else ""
+    if len(failures) == 1:
+        ((where, error),) = failures
+        return f"could not connect to {where}{after}: {error}"
+    each = ", ".join(f"{where} ({error})" for where, error in failures)
+    return f"could not connect to {each}{after}"

@@ -1,0 +1,499 @@
+"""A chain of connections for one set of streams: one ends, the next takes its place.
+
+    waiting -> incoming -> serving          the first connection, or one after a loss
+               serving + incoming           a planned change: the new one opens and is
+               serving + draining           acknowledged before the old one is let go
+
+An *attempt* is one pass over all endpoints, without a pause between them. It succeeds
+when the venue acknowledges the subscription; the connection then serves until it is
+lost. `retry.ReconnectPolicy` says when the next attempt begins.
+
+In a planned change both connections deliver, and the ledger takes the duplicates. The
+old one is closed once the new one has brought data. A failed new one leaves the old one
+alone.
+"""
+
+import math
+from collections.abc import Iterable
+
+from shmfeed.bar import StreamKey
+from shmfeed.wire.channel import Channel, Dialer
+from shmfeed.wire.client import LeavingError, SilentError
+from shmfeed.wire.endpoints import EndpointCycle, demand_of, last_error, was_refused
+from shmfeed.wire.errors import ConnectionLostError, OversizedError
+from shmfeed.wire.events import (
+    ChangeRefused,
+    Connected,
+    ConnectionLost,
+    NextAttempt,
+    SessionEvent,
+    SessionStatus,
+    Streams,
+    StreamsRefused,
+    Subscribed,
+)
+from shmfeed.wire.refusals import RefusalSearch
+from shmfeed.wire.retry import ReconnectPolicy
+from shmfeed.wire.silence import SilenceWatch
+
+# Seconds for which a replaced connection goes on while the new one brings no data.
+MOST_OVERLAP = 10.0
+# Seconds after a search for refused symbols failed in which no other one begins, and in
+# which symbols are not asked for after whose refusal the venue hung up.
+SEARCH_PAUSE = 600.0
+
+
+class Link:
+    """One chain of connections. All methods belong to the session's thread.
+
+    Attributes:
+        status: The state of this chain.
+        streams: The streams to carry.
+        subscribed: The streams of the last acknowledgement.
+        is_changing: True while a change of `streams` has no outcome.
+        may_skip: True if a connect may do without streams that the venue refuses.
+    """
+
+    def __init__(
+        self,
+        dialer: Dialer,
+        endpoints: Iterable[str],
+        streams: Streams,
+        line: int = 0,
+        *,
+        may_skip: bool = True,
+    ) -> None:
+        self.status = SessionStatus()
+        self.streams = self.subscribed = streams
+        self.is_changing = False
+        self.may_skip = may_skip
+        self._agreed = streams  # before the change in progress
+        self._dialer = dialer
+        self._endpoints = EndpointCycle(endpoints)
+        self._line = line
+        self._policy = ReconnectPolicy(dialer.settings, dialer.rng)
+        self._silence = SilenceWatch(dialer.settings, dialer.codec.push_interval)
+        self._serving: Channel | None = None
+        self._incoming: Channel | None = None
+        self._draining: Channel | None = None
+        self._is_planned = False  # the policy knows that `serving` is to be replaced
+        self._left_out: frozenset[StreamKey] = frozenset()
+        self._no_search_before = -math.inf
+        self._refused: dict[StreamKey, str] = {}  # not to be asked for yet
+        self._refused_until = -math.inf
+        self._was_connected = False
+        self._reconnects = 0
+        self._has_told_budget = False  # the wait for the budget has been announced
+        self._events: list[SessionEvent] = []
+
+    # What the session asks
+
+    @property
+    def covered(self) -> set[StreamKey]:
+        """The streams that a connection of this chain carries now."""
+        carried: set[StreamKey] = set()
+        for channel in (self._serving, self._draining):
+            if channel is not None:
+                carried.update(channel.subscription.acknowledged)
+        return carried
+
+    @property
+    def is_live(self) -> bool:
+        """True while a connection serves."""
+        return self._serving is not None
+
+    @property
+    def has_given_up(self) -> bool:
+        """True if no attempt follows."""
+        return self._policy.is_exhausted and self._dialer.settings.give_up
+
+    @property
+    def channels(self) -> list[Channel]:
+        """The connections, the oldest first."""
+        three = (self._draining, self._serving, self._incoming)
+        return [channel for channel in three if channel is not None]
+
+    def due_in(self, now: float) -> float:
+        """Return the seconds until `step` has something to do by the clock."""
+        due = math.inf
+        for channel in self.channels:
+            if channel.is_ready:
+                return 0.0
+            due = min(due, channel.due_in(now))
+        if self._wants_dial():
+            due = min(due, max(self._policy.next_at - now, self._dialer.due_in(now)))
+        return max(0.0, due)
+
+    # What the session orders
+
+    def change(self, streams: Streams) -> None:
+        """Replace the streams to carry; a change in progress is superseded.
+
+        The outcome is a ChangeRefused, or a Subscribed with `ends_change`.
+        """
+        if not self.is_changing:
+            self._agreed = self.streams
+        self.streams = streams
+        self.is_changing = True
+        self._left_out &= frozenset(streams)
+
+    def roll_back(self, streams: Streams) -> None:
+        """Carry the streams of before a change that the venue refuses."""
+        self.streams = streams
+        self.is_changing = self.subscribed != streams or self._is_requesting()
+
+    def ask_again(self, streams: Iterable[StreamKey]) -> bool:
+        """Request mute streams again on the live connection. Return True if it does."""
+        if self._serving is None:
+            return False
+        carried = set(streams).intersection(self._serving.subscription.acknowledged)
+        asked = tuple(
+            key for key in self._serving.subscription.acknowledged if key in carried
+        )
+        return bool(asked) and self._serving.subscription.ask_again(asked)
+
+    def replace(self, reason: str) -> None:
+        """Open a new connection and let the present one go once it serves."""
+        if self._serving is not None:
+            self._serving.client.leave(reason)
+            self._note_leaving(self._dialer.clock())
+            self._policy.next_at = 0.0
+        if self._incoming is not None:
+            self._incoming.close()
+            self._incoming = None
+            self._endpoints.begin()
+
+    def use_settings(self) -> None:
+        """Obey the dialer's settings from now on."""
+        self._policy.settings = self._silence.settings = self._dialer.settings
+        if self._serving is not None:
+            self._serving.client.use_limits(self._dialer.settings)
+            self._silence.carry(self._serving.subscription.acknowledged)
+
+    def retry(self) -> list[SessionEvent]:
+        """Dial at once, as if nothing had failed. Return the resulting events."""
+        if self._serving is None:
+            self._policy.begin_again()
+            self.status = self.status._replace(error_kind="")
+            self._show()
+        return self._take_events()
+
+    def close(self, timeout: float = 0.0) -> None:
+        """Close every connection; nothing follows."""
+        for channel in self.channels:
+            channel.close(timeout)
+        self._serving = self._incoming = self._draining = None
+
+    def step(self, ready: set[int]) -> list[SessionEvent]:
+        """Do what is due, with the sockets that are ready, and return the events."""
+        now = self._dialer.clock()
+        if self._draining is not None:
+            self._step_draining(ready, now)
+        if self._serving is not None:
+            self._step_serving(self._serving, ready, now)
+        if self._incoming is not None:
+            self._step_incoming(self._incoming, ready, now)
+        elif not self._events and self._wants_dial() and self._policy.next_at <= now:
+            # After a loss the session hands over its event first: the caller may change
+            # the wanted streams before the next connection opens.
+            self._dial(now)
+        return self._take_events()
+
+    # Steps
+
+    def _wants_dial(self) -> bool:
+        if self._incoming is not None or self.has_given_up:
+            return False
+        return self._serving is None or bool(self._serving.client.leaving)
+
+    def _step_serving(self, channel: Channel, ready: set[int], now: float) -> None:
+        if self.is_changing and self._incoming is None:
+            self._pass_change(channel)
+        try:
+            batch = channel.step(_is_ready(channel, ready))
+        except ConnectionLostError as failure:
+            self._lose(channel, failure, now)
+            return
+        for event in batch:
+            if isinstance(event, Subscribed | ChangeRefused):
+                self._settle(channel, event)
+        self._events += batch
+        if channel.client.leaving:
+            self._note_leaving(now)
+
+    def _pass_change(self, channel: Channel) -> None:
+        wanted = self._asked()
+        if (
+            channel.subscription.wanted != wanted
+            or not channel.subscription.is_changing
+        ):
+            channel.subscription.change(wanted)
+
+    def _settle(self, channel: Channel, outcome: Subscribed | ChangeRefused) -> None:
+        self.subscribed = channel.subscription.acknowledged
+        if isinstance(outcome, ChangeRefused):
+            self.streams = self._agreed
+            self.is_changing = False
+        elif outcome.streams == self._asked():
+            self.is_changing = False
+
+    def _is_requesting(self) -> bool:
+        return any(one.subscription.is_changing for one in self.channels)
+
+    def _asked(self) -> Streams:
+        if not self._left_out:
+            return self.streams
+        return tuple(key for key in self.streams if key not in self._left_out)
+
+    def _step_draining(self, ready: set[int], now: float) -> None:
+        channel, serving = self._draining, self._serving
+        if channel is None:
+            return
+        try:
+            self._events += channel.step(_is_ready(channel, ready))
+        except ConnectionLostError as failure:
+            self._drop_draining(str(failure), isinstance(failure, OversizedError))
+            return
+        if serving is None:
+            return
+        age = now - (serving.client.acknowledged_at or now)
+        if serving.client.has_data:
+            is_over = age > self._dialer.codec.push_interval
+        else:
+            is_over = age > MOST_OVERLAP and not channel.client.is_going_away
+        if is_over:
+            self._events += channel.client.read_rest()
+            self._drop_draining(channel.client.leaving)
+
+    def _drop_draining(self, reason: str, is_oversized: bool = False) -> None:
+        channel, self._draining = self._draining, None
+        if channel is not None:
+            channel.close()
+            reason = self._dialer.settings.redact(reason)
+            lost = ConnectionLost(True, is_oversized, channel.number, (), True, reason)
+            self._events.append(lost)
+
+    def _dial(self, now: float) -> None:
+        url = self._endpoints.next(now)
+        if url is None:
+            if self._endpoints.failures:
+                self._end_attempt(now)
+            else:  # the venue wants a wait at each
+                self._endpoints.begin()
+                self._policy.next_at = self._endpoints.next_at
+            return
+        if self._dialer.due_in(now) or not self._has_budget(url, now):
+            return
+        search = self._search(now)
+        streams = self.streams if search is None else search.asked
+        subscribed = self.subscribed if self.is_changing else streams
+        self._incoming = self._dialer.dial(
+            url, subscribed, streams, self._silence, self._line, search
+        )
+        self._show()
+
+    def _search(self, now: float) -> RefusalSearch | None:
+        is_skipping = self.may_skip and self._dialer.settings.on_refused == "skip"
+        if not is_skipping or self.is_changing:
+            return None
+        known = self._refused if now < self._refused_until else {}
+        may_halve = now >= self._no_search_before
+        return RefusalSearch(self.streams, known, may_halve=may_halve)
+
+    def _has_budget(self, url: str, now: float) -> bool:
+        wait = self._dialer.reserve(url, now)
+        if wait:
+            self._policy.next_at = now + wait
+            if not self._has_told_budget:
+                self._announce(wait, "the dials of this minute are used up")
+            self._show()
+        self._has_told_budget = bool(wait)
+        return not wait
+
+    def _step_incoming(self, channel: Channel, ready: set[int], now: float) -> None:
+        if self.is_changing and self._serving is None:
+            self._pass_change(channel)
+        was_open = channel.is_open
+        try:
+            batch = channel.step(_is_ready(channel, ready))
+        except ConnectionLostError as failure:
+            self._fail(channel, failure, now)
+            return
+        if channel.is_open is not was_open:
+            self._show()
+        if channel.is_acknowledged:
+            self._take_over(channel)
+        for event in batch:
+            if isinstance(event, Subscribed | ChangeRefused):
+                self._settle(channel, event)
+            elif isinstance(event, StreamsRefused):
+                self._left_out |= frozenset(event.streams)
+        self._events += batch
+
+    def _take_over(self, channel: Channel) -> None:
+        if self._draining is not None:
+            self._drop_draining("replaced twice")
+        old, self._draining = self._serving, self._serving
+        self._serving, self._incoming = channel, None
+        self._endpoints.begin(channel.url)
+        self._is_planned = False
+        self._left_out = frozenset()
+        is_reconnect, self._was_connected = self._was_connected, True
+        self._policy.acknowledged()
+        self._reconnects += is_reconnect
+        self._show()
+        planned = old is not None
+        self._events.append(Connected(is_reconnect, channel.number, planned))
+
+    # Ends
+
+    def _note_leaving(self, now: float) -> None:
+        if self._is_planned or self._serving is None:
+            return
+        self._is_planned = True
+        self._policy.planned(now, self._serving.life(now))
+
+    def _lose(self, channel: Channel, failure: ConnectionLostError, now: float) -> None:
+        """Take the end of the serving connection."""
+        channel.close()
+        self._serving = None
+        if self._draining is not None:  # it is replaced by the connection before it
+            self._serving, self._draining = self._draining, None
+        life = channel.life(now)
+        if isinstance(failure, SilentError):
+            self._silence.ended(had_data=life.had_data)
+        if not self._is_planned:
+            self._keep_wait(channel, failure, now)
+            demand = self._endpoints.demand_after_loss(failure, now)
+            self._policy.lost(now, life, demand)
+        self._is_planned = self._serving is not None
+        if self._incoming is None:
+            self._endpoints.begin(channel.url, after=not life.had_data)
+        text = f"lost {channel.label}: {failure}"
+        self._show(error_kind="connection", last_error=text)
+        self._report_loss(channel, failure, was_connected=True)
+        self._announce(self._policy.next_at - now, str(failure))
+
+    def _fail(self, channel: Channel, failure: ConnectionLostError, now: float) -> None:
+        """Take the end of a connection that was not acknowledged."""
+        channel.close()
+        self._incoming = None
+        self._report_loss(channel, failure, was_connected=False)
+        if isinstance(failure, LeavingError) or self._has_learnt(channel, now):
+            self._endpoints.begin()
+            self._show()
+            return
+        self._keep_wait(channel, failure, now)
+        if self._endpoints.fail(channel.label, failure):
+            self._end_attempt(now)
+        elif not self.status.error_kind and self._serving is None:
+            # A pass can take long, so show what is known of it.
+            kind, text = last_error(self._endpoints.failures, 0)
+            self._show(error_kind=kind, last_error=text)
+
+    def _has_learnt(self, channel: Channel, now: float) -> bool:
+        """Return True if the venue hung up after it had named symbols that it refuses.
+
+        The next connection does without them, and asks for them only after a while.
+        """
+        search = channel.client.search
+        if search is None:
+            return False
+        refused = search.left_out
+        is_new = len(refused) > (len(self._refused) if now < self._refused_until else 0)
+        if not is_new or not set(self.streams) - refused.keys():
+            return False
+        self._refused, self._refused_until = dict(refused), now + SEARCH_PAUSE
+        return True
+
+    def _end_attempt(self, now: float) -> None:
+        failures = self._endpoints.begin()
+        self._policy.failed(now, demand_of(failures))
+        if was_refused(failures):
+            self._no_search_before = now + SEARCH_PAUSE
+        kind, text = last_error(failures, self._policy.failures)
+        self._show(error_kind=kind, last_error=text)
+        self._announce(self._policy.next_at - now, str(failures[-1][1]))
+
+    def _keep_wait(
+        self, channel: Channel, failure: ConnectionLostError, now: float
+    ) -> None:
+        if failure.retry_after:
+            self._endpoints.block(channel.url, now + failure.retry_after)
+            self._dialer.block(channel.url, failure.retry_after)
+
+    # What is told
+
+    def _report_loss(
+        self, channel: Channel, failure: ConnectionLostError, *, was_connected: bool
+    ) -> None:
+        is_oversized = isinstance(failure, OversizedError)
+        lost = ConnectionLost(
+            was_connected,
+            is_oversized,
+            channel.number,
+            reason=self._dialer.settings.redact(str(failure)),
+        )
+        self._events.append(lost)
+
+    def _announce(self, seconds: float, reason: str) -> None:
+        if seconds > 0 and not self.has_given_up:
+            reason = self._dialer.settings.redact(reason)
+            self._events.append(NextAttempt(seconds, reason, self.status.endpoint))
+
+    def _show(self, *, last_error: str | None = None, error_kind: str = "") -> None:
+        """Derive the status from what is there, and from an error if there is one."""
+        old = self.status
+        if last_error is None:
+            last_error, error_kind = old.last_error, error_kind or old.error_kind
+        else:  # a server may repeat our secrets
+            last_error = self._dialer.settings.redact(last_error)
+        self.status = old._replace(
+            state=self._state(),
+            phase=self._phase(),
+            endpoint=self._endpoint(),
+            attempts=self._policy.failures,
+            reconnects=self._reconnects,
+            last_error=last_error,
+            error_kind="" if self._serving is not None else error_kind,
+            next_attempt_at=self._next_attempt_at(),
+        )
+
+    def _state(self) -> str:
+        if self._serving is not None:
+            return "connected"
+        if self._policy.is_exhausted:
+            return "error"
+        return "reconnecting" if self._was_connected else "connecting"
+
+    def _phase(self) -> str:
+        if self._serving is not None:
+            return "streaming"
+        if self._incoming is not None and self._incoming.is_open:
+            return "subscribing"
+        return (
+            "connecting" if self._incoming or self._endpoints.is_midway else "waiting"
+        )
+
+    def _endpoint(self) -> str:
+        channel = self._serving or self._incoming
+        return channel.label if channel is not None else self.status.endpoint
+
+    def _next_attempt_at(self) -> float:
+        if self._serving is not None or self._incoming is not None:
+            return 0.0
+        if (
+            self._endpoints.is_midway
+            or self.has_given_up
+            or self._policy.next_at <= self._dialer.clock()
+        ):
+            return 0.0
+        return self._policy.next_at
+
+    def _take_events(self) -> list[SessionEvent]:
+        events, self._events = self._events, []
+        return events
+
+
+def _is_ready(channel: Channel, ready: set[int]) -> bool:
+    return channel.interest(0)[0] in ready or channel.is_ready

@@ -1,0 +1,576 @@
+"""A session over several connections, against real servers on loopback."""
+
+import contextlib
+import json
+import time
+
+import pytest
+from support import loopback
+from support.loopback import acknowledge, bar, raw, venue
+from support.playing import playing, stay
+from support.waiting import until
+
+from shmfeed.codecs.interface import BarEvent, GoingAway
+from shmfeed.codecs.wealthai import WealthaiCodec
+from shmfeed.wire.events import (
+    ChangeRefused,
+    Connected,
+    ConnectionLost,
+    NextAttempt,
+    Received,
+    StreamsRefused,
+    Subscribed,
+)
+
+SLOW = {"reconnect_delay_base": 30.0, "reconnect_delay_max": 60.0}
+SIX = tuple((f"SYM{number}", "1m") for number in range(6))
+
+
+@pytest.fixture
+def play():
+    with contextlib.ExitStack() as stack:
+        yield lambda urls, **options: stack.enter_context(playing(urls, **options))
+
+
+class Parting(WealthaiCodec):
+    """The wealthai protocol with an announcement that the server is about to close."""
+
+    def decode(self, data):
+        return (GoingAway(),) if b"LEAVING" in data else super().decode(data)
+
+
+class Server:
+    """A venue of the wealthai protocol, whose connections the test commands.
+
+    `refuse` is the set of symbols that it refuses; `requests` has the symbols of each
+    CONNECT; `names` says if a refusal names its symbol.
+    """
+
+    def __init__(self, *, names=True, hangs_up=False, delay=0.0):
+        self.connections = []
+        self.requests = []
+        self.refuse = set()
+        self.most = 1000
+        self.names, self.hangs_up, self.delay = names, hangs_up, delay
+
+    def __call__(self, ws):
+        time.sleep(self.delay)
+        for text in ws:
+            said = json.loads(text)
+            if "symbols" not in said:
+                continue
+            self.requests.append(said["symbols"])
+            bad = sorted(self.refuse.intersection(said["symbols"]))
+            reply = {"type": "CONNECTED", "request_id": said["request_id"]}
+            if bad or len(said["symbols"]) > self.most:
+                words = f"unknown symbol {bad[0]}" if self.names and bad else "refused"
+                reply |= {"type": "ERROR", "message": words}
+            elif ws not in self.connections:
+                self.connections.append(ws)
+            ws.send(json.dumps(reply))
+            if bad and self.hangs_up:
+                return
+
+
+def losses(played):
+    return [e for e in played.events if isinstance(e, ConnectionLost)]
+
+
+def refused(played):
+    return [e for e in played.events if isinstance(e, StreamsRefused)]
+
+
+def bars_of(played, symbol):
+    return [e for e in played.all(BarEvent) if e.symbol == symbol]
+
+
+# Make before break
+
+
+def test_a_planned_change_of_connection_leaves_no_stream_uncovered(play):
+    server = Server()
+    with venue(server) as url:
+        played = play(url, max_connection_age=0.3)
+        assert played.until(lambda: played.status.reconnects >= 2)
+        played.close()
+    assert played.status.last_error == ""
+    assert not any(lost.uncovered for lost in losses(played))
+    planned = [e.is_planned for e in played.events if isinstance(e, Connected)]
+    assert planned[:3] == [False, True, True]
+    assert "reconnecting" not in dict(played.states)
+
+
+def test_bars_of_the_old_connection_count_until_the_new_one_delivers(play):
+    server = Server(delay=0.0)
+    with venue(server) as url:
+        played = play(url, codec=Parting("", ""))
+        played.until_seen(Subscribed)
+        server.delay = 0.3
+        old = server.connections[0]
+        old.send("LEAVING")
+        old.send(bar(0))  # while the new connection still opens
+        played.until_seen(BarEvent, 1)
+        assert len(server.connections) == 1
+        assert played.until(lambda: len(server.connections) == 2)
+        old.send(bar(1))  # and after it has been acknowledged
+        played.until_seen(BarEvent, 2)
+        assert not losses(played)
+        server.connections[1].send(bar(2))
+        assert played.until(lambda: losses(played))
+        [lost] = losses(played)
+        assert (lost.is_planned, lost.uncovered) == (True, ())
+        played.close()
+
+
+def test_a_server_that_announces_its_end_is_heard_until_it_hangs_up(play):
+    server = Server(delay=0.0)
+    with venue(server) as url:
+        played = play(url, codec=Parting("", ""))
+        played.until_seen(Subscribed)
+        server.connections[0].send("LEAVING")
+        assert played.until(lambda: len(server.connections) == 2)
+        # The new one is silent, so the old one stays until its server closes it.
+        assert not played.until(lambda: losses(played), seconds=1.5)
+        server.connections[0].close()
+        assert played.until(lambda: losses(played))
+        assert played.status.state == "connected"
+        assert not losses(played)[0].uncovered
+        played.close()
+
+
+def test_a_new_connection_that_fails_leaves_the_old_one_alone(play):
+    server = Server()
+    with venue(server) as url:
+        played = play(url, codec=Parting("", ""))
+        played.until_seen(Subscribed)
+        server.refuse = {"BTCUSDT"}
+        server.connections[0].send("LEAVING")
+        assert played.until(lambda: played.status.attempts >= 4)
+        server.connections[0].send(bar(0))
+        played.until_seen(BarEvent)
+        assert played.status.state == "connected"
+        assert not any(lost.was_connected for lost in losses(played))
+        server.refuse = set()
+        assert played.until(lambda: len(server.connections) == 2)
+        assert played.until(lambda: played.status.attempts == 0)
+        played.close()
+
+
+def test_a_replacement_that_dies_at_once_gives_way_to_the_old_connection(play):
+    server = Server()
+    with venue(server) as url:
+        played = play(url, codec=Parting("", ""), **SLOW)
+        played.until_seen(Subscribed)
+        old = server.connections[0]
+        old.send("LEAVING")
+        played.until_seen(Subscribed, 2)
+        server.connections[1].close()
+        assert played.until(lambda: losses(played))
+        old.send(bar(0))
+        played.until_seen(BarEvent)
+        assert played.status.state == "connected"
+        assert not losses(played)[0].uncovered
+        played.close()
+
+
+def test_control_a_loss_without_a_replacement_uncovers_the_streams(play):
+    server = Server()
+    with venue(server) as url:
+        played = play(url)
+        played.until_seen(Subscribed)
+        server.connections[0].close()
+        assert played.until(lambda: losses(played))
+        assert losses(played)[0].uncovered == (("BTCUSDT", "1m"),)
+        assert "1000" in losses(played)[0].reason
+        played.close()
+
+
+def test_new_settings_replace_every_connection(play):
+    server = Server()
+    with venue(server) as url:
+        played = play(url, streams=SIX, max_streams_per_connection=3, **SLOW)
+        assert played.until(lambda: played.status.state == "connected")
+        played.session.replace_connections()
+        assert played.until(lambda: len(server.connections) == 4)
+        assert played.status.state == "connected"
+        played.close()
+
+
+# Several connections
+
+
+def test_streams_beyond_the_limit_go_over_several_connections(play):
+    server = Server()
+    server.most = 2
+    with venue(server) as url:
+        played = play(url, streams=SIX, max_streams_per_connection=2)
+        assert played.until(lambda: played.status.state == "connected")
+        assert sorted(map(tuple, server.requests)) == [
+            ("SYM0", "SYM1"),
+            ("SYM2", "SYM3"),
+            ("SYM4", "SYM5"),
+        ]
+        covered = [e.covered for e in played.events if isinstance(e, Subscribed)]
+        assert sorted(key for keys in covered for key in keys) == sorted(SIX)
+        assert all(e == Subscribed(SIX) for e in played.all(Subscribed))
+        played.close()
+
+
+def test_control_one_connection_for_all_is_refused(play):
+    server = Server()
+    server.most = 2
+    with venue(server) as url:
+        played = play(url, streams=SIX, max_reconnect_attempts=1, on_refused="fail")
+        assert "refused" in played.until_state("error").last_error
+        played.close()
+
+
+def test_one_lost_connection_uncovers_its_streams_alone(play):
+    server = Server()
+    with venue(server) as url:
+        played = play(url, streams=SIX, max_streams_per_connection=2, **SLOW)
+        assert played.until(lambda: played.status.state == "connected")
+        at = server.requests.index(["SYM2", "SYM3"])
+        server.connections[at].send(bar(0, "SYM2"))
+        played.until_seen(BarEvent)
+        server.connections[at].close()
+        assert played.until(lambda: losses(played))
+        assert losses(played)[0].uncovered == (("SYM2", "1m"), ("SYM3", "1m"))
+        for connection in server.connections[:3]:
+            with contextlib.suppress(Exception):
+                connection.send(bar(1, "SYM0"))
+        played.until_seen(BarEvent, 3)
+        assert played.until(lambda: played.status.state == "connected")
+        assert played.events[-1] is not None
+        back = [e for e in played.events if isinstance(e, Subscribed)][-1]
+        assert back.covered == (("SYM2", "1m"), ("SYM3", "1m"))
+        assert played.status.reconnects == 1
+        played.close()
+
+
+def test_the_state_is_that_of_the_worst_connection(play):
+    server = Server()
+    with venue(server) as url:
+        played = play(url, streams=SIX, max_streams_per_connection=2, **SLOW)
+        assert played.until(lambda: played.status.state == "connected")
+        at = server.requests.index(["SYM4", "SYM5"])
+        server.refuse = {"SYM4", "SYM5"}
+        server.connections[at].close()
+        played.until_state("reconnecting")
+        played.close()
+
+
+def test_a_change_moves_no_stream_and_adds_a_connection(play):
+    server = Server()
+    with venue(server) as url:
+        played = play(url, streams=SIX[:3], max_streams_per_connection=2)
+        assert played.until(lambda: played.status.state == "connected")
+        assert server.requests == [["SYM0", "SYM1"], ["SYM2"]]
+        played.session.change(SIX)
+        assert played.until(lambda: not played.session.is_changing)
+        assert played.all(Subscribed)[-1] == Subscribed(SIX, ends_change=True)
+        assert sorted(server.requests[2:]) == [["SYM2", "SYM3"], ["SYM4", "SYM5"]]
+        assert played.status.state == "connected"
+        played.session.change(SIX[:2])
+        assert played.until(lambda: not played.session.is_changing)
+        assert len(played.session._groups) == 1
+        played.close()
+
+
+@pytest.mark.parametrize("bad", ["SYM3", "SYM5"])
+def test_a_change_that_one_connection_refuses_is_rolled_back_on_all(play, bad):
+    server = Server()
+    with venue(server) as url:
+        played = play(url, streams=SIX[:3], max_streams_per_connection=2)
+        assert played.until(lambda: played.status.state == "connected")
+        server.refuse = {bad}
+        played.session.change(SIX)
+        assert played.until(lambda: not played.session.is_changing)
+        [outcome] = played.all(ChangeRefused)
+        assert bad in outcome.message
+        assert played.session.acknowledged == SIX[:3]
+        until_requested = [["SYM0", "SYM1"], ["SYM2"]]
+        assert played.until(
+            lambda: (
+                [list(dict(g.links[0].subscribed)) for g in played.session._groups]
+                == until_requested
+            )
+        )
+        played.session.change(SIX[:4] if bad == "SYM5" else SIX[:2])
+        assert played.until(lambda: not played.session.is_changing)
+        assert len(played.all(ChangeRefused)) == 1
+        played.close()
+
+
+# Two lines
+
+
+@pytest.mark.parametrize("dies", [0, 1])
+def test_a_stream_is_covered_while_one_of_its_two_lines_is(play, dies):
+    servers = [Server(), Server()]
+    with venue(servers[0]) as first, venue(servers[1]) as second:
+        played = play([first, second], lines=2, **SLOW)
+        assert played.until(lambda: all(server.connections for server in servers))
+        servers[0].connections[0].send(bar(0))
+        servers[1].connections[0].send(bar(0))
+        played.until_seen(BarEvent, 2)
+        lines = {e.line for e in played.events if isinstance(e, Received)}
+        assert lines == {0, 1}
+        servers[dies].connections[0].close()
+        assert played.until(lambda: losses(played))
+        assert not losses(played)[0].uncovered
+        assert played.status.state == "connected"
+        servers[1 - dies].connections[0].send(bar(1))
+        played.until_seen(BarEvent, 3)
+        played.close()
+
+
+def test_streams_are_uncovered_once_both_lines_are_lost(play):
+    servers = [Server(), Server()]
+    with venue(servers[0]) as first, venue(servers[1]) as second:
+        played = play([first, second], lines=2, **SLOW)
+        assert played.until(lambda: all(server.connections for server in servers))
+        for server in servers:
+            server.refuse = {"BTCUSDT"}
+            server.connections[0].close()
+        assert played.until(lambda: len(losses(played)) >= 2)
+        assert [bool(lost.uncovered) for lost in losses(played)[:2]] == [False, True]
+        assert played.until(lambda: played.status.state == "reconnecting")
+        played.close()
+
+
+def test_two_lines_of_one_endpoint_both_use_it(play):
+    server = Server()
+    with venue(server) as url:
+        played = play(url, lines=2)
+        assert played.until(lambda: len(server.connections) == 2)
+        played.close()
+
+
+# Refused symbols
+
+
+def test_a_symbol_that_the_venue_refuses_by_name_is_left_out(play):
+    server = Server()
+    server.refuse = {"SYM2"}
+    with venue(server) as url:
+        played = play(url, streams=SIX)
+        played.until_seen(Subscribed)
+        assert played.status.state == "connected"
+        [event] = refused(played)
+        assert event.streams == (SIX[2],)
+        assert "unknown symbol SYM2" in event.message
+        [subscribed] = [e for e in played.events if isinstance(e, Subscribed)]
+        assert set(subscribed.covered) == set(SIX) - {SIX[2]}
+        assert subscribed.streams == SIX
+        played.close()
+
+
+def test_a_left_out_symbol_is_asked_for_again_at_the_next_connect(play):
+    server = Server()
+    server.refuse = {"SYM2"}
+    with venue(server) as url:
+        played = play(url, streams=SIX)
+        played.until_seen(Subscribed)
+        server.refuse = set()
+        server.connections[0].close()
+        played.until_seen(Subscribed, 2)
+        last = [e for e in played.events if isinstance(e, Subscribed)][-1]
+        assert set(last.covered) == set(SIX)
+        played.close()
+
+
+def test_a_venue_that_hangs_up_at_a_refusal_serves_the_rest(play):
+    server = Server(hangs_up=True)
+    server.refuse = {"SYM2", "SYM4"}
+    with venue(server) as url:
+        played = play(url, streams=SIX, max_reconnect_attempts=4)
+        played.until_seen(Subscribed)
+        left_out = {key for event in refused(played) for key in event.streams}
+        assert left_out == {SIX[2], SIX[4]}
+        played.close()
+
+
+def test_an_unnamed_symbol_is_found_by_halving(play):
+    server = Server(names=False)
+    server.refuse = {"SYM3"}
+    with venue(server) as url:
+        played = play(url, streams=SIX)
+        played.until_seen(Subscribed)
+        assert refused(played)[0].streams == (SIX[3],)
+        assert sorted(server.requests[-1]) == ["SYM0", "SYM1", "SYM2", "SYM4", "SYM5"]
+        played.close()
+
+
+def test_control_with_fail_one_refused_symbol_costs_all(play):
+    server = Server()
+    server.refuse = {"SYM2"}
+    with venue(server) as url:
+        played = play(url, streams=SIX, on_refused="fail", max_reconnect_attempts=1)
+        assert "unknown symbol SYM2" in played.until_state("error").last_error
+        played.close()
+
+
+def test_a_change_fails_as_a_whole(play):
+    server = Server()
+    server.refuse = {"SYM2"}
+    with venue(server) as url:
+        played = play(url, streams=SIX[:2])
+        played.until_seen(Subscribed)
+        played.session.change(SIX)
+        played.until_seen(ChangeRefused)
+        assert not refused(played)
+        assert played.session.acknowledged == SIX[:2]
+        played.close()
+
+
+# What the venue asks for
+
+
+def refusing(status, fields=""):
+    def handler(connection):
+        visits.append(time.monotonic())
+        loopback.read_head(connection)
+        connection.sendall(f"HTTP/1.1 {status}\r\n{fields}\r\n".encode())
+
+    visits = []
+    return handler, visits
+
+
+def test_a_wait_that_the_venue_asks_for_is_kept_and_is_no_failure(play):
+    handler, visits = refusing("429 Too Many Requests", "Retry-After: 1\r\n")
+    with raw(handler) as url:
+        played = play(url, max_reconnect_attempts=1)
+        assert played.until(lambda: len(visits) == 2)
+        assert visits[1] - visits[0] >= 0.9
+        assert played.status.state == "connecting"
+        assert played.status.attempts == 0
+        waits = [e for e in played.events if isinstance(e, NextAttempt)]
+        assert 0.9 <= waits[0].seconds <= 1.5
+        assert "429" in waits[0].reason
+        played.close()
+
+
+def test_control_a_refusal_without_a_wait_is_a_failure(play):
+    handler, visits = refusing("500 Oops")
+    with raw(handler) as url:
+        played = play(url, max_reconnect_attempts=1)
+        played.until_state("error")
+        assert played.until(lambda: len(visits) > 3)  # and the attempts go on
+        played.close()
+
+
+class Budget:
+    """A budget of so many dials, and what it was told."""
+
+    def __init__(self, dials):
+        self.dials, self.blocked = dials, []
+
+    def reserve(self, host, port):
+        self.dials -= 1
+        return 0.0 if self.dials >= 0 else 30.0
+
+    def block(self, host, port, seconds):
+        self.blocked.append(seconds)
+
+
+def test_a_wait_for_the_budget_of_dials_is_no_failure(play):
+    handler, visits = refusing("500 Oops")
+    with raw(handler) as url:
+        played = play(url, budget=Budget(2), max_reconnect_attempts=5)
+        assert played.until(lambda: played.status.next_attempt_at)
+        assert not played.until(lambda: len(visits) > 2, seconds=0.5)
+        assert played.status.attempts == 2
+        waits = [e for e in played.events if isinstance(e, NextAttempt)]
+        assert waits[-1].seconds == 30.0
+        played.close()
+
+
+def test_a_venues_wait_is_told_to_the_budget(play):
+    handler, visits = refusing("429 Too Many Requests", "Retry-After: 77\r\n")
+    with raw(handler) as url:
+        budget = Budget(100)
+        played = play(url, budget=budget)
+        assert played.until(lambda: budget.blocked)
+        assert budget.blocked == [77.0]
+        assert len(visits) == 1
+        played.close()
+
+
+def test_attempts_go_on_in_error_until_the_venue_is_back(play):
+    server = Server()
+    server.refuse = {"BTCUSDT"}
+    with venue(server) as url:
+        played = play(url, max_reconnect_attempts=2)
+        played.until_state("error")
+        assert played.until(lambda: played.status.attempts > 4)
+        server.refuse = set()
+        played.until_state("connected")
+        assert (played.status.attempts, played.status.error_kind) == (0, "")
+        played.close()
+
+
+def test_give_up_ends_the_attempts_until_a_retry(play):
+    handler, visits = refusing("500 Oops")
+    with raw(handler) as url:
+        played = play(url, max_reconnect_attempts=2, give_up=True)
+        played.until_state("error")
+        assert not played.until(lambda: len(visits) > 2, seconds=0.5)
+        assert played.status.next_attempt_at == 0.0
+        played.session.retry()
+        assert played.until(lambda: len(visits) > 2)
+        played.close()
+
+
+# Errors and mute streams
+
+
+def test_an_error_that_answers_no_question_reaches_the_status(play):
+    def handler(ws):
+        acknowledge(ws)
+        ws.send('{"type":"ERROR","message":"symbol BTCUSDT is delisted"}')
+        stay(ws)
+
+    with venue(handler) as url:
+        played = play(url)
+        assert played.until(lambda: played.status.last_error)
+        assert "symbol BTCUSDT is delisted" in played.status.last_error
+        assert (played.status.state, played.status.error_kind) == ("connected", "")
+        played.close()
+
+
+def test_mute_streams_are_asked_for_again_on_the_live_connection(play):
+    server = Server()
+    with venue(server) as url:
+        played = play(url, streams=SIX[:2])
+        played.until_seen(Subscribed)
+        played.session.ask_again([SIX[0]])
+        assert played.until(lambda: len(server.requests) == 2)
+        assert server.requests[1] == ["SYM0", "SYM1"]
+        assert len(server.connections) == 1
+        played.close()
+
+
+def test_a_refused_repetition_ends_nothing(play):
+    server = Server()
+    with venue(server) as url:
+        played = play(url, streams=SIX[:2])
+        played.until_seen(Subscribed)
+        server.refuse = {"SYM0"}
+        played.session.ask_again([SIX[0]])
+        assert not played.until(lambda: losses(played), seconds=0.3)
+        assert played.status.state == "connected"
+        played.close()
+
+
+def test_mute_streams_move_to_a_new_connection(play):
+    server = Server()
+    with venue(server) as url:
+        played = play(url, streams=SIX, max_streams_per_connection=2, **SLOW)
+        assert played.until(lambda: played.status.state == "connected")
+        played.session.move([SIX[3]])
+        assert played.until(lambda: len(server.connections) == 4)
+        assert server.requests[-1] == ["SYM2", "SYM3"]
+        until(lambda: played.status.state == "connected")
+        assert not any(lost.uncovered for lost in losses(played))
+        played.close()
