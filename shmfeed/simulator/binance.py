@@ -16,7 +16,13 @@ import msgspec
 
 from shmfeed.bar import TIMEFRAMES, Bar, StreamKey, Timeframe, check_timeframe
 from shmfeed.errors import BadArgumentError
-from shmfeed.simulator.dialect import POLICY_VIOLATION, Outcome, check_stream_count
+from shmfeed.simulator.dialect import (
+    POLICY_VIOLATION,
+    Outcome,
+    RefusedSymbols,
+    check_stream_count,
+    refuse_none,
+)
 from shmfeed.simulator.frames import text_frame, text_frames
 from shmfeed.simulator.market import STEPS, BarState
 from shmfeed.simulator.options import VenueOptions
@@ -49,8 +55,11 @@ class BinanceDialect:
     max_rate = 5
     numbers_messages = False  # klines have trade ids instead
 
-    def __init__(self, options: VenueOptions) -> None:
+    def __init__(
+        self, options: VenueOptions, refused: RefusedSymbols = refuse_none
+    ) -> None:
         self._options = options
+        self._refused = refused
         self._combined = False
         self._stream_names: dict[str, None] = {}  # in the order of subscription
 
@@ -75,7 +84,10 @@ class BinanceDialect:
         except BadArgumentError as error:
             self._stream_names.clear()
             return _closed_for_excess(str(error), request)
-        return Outcome((), self._keys(), request)
+        keys = self._keys()
+        refused = set(self._refused(key[0] for key in keys))  # a URL gets no error
+        keys = tuple(key for key in keys if key[0] not in refused)
+        return Outcome((), keys, request)
 
     def receive(self, text: str) -> Outcome:
         try:
@@ -95,8 +107,11 @@ class BinanceDialect:
             request_id = message.get("id") if isinstance(message, dict) else None
             return _failure(error.code, str(error), request_id)
         reply = json.dumps({"result": result, "id": request.get("id")})
-        changed = request["method"] in {"SUBSCRIBE", "UNSUBSCRIBE"}
-        return Outcome((reply,), self._keys() if changed else None, request)
+        if request["method"] not in {"SUBSCRIBE", "UNSUBSCRIBE"}:
+            return Outcome((reply,), None, request)
+        subscribed = request["params"] if request["method"] == "SUBSCRIBE" else ()
+        asked = self._keys(subscribed)
+        return Outcome((reply,), self._keys(), request, asked=asked)
 
     def stream_key(self, symbol: str, timeframe: str) -> StreamKey:
         return symbol.upper(), check_timeframe(timeframe)
@@ -104,6 +119,9 @@ class BinanceDialect:
     def encode(self, key: StreamKey, states: Iterable[BarState]) -> list[bytes]:
         dense = self._options.trade_ids == "dense"
         return binance_frames(key, states, self._combined, dense)
+
+    def error(self, text: str) -> str:
+        return json.dumps({"error": {"code": _BAD_REQUEST, "msg": text}})
 
     def encode_copy(self, key: StreamKey, state: BarState) -> bytes:
         return self.encode(key, [state])[0]
@@ -132,6 +150,10 @@ class BinanceDialect:
                 name: None for name in self._stream_names if name not in params
             }
             return None
+        refused = self._refused(key[0] for key in self._keys(params))
+        if refused:
+            text = f"Invalid request: symbols not available: {', '.join(refused)}"
+            raise _RequestError(_BAD_REQUEST, text)
         names = self._stream_names | dict.fromkeys(params)
         check_stream_count(len(names), self._options.max_streams)
         self._stream_names = names
@@ -149,8 +171,8 @@ class BinanceDialect:
         self._combined = given[1]
         return None
 
-    def _keys(self) -> tuple[StreamKey, ...]:
-        found = (self._parse(name) for name in self._stream_names)
+    def _keys(self, names: Iterable[str] | None = None) -> tuple[StreamKey, ...]:
+        found = map(self._parse, self._stream_names if names is None else names)
         return tuple(key for key in found if key is not None)
 
     def _parse(self, name: str) -> StreamKey | None:

@@ -99,6 +99,12 @@ def _add_form(add: Callable[..., object]) -> None:
         help="bars carry ts, the venue's time",
     )
     add(
+        "--grid-phase",
+        type=int,
+        metavar="DAY",
+        help="of bars of 3 days, 0 to 2; default: by symbol",
+    )
+    add(
         "--trade-ids",
         choices=TRADE_IDS,
         help="binance: ids count up by one (dense, default), or have holes",

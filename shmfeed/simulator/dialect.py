@@ -1,6 +1,6 @@
 """The server's half of a venue protocol, as the venue's server uses it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from shmfeed.bar import Bar, StreamKey
@@ -8,6 +8,15 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.simulator.market import BarState
 
 POLICY_VIOLATION = 1008  # WebSocket close code
+
+
+# Returns those of these symbols that the venue refuses now.
+RefusedSymbols = Callable[[Iterable[str]], list[str]]
+
+
+def refuse_none(symbols: Iterable[str]) -> list[str]:  # noqa: ARG001  # one signature
+    """Refuse no symbol."""
+    return []
 
 
 class Outcome(NamedTuple):
@@ -19,6 +28,7 @@ class Outcome(NamedTuple):
         request: The subscription request, parsed; None if the message was not one.
         close_code: Code to close the connection with after the replies, or None.
         reason: The reason in the close frame.
+        asked: The streams that the request names; None: all of `keys`.
     """
 
     replies: tuple[str, ...] = ()
@@ -26,6 +36,7 @@ class Outcome(NamedTuple):
     request: dict[str, Any] | None = None
     close_code: int | None = None
     reason: str = ""
+    asked: tuple[StreamKey, ...] | None = None
 
 
 def check_stream_count(count: int, most: int) -> None:
@@ -65,6 +76,10 @@ class Dialect(Protocol):
 
     def encode(self, key: StreamKey, states: Iterable[BarState]) -> list[bytes]:
         """Return one frame for each state of the market's bars."""
+        ...
+
+    def error(self, text: str) -> str:
+        """Return a message that reports an error and answers no request."""
         ...
 
     def encode_copy(self, key: StreamKey, state: BarState) -> bytes:

@@ -19,7 +19,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import Bar, StreamKey, close_time, duration
+from shmfeed.bar import Bar, StreamKey
+from shmfeed.simulator import grid
 
 Int64s = NDArray[np.int64]
 UInt64s = NDArray[np.uint64]
@@ -98,7 +99,7 @@ def bar(
         step: 0 to STEPS.
     """
     parameters = _parameters(seed, symbol)
-    end = close_time(open_time, timeframe)
+    end = grid.end(open_time, timeframe)
     length, scale = end - open_time, _scale(timeframe)
     first, _ = _sample(parameters, open_time)
     high = low = last = first
@@ -194,7 +195,7 @@ def verify(
 def close_times(open_times: Int64s, timeframe: str) -> Int64s:
     """Return the close times of the bars of these open times: int64 (n,), ms UTC."""
     if timeframe != "1M":
-        return open_times + duration(timeframe)
+        return open_times + grid.length(timeframe)
     months = open_times.view("M8[ms]").astype("M8[M]") + np.timedelta64(1, "M")
     ends: Int64s = months.astype("M8[ms]").view(np.int64)
     return ends
@@ -212,7 +213,7 @@ def _parameters(seed: int, symbol: str) -> _Parameters:
 
 
 def _scale(timeframe: str) -> int:
-    return max(1, duration(timeframe) // 60_000)
+    return max(1, grid.length(timeframe) // 60_000)
 
 
 def _sample(parameters: _Parameters, time: int) -> tuple[int, int]:

@@ -47,6 +47,8 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
         timestamps: Send the venue's time `ts` in bars of the wealthai protocol.
         trade_ids: The trade ids of Binance's bars: "dense" ids count up by one, as on
             spot; "holes" leaves some out, as on futures.
+        grid_phase: Day from which bars of 3 days are counted, 0 to 2 days after the
+            epoch; None: each symbol has its own.
         start: The venue's time at its start, ms UTC; None: now at speed 1, otherwise
             far enough in the past to stay there for a day.
         faults: Comma-separated faults; see faults/spec.py.
@@ -71,6 +73,7 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
     sequence: str = "none"
     timestamps: bool = False
     trade_ids: str = "dense"
+    grid_phase: int | None = None
     start: int | None = None
     faults: str = ""
 
@@ -185,6 +188,7 @@ def _check(options: VenueOptions) -> None:
         ("excess", options.excess in EXCESS, f"one of {' '.join(EXCESS)}"),
         ("sequence", options.sequence in SEQUENCES, f"one of {' '.join(SEQUENCES)}"),
         ("trade_ids", options.trade_ids in TRADE_IDS, f"one of {' '.join(TRADE_IDS)}"),
+        ("grid_phase", options.grid_phase in {None, 0, 1, 2}, "0, 1 or 2"),
         ("update_interval", 0.01 <= options.update_interval <= 3600, "0.01 to 3600 s"),
         ("start", options.start is None or options.start >= 0, "ms UTC, not negative"),
     )

@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
-from shmfeed.bar import Bar, StreamKey, floor
+from shmfeed.bar import Bar, StreamKey
+from shmfeed.simulator import grid
 from shmfeed.simulator.faults import FaultSchedule
 from shmfeed.simulator.market import BarState
 from shmfeed.simulator.options import VenueOptions
@@ -32,7 +33,7 @@ class Producer:
         self._recording: Recording | None = None
         if options.replay is not None:
             self._recording = read_recording(options.replay)
-        self._schedule = Schedule(options.seed)
+        self._schedule = Schedule(options.seed, options.grid_phase)
         self._wake = asyncio.Event()
         self._replays: set[asyncio.Task[None]] = set()
         self._speed = options.speed or 1.0
@@ -138,7 +139,9 @@ class Producer:
     def _start_streams(self, subscriber: Subscriber, keys: Sequence[StreamKey]) -> None:
         now = self.now()
         if self._options.speed is None:  # nothing follows the history
-            forming = [(key, floor(now, key[1])) for key in keys]
+            forming = [
+                (key, grid.begin(now, *key, self._options.grid_phase)) for key in keys
+            ]
         else:
             forming = [(key, self._schedule.add(key, now)) for key in keys]
         if self._options.history:

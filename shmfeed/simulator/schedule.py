@@ -10,7 +10,8 @@ from itertools import repeat
 
 import numpy as np
 
-from shmfeed.bar import StreamKey, close_time, duration, floor
+from shmfeed.bar import StreamKey
+from shmfeed.simulator import grid
 from shmfeed.simulator.market import (
     STEPS,
     BarState,
@@ -29,18 +30,23 @@ _MIN_BARS = 16  # bars of one stream that are computed at once, at least
 
 
 class Schedule:
-    """The streams that have subscribers, each with its forming bar."""
+    """The streams that have subscribers, each with its forming bar.
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
+    Args:
+        seed: The market's seed.
+        phase: Phase of the bars of 3 days, in days; None: it follows from the symbol.
+    """
+
+    def __init__(self, seed: int, phase: int | None = None) -> None:
+        self._seed, self._phase = seed, phase
         self._open_times: dict[StreamKey, int] = {}
         self._closings: list[tuple[int, StreamKey]] = []  # a heap
 
     def add(self, key: StreamKey, now: int) -> int:
         """Follow a stream from `now` on; return the open time of its forming bar."""
         if key not in self._open_times:
-            open_time = self._open_times[key] = floor(now, key[1])
-            heapq.heappush(self._closings, (close_time(open_time, key[1]), key))
+            open_time = self._open_times[key] = grid.begin(now, *key, self._phase)
+            heapq.heappush(self._closings, (grid.end(open_time, key[1]), key))
         return self._open_times[key]
 
     def remove(self, key: StreamKey) -> None:
@@ -59,12 +65,12 @@ class Schedule:
             end, key = self._closings[0]
             yield key, bar_state(self._seed, key, self._open_times[key], STEPS, end)
             self._open_times[key] = end
-            heapq.heapreplace(self._closings, (close_time(end, key[1]), key))
+            heapq.heapreplace(self._closings, (grid.end(end, key[1]), key))
 
     def updates(self, now: int) -> Iterator[tuple[StreamKey, BarState]]:
         """Yield each stream's forming bar as of `now`; call `closings` first."""
         for key, open_time in self._open_times.items():
-            length = close_time(open_time, key[1]) - open_time
+            length = grid.end(open_time, key[1]) - open_time
             step = max(0, min((now - open_time) * STEPS // length, STEPS - 1))
             yield key, bar_state(self._seed, key, open_time, step, now)
 
@@ -73,7 +79,7 @@ def open_times_before(end: int, timeframe: str, count: int) -> Int64s:
     """Return the open times of the `count` bars before the one that opens at `end`."""
     back = np.arange(-count, 0, dtype=np.int64)
     if timeframe != "1M":
-        times = end + back * duration(timeframe)
+        times = end + back * grid.length(timeframe)
     else:
         month = np.datetime64(end, "ms").astype("M8[M]")
         times = (month + back).astype("M8[ms]").view(np.int64)
@@ -125,7 +131,10 @@ def full_speed(
     bar by bar.
     """
     times = {
-        key: open_times_before(floor(now, key[1]), key[1], options.bars) for key in keys
+        key: open_times_before(
+            grid.begin(now, *key, options.grid_phase), key[1], options.bars
+        )
+        for key in keys
     }
     firsts = [(key, int(open_times[0])) for key, open_times in times.items()]
     yield from history(options, encode, firsts)

@@ -6,6 +6,7 @@ import http
 import logging
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import cast
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -16,7 +17,7 @@ from shmfeed.simulator.admission import Admission
 from shmfeed.simulator.binance import BinanceDialect
 from shmfeed.simulator.connection import FaultyConnection
 from shmfeed.simulator.dialect import Dialect, Outcome
-from shmfeed.simulator.faults import ConnectionFaults, FaultSchedule
+from shmfeed.simulator.faults import ConnectionFaults, FaultSchedule, StreamFaults
 from shmfeed.simulator.log import VenueLog
 from shmfeed.simulator.options import VenueOptions, check_faults
 from shmfeed.simulator.producer import Producer
@@ -111,6 +112,7 @@ class VenueServer:
         seed = f"{self.options.seed} venue"
         faults = FaultSchedule(self._faults, seed)
         self.producer.venue_faults = self.admission.faults = faults
+        self._stream_faults = StreamFaults(faults)
         for subscriber in self.subscribers:
             subscriber.set_faults(self._faults_of(subscriber))
 
@@ -123,6 +125,7 @@ class VenueServer:
             subscriber.number,
             subscriber.dialect.encode,
             subscriber.dialect.encode_copy,
+            self._stream_faults.muted_on(subscriber.number),
         )
 
     def _create_connection(self, *args: object, **kwargs: object) -> ServerConnection:
@@ -157,8 +160,11 @@ class VenueServer:
 
     def _dialect(self) -> Dialect:
         if self.options.protocol == "binance":
-            return BinanceDialect(self.options)
-        return WealthaiDialect(self.options)
+            return BinanceDialect(self.options, self._refused)
+        return WealthaiDialect(self.options, self._refused)
+
+    def _refused(self, symbols: Iterable[str]) -> list[str]:
+        return self._stream_faults.refused(symbols)
 
     async def _handle(self, connection: ServerConnection) -> None:
         dialect = self._dialect()
@@ -202,8 +208,18 @@ class VenueServer:
             subscriber.reply(reply, to_subscription=outcome.request is not None)
         accepted = outcome.keys is not None and outcome.close_code is None
         if accepted:
-            self.producer.subscribe(subscriber, outcome.keys or ())
+            self._accept(subscriber, outcome)
         if outcome.request is not None:
             self.log.add_request(outcome.request, accepted)
         if outcome.close_code is not None:
             await subscriber.close(outcome.close_code, outcome.reason)
+
+    def _accept(self, subscriber: Subscriber, outcome: Outcome) -> None:
+        keys = outcome.keys or ()
+        self._stream_faults.take_request(
+            keys if outcome.asked is None else outcome.asked
+        )
+        self.producer.subscribe(subscriber, keys)
+        for symbol in self._stream_faults.refused_later(keys):
+            error = subscriber.dialect.error(f"no data for {symbol}")
+            subscriber.reply(error, to_subscription=False)

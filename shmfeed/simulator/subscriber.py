@@ -116,7 +116,12 @@ class Subscriber:
             made = self.encode(key, [state])
             return [] if is_lost else made
 
-        self._enqueue(frames, _LATE_SIZE)
+        lag = self.faults.lag if self.faults is not None else 0.0
+        if lag:
+            loop = asyncio.get_running_loop()
+            loop.call_later(lag, self._enqueue, frames, _LATE_SIZE)
+        else:
+            self._enqueue(frames, _LATE_SIZE)
 
     def put_bar(
         self, key: StreamKey, bar: Bar, closed: bool | None, event_time: int | None

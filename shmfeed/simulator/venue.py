@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from shmfeed.bar import Bar, check_timeframe, close_time
+from shmfeed.bar import Bar, check_timeframe
+from shmfeed.simulator import grid
 from shmfeed.simulator.admission import refusal
 from shmfeed.simulator.faults import Ending
 from shmfeed.simulator.frames import text_frame
@@ -314,7 +315,7 @@ class Venue:
         Returns:
             The number of clients.
         """
-        end = close_time(open_time, timeframe)
+        end = grid.end(open_time, check_timeframe(timeframe))
         bar = Bar(open_time, end, open, high, low, close, volume, money)
         return self._do(
             lambda server: server.producer.publish_bar(
@@ -327,7 +328,7 @@ class Venue:
     ) -> int:
         """Send the market's bar after `step` updates; return the number of clients."""
         key = symbol, check_timeframe(timeframe)
-        end = close_time(open_time, timeframe)
+        end = grid.end(open_time, check_timeframe(timeframe))
         time = open_time + (end - open_time) * step // STEPS
         state = bar_state(self.options.seed, key, open_time, step, time)
         return self._do(

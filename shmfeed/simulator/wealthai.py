@@ -11,7 +11,13 @@ import msgspec
 
 from shmfeed.bar import Bar, StreamKey, check_timeframe
 from shmfeed.errors import BadArgumentError
-from shmfeed.simulator.dialect import POLICY_VIOLATION, Outcome, check_stream_count
+from shmfeed.simulator.dialect import (
+    POLICY_VIOLATION,
+    Outcome,
+    RefusedSymbols,
+    check_stream_count,
+    refuse_none,
+)
 from shmfeed.simulator.frames import text_frame, text_frames, with_number
 from shmfeed.simulator.market import STEPS, BarState
 from shmfeed.simulator.options import VenueOptions
@@ -34,8 +40,11 @@ class WealthaiDialect:
 
     max_rate = 1000
 
-    def __init__(self, options: VenueOptions) -> None:
+    def __init__(
+        self, options: VenueOptions, refused: RefusedSymbols = refuse_none
+    ) -> None:
         self._options = options
+        self._refused = refused
         self._numbers: dict[StreamKey | None, Iterator[int]] = {}
 
     @property
@@ -82,6 +91,9 @@ class WealthaiDialect:
 
     def going_away(self) -> str | None:
         return None
+
+    def error(self, text: str) -> str:
+        return json.dumps({"type": "ERROR", "message": text})
 
     def encode_bar(
         self, key: StreamKey, bar: Bar, closed: bool | None, event_time: int | None
@@ -138,6 +150,9 @@ class WealthaiDialect:
         timeframes = list(dict.fromkeys(map(check_timeframe, request.resolutions)))
         _check_known("symbols", symbols, self._options.symbols)
         _check_known("resolutions", timeframes, self._options.resolutions)
+        refused = self._refused(symbols)
+        if refused:
+            raise BadArgumentError(f"symbols not available: {', '.join(refused)}")
         return tuple((symbol, name) for symbol in symbols for name in timeframes)
 
     def _refuse_excess(self, message: dict[str, Any], text: str) -> Outcome:

@@ -7,6 +7,7 @@ the faults of one connection.
 from shmfeed.simulator.faults.connection import ConnectionFaults, Ending
 from shmfeed.simulator.faults.injection import FaultSchedule
 from shmfeed.simulator.faults.spec import FAULT_KINDS, Fault, faults_help, parse_faults
+from shmfeed.simulator.faults.streams import StreamFaults
 
 __all__ = [
     "FAULT_KINDS",
@@ -14,6 +15,7 @@ __all__ = [
     "Ending",
     "Fault",
     "FaultSchedule",
+    "StreamFaults",
     "faults_help",
     "parse_faults",
 ]

@@ -10,13 +10,15 @@ from shmfeed.simulator.faults.injection import (
     FRAME_FAULTS,
     FaultSchedule,
     FrameEdit,
+    in_the_future,
     off_grid,
     unquoted_numbers,
     with_event_shift,
     with_larger_volume,
+    with_other_close,
     with_value,
 )
-from shmfeed.simulator.faults.spec import Fault
+from shmfeed.simulator.faults.spec import EVEN, ODD, Fault
 from shmfeed.simulator.market import STEPS, BarState
 
 Encode = Callable[[StreamKey, Sequence[BarState]], list[bytes]]
@@ -62,6 +64,7 @@ class ConnectionFaults:
         encode: The connection's dialect's.
         encode_copy: The same for one state, without a number of its own; None where
             messages have no numbers.
+        is_mute: Tells of a stream whether it is mute; None: no stream is.
 
     Attributes:
         ended: The connection is to be cut once every frame returned so far is written.
@@ -75,10 +78,14 @@ class ConnectionFaults:
         number: int,
         encode: Encode,
         encode_copy: EncodeCopy | None = None,
+        is_mute: Callable[[StreamKey], bool] | None = None,
     ) -> None:
         self.ended = False
         self.delayed: list[tuple[float, bytes]] = []
+        parity = ODD if number % 2 else EVEN
+        faults = [one for one in faults if one.choice not in {ODD, EVEN} - {parity}]
         self._schedule = FaultSchedule(faults, f"{seed} {number}")
+        self._is_mute = is_mute
         self._encode = encode
         self._encode_copy = encode_copy or (lambda key, one: encode(key, [one])[0])
         self._past: dict[StreamKey, _StreamPast] = {}
@@ -88,11 +95,16 @@ class ConnectionFaults:
 
     def frames(self, key: StreamKey, states: Sequence[BarState]) -> list[bytes]:
         """Return the frames to send for these states of one stream."""
+        if self._is_mute is not None and self._is_mute(key):
+            return []
         skew = self._schedule.due("skew-events")
         if skew is not None:
             states = [with_event_shift(state, skew.fault.argument) for state in states]
         sent: list[bytes] = []
-        for state in states:  # encoded in turn: a fault's frames may take a number
+        for made in states:  # encoded in turn: a fault's frames may take a number
+            state = made
+            if made[_STEP] == STEPS and self._schedule.due("disagree"):
+                state = with_other_close(made)
             (frame,) = self._encode(key, [state])
             sent += self._bar_frames(key, state, frame)
         return sent
@@ -100,6 +112,12 @@ class ConnectionFaults:
     def recorded(self, frame: bytes) -> list[bytes]:
         """Return the frames to send for a recorded frame."""
         return [] if self.ended else self._apply(FrameEdit(frame))
+
+    @property
+    def lag(self) -> float:
+        """Seconds that bars are late now."""
+        trigger = self._schedule.due("lag")
+        return trigger.fault.argument if trigger is not None else 0.0
 
     def states(self) -> dict[str, float]:
         """Return the states that are due now, with their arguments."""
@@ -170,6 +188,10 @@ class ConnectionFaults:
     def _add_broken_copies(
         self, key: StreamKey, state: BarState, edit: FrameEdit
     ) -> None:
+        trigger = self._schedule.due("future")
+        if trigger:
+            later = in_the_future(key[1], state, trigger.fault.argument)
+            edit.before.append(self._encode_copy(key, later))
         trigger = self._schedule.due("off-grid")
         if trigger:
             edit.before.append(self._encode_copy(key, off_grid(state, trigger)))

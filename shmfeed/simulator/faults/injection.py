@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 
+from shmfeed.simulator import grid
 from shmfeed.simulator.faults.spec import Fault
 from shmfeed.simulator.frames import payload_of, text_frame, without_number
 from shmfeed.simulator.market import BarState
@@ -76,6 +77,12 @@ class FaultSchedule:
         since = self.since
         due = [trigger for trigger in self._triggers[name] if trigger.is_due(since)]
         return due[0] if due else None
+
+    def all_due(self, name: str) -> list[Fault]:
+        """Return every fault of this name that is due now."""
+        since = self.since
+        triggers = self._triggers.get(name, ())
+        return [trigger.fault for trigger in triggers if trigger.is_due(since)]
 
     def pending(self, name: str) -> list[tuple[float, Fault]]:
         """Return (seconds from now, fault) for each of them that is to begin yet."""
@@ -214,12 +221,29 @@ def off_grid(state: BarState, trigger: FaultTrigger) -> BarState:
     return (state[0] + shift, state[1] + shift, *state[2:])
 
 
+def in_the_future(timeframe: str, state: BarState, seconds: float) -> BarState:
+    """Return the state as that of a bar of the grid that begins later."""
+    begin, least = state[0], state[0] + seconds * 1000
+    if timeframe != "1M":
+        length = grid.length(timeframe)
+        begin += math.ceil((least - begin) / length) * length
+    while begin < least:
+        begin = grid.end(begin, timeframe)
+    return (begin, grid.end(begin, timeframe), *state[2:])
+
+
 def with_value(state: BarState, trigger: FaultTrigger, value: float) -> BarState:
     """Return the state with one of its prices or its volume replaced by `value`."""
     values = [*state[2:7]]
     values[trigger.random.randrange(len(values))] = value
     first, high, low, last, volume = values
     return (*state[:2], first, high, low, last, volume, *state[7:])
+
+
+def with_other_close(state: BarState) -> BarState:
+    """Return the state with another last price, which its high and low allow."""
+    high, low, last = state[3:6]
+    return (*state[:5], low if last != low else high, *state[6:])
 
 
 def with_larger_volume(state: BarState) -> BarState:

@@ -131,6 +131,13 @@ _PACE_UNITS = {f"{unit}/s": size for unit, size in _SIZE_UNITS.items()}
 _TRICKLE = Number("argument", "PACE", "20B/s", _PACE_UNITS, 1.0, 2.0**30)
 _STATUS = Number("argument", "STATUS", "503", _NONE, 400.0, 599.0, 0.0, whole=True)
 _BAN = Number("argument", "LENGTH", "30s", _TIME_UNITS, 0.0, 1e6)
+_STREAM = Word("text", "STREAM", "BTC/1m")
+_SYMBOL = Word("text", "SYMBOL", "BTC")
+ASKED, MOVED = "asked", "moved"
+_UNTIL = Choice("choice", "UNTIL", (ASKED, MOVED), "")
+ODD, EVEN = "odd", "even"
+_WHICH = Choice("choice", "WHICH", (ODD, EVEN), "")
+_AHEAD = Number("argument", "SHIFT", "90m", _TIME_UNITS, 0.001, 1e9)
 _CODE = Number("argument", "CODE", "1013", _NONE, 1000.0, 4999.0, whole=True)
 _NOTICE = Number("argument", "NOTICE", "2s", _TIME_UNITS, 0.0, 1e6)
 # Its unit is required: a bare number is a rate.
@@ -151,6 +158,12 @@ FAULT_KINDS: dict[str, FaultKind] = {
         CLOSES, "the closing frame is sent behind the stream's next one"
     ),
     "revise": FaultKind(CLOSES, "the closed bar is sent again with another volume"),
+    "disagree": FaultKind(
+        CLOSES, "a bar ends with another close, on all connections or half", (_WHICH,)
+    ),
+    "future": FaultKind(
+        FRAMES, "a bar that begins so much later is sent before the frame", (_AHEAD,)
+    ),
     "malformed": FaultKind(FRAMES, "a damaged copy is sent before the frame"),
     "off-grid": FaultKind(
         FRAMES, "a copy with times off the grid is sent before the frame"
@@ -179,6 +192,20 @@ FAULT_KINDS: dict[str, FaultKind] = {
     "mute-pongs": FaultKind(STATE, "nothing is sent, but pings are answered"),
     "trickle": FaultKind(
         STATE, "bytes are sent no faster than this, a few at a time", (_TRICKLE,)
+    ),
+    "lag": FaultKind(
+        STATE, "bars come this much later, on all connections or half", (_DELAY, _WHICH)
+    ),
+    "mute-stream": FaultKind(
+        STATE,
+        "nothing about a stream, until asked again, or moved",
+        (_STREAM, _UNTIL),
+    ),
+    "refuse-symbol": FaultKind(
+        STATE, "a subscription that names this symbol is refused", (_SYMBOL,)
+    ),
+    "refuse-later": FaultKind(
+        STATE, "an error names it after the answer; nothing follows", (_SYMBOL,)
     ),
     "ack-late": FaultKind(
         ANSWERS, "a subscription is answered this much later", (_DELAY,)
@@ -213,7 +240,8 @@ FAULT_KINDS: dict[str, FaultKind] = {
 # Faults that change or repeat a made bar, so they cannot apply to a recording.
 BAR_FAULTS = frozenset(
     {"lost-close", "gap", "late", "delay", "reorder", "revise", "off-grid", "nan"}
-    | {"infinite", "skew", "skew-events"}
+    | {"infinite", "skew", "skew-events", "disagree", "future", "lag", "mute-stream"}
+    | {"refuse-later"}
 )
 
 

@@ -87,6 +87,16 @@ def form(name, rate):
         ("refuse:429:2s", Fault("refuse", 429.0, 1.0, 0.0, ALWAYS, False, wait=2.0)),
         ("refuse:9s:0.5", Fault("refuse", 0.0, 0.5, 0.0, ALWAYS, False, wait=9.0)),
         ("close:1013@2", Fault("close", 1013.0, 1.0, 2.0, ALWAYS, False)),
+        ("future:90m@1", Fault("future", 5400.0, 1.0, 1.0, ALWAYS, True)),
+        (
+            "mute-stream:A/1m:moved@2",
+            Fault("mute-stream", 0.0, 1.0, 2.0, ALWAYS, False, "A/1m", "moved"),
+        ),
+        (
+            "disagree:odd:0.5",
+            Fault("disagree", 0.0, 0.5, 0.0, ALWAYS, False, "", "odd"),
+        ),
+        ("lag:1s", Fault("lag", 1.0, 1.0, 0.0, ALWAYS, False)),
         ("ban:30s@4", Fault("ban", 30.0, 1.0, 4.0, ALWAYS, False)),
         ("going-away:.5@2", Fault("going-away", 0.5, 1.0, 2.0, ALWAYS, False)),
     ],
@@ -131,6 +141,12 @@ def test_a_fault_is_parsed(text, fault):
         ("refuse:0.5:2s", "'2s'"),
         ("close", "no CODE; close:CODE[@SECONDS[+SECONDS]], CODE such as 1013"),
         ("close:99", "'99'"),
+        ("future:0", "no SHIFT; future:SHIFT[:RATE]"),
+        ("mute-stream", "no STREAM; mute-stream:STREAM[:UNTIL]"),
+        ("mute-stream:A:ever", "'ever'; mute-stream:STREAM[:UNTIL]"),
+        ("mute-stream:A+B", "STREAM such as BTC/1m, UNTIL asked or moved"),
+        ("lag:odd", "no DELAY; lag:DELAY[:WHICH]"),
+        ("refuse-symbol:", "''; refuse-symbol:SYMBOL[@SECONDS[+SECONDS]]"),
         ("close:1013:0.5", "'0.5'"),
         ("refuse:500.5", "'500.5'; refuse[:STATUS][:WAIT][:RATE]"),
         ("lost:0.1,cut:x", "fault 'cut:x' is not accepted: 'x'"),
@@ -364,7 +380,7 @@ def test_nothing_follows_a_cut(name):
 
 
 def test_every_fault_of_frames_is_implemented():
-    remembered = {"gap", "late", "off-grid", "nan", "infinite"}
+    remembered = {"gap", "late", "off-grid", "nan", "infinite", "future"}
     assert set(FRAME_FAULTS) | remembered == set(OF_FRAMES)
     lasting = {
         n for n, k in FAULT_KINDS.items() if k.target in {STATE, CLOCK, CONNECTIONS}
@@ -380,6 +396,10 @@ def test_every_fault_of_frames_is_implemented():
         "ban",
         "close",
         "going-away",
+        "lag",
+        "mute-stream",
+        "refuse-symbol",
+        "refuse-later",
         "skew",
         "skew-events",
     }
