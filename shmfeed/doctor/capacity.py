@@ -78,11 +78,20 @@ def check_capacity(settings: Settings) -> Iterator[Finding]:
     yield check_processes()
 
 
+def is_read_only(shared: Path) -> bool:
+    """Return True if the file system of shared memory is mounted read-only here."""
+    return bool(os.statvfs(shared).f_flag & os.ST_RDONLY)
+
+
 def check_mount(shared: Path, mounts: Path = Path("/proc/self/mountinfo")) -> Finding:
     """Check that shared memory is in memory, and writable."""
     name = f"mount of {shared}"
-    if os.statvfs(shared).f_flag & os.ST_RDONLY:
-        return problem(name, "is read-only", f"mount -o remount,rw {shared}")
+    if is_read_only(shared):
+        return problem(
+            name,
+            "is read-only; feeds can be read here, and no feeder can start",
+            f"mount -o remount,rw {shared}",
+        )
     if not os.access(shared, os.W_OK | os.X_OK):
         mode = stat.S_IMODE(shared.stat().st_mode)
         return problem(

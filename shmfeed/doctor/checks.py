@@ -6,7 +6,7 @@ from pathlib import Path
 from shmfeed.doctor.capacity import check_capacity
 from shmfeed.doctor.deleted_segments import check_deleted_segments
 from shmfeed.doctor.environment import accepted_variables, check_environment
-from shmfeed.doctor.feeds import check_feeds
+from shmfeed.doctor.feeds import check_feeds, check_identity
 from shmfeed.doctor.finding import Finding, note, problem
 from shmfeed.doctor.machine import check_machine
 from shmfeed.doctor.permissions import check_config_file, check_permissions
@@ -40,6 +40,7 @@ def run_checks(
         ("config file", lambda: [check_config_file(Path(str(file)))] if file else []),
         ("capacity", lambda: check_capacity(settings)),
         ("permissions", check_permissions),
+        ("identity", lambda: check_identity(settings)),
         ("feeds", check_feeds),
         ("deleted segments", check_deleted_segments),
         ("session", lambda: [check_session()]),

@@ -3,13 +3,20 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from shmfeed.codecs.identity import identity_of
+from shmfeed.doctor.capacity import is_read_only
 from shmfeed.doctor.finding import Finding, note, ok, problem
+from shmfeed.errors import BadArgumentError
 from shmfeed.listing import UNREADABLE, FeedRow, list_feeds
+from shmfeed.segment import platform
+from shmfeed.segment.identity import stored_identity
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import HELD, UNHELD, Leftover, clean_all
+from shmfeed.settings.model import Settings
 from shmfeed.text import counted, mebibytes
 
 _MAX_NAMES = 10
+_IDENTIFYING = ("protocol", "market_type", "venue", "endpoint")
 _PROC = Path("/proc")
 
 
@@ -20,6 +27,15 @@ def check_feeds() -> Iterator[Finding]:
         UnsupportedPlatformError: This platform has no live feeds.
     """
     rows = {row["feed"]: row for row in list_feeds()}
+    if is_read_only(platform.SHARED_MEMORY):  # a lock can be tested by locking alone
+        names = [name for name, row in rows.items() if row["pid"] is not None]
+        yield ok(
+            "feeds",
+            f"alive by their heartbeats: {_join_names(names) or 'none'}; locks and"
+            f" leftovers are not checked where {platform.SHARED_MEMORY} is read-only",
+        )
+        yield from _feeders_in_error(rows)
+        return
     files = clean_all(remove=False)
     held = {file.path for file in files if file.state == HELD}
     names = [name for name in rows if place(name).segment in held]
@@ -29,6 +45,38 @@ def check_feeds() -> Iterator[Finding]:
     yield from _foreign_files(files)
     yield from _feeders_in_error(rows)
     yield check_leftovers(files)
+
+
+def check_identity(settings: Settings) -> Iterator[Finding]:
+    """Compare the identity of the settings with that of the stored bars.
+
+    Settings that name no venue, market or protocol are not compared.
+
+    Raises:
+        UnsupportedPlatformError: This platform has no live feeds.
+    """
+    default = Settings()
+    if all(getattr(settings, name) == getattr(default, name) for name in _IDENTIFYING):
+        return
+    stored = stored_identity(place(settings.feed))
+    try:
+        wanted = identity_of(settings)
+    except BadArgumentError as error:
+        yield problem("identity", str(error), "correct it; no feeder starts with it")
+        return
+    name = f"identity of feed {settings.feed}"
+    if stored is None:
+        yield ok(name, f"{wanted}; no bars of another one are stored")
+    elif stored.matches(wanted):
+        yield ok(name, str(stored))
+    else:
+        yield problem(
+            name,
+            f"its segment is of {stored}, and these settings are of {wanted}; a feeder"
+            " with them is refused",
+            "use another feed name; or stop its feeder and start with --replace, which"
+            " drops the stored bars",
+        )
 
 
 def _unreadable_feeds(

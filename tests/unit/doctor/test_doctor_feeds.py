@@ -8,10 +8,12 @@ from support.forks import Fork
 from support.waiting import until
 
 import shmfeed
-from shmfeed.doctor.feeds import check_feeds
+from shmfeed.doctor.feeds import check_feeds, check_identity
+from shmfeed.identity import make_identity
 from shmfeed.layout import H_ALIVE, H_READY, H_TICK, READY
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import clean_all
+from shmfeed.settings import loading
 from shmfeed.writer import create
 
 
@@ -125,3 +127,31 @@ def test_a_foreign_file_is_a_problem(feed_name) -> None:
     found = findings_about(feed_name)[0][str(path)]
     assert found.level == "problem"
     assert "it cannot be opened as a segment: Is a directory" in found.found
+
+
+USDM = make_identity("binance", "usdm", ["fstream.binance.com"])
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [
+        ({}, None),  # the settings name no venue
+        ({"protocol": "binance", "market_type": "usdm"}, "ok"),
+        ({"protocol": "binance", "market_type": "spot"}, "problem"),
+        ({"endpoint": "wss://fstream.binance.com"}, "problem"),
+    ],
+)
+def test_another_identity_is_a_problem(feed_name, given, level) -> None:
+    create(feed_name, 16, 16, 1, identity=USDM).close()
+    found = list(check_identity(loading.load({"feed": feed_name, **given}, {})))
+    assert [one.level for one in found] == ([level] if level else [])
+    if level == "problem":
+        assert f"is of {USDM}, and these settings are of" in found[0].found
+        assert "--replace" in found[0].remedy
+    create(feed_name, 16, 16, 1).close(unlink=True)
+
+
+def test_a_feed_without_bars_has_any_identity(feed_name) -> None:
+    settings = loading.load({"feed": feed_name, "venue": "x"}, {})
+    (found,) = check_identity(settings)
+    assert (found.level, found.check) == ("ok", f"identity of feed {feed_name}")

@@ -61,7 +61,10 @@ ROOMS = {
         "reading half",
     ),
     "doctor": room(
-        7, "doctor.*", "ground layout settings memory ring segment", "reading half"
+        7,
+        "doctor.*",
+        "ground layout settings memory ring segment codecs",
+        "reading half",
     ),
     "simulator": room(8, "simulator.*", "ground"),
     "strategies": Room(8, "wealthdata.*", frozenset({"ground", "reading half"})),
