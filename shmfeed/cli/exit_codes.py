@@ -44,6 +44,11 @@ MEANINGS: dict[str, dict[int, str]] = {
         FAILED: "the feed cannot be read",
         USAGE: f"there is no such feed or stream, or {_REFUSED}",
     },
+    "reload": {
+        0: "the feeder has read its settings again",
+        FAILED: "a setting is not accepted, and the old ones stay; or no answer came",
+        USAGE: f"no feeder of this feed runs, or {_REFUSED}",
+    },
     "doctor": {
         0: "no problem was found; notes do not count",
         FAILED: "a problem was found",

@@ -22,7 +22,12 @@ def attach_feed(args: argparse.Namespace) -> Feed:
         FeedNotFoundError: There is no such feed.
         ShmfeedError: As `attach` raises it.
     """
+    return attach(chosen_feed(args))
+
+
+def chosen_feed(args: argparse.Namespace) -> str:
+    """Return the name of the feed that `attach_feed` attaches to."""
+    if args.feed is not None:
+        return str(args.feed)
     name = os.environ.get(FEED_VARIABLE, "")
-    if names_no_feed(name):
-        name = ""
-    return attach(name or DEFAULT_FEED if args.feed is None else args.feed)
+    return DEFAULT_FEED if not name or names_no_feed(name) else name

@@ -9,8 +9,8 @@ from shmfeed.codecs import get_codec
 from shmfeed.errors import BadArgumentError
 from shmfeed.feeder.feeder import Feeder
 from shmfeed.feeder.logs import FeederLog
+from shmfeed.feeder.main import handle_signals
 from shmfeed.feeder.main import run as run_feeder
-from shmfeed.feeder.main import stop_on_signals
 from shmfeed.settings import loading
 from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
@@ -52,15 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    arguments = loading.from_options(vars(args))
-    settings = loading.load(arguments | {loading.CONFIG_FILE: args.config})
+    arguments = loading.from_options(vars(args)) | {loading.CONFIG_FILE: args.config}
+    settings = loading.load(arguments)
     if not settings.streams:
         raise BadArgumentError(
             "no streams to subscribe; give --symbols and --resolutions"
         )
-    FeederLog(settings)
-    feeder = Feeder(settings, replace=args.replace)
-    stop_on_signals(feeder, args.unlink)
+    feeder = Feeder(
+        settings,
+        replace=args.replace,
+        source=lambda: loading.load(arguments),
+        feeder_log=FeederLog(settings),
+    )
+    handle_signals(feeder, args.unlink)
     print_notice(_startup_line(settings))
     return run_feeder(feeder)
 

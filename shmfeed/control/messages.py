@@ -18,10 +18,20 @@ from shmfeed import errors
 from shmfeed.errors import BadArgumentError, FeedBusyError, ShmfeedError
 
 VERSION = 1
-OPS = ("status", "subscribe", "release", "start", "stop", "settings", "token")
+OPS = (
+    "status",
+    "subscribe",
+    "release",
+    "start",
+    "stop",
+    "settings",
+    "token",
+    "reload",
+)
 REQUEST_LIMIT = 1 << 20  # bytes of a line
 ANSWER_LIMIT = 1 << 26  # a status names up to 10,000 streams
 
+ABSENT = msgspec.Raw()
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -56,6 +66,7 @@ class ControlRequest(
     unlink: bool = False
     nonce: Annotated[str, msgspec.Meta(max_length=128)] = ""
     token: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    settings: msgspec.Raw = ABSENT
 
     def __repr__(self) -> str:
         return f"ControlRequest(op={self.op!r}, id={self.id}, manager={self.manager!r})"

@@ -9,14 +9,14 @@ Readers see the feeder's state, counters and last error in the segment.
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from typing import Any, cast
 
 from shmfeed.bar import StreamKey
 from shmfeed.codecs import get_codec
 from shmfeed.codecs.identity import identity_of
-from shmfeed.control.messages import ControlRequest
+from shmfeed.control.messages import VERSION, ControlRequest
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.control.server import ControlServer
 from shmfeed.errors import (
@@ -31,6 +31,8 @@ from shmfeed.errors import (
 from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.journal import Journal
+from shmfeed.feeder.logs import FeederLog
+from shmfeed.feeder.reload import Obeying, Reloader
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.layout import MAX_STREAMS, State
@@ -60,6 +62,7 @@ from shmfeed.writer import FeedWriter, create
 log = logging.getLogger(__name__)
 
 RUN = "run"  # the manager's name of a feeder that runs in the foreground
+RELOAD = ControlRequest(v=VERSION, id=0, op="reload")  # as a signal asks for it
 
 
 class Feeder:
@@ -72,18 +75,20 @@ class Feeder:
         pid: int = 0,
         *,
         replace: bool = False,
+        source: Callable[[], Settings] | None = None,
+        feeder_log: FeederLog | None = None,
     ) -> None:
         """Open the feed for writing, without touching the network.
 
         `manager` and `pid` name the process that wants the settings' streams; pid 0 is
-        this process. `replace` drops stored bars of another identity.
+        this process. `replace` drops stored bars of another identity. `source` returns
+        the settings of a reload, and `feeder_log` takes its log settings.
 
         Raises:
             BadArgumentError: There are no streams, or the venue does not offer them.
             ShmfeedError: `create` could not take the feed.
         """
         check_feeder_platform()
-        self._settings = settings
         self._codec = get_codec(
             settings.protocol, settings.market_type, settings.csrf_token
         )
@@ -99,24 +104,32 @@ class Feeder:
         self._subscriptions.put(manager, pid or os.getpid(), streams)
         self._is_foreground = manager == RUN
         self._failure: ShmfeedError | None = None
-        self._unlink = False
+        self._unlink = self._is_reload_due = False
         self._left_out: set[StreamKey] = set()  # the venue refuses them
+        locks = place(settings.feed).directory
+        self._budget = DialBudget(locks, settings.dials_per_minute)
         self._requests = RequestQueue()
         try:
-            self._session = self._make_session(endpoints, streams)
+            self._session = self._make_session(settings, endpoints, streams)
             self._writer = take_feed(settings, streams, replace)
         except BaseException:
             self._requests.close()
             raise
-        self._queue = SubscriptionQueue(
-            self._subscriptions, self._session, self._check_union
-        )
+        session = self._session
+        self._queue = SubscriptionQueue(self._subscriptions, session, self._check_union)
+        own_list = RUN if self._is_foreground else ""
+        obeying = Obeying(self._codec, session, self._queue, self._budget, feeder_log)
+        self._reloader = Reloader(settings, obeying, own_list, source)
         self._intake = Intake(
             self._writer, settings.close_grace, self._codec.flags_closed
         )
         self._intake.set_streams(streams)
         self._journal = Journal(settings.feed)
         self._writer.set_repair_grace(settings.repair_grace)
+
+    @property
+    def _settings(self) -> Settings:
+        return self._reloader.settings
 
     def run(self) -> None:
         """Receive and write bars until `stop`.
@@ -148,6 +161,14 @@ class Feeder:
         self._session.stop()
         self._requests.wake()
 
+    def reload_soon(self) -> None:
+        """Read the settings again soon; the log says what has changed.
+
+        Thread safety: Any thread or signal handler may call it.
+        """
+        self._is_reload_due = True
+        self._requests.wake()
+
     def release(self, manager: str) -> None:
         """Drop the streams of a manager that has ended; stop if no other is left.
 
@@ -156,15 +177,16 @@ class Feeder:
         with suppress(ShmfeedError):  # stopping already
             self._requests.ask(ControlRequest(v=1, id=0, op="release", manager=manager))
 
-    def _make_session(self, endpoints: list[str], streams: Streams) -> Session:
-        locks = place(self._settings.feed).socket.parent
+    def _make_session(
+        self, settings: Settings, endpoints: list[str], streams: Streams
+    ) -> Session:
         return Session(
             self._codec,
-            self._settings,
+            settings,
             endpoints,
             streams,
             wake_fd=self._requests.wake_fd,
-            budget=DialBudget(locks, self._settings.dials_per_minute),
+            budget=self._budget,
         )
 
     def _checked(self, streams: Iterable[tuple[str, str]]) -> Streams:
@@ -194,6 +216,9 @@ class Feeder:
                     self._writer.tick()
                     for pending in self._requests.drain():
                         self._answer(pending)
+                    if self._is_reload_due:
+                        self._is_reload_due = False
+                        self._reloader.reload(PendingRequest(RELOAD))
         finally:
             self._queue.end()
             self._requests.end()
@@ -290,8 +315,10 @@ class Feeder:
             elif request.op == "settings":
                 pending.finish(digests=digests(self._settings, request.nonce))
             elif request.op == "token":
-                self._take_token(request.token)
+                self._reloader.take_token(request.token)
                 pending.finish()
+            elif request.op == "reload":
+                self._reloader.reload(pending)
             elif request.op == "start":
                 self._take(self._session.retry())  # published before it is answered
                 pending.finish()
@@ -305,11 +332,6 @@ class Feeder:
                 )
         except ShmfeedError as error:
             pending.fail(error)
-
-    def _take_token(self, token: str) -> None:
-        """Use another token from the next connection on."""
-        self._settings = self._settings.with_token(token)
-        self._codec.csrf_token = self._settings.csrf_token
 
     def _asked(self, request: ControlRequest) -> Streams:
         symbols, resolutions = request.symbols or (), request.resolutions or ()

@@ -138,7 +138,8 @@ class Journal:
         text = self._status.last_error
         if event.reason and event.reason not in text:
             text = f"lost {self._status.endpoint}: {event.reason}"
-        self._add("loss", text)
+        if text:  # without a reason it was left on purpose
+            self._add("loss", text)
 
     def _next_attempt(self, event: NextAttempt) -> None:
         if not self._failures:

@@ -211,6 +211,12 @@ class FeederLog:
         self._settings = [settings, self._settings[0]]
         self._use(settings, file)
 
+    def check(self, settings: Settings) -> None:
+        """Raise BadArgumentError if `log_file` cannot be written."""
+        file = self._opened(settings)
+        if file is not None:
+            file.close()
+
     def reopen(self) -> None:
         """Open the log file again, as after its rotation."""
         if self._file is not None:

@@ -40,13 +40,17 @@ def main() -> int:
     message = json.loads(line)
     try:
         settings = from_json(json.dumps(message["settings"]).encode())
-        FeederLog(settings)
-        replace = message.get("replace", False)
-        feeder = Feeder(settings, message["manager"], message["pid"], replace=replace)
+        feeder = Feeder(
+            settings,
+            message["manager"],
+            message["pid"],
+            replace=message.get("replace", False),
+            feeder_log=FeederLog(settings),
+        )
     except ShmfeedError as error:
         _report(encode_error(LAUNCH_ID, error))
         return EXIT_FAILED
-    stop_on_signals(feeder)
+    handle_signals(feeder)
     _report(encode_answer(LAUNCH_ID, {"pid": os.getpid()}))
     if settings.stop_with_manager:
         watch = threading.Thread(
@@ -72,19 +76,26 @@ def run(feeder: Feeder) -> int:
     return 0
 
 
-def stop_on_signals(feeder: Feeder, unlink: bool = False) -> None:
-    """Stop the feeder on SIGTERM, SIGINT and SIGHUP. Call it in the main thread."""
+def handle_signals(feeder: Feeder, unlink: bool = False) -> None:
+    """Stop the feeder on SIGTERM and SIGINT, and reload its settings on SIGHUP.
 
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 # signal's
+    A SIGHUP that this process ignores, as under nohup, stays ignored. Call it in the
+    main thread.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 # signal's
         feeder.stop(unlink)
 
-    signals = {signal.SIGTERM, signal.SIGINT}
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-        signals.add(signal.SIGHUP)
-    for number in signals:
-        signal.signal(number, handle)
+    def reload(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 # signal's
+        feeder.reload_soon()
+
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handlers[signal.SIGHUP] = reload
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     # The signal mask is inherited: unblock what a parent had blocked.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
 
 
 def _release_with_manager(feeder: Feeder, manager: str) -> None:

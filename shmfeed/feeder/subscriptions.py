@@ -143,6 +143,27 @@ class SubscriptionQueue:
         self._waiting.append((pending, streams))
         self._advance()
 
+    def replace(self, pending: PendingRequest, streams: Streams) -> None:
+        """Change to these streams, whether the session is connected or not.
+
+        Without a connection the next one asks for them, and the answer comes at once.
+        """
+        if self._session.status.state == "connected":
+            self.subscribe(pending, streams)
+            return
+        manager = pending.request.manager
+        before = self._subscriptions.get(manager)
+        wanted = self._subscriptions.put(manager, pending.request.pid, streams)
+        union = self._subscriptions.union()
+        try:
+            self._check_union(union)
+        except ShmfeedError as error:
+            self._subscriptions.restore(manager, wanted, before)
+            pending.fail(error)
+            return
+        self._session.change(union)
+        pending.finish(streams=len(union))
+
     def drop_manager(self, manager: str) -> None:
         """Drop the manager's streams, without waiting for the venue's answer."""
         self._subscriptions.drop(manager)

@@ -5,7 +5,7 @@ No repr holds the token.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -157,6 +157,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Return a copy that subscribes the streams of `other`, checked already."""
         changes = {"symbols": other.symbols, "resolutions": other.resolutions}
         return _copy(self, changes)
+
+    def with_values_of(self, other: "Settings", names: Iterable[str]) -> "Settings":
+        """Return a copy with the named settings of `other`, checked already.
+
+        Raises:
+            ConflictError: They do not go together with the rest.
+        """
+        return _copy(self, {name: getattr(other, name) for name in names})
 
 
 def from_checked(values: Mapping[str, object]) -> Settings:

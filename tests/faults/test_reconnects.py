@@ -91,7 +91,10 @@ def test_a_thousand_reconnects_leave_no_descriptor_thread_or_megabyte(
         tell(feed_name, "stop", unlink=True)
         server.go_on.release()
         _, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (0, "")
+    assert process.returncode == 0
+    lines = errors.splitlines()  # of the journal, which thins them
+    assert all(": lost ws://" in line for line in lines)
+    assert 0 < len(lines) < 60
     assert after[:2] == before[:2]
     grown = after[2] - before[2]
     print(f"1000 reconnects, resident bytes grown by {grown}")

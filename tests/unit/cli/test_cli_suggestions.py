@@ -62,7 +62,7 @@ def test_a_token_in_an_argument_is_not_printed(arguments, capsys) -> None:
         (["stauts"], "invalid choice: 'stauts'; did you mean status?"),
         (["statu"], "did you mean status?"),  # an abbreviation is a typing mistake
         (["STATUS"], "did you mean status?"),
-        (["xyzzy"], "; one of: run simulate demo status ls tail doctor clean"),
+        (["xyzzy"], "; one of: run simulate demo status ls tail reload doctor clean"),
         (["--versoin"], "did you mean --version?"),
         (["--", "status"], "invalid choice"),
         (["status", "--js"], "arguments: --js; did you mean --json?"),

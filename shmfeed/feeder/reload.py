@@ -1,0 +1,237 @@
+"""Settings read again while a feeder runs: which take effect, and which cannot.
+
+A reload is refused as a whole where a setting of it is wrong. Otherwise it takes over
+what a running feeder can change, and names the rest, which needs a restart.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import msgspec
+
+from shmfeed.codecs import Codec
+from shmfeed.control.messages import ABSENT, VERSION, ControlRequest
+from shmfeed.errors import BadArgumentError, ShmfeedError
+from shmfeed.feeder.logs import FeederLog
+from shmfeed.feeder.requests import PendingRequest
+from shmfeed.feeder.subscriptions import SubscriptionQueue
+from shmfeed.settings.model import Settings, from_json
+from shmfeed.settings.schema import SETTINGS
+from shmfeed.wire.dial_budget import DialBudget
+from shmfeed.wire.session import Session
+
+log = logging.getLogger(__name__)
+
+STREAMS = ("symbols", "resolutions")
+LOG = ("log_level", "log_file", "log_format")
+# A segment, an identity and a ledger are made for these once.
+FIXED = frozenset(
+    {
+        "feed",
+        "protocol",
+        "market_type",
+        "venue",
+        "endpoint",
+        "port",
+        "history",
+        "guard",
+        "max_streams",
+        "lines",
+        "max_streams_per_connection",
+        "sequence",
+        "repair_grace",
+        "close_grace",
+        "stale_after",
+    }
+)
+# A manager alone reads these.
+OF_A_MANAGER = frozenset({"stuck_timeout", "launch", "stop_with_manager"})
+# These take effect from the next connection on, so each one is replaced.
+OF_A_CONNECTION = frozenset(
+    {
+        "csrf_token",
+        "csrf_token_file",
+        "headers",
+        "origin",
+        "subprotocols",
+        "ca_file",
+        "client_cert",
+        "compression",
+        "allow_insecure",
+        "proxy",
+        "proxy_password_file",
+        "max_redirects",
+        "max_frame_bytes",
+    }
+)
+
+
+class Reload(NamedTuple):
+    """The outcome of a comparison of settings.
+
+    `settings` are those in force from now on. `changed` and `fixed` name the settings
+    whose new values take effect, and those that need a restart.
+    """
+
+    settings: Settings
+    changed: tuple[str, ...]
+    fixed: tuple[str, ...]
+
+    @property
+    def needs_connections(self) -> bool:
+        """True if the connections have to be replaced."""
+        return not OF_A_CONNECTION.isdisjoint(self.changed)
+
+    @property
+    def changes_streams(self) -> bool:
+        return not set(STREAMS).isdisjoint(self.changed)
+
+    @property
+    def changes_log(self) -> bool:
+        return not set(LOG).isdisjoint(self.changed)
+
+    def summary(self) -> str:
+        """Return the outcome in words."""
+        parts = [f"{', '.join(self.changed)} changed" if self.changed else "no change"]
+        if self.fixed:
+            verb = "needs" if len(self.fixed) == 1 else "need"
+            parts.append(f"{', '.join(self.fixed)} {verb} a restart")
+        return "; ".join(parts)
+
+
+def compare(old: Settings, new: Settings, keep: frozenset[str] = frozenset()) -> Reload:
+    """Return what a reload changes; the settings in `keep` stay as they are.
+
+    Raises:
+        BadArgumentError: The values that change do not go together with those that
+            need a restart.
+    """
+    differing = [name for name in SETTINGS if getattr(old, name) != getattr(new, name)]
+    changed = tuple(n for n in differing if n not in FIXED | OF_A_MANAGER | keep)
+    fixed = tuple(n for n in differing if n in FIXED)
+    return Reload(old.with_values_of(new, changed), changed, fixed)
+
+
+class Obeying(NamedTuple):
+    """The parts of a feeder that obey settings which may change."""
+
+    codec: Codec
+    session: Session
+    queue: SubscriptionQueue
+    budget: DialBudget
+    log: FeederLog | None
+
+
+class Reloader:
+    """The settings in force, and their change while the feeder runs.
+
+    Only the main loop uses it.
+
+    Attributes:
+        settings: The settings in force.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        parts: Obeying,
+        own_list: str = "",
+        source: Callable[[], Settings] | None = None,
+    ) -> None:
+        """Change nothing yet.
+
+        Args:
+            settings: The settings at the start.
+            parts: The parts of the feeder that obey them.
+            own_list: The name under which the feeder itself wants the streams of the
+                settings; empty if only managers want streams.
+            source: Returns the settings of a reload that brings none.
+        """
+        self.settings = settings
+        self._codec, self._session, self._queue, self._budget, self._log = parts
+        self._own_list = own_list
+        self._source = source
+
+    def reload(self, pending: PendingRequest) -> None:
+        """Take over the settings of a request, else of the source, and answer."""
+        if self._log is not None:
+            self._log.reopen()
+        try:
+            outcome = self._compared(pending.request.settings)
+            if outcome.changes_streams:
+                self._change_streams(pending, outcome)
+            else:
+                self._take_over(pending, outcome)
+        except ShmfeedError as error:
+            _refuse(pending, error)
+
+    def take_token(self, token: str) -> None:
+        """Use another token, on connections that replace those with the old one."""
+        new = self.settings.with_token(token)
+        if new.csrf_token != self.settings.csrf_token:
+            self._put(new, needs_connections=True)
+
+    def _compared(self, given: msgspec.Raw) -> Reload:
+        if given != ABSENT:
+            new = from_json(bytes(given))
+        elif self._source is not None:
+            new = self._source()
+        else:
+            new = self.settings
+        # The streams of a manager are its own to change.
+        keep = frozenset[str]() if self._own_list else frozenset(STREAMS)
+        outcome = compare(self.settings, new, keep)
+        if self._log is not None and outcome.changes_log:
+            self._log.check(new)
+        return outcome
+
+    def _change_streams(self, pending: PendingRequest, outcome: Reload) -> None:
+        """Change the streams first: the venue may refuse them."""
+        keys = outcome.settings.streams
+        streams = tuple(dict.fromkeys(self._codec.stream_key(*key) for key in keys))
+        if not streams:
+            raise BadArgumentError(
+                "no streams to subscribe; give symbols and resolutions"
+            )
+
+        def settled(answer: "Future[dict[str, Any]]") -> None:
+            try:
+                answer.result()
+                self._take_over(pending, outcome)
+            except ShmfeedError as error:
+                _refuse(pending, error)
+
+        own = self._own_list
+        request = ControlRequest(
+            v=VERSION, id=0, op="subscribe", manager=own, pid=os.getpid()
+        )
+        change = PendingRequest(request)
+        change.answer.add_done_callback(settled)
+        self._queue.replace(change, streams)
+
+    def _take_over(self, pending: PendingRequest, outcome: Reload) -> None:
+        if self._log is not None and outcome.changes_log:
+            self._log.change(outcome.settings)
+        self._put(outcome.settings, outcome.needs_connections)
+        summary = outcome.summary()
+        log.info("settings reloaded: %s", summary)
+        pending.finish(changed=outcome.changed, fixed=outcome.fixed, summary=summary)
+
+    def _put(self, settings: Settings, needs_connections: bool) -> None:
+        self.settings = settings
+        self._budget.per_minute = settings.dials_per_minute
+        if needs_connections:
+            self._codec.csrf_token = settings.csrf_token
+            self._session.replace_connections(settings)
+        else:
+            self._session.use_settings(settings)
+
+
+def _refuse(pending: PendingRequest, error: ShmfeedError) -> None:
+    # The text alone: a record that is kept would keep the frames of the error.
+    text = str(error)
+    log.warning("the settings were not reloaded, the old ones stay: %s", text)
+    pending.fail(error)
