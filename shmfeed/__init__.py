@@ -30,16 +30,11 @@ if TYPE_CHECKING:
     from shmfeed.c_headers import get_include
     from shmfeed.core import RingWriter, Rows, Slice, kept_bytes
     from shmfeed.feed import Cut, Feed, Ring, attach, cut, wait
+    from shmfeed.health import Health, RingStatus
     from shmfeed.layout import State
     from shmfeed.manager import WebSocketManager, get_websocket_manager
     from shmfeed.settings.arguments import SettingsArguments
-    from shmfeed.status import (
-        ConnectionStatus,
-        FeedStatus,
-        Health,
-        RingStatus,
-        StreamStatus,
-    )
+    from shmfeed.status import ConnectionStatus, FeedStatus, StreamStatus
     from shmfeed.writer import FeedWriter, create
 
 __all__ = [
@@ -99,16 +94,11 @@ if not TYPE_CHECKING:
         "shmfeed.c_headers": ("get_include",),
         "shmfeed.core": ("RingWriter", "Rows", "Slice", "kept_bytes"),
         "shmfeed.feed": ("Cut", "Feed", "Ring", "attach", "cut", "wait"),
+        "shmfeed.health": ("Health", "RingStatus"),
         "shmfeed.layout": ("State",),
         "shmfeed.manager": ("WebSocketManager", "get_websocket_manager"),
         "shmfeed.settings.arguments": ("SettingsArguments",),
-        "shmfeed.status": (
-            "ConnectionStatus",
-            "FeedStatus",
-            "Health",
-            "RingStatus",
-            "StreamStatus",
-        ),
+        "shmfeed.status": ("ConnectionStatus", "FeedStatus", "StreamStatus"),
         "shmfeed.writer": ("FeedWriter", "create"),
     }
     _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

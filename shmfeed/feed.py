@@ -30,6 +30,7 @@ from shmfeed.core import (
     read_cut,
 )
 from shmfeed.errors import BadArgumentError, FeedNotFoundError
+from shmfeed.health import RingStatus, explain_health, ring_status
 from shmfeed.layout import H_WAKE, Geometry
 from shmfeed.memory.catalog import stream_not_found
 from shmfeed.memory.keeping import keep_limit
@@ -48,11 +49,9 @@ from shmfeed.status import (
     ConnectionStatus,
     FeedStatus,
     Heartbeat,
-    RingStatus,
     connection_status,
     feed_status,
     heartbeat,
-    ring_status,
 )
 from shmfeed.text import repr_short
 from shmfeed.validation import (
@@ -334,6 +333,12 @@ class Ring(ReattachingReader):
     def status(self) -> RingStatus:
         """Return age, state and health of this stream."""
         return ring_status(self._current_reader(), self.timeframe)
+
+    def why(self) -> str:
+        """Return why the stream has its health, in words; "" for live and quiet."""
+        reader = self._current_reader()
+        status = ring_status(reader, self.timeframe)
+        return explain_health(reader, self.timeframe, status.health)
 
     def __repr__(self) -> str:
         return f"<Ring {self.symbol} {self.timeframe} of feed {self._feed.name!r}>"

@@ -3,10 +3,11 @@
 from typing import Literal, TypedDict
 
 from shmfeed.errors import FeedNotFoundError, ShmfeedError
+from shmfeed.health import Health
 from shmfeed.layout import State
 from shmfeed.segment.inventory import feeds_with_segment
 from shmfeed.segment.mapping import Place, open_segment, place
-from shmfeed.status import Health, feed_status
+from shmfeed.status import feed_status
 
 UNREADABLE: Literal["unreadable"] = "unreadable"
 _NOT_READY = (

@@ -4,6 +4,7 @@ They are the header's, for the feed, and those of a stream's catalog entry. A st
 reads them in `status.py`; no bar depends on them.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 
 from shmfeed.bar import StreamKey
@@ -53,7 +54,8 @@ class FeedMarks:
     """The half of a FeedWriter that leaves what a status shows.
 
     Each method raises FeedLostError once the right to write has ended, and stores
-    nothing then. A stream that the feed does not carry is a BadArgumentError.
+    nothing then. Those that name one stream raise BadArgumentError if the feed does not
+    carry it.
 
     Thread safety: the writing thread alone may call it.
     """
@@ -64,13 +66,13 @@ class FeedMarks:
         self._catalog = catalog
         self._what = what
         self._note = Latch(self._words, H_NOTE, NOTE_WORDS)
+        self._marks_connections = False
 
     # What an earlier feeder said is forgotten: this one may not say it again.
 
     def _reset_feed(self, state: int) -> None:
         ints = self._words.ints
-        ints[H_STATE] = state
-        ints[H_STATE_SINCE] = boot_ns()
+        self._store_state(state)
         for word in (H_CLOCK_KNOWN, H_CLOCK_OFFSET, H_NEXT_ATTEMPT, H_REPAIR_GRACE):
             ints[word] = 0
 
@@ -84,21 +86,28 @@ class FeedMarks:
     def set_state(self, state: "State") -> None:
         """Set the connection's state, of several connections the worst.
 
-        A stream's health follows `mark_connection`, not this. Raises BadArgumentError
-        if it is not one of `layout.STATES`.
+        Until the first call of `mark_connection` it is that of every stream. Raises
+        BadArgumentError if it is not one of `layout.STATES`.
         """
         self._owner.check(self._what)
         new = STATES.index(check_choice("state", state, STATES))
         ints = self._words.ints
         if ints[H_STATE] != new:
-            ints[H_STATE_SINCE] = boot_ns()
-            ints[H_STATE] = new
+            self._store_state(new)
+            if not self._marks_connections:
+                self._mark_connection(self._catalog.index, new == CONNECTED)
 
-    def set_next_attempt(self, seconds: float | None) -> None:
-        """Set the time until the next attempt to connect; None if none is planned."""
+    def _store_state(self, state: int) -> None:
+        self._words.ints[H_STATE_SINCE] = time.time_ns() // _MS
+        self._words.ints[H_STATE] = state
+
+    def set_next_attempt(self, at: float) -> None:
+        """Set when a connection is tried next: CLOCK_BOOTTIME in seconds, 0 if none is.
+
+        Readers see the time that is left.
+        """
         self._owner.check(self._what)
-        at = 0 if seconds is None else boot_ns() + round(seconds * _SECOND)
-        self._words.ints[H_NEXT_ATTEMPT] = at
+        self._words.ints[H_NEXT_ATTEMPT] = round(at * _SECOND)
 
     def set_repair_grace(self, seconds: float) -> None:
         """Set how long a stream may count as recovering after its connection's return.
@@ -159,13 +168,23 @@ class FeedMarks:
     ) -> None:
         """Record that streams have lost their connection, or have one again.
 
-        A stream that is so marked already keeps its time.
+        A stream that is so marked already keeps its time. One that the feed does not
+        carry is passed over: a connection may have more than there is memory for.
         """
-        ints, now = self._words.ints, boot_ns()
+        self._owner.check(self._what)
+        self._marks_connections = True
+        self._mark_connection(streams, is_connected)
+
+    def _mark_connection(
+        self, streams: Iterable[StreamKey], is_connected: bool
+    ) -> None:
+        ints, now, numbers = self._words.ints, boot_ns(), self._catalog.index
         for key in streams:
-            at = self._entry(key)
+            if key not in numbers:
+                continue
+            at = self.geometry.entry_word(numbers[key])
             if is_connected and ints[at + E_AWAY]:
-                ints[at + E_BACK] = now
+                ints[at + E_BACK] = now if ints[H_REPAIR_GRACE] else 0
                 ints[at + E_AWAY] = 0
             elif not is_connected and not ints[at + E_AWAY]:
                 ints[at + E_AWAY] = now

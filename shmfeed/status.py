@@ -1,29 +1,36 @@
 """Status of a feed and of its streams, read from the segment."""
 
-from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast, get_args
+from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
-from shmfeed.bar import TIMEFRAMES, duration, stale_after
-from shmfeed.core import ReattachingReader, RingReader, oldest_live_age
+from shmfeed.core import RingReader
+from shmfeed.health import (
+    Health,
+    connection_state,
+    explain_health,
+    seconds_since,
+    stream_status,
+    worst_health,
+)
 from shmfeed.layout import (
-    AHEAD_NS,
-    CONNECTED,
     COUNTERS,
+    E_COUNTERS,
     E_GAPS,
-    E_RECOVERING,
-    E_SINCE,
-    E_SUBSCRIBED,
-    E_UPDATED,
+    E_REASON,
+    H_CLOCK_KNOWN,
+    H_CLOCK_OFFSET,
     H_COUNTERS,
     H_LAST_MESSAGE,
+    H_NEXT_ATTEMPT,
     H_NOTE,
     H_STARTED,
     H_STATE,
+    H_STATE_SINCE,
     H_TICK,
     H_WRITER_EPOCH,
     H_WRITER_PID,
     NOTE_WORDS,
-    STATES,
+    REASONS,
+    STREAM_COUNTERS,
     State,
 )
 from shmfeed.memory.catalog import Entry, entries
@@ -35,34 +42,15 @@ from shmfeed.memory.words import Ints, Latch, boot_ns
 from shmfeed.segment.mapping import Mapping
 from shmfeed.validation import DEFAULT_FEED
 
-Health = Literal["live", "quiet", "recovering", "stale", "dead"]  # from best to worst
-HEALTHS: tuple[Health, ...] = get_args(Health)
-
 _SECOND = 1_000_000_000
-_MS = 1_000_000
 _DISCONNECTED: State = "disconnected"
-_QUIET_GRACE_NS = 2 * _SECOND
-# By timeframe, ns without an update until a stream is quiet, and until it is stale.
-_SILENCES = {
-    timeframe: (
-        duration(timeframe) * _MS + _QUIET_GRACE_NS,
-        stale_after(timeframe) * _SECOND,
-    )
-    for timeframe in TIMEFRAMES
+_REFUSED = REASONS.index("refused")
+# The health of a feed without streams that count, by state; else it is stale.
+_WITHOUT_STREAMS: dict[State, Health] = {
+    "connected": "quiet",
+    "connecting": "recovering",
+    "reconnecting": "recovering",
 }
-_make_tuple = tuple.__new__  # saves a tenth of a microsecond over a NamedTuple's own
-
-
-class RingStatus(NamedTuple):
-    """The status of one stream, as of the read.
-
-    `age` is seconds since the stream's last update, None before the first one.
-    `state` is the connection's. `health` is the stream's.
-    """
-
-    age: float | None
-    state: State
-    health: Health
 
 
 class Heartbeat(NamedTuple):
@@ -88,6 +76,10 @@ class StreamStatus(TypedDict):
     age: float | None  #: seconds since the last update, None before the first one
     gaps: int  #: missing bars so far
     health: Health
+    why: str  #: why the stream has this health; "" for live and quiet
+    messages: int  #: messages of the venue for this stream
+    dropped: int  #: of them, those that gave no bar and no update
+    missed: int  #: by the venue's numbers, messages that never came
 
 
 class ConnectionStatus(TypedDict):
@@ -121,10 +113,16 @@ class FeedStatus(TypedDict):
 
     feed: str
     state: State
-    health: Health  #: the worst of the subscribed streams
+    #: The worst of the streams; those that are closed or left out do not count.
+    health: Health
     pid: int | None  #: pid of the feeder, None when it is dead
     writer: int | None  #: pid of the last feeder, alive or dead
     uptime: float | None  #: seconds, None when the feeder is dead
+    #: ms UTC of the last change of `state`, None if it is not known.
+    state_since: int | None
+    next_attempt_in: float | None  #: seconds until a connection is tried, or None
+    #: Seconds, the venue's clock minus this host's, None if it is not known.
+    clock_offset: float | None
     symbols: list[str]
     resolutions: list[str]
     endpoint: str | None
@@ -149,78 +147,13 @@ class FeedStatus(TypedDict):
     oversized: int
     missed: int
     disagreements: int
+    wants: dict[str, Any]  #: reserved: which process wants which streams
+    #: The subscribed streams, and those that the venue refused.
     streams: list[StreamStatus]
     phase: NotRequired[str]
     attempts: NotRequired[int]
     losses: NotRequired[int]
     error_kind: NotRequired[str]
-
-
-def connection_state(ints: Ints, alive: bool) -> State:
-    """Return the connection's state: disconnected when the feeder is dead."""
-    state = ints[H_STATE]
-    return STATES[state] if alive and 0 <= state < len(STATES) else _DISCONNECTED
-
-
-def quiet_ns(timeframe: str) -> int:
-    """Return the time after its last update for which a stream is live, in ns."""
-    return _SILENCES[timeframe][0]
-
-
-def ring_status(reader: RingReader, timeframe: str) -> RingStatus:
-    """Return the status of a reader's stream. The core decides the usual case."""
-    age = reader.live_age(_SILENCES[timeframe][0])
-    if age is not None:
-        return _make_tuple(RingStatus, (age, "connected", "live"))
-    return entry_status(reader.words.ints, reader.entry, timeframe)
-
-
-def rings_status(
-    rings: Iterable[ReattachingReader], timeframe: str
-) -> RingStatus | None:
-    """Return the status of rings of one timeframe, with the oldest age.
-
-    Return None if one of them is not live: `ring.status()` then says which.
-    """
-    age = oldest_live_age(rings, _SILENCES[timeframe][0])
-    return None if age is None else RingStatus(age, "connected", "live")
-
-
-def entry_status(ints: Ints, entry: int, timeframe: str) -> RingStatus:
-    """Return the status of the stream whose catalog entry begins at word `entry`."""
-    now = boot_ns()
-    updated = ints[entry + E_UPDATED]
-    age = _seconds_since(updated, now)
-    if not is_alive(ints, now):
-        return _make_tuple(RingStatus, (age, _DISCONNECTED, "dead"))
-    if not _is_ready(ints, now):
-        return _make_tuple(RingStatus, (age, connection_state(ints, True), "stale"))
-    health = _health(ints, entry, timeframe, now, updated)
-    return _make_tuple(RingStatus, (age, "connected", health))
-
-
-def _seconds_since(moment: int, now: int) -> float | None:
-    # 0 is "never". A time far in the future is damage.
-    if 0 < moment <= now:
-        return (now - moment) / _SECOND
-    return 0.0 if now < moment <= now + AHEAD_NS else None
-
-
-def _is_ready(ints: Ints, now: int) -> bool:
-    return ints[H_STATE] == CONNECTED and is_working(ints, now)
-
-
-def _health(ints: Ints, entry: int, timeframe: str, now: int, updated: int) -> Health:
-    if not ints[entry + E_SUBSCRIBED]:  # a new bar may be there, none will follow
-        return "stale"
-    if ints[entry + E_RECOVERING]:
-        return "recovering"
-    quiet_ns, stale_ns = _SILENCES[timeframe]
-    since = ints[entry + E_SINCE]
-    silent = now - (updated if updated > since else since)  # noqa: FURB136 # hot
-    if not -AHEAD_NS <= silent <= stale_ns:
-        return "stale"
-    return "live" if updated and now - updated <= quiet_ns else "quiet"
 
 
 def feed_status(mapping: Mapping, feed: str) -> FeedStatus:
@@ -230,13 +163,16 @@ def feed_status(mapping: Mapping, feed: str) -> FeedStatus:
     """
     ints, now = mapping.words.ints, boot_ns()
     alive = is_alive(ints, now)
-    subscribed = [e for e in entries(mapping.words, mapping.geometry) if e.subscribed]
-    streams = [_stream_status(mapping, entry) for entry in subscribed]
+    carried = entries(mapping.words, mapping.geometry)
+    listed = [entry for entry in carried if _is_listed(mapping, entry)]
+    subscribed = [entry for entry in listed if entry.subscribed]
+    streams = [_stream_status(mapping, entry) for entry in listed]
     counters = ints[H_COUNTERS : H_COUNTERS + len(COUNTERS)].tolist()
+    state = connection_state(ints, alive)
     found: dict[str, Any] = {
         **status_without_feed(feed),
-        "state": connection_state(ints, alive),
-        "health": _feed_health(ints, now, streams) if alive else "dead",
+        "state": state,
+        "health": _feed_health(mapping, now, listed, streams) if alive else "dead",
         "pid": ints[H_WRITER_PID] if alive else None,
         "uptime": (now - ints[H_STARTED]) / _SECOND if alive else None,
         "symbols": list(dict.fromkeys(entry.symbol for entry in subscribed)),
@@ -244,6 +180,7 @@ def feed_status(mapping: Mapping, feed: str) -> FeedStatus:
         "last_message_age": _message_age(ints, now, streams),
         **_read_note(mapping),
         **_identity_keys(mapping),
+        **_times(mapping, alive, now),
         **dict(zip(COUNTERS, counters, strict=True)),
         "streams": streams,
     }
@@ -288,6 +225,10 @@ def status_without_feed(feed: str | None) -> FeedStatus:
         "differs": [],
         "last_error": None,
         "last_message_age": None,
+        "state_since": None,
+        "next_attempt_in": None,
+        "clock_offset": None,
+        "wants": {},
         **dict.fromkeys(COUNTERS, 0),
         "streams": [],
     }
@@ -316,8 +257,9 @@ def _stream_status(mapping: Mapping, entry: Entry) -> StreamStatus:
     closed = ring.last_closed()
     if closed and (damage := describe_bar_damage(closed, entry.timeframe)):
         raise damaged(mapping.words, f"{' '.join(entry.key)}: {damage}")
-    status = entry_status(ints, at, entry.timeframe)
-    return {
+    status = stream_status(ring, entry.timeframe)
+    counters = ints[at + E_COUNTERS : at + E_COUNTERS + len(STREAM_COUNTERS)].tolist()
+    found: dict[str, Any] = {
         "symbol": entry.symbol,
         "timeframe": entry.timeframe,
         "count": ring.count,
@@ -325,18 +267,54 @@ def _stream_status(mapping: Mapping, entry: Entry) -> StreamStatus:
         "age": status.age,
         "gaps": ints[at + E_GAPS],
         "health": status.health,
+        "why": explain_health(ring, entry.timeframe, status.health),
+        **dict(zip(STREAM_COUNTERS, counters, strict=True)),
+    }
+    return cast("StreamStatus", found)
+
+
+def _is_left_out(mapping: Mapping, entry: Entry) -> bool:
+    at = mapping.geometry.entry_word(entry.number)
+    return bool(mapping.words.ints[at + E_REASON] == _REFUSED)
+
+
+def _is_listed(mapping: Mapping, entry: Entry) -> bool:
+    return entry.subscribed or _is_left_out(mapping, entry)
+
+
+def _feed_health(
+    mapping: Mapping, now: int, listed: list[Entry], streams: list[StreamStatus]
+) -> Health:
+    ints = mapping.words.ints
+    if not is_working(ints, now):
+        return "stale"
+    counting = [
+        stream["health"]
+        for entry, stream in zip(listed, streams, strict=True)
+        if not _is_left_out(mapping, entry)
+    ]
+    state = connection_state(ints, alive=True)
+    return worst_health(counting, _WITHOUT_STREAMS.get(state, "stale"))
+
+
+def _times(mapping: Mapping, alive: bool, now: int) -> dict[str, Any]:
+    # Layout 1 has none of these words, and other ones in the place of two.
+    if mapping.geometry.version == 1:
+        return {}
+    ints = mapping.words.ints
+    offset, attempt = ints[H_CLOCK_OFFSET] / _SECOND, ints[H_NEXT_ATTEMPT]
+    remaining = max(0, attempt - now) / _SECOND
+    # A feeder that was killed has told no change of its state.
+    is_told = alive or ints[H_STATE] == 0
+    return {
+        "state_since": (ints[H_STATE_SINCE] or None) if is_told else None,
+        "next_attempt_in": remaining if alive and attempt else None,
+        "clock_offset": offset if alive and ints[H_CLOCK_KNOWN] else None,
     }
 
 
-def _feed_health(ints: Ints, now: int, streams: list[StreamStatus]) -> Health:
-    if not _is_ready(ints, now):
-        return "stale"
-    healths = (stream["health"] for stream in streams)
-    return max(healths, key=HEALTHS.index, default="quiet")
-
-
 def _message_age(ints: Ints, now: int, streams: list[StreamStatus]) -> float | None:
-    age = _seconds_since(ints[H_LAST_MESSAGE], now)
+    age = seconds_since(ints[H_LAST_MESSAGE], now)
     if age is not None:
         return age
     ages = (stream["age"] for stream in streams if stream["age"] is not None)

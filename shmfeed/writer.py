@@ -16,7 +16,6 @@ from shmfeed.identity import FeedIdentity
 from shmfeed.layout import (
     H_ALIVE,
     H_STARTED,
-    H_STATE,
     H_TICK,
     H_WRITER_PID,
     MAX_HISTORY,
@@ -348,7 +347,7 @@ class FeedWriter(FeedMarks):
         unlink = check_flag("unlink", unlink)
         ints, held = self._words.ints, self._owner.holds_segment()
         if held:
-            ints[H_STATE] = 0
+            self._store_state(0)
             ints[H_ALIVE] = ints[H_TICK] = 0
             self._eventcount.notify(ALL_BITS)  # before another writer can own it
         self._owner.release(unlink)

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol, Self
 
-from shmfeed.status import HEALTHS, Health
+from shmfeed.health import Health, health_rank
 
 
 class HasValidity(Protocol):
@@ -108,4 +108,4 @@ def combine(parts: list[FrameAttrs]) -> FrameAttrs:
 
 
 def _rank(health: Health | None) -> int:
-    return -1 if health is None else HEALTHS.index(health)
+    return -2 if health is None else health_rank(health)

@@ -186,9 +186,11 @@ def merged_bars(
     count = check_int("count", count)
     key = check_symbol(symbol), check_timeframe(timeframe)
     request = PriceRequest(count, now=view.now)
-    found = find_bars(key, request, open_sources((view,), view.history), private=True)
+    sources = open_sources((view,), view.history)
+    found = find_bars(key, request, sources, private=True)
     if found.feed and found.status:
-        check((found.feed, *key), found.status, None, "warn")
+        ring = sources.feed.ring(key) if sources.feed else None
+        check((found.feed, *key), found.status, None, "warn", ring)
     return to_bars(found.columns, found.first, found.last)
 
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from shmfeed.bar import STALE_MIN_SECONDS, stale_after
 from shmfeed.errors import LappedWarning, StaleFeedError, StaleFeedWarning
 from shmfeed.feed import Ring
-from shmfeed.status import RingStatus
+from shmfeed.health import RingStatus, silence
 from shmfeed.text import counted
 
 OnStale = Literal["warn", "raise", "ignore"]
@@ -39,26 +39,39 @@ StreamId = tuple[str, str, str]  # feed, symbol, timeframe
 outages: set[tuple[StreamId, float | None]] = set()  # already warned of
 
 
-def is_stale(status: RingStatus, max_age: float | None, timeframe: str) -> bool:
+def is_stale(
+    status: RingStatus, max_age: float | None, timeframe: str, ring: Ring | None = None
+) -> bool:
     """Return True if the stream is stale.
 
-    A `max_age` in seconds is compared with the age alone. With None the feeder and
-    its connection count too, and the limit is three bars, at least 30 s.
+    A `max_age` in seconds is compared with the age alone. With None the feeder and the
+    stream's connection count too, and the limit is that of `ring`, without one three
+    bars, at least 30 s.
     """
     age = status.age
     if max_age is not None:
         return age is None or age > max_age
-    if status.health in ("dead", "stale") or status.state != "connected":
+    if status.health in ("dead", "stale"):
         return True
-    return age is not None and age > stale_after(timeframe)
+    if status.state != "connected" and status.health != "polled":
+        return True
+    if ring is None:
+        return age is not None and age > stale_after(timeframe)
+    silent, limit = silence(ring._current_reader(), timeframe)
+    return silent > limit
 
 
 def check(
-    stream: StreamId, status: RingStatus, max_age: float | None, on_stale: str
+    stream: StreamId,
+    status: RingStatus,
+    max_age: float | None,
+    on_stale: str,
+    ring: Ring | None = None,
 ) -> None:
     """Raise StaleFeedError, or warn once per outage, if the stream is stale.
 
-    A fresh stream ends its outage: the next one is warned of again.
+    A fresh stream ends its outage: the next one is warned of again. `ring` is the
+    stream's, None where no feed carries it.
     """
     if on_stale == "ignore":
         return
@@ -72,10 +85,10 @@ def check(
     ):
         return  # the usual case: fresh, and no outage to end
     outage = stream, max_age
-    if not is_stale(status, max_age, stream[2]):
+    if not is_stale(status, max_age, stream[2], ring):
         outages.discard(outage)
         return
-    message = _stale_message(stream, status, max_age)
+    message = _stale_message(stream, status, max_age, ring)
     if on_stale == "raise":
         raise StaleFeedError(message)
     if outage not in outages:
@@ -91,23 +104,30 @@ def end_outages(ended: set[tuple[StreamId, float | None]]) -> None:
         outages.difference_update(ended)
 
 
-def _stale_message(stream: StreamId, status: RingStatus, max_age: float | None) -> str:
+def _stale_message(
+    stream: StreamId, status: RingStatus, max_age: float | None, ring: Ring | None
+) -> str:
     feed, symbol, timeframe = stream
     age = (
         "no update yet" if status.age is None else f"last update {status.age:.1f} s ago"
     )
-    limit = stale_after(timeframe) if max_age is None else max_age
+    limit = max_age
+    if limit is None:
+        limit = stale_after(timeframe)
+        if ring is not None:
+            limit = silence(ring._current_reader(), timeframe).limit
     return (
-        f"{symbol} {timeframe} of feed {feed!r} is stale: {_reason(status)}{age}, limit"
-        f" {limit:g} s; health {status.health}, connection {status.state}; see `shmfeed"
-        f" status --feed {feed}`"
+        f"{symbol} {timeframe} of feed {feed!r} is stale: {_reason(status, ring)}{age},"
+        f" limit {limit:g} s; health {status.health}, connection {status.state}; see"
+        f" `shmfeed status --feed {feed}`"
     )
 
 
-def _reason(status: RingStatus) -> str:
+def _reason(status: RingStatus, ring: Ring | None) -> str:
     if status.health == "dead":
         return "the feeder is dead; "
-    return "" if status.state == "connected" else "the feeder is not connected; "
+    why = "" if ring is None else ring.why()
+    return f"{why}; " if why else ""
 
 
 # The frames of a ring that were overwritten and warned of.

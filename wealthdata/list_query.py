@@ -8,7 +8,7 @@ import pandas as pd
 from shmfeed.bar import Field, StreamKey, Timeframe, step
 from shmfeed.errors import MissingBarsWarning, StreamNotFoundError
 from shmfeed.feed import Cut, Ring, cut
-from shmfeed.status import HEALTHS, RingStatus, quiet_ns, rings_status
+from shmfeed.health import RingStatus, health_rank, quiet_ns, rings_status
 from wealthdata.attachment import AttachedFeed, always_copy
 from wealthdata.attrs import make_attrs
 from wealthdata.context import ContextView, current_views, strategy_time
@@ -163,10 +163,10 @@ class CachedListQuery:
         self, statuses: list[RingStatus], max_age: float | None, on_stale: str
     ) -> RingStatus:
         """Check the freshness of each stream; return the oldest age, worst health."""
-        for symbol, status in zip(self._carried, statuses, strict=True):
-            stream = self._feed.name, symbol, self._timeframe
-            check(stream, status, max_age, on_stale)
-        worst = max(statuses, key=lambda status: HEALTHS.index(status.health))
+        for ring, status in zip(self._rings, statuses, strict=True):
+            stream = self._feed.name, ring.symbol, self._timeframe
+            check(stream, status, max_age, on_stale, ring)
+        worst = max(statuses, key=lambda status: health_rank(status.health))
         ages = [status.age for status in statuses if status.age is not None]
         return RingStatus(max(ages, default=None), worst.state, worst.health)
 

@@ -13,7 +13,7 @@ import numpy as np
 from shmfeed.bar import StreamKey, bars_between
 from shmfeed.errors import BusyRingError, MissingBarsWarning, StreamNotFoundError
 from shmfeed.feed import Ring
-from shmfeed.status import RingStatus
+from shmfeed.health import RingStatus
 from shmfeed.text import counted
 from wealthdata.attachment import AttachedFeed, no_data_error
 from wealthdata.bar_history import BarHistory, read_back

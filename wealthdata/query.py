@@ -12,7 +12,7 @@ import pandas as pd
 
 from shmfeed.bar import Field, StreamKey, Timeframe, check_timeframe, step
 from shmfeed.errors import BusyRingError, NoDataError, StreamNotFoundError
-from shmfeed.status import RingStatus, quiet_ns
+from shmfeed.health import RingStatus, quiet_ns
 from shmfeed.validation import check_flag, check_symbol
 from wealthdata.attachment import AttachedFeed, add_usual_read, always_copy
 from wealthdata.attrs import FrameAttrs, combine, make_attrs
@@ -114,7 +114,7 @@ class CachedQuery:
         views, history = current_views()
         if (views or history) and _context_matters(bars, count, views, history):
             return None
-        check(self._stream, status, max_age, on_stale)
+        check(self._stream, status, max_age, on_stale, ring)
         attrs = make_attrs(private or bars.validity, self._values(bars, status))
         frame = self._build(bars.floats, bars.datetimes(TIME), attrs, not private)
         return frame if bars.valid else None
@@ -229,10 +229,12 @@ class GeneralQuery(NamedTuple):
     def _attrs(self, found: FoundBars, key: StreamKey) -> FrameAttrs:
         """Return the frame's attrs, after the check of the stream's freshness."""
         bars, first, last, source, shared, feed, status = found
+        ring = None
         if self.sources.feed is not None and status is not None:
-            warn_of_lost(self.sources.feed.ring(key))
+            ring = self.sources.feed.ring(key)
+            warn_of_lost(ring)
         if feed is not None and status is not None:
-            check((feed, *key), status, self.max_age, self.on_stale)
+            check((feed, *key), status, self.max_age, self.on_stale, ring)
         values = {
             "source": source,
             "feed": feed,

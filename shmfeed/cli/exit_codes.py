@@ -31,7 +31,7 @@ MEANINGS: dict[str, dict[int, str]] = {
     },
     "status": {
         0: "the feed is live or quiet",
-        FAILED: "the feed is recovering, stale or dead, or cannot be read",
+        FAILED: "it has another health, or cannot be read",
         USAGE: _NO_FEED,
     },
     "ls": {

@@ -4,6 +4,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from shmfeed.cli.exit_codes import FAILED
 from shmfeed.cli.options import add_feed_option, attach_feed
@@ -15,6 +16,7 @@ from shmfeed.cli.output import (
     print_output,
 )
 from shmfeed.feed import Feed
+from shmfeed.health import GOOD_HEALTHS
 from shmfeed.status import FeedStatus, StreamStatus
 from shmfeed.text import printable
 
@@ -30,7 +32,6 @@ examples:
   shmfeed status --feed spot --json | jq .health
 """
 
-_GOOD_HEALTHS = ("live", "quiet")
 _STOPPED_RECONNECTING = (
     "the feeder stopped reconnecting; restart it or call manager.start();"
     " with --max-reconnect-attempts none it never stops"
@@ -38,7 +39,9 @@ _STOPPED_RECONNECTING = (
 _WATCH_SECONDS = 1.0
 _HOME_AND_CLEAR = "\x1b[H\x1b[J"
 _COUNTERS = ("messages", "bars", "reconnects", "gaps", "late", "malformed", "ignored")
+_SELDOM = ("unsubscribed", "missed", "disagreements")  # shown where they are not 0
 _HEADER = ("SYMBOL", "TIMEFRAME", "HEALTH", "BARS", "LAST CLOSE", "UPDATED", "GAPS")
+_WHY = "WHY"
 _RIGHT = (3, 5, 6)
 
 
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             _watch(feed, args.json)
         status = feed.status()
     print_output(json.dumps(status, indent=2) if args.json else format_status(status))
-    return 0 if status["health"] in _GOOD_HEALTHS else FAILED
+    return 0 if status["health"] in GOOD_HEALTHS else FAILED
 
 
 def _watch(feed: Feed, as_json: bool) -> None:
@@ -78,6 +81,9 @@ def format_status(status: FeedStatus) -> str:
     if not status["streams"]:
         return "\n".join([*lines, "", "no streams"])
     rows = [_HEADER, *map(_stream_cells, status["streams"])]
+    reasons = [printable(stream["why"]) for stream in status["streams"]]
+    if any(reasons):
+        rows = [(*row, why) for row, why in zip(rows, [_WHY, *reasons], strict=True)]
     return "\n".join([*lines, "", *format_table(rows, _RIGHT)])
 
 
@@ -96,12 +102,20 @@ def _feeder_line(status: FeedStatus) -> str:
         last = f"; the last one was pid {status['writer']}" if status["writer"] else ""
         return f"no feeder sends a heartbeat{last}; {message}"
     uptime = format_duration(status["uptime"])
-    return f"feeder pid {status['pid']}, up {uptime}, {message}"
+    parts = [f"feeder pid {status['pid']}", f"up {uptime}", message]
+    if status["next_attempt_in"] is not None:
+        parts.append(f"next attempt in {format_duration(status['next_attempt_in'])}")
+    if status["clock_offset"] is not None:
+        parts.append(f"clock offset {status['clock_offset']:+.3f} s")
+    return ", ".join(parts)
 
 
 def _counter_line(status: FeedStatus) -> str:
-    counts: Mapping[str, object] = status
-    return ", ".join(f"{counts[name]:,} {name}" for name in _COUNTERS)
+    counts: Mapping[str, Any] = status
+    shown = [
+        name for name in (*_COUNTERS, *_SELDOM) if name in _COUNTERS or counts[name]
+    ]
+    return ", ".join(f"{counts[name]:,} {name}" for name in shown)
 
 
 def _stream_cells(stream: StreamStatus) -> tuple[str, ...]:

@@ -55,14 +55,20 @@ ring_is_live(const ring_word *segment, const ring_word *entry, int64_t now,
              int64_t most, int64_t *age)
 {
     int64_t updated = ring_load(entry + SHM_E_UPDATED);
+    int64_t silence = ring_load(entry + SHM_E_SILENCE);
 
     *age = ring_minus(now, updated);
     return updated != 0 && *age >= 0 && *age <= most &&
            ring_is_working(segment, now) && ring_is_alive(segment, now) &&
-           ring_load(segment + SHM_H_STATE) == SHM_CONNECTED &&
+           /* A feeder of layout 1 does not mark the streams that a connection lacks. */
+           (ring_load(segment + SHM_H_STATE) == SHM_CONNECTED ||
+            ring_load(segment + SHM_H_READY) == SHM_READY) &&
            ring_load(entry + SHM_E_SINCE) <= now &&
            ring_load(entry + SHM_E_SUBSCRIBED) != 0 &&
-           ring_load(entry + SHM_E_RECOVERING) == 0;
+           ring_load(entry + SHM_E_RECOVERING) == 0 &&
+           ring_load(entry + SHM_E_AWAY) == 0 && ring_load(entry + SHM_E_REASON) == 0 &&
+           /* The last update came after the connection's return. */
+           ring_load(entry + SHM_E_BACK) <= updated && (silence == 0 || *age <= silence);
 }
 
 #endif

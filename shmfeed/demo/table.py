@@ -14,7 +14,8 @@ from shmfeed.demo import report
 from shmfeed.demo.metrics import DemoMetrics, ReadMetrics
 from shmfeed.demo.options import DemoOptions
 
-_COLOURS = {"live": "green", "quiet": "cyan", "recovering": "yellow"}
+_COLOURS = {"live": "green", "quiet": "cyan", "polled": "cyan", "closed": "dim"}
+_COLOURS |= dict.fromkeys(("recovering", "waiting"), "yellow")
 _BAD, _GOOD = "bold red", "bold green"
 _WIDTH, _HEIGHT = 78, 22  # the height without a line for each strategy
 

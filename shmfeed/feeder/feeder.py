@@ -56,7 +56,7 @@ from shmfeed.wire.events import (
     StreamsRefused,
     Subscribed,
 )
-from shmfeed.wire.session import SINCE_BOOT, Session
+from shmfeed.wire.session import Session
 from shmfeed.writer import FeedWriter, create
 
 log = logging.getLogger(__name__)
@@ -124,8 +124,8 @@ class Feeder:
             self._writer, settings.close_grace, self._codec.flags_closed
         )
         self._intake.set_streams(streams)
-        self._journal = Journal(settings.feed)
         self._writer.set_repair_grace(settings.repair_grace)
+        self._journal = Journal(settings.feed)
 
     @property
     def _settings(self) -> Settings:
@@ -274,8 +274,7 @@ class Feeder:
 
     def _publish(self, new: SessionStatus) -> None:
         self._writer.set_state(cast("State", new.state))
-        due = new.next_attempt_at
-        self._writer.set_next_attempt(max(0.0, due - SINCE_BOOT()) if due else None)
+        self._writer.set_next_attempt(new.next_attempt_at)
         self._writer.note(self._facts(new))
         gives_up = self._settings.give_up and self._is_foreground
         if gives_up and new.state == "error":

@@ -17,16 +17,22 @@ from shmfeed.layout import (
     AHEAD_NS,
     CONNECTED,
     DEAD_NS,
+    E_AWAY,
+    E_BACK,
+    E_REASON,
     E_RECOVERING,
+    E_SILENCE,
     E_SINCE,
     E_SUBSCRIBED,
     E_UPDATED,
     H_ALIVE,
+    H_READY,
     H_RETIRED,
     H_STATE,
     H_TICK,
     H_WAKE,
     LOOKUP_NS,
+    READY,
     STUCK_NS,
 )
 from shmfeed.memory.words import Ints, Words
@@ -80,17 +86,23 @@ def live_age(ints: Ints, entry: int, most: int, now: int) -> float | None:
 
     `entry` is the word of its catalog entry; `RingReader.live_age` says what is well.
     """
-    age = now - ints[entry + E_UPDATED]
+    updated = ints[entry + E_UPDATED]
+    age = now - updated
     well = (
-        0 <= age <= most
-        and age != now  # no update yet
+        updated  # 0 before the first one
+        and 0 <= age <= most
         and (
             abs(now - ints[H_TICK]) <= DEAD_NS  # the usual case, without a call
             or (is_working(ints, now) and is_alive(ints, now))
         )
-        and ints[H_STATE] == CONNECTED
+        # A feeder of layout 1 does not mark the streams that a connection lacks.
+        and (ints[H_STATE] == CONNECTED or ints[H_READY] == READY)
         and ints[entry + E_SINCE] <= now
         and ints[entry + E_SUBSCRIBED]
-        and not ints[entry + E_RECOVERING]
+        and not (
+            ints[entry + E_RECOVERING] or ints[entry + E_AWAY] or ints[entry + E_REASON]
+        )
+        and ints[entry + E_BACK] <= updated  # the last update came after the return
+        and (not ints[entry + E_SILENCE] or age <= ints[entry + E_SILENCE])
     )
     return age / 1_000_000_000 if well else None

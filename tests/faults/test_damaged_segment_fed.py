@@ -61,4 +61,4 @@ def test_damage_is_reported_and_the_next_feeder_recreates_it(feed_name, venue):
 
 def connected(manager):
     status = manager.get_status()
-    return status["health"] in ("live", "quiet") and status["state"] == "connected"
+    return status["health"] not in ("stale", "dead") and status["state"] == "connected"

@@ -37,6 +37,7 @@ from shmfeed.errors import (
 )
 from shmfeed.feed import Feed, Ring, attach
 from shmfeed.layout import (
+    E_AWAY,
     E_RECOVERING,
     E_SINCE,
     E_UPDATED,
@@ -421,6 +422,7 @@ class FeedModel(RuleBasedStateMachine):
         for key, stream in truth.streams.items():
             at = geometry.entry_word(truth.entries.index(key))
             known = [t.streams[key] for t in outcomes if key in t.streams]
+            stream.away = words.ints[at + E_AWAY] != 0
             assert words.ints[at + E_UPDATED] in [one.updated for one in known]
             assert words.ints[at + E_SINCE] in [one.since for one in known]
             stream.updated, stream.since = (

@@ -86,7 +86,7 @@ def test_silence_is_noticed_within_its_limit_and_ends(
         until(lambda: state(feed) == "reconnecting")
         elapsed = time.monotonic() - began
         assert LIMIT - 0.2 < elapsed < LIMIT + SLACK
-        assert health(feed) == "stale"
+        assert health(feed) == "recovering"
         assert len(ring.view(10)) == 10  # what there is stays readable
         until(lambda: "could not connect" in feed.status()["last_error"])
         venue.set_faults("")

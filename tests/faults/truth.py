@@ -13,7 +13,7 @@ from shmfeed.bar import Bar, StreamKey, close_time
 
 SECOND = 1_000_000_000
 DEAD = 2 * SECOND
-HEALTHS = ("live", "quiet", "recovering", "stale")
+HEALTHS = ("live", "quiet", "recovering", "waiting", "stale")
 LENGTHS = {"1m": 60, "1h": 3600, "1M": 30 * 86400}
 
 
@@ -27,6 +27,7 @@ class Stream:
     forming: Bar | None = None
     subscribed: bool = True
     recovering: bool = False
+    away: bool = False  # its connection is
     generation: int = 0  # raised by each swap
     torn: bool = False  # a row may have been begun behind the last
     since: int = 0
@@ -57,10 +58,13 @@ class Stream:
         return time
 
     def health(self, now: int) -> str:
-        if self.recovering:
-            return "recovering"
         length = LENGTHS[self.timeframe] * SECOND
-        if now - max(self.updated, self.since) > max(3 * length, 30 * SECOND):
+        silent = now - max(self.updated, self.since) > max(3 * length, 30 * SECOND)
+        if (self.recovering or self.away) and not silent:
+            return "recovering"
+        if not self.updated and self.last_closed() is None:
+            return "waiting"
+        if silent:
             return "stale"
         recent = self.updated and now - self.updated <= length + 2 * SECOND
         return "live" if recent else "quiet"
@@ -117,24 +121,25 @@ class Truth:
     def stream_health(self, stream: Stream, now: int) -> str:
         if not self.lives(now):
             return "dead"
-        if self.state != "connected" or now - self.tick > 5 * SECOND:
+        if now - self.tick > 5 * SECOND:
             return "stale"
         return stream.health(now) if stream.subscribed else "stale"
 
     def health(self, now: int) -> str:
         if not self.lives(now):
             return "dead"
-        if self.state != "connected" or now - self.tick > 5 * SECOND:
+        if now - self.tick > 5 * SECOND:
             return "stale"
         found = [s.health(now) for s in self.streams.values() if s.subscribed]
-        return max(found, key=HEALTHS.index, default="quiet")
+        alone = "quiet" if self.state == "connected" else "recovering"
+        return max(found, key=HEALTHS.index, default=alone)
 
     def taken(self, now: int) -> None:
         """Return this segment after a writer took it, reused or new."""
         self.alive = self.tick = now
         self.state = "connected"
         for stream in self.streams.values():
-            stream.recovering = False
+            stream.recovering = stream.away = False
 
     def replaced(self, geometry: tuple[int, int, int], now: int) -> "Truth":
         """Return the segment of another geometry that gets this one's bars."""
@@ -185,13 +190,19 @@ class Truth:
         elif op == "recover":
             self.streams[arguments[0]].recovering = arguments[1]
         elif op == "state":
-            self.state = arguments[0]
+            self._set_state(arguments[0])
         elif op == "close":
             self.state, self.alive, self.tick = "disconnected", 0, 0
             self.retired = arguments[0]
         else:
             raise AssertionError(op)
         yield
+
+    def _set_state(self, state: str) -> None:
+        if state != self.state:
+            self.state = state
+            for stream in self.streams.values():
+                stream.away = state != "connected"
 
     def _close(self, stream: Stream, bar: Bar, now: int) -> None:
         stream.forming = stream.unfinished()
@@ -214,13 +225,15 @@ class Truth:
         if stream := self.streams.get(key):
             if not stream.subscribed:
                 stream.subscribed, stream.since = True, now
+                stream.recovering, stream.away = False, self.state != "connected"
             return
         if displaced := self.displaced:
             self.given_away[displaced] = self.known[displaced].generation
             self.entries[self.entries.index(displaced)] = None
             yield
         generation = self.given_away.get(key, -1) + 1
-        self.known[key] = Stream(key[1], since=now, generation=generation)
+        away = self.state != "connected"
+        self.known[key] = Stream(key[1], since=now, generation=generation, away=away)
         if None in self.entries:
             self.entries[self.entries.index(None)] = key
         else:

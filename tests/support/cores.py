@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import shmfeed.feed
+import shmfeed.health
 import shmfeed.status
 import shmfeed.writer
 from shmfeed import core, ringbuf
@@ -82,15 +83,9 @@ def tell_time(put: Set, clock: Callable[[], int]) -> None:
     first: is the segment current, is the stream live.
     """
     prices_from_python(put)
-    for module in (shmfeed.feed, shmfeed.status):
+    for module in (shmfeed.feed, shmfeed.health, shmfeed.status):
         put(module, "boot_ns", clock)
-    put(
-        shmfeed.feed,
-        "ring_status",
-        lambda reader, timeframe: shmfeed.status.entry_status(
-            reader.words.ints, reader.entry, timeframe
-        ),
-    )
+    put(shmfeed.feed, "ring_status", shmfeed.health.stream_status)
     for verb in ("view", "snapshot", "latest", "forming", "_current_reader"):
         put(Ring, verb, _looking_first(getattr(Ring, verb)))
     for name in ("count", "epoch"):

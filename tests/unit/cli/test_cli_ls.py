@@ -68,7 +68,7 @@ def test_a_feed_is_one_line(ls, cli_ring, cli_writer, feed_name) -> None:
     )
     size = place(feed_name).segment.stat().st_size
     assert re.fullmatch(
-        rf"{feed_name} +quiet +connected +{os.getpid()} +2 +5 +{size / 2**20:.2f}"
+        rf"{feed_name} +waiting +connected +{os.getpid()} +2 +5 +{size / 2**20:.2f}"
         r" +0\.\d s ago +-",
         line,
     )

@@ -8,6 +8,7 @@ from support.command_line import append, end
 
 from shmfeed.cli.main import main
 from shmfeed.cli.status import format_status
+from shmfeed.memory.words import boot_ns
 from shmfeed.segment.mapping import place
 from shmfeed.status import status_without_feed
 
@@ -31,10 +32,36 @@ def test_a_live_feed_is_exit_0(cli_ring, feed_name, capsys) -> None:
     )
 
 
-def test_a_quiet_feed_is_exit_0(cli_writer, feed_name, capsys) -> None:
+def test_a_waiting_feed_is_exit_1_and_says_why(cli_writer, feed_name, capsys) -> None:
     cli_writer.add_stream("ETHUSDT", "1h")
+    assert main(["status", "--feed", feed_name]) == 1
+    output = capsys.readouterr().out
+    assert re.search(
+        r"ETHUSDT +1h +waiting +0 +- +never +0  no bar yet, subscribed \d\.\d s ago\n",
+        output,
+    )
+    assert output.splitlines()[4].endswith("GAPS  WHY")
+
+
+def test_words_of_a_venue_are_escaped(cli_ring, cli_writer, feed_name, capsys) -> None:
+    cli_writer.explain(("BTCUSDT", "1m"), "dropped", "all 3 messages: \x1b[2J")
+    assert main(["status", "--feed", feed_name]) == 1
+    output = capsys.readouterr().out
+    assert "\x1b" not in output
+    assert "stale" in output
+    assert "all 3 messages: \\x1b[2J" in output
+
+
+def test_clock_offset_next_attempt_and_seldom_counters_are_shown(
+    cli_ring, cli_writer, feed_name, capsys
+) -> None:
+    cli_writer.set_clock_offset(-2500)
+    cli_writer.set_next_attempt(boot_ns() / 1e9 + 60)
+    cli_writer.count("missed", 3)
     assert main(["status", "--feed", feed_name]) == 0
-    assert re.search(r"ETHUSDT +1h +quiet +0 +- +never", capsys.readouterr().out)
+    lines = capsys.readouterr().out.splitlines()
+    assert re.search(r", next attempt in \d\d\.\d s, clock offset -2\.500 s$", lines[1])
+    assert lines[2].endswith("0 ignored, 3 missed")
 
 
 def test_json_is_the_status(cli_ring, feed_name, capsys) -> None:

@@ -50,7 +50,7 @@ ROOMS = {
     "writing half": room(5, "writer marks", "ground layout memory ring segment"),
     "reading half": room(
         5,
-        "attached_segment feed status waiting spinning aio listing",
+        "attached_segment feed health status waiting spinning aio listing",
         "ground layout memory ring segment",
     ),
     "feeder": room(6, "feeder.*"),
@@ -110,7 +110,7 @@ class TestThisProject:
             for target in targets
             if target.startswith("shmfeed")
         }
-        known = ("bar", "errors", "feed", "status", "text", "validation")
+        known = ("bar", "errors", "feed", "health", "text", "validation")
         assert used <= {f"shmfeed.{name}" for name in known}
 
     def test_a_strategy_reaches_no_socket(self, imports: Imports) -> None:

@@ -15,8 +15,8 @@ from shmfeed import errors
 from shmfeed.cli import exit_codes
 from shmfeed.cli.main import COMMANDS
 from shmfeed.control import messages as control_messages
+from shmfeed.health import HEALTHS
 from shmfeed.layout import COUNTERS, STATES
-from shmfeed.status import HEALTHS
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "messages.md"
@@ -109,7 +109,7 @@ def first_cells(page: str, head: str) -> list[str]:
 
 
 def test_words_of_a_status_are_explained(page: str) -> None:
-    assert first_cells(page, "Health") == list(HEALTHS)
+    assert first_cells(page, "Health") == [*HEALTHS, "closed"]
     assert first_cells(page, "State") == list(STATES)
     assert sorted(first_cells(page, "Counters")) == sorted(COUNTERS)
 

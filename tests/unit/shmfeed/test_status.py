@@ -1,6 +1,7 @@
 """Status of a feed and its streams: every health, every key."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -8,9 +9,10 @@ from support import cores
 from support.ring_on_bytes import HOUR, prices
 
 from shmfeed import marks, ringbuf, writer
-from shmfeed.bar import TIMEFRAMES, duration
+from shmfeed.bar import TIMEFRAMES, duration, stale_after
 from shmfeed.errors import SegmentFormatError
 from shmfeed.feed import Feed, attach
+from shmfeed.health import HEALTHS
 from shmfeed.layout import (
     COUNTERS,
     E_SINCE,
@@ -26,11 +28,9 @@ from shmfeed.layout import (
 from shmfeed.memory import liveness
 from shmfeed.memory.words import boot_ns
 from shmfeed.status import (
-    HEALTHS,
     ConnectionStatus,
     FeedStatus,
     StreamStatus,
-    stale_after,
     status_without_feed,
 )
 from shmfeed.writer import FeedWriter, create
@@ -38,10 +38,14 @@ from shmfeed.writer import FeedWriter, create
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 KEYS = (
-    "state health symbols resolutions last_error feed pid endpoint protocol uptime"
-    " reconnects messages bars malformed ignored late gaps last_message_age streams"
+    "state health symbols resolutions last_error feed pid endpoint protocol market_type"
+    " venue uptime state_since next_attempt_in reconnects messages bars malformed"
+    " ignored unsubscribed late missed duplicates revisions disagreements gaps"
+    " last_message_age clock_offset differs wants streams"
 )
-STREAM_KEYS = "symbol timeframe count last_close_time age gaps health"
+STREAM_KEYS = (
+    "symbol timeframe count last_close_time age gaps health why messages dropped missed"
+)
 
 
 class Clock:
@@ -103,14 +107,12 @@ def live_on(feeder: FeedWriter, clock: Clock, seconds: float) -> None:
 
 
 class TestHealth:
-    def test_quiet_then_stale_without_a_bar(
+    def test_waiting_without_a_bar(
         self, feeder: FeedWriter, clock: Clock, health: Health
     ) -> None:
-        assert health() == "quiet"
-        live_on(feeder, clock, 179)
-        assert health() == "quiet"
-        live_on(feeder, clock, 2)
-        assert health() == "stale"
+        assert health() == "waiting"
+        live_on(feeder, clock, 1e6)
+        assert health() == "waiting"
 
     @pytest.mark.parametrize("verb", ["append", "update_forming"])
     def test_live_quiet_stale(
@@ -187,12 +189,13 @@ class TestHealth:
         assert feed.status()["health"] == "stale"
 
     @pytest.mark.parametrize("state", [s for s in STATES if s != "connected"])
-    def test_not_connected_is_stale(
+    def test_a_connection_that_is_away(
         self, feeder: FeedWriter, feed: Feed, health: Health, state: str
     ) -> None:
         feeder.add_stream("A", "1m").append(0, *prices(0))
         feeder.set_state(state)
-        assert health() == "stale"
+        feeder.mark_connection([("A", "1m")], is_connected=False)
+        assert health() == ("stale" if state == "error" else "recovering")
         assert feed.status()["state"] == state
         assert feed.ring("A", "1m").status().state == state
 
@@ -230,15 +233,17 @@ class TestHealth:
         feeder.add_stream("C", "1h")
         live_on(feeder, clock, 200)
         rows = feed.status()["streams"]
-        assert [row["health"] for row in rows] == ["stale", "live", "quiet"]
+        assert [row["health"] for row in rows] == ["stale", "live", "waiting"]
         assert feed.status()["health"] == "stale"
         feeder.unsubscribe("A", "1m")
-        assert feed.status()["health"] == "quiet"
+        assert feed.status()["health"] == "waiting"
+        feeder.unsubscribe("C", "1h")
+        assert feed.status()["health"] == "live"
         feeder.mark_stream(("B", "1h"), gaps=0, recovering=True)
         assert feed.status()["health"] == "recovering"
 
     def test_from_best_to_worst(self) -> None:
-        assert HEALTHS == ("live", "quiet", "recovering", "stale", "dead")
+        assert " ".join(HEALTHS) == "live quiet polled recovering waiting stale dead"
 
     @pytest.mark.parametrize("timeframe", TIMEFRAMES)
     def test_stale_after_three_bars_at_least_30_s(self, timeframe: str) -> None:
@@ -264,6 +269,7 @@ class TestStatus:
     def test_of_a_new_feed(self, feed: Feed, clock: Clock) -> None:
         clock.pass_(1.5)
         found = feed.status()
+        assert found.pop("state_since") <= time.time() * 1000
         assert {key: found[key] for key in found if key not in COUNTERS} == {
             "feed": feed.name,
             "state": "connected",
@@ -281,6 +287,9 @@ class TestStatus:
             "differs": [],
             "last_error": None,
             "last_message_age": None,
+            "next_attempt_in": None,
+            "clock_offset": None,
+            "wants": {},
             "streams": [],
         }
         assert [found[name] for name in COUNTERS] == [0] * len(COUNTERS)
@@ -293,6 +302,8 @@ class TestStatus:
         a.append(HOUR, *prices(1))
         feeder.mark_stream(("A", "1h"), gaps=3, recovering=False)
         feeder.mark_stream(("A", "1h"), gaps=2, recovering=False)
+        for counter, count in ("messages", 7), ("dropped", 2), ("missed", 1):
+            feeder.count_stream(("A", "1h"), counter, count)
         clock.pass_(1.25)
         found = feed.status()
         assert found["symbols"] == ["A", "B"]
@@ -307,6 +318,10 @@ class TestStatus:
                 "age": 1.25,
                 "gaps": 5,
                 "health": "live",
+                "why": "",
+                "messages": 7,
+                "dropped": 2,
+                "missed": 1,
             },
             {
                 "symbol": "B",
@@ -315,7 +330,11 @@ class TestStatus:
                 "last_close_time": None,
                 "age": None,
                 "gaps": 0,
-                "health": "quiet",
+                "health": "waiting",
+                "why": "no bar yet, subscribed 1.2 s ago",
+                "messages": 0,
+                "dropped": 0,
+                "missed": 0,
             },
         ]
         assert found["last_message_age"] == 1.25
@@ -326,6 +345,26 @@ class TestStatus:
         feeder.mark_message()
         clock.pass_(0.5)
         assert feed.status()["last_message_age"] == 0.5
+
+    def test_times_of_the_feeder(
+        self, feed: Feed, feeder: FeedWriter, clock: Clock
+    ) -> None:
+        feeder.set_clock_offset(-1500)
+        feeder.set_next_attempt(clock.now / SECOND + 4)
+        clock.pass_(1)
+        found = feed.status()
+        assert found["clock_offset"] == -1.5
+        assert found["next_attempt_in"] == pytest.approx(3, abs=0.001)
+        clock.pass_(1)
+        feeder.set_next_attempt(clock.now / SECOND - 1)
+        assert feed.status()["next_attempt_in"] == 0
+        feeder.set_next_attempt(0)
+        assert feed.status()["next_attempt_in"] is None
+        clock.pass_(5)  # dead: they are no longer true
+        found = feed.status()
+        assert (found["clock_offset"], found["state_since"]) == (None, None)
+        feeder.close()
+        assert feed.status()["state_since"] is not None
 
     def test_the_note(self, feed: Feed, feeder: FeedWriter) -> None:
         feeder.note({"endpoint": "wss://a", "protocol": "p", "last_error": "refused"})

@@ -72,7 +72,7 @@ def test_faults_change_while_a_strategy_runs(shmfeed_feed):
     feed = shmfeed_feed(faults="gap:0.2", speed=60, close_grace=0.1)
     assert feed.wait(gaps=1)["health"] in {"live", "recovering"}
     feed.venue.set_faults("cut,refuse")
-    feed.wait(state="reconnecting", health="stale")
+    feed.wait(state="reconnecting", health="recovering")
     with pytest.raises(StaleFeedError):
         closes(on_stale="raise")
     feed.venue.set_faults("")

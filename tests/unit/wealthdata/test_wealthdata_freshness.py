@@ -9,8 +9,8 @@ from support.numbered_bars import SYMBOL, append, listed, numbers, when
 import wealthdata
 from shmfeed.bar import TIMEFRAMES
 from shmfeed.errors import BadArgumentError, StaleFeedError
+from shmfeed.health import RingStatus
 from shmfeed.ringbuf import RingWriter
-from shmfeed.status import RingStatus
 from shmfeed.writer import FeedWriter
 from wealthdata import Context, StaleFeedWarning, freshness, get_price, set_context
 

@@ -132,7 +132,7 @@ def test_the_context_serves_until_the_ring_has_a_bar(ring: RingWriter) -> None:
     assert from_context(found) == [2, 3, 4]
     attrs = found.attrs["shmfeed"]
     assert (attrs.source, attrs.age) == ("context", None)
-    assert attrs.health == "quiet"
+    assert attrs.health == "waiting"
     ring.update_forming(opens(5), *prices(5))
     found = get_price(SYMBOL, count=3, include_now=True)
     assert numbers(found) == [3, 4, 5]

@@ -366,7 +366,7 @@ def test_attrs_of_a_list_are_those_of_its_worst_stream(writer: FeedWriter) -> No
     assert ages[0] <= attrs.age
     assert attrs.gaps == 3
     assert attrs.source == "live"
-    assert attrs.health == "quiet"  # of C, which has nothing yet
+    assert attrs.health == "waiting"  # of C, which has nothing yet
     assert attrs.valid
 
 
