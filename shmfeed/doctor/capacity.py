@@ -72,8 +72,9 @@ def check_capacity(settings: Settings) -> Iterator[Finding]:
     shared = platform.SHARED_MEMORY
     planned, container = plan_segment(settings), cgroup.in_container()
     yield check_mount(shared)
-    yield check_space(shared, planned, container)
-    yield check_inodes(shared)
+    if not is_read_only(shared):
+        yield check_space(shared, planned, container)
+        yield check_inodes(shared)
     yield check_memory(planned)
     yield check_processes()
 
