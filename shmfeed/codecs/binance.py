@@ -11,7 +11,7 @@ from copy import copy
 from itertools import count
 from math import nan
 from typing import NamedTuple, Self
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -98,7 +98,7 @@ _MARKETS["testnet"] = _MARKETS["spot"]._replace(
 _PREFIX = "binance-"
 _SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9_]{0,47}")
 # The path of an endpoint that ends with its kind, and maybe with names of streams.
-_RAW_STREAMS = re.compile(r"(.*?)(/ws|/stream)(?:/+[^/]*[@!][^/]*)*")
+_RAW_STREAMS = re.compile(r"(.*?)(/ws|/stream)(?:/+[^/]*(?:@|!|%40|%21)[^/]*)*")
 _URL_STREAMS = 200
 _URL_LENGTH = 4000
 _FRAME_PARAMS = 100
@@ -238,7 +238,7 @@ class BinanceCodec:
     def _complete(self, endpoint: SplitResult) -> SplitResult:
         """Return an endpoint without the streams that it names, and with its path."""
         path, kind = endpoint.path.rstrip("/"), "/stream"
-        if found := _RAW_STREAMS.fullmatch(unquote(path)):
+        if found := _RAW_STREAMS.fullmatch(path):
             path, kind = found[1], found[2]
         own = urlsplit(self._market.hosts[0])
         # The venue's former address still answers, but sends no klines.

@@ -53,6 +53,8 @@ FLAG = msgspec.json.Decoder(bool, strict=False)
 
 _STAMP = msgspec.json.Decoder(Stamp, strict=False)
 
+_NOTHING = frozenset({b"null", b'""'})
+
 T = TypeVar("T")
 Absent = TypeVar("Absent")
 
@@ -84,10 +86,23 @@ def optional(
     raw: msgspec.Raw, decoder: msgspec.json.Decoder[T], absent: Absent
 ) -> T | Absent:
     """Return an optional part of a message, `absent` also where it cannot be read."""
+    # The usual unreadable ones come without the price of an exception.
+    if not raw or bytes(raw) in _NOTHING:
+        return absent
     try:
-        return decoder.decode(raw) if raw else absent
+        return decoder.decode(raw)
     except UNREADABLE:
         return absent
+
+
+def first_readable(
+    parts: Iterable[msgspec.Raw], decoder: msgspec.json.Decoder[T], absent: Absent
+) -> T | Absent:
+    """Return the first of several spellings of a value that can be read."""
+    for raw in parts:
+        if raw and (value := optional(raw, decoder, None)) is not None:
+            return value
+    return absent
 
 
 def optional_time(raw: msgspec.Raw, first: int = 0) -> int:
@@ -126,8 +141,12 @@ def message_of(raw: msgspec.Raw) -> str:
 
 
 def redact_message(message: str, secrets: Iterable[str] = ()) -> str:
-    """Return a venue's message as one short line without our secrets."""
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+    """Return a venue's message as one short line without our secrets.
+
+    A message may be JSON, so a secret is also found as JSON writes it.
+    """
+    forms = {form for secret in secrets for form in (secret, _in_json(secret))}
+    for secret in sorted(filter(None, forms), key=len, reverse=True):
         message = mask_secret(message, secret)
     return one_line(message)
 
@@ -163,6 +182,10 @@ def _words(text: str, known: Container[str], folded: Container[str]) -> Iterator
         is_marked = quote or at or name in known or not name.islower()
         if is_marked or len(name) > _SHORT_WORD:
             yield name
+
+
+def _in_json(text: str) -> str:
+    return msgspec.json.encode(text).decode()[1:-1]
 
 
 def value_in(raw: msgspec.Raw) -> object:

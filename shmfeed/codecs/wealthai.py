@@ -23,10 +23,10 @@ from shmfeed.codecs.decoding import (
     SequenceNumber,
     Time,
     check_stream,
+    first_readable,
     is_text,
     malformed,
     message_of,
-    optional,
     optional_time,
     redact_message,
     request_id_of,
@@ -203,9 +203,10 @@ class WealthaiCodec:
             bar = _decode_bar(data)
             if bar.type in _BARS:
                 return (_bar_event(bar),)
+            why: Exception | str = NO_BAR
         except UNREADABLE as error:
-            return self._decode_other(data, error)
-        return self._decode_other(data, NO_BAR)
+            why = error
+        return self._decode_other(data, why)
 
     def _decode_other(self, data: bytes, why: Exception | str) -> tuple[Event, ...]:
         try:
@@ -280,7 +281,6 @@ def _lenient_bar_event(data: bytes) -> BarEvent:
     symbol, timeframe = _stream(bar)
     money = bar.money, bar.quote_volume, bar.turnover
     closed = bar.closed, bar.is_closed, bar.final, bar.x
-    sequence = optional(bar.seq, SEQUENCE, -1)
     return BarEvent(
         symbol,
         timeframe,
@@ -291,10 +291,10 @@ def _lenient_bar_event(data: bytes) -> BarEvent:
         bar.low,
         bar.close,
         bar.volume,
-        _first(nan, *(optional(one, REAL, None) for one in money)),
-        _first(None, *(optional(one, FLAG, None) for one in closed)),
+        first_readable(money, REAL, nan),
+        first_readable(closed, FLAG, None),
         optional_time(bar.ts, FIRST_EVENT),
-        sequence if sequence >= 0 else optional(bar.sequence, SEQUENCE, -1),
+        first_readable((bar.seq, bar.sequence), SEQUENCE, -1),
     )
 
 

@@ -1,3 +1,4 @@
+import json
 import string
 
 import pytest
@@ -58,6 +59,12 @@ class TestRedaction:
     def test_each_secret_is_masked_the_longest_first(self):
         secrets = ["abcd", "abcd/efgh", ""]
         assert redact_message(r"x abcd\/efgh abcd y", secrets) == "x *** *** y"
+
+    def test_a_secret_in_json_is_masked_too(self):
+        secret = 'abcd"\\efgh'
+        for text in (secret, json.dumps([secret]), json.dumps({secret: 1})):
+            assert "efgh" not in redact_message(text, [secret])
+            assert "***" in redact_message(text, [secret])
 
     def test_control_a_message_without_secrets_stays(self):
         assert redact_message("x abcd y", ["efgh"]) == "x abcd y"
