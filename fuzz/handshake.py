@@ -11,9 +11,9 @@ with loop.watched(__name__):
         check_upgrade,
         parse_target,
         refusal,
-        tunnel_refusal,
         upgrade_request,
     )
+    from shmfeed.wire.proxies import tunnel_refusal
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 SEEDS = [
@@ -41,7 +41,7 @@ def one(data: bytes) -> None:
     try:
         answer = parse_answer(head)
         words = words_of(answer, body_in(answer, body)[0])
-        errors = [refusal(answer, words), tunnel_refusal(answer, words)]
+        errors = [refusal(answer, words), tunnel_refusal(answer, words, False)]
         check_upgrade(answer, KEY)
     except HandshakeError as error:
         errors = [error]

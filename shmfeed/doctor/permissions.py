@@ -10,7 +10,7 @@ from shmfeed.errors import BadArgumentError, SegmentFormatError
 from shmfeed.segment.locking import check_lock_file
 from shmfeed.segment.mapping import place
 from shmfeed.settings import loading as settings_file
-from shmfeed.settings.schema import TOKEN
+from shmfeed.settings.schema import SECRETS
 from shmfeed.text import counted
 
 
@@ -80,7 +80,7 @@ def _check_lock_file(path: Path) -> Iterator[Finding]:
 
 
 def check_config_file(path: Path) -> Finding:
-    """Check that a config file is well-formed, and private if it contains a token."""
+    """Check that a config file is well-formed, and private if it contains a secret."""
     name = f"config file {path}"
     try:
         content = settings_file.read_file(path, warn=False)
@@ -91,10 +91,10 @@ def check_config_file(path: Path) -> Finding:
         )
     except OSError as error:
         return problem(name, f"{error.strerror}", "correct its path or its mode")
-    if content.get(TOKEN) and mode & 0o077:
+    if any(map(content.get, SECRETS)) and mode & 0o077:
         return problem(
             name,
-            f"contains a token and has mode {mode:04o}; other users can read it",
+            f"contains a secret and has mode {mode:04o}; other users can read it",
             f"chmod 600 {path}",
         )
     return ok(name, f"mode {mode:04o}, {counted(len(content), 'setting')}")

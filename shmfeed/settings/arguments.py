@@ -4,7 +4,7 @@ This file is made from the schema by tests/support/settings_arguments.py.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
 from shmfeed.bar import Timeframe, TimeframeAlias
@@ -44,9 +44,23 @@ class SettingsArguments(TypedDict, total=False):
     allow_insecure: bool | None
     """Permit ws:// beyond this host."""
     proxy: str | None
-    """HTTP proxy to connect through; those of the environment are never used; none:
+    """Proxy to connect through; those of the environment are never used; none:
     connect directly.
     """
+    proxy_password_file: str | os.PathLike[str] | None
+    """File with the password for the proxy, read at each connect; none: no password."""
+    headers: Mapping[str, str] | Sequence[str] | str | None
+    """Headers of the handshake's request; the values are secrets."""
+    origin: str | None
+    """Origin that the handshake states; none: state none."""
+    subprotocols: Sequence[str] | str | None
+    """Subprotocols that the handshake offers, the preferred one first."""
+    ca_file: str | os.PathLike[str] | None
+    """File of the authorities to trust, instead of the system's; none: the system's."""
+    client_cert: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] | None
+    """The client's own certificate and key: one PEM file, or two."""
+    compression: Literal["off", "deflate"] | None
+    """Compression of messages that the handshake offers."""
     max_redirects: int | None
     """Redirects of the handshake to follow; secrets stay with the first host."""
     connect_timeout: float | None

@@ -6,18 +6,24 @@ refused address with an @, which may carry a password, only the scheme is shown.
 
 import ipaddress
 import re
-from urllib.parse import SplitResult, unquote_plus, urlsplit
+from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
 from shmfeed.errors import BadArgumentError
 
 ACCEPTED = "a ws:// or wss:// address without user, password or fragment"
-PROXY_ACCEPTED = "an http://host:port address without user, password, path or query"
+PROXY_ACCEPTED = (
+    "an http://, https:// or socks5h:// address with a port, such as"
+    " http://user@host:port, without path or query"
+)
+PROXY_SCHEMES = ("http", "https", "socks5h")
 _SHORTEST_SECRET = 4  # a shorter value is no secret, and occurs in ordinary words
 _SHORTEST_PART = 8  # mask_secret() takes no less for a cut secret's beginning
 _PRINTABLE = re.compile(r"[!-~]{1,2048}")
 # DNS and TLS: no label of a host is empty or longer than 63.
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*\.?")
+_USER = re.compile(r"(?:[A-Za-z0-9!$&'()*+,;=._~-]|%(?!3[Aa])[0-9A-Fa-f]{2})+")
+_LONGEST_USER = 255  # bytes; SOCKS has no place for more
 _NEXT = re.compile(r"\s*,\s*(?=[A-Za-z]+://)")
 
 
@@ -51,7 +57,20 @@ def check_proxy(text: str) -> str:
     if reason:
         safe = redact_refused(text)
         raise BadArgumentError(f"{safe!r} is not accepted: {reason}; {PROXY_ACCEPTED}")
-    return f"http://{urlsplit(text).netloc}"
+    parts = urlsplit(text)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def proxy_user(proxy: str) -> str | None:
+    """Return the user in a checked proxy's address, or None without one."""
+    user = urlsplit(proxy).username
+    return None if user is None else unquote(user)
+
+
+def proxy_label(proxy: str) -> str:
+    """Return a checked proxy's address without its user, fit for logs."""
+    parts = urlsplit(proxy)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def explicit_port(endpoint: str) -> int | None:
@@ -136,9 +155,15 @@ def _fault(text: str, schemes: tuple[str, ...] = ("ws", "wss")) -> str:
 
 
 def _proxy_fault(text: str) -> str:
-    reason = _fault(text, ("http",))
+    if "://" in text and ":" in text.rpartition("@")[0].partition("://")[2]:
+        return "it holds a password; proxy_password_file names a file that does"
+    scheme, mark, place = text.partition("://")
+    user, at, place = place.rpartition("@")
+    reason = _fault(f"{scheme}{mark}{place}", PROXY_SCHEMES)
     if reason:
         return reason
+    if at and not _is_user(user):
+        return "its user is empty, too long, or not percent-encoded"
     parts = urlsplit(text)
     if parts.port is None:
         return "it names no port"
@@ -154,6 +179,12 @@ def _authority_fault(parts: SplitResult, port: int | None) -> str:
     if not _is_host(parts.hostname or ""):
         return "its host is missing or malformed"
     return ""
+
+
+def _is_user(user: str) -> bool:
+    name = unquote(user)
+    is_short = 0 < len(name.encode()) <= _LONGEST_USER
+    return bool(_USER.fullmatch(user)) and is_short and name.isprintable()
 
 
 def _is_host(host: str) -> bool:

@@ -84,6 +84,8 @@ def one_of(
     """Return the row of one of a few words, compared after `fold`."""
 
     def check_word(value: object) -> str:
+        if value is False and "off" in words:  # YAML reads off as a flag
+            return "off"
         if not isinstance(value, str) or fold(value) not in words:
             raise ValueError
         return fold(value)
@@ -108,6 +110,18 @@ def matching(pattern: str, text: str) -> Setting:
         return value
 
     return text_setting(f"text that matches {pattern}", check_match, text)
+
+
+def naming_accepted(check: Check, accepted: str) -> Check:
+    """Return a check whose BadArgumentError also says what is accepted."""
+
+    def check_and_name(value: object) -> object:
+        try:
+            return check(value)
+        except BadArgumentError as error:
+            raise BadArgumentError(f"{error}; {accepted}") from None
+
+    return check_and_name
 
 
 def split_commas(text: str) -> list[str]:

@@ -19,6 +19,7 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.settings.model import ConflictError, Settings, from_checked
 from shmfeed.settings.schema import (
     OPTIONS,
+    SECRETS,
     SETTINGS,
     TOKEN,
     check_setting,
@@ -245,20 +246,20 @@ class _FileError(Exception):
 def read_file(path: Path, warn: bool = True) -> dict[str, object]:
     """Return the unchecked settings in a file.
 
-    Unless `warn` is False, log a warning for a token in a file that others may read.
+    Unless `warn` is False, log a warning for a secret in a file that others may read.
 
     Raises:
         BadArgumentError: The file is missing, unreadable, over 1 MiB, not regular, of
-            another type, or not one flat mapping with each key once.
+            another type, or not one mapping with each key once, flat but for headers.
     """
     try:
         data, mode = _bytes(path)
         content = _decode(path, data)
     except _FileError as fault:
         raise BadArgumentError(f"config_file {str(path)!r}: {fault}") from None
-    if warn and content.get(TOKEN) and mode & 0o077:
+    if warn and any(map(content.get, SECRETS)) and mode & 0o077:
         _log.warning(
-            "%s holds a token and its mode is %o: others may read it; chmod 600 it",
+            "%s holds a secret and its mode is %o: others may read it; chmod 600 it",
             path,
             stat.S_IMODE(mode),
         )
@@ -346,7 +347,7 @@ def _yaml(text: str) -> object:
         if node is None:  # nothing but comments
             return {}
         if isinstance(node, yaml.MappingNode):
-            _check_flat(node.value, yaml.ScalarNode, yaml.SequenceNode)
+            _check_flat(node.value, yaml)
         return yaml.safe_load(text)
     # PyYAML raises the last two for `!!int ""` and `!!bool x`.
     except (yaml.YAMLError, LookupError, AttributeError) as error:
@@ -355,13 +356,18 @@ def _yaml(text: str) -> object:
         raise _FileError(f"is not well-formed yaml{place}") from None
 
 
-def _check_flat(pairs: list[tuple[Any, Any]], scalar: Any, sequence: Any) -> None:
-    """Refuse duplicate keys, and nesting, whose aliases could grow without limit."""
+def _check_flat(pairs: list[tuple[Any, Any]], yaml: Any) -> None:
+    """Refuse duplicate keys, and nesting, whose aliases could grow without limit.
+
+    The headers may be a mapping of values.
+    """
     seen = set()
     for key, value in pairs:
         line = key.start_mark.line + 1
-        parts = value.value if isinstance(value, sequence) else [value]
-        if not all(isinstance(part, scalar) for part in (key, *parts)):
+        parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
+        if isinstance(value, yaml.MappingNode) and key.value == "headers":
+            parts = [part for pair in value.value for part in pair]
+        if not all(isinstance(part, yaml.ScalarNode) for part in (key, *parts)):
             raise _FileError(
                 f"line {line} is neither a value nor a list of values: settings are"
                 " not nested"

@@ -13,6 +13,7 @@ import msgspec
 from shmfeed.bar import StreamKey, Timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint as endpoints
+from shmfeed.settings.headers import secrets_in
 from shmfeed.settings.schema import (
     DEFAULT_MARKET_TYPE,
     MARKETS,
@@ -55,6 +56,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_streams: int | None = None
     allow_insecure: bool = False
     proxy: str | None = None
+    proxy_password_file: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    origin: str | None = None
+    subprotocols: tuple[str, ...] = ()
+    ca_file: str | None = None
+    client_cert: tuple[str, ...] = ()
+    compression: str = "off"
     max_redirects: int = 0
     connect_timeout: float = 10.0
     ack_timeout: float = 10.0
@@ -123,9 +131,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def redact(self, text: str) -> str:
         """Return a text, such as a server's message, without the secrets of settings.
 
-        Secrets are the token and the values in the endpoints' queries.
+        Secrets are the token, the values in the endpoints' queries and those of
+        headers.
         """
         secrets = {text for url in self.endpoint for text in endpoints.secrets_in(url)}
+        secrets |= secrets_in(self.headers)
         if self.csrf_token:
             secrets.add(self.csrf_token)
         for secret in sorted(secrets, key=len, reverse=True):
@@ -202,10 +212,13 @@ def from_json(data: bytes) -> Settings:
 
 
 def describe(settings: Settings) -> dict[str, object]:
-    """Return the settings for display: no token, no queries of endpoints."""
+    """Return the settings for display: no secrets, no queries of endpoints."""
     values: dict[str, object] = {
         n: getattr(settings, n) for n in SETTINGS if n != TOKEN
     }
+    if settings.proxy is not None:
+        values["proxy"] = endpoints.proxy_label(settings.proxy)
+    values["headers"] = {name: "***" for name, _ in settings.headers}
     values["endpoint"] = tuple(map(endpoints.redact, settings.endpoint))
     return values
 
@@ -223,6 +236,7 @@ def _check_together(settings: Settings) -> None:
     _check_symbols(settings)
     _check_capacity(settings)
     _check_endpoints(settings)
+    _check_proxy(settings)
     _check_delays(settings)
     _check_heartbeat(settings)
 
@@ -275,11 +289,24 @@ def _check_endpoints(settings: Settings) -> None:
         if endpoints.is_exposed(endpoint, settings.proxy):
             raise ConflictError(
                 f"endpoint {shown!r} would send plain text to proxy"
-                f" {settings.proxy}; use wss://, or allow_insecure",
+                f" {endpoints.proxy_label(settings.proxy or '')}; use wss://, or"
+                " allow_insecure",
                 "endpoint",
                 "proxy",
                 "allow_insecure",
             )
+
+
+def _check_proxy(settings: Settings) -> None:
+    if settings.proxy_password_file is None:
+        return
+    if settings.proxy is None or endpoints.proxy_user(settings.proxy) is None:
+        raise ConflictError(
+            "proxy_password_file is of no use: proxy names no user, as"
+            " http://user@host:port does",
+            "proxy",
+            "proxy_password_file",
+        )
 
 
 def _check_delays(settings: Settings) -> None:

@@ -1,6 +1,7 @@
 """The schema of the settings: one row each, with its type, its checks and its help.
 
-No message holds the value of the token, and of an endpoint none shows a secret part.
+No message holds the token or a header's value, and of an endpoint none shows a secret
+part.
 """
 
 import difflib
@@ -8,7 +9,7 @@ from typing import NamedTuple
 
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings import endpoint
+from shmfeed.settings import certificates, endpoint, headers
 from shmfeed.settings.kinds import (
     MAX_ITEMS,
     Setting,
@@ -19,6 +20,7 @@ from shmfeed.settings.kinds import (
     integer,
     items,
     matching,
+    naming_accepted,
     one_of,
     optional,
     parse_integer,
@@ -26,6 +28,7 @@ from shmfeed.settings.kinds import (
     split_commas,
     text_setting,
 )
+from shmfeed.settings.secret_files import check_secret_file
 from shmfeed.text import repr_short, shorten
 from shmfeed.validation import (
     FEED_VARIABLE,
@@ -45,7 +48,9 @@ REFUSAL_POLICIES = ("skip", "fail")
 LAUNCH_POLICIES = ("auto", "never")
 LOG_FORMATS = ("text", "json")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+COMPRESSIONS = ("off", "deflate")
 TOKEN = "csrf_token"  # noqa: S105  the setting's name, not its value
+SECRETS = (TOKEN, "headers")  # no message or status shows their values
 
 _YEAR = 365 * 86_400.0
 
@@ -86,7 +91,7 @@ def nearest(name: object, known: list[str]) -> str:
 
 
 def _refusal(name: str, value: object) -> BadArgumentError:
-    if name == TOKEN:
+    if name in SECRETS:
         text = "(its value is not shown)"
     elif name in {"endpoint", "proxy"}:
         text = f"of type {type(value).__name__}"
@@ -128,10 +133,31 @@ def _check_port(item: object) -> int:
         raise BadArgumentError(text) from None
 
 
+def _check_client_cert(value: object) -> object:
+    paths = _CLIENT_CERT.check(value)
+    if not isinstance(paths, tuple) or len(paths) > 2:
+        raise ValueError
+    if paths:
+        certificates.check_client_pair(paths)
+    return paths
+
+
+def _check_password_file(value: object) -> str:
+    return check_secret_file("file", value)
+
+
 def _parse_ports(text: str) -> list[int]:
     return [parse_integer(piece) for piece in split_commas(text)]
 
 
+_PASSWORD_FILE = "the path of a file whose only line is the password"  # noqa: S105  help
+_CA_FILE = "the path of a PEM file with the certificates of authorities"
+_CLIENT_CERT = items(
+    "the path of a PEM file with certificate and key, or the paths of the two files",
+    certificates.check_client_cert,
+    "the client's own certificate and key: one PEM file, or two",
+    item="str | os.PathLike[str]",
+)
 SETTINGS: dict[str, Setting] = {
     "protocol": one_of(PROTOCOLS, "protocol of the venue"),
     "feed": text_setting("the name of a feed", _check_feed, "name of the feed"),
@@ -187,8 +213,47 @@ SETTINGS: dict[str, Setting] = {
     "proxy": text_setting(
         endpoint.PROXY_ACCEPTED,
         _check_proxy,
-        "HTTP proxy to connect through; those of the environment are never used",
+        "proxy to connect through; those of the environment are never used",
         none="connect directly",
+    ),
+    "proxy_password_file": text_setting(
+        _PASSWORD_FILE,
+        naming_accepted(_check_password_file, _PASSWORD_FILE),
+        "file with the password for the proxy, read at each connect",
+        none="no password",
+        annotation="str | os.PathLike[str]",
+    ),
+    "headers": Setting(
+        dict,
+        "Mapping[str, str] | Sequence[str] | str",
+        headers.ACCEPTED,
+        naming_accepted(headers.check_headers, headers.ACCEPTED),
+        headers.parse_headers,
+        "headers of the handshake's request; the values are secrets",
+    ),
+    "origin": text_setting(
+        "an origin such as https://example.com",
+        headers.check_origin,
+        "origin that the handshake states",
+        none="state none",
+    ),
+    "subprotocols": items(
+        "names of subprotocols",
+        headers.check_subprotocol,
+        "subprotocols that the handshake offers, the preferred one first",
+    ),
+    "ca_file": text_setting(
+        _CA_FILE,
+        naming_accepted(certificates.check_ca_file, _CA_FILE),
+        "file of the authorities to trust, instead of the system's",
+        none="the system's",
+        annotation="str | os.PathLike[str]",
+    ),
+    "client_cert": _CLIENT_CERT._replace(
+        check=naming_accepted(_check_client_cert, _CLIENT_CERT.accepted)
+    ),
+    "compression": one_of(
+        COMPRESSIONS, "compression of messages that the handshake offers"
     ),
     "max_redirects": integer(
         0, 5, "redirects of the handshake to follow; secrets stay with the first host"
@@ -270,7 +335,9 @@ SETTINGS: dict[str, Setting] = {
     ),
     "log_format": one_of(LOG_FORMATS, "form of a line of the log"),
 }
-# No option for the token: every user of the host can read a process's arguments.
+# No option for a secret: every user of the host can read a process's arguments.
 OPTIONS = tuple(
-    Option(name, row.type, row.help) for name, row in SETTINGS.items() if name != TOKEN
+    Option(name, row.type, row.help)
+    for name, row in SETTINGS.items()
+    if name not in SECRETS
 )

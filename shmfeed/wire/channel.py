@@ -14,7 +14,7 @@ from shmfeed.codecs import Codec
 from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
 from shmfeed.wire.client import ClientTag, VenueClient
-from shmfeed.wire.connect import ConnectPolicy
+from shmfeed.wire.connect import policy_of
 from shmfeed.wire.connection import Connection
 from shmfeed.wire.events import SessionEvent, Streams
 from shmfeed.wire.refusals import RefusalSearch
@@ -96,7 +96,7 @@ class Dialer:
         connection = Connection(
             codec.url(url, streams),
             max_frame_bytes=settings.max_frame_bytes,
-            policy=connect_policy(settings),
+            policy=policy_of(settings),
             clock=self.clock,
         )
         subscription = Subscription(
@@ -192,16 +192,6 @@ class Channel:
         self._opening.close()
         self.subscription.end()
         self._connection.close(timeout)
-
-
-def connect_policy(settings: Settings) -> ConnectPolicy:
-    """Return the settings that restrict where a connection may lead."""
-    return ConnectPolicy(
-        settings.allow_insecure,
-        settings.proxy,
-        settings.max_redirects,
-        has_token=bool(settings.csrf_token),
-    )
 
 
 def _place(url: str) -> tuple[str, int]:

@@ -7,7 +7,6 @@ waits. Both listen to a pipe as well, by which other threads wake them.
 
 import os
 import select
-import socket
 import ssl
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -18,10 +17,7 @@ import websocket
 
 from shmfeed.wire.connect import (
     ConnectPolicy,
-    Opened,
-    ServerTime,
     check_target,
-    open_websocket,
 )
 from shmfeed.wire.errors import (
     ClosedError,
@@ -30,7 +26,9 @@ from shmfeed.wire.errors import (
     as_connection_lost,
 )
 from shmfeed.wire.frames import FrameReader
-from shmfeed.wire.tcp import PollRequest
+from shmfeed.wire.nested_tls import NestedTls
+from shmfeed.wire.opening import Opened, ServerTime, open_websocket
+from shmfeed.wire.tcp import PollRequest, Stream
 
 __all__ = ["ClosedError", "Connection", "ConnectionLostError", "OversizedError"]
 
@@ -74,7 +72,7 @@ class Connection:
         self._max_frame_bytes = max_frame_bytes
         self._wake_fd = wake_fd
         self._clock = clock
-        self._sock: socket.socket | None = None
+        self._sock: Stream | None = None
         self._frames: FrameReader | None = None
         self._more = False  # messages are left in memory
         self._failure: ConnectionLostError | None = None
@@ -216,7 +214,10 @@ class Connection:
             frames.send(payload.encode(), opcode)
 
     def _decrypted(self) -> bool:
-        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+        return (
+            isinstance(self._sock, ssl.SSLSocket | NestedTls)
+            and self._sock.pending() > 0
+        )
 
     def _poll(self, events: int, timeout: float) -> tuple[bool, bool]:
         if self._sock is None:

@@ -109,6 +109,18 @@ def as_connection_lost() -> Iterator[None]:
         raise _translated(error) from error
 
 
+@contextmanager
+def explained(prefix: str) -> Iterator[None]:
+    """Raise errors as ConnectionLostError, with `prefix` before their text."""
+    try:
+        with as_connection_lost():
+            yield
+    except ConnectionLostError as error:
+        if not prefix:
+            raise
+        raise error.behind(prefix) from error
+
+
 def events_awaited(blocked: BaseException, usual: int) -> int:
     """Return the poll events that an operation waits for after one of WOULD_BLOCK.
 

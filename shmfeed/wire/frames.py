@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import cast
 
 import websocket
 
@@ -23,6 +24,7 @@ from shmfeed.wire.errors import (
     events_awaited,
     parse_close,
 )
+from shmfeed.wire.tcp import Stream
 
 if not hasattr(websocket, "WebSocket"):
     raise ImportError(
@@ -58,14 +60,14 @@ class FrameReader(websocket.WebSocket):
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: Stream,
         max_bytes: int,
         inbox: bytes = b"",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`inbox` is what has been read from `sock` already."""
         super().__init__(skip_utf8_validation=True, enable_multithread=False)
-        self.sock = sock
+        self.sock = cast("socket.socket", sock)  # it has the methods that are used
         self.connected = True
         self.last_frame_at = clock()
         self.part_since: float | None = None
@@ -259,7 +261,7 @@ class _SizedMessage(websocket.continuous_frame):
             self._fragments = 0
 
 
-def _ready(sock: socket.socket, events: int, seconds: float) -> bool:
+def _ready(sock: Stream, events: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(sock, events)
     return bool(poll.poll(seconds * 1000))

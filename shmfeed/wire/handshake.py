@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from shmfeed._version import __version__
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import endpoint
+from shmfeed.settings.headers import SecretHeaders
 from shmfeed.wire.answers import Answer
 from shmfeed.wire.errors import (
     HandshakeError,
@@ -61,28 +62,47 @@ def parse_target(url: str) -> Target:
     return Target(parts.scheme == "wss", parts.hostname or "", port, resource, label)
 
 
+class Request(NamedTuple):
+    """The part of a handshake's request that the settings decide."""
+
+    headers: SecretHeaders = SecretHeaders()
+    origin: str | None = None
+    subprotocols: tuple[str, ...] = ()
+
+
+PLAIN_REQUEST = Request()
+
+
 def new_key() -> str:
     return base64.b64encode(os.urandom(16)).decode()
 
 
-def upgrade_request(target: Target, key: str) -> bytes:
-    """Return the request for a WebSocket, without origin, extensions and cookies."""
-    host = _bracketed(target)
+def upgrade_request(
+    target: Target, key: str, request: Request = PLAIN_REQUEST
+) -> bytes:
+    """Return the request for a WebSocket; it has no cookies of its own."""
+    host = bracketed(target)
     if target.port != _PORTS["wss" if target.is_secure else "ws"]:
         host += f":{target.port}"
-    lines = (
+    lines = [
         f"GET {target.resource} HTTP/1.1",
         f"Host: {host}",
         "Upgrade: websocket",
         "Connection: Upgrade",
         f"Sec-WebSocket-Key: {key}",
         "Sec-WebSocket-Version: 13",
-        f"User-Agent: shmfeed/{__version__}",
-    )
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+    ]
+    if request.subprotocols:
+        lines.append(f"Sec-WebSocket-Protocol: {', '.join(request.subprotocols)}")
+    if request.origin is not None:
+        lines.append(f"Origin: {request.origin}")
+    lines += [f"{name}: {value}" for name, value in request.headers]
+    if "user-agent" not in {name.lower() for name, _ in request.headers}:
+        lines.append(f"User-Agent: shmfeed/{__version__}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def check_upgrade(answer: Answer, key: str) -> None:
+def check_upgrade(answer: Answer, key: str, request: Request = PLAIN_REQUEST) -> None:
     """Raise HandshakeError unless an answer of status 101 accepts the request."""
     if set(answer.tokens("upgrade")) != {"websocket"}:
         raise HandshakeError("the answer does not upgrade to websocket")
@@ -91,9 +111,15 @@ def check_upgrade(answer: Answer, key: str) -> None:
     digest = hashlib.sha1(key.encode() + _ACCEPT_GUID, usedforsecurity=False).digest()
     if answer.one("sec-websocket-accept") != base64.b64encode(digest).decode():
         raise HandshakeError("the answer has a wrong Sec-WebSocket-Accept")
-    for unoffered in ("sec-websocket-extensions", "sec-websocket-protocol"):
-        if answer.tokens(unoffered):
-            raise HandshakeError(f"the server chose a {unoffered} that was not offered")
+    if answer.tokens("sec-websocket-extensions"):
+        raise HandshakeError(
+            "the server chose a sec-websocket-extensions that was not offered"
+        )
+    chosen = answer.one("sec-websocket-protocol")
+    if chosen and chosen not in request.subprotocols:
+        raise HandshakeError(
+            "the server chose a sec-websocket-protocol that was not offered"
+        )
 
 
 def refusal(answer: Answer, words: str) -> HandshakeError:
@@ -104,26 +130,6 @@ def refusal(answer: Answer, words: str) -> HandshakeError:
     return RefusedUpgradeError(text, answer.code, answer.wait(words))
 
 
-def tunnel_request(target: Target) -> bytes:
-    """Return the request for a proxy's tunnel to `target`, without credentials."""
-    place = f"{_bracketed(target)}:{target.port}"
-    lines = (
-        f"CONNECT {place} HTTP/1.1",
-        f"Host: {place}",
-        f"User-Agent: shmfeed/{__version__}",
-    )
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
-
-
-def tunnel_refusal(answer: Answer, words: str) -> HandshakeError:
-    """Return the error for a proxy's answer that opens no tunnel, with these words."""
-    if answer.code == 407:
-        return HandshakeError(
-            "the proxy asks for a user and a password, which are not supported"
-        )
-    text = f"the proxy answered {answer.status_with(words)}"
-    return RefusedUpgradeError(text, answer.code, answer.wait(words))
-
-
-def _bracketed(target: Target) -> str:
+def bracketed(target: Target) -> str:
+    """Return the target's host, an IPv6 address in brackets."""
     return f"[{target.host}]" if ":" in target.host else target.host

@@ -24,8 +24,8 @@ from shmfeed.bar import StreamKey
 from shmfeed.codecs import Codec
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.model import Settings
-from shmfeed.wire.channel import Dialer, DialLimit, connect_policy
-from shmfeed.wire.connect import check_target
+from shmfeed.wire.channel import Dialer, DialLimit
+from shmfeed.wire.connect import check_target, policy_of
 from shmfeed.wire.connection import TICK
 from shmfeed.wire.events import (
     ChangeRefused,
@@ -101,7 +101,7 @@ class Session:
         if not endpoints:
             raise BadArgumentError("a session needs at least one endpoint")
         for url in endpoints:
-            check_target(url, connect_policy(settings))
+            check_target(url, policy_of(settings))
         self.status = SessionStatus()
         self.acknowledged = streams
         self.is_changing = False

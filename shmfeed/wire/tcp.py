@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from shmfeed.settings.endpoint import is_loopback
 from shmfeed.wire.errors import WOULD_BLOCK, ConnectionLostError, events_awaited
@@ -30,7 +30,17 @@ _SOCKET_OPTIONS = (
     (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 20_000),
 )
 
-PollRequest = tuple[socket.socket, int]  # a socket, and the poll events to wait for
+
+class Stream(Protocol):
+    """A socket that never blocks, plain or TLS, as far as the wire uses it."""
+
+    def recv(self, bufsize: int, /) -> bytes: ...
+    def send(self, data: bytes, /) -> int: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+
+
+PollRequest = tuple[Stream, int]  # a socket, and the poll events to wait for
 _Result = TypeVar("_Result")
 Steps = Generator[PollRequest, None, _Result]
 _Address = tuple[int, Any]  # a family, and what socket.connect takes in it
@@ -89,9 +99,7 @@ def connect_tcp(
     return (yield from _connect_to(last, deadline))
 
 
-def send_all(
-    sock: socket.socket, data: bytes, deadline: ConnectDeadline
-) -> Steps[None]:
+def send_all(sock: Stream, data: bytes, deadline: ConnectDeadline) -> Steps[None]:
     """Send all of `data`."""
     while data:
         try:
@@ -101,9 +109,7 @@ def send_all(
             yield sock, events_awaited(blocked, select.POLLOUT)
 
 
-def receive_some(
-    sock: socket.socket, most: int, deadline: ConnectDeadline
-) -> Steps[bytes]:
+def receive_some(sock: Stream, most: int, deadline: ConnectDeadline) -> Steps[bytes]:
     """Return what has come, at most `most` bytes; nothing at the end of the stream."""
     while True:
         deadline.check("the handshake")

@@ -86,7 +86,8 @@ def read_head(connection: socket.socket) -> bytes:
 
 def answer(head: bytes) -> bytes:
     """Return the answer that accepts a request."""
-    fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
+    lines = head.decode("latin-1").split("\r\n")[1:-2]
+    fields = dict(line.split(": ", 1) for line in lines)
     proof = fields["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
     accept = base64.b64encode(hashlib.sha1(proof.encode()).digest()).decode()
     return (

@@ -19,7 +19,7 @@ _PARSERS = {"parser", "subparser"}  # of argparse: `error` ends the command with
 # Functions that show, keep or send a text that they are given.
 _SAY = {"warn", "_warn", "print_error", "_say", "_last_error", "_leave"}
 _SAY |= {"leave", "_go_away", "_announce"}  # why a connection is replaced, or waits
-_SAY |= {"malformed", "Malformed", "_explained"}  # parts of others
+_SAY |= {"malformed", "Malformed", "explained"}  # parts of others
 _SAY |= {"_refusal", "_failure"}  # the local venue's, to its client
 _SAY |= {"Leftover", "_all_stay"}  # why it has to stay
 _FIND = {"problem", "note"}  # doctor findings: check, found, remedy

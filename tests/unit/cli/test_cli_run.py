@@ -169,13 +169,14 @@ def test_refused_settings_are_exit_2(arguments, message, capsys) -> None:
     assert errors.count("\n") == 1
 
 
-def test_every_setting_but_the_token_is_an_option(capsys) -> None:
+def test_every_setting_but_the_secrets_is_an_option(capsys) -> None:
     with pytest.raises(SystemExit):
         main(["run", "--help"])
     text = capsys.readouterr().out
     for option in schema.OPTIONS:
         assert f"--{option.setting.replace('_', '-')}" in text
     assert "--csrf-token" not in text
+    assert "--headers" not in text
 
 
 def test_an_impossible_log_file_is_one_line_of_error(command, settings) -> None:

@@ -241,7 +241,7 @@ def test_a_repeated_row_is_found(page: str, said: dict[str, str]) -> None:
         ('(problem if a else note)("room", f"{a} is full")', ["… is full"]),
         ('_A = "a b"\nraise BadError(f"{c}; {_A}; {_A!r}")', ["…; a b; …"]),
         ('_A = "no: "\ndef f():\n  t = _A + b\n  raise BadError(t)', ["no: …"]),
-        ('with _explained(f"proxy {a}: "): pass', ["proxy …:"]),
+        ('with explained(f"proxy {a}: "): pass', ["proxy …:"]),
         ('def verdict(): return f"FAILED: {n} rows"', ["FAILED: … rows"]),
     ],
 )

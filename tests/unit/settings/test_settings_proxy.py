@@ -32,7 +32,9 @@ def test_proxy_and_redirects_come_from_every_source():
     )
     for none in (None, "none"):
         assert load({"proxy": none}, {}).proxy is None
-    assert load({"proxy": "http://[::1]:1"}, {}).proxy == "http://[::1]:1"
+    for proxy in ("http://[::1]:1", "https://a.b:1", "socks5h://me%40x@a.b:1080"):
+        assert load({"proxy": proxy}, {}).proxy == proxy
+    assert describe(load({"proxy": proxy}, {}))["proxy"] == "socks5h://a.b:1080"
 
 
 @pytest.mark.parametrize(
@@ -40,10 +42,18 @@ def test_proxy_and_redirects_come_from_every_source():
     [
         ("http://proxy.example", "it names no port"),
         ("proxy.example:3128", "its scheme is missing"),
-        ("https://proxy.example:3128", "its scheme is not http://"),
+        ("ftp://proxy.example:3128", "its scheme is not http:// or https:// or"),
         ("socks5://proxy.example:1080", "its scheme"),
-        ("http://user:hunter2@proxy.example:1", "it names a user or a password"),
-        ("http://hunter2@proxy.example:1", "it names a user or a password"),
+        ("http://user:hunter2@proxy.example:1", "it holds a password"),
+        ("http://:hunter2@proxy.example:1", "it holds a password"),
+        ("http://user:@proxy.example:1", "it holds a password"),
+        ("socks5h://a:hunter2@b:c@proxy.example:1", "it holds a password"),
+        ("http://@proxy.example:1", "its user is empty"),
+        ("http://hun%3ater2@proxy.example:1", "its user is empty, too long, or not"),
+        ("http://hun%0ater2@proxy.example:1", "its user is empty, too long, or not"),
+        ("http://hun%zzter2@proxy.example:1", "its user is empty, too long, or not"),
+        ("http://hun ter2@proxy.example:1", "its user is empty, too long, or not"),
+        (f"http://{'h' * 256}@proxy.example:1", "its user is empty, too long"),
         ("http://proxy.example:1/path", "it has a path or a query"),
         ("http://proxy.example:1?hunter2", "it has a path or a query"),
         ("http://proxy.example:0", "its port is missing or 0"),
@@ -62,8 +72,20 @@ def test_a_bad_proxy_is_refused_without_its_secrets(proxy, words):
     said = refusal(proxy=proxy)
     assert said.startswith("proxy")
     assert words in said
-    assert "http://host:port address without user, password, path or query" in said
+    assert "an http://, https:// or socks5h:// address with a port" in said
     assert "hunter2" not in said
+
+
+def test_a_password_without_a_user_is_refused(tmp_path):
+    path = tmp_path / "password"
+    path.write_text("hunter2")
+    path.chmod(0o600)
+    for given in ({}, {"proxy": PROXY}):
+        said = refusal(**given, proxy_password_file=path)
+        assert said.startswith("proxy_password_file is of no use: proxy names no user")
+    settings = load({"proxy": "http://me@a.b:1", "proxy_password_file": path}, {})
+    assert settings.proxy_password_file == str(path)
+    assert from_json(to_json(settings)) == settings
 
 
 @pytest.mark.parametrize("value", [-1, 6, True, 1.0, "x", None, []])

@@ -16,11 +16,15 @@ from support import loopback
 from support.connecting import connected, fail_to_open, hold, receive
 from support.loopback import proxy, raw, venue
 
-from shmfeed.wire import connect, handshake
+from shmfeed.settings.headers import SecretHeaders
+from shmfeed.wire import handshake, tls
 from shmfeed.wire.answers import parse_answer
-from shmfeed.wire.connect import ConnectPolicy, check_target, follow_redirect
+from shmfeed.wire.connect import ConnectPolicy, check_target
 from shmfeed.wire.connection import Connection, ConnectionLostError
 from shmfeed.wire.errors import HandshakeError, RedirectedError
+from shmfeed.wire.handshake import Request
+from shmfeed.wire.opening import follow_redirect
+from shmfeed.wire.proxies import tunnel_refusal
 
 # Proxies
 
@@ -230,11 +234,13 @@ def test_a_redirect_elsewhere_gets_no_secret(policy):
         for place, private in (
             (url + "?key=canary", policy),
             (url, policy._replace(has_token=True)),
+            (url, policy._replace(request=Request(SecretHeaders((("X", "canary"),))))),
         ):
             reason = fail_to_open(place, policy=private)
             assert reason == (
                 f"the server redirects (302) to {shown}, which must not get the"
-                " feeder's token or query; if it is the venue's, give it as endpoint"
+                " feeder's token, headers or query; if it is the venue's, give it as"
+                " endpoint"
             )
     assert not visits
 
@@ -365,9 +371,9 @@ def tls_venue(certificate):
 @pytest.fixture
 def trusting(monkeypatch, certificate):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[1]))
-    connect.tls_context.cache_clear()
+    tls.forget_contexts()
     yield
-    connect.tls_context.cache_clear()
+    tls.forget_contexts()
 
 
 def test_a_self_signed_certificate_is_refused(tls_venue):
@@ -393,10 +399,10 @@ def test_every_record_of_a_trusted_server_is_read(tls_venue):
 
 def test_an_expired_certificate_is_refused_though_it_is_trusted(expired, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(expired[1]))
-    connect.tls_context.cache_clear()
+    tls.forget_contexts()
     with venue(greet, ssl=server_context(expired)) as url:
         reason = fail_to_open(url.replace("127.0.0.1", "localhost"))
-    connect.tls_context.cache_clear()
+    tls.forget_contexts()
     assert reason == "the server's certificate is refused: certificate has expired"
 
 
@@ -422,7 +428,7 @@ def test_tls_before_1_2_is_refused(certificate):
             url = url.replace("127.0.0.1", "localhost")
             assert fail_to_open(url) == "TLS: the server does not support TLS 1.2"
             # Control: with our own limit gone, it connects.
-            with old(connect.tls_context()), connected(url) as connection:
+            with old(tls.tls_context()), connected(url) as connection:
                 assert receive(connection, 1) == [b"hello"]
 
 
@@ -484,19 +490,19 @@ def test_nothing_in_the_environment_weakens_or_records_tls(
 ):
     monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(certificate[1]))
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
-    connect.tls_context.cache_clear()
+    tls.forget_contexts()
     assert "the server's certificate is refused" in fail_to_open(tls_venue)
-    connect.tls_context.cache_clear()
+    tls.forget_contexts()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[1]))
     with connected(tls_venue):
         pass
-    connect.tls_context.cache_clear()
+    tls.forget_contexts()
     keys = tmp_path / "keys"
     assert not keys.exists() or "SECRET" not in keys.read_text()
 
 
 def test_the_tls_context_asks_for_a_verified_host_and_tls_1_2():
-    context = connect.tls_context()
+    context = tls.tls_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
@@ -553,7 +559,7 @@ HEADS = st.binary(max_size=80).map(lambda some: b"HTTP/1.1 302 x\r\nLocation: " 
 def test_any_answer_is_an_acceptance_a_refusal_or_a_redirect(head):
     with contextlib.suppress(HandshakeError):
         answer = parse_answer(head)
-        handshake.tunnel_refusal(answer, "")
+        tunnel_refusal(answer, "", False)
         handshake.refusal(answer, "")
         handshake.check_upgrade(answer, handshake.new_key())
 
