@@ -140,6 +140,12 @@ class Feeder:
                 setting `give_up` says, has ended its attempts to connect.
         """
         socket = place(self._settings.feed).socket
+        log.info(
+            "feed %s: the feeder starts, pid %d, %s",
+            self._settings.feed,
+            os.getpid(),
+            counted(len(self._session.acknowledged), "stream"),
+        )
         try:
             with (
                 ControlServer(socket, self._requests.ask),

@@ -8,6 +8,7 @@ one line each few seconds, which tells how many were left out.
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 
 from shmfeed.feeder.logs import facts
@@ -70,7 +71,8 @@ class _Failure:
         text = f"{self.text}; the state is error" if self.kind == ERROR else self.text
         if self.next_in > 0:
             return f"{text}; next attempt in {self.next_in:.1f} s"
-        return f"{text}; next attempt at once"
+        # Without a next attempt in sight a feeder gives up, if its state is error.
+        return text if self.kind == ERROR else f"{text}; next attempt at once"
 
 
 class Journal:
@@ -84,9 +86,9 @@ class Journal:
         self.is_pending = False
         self._feed = feed
         self._clock = clock
-        self._status = SessionStatus()
         self._failures: list[_Failure] = []  # of this batch
-        self._away_since: float | None = None  # without a connection since then
+        self._new_error = ""  # the last error with which the state became error
+        self._away: deque[float] = deque()  # when connections were lost, oldest first
         self._limits: dict[str, LineLimit] = {}
 
     def take(self, event: SessionEvent) -> None:
@@ -117,52 +119,46 @@ class Journal:
         """Log the failures of this batch. Call it after each batch."""
         failures, self._failures = self._failures, []
         self.is_pending = False
+        error, self._new_error = self._new_error, ""
+        if error:
+            failures = failures or [_Failure(ERROR, error, "")]
+            failures[-1].kind = ERROR
         for failure in failures:
             level = logging.ERROR if failure.kind == ERROR else _WARNING
             more = {"endpoint": failure.endpoint, "next_attempt_in": failure.next_in}
             self._say(failure.kind, level, failure.line(), **more)
 
     def _status_changed(self, old: SessionStatus, new: SessionStatus) -> None:
-        self._status = new
-        if new.attempts > old.attempts:
-            self._add("attempt", new.last_error)
-        if new.state == "error" != old.state and self._failures:
-            self._failures[-1].kind = ERROR
-        if new.state == "connecting" != old.state:
-            text = f"connecting to {new.endpoint}"
-            self._say("connecting", _INFO, text, endpoint=new.endpoint)
+        if new.state == "error" != old.state:
+            self._new_error = new.last_error
+            self.is_pending = True
 
     def _lost(self, event: ConnectionLost) -> None:
-        if self._away_since is None:
-            self._away_since = self._clock()
-        text = self._status.last_error
-        if event.reason and event.reason not in text:
-            text = f"lost {self._status.endpoint}: {event.reason}"
-        if text:  # without a reason it was left on purpose
-            self._add("loss", text)
+        self._away.append(self._clock())
+        text = f"lost {event.endpoint}: {event.reason}"
+        self._failures.append(_Failure("loss", text, event.endpoint))
+        self.is_pending = True
 
     def _next_attempt(self, event: NextAttempt) -> None:
-        if not self._failures:
-            self._add("attempt", event.reason)
-        self._failures[-1].next_in = event.seconds
-
-    def _add(self, kind: str, text: str) -> None:
-        # A connection that is lost at once is both a loss and a failed attempt.
-        if not any(failure.text == text for failure in self._failures):
-            self._failures.append(_Failure(kind, text, self._status.endpoint))
+        last = self._failures[-1] if self._failures else None
+        if last is None or last.next_in or last.text != event.reason:
+            text = event.reason
+            if event.endpoint not in text:
+                text = f"{event.endpoint}: {event.reason}"
+            last = _Failure("attempt", text, event.endpoint)
+            self._failures.append(last)
+        last.next_in = event.seconds
         self.is_pending = True
 
     def _connected(self, event: Connected) -> None:
-        endpoint, since = self._status.endpoint, self._away_since
-        away = 0.0 if since is None else self._clock() - since
+        endpoint, away = event.endpoint, None
         if event.is_planned:
             text = f"connected to {endpoint}, in place of an older connection"
-        elif event.is_reconnect:
+        elif event.is_reconnect and self._away:
+            away = self._clock() - self._away.popleft()
             text = f"connected again to {endpoint}, after {away:.1f} s"
         else:
             text = f"connected to {endpoint}"
-        if not event.is_planned:
-            self._away_since = None
         self._say("connected", _INFO, text, endpoint=endpoint, away=away)
 
     def _streams_refused(self, streams: Streams, message: str) -> None:

@@ -55,6 +55,7 @@ class Connected(NamedTuple):
     is_reconnect: bool
     connection: int = 0
     is_planned: bool = False
+    endpoint: str = ""
 
 
 class ConnectionLost(NamedTuple):
@@ -71,6 +72,7 @@ class ConnectionLost(NamedTuple):
     uncovered: Streams = ()
     is_planned: bool = False
     reason: str = ""
+    endpoint: str = ""
 
 
 class Subscribed(NamedTuple):
@@ -105,7 +107,10 @@ class VenueError(NamedTuple):
 
 
 class NextAttempt(NamedTuple):
-    """The wait before a connection is dialled again, in seconds, and its reason."""
+    """The wait before a connection is dialled again, in seconds, and its reason.
+
+    After a loss or a failed attempt the reason is the `last_error` of its connection.
+    """
 
     seconds: float
     reason: str

@@ -342,8 +342,8 @@ class Link:
         self._policy.acknowledged()
         self._reconnects += is_reconnect
         self._show()
-        planned = old is not None
-        self._events.append(Connected(is_reconnect, channel.number, planned))
+        facts = (channel.number, old is not None, channel.label)
+        self._events.append(Connected(is_reconnect, *facts))
 
     # Ends
 
@@ -372,7 +372,7 @@ class Link:
         text = f"lost {channel.label}: {failure}"
         self._show(error_kind="connection", last_error=text)
         self._report_loss(channel, failure, was_connected=True)
-        self._announce(self._policy.next_at - now, str(failure))
+        self._announce(self._policy.next_at - now, text)
 
     def _fail(self, channel: Channel, failure: ConnectionLostError, now: float) -> None:
         """Take the end of a connection that was not acknowledged."""
@@ -413,7 +413,7 @@ class Link:
             self._no_search_before = now + SEARCH_PAUSE
         kind, text = last_error(failures, self._policy.failures)
         self._show(error_kind=kind, last_error=text)
-        self._announce(self._policy.next_at - now, str(failures[-1][1]))
+        self._announce(self._policy.next_at - now, text)
 
     def _keep_wait(
         self, channel: Channel, failure: ConnectionLostError, now: float
@@ -433,6 +433,7 @@ class Link:
             is_oversized,
             channel.number,
             reason=self._dialer.settings.redact(str(failure)),
+            endpoint=channel.label,
         )
         self._events.append(lost)
 

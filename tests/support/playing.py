@@ -81,9 +81,9 @@ class Play:
                 case ChangeRefused():
                     self.seen.append(event)
                 case Connected():
-                    self.changes.append(event._replace(connection=0))
+                    self.changes.append(event._replace(connection=0, endpoint=""))
                 case ConnectionLost():
-                    lost = event._replace(connection=0, uncovered=(), reason="")
+                    lost = ConnectionLost(*event[:2], is_planned=event.is_planned)
                     self.changes.append(lost)
                 case _:
                     self.changes.append(event)

@@ -62,7 +62,8 @@ def test_it_runs_until_sigterm_and_leaves_the_segment(
         f"feed {feed_name}: pid {process.pid}, from {venue.url},"
         " 2 streams: BTCUSDT x 1s 1m\n"
     )
-    assert next_line(process) == f"INFO feed {feed_name}: connecting to {venue.url}"
+    started = f"INFO feed {feed_name}: the feeder starts, pid {process.pid}, 2 streams"
+    assert next_line(process) == started
     assert next_line(process) == f"INFO feed {feed_name}: connected to {venue.url}"
     with shmfeed.attach(feed_name) as feed:
         assert feed.ring("BTCUSDT", "1m").wait(4, timeout=10) == 5
@@ -229,6 +230,7 @@ def test_a_log_file_has_the_lines_and_the_terminal_the_start_and_what_is_wrong(
 def test_json_lines(command, venue, settings, feed_name) -> None:
     arguments = "run", "--config", settings, "--resolutions", "1m", "--unlink"
     process = command(*arguments, "--log-format", "json")
+    assert json.loads(process.stderr.readline())["feed"] == feed_name  # the start
     line = json.loads(process.stderr.readline())
     moment = datetime.fromisoformat(line.pop("time"))
     assert abs(moment - datetime.now(UTC)) < timedelta(seconds=20)
@@ -236,9 +238,10 @@ def test_json_lines(command, venue, settings, feed_name) -> None:
         "level": "INFO",
         "logger": "shmfeed.feeder.journal",
         "feed": feed_name,
-        "message": f"connecting to {venue.url}",
-        "event": "connecting",
+        "message": f"connected to {venue.url}",
+        "event": "connected",
         "endpoint": venue.url,
+        "away": None,
         "omitted": 0,
     }
     assert end(process, signal.SIGTERM)[0] == 0

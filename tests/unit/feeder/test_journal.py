@@ -24,7 +24,7 @@ UP = SessionStatus("connected", "streaming", URL)
 LOST = UP._replace(
     state="reconnecting", last_error=f"lost {URL}: reset", error_kind="connection"
 )
-LOSS = ConnectionLost(True, False, reason="reset")
+LOSS = ConnectionLost(True, False, reason="reset", endpoint=URL)
 FAILED = LOST._replace(attempts=1, last_error=f"could not connect to {URL}: refused")
 
 
@@ -65,11 +65,10 @@ def test_from_the_start_to_a_connection(lines) -> None:
         StatusChanged(SessionStatus(), connecting),
         StatusChanged(connecting, connecting._replace(phase="subscribing")),
         StatusChanged(connecting, UP),
-        Connected(False),
+        Connected(False, endpoint=URL),
         Subscribed((("A", "1m"),)),
         Received([Heartbeat()]),
     ) == [
-        ("INFO", f"feed spot: connecting to {URL}"),
         ("INFO", f"feed spot: connected to {URL}"),
     ]
 
@@ -80,25 +79,33 @@ def test_a_loss_and_a_recovery(lines, clock) -> None:
         ("WARNING", f"feed spot: lost {URL}: reset; next attempt at once")
     ]
     clock.now += 3.25
-    assert lines(StatusChanged(LOST, UP), Connected(True)) == [
+    assert lines(StatusChanged(LOST, UP), Connected(True, endpoint=URL)) == [
         ("INFO", f"feed spot: connected again to {URL}, after 3.2 s")
     ]
 
 
-def test_a_loss_of_one_of_several_connections(lines) -> None:
-    """The status tells of another one; the event has the reason."""
-    lines(StatusChanged(SessionStatus(), LOST))
-    loss = LOSS._replace(reason="the venue sent no frame")
-    assert lines(loss, NextAttempt(2.5, "lost")) == [
-        (
-            "WARNING",
-            f"feed spot: lost {URL}: the venue sent no frame; next attempt in 2.5 s",
-        )
-    ]
+def test_losses_of_two_connections(lines, clock) -> None:
+    """Each is a line, though the words are the same; so is each recovery."""
+    other = LOSS._replace(connection=2)
+    line = f"feed spot: lost {URL}: reset; next attempt in"
+    assert lines(
+        LOSS,
+        NextAttempt(0.5, f"lost {URL}: reset", URL),
+        other,
+        NextAttempt(0.75, f"lost {URL}: reset", URL),
+    ) == [("WARNING", f"{line} 0.5 s"), ("WARNING", f"{line} 0.8 s")]
+    clock.now += 1
+    again = Connected(True, endpoint=URL)
+    told = lines(again)
+    clock.now += 1
+    told += lines(again)
+    words = f"feed spot: connected again to {URL}, after"
+    assert told == [("INFO", f"{words} 1.0 s"), ("INFO", f"{words} 2.0 s")]
 
 
 def test_a_failed_attempt_says_when_the_next_one_is(lines, caplog) -> None:
-    assert lines(StatusChanged(LOST, FAILED), NextAttempt(1.25, "refused", URL)) == [
+    next_one = NextAttempt(1.25, FAILED.last_error, URL)
+    assert lines(StatusChanged(LOST, FAILED), next_one) == [
         (
             "WARNING",
             f"feed spot: could not connect to {URL}: refused; next attempt in 1.2 s",
@@ -110,32 +117,30 @@ def test_a_failed_attempt_says_when_the_next_one_is(lines, caplog) -> None:
         "endpoint": URL,
         "next_attempt_in": 1.25,
     }
-    assert lines(NextAttempt(30.0, "the venue asks to wait", URL)) == [
-        ("WARNING", "feed spot: the venue asks to wait; next attempt in 30.0 s")
+    assert lines(NextAttempt(30.0, "the dials are used up", URL)) == [
+        (
+            "WARNING",
+            f"feed spot: {URL}: the dials are used up; next attempt in 30.0 s",
+        )
     ]
 
 
 def test_error_is_an_error(lines) -> None:
     failed = FAILED._replace(state="error", attempts=3)
-    what = failed.last_error
-    assert lines(StatusChanged(FAILED, failed), NextAttempt(4.0, "refused")) == [
-        (
-            "ERROR",
-            f"feed spot: {what}; the state is error; next attempt in 4.0 s",
-        )
+    line = f"feed spot: {failed.last_error}; the state is error"
+    next_one = NextAttempt(4.0, failed.last_error, URL)
+    assert lines(StatusChanged(FAILED, failed), next_one) == [
+        ("ERROR", f"{line}; next attempt in 4.0 s")
     ]
-
-
-def test_a_short_life_is_one_line(lines) -> None:
-    """It is a failed attempt too, and both have the same words."""
-    short = LOST._replace(attempts=1)
-    assert len(lines(StatusChanged(UP, short), LOSS, NextAttempt(1.0, "reset"))) == 1
+    assert lines(StatusChanged(failed, failed._replace(attempts=4))) == []
+    # With give_up there is no next attempt.
+    assert lines(StatusChanged(FAILED, failed)) == [("ERROR", line)]
 
 
 def test_a_planned_change_of_connection_is_no_loss(lines) -> None:
     lines(StatusChanged(SessionStatus(), UP))
     assert lines(
-        Connected(True, is_planned=True), ConnectionLost(True, False, is_planned=True)
+        Connected(True, 2, True, URL), ConnectionLost(True, False, is_planned=True)
     ) == [
         ("INFO", f"feed spot: connected to {URL}, in place of an older connection"),
     ]
@@ -171,7 +176,10 @@ def test_a_flapping_feed_is_no_storm(lines, clock) -> None:
     told = []
     for _ in range(20 * 3600):
         told += lines(
-            StatusChanged(UP, LOST), LOSS, StatusChanged(LOST, UP), Connected(True)
+            StatusChanged(UP, LOST),
+            LOSS,
+            StatusChanged(LOST, UP),
+            Connected(True, endpoint=URL),
         )
         clock.now += 0.05
     most = 2 * (BURST + 3600 / LINE_EVERY + 1)
