@@ -17,6 +17,7 @@ from websockets.sync.server import ServerConnection
 
 import shmfeed
 from shmfeed.errors import WebSocketSubscriptionError
+from shmfeed.manager import WebSocketManager
 
 NOW = time.time_ns() // 1_000_000
 MINUTE = 60_000
@@ -149,6 +150,13 @@ class TestOptionalFields:
             assert manager.get_status()["malformed"] == 1
 
 
+def health_of(manager: WebSocketManager, symbol: str) -> tuple[str, str]:
+    """Return a stream's health, and why."""
+    streams = manager.get_status()["streams"]
+    (one,) = (stream for stream in streams if stream["symbol"] == symbol)
+    return one["health"], one["why"]
+
+
 PINGS = {
     "ping": "pong",
     "PING": "PONG",
@@ -203,7 +211,36 @@ class TestEndpoints:
 
 
 class TestErrors:
-    """A venue's words are all that tells a refused market from a wrong token."""
+    """OKX.Api#34, ccxt#19041: an error after the acknowledgement was seen by nobody."""
+
+    def test_a_late_error_is_the_last_error(self, feed_name):
+        late = {"type": "ERROR", "reason": "BTCUSDT is delisted", "code": 60018}
+        script = Script([house_bar(minute(-1)), json.dumps(late)])
+        with played(feed_name, script) as (manager, feed):
+            has_rows(feed, [minute(-1)])
+            words = "BTCUSDT is delisted (code 60018)"
+            until(lambda: words in (manager.get_status()["last_error"] or ""))
+            assert manager.get_status()["reconnects"] == 0
+
+    @pytest.mark.parametrize(
+        "words", [{"message": "unknown symbol nope"}, {"code": 7, "symbols": ["NOPE"]}]
+    )
+    def test_one_refused_symbol_costs_no_other(self, feed_name, words):
+        def serve(connection: ServerConnection) -> None:
+            for text in connection:
+                asked = json.loads(text)
+                reply = {"type": "CONNECTED", "request_id": asked["request_id"]}
+                if "NOPE" in asked["symbols"]:
+                    reply |= {"type": "ERROR", **words}
+                connection.send(json.dumps(reply))
+                connection.send(house_bar(minute(-1)))
+
+        wanted = {"symbols": ["BTCUSDT", "NOPE"]}
+        with played(feed_name, serve, **wanted) as (manager, feed):
+            has_rows(feed, [minute(-1)])
+            until(lambda: health_of(manager, "NOPE")[0] == "stale")
+            assert "left out" in health_of(manager, "NOPE")[1]
+            assert health_of(manager, "BTCUSDT")[0] in ("live", "quiet")
 
     def test_a_refusal_keeps_its_words_under_any_key(self, feed_name):
         def refuse(connection: ServerConnection) -> None:
