@@ -6,6 +6,7 @@ The caller waits for `interest`, together with all other channels, and calls `st
 """
 
 import random
+import select
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from shmfeed.settings.model import Settings
 from shmfeed.wire.client import ClientTag, VenueClient
 from shmfeed.wire.connect import policy_of
 from shmfeed.wire.connection import Connection
-from shmfeed.wire.events import SessionEvent, Streams
+from shmfeed.wire.events import SessionEvent, Streams, VenueTime
 from shmfeed.wire.refusals import RefusalSearch
 from shmfeed.wire.retry import Life
 from shmfeed.wire.silence import SilenceWatch
@@ -161,22 +162,27 @@ class Channel:
         since = self.client.acknowledged_at
         return Life(0.0 if since is None else now - since, self.client.has_data)
 
-    def interest(self, default: int) -> tuple[int, int]:
-        """Return the descriptor to poll, and for which events: `default` once open."""
-        return self._connection.fileno(), default if self.is_open else self._events
+    def fileno(self) -> int:
+        """Return the descriptor of the socket; -1 without one."""
+        return self._connection.fileno()
+
+    def interest(self) -> tuple[int, int]:
+        """Return the descriptor to poll, and for which events."""
+        events = select.POLLIN if self.is_open else self._events
+        return self._connection.fileno(), events
 
     def due_in(self, now: float) -> float:
         """Return the seconds until `step` has something to do by the clock."""
         return self.client.due_in(now)
 
-    def step(self, is_readable: bool) -> list[SessionEvent]:
+    def step(self, is_readable: bool, now: float) -> list[SessionEvent]:
         """Open the connection, subscribe, or receive; return the events in order.
 
         Raises:
             ConnectionLostError: The connection has ended.
         """
         if self._has_begun:
-            return self.client.step(is_readable)
+            return self.client.step(is_readable, now)
         if self.is_open:
             self._has_begun = True
             return self.client.begin(self.subscription.wanted)
@@ -185,6 +191,8 @@ class Channel:
         except StopIteration:
             self.is_open = True
             self.client.opened()
+            stated = self._connection.server_time
+            return [] if stated is None else [VenueTime(*stated)]
         return []
 
     def close(self, timeout: float = 0.0) -> None:

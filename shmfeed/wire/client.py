@@ -145,7 +145,7 @@ class VenueClient:
         """Return the seconds until `step` has a request to send."""
         return self._subscription.due_in(now)
 
-    def step(self, is_readable: bool = True) -> list[SessionEvent]:
+    def step(self, is_readable: bool, now: float) -> list[SessionEvent]:
         """Send what is due, read what has come, and return the events in order.
 
         It never waits.
@@ -158,10 +158,11 @@ class VenueClient:
             raise self._end
         batch: list[SessionEvent] = []
         try:
-            self._send_due(batch)
+            if self._subscription.has_work:
+                self._send_due(batch, now)
             if is_readable:
                 self._read(batch)
-            self._check_limits(self._clock(), batch)
+            self._check_limits(now, batch)
             if self._cannot_send:
                 self._read_rest(batch)
         except ConnectionLostError as failure:
@@ -190,9 +191,9 @@ class VenueClient:
         except BadArgumentError as error:
             self._refused(str(error), batch)
 
-    def _send_due(self, batch: list[SessionEvent]) -> None:
+    def _send_due(self, batch: list[SessionEvent], now: float) -> None:
         self._settle(self._subscription.begin_change(), batch)
-        frame = self._subscription.next_frame(self._clock())
+        frame = self._subscription.next_frame(now)
         if frame is not None:
             self._send(frame)
 

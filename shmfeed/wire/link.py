@@ -113,13 +113,16 @@ class Link:
         three = (self._draining, self._serving, self._incoming)
         return [channel for channel in three if channel is not None]
 
-    def due_in(self, now: float) -> float:
-        """Return the seconds until `step` has something to do by the clock."""
+    def await_in(self, interests: list[tuple[int, int]], now: float) -> float:
+        """Add the sockets to wait for, and the poll events of each.
+
+        Return the seconds until `step` has something to do by the clock.
+        """
         due = math.inf
-        for channel in self.channels:
-            if channel.is_ready:
-                return 0.0
-            due = min(due, channel.due_in(now))
+        for channel in (self._draining, self._serving, self._incoming):
+            if channel is not None:
+                interests.append(channel.interest())
+                due = min(due, 0.0 if channel.is_ready else channel.due_in(now))
         if self._wants_dial():
             due = min(due, max(self._policy.next_at - now, self._dialer.due_in(now)))
         return max(0.0, due)
@@ -184,9 +187,8 @@ class Link:
             channel.close(timeout)
         self._serving = self._incoming = self._draining = None
 
-    def step(self, ready: set[int]) -> list[SessionEvent]:
+    def step(self, ready: set[int], now: float) -> list[SessionEvent]:
         """Do what is due, with the sockets that are ready, and return the events."""
-        now = self._dialer.clock()
         if self._draining is not None:
             self._step_draining(ready, now)
         if self._serving is not None:
@@ -210,7 +212,7 @@ class Link:
         if self.is_changing and self._incoming is None:
             self._pass_change(channel)
         try:
-            batch = channel.step(_is_ready(channel, ready))
+            batch = channel.step(_is_ready(channel, ready), now)
         except ConnectionLostError as failure:
             self._lose(channel, failure, now)
             return
@@ -250,7 +252,7 @@ class Link:
         if channel is None:
             return
         try:
-            self._events += channel.step(_is_ready(channel, ready))
+            self._events += channel.step(_is_ready(channel, ready), now)
         except ConnectionLostError as failure:
             self._drop_draining(str(failure), isinstance(failure, OversizedError))
             return
@@ -315,7 +317,7 @@ class Link:
             self._pass_change(channel)
         was_open = channel.is_open
         try:
-            batch = channel.step(_is_ready(channel, ready))
+            batch = channel.step(_is_ready(channel, ready), now)
         except ConnectionLostError as failure:
             self._fail(channel, failure, now)
             return
@@ -497,4 +499,4 @@ class Link:
 
 
 def _is_ready(channel: Channel, ready: set[int]) -> bool:
-    return channel.interest(0)[0] in ready or channel.is_ready
+    return channel.fileno() in ready or channel.is_ready

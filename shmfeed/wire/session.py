@@ -14,7 +14,6 @@ is rolled back on all.
 """
 
 import random
-import select
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -215,9 +214,10 @@ class Session:
         return self._dialer.codec.max_streams if given is None else given
 
     def _step(self) -> None:
+        now = self._clock()
         for group in self._groups:
             for link in group.links:
-                events = link.step(self._ready)
+                events = link.step(self._ready, now)
                 if link.status is not self._shown.get(link):
                     self._refresh()
                 if events:
@@ -230,8 +230,7 @@ class Session:
         interests: list[tuple[int, int]] = []
         for group in self._groups:
             for link in group.links:
-                seconds = min(seconds, link.due_in(now))
-                interests += [one.interest(select.POLLIN) for one in link.channels]
+                seconds = min(seconds, link.await_in(interests, now))
         self._ready = self._poller.wait(interests, seconds)
 
     def _hang_up(self) -> None:

@@ -77,6 +77,11 @@ class Subscription:
             and (self.is_changing or self.wanted != self.acknowledged)
         )
 
+    @property
+    def has_work(self) -> bool:
+        """True if a request waits to be sent, or a change to begin."""
+        return bool(self._queue) or self.has_request
+
     def change(self, streams: Streams) -> None:
         """Replace the wanted streams. A change in progress is superseded."""
         self.is_changing = True

@@ -16,6 +16,7 @@ from shmfeed.wire.events import (
     Received,
     StatusChanged,
     Subscribed,
+    VenueTime,
 )
 from shmfeed.wire.session import Session
 
@@ -78,6 +79,8 @@ class Play:
                     self.seen += events
                 case Subscribed():
                     self.seen.append(event._replace(covered=()))
+                case VenueTime():
+                    pass  # a server may state it, or not
                 case ChangeRefused():
                     self.seen.append(event)
                 case Connected():

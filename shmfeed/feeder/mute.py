@@ -1,0 +1,125 @@
+"""What is done for a stream that is mute while others speak.
+
+After three timeframes, at least 10 s, its connection asks the venue for it again. If it
+stays mute as long again, it moves to a new connection. Then the two steps follow ever
+more rarely, up to six hours apart: a symbol that hardly trades looks the same, and must
+not cost connections without end. A stream that speaks again keeps its last distance,
+and loses it only after it has spoken steadily. No I/O.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from shmfeed.bar import TIMEFRAMES, StreamKey
+from shmfeed.wire.events import Streams
+
+CHECK_SECONDS = 1.0
+LEAST_SECONDS = 10.0
+MOST_SECONDS = 6 * 3600.0
+MOVE_SECONDS = 60.0  # between two moves of any streams
+TIMEFRAMES_SILENT = 3
+STEADY_LIMITS = 20  # a stream that was never mute for so many limits is as new
+
+
+class MuteAction(NamedTuple):
+    """The streams to ask for again, and those to move to a new connection."""
+
+    ask: Streams = ()
+    move: Streams = ()
+
+
+NOTHING = MuteAction()
+
+
+class _MuteStream:
+    """What was done for one stream."""
+
+    __slots__ = ("asked", "distance", "next_at", "speaks_since")
+
+    def __init__(self, limit: float) -> None:
+        self.asked = False  # the next step is the move
+        self.distance = limit
+        self.next_at = 0.0
+        self.speaks_since: float | None = None
+
+
+class MuteStreams:
+    """The mute streams of a feed, and when something is done for each."""
+
+    def __init__(self) -> None:
+        self._mute: dict[StreamKey, _MuteStream] = {}
+        self._next_check = 0.0
+        self._next_move = 0.0
+
+    def is_due(self, now: float) -> bool:
+        """Return True if `check` is to be called."""
+        return now >= self._next_check
+
+    def check(self, silences: Mapping[StreamKey, float], now: float) -> MuteAction:
+        """Return what to do now.
+
+        Args:
+            silences: Seconds since the last message of each stream that a connection
+                carries; since its acknowledgement, if none has come.
+            now: Seconds of a clock that never goes back.
+        """
+        self._next_check = now + CHECK_SECONDS
+        for key in self._mute.keys() - silences.keys():
+            del self._mute[key]
+        if not _are_speaking(silences):
+            return NOTHING
+        ask: list[StreamKey] = []
+        move: list[StreamKey] = []
+        for key, silence in silences.items():
+            if silence <= limit_of(key):
+                self._speaks(key, now)
+            else:
+                self._is_mute(key, now, ask, move)
+        if move:
+            self._next_move = now + MOVE_SECONDS
+        return MuteAction(tuple(ask), tuple(move)) if ask or move else NOTHING
+
+    def _is_mute(
+        self, key: StreamKey, now: float, ask: list[StreamKey], move: list[StreamKey]
+    ) -> None:
+        state = self._mute.get(key)
+        if state is None:
+            state = self._mute[key] = _MuteStream(limit_of(key))
+        state.speaks_since = None
+        if now < state.next_at:
+            return
+        if not state.asked:
+            ask.append(key)
+            state.asked = True
+            state.next_at = now + limit_of(key)
+        elif now >= self._next_move:
+            move.append(key)
+            state.asked = False
+            state.distance = max(limit_of(key), min(MOST_SECONDS, state.distance * 2))
+            state.next_at = now + state.distance
+
+    def _speaks(self, key: StreamKey, now: float) -> None:
+        state = self._mute.get(key)
+        if state is None:
+            return
+        if state.speaks_since is None:
+            state.speaks_since = now
+            if state.asked:  # the repeated request has helped, or was not needed
+                state.asked = False
+                state.distance = min(MOST_SECONDS, state.distance * 2)
+                state.next_at = now + state.distance
+        elif now - state.speaks_since > STEADY_LIMITS * limit_of(key):
+            del self._mute[key]
+
+
+def limit_of(key: StreamKey) -> float:
+    """Return the seconds of silence after which a stream is mute."""
+    return max(LEAST_SECONDS, TIMEFRAMES_SILENT * TIMEFRAMES[key[1]] / 1000)
+
+
+def _are_speaking(silences: Mapping[StreamKey, float]) -> bool:
+    """Return True if a stream has spoken within a timeframe, or the last 10 s."""
+    return any(
+        silence <= max(LEAST_SECONDS, TIMEFRAMES[timeframe] / 1000)
+        for (_, timeframe), silence in silences.items()
+    )
