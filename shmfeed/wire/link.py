@@ -32,15 +32,12 @@ from shmfeed.wire.events import (
     StreamsRefused,
     Subscribed,
 )
-from shmfeed.wire.refusals import RefusalSearch
+from shmfeed.wire.refusals import RefusalMemory, RefusalSearch
 from shmfeed.wire.retry import ReconnectPolicy
 from shmfeed.wire.silence import SilenceWatch
 
 # Seconds for which a replaced connection goes on while the new one brings no data.
 MOST_OVERLAP = 10.0
-# Seconds after a search for refused symbols failed in which no other one begins, and in
-# which symbols are not asked for after whose refusal the venue hung up.
-SEARCH_PAUSE = 600.0
 
 
 class Link:
@@ -78,9 +75,7 @@ class Link:
         self._draining: Channel | None = None
         self._is_planned = False  # the policy knows that `serving` is to be replaced
         self._left_out: frozenset[StreamKey] = frozenset()
-        self._no_search_before = -math.inf
-        self._refused: dict[StreamKey, str] = {}  # not to be asked for yet
-        self._refused_until = -math.inf
+        self._refusals = RefusalMemory()
         self._was_connected = False
         self._reconnects = 0
         self._has_told_budget = False  # the wait for the budget has been announced
@@ -298,9 +293,7 @@ class Link:
         is_skipping = self.may_skip and self._dialer.settings.on_refused == "skip"
         if not is_skipping or self.is_changing:
             return None
-        known = self._refused if now < self._refused_until else {}
-        may_halve = now >= self._no_search_before
-        return RefusalSearch(self.streams, known, may_halve=may_halve)
+        return self._refusals.search(self.streams, now)
 
     def _has_budget(self, url: str, now: float) -> bool:
         wait = self._dialer.reserve(url, now)
@@ -381,7 +374,9 @@ class Link:
         channel.close()
         self._incoming = None
         self._report_loss(channel, failure, was_connected=False)
-        if isinstance(failure, LeavingError) or self._has_learnt(channel, now):
+        if isinstance(failure, LeavingError) or self._refusals.has_learnt(
+            channel.client.search, self.streams, now
+        ):
             self._endpoints.begin()
             self._show()
             return
@@ -393,26 +388,11 @@ class Link:
             kind, text = last_error(self._endpoints.failures, 0)
             self._show(error_kind=kind, last_error=text)
 
-    def _has_learnt(self, channel: Channel, now: float) -> bool:
-        """Return True if the venue hung up after it had named symbols that it refuses.
-
-        The next connection does without them, and asks for them only after a while.
-        """
-        search = channel.client.search
-        if search is None:
-            return False
-        refused = search.left_out
-        is_new = len(refused) > (len(self._refused) if now < self._refused_until else 0)
-        if not is_new or not set(self.streams) - refused.keys():
-            return False
-        self._refused, self._refused_until = dict(refused), now + SEARCH_PAUSE
-        return True
-
     def _end_attempt(self, now: float) -> None:
         failures = self._endpoints.begin()
         self._policy.failed(now, demand_of(failures))
         if was_refused(failures):
-            self._no_search_before = now + SEARCH_PAUSE
+            self._refusals.failed(now)
         kind, text = last_error(failures, self._policy.failures)
         self._show(error_kind=kind, last_error=text)
         self._announce(self._policy.next_at - now, text)

@@ -15,6 +15,9 @@ from shmfeed.codecs.decoding import named_symbols
 from shmfeed.wire.events import Streams, StreamsRefused
 
 MAX_REQUESTS = 128  # of one search
+# Seconds after a search failed in which no other one halves the symbols, and in which
+# symbols are not asked for after whose refusal the venue hung up.
+PAUSE = 600.0
 
 
 class RefusalSearch:
@@ -101,6 +104,41 @@ class RefusalSearch:
         else:
             return None
         return self.asked
+
+
+class RefusalMemory:
+    """What a chain of connections remembers of refusals."""
+
+    def __init__(self) -> None:
+        self._refused: dict[StreamKey, str] = {}  # not to be asked for yet
+        self._refused_until = -math.inf
+        self._no_halving_before = -math.inf
+
+    def search(self, streams: Streams, now: float) -> RefusalSearch:
+        """Return the search of a new connection for these streams."""
+        known = self._refused if now < self._refused_until else {}
+        may_halve = now >= self._no_halving_before
+        return RefusalSearch(streams, known, may_halve=may_halve)
+
+    def has_learnt(
+        self, search: RefusalSearch | None, streams: Streams, now: float
+    ) -> bool:
+        """Return True if the venue hung up after it had named symbols that it refuses.
+
+        The next connection does without them, and asks for them only after a while.
+        """
+        if search is None:
+            return False
+        before = len(self._refused) if now < self._refused_until else 0
+        refused = search.left_out
+        if len(refused) <= before or not set(streams) - refused.keys():
+            return False
+        self._refused, self._refused_until = dict(refused), now + PAUSE
+        return True
+
+    def failed(self, now: float) -> None:
+        """Record that the venue refused everything that a search asked for."""
+        self._no_halving_before = now + PAUSE
 
 
 def _symbols(streams: Streams) -> list[str]:
