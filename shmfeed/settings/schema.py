@@ -5,6 +5,7 @@ part.
 """
 
 import difflib
+import importlib.util
 from typing import NamedTuple
 
 from shmfeed.bar import check_timeframe
@@ -150,6 +151,17 @@ def _parse_ports(text: str) -> list[int]:
     return [parse_integer(piece) for piece in split_commas(text)]
 
 
+def _check_compression(value: object) -> object:
+    chosen = _COMPRESSION.check(value)
+    if chosen == "deflate" and importlib.util.find_spec("websockets") is None:
+        raise BadArgumentError(
+            "deflate needs the package websockets: pip install '.[deflate]' in the"
+            " clone, or off"
+        )
+    return chosen
+
+
+_COMPRESSION = one_of(COMPRESSIONS, "compression of messages that the handshake offers")
 _PASSWORD_FILE = "the path of a file whose only line is the password"  # noqa: S105  help
 _CA_FILE = "the path of a PEM file with the certificates of authorities"
 _CLIENT_CERT = items(
@@ -252,9 +264,7 @@ SETTINGS: dict[str, Setting] = {
     "client_cert": _CLIENT_CERT._replace(
         check=naming_accepted(_check_client_cert, _CLIENT_CERT.accepted)
     ),
-    "compression": one_of(
-        COMPRESSIONS, "compression of messages that the handshake offers"
-    ),
+    "compression": _COMPRESSION._replace(check=_check_compression),
     "max_redirects": integer(
         0, 5, "redirects of the handshake to follow; secrets stay with the first host"
     ),

@@ -14,6 +14,7 @@ from shmfeed.settings import endpoint
 from shmfeed.settings.headers import SecretHeaders
 from shmfeed.settings.model import Settings
 from shmfeed.settings.secret_files import read_secret
+from shmfeed.wire.deflate import OFFER
 from shmfeed.wire.errors import ConnectionLostError, explained
 from shmfeed.wire.handshake import PLAIN_REQUEST, Request, Target, parse_target
 from shmfeed.wire.proxies import parse_proxy, tunnel
@@ -45,7 +46,10 @@ class ConnectPolicy(NamedTuple):
 def policy_of(settings: Settings) -> ConnectPolicy:
     """Return the policy that the settings state."""
     request = Request(
-        SecretHeaders(settings.headers), settings.origin, settings.subprotocols
+        SecretHeaders(settings.headers),
+        settings.origin,
+        settings.subprotocols,
+        OFFER if settings.compression == "deflate" else "",
     )
     return ConnectPolicy(
         settings.allow_insecure,

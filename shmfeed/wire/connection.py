@@ -19,6 +19,7 @@ from shmfeed.wire.connect import (
     ConnectPolicy,
     check_target,
 )
+from shmfeed.wire.deflate import DeflatedFrames
 from shmfeed.wire.errors import (
     ClosedError,
     ConnectionLostError,
@@ -118,9 +119,12 @@ class Connection:
         steps = open_websocket(self._target, self._policy, timeout, self._clock)
         with closing(steps):
             opened = yield from self._track(steps)
-        sock, inbox, self.server_time = opened
+        sock, inbox, self.server_time, inflater = opened
         self._sock = sock
-        self._frames = FrameReader(sock, self._max_frame_bytes, inbox, self._clock)
+        kind = FrameReader if inflater is None else DeflatedFrames
+        self._frames = kind(sock, self._max_frame_bytes, inbox, self._clock)
+        if isinstance(self._frames, DeflatedFrames) and inflater is not None:
+            self._frames.inflate_with(inflater)
         self._more = bool(inbox)
         self.last_data_at = self._clock()
 

@@ -42,7 +42,7 @@ _TEXT, _BINARY, _CLOSE = ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY, ABNF.OPCODE_CLOSE
 _FINAL_DATA = (0x80 | _TEXT, 0x80 | _BINARY)  # first bytes of the frames sliced here
 _NORMAL = 1000
 _OPCODE = 4  # its index in websocket-client's header of a frame
-_CONTROL = 8  # the first opcode of control frames
+FIRST_CONTROL = 8  # the first opcode of control frames
 _CONTROL_BYTES = 125
 
 
@@ -71,7 +71,7 @@ class FrameReader(websocket.WebSocket):
         self.connected = True
         self.last_frame_at = clock()
         self.part_since: float | None = None
-        self.frame_buffer = _SizedFrames(self._recv, max_bytes)
+        self.frame_buffer = self._machine = _SizedFrames(self._recv, max_bytes)
         self.cont_frame = _SizedMessage(max_bytes)
         self._max_bytes = max_bytes
         self._clock = clock
@@ -204,23 +204,30 @@ class FrameReader(websocket.WebSocket):
 class _SizedFrames(websocket.frame_buffer):
     """websocket-client's frame machine, which refuses a frame by its header alone."""
 
+    permits_compression = False
+
     def __init__(self, recv: Callable[[int], bytes], max_bytes: int) -> None:
         super().__init__(recv, skip_utf8_validation=True)
+        self.is_compressed = False  # the frame whose header came last
         self._max_bytes = max_bytes
 
     def recv_header(self) -> None:
         super().recv_header()
         assert self.header is not None  # noqa: S101 # or it would have raised
-        final, rsv1, rsv2, rsv3, opcode, masked, _ = self.header
+        final, rsv1, rsv2, rsv3, opcode, masked, length = self.header
+        self.is_compressed = bool(
+            rsv1 and self.permits_compression and opcode in (_TEXT, _BINARY)
+        )
+        if self.is_compressed:  # the machine knows no extension
+            rsv1, self.header = 0, (final, 0, rsv2, rsv3, opcode, masked, length)
         if rsv1 or rsv2 or rsv3:
             raise websocket.WebSocketProtocolException(
-                "the server set reserved bits in a frame, but no extension was"
-                " negotiated"
+                "the server set reserved bits in a frame that no extension permits"
             )
         ABNF(final, 0, 0, 0, opcode, masked, b"").validate()
         if masked:
             raise websocket.WebSocketProtocolException("the server sent a masked frame")
-        if opcode >= _CONTROL and not final:
+        if opcode >= FIRST_CONTROL and not final:
             raise websocket.WebSocketProtocolException(
                 "the server fragmented a control frame"
             )
@@ -233,7 +240,7 @@ class _SizedFrames(websocket.frame_buffer):
                 f"the server sent a frame of {self.length} bytes; max_frame_bytes is"
                 f" {self._max_bytes}"
             )
-        if self.header[_OPCODE] >= _CONTROL and self.length > _CONTROL_BYTES:
+        if self.header[_OPCODE] >= FIRST_CONTROL and self.length > _CONTROL_BYTES:
             raise websocket.WebSocketProtocolException(
                 f"the server sent a control frame of {self.length} bytes"
             )

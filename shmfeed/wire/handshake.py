@@ -68,6 +68,7 @@ class Request(NamedTuple):
     headers: SecretHeaders = SecretHeaders()
     origin: str | None = None
     subprotocols: tuple[str, ...] = ()
+    extensions: str = ""
 
 
 PLAIN_REQUEST = Request()
@@ -94,6 +95,8 @@ def upgrade_request(
     ]
     if request.subprotocols:
         lines.append(f"Sec-WebSocket-Protocol: {', '.join(request.subprotocols)}")
+    if request.extensions:
+        lines.append(f"Sec-WebSocket-Extensions: {request.extensions}")
     if request.origin is not None:
         lines.append(f"Origin: {request.origin}")
     lines += [f"{name}: {value}" for name, value in request.headers]
@@ -111,7 +114,7 @@ def check_upgrade(answer: Answer, key: str, request: Request = PLAIN_REQUEST) ->
     digest = hashlib.sha1(key.encode() + _ACCEPT_GUID, usedforsecurity=False).digest()
     if answer.one("sec-websocket-accept") != base64.b64encode(digest).decode():
         raise HandshakeError("the answer has a wrong Sec-WebSocket-Accept")
-    if answer.tokens("sec-websocket-extensions"):
+    if answer.tokens("sec-websocket-extensions") and not request.extensions:
         raise HandshakeError(
             "the server chose a sec-websocket-extensions that was not offered"
         )

@@ -14,6 +14,7 @@ from shmfeed.text import one_line
 from shmfeed.wire import handshake
 from shmfeed.wire.answers import read_answer, read_body, words_of
 from shmfeed.wire.connect import ConnectPolicy, check_target, connect
+from shmfeed.wire.deflate import Inflater, negotiated
 from shmfeed.wire.errors import HandshakeError, RedirectedError, explained
 from shmfeed.wire.handshake import Request, Target
 from shmfeed.wire.tcp import ConnectDeadline, Steps, Stream, send_all
@@ -37,6 +38,7 @@ class Opened(NamedTuple):
     sock: Stream
     inbox: bytes
     server_time: ServerTime | None
+    inflater: Inflater | None
 
 
 def open_websocket(
@@ -93,7 +95,8 @@ def _upgrade(
     date = answer.server_time
     stated = None if date is None else ServerTime(date, time.monotonic())
     handshake.check_upgrade(answer, key, request)
-    return Opened(sock, rest, stated)
+    inflater = negotiated(answer) if request.extensions else None
+    return Opened(sock, rest, stated, inflater)
 
 
 # Redirects
