@@ -53,7 +53,6 @@ _PATH = "/market_data"
 _BARS = frozenset({"BAR", "KLINE"})
 # The keys of an ERROR's words, in the order in which they are looked for.
 _WORDS = ("message", "msg", "reason", "error", "description", "detail", "text")
-_NO_WORDS = frozenset({"type", "request_id"})
 T = TypeVar("T")
 
 
@@ -122,10 +121,23 @@ class _Envelope(msgspec.Struct, gc=False):
     request_id: msgspec.Raw = ABSENT
 
 
+class _Error(msgspec.Struct, gc=False):
+    message: msgspec.Raw = ABSENT
+    msg: msgspec.Raw = ABSENT
+    reason: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+    description: msgspec.Raw = ABSENT
+    detail: msgspec.Raw = ABSENT
+    text: msgspec.Raw = ABSENT
+    code: msgspec.Raw = ABSENT
+    symbol: msgspec.Raw = ABSENT
+    symbols: msgspec.Raw = ABSENT
+
+
 _decode_bar = msgspec.json.Decoder(_Bar, strict=False).decode
 _decode_leniently = msgspec.json.Decoder(_LenientBar, strict=False).decode
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_error = msgspec.json.Decoder(_Error).decode
 
 
 class WealthaiCodec:
@@ -229,22 +241,17 @@ class WealthaiCodec:
         return heartbeat_of_kind("type", kind) or Ignored()
 
     def _refusal(self, request_id: str | None, data: bytes) -> Refused:
-        parts = _decode_fields(data)
-        values = {key: value_in(raw) for key, raw in parts.items()}
-        fields = {
-            key: value
-            for key, value in values.items()
-            if key not in _NO_WORDS and value not in (None, "")
-        }
-        words = next((message_of(parts[key]) for key in _WORDS if key in fields), "")
-        if words and "code" in fields:
-            words = f"{words} (code {message_of(parts['code'])})"
-        elif not words:
-            words = msgspec.json.encode(fields).decode() if fields else "ERROR"
-        named = _symbols(fields.get("symbol"), fields.get("symbols"))
+        error = _decode_error(data)
+        words = next(filter(None, (message_of(getattr(error, k)) for k in _WORDS)), "")
+        code = message_of(error.code)
+        if words and code:
+            words = f"{words} (code {code})"
+        named = [*_symbols(value_in(error.symbol)), *_symbols(value_in(error.symbols))]
         symbols = [symbol for symbol in named if symbol not in self._tokens]
         return Refused(
-            request_id, redact_message(words, self._tokens), " ".join(symbols)
+            request_id,
+            redact_message(words or _all_words(data), self._tokens),
+            " ".join(symbols),
         )
 
 
@@ -314,8 +321,22 @@ def _first(absent: T, *values: T | None) -> T:
     return absent
 
 
-def _symbols(*fields: object) -> Iterator[str]:
-    for field in fields:
-        for one in field if isinstance(field, list) else [field]:
-            with suppress(BadArgumentError):
-                yield check_symbol(one)
+def _all_words(data: bytes) -> str:
+    """Return as JSON what an ERROR says under other keys; "ERROR" for nothing."""
+    try:
+        fields = msgspec.json.decode(data, type=dict[str, object])
+    except UNREADABLE:  # a number out of range
+        return "ERROR"
+    said = {
+        key: value
+        for key, value in fields.items()
+        if key not in ("type", "request_id") and value not in (None, "")
+    }
+    return msgspec.json.encode(said).decode() if said else "ERROR"
+
+
+def _symbols(value: object) -> Iterator[str]:
+    """Yield the symbols in the value of a field, one or a list."""
+    for one in value[:MAX_STREAMS] if isinstance(value, list) else [value]:
+        with suppress(BadArgumentError):
+            yield check_symbol(one)

@@ -1,5 +1,6 @@
 import json
 import math
+import time
 
 import msgspec
 import pytest
@@ -404,6 +405,20 @@ class TestOtherMessages:
         assert refused.message == f"bad *** {words[-999:]}"[:297] + "..."
         refused = only({"type": "ERROR", "message": ["bad", TOKEN]})
         assert refused.message == '["bad", "***"]'
+
+    def test_a_refusal_with_an_unreadable_field_stays_one(self):
+        words = b'{"type":"ERROR","request_id":"1","limit":1e999}'
+        assert only(words) == Refused("1", "ERROR")
+
+    def test_a_long_refusal_costs_little(self):
+        keys = ",".join(f'"{TOKEN[:9]}{n}":1' for n in range(40_000))
+        names = ",".join(['"?"'] * 200_000)
+        for body in (keys, f'"message":"{TOKEN[:9] * 99_999}"', f'"symbols":[{names}]'):
+            before = time.process_time()
+            event = only(f'{{"type":"ERROR",{body}}}'.encode())
+            assert isinstance(event, Refused)
+            assert len(event.message) <= 300
+            assert time.process_time() - before < 1.0
 
     def test_no_words_of_a_refusal_show_the_token(self):
         for message in (
