@@ -49,7 +49,7 @@ def judge(events: tuple[Event, ...]) -> None:
 
 def judge_writes(event: BarEvent) -> None:
     """Apply the event twice, as if a venue repeats it, then let the clock close it."""
-    ledger = Ledger(event.timeframe)
+    ledger = Ledger(event.timeframe, lead_ms=1 << 60)
     events = [*ledger.apply(event, 0, 0.0), *ledger.apply(event, 0, 0.0)]
     events += ledger.tick(1 << 50, 1e9)
     writes = [one for one in events if isinstance(one, RowWrite)]

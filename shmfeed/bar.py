@@ -2,10 +2,12 @@
 
 A bar's identity is its `open_time`, integer milliseconds UTC. Its `close_time` is
 `open_time` plus the timeframe. Grids start at the epoch, weeks on a Monday, months
-are calendar months, all UTC.
+are calendar months, all UTC. The grid of `3d` alone has a *phase*, which its venue
+chooses for each stream: Binance counts from a symbol's first day.
 """
 
 import math
+import operator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
@@ -47,6 +49,22 @@ CLOSED_BY_NEXT = 2  # the first message of a newer bar
 CLOSED_BY_CLOCK = 4  # its close_time and `close_grace` have passed
 UNCONFIRMED = 8  # its values are not known to be final
 AFTER_GAP = 16  # at least one bar before this one is missing
+BACKFILLED = 32  # its values come from history
+REVISED = 64  # its values differ from what was first published
+NO_TRADE = 128  # the venue says that nothing traded
+POLLED = 256  # it came by REST while the socket was silent
+
+FLAG_NAMES = {
+    CLOSED_BY_VENUE: "closed_by_venue",
+    CLOSED_BY_NEXT: "closed_by_next",
+    CLOSED_BY_CLOCK: "closed_by_clock",
+    UNCONFIRMED: "unconfirmed",
+    AFTER_GAP: "after_gap",
+    BACKFILLED: "backfilled",
+    REVISED: "revised",
+    NO_TRADE: "no_trade",
+    POLLED: "polled",
+}
 
 _SECOND = 1000
 _MINUTE = 60 * _SECOND
@@ -56,6 +74,7 @@ _WEEK = 7 * _DAY
 _FIRST_MONDAY = 4 * _DAY  # the epoch was a Thursday; 1970-01-05 a Monday
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONTH = "1M"
+FREE_PHASE = "3d"  # the timeframe whose grid begins where its venue says
 
 # Each timeframe's length in milliseconds. The 30 days of a month are nominal: they set
 # limits of age, never a grid.
@@ -73,7 +92,7 @@ TIMEFRAMES: dict[str, int] = {
     "8h": 8 * _HOUR,
     "12h": 12 * _HOUR,
     "1d": _DAY,
-    "3d": 3 * _DAY,
+    FREE_PHASE: 3 * _DAY,
     "1w": _WEEK,
     _MONTH: 30 * _DAY,
 }
@@ -131,6 +150,23 @@ def check_timeframe(text: object) -> Timeframe:
     )
 
 
+def flag_names(flags: int) -> list[str]:
+    """Return the names of a row's flags, in the order of their values.
+
+    Raises BadArgumentError if `flags` is not an integer. A bit without a name is
+    written as its value.
+    """
+    try:
+        rest = operator.index(flags)  # numpy's integers too
+    except TypeError:
+        raise BadArgumentError(
+            f"flags is {repr_short(flags)}; it must be an int"
+        ) from None
+    names = [name for bit, name in FLAG_NAMES.items() if rest & bit]
+    rest &= ~sum(FLAG_NAMES)
+    return [*names, str(rest)] if rest else names
+
+
 def duration(timeframe: str) -> int:
     """Return a timeframe's length in ms, a month's nominal 30 days."""
     return TIMEFRAMES[timeframe]
@@ -156,17 +192,33 @@ def close_time(open_time: int, timeframe: str) -> int:
     return _month_start(_month_number(open_time) + 1)
 
 
-def floor(time: int, timeframe: str) -> int:
-    """Return the open_time of the bar that contains `time`, ms UTC."""
+def floor(time: int, timeframe: str, phase: int = 0) -> int:
+    """Return the open_time of the bar that contains `time`, ms UTC.
+
+    `phase` is the grid's, in ms; only that of `3d` may differ from 0.
+    """
     if timeframe == _MONTH:
         return _month_start(_month_number(time))
-    start = _FIRST_MONDAY if timeframe == "1w" else 0
+    start = _FIRST_MONDAY if timeframe == "1w" else phase
     return time - (time - start) % TIMEFRAMES[timeframe]
 
 
-def on_grid(open_time: int, timeframe: str) -> bool:
-    """Return True if a bar of this timeframe may open at `open_time`, ms UTC."""
-    return 0 <= open_time < LAST_TIME and floor(open_time, timeframe) == open_time
+def on_grid(open_time: int, timeframe: str, phase: int | None = 0) -> bool:
+    """Return True if a bar of this timeframe may open at `open_time`, ms UTC.
+
+    `phase` is as in `floor`; None if the phase of a `3d` grid is not known yet: its
+    bars may open at any midnight.
+    """
+    if not 0 <= open_time < LAST_TIME:
+        return False
+    if phase is None:
+        timeframe, phase = "1d", 0
+    return floor(open_time, timeframe, phase) == open_time
+
+
+def phase_of(open_time: int, timeframe: str) -> int:
+    """Return the phase of the grid that a bar of this timeframe opens on, in ms."""
+    return open_time % TIMEFRAMES[FREE_PHASE] if timeframe == FREE_PHASE else 0
 
 
 def bars_between(earlier: int, later: int, timeframe: str) -> int:

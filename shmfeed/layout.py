@@ -112,6 +112,7 @@ E_GAPS = 4  # bars missing from this stream so far
 E_RECOVERING = 5  # 1: newer bars are held until the older ones are settled
 E_FORMING = 6  # latch of FORMING_WORDS
 FORMING_WORDS = 9
+NO_BAR = -1  # open time of a forming cell whose bar was taken back
 E_NAMES = 32
 SYMBOL_BYTES = 48  # padded with NUL
 TIMEFRAME_BYTES = 8

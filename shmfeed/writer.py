@@ -3,6 +3,7 @@
 The feeder uses it. Through `create` tests, benchmarks and other feeders do.
 """
 
+import math
 import os
 from collections.abc import Collection, Iterable
 from typing import NoReturn, Self
@@ -14,12 +15,15 @@ from shmfeed.bar import StreamKey, Timeframe, TimeframeAlias, check_timeframe
 from shmfeed.core import Eventcount, RingWriter
 from shmfeed.identity import FeedIdentity
 from shmfeed.layout import (
+    E_FORMING,
+    FORMING_WORDS,
     H_ALIVE,
     H_STARTED,
     H_TICK,
     H_WRITER_PID,
     MAX_HISTORY,
     MAX_STREAMS,
+    NO_BAR,
     STATES,
     Geometry,
     State,
@@ -31,9 +35,10 @@ from shmfeed.memory.futex import ALL_BITS
 from shmfeed.memory.identity import read_identity, write_identity
 from shmfeed.memory.integrity import damage_as_error
 from shmfeed.memory.right import not_copied
-from shmfeed.memory.swap import replace_rows
+from shmfeed.memory.rows import ROW
+from shmfeed.memory.swap import cut_rows, replace_rows
 from shmfeed.memory.wakeup import wake_bits
-from shmfeed.memory.words import boot_ns
+from shmfeed.memory.words import Latch, boot_ns
 from shmfeed.segment.identity import IdentityRule
 from shmfeed.segment.mapping import place
 from shmfeed.segment.ownership import SegmentOwner
@@ -262,6 +267,49 @@ class FeedWriter(FeedMarks):
         index = self._catalog.index[key]
         with damage_as_error(self._words):
             return replace_rows(self._catalog, index, rows, key[1], ring._enter_slot)
+
+    def cut_rows(
+        self,
+        symbol: str,
+        timeframe: "Timeframe | TimeframeAlias",
+        from_open_time: int,
+    ) -> int:
+        """Drop a stream's bars from `from_open_time` on, in one step. Wakes no reader.
+
+        The stream's epoch rises, its count stays. A forming bar from then on is dropped
+        too. Slices that were taken before stay valid as after `replace_rows`.
+
+        Args:
+            symbol, timeframe: A stream that `add_stream` has returned a writer of.
+            from_open_time: int ms UTC.
+
+        Returns:
+            The number of bars that were dropped, a forming one among them.
+
+        Raises:
+            BadArgumentError: There is no such stream, or the time is not an int.
+            SegmentFullError: There is no room for another copy of the stream's rows.
+            FeedLostError: The writer is closed, or lost the feed.
+
+        No error changes the closed bars.
+        """
+        self._owner.check(self._what)
+        key = check_symbol(symbol), check_timeframe(timeframe)
+        first = check_int("from_open_time", from_open_time, None)
+        ring = self._rings.get(key)
+        if ring is None:
+            raise no_stream(key, "repair", self._rings)
+        index = self._catalog.index[key]
+        forming = ring.reader.forming()
+        with damage_as_error(self._words):
+            dropped = cut_rows(self._catalog, index, first, ring._enter_slot)
+        # Afterwards: a forming bar that is older than the dropped rows is not seen.
+        cell = ring.reader.forming_cell()
+        if cell is not None and cell.open_time >= first:
+            at = self.geometry.entry_word(index) + E_FORMING
+            nothing = ROW.pack(NO_BAR, NO_BAR, *[math.nan] * 6, 0)
+            Latch(self._words, at, FORMING_WORDS).write(nothing)
+        return dropped + (forming is not None and forming.open_time >= first)
 
     def streams(self) -> "list[StreamKey]":
         """Return the subscribed (symbol, timeframe) pairs, in order of subscription."""

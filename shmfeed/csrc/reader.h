@@ -250,7 +250,10 @@ reader_latch(Reader *self, int64_t *cells)
         }
     }
     Py_XDECREF(budget);
-    return reader_check_carried(self) < 0 ? -1 : found == LATCH_WHOLE;
+    if (reader_check_carried(self) < 0) {
+        return -1;
+    }
+    return found == LATCH_WHOLE && cells[0] != SHM_NO_BAR;
 }
 
 /* Copy the newest closed row: returns as reader_latch does. */

@@ -55,6 +55,7 @@ from shmfeed.wire.events import (
     Streams,
     StreamsRefused,
     Subscribed,
+    VenueTime,
 )
 from shmfeed.wire.session import Session
 from shmfeed.writer import FeedWriter, create
@@ -126,6 +127,8 @@ class Feeder:
         self._intake.set_streams(streams)
         self._writer.set_repair_grace(settings.repair_grace)
         self._journal = Journal(settings.feed)
+        # The last errors of the connection and of the data, and the later of them.
+        self._session_error = self._data_error = self._last_error = ""
 
     @property
     def _settings(self) -> Settings:
@@ -219,6 +222,8 @@ class Feeder:
                 for batch in batches:
                     self._take(batch)
                     self._intake.tick()
+                    if self._intake.last_error != self._data_error:
+                        self._publish_data_error()
                     self._writer.tick()
                     for pending in self._requests.drain():
                         self._answer(pending)
@@ -236,6 +241,8 @@ class Feeder:
             match event:
                 case Received(events):
                     self._intake.take(events)
+                case VenueTime(time, read_at):
+                    self._intake.venue_time(time, read_at)
                 case StatusChanged(_, new):
                     self._publish(new)
                 case Connected(is_reconnect=True):
@@ -273,12 +280,20 @@ class Feeder:
             self._intake.connected()
         self._queue.settle(outcome)
 
+<<<<<<< HEAD
     def _leave_out(self, streams: Streams, message: str) -> None:
         for key in set(self._writer.streams()).intersection(streams):
             self._left_out.add(key)
             self._writer.explain(key, "refused", message)
+=======
+    def _publish_data_error(self) -> None:
+        self._last_error = self._data_error = self._intake.last_error
+        self._writer.note(self._facts(self._session.status))
+>>>>>>> 54dc17e (feeder: judge bars by the venue's clock, and count what each stream drops)
 
     def _publish(self, new: SessionStatus) -> None:
+        if new.last_error != self._session_error:
+            self._last_error = self._session_error = new.last_error
         self._writer.set_state(cast("State", new.state))
         self._writer.set_next_attempt(new.next_attempt_at)
         self._writer.note(self._facts(new))
@@ -302,7 +317,7 @@ class Feeder:
             "attempts": status.attempts,
             "losses": status.reconnects,
             "error_kind": status.error_kind,
-            "last_error": status.last_error or None,
+            "last_error": self._last_error or None,
         }
 
     # Requests of managers

@@ -10,7 +10,7 @@ from shmfeed.bar import StreamKey
 from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refused
 from shmfeed.core import RingWriter
 from shmfeed.errors import SegmentFullError
-from shmfeed.feeder.clock import VenueClock
+from shmfeed.feeder.clock import TOLERANCE_MS, VenueClock, boot_seconds
 from shmfeed.feeder.ledger import (
     Anomaly,
     Ledger,
@@ -18,23 +18,19 @@ from shmfeed.feeder.ledger import (
     RecoveringChanged,
     RowWrite,
 )
+from shmfeed.feeder.stream import AHEAD, StreamState
+from shmfeed.layout import STREAM_COUNTERS
+from shmfeed.text import counted
 from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
 
 LOG_EVERY_SECONDS = 10.0
 TICK_SECONDS = 0.1
-
-
-class StreamState:
-    """A stream's ledger and the ring that it writes to."""
-
-    __slots__ = ("key", "ledger", "ring")
-
-    def __init__(self, ring: RingWriter, ledger: Ledger) -> None:
-        self.key: StreamKey = (ring.symbol, ring.timeframe)
-        self.ring = ring
-        self.ledger = ledger
+COUNT_SECONDS = 0.25  # streams' counters are written that often
+SAMPLE_SECONDS = 0.05  # event times are looked at that often, besides the newest
+_MOST_AHEAD = 16  # messages kept until the clock is judged
+_MOST_SPELLINGS = 4  # of a symbol that are remembered
 
 
 class ThrottledWarning:
@@ -45,16 +41,26 @@ class ThrottledWarning:
         self._count = 0
         self._next = 0.0
 
-    def add(self, detail: str, now: float, count: int = 1) -> None:
-        """Count an occurrence. Log it if the last log line is old enough."""
+    def add(self, detail: str, now: float, count: int = 1) -> str:
+        """Count an occurrence. Log it if the last log line is old enough.
+
+        Return what was logged, "" if nothing was.
+        """
         self._count += count
-        if now >= self._next:
-            self._next = now + LOG_EVERY_SECONDS
-            log.warning("%s (%d so far): %s", self._subject, self._count, detail)
+        if now < self._next:
+            return ""
+        self._next = now + LOG_EVERY_SECONDS
+        said = f"{self._subject} ({self._count} so far): {detail}"
+        log.warning(said)
+        return said
 
 
 class Intake:
-    """The writer of events into the rings. Only the writing thread uses it."""
+    """The writer of events into the rings. Only the writing thread uses it.
+
+    Attributes:
+        last_error: The last thing that was said about the data, "" before the first.
+    """
 
     def __init__(self, writer: FeedWriter, close_grace: float, flagged: bool) -> None:
         """Write to the streams of `writer`.
@@ -62,16 +68,21 @@ class Intake:
         `close_grace` is in seconds. `flagged` says that the venue flags its closed
         bars; if so, the clock closes no bar.
         """
+        self.last_error = ""
         self._writer = writer
         self._flagged = flagged
         self._grace_ms = round(close_grace * 1000)
         self._streams: dict[StreamKey, StreamState] = {}
-        self._clock = VenueClock(time.time_ns() // 1_000_000, time.monotonic())
-        self._clock_from = math.inf  # when the clock may close bars, monotonic seconds
-        self._next_tick = 0.0
+        self._spellings: dict[StreamKey, StreamState] = {}  # as the venue writes them
+        self._folded: dict[tuple[str, str], StreamState] = {}
+        now = boot_seconds()
+        self._clock = VenueClock(time.time_ns() // 1_000_000, now)
+        self._epoch = self._clock.epoch  # of the clock that rows were judged by
+        self._ahead: list[tuple[StreamState, BarEvent, float]] = []  # not judged yet
+        self._next_sample = self._next_tick = self._next_count = now
         self._closed: list[StreamKey] = []  # streams whose readers are to be woken
         self._anomalies: Counter[str] = Counter()  # not written to the header yet
-        self._last_malformed: BarEvent | None = None  # not logged yet
+        self._faults: list[tuple[str, BarEvent]] = []  # malformed, not logged yet
         self._malformed = ThrottledWarning("malformed message")
         self._refused = ThrottledWarning("venue reported an error")
         self._missing = ThrottledWarning("bars are missing")
@@ -79,6 +90,7 @@ class Intake:
     def set_streams(self, streams: Sequence[StreamKey]) -> None:
         """Carry exactly these streams from now on; those carried before continue."""
         for key in self._streams.keys() - set(streams):
+            self._count_stream(self._streams[key])
             self._writer.mark_stream(key, gaps=0, recovering=False)
             self._writer.unsubscribe(*key)
             del self._streams[key]
@@ -96,52 +108,87 @@ class Intake:
                         *key,
                         error,
                     )
+        self._spellings = dict(self._streams)
+        self._folded = {
+            (symbol.casefold(), timeframe): stream
+            for (symbol, timeframe), stream in self._streams.items()
+        }
+        if self._clock.is_confirmed:
+            self._cut_future(boot_seconds())
 
-    def connected(self) -> None:
-        """Let the clock close bars again, once `close_grace` has passed.
+    def connected(self, streams: Iterable[StreamKey] | None = None) -> None:
+        """Let the clock close bars of these streams once `close_grace` has passed.
 
-        A bar that was forming when the connection broke, or when an earlier feeder
-        ended, has changed unseen. The venue may send it now, so the clock waits.
+        None is all. A bar that was forming when the connection broke, or when an
+        earlier feeder ended, has changed unseen. The venue may send it now, so the
+        clock waits.
         """
-        if self._clock_from == math.inf:
-            self._clock_from = time.monotonic() + self._grace_ms / 1000
+        now = boot_seconds()
+        for stream in self._selected(streams):
+            if stream.clock_from == math.inf:
+                stream.clock_from = now + self._grace_ms / 1000
+                stream.heard = now
 
-    def disconnected(self) -> None:
-        """Suspend the clock: without a connection, forming bars change unseen."""
-        self._clock_from = math.inf
-        for stream in self._streams.values():
+    def disconnected(self, streams: Iterable[StreamKey] | None = None) -> None:
+        """Suspend the clock of these streams, None for all.
+
+        Without a connection, forming bars change unseen.
+        """
+        for stream in self._selected(streams):
+            stream.clock_from = math.inf
             stream.ledger.reconnected()
+
+    def venue_time(self, time_ms: int, read_at: float) -> None:
+        """Take the time of a handshake's `Date`, which was read at `read_at`.
+
+        `read_at` is a reading of time.monotonic.
+        """
+        now = boot_seconds()
+        self._clock.set_time(time_ms, now - (time.monotonic() - read_at))
+        self._judge_again(now)
+
+    def silence(self, key: StreamKey) -> float | None:
+        """Return the seconds since the last message about a stream, or its return.
+
+        None if the stream is not carried, or no connection carries it now.
+        """
+        stream = self._streams.get(key)
+        if stream is None or stream.clock_from == math.inf:
+            return None
+        return boot_seconds() - stream.heard
 
     def take(self, events: Sequence[Event]) -> None:
         """Write the rows and forming bars of these events; wake the readers once."""
         if not events:
             return
-        now = time.monotonic()
-        if not self._flagged:  # otherwise the clock closes nothing
-            self._observe(events, now)
-        venue_now = self._clock.read(now)
-        ignored = heartbeats = 0
-        streams = self._streams
+        now = boot_seconds()
+        clock = self._clock
+        venue_now = clock.read(now)
+        is_sample = now >= self._next_sample
+        watches = clock.watches_bars
+        heartbeats = 0
+        spellings = self._spellings
         for event in events:
-            if type(event) is BarEvent:
-                stream = streams.get((event.symbol, event.timeframe))
-                if stream is None:
-                    self._writer.count("unsubscribed")
-                    continue
-                self._write(stream, stream.ledger.apply(event, venue_now, now))
-            elif type(event) is Malformed:
-                self._writer.count("malformed")
-                self._malformed.add(event.reason, now)
-            elif type(event) is Heartbeat:
-                heartbeats += 1
-            else:
-                ignored += 1
-                if type(event) is Refused:
-                    self._refused.add(event.message, now)
+            if type(event) is not BarEvent:
+                heartbeats += self._take_other(event, now)
+                continue
+            stream = spellings.get((event.symbol, event.timeframe)) or self._find(event)
+            if stream is None:
+                continue
+            stamp = event.event_time
+            if stamp > venue_now or (is_sample and stamp):
+                clock.observe(stamp, now)
+                venue_now = clock.read(now)
+            if watches:
+                venue_now = self._watch(stream, event, now)
+            stream.messages += 1
+            stream.heard = now
+            self._write(stream, stream.ledger.apply(event, venue_now, now), now)
         self._writer.count("messages", len(events))
-        self._writer.count("ignored", ignored)
         if heartbeats < len(events):
             self._writer.mark_message()
+        if is_sample:
+            self._next_sample = now + SAMPLE_SECONDS
         self._finish(now)
 
     def tick(self) -> None:
@@ -149,36 +196,71 @@ class Intake:
 
         Call it after each batch. It works at most every TICK_SECONDS.
         """
-        now = time.monotonic()
+        now = boot_seconds()
         if now < self._next_tick:
             return
         self._next_tick = now + TICK_SECONDS
-        # Time 0 closes no bar; held bars are still checked.
-        venue_now = self._clock.read(now) if now >= self._clock_from else 0
+        self._clock.settle(now)
+        venue_now = self._clock.read(now)
+        counts = now >= self._next_count
         for stream in self._streams.values():
-            events = stream.ledger.tick(venue_now, now)
+            # Time 0 closes no bar; held bars are still checked.
+            due = venue_now if now >= stream.clock_from else 0
+            events = stream.ledger.tick(due, now)
             if events:
-                self._write(stream, events)
+                self._write(stream, events, now)
+            if counts and stream.messages:
+                self._count_stream(stream)
+                self._explain(stream, now)
+        if counts:
+            self._next_count = now + COUNT_SECONDS
+            self._publish_offset(now)
         self._finish(now)
+
+    def _take_other(self, event: Event, now: float) -> bool:
+        """Count an event that is about no bar. Return True for a heartbeat."""
+        if isinstance(event, Heartbeat):
+            return True
+        if isinstance(event, Malformed):
+            self._anomalies["malformed"] += 1
+            self._malformed.add(event.reason, now)
+            return False
+        self._writer.count("ignored")
+        if isinstance(event, Refused):
+            said = self._refused.add(event.message, now)
+            self.last_error = said or self.last_error
+        return False
+
+    def _selected(self, streams: Iterable[StreamKey] | None) -> Iterable[StreamState]:
+        if streams is None:
+            return self._streams.values()
+        return [self._streams[key] for key in streams if key in self._streams]
 
     def _add_stream(self, key: StreamKey) -> StreamState:
         ring = self._writer.add_stream(*key)
-        ledger = Ledger(
-            key[1],
+        return StreamState(ring, self._ledger_of(ring), boot_seconds())
+
+    def _ledger_of(self, ring: RingWriter) -> Ledger:
+        return Ledger(
+            ring.timeframe,
             close_grace_ms=self._grace_ms,
             last_closed=ring.reader.last_closed(),
             forming=ring.reader.forming(),
             forming_flagged=self._flagged,
         )
-        return StreamState(ring, ledger)
 
-    def _observe(self, events: Sequence[Event], now: float) -> None:
-        # Observe all event times before reading the clock: the newest is the best.
-        for event in events:
-            if type(event) is BarEvent and event.event_time:
-                self._clock.observe(event.event_time, now)
+    def _find(self, event: BarEvent) -> StreamState | None:
+        """Return the stream whose symbol differs from the event's in case alone."""
+        stream = self._folded.get((event.symbol.casefold(), event.timeframe))
+        if stream is None:
+            self._anomalies["unsubscribed"] += 1
+        elif len(self._spellings) < _MOST_SPELLINGS * len(self._streams):
+            self._spellings[event.symbol, event.timeframe] = stream
+        return stream
 
-    def _write(self, stream: StreamState, events: Iterable[LedgerEvent]) -> None:
+    def _write(
+        self, stream: StreamState, events: Iterable[LedgerEvent], now: float
+    ) -> None:
         ring = stream.ring
         for event in events:
             if type(event) is RowWrite:
@@ -187,44 +269,159 @@ class Intake:
                     ring.append(bar.open_time, *bar[2:9], wake=False)
                     self._closed.append(stream.key)
                     if missing:
-                        self._count_missing(stream, missing)
+                        self._count_missing(stream, missing, now)
                 else:
                     ring.update_forming(bar.open_time, *bar[2:9])
+                stream.accept()
             elif isinstance(event, Anomaly):
-                self._anomalies[event.kind] += 1
-                if event.kind == "malformed":
-                    self._last_malformed = event.event
+                self._drop(stream, event, now)
             elif isinstance(event, RecoveringChanged):
                 self._writer.mark_stream(
                     stream.key, gaps=0, recovering=event.is_recovering
                 )
 
-    def _count_missing(self, stream: StreamState, missing: int) -> None:
+    def _drop(self, stream: StreamState, anomaly: Anomaly, now: float) -> None:
+        kind, event, reason = anomaly
+        if kind == "ahead":
+            if len(self._ahead) < _MOST_AHEAD and self._may_be_right(event, now):
+                self._ahead.append((stream, event, now))
+                return
+            kind, reason = "malformed", AHEAD
+        stream.drop(anomaly, now)
+        self._anomalies[kind] += 1
+        if kind == "malformed":
+            self._faults.append((reason, event))
+
+    # The venue's clock
+
+    def _may_be_right(self, event: BarEvent, now: float) -> bool:
+        """Return True if the clock may be wrong, and not the bar."""
+        clock = self._clock
+        if event.event_time:
+            beyond = clock.read(now) + TOLERANCE_MS
+            return clock.is_doubtful and event.event_time > beyond
+        return clock.ask_ahead(event.open_time, now)
+
+    def _watch(self, stream: StreamState, event: BarEvent, now: float) -> int:
+        """Show the clock a bar, while this host's is in question. Return its time."""
+        clock, opened = self._clock, event.open_time
+        venue_now = clock.read(now)
+        if event.event_time or opened > stream.ledger.latest_open(venue_now):
+            return venue_now
+        ends = stream.ledger.end_of(opened)
+        if ends:
+            clock.see_bar(opened, ends, now)
+            if clock.epoch != self._epoch:
+                self._judge_again(now)
+        return clock.read(now)
+
+    def _judge_again(self, now: float) -> None:
+        """Apply what was judged by another estimate of the clock again."""
+        clock = self._clock
+        if clock.epoch != self._epoch:
+            self._epoch = clock.epoch
+            self._say_offset()
+            if clock.is_confirmed:
+                self._cut_future(now)
+        if self._ahead and not clock.is_doubtful:
+            held, self._ahead = self._ahead, []
+            for stream, event, arrived in held:
+                for one in stream.ledger.apply(event, clock.read(arrived), now):
+                    refused = isinstance(one, Anomaly) and one.kind == "ahead"
+                    what = Anomaly("malformed", event, AHEAD) if refused else one
+                    self._write(stream, [what], now)
+
+    def _cut_future(self, now: float) -> None:
+        """Cut off what an earlier feeder or a wrong clock left in the future."""
+        venue_now = self._clock.read(now)
+        for key, stream in list(self._streams.items()):
+            if not stream.ledger.is_ahead(venue_now):
+                continue
+            latest = stream.ledger.latest_open(venue_now)
+            try:
+                cut = self._writer.cut_rows(*key, latest + 1)
+            except SegmentFullError as error:
+                log.warning("cannot cut off the future of %s %s: %s", *key, error)
+                continue
+            stream.ledger = self._ledger_of(stream.ring)
+            self._writer.mark_stream(key, gaps=0, recovering=False)
+            said = (
+                f"{key[0]} {key[1]} had {counted(cut, 'bar')} from the future, which"
+                f" are cut off: they open after {latest}; the venue's clock is at"
+                f" {venue_now}"
+            )
+            self._warn(said)
+
+    def _say_offset(self) -> None:
+        offset = self._clock.offset
+        if offset is None or abs(offset) <= TOLERANCE_MS:
+            return
+        lag = "behind" if offset > 0 else "ahead of"
+        by = f"{abs(offset) / 1000:.0f} s"
+        if self._clock.source == "bars":
+            by = f"at least {by}"
+        self._warn(
+            f"this host's clock is {lag} the venue's by {by}; bars are judged by the"
+            " venue's"
+        )
+
+    def _warn(self, text: str) -> None:
+        self.last_error = text
+        log.warning(text)
+
+    def _publish_offset(self, now: float) -> None:
+        clock = self._clock
+        known = clock.offset is not None
+        offset = clock.read(now) - time.time_ns() / 1_000_000 if known else None
+        self._writer.set_clock_offset(offset)
+
+    # What is counted and said
+
+    def _count_stream(self, stream: StreamState) -> None:
+        for counter in STREAM_COUNTERS:
+            number = getattr(stream, counter)
+            if number:
+                self._writer.count_stream(stream.key, counter, number)
+        stream.messages = stream.dropped = stream.missed = 0
+
+    def _explain(self, stream: StreamState, now: float) -> None:
+        text = stream.explanation(now)
+        if text is not None:
+            self._writer.explain(stream.key, "dropped" if text else "", text)
+
+    def _count_missing(self, stream: StreamState, missing: int, now: float) -> None:
         self._writer.count("gaps", missing)
         is_recovering = stream.ledger.is_recovering
         self._writer.mark_stream(stream.key, gaps=missing, recovering=is_recovering)
         symbol, timeframe = stream.key
-        detail = f"{missing} of {symbol} {timeframe}"
-        self._missing.add(detail, time.monotonic(), missing)
+        self._missing.add(f"{missing} of {symbol} {timeframe}", now, missing)
 
     def _finish(self, now: float) -> None:
+        if self._clock.epoch != self._epoch or self._ahead:
+            self._judge_again(now)
         if self._anomalies:
-            for kind, count in self._anomalies.items():
-                self._writer.count(kind, count)
-            if self._last_malformed is not None:
-                detail = _describe(self._last_malformed)
-                self._malformed.add(detail, now, self._anomalies["malformed"])
-                self._last_malformed = None
-            self._anomalies.clear()
+            self._count_anomalies(now)
         if self._closed:
             self._writer.wake(self._closed)
             self._closed.clear()
 
+    def _count_anomalies(self, now: float) -> None:
+        for kind, count in self._anomalies.items():
+            self._writer.count(kind, count)
+        self._anomalies.clear()
+        if self._faults:
+            reason, event = self._faults[-1]
+            detail = _describe(reason, event)
+            said = self._malformed.add(detail, now, len(self._faults))
+            if reason == AHEAD:
+                self.last_error = said or self.last_error
+            self._faults.clear()
 
-def _describe(event: BarEvent) -> str:
+
+def _describe(reason: str, event: BarEvent) -> str:
     prices = event.open, event.high, event.low, event.close, event.volume
     values = " ".join(f"{price:g}" for price in prices)
     return (
-        f"times or values that no bar can have: {event.symbol} {event.timeframe}"
-        f" {event.open_time} to {event.close_time}, open high low close volume {values}"
+        f"{reason}: {event.symbol} {event.timeframe} {event.open_time} to"
+        f" {event.close_time}, open high low close volume {values}"
     )

@@ -22,6 +22,12 @@ Each message is judged by its own flag, except that all newer bars are held whil
 bar is held. A row is final: later messages about it are counted and change nothing.
 Missing bars are counted when the next row is written, and that row has the flag
 AFTER_GAP.
+
+A bar must lie on the grid of its timeframe. The grid of `3d` has a phase that its venue
+chooses for each stream: the ledger takes it from the stream's rows, else from the first
+bar of the stream that opens at a midnight. Until a row is written, three bars in a row
+on another phase replace it. A bar that begins too far ahead of the venue's clock is not
+applied, whatever its values.
 """
 
 from dataclasses import dataclass
@@ -33,18 +39,23 @@ from shmfeed.bar import (
     CLOSED_BY_CLOCK,
     CLOSED_BY_NEXT,
     CLOSED_BY_VENUE,
+    FREE_PHASE,
     LAST_TIME,
     UNCONFIRMED,
     Bar,
     bars_between,
     close_time,
+    duration,
     on_grid,
+    phase_of,
 )
 from shmfeed.codecs.interface import BarEvent
 
 # Bars held. With one more, the ledger stops waiting for the oldest unsettled bar.
 HELD_LIMIT = 64
 KNOWN_ROWS = 64  # rows whose values are kept, to tell a duplicate from a revision
+LEAD_MS = 60_000  # a bar may always begin that much ahead of the venue's clock
+PHASE_AFTER = 3  # bars in a row that give a grid without rows another phase
 
 
 class RowWrite(NamedTuple):
@@ -62,13 +73,15 @@ class RowWrite(NamedTuple):
 class Anomaly(NamedTuple):
     """A message that changes no row, counted under `kind`.
 
-    `malformed`: its values or times cannot be a bar's. `late`: it is about the past.
+    `malformed`: its values or times cannot be a bar's; `reason` says why. `ahead`: it
+    begins too far ahead of the venue's clock. `late`: it is about the past.
     `duplicates`: it repeats the values of a final bar. `revisions`: it has other values
     for a final bar.
     """
 
-    kind: Literal["malformed", "late", "duplicates", "revisions"]
+    kind: Literal["malformed", "ahead", "late", "duplicates", "revisions"]
     event: BarEvent
+    reason: str = ""
 
 
 class RecoveringChanged(NamedTuple):
@@ -104,13 +117,21 @@ class Ledger:
         last_closed: Bar | None = None,
         forming: Bar | None = None,
         forming_flagged: bool = True,
+        lead_ms: int | None = None,
     ) -> None:
         """Continue after the last row and the forming bar of an earlier feeder.
 
         That forming bar may have changed while no feeder was connected. The clock
         closes it only if `forming_flagged` is False: the venue is known to send no
-        flags.
+        flags. `lead_ms` is how far ahead of the venue's clock a bar may begin: the
+        timeframe and `close_grace_ms`, at least a minute.
         """
+        if lead_ms is None:
+            lead_ms = max(duration(timeframe) + close_grace_ms, LEAD_MS)
+        self._lead_ms = lead_ms
+        self._phase: int | None = None if timeframe == FREE_PHASE else 0
+        self._other_phase = 0  # of the last bars that lie on another grid
+        self._others = 0  # how many there were in a row
         self._timeframe = timeframe
         self._grace_ms = close_grace_ms
         self._grace_seconds = close_grace_ms / 1000
@@ -128,11 +149,23 @@ class Ledger:
             self._remember(last_closed)
         if forming is not None and forming.open_time > self._last:
             self._forming = forming
+        newest = self._forming or last_closed
+        if newest is not None and self._phase is None:
+            self._phase = phase_of(newest.open_time, timeframe)
 
     @property
     def is_recovering(self) -> bool:
         """True while newer bars are held: the stream is recovering."""
         return bool(self._held)
+
+    def is_ahead(self, venue_now: int) -> bool:
+        """Return True if the newest bar begins too far ahead of the venue's clock."""
+        newest = self._forming.open_time if self._forming is not None else self._last
+        return max(newest, *self._held, self._last) > self.latest_open(venue_now)
+
+    def latest_open(self, venue_now: int) -> int:
+        """Return the latest open_time that a bar may have, ms UTC."""
+        return venue_now + self._lead_ms
 
     def apply(self, event: BarEvent, venue_now: int, now: float) -> list[LedgerEvent]:
         """Return the events that this message causes, usually one write."""
@@ -142,10 +175,12 @@ class Ledger:
             ends = forming.close_time
         else:
             forming = None
-            timeframe = self._timeframe
-            ends = close_time(opened, timeframe) if on_grid(opened, timeframe) else 0
+            ends = self.end_of(opened)
         if not is_valid_bar(event, ends):
-            return [Anomaly("malformed", event)]
+            reason = self._describe_fault(event, ends)
+            return [Anomaly("malformed", event, reason=reason)]
+        if forming is None and opened > venue_now + self._lead_ms:
+            return [Anomaly("ahead", event)]
         bar = self._bar(event, ends, venue_now)
         self._message_at = now
         events: list[LedgerEvent]
@@ -176,6 +211,35 @@ class Ledger:
         self._unseen = True
         for held in self._held.values():
             held.unseen = True
+
+    def end_of(self, opened: int) -> int:
+        """Return the end of a bar that opens at `opened`, 0 if it is off the grid."""
+        timeframe = self._timeframe
+        if on_grid(opened, timeframe, self._phase):
+            self._others = 0
+        elif not self._take_phase(opened):
+            return 0
+        return close_time(opened, timeframe)
+
+    def _take_phase(self, opened: int) -> bool:
+        # One bar with a wrong time must not decide for ever what lies on the grid.
+        if self._timeframe != FREE_PHASE or not on_grid(opened, FREE_PHASE, None):
+            return False
+        other = phase_of(opened, FREE_PHASE)
+        self._others = self._others + 1 if other == self._other_phase else 1
+        self._other_phase = other
+        if self._last >= 0 or self._others < PHASE_AFTER:
+            return False
+        self._phase, self._others = other, 0
+        self._forming = None
+        return True
+
+    def _describe_fault(self, event: BarEvent, ends: int) -> str:
+        if ends == 0:
+            return f"off the grid of {self._timeframe}"
+        if event.close_time not in (0, ends - 1, ends):
+            return f"not as long as {self._timeframe}"
+        return "values that no bar can have"
 
     def _bar(self, event: BarEvent, ends: int, venue_now: int) -> Bar:
         """Return the message's bar, with flags if the message is its last."""
@@ -263,6 +327,8 @@ class Ledger:
         events.append(RecoveringChanged(False))
 
     def _write(self, bar: Bar, flagged: bool, unseen: bool = False) -> RowWrite:
+        if self._phase is None:
+            self._phase = phase_of(bar.open_time, self._timeframe)
         if bar.flags:
             if flagged or not self._ahead:
                 return self._close(bar)

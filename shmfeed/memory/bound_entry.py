@@ -7,7 +7,14 @@ with the epoch before the reader follows it.
 """
 
 from shmfeed.bar import Bar
-from shmfeed.layout import E_EPOCH, E_FORMING, E_UPDATED, FORMING_WORDS, Geometry
+from shmfeed.layout import (
+    E_EPOCH,
+    E_FORMING,
+    E_UPDATED,
+    FORMING_WORDS,
+    NO_BAR,
+    Geometry,
+)
 from shmfeed.memory.integrity import (
     check_entry,
     checked_word,
@@ -104,4 +111,5 @@ class BoundEntry:
         """Return the bar in the latch, which may have closed already, or None."""
         cell = self._forming.read()
         self.check_carried()
-        return None if cell is None else Bar._make(ROW.unpack(cell))
+        bar = None if cell is None else Bar._make(ROW.unpack(cell))
+        return None if bar is None or bar.open_time == NO_BAR else bar

@@ -35,6 +35,7 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
     COLUMNS,
     E_WORD,
+    NO_BAR,
     S_BASE,
     S_EPOCH,
     S_INTENT,
@@ -81,22 +82,62 @@ def replace_rows(
     cells = _checked_cells(rows, timeframe)[:, -geometry.history :]
     while True:
         old = words.ints[geometry.entry_word(index) + E_WORD] & SLOT_MASK
-        known, count = _open_times(words, geometry, old)
-        opens = cells[_OPEN_TIME]
+        found, count = _rows_of(words, geometry, old)
+        known, opens = found[_OPEN_TIME], cells[_OPEN_TIME]
         if len(known) and opens[-1] < known[-1]:
             raise BadArgumentError(
                 f"rows end at open_time {opens[-1]}; they must reach the stream's last"
                 f" closed bar, {known[-1]}"
             )
         last = count + _inserted(opens, known)
-        slot, epoch = catalog.free_slot()
-        build_rows(words, geometry, slot, epoch, last, cells)
-        catalog.slots.stamp(old, epoch)
-        catalog.slots.take(slot)
-        entered = enter_slot(count, epoch << SLOT_BITS | slot, last, int(opens[-1]))
-        catalog.slots.release(old if entered else slot)
-        if entered:
+        if _swap(catalog, old, cells, (count, last), enter_slot):
             return last
+
+
+def cut_rows(
+    catalog: Catalog, index: int, from_open_time: int, enter_slot: EnterSlot
+) -> int:
+    """Drop a stream's closed bars from `from_open_time` on; return how many.
+
+    The rows that stay end at the old count, so no count falls. There may be none.
+
+    Raises:
+        SegmentFullError: There is no room for another slot. Nothing was changed.
+    """
+    words, geometry = catalog.words, catalog.geometry
+    while True:
+        old = words.ints[geometry.entry_word(index) + E_WORD] & SLOT_MASK
+        found, count = _rows_of(words, geometry, old)
+        kept = int(np.searchsorted(found[_OPEN_TIME], from_open_time))
+        dropped = int(found.shape[1]) - kept
+        if not dropped:
+            return 0
+        cells = np.ascontiguousarray(found[:, :kept][:, -geometry.history :])
+        if _swap(catalog, old, cells, (count, count), enter_slot):
+            return dropped
+
+
+def _swap(
+    catalog: Catalog,
+    old: int,
+    cells: Cells,
+    counts: tuple[int, int],
+    enter_slot: EnterSlot,
+) -> bool:
+    """Build `cells` in a free slot and enter it for the slot `old`, steps S1 to S4.
+
+    `counts` are the stream's count before and after. Return False if a bar was appended
+    meanwhile.
+    """
+    count, last = counts
+    slot, epoch = catalog.free_slot()
+    build_rows(catalog.words, catalog.geometry, slot, epoch, last, cells)
+    catalog.slots.stamp(old, epoch)
+    catalog.slots.take(slot)
+    last_open = int(cells[_OPEN_TIME, -1]) if cells.shape[1] else NO_BAR
+    entered = enter_slot(count, epoch << SLOT_BITS | slot, last, last_open)
+    catalog.slots.release(old if entered else slot)
+    return entered
 
 
 def build_rows(
@@ -132,14 +173,14 @@ def _columns(words: Words, geometry: Geometry, slot: int) -> Cells:
     return words.columns(at, (len(COLUMNS), 2 * geometry.capacity)).view(np.int64)
 
 
-def _open_times(words: Words, geometry: Geometry, slot: int) -> tuple[Cells, int]:
+def _rows_of(words: Words, geometry: Geometry, slot: int) -> tuple[Cells, int]:
     # Only of whole rows: a writer that died may have left a row half overwritten.
     at, capacity = geometry.slot_word(slot), geometry.capacity
     last = words.ints[at + S_PUBLISHED]
     first = max(words.ints[at + S_BASE], words.ints[at + S_INTENT] - capacity)
     start = first % capacity
     columns = _columns(words, geometry, slot)
-    return columns[_OPEN_TIME, start : start + last - first].copy(), last
+    return columns[:, start : start + last - first], last
 
 
 def _inserted(opens: Cells, known: Cells) -> int:

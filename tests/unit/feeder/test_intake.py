@@ -9,6 +9,8 @@ import pytest
 import shmfeed
 from shmfeed.bar import AFTER_GAP, CLOSED_BY_CLOCK, CLOSED_BY_NEXT, UNCONFIRMED
 from shmfeed.codecs.interface import BarEvent, Heartbeat, Ignored, Malformed, Refused
+from shmfeed.feeder import intake
+from shmfeed.feeder.clock import LEAP_AFTER
 from shmfeed.feeder.intake import LOG_EVERY_SECONDS, TICK_SECONDS, Intake
 from shmfeed.layout import H_WAKE
 from shmfeed.writer import create
@@ -30,9 +32,10 @@ class Bench:
 
     def __init__(self, name, monkeypatch, flagged):
         self.writer = create(name, history=50, max_streams=4)
-        self.now = time.monotonic()
-        self.wall = T0 + 10 - 2000
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        self.now = 1000.0
+        # Without flags the clock closes bars: it begins when the first one does.
+        self.wall = T0 + (60 * MINUTE if flagged else 10 - 2000)
+        monkeypatch.setattr(intake, "boot_seconds", lambda: self.now)
         monkeypatch.setattr(time, "time_ns", lambda: self.wall * 1_000_000)
         self.intake = Intake(self.writer, 2.0, flagged)
         self.intake.set_streams([STREAM])
@@ -111,7 +114,8 @@ def test_heartbeats_are_not_data(bench):
     assert bench.feed.status()["last_message_age"] is not None
 
 
-def test_readers_are_woken_once_a_batch_and_not_by_a_forming_bar(bench):
+def test_readers_are_woken_once_a_batch_and_not_by_a_forming_bar(flagged):
+    bench = flagged
     woken, header = [], bench.writer._words.ints
     wakes = header[H_WAKE]
     bench.writer.wake = lambda streams: woken.append(set(streams))
@@ -135,9 +139,9 @@ def test_the_clock_closes_what_the_venue_does_not_flag(bench):
 
 def test_event_times_correct_the_clock_before_it_is_read(bench):
     # The venue is two minutes ahead of us: the bar that this batch brings is over.
-    late = bar(0, closed=None)
+    late = bar(0, closed=None, price=150.0)
     late.event_time = bench.wall + 120_000
-    bench.take(bar(0, closed=None, price=150.0), late)
+    bench.take(*[late] * LEAP_AFTER)
     assert bench.rows()["flags"].tolist() == [CLOSED_BY_CLOCK]
     assert bench.rows()["close"].tolist() == [150.0]
 
@@ -163,6 +167,7 @@ def test_a_tick_works_at_most_every_tick_seconds(bench):
 def test_a_bar_that_was_forming_when_the_connection_broke_is_unconfirmed(bench):
     bench.take(bar(0, closed=None), bar(1, closed=None))
     bench.intake.disconnected()
+    bench.now += 120
     bench.take(bar(2, closed=None))
     flags = bench.rows()["flags"].tolist()
     assert flags == [CLOSED_BY_NEXT, CLOSED_BY_NEXT | UNCONFIRMED]
@@ -225,7 +230,9 @@ def test_a_malformed_bar_is_named_in_the_log(bench, caplog):
     bench.take(bar(0, closed=True), bar(1, closed=True, high=1.0))
     bench.take(bar(1, closed=True))  # nothing more to say
     (said,) = caplog.messages
-    assert said.startswith("malformed message (1 so far): times or values that no bar")
+    assert said.startswith(
+        "malformed message (1 so far): values that no bar can have: "
+    )
     assert f" BTCUSDT 1m {T0 + MINUTE} to " in said
     assert " 1 " in said.partition("volume")[2]
 

@@ -84,14 +84,18 @@ def test_money_that_makes_no_sense_is_unknown(money):
 def test_months_and_weeks_have_their_own_grids():
     january, february = 1_704_067_200_000, 1_706_745_600_000
     march = 1_709_251_200_000
-    ledger = Ledger("1M")
+    ledger = Ledger("1M", lead_ms=1 << 60)
     (write,) = ledger.apply(event(0, FINAL, open_time=january), EARLY, 0.0)
     assert write.bar.close_time == february
     (write,) = ledger.apply(event(0, FINAL, open_time=february), EARLY, 0.0)
     assert write == RowWrite(True, write.bar)
     assert (write.bar.close_time, write.bar.flags) == (march, CLOSED_BY_VENUE)
     # That 1 January was a Monday, 1 February a Thursday.
-    (write,) = Ledger("1w").apply(event(0, FINAL, open_time=january), EARLY, 0.0)
+    (write,) = Ledger("1w", lead_ms=1 << 60).apply(
+        event(0, FINAL, open_time=january), EARLY, 0.0
+    )
     assert write.closed
-    (anomaly,) = Ledger("1w").apply(event(0, 0, open_time=february), EARLY, 0.0)
+    (anomaly,) = Ledger("1w", lead_ms=1 << 60).apply(
+        event(0, 0, open_time=february), EARLY, 0.0
+    )
     assert anomaly.kind == "malformed"

@@ -269,9 +269,7 @@ def test_malformed_rows_are_refused_and_nothing_is_stored(rows, said) -> None:
 class TestReentry:
     """A signal handler may append while rows are replaced; no bar is lost."""
 
-    @pytest.mark.parametrize(
-        "call", ["build_rows", "fence", "fill_rows", "_open_times"]
-    )
+    @pytest.mark.parametrize("call", ["build_rows", "fence", "fill_rows", "_rows_of"])
     def test_a_bar_that_closes_meanwhile_refuses_the_swap(
         self, monkeypatch, call
     ) -> None:
@@ -398,7 +396,8 @@ class TestModel:
 def _known(ring) -> set[int]:
     # All bars whose rows are still in the slot, those beyond `history` too.
     slot = word_of(ring) & SLOT_MASK
-    opens, _ = swap._open_times(ring.words, ring.geometry, slot)
+    rows, _ = swap._rows_of(ring.words, ring.geometry, slot)
+    opens = rows[0]
     return set((opens // HOUR).tolist())
 
 

@@ -1,0 +1,95 @@
+"""One stream of the feeder: its ledger, its ring, and what became of its messages."""
+
+import math
+
+from shmfeed.bar import StreamKey
+from shmfeed.core import RingWriter
+from shmfeed.feeder.ledger import Anomaly, Ledger
+from shmfeed.text import counted
+
+LATE_SECONDS = 10.0  # a venue that repeats its history is done sooner
+_RUN = 3  # messages dropped in a row, until they are the stream's state
+AHEAD = "begins too far ahead of the venue's clock"
+LATE = "older than the newest closed bar"
+
+
+class StreamState:
+    """A stream's ledger and the ring that it writes to.
+
+    Attributes:
+        clock_from: When the clock may close the stream's bars; inf while no connection
+            carries it.
+        heard: When the last message about the stream came.
+        messages: Messages that are not written to the stream's counters yet.
+        dropped: Those of them that changed nothing.
+        missed: Messages that were lost before they came, not written yet either.
+    """
+
+    __slots__ = (
+        "_explained",
+        "_reason",
+        "_run",
+        "_run_from",
+        "_was_accepted",
+        "clock_from",
+        "dropped",
+        "heard",
+        "key",
+        "ledger",
+        "messages",
+        "missed",
+        "ring",
+    )
+
+    def __init__(self, ring: RingWriter, ledger: Ledger, now: float) -> None:
+        self.key: StreamKey = (ring.symbol, ring.timeframe)
+        self.ring = ring
+        self.ledger = ledger
+        self.clock_from = math.inf
+        self.heard = now
+        self.messages = self.dropped = self.missed = 0
+        self._was_accepted = False
+        self._run = 0  # dropped for a fault since a message was accepted
+        self._run_from = now
+        self._reason = ""
+        self._explained = ""
+
+    def accept(self) -> None:
+        """Record that a message changed the stream's rows or its forming bar."""
+        self._was_accepted = True
+        self._run = 0
+
+    def drop(self, anomaly: Anomaly, now: float) -> None:
+        """Record that a message changed nothing, and why."""
+        self.dropped += 1
+        reason = _drop_reason(anomaly)
+        if not reason:  # a repetition is no fault
+            return
+        if not self._run:
+            self._run_from = now
+        self._run += 1
+        self._reason = reason
+
+    def explanation(self, now: float) -> str | None:
+        """Return why all messages are dropped, "" if they are not, None as before."""
+        text = self._why_dropped(now)
+        if text == self._explained or (text and self._explained):
+            return None
+        self._explained = text
+        return text
+
+    def _why_dropped(self, now: float) -> str:
+        if self._run < (_RUN if self._was_accepted else 1):
+            return ""
+        is_late = self._reason == LATE
+        if is_late and (self._run < _RUN or now < self._run_from + LATE_SECONDS):
+            return ""
+        return f"{counted(self._run, 'message')} dropped: {self._reason}"
+
+
+def _drop_reason(anomaly: Anomaly) -> str:
+    if anomaly.kind == "ahead":
+        return AHEAD
+    if anomaly.kind == "late":
+        return LATE
+    return anomaly.reason
