@@ -37,6 +37,7 @@ was judged before must be judged again.
 """
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -53,9 +54,15 @@ _FINAL_MS = 2000  # how long after its end the last message of a bar may come
 Source = Literal["host", "bars", "date", "events"]
 
 
-if hasattr(time, "CLOCK_BOOTTIME"):  # else a feeder refuses to start
-    # In seconds. It never steps, and counts through a suspend.
-    boot_seconds = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+def _boot_clock() -> Callable[[], float]:
+    try:
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    except AttributeError:  # a feeder refuses to start there
+        return time.monotonic
+
+
+# CLOCK_BOOTTIME in seconds: it never steps, and counts through a suspend.
+boot_seconds = _boot_clock()
 
 
 class VenueClock:

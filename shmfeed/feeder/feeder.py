@@ -238,27 +238,30 @@ class Feeder:
 
     def _take(self, batch: list[SessionEvent]) -> None:
         for event in batch:
-            match event:
-                case Received(events):
-                    self._intake.take(events)
-                case VenueTime(time, read_at):
-                    self._intake.venue_time(time, read_at)
-                case StatusChanged(_, new):
-                    self._publish(new)
-                case Connected(is_reconnect=True):
-                    self._writer.count("reconnects")
-                case ConnectionLost():
-                    self._connection_lost(event)
-                case Subscribed() | ChangeRefused():
-                    self._settle(event)
-                case StreamsRefused(streams, message):
-                    self._leave_out(streams, message)
-                case _:
-                    pass
-            if not isinstance(event, Received):
+            if isinstance(event, Received):
+                self._intake.take(event.events)
+            else:
+                self._take_status(event)
                 self._journal.take(event)
         if self._journal.is_pending:
             self._journal.flush()
+
+    def _take_status(self, event: SessionEvent) -> None:
+        match event:
+            case VenueTime(time, read_at):
+                self._intake.venue_time(time, read_at)
+            case StatusChanged(_, new):
+                self._publish(new)
+            case Connected(is_reconnect=True):
+                self._writer.count("reconnects")
+            case ConnectionLost():
+                self._connection_lost(event)
+            case Subscribed() | ChangeRefused():
+                self._settle(event)
+            case StreamsRefused(streams, message):
+                self._leave_out(streams, message)
+            case _:
+                pass
 
     def _connection_lost(self, event: ConnectionLost) -> None:
         if event.is_oversized:
@@ -266,7 +269,7 @@ class Feeder:
         if event.uncovered:
             carried = set(self._writer.streams()).intersection(event.uncovered)
             self._writer.mark_connection(carried, False)
-            self._intake.disconnected()
+            self._intake.disconnected(carried)
             self._queue.connection_lost()
 
     def _settle(self, outcome: ChangeOutcome) -> None:
@@ -277,19 +280,17 @@ class Feeder:
             for key in covered & self._left_out:
                 self._writer.explain(key, "", "")
             self._left_out -= covered
-            self._intake.connected()
+            self._intake.connected(covered)
         self._queue.settle(outcome)
 
-<<<<<<< HEAD
     def _leave_out(self, streams: Streams, message: str) -> None:
         for key in set(self._writer.streams()).intersection(streams):
             self._left_out.add(key)
             self._writer.explain(key, "refused", message)
-=======
+
     def _publish_data_error(self) -> None:
         self._last_error = self._data_error = self._intake.last_error
         self._writer.note(self._facts(self._session.status))
->>>>>>> 54dc17e (feeder: judge bars by the venue's clock, and count what each stream drops)
 
     def _publish(self, new: SessionStatus) -> None:
         if new.last_error != self._session_error:

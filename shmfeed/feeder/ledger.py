@@ -126,10 +126,12 @@ class Ledger:
         flags. `lead_ms` is how far ahead of the venue's clock a bar may begin: the
         timeframe and `close_grace_ms`, at least a minute.
         """
-        if lead_ms is None:
-            lead_ms = max(duration(timeframe) + close_grace_ms, LEAD_MS)
-        self._lead_ms = lead_ms
+        lead = max(duration(timeframe) + close_grace_ms, LEAD_MS)
+        self._lead_ms = lead if lead_ms is None else lead_ms
+        newest = forming or last_closed
         self._phase: int | None = None if timeframe == FREE_PHASE else 0
+        if newest is not None:
+            self._phase = phase_of(newest.open_time, timeframe)
         self._other_phase = 0  # of the last bars that lie on another grid
         self._others = 0  # how many there were in a row
         self._timeframe = timeframe
@@ -149,9 +151,6 @@ class Ledger:
             self._remember(last_closed)
         if forming is not None and forming.open_time > self._last:
             self._forming = forming
-        newest = self._forming or last_closed
-        if newest is not None and self._phase is None:
-            self._phase = phase_of(newest.open_time, timeframe)
 
     @property
     def is_recovering(self) -> bool:
