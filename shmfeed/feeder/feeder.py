@@ -28,6 +28,7 @@ from shmfeed.errors import (
     ShmfeedError,
     WebSocketConnectionError,
 )
+from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.journal import Journal
@@ -91,7 +92,7 @@ class Feeder:
         """
         check_feeder_platform()
         self._codec = get_codec(
-            settings.protocol, settings.market_type, settings.csrf_token
+            settings.protocol, settings.market_type, settings.read_token()
         )
         self._identity = identity_of(settings)
         endpoints = self._codec.endpoints(settings.endpoint, settings.port)
@@ -195,7 +196,7 @@ class Feeder:
             endpoints,
             streams,
             wake_fd=self._requests.wake_fd,
-            budget=self._budget,
+            budget=DialGate(self._budget, self._codec, lambda: self._settings),
         )
 
     def _checked(self, streams: Iterable[tuple[str, str]]) -> Streams:

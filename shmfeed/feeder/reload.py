@@ -19,7 +19,7 @@ from shmfeed.feeder.logs import FeederLog
 from shmfeed.feeder.requests import PendingRequest
 from shmfeed.feeder.subscriptions import SubscriptionQueue
 from shmfeed.settings.model import Settings, from_json
-from shmfeed.settings.schema import SETTINGS
+from shmfeed.settings.schema import SETTINGS, TOKEN, TOKEN_FILE
 from shmfeed.wire.dial_budget import DialBudget
 from shmfeed.wire.session import Session
 
@@ -88,6 +88,10 @@ class Reload(NamedTuple):
     @property
     def changes_streams(self) -> bool:
         return not set(STREAMS).isdisjoint(self.changed)
+
+    @property
+    def changes_token(self) -> bool:
+        return not {TOKEN, TOKEN_FILE}.isdisjoint(self.changed)
 
     @property
     def changes_log(self) -> bool:
@@ -184,6 +188,10 @@ class Reloader:
         # The streams of a manager are its own to change.
         keep = frozenset[str]() if self._own_list else frozenset(STREAMS)
         outcome = compare(self.settings, new, keep)
+        if new.read_token() != self._codec.csrf_token and not outcome.changes_token:
+            # The same file has another token.
+            changed = (*outcome.changed, TOKEN_FILE)
+            outcome = outcome._replace(changed=changed)
         if self._log is not None and outcome.changes_log:
             self._log.check(new)
         return outcome
@@ -224,7 +232,7 @@ class Reloader:
         self.settings = settings
         self._budget.per_minute = settings.dials_per_minute
         if needs_connections:
-            self._codec.csrf_token = settings.csrf_token
+            self._codec.csrf_token = settings.read_token()
             self._session.replace_connections(settings)
         else:
             self._session.use_settings(settings)

@@ -37,7 +37,7 @@ from shmfeed.segment.mapping import open_segment, place
 from shmfeed.segment.removal import remove_unheld
 from shmfeed.settings.digest import differing
 from shmfeed.settings.model import Settings
-from shmfeed.settings.schema import TOKEN
+from shmfeed.settings.schema import TOKEN, TOKEN_FILE
 from shmfeed.status import Heartbeat
 from shmfeed.wire.backoff import full_jitter
 
@@ -366,9 +366,10 @@ class FeederLifecycle:
         """
         has_failed = answer["state"] == "error"
         differs = self._differing()
-        if TOKEN in differs and self.settings.csrf_token:
-            self.ask("token", token=self.settings.csrf_token)
-            differs.remove(TOKEN)
+        token = self.settings.read_token()
+        if token and not {TOKEN, TOKEN_FILE}.isdisjoint(differs):
+            self.ask("token", token=token)
+            differs = [name for name in differs if name not in (TOKEN, TOKEN_FILE)]
             has_failed = answer["state"] != "connected"
         if has_failed:
             self.ask("start")

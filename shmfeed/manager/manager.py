@@ -81,7 +81,8 @@ class WebSocketManager:
 
         Settings:
             Streams: feed, symbols, resolutions, on_refused
-            Venue: protocol, endpoint, port, csrf_token, market_type, venue
+            Venue: protocol, endpoint, port, market_type, venue
+            Token: csrf_token, csrf_token_file
             Memory: history, guard, max_streams
             Network: allow_insecure, proxy, max_redirects, max_frame_bytes
             Connections: lines, max_streams_per_connection, control_interval

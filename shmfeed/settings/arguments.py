@@ -29,6 +29,8 @@ class SettingsArguments(TypedDict, total=False):
     """Ports for endpoints that name none, tried in turn."""
     csrf_token: str | None
     """Token of the wealthai protocol."""
+    csrf_token_file: str | os.PathLike[str] | None
+    """File with the token, read again at each connect; none: csrf_token."""
     market_type: str | None
     """Market at the venue."""
     venue: str | None

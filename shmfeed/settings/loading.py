@@ -22,6 +22,7 @@ from shmfeed.settings.schema import (
     SECRETS,
     SETTINGS,
     TOKEN,
+    TOKEN_FILE,
     check_setting,
     nearest,
     parse_setting,
@@ -46,7 +47,7 @@ _SHARED_PREFIX = "WEBSOCKET_"
 OF_OTHERS = {"WEBSOCKET_CLIENT_CA_BUNDLE"}  # read by websocket-client itself
 _CLOSE = 0.65  # of 1; TOKEN is as close to CSRF_TOKEN
 _warned: set[str] = set()
-_WEBSOCKET = ("endpoint", TOKEN, "market_type", "symbols", "resolutions")
+_WEBSOCKET = ("endpoint", TOKEN, TOKEN_FILE, "market_type", "symbols", "resolutions")
 VARIABLES = {
     **{f"WEBSOCKET_{name.upper()}": name for name in _WEBSOCKET},
     **{f"{_PREFIX}{name.upper()}": name for name in SETTINGS if name not in _WEBSOCKET},

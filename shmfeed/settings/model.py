@@ -20,8 +20,10 @@ from shmfeed.settings.schema import (
     MAX_STREAMS,
     SETTINGS,
     TOKEN,
+    TOKEN_FILE,
     check_setting,
 )
+from shmfeed.settings.secret_files import known_secrets, read_secret
 from shmfeed.validation import DEFAULT_FEED, check_case
 
 _MIN_STREAMS = 16
@@ -49,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     endpoint: tuple[str, ...] = ()
     port: tuple[int, ...] = ()
     csrf_token: str = ""
+    csrf_token_file: str | None = None
     market_type: str = DEFAULT_MARKET_TYPE
     venue: str | None = None
     history: int = 1000
@@ -131,16 +134,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def redact(self, text: str) -> str:
         """Return a text, such as a server's message, without the secrets of settings.
 
-        Secrets are the token, the values in the endpoints' queries and those of
-        headers.
+        Secrets are the token, the values in the endpoints' queries, those of headers,
+        and what this process has read from files that hold one.
         """
         secrets = {text for url in self.endpoint for text in endpoints.secrets_in(url)}
         secrets |= secrets_in(self.headers)
+        secrets |= known_secrets()
         if self.csrf_token:
             secrets.add(self.csrf_token)
         for secret in sorted(secrets, key=len, reverse=True):
             text = endpoints.mask_secret(text, secret)
         return text
+
+    def read_token(self) -> str:
+        """Return the token, from its file if one is named; "" without a token.
+
+        Raises:
+            BadArgumentError: The file cannot be read, or holds no token.
+        """
+        if self.csrf_token_file is None:
+            return self.csrf_token
+        return read_secret(TOKEN_FILE, self.csrf_token_file)
 
     def with_subscription(
         self,
@@ -160,8 +174,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return _copy(self, checked) if checked else self
 
     def with_token(self, token: str) -> "Settings":
-        """Return a copy with another token, or raise BadArgumentError."""
-        return _copy(self, {TOKEN: check_setting(TOKEN, token)})
+        """Return a copy with another token, of no file, or raise BadArgumentError."""
+        return _copy(self, {TOKEN: check_setting(TOKEN, token), TOKEN_FILE: None})
 
     def with_streams_of(self, other: "Settings") -> "Settings":
         """Return a copy that subscribes the streams of `other`, checked already."""
@@ -233,6 +247,7 @@ def _copy(settings: Settings, changes: Mapping[str, object]) -> Settings:
 
 
 def _check_together(settings: Settings) -> None:
+    _check_token(settings)
     _check_symbols(settings)
     _check_capacity(settings)
     _check_endpoints(settings)
@@ -246,6 +261,15 @@ def _check_symbols(settings: Settings) -> None:
         check_case(settings.symbols)
     except BadArgumentError as error:
         raise ConflictError(str(error), "symbols") from None
+
+
+def _check_token(settings: Settings) -> None:
+    if settings.csrf_token and settings.csrf_token_file is not None:
+        raise ConflictError(
+            "csrf_token and csrf_token_file are both given; leave one of them out",
+            TOKEN,
+            TOKEN_FILE,
+        )
 
 
 def _check_capacity(settings: Settings) -> None:

@@ -51,6 +51,7 @@ LOG_FORMATS = ("text", "json")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 COMPRESSIONS = ("off", "deflate")
 TOKEN = "csrf_token"  # noqa: S105  the setting's name, not its value
+TOKEN_FILE = "csrf_token_file"  # noqa: S105  as above
 SECRETS = (TOKEN, "headers")  # no message or status shows their values
 
 _YEAR = 365 * 86_400.0
@@ -143,7 +144,7 @@ def _check_client_cert(value: object) -> object:
     return paths
 
 
-def _check_password_file(value: object) -> str:
+def _check_secret_file(value: object) -> str:
     return check_secret_file("file", value)
 
 
@@ -163,6 +164,7 @@ def _check_compression(value: object) -> object:
 
 _COMPRESSION = one_of(COMPRESSIONS, "compression of messages that the handshake offers")
 _PASSWORD_FILE = "the path of a file whose only line is the password"  # noqa: S105  help
+_TOKEN_FILE = "the path of a file whose only line is the token"  # noqa: S105  help
 _CA_FILE = "the path of a PEM file with the certificates of authorities"
 _CLIENT_CERT = items(
     "the path of a PEM file with certificate and key, or the paths of the two files",
@@ -198,6 +200,13 @@ SETTINGS: dict[str, Setting] = {
         check_secret,
         "token of the wealthai protocol",
     ),
+    TOKEN_FILE: text_setting(
+        _TOKEN_FILE,
+        naming_accepted(_check_secret_file, _TOKEN_FILE),
+        "file with the token, read again at each connect",
+        none="csrf_token",
+        annotation="str | os.PathLike[str]",
+    ),
     "market_type": matching("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "market at the venue"),
     "venue": optional(
         matching(
@@ -230,7 +239,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "proxy_password_file": text_setting(
         _PASSWORD_FILE,
-        naming_accepted(_check_password_file, _PASSWORD_FILE),
+        naming_accepted(_check_secret_file, _PASSWORD_FILE),
         "file with the password for the proxy, read at each connect",
         none="no password",
         annotation="str | os.PathLike[str]",

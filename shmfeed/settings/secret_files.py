@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import stat
+from collections import deque
 
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.kinds import check_path, check_secret
@@ -12,6 +13,8 @@ MAX_BYTES = 4096
 _ATTEMPTS = 3  # to read a file that is being written
 _log = logging.getLogger(__name__)
 _warned: set[str] = set()  # paths
+_KEPT = 3  # secrets of one file: the present one, and those before
+_known: dict[str, deque[str]] = {}  # the secrets read, by path
 
 
 class _UnstableFileError(Exception):
@@ -64,7 +67,15 @@ def read_secret(name: str, path: str) -> str:
             f"{name} {path!r} holds more than one line of printable characters"
         ) from None
     warn_if_others_read(name, path, mode)
+    kept = _known.setdefault(path, deque(maxlen=_KEPT))
+    if text not in kept:
+        kept.append(text)
     return text
+
+
+def known_secrets() -> set[str]:
+    """Return the secrets that this process has read, with the last ones of a file."""
+    return {secret for kept in _known.values() for secret in kept}
 
 
 def read_file(name: str, path: str, most: int) -> tuple[bytes, int]:

@@ -55,7 +55,7 @@ def policy_of(settings: Settings) -> ConnectPolicy:
         settings.allow_insecure,
         settings.proxy,
         settings.max_redirects,
-        has_token=bool(settings.csrf_token),
+        has_token=bool(settings.csrf_token or settings.csrf_token_file),
         request=request,
         ca_file=settings.ca_file,
         client_cert=settings.client_cert,

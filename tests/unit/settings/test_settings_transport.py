@@ -206,7 +206,9 @@ class TestCertificates:
         assert settings.client_cert == (str(authority.client),)
         assert from_json(to_json(settings)) == settings
 
-    @pytest.mark.parametrize("name", ["ca_file", "client_cert", "proxy_password_file"])
+    @pytest.mark.parametrize(
+        "name", ["ca_file", "client_cert", "proxy_password_file", "csrf_token_file"]
+    )
     def test_a_file_that_cannot_be_read_is_refused(self, name, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         (tmp_path / "large").write_bytes(b"x" * (5 << 20))
@@ -331,6 +333,7 @@ class TestSecretFiles:
         path.chmod(0o600)
         said = refusal(proxy="http://me@x.example:1", proxy_password_file=path)
         assert f"file {str(path)!r} {words}" in said
+        assert f"file {str(path)!r} {words}" in refusal(csrf_token_file=path)
 
     def test_the_secret_is_read_without_its_line_break(self, tmp_path):
         path = tmp_path / "password"

@@ -1,0 +1,128 @@
+"""The token of each connection: from a file that changes, or is gone for a while."""
+
+import logging
+
+import pytest
+from support.feeding import feeder, settings, tell
+from support.waiting import until
+
+import shmfeed
+from shmfeed.codecs import get_codec
+from shmfeed.errors import BadArgumentError
+from shmfeed.feeder.credentials import DialGate
+from shmfeed.settings.loading import load
+from shmfeed.settings.model import Settings
+from shmfeed.simulator import Venue
+from shmfeed.wire.dial_budget import DialBudget
+
+TOKEN, NEW, NEWEST = "canary-of-the-token", "canary-new", "canary-newest"
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "token"
+    path.touch(0o600)
+    path.write_text(f"{TOKEN}\n")
+    return path
+
+
+class TestSettings:
+    def test_the_variable(self, path) -> None:
+        loaded = load({}, {"WEBSOCKET_CSRF_TOKEN_FILE": str(path)})
+        assert loaded.csrf_token_file == str(path)
+        assert loaded.csrf_token == ""
+        assert loaded.read_token() == TOKEN
+        assert TOKEN not in repr(loaded)
+
+    def test_both_are_refused(self, path) -> None:
+        environ = {"WEBSOCKET_CSRF_TOKEN_FILE": str(path), "WEBSOCKET_CSRF_TOKEN": "x"}
+        with pytest.raises(BadArgumentError, match="leave one of them out") as caught:
+            load({}, environ)
+        assert "environment WEBSOCKET_CSRF_TOKEN_FILE" in str(caught.value)
+
+    def test_what_was_read_is_redacted(self, path) -> None:
+        loaded = Settings(csrf_token_file=path)
+        path.write_text(NEW)
+        assert loaded.read_token() == NEW
+        assert loaded.redact(f"{TOKEN} or {NEW}") == "*** or ***"
+        assert Settings().redact(NEW) == "***"
+
+    def test_a_file_that_others_may_read_is_warned_of_once(self, path, caplog) -> None:
+        path.chmod(0o644)
+        for _ in range(2):
+            load({}, {"WEBSOCKET_CSRF_TOKEN_FILE": str(path)})
+        (line,) = caplog.messages
+        assert "others may read it; chmod 600 it" in line
+
+    def test_a_token_from_elsewhere_takes_the_place_of_the_file(self, path) -> None:
+        changed = Settings(csrf_token_file=path).with_token("other")
+        assert (changed.read_token(), changed.csrf_token_file) == ("other", None)
+
+
+class TestTheGate:
+    @pytest.fixture
+    def codec(self):
+        return get_codec("wealthai", "m", "")
+
+    def test_the_file_is_read_at_each_dial(self, path, codec, caplog) -> None:
+        given = Settings(csrf_token_file=path)
+        gate = DialGate(DialBudget(None, 0), codec, lambda: given)
+        assert gate.reserve("h", 1) == 0
+        assert codec.csrf_token == TOKEN
+        path.write_text(NEW)
+        gate.reserve("h", 1)
+        assert codec.csrf_token == NEW
+        path.unlink()
+        for _ in range(3):
+            assert gate.reserve("h", 1) == 0  # with the last token
+        assert codec.csrf_token == NEW
+        (line,) = caplog.messages
+        assert line.startswith("no new token, so the last one holds: csrf_token_file")
+        path.write_text(NEWEST)
+        gate.reserve("h", 1)
+        assert codec.csrf_token == NEWEST
+
+    def test_a_wait_reads_nothing(self, path, codec) -> None:
+        given = Settings(csrf_token_file=path)
+        gate = DialGate(DialBudget(None, 1), codec, lambda: given)
+        gate.reserve("h", 1)
+        path.write_text(NEW)
+        assert gate.reserve("h", 1) > 0
+        gate.block("other", 1, 5)
+        assert gate.reserve("other", 1) == 5
+        assert codec.csrf_token == TOKEN
+
+
+def tokens_of(venue) -> list[str]:
+    return [one["csrf_token"] for one in venue.subscriptions]
+
+
+def test_a_feeder_connects_again_with_the_new_token(feed_name, path, caplog) -> None:
+    caplog.set_level(logging.DEBUG)
+    with (
+        Venue(speed=None) as venue,
+        feeder(feed_name, venue, csrf_token_file=str(path)),
+    ):
+        until(lambda: tokens_of(venue) == [TOKEN])
+        path.write_text(NEW)
+        venue.drop_connections()
+        until(lambda: tokens_of(venue) == [TOKEN, NEW])
+        # A reload notices a new token in the same file.
+        path.write_text(NEWEST)
+        assert tell(feed_name, "reload")["changed"] == ["csrf_token_file"]
+        until(lambda: tokens_of(venue) == [TOKEN, NEW, NEWEST])
+        assert tell(feed_name, "reload")["summary"] == "no change"
+        path.unlink()
+        with pytest.raises(
+            BadArgumentError, match=r"csrf_token_file .* cannot be read"
+        ):
+            tell(feed_name, "reload")
+        with shmfeed.attach(feed_name) as feed:
+            assert feed.status()["state"] == "connected"
+    assert "canary" not in caplog.text.replace(str(path), "")
+
+
+def test_a_feeder_without_its_file_does_not_start(feed_name, path) -> None:
+    path.unlink()
+    with pytest.raises(BadArgumentError, match=r"csrf_token_file: .* cannot be read"):
+        settings(feed_name, "ws://127.0.0.1:9", csrf_token_file=str(path))
