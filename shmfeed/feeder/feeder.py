@@ -125,7 +125,7 @@ class Feeder:
         self._intake = Intake(
             self._writer, settings.close_grace, self._codec.flags_closed
         )
-        self._intake.set_streams(streams)
+        self._set_streams(streams)
         self._writer.set_repair_grace(settings.repair_grace)
         self._journal = Journal(settings.feed)
         # The last errors of the connection and of the data, and the later of them.
@@ -275,7 +275,7 @@ class Feeder:
 
     def _settle(self, outcome: ChangeOutcome) -> None:
         if isinstance(outcome, Subscribed):
-            self._intake.set_streams(outcome.streams)
+            self._set_streams(outcome.streams)
             covered = set(self._writer.streams()).intersection(outcome.covered)
             self._writer.mark_connection(covered, True)
             for key in covered & self._left_out:
@@ -283,6 +283,12 @@ class Feeder:
             self._left_out -= covered
             self._intake.connected(covered)
         self._queue.settle(outcome)
+
+    def _set_streams(self, streams: Streams) -> None:
+        self._intake.set_streams(streams)
+        if self._settings.stale_after is not None:
+            for key in self._writer.streams():
+                self._writer.set_silence(key, self._settings.stale_after_in(key[1]))
 
     def _leave_out(self, streams: Streams, message: str) -> None:
         for key in set(self._writer.streams()).intersection(streams):

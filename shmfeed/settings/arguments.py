@@ -87,6 +87,10 @@ class SettingsArguments(TypedDict, total=False):
     """How the venue numbers its messages, if it numbers them."""
     repair_grace: float | None
     """Time after a reconnect for which its streams are recovering, seconds."""
+    stale_after: float | Mapping[TimeframeName, float] | None
+    """Silence after which a stream is stale, for all timeframes or by timeframe,
+    seconds; none: 3 bars, at least 30 s.
+    """
     close_grace: float | None
     """Delay after its close_time at which the clock closes a bar, where the venue
     sends no flag, seconds.

@@ -9,7 +9,7 @@ OverflowError or KeyError if the message can be made from the row's `accepted`.
 import numbers
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, SupportsIndex
 
 from shmfeed.errors import BadArgumentError
@@ -58,6 +58,37 @@ def seconds(
         float, "float", accepted, _real(low, high), _parse_real, f"{text}, seconds"
     )
     return optional(row, none) if none else row
+
+
+def seconds_by_name(
+    names: str, check_name: Check, text: str, *, low: float, high: float, none: str
+) -> Setting:
+    """Return the row of one span of time, or of several by a name.
+
+    The setting takes a number, a mapping, or in a text `NAME=SECONDS` with commas. The
+    value kept of a mapping is a tuple of pairs.
+    """
+    check_span = _real(low, high)
+
+    def check_spans(value: object) -> object:
+        if isinstance(value, Mapping):
+            value = list(value.items())
+        if not isinstance(value, list | tuple):
+            return check_span(value)
+        spans = [(check_name(name), check_span(span)) for name, span in value]
+        if not spans or len(dict(spans)) < len(spans):
+            raise ValueError
+        return tuple(spans)
+
+    accepted = (
+        f"a number of seconds from {low:g} to {high:g}, or a mapping of {names} to such"
+        " numbers, each once"
+    )
+    annotation = "float | Mapping[TimeframeName, float]"
+    row = Setting(
+        float, annotation, accepted, check_spans, _parse_spans, f"{text}, seconds"
+    )
+    return optional(row, none)
 
 
 def flag(text: str) -> Setting:
@@ -248,3 +279,10 @@ def _parse_real(text: str) -> float:
     if not _REAL.fullmatch(text):
         raise ValueError
     return float(text)
+
+
+def _parse_spans(text: str) -> object:
+    if "=" not in text:
+        return _parse_real(text)
+    pairs = [piece.partition("=") for piece in split_commas(text)]
+    return [(name.strip(), _parse_real(span.strip())) for name, _, span in pairs]

@@ -56,6 +56,9 @@ VARIABLES = {
 }
 # The one setting whose None, as an argument, is a value: it means for ever.
 _NONE_COUNTS = "max_reconnect_attempts"
+# The settings that a file may give as a mapping.
+_MAPPINGS = [name for name, row in SETTINGS.items() if "Mapping" in row.annotation]
+_YAML_MAPPING = "tag:yaml.org,2002:map"
 _POSITION = re.compile(r"\(at ([a-z0-9 ,]+)\)$")
 _log = logging.getLogger(__name__)
 
@@ -357,22 +360,24 @@ def _yaml(text: str) -> object:
         raise _FileError(f"is not well-formed yaml{place}") from None
 
 
-def _check_flat(pairs: list[tuple[Any, Any]], yaml: Any) -> None:
+def _check_flat(pairs: list[tuple[Any, Any]], yaml: Any, depth: int = 0) -> None:
     """Refuse duplicate keys, and nesting, whose aliases could grow without limit.
 
-    The headers may be a mapping of values.
+    The value of a few settings may be a mapping of values.
     """
     seen = set()
     for key, value in pairs:
         line = key.start_mark.line + 1
-        parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
-        if isinstance(value, yaml.MappingNode) and key.value == "headers":
-            parts = [part for pair in value.value for part in pair]
-        if not all(isinstance(part, yaml.ScalarNode) for part in (key, *parts)):
-            raise _FileError(
-                f"line {line} is neither a value nor a list of values: settings are"
-                " not nested"
-            )
+        if not depth and key.value in _MAPPINGS and value.tag == _YAML_MAPPING:
+            _check_flat(value.value, yaml, depth + 1)
+        else:
+            is_list = isinstance(value, yaml.SequenceNode) and not depth
+            parts = value.value if is_list else [value]
+            if not all(isinstance(part, yaml.ScalarNode) for part in (key, *parts)):
+                raise _FileError(
+                    f"line {line} is neither a value nor a list of values: settings are"
+                    " not nested"
+                )
         if key.value in seen:
             raise _FileError(
                 f"has the key {key.value[:80]!r} twice, again at line {line}"

@@ -76,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     on_refused: str = "skip"
     sequence: str = "auto"
     repair_grace: float = 5.0
+    stale_after: float | tuple[tuple[str, float], ...] | None = None
     close_grace: float = 2.0
     data_timeout: float | None = None
     heartbeat_interval: float = 15.0
@@ -112,6 +113,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Every subscribed stream, in the order given."""
         resolutions = cast("tuple[Timeframe, ...]", self.resolutions)
         return tuple((s, r) for s in self.symbols for r in resolutions)
+
+    def stale_after_in(self, timeframe: str) -> float | None:
+        """Return the limit of silence that is set for a timeframe, in seconds."""
+        limit = self.stale_after
+        return dict(limit).get(timeframe) if isinstance(limit, tuple) else limit
 
     @property
     def planned_streams(self) -> int:

@@ -26,6 +26,7 @@ from shmfeed.settings.kinds import (
     optional,
     parse_integer,
     seconds,
+    seconds_by_name,
     split_commas,
     text_setting,
 )
@@ -301,6 +302,14 @@ SETTINGS: dict[str, Setting] = {
     ),
     "repair_grace": seconds(
         "time after a reconnect for which its streams are recovering", low=0.0
+    ),
+    "stale_after": seconds_by_name(
+        "timeframes",
+        check_timeframe,
+        "silence after which a stream is stale, for all timeframes or by timeframe",
+        low=0.1,
+        high=_YEAR,
+        none="3 bars, at least 30 s",
     ),
     "close_grace": seconds(
         "delay after its close_time at which the clock closes a bar, where the venue"

@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from support.feeding import STREAM, feeder, tell
+from support.feeding import STREAM, feeder, push, tell
 from support.waiting import until
 
 import shmfeed
@@ -109,6 +109,42 @@ def test_the_last_error_names_the_loss(feed_name, watchdog):
         )
         until(lambda: health(feed) == "live")
         check_rows(ring)
+
+
+def test_the_health_of_a_stream_by_its_limit_of_silence(feed_name):
+    """Live, recovering while the connection is away, then stale, then live again."""
+    with live(feed_name, stale_after={"1m": 1.5}, **WATCHDOGS["no frame"]) as (
+        venue,
+        feed,
+        ring,
+    ):
+        until(lambda: health(feed) == "live")
+        venue.set_faults("half-open,refuse")
+        until(lambda: health(feed) == "recovering")
+        (row,) = feed.status()["streams"]
+        assert row["why"].startswith("connection away for 0.")
+        until(lambda: health(feed) == "stale")
+        assert ring.status().age > 1.5
+        assert ring.why().startswith("connection away for ")
+        assert feed.status()["state"] == "reconnecting"
+        venue.set_faults("")
+        until(lambda: health(feed) == "live")
+        assert ring.why() == ""
+
+
+def test_a_stream_without_a_bar_is_waiting_however_long(feed_name):
+    with Venue(speed=None) as venue:  # it pushes what the test pushes
+        with feeder(feed_name, venue, **NEVER, stale_after=0.1):
+            with shmfeed.attach(feed_name) as feed:
+                until(lambda: health(feed) == "waiting")
+                until(lambda: feed.status()["uptime"] > 0.5)
+                assert (state(feed), health(feed)) == ("connected", "waiting")
+                push(venue, 0)
+                until(lambda: health(feed) != "waiting")
+                until(lambda: health(feed) == "stale")
+                why = feed.ring(*STREAM).why()
+                assert why.startswith("silent for ")
+                assert why.endswith("limit 0.1 s")
 
 
 UNWATCHED = {

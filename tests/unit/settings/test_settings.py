@@ -126,6 +126,85 @@ class TestSources:
         assert from_env(environ) == {"config_file": str(file)}
 
 
+class TestStaleAfter:
+    """One span of time for all timeframes, or one by timeframe."""
+
+    @pytest.mark.parametrize(
+        ("value", "by_timeframe"),
+        [
+            (None, (None, None)),
+            (90, (90.0, 90.0)),
+            ({"1m": 90, "60m": 7200.5}, (90.0, 7200.5)),
+            ({"1h": 10}, (None, 10.0)),
+            ([["1m", 5]], (5.0, None)),
+        ],
+    )
+    def test_arguments(self, value, by_timeframe) -> None:
+        settings = load({"stale_after": value}, {})
+        found = settings.stale_after_in("1m"), settings.stale_after_in("1h")
+        assert found == by_timeframe
+        assert model.from_json(model.to_json(settings)) == settings
+
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [
+            ("90", 90.0),
+            ("none", None),
+            ("1m=90, 1h=7200", (("1m", 90.0), ("1h", 7200.0))),
+        ],
+    )
+    def test_texts(self, text, value) -> None:
+        assert load({}, {"SHMFEED_STALE_AFTER": text}).stale_after == value
+
+    @pytest.mark.parametrize(
+        ("ending", "text"),
+        [
+            ("yaml", "stale_after: {1m: 90, 1h: 7200}"),
+            ("yaml", "stale_after:\n  1m: 90\n  1h: 7200"),
+            ("toml", "[stale_after]\n1m = 90\n1h = 7200"),
+            ("json", '{"stale_after": {"1m": 90, "1h": 7200}}'),
+        ],
+    )
+    def test_files(self, tmp_path, ending, text) -> None:
+        path = tmp_path / f"a.{ending}"
+        path.write_text(text)
+        found = load({"config_file": path}, {}).stale_after
+        assert found == (("1m", 90.0), ("1h", 7200.0))
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            *(0, -1, math.nan, True, "", {}, [], {"1m": 0}, {"1m": "90"}, {"7m": 90}),
+            *({"60m": 1, "1h": 1}, [["1m", 1, 2]], [1], {1: 1}, {"1m": {"1m": 1}}),
+        ],
+    )
+    def test_others_are_refused(self, value) -> None:
+        with pytest.raises(BadArgumentError, match="stale_after"):
+            load({"stale_after": value}, {})
+
+    @pytest.mark.parametrize(
+        "text", ["1m", "1m=", "=90", "1m=90,1m=91", "1m=x", "7m=1"]
+    )
+    def test_other_texts_are_refused(self, text) -> None:
+        with pytest.raises(BadArgumentError, match="stale_after"):
+            load({}, {"SHMFEED_STALE_AFTER": text})
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "stale_after: {1m: 90, 1m: 91}",
+            "stale_after: {1m: [90]}",
+            "stale_after: {1m: {1m: 1}}",
+            "symbols: {1m: 90}",
+        ],
+    )
+    def test_other_nesting_is_refused(self, tmp_path, text) -> None:
+        path = tmp_path / "a.yaml"
+        path.write_text(text)
+        with pytest.raises(BadArgumentError, match=r"twice|neither a value nor a list"):
+            load({"config_file": path}, {})
+
+
 class TestFile:
     @pytest.mark.parametrize(
         ("name", "text"),
