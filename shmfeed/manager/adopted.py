@@ -1,4 +1,4 @@
-"""A feeder that a manager has adopted: which process it is, and whether it has ended.
+"""A feeder that a manager has adopted: its process, its end, and its settings.
 
 The feeder may run in another PID namespace, as in another container that shares
 /dev/shm. Its own pid then names no process, or another one, here. A process that is
@@ -6,19 +6,41 @@ visible here is known by its pid and its start time, and any other by its heartb
 its socket: the kernel refuses a connection if no process listens.
 """
 
+import logging
+import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from shmfeed.control.client import is_listening, listener_pid
 from shmfeed.control.peer import process_start
 from shmfeed.errors import ShmfeedError
+from shmfeed.identity import FeedIdentity, parse_identity
+from shmfeed.segment.identity import busy_with, stored_identity
 from shmfeed.segment.mapping import Place, identity_at
+from shmfeed.settings.digest import differing
+from shmfeed.settings.model import Settings
+from shmfeed.settings.schema import TOKEN, TOKEN_FILE
 from shmfeed.status import Heartbeat
 
+COMPARE_SECONDS = 5.0  # between two comparisons of settings
+_COMPARE_TIMEOUT = 0.5
 _SILENT_SECONDS = 1.0  # a feeder beats twice as often
 _POLL_SECONDS = 0.02
+
+log = logging.getLogger(__name__)
+
+
+def check_identity(
+    where: Place, answer: Mapping[str, Any], wanted: FeedIdentity
+) -> None:
+    """Raise FeedBusyError if the feeder that answered is of another identity."""
+    running = parse_identity(str(answer.get("identity")))
+    if running is None:  # a feeder of an earlier version
+        running = stored_identity(where)
+    if running is not None and not running.matches(wanted):
+        raise busy_with(where.name, running, wanted, int(answer["pid"]))
 
 
 class AdoptedFeeder:
@@ -27,11 +49,19 @@ class AdoptedFeeder:
     Attributes:
         pid: Its pid in its own PID namespace.
         epoch: Its writer epoch, None of a feeder of an earlier version.
+        differs: The names of settings that it has in another value.
     """
 
-    def __init__(self, where: Place, answer: Mapping[str, Any]) -> None:
+    def __init__(
+        self, where: Place, answer: Mapping[str, Any], ask: Callable[..., Any]
+    ) -> None:
+        """Note which process has given this answer. `ask` sends it a request."""
         self.pid = int(answer["pid"])
         self.epoch: int | None = answer.get("epoch")
+        self.differs: list[str] = []
+        self._ask = ask
+        self._token: str | None = None  # that this manager gave it
+        self._compare_at = 0.0
         self._where = where
         self._socket = identity_at(where.socket)
         self._local_pid = 0  # 0: not visible here
@@ -65,6 +95,43 @@ class AdoptedFeeder:
             return False
         self._asked = now
         return True
+
+    def hand_over(self, settings: Settings, state: str) -> None:
+        """Give it the token; log which other settings differ.
+
+        If it failed, or is not connected with another token, it tries again at once.
+        """
+        has_failed = state == "error"
+        self.compare(settings)
+        token = settings.read_token()
+        if token and not {TOKEN, TOKEN_FILE}.isdisjoint(self.differs):
+            self._ask("token", token=token)
+            self._token = token
+            self.differs = [n for n in self.differs if n not in (TOKEN, TOKEN_FILE)]
+            has_failed = state != "connected"
+        if has_failed:
+            self._ask("start")
+        if self.differs:
+            log.warning(
+                "feed %s: the running feeder (pid %d) keeps its own values of: %s",
+                self._where.name,
+                self.pid,
+                ", ".join(self.differs),
+            )
+
+    def compare(self, settings: Settings) -> None:
+        """Compare its settings with these, now and then: it may be reloaded."""
+        now = time.monotonic()
+        if now < self._compare_at:
+            return
+        self._compare_at = now + COMPARE_SECONDS
+        nonce = secrets.token_hex(16)
+        # It has ended, or it is of an earlier version and does not know the request.
+        with suppress(ShmfeedError):
+            told = self._ask("settings", _COMPARE_TIMEOUT, nonce=nonce)["digests"]
+            if self._token is not None:
+                settings = settings.with_token(self._token)
+            self.differs = differing(settings, told, nonce)
 
     def wait_for_exit(self, timeout: float) -> bool:
         """Wait until it has ended; return False if it runs after `timeout` seconds."""

@@ -7,7 +7,6 @@ none does. It replaces a feeder that died, as `RestartPolicy` permits.
 import logging
 import os
 import random
-import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -18,7 +17,6 @@ from shmfeed.codecs.identity import identity_of
 from shmfeed.control.client import ask
 from shmfeed.control.messages import ControlError
 from shmfeed.errors import (
-    BadArgumentError,
     FeedBusyError,
     FeedNotFoundError,
     SegmentError,
@@ -27,17 +25,14 @@ from shmfeed.errors import (
     WebSocketSubscriptionError,
 )
 from shmfeed.feed import Feed
-from shmfeed.identity import parse_identity
 from shmfeed.layout import State
-from shmfeed.manager.adopted import AdoptedFeeder
+from shmfeed.manager.adopted import AdoptedFeeder, check_identity
 from shmfeed.manager.process import FeederProcess
 from shmfeed.manager.silence import SilenceWatch
-from shmfeed.segment.identity import IdentityRule, busy_with, stored_identity
+from shmfeed.segment.identity import IdentityRule
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.segment.removal import remove_unheld
-from shmfeed.settings.digest import differing
 from shmfeed.settings.model import Settings
-from shmfeed.settings.schema import TOKEN, TOKEN_FILE
 from shmfeed.status import Heartbeat
 from shmfeed.wire.backoff import full_jitter
 
@@ -99,7 +94,6 @@ class FeederLifecycle:
         subscribed: True once the feeder knows these streams.
         error: The reason why there is no connection, or None.
         final: True if nothing more is tried until `reset`.
-        differs: The names of settings that an adopted feeder has in another value.
     """
 
     def __init__(self, settings: Settings, manager: str, replace: bool = False) -> None:
@@ -113,7 +107,6 @@ class FeederLifecycle:
         self._subscribing = threading.Lock()  # keeps requests and `settings` in step
         self._feed: Feed | None = None
         self._child: FeederProcess | None = None
-        self.differs: list[str] = []
         self._identity = identity_of(settings)
         self._replace = replace  # for the first feeder only
         self._watch = SilenceWatch()
@@ -141,6 +134,8 @@ class FeederLifecycle:
                 self._tell_if_stuck(self._adopted, beat)
                 if not self.subscribed:
                     self._resubscribe()
+                else:
+                    self._adopted.compare(self.settings)
         elif time.monotonic() >= self._not_before:
             self._adopt_or_launch()
 
@@ -185,6 +180,12 @@ class FeederLifecycle:
             return facts
         # A feeder of another PID namespace may have the same pid.
         return facts if feed.heartbeat().epoch == adopted.epoch else {}
+
+    @property
+    def differs(self) -> list[str]:
+        """The names of settings that an adopted feeder has in another value."""
+        adopted = self._adopted
+        return list(adopted.differs) if adopted is not None else []
 
     @property
     def running_pid(self) -> int | None:
@@ -314,24 +315,23 @@ class FeederLifecycle:
     def _forget_adopted(self) -> None:
         self._adopted = None
         self.subscribed = False
-        self.differs = []
 
     def _adopt_or_launch(self) -> None:
         try:
             answer = self.ask("status")
-            self._check_identity(answer)
+            check_identity(self._where, answer, self._identity)
             if answer["state"] == "error" and not answer.get("wanted"):
                 self.ask("stop")  # no manager wants it, and its own settings failed
                 self._not_before = time.monotonic() + RETRY_SECONDS
                 return
-            differs = self._hand_over(answer)
+            adopted = AdoptedFeeder(self._where, answer, self.ask)
+            adopted.hand_over(self.settings, answer["state"])
         except (FeedNotFoundError, ControlError):
             self._launch()
         except WebSocketConnectionError:  # it is about to end
             self._not_before = time.monotonic() + RETRY_SECONDS
         else:
-            self._adopted = AdoptedFeeder(self._where, answer)
-            self.differs = differs
+            self._adopted = adopted
             self._watch.reset()
             self._busy_until = 0.0
 
@@ -349,46 +349,6 @@ class FeederLifecycle:
         self._launched = time.monotonic()
         self._watch.reset()
         self._child = FeederProcess(self.settings, self._manager, self._replace)
-
-    def _check_identity(self, answer: Mapping[str, Any]) -> None:
-        """Raise FeedBusyError if the feeder that runs is of another identity."""
-        running = parse_identity(str(answer.get("identity")))
-        if running is None:  # a feeder of an earlier version
-            running = stored_identity(self._where)
-        if running is not None and not running.matches(self._identity):
-            pid = int(answer["pid"])
-            raise busy_with(self._where.name, running, self._identity, pid)
-
-    def _hand_over(self, answer: Mapping[str, Any]) -> list[str]:
-        """Give a running feeder the token; return which other settings differ.
-
-        A feeder that failed, or that failed with another token, tries again at once.
-        """
-        has_failed = answer["state"] == "error"
-        differs = self._differing()
-        token = self.settings.read_token()
-        if token and not {TOKEN, TOKEN_FILE}.isdisjoint(differs):
-            self.ask("token", token=token)
-            differs = [name for name in differs if name not in (TOKEN, TOKEN_FILE)]
-            has_failed = answer["state"] != "connected"
-        if has_failed:
-            self.ask("start")
-        if differs:
-            log.warning(
-                "feed %s: the running feeder (pid %d) keeps its own values of: %s",
-                self.settings.feed,
-                answer["pid"],
-                ", ".join(differs),
-            )
-        return differs
-
-    def _differing(self) -> list[str]:
-        nonce = secrets.token_hex(16)
-        try:
-            told = self.ask("settings", nonce=nonce)["digests"]
-        except BadArgumentError:  # a feeder of an earlier version
-            return []
-        return differing(self.settings, told, nonce)
 
     def _resubscribe(self) -> None:
         """Tell an adopted feeder the streams; the next poll retries after a failure."""
@@ -449,7 +409,7 @@ class FeederLifecycle:
         adopted = self._adopted
         try:
             if self._child is None and adopted is None:  # running, not adopted yet
-                adopted = AdoptedFeeder(self._where, self.ask("status"))
+                adopted = AdoptedFeeder(self._where, self.ask("status"), self.ask)
             if not self.ask("release", unlink=unlink)["stopping"]:
                 return True
         except ControlError as error:

@@ -168,3 +168,35 @@ def test_a_manager_in_another_pid_namespace_sees_its_feeder_end(
         until(lambda: ask(other)[0], timeout=20)
         with shmfeed.attach(feed_name) as feed:
             until(lambda: ("ETHUSDT", "1m") in feed.streams())
+
+
+def test_managers_of_two_containers_share_a_feeder(feed_name, venue, contained):
+    """Neither sees the other's process, nor does the second see the feeder's."""
+    first = contained()
+    _, pid = json.loads(first.stdout.readline())
+    second = contained()
+    assert json.loads(second.stdout.readline()) == [1, pid]  # adopted, not launched
+    assert venue.connections == 1
+    for _ in range(20):
+        assert ask(second)[0]
+    ask(first, "stop")
+    with shmfeed.attach(feed_name) as feed:
+        assert feed.alive()  # the second manager wants it, although it is not visible
+        assert ask(second)[0]
+        assert feed.heartbeat().epoch == 1
+        ask(second, "stop")
+    until(lambda: venue.connections == 0)
+
+
+def test_a_feeder_that_dies_in_another_container_is_replaced(
+    feed_name, venue, contained
+):
+    first = contained()
+    json.loads(first.stdout.readline())
+    second = contained()
+    json.loads(second.stdout.readline())
+    first.kill()  # and with it, its container
+    with shmfeed.attach(feed_name) as feed:
+        until(lambda: feed.heartbeat().epoch == 2, timeout=20)
+        until(lambda: ask(second)[0], timeout=20)
+    ask(second, "stop")

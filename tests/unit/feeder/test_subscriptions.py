@@ -84,3 +84,11 @@ def test_a_zombie_has_ended():
     assert process_start(other.pid) is None
     other.communicate()
     assert process_start(other.pid) is None
+
+
+def test_a_manager_that_is_not_visible_counts_as_running() -> None:
+    subscriptions = Subscriptions()
+    subscriptions.put("in another container", 0, (("A", "1m"),))
+    assert subscriptions.has_running_manager()
+    subscriptions.drop("in another container")
+    assert not subscriptions.has_running_manager()

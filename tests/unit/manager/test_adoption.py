@@ -10,6 +10,7 @@ from support.waiting import until
 import shmfeed
 from shmfeed import BadArgumentError, FeedBusyError, WebSocketConnectionError
 from shmfeed.codecs.identity import identity_of
+from shmfeed.manager import adopted
 from shmfeed.simulator import Venue
 from shmfeed.writer import create
 
@@ -143,6 +144,19 @@ def test_what_cannot_be_handed_over_is_named(feed_name, venue, caplog):
                 assert feed.status()["differs"] == []
             manager.stop()
             assert manager.get_status()["differs"] == []
+
+
+def test_a_reloaded_feeder_is_compared_again(feed_name, venue, monkeypatch):
+    monkeypatch.setattr(adopted, "COMPARE_SECONDS", 0.05)
+    with feeder(feed_name, venue, csrf_token=TOKENS[0]):
+        venue.wait_subscribed()
+        with managing(feed_name, venue, csrf_token=TOKENS[0]) as manager:
+            manager.start(timeout=20)
+            assert manager.get_status()["differs"] == []
+            tell(feed_name, "token", token=TOKENS[1])
+            until(lambda: manager.get_status()["differs"] == ["csrf_token"])
+            tell(feed_name, "token", token=TOKENS[0])
+            until(lambda: manager.get_status()["differs"] == [])
 
 
 def test_equal_settings_differ_in_nothing(feed_name, venue, caplog):

@@ -386,7 +386,9 @@ def test_a_new_feeder_does_not_inherit_its_predecessors_error(feed_name):
     writer = create(feed_name, state="disconnected")
     try:
         lifecycle = FeederLifecycle(settings(feed_name, NOWHERE), "m")
-        lifecycle._adopted = AdoptedFeeder(place(feed_name), {"pid": os.getpid()})
+        lifecycle._adopted = AdoptedFeeder(
+            place(feed_name), {"pid": os.getpid()}, lifecycle.ask
+        )
         refusal = {"error_kind": "subscription", "last_error": "unknown: XRP"}
         writer.note(refusal | {"writer": 1})
         assert lifecycle.evaluate() == ("connecting", 0)
