@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
 
+import msgspec
+
 from shmfeed.codecs.identity import identity_of
 from shmfeed.control.client import ask
 from shmfeed.control.messages import ControlError
@@ -32,7 +34,7 @@ from shmfeed.manager.silence import SilenceWatch
 from shmfeed.segment.identity import IdentityRule
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.segment.removal import remove_unheld
-from shmfeed.settings.model import Settings
+from shmfeed.settings.model import Settings, to_json
 from shmfeed.status import Heartbeat
 from shmfeed.wire.backoff import full_jitter
 
@@ -53,6 +55,10 @@ _SILENT = (
 _NOT_YET = (None, "disconnected", "connecting")
 
 log = logging.getLogger(__name__)
+
+
+def _is_for_launch(new: Settings, old: Settings) -> bool:
+    return new.stop_with_manager != old.stop_with_manager
 
 
 class RestartPolicy:
@@ -226,6 +232,22 @@ class FeederLifecycle:
                     self._send_subscription(self.settings, 0.1)
                 raise
             self.settings = changed
+
+    def reload(self, settings: Settings) -> None:
+        """Give a feeder that this manager launched other settings, but the streams.
+
+        If one of them needs a restart, `settings` stays as it is.
+
+        Raises:
+            ShmfeedError: The feeder's answer is this error.
+        """
+        changed = settings.with_streams_of(self.settings)
+        if self._child is None or _is_for_launch(changed, self.settings):
+            return
+        with self._subscribing:
+            answer = self.ask("reload", settings=msgspec.Raw(to_json(changed)))
+            if not answer["fixed"]:
+                self.settings = changed
 
     def reset(self) -> None:
         """Forget all failures and try again."""

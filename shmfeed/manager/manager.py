@@ -84,9 +84,10 @@ class WebSocketManager:
             Venue: protocol, endpoint, port, market_type, venue
             Token: csrf_token, csrf_token_file
             Memory: history, guard, max_streams
-            Network: allow_insecure, proxy, max_redirects, max_frame_bytes
+            Network: allow_insecure, proxy, proxy_password_file, ca_file, client_cert
+            Handshake: headers, origin, subprotocols, compression, max_redirects
             Connections: lines, max_streams_per_connection, control_interval
-            Age: max_connection_age
+            Limits: max_connection_age, max_frame_bytes
             Timeouts: connect_timeout, ack_timeout, data_timeout, close_grace
             Data: sequence, repair_grace
             Heartbeat: heartbeat_interval, heartbeat_timeout
@@ -166,6 +167,10 @@ class WebSocketManager:
                 raise BadArgumentError(
                     "no streams to subscribe; give symbols and resolutions"
                 )
+            running = self._supervisor
+        if running is not None:
+            self._reload(running, settings)
+        with self._lock:
             before, supervisor = (
                 self._supervisor,
                 self._supervisor_for(settings, replace),
@@ -180,6 +185,15 @@ class WebSocketManager:
             self._await_connected(supervisor, timeout, is_new=supervisor is not before)
         if supervisor.settings != settings:
             self._send_difference(supervisor, settings, timeout, wait)
+
+    def _reload(self, running: Supervisor, settings: Settings) -> None:
+        """Give the running feeder the settings that it can take over as it runs."""
+        if running.state != "connected":
+            return
+        if running.settings.with_streams_of(settings) == settings:
+            return
+        if identity_of(running.settings).matches(identity_of(settings)):
+            running.reload(settings)
 
     def _supervisor_for(self, settings: Settings, replace: bool) -> Supervisor:
         """Return the running supervisor if it can apply the settings, else another.

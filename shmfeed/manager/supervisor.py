@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from shmfeed.control.messages import ControlError
 from shmfeed.errors import (
@@ -193,6 +194,15 @@ class Supervisor:
             return  # the next poll launches a feeder if none answers
         with self._polled:  # clear an error that a poll may have stored meanwhile
             self._lifecycle.error = None
+
+    def reload(self, settings: Settings) -> None:
+        """Give this manager's own feeder other settings, if they need no restart.
+
+        Raises:
+            BadArgumentError: The feeder refuses them, and keeps the old ones.
+        """
+        with suppress(ControlError, FeedNotFoundError, WebSocketConnectionError):
+            self._lifecycle.reload(settings)
 
     def subscribe(self, settings: Settings, timeout: float) -> None:
         """Subscribe the streams of `settings`; return once the venue acknowledges.

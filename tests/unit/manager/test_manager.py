@@ -267,6 +267,38 @@ def test_update_applies_only_streams_and_start_the_rest(feed_name, venue):
         assert (status["endpoint"], status["symbols"]) == (other.url, ["ETHUSDT"])
 
 
+def test_start_reloads_its_own_feeder_where_no_restart_is_needed(feed_name, venue):
+    with managing(feed_name, venue, log_level="info") as manager:
+        manager.start(timeout=20)
+        first = manager.get_status()["pid"]
+        given = {"symbols": ["ETHUSDT"], "resolutions": ["1m"], "history": 100}
+        given |= {"endpoint": venue.url, "csrf_token": "another", "log_level": "debug"}
+        manager.configure(**given | QUICK)
+        manager.start(timeout=20)
+        status = manager.get_status()
+        assert (status["pid"], status["symbols"]) == (first, ["ETHUSDT"])
+        until(lambda: len(venue.subscriptions) > 1)  # by a connection of its own
+        until(lambda: venue.connections == 1)
+        manager.configure(**given | QUICK | {"history": 200})
+        manager.start(timeout=20)
+        assert manager.get_status()["pid"] != first
+
+
+def test_a_reload_that_is_refused_leaves_the_feeder_as_it_is(
+    feed_name, venue, tmp_path
+):
+    with managing(feed_name, venue) as manager:
+        manager.start(timeout=20)
+        first = manager.get_status()["pid"]
+        given = {"symbols": ["BTCUSDT"], "resolutions": ["1m"], "history": 100}
+        given |= {"endpoint": venue.url, "log_file": tmp_path / "none" / "log"}
+        manager.configure(**given | QUICK)
+        with pytest.raises(BadArgumentError, match="log_file"):
+            manager.start(timeout=20)
+        assert manager.is_connected()
+        assert manager.get_status()["pid"] == first
+
+
 def test_a_configuration_made_during_an_update_stays(feed_name, venue):
     with managing(feed_name, venue) as manager:
         manager.start(timeout=20)
