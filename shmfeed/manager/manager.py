@@ -89,7 +89,7 @@ class WebSocketManager:
             Connections: lines, max_streams_per_connection, control_interval
             Limits: max_connection_age, max_frame_bytes
             Timeouts: connect_timeout, ack_timeout, data_timeout, close_grace
-            Data: sequence, repair_grace
+            Data: sequence, repair_grace, stale_after
             Heartbeat: heartbeat_interval, heartbeat_timeout
             Reconnect: max_reconnect_attempts, reconnect_delay_base, reconnect_delay_max
             Dials: give_up, dials_per_minute
