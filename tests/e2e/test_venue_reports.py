@@ -21,6 +21,7 @@ from shmfeed.manager import WebSocketManager
 
 NOW = time.time_ns() // 1_000_000
 MINUTE = 60_000
+DAY = 1440 * MINUTE
 MICROSECOND = "timeUnit=MICROSECOND"
 SPOT = {"protocol": "binance", "market_type": "spot"}
 
@@ -210,6 +211,35 @@ class TestEndpoints:
         assert script.paths == [f"/stream?{MICROSECOND}&streams=btcusdt@kline_1m"]
 
 
+class TestSymbols:
+    """binance-connector-java#24: lower case subscribed, upper case served, no data."""
+
+    def test_a_symbol_in_another_case_is_the_same(self, feed_name):
+        script = Script([house_bar(minute(-1), symbol="BTCUSDT")])
+        with played(feed_name, script, symbols=["btcusdt"]) as (manager, feed):
+            has_rows(feed, [minute(-1)], "btcusdt")
+            assert manager.get_status()["unsubscribed"] == 0
+
+
+class TestDropped:
+    """Data that come and are all dropped looked like a quiet market."""
+
+    def test_a_stream_whose_bars_are_all_dropped_says_so(self, feed_name):
+        sent = [house_bar(minute(number) + 1) for number in range(-5, -1)]
+        with played(feed_name, Script(sent)) as (manager, _):
+            until(lambda: health_of(manager, "BTCUSDT")[0] == "stale")
+            (stream,) = manager.get_status()["streams"]
+            assert (stream["messages"], stream["dropped"]) == (4, 4)
+            assert stream["why"]
+
+    def test_control_one_that_is_taken_is_enough(self, feed_name):
+        sent = [house_bar(minute(-3) + 1), house_bar(minute(-1))]
+        with played(feed_name, Script(sent)) as (manager, feed):
+            has_rows(feed, [minute(-1)])
+            until(lambda: manager.get_status()["streams"][0]["messages"] == 2)
+            assert health_of(manager, "BTCUSDT")[0] in ("live", "quiet")
+
+
 class TestErrors:
     """OKX.Api#34, ccxt#19041: an error after the acknowledgement was seen by nobody."""
 
@@ -256,3 +286,30 @@ class TestErrors:
             played(feed_name, refuse, max_reconnect_attempts=1),
         ):
             pass
+
+
+class TestTimes:
+    """binance-exchange/node-binance-api#155, twelvedata-python#79."""
+
+    @pytest.mark.parametrize("phase", [1, 2])
+    def test_three_days_begin_where_the_venue_says(self, feed_name, phase):
+        first = (NOW // DAY // 3 - 4) * 3 * DAY + phase * DAY
+        opened = [first + number * 3 * DAY for number in range(3)]
+        sent = [kline("BTCUSDT", "3d", at, 3 * DAY) for at in opened]
+        script = Script(sent, binance=True)
+        with played(feed_name, script, resolutions=["3d"], **SPOT) as (manager, feed):
+            has_rows(feed, opened, "BTCUSDT", "3d")
+            status = manager.get_status()
+            assert (status["malformed"], status["gaps"]) == (0, 0)
+
+    @pytest.mark.parametrize("ahead", [10 * MINUTE, 365 * DAY, 40 * 365 * DAY])
+    def test_a_bar_from_the_future_costs_no_other(self, feed_name, ahead):
+        opened = [minute(-3), minute(-2), minute(-1)]
+        sent = [kline("BTCUSDT", "1m", at, MINUTE) for at in opened]
+        future = json.loads(kline("BTCUSDT", "1m", minute(-2) + ahead, MINUTE))
+        future["data"]["E"] = minute(-2) + MINUTE
+        sent.insert(2, json.dumps(future))
+        script = Script(sent, binance=True)
+        with played(feed_name, script, **SPOT) as (manager, feed):
+            has_rows(feed, opened)
+            assert manager.get_status()["malformed"] == 1
