@@ -30,6 +30,11 @@ class EndpointCycle:
         return self._turn > 0
 
     @property
+    def home(self) -> str:
+        """The first endpoint of the list."""
+        return self._urls[0]
+
+    @property
     def failures(self) -> list[Failure]:
         """The failures of the present attempt."""
         return self._failures

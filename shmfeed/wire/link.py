@@ -363,7 +363,11 @@ class Link:
             self._policy.lost(now, life, demand)
         self._is_planned = self._serving is not None
         if self._incoming is None:
-            self._endpoints.begin(channel.url, after=not life.had_data)
+            is_mute = isinstance(failure, SilentError) and not life.had_data
+            if self._dialer.settings.lines > 1:  # each line has an endpoint of its own
+                self._endpoints.begin(self._endpoints.home, after=is_mute)
+            else:
+                self._endpoints.begin(channel.url, after=not life.had_data)
         text = f"lost {channel.label}: {failure}"
         self._show(error_kind="connection", last_error=text)
         self._report_loss(channel, failure, was_connected=True)

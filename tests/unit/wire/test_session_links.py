@@ -1,11 +1,11 @@
 """A session over several connections, against real servers on loopback."""
 
 import contextlib
-import json
 import time
 
 import pytest
 from support import loopback
+from support.house_server import HouseServer
 from support.loopback import acknowledge, bar, raw, venue
 from support.playing import playing, stay
 from support.waiting import until
@@ -39,39 +39,6 @@ class Parting(WealthaiCodec):
         return (GoingAway(),) if b"LEAVING" in data else super().decode(data)
 
 
-class Server:
-    """A venue of the wealthai protocol, whose connections the test commands.
-
-    `refuse` is the set of symbols that it refuses; `requests` has the symbols of each
-    CONNECT; `names` says if a refusal names its symbol.
-    """
-
-    def __init__(self, *, names=True, hangs_up=False, delay=0.0):
-        self.connections = []
-        self.requests = []
-        self.refuse = set()
-        self.most = 1000
-        self.names, self.hangs_up, self.delay = names, hangs_up, delay
-
-    def __call__(self, ws):
-        time.sleep(self.delay)
-        for text in ws:
-            said = json.loads(text)
-            if "symbols" not in said:
-                continue
-            self.requests.append(said["symbols"])
-            bad = sorted(self.refuse.intersection(said["symbols"]))
-            reply = {"type": "CONNECTED", "request_id": said["request_id"]}
-            if bad or len(said["symbols"]) > self.most:
-                words = f"unknown symbol {bad[0]}" if self.names and bad else "refused"
-                reply |= {"type": "ERROR", "message": words}
-            elif ws not in self.connections:
-                self.connections.append(ws)
-            ws.send(json.dumps(reply))
-            if bad and self.hangs_up:
-                return
-
-
 def losses(played):
     return [e for e in played.events if isinstance(e, ConnectionLost)]
 
@@ -88,7 +55,7 @@ def bars_of(played, symbol):
 
 
 def test_a_planned_change_of_connection_leaves_no_stream_uncovered(play):
-    server = Server()
+    server = HouseServer()
     with venue(server) as url:
         played = play(url, max_connection_age=0.3)
         assert played.until(lambda: played.status.reconnects >= 2)
@@ -101,7 +68,7 @@ def test_a_planned_change_of_connection_leaves_no_stream_uncovered(play):
 
 
 def test_bars_of_the_old_connection_count_until_the_new_one_delivers(play):
-    server = Server(delay=0.0)
+    server = HouseServer()
     with venue(server) as url:
         played = play(url, codec=Parting("", ""))
         played.until_seen(Subscribed)
@@ -123,7 +90,7 @@ def test_bars_of_the_old_connection_count_until_the_new_one_delivers(play):
 
 
 def test_a_server_that_announces_its_end_is_heard_until_it_hangs_up(play):
-    server = Server(delay=0.0)
+    server = HouseServer()
     with venue(server) as url:
         played = play(url, codec=Parting("", ""))
         played.until_seen(Subscribed)
@@ -139,7 +106,7 @@ def test_a_server_that_announces_its_end_is_heard_until_it_hangs_up(play):
 
 
 def test_a_new_connection_that_fails_leaves_the_old_one_alone(play):
-    server = Server()
+    server = HouseServer()
     with venue(server) as url:
         played = play(url, codec=Parting("", ""))
         played.until_seen(Subscribed)
@@ -157,7 +124,7 @@ def test_a_new_connection_that_fails_leaves_the_old_one_alone(play):
 
 
 def test_a_replacement_that_dies_at_once_gives_way_to_the_old_connection(play):
-    server = Server()
+    server = HouseServer()
     with venue(server) as url:
         played = play(url, codec=Parting("", ""), **SLOW)
         played.until_seen(Subscribed)
@@ -174,7 +141,7 @@ def test_a_replacement_that_dies_at_once_gives_way_to_the_old_connection(play):
 
 
 def test_control_a_loss_without_a_replacement_uncovers_the_streams(play):
-    server = Server()
+    server = HouseServer()
     with venue(server) as url:
         played = play(url)
         played.until_seen(Subscribed)
@@ -186,7 +153,7 @@ def test_control_a_loss_without_a_replacement_uncovers_the_streams(play):
 
 
 def test_new_settings_replace_every_connection(play):
-    server = Server()
+    server = HouseServer()
     with venue(server) as url:
         played = play(url, streams=SIX, max_streams_per_connection=3, **SLOW)
         assert played.until(lambda: played.status.state == "connected")
@@ -200,7 +167,7 @@ def test_new_settings_replace_every_connection(play):
 
 
 def test_streams_beyond_the_limit_go_over_several_connections(play):
-    server = Server()
+    server = HouseServer()
     server.most = 2
     with venue(server) as url:
         played = play(url, streams=SIX, max_streams_per_connection=2)
@@ -217,7 +184,7 @@ def test_streams_beyond_the_limit_go_over_several_connections(play):
 
 
 def test_control_one_connection_for_all_is_refused(play):
-    server = Server()
+    server = HouseServer()
     server.most = 2
     with venue(server) as url:
         played = play(url, streams=SIX, max_reconnect_attempts=1, on_refused="fail")
@@ -226,7 +193,7 @@ def test_control_one_connection_for_all_is_refused(play):
 
 
 def test_one_lost_connection_uncovers_its_streams_alone(play):
-    server = Server()
+    server = HouseServer()
     with venue(server) as url:
         played = play(url, streams=SIX, max_streams_per_connection=2, **SLOW)
         assert played.until(lambda: played.status.state == "connected")
@@ -249,7 +216,7 @@ def test_one_lost_connection_uncovers_its_streams_alone(play):
 
 
 def test_the_state_is_that_of_the_worst_connection(play):
-    server = Server()
+    server = HouseServer()
     with venue(server) as url:
         played = play(url, streams=SIX, max_streams_per_connection=2, **SLOW)
         assert played.until(lambda: played.status.state == "connected")
@@ -261,7 +228,7 @@ def test_the_state_is_that_of_the_worst_connection(play):
 
 
 def test_a_change_moves_no_stream_and_adds_a_connection(play):
-    server = Server()
+    server = HouseServer()
     with venue(server) as url:
         played = play(url, streams=SIX[:3], max_streams_per_connection=2)
         assert played.until(lambda: played.status.state == "connected")
@@ -279,7 +246,7 @@ def test_a_change_moves_no_stream_and_adds_a_connection(play):
 
 @pytest.mark.parametrize("bad", ["SYM3", "SYM5"])
 def test_a_change_that_one_connection_refuses_is_rolled_back_on_all(play, bad):
-    server = Server()
+    server = HouseServer()
     with venue(server) as url:
         played = play(url, streams=SIX[:3], max_streams_per_connection=2)
         assert played.until(lambda: played.status.state == "connected")
@@ -307,7 +274,7 @@ def test_a_change_that_one_connection_refuses_is_rolled_back_on_all(play, bad):
 
 @pytest.mark.parametrize("dies", [0, 1])
 def test_a_stream_is_covered_while_one_of_its_two_lines_is(play, dies):
-    servers = [Server(), Server()]
+    servers = [HouseServer(), HouseServer()]
     with venue(servers[0]) as first, venue(servers[1]) as second:
         played = play([first, second], lines=2, **SLOW)
         assert played.until(lambda: all(server.connections for server in servers))
@@ -326,7 +293,7 @@ def test_a_stream_is_covered_while_one_of_its_two_lines_is(play, dies):
 
 
 def test_streams_are_uncovered_once_both_lines_are_lost(play):
-    servers = [Server(), Server()]
+    servers = [HouseServer(), HouseServer()]
     with venue(servers[0]) as first, venue(servers[1]) as second:
         played = play([first, second], lines=2, **SLOW)
         assert played.until(lambda: all(server.connections for server in servers))
@@ -340,7 +307,7 @@ def test_streams_are_uncovered_once_both_lines_are_lost(play):
 
 
 def test_two_lines_of_one_endpoint_both_use_it(play):
-    server = Server()
+    server = HouseServer()
     with venue(server) as url:
         played = play(url, lines=2)
         assert played.until(lambda: len(server.connections) == 2)
@@ -351,7 +318,7 @@ def test_two_lines_of_one_endpoint_both_use_it(play):
 
 
 def test_a_symbol_that_the_venue_refuses_by_name_is_left_out(play):
-    server = Server()
+    server = HouseServer()
     server.refuse = {"SYM2"}
     with venue(server) as url:
         played = play(url, streams=SIX)
@@ -367,7 +334,7 @@ def test_a_symbol_that_the_venue_refuses_by_name_is_left_out(play):
 
 
 def test_a_left_out_symbol_is_asked_for_again_at_the_next_connect(play):
-    server = Server()
+    server = HouseServer()
     server.refuse = {"SYM2"}
     with venue(server) as url:
         played = play(url, streams=SIX)
@@ -381,7 +348,7 @@ def test_a_left_out_symbol_is_asked_for_again_at_the_next_connect(play):
 
 
 def test_a_venue_that_hangs_up_at_a_refusal_serves_the_rest(play):
-    server = Server(hangs_up=True)
+    server = HouseServer(hangs_up=True)
     server.refuse = {"SYM2", "SYM4"}
     with venue(server) as url:
         played = play(url, streams=SIX, max_reconnect_attempts=4)
@@ -392,7 +359,7 @@ def test_a_venue_that_hangs_up_at_a_refusal_serves_the_rest(play):
 
 
 def test_an_unnamed_symbol_is_found_by_halving(play):
-    server = Server(names=False)
+    server = HouseServer(names=False)
     server.refuse = {"SYM3"}
     with venue(server) as url:
         played = play(url, streams=SIX)
@@ -403,7 +370,7 @@ def test_an_unnamed_symbol_is_found_by_halving(play):
 
 
 def test_control_with_fail_one_refused_symbol_costs_all(play):
-    server = Server()
+    server = HouseServer()
     server.refuse = {"SYM2"}
     with venue(server) as url:
         played = play(url, streams=SIX, on_refused="fail", max_reconnect_attempts=1)
@@ -412,7 +379,7 @@ def test_control_with_fail_one_refused_symbol_costs_all(play):
 
 
 def test_a_change_fails_as_a_whole(play):
-    server = Server()
+    server = HouseServer()
     server.refuse = {"SYM2"}
     with venue(server) as url:
         played = play(url, streams=SIX[:2])
@@ -498,7 +465,7 @@ def test_a_venues_wait_is_told_to_the_budget(play):
 
 
 def test_attempts_go_on_in_error_until_the_venue_is_back(play):
-    server = Server()
+    server = HouseServer()
     server.refuse = {"BTCUSDT"}
     with venue(server) as url:
         played = play(url, max_reconnect_attempts=2)
@@ -540,7 +507,7 @@ def test_an_error_that_answers_no_question_reaches_the_status(play):
 
 
 def test_mute_streams_are_asked_for_again_on_the_live_connection(play):
-    server = Server()
+    server = HouseServer()
     with venue(server) as url:
         played = play(url, streams=SIX[:2])
         played.until_seen(Subscribed)
@@ -552,7 +519,7 @@ def test_mute_streams_are_asked_for_again_on_the_live_connection(play):
 
 
 def test_a_refused_repetition_ends_nothing(play):
-    server = Server()
+    server = HouseServer()
     with venue(server) as url:
         played = play(url, streams=SIX[:2])
         played.until_seen(Subscribed)
@@ -564,7 +531,7 @@ def test_a_refused_repetition_ends_nothing(play):
 
 
 def test_mute_streams_move_to_a_new_connection(play):
-    server = Server()
+    server = HouseServer()
     with venue(server) as url:
         played = play(url, streams=SIX, max_streams_per_connection=2, **SLOW)
         assert played.until(lambda: played.status.state == "connected")
