@@ -28,11 +28,13 @@ from shmfeed.errors import (
     ShmfeedError,
     WebSocketConnectionError,
 )
+from shmfeed.feeder.clock import boot_seconds
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.journal import Journal
 from shmfeed.feeder.logs import FeederLog
+from shmfeed.feeder.mute import MuteStreams
 from shmfeed.feeder.reload import Obeying, Reloader
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
@@ -127,7 +129,7 @@ class Feeder:
         )
         self._set_streams(streams)
         self._writer.set_repair_grace(settings.repair_grace)
-        self._journal = Journal(settings.feed)
+        self._journal, self._mute = Journal(settings.feed), MuteStreams()
         # The last errors of the connection and of the data, and the later of them.
         self._session_error = self._data_error = self._last_error = ""
 
@@ -225,6 +227,7 @@ class Feeder:
                     self._intake.tick()
                     if self._intake.last_error != self._data_error:
                         self._publish_data_error()
+                    self._attend_mute(boot_seconds())
                     self._writer.tick()
                     for pending in self._requests.drain():
                         self._answer(pending)
@@ -283,6 +286,19 @@ class Feeder:
             self._left_out -= covered
             self._intake.connected(covered)
         self._queue.settle(outcome)
+
+    def _attend_mute(self, now: float) -> None:
+        if not self._mute.is_due(now):
+            return
+        silences = {
+            key: silence
+            for key in self._session.acknowledged
+            if (silence := self._intake.silence(key)) is not None
+        }
+        ask, move = self._mute.check(silences, now)
+        self._session.ask_again(ask)
+        self._session.move(move)
+        self._journal.muted(ask, move)
 
     def _set_streams(self, streams: Streams) -> None:
         self._intake.set_streams(streams)

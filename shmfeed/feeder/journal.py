@@ -115,6 +115,15 @@ class Journal:
             case _:
                 pass
 
+    def muted(self, ask: Streams, move: Streams) -> None:
+        """Log what is done for streams that are mute while others speak."""
+        if ask:
+            text = f"mute while others speak, asked for again: {_names(ask)}"
+            self._say("mute", _WARNING, text)
+        if move:
+            text = f"still mute, moved to a new connection: {_names(move)}"
+            self._say("mute", _WARNING, text)
+
     def flush(self) -> None:
         """Log the failures of this batch. Call it after each batch."""
         failures, self._failures = self._failures, []
@@ -162,10 +171,7 @@ class Journal:
         self._say("connected", _INFO, text, endpoint=endpoint, away=away)
 
     def _streams_refused(self, streams: Streams, message: str) -> None:
-        names = ", ".join(" ".join(key) for key in streams[:_NAMED_STREAMS])
-        more = len(streams) - _NAMED_STREAMS
-        names += f" and {more} more" if more > 0 else ""
-        text = f"the venue refused {names}, which are left out: {message}"
+        text = f"the venue refused {_names(streams)}, which are left out: {message}"
         self._say("refused", _WARNING, text)
 
     def _say(self, kind: str, level: int, text: str, **more: object) -> None:
@@ -182,3 +188,9 @@ class Journal:
             rest,
             extra=facts(event=kind, omitted=omitted, **more),
         )
+
+
+def _names(streams: Streams) -> str:
+    names = ", ".join(" ".join(key) for key in streams[:_NAMED_STREAMS])
+    more = len(streams) - _NAMED_STREAMS
+    return f"{names} and {more} more" if more > 0 else names

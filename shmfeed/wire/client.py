@@ -31,7 +31,6 @@ from shmfeed.wire.events import (
     Received,
     SessionEvent,
     Streams,
-    VenueError,
 )
 from shmfeed.wire.refusals import RefusalSearch
 from shmfeed.wire.silence import SilenceWatch
@@ -260,7 +259,6 @@ class VenueClient:
             self._refused(event.message, batch, event.symbol)
         else:
             self._deliver([event], batch)
-            batch.append(VenueError(event.message))
 
     def _settle(self, outcome: ChangeOutcome | None, batch: list[SessionEvent]) -> None:
         """Hand over the outcome of an exchange, and the bars that came before it."""

@@ -100,12 +100,6 @@ class StreamsRefused(NamedTuple):
     message: str
 
 
-class VenueError(NamedTuple):
-    """An error that the venue reports, and that answers no question."""
-
-    message: str
-
-
 class NextAttempt(NamedTuple):
     """The wait before a connection is dialled again, in seconds, and its reason.
 
@@ -142,7 +136,6 @@ SessionEvent = (
     | ConnectionLost
     | ChangeOutcome
     | StreamsRefused
-    | VenueError
     | NextAttempt
     | VenueTime
     | Received

@@ -35,7 +35,6 @@ from shmfeed.wire.events import (
     StatusChanged,
     Streams,
     Subscribed,
-    VenueError,
 )
 from shmfeed.wire.group import Group, rank
 from shmfeed.wire.link import Link
@@ -50,7 +49,6 @@ SINCE_BOOT: Callable[[], float] = (
     else time.monotonic
 )
 _CLOSE_SECONDS = 0.5  # s; for the servers' answers to our close
-_ERROR_SECONDS = 1.0  # s; between two errors of the venue that the status shows
 
 _Batches = Iterator[list[SessionEvent]]
 
@@ -119,7 +117,6 @@ class Session:
         self._covered: frozenset[StreamKey] = frozenset()
         self._last_error = ""
         self._shown: dict[Link, SessionStatus] = {}  # the links' statuses taken so far
-        self._next_error_at = 0.0
         self._events: list[SessionEvent] = []  # not handed over yet
         self._stopping = threading.Event()
 
@@ -252,8 +249,6 @@ class Session:
                 self._refuse(event.message)
             elif isinstance(event, ConnectionLost):
                 self._lost(event)
-            elif isinstance(event, VenueError):
-                self._complain(event.message)
             else:
                 self._events.append(event)
 
@@ -271,14 +266,6 @@ class Session:
         )
         self._covered = now
         self._events.append(event._replace(uncovered=uncovered))
-
-    def _complain(self, message: str) -> None:
-        now = self._clock()
-        if now >= self._next_error_at:
-            self._next_error_at = now + _ERROR_SECONDS
-            text = f"the venue reports an error: {message}"
-            self._last_error = text
-            self._show(self.status._replace(last_error=text))
 
     def _carried(self) -> frozenset[StreamKey]:
         carried: set[StreamKey] = set()

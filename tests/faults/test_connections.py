@@ -1,5 +1,7 @@
 """A feed over several connections, of which some end, through a real feeder."""
 
+import contextlib
+import itertools
 import json
 import random
 import threading
@@ -10,12 +12,13 @@ from support.feeding import feeder
 from support.house_server import HouseServer
 from support.loopback import venue
 from support.waiting import until
+from websockets.exceptions import ConnectionClosed
 
 import shmfeed
+from shmfeed.feeder import mute
 from shmfeed.simulator import Venue
 
-SECOND = 1000
-MINUTE = 60 * SECOND
+MINUTE = 60_000
 UNCONFIRMED = 8
 NOW = time.time_ns() // 1_000_000
 
@@ -193,27 +196,51 @@ def _send_on_both(servers, number, rng):
 # A mute stream
 
 
-def test_a_mute_stream_is_asked_for_again_then_moved(feed_name):
-    server = HouseServer()
+@pytest.fixture
+def quick_mute(monkeypatch):
+    monkeypatch.setattr(mute, "LEAST_SECONDS", 0.5)
+    monkeypatch.setattr(mute, "TIMEFRAMES_SILENT", 0)
+    monkeypatch.setattr(mute, "CHECK_SECONDS", 0.05)
+
+
+@contextlib.contextmanager
+def speaking(server, *symbols):
+    """Send a bar of these symbols on every connection, ten times a second."""
     stop = threading.Event()
 
     def speak():
         number = 0
-        while not stop.wait(0.2):
+        while not stop.wait(0.1):
             number += 1
-            for connection in list(server.connections):
-                connection.send(bar(number % 50, "AAA"))
+            for connection, symbol in itertools.product(server.connections, symbols):
+                with contextlib.suppress(ConnectionClosed):
+                    connection.send(bar(number, symbol))
 
-    with venue(server) as url:
-        with feeder(feed_name, url, symbols=["AAA", "BBB"], resolutions=["1s"]):
-            with shmfeed.attach(feed_name) as feed:
-                until(lambda: feed.status()["state"] == "connected")
-                assert server.requests == [["AAA", "BBB"]]
-                speaker = threading.Thread(target=speak)
-                speaker.start()
-                try:
-                    until(lambda: len(server.requests) == 2, 20)
-                    assert len(server.connections) == 1
-                finally:
-                    stop.set()
-                    speaker.join()
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        speaker.join()
+
+
+def test_a_mute_stream_is_asked_for_again_then_moved(feed_name, quick_mute):
+    server = HouseServer()
+    with venue(server) as url, feeder(feed_name, url, symbols=["AAA", "BBB"]):
+        with shmfeed.attach(feed_name) as feed, speaking(server, "AAA"):
+            until(lambda: len(server.requests) == 2)
+            assert len(server.connections) == 1
+            until(lambda: len(server.connections) == 2)
+            assert server.requests == [["AAA", "BBB"]] * 3
+            until(lambda: feed.ring("AAA", "1m").count > 20)
+            status = feed.status()
+            assert (status["state"], status["gaps"]) == ("connected", 0)
+
+
+def test_control_streams_that_all_speak_are_left_alone(feed_name, quick_mute):
+    server = HouseServer()
+    with venue(server) as url, feeder(feed_name, url, symbols=["AAA", "BBB"]):
+        with shmfeed.attach(feed_name) as feed, speaking(server, "AAA", "BBB"):
+            until(lambda: feed.ring("AAA", "1m").count > 15)
+            assert len(server.requests) == 1

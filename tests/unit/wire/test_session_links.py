@@ -6,8 +6,8 @@ import time
 import pytest
 from support import loopback
 from support.house_server import HouseServer
-from support.loopback import acknowledge, bar, raw, venue
-from support.playing import playing, stay
+from support.loopback import bar, raw, venue
+from support.playing import playing
 from support.waiting import until
 
 from shmfeed.codecs.interface import BarEvent, GoingAway
@@ -489,21 +489,7 @@ def test_give_up_ends_the_attempts_until_a_retry(play):
         played.close()
 
 
-# Errors and mute streams
-
-
-def test_an_error_that_answers_no_question_reaches_the_status(play):
-    def handler(ws):
-        acknowledge(ws)
-        ws.send('{"type":"ERROR","message":"symbol BTCUSDT is delisted"}')
-        stay(ws)
-
-    with venue(handler) as url:
-        played = play(url)
-        assert played.until(lambda: played.status.last_error)
-        assert "symbol BTCUSDT is delisted" in played.status.last_error
-        assert (played.status.state, played.status.error_kind) == ("connected", "")
-        played.close()
+# Mute streams
 
 
 def test_mute_streams_are_asked_for_again_on_the_live_connection(play):
