@@ -32,9 +32,9 @@ examples:
   shmfeed status --feed spot --json | jq .health
 """
 
-_STOPPED_RECONNECTING = (
-    "the feeder stopped reconnecting; restart it or call manager.start();"
-    " with --max-reconnect-attempts none it never stops"
+_IN_ERROR = (
+    "the feeder goes on trying, unless give_up is set; manager.start() makes it try at"
+    " once"
 )
 _WATCH_SECONDS = 1.0
 _HOME_AND_CLEAR = "\x1b[H\x1b[J"
@@ -77,7 +77,7 @@ def format_status(status: FeedStatus) -> str:
     if status["last_error"]:
         lines.append(printable(f"last error: {status['last_error']}"))
     if status["state"] == "error":
-        lines.append(_STOPPED_RECONNECTING)
+        lines.append(_IN_ERROR)
     if not status["streams"]:
         return "\n".join([*lines, "", "no streams"])
     rows = [_HEADER, *map(_stream_cells, status["streams"])]
