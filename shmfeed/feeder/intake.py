@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from shmfeed.bar import StreamKey
+from shmfeed.codecs.decoding import named_symbols
 from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refused
 from shmfeed.core import RingWriter
 from shmfeed.errors import SegmentFullError
@@ -31,6 +32,7 @@ COUNT_SECONDS = 0.25  # streams' counters are written that often
 SAMPLE_SECONDS = 0.05  # event times are looked at that often, besides the newest
 _MOST_AHEAD = 16  # messages kept until the clock is judged
 _MOST_SPELLINGS = 4  # of a symbol that are remembered
+_MOST_REFUSALS = 1000  # different ones that are remembered
 
 
 class ThrottledWarning:
@@ -69,6 +71,7 @@ class Intake:
         bars; if so, the clock closes no bar.
         """
         self.last_error = ""
+        self._explained_refusals: set[str] = set()
         self._writer = writer
         self._flagged = flagged
         self._grace_ms = round(close_grace * 1000)
@@ -229,7 +232,30 @@ class Intake:
         if isinstance(event, Refused):
             said = self._refused.add(event.message, now)
             self.last_error = said or self.last_error
+            self._explain_refused(event)
         return False
+
+    def _explain_refused(self, event: Refused) -> None:
+        # What the venue says of a symbol that it has acknowledged explains the silence
+        # of the symbol's streams. A message that is repeated names the same ones.
+        text = f"{event.symbol} {event.message}"
+        if text in self._explained_refusals:
+            return
+        if len(self._explained_refusals) >= _MOST_REFUSALS:
+            self._explained_refusals.clear()
+        self._explained_refusals.add(text)
+        silent = [
+            key for key, stream in self._streams.items() if not stream.was_accepted
+        ]
+        named = named_symbols(text, [symbol for symbol, _ in silent])
+        streams = [key for key in silent if key[0] in named]
+        self.explain_silence(streams, event.message)
+
+    def explain_silence(self, streams: Iterable[StreamKey], text: str) -> None:
+        """Say why streams are silent, until their next message comes."""
+        for stream in self._selected(streams):
+            if stream.explain_silence(text):
+                self._writer.explain(stream.key, "muted", text)
 
     def _selected(self, streams: Iterable[StreamKey] | None) -> Iterable[StreamState]:
         if streams is None:

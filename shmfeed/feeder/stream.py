@@ -22,15 +22,16 @@ class StreamState:
         heard: When the last message about the stream came.
         messages: Messages that are not written to the stream's counters yet.
         dropped: Those of them that changed nothing.
+        was_accepted: True once a message changed the stream.
         missed: Messages that were lost before they came, not written yet either.
     """
 
     __slots__ = (
         "_explained",
+        "_explains_silence",
         "_reason",
         "_run",
         "_run_from",
-        "_was_accepted",
         "clock_from",
         "dropped",
         "heard",
@@ -39,6 +40,7 @@ class StreamState:
         "messages",
         "missed",
         "ring",
+        "was_accepted",
     )
 
     def __init__(self, ring: RingWriter, ledger: Ledger, now: float) -> None:
@@ -48,15 +50,16 @@ class StreamState:
         self.clock_from = math.inf
         self.heard = now
         self.messages = self.dropped = self.missed = 0
-        self._was_accepted = False
+        self.was_accepted = False
         self._run = 0  # dropped for a fault since a message was accepted
         self._run_from = now
         self._reason = ""
         self._explained = ""
+        self._explains_silence = False
 
     def accept(self) -> None:
         """Record that a message changed the stream's rows or its forming bar."""
-        self._was_accepted = True
+        self.was_accepted = True
         self._run = 0
 
     def drop(self, anomaly: Anomaly, now: float) -> None:
@@ -73,13 +76,26 @@ class StreamState:
     def explanation(self, now: float) -> str | None:
         """Return why all messages are dropped, "" if they are not, None as before."""
         text = self._why_dropped(now)
-        if text == self._explained or (text and self._explained):
+        is_told = bool(self._explained) and not self._explains_silence
+        if text == self._explained or (text and is_told):
             return None
         self._explained = text
+        self._explains_silence = False
         return text
 
+    def explain_silence(self, text: str) -> bool:
+        """Record why no message comes. Return False if that is not the stream's state.
+
+        A stream whose messages are dropped is not silent. The next message ends the
+        explanation.
+        """
+        if self._explained and not self._explains_silence:
+            return False
+        self._explained, self._explains_silence = text, True
+        return True
+
     def _why_dropped(self, now: float) -> str:
-        if self._run < (_RUN if self._was_accepted else 1):
+        if self._run < (_RUN if self.was_accepted else 1):
             return ""
         is_late = self._reason == LATE
         if is_late and (self._run < _RUN or now < self._run_from + LATE_SECONDS):

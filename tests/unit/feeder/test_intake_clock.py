@@ -7,7 +7,7 @@ import pytest
 
 import shmfeed
 from shmfeed.bar import duration
-from shmfeed.codecs.interface import BarEvent
+from shmfeed.codecs.interface import BarEvent, Refused
 from shmfeed.feeder import clock as venue_clock
 from shmfeed.feeder import intake, stream
 from shmfeed.feeder.intake import Intake
@@ -407,3 +407,41 @@ def test_the_phase_of_3d_is_the_venues(feed_name, monkeypatch, phase):
         assert bench.feed.ring(*THREE).count == 4
     finally:
         bench.close()
+
+
+def test_what_the_venue_says_of_a_symbol_explains_its_silence(bench):
+    bench.take(bar(0, closed=False), Refused(None, f"no data for {OTHER[0]}"))
+    assert stream_of(bench)["why"] == ""
+    assert stream_of(bench, OTHER)["health"] == "waiting"
+    assert stream_of(bench, OTHER)["why"].endswith(f"; no data for {OTHER[0]}")
+    bench.take(bar(0, closed=False, key=OTHER))
+    bench.wait(1)
+    assert stream_of(bench, OTHER)["why"] == ""
+
+
+def test_a_stream_that_had_bars_is_not_explained_by_an_error(bench, monkeypatch):
+    said = explained(bench, monkeypatch)
+    bench.take(bar(0, closed=False), bar(0, closed=False, key=OTHER))
+    bench.take(Refused(None, "BTCUSDT: slow down"), Refused(None, "", OTHER[0]))
+    assert said == []
+
+
+def test_messages_that_are_dropped_come_before_silence(bench, monkeypatch):
+    said = explained(bench, monkeypatch)
+    bad = bar(0, math.nan, closed=False)
+    bench.take(bad, Refused("7", "not available", KEY[0]))
+    assert said == [(KEY, "muted", "not available")]
+    bench.wait(1)
+    assert said[-1][1] == "dropped"
+    bench.take(Refused("8", "still not available", KEY[0]))
+    assert len(said) == 2
+
+
+def test_an_error_that_is_repeated_is_read_once(bench, monkeypatch):
+    said = explained(bench, monkeypatch)
+    for _ in range(3):
+        bench.take(Refused(None, "no data", OTHER[0]))
+    assert len(said) == 1
+    for number in range(2 * intake._MOST_REFUSALS):  # bounded
+        bench.take(Refused(None, f"error {number}"))
+    assert len(bench.intake._explained_refusals) <= intake._MOST_REFUSALS
