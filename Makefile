@@ -17,7 +17,7 @@ CORE := setup.py shmfeed/layout.py shmfeed/ringbuf.py shmfeed/follower.py shmfee
 # beside the clone would import the clone's folder as the package.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: test demo docs lint types unit test-pure races sanitize fuzz versions oldest-pandas bench clean
+.PHONY: test demo docs lint types unit test-pure night races sanitize fuzz versions oldest-pandas bench clean
 
 test: lint types unit
 
@@ -43,6 +43,12 @@ unit: $(VENV)/.core
 # All tests on the pure Python core.
 test-pure: export SHMFEED_PURE = 1
 test-pure: unit
+
+# Three feeds live through a night of outages, bans and hangs in SECONDS.
+night: export PYTHONPATH = tests
+night: SECONDS = 600
+night: $(VENV)/.core
+	$(BIN)/python -m night --seconds $(SECONDS)
 
 # Races and models of the memory protocol at ten times the size: 10^9 rows on the C core.
 races: export TEST_SCALE = 10

@@ -22,6 +22,7 @@ class VenueLog:
         last_requests: The last 10,000 requests, parsed.
         last_messages: The last 10,000 messages.
         dials: Attempts to connect, refused ones included.
+        dial_times: The last 10,000 of them, in time.monotonic().
         banned_dials: Those that came during a ban.
 
     Thread safety:
@@ -40,19 +41,19 @@ class VenueLog:
         self.last_messages: deque[str] = deque(maxlen=_KEPT)
         self.dials = 0
         self.banned_dials = 0
-        self._dial_times: deque[float] = deque(maxlen=_KEPT)  # time.monotonic()
+        self.dial_times: deque[float] = deque(maxlen=_KEPT)
 
     def add_dial(self, is_banned: bool) -> None:
         with self._changed:
             self.dials += 1
             self.banned_dials += is_banned
-            self._dial_times.append(time.monotonic())
+            self.dial_times.append(time.monotonic())
             self._changed.notify_all()
 
     def most_dials(self, seconds: float = 60.0) -> int:
         """Return the most dials that came within any `seconds`, of the last 10,000."""
         with self._changed:
-            times = list(self._dial_times)
+            times = list(self.dial_times)
         most = first = 0
         for number, moment in enumerate(times):
             while moment - times[first] >= seconds:

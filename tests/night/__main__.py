@@ -1,0 +1,156 @@
+"""A night in ten minutes: three feeds live through a schedule of troubles.
+
+    PYTHONPATH=tests python -m night --seconds 600
+
+Each feed has a venue, a manager with the default settings, and a feeder, each in a
+process of its own but the managers. The exit code is 0 if no feed has a failure.
+"""
+
+import argparse
+import logging
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from night import verdict as judges
+from night.plan import Trouble, troubles
+from night.player import Player
+from night.report import report
+from night.verdict import Rows, Verdict
+from support import census
+
+import shmfeed
+from shmfeed.segment.mapping import place
+
+SEED = 7
+FEEDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "flags": (
+        {"sequence": "connection"},
+        {"symbols": ["BTCUSDT", "ETHUSDT"], "resolutions": ["1s", "1m"]},
+    ),
+    "clock": (
+        {"closed_flag": False, "sequence": "stream", "timestamps": True},
+        {"symbols": ["BTCUSDT", "SOLUSDT"], "resolutions": ["1s", "1m"]},
+    ),
+    "binance": (
+        {"protocol": "binance"},
+        {
+            "protocol": "binance",
+            "market_type": "spot",
+            "symbols": ["BTCUSDT", "BNBUSDT"],
+            "resolutions": ["1s", "1m"],
+        },
+    ),
+}
+RECOVERY = 90.0  # s at the end without trouble: the longest delay, and what it needs
+
+
+class ManagerLines(logging.Handler):
+    """The lines that the managers log, with their time.monotonic()."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[float, str, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        self.lines.append((time.monotonic(), record.name, text))
+
+
+def night(seconds: float, seed: int, folder: Path) -> list[Verdict]:
+    """Play a night and return what was found of each feed."""
+    handler = ManagerLines()
+    log = logging.getLogger("shmfeed")
+    log.addHandler(handler)
+    log.propagate = False
+    players = {
+        kind: Player(
+            f"t{os.getpid()}x-{kind}", {"seed": SEED, **options}, given, folder
+        )
+        for kind, (options, given) in FEEDS.items()
+    }
+    try:
+        for player in players.values():
+            player.start()
+        for kind, plan in plans_of(seed, seconds).items():
+            players[kind].play(plan, seconds)
+        for player in players.values():
+            player.join()
+        return [judge(player, handler.lines) for player in players.values()]
+    finally:
+        log.removeHandler(handler)
+        for player in players.values():
+            player.stop()
+            place(player.name).lock.unlink(missing_ok=True)
+
+
+def plans_of(seed: int, seconds: float) -> dict[str, list[Trouble]]:
+    """Return the troubles of each feed; the end of the night has none."""
+    without = seconds - min(RECOVERY, seconds * 0.6)
+    plans = {}
+    for kind, (options, _) in FEEDS.items():
+        rng = random.Random(f"{seed} {kind}")
+        plans[kind] = troubles(rng, options.get("protocol", "wealthai"), without)
+    return plans
+
+
+def judge(player: Player, manager_lines: Sequence[tuple[float, str, str]]) -> Verdict:
+    """Return what was found of one feed, which still runs."""
+    found = Verdict(player.name, list(player.errors))
+    status = player.manager.get_status()
+    spans = judges.windows(player.played, player.samples)
+    for played in player.played:
+        end = judges.recovered(played, player.samples)
+        if end is None:
+            found.failures.append(f"did not recover from {played}")
+        else:
+            found.recoveries.append((played.trouble.kind, end - played.end))
+    judges.judge_health(found, player.samples, status)
+    told = [(when, text) for when, _, text in manager_lines if player.name in text]
+    judges.judge_losses(found, player.played, spans, player.lines(), told)
+    offset = time.time() - time.monotonic()
+    with shmfeed.attach(player.name) as feed:
+        for stream in status["streams"]:
+            rows = rows_of(feed, stream["symbol"], stream["timeframe"])
+            judges.judge_rows(found, SEED, rows, spans, offset)
+    judges.judge_gaps(found, status["gaps"])
+    judges.judge_dials(found, player.venue.dials + player.venue.tell("dials"))
+    return found
+
+
+def rows_of(feed: shmfeed.Feed, symbol: str, timeframe: Any) -> Rows:
+    """Return a private copy of a stream's rows."""
+    rows = feed.ring(symbol, timeframe).snapshot(1000)
+    return Rows(
+        (symbol, timeframe),
+        np.array(rows.open_time),
+        np.array(rows.values),
+        np.array(rows["flags"]),
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--seed", type=int, default=13)
+    parser.add_argument("--keep", metavar="FOLDER", help="keep the feeders' logs there")
+    given = parser.parse_args()
+    os.environ[census.MARK] = str(os.getpid())
+    before = census.take()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(given.keep or temporary)
+        folder.mkdir(exist_ok=True)
+        verdicts = night(given.seconds, given.seed, folder)
+    left = census.leftovers(before)
+    print(report(verdicts, left))
+    return 1 if left or any(one.failures for one in verdicts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

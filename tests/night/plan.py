@@ -1,0 +1,72 @@
+"""The troubles of a night: what goes wrong when, for how long, and at which feed."""
+
+import math
+import random
+from typing import NamedTuple
+
+SHORTEST, LONGEST = 0.1, 60.0  # seconds of an outage
+BINANCE_ALONE = frozenset({"going away"})
+# Kinds whose length is drawn from a range of their own; others have no length.
+_OUTAGES = ("away", "dead", "503", "mute", "half-open")
+_RANGES = {
+    "ban": (2.0, 25.0),
+    "429": (1.0, 10.0),
+    "mute stream": (5.0, 30.0),
+    "slow handshake": (1.0, 4.0),
+    "going away": (1.0, 3.0),
+    "feeder hangs": (0.5, 25.0),
+}
+_MOMENTS = ("cut", "close 1001", "close 1012", "close 1013", "feeder killed")
+KINDS = (*_OUTAGES, *_RANGES, *_MOMENTS)
+# Between the end of a trouble and the next. The backoff begins anew in the long ones.
+_SHORT_PAUSE, _LONG_PAUSE = (3.0, 10.0), (62.0, 66.0)
+_LONG_SHARE = 0.3
+
+
+class Trouble(NamedTuple):
+    """One trouble.
+
+    Attributes:
+        kind: One of KINDS.
+        begin: Seconds since the night began.
+        seconds: Its length.
+    """
+
+    kind: str
+    begin: float
+    seconds: float
+
+    @property
+    def end(self) -> float:
+        return self.begin + self.seconds
+
+
+def troubles(rng: random.Random, protocol: str, seconds: float) -> list[Trouble]:
+    """Return the troubles of one feed, one after the other, none after `seconds`.
+
+    Each kind comes once before one comes twice. A short night has short troubles.
+    """
+    longest = min(LONGEST, seconds / 8)
+    made: list[Trouble] = []
+    bag: list[str] = []
+    begin = min(4.0, seconds / 8)
+    while True:
+        if not bag:
+            bag = [k for k in KINDS if protocol == "binance" or k not in BINANCE_ALONE]
+            rng.shuffle(bag)
+        kind = bag.pop()
+        length = _length(rng, kind, longest)
+        if begin + length > seconds:
+            return made
+        made.append(Trouble(kind, begin, length))
+        is_long = rng.random() < _LONG_SHARE
+        pause = rng.uniform(*(_LONG_PAUSE if is_long else _SHORT_PAUSE))
+        begin += length + min(pause, seconds / 8)
+
+
+def _length(rng: random.Random, kind: str, longest: float) -> float:
+    if kind in _OUTAGES:
+        low, high = math.log(SHORTEST), math.log(max(longest, SHORTEST))
+        return math.exp(rng.uniform(low, high))
+    low, high = _RANGES.get(kind, (0.0, 0.0))
+    return rng.uniform(min(low, longest), min(high, longest))

@@ -1,0 +1,176 @@
+"""A short night, and what its judges see: each has a case that must fail."""
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+from night import verdict as judges
+from night.__main__ import FEEDS, night, plans_of
+from night.plan import BINANCE_ALONE, KINDS, LONGEST, Trouble, troubles
+from night.player import Played, Sample
+from night.report import report
+from night.venue_process import most_in
+from night.verdict import Rows, Verdict, Window
+
+from shmfeed.bar import UNCONFIRMED
+from shmfeed.simulator import expected
+
+SEED = 7
+KEY = ("BTCUSDT", "1s")
+BEGIN = 1_700_000_000_000
+COUNT = 60
+
+
+def test_a_short_night_has_no_failure(tmp_path):
+    found = night(14.0, 13, tmp_path)
+    assert len(found) == len(FEEDS)
+    assert [failure for one in found for failure in one.failures] == []
+    assert all(one.rows and one.recoveries for one in found)
+    assert report(found, []).endswith("no failure, nothing left behind")
+
+
+# The plan
+
+
+@pytest.mark.parametrize("protocol", ["wealthai", "binance"])
+def test_a_plan_follows_from_the_seed(protocol):
+    made = troubles(random.Random(1), protocol, 600)
+    assert made == troubles(random.Random(1), protocol, 600)
+    assert made != troubles(random.Random(2), protocol, 600)
+    assert {trouble.kind for trouble in made} <= set(KINDS)
+    assert all(a.end < b.begin for a, b in itertools.pairwise(made))
+    assert made[-1].end <= 600
+    assert all(0 <= trouble.seconds <= LONGEST for trouble in made)
+    if protocol == "wealthai":
+        assert BINANCE_ALONE.isdisjoint(trouble.kind for trouble in made)
+
+
+def test_a_whole_night_has_every_kind_of_trouble():
+    plans = plans_of(13, 600)
+    assert plans == plans_of(13, 600)
+    kinds = [trouble.kind for plan in plans.values() for trouble in plan]
+    assert set(kinds) == set(KINDS)
+    assert len(kinds) > 30
+
+
+# The judges
+
+
+def rows(*, without=(), wrong=(), doubtful=()):
+    """Return the market's rows but some, and some with another close."""
+    numbers = [n for n in range(COUNT) if n not in without]
+    open_times = np.array([BEGIN + n * 1000 for n in numbers], np.int64)
+    values = expected(SEED, *KEY, open_times)
+    flags = np.zeros(len(numbers), np.int64)
+    for n in wrong:
+        values[3, numbers.index(n)] += 0.01
+    for n in doubtful:
+        flags[numbers.index(n)] = UNCONFIRMED
+    return Rows(KEY, open_times, values, flags)
+
+
+def judged(made, *spans):
+    found = Verdict("feed")
+    judges.judge_rows(found, SEED, made, spans, BEGIN / 1000)  # its clock begins at 0
+    return found
+
+
+def test_rows_of_the_market_are_good():
+    found = judged(rows())
+    assert (found.failures, found.rows, found.missing) == ([], COUNT, 0)
+
+
+def test_a_wrong_row_is_seen_unless_it_says_so():
+    assert judged(rows(wrong=[5])).failures == [
+        f"BTCUSDT 1s: 1 confirmed rows are wrong: {BEGIN + 5000}"
+    ]
+    found = judged(rows(wrong=[5], doubtful=[5, 6]))
+    assert (found.failures, found.unconfirmed, found.corrected) == ([], 2, 1)
+
+
+def test_a_row_may_be_missing_in_a_trouble_alone():
+    missing = rows(without=[20, 21, 22])
+    found = judged(missing, Window(19.0, 24.0))
+    assert (found.failures, found.missing) == ([], 3)
+    found = judged(missing, Window(22.5, 24.0))
+    assert len(found.failures) == 2
+    assert "is missing without a trouble" in found.failures[0]
+    judges.judge_gaps(found, 3)
+    assert len(found.failures) == 2
+    judges.judge_gaps(found, 2)
+    assert found.failures[2] == "3 rows are missing, and 2 are counted"
+
+
+def played(kind, begin, seconds):
+    return Played(Trouble(kind, begin, seconds), begin, begin + seconds)
+
+
+def samples(*away):
+    """Return a sample each 0.1 s for a minute, not connected between these times."""
+    return [
+        Sample(n / 10, "reconnecting" if is_away else "connected", "live")
+        for n in range(600)
+        if (is_away := any(begin <= n / 10 < end for begin, end in away)) or True
+    ]
+
+
+def test_a_feed_is_well_when_it_stays_so():
+    trouble = played("away", 10.0, 5.0)
+    assert judges.recovered(trouble, samples((10, 20))) == 20.0
+    assert judges.recovered(trouble, samples((16, 20))) == 20.0  # noticed late
+    assert judges.recovered(trouble, samples((20, 25))) == 15.0
+    assert judges.recovered(trouble, samples((10, 60))) is None
+    assert judges.windows([trouble], samples((10, 20))) == [Window(9.0, 25.0)]
+    assert judges.windows([trouble], samples((10, 60)))[0].end == float("inf")
+
+
+def line(time, event="loss"):
+    return {"event": event, "monotonic": time, "message": "lost"}
+
+
+def test_each_loss_needs_a_line_and_each_line_a_loss():
+    troubles_ = [played("cut", 10.0, 0.0), played("away", 30.0, 5.0)]
+    spans = judges.windows(troubles_, samples((10, 12), (30, 40)))
+
+    def failures(*lines):
+        found = Verdict("feed")
+        judges.judge_losses(found, troubles_, spans, lines, [])
+        return found.failures
+
+    assert failures(line(10.1), line(30.2), line(35, "attempt")) == []
+    assert "no line tells of" in failures(line(10.1))[0]
+    assert "no line tells of" in failures(line(10.1), line(30.2, "connected"))[0]
+    assert failures(line(10.1), line(30.2), line(50)) == [
+        "a loss without a trouble: lost"
+    ]
+
+
+def test_a_killed_feeder_needs_a_line_of_its_manager():
+    killed = [played("feeder killed", 10.0, 0.0)]
+    spans = judges.windows(killed, samples((10, 12)))
+    found = Verdict("feed")
+    judges.judge_losses(found, killed, spans, [], [(10.5, "the feeder was killed")])
+    assert found.failures == []
+    judges.judge_losses(found, killed, spans, [], [(40.0, "the feeder was killed")])
+    assert len(found.failures) == 1
+
+
+def test_a_stream_that_is_not_live_is_seen():
+    stream = {"symbol": "A", "timeframe": "1s", "health": "live", "why": ""}
+    found = Verdict("feed")
+    judges.judge_health(found, samples(), {"streams": [stream]})
+    assert found.failures == []
+    stale = stream | {"health": "stale", "why": "mute"}
+    judges.judge_health(found, samples((59, 60)), {"streams": [stream, stale]})
+    assert len(found.failures) == 2
+    assert found.failures[1] == "A 1s ends stale: mute"
+
+
+def test_a_dial_too_many_is_seen():
+    found = Verdict("feed")
+    judges.judge_dials(found, [float(n) for n in range(600)])
+    assert (found.failures, found.dials) == ([], 60)
+    judges.judge_dials(found, [*map(float, range(600)), 300.5])
+    assert found.failures == ["61 dials in a minute"]
+    assert most_in([], 60) == 0
