@@ -115,7 +115,7 @@ def test_too_many_messages_a_second_close_the_connection():
 
 
 def test_the_codec_reads_what_the_venue_sends():
-    codec = get_codec("binance")
+    codec = get_codec("binance", "spot")
     streams = [("A", "1m"), ("BTCUSDT", "1M")]
     with Venue(protocol="binance", speed=None, history=2) as venue:
         (endpoint,) = codec.endpoints([venue.url], [])
