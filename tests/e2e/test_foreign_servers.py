@@ -5,11 +5,9 @@ port. The servers ping often, and the feeder too.
 """
 
 import contextlib
-import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,10 +17,10 @@ import pytest
 from support.authority import Authority
 from support.feeding import feeder
 from support.loopback import refused_port, within
+from support.programs import SERVERS, program, served, served_python
 
 import shmfeed
 
-SERVERS = Path(__file__).parents[1] / "support" / "servers"
 NODE_MODULES = Path(sys.prefix) / "node" / "node_modules"
 BARS = 30
 STREAM = ("BTCUSDT", "1s")
@@ -33,45 +31,14 @@ def authority(tmp_path_factory):
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-@contextlib.contextmanager
-def program(command, log, **options):
-    """Run a program, and kill it at the end; a test that fails shows its log."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, **options
-        )
-    try:
-        yield process
-    except BaseException:
-        sys.stdout.write(log.read_text(errors="replace")[-4000:])
-        raise
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextlib.contextmanager
-def served(command, pem, folder, *arguments, **environ):
-    """Run a server of SERVERS on a socket of its own, and yield its port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        descriptor = listener.fileno()
-        words = [*command, str(descriptor), str(pem), *arguments]
-        options = {"env": os.environ | environ, "pass_fds": [descriptor]}
-        with program(words, folder / "server.log", **options):
-            yield listener.getsockname()[1]
-
-
-def python(name):
-    pytest.importorskip(name.partition("_")[0])
-    return [sys.executable, str(SERVERS / f"serve_{name}.py")]
-
-
-def node():
+def served_node(pem, folder):
+    """Run npm's ws, which insists on compression."""
     if not shutil.which("node") or not (NODE_MODULES / "ws").is_dir():
         pytest.skip(
             f"needs node and its package ws: npm i --prefix {sys.prefix}/node ws"
         )
-    return ["node", str(SERVERS / "serve_ws.js")]
+    command = ["node", str(SERVERS / "serve_ws.js")]
+    return served(command, pem, folder, NODE_PATH=str(NODE_MODULES))
 
 
 @contextlib.contextmanager
@@ -117,9 +84,11 @@ def check_whole(feed, bars, seconds=15):
 def test_a_feeder_stays_live_on(
     name, arguments, compression, authority, feed_name, tmp_path
 ):
-    command = node() if name == "ws" else python(name)
-    environ = {"NODE_PATH": str(NODE_MODULES)} if name == "ws" else {}
-    with served(command, authority.server, tmp_path, *arguments, **environ) as port:
+    if name == "ws":
+        server = served_node(authority.server, tmp_path)
+    else:
+        server = served_python(name, authority.server, tmp_path, *arguments)
+    with server as port:
         with feeding(feed_name, port, authority, compression=compression) as feed:
             status = check_whole(feed, BARS)
             assert status["reconnects"] == 0
@@ -129,8 +98,7 @@ def test_a_feeder_stays_live_on(
 def test_control_a_server_that_insists_on_compression_refuses_without(
     authority, feed_name, tmp_path
 ):
-    environ = {"NODE_PATH": str(NODE_MODULES)}
-    with served(node(), authority.server, tmp_path, **environ) as port:
+    with served_node(authority.server, tmp_path) as port:
         url = f"wss://localhost:{port}/"
         with feeder(feed_name, url, ca_file=authority.file, connect_timeout=10.0):
             with shmfeed.attach(feed_name, timeout=10) as feed:
@@ -174,7 +142,7 @@ def test_nginx_in_front_may_reload(shutdown, hangs_up, authority, feed_name, tmp
     if nginx is None:
         pytest.skip("needs nginx: apt-get install nginx-light")
     port = refused_port()
-    with served(python("uvicorn"), "-", tmp_path, "websockets", PACE="1") as behind:
+    with served_python("uvicorn", "-", tmp_path, "websockets", PACE="1") as behind:
         config = tmp_path / "nginx.conf"
         config.write_text(
             NGINX.format(

@@ -313,3 +313,15 @@ class TestTimes:
         with played(feed_name, script, **SPOT) as (manager, feed):
             has_rows(feed, opened)
             assert manager.get_status()["malformed"] == 1
+
+    @pytest.mark.parametrize("days", [1, 40 * 365])
+    def test_rows_of_the_future_are_cut_off_by_the_next_feeder(self, feed_name, days):
+        prices = (1.0, 2.0, 0.5, 1.5, 10.0)
+        with shmfeed.create(feed_name, history=100) as writer:
+            ring = writer.add_stream("BTCUSDT", "1m")
+            for at in (minute(-4), minute(-3), minute(days * 1440)):
+                ring.append(at, *prices)
+        sent = [kline("BTCUSDT", "1m", minute(n), MINUTE) for n in (-2, -1)]
+        script = Script(sent, binance=True)
+        with played(feed_name, script, **SPOT) as (_, feed):
+            has_rows(feed, [minute(number) for number in range(-4, 0)])

@@ -1,4 +1,4 @@
-"""No token and no key of a query is visible on the host that runs a feeder."""
+"""No token, header or key of a query is visible on the host that runs a feeder."""
 
 import contextlib
 import json
@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 from support.feeding import managing, tell
-from support.loopback import CLOSE, bar, frame, raw, read_frame, upgrade
+from support.loopback import CLOSE, bar, frame, raw, read_frame, read_head, upgrade
 from support.waiting import until
 
 import shmfeed
 from shmfeed.errors import WebSocketSubscriptionError
 
 TOKEN, KEY = "canary-of-the-token-5c0e", "canary-of-the-key-b21d"
-ECHO = f"token {TOKEN}, key {KEY}"
+HEADER = "canary-of-the-header-77aa"
+SECRETS = (TOKEN, KEY, HEADER)
+ECHO = f"token {TOKEN}, key {KEY}, header {HEADER}"
 
 
 def text(**fields):
@@ -33,10 +35,15 @@ class Indiscreet:
 
     def __call__(self, connection):
         self.connections += 1
+        if self.connections == 1:
+            assert HEADER.encode() in read_head(connection)
+            answer = f"HTTP/1.1 403 No {HEADER}\r\nX: y\r\n\r\nnot with {ECHO}"
+            connection.sendall(answer.encode())
+            return
         upgrade(connection)
         said = json.loads(read_frame(connection)[1])
         assert said["csrf_token"] == TOKEN
-        getattr(self, f"turn_{min(self.connections, 3)}")(connection, said)
+        getattr(self, f"turn_{min(self.connections - 1, 3)}")(connection, said)
 
     def turn_1(self, connection, said):
         connection.sendall(text(type="ERROR", message=ECHO))
@@ -79,6 +86,7 @@ def seen(feed_name, caplog, tmp_path, monkeypatch):
     found = {}
     options = {
         "csrf_token": TOKEN,
+        "headers": {"Authorization": f"Bearer {HEADER}"},
         "log_level": "DEBUG",
         "max_reconnect_attempts": None,
         "reconnect_delay_max": 0.05,
@@ -121,7 +129,7 @@ KNOWN = {
     "segment": "BTCUSDT",
     "the repr of a manager": "WebSocketManager",
     "status from outside": "endpoint",
-    "log": "connected",
+    "log": "answered 403",
 }
 
 
@@ -130,5 +138,5 @@ def test_no_secret_is_visible_on_the_host(seen):
     for place, content in seen.items():
         data = content if isinstance(content, bytes) else content.encode()
         assert KNOWN[place].encode() in data, place
-        for secret in (TOKEN, KEY):
+        for secret in SECRETS:
             assert secret.encode() not in data, place
