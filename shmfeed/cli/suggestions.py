@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from shmfeed.errors import ShmfeedError
 
 _MAX_FEEDS = 20
+_HEADER_PREFIX = "--header"  # their values are secrets too
 _TOKEN_PREFIXES = ("--csrf", "--token")  # options that a user might try for a token
 
 
@@ -42,6 +43,11 @@ def describe_unknown_arguments(
         return (
             "unrecognized arguments: a token is not accepted here, because other users"
             " can read arguments; set WEBSOCKET_CSRF_TOKEN, or csrf_token in a file"
+        )
+    if any(word.startswith(_HEADER_PREFIX) for word in unknown):
+        return (
+            "unrecognized arguments: headers are not accepted here, because other users"
+            " can read arguments; set SHMFEED_HEADERS, or headers in a file"
         )
     known = [option for option in _options(parser) if option.startswith("--")]
     near = suggest(unknown[0].partition("=")[0], known)

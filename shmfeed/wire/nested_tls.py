@@ -40,7 +40,7 @@ class NestedTls:
         """Return what has come, at most `bufsize` bytes; nothing at the end."""
         try:
             return self._run(lambda: self._inner.read(bufsize))
-        except ssl.SSLZeroReturnError:
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):  # as a TLS socket does
             return b""
 
     def send(self, data: bytes, /) -> int:

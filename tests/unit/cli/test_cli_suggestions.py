@@ -57,6 +57,18 @@ def test_a_token_in_an_argument_is_not_printed(arguments, capsys) -> None:
 
 
 @pytest.mark.parametrize(
+    "words", [["--headers", "X: s3cr3t"], ["--header=X: s3cr3t"], ["--headers=s3cr3t"]]
+)
+def test_headers_as_an_option_are_not_repeated(words, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["run", *words])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert "s3cr3t" not in said
+    assert "set SHMFEED_HEADERS, or headers in a file" in said
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["stauts"], "invalid choice: 'stauts'; did you mean status?"),

@@ -9,7 +9,14 @@ import time
 import pytest
 from support import loopback
 from support.authority import Authority
-from support.connecting import connected, fail_to_open, failure_to_open, hold, receive
+from support.connecting import (
+    connected,
+    fail_to_open,
+    failure_to_open,
+    hold,
+    lose,
+    receive,
+)
 from support.loopback import raw, venue
 from support.proxies import SocksProxy
 
@@ -191,6 +198,22 @@ def test_a_server_inside_two_layers_is_heard_to_its_last_message(authority):
             url = url.replace("127.0.0.1", "localhost")
             with connected(url, policy=policy) as connection:
                 assert receive(connection, 50) == [b"%d" % n for n in range(50)]
+
+
+def test_a_connection_inside_two_layers_that_is_cut_is_reported_as_any_other(
+    authority,
+):
+    with venue(stream, ssl=authority.server_context()) as url:
+        there = ("127.0.0.1", int(url.split(":")[2].split("/")[0]))
+        with raw(loopback.Tampered(there, 100_000, flip=False)) as cut:
+            with http_proxy(authority.server_context()) as (_, place):
+                policy = ConnectPolicy(
+                    proxy=f"https://{place}", ca_file=str(authority.file)
+                )
+                cut = cut.replace("ws://127.0.0.1", "wss://localhost")
+                with connected(cut, policy=policy) as connection:
+                    ended = lose(connection)
+    assert str(ended) == "the server closed the connection without a close frame"
 
 
 def test_a_plain_proxy_in_the_place_of_one_with_tls_fails():
