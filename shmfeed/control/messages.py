@@ -66,6 +66,7 @@ class ControlRequest(
     unlink: bool = False
     nonce: Annotated[str, msgspec.Meta(max_length=128)] = ""
     token: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    asks: bool = False  # the feeder may ask for further tokens
     settings: msgspec.Raw = ABSENT
 
     def __repr__(self) -> str:

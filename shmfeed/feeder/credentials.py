@@ -1,10 +1,14 @@
 """The token of the next connection, and the gate that each dial passes.
 
 A token is a setting, the content of a file that is read again before each dial, or what
-a manager's function returns. If no new one is to be had, the last one holds.
+a manager's function returns. Without a new one the last one holds.
+
+A feeder asks its manager by a number in its note, which the manager polls; the answer
+comes over the control socket. Meanwhile the dial waits.
 """
 
 import logging
+import time
 from collections.abc import Callable
 
 from shmfeed.codecs import Codec
@@ -12,32 +16,91 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.settings.model import Settings
 from shmfeed.wire.dial_budget import DialBudget
 
+FRESH = 2.0  # s, for which a manager's token serves further dials
+LOOK = 0.05  # s between two looks for an answer
+DESERTED = 0.5  # s to wait for a manager that did not answer the last time
+
 log = logging.getLogger(__name__)
 
 
 class DialGate:
-    """The gate of a session's dials: the user's budget, then a token for each one."""
+    """The gate of a session's dials: the user's budget, then a token for each one.
+
+    Attributes:
+        wanted: How often a manager was asked for a token.
+        is_asking: True while a dial waits for a manager's answer.
+    """
 
     def __init__(
-        self, budget: DialBudget, codec: Codec, settings: Callable[[], Settings]
+        self,
+        budget: DialBudget,
+        codec: Codec,
+        settings: Callable[[], Settings],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Ask no manager yet.
+
+        Args:
+            budget: The dials of all feeders of this user.
+            codec: The codec that gets the token.
+            settings: Publishes `wanted`, and returns the settings in force.
+            clock: A clock in seconds.
+        """
+        self.wanted = 0
+        self.is_asking = False
         self._budget = budget
         self._codec = codec
         self._settings = settings
+        self._clock = clock
+        self._asks = self._is_deserted = False
+        self._until = 0.0  # the limit of the wait, then that of the token's use
         self._fault = ""  # of the file, logged already
+
+    def ask_for_tokens(self, asks: bool = True) -> None:
+        """Ask a manager before each dial from now on, or none any more.
+
+        The present token is fresh.
+        """
+        self._asks = asks
+        self.answered()
+
+    def answered(self) -> None:
+        """Let dials go on: a manager has answered."""
+        self.is_asking = self._is_deserted = False
+        self._until = self._clock() + FRESH
 
     def reserve(self, host: str, port: int) -> float:
         """Record a dial and return 0.0, or return the seconds until one may begin."""
+        if self._asks and self._waits_for_token():
+            return LOOK
         wait = self._budget.reserve(host, port)
         if not wait:
-            self._renew_token()
+            self._read_file()
         return wait
 
     def block(self, host: str, port: int, seconds: float) -> None:
         """Keep a wait that the venue asks for, for all feeders of this user."""
         self._budget.block(host, port, seconds)
 
-    def _renew_token(self) -> None:
+    def _waits_for_token(self) -> bool:
+        now = self._clock()
+        if now < self._until:
+            return self.is_asking
+        if self.is_asking:
+            self.is_asking = False
+            self._until = now + FRESH
+            if not self._is_deserted:
+                self._is_deserted = True
+                log.warning("no manager gave a token, so the last one holds")
+            return False
+        self.is_asking = True
+        self.wanted += 1
+        limit = self._settings().ack_timeout
+        self._until = now + (DESERTED if self._is_deserted else limit)
+        return True
+
+    def _read_file(self) -> None:
         try:
             self._codec.csrf_token = self._settings().read_token()
             self._fault = ""

@@ -16,7 +16,7 @@ from typing import Any, cast
 from shmfeed.bar import StreamKey
 from shmfeed.codecs import get_codec
 from shmfeed.codecs.identity import identity_of
-from shmfeed.control.messages import VERSION, ControlRequest
+from shmfeed.control.messages import ABSENT, VERSION, ControlRequest
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.control.server import ControlServer
 from shmfeed.errors import (
@@ -110,8 +110,8 @@ class Feeder:
         self._failure: ShmfeedError | None = None
         self._unlink = self._is_reload_due = False
         self._left_out: set[StreamKey] = set()  # the venue refuses them
-        locks = place(settings.feed).directory
-        self._budget = DialBudget(locks, settings.dials_per_minute)
+        self._budget = _budget_of(settings)
+        self._gate = DialGate(self._budget, self._codec, self._tell_wanted)
         self._requests = RequestQueue()
         try:
             self._session = self._make_session(settings, endpoints, streams)
@@ -121,8 +121,8 @@ class Feeder:
             raise
         session = self._session
         self._queue = SubscriptionQueue(self._subscriptions, session, self._check_union)
-        own_list = RUN if self._is_foreground else ""
         obeying = Obeying(self._codec, session, self._queue, self._budget, feeder_log)
+        own_list = RUN if self._is_foreground else ""
         self._reloader = Reloader(settings, obeying, own_list, source)
         self._intake = Intake(
             self._writer, settings.close_grace, self._codec.flags_closed
@@ -173,6 +173,10 @@ class Feeder:
         self._session.stop()
         self._requests.wake()
 
+    def ask_for_tokens(self) -> None:
+        """Ask a manager for a token before each dial; the next one has its token."""
+        self._gate.ask_for_tokens()
+
     def reload_soon(self) -> None:
         """Read the settings again soon; the log says what has changed.
 
@@ -198,7 +202,7 @@ class Feeder:
             endpoints,
             streams,
             wake_fd=self._requests.wake_fd,
-            budget=DialGate(self._budget, self._codec, lambda: self._settings),
+            budget=self._gate,
         )
 
     def _checked(self, streams: Iterable[tuple[str, str]]) -> Streams:
@@ -342,6 +346,7 @@ class Feeder:
             "losses": status.reconnects,
             "error_kind": status.error_kind,
             "last_error": self._last_error or None,
+            "token_wanted": self._gate.wanted,
         }
 
     # Requests of managers
@@ -359,9 +364,11 @@ class Feeder:
             elif request.op == "settings":
                 pending.finish(digests=digests(self._settings, request.nonce))
             elif request.op == "token":
-                self._reloader.take_token(request.token)
+                self._take_token(request)
                 pending.finish()
             elif request.op == "reload":
+                if request.settings != ABSENT:
+                    self._gate.ask_for_tokens(request.asks)
                 self._reloader.reload(pending)
             elif request.op == "start":
                 self._take(self._session.retry())  # published before it is answered
@@ -376,6 +383,19 @@ class Feeder:
                 )
         except ShmfeedError as error:
             pending.fail(error)
+
+    def _take_token(self, request: ControlRequest) -> None:
+        if request.asks:
+            self.ask_for_tokens()
+        is_answer = self._gate.is_asking
+        if request.token:
+            self._reloader.take_token(request.token, is_answer=is_answer)
+        self._gate.answered()
+
+    def _tell_wanted(self) -> Settings:
+        """Publish that a token is wanted, and return the settings in force."""
+        self._writer.note(self._facts(self._session.status))
+        return self._settings
 
     def _asked(self, request: ControlRequest) -> Streams:
         symbols, resolutions = request.symbols or (), request.resolutions or ()
@@ -393,6 +413,10 @@ class Feeder:
         pending.finish(stopping=is_stopping, pid=os.getpid())
         if is_stopping:
             self.stop(pending.request.unlink)
+
+
+def _budget_of(settings: Settings) -> DialBudget:
+    return DialBudget(place(settings.feed).directory, settings.dials_per_minute)
 
 
 def take_feed(

@@ -47,6 +47,8 @@ def main() -> int:
             replace=message.get("replace", False),
             feeder_log=FeederLog(settings),
         )
+        if message.get("asks_token", False):
+            feeder.ask_for_tokens()
     except ShmfeedError as error:
         _report(encode_error(LAUNCH_ID, error))
         return EXIT_FAILED

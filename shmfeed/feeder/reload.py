@@ -10,8 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-import msgspec
-
 from shmfeed.codecs import Codec
 from shmfeed.control.messages import ABSENT, VERSION, ControlRequest
 from shmfeed.errors import BadArgumentError, ShmfeedError
@@ -20,6 +18,7 @@ from shmfeed.feeder.requests import PendingRequest
 from shmfeed.feeder.subscriptions import SubscriptionQueue
 from shmfeed.settings.model import Settings, from_json
 from shmfeed.settings.schema import SETTINGS, TOKEN, TOKEN_FILE
+from shmfeed.settings.secret_files import remember_secret
 from shmfeed.wire.dial_budget import DialBudget
 from shmfeed.wire.session import Session
 
@@ -164,7 +163,7 @@ class Reloader:
         if self._log is not None:
             self._log.reopen()
         try:
-            outcome = self._compared(pending.request.settings)
+            outcome = self._compared(pending.request)
             if outcome.changes_streams:
                 self._change_streams(pending, outcome)
             else:
@@ -172,15 +171,22 @@ class Reloader:
         except ShmfeedError as error:
             _refuse(pending, error)
 
-    def take_token(self, token: str) -> None:
-        """Use another token, on connections that replace those with the old one."""
+    def take_token(self, token: str, is_answer: bool = False) -> None:
+        """Use another token, on connections that replace those with the old one.
+
+        A token that the feeder has asked for is for the next connection alone.
+        """
         new = self.settings.with_token(token)
         if new.csrf_token != self.settings.csrf_token:
-            self._put(new, needs_connections=True)
+            remember_secret(TOKEN, token)
+            self._put(new, needs_connections=not is_answer)
+            self._codec.csrf_token = token
 
-    def _compared(self, given: msgspec.Raw) -> Reload:
-        if given != ABSENT:
-            new = from_json(bytes(given))
+    def _compared(self, request: ControlRequest) -> Reload:
+        if request.settings != ABSENT:
+            new = from_json(bytes(request.settings))
+            if request.asks:  # they have no token: the feeder asks for it
+                new = new.with_token(self.settings.csrf_token)
         elif self._source is not None:
             new = self._source()
         else:

@@ -96,17 +96,16 @@ class AdoptedFeeder:
         self._asked = now
         return True
 
-    def hand_over(self, settings: Settings, state: str) -> None:
+    def hand_over(self, settings: Settings, state: str, token: str, asks: bool) -> None:
         """Give it the token; log which other settings differ.
 
         If it failed, or is not connected with another token, it tries again at once.
+        With `asks` it asks this manager for the tokens of later connections.
         """
         has_failed = state == "error"
         self.compare(settings)
-        token = settings.read_token()
-        if token and not {TOKEN, TOKEN_FILE}.isdisjoint(self.differs):
-            self._ask("token", token=token)
-            self._token = token
+        if token and (asks or not {TOKEN, TOKEN_FILE}.isdisjoint(self.differs)):
+            self.give_token(token, asks)
             self.differs = [n for n in self.differs if n not in (TOKEN, TOKEN_FILE)]
             has_failed = state != "connected"
         if has_failed:
@@ -118,6 +117,11 @@ class AdoptedFeeder:
                 self.pid,
                 ", ".join(self.differs),
             )
+
+    def give_token(self, token: str, asks: bool) -> None:
+        """Send it a token; an empty one says that there is no new one."""
+        self._ask("token", token=token, asks=asks)
+        self._token = token or self._token
 
     def compare(self, settings: Settings) -> None:
         """Compare its settings with these, now and then: it may be reloaded."""

@@ -31,6 +31,7 @@ from shmfeed.layout import State
 from shmfeed.manager.adopted import AdoptedFeeder, check_identity
 from shmfeed.manager.process import FeederProcess
 from shmfeed.manager.silence import SilenceWatch
+from shmfeed.manager.tokens import TokenSource
 from shmfeed.segment.identity import IdentityRule
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.segment.removal import remove_unheld
@@ -100,6 +101,7 @@ class FeederLifecycle:
         subscribed: True once the feeder knows these streams.
         error: The reason why there is no connection, or None.
         final: True if nothing more is tried until `reset`.
+        token_source: The function that returns the token, None without one.
     """
 
     def __init__(self, settings: Settings, manager: str, replace: bool = False) -> None:
@@ -113,6 +115,7 @@ class FeederLifecycle:
         self._subscribing = threading.Lock()  # keeps requests and `settings` in step
         self._feed: Feed | None = None
         self._child: FeederProcess | None = None
+        self.token_source: TokenSource | None = None
         self._identity = identity_of(settings)
         self._replace = replace  # for the first feeder only
         self._watch = SilenceWatch()
@@ -144,6 +147,10 @@ class FeederLifecycle:
                     self._adopted.compare(self.settings)
         elif time.monotonic() >= self._not_before:
             self._adopt_or_launch()
+        if self.token_source is not None:
+            facts = self.facts()
+            request = (facts.get("writer", 0), facts.get("token_wanted", 0))
+            self.token_source.serve(request, self._send_token)
 
     def evaluate(self) -> tuple[State, int]:
         """Return the connection's state and the number of reconnects of this feeder.
@@ -245,7 +252,9 @@ class FeederLifecycle:
         if self._child is None or _is_for_launch(changed, self.settings):
             return
         with self._subscribing:
-            answer = self.ask("reload", settings=msgspec.Raw(to_json(changed)))
+            asks = self.token_source is not None
+            text = msgspec.Raw(to_json(changed))
+            answer = self.ask("reload", settings=text, asks=asks)
             if not answer["fixed"]:
                 self.settings = changed
 
@@ -340,6 +349,13 @@ class FeederLifecycle:
 
     def _adopt_or_launch(self) -> None:
         try:
+            token = self._token()
+        except WebSocketConnectionError as error:
+            self._schedule_restart(error, had_connected=False)
+            return
+        if token is None:  # the function is at work
+            return
+        try:
             answer = self.ask("status")
             check_identity(self._where, answer, self._identity)
             if answer["state"] == "error" and not answer.get("wanted"):
@@ -347,9 +363,10 @@ class FeederLifecycle:
                 self._not_before = time.monotonic() + RETRY_SECONDS
                 return
             adopted = AdoptedFeeder(self._where, answer, self.ask)
-            adopted.hand_over(self.settings, answer["state"])
+            asks = self.token_source is not None
+            adopted.hand_over(self.settings, answer["state"], token, asks)
         except (FeedNotFoundError, ControlError):
-            self._launch()
+            self._launch(token)
         except WebSocketConnectionError:  # it is about to end
             self._not_before = time.monotonic() + RETRY_SECONDS
         else:
@@ -357,7 +374,18 @@ class FeederLifecycle:
             self._watch.reset()
             self._busy_until = 0.0
 
-    def _launch(self) -> None:
+    def _token(self) -> str | None:
+        if self.token_source is not None:
+            return self.token_source.take()
+        return self.settings.read_token()
+
+    def _send_token(self, token: str) -> None:
+        if self._adopted is not None:
+            self._adopted.give_token(token, asks=True)
+        else:
+            self.ask("token", token=token, asks=True)
+
+    def _launch(self, token: str) -> None:
         if self.settings.launch == "never":
             self._not_before = time.monotonic() + RETRY_SECONDS
             self.error = WebSocketConnectionError(
@@ -370,7 +398,10 @@ class FeederLifecycle:
             rule.keeps_bars(*open_segment(self._where)[:2])
         self._launched = time.monotonic()
         self._watch.reset()
-        self._child = FeederProcess(self.settings, self._manager, self._replace)
+        settings, asks = self.settings, self.token_source is not None
+        if asks:
+            settings = settings.with_token(token)
+        self._child = FeederProcess(settings, self._manager, self._replace, asks)
 
     def _resubscribe(self) -> None:
         """Tell an adopted feeder the streams; the next poll retries after a failure."""

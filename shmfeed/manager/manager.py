@@ -20,11 +20,13 @@ from shmfeed.errors import BadArgumentError, SegmentError, ShmfeedError
 from shmfeed.forks import ForkRegistry
 from shmfeed.layout import State
 from shmfeed.manager.supervisor import Callback, Supervisor
+from shmfeed.manager.tokens import TokenSource
 from shmfeed.segment.identity import busy_with
 from shmfeed.segment.mapping import check_layout
 from shmfeed.settings import loading
 from shmfeed.settings.arguments import SettingsArguments, TimeframeName
 from shmfeed.settings.model import Settings
+from shmfeed.settings.schema import TOKEN
 from shmfeed.status import FeedStatus, status_without_feed
 from shmfeed.text import repr_short
 from shmfeed.validation import (
@@ -47,6 +49,7 @@ class WebSocketManager:
     def __init__(self, feed: str | None = None) -> None:
         self._feed = feed if feed is None else check_feed_name(feed)
         self._settings: Settings | None = None
+        self._token_source: TokenSource | None = None
         self._callbacks: list[Callback] = []
         self._reset()
         _all.add(self)
@@ -77,7 +80,9 @@ class WebSocketManager:
         Args:
             **settings: Settings by name. A None counts as absent, but for
                 `max_reconnect_attempts`. docs/settings.md says what each means,
-                and its default.
+                and its default. `csrf_token` may be a function that returns the
+                token: it is called in this process, at each launch and before each
+                dial of the feeder. Without this process the last token holds.
 
         Settings:
             Streams: feed, symbols, resolutions, on_refused
@@ -102,8 +107,13 @@ class WebSocketManager:
 
         Thread safety: any thread may call it.
         """
+        function = settings.get(TOKEN)
+        arguments: dict[str, object] = dict(settings)
+        if callable(function):
+            arguments[TOKEN] = None
         with self._lock:
-            self._settings = self._load(settings)
+            self._settings = self._load(arguments)
+            self._token_source = TokenSource(function) if callable(function) else None
 
     def _load(self, arguments: Mapping[str, object]) -> Settings:
         if self._feed is not None:
@@ -169,6 +179,7 @@ class WebSocketManager:
                 )
             running = self._supervisor
         if running is not None:
+            running.use_token_source(self._token_source)
             self._reload(running, settings)
         with self._lock:
             before, supervisor = (
@@ -215,7 +226,13 @@ class WebSocketManager:
             now, wanted = identity_of(running.settings), identity_of(settings)
             if not now.matches(wanted):
                 raise busy_with(settings.feed, now, wanted, running.running_pid)
-        return Supervisor(settings, self._id, self._callbacks, replace=replace)
+        return Supervisor(
+            settings,
+            self._id,
+            self._callbacks,
+            replace=replace,
+            token_source=self._token_source,
+        )
 
     def _send_difference(
         self, supervisor: Supervisor, settings: Settings, timeout: float, wait: bool

@@ -43,13 +43,20 @@ _decode_line = msgspec.json.Decoder(_JsonLine).decode
 class FeederProcess:
     """A feeder that this process launched, and that may outlive this process.
 
-    `replace` lets it drop stored bars of another identity. Settings and token go over
+    `replace` lets it drop stored bars of another identity. With `asks_token` it asks
+    its manager for a token before it dials again. Settings and token go over
     its standard input, never through argv or environment. Its log lines are logged here
     by the logger `shmfeed.feeder`. Construction raises OSError if the process cannot be
     started.
     """
 
-    def __init__(self, settings: Settings, manager: str, replace: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        manager: str,
+        replace: bool = False,
+        asks_token: bool = False,
+    ) -> None:
         self._process = subprocess.Popen(  # our own module, no shell
             [sys.executable, "-P", "-m", "shmfeed.feeder.main"],
             stdin=subprocess.PIPE,
@@ -69,19 +76,20 @@ class FeederProcess:
             _thread("shmfeed-log", self._follow_log),
         ]
         _launched.add(self)
-        self._send_launch_message(settings, manager, replace)
+        self._send_launch_message(settings, manager, replace, asks_token)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def _send_launch_message(
-        self, settings: Settings, manager: str, replace: bool
+        self, settings: Settings, manager: str, replace: bool, asks_token: bool
     ) -> None:
         message = {
             "manager": manager,
             "pid": os.getpid(),
             "replace": replace,
+            "asks_token": asks_token,
             "settings": msgspec.Raw(to_json(settings)),
         }
         rest = memoryview(msgspec.json.encode(message) + b"\n")

@@ -24,6 +24,7 @@ from shmfeed.errors import (
 from shmfeed.feed import Feed
 from shmfeed.layout import State
 from shmfeed.manager.lifecycle import FeederLifecycle
+from shmfeed.manager.tokens import TokenSource
 from shmfeed.settings.model import Settings
 
 POLL_SECONDS = 0.05
@@ -93,9 +94,11 @@ class Supervisor:
         callbacks: Sequence[Callback],
         *,
         replace: bool = False,
+        token_source: TokenSource | None = None,
     ) -> None:
         self.state: State = "disconnected"
         self._lifecycle = FeederLifecycle(settings, manager, replace)
+        self._lifecycle.token_source = token_source
         self._notifier = StateNotifier(callbacks)
         self._reconnects = 0
         self._changes: list[tuple[State, State]] = []  # that are not logged yet
@@ -111,6 +114,10 @@ class Supervisor:
     def settings(self) -> Settings:
         """The settings, with the streams that are wanted now."""
         return self._lifecycle.settings
+
+    def use_token_source(self, source: TokenSource | None) -> None:
+        """Take tokens from another function from now on, or from none."""
+        self._lifecycle.token_source = source
 
     @property
     def error(self) -> ShmfeedError | None:

@@ -4,7 +4,7 @@ This file is made from the schema by tests/support/settings_arguments.py.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypedDict
 
 from shmfeed.bar import Timeframe, TimeframeAlias
@@ -27,7 +27,7 @@ class SettingsArguments(TypedDict, total=False):
     """Addresses of the venue, tried in turn; empty: the protocol's own."""
     port: Sequence[int] | int | None
     """Ports for endpoints that name none, tried in turn."""
-    csrf_token: str | None
+    csrf_token: str | Callable[[], str] | None
     """Token of the wealthai protocol."""
     csrf_token_file: str | os.PathLike[str] | None
     """File with the token, read again at each connect; none: csrf_token."""

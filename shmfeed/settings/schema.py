@@ -200,6 +200,7 @@ SETTINGS: dict[str, Setting] = {
         "text of at most 4096 printable characters, no space around it",
         check_secret,
         "token of the wealthai protocol",
+        annotation="str | Callable[[], str]",
     ),
     TOKEN_FILE: text_setting(
         _TOKEN_FILE,

@@ -67,10 +67,15 @@ def read_secret(name: str, path: str) -> str:
             f"{name} {path!r} holds more than one line of printable characters"
         ) from None
     warn_if_others_read(name, path, mode)
-    kept = _known.setdefault(path, deque(maxlen=_KEPT))
-    if text not in kept:
-        kept.append(text)
+    remember_secret(path, text)
     return text
+
+
+def remember_secret(origin: str, secret: str) -> None:
+    """Have every redaction of this process mask a secret, and the ones before it."""
+    kept = _known.setdefault(origin, deque(maxlen=_KEPT))
+    if secret not in kept:
+        kept.append(secret)
 
 
 def known_secrets() -> set[str]:

@@ -299,10 +299,10 @@ class Link:
         wait = self._dialer.reserve(url, now)
         if wait:
             self._policy.next_at = now + wait
-            if not self._has_told_budget:
+            if wait > 1 and not self._has_told_budget:
                 self._announce(wait, "the dials of this minute are used up")
             self._show()
-        self._has_told_budget = bool(wait)
+        self._has_told_budget = wait > 1
         return not wait
 
     def _step_incoming(self, channel: Channel, ready: set[int], now: float) -> None:

@@ -20,7 +20,7 @@ This file is made from the schema by tests/support/settings_arguments.py.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypedDict
 
 from shmfeed.bar import Timeframe, TimeframeAlias

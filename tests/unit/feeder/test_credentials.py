@@ -9,7 +9,7 @@ from support.waiting import until
 import shmfeed
 from shmfeed.codecs import get_codec
 from shmfeed.errors import BadArgumentError
-from shmfeed.feeder.credentials import DialGate
+from shmfeed.feeder.credentials import DESERTED, FRESH, LOOK, DialGate
 from shmfeed.settings.loading import load
 from shmfeed.settings.model import Settings
 from shmfeed.simulator import Venue
@@ -126,3 +126,53 @@ def test_a_feeder_without_its_file_does_not_start(feed_name, path) -> None:
     path.unlink()
     with pytest.raises(BadArgumentError, match=r"csrf_token_file: .* cannot be read"):
         settings(feed_name, "ws://127.0.0.1:9", csrf_token_file=str(path))
+
+
+class TestAManagerIsAsked:
+    """A dial waits for a manager's token, within limits."""
+
+    @pytest.fixture
+    def gate(self):
+        self.now, self.told = 100.0, 0
+
+        def published() -> Settings:
+            self.told += 1
+            return Settings(ack_timeout=8)
+
+        codec = get_codec("wealthai", "m", "")
+        budget = DialBudget(None, 0)
+        gate = DialGate(budget, codec, published, clock=lambda: self.now)
+        gate.ask_for_tokens()
+        return gate
+
+    def test_the_token_of_the_launch_serves_the_first_dials(self, gate) -> None:
+        assert [gate.reserve("h", 1) for _ in range(5)] == [0.0] * 5
+        assert gate.wanted == 0
+
+    def test_a_dial_waits_for_the_answer(self, gate) -> None:
+        self.now += FRESH
+        assert gate.reserve("h", 1) == LOOK
+        assert (gate.wanted, gate.is_asking, self.told) == (1, True, 1)
+        self.now += 7.9
+        assert gate.reserve("h", 1) == LOOK
+        gate.answered()
+        assert [gate.reserve("h", 1) for _ in range(5)] == [0.0] * 5
+        assert (gate.wanted, gate.is_asking) == (1, False)
+
+    def test_without_an_answer_the_last_token_holds(self, gate, caplog) -> None:
+        waits = []
+        for _ in range(3):
+            self.now += FRESH
+            begun = self.now
+            while gate.reserve("h", 1):
+                self.now += LOOK
+            waits.append(self.now - begun)
+        assert waits == pytest.approx([8, DESERTED, DESERTED], abs=2 * LOOK)
+        assert caplog.messages == ["no manager gave a token, so the last one holds"]
+        self.now += FRESH
+        gate.reserve("h", 1)
+        gate.answered()  # it is back, and waited for again
+        self.now += FRESH
+        gate.reserve("h", 1)
+        self.now += 7.9
+        assert gate.reserve("h", 1) == LOOK
