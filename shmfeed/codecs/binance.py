@@ -34,7 +34,6 @@ from shmfeed.codecs.decoding import (
     milliseconds,
     optional,
     optional_time,
-    redact_message,
     request_id_of,
     string_in,
 )
@@ -49,6 +48,7 @@ from shmfeed.codecs.interface import (
     Refused,
     Request,
 )
+from shmfeed.codecs.refusals import redact_message
 from shmfeed.errors import BadArgumentError
 from shmfeed.validation import check_symbol
 

@@ -81,7 +81,7 @@ class Refused(msgspec.Struct, gc=False):
     """The server refuses a request; `message` is its own text.
 
     `symbol` is what the server refuses of it: the symbols that a field of the message
-    names, separated by spaces; "" where none does. `decoding.named_symbols` finds the
+    names, separated by spaces; "" where none does. `refusals.named_symbols` finds the
     subscribed ones in it, and in the message's words.
     """
 

@@ -28,7 +28,6 @@ from shmfeed.codecs.decoding import (
     malformed,
     message_of,
     optional_time,
-    redact_message,
     request_id_of,
     string_in,
     value_in,
@@ -43,6 +42,7 @@ from shmfeed.codecs.interface import (
     Refused,
     Request,
 )
+from shmfeed.codecs.refusals import redact_message
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import MAX_STREAMS
 from shmfeed.validation import check_symbol

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from shmfeed.bar import StreamKey
-from shmfeed.codecs.decoding import named_symbols
 from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refused
+from shmfeed.codecs.refusals import named_symbols
 from shmfeed.core import RingWriter
 from shmfeed.errors import SegmentFullError
 from shmfeed.feeder.clock import TOLERANCE_MS, VenueClock, boot_seconds

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from shmfeed.bar import StreamKey
-from shmfeed.codecs.decoding import named_symbols
+from shmfeed.codecs.refusals import named_symbols
 from shmfeed.wire.events import Streams, StreamsRefused
 
 MAX_REQUESTS = 128  # of one search

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmfeed.codecs.decoding import named_symbols, redact_message
+from shmfeed.codecs.refusals import named_symbols, redact_message
 
 ASKED = ("BTCUSDT", "ETHUSDT", "BTC", "IS", "NOPE", "BTC-USDT", "BTC/USD")
 
