@@ -61,6 +61,7 @@ class Dialer:
         self.clock = clock
         self._budget = budget
         self._next_dial_at = 0.0
+        self._probers: dict[str, object] = {}
         self._number = 0
 
     def due_in(self, now: float) -> float:
@@ -73,6 +74,26 @@ class Dialer:
         if not wait:
             self._next_dial_at = now + STAGGER
         return wait
+
+    # An endpoint that cannot be reached is probed by one link; the others wait for it,
+    # so that an outage does not use up the budget.
+
+    def may_dial(self, url: str, link: object) -> bool:
+        """Return True if no other link probes this endpoint."""
+        return self._probers.get(url, link) is link
+
+    def opened(self, url: str) -> None:
+        """Record that an endpoint can be reached."""
+        self._probers.pop(url, None)
+
+    def failed(self, url: str, link: object) -> None:
+        """Record that a link could not open a connection to an endpoint."""
+        self._probers.setdefault(url, link)
+
+    def forget(self, link: object) -> None:
+        """Let other links probe what this one has probed."""
+        for url in [url for url, prober in self._probers.items() if prober is link]:
+            del self._probers[url]
 
     def block(self, url: str, seconds: float) -> None:
         """Keep a wait that the venue asks for, for all feeders of this user."""

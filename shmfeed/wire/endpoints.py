@@ -3,7 +3,7 @@
 An endpoint at which the venue has asked for a wait is passed over until then. No I/O.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from shmfeed.wire.client import RefusedError
 from shmfeed.wire.errors import ClosedError, ConnectionLostError
@@ -44,11 +44,11 @@ class EndpointCycle:
         """The time at which the first endpoint may be dialled again."""
         return min(self._blocked_until.values())
 
-    def next(self, now: float) -> str | None:
+    def next(self, now: float, may_dial: Callable[[str], bool]) -> str | None:
         """Return the endpoint to dial; None if this attempt has none left."""
         while self._turn < len(self._urls):
             url = self._urls[(self._first + self._turn) % len(self._urls)]
-            if self._blocked_until[url] <= now:
+            if self._blocked_until[url] <= now and may_dial(url):
                 return url
             self._turn += 1
         return None

@@ -38,6 +38,8 @@ from shmfeed.wire.silence import SilenceWatch
 
 # Seconds for which a replaced connection goes on while the new one brings no data.
 MOST_OVERLAP = 10.0
+# Seconds after which a link looks again if another link has reached the venue.
+PROBE_SECONDS = 0.1
 
 
 class Link:
@@ -180,6 +182,7 @@ class Link:
         """Close every connection; nothing follows."""
         for channel in self.channels:
             channel.close(timeout)
+        self._dialer.forget(self)
         self._serving = self._incoming = self._draining = None
 
     def step(self, ready: set[int], now: float) -> list[SessionEvent]:
@@ -271,13 +274,13 @@ class Link:
             self._events.append(lost)
 
     def _dial(self, now: float) -> None:
-        url = self._endpoints.next(now)
+        url = self._endpoints.next(now, lambda one: self._dialer.may_dial(one, self))
         if url is None:
             if self._endpoints.failures:
                 self._end_attempt(now)
-            else:  # the venue wants a wait at each
+            else:  # the venue wants a wait at each, or another link probes them
                 self._endpoints.begin()
-                self._policy.next_at = self._endpoints.next_at
+                self._policy.next_at = max(self._endpoints.next_at, now + PROBE_SECONDS)
             return
         if self._dialer.due_in(now) or not self._has_budget(url, now):
             return
@@ -315,6 +318,7 @@ class Link:
             self._fail(channel, failure, now)
             return
         if channel.is_open is not was_open:
+            self._dialer.opened(channel.url)
             self._show()
         if channel.is_acknowledged:
             self._take_over(channel)
@@ -384,6 +388,8 @@ class Link:
             self._endpoints.begin()
             self._show()
             return
+        if not channel.is_open:
+            self._dialer.failed(channel.url, self)
         self._keep_wait(channel, failure, now)
         if self._endpoints.fail(channel.label, failure):
             self._end_attempt(now)

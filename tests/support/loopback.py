@@ -25,8 +25,8 @@ def venue(handler: Callable[[ServerConnection], None], **options) -> Iterator[st
             handler(connection)
 
     options = {"compression": None, "ping_interval": None, **options}
-    scheme = "wss" if "ssl" in options else "ws"
-    with serve(handle, "127.0.0.1", 0, close_timeout=0.2, **options) as server:
+    scheme, port = "wss" if "ssl" in options else "ws", options.pop("port", 0)
+    with serve(handle, "127.0.0.1", port, close_timeout=0.2, **options) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
