@@ -58,7 +58,14 @@ class Group:
     def has_settled(self) -> bool:
         """True if a link carries the wanted streams, and no live one is changing."""
         live = [link for link in self.links if link.is_live]
-        return bool(live) and not any(link.is_changing for link in live)
+        return self.is_parked or (
+            bool(live) and not any(link.is_changing for link in live)
+        )
+
+    @property
+    def is_parked(self) -> bool:
+        """True if the venue refuses every stream of the group."""
+        return all(link.is_parked for link in self.links)
 
     @property
     def failure(self) -> str:

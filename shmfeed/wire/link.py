@@ -32,12 +32,10 @@ from shmfeed.wire.events import (
     StreamsRefused,
     Subscribed,
 )
-from shmfeed.wire.refusals import RefusalMemory, RefusalSearch
+from shmfeed.wire.refusals import PAUSE, RefusalMemory, RefusalSearch
 from shmfeed.wire.retry import ReconnectPolicy
 from shmfeed.wire.silence import SilenceWatch
 
-# Seconds for which a replaced connection goes on while the new one brings no data.
-MOST_OVERLAP = 10.0
 # Seconds after which a link looks again if another link has reached the venue.
 PROBE_SECONDS = 0.1
 
@@ -51,6 +49,8 @@ class Link:
         subscribed: The streams of the last acknowledgement.
         is_changing: True while a change of `streams` has no outcome.
         may_skip: True if a connect may do without streams that the venue refuses.
+        may_park: True if it may even do without all of them, as other links serve.
+        is_parked: True while it does.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Link:
         self.streams = self.subscribed = streams
         self.is_changing = False
         self.may_skip = may_skip
+        self.may_park = self.is_parked = False
         self._agreed = streams  # before the change in progress
         self._dialer = dialer
         self._endpoints = EndpointCycle(endpoints)
@@ -131,6 +132,11 @@ class Link:
 
         The outcome is a ChangeRefused, or a Subscribed with `ends_change`.
         """
+        if self.is_parked:
+            if streams == self.streams:
+                return
+            self.is_parked = False
+            self._policy.begin_again()
         if not self.is_changing:
             self._agreed = self.streams
         self.streams = streams
@@ -210,7 +216,7 @@ class Link:
         if self.is_changing and self._incoming is None:
             self._pass_change(channel)
         try:
-            batch = channel.step(_is_ready(channel, ready), now)
+            batch = channel.step(ready, now)
         except ConnectionLostError as failure:
             self._lose(channel, failure, now)
             return
@@ -250,18 +256,12 @@ class Link:
         if channel is None:
             return
         try:
-            self._events += channel.step(_is_ready(channel, ready), now)
+            self._events += channel.step(ready, now)
         except ConnectionLostError as failure:
             self._drop_draining(str(failure), isinstance(failure, OversizedError))
             return
-        if serving is None:
-            return
-        age = now - (serving.client.acknowledged_at or now)
-        if serving.client.has_data:
-            is_over = age > self._dialer.codec.push_interval
-        else:
-            is_over = age > MOST_OVERLAP and not channel.client.is_going_away
-        if is_over:
+        overlap = self._dialer.codec.push_interval
+        if serving is not None and channel.is_superseded(serving, overlap, now):
             self._events += channel.client.read_rest()
             self._drop_draining(channel.client.leaving)
 
@@ -313,7 +313,7 @@ class Link:
             self._pass_change(channel)
         was_open = channel.is_open
         try:
-            batch = channel.step(_is_ready(channel, ready), now)
+            batch = channel.step(ready, now)
         except ConnectionLostError as failure:
             self._fail(channel, failure, now)
             return
@@ -335,7 +335,7 @@ class Link:
         old, self._draining = self._serving, self._serving
         self._serving, self._incoming = channel, None
         self._endpoints.begin(channel.url)
-        self._is_planned = False
+        self._is_planned = self.is_parked = False
         self._left_out = frozenset()
         is_reconnect, self._was_connected = self._was_connected, True
         self._policy.acknowledged()
@@ -393,10 +393,21 @@ class Link:
         self._keep_wait(channel, failure, now)
         if self._endpoints.fail(channel.label, failure):
             self._end_attempt(now)
+            self._park(channel, now)
         elif not self.status.error_kind and self._serving is None:
             # A pass can take long, so show what is known of it.
             kind, text = last_error(self._endpoints.failures, 0)
             self._show(error_kind=kind, last_error=text)
+
+    def _park(self, channel: Channel, now: float) -> None:
+        """Do without a connection for a while, if the venue refuses every stream."""
+        search = channel.client.search
+        if search is None or not self.may_park or self._serving is not None:
+            return
+        if not set(self.streams) - search.left_out.keys():
+            self.is_parked = True
+            self._policy.next_at = now + PAUSE
+            self._events += search.refused()
 
     def _end_attempt(self, now: float) -> None:
         failures = self._endpoints.begin()
@@ -486,7 +497,3 @@ class Link:
     def _take_events(self) -> list[SessionEvent]:
         events, self._events = self._events, []
         return events
-
-
-def _is_ready(channel: Channel, ready: set[int]) -> bool:
-    return channel.fileno() in ready or channel.is_ready

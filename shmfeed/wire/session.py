@@ -212,8 +212,10 @@ class Session:
 
     def _step(self) -> None:
         now = self._clock()
+        has_others = len(self._groups) > 1
         for group in self._groups:
             for link in group.links:
+                link.may_park = has_others
                 events = link.step(self._ready, now)
                 if link.status is not self._shown.get(link):
                     self._refresh()
@@ -328,8 +330,12 @@ class Session:
             self._shown[link] = new
             if new.last_error != (old.last_error if old else ""):
                 self._last_error = new.last_error
-        statuses = [group.status for group in self._groups if not group.is_joining]
-        worst = max(statuses, key=rank)
+        present = [group for group in self._groups if not group.is_joining]
+        served = [group.status for group in present if not group.is_parked]
+        if served:
+            worst = max(served, key=rank)
+        else:  # the venue refuses every stream of the feed
+            worst = present[0].status._replace(state="error")
         reconnects = sum(link.status.reconnects for link in self._links())
         self._show(worst._replace(reconnects=reconnects, last_error=self._last_error))
 

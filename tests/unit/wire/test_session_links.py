@@ -360,6 +360,29 @@ def test_a_left_out_symbol_is_asked_for_again_at_the_next_connect(play):
         played.close()
 
 
+def test_a_connection_whose_symbols_are_all_refused_is_left_out(play):
+    server = HouseServer()
+    server.refuse = {"SYM2", "SYM3"}
+    with venue(server) as url:
+        played = play(url, streams=SIX, max_streams_per_connection=2)
+        assert played.until(lambda: played.status.state == "connected")
+        left_out = {key for event in refused(played) for key in event.streams}
+        assert left_out == set(SIX[2:4])
+        played.session.change(SIX[:2])
+        assert played.until(lambda: not played.session.is_changing)
+        assert not played.all(ChangeRefused)
+        played.close()
+
+
+def test_control_a_venue_that_refuses_every_symbol_is_an_error(play):
+    server = HouseServer()
+    server.refuse = set(dict(SIX))
+    with venue(server) as url:
+        played = play(url, streams=SIX, max_streams_per_connection=2)
+        assert "unknown symbol" in played.until_state("error").last_error
+        played.close()
+
+
 def test_a_venue_that_hangs_up_at_a_refusal_serves_the_rest(play):
     server = HouseServer(hangs_up=True)
     server.refuse = {"SYM2", "SYM4"}
