@@ -30,6 +30,10 @@ _SPAN = re.compile(
     r"(ms|millisec|s|m|h|d)(?:ec|econd|in|inute|our|r|ay|ond)?s?\b",
     re.IGNORECASE,
 )
+_FIELD = re.compile(  # of JSON, in seconds
+    r"retry[_-]?after[\"' ]{0,3}[:=][\"' ]{0,3}([0-9]{1,6}(?:\.[0-9]{1,6})?)(?![0-9.])",
+    re.IGNORECASE,
+)
 _UNITS = {"ms": 0.001, "millisec": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400}
 
 
@@ -60,6 +64,8 @@ def wait_of_words(words: str, now: int | None = None) -> float:
         return _bounded((moment - now) / 1000 if moment else 0.0)
     if span := _SPAN.search(words):
         return _bounded(float(span[1]) * _UNITS[span[2].lower()])
+    if field := _FIELD.search(words):
+        return _bounded(float(field[1]))
     return 0.0
 
 
