@@ -1,4 +1,4 @@
-"""Reports of other systems' users about venues, played through a manager and a feeder.
+"""Reports of other systems' users about venues, played through a feeder.
 
 Each test has a small server that does what a public report tells of a venue. The feed
 must have every bar that the server sent, or say what is wrong.
@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 
 import pytest
-from support.feeding import managing
+from support.feeding import feeder, managing
 from support.loopback import acknowledge, venue
 from support.waiting import until
 from websockets.sync.server import ServerConnection
 
 import shmfeed
 from shmfeed.errors import WebSocketSubscriptionError
-from shmfeed.manager import WebSocketManager
 
 NOW = time.time_ns() // 1_000_000
 MINUTE = 60_000
@@ -73,7 +72,7 @@ class Script:
     def __call__(self, connection: ServerConnection) -> None:
         self.paths.append(connection.request.path)
         if self.binance:
-            self._answer(connection, 0.3)
+            self._answer(connection, 0.05)
         else:
             self.heard.append(json.dumps(acknowledge(connection)))
         for message in self.messages:
@@ -95,13 +94,12 @@ class Script:
 
 @contextmanager
 def played(feed_name: str, script: Callable[[ServerConnection], None], path="", **more):
-    """Yield a manager, and the feed of its feeder, which talks to this server."""
+    """Yield the feed of a feeder that is connected to a server of this script."""
     with venue(script) as url:
         endpoint = url.removesuffix("/market_data") + path
-        with managing(feed_name, endpoint, **more) as manager:
-            manager.start(timeout=20)
-            with shmfeed.attach(feed_name) as feed:
-                yield manager, feed
+        with feeder(feed_name, endpoint, **more), shmfeed.attach(feed_name) as feed:
+            until(lambda: feed.status()["state"] == "connected")
+            yield feed
 
 
 def rows(feed: shmfeed.Feed, symbol: str = "BTCUSDT", timeframe: str = "1m"):
@@ -128,9 +126,9 @@ class TestOptionalFields:
     def test_no_unreadable_extra_costs_a_bar(self, feed_name):
         opened = [minute(number) for number in range(-6, 0)]
         sent = [house_bar(at, **odd) for at, odd in zip(opened, self.ODD, strict=True)]
-        with played(feed_name, Script(sent)) as (manager, feed):
+        with played(feed_name, Script(sent)) as feed:
             has_rows(feed, opened)
-            assert manager.get_status()["malformed"] == 0
+            assert feed.status()["malformed"] == 0
 
     def test_nor_on_binance(self, feed_name):
         opened = [minute(number) for number in range(-4, 0)]
@@ -140,20 +138,20 @@ class TestOptionalFields:
             for at, more in zip(opened, odd, strict=True)
         ]
         sent[-1] = sent[-1].replace('"E": ', '"E": null, "z": ')
-        with played(feed_name, Script(sent, binance=True), **SPOT) as (manager, feed):
+        with played(feed_name, Script(sent, binance=True), **SPOT) as feed:
             has_rows(feed, opened)
-            assert manager.get_status()["malformed"] == 0
+            assert feed.status()["malformed"] == 0
 
     def test_control_an_unreadable_price_does(self, feed_name):
         sent = [house_bar(minute(-2), close=""), house_bar(minute(-1))]
-        with played(feed_name, Script(sent)) as (manager, feed):
+        with played(feed_name, Script(sent)) as feed:
             has_rows(feed, [minute(-1)])
-            assert manager.get_status()["malformed"] == 1
+            assert feed.status()["malformed"] == 1
 
 
-def health_of(manager: WebSocketManager, symbol: str) -> tuple[str, str]:
+def health_of(feed: shmfeed.Feed, symbol: str) -> tuple[str, str]:
     """Return a stream's health, and why."""
-    streams = manager.get_status()["streams"]
+    streams = feed.status()["streams"]
     (one,) = (stream for stream in streams if stream["symbol"] == symbol)
     return one["health"], one["why"]
 
@@ -175,10 +173,10 @@ class TestHeartbeats:
 
     def test_each_spelling_is_answered(self, feed_name):
         script = Script([*PINGS, b"ping", house_bar(minute(-1))])
-        with played(feed_name, script) as (manager, feed):
+        with played(feed_name, script) as feed:
             has_rows(feed, [minute(-1)])
             until(lambda: script.heard[1:] == [*PINGS.values(), "pong"])
-            status = manager.get_status()
+            status = feed.status()
             assert (status["malformed"], status["reconnects"]) == (0, 0)
 
 
@@ -190,7 +188,7 @@ class TestEndpoints:
     )
     def test_names_of_streams_are_no_part_of_the_address(self, feed_name, path):
         script = Script([kline("BTCUSDT", "1m", minute(-1), MINUTE)], binance=True)
-        with played(feed_name, script, path, **SPOT) as (_, feed):
+        with played(feed_name, script, path, **SPOT) as feed:
             has_rows(feed, [minute(-1)])
         (asked,) = script.paths
         assert asked in ("/ws", "/stream?streams=btcusdt@kline_1m")
@@ -205,9 +203,9 @@ class TestEndpoints:
                 message["data"]["k"][key] *= 1000
             sent.append(json.dumps(message))
         script = Script(sent, binance=True)
-        with played(feed_name, script, f"?{MICROSECOND}", **SPOT) as (manager, feed):
+        with played(feed_name, script, f"?{MICROSECOND}", **SPOT) as feed:
             has_rows(feed, opened)
-            assert manager.get_status()["malformed"] == 0
+            assert feed.status()["malformed"] == 0
         assert script.paths == [f"/stream?{MICROSECOND}&streams=btcusdt@kline_1m"]
 
 
@@ -216,9 +214,9 @@ class TestSymbols:
 
     def test_a_symbol_in_another_case_is_the_same(self, feed_name):
         script = Script([house_bar(minute(-1), symbol="BTCUSDT")])
-        with played(feed_name, script, symbols=["btcusdt"]) as (manager, feed):
+        with played(feed_name, script, symbols=["btcusdt"]) as feed:
             has_rows(feed, [minute(-1)], "btcusdt")
-            assert manager.get_status()["unsubscribed"] == 0
+            assert feed.status()["unsubscribed"] == 0
 
 
 class TestDropped:
@@ -226,18 +224,18 @@ class TestDropped:
 
     def test_a_stream_whose_bars_are_all_dropped_says_so(self, feed_name):
         sent = [house_bar(minute(number) + 1) for number in range(-5, -1)]
-        with played(feed_name, Script(sent)) as (manager, _):
-            until(lambda: health_of(manager, "BTCUSDT")[0] == "stale")
-            (stream,) = manager.get_status()["streams"]
+        with played(feed_name, Script(sent)) as feed:
+            until(lambda: health_of(feed, "BTCUSDT")[0] == "stale")
+            (stream,) = feed.status()["streams"]
             assert (stream["messages"], stream["dropped"]) == (4, 4)
             assert stream["why"]
 
     def test_control_one_that_is_taken_is_enough(self, feed_name):
         sent = [house_bar(minute(-3) + 1), house_bar(minute(-1))]
-        with played(feed_name, Script(sent)) as (manager, feed):
+        with played(feed_name, Script(sent)) as feed:
             has_rows(feed, [minute(-1)])
-            until(lambda: manager.get_status()["streams"][0]["messages"] == 2)
-            assert health_of(manager, "BTCUSDT")[0] in ("live", "quiet")
+            until(lambda: feed.status()["streams"][0]["messages"] == 2)
+            assert health_of(feed, "BTCUSDT")[0] in ("live", "quiet")
 
 
 class TestErrors:
@@ -246,11 +244,11 @@ class TestErrors:
     def test_a_late_error_is_the_last_error(self, feed_name):
         late = {"type": "ERROR", "reason": "BTCUSDT is delisted", "code": 60018}
         script = Script([house_bar(minute(-1)), json.dumps(late)])
-        with played(feed_name, script) as (manager, feed):
+        with played(feed_name, script) as feed:
             has_rows(feed, [minute(-1)])
             words = "BTCUSDT is delisted (code 60018)"
-            until(lambda: words in (manager.get_status()["last_error"] or ""))
-            assert manager.get_status()["reconnects"] == 0
+            until(lambda: words in (feed.status()["last_error"] or ""))
+            assert feed.status()["reconnects"] == 0
 
     @pytest.mark.parametrize(
         "words", [{"message": "unknown symbol nope"}, {"code": 7, "symbols": ["NOPE"]}]
@@ -266,11 +264,11 @@ class TestErrors:
                 connection.send(house_bar(minute(-1)))
 
         wanted = {"symbols": ["BTCUSDT", "NOPE"]}
-        with played(feed_name, serve, **wanted) as (manager, feed):
+        with played(feed_name, serve, **wanted) as feed:
             has_rows(feed, [minute(-1)])
-            until(lambda: health_of(manager, "NOPE")[0] == "stale")
-            assert "left out" in health_of(manager, "NOPE")[1]
-            assert health_of(manager, "BTCUSDT")[0] in ("live", "quiet")
+            until(lambda: health_of(feed, "NOPE")[0] == "stale")
+            assert "left out" in health_of(feed, "NOPE")[1]
+            assert health_of(feed, "BTCUSDT")[0] in ("live", "quiet")
 
     def test_a_refusal_keeps_its_words_under_any_key(self, feed_name):
         def refuse(connection: ServerConnection) -> None:
@@ -280,12 +278,11 @@ class TestErrors:
                 pass
 
         with (
-            pytest.raises(
-                WebSocketSubscriptionError, match=r"no such market \(code 7\)"
-            ),
-            played(feed_name, refuse, max_reconnect_attempts=1),
+            venue(refuse) as url,
+            managing(feed_name, url, max_reconnect_attempts=1) as manager,
+            pytest.raises(WebSocketSubscriptionError, match=r"market \(code 7\)"),
         ):
-            pass
+            manager.start(timeout=20)
 
 
 class TestTimes:
@@ -297,9 +294,9 @@ class TestTimes:
         opened = [first + number * 3 * DAY for number in range(3)]
         sent = [kline("BTCUSDT", "3d", at, 3 * DAY) for at in opened]
         script = Script(sent, binance=True)
-        with played(feed_name, script, resolutions=["3d"], **SPOT) as (manager, feed):
+        with played(feed_name, script, resolutions=["3d"], **SPOT) as feed:
             has_rows(feed, opened, "BTCUSDT", "3d")
-            status = manager.get_status()
+            status = feed.status()
             assert (status["malformed"], status["gaps"]) == (0, 0)
 
     @pytest.mark.parametrize("ahead", [10 * MINUTE, 365 * DAY, 40 * 365 * DAY])
@@ -310,9 +307,9 @@ class TestTimes:
         future["data"]["E"] = minute(-2) + MINUTE
         sent.insert(2, json.dumps(future))
         script = Script(sent, binance=True)
-        with played(feed_name, script, **SPOT) as (manager, feed):
+        with played(feed_name, script, **SPOT) as feed:
             has_rows(feed, opened)
-            assert manager.get_status()["malformed"] == 1
+            assert feed.status()["malformed"] == 1
 
     @pytest.mark.parametrize("days", [1, 40 * 365])
     def test_rows_of_the_future_are_cut_off_by_the_next_feeder(self, feed_name, days):
@@ -323,5 +320,5 @@ class TestTimes:
                 ring.append(at, *prices)
         sent = [kline("BTCUSDT", "1m", minute(n), MINUTE) for n in (-2, -1)]
         script = Script(sent, binance=True)
-        with played(feed_name, script, **SPOT) as (_, feed):
+        with played(feed_name, script, **SPOT) as feed:
             has_rows(feed, [minute(number) for number in range(-4, 0)])
