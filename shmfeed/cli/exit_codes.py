@@ -10,8 +10,9 @@ _EARLY = "Ctrl-C before it started"
 # The codes of each command, besides those of COMMON.
 MEANINGS: dict[str, dict[int, str]] = {
     "run": {
-        0: "a signal stopped the feeder",
-        FAILED: "the feeder failed: another feeder holds the feed, no space, ..",
+        0: "a signal stopped the feeder; --check: each stream has a bar",
+        FAILED: "the feeder failed: another feeder holds the feed, no space, ..;"
+        " --check: a stream has no bar",
         USAGE: f"a setting or {_REFUSED}",
         GAVE_UP: "with give_up: max_reconnect_attempts attempts in a row failed",
         LOST: "the feed was removed or replaced while it ran",

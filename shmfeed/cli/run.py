@@ -3,7 +3,9 @@
 import argparse
 import os
 
-from shmfeed.cli.output import print_notice
+from shmfeed.bar import StreamKey
+from shmfeed.cli.exit_codes import FAILED
+from shmfeed.cli.output import format_time, print_notice, print_output
 from shmfeed.cli.setting_options import add_setting_options
 from shmfeed.codecs import get_codec
 from shmfeed.errors import BadArgumentError
@@ -11,10 +13,11 @@ from shmfeed.feeder.feeder import Feeder
 from shmfeed.feeder.logs import FeederLog
 from shmfeed.feeder.main import handle_signals
 from shmfeed.feeder.main import run as run_feeder
+from shmfeed.feeder.venue_check import VenueCheck, check_venue
 from shmfeed.settings import loading
 from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
-from shmfeed.text import counted
+from shmfeed.text import counted, printable
 
 _DESCRIPTION = """\
 Run the feeder of one feed: connect to a venue, subscribe, and write the bars into
@@ -32,13 +35,15 @@ examples:
   shmfeed run --endpoint ws://127.0.0.1:18000 --symbols BTCUSDT --resolutions 1s,1m
   shmfeed run --protocol binance --market-type spot --symbols BTCUSDT --resolutions 1m
   shmfeed run --config feed.yaml --feed spot
+  shmfeed run --config feed.yaml --check
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.usage = (
-        "shmfeed run [--config FILE] [--unlink] [--replace] [--SETTING VALUE ..]"
+        "shmfeed run [--config FILE] [--check] [--unlink] [--replace]"
+        " [--SETTING VALUE ..]"
     )
     parser.add_argument(
         "--unlink", action="store_true", help="remove the segment when the feeder stops"
@@ -47,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--replace",
         action="store_true",
         help="drop stored bars of another identity (protocol, market, venue)",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="dial, subscribe, wait for a bar of each stream, print what was found, and"
+        " write nothing",
     )
     add_setting_options(parser)
 
@@ -58,6 +69,10 @@ def run(args: argparse.Namespace) -> int:
         raise BadArgumentError(
             "no streams to subscribe; give --symbols and --resolutions"
         )
+    if args.check:
+        found = check_venue(settings)
+        print_output(format_check(found))
+        return 0 if found.is_good else FAILED
     feeder = Feeder(
         settings,
         replace=args.replace,
@@ -67,6 +82,38 @@ def run(args: argparse.Namespace) -> int:
     handle_signals(feeder, args.unlink)
     print_notice(_startup_line(settings))
     return run_feeder(feeder)
+
+
+def format_check(found: VenueCheck) -> str:
+    """Return what `--check` found: a line each for venue, clock, streams and errors."""
+    lines = [f"endpoint: {endpoint}" for endpoint in dict.fromkeys(found.endpoints)]
+    if found.connected_after is None:
+        lines.append("connection: none")
+    else:
+        lines.append(f"connection: subscribed after {found.connected_after:.1f} s")
+    lines.append(f"clock: {_clock_words(found.offset)}")
+    lines += [_stream_line(found, key) for key in found.streams]
+    lines += [f"error: {error}" for error in found.errors]
+    without = len(found.streams) - len(found.bars)
+    streams = counted(len(found.streams), "stream")
+    lines.append(f"FAILED: {without} of {streams} without a bar" if without else "ok")
+    return "\n".join(map(printable, lines))
+
+
+def _clock_words(offset: float | None) -> str:
+    if offset is None:
+        return "the venue does not say its time"
+    side = "ahead of" if offset >= 0 else "behind"
+    return f"the venue's is {abs(offset):.1f} s {side} this host's"
+
+
+def _stream_line(found: VenueCheck, key: StreamKey) -> str:
+    name = " ".join(key)
+    if key not in found.bars:
+        return f"{name}: no bar; {found.missing.get(key, 'none came')}"
+    bar, after = found.bars[key]
+    opened = format_time(bar.open_time)
+    return f"{name}: bar of {opened}, close {bar.close:g}, after {after:.1f} s"
 
 
 def _startup_line(settings: Settings) -> str:
