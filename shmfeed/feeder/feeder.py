@@ -65,6 +65,7 @@ from shmfeed.writer import FeedWriter, create
 
 log = logging.getLogger(__name__)
 
+STALL_SECONDS = 1.0  # between two turns of the main loop: it was stopped, or starved
 RUN = "run"  # the manager's name of a feeder that runs in the foreground
 RELOAD = ControlRequest(v=VERSION, id=0, op="reload")  # as a signal asks for it
 
@@ -226,7 +227,10 @@ class Feeder:
     def _loop(self) -> None:
         try:
             with closing(self._session.batches()) as batches:  # type: ignore[type-var] # a generator
+                turned = boot_seconds()
                 for batch in batches:
+                    if boot_seconds() - turned > STALL_SECONDS:
+                        self._intake.stalled()
                     self._take(batch)
                     self._intake.tick()
                     if self._intake.last_error != self._data_error:
@@ -238,6 +242,7 @@ class Feeder:
                     if self._is_reload_due:
                         self._is_reload_due = False
                         self._reloader.reload(PendingRequest(RELOAD))
+                    turned = boot_seconds()
         finally:
             self._queue.end()
             self._requests.end()

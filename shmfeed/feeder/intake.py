@@ -150,6 +150,15 @@ class Intake:
         self._clock.set_time(time_ms, now - (time.monotonic() - read_at))
         self._judge_again(now)
 
+    def stalled(self) -> None:
+        """Let the unread messages be taken before the clock closes bars again.
+
+        Call it when the feeder stood still for longer than any turn of its loop takes.
+        """
+        now = boot_seconds()
+        for stream in self._streams.values():
+            stream.ledger.stalled(now)
+
     def silence(self, key: StreamKey) -> float | None:
         """Return the seconds since the last message about a stream, or its return.
 

@@ -16,7 +16,8 @@ bar depends on the venue:
   message arrives later than that on arrival. If a message with other values comes for a
   bar that the clock has closed, the clock is ahead of the venue's. From then on the
   clock closes a bar only after `close_grace` without a message about the stream, and no
-  bar on arrival. The first bar that is closed under this stricter rule lifts it.
+  bar on arrival. The first bar that is closed under this stricter rule lifts it. The
+  rule also applies after the feeder stood still, when late messages lie unread.
 
 Each message is judged by its own flag, except that all newer bars are held while any
 bar is held. A row is final: later messages about it are counted and change nothing.
@@ -210,6 +211,16 @@ class Ledger:
         self._unseen = True
         for held in self._held.values():
             held.unseen = True
+
+    def stalled(self, now: float) -> None:
+        """Trust the clock less: messages lie unread since the feeder stood still.
+
+        They are about bars that the clock would close at once, before the later
+        messages about the same bars are read.
+        """
+        if not self._flagged:
+            self._ahead = True
+            self._message_at = now
 
     def end_of(self, opened: int) -> int:
         """Return the end of a bar that opens at `opened`, 0 if it is off the grid."""

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from support.feeding import STREAM, feeder, is_running, managing, push
 from support.waiting import until
 
 import shmfeed
-from shmfeed.simulator import Venue
+from shmfeed.simulator import Venue, verify
 
 
 @pytest.fixture
@@ -200,3 +201,22 @@ def test_a_feeder_that_dies_in_another_container_is_replaced(
         until(lambda: feed.heartbeat().epoch == 2, timeout=20)
         until(lambda: ask(second)[0], timeout=20)
     ask(second, "stop")
+
+
+def test_a_feeder_that_was_stopped_reads_before_its_clock_closes(feed_name):
+    """The venue flags no bar, so the clock does; the bars of the stop lie unread."""
+    with Venue(speed=1, seed=5, closed_flag=False, update_interval=0.05) as venue:
+        quick = {"resolutions": ["1s"], "close_grace": 0.3}
+        with managing(feed_name, venue, **quick) as manager:
+            manager.start(timeout=20)
+            with shmfeed.attach(feed_name) as feed:
+                ring = feed.ring("BTCUSDT", "1s")
+                count = ring.wait(1, timeout=10)
+                pid = pid_of(manager)
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(2.5)  # two bars end
+                os.kill(pid, signal.SIGCONT)
+                assert ring.wait(count + 4, timeout=10) > count + 4
+                rows = ring.snapshot(20)
+                assert verify(5, "BTCUSDT", "1s", rows) == 0
+                assert feed.status()["gaps"] == 0

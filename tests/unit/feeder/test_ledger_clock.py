@@ -246,3 +246,36 @@ def test_a_flagged_bar_that_an_unflagged_one_closes_is_unconfirmed():
     stream = Stream()
     stream.say(0, UPDATE)
     assert stream.say(1, PLAIN)[0] == ("row", 0, 10.0, GIVEN_UP)
+
+
+@pytest.mark.parametrize("has_stalled", [True, False])
+def test_unread_messages_are_taken_before_the_clock_closes(has_stalled):
+    """The feeder stood still: three updates of a bar that has ended lie unread."""
+    stream = Stream()
+    stream.say(0, PLAIN, 1.0)
+    if has_stalled:
+        stream.ledger.stalled(90.0)
+    read = [stream.say(0, PLAIN, 2.0, now=90.0, venue=due(0))]
+    read += [stream.say(0, PLAIN, 3.0, now=90.0, venue=due(0))]
+    read += [stream.tick(now=90.1, venue=due(0)), stream.say(1, PLAIN, now=90.1)]
+    rows = [write for writes in read for write in writes if write[0] == "row"]
+    if has_stalled:
+        assert rows == [("row", 0, 3.0, CLOSED_BY_NEXT)]
+    else:  # control: the first of them closes the bar
+        assert rows == [("row", 0, 2.0, CLOSED_BY_CLOCK)]
+
+
+def test_a_bar_without_a_next_one_is_closed_by_the_clock_after_a_stall_too():
+    stream = Stream()
+    stream.say(0, PLAIN, 1.0)
+    stream.ledger.stalled(90.0)
+    assert stream.tick(now=91.9, venue=due(0)) == []
+    assert stream.tick(now=92.1, venue=due(0)) == [("row", 0, 1.0, CLOSED_BY_CLOCK)]
+    assert stream.say(1, PLAIN, venue=due(1)) == [("row", 1, 10.0, CLOSED_BY_CLOCK)]
+
+
+def test_a_stall_changes_nothing_where_the_venue_flags():
+    stream = Stream()
+    stream.say(0, UPDATE, 1.0)
+    stream.ledger.stalled(90.0)
+    assert stream.say(0, FINAL, 2.0, now=90.0) == [("row", 0, 2.0, CLOSED_BY_VENUE)]
