@@ -135,6 +135,35 @@ def test_a_feeder_that_gives_up_is_exit_3(command, venue, settings, feed_name) -
     assert "connection refused" in end_of_it
 
 
+def test_a_feeder_of_another_identity_is_refused_or_replaces_the_bars(
+    command, venue, settings, feed_name
+) -> None:
+    run = "run", "--config", settings, "--resolutions", "1m"
+    here, other = ("wealthai/binance-testnet/" + one for one in ("127.0.0.1", "b.com"))
+    first = command(*run)
+    await_line(first, "connected to")
+    with shmfeed.attach(feed_name) as feed:
+        assert feed.ring("BTCUSDT", "1m").wait(4, timeout=10) == 5
+        for more in ([], ["--replace"]):  # which ends no feeder
+            second = command(*run, "--venue", "b.com", *more)
+            errors = second.communicate(timeout=20)[1]
+            assert second.returncode == 1
+            assert f"process {first.pid} with {here}, and these settings are" in errors
+            assert other in errors
+        assert end(first, signal.SIGTERM)[0] == 0
+        third = command(*run, "--venue", "b.com")
+        errors = third.communicate(timeout=20)[1]
+        assert third.returncode == 2
+        assert f"holds bars of {here}, and these settings are of {other}" in errors
+        assert "--replace" in errors
+        assert len(feed.ring("BTCUSDT", "1m").view(9)) == 5
+        last = command(*run, "--venue", "b.com", "--replace", "--unlink")
+        await_line(last, "connected to")
+        assert feed.status()["identity"] == other
+        assert feed.ring("BTCUSDT", "1m").wait(4, timeout=10) == 5  # the new ones
+        assert end(last, signal.SIGTERM)[0] == 0
+
+
 def test_a_second_feeder_names_the_holder_of_the_feed(
     command, settings, feed_name
 ) -> None:

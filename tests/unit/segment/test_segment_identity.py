@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 from conftest import Child
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support.layouts import old_feed
 
 import shmfeed
@@ -57,6 +59,14 @@ def test_bars_of_another_identity_are_refused_and_stay(feed_name: str) -> None:
     assert place(feed_name).segment.read_bytes() == before
     with write(feed_name, A):  # no lock is held
         assert closes(feed_name) == 3
+
+
+def test_without_the_rule_two_identities_are_mixed(feed_name: str) -> None:
+    """Control: the tests of the rule can see it."""
+    leave_bars(feed_name, A)
+    with create(feed_name, 10, 16, 4) as writer:  # of B, and it does not say so
+        writer.add_stream(*STREAM).append(HOUR * 3, 9, 9, 9, 9, 9)
+        assert closes(feed_name) == 4
 
 
 @pytest.mark.parametrize("history", [10, 20])  # the same geometry, and another
@@ -226,3 +236,42 @@ def test_of_two_first_writers_one_wins_and_the_other_names_both(
     assert stored_identity(place(feed_name)) == winner
     for worker in workers.values():
         worker.communicate("end\n")
+
+
+CODES = {None: 0.0, A: 1.0, ALSO_A: 1.0, B: 2.0}
+starts = st.tuples(
+    st.sampled_from([*CODES]),
+    st.booleans(),  # replace
+    st.sampled_from([10, 20]),  # history: another geometry recreates the segment
+    st.integers(0, 2),  # bars
+)
+
+
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
+@given(st.lists(starts, max_size=8))
+def test_no_order_of_starts_mixes_two_identities(feed_name: str, plan: list) -> None:
+    stored, rows, number = None, 0, 0
+    for identity, replace, history, count in plan:
+        differs = bool(stored and identity and not stored.matches(identity))
+        more = {"streams": [STREAM], "identity": identity, "replace": replace}
+        if differs and rows and not replace:
+            with pytest.raises(BadArgumentError, match="holds bars of"):
+                create(feed_name, history, 16, 4, **more)
+            continue
+        rows = 0 if differs else min(rows, history)
+        stored = identity or stored
+        with create(feed_name, history, 16, 4, **more) as writer:
+            ring = writer.add_stream(*STREAM)
+            for _ in range(count):
+                number, rows = number + 1, min(rows + 1, history)
+                ring.append(HOUR * number, *[CODES[identity]] * 5)
+            with shmfeed.attach(feed_name) as feed:
+                found = feed.ring(*STREAM).view(history)["close"].tolist()
+                assert len(found) == rows
+                assert set(found) <= {CODES[None], CODES[stored]}
+                assert feed.status()["identity"] == (str(stored) if stored else None)
+    create(feed_name, 10, 16, 4).close(unlink=True)
