@@ -11,6 +11,7 @@ import shmfeed
 from shmfeed import BadArgumentError, FeedBusyError, WebSocketConnectionError
 from shmfeed.codecs.identity import identity_of
 from shmfeed.manager import adopted
+from shmfeed.segment.mapping import place
 from shmfeed.simulator import Venue
 from shmfeed.writer import create
 
@@ -178,6 +179,21 @@ def test_a_new_token_reaches_an_adopted_feeder(feed_name, caplog):
                 manager.start(timeout=20)
                 assert manager.get_status()["differs"] == []
     assert not any(token in caplog.text for token in TOKENS)
+
+
+def test_a_connected_feeder_takes_the_token_to_a_new_connection(feed_name, venue):
+    with feeder(feed_name, venue, csrf_token=TOKENS[0]):
+        venue.wait_subscribed()
+        with shmfeed.attach(feed_name) as feed:
+            until(lambda: feed.connection()["state"] == "connected")
+            with managing(feed_name, venue, csrf_token=TOKENS[1]) as manager:
+                manager.start(timeout=20)
+                until(lambda: venue.subscriptions[-1]["csrf_token"] == TOKENS[1])
+                until(lambda: venue.connections == 1)
+                assert feed.status()["reconnects"] == 0  # a planned change is none
+                assert manager.is_connected()
+            segment = place(feed_name).segment.read_bytes()
+    assert not any(token.encode() in segment for token in TOKENS)
 
 
 def test_a_feeder_shows_no_setting(feed_name, venue):
