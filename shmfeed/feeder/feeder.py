@@ -99,12 +99,7 @@ class Feeder:
         )
         self._identity = identity_of(settings)
         endpoints = self._codec.endpoints(settings.endpoint, settings.port)
-        streams = self._checked(settings.streams)
-        if not streams:
-            raise BadArgumentError(
-                f"no streams to subscribe: symbols are {list(settings.symbols)},"
-                f" resolutions {list(settings.resolutions)}; give both"
-            )
+        streams = self._first_streams(settings)
         self._subscriptions = Subscriptions()
         self._subscriptions.put(manager, pid or os.getpid(), streams)
         self._is_foreground = manager == RUN
@@ -206,6 +201,15 @@ class Feeder:
             wake_fd=self._requests.wake_fd,
             budget=self._gate,
         )
+
+    def _first_streams(self, settings: Settings) -> Streams:
+        streams = self._checked(settings.streams)
+        if not streams:
+            raise BadArgumentError(
+                f"no streams to subscribe: symbols are {list(settings.symbols)},"
+                f" resolutions {list(settings.resolutions)}; give both"
+            )
+        return streams
 
     def _checked(self, streams: Iterable[tuple[str, str]]) -> Streams:
         return tuple(dict.fromkeys(self._codec.stream_key(*key) for key in streams))
