@@ -311,6 +311,15 @@ class TestTimes:
             has_rows(feed, opened)
             assert feed.status()["malformed"] == 1
 
+    @pytest.mark.parametrize("ahead", [10, 40 * 525_600])
+    def test_the_date_of_the_handshake_is_a_clock_too(self, feed_name, ahead):
+        opened = [minute(-3), minute(-2), minute(-1)]
+        sent = [house_bar(at) for at in opened]
+        sent.insert(2, house_bar(minute(ahead)))
+        with played(feed_name, Script(sent)) as feed:
+            has_rows(feed, opened)
+            assert feed.status()["malformed"] == 1
+
     @pytest.mark.parametrize("days", [1, 40 * 365])
     def test_rows_of_the_future_are_cut_off_by_the_next_feeder(self, feed_name, days):
         prices = (1.0, 2.0, 0.5, 1.5, 10.0)
