@@ -94,13 +94,13 @@ def get_price(
         `df.attrs["shmfeed"]` is a dict with attribute access, as of the read: `source`
         ("live", "context" or "mixed"), `feed` (name, or None in a backtest and without
         a feed), `age` (seconds since the last update, or None before the first one and
-        where the rows are a context's), `state` (of the connection), `health` (live
-        quiet recovering stale dead), both None in a backtest and for a stream that the
-        feed does not carry, `forming` (the last row is the forming bar), `gaps` (bars
-        missing inside the window); of a list `absent` too (securities without a row,
-        not carried ones among them). `valid` is not a key of the dict but is computed
-        at each access, as `.valid` or `["valid"]`: False once rows of this frame are
-        being overwritten.
+        where the rows are a context's), `state` (of the stream's connection),
+        `health` (live quiet polled recovering waiting stale dead closed), both None in
+        a backtest and for a stream that the feed does not carry, `forming` (the last
+        row is the forming bar), `gaps` (bars missing inside the window); of a list
+        `absent` too (securities without a row, not carried ones among them). `valid` is
+        not a key of the dict but is computed at each access, as `.valid` or
+        `["valid"]`: False once rows of this frame are being overwritten.
 
     Raises:
         BadArgumentError: An argument is not accepted; the message says what is.

@@ -21,7 +21,7 @@ class FrameAttrs(dict[str, Any]):
     feed     the feed's name; None in a backtest and without a feed
     age      seconds since the stream's last update; None before the first one, and
              where the bars are a context's
-    state    the state of the feeder's connection; None in a backtest, and for a stream
+    state    the state of the stream's connection; None in a backtest, and for a stream
              that the feed does not carry
     health   the health of the stream; None as for `state`
     forming  True if the last row is the forming bar

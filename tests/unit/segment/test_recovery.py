@@ -104,7 +104,7 @@ def test_a_damaged_header_costs_no_bars(
         (E_UPDATED, -1),
         (E_GAPS, -1),
         (E_FORMING, BEYOND),
-        (E_FORMING + 1, -1),  # the cell in use, its open_time
+        (E_FORMING + 1, -2),  # the cell in use, its open_time; -1 is no bar
     ],
 )
 def test_damaged_counts_and_times_cost_no_bars(

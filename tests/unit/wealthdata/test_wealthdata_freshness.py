@@ -2,12 +2,13 @@
 
 import math
 import warnings
+from typing import Literal
 
 import pytest
 from support.numbered_bars import SYMBOL, append, listed, numbers, when
 
 import wealthdata
-from shmfeed.bar import TIMEFRAMES
+from shmfeed.bar import TIMEFRAMES, StreamKey
 from shmfeed.errors import BadArgumentError, StaleFeedError
 from shmfeed.health import RingStatus
 from shmfeed.ringbuf import RingWriter
@@ -134,6 +135,77 @@ def test_stale_bars_can_be_read_without_a_warning(
     assert found.attrs["shmfeed"].state == "error"
     assert found.attrs["shmfeed"].health == "stale"
     assert len(read(writer)) == 1
+
+
+@pytest.fixture
+def key(ring: RingWriter, writer: FeedWriter) -> StreamKey:
+    append(ring, 0, 1)
+    return SYMBOL, "1h"
+
+
+def test_a_stream_whose_connection_is_away_is_stale_and_says_so(
+    key: StreamKey, writer: FeedWriter
+) -> None:
+    append(writer.add_stream("ETHUSDT", "1h"), 0)
+    writer.mark_connection([key], is_connected=False)
+    (message,) = read(writer)
+    assert "is stale: connection away for 0." in message
+    assert message.partition("; health ")[2].startswith("recovering, connection reconn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        get_price("ETHUSDT")  # the other stream has its connection
+    writer.mark_connection([key], is_connected=True)
+    assert read(writer) == []
+
+
+def test_a_polled_stream_is_fresh_though_its_connection_is_away(
+    key: StreamKey, writer: FeedWriter
+) -> None:
+    writer.mark_connection([key], is_connected=False)
+    writer.explain(key, "polled", "bars come by REST")
+    assert read(writer) == []
+    assert get_price(SYMBOL).attrs["shmfeed"].health == "polled"
+
+
+@pytest.mark.parametrize("reason", ["dropped", "refused"])
+def test_a_stream_that_can_bring_nothing_is_stale_with_the_reason(
+    key: StreamKey, writer: FeedWriter, reason: Literal["dropped", "refused"]
+) -> None:
+    writer.explain(key, reason, "off the grid of 1h")
+    (message,) = read(writer)
+    assert "off the grid of 1h; last update" in message
+    assert get_price([SYMBOL], on_stale="ignore").attrs["shmfeed"].health == "stale"
+
+
+def test_the_limit_is_that_of_the_feed(key: StreamKey, writer: FeedWriter) -> None:
+    writer.set_silence(key, 1e-9)
+    (message,) = read(writer)
+    assert "silent for 0.0 s, limit 1e-09 s; last update 0.0 s ago, limit 1e-09 s" in (
+        message
+    )
+    with pytest.raises(StaleFeedError):
+        get_price([SYMBOL], on_stale="raise")
+    writer.set_silence(key, None)
+    assert read(writer) == []
+
+
+def test_a_stream_without_a_bar_is_stale_once_the_limit_is_over(
+    ring: RingWriter, writer: FeedWriter
+) -> None:
+    assert read(writer) == []
+    writer.set_silence((SYMBOL, "1h"), 1e-9)
+    (message,) = read(writer)
+    assert "is stale: no bar yet, subscribed" in message
+    assert get_price(SYMBOL, on_stale="ignore").empty
+
+
+def test_a_closed_stream_is_the_best_of_a_list(
+    key: StreamKey, writer: FeedWriter
+) -> None:
+    append(writer.add_stream("ETHUSDT", "1h"), 0)
+    writer.explain(key, "closed", "delisted")
+    assert get_price([SYMBOL, "ETHUSDT"]).attrs["shmfeed"].health == "live"
+    assert get_price([SYMBOL]).attrs["shmfeed"].health == "closed"
 
 
 def test_bars_of_a_dead_feeder_are_stale(ring: RingWriter, writer: FeedWriter) -> None:
