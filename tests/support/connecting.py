@@ -15,7 +15,7 @@ def connected(url, **options):
         connection.open(5)
         yield connection
     finally:
-        connection.close()
+        connection.close(timeout=0.05)
 
 
 def receive(connection, count, seconds=3):

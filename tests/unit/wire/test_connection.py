@@ -300,15 +300,19 @@ def test_control_websocket_client_reads_an_endless_header_for_ever():
         assert time.monotonic() - started > 0.75
 
 
+EMPTY = "Content-Length: 0\r\n"
 GOOD = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
 
 
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        ("HTTP/1.1 503 Service Unavailable\r\n", "the server answered 503 Service"),
-        ("HTTP/1.1 403\r\nX: y\r\n", "the server answered 403"),
-        ("HTTP/1.1 200 OK\r\n", "the server answered 200 OK"),
+        (
+            "HTTP/1.1 503 Service Unavailable\r\n" + EMPTY,
+            "the server answered 503 Service",
+        ),
+        ("HTTP/1.1 403\r\nX: y\r\n" + EMPTY, "the server answered 403"),
+        ("HTTP/1.1 200 OK\r\n" + EMPTY, "the server answered 200 OK"),
         ("SSH-2.0-OpenSSH_9.6\r\n", "the answer is not HTTP"),
         ("HTTP/1.1 101 x\r\n", "does not upgrade to websocket"),
         (GOOD, "does not upgrade the connection"),
