@@ -16,7 +16,7 @@ from typing import Any, cast
 import msgspec
 
 from shmfeed.codecs.identity import identity_of
-from shmfeed.control.client import ask
+from shmfeed.control.client import ask, is_listening
 from shmfeed.control.messages import ControlError
 from shmfeed.errors import (
     FeedBusyError,
@@ -393,9 +393,10 @@ class FeederLifecycle:
                 f" start one with `shmfeed run --feed {self._where.name}`"
             )
             return
-        rule = IdentityRule(self._where.name, self._identity, self._replace)
-        with suppress(FeedNotFoundError, SegmentError):
-            rule.keeps_bars(*open_segment(self._where)[:2])
+        if not is_listening(self._where.socket):  # else a feeder has it, perhaps stuck
+            rule = IdentityRule(self._where.name, self._identity, self._replace)
+            with suppress(FeedNotFoundError, SegmentError):
+                rule.keeps_bars(*open_segment(self._where)[:2])
         self._launched = time.monotonic()
         self._watch.reset()
         settings, asks = self.settings, self.token_source is not None

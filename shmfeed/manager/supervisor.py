@@ -189,7 +189,7 @@ class Supervisor:
         )
 
     def retry(self) -> None:
-        """Forget all failures; a feeder that stopped reconnecting tries again."""
+        """Forget all failures; a feeder in `error` tries again at once."""
         with self._polled:
             failed = self.state == "error"
             self._lifecycle.reset()

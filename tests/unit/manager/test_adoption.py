@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 
 import pytest
 from support.feeding import STREAM, feeder, managing, push, settings, tell
@@ -73,6 +74,24 @@ def test_bars_of_another_identity_are_refused_before_a_launch(
     assert launched == []
     with shmfeed.attach(feed_name) as feed:
         assert len(feed.ring(*STREAM).view(5)) == 1
+    create(feed_name, 100).close(unlink=True)
+
+
+def test_a_stuck_feeder_is_not_taken_for_stored_bars(feed_name, venue, monkeypatch):
+    """It does not answer, but it may hold the feed: the lock decides."""
+
+    def launch(*_):
+        raise FeedBusyError("the lock is held", 1)
+
+    leave_bar(feed_name, venue)
+    monkeypatch.setattr("shmfeed.manager.lifecycle.FeederProcess", launch)
+    with socket.socket(socket.AF_UNIX) as stuck:
+        stuck.bind(str(place(feed_name).socket))
+        stuck.listen()
+        with managing(feed_name, venue, venue="elsewhere") as manager:
+            with pytest.raises(FeedBusyError, match="the lock is held"):
+                manager.start(timeout=20)
+    place(feed_name).socket.unlink()
     create(feed_name, 100).close(unlink=True)
 
 
@@ -189,6 +208,7 @@ def test_a_connected_feeder_takes_the_token_to_a_new_connection(feed_name, venue
             with managing(feed_name, venue, csrf_token=TOKENS[1]) as manager:
                 manager.start(timeout=20)
                 until(lambda: venue.subscriptions[-1]["csrf_token"] == TOKENS[1])
+                push(venue, 0)  # the old connection goes once the new one has data
                 until(lambda: venue.connections == 1)
                 assert feed.status()["reconnects"] == 0  # a planned change is none
                 assert manager.is_connected()

@@ -12,8 +12,10 @@ from support.layouts import old_feed
 import shmfeed
 from shmfeed.errors import BadArgumentError, FeedBusyError
 from shmfeed.identity import FeedIdentity, make_identity
-from shmfeed.layout import H_IDENTITY, IDENTITY_WORDS, WORD
+from shmfeed.layout import H_IDENTITY, H_NOTE, IDENTITY_WORDS, NOTE_WORDS, WORD
 from shmfeed.memory.identity import read_identity
+from shmfeed.memory.note import pack_note
+from shmfeed.memory.words import Latch
 from shmfeed.segment.identity import name_identities, stored_identity
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.writer import FeedWriter, create
@@ -163,6 +165,19 @@ def test_a_segment_of_layout_1_has_the_identity_of_its_note(feed_name: str) -> N
         old.add(*STREAM).append(0, 1, 2, 1, 2, 5)
         assert stored_identity(place(feed_name)) is None
     write(feed_name, A).close()
+
+
+def test_the_identity_of_layout_1_is_carried_over(feed_name: str) -> None:
+    noted = {"protocol": "binance", "market_type": "spot", "endpoint": "wss://a.com/"}
+    with old_feed(feed_name) as old:
+        old.add(*STREAM).append(0, 1, 2, 1, 2, 5)
+        Latch(old.words, H_NOTE, NOTE_WORDS).write(pack_note(noted))
+    with pytest.raises(BadArgumentError, match=r"holds bars of binance/spot/a\.com"):
+        write(feed_name, B)
+    with create(feed_name, 10, 16, 4):  # in the present layout
+        assert str(stored_identity(place(feed_name))) == "binance/spot/a.com"
+    with write(feed_name, A):
+        assert closes(feed_name) == 1
 
 
 @pytest.mark.parametrize("value", [b"\xff", b"a/b", b"", b"\0"])
