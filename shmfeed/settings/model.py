@@ -225,6 +225,8 @@ def from_json(data: bytes) -> Settings:
     try:
         return msgspec.json.decode(data, type=Settings)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if isinstance(error.__cause__, BadArgumentError):
+            raise error.__cause__ from None  # a value, such as a file that is gone
         raise BadArgumentError(
             f"cannot decode settings: {error}; was this feeder started by another"
             " version?"

@@ -314,6 +314,19 @@ class TestCertificates:
         assert caplog.text.count("has mode 644: others may read it") == 1
 
 
+def test_a_file_that_is_gone_when_a_feeder_starts_is_named(authority, tmp_path):
+    path = tmp_path / "ca.pem"
+    path.write_bytes(authority.file.read_bytes())
+    sent = to_json(load({"ca_file": path}, {}))
+    path.unlink()
+    with pytest.raises(BadArgumentError) as caught:
+        from_json(sent)
+    assert str(caught.value) == (
+        f"ca_file: file {str(path)!r} cannot be read: No such file or directory;"
+        " the path of a PEM file with the certificates of authorities"
+    )
+
+
 class TestSecretFiles:
     @pytest.mark.parametrize(
         ("content", "words"),
