@@ -124,12 +124,16 @@ class VenueClock:
         """
         return self.is_known or self._confirmed >= LEAP_AFTER
 
-    @property
-    def watches_bars(self) -> bool:
-        """True if each bar must be shown to `see_bar`."""
+    def watches_bars(self, is_sample: bool) -> bool:
+        """Return True if a bar must be shown to `see_bar`.
+
+        While nothing is in question, a sample of the bars will do.
+        """
         if self.is_known:
             return False
-        return self.source == "bars" or bool(self._leap) or not self.is_confirmed
+        if self.source == "bars" or self._leap:
+            return True
+        return is_sample and not self.is_confirmed
 
     @property
     def is_doubtful(self) -> bool:

@@ -37,6 +37,7 @@ from shmfeed.feeder.logs import FeederLog
 from shmfeed.feeder.mute import MuteStreams
 from shmfeed.feeder.reload import Obeying, Reloader
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
+from shmfeed.feeder.sequence import Mode
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.layout import MAX_STREAMS, State
 from shmfeed.segment.identity import name_identities
@@ -122,7 +123,12 @@ class Feeder:
         own_list = RUN if self._is_foreground else ""
         self._reloader = Reloader(settings, obeying, own_list, source)
         self._intake = Intake(
-            self._writer, settings.close_grace, self._codec.flags_closed
+            self._writer,
+            settings.close_grace,
+            self._codec.flags_closed,
+            numbers_trades=self._codec.numbers_trades,
+            sequence=cast("Mode", settings.sequence),
+            lines=settings.lines,
         )
         self._set_streams(streams)
         self._writer.set_repair_grace(settings.repair_grace)
@@ -257,7 +263,7 @@ class Feeder:
     def _take(self, batch: list[SessionEvent]) -> None:
         for event in batch:
             if isinstance(event, Received):
-                self._intake.take(event.events)
+                self._intake.take(*event)
             else:
                 self._take_status(event)
                 self._journal.take(event)
@@ -285,6 +291,7 @@ class Feeder:
     def _connection_lost(self, event: ConnectionLost) -> None:
         if event.is_oversized:
             self._writer.count("oversized")
+        self._intake.connection_lost(event.connection)
         if event.uncovered:
             self._is_uncovered = True
             carried = set(self._writer.streams()).intersection(event.uncovered)
@@ -313,12 +320,7 @@ class Feeder:
     def _attend_mute(self, now: float) -> None:
         if not self._mute.is_due(now):
             return
-        silences = {
-            key: silence
-            for key in self._session.acknowledged
-            if (silence := self._intake.silence(key)) is not None
-        }
-        ask, move = self._mute.check(silences, now)
+        ask, move = self._mute.check(self._intake.silences(), now)
         self._session.ask_again(ask)
         self._session.move(move)
         self._journal.muted(ask, move)

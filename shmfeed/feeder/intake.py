@@ -6,7 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from shmfeed.bar import StreamKey
+import numpy as np
+
+from shmfeed.bar import UNCONFIRMED, StreamKey
 from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refused
 from shmfeed.codecs.refusals import named_symbols
 from shmfeed.core import RingWriter
@@ -17,10 +19,12 @@ from shmfeed.feeder.ledger import (
     Ledger,
     LedgerEvent,
     RecoveringChanged,
+    RowProven,
     RowWrite,
 )
+from shmfeed.feeder.sequence import FRESH, OLDER, Mode, SequenceCheck
 from shmfeed.feeder.stream import AHEAD, StreamState
-from shmfeed.layout import STREAM_COUNTERS
+from shmfeed.layout import C_FLAGS, STREAM_COUNTERS
 from shmfeed.text import counted
 from shmfeed.writer import FeedWriter
 
@@ -64,16 +68,29 @@ class Intake:
         last_error: The last thing that was said about the data, "" before the first.
     """
 
-    def __init__(self, writer: FeedWriter, close_grace: float, flagged: bool) -> None:
+    def __init__(
+        self,
+        writer: FeedWriter,
+        close_grace: float,
+        flagged: bool,
+        *,
+        numbers_trades: bool = False,
+        sequence: Mode = "auto",
+        lines: int = 1,
+    ) -> None:
         """Write to the streams of `writer`.
 
         `close_grace` is in seconds. `flagged` says that the venue flags its closed
-        bars; if so, the clock closes no bar.
+        bars; if so, the clock closes no bar. `numbers_trades` is the codec's,
+        `sequence` and `lines` are the settings.
         """
         self.last_error = ""
         self._explained_refusals: set[str] = set()
         self._writer = writer
         self._flagged = flagged
+        self._numbers_trades = numbers_trades
+        self._lines = lines
+        self._sequence = SequenceCheck(sequence)
         self._grace_ms = round(close_grace * 1000)
         self._streams: dict[StreamKey, StreamState] = {}
         self._spellings: dict[StreamKey, StreamState] = {}  # as the venue writes them
@@ -89,6 +106,7 @@ class Intake:
         self._malformed = ThrottledWarning("malformed message")
         self._refused = ThrottledWarning("venue reported an error")
         self._missing = ThrottledWarning("bars are missing")
+        self._lost = ThrottledWarning("messages were lost")
 
     def set_streams(self, streams: Sequence[StreamKey]) -> None:
         """Carry exactly these streams from now on; those carried before continue."""
@@ -141,6 +159,13 @@ class Intake:
             stream.clock_from = math.inf
             stream.ledger.reconnected()
 
+    def connection_lost(self, connection: int) -> None:
+        """Record that one of several lines has lost a connection."""
+        for stream in self._streams.values():
+            for line, carrier in stream.carriers.items():
+                if carrier == connection:
+                    stream.ledger.reconnected(line)
+
     def venue_time(self, time_ms: int, read_at: float) -> None:
         """Take the time of a handshake's `Date`, which was read at `read_at`.
 
@@ -159,43 +184,52 @@ class Intake:
         for stream in self._streams.values():
             stream.ledger.stalled(now)
 
-    def silence(self, key: StreamKey) -> float | None:
-        """Return the seconds since the last message about a stream, or its return.
+    def silences(self) -> dict[StreamKey, float]:
+        """Return the seconds since the last message about each stream.
 
-        None if the stream is not carried, or no connection carries it now.
+        For one about which none has come, since its connection came. Streams that no
+        connection carries are left out.
         """
-        stream = self._streams.get(key)
-        if stream is None or stream.clock_from == math.inf:
-            return None
-        return boot_seconds() - stream.heard
+        now = boot_seconds()
+        return {
+            key: now - stream.heard
+            for key, stream in self._streams.items()
+            if stream.clock_from != math.inf
+        }
 
-    def take(self, events: Sequence[Event]) -> None:
-        """Write the rows and forming bars of these events; wake the readers once."""
-        if not events:
-            return
+    def take(self, events: Sequence[Event], connection: int = 0, line: int = 0) -> None:
+        """Write the rows and forming bars of these events; wake the readers once.
+
+        All came over one connection. `line` is its number where several carry the same
+        streams.
+        """
         now = boot_seconds()
         clock = self._clock
         venue_now = clock.read(now)
         is_sample = now >= self._next_sample
-        watches = clock.watches_bars
-        heartbeats = 0
+        watches = not clock.is_known and clock.watches_bars(is_sample)
+        heartbeats, has_lines = 0, self._lines > 1
         spellings = self._spellings
         for event in events:
             if type(event) is not BarEvent:
                 heartbeats += self._take_other(event, now)
                 continue
             stream = spellings.get((event.symbol, event.timeframe)) or self._find(event)
+            if event.sequence >= 0:
+                stream = self._if_fresh(event, stream, connection, line)
             if stream is None:
                 continue
             stamp = event.event_time
             if stamp > venue_now or (is_sample and stamp):
                 clock.observe(stamp, now)
                 venue_now = clock.read(now)
+            if has_lines:
+                stream.carriers[line] = connection
             if watches:
                 venue_now = self._watch(stream, event, now)
             stream.messages += 1
             stream.heard = now
-            self._write(stream, stream.ledger.apply(event, venue_now, now), now)
+            self._write(stream, stream.ledger.apply(event, venue_now, now, line), now)
         self._writer.count("messages", len(events))
         if heartbeats < len(events):
             self._writer.mark_message()
@@ -221,7 +255,7 @@ class Intake:
             events = stream.ledger.tick(due, now)
             if events:
                 self._write(stream, events, now)
-            if counts and stream.messages:
+            if counts and (stream.messages or stream.missed):
                 self._count_stream(stream)
                 self._explain(stream, now)
         if counts:
@@ -282,6 +316,8 @@ class Intake:
             last_closed=ring.reader.last_closed(),
             forming=ring.reader.forming(),
             forming_flagged=self._flagged,
+            numbers_trades=self._numbers_trades,
+            lines=self._lines,
         )
 
     def _find(self, event: BarEvent) -> StreamState | None:
@@ -307,9 +343,12 @@ class Intake:
                         self._count_missing(stream, missing, now)
                 else:
                     ring.update_forming(bar.open_time, *bar[2:9])
-                stream.accept()
+                if not stream.accepts:
+                    stream.accept()
             elif isinstance(event, Anomaly):
                 self._drop(stream, event, now)
+            elif isinstance(event, RowProven):
+                self._confirm_row(stream, event.open_time)
             elif isinstance(event, RecoveringChanged):
                 self._writer.mark_stream(
                     stream.key, gaps=0, recovering=event.is_recovering
@@ -326,6 +365,63 @@ class Intake:
         self._anomalies[kind] += 1
         if kind == "malformed":
             self._faults.append((reason, event))
+
+    def _confirm_row(self, stream: StreamState, open_time: int) -> None:
+        """Take the flag `unconfirmed` from a row that is in the ring already."""
+        rows = stream.ring.reader.snapshot(self._writer.geometry.history)
+        block = rows.block
+        flags = block[C_FLAGS].view(np.int64)
+        place = int(np.searchsorted(rows.open_time, open_time))
+        if place == len(rows) or rows.open_time[place] != open_time:
+            return
+        flags[place] &= ~UNCONFIRMED
+        try:
+            self._writer.replace_rows(*stream.key, block)
+        except SegmentFullError as error:
+            log.warning("cannot confirm a bar of %s %s: %s", *stream.key, error)
+
+    # The venue's numbers
+
+    def _if_fresh(
+        self, event: BarEvent, stream: StreamState | None, connection: int, line: int
+    ) -> StreamState | None:
+        """Check a message's number. Return None if the message must be dropped."""
+        check = self._sequence
+        if stream is None and check.mode == "stream":
+            return None
+        key = (event.symbol, event.timeframe) if stream is None else stream.key
+        was_learning = check.mode == "auto"
+        verdict = check.take(connection, key, event.sequence)
+        if check.breaks:
+            self._take_breaks(connection, line)
+        if was_learning and check.mode == "off":
+            log.warning(
+                "the venue's sequence numbers count neither over a connection nor by"
+                " stream: lost messages are not noticed"
+            )
+        if verdict == FRESH or stream is None:
+            return stream
+        if verdict == OLDER and event.closed and stream.ledger.may_end(event.open_time):
+            return stream
+        stream.messages += 1
+        stream.heard = boot_seconds()
+        self._drop(stream, Anomaly("duplicates", event), stream.heard)
+        return None
+
+    def _take_breaks(self, connection: int, line: int) -> None:
+        check = self._sequence
+        for key, missing, is_early in check.breaks:
+            self._writer.count("missed", missing)
+            for stream in self._streams.values():
+                if stream.key == key or (
+                    key is None and check.may_carry(connection, stream.key)
+                ):
+                    stream.missed += missing
+                    if not is_early:
+                        stream.ledger.reconnected(line)
+            of = f"of {' '.join(key)}" if key else "of a connection"
+            self._lost.add(f"{missing} {of}", boot_seconds(), missing)
+        check.breaks.clear()
 
     # The venue's clock
 

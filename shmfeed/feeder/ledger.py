@@ -51,6 +51,7 @@ from shmfeed.bar import (
     phase_of,
 )
 from shmfeed.codecs.interface import BarEvent
+from shmfeed.feeder.trades import TradeNumbers
 
 # Bars held. With one more, the ledger stops waiting for the oldest unsettled bar.
 HELD_LIMIT = 64
@@ -77,12 +78,20 @@ class Anomaly(NamedTuple):
     `malformed`: its values or times cannot be a bar's; `reason` says why. `ahead`: it
     begins too far ahead of the venue's clock. `late`: it is about the past.
     `duplicates`: it repeats the values of a final bar. `revisions`: it has other values
-    for a final bar.
+    for a final bar. `disagreements`: the final message of another line has.
     """
 
-    kind: Literal["malformed", "ahead", "late", "duplicates", "revisions"]
+    kind: Literal[
+        "malformed", "ahead", "late", "duplicates", "revisions", "disagreements"
+    ]
     event: BarEvent
     reason: str = ""
+
+
+class RowProven(NamedTuple):
+    """The row that opens at `open_time` has its final values: trade numbers say so."""
+
+    open_time: int
 
 
 class RecoveringChanged(NamedTuple):
@@ -91,15 +100,23 @@ class RecoveringChanged(NamedTuple):
     is_recovering: bool
 
 
-LedgerEvent = RowWrite | Anomaly | RecoveringChanged
+LedgerEvent = RowWrite | Anomaly | RowProven | RecoveringChanged
+
+
+class _Heard(NamedTuple):
+    """The last message about a bar."""
+
+    event: BarEvent
+    stamp: int  # its event time, 0 if it has none that the clock believes
+    line: int
+    doubt: int  # the lines that may have lost a later message about the bar
 
 
 @dataclass(slots=True)
 class _Held:
     bar: Bar  # with flags, if it is final
-    flagged: bool
-    arrived: float  # the first message about it, monotonic seconds
-    unseen: bool = False
+    heard: _Heard
+    arrived: float  # the first message about it, seconds
 
 
 class Ledger:
@@ -119,13 +136,17 @@ class Ledger:
         forming: Bar | None = None,
         forming_flagged: bool = True,
         lead_ms: int | None = None,
+        numbers_trades: bool = False,
+        lines: int = 1,
     ) -> None:
         """Continue after the last row and the forming bar of an earlier feeder.
 
         That forming bar may have changed while no feeder was connected. The clock
         closes it only if `forming_flagged` is False: the venue is known to send no
         flags. `lead_ms` is how far ahead of the venue's clock a bar may begin: the
-        timeframe and `close_grace_ms`, at least a minute.
+        timeframe and `close_grace_ms`, at least a minute. `numbers_trades` says that
+        the trades of the symbol are numbered without a break. `lines` is the number of
+        connections that carry the stream.
         """
         lead = max(duration(timeframe) + close_grace_ms, LEAD_MS)
         self._lead_ms = lead if lead_ms is None else lead_ms
@@ -138,13 +159,20 @@ class Ledger:
         self._timeframe = timeframe
         self._grace_ms = close_grace_ms
         self._grace_seconds = close_grace_ms / 1000
+        self._lines = (1 << lines) - 1
         self._known: dict[int, Bar] = {}  # the newest rows, oldest first
+        self._row_lines: dict[int, int] = {}  # that ended them, if there are several
         self._last = -1  # open_time of the newest row
         self._next = LAST_TIME  # open_time of the row after it; before any row, none
         self._forming: Bar | None = None
         # The last message about the forming bar had a flag.
         self._flagged = forming_flagged
-        self._unseen = True  # the connection broke since the last message about it
+        # The lines that lost messages since the last one about the forming bar. Its
+        # last update may be lost if all did.
+        self._doubt = self._lines
+        self._stamp = 0  # the newest event time about it
+        self._line = 0  # of the last message about it
+        self._trades = TradeNumbers() if numbers_trades else None
         self._message_at = -inf  # the last valid message, monotonic seconds
         self._ahead = False  # a message came for a bar that the clock had closed
         self._held: dict[int, _Held] = {}  # all newer than rows and forming bar
@@ -167,7 +195,9 @@ class Ledger:
         """Return the latest open_time that a bar may have, ms UTC."""
         return venue_now + self._lead_ms
 
-    def apply(self, event: BarEvent, venue_now: int, now: float) -> list[LedgerEvent]:
+    def apply(
+        self, event: BarEvent, venue_now: int, now: float, line: int = 0
+    ) -> list[LedgerEvent]:
         """Return the events that this message causes, usually one write."""
         opened = event.open_time
         forming = self._forming
@@ -184,12 +214,27 @@ class Ledger:
         bar = self._bar(event, ends, venue_now)
         self._message_at = now
         events: list[LedgerEvent]
+        # A time that the clock does not believe must not outrank later ones.
+        stamp = event.event_time if event.event_time <= venue_now else 0
+        doubt = self._doubt and self._doubt & ~(1 << line)
         if forming is not None:
-            events = [self._write(bar, event.closed is not None)]
+            if not event.closed and (  # the call is spared where it can tell nothing
+                0 < stamp < self._stamp
+                or (self._trades is not None and self._is_older(event, forming, line))
+                or (line != self._line and self._is_older(event, forming, line))
+            ):
+                return [Anomaly("duplicates", event)]
+            self._stamp, self._line, self._doubt = stamp, line, doubt
+            if self._trades is not None:
+                self._trades.forming = event.last_id
+            events = [self._put(bar, event.closed is not None)]
         elif opened <= self._last:
-            events = [Anomaly(self._past_kind(bar, event.closed), event)]
+            events = [Anomaly(self._past_kind(bar, event.closed, line), event)]
         else:
-            events = self._accept_bar(bar, event, now)
+            heard = _Heard(event, stamp, line, doubt)
+            events = self._accept_bar(bar, heard, now)
+        if self._trades is not None:
+            events += map(RowProven, self._trades.proven_rows(event))
         if self._held:
             self._release(events, now)
         return events
@@ -200,17 +245,44 @@ class Ledger:
         must_wait = self._ahead and now < self._message_at + self._grace_seconds
         forming = None if self._flagged or must_wait else self._forming
         if forming is not None and forming.close_time + self._grace_ms <= venue_now:
-            events.append(self._close_as(forming, CLOSED_BY_CLOCK, self._unseen))
+            events.append(self._close_as(forming, CLOSED_BY_CLOCK, self._is_doubtful))
             self._ahead = False
         if self._held:
             self._release(events, now)
         return events
 
-    def reconnected(self) -> None:
-        """Mark unsettled bars: they may have changed while the connection was lost."""
-        self._unseen = True
+    def reconnected(self, line: int | None = None) -> None:
+        """Mark unsettled bars: messages about them may be lost on a line, None for all.
+
+        A connection broke, or the venue's numbers show it.
+        """
+        lost = self._lines if line is None else 1 << line
+        self._doubt |= lost
         for held in self._held.values():
-            held.unseen = True
+            held.heard = held.heard._replace(doubt=held.heard.doubt | lost)
+
+    def may_end(self, open_time: int) -> bool:
+        """Return True if no closing message of the venue has ended this bar."""
+        if open_time > self._last:
+            held = self._held.get(open_time)
+            return held is None or not held.bar.flags & CLOSED_BY_VENUE
+        row = self._known.get(open_time)
+        return row is not None and not row.flags & CLOSED_BY_VENUE
+
+    @property
+    def _is_doubtful(self) -> bool:
+        return self._doubt == self._lines
+
+    def _is_older(self, event: BarEvent, forming: Bar, line: int) -> bool:
+        """Return True if an update says less about the forming bar than is known."""
+        stamp = event.event_time
+        if 0 < stamp < self._stamp:
+            return True
+        if self._trades is not None and 0 <= event.last_id < self._trades.forming:
+            return True
+        if line == self._line or (stamp and self._stamp):
+            return False
+        return event.volume < forming.volume
 
     def stalled(self, now: float) -> None:
         """Trust the clock less: messages lie unread since the feeder stood still.
@@ -271,11 +343,17 @@ class Ledger:
         )
 
     def _past_kind(
-        self, bar: Bar, closed: bool | None
-    ) -> Literal["late", "duplicates", "revisions"]:
+        self, bar: Bar, closed: bool | None, line: int
+    ) -> Literal["late", "duplicates", "revisions", "disagreements"]:
         # A revision is only counted: to apply it, its slot in the ring must be swapped.
         row = self._known.get(bar.open_time)
-        if row is None or closed is False:
+        if row is None:
+            return "late"
+        if self._row_lines.get(bar.open_time, line) != line:  # the other one was first
+            is_final = closed and row.flags & CLOSED_BY_VENUE
+            differs = is_final and not _same_values(row, bar)
+            return "disagreements" if differs else "duplicates"
+        if closed is False:
             return "late"
         if _same_values(row, bar):
             # Without a flag it could be an update that arrived late.
@@ -285,9 +363,10 @@ class Ledger:
             return "revisions"
         return "late"
 
-    def _accept_bar(self, bar: Bar, event: BarEvent, now: float) -> list[LedgerEvent]:
+    def _accept_bar(self, bar: Bar, heard: _Heard, now: float) -> list[LedgerEvent]:
         """Accept a bar that is neither the forming one nor in the past."""
-        opened, flagged = bar.open_time, event.closed is not None
+        opened, event = bar.open_time, heard.event
+        flagged = event.closed is not None
         forming = self._forming
         if forming is not None and opened < forming.open_time:
             # The ledger no longer waits for bars missing before the forming one. A
@@ -295,27 +374,29 @@ class Ledger:
             return [self._close(bar) if bar.flags else Anomaly("late", event)]
         is_early = flagged and (forming is not None or opened > self._next)
         if is_early or self._held:
-            return self._hold(bar, event, now)
+            return self._hold(bar, heard, now)
         if forming is None:
-            return [self._write(bar, flagged)]
-        doubtful = self._flagged or self._unseen
-        former = self._close_as(forming, CLOSED_BY_NEXT, doubtful)
-        return [former, self._write(bar, flagged)]
+            return [self._write(bar, heard)]
+        former = self._close_by_next(forming, self._flagged or self._is_doubtful, event)
+        return [former, self._write(bar, heard)]
 
-    def _hold(self, bar: Bar, event: BarEvent, now: float) -> list[LedgerEvent]:
-        flagged = event.closed is not None
+    def _hold(self, bar: Bar, heard: _Heard, now: float) -> list[LedgerEvent]:
+        event = heard.event
         held = self._held.get(bar.open_time)
         if held is None:
             was_recovering = self.is_recovering
-            self._held[bar.open_time] = _Held(bar, flagged, now)
+            self._held[bar.open_time] = _Held(bar, heard, now)
             return [] if was_recovering else [RecoveringChanged(True)]
         if not held.bar.flags:
-            held.bar, held.flagged, held.unseen = bar, flagged, False
+            held.bar, held.heard = bar, heard
             return []
+        is_other = held.heard.line != heard.line
         if not bar.flags:
-            return [Anomaly("late", event)]
+            return [Anomaly("duplicates" if is_other else "late", event)]
         if _same_values(held.bar, bar):
             return [Anomaly("duplicates", event)]
+        if is_other:
+            return [Anomaly("disagreements", event)]
         held.bar = bar  # it is not a row yet, so it can still be corrected
         return [Anomaly("revisions", event)]
 
@@ -330,23 +411,35 @@ class Ledger:
             if may_wait and (forming is not None or opened > self._next):
                 return
             if forming is not None:
-                events.append(self._close_as(forming, CLOSED_BY_NEXT, True))
+                newer = [held[time].heard.event for time in sorted(held)]
+                events.append(self._close_by_next(forming, True, *newer))
             else:
                 waiting = held.pop(opened)
-                events.append(self._write(waiting.bar, waiting.flagged, waiting.unseen))
+                events.append(self._write(waiting.bar, waiting.heard))
         events.append(RecoveringChanged(False))
 
-    def _write(self, bar: Bar, flagged: bool, unseen: bool = False) -> RowWrite:
+    def _write(self, bar: Bar, heard: _Heard) -> RowWrite:
         if self._phase is None:
             self._phase = phase_of(bar.open_time, self._timeframe)
+        event, self._stamp, self._line, self._doubt = heard
+        if self._trades is not None:
+            self._trades.forming = event.last_id
+        return self._put(bar, event.closed is not None)
+
+    def _put(self, bar: Bar, flagged: bool) -> RowWrite:
         if bar.flags:
             if flagged or not self._ahead:
                 return self._close(bar)
             bar = bar._replace(flags=0)
         self._forming = bar
         self._flagged = flagged
-        self._unseen = unseen
         return RowWrite(False, bar)
+
+    def _close_by_next(self, bar: Bar, doubtful: bool, *newer: BarEvent) -> RowWrite:
+        trades = self._trades
+        if doubtful and trades is not None:
+            doubtful = not trades.is_whole(bar.open_time, newer)
+        return self._close_as(bar, CLOSED_BY_NEXT, doubtful)
 
     def _close_as(self, bar: Bar, flag: int, doubtful: bool) -> RowWrite:
         flags = flag | UNCONFIRMED if doubtful else flag
@@ -359,6 +452,8 @@ class Ledger:
             missing = bars_between(self._last, opened, self._timeframe)
             bar = bar._replace(flags=bar.flags | AFTER_GAP)
         self._remember(bar)
+        if self._trades is not None:
+            self._trades.close()
         forming = self._forming
         if forming is not None and forming.open_time <= opened:
             self._forming = None
@@ -367,8 +462,12 @@ class Ledger:
     def _remember(self, row: Bar) -> None:
         known = self._known
         if len(known) == KNOWN_ROWS:
-            del known[next(iter(known))]
+            oldest = next(iter(known))
+            del known[oldest]
+            self._row_lines.pop(oldest, None)
         known[row.open_time] = row
+        if self._lines > 1:
+            self._row_lines[row.open_time] = self._line
         self._last = row.open_time
         self._next = row.close_time
 

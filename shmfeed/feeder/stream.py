@@ -17,12 +17,14 @@ class StreamState:
     """A stream's ledger and the ring that it writes to.
 
     Attributes:
+        carriers: The connection of the last message, by line, where there are several.
         clock_from: When the clock may close the stream's bars; inf while no connection
             carries it.
         heard: When the last message about the stream came.
         messages: Messages that are not written to the stream's counters yet.
         dropped: Those of them that changed nothing.
-        was_accepted: True once a message changed the stream.
+        accepts: True if the last message was accepted.
+        was_accepted: True once one was.
         missed: Messages that were lost before they came, not written yet either.
     """
 
@@ -32,6 +34,8 @@ class StreamState:
         "_reason",
         "_run",
         "_run_from",
+        "accepts",
+        "carriers",
         "clock_from",
         "dropped",
         "heard",
@@ -48,9 +52,10 @@ class StreamState:
         self.ring = ring
         self.ledger = ledger
         self.clock_from = math.inf
+        self.carriers: dict[int, int] = {}
         self.heard = now
         self.messages = self.dropped = self.missed = 0
-        self.was_accepted = False
+        self.accepts = self.was_accepted = False
         self._run = 0  # dropped for a fault since a message was accepted
         self._run_from = now
         self._reason = ""
@@ -59,12 +64,13 @@ class StreamState:
 
     def accept(self) -> None:
         """Record that a message changed the stream's rows or its forming bar."""
-        self.was_accepted = True
+        self.accepts = self.was_accepted = True
         self._run = 0
 
     def drop(self, anomaly: Anomaly, now: float) -> None:
         """Record that a message changed nothing, and why."""
         self.dropped += 1
+        self.accepts = False
         reason = _drop_reason(anomaly)
         if not reason:  # a repetition is no fault
             return

@@ -184,7 +184,7 @@ class TestBars:
         taken = opened <= clock.read(now) + 62_000
         if not taken:
             clock.ask_ahead(opened, now)
-        elif clock.watches_bars:
+        elif clock.watches_bars(True):
             clock.see_bar(opened, opened + MINUTE, now)
         return opened <= clock.read(now) + 62_000
 
@@ -252,7 +252,7 @@ class TestBars:
         self.show(clock, 0, 2.5)
         assert clock.is_confirmed
         assert clock.epoch > epoch
-        assert not clock.watches_bars
+        assert not clock.watches_bars(True)
 
     def test_a_clock_that_was_set_is_read_again(self):
         clock = venue_clock()
