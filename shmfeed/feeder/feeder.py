@@ -122,7 +122,15 @@ class Feeder:
         obeying = Obeying(self._codec, session, self._queue, self._budget, feeder_log)
         own_list = RUN if self._is_foreground else ""
         self._reloader = Reloader(settings, obeying, own_list, source)
-        self._intake = Intake(
+        self._intake = self._make_intake(settings)
+        self._set_streams(streams)
+        self._writer.set_repair_grace(settings.repair_grace)
+        self._journal, self._mute = Journal(settings.feed), MuteStreams()
+        # The last errors of the connection and of the data, and the later of them.
+        self._session_error = self._data_error = self._last_error = ""
+
+    def _make_intake(self, settings: Settings) -> Intake:
+        return Intake(
             self._writer,
             settings.close_grace,
             self._codec.flags_closed,
@@ -130,11 +138,6 @@ class Feeder:
             sequence=cast("Mode", settings.sequence),
             lines=settings.lines,
         )
-        self._set_streams(streams)
-        self._writer.set_repair_grace(settings.repair_grace)
-        self._journal, self._mute = Journal(settings.feed), MuteStreams()
-        # The last errors of the connection and of the data, and the later of them.
-        self._session_error = self._data_error = self._last_error = ""
 
     @property
     def _settings(self) -> Settings:

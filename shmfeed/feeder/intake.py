@@ -6,9 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
-from shmfeed.bar import UNCONFIRMED, StreamKey
+from shmfeed.bar import StreamKey
 from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refused
 from shmfeed.codecs.refusals import named_symbols
 from shmfeed.core import RingWriter
@@ -22,43 +20,21 @@ from shmfeed.feeder.ledger import (
     RowProven,
     RowWrite,
 )
+from shmfeed.feeder.row_changes import confirm_row, cut_future
 from shmfeed.feeder.sequence import FRESH, OLDER, Mode, SequenceCheck
 from shmfeed.feeder.stream import AHEAD, StreamState
-from shmfeed.layout import C_FLAGS, STREAM_COUNTERS
-from shmfeed.text import counted
+from shmfeed.feeder.throttled import ThrottledWarning, describe_bar
+from shmfeed.layout import STREAM_COUNTERS
 from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
 
-LOG_EVERY_SECONDS = 10.0
 TICK_SECONDS = 0.1
 COUNT_SECONDS = 0.25  # streams' counters are written that often
 SAMPLE_SECONDS = 0.05  # event times are looked at that often, besides the newest
 _MOST_AHEAD = 16  # messages kept until the clock is judged
 _MOST_SPELLINGS = 4  # of a symbol that are remembered
 _MOST_REFUSALS = 1000  # different ones that are remembered
-
-
-class ThrottledWarning:
-    """A warning that is logged at most once each `LOG_EVERY_SECONDS`, with a count."""
-
-    def __init__(self, subject: str) -> None:
-        self._subject = subject
-        self._count = 0
-        self._next = 0.0
-
-    def add(self, detail: str, now: float, count: int = 1) -> str:
-        """Count an occurrence. Log it if the last log line is old enough.
-
-        Return what was logged, "" if nothing was.
-        """
-        self._count += count
-        if now < self._next:
-            return ""
-        self._next = now + LOG_EVERY_SECONDS
-        said = f"{self._subject} ({self._count} so far): {detail}"
-        log.warning(said)
-        return said
 
 
 class Intake:
@@ -348,7 +324,8 @@ class Intake:
             elif isinstance(event, Anomaly):
                 self._drop(stream, event, now)
             elif isinstance(event, RowProven):
-                self._confirm_row(stream, event.open_time)
+                reader = stream.ring.reader
+                confirm_row(self._writer, stream.key, reader, event.open_time)
             elif isinstance(event, RecoveringChanged):
                 self._writer.mark_stream(
                     stream.key, gaps=0, recovering=event.is_recovering
@@ -365,20 +342,6 @@ class Intake:
         self._anomalies[kind] += 1
         if kind == "malformed":
             self._faults.append((reason, event))
-
-    def _confirm_row(self, stream: StreamState, open_time: int) -> None:
-        """Take the flag `unconfirmed` from a row that is in the ring already."""
-        rows = stream.ring.reader.snapshot(self._writer.geometry.history)
-        block = rows.block
-        flags = block[C_FLAGS].view(np.int64)
-        place = int(np.searchsorted(rows.open_time, open_time))
-        if place == len(rows) or rows.open_time[place] != open_time:
-            return
-        flags[place] &= ~UNCONFIRMED
-        try:
-            self._writer.replace_rows(*stream.key, block)
-        except SegmentFullError as error:
-            log.warning("cannot confirm a bar of %s %s: %s", *stream.key, error)
 
     # The venue's numbers
 
@@ -465,23 +428,15 @@ class Intake:
     def _cut_future(self, now: float) -> None:
         """Cut off what an earlier feeder or a wrong clock left in the future."""
         venue_now = self._clock.read(now)
-        for key, stream in list(self._streams.items()):
+        for key, stream in self._streams.items():
             if not stream.ledger.is_ahead(venue_now):
                 continue
             latest = stream.ledger.latest_open(venue_now)
-            try:
-                cut = self._writer.cut_rows(*key, latest + 1)
-            except SegmentFullError as error:
-                log.warning("cannot cut off the future of %s %s: %s", *key, error)
-                continue
-            stream.ledger = self._ledger_of(stream.ring)
-            self._writer.mark_stream(key, gaps=0, recovering=False)
-            said = (
-                f"{key[0]} {key[1]} had {counted(cut, 'bar')} from the future, which"
-                f" are cut off: they open after {latest}; the venue's clock is at"
-                f" {venue_now}"
-            )
-            self._warn(said)
+            said = cut_future(self._writer, key, latest, venue_now)
+            if said is not None:
+                self.last_error = said
+                stream.ledger = self._ledger_of(stream.ring)
+                self._writer.mark_stream(key, gaps=0, recovering=False)
 
     def _say_offset(self) -> None:
         offset = self._clock.offset
@@ -542,17 +497,8 @@ class Intake:
         self._anomalies.clear()
         if self._faults:
             reason, event = self._faults[-1]
-            detail = _describe(reason, event)
+            detail = describe_bar(reason, event)
             said = self._malformed.add(detail, now, len(self._faults))
             if reason == AHEAD:
                 self.last_error = said or self.last_error
             self._faults.clear()
-
-
-def _describe(reason: str, event: BarEvent) -> str:
-    prices = event.open, event.high, event.low, event.close, event.volume
-    values = " ".join(f"{price:g}" for price in prices)
-    return (
-        f"{reason}: {event.symbol} {event.timeframe} {event.open_time} to"
-        f" {event.close_time}, open high low close volume {values}"
-    )

@@ -109,7 +109,7 @@ class _Counts:
 
 
 class _Lesson:
-    """What the messages say about the way in which their numbers count."""
+    """A lesson from messages: how their numbers count."""
 
     def __init__(self) -> None:
         self._votes = {"connection": 0, "stream": 0}

@@ -24,7 +24,7 @@ import shmfeed
 from shmfeed.bar import close_time, on_grid
 from shmfeed.codecs import get_codec, wealthai
 from shmfeed.codecs.interface import BarEvent, Event, Heartbeat
-from shmfeed.feeder import intake, ledger
+from shmfeed.feeder import intake, ledger, throttled
 from shmfeed.feeder.intake import TICK_SECONDS, Intake
 from shmfeed.layout import COUNTERS, H_COUNTERS
 
@@ -136,7 +136,7 @@ def batches(makers: int, numbers: int):
 @pytest.fixture
 def clock(monkeypatch):
     """Return a clock that advances between batches only. Their log is ignored."""
-    monkeypatch.setattr(intake.log, "disabled", True)
+    monkeypatch.setattr(throttled.log, "disabled", True)
     times = [1000.0]
     monkeypatch.setattr(intake, "boot_seconds", lambda: times[0])
     return times

@@ -11,7 +11,8 @@ from shmfeed.bar import AFTER_GAP, CLOSED_BY_CLOCK, CLOSED_BY_NEXT, UNCONFIRMED
 from shmfeed.codecs.interface import BarEvent, Heartbeat, Ignored, Malformed, Refused
 from shmfeed.feeder import intake
 from shmfeed.feeder.clock import LEAP_AFTER
-from shmfeed.feeder.intake import LOG_EVERY_SECONDS, TICK_SECONDS, Intake
+from shmfeed.feeder.intake import TICK_SECONDS, Intake
+from shmfeed.feeder.throttled import LOG_EVERY_SECONDS
 from shmfeed.layout import H_WAKE
 from shmfeed.writer import create
 
