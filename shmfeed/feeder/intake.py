@@ -3,7 +3,6 @@
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from shmfeed.bar import StreamKey
@@ -23,7 +22,7 @@ from shmfeed.feeder.ledger import (
 from shmfeed.feeder.row_changes import confirm_row, cut_future
 from shmfeed.feeder.sequence import FRESH, OLDER, Mode, SequenceCheck
 from shmfeed.feeder.stream import AHEAD, StreamState
-from shmfeed.feeder.throttled import ThrottledWarning, describe_bar
+from shmfeed.feeder.throttled import DropAccount, ThrottledWarning
 from shmfeed.layout import STREAM_COUNTERS
 from shmfeed.writer import FeedWriter
 
@@ -77,9 +76,7 @@ class Intake:
         self._ahead: list[tuple[StreamState, BarEvent, float]] = []  # not judged yet
         self._next_sample = self._next_tick = self._next_count = now
         self._closed: list[StreamKey] = []  # streams whose readers are to be woken
-        self._anomalies: Counter[str] = Counter()  # not written to the header yet
-        self._faults: list[tuple[str, BarEvent]] = []  # malformed, not logged yet
-        self._malformed = ThrottledWarning("malformed message")
+        self._drops = DropAccount()
         self._refused = ThrottledWarning("venue reported an error")
         self._missing = ThrottledWarning("bars are missing")
         self._lost = ThrottledWarning("messages were lost")
@@ -244,8 +241,7 @@ class Intake:
         if isinstance(event, Heartbeat):
             return True
         if isinstance(event, Malformed):
-            self._anomalies["malformed"] += 1
-            self._malformed.add(event.reason, now)
+            self._drops.add_unreadable(event.reason, now)
             return False
         self._writer.count("ignored")
         if isinstance(event, Refused):
@@ -300,7 +296,7 @@ class Intake:
         """Return the stream whose symbol differs from the event's in case alone."""
         stream = self._folded.get((event.symbol.casefold(), event.timeframe))
         if stream is None:
-            self._anomalies["unsubscribed"] += 1
+            self._drops.counts["unsubscribed"] += 1
         elif len(self._spellings) < _MOST_SPELLINGS * len(self._streams):
             self._spellings[event.symbol, event.timeframe] = stream
         return stream
@@ -339,9 +335,7 @@ class Intake:
                 return
             kind, reason = "malformed", AHEAD
         stream.drop(anomaly, now)
-        self._anomalies[kind] += 1
-        if kind == "malformed":
-            self._faults.append((reason, event))
+        self._drops.add(kind, reason, event)
 
     # The venue's numbers
 
@@ -485,20 +479,9 @@ class Intake:
     def _finish(self, now: float) -> None:
         if self._clock.epoch != self._epoch or self._ahead:
             self._judge_again(now)
-        if self._anomalies:
-            self._count_anomalies(now)
+        if self._drops.counts:
+            said = self._drops.write(self._writer, now)
+            self.last_error = said or self.last_error
         if self._closed:
             self._writer.wake(self._closed)
             self._closed.clear()
-
-    def _count_anomalies(self, now: float) -> None:
-        for kind, count in self._anomalies.items():
-            self._writer.count(kind, count)
-        self._anomalies.clear()
-        if self._faults:
-            reason, event = self._faults[-1]
-            detail = describe_bar(reason, event)
-            said = self._malformed.add(detail, now, len(self._faults))
-            if reason == AHEAD:
-                self.last_error = said or self.last_error
-            self._faults.clear()

@@ -1,8 +1,11 @@
-"""Warnings about messages, at a limited rate and with a count."""
+"""Messages that change nothing: counted, and logged at a limited rate."""
 
 import logging
+from collections import Counter
 
 from shmfeed.codecs.interface import BarEvent
+from shmfeed.feeder.stream import AHEAD
+from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,43 @@ class ThrottledWarning:
         said = f"{self._subject} ({self._count} so far): {detail}"
         log.warning(said)
         return said
+
+
+class DropAccount:
+    """An account of the messages that are not in a feed's counters yet.
+
+    Attributes:
+        counts: How many, by counter.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._faults: list[tuple[str, BarEvent]] = []  # not logged yet
+        self._malformed = ThrottledWarning("malformed message")
+
+    def add(self, counter: str, reason: str, event: BarEvent) -> None:
+        """Count a bar. A malformed one is logged with its reason."""
+        self.counts[counter] += 1
+        if counter == "malformed":
+            self._faults.append((reason, event))
+
+    def add_unreadable(self, reason: str, now: float) -> None:
+        """Count a message that could not be read."""
+        self.counts["malformed"] += 1
+        self._malformed.add(reason, now)
+
+    def write(self, writer: FeedWriter, now: float) -> str:
+        """Write the counters. Return what was said of a bar from the future, or ""."""
+        for counter, count in self.counts.items():
+            writer.count(counter, count)
+        self.counts.clear()
+        if not self._faults:
+            return ""
+        reason, event = self._faults[-1]
+        number = len(self._faults)
+        self._faults.clear()
+        said = self._malformed.add(describe_bar(reason, event), now, number)
+        return said if reason == AHEAD else ""
 
 
 def describe_bar(reason: str, event: BarEvent) -> str:
