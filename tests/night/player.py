@@ -17,6 +17,7 @@ from shmfeed.errors import ShmfeedError
 from shmfeed.manager import WebSocketManager
 
 _SAMPLE_SECONDS = 0.1
+_TRIES = 100
 GOOD = ("live", "quiet")
 
 
@@ -190,16 +191,24 @@ class Player:
         self.venue.tell("drop_connections", int(trouble.kind.split()[1]))
 
     def _feeder(self, trouble: Trouble) -> None:
-        pid = self.manager.get_status()["pid"]
-        if pid is None:
-            raise RuntimeError("there is no feeder")
-        if trouble.kind == "feeder killed":
-            os.kill(pid, signal.SIGKILL)
+        number = signal.SIGKILL if trouble.kind == "feeder killed" else signal.SIGSTOP
+        pid = self._signal_feeder(number)
+        if number == signal.SIGKILL:
             return
-        os.kill(pid, signal.SIGSTOP)
         self._hold(trouble)
         with contextlib.suppress(ProcessLookupError):  # it was replaced
             os.kill(pid, signal.SIGCONT)
+
+    def _signal_feeder(self, number: signal.Signals) -> int:
+        """Send a signal to the feeder, which may just be replaced; return its pid."""
+        for _ in range(_TRIES):
+            pid = self.manager.get_status()["pid"]
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+                    return pid
+            self._ended.wait(_SAMPLE_SECONDS)
+        raise RuntimeError("there is no feeder")
 
 
 def _seconds(text: str) -> float:

@@ -71,6 +71,19 @@ def test_a_lost_message_has_used_its_number():
     )
 
 
+def test_what_a_mute_stream_does_not_send_has_used_its_numbers():
+    one = dialect("stream")
+    mute = iter([False, True, False])
+    made = ConnectionFaults((), 1, 1, one.encode, None, lambda key: next(mute))
+    states = all_states(7, KEYS[0], TIMES)[:9]
+    parts = [made.frames(KEYS[0], states[n : n + 3]) for n in (0, 3, 6)]
+    assert [numbers(map(payload_of, part)) for part in parts] == [
+        [1, 2, 3],
+        [],
+        [7, 8, 9],
+    ]
+
+
 def test_a_doubled_or_late_message_keeps_its_number():
     assert numbers(sent("duplicate")) == [n for n in range(1, COUNT + 1) for _ in "ab"]
     for payload in sent("late"):
