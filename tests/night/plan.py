@@ -1,7 +1,9 @@
 """The troubles of a night: what goes wrong when, for how long, and at which feed."""
 
+import itertools
 import math
 import random
+from collections.abc import Iterator
 from typing import NamedTuple
 
 SHORTEST, LONGEST = 0.1, 60.0  # seconds of an outage
@@ -20,7 +22,7 @@ _MOMENTS = ("cut", "close 1001", "close 1012", "close 1013", "feeder killed")
 KINDS = (*_OUTAGES, *_RANGES, *_MOMENTS)
 # Between the end of a trouble and the next. The backoff begins anew in the long ones.
 _SHORT_PAUSE, _LONG_PAUSE = (3.0, 10.0), (62.0, 66.0)
-_LONG_SHARE = 0.3
+_LONG_SHARE = 0.6
 
 
 class Trouble(NamedTuple):
@@ -41,20 +43,33 @@ class Trouble(NamedTuple):
         return self.begin + self.seconds
 
 
-def troubles(rng: random.Random, protocol: str, seconds: float) -> list[Trouble]:
+def kinds(seed: int, first: float) -> Iterator[str]:
+    """Yield kinds without end, each once before one comes twice.
+
+    Args:
+        seed: Of their order.
+        first: Where in the order they begin, 0 to 1.
+    """
+    order = list(KINDS)
+    random.Random(seed).shuffle(order)
+    start = int(first * len(order))
+    return itertools.cycle(order[start:] + order[:start])
+
+
+def troubles(
+    rng: random.Random, order: Iterator[str], protocol: str, seconds: float
+) -> list[Trouble]:
     """Return the troubles of one feed, one after the other, none after `seconds`.
 
-    Each kind comes once before one comes twice. A short night has short troubles.
+    A short night has short troubles.
     """
     longest = min(LONGEST, seconds / 8)
     made: list[Trouble] = []
-    bag: list[str] = []
     begin = min(4.0, seconds / 8)
     while True:
-        if not bag:
-            bag = [k for k in KINDS if protocol == "binance" or k not in BINANCE_ALONE]
-            rng.shuffle(bag)
-        kind = bag.pop()
+        kind = next(order)
+        if protocol != "binance" and kind in BINANCE_ALONE:
+            continue
         length = _length(rng, kind, longest)
         if begin + length > seconds:
             return made

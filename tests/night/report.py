@@ -14,7 +14,7 @@ def report(verdicts: Sequence[Verdict], leftovers: Sequence[str]) -> str:
     feeds = [
         (
             one.feed.rpartition("-")[2],
-            len(one.recoveries),
+            len(one.recoveries) + one.overtaken,
             one.losses,
             one.rows,
             one.missing,

@@ -13,6 +13,7 @@ from shmfeed.bar import UNCONFIRMED, StreamKey
 from shmfeed.simulator import grid, verify
 
 STEADY = 1.5  # s; a loss is not noticed at once
+LONGEST_RECOVERY = 70.0  # s: the default of reconnect_delay_max, and a handshake
 SETTLING = 5.0  # s after a recovery: bars of its seconds may have been missed
 DIALS, MINUTE = 60, 60.0  # the default of dials_per_minute
 LOSING = frozenset(
@@ -50,6 +51,7 @@ class Verdict:
     feed: str
     failures: list[str] = field(default_factory=list)
     recoveries: list[tuple[str, float]] = field(default_factory=list)
+    overtaken: int = 0  # troubles from which the next one kept the feed
     losses: int = 0
     rows: int = 0
     unconfirmed: int = 0
@@ -74,6 +76,34 @@ def recovered(played: Played, samples: Sequence[Sample]) -> float | None:
     return None
 
 
+def was_connected(played: Played, samples: Sequence[Sample]) -> bool:
+    """Return True if the feed had a connection to lose when the trouble began."""
+    earlier = [sample for sample in samples if sample.time < played.begin]
+    return bool(earlier) and earlier[-1].state == "connected"
+
+
+def judge_recovery(
+    verdict: Verdict, troubles: Sequence[Played], number: int, samples: Sequence[Sample]
+) -> None:
+    """Judge that the feed is well within the longest delay after a trouble.
+
+    Where the next trouble begins before, only the last one counts.
+    """
+    played = troubles[number]
+    end = recovered(played, samples)
+    if end is None:
+        verdict.failures.append(f"did not recover from {played}")
+        return
+    later = troubles[number + 1 :]
+    if later and later[0].begin < end:
+        verdict.overtaken += 1
+        return
+    seconds = end - played.end
+    verdict.recoveries.append((played.trouble.kind, seconds))
+    if seconds > LONGEST_RECOVERY:
+        verdict.failures.append(f"needed {seconds:.1f} s to recover from {played}")
+
+
 def windows(troubles: Sequence[Played], samples: Sequence[Sample]) -> list[Window]:
     """Return the time of each trouble, until the feed was well again."""
     ends = [recovered(played, samples) for played in troubles]
@@ -84,7 +114,7 @@ def windows(troubles: Sequence[Played], samples: Sequence[Sample]) -> list[Windo
 
 
 def judge_health(verdict: Verdict, samples: Sequence[Sample], status: Any) -> None:
-    """Every stream is live at the end, and has the newest bars."""
+    """Judge that every stream is live at the end."""
     if not samples or samples[-1].state != "connected":
         verdict.failures.append(f"ends {samples[-1:]}")
     for stream in status["streams"]:
@@ -96,18 +126,19 @@ def judge_health(verdict: Verdict, samples: Sequence[Sample], status: Any) -> No
 def judge_losses(
     verdict: Verdict,
     troubles: Sequence[Played],
+    connected: Sequence[bool],
     spans: Sequence[Window],
     lines: Iterable[dict[str, Any]],
     manager_lines: Iterable[tuple[float, str]],
 ) -> None:
-    """Every loss is logged in its time, and no line tells of one that was not."""
+    """Judge that each loss is logged in its time, and nothing but the losses."""
     losses = [line for line in lines if line.get("event") in LOSS_EVENTS]
     verdict.losses = len(losses)
     times = [line["monotonic"] for line in losses]
     told = list(manager_lines)
-    for played, span in zip(troubles, spans, strict=True):
+    for played, was_up, span in zip(troubles, connected, spans, strict=True):
         kind = played.trouble.kind
-        if kind in LOSING and not _within(times, span):
+        if kind in LOSING and was_up and not _within(times, span):
             verdict.failures.append(f"no line tells of {played}")
         if kind == "feeder killed" and not _within((t for t, _ in told), span):
             verdict.failures.append(f"no line of the manager tells of {played}")
@@ -123,7 +154,7 @@ def _within(times: Iterable[float], span: Window) -> bool:
 def judge_rows(
     verdict: Verdict, seed: int, rows: Rows, spans: Sequence[Window], offset: float
 ) -> None:
-    """No closed row is wrong, and rows are missing in the troubles alone.
+    """Judge that no closed row is wrong, and that rows are missing in troubles alone.
 
     Args:
         verdict: Takes what is found.
@@ -169,14 +200,14 @@ def _overlap(begin: int, end: int, span: Window, offset: float) -> bool:
 
 
 def judge_gaps(verdict: Verdict, gaps: int) -> None:
-    """Every missing row is counted as a gap."""
+    """Judge that each missing row is counted as a gap."""
     if gaps < verdict.missing:
         text = f"{verdict.missing} rows are missing, and {gaps} are counted"
         verdict.failures.append(text)
 
 
 def judge_dials(verdict: Verdict, dials: list[float]) -> None:
-    """No minute has more dials than the budget."""
+    """Judge that no minute has more dials than the budget."""
     verdict.dials = most_in(dials, MINUTE)
     if verdict.dials > DIALS:
         verdict.failures.append(f"{verdict.dials} dials in a minute")
