@@ -17,6 +17,7 @@ class HouseServer:
         most: The most symbols of a connection.
         delay: Seconds before an answer to a new client.
         hangs_up: Close the connection after a refusal.
+        answers: Answer a CONNECT; it may be set to False.
     """
 
     def __init__(self, *, names: bool = True, hangs_up: bool = False) -> None:
@@ -26,6 +27,7 @@ class HouseServer:
         self.refuse: set[str] = set()
         self.most = 1000
         self.delay = 0.0
+        self.answers = True
         self.names, self.hangs_up = names, hangs_up
 
     def __call__(self, ws: ServerConnection) -> None:
@@ -35,6 +37,8 @@ class HouseServer:
             if said.get("type") != "CONNECT":
                 continue
             self.requests.append(said["symbols"])
+            if not self.answers:
+                continue
             reply = {"request_id": said["request_id"], **self._reply(said["symbols"])}
             if reply["type"] == "CONNECTED":
                 self.symbols[ws] = said["symbols"]
