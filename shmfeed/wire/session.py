@@ -276,8 +276,10 @@ class Session:
         return frozenset(carried).intersection(self.acknowledged)
 
     def _newly_covered(self) -> Streams:
-        before, self._covered = self._covered, self._carried()
-        new = self._covered - before
+        # Only the end of a connection uncovers: a change that is rolled back may take a
+        # stream off a connection and put it back.
+        new = self._carried() - self._covered
+        self._covered = (self._covered | new).intersection(self.acknowledged)
         return tuple(key for key in self.acknowledged if key in new)
 
     # Changes
