@@ -32,7 +32,7 @@ from shmfeed.manager.adopted import AdoptedFeeder, check_identity
 from shmfeed.manager.process import FeederProcess
 from shmfeed.manager.silence import SilenceWatch
 from shmfeed.manager.tokens import TokenSource
-from shmfeed.segment.identity import IdentityRule
+from shmfeed.segment.identity import IdentityRule, stored_identity
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.segment.removal import remove_unheld
 from shmfeed.settings.model import Settings, to_json
@@ -285,9 +285,14 @@ class FeederLifecycle:
         if child is not None and not others:
             child.stop(EXIT_SECONDS)
         self._feed = None
-        if not keep and not others:
+        if not keep and not others and self._has_own_bars():
             with suppress(SegmentError):  # a segment that is not ours stays
                 remove_unheld(self._where)
+
+    def _has_own_bars(self) -> bool:
+        """Return False if the bars are of another identity, and not ours to remove."""
+        stored = stored_identity(self._where)
+        return stored is None or stored.matches(self._identity)
 
     def abandon(self) -> None:
         """Undo a failed start."""
@@ -463,7 +468,9 @@ class FeederLifecycle:
         adopted = self._adopted
         try:
             if self._child is None and adopted is None:  # running, not adopted yet
-                adopted = AdoptedFeeder(self._where, self.ask("status"), self.ask)
+                answer = self.ask("status")
+                check_identity(self._where, answer, self._identity)
+                adopted = AdoptedFeeder(self._where, answer, self.ask)
             if not self.ask("release", unlink=unlink)["stopping"]:
                 return True
         except ControlError as error:
@@ -472,6 +479,8 @@ class FeederLifecycle:
                     "feed %s: its feeder still runs: %s", self._where.name, error
                 )
                 return True
+        except FeedBusyError:  # of another identity: this manager was refused
+            return True
         except (FeedNotFoundError, WebSocketConnectionError):
             pass  # it has ended, or is about to
         if self._child is not None or adopted is None:

@@ -36,9 +36,9 @@ def settings(feed, venue, /, **more):
 
 
 @contextmanager
-def feeder(feed, venue, /, manager="run", source=None, **more):
+def feeder(feed, venue, /, manager="run", pid=0, source=None, **more):
     """Run a feeder in a thread of this process; join the thread at the end."""
-    one = Feeder(settings(feed, venue, **more), manager, source=source)
+    one = Feeder(settings(feed, venue, **more), manager, pid, source=source)
     failure = []
 
     def run():

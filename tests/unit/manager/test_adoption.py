@@ -6,6 +6,7 @@ import socket
 
 import pytest
 from support.feeding import STREAM, feeder, managing, push, settings, tell
+from support.forks import Fork
 from support.waiting import until
 
 import shmfeed
@@ -58,6 +59,40 @@ def test_without_wait_the_refusal_stands_in_the_status(feed_name, venue):
         manager.start(wait=False)
         until(lambda: BOTH in (manager.get_status()["last_error"] or ""))
         until(lambda: manager.get_status()["state"] == "error")
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_refused_manager_ends_no_feeder_that_lost_its_own(feed_name, venue, wait):
+    """The feeder's manager has ended: a release would stop it."""
+    with Fork(lambda: None) as ended:
+        ended.wait()
+        with feeder(feed_name, venue, manager="ended", pid=ended.pid) as one:
+            venue.wait_subscribed()
+            with managing(feed_name, venue, venue="elsewhere") as manager:
+                if wait:
+                    with pytest.raises(FeedBusyError):
+                        manager.start(timeout=20)
+                else:
+                    manager.start(wait=False)
+                    until(lambda: BOTH in (manager.get_status()["last_error"] or ""))
+                manager.stop()
+            assert tell(feed_name, "status")["wanted"] is False
+            assert one.thread.is_alive()
+            # Control: a manager of the same identity does end it.
+            with managing(feed_name, venue) as manager:
+                manager.start(timeout=20)
+            until(lambda: not one.thread.is_alive())
+
+
+def test_a_refused_manager_removes_no_bars(feed_name, venue):
+    leave_bar(feed_name, venue)
+    with managing(feed_name, venue, venue="elsewhere") as manager:
+        manager.start(wait=False)
+        until(lambda: "holds bars of" in (manager.get_status()["last_error"] or ""))
+        manager.stop()  # keep=False
+    with shmfeed.attach(feed_name) as feed:
+        assert len(feed.ring(*STREAM).view(5)) == 1
+    create(feed_name, 100).close(unlink=True)
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
