@@ -327,6 +327,8 @@ class Feeder:
         self._session.ask_again(ask)
         self._session.move(move)
         self._journal.muted(ask, move)
+        self._intake.explain_silence(ask, "mute while others speak, asked for again")
+        self._intake.explain_silence(move, "still mute, moved to a new connection")
 
     def _set_streams(self, streams: Streams) -> None:
         self._intake.set_streams(streams)

@@ -13,6 +13,8 @@ from support.waiting import until
 import shmfeed
 from shmfeed.bar import CLOSED_BY_VENUE
 from shmfeed.errors import WebSocketSubscriptionError
+from shmfeed.feeder import mute
+from shmfeed.layout import E_REASON
 from shmfeed.simulator import Venue, verify
 
 SEED = 5
@@ -130,6 +132,24 @@ def test_the_health_of_a_stream_by_its_limit_of_silence(feed_name):
         venue.set_faults("")
         until(lambda: health(feed) == "live")
         assert ring.why() == ""
+
+
+def test_a_stream_that_is_mute_says_what_is_done_for_it(feed_name, monkeypatch):
+    monkeypatch.setattr(mute, "limit_of", lambda key: 0.5)
+    monkeypatch.setattr(mute, "CHECK_SECONDS", 0.05)
+    settings = {"symbols": ["BTCUSDT", "ETHUSDT"], "stale_after": 0.3}
+    with live(feed_name, **settings) as (venue, feed, ring):
+        other = feed.ring("ETHUSDT", "1m")
+        until(lambda: other.status().health == ring.status().health == "live")
+        venue.set_faults("mute-stream:ETHUSDT")
+        until(lambda: "; mute while others speak, asked for again" in other.why())
+        until(lambda: "; still mute, moved to a new connection" in other.why())
+        assert feed.status()["health"] == "stale"
+        assert ring.status().health == "live"
+        venue.set_faults("")
+        until(lambda: other.status().health == "live")
+        reader = other._current_reader()
+        until(lambda: not reader.words.ints[reader.entry + E_REASON])
 
 
 def test_a_stream_without_a_bar_is_waiting_however_long(feed_name):
