@@ -205,7 +205,7 @@ def test_every_setting_but_the_secrets_is_an_option(capsys) -> None:
     text = capsys.readouterr().out
     for option in schema.OPTIONS:
         assert f"--{option.setting.replace('_', '-')}" in text
-    assert "--csrf-token" not in text
+    assert "--csrf-token " not in text
     assert "--headers" not in text
 
 
