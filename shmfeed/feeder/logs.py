@@ -37,7 +37,10 @@ def facts(**values: object) -> dict[str, Any]:
 
 
 class TextFormatter(logging.Formatter):
-    """Lines such as `2026-01-31T08:00:00.123Z WARNING feed spot: lost ..`."""
+    """Lines such as `2026-01-31T08:00:00.123Z WARNING feed spot: lost ..`.
+
+    Each line of a traceback begins so, too.
+    """
 
     def __init__(self, feed: str, redact: Redact) -> None:
         super().__init__()
@@ -45,10 +48,10 @@ class TextFormatter(logging.Formatter):
         self._redact = redact
 
     def format(self, record: logging.LogRecord) -> str:
-        message = printable(record.getMessage()).removeprefix(self._prefix)
-        line = f"{_utc(record)} {record.levelname} {self._prefix}{message}"
-        trace = _traceback(self, record)
-        return self._redact(f"{line}\n{trace}" if trace else line)
+        message = record.getMessage().removeprefix(self._prefix)
+        head = f"{_utc(record)} {record.levelname} {self._prefix}"
+        parts = [message, *_traceback(self, record).splitlines()]
+        return self._redact("\n".join(head + printable(part) for part in parts))
 
 
 class JsonFormatter(logging.Formatter):

@@ -75,6 +75,9 @@ def run(feeder: Feeder) -> int:
     except ShmfeedError as error:
         log.error("%s", error)  # noqa: TRY400 # as above
         return EXIT_FAILED
+    except Exception:
+        log.exception("the feeder failed, and its bars stay readable")
+        return EXIT_FAILED
     return 0
 
 

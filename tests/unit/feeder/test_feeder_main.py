@@ -13,6 +13,7 @@ from support.feeding import STREAM, push, settings
 from support.waiting import until
 
 import shmfeed
+from shmfeed.feeder.main import run
 from shmfeed.segment.mapping import place
 from shmfeed.settings import model
 from shmfeed.simulator import Venue
@@ -164,3 +165,13 @@ def test_a_feeder_that_follows_its_manager_ends_quickly(feed_name, spawn):
         assert time.monotonic() - begun < 3
         assert b"WARNING" not in process.stderr.read()
     create(feed_name, 100).close(unlink=True)
+
+
+def test_an_unexpected_error_is_a_line_of_the_log(caplog):
+    class Broken:
+        def run(self):
+            raise ZeroDivisionError
+
+    assert run(Broken()) == 1
+    assert "the feeder failed, and its bars stay readable" in caplog.text
+    assert "ZeroDivisionError" in caplog.text

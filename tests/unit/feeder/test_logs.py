@@ -110,6 +110,8 @@ class TestTheForm:
         text = (tmp_path / "log").read_text()
         assert text.count("bad token ***") == 2
         assert text.count("RuntimeError: ***") == 2
+        if form == "text":
+            assert lines_of(tmp_path / "log")[2].startswith("ERROR feed ")
         assert TOKEN not in text
         assert "another-token" not in text
 
