@@ -246,3 +246,62 @@ def test_a_change_while_the_first_answer_is_awaited_comes_after_it():
     assert ask(subscription) is None
     assert subscription.acknowledge(None) == Subscribed(A)
     assert "ETHUSDT" in ask(subscription)
+
+
+def test_a_setting_replaces_the_venues_pace():
+    subscription = Subscription(Batched(), A + B, ack_timeout=10, control_interval=3.0)
+    subscription.begin(A + B)
+    assert subscription.next_frame(0)
+    assert subscription.next_frame(2.9) is None
+    assert subscription.due_in(2.0) == 1.0
+    assert subscription.next_frame(3.0)
+
+
+class Repeating(Batched):
+    """The venue above, which can be asked for acknowledged streams again."""
+
+    def ask_again(self, streams, subscribed):
+        return [Request(next(self._ids), f"again {stream}") for stream in streams]
+
+
+def repeating():
+    subscription = Subscription(Repeating(in_url=A), A, ack_timeout=10)
+    assert subscription.begin(A) == Subscribed(A)
+    assert subscription.ask_again(A)
+    assert "again" in subscription.next_frame(0)
+    return subscription
+
+
+def test_streams_asked_for_again_are_acknowledged_as_before():
+    subscription = repeating()
+    assert subscription.is_repeating
+    assert subscription.acknowledge("1") == Subscribed(A)
+    assert not subscription.is_repeating
+
+
+def test_a_refused_repetition_leaves_everything_as_it_was():
+    subscription = repeating()
+    assert subscription.concerns("1")
+    assert subscription.refuse("no") == Refusal(None, "stay")
+    assert (subscription.acknowledged, subscription.is_live) == (A, True)
+
+
+def test_a_change_waits_for_a_repetition_and_no_repetition_for_a_change():
+    subscription = repeating()
+    subscription.change(B)
+    assert subscription.begin_change() is None
+    assert not subscription.ask_again(A)
+    subscription.acknowledge("1")
+    assert subscription.begin_change() is None
+    assert subscription.next_frame(1) is not None
+
+
+def test_a_refusal_of_an_abandoned_request_concerns_nothing():
+    subscription = batched(A + B)
+    subscription.begin(A + B)
+    assert subscription.next_frame(0)
+    subscription.narrow(B)
+    subscription.begin(B)
+    assert subscription.next_frame(1)
+    assert not subscription.concerns("1")
+    assert subscription.concerns("3")
