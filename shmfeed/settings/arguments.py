@@ -32,7 +32,7 @@ class SettingsArguments(TypedDict, total=False):
     csrf_token_file: str | os.PathLike[str] | None
     """File with the token, read again at each connect; none: csrf_token."""
     market_type: str | None
-    """Market at the venue."""
+    """Market at the venue; protocol binance has no default."""
     venue: str | None
     """Name of the venue in the feed's identity; none: the hosts of the endpoints."""
     history: int | None

@@ -209,7 +209,10 @@ SETTINGS: dict[str, Setting] = {
         none="csrf_token",
         annotation="str | os.PathLike[str]",
     ),
-    "market_type": matching("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "market at the venue"),
+    "market_type": matching(
+        "[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+        "market at the venue; protocol binance has no default",
+    ),
     "venue": optional(
         matching(
             "[A-Za-z0-9][A-Za-z0-9.:_-]{0,63}(,[A-Za-z0-9][A-Za-z0-9.:_-]{0,63}){0,7}",
