@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -63,31 +64,33 @@ class ManagerLines(logging.Handler):
         self.lines.append((time.monotonic(), record.name, text))
 
 
-def night(seconds: float, seed: int, folder: Path) -> list[Verdict]:
-    """Play a night and return what was found of each feed."""
+def night(seconds: float, seed: int, folder: Path, **settings: Any) -> list[Verdict]:
+    """Play a night and return what was found of each feed.
+
+    Args:
+        seconds: Its length.
+        seed: Of the troubles.
+        folder: Where the feeders' logs go.
+        **settings: Settings of the managers, which are the default ones otherwise.
+    """
     handler = ManagerLines()
     log = logging.getLogger("shmfeed")
-    log.addHandler(handler)
-    log.propagate = False
-    players = {
-        kind: Player(
-            f"t{os.getpid()}x-{kind}", {"seed": SEED, **options}, given, folder
-        )
-        for kind, (options, given) in FEEDS.items()
-    }
-    try:
-        for player in players.values():
+    players: dict[str, Player] = {}
+    with ExitStack() as stack:  # each feed is stopped, whatever fails
+        log.addHandler(handler)
+        stack.callback(log.removeHandler, handler)
+        for name, (options, given) in FEEDS.items():
+            feed = f"t{os.getpid()}x-{name}"
+            options = {"seed": SEED, **options}
+            player = players[name] = Player(feed, options, given | settings, folder)
+            stack.callback(place(feed).lock.unlink, missing_ok=True)
+            stack.callback(player.stop)
             player.start()
-        for kind, plan in plans_of(seed, seconds).items():
-            players[kind].play(plan, seconds)
+        for name, plan in plans_of(seed, seconds).items():
+            players[name].play(plan, seconds)
         for player in players.values():
             player.join()
         return [judge(player, handler.lines) for player in players.values()]
-    finally:
-        log.removeHandler(handler)
-        for player in players.values():
-            player.stop()
-            place(player.name).lock.unlink(missing_ok=True)
 
 
 def plans_of(seed: int, seconds: float) -> dict[str, list[Trouble]]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 SHORTEST, LONGEST = 0.1, 60.0  # seconds of an outage
+LONG_NIGHT = 120.0  # s
+LONG_ALONE = frozenset({"close 1013"})  # the feeder waits 30 s after it
 BINANCE_ALONE = frozenset({"going away"})
 # Kinds whose length is drawn from a range of their own; others have no length.
 _OUTAGES = ("away", "dead", "503", "mute", "half-open")
@@ -69,6 +71,8 @@ def troubles(
     while True:
         kind = next(order)
         if protocol != "binance" and kind in BINANCE_ALONE:
+            continue
+        if seconds < LONG_NIGHT and kind in LONG_ALONE:
             continue
         length = _length(rng, kind, longest)
         if begin + length > seconds:

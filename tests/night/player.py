@@ -96,8 +96,10 @@ class Player:
         """End the feeder and the venue."""
         self._ended.set()
         self.join()
-        self.manager.stop()
-        self.venue.kill()
+        try:
+            self.manager.stop()
+        finally:
+            self.venue.kill()
 
     def lines(self) -> list[dict[str, Any]]:
         """Return the lines of the feeder's log, with their time.monotonic()."""

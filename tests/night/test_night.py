@@ -23,7 +23,8 @@ COUNT = 60
 
 
 def test_a_short_night_has_no_failure(tmp_path):
-    found = night(14.0, 7, tmp_path)
+    delays = {"reconnect_delay_base": 0.1, "reconnect_delay_max": 0.5}
+    found = night(14.0, 7, tmp_path, **delays)
     assert len(found) == len(FEEDS)
     assert [failure for one in found for failure in one.failures] == []
     assert all(one.rows and one.recoveries for one in found)
