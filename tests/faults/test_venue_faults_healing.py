@@ -9,7 +9,10 @@ from support.waiting import until
 
 import shmfeed
 from shmfeed.bar import UNCONFIRMED
-from shmfeed.simulator import Venue, grid, verify
+from shmfeed.simulator import STEPS, Venue, grid, verify
+from shmfeed.simulator.binance import binance_frames
+from shmfeed.simulator.frames import payload_of
+from shmfeed.simulator.market import bar_state
 
 SEED = 5
 DAY = 86_400_000
@@ -196,3 +199,54 @@ def test_an_announced_end_costs_nothing(feed_name):
         assert verify(SEED, *STREAM, rows) == 0
         assert feed.status()["gaps"] == 0
         assert not (rows["flags"] & UNCONFIRMED).any()
+
+
+# Numbers of messages
+
+
+@pytest.mark.parametrize("sequence", ["connection", "stream"])
+def test_a_lost_message_is_counted(feed_name, sequence):
+    options = {"sequence": sequence}
+    with fed(feed_name, options, sequence=sequence) as (venue, feed):
+        for step in (1, 2, 3):
+            venue.push_market(*STREAM, T0, step)
+        close(venue, 0)
+        venue.set_faults("lost")
+        venue.push_market(*STREAM, T0 + MINUTE, 5)
+        venue.set_faults("")
+        close(venue, 2)
+        close(venue, 3)
+        until(lambda: stream(feed, "BTCUSDT")["count"] >= 3)
+        assert feed.status()["missed"] == 1
+        assert stream(feed, "BTCUSDT")["missed"] == 1
+
+
+@pytest.mark.parametrize("sequence", ["connection", "stream"])
+def test_a_doubled_message_changes_nothing(feed_name, sequence):
+    options = {"sequence": sequence, "faults": "duplicate"}
+    with fed(feed_name, options, sequence=sequence) as (venue, feed):
+        for number in range(3):
+            venue.push_market(*STREAM, T0 + number * MINUTE, 4)
+            close(venue, number)
+        until(lambda: feed.status()["duplicates"] == 6)
+        rows = feed.ring(*STREAM).snapshot(3)
+        assert verify(SEED, *STREAM, rows) == 0
+        assert feed.status()["missed"] == 0
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_trade_ids_without_a_hole_prove_a_bar_final(feed_name, dense):
+    def send(venue, number):
+        """Send the bar's last update, without the flag that it is closed."""
+        opened = T0 + number * MINUTE
+        state = bar_state(SEED, STREAM, opened, STEPS, opened + MINUTE - 1)
+        (frame,) = binance_frames(STREAM, [state], combined=True, dense=dense)
+        venue.send(payload_of(frame).replace(b'"x":true', b'"x":false'))
+
+    with fed(feed_name, {"protocol": "binance"}) as (venue, feed):
+        for number in range(20):
+            send(venue, number)
+        ring = feed.ring(*STREAM)
+        until(lambda: ring.count == 19)
+        doubtful = (ring.snapshot(19)["flags"] & UNCONFIRMED) != 0
+        assert doubtful.any() != dense
