@@ -3,7 +3,14 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from shmfeed.bar import Bar, Field, StreamKey, Timeframe, TimeframeAlias
+from shmfeed.bar import (
+    Bar,
+    Field,
+    StreamKey,
+    Timeframe,
+    TimeframeAlias,
+    flag_names,
+)
 from shmfeed.errors import (
     BadArgumentError,
     BusyRingError,
@@ -80,6 +87,7 @@ __all__ = [
     "attach",
     "create",
     "cut",
+    "flag_names",
     "get_include",
     "get_websocket_manager",
     "kept_bytes",

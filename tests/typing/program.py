@@ -57,7 +57,8 @@ def read() -> float:
         moments: NDArray[np.int64] = shmfeed.cut(iter(rings), 20, "close").close_time
         without: list[Ring] = cut.missing
         kept_apart: int = shmfeed.kept_bytes()
-        print(tables.shape, moments.shape, without, kept_apart)
+        why: list[str] = shmfeed.flag_names(int(window["flags"][-1]))
+        print(tables.shape, moments.shape, without, kept_apart, why)
         if window.valid and private.valid and kept.last > kept.first and last:
             return last.close + float(close.mean() + highs.mean() + times.sum())
         newest: float = ring.latest("close")

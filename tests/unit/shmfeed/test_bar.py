@@ -4,6 +4,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,8 +25,10 @@ from shmfeed.bar import (
     check_timeframe,
     close_time,
     duration,
+    flag_names,
     floor,
     on_grid,
+    phase_of,
 )
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import COLUMNS
@@ -179,3 +182,52 @@ class TestBarsBetween:
             later = close_time(later, timeframe)
         assert bars_between(start, later, timeframe) == max(0, steps - 1)
         assert bars_between(later, start, timeframe) == 0
+
+
+class TestFlagNames:
+    def test_each_bit_has_its_name(self):
+        names = [flag_names(1 << bit) for bit in range(9)]
+        assert names == [
+            ["closed_by_venue"],
+            ["closed_by_next"],
+            ["closed_by_clock"],
+            ["unconfirmed"],
+            ["after_gap"],
+            ["backfilled"],
+            ["revised"],
+            ["no_trade"],
+            ["polled"],
+        ]
+        assert flag_names(0) == []
+        assert flag_names(np.int64(2 | 8 | 16)) == [
+            "closed_by_next",
+            "unconfirmed",
+            "after_gap",
+        ]
+
+    def test_a_bit_of_a_newer_version_is_kept(self):
+        assert flag_names(1 | 1 << 20) == ["closed_by_venue", str(1 << 20)]
+
+    @pytest.mark.parametrize("flags", ["1", 1.0, None])
+    def test_other_types_are_refused(self, flags):
+        with pytest.raises(BadArgumentError, match="flags is"):
+            flag_names(flags)
+
+
+class TestPhase:
+    @pytest.mark.parametrize("days", [0, 1, 2])
+    def test_bars_of_3d_lie_on_the_grid_of_their_phase(self, days):
+        day = duration("1d")
+        phase = days * day
+        opened = 100 * duration("3d") + phase
+        assert phase_of(opened, "3d") == phase
+        assert on_grid(opened, "3d", phase)
+        assert on_grid(opened, "3d", None)
+        assert not on_grid(opened + day, "3d", phase)
+        assert on_grid(opened + day, "3d", None)
+        assert not on_grid(opened + 1000, "3d", None)
+        assert floor(opened + 2 * day + 5, "3d", phase) == opened
+        assert bars_between(opened, opened + 9 * day, "3d") == 2
+
+    def test_no_other_timeframe_has_one(self):
+        assert phase_of(duration("1d"), "1d") == 0
