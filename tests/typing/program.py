@@ -106,6 +106,8 @@ def write(name: str) -> None:
         writer.wake([("BTCUSDT", "1h")])
         writer.beat()
         print(writer.replace_rows("BTCUSDT", "1h", np.zeros((9, 1))))
+        dropped: int = writer.cut_rows("BTCUSDT", "1h", 3_600_000)
+        print(dropped)
         writer.unsubscribe("BTCUSDT", "1h")
         writer.close(unlink=True)
 
