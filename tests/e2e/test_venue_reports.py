@@ -331,3 +331,39 @@ class TestTimes:
         script = Script(sent, binance=True)
         with played(feed_name, script, **SPOT) as feed:
             has_rows(feed, [minute(number) for number in range(-4, 0)])
+
+
+class TestSequence:
+    """cryptofeed#20, Bittrex#33: messages were lost, or came late, unseen."""
+
+    def numbered(self, *numbers: int) -> list[str]:
+        """Return updates of bars, one a number; each fourth one closes its bar."""
+        return [
+            house_bar(
+                minute(number // 4 - 4),
+                seq=number,
+                close=str(1 + number / 100),
+                closed=number % 4 == 3,
+            )
+            for number in numbers
+        ]
+
+    def test_lost_messages_are_counted(self, feed_name):
+        script = Script(self.numbered(0, 1, 2, 3, 4, 7, 8, 11, 12, 13))
+        with played(feed_name, script, sequence="connection") as feed:
+            has_rows(feed, [minute(number) for number in (-4, -3, -2)])
+            until(lambda: feed.status()["missed"] == 4)
+
+    def test_an_older_update_that_comes_late_changes_nothing(self, feed_name):
+        script = Script(self.numbered(0, 2, 1, 3, 4, 6, 5, 6, 7))
+        with played(feed_name, script, sequence="connection") as feed:
+            has_rows(feed, [minute(-4), minute(-3)])
+            until(lambda: feed.status()["duplicates"] == 3)
+            assert list(feed.ring("BTCUSDT", "1m").snapshot(2)["close"]) == [1.03, 1.07]
+
+    def test_control_without_numbers_nothing_is_missed(self, feed_name):
+        script = Script(self.numbered(0, 1, 3, 4, 7))
+        with played(feed_name, script, sequence="off") as feed:
+            has_rows(feed, [minute(-4), minute(-3)])
+            status = feed.status()
+            assert (status["missed"], status["duplicates"]) == (0, 0)
