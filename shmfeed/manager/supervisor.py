@@ -191,7 +191,8 @@ class Supervisor:
     def retry(self) -> None:
         """Forget all failures; a feeder in `error` tries again at once."""
         with self._polled:
-            failed = self.state == "error"
+            # Without a feeder of its own, the next poll adopts or launches one.
+            failed = self.state == "error" and self._lifecycle.running_pid is not None
             self._lifecycle.reset()
         if not failed:
             return
