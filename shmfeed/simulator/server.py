@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
+from email.utils import formatdate
 from typing import cast
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -68,6 +69,7 @@ class VenueServer:
             self.options.port,
             create_connection=self._create_connection,  # type: ignore[arg-type]  # a factory
             process_request=self._admit,
+            process_response=self._date,
             compression=None,  # frames are written as they were built
             ping_interval=_PING_INTERVAL,
             ping_timeout=_PING_TIMEOUT,
@@ -132,6 +134,16 @@ class VenueServer:
         connection = FaultyConnection(*args, **kwargs)  # type: ignore[arg-type]  # passed on
         connection.refusal = self.admission.decide()
         return connection
+
+    def _date(
+        self, _connection: ServerConnection, _request: Request, response: Response
+    ) -> None:
+        """State the time of a venue whose clock is wrong, which else is the host's."""
+        skew = self.producer.venue_faults.due("skew")
+        if skew is not None:
+            moment = time.time() + skew.fault.argument
+            del response.headers["Date"]
+            response.headers["Date"] = formatdate(moment, usegmt=True)
 
     async def _admit(
         self, connection: ServerConnection, request: Request

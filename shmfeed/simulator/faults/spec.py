@@ -231,7 +231,9 @@ FAULT_KINDS: dict[str, FaultKind] = {
     ),
     "unanswered": FaultKind(CONNECTIONS, "the opening handshake gets no answer"),
     "skew": FaultKind(
-        CLOCK, "the venue's clock is wrong by this: bars and events", (_SHIFT,)
+        CLOCK,
+        "the venue's clock is wrong by this: bars, events, its handshake",
+        (_SHIFT,),
     ),
     "skew-events": FaultKind(
         CLOCK, "event times alone are wrong by this; binance only", (_SHIFT,)
