@@ -303,8 +303,8 @@ class Feeder:
             self._queue.connection_lost()
 
     def _count_loss(self) -> None:
-        # Managers report a loss that they have not seen: one that no stream has felt,
-        # as of a second line, is none.
+        # Managers report each loss that is counted here. A loss that no stream felt,
+        # because a second line carried them all, does not count.
         self._losses += self._is_uncovered
         self._is_uncovered = False
         self._writer.note(self._facts(self._session.status))

@@ -1,4 +1,4 @@
-"""What is done for a stream that is mute while others speak.
+"""Decide when to ask again for a stream that is mute while others speak.
 
 After three timeframes, at least 10 s, its connection asks the venue for it again. If it
 stays mute as long again, it moves to a new connection. Then the two steps follow ever
@@ -32,7 +32,7 @@ NOTHING = MuteAction()
 
 
 class _MuteStream:
-    """What was done for one stream."""
+    """The steps taken for one stream so far."""
 
     __slots__ = ("asked", "distance", "next_at", "speaks_since")
 

@@ -37,7 +37,7 @@ Clock = Callable[[], float]
 
 
 class VenueCheck:
-    """What was found.
+    """The findings of a look at a venue.
 
     Attributes:
         streams: The streams that are asked for, in the venue's spelling.

@@ -1,4 +1,4 @@
-"""Which connections the venue refuses, and with which words. No I/O.
+"""Decide about each dial: admit it, or refuse it with a status and words. No I/O.
 
 A ban begins at its time in the faults and lasts its length; a dial during the ban makes
 it begin again.
@@ -20,7 +20,7 @@ _WORDS = {
 
 
 class Refusal(NamedTuple):
-    """How a connection is refused.
+    """The refusal of a connection.
 
     Attributes:
         status: The HTTP status that answers the handshake; 0 cuts the connection.

@@ -42,7 +42,7 @@ class DialLimit(Protocol):
 
 
 class Dialer:
-    """What all connections of a session share: settings, codec, clock, and their dials.
+    """The parts that a session's connections share: settings, codec, clock and dials.
 
     Attributes:
         codec: The venue's protocol; each connection gets a codec of its own from it.

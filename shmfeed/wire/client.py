@@ -82,7 +82,7 @@ class VenueClient:
 
     Attributes:
         tag: The number of the connection and its line.
-        search: The search for refused symbols; None if there is none.
+        search: The search for refused symbols; None if refused ones are not left out.
         acknowledged_at: When the venue acknowledged the subscription, by `clock`; None
             before.
         has_data: True once a bar has come.

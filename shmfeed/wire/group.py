@@ -69,7 +69,7 @@ class Group:
 
     @property
     def failure(self) -> str:
-        """Why no connection of a joining group could be had; empty if not known."""
+        """The reason why no link of a joining group connected; empty if not known."""
         failed = [one.status.last_error for one in self.links if one.status.attempts]
         return failed[-1] if len(failed) == len(self.links) else ""
 

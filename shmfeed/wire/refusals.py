@@ -1,4 +1,4 @@
-"""Which symbols a connection does without, because the venue refuses them.
+"""Find the symbols that the venue refuses, and leave them out.
 
 A venue that refuses a subscription at a connect often names the symbol. Then the rest
 is requested again without it. Where the venue names none, the symbols are halved until
@@ -107,7 +107,7 @@ class RefusalSearch:
 
 
 class RefusalMemory:
-    """What a chain of connections remembers of refusals."""
+    """The refusals that a chain of connections remembers."""
 
     def __init__(self) -> None:
         self._refused: dict[StreamKey, str] = {}  # not to be asked for yet

@@ -1,4 +1,4 @@
-"""How long a connection may bring no bar before it is given up.
+"""Limit the silence after which a connection that brings no bar is given up.
 
 The limit follows the venue's push rate, whatever the timeframes are: a mute connection
 that carries bars of a day is noticed within half a minute. A quiet market looks the
@@ -40,7 +40,7 @@ class SilenceWatch:
         self._steady_since = math.inf
 
     def carry(self, streams: tuple[StreamKey, ...]) -> None:
-        """Set the limit for these streams. Without streams there is none."""
+        """Set the limit for these streams. Without streams no limit holds."""
         self._streams = streams
         given = self.settings.data_timeout
         if not streams:

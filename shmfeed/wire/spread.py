@@ -1,4 +1,4 @@
-"""Which streams go over which connection, by the most that one may carry.
+"""Spread streams over connections, by the most that one may carry.
 
 The streams of a symbol stay together where they fit, because some venues subscribe
 symbols times timeframes. A change moves no stream that stays. No I/O.

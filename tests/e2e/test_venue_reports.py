@@ -239,7 +239,7 @@ class TestDropped:
 
 
 class TestErrors:
-    """OKX.Api#34, ccxt#19041: an error after the acknowledgement was seen by nobody."""
+    """OKX.Api#34, ccxt#19041: an error after the acknowledgement was lost."""
 
     def test_a_late_error_is_the_last_error(self, feed_name):
         late = {"type": "ERROR", "reason": "BTCUSDT is delisted", "code": 60018}

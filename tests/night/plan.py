@@ -22,7 +22,7 @@ _RANGES = {
 }
 _MOMENTS = ("cut", "close 1001", "close 1012", "close 1013", "feeder killed")
 KINDS = (*_OUTAGES, *_RANGES, *_MOMENTS)
-# Between the end of a trouble and the next. The backoff begins anew in the long ones.
+# Pauses between two troubles, in seconds. Long ones reset the backoff.
 _SHORT_PAUSE, _LONG_PAUSE = (3.0, 10.0), (62.0, 66.0)
 _LONG_SHARE = 0.6
 

@@ -22,7 +22,7 @@ GOOD = ("live", "quiet")
 
 
 class Sample(NamedTuple):
-    """What a manager said at one moment.
+    """A manager's status at one moment.
 
     Attributes:
         time: time.monotonic().

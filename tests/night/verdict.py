@@ -1,4 +1,4 @@
-"""What a night must show, found from outside: rows, log lines, samples and dials."""
+"""Judge a night from outside, by its rows, log lines, samples and dials."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -41,10 +41,10 @@ class Rows(NamedTuple):
 
 @dataclass
 class Verdict:
-    """What was found of one feed; a night is good if `failures` is empty.
+    """The findings about one feed; a night is good if `failures` is empty.
 
     Attributes:
-        failures: What must not be, one line each.
+        failures: Broken promises, one line each.
         recoveries: Seconds from the end of a trouble until the feed was well, by kind.
     """
 

@@ -11,7 +11,7 @@ import tokenize
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-FIRST_WORD = re.compile(r"\W*(Whether|What|How|Who|Whoever|Whose|Where|Why)\b")
+FIRST_WORD = re.compile(r"\W*(Whether|Which|What|How|Who|Whoever|Whose|Where|Why)\b")
 PHRASES = re.compile(
     r"\b(anew|whoever|whatever it is|somebody|nobody|gone on with|goes on with"
     r"|to be had|can be had|(?-i:is none|are none|was none)|he|him|his)\b",

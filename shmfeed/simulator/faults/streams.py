@@ -12,7 +12,7 @@ MUTING = ("mute-stream", "refuse-later")
 
 
 class StreamFaults:
-    """Which streams are mute, and which symbols the venue refuses.
+    """The streams that are mute, and the symbols that the venue refuses.
 
     Args:
         faults: The venue's own faults.

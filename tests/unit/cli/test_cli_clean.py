@@ -252,7 +252,7 @@ def test_a_read_only_shared_memory(child, feed_name):
     assert doctor[0] == 1
     problems = [line for line in doctor[1].splitlines() if line.startswith("PROBLEM")]
     about = [line for line in problems if "/dev/shm" in line]
-    assert len(about) == 1  # files that cannot be locked are none
+    assert len(about) == 1  # files that cannot be locked are no problems of their own
     assert "PROBLEM mount of /dev/shm: is read-only" in about[0]
     assert "locks and leftovers are not checked" in doctor[1]
 

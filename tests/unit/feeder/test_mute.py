@@ -1,4 +1,4 @@
-"""What is done for mute streams, by a clock of the test's own."""
+"""Mute streams are asked for again, then moved; the test owns the clock."""
 
 from shmfeed.feeder.mute import MOST_SECONDS, NOTHING, MuteStreams, limit_of
 

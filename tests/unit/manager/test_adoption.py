@@ -245,7 +245,7 @@ def test_a_connected_feeder_takes_the_token_to_a_new_connection(feed_name, venue
                 until(lambda: venue.subscriptions[-1]["csrf_token"] == TOKENS[1])
                 push(venue, 0)  # the old connection goes once the new one has data
                 until(lambda: venue.connections == 1)
-                assert feed.status()["reconnects"] == 0  # a planned change is none
+                assert feed.status()["reconnects"] == 0  # planned changes do not count
                 assert manager.is_connected()
             segment = place(feed_name).segment.read_bytes()
     assert not any(token.encode() in segment for token in TOKENS)

@@ -19,6 +19,7 @@ def test_the_project_keeps_to_its_english() -> None:
         ('"""Whether it is so."""', "Whether"),
         ('def f():\n    """What it holds."""', "What"),
         ('class A:\n    """How it works."""', "How"),
+        ('"""Which symbols are refused."""', "Which"),
         ('class A:\n    def f(self):\n        """Who may call it."""', "Who"),
         ("x = 1  # made anew", "anew"),
         ('raise ValueError("nobody is let in")', "nobody"),

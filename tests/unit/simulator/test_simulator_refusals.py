@@ -80,7 +80,7 @@ def test_a_dial_prolongs_a_ban():
 
     assert banned(4.9, 5.0, 14.9, 24.9) == [False, True, True, False]
     assert banned(4.9, 14.9, 15.1) == [False, True, True]
-    assert banned(4.9, 15.1) == [False, False]  # nobody dialled during it
+    assert banned(4.9, 15.1) == [False, False]  # no dial fell into it
 
 
 def test_dials_in_any_minute_are_counted(monkeypatch):

@@ -1,4 +1,4 @@
-"""How long a connection may bring no bar."""
+"""A connection that brings no bar is given up after a limit."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Which streams go over which connection."""
+"""Streams are spread over connections by their number and symbols."""
 
 from hypothesis import given
 from hypothesis import strategies as st
