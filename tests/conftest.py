@@ -16,7 +16,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
-from support import census, cores
+from support import census, cores, dials
 
 SEED = int(os.environ.get("TEST_SEED", "20260101"))
 
@@ -70,6 +70,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a process, thread, descriptor or /dev/shm entry."""
+    dials.forget_dials()
     before = census.take()
     yield
     # Drop the values of finished fixtures: a mapping holds a descriptor.

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as some
+from support.dials import forget_dials
 
 from shmfeed.wire import dial_budget
 from shmfeed.wire.dial_budget import FILE_NAME, MAX_BAN, RETRY, STUCK, DialBudget
@@ -326,3 +327,16 @@ class TestManyProcesses:
         (tmp_path / FILE_NAME).unlink()
         assert budget.reserve(HOST, PORT) == 0
         assert budget.reserve(HOST, PORT) > 0  # it remembers its own
+
+
+def test_the_tests_forget_dials_to_ports_without_a_server(tmp_path, clock) -> None:
+    """Otherwise those of all tests together would be too many for a minute."""
+    budget = DialBudget(tmp_path, 1, clock=clock)
+    for host, port in (("127.0.0.1", 1), ("127.0.0.1", 40_000), (HOST, 9)):
+        budget.reserve(host, port)
+    forget_dials(tmp_path)
+    other = DialBudget(tmp_path, 1, clock=clock)
+    assert other.reserve("127.0.0.1", 1) == 0
+    assert other.reserve("127.0.0.1", 40_000) > 0
+    assert other.reserve(HOST, 9) > 0
+    forget_dials(tmp_path / "missing")
