@@ -25,8 +25,6 @@ from shmfeed.wire.subscription import Subscription
 
 # Seconds between two dials of a session, so that many connections do not begin at once.
 STAGGER = 0.02
-# Seconds for which a replaced connection goes on while the new one brings no data.
-MOST_OVERLAP = 10.0
 
 
 class DialLimit(Protocol):
@@ -197,18 +195,6 @@ class Channel:
     def due_in(self, now: float) -> float:
         """Return the seconds until `step` has something to do by the clock."""
         return self.client.due_in(now)
-
-    def is_superseded(self, new: "Channel", overlap: float, now: float) -> bool:
-        """Return True if a new connection has taken this one's place.
-
-        It has once it brings data and both have run for `overlap` seconds, in which a
-        venue pushes each stream that trades. A new one without data takes the place
-        after MOST_OVERLAP, unless the venue ends this connection itself.
-        """
-        age = new.life(now).seconds
-        if new.client.has_data:
-            return age > overlap
-        return age > MOST_OVERLAP and not self.client.is_going_away
 
     def step(self, ready: set[int], now: float) -> list[SessionEvent]:
         """Open the connection, subscribe, or receive; return the events in order.

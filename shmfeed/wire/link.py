@@ -32,6 +32,7 @@ from shmfeed.wire.events import (
     StreamsRefused,
     Subscribed,
 )
+from shmfeed.wire.overlap import Overlap
 from shmfeed.wire.refusals import PAUSE, RefusalMemory, RefusalSearch
 from shmfeed.wire.retry import ReconnectPolicy
 from shmfeed.wire.silence import SilenceWatch
@@ -76,6 +77,7 @@ class Link:
         self._serving: Channel | None = None
         self._incoming: Channel | None = None
         self._draining: Channel | None = None
+        self._overlap = Overlap(0.0)  # of `draining` and `serving`
         self._is_planned = False  # the policy knows that `serving` is to be replaced
         self._left_out: frozenset[StreamKey] = frozenset()
         self._refusals = RefusalMemory()
@@ -108,8 +110,7 @@ class Link:
     @property
     def channels(self) -> list[Channel]:
         """The connections, the oldest first."""
-        three = (self._draining, self._serving, self._incoming)
-        return [channel for channel in three if channel is not None]
+        return [one for one in (self._draining, self._serving, self._incoming) if one]
 
     def await_in(self, interests: list[tuple[int, int]], now: float) -> float:
         """Add the sockets to wait for, and the poll events of each.
@@ -118,7 +119,7 @@ class Link:
         """
         due = math.inf
         for channel in (self._draining, self._serving, self._incoming):
-            if channel is not None:
+            if channel:
                 interests.append(channel.interest())
                 due = min(due, 0.0 if channel.is_ready else channel.due_in(now))
         if self._wants_dial():
@@ -146,7 +147,8 @@ class Link:
     def roll_back(self, streams: Streams) -> None:
         """Carry the streams of before a change that the venue refuses."""
         self.streams = streams
-        self.is_changing = self.subscribed != streams or self._is_requesting()
+        is_asking = any(one.subscription.is_changing for one in self.channels)
+        self.is_changing = self.subscribed != streams or is_asking
 
     def ask_again(self, streams: Iterable[StreamKey]) -> bool:
         """Request mute streams again on the live connection. Return True if it does."""
@@ -194,7 +196,7 @@ class Link:
     def step(self, ready: set[int], now: float) -> list[SessionEvent]:
         """Do what is due, with the sockets that are ready, and return the events."""
         if self._draining is not None:
-            self._step_draining(ready, now)
+            self._step_draining(self._draining, ready, now)
         if self._serving is not None:
             self._step_serving(self._serving, ready, now)
         if self._incoming is not None:
@@ -223,7 +225,7 @@ class Link:
         for event in batch:
             if isinstance(event, Subscribed | ChangeRefused):
                 self._settle(channel, event)
-        self._events += batch
+        self._deliver(batch)
         if channel.client.leaving:
             self._note_leaving(now)
 
@@ -243,35 +245,26 @@ class Link:
         elif outcome.streams == self._asked():
             self.is_changing = False
 
-    def _is_requesting(self) -> bool:
-        return any(one.subscription.is_changing for one in self.channels)
-
     def _asked(self) -> Streams:
         if not self._left_out:
             return self.streams
         return tuple(key for key in self.streams if key not in self._left_out)
 
-    def _step_draining(self, ready: set[int], now: float) -> None:
-        channel, serving = self._draining, self._serving
-        if channel is None:
-            return
+    def _step_draining(self, old: Channel, ready: set[int], now: float) -> None:
         try:
-            self._events += channel.step(ready, now)
+            self._events += self._overlap.without_stale(old.step(ready, now))
         except ConnectionLostError as failure:
-            self._drop_draining(str(failure), isinstance(failure, OversizedError))
+            self._drop_draining(failure)
             return
-        overlap = self._dialer.codec.push_interval
-        if serving is not None and channel.is_superseded(serving, overlap, now):
-            self._events += channel.client.read_rest()
-            self._drop_draining(channel.client.leaving)
+        if self._serving is not None and self._overlap.is_over(old, self._serving, now):
+            self._events += self._overlap.without_stale(old.client.read_rest())
+            self._drop_draining(old.client.leaving)
 
-    def _drop_draining(self, reason: str, is_oversized: bool = False) -> None:
-        channel, self._draining = self._draining, None
-        if channel is not None:
-            channel.close()
-            reason = self._dialer.settings.redact(reason)
-            lost = ConnectionLost(True, is_oversized, channel.number, (), True, reason)
-            self._events.append(lost)
+    def _drop_draining(self, why: ConnectionLostError | str) -> None:
+        old, self._draining = self._draining, None
+        if old is not None:
+            old.close()
+            self._report_loss(old, why, is_planned=True)
 
     def _dial(self, now: float) -> None:
         url = self._endpoints.next(now, lambda one: self._dialer.may_dial(one, self))
@@ -327,12 +320,18 @@ class Link:
                 self._settle(channel, event)
             elif isinstance(event, StreamsRefused):
                 self._left_out |= frozenset(event.streams)
+        self._deliver(batch)
+
+    def _deliver(self, batch: list[SessionEvent]) -> None:
+        if self._draining is not None:
+            self._overlap.note(batch)
         self._events += batch
 
     def _take_over(self, channel: Channel) -> None:
         if self._draining is not None:
             self._drop_draining("replaced twice")
         old, self._draining = self._serving, self._serving
+        self._overlap = Overlap(self._dialer.codec.push_interval)
         self._serving, self._incoming = channel, None
         self._endpoints.begin(channel.url)
         self._is_planned = self.is_parked = False
@@ -374,7 +373,7 @@ class Link:
                 self._endpoints.begin(channel.url, after=not life.had_data)
         text = f"lost {channel.label}: {failure}"
         self._show(error_kind="connection", last_error=text)
-        self._report_loss(channel, failure, was_connected=True)
+        self._report_loss(channel, failure)
         self._announce(self._policy.next_at - now, text)
 
     def _fail(self, channel: Channel, failure: ConnectionLostError, now: float) -> None:
@@ -428,17 +427,20 @@ class Link:
     # What is told
 
     def _report_loss(
-        self, channel: Channel, failure: ConnectionLostError, *, was_connected: bool
+        self,
+        channel: Channel,
+        why: ConnectionLostError | str,
+        *,
+        was_connected: bool = True,
+        is_planned: bool = False,
     ) -> None:
-        is_oversized = isinstance(failure, OversizedError)
-        lost = ConnectionLost(
-            was_connected,
-            is_oversized,
-            channel.number,
-            reason=self._dialer.settings.redact(str(failure)),
-            endpoint=channel.label,
+        is_oversized = isinstance(why, OversizedError)
+        reason = self._dialer.settings.redact(str(why))
+        self._events.append(
+            ConnectionLost(
+                was_connected, is_oversized, channel.number, (), is_planned, reason
+            )
         )
-        self._events.append(lost)
 
     def _announce(self, seconds: float, reason: str) -> None:
         if seconds > 0 and not self.has_given_up:
@@ -447,7 +449,7 @@ class Link:
 
     def _show(self, *, last_error: str | None = None, error_kind: str = "") -> None:
         """Derive the status from what is there, and from an error if there is one."""
-        old = self.status
+        old, channel = self.status, self._serving or self._incoming
         if last_error is None:
             last_error, error_kind = old.last_error, error_kind or old.error_kind
         else:  # a server may repeat our secrets
@@ -455,7 +457,7 @@ class Link:
         self.status = old._replace(
             state=self._state(),
             phase=self._phase(),
-            endpoint=self._endpoint(),
+            endpoint=channel.label if channel else old.endpoint,
             attempts=self._policy.failures,
             reconnects=self._reconnects,
             last_error=last_error,
@@ -478,10 +480,6 @@ class Link:
         return (
             "connecting" if self._incoming or self._endpoints.is_midway else "waiting"
         )
-
-    def _endpoint(self) -> str:
-        channel = self._serving or self._incoming
-        return channel.label if channel is not None else self.status.endpoint
 
     def _next_attempt_at(self) -> float:
         if self._serving is not None or self._incoming is not None:

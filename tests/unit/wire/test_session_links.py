@@ -1,6 +1,7 @@
 """A session over several connections, against real servers on loopback."""
 
 import contextlib
+import json
 import time
 
 import pytest
@@ -86,6 +87,35 @@ def test_bars_of_the_old_connection_count_until_the_new_one_delivers(play):
         assert played.until(lambda: losses(played))
         [lost] = losses(played)
         assert (lost.is_planned, lost.uncovered) == (True, ())
+        played.close()
+
+
+def update(minute, close, **more):
+    """Return an update of a forming bar, without a flag, a number or a time."""
+    return json.dumps(json.loads(bar(minute)) | {"close": close} | more)
+
+
+@pytest.mark.parametrize(
+    ("more", "comes"), [({}, False), ({"closed": True}, True), ({"seq": 9}, True)]
+)
+def test_an_old_update_of_the_old_connection_does_not_follow_a_newer_one(
+    play, more, comes
+):
+    # The second and the third case are controls: a closing message always counts, and
+    # the ledger knows the order of what has a number.
+    server = HouseServer()
+    with venue(server) as url:
+        played = play(url, codec=Parting("", ""))
+        played.until_seen(Subscribed)
+        server.connections[0].send("LEAVING")
+        played.until_seen(Subscribed, 2)
+        server.connections[1].send(update(5, 1.9))
+        played.until_seen(BarEvent)
+        server.connections[0].send(update(5, 1.1, **more))
+        server.connections[0].send(update(6, 1.2))  # newer than all of the new one's
+        played.until(lambda: played.all(BarEvent)[-1].close == 1.2)
+        closes = [event.close for event in played.all(BarEvent)]
+        assert closes == ([1.9, 1.1, 1.2] if comes else [1.9, 1.2])
         played.close()
 
 
