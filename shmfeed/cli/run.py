@@ -2,18 +2,21 @@
 
 import argparse
 import os
+from contextlib import suppress
 
 from shmfeed.bar import StreamKey
-from shmfeed.cli.exit_codes import FAILED
+from shmfeed.cli.exit_codes import FAILED, GAVE_UP
 from shmfeed.cli.output import format_time, print_notice, print_output
 from shmfeed.cli.setting_options import add_setting_options
 from shmfeed.codecs import get_codec
-from shmfeed.errors import BadArgumentError
+from shmfeed.errors import BadArgumentError, SegmentError
 from shmfeed.feeder.feeder import Feeder
 from shmfeed.feeder.logs import FeederLog
 from shmfeed.feeder.main import handle_signals
 from shmfeed.feeder.main import run as run_feeder
 from shmfeed.feeder.venue_check import VenueCheck, check_venue
+from shmfeed.segment.mapping import place
+from shmfeed.segment.removal import remove_unheld
 from shmfeed.settings import loading
 from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
@@ -81,7 +84,11 @@ def run(args: argparse.Namespace) -> int:
     )
     handle_signals(feeder, args.unlink)
     print_notice(_startup_line(settings))
-    return run_feeder(feeder)
+    code = run_feeder(feeder)
+    if args.unlink and code == GAVE_UP:  # no signal has stopped it
+        with suppress(SegmentError):
+            remove_unheld(place(settings.feed))
+    return code
 
 
 def format_check(found: VenueCheck) -> str:

@@ -133,6 +133,7 @@ def test_a_feeder_that_gives_up_is_exit_3(command, venue, settings, feed_name) -
     assert "the state is error" in last
     assert "the feeder gave up after 2 attempts in a row" in end_of_it
     assert "connection refused" in end_of_it
+    assert not place(feed_name).segment.exists()  # as --unlink asks
 
 
 def test_a_feeder_of_another_identity_is_refused_or_replaces_the_bars(
