@@ -280,8 +280,14 @@ class Ledger:
             return True
         if self._trades is not None and 0 <= event.last_id < self._trades.forming:
             return True
-        if line == self._line or (stamp and self._stamp):
+        if line == self._line:
             return False
+        values = event.open, event.high, event.low, event.close, event.volume
+        if values == forming[2:7]:
+            self._doubt &= ~(1 << line)  # the line has had as much as the other one
+            return True
+        if stamp and self._stamp:
+            return stamp <= self._stamp
         return event.volume < forming.volume
 
     def stalled(self, now: float) -> None:

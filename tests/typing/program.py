@@ -87,6 +87,7 @@ async def wait_in_a_task(ring: Ring) -> None:
 
 def status(feed: Feed, ring: Ring) -> tuple[State, Health]:
     found: FeedStatus = feed.status()
+    print(feed.heartbeat())
     rows: list[StreamStatus] = found["streams"]
     connection: ConnectionStatus = feed.connection()
     one: RingStatus = ring.status()

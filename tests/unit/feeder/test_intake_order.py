@@ -336,6 +336,13 @@ class TestTwoLines:
         self.both(bench, 7, 7.0, stamps, lines=[1])
         assert bench.forming() == 7.0
 
+    def test_the_same_update_of_the_other_line_is_a_duplicate(self, bench, stamps):
+        bench.start(flagged=True, lines=2)
+        for n in range(1, 4):
+            self.both(bench, n, float(n), stamps)
+        assert bench.forming() == 3.0
+        assert bench.count("duplicates") == (3,)
+
     def test_the_first_final_stands_and_another_is_a_disagreement(self, bench, stamps):
         bench.start(flagged=True, lines=2)
         self.both(bench, 5, 5.0, stamps, closed=True)
