@@ -92,6 +92,8 @@ print(json.dumps([os.getpid(), manager.get_status()["pid"]]), flush=True)
 for line in sys.stdin:
     if line == "stop\\n":
         manager.stop()
+    if line == "visible\\n":  # the pid by which a manager would look for its feeder
+        changes = os.path.exists(f"/proc/{manager.get_status()['pid']}")
     print(json.dumps([manager.is_connected(), changes]), flush=True)
 """
 
@@ -180,6 +182,9 @@ def test_managers_of_two_containers_share_a_feeder(feed_name, venue, contained):
     assert venue.connections == 1
     for _ in range(20):
         assert ask(second)[0]
+    # Control: a manager that asked its own /proc would take the feeder for dead.
+    assert ask(second, "visible")[1] is False
+    assert ask(first, "visible")[1] is True
     ask(first, "stop")
     with shmfeed.attach(feed_name) as feed:
         assert feed.alive()  # the second manager wants it, although it is not visible
