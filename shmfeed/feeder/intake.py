@@ -388,6 +388,10 @@ class Intake:
         if event.event_time:
             beyond = clock.read(now) + TOLERANCE_MS
             return clock.is_doubtful and event.event_time > beyond
+        wall = time.time_ns() // 1_000_000
+        if clock.source == "host" and wall > clock.read(now) + TOLERANCE_MS:
+            clock.follow_host(wall, now)  # a time service has set this host's clock
+            return True
         return clock.ask_ahead(event.open_time, now)
 
     def _watch(self, stream: StreamState, event: BarEvent, now: float) -> int:

@@ -174,6 +174,19 @@ def test_a_wrong_host_clock_loses_no_bar_and_is_said(bench, how, behind, caplog)
         assert behind - 2 * MINUTE <= known <= behind
 
 
+def test_a_host_clock_that_was_set_meanwhile_is_read_again(bench):
+    bench.wall = T0 - DAY
+    bench.start()
+    bench.take(bar(-1440, closed=False))
+    bench.wall = T0  # by a time service
+    bench.take(bar(-1), bar(0, closed=False), seconds=1)
+    bench.wait(3)  # for the bars in between
+    assert bench.minutes() == [-1440, -1]
+    assert bench.forming() == 0
+    assert bench.count("malformed") == 0
+    assert bench.intake._clock.source == "host"
+
+
 def test_bars_that_only_close_are_taken_too(bench):
     bench.wall = T0 - DAY
     bench.start()
