@@ -9,6 +9,7 @@ from support.waiting import until
 
 import shmfeed
 from shmfeed.bar import UNCONFIRMED
+from shmfeed.feeder import mute
 from shmfeed.simulator import STEPS, Venue, grid, verify
 from shmfeed.simulator.binance import binance_frames
 from shmfeed.simulator.frames import payload_of
@@ -128,6 +129,31 @@ def test_an_error_after_the_acknowledgement_is_said(feed_name, protocol):
         until(lambda: "no data for ETHUSDT" in (feed.status()["last_error"] or ""))
         assert others_are_served(venue, feed)
         assert stream(feed, "ETHUSDT")["health"] != "live"
+
+
+# A stream that is mute while others speak
+
+
+@pytest.mark.parametrize(
+    ("protocol", "until_then"), [("wealthai", "asked"), ("binance", "moved")]
+)
+def test_a_mute_stream_is_asked_for_again_then_moved(
+    feed_name, protocol, until_then, monkeypatch
+):
+    monkeypatch.setattr(mute, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(mute, "CHECK_SECONDS", 0.1)
+    options = {"speed": 1, "update_interval": 0.05, "protocol": protocol}
+    settings = {"symbols": ["BTCUSDT", "ETHUSDT"], "resolutions": ["1s"]}
+    with fed(feed_name, options, **settings) as (venue, feed):
+        until(lambda: stream(feed, "ETHUSDT", "1s")["count"] >= 1)
+        venue.set_faults(f"mute-stream:ETHUSDT:{until_then}")
+        count = stream(feed, "ETHUSDT", "1s")["count"]
+        until(lambda: stream(feed, "ETHUSDT", "1s")["count"] > count + 1)
+        assert venue.log.connections == (1 if until_then == "asked" else 2)
+        assert feed.status()["reconnects"] == 0
+        others = feed.ring("BTCUSDT", "1s").snapshot(50)
+        assert verify(SEED, "BTCUSDT", "1s", others) == 0
+        assert set((others.open_time[1:] - others.open_time[:-1]).tolist()) == {1000}
 
 
 # Limits
