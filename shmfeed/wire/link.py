@@ -434,13 +434,15 @@ class Link:
         was_connected: bool = True,
         is_planned: bool = False,
     ) -> None:
-        is_oversized = isinstance(why, OversizedError)
-        reason = self._dialer.settings.redact(str(why))
-        self._events.append(
-            ConnectionLost(
-                was_connected, is_oversized, channel.number, (), is_planned, reason
-            )
+        lost = ConnectionLost(
+            was_connected,
+            isinstance(why, OversizedError),
+            channel.number,
+            is_planned=is_planned,
+            reason=self._dialer.settings.redact(str(why)),
+            endpoint=channel.label,
         )
+        self._events.append(lost)
 
     def _announce(self, seconds: float, reason: str) -> None:
         if seconds > 0 and not self.has_given_up:

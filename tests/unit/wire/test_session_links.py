@@ -179,6 +179,7 @@ def test_control_a_loss_without_a_replacement_uncovers_the_streams(play):
         assert played.until(lambda: losses(played))
         assert losses(played)[0].uncovered == (("BTCUSDT", "1m"),)
         assert "1000" in losses(played)[0].reason
+        assert losses(played)[0].endpoint == url
         played.close()
 
 
