@@ -262,7 +262,8 @@ class Intake:
         silent = [
             key for key, stream in self._streams.items() if not stream.was_accepted
         ]
-        named = named_symbols(text, [symbol for symbol, _ in silent])
+        symbols = [symbol for symbol, _ in silent]
+        named = named_symbols(event.message, symbols, event.symbol)
         streams = [key for key in silent if key[0] in named]
         self.explain_silence(streams, event.message)
 

@@ -48,10 +48,10 @@ class RefusalSearch:
 
     def refuse(self, message: str, symbol: str = "") -> Streams | None:
         """Take a refusal. Return the streams to request next, or None to give up."""
-        words = f"{symbol} {message}"
         symbols = _symbols(self.asked)
-        named = named_symbols(words, symbols)
-        if named:
+        named = named_symbols(message, symbols, symbol)
+        # A message that repeats the whole request names no symbol in particular.
+        if named and (len(named) < len(symbols) or len(symbols) == 1):
             rest = self._leave_out(named, message)
             if rest:
                 self._parts.append(rest)

@@ -30,7 +30,24 @@ class TestNamedSymbols:
             ("NOPE? did you mean BTC?", ["NOPE"]),
             ("NOPE is not supported; supported: BTC ETHUSDT", ["NOPE"]),
             ("not supported: NOPE", ["NOPE"]),
-            ("available symbols: BTC", ["BTC"]),
+            ("available symbols: BTC", []),
+            ("unknown symbol X, did you mean BTC?", []),
+            ("symbol X is unknown (known: BTC, ETHUSDT)", []),
+            ("symbol must be one of BTC, NOPE", []),
+            ("the limit is reached; allowed: BTC", []),
+            ("you may ask for BTC and NOPE only", []),
+            ("only BTC and ETHUSDT are served", []),
+            ("expected one of [BTC,ETHUSDT], got NOPE", ["NOPE"]),
+            ("valid symbols: BTC, ETHUSDT (got NOPE)", ["NOPE"]),
+            ("Available symbols: BTC. Rejected: NOPE", ["NOPE"]),
+            ("invalid symbol NOPE. Supported are BTC, ETHUSDT", ["NOPE"]),
+            ("NOPE is not among BTC, ETHUSDT", ["NOPE"]),
+            ("try BTC instead of NOPE", ["NOPE"]),
+            ('{"symbol":"NOPE","accepted":["BTC","ETHUSDT"]}', ["NOPE"]),
+            ("NOPE is no longer available", ["NOPE"]),
+            ("nothing valid: NOPE", ["NOPE"]),
+            ("THE TOKEN IS BAD", []),
+            ("unknown symbol 'IS'", ["IS"]),
             ("XBTC BTCX BTC_ ÄBTC BTC-X", []),
             ("csrf_token is not accepted", []),
             ("", []),
@@ -38,6 +55,12 @@ class TestNamedSymbols:
     )
     def test_the_words_of_a_refusal_name_symbols(self, message, named):
         assert named_symbols(message, ASKED) == tuple(named)
+
+    def test_a_field_that_names_symbols_counts_alone(self):
+        words = "unknown symbol; you have ETHUSDT"
+        assert named_symbols(words, ASKED, "BTC NOPE") == ("BTC", "NOPE")
+        assert named_symbols(words, ASKED, "IS") == ("IS",)
+        assert named_symbols(words, ASKED, "another") == ("ETHUSDT",)
 
     def test_the_case_of_the_subscription_counts_first(self):
         asked = ["btc", "BTC"]

@@ -46,6 +46,34 @@ def test_a_field_of_the_refusal_names_the_symbol():
     assert search.refuse("not here", "A1") == streams(["B2"])
 
 
+def test_a_field_spares_the_symbols_of_the_words():
+    search = RefusalSearch(streams(["A1", "B2"]))
+    assert search.refuse("unknown symbol; you asked for A1 B2", "A1") == streams(["B2"])
+
+
+def test_words_that_repeat_the_request_name_no_symbol():
+    search, asked = RefusalSearch(streams(SYMBOLS)), streams(SYMBOLS)
+    served = None
+    while asked:
+        symbols = [symbol for symbol, _ in asked]
+        if "SYM9" in symbols:
+            asked = search.refuse(f"cannot serve {symbols}")
+        else:
+            served, asked = asked, search.accept()
+    assert set(search.left_out) == set(streams(["SYM9"]))
+    assert set(served) == set(streams(SYMBOLS)) - set(streams(["SYM9"]))
+
+
+def test_a_symbol_that_the_words_suggest_is_served():
+    search = RefusalSearch(streams(["BTCUSDT", "BTCUSDTT"]))
+    words = "no such symbol in your request; did you mean BTCUSDT?"
+    assert search.refuse(words) == streams(["BTCUSDT"])
+    assert search.accept() == streams(["BTCUSDTT"])
+    assert search.refuse(words) == streams(["BTCUSDT"])
+    assert search.accept() is None
+    assert set(search.left_out) == set(streams(["BTCUSDTT"]))
+
+
 def test_a_refusal_of_everything_is_a_failure():
     assert searched(streams(["A1"]), {"A1"})[1] is None
     assert searched(streams(["A1", "B2"]), {"A1", "B2"})[1] is None
