@@ -27,6 +27,7 @@ from shmfeed.settings.secret_files import known_secrets, read_secret
 from shmfeed.validation import DEFAULT_FEED, check_case
 
 _MIN_STREAMS = 16
+_OWN_MARKET = "the protocol's own"  # no market has this name
 
 
 class ConflictError(BadArgumentError):
@@ -40,6 +41,8 @@ class ConflictError(BadArgumentError):
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings.
 
+    Without a `market_type` it is the protocol's default one.
+
     Raises:
         BadArgumentError: A setting, or a combination, is not accepted.
     """
@@ -52,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     port: tuple[int, ...] = ()
     csrf_token: str = ""
     csrf_token_file: str | None = None
-    market_type: str = DEFAULT_MARKET_TYPE
+    market_type: str = _OWN_MARKET
     venue: str | None = None
     history: int = 1000
     guard: int | None = None
@@ -95,6 +98,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_format: str = "text"
 
     def __post_init__(self) -> None:
+        if self.market_type == _OWN_MARKET:
+            market = _default_market(self.protocol)
+            msgspec.structs.force_setattr(self, "market_type", market)
         for name in SETTINGS:
             value = check_setting(name, getattr(self, name))
             msgspec.structs.force_setattr(self, name, value)
@@ -205,13 +211,8 @@ def from_checked(values: Mapping[str, object]) -> Settings:
     Raises:
         ConflictError: Values are not accepted together.
     """
-    protocol = values.get("protocol")
-    if protocol in MARKETS and "market_type" not in values:
-        raise ConflictError(
-            f"protocol {protocol!r} has no default market_type; give one of:"
-            f" {' '.join(MARKETS[protocol])}",
-            "protocol",
-        )
+    if "market_type" not in values:
+        _default_market(values.get("protocol"))
     return _copy(_DEFAULTS, values)
 
 
@@ -252,6 +253,17 @@ def _copy(settings: Settings, changes: Mapping[str, object]) -> Settings:
         msgspec.structs.force_setattr(changed, name, value)
     _check_together(changed)
     return changed
+
+
+def _default_market(protocol: object) -> str:
+    """Return the market_type of a protocol that has a default one."""
+    if isinstance(protocol, str) and protocol in MARKETS:
+        raise ConflictError(
+            f"protocol {protocol!r} has no default market_type; give one of:"
+            f" {' '.join(MARKETS[protocol])}",
+            "protocol",
+        )
+    return DEFAULT_MARKET_TYPE
 
 
 def _check_together(settings: Settings) -> None:

@@ -431,6 +431,15 @@ class TestValues:
         assert near in message
         assert CANARY not in message
 
+    @pytest.mark.parametrize("make", [Settings, lambda **given: load(given, {})])
+    def test_a_protocol_may_have_no_default_market(self, make):
+        assert make(protocol="wealthai").market_type == "binance-testnet"
+        assert make(protocol="binance", market_type="usdm").market_type == "usdm"
+        with pytest.raises(BadArgumentError, match="spot usdm coinm testnet"):
+            make(protocol="binance")
+        with pytest.raises(BadArgumentError, match="protocol"):
+            make(protocol=["binance"])
+
     def test_the_accepted_forms_of_a_value(self, tmp_path):
         settings = Settings(
             symbols="BTCUSDT,ETHUSDT",
