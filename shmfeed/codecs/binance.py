@@ -396,9 +396,12 @@ def _within(raw: msgspec.Raw) -> _Envelope | None:
 
 def _answer(outer: _Envelope, error: _Envelope) -> Event | None:
     request_id = request_id_of(outer.id)
-    if error.code or error.msg or outer.error:
-        message = message_of(error.msg) or message_of(outer.error) or "refused"
-        code = message_of(error.code)
+    code = message_of(error.code)
+    message = message_of(error.msg) or message_of(outer.error)
+    # An error that is null is none, nor is a code, such as 0, beside a result.
+    is_error = bytes(outer.error) not in {b"", b"null"} or (code and not outer.result)
+    if message or is_error:
+        message = message or "refused"
         return Refused(
             request_id, redact_message(f"{message} (code {code})" if code else message)
         )

@@ -411,6 +411,8 @@ class TestDecoding:
             (b'{"result":null,"id":null}', None),
             (b'{"result":null,"id":true}', None),
             (b'{"result":null}', None),
+            (b'{"error":null,"result":null,"id":4}', "4"),
+            (b'{"code":0,"msg":"","result":null,"id":5}', "5"),
         ],
     )
     def test_an_acknowledgement_names_its_request(self, frame, request_id):
@@ -434,6 +436,8 @@ class TestDecoding:
             (b'{"error":"no","id":1}', Refused("1", "no")),
             (b'{"error":[1e999],"id":1}', Refused("1", "refused")),
             (b'{"error":{},"id":1}', Refused("1", "{}")),
+            (b'{"code":0,"msg":"bad name","id":1}', Refused("1", "bad name (code 0)")),
+            (b'{"code":0,"id":1}', Refused("1", "refused (code 0)")),
         ],
     )
     def test_a_refusal_names_its_request_and_reason(self, frame, refused):
