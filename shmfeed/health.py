@@ -1,4 +1,4 @@
-"""THE STATES: what the health of a stream is, and why, read from the segment.
+"""THE STATES: the health of a stream and its reason, read from the segment.
 
 Of a stream, the first that fits:
 

@@ -133,7 +133,7 @@ WHY_WORDS = 13
 ENTRY_WORDS = 256
 V1_ENTRY_WORDS = 48
 
-# Why a stream's health is what it is, as far as the other words do not say it.
+# Reasons of a stream's health, as far as the other words do not tell it.
 Reason = Literal["", "dropped", "refused", "closed", "polled", "warming", "muted"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 

@@ -68,7 +68,7 @@ class FeedMarks:
         self._note = Latch(self._words, H_NOTE, NOTE_WORDS)
         self._marks_connections = False
 
-    # What an earlier feeder said is forgotten: this one may not say it again.
+    # The marks of an earlier feeder are erased: this one may never set them again.
 
     def _reset_feed(self, state: int) -> None:
         ints = self._words.ints

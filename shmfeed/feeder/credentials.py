@@ -16,9 +16,9 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.settings.model import Settings
 from shmfeed.wire.dial_budget import DialBudget
 
-FRESH = 2.0  # s, for which a manager's token serves further dials
-LOOK = 0.05  # s between two looks for an answer
-DESERTED = 0.5  # s to wait for a manager that did not answer the last time
+TOKEN_SECONDS = 2.0  # for which a manager's token serves further dials
+RETRY_SECONDS = 0.05  # until a dial that waits for an answer is asked for again
+SHORT_WAIT = 0.5  # s to wait for a manager that did not answer the last time
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class DialGate:
     """The gate of a session's dials: the user's budget, then a token for each one.
 
     Attributes:
-        wanted: How often a manager was asked for a token.
+        wanted: The number of requests to a manager for a token.
         is_asking: True while a dial waits for a manager's answer.
     """
 
@@ -39,7 +39,7 @@ class DialGate:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Ask no manager yet.
+        """Take the parts; no manager is asked yet.
 
         Args:
             budget: The dials of all feeders of this user.
@@ -53,27 +53,27 @@ class DialGate:
         self._codec = codec
         self._settings = settings
         self._clock = clock
-        self._asks = self._is_deserted = False
+        self._asks = self._is_unanswered = False
         self._until = 0.0  # the limit of the wait, then that of the token's use
         self._fault = ""  # of the file, logged already
 
     def ask_for_tokens(self, asks: bool = True) -> None:
-        """Ask a manager before each dial from now on, or none any more.
+        """Ask a manager before each dial from now on; with `asks` False, stop that.
 
-        The present token is fresh.
+        The present token counts as just answered.
         """
         self._asks = asks
         self.answered()
 
     def answered(self) -> None:
         """Let dials go on: a manager has answered."""
-        self.is_asking = self._is_deserted = False
-        self._until = self._clock() + FRESH
+        self.is_asking = self._is_unanswered = False
+        self._until = self._clock() + TOKEN_SECONDS
 
     def reserve(self, host: str, port: int) -> float:
         """Record a dial and return 0.0, or return the seconds until one may begin."""
         if self._asks and self._waits_for_token():
-            return LOOK
+            return RETRY_SECONDS
         wait = self._budget.reserve(host, port)
         if not wait:
             self._read_file()
@@ -89,15 +89,15 @@ class DialGate:
             return self.is_asking
         if self.is_asking:
             self.is_asking = False
-            self._until = now + FRESH
-            if not self._is_deserted:
-                self._is_deserted = True
+            self._until = now + TOKEN_SECONDS
+            if not self._is_unanswered:
+                self._is_unanswered = True
                 log.warning("no manager gave a token, so the last one holds")
             return False
         self.is_asking = True
         self.wanted += 1
         limit = self._settings().ack_timeout
-        self._until = now + (DESERTED if self._is_deserted else limit)
+        self._until = now + (SHORT_WAIT if self._is_unanswered else limit)
         return True
 
     def _read_file(self) -> None:

@@ -35,7 +35,7 @@ from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.journal import Journal
 from shmfeed.feeder.logs import FeederLog
 from shmfeed.feeder.mute import MuteStreams
-from shmfeed.feeder.reload import Obeying, Reloader
+from shmfeed.feeder.reload import Reloader, ReloadTargets
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.sequence import Mode
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
@@ -119,9 +119,11 @@ class Feeder:
             raise
         session = self._session
         self._queue = SubscriptionQueue(self._subscriptions, session, self._check_union)
-        obeying = Obeying(self._codec, session, self._queue, self._budget, feeder_log)
+        targets = ReloadTargets(
+            self._codec, session, self._queue, self._budget, feeder_log
+        )
         own_list = RUN if self._is_foreground else ""
-        self._reloader = Reloader(settings, obeying, own_list, source)
+        self._reloader = Reloader(settings, targets, own_list, source)
         self._intake = self._make_intake(settings)
         self._set_streams(streams)
         self._writer.set_repair_grace(settings.repair_grace)

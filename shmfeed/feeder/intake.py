@@ -251,8 +251,8 @@ class Intake:
         return False
 
     def _explain_refused(self, event: Refused) -> None:
-        # What the venue says of a symbol that it has acknowledged explains the silence
-        # of the symbol's streams. A message that is repeated names the same ones.
+        # An error that names an acknowledged symbol explains the silence of its
+        # streams. A repeated message names the same ones.
         text = f"{event.symbol} {event.message}"
         if text in self._explained_refusals:
             return
@@ -460,7 +460,7 @@ class Intake:
         offset = clock.read(now) - time.time_ns() / 1_000_000 if known else None
         self._writer.set_clock_offset(offset)
 
-    # What is counted and said
+    # Counters and messages
 
     def _count_stream(self, stream: StreamState) -> None:
         for counter in STREAM_COUNTERS:

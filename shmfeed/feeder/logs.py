@@ -246,7 +246,7 @@ class FeederLog:
         old, self._file = self._file, file
         formatter = _FORMATTERS[settings.log_format](settings.feed, self._redact)
         self._errors.setFormatter(formatter)
-        # Beside a file, standard error has what someone should look at.
+        # Beside a file, standard error has warnings and errors only.
         self._errors.setLevel(logging.WARNING if file else logging.NOTSET)
         if file is not None:
             file.setFormatter(formatter)

@@ -118,8 +118,8 @@ def compare(old: Settings, new: Settings, keep: frozenset[str] = frozenset()) ->
     return Reload(old.with_values_of(new, changed), changed, fixed)
 
 
-class Obeying(NamedTuple):
-    """The parts of a feeder that obey settings which may change."""
+class ReloadTargets(NamedTuple):
+    """The parts of a feeder that use settings which may change."""
 
     codec: Codec
     session: Session
@@ -140,7 +140,7 @@ class Reloader:
     def __init__(
         self,
         settings: Settings,
-        parts: Obeying,
+        targets: ReloadTargets,
         own_list: str = "",
         source: Callable[[], Settings] | None = None,
     ) -> None:
@@ -148,13 +148,13 @@ class Reloader:
 
         Args:
             settings: The settings at the start.
-            parts: The parts of the feeder that obey them.
+            targets: The parts of the feeder that use them.
             own_list: The name under which the feeder itself wants the streams of the
                 settings; empty if only managers want streams.
             source: Returns the settings of a reload that brings none.
         """
         self.settings = settings
-        self._codec, self._session, self._queue, self._budget, self._log = parts
+        self._codec, self._session, self._queue, self._budget, self._log = targets
         self._own_list = own_list
         self._source = source
 

@@ -1,4 +1,4 @@
-"""The numbers that a venue gives its messages: what was lost, what was had before.
+"""The numbers that a venue gives its messages: lost, repeated and late ones.
 
 A number counts up by one with each message, over the connection or by stream. Which of
 the two it is can be learnt: the two predict different numbers as soon as messages of
@@ -19,8 +19,8 @@ Mode = Literal["auto", "connection", "stream", "off"]
 
 # Verdicts about a number.
 FRESH = 0  # newer than all before; messages before it may be lost
-HAD = -1  # it has come before
-OLDER = -2  # it was missing, and comes late
+REPEATED = -1  # the number has come before
+OLDER = -2  # the number was missing, and comes late
 
 LEARN_AFTER = 3  # messages of one stream
 LEARN_AT_MOST = 50
@@ -91,7 +91,7 @@ class Count:
                     one for one in parts if one[0] < one[1]
                 ]
                 return OLDER
-        return HAD
+        return REPEATED
 
 
 class _Counts:
@@ -108,13 +108,13 @@ class _Counts:
         return count
 
 
-class _Lesson:
-    """A lesson from messages: how their numbers count."""
+class _ModeLearner:
+    """The way in which numbers count, learnt from messages."""
 
     def __init__(self) -> None:
         self._votes = {"connection": 0, "stream": 0}
         self._seen: Counter[StreamKey] = Counter()
-        self._forward = 0  # numbers not older than what one of the two predicted
+        self._forward = 0  # numbers that are not older than a predicted one
         self._fits = 0  # those of them that were predicted
         self._early: dict[str, list[Break]] = {"connection": [], "stream": []}
 
@@ -188,12 +188,12 @@ class SequenceCheck:
         self.breaks: list[Break] = []
         self._counts: OrderedDict[int, _Counts] = OrderedDict()
         self._carriers: dict[StreamKey, int] = {}  # by the last number
-        self._lesson = _Lesson()
+        self._learner = _ModeLearner()
         self._connection = -1  # of the last number
         self._current = _Counts()
 
     def take(self, connection: int, key: StreamKey, number: int) -> int:
-        """Return the verdict about the number of a message: FRESH, HAD or OLDER."""
+        """Return the verdict about a message's number: FRESH, REPEATED or OLDER."""
         if self.mode == "off":
             return FRESH
         if connection != self._connection:
@@ -228,18 +228,18 @@ class SequenceCheck:
             self._counts.popitem(last=False)
 
     def _learn(self, counts: _Counts, key: StreamKey, number: int) -> int:
-        lesson = self._lesson
-        verdict = lesson.take(counts, key, number)
-        if lesson.is_alone:
-            if lesson.most_seen < LEARN_AFTER:
+        learner = self._learner
+        verdict = learner.take(counts, key, number)
+        if learner.is_alone:
+            if learner.most_seen < LEARN_AFTER:
                 return FRESH
-            self.breaks += lesson.early_breaks("stream")
-            lesson.forget_breaks()
+            self.breaks += learner.early_breaks("stream")
+            learner.forget_breaks()
             if verdict > 0:
                 self.breaks[-1] = Break(key, verdict)
             return min(verdict, FRESH)
-        self.mode = lesson.decide()
+        self.mode = learner.decide()
         if self.mode != "auto":
-            self.breaks += lesson.early_breaks(self.mode)
-            self._lesson = _Lesson()
+            self.breaks += learner.early_breaks(self.mode)
+            self._learner = _ModeLearner()
         return FRESH

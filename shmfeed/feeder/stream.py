@@ -1,4 +1,4 @@
-"""One stream of the feeder: its ledger, its ring, and what became of its messages."""
+"""One stream of the feeder: its ledger, its ring, and the account of its messages."""
 
 import math
 

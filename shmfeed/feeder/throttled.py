@@ -38,7 +38,7 @@ class DropAccount:
     """An account of the messages that are not in a feed's counters yet.
 
     Attributes:
-        counts: How many, by counter.
+        counts: The number of messages by counter.
     """
 
     def __init__(self) -> None:

@@ -30,7 +30,7 @@ from shmfeed.feed import Feed
 from shmfeed.layout import State
 from shmfeed.manager.adopted import AdoptedFeeder, check_identity
 from shmfeed.manager.process import FeederProcess
-from shmfeed.manager.silence import SilenceWatch
+from shmfeed.manager.stuck import StuckTimer
 from shmfeed.manager.tokens import TokenSource
 from shmfeed.segment.identity import IdentityRule, stored_identity
 from shmfeed.segment.mapping import open_segment, place
@@ -118,7 +118,7 @@ class FeederLifecycle:
         self.token_source: TokenSource | None = None
         self._identity = identity_of(settings)
         self._replace = replace  # for the first feeder only
-        self._watch = SilenceWatch()
+        self._stuck_timer = StuckTimer()
         self._is_silence_told = False
         self._adopted: AdoptedFeeder | None = None
         self._was_connected = False
@@ -320,7 +320,9 @@ class FeederLifecycle:
         """Kill a feeder whose main loop has stopped; `poll` then replaces it."""
         beat = self._heartbeat()
         runs = beat is not None and beat.pid == child.pid
-        silent = self._watch.look((child.pid, beat.tick if beat and runs else None))
+        silent = self._stuck_timer.look(
+            (child.pid, beat.tick if beat and runs else None)
+        )
         limit = max(self.settings.stuck_timeout, LEAST_SILENCE if runs else LEAST_START)
         if silent > limit:
             log.error(
@@ -331,11 +333,11 @@ class FeederLifecycle:
                 silent,
             )
             child.kill()
-            self._watch.reset()
+            self._stuck_timer.reset()
 
     def _tell_if_stuck(self, adopted: AdoptedFeeder, beat: Heartbeat | None) -> None:
         """Log that a feeder is stuck which another manager has launched, once."""
-        silent = self._watch.look((adopted.pid, beat and (beat.epoch, beat.tick)))
+        silent = self._stuck_timer.look((adopted.pid, beat and (beat.epoch, beat.tick)))
         if silent <= max(self.settings.stuck_timeout, LEAST_SILENCE):
             self._is_silence_told = False
         elif not self._is_silence_told:
@@ -376,7 +378,7 @@ class FeederLifecycle:
             self._not_before = time.monotonic() + RETRY_SECONDS
         else:
             self._adopted = adopted
-            self._watch.reset()
+            self._stuck_timer.reset()
             self._busy_until = 0.0
 
     def _token(self) -> str | None:
@@ -403,7 +405,7 @@ class FeederLifecycle:
             with suppress(FeedNotFoundError, SegmentError):
                 rule.keeps_bars(*open_segment(self._where)[:2])
         self._launched = time.monotonic()
-        self._watch.reset()
+        self._stuck_timer.reset()
         settings, asks = self.settings, self.token_source is not None
         if asks:
             settings = settings.with_token(token)

@@ -15,7 +15,7 @@ from shmfeed.errors import BadArgumentError, ShmfeedError, WebSocketConnectionEr
 from shmfeed.settings.schema import TOKEN, check_setting
 
 LIMIT = 10.0  # s, for the function to return
-FRESH = 2.0  # s, for which its token serves further dials
+TOKEN_SECONDS = 2.0  # for which its token serves further dials
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class TokenSource:
         self._served: tuple[int, int] = (0, 0)  # the last request: feeder, number
 
     def take(self) -> str | None:
-        """Return a token that is fresh, or None while the function works on it.
+        """Return a token of the last TOKEN_SECONDS, or None while the function works.
 
         Raises:
             WebSocketConnectionError: The function has failed, or hangs.
@@ -57,7 +57,7 @@ class TokenSource:
                 )
             self._begun = now
             return self._token
-        if self._token is not None and now - self._begun < FRESH:
+        if self._token is not None and now - self._begun < TOKEN_SECONDS:
             return self._token
         self._token, self._begun = None, now
         self._thread = threading.Thread(

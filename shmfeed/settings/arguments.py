@@ -82,9 +82,9 @@ class SettingsArguments(TypedDict, total=False):
     protocol's limit.
     """
     on_refused: Literal["skip", "fail"] | None
-    """What a refused symbol does at a connect to the other streams."""
+    """Skip a symbol that is refused at a connect, or fail."""
     sequence: Literal["auto", "connection", "stream", "off"] | None
-    """How the venue numbers its messages, if it numbers them."""
+    """Scope of the numbers that the venue gives its messages."""
     repair_grace: float | None
     """Time after a reconnect for which its streams are recovering, seconds."""
     stale_after: float | Mapping[TimeframeName, float] | None
@@ -122,7 +122,7 @@ class SettingsArguments(TypedDict, total=False):
     stuck_timeout: float | None
     """Time without a heartbeat after which a manager replaces its feeder, seconds."""
     launch: Literal["auto", "never"] | None
-    """Whether a manager may start a feeder, or only adopts one."""
+    """Let a manager start feeders (auto), or adopt them only (never)."""
     stop_with_manager: bool | None
     """End the feeder when its manager ends."""
     log_level: (

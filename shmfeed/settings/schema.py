@@ -299,10 +299,10 @@ SETTINGS: dict[str, Setting] = {
         none="the protocol's limit",
     ),
     "on_refused": one_of(
-        REFUSAL_POLICIES, "what a refused symbol does at a connect to the other streams"
+        REFUSAL_POLICIES, "skip a symbol that is refused at a connect, or fail"
     ),
     "sequence": one_of(
-        SEQUENCES, "how the venue numbers its messages, if it numbers them"
+        SEQUENCES, "scope of the numbers that the venue gives its messages"
     ),
     "repair_grace": seconds(
         "time after a reconnect for which its streams are recovering", low=0.0
@@ -355,7 +355,8 @@ SETTINGS: dict[str, Setting] = {
         "time without a heartbeat after which a manager replaces its feeder"
     ),
     "launch": one_of(
-        LAUNCH_POLICIES, "whether a manager may start a feeder, or only adopts one"
+        LAUNCH_POLICIES,
+        "let a manager start feeders (auto), or adopt them only (never)",
     ),
     "stop_with_manager": flag("end the feeder when its manager ends"),
     "log_level": one_of(LEVELS, "lowest level to log", str.upper),

@@ -85,7 +85,7 @@ def _add_form(add: Callable[..., object]) -> None:
     add(
         "--excess",
         choices=EXCESS,
-        help="what more streams meet: refused (default), or the connection closed",
+        help="more streams are refused (default), or close the connection",
     )
     add(
         "--sequence",

@@ -95,7 +95,7 @@ class FaultyConnection(ServerConnection):
     """A server connection that can be refused, muted and throttled.
 
     Attributes:
-        refusal: How the connection is refused; None admits it.
+        refusal: The refusal of the connection; None admits it.
         writer: The write side, for the venue's frames and the library's.
     """
 

@@ -41,9 +41,10 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
         port: 0: chosen by the system.
         max_connections: Further connections are answered with HTTP status 503.
         max_streams: The most streams of one connection.
-        excess: What a subscription to more streams meets: "refuse" or "close".
-        sequence: What the number `seq` of bars counts, wealthai only: "connection" the
-            bars of the connection, "stream" those of the stream; "none" omits it.
+        excess: The answer to a subscription to more streams: "refuse" or "close".
+        sequence: The count of the number `seq` of bars, wealthai only: "connection"
+            counts those of the connection, "stream" those of the stream; "none" omits
+            it.
         timestamps: Send the venue's time `ts` in bars of the wealthai protocol.
         trade_ids: The trade ids of Binance's bars: "dense" ids count up by one, as on
             spot; "holes" leaves some out, as on futures.

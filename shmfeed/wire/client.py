@@ -83,10 +83,10 @@ class VenueClient:
     Attributes:
         tag: The number of the connection and its line.
         search: The search for refused symbols; None if refused ones are not left out.
-        acknowledged_at: When the venue acknowledged the subscription, by `clock`; None
+        acknowledged_at: The time of the venue's acknowledgement, by `clock`; None
             before.
         has_data: True once a bar has come.
-        leaving: Why the connection is to be replaced; empty if it is not.
+        leaving: The reason to replace the connection; empty if it stays.
         is_going_away: True once the venue has announced the connection's end.
     """
 

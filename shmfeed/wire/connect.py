@@ -1,4 +1,4 @@
-"""From a target to a socket: name, TCP, proxy, TLS; and what the settings permit.
+"""From a target to a socket: name, TCP, proxy, TLS, as far as the settings permit.
 
 `connect` is what any request of the feeder takes, the handshake of a WebSocket or
 another. Nothing here waits: each step is a generator that yields a socket and the poll
@@ -23,7 +23,7 @@ from shmfeed.wire.tls import secure, tls_context
 
 
 class ConnectPolicy(NamedTuple):
-    """The settings of where a connection may lead, and of what it says there.
+    """The settings that limit where a connection leads, and what it sends there.
 
     `has_token` says that a token will be sent once the connection is open.
     """
@@ -39,7 +39,7 @@ class ConnectPolicy(NamedTuple):
 
     @property
     def has_secrets(self) -> bool:
-        """True if a connection carries what only the venue may see."""
+        """True if a connection carries secrets, for the venue alone."""
         return self.has_token or bool(self.request.headers)
 
 

@@ -70,8 +70,8 @@ def negotiated(answer: Answer) -> Inflater | None:
 class DeflatedFrames(FrameReader):
     """Frames of a connection whose server may compress messages.
 
-    Compressed frames take the way of websocket-client's frame machine; the others are
-    sliced out as ever.
+    websocket-client's frame machine reads the compressed frames; the others are sliced
+    out as on a connection without compression.
     """
 
     def inflate_with(self, inflater: Inflater) -> None:

@@ -99,5 +99,5 @@ class Group:
 
 
 def rank(status: SessionStatus) -> int:
-    """Return how bad a state is."""
+    """Return the place of a state in the order from best to worst."""
     return STATES.index(status.state)

@@ -86,7 +86,7 @@ class Link:
         self._has_told_budget = False  # the wait for the budget has been announced
         self._events: list[SessionEvent] = []
 
-    # What the session asks
+    # Questions of the session
 
     @property
     def covered(self) -> set[StreamKey]:
@@ -126,7 +126,7 @@ class Link:
             due = min(due, max(self._policy.next_at - now, self._dialer.due_in(now)))
         return max(0.0, due)
 
-    # What the session orders
+    # Orders of the session
 
     def change(self, streams: Streams) -> None:
         """Replace the streams to carry; a change in progress is superseded.
@@ -424,7 +424,7 @@ class Link:
             self._endpoints.block(channel.url, now + failure.retry_after)
             self._dialer.block(channel.url, failure.retry_after)
 
-    # What is told
+    # Events and status
 
     def _report_loss(
         self,

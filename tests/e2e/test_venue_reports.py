@@ -58,9 +58,9 @@ class Script:
     """A server that greets a client, sends it messages, and notes what it says.
 
     Attributes:
-        messages: What each connection is sent once it is subscribed.
+        messages: The messages that each connection is sent once it is subscribed.
         paths: The path of each connection's handshake.
-        heard: What clients have sent, subscriptions too.
+        heard: The messages of clients, subscriptions too.
     """
 
     def __init__(self, messages: Iterable[str | bytes] = (), binance: bool = False):

@@ -161,7 +161,7 @@ def judge_rows(
         seed: The market's.
         rows: The rows of one stream.
         spans: When rows may be missing, in time.monotonic().
-        offset: What to add to time.monotonic() for seconds since 1970.
+        offset: Seconds since 1970 at the zero of time.monotonic().
     """
     name = " ".join(rows.key)
     doubtful = (rows.flags & UNCONFIRMED) != 0

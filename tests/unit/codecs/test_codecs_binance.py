@@ -55,7 +55,7 @@ JSON = st.recursive(
     ),
     max_leaves=12,
 )
-# What JSON has no literal for spoils a message as a whole.
+# A value without a JSON literal spoils a message as a whole.
 FINITE = JSON.filter(
     lambda one: "NaN" not in (text := json.dumps(one)) and "Inf" not in text
 )

@@ -492,7 +492,7 @@ VALUES = st.recursive(
     ),
     max_leaves=6,
 )
-# What JSON has no literal for spoils a message as a whole.
+# A value without a JSON literal spoils a message as a whole.
 FINITE = VALUES.filter(
     lambda one: "NaN" not in (text := json.dumps(one)) and "Inf" not in text
 )

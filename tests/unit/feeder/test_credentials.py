@@ -9,7 +9,12 @@ from support.waiting import until
 import shmfeed
 from shmfeed.codecs import get_codec
 from shmfeed.errors import BadArgumentError
-from shmfeed.feeder.credentials import DESERTED, FRESH, LOOK, DialGate
+from shmfeed.feeder.credentials import (
+    RETRY_SECONDS,
+    SHORT_WAIT,
+    TOKEN_SECONDS,
+    DialGate,
+)
 from shmfeed.settings.loading import load
 from shmfeed.settings.model import Settings
 from shmfeed.simulator import Venue
@@ -150,11 +155,11 @@ class TestAManagerIsAsked:
         assert gate.wanted == 0
 
     def test_a_dial_waits_for_the_answer(self, gate) -> None:
-        self.now += FRESH
-        assert gate.reserve("h", 1) == LOOK
+        self.now += TOKEN_SECONDS
+        assert gate.reserve("h", 1) == RETRY_SECONDS
         assert (gate.wanted, gate.is_asking, self.told) == (1, True, 1)
         self.now += 7.9
-        assert gate.reserve("h", 1) == LOOK
+        assert gate.reserve("h", 1) == RETRY_SECONDS
         gate.answered()
         assert [gate.reserve("h", 1) for _ in range(5)] == [0.0] * 5
         assert (gate.wanted, gate.is_asking) == (1, False)
@@ -162,17 +167,19 @@ class TestAManagerIsAsked:
     def test_without_an_answer_the_last_token_holds(self, gate, caplog) -> None:
         waits = []
         for _ in range(3):
-            self.now += FRESH
+            self.now += TOKEN_SECONDS
             begun = self.now
             while gate.reserve("h", 1):
-                self.now += LOOK
+                self.now += RETRY_SECONDS
             waits.append(self.now - begun)
-        assert waits == pytest.approx([8, DESERTED, DESERTED], abs=2 * LOOK)
+        assert waits == pytest.approx(
+            [8, SHORT_WAIT, SHORT_WAIT], abs=2 * RETRY_SECONDS
+        )
         assert caplog.messages == ["no manager gave a token, so the last one holds"]
-        self.now += FRESH
+        self.now += TOKEN_SECONDS
         gate.reserve("h", 1)
         gate.answered()  # it is back, and waited for again
-        self.now += FRESH
+        self.now += TOKEN_SECONDS
         gate.reserve("h", 1)
         self.now += 7.9
-        assert gate.reserve("h", 1) == LOOK
+        assert gate.reserve("h", 1) == RETRY_SECONDS

@@ -293,7 +293,7 @@ def test_the_offset_is_published(bench):
     assert offsets[-1] == pytest.approx(1500, abs=2)
 
 
-# What becomes of a stream's messages
+# The account of a stream's messages
 
 
 def stream_of(bench, key=KEY):

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from shmfeed.feeder.sequence import (
     FRESH,
-    HAD,
     LEARN_AFTER,
     LEARN_AT_MOST,
     OLDER,
+    REPEATED,
     RESTART_AFTER,
     Break,
     Count,
@@ -42,11 +42,17 @@ class TestCount:
     def test_a_break_is_counted_once(self):
         count = Count()
         verdicts = [count.take(number) for number in (5, 6, 9, 7, 7, 6, 10, 8)]
-        assert verdicts == [FRESH, FRESH, 2, OLDER, HAD, HAD, FRESH, OLDER]
+        assert verdicts == [FRESH, FRESH, 2, OLDER, REPEATED, REPEATED, FRESH, OLDER]
 
     def test_a_number_before_the_first_has_not_been_had(self):
         count = Count()
-        assert [count.take(n) for n in (5, 3, 3, 4, 6)] == [0, OLDER, HAD, OLDER, 0]
+        assert [count.take(n) for n in (5, 3, 3, 4, 6)] == [
+            0,
+            OLDER,
+            REPEATED,
+            OLDER,
+            0,
+        ]
 
     def test_a_count_that_begins_again_is_followed(self):
         count = Count()
@@ -54,7 +60,7 @@ class TestCount:
             count.take(number)
         verdicts = [count.take(number) for number in range(RESTART_AFTER + 5)]
         assert verdicts[-6:] == [FRESH] * 6
-        assert verdicts[0] == HAD
+        assert verdicts[0] == REPEATED
 
     def test_one_absurd_number_does_not_drop_all_others(self):
         count = Count()
@@ -74,7 +80,7 @@ class TestCount:
                 assert verdict == expected
                 highest = number
             else:
-                assert verdict == (HAD if number in had else OLDER)
+                assert verdict == (REPEATED if number in had else OLDER)
             had.add(number)
 
 
@@ -111,7 +117,7 @@ class TestLearning:
         check = SequenceCheck()
         assert play(check, (A, 1), (A, 2), (A, 3), (A, 5)) == [FRESH] * 4
         assert check.breaks == [Break(A, 1)]
-        assert play(check, (A, 5), (A, 4)) == [HAD, OLDER]
+        assert play(check, (A, 5), (A, 4)) == [REPEATED, OLDER]
 
     @pytest.mark.parametrize("mode", ["connection", "stream"])
     def test_a_second_stream_that_comes_late_decides(self, mode):
@@ -193,7 +199,7 @@ def test_what_is_lost_is_counted_and_nothing_comes_twice(mode, keys, data):
             lost += number - max(before) - 1 if before else 0
             taken.append((key, number))
         else:
-            assert verdict == (HAD if number in before else OLDER)
+            assert verdict == (REPEATED if number in before else OLDER)
         before.append(number)
     assert len(taken) == len(set(taken))
     assert missed(check) == lost

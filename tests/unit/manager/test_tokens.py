@@ -31,7 +31,7 @@ class TestTheSource:
         numbers = itertools.count(1)
         source = TokenSource(lambda: f"token-{next(numbers)}")
         assert [taken(source), taken(source)] == ["token-1"] * 2
-        monkeypatch.setattr(tokens, "FRESH", 0.0)
+        monkeypatch.setattr(tokens, "TOKEN_SECONDS", 0.0)
         assert taken(source) == "token-2"
 
     @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_feeder_asks_before_each_dial(
     feed_name, venue, monkeypatch, caplog
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr(tokens, "FRESH", 0.0)
+    monkeypatch.setattr(tokens, "TOKEN_SECONDS", 0.0)
     numbers = itertools.count(1)
     threads = set()
 

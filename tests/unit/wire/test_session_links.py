@@ -458,7 +458,7 @@ def test_a_change_fails_as_a_whole(play):
         played.close()
 
 
-# What the venue asks for
+# Waits that the venue asks for
 
 
 def refusing(status, fields=""):

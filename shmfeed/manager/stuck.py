@@ -1,4 +1,4 @@
-"""The time for which a feeder gives no sign of life, by its manager's own clock."""
+"""Time a feeder that gives no sign of life, by its manager's own clock."""
 
 import time
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from collections.abc import Callable
 _LONGEST_LOOK = 1.0  # s between two looks that count
 
 
-class SilenceWatch:
+class StuckTimer:
     """The time since the last sign of life.
 
     Time counts only while this manager itself runs: of a longer break between two looks
-    one second counts. A break of the whole host, as a suspend, is no silence.
+    one second counts. So a suspend of the host makes no feeder look stuck.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmfeed.manager.silence import SilenceWatch
+from shmfeed.manager.stuck import StuckTimer
 
 
 class Clock:
@@ -17,7 +17,7 @@ class Clock:
 
 def test_silence_grows_until_the_next_sign() -> None:
     clock = Clock()
-    watch = SilenceWatch(clock)
+    watch = StuckTimer(clock)
     found = []
     for sign in "aaabbb":
         clock.now += 0.5
@@ -27,7 +27,7 @@ def test_silence_grows_until_the_next_sign() -> None:
 
 def test_a_break_of_the_manager_counts_a_second() -> None:
     clock = Clock()
-    watch = SilenceWatch(clock)
+    watch = StuckTimer(clock)
     watch.look("a")
     clock.now += 3600  # the host slept, or the manager was stopped
     assert watch.look("a") == 1.0
@@ -38,7 +38,7 @@ def test_a_break_of_the_manager_counts_a_second() -> None:
 @given(st.lists(st.floats(0, 1e6), min_size=1))
 def test_silence_is_never_longer_than_the_looks(pauses: list[float]) -> None:
     clock = Clock()
-    watch = SilenceWatch(clock)
+    watch = StuckTimer(clock)
     watch.look("a")
     for pause in pauses:
         clock.now += pause
@@ -49,7 +49,7 @@ def test_silence_is_never_longer_than_the_looks(pauses: list[float]) -> None:
 
 def test_another_feeder_begins_without_silence() -> None:
     clock = Clock()
-    watch = SilenceWatch(clock)
+    watch = StuckTimer(clock)
     watch.look(None)
     clock.now += 0.9
     watch.reset()
