@@ -24,6 +24,7 @@ BENCHMARKS = (
     "bench_waiters",
     "bench_footprint",
     "bench_ingest",
+    "bench_recovery",
 )
 
 
