@@ -24,11 +24,8 @@ bar is held. A row is final: later messages about it are counted and change noth
 Missing bars are counted when the next row is written, and that row has the flag
 AFTER_GAP.
 
-A bar must lie on the grid of its timeframe. The grid of `3d` has a phase that its venue
-chooses for each stream: the ledger takes it from the stream's rows, else from the first
-bar of the stream that opens at a midnight. Until a row is written, three bars in a row
-on another phase replace it. A bar that begins too far ahead of the venue's clock is not
-applied, whatever its values.
+A bar must lie on the stream's grid (see grid.py). A bar that begins too far ahead of
+the venue's clock is not applied, whatever its values.
 """
 
 from dataclasses import dataclass
@@ -40,24 +37,20 @@ from shmfeed.bar import (
     CLOSED_BY_CLOCK,
     CLOSED_BY_NEXT,
     CLOSED_BY_VENUE,
-    FREE_PHASE,
     LAST_TIME,
     UNCONFIRMED,
     Bar,
     bars_between,
-    close_time,
     duration,
-    on_grid,
-    phase_of,
 )
 from shmfeed.codecs.interface import BarEvent
+from shmfeed.feeder.grid import StreamGrid
 from shmfeed.feeder.trades import TradeNumbers
 
 # Bars held. With one more, the ledger stops waiting for the oldest unsettled bar.
 HELD_LIMIT = 64
 KNOWN_ROWS = 64  # rows whose values are kept, to tell a duplicate from a revision
 LEAD_MS = 60_000  # a bar may always begin that much ahead of the venue's clock
-PHASE_AFTER = 3  # bars in a row that give a grid without rows another phase
 
 
 class RowWrite(NamedTuple):
@@ -151,11 +144,7 @@ class Ledger:
         lead = max(duration(timeframe) + close_grace_ms, LEAD_MS)
         self._lead_ms = lead if lead_ms is None else lead_ms
         newest = forming or last_closed
-        self._phase: int | None = None if timeframe == FREE_PHASE else 0
-        if newest is not None:
-            self._phase = phase_of(newest.open_time, timeframe)
-        self._other_phase = 0  # of the last bars that lie on another grid
-        self._others = 0  # how many there were in a row
+        self._grid = StreamGrid(timeframe, newest.open_time if newest else None)
         self._timeframe = timeframe
         self._grace_ms = close_grace_ms
         self._grace_seconds = close_grace_ms / 1000
@@ -302,25 +291,12 @@ class Ledger:
 
     def end_of(self, opened: int) -> int:
         """Return the end of a bar that opens at `opened`, 0 if it is off the grid."""
-        timeframe = self._timeframe
-        if on_grid(opened, timeframe, self._phase):
-            self._others = 0
-        elif not self._take_phase(opened):
-            return 0
-        return close_time(opened, timeframe)
-
-    def _take_phase(self, opened: int) -> bool:
-        # One bar with a wrong time must not decide for ever what lies on the grid.
-        if self._timeframe != FREE_PHASE or not on_grid(opened, FREE_PHASE, None):
-            return False
-        other = phase_of(opened, FREE_PHASE)
-        self._others = self._others + 1 if other == self._other_phase else 1
-        self._other_phase = other
-        if self._last >= 0 or self._others < PHASE_AFTER:
-            return False
-        self._phase, self._others = other, 0
-        self._forming = None
-        return True
+        grid = self._grid
+        ends = grid.end_of(opened)
+        if ends == 0 and grid.move_to(opened, has_rows=self._last >= 0):
+            self._forming = None  # of the former grid
+            ends = grid.end_of(opened)
+        return ends
 
     def _describe_fault(self, event: BarEvent, ends: int) -> str:
         if ends == 0:
@@ -425,8 +401,7 @@ class Ledger:
         events.append(RecoveringChanged(False))
 
     def _write(self, bar: Bar, heard: _Heard) -> RowWrite:
-        if self._phase is None:
-            self._phase = phase_of(bar.open_time, self._timeframe)
+        self._grid.settle(bar.open_time)
         event, self._stamp, self._line, self._doubt = heard
         if self._trades is not None:
             self._trades.forming = event.last_id
