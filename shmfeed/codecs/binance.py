@@ -398,7 +398,7 @@ def _answer(outer: _Envelope, error: _Envelope) -> Event | None:
     request_id = request_id_of(outer.id)
     code = message_of(error.code)
     message = message_of(error.msg) or message_of(outer.error)
-    # An error that is null is none, nor is a code, such as 0, beside a result.
+    # A null in `error` counts as absent, and so does a code beside a result.
     is_error = bytes(outer.error) not in {b"", b"null"} or (code and not outer.result)
     if message or is_error:
         message = message or "refused"

@@ -15,6 +15,7 @@ import shmfeed.testing
 import wealthdata
 from shmfeed import bar
 from shmfeed.codecs import get_codec
+from shmfeed.feeder.reload import FIXED
 from shmfeed.layout import COUNTERS
 from shmfeed.settings.model import Settings
 from shmfeed.settings.schema import MARKETS, PROTOCOLS, SETTINGS
@@ -101,6 +102,12 @@ def test_each_setting_has_its_row_and_default() -> None:
             assert told == {None: "none", False: "false"}[value], name
         else:
             assert told == str(value), name
+
+
+def test_each_setting_that_needs_a_restart_is_listed() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    (row,) = re.findall(r"^\| (.*) \| named, and left .*restart", page, re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", row)) == sorted(FIXED)
 
 
 def test_each_protocol_has_its_row_and_its_codec() -> None:
