@@ -164,10 +164,12 @@ class Reloader:
             self._log.reopen()
         try:
             outcome = self._compared(pending.request)
+            # First what may fail, so that a refusal changes nothing.
+            token = outcome.settings.read_token() if outcome.needs_connections else None
             if outcome.changes_streams:
-                self._change_streams(pending, outcome)
+                self._change_streams(pending, outcome, token)
             else:
-                self._take_over(pending, outcome)
+                self._take_over(pending, outcome, token)
         except ShmfeedError as error:
             _refuse(pending, error)
 
@@ -179,7 +181,7 @@ class Reloader:
         new = self.settings.with_token(token)
         if new.csrf_token != self.settings.csrf_token:
             remember_secret(TOKEN, token)
-            self._put(new, needs_connections=not is_answer)
+            self._put(new, None if is_answer else token)
             self._codec.csrf_token = token
 
     def _compared(self, request: ControlRequest) -> Reload:
@@ -202,7 +204,9 @@ class Reloader:
             self._log.check(new)
         return outcome
 
-    def _change_streams(self, pending: PendingRequest, outcome: Reload) -> None:
+    def _change_streams(
+        self, pending: PendingRequest, outcome: Reload, token: str | None
+    ) -> None:
         """Change the streams first: the venue may refuse them."""
         keys = outcome.settings.streams
         streams = tuple(dict.fromkeys(self._codec.stream_key(*key) for key in keys))
@@ -214,7 +218,7 @@ class Reloader:
         def settled(answer: "Future[dict[str, Any]]") -> None:
             try:
                 answer.result()
-                self._take_over(pending, outcome)
+                self._take_over(pending, outcome, token)
             except ShmfeedError as error:
                 _refuse(pending, error)
 
@@ -226,22 +230,25 @@ class Reloader:
         change.answer.add_done_callback(settled)
         self._queue.replace(change, streams)
 
-    def _take_over(self, pending: PendingRequest, outcome: Reload) -> None:
+    def _take_over(
+        self, pending: PendingRequest, outcome: Reload, token: str | None
+    ) -> None:
         if self._log is not None and outcome.changes_log:
             self._log.change(outcome.settings)
-        self._put(outcome.settings, outcome.needs_connections)
+        self._put(outcome.settings, token)
         summary = outcome.summary()
         log.info("settings reloaded: %s", summary)
         pending.finish(changed=outcome.changed, fixed=outcome.fixed, summary=summary)
 
-    def _put(self, settings: Settings, needs_connections: bool) -> None:
+    def _put(self, settings: Settings, token: str | None) -> None:
+        """Put settings in force; with a token, on connections that replace the old."""
         self.settings = settings
         self._budget.per_minute = settings.dials_per_minute
-        if needs_connections:
-            self._codec.csrf_token = settings.read_token()
-            self._session.replace_connections(settings)
-        else:
+        if token is None:
             self._session.use_settings(settings)
+        else:
+            self._codec.csrf_token = token
+            self._session.replace_connections(settings)
 
 
 def _refuse(pending: PendingRequest, error: ShmfeedError) -> None:

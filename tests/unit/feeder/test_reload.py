@@ -1,5 +1,6 @@
 """Settings read again by a running feeder: what changes, and what does not."""
 
+import itertools
 import json
 import logging
 import threading
@@ -18,6 +19,7 @@ from shmfeed.feeder.reload import (
 )
 from shmfeed.settings.model import Settings, to_json
 from shmfeed.settings.schema import SETTINGS
+from shmfeed.settings.secret_files import read_secret
 from shmfeed.simulator import Venue
 
 TOKEN, NEW = "canary-of-the-token", "canary-of-the-new-token"
@@ -160,6 +162,32 @@ def test_a_wrong_setting_changes_nothing(
     source.given = {"csrf_token": TOKEN}
     assert tell(feed_name, "reload")["summary"] == "no change"
     assert len(venue.subscriptions) == 1
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_token_file_that_goes_while_it_is_read_changes_nothing(
+    feed_name, venue, tmp_path, monkeypatch, failing
+) -> None:
+    path = tmp_path / "token"
+    path.write_text(TOKEN)
+    given = {"csrf_token_file": str(path)}
+    new = settings(feed_name, venue, **given, dials_per_minute=7, origin="https://a.b")
+    old = settings(feed_name, venue, **given)
+    sources = iter([new, old, new])
+    with feeder(feed_name, venue, source=lambda: next(sources), **given):
+        venue.wait_subscribed()
+        reads = itertools.count(1)
+
+        def read(*args):
+            if next(reads) == failing:
+                raise BadArgumentError("the file is gone")
+            return read_secret(*args)
+
+        monkeypatch.setattr("shmfeed.settings.model.read_secret", read)
+        with pytest.raises(BadArgumentError, match="the file is gone"):
+            tell(feed_name, "reload")
+        assert tell(feed_name, "reload")["summary"] == "no change"
+        assert tell(feed_name, "reload")["changed"] == ["origin", "dials_per_minute"]
 
 
 def test_a_signal_does_the_same(feed_name, venue, source, running, caplog) -> None:
