@@ -16,7 +16,7 @@ MAX_WAIT = 3 * 86_400.0  # s; the longest ban that a venue is known for
 
 _TOO_MANY = frozenset({418, 429})  # 418: Binance, of an address that went on after 429
 _MAX_DATE = 7_258_118_400_000  # ms; the year 2200
-_SECONDS = re.compile(r"[0-9]{1,18}")
+_SECONDS = re.compile(r"[0-9]{1,18}(?:\.[0-9]{0,18})?")  # a fraction is not HTTP's
 # A moment: 10 digits are seconds, 13 milliseconds, since 1970; or an ISO date.
 _UNTIL = re.compile(
     r"(?:until|till|retry[ _-]?after)[^0-9]{1,12}"
