@@ -92,7 +92,7 @@ class Sleeper(NamedTuple, Generic[Received]):
     """A reader that sleeps until another process has written.
 
     Attributes:
-        address: What the writer needs to know.
+        address: The address that the writer needs.
         open: To be called once the writer exists; it returns the call that sleeps and
             then returns the bar.
     """

@@ -166,7 +166,7 @@ class Spinner:
         """Return True if the waiter shall look, False if sleep, and for how many ns.
 
         Args:
-            rest_ns: How long it may look or sleep, at least 1.
+            rest_ns: The longest time to look or sleep, at least 1.
         """
         self.has_planned = True
         now = boot_ns()

@@ -46,7 +46,7 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun, in the plural unless the number is 1.
 
     Args:
-        number: How many there are.
+        number: The count.
         noun: The noun in the singular.
         plural: The noun in the plural, if that is more than an s behind it.
     """

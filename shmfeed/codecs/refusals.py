@@ -18,17 +18,17 @@ _ENGLISH = frozenset({
     "has", "i", "in", "is", "it", "no", "not", "of", "on", "one", "or", "the", "to",
     "was", "with", "you",
 })  # fmt: skip
-# What begins a list of symbols that the venue would accept, whatever stands before it,
+# Words that begin a list of symbols which the venue would accept: these always,
 _SUGGESTING = (
     "one of|any of|among|choose|did you mean|do you mean|perhaps|maybe|nearest|closest"
     "|similar|try|use|instead(?! of)|expected|must be|should be|only"
 )
-# or unless a negation stands before it in its clause,
+# and these unless a negation stands before them in the clause.
 _ACCEPTING = (
     "accepted|allowed|supported|valid|available|known|existing|permitted|offered|listed"
     "|possible|tradable"
 )
-# and what ends it.
+# These words end the list.
 _LIST = re.compile(rf"\b(?:(?:{_SUGGESTING})|({_ACCEPTING}))\b", re.IGNORECASE)
 _LIST_END = re.compile(
     r"[.;!?](?=\s|$)|[])}\n]|\b(?:got|given|received|rejected|refused|instead of"

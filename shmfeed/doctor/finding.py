@@ -13,8 +13,8 @@ class Finding(NamedTuple):
     Attributes:
         check: The thing that was checked.
         level: OK, NOTE or PROBLEM.
-        found: What was found, with the values.
-        remedy: What to do, or None where nothing is to be done.
+        found: The fact, with its values.
+        remedy: The remedy, or None where none is needed.
     """
 
     check: str

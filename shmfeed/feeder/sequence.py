@@ -177,8 +177,8 @@ class SequenceCheck:
     """The check of a feed's numbers, over all its connections. Pure.
 
     Attributes:
-        mode: How the numbers count; `auto` while it is being learnt, `off` if nothing
-            is checked.
+        mode: The scope of the numbers; `auto` while it is being learnt, `off` if no
+            number is checked.
         breaks: Breaks that the caller has not taken yet. The one that a message
             revealed comes before the message.
     """

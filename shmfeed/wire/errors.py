@@ -12,7 +12,7 @@ from shmfeed.errors import WebSocketConnectionError
 from shmfeed.text import one_line
 from shmfeed.wire.asked_wait import DEFAULT_WAIT, wait_of_words
 
-# What a non-blocking socket, plain or TLS, raises where it would have to wait.
+# A non-blocking socket, plain or TLS, raises one of these where it would have to wait.
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 _TOO_BIG, _PROTOCOL, _NO_CODE = 1009, 1002, 1005

@@ -132,7 +132,7 @@ class FeedModel(RuleBasedStateMachine):
         self.add(0, 0)
         self.write_until(0, 0, 1, "append")
         self.come()
-        # What a seed may never draw in this order by chance.
+        # An order that a seed may never draw by chance.
         self.slice(0, 0, 1)
         if first == "swap":
             self.repair(0, 0, False, 0)

@@ -12,9 +12,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 FIRST_WORD = re.compile(r"\W*(Whether|Which|What|How|Who|Whoever|Whose|Where|Why)\b")
+ATTRIBUTE = re.compile(
+    r"^\s+\w+(?:, \w+)*: (Whether|Which|What|How|Who|Whose|Why)\b", re.MULTILINE
+)
+COMMENT = re.compile(r"#\s*(What|Who|Whoever|How|Whether)\b")
 PHRASES = re.compile(
     r"\b(anew|whoever|whatever it is|somebody|nobody|gone on with|goes on with"
-    r"|to be had|can be had|(?-i:is none|are none|was none)|he|him|his)\b",
+    r"|to be had|can be had|could be had|was had|as ever"
+    r"|(?-i:is none|are none|was none)|he|him|his)\b",
     re.IGNORECASE,
 )
 SUFFIXES = (".py", ".pyi", ".c", ".h", ".md", ".toml")
@@ -26,7 +31,7 @@ _OWN = {"english.py", "test_english.py"}  # they name what they look for
 def offences(path: Path) -> list[str]:
     """Return one line for each place in a file that breaks a rule."""
     text = path.read_text()
-    pieces = _python(text) if path.suffix in (".py", ".pyi") else _plain(text)
+    pieces = list(_python(text) if path.suffix in (".py", ".pyi") else _plain(text))
     lines = [
         f"{path}:{number}: {found[0]!r} in {_shortened(piece)}"
         for number, piece in pieces
@@ -34,9 +39,8 @@ def offences(path: Path) -> list[str]:
     ]
     if path.suffix == ".py":
         lines += [
-            f"{path}:{number}: a docstring begins with {found[1]!r}"
-            for number, docstring in _docstrings(text)
-            if (found := FIRST_WORD.match(docstring))
+            f"{path}:{number}: {kind} begins with {found[1]!r}"
+            for kind, number, found in _questions(text, pieces)
         ]
     return lines
 
@@ -73,6 +77,20 @@ def _docstrings(text: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, kinds) and (docstring := ast.get_docstring(node)):
             yield node.body[0].lineno, docstring
+
+
+def _questions(
+    text: str, pieces: Iterable[tuple[int, str]]
+) -> Iterator[tuple[str, int, re.Match[str]]]:
+    """Yield docstrings, attributes and comments that begin with a question word."""
+    for number, docstring in _docstrings(text):
+        if found := FIRST_WORD.match(docstring):
+            yield "a docstring", number, found
+        for found in ATTRIBUTE.finditer(docstring):
+            yield "an attribute", number, found
+    for number, piece in pieces:
+        if found := COMMENT.match(piece):
+            yield "a comment", number, found
 
 
 def _shortened(text: str) -> str:

@@ -200,7 +200,7 @@ def test_a_reader_sees_a_change_whose_writer_died(change, room: int, monkeypatch
     fresh = known_streams(words, geometry, None)
     assert seen == fresh
     assert seen[1:] != known[1:]
-    # What is found in the middle of a change is looked for again.
+    # A stream found in the middle of a change is looked for again.
     words.ints[geometry.entry_word(1) + E_SUBSCRIBED] ^= 1
     assert known_streams(words, geometry, seen)[1:] != seen[1:]
     Catalog(words, geometry, 9)

@@ -21,7 +21,13 @@ def test_the_project_keeps_to_its_english() -> None:
         ('class A:\n    """How it works."""', "How"),
         ('"""Which symbols are refused."""', "Which"),
         ('class A:\n    def f(self):\n        """Who may call it."""', "Who"),
+        (
+            'class A:\n    """One.\n\n    Attributes:\n        a: Why so.\n    """',
+            "Why",
+        ),
+        ("x = 1  # What it holds", "What"),
         ("x = 1  # made anew", "anew"),
+        ("x = 1  # sent as ever", "as ever"),
         ('raise ValueError("nobody is let in")', "nobody"),
         ('raise ValueError(f"{1} feed is to be had")', "to be had"),
         ('"""Text, where a bool is none."""', "is none"),

@@ -40,7 +40,7 @@ def hanging(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", resolver)
     yield resolver
     resolver.released.set()
-    # What hung gives its room back.
+    # A look-up that hung gives its place back.
     rooms = [tcp._lookups.acquire(timeout=5) for _ in range(tcp.MAX_LOOKUPS)]
     assert all(rooms)
     for _ in rooms:

@@ -941,7 +941,7 @@ def test_binance_streams_of_the_url_are_subscribed_by_the_handshake(play):
         played.close()
 
 
-# What has come is handed out, though we cannot answer any more
+# Events that have come are handed out, though no answer can be sent
 
 
 def test_bars_behind_a_ping_are_not_lost_with_the_connection(play):

@@ -83,7 +83,7 @@ def test_whatever_happens_the_events_tell_what_is_covered(seed, lines):
         assert played.until(lambda: played.status.state == "connected", seconds=8)
         replay.take(played.events)
         assert replay.streams == played.session.acknowledged
-        # What is left out, and asked for again at the next connect, is not covered.
+        # Streams that are left out until the next connect are not covered.
         covered = set().union(*(one.covered for one in played.session._links()))
         assert replay.covered == covered & set(played.session.acknowledged)
         live = [one for one in server.connections if one.state.name == "OPEN"]
