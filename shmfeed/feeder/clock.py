@@ -29,11 +29,12 @@ stalled delivers late messages in a row, and nothing leaps back behind a `Date`.
 
 **Bars that lead.** Where this host's clock serves, bars that begin ahead of it ask for
 a leap as event times do, since a bar's begin is a time that the venue's clock has
-passed. Such a leap is undone by bars that are current by this host's clock and long
-over by the venue's: by three of them, or by the first one if the leap had fewer than
-three messages. An event time that agrees with this host's clock undoes such a weak leap
-too. `epoch` rises with each leap, and with the first word of the venue: what
-was judged before must be judged again.
+passed. It may be long passed: a history, or a longer timeframe, asks for a leap that is
+too short, and later bars ask for another one. Such a leap is undone by bars that are
+current by the estimate before it and long over by the one after it: by three of them,
+or by the first one if the leap had fewer than three messages. An event time that agrees
+with this host's clock undoes such a weak leap too. `epoch` rises with each leap, and
+with the first word of the venue: what was judged before must be judged again.
 """
 
 import time
@@ -45,6 +46,7 @@ TOLERANCE_MS = 60_000  # a larger difference to the estimate is a leap
 LEAP_AFTER = 3  # messages in a row
 LEAP_SECONDS = 2.0
 _WINDOW_SECONDS = 60.0
+_DOUBT_SECONDS = 180.0  # until bars that ask for a leap in vain are wrong
 _NOTHING = -(1 << 62)  # less than any difference
 _DATE_MS = 1000  # the resolution of a Date
 _DATE_LATE_MS = 2000  # how late it may be besides
@@ -86,6 +88,7 @@ class VenueClock:
         "_confirmed",
         "_confirmed_from",
         "_contradicted",
+        "_former",
         "_leap",
         "_leap_from",
         "_offset",
@@ -107,6 +110,7 @@ class VenueClock:
         self._leap_from = now
         self._asking: Source = "events"  # what asks for it
         self._weak = False  # the leap of the bars had fewer than LEAP_AFTER messages
+        self._former: tuple[Source, int] = ("host", 0)  # the estimate before the leap
         self._contradicted = 0
         self._confirmed = 0  # bars that agree with this host's clock, in a row
         self._confirmed_from = now
@@ -147,6 +151,20 @@ class VenueClock:
         None if the venue has said nothing.
         """
         return None if self.source == "host" else self._offset
+
+    def describe_error(self) -> str:
+        """Return how wrong this host's clock is, "" within the tolerance."""
+        offset = self.offset
+        if offset is None or abs(offset) <= TOLERANCE_MS:
+            return ""
+        lag = "behind" if offset > 0 else "ahead of"
+        by = f"{abs(offset) / 1000:.0f} s"
+        if self.source == "bars":
+            by = f"at least {by}"
+        return (
+            f"this host's clock is {lag} the venue's by {by}; bars are judged by the"
+            " venue's"
+        )
 
     def read(self, now: float) -> int:
         """Return the venue's time in ms UTC."""
@@ -208,9 +226,10 @@ class VenueClock:
         return self.is_doubtful or self.epoch != epoch
 
     def see_bar(self, opened: int, ends: int, now: float) -> None:
-        """Compare a bar with this host's clock, while that clock is in question."""
+        """Compare a bar with the estimate, while the venue has not said its time."""
         host = self._base + int(now * 1000)
-        is_current = opened - TOLERANCE_MS <= host <= ends + TOLERANCE_MS
+        former = host + (self._offset if self._leap else self._former[1])
+        is_current = opened - TOLERANCE_MS <= former <= ends + TOLERANCE_MS
         if self.source == "host" and not self._leap:
             self._confirm(is_current, now)
             return
@@ -227,9 +246,11 @@ class VenueClock:
         if not self._leap or now < self._leap_from + LEAP_SECONDS:
             return
         is_ahead = self._leap[0] > self._offset
-        if self.source == "host" and not self._confirmed and is_ahead:
+        if is_ahead and not self.is_known and not self._confirmed:
             self._leap_to(min(self._leap), now, True)
-        elif self.is_known and now >= self._leap_from + _WINDOW_SECONDS:
+        elif now >= self._leap_from + (
+            _WINDOW_SECONDS if self.is_known else _DOUBT_SECONDS
+        ):
             self._leap.clear()
 
     def follow_host(self, wall_ms: int, now: float) -> None:
@@ -262,8 +283,10 @@ class VenueClock:
             return
         self._contradicted += 1
         if self._weak or self._contradicted >= LEAP_AFTER:
-            self._enter("host", 0)
-            self._confirmed = LEAP_AFTER
+            self._weak = False
+            self._enter(*self._former)
+            self._former = ("host", 0)
+            self._confirmed = LEAP_AFTER if self.source == "host" else 0
 
     def _ask(self, source: Source, difference: int, now: float) -> None:
         leap = self._leap
@@ -286,6 +309,7 @@ class VenueClock:
     def _leap_to(self, difference: int, now: float, weak: bool) -> None:
         self._leap.clear()
         self._weak = weak
+        self._former = (self.source, self._offset)
         self._contradicted = self._confirmed = 0
         self._best, self._before = difference, _NOTHING
         self._window_end = now + _WINDOW_SECONDS

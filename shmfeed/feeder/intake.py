@@ -22,7 +22,7 @@ from shmfeed.feeder.ledger import (
 from shmfeed.feeder.row_changes import confirm_row, cut_future
 from shmfeed.feeder.sequence import FRESH, OLDER, Mode, SequenceCheck
 from shmfeed.feeder.stream import AHEAD, StreamState
-from shmfeed.feeder.throttled import DropAccount, ThrottledWarning
+from shmfeed.feeder.throttled import LOG_EVERY_SECONDS, DropAccount, ThrottledWarning
 from shmfeed.layout import STREAM_COUNTERS
 from shmfeed.writer import FeedWriter
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 0.1
 COUNT_SECONDS = 0.25  # streams' counters are written that often
 SAMPLE_SECONDS = 0.05  # event times are looked at that often, besides the newest
-_MOST_AHEAD = 16  # messages kept until the clock is judged
+_MOST_KEPT = 16  # messages kept until the clock is judged
 _MOST_SPELLINGS = 4  # of a symbol that are remembered
 _MOST_REFUSALS = 1000  # different ones that are remembered
 
@@ -75,6 +75,7 @@ class Intake:
         self._epoch = self._clock.epoch  # of the clock that rows were judged by
         self._ahead: list[tuple[StreamState, BarEvent, float]] = []  # not judged yet
         self._next_sample = self._next_tick = self._next_count = now
+        self._next_said = now  # this host's clock is wrong by the bars
         self._closed: list[StreamKey] = []  # streams whose readers are to be woken
         self._drops = DropAccount()
         self._refused = ThrottledWarning("venue reported an error")
@@ -88,6 +89,7 @@ class Intake:
             self._writer.mark_stream(key, gaps=0, recovering=False)
             self._writer.unsubscribe(*key)
             del self._streams[key]
+        self._ahead = [one for one in self._ahead if one[0].key in self._streams]
         # Streams of an earlier feeder of this segment, which are no longer wanted.
         for key in set(self._writer.streams()) - set(streams):
             self._writer.unsubscribe(*key)
@@ -180,6 +182,7 @@ class Intake:
         clock = self._clock
         venue_now = clock.read(now)
         is_sample = now >= self._next_sample
+        samples = is_sample or clock.is_doubtful  # a leap hears all that disagree
         watches = not clock.is_known and clock.watches_bars(is_sample)
         heartbeats, has_lines = 0, self._lines > 1
         spellings = self._spellings
@@ -193,9 +196,10 @@ class Intake:
             if stream is None:
                 continue
             stamp = event.event_time
-            if stamp > venue_now or (is_sample and stamp):
+            if stamp > venue_now or (samples and stamp):
                 clock.observe(stamp, now)
                 venue_now = clock.read(now)
+                samples = is_sample or clock.is_doubtful
             if has_lines:
                 stream.carriers[line] = connection
             if watches:
@@ -331,8 +335,7 @@ class Intake:
     def _drop(self, stream: StreamState, anomaly: Anomaly, now: float) -> None:
         kind, event, reason = anomaly
         if kind == "ahead":
-            if len(self._ahead) < _MOST_AHEAD and self._may_be_right(event, now):
-                self._ahead.append((stream, event, now))
+            if self._keep_ahead(stream, event, now):
                 return
             kind, reason = "malformed", AHEAD
         stream.drop(anomaly, now)
@@ -383,9 +386,20 @@ class Intake:
 
     # The venue's clock
 
-    def _may_be_right(self, event: BarEvent, now: float) -> bool:
+    def _keep_ahead(self, stream: StreamState, event: BarEvent, now: float) -> bool:
+        """Keep a bar until it is known which is wrong; return False if the bar is."""
+        if len(self._ahead) >= _MOST_KEPT or not self._may_be_right(stream, event, now):
+            return False
+        self._ahead.append((stream, event, now))
+        if not self._clock.is_doubtful:  # it has just leapt
+            self._judge_again(now)
+        return True
+
+    def _may_be_right(self, stream: StreamState, event: BarEvent, now: float) -> bool:
         """Return True if the clock may be wrong, and not the bar."""
         clock = self._clock
+        if event.open_time <= stream.ledger.latest_open(clock.read(now)):
+            return True  # the clock has leapt since the bar was judged
         if event.event_time:
             beyond = clock.read(now) + TOLERANCE_MS
             return clock.is_doubtful and event.event_time > beyond
@@ -411,18 +425,21 @@ class Intake:
     def _judge_again(self, now: float) -> None:
         """Apply what was judged by another estimate of the clock again."""
         clock = self._clock
-        if clock.epoch != self._epoch:
+        has_leapt = clock.epoch != self._epoch
+        if has_leapt:
             self._epoch = clock.epoch
-            self._say_offset()
+            self._say_offset(now)
             if clock.is_confirmed:
                 self._cut_future(now)
         if self._ahead and not clock.is_doubtful:
+            # A leap may have been too short, but none is decided twice.
+            is_final = clock.is_known or not has_leapt
             held, self._ahead = self._ahead, []
             for stream, event, arrived in held:
                 for one in stream.ledger.apply(event, clock.read(arrived), now):
                     refused = isinstance(one, Anomaly) and one.kind == "ahead"
-                    what = Anomaly("malformed", event, AHEAD) if refused else one
-                    self._write(stream, [what], now)
+                    wrong = Anomaly("malformed", event, AHEAD)
+                    self._write(stream, [wrong if refused and is_final else one], now)
 
     def _cut_future(self, now: float) -> None:
         """Cut off what an earlier feeder or a wrong clock left in the future."""
@@ -437,22 +454,12 @@ class Intake:
                 stream.ledger = self._ledger_of(stream.ring)
                 self._writer.mark_stream(key, gaps=0, recovering=False)
 
-    def _say_offset(self) -> None:
-        offset = self._clock.offset
-        if offset is None or abs(offset) <= TOLERANCE_MS:
-            return
-        lag = "behind" if offset > 0 else "ahead of"
-        by = f"{abs(offset) / 1000:.0f} s"
-        if self._clock.source == "bars":
-            by = f"at least {by}"
-        self._warn(
-            f"this host's clock is {lag} the venue's by {by}; bars are judged by the"
-            " venue's"
-        )
-
-    def _warn(self, text: str) -> None:
-        self.last_error = text
-        log.warning(text)
+    def _say_offset(self, now: float) -> None:
+        said = self._clock.describe_error()
+        if said and (self._clock.is_known or now >= self._next_said):
+            self._next_said = now + LOG_EVERY_SECONDS  # a history makes many leaps
+            self.last_error = said
+            log.warning(said)
 
     def _publish_offset(self, now: float) -> None:
         clock = self._clock

@@ -25,7 +25,7 @@ _SAY |= {"Leftover", "_all_stay"}  # why it has to stay
 _FIND = {"problem", "note"}  # doctor findings: check, found, remedy
 # Functions whose text is shown.
 _RETURN = {"verdict", "_listed", "_describe", "_why_it_stays"}
-_RETURN |= {"_drop_reason", "_why_dropped", "describe_bar"}
+_RETURN |= {"_drop_reason", "_why_dropped", "describe_bar", "describe_error"}
 _RETURN |= {"describe_unknown_command", "describe_unknown_arguments"}
 _RETURN |= {"describe_repeated_option", "suggest_feeds"}
 _NAMED = {"last_error", "reason"}  # keys and keywords whose value is shown

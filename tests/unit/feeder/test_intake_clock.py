@@ -458,3 +458,96 @@ def test_an_error_that_is_repeated_is_read_once(bench, monkeypatch):
     for number in range(2 * intake._MOST_REFUSALS):  # bounded
         bench.take(Refused(None, f"error {number}"))
     assert len(bench.intake._explained_refusals) <= intake._MOST_REFUSALS
+
+
+# A host's clock behind the venue's, and nothing but bars to tell the time
+
+
+HOUR = ("BTCUSDT", "1h")
+HOST_BEHIND = [3 * MINUTE, DAY, 400 * DAY]
+
+
+@pytest.mark.parametrize("behind", HOST_BEHIND)
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 17, 45])
+def test_a_history_before_the_first_bar_is_not_lost(bench, behind, length):
+    bench.wall = T0 - behind
+    bench.start()
+    closed = None if not bench.flagged else True
+    bench.take(*[bar(minute, closed=closed) for minute in range(-length, 0)])
+    for _ in range(3):
+        bench.take(bar(0, closed=closed and False), seconds=0.01)
+    bench.wait(3)
+    assert bench.minutes() == list(range(-length, 0))
+    assert bench.forming() == 0
+    assert bench.count("malformed") == 0
+
+
+@pytest.mark.parametrize("behind", HOST_BEHIND[1:])
+@pytest.mark.parametrize("minute", [1, 37, 59])
+@pytest.mark.parametrize("first", [HOUR, KEY])
+def test_a_longer_timeframe_does_not_hold_a_shorter_one_back(
+    feed_name, monkeypatch, behind, minute, first
+):
+    bench = Bench(feed_name, monkeypatch, True, [KEY, HOUR])
+    try:
+        bench.wall = T0 - behind
+        bench.start()
+        hour = T0 // (60 * MINUTE) * (60 * MINUTE)
+        both = [bar(0, key=HOUR, closed=False), bar(0)]
+        both[0].open_time, both[0].close_time = hour, hour + 60 * MINUTE
+        both[1].open_time = hour + minute * MINUTE
+        both[1].close_time = both[1].open_time + MINUTE
+        bench.take(*(both if first == HOUR else reversed(both)))
+        for _ in range(3):
+            bench.wait(2.5)
+        assert bench.feed.ring(*KEY).count == 1
+        assert bench.feed.ring(*HOUR).forming() is not None
+        assert bench.count("malformed") == 0
+    finally:
+        bench.close()
+
+
+@pytest.mark.parametrize("ahead", FUTURES[1:])
+def test_a_bar_from_the_future_does_not_move_a_clock_that_follows_bars(bench, ahead):
+    bench.wall = T0 - DAY
+    bench.start()
+    for minute in range(4):
+        for second in (1, 20, 40):
+            bench.now = 1000.0 + minute * 60 + second
+            bench.take(bar(minute, closed=False))
+            bench.wait(0.1)
+        bench.take(bar(minute + ahead // MINUTE, closed=False))
+        bench.take(bar(minute, closed=False), seconds=1)
+        bench.wait(3)
+        bench.take(bar(minute))
+    assert bench.minutes() == [0, 1, 2, 3]
+    assert bench.count("malformed") == 4
+    assert bench.intake._clock.offset <= DAY
+
+
+def test_three_absurd_times_between_two_samples_move_nothing(bench):
+    """Event times that agree are sampled, but none is passed over in a doubt."""
+    know(bench, "events")
+    bench.take(bar(0, closed=False, event_time=T0), seconds=1)
+    for _ in range(5):
+        now = T0 + int((bench.now - 1000) * 1000)
+        bench.take(bar(0, closed=False, event_time=now + DAY), seconds=0.004)
+        bench.take(bar(0, closed=False, event_time=now), seconds=0.004)
+    assert abs(bench.intake._clock.offset) < 1000
+
+
+def test_a_history_makes_one_line_of_the_log(bench, caplog):
+    bench.wall = T0 - DAY
+    bench.start()
+    with caplog.at_level(logging.WARNING):
+        for minute in range(-40, 0):
+            bench.take(bar(minute), seconds=0.01)
+    assert caplog.text.count("this host's clock is") == 1
+
+
+def test_a_bar_that_waits_for_the_clock_outlives_no_stream(bench):
+    bench.take(bar(1440))
+    bench.intake.set_streams([OTHER])
+    bench.wait(3)
+    assert bench.intake._ahead == []
+    assert KEY not in bench.feed.streams()
