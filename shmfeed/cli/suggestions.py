@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -10,6 +11,7 @@ from shmfeed.errors import ShmfeedError
 _MAX_FEEDS = 20
 _HEADER_PREFIX = "--header"  # their values are secrets too
 _TOKEN_PREFIXES = ("--csrf", "--token")  # options that a user might try for a token
+_SECRET = re.compile(r"--?[\w-]*(?:pass|secret|key|cookie|auth|cred)", re.IGNORECASE)
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -35,7 +37,7 @@ def describe_unknown_arguments(
 ) -> str | None:
     """Return the message for arguments that a command does not have, None for none.
 
-    The message never repeats what may be a token.
+    The message never repeats what may be a secret.
     """
     if not unknown:
         return None
@@ -51,7 +53,10 @@ def describe_unknown_arguments(
         )
     known = [option for option in _options(parser) if option.startswith("--")]
     near = suggest(unknown[0].partition("=")[0], known)
-    words = " ".join(word if word.isprintable() else repr(word) for word in unknown)
+    shown = list(unknown)
+    if any(map(_SECRET.match, unknown)):
+        shown = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+    words = " ".join(word if word.isprintable() else repr(word) for word in shown)
     return f"unrecognized arguments: {words[:200]}{near}"
 
 

@@ -49,7 +49,14 @@ class VenueCheck:
         offset: The venue's clock minus this host's in seconds, None if not known.
     """
 
-    def __init__(self, streams: tuple[StreamKey, ...], *, now: float) -> None:
+    def __init__(
+        self,
+        streams: tuple[StreamKey, ...],
+        *,
+        now: float,
+        redact: Callable[[str], str] = str,
+    ) -> None:
+        """Begin at `now`; `redact` takes the secrets out of what the venue says."""
         self.streams = streams
         self.endpoints: list[str] = []
         self.connected_after: float | None = None
@@ -58,6 +65,7 @@ class VenueCheck:
         self.errors: list[str] = []
         self.is_refused = False  # no attempt follows
         self._begun = now
+        self._redact = redact
         self._clock = VenueClock(time.time_ns() // 1_000_000, boot_seconds())
         self._ledgers = {_fold(key): (key, Ledger(key[1])) for key in streams}
 
@@ -103,7 +111,7 @@ class VenueCheck:
                 self.connected_after = now - self._begun
             case StreamsRefused(streams, message):
                 for key in streams:
-                    self.missing[key] = f"refused: {message}"
+                    self.missing[key] = f"refused: {self._redact(message)}"
             case StatusChanged(_, new):
                 if new.last_error:
                     self._note(new.last_error)
@@ -139,6 +147,7 @@ class VenueCheck:
                     )
 
     def _note(self, error: str) -> None:
+        error = self._redact(error)
         if error not in self.errors:
             self.errors.append(error)
 
@@ -170,7 +179,7 @@ def check_venue(settings: Settings, *, clock: Clock = time.monotonic) -> VenueCh
     gate = DialGate(budget, codec, lambda: once)
     session = Session(codec, once, endpoints, streams, budget=gate)
     wait = once.data_timeout or max(LEAST_WAIT, 10 * codec.push_interval)
-    found = VenueCheck(streams, now=clock())
+    found = VenueCheck(streams, now=clock(), redact=once.redact)
     with closing(session.batches()) as batches:  # type: ignore[type-var] # a generator
         for batch in batches:
             now = clock()

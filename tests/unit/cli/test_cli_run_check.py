@@ -11,6 +11,7 @@ from shmfeed.cli.run import format_check
 from shmfeed.codecs.interface import BarEvent, Malformed, Refused
 from shmfeed.feeder.venue_check import VenueCheck, check_venue
 from shmfeed.segment.mapping import place
+from shmfeed.settings.model import Settings
 from shmfeed.simulator import Venue
 from shmfeed.wire.events import (
     Connected,
@@ -60,6 +61,15 @@ class TestWhatWasFound:
             f"ETHUSDT 1m: bar of {opened} close 2.5, after 1.5 s",
             "ok",
         ]
+
+    def test_no_word_of_the_venue_shows_a_secret(self) -> None:
+        redact = Settings(csrf_token=TOKEN).redact
+        found = VenueCheck((A, B), now=0.0, redact=redact)
+        found.take(StreamsRefused((B,), f"not with {TOKEN}"), 0.0)
+        found.take(Received([bar((TOKEN, "1m")), Refused(None, TOKEN)]), 0.0)
+        text = format_check(found)
+        assert TOKEN not in text
+        assert text.count("***") == 3
 
     def test_what_is_missing_has_a_reason(self, found) -> None:
         found.take(StreamsRefused((B,), "no such\nsymbol"), 100.0)

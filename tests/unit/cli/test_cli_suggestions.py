@@ -69,6 +69,22 @@ def test_headers_as_an_option_are_not_repeated(words, capsys) -> None:
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["--proxy-password", "s3cr3t"],
+        ["--proxy-password=s3cr3t"],
+        ["--x", "s3cr3t", "--api-key", "s3cr3t"],
+        ["--authorization", "s3cr3t"],
+    ],
+)
+def test_what_may_be_another_secret_is_not_repeated(words, capsys) -> None:
+    code, last = run_failing(capsys, "run", *words)
+    assert code == 2
+    assert "s3cr3t" not in last
+    assert words[-2 if len(words) % 2 == 0 else 0].partition("=")[0] in last
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["stauts"], "invalid choice: 'stauts'; did you mean status?"),
