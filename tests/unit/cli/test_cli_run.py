@@ -66,9 +66,9 @@ def test_it_runs_until_sigterm_and_leaves_the_segment(
     assert next_line(process) == started
     assert next_line(process) == f"INFO feed {feed_name}: connected to {venue.url}"
     with shmfeed.attach(feed_name) as feed:
-        assert feed.ring("BTCUSDT", "1m").wait(4, timeout=10) == 5
+        assert feed.ring("BTCUSDT", "1m").wait(4, timeout=10) >= 5
         assert end(process, signal.SIGTERM) == (0, "", "")
-        assert len(feed.ring("BTCUSDT", "1m").view(9)) == 5
+        assert len(feed.ring("BTCUSDT", "1m").view(9)) >= 5
         assert feed.status()["health"] == "dead"
     assert place(feed_name).segment.exists()
 
@@ -106,7 +106,7 @@ def test_a_lost_connection_is_printed_and_the_feeder_stays(
     assert process.poll() is None
     with shmfeed.attach(feed_name) as feed:
         assert feed.status()["state"] == "error"
-        assert len(feed.ring("BTCUSDT", "1m").view(9)) == 5
+        assert len(feed.ring("BTCUSDT", "1m").view(9)) >= 5
     assert end(process, signal.SIGTERM)[0] == 0
 
 
@@ -144,7 +144,8 @@ def test_a_feeder_of_another_identity_is_refused_or_replaces_the_bars(
     first = command(*run)
     await_line(first, "connected to")
     with shmfeed.attach(feed_name) as feed:
-        assert feed.ring("BTCUSDT", "1m").wait(4, timeout=10) == 5
+        # The venue has 5 bars at first, and one more when a minute ends.
+        assert feed.ring("BTCUSDT", "1m").wait(4, timeout=10) >= 5
         for more in ([], ["--replace"]):  # which ends no feeder
             second = command(*run, "--venue", "b.com", *more)
             errors = second.communicate(timeout=20)[1]
@@ -152,16 +153,18 @@ def test_a_feeder_of_another_identity_is_refused_or_replaces_the_bars(
             assert f"process {first.pid} with {here}, and these settings are" in errors
             assert other in errors
         assert end(first, signal.SIGTERM)[0] == 0
+        stored = feed.ring("BTCUSDT", "1m").snapshot(9)
         third = command(*run, "--venue", "b.com")
         errors = third.communicate(timeout=20)[1]
         assert third.returncode == 2
         assert f"holds bars of {here}, and these settings are of {other}" in errors
         assert "--replace" in errors
-        assert len(feed.ring("BTCUSDT", "1m").view(9)) == 5
+        kept = feed.ring("BTCUSDT", "1m").snapshot(9)
+        assert kept.open_time.tolist() == stored.open_time.tolist()
         last = command(*run, "--venue", "b.com", "--replace", "--unlink")
         await_line(last, "connected to")
         assert feed.status()["identity"] == other
-        assert feed.ring("BTCUSDT", "1m").wait(4, timeout=10) == 5  # the new ones
+        assert feed.ring("BTCUSDT", "1m").wait(4, timeout=10) >= 5  # the venue's own
         assert end(last, signal.SIGTERM)[0] == 0
 
 
