@@ -6,7 +6,7 @@ from typing import NamedTuple
 from shmfeed.core import RingReader
 from shmfeed.errors import BadArgumentError, FeedBusyError, ShmfeedError
 from shmfeed.identity import FeedIdentity
-from shmfeed.layout import H_WRITER_PID, Geometry
+from shmfeed.layout import H_ALIVE, H_WRITER_PID, Geometry
 from shmfeed.memory.identity import read_identity
 from shmfeed.memory.liveness import is_alive
 from shmfeed.memory.words import Words, boot_ns
@@ -88,17 +88,20 @@ def name_identities(
 
 
 def _owned_mapping(where: Place, pid: int | None) -> Mapping | None:
-    """Return the segment that a living writer has taken, or None.
+    """Return the segment that its present writer has taken, or None.
 
     A writer stores its identity before its pid. If `pid` is known, a writer that has
-    just begun is not mistaken for its predecessor.
+    just begun is not mistaken for its predecessor, and one that is stopped is found.
     """
     try:
         mapping = open_segment(where)
     except ShmfeedError:  # absent, not ready yet, or damaged
         return None
     ints = mapping.words.ints
-    taken = is_alive(ints, boot_ns()) and pid in (None, ints[H_WRITER_PID])
+    if pid is None:
+        taken = is_alive(ints, boot_ns())
+    else:  # a writer that has closed the segment has stored 0 as its sign of life
+        taken = pid == ints[H_WRITER_PID] and ints[H_ALIVE] != 0
     return mapping if taken else None
 
 

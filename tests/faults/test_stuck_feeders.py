@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from support.feeding import STREAM, feeder, is_running, managing, push
+from support.feeding import STREAM, feeder, is_running, managing, push, settings
 from support.waiting import until
 
 import shmfeed
+from shmfeed.errors import FeedBusyError
+from shmfeed.feeder.feeder import take_feed
 from shmfeed.simulator import Venue, verify
 
 
@@ -69,6 +71,9 @@ def test_an_adopted_feeder_that_is_stuck_is_only_told(feed_name, venue, child, c
         assert pid_of(manager) == process.pid
         process.send_signal(signal.SIGSTOP)
         until(lambda: "leaves it alone" in caplog.text, timeout=20)
+        with pytest.raises(FeedBusyError) as caught:  # it is not alive, and owns it
+            take_feed(settings(feed_name, venue, venue="b.com"), (STREAM,), True)
+        assert "/127.0.0.1, and these settings are of" in str(caught.value)
         assert process.poll() is None
         process.send_signal(signal.SIGCONT)
         until(manager.is_connected)
