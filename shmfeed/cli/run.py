@@ -11,7 +11,7 @@ from shmfeed.cli.setting_options import add_setting_options
 from shmfeed.codecs import get_codec
 from shmfeed.errors import BadArgumentError, SegmentError
 from shmfeed.feeder.feeder import Feeder
-from shmfeed.feeder.logs import FeederLog
+from shmfeed.feeder.logs import EarlyLines, FeederLog
 from shmfeed.feeder.main import handle_signals
 from shmfeed.feeder.main import run as run_feeder
 from shmfeed.feeder.venue_check import VenueCheck, check_venue
@@ -67,11 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     arguments = loading.from_options(vars(args)) | {loading.CONFIG_FILE: args.config}
-    settings = loading.load(arguments)
-    if not settings.streams:
-        raise BadArgumentError(
-            "no streams to subscribe; give --symbols and --resolutions"
-        )
+    with EarlyLines():
+        settings = loading.load(arguments)
+        if not settings.streams:
+            raise BadArgumentError(
+                "no streams to subscribe; give --symbols and --resolutions"
+            )
+        feeder_log = None if args.check else FeederLog(settings)
     if args.check:
         found = check_venue(settings)
         print_output(format_check(found))
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         settings,
         replace=args.replace,
         source=lambda: loading.load(arguments),
-        feeder_log=FeederLog(settings),
+        feeder_log=feeder_log,
     )
     handle_signals(feeder, args.unlink)
     print_notice(_startup_line(settings))

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -185,6 +185,38 @@ class LogFileHandler(logging.Handler):
             self._fallback.write(line)
         except (OSError, ValueError):
             pass
+
+
+class EarlyLines(logging.Handler):
+    """The lines of a block in which the settings of the log are not known yet.
+
+    At the end of the block the FeederLog that began in it gets them, else standard
+    error.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._root = logging.getLogger()
+        self._others: list[logging.Handler] = []
+        self._records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.append(record)
+
+    def __enter__(self) -> Self:
+        self._others = list(self._root.handlers)
+        self._root.addHandler(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._root.removeHandler(self)
+        begun = [one for one in self._root.handlers if one not in self._others]
+        if not begun and not self._others and logging.lastResort is not None:
+            begun = [logging.lastResort]
+        for record in self._records:
+            for handler in begun:
+                if record.levelno >= max(handler.level, self._root.level):
+                    handler.handle(record)
 
 
 class FeederLog:

@@ -18,7 +18,7 @@ from types import FrameType
 from shmfeed.control.messages import encode_answer, encode_error
 from shmfeed.errors import FeedLostError, ShmfeedError, WebSocketConnectionError
 from shmfeed.feeder.feeder import Feeder
-from shmfeed.feeder.logs import FeederLog
+from shmfeed.feeder.logs import EarlyLines, FeederLog
 from shmfeed.settings.model import from_json
 
 log = logging.getLogger(__name__)
@@ -39,13 +39,15 @@ def main() -> int:
         return EXIT_FAILED  # the manager ended before it had written the line
     message = json.loads(line)
     try:
-        settings = from_json(json.dumps(message["settings"]).encode())
+        with EarlyLines():
+            settings = from_json(json.dumps(message["settings"]).encode())
+            feeder_log = FeederLog(settings)
         feeder = Feeder(
             settings,
             message["manager"],
             message["pid"],
             replace=message.get("replace", False),
-            feeder_log=FeederLog(settings),
+            feeder_log=feeder_log,
         )
         if message.get("asks_token", False):
             feeder.ask_for_tokens()

@@ -245,15 +245,20 @@ def test_a_feed_that_is_removed_is_exit_4(command, settings, feed_name) -> None:
 
 
 def test_a_log_file_has_the_lines_and_the_terminal_the_start_and_what_is_wrong(
-    command, venue, settings, feed_name, tmp_path
+    command, venue, settings, feed_name, tmp_path, monkeypatch
 ) -> None:
     log = tmp_path / "feeder.log"
     more = "--resolutions", "1m", "--max-reconnect-attempts", "none", "--unlink"
+    monkeypatch.setenv("WEBSOCKET_ENDPOINTS", "ws://127.0.0.1:1")  # misspelt
     process = command("run", "--config", settings, *more, "--log-file", log)
     assert f"feed {feed_name}: pid {process.pid}" in process.stdout.readline()
     until(lambda: log.exists() and "connected to" in log.read_text())
+    line = process.stderr.readline()
+    assert "WARNING" in line
+    assert "WEBSOCKET_ENDPOINTS is not a setting" in line
+    assert line in log.read_text()
     venue.stop()
-    line = process.stderr.readline()  # the first one there
+    line = process.stderr.readline()  # the next one there
     assert "WARNING" in line
     assert "lost" in line
     until(lambda: line in log.read_text())

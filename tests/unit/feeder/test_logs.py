@@ -11,7 +11,13 @@ import pytest
 from support.waiting import until
 
 from shmfeed.errors import BadArgumentError
-from shmfeed.feeder.logs import FeederLog, JsonFormatter, TextFormatter, facts
+from shmfeed.feeder.logs import (
+    EarlyLines,
+    FeederLog,
+    JsonFormatter,
+    TextFormatter,
+    facts,
+)
 from shmfeed.settings.model import Settings
 
 TOKEN = "canary-of-the-token"
@@ -232,3 +238,37 @@ class TestStandardError:
         begin()
         log.warning("seen")
         assert capsys.readouterr().err.endswith("WARNING feed spot: seen\n")
+
+
+class TestEarlyLines:
+    """Lines from before the settings of the log are known."""
+
+    def test_the_log_that_begins_has_them(self, begin, tmp_path) -> None:
+        path = tmp_path / "log"
+        with EarlyLines():
+            log.warning("a variable is misspelt: %s", TOKEN)
+            begin(log_file=str(path))
+        log.warning("later")
+        assert lines_of(path) == [
+            "WARNING feed spot: a variable is misspelt: ***",
+            "WARNING feed spot: later",
+        ]
+
+    def test_its_level_counts(self, begin, tmp_path) -> None:
+        with EarlyLines():
+            log.warning("line")
+            begin(log_file=str(tmp_path / "log"), log_level="ERROR")
+        assert lines_of(tmp_path / "log") == []
+
+    def test_without_one_standard_error_has_them(self, capsys, monkeypatch) -> None:
+        with monkeypatch.context() as alone:
+            alone.setattr(logging.getLogger(), "handlers", [])
+            with pytest.raises(ZeroDivisionError), EarlyLines():
+                log.warning("line")
+                raise ZeroDivisionError
+        assert capsys.readouterr().err == "line\n"
+
+    def test_a_handler_of_the_program_has_them_once(self, caplog) -> None:
+        with EarlyLines():
+            log.warning("line")
+        assert caplog.messages == ["line"]
