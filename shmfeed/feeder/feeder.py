@@ -10,7 +10,9 @@ Readers see the feeder's state, counters and last error in the segment.
 import logging
 import os
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from contextlib import closing, suppress
+from functools import partial
 from typing import Any, cast
 
 from shmfeed.bar import StreamKey
@@ -395,8 +397,7 @@ class Feeder:
                 self._take_token(request)
                 pending.finish()
             elif request.op == "reload":
-                if request.settings != ABSENT:
-                    self._gate.ask_for_tokens(request.asks)
+                pending.answer.add_done_callback(partial(self._reloaded, request))
                 self._reloader.reload(pending)
             elif request.op == "start":
                 self._take(self._session.retry())  # published before it is answered
@@ -411,6 +412,13 @@ class Feeder:
                 )
         except ShmfeedError as error:
             pending.fail(error)
+
+    def _reloaded(
+        self, request: ControlRequest, answer: Future[dict[str, Any]]
+    ) -> None:
+        """Ask the manager for tokens, or no more, once its settings are in force."""
+        if request.settings != ABSENT and answer.exception() is None:
+            self._gate.ask_for_tokens(request.asks)
 
     def _take_token(self, request: ControlRequest) -> None:
         if request.asks:

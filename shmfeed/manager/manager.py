@@ -179,7 +179,6 @@ class WebSocketManager:
                 )
             running = self._supervisor
         if running is not None:
-            running.use_token_source(self._token_source)
             self._reload(running, settings)
         with self._lock:
             before, supervisor = (
@@ -198,13 +197,24 @@ class WebSocketManager:
             self._send_difference(supervisor, settings, timeout, wait)
 
     def _reload(self, running: Supervisor, settings: Settings) -> None:
-        """Give the running feeder the settings that it can take over as it runs."""
+        """Give the running feeder the settings that it can take over as it runs.
+
+        Raises:
+            BadArgumentError: The feeder refuses them, and nothing has changed.
+        """
+        if not identity_of(running.settings).matches(identity_of(settings)):
+            return
+        before = running.token_source
+        running.use_token_source(self._token_source)
         if running.state != "connected":
             return
         if running.settings.with_streams_of(settings) == settings:
             return
-        if identity_of(running.settings).matches(identity_of(settings)):
+        try:
             running.reload(settings)
+        except ShmfeedError:
+            running.use_token_source(before)
+            raise
 
     def _supervisor_for(self, settings: Settings, replace: bool) -> Supervisor:
         """Return the running supervisor if it can apply the settings, else another.

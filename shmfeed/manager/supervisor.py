@@ -115,6 +115,11 @@ class Supervisor:
         """The settings, with the streams that are wanted now."""
         return self._lifecycle.settings
 
+    @property
+    def token_source(self) -> TokenSource | None:
+        """The function that returns the token, None without one."""
+        return self._lifecycle.token_source
+
     def use_token_source(self, source: TokenSource | None) -> None:
         """Take tokens from another function from now on, or from none."""
         self._lifecycle.token_source = source

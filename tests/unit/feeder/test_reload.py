@@ -190,6 +190,20 @@ def test_a_token_file_that_goes_while_it_is_read_changes_nothing(
         assert tell(feed_name, "reload")["changed"] == ["origin", "dials_per_minute"]
 
 
+def test_settings_that_are_refused_change_no_manager_that_is_asked(
+    feed_name, venue
+) -> None:
+    with feeder(feed_name, venue, manager="m", csrf_token=TOKEN) as one:
+        venue.wait_subscribed()
+        tell(feed_name, "token", token=TOKEN, asks=True)
+        given = json.loads(to_json(settings(feed_name, venue)))
+        with pytest.raises(BadArgumentError, match="histroy"):
+            tell(feed_name, "reload", settings=given | {"histroy": 5})
+        assert one._gate._asks
+        tell(feed_name, "reload", settings=given)
+        assert not one._gate._asks
+
+
 def test_a_signal_does_the_same(feed_name, venue, source, running, caplog) -> None:
     caplog.set_level(logging.INFO)
     source.given = {"csrf_token": NEW}

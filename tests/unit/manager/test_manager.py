@@ -291,10 +291,11 @@ def test_a_reload_that_is_refused_leaves_the_feeder_as_it_is(
         first = manager.get_status()["pid"]
         given = {"symbols": ["BTCUSDT"], "resolutions": ["1m"], "history": 100}
         given |= {"endpoint": venue.url, "log_file": tmp_path / "none" / "log"}
-        manager.configure(**given | QUICK)
+        manager.configure(**given | QUICK, csrf_token=lambda: "another")
         with pytest.raises(BadArgumentError, match="log_file"):
             manager.start(timeout=20)
         assert manager.is_connected()
+        assert manager._supervisor.token_source is None
         assert manager.get_status()["pid"] == first
 
 
