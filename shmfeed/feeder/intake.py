@@ -22,7 +22,7 @@ from shmfeed.feeder.ledger import (
 from shmfeed.feeder.row_changes import confirm_row, cut_future
 from shmfeed.feeder.sequence import FRESH, OLDER, Mode, SequenceCheck
 from shmfeed.feeder.stream import AHEAD, StreamState
-from shmfeed.feeder.throttled import LOG_EVERY_SECONDS, DropAccount, ThrottledWarning
+from shmfeed.feeder.throttled import DropAccount, SeenTexts, ThrottledWarning
 from shmfeed.layout import STREAM_COUNTERS
 from shmfeed.writer import FeedWriter
 
@@ -33,7 +33,6 @@ COUNT_SECONDS = 0.25  # streams' counters are written that often
 SAMPLE_SECONDS = 0.05  # event times are looked at that often, besides the newest
 _MOST_KEPT = 16  # messages kept until the clock is judged
 _MOST_SPELLINGS = 4  # of a symbol that are remembered
-_MOST_REFUSALS = 1000  # different ones that are remembered
 
 
 class Intake:
@@ -60,7 +59,7 @@ class Intake:
         `sequence` and `lines` are the settings.
         """
         self.last_error = ""
-        self._explained_refusals: set[str] = set()
+        self._explained_refusals = SeenTexts()
         self._writer = writer
         self._flagged = flagged
         self._numbers_trades = numbers_trades
@@ -75,7 +74,7 @@ class Intake:
         self._epoch = self._clock.epoch  # of the clock that rows were judged by
         self._ahead: list[tuple[StreamState, BarEvent, float]] = []  # not judged yet
         self._next_sample = self._next_tick = self._next_count = now
-        self._next_said = now  # this host's clock is wrong by the bars
+        self._is_lag_said = False  # of this host's clock, as far as bars tell it
         self._closed: list[StreamKey] = []  # streams whose readers are to be woken
         self._drops = DropAccount()
         self._refused = ThrottledWarning("venue reported an error")
@@ -258,11 +257,8 @@ class Intake:
         # An error that names an acknowledged symbol explains the silence of its
         # streams. A repeated message names the same ones.
         text = f"{event.symbol} {event.message}"
-        if text in self._explained_refusals:
+        if not self._explained_refusals.is_new(text):
             return
-        if len(self._explained_refusals) >= _MOST_REFUSALS:
-            self._explained_refusals.clear()
-        self._explained_refusals.add(text)
         silent = [
             key for key, stream in self._streams.items() if not stream.was_accepted
         ]
@@ -356,7 +352,7 @@ class Intake:
         if check.breaks:
             self._take_breaks(connection, line)
         if was_learning and check.mode == "off":
-            log.warning(
+            self._warn(
                 "the venue's sequence numbers count neither over a connection nor by"
                 " stream: lost messages are not noticed"
             )
@@ -428,7 +424,7 @@ class Intake:
         has_leapt = clock.epoch != self._epoch
         if has_leapt:
             self._epoch = clock.epoch
-            self._say_offset(now)
+            self._say_offset()
             if clock.is_confirmed:
                 self._cut_future(now)
         if self._ahead and not clock.is_doubtful:
@@ -454,12 +450,15 @@ class Intake:
                 stream.ledger = self._ledger_of(stream.ring)
                 self._writer.mark_stream(key, gaps=0, recovering=False)
 
-    def _say_offset(self, now: float) -> None:
-        said = self._clock.describe_error()
-        if said and (self._clock.is_known or now >= self._next_said):
-            self._next_said = now + LOG_EVERY_SECONDS  # a history makes many leaps
-            self.last_error = said
-            log.warning(said)
+    def _say_offset(self) -> None:
+        said, by_bars = self._clock.describe_error(), self._clock.source == "bars"
+        if said and not (by_bars and self._is_lag_said):  # a history makes many leaps
+            self._is_lag_said = by_bars
+            self._warn(said)
+
+    def _warn(self, text: str) -> None:
+        self.last_error = text
+        log.warning(text)
 
     def _publish_offset(self, now: float) -> None:
         clock = self._clock

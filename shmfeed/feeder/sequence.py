@@ -4,8 +4,9 @@ A number counts up by one with each message, over the connection or by stream. W
 the two it is can be learnt: the two predict different numbers as soon as messages of
 two streams alternate, and the messages vote for one of them. It is decided when three
 messages of one stream have come and all votes agree, or one side leads by three; at 50
-messages of one stream the majority decides, or nothing is checked. While only one
-stream has spoken, the two predict the same, and its numbers are checked already.
+messages of one stream the majority decides. Whatever wins must have predicted most of
+the numbers; if nothing has at 50 messages, nothing is checked. While only one stream
+has spoken, the two predict the same, and its numbers are checked already.
 
 Numbers begin again with each connection; how they count stays as learnt.
 """
@@ -29,6 +30,7 @@ _CLEAR_LEAD = 3  # votes
 _MOST_HOLES = 256  # that are remembered of one count
 _MOST_CONNECTIONS = 32
 _MOST_STREAMS = 20_000  # a venue may name any
+_MOST_MISSING = 1 << 32  # that one break counts: a larger one is a wrong number
 _NONE = -1  # before the first number
 
 
@@ -69,7 +71,7 @@ class Count:
             self._older = 0
             self._holes.append((expected, number))
             del self._holes[:-_MOST_HOLES]
-            return number - expected
+            return min(number - expected, _MOST_MISSING)
         self.expected = expected
         return self._take_older(number)
 
@@ -114,8 +116,9 @@ class _ModeLearner:
     def __init__(self) -> None:
         self._votes = {"connection": 0, "stream": 0}
         self._seen: Counter[StreamKey] = Counter()
-        self._forward = 0  # numbers that are not older than a predicted one
-        self._fits = 0  # those of them that were predicted
+        self._compared = 0  # numbers for which there was a prediction
+        self._forward = 0  # those of them that count on, not older ones
+        self._fits: dict[str, int] = {"connection": 0, "stream": 0}  # predicted ones
         self._early: dict[str, list[Break]] = {"connection": [], "stream": []}
 
     @property
@@ -125,7 +128,7 @@ class _ModeLearner:
     @property
     def is_alone(self) -> bool:
         """True while one stream has spoken, and its numbers mostly fit."""
-        return len(self._seen) == 1 and 2 * self._fits >= self._forward
+        return len(self._seen) == 1 and self._is_likely("stream")
 
     def take(self, counts: _Counts, key: StreamKey, number: int) -> int:
         """Learn from a number. Return the verdict of the stream's own count."""
@@ -133,8 +136,10 @@ class _ModeLearner:
         fits_all = number == counts.over_all.expected
         fits_stream = number == count.expected
         if count.expected != _NONE:
+            self._compared += 1
             self._forward += number >= count.expected
-            self._fits += fits_all or fits_stream
+            self._fits["connection"] += fits_all
+            self._fits["stream"] += fits_stream
             if fits_all != fits_stream:
                 self._votes["connection" if fits_all else "stream"] += 1
         if len(self._seen) == 1 and key not in self._seen:
@@ -158,11 +163,20 @@ class _ModeLearner:
         mine, others = self._votes["connection"], self._votes["stream"]
         lead = mine - others
         is_clear = (mine > 0) != (others > 0) or abs(lead) >= _CLEAR_LEAD
-        if lead and (is_clear or seen >= LEARN_AT_MOST):
-            return "connection" if lead > 0 else "stream"
+        winner: Mode = "connection" if lead > 0 else "stream"
+        is_decided = lead and (is_clear or seen >= LEARN_AT_MOST)
+        if is_decided and self._is_likely(winner, seen < LEARN_AT_MOST):
+            return winner
         if seen < LEARN_AT_MOST or self.is_alone:
             return "auto"
         return "off"
+
+    def _is_likely(self, mode: str, is_early: bool = False) -> bool:
+        # A loss fits nothing, a message that is repeated does not count on. A number
+        # that stays the same over many updates is none of the message.
+        fits = self._fits[mode]
+        least = 3 * self._forward if is_early else 2 * self._forward
+        return 4 * fits >= least and 4 * fits >= self._compared
 
     def forget_breaks(self) -> None:
         """Drop the breaks so far: they are counted already."""

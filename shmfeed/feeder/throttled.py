@@ -10,6 +10,7 @@ from shmfeed.writer import FeedWriter
 log = logging.getLogger(__name__)
 
 LOG_EVERY_SECONDS = 10.0
+MOST_TEXTS = 1000  # different ones that are remembered
 
 
 class ThrottledWarning:
@@ -32,6 +33,22 @@ class ThrottledWarning:
         said = f"{self._subject} ({self._count} so far): {detail}"
         log.warning(said)
         return said
+
+
+class SeenTexts:
+    """The texts that have come before, as far as they are remembered."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def is_new(self, text: str) -> bool:
+        """Remember a text. Return True if it is not known from before."""
+        if text in self._seen:
+            return False
+        if len(self._seen) >= MOST_TEXTS:
+            self._seen.clear()
+        self._seen.add(text)
+        return True
 
 
 class DropAccount:

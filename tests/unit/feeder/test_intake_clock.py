@@ -11,6 +11,7 @@ from shmfeed.codecs.interface import BarEvent, Refused
 from shmfeed.feeder import clock as venue_clock
 from shmfeed.feeder import intake, stream
 from shmfeed.feeder.intake import Intake
+from shmfeed.feeder.throttled import MOST_TEXTS
 from shmfeed.writer import create
 
 MINUTE = 60_000
@@ -455,9 +456,9 @@ def test_an_error_that_is_repeated_is_read_once(bench, monkeypatch):
     for _ in range(3):
         bench.take(Refused(None, "no data", OTHER[0]))
     assert len(said) == 1
-    for number in range(2 * intake._MOST_REFUSALS):  # bounded
+    for number in range(2 * MOST_TEXTS):  # bounded
         bench.take(Refused(None, f"error {number}"))
-    assert len(bench.intake._explained_refusals) <= intake._MOST_REFUSALS
+    assert len(bench.intake._explained_refusals._seen) <= MOST_TEXTS
 
 
 # A host's clock behind the venue's, and nothing but bars to tell the time

@@ -135,6 +135,41 @@ class TestLearning:
         assert set(verdicts) == {FRESH}
         assert check.breaks == []
 
+    @pytest.mark.parametrize("keys", [[A], [A, B], [A, B, C]])
+    @pytest.mark.parametrize("seed", range(10))
+    def test_numbers_that_fit_by_chance_alone_are_given_up(self, keys, seed):
+        rng, check, number, messages = random.Random(seed), SequenceCheck(), 0, []
+        for _ in range(LEARN_AT_MOST + 2):
+            for key in keys:
+                number += rng.randint(1, 9)
+                messages.append((key, number))
+        assert set(play(check, *messages)) == {FRESH}
+        assert check.mode == "off"
+        assert check.breaks == [] or len(keys) == 1  # it is checked from the third on
+
+    @pytest.mark.parametrize("keys", [[A], [A, B]])
+    @pytest.mark.parametrize("updates", [6, 20, 1000])
+    def test_a_number_of_the_bar_drops_no_update(self, keys, updates):
+        """Each update of a bar has the same number, the next bar one more."""
+        check = SequenceCheck()
+        messages = [(key, n // updates) for n in range(300) for key in keys]
+        assert set(play(check, *messages)) == {FRESH}
+        assert check.mode == "off"
+
+    @pytest.mark.parametrize("keys", [[A], [A, B]])
+    @pytest.mark.parametrize("mode", ["connection", "stream"])
+    def test_doubled_messages_teach_it_too(self, keys, mode):
+        check = SequenceCheck()
+        once = list(numbered(mode, keys * 20))
+        verdicts = play(check, *(message for one in once for message in (one, one)))
+        assert verdicts[-6:] == [FRESH, REPEATED] * 3
+        assert check.breaks == []
+
+    def test_an_absurd_number_counts_as_a_bounded_loss(self):
+        check = SequenceCheck("connection")
+        play(check, (A, 1), (A, 2**63 - 1))
+        assert missed(check) == 1 << 32
+
     def test_nothing_is_checked_before(self):
         check = SequenceCheck()
         assert play(check, (A, 5), (A, 3)) == [FRESH, FRESH]
