@@ -106,7 +106,8 @@ def _feeder_line(status: FeedStatus) -> str:
     if status["next_attempt_in"] is not None:
         parts.append(f"next attempt in {format_duration(status['next_attempt_in'])}")
     if status["clock_offset"] is not None:
-        parts.append(f"clock offset {status['clock_offset']:+.3f} s")
+        offset = round(status["clock_offset"], 3) + 0.0  # no "-0.000"
+        parts.append(f"clock offset {offset:+.3f} s")
     return ", ".join(parts)
 
 

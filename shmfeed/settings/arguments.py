@@ -16,7 +16,7 @@ class SettingsArguments(TypedDict, total=False):
     """Settings by name. A None counts as absent, but for `max_reconnect_attempts`."""
 
     protocol: Literal["wealthai", "binance"] | None
-    """Protocol of the venue."""
+    """Protocol of the venue: wealthai, binance."""
     feed: str | None
     """Name of the feed."""
     symbols: Sequence[str] | str | None
@@ -62,7 +62,7 @@ class SettingsArguments(TypedDict, total=False):
     client_cert: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] | None
     """The client's own certificate and key: one PEM file, or two."""
     compression: Literal["off", "deflate"] | None
-    """Compression of messages that the handshake offers."""
+    """Compression of messages that the handshake offers: off, deflate."""
     max_redirects: int | None
     """Redirects of the handshake to follow; secrets stay with the first host."""
     connect_timeout: float | None
@@ -82,9 +82,11 @@ class SettingsArguments(TypedDict, total=False):
     protocol's limit.
     """
     on_refused: Literal["skip", "fail"] | None
-    """Skip a symbol that is refused at a connect, or fail."""
+    """Treatment of a symbol that is refused at a connect: skip, fail."""
     sequence: Literal["auto", "connection", "stream", "off"] | None
-    """Scope of the numbers that the venue gives its messages."""
+    """Scope of the numbers that the venue gives its messages: auto, connection,
+    stream, off.
+    """
     repair_grace: float | None
     """Time after a reconnect for which its streams are recovering, seconds."""
     stale_after: float | Mapping[TimeframeName, float] | None
@@ -122,7 +124,7 @@ class SettingsArguments(TypedDict, total=False):
     stuck_timeout: float | None
     """Time without a heartbeat after which a manager replaces its feeder, seconds."""
     launch: Literal["auto", "never"] | None
-    """Let a manager start feeders (auto), or adopt them only (never)."""
+    """Launch of a feeder by a manager where none runs: auto, never."""
     stop_with_manager: bool | None
     """End the feeder when its manager ends."""
     log_level: (
@@ -140,10 +142,10 @@ class SettingsArguments(TypedDict, total=False):
         ]
         | None
     )
-    """Lowest level to log."""
+    """Lowest level to log: DEBUG, INFO, WARNING, ERROR, CRITICAL."""
     log_file: str | os.PathLike[str] | None
     """File to log to."""
     log_format: Literal["text", "json"] | None
-    """Form of a line of the log."""
+    """Form of a line of the log: text, json."""
     config_file: str | os.PathLike[str] | None
     """File of settings: YAML, TOML or JSON."""

@@ -126,7 +126,7 @@ def one_of(
     return text_setting(
         f"one of: {' '.join(words)}",
         check_word,
-        text,
+        f"{text}: {', '.join(words)}",
         annotation=f"Literal[{choices}]",
     )
 

@@ -299,7 +299,7 @@ SETTINGS: dict[str, Setting] = {
         none="the protocol's limit",
     ),
     "on_refused": one_of(
-        REFUSAL_POLICIES, "skip a symbol that is refused at a connect, or fail"
+        REFUSAL_POLICIES, "treatment of a symbol that is refused at a connect"
     ),
     "sequence": one_of(
         SEQUENCES, "scope of the numbers that the venue gives its messages"
@@ -355,8 +355,7 @@ SETTINGS: dict[str, Setting] = {
         "time without a heartbeat after which a manager replaces its feeder"
     ),
     "launch": one_of(
-        LAUNCH_POLICIES,
-        "let a manager start feeders (auto), or adopt them only (never)",
+        LAUNCH_POLICIES, "launch of a feeder by a manager where none runs"
     ),
     "stop_with_manager": flag("end the feeder when its manager ends"),
     "log_level": one_of(LEVELS, "lowest level to log", str.upper),
