@@ -53,7 +53,7 @@ def seconds(
     text: str, *, low: float = 0.001, high: float = 86_400.0, none: str = ""
 ) -> Setting:
     """Return the row of a span of time."""
-    accepted = f"a number of seconds from {low:g} to {high:g}"
+    accepted = f"a number of seconds from {low:g} to {high:.10g}"
     row = Setting(
         float, "float", accepted, _real(low, high), _parse_real, f"{text}, seconds"
     )
@@ -81,8 +81,8 @@ def seconds_by_name(
         return tuple(spans)
 
     accepted = (
-        f"a number of seconds from {low:g} to {high:g}, or a mapping of {names} to such"
-        " numbers, each once"
+        f"a number of seconds from {low:g} to {high:.10g}, or a mapping of {names} to"
+        " such numbers, each once"
     )
     annotation = "float | Mapping[TimeframeName, float]"
     row = Setting(

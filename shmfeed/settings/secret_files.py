@@ -55,7 +55,7 @@ def read_secret(name: str, path: str) -> str:
             wrong, and nothing of the contents.
     """
     data, mode = read_file(name, path, MAX_BYTES)
-    text = data.decode("utf-8", "replace").rstrip("\r\n")
+    text = data.decode("utf-8-sig", "replace").rstrip("\r\n")
     if not text:
         raise BadArgumentError(f"{name} {path!r} is empty")
     if "\ufffd" in text:
@@ -64,7 +64,8 @@ def read_secret(name: str, path: str) -> str:
         check_secret(text)
     except (TypeError, ValueError):
         raise BadArgumentError(
-            f"{name} {path!r} holds more than one line of printable characters"
+            f"{name} {path!r} is not one line of printable characters without space"
+            " around it"
         ) from None
     warn_if_others_read(name, path, mode)
     remember_secret(path, text)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 
 import websocket
 
+from shmfeed.text import one_line
 from shmfeed.wire.answers import Answer
 from shmfeed.wire.errors import ConnectionLostError, HandshakeError, OversizedError
 from shmfeed.wire.frames import FIRST_CONTROL, FrameReader
@@ -63,7 +64,9 @@ def negotiated(answer: Answer) -> Inflater | None:
         ]
         inflater: Inflater = factory.process_response_params(parameters, [])
     except InvalidHandshake as error:
-        raise HandshakeError(f"the server's compression is refused: {error}") from None
+        raise HandshakeError(
+            f"the server's compression is refused: {one_line(str(error))}"
+        ) from None
     return inflater
 
 

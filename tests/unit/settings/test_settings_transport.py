@@ -1,5 +1,6 @@
 """The settings of a connection: headers, origin, certificates, files of secrets."""
 
+import itertools
 import json
 import logging
 import os
@@ -334,9 +335,9 @@ class TestSecretFiles:
             (b"", "is empty"),
             (b"\n", "is empty"),
             (b"\xff\xfe", "is not UTF-8 text"),
-            (b"two\nlines", "holds more than one line"),
-            (b" space ", "holds more than one line"),
-            (b"a\0b", "holds more than one line"),
+            (b"two\nlines", "is not one line of printable"),
+            (b" space ", "is not one line of printable"),
+            (b"a\0b", "is not one line of printable"),
             (b"x" * 4097, "is larger than 4096 bytes"),
         ],
     )
@@ -350,8 +351,8 @@ class TestSecretFiles:
 
     def test_the_secret_is_read_without_its_line_break(self, tmp_path):
         path = tmp_path / "password"
-        for content in (CANARY, f"{CANARY}\n", f"{CANARY}\r\n"):
-            path.write_text(content)
+        for mark, end in itertools.product(("", "\ufeff"), ("", "\n", "\r\n")):
+            path.write_bytes(f"{mark}{CANARY}{end}".encode())
             assert secret_files.read_secret("x", str(path)) == CANARY
 
     def test_a_file_that_changes_while_it_is_read_is_read_again(
