@@ -57,7 +57,7 @@ Health = Literal[
 ]
 # From best to worst. A closed stream counts for nothing.
 HEALTHS: tuple[Health, ...] = get_args(Health)[:-1]
-GOOD_HEALTHS: tuple[Health, ...] = ("live", "quiet")  # of which there is nothing to say
+GOOD_HEALTHS: tuple[Health, ...] = ("live", "quiet")  # they need no reason
 
 _SECOND = 1_000_000_000
 _MS = 1_000_000

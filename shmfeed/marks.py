@@ -51,7 +51,7 @@ _MS = 1_000_000
 
 
 class FeedMarks:
-    """The half of a FeedWriter that leaves what a status shows.
+    """The half of a FeedWriter that sets the marks of a status.
 
     Each method raises FeedLostError once the right to write has ended, and stores
     nothing then. Those that name one stream raise BadArgumentError if the feed does not

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="dial, subscribe, wait for a bar of each stream, print what was found, and"
+        help="dial, subscribe, wait for a bar of each stream, print the findings, and"
         " write nothing",
     )
     add_setting_options(parser)
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def format_check(found: VenueCheck) -> str:
-    """Return what `--check` found: a line each for venue, clock, streams and errors."""
+    """Return the findings of `--check`: lines for venue, clock, streams and errors."""
     lines = [f"endpoint: {endpoint}" for endpoint in dict.fromkeys(found.endpoints)]
     if found.connected_after is None:
         lines.append("connection: none")

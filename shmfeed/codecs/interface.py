@@ -80,9 +80,9 @@ class Acknowledged(msgspec.Struct, gc=False):
 class Refused(msgspec.Struct, gc=False):
     """The server refuses a request; `message` is its own text.
 
-    `symbol` is what the server refuses of it: the symbols that a field of the message
-    names, separated by spaces; "" where none does. `refusals.named_symbols` finds the
-    subscribed ones in it, and in the message's words.
+    `symbol` has the refused symbols that a field of the message names, separated by
+    spaces; "" without such a field. `refusals.named_symbols` finds the subscribed ones
+    in it, and in the message's words.
     """
 
     request_id: str | None
@@ -116,9 +116,10 @@ Event = BarEvent | Acknowledged | Refused | Heartbeat | GoingAway | Ignored | Ma
 class Codec(Protocol):
     """One venue's protocol and limits, reusable for successive connections.
 
-    No method waits or does I/O. All are called by one thread. The ids of requests, and
-    what the URL has subscribed, belong to one connection: where several are open at a
-    time, each has a codec of its own, which `fresh` makes. `decode` has no state.
+    No method waits or does I/O. One thread calls all of them. The ids of requests, and
+    the streams that the URL subscribes, belong to one connection: where several are
+    open at a time, each has a codec of its own, which `fresh` makes. `decode` has no
+    state.
 
     Attributes:
         name: The protocol's name, as in the setting `protocol`.

@@ -63,7 +63,7 @@ def named_symbols(
     The symbols in `field`, separated by spaces, count alone if they are of `symbols`. A
     symbol is named in the words as a whole word, also within a stream's name such as
     `btcusdt@kline_1m`. Names in the case of `symbols` count before those in another.
-    What the venue says that it would accept is not named.
+    Symbols that the venue would accept are not named.
     """
     known = dict.fromkeys(symbols)
     folded: dict[str, list[str]] = {}

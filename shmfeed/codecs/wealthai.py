@@ -322,7 +322,7 @@ def _first(absent: T, *values: T | None) -> T:
 
 
 def _all_words(data: bytes) -> str:
-    """Return as JSON what an ERROR says under other keys; "ERROR" for nothing."""
+    """Return an ERROR's other fields as JSON; "ERROR" if it has none."""
     try:
         fields = msgspec.json.decode(data, type=dict[str, object])
     except UNREADABLE:  # a number out of range

@@ -34,7 +34,7 @@ too short, and later bars ask for another one. Such a leap is undone by bars tha
 current by the estimate before it and long over by the one after it: by three of them,
 or by the first one if the leap had fewer than three messages. An event time that agrees
 with this host's clock undoes such a weak leap too. `epoch` rises with each leap, and
-with the first word of the venue: what was judged before must be judged again.
+with the first word of the venue: bars judged before must be judged again.
 """
 
 import time
@@ -117,12 +117,12 @@ class VenueClock:
 
     @property
     def is_known(self) -> bool:
-        """True once the venue has said what time it is."""
+        """True once the venue has stated its time."""
         return self.source in ("date", "events")
 
     @property
     def is_confirmed(self) -> bool:
-        """True if what lies ahead of the clock can be cut off.
+        """True if rows ahead of the clock can be cut off.
 
         The venue has said its time, or its bars agree with this host's clock.
         """

@@ -39,7 +39,7 @@ class Intake:
     """The writer of events into the rings. Only the writing thread uses it.
 
     Attributes:
-        last_error: The last thing that was said about the data, "" before the first.
+        last_error: The last message about the data, "" before the first.
     """
 
     def __init__(
@@ -419,7 +419,7 @@ class Intake:
         return clock.read(now)
 
     def _judge_again(self, now: float) -> None:
-        """Apply what was judged by another estimate of the clock again."""
+        """Apply bars again that were judged by another estimate of the clock."""
         clock = self._clock
         has_leapt = clock.epoch != self._epoch
         if has_leapt:
@@ -438,7 +438,7 @@ class Intake:
                     self._write(stream, [wrong if refused and is_final else one], now)
 
     def _cut_future(self, now: float) -> None:
-        """Cut off what an earlier feeder or a wrong clock left in the future."""
+        """Cut off rows that an earlier feeder or a wrong clock left in the future."""
         venue_now = self._clock.read(now)
         for key, stream in self._streams.items():
             if not stream.ledger.is_ahead(venue_now):

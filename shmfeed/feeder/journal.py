@@ -1,4 +1,4 @@
-"""The journal: what happens to a feed's connections, as lines of its log.
+"""The journal of a feed's connections, as lines of its log.
 
 Each loss, failed attempt, recovery, refusal and change of the subscription is one line,
 logged when its event comes; the line of a failure says what follows. A connection that
@@ -58,7 +58,7 @@ class LineLimit:
 
 
 class _Failure:
-    """A loss or a failed attempt, until it is known what follows."""
+    """A loss or a failed attempt, until the next event tells the wait."""
 
     def __init__(self, kind: str, text: str, endpoint: str) -> None:
         self.kind = kind
@@ -116,7 +116,7 @@ class Journal:
                 pass
 
     def muted(self, ask: Streams, move: Streams) -> None:
-        """Log what is done for streams that are mute while others speak."""
+        """Log the steps for streams that are mute while others speak."""
         if ask:
             text = f"mute while others speak, asked for again: {_names(ask)}"
             self._say("mute", _WARNING, text)

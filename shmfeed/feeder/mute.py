@@ -18,7 +18,7 @@ LEAST_SECONDS = 10.0
 MOST_SECONDS = 6 * 3600.0
 MOVE_SECONDS = 60.0  # between two moves of any streams
 TIMEFRAMES_SILENT = 3
-STEADY_LIMITS = 20  # a stream that was never mute for so many limits is as new
+STEADY_LIMITS = 20  # after so many limits without silence a stream counts as new
 
 
 class MuteAction(NamedTuple):
@@ -56,7 +56,7 @@ class MuteStreams:
         return now >= self._next_check
 
     def check(self, silences: Mapping[StreamKey, float], now: float) -> MuteAction:
-        """Return what to do now.
+        """Return the steps that are due now.
 
         Args:
             silences: Seconds since the last message of each stream that a connection

@@ -106,7 +106,7 @@ class Reload(NamedTuple):
 
 
 def compare(old: Settings, new: Settings, keep: frozenset[str] = frozenset()) -> Reload:
-    """Return what a reload changes; the settings in `keep` stay as they are.
+    """Return the outcome of a reload; the settings in `keep` stay as they are.
 
     Raises:
         BadArgumentError: The values that change do not go together with those that

@@ -33,7 +33,7 @@ def confirm_row(
 def cut_future(
     writer: FeedWriter, key: StreamKey, latest: int, venue_now: int
 ) -> str | None:
-    """Drop a stream's bars that open after `latest`. Return what was said of it.
+    """Drop a stream's bars that open after `latest`. Return the logged text.
 
     Return None if there is no memory for a copy of the stream without them.
     """

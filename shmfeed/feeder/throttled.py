@@ -24,7 +24,7 @@ class ThrottledWarning:
     def add(self, detail: str, now: float, count: int = 1) -> str:
         """Count an occurrence. Log it if the last log line is old enough.
 
-        Return what was logged, "" if nothing was.
+        Return the logged text, "" if nothing was logged.
         """
         self._count += count
         if now < self._next:
@@ -75,7 +75,7 @@ class DropAccount:
         self._malformed.add(reason, now)
 
     def write(self, writer: FeedWriter, now: float) -> str:
-        """Write the counters. Return what was said of a bar from the future, or ""."""
+        """Write the counters. Return the text about a bar from the future, or ""."""
         for counter, count in self.counts.items():
             writer.count(counter, count)
         self.counts.clear()

@@ -157,7 +157,7 @@ def _fold(key: tuple[str, str]) -> tuple[str, str]:
 
 
 def check_venue(settings: Settings, *, clock: Clock = time.monotonic) -> VenueCheck:
-    """Connect as a feeder would, and return what was found.
+    """Connect as a feeder would, and return the findings.
 
     The check ends once each stream has a bar, once connecting has failed, or after
     `data_timeout` without all bars; by default 30 s, or ten of the venue's push

@@ -91,10 +91,10 @@ class BoundEntry:
     def live_age(self, most: int, /) -> float | None:
         """Return the seconds since the stream's last update if all is well.
 
-        All is well if the last update is at most `most` ns old and came since the
-        stream's connection is there, the feeder lives and works, the stream is
-        subscribed, none of its bars is held back, and no reason speaks against it.
-        Otherwise return None: `shmfeed.health` then finds out what is wrong.
+        All is well if the last update is at most `most` ns old and came after the
+        stream's connection did, the feeder lives and works, the stream is subscribed,
+        none of its bars is held back, and no reason speaks against it. Otherwise return
+        None: `shmfeed.health` then finds the reason.
         """
         age = live_age(self.words.ints, self.entry, most, boot_ns())
         # The epoch is loaded last: the values are those of this stream.

@@ -90,7 +90,7 @@ class SegmentOwner(Right):
 
     Raises FeedBusyError with the owner's pid, SegmentFullError, SegmentFormatError for
     a file that is not a segment of this user, SegmentError if the host refuses, and
-    what `rule` raises. No lock is held after an error.
+    the errors of `rule`. No lock is held after an error.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ _OF_A_MANAGER = {"stuck_timeout", "launch"}
 
 
 def digests(settings: Settings, nonce: str) -> dict[str, str]:
-    """Return a keyed digest of each setting that a feeder may have in another value.
+    """Return a keyed digest of each setting whose value may differ in a feeder.
 
     `nonce` is new for each comparison, so that no digest of a secret is of use later.
     """

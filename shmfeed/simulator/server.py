@@ -138,7 +138,7 @@ class VenueServer:
     def _date(
         self, _connection: ServerConnection, _request: Request, response: Response
     ) -> None:
-        """State the time of a venue whose clock is wrong, which else is the host's."""
+        """State the venue's time, that of the host unless its clock is wrong."""
         skew = self.producer.venue_faults.due("skew")
         if skew is not None:
             moment = time.time() + skew.fault.argument

@@ -109,8 +109,8 @@ def read_body(
 ) -> Steps[bytes]:
     """Return the beginning of an answer's body; `data` is what came of it already.
 
-    It takes at most BODY_SECONDS, and no failure is raised: then the body is what came
-    before it.
+    Reading takes at most BODY_SECONDS. A failure ends it and is not raised; the bytes
+    before it are the body.
     """
     deadline = deadline.at_most(BODY_SECONDS)
     body, is_whole = body_in(answer, data)

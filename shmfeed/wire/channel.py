@@ -91,7 +91,7 @@ class Dialer:
         self._probers.setdefault(url, link)
 
     def forget(self, link: object) -> None:
-        """Let other links probe what this one has probed."""
+        """Let other links probe the endpoints that this one has probed."""
         for url in [url for url, prober in self._probers.items() if prober is link]:
             del self._probers[url]
 

@@ -1,8 +1,8 @@
 """From a target to a socket: name, TCP, proxy, TLS, as far as the settings permit.
 
-`connect` is what any request of the feeder takes, the handshake of a WebSocket or
-another. Nothing here waits: each step is a generator that yields a socket and the poll
-events to wait for, and the caller waits in its own way.
+Any request of the feeder takes `connect`, the handshake of a WebSocket or another.
+Nothing here waits: each step is a generator that yields a socket and the poll events to
+wait for, and the caller waits in its own way.
 
 Only the policy enables a proxy or redirects; no environment variable and no server can.
 """

@@ -1,6 +1,6 @@
 """Compressed messages: permessage-deflate (RFC 7692), by the package websockets.
 
-What the server compresses is inflated within the limit of a message. The feeder itself
+Compressed messages are inflated within the limit of a message. The feeder itself
 sends a few short requests, and compresses none.
 """
 
@@ -31,7 +31,7 @@ def negotiated(answer: Answer) -> Inflater | None:
     """Return the compression that an answer to OFFER chooses, None without one.
 
     Raises:
-        HandshakeError: The answer chooses what OFFER does not permit.
+        HandshakeError: The answer chooses parameters that OFFER does not permit.
         ConnectionLostError: The package websockets is not installed.
     """
     if not answer.tokens(_FIELD):

@@ -54,7 +54,7 @@ class _Venue(msgspec.Struct):
     ban: tuple[int, int] = (0, 0)
 
     def forget(self, now: int) -> None:
-        """Drop what is past, and what a clock that was ahead has written."""
+        """Drop entries that are past, and those of a clock that was ahead."""
         newest = now + 1  # a dial's time is rounded up
         self.dials = [
             (at, count)
@@ -91,7 +91,7 @@ class _Book(msgspec.Struct):
     venues: dict[str, _Venue] = msgspec.field(default_factory=dict)
 
     def venue(self, name: str, now: int) -> _Venue:
-        """Return the venue of this name, without what is past."""
+        """Return the venue of this name, without its past entries."""
         for venue in self.venues.values():
             venue.forget(now)
         self.venues = {n: v for n, v in self.venues.items() if v.dials or v.ban[1]}
@@ -120,7 +120,7 @@ class DialBudget:
         *,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """Touch no file.
+        """Take the limits; the first dial opens the file.
 
         Args:
             directory: The directory of the feeds' locks; it is not created here. None:
@@ -182,7 +182,7 @@ class DialBudget:
             self._fall_back("another process holds its lock")
 
     def _update(self, change: Callable[[_Book], _T], tries: int) -> _T | None:
-        """Return what `change` returns of the file's content, and write the content.
+        """Apply `change` to the file's content, write that, and return the result.
 
         Return None if the file cannot be used. Raise _LockedError if it stays locked.
         """

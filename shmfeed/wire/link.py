@@ -50,8 +50,8 @@ class Link:
         subscribed: The streams of the last acknowledgement.
         is_changing: True while a change of `streams` has no outcome.
         may_skip: True if a connect may do without streams that the venue refuses.
-        may_park: True if it may even do without all of them, as other links serve.
-        is_parked: True while it does.
+        may_park: True if it may do without all streams, because other links serve.
+        is_parked: True while it waits, as the venue refuses all of its streams.
     """
 
     def __init__(
@@ -394,7 +394,7 @@ class Link:
             self._end_attempt(now)
             self._park(channel, now)
         elif not self.status.error_kind and self._serving is None:
-            # A pass can take long, so show what is known of it.
+            # A pass can take long, so show its failures so far.
             kind, text = last_error(self._endpoints.failures, 0)
             self._show(error_kind=kind, last_error=text)
 
@@ -450,7 +450,7 @@ class Link:
             self._events.append(NextAttempt(seconds, reason, self.status.endpoint))
 
     def _show(self, *, last_error: str | None = None, error_kind: str = "") -> None:
-        """Derive the status from what is there, and from an error if there is one."""
+        """Derive the status from the connections, and from an error if there is one."""
         old, channel = self.status, self._serving or self._incoming
         if last_error is None:
             last_error, error_kind = old.last_error, error_kind or old.error_kind

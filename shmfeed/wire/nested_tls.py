@@ -18,8 +18,8 @@ _Result = TypeVar("_Result")
 class NestedTls:
     """The inner connection, with the methods of a socket that never blocks.
 
-    It belongs to one thread. Where it would have to wait, it raises what the outer
-    connection does: one of WOULD_BLOCK.
+    It belongs to one thread. Where it would have to wait, it raises one of WOULD_BLOCK,
+    as the outer connection does.
     """
 
     def __init__(

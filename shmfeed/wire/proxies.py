@@ -41,7 +41,7 @@ _SOCKS_ERRORS = {
 
 
 class Proxy(NamedTuple):
-    """A proxy, and how it knows us; `label` is its address without the user."""
+    """A proxy and the credentials for it; `label` is its address without the user."""
 
     scheme: str
     host: str
@@ -65,7 +65,7 @@ def parse_proxy(url: str, password: str) -> Proxy:
 def tunnel(
     sock: Stream, proxy: Proxy, target: Target, deadline: ConnectDeadline
 ) -> Steps[None]:
-    """Make a connected socket to `proxy` one to `target`.
+    """Turn a socket that is connected to `proxy` into one to `target`.
 
     Raises:
         ConnectionLostError, OSError: The proxy refuses, or does not answer as one.

@@ -1,4 +1,4 @@
-"""A real feeder heals by itself: what it does in each situation, and what it says."""
+"""A real feeder heals by itself in each situation, and says why."""
 
 import time
 from contextlib import contextmanager

@@ -65,7 +65,7 @@ class ManagerLines(logging.Handler):
 
 
 def night(seconds: float, seed: int, folder: Path, **settings: Any) -> list[Verdict]:
-    """Play a night and return what was found of each feed.
+    """Play a night and return the findings about each feed.
 
     Args:
         seconds: Its length.
@@ -106,7 +106,7 @@ def plans_of(seed: int, seconds: float) -> dict[str, list[Trouble]]:
 
 
 def judge(player: Player, manager_lines: Sequence[tuple[float, str, str]]) -> Verdict:
-    """Return what was found of one feed, which still runs."""
+    """Return the findings about one feed, which still runs."""
     found = Verdict(player.name, list(player.errors))
     status = player.manager.get_status()
     spans = judges.windows(player.played, player.samples)

@@ -1,4 +1,4 @@
-"""The troubles of a night: what goes wrong when, for how long, and at which feed."""
+"""The troubles of a night: the kind, begin, length and feed of each."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Play the troubles of one feed, and watch what becomes of it."""
+"""Play the troubles of one feed, and record its state and health."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""A short night, and what its judges see: each has a case that must fail."""
+"""A short night, and its judges: each has a case that must fail."""
 
 import itertools
 import random

@@ -157,7 +157,7 @@ def judge_rows(
     """Judge that no closed row is wrong, and that rows are missing in troubles alone.
 
     Args:
-        verdict: Takes what is found.
+        verdict: Takes the findings.
         seed: The market's.
         rows: The rows of one stream.
         spans: When rows may be missing, in time.monotonic().

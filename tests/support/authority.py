@@ -1,4 +1,4 @@
-"""An authority of the test's own, and what it issues, as files and TLS contexts."""
+"""An authority of the test's own, and its certificates, as files and TLS contexts."""
 
 import ssl
 from pathlib import Path

@@ -96,7 +96,7 @@ class ConnectionFaults:
     def frames(self, key: StreamKey, states: Sequence[BarState]) -> list[bytes]:
         """Return the frames to send for these states of one stream."""
         if self._is_mute is not None and self._is_mute(key):
-            self._encode(key, states)  # what is not sent has used its numbers
+            self._encode(key, states)  # unsent messages have used their numbers
             return []
         skew = self._schedule.due("skew-events")
         if skew is not None:

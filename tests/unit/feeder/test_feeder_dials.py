@@ -1,4 +1,4 @@
-"""Feeders that dial one venue together: their budget, and what their logs say."""
+"""Feeders that dial one venue together: their budget, and their logs."""
 
 import logging
 import socket

@@ -1,4 +1,4 @@
-"""The log of a feeder: the form of its lines, its file, and what it survives."""
+"""The log of a feeder: its lines, its file, and faults that it survives."""
 
 import json
 import logging

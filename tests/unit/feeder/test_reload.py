@@ -1,4 +1,4 @@
-"""Settings read again by a running feeder: what changes, and what does not."""
+"""Settings read again by a running feeder: some take effect, others do not."""
 
 import itertools
 import json

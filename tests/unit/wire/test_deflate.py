@@ -1,4 +1,4 @@
-"""Compressed messages: what is negotiated, inflated, and refused."""
+"""Compressed messages are negotiated, inflated, and refused."""
 
 import contextlib
 import random

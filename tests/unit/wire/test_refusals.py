@@ -14,7 +14,7 @@ def streams(symbols, timeframes=("1m",)):
 
 
 def searched(asked, bad, *, named=True, may_halve=True):
-    """Return the search, what the venue serves in the end, and the requests it took."""
+    """Return the search, the streams served in the end, and the number of requests."""
     search = RefusalSearch(asked, may_halve=may_halve)
     served, requests, request = None, 0, asked
     while request is not None:

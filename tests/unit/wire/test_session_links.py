@@ -495,7 +495,7 @@ def test_control_a_refusal_without_a_wait_is_a_failure(play):
 
 
 class Budget:
-    """A budget of so many dials, and what it was told."""
+    """A budget of so many dials, and a record of its calls."""
 
     def __init__(self, dials):
         self.dials, self.blocked = dials, []
