@@ -298,12 +298,11 @@ class Feeder:
     def _connection_lost(self, event: ConnectionLost) -> None:
         if event.is_oversized:
             self._writer.count("oversized")
-        self._intake.connection_lost(event.connection)
+        carried = set(self._writer.streams()).intersection(event.uncovered)
+        self._intake.connection_lost(event.connection, carried)
         if event.uncovered:
             self._is_uncovered = True
-            carried = set(self._writer.streams()).intersection(event.uncovered)
             self._writer.mark_connection(carried, False)
-            self._intake.disconnected(carried)
             self._queue.connection_lost()
 
     def _count_loss(self) -> None:

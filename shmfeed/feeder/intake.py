@@ -7,20 +7,22 @@ from collections.abc import Iterable, Sequence
 
 from shmfeed.bar import StreamKey
 from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refused
-from shmfeed.codecs.refusals import named_symbols
 from shmfeed.core import RingWriter
 from shmfeed.errors import SegmentFullError
 from shmfeed.feeder.clock import TOLERANCE_MS, VenueClock, boot_seconds
+from shmfeed.feeder.late_refusals import LateRefusals
 from shmfeed.feeder.ledger import (
     Anomaly,
     Ledger,
     LedgerEvent,
     RecoveringChanged,
+    RowDoubted,
     RowProven,
     RowWrite,
 )
-from shmfeed.feeder.row_changes import confirm_row, cut_future
+from shmfeed.feeder.row_changes import cut_future, mark_confirmed
 from shmfeed.feeder.sequence import FRESH, OLDER, Mode, SequenceCheck
+from shmfeed.feeder.spellings import SpelledStreams
 from shmfeed.feeder.stream import AHEAD, StreamState
 from shmfeed.feeder.throttled import DropAccount, SeenTexts, ThrottledWarning
 from shmfeed.layout import STREAM_COUNTERS
@@ -32,7 +34,6 @@ TICK_SECONDS = 0.1
 COUNT_SECONDS = 0.25  # streams' counters are written that often
 SAMPLE_SECONDS = 0.05  # event times are looked at that often, besides the newest
 _MOST_KEPT = 16  # messages kept until the clock is judged
-_MOST_SPELLINGS = 4  # of a symbol that are remembered
 
 
 class Intake:
@@ -59,7 +60,6 @@ class Intake:
         `sequence` and `lines` are the settings.
         """
         self.last_error = ""
-        self._explained_refusals = SeenTexts()
         self._writer = writer
         self._flagged = flagged
         self._numbers_trades = numbers_trades
@@ -67,16 +67,17 @@ class Intake:
         self._sequence = SequenceCheck(sequence)
         self._grace_ms = round(close_grace * 1000)
         self._streams: dict[StreamKey, StreamState] = {}
-        self._spellings: dict[StreamKey, StreamState] = {}  # as the venue writes them
-        self._folded: dict[tuple[str, str], StreamState] = {}
+        self._spelled = SpelledStreams()
         now = boot_seconds()
         self._clock = VenueClock(time.time_ns() // 1_000_000, now)
         self._epoch = self._clock.epoch  # of the clock that rows were judged by
         self._ahead: list[tuple[StreamState, BarEvent, float]] = []  # not judged yet
         self._next_sample = self._next_tick = self._next_count = now
         self._is_lag_said = False  # of this host's clock, as far as bars tell it
+        self._heard: dict[int, float] = {}  # when a connection brought anything last
         self._closed: list[StreamKey] = []  # streams whose readers are to be woken
         self._drops = DropAccount()
+        self._late_refusals = LateRefusals()
         self._refused = ThrottledWarning("venue reported an error")
         self._missing = ThrottledWarning("bars are missing")
         self._lost = ThrottledWarning("messages were lost")
@@ -103,11 +104,7 @@ class Intake:
                         *key,
                         error,
                     )
-        self._spellings = dict(self._streams)
-        self._folded = {
-            (symbol.casefold(), timeframe): stream
-            for (symbol, timeframe), stream in self._streams.items()
-        }
+        self._spelled.replace(self._streams)
         if self._clock.is_confirmed:
             self._cut_future(boot_seconds())
 
@@ -124,21 +121,29 @@ class Intake:
                 stream.clock_from = now + self._grace_ms / 1000
                 stream.heard = now
 
-    def disconnected(self, streams: Iterable[StreamKey] | None = None) -> None:
+    def disconnected(
+        self, streams: Iterable[StreamKey] | None = None, heard: float = -math.inf
+    ) -> None:
         """Suspend the clock of these streams, None for all.
 
-        Without a connection, forming bars change unseen.
+        Without a connection, forming bars change unseen. Nothing that came up to
+        `heard` was lost.
         """
+        now = boot_seconds()
         for stream in self._selected(streams):
             stream.clock_from = math.inf
-            stream.ledger.reconnected()
+            self._write(stream, stream.ledger.reconnected(heard=heard), now)
 
-    def connection_lost(self, connection: int) -> None:
-        """Record that one of several lines has lost a connection."""
+    def connection_lost(
+        self, connection: int, uncovered: Iterable[StreamKey] = ()
+    ) -> None:
+        """Record that a connection was lost, and which streams have none now."""
+        now, heard = boot_seconds(), self._heard.pop(connection, -math.inf)
         for stream in self._streams.values():
             for line, carrier in stream.carriers.items():
                 if carrier == connection:
-                    stream.ledger.reconnected(line)
+                    self._write(stream, stream.ledger.reconnected(line, heard), now)
+        self.disconnected(uncovered, heard)
 
     def venue_time(self, time_ms: int, read_at: float) -> None:
         """Take the time of a handshake's `Date`, which was read at `read_at`.
@@ -184,7 +189,7 @@ class Intake:
         samples = is_sample or clock.is_doubtful  # a leap hears all that disagree
         watches = not clock.is_known and clock.watches_bars(is_sample)
         heartbeats, has_lines = 0, self._lines > 1
-        spellings = self._spellings
+        spellings = self._spelled.known
         for event in events:
             if type(event) is not BarEvent:
                 heartbeats += self._take_other(event, now)
@@ -211,6 +216,7 @@ class Intake:
             self._writer.mark_message()
         if is_sample:
             self._next_sample = now + SAMPLE_SECONDS
+        self._heard[connection] = now
         self._finish(now)
 
     def tick(self) -> None:
@@ -254,18 +260,9 @@ class Intake:
         return False
 
     def _explain_refused(self, event: Refused) -> None:
-        # An error that names an acknowledged symbol explains the silence of its
-        # streams. A repeated message names the same ones.
-        text = f"{event.symbol} {event.message}"
-        if not self._explained_refusals.is_new(text):
-            return
-        silent = [
-            key for key, stream in self._streams.items() if not stream.was_accepted
-        ]
-        symbols = [symbol for symbol, _ in silent]
-        named = named_symbols(event.message, symbols, event.symbol)
-        streams = [key for key in silent if key[0] in named]
-        self.explain_silence(streams, event.message)
+        silent = (k for k, stream in self._streams.items() if not stream.was_accepted)
+        named = self._late_refusals.streams_of(event, silent)
+        self.explain_silence(named, event.message)
 
     def explain_silence(self, streams: Iterable[StreamKey], text: str) -> None:
         """Say why streams are silent, until their next message comes."""
@@ -294,12 +291,8 @@ class Intake:
         )
 
     def _find(self, event: BarEvent) -> StreamState | None:
-        """Return the stream whose symbol differs from the event's in case alone."""
-        stream = self._folded.get((event.symbol.casefold(), event.timeframe))
-        if stream is None:
-            self._drops.counts["unsubscribed"] += 1
-        elif len(self._spellings) < _MOST_SPELLINGS * len(self._streams):
-            self._spellings[event.symbol, event.timeframe] = stream
+        stream = self._spelled.find(event)
+        self._drops.counts["unsubscribed"] += stream is None
         return stream
 
     def _write(
@@ -320,9 +313,14 @@ class Intake:
                     stream.accept()
             elif isinstance(event, Anomaly):
                 self._drop(stream, event, now)
-            elif isinstance(event, RowProven):
-                reader = stream.ring.reader
-                confirm_row(self._writer, stream.key, reader, event.open_time)
+            elif isinstance(event, RowProven | RowDoubted):
+                mark_confirmed(
+                    self._writer,
+                    stream.key,
+                    ring.reader,
+                    event.open_time,
+                    isinstance(event, RowProven),
+                )
             elif isinstance(event, RecoveringChanged):
                 self._writer.mark_stream(
                     stream.key, gaps=0, recovering=event.is_recovering
@@ -366,8 +364,9 @@ class Intake:
         return None
 
     def _take_breaks(self, connection: int, line: int) -> None:
-        check = self._sequence
+        check, now = self._sequence, boot_seconds()
         for key, missing, is_early in check.breaks:
+            heard = -math.inf if key else self._heard.get(connection, -math.inf)
             self._writer.count("missed", missing)
             for stream in self._streams.values():
                 if stream.key == key or (
@@ -375,9 +374,10 @@ class Intake:
                 ):
                     stream.missed += missing
                     if not is_early:
-                        stream.ledger.reconnected(line)
+                        doubted = stream.ledger.reconnected(line, heard)
+                        self._write(stream, doubted, now)
             of = f"of {' '.join(key)}" if key else "of a connection"
-            self._lost.add(f"{missing} {of}", boot_seconds(), missing)
+            self._lost.add(f"{missing} {of}", now, missing)
         check.breaks.clear()
 
     # The venue's clock

@@ -29,7 +29,7 @@ the venue's clock is not applied, whatever its values.
 """
 
 from dataclasses import dataclass
-from math import inf, isnan, nan
+from math import inf, nan
 from typing import Literal, NamedTuple
 
 from shmfeed.bar import (
@@ -44,6 +44,7 @@ from shmfeed.bar import (
     duration,
 )
 from shmfeed.codecs.interface import BarEvent
+from shmfeed.feeder.bar_check import describe_fault, is_valid_bar, same_values
 from shmfeed.feeder.grid import StreamGrid
 from shmfeed.feeder.trades import TradeNumbers
 
@@ -87,13 +88,22 @@ class RowProven(NamedTuple):
     open_time: int
 
 
+class RowDoubted(NamedTuple):
+    """The row that opens at `open_time` may lack its last update.
+
+    The clock had ended it while messages about it were being lost.
+    """
+
+    open_time: int
+
+
 class RecoveringChanged(NamedTuple):
     """The stream starts or stops holding newer bars; meanwhile it is recovering."""
 
     is_recovering: bool
 
 
-LedgerEvent = RowWrite | Anomaly | RowProven | RecoveringChanged
+LedgerEvent = RowWrite | Anomaly | RowProven | RowDoubted | RecoveringChanged
 
 
 class _Heard(NamedTuple):
@@ -163,6 +173,7 @@ class Ledger:
         self._line = 0  # of the last message about it
         self._trades = TradeNumbers() if numbers_trades else None
         self._message_at = -inf  # the last valid message, monotonic seconds
+        self._closed_at = -inf  # when the clock ended the newest row, as above
         self._ahead = False  # a message came for a bar that the clock had closed
         self._held: dict[int, _Held] = {}  # all newer than rows and forming bar
         if last_closed is not None:
@@ -196,7 +207,7 @@ class Ledger:
             forming = None
             ends = self.end_of(opened)
         if not is_valid_bar(event, ends):
-            reason = self._describe_fault(event, ends)
+            reason = describe_fault(event, ends, self._timeframe)
             return [Anomaly("malformed", event, reason=reason)]
         if forming is None and opened > venue_now + self._lead_ms:
             return [Anomaly("ahead", event)]
@@ -235,20 +246,36 @@ class Ledger:
         forming = None if self._flagged or must_wait else self._forming
         if forming is not None and forming.close_time + self._grace_ms <= venue_now:
             events.append(self._close_as(forming, CLOSED_BY_CLOCK, self._is_doubtful))
+            self._closed_at = now
             self._ahead = False
         if self._held:
             self._release(events, now)
         return events
 
-    def reconnected(self, line: int | None = None) -> None:
+    def reconnected(
+        self, line: int | None = None, heard: float = -inf
+    ) -> list[LedgerEvent]:
         """Mark unsettled bars: messages about them may be lost on a line, None for all.
 
-        A connection broke, or the venue's numbers show it.
+        A connection broke, or the venue's numbers show it. Nothing that came up to
+        `heard` was lost. A row that the clock has ended since then is in doubt.
         """
         lost = self._lines if line is None else 1 << line
         self._doubt |= lost
         for held in self._held.values():
             held.heard = held.heard._replace(doubt=held.heard.doubt | lost)
+        return self._doubt_row() if self._closed_at >= heard else []
+
+    def _doubt_row(self) -> list[LedgerEvent]:
+        row = self._known.get(self._last)
+        # A later message about the stream would have told if the row lacked an update.
+        is_newest = self._closed_at >= self._message_at
+        if row is None or not is_newest or not self._is_doubtful:
+            return []
+        if not row.flags & CLOSED_BY_CLOCK or row.flags & UNCONFIRMED:
+            return []
+        self._known[self._last] = row._replace(flags=row.flags | UNCONFIRMED)
+        return [RowDoubted(self._last)]
 
     def may_end(self, open_time: int) -> bool:
         """Return True if no closing message of the venue has ended this bar."""
@@ -298,13 +325,6 @@ class Ledger:
             ends = grid.end_of(opened)
         return ends
 
-    def _describe_fault(self, event: BarEvent, ends: int) -> str:
-        if ends == 0:
-            return f"off the grid of {self._timeframe}"
-        if event.close_time not in (0, ends - 1, ends):
-            return f"not as long as {self._timeframe}"
-        return "values that no bar can have"
-
     def _bar(self, event: BarEvent, ends: int, venue_now: int) -> Bar:
         """Return the message's bar, with flags if the message is its last."""
         closed = event.closed
@@ -333,11 +353,11 @@ class Ledger:
             return "late"
         if self._row_lines.get(bar.open_time, line) != line:  # the other one was first
             is_final = closed and row.flags & CLOSED_BY_VENUE
-            differs = is_final and not _same_values(row, bar)
+            differs = is_final and not same_values(row, bar)
             return "disagreements" if differs else "duplicates"
         if closed is False:
             return "late"
-        if _same_values(row, bar):
+        if same_values(row, bar):
             # Without a flag it could be an update that arrived late.
             return "duplicates" if closed or bar.open_time == self._last else "late"
         if closed or row.flags & CLOSED_BY_CLOCK:
@@ -375,7 +395,7 @@ class Ledger:
         is_other = held.heard.line != heard.line
         if not bar.flags:
             return [Anomaly("duplicates" if is_other else "late", event)]
-        if _same_values(held.bar, bar):
+        if same_values(held.bar, bar):
             return [Anomaly("duplicates", event)]
         if is_other:
             return [Anomaly("disagreements", event)]
@@ -410,6 +430,7 @@ class Ledger:
     def _put(self, bar: Bar, flagged: bool) -> RowWrite:
         if bar.flags:
             if flagged or not self._ahead:
+                self._closed_at = self._message_at
                 return self._close(bar)
             bar = bar._replace(flags=0)
         self._forming = bar
@@ -451,25 +472,3 @@ class Ledger:
             self._row_lines[row.open_time] = self._line
         self._last = row.open_time
         self._next = row.close_time
-
-
-def is_valid_bar(event: BarEvent, ends: int) -> bool:
-    """Return True if the message can be a bar that ends at `ends`.
-
-    `ends` is 0 for a bar off its grid. Its values must be finite and ordered. Some
-    venues send as `close_time` the millisecond before the next bar opens.
-    """
-    low, high, stated = event.low, event.high, event.close_time
-    return (  # a NaN fails every comparison: refused with the infinities
-        ends != 0
-        and -inf < low <= event.open <= high < inf
-        and low <= event.close <= high
-        and 0.0 <= event.volume < inf
-        and (stated == ends or stated == ends - 1 or stated == 0)
-    )
-
-
-def _same_values(one: Bar, other: Bar) -> bool:
-    """Return True if prices, volume and, where both know it, money are equal."""
-    known = not (isnan(one.money) or isnan(other.money))
-    return one[2:7] == other[2:7] and not (known and one.money != other.money)

@@ -1,4 +1,4 @@
-"""Changes of rows that are in a ring already: a flag taken back, the future cut off."""
+"""Changes of rows that are in a ring already: a flag changed, the future cut off."""
 
 import logging
 
@@ -14,20 +14,28 @@ from shmfeed.writer import FeedWriter
 log = logging.getLogger(__name__)
 
 
-def confirm_row(
-    writer: FeedWriter, key: StreamKey, reader: RingReader, open_time: int
+def mark_confirmed(
+    writer: FeedWriter,
+    key: StreamKey,
+    reader: RingReader,
+    open_time: int,
+    is_confirmed: bool,
 ) -> None:
-    """Take the flag `unconfirmed` from the row that opens at `open_time`."""
+    """Take the flag `unconfirmed` from the row at `open_time`, or give it one."""
     rows = reader.snapshot(writer.geometry.history)
     place = int(np.searchsorted(rows.open_time, open_time))
     if place == len(rows) or rows.open_time[place] != open_time:
         return
     block = rows.block
-    block[C_FLAGS].view(np.int64)[place] &= ~UNCONFIRMED
+    flags = block[C_FLAGS].view(np.int64)
+    if is_confirmed:
+        flags[place] &= ~UNCONFIRMED
+    else:
+        flags[place] |= UNCONFIRMED
     try:
         writer.replace_rows(*key, block)
     except SegmentFullError as error:
-        log.warning("cannot confirm a bar of %s %s: %s", *key, error)
+        log.warning("cannot change a flag of a bar of %s %s: %s", *key, error)
 
 
 def cut_future(
