@@ -24,7 +24,7 @@ from shmfeed.feeder.row_changes import cut_future, mark_confirmed
 from shmfeed.feeder.sequence import FRESH, OLDER, Mode, SequenceCheck
 from shmfeed.feeder.spellings import SpelledStreams
 from shmfeed.feeder.stream import AHEAD, StreamState
-from shmfeed.feeder.throttled import DropAccount, SeenTexts, ThrottledWarning
+from shmfeed.feeder.throttled import DropAccount, ThrottledWarning
 from shmfeed.layout import STREAM_COUNTERS
 from shmfeed.writer import FeedWriter
 

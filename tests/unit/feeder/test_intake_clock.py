@@ -383,7 +383,7 @@ def test_spellings_do_not_pile_up(bench):
             c.upper() if number >> i & 1 else c for i, c in enumerate(letters)
         )
         bench.take(bar(0, closed=False, key=(name, "1m")))
-    assert len(bench.intake._spellings) <= 8
+    assert len(bench.intake._spelled.known) <= 8
     assert bench.count("unsubscribed") == 0
 
 
@@ -458,7 +458,7 @@ def test_an_error_that_is_repeated_is_read_once(bench, monkeypatch):
     assert len(said) == 1
     for number in range(2 * MOST_TEXTS):  # bounded
         bench.take(Refused(None, f"error {number}"))
-    assert len(bench.intake._explained_refusals._seen) <= MOST_TEXTS
+    assert len(bench.intake._late_refusals._searched._seen) <= MOST_TEXTS
 
 
 # A host's clock behind the venue's, and nothing but bars to tell the time

@@ -103,6 +103,36 @@ class TestSequence:
         assert bench.rows() == [(0, 2.0, CLOSED_BY_NEXT)]
         assert bench.count("missed") == (7,)
 
+    @pytest.mark.parametrize("mode", ["stream", "connection"])
+    def test_a_break_doubts_a_row_that_the_clock_has_ended(self, bench, mode):
+        bench.start(sequence=mode)
+        bench.take(bar(0, 1.0, sequence=1))
+        bench.wait(63)
+        assert bench.rows() == [(0, 1.0, CLOSED_BY_CLOCK)]
+        held = bench.feed.ring(*KEY).view(1)
+        bench.take(bar(1, 3.0, sequence=3))
+        assert bench.rows() == [(0, 1.0, CLOSED_BY_CLOCK | UNCONFIRMED)]
+        assert held["flags"].tolist() == [CLOSED_BY_CLOCK]  # it never changes
+        assert bench.count("bars", "missed") == (1, 1)
+
+    def test_no_break_doubts_a_row_that_all_messages_made(self, bench):
+        bench.start(sequence="stream")
+        bench.take(bar(0, 1.0, sequence=1))
+        bench.wait(63)
+        bench.wait(1)
+        bench.take(bar(1, 3.0, sequence=2), bar(1, 4.0, sequence=5))
+        assert bench.rows() == [(0, 1.0, CLOSED_BY_CLOCK)]
+
+    def test_another_streams_number_shows_that_nothing_was_lost_before(self, bench):
+        bench.start(sequence="connection")
+        bench.take(bar(0, 1.0, sequence=1))
+        bench.wait(63)
+        bench.wait(1)
+        bench.take(bar(1, 5.0, key=OTHER, sequence=2))
+        bench.wait(1)
+        bench.take(bar(1, 3.0, sequence=4))
+        assert bench.rows() == [(0, 1.0, CLOSED_BY_CLOCK)]
+
     def test_a_closing_message_needs_no_earlier_one(self, bench):
         bench.start(flagged=True, sequence="connection")
         bench.take(bar(0, 1.0, False, sequence=1), bar(0, 2.0, True, sequence=5))
@@ -397,3 +427,42 @@ def test_a_bar_that_the_clock_closes_after_a_break_is_unconfirmed(bench):
     bench.wait(70)
     assert bench.rows() == [(0, 1.0, CLOSED_BY_CLOCK | UNCONFIRMED)]
     assert bench.rows(OTHER) == [(0, 100.0, CLOSED_BY_CLOCK)]
+
+
+class TestLostConnection:
+    def test_it_doubts_a_row_that_the_clock_ended_after_its_last_message(self, bench):
+        bench.start()
+        bench.take(bar(0, 1.0))
+        bench.wait(63)
+        bench.intake.connection_lost(1, [KEY, OTHER])
+        assert bench.rows() == [(0, 1.0, CLOSED_BY_CLOCK | UNCONFIRMED)]
+        bench.intake.connection_lost(1, [KEY, OTHER])
+        assert bench.feed.ring(*KEY).count == 1
+
+    def test_it_doubts_no_row_that_was_ended_while_messages_came(self, bench):
+        bench.start()
+        bench.take(bar(0, 1.0))
+        bench.wait(63)
+        bench.wait(1)
+        bench.take(bar(1, 5.0, key=OTHER))  # the connection lives
+        bench.intake.connection_lost(1, [KEY, OTHER])
+        assert bench.rows() == [(0, 1.0, CLOSED_BY_CLOCK)]
+
+    def test_it_doubts_no_row_of_another_connection(self, bench):
+        bench.start()
+        bench.take(bar(0, 1.0))
+        bench.take(bar(0, 1.0, key=OTHER), connection=2)
+        bench.wait(63)
+        bench.intake.connection_lost(2, [OTHER])
+        assert bench.rows() == [(0, 1.0, CLOSED_BY_CLOCK)]
+        assert bench.rows(OTHER) == [(0, 1.0, CLOSED_BY_CLOCK | UNCONFIRMED)]
+
+    def test_one_of_two_lines_doubts_nothing_that_the_other_had(self, bench):
+        bench.start(lines=2)
+        bench.take(bar(0, 1.0), connection=1, line=0)
+        bench.take(bar(0, 1.0), connection=2, line=1)
+        bench.wait(63)
+        bench.intake.connection_lost(1)
+        assert bench.rows() == [(0, 1.0, CLOSED_BY_CLOCK)]
+        bench.intake.connection_lost(2, [KEY])
+        assert bench.rows() == [(0, 1.0, CLOSED_BY_CLOCK | UNCONFIRMED)]
