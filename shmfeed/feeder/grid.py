@@ -2,8 +2,8 @@
 
 The grid of `3d` has a phase that the venue chooses for each stream. The stream's rows
 tell it, else the first bar that opens at a midnight. A wrong time in that bar must not
-decide for ever, so until a row is written three bars in a row on another phase replace
-it. All other grids are known.
+fix the grid for ever. So until a row is written, three bars in a row on another phase
+replace it. All other grids are known.
 """
 
 from shmfeed.bar import FREE_PHASE, close_time, on_grid, phase_of
@@ -20,7 +20,7 @@ class StreamGrid:
         if newest is not None:
             self.settle(newest)
         self._other = 0  # phase of the last bars that lie on another grid
-        self._others = 0  # how many there were in a row
+        self._others = 0  # the length of that row
 
     def end_of(self, opened: int) -> int:
         """Return the end of a bar that opens at `opened`, 0 if it is off the grid."""

@@ -1,9 +1,9 @@
 """Two connections that carry the same streams for a while, as one replaces the other.
 
-Both deliver, so that nothing is lost between them, and the ledger takes what comes
-twice. One thing it cannot see: an update of a forming bar that carries neither a number
-nor a time, and that the old connection delivers later than the new one has delivered a
-newer one. Such an update is left out here. A closing message always passes.
+Both deliver, so that nothing is lost between them, and the ledger takes duplicates. It
+cannot see that an update of a forming bar is old if it has neither a number nor a time:
+the old connection may deliver it after the new one has delivered a newer one. Such an
+update is left out here. A closing message always passes.
 """
 
 from shmfeed.bar import StreamKey
@@ -24,7 +24,7 @@ class Overlap:
         self._newest: dict[StreamKey, int] = {}  # begin of the new one's newest bar
 
     def note(self, batch: list[SessionEvent]) -> None:
-        """Take what the new connection has delivered."""
+        """Take the events of the new connection."""
         for received in batch:
             if isinstance(received, Received):
                 for event in received.events:
@@ -34,7 +34,7 @@ class Overlap:
                         self._newest[key] = newest
 
     def without_stale(self, batch: list[SessionEvent]) -> list[SessionEvent]:
-        """Return what the old connection has delivered, without what is stale."""
+        """Return the events of the old connection, without its stale updates."""
         for received in batch:
             if isinstance(received, Received):
                 kept = [event for event in received.events if not self._is_stale(event)]
@@ -42,11 +42,12 @@ class Overlap:
         return batch
 
     def is_over(self, old: Channel, new: Channel, now: float) -> bool:
-        """Return True if the old connection is needed no longer.
+        """Return True if the old connection is not needed any more.
 
-        It is not once the new one brings data and both have run for a push interval, in
-        which a venue sends each stream that trades. Where the new one brings none, the
-        old one stays for MOST_OVERLAP, or until its venue ends it as announced.
+        The overlap is over once the new one brings data and both have run for a push
+        interval, in which a venue sends each stream that trades. Where the new one
+        brings none, the old one stays for MOST_OVERLAP, or until its venue ends it as
+        announced.
         """
         age = new.life(now).seconds
         if new.client.has_data:
