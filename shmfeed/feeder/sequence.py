@@ -172,8 +172,8 @@ class _ModeLearner:
         return "off"
 
     def _is_likely(self, mode: str, is_early: bool = False) -> bool:
-        # After a loss no number fits, and a repeated message does not count up. A number
-        # that stays the same over many updates numbers no messages.
+        # A number after a loss fits neither, and a repeated message does not count up.
+        # A number that stays the same over many updates numbers no messages.
         fits = self._fits[mode]
         least = 3 * self._forward if is_early else 2 * self._forward
         return 4 * fits >= least and 4 * fits >= self._compared
