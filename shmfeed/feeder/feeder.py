@@ -8,6 +8,7 @@ Readers see the feeder's state, counters and last error in the segment.
 """
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -34,7 +35,7 @@ from shmfeed.feeder.clock import boot_seconds
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.feeder.intake import Intake
-from shmfeed.feeder.journal import Journal
+from shmfeed.feeder.journal import Journal, describe_refused
 from shmfeed.feeder.logs import FeederLog
 from shmfeed.feeder.mute import MuteStreams
 from shmfeed.feeder.reload import Reloader, ReloadTargets
@@ -252,7 +253,8 @@ class Feeder:
                     self._take(batch)
                     self._intake.tick()
                     if self._intake.last_error != self._data_error:
-                        self._publish_data_error()
+                        self._data_error = self._intake.last_error
+                        self._publish_error(self._data_error)
                     self._attend_mute(boot_seconds())
                     self._writer.tick()
                     for pending in self._requests.drain():
@@ -262,6 +264,7 @@ class Feeder:
                         self._reloader.reload(PendingRequest(RELOAD))
                     turned = boot_seconds()
         finally:
+            self._intake.missing.log(math.inf)
             self._queue.end()
             self._requests.end()
 
@@ -343,9 +346,10 @@ class Feeder:
         for key in set(self._writer.streams()).intersection(streams):
             self._left_out.add(key)
             self._writer.explain(key, "refused", message)
+        self._publish_error(describe_refused(streams, message))
 
-    def _publish_data_error(self) -> None:
-        self._last_error = self._data_error = self._intake.last_error
+    def _publish_error(self, text: str) -> None:
+        self._last_error = text
         self._writer.note(self._facts(self._session.status))
 
     def _publish(self, new: SessionStatus) -> None:

@@ -20,6 +20,7 @@ from shmfeed.feeder.ledger import (
     RowProven,
     RowWrite,
 )
+from shmfeed.feeder.missing import MissingBars
 from shmfeed.feeder.row_changes import cut_future, mark_confirmed
 from shmfeed.feeder.sequence import FRESH, OLDER, Mode, SequenceCheck
 from shmfeed.feeder.spellings import SpelledStreams
@@ -41,6 +42,7 @@ class Intake:
 
     Attributes:
         last_error: The last message about the data, "" before the first.
+        missing: The missing bars that the log has not named yet.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class Intake:
         self._drops = DropAccount()
         self._late_refusals = LateRefusals()
         self._refused = ThrottledWarning("venue reported an error")
-        self._missing = ThrottledWarning("bars are missing")
+        self.missing = MissingBars()
         self._lost = ThrottledWarning("messages were lost")
 
     def set_streams(self, streams: Sequence[StreamKey]) -> None:
@@ -243,6 +245,7 @@ class Intake:
         if counts:
             self._next_count = now + COUNT_SECONDS
             self._publish_offset(now)
+            self.missing.log(now)
         self._finish(now)
 
     def _take_other(self, event: Event, now: float) -> bool:
@@ -484,8 +487,7 @@ class Intake:
         self._writer.count("gaps", missing)
         is_recovering = stream.ledger.is_recovering
         self._writer.mark_stream(stream.key, gaps=missing, recovering=is_recovering)
-        symbol, timeframe = stream.key
-        self._missing.add(f"{missing} of {symbol} {timeframe}", now, missing)
+        self.missing.add(stream.key, missing, now)
 
     def _finish(self, now: float) -> None:
         if self._clock.epoch != self._epoch or self._ahead:

@@ -60,15 +60,18 @@ class LineLimit:
 class _Failure:
     """A loss or a failed attempt, until the next event tells the wait."""
 
-    def __init__(self, kind: str, text: str, endpoint: str) -> None:
+    def __init__(self, kind: str, text: str, endpoint: str, away: str = "") -> None:
         self.kind = kind
         self.text = text
         self.endpoint = endpoint
+        self.away = away  # which share of the streams it touches, if not all
         self.next_in = 0.0
 
     def line(self) -> str:
         """Return the text of the line."""
-        text = f"{self.text}; the state is error" if self.kind == ERROR else self.text
+        text = f"{self.text}{self.away}"
+        if self.kind == ERROR:
+            text = f"{text}; the state is error"
         if self.next_in > 0:
             return f"{text}; next attempt in {self.next_in:.1f} s"
         # Without a next attempt in sight a feeder gives up, if its state is error.
@@ -89,6 +92,7 @@ class Journal:
         self._failures: list[_Failure] = []  # of this batch
         self._new_error = ""  # the last error with which the state became error
         self._away: deque[float] = deque()  # when connections were lost, oldest first
+        self._streams = 0  # of the feed, once they are acknowledged
         self._limits: dict[str, LineLimit] = {}
 
     def take(self, event: SessionEvent) -> None:
@@ -108,10 +112,12 @@ class Journal:
             case ChangeRefused(message):
                 text = f"a change is refused, and the old streams stay: {message}"
                 self._say("refused", _WARNING, text)
-            case Subscribed(streams, ends_change=True):
-                now = counted(len(streams), "stream")
-                text = f"the subscription has changed, {now} now"
-                self._say("changed", _INFO, text)
+            case Subscribed(streams, ends_change):
+                self._streams = len(streams)
+                if ends_change:
+                    now = counted(len(streams), "stream")
+                    text = f"the subscription has changed, {now} now"
+                    self._say("changed", _INFO, text)
             case _:
                 pass
 
@@ -145,7 +151,10 @@ class Journal:
     def _lost(self, event: ConnectionLost) -> None:
         self._away.append(self._clock())
         text = f"lost {event.endpoint}: {event.reason}"
-        self._failures.append(_Failure("loss", text, event.endpoint))
+        streams, away = len(event.uncovered), ""
+        if streams < self._streams:  # other connections, or a second line, go on
+            away = f"; {streams} of {counted(self._streams, 'stream')} away"
+        self._failures.append(_Failure("loss", text, event.endpoint, away))
         self.is_pending = True
 
     def _next_attempt(self, event: NextAttempt) -> None:
@@ -171,8 +180,7 @@ class Journal:
         self._say("connected", _INFO, text, endpoint=endpoint, away=away)
 
     def _streams_refused(self, streams: Streams, message: str) -> None:
-        text = f"the venue refused {_names(streams)}, which are left out: {message}"
-        self._say("refused", _WARNING, text)
+        self._say("refused", _WARNING, describe_refused(streams, message))
 
     def _say(self, kind: str, level: int, text: str, **more: object) -> None:
         limit = self._limits.setdefault(kind, LineLimit())
@@ -188,6 +196,11 @@ class Journal:
             rest,
             extra=facts(event=kind, omitted=omitted, **more),
         )
+
+
+def describe_refused(streams: Streams, message: str) -> str:
+    """Return the words for streams that the venue refused with this message."""
+    return f"the venue refused {_names(streams)}, which are left out: {message}"
 
 
 def _names(streams: Streams) -> str:

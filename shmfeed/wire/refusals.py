@@ -4,7 +4,8 @@ A venue that refuses a subscription at a connect often names the symbol. Then th
 is requested again without it. Where the venue names none, the symbols are halved until
 the refused ones are alone: about 2 log2(n) requests for each of them. A venue that
 refuses everything has another reason, such as a bad token; the search ends soon in that
-case. No I/O.
+case, and also if the venue accepts the parts and refuses the whole, as one does that
+carries only so many streams on a connection. No I/O.
 """
 
 import math
@@ -48,6 +49,8 @@ class RefusalSearch:
 
     def refuse(self, message: str, symbol: str = "") -> Streams | None:
         """Take a refusal. Return the streams to request next, or None to give up."""
+        if self._is_halving and self.asked == self._accepted:
+            return None
         symbols = _symbols(self.asked)
         named = named_symbols(message, symbols, symbol)
         # A message that repeats the whole request names no symbol in particular.

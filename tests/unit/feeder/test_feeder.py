@@ -177,6 +177,20 @@ def test_a_change_fails_when_the_connection_is_lost(feed_name, venue):
         until(lambda: feed.streams() == [STREAM])
 
 
+def test_a_symbol_that_is_left_out_reaches_the_last_error(feed_name, venue):
+    symbols = ["BTCUSDT", "ABCUSDT"]
+    with (
+        feeder(feed_name, venue, symbols=symbols),
+        shmfeed.attach(feed_name, timeout=10) as feed,
+    ):
+        until(lambda: feed.status()["last_error"])
+        said = feed.status()["last_error"]
+        assert "the venue refused ABCUSDT 1m, which are left out: " in said
+        why = {one["symbol"]: one["why"] for one in feed.status()["streams"]}
+        assert why["ABCUSDT"].startswith("left out: ")
+        assert "left out" not in why["BTCUSDT"]
+
+
 def test_a_change_beyond_the_capacity_is_refused(feed_name, venue):
     with feeder(feed_name, venue, max_streams=2), shmfeed.attach(feed_name) as feed:
         until(lambda: feed.status()["state"] == "connected")

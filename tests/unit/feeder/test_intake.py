@@ -12,6 +12,7 @@ from shmfeed.codecs.interface import BarEvent, Heartbeat, Ignored, Malformed, Re
 from shmfeed.feeder import intake
 from shmfeed.feeder.clock import LEAP_AFTER
 from shmfeed.feeder.intake import TICK_SECONDS, Intake
+from shmfeed.feeder.missing import GATHER_SECONDS, MissingBars
 from shmfeed.feeder.throttled import LOG_EVERY_SECONDS
 from shmfeed.layout import H_WAKE
 from shmfeed.writer import create
@@ -199,12 +200,47 @@ def test_missing_bars_are_waited_for_then_counted_and_logged(flagged, caplog):
     assert flagged.ring.count == 1
     with caplog.at_level(logging.WARNING):
         flagged.wait(2.5)
+        flagged.wait(GATHER_SECONDS)
     assert flagged.ring.count == 2
     assert flagged.rows()["flags"].tolist()[1] & AFTER_GAP
     (stream,) = flagged.feed.status()["streams"]
     assert (stream["gaps"], flagged.feed.status()["gaps"]) == (2, 2)
     assert stream["health"] != "recovering"
     assert "2 of BTCUSDT 1m" in caplog.text
+
+
+def test_the_missing_bars_of_all_streams_come_in_one_line(flagged, caplog):
+    flagged.intake.set_streams([STREAM, OTHER])
+    for stream, last in [(STREAM, 3), (OTHER, 4)]:
+        flagged.take(bar(0, closed=True, stream=stream))
+        flagged.take(bar(last, closed=True, stream=stream))
+    flagged.wait(2.5)
+    flagged.wait(GATHER_SECONDS)
+    assert caplog.messages == [
+        "bars are missing (5 so far): 3 of ETHUSDT 1m, 2 of BTCUSDT 1m"
+    ]
+    flagged.take(bar(6, closed=True))
+    flagged.wait(2.5)
+    flagged.wait(GATHER_SECONDS)
+    assert len(caplog.messages) == 1  # one line in ten seconds ..
+    flagged.wait(LOG_EVERY_SECONDS)
+    assert caplog.messages[1:] == ["bars are missing (7 so far): 2 of BTCUSDT 1m"]
+    flagged.take(bar(8, closed=True))
+    flagged.wait(2.5)
+    flagged.intake.missing.log(math.inf)  # .. and none is left out at the end
+    assert caplog.messages[2:] == ["bars are missing (8 so far): 1 of BTCUSDT 1m"]
+
+
+def test_a_line_of_missing_bars_names_a_few_streams(caplog):
+    missing = MissingBars()
+    for number in range(600):
+        missing.add((f"S{number}", "1s"), 600 - number, 0.0)
+    missing.log(GATHER_SECONDS - 0.01)
+    assert not caplog.messages
+    missing.log(GATHER_SECONDS)
+    (line,) = caplog.messages
+    assert line.startswith("bars are missing (180300 so far): 600 of S0 1s, 599 of S1")
+    assert line.endswith("593 of S7 1s, and of 592 more streams")
 
 
 def test_a_missing_bar_that_arrives_is_not_counted(flagged):

@@ -103,6 +103,22 @@ def test_losses_of_two_connections(lines, clock) -> None:
     assert told == [("INFO", f"{words} 1.0 s"), ("INFO", f"{words} 2.0 s")]
 
 
+def test_a_loss_says_how_many_streams_it_touches_if_not_all(lines) -> None:
+    streams = tuple((f"S{number}", "1m") for number in range(6))
+    line = f"feed spot: lost {URL}: reset"
+    told = lines(
+        Subscribed(streams, ends_change=False),
+        LOSS._replace(uncovered=streams[:2]),
+        LOSS,  # of one line; the other goes on
+        LOSS._replace(uncovered=streams),
+    )
+    assert [text for _, text in told] == [
+        f"{line}; 2 of 6 streams away; next attempt at once",
+        f"{line}; 0 of 6 streams away; next attempt at once",
+        f"{line}; next attempt at once",
+    ]
+
+
 def test_a_failed_attempt_says_when_the_next_one_is(lines, caplog) -> None:
     next_one = NextAttempt(1.25, FAILED.last_error, URL)
     assert lines(StatusChanged(LOST, FAILED), next_one) == [

@@ -74,6 +74,20 @@ def test_a_symbol_that_the_words_suggest_is_served():
     assert set(search.left_out) == set(streams(["BTCUSDTT"]))
 
 
+def test_a_limit_of_streams_is_a_failure_and_no_symbols_fault():
+    request, requests = streams(SYMBOLS), 0
+    search = RefusalSearch(request)
+    while request is not None:
+        requests += 1
+        if len(request) > 20:
+            request = search.refuse("too many streams, at most 20")
+        else:
+            request = search.accept()
+    assert not search.left_out
+    assert search.asked == streams(SYMBOLS)
+    assert requests <= 8
+
+
 def test_a_refusal_of_everything_is_a_failure():
     assert searched(streams(["A1"]), {"A1"})[1] is None
     assert searched(streams(["A1", "B2"]), {"A1", "B2"})[1] is None
