@@ -7,6 +7,7 @@ import socket
 import struct
 import time
 from pathlib import Path
+from typing import NamedTuple, Self
 
 _POLL_SECONDS = 0.02
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
@@ -45,6 +46,25 @@ def process_start(pid: int) -> int | None:
     # The name, in parentheses, may hold anything; the state is the field after it.
     fields = text.rpartition(")")[2].split()
     return None if fields[0] == "Z" else int(fields[19])
+
+
+class Peer(NamedTuple):
+    """A process, told from a later one that has the same pid."""
+
+    pid: int  # 0: the process is not visible here, as in another container
+    started: int  # by the kernel's count; 0: it had ended already
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """Return the process that has this pid now."""
+        return cls(pid, process_start(pid) or 0 if pid else 0)
+
+    @property
+    def may_run(self) -> bool:
+        """True if it runs, or if it is not visible here."""
+        if not self.pid:
+            return True
+        return bool(self.started) and process_start(self.pid) == self.started
 
 
 def wait_for_exit(pid: int, started: int, timeout: float) -> bool:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from shmfeed.codecs import Codec
+from shmfeed.control.peer import Peer
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.model import Settings
 from shmfeed.wire.dial_budget import DialBudget
@@ -53,17 +54,24 @@ class DialGate:
         self._codec = codec
         self._settings = settings
         self._clock = clock
-        self._asks = self._is_unanswered = False
+        self._managers: dict[str, Peer] = {}  # those to ask, by name
+        self._is_unanswered = False
         self._until = 0.0  # the limit of the wait, then that of the token's use
         self._fault = ""  # of the file, logged already
 
-    def ask_for_tokens(self, asks: bool = True) -> None:
-        """Ask a manager before each dial from now on; with `asks` False, stop that.
+    def ask_manager(self, name: str, pid: int) -> None:
+        """Ask a manager before each dial from now on, as long as its process runs.
 
         The present token counts as just answered.
         """
-        self._asks = asks
+        self._managers = {n: one for n, one in self._managers.items() if one.may_run}
+        self._managers[name] = Peer.of(pid)
         self.answered()
+
+    def forget_manager(self, name: str) -> None:
+        """Ask a manager no more."""
+        if self._managers.pop(name, None) is not None:
+            self.answered()
 
     def answered(self) -> None:
         """Let dials go on: a manager has answered."""
@@ -72,7 +80,7 @@ class DialGate:
 
     def reserve(self, host: str, port: int) -> float:
         """Record a dial and return 0.0, or return the seconds until one may begin."""
-        if self._asks and self._waits_for_token():
+        if self._managers and self._waits_for_token():
             return RETRY_SECONDS
         wait = self._budget.reserve(host, port)
         if not wait:
@@ -85,20 +93,25 @@ class DialGate:
 
     def _waits_for_token(self) -> bool:
         now = self._clock()
-        if now < self._until:
-            return self.is_asking
-        if self.is_asking:
-            self.is_asking = False
-            self._until = now + TOKEN_SECONDS
-            if not self._is_unanswered:
-                self._is_unanswered = True
-                log.warning("no manager gave a token, so the last one holds")
+        if now < self._until and not self.is_asking:
             return False
-        self.is_asking = True
-        self.wanted += 1
-        limit = self._settings().ack_timeout
-        self._until = now + (SHORT_WAIT if self._is_unanswered else limit)
+        is_late = self.is_asking and now >= self._until
+        if is_late or not any(one.may_run for one in self._managers.values()):
+            self._go_without(now)
+            return False
+        if not self.is_asking:
+            self.is_asking = True
+            self.wanted += 1
+            limit = self._settings().ack_timeout
+            self._until = now + (SHORT_WAIT if self._is_unanswered else limit)
         return True
+
+    def _go_without(self, now: float) -> None:
+        self.is_asking = False
+        self._until = now + TOKEN_SECONDS
+        if not self._is_unanswered:
+            self._is_unanswered = True
+            log.warning("no manager gave a token, so the last one holds")
 
     def _read_file(self) -> None:
         try:

@@ -184,9 +184,9 @@ class Feeder:
         self._session.stop()
         self._requests.wake()
 
-    def ask_for_tokens(self) -> None:
+    def ask_for_tokens(self, manager: str, pid: int) -> None:
         """Ask a manager for a token before each dial; the next one has its token."""
-        self._gate.ask_for_tokens()
+        self._gate.ask_manager(manager, pid)
 
     def reload_soon(self) -> None:
         """Read the settings again soon; the log says what has changed.
@@ -420,13 +420,17 @@ class Feeder:
         self, request: ControlRequest, answer: Future[dict[str, Any]]
     ) -> None:
         """Ask the manager for tokens, or no more, once its settings are in force."""
-        if request.settings != ABSENT and answer.exception() is None:
-            self._gate.ask_for_tokens(request.asks)
+        if request.settings == ABSENT or answer.exception() is not None:
+            return
+        if request.asks:
+            self._gate.ask_manager(request.manager, request.pid)
+        else:
+            self._gate.forget_manager(request.manager)
 
     def _take_token(self, request: ControlRequest) -> None:
-        if request.asks:
-            self.ask_for_tokens()
         is_answer = self._gate.is_asking
+        if request.asks:
+            self._gate.ask_manager(request.manager, request.pid)
         if request.token:
             self._reloader.take_token(request.token, is_answer=is_answer)
         self._gate.answered()
@@ -448,6 +452,7 @@ class Feeder:
 
     def _release(self, pending: PendingRequest) -> None:
         self._queue.drop_manager(pending.request.manager)
+        self._gate.forget_manager(pending.request.manager)
         is_stopping = not self._subscriptions.has_running_manager()
         pending.finish(stopping=is_stopping, pid=os.getpid())
         if is_stopping:

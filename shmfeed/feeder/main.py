@@ -50,7 +50,7 @@ def main() -> int:
             feeder_log=feeder_log,
         )
         if message.get("asks_token", False):
-            feeder.ask_for_tokens()
+            feeder.ask_for_tokens(message["manager"], message["pid"])
     except ShmfeedError as error:
         _report(encode_error(LAUNCH_ID, error))
         return EXIT_FAILED

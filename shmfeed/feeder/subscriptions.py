@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from shmfeed.control.peer import process_start
+from shmfeed.control.peer import Peer
 from shmfeed.errors import (
     ShmfeedError,
     WebSocketConnectionError,
@@ -21,10 +21,9 @@ from shmfeed.wire.events import ChangeOutcome, ChangeRefused, SessionStatus, Str
 
 
 class ManagerStreams(NamedTuple):
-    """The streams that one manager wants, and the identity of its process."""
+    """The streams that one manager wants, and its process."""
 
-    pid: int  # 0: the process is not visible here, as in another container
-    started: int  # by the kernel's count, which tells a reused pid
+    process: Peer
     streams: Streams
 
 
@@ -36,7 +35,7 @@ class Subscriptions:
 
     def put(self, manager: str, pid: int, streams: Streams) -> ManagerStreams:
         """Replace the manager's streams. With none, forget the manager."""
-        wanted = ManagerStreams(pid, process_start(pid) or 0, streams)
+        wanted = ManagerStreams(Peer.of(pid), streams)
         if streams:
             self._streams[manager] = wanted
         else:
@@ -77,11 +76,7 @@ class Subscriptions:
         but they do not prevent another manager from stopping the feeder. A manager in
         another PID namespace counts as running until it releases its streams.
         """
-        return any(
-            not entry.pid
-            or (entry.started and process_start(entry.pid) == entry.started)
-            for entry in self._streams.values()
-        )
+        return any(entry.process.may_run for entry in self._streams.values())
 
 
 class SubscriptionSession(Protocol):

@@ -1,6 +1,9 @@
 """The token of each connection: from a file that changes, or is gone for a while."""
 
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 from support.feeding import feeder, settings, tell
@@ -147,7 +150,7 @@ class TestAManagerIsAsked:
         codec = get_codec("wealthai", "m", "")
         budget = DialBudget(None, 0)
         gate = DialGate(budget, codec, published, clock=lambda: self.now)
-        gate.ask_for_tokens()
+        gate.ask_manager("m", os.getpid())
         return gate
 
     def test_the_token_of_the_launch_serves_the_first_dials(self, gate) -> None:
@@ -183,3 +186,45 @@ class TestAManagerIsAsked:
         gate.reserve("h", 1)
         self.now += 7.9
         assert gate.reserve("h", 1) == RETRY_SECONDS
+
+    def test_a_manager_that_has_ended_is_not_waited_for(self, gate, caplog) -> None:
+        gate.forget_manager("m")
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as other:
+            gate.ask_manager("other", other.pid)
+            self.now += TOKEN_SECONDS
+            assert gate.reserve("h", 1) == RETRY_SECONDS
+            other.kill()
+            other.wait()
+            assert gate.reserve("h", 1) == 0.0  # it ended while it was asked
+            self.now += TOKEN_SECONDS
+            assert gate.reserve("h", 1) == 0.0
+        assert (gate.wanted, gate.is_asking) == (1, False)
+        assert caplog.messages == ["no manager gave a token, so the last one holds"]
+
+    def test_one_in_another_container_is_waited_for(self, gate) -> None:
+        gate.forget_manager("m")
+        gate.ask_manager("other", 0)
+        self.now += TOKEN_SECONDS
+        assert gate.reserve("h", 1) == RETRY_SECONDS
+
+    def test_one_that_has_no_function_any_more_is_not_asked(self, gate) -> None:
+        gate.ask_manager("other", os.getpid())
+        gate.forget_manager("m")
+        self.now += TOKEN_SECONDS
+        assert gate.reserve("h", 1) == RETRY_SECONDS  # the other one is asked
+        gate.forget_manager("other")
+        assert gate.reserve("h", 1) == 0.0
+
+
+def test_a_token_that_was_asked_for_replaces_no_connection(feed_name) -> None:
+    """It is for the next one; only a token that comes unasked replaces those in use."""
+    with (
+        Venue(speed=None) as venue,
+        feeder(feed_name, venue, manager="m", csrf_token=TOKEN) as one,
+    ):
+        until(lambda: tokens_of(venue) == [TOKEN])
+        one._gate.is_asking = True
+        tell(feed_name, "token", token=NEW, asks=True)
+        tell(feed_name, "token", token=NEWEST, asks=True)
+        until(lambda: len(tokens_of(venue)) > 1)
+        assert tokens_of(venue) == [TOKEN, NEWEST]

@@ -199,9 +199,9 @@ def test_settings_that_are_refused_change_no_manager_that_is_asked(
         given = json.loads(to_json(settings(feed_name, venue)))
         with pytest.raises(BadArgumentError, match="histroy"):
             tell(feed_name, "reload", settings=given | {"histroy": 5})
-        assert one._gate._asks
+        assert one._gate._managers
         tell(feed_name, "reload", settings=given)
-        assert not one._gate._asks
+        assert not one._gate._managers
 
 
 def test_a_signal_does_the_same(feed_name, venue, source, running, caplog) -> None:

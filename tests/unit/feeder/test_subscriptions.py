@@ -2,7 +2,7 @@ import os
 import subprocess
 import sys
 
-from shmfeed.control.peer import process_start
+from shmfeed.control.peer import Peer, process_start
 from shmfeed.feeder.subscriptions import Subscriptions
 
 A, B, C = ("A", "1m"), ("B", "1m"), ("C", "1m")
@@ -72,7 +72,9 @@ def test_only_running_managers_count():
 def test_a_reused_pid_is_another_process():
     subscriptions = Subscriptions()
     streams = subscriptions.put("one", ME, (A,))
-    subscriptions._streams["one"] = streams._replace(started=streams.started - 1)
+    subscriptions._streams["one"] = streams._replace(
+        process=Peer(ME, streams.process.started - 1)
+    )
     assert not subscriptions.has_running_manager()
 
 
