@@ -330,7 +330,7 @@ class Intake:
                 )
 
     def _drop(self, stream: StreamState, anomaly: Anomaly, now: float) -> None:
-        kind, event, reason = anomaly
+        kind, event, reason, _ = anomaly
         if kind == "ahead":
             if self._keep_ahead(stream, event, now):
                 return
@@ -363,7 +363,7 @@ class Intake:
             return stream
         stream.messages += 1
         stream.heard = boot_seconds()
-        self._drop(stream, Anomaly("duplicates", event), stream.heard)
+        self._drop(stream, Anomaly("duplicates", event, "", True), stream.heard)
         return None
 
     def _take_breaks(self, connection: int, line: int) -> None:

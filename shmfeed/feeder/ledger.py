@@ -71,8 +71,9 @@ class Anomaly(NamedTuple):
 
     `malformed`: its values or times cannot be a bar's; `reason` says why. `ahead`: it
     begins too far ahead of the venue's clock. `late`: it is about the past.
-    `duplicates`: it repeats the values of a final bar. `revisions`: it has other values
-    for a final bar. `disagreements`: the final message of another line has.
+    `duplicates`: it repeats the values of a final bar, or `is_older` than the last
+    update of the forming one. `revisions`: it has other values for a final bar.
+    `disagreements`: the final message of another line has.
     """
 
     kind: Literal[
@@ -80,6 +81,7 @@ class Anomaly(NamedTuple):
     ]
     event: BarEvent
     reason: str = ""
+    is_older: bool = False
 
 
 class RowProven(NamedTuple):
@@ -223,7 +225,7 @@ class Ledger:
                 or (self._trades is not None and self._is_older(event, forming, line))
                 or (line != self._line and self._is_older(event, forming, line))
             ):
-                return [Anomaly("duplicates", event)]
+                return [Anomaly("duplicates", event, is_older=True)]
             self._stamp, self._line, self._doubt = stamp, line, doubt
             if self._trades is not None:
                 self._trades.forming = event.last_id

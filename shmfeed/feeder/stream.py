@@ -11,6 +11,7 @@ LATE_SECONDS = 10.0  # a venue that repeats its history is done sooner
 _RUN = 3  # messages dropped in a row, until they are the stream's state
 AHEAD = "begins too far ahead of the venue's clock"
 LATE = "older than the newest closed bar"
+OLDER = "older than the last update, or repeated"
 
 
 class StreamState:
@@ -72,7 +73,7 @@ class StreamState:
         self.dropped += 1
         self.accepts = False
         reason = _drop_reason(anomaly)
-        if not reason:  # a repetition is no fault
+        if not reason:  # a final bar that is repeated is no fault
             return
         if not self._run:
             self._run_from = now
@@ -103,7 +104,7 @@ class StreamState:
     def _why_dropped(self, now: float) -> str:
         if self._run < (_RUN if self.was_accepted else 1):
             return ""
-        is_late = self._reason == LATE
+        is_late = self._reason in (LATE, OLDER)
         if is_late and (self._run < _RUN or now < self._run_from + LATE_SECONDS):
             return ""
         return f"{counted(self._run, 'message')} dropped: {self._reason}"
@@ -114,4 +115,6 @@ def _drop_reason(anomaly: Anomaly) -> str:
         return AHEAD
     if anomaly.kind == "late":
         return LATE
+    if anomaly.is_older:
+        return OLDER
     return anomaly.reason

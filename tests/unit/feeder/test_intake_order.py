@@ -466,3 +466,38 @@ class TestLostConnection:
         assert bench.rows() == [(0, 1.0, CLOSED_BY_CLOCK)]
         bench.intake.connection_lost(2, [KEY])
         assert bench.rows() == [(0, 1.0, CLOSED_BY_CLOCK | UNCONFIRMED)]
+
+
+class TestNothingNew:
+    """All messages of a stream repeat what is known: it is not quiet."""
+
+    @pytest.mark.parametrize(
+        "more", [{"sequence": 3}, {"event_time": T0 - 9}, {"last_id": 5}]
+    )
+    def test_it_is_said_after_a_while(self, bench, more):
+        bench.start(flagged=True, sequence="stream", numbers_trades=True)
+        first = {"sequence": 3, "event_time": T0, "last_id": 7}
+        bench.take(bar(0, 1.0, False, **first))
+        for second in range(14):
+            bench.take(bar(0, 2.0 + second, False, **more))
+            bench.wait(1)
+            why = self.stream(bench)["why"]
+            assert bool(why) is (second >= 9)
+        assert why == "10 messages dropped: older than the last update, or repeated"
+        assert self.stream(bench)["health"] != "quiet"
+        assert bench.count("duplicates") == (14,)
+        bench.take(bar(0, 3.0, False, **{name: first[name] + 1 for name in more}))
+        bench.wait(1)
+        assert self.stream(bench)["why"] == ""
+
+    def test_a_second_line_that_lags_is_no_state(self, bench):
+        bench.start(flagged=True, lines=2)
+        for second in range(20):
+            bench.take(bar(0, 1.0, False, volume=2.0 + second), line=0)
+            bench.take(bar(0, 1.0, False, volume=1.0 + second), line=1)
+            bench.wait(1)
+            assert self.stream(bench)["why"] == ""
+
+    def stream(self, bench):
+        bench.writer.set_state("connected")
+        return bench.feed.status()["streams"][0]
