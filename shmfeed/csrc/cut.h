@@ -270,7 +270,7 @@ cut_copy(Cut *cut, Py_ssize_t k)
     }
 }
 
-/* Copy all rings that moved, C3. Large copies let the GIL go: the readers hold the
+/* Copy all rings that moved, C3. Large copies release the GIL: the readers hold the
    segment mapped, and no other thread has the arrays yet. */
 static void
 cut_copy_moved(Cut *cut)

@@ -1,4 +1,4 @@
-"""The checks of a message about a bar: may a bar have these times and values?"""
+"""Checks of a message's times and values: those of a bar, or not."""
 
 from math import inf, isnan
 

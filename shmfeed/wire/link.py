@@ -2,7 +2,7 @@
 
     waiting -> incoming -> serving          the first connection, or one after a loss
                serving + incoming           a planned change: the new one opens and is
-               serving + draining           acknowledged before the old one is let go
+               serving + draining           acknowledged before the old one is closed
 
 An *attempt* is one pass over all endpoints, without a pause between them. It succeeds
 when the venue acknowledges the subscription; the connection then serves until it is
@@ -161,7 +161,7 @@ class Link:
         return bool(asked) and self._serving.subscription.ask_again(asked)
 
     def replace(self, reason: str) -> None:
-        """Open a new connection and let the present one go once it serves."""
+        """Open a new connection, and close the present one once the new one serves."""
         if self._serving is not None:
             self._serving.client.leave(reason)
             self._note_leaving(self._dialer.clock())

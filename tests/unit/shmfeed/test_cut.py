@@ -173,7 +173,7 @@ class TestArguments:
 
 
 def test_large_cuts_are_copied_without_the_gil(each_core: Core) -> None:
-    """Rows are right; C lets the GIL go from 2^18 words on."""
+    """Rows are right; C releases the GIL from 2^18 words on."""
     count = 4000
     rings = Rings(each_core, 2, count)
     for k in range(2):
