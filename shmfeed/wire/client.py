@@ -24,7 +24,7 @@ from shmfeed.codecs.interface import (
     Refused,
 )
 from shmfeed.errors import BadArgumentError
-from shmfeed.wire.connection import Connection, ConnectionLostError
+from shmfeed.wire.connection import ClosedError, Connection, ConnectionLostError
 from shmfeed.wire.events import (
     ChangeOutcome,
     ChangeRefused,
@@ -50,7 +50,12 @@ class SilentError(ConnectionLostError):
 
 
 class RefusedError(ConnectionLostError):
-    """The venue refused the subscription, or never acknowledged it."""
+    """The venue refused the subscription, or never acknowledged it.
+
+    `code` is that of the close frame that followed, 0 without one.
+    """
+
+    code = 0
 
 
 class Limits(Protocol):
@@ -166,7 +171,7 @@ class VenueClient:
                 self._read_rest(batch)
         except ConnectionLostError as failure:
             if not isinstance(self._end, RefusedError | LeavingError):
-                self._end = failure
+                self._end = self._explained(failure)
         return batch
 
     def use_limits(self, limits: Limits) -> None:
@@ -205,8 +210,25 @@ class VenueClient:
                 self._connection.send(text)
         except ConnectionLostError as failure:
             # The connection has ended, but what it has received is still to be read.
-            self._end = self._end or failure
+            self._end = self._end or self._explained(failure)
             self._cannot_send = True
+
+    def _explained(self, failure: ConnectionLostError) -> ConnectionLostError:
+        """Return the end of a connection; a hang-up behind a refusal is a refusal."""
+        words = "" if self.search is None else self.search.refusal
+        if not words or isinstance(failure, RefusedError):
+            return failure
+        return self._refusal(words, failure)
+
+    def _refusal(
+        self, message: str, failure: ConnectionLostError | None = None
+    ) -> RefusedError:
+        where = self._connection.label
+        refusal = RefusedError(f"{where} refused the subscription: {message}")
+        if failure is not None:
+            refusal.retry_after = failure.retry_after
+            refusal.code = failure.code if isinstance(failure, ClosedError) else 0
+        return refusal
 
     def _read_rest(self, batch: list[SessionEvent]) -> None:
         for _ in range(_REST_READS):
@@ -301,11 +323,10 @@ class VenueClient:
                 return
         refusal = self._subscription.refuse(message)
         self._settle(refusal.outcome, batch)
-        where = self._connection.label
         if refusal.then == "fail":
-            self._end = RefusedError(f"{where} refused the subscription: {message}")
+            self._end = self._refusal(message)
         elif refusal.then == "leave":
-            self._leave(f"{where} refused a change")
+            self._leave(f"{self._connection.label} refused a change")
 
     def _may_search(self) -> bool:
         return self.acknowledged_at is None and not self._subscription.is_changing

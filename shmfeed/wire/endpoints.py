@@ -97,7 +97,9 @@ def last_error(failures: list[Failure], attempts: int) -> tuple[str, str]:
 
 
 def _is_violation(failure: ConnectionLostError) -> bool:
-    return isinstance(failure, ClosedError) and failure.code == _POLICY_VIOLATION
+    if not isinstance(failure, ClosedError | RefusedError):
+        return False
+    return failure.code == _POLICY_VIOLATION
 
 
 def _listed(failures: list[Failure], attempts: int) -> str:

@@ -27,6 +27,7 @@ class RefusalSearch:
     Attributes:
         asked: The streams of the present request.
         left_out: The streams that the venue refuses, with its words.
+        refusal: The venue's words where its last answer was a refusal, else "".
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class RefusalSearch:
     ) -> None:
         """`known` are streams that the venue has refused, which are not requested."""
         self.left_out = dict(known or {})
+        self.refusal = ""
         self.asked = tuple(key for key in streams if key not in self.left_out)
         self._may_halve = may_halve
         self._accepted: Streams = ()
@@ -49,6 +51,7 @@ class RefusalSearch:
 
     def refuse(self, message: str, symbol: str = "") -> Streams | None:
         """Take a refusal. Return the streams to request next, or None to give up."""
+        self.refusal = message
         if self._is_halving and self.asked == self._accepted:
             return None
         symbols = _symbols(self.asked)
@@ -66,6 +69,7 @@ class RefusalSearch:
 
     def accept(self) -> Streams | None:
         """Take an acknowledgement. Return the streams to request next, or None."""
+        self.refusal = ""
         if not self._is_halving:
             return None
         if not self._parts and self.asked == self._accepted:

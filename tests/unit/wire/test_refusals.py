@@ -85,6 +85,7 @@ def test_a_limit_of_streams_is_a_failure_and_no_symbols_fault():
             request = search.accept()
     assert not search.left_out
     assert search.asked == streams(SYMBOLS)
+    assert search.refusal == "too many streams, at most 20"
     assert requests <= 8
 
 

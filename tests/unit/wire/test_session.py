@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import random
+import socket
 import struct
 import threading
 import time
@@ -168,6 +169,72 @@ def test_a_refusal_fails_with_the_servers_message(play):
         )
         assert status.attempts == 2
         assert not played.all(Subscribed)
+        played.close()
+
+
+@pytest.mark.parametrize("ending", ["close frame", "cut"])
+def test_a_hang_up_behind_a_refusal_keeps_the_servers_message(play, ending):
+    """As of a bad token: the search for a refused symbol must not hide the words."""
+
+    def handler(ws):
+        ws.recv()
+        ws.send('{"type":"ERROR","message":"csrf_token is not accepted"}')
+        if ending == "close frame":
+            ws.close(1008, "policy violation")
+        else:
+            ws.socket.shutdown(socket.SHUT_RDWR)
+
+    with venue(handler) as url:
+        streams = (*STREAMS, *OTHER)
+        played = play(url, max_reconnect_attempts=1, streams=streams)
+        status = played.until_state("error")
+        assert status.error_kind == "subscription"
+        words = f"{url} refused the subscription: csrf_token is not accepted"
+        assert status.last_error == words
+        played.close()
+
+
+def test_a_lost_connection_is_no_refusal_once_the_venue_has_accepted(play):
+    # Control of the test above.
+    def handler(ws):
+        ws.recv()
+        ws.send('{"type":"ERROR","message":"no"}')
+        ws.recv()  # one of the two halves
+        ws.send('{"type":"CONNECTED"}')
+        ws.recv()
+        ws.close(1011, "broken")
+
+    with venue(handler) as url:
+        streams = (*STREAMS, *OTHER)
+        played = play(url, max_reconnect_attempts=1, streams=streams)
+        status = played.until_state("error")
+        assert status.error_kind == "connection"
+        assert status.last_error.endswith("1011 broken")
+        played.close()
+
+
+def test_more_streams_than_a_connection_may_carry_are_a_failure_with_words(play):
+    """Each of them alone is accepted, so that the search must end by itself."""
+    requests = []
+
+    def handler(ws):
+        for text in ws:
+            said = json.loads(text)
+            requests.append(said["symbols"])
+            answer = {"type": "CONNECTED", "request_id": said["request_id"]}
+            if len(said["symbols"]) > 1:
+                answer |= {"type": "ERROR", "message": "at most 1 stream"}
+            ws.send(json.dumps(answer))
+
+    with venue(handler) as url:
+        streams = (*STREAMS, *OTHER)
+        played = play(url, max_reconnect_attempts=1, streams=streams)
+        status = played.until_state("error")
+        assert status.last_error == f"{url} refused the subscription: at most 1 stream"
+        both = ["BTCUSDT", "ETHUSDT"]
+        assert requests[:4] == [both, ["BTCUSDT"], ["ETHUSDT"], both]
+        played.until(lambda: len(requests) >= 6)
+        assert requests[4:6] == [both, both]  # no second search
         played.close()
 
 
