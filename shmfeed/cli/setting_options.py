@@ -29,8 +29,13 @@ def _add_option(group: "argparse._ArgumentGroup", option: schema.Option) -> None
     default = getattr(Settings(), option.setting)
     text = option.help.replace("%", "%%")
     if option.type is bool:
+        group.add_argument(name, nargs="?", const=True, metavar="BOOL", help=text)
         group.add_argument(
-            name, action=argparse.BooleanOptionalAction, default=None, help=text
+            name.replace("--", "--no-", 1),
+            dest=option.setting,
+            action="store_const",
+            const=False,
+            help=argparse.SUPPRESS,
         )
         return
     if default not in (None, ()):

@@ -124,8 +124,8 @@ def test_a_venue_that_refuses_is_printed(command, venue, settings, monkeypatch) 
 def test_a_feeder_that_gives_up_is_exit_3(command, venue, settings, feed_name) -> None:
     venue.stop()
     fast = "--reconnect-delay-base", "0.05", "--max-reconnect-attempts", "2"
-    arguments = "run", "--config", settings, "--resolutions", "1m", "--give-up", *fast
-    process = command(*arguments, "--unlink")
+    arguments = "run", "--config", settings, "--resolutions", "1m", *fast
+    process = command(*arguments, "--give-up", "true", "--unlink")
     output, errors = process.communicate(timeout=10)
     assert process.returncode == 3
     assert f"feed {feed_name}: pid {process.pid}" in output
