@@ -134,8 +134,9 @@ class FeederProcess:
             return self.failure
         code = self._process.returncode
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        last = f": {self._tail[-1]}" if self._tail else ""
-        return WebSocketConnectionError(f"the feeder (pid {self.pid}) {how}{last}")
+        last = self._tail[-1] if self._tail else ""
+        why = f": {last}" if last and _level_of(last) >= logging.WARNING else ""
+        return WebSocketConnectionError(f"the feeder (pid {self.pid}) {how}{why}")
 
     def wait(self, timeout: float) -> bool:
         """Wait for its end and reap it; return False if it runs after `timeout` s."""
