@@ -14,7 +14,14 @@ from hypothesis import strategies as some
 from support.dials import forget_dials
 
 from shmfeed.wire import dial_budget
-from shmfeed.wire.dial_budget import FILE_NAME, MAX_BAN, RETRY, STUCK, DialBudget
+from shmfeed.wire.dial_budget import (
+    FILE_NAME,
+    MAX_BAN,
+    RETRY,
+    STUCK,
+    WINDOW,
+    DialBudget,
+)
 
 HOST, PORT = "venue.example", 443
 VENUE = f"{HOST}:{PORT}"
@@ -68,8 +75,8 @@ class TestOneProcess:
         budget = DialBudget(tmp_path, 3, clock=clock)
         assert dials(budget, 2) == [0.0, 0.0]
         clock.now += 40
-        assert dials(budget, 2) == [0.0, pytest.approx(20, abs=0.2)]
-        clock.now += 19.7
+        assert dials(budget, 2) == [0.0, pytest.approx(WINDOW - 40, abs=0.2)]
+        clock.now += WINDOW - 40.3
         assert budget.reserve(HOST, PORT) > 0
         clock.now += 0.4
         assert dials(budget, 3) == [0.0, 0.0, pytest.approx(39.9, abs=0.3)]
@@ -95,7 +102,7 @@ class TestOneProcess:
         path = tmp_path / FILE_NAME
         assert path.stat().st_mode & 0o777 == 0o600
         assert len(json.loads(path.read_bytes())["venues"]) == dial_budget.MAX_VENUES
-        clock.now += 61
+        clock.now += WINDOW + 1
         budget.reserve(HOST, PORT)
         assert list(json.loads(path.read_bytes())["venues"]) == [VENUE]
 
@@ -115,15 +122,15 @@ class TestOneProcess:
         granted: dict[int, list[float]] = {0: [], 1: []}
         for pause, number, port in steps:
             clock.now += pause
-            earlier = [at for at in granted[port] if at > clock.now - 60]
+            earlier = [at for at in granted[port] if at > clock.now - WINDOW]
             wait = budgets[number].reserve(HOST, port)
             if wait == 0:
                 assert len(earlier) < most
                 granted[port].append(clock.now)
             else:
-                recent = [at for at in granted[port] if at > clock.now - 60.11]
+                recent = [at for at in granted[port] if at > clock.now - WINDOW - 0.11]
                 assert len(recent) >= most
-                assert wait <= sorted(recent)[-most] + 60.21 - clock.now
+                assert wait <= sorted(recent)[-most] + WINDOW + 0.21 - clock.now
 
 
 class TestABan:
@@ -240,7 +247,7 @@ class TestWithoutAFile:
     ) -> None:
         budget = DialBudget(folder, 2, clock=clock)
         assert dials(budget, 2) == [0, 0]
-        assert budget.reserve(HOST, PORT) == pytest.approx(60, abs=0.2)
+        assert budget.reserve(HOST, PORT) == pytest.approx(WINDOW, abs=0.2)
         budget.block(HOST, PORT, 90)
         assert budget.reserve(HOST, PORT) == 90
         (line,) = caplog.messages
@@ -259,7 +266,7 @@ class TestWithoutAFile:
 
         monkeypatch.setattr(dial_budget.os, "pwrite", full)
         budget = DialBudget(tmp_path, 2, clock=clock)
-        assert dials(budget, 3) == [0, 0, pytest.approx(60, abs=0.2)]
+        assert dials(budget, 3) == [0, 0, pytest.approx(WINDOW, abs=0.2)]
         assert "No space left" in caplog.text
 
 
