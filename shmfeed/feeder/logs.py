@@ -131,7 +131,7 @@ class LogFileHandler(logging.Handler):
             line = self.format(record)
             self._write(line)
         except OSError as error:
-            self._fall_back(line, error)
+            self._fall_back(record, line, error)
         except Exception:  # noqa: BLE001 # the log must not end the feeder
             self.handleError(record)
         else:
@@ -173,7 +173,7 @@ class LogFileHandler(logging.Handler):
             return True
         return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
 
-    def _fall_back(self, line: str, error: OSError) -> None:
+    def _fall_back(self, record: logging.LogRecord, line: str, error: OSError) -> None:
         reason = (error.strerror or str(error)).lower()
         try:
             if not self._is_failing:
@@ -182,7 +182,8 @@ class LogFileHandler(logging.Handler):
                     f"log_file {self.path!r} cannot be written: {reason}; its lines"
                     " follow here until it can"
                 )
-            self._fallback.write(line)
+            if record.levelno < self._fallback.level:  # else it has the line anyway
+                self._fallback.write(line)
         except (OSError, ValueError):
             pass
 

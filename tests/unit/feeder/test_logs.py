@@ -162,6 +162,9 @@ class TestTheFile:
         first, second = seen(capfd)
         assert "log_file '/dev/full' cannot be written: no space left" in first
         assert second.endswith("INFO feed spot: line")
+        log.warning("line 2")
+        (only,) = seen(capfd)  # not once more as one of the file's
+        assert only.endswith("WARNING feed spot: line 2")
 
     @pytest.mark.parametrize("kind", ["fifo", "folder", "missing"])
     def test_one_that_cannot_be_opened(self, begin, tmp_path, kind) -> None:
