@@ -24,8 +24,9 @@ in between that agrees with the estimate; the clock then follows the median of t
 or backwards the newest. If nothing has confirmed the estimate yet, a leap that nothing
 contradicts for `LEAP_SECONDS` is made too: the first and only message of a quiet venue
 counts. Until then the messages that ask for it are neither refused nor believed. A leap
-backwards also needs a minute without a message that agrees, because a connection that
-stalled delivers late messages in a row, and nothing leaps back behind a `Date`.
+backwards also needs a minute without a message or a `Date` that agrees, because a
+connection that stalled delivers late messages in a row. The event time of a bar that
+begins later contradicts itself: the intake does not show it to the clock.
 
 **Bars that lead.** Where this host's clock serves, bars that begin ahead of it ask for
 a leap as event times do, since a bar's begin is a time that the venue's clock has
@@ -105,7 +106,7 @@ class VenueClock:
         self._offset = 0  # the venue's clock minus this host's, ms
         self._best = self._before = _NOTHING  # of this window, of the one before
         self._window_end = now + _WINDOW_SECONDS
-        self._agreed_at = -_WINDOW_SECONDS + now  # the last event that agreed
+        self._agreed_at = -_WINDOW_SECONDS + now  # the last word that agreed
         self._leap: list[int] = []  # differences that ask for a leap
         self._leap_from = now
         self._asking: Source = "events"  # what asks for it
@@ -203,6 +204,7 @@ class VenueClock:
         """
         if self.source == "events" and not self._weak:
             return
+        self._agreed_at = now
         difference = time_ms - self._base - int(now * 1000)
         if -_DATE_MS - _DATE_LATE_MS <= difference <= _DATE_MS:
             difference = 0
@@ -300,7 +302,7 @@ class VenueClock:
         del leap[:-LEAP_AFTER]
         if len(leap) < LEAP_AFTER:
             return
-        may_fall = self.source != "date" and now >= self._agreed_at + _WINDOW_SECONDS
+        may_fall = now >= self._agreed_at + _WINDOW_SECONDS
         if is_ahead or may_fall:
             # All are late, or one may be absurd.
             best = sorted(leap)[LEAP_AFTER // 2] if is_ahead else max(leap)

@@ -202,7 +202,8 @@ class Intake:
             if stream is None:
                 continue
             stamp = event.event_time
-            if stamp > venue_now or (samples and stamp):
+            is_heard = stamp > venue_now or (samples and stamp)
+            if is_heard and event.open_time <= stream.ledger.latest_open(stamp):
                 clock.observe(stamp, now)
                 venue_now = clock.read(now)
                 samples = is_sample or clock.is_doubtful
@@ -317,13 +318,8 @@ class Intake:
             elif isinstance(event, Anomaly):
                 self._drop(stream, event, now)
             elif isinstance(event, RowProven | RowDoubted):
-                mark_confirmed(
-                    self._writer,
-                    stream.key,
-                    ring.reader,
-                    event.open_time,
-                    isinstance(event, RowProven),
-                )
+                row, is_whole = (stream.key, ring.reader), isinstance(event, RowProven)
+                mark_confirmed(self._writer, *row, event.open_time, is_whole)
             elif isinstance(event, RecoveringChanged):
                 self._writer.mark_stream(
                     stream.key, gaps=0, recovering=event.is_recovering

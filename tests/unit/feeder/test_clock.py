@@ -110,11 +110,12 @@ class TestEventTimes:
             clock.observe(WALL - 10 * MINUTE + number * 1000, float(number))
         assert off(clock, 100.0) == pytest.approx(-10 * MINUTE, abs=1000)
 
-    def test_nothing_leaps_back_behind_a_date(self):
+    def test_a_minute_of_events_that_agree_leaps_back_behind_a_date(self):
         clock = venue_clock("date")
-        for number in range(10):
-            clock.observe(WALL - DAY, float(number))
-        assert off(clock, 10.0) == 0
+        for number in range(100):
+            assert off(clock, float(number)) == (0 if number <= 60 else -DAY)
+            clock.observe(WALL - DAY + number * 1000, float(number))
+        assert clock.source == "events"
 
 
 class TestOnlyMessage:

@@ -552,3 +552,30 @@ def test_a_bar_that_waits_for_the_clock_outlives_no_stream(bench):
     bench.wait(3)
     assert bench.intake._ahead == []
     assert KEY not in bench.feed.streams()
+
+
+@pytest.mark.parametrize("how", ["date", "events", "nothing"])
+@pytest.mark.parametrize("behind", [2 * MINUTE, 60 * MINUTE, DAY])
+def test_event_times_behind_their_own_bars_are_no_clock(bench, how, behind):
+    """The venue's stamps are wrong, and its bars are right."""
+    know(bench, how)
+    bench.take(bar(-1))
+    for minute in range(5):
+        for second in range(0, 60, 5):
+            bench.now = 1000.0 + minute * 60 + second
+            stamp = T0 + minute * MINUTE - behind
+            bench.take(bar(minute, closed=False, event_time=stamp))
+            bench.intake.tick()
+        bench.take(bar(minute, event_time=stamp))
+    assert bench.minutes()[-6:] == list(range(-1, 5))
+    assert bench.count("malformed") == 0
+    assert abs(bench.intake._clock.offset or 0) < 2000
+
+
+def test_a_venue_that_sets_its_clock_back_with_its_bars_is_followed(bench):
+    know(bench, "events")
+    for second in range(1, 90):
+        stamp = T0 - 60 * MINUTE + second * 1000
+        bench.now = 1000.0 + second
+        bench.take(bar(-60 + second // 60, closed=False, event_time=stamp))
+    assert bench.intake._clock.offset == pytest.approx(-60 * MINUTE, abs=2000)
