@@ -5,6 +5,7 @@
 The caller waits for `interest`, together with all other channels, and calls `step`.
 """
 
+import math
 import random
 import select
 from collections.abc import Callable
@@ -141,6 +142,7 @@ class Channel:
         url: The endpoint as the settings name it; it may hold a secret.
         client: The client; of use once `is_open`.
         subscription: The streams of the connection.
+        interest: The descriptor to poll, and for which events.
     """
 
     def __init__(
@@ -158,7 +160,7 @@ class Channel:
         self.is_open = False
         self._connection = connection
         self._opening = connection.opening_steps(timeout)
-        self._events = 0  # to poll for while it opens; 0 before the first step
+        self.interest = (-1, 0)  # no events before the first step
         self._has_begun = False
 
     @property
@@ -171,30 +173,16 @@ class Channel:
         """True once the venue has acknowledged the subscription."""
         return self.client.acknowledged_at is not None
 
-    @property
-    def is_ready(self) -> bool:
-        """True if `step` has something to do without waiting."""
-        if not self.is_open:
-            return not self._events
-        return not self._has_begun or self.client.is_ready
-
     def life(self, now: float) -> Life:
         """Return the life of the connection since its acknowledgement."""
         since = self.client.acknowledged_at
         return Life(0.0 if since is None else now - since, self.client.has_data)
 
-    def fileno(self) -> int:
-        """Return the descriptor of the socket; -1 without one."""
-        return self._connection.fileno()
-
-    def interest(self) -> tuple[int, int]:
-        """Return the descriptor to poll, and for which events."""
-        events = select.POLLIN if self.is_open else self._events
-        return self._connection.fileno(), events
-
     def due_in(self, now: float) -> float:
-        """Return the seconds until `step` has something to do by the clock."""
-        return self.client.due_in(now)
+        """Return the seconds until `step` has something to do without the socket."""
+        if self._has_begun:
+            return self.client.due_in(now)
+        return math.inf if self.interest[1] and not self.is_open else 0.0
 
     def step(self, ready: set[int], now: float) -> list[SessionEvent]:
         """Open the connection, subscribe, or receive; return the events in order.
@@ -205,14 +193,16 @@ class Channel:
             ConnectionLostError: The connection has ended.
         """
         if self._has_begun:
-            return self.client.step(self.fileno() in ready or self.is_ready, now)
+            return self.client.step(self.interest[0] in ready, now)
         if self.is_open:
             self._has_begun = True
             return self.client.begin(self.subscription.wanted)
         try:
-            _, self._events = next(self._opening)
+            sock, events = next(self._opening)
+            self.interest = (sock.fileno(), events)
         except StopIteration:
             self.is_open = True
+            self.interest = (self._connection.fileno(), select.POLLIN)
             self.client.opened()
             stated = self._connection.server_time
             return [] if stated is None else [VenueTime(*stated)]

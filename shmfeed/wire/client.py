@@ -135,18 +135,10 @@ class VenueClient:
         self._request(streams, batch)
         return batch
 
-    @property
-    def is_ready(self) -> bool:
-        """True if `step` has something to do without waiting."""
-        return (
-            self._end is not None
-            or self._cannot_send
-            or self._connection.has_pending()
-            or self._subscription.has_request
-        )
-
     def due_in(self, now: float) -> float:
-        """Return the seconds until `step` has a request to send."""
+        """Return the seconds until `step` has something to do without the socket."""
+        if self._end or self._cannot_send or self._connection.has_pending():
+            return 0.0
         return self._subscription.due_in(now)
 
     def step(self, is_readable: bool, now: float) -> list[SessionEvent]:
@@ -164,7 +156,7 @@ class VenueClient:
         try:
             if self._subscription.has_work:
                 self._send_due(batch, now)
-            if is_readable:
+            if is_readable or self._connection.has_pending():
                 self._read(batch)
             self._check_limits(now, batch)
             if self._cannot_send:

@@ -26,6 +26,7 @@ from shmfeed.wire.events import (
     Connected,
     ConnectionLost,
     NextAttempt,
+    Received,
     SessionEvent,
     SessionStatus,
     Streams,
@@ -39,6 +40,7 @@ from shmfeed.wire.silence import SilenceWatch
 
 # Seconds after which a link looks again if another link has reached the venue.
 PROBE_SECONDS = 0.1
+_OUTCOMES = (Subscribed, ChangeRefused)
 
 
 class Link:
@@ -120,8 +122,8 @@ class Link:
         due = math.inf
         for channel in (self._draining, self._serving, self._incoming):
             if channel:
-                interests.append(channel.interest())
-                due = min(due, 0.0 if channel.is_ready else channel.due_in(now))
+                interests.append(channel.interest)
+                due = min(due, channel.due_in(now))
         if self._wants_dial():
             due = min(due, max(self._policy.next_at - now, self._dialer.due_in(now)))
         return max(0.0, due)
@@ -210,9 +212,9 @@ class Link:
     # Steps
 
     def _wants_dial(self) -> bool:
-        if self._incoming is not None or self.has_given_up:
+        if self._serving is not None and not self._serving.client.leaving:
             return False
-        return self._serving is None or bool(self._serving.client.leaving)
+        return self._incoming is None and not self.has_given_up
 
     def _step_serving(self, channel: Channel, ready: set[int], now: float) -> None:
         if self.is_changing and self._incoming is None:
@@ -223,7 +225,7 @@ class Link:
             self._lose(channel, failure, now)
             return
         for event in batch:
-            if isinstance(event, Subscribed | ChangeRefused):
+            if type(event) is not Received and isinstance(event, _OUTCOMES):
                 self._settle(channel, event)
         self._deliver(batch)
         if channel.client.leaving:
@@ -316,7 +318,7 @@ class Link:
         if channel.is_acknowledged:
             self._take_over(channel)
         for event in batch:
-            if isinstance(event, Subscribed | ChangeRefused):
+            if isinstance(event, _OUTCOMES):
                 self._settle(channel, event)
             elif isinstance(event, StreamsRefused):
                 self._left_out |= frozenset(event.streams)

@@ -71,6 +71,8 @@ class Subscription:
     @property
     def has_request(self) -> bool:
         """True if a waiting change can begin."""
+        if self.wanted is self.acknowledged and not self.is_changing:
+            return False  # the usual case, asked for each message
         return (
             self.is_live
             and self._requested is None
@@ -143,10 +145,10 @@ class Subscription:
         return request.frame
 
     def due_in(self, now: float) -> float:
-        """Return the seconds until `next_frame` has one to send, at least 0."""
-        if not self._queue:
-            return math.inf
-        return max(0.0, self._sent_at + self._interval - now)
+        """Return the seconds until a frame may be sent or a change begun, at least 0."""
+        if self._queue:
+            return max(0.0, self._sent_at + self._interval - now)
+        return 0.0 if self.has_request else math.inf
 
     def acknowledge(self, request_id: str | None) -> Subscribed | None:
         """Take the acknowledgement of a request; None acknowledges the oldest one.
