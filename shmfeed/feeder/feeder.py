@@ -248,14 +248,16 @@ class Feeder:
             with closing(self._session.batches()) as batches:  # type: ignore[type-var] # a generator
                 turned = boot_seconds()
                 for batch in batches:
-                    if boot_seconds() - turned > STALL_SECONDS:
+                    now = boot_seconds()
+                    if now - turned > STALL_SECONDS:
                         self._intake.stalled()
                     self._take(batch)
                     self._intake.tick()
                     if self._intake.last_error != self._data_error:
                         self._data_error = self._intake.last_error
                         self._publish_error(self._data_error)
-                    self._attend_mute(boot_seconds())
+                    if self._mute.is_due(now):
+                        self._attend_mute(now)
                     self._writer.tick()
                     for pending in self._requests.drain():
                         self._answer(pending)
@@ -327,8 +329,6 @@ class Feeder:
         self._queue.settle(outcome)
 
     def _attend_mute(self, now: float) -> None:
-        if not self._mute.is_due(now):
-            return
         ask, move = self._mute.check(self._intake.silences(), now)
         self._session.ask_again(ask)
         self._session.move(move)

@@ -2,7 +2,7 @@
 
 import os
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
@@ -61,15 +61,14 @@ class RequestQueue:
             with suppress(BlockingIOError):  # a full pipe wakes the loop as well
                 os.write(self._write_fd, b"w")
 
-    def drain(self) -> Iterator[PendingRequest]:
-        """Yield the requests that are there now.
+    def drain(self) -> Iterable[PendingRequest]:
+        """Return an iterator over the requests that are there now.
 
         Requests that come meanwhile wait for the next call, so that a busy sender
         cannot starve the main loop.
         """
-        with suppress(queue.Empty):
-            for _ in range(self._queue.qsize()):
-                yield self._queue.get_nowait()
+        count = self._queue.qsize()
+        return self._first(count) if count else ()
 
     def end(self) -> None:
         """Fail the requests that are there, and all that still come."""
@@ -81,6 +80,11 @@ class RequestQueue:
         fds, self._write_fd = (self.wake_fd, self._write_fd), -1
         for fd in fds:
             os.close(fd)
+
+    def _first(self, count: int) -> Iterator[PendingRequest]:
+        with suppress(queue.Empty):
+            for _ in range(count):
+                yield self._queue.get_nowait()
 
     def _fail_all(self) -> None:
         for pending in self.drain():

@@ -19,6 +19,7 @@ from shmfeed.wire.client import ClientTag, VenueClient
 from shmfeed.wire.connect import policy_of
 from shmfeed.wire.connection import Connection
 from shmfeed.wire.events import SessionEvent, Streams, VenueTime
+from shmfeed.wire.poller import Ready
 from shmfeed.wire.refusals import RefusalSearch
 from shmfeed.wire.retry import Life
 from shmfeed.wire.silence import SilenceWatch
@@ -184,7 +185,7 @@ class Channel:
             return self.client.due_in(now)
         return math.inf if self.interest[1] and not self.is_open else 0.0
 
-    def step(self, ready: set[int], now: float) -> list[SessionEvent]:
+    def step(self, ready: Ready, now: float) -> list[SessionEvent]:
         """Open the connection, subscribe, or receive; return the events in order.
 
         `ready` are the descriptors that have something to read.

@@ -10,6 +10,7 @@ The client asks for a replacement before the age at which the venue would end th
 connection, and when the venue announces its end; it goes on receiving meanwhile.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, Protocol
@@ -36,6 +37,7 @@ from shmfeed.wire.refusals import RefusalSearch
 from shmfeed.wire.silence import SilenceWatch
 from shmfeed.wire.subscription import Subscription
 
+CHECK_SECONDS = 0.05  # between two looks at the time limits
 EARLY_BARS = 20_000  # before the acknowledgement: two for each stream there can be
 
 _REST_READS = 100  # reads after a failed send, to drain what the kernel received
@@ -120,6 +122,7 @@ class VenueClient:
         self.search = search
         self.tag = tag
         self._opened_at = clock()
+        self._check_at = -math.inf
         self._data_at = self._ping_at = 0.0  # once acknowledged
         self._early: list[Event] = []  # bars before the acknowledgement
         self._end: ConnectionLostError | None = None
@@ -158,7 +161,8 @@ class VenueClient:
                 self._send_due(batch, now)
             if is_readable or self._connection.has_pending():
                 self._read(batch)
-            self._check_limits(now, batch)
+            if now >= self._check_at:
+                self._check_limits(now, batch)
             if self._cannot_send:
                 self._read_rest(batch)
         except ConnectionLostError as failure:
@@ -251,6 +255,11 @@ class VenueClient:
             self._deliver(bars, batch)
         else:
             self._early += bars
+            if len(self._early) > EARLY_BARS:
+                raise ConnectionLostError(
+                    f"the venue sent more than {EARLY_BARS} bars before it acknowledged"
+                    " the subscription"
+                )
 
     def _take(self, event: Event, batch: list[SessionEvent]) -> None:
         match event:
@@ -341,17 +350,13 @@ class VenueClient:
     def _check_limits(self, now: float, batch: list[SessionEvent]) -> None:
         if self._end is not None:
             return
+        self._check_at = now + CHECK_SECONDS
         self._check_partial_message(now)
         if self._subscription.is_overdue(now):
             self._unanswered(batch)
         elif self.acknowledged_at is not None:
             self._check_data(now)
             self._check_frames(now)
-        elif len(self._early) > EARLY_BARS:
-            raise ConnectionLostError(
-                f"the venue sent more than {EARLY_BARS} bars before it acknowledged the"
-                " subscription"
-            )
 
     def _unanswered(self, batch: list[SessionEvent]) -> None:
         seconds, where = self._limits.ack_timeout, self._connection.label

@@ -34,6 +34,7 @@ from shmfeed.wire.events import (
     Subscribed,
 )
 from shmfeed.wire.overlap import Overlap
+from shmfeed.wire.poller import Ready
 from shmfeed.wire.refusals import PAUSE, RefusalMemory, RefusalSearch
 from shmfeed.wire.retry import ReconnectPolicy
 from shmfeed.wire.silence import SilenceWatch
@@ -195,7 +196,7 @@ class Link:
         self._dialer.forget(self)
         self._serving = self._incoming = self._draining = None
 
-    def step(self, ready: set[int], now: float) -> list[SessionEvent]:
+    def step(self, ready: Ready, now: float) -> list[SessionEvent]:
         """Do what is due, with the sockets that are ready, and return the events."""
         if self._draining is not None:
             self._step_draining(self._draining, ready, now)
@@ -216,7 +217,7 @@ class Link:
             return False
         return self._incoming is None and not self.has_given_up
 
-    def _step_serving(self, channel: Channel, ready: set[int], now: float) -> None:
+    def _step_serving(self, channel: Channel, ready: Ready, now: float) -> None:
         if self.is_changing and self._incoming is None:
             self._pass_change(channel)
         try:
@@ -252,7 +253,7 @@ class Link:
             return self.streams
         return tuple(key for key in self.streams if key not in self._left_out)
 
-    def _step_draining(self, old: Channel, ready: set[int], now: float) -> None:
+    def _step_draining(self, old: Channel, ready: Ready, now: float) -> None:
         try:
             self._events += self._overlap.without_stale(old.step(ready, now))
         except ConnectionLostError as failure:
@@ -303,7 +304,7 @@ class Link:
         self._has_told_budget = wait > 1
         return not wait
 
-    def _step_incoming(self, channel: Channel, ready: set[int], now: float) -> None:
+    def _step_incoming(self, channel: Channel, ready: Ready, now: float) -> None:
         if self.is_changing and self._serving is None:
             self._pass_change(channel)
         was_open = channel.is_open

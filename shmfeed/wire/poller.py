@@ -2,8 +2,10 @@
 
 import os
 import select
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+
+Ready = Mapping[int, int]  # descriptors that are ready, and for which events
 
 
 class Poller:
@@ -17,7 +19,7 @@ class Poller:
         self._interests: list[tuple[int, int]] | None = None
         self._poll = select.poll()
 
-    def wait(self, interests: Sequence[tuple[int, int]], seconds: float) -> set[int]:
+    def wait(self, interests: Sequence[tuple[int, int]], seconds: float) -> Ready:
         """Return the descriptors that are ready within `seconds`; drain the pipe.
 
         Args:
@@ -26,7 +28,7 @@ class Poller:
         """
         if self._interests != interests:
             self._rebuild(interests)
-        ready = {fd for fd, _ in self._poll.poll(max(0.0, seconds) * 1000)}
+        ready = dict(self._poll.poll(max(0.0, seconds) * 1000))
         if self._wake_fd is not None and self._wake_fd in ready:
             with suppress(BlockingIOError):
                 os.read(self._wake_fd, 4096)

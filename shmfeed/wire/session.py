@@ -38,7 +38,7 @@ from shmfeed.wire.events import (
 )
 from shmfeed.wire.group import Group, rank
 from shmfeed.wire.link import Link
-from shmfeed.wire.poller import Poller
+from shmfeed.wire.poller import Poller, Ready
 from shmfeed.wire.spread import spread
 
 # A clock that counts suspended time, so that a connection which did not survive a
@@ -113,7 +113,7 @@ class Session:
         self._clock = clock
         self._tick = tick
         self._poller = Poller(wake_fd)
-        self._ready: set[int] = set()
+        self._ready: Ready = {}
         self._covered: frozenset[StreamKey] = frozenset()
         self._last_error = ""
         self._shown: dict[Link, SessionStatus] = {}  # the links' statuses taken so far

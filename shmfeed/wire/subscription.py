@@ -145,7 +145,7 @@ class Subscription:
         return request.frame
 
     def due_in(self, now: float) -> float:
-        """Return the seconds until a frame may be sent or a change begun, at least 0."""
+        """Return the seconds until a frame is due or a change can begin, at least 0."""
         if self._queue:
             return max(0.0, self._sent_at + self._interval - now)
         return 0.0 if self.has_request else math.inf
