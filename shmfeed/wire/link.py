@@ -36,8 +36,9 @@ from shmfeed.wire.events import (
 from shmfeed.wire.overlap import Overlap
 from shmfeed.wire.poller import Ready
 from shmfeed.wire.refusals import PAUSE, RefusalMemory, RefusalSearch
-from shmfeed.wire.retry import ReconnectPolicy
+from shmfeed.wire.retry import NO_DEMAND, ReconnectPolicy
 from shmfeed.wire.silence import SilenceWatch
+from shmfeed.wire.standing import Standing
 
 # Seconds after which a link looks again if another link has reached the venue.
 PROBE_SECONDS = 0.1
@@ -84,8 +85,7 @@ class Link:
         self._is_planned = False  # the policy knows that `serving` is to be replaced
         self._left_out: frozenset[StreamKey] = frozenset()
         self._refusals = RefusalMemory()
-        self._was_connected = False
-        self._reconnects = 0
+        self._standing = Standing(dialer, self._policy, self._endpoints)
         self._has_told_budget = False  # the wait for the budget has been announced
         self._events: list[SessionEvent] = []
 
@@ -104,11 +104,6 @@ class Link:
     def is_live(self) -> bool:
         """True while a connection serves."""
         return self._serving is not None
-
-    @property
-    def has_given_up(self) -> bool:
-        """True if no attempt follows."""
-        return self._policy.is_exhausted and self._dialer.settings.give_up
 
     @property
     def channels(self) -> list[Channel]:
@@ -215,7 +210,7 @@ class Link:
     def _wants_dial(self) -> bool:
         if self._serving is not None and not self._serving.client.leaving:
             return False
-        return self._incoming is None and not self.has_given_up
+        return self._incoming is None and not self._standing.has_given_up
 
     def _step_serving(self, channel: Channel, ready: Ready, now: float) -> None:
         if self.is_changing and self._incoming is None:
@@ -339,9 +334,9 @@ class Link:
         self._endpoints.begin(channel.url)
         self._is_planned = self.is_parked = False
         self._left_out = frozenset()
-        is_reconnect, self._was_connected = self._was_connected, True
+        self._dialer.forget(self)  # an endpoint that it could not reach
+        is_reconnect = self._standing.acknowledged()
         self._policy.acknowledged()
-        self._reconnects += is_reconnect
         self._show()
         facts = (channel.number, old is not None, channel.label)
         self._events.append(Connected(is_reconnect, *facts))
@@ -363,9 +358,9 @@ class Link:
         life = channel.life(now)
         if isinstance(failure, SilentError):
             self._silence.ended(had_data=life.had_data)
-        if not self._is_planned:
-            self._keep_wait(channel, failure, now)
-            demand = self._endpoints.demand_after_loss(failure, now)
+        self._keep_wait(channel, failure, now)
+        demand = self._endpoints.demand_after_loss(failure, now)
+        if not self._is_planned or demand != NO_DEMAND:
             self._policy.lost(now, life, demand)
         self._is_planned = self._serving is not None
         if self._incoming is None:
@@ -448,54 +443,14 @@ class Link:
         self._events.append(lost)
 
     def _announce(self, seconds: float, reason: str) -> None:
-        if seconds > 0 and not self.has_given_up:
+        if seconds > 0 and not self._standing.has_given_up:
             reason = self._dialer.settings.redact(reason)
             self._events.append(NextAttempt(seconds, reason, self.status.endpoint))
 
     def _show(self, *, last_error: str | None = None, error_kind: str = "") -> None:
-        """Derive the status from the connections, and from an error if there is one."""
-        old, channel = self.status, self._serving or self._incoming
-        if last_error is None:
-            last_error, error_kind = old.last_error, error_kind or old.error_kind
-        else:  # a server may repeat our secrets
-            last_error = self._dialer.settings.redact(last_error)
-        self.status = old._replace(
-            state=self._state(),
-            phase=self._phase(),
-            endpoint=channel.label if channel else old.endpoint,
-            attempts=self._policy.failures,
-            reconnects=self._reconnects,
-            last_error=last_error,
-            error_kind="" if self._serving is not None else error_kind,
-            next_attempt_at=self._next_attempt_at(),
+        self.status = self._standing.derive(
+            self.status, self._serving, self._incoming, last_error, error_kind
         )
-
-    def _state(self) -> str:
-        if self._serving is not None:
-            return "connected"
-        if self._policy.is_exhausted:
-            return "error"
-        return "reconnecting" if self._was_connected else "connecting"
-
-    def _phase(self) -> str:
-        if self._serving is not None:
-            return "streaming"
-        if self._incoming is not None and self._incoming.is_open:
-            return "subscribing"
-        return (
-            "connecting" if self._incoming or self._endpoints.is_midway else "waiting"
-        )
-
-    def _next_attempt_at(self) -> float:
-        if self._serving is not None or self._incoming is not None:
-            return 0.0
-        if (
-            self._endpoints.is_midway
-            or self.has_given_up
-            or self._policy.next_at <= self._dialer.clock()
-        ):
-            return 0.0
-        return self._policy.next_at
 
     def _take_events(self) -> list[SessionEvent]:
         events, self._events = self._events, []

@@ -271,6 +271,22 @@ def test_one_link_probes_a_venue_that_is_away_for_all(play):
         played.close()
 
 
+@pytest.mark.parametrize("dies", [0, 1])
+def test_a_link_that_is_served_elsewhere_probes_nothing(play, dies):
+    away, server, port = HouseServer(), HouseServer(), loopback.refused_port()
+    with venue(server) as url:
+        urls = [f"ws://127.0.0.1:{port}/market_data", url]
+        played = play(urls, streams=SIX, max_streams_per_connection=3)
+        assert played.until(lambda: played.status.state == "connected")
+        server.answers = False
+        with venue(away, port=port):
+            server.connections[dies].close()
+            assert played.until(lambda: losses(played)[-1].was_connected)
+            assert played.until(lambda: played.status.state == "connected")
+            assert (len(server.connections), len(away.connections)) == (2, 1)
+            played.close()
+
+
 def test_a_change_moves_no_stream_and_adds_a_connection(play):
     server = HouseServer()
     with venue(server) as url:
@@ -528,6 +544,20 @@ def test_a_venues_wait_is_told_to_the_budget(play):
         assert played.until(lambda: budget.blocked)
         assert budget.blocked == [77.0]
         assert len(visits) == 1
+        played.close()
+
+
+def test_a_wait_is_kept_after_an_announced_end_too(play):
+    server, budget = HouseServer(), Budget(1)
+    with venue(server) as url:
+        played = play(url, codec=Parting("", ""), budget=budget)
+        played.until_seen(Subscribed)
+        server.connections[0].send("LEAVING")
+        assert played.until(lambda: budget.dials < 0)
+        server.connections[0].close(1013, "retry in 77 seconds")
+        assert played.until(lambda: losses(played))
+        assert budget.blocked == [77.0]
+        assert 70 < [e for e in played.events if isinstance(e, NextAttempt)][-1][0] < 90
         played.close()
 
 
