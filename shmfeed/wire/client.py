@@ -25,6 +25,7 @@ from shmfeed.codecs.interface import (
     Refused,
 )
 from shmfeed.errors import BadArgumentError
+from shmfeed.wire.asked_wait import wait_of_words
 from shmfeed.wire.connection import ClosedError, Connection, ConnectionLostError
 from shmfeed.wire.events import (
     ChangeOutcome,
@@ -125,6 +126,7 @@ class VenueClient:
         self._check_at = -math.inf
         self._data_at = self._ping_at = 0.0  # once acknowledged
         self._early: list[Event] = []  # bars before the acknowledgement
+        self._wait_until = -math.inf  # as a message of the venue asks
         self._end: ConnectionLostError | None = None
         self._cannot_send = False  # what was received is still read
 
@@ -210,11 +212,17 @@ class VenueClient:
             self._cannot_send = True
 
     def _explained(self, failure: ConnectionLostError) -> ConnectionLostError:
-        """Return the end of a connection; a hang-up behind a refusal is a refusal."""
+        """Return the end of a connection with what the venue said before it.
+
+        A hang-up behind a refusal is a refusal, and a wait that a message has asked for
+        is kept.
+        """
         words = "" if self.search is None else self.search.refusal
-        if not words or isinstance(failure, RefusedError):
-            return failure
-        return self._refusal(words, failure)
+        if words and not isinstance(failure, RefusedError):
+            failure = self._refusal(words, failure)
+        left = self._wait_until - self._clock()
+        failure.retry_after = max(failure.retry_after, left)
+        return failure
 
     def _refusal(
         self, message: str, failure: ConnectionLostError | None = None
@@ -278,6 +286,8 @@ class VenueClient:
 
     def _take_refusal(self, event: Refused, batch: list[SessionEvent]) -> None:
         event.message = self._limits.redact(event.message)
+        if wait := wait_of_words(event.message):
+            self._wait_until = max(self._wait_until, self._clock() + wait)
         if self._subscription.concerns(event.request_id):
             self._refused(event.message, batch, event.symbol)
         else:
@@ -325,12 +335,15 @@ class VenueClient:
         refusal = self._subscription.refuse(message)
         self._settle(refusal.outcome, batch)
         if refusal.then == "fail":
-            self._end = self._refusal(message)
+            self._end = self._explained(self._refusal(message))
         elif refusal.then == "leave":
             self._leave(f"{self._connection.label} refused a change")
 
     def _may_search(self) -> bool:
-        return self.acknowledged_at is None and not self._subscription.is_changing
+        # A venue that asks for a wait refuses no symbol.
+        is_early = self._clock() < self._wait_until
+        is_new = self.acknowledged_at is None and not self._subscription.is_changing
+        return is_new and not is_early
 
     def _leave(self, reason: str) -> None:
         if self.acknowledged_at is None:

@@ -32,6 +32,7 @@ from shmfeed.wire.events import (
     ChangeRefused,
     Connected,
     ConnectionLost,
+    NextAttempt,
     StatusChanged,
     Subscribed,
 )
@@ -235,6 +236,34 @@ def test_more_streams_than_a_connection_may_carry_are_a_failure_with_words(play)
         assert requests[:4] == [both, ["BTCUSDT"], ["ETHUSDT"], both]
         played.until(lambda: len(requests) >= 6)
         assert requests[4:6] == [both, both]  # no second search
+        played.close()
+
+
+@pytest.mark.parametrize("ending", ["stays", "hangs up"])
+@pytest.mark.parametrize("acknowledges", [True, False])
+def test_a_wait_that_a_message_asks_for_is_kept(play, acknowledges, ending):
+    requests = []
+
+    def handler(ws):
+        requests.append(ws.recv())
+        if acknowledges:
+            ws.send('{"type":"CONNECTED"}')
+            ws.send(bar(0))
+        ws.send('{"type":"ERROR","message":"too many requests, retry in 40 seconds"}')
+        if ending == "hangs up" or acknowledges:
+            ws.close()
+        stay(ws)
+
+    with venue(handler) as url:
+        streams = (*STREAMS, *OTHER)
+        played = play(url, max_reconnect_attempts=1, streams=streams)
+        [waiting] = played.until(
+            lambda: [one for one in played.events if isinstance(one, NextAttempt)]
+        )
+        assert 39 < waiting.seconds <= 40
+        assert played.status.attempts == 0  # it is no failure
+        assert played.status.state != "error"
+        assert len(requests) == 1  # and no symbol's fault
         played.close()
 
 
