@@ -146,6 +146,14 @@ class VenueClock:
         return bool(self._leap)
 
     @property
+    def must_hear_all(self) -> bool:
+        """True while a leap ahead is in doubt: an event that agrees must not be missed.
+
+        Otherwise a sample of the event times will do.
+        """
+        return bool(self._leap) and self._leap[0] > self._offset
+
+    @property
     def offset(self) -> int | None:
         """The venue's clock minus this host's as it was at the start, in ms.
 
@@ -171,8 +179,11 @@ class VenueClock:
         """Return the venue's time in ms UTC."""
         return self._base + int(now * 1000) + self._offset
 
-    def observe(self, event_time_ms: int, now: float) -> None:
-        """Correct the estimate by an event's time; a leap needs several."""
+    def observe(self, event_time_ms: int, now: float) -> bool:
+        """Correct the estimate by an event's time; a leap needs several.
+
+        Return `must_hear_all`.
+        """
         difference = event_time_ms - self._base - int(now * 1000)
         if self._weak and -TOLERANCE_MS <= difference <= TOLERANCE_MS:
             self._weak = False  # this host's clock was right
@@ -180,7 +191,7 @@ class VenueClock:
         newest = self._offset if self.source == "date" else max(self._offset, 0)
         if not self._offset - TOLERANCE_MS <= difference <= newest + TOLERANCE_MS:
             self._ask("events", difference, now)
-            return
+            return self.must_hear_all
         self._leap.clear()
         self._agreed_at = now
         if self.source != "events":
@@ -196,6 +207,7 @@ class VenueClock:
         elif difference > self._best:
             self._best = difference
             self._offset = max(difference, self._before)
+        return False
 
     def set_time(self, time_ms: int, now: float) -> None:
         """Take the time that a handshake's `Date` stated at the moment `now`.

@@ -188,7 +188,7 @@ class Intake:
         clock = self._clock
         venue_now = clock.read(now)
         is_sample = now >= self._next_sample
-        samples = is_sample or clock.is_doubtful  # a leap hears all that disagree
+        samples = is_sample or clock.must_hear_all
         watches = not clock.is_known and clock.watches_bars(is_sample)
         heartbeats, has_lines = 0, self._lines > 1
         spellings = self._spelled.known
@@ -203,10 +203,9 @@ class Intake:
                 continue
             stamp = event.event_time
             is_heard = stamp > venue_now or (samples and stamp)
-            if is_heard and event.open_time <= stream.ledger.latest_open(stamp):
-                clock.observe(stamp, now)
+            if is_heard and event.open_time <= stamp + TOLERANCE_MS:
+                samples = clock.observe(stamp, now) or is_sample
                 venue_now = clock.read(now)
-                samples = is_sample or clock.is_doubtful
             if has_lines:
                 stream.carriers[line] = connection
             if watches:
