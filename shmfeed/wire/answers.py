@@ -11,7 +11,7 @@ from typing import NamedTuple
 from shmfeed.text import one_line
 from shmfeed.wire.asked_wait import parse_http_date, wait_of_answer
 from shmfeed.wire.errors import ConnectionLostError, HandshakeError
-from shmfeed.wire.tcp import ConnectDeadline, Steps, Stream, receive_some
+from shmfeed.wire.tcp import ConnectDeadline, Steps, WireSocket, receive_some
 
 MAX_HEADER_BYTES = 16 << 10
 MAX_BODY_BYTES = 2 << 10  # of a refusal: its words stand at the beginning
@@ -84,7 +84,9 @@ def parse_answer(head: bytes) -> Answer:
     return Answer(int(match[1]), one_line(match[2] or "", 80), fields)
 
 
-def read_answer(sock: Stream, deadline: ConnectDeadline) -> Steps[tuple[Answer, bytes]]:
+def read_answer(
+    sock: WireSocket, deadline: ConnectDeadline
+) -> Steps[tuple[Answer, bytes]]:
     """Return the final answer, and the bytes that came behind its header.
 
     Raises:
@@ -105,7 +107,7 @@ def read_answer(sock: Stream, deadline: ConnectDeadline) -> Steps[tuple[Answer, 
 
 
 def read_body(
-    sock: Stream, answer: Answer, data: bytes, deadline: ConnectDeadline
+    sock: WireSocket, answer: Answer, data: bytes, deadline: ConnectDeadline
 ) -> Steps[bytes]:
     """Return the beginning of an answer's body; `data` is what came of it already.
 
@@ -165,7 +167,7 @@ def _unfolded(lines: list[str]) -> list[str]:
     return whole
 
 
-def _more(sock: Stream, most: int, deadline: ConnectDeadline) -> Steps[bytes]:
+def _more(sock: WireSocket, most: int, deadline: ConnectDeadline) -> Steps[bytes]:
     if most <= 0:
         raise ConnectionLostError(
             f"the answer to the handshake is longer than {MAX_HEADER_BYTES} bytes"

@@ -18,7 +18,7 @@ from shmfeed.wire.deflate import OFFER
 from shmfeed.wire.errors import ConnectionLostError, explained
 from shmfeed.wire.handshake import PLAIN_REQUEST, Request, Target, parse_target
 from shmfeed.wire.proxies import parse_proxy, tunnel
-from shmfeed.wire.tcp import ConnectDeadline, Steps, Stream, connect_tcp
+from shmfeed.wire.tcp import ConnectDeadline, Steps, WireSocket, connect_tcp
 from shmfeed.wire.tls import secure, tls_context
 
 
@@ -84,7 +84,7 @@ def check_target(url: str, policy: ConnectPolicy) -> Target:
 
 def connect(
     target: Target, policy: ConnectPolicy, deadline: ConnectDeadline
-) -> Steps[Stream]:
+) -> Steps[WireSocket]:
     """Return a socket to `target`, through the policy's proxy and with TLS.
 
     After an error, or when it is closed, nothing stays open.
@@ -96,7 +96,7 @@ def connect(
     # verifies that after the lookup.
     local = not (target.is_secure or policy.allow_insecure)
     if policy.proxy is None:
-        sock: Stream = yield from connect_tcp(
+        sock: WireSocket = yield from connect_tcp(
             target.host, target.port, deadline, on_this_host=local
         )
     else:
@@ -114,9 +114,9 @@ def connect(
 
 def _reach_by_proxy(
     target: Target, policy: ConnectPolicy, deadline: ConnectDeadline, local: bool
-) -> Steps[Stream]:
+) -> Steps[WireSocket]:
     proxy = parse_proxy(policy.proxy or "", _password(policy))
-    sock: Stream = yield from connect_tcp(
+    sock: WireSocket = yield from connect_tcp(
         proxy.host, proxy.port, deadline, on_this_host=local
     )
     try:

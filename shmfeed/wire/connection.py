@@ -29,7 +29,7 @@ from shmfeed.wire.errors import (
 from shmfeed.wire.frames import FrameReader
 from shmfeed.wire.nested_tls import NestedTls
 from shmfeed.wire.opening import Opened, ServerTime, open_websocket
-from shmfeed.wire.tcp import PollRequest, Stream
+from shmfeed.wire.tcp import PollRequest, WireSocket
 
 __all__ = ["ClosedError", "Connection", "ConnectionLostError", "OversizedError"]
 
@@ -73,7 +73,7 @@ class Connection:
         self._max_frame_bytes = max_frame_bytes
         self._wake_fd = wake_fd
         self._clock = clock
-        self._sock: Stream | None = None
+        self._sock: WireSocket | None = None
         self._frames: FrameReader | None = None
         self._more = False  # messages are left in memory
         self._failure: ConnectionLostError | None = None

@@ -24,7 +24,7 @@ from shmfeed.wire.errors import (
     events_awaited,
     parse_close,
 )
-from shmfeed.wire.tcp import Stream
+from shmfeed.wire.tcp import WireSocket
 
 if not hasattr(websocket, "WebSocket"):
     raise ImportError(
@@ -60,7 +60,7 @@ class FrameReader(websocket.WebSocket):
 
     def __init__(
         self,
-        sock: Stream,
+        sock: WireSocket,
         max_bytes: int,
         inbox: bytes = b"",
         clock: Callable[[], float] = time.monotonic,
@@ -268,7 +268,7 @@ class _SizedMessage(websocket.continuous_frame):
             self._fragments = 0
 
 
-def _ready(sock: Stream, events: int, seconds: float) -> bool:
+def _ready(sock: WireSocket, events: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(sock, events)
     return bool(poll.poll(seconds * 1000))

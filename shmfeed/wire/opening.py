@@ -17,7 +17,7 @@ from shmfeed.wire.connect import ConnectPolicy, check_target, connect
 from shmfeed.wire.deflate import Inflater, negotiated
 from shmfeed.wire.errors import HandshakeError, RedirectedError, explained
 from shmfeed.wire.handshake import Request, Target
-from shmfeed.wire.tcp import ConnectDeadline, Steps, Stream, send_all
+from shmfeed.wire.tcp import ConnectDeadline, Steps, WireSocket, send_all
 
 _SCHEMES = {"http": "ws", "https": "wss"}  # as servers also write them in a Location
 
@@ -35,7 +35,7 @@ class Opened(NamedTuple):
     `inbox` are the bytes behind the answer.
     """
 
-    sock: Stream
+    sock: WireSocket
     inbox: bytes
     server_time: ServerTime | None
     inflater: Inflater | None
@@ -81,7 +81,7 @@ def _open(
 
 
 def _upgrade(
-    sock: Stream, target: Target, request: Request, deadline: ConnectDeadline
+    sock: WireSocket, target: Target, request: Request, deadline: ConnectDeadline
 ) -> Steps[Opened]:
     key = handshake.new_key()
     head = handshake.upgrade_request(target, key, request)

@@ -19,7 +19,7 @@ from shmfeed.wire.errors import (
     RefusedUpgradeError,
 )
 from shmfeed.wire.handshake import Target, bracketed
-from shmfeed.wire.tcp import ConnectDeadline, Steps, Stream, receive_some, send_all
+from shmfeed.wire.tcp import ConnectDeadline, Steps, WireSocket, receive_some, send_all
 
 _PORTS = {"http": 80, "https": 443, "socks5h": 1080}
 _UNAUTHORIZED = 407
@@ -63,7 +63,7 @@ def parse_proxy(url: str, password: str) -> Proxy:
 
 
 def tunnel(
-    sock: Stream, proxy: Proxy, target: Target, deadline: ConnectDeadline
+    sock: WireSocket, proxy: Proxy, target: Target, deadline: ConnectDeadline
 ) -> Steps[None]:
     """Turn a socket that is connected to `proxy` into one to `target`.
 
@@ -91,7 +91,7 @@ def _masked(error: ConnectionLostError, proxy: Proxy) -> ConnectionLostError:
 
 
 def _http(
-    sock: Stream, proxy: Proxy, target: Target, deadline: ConnectDeadline
+    sock: WireSocket, proxy: Proxy, target: Target, deadline: ConnectDeadline
 ) -> Steps[None]:
     yield from send_all(sock, tunnel_request(target, proxy), deadline)
     answer, rest = yield from read_answer(sock, deadline)
@@ -137,7 +137,7 @@ def _basic(proxy: Proxy) -> str:
 
 
 def _socks(
-    sock: Stream, proxy: Proxy, target: Target, deadline: ConnectDeadline
+    sock: WireSocket, proxy: Proxy, target: Target, deadline: ConnectDeadline
 ) -> Steps[None]:
     methods = [_NO_LOGIN] if proxy.user is None else [_NO_LOGIN, _LOGIN]
     hello = bytes([_VERSION, len(methods), *methods])
@@ -158,7 +158,7 @@ def _socks(
     yield from _read_reply(sock, deadline)
 
 
-def _log_in(sock: Stream, proxy: Proxy, deadline: ConnectDeadline) -> Steps[None]:
+def _log_in(sock: WireSocket, proxy: Proxy, deadline: ConnectDeadline) -> Steps[None]:
     user, password = (proxy.user or "").encode(), proxy.password.encode()
     if len(password) > _LONGEST_PASSWORD:
         raise HandshakeError(
@@ -184,7 +184,7 @@ def _socks_request(target: Target) -> bytes:
     return bytes([_VERSION, _CONNECT, 0]) + place + struct.pack("!H", target.port)
 
 
-def _read_reply(sock: Stream, deadline: ConnectDeadline) -> Steps[None]:
+def _read_reply(sock: WireSocket, deadline: ConnectDeadline) -> Steps[None]:
     version, code, _, kind = yield from _exactly(sock, 4, deadline)
     if version != _VERSION:
         raise HandshakeError("the proxy does not speak SOCKS version 5")
@@ -199,7 +199,7 @@ def _read_reply(sock: Stream, deadline: ConnectDeadline) -> Steps[None]:
     yield from _exactly(sock, size + 2, deadline)  # the proxy's own end of the tunnel
 
 
-def _exactly(sock: Stream, size: int, deadline: ConnectDeadline) -> Steps[bytes]:
+def _exactly(sock: WireSocket, size: int, deadline: ConnectDeadline) -> Steps[bytes]:
     data = b""
     while len(data) < size:
         piece = yield from receive_some(sock, size - len(data), deadline)

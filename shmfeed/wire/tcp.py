@@ -31,7 +31,7 @@ _SOCKET_OPTIONS = (
 )
 
 
-class Stream(Protocol):
+class WireSocket(Protocol):
     """A socket that never blocks, plain or TLS, as far as the wire uses it."""
 
     def recv(self, bufsize: int, /) -> bytes: ...
@@ -40,7 +40,7 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
-PollRequest = tuple[Stream, int]  # a socket, and the poll events to wait for
+PollRequest = tuple[WireSocket, int]  # a socket, and the poll events to wait for
 _Result = TypeVar("_Result")
 Steps = Generator[PollRequest, None, _Result]
 _Address = tuple[int, Any]  # a family, and what socket.connect takes in it
@@ -99,7 +99,7 @@ def connect_tcp(
     return (yield from _connect_to(last, deadline))
 
 
-def send_all(sock: Stream, data: bytes, deadline: ConnectDeadline) -> Steps[None]:
+def send_all(sock: WireSocket, data: bytes, deadline: ConnectDeadline) -> Steps[None]:
     """Send all of `data`."""
     while data:
         try:
@@ -109,7 +109,9 @@ def send_all(sock: Stream, data: bytes, deadline: ConnectDeadline) -> Steps[None
             yield sock, events_awaited(blocked, select.POLLOUT)
 
 
-def receive_some(sock: Stream, most: int, deadline: ConnectDeadline) -> Steps[bytes]:
+def receive_some(
+    sock: WireSocket, most: int, deadline: ConnectDeadline
+) -> Steps[bytes]:
     """Return what has come, at most `most` bytes; nothing at the end of the stream."""
     while True:
         deadline.check("the handshake")

@@ -14,9 +14,9 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.settings.certificates import load_authorities, load_client
 from shmfeed.wire.errors import WOULD_BLOCK, ConnectionLostError, events_awaited
 from shmfeed.wire.nested_tls import NestedTls
-from shmfeed.wire.tcp import ConnectDeadline, Steps, Stream
+from shmfeed.wire.tcp import ConnectDeadline, Steps, WireSocket
 
-_Identity = tuple[int, int, int, int]  # of a file: device, inode, time, size
+_FileStamp = tuple[int, int, int, int]  # of a file: device, inode, time, size
 
 
 def tls_context(
@@ -29,14 +29,14 @@ def tls_context(
     """
     paths = [*([ca_file] if ca_file else []), *client_cert]
     try:
-        return _context(ca_file, client_cert, tuple(map(_identity, paths)))
+        return _context(ca_file, client_cert, tuple(map(_stamp, paths)))
     except BadArgumentError as error:
         raise ConnectionLostError(str(error)) from None
 
 
 def secure(
-    sock: Stream, host: str, context: ssl.SSLContext, deadline: ConnectDeadline
-) -> Steps[Stream]:
+    sock: WireSocket, host: str, context: ssl.SSLContext, deadline: ConnectDeadline
+) -> Steps[WireSocket]:
     """Agree on TLS with `host` on a connected socket, and return the one to use."""
     if isinstance(sock, ssl.SSLSocket):
         tls: NestedTls | ssl.SSLSocket = NestedTls(sock, host, context)
@@ -68,7 +68,7 @@ def forget_contexts() -> None:
 
 @lru_cache(maxsize=16)
 def _context(
-    ca_file: str | None, client_cert: tuple[str, ...], _files: tuple[_Identity, ...]
+    ca_file: str | None, client_cert: tuple[str, ...], _files: tuple[_FileStamp, ...]
 ) -> ssl.SSLContext:
     if ca_file:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -87,7 +87,7 @@ def _context(
     return context
 
 
-def _identity(path: str) -> _Identity:
+def _stamp(path: str) -> _FileStamp:
     try:
         found = os.stat(path)  # noqa: PTH116  its error names the path as it is
     except OSError:

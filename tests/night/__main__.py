@@ -23,7 +23,7 @@ from night import verdict as judges
 from night.plan import Trouble, kinds, troubles
 from night.player import Player
 from night.report import report
-from night.verdict import Rows, Verdict
+from night.verdict import StreamRows, Verdict
 from support import census
 
 import shmfeed
@@ -126,10 +126,10 @@ def judge(player: Player, manager_lines: Sequence[tuple[float, str, str]]) -> Ve
     return found
 
 
-def rows_of(feed: shmfeed.Feed, symbol: str, timeframe: Any) -> Rows:
+def rows_of(feed: shmfeed.Feed, symbol: str, timeframe: Any) -> StreamRows:
     """Return a private copy of a stream's rows."""
     rows = feed.ring(symbol, timeframe).snapshot(1000)
-    return Rows(
+    return StreamRows(
         (symbol, timeframe),
         np.array(rows.open_time),
         np.array(rows.values),

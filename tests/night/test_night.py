@@ -11,7 +11,7 @@ from night.plan import BINANCE_ALONE, KINDS, LONGEST, Trouble, kinds, troubles
 from night.player import Played, Sample
 from night.report import report
 from night.venue_process import most_in
-from night.verdict import Rows, Verdict, Window
+from night.verdict import StreamRows, Verdict, Window
 
 from shmfeed.bar import UNCONFIRMED
 from shmfeed.simulator import expected
@@ -71,7 +71,7 @@ def rows(*, without=(), wrong=(), doubtful=()):
         values[3, numbers.index(n)] += 0.01
     for n in doubtful:
         flags[numbers.index(n)] = UNCONFIRMED
-    return Rows(KEY, open_times, values, flags)
+    return StreamRows(KEY, open_times, values, flags)
 
 
 def judged(made, *spans):

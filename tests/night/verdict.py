@@ -30,7 +30,7 @@ class Window(NamedTuple):
     end: float
 
 
-class Rows(NamedTuple):
+class StreamRows(NamedTuple):
     """The closed rows of one stream."""
 
     key: StreamKey
@@ -152,7 +152,11 @@ def _within(times: Iterable[float], span: Window) -> bool:
 
 
 def judge_rows(
-    verdict: Verdict, seed: int, rows: Rows, spans: Sequence[Window], offset: float
+    verdict: Verdict,
+    seed: int,
+    rows: StreamRows,
+    spans: Sequence[Window],
+    offset: float,
 ) -> None:
     """Judge that no closed row is wrong, and that rows are missing in troubles alone.
 
