@@ -34,6 +34,11 @@ _FIELD = re.compile(  # of JSON, in seconds
     r"retry[_-]?after[\"' ]{0,3}[:=][\"' ]{0,3}([0-9]{1,6}(?:\.[0-9]{1,6})?)(?![0-9.])",
     re.IGNORECASE,
 )
+# An error without such words may be about a symbol, and asks for no wait of all.
+_OF_THE_CLIENT = re.compile(
+    r"bann?ed|blocked|too many|rate.?limit|throttl|slow down|overload|maintenance",
+    re.IGNORECASE,
+)
 _UNITS = {"ms": 0.001, "millisec": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400}
 
 
@@ -67,6 +72,11 @@ def wait_of_words(words: str, now: int | None = None) -> float:
     if field := _FIELD.search(words):
         return _bounded(float(field[1]))
     return 0.0
+
+
+def wait_of_error(words: str) -> float:
+    """Return the seconds for which an error, sent as a message, keeps a client away."""
+    return wait_of_words(words) if _OF_THE_CLIENT.search(words) else 0.0
 
 
 def parse_http_date(text: str) -> int | None:

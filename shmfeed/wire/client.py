@@ -25,7 +25,7 @@ from shmfeed.codecs.interface import (
     Refused,
 )
 from shmfeed.errors import BadArgumentError
-from shmfeed.wire.asked_wait import wait_of_words
+from shmfeed.wire.asked_wait import wait_of_error
 from shmfeed.wire.connection import ClosedError, Connection, ConnectionLostError
 from shmfeed.wire.events import (
     ChangeOutcome,
@@ -286,7 +286,7 @@ class VenueClient:
 
     def _take_refusal(self, event: Refused, batch: list[SessionEvent]) -> None:
         event.message = self._limits.redact(event.message)
-        if wait := wait_of_words(event.message):
+        if wait := wait_of_error(event.message):
             self._wait_until = max(self._wait_until, self._clock() + wait)
         if self._subscription.concerns(event.request_id):
             self._refused(event.message, batch, event.symbol)

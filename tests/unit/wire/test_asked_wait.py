@@ -9,6 +9,7 @@ from shmfeed.wire.asked_wait import (
     MAX_WAIT,
     parse_http_date,
     wait_of_answer,
+    wait_of_error,
     wait_of_words,
 )
 from shmfeed.wire.errors import parse_close
@@ -102,3 +103,17 @@ def test_close_codes_have_words_and_may_ask_for_a_wait(payload, text, wait):
     error = parse_close(payload)
     assert str(error) == f"the server closed the connection: {text}"
     assert error.retry_after == wait
+
+
+@pytest.mark.parametrize(
+    ("words", "wait"),
+    [
+        ("Too many requests, retry in 7 seconds", 7),
+        ("Way too many requests; IP banned for 2 minutes.", 120),
+        ("under maintenance, try again in 5 minutes", 300),
+        ("XYZ is not listed yet, try again in 3 days", 0),  # a symbol's alone
+        ("too many requests", 0),
+    ],
+)
+def test_an_error_keeps_the_client_away_only_if_it_is_about_the_client(words, wait):
+    assert wait_of_error(words) == wait
