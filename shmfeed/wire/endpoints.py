@@ -3,21 +3,29 @@
 An endpoint at which the venue has asked for a wait is passed over until then. No I/O.
 """
 
+import math
 from collections.abc import Callable, Iterable
 
 from shmfeed.wire.client import RefusedError
 from shmfeed.wire.errors import ClosedError, ConnectionLostError
 from shmfeed.wire.retry import Demand
 
+# Seconds after which a line that serves from another endpoint tries its own again.
+RETURN_SECONDS = 60.0
 _POLICY_VIOLATION = 1008
 
 Failure = tuple[str, ConnectionLostError]  # an endpoint without its query, and why
 
 
 class EndpointCycle:
-    """The endpoints, the present attempt's place among them, and its failures."""
+    """The endpoints, the present attempt's place among them, and its failures.
+
+    Attributes:
+        return_at: The time at which to try the first endpoint of the list again.
+    """
 
     def __init__(self, urls: Iterable[str]) -> None:
+        self.return_at = math.inf
         self._urls = list(urls)
         self._blocked_until = dict.fromkeys(self._urls, 0.0)
         self._first = 0  # the endpoint that an attempt begins with
@@ -60,6 +68,18 @@ class EndpointCycle:
         failures, self._failures = self._failures, []
         self._turn = 0
         return failures
+
+    def serve(self, url: str, now: float, *, may_return: bool) -> None:
+        """Record the endpoint that serves now, and when to return from it."""
+        self.begin(url)
+        is_away = may_return and url != self.home
+        self.return_at = now + RETURN_SECONDS if is_away else math.inf
+
+    def begin_return(self, now: float, may_dial: Callable[[str], bool]) -> bool:
+        """Begin an attempt with the first endpoint. Return False if it must wait."""
+        self.return_at = now + RETURN_SECONDS
+        self.begin(self.home)
+        return self.next(now, may_dial) == self.home
 
     def fail(self, label: str, failure: ConnectionLostError) -> bool:
         """Record a failed endpoint. Return True if it was the attempt's last one."""

@@ -226,6 +226,16 @@ class Link:
         self._deliver(batch)
         if channel.client.leaving:
             self._note_leaving(now)
+        elif now >= self._endpoints.return_at and self._incoming is None:
+            self._return_home(now)
+
+    def _return_home(self, now: float) -> None:
+        """Try the line's own endpoint; the present connection goes on meanwhile."""
+        if self._endpoints.begin_return(now, self._may_dial):
+            self._dial(now)
+
+    def _may_dial(self, url: str) -> bool:
+        return self._dialer.may_dial(url, self)
 
     def _pass_change(self, channel: Channel) -> None:
         wanted = self._asked()
@@ -265,7 +275,7 @@ class Link:
             self._report_loss(old, why, is_planned=True)
 
     def _dial(self, now: float) -> None:
-        url = self._endpoints.next(now, lambda one: self._dialer.may_dial(one, self))
+        url = self._endpoints.next(now, self._may_dial)
         if url is None:
             if self._endpoints.failures:
                 self._end_attempt(now)
@@ -331,7 +341,9 @@ class Link:
         old, self._draining = self._serving, self._serving
         self._overlap = Overlap(self._dialer.codec.push_interval)
         self._serving, self._incoming = channel, None
-        self._endpoints.begin(channel.url)
+        has_lines = self._dialer.settings.lines > 1
+        now = self._dialer.clock()
+        self._endpoints.serve(channel.url, now, may_return=has_lines)
         self._is_planned = self.is_parked = False
         self._left_out = frozenset()
         self._dialer.forget(self)  # an endpoint that it could not reach
@@ -385,7 +397,7 @@ class Link:
             self._endpoints.begin()
             self._show()
             return
-        if not channel.is_open:
+        if not channel.is_open and self._wants_dial():
             self._dialer.failed(channel.url, self)
         self._keep_wait(channel, failure, now)
         if self._endpoints.fail(channel.label, failure):

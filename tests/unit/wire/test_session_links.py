@@ -13,6 +13,7 @@ from support.waiting import until
 
 from shmfeed.codecs.interface import BarEvent, GoingAway
 from shmfeed.codecs.wealthai import WealthaiCodec
+from shmfeed.wire import endpoints
 from shmfeed.wire.events import (
     ChangeRefused,
     Connected,
@@ -42,6 +43,10 @@ class Parting(WealthaiCodec):
 
 def losses(played):
     return [e for e in played.events if isinstance(e, ConnectionLost)]
+
+
+def connects(played):
+    return [e.is_planned for e in played.events if isinstance(e, Connected)]
 
 
 def refused(played):
@@ -363,6 +368,34 @@ def test_streams_are_uncovered_once_both_lines_are_lost(play):
         assert played.until(lambda: len(losses(played)) >= 2)
         assert [bool(lost.uncovered) for lost in losses(played)[:2]] == [False, True]
         assert played.until(lambda: played.status.state == "reconnecting")
+        played.close()
+
+
+@pytest.mark.parametrize("returns", [True, False])
+def test_a_line_returns_to_its_own_endpoint(play, monkeypatch, returns):
+    # The control never tries it again: both lines stay with one endpoint.
+    monkeypatch.setattr(endpoints, "RETURN_SECONDS", 0.1 if returns else 1e9)
+    servers = [HouseServer(), HouseServer()]
+    with venue(servers[0]) as first, venue(servers[1]) as second:
+        played = play([first, second], lines=2, **SLOW)
+        assert played.until(lambda: all(server.connections for server in servers))
+        servers[0].connections[0].send(bar(0))  # so that the first attempt is at once
+        played.until_seen(BarEvent)
+        servers[0].refuse = {"BTCUSDT"}
+        servers[0].connections[0].close()
+        assert played.until(lambda: len(servers[1].connections) == 2)
+        failed = len(servers[0].requests)
+        if returns:  # a failed return leaves the line where it is
+            assert played.until(lambda: len(servers[0].requests) > failed)
+            assert played.status.state == "connected"
+        servers[0].refuse = set()
+        played.until(lambda: len(connects(played)) > 3, 4.0 if returns else 0.3)
+        assert connects(played) == [False, False, False] + [True] * returns
+        if returns:
+            servers[1].connections[1].send(bar(1))  # the old one goes on until then
+            servers[0].connections[-1].send(bar(1))
+            assert played.until(lambda: losses(played)[-1].is_planned)
+        assert not any(lost.uncovered for lost in losses(played))
         played.close()
 
 
