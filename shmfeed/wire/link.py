@@ -33,12 +33,12 @@ from shmfeed.wire.events import (
     StreamsRefused,
     Subscribed,
 )
+from shmfeed.wire.link_status import LinkStatus
 from shmfeed.wire.overlap import Overlap
 from shmfeed.wire.poller import Ready
 from shmfeed.wire.refusals import PAUSE, RefusalMemory, RefusalSearch
 from shmfeed.wire.retry import NO_DEMAND, ReconnectPolicy
 from shmfeed.wire.silence import SilenceWatch
-from shmfeed.wire.standing import Standing
 
 # Seconds after which a link looks again if another link has reached the venue.
 PROBE_SECONDS = 0.1
@@ -85,7 +85,7 @@ class Link:
         self._is_planned = False  # the policy knows that `serving` is to be replaced
         self._left_out: frozenset[StreamKey] = frozenset()
         self._refusals = RefusalMemory()
-        self._standing = Standing(dialer, self._policy, self._endpoints)
+        self._link_status = LinkStatus(dialer, self._policy, self._endpoints)
         self._has_told_budget = False  # the wait for the budget has been announced
         self._events: list[SessionEvent] = []
 
@@ -210,7 +210,7 @@ class Link:
     def _wants_dial(self) -> bool:
         if self._serving is not None and not self._serving.client.leaving:
             return False
-        return self._incoming is None and not self._standing.has_given_up
+        return self._incoming is None and not self._link_status.has_given_up
 
     def _step_serving(self, channel: Channel, ready: Ready, now: float) -> None:
         if self.is_changing and self._incoming is None:
@@ -347,7 +347,7 @@ class Link:
         self._is_planned = self.is_parked = False
         self._left_out = frozenset()
         self._dialer.forget(self)  # an endpoint that it could not reach
-        is_reconnect = self._standing.acknowledged()
+        is_reconnect = self._link_status.acknowledged()
         self._policy.acknowledged()
         self._show()
         facts = (channel.number, old is not None, channel.label)
@@ -455,12 +455,12 @@ class Link:
         self._events.append(lost)
 
     def _announce(self, seconds: float, reason: str) -> None:
-        if seconds > 0 and not self._standing.has_given_up:
+        if seconds > 0 and not self._link_status.has_given_up:
             reason = self._dialer.settings.redact(reason)
             self._events.append(NextAttempt(seconds, reason, self.status.endpoint))
 
     def _show(self, *, last_error: str | None = None, error_kind: str = "") -> None:
-        self.status = self._standing.derive(
+        self.status = self._link_status.derive(
             self.status, self._serving, self._incoming, last_error, error_kind
         )
 

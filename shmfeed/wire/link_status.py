@@ -6,7 +6,7 @@ from shmfeed.wire.events import SessionStatus
 from shmfeed.wire.retry import ReconnectPolicy
 
 
-class Standing:
+class LinkStatus:
     """The status of one chain of connections. It changes nothing in the chain."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Standing:
             old: The status so far.
             serving: The connection in use.
             incoming: The connection that is being opened.
-            last_error: A new error; None if there is none.
+            last_error: A new error; None keeps the old one.
             error_kind: Its kind.
         """
         channel = serving or incoming
