@@ -17,16 +17,17 @@ wall clock, which is read once, closes no bar.
    agrees with it is the better estimate.
 3. This host's clock, while the venue says nothing.
 
-**A leap** is a difference of more than a minute to the estimate, unless it lies between
-the estimate and this host's clock, which makes it plausible. One message may hold an
-absurd time, so a leap needs `LEAP_AFTER` messages in a row that ask for it, with none
-in between that agrees with the estimate; the clock then follows the median of theirs,
-or backwards the newest. If nothing has confirmed the estimate yet, a leap that nothing
-contradicts for `LEAP_SECONDS` is made too: the first and only message of a quiet venue
-counts. Until then the messages that ask for it are neither refused nor believed. A leap
-backwards also needs a minute without a message or a `Date` that agrees, because a
-connection that stalled delivers late messages in a row. The event time of a bar that
-begins later contradicts itself: the intake does not show it to the clock.
+**A leap** is a difference of more than a minute to the estimate, unless a later event
+agrees with this host's clock, which makes it plausible. One message may hold an absurd
+time, so a leap needs `LEAP_AFTER` messages in a row that ask for it, with none in
+between that agrees with the estimate; the clock then follows the median of theirs, or
+backwards the newest. Once the venue has said its time, most of them must agree. If
+nothing has confirmed the estimate yet, a leap that nothing contradicts for
+`LEAP_SECONDS` is made too: the first and only message of a quiet venue counts. Until
+then the messages that ask for it are neither refused nor believed. A leap backwards
+also needs a minute without a message or a `Date` that agrees, because a connection that
+stalled delivers late messages in a row. The event time of a bar that begins later
+contradicts itself: the intake does not show it to the clock.
 
 **Bars that lead.** Where this host's clock serves, bars that begin ahead of it ask for
 a leap as event times do, since a bar's begin is a time that the venue's clock has
@@ -188,8 +189,13 @@ class VenueClock:
         if self._weak and -TOLERANCE_MS <= difference <= TOLERANCE_MS:
             self._weak = False  # this host's clock was right
             self._enter("host", 0)
-        newest = self._offset if self.source == "date" else max(self._offset, 0)
-        if not self._offset - TOLERANCE_MS <= difference <= newest + TOLERANCE_MS:
+        # Late events came first, if a newer one agrees with this host's clock.
+        is_plausible = (
+            self.source == "events"
+            and self._offset < 0
+            and (abs(difference) <= TOLERANCE_MS)
+        )
+        if abs(difference - self._offset) > TOLERANCE_MS and not is_plausible:
             self._ask("events", difference, now)
             return self.must_hear_all
         self._leap.clear()
@@ -318,7 +324,9 @@ class VenueClock:
         if is_ahead or may_fall:
             # All are late, or one may be absurd.
             best = sorted(leap)[LEAP_AFTER // 2] if is_ahead else max(leap)
-            self._leap_to(best, now, False)
+            agreeing = sum(abs(one - best) <= TOLERANCE_MS for one in leap)
+            if 2 * agreeing > len(leap) or not self.is_known:
+                self._leap_to(best, now, False)
 
     def _leap_to(self, difference: int, now: float, weak: bool) -> None:
         self._leap.clear()

@@ -98,6 +98,30 @@ class TestEventTimes:
         clock.observe(WALL + 30 * 365 * DAY, 1.0)
         assert off(clock, 1.0) > DAY
 
+    @pytest.mark.parametrize("source", ["date", "events"])
+    def test_absurd_times_that_differ_make_no_leap(self, source):
+        clock = venue_clock(source)
+        for days in (1, 30, 400, 2, 50, 5000):
+            clock.observe(WALL + days * DAY, 1.0)
+        assert off(clock, 1.0) == 0
+
+    @pytest.mark.parametrize("hours", [1, 12, 23])
+    def test_one_time_between_the_venues_and_this_hosts_moves_nothing(self, hours):
+        """This host is a day ahead of the venue."""
+        clock = venue_clock()
+        for _ in range(LEAP_AFTER):
+            clock.observe(WALL - DAY, 0.0)
+        clock.observe(WALL - DAY + hours * 60 * MINUTE, 0.0)
+        assert off(clock, 1.0) == -DAY
+
+    def test_an_event_that_agrees_with_this_host_ends_a_history_of_old_ones(self):
+        clock = venue_clock()
+        for minute in range(-30, -3):
+            clock.observe(WALL + minute * MINUTE, 0.0)
+        assert off(clock, 0.0) < -TOLERANCE_MS
+        clock.observe(WALL, 0.0)
+        assert off(clock, 0.0) == 0
+
     def test_late_messages_of_a_stall_are_no_leap_backwards(self):
         clock = venue_clock("events", at=0.0)
         for number in range(100):
