@@ -14,6 +14,9 @@ ACCEPTED = 'a mapping of names to values, or lines such as "Name: value"'
 MAX_HEADERS = 64
 MAX_VALUE = 8192  # characters
 
+_LONG_WORD = 8  # a shorter one may be ordinary
+_SHORTEST_SECRET = 4
+
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _VALUE = re.compile(r"[\x21-\x7e\xa0-\xff]([\x20-\x7e\xa0-\xff]*[\x21-\x7e\xa0-\xff])?")
 _ORIGIN = re.compile(
@@ -98,14 +101,18 @@ def check_subprotocol(value: object) -> str:
 
 
 def secrets_in(headers: tuple[tuple[str, str], ...]) -> set[str]:
-    """Return the values of headers, and their words, which no message may show."""
+    """Return the values of headers, and their parts, which no message may show.
+
+    The parts are long words, what follows an `=`, and of two words the second, as in
+    `Bearer TOKEN`.
+    """
     found: set[str] = set()
     for _, value in headers:
         words = re.split(r"[\s;,]+", value)
-        words += [word.partition("=")[2] for word in words]
-        found |= {word for word in words if len(word) >= 8}
-        found.add(value)
-    return {text for text in found if len(text) >= 4}
+        found |= {word for word in words if len(word) >= _LONG_WORD}
+        found |= {word.partition("=")[2] for word in words}
+        found |= {value, *(words[1:] if len(words) == 2 else ())}
+    return {text for text in found if len(text) >= _SHORTEST_SECRET}
 
 
 def _pairs(value: object) -> list[tuple[object, object]]:

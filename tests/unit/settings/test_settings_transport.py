@@ -74,6 +74,12 @@ class TestHeaders:
         assert CANARY in repr((("X", CANARY),))
         assert CANARY in load({}, {}).redact(f"no {CANARY}")
 
+    @pytest.mark.parametrize("value", ["Bearer k3y12", "sid=k3y12; lang=en", "k3y12"])
+    def test_a_short_secret_in_a_header_is_masked_too(self, value):
+        settings = load({"headers": {"X-Any": value}}, {})
+        said = settings.redact("Bearer token k3y12 is not valid, lang en")
+        assert said == "Bearer token *** is not valid, lang en"
+
     @pytest.mark.parametrize(
         ("value", "words"),
         [
