@@ -17,6 +17,14 @@ HEALTHS = ("live", "quiet", "recovering", "waiting", "stale")
 LENGTHS = {"1m": 60, "1h": 3600, "1M": 30 * 86400}
 
 
+# The health of a feed that carries nothing, by its state; in any other it is stale.
+WITHOUT_STREAMS = {
+    "connected": "quiet",
+    "connecting": "recovering",
+    "reconnecting": "recovering",
+}
+
+
 @dataclass
 class Stream:
     """Row number `base` is the oldest that may be seen, `closed` all from number 0."""
@@ -131,7 +139,7 @@ class Truth:
         if now - self.tick > 5 * SECOND:
             return "stale"
         found = [s.health(now) for s in self.streams.values() if s.subscribed]
-        alone = "quiet" if self.state == "connected" else "recovering"
+        alone = WITHOUT_STREAMS.get(self.state, "stale")
         return max(found, key=HEALTHS.index, default=alone)
 
     def taken(self, now: int) -> None:
