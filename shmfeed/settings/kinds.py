@@ -183,7 +183,8 @@ def items(
         return tuple(dict.fromkeys(map(check_item, value)))
 
     annotation = f"Sequence[{item}] | {item}"
-    help_ = f"{text}, comma-separated"
+    head, mark, more = text.partition(";")
+    help_ = f"{head}, comma-separated{mark}{more}"
     return Setting(tuple, annotation, accepted, check_items, parse, help_)
 
 
