@@ -273,7 +273,7 @@ class FeederLifecycle:
     def record_failure(self, error: OSError) -> None:
         """Count an operating system's refusal as a feeder that died."""
         text = f"cannot start a feeder on this host: {error}"
-        self._schedule_restart(WebSocketConnectionError(text), had_connected=False)
+        self._schedule_restart(WebSocketConnectionError(text), was_launched=False)
 
     def stop(self, keep: bool) -> None:
         """Release the feeder, which ends unless another manager wants it.
@@ -358,9 +358,10 @@ class FeederLifecycle:
         try:
             token = self._token()
         except WebSocketConnectionError as error:
-            self._schedule_restart(error, had_connected=False)
+            self._schedule_restart(error, was_launched=False)
             return
         if token is None:  # the function is at work
+            self.error = self._describe_wait() or self.error
             return
         try:
             answer = self.ask("status")
@@ -385,6 +386,12 @@ class FeederLifecycle:
         if self.token_source is not None:
             return self.token_source.take()
         return self.settings.read_token()
+
+    def _describe_wait(self) -> WebSocketConnectionError | None:
+        """Return the reason why no feeder is launched yet, if that takes a while."""
+        if self.token_source is None or not self.token_source.is_slow:
+            return None
+        return WebSocketConnectionError("the csrf_token function has not returned yet")
 
     def _send_token(self, token: str) -> None:
         if self._adopted is not None:
@@ -438,7 +445,7 @@ class FeederLifecycle:
         if child.failure is not None and not self._was_connected:
             self.give_up(reason)  # the feeder itself reported that it cannot start
         else:
-            self._schedule_restart(reason, had_connected)
+            self._schedule_restart(reason, had_connected=had_connected)
 
     def _retry_busy_feed(self, reason: FeedBusyError) -> None:
         # The owner is another manager's new feeder, which will answer soon, or a
@@ -450,15 +457,28 @@ class FeederLifecycle:
         if now > self._busy_until:
             self.give_up(reason)
 
-    def _schedule_restart(self, reason: ShmfeedError, had_connected: bool) -> None:
+    def _schedule_restart(
+        self,
+        reason: ShmfeedError,
+        *,
+        had_connected: bool = False,
+        was_launched: bool = True,
+    ) -> None:
         now = time.monotonic()
         lived = now - self._launched
         delay = self._policy.delay_after(lived, had_connected, self.settings)
-        if delay is None:
+        if delay is None and was_launched:
             self.give_up(
                 WebSocketConnectionError(
                     f"the feeder died {MAX_FAILURES} times in a row before it was"
                     f" connected; the last time: {reason}"
+                )
+            )
+        elif delay is None:
+            self.give_up(
+                WebSocketConnectionError(
+                    f"no feeder could be started in {MAX_FAILURES} attempts; the last"
+                    f" one: {reason}"
                 )
             )
         else:

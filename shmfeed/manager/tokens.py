@@ -16,6 +16,7 @@ from shmfeed.settings.schema import TOKEN, check_setting
 
 LIMIT = 10.0  # s, for the function to return
 TOKEN_SECONDS = 2.0  # for which its token serves further dials
+SLOW_SECONDS = 0.5  # s of work after which a start that fails names the function
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,14 @@ class TokenSource:
         self._token: str | None = None
         self._failure = ""
         self._served: tuple[int, int] = (0, 0)  # the last request: feeder, number
+
+    @property
+    def is_slow(self) -> bool:
+        """True if the function has been at work for a while."""
+        thread = self._thread
+        if thread is None or not thread.is_alive():
+            return False
+        return time.monotonic() - self._begun > SLOW_SECONDS
 
     def take(self) -> str | None:
         """Return a token of the last TOKEN_SECONDS, or None while the function works.

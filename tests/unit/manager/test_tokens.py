@@ -150,7 +150,24 @@ def test_a_function_that_fails_is_the_reason_of_a_failed_start(
         with pytest.raises(WebSocketConnectionError) as caught:
             manager.start(timeout=2)
         assert "the csrf_token function has failed: OSError" in str(caught.value)
+        assert "no feeder could be started in 5 attempts" in str(caught.value)
         assert CANARY not in str(caught.value)
+
+
+def test_a_start_names_a_function_that_has_not_returned(feed_name, venue) -> None:
+    returns = threading.Event()
+
+    def wait() -> str:
+        returns.wait(20)
+        return CANARY
+
+    with managing(feed_name, venue, csrf_token=wait) as manager:
+        with pytest.raises(WebSocketConnectionError) as caught:
+            manager.start(timeout=1.5)
+        assert "the csrf_token function has not returned yet" in str(caught.value)
+        returns.set()
+        manager.start(timeout=20)
+        assert manager.get_status()["last_error"] is None
 
 
 def test_an_adopted_feeder_takes_the_token_of_the_function(feed_name, venue) -> None:
