@@ -124,10 +124,10 @@ def _feeders_in_error(rows: dict[str, FeedRow]) -> Iterator[Finding]:
         if row["health"] != UNREADABLE and row["state"] == "error":
             yield problem(
                 f"feed {name}",
-                f"its feeder (pid {row['pid']}) cannot connect and goes on trying;"
+                f"its feeder (pid {row['pid']}) cannot connect;"
                 f" `shmfeed status --feed {name}` shows the last error",
-                "correct the cause; then the feeder comes back by itself, or at once by"
-                " manager.start()",
+                "correct the cause; then the feeder comes back by itself, unless"
+                " give_up is set, or at once by manager.start()",
             )
 
 

@@ -6,7 +6,6 @@ none does. It replaces a feeder that died, as `RestartPolicy` permits.
 
 import logging
 import os
-import random
 import threading
 import time
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from shmfeed.feed import Feed
 from shmfeed.layout import State
 from shmfeed.manager.adopted import AdoptedFeeder, check_identity
 from shmfeed.manager.process import FeederProcess
+from shmfeed.manager.restart_policy import MAX_FAILURES, RestartPolicy
 from shmfeed.manager.stuck import StuckTimer
 from shmfeed.manager.tokens import TokenSource
 from shmfeed.segment.identity import IdentityRule, stored_identity
@@ -37,10 +37,7 @@ from shmfeed.segment.mapping import open_segment, place
 from shmfeed.segment.removal import remove_unheld
 from shmfeed.settings.model import Settings, to_json
 from shmfeed.status import Heartbeat
-from shmfeed.wire.backoff import full_jitter
 
-MAX_FAILURES = 5  # in a row, without a connection in between
-MIN_LIFETIME = 1.0  # s between launches: venues limit connections, Binance to 1/s
 BUSY_SECONDS = 3.0  # for the process that owns the feed to begin to answer
 RETRY_SECONDS = 0.2  # between tries while another process's feeder starts or stops
 # Limit for an answer that a feeder gives at once; a slower one is polled for again.
@@ -60,35 +57,6 @@ log = logging.getLogger(__name__)
 
 def _is_for_launch(new: Settings, old: Settings) -> bool:
     return new.stop_with_manager != old.stop_with_manager
-
-
-class RestartPolicy:
-    """The policy by which a manager replaces a feeder that died, or gives up."""
-
-    def __init__(self) -> None:
-        self._rng = random.Random()  # noqa: S311 # it spreads load, no secrets
-        self._failures = 0  # feeders in a row that died before they were connected
-
-    def reset(self) -> None:
-        """Forget all failures, because the user asked for another try."""
-        self._failures = 0
-
-    def delay_after(
-        self, lived: float, had_connected: bool, settings: Settings
-    ) -> float | None:
-        """Return the seconds until the next launch, or None to give up.
-
-        A feeder that had been connected is replaced at once, but not within
-        MIN_LIFETIME of its own launch, in case each connection kills it.
-        """
-        if had_connected:
-            self._failures = 0
-            return max(0.0, MIN_LIFETIME - lived)
-        self._failures += 1
-        if self._failures >= MAX_FAILURES:
-            return None
-        base, most = settings.reconnect_delay_base, settings.reconnect_delay_max
-        return full_jitter(self._rng, base, most, self._failures - 1)
 
 
 class FeederLifecycle:

@@ -25,7 +25,7 @@ from support.waiting import until
 
 import shmfeed
 from shmfeed import FeedBusyError, WebSocketConnectionError, WebSocketSubscriptionError
-from shmfeed.manager import lifecycle
+from shmfeed.manager.restart_policy import MAX_FAILURES
 from shmfeed.segment.mapping import place
 from shmfeed.simulator import Venue
 from shmfeed.writer import create
@@ -166,7 +166,7 @@ def test_a_manager_gives_up_after_five_deaths_in_a_row(
         words = refused_start(manager, WebSocketConnectionError)
         assert "died 5 times in a row before it was connected" in words
         assert "no luck" in words
-        assert lives.read_text().count("life") == lifecycle.MAX_FAILURES
+        assert lives.read_text().count("life") == MAX_FAILURES
         # wait=False ends in `error`, and the next start begins to count again.
         manager.start(wait=False)
         until(lambda: manager.get_status()["state"] == "error")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shmfeed.manager.lifecycle import MAX_FAILURES, MIN_LIFETIME, RestartPolicy
+from shmfeed.manager.restart_policy import MAX_FAILURES, MIN_LIFETIME, RestartPolicy
 from shmfeed.settings.model import Settings
 
 SETTINGS = Settings(reconnect_delay_base=1.0, reconnect_delay_max=4.0)
