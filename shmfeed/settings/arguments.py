@@ -24,9 +24,7 @@ class SettingsArguments(TypedDict, total=False):
     resolutions: Sequence[TimeframeName] | TimeframeName | None
     """Timeframes to subscribe."""
     endpoint: Sequence[str] | str | None
-    """Addresses of the venue, tried in turn, comma-separated; empty: the protocol's
-    own.
-    """
+    """Addresses of the venue, tried in turn; empty: the protocol's own."""
     port: Sequence[int] | int | None
     """Ports for endpoints that name none, tried in turn."""
     csrf_token: str | Callable[[], str] | None

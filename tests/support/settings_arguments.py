@@ -36,7 +36,7 @@ class SettingsArguments(TypedDict, total=False):
 def source() -> str:
     """Return the text of the module."""
     rows = {
-        name: (row.annotation, row.help.removesuffix(", comma-separated"))
+        name: (row.annotation, row.help.replace(", comma-separated", ""))
         for name, row in SETTINGS.items()
     }
     path = SETTINGS["log_file"].annotation
