@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 from shmfeed.bar import StreamKey
 from shmfeed.wire.channel import Channel, Dialer
-from shmfeed.wire.client import LeavingError, SilentError
+from shmfeed.wire.client import CHECK_SECONDS, LeavingError, SilentError
 from shmfeed.wire.endpoints import EndpointCycle, demand_of, last_error, was_refused
 from shmfeed.wire.errors import ConnectionLostError, OversizedError
 from shmfeed.wire.events import (
@@ -87,6 +87,7 @@ class Link:
         self._refusals = RefusalMemory()
         self._link_status = LinkStatus(dialer, self._policy, self._endpoints)
         self._has_told_budget = False  # the wait for the budget has been announced
+        self._due_at = self._look_at = -math.inf  # for `step`
         self._events: list[SessionEvent] = []
 
     # Questions of the session
@@ -122,7 +123,9 @@ class Link:
                 due = min(due, channel.due_in(now))
         if self._wants_dial():
             due = min(due, max(self._policy.next_at - now, self._dialer.due_in(now)))
-        return max(0.0, due)
+        due = max(0.0, due)
+        self._due_at = now + due
+        return due
 
     # Orders of the session
 
@@ -141,6 +144,8 @@ class Link:
         self.streams = streams
         self.is_changing = True
         self._left_out &= frozenset(streams)
+        if self._serving is not None and self._incoming is None:
+            self._pass_change(self._serving)  # so that nothing is waited for before
 
     def roll_back(self, streams: Streams) -> None:
         """Carry the streams of before a change that the venue refuses."""
@@ -192,7 +197,13 @@ class Link:
         self._serving = self._incoming = self._draining = None
 
     def step(self, ready: Ready, now: float) -> list[SessionEvent]:
-        """Do what is due, with the sockets that are ready, and return the events."""
+        """Do what is due, with the sockets that are ready, and return the events.
+
+        Call it after `await_in`.
+        """
+        if now < self._look_at and now < self._due_at and self._is_quiet(ready):
+            return []  # the usual case beside other links
+        self._look_at = now + CHECK_SECONDS
         if self._draining is not None:
             self._step_draining(self._draining, ready, now)
         if self._serving is not None:
@@ -206,6 +217,11 @@ class Link:
         return self._take_events()
 
     # Steps
+
+    def _is_quiet(self, ready: Ready) -> bool:
+        if self._draining is not None or self._incoming is not None:
+            return False
+        return self._serving is not None and self._serving.interest[0] not in ready
 
     def _wants_dial(self) -> bool:
         if self._serving is not None and not self._serving.client.leaving:

@@ -276,6 +276,38 @@ def test_one_link_probes_a_venue_that_is_away_for_all(play):
         played.close()
 
 
+def test_a_silent_connection_is_left_while_another_one_speaks(play):
+    server = HouseServer()
+    with venue(server) as url:
+        given = {"max_streams_per_connection": 3, "data_timeout": 0.4}
+        played = play(url, streams=SIX, **given)
+        assert played.until(lambda: played.status.state == "connected")
+        speaking = server.connections[0]
+        symbol = server.symbols[speaking][0]
+
+        def is_left():
+            speaking.send(bar(0, symbol))  # so that no wait lasts
+            return losses(played)
+
+        assert played.until(is_left)
+        assert "no bar for 0.4 s" in losses(played)[0].reason
+        silent = set(server.symbols[server.connections[1]])
+        assert {name for name, _ in losses(played)[0].uncovered} == silent
+        played.close()
+
+
+def test_a_change_is_requested_without_a_wait(play):
+    server = HouseServer()
+    with venue(server) as url:
+        played = play(url, tick=3.0)
+        played.until_seen(Subscribed)
+        begun = time.monotonic()
+        played.session.change((*played.session.acknowledged, ("ETHUSDT", "1m")))
+        played.until_seen(Subscribed, 2)
+        assert time.monotonic() - begun < 2.0
+        played.close()
+
+
 @pytest.mark.parametrize("dies", [0, 1])
 def test_a_link_that_is_served_elsewhere_probes_nothing(play, dies):
     away, server, port = HouseServer(), HouseServer(), loopback.refused_port()
