@@ -78,6 +78,11 @@ class DialGate:
         self.is_asking = self._is_unanswered = False
         self._until = self._clock() + TOKEN_SECONDS
 
+    @property
+    def is_banned(self) -> bool:
+        """True if a venue's ban made the last `reserve` wait."""
+        return self._budget.is_banned
+
     def reserve(self, host: str, port: int) -> float:
         """Record a dial and return 0.0, or return the seconds until one may begin."""
         if self._managers and self._waits_for_token():

@@ -32,6 +32,11 @@ STAGGER = 0.02
 class DialLimit(Protocol):
     """The budget of dials that all feeders of a user share."""
 
+    @property
+    def is_banned(self) -> bool:
+        """True if a venue's ban made the last `reserve` wait."""
+        ...
+
     def reserve(self, host: str, port: int) -> float:
         """Record a dial and return 0.0, or return the seconds until one may begin."""
         ...
@@ -69,6 +74,11 @@ class Dialer:
     def due_in(self, now: float) -> float:
         """Return the seconds until the session may dial again."""
         return max(0.0, self._next_dial_at - now)
+
+    @property
+    def is_banned(self) -> bool:
+        """True if a venue's ban made the last `reserve` wait."""
+        return self._budget is not None and self._budget.is_banned
 
     def reserve(self, url: str, now: float) -> float:
         """Record a dial and return 0.0, or return the seconds until one may begin."""

@@ -113,6 +113,9 @@ class DialBudget:
     logged once.
 
     Thread safety: one thread at a time.
+
+    Attributes:
+        is_banned: True if a venue's ban made the last `reserve` wait.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class DialBudget:
             clock: Seconds since the boot of this host.
         """
         self.per_minute = per_minute
+        self.is_banned = False
         self._directory = directory
         self._clock = clock or _since_boot
         self._own = _Book(_boot_id())
@@ -148,12 +152,14 @@ class DialBudget:
         def take(book: _Book) -> int:
             venue = book.venue(name, now)
             wait = venue.wait(now, self.per_minute)
+            self.is_banned = wait > 0 and wait == venue.ban[1] - now
             if not wait:
                 venue.record(math.ceil(clock * _UNITS))
             return wait
 
-        wait = self._own.venue(name, now).wait(now, self.per_minute)
-        if wait:
+        own = self._own.venue(name, now)
+        if wait := own.wait(now, self.per_minute):
+            self.is_banned = wait == own.ban[1] - now
             return wait / _UNITS
         try:
             wait = self._update(take, _RESERVE_TRIES) or 0
@@ -169,13 +175,15 @@ class DialBudget:
         """
         if not seconds > 0:
             return
-        name, now = _name(host, port), int(self._clock() * _UNITS)
-        end = now + math.ceil(min(seconds, MAX_BAN) * _UNITS)
+        name, clock = _name(host, port), self._clock()
+        # Rounded up: a venue may ban a client again that comes a moment too early.
+        begin = math.ceil(clock * _UNITS)
+        end = begin + math.ceil(min(seconds, MAX_BAN) * _UNITS)
 
         def ban(book: _Book) -> None:
-            venue = book.venue(name, now)
+            venue = book.venue(name, int(clock * _UNITS))
             if end > venue.ban[1]:
-                venue.ban = (now, end)
+                venue.ban = (begin, end)
 
         ban(self._own)
         try:

@@ -42,6 +42,9 @@ from shmfeed.wire.silence import SilenceWatch
 
 # Seconds after which a link looks again if another link has reached the venue.
 PROBE_SECONDS = 0.1
+# Reasons to put off a dial that the user's feeders share.
+BANNED = "the venue has told a feeder of this user to wait"
+USED_UP = "the dials of this minute are used up"
 _OUTCOMES = (Subscribed, ChangeRefused)
 
 
@@ -320,7 +323,7 @@ class Link:
         if wait:
             self._policy.next_at = now + wait
             if wait > 1 and not self._has_told_budget:
-                self._announce(wait, "the dials of this minute are used up")
+                self._announce(wait, BANNED if self._dialer.is_banned else USED_UP)
             self._show()
         self._has_told_budget = wait > 1
         return not wait

@@ -97,7 +97,7 @@ class TestTheGate:
         path.write_text(NEW)
         assert gate.reserve("h", 1) > 0
         gate.block("other", 1, 5)
-        assert gate.reserve("other", 1) == 5
+        assert 5 <= gate.reserve("other", 1) < 5.3
         assert codec.csrf_token == TOKEN
 
 

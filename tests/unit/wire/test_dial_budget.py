@@ -142,6 +142,29 @@ class TestABan:
         clock.now += 90
         assert first.reserve(HOST, PORT) == second.reserve(HOST, PORT) == 0
 
+    def test_none_dials_a_moment_before_its_end(self, tmp_path, clock) -> None:
+        # A venue may begin the ban again for a client that comes too early.
+        for _ in range(50):
+            clock.now += 100.017
+            begin = clock.now
+            DialBudget(tmp_path, 0, clock=clock).block(HOST, PORT, 10)
+            clock.now = begin + 9.999
+            assert DialBudget(tmp_path, 0, clock=clock).reserve(HOST, PORT) > 0
+            clock.now = begin + 10.11
+            assert DialBudget(tmp_path, 0, clock=clock).reserve(HOST, PORT) == 0
+
+    def test_the_reason_of_a_wait_is_told(self, tmp_path, clock) -> None:
+        first, second = (DialBudget(tmp_path, 1, clock=clock) for _ in range(2))
+        assert (first.reserve(HOST, PORT), first.is_banned) == (0, False)
+        assert second.reserve(HOST, PORT) > 0
+        assert not second.is_banned
+        first.block(HOST, PORT, 90)
+        for budget in (first, second):
+            assert budget.reserve(HOST, PORT) == 90
+            assert budget.is_banned
+        clock.now += 90
+        assert (second.reserve(HOST, PORT), second.is_banned) == (0, False)
+
     def test_a_longer_one_stays(self, tmp_path, clock) -> None:
         budget = DialBudget(tmp_path, 10, clock=clock)
         budget.block(HOST, PORT, 100)

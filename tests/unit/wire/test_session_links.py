@@ -578,8 +578,8 @@ def test_control_a_refusal_without_a_wait_is_a_failure(play):
 class Budget:
     """A budget of so many dials, and a record of its calls."""
 
-    def __init__(self, dials):
-        self.dials, self.blocked = dials, []
+    def __init__(self, dials, *, is_banned=False):
+        self.dials, self.blocked, self.is_banned = dials, [], is_banned
 
     def reserve(self, host, port):
         self.dials -= 1
@@ -589,15 +589,20 @@ class Budget:
         self.blocked.append(seconds)
 
 
-def test_a_wait_for_the_budget_of_dials_is_no_failure(play):
+@pytest.mark.parametrize(
+    ("is_banned", "words"), [(False, "are used up"), (True, "has told a feeder")]
+)
+def test_a_wait_for_the_budget_of_dials_is_no_failure(play, is_banned, words):
     handler, visits = refusing("500 Oops")
     with raw(handler) as url:
-        played = play(url, budget=Budget(2), max_reconnect_attempts=5)
+        budget = Budget(2, is_banned=is_banned)
+        played = play(url, budget=budget, max_reconnect_attempts=5)
         assert played.until(lambda: played.status.next_attempt_at)
         assert not played.until(lambda: len(visits) > 2, seconds=0.5)
         assert played.status.attempts == 2
         waits = [e for e in played.events if isinstance(e, NextAttempt)]
         assert waits[-1].seconds == 30.0
+        assert words in waits[-1].reason
         played.close()
 
 
