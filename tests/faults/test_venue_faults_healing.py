@@ -178,8 +178,9 @@ def test_a_venues_wait_is_kept_and_is_no_failure(feed_name, fault):
         dials = venue.log.dials
         venue.drop_connections()
         until(lambda: venue.log.dials == dials + 1)
-        until(lambda: feed.status()["state"] == "reconnecting")
+        until(lambda: "after 1 attempt" in str(feed.status()["last_error"]))
         status = feed.status()
+        assert status["state"] == "reconnecting"
         assert 0.5 < status["next_attempt_in"] <= 2.0
         words = "Too many requests" if "429" in fault else "IP banned until"
         assert words in status["last_error"]
