@@ -122,7 +122,9 @@ class SettingsArguments(TypedDict, total=False):
     reconnect_delay_max: float | None
     """Largest upper limit of the random delay before an attempt, seconds."""
     stuck_timeout: float | None
-    """Time without a heartbeat after which a manager replaces its feeder, seconds."""
+    """Time for which a feeder's main loop may stand still before its manager replaces
+    the feeder, seconds.
+    """
     launch: Literal["auto", "never"] | None
     """Launch of a feeder by a manager where none runs: auto, never."""
     stop_with_manager: bool | None

@@ -352,7 +352,8 @@ SETTINGS: dict[str, Setting] = {
         "largest upper limit of the random delay before an attempt"
     ),
     "stuck_timeout": seconds(
-        "time without a heartbeat after which a manager replaces its feeder"
+        "time for which a feeder's main loop may stand still before its manager"
+        " replaces the feeder"
     ),
     "launch": one_of(
         LAUNCH_POLICIES, "launch of a feeder by a manager where none runs"
