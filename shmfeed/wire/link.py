@@ -167,11 +167,11 @@ class Link:
         return bool(asked) and self._serving.subscription.ask_again(asked)
 
     def replace(self, reason: str) -> None:
-        """Open a new connection, and close the present one once the new one serves."""
+        """Open a new connection now, and close the present one once that one serves."""
         if self._serving is not None:
             self._serving.client.leave(reason)
             self._note_leaving(self._dialer.clock())
-            self._policy.next_at = 0.0
+        self._policy.next_at = 0.0
         if self._incoming is not None:
             self._incoming.close()
             self._incoming = None

@@ -204,6 +204,22 @@ def test_settings_that_are_refused_change_no_manager_that_is_asked(
         assert not one._gate._managers
 
 
+def test_a_token_that_is_corrected_is_tried_at_once(feed_name, source) -> None:
+    rare = {"reconnect_delay_base": 60.0, "reconnect_delay_max": 60.0}
+    rare["max_reconnect_attempts"] = 1
+    with (
+        Venue(speed=None, symbols=["BTCUSDT"], token=NEW) as venue,
+        feeder(feed_name, venue, source=source, csrf_token=TOKEN, **rare),
+        shmfeed.attach(feed_name) as feed,
+    ):
+        source.venue = venue
+        until(lambda: feed.status()["state"] == "error")
+        assert feed.status()["next_attempt_in"] > 25
+        source.given = {"csrf_token": NEW, **rare}
+        tell(feed_name, "reload")
+        until(lambda: feed.status()["state"] == "connected")
+
+
 def test_a_signal_does_the_same(feed_name, venue, source, running, caplog) -> None:
     caplog.set_level(logging.INFO)
     source.given = {"csrf_token": NEW}
