@@ -1,5 +1,6 @@
 """The rule by which a feeder takes a segment: it never mixes rows of two identities."""
 
+import logging
 import time
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from shmfeed.memory.liveness import is_alive
 from shmfeed.memory.words import Words, boot_ns
 from shmfeed.segment.mapping import Mapping, Place, open_segment, place
 from shmfeed.segment.recovery import inspect_segment
+
+log = logging.getLogger(__name__)
 
 _NAMING_SECONDS = 0.5
 _POLL_SECONDS = 0.02
@@ -39,12 +42,15 @@ class IdentityRule(NamedTuple):
         stored = read_identity(words, geometry)
         if stored is None or stored.matches(self.identity):
             return True
-        if not self.replace and _has_bars(words, geometry):
+        if not _has_bars(words, geometry):
+            return False
+        if not self.replace:
             raise BadArgumentError(
                 f"feed {self.feed!r} holds bars of {stored}, and these settings are of"
                 f" {self.identity}: use another feed name, or replace=True (--replace),"
                 " which drops those bars"
             )
+        log.warning("the bars of %s are dropped, as replace says", stored)
         return False
 
 

@@ -40,7 +40,9 @@ def test_a_feeder_of_another_identity_is_refused_while_one_runs(
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
-def test_bars_of_another_identity_are_refused_or_replaced(feed_name, venue, other):
+def test_bars_of_another_identity_are_refused_or_replaced(
+    feed_name, venue, other, caplog
+):
     leave_bar(feed_name, venue)
     elsewhere = settings(feed_name, venue, **other)
     with pytest.raises(BadArgumentError) as caught:
@@ -53,6 +55,8 @@ def test_bars_of_another_identity_are_refused_or_replaced(feed_name, venue, othe
         try:
             assert feed.status()["identity"] == str(identity_of(elsewhere))
             assert len(feed.ring(*STREAM).view(5)) == 0
+            said = f"the bars of {HERE} are dropped, as replace says"
+            assert caplog.messages.count(said) == 1
         finally:
             one.stop(unlink=True)
             one.run()
