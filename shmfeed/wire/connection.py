@@ -74,6 +74,7 @@ class Connection:
         self._wake_fd = wake_fd
         self._clock = clock
         self._sock: WireSocket | None = None
+        self._tls: ssl.SSLSocket | NestedTls | None = None  # the same, where it is one
         self._frames: FrameReader | None = None
         self._more = False  # messages are left in memory
         self._failure: ConnectionLostError | None = None
@@ -121,6 +122,8 @@ class Connection:
             opened = yield from self._track(steps)
         sock, inbox, self.server_time, inflater = opened
         self._sock = sock
+        if isinstance(sock, ssl.SSLSocket | NestedTls):
+            self._tls = sock
         kind = FrameReader if inflater is None else DeflatedFrames
         self._frames = kind(sock, self._max_frame_bytes, inbox, self._clock)
         if isinstance(self._frames, DeflatedFrames) and inflater is not None:
@@ -218,10 +221,8 @@ class Connection:
             frames.send(payload.encode(), opcode)
 
     def _decrypted(self) -> bool:
-        return (
-            isinstance(self._sock, ssl.SSLSocket | NestedTls)
-            and self._sock.pending() > 0
-        )
+        tls = self._tls
+        return tls is not None and self._sock is tls and tls.pending() > 0
 
     def _poll(self, events: int, timeout: float) -> tuple[bool, bool]:
         if self._sock is None:
