@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Iterator
 
 import msgspec
 
-from shmfeed.settings.endpoint import mask_secret
+from shmfeed.settings.endpoint import mask_secrets
 from shmfeed.text import one_line
 
 _WORD = re.compile(r"([\"'`]?)(?<!\w)([A-Za-z0-9][A-Za-z0-9._:/-]*)(@?)")
@@ -50,9 +50,7 @@ def redact_message(message: str, secrets: Iterable[str] = ()) -> str:
     """
     forms = {form for secret in secrets for form in (secret, _in_json(secret))}
     message = message[:_LONGEST_WORDS]  # it bounds the work
-    for secret in sorted(filter(None, forms), key=len, reverse=True):
-        message = mask_secret(message, secret)
-    return one_line(message)
+    return one_line(mask_secrets(message, forms))
 
 
 def named_symbols(

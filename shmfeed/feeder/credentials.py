@@ -58,6 +58,7 @@ class DialGate:
         self._is_unanswered = False
         self._until = 0.0  # the limit of the wait, then that of the token's use
         self._fault = ""  # of the file, logged already
+        self._refused = ""  # a token that the venue has refused
 
     def ask_manager(self, name: str, pid: int) -> None:
         """Ask a manager before each dial from now on, as long as its process runs.
@@ -72,6 +73,13 @@ class DialGate:
         """Ask a manager no more."""
         if self._managers.pop(name, None) is not None:
             self.answered()
+
+    def refuse_token(self, token: str) -> None:
+        """Give this token, which the venue has refused, to no further connection.
+
+        The one before it holds until there is another one. Do nothing for "".
+        """
+        self._refused = token or self._refused
 
     def answered(self) -> None:
         """Let dials go on: a manager has answered."""
@@ -120,8 +128,10 @@ class DialGate:
 
     def _read_file(self) -> None:
         try:
-            self._codec.csrf_token = self._settings().read_token()
+            token = self._settings().read_token()
             self._fault = ""
+            if token != self._refused or not token:
+                self._codec.csrf_token = token
         except BadArgumentError as error:
             if str(error) != self._fault:
                 self._fault = str(error)

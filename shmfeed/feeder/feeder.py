@@ -24,9 +24,6 @@ from shmfeed.control.platform import check_feeder_platform
 from shmfeed.control.server import ControlServer
 from shmfeed.errors import (
     BadArgumentError,
-    FeedBusyError,
-    FeedNotFoundError,
-    SegmentFormatError,
     SegmentFullError,
     ShmfeedError,
     WebSocketConnectionError,
@@ -42,9 +39,9 @@ from shmfeed.feeder.reload import Reloader, ReloadTargets
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.sequence import Mode
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
+from shmfeed.feeder.taking import take_feed
 from shmfeed.layout import MAX_STREAMS, State
-from shmfeed.segment.identity import name_identities
-from shmfeed.segment.mapping import open_segment, place
+from shmfeed.segment.mapping import place
 from shmfeed.settings.digest import digests
 from shmfeed.settings.model import Settings
 from shmfeed.text import counted
@@ -58,6 +55,7 @@ from shmfeed.wire.events import (
     Received,
     SessionEvent,
     SessionStatus,
+    SettingsRefused,
     StatusChanged,
     Streams,
     StreamsRefused,
@@ -65,7 +63,6 @@ from shmfeed.wire.events import (
     VenueTime,
 )
 from shmfeed.wire.session import Session
-from shmfeed.writer import FeedWriter, create
 
 log = logging.getLogger(__name__)
 
@@ -297,6 +294,8 @@ class Feeder:
                 self._settle(event)
             case StreamsRefused(streams, message):
                 self._leave_out(streams, message)
+            case SettingsRefused():
+                self._gate.refuse_token(self._reloader.revert())
             case _:
                 pass
 
@@ -461,37 +460,3 @@ class Feeder:
 
 def _budget_of(settings: Settings) -> DialBudget:
     return DialBudget(place(settings.feed).directory, settings.dials_per_minute)
-
-
-def take_feed(
-    settings: Settings, streams: Streams, replace: bool = False
-) -> FeedWriter:
-    """Return the writer of the settings' feed, with capacity for these streams.
-
-    The streams of an earlier feeder keep their entries if all fit. Bars of another
-    identity are refused, or dropped with `replace`.
-
-    Raises:
-        ShmfeedError: As `create` does.
-    """
-    sizes = settings.history, settings.guard
-    most = settings.capacity_beside(_existing_max_streams(settings.feed), len(streams))
-    identity = identity_of(settings)
-    first: dict[str, Any] = {"state": "disconnected", "streams": streams}
-    first |= {"identity": identity, "replace": replace}
-    try:
-        writer = create(settings.feed, *sizes, most, **first)
-    except FeedBusyError as error:
-        raise name_identities(error, settings.feed, identity) from None
-    if not writer.has_capacity_for(streams):
-        # Streams that are no longer wanted give their entries to wanted ones.
-        for key in set(writer.streams()) - set(streams):
-            writer.unsubscribe(*key)
-    return writer
-
-
-def _existing_max_streams(feed: str) -> int:
-    """Return the number of streams that the feed's segment can carry, 0 without one."""
-    with suppress(FeedNotFoundError, SegmentFormatError):
-        return open_segment(place(feed)).geometry.max_streams
-    return 0

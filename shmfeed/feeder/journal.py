@@ -20,6 +20,7 @@ from shmfeed.wire.events import (
     NextAttempt,
     SessionEvent,
     SessionStatus,
+    SettingsRefused,
     StatusChanged,
     Streams,
     StreamsRefused,
@@ -109,6 +110,9 @@ class Journal:
                 self._connected(event)
             case StreamsRefused(streams, message):
                 self._streams_refused(streams, message)
+            case SettingsRefused(message):
+                text = f"the new settings are refused, and the old ones stay: {message}"
+                self._say("settings", _WARNING, text)
             case ChangeRefused(message):
                 text = f"a change is refused, and the old streams stay: {message}"
                 self._say("refused", _WARNING, text)

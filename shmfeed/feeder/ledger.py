@@ -93,7 +93,8 @@ class RowProven(NamedTuple):
 class RowDoubted(NamedTuple):
     """The row that opens at `open_time` may lack its last update.
 
-    The clock had ended it while messages about it were being lost.
+    The clock had ended it while messages about it were being lost, or before the last
+    of them came.
     """
 
     open_time: int
@@ -231,7 +232,7 @@ class Ledger:
                 self._trades.forming = event.last_id
             events = [self._put(bar, event.closed is not None)]
         elif opened <= self._last:
-            events = [Anomaly(self._past_kind(bar, event.closed, line), event)]
+            events = self._judge_past(bar, event, line)
         else:
             heard = _Heard(event, stamp, line, doubt)
             events = self._accept_bar(bar, heard, now)
@@ -266,18 +267,19 @@ class Ledger:
         self._doubt |= lost
         for held in self._held.values():
             held.heard = held.heard._replace(doubt=held.heard.doubt | lost)
-        return self._doubt_row() if self._closed_at >= heard else []
-
-    def _doubt_row(self) -> list[LedgerEvent]:
-        row = self._known.get(self._last)
         # A later message about the stream would have told if the row lacked an update.
-        is_newest = self._closed_at >= self._message_at
-        if row is None or not is_newest or not self._is_doubtful:
+        may_lack = self._closed_at >= max(heard, self._message_at)
+        if may_lack and self._is_doubtful:
+            return self._doubt_row(self._last)
+        return []
+
+    def _doubt_row(self, opened: int) -> list[LedgerEvent]:
+        """Doubt a row that the clock has ended, unless it is in doubt already."""
+        row = self._known.get(opened)
+        if row is None or not row.flags & CLOSED_BY_CLOCK or row.flags & UNCONFIRMED:
             return []
-        if not row.flags & CLOSED_BY_CLOCK or row.flags & UNCONFIRMED:
-            return []
-        self._known[self._last] = row._replace(flags=row.flags | UNCONFIRMED)
-        return [RowDoubted(self._last)]
+        self._known[opened] = row._replace(flags=row.flags | UNCONFIRMED)
+        return [RowDoubted(opened)]
 
     def may_end(self, open_time: int) -> bool:
         """Return True if no closing message of the venue has ended this bar."""
@@ -345,6 +347,11 @@ class Ledger:
             event.money if 0.0 <= event.money < inf else nan,
             flags,
         )
+
+    def _judge_past(self, bar: Bar, event: BarEvent, line: int) -> list[LedgerEvent]:
+        kind = self._past_kind(bar, event.closed, line)
+        doubted = self._doubt_row(bar.open_time) if kind == "revisions" else []
+        return [Anomaly(kind, event), *doubted]
 
     def _past_kind(
         self, bar: Bar, closed: bool | None, line: int

@@ -157,6 +157,8 @@ class Reloader:
         self._codec, self._session, self._queue, self._budget, self._log = targets
         self._own_list = own_list
         self._source = source
+        # These come back if the venue refuses the new ones: settings and a token.
+        self._before = settings, self._codec.csrf_token
 
     def reload(self, pending: PendingRequest) -> None:
         """Take over the settings of a request, else of the source, and answer."""
@@ -183,6 +185,19 @@ class Reloader:
             remember_secret(TOKEN, token)
             self._put(new, None if is_answer else token)
             self._codec.csrf_token = token
+
+    def revert(self) -> str:
+        """Put the settings of before the last change in force again.
+
+        The venue refuses a connection with the new ones, and the old connection stays.
+        Return the token that was refused, "" if the token had not changed.
+        """
+        settings, token = self._before
+        refused = self._codec.csrf_token
+        self.settings, self._codec.csrf_token = settings, token
+        self._budget.per_minute = self.settings.dials_per_minute
+        self._session.use_settings(self.settings)
+        return "" if refused == token else refused
 
     def _compared(self, request: ControlRequest) -> Reload:
         if request.settings != ABSENT:
@@ -242,6 +257,8 @@ class Reloader:
 
     def _put(self, settings: Settings, token: str | None) -> None:
         """Put settings in force; with a token, on connections that replace the old."""
+        if token is not None:
+            self._before = self.settings, self._codec.csrf_token
         self.settings = settings
         self._budget.per_minute = settings.dials_per_minute
         if token is None:

@@ -6,6 +6,7 @@ refused address with an @, which may carry a password, only the scheme is shown.
 
 import ipaddress
 import re
+from collections.abc import Iterable, Iterator
 from urllib.parse import SplitResult, unquote, unquote_plus, urlsplit
 
 from shmfeed.errors import BadArgumentError
@@ -17,7 +18,7 @@ PROXY_ACCEPTED = (
 )
 PROXY_SCHEMES = ("http", "https", "socks5h")
 _SHORTEST_SECRET = 4  # a shorter value is no secret, and occurs in ordinary words
-_SHORTEST_PART = 8  # mask_secret() takes no less for a cut secret's beginning
+_SHORTEST_PART = 8  # mask_secrets() takes no less for a cut secret's beginning
 _PRINTABLE = re.compile(r"[!-~]{1,2048}")
 # DNS and TLS: no label of a host is empty or longer than 63.
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
@@ -113,22 +114,33 @@ def secrets_in(endpoint: str) -> set[str]:
     return {text for text in texts if len(text) >= _SHORTEST_SECRET}
 
 
-def mask_secret(text: str, secret: str) -> str:
-    r"""Return the text with *** in place of a secret.
+def mask_secrets(text: str, secrets: Iterable[str]) -> str:
+    r"""Return the text with *** in place of each secret.
 
-    The text may end within the secret, so a beginning of the secret is masked too. Both
-    are also found with `\/` for `/`, as some JSON encoders write it.
+    The text may end within a secret, so a beginning of one is masked too. Both are also
+    found with `\/` for `/`, as some JSON encoders write it. Secrets may begin alike, so
+    all are found before any is masked.
     """
+    found = sorted(span for one in secrets for span in _spans(text, one))
+    masked: list[str] = []
+    end = 0
+    for start, stop in found:
+        if start >= end:
+            masked += text[end:start], "***"
+        end = max(end, stop)
+    return "".join([*masked, text[end:]])
+
+
+def _spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
     for form in {secret, secret.replace("/", r"\/"), " ".join(secret.split())}:
         head = form[:_SHORTEST_PART]
-        at = text.find(head)
+        at = text.find(head) if head else -1
         while at >= 0:
             left = len(form)
             while not text.startswith(form[:left], at):
                 left -= 1
-            text = f"{text[:at]}***{text[at + left :]}"
-            at = text.find(head, at + 3)
-    return text
+            yield at, at + left
+            at = text.find(head, at + left)
 
 
 def redact_refused(text: str) -> str:

@@ -154,9 +154,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         secrets |= known_secrets()
         if self.csrf_token:
             secrets.add(self.csrf_token)
-        for secret in sorted(secrets, key=len, reverse=True):
-            text = endpoints.mask_secret(text, secret)
-        return text
+        return endpoints.mask_secrets(text, secrets)
 
     def read_token(self) -> str:
         """Return the token, from its file if one is named; "" without a token.

@@ -180,6 +180,11 @@ class VenueClient:
         """Ask for a replacement of the connection, which stays in use until then."""
         self.leaving = self.leaving or reason
 
+    def stay(self) -> None:
+        """Withdraw the reason to replace the connection, unless the venue ends it."""
+        if not self.is_going_away:
+            self.leaving = ""
+
     def read_rest(self) -> list[SessionEvent]:
         """Return the events of what has come, before the connection is closed."""
         batch: list[SessionEvent] = []

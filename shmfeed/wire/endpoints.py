@@ -7,14 +7,45 @@ import math
 from collections.abc import Callable, Iterable
 
 from shmfeed.wire.client import RefusedError
-from shmfeed.wire.errors import ClosedError, ConnectionLostError
+from shmfeed.wire.errors import ClosedError, ConnectionLostError, RefusedUpgradeError
 from shmfeed.wire.retry import Demand
 
 # Seconds after which a line that serves from another endpoint tries its own again.
 RETURN_SECONDS = 60.0
 _POLICY_VIOLATION = 1008
+_NOT_ALLOWED = (401, 403)  # HTTP status codes
 
 Failure = tuple[str, ConnectionLostError]  # an endpoint without its query, and why
+
+
+class Failures(list[Failure]):
+    """The failures of one attempt, in order."""
+
+    @property
+    def demand(self) -> Demand:
+        """The venue's words about the next attempt."""
+        wait = min(error.retry_after for _, error in self)
+        return Demand(wait, any(_is_violation(error) for _, error in self))
+
+    @property
+    def was_refused(self) -> bool:
+        """True if a venue has refused the subscription itself."""
+        return any(isinstance(error, RefusedError) for _, error in self)
+
+    @property
+    def rejects_settings(self) -> bool:
+        """True if a venue has refused the subscription, or the client itself."""
+        return self.was_refused or any(
+            isinstance(error, RefusedUpgradeError) and error.code in _NOT_ALLOWED
+            for _, error in self
+        )
+
+    def last_error(self, attempts: int) -> tuple[str, str]:
+        """Return the kind and the text of these failures; 0 attempts: so far."""
+        refusals = [error for _, error in self if isinstance(error, RefusedError)]
+        if refusals and attempts:
+            return "subscription", str(refusals[-1])
+        return "connection", _listed(self, attempts)
 
 
 class EndpointCycle:
@@ -30,7 +61,7 @@ class EndpointCycle:
         self._blocked_until = dict.fromkeys(self._urls, 0.0)
         self._first = 0  # the endpoint that an attempt begins with
         self._turn = 0  # endpoints tried by the present attempt
-        self._failures: list[Failure] = []
+        self._failures = Failures()
 
     @property
     def is_midway(self) -> bool:
@@ -43,7 +74,7 @@ class EndpointCycle:
         return self._urls[0]
 
     @property
-    def failures(self) -> list[Failure]:
+    def failures(self) -> Failures:
         """The failures of the present attempt."""
         return self._failures
 
@@ -61,11 +92,11 @@ class EndpointCycle:
             self._turn += 1
         return None
 
-    def begin(self, url: str = "", *, after: bool = False) -> list[Failure]:
+    def begin(self, url: str = "", *, after: bool = False) -> Failures:
         """Begin a new attempt, at `url` or `after` it. Return the failures so far."""
         if url:
             self._first = self._urls.index(url) + after
-        failures, self._failures = self._failures, []
+        failures, self._failures = self._failures, Failures()
         self._turn = 0
         return failures
 
@@ -95,25 +126,6 @@ class EndpointCycle:
         """Return the venue's words about the next dial, after a connection ended so."""
         wait = 0.0 if self.next_at <= now else failure.retry_after
         return Demand(wait, _is_violation(failure))
-
-
-def demand_of(failures: list[Failure]) -> Demand:
-    """Return the venue's words about the next attempt, after a failed one."""
-    wait = min(error.retry_after for _, error in failures)
-    return Demand(wait, any(_is_violation(error) for _, error in failures))
-
-
-def was_refused(failures: list[Failure]) -> bool:
-    """Return True if a venue has refused the subscription itself."""
-    return any(isinstance(error, RefusedError) for _, error in failures)
-
-
-def last_error(failures: list[Failure], attempts: int) -> tuple[str, str]:
-    """Return the kind and the text of an attempt's failures; 0 attempts: so far."""
-    refusals = [error for _, error in failures if isinstance(error, RefusedError)]
-    if refusals and attempts:
-        return "subscription", str(refusals[-1])
-    return "connection", _listed(failures, attempts)
 
 
 def _is_violation(failure: ConnectionLostError) -> bool:

@@ -100,6 +100,15 @@ class StreamsRefused(NamedTuple):
     message: str
 
 
+class SettingsRefused(NamedTuple):
+    """The venue refuses a connection with new settings, and the old one stays.
+
+    The settings are those that `replace_connections` has put in force.
+    """
+
+    message: str
+
+
 class NextAttempt(NamedTuple):
     """The wait before a connection is dialled again, in seconds, and its reason.
 
@@ -136,6 +145,7 @@ SessionEvent = (
     | ConnectionLost
     | ChangeOutcome
     | StreamsRefused
+    | SettingsRefused
     | NextAttempt
     | VenueTime
     | Received

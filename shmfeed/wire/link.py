@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from shmfeed.bar import StreamKey
 from shmfeed.wire.channel import Channel, Dialer
 from shmfeed.wire.client import CHECK_SECONDS, LeavingError, SilentError
-from shmfeed.wire.endpoints import EndpointCycle, demand_of, last_error, was_refused
+from shmfeed.wire.endpoints import EndpointCycle
 from shmfeed.wire.errors import ConnectionLostError, OversizedError
 from shmfeed.wire.events import (
     ChangeRefused,
@@ -29,6 +29,7 @@ from shmfeed.wire.events import (
     Received,
     SessionEvent,
     SessionStatus,
+    SettingsRefused,
     Streams,
     StreamsRefused,
     Subscribed,
@@ -42,6 +43,7 @@ from shmfeed.wire.silence import SilenceWatch
 
 # Seconds after which a link looks again if another link has reached the venue.
 PROBE_SECONDS = 0.1
+NEW_SETTINGS = "settings have changed"  # a reason to replace a connection
 # Reasons to put off a dial that the user's feeders share.
 BANNED = "the venue has told a feeder of this user to wait"
 USED_UP = "the dials of this minute are used up"
@@ -172,9 +174,9 @@ class Link:
             self._serving.client.leave(reason)
             self._note_leaving(self._dialer.clock())
         self._policy.next_at = 0.0
-        if self._incoming is not None:
-            self._incoming.close()
-            self._incoming = None
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.close()
             self._endpoints.begin()
 
     def use_settings(self) -> None:
@@ -360,16 +362,15 @@ class Link:
         old, self._draining = self._serving, self._serving
         self._overlap = Overlap(self._dialer.codec.push_interval)
         self._serving, self._incoming = channel, None
-        has_lines = self._dialer.settings.lines > 1
-        now = self._dialer.clock()
-        self._endpoints.serve(channel.url, now, may_return=has_lines)
+        now, lines = self._dialer.clock(), self._dialer.settings.lines
+        self._endpoints.serve(channel.url, now, may_return=lines > 1)
         self._is_planned = self.is_parked = False
         self._left_out = frozenset()
         self._dialer.forget(self)  # an endpoint that it could not reach
         is_reconnect = self._link_status.acknowledged()
         self._policy.acknowledged()
         self._show()
-        facts = (channel.number, old is not None, channel.label)
+        facts = channel.number, old is not None, channel.label
         self._events.append(Connected(is_reconnect, *facts))
 
     # Ends
@@ -424,7 +425,7 @@ class Link:
             self._park(channel, now)
         elif not self.status.error_kind and self._serving is None:
             # A pass can take long, so show its failures so far.
-            kind, text = last_error(self._endpoints.failures, 0)
+            kind, text = self._endpoints.failures.last_error(0)
             self._show(error_kind=kind, last_error=text)
 
     def _park(self, channel: Channel, now: float) -> None:
@@ -439,12 +440,23 @@ class Link:
 
     def _end_attempt(self, now: float) -> None:
         failures = self._endpoints.begin()
-        self._policy.failed(now, demand_of(failures))
-        if was_refused(failures):
+        self._policy.failed(now, failures.demand)
+        if failures.was_refused:
             self._refusals.failed(now)
-        kind, text = last_error(failures, self._policy.failures)
+        kind, text = failures.last_error(self._policy.failures)
         self._show(error_kind=kind, last_error=text)
-        self._announce(self._policy.next_at - now, text)
+        if not (failures.rejects_settings and self._keeps_old_settings(text)):
+            self._announce(self._policy.next_at - now, text)
+
+    def _keeps_old_settings(self, text: str) -> bool:
+        """Go on with the connection that new settings should replace, if one serves."""
+        if self._serving is None or self._serving.client.leaving != NEW_SETTINGS:
+            return False
+        self._serving.client.stay()
+        self._is_planned = False
+        self._policy.acknowledged()
+        self._events.append(SettingsRefused(self._dialer.settings.redact(text)))
+        return True
 
     def _keep_wait(
         self, channel: Channel, failure: ConnectionLostError, now: float

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from shmfeed._version import __version__
-from shmfeed.settings.endpoint import mask_secret, proxy_label, proxy_user
+from shmfeed.settings.endpoint import mask_secrets, proxy_label, proxy_user
 from shmfeed.wire.answers import Answer, read_answer, read_body, words_of
 from shmfeed.wire.errors import (
     ConnectionLostError,
@@ -80,8 +80,7 @@ def tunnel(
 def _masked(error: ConnectionLostError, proxy: Proxy) -> ConnectionLostError:
     text = str(error)
     if len(proxy.password) >= 4:
-        for secret in (_basic(proxy), proxy.password):
-            text = mask_secret(text, secret)
+        text = mask_secrets(text, (_basic(proxy), proxy.password))
     masked = ConnectionLostError(text)
     masked.retry_after = error.retry_after
     return masked

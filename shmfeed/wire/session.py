@@ -37,7 +37,7 @@ from shmfeed.wire.events import (
     Subscribed,
 )
 from shmfeed.wire.group import Group, rank
-from shmfeed.wire.link import Link
+from shmfeed.wire.link import NEW_SETTINGS, Link
 from shmfeed.wire.poller import Poller, Ready
 from shmfeed.wire.spread import spread
 
@@ -179,7 +179,7 @@ class Session:
         if settings is not None:
             self.use_settings(settings)
         for link in self._links():
-            link.replace("settings have changed")
+            link.replace(NEW_SETTINGS)
 
     def use_settings(self, settings: Settings) -> None:
         """Obey these delays and limits from now on; no connection is replaced."""

@@ -15,7 +15,7 @@ from support.waiting import until
 
 import shmfeed
 from shmfeed.errors import FeedBusyError
-from shmfeed.feeder.feeder import take_feed
+from shmfeed.feeder.taking import take_feed
 from shmfeed.simulator import Venue, verify
 
 

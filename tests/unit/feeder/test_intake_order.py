@@ -501,3 +501,15 @@ class TestNothingNew:
     def stream(self, bench):
         bench.writer.set_state("connected")
         return bench.feed.status()["streams"][0]
+
+
+def test_a_later_message_with_other_values_doubts_a_row_of_the_clock(bench):
+    bench.start()
+    bench.take(bar(0, 1.0))
+    bench.wait(63)
+    bench.wait(1)
+    bench.take(bar(0, 1.0))
+    assert bench.rows() == [(0, 1.0, CLOSED_BY_CLOCK)]
+    bench.take(bar(0, 2.0))
+    assert bench.rows() == [(0, 1.0, CLOSED_BY_CLOCK | UNCONFIRMED)]
+    assert bench.count("revisions", "bars") == (1, 1)

@@ -220,6 +220,37 @@ def test_a_token_that_is_corrected_is_tried_at_once(feed_name, source) -> None:
         until(lambda: feed.status()["state"] == "connected")
 
 
+@pytest.mark.parametrize("by_file", [False, True])
+def test_a_token_that_the_venue_refuses_gives_way_to_the_old_one(
+    feed_name, source, tmp_path, caplog, by_file
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    file.chmod(0o600)
+    given = {"csrf_token_file": str(file)} if by_file else {"csrf_token": TOKEN}
+    with (
+        Venue(speed=None, symbols=["BTCUSDT"], token=TOKEN) as venue,
+        feeder(feed_name, venue, source=source, **given) as one,
+        shmfeed.attach(feed_name) as feed,
+    ):
+        source.venue, source.given = venue, given
+        until(lambda: feed.status()["state"] == "connected")
+        file.write_text(NEW)
+        if not by_file:
+            source.given = {"csrf_token": NEW}
+        tell(feed_name, "reload")
+        until(lambda: "and the old ones stay" in caplog.text)
+        assert "csrf_token is not accepted" in feed.status()["last_error"]
+        assert feed.status()["state"] == "connected"
+        assert one._codec.csrf_token == TOKEN
+        venue.drop_connections()
+        venue.wait_received(3)
+        until(lambda: feed.status()["state"] == "connected")
+        requests = [json.loads(text)["csrf_token"] for text in venue.received]
+        assert requests == [TOKEN, NEW, TOKEN]
+        assert NEW not in caplog.text
+
+
 def test_a_signal_does_the_same(feed_name, venue, source, running, caplog) -> None:
     caplog.set_level(logging.INFO)
     source.given = {"csrf_token": NEW}

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import loading, model, schema
+from shmfeed.settings.endpoint import mask_secrets
 from shmfeed.settings.loading import from_env, load
 from shmfeed.settings.model import Settings, describe
 
@@ -706,3 +707,11 @@ class TestGarbage:
         except BadArgumentError as error:
             message = str(error)
         assert message.startswith("Settings(") or str(file) in message
+
+
+def test_secrets_that_begin_alike_are_masked_whole():
+    secrets = ["eyJhbGciOiJI.first", "eyJhbGciOiJI.second-one"]
+    for order in (secrets, secrets[::-1]):
+        text = f"{secrets[0]} or {secrets[1]}, and {secrets[1][:10]}"
+        assert mask_secrets(text, order) == "*** or ***, and ***"
+    assert mask_secrets("nothing secret", ["", *secrets]) == "nothing secret"

@@ -1,0 +1,46 @@
+"""Take a feed for writing: its segment, with room for the feeder's streams."""
+
+from contextlib import suppress
+from typing import Any
+
+from shmfeed.codecs.identity import identity_of
+from shmfeed.errors import FeedBusyError, FeedNotFoundError, SegmentFormatError
+from shmfeed.segment.identity import name_identities
+from shmfeed.segment.mapping import open_segment, place
+from shmfeed.settings.model import Settings
+from shmfeed.wire.events import Streams
+from shmfeed.writer import FeedWriter, create
+
+
+def take_feed(
+    settings: Settings, streams: Streams, replace: bool = False
+) -> FeedWriter:
+    """Return the writer of the settings' feed, with capacity for these streams.
+
+    The streams of an earlier feeder keep their entries if all fit. Bars of another
+    identity are refused, or dropped with `replace`.
+
+    Raises:
+        ShmfeedError: As `create` does.
+    """
+    sizes = settings.history, settings.guard
+    most = settings.capacity_beside(_existing_max_streams(settings.feed), len(streams))
+    identity = identity_of(settings)
+    first: dict[str, Any] = {"state": "disconnected", "streams": streams}
+    first |= {"identity": identity, "replace": replace}
+    try:
+        writer = create(settings.feed, *sizes, most, **first)
+    except FeedBusyError as error:
+        raise name_identities(error, settings.feed, identity) from None
+    if not writer.has_capacity_for(streams):
+        # Streams that are no longer wanted give their entries to wanted ones.
+        for key in set(writer.streams()) - set(streams):
+            writer.unsubscribe(*key)
+    return writer
+
+
+def _existing_max_streams(feed: str) -> int:
+    """Return the number of streams that the feed's segment can carry, 0 without one."""
+    with suppress(FeedNotFoundError, SegmentFormatError):
+        return open_segment(place(feed)).geometry.max_streams
+    return 0
