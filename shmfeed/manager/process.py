@@ -94,7 +94,7 @@ class FeederProcess:
         }
         rest = memoryview(msgspec.json.encode(message) + b"\n")
         pipe = _pipe(self._process.stdin)
-        with suppress(BrokenPipeError, ValueError):  # it died: see exit_reason()
+        with suppress(OSError, ValueError):  # it died: see exit_reason()
             while rest:
                 rest = rest[pipe.write(rest) or 0 :]
 

@@ -25,7 +25,8 @@ def played(feed_name, bars=8, sequence="stream", faults="", lines=1, **more):
         for ring in rings:
             while ring.count < bars:
                 assert ring.wait(ring.count, deadline - time.monotonic()) is not None
-        time.sleep(0.3)  # the counters of streams are written now and then
+        venue.mute()
+        time.sleep(0.5)  # the counters of streams are written now and then
         flags = [flag for ring in rings for flag in ring.snapshot(50)["flags"]]
         return feed.status(), flags
 

@@ -33,9 +33,8 @@ def messages(pace: float) -> Iterator[tuple[float, str]]:
     while True:
         for part in range(1, UPDATES + 1):
             due = begun + (number + part / UPDATES) * pace
-            wait = due - time.time()
-            if wait > -pace:  # later than a bar: it was before the client came
-                yield max(0.0, wait), _bar(first + number, part)
+            if due > now - pace:  # else it was before the client came
+                yield max(0.0, due - time.time()), _bar(first + number, part)
         number += 1
 
 
