@@ -249,7 +249,10 @@ class Feeder:
                     if now - turned > STALL_SECONDS:
                         self._intake.stalled()
                     self._take(batch)
-                    self._intake.tick()
+                    taken = boot_seconds()
+                    if taken - now > STALL_SECONDS:
+                        self._intake.stalled()
+                    self._intake.tick(taken)
                     if self._intake.last_error != self._data_error:
                         self._data_error = self._intake.last_error
                         self._publish_error(self._data_error)

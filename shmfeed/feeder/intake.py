@@ -221,12 +221,13 @@ class Intake:
         self._heard[connection] = now
         self._finish(now)
 
-    def tick(self) -> None:
+    def tick(self, now: float | None = None) -> None:
         """Close bars that are due, and release bars that were held too long.
 
-        Call it after each batch. It works at most every TICK_SECONDS.
+        Call it after each batch. It works at most every TICK_SECONDS. A process that is
+        stopped after it has read `now` closes nothing too early.
         """
-        now = boot_seconds()
+        now = boot_seconds() if now is None else now
         if now < self._next_tick:
             return
         self._next_tick = now + TICK_SECONDS
