@@ -311,7 +311,7 @@ def test_a_fault_in_the_loop_ends_it_and_answers_every_request(
         with ThreadPoolExecutor() as pool:
             asked = pool.submit(subscribe, feed_name, "m", "ETHUSDT")
             venue.wait_asked(2)
-            monkeypatch.setattr(one._intake, "tick", lambda: 1 // 0)
+            monkeypatch.setattr(one._intake, "tick", lambda _: 1 // 0)
             with pytest.raises(WebSocketConnectionError, match="stopping"):
                 asked.result(10)
         one.thread.join(5)
