@@ -193,10 +193,8 @@ class Reloader:
         Return the token that was refused, "" if the token had not changed.
         """
         settings, token = self._before
-        refused = self._codec.csrf_token
-        self.settings, self._codec.csrf_token = settings, token
-        self._budget.per_minute = self.settings.dials_per_minute
-        self._session.use_settings(self.settings)
+        refused, self._codec.csrf_token = self._codec.csrf_token, token
+        self._put(settings, None)
         return "" if refused == token else refused
 
     def _compared(self, request: ControlRequest) -> Reload:

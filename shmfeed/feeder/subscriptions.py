@@ -146,18 +146,10 @@ class SubscriptionQueue:
         if self._session.status.state == "connected":
             self.subscribe(pending, streams)
             return
-        manager = pending.request.manager
-        before = self._subscriptions.get(manager)
-        wanted = self._subscriptions.put(manager, pending.request.pid, streams)
-        union = self._subscriptions.union()
-        try:
-            self._check_union(union)
-        except ShmfeedError as error:
-            self._subscriptions.restore(manager, wanted, before)
-            pending.fail(error)
-            return
-        self._session.change(union)
-        pending.finish(streams=len(union))
+        if self._put(pending, streams) is not None:
+            union = self._subscriptions.union()
+            self._session.change(union)
+            pending.finish(streams=len(union))
 
     def drop_manager(self, manager: str) -> None:
         """Drop the manager's streams, without waiting for the venue's answer."""
@@ -215,18 +207,30 @@ class SubscriptionQueue:
                 self._session.change(union)
 
     def _begin(self, pending: PendingRequest, streams: Streams) -> None:
-        manager = pending.request.manager
-        before = self._subscriptions.get(manager)
-        wanted = self._subscriptions.put(manager, pending.request.pid, streams)
-        union = self._subscriptions.union()
-        try:
-            self._check_union(union)
-        except ShmfeedError as error:
-            self._subscriptions.restore(manager, wanted, before)
-            pending.fail(error)
+        change = self._put(pending, streams)
+        if change is None:
             return
+        union = self._subscriptions.union()
         if set(union) == set(self._session.acknowledged):
             pending.finish(streams=len(union))
             return
-        self._current = _ChangeInProgress(pending, wanted, before)
+        self._current = change
         self._session.change(union)
+
+    def _put(
+        self, pending: PendingRequest, streams: Streams
+    ) -> _ChangeInProgress | None:
+        """Put the sender's streams in place of those before, and return the change.
+
+        If the feed cannot carry the union, fail the request and return None.
+        """
+        manager = pending.request.manager
+        before = self._subscriptions.get(manager)
+        wanted = self._subscriptions.put(manager, pending.request.pid, streams)
+        try:
+            self._check_union(self._subscriptions.union())
+        except ShmfeedError as error:
+            self._subscriptions.restore(manager, wanted, before)
+            pending.fail(error)
+            return None
+        return _ChangeInProgress(pending, wanted, before)
