@@ -12,6 +12,11 @@ from shmfeed.feeder.stream import StreamState
 _MOST = 4  # spellings of a symbol that are remembered
 
 
+def fold(symbol: str, timeframe: str) -> tuple[str, str]:
+    """Return a key that is the same for all spellings of a symbol by case."""
+    return symbol.casefold(), timeframe
+
+
 class SpelledStreams:
     """The streams by their symbols, as subscribed and as the venue writes them.
 
@@ -26,14 +31,11 @@ class SpelledStreams:
     def replace(self, streams: Mapping[StreamKey, StreamState]) -> None:
         """Hold exactly these streams."""
         self.known = dict(streams)
-        self._folded = {
-            (symbol.casefold(), timeframe): stream
-            for (symbol, timeframe), stream in streams.items()
-        }
+        self._folded = {fold(*key): stream for key, stream in streams.items()}
 
     def find(self, event: BarEvent) -> StreamState | None:
         """Return the stream whose symbol differs from the event's in case alone."""
-        stream = self._folded.get((event.symbol.casefold(), event.timeframe))
+        stream = self._folded.get(fold(event.symbol, event.timeframe))
         if stream is not None and len(self.known) < _MOST * len(self._folded):
             self.known[event.symbol, event.timeframe] = stream
         return stream

@@ -16,6 +16,7 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.feeder.clock import VenueClock, boot_seconds
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.ledger import Anomaly, Ledger, RowWrite
+from shmfeed.feeder.spellings import fold
 from shmfeed.segment.mapping import place
 from shmfeed.settings.model import Settings
 from shmfeed.wire.dial_budget import DialBudget
@@ -29,8 +30,8 @@ from shmfeed.wire.events import (
     VenueTime,
 )
 from shmfeed.wire.session import Session
+from shmfeed.wire.silence import least_limit
 
-LEAST_WAIT = 30.0  # s for the bars; a venue that pushes rarely gets ten intervals
 _ONCE = Settings(max_reconnect_attempts=1, give_up=True)
 
 Clock = Callable[[], float]
@@ -67,7 +68,7 @@ class VenueCheck:
         self._begun = now
         self._redact = redact
         self._clock = VenueClock(time.time_ns() // 1_000_000, boot_seconds())
-        self._ledgers = {_fold(key): (key, Ledger(key[1])) for key in streams}
+        self._ledgers = {fold(*key): (key, Ledger(key[1])) for key in streams}
 
     @property
     def offset(self) -> float | None:
@@ -130,7 +131,7 @@ class VenueCheck:
     def _take_bar(self, event: BarEvent, now: float) -> None:
         if event.event_time:
             self._clock.observe(event.event_time, boot_seconds())
-        known = self._ledgers.get(_fold((event.symbol, event.timeframe)))
+        known = self._ledgers.get(fold(event.symbol, event.timeframe))
         if known is None:
             self._note(f"not subscribed: a bar of {event.symbol} {event.timeframe}")
             return
@@ -150,10 +151,6 @@ class VenueCheck:
         error = self._redact(error)
         if error not in self.errors:
             self.errors.append(error)
-
-
-def _fold(key: tuple[str, str]) -> tuple[str, str]:
-    return key[0].casefold(), key[1]
 
 
 def check_venue(settings: Settings, *, clock: Clock = time.monotonic) -> VenueCheck:
@@ -178,7 +175,7 @@ def check_venue(settings: Settings, *, clock: Clock = time.monotonic) -> VenueCh
     budget = DialBudget(locks if locks.is_dir() else None, once.dials_per_minute)
     gate = DialGate(budget, codec, lambda: once)
     session = Session(codec, once, endpoints, streams, budget=gate)
-    wait = once.data_timeout or max(LEAST_WAIT, 10 * codec.push_interval)
+    wait = once.data_timeout or least_limit(codec.push_interval)
     found = VenueCheck(streams, now=clock(), redact=once.redact)
     with closing(session.batches()) as batches:  # type: ignore[type-var] # a generator
         for batch in batches:

@@ -17,6 +17,11 @@ PUSH_INTERVALS = 10
 STEADY_SECONDS = 600.0
 
 
+def least_limit(push_interval: float) -> float:
+    """Return the seconds without a bar that a venue of this push rate may take."""
+    return max(LEAST_SECONDS, PUSH_INTERVALS * push_interval)
+
+
 class SilenceSettings(Protocol):
     """The setting `data_timeout`, in seconds; None for a limit by the push rate."""
 
@@ -48,7 +53,7 @@ class SilenceWatch:
         elif given is not None:
             self.limit = given
         else:
-            least = max(LEAST_SECONDS, PUSH_INTERVALS * self._push_interval)
+            least = least_limit(self._push_interval)
             most = min(stale_after(timeframe) for _, timeframe in streams)
             self.limit = min(max(least, most), least * self._factor)
 
