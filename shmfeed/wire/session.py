@@ -110,6 +110,7 @@ class Session:
             Group(self._dialer, endpoints, part)
             for part in spread(streams, self._most_streams())
         ]
+        self._allow_parking()
         self._clock = clock
         self._tick = tick
         self._poller = Poller(wake_fd)
@@ -153,6 +154,7 @@ class Session:
         for part in parts[len(present) :]:
             group = Group(self._dialer, self._endpoints, part, is_joining=True)
             self._groups.append(group)
+        self._allow_parking()
 
     def ask_again(self, streams: Iterable[StreamKey]) -> None:
         """Request streams again on their live connections, because they are mute."""
@@ -212,10 +214,8 @@ class Session:
 
     def _step(self) -> None:
         now = self._clock()
-        has_others = len(self._groups) > 1
         for group in self._groups:
             for link in group.links:
-                link.may_park = has_others
                 events = link.step(self._ready, now)
                 if link.status is not self._shown.get(link):
                     self._refresh()
@@ -321,6 +321,12 @@ class Session:
             group.close()
             for link in group.links:
                 self._shown.pop(link, None)
+        self._allow_parking()
+
+    def _allow_parking(self) -> None:
+        """Let links do without all streams, as long as other groups serve."""
+        for link in self._links():
+            link.may_park = len(self._groups) > 1
 
     # Status
 

@@ -61,11 +61,6 @@ def secure(
         raise
 
 
-def forget_contexts() -> None:
-    """Drop the kept contexts, as after a change of SSL_CERT_FILE."""
-    _context.cache_clear()
-
-
 @lru_cache(maxsize=16)
 def _context(
     ca_file: str | None, client_cert: tuple[str, ...], _files: tuple[_FileStamp, ...]

@@ -371,9 +371,9 @@ def tls_venue(certificate):
 @pytest.fixture
 def trusting(monkeypatch, certificate):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[1]))
-    tls.forget_contexts()
+    tls._context.cache_clear()
     yield
-    tls.forget_contexts()
+    tls._context.cache_clear()
 
 
 def test_a_self_signed_certificate_is_refused(tls_venue):
@@ -399,10 +399,10 @@ def test_every_record_of_a_trusted_server_is_read(tls_venue):
 
 def test_an_expired_certificate_is_refused_though_it_is_trusted(expired, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(expired[1]))
-    tls.forget_contexts()
+    tls._context.cache_clear()
     with venue(greet, ssl=server_context(expired)) as url:
         reason = fail_to_open(url.replace("127.0.0.1", "localhost"))
-    tls.forget_contexts()
+    tls._context.cache_clear()
     assert reason == "the server's certificate is refused: certificate has expired"
 
 
@@ -490,13 +490,13 @@ def test_nothing_in_the_environment_weakens_or_records_tls(
 ):
     monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(certificate[1]))
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
-    tls.forget_contexts()
+    tls._context.cache_clear()
     assert "the server's certificate is refused" in fail_to_open(tls_venue)
-    tls.forget_contexts()
+    tls._context.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[1]))
     with connected(tls_venue):
         pass
-    tls.forget_contexts()
+    tls._context.cache_clear()
     keys = tmp_path / "keys"
     assert not keys.exists() or "SECRET" not in keys.read_text()
 

@@ -94,11 +94,6 @@ def test_another_subprotocol_is_refused(chosen):
 # Certificates
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 def greet(ws):
     ws.send("hello")
     ws.recv()
@@ -127,13 +122,13 @@ def test_an_authority_of_ones_own_replaces_the_systems(
 ):
     other = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-    tls.forget_contexts()
+    tls._context.cache_clear()
     with secured(authority) as url:
         with connected(url):  # control: the system's authorities suffice
             pass
         policy = ConnectPolicy(ca_file=str(other.file))
         assert "certificate is refused" in fail_to_open(url, policy=policy)
-    tls.forget_contexts()
+    tls._context.cache_clear()
 
 
 def test_a_server_that_asks_gets_the_clients_certificate(authority, tmp_path):
