@@ -90,6 +90,14 @@ def each_core(request: pytest.FixtureRequest) -> Iterator[cores.Core]:
     cores.choose(cores.SERVING)
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return an `Authority` of this module's tests."""
+    from support.authority import Authority
+
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """Return the test's own number, the same in every run with one TEST_SEED."""

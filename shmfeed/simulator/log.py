@@ -3,10 +3,21 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 _KEPT = 10_000  # requests and messages; a venue may run for months
+
+
+def most_within(times: Iterable[float], seconds: float) -> int:
+    """Return the most of these times that lie within any `seconds`."""
+    ordered = sorted(times)
+    most = first = 0
+    for number, moment in enumerate(ordered):
+        while moment - ordered[first] >= seconds:
+            first += 1
+        most = max(most, number - first + 1)
+    return most
 
 
 class VenueLog:
@@ -53,13 +64,7 @@ class VenueLog:
     def most_dials(self, seconds: float = 60.0) -> int:
         """Return the most dials that came within any `seconds`, of the last 10,000."""
         with self._changed:
-            times = list(self.dial_times)
-        most = first = 0
-        for number, moment in enumerate(times):
-            while moment - times[first] >= seconds:
-                first += 1
-            most = max(most, number - first + 1)
-        return most
+            return most_within(self.dial_times, seconds)
 
     def add_connection(self) -> None:
         with self._changed:

@@ -6,7 +6,6 @@ import socket
 import sys
 
 import pytest
-from support.authority import Authority
 from support.feeding import feeder
 from support.loopback import refused_port, within
 from support.programs import program, served_python
@@ -15,11 +14,6 @@ import shmfeed
 
 USER, PASSWORD = "me", "hunter2 canary"
 STREAM = ("BTCUSDT", "1s")
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.authority import Authority
 from support.feeding import feeder
 from support.loopback import refused_port, within
 from support.programs import SERVERS, program, served, served_python
@@ -24,11 +23,6 @@ import shmfeed
 NODE_MODULES = Path(sys.prefix) / "node" / "node_modules"
 BARS = 30
 STREAM = ("BTCUSDT", "1s")
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 def served_node(pem, folder):

@@ -10,11 +10,11 @@ from night.__main__ import FEEDS, night, plans_of
 from night.plan import BINANCE_ALONE, KINDS, LONGEST, Trouble, kinds, troubles
 from night.player import Played, Sample
 from night.report import report
-from night.venue_process import most_in
 from night.verdict import StreamRows, Verdict, Window
 
 from shmfeed.bar import UNCONFIRMED
 from shmfeed.simulator import expected
+from shmfeed.simulator.log import most_within
 
 SEED = 7
 KEY = ("BTCUSDT", "1s")
@@ -197,4 +197,4 @@ def test_a_dial_too_many_is_seen():
     assert (found.failures, found.dials) == ([], 60)
     judges.judge_dials(found, [*map(float, range(600)), 300.5])
     assert found.failures == ["61 dials in a minute"]
-    assert most_in([], 60) == 0
+    assert most_within([], 60) == 0

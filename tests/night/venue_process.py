@@ -75,17 +75,6 @@ class VenueProcess:
         return json.loads(line)
 
 
-def most_in(times: list[float], seconds: float) -> int:
-    """Return the most of these times that lie within any `seconds`."""
-    times = sorted(times)
-    most = first = 0
-    for number, moment in enumerate(times):
-        while moment - times[first] >= seconds:
-            first += 1
-        most = max(most, number - first + 1)
-    return most
-
-
 def serve(options: dict[str, Any]) -> None:
     """Run a venue until standard input ends."""
     venue = started(options)

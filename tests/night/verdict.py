@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from night.player import GOOD, Played, Sample
-from night.venue_process import most_in
 
 from shmfeed.bar import UNCONFIRMED, StreamKey
 from shmfeed.simulator import grid, verify
+from shmfeed.simulator.log import most_within
 
 STEADY = 1.5  # s; a loss is not noticed at once
 LONGEST_RECOVERY = 70.0  # s: the default of reconnect_delay_max, and a handshake
@@ -212,6 +212,6 @@ def judge_gaps(verdict: Verdict, gaps: int) -> None:
 
 def judge_dials(verdict: Verdict, dials: list[float]) -> None:
     """Judge that no minute has more dials than the budget."""
-    verdict.dials = most_in(dials, MINUTE)
+    verdict.dials = most_within(dials, MINUTE)
     if verdict.dials > DIALS:
         verdict.failures.append(f"{verdict.dials} dials in a minute")

@@ -115,16 +115,17 @@ def header(size: int, opcode: int = TEXT, *, fin: bool = True) -> bytes:
 
 def read_frame(connection: socket.socket) -> tuple[int, bytes]:
     """Return opcode and payload of a client's frame, masked and below 64 KiB."""
-    first, size = _exactly(connection, 2)
+    first, size = receive_exactly(connection, 2)
     size &= 127
     if size == 126:
-        size = int.from_bytes(_exactly(connection, 2), "big")
-    mask = _exactly(connection, 4)
-    data = _exactly(connection, size)
+        size = int.from_bytes(receive_exactly(connection, 2), "big")
+    mask = receive_exactly(connection, 4)
+    data = receive_exactly(connection, size)
     return first & 15, bytes(b ^ mask[i % 4] for i, b in enumerate(data))
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
+def receive_exactly(connection: socket.socket, size: int) -> bytes:
+    """Return so many bytes; raise OSError if the connection ends before."""
     data = b""
     while len(data) < size:
         piece = connection.recv(size - len(data))

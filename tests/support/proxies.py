@@ -6,6 +6,8 @@ import struct
 import threading
 from collections.abc import Mapping
 
+from support.loopback import receive_exactly
+
 _NO_LOGIN, _LOGIN, _NONE = 0, 2, 255
 
 
@@ -64,18 +66,18 @@ class SocksProxy:
             back.join()
 
     def _greet(self, connection: socket.socket) -> bool:
-        _, count = _exactly(connection, 2)
-        offered = _exactly(connection, count)
+        _, count = receive_exactly(connection, 2)
+        offered = receive_exactly(connection, count)
         wanted = _LOGIN if self._login else _NO_LOGIN
         method = wanted if wanted in offered else _NONE
         if self._method is not None:
             method = self._method
         connection.sendall(bytes([self._version, method]))
         if method == _LOGIN:
-            _, size = _exactly(connection, 2)
-            user = _exactly(connection, size).decode()
-            (size,) = _exactly(connection, 1)
-            password = _exactly(connection, size).decode()
+            _, size = receive_exactly(connection, 2)
+            user = receive_exactly(connection, size).decode()
+            (size,) = receive_exactly(connection, 1)
+            password = receive_exactly(connection, size).decode()
             is_right = (user, password) == self._login
             connection.sendall(bytes([1, not is_right]))
             return is_right
@@ -83,15 +85,15 @@ class SocksProxy:
 
     @staticmethod
     def _read_request(connection: socket.socket) -> tuple[str, int]:
-        _, _, _, kind = _exactly(connection, 4)
+        _, _, _, kind = receive_exactly(connection, 4)
         if kind == 1:
-            host = socket.inet_ntop(socket.AF_INET, _exactly(connection, 4))
+            host = socket.inet_ntop(socket.AF_INET, receive_exactly(connection, 4))
         elif kind == 4:
-            host = socket.inet_ntop(socket.AF_INET6, _exactly(connection, 16))
+            host = socket.inet_ntop(socket.AF_INET6, receive_exactly(connection, 16))
         else:
-            (size,) = _exactly(connection, 1)
-            host = _exactly(connection, size).decode()
-        (port,) = struct.unpack("!H", _exactly(connection, 2))
+            (size,) = receive_exactly(connection, 1)
+            host = receive_exactly(connection, size).decode()
+        (port,) = struct.unpack("!H", receive_exactly(connection, 2))
         return host, port
 
 
@@ -101,13 +103,3 @@ def _pour(source: socket.socket, sink: socket.socket) -> None:
             sink.sendall(data)
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_RDWR)
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        piece = connection.recv(size - len(data))
-        if not piece:
-            raise OSError
-        data += piece
-    return data

@@ -10,7 +10,6 @@ import traceback
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.authority import Authority
 
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings import headers as module
@@ -28,11 +27,6 @@ def refusal(**options):
     said = str(caught.value)
     assert CANARY not in said
     return said
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 class TestHeaders:

@@ -27,11 +27,6 @@ from shmfeed.wire.proxies import parse_proxy
 PASSWORD = "p\u00e4ss w0rd:x"
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 @pytest.fixture
 def password_file(tmp_path):
     path = tmp_path / "password"
