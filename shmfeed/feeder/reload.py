@@ -44,6 +44,13 @@ FIXED = frozenset(
         "repair_grace",
         "close_grace",
         "stale_after",
+        "backfill",
+        "rest_endpoint",
+        "warmup",
+        "rest_share",
+        "rest_settle",
+        "store",
+        "store_keep",
     }
 )
 # A manager alone reads these.

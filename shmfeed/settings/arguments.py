@@ -4,12 +4,14 @@ This file is made from the schema by tests/support/settings_arguments.py.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, TypedDict
 
 from shmfeed.bar import Timeframe, TimeframeAlias
 
 TimeframeName = Timeframe | TimeframeAlias
+# Takes a symbol, a timeframe, and the first and the last open time in ms UTC.
+HistoryFunction = Callable[[str, str, int, int], Iterable[object]]
 
 
 class SettingsArguments(TypedDict, total=False):
@@ -88,7 +90,9 @@ class SettingsArguments(TypedDict, total=False):
     stream, off.
     """
     repair_grace: float | None
-    """Time after a reconnect for which its streams are recovering, seconds."""
+    """Time for which newer bars wait for history, and for which streams are
+    recovering after a reconnect, seconds.
+    """
     stale_after: float | Mapping[TimeframeName, float] | None
     """Silence after which a stream is stale, for all timeframes or by timeframe,
     seconds; none: 3 bars, at least 30 s.
@@ -121,6 +125,24 @@ class SettingsArguments(TypedDict, total=False):
     """Smallest upper limit of the random delay before an attempt, seconds."""
     reconnect_delay_max: float | None
     """Largest upper limit of the random delay before an attempt, seconds."""
+    backfill: str | os.PathLike[str] | Sequence[str] | HistoryFunction | None
+    """Source of history: auto, off, PROTOCOL:MARKET, a file, or a command."""
+    rest_endpoint: Sequence[str] | str | None
+    """Base addresses of the REST service, tried in turn; empty: the market's own."""
+    warmup: int | None
+    """Bars of each stream that history is asked for at the start; none: as many as
+    history.
+    """
+    rest_share: float | None
+    """Part of the venue's REST limit that all feeders of this user may use."""
+    rest_settle: float | None
+    """Time after a bar's close from which REST corrects a closing message, seconds."""
+    store: str | os.PathLike[str] | None
+    """SQLite file that keeps every version of each closed bar; none: keep none."""
+    store_keep: float | Mapping[TimeframeName, float] | None
+    """Age at which the store drops bars, for all timeframes or by timeframe, days;
+    none: keep all.
+    """
     stuck_timeout: float | None
     """Time for which a feeder's main loop may stand still before its manager replaces
     the feeder, seconds.

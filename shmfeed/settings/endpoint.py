@@ -16,6 +16,8 @@ PROXY_ACCEPTED = (
     "an http://, https:// or socks5h:// address with a port, such as"
     " http://user@host:port, without path or query"
 )
+REST_ACCEPTED = "an http:// or https:// address without user, password or fragment"
+REST_SCHEMES = ("http", "https")
 PROXY_SCHEMES = ("http", "https", "socks5h")
 _SHORTEST_SECRET = 4  # a shorter value is no secret, and occurs in ordinary words
 _SHORTEST_PART = 8  # mask_secrets() takes no less for a cut secret's beginning
@@ -40,12 +42,24 @@ def check_endpoint(text: str) -> str:
     Raises:
         BadArgumentError: The message holds nothing that may be secret.
     """
-    reason = _fault(text)
+    reason = _fault(text, ("ws", "wss"))
     if reason:
         safe = redact_refused(text)
         raise BadArgumentError(f"{safe!r} is not accepted: {reason}; {ACCEPTED}")
-    scheme, rest = text.split("://", 1)
-    return f"{scheme.lower()}://{rest}"
+    return _with_lower_scheme(text)
+
+
+def check_rest_endpoint(text: str) -> str:
+    """Return the base address of a REST service, its scheme in lower case.
+
+    Raises:
+        BadArgumentError: The message holds nothing that may be secret.
+    """
+    reason = _fault(text, REST_SCHEMES)
+    if reason:
+        safe = redact_refused(text)
+        raise BadArgumentError(f"{safe!r} is not accepted: {reason}; {REST_ACCEPTED}")
+    return _with_lower_scheme(text)
 
 
 def check_proxy(text: str) -> str:
@@ -86,7 +100,9 @@ def is_exposed(endpoint: str, proxy: str | None = None) -> bool:
     """
     parts = urlsplit(endpoint)
     hosts = [parts.hostname, urlsplit(proxy).hostname if proxy else "localhost"]
-    return parts.scheme == "ws" and not all(is_loopback(host or "") for host in hosts)
+    return parts.scheme in ("ws", "http") and not all(
+        is_loopback(host or "") for host in hosts
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -143,6 +159,11 @@ def _spans(text: str, secret: str) -> Iterator[tuple[int, int]]:
             at = text.find(head, at + left)
 
 
+def _with_lower_scheme(text: str) -> str:
+    scheme, rest = text.split("://", 1)
+    return f"{scheme.lower()}://{rest}"
+
+
 def redact_refused(text: str) -> str:
     """Return what a message may show of a text that is not a valid endpoint."""
     scheme, mark, _ = text.partition("://")
@@ -151,7 +172,7 @@ def redact_refused(text: str) -> str:
     return redact(text)[:200]
 
 
-def _fault(text: str, schemes: tuple[str, ...] = ("ws", "wss")) -> str:
+def _fault(text: str, schemes: tuple[str, ...]) -> str:
     if not _PRINTABLE.fullmatch(text) or "\\" in text or "#" in text:
         return "it holds a space, a fragment, or a character that no address has"
     try:

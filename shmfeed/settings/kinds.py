@@ -63,11 +63,24 @@ def seconds(
 def seconds_by_name(
     names: str, check_name: Check, text: str, *, low: float, high: float, none: str
 ) -> Setting:
-    """Return the row of one span of time, or of several by a name.
+    """Return the row of one span in seconds, or of several by a name."""
+    return spans_by_name("seconds", names, check_name, text, (low, high), none)
 
-    The setting takes a number, a mapping, or in a text `NAME=SECONDS` with commas. The
+
+def spans_by_name(
+    unit: str,
+    names: str,
+    check_name: Check,
+    text: str,
+    limits: tuple[float, float],
+    none: str,
+) -> Setting:
+    """Return the row of one span of time in `unit`, or of several by a name.
+
+    The setting takes a number, a mapping, or in a text `NAME=NUMBER` with commas. The
     value kept of a mapping is a tuple of pairs.
     """
+    low, high = limits
     check_span = _real(low, high)
 
     def check_spans(value: object) -> object:
@@ -81,14 +94,20 @@ def seconds_by_name(
         return tuple(spans)
 
     accepted = (
-        f"a number of seconds from {low:g} to {high:.10g}, or a mapping of {names} to"
+        f"a number of {unit} from {low:g} to {high:.10g}, or a mapping of {names} to"
         " such numbers, each once"
     )
     annotation = "float | Mapping[TimeframeName, float]"
     row = Setting(
-        float, annotation, accepted, check_spans, _parse_spans, f"{text}, seconds"
+        float, annotation, accepted, check_spans, _parse_spans, f"{text}, {unit}"
     )
     return optional(row, none)
+
+
+def share(text: str) -> Setting:
+    """Return the row of a part of a whole, above 0 and at most 1."""
+    accepted, check = "a number from 0.001 to 1", _real(0.001, 1.0)
+    return Setting(float, "float", accepted, check, _parse_real, text)
 
 
 def flag(text: str) -> Setting:

@@ -90,6 +90,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dials_per_minute: int = 60
     reconnect_delay_base: float = 1.0
     reconnect_delay_max: float = 60.0
+    backfill: str | tuple[str, ...] = "auto"
+    rest_endpoint: tuple[str, ...] = ()
+    warmup: int | None = None
+    rest_share: float = 0.25
+    rest_settle: float = 10.0
+    store: str | None = None
+    store_keep: float | tuple[tuple[str, float], ...] | None = None
     stuck_timeout: float = 15.0
     launch: str = "auto"
     stop_with_manager: bool = False
@@ -122,8 +129,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def stale_after_in(self, timeframe: str) -> float | None:
         """Return the limit of silence that is set for a timeframe, in seconds."""
-        limit = self.stale_after
-        return dict(limit).get(timeframe) if isinstance(limit, tuple) else limit
+        return _of_timeframe(self.stale_after, timeframe)
+
+    def store_keep_of(self, timeframe: str) -> float | None:
+        """Return the age at which the store drops a timeframe's bars, in days."""
+        return _of_timeframe(self.store_keep, timeframe)
+
+    @property
+    def warmup_bars(self) -> int:
+        """The bars of each stream that history is asked for at the start."""
+        return self.history if self.warmup is None else self.warmup
 
     @property
     def planned_streams(self) -> int:
@@ -149,7 +164,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Secrets are the token, the values in the endpoints' queries, those of headers,
         and what this process has read from files that hold one.
         """
-        secrets = {text for url in self.endpoint for text in endpoints.secrets_in(url)}
+        secrets = {
+            text
+            for url in self.endpoint + self.rest_endpoint
+            for text in endpoints.secrets_in(url)
+        }
         secrets |= secrets_in(self.headers)
         secrets |= known_secrets()
         if self.csrf_token:
@@ -241,6 +260,7 @@ def describe(settings: Settings) -> dict[str, object]:
         values["proxy"] = endpoints.proxy_label(settings.proxy)
     values["headers"] = {name: "***" for name, _ in settings.headers}
     values["endpoint"] = tuple(map(endpoints.redact, settings.endpoint))
+    values["rest_endpoint"] = tuple(map(endpoints.redact, settings.rest_endpoint))
     return values
 
 
@@ -251,6 +271,12 @@ def _copy(settings: Settings, changes: Mapping[str, object]) -> Settings:
         msgspec.structs.force_setattr(changed, name, value)
     _check_together(changed)
     return changed
+
+
+def _of_timeframe(
+    spans: float | tuple[tuple[str, float], ...] | None, timeframe: str
+) -> float | None:
+    return dict(spans).get(timeframe) if isinstance(spans, tuple) else spans
 
 
 def _default_market(protocol: object) -> str:
@@ -309,6 +335,14 @@ def _check_capacity(settings: Settings) -> None:
 
 
 def _check_endpoints(settings: Settings) -> None:
+    for endpoint in settings.rest_endpoint:
+        if not settings.allow_insecure and endpoints.is_exposed(endpoint):
+            raise ConflictError(
+                f"rest_endpoint {endpoints.redact(endpoint)!r} would send plain text"
+                " beyond this host; use https://, or allow_insecure",
+                "rest_endpoint",
+                "allow_insecure",
+            )
     for endpoint in settings.endpoint:
         shown = endpoints.redact(endpoint)
         port = endpoints.explicit_port(endpoint)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError
-from shmfeed.settings import certificates, endpoint, headers
+from shmfeed.settings import backfill, certificates, endpoint, headers
 from shmfeed.settings.kinds import (
     MAX_ITEMS,
     Setting,
@@ -27,6 +27,8 @@ from shmfeed.settings.kinds import (
     parse_integer,
     seconds,
     seconds_by_name,
+    share,
+    spans_by_name,
     split_commas,
     text_setting,
 )
@@ -96,7 +98,7 @@ def nearest(name: object, known: list[str]) -> str:
 def _refusal(name: str, value: object) -> BadArgumentError:
     if name in SECRETS:
         text = "(its value is not shown)"
-    elif name in {"endpoint", "proxy"}:
+    elif name in {"endpoint", "rest_endpoint", "proxy"}:
         text = f"of type {type(value).__name__}"
     else:
         text = repr_short(value)
@@ -114,12 +116,18 @@ def _check_feed(value: object) -> str:
 
 
 def _check_endpoint(item: object) -> str:
+    return endpoint.check_endpoint(_address(item, endpoint.ACCEPTED))
+
+
+def _check_rest_endpoint(item: object) -> str:
+    return endpoint.check_rest_endpoint(_address(item, endpoint.REST_ACCEPTED))
+
+
+def _address(item: object, accepted: str) -> str:
     if not isinstance(item, str):
         kind = type(item).__name__
-        raise BadArgumentError(
-            f"an item of type {kind} is not accepted; {endpoint.ACCEPTED}"
-        )
-    return endpoint.check_endpoint(item)
+        raise BadArgumentError(f"an item of type {kind} is not accepted; {accepted}")
+    return item
 
 
 def _check_proxy(value: object) -> str:
@@ -305,7 +313,9 @@ SETTINGS: dict[str, Setting] = {
         SEQUENCES, "scope of the numbers that the venue gives its messages"
     ),
     "repair_grace": seconds(
-        "time after a reconnect for which its streams are recovering", low=0.0
+        "time for which newer bars wait for history, and for which streams are"
+        " recovering after a reconnect",
+        low=0.0,
     ),
     "stale_after": seconds_by_name(
         "timeframes",
@@ -350,6 +360,47 @@ SETTINGS: dict[str, Setting] = {
     ),
     "reconnect_delay_max": seconds(
         "largest upper limit of the random delay before an attempt"
+    ),
+    "backfill": Setting(
+        str,
+        "str | os.PathLike[str] | Sequence[str] | HistoryFunction",
+        backfill.ACCEPTED,
+        backfill.check_backfill,
+        backfill.parse_backfill,
+        "source of history: auto, off, PROTOCOL:MARKET, a file, or a command",
+    ),
+    "rest_endpoint": items(
+        endpoint.REST_ACCEPTED,
+        _check_rest_endpoint,
+        "base addresses of the REST service, tried in turn; empty: the market's own",
+        endpoint.split_endpoints,
+    ),
+    "warmup": integer(
+        0,
+        10_000_000,
+        "bars of each stream that history is asked for at the start",
+        none="as many as history",
+    ),
+    "rest_share": share(
+        "part of the venue's REST limit that all feeders of this user may use"
+    ),
+    "rest_settle": seconds(
+        "time after a bar's close from which REST corrects a closing message", low=0.0
+    ),
+    "store": text_setting(
+        "the path of a file",
+        check_path,
+        "SQLite file that keeps every version of each closed bar",
+        none="keep none",
+        annotation="str | os.PathLike[str]",
+    ),
+    "store_keep": spans_by_name(
+        "days",
+        "timeframes",
+        check_timeframe,
+        "age at which the store drops bars, for all timeframes or by timeframe",
+        (0.01, 36_525.0),
+        "keep all",
     ),
     "stuck_timeout": seconds(
         "time for which a feeder's main loop may stand still before its manager"

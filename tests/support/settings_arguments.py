@@ -20,12 +20,14 @@ This file is made from the schema by tests/support/settings_arguments.py.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, TypedDict
 
 from shmfeed.bar import Timeframe, TimeframeAlias
 
 TimeframeName = Timeframe | TimeframeAlias
+# Takes a symbol, a timeframe, and the first and the last open time in ms UTC.
+HistoryFunction = Callable[[str, str, int, int], Iterable[object]]
 
 
 class SettingsArguments(TypedDict, total=False):

@@ -53,29 +53,35 @@ ROOMS = {
         "attached_segment feed health status waiting spinning aio listing",
         "ground layout memory ring segment",
     ),
-    "feeder": room(6, "feeder.*"),
+    "history": room(
+        6, "history history.*", "ground layout settings memory codecs wire segment"
+    ),
+    "store": room(6, "store store.*", "ground layout settings memory"),
+    "feeder": room(7, "feeder.*"),
     "manager": room(
-        7,
+        8,
         "manager.*",
         "ground layout settings segment codecs control wire",
         "reading half",
     ),
     "doctor": room(
-        7,
+        8,
         "doctor.*",
         "ground layout settings memory ring segment codecs",
         "reading half",
     ),
-    "simulator": room(8, "simulator.*", "ground"),
-    "strategies": Room(8, "wealthdata.*", frozenset({"ground", "reading half"})),
-    "demo": room(9, "demo.*"),
-    "testing": room(9, "testing"),
-    "commands": room(10, "cli.* __main__"),
+    "simulator": room(9, "simulator.*", "ground"),
+    "strategies": Room(9, "wealthdata.*", frozenset({"ground", "reading half"})),
+    "demo": room(10, "demo.*"),
+    "testing": room(10, "testing"),
+    "commands": room(11, "cli.* __main__"),
 }
 
 SOCKET_LIBRARIES = {
     "asyncio",
     "http.client",
+    "urllib3",
+    "sqlite3",
     "requests",
     "select",
     "selectors",

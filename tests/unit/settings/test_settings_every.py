@@ -68,7 +68,7 @@ ANY = (
     ),
 )
 HUGE = ([1] * 20_000, "a," * 20_000, [[]] * 20_000, "," * 20_000, "x" * 1_000_000)
-MAY_BE_SECRET = {*SECRETS, "endpoint", "proxy"}
+MAY_BE_SECRET = {*SECRETS, "endpoint", "rest_endpoint", "proxy"}
 EMPTY_IS_TAKEN = {TOKEN}  # no token
 
 

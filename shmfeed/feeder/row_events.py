@@ -1,0 +1,109 @@
+"""Events about rows: what a repair is needed for, what it did, what a store keeps."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from shmfeed.bar import Bar, StreamKey
+
+
+class HoleFound(NamedTuple):
+    """Bars are missing before a row. Open times in ms UTC, both included."""
+
+    key: StreamKey
+    first: int
+    last: int
+    missing: int
+
+
+class UnconfirmedFound(NamedTuple):
+    """A row's last values are not known to be final."""
+
+    key: StreamKey
+    open_time: int
+
+
+class RevisionFound(NamedTuple):
+    """A closing message of the venue differs from a row, which was replaced."""
+
+    key: StreamKey
+    old: Bar
+    new: Bar
+
+
+Found = HoleFound | UnconfirmedFound | RevisionFound
+
+
+class DueBars(NamedTuple):
+    """Closed bars that by the venue's clock should be there and are not.
+
+    Attributes:
+        key: The stream.
+        first, last: Open times in ms UTC of the missing bars, both included.
+        late: Seconds since the close of the first of them, by the venue's clock.
+        silent: Seconds since the last message about the stream.
+    """
+
+    key: StreamKey
+    first: int
+    last: int
+    late: float
+    silent: float
+
+
+class HistoryEffect(NamedTuple):
+    """The changes that an answer of history made to a stream's rows.
+
+    Attributes:
+        appended: Rows that came after the ring's last.
+        filled: Rows that filled holes.
+        prepended: Rows before the ring's first.
+        corrected: Rows whose values were replaced.
+        confirmed: Rows that are known to be final now.
+        disbelieved: The reason if nothing was taken, "" if the history was believed.
+        missing: Bars of the range that neither ring nor history has.
+    """
+
+    appended: int = 0
+    filled: int = 0
+    prepended: int = 0
+    corrected: int = 0
+    confirmed: int = 0
+    disbelieved: str = ""
+    missing: int = 0
+
+
+# Why a version of a row was written.
+Cause = Literal[
+    "closed",  # by a message, the next bar, or the clock
+    "backfilled",  # by history
+    "polled",  # by REST while the socket was silent
+    "revised",  # other values took the place of those published
+    "confirmed",  # a flag changed, or the values were found to be final
+    "doubted",
+]
+
+
+class RowVersion(NamedTuple):
+    """One version of a closed bar.
+
+    Attributes:
+        key: The stream.
+        bar: The row, with its flags.
+        received: When its last message, or the answer, arrived: ns UTC of this host.
+        published: When readers could see it: ns UTC of this host.
+        cause: The reason for this version.
+    """
+
+    key: StreamKey
+    bar: Bar
+    received: int
+    published: int
+    cause: Cause
+
+
+class RowRecorder(Protocol):
+    """A recorder of every version of each closed bar."""
+
+    def record(self, versions: Sequence[RowVersion]) -> None:
+        """Keep versions, in order. It never waits, and never raises."""
+        ...
