@@ -17,7 +17,7 @@ CORE := setup.py shmfeed/layout.py shmfeed/ringbuf.py shmfeed/follower.py shmfee
 # beside the clone would import the clone's folder as the package.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: test demo docs lint types unit test-pure night races sanitize fuzz versions oldest-pandas bench clean
+.PHONY: test demo docs lint types unit test-pure night races faults sanitize fuzz versions oldest-pandas bench clean
 
 test: lint types unit
 
@@ -54,6 +54,11 @@ night: $(VENV)/.core
 races: export TEST_SCALE = 10
 races: $(VENV)/.core
 	$(BIN)/pytest -n 0 -v -s --timeout 3000 tests/races
+
+# The fault suite at ten times the size, and deaths at each step of everything.
+faults: export TEST_SCALE = 10
+faults: $(VENV)/.core
+	$(BIN)/pytest -n 0 -v -s --timeout 7200 tests/faults
 
 # The C core and bad input under sanitizers, each run for SECONDS.
 sanitize: export SANITIZE_SECONDS = $(SECONDS)

@@ -48,7 +48,8 @@ class Phase(NamedTuple):
 
     `keeps` says whether the rows that were there before must be there after; `after`
     is the geometry of its successor; `whole` has the only counts that may be found, or
-    nothing. By day only every `stride`-th death is died.
+    nothing. By day only every `stride`-th death is died. `first` is the death of a
+    feeder before it: its phase and its step.
     """
 
     prepare: Callable[[str], FeedWriter | None]
@@ -58,6 +59,7 @@ class Phase(NamedTuple):
     after: tuple[int, int, int] = GEOMETRY
     stride: int = 1
     whole: tuple[int, ...] = ()
+    first: tuple[str, int] | None = None
 
 
 def nothing(name):
@@ -144,13 +146,21 @@ PHASES = {
     "add_stream": Phase(opened, add),
     "append": Phase(opened, append_two),
     "update_forming": Phase(opened, update_twice),
-    "swap": Phase(opened, swap_twice, whole=(ROWS, ROWS + 2, ROWS + 4), stride=3),
+    "swap": Phase(opened, swap_twice, whole=(ROWS, ROWS + 2, ROWS + 4)),
     "status": Phase(opened, say, stride=4),
     "close": Phase(opened, leave),
     "close and unlink": Phase(opened, leave_nothing, keeps=False),
     "re-creation": Phase(nothing, make_wider, after=WIDER, stride=7),
     "re-creation, and back": Phase(nothing, make_wider, stride=11),
     "rebuilding what is damaged": Phase(damaged, make, stride=11),
+    # Recovery that is killed while it recovers from a death inside each of these.
+    "recovery of nothing": Phase(
+        nothing, make, starts_empty=True, first=("creation", 30)
+    ),
+    "recovery of a row": Phase(nothing, make, first=("append", 15)),
+    "recovery of a swap": Phase(nothing, make, first=("swap", 40)),
+    "recovery of a stream": Phase(nothing, make, first=("add_stream", 100)),
+    "recovery of a creation": Phase(nothing, make, first=("re-creation", 300)),
 }
 
 
@@ -232,6 +242,10 @@ def run_to_each_death(name, phase, adapt=lambda: None) -> int:
         if not phase.starts_empty:
             fill(name)
         board = forks.board()
+        if phase.first is not None:
+            earlier, at = PHASES[phase.first[0]], phase.first[1]
+            with forks.Fork(die_at, at, name, earlier, board, adapt) as feeder:
+                assert feeder.wait() == -signal.SIGKILL
         with nullcontext() if phase.starts_empty else attach(name) as old:
             with forks.Fork(die_at, step, name, phase, board, adapt) as feeder:
                 ended = feeder.wait()

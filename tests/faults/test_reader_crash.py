@@ -12,7 +12,7 @@ from shmfeed.segment.mapping import place
 from shmfeed.writer import create
 
 GEOMETRY = 64, 16, 2
-FORKS = int(24 * forks.SCALE)  # killed, and as many that exit
+FORKS = int(200 * forks.SCALE)  # killed, and as many that exit
 SPAWNED = 12  # at once, every other one killed
 ROUNDS = max(1, int(forks.SCALE))
 
@@ -33,6 +33,8 @@ sys.stdin.readline()
 # the feed. Its resource tracker must not unlink the feed.
 POOLS = """
 import multiprocessing
+import os
+import signal
 from multiprocessing import shared_memory
 import shmfeed
 
@@ -40,15 +42,20 @@ def read(name):
     with shmfeed.attach(name) as feed:
         assert len(feed.ring("BTCUSDT", "1m").view(64)) == 64
 
+def read_and_die(name):
+    read(name)
+    os.kill(os.getpid(), signal.SIGKILL)
+
 if __name__ == "__main__":
     own = shared_memory.SharedMemory(create=True, size=64)
     read(sys.argv[1])
     for method in ("fork", "spawn", "forkserver"):
         context = multiprocessing.get_context(method)
-        reader = context.Process(target=read, args=(sys.argv[1],))
-        reader.start()
-        reader.join()
-        assert reader.exitcode == 0, method
+        for target, code in ((read, 0), (read_and_die, -9)):
+            reader = context.Process(target=target, args=(sys.argv[1],))
+            reader.start()
+            reader.join()
+            assert reader.exitcode == code, method
     own.close()
     own.unlink()
 """
@@ -94,8 +101,22 @@ def count_of(feed):
     return feed.ring(*names).count if names in feed.streams() else 0
 
 
-def descriptors(pid):
-    return sorted(str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir())
+def owned(pid):
+    """Return the descriptors of a process, the number of its threads, its memory."""
+    process = Path(f"/proc/{pid}")
+    fds = sorted(str(fd.readlink()) for fd in (process / "fd").iterdir())
+    lines = (process / "status").read_text()
+    private, threads = (
+        int(lines.split(f"{name}:")[1].split()[0]) for name in ("RssAnon", "Threads")
+    )
+    return fds, threads, private << 10
+
+
+def check_owned(pid, before):
+    """Check that a writer holds what it held, and a megabyte more at most."""
+    fds, threads, private = owned(pid)
+    assert (fds, threads) == before[:2]
+    assert abs(private - before[2]) < 1 << 20
 
 
 def read_until_killed(name, board, exits):
@@ -117,7 +138,7 @@ def check_alive(feed, before):
 
 @pytest.mark.parametrize("exits", [False, True])
 def test_forked_readers_come_and_go(feed_name, writer, exits):
-    held, identity = descriptors(writer.pid), place(feed_name).segment.stat().st_ino
+    held, identity = owned(writer.pid), place(feed_name).segment.stat().st_ino
     board = forks.board()
     count = 0
     with attach(feed_name) as feed:
@@ -130,7 +151,7 @@ def test_forked_readers_come_and_go(feed_name, writer, exits):
                     reader.kill()
                     assert reader.wait() == -signal.SIGKILL
             count = check_alive(feed, count)
-    assert descriptors(writer.pid) == held
+    check_owned(writer.pid, held)
     assert place(feed_name).segment.stat().st_ino == identity
 
 
@@ -145,12 +166,12 @@ def come_and_go(readers):
 
 
 def test_fresh_interpreters_come_and_go(child, feed_name, writer):
-    held = descriptors(writer.pid)
+    held = owned(writer.pid)
     for _ in range(ROUNDS):
         come_and_go([child(SAY_ALL + READER, feed_name) for _ in range(SPAWNED)])
     with attach(feed_name) as feed:
         check_alive(feed, 0)
-    assert descriptors(writer.pid) == held
+    check_owned(writer.pid, held)
 
 
 def test_a_strategy_with_pools_and_a_resource_tracker(

@@ -7,12 +7,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from racing import KEY, READY, SHARE, STOP, Track, write_bars
 from support import cores, forks, payload
 from support.compiling import NEEDS_BUILD, mutant_core
+from support.slow_writer import WordByWord
 
 from shmfeed.errors import BusyRingError, SegmentFormatError
 from shmfeed.feed import attach
@@ -122,28 +122,16 @@ def test_no_torn_row_of_a_feed_is_accepted(feed_name):
     create(feed_name, HISTORY, GUARD).close(unlink=True)
 
 
-class Yielding:
+class Yielding(WordByWord):
     """The words of a pure writer that yields while a row is half written."""
 
     def __init__(self, ring) -> None:
-        self._ints, self._slot = ring._ints, ring._slot
+        super().__init__(ring)
         self._intent = 0
 
-    def __getitem__(self, word: int) -> int:
-        return self._ints[word]
-
-    def __setitem__(self, place: int | slice, value: Any) -> None:
-        if isinstance(place, slice):  # a row's words, one after the other
-            words, values = range(*place.indices(len(self._ints))), value.tolist()
-        else:
-            words, values = (place,), (value,)
-        for word, one in zip(words, values, strict=True):
-            if word > self._slot + SLOT_HEADER_WORDS:
-                os.sched_yield()
-            self.store(word, one)
-
-    def store(self, word: int, value: int) -> None:
-        self._ints[word] = value
+    def pause(self, word: int) -> None:
+        if word > self._slot + SLOT_HEADER_WORDS:
+            os.sched_yield()
 
 
 class LateIntent(Yielding):
