@@ -26,6 +26,7 @@ from shmfeed.simulator.dialect import (
 from shmfeed.simulator.frames import text_frame, text_frames
 from shmfeed.simulator.market import STEPS, BarState
 from shmfeed.simulator.options import VenueOptions
+from shmfeed.simulator.schedule import TRADE_MS
 
 _PATH = re.compile(r"(?:/market)?/(stream|ws)(?:/(.+))?")
 _STREAM_NAME = re.compile(r"([a-z0-9_-]{1,48})@kline_(\w+)")
@@ -39,7 +40,6 @@ _METHODS = (
 _UNKNOWN_PROPERTY, _BAD_VALUE, _BAD_REQUEST, _BAD_JSON = range(4)
 _MAX_ID_LENGTH = 36
 _STEP = 8  # of a BarState
-TRADE_MS = 125  # between two trades of a symbol: one for each update of a bar of 1s
 _SPREAD = 2_654_435_761
 
 

@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-connections", type=int, metavar="N", help="default: 256")
     add("--json", action="store_true", help="print JSON lines")
     _add_form(add)
+    _add_rest(add)
 
 
 def _add_form(add: Callable[..., object]) -> None:
@@ -108,6 +109,22 @@ def _add_form(add: Callable[..., object]) -> None:
         "--trade-ids",
         choices=TRADE_IDS,
         help="binance: ids count up by one (dense, default), or have holes",
+    )
+
+
+def _add_rest(add: Callable[..., object]) -> None:
+    add(
+        "--no-rest",
+        action="store_const",
+        const=False,
+        dest="rest",
+        help="binance: answer no REST requests on the port",
+    )
+    add(
+        "--rest-limit",
+        type=int,
+        metavar="WEIGHT",
+        help="binance: of REST requests in a minute, default: the market's",
     )
 
 
@@ -162,8 +179,11 @@ def _print_counts(log: VenueLog, as_json: bool) -> None:
         "request": log.requests,
         "frame": log.frames,
     }
+    if log.rest_requests:
+        counts["REST request"] = log.rest_requests
     if as_json:
-        _say(json.dumps({f"{name}s": count for name, count in counts.items()}))
+        names = {name: f"{name.lower().replace(' ', '_')}s" for name in counts}
+        _say(json.dumps({names[name]: count for name, count in counts.items()}))
     else:
         _say(", ".join(counted(count, name) for name, count in counts.items()))
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 _KEPT = 10_000  # requests and messages; a venue may run for months
 
@@ -18,6 +18,29 @@ def most_within(times: Iterable[float], seconds: float) -> int:
             first += 1
         most = max(most, number - first + 1)
     return most
+
+
+class RestRequest(NamedTuple):
+    """One request to the venue's REST.
+
+    Attributes:
+        time: In time.monotonic().
+        path: Its path.
+        params: Its parameters.
+        weight: The request weight that the venue counted.
+        status: The HTTP status of the answer; 0 without an answer.
+    """
+
+    time: float
+    path: str
+    params: dict[str, str]
+    weight: int
+    status: int
+
+    @classmethod
+    def now(cls, path: str, params: dict[str, str], weight: int, status: int) -> Self:
+        """Return a request that comes now."""
+        return cls(time.monotonic(), path, params, weight, status)
 
 
 class VenueLog:
@@ -35,6 +58,9 @@ class VenueLog:
         dials: Attempts to connect, refused ones included.
         dial_times: The last 10,000 of them, in time.monotonic().
         banned_dials: Those that came during a ban.
+        rest_requests: Requests to REST, refused ones included.
+        rest_weight: The request weight of all of them.
+        last_rest: The last 10,000 of them.
 
     Thread safety:
         Any thread may read and wait; one condition guards every change.
@@ -53,12 +79,21 @@ class VenueLog:
         self.dials = 0
         self.banned_dials = 0
         self.dial_times: deque[float] = deque(maxlen=_KEPT)
+        self.rest_requests = self.rest_weight = 0
+        self.last_rest: deque[RestRequest] = deque(maxlen=_KEPT)
 
     def add_dial(self, is_banned: bool) -> None:
         with self._changed:
             self.dials += 1
             self.banned_dials += is_banned
             self.dial_times.append(time.monotonic())
+            self._changed.notify_all()
+
+    def add_rest(self, request: RestRequest) -> None:
+        with self._changed:
+            self.rest_requests += 1
+            self.rest_weight += request.weight
+            self.last_rest.append(request)
             self._changed.notify_all()
 
     def most_dials(self, seconds: float = 60.0) -> int:
@@ -105,5 +140,6 @@ class VenueLog:
                     f"timed out after {timeout:g} s waiting for {what}; the venue has "
                     f"{self.open_connections} connections ({self.connections} in all), "
                     f"{self.accepted} of {self.requests} subscriptions accepted, "
-                    f"{self.messages} messages received, {self.frames} sent"
+                    f"{self.messages} messages received, {self.frames} sent, "
+                    f"{self.rest_requests} REST requests"
                 )

@@ -48,6 +48,8 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
         timestamps: Send the venue's time `ts` in bars of the wealthai protocol.
         trade_ids: The trade ids of Binance's bars: "dense" ids count up by one, as on
             spot; "holes" leaves some out, as on futures.
+        rest: Answer REST requests on the same port; binance only.
+        rest_limit: Request weight of a minute; 0: that of each market.
         grid_phase: Day from which bars of 3 days are counted, 0 to 2 days after the
             epoch; None: each symbol has its own.
         start: The venue's time at its start, ms UTC; None: now at speed 1, otherwise
@@ -74,6 +76,8 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
     sequence: str = "none"
     timestamps: bool = False
     trade_ids: str = "dense"
+    rest: bool = True
+    rest_limit: int = 0
     grid_phase: int | None = None
     start: int | None = None
     faults: str = ""
@@ -189,6 +193,7 @@ def _check(options: VenueOptions) -> None:
         ("excess", options.excess in EXCESS, f"one of {' '.join(EXCESS)}"),
         ("sequence", options.sequence in SEQUENCES, f"one of {' '.join(SEQUENCES)}"),
         ("trade_ids", options.trade_ids in TRADE_IDS, f"one of {' '.join(TRADE_IDS)}"),
+        ("rest_limit", 0 <= options.rest_limit <= 1_000_000, "0 to 1000000"),
         ("grid_phase", options.grid_phase in {None, 0, 1, 2}, "0, 1 or 2"),
         ("update_interval", 0.01 <= options.update_interval <= 3600, "0.01 to 3600 s"),
         ("start", options.start is None or options.start >= 0, "ms UTC, not negative"),
@@ -215,6 +220,7 @@ def _check_form(options: VenueOptions) -> None:
         (f"sequence={options.sequence!r}", options.sequence != "none", "wealthai"),
         ("timestamps=True", options.timestamps, "wealthai"),
         (f"trade_ids={options.trade_ids!r}", options.trade_ids != "dense", "binance"),
+        (f"rest_limit={options.rest_limit}", options.rest_limit != 0, "binance"),
     )
     for form, is_set, protocol in forms:
         if is_set and options.protocol != protocol:

@@ -24,6 +24,7 @@ from shmfeed.simulator.options import VenueOptions
 
 Encode = Callable[[StreamKey, Sequence[BarState]], list[bytes]]
 FrameBatches = Iterator[tuple[bytes, int]]  # joined frames, and their number
+TRADE_MS = 125  # between two trades of a symbol: one for each update of a bar of 1s
 _BATCH = 1024  # frames, about
 _ROUND = 2048  # bars of all streams together that are computed at once
 _MIN_BARS = 16  # bars of one stream that are computed at once, at least
@@ -70,9 +71,13 @@ class Schedule:
     def updates(self, now: int) -> Iterator[tuple[StreamKey, BarState]]:
         """Yield each stream's forming bar as of `now`; call `closings` first."""
         for key, open_time in self._open_times.items():
-            length = grid.end(open_time, key[1]) - open_time
-            step = max(0, min((now - open_time) * STEPS // length, STEPS - 1))
+            step = forming_step(open_time, grid.end(open_time, key[1]), now)
             yield key, bar_state(self._seed, key, open_time, step, now)
+
+
+def forming_step(open_time: int, end: int, now: int) -> int:
+    """Return how many updates the bar that is forming at `now` has had."""
+    return max(0, min((now - open_time) * STEPS // (end - open_time), STEPS - 1))
 
 
 def open_times_before(end: int, timeframe: str, count: int) -> Int64s:

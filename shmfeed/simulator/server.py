@@ -15,13 +15,16 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from shmfeed.simulator.admission import Admission
+from shmfeed.simulator.archive import Archive
 from shmfeed.simulator.binance import BinanceDialect
 from shmfeed.simulator.connection import FaultyConnection
 from shmfeed.simulator.dialect import Dialect, Outcome
 from shmfeed.simulator.faults import ConnectionFaults, FaultSchedule, StreamFaults
+from shmfeed.simulator.http_port import HttpPort
 from shmfeed.simulator.log import VenueLog
 from shmfeed.simulator.options import VenueOptions, check_faults
 from shmfeed.simulator.producer import Producer
+from shmfeed.simulator.rest import Answer, BinanceRest
 from shmfeed.simulator.subscriber import Subscriber
 from shmfeed.simulator.wealthai import WealthaiDialect
 
@@ -43,12 +46,16 @@ class VenueServer:
 
     Attributes:
         admission: The decision about new connections.
+        archive: The bars that REST reads.
     """
 
     def __init__(self, options: VenueOptions, log: VenueLog) -> None:
         self.options = options
         self.log = log
         self.producer = Producer(options)
+        self.archive = Archive(options.seed, options.grid_phase)
+        self._rest = BinanceRest(options, self.archive, log)
+        self._http = HttpPort(self._answer, self._skew)
         self.admission = Admission(log)
         self._muted = self._reading_paused = False
         self._unanswered: set[ServerConnection] = set()
@@ -67,7 +74,7 @@ class VenueServer:
             self._handle,
             self.options.host,
             self.options.port,
-            create_connection=self._create_connection,  # type: ignore[arg-type]  # a factory
+            create_connection=self._accept_connection,  # type: ignore[arg-type]  # a factory
             process_request=self._admit,
             process_response=self._date,
             compression=None,  # frames are written as they were built
@@ -93,6 +100,7 @@ class VenueServer:
         if self._server is None:
             return
         self._server.close(close_connections=False)
+        await self._http.stop()
         for connection in self._unanswered:
             connection.transport.abort()
         for subscriber in self.subscribers:
@@ -130,6 +138,19 @@ class VenueServer:
             self._stream_faults.muted_on(subscriber.number),
         )
 
+    def _accept_connection(self, *args: object, **kwargs: object) -> asyncio.Protocol:
+        if self.options.protocol == "binance" and self.options.rest:
+            return self._http.front(lambda: self._create_connection(*args, **kwargs))
+        return self._create_connection(*args, **kwargs)
+
+    def _answer(self, method: str, target: str) -> Answer:
+        return self._rest.answer(method, target, self.producer.now())
+
+    def _skew(self) -> float:
+        """Return by how many seconds the venue's clock is wrong."""
+        skew = self.producer.venue_faults.due("skew")
+        return skew.fault.argument if skew is not None else 0.0
+
     def _create_connection(self, *args: object, **kwargs: object) -> ServerConnection:
         connection = FaultyConnection(*args, **kwargs)  # type: ignore[arg-type]  # passed on
         connection.refusal = self.admission.decide()
@@ -139,11 +160,10 @@ class VenueServer:
         self, _connection: ServerConnection, _request: Request, response: Response
     ) -> None:
         """State the venue's time, that of the host unless its clock is wrong."""
-        skew = self.producer.venue_faults.due("skew")
-        if skew is not None:
-            moment = time.time() + skew.fault.argument
+        skew = self._skew()
+        if skew:
             del response.headers["Date"]
-            response.headers["Date"] = formatdate(moment, usegmt=True)
+            response.headers["Date"] = formatdate(time.time() + skew, usegmt=True)
 
     async def _admit(
         self, connection: ServerConnection, request: Request

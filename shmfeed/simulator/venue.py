@@ -12,7 +12,7 @@ from shmfeed.simulator import grid
 from shmfeed.simulator.admission import refusal
 from shmfeed.simulator.faults import Ending
 from shmfeed.simulator.frames import text_frame
-from shmfeed.simulator.log import VenueLog
+from shmfeed.simulator.log import RestRequest, VenueLog
 from shmfeed.simulator.market import STEPS, bar_state
 from shmfeed.simulator.options import VenueOptions, venue_options
 from shmfeed.text import counted
@@ -112,6 +112,16 @@ class Venue:
         return venue_url(self.options, self.port)
 
     @property
+    def rest_url(self) -> str:
+        """The base URL of the venue's REST, which the binance protocol has."""
+        return self.url.replace("ws", "http", 1).removesuffix("/market_data")
+
+    @property
+    def rest_requests(self) -> list[RestRequest]:
+        """The last 10,000 requests to REST, with their weights."""
+        return list(self.log.last_rest)
+
+    @property
     def connections(self) -> int:
         """The number of clients connected now."""
         return self.log.open_connections
@@ -160,6 +170,50 @@ class Venue:
         self.log.wait_for(
             counted(count, "frame") + " sent", lambda log: log.frames >= count, timeout
         )
+
+    def wait_rest(self, count: int = 1, timeout: float = 10.0) -> None:
+        """Sleep until `count` REST requests in all came; raise TimeoutError."""
+        self.log.wait_for(
+            counted(count, "REST request"),
+            lambda log: log.rest_requests >= count,
+            timeout,
+        )
+
+    def truth(self, symbol: str, timeframe: str, first: int, last: int) -> list[Bar]:
+        """Return the closed bars of a stream as REST finally has them.
+
+        Args:
+            symbol: The bars' symbol, in the case in which the venue lists it.
+            timeframe: Their timeframe.
+            first: The earliest open time, ms UTC.
+            last: The latest open time, ms UTC.
+
+        Returns:
+            The bars that are closed by now, oldest first.
+        """
+        key = symbol, check_timeframe(timeframe)
+        return self._do(
+            lambda server: server.archive.closed(
+                key, first, last, server.producer.now()
+            )
+        )
+
+    def correct(self, symbol: str, timeframe: str, *bars: Bar) -> None:
+        """Have REST say these bars in place of the market's, once they are closed.
+
+        The socket goes on sending the market's.
+        """
+        key = symbol, check_timeframe(timeframe)
+        self._do(lambda server: server.archive.correct(key, bars))
+
+    def take_out(self, symbol: str, timeframe: str, *open_times: int) -> None:
+        """Have REST lack the bars of these open times."""
+        key = symbol, check_timeframe(timeframe)
+        self._do(lambda server: server.archive.take_out(key, open_times))
+
+    def now(self) -> int:
+        """Return the venue's time, ms UTC."""
+        return self._do(lambda server: server.producer.now())
 
     def drop_connections(self, code: int | None = None) -> int:
         """Cut every connection, or close it with a close code.

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from shmfeed.bar import Bar
-from shmfeed.simulator.binance import TRADE_MS, binance_bar_frame, binance_frames
+from shmfeed.simulator.binance import binance_bar_frame, binance_frames
 from shmfeed.simulator.frames import payload_of, text_frame, text_frames
 from shmfeed.simulator.market import STEPS, bar, bar_state
+from shmfeed.simulator.schedule import TRADE_MS
 from shmfeed.simulator.wealthai import wealthai_bar_frame, wealthai_frames
 
 KEY = ("BTCUSDT", "1h")
