@@ -16,10 +16,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from support import damage_cases, forks, own_shm
+from support import damage_cases, forks, own_shm, segment_files
 from support.damage_cases import GEOMETRY, ROWS, STREAMS
 
 import shmfeed
+from shmfeed import listing
 from shmfeed.control.server import ControlServer
 from shmfeed.errors import (
     FeedBusyError,
@@ -82,9 +83,9 @@ class TestContent:
     def attach_at_each_block(self, name, intact):
         path, outcomes = place(name).segment, []
         for size in range(0, len(intact), BLOCK):
-            path.write_bytes(intact[:size])
+            segment_files.put(path, intact[:size])
             outcomes.append((size, refusal(self.read, name), path.stat().st_size))
-        path.write_bytes(intact)
+        segment_files.put(path, intact)
         return outcomes
 
     def read(self, name):
@@ -119,7 +120,7 @@ class TestContent:
     def feed_at_each_block(self, name, intact):
         path, found = place(name).segment, []
         for size in range(0, len(intact), BLOCK):
-            path.write_bytes(intact[:size])
+            segment_files.put(path, intact[:size])
             with shmfeed.create(name, *SIZES) as writer:
                 damage_cases.fill(writer)
                 self.read(name)
@@ -147,7 +148,7 @@ class TestContent:
     )
     def test_a_foreign_file_stays(self, where, intact, first, said):
         content = first + intact[len(first) :]
-        where.segment.write_bytes(content)
+        segment_files.put(where.segment, content)
         before = where.segment.lstat()
         for call in (shmfeed.attach, shmfeed.create):
             kind, words = refusal(call, where.name)
@@ -160,7 +161,7 @@ class TestContent:
 
     def test_a_file_that_begins_like_an_unfinished_segment_stays(self, where, intact):
         content = bytes(WORD) + b"data of another program, after a word of nothing"
-        where.segment.write_bytes(content)
+        segment_files.put(where.segment, content)
         assert refusal(shmfeed.create, where.name)[0] == "SegmentFormatError"
         with pytest.raises(SegmentFormatError):
             remove_unheld(where)
@@ -171,7 +172,7 @@ class TestContent:
         self, where, intact, version, caplog
     ):
         ready = struct.pack("=q", MAGIC << MAGIC_SHIFT | version)
-        where.segment.write_bytes(ready + intact[WORD:])
+        segment_files.put(where.segment, ready + intact[WORD:])
         kind, words = refusal(shmfeed.attach, where.name)
         assert (kind, f"version {version}," in words) == ("SegmentFormatError", True)
         assert refusal(shmfeed.create, where.name) is None
@@ -183,9 +184,8 @@ class TestContent:
         words = [other.size, *other, other.slots]
         for count in range(1, len(words) + 1):
             changed = struct.pack(f"={count}q", *words[:count])
-            where.segment.write_bytes(
-                intact[:WORD] + changed + intact[WORD + len(changed) :]
-            )
+            content = intact[:WORD] + changed + intact[WORD + len(changed) :]
+            segment_files.put(where.segment, content)
             kind, said = refusal(shmfeed.attach, where.name)
             assert kind == "SegmentFormatError"
             assert f"its header states {other.size}" in said
@@ -388,21 +388,22 @@ class TestTruncatedInUse:
             yield writer, feed
 
     def beat(self, where, size):
+        own_shm.enter()  # a listing of another test would die too
         with self.in_use(where.name) as (writer, _):
             os.truncate(where.segment, size)
             said = [refusal(writer.beat), refusal(writer.beat_alive)]
             writer.close(unlink=True)
-            return said
+            return said, where.segment.exists()
 
     @pytest.mark.parametrize("size", [0, 4096, 12288])
     def test_the_feeder_ends_with_an_error(self, where, size):
         with forks.Fork(self.beat, where, size) as child:
-            said = child.result()
+            said, is_there = child.result()
         for kind, words in said:
             assert kind == "FeedLostError"
             assert f"{where.segment} was truncated from " in words
             assert f" to {size} bytes; restart the feeder" in words
-        assert not where.segment.exists()
+        assert not is_there
 
     def test_without_the_check_the_feeder_dies(self, where, monkeypatch):
         """The control."""
@@ -410,20 +411,59 @@ class TestTruncatedInUse:
         with forks.Fork(quietly, self.beat, where, 0) as child:
             assert child.wait() == -signal.SIGBUS
 
-    def test_a_reader_of_truncated_pages_dies(self, where):
-        """A known limit, for which no promise is made."""
+    def read_truncated(self, where):
+        with self.in_use(where.name) as (_, feed):
+            rows = feed.ring(*STREAMS[0]).view(3)
+            os.truncate(where.segment, HEADER_WORDS * WORD)
+            rows.copy()
 
-        def read():
-            with self.in_use(where.name) as (_, feed):
-                rows = feed.ring(*STREAMS[0]).view(3)
-                os.truncate(where.segment, HEADER_WORDS * WORD)
-                rows.copy()
-
-        with forks.Fork(quietly, read) as child:
-            assert child.wait() == -signal.SIGBUS
+    def die_and_read_again(self, where):
+        own_shm.enter()
+        with forks.Fork(quietly, self.read_truncated, where) as child:
+            code = child.wait()
         # The next feeder recreates it, and the next reader finds that.
         with self.in_use(where.name) as (_, feed):
-            assert feed.ring(*STREAMS[0]).count == ROWS
+            return code, feed.ring(*STREAMS[0]).count
+
+    def test_a_reader_of_truncated_pages_dies(self, where):
+        """A known limit, for which no promise is made."""
+        with forks.Fork(self.die_and_read_again, where) as child:
+            assert child.result() == [-signal.SIGBUS, ROWS]
+
+
+class TestListedMeanwhile:
+    """Tests damage segments while others list all feeds of this user."""
+
+    def spoil(self, name, content, put):
+        path, parent = place(name).segment, os.getppid()
+        while os.getppid() == parent:
+            for size in (len(content), HEADER_WORDS * WORD):
+                put(path, content[:size])
+
+    def list_meanwhile(self, name, content, put):
+        if not own_shm.enter():
+            os._exit(own_shm.NOT_PERMITTED)
+        with forks.Fork(self.spoil, name, content, put):
+            forks.wait_until(place(name).segment.exists, 10, "the first content")
+            ends = time.monotonic() + 1.0
+            while time.monotonic() < ends:
+                listing.list_feeds()
+
+    def test_a_listing_survives_segments_that_are_put_in_place(self, where, intact):
+        work = self.list_meanwhile, where.name, intact, segment_files.put
+        with forks.Fork(*work) as child:
+            assert child.wait() in (0, own_shm.NOT_PERMITTED)
+
+    def test_a_listing_dies_of_segments_that_shrink(self, where, intact):
+        """The control: what these tests must not do."""
+
+        def shrink(path, content):
+            path.touch(0o600)
+            path.write_bytes(content)
+
+        work = self.list_meanwhile, where.name, intact, shrink
+        with forks.Fork(quietly, *work) as child:
+            assert child.wait() in (-signal.SIGBUS, own_shm.NOT_PERMITTED)
 
 
 def lowest_free() -> int:
@@ -651,6 +691,7 @@ def test_a_directory_that_others_may_enter(child, feed_name):
 
 NO_SOCKET = """
 import shmfeed
+from shmfeed import listing
 from shmfeed.control.server import ControlServer
 from shmfeed.segment.mapping import place
 with shmfeed.create(sys.argv[1], 5, 3, 2) as writer:

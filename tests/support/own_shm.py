@@ -1,8 +1,11 @@
 """A child process with its own /dev/shm, in a mount namespace."""
 
+import ctypes
 import json
 
 import pytest
+
+_NEW_MOUNTS, _PRIVATE = 0x00020000, 0x44000
 
 NOT_PERMITTED = 77
 
@@ -46,3 +49,15 @@ def run(child, name, options, code):
         pytest.skip(f"this host permits no mount namespace: {err.strip()}")
     assert process.returncode == 0, (process.returncode, out, err)
     return [json.loads(line) for line in out.splitlines()]
+
+
+def enter() -> bool:
+    """Give this forked child its own, empty /dev/shm. Return False if not permitted.
+
+    Other tests then list no feed of this child.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_NEW_MOUNTS):
+        return False
+    libc.mount(b"none", b"/", None, _PRIVATE, None)
+    return not libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, b"size=4m")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Child
+from support import segment_files
 
 from shmfeed import layout
 from shmfeed.errors import (
@@ -60,9 +61,7 @@ def header(geometry: Geometry = GEOMETRY, **changed: int) -> bytes:
 
 
 def make(where: Place, content: bytes, size: int | None = None) -> None:
-    where.segment.touch(0o600)
-    where.segment.write_bytes(content)
-    os.truncate(where.segment, GEOMETRY.size if size is None else size)
+    segment_files.put(where.segment, content, GEOMETRY.size if size is None else size)
 
 
 class TestPlace:

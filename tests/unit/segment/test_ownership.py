@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Child
+from support import segment_files
 from support.replacing import replacing
 
 from shmfeed.errors import (
@@ -345,11 +346,10 @@ class TestReuse:
     def leave(self, where: Place, size: int = GEOMETRY.size, **words: int) -> None:
         """Leave a segment with changed header words, truncated to `size`."""
         hold(where).release(unlink=False)
-        with where.segment.open("r+b") as file:
-            for name, value in words.items():
-                file.seek(globals()[name] * WORD)
-                file.write(struct.pack("=q", value))
-            file.truncate(size)
+        content = bytearray(where.segment.read_bytes())
+        for name, value in words.items():
+            struct.pack_into("=q", content, globals()[name] * WORD, value)
+        segment_files.put(where.segment, bytes(content), size)
 
     @pytest.mark.parametrize(
         ("size", "words"),
