@@ -102,13 +102,13 @@ def _close_own(fd: int, identity: Identity) -> None:
         os.close(fd)
 
 
-def acquire_lock_file(where: Place) -> FileLock:
-    """Lock the feed's lock file.
+def acquire_lock_file(where: Place, create: bool = True) -> FileLock:
+    """Lock the feed's lock file. Without `create`, raise FileNotFoundError if absent.
 
     Raises FeedBusyError, or SegmentFormatError if the file cannot be this user's lock.
     """
     check_lock_file(where.lock)
-    lock = _acquire(where.lock, os.O_CREAT)
+    lock = _acquire(where.lock, os.O_CREAT if create else 0)
     if lock is None:
         raise feed_busy(where, _read_pid(where.lock))
     return lock

@@ -7,7 +7,7 @@ separate from `inventory`.
 import errno
 import os
 import stat
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +88,8 @@ def leftovers(where: Place, remove: bool = False) -> list[Leftover]:
             if remove:
                 make_directory(where.directory)
             if remove or _size(where.lock) is not None:
-                locks.callback(acquire_lock_file(where).release)
+                with nullcontext() if remove else suppress(FileNotFoundError):
+                    locks.callback(acquire_lock_file(where, create=remove).release)
             return _examine(where, existing, remove, locks)
         except FeedBusyError as error:
             owner = "another process" if error.pid is None else f"process {error.pid}"

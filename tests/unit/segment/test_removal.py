@@ -13,6 +13,7 @@ import shmfeed
 from shmfeed.errors import SegmentFormatError
 from shmfeed.layout import READY
 from shmfeed.segment import removal
+from shmfeed.segment.locking import acquire_lock_file
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import FOREIGN, HELD, UNHELD, leftovers, remove_unheld
 from shmfeed.writer import create
@@ -177,6 +178,22 @@ def test_without_its_lock_file_a_holder_keeps_its_socket_too(feed_name):
         # Another process may list the files now, and hold the locks for that long.
         until(lambda: all(one.state == UNHELD for one in leftovers(where, remove=True)))
         assert not where.segment.exists()
+
+
+def test_a_listing_creates_no_lock_file_that_is_removed_meanwhile(
+    feed_name, monkeypatch
+):
+    where = place(feed_name)
+    create(feed_name).close()
+    lock = acquire_lock_file(where)
+
+    def remove_and_release(seconds):
+        where.lock.unlink(missing_ok=True)
+        lock.release()
+
+    monkeypatch.setattr("shmfeed.segment.locking.time.sleep", remove_and_release)
+    assert {left.state for left in leftovers(where)} == {UNHELD}
+    assert not where.lock.exists()
 
 
 def test_without_the_lock_on_the_segment_a_holder_loses_it(feed_name, monkeypatch):

@@ -115,6 +115,7 @@ def test_commands(
 def test_get_price(succession: Succession, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHMFEED_FEED", succession.name)
     succession.writer._words.ints[H_STATE] = CONNECTED
+    succession.writer.beat()  # the machine may have stood still since the last one
     assert len(wealthdata.get_price("A", count=1, frequency="1s")) == 1
     succession.recreate()
     for _ in range(2):
