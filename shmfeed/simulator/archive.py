@@ -1,7 +1,8 @@
 """The closed bars that the venue keeps, and the forming one: what its REST reads.
 
 A bar of the archive is the market's, so it equals what the socket sent or will send,
-unless a test corrected the bar or took it out. No I/O, no clock; times are ms UTC.
+unless a fault or a test corrected the bar or took it out. No I/O, no clock; times are
+ms UTC.
 """
 
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ import numpy as np
 
 from shmfeed.bar import Bar, StreamKey
 from shmfeed.simulator import grid
+from shmfeed.simulator.faults.bars import FINALLY, BarFaults
 from shmfeed.simulator.market import STEPS, BarState, Int64s, bar_state
 from shmfeed.simulator.schedule import (
     closed_states,
@@ -28,10 +30,14 @@ class Archive:
     Args:
         seed: The market's seed.
         phase: Phase of the bars of 3 days, in days; None: it follows from the symbol.
+
+    Attributes:
+        faults: The faults of the venue's bars.
     """
 
     def __init__(self, seed: int, phase: int | None = None) -> None:
         self._seed, self._phase = seed, phase
+        self.faults = BarFaults()
         self._edits: dict[StreamKey, dict[int, Bar | None]] = {}
 
     def correct(self, key: StreamKey, bars: Iterable[Bar]) -> None:
@@ -43,18 +49,27 @@ class Archive:
         self._edits.setdefault(key, {}).update(dict.fromkeys(open_times))
 
     def oldest(
-        self, key: StreamKey, first: int, last: int, limit: int, now: int
+        self,
+        key: StreamKey,
+        first: int,
+        last: int,
+        limit: int,
+        now: int,
+        corrected: float | None = None,
     ) -> list[BarState]:
         """Return the first `limit` bars that open from `first` to `last`.
 
-        The bar that is forming at `now` is one of them.
+        The bar that is forming at `now` is one of them. Corrections are those that were
+        made by the time `corrected`, by default `now`.
         """
+        made = now if corrected is None else corrected
         found: list[BarState] = []
         begin = self._at_or_after(first, key)
         while len(found) < limit and begin <= min(last, now):
             count = limit - len(found)
             times = _open_times(begin, key[1], count)
-            found += self._states(key, times[times <= min(last, now)], now)
+            times_due = times[times <= min(last, now)]
+            found += self._states(key, times_due, now, made)
             begin = grid.end(int(times[-1]), key[1])
         return found
 
@@ -67,16 +82,19 @@ class Archive:
             times = open_times_before(end, key[1], limit - len(found))
             if not len(times):
                 break
-            found = self._states(key, times, now) + found
+            found = self._states(key, times, now, now) + found
             end = int(times[0])
         return found
 
     def closed(self, key: StreamKey, first: int, last: int, now: int) -> list[Bar]:
-        """Return the bars that open from `first` to `last` and are closed at `now`."""
+        """Return the bars that open from `first` to `last` and are closed at `now`.
+
+        They have every correction, later ones included.
+        """
         limit = 1 + (min(last, now) - first) // grid.length(key[1])
         if key[1] == "1M":  # a month may be shorter than 30 days
             limit += limit // 8 + 1
-        states = self.oldest(key, first, last, max(0, limit), now)
+        states = self.oldest(key, first, last, max(0, limit), now, FINALLY)
         return [Bar(*state[:8]) for state in states if state[1] <= now]
 
     def _at_or_after(self, time: int, key: StreamKey) -> int:
@@ -84,7 +102,9 @@ class Archive:
         begin = grid.begin(time, *key, self._phase)
         return begin if begin >= time else grid.end(begin, key[1])
 
-    def _states(self, key: StreamKey, times: Int64s, now: int) -> list[BarState]:
+    def _states(
+        self, key: StreamKey, times: Int64s, now: int, corrected: float
+    ) -> list[BarState]:
         if not len(times):
             return []
         forming = grid.begin(now, *key, self._phase)
@@ -92,6 +112,7 @@ class Archive:
         if times[-1] == forming:
             step = forming_step(forming, grid.end(forming, key[1]), now)
             states.append(bar_state(self._seed, key, forming, step, now))
+        states = self.faults.kept(key, states, corrected)
         edits = self._edits.get(key)
         return states if edits is None else _edited(states, edits)
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import NamedTuple, cast
 
-from shmfeed.simulator.rest import PATH, Answer
+from shmfeed.simulator.faults.rest import Answer
+from shmfeed.simulator.rest import PATH
 
 _MAX_HEAD = 1 << 14  # bytes
 _MAX_BODY = 1 << 16

@@ -9,7 +9,7 @@ import msgspec
 from shmfeed.bar import check_timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.simulator.faults import Fault, parse_faults
-from shmfeed.simulator.faults.spec import BAR_FAULTS
+from shmfeed.simulator.faults.spec import BAR_FAULTS, REST_FAULTS
 from shmfeed.text import repr_short
 from shmfeed.validation import check_symbol
 
@@ -163,6 +163,12 @@ def check_faults(options: VenueOptions, text: str) -> tuple[Fault, ...]:
         raise BadArgumentError(
             f"faults {', '.join(of_bars)} do not work with replay: they change bars "
             "that the venue makes"
+        )
+    of_rest = [name for name in names if name in REST_FAULTS]
+    if of_rest and not (options.protocol == "binance" and options.rest):
+        raise BadArgumentError(
+            f"faults {', '.join(of_rest)} need REST, which protocol 'binance' has "
+            f"unless rest=False; this venue has protocol {options.protocol!r}"
         )
     if "skew-events" in names and not (
         options.protocol == "binance" or options.timestamps

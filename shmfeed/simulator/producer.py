@@ -24,6 +24,7 @@ class Producer:
     Attributes:
         subscribers: The clients connected now.
         venue_faults: The faults of the venue itself: its clock, new connections.
+        speed: Venue seconds per wall second.
     """
 
     def __init__(self, options: VenueOptions) -> None:
@@ -36,17 +37,17 @@ class Producer:
         self._schedule = Schedule(options.seed, options.grid_phase)
         self._wake = asyncio.Event()
         self._replays: set[asyncio.Task[None]] = set()
-        self._speed = options.speed or 1.0
-        if self._speed == math.inf:
-            self._speed = 1.0
-        lead = 0.0 if self._speed == 1.0 else self._speed * _DAY
+        self.speed = options.speed or 1.0
+        if self.speed == math.inf:
+            self.speed = 1.0
+        lead = 0.0 if self.speed == 1.0 else self.speed * _DAY
         now = int((time.time() - lead) * 1000)
         self._start = now if options.start is None else options.start
         self._started = time.monotonic()
 
     def now(self) -> int:
         """Return the venue's time, ms UTC, shifted by a `skew` fault in force."""
-        passed = (time.monotonic() - self._started) * 1000 * self._speed
+        passed = (time.monotonic() - self._started) * 1000 * self.speed
         skew = self.venue_faults.due("skew")
         return self._start + int(passed + (skew.fault.argument * 1000 if skew else 0))
 
@@ -133,7 +134,7 @@ class Producer:
         wait = next_update - time.monotonic()
         closing = self._schedule.next_closing()
         if closing is not None:
-            wait = min(wait, (closing - self.now()) / 1000 / self._speed)
+            wait = min(wait, (closing - self.now()) / 1000 / self.speed)
         return max(wait, 0.0) + 0.001  # the clock counts whole milliseconds
 
     def _start_streams(self, subscriber: Subscriber, keys: Sequence[StreamKey]) -> None:
@@ -165,7 +166,7 @@ class Producer:
     async def _replay_paced(self, subscriber: Subscriber, recording: Recording) -> None:
         started = time.monotonic()
         for seconds, payload in recording.frames:
-            wait = seconds / self._speed - (time.monotonic() - started)
+            wait = seconds / self.speed - (time.monotonic() - started)
             if wait > 0:
                 await asyncio.sleep(wait)
             if subscriber not in self.subscribers:

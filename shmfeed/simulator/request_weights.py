@@ -72,10 +72,15 @@ class RequestWeights:
         return Excess(TOO_MANY, max(1, wait), _WORDS[TOO_MANY] % self._limit)
 
     def _ban(self, now: float) -> Excess:
-        return excess(BANNED, self._banned_until - now, self._limit, now)
+        wait = self._banned_until - now
+        until = int(self._banned_until * 1000)
+        return Excess(BANNED, math.ceil(wait), _WORDS[BANNED] % until)
 
 
-def excess(status: int, wait: float, limit: int, now: float) -> Excess:
-    """Return a refusal in the venue's words."""
-    number = limit if status == TOO_MANY else int((now + wait) * 1000)
-    return Excess(status, math.ceil(wait), _WORDS[status] % number)
+def refusal_words(status: int, wait: float, limit: int) -> str:
+    """Return the words of a refusal with this status, which a fault causes."""
+    if status == TOO_MANY:
+        return _WORDS[TOO_MANY] % limit
+    if status == BANNED:
+        return _WORDS[BANNED] % int((time.time() + wait) * 1000)
+    return "Internal error; unable to process your request. Please try again."

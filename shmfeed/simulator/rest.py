@@ -7,12 +7,13 @@ its own limits. A venue that carries any symbol lists none in its exchangeInfo.
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from shmfeed.bar import TIMEFRAMES, StreamKey, Timeframe
 from shmfeed.simulator.archive import Archive
+from shmfeed.simulator.faults.injection import FaultSchedule
+from shmfeed.simulator.faults.rest import Answer, RestFaults
 from shmfeed.simulator.log import RestRequest, VenueLog
 from shmfeed.simulator.market import STEPS, BarState
 from shmfeed.simulator.options import VenueOptions
@@ -73,25 +74,6 @@ MARKETS = (
 )
 
 
-class Answer(NamedTuple):
-    """An answer to a REST request.
-
-    Attributes:
-        status: The HTTP status.
-        body: The body.
-        headers: Headers beside the usual ones, or in their place.
-        delay: Seconds after which it is sent.
-        sent: Bytes of the body that are sent before the connection is cut; 0: none of
-            the head either; None: all, and the connection goes on.
-    """
-
-    status: int
-    body: bytes
-    headers: dict[str, str]
-    delay: float = 0.0
-    sent: int | None = None
-
-
 class _RefusedError(Exception):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -105,10 +87,10 @@ class BinanceRest:
         options: The venue's options.
         archive: Its bars.
         log: Takes every request.
-        not_trading: Returns the symbols that do not trade now.
 
     Attributes:
         weights: The count of request weights, by the market's name.
+        faults: The faults of its answers.
     """
 
     def __init__(
@@ -116,11 +98,10 @@ class BinanceRest:
         options: VenueOptions,
         archive: Archive,
         log: VenueLog,
-        not_trading: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._archive, self._log = archive, log
         self._symbols = [symbol.upper() for symbol in options.symbols]
-        self._not_trading = not_trading
+        self.faults = RestFaults(FaultSchedule((), ""))
         self._limits = {one.name: options.rest_limit or one.limit for one in MARKETS}
         self.weights = {name: RequestWeights(n) for name, n in self._limits.items()}
 
@@ -141,8 +122,11 @@ class BinanceRest:
             status, found = excess.status, _error(_TOO_MUCH_WEIGHT, excess.words)
         else:
             status, found = self._found(market, name, params, now)
+        answer = _json(status, found, self._headers(market, excess))
+        answer = self.faults.answer(answer, target)
+        status = answer.status if answer.sent != 0 else 0
         self._log.add_rest(RestRequest.now(parts.path, params, weight, status))
-        return _json(status, found, self._headers(market, excess))
+        return answer
 
     def _found(
         self, market: RestMarket, name: str, params: dict[str, str], now: int
@@ -177,9 +161,7 @@ class BinanceRest:
             int(limit) if _NUMBER.fullmatch(limit) else _DEFAULT_ROWS
         )
 
-    def _klines(
-        self, market: RestMarket, params: dict[str, str], now: int
-    ) -> list[list[Any]]:
+    def _klines(self, market: RestMarket, params: dict[str, str], now: int) -> Any:
         key = self._key(market, params)
         first, last = _number(params, "startTime"), _number(params, "endTime")
         limit = _limit(market, params)
@@ -189,12 +171,18 @@ class BinanceRest:
             raise _RefusedError(_BAD_TIMES, "Start time is greater than end time.")
         if market.name == "coinm" and first is not None and last is not None:
             _check_span(last - first)
-        until = now if last is None else last
+        age = self.faults.age
+        moment = now - int(age * 1000)
+        until = moment if last is None else last
         if first is None:
-            states = self._archive.newest(key, until, limit, now)
+            states = self._archive.newest(key, until, limit, moment)
         else:
-            states = self._archive.oldest(key, first, until, limit, now)
-        return [kline_row(state) for state in states]
+            states = self._archive.oldest(key, first, until, limit, moment)
+        rows = [kline_row(one) for one in states if not age or one[1] <= moment]
+        forming = self._archive.newest
+        return self.faults.rows(
+            rows, lambda: [kline_row(one) for one in forming(key, now, 1, now)]
+        )
 
     def _key(self, market: RestMarket, params: dict[str, str]) -> StreamKey:
         symbol, interval = _text(params, "symbol"), _text(params, "interval")
@@ -216,7 +204,7 @@ class BinanceRest:
             if self._symbols and not set(asked) <= set(self._symbols):
                 raise _RefusedError(_BAD_SYMBOL, "Invalid symbol.")
             symbols = asked
-        closed = set(self._not_trading())
+        closed = self._archive.faults.halted(now)
         return {
             "timezone": "UTC",
             "serverTime": now,

@@ -20,11 +20,13 @@ from shmfeed.simulator.binance import BinanceDialect
 from shmfeed.simulator.connection import FaultyConnection
 from shmfeed.simulator.dialect import Dialect, Outcome
 from shmfeed.simulator.faults import ConnectionFaults, FaultSchedule, StreamFaults
+from shmfeed.simulator.faults.bars import BarFaults
+from shmfeed.simulator.faults.rest import Answer, RestFaults
 from shmfeed.simulator.http_port import HttpPort
 from shmfeed.simulator.log import VenueLog
 from shmfeed.simulator.options import VenueOptions, check_faults
 from shmfeed.simulator.producer import Producer
-from shmfeed.simulator.rest import Answer, BinanceRest
+from shmfeed.simulator.rest import BinanceRest
 from shmfeed.simulator.subscriber import Subscriber
 from shmfeed.simulator.wealthai import WealthaiDialect
 
@@ -123,6 +125,11 @@ class VenueServer:
         faults = FaultSchedule(self._faults, seed)
         self.producer.venue_faults = self.admission.faults = faults
         self._stream_faults = StreamFaults(faults)
+        self._rest.faults = RestFaults(faults)
+        producer = self.producer
+        self.archive.faults = BarFaults(
+            self._faults, self.options.seed, producer.now(), producer.speed
+        )
         for subscriber in self.subscribers:
             subscriber.set_faults(self._faults_of(subscriber))
 
@@ -136,6 +143,7 @@ class VenueServer:
             subscriber.dialect.encode,
             subscriber.dialect.encode_copy,
             self._stream_faults.muted_on(subscriber.number),
+            self.archive.faults.is_hole if self.archive.faults.has_holes else None,
         )
 
     def _accept_connection(self, *args: object, **kwargs: object) -> asyncio.Protocol:

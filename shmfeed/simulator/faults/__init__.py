@@ -1,7 +1,7 @@
 """Faults of a venue: which exist (`spec`), when they occur, and what they do.
 
 `injection` decides when a fault is due and edits single frames; `connection` applies
-the faults of one connection.
+the faults of one connection, `bars` those of the venue's bars, `rest` those of REST.
 """
 
 from shmfeed.simulator.faults.connection import ConnectionFaults, Ending

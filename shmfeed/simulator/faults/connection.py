@@ -52,6 +52,7 @@ class _StreamPast:
         self.held: list[bytes] = []  # a closing frame that `reorder` holds back
         self.bar = -1  # open_time of the bar that `missing` is about
         self.missing = False
+        self.newest: bytes | None = None  # the frame that `freeze` repeats
 
 
 class ConnectionFaults:
@@ -65,6 +66,7 @@ class ConnectionFaults:
         encode_copy: The same for one state, without a number of its own; None where
             messages have no numbers.
         is_mute: Tells of a stream whether it is mute; None: no stream is.
+        is_hole: Tells of a bar whether the venue lacks it; None: it lacks none.
 
     Attributes:
         ended: The connection is to be cut once every frame returned so far is written.
@@ -79,13 +81,14 @@ class ConnectionFaults:
         encode: Encode,
         encode_copy: EncodeCopy | None = None,
         is_mute: Callable[[StreamKey], bool] | None = None,
+        is_hole: Callable[[StreamKey, BarState], bool] | None = None,
     ) -> None:
         self.ended = False
         self.delayed: list[tuple[float, bytes]] = []
         parity = ODD if number % 2 else EVEN
         faults = [one for one in faults if one.choice not in {ODD, EVEN} - {parity}]
         self._schedule = FaultSchedule(faults, f"{seed} {number}")
-        self._is_mute = is_mute
+        self._is_mute, self._is_hole = is_mute, is_hole
         self._encode = encode
         self._encode_copy = encode_copy or (lambda key, one: encode(key, [one])[0])
         self._past: dict[StreamKey, _StreamPast] = {}
@@ -102,6 +105,8 @@ class ConnectionFaults:
         if skew is not None:
             states = [with_event_shift(state, skew.fault.argument) for state in states]
         sent: list[bytes] = []
+        if self._is_hole is not None:
+            states = [one for one in states if not self._is_hole(key, one)]
         for made in states:  # encoded in turn: a fault's frames may take a number
             state = made
             if made[_STEP] == STEPS and self._schedule.due("disagree"):
@@ -163,6 +168,9 @@ class ConnectionFaults:
         past = self._past.setdefault(key, _StreamPast())
         if self.ended or self._is_missing(past, state):
             return []
+        if past.newest is not None and self._schedule.due("freeze"):
+            return [past.newest]
+        past.newest = frame
         edit = FrameEdit(frame)
         self._add_broken_copies(key, state, edit)
         closing = state[_STEP] == STEPS

@@ -6,9 +6,10 @@
 An argument is a number with a unit, a word such as a symbol, or one of a few choices.
 `rate` is a share of the fault's targets (frames, bars, answers, connections), by
 default all. `@start` is in seconds since the connection began, for faults of
-connections and clocks since the venue started; `+length` ends the fault again. A fault
-of single frames, bars or answers with `@start` alone occurs once, at the first target
-from then on.
+connections, clocks and REST since the venue started; `+length` ends the fault again. A
+fault of the venue's bars concerns those that close within this time; without `@` it
+concerns all, also those of the past. A fault of single frames, bars or answers with
+`@start` alone occurs once, at the first target from then on.
 """
 
 import math
@@ -21,6 +22,8 @@ from shmfeed.text import repr_short
 # The targets of faults; a rate is a share of them. States and clocks have no rate.
 FRAMES, BARS, CLOSES = "frames", "bars", "closing frames"
 ANSWERS, CONNECTIONS, STATE, CLOCK = "answers", "connections", "state", "clock"
+REQUESTS, TRUTH = "REST requests", "bars of the venue"
+_LASTING = {STATE, CLOCK, CONNECTIONS, REQUESTS, TRUTH}
 
 _TIME_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0}
 _SIZE_UNITS = {"B": 1.0} | {
@@ -142,6 +145,15 @@ _CODE = Number("argument", "CODE", "1013", _NONE, 1000.0, 4999.0, whole=True)
 _NOTICE = Number("argument", "NOTICE", "2s", _TIME_UNITS, 0.0, 1e6)
 # Its unit is required: a bare number is a rate.
 _WAIT = Number("wait", "WAIT", "30s", _TIMES, 0.0, 1e6, 0.0)
+_ANY_STATUS = Number("argument", "STATUS", "429", _NONE, 400.0, 599.0, whole=True)
+_MOVED_TO = Number("argument", "STATUS", "302", _NONE, 300.0, 399.0, 302.0, whole=True)
+OTHER, SAME = "other", "same"
+_WHERE = Choice("choice", "HOST", (OTHER, SAME), OTHER)
+_AGE = Number("argument", "AGE", "2m", _TIMES, 0.0, 1e9)
+_AFTER = Number("argument", "DELAY", "15s", _TIMES, 0.0, 1e9, 0.0)
+_USED = Number("argument", "WEIGHT", "3500", _NONE, 0.0, 1e9, whole=True)
+_FACTOR = Number("argument", "FACTOR", "1.01", _NONE, 1e-6, 1e6)
+_BODY = Number("argument", "SIZE", "32MiB", _SIZE_UNITS, 1.0, 2.0**30, 2.0**25)
 
 FAULT_KINDS: dict[str, FaultKind] = {
     "lost": FaultKind(FRAMES, "the frame is not sent"),
@@ -238,12 +250,59 @@ FAULT_KINDS: dict[str, FaultKind] = {
     "skew-events": FaultKind(
         CLOCK, "event times alone are wrong by this; binance only", (_SHIFT,)
     ),
+    "freeze": FaultKind(
+        STATE, "each stream's last frame is sent again in place of new ones", (_WHICH,)
+    ),
+    "halt": FaultKind(
+        CLOCK, "the symbol does not trade; exchangeInfo says so", (_SYMBOL,)
+    ),
+    "hole": FaultKind(TRUTH, "neither the socket nor REST ever has the bar"),
+    "rest-lacks": FaultKind(TRUTH, "REST never has the bar, which the socket sends"),
+    "rest-corrects": FaultKind(
+        TRUTH, "REST has other values so long after the close", (_AFTER,)
+    ),
+    "rest-status": FaultKind(
+        REQUESTS, "answered by the HTTP status and a wait", (_ANY_STATUS, _WAIT)
+    ),
+    "rest-away": FaultKind(REQUESTS, "the connection is cut without an answer"),
+    "rest-hang": FaultKind(REQUESTS, "not answered"),
+    "rest-slow": FaultKind(REQUESTS, "answered this much later", (_DELAY,)),
+    "rest-cut": FaultKind(REQUESTS, "cut in the middle of the answer"),
+    "rest-truncated": FaultKind(REQUESTS, "answered by the first half of the JSON"),
+    "rest-html": FaultKind(REQUESTS, "answered by a page of HTML"),
+    "rest-huge": FaultKind(REQUESTS, "answered by so many bytes", (_BODY,)),
+    "rest-redirect": FaultKind(
+        REQUESTS, "sent to another host, or to the same place", (_MOVED_TO, _WHERE)
+    ),
+    "rest-used": FaultKind(
+        REQUESTS, "others have used so much weight, says the header", (_USED,)
+    ),
+    "rest-empty": FaultKind(REQUESTS, "answered by no rows"),
+    "rest-behind": FaultKind(
+        REQUESTS, "answered by rows that closed so long ago, or longer", (_AGE,)
+    ),
+    "rest-forming": FaultKind(
+        REQUESTS, "the forming bar follows the rows, whatever was asked for"
+    ),
+    "rest-unordered": FaultKind(REQUESTS, "the rows come in another order"),
+    "rest-doubled": FaultKind(REQUESTS, "each row comes twice"),
+    "rest-overlap": FaultKind(REQUESTS, "rows between the others overlap them"),
+    "rest-grid": FaultKind(REQUESTS, "the rows begin and end half a bar later"),
+    "rest-prices": FaultKind(
+        REQUESTS, "prices are those of the market times this", (_FACTOR,)
+    ),
+    "rest-rubbish": FaultKind(REQUESTS, "a row is damaged, or the rows are no list"),
 }
+# Faults of Binance's REST, or of what it alone can tell.
+REST_FAULTS = frozenset(
+    {name for name, kind in FAULT_KINDS.items() if kind.target == REQUESTS}
+    | {"halt", "rest-lacks", "rest-corrects"}
+)
 # Faults that change or repeat a made bar, so they cannot apply to a recording.
 BAR_FAULTS = frozenset(
     {"lost-close", "gap", "late", "delay", "reorder", "revise", "off-grid", "nan"}
     | {"infinite", "skew", "skew-events", "disagree", "future", "lag", "mute-stream"}
-    | {"refuse-later"}
+    | {"refuse-later", "freeze", "halt", "hole"}
 )
 
 
@@ -332,7 +391,7 @@ def _parse(piece: str) -> Fault:
         )
     fields, rate = _values(piece, name, values)
     start, end = _window(piece, name, when) if at else (0.0, math.inf)
-    lasting = FAULT_KINDS[name].target in {STATE, CLOCK, CONNECTIONS}
+    lasting = FAULT_KINDS[name].target in _LASTING
     once = bool(at) and rate is None and end == math.inf and not lasting
     fault = Fault(name, 0.0, 1.0 if rate is None else rate, start, end, once)
     return fault._replace(**fields)

@@ -8,7 +8,7 @@ from shmfeed.simulator.faults.injection import FaultSchedule
 from shmfeed.simulator.faults.spec import ASKED, MOVED, Fault
 
 _ANY = "*"
-MUTING = ("mute-stream", "refuse-later")
+MUTING = ("mute-stream", "refuse-later", "halt")
 
 
 class StreamFaults:
@@ -31,8 +31,9 @@ class StreamFaults:
 
     def is_mute(self, number: int, key: StreamKey) -> bool:
         """Return True if connection `number` gets nothing about this stream now."""
-        later = self._faults.all_due("refuse-later")
-        if any(_is_of(fault, key) for fault in later):
+        faults = self._faults
+        silent = faults.all_due("refuse-later") + faults.all_due("halt")
+        if any(_is_of(fault, key) for fault in silent):
             return True
         for fault in self._faults.all_due("mute-stream"):
             if not _is_of(fault, key) or (fault, key) in self._healed:

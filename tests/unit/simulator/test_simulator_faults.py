@@ -22,7 +22,15 @@ from shmfeed.simulator.faults import (
     parse_faults,
 )
 from shmfeed.simulator.faults.injection import FRAME_FAULTS
-from shmfeed.simulator.faults.spec import CLOCK, CONNECTIONS, STATE, example
+from shmfeed.simulator.faults.rest import ANSWER_EDITS, ROW_EDITS
+from shmfeed.simulator.faults.spec import (
+    CLOCK,
+    CONNECTIONS,
+    REQUESTS,
+    STATE,
+    TRUTH,
+    example,
+)
 from shmfeed.simulator.frames import payload_of
 from shmfeed.simulator.schedule import all_states, open_times_before
 from shmfeed.simulator.wealthai import wealthai_frames
@@ -402,7 +410,22 @@ def test_every_fault_of_frames_is_implemented():
         "refuse-later",
         "skew",
         "skew-events",
+        "freeze",
+        "halt",
     }
+    others = {n for n, k in FAULT_KINDS.items() if k.target in {REQUESTS, TRUTH}}
+    assert others == {"hole"} | {n for n in FAULT_KINDS if n.startswith("rest-")}
+    of_rows, of_answers = set(ROW_EDITS), set(ANSWER_EDITS)
+    of_bars = {"hole", "rest-lacks", "rest-corrects"}
+    asked = {"rest-empty", "rest-behind", "rest-forming"}
+    assert of_rows | of_answers | of_bars | asked == others
+
+
+def test_a_frozen_stream_repeats_its_last_frame():
+    one = faults("freeze")
+    assert one.frames(KEY, STATES[:3]) == [FRAMES[0]] * 3
+    assert one.frames(("B", "1m"), STATES[:1]) != FRAMES[:1]
+    assert faulty("freeze:odd", number=2)[:3] == FRAMES[:3]
 
 
 def test_a_cut_ends_the_connection_without_a_close_frame():
