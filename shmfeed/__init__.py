@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from shmfeed._version import __version__
     from shmfeed.c_headers import get_include
     from shmfeed.core import RingWriter, Rows, Slice, kept_bytes
-    from shmfeed.feed import Cut, Feed, Ring, attach, cut, wait
+    from shmfeed.cuts import Cut, cut
+    from shmfeed.feed import Feed, Ring, attach, wait
     from shmfeed.health import Health, RingStatus
+    from shmfeed.holes import Hole
     from shmfeed.layout import State
     from shmfeed.manager import WebSocketManager, get_websocket_manager
     from shmfeed.settings.arguments import SettingsArguments
@@ -58,6 +60,7 @@ __all__ = [
     "FeedWriter",
     "Field",
     "Health",
+    "Hole",
     "LappedWarning",
     "MissingBarsWarning",
     "NoDataError",
@@ -101,8 +104,10 @@ if not TYPE_CHECKING:
         "shmfeed._version": ("__version__",),
         "shmfeed.c_headers": ("get_include",),
         "shmfeed.core": ("RingWriter", "Rows", "Slice", "kept_bytes"),
-        "shmfeed.feed": ("Cut", "Feed", "Ring", "attach", "cut", "wait"),
+        "shmfeed.cuts": ("Cut", "cut"),
+        "shmfeed.feed": ("Feed", "Ring", "attach", "wait"),
         "shmfeed.health": ("Health", "RingStatus"),
+        "shmfeed.holes": ("Hole",),
         "shmfeed.layout": ("State",),
         "shmfeed.manager": ("WebSocketManager", "get_websocket_manager"),
         "shmfeed.settings.arguments": ("SettingsArguments",),

@@ -137,6 +137,23 @@ V1_ENTRY_WORDS = 48
 Reason = Literal["", "dropped", "refused", "closed", "polled", "warming", "muted"]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
+# The state of a hole, from the worst to the best, and the reason for it.
+HoleState = Literal["open", "given_up", "none_at_venue"]
+HOLE_STATES: tuple[HoleState, ...] = get_args(HoleState)
+HoleReason = Literal[
+    "",
+    "no_source",
+    "away",
+    "blocked",
+    "refused",
+    "malformed",
+    "disbelieved",
+    "absent",
+    "no_room",
+    "accepted",
+]
+HOLE_REASONS: tuple[HoleReason, ...] = get_args(HoleReason)
+
 SLOT_BITS = 16
 SLOT_MASK = (1 << SLOT_BITS) - 1
 

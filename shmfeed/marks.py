@@ -38,6 +38,7 @@ from shmfeed.layout import (
     State,
 )
 from shmfeed.memory.catalog import Catalog
+from shmfeed.memory.holes import HoleRecord, read_holes, write_holes
 from shmfeed.memory.note import pack_note, pack_text
 from shmfeed.memory.words import Latch, boot_ns
 from shmfeed.segment.ownership import SegmentOwner
@@ -206,6 +207,24 @@ class FeedMarks:
         ints = self._words.ints
         ints[at + E_REASON] = code
         Latch(self._words, at + E_WHY, WHY_WORDS).write(pack_text(text, WHY_WORDS))
+
+    def set_holes(self, key: "StreamKey", holes: "Iterable[HoleRecord]") -> None:
+        """Replace what is known of a stream's holes; [] if it has none.
+
+        The rows show readers which bars are missing, and these records why. More than
+        `layout.HOLES` records are merged, the oldest ones first.
+
+        Raises BadArgumentError if a record has a state, a reason or times that are not
+        accepted. The earlier records stay then.
+        """
+        self._owner.check(self._what)
+        index = self._catalog.number(key, "mark")
+        write_holes(self._words, self.geometry, index, holes)
+
+    def holes(self, key: "StreamKey") -> "list[HoleRecord]":
+        """Return the records that this writer, or an earlier one, has set last."""
+        index = self._catalog.number(key, "mark")
+        return read_holes(self._words, self.geometry, index) or []
 
     def set_silence(self, key: "StreamKey", seconds: float | None) -> None:
         """Set after how long without an update a stream is stale.

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from shmfeed.bar import Field, StreamKey, Timeframe, step
+from shmfeed.cuts import Cut, cut
 from shmfeed.errors import MissingBarsWarning, StreamNotFoundError
-from shmfeed.feed import Cut, Ring, cut
+from shmfeed.feed import Ring
 from shmfeed.health import RingStatus, health_rank, quiet_ns, rings_status
 from wealthdata.attachment import AttachedFeed, always_copy
 from wealthdata.attrs import make_attrs

@@ -47,11 +47,18 @@ def stream_not_found(
     feed: str, key: StreamKey, subscribed: Sequence[StreamKey]
 ) -> StreamNotFoundError:
     """Return the error for a missing stream. It names 20 of the subscribed ones."""
+    return streams_not_found(feed, " ".join(key), subscribed)
+
+
+def streams_not_found(
+    feed: str, wanted: str, subscribed: Sequence[StreamKey]
+) -> StreamNotFoundError:
+    """Return the error for missing streams, which `wanted` describes."""
     listed = ", ".join(map(" ".join, subscribed[:_MAX_LISTED])) or "nothing yet"
     left = len(subscribed) - _MAX_LISTED
     more = f" and {left} more" if left > 0 else ""
     return StreamNotFoundError(
-        f"feed {feed!r} does not carry {' '.join(key)}; it carries: {listed}{more}"
+        f"feed {feed!r} does not carry {wanted}; it carries: {listed}{more}"
     )
 
 

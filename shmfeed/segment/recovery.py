@@ -57,6 +57,7 @@ from shmfeed.memory.catalog import (
     read_entries,
     read_entry,
 )
+from shmfeed.memory.holes import read_holes, write_holes
 from shmfeed.memory.integrity import (
     describe_key_damage,
     describe_slot_damage,
@@ -259,6 +260,9 @@ def _copy_stream(old: Mapping, new: Mapping, catalog: Catalog, entry: Entry) -> 
     for word in _COPIED_COUNTS:
         if word < size:
             ints[at + word] = valid_count(values[word])
+    marks = read_holes(old.words, old.geometry, entry.number)
+    if marks is not None:
+        write_holes(new.words, new.geometry, index, marks)
     return len(reader.view(old.geometry.history)) - len(rows)
 
 

@@ -58,7 +58,9 @@ def read() -> float:
         without: list[Ring] = cut.missing
         kept_apart: int = shmfeed.kept_bytes()
         why: list[str] = shmfeed.flag_names(int(window["flags"][-1]))
-        print(tables.shape, moments.shape, without, kept_apart, why)
+        holes: list[shmfeed.Hole] = [*feed.gaps(), *feed.gaps("BTCUSDT", "60m")]
+        lost: int = sum(hole.missing for hole in holes if hole.state == "given_up")
+        print(lost, tables.shape, moments.shape, without, kept_apart, why)
         if window.valid and private.valid and kept.last > kept.first and last:
             return last.close + float(close.mean() + highs.mean() + times.sum())
         newest: float = ring.latest("close")

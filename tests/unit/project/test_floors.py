@@ -50,7 +50,7 @@ ROOMS = {
     "writing half": room(5, "writer marks", "ground layout memory ring segment"),
     "reading half": room(
         5,
-        "attached_segment feed health status waiting spinning aio listing",
+        "attached_segment feed cuts health holes status waiting spinning aio listing",
         "ground layout memory ring segment",
     ),
     "history": room(
@@ -108,7 +108,7 @@ class TestThisProject:
         assert "shmfeed.feed" not in reach(imports, "shmfeed.writer")
         assert "shmfeed.writer" not in reach(imports, "shmfeed.feed")
 
-    def test_wealthdata_uses_six_modules(self, imports: Imports) -> None:
+    def test_wealthdata_uses_seven_modules(self, imports: Imports) -> None:
         used = {
             target
             for module, targets in imports.items()
@@ -116,7 +116,7 @@ class TestThisProject:
             for target in targets
             if target.startswith("shmfeed")
         }
-        known = ("bar", "errors", "feed", "health", "text", "validation")
+        known = ("bar", "cuts", "errors", "feed", "health", "text", "validation")
         assert used <= {f"shmfeed.{name}" for name in known}
 
     def test_a_strategy_reaches_no_socket(self, imports: Imports) -> None:

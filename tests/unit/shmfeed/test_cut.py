@@ -13,6 +13,7 @@ from support.ring_on_bytes import HOUR
 
 import shmfeed
 from shmfeed import cutting
+from shmfeed.cuts import cut
 from shmfeed.errors import (
     BadArgumentError,
     BusyRingError,
@@ -20,7 +21,7 @@ from shmfeed.errors import (
     SegmentFormatError,
     StreamNotFoundError,
 )
-from shmfeed.feed import Feed, Ring, attach, cut
+from shmfeed.feed import Feed, Ring, attach
 from shmfeed.layout import S_BASE, S_EPOCH, S_INTENT, S_PUBLISHED
 from shmfeed.memory import bound_entry, integrity
 from shmfeed.memory.words import Words
