@@ -30,13 +30,16 @@ class Archive:
     Args:
         seed: The market's seed.
         phase: Phase of the bars of 3 days, in days; None: it follows from the symbol.
+        base: Timeframe of which longer bars are made; None: the market makes them all.
 
     Attributes:
         faults: The faults of the venue's bars.
     """
 
-    def __init__(self, seed: int, phase: int | None = None) -> None:
-        self._seed, self._phase = seed, phase
+    def __init__(
+        self, seed: int, phase: int | None = None, base: str | None = None
+    ) -> None:
+        self._seed, self._phase, self._base = seed, phase, base
         self.faults = BarFaults()
         self._edits: dict[StreamKey, dict[int, Bar | None]] = {}
 
@@ -108,7 +111,7 @@ class Archive:
         if not len(times):
             return []
         forming = grid.begin(now, *key, self._phase)
-        states = closed_states(self._seed, key, times[times < forming])
+        states = closed_states(self._seed, key, times[times < forming], self._base)
         if times[-1] == forming:
             step = forming_step(forming, grid.end(forming, key[1]), now)
             states.append(bar_state(self._seed, key, forming, step, now))

@@ -17,6 +17,7 @@ from shmfeed.simulator.options import (
     EXCESS,
     FASTEST,
     PROTOCOLS,
+    ROLL_UPS,
     SEQUENCES,
     TRADE_IDS,
     VenueOptions,
@@ -113,6 +114,11 @@ def _add_form(add: Callable[..., object]) -> None:
 
 
 def _add_rest(add: Callable[..., object]) -> None:
+    add(
+        "--roll-up",
+        choices=ROLL_UPS,
+        help="make longer closed bars of these; default: each by itself",
+    )
     add(
         "--no-rest",
         action="store_const",

@@ -30,6 +30,7 @@ STEPS = 8  # updates of a bar, including the one that closes it
 CENTS = 100.0
 VOLUME_UNITS = 10_000.0  # volumes have four decimals
 
+_ROLLED = 100_000  # bars that are computed at once for a roll-up
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX1 = 0xBF58476D1CE4E5B9
@@ -163,6 +164,39 @@ def progress(seed: int, symbol: str, timeframe: str, open_times: Int64s) -> Floa
     out[4] = volumes.cumsum(axis=0) / VOLUME_UNITS
     turnover = (volumes * prices[1:]).cumsum(axis=0)
     out[5] = turnover // int(VOLUME_UNITS) / CENTS
+    return out
+
+
+def rolled_up(
+    seed: int, symbol: str, timeframe: str, base: str, open_times: Int64s
+) -> Floats:
+    """Compute closed bars of these open times out of the bars of a shorter timeframe.
+
+    Args:
+        seed: The market's seed.
+        symbol: The stream's symbol.
+        timeframe: The stream's timeframe.
+        base: The shorter one, which divides it.
+        open_times: int64 (n,), ms UTC.
+
+    Returns:
+        float64 (6, n): open, high, low, close, volume, money.
+    """
+    out = np.empty((6, len(open_times)))
+    counts = (close_times(open_times, timeframe) - open_times) // grid.length(base)
+    for part in np.array_split(np.arange(len(counts)), 1 + counts.sum() // _ROLLED):
+        if not len(part):
+            continue
+        starts = np.cumsum(counts[part]) - counts[part]
+        numbers = np.arange(counts[part].sum()) - np.repeat(starts, counts[part])
+        times = np.repeat(open_times[part], counts[part]) + numbers * grid.length(base)
+        made = progress(seed, symbol, base, times)[:, -1]
+        out[0, part] = made[0, starts]
+        out[1, part] = np.maximum.reduceat(made[1], starts)
+        out[2, part] = np.minimum.reduceat(made[2], starts)
+        out[3, part] = made[3, starts + counts[part] - 1]
+        out[4, part] = np.add.reduceat(made[4], starts).round(4)
+        out[5, part] = np.add.reduceat(made[5], starts).round(2)
     return out
 
 

@@ -17,6 +17,7 @@ PROTOCOLS = ("wealthai", "binance")
 SEQUENCES = ("none", "connection", "stream")
 EXCESS = ("refuse", "close")
 TRADE_IDS = ("dense", "holes")
+ROLL_UPS = ("1s", "1m", "1h")  # they divide every longer timeframe
 FASTEST = 10_000.0  # faster, a day ahead of the clock would begin before 1999
 MAX = "max"
 
@@ -48,6 +49,8 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
         timestamps: Send the venue's time `ts` in bars of the wealthai protocol.
         trade_ids: The trade ids of Binance's bars: "dense" ids count up by one, as on
             spot; "holes" leaves some out, as on futures.
+        roll_up: Timeframe of whose bars longer closed bars are made, one of ROLL_UPS;
+            None: the market makes the bars of each timeframe by themselves.
         rest: Answer REST requests on the same port; binance only.
         rest_limit: Request weight of a minute; 0: that of each market.
         grid_phase: Day from which bars of 3 days are counted, 0 to 2 days after the
@@ -76,6 +79,7 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
     sequence: str = "none"
     timestamps: bool = False
     trade_ids: str = "dense"
+    roll_up: str | None = None
     rest: bool = True
     rest_limit: int = 0
     grid_phase: int | None = None
@@ -199,6 +203,11 @@ def _check(options: VenueOptions) -> None:
         ("excess", options.excess in EXCESS, f"one of {' '.join(EXCESS)}"),
         ("sequence", options.sequence in SEQUENCES, f"one of {' '.join(SEQUENCES)}"),
         ("trade_ids", options.trade_ids in TRADE_IDS, f"one of {' '.join(TRADE_IDS)}"),
+        (
+            "roll_up",
+            options.roll_up in {None, *ROLL_UPS},
+            f"one of {' '.join(ROLL_UPS)}",
+        ),
         ("rest_limit", 0 <= options.rest_limit <= 1_000_000, "0 to 1000000"),
         ("grid_phase", options.grid_phase in {None, 0, 1, 2}, "0, 1 or 2"),
         ("update_interval", 0.01 <= options.update_interval <= 3600, "0.01 to 3600 s"),
@@ -220,6 +229,11 @@ def _check_form(options: VenueOptions) -> None:
         raise BadArgumentError(
             f"closed_flag=False needs speed 1, not {options.speed:g}: the wall clock "
             "closes bars that have no flag"
+        )
+    if options.roll_up is not None and options.fastest:
+        raise BadArgumentError(
+            f"roll_up={options.roll_up!r} does not work with speed {MAX!r}, which "
+            "makes each timeframe's bars by themselves"
         )
     forms = (
         ("closed_flag=False", not options.closed_flag, "wealthai"),

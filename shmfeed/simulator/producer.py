@@ -34,7 +34,7 @@ class Producer:
         self._recording: Recording | None = None
         if options.replay is not None:
             self._recording = read_recording(options.replay)
-        self._schedule = Schedule(options.seed, options.grid_phase)
+        self._schedule = Schedule(options.seed, options.grid_phase, options.roll_up)
         self._wake = asyncio.Event()
         self._replays: set[asyncio.Task[None]] = set()
         self.speed = options.speed or 1.0

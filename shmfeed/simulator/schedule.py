@@ -19,6 +19,7 @@ from shmfeed.simulator.market import (
     bar_state,
     close_times,
     progress,
+    rolled_up,
 )
 from shmfeed.simulator.options import VenueOptions
 
@@ -36,10 +37,13 @@ class Schedule:
     Args:
         seed: The market's seed.
         phase: Phase of the bars of 3 days, in days; None: it follows from the symbol.
+        base: Timeframe of which longer bars are made; None: the market makes them all.
     """
 
-    def __init__(self, seed: int, phase: int | None = None) -> None:
-        self._seed, self._phase = seed, phase
+    def __init__(
+        self, seed: int, phase: int | None = None, base: str | None = None
+    ) -> None:
+        self._seed, self._phase, self._base = seed, phase, base
         self._open_times: dict[StreamKey, int] = {}
         self._closings: list[tuple[int, StreamKey]] = []  # a heap
 
@@ -64,9 +68,16 @@ class Schedule:
         """Yield each bar that closed up to `now`, once and in the order of time."""
         while self._closings and self._closings[0][0] <= now:
             end, key = self._closings[0]
-            yield key, bar_state(self._seed, key, self._open_times[key], STEPS, end)
+            yield key, self._closed(key, end)
             self._open_times[key] = end
             heapq.heapreplace(self._closings, (grid.end(end, key[1]), key))
+
+    def _closed(self, key: StreamKey, end: int) -> BarState:
+        open_time = self._open_times[key]
+        if self._base is None:
+            return bar_state(self._seed, key, open_time, STEPS, end)
+        open_times = np.array([open_time], np.int64)
+        return closed_states(self._seed, key, open_times, self._base)[0]
 
     def updates(self, now: int) -> Iterator[tuple[StreamKey, BarState]]:
         """Yield each stream's forming bar as of `now`; call `closings` first."""
@@ -91,9 +102,19 @@ def open_times_before(end: int, timeframe: str, count: int) -> Int64s:
     return times[times >= 0]
 
 
-def closed_states(seed: int, key: StreamKey, open_times: Int64s) -> list[BarState]:
-    """Return the closed state of each of these bars."""
-    return _states(seed, key, open_times, (STEPS,))
+def closed_states(
+    seed: int, key: StreamKey, open_times: Int64s, base: str | None = None
+) -> list[BarState]:
+    """Return the closed state of each of these bars.
+
+    Bars that are longer than those of `base`, where it is given, are made of these.
+    """
+    if base is None or grid.length(key[1]) <= grid.length(base):
+        return _states(seed, key, open_times, (STEPS,))
+    ends = close_times(open_times, key[1]).tolist()
+    values = rolled_up(seed, *key, base, open_times).tolist()
+    columns = (open_times.tolist(), ends, *values, repeat(STEPS), ends)
+    return list(zip(*columns, strict=False))
 
 
 def all_states(seed: int, key: StreamKey, open_times: Int64s) -> list[BarState]:
@@ -123,7 +144,9 @@ def history(
         times = open_times_before(end, key[1], options.history)
         for start in range(0, len(times), _BATCH):
             part = times[start : start + _BATCH]
-            frames = encode(key, closed_states(options.seed, key, part))
+            frames = encode(
+                key, closed_states(options.seed, key, part, options.roll_up)
+            )
             yield b"".join(frames), len(frames)
 
 

@@ -55,7 +55,7 @@ class VenueServer:
         self.options = options
         self.log = log
         self.producer = Producer(options)
-        self.archive = Archive(options.seed, options.grid_phase)
+        self.archive = Archive(options.seed, options.grid_phase, options.roll_up)
         self._rest = BinanceRest(options, self.archive, log)
         self._http = HttpPort(self._answer, self._skew)
         self.admission = Admission(log)

@@ -270,3 +270,32 @@ def test_the_venue_stops_with_connections_open():
             assert get_on(connection, "/fapi/v1/time").status == 200
             venue.stop()
             assert idle.recv(1) == b""
+
+
+@pytest.mark.parametrize("timeframe", ["5m", "1h", "1M"])
+def test_longer_bars_can_be_made_of_shorter_ones(timeframe):
+    options = {"protocol": "binance", "symbols": "BTCUSDT", "seed": 5}
+    base = "1h" if timeframe == "1M" else "1m"
+    with Venue(**options, speed=600, start=START, roll_up=base) as venue:
+        long = klines(venue, interval=timeframe, limit=3, endTime=START - 1).json
+        for row in long[:-1]:
+            first, end, *values = bar_of(row)
+            parts = []
+            while not parts or parts[-1][1] < end:
+                since = parts[-1][1] if parts else first
+                asked = {"startTime": since, "endTime": end - 1, "limit": 1000}
+                found = klines(venue, interval=base, **asked).json
+                parts += map(bar_of, found)
+            _, _, opened, high, low, close, volume, money = zip(*parts, strict=True)
+            assert values[:4] == [opened[0], max(high), min(low), close[-1]]
+            assert values[4:] == pytest.approx([sum(volume), sum(money)])
+            assert (first, end, *values) != market(first, timeframe)  # the control
+        if timeframe == "5m":
+            with client(venue, "/ws/btcusdt@kline_5m") as connection:
+                kline = {"x": False}
+                while not kline["x"]:
+                    kline = json.loads(connection.recv(timeout=5))["k"]
+            (row,) = klines(
+                venue, interval="5m", startTime=kline["t"], endTime=kline["t"]
+            ).json
+            assert [float(kline[n]) for n in "ohlcv"] == list(bar_of(row)[2:7])
