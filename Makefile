@@ -2,6 +2,7 @@
 # Each makes its own virtual environment. With a C compiler it builds the C core too, and
 # again after an edit of the core's sources.
 PYTHON ?= python3
+PYTHON2 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/2.7.*/bin/python2.7) python2.7)
 VENV   ?= .venv
 SECONDS ?= 20
 WORKERS ?= 3
@@ -17,7 +18,7 @@ CORE := setup.py shmfeed/layout.py shmfeed/ringbuf.py shmfeed/follower.py shmfee
 # beside the clone would import the clone's folder as the package.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: test demo docs lint types unit test-pure night races faults sanitize fuzz versions oldest-pandas bench clean
+.PHONY: test demo docs lint types unit test-pure night races faults autobahn sanitize fuzz versions oldest-pandas bench clean
 
 test: lint types unit
 
@@ -60,6 +61,11 @@ faults: export TEST_SCALE = 10
 faults: $(VENV)/.core
 	$(BIN)/pytest -n 0 -v -s --timeout 7200 tests/faults
 
+# Autobahn's client cases. The suite is a program of Python 2.7.
+autobahn: export PYTHONPATH = tests
+autobahn: $(VENV)/.core $(VENV)/autobahn/python2
+	$(BIN)/python -m conformance
+
 # The C core and bad input under sanitizers, each run for SECONDS.
 sanitize: export SANITIZE_SECONDS = $(SECONDS)
 sanitize: $(VENV)/.core
@@ -100,6 +106,11 @@ $(VENV)/.demo: pyproject.toml $(CORE) | $(VENV)/bin/python
 $(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
 	$(PIP) $(EDITABLE) '.[docs]'
 	touch $@
+
+$(VENV)/autobahn/python2:
+	$(PYTHON2) -m pip install --quiet --target $(@D) autobahntestsuite==0.8.2
+	touch $(@D)/zope/__init__.py
+	ln -sf "$$($(PYTHON2) -c 'import sys; print(sys.executable)')" $@
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

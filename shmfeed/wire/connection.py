@@ -155,7 +155,7 @@ class Connection:
         returned.
         """
         if self._failure is not None:
-            raise self._failure
+            raise self._ended(self._failure)
         frames = self._open_frames()
         messages: list[bytes] = []
         try:
@@ -163,9 +163,9 @@ class Connection:
                 frames.fill()
                 self._more = not frames.take(messages, limit)
         except ConnectionLostError as failure:
-            self._failure = self._ended(failure)
+            self._failure = failure
             if not messages:
-                raise self._failure from failure.__cause__
+                raise self._ended(failure) from failure.__cause__
         if messages:
             self.last_data_at = frames.last_frame_at
         return messages
@@ -183,7 +183,9 @@ class Connection:
 
         It may be called again.
         """
-        if self._frames is not None and self._failure is None:
+        if self._frames is not None and self._failure is not None:
+            self._ended(self._failure)
+        elif self._frames is not None:
             self._frames.send_close(code)
             with suppress(ConnectionLostError):
                 self._drain(time.monotonic() + timeout)

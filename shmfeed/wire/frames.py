@@ -40,7 +40,7 @@ SEND_SECONDS = 2.0  # a peer that takes no data for so long is gone
 ABNF = websocket.ABNF
 _TEXT, _BINARY, _CLOSE = ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY, ABNF.OPCODE_CLOSE
 _FINAL_DATA = (0x80 | _TEXT, 0x80 | _BINARY)  # first bytes of the frames sliced here
-_NORMAL = 1000
+_NORMAL, _NO_TEXT = 1000, 1007
 _OPCODE = 4  # its index in websocket-client's header of a frame
 FIRST_CONTROL = 8  # the first opcode of control frames
 _CONTROL_BYTES = 125
@@ -79,6 +79,7 @@ class FrameReader(websocket.WebSocket):
         self._at = 0
         self._is_midway = False  # websocket-client holds a part of a frame
         self._send_error: Exception | None = None  # after it nothing more is sent
+        self._has_closed = False  # after a close frame neither
 
     def fill(self) -> None:
         """Read once, if everything read before has been taken."""
@@ -113,7 +114,10 @@ class FrameReader(websocket.WebSocket):
         return self._at == len(self._inbox)
 
     def send_close(self, status: int = _NORMAL, reason: str | bytes = b"") -> None:
-        """Send a close frame if the peer still accepts data."""
+        """Send a close frame, once, if the peer still accepts data."""
+        if self._has_closed:
+            return
+        self._has_closed = True
         with suppress(OSError, websocket.WebSocketException):
             super().send_close(status, reason)
 
@@ -129,6 +133,8 @@ class FrameReader(websocket.WebSocket):
     def recv_frame(self) -> websocket.ABNF:
         frame = self.frame_buffer.recv_frame()
         self.last_frame_at = self._clock()
+        if frame.opcode == _CLOSE and not is_text(cast("bytes", frame.data)[2:]):
+            self.send_close(_NO_TEXT)
         return frame
 
     def _is_partial(self) -> bool:
@@ -266,6 +272,15 @@ class _SizedMessage(websocket.continuous_frame):
         super().add(frame)
         if frame.fin:
             self._fragments = 0
+
+
+def is_text(payload: bytes) -> bool:
+    """Return True if bytes are UTF-8."""
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _ready(sock: WireSocket, events: int, seconds: float) -> bool:

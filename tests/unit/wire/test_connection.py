@@ -233,6 +233,23 @@ def test_a_protocol_error_is_closed_with_1002():
 # The handshake
 
 
+def test_a_protocol_error_is_closed_once_the_messages_before_it_are_taken():
+    codes = []
+
+    def handler(connection):
+        upgrade(connection, frame(b"before") + b"\x83\x00")
+        codes.append(loopback.read_frame(connection))
+        codes.append(loopback.read_frame(connection))
+
+    with raw(handler) as url, connected(url) as connection:
+        assert receive(connection, 1) == [b"before"]
+        assert connection.has_pending()
+        connection._open_frames().send("an answer to it")
+        assert "opcode 3" in str(lose(connection))
+        assert loopback.within(3, lambda: len(codes) == 2)
+    assert codes == [(1, b"an answer to it"), (CLOSE, b"\x03\xea")]
+
+
 def test_a_refused_port_is_a_failure():
     port = loopback.refused_port()
     assert fail_to_open(f"ws://127.0.0.1:{port}/x") == "connection refused"

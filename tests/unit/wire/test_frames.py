@@ -140,6 +140,16 @@ def test_a_close_without_code_or_with_a_reason_of_many_lines_is_read():
         with pytest.raises(ClosedError) as caught:
             reader.take([], 256)
         assert caught.value.reason == "a b [2J�"
+        assert loopback.read_frame(server) == (CLOSE, b"\x03\xef")  # 1007: not UTF-8
+
+
+def test_nothing_follows_a_close_frame():
+    with line() as (reader, server):
+        reader.send_close(1002)
+        reader.send_close(1000)
+        reader.sock.close()
+        assert loopback.read_frame(server) == (CLOSE, b"\x03\xea")
+        assert server.recv(100) == b""
 
 
 def test_the_limit_leaves_the_rest_for_the_next_time_without_a_system_call():
