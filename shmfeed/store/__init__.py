@@ -1,0 +1,1 @@
+"""The store: every version of each closed bar, in one SQLite file."""

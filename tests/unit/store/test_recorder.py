@@ -1,0 +1,286 @@
+"""The recorder's thread: it waits for no disk and no lock, and catches up."""
+
+import logging
+import sqlite3
+import threading
+import time
+from contextlib import closing
+
+import numpy as np
+import pytest
+from support.storing import (
+    IDENTITY,
+    KEY,
+    MINUTE,
+    OTHER,
+    START,
+    bar_at,
+    block_of,
+    stored,
+    version_of,
+)
+
+from shmfeed.errors import BadArgumentError, BusyRingError, ShmfeedError
+from shmfeed.store import recorder as recorder_module
+from shmfeed.store.file import StoreFile
+from shmfeed.store.recorder import RecorderTimes, StoreRecorder
+from shmfeed.store.schema import StoreError
+
+FAST = RecorderTimes(turn=0.02, retry=0.1, locked=0.1)
+DEADLINE = 20.0
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "bars.sqlite"
+
+
+@pytest.fixture
+def make(path):
+    made = []
+
+    def make(identity=IDENTITY, times=FAST, **options):
+        made.append(StoreRecorder(str(path), identity, times=times, **options))
+        made[-1].open()
+        return made[-1]
+
+    yield make
+    for recorder in made:
+        recorder.close()
+
+
+def until(condition):
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def numbers(path):
+    return [(at - START) // MINUTE for (at,) in stored(path, "open_time")]
+
+
+def has(path, count):
+    try:
+        return len(stored(path)) >= count
+    except sqlite3.Error:
+        return False
+
+
+def test_versions_are_written_soon(make, path):
+    recorder = make()
+    recorder.record([version_of(0), version_of(1)])
+    until(lambda: has(path, 2))
+    assert recorder.said == ""
+
+
+def test_the_end_writes_all(make, path):
+    recorder = make(times=RecorderTimes(turn=60))
+    for number in range(500):
+        recorder.record([version_of(number)])
+    recorder.close()
+    assert numbers(path) == list(range(500))
+    recorder.close()
+    assert not path.with_name("bars.sqlite-wal").exists()
+
+
+def test_a_path_that_cannot_be_one(tmp_path):
+    for path in (tmp_path, tmp_path / "none" / "bars.sqlite"):
+        with pytest.raises(BadArgumentError):
+            StoreRecorder(str(path), IDENTITY)
+
+
+def test_another_identity_is_an_error_at_the_start(make, path):
+    make().record([version_of(0)])
+    until(lambda: has(path, 1))
+    with pytest.raises(BadArgumentError, match="--replace"):
+        make(OTHER)
+    assert numbers(path) == [0]
+    make(OTHER, replace=True)
+    assert numbers(path) == []
+
+
+def test_newest_rows(make):
+    recorder = make()
+    recorder.record([version_of(number) for number in range(30)])
+    recorder.close()
+    recorder = make()
+    found = recorder.newest([KEY, ("none", "1h")], 10)
+    assert list(found) == [KEY]
+    opens = found[KEY][0].view(np.int64).tolist()
+    assert opens == [START + number * MINUTE for number in range(20, 30)]
+
+
+class TestFollow:
+    def test_rows_that_the_store_lacks(self, make, path):
+        recorder = make()
+        recorder.follow([KEY], lambda key: block_of([bar_at(n) for n in range(5)]))
+        until(lambda: has(path, 5))
+        assert {cause for (cause,) in stored(path, "cause")} == {"caught_up"}
+
+    def test_a_ring_that_is_busy_or_gone(self, make, path):
+        calls = []
+
+        def rows_of(key):
+            calls.append(key)
+            if key == KEY and calls.count(KEY) < 3:
+                raise BusyRingError("busy")
+            if key != KEY:
+                raise ShmfeedError("gone")
+            return block_of([bar_at(0)])
+
+        recorder = make()
+        recorder.follow([KEY, ("gone", "1m")], rows_of)
+        until(lambda: has(path, 1))
+        assert calls.count(("gone", "1m")) == 1
+
+
+class TestFullQueue:
+    def test_what_it_cannot_take_is_caught_up(self, make, path, monkeypatch):
+        monkeypatch.setattr(recorder_module, "MOST_QUEUED", 10)
+        ring = block_of([bar_at(n) for n in range(40)])
+        recorder = make(times=FAST._replace(turn=60))
+        recorder.follow([KEY], lambda key: ring[:, :0])
+        recorder.newest([], 1)
+        until(lambda: not recorder._missed)
+        for number in range(40):
+            recorder.record([version_of(number)])
+        assert len(recorder._queue) == 10
+        assert recorder._missed == {KEY: (START + 10 * MINUTE, START + 39 * MINUTE)}
+        recorder._rows_of = lambda key: ring
+        recorder.close()
+        assert stored(path, "cause") == [("closed",)] * 10 + [("caught_up",)] * 30
+
+    def test_bars_that_left_the_ring_are_said(self, make, path, monkeypatch, caplog):
+        monkeypatch.setattr(recorder_module, "MOST_QUEUED", 0)
+        recorder = make(times=FAST._replace(turn=60))
+        recorder.record([version_of(n) for n in range(9)])
+        recorder._rows_of = lambda key: block_of([bar_at(n) for n in range(5, 9)])
+        recorder.close()
+        assert numbers(path) == [5, 6, 7, 8]
+        assert "lacks bars of BTCUSDT 1m before" in caplog.text
+
+
+class TestFailures:
+    """The feed goes on; the failure is said once; the store catches up."""
+
+    def fails(self, recorder, path, count=3):
+        """Record while the store fails; return the rows of the ring."""
+        begin = time.monotonic()
+        for number in range(count):
+            recorder.record([version_of(number)])
+        assert time.monotonic() - begin < 1.0
+        return lambda key: block_of([bar_at(n) for n in range(count)])
+
+    def recovers(self, recorder, path, caplog, kind, count=3):
+        until(lambda: kind in recorder.said)
+        assert "the feed goes on without it" in recorder.said
+        self.repair()
+        until(lambda: has(path, count))
+        assert numbers(path) == list(range(count))
+        until(lambda: "is in use again" in caplog.text)
+        levels = [record.levelno for record in caplog.records]
+        assert levels == [logging.WARNING] * 2  # said once, and that it is over
+
+    def test_rubbish(self, make, path, caplog):
+        path.write_bytes(b"rubbish" * 1000)
+        self.repair = path.unlink
+        recorder = make()
+        recorder.follow([KEY], self.fails(recorder, path))
+        self.recovers(recorder, path, caplog, "is damaged")
+
+    def test_another_version(self, make, path, caplog):
+        make().close()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA user_version = 3")
+        self.repair = path.unlink
+        recorder = make()
+        recorder.follow([KEY], self.fails(recorder, path))
+        self.recovers(recorder, path, caplog, "is of version 3")
+
+    @pytest.mark.parametrize("mode", ["EXCLUSIVE", "IMMEDIATE"])
+    def test_a_lock_of_another_process(self, make, path, caplog, child, mode):
+        recorder = make()
+        holder = child(
+            "import sqlite3, sys\n"
+            "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+            "c.execute('BEGIN ' + sys.argv[2])\n"
+            "print('held', flush=True)\n"
+            "sys.stdin.readline()\n"
+            "c.close()",
+            path,
+            mode,
+        )
+        assert holder.stdout.readline() == "held\n"
+        self.repair = lambda: holder.communicate("\n")
+        recorder.follow([KEY], self.fails(recorder, path))
+        self.recovers(recorder, path, caplog, "is locked by another process")
+
+    def test_a_file_that_is_read_only(self, make, path, caplog, monkeypatch):
+        """Root may write any file: SQLite is told to open it read-only."""
+        make().close()
+        real = sqlite3.connect
+        monkeypatch.setattr(
+            sqlite3, "connect", lambda to, **o: real(to.replace("rwc", "ro"), **o)
+        )
+        self.repair = lambda: monkeypatch.setattr(sqlite3, "connect", real)
+        recorder = make()
+        recorder.follow([KEY], self.fails(recorder, path))
+        self.recovers(recorder, path, caplog, "is read-only")
+
+    def test_a_disk_that_is_full(self, make, path, caplog):
+        recorder = make()
+        file = recorder._file
+        pages = file._connection.execute("PRAGMA page_count").fetchone()[0]
+        file._connection.execute(f"PRAGMA max_page_count = {pages}")
+        self.repair = lambda: None  # another connection has no limit
+        count = 3000
+        recorder.follow([KEY], self.fails(recorder, path, count))
+        self.recovers(recorder, path, caplog, "the disk is full", count)
+
+    def test_a_directory_in_its_place(self, make, path, caplog):
+        make().close()
+        recorder = make()
+        recorder._tasks.append(lambda: recorder._fail(StoreError("gone", "failed")))
+        until(lambda: recorder._file is None)
+        path.unlink()
+        path.mkdir()
+        self.repair = path.rmdir
+        caplog.clear()
+        recorder.follow([KEY], self.fails(recorder, path))
+        self.recovers(recorder, path, caplog, "it is a directory")
+
+    def test_the_end_does_not_wait_for_a_lock(self, make, path, caplog):
+        recorder = make(times=RecorderTimes(turn=0.02))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            recorder.record([version_of(0)])
+            begin = time.monotonic()
+            recorder.close()
+            assert time.monotonic() - begin < 2.0
+        assert "lacks the last 1 version" in caplog.text
+
+    def test_an_unforeseen_error_does_not_end_the_thread(self, make, path, caplog):
+        recorder = make()
+        recorder.follow([KEY], lambda key: 1 / 0)
+        until(lambda: "ZeroDivisionError" in recorder.said)
+        recorder._rows_of = lambda key: block_of([bar_at(0)])
+        until(lambda: has(path, 1))
+
+
+def test_a_slow_store_does_not_hold_up_the_start(make, path, monkeypatch):
+    release = threading.Event()
+    real = StoreFile.__init__
+
+    def slow(self, *arguments):
+        release.wait(DEADLINE)
+        real(self, *arguments)
+
+    monkeypatch.setattr(StoreFile, "__init__", slow)
+    monkeypatch.setattr(recorder_module, "_START_SECONDS", 0.05)
+    recorder = make()
+    assert "does not answer" in recorder.said
+    recorder.record([version_of(0)])
+    assert recorder.newest([KEY], 1, 0.01) == {}
+    release.set()
+    until(lambda: has(path, 1))
