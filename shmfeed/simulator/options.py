@@ -51,7 +51,7 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
             spot; "holes" leaves some out, as on futures.
         roll_up: Timeframe of whose bars longer closed bars are made, one of ROLL_UPS;
             None: the market makes the bars of each timeframe by themselves.
-        rest: Answer REST requests on the same port; binance only.
+        rest: Answer REST requests on the same port; binance only, without `replay`.
         rest_limit: Request weight of a minute; 0: that of each market.
         grid_phase: Day from which bars of 3 days are counted, 0 to 2 days after the
             epoch; None: each symbol has its own.
@@ -88,6 +88,11 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"VenueOptions({self.protocol!r}, speed={self.speed})"  # no token
+
+    @property
+    def has_rest(self) -> bool:
+        """True if the venue answers REST requests."""
+        return self.rest and self.protocol == "binance" and self.replay is None
 
     @property
     def fastest(self) -> bool:
@@ -169,10 +174,10 @@ def check_faults(options: VenueOptions, text: str) -> tuple[Fault, ...]:
             "that the venue makes"
         )
     of_rest = [name for name in names if name in REST_FAULTS]
-    if of_rest and not (options.protocol == "binance" and options.rest):
+    if of_rest and not options.has_rest:
         raise BadArgumentError(
             f"faults {', '.join(of_rest)} need REST, which protocol 'binance' has "
-            f"unless rest=False; this venue has protocol {options.protocol!r}"
+            f"without replay and rest=False; this venue is {options.protocol!r}"
         )
     if "skew-events" in names and not (
         options.protocol == "binance" or options.timestamps

@@ -147,7 +147,7 @@ class VenueServer:
         )
 
     def _accept_connection(self, *args: object, **kwargs: object) -> asyncio.Protocol:
-        if self.options.protocol == "binance" and self.options.rest:
+        if self.options.has_rest:
             return self._http.front(lambda: self._create_connection(*args, **kwargs))
         return self._create_connection(*args, **kwargs)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from night.plan import Trouble
-from night.venue_process import VenueProcess
+from support.venue_process import VenueProcess
 
 from shmfeed.errors import ShmfeedError
 from shmfeed.manager import WebSocketManager

@@ -1,4 +1,4 @@
-"""A venue in a process of its own, and its end in the process that plays the night.
+"""A venue in a process of its own, and its end in the process that plays troubles.
 
 The process reads one JSON object a line: a method of the venue, and its arguments.
 """
@@ -19,6 +19,7 @@ _METHODS = {
     "refuse",
     "set_faults",
 }
+_COUNTS = ("connections", "frames", "rest_requests", "rest_weight")
 
 
 class VenueProcess:
@@ -29,8 +30,13 @@ class VenueProcess:
         self.dials: list[
             float
         ] = []  # time.monotonic() of each, all processes' together
-        self.url = ""
+        self.url = self.rest_url = ""
         self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def is_running(self) -> bool:
@@ -46,6 +52,7 @@ class VenueProcess:
         )
         answer = self._read()
         self.url, self.options["port"] = answer["url"], answer["port"]
+        self.rest_url = answer["rest_url"]
 
     def tell(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the venue; return its result."""
@@ -79,7 +86,8 @@ def serve(options: dict[str, Any]) -> None:
     """Run a venue until standard input ends."""
     venue = started(options)
     try:
-        print(json.dumps({"url": venue.url, "port": venue.port}), flush=True)
+        places = {"url": venue.url, "rest_url": venue.rest_url, "port": venue.port}
+        print(json.dumps(places), flush=True)
         for line in sys.stdin:
             call = json.loads(line)
             print(json.dumps({"result": perform(venue, **call)}), flush=True)
@@ -100,6 +108,8 @@ def started(options: dict[str, Any]) -> Venue:
 def perform(venue: Venue, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
     if method == "dials":
         return list(venue.log.dial_times)
+    if method == "counts":
+        return {name: getattr(venue.log, name) for name in _COUNTS}
     assert method in _METHODS, method
     return getattr(venue, method)(*args, **kwargs)
 
