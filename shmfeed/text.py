@@ -1,8 +1,10 @@
 """Text for messages, logs and terminals: short, printable, on one line."""
 
 import reprlib
+from datetime import UTC, datetime, timedelta
 
 MIB = 1 << 20  # bytes
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, 80, 80
@@ -56,3 +58,16 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def mebibytes(size: int) -> str:
     """Return a number of bytes in MiB, with two decimals."""
     return f"{size / MIB:,.2f}"
+
+
+def format_ms(time: int) -> str:
+    """Return ms UTC as `2026-01-31T08:00:00Z`, with milliseconds where there are any.
+
+    A number beyond the calendar is returned as `N ms`.
+    """
+    try:
+        moment = _EPOCH + timedelta(milliseconds=time)
+    except OverflowError:
+        return f"{time} ms"
+    finest = "milliseconds" if time % 1000 else "seconds"
+    return moment.replace(tzinfo=None).isoformat(timespec=finest) + "Z"

@@ -45,6 +45,11 @@ MEANINGS: dict[str, dict[int, str]] = {
         FAILED: "the feed cannot be read",
         USAGE: f"there is no such feed or stream, or {_REFUSED}",
     },
+    "gaps": {
+        0: "no bars are missing, or only those that the venue lacks",
+        FAILED: "bars are missing, or the feed cannot be read",
+        USAGE: f"no such feed, stream or (--retry, --accept) feeder, or {_REFUSED}",
+    },
     "reload": {
         0: "the feeder has read its settings again",
         FAILED: "a setting is not accepted, and the old ones stay; or no answer came",

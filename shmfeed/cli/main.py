@@ -53,6 +53,7 @@ COMMANDS = {
     "status": Subcommand("shmfeed.cli.status", "show a feed and its streams"),
     "ls": Subcommand("shmfeed.cli.ls", "list the feeds of this user on this host"),
     "tail": Subcommand("shmfeed.cli.tail", "print the last closed bars of a stream"),
+    "gaps": Subcommand("shmfeed.cli.gaps", "list missing bars, and have them filled"),
     "reload": Subcommand("shmfeed.cli.reload", "have a feeder read its settings again"),
     "doctor": Subcommand("shmfeed.cli.doctor", "check this host and suggest remedies"),
     "clean": Subcommand("shmfeed.cli.clean", "remove files that no feeder holds"),

@@ -4,29 +4,17 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from typing import TextIO
 
-from shmfeed.text import printable
+from shmfeed.text import format_ms, printable
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_VALUE = "-"
 _UNWRITABLE = "standard output cannot be written: "
 
 
 def format_time(time: int | None) -> str:
-    """Return ms UTC as `2026-01-31T08:00:00Z`, with milliseconds where there are any.
-
-    A number beyond the calendar is returned as `N ms`.
-    """
-    if time is None:
-        return _NO_VALUE
-    try:
-        moment = _EPOCH + timedelta(milliseconds=time)
-    except OverflowError:
-        return f"{time} ms"
-    finest = "milliseconds" if time % 1000 else "seconds"
-    return moment.replace(tzinfo=None).isoformat(timespec=finest) + "Z"
+    """Return ms UTC as `text.format_ms` does, and `-` for None."""
+    return _NO_VALUE if time is None else format_ms(time)
 
 
 def format_duration(seconds: float | None) -> str:

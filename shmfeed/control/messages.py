@@ -27,6 +27,8 @@ OPS = (
     "settings",
     "token",
     "reload",
+    "retry",
+    "accept",
 )
 REQUEST_LIMIT = 1 << 20  # bytes of a line
 ANSWER_LIMIT = 1 << 26  # a status names up to 10,000 streams

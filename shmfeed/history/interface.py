@@ -43,11 +43,22 @@ class HistoryError(ShmfeedError):
         self.retry_after = retry_after
 
 
+class RateLimitError(HistoryError):
+    """A request that may not begin yet, as the user's share of the limit is used up.
+
+    Nothing was asked for. The same request may begin after `retry_after` seconds.
+    """
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message, "blocked", retry_after)
+
+
 class HistoryRequest(NamedTuple):
     """Bars of one stream. `first` and `last` are open times in ms UTC, both included.
 
-    `newest` asks for the newest closed bars, at most as many, and `first` and `last`
-    are 0: used where the grid or the venue's clock is not known.
+    `newest` asks for the newest closed bars, at most as many: used where the grid or
+    the venue's clock is not known. `first` is 0 then, and `last` the newest open time,
+    0 for any.
     """
 
     key: StreamKey
@@ -99,9 +110,10 @@ class HistorySource(Protocol):
     is_own: bool
 
     def fetch(self, request: HistoryRequest) -> HistoryPage:
-        """Return a page of closed bars; wait for the rate limit and the answer.
+        """Return a page of closed bars; wait for the answer.
 
         Raises:
+            RateLimitError: The request must wait.
             HistoryError: There is no answer, or none that can be used.
         """
         ...
@@ -110,6 +122,7 @@ class HistorySource(Protocol):
         """Return the states of symbols, or None if the source does not tell them.
 
         Raises:
+            RateLimitError: The request must wait.
             HistoryError: There is no answer, or none that can be used.
         """
         ...

@@ -59,6 +59,11 @@ class ConnectDeadline:
         """True once no time is left."""
         return self._clock() > self._end
 
+    @property
+    def left(self) -> float:
+        """The seconds that are left, 0.0 once it is over."""
+        return max(0.0, self._end - self._clock())
+
     def check(self, doing: str) -> None:
         """Raise ConnectionLostError once the deadline is over."""
         if self.is_over:
@@ -66,9 +71,7 @@ class ConnectDeadline:
 
     def share(self, attempts: int) -> "ConnectDeadline":
         """Return the deadline of the first of so many attempts: an equal share."""
-        return ConnectDeadline(
-            self._clock, max(0.0, self._end - self._clock()) / attempts
-        )
+        return ConnectDeadline(self._clock, self.left / attempts)
 
     def at_most(self, seconds: float) -> "ConnectDeadline":
         """Return a deadline in `seconds` from now, or this one's if that is sooner."""

@@ -1,0 +1,180 @@
+"""Decide which streams are asked for by REST because the socket gives nothing.
+
+A closed bar that has not come `repair_grace` after its close, while no message about
+its stream comes, is asked for. A stream whose bars come so is *polled*, until a message
+about it comes. If history has a bar with trades that the socket never sent, while a
+connection carries the stream, the socket lies: the connection is left. If history has
+nothing newer, the stream is quiet. No I/O.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from shmfeed.bar import StreamKey
+from shmfeed.feeder.defects import retry_delay
+from shmfeed.feeder.row_events import DueBars
+
+CHECK_SECONDS = 0.25
+EMPTY_SECONDS = 10.0  # after an answer without the bars, doubled each time
+MOST_EMPTY_SECONDS = 60.0
+# A polled stream whose bars are so late, besides the grace, is polled no more.
+LOST_SECONDS = 30.0
+LEAVE_SECONDS = 60.0  # between two moves of one stream, doubled each time
+MOST_LEAVE_SECONDS = 3600.0
+STEADY_SECONDS = 600.0  # after so long without a lie a stream counts as new
+_SLACK = 0.001  # of two readings of the clock
+
+
+class PollEffect(NamedTuple):
+    """The rows that an answer brought beyond the ring's last.
+
+    Attributes:
+        appended: Their number.
+        is_news: True if one of them has trades that the socket has not told of.
+    """
+
+    appended: int
+    is_news: bool
+
+
+class _Polled:
+    __slots__ = (
+        "distance",
+        "failures",
+        "is_asked",
+        "is_quiet",
+        "leave_at",
+        "lied_at",
+        "next_at",
+        "silent_from",
+        "since",
+        "without",
+    )
+
+    def __init__(self) -> None:
+        self.silent_from = 0.0  # a message that came later ends the silence
+        self.is_asked = False
+        self.next_at = 0.0
+        self.failures = 0
+        self.without = 0  # answers in a row without the bars
+        self.since: float | None = None  # when bars began to come by REST
+        self.is_quiet = False  # history has nothing newer either
+        self.lied_at: float | None = None
+        self.leave_at = 0.0
+        self.distance = LEAVE_SECONDS
+
+
+class Polling:
+    """The streams of a feed that may need REST. Every `now` is CLOCK_BOOTTIME seconds.
+
+    `grace` is the setting `repair_grace`, in seconds.
+    """
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+        self._streams: dict[StreamKey, _Polled] = {}
+        self._next_check = 0.0
+
+    def is_due(self, now: float) -> bool:
+        """Return True if `choose` is to be called."""
+        return now >= self._next_check
+
+    def choose(self, due: Iterable[DueBars], now: float) -> list[DueBars]:
+        """Return the bars to ask for now, of those that are due."""
+        self._next_check = now + CHECK_SECONDS
+        chosen = []
+        for bars in due:
+            if bars.late < self._grace or bars.silent < min(self._grace, bars.late):
+                continue
+            stream = self._silent(bars.key, now - bars.silent)
+            if stream.since is not None and bars.late > self._grace + LOST_SECONDS:
+                stream.since = None
+            if not stream.is_asked and now >= stream.next_at:
+                stream.is_asked = True
+                chosen.append(bars)
+        return chosen
+
+    def failed(self, key: StreamKey, now: float) -> None:
+        """Record that history could not be asked for."""
+        stream = self._streams.get(key)
+        if stream is not None:
+            stream.is_asked = False
+            stream.failures += 1
+            stream.next_at = now + retry_delay(stream.failures)
+
+    def answered(
+        self, key: StreamKey, effect: PollEffect, is_carried: bool, now: float
+    ) -> bool:
+        """Record an answer. Return True if the stream's connection must be left.
+
+        `is_carried` is True if a connection carries the stream.
+        """
+        stream = self._streams.get(key)
+        if stream is None:
+            return False
+        stream.is_asked, stream.failures = False, 0
+        stream.is_quiet = not effect.is_news
+        if not effect.appended:
+            wait = EMPTY_SECONDS * 2.0 ** min(stream.without, 3)
+            stream.next_at = now + min(MOST_EMPTY_SECONDS, wait)
+            stream.without += 1
+            return False
+        stream.without, stream.next_at = 0, now
+        if stream.since is None:
+            stream.since = now
+        return effect.is_news and is_carried and self._may_leave(stream, now)
+
+    def connected(self, key: StreamKey, now: float) -> None:
+        """Record that a connection carries the stream again, which is no message."""
+        stream = self._streams.get(key)
+        if stream is not None:
+            stream.silent_from = max(stream.silent_from, now)
+
+    def hear(self, silences: Mapping[StreamKey, float], now: float) -> None:
+        """End the silence of the streams that the socket gives again.
+
+        `silences` has the seconds since the last message about each stream.
+        """
+        for key, stream in self._streams.items():
+            silence = silences.get(key)
+            if silence is None or now - silence <= stream.silent_from + _SLACK:
+                continue
+            stream.silent_from = now - silence
+            stream.since, stream.is_quiet = None, False
+            stream.without, stream.next_at = 0, 0.0
+
+    def drop(self, keys: Iterable[StreamKey]) -> None:
+        """Forget streams that are carried no more."""
+        for key in keys:
+            self._streams.pop(key, None)
+
+    @property
+    def polled(self) -> dict[StreamKey, float]:
+        """The polled streams, and when each one began to be."""
+        return {
+            key: stream.since
+            for key, stream in self._streams.items()
+            if stream.since is not None
+        }
+
+    @property
+    def quiet(self) -> set[StreamKey]:
+        """The silent streams of which history has nothing newer either."""
+        return {key for key, stream in self._streams.items() if stream.is_quiet}
+
+    def _silent(self, key: StreamKey, silent_from: float) -> _Polled:
+        stream = self._streams.get(key)
+        if stream is None:
+            stream = self._streams[key] = _Polled()
+            stream.silent_from = silent_from
+        return stream
+
+    def _may_leave(self, stream: _Polled, now: float) -> bool:
+        if stream.lied_at is not None and now > stream.lied_at + STEADY_SECONDS:
+            stream.distance, stream.leave_at = LEAVE_SECONDS, 0.0
+        stream.lied_at = now
+        if now < stream.leave_at:
+            return False
+        stream.leave_at = now + stream.distance
+        stream.distance = min(MOST_LEAVE_SECONDS, 2 * stream.distance)
+        return True

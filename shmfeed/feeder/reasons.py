@@ -1,0 +1,66 @@
+"""The reason of each stream's health, where several parts of the feeder have one.
+
+The intake knows of dropped messages and mute streams, the repair of warm-up, polling
+and closed symbols, the session of refusals. The first of these that holds is published:
+closed, refused, dropped, polled, warming, muted.
+"""
+
+from collections.abc import Callable
+from typing import get_args
+
+from shmfeed.bar import StreamKey
+from shmfeed.layout import Reason
+
+_ORDER: tuple[Reason, ...] = (
+    "closed",
+    "refused",
+    "dropped",
+    "polled",
+    "warming",
+    "muted",
+)
+assert set(_ORDER) == set(get_args(Reason)) - {""}  # noqa: S101 # each has its rank
+NOTHING: tuple[Reason, str] = ("", "")
+
+Publish = Callable[[StreamKey, Reason, str], None]
+
+
+class Reasons:
+    """The reasons of a feed's streams; `publish` is the writer's `explain`.
+
+    Only the main loop uses it.
+    """
+
+    def __init__(self, publish: Publish) -> None:
+        self._publish = publish
+        self._known: dict[StreamKey, dict[Reason, str]] = {}
+        self._published: dict[StreamKey, tuple[Reason, str]] = {}
+
+    def put(self, key: StreamKey, reason: Reason, text: str) -> None:
+        """Record that a reason holds, in words. It replaces its former words."""
+        self._known.setdefault(key, {})[reason] = text
+        self._refresh(key)
+
+    def clear(self, key: StreamKey, reason: Reason) -> None:
+        """Record that a reason holds no more."""
+        if self._known.get(key, {}).pop(reason, None) is not None:
+            self._refresh(key)
+
+    def forget(self, key: StreamKey) -> None:
+        """Drop all reasons of a stream that is carried no more.
+
+        Its entry in the segment has none either, once it is subscribed again.
+        """
+        self._known.pop(key, None)
+        self._published.pop(key, None)
+
+    def holds(self, key: StreamKey, reason: Reason) -> bool:
+        """Return True if this reason holds, published or not."""
+        return reason in self._known.get(key, {})
+
+    def _refresh(self, key: StreamKey) -> None:
+        known = self._known[key]
+        new = next(((one, known[one]) for one in _ORDER if one in known), NOTHING)
+        if new != self._published.get(key, NOTHING):
+            self._published[key] = new
+            self._publish(key, *new)

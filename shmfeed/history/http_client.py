@@ -1,0 +1,343 @@
+"""An HTTP client whose connections are opened as those of the WebSocket are.
+
+The same settings hold: proxy, authorities, client certificate, and plain text to this
+host alone. No environment variable matters, no redirect is followed, and nothing is
+sent but the request. One deadline limits a request from the name's lookup to the last
+byte of the answer, which has a largest size, packed and unpacked.
+"""
+
+import http.client
+import io
+import logging
+import os
+import select
+import socket
+import threading
+import time
+import weakref
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, ClassVar, NamedTuple, cast
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection
+from urllib3.response import BaseHTTPResponse
+
+from shmfeed._version import __version__
+from shmfeed.history.venue_time import boot_seconds
+from shmfeed.settings.endpoint import redact
+from shmfeed.text import one_line
+from shmfeed.wire.answers import Answer
+from shmfeed.wire.connect import ConnectPolicy, connect
+from shmfeed.wire.errors import (
+    WOULD_BLOCK,
+    ConnectionLostError,
+    as_connection_lost,
+    events_awaited,
+)
+from shmfeed.wire.handshake import Target
+from shmfeed.wire.tcp import ConnectDeadline, WireSocket
+
+TIMEOUT = 10.0  # s, of a whole request
+MAX_BYTES = 16 << 20  # of an answer's body, packed and unpacked
+MAX_IDLE = 4  # connections kept for further requests
+_PORTS = {"http": 80, "https": 443}
+_PIECE = 1 << 16
+_GZIP = 31  # the window of zlib for gzip
+_LEAST_TIME = 0.01  # s
+
+# Its lines name the URL, whose query may hold a key.
+logging.getLogger("urllib3").setLevel(logging.CRITICAL + 1)
+
+
+class HttpAnswer(NamedTuple):
+    """An answer; `sent` and `received` are CLOCK_BOOTTIME seconds."""
+
+    head: Answer
+    body: bytes
+    sent: float
+    received: float
+
+
+class HttpClient:
+    """A client of one service, for several threads.
+
+    Attributes:
+        label: The base address without its query, for messages.
+        host: The service's host, and its port: the key of its limits.
+    """
+
+    def __init__(self, base: str, policy: ConnectPolicy) -> None:
+        """Take a checked base address; nothing is connected to yet."""
+        parts = urlsplit(base)
+        self.label = redact(base)
+        is_secure = parts.scheme == "https"
+        port = parts.port or _PORTS[parts.scheme]
+        name = parts.hostname or ""
+        self.host = name, port
+        self._target = Target(is_secure, name, port, "/", self.label)
+        self._path, self._query = parts.path.rstrip("/"), parts.query
+        self._policy = policy
+        self._idle: list[_Connection] = []
+        self._lock = threading.Lock()
+        self._closing = _Closing()
+
+    def get(
+        self,
+        resource: str,
+        max_bytes: int = MAX_BYTES,
+        timeout: float = TIMEOUT,
+    ) -> HttpAnswer:
+        """Return the answer to a GET of `resource`, whatever its status.
+
+        Args:
+            resource: Path and query, behind the base address.
+            max_bytes: The most bytes of the answer's body, packed or unpacked.
+            timeout: Seconds until the last byte.
+
+        Raises:
+            ConnectionLostError: There is no whole answer.
+        """
+        if self._query:
+            resource += ("&" if "?" in resource else "?") + self._query
+        deadline = ConnectDeadline(time.monotonic, max(_LEAST_TIME, timeout))
+        kept = self._take_idle()
+        if kept is not None:
+            kept.deadline = deadline
+            with suppress(_StaleError):  # the server has just closed it
+                return self._ask(kept, resource, max_bytes)
+        kind = _TlsConnection if self._target.is_secure else _Connection
+        fresh = kind(self._target, self._policy, self._closing, deadline)
+        return self._ask(fresh, resource, max_bytes)
+
+    def close(self) -> None:
+        """End requests under way with an error, and close all connections."""
+        self._closing.close()
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _take_idle(self) -> "_Connection | None":
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            if connection.is_connected:
+                return connection
+            connection.close()
+
+    def _ask(
+        self, connection: "_Connection", resource: str, max_bytes: int
+    ) -> HttpAnswer:
+        try:
+            with as_connection_lost():
+                answer = connection.ask(self._path + resource, max_bytes)
+        except BaseException:
+            connection.close()
+            raise
+        with self._lock:
+            is_kept = not (connection.is_closed or self._closing.is_set)
+            if is_kept and len(self._idle) < MAX_IDLE:
+                self._idle.append(connection)
+                return answer
+        connection.close()
+        return answer
+
+
+class _StaleError(ConnectionLostError):
+    """A kept connection that ended before any byte of the answer."""
+
+
+class _Closing:
+    """A descriptor that becomes readable once the client is closed."""
+
+    def __init__(self) -> None:
+        self.fd, self._other = os.pipe2(os.O_CLOEXEC)
+        self.is_set = False
+        self._close = weakref.finalize(self, os.close, self._other)
+        weakref.finalize(self, os.close, self.fd)
+
+    def close(self) -> None:
+        self.is_set = True
+        self._close()
+
+
+class _Connection(HTTPConnection):
+    """One connection, opened by the steps of `wire.connect`."""
+
+    def __init__(
+        self,
+        target: Target,
+        policy: ConnectPolicy,
+        closing: _Closing,
+        deadline: ConnectDeadline,
+    ) -> None:
+        super().__init__(target.host, target.port)
+        self.deadline = deadline
+        self._target = target
+        self._policy = policy
+        self._closing = closing
+        self._is_used = False
+
+    def connect(self) -> None:
+        steps = connect(self._target, self._policy, self.deadline)
+        try:
+            while True:
+                sock, events = next(steps)
+                self.wait(sock, events)
+        except StopIteration as end:
+            self.sock = cast("socket.socket", _BlockingSocket(end.value, self.wait))
+        finally:
+            steps.close()
+
+    def ask(self, resource: str, max_bytes: int) -> HttpAnswer:
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": f"shmfeed/{__version__}",
+        }
+        sent = boot_seconds()
+        try:
+            self.request(
+                "GET",
+                resource,
+                headers=headers,
+                preload_content=False,
+                decode_content=False,
+            )
+            response = self.getresponse()
+        except http.client.RemoteDisconnected as error:
+            raise self._lost() from error
+        except (BrokenPipeError, ConnectionResetError) as error:
+            if self._is_used:
+                raise self._lost() from error
+            raise
+        except (http.client.HTTPException, ValueError) as error:
+            raise ConnectionLostError("the answer is not HTTP") from error
+        self._is_used = True
+        body = _read_body(response, max_bytes)
+        return HttpAnswer(_head_of(response), body, sent, boot_seconds())
+
+    def wait(self, sock: WireSocket, events: int) -> None:
+        """Wait until the socket is ready, the deadline is over, or the client ends."""
+        waiting = select.poll()
+        waiting.register(sock.fileno(), events)
+        waiting.register(self._closing.fd, select.POLLIN)
+        self.deadline.check("the request")
+        waiting.poll(self.deadline.left * 1000 + 1)
+        if self._closing.is_set:
+            raise ConnectionLostError("the client was closed")
+
+    def _lost(self) -> ConnectionLostError:
+        words = "the server closed the connection without an answer"
+        return _StaleError(words) if self._is_used else ConnectionLostError(words)
+
+
+class _TlsConnection(_Connection):
+    default_port: ClassVar[int] = _PORTS["https"]  # type: ignore[misc]
+
+
+Wait = Callable[[WireSocket, int], None]
+
+
+class _BlockingSocket:
+    """A socket of the wire as http.client uses one: its calls wait."""
+
+    def __init__(self, sock: WireSocket, wait: Wait) -> None:
+        self._sock = sock
+        self._wait = wait
+        self._users = 1  # this object, and the files made of it
+
+    def sendall(self, data: bytes) -> None:
+        while data:
+            try:
+                data = data[self._sock.send(data) :]
+            except WOULD_BLOCK as blocked:
+                self._wait(self._sock, events_awaited(blocked, select.POLLOUT))
+
+    def receive(self, most: int) -> bytes:
+        while True:
+            try:
+                return self._sock.recv(most)
+            except WOULD_BLOCK as blocked:
+                self._wait(self._sock, events_awaited(blocked, select.POLLIN))
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        self._users += 1
+        return io.BufferedReader(_Incoming(self), _PIECE)
+
+    def settimeout(self, _timeout: object) -> None:
+        """Do nothing: the request's deadline is the limit."""
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        self._users -= 1
+        if not self._users:
+            self._sock.close()
+
+
+class _Incoming(io.RawIOBase):
+    """The bytes that come from a socket."""
+
+    def __init__(self, sock: _BlockingSocket) -> None:
+        super().__init__()
+        self._sock = sock
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._sock.receive(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._sock.close()
+
+
+def _head_of(response: BaseHTTPResponse) -> Answer:
+    fields = {name.lower(): response.headers.getlist(name) for name in response.headers}
+    return Answer(response.status, one_line(response.reason or "", 80), fields)
+
+
+def _read_body(response: BaseHTTPResponse, most: int) -> bytes:
+    packing = response.headers.get("content-encoding", "identity").strip().lower()
+    if packing not in ("identity", "", "gzip"):
+        raise ConnectionLostError(
+            f"the answer is packed as {one_line(packing, 40)!r}, which was not asked"
+            " for"
+        )
+    unpack = zlib.decompressobj(_GZIP) if packing == "gzip" else None
+    packed = 0
+    body = bytearray()
+    while data := _read_piece(response):
+        packed += len(data)
+        try:
+            body += unpack.decompress(data, most + 1 - len(body)) if unpack else data
+        except zlib.error:
+            raise ConnectionLostError("the answer's gzip is damaged") from None
+        if max(packed, len(body)) > most:
+            raise ConnectionLostError(f"the answer is longer than {most} bytes")
+    if unpack and not unpack.eof and packed:
+        raise ConnectionLostError("the answer ended too early")
+    return bytes(body)
+
+
+def _read_piece(response: BaseHTTPResponse) -> bytes:
+    try:
+        return response.read(_PIECE, decode_content=False)
+    except urllib3.exceptions.IncompleteRead:
+        raise ConnectionLostError("the answer ended too early") from None
+    except urllib3.exceptions.HTTPError as error:
+        cause = next((one for one in error.args if isinstance(one, OSError)), None)
+        if cause is not None:
+            raise cause from None
+        raise ConnectionLostError("the answer's body is not HTTP") from error

@@ -1,0 +1,59 @@
+"""From settings to the source of history that they name."""
+
+import logging
+from urllib.parse import urlsplit
+
+from shmfeed.codecs.interface import Codec
+from shmfeed.history import binance
+from shmfeed.history.http_client import HttpClient
+from shmfeed.history.interface import HistorySource
+from shmfeed.history.rest_source import BinanceSource
+from shmfeed.settings.backfill import AUTO, OFF
+from shmfeed.settings.model import Settings
+from shmfeed.wire.connect import policy_of
+
+_OWN_DOMAINS = (".binance.com", ".binance.vision")
+
+log = logging.getLogger(__name__)
+
+
+def make_source(settings: Settings, codec: Codec) -> HistorySource | None:
+    """Return the source that the settings name, or None without one.
+
+    Nothing is asked for yet. `close` of the source ends it.
+    """
+    wanted = settings.backfill
+    own = f"{codec.name}:{codec.market_type}"
+    if wanted == OFF:
+        return None
+    if wanted == AUTO:
+        if codec.name != "binance" or not _serves_rest(settings):
+            return None
+        return _binance(settings, codec.market_type, is_own=True)
+    if isinstance(wanted, str) and wanted.startswith("binance:"):
+        market = wanted.partition(":")[2]
+        return _binance(settings, market, is_own=wanted == own)
+    log.warning("backfill %r is not supported yet", wanted)
+    return None
+
+
+def _serves_rest(settings: Settings) -> bool:
+    """Return True if the feed's own REST service is known.
+
+    The WebSocket of another host, as of a simulator, is not Binance's, and Binance's
+    bars are not its own.
+    """
+    if settings.rest_endpoint:
+        return True
+    hosts = [urlsplit(url).hostname or "" for url in settings.endpoint]
+    known = all(host.endswith(_OWN_DOMAINS) for host in hosts)
+    if not known:
+        log.info("no history: give the venue's rest_endpoint beside its endpoint")
+    return known
+
+
+def _binance(settings: Settings, market: str, *, is_own: bool) -> BinanceSource:
+    bases = settings.rest_endpoint or binance.MARKETS[market].hosts
+    policy = policy_of(settings)
+    clients = [HttpClient(base, policy) for base in bases]
+    return BinanceSource(market, clients, is_own=is_own, redact=settings.redact)

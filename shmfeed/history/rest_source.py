@@ -1,0 +1,209 @@
+"""History by a venue's REST service: requests, answers, and what they mean."""
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+
+from shmfeed.bar import StreamKey, close_time, duration, floor
+from shmfeed.codecs.binance import BinanceCodec
+from shmfeed.errors import BadArgumentError
+from shmfeed.history import binance
+from shmfeed.history.binance import Market, PageQuery
+from shmfeed.history.blocks import check_rows, cut_to, empty_block, times_of
+from shmfeed.history.http_client import TIMEOUT, HttpAnswer, HttpClient
+from shmfeed.history.interface import (
+    Block,
+    HistoryError,
+    HistoryPage,
+    HistoryRequest,
+    SymbolState,
+)
+from shmfeed.history.venue_time import VenueTime, boot_seconds
+from shmfeed.settings.schema import nearest
+from shmfeed.text import one_line
+from shmfeed.wire.answers import words_of
+from shmfeed.wire.asked_wait import DEFAULT_WAIT, wait_of_answer
+from shmfeed.wire.errors import ConnectionLostError
+
+# The longest answers: of a page, by its rows, and of exchangeInfo.
+ROWS_BYTES, ROW_BYTES, INFO_BYTES = 1 << 16, 1 << 10, 32 << 20
+BAN_WAIT = 120.0  # s; a 418 without a time: Binance bans for two minutes at least
+_WAITS = {418: BAN_WAIT, 429: DEFAULT_WAIT}
+_MOST_NAMED = 200  # symbols in one request, so that its URL stays short
+_AHEAD = 60_000  # ms by which a row may lie ahead of the venue's clock
+
+
+class _UnknownSymbolError(HistoryError):
+    """The venue does not know a symbol of the request."""
+
+
+class BinanceSource:
+    """History of one of Binance's markets.
+
+    Thread safety: any thread may call the methods.
+    """
+
+    def __init__(
+        self,
+        market_type: str,
+        clients: Sequence[HttpClient],
+        *,
+        is_own: bool,
+        redact: Callable[[str], str] = str,
+    ) -> None:
+        """Take the clients of the base addresses, which are tried in turn.
+
+        `redact` takes the secrets out of a server's words.
+        """
+        self.name = f"REST of binance {market_type}"
+        self.is_own = is_own
+        self._codec = BinanceCodec(market_type)
+        self._market: Market = binance.MARKETS[market_type]
+        self._clients = clients
+        self._redact = redact
+        self._time = VenueTime()
+        self._turn = 0
+        self._lock = threading.Lock()
+
+    def fetch(self, request: HistoryRequest) -> HistoryPage:
+        if request.first > request.last and not request.newest:
+            return HistoryPage(empty_block(), 0, None)
+        asked = request._replace(key=self._key(request.key))
+        newest = self._newest_closed(asked) if request.newest else 0
+        query = binance.page_query(self._market, asked, newest)
+        answer = self._get(query.resource, ROWS_BYTES + ROW_BYTES * query.rows)
+        rows = binance.parse_klines(answer.body, self._market)
+        if len(rows) > query.rows:
+            raise HistoryError(
+                f"the answer has {len(rows)} rows, {query.rows} were asked for",
+                "malformed",
+            )
+        timeframe = request.key[1]
+        block = check_rows(rows, timeframe)
+        is_full = len(rows) == query.rows
+        block = self._closed_rows(block, timeframe, answer)
+        if query.last:
+            block = cut_to(block, query.first, query.last)
+        if request.newest:
+            block = block[:, -request.newest :]
+        follows = _follows(request, query, block, is_full or self._has_spans)
+        return HistoryPage(block, answer.head.server_time or 0, follows)
+
+    def symbols(self, wanted: Collection[str]) -> dict[str, SymbolState] | None:
+        market = self._market
+        if market.takes_symbols and len(wanted) <= _MOST_NAMED:
+            try:
+                known = self._info(binance.info_resource(market, wanted))
+            except _UnknownSymbolError:
+                known = {}
+            if known.keys() >= set(wanted):
+                return {name: known[name] for name in wanted}
+        known = self._info(binance.info_resource(market))
+        return {name: known.get(name) or _unknown(name, known) for name in wanted}
+
+    def _info(self, resource: str) -> dict[str, SymbolState]:
+        answer = self._get(resource, INFO_BYTES)
+        _, now = self._time.bounds_at(boot_seconds())
+        return binance.parse_info(answer.body, now)
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+
+    @property
+    def _has_spans(self) -> bool:
+        # A page that is not full may end at the longest span.
+        return bool(self._market.longest_span)
+
+    def _key(self, key: StreamKey) -> StreamKey:
+        try:
+            return self._codec.stream_key(*key)
+        except BadArgumentError as error:
+            raise HistoryError(f"{self.name}: {error}", "refused") from None
+
+    def _newest_closed(self, request: HistoryRequest) -> int:
+        """Return the open time of the newest closed bar, 0 if it is not certain."""
+        timeframe = request.key[1]
+        if not self._time.is_known or timeframe == "3d":
+            return 0
+        early, late = self._time.bounds_at(boot_seconds())
+        late += duration("1s") * 2  # while the request is on its way
+        if floor(early, timeframe) != floor(late, timeframe):
+            return 0
+        return floor(floor(early, timeframe) - 1, timeframe)
+
+    def _closed_rows(self, block: Block, timeframe: str, answer: HttpAnswer) -> Block:
+        """Return the rows without the last one, if that may not have closed."""
+        if not block.shape[1]:
+            return block
+        newest = int(times_of(block)[-1])
+        early, late = self._time.bounds_at(answer.sent)
+        ahead = newest - late - max(duration(timeframe), _AHEAD)
+        if self._time.is_known and ahead > 0:
+            raise HistoryError("a row begins after the venue's own time", "malformed")
+        # As of the time when the request was sent: the venue may have put the answer
+        # together before it wrote the date.
+        return block[:, :-1] if close_time(newest, timeframe) > early else block
+
+    def _get(self, resource: str, max_bytes: int) -> HttpAnswer:
+        failure: ConnectionLostError | None = None
+        end = boot_seconds() + TIMEOUT
+        for _ in self._clients:
+            client = self._clients[self._turn % len(self._clients)]
+            try:
+                answer = client.get(resource, max_bytes, end - boot_seconds())
+            except ConnectionLostError as error:
+                failure = error.behind(f"{client.label}: ")
+                self._turn += 1
+                continue
+            if answer.head.server_time is not None:
+                self._time.observe(
+                    answer.head.server_time, answer.sent, answer.received
+                )
+            if answer.head.code != 200:
+                raise self._error_of(answer, client)
+            return answer
+        raise HistoryError(self._redact(str(failure)), "away")
+
+    def _error_of(self, answer: HttpAnswer, client: HttpClient) -> HistoryError:
+        """Return the error for an answer of another status than 200."""
+        head = answer.head
+        code, stated = binance.failure_of(answer.body)
+        plain = one_line(stated) or words_of(head, answer.body[:2048])
+        words = f"{plain} (code {code})" if code else plain
+        status = self._redact(head.status_with(words))
+        text = f"{client.label}: the server answered {status}"
+        asked = head.fields.get("retry-after", [])
+        named = wait_of_answer(0, asked, words, head.server_time)
+        if wait := named or _WAITS.get(head.code, 0.0):
+            return HistoryError(text, "blocked", wait)
+        if head.code // 100 == 3:
+            return HistoryError(
+                f"{client.label}: the server redirects ({head.code}), which a request"
+                " for history does not follow",
+                "refused",
+            )
+        if code in binance.UNKNOWN_SYMBOL:
+            return _UnknownSymbolError(text, "refused")
+        return HistoryError(text, "away" if head.code >= 500 else "refused")
+
+
+def _unknown(name: str, known: dict[str, SymbolState]) -> SymbolState:
+    near = f"; the nearest is {nearest(name, list(known))}" if known else ""
+    return SymbolState(False, False, f"the venue has no such symbol{near}")
+
+
+def _follows(
+    request: HistoryRequest, query: PageQuery, block: Block, may_go_on: bool
+) -> HistoryRequest | None:
+    """Return the request for the rest."""
+    timeframe = request.key[1]
+    if not request.newest:
+        following = close_time(query.last, timeframe)
+        if following > request.last:
+            return None
+        return request._replace(first=following)
+    left = request.newest - block.shape[1]
+    if left <= 0 or not block.shape[1] or not may_go_on:
+        return None
+    oldest = int(times_of(block)[0])
+    return request._replace(newest=left, last=oldest - 1)

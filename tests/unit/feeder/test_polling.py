@@ -1,0 +1,104 @@
+"""Streams that come by REST while the socket gives nothing; the test's clock."""
+
+from itertools import pairwise
+
+from shmfeed.feeder.polling import (
+    EMPTY_SECONDS,
+    LEAVE_SECONDS,
+    LOST_SECONDS,
+    STEADY_SECONDS,
+    PollEffect,
+    Polling,
+)
+from shmfeed.feeder.row_events import DueBars
+
+A, B = ("A", "1m"), ("B", "1m")
+GRACE = 5.0
+NEWS, OLD, NOTHING = PollEffect(1, True), PollEffect(1, False), PollEffect(0, False)
+
+
+def due(key=A, late=GRACE, silent=60.0):
+    return DueBars(key, 0, 0, late, silent)
+
+
+def polled_once(effect, now=100.0, is_carried=True):
+    polling = Polling(GRACE)
+    polling.choose([due()], now)
+    return polling, polling.answered(A, effect, is_carried, now)
+
+
+def test_a_bar_is_asked_for_once_it_is_late_and_the_socket_silent():
+    polling = Polling(GRACE)
+    assert polling.choose([due(late=GRACE - 0.1)], 100.0) == []
+    assert polling.choose([due(silent=GRACE - 0.1)], 100.0) == []
+    assert polling.choose([due(), due(B, late=1.0)], 100.0) == [due()]
+    assert polling.choose([due()], 200.0) == []  # one request at a time
+
+
+def test_rows_that_come_make_a_stream_polled_until_the_socket_gives_again():
+    polling, _ = polled_once(OLD)
+    assert polling.polled == {A: 100.0}
+    polling.hear({A: 60.0}, 100.0)  # silent since before
+    assert A in polling.polled
+    polling.connected(A, 110.0)
+    polling.hear({A: 1.0}, 111.0)  # counted from its connection: no message
+    assert A in polling.polled
+    polling.hear({}, 112.0)  # no connection
+    assert A in polling.polled
+    polling.hear({A: 0.5}, 113.0)
+    assert polling.polled == {}
+
+
+def test_history_that_has_nothing_newer_makes_a_stream_quiet():
+    polling, leave = polled_once(NOTHING)
+    assert not leave
+    assert polling.quiet == {A}
+    assert polling.polled == {}
+    assert polling.choose([due()], 100.0 + EMPTY_SECONDS - 0.1) == []
+    assert polling.choose([due()], 100.0 + EMPTY_SECONDS) == [due()]
+    polling.hear({A: 0.1}, 120.0)
+    assert polling.quiet == set()
+
+
+def test_a_bar_that_the_socket_should_have_sent_is_a_lie():
+    polling, leave = polled_once(NEWS)
+    assert leave
+    assert polling.quiet == set()
+    polling, leave = polled_once(NEWS, is_carried=False)
+    assert not leave  # no socket, no lie
+    polling, leave = polled_once(OLD)
+    assert not leave
+    assert polling.quiet == {A}
+
+
+def test_connections_are_left_ever_more_rarely():
+    polling, now, left = Polling(GRACE), 100.0, []
+    while now < 100.0 + 2 * STEADY_SECONDS:
+        if polling.choose([due()], now) and polling.answered(A, NEWS, True, now):
+            left.append(now)
+        now += 5.0
+    distances = [b - a for a, b in pairwise(left)]
+    assert distances == [LEAVE_SECONDS * 2.0**n for n in range(len(distances))]
+    assert len(distances) > 2
+    later = now + STEADY_SECONDS + 1
+    polling.choose([due()], later)
+    assert polling.answered(A, NEWS, True, later)
+
+
+def test_failures_are_tried_again_and_end_what_is_polled():
+    polling, _ = polled_once(OLD)
+    polling.choose([due()], 160.0)
+    polling.failed(A, 160.0)
+    assert polling.choose([due()], 160.5) == []
+    assert polling.choose([due()], 161.0) == [due()]
+    assert A in polling.polled
+    polling.choose([due(late=GRACE + LOST_SECONDS + 1)], 195.0)
+    assert polling.polled == {}
+
+
+def test_a_dropped_stream_is_forgotten():
+    polling, _ = polled_once(OLD)
+    polling.drop([A])
+    assert polling.polled == {}
+    polling.failed(A, 1.0)
+    assert not polling.answered(A, NEWS, True, 1.0)

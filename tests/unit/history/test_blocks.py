@@ -1,0 +1,93 @@
+from math import inf, nan
+
+import numpy as np
+import pytest
+
+from shmfeed.bar import NO_TRADE
+from shmfeed.history.blocks import check_rows, cut_to, times_of
+from shmfeed.history.interface import HistoryError
+from shmfeed.memory.rows import Rows
+
+MINUTE, DAY = 60_000, 86_400_000
+START = 1_700_000_040_000
+
+
+def row(opened=START, end=0, values=(1, 2, 0.5, 1.5), volume=3.0, money=4.0, flags=0):
+    return (opened, end, *values, volume, money, flags)
+
+
+def test_a_block_has_the_columns_of_a_ring():
+    rows = [row(), row(START + MINUTE, START + 2 * MINUTE - 1, flags=NO_TRADE)]
+    block = Rows(check_rows(rows, "1m"), 0)
+    assert block.bar(0) == (START, START + MINUTE, 1, 2, 0.5, 1.5, 3, 4, 0)
+    assert block.bar(1)[:2] == (START + MINUTE, START + 2 * MINUTE)
+    assert block.bar(1).flags == NO_TRADE
+
+
+def test_no_rows():
+    assert check_rows([], "1m").shape == (9, 0)
+
+
+def test_money_that_is_no_number_is_absent():
+    assert np.isnan(Rows(check_rows([row(money=inf)], "1m"), 0).bar(0).money)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([row(), row()], "row 2 of 2, 2023-11-14 22:14:00: not after the row before"),
+        ([row(START + MINUTE), row()], "not after the row before it"),
+        ([row(START + 1)], "row 1 of 1, 2023-11-14 22:14:00: off the grid of 1m"),
+        ([row(), row(START + MINUTE + 500)], "row 2 of 2, .* off the grid of 1m"),
+        ([row(end=START + 5 * MINUTE)], "not as long as 1m"),
+        ([row(-1)], "no time in ms"),
+        ([row(START * 1000)], "no time in ms"),
+        ([row(nan)], "no time in ms"),
+        ([row(values=(1, 2, 1.5, 1.6))], "values that no bar can have"),
+        ([row(values=(1, 0.9, 0.5, 0.8))], "values that no bar can have"),
+        ([row(values=(nan, 2, 0.5, 1.5))], "values that no bar can have"),
+        ([row(values=(1, inf, 0.5, 1.5))], "values that no bar can have"),
+        ([row(values=(1, 2, -inf, 1.5))], "values that no bar can have"),
+        ([row(volume=-1.0)], "values that no bar can have"),
+        ([row(volume=nan)], "values that no bar can have"),
+    ],
+)
+def test_rows_that_are_refused(rows, words):
+    with pytest.raises(HistoryError, match=words) as caught:
+        check_rows(rows, "1m")
+    assert caught.value.kind == "malformed"
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "first", "second"),
+    [
+        ("1w", 1_699_833_600_000, 1_700_438_400_000),
+        ("1M", 1_698_796_800_000, 1_701_388_800_000),
+        ("3d", 19_676 * DAY, 19_679 * DAY),  # each phase
+        ("3d", 19_677 * DAY, 19_680 * DAY),
+        ("1d", 19_676 * DAY, 19_677 * DAY),
+    ],
+)
+def test_grids(timeframe, first, second):
+    block = check_rows([row(first), row(second)], timeframe)
+    assert times_of(block).tolist() == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "times"),
+    [
+        ("1w", [1_699_833_600_000 + DAY]),
+        ("1M", [1_698_796_800_000 + DAY]),
+        ("3d", [19_676 * DAY, 19_680 * DAY]),
+        ("3d", [19_676 * DAY + 1]),
+    ],
+)
+def test_off_the_grid(timeframe, times):
+    with pytest.raises(HistoryError, match="off the grid"):
+        check_rows([row(one) for one in times], timeframe)
+
+
+def test_cut():
+    block = check_rows([row(START + n * MINUTE) for n in range(5)], "1m")
+    kept = cut_to(block, START + MINUTE, START + 3 * MINUTE)
+    assert times_of(kept).tolist() == [START + n * MINUTE for n in (1, 2, 3)]
