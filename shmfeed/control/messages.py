@@ -10,7 +10,7 @@ peer would misread. The version is checked before anything else in a line.
 """
 
 from collections.abc import Collection
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -29,12 +29,15 @@ OPS = (
     "reload",
     "retry",
     "accept",
+    "history",
 )
 REQUEST_LIMIT = 1 << 20  # bytes of a line
 ANSWER_LIMIT = 1 << 26  # a status names up to 10,000 streams
 
 ABSENT = msgspec.Raw()
 Natural = Annotated[int, msgspec.Meta(ge=0)]
+# Open time, open, high, low, close, volume, money.
+HistoryRow = tuple[int, float, float, float, float, float, float | None]
 
 
 class ControlError(ShmfeedError):
@@ -70,6 +73,12 @@ class ControlRequest(
     token: Annotated[str, msgspec.Meta(max_length=4096)] = ""
     asks: bool = False  # the feeder may ask for further tokens
     settings: msgspec.Raw = ABSENT
+    # A manager's answer to a question about history, and its wait for the next one.
+    number: Natural = 0
+    rows: tuple[HistoryRow, ...] = ()
+    failure: Annotated[str, msgspec.Meta(max_length=1024)] = ""
+    kind: Literal["away", "malformed"] = "away"
+    wait: Annotated[float, msgspec.Meta(ge=0.0, le=10.0)] = 0.0
 
     def __repr__(self) -> str:
         return f"ControlRequest(op={self.op!r}, id={self.id}, manager={self.manager!r})"

@@ -30,18 +30,19 @@ from shmfeed.errors import (
 )
 from shmfeed.feeder.clock import boot_seconds
 from shmfeed.feeder.credentials import DialGate
-from shmfeed.feeder.feed_status import FeedStatus
 from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.journal import Journal, describe_refused
 from shmfeed.feeder.logs import FeederLog
+from shmfeed.feeder.manager_history import send_managers_away, serve_history
 from shmfeed.feeder.mute import MuteStreams
 from shmfeed.feeder.reload import Reloader, ReloadTargets
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.sequence import Mode
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.feeder.taking import take_feed
-from shmfeed.layout import MAX_STREAMS
+from shmfeed.history.registry import make_source
+from shmfeed.layout import MAX_STREAMS, State
 from shmfeed.segment.mapping import place
 from shmfeed.settings.digest import digests
 from shmfeed.settings.model import Settings
@@ -99,6 +100,7 @@ class Feeder:
         self._codec = get_codec(
             settings.protocol, settings.market_type, settings.read_token()
         )
+        self._source = make_source(settings, self._codec)
         self._identity = identity_of(settings)
         endpoints = self._codec.endpoints(settings.endpoint, settings.port)
         streams = self._first_streams(settings)
@@ -106,6 +108,7 @@ class Feeder:
         self._subscriptions.put(manager, pid or os.getpid(), streams)
         self._is_foreground = manager == RUN
         self._failure: ShmfeedError | None = None
+        self._losses, self._is_uncovered = 0, False
         self._unlink = self._is_reload_due = False
         self._left_out: set[StreamKey] = set()  # the venue refuses them
         self._budget = _budget_of(settings)
@@ -128,10 +131,8 @@ class Feeder:
         self._set_streams(streams)
         self._writer.set_repair_grace(settings.repair_grace)
         self._journal, self._mute = Journal(settings.feed), MuteStreams()
-        self._status = FeedStatus(
-            self._writer, session, self._gate, lambda: self._settings
-        )
-        self._data_error = ""  # the intake's last one, as published
+        # The last errors of the connection and of the data, and the later of them.
+        self._session_error = self._data_error = self._last_error = ""
 
     def _make_intake(self, settings: Settings) -> Intake:
         return Intake(
@@ -164,7 +165,7 @@ class Feeder:
         )
         try:
             with (
-                ControlServer(socket, self._requests.ask),
+                ControlServer(socket, self._serve),
                 HeartbeatThread(self._writer, self._fail),
             ):
                 self._loop()
@@ -257,7 +258,7 @@ class Feeder:
                     self._intake.tick(taken)
                     if self._intake.last_error != self._data_error:
                         self._data_error = self._intake.last_error
-                        self._status.tell(self._data_error)
+                        self._publish_error(self._data_error)
                     if self._mute.is_due(now):
                         self._attend_mute(now)
                     self._writer.tick()
@@ -269,8 +270,16 @@ class Feeder:
                     turned = boot_seconds()
         finally:
             self._intake.missing.log(math.inf)
+            if self._source is not None:
+                self._source.close()  # managers that wait for a question go
             self._queue.end()
             self._requests.end()
+
+    def _serve(self, request: ControlRequest) -> dict[str, Any]:
+        """Answer a request, in a control thread."""
+        if request.op == "history":
+            return serve_history(self._source, request)
+        return self._requests.ask(request)
 
     # Events of the session
 
@@ -292,7 +301,7 @@ class Feeder:
                 self._publish(new)
             case Connected(is_reconnect=True, is_planned=False):
                 self._writer.count("reconnects")
-                self._status.count_loss()
+                self._count_loss()
             case ConnectionLost():
                 self._connection_lost(event)
             case Subscribed() | ChangeRefused():
@@ -310,9 +319,16 @@ class Feeder:
         carried = set(self._writer.streams()).intersection(event.uncovered)
         self._intake.connection_lost(event.connection, carried)
         if event.uncovered:
-            self._status.streams_uncovered()
+            self._is_uncovered = True
             self._writer.mark_connection(carried, False)
             self._queue.connection_lost()
+
+    def _count_loss(self) -> None:
+        # Managers report each loss that is counted here. A loss that no stream felt,
+        # because a second line carried them all, does not count.
+        self._losses += self._is_uncovered
+        self._is_uncovered = False
+        self._writer.note(self._facts(self._session.status))
 
     def _settle(self, outcome: ChangeOutcome) -> None:
         if isinstance(outcome, Subscribed):
@@ -343,10 +359,18 @@ class Feeder:
         for key in set(self._writer.streams()).intersection(streams):
             self._left_out.add(key)
             self._writer.explain(key, "refused", message)
-        self._status.tell(describe_refused(streams, message))
+        self._publish_error(describe_refused(streams, message))
+
+    def _publish_error(self, text: str) -> None:
+        self._last_error = text
+        self._writer.note(self._facts(self._session.status))
 
     def _publish(self, new: SessionStatus) -> None:
-        self._status.changed(new)
+        if new.last_error != self._session_error:
+            self._last_error = self._session_error = new.last_error
+        self._writer.set_state(cast("State", new.state))
+        self._writer.set_next_attempt(new.next_attempt_at)
+        self._writer.note(self._facts(new))
         gives_up = self._settings.give_up and self._is_foreground
         if gives_up and new.state == "error":
             self._fail(
@@ -355,6 +379,21 @@ class Feeder:
                     f" row, as give_up says: {new.last_error}"
                 )
             )
+
+    def _facts(self, status: SessionStatus) -> dict[str, Any]:
+        return {
+            # Readers compare it: a reused segment has its last feeder's note at first.
+            "writer": os.getpid(),
+            "endpoint": status.endpoint,
+            "protocol": self._settings.protocol,
+            "market_type": self._settings.market_type,
+            "phase": status.phase,
+            "attempts": status.attempts,
+            "losses": self._losses,
+            "error_kind": status.error_kind,
+            "last_error": self._last_error or None,
+            "token_wanted": self._gate.wanted,
+        }
 
     # Requests of managers
 
@@ -411,7 +450,7 @@ class Feeder:
 
     def _tell_wanted(self) -> Settings:
         """Publish that a token is wanted, and return the settings in force."""
-        self._status.publish()
+        self._writer.note(self._facts(self._session.status))
         return self._settings
 
     def _asked(self, request: ControlRequest) -> Streams:
@@ -427,6 +466,7 @@ class Feeder:
     def _release(self, pending: PendingRequest) -> None:
         self._queue.drop_manager(pending.request.manager)
         self._gate.forget_manager(pending.request.manager)
+        send_managers_away(self._source)
         is_stopping = not self._subscriptions.has_running_manager()
         pending.finish(stopping=is_stopping, pid=os.getpid())
         if is_stopping:

@@ -7,8 +7,9 @@ from shmfeed.codecs.interface import Codec
 from shmfeed.history import binance
 from shmfeed.history.http_client import HttpClient
 from shmfeed.history.interface import HistorySource
+from shmfeed.history.manager_source import ManagerSource
 from shmfeed.history.rest_source import BinanceSource
-from shmfeed.settings.backfill import AUTO, OFF
+from shmfeed.settings.backfill import AUTO, MANAGER, OFF
 from shmfeed.settings.model import Settings
 from shmfeed.wire.connect import policy_of
 
@@ -26,6 +27,8 @@ def make_source(settings: Settings, codec: Codec) -> HistorySource | None:
     own = f"{codec.name}:{codec.market_type}"
     if wanted == OFF:
         return None
+    if wanted == MANAGER:
+        return ManagerSource()
     if wanted == AUTO:
         if codec.name != "binance" or not _serves_rest(settings):
             return None

@@ -19,12 +19,14 @@ from shmfeed.control.platform import check_feeder_platform
 from shmfeed.errors import BadArgumentError, SegmentError, ShmfeedError
 from shmfeed.forks import ForkRegistry
 from shmfeed.layout import State
+from shmfeed.manager.history import HistoryFunction
 from shmfeed.manager.supervisor import Callback, Supervisor
 from shmfeed.manager.tokens import TokenSource
 from shmfeed.segment.identity import busy_with
 from shmfeed.segment.mapping import check_layout
 from shmfeed.settings import loading
 from shmfeed.settings.arguments import SettingsArguments, TimeframeName
+from shmfeed.settings.backfill import BACKFILL, MANAGER
 from shmfeed.settings.model import Settings
 from shmfeed.settings.schema import TOKEN
 from shmfeed.status import FeedStatus, status_without_feed
@@ -50,6 +52,7 @@ class WebSocketManager:
         self._feed = feed if feed is None else check_feed_name(feed)
         self._settings: Settings | None = None
         self._token_source: TokenSource | None = None
+        self._history: HistoryFunction | None = None
         self._callbacks: list[Callback] = []
         self._reset()
         _all.add(self)
@@ -83,6 +86,12 @@ class WebSocketManager:
                 and its default. `csrf_token` may be a function that returns the
                 token: it is called in this process, at each launch and before each
                 dial of the feeder. Without this process the last token holds.
+                `backfill` may be a function `f(symbol, timeframe, start_ms, end_ms)`
+                that returns the closed bars which open from `start_ms` to `end_ms`,
+                both included, oldest first: objects, dicts or tuples. It is called in
+                this process, in a thread of its own, for at most 1,000 bars at a
+                time, and must return within 10 s. Without this process history
+                cannot be asked.
 
         Settings:
             Streams: feed, symbols, resolutions, on_refused
@@ -95,6 +104,8 @@ class WebSocketManager:
             Limits: max_connection_age, max_frame_bytes
             Timeouts: connect_timeout, ack_timeout, data_timeout, close_grace
             Data: sequence, repair_grace, stale_after
+            History: backfill, rest_endpoint, warmup, rest_share, rest_settle
+            Store: store, store_keep
             Heartbeat: heartbeat_interval, heartbeat_timeout
             Reconnect: max_reconnect_attempts, reconnect_delay_base, reconnect_delay_max
             Dials: give_up, dials_per_minute
@@ -107,13 +118,16 @@ class WebSocketManager:
 
         Thread safety: any thread may call it.
         """
-        function = settings.get(TOKEN)
+        function, history = settings.get(TOKEN), settings.get(BACKFILL)
         arguments: dict[str, object] = dict(settings)
         if callable(function):
             arguments[TOKEN] = None
+        if callable(history):
+            arguments[BACKFILL] = MANAGER
         with self._lock:
             self._settings = self._load(arguments)
             self._token_source = TokenSource(function) if callable(function) else None
+            self._history = history if callable(history) else None
 
     def _load(self, arguments: Mapping[str, object]) -> Settings:
         if self._feed is not None:
@@ -206,6 +220,7 @@ class WebSocketManager:
             return
         before = running.token_source
         running.use_token_source(self._token_source)
+        running.use_history_function(self._history)
         if running.state != "connected":
             return
         if running.settings.with_streams_of(settings) == settings:
@@ -242,6 +257,7 @@ class WebSocketManager:
             self._callbacks,
             replace=replace,
             token_source=self._token_source,
+            history=self._history,
         )
 
     def _send_difference(

@@ -23,6 +23,7 @@ from shmfeed.errors import (
 )
 from shmfeed.feed import Feed
 from shmfeed.layout import State
+from shmfeed.manager.history import HistoryFunction, HistoryResponder
 from shmfeed.manager.lifecycle import FeederLifecycle
 from shmfeed.manager.tokens import TokenSource
 from shmfeed.settings.model import Settings
@@ -95,10 +96,15 @@ class Supervisor:
         *,
         replace: bool = False,
         token_source: TokenSource | None = None,
+        history: HistoryFunction | None = None,
     ) -> None:
         self.state: State = "disconnected"
         self._lifecycle = FeederLifecycle(settings, manager, replace)
         self._lifecycle.token_source = token_source
+        self._responder: HistoryResponder | None = None
+        if history is not None:
+            ask = self._lifecycle.ask
+            self._responder = HistoryResponder(history, ask, settings.feed)
         self._notifier = StateNotifier(callbacks)
         self._reconnects = 0
         self._changes: list[tuple[State, State]] = []  # that are not logged yet
@@ -123,6 +129,11 @@ class Supervisor:
     def use_token_source(self, source: TokenSource | None) -> None:
         """Take tokens from another function from now on, or from none."""
         self._lifecycle.token_source = source
+
+    def use_history_function(self, function: HistoryFunction | None) -> None:
+        """Ask another function from now on, if this manager has one."""
+        if self._responder is not None and function is not None:
+            self._responder.function = function
 
     @property
     def error(self) -> ShmfeedError | None:
@@ -149,6 +160,8 @@ class Supervisor:
             if not self._stopping.is_set():
                 self._notifier.start()
                 self._thread.start()
+                if self._responder is not None:
+                    self._responder.start()
 
     def await_connected(self, timeout: float) -> None:
         """Return once the streams are subscribed; raise the reason if they are not."""
@@ -309,6 +322,8 @@ class Supervisor:
         with self._polled:
             self._stopping.set()
             self._polled.notify_all()
+        if self._responder is not None:
+            self._responder.end()
         if self._thread.ident is not None:
             self._thread.join()
         with self._release_lock:  # a second caller waits until it is done
@@ -316,4 +331,6 @@ class Supervisor:
                 self._released = True
                 release()
                 self._set_state("disconnected")
+        if self._responder is not None:  # a feeder sends it away at a release
+            self._responder.join(CALLBACK_SECONDS)
         self._notifier.close(CALLBACK_SECONDS)

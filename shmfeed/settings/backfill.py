@@ -6,6 +6,7 @@ import os
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
 
+BACKFILL = "backfill"  # the setting's name
 AUTO, OFF = "auto", "off"
 MANAGER = "manager"  # a function of a manager; no file or variable can state it
 FILE_ENDINGS = (".csv", ".parquet")
