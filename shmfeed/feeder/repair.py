@@ -1,0 +1,442 @@
+"""Repair: what history is asked for, when, and what becomes of the answers.
+
+    rows, due bars --> Repair --HistoryJob--> worker's threads
+    readers' marks <-- Repair <--HistoryOutcome--'
+                         '--HistoryAnswer--> intake, which changes the rows
+
+A stream is asked for
+
+- at its start, `warmup` bars, while its newer bars wait for them;
+- after a reconnect, from the last closed bar on, before newer bars are published;
+- where its rows have a defect (see defects.py), the newest first;
+- where a closed bar is due and the socket gives nothing (see polling.py).
+
+Of each kind at most one request of a stream is under way.
+"""
+
+from collections.abc import Iterable
+
+from shmfeed.bar import TIMEFRAMES, Bar, StreamKey
+from shmfeed.feeder.defects import StreamDefects, find_defects, retry_delay
+from shmfeed.feeder.polling import PollEffect, Polling
+from shmfeed.feeder.reasons import Reasons
+from shmfeed.feeder.repair_log import RepairLog
+from shmfeed.feeder.repair_marks import RepairMarks
+from shmfeed.feeder.repair_ports import (
+    HoleMarks,
+    How,
+    JobQueue,
+    RepairIntake,
+    RepairLimits,
+)
+from shmfeed.feeder.repair_stream import Asked, Kind, RepairStream, missed_range
+from shmfeed.feeder.row_events import Found, HistoryEffect, HoleFound, RevisionFound
+from shmfeed.feeder.row_news import changed_rows, has_news
+from shmfeed.feeder.warmup import WarmupProgress, Warmups
+from shmfeed.history.interface import (
+    HistoryAnswer,
+    HistoryError,
+    HistoryJob,
+    HistoryOutcome,
+    HistoryRequest,
+    Purpose,
+)
+from shmfeed.layout import HoleReason
+from shmfeed.memory.rows import Rows
+
+TURN_SECONDS = 0.05
+SCAN_SECONDS = 2.0  # holes that the ring has left behind are looked for that often
+MARK_SECONDS = 0.25
+AGAIN_SECONDS = 1.0  # a bar that has just closed may not be in the history yet
+
+_HOW: dict[Kind, How] = {
+    "warmup": "warmup",
+    "reconnect": "repair",
+    "defect": "repair",
+    "poll": "poll",
+}
+
+
+class Repair:
+    """The repairs of one feed. Only the main loop uses it.
+
+    Without a worker there is no source of history: holes are marked, and that is all.
+    """
+
+    def __init__(
+        self,
+        intake: RepairIntake,
+        marks: HoleMarks,
+        reasons: Reasons,
+        limits: RepairLimits,
+        log: RepairLog,
+        worker: JobQueue | None,
+        source: str = "",
+    ) -> None:
+        self._intake = intake
+        self._marks = marks
+        self._limits = limits
+        self._log = log
+        self._worker = worker
+        self._streams: dict[StreamKey, RepairStream] = {}
+        self._warmups = Warmups(limits.grace)
+        self._polling = Polling(limits.grace)
+        self._lying: list[StreamKey] = []
+        self._health = RepairMarks(reasons, log, source)
+        self._next_turn = self._next_mark = 0.0
+
+    @property
+    def progress(self) -> WarmupProgress | None:
+        """The progress of the warm-up under way, None without one."""
+        return self._warmups.progress if self._warmups else None
+
+    @property
+    def quiet(self) -> set[StreamKey]:
+        """The silent streams of which history has nothing newer either."""
+        return self._polling.quiet
+
+    def take_lying(self, now: float) -> tuple[StreamKey, ...]:
+        """Return the streams whose connections must be left, once each."""
+        if not self._lying:
+            return ()
+        lying, self._lying = self._lying, []
+        self._log.lying(lying, now)
+        return tuple(lying)
+
+    # Streams and connections
+
+    def set_streams(self, keys: Iterable[StreamKey], now: float) -> None:
+        """Repair exactly these streams from now on; new ones warm up."""
+        wanted = tuple(keys)
+        gone = self._streams.keys() - set(wanted)
+        for key in gone:
+            del self._streams[key]
+            if self._worker is not None:
+                self._worker.cancel(key)
+        self._warmups.drop(gone)
+        self._polling.drop(gone)
+        self._health.forget(gone)
+        for key in wanted:
+            if key not in self._streams:
+                self._add(key, now)
+        self._next_turn = self._next_mark = 0.0
+
+    def connected(self, keys: Iterable[StreamKey], now: float) -> None:
+        """Ask for what these streams missed, as a connection carries them now."""
+        for key in keys:
+            stream = self._streams.get(key)
+            if stream is None or self._worker is None:
+                continue
+            stream.is_carried = True
+            self._polling.connected(key, now)
+            self._hold(key, stream, now)
+            if key in self._warmups and "warmup" not in stream.asked:
+                self._warmups.connected(key, now)
+            else:
+                stream.catch_up_at, stream.failures = now, 0
+        self._next_turn = 0.0
+
+    def disconnected(self, keys: Iterable[StreamKey]) -> None:
+        """Record that no connection carries these streams."""
+        for key in keys:
+            stream = self._streams.get(key)
+            if stream is not None:
+                stream.is_carried = False
+                stream.catch_up_at = None
+
+    def set_trading(self, key: StreamKey, trades: bool) -> None:
+        """Expect no more closed bars of a stream whose symbol does not trade."""
+        stream = self._streams.get(key)
+        if stream is not None:
+            stream.trades = trades
+
+    def refuse(self, keys: Iterable[StreamKey]) -> None:
+        """End the warm-up of streams that the venue does not know."""
+        keys = [key for key in keys if key in self._streams]
+        self._warmups.drop(keys)
+        self._polling.drop(keys)
+        for key in keys:
+            self._streams[key].trades = False
+
+    def retry(self, keys: Iterable[StreamKey] | None, now: float) -> int:
+        """Ask for the holes of these streams again, None for all. Return how many."""
+        count = 0
+        for stream in self._selected(keys):
+            count += stream.defects.retry(now)
+        if self._worker is None:
+            self._give_up_all(now)
+        self._next_turn = 0.0
+        return count
+
+    def accept(self, keys: Iterable[StreamKey] | None) -> int:
+        """Accept the holes that are given up, of all streams by None.
+
+        Return how many there were: the venue has no such bars.
+        """
+        count = 0
+        for key in list(self._streams) if keys is None else keys:
+            stream = self._streams.get(key)
+            if stream is not None:
+                count += stream.defects.accept()
+                self._publish_holes(key, stream)
+        return count
+
+    def close(self) -> None:
+        """Drop all requests, also those under way."""
+        if self._worker is not None:
+            self._worker.close()
+
+    # Turns
+
+    def tick(self, now: float) -> None:
+        """Take what was found and answered, and ask for what is due.
+
+        Call it after each batch of messages.
+        """
+        for found in self._intake.drain_found():
+            self._take_found(found, now)
+        if self._worker is not None:
+            for outcome in self._worker.drain():
+                self._take_outcome(outcome, now)
+        if now < self._next_turn:
+            return
+        self._next_turn = now + TURN_SECONDS
+        for key, stream in self._streams.items():
+            if stream.next_scan <= now:
+                self._scan(key, stream, now)
+        if self._worker is not None:
+            self._ask_due(now)
+            if now >= self._next_mark:
+                self._next_mark = now + MARK_SECONDS
+                self._polling.hear(self._intake.silences(), now)
+                self._health.mark_polled(self._polling, self._intake)
+                self._health.mark_warming(self._warmups, self._streams, now)
+        self._log.flush(now)
+
+    def _add(self, key: StreamKey, now: float) -> None:
+        marked = self._marks.holes(key)
+        stream = self._streams[key] = RepairStream(
+            StreamDefects(key[1], marked), marked
+        )
+        if self._worker is not None and self._limits.warmup:
+            self._warmups.add(key, self._limits.warmup, now)
+        self._scan(key, stream, now)
+
+    def _take_found(self, found: Found, now: float) -> None:
+        if isinstance(found, RevisionFound):
+            return  # the intake has logged it
+        stream = self._streams.get(found.key)
+        if stream is None:
+            return
+        self._next_turn = 0.0
+        at = found.first if isinstance(found, HoleFound) else found.open_time
+        last = self._intake.reader(found.key).last_closed()
+        if last is not None and at <= last.open_time:
+            stream.next_scan = now
+        elif self._worker is not None and "reconnect" not in stream.asked:
+            # The ring does not show it: newer bars wait for what is missing.
+            stream.held_until = max(stream.held_until, now + self._limits.grace)
+            stream.catch_up_at, stream.failures = now, 0
+
+    def _selected(self, keys: Iterable[StreamKey] | None) -> list[RepairStream]:
+        if keys is None:
+            return list(self._streams.values())
+        return [self._streams[key] for key in keys if key in self._streams]
+
+    # Defects
+
+    def _scan(self, key: StreamKey, stream: RepairStream, now: float) -> None:
+        rows = self._rows(key)
+        stream.defects.update(find_defects(rows, key[1]), now)
+        if self._worker is None:
+            stream.defects.give_up("no_source", now)
+        has_defects = len(stream.defects) > 0
+        stream.next_scan = now + SCAN_SECONDS if has_defects else float("inf")
+        self._publish_holes(key, stream)
+
+    def _give_up_all(self, now: float) -> None:
+        for key, stream in self._streams.items():
+            stream.defects.give_up("no_source", now)
+            self._publish_holes(key, stream)
+
+    def _publish_holes(self, key: StreamKey, stream: RepairStream) -> None:
+        holes = stream.defects.holes
+        if holes != stream.published:
+            stream.published = holes
+            self._marks.set_holes(key, holes)
+
+    def _rows(self, key: StreamKey) -> Rows:
+        return self._intake.reader(key).snapshot(self._limits.history)
+
+    # Requests
+
+    def _ask_due(self, now: float) -> None:
+        for key in self._warmups.due(now):
+            self._ask_warmup(key, now)
+        for key, stream in self._streams.items():
+            if stream.catch_up_at is not None and now >= stream.catch_up_at:
+                self._ask_missed(key, stream, now)
+            if now >= stream.defects.next_at and not self._is_catching_up(key, stream):
+                wanted = stream.defects.request(now)
+                if wanted is not None:
+                    request = HistoryRequest(key, wanted.first, wanted.last)
+                    self._ask("defect", stream, request, wanted.purpose)
+        if self._polling.is_due(now):
+            self._poll(now)
+
+    def _ask_warmup(self, key: StreamKey, now: float) -> None:
+        stream = self._streams[key]
+        bars = min(self._limits.history, max(self._limits.warmup, self._away(key, now)))
+        self._warmups.asked(key, bars)
+        self._ask("warmup", stream, HistoryRequest(key, 0, 0, bars), "warmup")
+
+    def _away(self, key: StreamKey, now: float) -> int:
+        """Return how many bars reach back to the last closed one, included."""
+        last = self._intake.reader(key).last_closed()
+        if last is None:
+            return 0
+        away = self._intake.venue_now(now) - last.open_time
+        return max(0, away // TIMEFRAMES[key[1]] + 2)
+
+    def _ask_missed(self, key: StreamKey, stream: RepairStream, now: float) -> None:
+        stream.catch_up_at = None
+        last = self._intake.reader(key).last_closed()
+        if last is None:  # nothing is known: its warm-up covers all
+            if self._limits.warmup and "warmup" not in stream.asked:
+                request = HistoryRequest(key, 0, 0, self._limits.warmup)
+                self._ask("reconnect", stream, request, "reconnect")
+            else:
+                self._release(key, stream)
+            return
+        now_there = self._intake.venue_now(now)
+        request = missed_range(key, last, now_there, self._limits.history)
+        self._ask("reconnect", stream, request, "reconnect")
+
+    def _poll(self, now: float) -> None:
+        due = [
+            bars
+            for bars in self._intake.due(now)
+            if (stream := self._streams.get(bars.key)) is not None
+            and stream.trades
+            and not self._is_catching_up(bars.key, stream)
+        ]
+        for bars in self._polling.choose(due, now):
+            request = HistoryRequest(bars.key, bars.first, bars.last)
+            self._ask("poll", self._streams[bars.key], request, "poll")
+
+    def _is_catching_up(self, key: StreamKey, stream: RepairStream) -> bool:
+        # A request under way may bring the missing bars.
+        if "reconnect" in stream.asked:
+            return True
+        return key in self._warmups and "warmup" in stream.asked
+
+    def _ask(
+        self,
+        kind: Kind,
+        stream: RepairStream,
+        request: HistoryRequest,
+        purpose: Purpose,
+    ) -> None:
+        if self._worker is not None:
+            asked = stream.asked[kind] = Asked(request.key, kind, request)
+            self._worker.ask(HistoryJob(request, purpose, asked))
+
+    def _hold(self, key: StreamKey, stream: RepairStream, now: float) -> None:
+        stream.held_until = now + self._limits.grace
+        self._intake.hold([key], stream.held_until)
+
+    def _release(self, key: StreamKey, stream: RepairStream) -> None:
+        if stream.held_until:
+            stream.held_until = 0.0
+            self._intake.release([key])
+
+    # Answers
+
+    def _take_outcome(self, outcome: HistoryOutcome, now: float) -> None:
+        asked = outcome.job.token
+        assert isinstance(asked, Asked)  # noqa: S101 # it is this module's own
+        stream = self._streams.get(asked.key)
+        if stream is None or stream.asked.get(asked.kind) is not asked:
+            return  # carried no more
+        del stream.asked[asked.kind]
+        effect = HistoryEffect()
+        poll = PollEffect(0, False)
+        if outcome.answer is not None:
+            before = self._before(asked.key)
+            effect = self._apply(asked, outcome.answer, now)
+            if effect.appended:
+                poll = PollEffect(effect.appended, has_news(outcome.answer, *before))
+        if outcome.error is not None:
+            self._log.failed(outcome.error, now)
+            self._failed(asked, stream, outcome.error, now)
+        else:
+            self._log.answered(now)
+            self._answered(asked, stream, outcome.answer, effect, poll, now)
+        self._publish_holes(asked.key, stream)
+        self._next_turn = 0.0
+
+    def _before(self, key: StreamKey) -> tuple[Bar | None, Bar | None]:
+        reader = self._intake.reader(key)
+        return reader.last_closed(), reader.forming()
+
+    def _apply(self, asked: Asked, answer: HistoryAnswer, now: float) -> HistoryEffect:
+        key = asked.key
+        old = self._rows(key) if answer.is_own else None
+        effect = self._intake.take_history(answer, how=_HOW[asked.kind])
+        if effect.disbelieved:
+            self._log.disbelieved(key, effect.disbelieved, now)
+        if asked.kind != "warmup":
+            self._log.repaired(key, effect, now)
+        if effect.corrected and old is not None:
+            for pair in changed_rows(old, self._rows(key)):
+                self._log.corrected(key, *pair, now)
+        self._scan(key, self._streams[key], now)
+        return effect
+
+    def _failed(
+        self, asked: Asked, stream: RepairStream, error: HistoryError, now: float
+    ) -> None:
+        if asked.kind == "warmup":
+            self._warmups.failed(asked.key, now)
+        elif asked.kind == "defect":
+            stream.defects.failed(error.kind, now)
+        elif asked.kind == "poll":
+            self._polling.failed(asked.key, now)
+        else:
+            stream.failures += 1
+            self._catch_up_again(stream, now + retry_delay(stream.failures))
+
+    def _answered(
+        self,
+        asked: Asked,
+        stream: RepairStream,
+        answer: HistoryAnswer | None,
+        effect: HistoryEffect,
+        poll: PollEffect,
+        now: float,
+    ) -> None:
+        assert answer is not None  # noqa: S101 # there is no error
+        key = asked.key
+        if asked.kind == "warmup":
+            self._warmups.done(key, answer.block.shape[1])
+            self._log.warming(self._warmups.progress, now)
+            if stream.catch_up_at is None and "reconnect" not in stream.asked:
+                self._release(key, stream)
+        elif asked.kind == "defect":
+            reason: HoleReason = "disbelieved" if effect.disbelieved else "absent"
+            given_up = stream.defects.answered(reason, answer.is_own, now)
+            why = effect.disbelieved or f"{answer.source} does not have them"
+            self._log.given_up(key, given_up, why, now)
+        elif asked.kind == "poll":
+            if self._polling.answered(
+                key, poll, stream.is_carried and answer.is_own, now
+            ):
+                self._lying.append(key)
+        elif effect.missing and now + AGAIN_SECONDS < stream.held_until:
+            self._catch_up_again(stream, now + AGAIN_SECONDS)
+        elif "warmup" not in stream.asked:
+            self._release(key, stream)
+
+    def _catch_up_again(self, stream: RepairStream, at: float) -> None:
+        # Once newer bars are published, what they left out is a hole.
+        stream.catch_up_at = at if at < stream.held_until else None

@@ -1,0 +1,58 @@
+"""The marks of a repair: which streams are polled, which warm up, and their words."""
+
+from collections.abc import Iterable
+
+from shmfeed.bar import StreamKey
+from shmfeed.feeder.polling import Polling
+from shmfeed.feeder.reasons import Reasons
+from shmfeed.feeder.repair_log import RepairLog
+from shmfeed.feeder.repair_ports import RepairIntake
+from shmfeed.feeder.warmup import Warmups
+from shmfeed.text import format_ms
+
+
+class RepairMarks:
+    """The reasons of health that a repair has. Only the main loop uses it.
+
+    `source` names the source of history.
+    """
+
+    def __init__(self, reasons: Reasons, log: RepairLog, source: str) -> None:
+        self._reasons = reasons
+        self._log = log
+        self._source = source
+        self._polled: set[StreamKey] = set()
+        self._warming: set[StreamKey] = set()
+
+    def forget(self, keys: Iterable[StreamKey]) -> None:
+        """Drop all reasons of streams that are carried no more."""
+        for key in keys:
+            self._reasons.forget(key)
+            self._polled.discard(key)
+            self._warming.discard(key)
+
+    def mark_polled(self, polling: Polling, intake: RepairIntake) -> None:
+        """Let the health of polled streams say so."""
+        polled = polling.polled
+        for key in self._polled - polled.keys():
+            self._reasons.clear(key, "polled")
+        for key in polled.keys() - self._polled:
+            last = intake.reader(key).last_closed()
+            since = f" since {format_ms(last.open_time)}" if last is not None else ""
+            text = f"closed bars come by {self._source}; the socket gives none{since}"
+            self._reasons.put(key, "polled", text)
+        self._polled = set(polled)
+
+    def mark_warming(
+        self, warmups: Warmups, keys: Iterable[StreamKey], now: float
+    ) -> None:
+        """Let the health of streams that warm up say so, and how far they are."""
+        warming = {key for key in keys if warmups.is_said(key, now)}
+        for key in self._warming - warming:
+            self._reasons.clear(key, "warming")
+        if warming:
+            text = str(warmups.progress)
+            for key in warming:
+                self._reasons.put(key, "warming", text)
+            self._log.warming(warmups.progress, now)
+        self._warming = warming

@@ -1,0 +1,32 @@
+"""The news of an answer of history: trades not told of, rows with other values."""
+
+import numpy as np
+
+from shmfeed.bar import NO_TRADE, Bar
+from shmfeed.history.interface import HistoryAnswer
+from shmfeed.memory.rows import Rows
+
+
+def has_news(answer: HistoryAnswer, last: Bar | None, forming: Bar | None) -> bool:
+    """Return True if rows beyond the last have trades that the socket did not tell."""
+    rows = Rows(answer.block, 0)
+    for number in np.flatnonzero(rows.open_time > (last.open_time if last else -1)):
+        bar = rows.bar(int(number))
+        if bar.flags & NO_TRADE or not bar.volume > 0:
+            continue
+        is_told = forming is not None and forming.open_time == bar.open_time
+        if not is_told or forming is None or forming.volume < bar.volume:
+            return True
+    return False
+
+
+def changed_rows(old: Rows, new: Rows) -> list[tuple[Bar, Bar]]:
+    """Return the rows that have other values now, each as it was and as it is."""
+    _, before, after = np.intersect1d(
+        old.open_time, new.open_time, assume_unique=True, return_indices=True
+    )
+    differs = (old.values[:, before] != new.values[:, after]).any(axis=0)
+    return [
+        (old.bar(int(before[n])), new.bar(int(after[n])))
+        for n in np.flatnonzero(differs)
+    ]

@@ -1,0 +1,120 @@
+"""Ask the venue which symbols it knows and which of them trade, on a thread of its own.
+
+It is asked at a connect, when streams change, and each hour. The main loop takes the
+answers as changes: a symbol that the venue does not know, one that does not trade, one
+that trades again.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from shmfeed.feeder.defects import retry_delay
+from shmfeed.history.interface import HistoryError, HistorySource, SymbolState
+
+log = logging.getLogger(__name__)
+
+HOUR = 3600.0
+LEAST_SECONDS = 60.0  # between two answers, though connections come and go
+_Answer = dict[str, SymbolState] | HistoryError | None
+
+
+class SymbolChanged(NamedTuple):
+    """A symbol's state at the venue, where it is not what it was before.
+
+    Before the first answer a symbol counts as known and trading.
+    """
+
+    symbol: str
+    state: SymbolState
+
+
+class SymbolCheck:
+    """The states of a feed's symbols at its venue. Only the main loop uses it.
+
+    `wake` is called on another thread when an answer has come.
+
+    Attributes:
+        is_asking: True while an answer is on its way.
+    """
+
+    def __init__(self, source: HistorySource, wake: Callable[[], None]) -> None:
+        self._source = source
+        self._wake = wake
+        self._symbols: frozenset[str] = frozenset()
+        self._states: dict[str, SymbolState] = {}
+        self._answers: deque[tuple[frozenset[str], _Answer]] = deque()
+        self.is_asking = False
+        self._is_told = True  # the source tells states
+        self._next_at = 0.0
+        self._answered_at = -HOUR
+        self._failures = 0
+
+    def set_symbols(self, symbols: Collection[str]) -> None:
+        """Check these symbols from now on, new ones at once."""
+        wanted = frozenset(symbols)
+        if wanted - self._symbols:
+            self._next_at = 0.0
+        self._symbols = wanted
+        for symbol in self._states.keys() - wanted:
+            del self._states[symbol]
+
+    def connected(self, now: float) -> None:
+        """Ask again, as a connection has come."""
+        self._next_at = min(self._next_at, max(now, self._answered_at + LEAST_SECONDS))
+
+    def tick(self, now: float) -> list[SymbolChanged]:
+        """Return the changes since the last call, and ask if it is time to."""
+        changes: list[SymbolChanged] = []
+        while self._answers:
+            changes += self._take(*self._answers.popleft(), now)
+        if now >= self._next_at and self._is_told and not self.is_asking:
+            self._ask()
+        return changes
+
+    def _ask(self) -> None:
+        if not self._symbols:
+            return
+        self.is_asking = True
+        thread = threading.Thread(
+            target=self._run, args=[self._symbols], name="shmfeed-symbols", daemon=True
+        )
+        thread.start()
+
+    def _run(self, symbols: frozenset[str]) -> None:
+        answer: _Answer
+        try:
+            answer = self._source.symbols(symbols)
+        except HistoryError as error:
+            answer = error
+        except Exception as error:
+            log.exception("%s failed", self._source.name)
+            answer = HistoryError(f"failed: {error!r}", "away")
+        self._answers.append((symbols, answer))
+        self._wake()
+
+    def _take(
+        self, symbols: frozenset[str], answer: _Answer, now: float
+    ) -> list[SymbolChanged]:
+        self.is_asking = False
+        if answer is None:
+            self._is_told = False
+            return []
+        if isinstance(answer, HistoryError):
+            self._failures += 1
+            wait = max(answer.retry_after, retry_delay(self._failures))
+            self._next_at = now + wait
+            return []
+        self._failures, self._answered_at = 0, now
+        # Symbols that were added meanwhile are asked for at once.
+        self._next_at = 0.0 if self._symbols - symbols else now + HOUR
+        changes = []
+        for symbol in sorted(self._symbols & answer.keys()):
+            state, before = answer[symbol], self._states.get(symbol)
+            was_good = before is None or (before.is_known and before.trades)
+            if state != before and not (was_good and state.is_known and state.trades):
+                changes.append(SymbolChanged(symbol, state))
+            self._states[symbol] = state
+        return changes
