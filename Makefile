@@ -18,7 +18,7 @@ CORE := setup.py shmfeed/layout.py shmfeed/ringbuf.py shmfeed/follower.py shmfee
 # beside the clone would import the clone's folder as the package.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: test demo docs lint types unit test-pure night races faults autobahn sanitize fuzz versions oldest-pandas bench clean
+.PHONY: test demo docs lint types unit test-pure night soak races faults autobahn sanitize fuzz versions oldest-pandas bench clean
 
 test: lint types unit
 
@@ -50,6 +50,13 @@ night: export PYTHONPATH = tests
 night: SECONDS = 600
 night: $(VENV)/.core
 	$(BIN)/python -m night --seconds $(SECONDS)
+
+# One feed under load for SECONDS: killed, cut, and lied to by REST. KILLS=1000 or CUTS=1000
+# does that alone, so many times.
+soak: export PYTHONPATH = tests
+soak: SECONDS = 600
+soak: $(VENV)/.core
+	$(BIN)/python -m soak --seconds $(SECONDS) $(if $(KILLS),--kills $(KILLS)) $(if $(CUTS),--cuts $(CUTS))
 
 # Races and models of the memory protocol at ten times the size: 10^9 rows on the C core.
 races: export TEST_SCALE = 10

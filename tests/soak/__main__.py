@@ -1,0 +1,123 @@
+"""A feed under load for ten minutes: killed, cut, and lied to by REST.
+
+    PYTHONPATH=tests python -m soak --seconds 600
+
+The exit code is 0 if there is no violation: each row that a reader got is one that the
+venue published, kept frames stay as they are, and at the end the ring equals the
+venue's history.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from soak.load import CUT, KILL, Load, incidents
+from soak.report import report
+from soak.stage import Findings, Stage
+from soak.usage import Usage
+from support import census
+
+_SAMPLE_SECONDS = 5.0
+_MOST_FDS = 2  # of growth: a connection that is being replaced
+_MOST_CPU = 0.010  # s of a call
+
+
+def soak(stage: Stage, usage: Usage, seed: int) -> Findings:
+    """Play the incidents of a load and return the findings."""
+    began = time.monotonic()
+    for incident in incidents(stage.load, seed):
+        sample_until(stage, usage, began + incident.begin)
+        if incident.kind == KILL:
+            stage.kill()
+        elif incident.kind == CUT:
+            stage.cut()
+        else:
+            stage.set_faults(incident.faults)
+    sample_until(stage, usage, began + stage.load.seconds)
+    return stage.finish(settle=15.0, seconds=120.0)
+
+
+def sample_until(stage: Stage, usage: Usage, end: float) -> None:
+    """Sleep until `end`, and sample the processes meanwhile."""
+    while (left := end - time.monotonic()) > 0:
+        pids = {"venue": stage.venue.pid, "manager": os.getpid()}
+        readers = {f"reader {n}": one.pid for n, one in enumerate(stage.readers)}
+        usage.take(pids | readers)
+        time.sleep(min(left, _SAMPLE_SECONDS))
+
+
+def kills_alone(stage: Stage, usage: Usage, kills: int) -> Findings:
+    """Kill the feeder again as soon as the feed is well, so many times."""
+    for _ in range(kills):
+        stage.kill()
+        sample_until(stage, usage, time.monotonic() + 0.2)
+    return stage.finish()
+
+
+def cuts_alone(stage: Stage, usage: Usage, cuts: int) -> Findings:
+    """Cut the connections again as soon as the feed is well, so many times."""
+    for _ in range(cuts):
+        stage.cut()
+        sample_until(stage, usage, time.monotonic() + 0.05)
+        stage.wait_well(None, 30.0)
+    return stage.finish()
+
+
+def judge(found: Findings, usage: Usage) -> None:
+    """Add what the figures violate."""
+    for name, grown in usage.grown_fds().items():
+        if grown > _MOST_FDS:
+            found.violations.append(f"{name} has {grown} descriptors more")
+    over = sum(value > _MOST_CPU for one in found.cpu for value in one)
+    if over:
+        found.violations.append(f"{over} calls took more than 10 ms of CPU time")
+    if found.late:
+        found.violations.append(f"{found.late} calls took more than 100 ms")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--symbols", type=int, default=50)
+    parser.add_argument("--messages", type=int, default=2000, help="a second")
+    parser.add_argument("--readers", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--kills", type=int, help="kills alone, so many")
+    parser.add_argument("--cuts", type=int, help="disconnects alone, so many")
+    parser.add_argument("--keep", metavar="FOLDER", help="keep the feeder's log there")
+    return parser.parse_args()
+
+
+def main() -> int:
+    given = arguments()
+    os.environ[census.MARK] = str(os.getpid())
+    before = census.take()
+    load = Load(given.seconds, given.symbols, given.messages, given.readers)
+    usage = Usage()
+    began = time.monotonic()
+    quick = {"dials_per_minute": 0, "reconnect_delay_max": 1.0}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(given.keep or temporary)
+        folder.mkdir(exist_ok=True)
+        with Stage(f"t{os.getpid()}x-soak", load, folder, **quick) as stage:
+            if given.kills is not None:
+                found = kills_alone(stage, usage, given.kills)
+            elif given.cuts is not None:
+                found = cuts_alone(stage, usage, given.cuts)
+            else:
+                found = soak(stage, usage, given.seed)
+    judge(found, usage)
+    found.violations += [
+        f"left behind: {line}"
+        for line in census.leftovers(before)
+        if "/dev/shm" not in line or f"t{os.getpid()}x" in line  # another run's
+    ]
+    print(report(found, usage, time.monotonic() - began))
+    return 1 if found.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

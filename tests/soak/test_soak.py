@@ -1,0 +1,186 @@
+"""The soak's judges: each has a case that must fail."""
+
+import itertools
+
+import numpy as np
+import pytest
+from soak.load import CUT, FAULT, KILL, REST_FAULTS, Load, incidents
+from soak.reader import Calls, Kept, Reader
+from soak.report import drift, report
+from soak.stage import SEED, Findings
+from soak.truth import SECOND, Truth
+from soak.usage import Sample, Usage
+
+from shmfeed.simulator import bar, expected
+from shmfeed.simulator.faults import parse_faults
+from shmfeed.writer import create
+
+BEGIN = 1_700_000_000_000
+SYMBOL = "S00USDT"
+NUMBERS = np.arange(200, dtype=np.int64)
+TIMES = BEGIN + NUMBERS * SECOND
+FAULTS = "hole:0.1,rest-corrects:2s:0.2"
+
+
+def test_incidents_follow_from_the_seed_and_have_every_fault():
+    load = Load()
+    made = incidents(load, 1)
+    assert made == incidents(load, 1)
+    assert made != incidents(load, 2)
+    kinds = [one.kind for one in made]
+    assert (kinds.count(KILL), kinds.count(CUT)) == (29, 39)
+    assert {one.faults for one in made if one.kind == FAULT} == {"", *REST_FAULTS}
+    assert all(a.begin <= b.begin for a, b in itertools.pairwise(made))
+    assert all(parse_faults(one.faults) or one.faults == "" for one in made)
+    none = Load(kill_every=0, cut_every=0, fault_every=0)
+    assert incidents(none, 1) == []
+
+
+# The truth
+
+
+def test_rows_of_the_socket_and_of_rest_are_right_and_no_others():
+    truth = Truth(SEED, FAULTS)
+    bars = truth.bars(SYMBOL, BEGIN, int(TIMES[-1]))
+    assert 150 < len(bars) < 200  # without the holes
+    times = np.array([one.open_time for one in bars], np.int64)
+    final = np.array([one[2:7] for one in bars]).T
+    sent = expected(SEED, SYMBOL, "1s", times)
+    corrected = (final != sent).any(axis=0)
+    assert 15 < corrected.sum() < 80
+    assert not truth.wrong(SYMBOL, times, final).any()
+    assert not truth.wrong(SYMBOL, times, sent).any()
+    assert not truth.wrong(SYMBOL, times, final, final=True).any()
+    assert (truth.wrong(SYMBOL, times, sent, final=True) == corrected).all()
+    spoilt = sent.copy()
+    spoilt[3, 7] += 0.01
+    assert np.flatnonzero(truth.wrong(SYMBOL, times, spoilt)).tolist() == [7]
+    assert np.flatnonzero(truth.unpublished(SYMBOL, times, spoilt)).tolist() == [7]
+
+
+def test_an_update_is_no_final_row_but_was_sent():
+    truth = Truth(SEED, "")
+    values = expected(SEED, SYMBOL, "1s", TIMES[:3])
+    values[:, 1] = bar(SEED, SYMBOL, "1s", int(TIMES[1]), 5)[2:7]
+    assert truth.wrong(SYMBOL, TIMES[:3], values).tolist() == [False, True, False]
+    assert not truth.unpublished(SYMBOL, TIMES[:3], values).any()
+
+
+def test_holes_are_the_venues():
+    truth = Truth(SEED, FAULTS)
+    held = {one.open_time for one in truth.bars(SYMBOL, BEGIN, int(TIMES[-1]))}
+    holes = [int(time) for time in TIMES if int(time) not in held]
+    assert all(truth.bar(SYMBOL, time) is None for time in holes)
+
+
+# The reader
+
+
+@pytest.fixture
+def reader(feed_name):
+    with create(feed_name, history=300, guard=64, max_streams=8) as writer:
+        ring = writer.add_stream(SYMBOL, "1s")
+        for time in TIMES[:100].tolist():
+            made = bar(SEED, SYMBOL, "1s", time)
+            ring.append(time, *made[2:8])
+        made = Reader(feed_name, [SYMBOL], SEED, "", 1)
+        made.ring = ring
+        yield made
+        made.close()
+        writer.close(unlink=True)
+
+
+def test_a_reader_finds_nothing_wrong_with_the_truth(reader):
+    for _ in range(100):
+        reader.read()
+    assert reader.lines == []
+    assert reader.tally["rows"] > 1000
+    assert reader.result()["tally"]["kept"] > 10
+    assert len(reader.calls.cpu) == len(reader.calls.clock) == 100
+
+
+def append_wrong(ring):
+    time = int(TIMES[100])
+    ring.append(time, 5.0, 6.0, 4.0, 5.0, 1.0, 1.0)
+
+
+def append_behind_a_hole(ring):
+    time = int(TIMES[102])
+    ring.append(time, *bar(SEED, SYMBOL, "1s", time)[2:8])
+
+
+@pytest.mark.parametrize(
+    ("append", "verb", "line"),
+    [
+        (append_wrong, "frame", "the venue never sent the row of"),
+        (append_wrong, "flags", "1 final rows are wrong"),
+        (append_wrong, "cut", "a cut has rows that the venue never sent"),
+    ],
+)
+def test_a_wrong_row_is_a_violation(reader, append, verb, line):
+    append(reader.ring)
+    getattr(reader, verb)()
+    assert len(reader.lines) == reader.tally["violations"] == 1
+    assert line in reader.lines[0]
+
+
+def test_missing_rows_are_those_that_the_frame_tells(reader):
+    append_behind_a_hole(reader.ring)
+    reader.frame()
+    assert reader.lines == []
+    frame = reader._price(SYMBOL, count=20)
+    frame.attrs["shmfeed"]["gaps"] = 0  # a frame that keeps it secret
+    reader._check(SYMBOL, frame, frame.to_numpy())
+    assert reader.lines == [f"{SYMBOL}: 2 bars are missing, gaps says 0"]
+
+
+def test_a_kept_frame_that_changes_and_rows_that_go_back_are_violations(reader):
+    frame = reader._price(SYMBOL, count=20)
+    values = frame.to_numpy(copy=True)
+    reader._look_again(Kept(frame, values, 0.0))
+    assert reader.lines == []
+    reader._look_again(Kept(frame, values + 1, 0.0))
+    assert reader.lines == ["a kept frame changed; valid: True"]
+    reader._newest[SYMBOL] = int(TIMES[150])
+    reader._check(SYMBOL, frame, values)
+    assert "went back" in reader.lines[1]
+
+
+def test_a_call_is_timed_by_cpu_and_clock():
+    calls = Calls()
+    total = calls.time(lambda: sum(range(1_000_000)))
+    calls.close()
+    assert total
+    assert calls.cpu[0] > 0.001
+    assert calls.clock[0] >= calls.cpu[0] / 2
+
+
+# The figures
+
+
+def usage_of(sizes, fds):
+    found = Usage()
+    found.samples["reader"] = [
+        Sample(float(n * 5), int(size * 2**20), count)
+        for n, (size, count) in enumerate(zip(sizes, fds, strict=True))
+    ]
+    return found
+
+
+def test_growth_is_seen():
+    steady = usage_of([100.0] * 30, [9] * 30)
+    assert steady.slopes()["reader"] == pytest.approx(0, abs=1e-6)
+    assert steady.grown_fds() == {"reader": 0}
+    growing = usage_of([100 + n / 100 for n in range(30)], range(30))
+    assert growing.slopes()["reader"] == pytest.approx(0.01 * 720, rel=1e-4)
+    assert growing.grown_fds() == {"reader": 20}
+
+
+def test_the_report_has_every_figure():
+    found = Findings(["S00USDT: a row is missing"], [0.5, 1.0], kills=2, reads=30)
+    found.cpu, found.clock = [[0.001] * 10 + [0.002] * 20], [0.01]
+    text = report(found, usage_of([1.0] * 30, [9] * 30), 60.0)
+    assert "2 kills survived" in text
+    assert "p50 0.75, p99 0.995, max 1 s" in text
+    assert text.endswith("1 violations\n  S00USDT: a row is missing")
+    assert drift(found.cpu) == pytest.approx(1.0)

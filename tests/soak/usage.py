@@ -1,0 +1,67 @@
+"""The memory and descriptors of processes over time."""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_HOUR = 3600.0
+_MIB = 1 << 20
+
+
+class Sample(NamedTuple):
+    """The use of one process at one moment: time.monotonic(), private bytes, fds."""
+
+    time: float
+    memory: int
+    fds: int
+
+
+class Usage:
+    """Samples of processes by name."""
+
+    def __init__(self) -> None:
+        self.samples: dict[str, list[Sample]] = {}
+
+    def take(self, pids: dict[str, int]) -> None:
+        """Add a sample of each process that lives."""
+        for name, pid in pids.items():
+            with contextlib.suppress(OSError):
+                sample = Sample(time.monotonic(), private_bytes(pid), _fds(pid))
+                self.samples.setdefault(name, []).append(sample)
+
+    def slopes(self) -> dict[str, float]:
+        """Return the growth of each in MiB an hour over the last two thirds."""
+        found = {}
+        for name, samples in self.samples.items():
+            late = samples[len(samples) // 3 :]
+            if len(late) < 3:
+                continue
+            times = np.array([one.time for one in late])
+            sizes = np.array([one.memory for one in late]) / _MIB
+            found[name] = float(np.polyfit(times - times[0], sizes, 1)[0] * _HOUR)
+        return found
+
+    def grown_fds(self) -> dict[str, int]:
+        """Return by how many descriptors each grew from the first third to the last."""
+        found = {}
+        for name, samples in self.samples.items():
+            third = len(samples) // 3
+            if third:
+                early = max(one.fds for one in samples[:third])
+                found[name] = max(one.fds for one in samples[-third:]) - early
+        return found
+
+
+def private_bytes(pid: int) -> int:
+    """Return the resident memory of a process that is not shared."""
+    _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+    return (int(resident) - int(shared)) * _PAGE
+
+
+def _fds(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208  # names alone
