@@ -216,10 +216,16 @@ class _Connection(HTTPConnection):
             if self._is_used:
                 raise self._lost() from error
             raise
+        except OSError:  # some are ValueErrors, too
+            raise
         except (http.client.HTTPException, ValueError) as error:
             raise ConnectionLostError("the answer is not HTTP") from error
         self._is_used = True
-        body = _read_body(response, max_bytes)
+        try:
+            body = _read_body(response, max_bytes)
+        except BaseException:
+            response.close()  # it may own the connection
+            raise
         return HttpAnswer(_head_of(response), body, sent, boot_seconds())
 
     def wait(self, sock: WireSocket, events: int) -> None:
@@ -334,10 +340,10 @@ def _read_body(response: BaseHTTPResponse, most: int) -> bytes:
 def _read_piece(response: BaseHTTPResponse) -> bytes:
     try:
         return response.read(_PIECE, decode_content=False)
-    except urllib3.exceptions.IncompleteRead:
-        raise ConnectionLostError("the answer ended too early") from None
     except urllib3.exceptions.HTTPError as error:
-        cause = next((one for one in error.args if isinstance(one, OSError)), None)
-        if cause is not None:
-            raise cause from None
+        for cause in (error, *error.args):
+            if isinstance(cause, http.client.IncompleteRead):
+                raise ConnectionLostError("the answer ended too early") from None
+            if isinstance(cause, OSError):
+                raise cause from None
         raise ConnectionLostError("the answer's body is not HTTP") from error

@@ -1,6 +1,7 @@
 """From settings to the source of history that they name."""
 
 import logging
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from shmfeed.codecs.interface import Codec
@@ -8,7 +9,9 @@ from shmfeed.history import binance
 from shmfeed.history.http_client import HttpClient
 from shmfeed.history.interface import HistorySource
 from shmfeed.history.manager_source import ManagerSource
+from shmfeed.history.rest_budget import RestBudget
 from shmfeed.history.rest_source import BinanceSource
+from shmfeed.segment.mapping import place
 from shmfeed.settings.backfill import AUTO, MANAGER, OFF
 from shmfeed.settings.model import Settings
 from shmfeed.wire.connect import policy_of
@@ -59,4 +62,11 @@ def _binance(settings: Settings, market: str, *, is_own: bool) -> BinanceSource:
     bases = settings.rest_endpoint or binance.MARKETS[market].hosts
     policy = policy_of(settings)
     clients = [HttpClient(base, policy) for base in bases]
-    return BinanceSource(market, clients, is_own=is_own, redact=settings.redact)
+    budget = RestBudget(_locks(settings), settings.rest_share)
+    return BinanceSource(market, clients, budget, is_own=is_own, redact=settings.redact)
+
+
+def _locks(settings: Settings) -> Path | None:
+    """Return the directory of this user's locks, None before the first feed."""
+    directory = place(settings.feed).directory
+    return directory if directory.is_dir() else None

@@ -15,19 +15,21 @@ from shmfeed.history.interface import (
     HistoryError,
     HistoryPage,
     HistoryRequest,
+    RateLimitError,
     SymbolState,
 )
+from shmfeed.history.rest_budget import FIRST_WAIT, RestBudget
 from shmfeed.history.venue_time import VenueTime, boot_seconds
 from shmfeed.settings.schema import nearest
 from shmfeed.text import one_line
 from shmfeed.wire.answers import words_of
-from shmfeed.wire.asked_wait import DEFAULT_WAIT, wait_of_answer
+from shmfeed.wire.asked_wait import wait_of_answer
 from shmfeed.wire.errors import ConnectionLostError
 
 # The longest answers: of a page, by its rows, and of exchangeInfo.
 ROWS_BYTES, ROW_BYTES, INFO_BYTES = 1 << 16, 1 << 10, 32 << 20
 BAN_WAIT = 120.0  # s; a 418 without a time: Binance bans for two minutes at least
-_WAITS = {418: BAN_WAIT, 429: DEFAULT_WAIT}
+_WAITS = {418: BAN_WAIT, 429: FIRST_WAIT}
 _MOST_NAMED = 200  # symbols in one request, so that its URL stays short
 _AHEAD = 60_000  # ms by which a row may lie ahead of the venue's clock
 
@@ -46,19 +48,27 @@ class BinanceSource:
         self,
         market_type: str,
         clients: Sequence[HttpClient],
+        budget: RestBudget,
         *,
         is_own: bool,
         redact: Callable[[str], str] = str,
     ) -> None:
-        """Take the clients of the base addresses, which are tried in turn.
+        """Take the parts; nothing is asked for yet.
 
-        `redact` takes the secrets out of a server's words.
+        Args:
+            market_type: The market, as spot.
+            clients: The clients of the base addresses, which are tried in turn.
+            budget: The weight that all feeders of this user may spend.
+            is_own: True for the REST service of the feed's own market.
+            redact: Takes the secrets out of a server's words.
         """
         self.name = f"REST of binance {market_type}"
         self.is_own = is_own
         self._codec = BinanceCodec(market_type)
         self._market: Market = binance.MARKETS[market_type]
         self._clients = clients
+        self._budget = budget
+        self._weight_limit = self._market.weight_limit
         self._redact = redact
         self._time = VenueTime()
         self._turn = 0
@@ -70,7 +80,9 @@ class BinanceSource:
         asked = request._replace(key=self._key(request.key))
         newest = self._newest_closed(asked) if request.newest else 0
         query = binance.page_query(self._market, asked, newest)
-        answer = self._get(query.resource, ROWS_BYTES + ROW_BYTES * query.rows)
+        answer = self._get(
+            query.resource, query.weight, ROWS_BYTES + ROW_BYTES * query.rows
+        )
         rows = binance.parse_klines(answer.body, self._market)
         if len(rows) > query.rows:
             raise HistoryError(
@@ -98,10 +110,12 @@ class BinanceSource:
             if known.keys() >= set(wanted):
                 return {name: known[name] for name in wanted}
         known = self._info(binance.info_resource(market))
+        if not known:  # a venue that lists none may carry any
+            return None
         return {name: known.get(name) or _unknown(name, known) for name in wanted}
 
     def _info(self, resource: str) -> dict[str, SymbolState]:
-        answer = self._get(resource, INFO_BYTES)
+        answer = self._get(resource, self._market.info_weight, INFO_BYTES)
         _, now = self._time.bounds_at(boot_seconds())
         return binance.parse_info(answer.body, now)
 
@@ -144,25 +158,49 @@ class BinanceSource:
         # together before it wrote the date.
         return block[:, :-1] if close_time(newest, timeframe) > early else block
 
-    def _get(self, resource: str, max_bytes: int) -> HttpAnswer:
+    def _get(self, resource: str, weight: int, max_bytes: int) -> HttpAnswer:
         failure: ConnectionLostError | None = None
         end = boot_seconds() + TIMEOUT
         for _ in self._clients:
             client = self._clients[self._turn % len(self._clients)]
+            self._reserve(client, weight)
             try:
                 answer = client.get(resource, max_bytes, end - boot_seconds())
             except ConnectionLostError as error:
                 failure = error.behind(f"{client.label}: ")
                 self._turn += 1
                 continue
-            if answer.head.server_time is not None:
-                self._time.observe(
-                    answer.head.server_time, answer.sent, answer.received
-                )
-            if answer.head.code != 200:
-                raise self._error_of(answer, client)
+            self._note(answer, client)
             return answer
         raise HistoryError(self._redact(str(failure)), "away")
+
+    def _reserve(self, client: HttpClient, weight: int) -> None:
+        """Raise an error unless a request may begin now."""
+        wait = self._budget.reserve(*client.host, weight, self._weight_limit)
+        if wait.is_asked:
+            raise HistoryError(
+                f"{client.label}: the venue asked to wait, for {wait.seconds:.0f} s"
+                " from now",
+                "blocked",
+                wait.seconds,
+            )
+        if wait.seconds:
+            raise RateLimitError(
+                f"{client.label}: the weight that this user's feeders may use in a"
+                f" minute is used up; the next request in {wait.seconds:.0f} s",
+                wait.seconds,
+            )
+
+    def _note(self, answer: HttpAnswer, client: HttpClient) -> None:
+        """Take what an answer says beside its body, or raise its error."""
+        stated = answer.head.server_time
+        if stated is not None:
+            self._time.observe(stated, answer.sent, answer.received)
+        if answer.head.code != 200:
+            raise self._error_of(answer, client)
+        counts = answer.head.fields.get(binance.USED_WEIGHT, [])
+        used = [int(count) for count in counts if count[:9].isdecimal()]
+        self._budget.note_used(*client.host, max(used, default=0), stated)
 
     def _error_of(self, answer: HttpAnswer, client: HttpClient) -> HistoryError:
         """Return the error for an answer of another status than 200."""
@@ -174,7 +212,9 @@ class BinanceSource:
         text = f"{client.label}: the server answered {status}"
         asked = head.fields.get("retry-after", [])
         named = wait_of_answer(0, asked, words, head.server_time)
-        if wait := named or _WAITS.get(head.code, 0.0):
+        if named or head.code in _WAITS:
+            first = _WAITS.get(head.code, 0.0)
+            wait = self._budget.block(*client.host, named, first)
             return HistoryError(text, "blocked", wait)
         if head.code // 100 == 3:
             return HistoryError(

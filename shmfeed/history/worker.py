@@ -71,6 +71,7 @@ class HistoryWorker:
         self._outcomes: deque[HistoryOutcome] = deque()
         self._numbers = count()
         self._pause_until = 0.0  # the rate limit's
+        self._pause_reason = ""
         self._is_closed = False
 
     @property
@@ -78,6 +79,13 @@ class HistoryWorker:
         """The jobs without an outcome."""
         with self._changed:
             return len(self._waiting) + len(self._running)
+
+    @property
+    def pause(self) -> str:
+        """The reason for which no request begins now, "" without one."""
+        with self._changed:
+            is_paused = self._waiting and self._pause_until > self._clock()
+            return self._pause_reason if is_paused else ""
 
     def ask(self, job: HistoryJob) -> None:
         """Queue a job. It has one outcome, unless it is cancelled."""
@@ -140,7 +148,7 @@ class HistoryWorker:
                 page = self.source.fetch(task.follows)
                 self._take_page(task, page)
             except RateLimitError as limit:
-                self._put_back(task, self._clock() + limit.retry_after)
+                self._put_back(task, self._clock() + limit.retry_after, str(limit))
             except HistoryError as error:
                 self._finish(task, error)
             except Exception as error:
@@ -169,12 +177,15 @@ class HistoryWorker:
             self._finish(task, None)
         else:
             task.follows = page.follows
-            self._put_back(task, 0.0)
+            self._put_back(task)
 
-    def _put_back(self, task: "_Task", pause_until: float) -> None:
+    def _put_back(
+        self, task: "_Task", pause_until: float = 0.0, reason: str = ""
+    ) -> None:
         with self._changed:
             self._running.discard(task)
-            self._pause_until = max(self._pause_until, pause_until)
+            if pause_until > self._pause_until:
+                self._pause_until, self._pause_reason = pause_until, reason
             if not (task.is_cancelled or self._is_closed):
                 heapq.heappush(self._waiting, task)
                 self._changed.notify()

@@ -116,7 +116,7 @@ def _shared_entries() -> list[str]:
         paths += [
             str(Path(folder, name))
             for name in files
-            if not (private and (name.endswith(".lock") or name == "_dials"))
+            if not (private and (name.endswith(".lock") or name in {"_dials", "_rest"}))
         ]
         paths += [
             str(Path(folder, name))

@@ -9,6 +9,8 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
+
 _RESERVED_PORTS = 1024  # no venue of a test listens below
 
 
@@ -17,19 +19,19 @@ def forget_dials(folder: Path | None = None) -> None:
     folder = folder or Path(f"/dev/shm/shmfeed-{os.geteuid()}")
     if not (folder / "_dials").exists():
         return
-    from shmfeed.wire import dial_budget
+    from shmfeed.wire import host_file
+    from shmfeed.wire.dial_budget import _Book
 
-    with contextlib.suppress(OSError, dial_budget._LockedError):
-        fd = dial_budget._open(folder)
+    with contextlib.suppress(OSError, host_file.LockedError):
+        fd = host_file.open_file(folder, "_dials")
         try:
-            dial_budget._lock(fd, 20)
-            boot = json.loads(os.pread(fd, 1 << 20, 0).partition(b"\n")[0])["boot"]
-            book = dial_budget._read(fd, boot)
-            kept = {n: v for n, v in book.venues.items() if not _is_reserved(n)}
-            if len(kept) < len(book.venues):
-                book.venues = kept
-                dial_budget._write(fd, book)
-        except (ValueError, KeyError, TypeError):
+            host_file.lock(fd, 20)
+            book = json.loads(os.pread(fd, 1 << 20, 0).partition(b"\n")[0])
+            kept = {n: v for n, v in book["venues"].items() if not _is_reserved(n)}
+            if len(kept) < len(book["venues"]):
+                book["venues"] = kept
+                host_file.write(fd, msgspec.convert(book, _Book))
+        except (ValueError, KeyError, TypeError, AttributeError):
             pass  # a test has damaged it
         finally:
             os.close(fd)

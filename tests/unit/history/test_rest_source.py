@@ -11,13 +11,19 @@ from support.rest_venue import Reply, as_json, kline, rest_venue
 
 from shmfeed.codecs import get_codec
 from shmfeed.history.blocks import times_of
-from shmfeed.history.interface import HistoryError, HistoryRequest
+from shmfeed.history.interface import HistoryError, HistoryRequest, RateLimitError
 from shmfeed.history.registry import make_source
 from shmfeed.settings.model import Settings
 
 MINUTE = 60_000
 START = 1_700_000_040_000
 KEY = ("BTCUSDT", "1m")
+
+
+@pytest.fixture(autouse=True)
+def own_budget(monkeypatch, tmp_path):
+    """Keep waits in a file of this test: ports are used again."""
+    monkeypatch.setattr("shmfeed.history.registry._locks", lambda _settings: tmp_path)
 
 
 class Market:
@@ -184,7 +190,7 @@ class TestAnswersThatAreNone:
     def test_each_is_a_clear_error(self, reply, kind, wait, words):
         error = fails(reply)
         assert words in str(error)
-        assert (error.kind, error.retry_after) == (kind, wait)
+        assert (error.kind, error.retry_after) == (kind, pytest.approx(wait, abs=0.2))
 
     def test_an_empty_answer_is_an_answer(self):
         with source_of(lambda _asked: as_json([])) as (source, _):
@@ -235,6 +241,64 @@ class TestAnswersThatAreNone:
             assert venue.asked[0].fields["key"] == "canary-token"
         assert "canary" not in str(caught.value)
         assert "key" in str(caught.value)
+
+
+class TestLimits:
+    REQUEST = HistoryRequest(KEY, START, START)
+
+    def test_a_wait_that_is_asked_for_is_kept(self):
+        answers = [Reply(429, headers={"Retry-After": "28"})]
+
+        def handle(_asked):
+            return answers.pop()  # a second request fails
+
+        with source_of(handle) as (source, venue):
+            for _ in range(3):
+                with pytest.raises(HistoryError) as caught:
+                    source.fetch(self.REQUEST)
+                assert caught.value.kind == "blocked"
+                assert caught.value.retry_after == pytest.approx(28, abs=1)
+            assert not isinstance(caught.value, RateLimitError)
+            assert "the venue asked to wait, for 28 s from now" in str(caught.value)
+            assert len(venue.asked) == 1
+
+    def test_the_share_is_kept_and_nothing_is_asked_beyond_it(self):
+        market = Market(START + 10 * MINUTE)
+        with source_of(market, rest_share=0.01) as (source, venue):  # 60: 30 pages
+            for _ in range(30):
+                source.fetch(self.REQUEST)
+            with pytest.raises(RateLimitError) as caught:
+                source.fetch(self.REQUEST)
+            assert 55 < caught.value.retry_after <= 61.2
+            assert len(venue.asked) == 30
+
+    def test_the_venues_own_count_is_heeded(self):
+        def handle(_asked):
+            return as_json([], headers={"X-MBX-USED-WEIGHT-1M": "3000"})
+
+        with source_of(handle) as (source, venue):
+            source.fetch(self.REQUEST)
+            with pytest.raises(RateLimitError):
+                source.fetch(self.REQUEST)
+            assert len(venue.asked) == 1
+
+    def test_feeds_of_one_user_share_the_budget(self):
+        market = Market(START + 10 * MINUTE)
+        with rest_venue(market) as venue:
+            for number in range(2):
+                known = Settings(
+                    protocol="binance",
+                    market_type="spot",
+                    rest_endpoint=[venue.url],
+                    rest_share=0.01,
+                    feed=f"feed{number}",
+                )
+                with closing(make_source(known, get_codec("binance", "spot"))) as one:
+                    for _ in range(15):
+                        one.fetch(self.REQUEST)
+            with closing(make_source(known, get_codec("binance", "spot"))) as one:
+                with pytest.raises(RateLimitError):
+                    one.fetch(self.REQUEST)
 
 
 class TestBases:

@@ -35,7 +35,7 @@ class Source:
     def __init__(self, *, free: bool = False) -> None:
         self.asked: list[HistoryRequest] = []
         self.answers = {}  # by the request's key and first
-        self.gate = threading.Semaphore(1 << 20 if free else 0)
+        self.gate = threading.Semaphore(1000 if free else 0)
         self.is_closed = False
 
     def fetch(self, request):
@@ -55,7 +55,7 @@ class Source:
 
     def close(self):
         self.is_closed = True
-        self.gate.release(1 << 20)
+        self.gate.release(1000)
 
 
 @contextmanager
@@ -183,13 +183,14 @@ def test_the_rate_limit_makes_all_wait_and_the_urgent_go_first():
     ]
     with worker_of(source) as (worker, woken):
         worker.ask(job("warmup", 1))
-        assert within(5, lambda: source.asked)
+        assert within(5, lambda: worker.pause == "wait")
         worker.ask(job("hole", 2))
         assert [one.job.purpose for one in outcomes_of(worker, woken, 2)] == [
             "hole",
             "warmup",
         ]
         assert [request.first for request in source.asked] == [1, 2, 1]
+        assert worker.pause == ""
 
 
 @pytest.mark.parametrize("state", ["waiting", "running", "done"])

@@ -13,15 +13,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as some
 from support.dials import forget_dials
 
-from shmfeed.wire import dial_budget
-from shmfeed.wire.dial_budget import (
-    FILE_NAME,
-    MAX_BAN,
-    RETRY,
-    STUCK,
-    WINDOW,
-    DialBudget,
-)
+from shmfeed.wire import dial_budget, host_file
+from shmfeed.wire.dial_budget import FILE_NAME, MAX_BAN, WINDOW, DialBudget
+from shmfeed.wire.host_file import RETRY, STUCK, HostFile
 
 HOST, PORT = "venue.example", 443
 VENUE = f"{HOST}:{PORT}"
@@ -287,7 +281,7 @@ class TestWithoutAFile:
         def full(*_: object) -> int:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(dial_budget.os, "pwrite", full)
+        monkeypatch.setattr(host_file.os, "pwrite", full)
         budget = DialBudget(tmp_path, 2, clock=clock)
         assert dials(budget, 3) == [0, 0, pytest.approx(WINDOW, abs=0.2)]
         assert "No space left" in caplog.text
@@ -311,21 +305,21 @@ class TestManyProcesses:
 
     def test_without_the_lock_they_would_not(self, tmp_path, monkeypatch) -> None:
         """Control: two that read before either writes exceed the limit."""
-        read, first = dial_budget._read, DialBudget(tmp_path, 1, clock=Clock())
+        read, first = HostFile.read, DialBudget(tmp_path, 1, clock=Clock())
         second = DialBudget(tmp_path, 1, clock=Clock())
         granted = []
 
-        def meddle(fd: int, boot: str) -> object:
-            book = read(fd, boot)
+        def meddle(file: HostFile, fd: int) -> object:
+            book = read(file, fd)
             if not granted:
                 granted.append(None)
                 granted[0] = second.reserve(HOST, PORT)
             return book
 
-        monkeypatch.setattr(dial_budget, "_read", meddle)
+        monkeypatch.setattr(HostFile, "read", meddle)
         assert first.reserve(HOST, PORT) == 0
         assert granted == [RETRY]  # the lock kept the second one out
-        monkeypatch.setattr(dial_budget, "_lock", lambda *_: None)
+        monkeypatch.setattr(host_file, "lock", lambda *_: None)
         (tmp_path / FILE_NAME).unlink()
         granted.clear()
         first = DialBudget(tmp_path, 1, clock=Clock())
