@@ -50,6 +50,16 @@ MEANINGS: dict[str, dict[int, str]] = {
         FAILED: "bars are missing, or the feed cannot be read",
         USAGE: f"no such feed, stream or (--retry, --accept) feeder, or {_REFUSED}",
     },
+    "export": {
+        0: "the file was written, perhaps without bars",
+        FAILED: "the store or the feed cannot be read, or the file not be written",
+        USAGE: f"there is no such store, feed or stream, or {_REFUSED}",
+    },
+    "asof": {
+        0: "the rows were printed, perhaps none",
+        FAILED: "the store cannot be read",
+        USAGE: f"there is no such store or stream, or {_REFUSED}",
+    },
     "reload": {
         0: "the feeder has read its settings again",
         FAILED: "a setting is not accepted, and the old ones stay; or no answer came",

@@ -54,6 +54,8 @@ COMMANDS = {
     "ls": Subcommand("shmfeed.cli.ls", "list the feeds of this user on this host"),
     "tail": Subcommand("shmfeed.cli.tail", "print the last closed bars of a stream"),
     "gaps": Subcommand("shmfeed.cli.gaps", "list missing bars, and have them filled"),
+    "export": Subcommand("shmfeed.cli.export", "write a stream's bars to a file"),
+    "asof": Subcommand("shmfeed.cli.asof", "print the bars that were seen at a time"),
     "reload": Subcommand("shmfeed.cli.reload", "have a feeder read its settings again"),
     "doctor": Subcommand("shmfeed.cli.doctor", "check this host and suggest remedies"),
     "clean": Subcommand("shmfeed.cli.clean", "remove files that no feeder holds"),

@@ -90,7 +90,10 @@ def test_what_may_be_another_secret_is_not_repeated(words, capsys) -> None:
         (["stauts"], "invalid choice: 'stauts'; did you mean status?"),
         (["statu"], "did you mean status?"),  # an abbreviation is a typing mistake
         (["STATUS"], "did you mean status?"),
-        (["xyzzy"], "; one of: run simulate demo status ls tail reload doctor clean"),
+        (
+            ["xyzzy"],
+            "; one of: run simulate demo status ls tail gaps export asof reload",
+        ),
         (["--versoin"], "did you mean --version?"),
         (["--", "status"], "invalid choice"),
         (["status", "--js"], "arguments: --js; did you mean --json?"),

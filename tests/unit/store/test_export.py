@@ -1,0 +1,86 @@
+"""Files of bars: exact, whole or not there."""
+
+import csv
+import math
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.storing import KEY, bar_at, block_of
+
+from shmfeed.errors import BadArgumentError
+from shmfeed.store.export import EXPORT_COLUMNS, ExportError, check_target, export
+
+BARS = [bar_at(n)._replace(close=1 + n / 3, money=n * 0.1) for n in range(6)]
+BARS[2] = BARS[2]._replace(money=math.nan)
+
+
+def blocks():
+    return iter([block_of(BARS[:4]), np.empty((9, 0)), block_of(BARS[4:])])
+
+
+def same(found, bars):
+    for row, bar in zip(found, bars, strict=True):
+        for one, other in zip(row, bar, strict=True):
+            assert one == other or (math.isnan(one) and math.isnan(other))
+
+
+def test_csv_reads_back_exactly(tmp_path):
+    counts = []
+    path = tmp_path / "bars.csv"
+    assert export(str(path), KEY, blocks(), counts.append) == 6
+    assert counts == [4, 4, 6]
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert tuple(header) == EXPORT_COLUMNS
+    assert {tuple(row[:2]) for row in rows} == {KEY}
+    same([[float(cell or "nan") for cell in row[2:]] for row in rows], BARS)
+    assert rows[0][2] == str(BARS[0].open_time)
+
+
+def test_parquet_reads_back_exactly(tmp_path):
+    path = tmp_path / "bars.parquet"
+    assert export(str(path), KEY, blocks()) == 6
+    frame = pd.read_parquet(path)
+    assert tuple(frame.columns) == EXPORT_COLUMNS
+    assert [str(frame.dtypes[name]) for name in ("open_time", "close", "flags")] == [
+        "int64",
+        "float64",
+        "int64",
+    ]
+    same(frame.iloc[:, 2:].itertuples(index=False), BARS)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_an_error_leaves_the_file_as_it_was(tmp_path, ending):
+    path = tmp_path / f"bars.{ending}"
+    path.write_text("before")
+
+    def broken():
+        yield block_of(BARS)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(str(path), KEY, broken())
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_that_is_gone(tmp_path):
+    with pytest.raises(ExportError, match="cannot be written: No such file"):
+        export(str(tmp_path / "none" / "bars.csv"), KEY, blocks())
+
+
+def test_without_pyarrow(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ExportError, match=r"needs pyarrow, .* or write a \.csv file"):
+        export(str(tmp_path / "bars.parquet"), KEY, blocks())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["bars", "bars.txt", "none/bars.csv", "folder.csv"])
+def test_targets_that_are_refused(tmp_path, name):
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(BadArgumentError, match="is not accepted"):
+        check_target(str(tmp_path / name))
