@@ -15,7 +15,8 @@ from shmfeed.codecs.interface import (
     Malformed,
     Refused,
 )
-from shmfeed.feeder.ledger import Ledger, RowWrite
+from shmfeed.feeder.ledger import Ledger
+from shmfeed.feeder.ledger_events import RowWrite
 from shmfeed.validation import check_symbol
 
 EVENTS = (Acknowledged, BarEvent, GoingAway, Heartbeat, Ignored, Malformed, Refused)

@@ -164,6 +164,11 @@ class FeedMarks:
         self._words.ints[at + E_GAPS] += gaps
         self._words.ints[at + E_RECOVERING] = recovering
 
+    def stream_gaps(self, key: "StreamKey") -> int:
+        """Return the number of missing bars that is stored of a stream."""
+        number: int = self._words.ints[self._entry(key) + E_GAPS]
+        return number
+
     def mark_connection(
         self, streams: "Iterable[StreamKey]", is_connected: bool
     ) -> None:

@@ -1,8 +1,8 @@
-"""Checks of a message's times and values: those of a bar, or not."""
+"""A message's bar, and checks of its times and values."""
 
-from math import inf, isnan
+from math import inf, isnan, nan
 
-from shmfeed.bar import Bar
+from shmfeed.bar import CLOSED_BY_CLOCK, CLOSED_BY_VENUE, Bar
 from shmfeed.codecs.interface import BarEvent
 
 
@@ -35,3 +35,26 @@ def same_values(one: Bar, other: Bar) -> bool:
     """Return True if prices, volume and, where both know it, money are equal."""
     known = not (isnan(one.money) or isnan(other.money))
     return one[2:7] == other[2:7] and not (known and one.money != other.money)
+
+
+def bar_of(event: BarEvent, ends: int, has_ended: bool) -> Bar:
+    """Return the message's bar, with flags if the message is its last.
+
+    `has_ended` is what the clock says, which counts where the venue has no flag.
+    """
+    closed = event.closed
+    if closed is None:
+        flags = CLOSED_BY_CLOCK if has_ended else 0
+    else:
+        flags = CLOSED_BY_VENUE if closed else 0
+    return Bar(
+        event.open_time,
+        ends,
+        event.open,
+        event.high,
+        event.low,
+        event.close,
+        event.volume,
+        event.money if 0.0 <= event.money < inf else nan,
+        flags,
+    )

@@ -22,6 +22,11 @@ class StreamGrid:
         self._other = 0  # phase of the last bars that lie on another grid
         self._others = 0  # the length of that row
 
+    @property
+    def phase(self) -> int | None:
+        """The grid's phase in ms, None while it is not known."""
+        return self._phase
+
     def end_of(self, opened: int) -> int:
         """Return the end of a bar that opens at `opened`, 0 if it is off the grid."""
         if not on_grid(opened, self._timeframe, self._phase):

@@ -5,27 +5,23 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
-from shmfeed.bar import StreamKey
+from shmfeed.bar import LAST_TIME, StreamKey, close_time
 from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refused
 from shmfeed.core import RingWriter
 from shmfeed.errors import SegmentFullError
+from shmfeed.feeder.ahead import AheadBars
 from shmfeed.feeder.clock import TOLERANCE_MS, VenueClock, boot_seconds
+from shmfeed.feeder.history_ledger import HistoryLedger
+from shmfeed.feeder.history_taking import HistoryTaking, How
 from shmfeed.feeder.late_refusals import LateRefusals
-from shmfeed.feeder.ledger import (
-    Anomaly,
-    Ledger,
-    LedgerEvent,
-    RecoveringChanged,
-    RowDoubted,
-    RowProven,
-    RowWrite,
-)
-from shmfeed.feeder.missing import MissingBars
-from shmfeed.feeder.row_changes import cut_future, mark_confirmed
+from shmfeed.feeder.ledger_events import Anomaly, LedgerEvent
+from shmfeed.feeder.row_events import DueBars, Found, HistoryEffect, RowRecorder
+from shmfeed.feeder.row_publisher import RowPublisher
 from shmfeed.feeder.sequence import FRESH, OLDER, Mode, SequenceCheck
 from shmfeed.feeder.spellings import SpelledStreams
-from shmfeed.feeder.stream import AHEAD, StreamState
-from shmfeed.feeder.throttled import DropAccount, ThrottledWarning
+from shmfeed.feeder.stream import StreamState
+from shmfeed.feeder.throttled import ThrottledWarning
+from shmfeed.history.interface import HistoryAnswer
 from shmfeed.layout import STREAM_COUNTERS
 from shmfeed.writer import FeedWriter
 
@@ -33,8 +29,11 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
 COUNT_SECONDS = 0.25  # streams' counters are written that often
+_NO_NUMBERS = (
+    "the venue's sequence numbers count neither over a connection nor by stream: lost"
+    " messages are not noticed"
+)
 SAMPLE_SECONDS = 0.05  # event times are looked at that often, besides the newest
-_MOST_KEPT = 16  # messages kept until the clock is judged
 
 
 class Intake:
@@ -54,12 +53,18 @@ class Intake:
         numbers_trades: bool = False,
         sequence: Mode = "auto",
         lines: int = 1,
+        history: bool = False,
+        repair_grace: float = 5.0,
+        rest_settle: float = 10.0,
+        recorder: RowRecorder | None = None,
     ) -> None:
         """Write to the streams of `writer`.
 
         `close_grace` is in seconds. `flagged` says that the venue flags its closed
         bars; if so, the clock closes no bar. `numbers_trades` is the codec's,
-        `sequence` and `lines` are the settings.
+        `sequence`, `lines`, `repair_grace` and `rest_settle` are the settings.
+        `history` says that a source of history exists: bars after a gap wait for it.
+        `recorder` is told each version of each row.
         """
         self.last_error = ""
         self._writer = writer
@@ -72,16 +77,19 @@ class Intake:
         self._spelled = SpelledStreams()
         now = boot_seconds()
         self._clock = VenueClock(time.time_ns() // 1_000_000, now)
-        self._epoch = self._clock.epoch  # of the clock that rows were judged by
-        self._ahead: list[tuple[StreamState, BarEvent, float]] = []  # not judged yet
+        self._repair_grace = repair_grace if history else None
+        self._rows = RowPublisher(writer, recorder)
+        self._drops, self.missing = self._rows.drops, self._rows.missing
+        self._ahead = AheadBars(
+            self._clock, writer, self._rows, self._streams, self._ledger_of
+        )
+        self._taking = HistoryTaking(
+            writer, self._rows, self._clock, rest_settle, flagged
+        )
         self._next_sample = self._next_tick = self._next_count = now
-        self._is_lag_said = False  # of this host's clock, as far as bars tell it
         self._heard: dict[int, float] = {}  # when a connection brought anything last
-        self._closed: list[StreamKey] = []  # streams whose readers are to be woken
-        self._drops = DropAccount()
         self._late_refusals = LateRefusals()
         self._refused = ThrottledWarning("venue reported an error")
-        self.missing = MissingBars()
         self._lost = ThrottledWarning("messages were lost")
 
     def set_streams(self, streams: Sequence[StreamKey]) -> None:
@@ -90,8 +98,9 @@ class Intake:
             self._count_stream(self._streams[key])
             self._writer.mark_stream(key, gaps=0, recovering=False)
             self._writer.unsubscribe(*key)
-            del self._streams[key]
-        self._ahead = [one for one in self._ahead if one[0].key in self._streams]
+            self._rows.forget(key)
+            self._taking.forget(self._streams.pop(key))
+        self._ahead.forget_others()
         # Streams of an earlier feeder of this segment, which are no longer wanted.
         for key in set(self._writer.streams()) - set(streams):
             self._writer.unsubscribe(*key)
@@ -108,7 +117,8 @@ class Intake:
                     )
         self._spelled.replace(self._streams)
         if self._clock.is_confirmed:
-            self._cut_future(boot_seconds())
+            self._ahead.cut_future(boot_seconds())
+            self._say(self._ahead.last_error)
 
     def connected(self, streams: Iterable[StreamKey] | None = None) -> None:
         """Let the clock close bars of these streams once `close_grace` has passed.
@@ -135,6 +145,7 @@ class Intake:
         for stream in self._selected(streams):
             stream.clock_from = math.inf
             self._write(stream, stream.ledger.reconnected(heard=heard), now)
+        self._finish(now)
 
     def connection_lost(
         self, connection: int, uncovered: Iterable[StreamKey] = ()
@@ -154,7 +165,7 @@ class Intake:
         """
         now = boot_seconds()
         self._clock.set_time(time_ms, now - (time.monotonic() - read_at))
-        self._judge_again(now)
+        self._ahead.judge(now)
 
     def stalled(self) -> None:
         """Let the unread messages be taken before the clock closes bars again.
@@ -209,7 +220,7 @@ class Intake:
             if has_lines:
                 stream.carriers[line] = connection
             if watches:
-                venue_now = self._watch(stream, event, now)
+                venue_now = self._ahead.watch(stream, event, now)
             stream.messages += 1
             stream.heard = now
             self._write(stream, stream.ledger.apply(event, venue_now, now, line), now)
@@ -243,11 +254,82 @@ class Intake:
             if counts and (stream.messages or stream.missed):
                 self._count_stream(stream)
                 self._explain(stream, now)
+            if counts and stream.gaps:  # the oldest rows may have left the ring
+                self._rows.count_gaps(stream)
         if counts:
             self._next_count = now + COUNT_SECONDS
-            self._publish_offset(now)
+            self._ahead.publish_offset(now)
             self.missing.log(now)
         self._finish(now)
+
+    # History
+
+    def take_history(self, answer: HistoryAnswer, *, how: How) -> HistoryEffect:
+        """Put what is believed of an answer in force; return what it changed.
+
+        Rows that are there are filled, corrected and confirmed in one step, and bars
+        after the last one appended. `how` is `poll` where REST takes the place of a
+        silent socket: rows after the last one are `polled` then, not `backfilled`. The
+        log has old and new values of corrected rows. To let an answer be compared with
+        the venue's own rows, ask for at least three of them beside a hole.
+        """
+        stream = self._streams.get(answer.request.key)
+        if stream is None:
+            return HistoryEffect()
+        now = boot_seconds()
+        if answer.is_own and answer.venue_now and not self._clock.is_known:
+            self._clock.set_time(answer.venue_now, now)
+            self._ahead.judge(now)
+        effect = self._taking.take(stream, answer, how, now)
+        self._finish(now)
+        return effect
+
+    def drain_found(self) -> list[Found]:
+        """Return what repair is needed for, found since the last call."""
+        found = self._rows.found
+        if not found:
+            return []
+        taken = list(found)
+        found.clear()
+        return taken
+
+    def hold(self, streams: Iterable[StreamKey], until: float) -> None:
+        """Let newer bars of these streams wait for history until then.
+
+        `until` is in seconds of `boot_seconds`. The first rows of a stream wait, and
+        the clock ends no bar; of a stream with rows, those bars wait that others are
+        missing before, as they do without a call of this.
+        """
+        for stream in self._selected(streams):
+            stream.ledger.hold(until)
+
+    def release(self, streams: Iterable[StreamKey]) -> None:
+        """Publish what waits of these streams: history has nothing more for them."""
+        now = boot_seconds()
+        for stream in self._selected(streams):
+            self._write(stream, stream.ledger.release(now), now)
+        self._finish(now)
+
+    def due(self, now: float) -> list[DueBars]:
+        """Return the streams whose newest closed bars should be there and are not.
+
+        They are due `repair_grace` after their close, by the venue's clock. A stream
+        whose newer bars are held is left out. One without rows lacks its newest bar.
+        """
+        grace = (
+            self._grace_ms / 1000 if self._repair_grace is None else self._repair_grace
+        )
+        venue_now = self._clock.read(now)
+        found = []
+        for key, stream in self._streams.items():
+            ledger = stream.ledger
+            last = ledger.latest_closed(venue_now - round(grace * 1000))
+            first = min(ledger.next_open, last)
+            if last < 0 or ledger.is_recovering or last < ledger.next_open < LAST_TIME:
+                continue
+            late = (venue_now - close_time(first, key[1])) / 1000
+            found.append(DueBars(key, first, last, late, now - stream.heard))
+        return found
 
     def _take_other(self, event: Event, now: float) -> bool:
         """Count an event that is about no bar. Return True for a heartbeat."""
@@ -281,10 +363,13 @@ class Intake:
 
     def _add_stream(self, key: StreamKey) -> StreamState:
         ring = self._writer.add_stream(*key)
-        return StreamState(ring, self._ledger_of(ring), boot_seconds())
+        stream = StreamState(ring, self._ledger_of(ring), boot_seconds())
+        stream.gaps = self._writer.stream_gaps(key)
+        self._rows.count_gaps(stream)
+        return stream
 
-    def _ledger_of(self, ring: RingWriter) -> Ledger:
-        return Ledger(
+    def _ledger_of(self, ring: RingWriter) -> HistoryLedger:
+        return HistoryLedger(
             ring.timeframe,
             close_grace_ms=self._grace_ms,
             last_closed=ring.reader.last_closed(),
@@ -292,47 +377,20 @@ class Intake:
             forming_flagged=self._flagged,
             numbers_trades=self._numbers_trades,
             lines=self._lines,
+            repair_grace=self._repair_grace,
         )
+
+    def _write(
+        self, stream: StreamState, events: Iterable[LedgerEvent], now: float
+    ) -> None:
+        ahead = self._rows.write(stream, events, now)
+        if ahead is not None:
+            self._ahead.add(stream, ahead, now)
 
     def _find(self, event: BarEvent) -> StreamState | None:
         stream = self._spelled.find(event)
         self._drops.counts["unsubscribed"] += stream is None
         return stream
-
-    def _write(
-        self, stream: StreamState, events: Iterable[LedgerEvent], now: float
-    ) -> None:
-        ring = stream.ring
-        for event in events:
-            if type(event) is RowWrite:
-                closed, bar, missing = event
-                if closed:
-                    ring.append(bar.open_time, *bar[2:9], wake=False)
-                    self._closed.append(stream.key)
-                    if missing:
-                        self._count_missing(stream, missing, now)
-                else:
-                    ring.update_forming(bar.open_time, *bar[2:9])
-                if not stream.accepts:
-                    stream.accept()
-            elif isinstance(event, Anomaly):
-                self._drop(stream, event, now)
-            elif isinstance(event, RowProven | RowDoubted):
-                row, is_whole = (stream.key, ring.reader), isinstance(event, RowProven)
-                mark_confirmed(self._writer, *row, event.open_time, is_whole)
-            elif isinstance(event, RecoveringChanged):
-                self._writer.mark_stream(
-                    stream.key, gaps=0, recovering=event.is_recovering
-                )
-
-    def _drop(self, stream: StreamState, anomaly: Anomaly, now: float) -> None:
-        kind, event, reason, _ = anomaly
-        if kind == "ahead":
-            if self._keep_ahead(stream, event, now):
-                return
-            kind, reason = "malformed", AHEAD
-        stream.drop(anomaly, now)
-        self._drops.add(kind, reason, event)
 
     # The venue's numbers
 
@@ -349,17 +407,15 @@ class Intake:
         if check.breaks:
             self._take_breaks(connection, line)
         if was_learning and check.mode == "off":
-            self._warn(
-                "the venue's sequence numbers count neither over a connection nor by"
-                " stream: lost messages are not noticed"
-            )
+            self.last_error = _NO_NUMBERS
+            log.warning(_NO_NUMBERS)
         if verdict == FRESH or stream is None:
             return stream
         if verdict == OLDER and event.closed and stream.ledger.may_end(event.open_time):
             return stream
         stream.messages += 1
         stream.heard = boot_seconds()
-        self._drop(stream, Anomaly("duplicates", event, "", True), stream.heard)
+        self._rows.drop(stream, Anomaly("duplicates", event, "", True), stream.heard)
         return None
 
     def _take_breaks(self, connection: int, line: int) -> None:
@@ -379,92 +435,6 @@ class Intake:
             self._lost.add(f"{missing} {of}", now, missing)
         check.breaks.clear()
 
-    # The venue's clock
-
-    def _keep_ahead(self, stream: StreamState, event: BarEvent, now: float) -> bool:
-        """Keep a bar until it is known which is wrong; return False if the bar is."""
-        if len(self._ahead) >= _MOST_KEPT or not self._may_be_right(stream, event, now):
-            return False
-        self._ahead.append((stream, event, now))
-        if not self._clock.is_doubtful:  # it has just leapt
-            self._judge_again(now)
-        return True
-
-    def _may_be_right(self, stream: StreamState, event: BarEvent, now: float) -> bool:
-        """Return True if the clock may be wrong, and not the bar."""
-        clock = self._clock
-        if event.open_time <= stream.ledger.latest_open(clock.read(now)):
-            return True  # the clock has leapt since the bar was judged
-        if event.event_time:
-            beyond = clock.read(now) + TOLERANCE_MS
-            return clock.is_doubtful and event.event_time > beyond
-        wall = time.time_ns() // 1_000_000
-        if clock.source == "host" and wall > clock.read(now) + TOLERANCE_MS:
-            clock.follow_host(wall, now)  # a time service has set this host's clock
-            return True
-        return clock.ask_ahead(event.open_time, now)
-
-    def _watch(self, stream: StreamState, event: BarEvent, now: float) -> int:
-        """Show the clock a bar, while this host's is in question. Return its time."""
-        clock, opened = self._clock, event.open_time
-        venue_now = clock.read(now)
-        if event.event_time or opened > stream.ledger.latest_open(venue_now):
-            return venue_now
-        ends = stream.ledger.end_of(opened)
-        if ends:
-            clock.see_bar(opened, ends, now)
-            if clock.epoch != self._epoch:
-                self._judge_again(now)
-        return clock.read(now)
-
-    def _judge_again(self, now: float) -> None:
-        """Apply bars again that were judged by another estimate of the clock."""
-        clock = self._clock
-        has_leapt = clock.epoch != self._epoch
-        if has_leapt:
-            self._epoch = clock.epoch
-            self._say_offset()
-            if clock.is_confirmed:
-                self._cut_future(now)
-        if self._ahead and not clock.is_doubtful:
-            # A leap may have been too short, but none is decided twice.
-            is_final = clock.is_known or not has_leapt
-            held, self._ahead = self._ahead, []
-            for stream, event, arrived in held:
-                for one in stream.ledger.apply(event, clock.read(arrived), now):
-                    refused = isinstance(one, Anomaly) and one.kind == "ahead"
-                    wrong = Anomaly("malformed", event, AHEAD)
-                    self._write(stream, [wrong if refused and is_final else one], now)
-
-    def _cut_future(self, now: float) -> None:
-        """Cut off rows that an earlier feeder or a wrong clock left in the future."""
-        venue_now = self._clock.read(now)
-        for key, stream in self._streams.items():
-            if not stream.ledger.is_ahead(venue_now):
-                continue
-            latest = stream.ledger.latest_open(venue_now)
-            said = cut_future(self._writer, key, latest, venue_now)
-            if said is not None:
-                self.last_error = said
-                stream.ledger = self._ledger_of(stream.ring)
-                self._writer.mark_stream(key, gaps=0, recovering=False)
-
-    def _say_offset(self) -> None:
-        said, by_bars = self._clock.describe_error(), self._clock.source == "bars"
-        if said and not (by_bars and self._is_lag_said):  # a history makes many leaps
-            self._is_lag_said = by_bars
-            self._warn(said)
-
-    def _warn(self, text: str) -> None:
-        self.last_error = text
-        log.warning(text)
-
-    def _publish_offset(self, now: float) -> None:
-        clock = self._clock
-        known = clock.offset is not None
-        offset = clock.read(now) - time.time_ns() / 1_000_000 if known else None
-        self._writer.set_clock_offset(offset)
-
     # Counters and messages
 
     def _count_stream(self, stream: StreamState) -> None:
@@ -479,18 +449,11 @@ class Intake:
         if text is not None:
             self._writer.explain(stream.key, "dropped" if text else "", text)
 
-    def _count_missing(self, stream: StreamState, missing: int, now: float) -> None:
-        self._writer.count("gaps", missing)
-        is_recovering = stream.ledger.is_recovering
-        self._writer.mark_stream(stream.key, gaps=missing, recovering=is_recovering)
-        self.missing.add(stream.key, missing, now)
+    def _say(self, text: str) -> None:
+        self.last_error = text or self.last_error
 
     def _finish(self, now: float) -> None:
-        if self._clock.epoch != self._epoch or self._ahead:
-            self._judge_again(now)
-        if self._drops.counts:
-            said = self._drops.write(self._writer, now)
-            self.last_error = said or self.last_error
-        if self._closed:
-            self._writer.wake(self._closed)
-            self._closed.clear()
+        self._ahead.judge(now)
+        if self._ahead.last_error:
+            self.last_error, self._ahead.last_error = self._ahead.last_error, ""
+        self._say(self._rows.finish(now))

@@ -28,101 +28,37 @@ A bar must lie on the stream's grid (see grid.py). A bar that begins too far ahe
 the venue's clock is not applied, whatever its values.
 """
 
-from dataclasses import dataclass
-from math import inf, nan
-from typing import Literal, NamedTuple
+from math import inf
 
 from shmfeed.bar import (
     AFTER_GAP,
     CLOSED_BY_CLOCK,
     CLOSED_BY_NEXT,
     CLOSED_BY_VENUE,
-    LAST_TIME,
     UNCONFIRMED,
     Bar,
     bars_between,
     duration,
+    floor,
 )
 from shmfeed.codecs.interface import BarEvent
-from shmfeed.feeder.bar_check import describe_fault, is_valid_bar, same_values
+from shmfeed.feeder.bar_check import bar_of, describe_fault, is_valid_bar, same_values
+from shmfeed.feeder.closed_rows import ClosedRows, revised
 from shmfeed.feeder.grid import StreamGrid
+from shmfeed.feeder.held_bars import Heard, HeldBars
+from shmfeed.feeder.ledger_events import (
+    Anomaly,
+    LedgerEvent,
+    PastFinal,
+    RecoveringChanged,
+    RowDoubted,
+    RowProven,
+    RowRevised,
+    RowWrite,
+)
 from shmfeed.feeder.trades import TradeNumbers
 
-# Bars held. With one more, the ledger stops waiting for the oldest unsettled bar.
-HELD_LIMIT = 64
-KNOWN_ROWS = 64  # rows whose values are kept, to tell a duplicate from a revision
 LEAD_MS = 60_000  # a bar may always begin that much ahead of the venue's clock
-
-
-class RowWrite(NamedTuple):
-    """A write to the ring: `bar` as a row if `closed`, else as the forming bar.
-
-    The flags of a row tell what closed it; those of a forming bar are 0. `missing` is
-    the number of bars missing in front of a row.
-    """
-
-    closed: bool
-    bar: Bar
-    missing: int = 0
-
-
-class Anomaly(NamedTuple):
-    """A message that changes no row, counted under `kind`.
-
-    `malformed`: its values or times cannot be a bar's; `reason` says why. `ahead`: it
-    begins too far ahead of the venue's clock. `late`: it is about the past.
-    `duplicates`: it repeats the values of a final bar, or `is_older` than the last
-    update of the forming one. `revisions`: it has other values for a final bar.
-    `disagreements`: the final message of another line has.
-    """
-
-    kind: Literal[
-        "malformed", "ahead", "late", "duplicates", "revisions", "disagreements"
-    ]
-    event: BarEvent
-    reason: str = ""
-    is_older: bool = False
-
-
-class RowProven(NamedTuple):
-    """The row that opens at `open_time` has its final values: trade numbers say so."""
-
-    open_time: int
-
-
-class RowDoubted(NamedTuple):
-    """The row that opens at `open_time` may lack its last update.
-
-    The clock had ended it while messages about it were being lost, or before the last
-    of them came.
-    """
-
-    open_time: int
-
-
-class RecoveringChanged(NamedTuple):
-    """The stream starts or stops holding newer bars; meanwhile it is recovering."""
-
-    is_recovering: bool
-
-
-LedgerEvent = RowWrite | Anomaly | RowProven | RowDoubted | RecoveringChanged
-
-
-class _Heard(NamedTuple):
-    """The last message about a bar."""
-
-    event: BarEvent
-    stamp: int  # its event time, 0 if it has none that the clock believes
-    line: int
-    doubt: int  # the lines that may have lost a later message about the bar
-
-
-@dataclass(slots=True)
-class _Held:
-    bar: Bar  # with flags, if it is final
-    heard: _Heard
-    arrived: float  # the first message about it, seconds
 
 
 class Ledger:
@@ -162,10 +98,7 @@ class Ledger:
         self._grace_ms = close_grace_ms
         self._grace_seconds = close_grace_ms / 1000
         self._lines = (1 << lines) - 1
-        self._known: dict[int, Bar] = {}  # the newest rows, oldest first
-        self._row_lines: dict[int, int] = {}  # that ended them, if there are several
-        self._last = -1  # open_time of the newest row
-        self._next = LAST_TIME  # open_time of the row after it; before any row, none
+        self._rows = ClosedRows(lines > 1)
         self._forming: Bar | None = None
         # The last message about the forming bar had a flag.
         self._flagged = forming_flagged
@@ -174,14 +107,15 @@ class Ledger:
         self._doubt = self._lines
         self._stamp = 0  # the newest event time about it
         self._line = 0  # of the last message about it
+        self._formed_at = -inf  # when it came, monotonic seconds
         self._trades = TradeNumbers() if numbers_trades else None
         self._message_at = -inf  # the last valid message, monotonic seconds
         self._closed_at = -inf  # when the clock ended the newest row, as above
         self._ahead = False  # a message came for a bar that the clock had closed
-        self._held: dict[int, _Held] = {}  # all newer than rows and forming bar
+        self._held = HeldBars(self._grace_seconds)  # newer than rows and forming bar
         if last_closed is not None:
-            self._remember(last_closed)
-        if forming is not None and forming.open_time > self._last:
+            self._rows.add(last_closed, self._line)
+        if forming is not None and forming.open_time > self._rows.last:
             self._forming = forming
 
     @property
@@ -191,12 +125,24 @@ class Ledger:
 
     def is_ahead(self, venue_now: int) -> bool:
         """Return True if the newest bar begins too far ahead of the venue's clock."""
-        newest = self._forming.open_time if self._forming is not None else self._last
-        return max(newest, *self._held, self._last) > self.latest_open(venue_now)
+        newest = -1 if self._forming is None else self._forming.open_time
+        latest: int = max(newest, *self._held, self._rows.last)
+        return latest > self.latest_open(venue_now)
 
     def latest_open(self, venue_now: int) -> int:
         """Return the latest open_time that a bar may have, ms UTC."""
         return venue_now + self._lead_ms
+
+    def latest_closed(self, venue_now: int) -> int:
+        """Return the open time of the newest bar that has ended by the venue's clock.
+
+        Return -1 while the grid is not known.
+        """
+        phase = self._grid.phase
+        if phase is None:
+            return -1
+        current = floor(venue_now, self._timeframe, phase)
+        return floor(current - 1, self._timeframe, phase)
 
     def apply(
         self, event: BarEvent, venue_now: int, now: float, line: int = 0
@@ -214,7 +160,7 @@ class Ledger:
             return [Anomaly("malformed", event, reason=reason)]
         if forming is None and opened > venue_now + self._lead_ms:
             return [Anomaly("ahead", event)]
-        bar = self._bar(event, ends, venue_now)
+        bar = bar_of(event, ends, ends + self._grace_ms <= venue_now)
         self._message_at = now
         events: list[LedgerEvent]
         # A time that the clock does not believe must not outrank later ones.
@@ -230,12 +176,15 @@ class Ledger:
             self._stamp, self._line, self._doubt = stamp, line, doubt
             if self._trades is not None:
                 self._trades.forming = event.last_id
-            events = [self._put(bar, event.closed is not None)]
-        elif opened <= self._last:
+            events = (
+                self._end(bar, Heard(event, stamp, line, doubt, now))
+                if bar.flags
+                else [self._put(bar, event.closed is not None, now)]
+            )
+        elif opened <= self._rows.last:
             events = self._judge_past(bar, event, line)
         else:
-            heard = _Heard(event, stamp, line, doubt)
-            events = self._accept_bar(bar, heard, now)
+            events = self._accept_bar(bar, Heard(event, stamp, line, doubt, now))
         if self._trades is not None:
             events += map(RowProven, self._trades.proven_rows(event))
         if self._held:
@@ -247,7 +196,11 @@ class Ledger:
         events: list[LedgerEvent] = []
         must_wait = self._ahead and now < self._message_at + self._grace_seconds
         forming = None if self._flagged or must_wait else self._forming
-        if forming is not None and forming.close_time + self._grace_ms <= venue_now:
+        if (
+            forming is not None
+            and forming.close_time + self._grace_ms <= venue_now
+            and not self._awaits_end(now)
+        ):
             events.append(self._close_as(forming, CLOSED_BY_CLOCK, self._is_doubtful))
             self._closed_at = now
             self._ahead = False
@@ -265,28 +218,27 @@ class Ledger:
         """
         lost = self._lines if line is None else 1 << line
         self._doubt |= lost
-        for held in self._held.values():
-            held.heard = held.heard._replace(doubt=held.heard.doubt | lost)
+        self._held.doubt(lost)
         # A later message about the stream would have told if the row lacked an update.
         may_lack = self._closed_at >= max(heard, self._message_at)
         if may_lack and self._is_doubtful:
-            return self._doubt_row(self._last)
+            return self._doubt_row(self._rows.last)
         return []
 
     def _doubt_row(self, opened: int) -> list[LedgerEvent]:
         """Doubt a row that the clock has ended, unless it is in doubt already."""
-        row = self._known.get(opened)
+        row = self._rows.find(opened)
         if row is None or not row.flags & CLOSED_BY_CLOCK or row.flags & UNCONFIRMED:
             return []
-        self._known[opened] = row._replace(flags=row.flags | UNCONFIRMED)
+        self._rows.replace(row._replace(flags=row.flags | UNCONFIRMED))
         return [RowDoubted(opened)]
 
     def may_end(self, open_time: int) -> bool:
         """Return True if no closing message of the venue has ended this bar."""
-        if open_time > self._last:
+        if open_time > self._rows.last:
             held = self._held.get(open_time)
             return held is None or not held.bar.flags & CLOSED_BY_VENUE
-        row = self._known.get(open_time)
+        row = self._rows.find(open_time)
         return row is not None and not row.flags & CLOSED_BY_VENUE
 
     @property
@@ -324,127 +276,129 @@ class Ledger:
         """Return the end of a bar that opens at `opened`, 0 if it is off the grid."""
         grid = self._grid
         ends = grid.end_of(opened)
-        if ends == 0 and grid.move_to(opened, has_rows=self._last >= 0):
+        if ends == 0 and grid.move_to(opened, has_rows=self._rows.last >= 0):
             self._forming = None  # of the former grid
             ends = grid.end_of(opened)
         return ends
 
-    def _bar(self, event: BarEvent, ends: int, venue_now: int) -> Bar:
-        """Return the message's bar, with flags if the message is its last."""
-        closed = event.closed
-        if closed is None:
-            flags = CLOSED_BY_CLOCK if ends + self._grace_ms <= venue_now else 0
-        else:
-            flags = CLOSED_BY_VENUE if closed else 0
-        return Bar(
-            event.open_time,
-            ends,
-            event.open,
-            event.high,
-            event.low,
-            event.close,
-            event.volume,
-            event.money if 0.0 <= event.money < inf else nan,
-            flags,
-        )
+    @property
+    def phase(self) -> int | None:
+        """The phase of the stream's grid, ms; None if it is not known yet."""
+        return self._grid.phase
 
     def _judge_past(self, bar: Bar, event: BarEvent, line: int) -> list[LedgerEvent]:
-        kind = self._past_kind(bar, event.closed, line)
-        doubted = self._doubt_row(bar.open_time) if kind == "revisions" else []
-        return [Anomaly(kind, event), *doubted]
-
-    def _past_kind(
-        self, bar: Bar, closed: bool | None, line: int
-    ) -> Literal["late", "duplicates", "revisions", "disagreements"]:
-        # A revision is only counted: to apply it, its slot in the ring must be swapped.
-        row = self._known.get(bar.open_time)
+        rows, closed = self._rows, event.closed
+        kind = rows.verdict(bar, closed, line)
+        if kind == "unknown":
+            return [PastFinal(bar, event)]
+        row = rows.find(bar.open_time)
         if row is None:
-            return "late"
-        if self._row_lines.get(bar.open_time, line) != line:  # the other one was first
-            is_final = closed and row.flags & CLOSED_BY_VENUE
-            differs = is_final and not same_values(row, bar)
-            return "disagreements" if differs else "duplicates"
-        if closed is False:
-            return "late"
-        if same_values(row, bar):
-            # Without a flag it could be an update that arrived late.
-            return "duplicates" if closed or bar.open_time == self._last else "late"
-        if closed or row.flags & CLOSED_BY_CLOCK:
+            return [Anomaly("late", event)]
+        if kind == "revisions":
             self._ahead = self._ahead or closed is None
-            return "revisions"
-        return "late"
+            row = revised(row, bar, closed)
+            rows.replace(row)
+            return [RowRevised(row, event)]
+        events: list[LedgerEvent] = [Anomaly(kind, event)]
+        is_proof = closed and kind == "duplicates" and row.flags & UNCONFIRMED
+        if is_proof and same_values(row, bar):
+            rows.replace(row._replace(flags=row.flags & ~UNCONFIRMED))
+            events.append(RowProven(bar.open_time))
+        return events
 
-    def _accept_bar(self, bar: Bar, heard: _Heard, now: float) -> list[LedgerEvent]:
+    # Newer bars
+
+    def _accept_bar(self, bar: Bar, heard: Heard) -> list[LedgerEvent]:
         """Accept a bar that is neither the forming one nor in the past."""
         opened, event = bar.open_time, heard.event
-        flagged = event.closed is not None
         forming = self._forming
         if forming is not None and opened < forming.open_time:
             # The ledger no longer waits for bars missing before the forming one. A
             # final bar still fits there, because the forming one is not a row yet.
-            return [self._close(bar) if bar.flags else Anomaly("late", event)]
-        is_early = flagged and (forming is not None or opened > self._next)
-        if is_early or self._held:
-            return self._hold(bar, heard, now)
+            return [self._close(bar, heard.at) if bar.flags else Anomaly("late", event)]
+        if self._held or self._must_hold(bar, heard):
+            return self._hold(bar, heard)
         if forming is None:
             return [self._write(bar, heard)]
         former = self._close_by_next(forming, self._flagged or self._is_doubtful, event)
         return [former, self._write(bar, heard)]
 
-    def _hold(self, bar: Bar, heard: _Heard, now: float) -> list[LedgerEvent]:
-        event = heard.event
-        held = self._held.get(bar.open_time)
-        if held is None:
-            was_recovering = self.is_recovering
-            self._held[bar.open_time] = _Held(bar, heard, now)
-            return [] if was_recovering else [RecoveringChanged(True)]
-        if not held.bar.flags:
-            held.bar, held.heard = bar, heard
-            return []
-        is_other = held.heard.line != heard.line
-        if not bar.flags:
-            return [Anomaly("duplicates" if is_other else "late", event)]
-        if same_values(held.bar, bar):
-            return [Anomaly("duplicates", event)]
-        if is_other:
-            return [Anomaly("disagreements", event)]
-        held.bar = bar  # it is not a row yet, so it can still be corrected
-        return [Anomaly("revisions", event)]
+    def _must_hold(self, bar: Bar, heard: Heard) -> bool:
+        """Return True if older bars are not settled, and are waited for."""
+        if heard.event.closed is None:
+            return False
+        return self._forming is not None or bar.open_time > self._rows.next
 
-    def _release(self, events: list[LedgerEvent], now: float) -> None:
+    def _must_wait(self, opened: int, now: float) -> bool:  # noqa: ARG002 # of history
+        """Return True if bars before the oldest held one are not settled."""
+        return self._forming is not None or opened > self._rows.next
+
+    # Waits for history (history_ledger.py has it): a venue's messages alone need none.
+
+    def _is_first_held(self, now: float) -> bool:  # noqa: ARG002 # of history
+        """Return True if the first row waits for history."""
+        return False
+
+    def _awaits_end(self, now: float) -> bool:  # noqa: ARG002 # of history
+        """Return True if history may tell the end of the forming bar soon."""
+        return False
+
+    def _ask_history(self, events: list[LedgerEvent], now: float) -> None:
+        """Say what is awaited of history."""
+
+    def _end(self, bar: Bar, heard: Heard) -> list[LedgerEvent]:
+        """Close the forming bar, or hold it while readers still see it as it forms."""
+        if not self._is_first_held(heard.at):
+            return [self._put(bar, heard.event.closed is not None, heard.at)]
+        self._forming = None
+        return [RowWrite(False, bar._replace(flags=0)), *self._hold(bar, heard)]
+
+    def _hold(self, bar: Bar, heard: Heard) -> list[LedgerEvent]:
+        was_recovering = self.is_recovering
+        anomalies = self._held.hold(bar, heard)
+        return [*anomalies] if was_recovering else [RecoveringChanged(True)]
+
+    def _release(
+        self, events: list[LedgerEvent], now: float, must: bool = False
+    ) -> None:
         """Write held bars, oldest first, up to the first that must keep waiting."""
         held = self._held
         while held:
             opened = min(held)
-            arrived = min(waiting.arrived for waiting in held.values())
-            may_wait = now < arrived + self._grace_seconds and len(held) <= HELD_LIMIT
             forming = self._forming
-            if may_wait and (forming is not None or opened > self._next):
+            if self._must_wait(opened, now) and not must and held.may_wait(now):
+                self._ask_history(events, now)
                 return
             if forming is not None:
-                newer = [held[time].heard.event for time in sorted(held)]
-                events.append(self._close_by_next(forming, True, *newer))
+                events.append(self._end_by_held(forming))
             else:
                 waiting = held.pop(opened)
                 events.append(self._write(waiting.bar, waiting.heard))
         events.append(RecoveringChanged(False))
 
-    def _write(self, bar: Bar, heard: _Heard) -> RowWrite:
+    # Writes
+
+    def _write(self, bar: Bar, heard: Heard) -> RowWrite:
         self._grid.settle(bar.open_time)
-        event, self._stamp, self._line, self._doubt = heard
+        event, self._stamp, self._line, self._doubt, at = heard
         if self._trades is not None:
             self._trades.forming = event.last_id
-        return self._put(bar, event.closed is not None)
+        return self._put(bar, event.closed is not None, at)
 
-    def _put(self, bar: Bar, flagged: bool) -> RowWrite:
+    def _put(self, bar: Bar, flagged: bool, at: float) -> RowWrite:
         if bar.flags:
             if flagged or not self._ahead:
                 self._closed_at = self._message_at
-                return self._close(bar)
+                return self._close(bar, at)
             bar = bar._replace(flags=0)
         self._forming = bar
         self._flagged = flagged
+        self._formed_at = at
         return RowWrite(False, bar)
+
+    def _end_by_held(self, forming: Bar) -> RowWrite:
+        doubtful = self._flagged or self._is_doubtful or not self._held
+        return self._close_by_next(forming, doubtful, *self._held.newer())
 
     def _close_by_next(self, bar: Bar, doubtful: bool, *newer: BarEvent) -> RowWrite:
         trades = self._trades
@@ -454,30 +408,21 @@ class Ledger:
 
     def _close_as(self, bar: Bar, flag: int, doubtful: bool) -> RowWrite:
         flags = flag | UNCONFIRMED if doubtful else flag
-        return self._close(bar._replace(flags=flags))
+        return self._close(bar._replace(flags=flags), self._formed_at)
 
-    def _close(self, bar: Bar) -> RowWrite:
-        opened = bar.open_time
-        missing = 0
-        if opened > self._next:
-            missing = bars_between(self._last, opened, self._timeframe)
+    def _close(self, bar: Bar, heard: float, of_history: bool = False) -> RowWrite:
+        rows, opened = self._rows, bar.open_time
+        missing = expected = 0
+        if opened > rows.next:
+            expected = rows.next
+            missing = bars_between(rows.last, opened, self._timeframe)
             bar = bar._replace(flags=bar.flags | AFTER_GAP)
-        self._remember(bar)
+        if of_history:
+            self._grid.settle(opened)
+        rows.add(bar, -1 if of_history else self._line)
         if self._trades is not None:
             self._trades.close()
         forming = self._forming
         if forming is not None and forming.open_time <= opened:
             self._forming = None
-        return RowWrite(True, bar, missing)
-
-    def _remember(self, row: Bar) -> None:
-        known = self._known
-        if len(known) == KNOWN_ROWS:
-            oldest = next(iter(known))
-            del known[oldest]
-            self._row_lines.pop(oldest, None)
-        known[row.open_time] = row
-        if self._lines > 1:
-            self._row_lines[row.open_time] = self._line
-        self._last = row.open_time
-        self._next = row.close_time
+        return RowWrite(True, bar, missing, expected, heard)

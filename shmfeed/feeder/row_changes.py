@@ -1,41 +1,84 @@
-"""Changes of rows that are in a ring already: a flag changed, the future cut off."""
+"""Changes of rows that are in a ring already: by a message, and the future cut off.
+
+Rows never change in place: the changes of a stream are gathered, and one swap puts them
+in force together.
+"""
 
 import logging
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from shmfeed.bar import UNCONFIRMED, StreamKey
+from shmfeed.bar import UNCONFIRMED, Bar, StreamKey
+from shmfeed.codecs.interface import BarEvent
 from shmfeed.core import RingReader
 from shmfeed.errors import SegmentFullError
-from shmfeed.layout import C_FLAGS
+from shmfeed.feeder.bar_check import same_values
+from shmfeed.feeder.closed_rows import revised
+from shmfeed.memory.rows import ROW
 from shmfeed.text import counted
 from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
 
+ChangeKind = Literal["confirmed", "doubted", "revised", "past"]
 
-def mark_confirmed(
-    writer: FeedWriter,
-    key: StreamKey,
-    reader: RingReader,
-    open_time: int,
-    is_confirmed: bool,
-) -> None:
-    """Take the flag `unconfirmed` from the row at `open_time`, or give it one."""
+
+class RowChange(NamedTuple):
+    """A change that waits for its swap.
+
+    `confirmed` and `doubted` change a flag, `revised` the values to those of `bar`. A
+    `past` one is a closing message for a row that the ledger does not know: whether it
+    revises the row is told by the ring.
+    """
+
+    kind: ChangeKind
+    open_time: int
+    bar: Bar | None = None
+    event: BarEvent | None = None
+
+
+class RowChanged(NamedTuple):
+    """What became of a change: the row before and after, None without such a row."""
+
+    change: RowChange
+    old: Bar | None
+    new: Bar | None
+
+
+def apply_changes(
+    writer: FeedWriter, key: StreamKey, reader: RingReader, changes: list[RowChange]
+) -> list[RowChanged]:
+    """Make these changes of a stream in one step; return what became of each.
+
+    Raises SegmentFullError if there is no memory for it. Nothing is changed then.
+    """
     rows = reader.snapshot(writer.geometry.history)
-    place = int(np.searchsorted(rows.open_time, open_time))
-    if place == len(rows) or rows.open_time[place] != open_time:
-        return
-    block = rows.block
-    flags = block[C_FLAGS].view(np.int64)
-    if is_confirmed:
-        flags[place] &= ~UNCONFIRMED
-    else:
-        flags[place] |= UNCONFIRMED
-    try:
-        writer.replace_rows(*key, block)
-    except SegmentFullError as error:
-        log.warning("cannot change a flag of a bar of %s %s: %s", *key, error)
+    done: list[RowChanged] = []
+    must_swap = False
+    for change in changes:
+        place = int(np.searchsorted(rows.open_time, change.open_time))
+        if place == len(rows) or rows.open_time[place] != change.open_time:
+            done.append(RowChanged(change, None, None))
+            continue
+        old = rows.bar(place)
+        new = _changed(old, change)
+        done.append(RowChanged(change, old, new))
+        if new != old:
+            rows.block[:, place] = np.frombuffer(ROW.pack(*new))
+            must_swap = True
+    if must_swap:
+        writer.replace_rows(*key, rows.block)
+    return done
+
+
+def _changed(row: Bar, change: RowChange) -> Bar:
+    bar, event = change.bar, change.event
+    if bar is not None and event is not None and not same_values(row, bar):
+        return revised(row, bar, event.closed)
+    if change.kind == "doubted":
+        return row._replace(flags=row.flags | UNCONFIRMED)
+    return row._replace(flags=row.flags & ~UNCONFIRMED)
 
 
 def cut_future(

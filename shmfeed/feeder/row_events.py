@@ -61,6 +61,9 @@ class HistoryEffect(NamedTuple):
         confirmed: Rows that are known to be final now.
         disbelieved: The reason if nothing was taken, "" if the history was believed.
         missing: Bars of the range that neither ring nor history has.
+        unsettled: Rows that differ, and that history may correct only later: a closing
+            message ended them less than `rest_settle` before it was asked.
+        failed: The reason if rows could not be changed for want of memory; ask again.
     """
 
     appended: int = 0
@@ -70,6 +73,8 @@ class HistoryEffect(NamedTuple):
     confirmed: int = 0
     disbelieved: str = ""
     missing: int = 0
+    unsettled: int = 0
+    failed: str = ""
 
 
 # Why a version of a row was written.

@@ -4,7 +4,8 @@ import math
 
 from shmfeed.bar import StreamKey
 from shmfeed.core import RingWriter
-from shmfeed.feeder.ledger import Anomaly, Ledger
+from shmfeed.feeder.history_ledger import HistoryLedger
+from shmfeed.feeder.ledger_events import Anomaly
 from shmfeed.text import counted
 
 LATE_SECONDS = 10.0  # a venue that repeats its history is done sooner
@@ -26,6 +27,7 @@ class StreamState:
         dropped: Those of them that changed nothing.
         accepts: True if the last message was accepted.
         was_accepted: True once one was.
+        gaps: Bars that are missing between rows, as the stream's counter has it.
         missed: Messages that were lost before they came, not written yet either.
     """
 
@@ -39,6 +41,7 @@ class StreamState:
         "carriers",
         "clock_from",
         "dropped",
+        "gaps",
         "heard",
         "key",
         "ledger",
@@ -48,14 +51,14 @@ class StreamState:
         "was_accepted",
     )
 
-    def __init__(self, ring: RingWriter, ledger: Ledger, now: float) -> None:
+    def __init__(self, ring: RingWriter, ledger: HistoryLedger, now: float) -> None:
         self.key: StreamKey = (ring.symbol, ring.timeframe)
         self.ring = ring
         self.ledger = ledger
         self.clock_from = math.inf
         self.carriers: dict[int, int] = {}
         self.heard = now
-        self.messages = self.dropped = self.missed = 0
+        self.messages = self.dropped = self.missed = self.gaps = 0
         self.accepts = self.was_accepted = False
         self._run = 0  # dropped for a fault since a message was accepted
         self._run_from = now

@@ -15,7 +15,8 @@ from shmfeed.control.platform import check_feeder_platform
 from shmfeed.errors import BadArgumentError
 from shmfeed.feeder.clock import VenueClock, boot_seconds
 from shmfeed.feeder.credentials import DialGate
-from shmfeed.feeder.ledger import Anomaly, Ledger, RowWrite
+from shmfeed.feeder.ledger import Ledger
+from shmfeed.feeder.ledger_events import Anomaly, RowWrite
 from shmfeed.feeder.spellings import fold
 from shmfeed.segment.mapping import place
 from shmfeed.settings.model import Settings

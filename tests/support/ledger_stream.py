@@ -13,11 +13,13 @@ from shmfeed.bar import (
     Bar,
 )
 from shmfeed.codecs.interface import BarEvent
-from shmfeed.feeder.ledger import (
+from shmfeed.feeder.ledger import Ledger
+from shmfeed.feeder.ledger_events import (
     Anomaly,
-    Ledger,
     LedgerEvent,
+    PastFinal,
     RecoveringChanged,
+    RowRevised,
     RowWrite,
 )
 
@@ -82,6 +84,11 @@ class Sink:
             match one:
                 case Anomaly(kind):
                     self.tally[kind] += 1
+                case PastFinal():
+                    self.tally["late"] += 1  # the ring knows more
+                case RowRevised(bar):
+                    self.tally["revisions"] += 1
+                    self._revise(bar)
                 case RecoveringChanged(is_recovering):
                     assert is_recovering is not self.is_recovering
                     self.is_recovering = is_recovering
@@ -89,6 +96,9 @@ class Sink:
                     assert bool(bar.flags & AFTER_GAP) is (missing > 0)
                     self.tally["gaps"] += missing
                     self._put(closed, bar)
+
+    def _revise(self, bar: Bar) -> None:
+        self.rows = [bar if bar.open_time == r.open_time else r for r in self.rows]
 
     def counted(self) -> dict[str, int]:
         return {kind: count for kind, count in self.tally.items() if count}

@@ -346,7 +346,7 @@ def test_a_history_that_is_repeated_is_no_state(bench, monkeypatch):
     assert said == []
     for _ in range(3):
         bench.wait(stream.LATE_SECONDS / 2)
-        bench.take(bar(-10))
+        bench.take(bar(-10, closed=False))
     bench.wait(1)
     assert "older than the newest closed bar" in said[-1][2]
 
@@ -550,7 +550,7 @@ def test_a_bar_that_waits_for_the_clock_outlives_no_stream(bench):
     bench.take(bar(1440))
     bench.intake.set_streams([OTHER])
     bench.wait(3)
-    assert bench.intake._ahead == []
+    assert bench.intake._ahead._kept == []
     assert KEY not in bench.feed.streams()
 
 

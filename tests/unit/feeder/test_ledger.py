@@ -13,7 +13,8 @@ from support.ledger_stream import (
 )
 
 from shmfeed.bar import AFTER_GAP, CLOSED_BY_CLOCK, CLOSED_BY_VENUE
-from shmfeed.feeder.ledger import HELD_LIMIT, KNOWN_ROWS
+from shmfeed.feeder.closed_rows import KNOWN_ROWS
+from shmfeed.feeder.held_bars import HELD_LIMIT
 
 # The past
 

@@ -15,7 +15,8 @@ from support.ledger_stream import (
 )
 
 from shmfeed.bar import CLOSED_BY_VENUE
-from shmfeed.feeder.ledger import Ledger, RowWrite
+from shmfeed.feeder.ledger import Ledger
+from shmfeed.feeder.ledger_events import RowWrite
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_months_and_weeks_have_their_own_grids():
     (write,) = ledger.apply(event(0, FINAL, open_time=january), EARLY, 0.0)
     assert write.bar.close_time == february
     (write,) = ledger.apply(event(0, FINAL, open_time=february), EARLY, 0.0)
-    assert write == RowWrite(True, write.bar)
+    assert write == RowWrite(True, write.bar, heard=0.0)
     assert (write.bar.close_time, write.bar.flags) == (march, CLOSED_BY_VENUE)
     # That 1 January was a Monday, 1 February a Thursday.
     (write,) = Ledger("1w", lead_ms=1 << 60).apply(

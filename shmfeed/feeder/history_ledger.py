@@ -1,0 +1,174 @@
+"""A ledger whose newer bars wait for history.
+
+Where a source of history exists, a gap need not be published: the ledger holds newer
+bars until history tells of the bars before them, for `repair_grace` at the most. It
+holds them
+
+- while bars are missing before them,
+- while the forming bar lacks its end: a connection was lost since its last message,
+- and before the first row, if the caller asks for it by `hold`: the first rows of a
+  stream appear together with its history.
+
+Then bars of history are appended in order, and the held bars after them. Of a bar that
+a closing message ended the ledger keeps the message's values.
+"""
+
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import Any
+
+from shmfeed.bar import (
+    CLOSED_BY_VENUE,
+    LAST_TIME,
+    Bar,
+    bars_between,
+    floor,
+    phase_of,
+)
+from shmfeed.feeder.held_bars import Heard
+from shmfeed.feeder.ledger import Ledger
+from shmfeed.feeder.ledger_events import HistoryAwaited, LedgerEvent
+
+
+class HistoryLedger(Ledger):
+    """A ledger that takes history too."""
+
+    def __init__(
+        self, timeframe: str, *, repair_grace: float | None, **options: Any
+    ) -> None:
+        """Continue as `Ledger` does.
+
+        `repair_grace` is how many seconds newer bars wait for history, None if there is
+        no source of it.
+        """
+        super().__init__(timeframe, **options)
+        self._has_history = repair_grace is not None
+        self._awaited: HistoryAwaited | None = None  # said last
+        self._held.patience = max(self._held.patience, repair_grace or 0.0)
+
+    @property
+    def next_open(self) -> int:
+        """The open time of the row after the newest, LAST_TIME before the first."""
+        return self._rows.next
+
+    def hold(self, until: float) -> None:
+        """Let newer bars wait for history until then, if not released before.
+
+        The first rows of a stream wait. Of a stream with rows those wait that bars are
+        missing before, or whose predecessor lacks its end.
+        """
+        self._held.until = until
+
+    def release(self, now: float) -> list[LedgerEvent]:
+        """Wait no longer: history has nothing more for this stream."""
+        events: list[LedgerEvent] = []
+        self._held.until = -inf
+        if self._held:
+            self._release(events, now, must=True)
+        return events
+
+    def take_history(
+        self, rows: Sequence[Bar], now: float, may_end: bool
+    ) -> list[LedgerEvent]:
+        """Return the writes that append closed bars of history, oldest first.
+
+        A bar that a closing message ended, and that is held, keeps its values. Without
+        `may_end` history ends no bar of the venue, and only bars that the venue has
+        gone past, or the first of a stream, are appended. Held bars that need to wait
+        no longer follow.
+        """
+        events: list[LedgerEvent] = []
+        for bar in rows:
+            if bar.open_time > self._rows.last:
+                if not may_end and not self._has_passed(bar.open_time):
+                    break
+                self._take_row(bar, events, now, may_end)
+        if self._held:
+            self._release(events, now)
+        return events
+
+    def follow(self, rows: Iterable[Bar]) -> None:
+        """Know the newest rows of the ring, oldest first, after some were replaced."""
+        self._rows.follow(rows)
+
+    def _has_passed(self, opened: int) -> bool:
+        newest = max(self._held, default=-1)
+        if self._forming is not None:
+            newest = max(newest, self._forming.open_time)
+        return opened < newest or (newest < 0 and self._rows.next == LAST_TIME)
+
+    def _take_row(
+        self, bar: Bar, events: list[LedgerEvent], now: float, may_end: bool
+    ) -> None:
+        opened = bar.open_time
+        held = self._held.get(opened)
+        forming = self._forming
+        if forming is not None and (
+            forming.open_time < opened or (forming.open_time == opened and not may_end)
+        ):
+            events.append(self._end_by_held(forming))
+            if forming.open_time == opened:
+                return
+        if held is None:
+            events.append(self._close(bar, now, of_history=True))
+            return
+        del self._held[opened]
+        if held.bar.flags & CLOSED_BY_VENUE or not may_end:
+            events.append(self._write(held.bar, held.heard))
+            if held.bar.flags:
+                return
+            forming = self._forming
+            if forming is not None:
+                events.append(self._end_by_held(forming))
+        else:
+            events.append(self._close(bar, now, of_history=True))
+
+    # What waits
+
+    def _must_hold(self, bar: Bar, heard: Heard) -> bool:
+        """Return True if older bars are not settled, and are waited for."""
+        forming = self._forming
+        if (bar.flags or forming is not None) and self._is_first_held(heard.at):
+            return True
+        if heard.event.closed is not None:
+            return forming is not None or bar.open_time > self._rows.next
+        if not self._has_history:
+            return False
+        if forming is None:
+            return bar.open_time > self._rows.next
+        return self._is_doubtful or bar.open_time > forming.close_time
+
+    def _must_wait(self, opened: int, now: float) -> bool:
+        """Return True if bars before the oldest held one are not settled."""
+        if self._is_first_held(now):
+            return True
+        forming = self._forming
+        if forming is None or self._flagged:
+            return super()._must_wait(opened, now)
+        return self._is_doubtful or opened > forming.close_time
+
+    def _is_first_held(self, now: float) -> bool:
+        """Return True if the first row waits for history."""
+        return now < self._held.until and self._rows.next == LAST_TIME
+
+    def _awaits_end(self, now: float) -> bool:
+        """Return True if history may tell the end of the forming bar soon."""
+        return now < self._held.until or (self._has_history and bool(self._held))
+
+    def _ask_history(self, events: list[LedgerEvent], now: float) -> None:
+        """Say what is awaited, once its own messages have had the time to come."""
+        if not self._has_history or self._held.is_patient(now):
+            return
+        opened = min(self._held)
+        forming = self._forming
+        lacking = -1 if forming is None else forming.open_time
+        before = self._rows.last if forming is None else lacking
+        missing = 0 if before < 0 else bars_between(before, opened, self._timeframe)
+        if lacking < 0 and not missing:
+            return
+        first = self._rows.next if forming is None else forming.close_time
+        last = floor(opened - 1, self._timeframe, phase_of(opened, self._timeframe))
+        awaited = HistoryAwaited(lacking, first, last, missing)
+        if awaited != self._awaited:
+            self._awaited = awaited
+            events.append(awaited)

@@ -1,0 +1,216 @@
+"""Take answers of history into a stream: judge them, merge them, put them in force."""
+
+import logging
+from typing import Literal
+
+import numpy as np
+
+from shmfeed.bar import BACKFILLED, POLLED
+from shmfeed.errors import SegmentFullError
+from shmfeed.feeder.belief import Belief
+from shmfeed.feeder.clock import VenueClock
+from shmfeed.feeder.closed_rows import KNOWN_ROWS
+from shmfeed.feeder.ledger_events import LedgerEvent, RowWrite
+from shmfeed.feeder.row_events import Cause, HistoryEffect
+from shmfeed.feeder.row_merge import (
+    ADDED,
+    CONFIRMED,
+    CORRECTED,
+    KEPT,
+    Block,
+    Merge,
+    MergeRule,
+    bars_of,
+    merge,
+    missing_within,
+    off_grid,
+    opens_of,
+    within,
+)
+from shmfeed.feeder.row_publisher import RowPublisher, describe_change
+from shmfeed.feeder.stream import StreamState
+from shmfeed.history.interface import HistoryAnswer
+from shmfeed.memory.rows import ROW
+from shmfeed.text import counted
+from shmfeed.writer import FeedWriter
+
+log = logging.getLogger(__name__)
+
+How = Literal["warmup", "repair", "poll"]
+
+_MOST_LOGGED = 8  # corrected rows of one answer
+_OF_HISTORY = BACKFILLED | POLLED
+_LAST_TIME = np.iinfo(np.int64).max
+_CAUSES: dict[int, Cause] = {
+    ADDED: "backfilled",
+    CORRECTED: "revised",
+    CONFIRMED: "confirmed",
+}
+
+
+class HistoryTaking:
+    """The taker of history for all streams of a feed. Only the writing thread uses it.
+
+    `rest_settle` is how many seconds after a bar's close own REST starts to correct
+    what a closing message said; `has_flags` says that the venue sends such messages.
+    """
+
+    def __init__(
+        self,
+        writer: FeedWriter,
+        rows: RowPublisher,
+        clock: VenueClock,
+        rest_settle: float,
+        has_flags: bool,
+    ) -> None:
+        self._writer = writer
+        self._rows = rows
+        self._clock = clock
+        self._settle_ms = round(rest_settle * 1000)
+        self._has_flags = has_flags
+        self._belief = Belief(f"feed {writer.name}")
+
+    def forget(self, stream: StreamState) -> None:
+        """Drop what is known about a stream that is not carried any more."""
+        self._belief.forget(stream.key)
+
+    def take(
+        self, stream: StreamState, answer: HistoryAnswer, how: How, now: float
+    ) -> HistoryEffect:
+        """Put what is believed of an answer in force; return what it changed.
+
+        Rows that are there change together, by a swap, which wakes no reader. Newer
+        bars are appended in order, as those of the venue are.
+        """
+        self._rows.change_rows(now)  # what a message says of a row comes first
+        history, first, last = self._wanted(answer, now)
+        rows = stream.ring.reader.snapshot(self._writer.geometry.history).block
+        why = self._disbelief(stream, answer, rows, history)
+        if why:
+            log.warning(why)
+            return HistoryEffect(disbelieved=why)
+        merged = merge(rows, history, self._rule(answer, now))
+        newer = bars_of(merged.newer)
+        mark = POLLED if how == "poll" else BACKFILLED
+        marked = [bar._replace(flags=bar.flags | mark) for bar in newer]
+        events = stream.ledger.take_history(marked, now, answer.is_own)
+        failed = self._put(stream, merged, events, now)
+        appended = [
+            event.bar
+            for event in events
+            if isinstance(event, RowWrite)
+            and event.closed
+            and event.bar.flags & _OF_HISTORY
+        ]
+        found = stream.ring.reader.snapshot(self._writer.geometry.history).block
+        effect = HistoryEffect(
+            appended=len(appended),
+            missing=missing_within([found], first, last, stream.key[1]),
+            failed=failed,
+        )
+        if failed:
+            return effect
+        self._log_corrections(stream, merged, answer.source)
+        return effect._replace(
+            filled=merged.filled,
+            prepended=merged.prepended,
+            corrected=merged.corrected,
+            confirmed=merged.confirmed,
+            unsettled=merged.unsettled,
+        )
+
+    def _wanted(self, answer: HistoryAnswer, now: float) -> tuple[Block, int, int]:
+        """Return the closed bars of the range that was asked for, and that range."""
+        request, block = answer.request, answer.block
+        venue_now = max(self._clock.read(now), answer.venue_now)
+        first, last = request.first, request.last
+        if request.newest:
+            opens = opens_of(block)
+            first, last = (0, _LAST_TIME)
+            block = within(block, first, last, venue_now)[:, -request.newest :]
+            opens = opens_of(block)
+            empty = (1, 0)
+            return (block, *((int(opens[0]), int(opens[-1])) if len(opens) else empty))
+        return within(block, first, last, venue_now), first, last
+
+    def _disbelief(
+        self, stream: StreamState, answer: HistoryAnswer, rows: Block, history: Block
+    ) -> str:
+        key, source = stream.key, answer.source
+        wrong = off_grid(history, key[1], stream.ledger.phase)
+        if wrong >= 0:
+            return (
+                f"{source} is not believed for {key[0]} {key[1]} of feed"
+                f" {self._writer.name}: its bar of {wrong} is off the grid"
+            )
+        return self._belief.judge(key, source, rows, history, self._has_flags)
+
+    def _rule(self, answer: HistoryAnswer, now: float) -> MergeRule:
+        asked = answer.venue_now
+        if self._clock.is_known or not asked:
+            asked = self._clock.read(min(now, answer.asked_at or now))
+        most = self._writer.geometry.history
+        return MergeRule(answer.is_own, asked - self._settle_ms, most)
+
+    def _put(
+        self, stream: StreamState, merged: Merge, events: list[LedgerEvent], now: float
+    ) -> str:
+        """Put rows and events in force. Return why the rows could not be changed."""
+        closed = [
+            event for event in events if isinstance(event, RowWrite) and event.closed
+        ]
+        count = merged.block.shape[1]
+        # Many bars would run over slices that readers hold, unless a swap adds them.
+        is_many = len(closed) > (self._writer.geometry.guard // 2 if count else 1)
+        failed = ""
+        if merged.is_changed or is_many:
+            try:
+                self._swap(stream, merged, closed, now)
+                events = _without_rows(events, closed)
+            except SegmentFullError as error:
+                failed = f"no memory to repair {stream.key[0]} {stream.key[1]}: {error}"
+                log.warning(failed)
+        self._rows.write(stream, events, now)
+        self._rows.count_gaps(stream)
+        return failed
+
+    def _swap(
+        self, stream: StreamState, merged: Merge, closed: list[RowWrite], now: float
+    ) -> None:
+        added = np.empty((merged.block.shape[0], len(closed)))
+        for place, write in enumerate(closed):
+            added[:, place] = np.frombuffer(ROW.pack(*write.bar))
+        block = np.concatenate([merged.block, added], axis=1)
+        self._writer.replace_rows(*stream.key, block)
+        stream.ledger.follow(bars_of(block, block.shape[1] - KNOWN_ROWS))
+        for row in np.flatnonzero(merged.changes != KEPT).tolist():
+            (bar,) = bars_of(np.ascontiguousarray(merged.block[:, row : row + 1]))
+            self._rows.record(stream, bar, _CAUSES[int(merged.changes[row])], now)
+        self._rows.note_swapped(stream, closed, now)
+
+    def _log_corrections(self, stream: StreamState, merged: Merge, source: str) -> None:
+        if not merged.corrected:
+            return
+        changed = merged.block[:, merged.changes == CORRECTED]
+        news = bars_of(np.ascontiguousarray(changed))
+        pairs = list(zip(bars_of(merged.former), news, strict=True))
+        for old, new in pairs[:_MOST_LOGGED]:
+            said = describe_change(stream.key, old, new)
+            log.info("%s corrected a closed bar: %s", source, said)
+        others = len(pairs) - _MOST_LOGGED
+        if others > 0:
+            more = counted(others, "more closed bar")
+            log.info("%s corrected %s of %s %s", source, more, *stream.key)
+
+
+def _without_rows(
+    events: list[LedgerEvent], closed: list[RowWrite]
+) -> list[LedgerEvent]:
+    """Return the other events; a forming bar not newer than the rows is left out."""
+    last = closed[-1].bar.open_time if closed else -1
+    return [
+        event
+        for event in events
+        if not isinstance(event, RowWrite)
+        or (not event.closed and event.bar.open_time > last)
+    ]

@@ -1,0 +1,276 @@
+"""The events of the ledgers, written to the rings, and told to repair and store.
+
+Rows are appended at once, and readers are woken once a batch. Changes of rows that are
+in a ring wait for the end of the batch: one swap a stream makes them. Where there is no
+memory for it, the swap is tried again later.
+"""
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from shmfeed.bar import (
+    BACKFILLED,
+    POLLED,
+    REVISED,
+    UNCONFIRMED,
+    Bar,
+    StreamKey,
+    floor,
+    grid_steps,
+    missing_bars,
+    phase_of,
+)
+from shmfeed.codecs.interface import BarEvent
+from shmfeed.errors import SegmentFullError
+from shmfeed.feeder.ledger_events import (
+    Anomaly,
+    HistoryAwaited,
+    LedgerEvent,
+    PastFinal,
+    RecoveringChanged,
+    RowDoubted,
+    RowProven,
+    RowRevised,
+    RowWrite,
+)
+from shmfeed.feeder.missing import MissingBars
+from shmfeed.feeder.row_changes import RowChange, RowChanged, apply_changes
+from shmfeed.feeder.row_events import (
+    Cause,
+    Found,
+    HoleFound,
+    RevisionFound,
+    RowRecorder,
+    RowVersion,
+    UnconfirmedFound,
+)
+from shmfeed.feeder.stream import StreamState
+from shmfeed.feeder.throttled import DropAccount, ThrottledWarning
+from shmfeed.writer import FeedWriter
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0  # after a swap for which there was no memory
+MOST_FOUND = 10_000  # events that nobody has taken; a repair can find them in the rows
+
+
+class RowPublisher:
+    """The writer of a feed's rows. Only the writing thread uses it.
+
+    Attributes:
+        missing: The missing bars that the log has not named yet.
+        drops: The messages that changed nothing and are not counted yet.
+        found: What repair is needed for, not taken yet.
+    """
+
+    def __init__(self, writer: FeedWriter, recorder: RowRecorder | None) -> None:
+        self.missing = MissingBars()
+        self.drops = DropAccount()
+        self.found: deque[Found] = deque(maxlen=MOST_FOUND)
+        self._writer = writer
+        self._recorder = recorder
+        self._closed: list[StreamKey] = []  # streams whose readers are to be woken
+        self._versions: list[tuple[StreamKey, Bar, float, Cause]] = []
+        self._changes: dict[StreamKey, tuple[StreamState, list[RowChange]]] = {}
+        self._retry_at = -math.inf
+        self._revised = ThrottledWarning("a closed bar was revised")
+        self._full = ThrottledWarning("no memory to change closed bars")
+
+    def write(
+        self, stream: StreamState, events: Iterable[LedgerEvent], now: float
+    ) -> BarEvent | None:
+        """Write a ledger's events. Return a message whose bar is ahead of the clock."""
+        ring = stream.ring
+        for event in events:
+            if type(event) is RowWrite:
+                closed, bar, missing, _, heard = event
+                if closed:
+                    ring.append(bar.open_time, *bar[2:9], wake=False)
+                    self._closed.append(stream.key)
+                    if missing or bar.flags & UNCONFIRMED:
+                        self._find(stream, event, now)
+                    if self._recorder is not None:
+                        self.record(stream, bar, cause_of(bar), heard)
+                else:
+                    ring.update_forming(bar.open_time, *bar[2:9])
+                if not stream.accepts:
+                    stream.accept()
+            elif isinstance(event, Anomaly):
+                if event.kind == "ahead":
+                    return event.event
+                self.drop(stream, event, now)
+            else:
+                self._write_other(stream, event)
+        return None
+
+    def drop(self, stream: StreamState, anomaly: Anomaly, now: float) -> None:
+        """Count a message that changes nothing."""
+        kind, event, reason, _ = anomaly
+        stream.drop(anomaly, now)
+        self.drops.add(kind, reason, event)
+        if kind == "disagreements":  # history says which of the two lines is right
+            self.found.append(UnconfirmedFound(stream.key, event.open_time))
+
+    def note_swapped(
+        self, stream: StreamState, rows: Iterable[RowWrite], now: float
+    ) -> None:
+        """Account for rows that a swap has appended."""
+        count = 0
+        for row in rows:
+            count += 1
+            self._find(stream, row, now)
+            self.record(stream, row.bar, cause_of(row.bar), row.heard)
+        if count:
+            self._writer.count("bars", count)
+            self._closed.append(stream.key)
+
+    def record(self, stream: StreamState, bar: Bar, cause: Cause, heard: float) -> None:
+        """Keep a version of a row, if there is a store."""
+        if self._recorder is not None:
+            self._versions.append((stream.key, bar, heard, cause))
+
+    def count_gaps(self, stream: StreamState) -> None:
+        """Let the stream's counter of missing bars be what its rows say."""
+        rows = stream.ring.reader.view(self._writer.geometry.history)
+        opens = rows.open_time
+        missing = 0
+        if len(opens):
+            steps = grid_steps(int(opens[0]), int(opens[-1]), stream.key[1])
+            missing = missing_bars(steps, len(opens))
+        self._count_missing(stream, missing - stream.gaps)
+
+    def finish(self, now: float) -> str:
+        """End a batch: change rows, wake readers, count. Return an error's text."""
+        if self._changes and now >= self._retry_at:
+            self.change_rows(now)
+        said = self.drops.write(self._writer, now) if self.drops.counts else ""
+        if self._closed:
+            self._writer.wake(self._closed)
+            self._closed.clear()
+        if self._versions:
+            self._record_versions(now)
+        return said
+
+    def change_rows(self, now: float) -> None:
+        """Make the changes that wait, a swap a stream."""
+        waiting, self._changes = self._changes, {}
+        for key, (stream, changes) in waiting.items():
+            try:
+                done = apply_changes(self._writer, key, stream.ring.reader, changes)
+            except SegmentFullError as error:
+                self._changes[key] = stream, changes
+                self._retry_at = now + RETRY_SECONDS
+                self._full.add(f"{key[0]} {key[1]}, tried again: {error}", now)
+                continue
+            for one in done:
+                self._note_change(stream, one, now)
+
+    def forget(self, key: StreamKey) -> None:
+        """Drop the changes that wait for a stream."""
+        self._changes.pop(key, None)
+
+    def _write_other(self, stream: StreamState, event: LedgerEvent) -> None:
+        match event:
+            case RowProven(opened):
+                self._change(stream, RowChange("confirmed", opened))
+            case RowDoubted(opened):
+                self._change(stream, RowChange("doubted", opened))
+            case RowRevised(bar, message):
+                stream.accept()
+                self.drops.counts["revisions"] += 1
+                change = RowChange("revised", bar.open_time, bar, message)
+                self._change(stream, change)
+            case PastFinal(bar, message):
+                self._change(stream, RowChange("past", bar.open_time, bar, message))
+            case HistoryAwaited(lacking, first, last, missing):
+                if lacking >= 0:
+                    self.found.append(UnconfirmedFound(stream.key, lacking))
+                if missing:
+                    self.found.append(HoleFound(stream.key, first, last, missing))
+            case RecoveringChanged(is_recovering):
+                self._writer.mark_stream(stream.key, gaps=0, recovering=is_recovering)
+
+    def _change(self, stream: StreamState, change: RowChange) -> None:
+        self._changes.setdefault(stream.key, (stream, []))[1].append(change)
+
+    def _note_change(self, stream: StreamState, done: RowChanged, now: float) -> None:
+        change, old, new = done
+        if change.kind == "past" and change.event is not None:
+            self._count_past(stream, done, change.event, now)
+        if old is None or new is None or old == new:
+            return
+        cause: Cause = "doubted" if change.kind == "doubted" else "confirmed"
+        if new[2:7] != old[2:7]:
+            cause = "revised"
+            self.found.append(RevisionFound(stream.key, old, new))
+            self._revised.add(describe_change(stream.key, old, new), now)
+        self.record(stream, new, cause, now)
+        if new.flags & UNCONFIRMED:
+            self.found.append(UnconfirmedFound(stream.key, new.open_time))
+
+    def _count_past(
+        self, stream: StreamState, done: RowChanged, event: BarEvent, now: float
+    ) -> None:
+        if done.old is None:
+            self.drop(stream, Anomaly("late", event), now)
+        elif done.new is not None and done.new.flags & ~done.old.flags & REVISED:
+            stream.accept()
+            self.drops.counts["revisions"] += 1
+        else:
+            self.drop(stream, Anomaly("duplicates", event), now)
+
+    def _find(self, stream: StreamState, row: RowWrite, now: float) -> None:
+        bar, missing = row.bar, row.missing
+        if missing:
+            timeframe = stream.key[1]
+            phase = phase_of(bar.open_time, timeframe)
+            last = floor(bar.open_time - 1, timeframe, phase)
+            self.found.append(HoleFound(stream.key, row.expected, last, missing))
+            self._count_missing(stream, missing)
+            self.missing.add(stream.key, missing, now)
+        if bar.flags & UNCONFIRMED:
+            self.found.append(UnconfirmedFound(stream.key, bar.open_time))
+
+    def _count_missing(self, stream: StreamState, missing: int) -> None:
+        if missing:
+            stream.gaps += missing
+            self._writer.count("gaps", missing)
+            is_recovering = stream.ledger.is_recovering
+            self._writer.mark_stream(stream.key, gaps=missing, recovering=is_recovering)
+
+    def _record_versions(self, now: float) -> None:
+        recorder, versions = self._recorder, self._versions
+        self._versions = []
+        if recorder is None:
+            return
+        published = time.time_ns()
+        recorder.record(
+            [
+                RowVersion(key, bar, _wall_ns(published, now - heard), published, cause)
+                for key, bar, heard, cause in versions
+            ]
+        )
+
+
+def _wall_ns(now: int, age: float) -> int:
+    """Return the wall clock's time `age` seconds ago, now if the age is unknown."""
+    return now - max(0, int(age * 1e9)) if age < math.inf else now
+
+
+def describe_change(key: StreamKey, old: Bar, new: Bar) -> str:
+    """Return the values of a row before and after, for the log."""
+    before, after = (" ".join(f"{x:g}" for x in bar[2:7]) for bar in (old, new))
+    return (
+        f"{key[0]} {key[1]} {old.open_time}, open high low close volume {before}"
+        f" before, {after} now"
+    )
+
+
+def cause_of(bar: Bar) -> Cause:
+    """Return why a row that was appended has the values that it has."""
+    if bar.flags & POLLED:
+        return "polled"
+    return "backfilled" if bar.flags & BACKFILLED else "closed"
