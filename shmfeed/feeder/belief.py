@@ -1,4 +1,4 @@
-"""Which history is believed.
+"""The history that is believed, and the one that is not.
 
 The codec's own REST, for the feed's own market, corrects rows. Where it differs from a
 closing message of the socket, it counts from `rest_settle` after the close on. Any
@@ -13,6 +13,7 @@ for that stream until an answer agrees with as many rows. Nothing is compared if
 answer has fewer than three such rows: ask for some rows around a hole too.
 """
 
+import logging
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ from shmfeed.bar import (
     StreamKey,
 )
 from shmfeed.feeder.row_merge import Block, flags_of, opens_of
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = 0.001  # of a price
 LEAST_ROWS = 3
@@ -94,11 +97,14 @@ class Belief:
         if agrees:
             self._reasons.pop((key, source), None)
         elif agrees is False:
-            self._reasons[key, source] = (
+            said = (
                 f"{source} is not believed for {key[0]} {key[1]} of {self._feed}: it"
                 f" disagrees with {found.different} of {found.compared} closed bars,"
                 f" {found.example}"
             )
+            if (key, source) not in self._reasons:
+                log.warning(said)
+            self._reasons[key, source] = said
         return self._reasons.get((key, source), "")
 
     def forget(self, key: StreamKey) -> None:

@@ -123,7 +123,7 @@ class HistoryLedger(Ledger):
         else:
             events.append(self._close(bar, now, of_history=True))
 
-    # What waits
+    # Waits
 
     def _must_hold(self, bar: Bar, heard: Heard) -> bool:
         """Return True if older bars are not settled, and are waited for."""

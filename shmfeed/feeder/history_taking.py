@@ -87,7 +87,6 @@ class HistoryTaking:
         rows = stream.ring.reader.snapshot(self._writer.geometry.history).block
         why = self._disbelief(stream, answer, rows, history)
         if why:
-            log.warning(why)
             return HistoryEffect(disbelieved=why)
         merged = merge(rows, history, self._rule(answer, now))
         newer = bars_of(merged.newer)
@@ -139,10 +138,12 @@ class HistoryTaking:
         key, source = stream.key, answer.source
         wrong = off_grid(history, key[1], stream.ledger.phase)
         if wrong >= 0:
-            return (
+            said = (
                 f"{source} is not believed for {key[0]} {key[1]} of feed"
                 f" {self._writer.name}: its bar of {wrong} is off the grid"
             )
+            log.warning(said)
+            return said
         return self._belief.judge(key, source, rows, history, self._has_flags)
 
     def _rule(self, answer: HistoryAnswer, now: float) -> MergeRule:

@@ -155,11 +155,9 @@ class Ledger:
         else:
             forming = None
             ends = self.end_of(opened)
-        if not is_valid_bar(event, ends):
-            reason = describe_fault(event, ends, self._timeframe)
-            return [Anomaly("malformed", event, reason=reason)]
-        if forming is None and opened > venue_now + self._lead_ms:
-            return [Anomaly("ahead", event)]
+        is_ahead = forming is None and opened > venue_now + self._lead_ms
+        if is_ahead or not is_valid_bar(event, ends):
+            return [self._refuse(event, ends)]
         bar = bar_of(event, ends, ends + self._grace_ms <= venue_now)
         self._message_at = now
         events: list[LedgerEvent]
@@ -176,11 +174,9 @@ class Ledger:
             self._stamp, self._line, self._doubt = stamp, line, doubt
             if self._trades is not None:
                 self._trades.forming = event.last_id
-            events = (
-                self._end(bar, Heard(event, stamp, line, doubt, now))
-                if bar.flags
-                else [self._put(bar, event.closed is not None, now)]
-            )
+            if bar.flags and self._is_first_held(now):
+                return self._hold_end(bar, Heard(event, stamp, line, doubt, now))
+            events = [self._put(bar, event.closed is not None, now)]
         elif opened <= self._rows.last:
             events = self._judge_past(bar, event, line)
         else:
@@ -190,6 +186,12 @@ class Ledger:
         if self._held:
             self._release(events, now)
         return events
+
+    def _refuse(self, event: BarEvent, ends: int) -> Anomaly:
+        if is_valid_bar(event, ends):
+            return Anomaly("ahead", event)
+        reason = describe_fault(event, ends, self._timeframe)
+        return Anomaly("malformed", event, reason=reason)
 
     def tick(self, venue_now: int, now: float) -> list[LedgerEvent]:
         """Return the events that time causes. Call it about ten times a second."""
@@ -346,10 +348,8 @@ class Ledger:
     def _ask_history(self, events: list[LedgerEvent], now: float) -> None:
         """Say what is awaited of history."""
 
-    def _end(self, bar: Bar, heard: Heard) -> list[LedgerEvent]:
-        """Close the forming bar, or hold it while readers still see it as it forms."""
-        if not self._is_first_held(heard.at):
-            return [self._put(bar, heard.event.closed is not None, heard.at)]
+    def _hold_end(self, bar: Bar, heard: Heard) -> list[LedgerEvent]:
+        """Hold the forming bar, which has ended; readers still see it as it forms."""
         self._forming = None
         return [RowWrite(False, bar._replace(flags=0)), *self._hold(bar, heard)]
 

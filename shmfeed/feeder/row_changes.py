@@ -39,7 +39,7 @@ class RowChange(NamedTuple):
 
 
 class RowChanged(NamedTuple):
-    """What became of a change: the row before and after, None without such a row."""
+    """The outcome of a change: the row before and after, None without such a row."""
 
     change: RowChange
     old: Bar | None

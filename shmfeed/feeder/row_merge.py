@@ -37,7 +37,7 @@ from shmfeed.memory.rows import Rows
 Block = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# What became of a row, in `Merge.changes`.
+# Outcomes for a row, in `Merge.changes`.
 KEPT, ADDED, CORRECTED, CONFIRMED = range(4)
 
 _OPEN, _CLOSE = 0, 1
@@ -48,7 +48,7 @@ _OWN_FLAGS = NO_TRADE | UNCONFIRMED  # of a bar of history
 
 
 class MergeRule(NamedTuple):
-    """What an answer of history may do.
+    """The permissions of an answer of history.
 
     Attributes:
         may_correct: It may replace the values of rows.
@@ -67,7 +67,7 @@ class Merge(NamedTuple):
 
     Attributes:
         block: The stream's rows, up to its last one.
-        changes: What became of each of them.
+        changes: The outcome for each of them.
         newer: Bars of history after the last row, without flags of their own.
         filled, prepended: Bars that were inserted between rows, and before the first.
         corrected, confirmed: Rows that were replaced, and that are final now.
@@ -168,7 +168,7 @@ def merge(rows: Block, history: Block, rule: MergeRule) -> Merge:
     Args:
         rows: The stream's rows; they are left as they are.
         history: Closed bars on the stream's grid.
-        rule: What history may do.
+        rule: The permissions of history.
 
     Of rows there are at most `rule.most` afterwards: the oldest give way to bars that
     fill holes, and bars before the first row are taken as far as there is room.
@@ -191,7 +191,7 @@ def merge(rows: Block, history: Block, rule: MergeRule) -> Merge:
 def _compare(
     block: Block, at: Ints, history: Block, rule: MergeRule
 ) -> tuple[NDArray[np.int8], tuple[int, int, int]]:
-    """Change rows of `block` at `at` in place; return what became of all rows."""
+    """Change rows of `block` at `at` in place; return the outcome for all rows."""
     changes = np.zeros(block.shape[1], np.int8)
     rows = block[:, at]
     flags, own = flags_of(rows), flags_of(history) & _OWN_FLAGS

@@ -54,7 +54,7 @@ from shmfeed.writer import FeedWriter
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0  # after a swap for which there was no memory
-MOST_FOUND = 10_000  # events that nobody has taken; a repair can find them in the rows
+MOST_FOUND = 10_000  # events that are not taken; the rows tell them too
 
 
 class RowPublisher:
@@ -63,7 +63,7 @@ class RowPublisher:
     Attributes:
         missing: The missing bars that the log has not named yet.
         drops: The messages that changed nothing and are not counted yet.
-        found: What repair is needed for, not taken yet.
+        found: Events that need a repair, not taken yet.
     """
 
     def __init__(self, writer: FeedWriter, recorder: RowRecorder | None) -> None:

@@ -12,7 +12,13 @@ from support.feeding import MINUTE, STREAM, T0, feeder
 from support.waiting import until
 
 import shmfeed
-from shmfeed.bar import AFTER_GAP, CLOSED_BY_NEXT, CLOSED_BY_VENUE, UNCONFIRMED
+from shmfeed.bar import (
+    AFTER_GAP,
+    CLOSED_BY_NEXT,
+    CLOSED_BY_VENUE,
+    REVISED,
+    UNCONFIRMED,
+)
 from shmfeed.simulator import STEPS, Venue, verify
 from shmfeed.simulator.binance import binance_frames
 from shmfeed.simulator.faults import ConnectionFaults, parse_faults
@@ -123,13 +129,16 @@ def test_each_lie_is_counted_and_changes_nothing(feed_name, protocol, faults):
 
 
 @BOTH
-def test_a_revision_reopens_no_row(feed_name, protocol):
+def test_a_revision_changes_its_row_and_reopens_none(feed_name, protocol):
     with fed(feed_name, protocol, "revise:0.5") as (venue, feed, ring):
         push(venue)
         frames = len(sent(protocol, "revise:0.5"))
         status = settled(feed, frames)
-        assert counts(status) == {"revisions": frames - len(ROWS)}
-        check_rows(ring, BARS)
+        revised = frames - len(ROWS)
+        assert counts(status) == {"revisions": revised}
+        rows = ring.snapshot(BARS)
+        assert (rows["flags"] & REVISED > 0).sum() == revised > 0
+        assert verify(SEED, *STREAM, rows) == revised  # the volume of the revision
 
 
 @pytest.mark.parametrize("name", ["nan", "infinite"])
@@ -138,17 +147,17 @@ def test_control_unchecked_a_lie_becomes_a_row(feed_name, name, monkeypatch):
     with fed(feed_name, "wealthai", name) as (venue, feed, ring):
         push(venue)
         until(lambda: ring.count == BARS)
-        assert verify(SEED, *STREAM, ring.snapshot(BARS)) > 0
-        assert counts(feed.status())["revisions"] > 0
+        until(lambda: counts(feed.status()).get("revisions"))  # the truth, too late
+        assert (ring.snapshot(BARS)["flags"] & REVISED).any()
 
 
-def test_control_without_grace_a_close_out_of_order_costs_a_row(feed_name):
+def test_control_without_grace_a_close_out_of_order_costs_a_revision(feed_name):
     with fed(feed_name, "wealthai", "reorder:0.6", close_grace=0.0) as (venue, _, ring):
         push(venue)
         until(lambda: ring.count >= BARS - 1)
         rows = ring.snapshot(BARS)
         assert verify(SEED, *STREAM, rows) == (rows["flags"] & UNCONFIRMED > 0).sum()
-        assert verify(SEED, *STREAM, rows) > 10
+        assert (rows["flags"] & REVISED > 0).sum() > 10
 
 
 # Losses are reported
@@ -213,7 +222,8 @@ def test_a_close_that_comes_too_late_is_about_a_row(feed_name):
         until(lambda: ring.count == 3, 5)
         assert ring.view(3)["flags"][0] == CLOSED_BY_NEXT | UNCONFIRMED
         until(lambda: feed.status()["revisions"] == 1, 5)
-        assert verify(SEED, *STREAM, ring.snapshot(3)) == 1  # reported, not repaired
+        until(lambda: ring.view(3)["flags"][0] == CLOSED_BY_VENUE | REVISED, 5)
+        assert verify(SEED, *STREAM, ring.snapshot(3)) == 0
 
 
 # The wire, lost in the middle
