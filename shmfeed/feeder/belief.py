@@ -13,7 +13,6 @@ for that stream until an answer agrees with as many rows. Nothing is compared if
 answer has fewer than three such rows: ask for some rows around a hole too.
 """
 
-import logging
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -27,8 +26,6 @@ from shmfeed.bar import (
     StreamKey,
 )
 from shmfeed.feeder.row_merge import Block, flags_of, opens_of
-
-log = logging.getLogger(__name__)
 
 TOLERANCE = 0.001  # of a price
 LEAST_ROWS = 3
@@ -97,14 +94,10 @@ class Belief:
         if agrees:
             self._reasons.pop((key, source), None)
         elif agrees is False:
-            said = (
-                f"{source} is not believed for {key[0]} {key[1]} of {self._feed}: it"
-                f" disagrees with {found.different} of {found.compared} closed bars,"
-                f" {found.example}"
+            self._reasons[key, source] = (
+                f"{source} disagrees with {found.different} of {found.compared} closed"
+                f" bars of {self._feed}, {found.example}"
             )
-            if (key, source) not in self._reasons:
-                log.warning(said)
-            self._reasons[key, source] = said
         return self._reasons.get((key, source), "")
 
     def forget(self, key: StreamKey) -> None:

@@ -27,18 +27,16 @@ from shmfeed.feeder.row_merge import (
     opens_of,
     within,
 )
-from shmfeed.feeder.row_publisher import RowPublisher, describe_change
+from shmfeed.feeder.row_publisher import RowPublisher
 from shmfeed.feeder.stream import StreamState
 from shmfeed.history.interface import HistoryAnswer
 from shmfeed.memory.rows import ROW
-from shmfeed.text import counted
 from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
 
 How = Literal["warmup", "repair", "poll"]
 
-_MOST_LOGGED = 8  # corrected rows of one answer
 _OF_HISTORY = BACKFILLED | POLLED
 _LAST_TIME = np.iinfo(np.int64).max
 _CAUSES: dict[int, Cause] = {
@@ -109,7 +107,6 @@ class HistoryTaking:
         )
         if failed:
             return effect
-        self._log_corrections(stream, merged, answer.source)
         return effect._replace(
             filled=merged.filled,
             prepended=merged.prepended,
@@ -138,12 +135,10 @@ class HistoryTaking:
         key, source = stream.key, answer.source
         wrong = off_grid(history, key[1], stream.ledger.phase)
         if wrong >= 0:
-            said = (
-                f"{source} is not believed for {key[0]} {key[1]} of feed"
-                f" {self._writer.name}: its bar of {wrong} is off the grid"
+            return (
+                f"{source} has a bar at {wrong}, off the grid that {key[1]} bars of"
+                f" feed {self._writer.name} have"
             )
-            log.warning(said)
-            return said
         return self._belief.judge(key, source, rows, history, self._has_flags)
 
     def _rule(self, answer: HistoryAnswer, now: float) -> MergeRule:
@@ -188,20 +183,6 @@ class HistoryTaking:
             (bar,) = bars_of(np.ascontiguousarray(merged.block[:, row : row + 1]))
             self._rows.record(stream, bar, _CAUSES[int(merged.changes[row])], now)
         self._rows.note_swapped(stream, closed, now)
-
-    def _log_corrections(self, stream: StreamState, merged: Merge, source: str) -> None:
-        if not merged.corrected:
-            return
-        changed = merged.block[:, merged.changes == CORRECTED]
-        news = bars_of(np.ascontiguousarray(changed))
-        pairs = list(zip(bars_of(merged.former), news, strict=True))
-        for old, new in pairs[:_MOST_LOGGED]:
-            said = describe_change(stream.key, old, new)
-            log.info("%s corrected a closed bar: %s", source, said)
-        others = len(pairs) - _MOST_LOGGED
-        if others > 0:
-            more = counted(others, "more closed bar")
-            log.info("%s corrected %s of %s %s", source, more, *stream.key)
 
 
 def _without_rows(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from shmfeed.bar import LAST_TIME, StreamKey, close_time
 from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refused
-from shmfeed.core import RingWriter
+from shmfeed.core import RingReader, RingWriter
 from shmfeed.errors import SegmentFullError
 from shmfeed.feeder.ahead import AheadBars
 from shmfeed.feeder.clock import TOLERANCE_MS, VenueClock, boot_seconds
@@ -269,9 +269,9 @@ class Intake:
 
         Rows that are there are filled, corrected and confirmed in one step, and bars
         after the last one appended. `how` is `poll` where REST takes the place of a
-        silent socket: rows after the last one are `polled` then, not `backfilled`. The
-        log has old and new values of corrected rows. To let an answer be compared with
-        the venue's own rows, ask for at least three of them beside a hole.
+        silent socket: rows after the last one are `polled` then, not `backfilled`.
+        To let an answer be compared with the venue's own rows, ask for at least three
+        of them beside a hole.
         """
         stream = self._streams.get(answer.request.key)
         if stream is None:
@@ -283,6 +283,14 @@ class Intake:
         effect = self._taking.take(stream, answer, how, now)
         self._finish(now)
         return effect
+
+    def reader(self, key: StreamKey) -> RingReader:
+        """Return the reader of a stream's ring; KeyError if it is not carried."""
+        return self._streams[key].ring.reader
+
+    def venue_now(self, now: float) -> int:
+        """Return the venue's time in ms UTC, `now` in seconds of `boot_seconds`."""
+        return self._clock.read(now)
 
     def drain_found(self) -> list[Found]:
         """Return what repair is needed for, found since the last call."""
