@@ -27,14 +27,14 @@ def empty_block() -> Block:
     return np.empty((len(COLUMNS), 0))
 
 
-def check_rows(rows: Sequence[Row], timeframe: str) -> Block:
-    """Return rows as a block.
+def check_rows(rows: Sequence[Row] | NDArray[np.float64], timeframe: str) -> Block:
+    """Return rows, or an array of them, as a block.
 
     Raises:
         HistoryError: They are no history of this timeframe; the message names the
             first row that is wrong, and what is wrong with it.
     """
-    if not rows:
+    if not len(rows):
         return empty_block()
     table = np.array(rows, np.float64).T
     opens = _check_times(table[_OPEN_TIME], timeframe)
@@ -63,6 +63,12 @@ def cut_to(block: Block, first: int, last: int) -> Block:
     opens = times_of(block)
     begin, end = np.searchsorted(opens, (first, last + 1))
     return block[:, begin:end]
+
+
+def closed_by(block: Block, now: int) -> Block:
+    """Return the rows of a block that have closed at the time `now`, ms UTC."""
+    closes = block[_CLOSE_TIME].view(np.int64)
+    return block[:, : int(np.searchsorted(closes, now, side="right"))]
 
 
 def _check_times(stated: NDArray[np.float64], timeframe: str) -> NDArray[np.int64]:

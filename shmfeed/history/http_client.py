@@ -9,12 +9,10 @@ byte of the answer, which has a largest size, packed and unpacked.
 import http.client
 import io
 import logging
-import os
 import select
 import socket
 import threading
 import time
-import weakref
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +24,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.response import BaseHTTPResponse
 
 from shmfeed._version import __version__
+from shmfeed.history.closing import ClosingPipe
 from shmfeed.history.venue_time import boot_seconds
 from shmfeed.settings.endpoint import redact
 from shmfeed.text import one_line
@@ -82,7 +81,7 @@ class HttpClient:
         self._policy = policy
         self._idle: list[_Connection] = []
         self._lock = threading.Lock()
-        self._closing = _Closing()
+        self._closing = ClosingPipe()
 
     def get(
         self,
@@ -152,20 +151,6 @@ class _StaleError(ConnectionLostError):
     """A kept connection that ended before any byte of the answer."""
 
 
-class _Closing:
-    """A descriptor that becomes readable once the client is closed."""
-
-    def __init__(self) -> None:
-        self.fd, self._other = os.pipe2(os.O_CLOEXEC)
-        self.is_set = False
-        self._close = weakref.finalize(self, os.close, self._other)
-        weakref.finalize(self, os.close, self.fd)
-
-    def close(self) -> None:
-        self.is_set = True
-        self._close()
-
-
 class _Connection(HTTPConnection):
     """One connection, opened by the steps of `wire.connect`."""
 
@@ -173,7 +158,7 @@ class _Connection(HTTPConnection):
         self,
         target: Target,
         policy: ConnectPolicy,
-        closing: _Closing,
+        closing: ClosingPipe,
         deadline: ConnectDeadline,
     ) -> None:
         super().__init__(target.host, target.port)

@@ -12,14 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmfeed.bar import FREE_PHASE, close_time, duration, floor, step
-from shmfeed.history.blocks import (
-    Row,
-    check_rows,
-    cut_to,
-    empty_block,
-    times_of,
-)
+from shmfeed.bar import StreamKey
+from shmfeed.history.blocks import Row, check_rows, empty_block
 from shmfeed.history.interface import (
     Block,
     FailureKind,
@@ -28,6 +22,7 @@ from shmfeed.history.interface import (
     HistoryRequest,
     SymbolState,
 )
+from shmfeed.history.windows import page_of, window_of
 
 PAGE_BARS = 1000  # bars of one question
 ANSWER_SECONDS = 10.0  # for a manager to take a question, and for its answer
@@ -88,15 +83,11 @@ class ManagerSource:
             HistoryError: No manager asks, or its function failed, or did not return
                 within ANSWER_SECONDS, or returned no history.
         """
-        if request.first > request.last and not request.newest:
+        now = int(self._now() * 1000)
+        window = window_of(request, now, PAGE_BARS)
+        if window is None:
             return HistoryPage(empty_block(), 0, None)
-        timeframe = request.key[1]
-        last = request.last or self._newest(timeframe)
-        wanted = request.newest or PAGE_BARS
-        bound = -1 if request.newest else request.first
-        first = max(_earlier(last, min(wanted, PAGE_BARS) - 1, timeframe), bound, 0)
-        block = self._ask(request, first, last)
-        return HistoryPage(block, 0, _rest(request, block, first))
+        return page_of(request, window, self._ask(request.key, *window), now)
 
     def symbols(self, wanted: Collection[str]) -> dict[str, SymbolState] | None:
         """Return None: a function tells no states."""
@@ -147,16 +138,9 @@ class ManagerSource:
     def _is_open(self) -> bool:
         return self._question is not None and not self._is_taken
 
-    def _newest(self, timeframe: str) -> int:
-        """Return the latest time at which a bar may have opened that has closed."""
-        now = int(self._now() * 1000)
-        if timeframe == FREE_PHASE:  # its grid is not known
-            return now - step(timeframe)
-        return _before(floor(now, timeframe), timeframe)
-
-    def _ask(self, request: HistoryRequest, first: int, last: int) -> Block:
+    def _ask(self, key: StreamKey, first: int, last: int) -> Block:
         with self._turn:
-            answer = self._put(request, first, last)
+            answer = self._put(key, first, last)
         if answer.failure:
             raise HistoryError(
                 f"the manager's backfill function {answer.failure}", answer.kind
@@ -165,17 +149,12 @@ class ManagerSource:
             (row[0], 0, *row[1:6], np.nan if row[6] is None else row[6], 0)
             for row in answer.rows
         ]
-        block = cut_to(check_rows(rows, request.key[1]), first, last)
-        if not request.newest:
-            return block
-        opens, now = times_of(block), self._now() * 1000
-        closed = [close_time(one, request.key[1]) <= now for one in opens.tolist()]
-        return block[:, closed][:, -request.newest :]
+        return check_rows(rows, key[1])
 
-    def _put(self, request: HistoryRequest, first: int, last: int) -> ManagerAnswer:
+    def _put(self, key: StreamKey, first: int, last: int) -> ManagerAnswer:
         with self._changed:
             self._number += 1
-            self._question = Question(self._number, *request.key, first, last)
+            self._question = Question(self._number, *key, first, last)
             self._is_taken, self._answer = False, None
             self._changed.notify_all()
             try:
@@ -206,29 +185,3 @@ class ManagerSource:
         if self._is_closed:
             raise HistoryError("the feeder is stopping", "away")
         return condition()
-
-
-def _before(opened: int, timeframe: str) -> int:
-    return opened - step(timeframe) if step(timeframe) else floor(opened - 1, timeframe)
-
-
-def _earlier(opened: int, bars: int, timeframe: str) -> int:
-    """Return an open time about so many bars before; exactly, but for months."""
-    length = step(timeframe)
-    if length:
-        return opened - bars * length
-    return floor(opened - bars * duration(timeframe), timeframe)
-
-
-def _rest(request: HistoryRequest, block: Block, first: int) -> HistoryRequest | None:
-    """Return the request for what lies before a page, None if nothing does."""
-    if request.newest:
-        left, count = request.newest - block.shape[1], block.shape[1]
-        # A page without bars is the end: the function has none that are older.
-        if not left or not count or not first:
-            return None
-        oldest = int(times_of(block)[0])
-        return request._replace(newest=left, last=_before(oldest, request.key[1]))
-    if first <= request.first:
-        return None
-    return request._replace(last=_before(first, request.key[1]))

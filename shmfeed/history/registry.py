@@ -6,13 +6,15 @@ from urllib.parse import urlsplit
 
 from shmfeed.codecs.interface import Codec
 from shmfeed.history import binance
+from shmfeed.history.command_source import CommandSource
+from shmfeed.history.file_source import FileSource
 from shmfeed.history.http_client import HttpClient
 from shmfeed.history.interface import HistorySource
 from shmfeed.history.manager_source import ManagerSource
 from shmfeed.history.rest_budget import RestBudget
 from shmfeed.history.rest_source import BinanceSource
 from shmfeed.segment.mapping import place
-from shmfeed.settings.backfill import AUTO, MANAGER, OFF
+from shmfeed.settings.backfill import AUTO, FILE_ENDINGS, MANAGER, OFF, REST_MARKETS
 from shmfeed.settings.model import Settings
 from shmfeed.wire.connect import policy_of
 
@@ -27,19 +29,23 @@ def make_source(settings: Settings, codec: Codec) -> HistorySource | None:
     Nothing is asked for yet. `close` of the source ends it.
     """
     wanted = settings.backfill
-    own = f"{codec.name}:{codec.market_type}"
     if wanted == OFF:
         return None
+    if not isinstance(wanted, str):
+        return CommandSource(wanted, redact=settings.redact)
     if wanted == MANAGER:
         return ManagerSource()
-    if wanted == AUTO:
-        if codec.name != "binance" or not _serves_rest(settings):
-            return None
+    if wanted.lower().endswith(FILE_ENDINGS):
+        return FileSource(wanted)
+    return _rest(settings, wanted, codec)
+
+
+def _rest(settings: Settings, wanted: str, codec: Codec) -> HistorySource | None:
+    own = f"{codec.name}:{codec.market_type}"
+    if wanted != AUTO:
+        return _binance(settings, wanted.partition(":")[2], is_own=wanted == own)
+    if codec.name in REST_MARKETS and _serves_rest(settings):
         return _binance(settings, codec.market_type, is_own=True)
-    if isinstance(wanted, str) and wanted.startswith("binance:"):
-        market = wanted.partition(":")[2]
-        return _binance(settings, market, is_own=wanted == own)
-    log.warning("backfill %r is not supported yet", wanted)
     return None
 
 
