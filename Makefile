@@ -84,9 +84,10 @@ fuzz: $(VENV)/.core
 	$(PIP) --only-binary atheris $(EDITABLE) '.[fuzz]' || true
 	$(BIN)/python fuzz/run.py --seconds $(SECONDS)
 
-# All tests on other Pythons: those on PATH, or PYTHONS="/a/python3.12 ..".
+# All tests, or TESTS="tests/faults ..", on other Pythons: those on PATH and pyenv's, or
+# PYTHONS="/a/python3.12 ..".
 versions: $(VENV)/.core
-	$(BIN)/python tests/support/versions.py --venvs $(VENV)/versions --suite $(PYTHONS)
+	$(BIN)/python tests/support/versions.py --venvs $(VENV)/versions --suite $(PYTHONS) $(if $(TESTS),--tests $(TESTS))
 
 # The tests of wealthdata on the oldest supported pandas.
 oldest-pandas: $(VENV)/.core

@@ -42,12 +42,15 @@ def main() -> int:
     parser.add_argument(
         "--oldest-pandas", action="store_true", help="run wealthdata's tests on it"
     )
-    parser.add_argument("pythons", nargs="*", help="default: those on PATH")
+    parser.add_argument("--tests", nargs="*", default=(), help="run these alone")
+    parser.add_argument(
+        "pythons", nargs="*", help="default: those on PATH and in pyenv's folder"
+    )
     args = parser.parse_args()
-    tests, pins = (() if args.suite else SMOKE), ()
+    tests, pins = tuple(args.tests) or (() if args.suite else SMOKE), ()
     if args.oldest_pandas:
         tests, pins = FRAMES, OLDEST_PANDAS
-    found = interpreters(args.pythons or NAMES)
+    found = interpreters(args.pythons or [*NAMES, *in_pyenv()])
     if not found:
         return 2
     failed = [
@@ -56,11 +59,18 @@ def main() -> int:
         if not passes(python, args.venvs.resolve() / version, tests, pins)
     ]
     done = "the suite" if args.suite else "the smoke run"
+    done = " ".join(args.tests) or done
     if args.oldest_pandas:
         done = f"wealthdata on {' '.join(OLDEST_PANDAS)}"
     print(f"{done}: {len(found) - len(failed)} of {len(found)} Pythons passed", end="")
     print(f"; failed: {' '.join(failed)}" if failed else "")
     return bool(failed)
+
+
+def in_pyenv() -> list[str]:
+    """Return the interpreters that pyenv has installed; its shims may refuse to run."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    return [str(path) for name in NAMES for path in root.glob(f"versions/*/bin/{name}")]
 
 
 def interpreters(names: list[str] | tuple[str, ...]) -> dict[str, str]:

@@ -28,6 +28,15 @@ def test_an_old_or_silent_python_is_refused(tmp_path, capsys, says, told):
     assert f"{python}: {told}" in capsys.readouterr().out
 
 
+def test_the_pythons_of_pyenv_are_found_in_its_folder(tmp_path, monkeypatch):
+    for version, name in (("3.12.1", "python3.12"), ("3.6.15", "python3.6")):
+        folder = tmp_path / "versions" / version / "bin"
+        folder.mkdir(parents=True)
+        (folder / name).touch()
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    assert versions.in_pyenv() == [str(tmp_path / "versions/3.12.1/bin/python3.12")]
+
+
 def test_an_environment_that_cannot_be_made_is_a_failure(tmp_path, capsys):
     assert not versions.passes("/bin/false", tmp_path / "venv", versions.SMOKE)
     assert "/bin/false -m venv" in capsys.readouterr().out
