@@ -60,6 +60,12 @@ MEANINGS: dict[str, dict[int, str]] = {
         FAILED: "the store cannot be read",
         USAGE: f"there is no such store or stream, or {_REFUSED}",
     },
+    "audit": {
+        0: "nothing differs",
+        FAILED: "a bar differs, is missing, or is unknown to history; or the feed or a"
+        " store cannot be read",
+        USAGE: f"history cannot be asked, there is no such feed, or {_REFUSED}",
+    },
     "reload": {
         0: "the feeder has read its settings again",
         FAILED: "a setting is not accepted, and the old ones stay; or no answer came",

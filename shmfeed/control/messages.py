@@ -30,6 +30,7 @@ OPS = (
     "retry",
     "accept",
     "history",
+    "bars",
 )
 REQUEST_LIMIT = 1 << 20  # bytes of a line
 ANSWER_LIMIT = 1 << 26  # a status names up to 10,000 streams
@@ -73,6 +74,9 @@ class ControlRequest(
     token: Annotated[str, msgspec.Meta(max_length=4096)] = ""
     asks: bool = False  # the feeder may ask for further tokens
     settings: msgspec.Raw = ABSENT
+    # The open times of the bars that an audit asks for, ms UTC.
+    first: Natural = 0
+    last: Natural = 0
     # A manager's answer to a question about history, and its wait for the next one.
     number: Natural = 0
     rows: tuple[HistoryRow, ...] = ()

@@ -28,6 +28,7 @@ from shmfeed.errors import (
     ShmfeedError,
     WebSocketConnectionError,
 )
+from shmfeed.feeder.audit_bars import serve_bars
 from shmfeed.feeder.clock import boot_seconds
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.heartbeat import HeartbeatThread
@@ -279,6 +280,8 @@ class Feeder:
         """Answer a request, in a control thread."""
         if request.op == "history":
             return serve_history(self._source, request)
+        if request.op == "bars":
+            return serve_bars(self._source, self._settings, request)
         return self._requests.ask(request)
 
     # Events of the session

@@ -40,6 +40,18 @@ _SEEN = (
     " AND open_time <= ?3))"
     " ORDER BY open_time DESC, version DESC"
 )
+# The first version of each bar that was published as it closed.
+_CLOSINGS = (
+    "SELECT open_time, published FROM bar_versions"
+    " WHERE stream = ? AND open_time BETWEEN ? AND ?"
+    " AND version = 1 AND cause = 'closed'"
+)
+_CHANGED = (
+    f"SELECT {RECORD}, version, received, published, cause FROM bar_versions"
+    " WHERE stream = ?1 AND open_time IN (SELECT open_time FROM bar_versions"
+    " WHERE stream = ?1 AND open_time BETWEEN ?2 AND ?3 AND version > 1)"
+    " ORDER BY open_time, version"
+)
 
 
 class SeenRow(NamedTuple):
@@ -146,6 +158,38 @@ class StoreReader:
                     break
                 found.append(_seen_row(next(versions), key[1]))
         return found[::-1]
+
+    def closings(self, key: StreamKey, first: int, last: int) -> list[tuple[int, int]]:
+        """Return when bars closed, and when readers could see them.
+
+        Args:
+            key: The stream.
+            first, last: The open times of the bars, both included.
+
+        Returns:
+            Pairs of a close time in ms UTC and the time of publishing in ns UTC, of
+            the bars that were published as they closed.
+
+        Raises:
+            StreamNotFoundError: The store has no such stream.
+        """
+        with as_store_errors(self.path):
+            values = self._id(key), first, last
+            found = self._connection.execute(_CLOSINGS, values).fetchall()
+        return [(close_time(opened, key[1]), at) for opened, at in found]
+
+    def changed(self, key: StreamKey, first: int, last: int) -> list[list[SeenRow]]:
+        """Return all versions of each bar that has several, oldest first.
+
+        Arguments and errors are those of `closings`.
+        """
+        with as_store_errors(self.path):
+            values = self._id(key), first, last
+            records = self._connection.execute(_CHANGED, values)
+            return [
+                [_seen_row(version, key[1]) for version in versions]
+                for _, versions in groupby(records, key=lambda record: record[0])
+            ]
 
     def _id(self, key: StreamKey) -> int:
         query = "SELECT id FROM streams WHERE symbol = ? AND timeframe = ?"

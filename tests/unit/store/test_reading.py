@@ -197,3 +197,32 @@ def test_a_reader_leaves_a_live_store_alone(path, file, reader):
         "bars.sqlite-shm",
         "bars.sqlite-wal",
     ]
+
+
+class TestAudit:
+    def test_closings(self, file, reader):
+        file.write([version_of(n, late=10 * n) for n in range(4)])
+        file.write([version_of(4, cause="backfilled"), version_of(2, 1.75)])
+        first, last = START + MINUTE, START + 4 * MINUTE
+        closes = [START + (n + 1) * MINUTE for n in (1, 2, 3)]
+        assert reader.closings(KEY, first, last) == [
+            (close, (close + late) * NS)
+            for close, late in zip(closes, (10, 20, 30), strict=True)
+        ]
+
+    def test_changed(self, file, reader):
+        file.write([version_of(n) for n in range(4)])
+        file.write([version_of(1, 1.75, cause="revised"), version_of(3, 1.25)])
+        file.write([version_of(1, 1.5, cause="revised")])
+        found = reader.changed(KEY, *ALWAYS)
+        closes = [[row.bar.close for row in versions] for versions in found]
+        assert closes == [[1.5, 1.75, 1.5], [1.5, 1.25]]
+        assert [row.version for row in found[0]] == [1, 2, 3]
+        within = START + 2 * MINUTE, START + 4 * MINUTE
+        (only,) = reader.changed(KEY, *within)
+        assert only[0].bar[:7] == bar_at(3)[:7]
+
+    def test_of_no_such_stream(self, reader):
+        for ask in reader.closings, reader.changed:
+            with pytest.raises(StreamNotFoundError):
+                ask(("NONE", "1m"), *ALWAYS)

@@ -1,0 +1,218 @@
+"""The audit of one stream: its published rows, and what differs from history."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+import numpy as np
+
+from shmfeed.bar import (
+    BACKFILLED,
+    CLOSED_BY_CLOCK,
+    CLOSED_BY_NEXT,
+    CLOSED_BY_VENUE,
+    POLLED,
+    REVISED,
+    UNCONFIRMED,
+    Bar,
+    StreamKey,
+    floor,
+    phase_of,
+)
+from shmfeed.cli.audit_history import AuditHistory, fetch_all
+from shmfeed.cli.times import Moment
+from shmfeed.errors import ShmfeedError, StreamNotFoundError
+from shmfeed.feed import Feed
+from shmfeed.history.blocks import cut_to, times_of
+from shmfeed.history.comparison import Comparison, compare, compare_rolled
+from shmfeed.history.interface import Block
+from shmfeed.layout import C_FLAGS
+from shmfeed.memory.holes import find_gaps
+from shmfeed.memory.rows import Rows
+from shmfeed.store.reading import SeenRow, StoreReader
+
+SHORT, LONG = "1m", "1h"  # the first is rolled up and compared with the second
+_CLOSERS = {  # a row counts for the first one of its flags
+    "venue": CLOSED_BY_VENUE,
+    "next": CLOSED_BY_NEXT,
+    "clock": CLOSED_BY_CLOCK,
+    "rest": POLLED,
+    "history": BACKFILLED,
+}
+_NOTHING = Comparison(0, [], [], [])
+
+
+class Lateness(NamedTuple):
+    """Seconds from the closes of bars to when readers could see them."""
+
+    p50: float
+    p99: float
+
+
+class StreamAudit(NamedTuple):
+    """The result of an audit of one stream.
+
+    Attributes:
+        key: The stream.
+        rows: The number of published rows in the range.
+        holes: The number of bars that are missing between them.
+        revisions: Rows whose values are not those that were published first.
+        unconfirmed: Rows whose values are not known to be final.
+        closed_by: The number of rows that each cause closed, by its name.
+        lateness: That of the rows of a store, None without any.
+        history: The differences from history.
+        rolled: The differences from shorter rows, rolled up.
+        changes: The versions of each bar that has several, if a store is kept.
+        error: The reason if history could not be asked, else "".
+    """
+
+    key: StreamKey
+    rows: int
+    holes: int
+    revisions: int
+    unconfirmed: int
+    closed_by: dict[str, int]
+    lateness: Lateness | None
+    history: Comparison
+    rolled: Comparison
+    changes: list[list[SeenRow]]
+    error: str
+
+    @property
+    def differing(self) -> int:
+        """The number of bars that are not what they should be."""
+        wrong = {one.open_time for one in self.history.differences}
+        wrong |= {one.open_time for one in self.rolled.differences}
+        return len(wrong.union(self.history.missing, self.history.unknown))
+
+
+class Auditor:
+    """The audit of a feed's streams, one after the other."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        history: AuditHistory,
+        since: Moment | None = None,
+        store: StoreReader | None = None,
+        told: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """Audit rows that close from `since` on, else those that the ring has.
+
+        `told` gets the seconds of each wait for the rate limit.
+        """
+        self._feed, self._history = feed, history
+        self._since, self._store, self._told = since, store, told
+        self._offset = round((feed.status()["clock_offset"] or 0.0) * 1000)
+        self._rows: dict[StreamKey, Block] = {}
+
+    def audit(self, key: StreamKey) -> StreamAudit:
+        """Audit one stream. Raise ShmfeedError if its rows cannot be read."""
+        settled = self._now() - round(self._history.facts.settle * 1000)
+        block = self._rows[key] = self._published(key)
+        history, error = _NOTHING, ""
+        try:
+            history = self._compare(key, block, settled)
+        except ShmfeedError as failure:
+            error = str(failure)
+        flags = block[C_FLAGS].view(np.int64)
+        return StreamAudit(
+            key,
+            block.shape[1],
+            sum(gap.missing for gap in find_gaps(Rows(block, 0), key[1])),
+            int(np.count_nonzero(flags & REVISED)),
+            int(np.count_nonzero(flags & UNCONFIRMED)),
+            _count_closers(flags),
+            self._lateness(key, block),
+            history,
+            self._compare_rolled(key, block),
+            self._changes(key, block),
+            error,
+        )
+
+    def _now(self) -> int:
+        # The venue's clock, as the feeder knows it.
+        return time.time_ns() // 1_000_000 + self._offset
+
+    def _published(self, key: StreamKey) -> Block:
+        """Return the rows of the ring, and before them those of the store."""
+        ring = self._feed.ring(*key)
+        block = ring.snapshot(ring.history).block
+        if self._since is None:
+            return block
+        first = self._since.first_close(key[1])
+        if self._store is not None:
+            begin = int(times_of(block)[0]) if block.shape[1] else 1 << 62
+            with suppress(StreamNotFoundError):
+                older = list(self._store.rows(key, 0, begin - 1))
+                block = np.concatenate([*older, block], axis=1)
+        return block[:, block[1].view(np.int64) >= first]
+
+    def _compare(self, key: StreamKey, block: Block, settled: int) -> Comparison:
+        if not block.shape[1]:
+            return _NOTHING
+        first, timeframe = int(times_of(block)[0]), key[1]
+        phase = phase_of(first, timeframe)
+        last = floor(floor(settled, timeframe, phase) - 1, timeframe, phase)
+        if last < first:
+            return _NOTHING
+        known = fetch_all(self._history, key, first, last, self._told)
+        is_own = self._history.facts.is_own
+        found = compare(cut_to(block, first, last), known, is_own=is_own)
+        if found.missing or found.unknown or found.differences:
+            # A repair may have changed the rows since they were read.
+            block = self._rows[key] = self._published(key)
+            found = compare(cut_to(block, first, last), known, is_own=is_own)
+        return found
+
+    def _compare_rolled(self, key: StreamKey, block: Block) -> Comparison:
+        short = key[0], SHORT
+        if key[1] != LONG or short not in self._feed.streams():
+            return _NOTHING
+        if short not in self._rows:
+            self._rows[short] = self._published((key[0], "1m"))
+        return compare_rolled(self._rows[short], block)
+
+    def _lateness(self, key: StreamKey, block: Block) -> Lateness | None:
+        if self._store is None or not block.shape[1]:
+            return None
+        opens = times_of(block)
+        with suppress(StreamNotFoundError):
+            closings = self._store.closings(key, int(opens[0]), int(opens[-1]))
+            late = [
+                published / 1e9 + (self._offset - closed) / 1000
+                for closed, published in closings
+            ]
+            if late:
+                return Lateness(*np.quantile(late, (0.5, 0.99)).tolist())
+        return None
+
+    def _changes(self, key: StreamKey, block: Block) -> list[list[SeenRow]]:
+        if self._store is None or not block.shape[1]:
+            return []
+        opens = times_of(block)
+        with suppress(StreamNotFoundError):
+            return self._store.changed(key, int(opens[0]), int(opens[-1]))
+        return []
+
+
+def changed_values(old: Bar, new: Bar) -> list[tuple[str, float, float]]:
+    """Return the name of each value that differs, with both values."""
+    return [
+        (name, before, after)
+        for name, before, after in zip(
+            Bar._fields[2:7], old[2:7], new[2:7], strict=True
+        )
+        if before != after
+    ]
+
+
+def _count_closers(flags: np.ndarray[tuple[int], np.dtype[np.int64]]) -> dict[str, int]:
+    counts = {}
+    left = np.ones(len(flags), np.bool_)
+    for name, flag in _CLOSERS.items():
+        has = left & (flags & flag != 0)
+        counts[name] = int(np.count_nonzero(has))
+        left &= ~has
+    return counts
