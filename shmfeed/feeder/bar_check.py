@@ -37,14 +37,14 @@ def same_values(one: Bar, other: Bar) -> bool:
     return one[2:7] == other[2:7] and not (known and one.money != other.money)
 
 
-def bar_of(event: BarEvent, ends: int, has_ended: bool) -> Bar:
+def bar_of(event: BarEvent, ends: int, grace: int, venue_now: int) -> Bar:
     """Return the message's bar, with flags if the message is its last.
 
-    `has_ended` is what the clock says, which counts where the venue has no flag.
+    Where the venue has no flag, that is a message `grace` ms after the bar's end.
     """
     closed = event.closed
     if closed is None:
-        flags = CLOSED_BY_CLOCK if has_ended else 0
+        flags = CLOSED_BY_CLOCK if ends + grace <= venue_now else 0
     else:
         flags = CLOSED_BY_VENUE if closed else 0
     return Bar(

@@ -202,7 +202,7 @@ class Intake:
         samples = is_sample or clock.must_hear_all
         watches = not clock.is_known and clock.watches_bars(is_sample)
         heartbeats, has_lines = 0, self._lines > 1
-        spellings = self._spelled.known
+        spellings, write = self._spelled.known, self._rows.write
         for event in events:
             if type(event) is not BarEvent:
                 heartbeats += self._take_other(event, now)
@@ -223,12 +223,10 @@ class Intake:
                 venue_now = self._ahead.watch(stream, event, now)
             stream.messages += 1
             stream.heard = now
-            self._write(stream, stream.ledger.apply(event, venue_now, now, line), now)
-        self._writer.count("messages", len(events))
-        if heartbeats < len(events):
-            self._writer.mark_message()
-        if is_sample:
-            self._next_sample = now + SAMPLE_SECONDS
+            ahead = write(stream, stream.ledger.apply(event, venue_now, now, line), now)
+            if ahead is not None:
+                self._ahead.add(stream, ahead, now)
+        self._count_batch(len(events), heartbeats, now)
         self._heard[connection] = now
         self._finish(now)
 
@@ -444,6 +442,13 @@ class Intake:
         check.breaks.clear()
 
     # Counters and messages
+
+    def _count_batch(self, messages: int, heartbeats: int, now: float) -> None:
+        self._writer.count("messages", messages)
+        if heartbeats < messages:
+            self._writer.mark_message()
+        if now >= self._next_sample:
+            self._next_sample = now + SAMPLE_SECONDS
 
     def _count_stream(self, stream: StreamState) -> None:
         for counter in STREAM_COUNTERS:

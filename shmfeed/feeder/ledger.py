@@ -158,7 +158,7 @@ class Ledger:
         is_ahead = forming is None and opened > venue_now + self._lead_ms
         if is_ahead or not is_valid_bar(event, ends):
             return [self._refuse(event, ends)]
-        bar = bar_of(event, ends, ends + self._grace_ms <= venue_now)
+        bar = bar_of(event, ends, self._grace_ms, venue_now)
         self._message_at = now
         events: list[LedgerEvent]
         # A time that the clock does not believe must not outrank later ones.

@@ -86,8 +86,8 @@ class RowPublisher:
         ring = stream.ring
         for event in events:
             if type(event) is RowWrite:
-                closed, bar, missing, _, heard = event
-                if closed:
+                if event[0]:  # closed
+                    _, bar, missing, _, heard = event
                     ring.append(bar.open_time, *bar[2:9], wake=False)
                     self._closed.append(stream.key)
                     if missing or bar.flags & UNCONFIRMED:
@@ -95,6 +95,7 @@ class RowPublisher:
                     if self._recorder is not None:
                         self.record(stream, bar, cause_of(bar), heard)
                 else:
+                    bar = event[1]
                     ring.update_forming(bar.open_time, *bar[2:9])
                 if not stream.accepts:
                     stream.accept()
