@@ -118,7 +118,8 @@ class HistoryTaking:
     def _wanted(self, answer: HistoryAnswer, now: float) -> tuple[Block, int, int]:
         """Return the closed bars of the range that was asked for, and that range."""
         request, block = answer.request, answer.block
-        venue_now = max(self._clock.read(now), answer.venue_now)
+        # A bar that was forming when the answer was made may have closed since.
+        venue_now = self._asked(answer, now)
         first, last = request.first, request.last
         if request.newest:
             opens = opens_of(block)
@@ -142,11 +143,15 @@ class HistoryTaking:
         return self._belief.judge(key, source, rows, history, self._has_flags)
 
     def _rule(self, answer: HistoryAnswer, now: float) -> MergeRule:
-        asked = answer.venue_now
-        if self._clock.is_known or not asked:
-            asked = self._clock.read(min(now, answer.asked_at or now))
+        asked = self._asked(answer, now)
         most = self._writer.geometry.history
         return MergeRule(answer.is_own, asked - self._settle_ms, most)
+
+    def _asked(self, answer: HistoryAnswer, now: float) -> int:
+        """Return the venue's time when history was asked for, ms UTC."""
+        if self._clock.is_known or not answer.venue_now:
+            return self._clock.read(min(now, answer.asked_at or now))
+        return answer.venue_now
 
     def _put(
         self, stream: StreamState, merged: Merge, events: list[LedgerEvent], now: float

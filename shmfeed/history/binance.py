@@ -89,6 +89,7 @@ MARKETS = {
 }
 MARKETS["testnet"] = MARKETS["spot"]._replace(hosts=("https://testnet.binance.vision",))
 UNKNOWN_SYMBOL = frozenset({"-1121", "-1100"})  # the codes of a refused symbol
+_MOST_WEIGHT = 1_000_000  # in a minute; a larger limit is absurd
 _TRADING = frozenset({"TRADING", ""})
 USED_WEIGHT = "x-mbx-used-weight-1m"  # the header with the venue's own count
 
@@ -130,8 +131,28 @@ class _Symbol(msgspec.Struct, gc=False):
     delivery: int = msgspec.field(name="deliveryDate", default=0)
 
 
+class _RateLimit(msgspec.Struct, gc=False):
+    kind: str = msgspec.field(name="rateLimitType", default="")
+    interval: str = ""
+    number: int = msgspec.field(name="intervalNum", default=0)
+    limit: int = 0
+
+
 class _Info(msgspec.Struct):
     symbols: list[_Symbol]
+    limits: list[_RateLimit] = msgspec.field(name="rateLimits", default_factory=list)
+
+
+class VenueInfo(NamedTuple):
+    """The content of exchangeInfo.
+
+    Attributes:
+        states: The states of the symbols in it.
+        weight_limit: The weight that an address may use in a minute, 0 if not told.
+    """
+
+    states: dict[str, SymbolState]
+    weight_limit: int
 
 
 class _Failure(msgspec.Struct):
@@ -206,19 +227,26 @@ def info_resource(market: Market, wanted: Collection[str] = ()) -> str:
     return f"{resource}?{urlencode({'symbols': names})}"
 
 
-def parse_info(data: bytes, now: int) -> dict[str, SymbolState]:
-    """Return the states of the symbols in an answer; `now` is the venue's time, ms.
+def parse_info(data: bytes, now: int) -> VenueInfo:
+    """Return what an answer tells; `now` is the venue's time, ms UTC.
 
     Raises:
         HistoryError: The answer lists no symbols.
     """
     try:
-        listed = _decode_info(data).symbols
+        info = _decode_info(data)
     except (ValueError, RecursionError) as error:
         raise HistoryError(
             f"the answer is no list of symbols: {_describe(data, error)}", "malformed"
         ) from None
-    return {one.symbol: _state_of(one, now) for one in listed}
+    states = {one.symbol: _state_of(one, now) for one in info.symbols}
+    limits = [
+        one.limit
+        for one in info.limits
+        if (one.kind, one.interval, one.number) == ("REQUEST_WEIGHT", "MINUTE", 1)
+        and 0 < one.limit <= _MOST_WEIGHT
+    ]
+    return VenueInfo(states, min(limits, default=0))
 
 
 def _state_of(listed: _Symbol, now: int) -> SymbolState:

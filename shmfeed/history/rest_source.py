@@ -101,6 +101,8 @@ class BinanceSource:
         return HistoryPage(block, answer.head.server_time or 0, follows)
 
     def symbols(self, wanted: Collection[str]) -> dict[str, SymbolState] | None:
+        if not self.is_own:  # the feed's venue may have others
+            return None
         market = self._market
         if market.takes_symbols and len(wanted) <= _MOST_NAMED:
             try:
@@ -117,7 +119,9 @@ class BinanceSource:
     def _info(self, resource: str) -> dict[str, SymbolState]:
         answer = self._get(resource, self._market.info_weight, INFO_BYTES)
         _, now = self._time.bounds_at(boot_seconds())
-        return binance.parse_info(answer.body, now)
+        info = binance.parse_info(answer.body, now)
+        self._weight_limit = info.weight_limit or self._weight_limit
+        return info.states
 
     def close(self) -> None:
         for client in self._clients:

@@ -7,7 +7,6 @@ sees the connection as if it had accepted it.
 import asyncio
 import contextlib
 import re
-import time
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import NamedTuple, cast
@@ -34,11 +33,11 @@ class HttpPort:
 
     Args:
         respond: Answers one request.
-        shift: Returns by how many seconds the dates of answers are wrong.
+        clock: Returns the time that answers state, in seconds since 1970.
     """
 
-    def __init__(self, respond: Respond, shift: Callable[[], float]) -> None:
-        self._respond, self._shift = respond, shift
+    def __init__(self, respond: Respond, clock: Callable[[], float]) -> None:
+        self._respond, self._clock = respond, clock
         self._fronts: set[_Front] = set()
         self._tasks: dict[asyncio.Task[None], asyncio.Transport] = {}
 
@@ -108,7 +107,7 @@ class HttpPort:
     def _head(self, answer: Answer, stays: bool) -> bytes:
         headers = {
             "Content-Type": "application/json;charset=UTF-8",
-            "Date": formatdate(time.time() + self._shift(), usegmt=True),
+            "Date": formatdate(self._clock(), usegmt=True),
             "Connection": "keep-alive" if stays else "close",
             "Content-Length": str(len(answer.body)),
         } | answer.headers

@@ -57,7 +57,7 @@ class VenueServer:
         self.producer = Producer(options)
         self.archive = Archive(options.seed, options.grid_phase, options.roll_up)
         self._rest = BinanceRest(options, self.archive, log)
-        self._http = HttpPort(self._answer, self._skew)
+        self._http = HttpPort(self._answer, self._rest_time)
         self.admission = Admission(log)
         self._muted = self._reading_paused = False
         self._unanswered: set[ServerConnection] = set()
@@ -153,6 +153,10 @@ class VenueServer:
 
     def _answer(self, method: str, target: str) -> Answer:
         return self._rest.answer(method, target, self.producer.now())
+
+    def _rest_time(self) -> float:
+        """Return the time of an answer in seconds, that of the venue's bars."""
+        return self.producer.now() / 1000 + self._skew()
 
     def _skew(self) -> float:
         """Return by how many seconds the venue's clock is wrong."""

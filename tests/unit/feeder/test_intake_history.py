@@ -237,6 +237,14 @@ class TestSeam:
         bench.history(past(99), past(100), past(101), how="poll", venue_now=late)
         assert bench.minutes() == [98, 99, 100]
 
+    def test_a_bar_that_was_forming_when_it_was_asked_for_is_not_taken(self, bench):
+        bench.start(minute=2)
+        bench.take(event(0))
+        asked = bench.now + 59
+        bench.now += 61  # the answer is looked at after the bar's end
+        assert bench.history(past(1), past(2), asked_at=asked).appended == 1
+        assert bench.history(past(2), asked_at=bench.now).appended == 1
+
     def test_other_sources_end_no_bar_and_pass_no_venue(self, bench):
         bench.take(event(0), event(1, False, 5.0))
         other = {"is_own": False, "source": "bars.csv"}

@@ -164,12 +164,26 @@ class TestParsing:
             {"symbol": "ETHUSD_210924", "contractStatus": "DELIVERED"},
         ]
         symbols[2]["deliveryDate"] = 1_632_470_400_000
-        states = parse_info(json.dumps({"symbols": symbols}).encode(), START)
+        info = parse_info(json.dumps({"symbols": symbols}).encode(), START)
+        states = info.states
+        assert info.weight_limit == 0
         assert states["BTCUSDT"] == (True, True, "")
         assert states["LUNAUSDT"] == (True, False, "status BREAK")
         assert states["ETHUSD_210924"].text == (
             "status DELIVERED since 2021-09-24 08:00 UTC"
         )
+
+    @pytest.mark.parametrize(
+        ("limit", "expected"), [(1200, 1200), (0, 0), (-1, 0), (10**12, 0)]
+    )
+    def test_the_limit_of_weight(self, limit, expected):
+        limits = [
+            {"rateLimitType": "RAW_REQUESTS", "interval": "MINUTE", "intervalNum": 5},
+            {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1},
+        ]
+        limits[1]["limit"] = limit
+        data = json.dumps({"symbols": [], "rateLimits": limits}).encode()
+        assert parse_info(data, START).weight_limit == expected
 
     def test_no_symbols(self):
         with pytest.raises(HistoryError, match="the answer is no list of symbols"):

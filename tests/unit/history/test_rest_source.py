@@ -341,6 +341,17 @@ class TestSymbols:
             (asked,) = venue.asked
             assert json.loads(asked.fields["symbols"]) == ["BTCUSDT", "LUNAUSDT"]
 
+    def test_a_venue_that_is_not_the_feeds_own_tells_none(self):
+        with source_of(self.answer) as (source, venue):
+            source.is_own = False
+            assert source.symbols(["BTCUSDT"]) is None
+            assert not venue.asked
+
+    def test_a_venue_that_lists_none_tells_none(self):
+        empty = as_json({"symbols": []})
+        with source_of(lambda _asked: empty) as (source, _):
+            assert source.symbols(["BTCUSDT"]) is None
+
     def test_an_unknown_one_comes_with_the_nearest(self):
         with source_of(self.answer) as (source, _):
             states = source.symbols(["BTCUSTD", "ETHUSDT"])
