@@ -318,3 +318,24 @@ def test_the_rows_are_the_venues_after_any_storm(seed):
     assert holes == inner
     assert {hole.state for hole in play.marks.records} <= {"given_up"}
     assert not any(flags & UNCONFIRMED for flags in play.intake.rows.values())
+
+
+def test_control_a_repair_that_loses_an_answer_is_noticed(monkeypatch):
+    monkeypatch.setattr(Repair, "_take_outcome", lambda *_: None)
+    with pytest.raises(AssertionError):
+        test_the_rows_are_the_venues_after_any_storm(0)
+
+
+def test_control_a_bar_that_is_invented_is_noticed(monkeypatch):
+    fetch = FakeVenue.fetch
+
+    def fetch_all(venue, request, now):
+        lacks, venue.lacks = venue.lacks, set()
+        try:
+            return fetch(venue, request, now)
+        finally:
+            venue.lacks = lacks
+
+    monkeypatch.setattr(FakeVenue, "fetch", fetch_all)
+    with pytest.raises(AssertionError):
+        test_the_rows_are_the_venues_after_any_storm(0)

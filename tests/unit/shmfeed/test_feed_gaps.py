@@ -1,6 +1,6 @@
 """The holes that a reader sees: from the rows, with the states of the marks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from shmfeed import Hole
 from shmfeed.bar import StreamKey
 from shmfeed.identity import make_identity
 from shmfeed.layout import E_HOLES
-from shmfeed.memory.holes import HoleRecord
+from shmfeed.memory.holes import Gap, HoleRecord
 from shmfeed.writer import FeedWriter
 
 KEY, OTHER = ("A", "1h"), ("B", "1h")
@@ -136,6 +136,29 @@ def test_damaged_marks_cost_no_hole(feeder: FeedWriter, feed: shmfeed.Feed) -> N
     at = feeder.geometry.entry_word(0) + E_HOLES
     feeder._words.raw[8 * (at + 1) : 8 * (at + 163)] = b"\xff" * (8 * 162)
     assert feed.gaps() == [hole(2, 2)]
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        test_a_hole_that_is_filled_is_gone_whatever_the_mark_says,
+        test_the_rows_show_them_before_the_feeder_says_a_word,
+        test_merged_marks_hide_no_hole,
+        test_damaged_marks_cost_no_hole,
+    ],
+)
+def test_control_a_reader_of_marks_alone_is_misled(
+    feeder: FeedWriter,
+    feed: shmfeed.Feed,
+    monkeypatch: pytest.MonkeyPatch,
+    look: Callable[[FeedWriter, shmfeed.Feed], None],
+) -> None:
+    def gaps_of_marks(*_: object) -> list[Gap]:
+        return [Gap(*mark[:3]) for mark in feeder.holes(KEY)]
+
+    monkeypatch.setattr("shmfeed.holes._read_gaps", gaps_of_marks)
+    with pytest.raises(AssertionError):
+        look(feeder, feed)
 
 
 class TestWhichStreams:
