@@ -40,6 +40,30 @@ class _JsonLine(msgspec.Struct):
 _decode_line = msgspec.json.Decoder(_JsonLine).decode
 
 
+class CrashReport:
+    """What Python says of a fatal error, such as a segmentation fault: cause and place.
+
+    The dump of all threads that follows is long, and its last lines say nothing.
+
+    Attributes:
+        text: The cause and the innermost line of Python, "" before a fatal error.
+    """
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._is_place_next = False
+
+    def take(self, line: str) -> None:
+        """Take the next line of the log."""
+        if line.startswith("Fatal Python error: "):
+            self.text = line
+        elif self.text and line.startswith("Current thread"):
+            self._is_place_next = True
+        elif self._is_place_next:
+            self._is_place_next = False
+            self.text = f"{self.text}, {line.strip()}"
+
+
 class FeederProcess:
     """A feeder that this process launched, and that may outlive this process.
 
@@ -69,6 +93,7 @@ class FeederProcess:
             start_new_session=True,  # Ctrl-C in the manager's terminal spares it
         )
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._crash = CrashReport()
         self.failure: ShmfeedError | None = None
         self.has_started = False  # it has taken the feed
         self._readers = [
@@ -117,6 +142,7 @@ class FeederProcess:
 
     def _log(self, line: str) -> None:
         self._tail.append(line)
+        self._crash.take(line)
         log.log(_level_of(line), "%s", line)
 
     def exit_code(self) -> int | None:
@@ -134,7 +160,7 @@ class FeederProcess:
             return self.failure
         code = self._process.returncode
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        last = self._tail[-1] if self._tail else ""
+        last = self._crash.text or next(filter(None, reversed(self._tail)), "")
         why = f": {last}" if last and _level_of(last) >= logging.WARNING else ""
         return WebSocketConnectionError(f"the feeder (pid {self.pid}) {how}{why}")
 

@@ -3,7 +3,7 @@
 import random
 
 from shmfeed.settings.model import Settings
-from shmfeed.wire.backoff import full_jitter
+from shmfeed.wire.backoff import equal_jitter
 
 MAX_FAILURES = 5  # in a row, without a connection in between
 MIN_LIFETIME = 1.0  # s between launches: venues limit connections, Binance to 1/s
@@ -35,4 +35,4 @@ class RestartPolicy:
         if self._failures >= MAX_FAILURES:
             return None
         base, most = settings.reconnect_delay_base, settings.reconnect_delay_max
-        return full_jitter(self._rng, base, most, self._failures - 1)
+        return equal_jitter(self._rng, base, most, self._failures - 1)

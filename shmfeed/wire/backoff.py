@@ -5,15 +5,6 @@ import random
 MAX_DOUBLINGS = 60  # of a float: far beyond any useful limit
 
 
-def full_jitter(rng: random.Random, base: float, most: float, doublings: int) -> float:
-    """Return a random delay below a limit that doubles, from `base` to `most` seconds.
-
-    The delay is spread over the whole limit ("full jitter"), so that clients which
-    failed together do not retry together.
-    """
-    return rng.uniform(0.0, _limit(base, most, doublings))
-
-
 def equal_jitter(rng: random.Random, base: float, most: float, doublings: int) -> float:
     """Return a random delay between half and all of a limit that doubles.
 

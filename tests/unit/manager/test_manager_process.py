@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,33 @@ def test_an_unreported_death_is_reported_with_the_last_log_line(
     assert "ended with code 3" in str(why)
     assert "no memory" in caplog.text
     assert "starting" in caplog.text  # not a report, but a line of output
+
+
+CRASH = """
+import ctypes, faulthandler, threading, time
+faulthandler.enable()
+def wait(depth):
+    time.sleep(60) if not depth else wait(depth - 1)
+for _ in range(3):
+    threading.Thread(target=wait, args=[30], daemon=True).start()
+def last_call():
+    ctypes.string_at(0)
+last_call()
+"""
+
+
+def test_a_crash_is_reported_with_its_cause_and_place(
+    feed_name, launched, tmp_path, monkeypatch
+):
+    (tmp_path / "crash.py").write_text(CRASH)
+    command = f"ulimit -c 0; exec {sys.executable} {tmp_path}/crash.py"
+    replace_interpreter(tmp_path, monkeypatch, command)
+    process = launched(feed_name, NOWHERE)
+    assert process.wait(20)
+    why = str(process.exit_reason())
+    assert f"the feeder (pid {process.pid}) was killed by signal 11: " in why
+    assert ": Fatal Python error: Segmentation fault, File " in why
+    assert why.endswith("in string_at")
 
 
 def test_a_child_that_never_reads_does_not_block_the_launch(

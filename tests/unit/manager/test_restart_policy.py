@@ -30,6 +30,16 @@ def test_failures_before_a_connection_back_off_and_are_counted(policy):
     assert waits == [1.0, 2.0, 4.0, 4.0, None]
 
 
+def test_each_delay_lies_between_half_and_all_of_its_limit():
+    for limit, failed in ((1.0, 0), (2.0, 1), (4.0, 2), (4.0, 3)):
+        for _ in range(200):
+            policy = RestartPolicy()
+            for _ in range(failed):
+                policy.delay_after(LONG, False, SETTINGS)
+            delay = policy.delay_after(LONG, False, SETTINGS)
+            assert limit / 2 <= delay <= limit
+
+
 def test_a_connection_resets_the_count(policy):
     for _ in range(3):
         for _ in range(MAX_FAILURES - 1):
