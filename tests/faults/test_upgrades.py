@@ -141,7 +141,8 @@ def copy_wrongly(new, geometry, slot, base, block):
 
 
 def copy_shifted(new, geometry, slot, base, block):
-    fill_rows(new, geometry, slot, base, np.roll(block, 1, axis=1))
+    values = np.roll(block[2:8], 1, axis=1)
+    fill_rows(new, geometry, slot, base, np.vstack([block[:2], values, block[8:]]))
 
 
 fill_rows = recovery.fill_rows
