@@ -41,7 +41,7 @@ _decode_line = msgspec.json.Decoder(_JsonLine).decode
 
 
 class CrashReport:
-    """What Python says of a fatal error, such as a segmentation fault: cause and place.
+    """Cause and place of a fatal error, such as a segmentation fault, as Python says.
 
     The dump of all threads that follows is long, and its last lines say nothing.
 

@@ -226,7 +226,7 @@ def test_a_suspended_host_takes_up_where_it_was(feed_name, child, tmp_path) -> N
     host.clocks.suspend(3600.0)
     until(lambda: host.look()["alive"], 5.0)
     seen = host.look()
-    assert seen["pid"] == before["pid"]  # nobody took it for dead or stuck
+    assert seen["pid"] == before["pid"]  # the manager did not replace it
     assert seen["opens"] == before["opens"]
     until(lambda: host.look()["state"] == "connected")
     host.ask(f"push({now + HOUR})")
