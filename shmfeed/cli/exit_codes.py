@@ -10,9 +10,10 @@ _EARLY = "Ctrl-C before it started"
 # The codes of each command, besides those of COMMON.
 MEANINGS: dict[str, dict[int, str]] = {
     "run": {
-        0: "a signal stopped the feeder; --check: each stream has a bar",
+        0: "a signal stopped the feeder; --check: each stream has a bar, and REST the"
+        " same one",
         FAILED: "the feeder failed: another feeder holds the feed, no space, ..;"
-        " --check: a stream has no bar",
+        " --check: a stream has no bar, or REST does not agree",
         USAGE: f"a setting or {_REFUSED}",
         GAVE_UP: "with give_up: max_reconnect_attempts attempts in a row failed",
         LOST: "the feed was removed or replaced while it ran",

@@ -14,6 +14,7 @@ from shmfeed.feeder.feeder import Feeder
 from shmfeed.feeder.logs import EarlyLines, FeederLog
 from shmfeed.feeder.main import handle_signals
 from shmfeed.feeder.main import run as run_feeder
+from shmfeed.feeder.rest_check import RestFindings
 from shmfeed.feeder.venue_check import VenueCheck, check_venue
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import remove_unheld
@@ -59,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="dial, subscribe, wait for a bar of each stream, print the findings, and"
-        " write nothing",
+        help="dial, subscribe, wait for a bar of each stream, compare it with REST,"
+        " print the findings, and write nothing",
     )
     add_setting_options(parser)
 
@@ -102,11 +103,30 @@ def format_check(found: VenueCheck) -> str:
         lines.append(f"connection: subscribed after {found.connected_after:.1f} s")
     lines.append(f"clock: {_clock_words(found.offset)}")
     lines += [_stream_line(found, key) for key in found.streams]
+    if found.rest is not None:
+        lines += _rest_lines(found.rest)
     lines += [f"error: {error}" for error in found.errors]
+    lines.append(_verdict(found))
+    return "\n".join(map(printable, lines))
+
+
+def _rest_lines(rest: RestFindings) -> list[str]:
+    lines = [f"{symbol}: {text}" for symbol, text in rest.symbols.items()]
+    lines += [f"error: {error}" for error in rest.errors]
+    same = sum(not text for text in rest.streams.values())
+    compared = counted(len(rest.streams), "stream")
+    lines.append(f"history: {rest.name}, the same bar in {same} of {compared}")
+    used, limit = rest.weight
+    lines.append(f"weight: {used} of {limit} used in this minute, as the venue counts")
+    return lines
+
+
+def _verdict(found: VenueCheck) -> str:
     without = len(found.streams) - len(found.bars)
     streams = counted(len(found.streams), "stream")
-    lines.append(f"FAILED: {without} of {streams} without a bar" if without else "ok")
-    return "\n".join(map(printable, lines))
+    if without:
+        return f"FAILED: {without} of {streams} without a bar"
+    return "ok" if found.is_good else "FAILED: REST does not agree, or cannot be asked"
 
 
 def _clock_words(offset: float | None) -> str:
@@ -122,7 +142,9 @@ def _stream_line(found: VenueCheck, key: StreamKey) -> str:
         return f"{name}: no bar; {found.missing.get(key, 'none came')}"
     bar, after = found.bars[key]
     opened = format_time(bar.open_time)
-    return f"{name}: bar of {opened}, close {bar.close:g}, after {after:.1f} s"
+    line = f"{name}: bar of {opened}, close {bar.close:g}, after {after:.1f} s"
+    differs = found.rest.streams.get(key) if found.rest is not None else ""
+    return f"{line}; {differs}" if differs else line
 
 
 def _startup_line(settings: Settings) -> str:

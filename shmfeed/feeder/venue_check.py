@@ -17,7 +17,14 @@ from shmfeed.feeder.clock import VenueClock, boot_seconds
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.ledger import Ledger
 from shmfeed.feeder.ledger_events import Anomaly, RowWrite
+from shmfeed.feeder.rest_check import (
+    FirstBar,
+    RestFindings,
+    check_rest,
+    closing_source,
+)
 from shmfeed.feeder.spellings import fold
+from shmfeed.history.registry import make_source
 from shmfeed.segment.mapping import place
 from shmfeed.settings.model import Settings
 from shmfeed.wire.dial_budget import DialBudget
@@ -46,6 +53,8 @@ class VenueCheck:
         endpoints: The endpoints that acknowledged a subscription, in order.
         connected_after: Seconds until all connections were acknowledged, or None.
         bars: The first bar of each stream, and the seconds that it took.
+        closed: The streams whose first bar was a closed one.
+        rest: The findings about the REST service, None without one.
         missing: The reason why a stream has no bar, as far as one is known.
         errors: The venue's and the network's own words, each once.
         offset: The venue's clock minus this host's in seconds, None if not known.
@@ -63,6 +72,8 @@ class VenueCheck:
         self.endpoints: list[str] = []
         self.connected_after: float | None = None
         self.bars: dict[StreamKey, tuple[Bar, float]] = {}
+        self.closed: set[StreamKey] = set()  # of these bars
+        self.rest: RestFindings | None = None
         self.missing: dict[StreamKey, str] = {}
         self.errors: list[str] = []
         self.is_refused = False  # no attempt follows
@@ -78,8 +89,9 @@ class VenueCheck:
 
     @property
     def is_good(self) -> bool:
-        """True if each stream has a bar."""
-        return len(self.bars) == len(self.streams)
+        """True if each stream has a bar, and REST, where there is one, the same."""
+        has_all = len(self.bars) == len(self.streams)
+        return has_all and (self.rest is None or self.rest.is_good)
 
     @property
     def is_complete(self) -> bool:
@@ -93,6 +105,13 @@ class VenueCheck:
         if self.connected_after is None:
             return 0.0
         return now - self._begun - self.connected_after
+
+    def first_bars(self) -> dict[StreamKey, FirstBar]:
+        """Return the first bar of each stream that has one."""
+        return {
+            key: FirstBar(bar, key in self.closed)
+            for key, (bar, _) in self.bars.items()
+        }
 
     @property
     def _refused(self) -> set[StreamKey]:
@@ -142,6 +161,8 @@ class VenueCheck:
             for found in ledger.apply(event, venue_now, now):
                 if isinstance(found, RowWrite):
                     self.bars[key] = found.bar, now - self._begun
+                    if found.closed:
+                        self.closed.add(key)
                     self.missing.pop(key, None)
                 elif isinstance(found, Anomaly):
                     self.missing[key] = (
@@ -185,4 +206,9 @@ def check_venue(settings: Settings, *, clock: Clock = time.monotonic) -> VenueCh
                 found.take(event, now)
             if found.is_complete or found.waited(now) > wait:
                 session.stop()
+    with closing_source(make_source(once, codec)) as source:
+        if source is not None:
+            found.rest = check_rest(
+                source, {key[0] for key in streams}, found.first_bars()
+            )
     return found

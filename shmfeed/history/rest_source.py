@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Collection, Sequence
 
-from shmfeed.bar import StreamKey, close_time, duration, floor
+from shmfeed.bar import Bar, StreamKey, close_time, duration, floor
 from shmfeed.codecs.binance import BinanceCodec
 from shmfeed.errors import BadArgumentError
 from shmfeed.history import binance
@@ -20,6 +20,7 @@ from shmfeed.history.interface import (
 )
 from shmfeed.history.rest_budget import FIRST_WAIT, RestBudget
 from shmfeed.history.venue_time import VenueTime, boot_seconds
+from shmfeed.memory.rows import Rows
 from shmfeed.settings.schema import nearest
 from shmfeed.text import one_line
 from shmfeed.wire.answers import words_of
@@ -70,6 +71,7 @@ class BinanceSource:
         self._budget = budget
         self._weight_limit = self._market.weight_limit
         self._redact = redact
+        self._used_weight = 0
         self._time = VenueTime()
         self._turn = 0
         self._lock = threading.Lock()
@@ -99,6 +101,25 @@ class BinanceSource:
             block = block[:, -request.newest :]
         follows = _follows(request, query, block, is_full or self._has_spans)
         return HistoryPage(block, answer.head.server_time or 0, follows)
+
+    @property
+    def weight(self) -> tuple[int, int]:
+        """The weight used in this minute, by the venue's count, and its limit."""
+        return self._used_weight, self._weight_limit
+
+    def bar_at(self, key: StreamKey, open_time: int) -> Bar | None:
+        """Return a bar, also one that has not closed; None if the venue has none.
+
+        Raises:
+            RateLimitError: The request must wait.
+            HistoryError: There is no answer, or none that can be used.
+        """
+        asked = HistoryRequest(self._key(key), open_time, open_time)
+        query = binance.page_query(self._market, asked)
+        answer = self._get(query.resource, query.weight, ROWS_BYTES)
+        rows = binance.parse_klines(answer.body, self._market)
+        block = cut_to(check_rows(rows, key[1]), open_time, open_time)
+        return Rows(block, 0).bar(0) if block.shape[1] else None
 
     def symbols(self, wanted: Collection[str]) -> dict[str, SymbolState] | None:
         if not self.is_own:  # the feed's venue may have others
@@ -204,7 +225,8 @@ class BinanceSource:
             raise self._error_of(answer, client)
         counts = answer.head.fields.get(binance.USED_WEIGHT, [])
         used = [int(count) for count in counts if count[:9].isdecimal()]
-        self._budget.note_used(*client.host, max(used, default=0), stated)
+        self._used_weight = max(used, default=0)
+        self._budget.note_used(*client.host, self._used_weight, stated)
 
     def _error_of(self, answer: HttpAnswer, client: HttpClient) -> HistoryError:
         """Return the error for an answer of another status than 200."""

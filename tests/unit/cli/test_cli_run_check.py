@@ -9,6 +9,8 @@ from shmfeed.bar import Bar
 from shmfeed.cli.main import main
 from shmfeed.cli.run import format_check
 from shmfeed.codecs.interface import BarEvent, Malformed, Refused
+from shmfeed.feeder import rest_check
+from shmfeed.feeder.rest_check import FirstBar, difference
 from shmfeed.feeder.venue_check import VenueCheck, check_venue
 from shmfeed.segment.mapping import place
 from shmfeed.settings.model import Settings
@@ -173,3 +175,78 @@ def test_beside_a_running_feeder(command, venue, feed_name, tmp_path, monkeypatc
         pass
     assert main([*arguments, "--check"]) == 0
     assert process.poll() is None
+
+
+class TestRest:
+    SYMBOLS = ("BTCUSDT", "ETHUSDT")
+
+    def check(self, feed_name, faults="", symbols="BTCUSDT,ETHUSDT", **changes):
+        options = {"symbols": self.SYMBOLS, "resolutions": ["1s", "1m"], "history": 3}
+        with Venue(protocol="binance", faults=faults, **options) as venue:
+            words = {
+                "--feed": feed_name,
+                "--protocol": "binance",
+                "--market-type": "spot",
+                "--endpoint": venue.url,
+                "--rest-endpoint": venue.rest_url,
+                "--symbols": symbols,
+                "--resolutions": "1s,1m",
+                **changes,
+            }
+            return main(
+                ["run", "--check", *(w for pair in words.items() for w in pair)]
+            )
+
+    def test_it_has_the_same_bars(self, feed_name, capsys) -> None:
+        assert self.check(feed_name) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1] == "ok"
+        assert "history: REST of binance spot, the same bar in 4 of 4 streams" in lines
+        (weight,) = [line for line in lines if line.startswith("weight: ")]
+        assert weight.endswith(" of 6000 used in this minute, as the venue counts")
+        assert any(line.startswith("clock: the venue's is") for line in lines)
+
+    def test_other_prices_are_exit_1(self, feed_name, capsys, monkeypatch) -> None:
+        monkeypatch.setattr(rest_check, "PAUSE", 0.01)
+        assert self.check(feed_name, "rest-prices:1.01") == 1
+        output = capsys.readouterr().out
+        assert "; REST differs: open " in output
+        assert "the same bar in 0 of 4 streams" in output
+        assert output.endswith("FAILED: REST does not agree, or cannot be asked\n")
+
+    def test_an_error_of_rest_is_exit_1(self, feed_name, capsys) -> None:
+        assert self.check(feed_name, "rest-status:500") == 1
+        assert "the server answered 500" in capsys.readouterr().out
+
+    def test_an_unknown_symbol_is_named_with_the_nearest(
+        self, feed_name, capsys
+    ) -> None:
+        given = {"--data-timeout": "0.5"}
+        assert self.check(feed_name, symbols="BTCUSDT,ETHUSD", **given) == 1
+        line = "ETHUSD: the venue has no such symbol; the nearest is ETHUSDT"
+        assert line in capsys.readouterr().out.splitlines()
+
+    def test_without_an_address_of_its_own_it_is_not_asked(
+        self, feed_name, capsys
+    ) -> None:
+        assert self.check(feed_name, **{"--backfill": "off"}) == 0
+        assert "history:" not in capsys.readouterr().out
+
+
+def bar_of(**changes) -> Bar:
+    return Bar(0, MINUTE, 2.0, 3.0, 1.0, 2.5, 7.0)._replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("is_closed", "there", "expected"),
+    [
+        (True, bar_of(), ""),
+        (True, bar_of(close=2.6), "REST differs: close 2.5 against 2.6"),
+        (False, bar_of(close=2.6, high=4.0, low=0.5, volume=8.0), ""),
+        (False, bar_of(volume=6.0), "REST differs: volume 7 against 6"),
+        (False, bar_of(open=2.1), "REST differs: open 2 against 2.1"),
+        (False, None, "REST lacks the bar"),
+    ],
+)
+def test_a_bar_that_was_forming_may_have_grown(is_closed, there, expected) -> None:
+    assert difference(FirstBar(bar_of(), is_closed), there) == expected
