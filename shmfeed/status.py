@@ -132,6 +132,7 @@ class FeedStatus(TypedDict):
     identity: str | None  #: protocol/market_type/venue, None of rows without one
     #: Settings of this manager that an adopted feeder does not have.
     differs: list[str]
+    store: str | None  #: the file that keeps the bars
     last_error: str | None
     last_message_age: float | None  #: seconds, None before the first message
     bars: int
@@ -228,6 +229,7 @@ def status_without_feed(feed: str | None) -> FeedStatus:
         "state_since": None,
         "next_attempt_in": None,
         "clock_offset": None,
+        "store": None,
         "wants": {},
         **dict.fromkeys(COUNTERS, 0),
         "streams": [],

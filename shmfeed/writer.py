@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shmfeed.bar import StreamKey, Timeframe, TimeframeAlias, check_timeframe
-from shmfeed.core import Eventcount, RingWriter
+from shmfeed.core import Eventcount, RingReader, RingWriter
 from shmfeed.identity import FeedIdentity
 from shmfeed.layout import (
     E_FORMING,
@@ -310,6 +310,16 @@ class FeedWriter(FeedMarks):
             nothing = ROW.pack(NO_BAR, NO_BAR, *[math.nan] * 6, 0)
             Latch(self._words, at, FORMING_WORDS).write(nothing)
         return dropped + (forming is not None and forming.open_time >= first)
+
+    def reader(self, key: "StreamKey") -> RingReader:
+        """Return a reader of a stream's rows, for a thread other than the writer's.
+
+        Raises BadArgumentError for a stream that the feed does not carry.
+        """
+        index = self._catalog.index.get(key)
+        if index is None:
+            raise no_stream(key, "read", self._catalog.index)
+        return RingReader(self._words, self.geometry, index)
 
     def streams(self) -> "list[StreamKey]":
         """Return the subscribed (symbol, timeframe) pairs, in order of subscription."""

@@ -1,12 +1,13 @@
 """The options of the commands that read a store: which stream, and which file."""
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 from shmfeed.bar import StreamKey, check_timeframe
-from shmfeed.cli.options import add_feed_option
+from shmfeed.cli.options import add_feed_option, attach_feed
 from shmfeed.cli.suggestions import suggest
-from shmfeed.errors import StreamNotFoundError
+from shmfeed.errors import ShmfeedError, StreamNotFoundError
 from shmfeed.settings import loading
 from shmfeed.store.reading import StoreReader
 from shmfeed.validation import check_symbol
@@ -20,8 +21,8 @@ def add_stream_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--store",
         metavar="PATH",
-        help="file of the store, default: the setting `store` of the environment or of"
-        " --config",
+        help="file of the store, default: the setting `store` of the environment, of"
+        " --config, or of the feed's feeder",
     )
     add(
         "--config",
@@ -39,11 +40,15 @@ def stream_of(args: argparse.Namespace) -> StreamKey:
 def store_of(args: argparse.Namespace) -> str | None:
     """Return the path of the store, None where no store is set or it has no file yet.
 
-    A file that `--store` names is returned whether it is there or not.
+    It is that of `--store`, else of the settings, else of the feed's last feeder. A
+    file that `--store` names is returned whether it is there or not.
     """
     if args.store is not None:
         return str(args.store)
     path = loading.load({loading.CONFIG_FILE: args.config}).store
+    if path is None:
+        with suppress(ShmfeedError), attach_feed(args) as feed:
+            path = feed.status()["store"]
     return path if path is not None and Path(path).exists() else None
 
 

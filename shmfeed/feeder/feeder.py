@@ -31,6 +31,7 @@ from shmfeed.errors import (
 from shmfeed.feeder.audit_bars import serve_bars
 from shmfeed.feeder.clock import boot_seconds
 from shmfeed.feeder.credentials import DialGate
+from shmfeed.feeder.feed_store import open_feed_store
 from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.journal import Journal, describe_refused
@@ -118,9 +119,11 @@ class Feeder:
         try:
             self._session = self._make_session(settings, endpoints, streams)
             self._writer = take_feed(settings, streams, replace)
+            self._store = open_feed_store(settings, self._writer, replace)
         except BaseException:
             self._requests.close()
             raise
+        self._store.warm(streams)
         session = self._session
         self._queue = SubscriptionQueue(self._subscriptions, session, self._check_union)
         targets = ReloadTargets(
@@ -134,6 +137,7 @@ class Feeder:
         self._journal, self._mute = Journal(settings.feed), MuteStreams()
         # The last errors of the connection and of the data, and the later of them.
         self._session_error = self._data_error = self._last_error = ""
+        self._store_error = ""
 
     def _make_intake(self, settings: Settings) -> Intake:
         return Intake(
@@ -143,6 +147,7 @@ class Feeder:
             numbers_trades=self._codec.numbers_trades,
             sequence=cast("Mode", settings.sequence),
             lines=settings.lines,
+            recorder=self._store.recorder,
         )
 
     @property
@@ -173,6 +178,7 @@ class Feeder:
         finally:
             self._requests.close()
             self._writer.close(unlink=self._unlink)
+            self._store.close()
         if self._failure is not None:
             raise self._failure
 
@@ -260,6 +266,9 @@ class Feeder:
                     if self._intake.last_error != self._data_error:
                         self._data_error = self._intake.last_error
                         self._publish_error(self._data_error)
+                    if self._store.last_error != self._store_error:
+                        self._store_error = self._store.last_error
+                        self._publish_error(self._store_error)
                     if self._mute.is_due(now):
                         self._attend_mute(now)
                     self._writer.tick()
@@ -354,6 +363,7 @@ class Feeder:
 
     def _set_streams(self, streams: Streams) -> None:
         self._intake.set_streams(streams)
+        self._store.follow(self._writer.streams())
         if self._settings.stale_after is not None:
             for key in self._writer.streams():
                 self._writer.set_silence(key, self._settings.stale_after_in(key[1]))
@@ -396,6 +406,7 @@ class Feeder:
             "error_kind": status.error_kind,
             "last_error": self._last_error or None,
             "token_wanted": self._gate.wanted,
+            "store": self._store.path,
         }
 
     # Requests of managers

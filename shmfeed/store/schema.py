@@ -215,7 +215,7 @@ def describe_error(path: str, error: sqlite3.Error) -> StoreError:
         return StoreError(
             f"store {path!r} cannot grow: the disk is full; make room", "full"
         )
-    if any(name.startswith(one) for one in _READ_ONLY):
+    if any(name.startswith(one) for one in _READ_ONLY) or _is_unwritable(path, name):
         return StoreError(
             f"store {path!r} is read-only: {text}; give the feeder's user the right to"
             " write the file and its directory",
@@ -228,6 +228,13 @@ def describe_error(path: str, error: sqlite3.Error) -> StoreError:
             "damaged",
         )
     return StoreError(f"store {path!r} cannot be used: {text} ({name})", "failed")
+
+
+def _is_unwritable(path: str, name: str) -> bool:
+    """Return True if a file could not be opened because it must not be written."""
+    is_there = name.startswith("SQLITE_CANTOPEN") and Path(path).exists()
+    places = path, Path(path).absolute().parent
+    return is_there and not all(os.access(place, os.W_OK) for place in places)
 
 
 def _connect(path: str, mode: str) -> sqlite3.Connection:

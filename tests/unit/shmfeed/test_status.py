@@ -289,6 +289,7 @@ class TestStatus:
             "last_message_age": None,
             "next_attempt_in": None,
             "clock_offset": None,
+            "store": None,
             "wants": {},
             "streams": [],
         }
