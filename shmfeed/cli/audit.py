@@ -141,7 +141,8 @@ def _summary(source: str, audits: list[StreamAudit]) -> str:
     compared = counted(sum(audit.history.compared for audit in audits), "row")
     differing = sum(audit.differing for audit in audits)
     unasked = sum(bool(audit.error) for audit in audits)
-    found = f"{counted(differing, 'bar')} differ" if differing else "nothing differs"
+    verb = "differs" if differing == 1 else "differ"
+    found = f"{counted(differing, 'bar')} {verb}" if differing else "nothing differs"
     more = f"; history of {counted(unasked, 'stream')} not asked" if unasked else ""
     return f"{found}; {compared} compared with {printable(source)}{more}"
 
