@@ -320,11 +320,12 @@ class TestAudit:
 @pytest.mark.usefixtures("feeder")
 class TestStore:
     @pytest.fixture
-    def path(self, tmp_path, writer, venue):
+    def path(self, tmp_path, feed_name, writer, venue):
         """Return a store of 30 bars, the last 10 of which the ring has too."""
         path, newest = tmp_path / "bars.sqlite", NEWEST
         ring = writer.add_stream(*KEY)
-        offset = VENUE_NOW - time.time_ns() // 1_000_000
+        with shmfeed.attach(feed_name) as feed:
+            offset = round((feed.status()["clock_offset"] or 0.0) * 1000)
         versions = []
         for number in range(30):
             row = venue.row((newest - 29 + number) * MINUTE, MINUTE)
@@ -345,8 +346,8 @@ class TestStore:
         code, output, _ = audit("--store", path, "--json")
         found = only_stream(output)
         assert code == 0
-        assert found["lateness_p50"] == pytest.approx(0.1145, abs=0.02)
-        assert found["lateness_p99"] == pytest.approx(0.129, abs=0.02)
+        assert found["lateness_p50"] == pytest.approx(0.1245, abs=1e-4)
+        assert found["lateness_p99"] == pytest.approx(0.12891, abs=1e-4)
         (change,) = found["changes"]
         assert change["causes"] == ["closed", "revised"]
         assert change["values"]["close"][0] == 2.5
