@@ -102,7 +102,7 @@ class Feeder:
         self._codec = get_codec(
             settings.protocol, settings.market_type, settings.read_token()
         )
-        self._source = make_source(settings, self._codec)
+        self._source = make_source(settings, self._codec, lambda: self._settings)
         self._identity = identity_of(settings)
         endpoints = self._codec.endpoints(settings.endpoint, settings.port)
         streams = self._first_streams(settings)

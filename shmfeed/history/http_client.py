@@ -68,8 +68,11 @@ class HttpClient:
         host: The service's host, and its port: the key of its limits.
     """
 
-    def __init__(self, base: str, policy: ConnectPolicy) -> None:
-        """Take a checked base address; nothing is connected to yet."""
+    def __init__(self, base: str, policy: Callable[[], ConnectPolicy]) -> None:
+        """Take a checked base address; nothing is connected to yet.
+
+        `policy` returns the policy in force; a new one gets new connections.
+        """
         parts = urlsplit(base)
         self.label = redact(base)
         is_secure = parts.scheme == "https"
@@ -78,7 +81,8 @@ class HttpClient:
         self.host = name, port
         self._target = Target(is_secure, name, port, "/", self.label)
         self._path, self._query = parts.path.rstrip("/"), parts.query
-        self._policy = policy
+        self._policy_of = policy
+        self._policy: ConnectPolicy | None = None
         self._idle: list[_Connection] = []
         self._lock = threading.Lock()
         self._closing = ClosingPipe()
@@ -102,13 +106,14 @@ class HttpClient:
         if self._query:
             resource += ("&" if "?" in resource else "?") + self._query
         deadline = ConnectDeadline(time.monotonic, max(_LEAST_TIME, timeout))
-        kept = self._take_idle()
+        policy = self._policy_of()
+        kept = self._take_idle(policy)
         if kept is not None:
             kept.deadline = deadline
             with suppress(_StaleError):  # the server has just closed it
                 return self._ask(kept, resource, max_bytes)
         kind = _TlsConnection if self._target.is_secure else _Connection
-        fresh = kind(self._target, self._policy, self._closing, deadline)
+        fresh = kind(self._target, policy, self._closing, deadline)
         return self._ask(fresh, resource, max_bytes)
 
     def close(self) -> None:
@@ -119,15 +124,21 @@ class HttpClient:
         for connection in idle:
             connection.close()
 
-    def _take_idle(self) -> "_Connection | None":
-        while True:
-            with self._lock:
-                if not self._idle:
-                    return None
-                connection = self._idle.pop()
-            if connection.is_connected:
-                return connection
+    def _take_idle(self, policy: ConnectPolicy) -> "_Connection | None":
+        stale: list[_Connection] = []
+        with self._lock:
+            if policy != self._policy:
+                self._policy = policy
+                stale, self._idle = self._idle, []
+            taken = None
+            while self._idle and taken is None:
+                taken = self._idle.pop()
+                if not taken.is_connected:
+                    stale.append(taken)
+                    taken = None
+        for connection in stale:
             connection.close()
+        return taken
 
     def _ask(
         self, connection: "_Connection", resource: str, max_bytes: int
@@ -140,6 +151,7 @@ class HttpClient:
             raise
         with self._lock:
             is_kept = not (connection.is_closed or self._closing.is_set)
+            is_kept = is_kept and connection.policy == self._policy
             if is_kept and len(self._idle) < MAX_IDLE:
                 self._idle.append(connection)
                 return answer
@@ -163,13 +175,13 @@ class _Connection(HTTPConnection):
     ) -> None:
         super().__init__(target.host, target.port)
         self.deadline = deadline
+        self.policy = policy
         self._target = target
-        self._policy = policy
         self._closing = closing
         self._is_used = False
 
     def connect(self) -> None:
-        steps = connect(self._target, self._policy, self.deadline)
+        steps = connect(self._target, self.policy, self.deadline)
         try:
             while True:
                 sock, events = next(steps)

@@ -1,6 +1,7 @@
 """From settings to the source of history that they name."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,32 +21,46 @@ from shmfeed.wire.connect import policy_of
 
 _OWN_DOMAINS = (".binance.com", ".binance.vision")
 
+Current = Callable[[], Settings]
+
 log = logging.getLogger(__name__)
 
 
-def make_source(settings: Settings, codec: Codec) -> HistorySource | None:
+def make_source(
+    settings: Settings, codec: Codec, current: Current | None = None
+) -> HistorySource | None:
     """Return the source that the settings name, or None without one.
 
     Nothing is asked for yet. `close` of the source ends it.
+
+    Args:
+        settings: The settings.
+        codec: The codec of the feed.
+        current: Returns the settings in force, after a reload; the way to the source,
+            and what is secret, may change.
     """
+    current = current or (lambda: settings)
     wanted = settings.backfill
     if wanted == OFF:
         return None
     if not isinstance(wanted, str):
-        return CommandSource(wanted, redact=settings.redact)
+        return CommandSource(wanted, redact=lambda text: current().redact(text))
     if wanted == MANAGER:
         return ManagerSource()
     if wanted.lower().endswith(FILE_ENDINGS):
         return FileSource(wanted)
-    return _rest(settings, wanted, codec)
+    return _rest(settings, wanted, codec, current)
 
 
-def _rest(settings: Settings, wanted: str, codec: Codec) -> HistorySource | None:
+def _rest(
+    settings: Settings, wanted: str, codec: Codec, current: Current
+) -> HistorySource | None:
     own = f"{codec.name}:{codec.market_type}"
     if wanted != AUTO:
-        return _binance(settings, wanted.partition(":")[2], is_own=wanted == own)
+        market = wanted.partition(":")[2]
+        return _binance(settings, market, wanted == own, current)
     if codec.name in REST_MARKETS and _serves_rest(settings):
-        return _binance(settings, codec.market_type, is_own=True)
+        return _binance(settings, codec.market_type, True, current)
     return None
 
 
@@ -64,15 +79,21 @@ def _serves_rest(settings: Settings) -> bool:
     return known
 
 
-def _binance(settings: Settings, market: str, *, is_own: bool) -> BinanceSource:
+def _binance(
+    settings: Settings, market: str, is_own: bool, current: Current
+) -> BinanceSource:
     bases = settings.rest_endpoint or binance.MARKETS[market].hosts
-    policy = policy_of(settings)
-    clients = [HttpClient(base, policy) for base in bases]
+    clients = [HttpClient(base, lambda: policy_of(current())) for base in bases]
     budget = RestBudget(_locks(settings), settings.rest_share)
-    return BinanceSource(market, clients, budget, is_own=is_own, redact=settings.redact)
+    return BinanceSource(
+        market,
+        clients,
+        budget,
+        is_own=is_own,
+        redact=lambda text: current().redact(text),
+    )
 
 
-def _locks(settings: Settings) -> Path | None:
-    """Return the directory of this user's locks, None before the first feed."""
-    directory = place(settings.feed).directory
-    return directory if directory.is_dir() else None
+def _locks(settings: Settings) -> Path:
+    """Return the directory of this user's locks."""
+    return place(settings.feed).directory

@@ -145,14 +145,15 @@ class RestBudget:
         """Take the limits; the first request opens the file.
 
         Args:
-            directory: The directory of the feeds' locks; it is not created here. None:
-                this process counts alone.
+            directory: The directory of the feeds' locks. Until it is there, and for
+                None, this process counts alone.
             share: The part of a venue's limit that all feeders together may use.
             clock: Seconds since the boot of this host.
         """
         self.share = share
         self._clock = clock or since_boot
-        self._file = HostFile(_Book, directory, FILE_NAME, _complain)
+        self._directory = directory
+        self._file = HostFile(_Book, None, FILE_NAME, _complain)
         self._lock = threading.Lock()
 
     def reserve(self, host: str, port: int, weight: int, limit: int) -> RestWait:
@@ -245,6 +246,8 @@ class RestBudget:
         self, name: str, now: int, change: Callable[[_Venue], T], tries: int
     ) -> T:
         own = self._file.own
+        if self._directory is not None and os.path.isdir(self._directory):  # noqa: PTH112
+            self._file.directory = self._directory
 
         def apply(book: _Book) -> tuple[_Venue, T]:
             venue = book.venue(name, now)

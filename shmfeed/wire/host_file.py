@@ -61,6 +61,7 @@ class HostFile(Generic[B]):
     """A file of the kind `kind`, and this process's own part of it.
 
     Attributes:
+        directory: The directory of the file, None to count alone.
         own: The count of this process alone, which serves where the file cannot be
             used, which is said once for each reason.
 
@@ -82,7 +83,7 @@ class HostFile(Generic[B]):
         self.own = kind.of_boot(_boot_id())
         self._kind = kind
         self._decode = msgspec.json.Decoder(kind).decode
-        self._directory = directory
+        self.directory = directory
         self._name = name
         self._complain = complain
         self._locked_since: float | None = None
@@ -93,10 +94,10 @@ class HostFile(Generic[B]):
 
         Return None if the file cannot be used. Raise LockedError if it stays locked.
         """
-        if self._directory is None:
+        if self.directory is None:
             return None
         try:
-            fd = open_file(self._directory, self._name)
+            fd = open_file(self.directory, self._name)
             try:
                 lock(fd, tries)
                 book = self.read(fd)
@@ -123,7 +124,7 @@ class HostFile(Generic[B]):
         """Say once that this process counts alone."""
         if reason not in self._said:
             self._said.add(reason)
-            self._complain(Path(self._directory or "", self._name), reason)
+            self._complain(Path(self.directory or "", self._name), reason)
 
     def read(self, fd: int) -> B:
         """Return the content of the open file."""

@@ -25,7 +25,7 @@ def authority(tmp_path_factory):
 
 
 def client_of(url, **settings):
-    return closing(HttpClient(url, policy_of(Settings(**settings))))
+    return closing(HttpClient(url, lambda: policy_of(Settings(**settings))))
 
 
 def fails(url, *, resource="/", limit=1 << 20, timeout=5.0, **settings):
@@ -158,6 +158,17 @@ class TestConnections:
                 for _ in range(3):
                     assert client.get("/").body == b"[]"
 
+    def test_a_new_policy_gets_a_new_connection(self):
+        now = Settings()
+        with rest_venue(lambda _asked: as_json([])) as venue, proxy() as (one, way):
+            with closing(HttpClient(venue.url, lambda: policy_of(now))) as client:
+                client.get("/")
+                now = Settings(proxy=way)
+                client.get("/")
+                assert len(one.asked) == 1
+                client.get("/")
+                assert len(one.asked) == 1
+
     def test_an_answer_of_unknown_length(self):
         def serve(connection):
             read_head(connection)
@@ -257,7 +268,7 @@ class TestHostileServers:
     def test_closing_ends_a_wait(self):
         with socket.create_server(("127.0.0.1", 0)) as server:
             url = f"http://127.0.0.1:{server.getsockname()[1]}"
-            client = HttpClient(url, policy_of(Settings()))
+            client = HttpClient(url, lambda: policy_of(Settings()))
             errors = []
 
             def ask():

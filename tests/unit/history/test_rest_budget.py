@@ -232,6 +232,15 @@ class TestFiles:
         (line,) = caplog.messages
         assert line.startswith(f"the file of REST requests {tmp_path / FILE_NAME} cann")
 
+    def test_a_directory_that_comes_later_is_used(self, tmp_path, clock, caplog):
+        budget = RestBudget(tmp_path / "locks", 0.25, clock=clock)
+        assert ask(budget, 60) == 0
+        (tmp_path / "locks").mkdir()
+        assert ask(budget, 60) > 0
+        assert ask(budget, 40) == 0
+        assert ask(RestBudget(tmp_path / "locks", 0.25, clock=clock)) > 0
+        assert caplog.messages == []
+
     def test_a_file_that_is_removed_meanwhile(self, tmp_path, clock):
         budget = RestBudget(tmp_path, 0.25, clock=clock)
         assert ask(budget, 100) == 0
