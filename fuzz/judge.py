@@ -55,7 +55,7 @@ def judge_writes(event: BarEvent) -> None:
     events += ledger.tick(1 << 50, 1e9)
     writes = [one for one in events if isinstance(one, RowWrite)]
     assert sum(write.closed for write in writes) <= 1
-    for _, bar, _ in writes:
+    for bar in (write.bar for write in writes):
         assert on_grid(bar.open_time, event.timeframe)
         assert bar.close_time == close_time(bar.open_time, event.timeframe)
         assert all(map(math.isfinite, bar[2:7]))
