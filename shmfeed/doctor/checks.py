@@ -8,6 +8,7 @@ from shmfeed.doctor.deleted_segments import check_deleted_segments
 from shmfeed.doctor.environment import accepted_variables, check_environment
 from shmfeed.doctor.feeds import check_feeds, check_identity
 from shmfeed.doctor.finding import Finding, note, problem
+from shmfeed.doctor.history import check_history
 from shmfeed.doctor.machine import check_machine
 from shmfeed.doctor.permissions import check_config_file, check_permissions
 from shmfeed.doctor.session import check_session
@@ -41,6 +42,7 @@ def run_checks(
         ("capacity", lambda: check_capacity(settings)),
         ("permissions", check_permissions),
         ("identity", lambda: check_identity(settings)),
+        ("history", lambda: check_history(settings)),
         ("feeds", check_feeds),
         ("deleted segments", check_deleted_segments),
         ("session", lambda: [check_session()]),

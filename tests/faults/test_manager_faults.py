@@ -140,13 +140,21 @@ input()
     create(feed_name).close(unlink=True)
 
 
-@pytest.mark.parametrize("taken", ["segment", "lock"])
+def lose(feed, taken):
+    """Remove a file of a feed, or all of them, as a cleared /dev/shm has it."""
+    where = place(feed)
+    paths = where.segment, where.lock, where.socket
+    for path in paths if taken == "all" else [getattr(where, taken)]:
+        path.unlink()
+
+
+@pytest.mark.parametrize("taken", ["segment", "lock", "all"])
 def test_a_lost_feed_comes_back_for_the_same_readers(feed_name, venue, taken):
     with managing(feed_name, venue, csrf_token=CANARY) as manager:
         manager.start(timeout=20)
         first = pid_of(manager)
         with shmfeed.attach(feed_name) as feed:
-            getattr(place(feed_name), taken).unlink()
+            lose(feed_name, taken)
             until(lambda: not is_running(first), what="the end of the old feeder")
             venue.wait_subscribed(2, timeout=20)
             until(lambda: pid_of(manager) not in (None, first))
