@@ -21,6 +21,8 @@ from shmfeed.feeder.row_merge import (
     Merge,
     MergeRule,
     bars_of,
+    block_of,
+    flags_of,
     merge,
     missing_within,
     off_grid,
@@ -30,7 +32,6 @@ from shmfeed.feeder.row_merge import (
 from shmfeed.feeder.row_publisher import RowPublisher
 from shmfeed.feeder.stream import StreamState
 from shmfeed.history.interface import HistoryAnswer
-from shmfeed.memory.rows import ROW
 from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
@@ -87,10 +88,9 @@ class HistoryTaking:
         if why:
             return HistoryEffect(disbelieved=why)
         merged = merge(rows, history, self._rule(answer, now))
+        flags_of(merged.newer)[:] |= POLLED if how == "poll" else BACKFILLED
         newer = bars_of(merged.newer)
-        mark = POLLED if how == "poll" else BACKFILLED
-        marked = [bar._replace(flags=bar.flags | mark) for bar in newer]
-        events = stream.ledger.take_history(marked, now, answer.is_own)
+        events = stream.ledger.take_history(newer, now, answer.is_own)
         failed = self._put(stream, merged, events, now)
         appended = [
             event.bar
@@ -178,15 +178,14 @@ class HistoryTaking:
     def _swap(
         self, stream: StreamState, merged: Merge, closed: list[RowWrite], now: float
     ) -> None:
-        added = np.empty((merged.block.shape[0], len(closed)))
-        for place, write in enumerate(closed):
-            added[:, place] = np.frombuffer(ROW.pack(*write.bar))
+        added = block_of([write.bar for write in closed])
         block = np.concatenate([merged.block, added], axis=1)
         self._writer.replace_rows(*stream.key, block)
         stream.ledger.follow(bars_of(block, block.shape[1] - KNOWN_ROWS))
-        for row in np.flatnonzero(merged.changes != KEPT).tolist():
-            (bar,) = bars_of(np.ascontiguousarray(merged.block[:, row : row + 1]))
-            self._rows.record(stream, bar, _CAUSES[int(merged.changes[row])], now)
+        changed = merged.changes != KEPT
+        bars = bars_of(np.ascontiguousarray(merged.block[:, changed]))
+        for bar, change in zip(bars, merged.changes[changed].tolist(), strict=True):
+            self._rows.record(stream, bar, _CAUSES[change], now)
         self._rows.note_swapped(stream, closed, now)
 
 

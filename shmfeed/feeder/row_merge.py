@@ -11,6 +11,7 @@ open time. Of an answer of history
 - bars after the stream's last row are returned, for the ledger to append.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +33,6 @@ from shmfeed.bar import (
     step,
 )
 from shmfeed.layout import C_FLAGS
-from shmfeed.memory.rows import Rows
 
 Block = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -111,8 +111,22 @@ def flags_of(block: Block) -> Ints:
 
 def bars_of(block: Block, from_row: int = 0) -> list[Bar]:
     """Return the rows of a block as bars, from a row on."""
-    rows = Rows(block, 0)
-    return [rows.bar(row) for row in range(max(0, from_row), len(rows))]
+    block = block[:, max(0, from_row) :]
+    times = block[: _VALUES.start].view(np.int64).tolist()
+    values = block[_VALUES].tolist()
+    return list(map(Bar, *times, *values, flags_of(block).tolist()))
+
+
+def block_of(bars: Sequence[Bar]) -> Block:
+    """Return bars as a block."""
+    block = np.empty((len(Bar._fields), len(bars)))
+    columns = list(zip(*bars, strict=True))
+    for number, values in enumerate(columns):
+        is_time = number < _VALUES.start or number == C_FLAGS
+        block[number] = (
+            np.array(values, np.int64).view(np.float64) if is_time else values
+        )
+    return block
 
 
 def same_rows(one: Block, other: Block) -> NDArray[np.bool_]:

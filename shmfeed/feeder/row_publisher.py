@@ -25,6 +25,7 @@ from shmfeed.bar import (
 )
 from shmfeed.codecs.interface import BarEvent
 from shmfeed.errors import SegmentFullError
+from shmfeed.feeder.journal import LineLimit
 from shmfeed.feeder.ledger_events import (
     Anomaly,
     HistoryAwaited,
@@ -76,7 +77,7 @@ class RowPublisher:
         self._versions: list[tuple[StreamKey, Bar, float, Cause]] = []
         self._changes: dict[StreamKey, tuple[StreamState, list[RowChange]]] = {}
         self._retry_at = -math.inf
-        self._revised = ThrottledWarning("a closed bar was revised")
+        self._revised = LineLimit()
         self._full = ThrottledWarning("no memory to change closed bars")
 
     def write(
@@ -207,10 +208,24 @@ class RowPublisher:
         if new[2:7] != old[2:7]:
             cause = "revised"
             self.found.append(RevisionFound(stream.key, old, new))
-            self._revised.add(describe_change(stream.key, old, new), now)
+            self._log_revision(stream.key, old, new, now)
         self.record(stream, new, cause, now)
         if new.flags & UNCONFIRMED:
             self.found.append(UnconfirmedFound(stream.key, new.open_time))
+
+    def _log_revision(self, key: StreamKey, old: Bar, new: Bar, now: float) -> None:
+        omitted = self._revised.admit(now)
+        if omitted is not None:
+            before, after = (" ".join(f"{x:g}" for x in bar[2:7]) for bar in (old, new))
+            log.warning(
+                "the venue revised a closed bar: %s %s that opens at %d, open high low"
+                " close volume %s before, %s now%s",
+                *key,
+                old.open_time,
+                before,
+                after,
+                f" ({omitted} such lines were left out before)" if omitted else "",
+            )
 
     def _count_past(
         self, stream: StreamState, done: RowChanged, event: BarEvent, now: float
@@ -259,15 +274,6 @@ class RowPublisher:
 def _wall_ns(now: int, age: float) -> int:
     """Return the wall clock's time `age` seconds ago, now if the age is unknown."""
     return now - max(0, int(age * 1e9)) if age < math.inf else now
-
-
-def describe_change(key: StreamKey, old: Bar, new: Bar) -> str:
-    """Return the values of a row before and after, for the log."""
-    before, after = (" ".join(f"{x:g}" for x in bar[2:7]) for bar in (old, new))
-    return (
-        f"{key[0]} {key[1]} {old.open_time}, open high low close volume {before}"
-        f" before, {after} now"
-    )
 
 
 def cause_of(bar: Bar) -> Cause:
