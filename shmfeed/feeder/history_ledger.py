@@ -27,7 +27,7 @@ from shmfeed.bar import (
 )
 from shmfeed.feeder.held_bars import Heard
 from shmfeed.feeder.ledger import Ledger
-from shmfeed.feeder.ledger_events import HistoryAwaited, LedgerEvent
+from shmfeed.feeder.ledger_events import HistoryAwaited, LedgerEvent, RecoveringChanged
 
 
 class HistoryLedger(Ledger):
@@ -78,6 +78,7 @@ class HistoryLedger(Ledger):
         no longer follow.
         """
         events: list[LedgerEvent] = []
+        was_recovering = self.is_recovering
         for bar in rows:
             if bar.open_time > self._rows.last:
                 if not may_end and not self._has_passed(bar.open_time):
@@ -85,6 +86,8 @@ class HistoryLedger(Ledger):
                 self._take_row(bar, events, now, may_end)
         if self._held:
             self._release(events, now)
+        elif was_recovering:  # history had the held bars, too
+            events.append(RecoveringChanged(False))
         return events
 
     def follow(self, rows: Iterable[Bar]) -> None:

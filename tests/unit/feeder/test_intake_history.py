@@ -220,6 +220,17 @@ class TestSeam:
         bench.history(past(1), past(2, 9.0))
         assert bench.rows()[1:] == [(1, 101.0, BACKFILLED), (2, 7.0, CLOSED_BY_VENUE)]
 
+    @pytest.mark.parametrize("last", [3, 4])
+    def test_a_history_that_has_the_held_bars_too_ends_the_recovery(self, bench, last):
+        bench.start()
+        bench.take(event(0), event(3))
+        health = lambda: bench.feed.status()["streams"][0]["health"]  # noqa: E731
+        assert health() == "recovering"
+        bench.history(*(past(minute) for minute in range(1, last + 1)))
+        assert bench.minutes() == [*range(last + 1)]
+        assert not bench.intake._streams[KEY].ledger.is_recovering
+        assert health() != "recovering"
+
     def test_a_part_of_the_hole_leaves_the_rest_waiting(self, bench):
         bench.take(event(0), event(4))
         effect = bench.history(past(1), past(2), last=3)
