@@ -117,6 +117,29 @@ def test_a_proxy_that_repeats_them(meet, tmp_path):
         assert "the proxy refuses the user or the password" in error
 
 
+REST = {
+    "words of a refusal": b'HTTP/1.1 400 %s\r\nX: y\r\n\r\n{"code":-1,"msg":"not %s"}',
+    "a page": b"HTTP/1.1 502 No\r\nX: y\r\n\r\n<html><title>Not %s or %s</title>",
+    "a header": b"HTTP/1.1 429 No\r\nRetry-After: %s\r\n\r\nbanned: %s",
+    "another place": b"HTTP/1.1 302 No\r\nLocation: /?%s\r\n\r\n%s",
+    "rubbish": b"HTTP/1.1 200 OK\r\nX: y\r\n\r\n[[0,%s,%s]]",
+    "no HTTP": b"%s %s\r\n\r\n",
+}
+
+
+def test_rest_services_that_repeat_them(meet):
+    for what, answer in REST.items():
+
+        def send(connection, answer=answer):
+            loopback.read_head(connection)
+            connection.sendall(answer % ((f'"{ECHO}"'.encode(),) * 2))
+
+        with raw(send) as url:
+            base = url.replace("ws:", "http:")
+            more = {"protocol": "binance", "market_type": "spot", "way": "rest"}
+            assert meet(base, **more)["error"], what
+
+
 def test_control_a_session_that_tells_is_found(tmp_path):
     with pytest.raises(AssertionError, match="canary"):
         with silenced_client(tmp_path) as client:

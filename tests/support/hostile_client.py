@@ -21,6 +21,8 @@ import websocket
 
 from shmfeed.codecs import get_codec
 from shmfeed.codecs.interface import BarEvent
+from shmfeed.history.interface import HistoryError, HistoryRequest
+from shmfeed.history.registry import make_source
 from shmfeed.settings.loading import load
 from shmfeed.wire.events import ConnectionLost, Received, Subscribed
 from shmfeed.wire.session import Session
@@ -73,6 +75,23 @@ def by_the_library(url, **_):
     return {}
 
 
+def by_rest(url, **options):
+    """Ask a REST service for bars."""
+    settings = load(
+        {"endpoint": "ws://127.0.0.1:1/", "rest_endpoint": url, **options}, {}
+    )
+    codec = get_codec("binance", settings.market_type, settings.csrf_token)
+    error = ""
+    with contextlib.closing(make_source(settings, codec)) as source:
+        try:
+            source.fetch(HistoryRequest(STREAMS[0], 0, 600_000))
+        except HistoryError as failure:
+            error = str(failure)
+            log.exception("no history")
+        show(settings, source)
+    return {"error": error}
+
+
 def show(*things):
     """Log the project's objects, and those in them."""
     for thing in things:
@@ -94,7 +113,12 @@ def plant(url, **_):
     return {}
 
 
-WAYS = {"session": by_session, "library": by_the_library, "plant": plant}
+WAYS = {
+    "session": by_session,
+    "rest": by_rest,
+    "library": by_the_library,
+    "plant": plant,
+}
 
 
 def main():
