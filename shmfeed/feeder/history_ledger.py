@@ -51,6 +51,11 @@ class HistoryLedger(Ledger):
         """The open time of the row after the newest, LAST_TIME before the first."""
         return self._rows.next
 
+    @property
+    def held_opens(self) -> list[int]:
+        """The open times of the bars that wait."""
+        return list(self._held)
+
     def hold(self, until: float) -> None:
         """Let newer bars wait for history until then, if not released before.
 

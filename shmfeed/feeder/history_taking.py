@@ -82,7 +82,7 @@ class HistoryTaking:
         bars are appended in order, as those of the venue are.
         """
         self._rows.change_rows(now)  # what a message says of a row comes first
-        history, first, last = self._wanted(answer, now)
+        history, first, last = self._wanted(stream, answer, now)
         rows = stream.ring.reader.snapshot(self._writer.geometry.history).block
         why = self._disbelief(stream, answer, rows, history)
         if why:
@@ -102,7 +102,7 @@ class HistoryTaking:
         found = stream.ring.reader.snapshot(self._writer.geometry.history).block
         effect = HistoryEffect(
             appended=len(appended),
-            missing=missing_within([found], first, last, stream.key[1]),
+            missing=self._missing(stream, [found, history], first, last),
             failed=failed,
         )
         if failed:
@@ -115,20 +115,26 @@ class HistoryTaking:
             unsettled=merged.unsettled,
         )
 
-    def _wanted(self, answer: HistoryAnswer, now: float) -> tuple[Block, int, int]:
-        """Return the closed bars of the range that was asked for, and that range."""
+    def _wanted(
+        self, stream: StreamState, answer: HistoryAnswer, now: float
+    ) -> tuple[Block, int, int]:
+        """Return the closed bars that were asked for, and the range of closed bars."""
         request, block = answer.request, answer.block
         # A bar that was forming when the answer was made may have closed since.
         venue_now = self._asked(answer, now)
         first, last = request.first, request.last
         if request.newest:
+            block = within(block, 0, _LAST_TIME, venue_now)[:, -request.newest :]
             opens = opens_of(block)
-            first, last = (0, _LAST_TIME)
-            block = within(block, first, last, venue_now)[:, -request.newest :]
-            opens = opens_of(block)
-            empty = (1, 0)
-            return (block, *((int(opens[0]), int(opens[-1])) if len(opens) else empty))
-        return within(block, first, last, venue_now), first, last
+            first, last = (int(opens[0]), int(opens[-1])) if len(opens) else (0, -1)
+            return block, first, last
+        last = min(last, max(first - 1, stream.ledger.latest_closed(venue_now)))
+        return within(block, first, request.last, venue_now), first, last
+
+    @staticmethod
+    def _missing(stream: StreamState, found: list[Block], first: int, last: int) -> int:
+        held = sum(first <= opened <= last for opened in stream.ledger.held_opens)
+        return max(0, missing_within(found, first, last, stream.key[1]) - held)
 
     def _disbelief(
         self, stream: StreamState, answer: HistoryAnswer, rows: Block, history: Block

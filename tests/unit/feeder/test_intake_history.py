@@ -309,7 +309,7 @@ class TestStart:
         assert effect.prepended == HISTORY - 1
         assert bench.minutes() == list(range(31, 81))
         again = bench.history(*[past(n) for n in range(80)], how="warmup")
-        assert again == HistoryEffect(missing=31)
+        assert again == HistoryEffect()
 
     def test_readers_are_woken_by_new_bars_and_by_no_repair(self, bench, monkeypatch):
         woken = []
@@ -346,6 +346,11 @@ class TestHoles:
         assert bench.flags(2) == BACKFILLED | AFTER_GAP
         assert bench.flags(4) == CLOSED_BY_VENUE | AFTER_GAP
         assert bench.gaps() == (2, 2)
+
+    def test_bars_that_both_lack_or_that_wait_are_told_apart(self, bench):
+        bench.take(event(0), event(4))  # 4 waits
+        effect = bench.history(past(1), past(2), last=120)
+        assert (effect.appended, effect.missing) == (2, 96)  # 3, and 5 to 99
 
     def test_rows_outside_the_range_stay(self, bench):
         self.hole(bench)
