@@ -31,6 +31,8 @@ from shmfeed.errors import (
 from shmfeed.feeder.audit_bars import serve_bars
 from shmfeed.feeder.clock import boot_seconds
 from shmfeed.feeder.credentials import DialGate
+from shmfeed.feeder.feed_history import FeedHistory
+from shmfeed.feeder.feed_status import FeedStatus
 from shmfeed.feeder.feed_store import open_feed_store
 from shmfeed.feeder.heartbeat import HeartbeatThread
 from shmfeed.feeder.intake import Intake
@@ -38,13 +40,13 @@ from shmfeed.feeder.journal import Journal, describe_refused
 from shmfeed.feeder.logs import FeederLog
 from shmfeed.feeder.manager_history import send_managers_away, serve_history
 from shmfeed.feeder.mute import MuteStreams
+from shmfeed.feeder.reasons import Reasons
 from shmfeed.feeder.reload import Reloader, ReloadTargets
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.sequence import Mode
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.feeder.taking import take_feed
-from shmfeed.history.registry import make_source
-from shmfeed.layout import MAX_STREAMS, State
+from shmfeed.layout import MAX_STREAMS
 from shmfeed.segment.mapping import place
 from shmfeed.settings.digest import digests
 from shmfeed.settings.model import Settings
@@ -102,7 +104,6 @@ class Feeder:
         self._codec = get_codec(
             settings.protocol, settings.market_type, settings.read_token()
         )
-        self._source = make_source(settings, self._codec, lambda: self._settings)
         self._identity = identity_of(settings)
         endpoints = self._codec.endpoints(settings.endpoint, settings.port)
         streams = self._first_streams(settings)
@@ -110,13 +111,13 @@ class Feeder:
         self._subscriptions.put(manager, pid or os.getpid(), streams)
         self._is_foreground = manager == RUN
         self._failure: ShmfeedError | None = None
-        self._losses, self._is_uncovered = 0, False
         self._unlink = self._is_reload_due = False
         self._left_out: set[StreamKey] = set()  # the venue refuses them
         self._budget = _budget_of(settings)
         self._gate = DialGate(self._budget, self._codec, self._tell_wanted)
         self._requests = RequestQueue()
         try:
+            self._history = self._make_history(settings)
             self._session = self._make_session(settings, endpoints, streams)
             self._writer = take_feed(settings, streams, replace)
             self._store = open_feed_store(settings, self._writer, replace)
@@ -131,13 +132,23 @@ class Feeder:
         )
         own_list = RUN if self._is_foreground else ""
         self._reloader = Reloader(settings, targets, own_list, source)
+        self._begin_rows(settings, streams)
+        self._journal, self._mute = Journal(settings.feed), MuteStreams()
+        self._status = FeedStatus(
+            self._writer, session, self._gate, lambda: self._settings
+        )
+        self._data_error = self._store_error = ""  # the last ones, as published
+
+    def _make_history(self, settings: Settings) -> FeedHistory:
+        wake = self._requests.wake
+        return FeedHistory(settings, self._codec, wake, lambda: self._settings)
+
+    def _begin_rows(self, settings: Settings, streams: Streams) -> None:
+        self._reasons = Reasons(self._writer)
         self._intake = self._make_intake(settings)
+        self._history.begin(self._intake, self._writer, self._reasons)
         self._set_streams(streams)
         self._writer.set_repair_grace(settings.repair_grace)
-        self._journal, self._mute = Journal(settings.feed), MuteStreams()
-        # The last errors of the connection and of the data, and the later of them.
-        self._session_error = self._data_error = self._last_error = ""
-        self._store_error = ""
 
     def _make_intake(self, settings: Settings) -> Intake:
         return Intake(
@@ -147,6 +158,10 @@ class Feeder:
             numbers_trades=self._codec.numbers_trades,
             sequence=cast("Mode", settings.sequence),
             lines=settings.lines,
+            history=self._history.source is not None,
+            repair_grace=settings.repair_grace,
+            rest_settle=settings.rest_settle,
+            reasons=self._reasons,
             recorder=self._store.recorder,
         )
 
@@ -265,10 +280,11 @@ class Feeder:
                     self._intake.tick(taken)
                     if self._intake.last_error != self._data_error:
                         self._data_error = self._intake.last_error
-                        self._publish_error(self._data_error)
+                        self._status.tell(self._data_error)
                     if self._store.last_error != self._store_error:
                         self._store_error = self._store.last_error
-                        self._publish_error(self._store_error)
+                        self._status.tell(self._store_error)
+                    self._attend_history(taken)
                     if self._mute.is_due(now):
                         self._attend_mute(now)
                     self._writer.tick()
@@ -280,17 +296,16 @@ class Feeder:
                     turned = boot_seconds()
         finally:
             self._intake.missing.log(math.inf)
-            if self._source is not None:
-                self._source.close()  # managers that wait for a question go
+            self._history.close()  # managers that wait for a question go
             self._queue.end()
             self._requests.end()
 
     def _serve(self, request: ControlRequest) -> dict[str, Any]:
         """Answer a request, in a control thread."""
         if request.op == "history":
-            return serve_history(self._source, request)
+            return serve_history(self._history.source, request)
         if request.op == "bars":
-            return serve_bars(self._source, self._settings, request)
+            return serve_bars(self._history.source, self._settings, request)
         return self._requests.ask(request)
 
     # Events of the session
@@ -313,7 +328,7 @@ class Feeder:
                 self._publish(new)
             case Connected(is_reconnect=True, is_planned=False):
                 self._writer.count("reconnects")
-                self._count_loss()
+                self._status.count_loss()
             case ConnectionLost():
                 self._connection_lost(event)
             case Subscribed() | ChangeRefused():
@@ -331,16 +346,10 @@ class Feeder:
         carried = set(self._writer.streams()).intersection(event.uncovered)
         self._intake.connection_lost(event.connection, carried)
         if event.uncovered:
-            self._is_uncovered = True
+            self._status.streams_uncovered()
             self._writer.mark_connection(carried, False)
+            self._history.disconnected(carried)
             self._queue.connection_lost()
-
-    def _count_loss(self) -> None:
-        # Managers report each loss that is counted here. A loss that no stream felt,
-        # because a second line carried them all, does not count.
-        self._losses += self._is_uncovered
-        self._is_uncovered = False
-        self._writer.note(self._facts(self._session.status))
 
     def _settle(self, outcome: ChangeOutcome) -> None:
         if isinstance(outcome, Subscribed):
@@ -348,13 +357,27 @@ class Feeder:
             covered = set(self._writer.streams()).intersection(outcome.covered)
             self._writer.mark_connection(covered, True)
             for key in covered & self._left_out:
-                self._writer.explain(key, "", "")
+                self._reasons.clear(key, "refused")
             self._left_out -= covered
             self._intake.connected(covered)
+            self._history.connected(covered, boot_seconds())
         self._queue.settle(outcome)
 
+    def _attend_history(self, now: float) -> None:
+        leave, refused, said = self._history.turn(now)
+        if leave:
+            self._session.move(leave)
+        for streams, message in refused:
+            self._leave_out(streams, message)
+            self._journal.refused(streams, message)
+        if said:
+            self._status.tell(said)
+
     def _attend_mute(self, now: float) -> None:
-        ask, move = self._mute.check(self._intake.silences(), now)
+        quiet, silences = self._history.quiet, self._intake.silences()
+        if quiet:  # history has nothing newer either
+            silences = {k: silent for k, silent in silences.items() if k not in quiet}
+        ask, move = self._mute.check(silences, now)
         self._session.ask_again(ask)
         self._session.move(move)
         self._journal.muted(ask, move)
@@ -363,6 +386,7 @@ class Feeder:
 
     def _set_streams(self, streams: Streams) -> None:
         self._intake.set_streams(streams)
+        self._history.set_streams(self._writer.streams(), boot_seconds())
         self._store.follow(self._writer.streams())
         if self._settings.stale_after is not None:
             for key in self._writer.streams():
@@ -371,19 +395,11 @@ class Feeder:
     def _leave_out(self, streams: Streams, message: str) -> None:
         for key in set(self._writer.streams()).intersection(streams):
             self._left_out.add(key)
-            self._writer.explain(key, "refused", message)
-        self._publish_error(describe_refused(streams, message))
-
-    def _publish_error(self, text: str) -> None:
-        self._last_error = text
-        self._writer.note(self._facts(self._session.status))
+            self._reasons.put(key, "refused", message)
+        self._status.tell(describe_refused(streams, message))
 
     def _publish(self, new: SessionStatus) -> None:
-        if new.last_error != self._session_error:
-            self._last_error = self._session_error = new.last_error
-        self._writer.set_state(cast("State", new.state))
-        self._writer.set_next_attempt(new.next_attempt_at)
-        self._writer.note(self._facts(new))
+        self._status.changed(new)
         gives_up = self._settings.give_up and self._is_foreground
         if gives_up and new.state == "error":
             self._fail(
@@ -392,22 +408,6 @@ class Feeder:
                     f" row, as give_up says: {new.last_error}"
                 )
             )
-
-    def _facts(self, status: SessionStatus) -> dict[str, Any]:
-        return {
-            # Readers compare it: a reused segment has its last feeder's note at first.
-            "writer": os.getpid(),
-            "endpoint": status.endpoint,
-            "protocol": self._settings.protocol,
-            "market_type": self._settings.market_type,
-            "phase": status.phase,
-            "attempts": status.attempts,
-            "losses": self._losses,
-            "error_kind": status.error_kind,
-            "last_error": self._last_error or None,
-            "token_wanted": self._gate.wanted,
-            "store": self._store.path,
-        }
 
     # Requests of managers
 
@@ -429,6 +429,8 @@ class Feeder:
             elif request.op == "reload":
                 pending.answer.add_done_callback(partial(self._reloaded, request))
                 self._reloader.reload(pending)
+            elif request.op in {"retry", "accept"}:
+                pending.finish(holes=self._history.settle_holes(request))
             elif request.op == "start":
                 self._take(self._session.retry())  # published before it is answered
                 pending.finish()
@@ -464,7 +466,7 @@ class Feeder:
 
     def _tell_wanted(self) -> Settings:
         """Publish that a token is wanted, and return the settings in force."""
-        self._writer.note(self._facts(self._session.status))
+        self._status.publish()
         return self._settings
 
     def _asked(self, request: ControlRequest) -> Streams:
@@ -480,7 +482,7 @@ class Feeder:
     def _release(self, pending: PendingRequest) -> None:
         self._queue.drop_manager(pending.request.manager)
         self._gate.forget_manager(pending.request.manager)
-        send_managers_away(self._source)
+        send_managers_away(self._history.source)
         is_stopping = not self._subscriptions.has_running_manager()
         pending.finish(stopping=is_stopping, pid=os.getpid())
         if is_stopping:

@@ -15,6 +15,7 @@ from shmfeed.feeder.history_ledger import HistoryLedger
 from shmfeed.feeder.history_taking import HistoryTaking, How
 from shmfeed.feeder.late_refusals import LateRefusals
 from shmfeed.feeder.ledger_events import Anomaly, LedgerEvent
+from shmfeed.feeder.reasons import Reasons
 from shmfeed.feeder.row_events import DueBars, Found, HistoryEffect, RowRecorder
 from shmfeed.feeder.row_publisher import RowPublisher
 from shmfeed.feeder.sequence import FRESH, OLDER, Mode, SequenceCheck
@@ -57,6 +58,7 @@ class Intake:
         repair_grace: float = 5.0,
         rest_settle: float = 10.0,
         recorder: RowRecorder | None = None,
+        reasons: Reasons | None = None,
     ) -> None:
         """Write to the streams of `writer`.
 
@@ -64,10 +66,12 @@ class Intake:
         bars; if so, the clock closes no bar. `numbers_trades` is the codec's,
         `sequence`, `lines`, `repair_grace` and `rest_settle` are the settings.
         `history` says that a source of history exists: bars after a gap wait for it.
-        `recorder` is told each version of each row.
+        `recorder` is told each version of each row, `reasons` why streams are dropped
+        or mute.
         """
         self.last_error = ""
         self._writer = writer
+        self._reasons = Reasons(writer) if reasons is None else reasons
         self._flagged = flagged
         self._numbers_trades = numbers_trades
         self._lines = lines
@@ -99,6 +103,7 @@ class Intake:
             self._writer.mark_stream(key, gaps=0, recovering=False)
             self._writer.unsubscribe(*key)
             self._rows.forget(key)
+            self._reasons.forget(key)
             self._taking.forget(self._streams.pop(key))
         self._ahead.forget_others()
         # Streams of an earlier feeder of this segment, which are no longer wanted.
@@ -360,7 +365,7 @@ class Intake:
         """Say why streams are silent, until their next message comes."""
         for stream in self._selected(streams):
             if stream.explain_silence(text):
-                self._writer.explain(stream.key, "muted", text)
+                self._reasons.put(stream.key, "muted", text)
 
     def _selected(self, streams: Iterable[StreamKey] | None) -> Iterable[StreamState]:
         if streams is None:
@@ -459,8 +464,11 @@ class Intake:
 
     def _explain(self, stream: StreamState, now: float) -> None:
         text = stream.explanation(now)
-        if text is not None:
-            self._writer.explain(stream.key, "dropped" if text else "", text)
+        if text:
+            self._reasons.put(stream.key, "dropped", text)
+        elif text is not None:
+            self._reasons.clear(stream.key, "dropped")
+            self._reasons.clear(stream.key, "muted")
 
     def _say(self, text: str) -> None:
         self.last_error = text or self.last_error

@@ -109,7 +109,7 @@ class Journal:
                 self.flush()
                 self._connected(event)
             case StreamsRefused(streams, message):
-                self._streams_refused(streams, message)
+                self.refused(streams, message)
             case SettingsRefused(message):
                 text = f"the new settings are refused, and the old ones stay: {message}"
                 self._say("settings", _WARNING, text)
@@ -133,6 +133,10 @@ class Journal:
         if move:
             text = f"still mute, moved to a new connection: {_names(move)}"
             self._say("mute", _WARNING, text)
+
+    def refused(self, streams: Streams, message: str) -> None:
+        """Log streams that the venue refused."""
+        self._say("refused", _WARNING, describe_refused(streams, message))
 
     def flush(self) -> None:
         """Log the failures of this batch. Call it after each batch."""
@@ -182,9 +186,6 @@ class Journal:
         else:
             text = f"connected to {endpoint}"
         self._say("connected", _INFO, text, endpoint=endpoint, away=away)
-
-    def _streams_refused(self, streams: Streams, message: str) -> None:
-        self._say("refused", _WARNING, describe_refused(streams, message))
 
     def _say(self, kind: str, level: int, text: str, **more: object) -> None:
         limit = self._limits.setdefault(kind, LineLimit())

@@ -1,13 +1,13 @@
 """Decide which streams are asked for by REST because the socket gives nothing.
 
-A closed bar that has not come `repair_grace` after its close, while no message about
-its stream comes, is asked for. A stream whose bars come so is *polled*, until a message
-about it comes. If history has a bar with trades that the socket never sent, while a
-connection carries the stream, the socket lies: the connection is left. If history has
-nothing newer, the stream is quiet. No I/O.
+A closed bar that has not come `repair_grace` after its close is asked for, unless newer
+bars have come. A stream whose bars come so is *polled*, until the socket gives a newer
+one. If history has a bar with trades that the socket never sent, while a connection
+carries the stream, the socket lies, whatever it sends: the connection is left. If
+history has nothing newer, the stream is quiet. No I/O.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from shmfeed.bar import StreamKey
@@ -22,7 +22,6 @@ LOST_SECONDS = 30.0
 LEAVE_SECONDS = 60.0  # between two moves of one stream, doubled each time
 MOST_LEAVE_SECONDS = 3600.0
 STEADY_SECONDS = 600.0  # after so long without a lie a stream counts as new
-_SLACK = 0.001  # of two readings of the clock
 
 
 class PollEffect(NamedTuple):
@@ -30,7 +29,7 @@ class PollEffect(NamedTuple):
 
     Attributes:
         appended: Their number.
-        is_news: True if one of them has trades that the socket has not told of.
+        is_news: True if one of them has trades that an open socket has not told of.
     """
 
     appended: int
@@ -46,19 +45,19 @@ class _Polled:
         "leave_at",
         "lied_at",
         "next_at",
-        "silent_from",
+        "quiet_from",
         "since",
         "without",
     )
 
     def __init__(self) -> None:
-        self.silent_from = 0.0  # a message that came later ends the silence
         self.is_asked = False
         self.next_at = 0.0
         self.failures = 0
         self.without = 0  # answers in a row without the bars
         self.since: float | None = None  # when bars began to come by REST
         self.is_quiet = False  # history has nothing newer either
+        self.quiet_from = 0.0
         self.lied_at: float | None = None
         self.leave_at = 0.0
         self.distance = LEAVE_SECONDS
@@ -84,9 +83,9 @@ class Polling:
         self._next_check = now + CHECK_SECONDS
         chosen = []
         for bars in due:
-            if bars.late < self._grace or bars.silent < min(self._grace, bars.late):
+            if bars.late < self._grace:
                 continue
-            stream = self._silent(bars.key, now - bars.silent)
+            stream = self._streams.setdefault(bars.key, _Polled())
             if stream.since is not None and bars.late > self._grace + LOST_SECONDS:
                 stream.since = None
             if not stream.is_asked and now >= stream.next_at:
@@ -103,17 +102,17 @@ class Polling:
             stream.next_at = now + retry_delay(stream.failures)
 
     def answered(
-        self, key: StreamKey, effect: PollEffect, is_carried: bool, now: float
+        self, key: StreamKey, effect: PollEffect, is_proof: bool, now: float
     ) -> bool:
         """Record an answer. Return True if the stream's connection must be left.
 
-        `is_carried` is True if a connection carries the stream.
+        `is_proof` is True if the venue's own history answered.
         """
         stream = self._streams.get(key)
         if stream is None:
             return False
         stream.is_asked, stream.failures = False, 0
-        stream.is_quiet = not effect.is_news
+        stream.is_quiet, stream.quiet_from = not effect.is_news, now
         if not effect.appended:
             wait = EMPTY_SECONDS * 2.0 ** min(stream.without, 3)
             stream.next_at = now + min(MOST_EMPTY_SECONDS, wait)
@@ -122,26 +121,26 @@ class Polling:
         stream.without, stream.next_at = 0, now
         if stream.since is None:
             stream.since = now
-        return effect.is_news and is_carried and self._may_leave(stream, now)
+        return effect.is_news and is_proof and self._may_leave(stream, now)
 
-    def connected(self, key: StreamKey, now: float) -> None:
-        """Record that a connection carries the stream again, which is no message."""
-        stream = self._streams.get(key)
-        if stream is not None:
-            stream.silent_from = max(stream.silent_from, now)
-
-    def hear(self, silences: Mapping[StreamKey, float], now: float) -> None:
+    def hear(
+        self,
+        silences: Mapping[StreamKey, float],
+        is_newer: Callable[[StreamKey], bool],
+        now: float,
+    ) -> None:
         """End the silence of the streams that the socket gives again.
 
-        `silences` has the seconds since the last message about each stream.
+        Args:
+            silences: Seconds since the last message about each stream.
+            is_newer: Returns True if the newest bar of a stream came by the socket.
+            now: When they were read.
         """
         for key, stream in self._streams.items():
-            silence = silences.get(key)
-            if silence is None or now - silence <= stream.silent_from + _SLACK:
-                continue
-            stream.silent_from = now - silence
-            stream.since, stream.is_quiet = None, False
-            stream.without, stream.next_at = 0, 0.0
+            if stream.since is not None and is_newer(key):
+                stream.since, stream.next_at, stream.without = None, 0.0, 0
+            if stream.is_quiet and silences.get(key, now) < now - stream.quiet_from:
+                stream.is_quiet, stream.next_at, stream.without = False, 0.0, 0
 
     def drop(self, keys: Iterable[StreamKey]) -> None:
         """Forget streams that are carried no more."""
@@ -161,13 +160,6 @@ class Polling:
     def quiet(self) -> set[StreamKey]:
         """The silent streams of which history has nothing newer either."""
         return {key for key, stream in self._streams.items() if stream.is_quiet}
-
-    def _silent(self, key: StreamKey, silent_from: float) -> _Polled:
-        stream = self._streams.get(key)
-        if stream is None:
-            stream = self._streams[key] = _Polled()
-            stream.silent_from = silent_from
-        return stream
 
     def _may_leave(self, stream: _Polled, now: float) -> bool:
         if stream.lied_at is not None and now > stream.lied_at + STEADY_SECONDS:

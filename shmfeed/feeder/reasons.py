@@ -5,8 +5,7 @@ and closed symbols, the session of refusals. The first of these that holds is pu
 closed, refused, dropped, polled, warming, muted.
 """
 
-from collections.abc import Callable
-from typing import get_args
+from typing import Protocol, get_args
 
 from shmfeed.bar import StreamKey
 from shmfeed.layout import Reason
@@ -22,17 +21,18 @@ _ORDER: tuple[Reason, ...] = (
 assert set(_ORDER) == set(get_args(Reason)) - {""}  # noqa: S101 # each has its rank
 NOTHING: tuple[Reason, str] = ("", "")
 
-Publish = Callable[[StreamKey, Reason, str], None]
+
+class ReasonMarks(Protocol):
+    """The part of a FeedWriter that publishes reasons."""
+
+    def explain(self, key: StreamKey, reason: Reason, text: str) -> None: ...
 
 
 class Reasons:
-    """The reasons of a feed's streams; `publish` is the writer's `explain`.
+    """The reasons of a feed's streams. Only the main loop uses it."""
 
-    Only the main loop uses it.
-    """
-
-    def __init__(self, publish: Publish) -> None:
-        self._publish = publish
+    def __init__(self, marks: ReasonMarks) -> None:
+        self._marks = marks
         self._known: dict[StreamKey, dict[Reason, str]] = {}
         self._published: dict[StreamKey, tuple[Reason, str]] = {}
 
@@ -63,4 +63,4 @@ class Reasons:
         new = next(((one, known[one]) for one in _ORDER if one in known), NOTHING)
         if new != self._published.get(key, NOTHING):
             self._published[key] = new
-            self._publish(key, *new)
+            self._marks.explain(key, *new)

@@ -16,8 +16,14 @@ Of each kind at most one request of a stream is under way.
 
 from collections.abc import Iterable
 
-from shmfeed.bar import TIMEFRAMES, Bar, StreamKey
-from shmfeed.feeder.defects import StreamDefects, find_defects, retry_delay
+from shmfeed.bar import POLLED, StreamKey
+from shmfeed.feeder.defects import (
+    MOST_SECONDS,
+    DefectRequest,
+    StreamDefects,
+    find_defects,
+    retry_delay,
+)
 from shmfeed.feeder.polling import PollEffect, Polling
 from shmfeed.feeder.reasons import Reasons
 from shmfeed.feeder.repair_log import RepairLog
@@ -29,13 +35,21 @@ from shmfeed.feeder.repair_ports import (
     RepairIntake,
     RepairLimits,
 )
-from shmfeed.feeder.repair_stream import Asked, Kind, RepairStream, missed_range
+from shmfeed.feeder.repair_stream import (
+    Asked,
+    Kind,
+    RepairStream,
+    bars_since,
+    is_behind,
+    missed_range,
+    settled_range,
+    with_rows_beside,
+)
 from shmfeed.feeder.row_events import Found, HistoryEffect, HoleFound, RevisionFound
 from shmfeed.feeder.row_news import changed_rows, has_news
 from shmfeed.feeder.warmup import WarmupProgress, Warmups
 from shmfeed.history.interface import (
     HistoryAnswer,
-    HistoryError,
     HistoryJob,
     HistoryOutcome,
     HistoryRequest,
@@ -54,6 +68,7 @@ _HOW: dict[Kind, How] = {
     "reconnect": "repair",
     "defect": "repair",
     "poll": "poll",
+    "recheck": "repair",
 }
 
 
@@ -127,8 +142,7 @@ class Repair:
             stream = self._streams.get(key)
             if stream is None or self._worker is None:
                 continue
-            stream.is_carried = True
-            self._polling.connected(key, now)
+            stream.carried_from = self._intake.venue_now(now)
             self._hold(key, stream, now)
             if key in self._warmups and "warmup" not in stream.asked:
                 self._warmups.connected(key, now)
@@ -141,7 +155,7 @@ class Repair:
         for key in keys:
             stream = self._streams.get(key)
             if stream is not None:
-                stream.is_carried = False
+                stream.carried_from = None
                 stream.catch_up_at = None
 
     def set_trading(self, key: StreamKey, trades: bool) -> None:
@@ -208,16 +222,17 @@ class Repair:
             self._ask_due(now)
             if now >= self._next_mark:
                 self._next_mark = now + MARK_SECONDS
-                self._polling.hear(self._intake.silences(), now)
+                self._polling.hear(self._intake.silences(), self._is_newer, now)
                 self._health.mark_polled(self._polling, self._intake)
                 self._health.mark_warming(self._warmups, self._streams, now)
         self._log.flush(now)
 
     def _add(self, key: StreamKey, now: float) -> None:
         marked = self._marks.holes(key)
-        stream = self._streams[key] = RepairStream(
-            StreamDefects(key[1], marked), marked
-        )
+        last = self._intake.reader(key).last_closed()
+        begins = self._intake.venue_now(now) if last is None else 0
+        stream = RepairStream(StreamDefects(key[1], marked), marked, begins)
+        self._streams[key] = stream
         if self._worker is not None and self._limits.warmup:
             self._warmups.add(key, self._limits.warmup, now)
         self._scan(key, stream, now)
@@ -279,24 +294,19 @@ class Repair:
             if now >= stream.defects.next_at and not self._is_catching_up(key, stream):
                 wanted = stream.defects.request(now)
                 if wanted is not None:
-                    request = HistoryRequest(key, wanted.first, wanted.last)
-                    self._ask("defect", stream, request, wanted.purpose)
+                    self._ask_defects(key, stream, wanted)
+            if stream.recheck_at is not None and now >= stream.recheck_at:
+                self._ask_settled(key, stream, now)
         if self._polling.is_due(now):
             self._poll(now)
 
     def _ask_warmup(self, key: StreamKey, now: float) -> None:
         stream = self._streams[key]
-        bars = min(self._limits.history, max(self._limits.warmup, self._away(key, now)))
+        last = self._intake.reader(key).last_closed()
+        since = bars_since(last, key, self._intake.venue_now(now))
+        bars = min(self._limits.history, max(self._limits.warmup, since))
         self._warmups.asked(key, bars)
         self._ask("warmup", stream, HistoryRequest(key, 0, 0, bars), "warmup")
-
-    def _away(self, key: StreamKey, now: float) -> int:
-        """Return how many bars reach back to the last closed one, included."""
-        last = self._intake.reader(key).last_closed()
-        if last is None:
-            return 0
-        away = self._intake.venue_now(now) - last.open_time
-        return max(0, away // TIMEFRAMES[key[1]] + 2)
 
     def _ask_missed(self, key: StreamKey, stream: RepairStream, now: float) -> None:
         stream.catch_up_at = None
@@ -312,13 +322,32 @@ class Repair:
         request = missed_range(key, last, now_there, self._limits.history)
         self._ask("reconnect", stream, request, "reconnect")
 
+    def _ask_defects(
+        self, key: StreamKey, stream: RepairStream, wanted: DefectRequest
+    ) -> None:
+        request = HistoryRequest(key, wanted.first, wanted.last)
+        last = self._intake.reader(key).last_closed()
+        newest = wanted.last if last is None else last.open_time
+        request = with_rows_beside(request, newest)
+        self._ask("defect", stream, request, wanted.purpose)
+
+    def _ask_settled(self, key: StreamKey, stream: RepairStream, now: float) -> None:
+        stream.recheck_at = None
+        last = self._intake.reader(key).last_closed()
+        if last is not None:
+            now_there = self._intake.venue_now(now)
+            request = settled_range(key, last, now_there, self._limits.settle)
+            self._ask("recheck", stream, request, "confirm")
+
     def _poll(self, now: float) -> None:
         due = [
             bars
             for bars in self._intake.due(now)
             if (stream := self._streams.get(bars.key)) is not None
             and stream.trades
-            and not self._is_catching_up(bars.key, stream)
+            and bars.key not in self._warmups
+            and "reconnect" not in stream.asked
+            and stream.expects(bars.key, bars.first)
         ]
         for bars in self._polling.choose(due, now):
             request = HistoryRequest(bars.key, bars.first, bars.last)
@@ -329,6 +358,12 @@ class Repair:
         if "reconnect" in stream.asked:
             return True
         return key in self._warmups and "warmup" in stream.asked
+
+    def _is_newer(self, key: StreamKey) -> bool:
+        """Return True if the socket has given the stream's newest bar."""
+        reader = self._intake.reader(key)
+        last = reader.last_closed()
+        return reader.forming() is not None or not (last and last.flags & POLLED)
 
     def _ask(
         self,
@@ -359,63 +394,71 @@ class Repair:
         if stream is None or stream.asked.get(asked.kind) is not asked:
             return  # carried no more
         del stream.asked[asked.kind]
-        effect = HistoryEffect()
-        poll = PollEffect(0, False)
-        if outcome.answer is not None:
-            before = self._before(asked.key)
-            effect = self._apply(asked, outcome.answer, now)
-            if effect.appended:
-                poll = PollEffect(effect.appended, has_news(outcome.answer, *before))
-        if outcome.error is not None:
-            self._log.failed(outcome.error, now)
-            self._failed(asked, stream, outcome.error, now)
-        else:
+        answer, error = outcome.answer, outcome.error
+        effect, is_news = HistoryEffect(), False
+        if answer is not None:
+            reader = self._intake.reader(asked.key)
+            before = reader.last_closed(), reader.forming()
+            effect = self._apply(asked, stream, answer, now)
+            is_news = has_news(answer, *before, stream.carried_from)
+        if error is not None:
+            self._log.failed(error, now)
+            self._failed(asked, stream, error.kind, now)
+        elif answer is not None:
             self._log.answered(now)
-            self._answered(asked, stream, outcome.answer, effect, poll, now)
+            if effect.failed:
+                self._failed(asked, stream, "no_room", now)
+            elif asked.kind == "poll":
+                poll = PollEffect(effect.appended, is_news)
+                if self._polling.answered(asked.key, poll, answer.is_own, now):
+                    self._lying.append(asked.key)
+            else:
+                self._answered(asked, stream, answer, effect, now)
         self._publish_holes(asked.key, stream)
         self._next_turn = 0.0
 
-    def _before(self, key: StreamKey) -> tuple[Bar | None, Bar | None]:
-        reader = self._intake.reader(key)
-        return reader.last_closed(), reader.forming()
-
-    def _apply(self, asked: Asked, answer: HistoryAnswer, now: float) -> HistoryEffect:
+    def _apply(
+        self, asked: Asked, stream: RepairStream, answer: HistoryAnswer, now: float
+    ) -> HistoryEffect:
         key = asked.key
         old = self._rows(key) if answer.is_own else None
         effect = self._intake.take_history(answer, how=_HOW[asked.kind])
         if effect.disbelieved:
             self._log.disbelieved(key, effect.disbelieved, now)
-        if asked.kind != "warmup":
-            self._log.repaired(key, effect, now)
         if effect.corrected and old is not None:
             for pair in changed_rows(old, self._rows(key)):
                 self._log.corrected(key, *pair, now)
-        self._scan(key, self._streams[key], now)
+        if effect.unsettled:
+            stream.recheck_at = now + self._limits.settle
+        if asked.kind != "warmup":
+            self._log.repaired(key, effect, now)
+        self._scan(key, stream, now)
         return effect
 
     def _failed(
-        self, asked: Asked, stream: RepairStream, error: HistoryError, now: float
+        self, asked: Asked, stream: RepairStream, reason: HoleReason, now: float
     ) -> None:
-        if asked.kind == "warmup":
-            self._warmups.failed(asked.key, now)
-        elif asked.kind == "defect":
-            stream.defects.failed(error.kind, now)
-        elif asked.kind == "poll":
-            self._polling.failed(asked.key, now)
-        else:
-            stream.failures += 1
-            self._catch_up_again(stream, now + retry_delay(stream.failures))
+        match asked.kind:
+            case "warmup":
+                self._warmups.failed(asked.key, now)
+            case "defect":
+                stream.defects.failed(reason, now)
+            case "poll":
+                self._polling.failed(asked.key, now)
+            case "recheck":
+                stream.recheck_at = now + MOST_SECONDS
+            case "reconnect":
+                stream.failures += 1
+                self._catch_up_again(stream, now + retry_delay(stream.failures))
 
     def _answered(
         self,
         asked: Asked,
         stream: RepairStream,
-        answer: HistoryAnswer | None,
+        answer: HistoryAnswer,
         effect: HistoryEffect,
-        poll: PollEffect,
         now: float,
     ) -> None:
-        assert answer is not None  # noqa: S101 # there is no error
         key = asked.key
         if asked.kind == "warmup":
             self._warmups.done(key, answer.block.shape[1])
@@ -427,15 +470,14 @@ class Repair:
             given_up = stream.defects.answered(reason, answer.is_own, now)
             why = effect.disbelieved or f"{answer.source} does not have them"
             self._log.given_up(key, given_up, why, now)
-        elif asked.kind == "poll":
-            if self._polling.answered(
-                key, poll, stream.is_carried and answer.is_own, now
+        elif asked.kind == "reconnect":
+            again = now + AGAIN_SECONDS
+            if again < stream.held_until and is_behind(
+                self._intake.reader(key).last_closed(), key, self._intake.venue_now(now)
             ):
-                self._lying.append(key)
-        elif effect.missing and now + AGAIN_SECONDS < stream.held_until:
-            self._catch_up_again(stream, now + AGAIN_SECONDS)
-        elif "warmup" not in stream.asked:
-            self._release(key, stream)
+                self._catch_up_again(stream, again)
+            elif "warmup" not in stream.asked:
+                self._release(key, stream)
 
     def _catch_up_again(self, stream: RepairStream, at: float) -> None:
         # Once newer bars are published, what they left out is a hole.

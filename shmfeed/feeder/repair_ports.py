@@ -48,8 +48,10 @@ class RepairLimits(NamedTuple):
         grace: `repair_grace`, in seconds.
         warmup: The bars of each stream at its start.
         history: The rows of a stream that readers can ask for.
+        settle: `rest_settle`, in seconds.
     """
 
     grace: float
     warmup: int
     history: int
+    settle: float = 10.0

@@ -2,15 +2,16 @@
 
 from typing import Literal, NamedTuple
 
-from shmfeed.bar import TIMEFRAMES, Bar, StreamKey, floor, phase_of
+from shmfeed.bar import TIMEFRAMES, Bar, StreamKey, close_time, floor, phase_of
 from shmfeed.feeder.defects import StreamDefects
 from shmfeed.history.interface import HistoryRequest
 from shmfeed.memory.holes import HoleRecord
 
+COMPARED_BARS = 3  # the rows beside what is asked for, by which an answer is believed
 LEAD_MS = 2000  # a bar that closes so soon is asked for too: the clock may be behind
 
 # The kinds of requests; of each kind at most one of a stream is under way.
-Kind = Literal["warmup", "reconnect", "defect", "poll"]
+Kind = Literal["warmup", "reconnect", "defect", "poll", "recheck"]
 
 
 class Asked(NamedTuple):
@@ -26,26 +27,49 @@ class RepairStream:
 
     __slots__ = (
         "asked",
+        "begins",
+        "carried_from",
         "catch_up_at",
         "defects",
         "failures",
         "held_until",
-        "is_carried",
         "next_scan",
         "published",
+        "recheck_at",
         "trades",
     )
 
-    def __init__(self, defects: StreamDefects, published: list[HoleRecord]) -> None:
+    def __init__(
+        self, defects: StreamDefects, published: list[HoleRecord], begins: int
+    ) -> None:
         self.defects = defects
+        self.begins = begins  # no bar that closed before is due, ms UTC
         self.published = published  # holes, as readers see them
         self.asked: dict[Kind, Asked] = {}
         self.next_scan = 0.0
         self.held_until = 0.0  # newer bars wait until then
         self.catch_up_at: float | None = None  # when to ask for what was missed
         self.failures = 0  # of the request for what was missed
-        self.is_carried = False
+        # The venue's time at which a connection came, ms UTC; None without one.
+        self.carried_from: int | None = None
+        self.recheck_at: float | None = None  # when its newest rows have settled
         self.trades = True  # False also if the venue does not know the symbol
+
+    def expects(self, key: StreamKey, opened: int) -> bool:
+        """Return True if the bar that opens then closes after the stream's begin."""
+        return close_time(opened, key[1]) > self.begins
+
+
+def bars_since(last: Bar | None, key: StreamKey, venue_now: int) -> int:
+    """Return how many bars reach back to the last closed one, included."""
+    if last is None:
+        return 0
+    return max(0, (venue_now - last.open_time) // TIMEFRAMES[key[1]] + 2)
+
+
+def is_behind(last: Bar | None, key: StreamKey, venue_now: int) -> bool:
+    """Return True if a bar has closed that neither socket nor history has."""
+    return last is not None and close_time(last.close_time, key[1]) <= venue_now
 
 
 def missed_range(
@@ -53,11 +77,34 @@ def missed_range(
 ) -> HistoryRequest:
     """Return the request for what came after the last closed bar, that one included.
 
-    At most `history` bars are asked for, the newest.
+    At most `history` bars are asked for, the newest, and a few before them.
     """
     timeframe, opened = key[1], last.open_time
-    phase = phase_of(opened, timeframe)
-    newest = max(opened, floor(venue_now + LEAD_MS, timeframe, phase))
+    newest = max(opened, _floor(venue_now + LEAD_MS, key, opened))
     reach = newest - (history - 1) * TIMEFRAMES[timeframe]
-    first = floor(reach, timeframe, phase) if reach > opened else opened
-    return HistoryRequest(key, first, newest)
+    first = _floor(max(reach, opened), key, opened)
+    return with_rows_beside(HistoryRequest(key, first, newest), newest)
+
+
+def settled_range(
+    key: StreamKey, last: Bar, venue_now: int, settle: float
+) -> HistoryRequest:
+    """Return the request for the rows that had not settled `settle` seconds ago."""
+    opened = last.open_time
+    from_time = venue_now - round(2 * settle * 1000) - TIMEFRAMES[key[1]]
+    first = _floor(min(max(from_time, 0), opened), key, opened)
+    return HistoryRequest(key, first, opened)
+
+
+def with_rows_beside(request: HistoryRequest, newest: int) -> HistoryRequest:
+    """Return the request with a few bars more at both ends, none beyond `newest`."""
+    key, first, last = request[:3]
+    beside = COMPARED_BARS * TIMEFRAMES[key[1]]
+    earlier = _floor(max(first - beside, 0), key, first)
+    later = max(last, min(_floor(last + beside, key, first), newest))
+    return request._replace(first=earlier, last=later)
+
+
+def _floor(time: int, key: StreamKey, opened: int) -> int:
+    """Return the open time of the bar that contains a time, on the grid of a bar."""
+    return floor(time, key[1], phase_of(opened, key[1]))

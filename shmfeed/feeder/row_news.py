@@ -6,11 +6,27 @@ from shmfeed.bar import NO_TRADE, Bar
 from shmfeed.history.interface import HistoryAnswer
 from shmfeed.memory.rows import Rows
 
+MARGIN_MS = 1000  # a connection may miss the end of a bar that closes so soon
 
-def has_news(answer: HistoryAnswer, last: Bar | None, forming: Bar | None) -> bool:
-    """Return True if rows beyond the last have trades that the socket did not tell."""
+
+def has_news(
+    answer: HistoryAnswer, last: Bar | None, forming: Bar | None, since: int | None
+) -> bool:
+    """Return True if the socket should have told of trades that the answer has.
+
+    Args:
+        answer: The answer.
+        last: The ring's newest row before it.
+        forming: The forming bar before it.
+        since: The venue's time since which a connection carries the stream, ms UTC;
+            None without one.
+    """
+    if since is None:
+        return False
     rows = Rows(answer.block, 0)
-    for number in np.flatnonzero(rows.open_time > (last.open_time if last else -1)):
+    is_later = rows.open_time > (last.open_time if last else -1)
+    is_later &= rows.close_time > since + MARGIN_MS
+    for number in np.flatnonzero(is_later):
         bar = rows.bar(int(number))
         if bar.flags & NO_TRADE or not bar.volume > 0:
             continue

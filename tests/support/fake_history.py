@@ -170,10 +170,14 @@ class FakeIntake:
 
 
 class FakeMarks:
-    """The marks of one stream's holes."""
+    """The marks of one stream: its holes, and each reason of its health."""
 
     def __init__(self):
         self.records = []
+        self.reasons = []
+
+    def explain(self, *reason):
+        self.reasons.append(reason)
 
     def holes(self, key):
         return self.records

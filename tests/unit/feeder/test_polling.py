@@ -21,16 +21,19 @@ def due(key=A, late=GRACE, silent=60.0):
     return DueBars(key, 0, 0, late, silent)
 
 
-def polled_once(effect, now=100.0, is_carried=True):
+def never(key):
+    return False
+
+
+def polled_once(effect, now=100.0, is_proof=True):
     polling = Polling(GRACE)
     polling.choose([due()], now)
-    return polling, polling.answered(A, effect, is_carried, now)
+    return polling, polling.answered(A, effect, is_proof, now)
 
 
-def test_a_bar_is_asked_for_once_it_is_late_and_the_socket_silent():
+def test_a_bar_is_asked_for_once_it_is_late():
     polling = Polling(GRACE)
     assert polling.choose([due(late=GRACE - 0.1)], 100.0) == []
-    assert polling.choose([due(silent=GRACE - 0.1)], 100.0) == []
     assert polling.choose([due(), due(B, late=1.0)], 100.0) == [due()]
     assert polling.choose([due()], 200.0) == []  # one request at a time
 
@@ -38,14 +41,9 @@ def test_a_bar_is_asked_for_once_it_is_late_and_the_socket_silent():
 def test_rows_that_come_make_a_stream_polled_until_the_socket_gives_again():
     polling, _ = polled_once(OLD)
     assert polling.polled == {A: 100.0}
-    polling.hear({A: 60.0}, 100.0)  # silent since before
+    polling.hear({A: 0.1}, never, 110.0)  # it speaks, and says nothing newer
     assert A in polling.polled
-    polling.connected(A, 110.0)
-    polling.hear({A: 1.0}, 111.0)  # counted from its connection: no message
-    assert A in polling.polled
-    polling.hear({}, 112.0)  # no connection
-    assert A in polling.polled
-    polling.hear({A: 0.5}, 113.0)
+    polling.hear({}, lambda key: key == A, 113.0)
     assert polling.polled == {}
 
 
@@ -56,7 +54,10 @@ def test_history_that_has_nothing_newer_makes_a_stream_quiet():
     assert polling.polled == {}
     assert polling.choose([due()], 100.0 + EMPTY_SECONDS - 0.1) == []
     assert polling.choose([due()], 100.0 + EMPTY_SECONDS) == [due()]
-    polling.hear({A: 0.1}, 120.0)
+    polling.hear({A: 21.0}, never, 120.0)
+    polling.hear({}, never, 120.0)  # no connection
+    assert polling.quiet == {A}
+    polling.hear({A: 0.1}, never, 120.0)
     assert polling.quiet == set()
 
 
@@ -64,8 +65,8 @@ def test_a_bar_that_the_socket_should_have_sent_is_a_lie():
     polling, leave = polled_once(NEWS)
     assert leave
     assert polling.quiet == set()
-    polling, leave = polled_once(NEWS, is_carried=False)
-    assert not leave  # no socket, no lie
+    polling, leave = polled_once(NEWS, is_proof=False)
+    assert not leave  # another market's history
     polling, leave = polled_once(OLD)
     assert not leave
     assert polling.quiet == {A}

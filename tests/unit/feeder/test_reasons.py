@@ -5,9 +5,19 @@ from shmfeed.feeder.reasons import Reasons
 A = ("A", "1m")
 
 
+class Marks:
+    """Marks that keep each reason that is published."""
+
+    def __init__(self):
+        self.said = []
+
+    def explain(self, *reason):
+        self.said.append(reason)
+
+
 def test_the_strongest_reason_is_published():
-    said = []
-    reasons = Reasons(lambda *one: said.append(one))
+    marks = Marks()
+    reasons, said = Reasons(marks), marks.said
     reasons.put(A, "muted", "m")
     reasons.put(A, "polled", "p")
     reasons.put(A, "warming", "w")  # weaker than what is published
@@ -28,8 +38,8 @@ def test_the_strongest_reason_is_published():
 
 
 def test_a_forgotten_stream_begins_without_a_reason():
-    said = []
-    reasons = Reasons(lambda *one: said.append(one))
+    marks = Marks()
+    reasons, said = Reasons(marks), marks.said
     reasons.put(A, "closed", "c")
     reasons.forget(A)
     reasons.clear(A, "closed")

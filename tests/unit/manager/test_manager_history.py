@@ -116,6 +116,9 @@ class TestRows:
             rows_of([bar(n) for n in range(20)], T0, LAST)
 
 
+UNASKED = {"warmup": 0, "repair_grace": 3600.0}  # the feeder asks for nothing itself
+
+
 @pytest.fixture
 def venue():
     with Venue(speed=None) as running:
@@ -130,12 +133,12 @@ def bars_between(symbol, timeframe, start_ms, end_ms):
 
 def fetch(one, count=3):
     """Have a feeder ask for the first bars, as a thread of its own does."""
-    page = one._source.fetch(HistoryRequest(KEY, T0, T0 + (count - 1) * MINUTE))
+    page = one._history.source.fetch(HistoryRequest(KEY, T0, T0 + (count - 1) * MINUTE))
     return times_of(page.block).tolist()
 
 
 def adopting(feed_name, venue, function):
-    return managing(feed_name, venue, backfill=function, launch="never")
+    return managing(feed_name, venue, backfill=function, launch="never", **UNASKED)
 
 
 def threads() -> list[str]:
@@ -152,7 +155,7 @@ class TestAsked:
             calls.append((os.getpid(), threading.current_thread().name, arguments))
             return bars_between(*arguments)
 
-        with feeder(feed_name, venue, backfill="manager") as one:
+        with feeder(feed_name, venue, backfill="manager", **UNASKED) as one:
             with adopting(feed_name, venue, function) as manager:
                 manager.start(timeout=20)
                 assert fetch(one) == [T0, T0 + MINUTE, T0 + 2 * MINUTE]
@@ -166,7 +169,7 @@ class TestAsked:
         )
 
     def test_another_function_takes_its_place(self, feed_name, venue) -> None:
-        with feeder(feed_name, venue, backfill="manager") as one:
+        with feeder(feed_name, venue, backfill="manager", **UNASKED) as one:
             with adopting(feed_name, venue, lambda *_: []) as manager:
                 manager.start(timeout=20)
                 assert fetch(one) == []
@@ -190,7 +193,7 @@ class TestAsked:
             raise KeyError(CANARY)
 
         line = fail.__code__.co_firstlineno + 1
-        with feeder(feed_name, venue, backfill="manager") as one:
+        with feeder(feed_name, venue, backfill="manager", **UNASKED) as one:
             with adopting(feed_name, venue, fail) as manager:
                 manager.start(timeout=20)
                 for _ in range(2):
@@ -207,7 +210,7 @@ class TestAsked:
 
     @pytest.mark.parametrize("rubbish", [None, "bars", [object()], [bar(), bar()]])
     def test_rubbish_is_malformed(self, feed_name, venue, rubbish) -> None:
-        with feeder(feed_name, venue, backfill="manager") as one:
+        with feeder(feed_name, venue, backfill="manager", **UNASKED) as one:
             with adopting(feed_name, venue, lambda *_: rubbish) as manager:
                 manager.start(timeout=20)
                 with pytest.raises(HistoryError, match="returned no history") as caught:
@@ -220,7 +223,7 @@ class TestAsked:
         monkeypatch.setattr(manager_source, "ANSWER_SECONDS", 0.3)
         monkeypatch.setattr("shmfeed.manager.supervisor.CALLBACK_SECONDS", 0.2)
         returns = threading.Event()
-        with feeder(feed_name, venue, backfill="manager") as one:
+        with feeder(feed_name, venue, backfill="manager", **UNASKED) as one:
             with adopting(feed_name, venue, lambda *_: returns.wait(20)) as manager:
                 manager.start(timeout=20)
                 with pytest.raises(HistoryError, match="has not returned within"):
@@ -235,7 +238,7 @@ class TestAsked:
     def test_without_its_manager_history_cannot_be_asked(
         self, feed_name, venue, monkeypatch
     ) -> None:
-        with feeder(feed_name, venue, backfill="manager") as one:
+        with feeder(feed_name, venue, backfill="manager", **UNASKED) as one:
             with adopting(feed_name, venue, bars_between) as manager:
                 manager.start(timeout=20)
                 assert len(fetch(one)) == 3
@@ -246,15 +249,15 @@ class TestAsked:
             monkeypatch.setattr(manager_source, "ANSWER_SECONDS", 10.0)
             with adopting(feed_name, venue, bars_between) as manager:
                 manager.start(timeout=20)
-                until(lambda: one._source._came)
+                until(lambda: one._history.source._came)
                 assert len(fetch(one)) == 3
 
     def test_a_feeder_with_another_source_takes_none(self, feed_name, venue) -> None:
-        with feeder(feed_name, venue, backfill="off") as one:
+        with feeder(feed_name, venue, backfill="off", **UNASKED) as one:
             with adopting(feed_name, venue, bars_between) as manager:
                 manager.start(timeout=20)
                 assert manager.get_status()["differs"] == ["backfill"]
-                assert one._source is None
+                assert one._history.source is None
             with pytest.raises(BadArgumentError, match="takes no history from a func"):
                 tell(feed_name, "history", wait=0.1)
 
@@ -289,7 +292,7 @@ class TestAsked:
             responder = manager._supervisor._responder
             until(lambda: _waits(feed_name), what="the manager waits for a question")
             assert responder._thread.is_alive()
-        assert "shmfeed-history" not in threads()
+        until(lambda: "shmfeed-history" not in threads())
 
 
 def _waits(feed: str) -> bool:

@@ -1,0 +1,171 @@
+"""The history of a feed: source, worker, repair and symbols, for the main loop."""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from shmfeed.bar import StreamKey
+from shmfeed.codecs import Codec
+from shmfeed.control.messages import ControlRequest
+from shmfeed.feeder.clock import boot_seconds
+from shmfeed.feeder.intake import Intake
+from shmfeed.feeder.reasons import Reasons
+from shmfeed.feeder.repair import Repair
+from shmfeed.feeder.repair_log import RepairLog
+from shmfeed.feeder.repair_ports import RepairLimits
+from shmfeed.feeder.symbol_check import SymbolChanged, SymbolCheck
+from shmfeed.feeder.warmup import WarmupProgress
+from shmfeed.history.registry import make_source
+from shmfeed.history.worker import HistoryWorker
+from shmfeed.settings.model import Settings
+from shmfeed.wire.events import Streams
+from shmfeed.writer import FeedWriter
+
+log = logging.getLogger(__name__)
+
+NO_SOURCE = "no history source"
+
+
+class Refusal(NamedTuple):
+    """Streams of a symbol that the venue does not know, and the venue's words."""
+
+    streams: Streams
+    message: str
+
+
+class HistoryTurn(NamedTuple):
+    """The news of a turn.
+
+    Attributes:
+        leave: Streams whose connections lie.
+        refused: Streams that the venue does not know.
+        said: A text for `last_error`, else "".
+    """
+
+    leave: Streams = ()
+    refused: tuple[Refusal, ...] = ()
+    said: str = ""
+
+
+QUIET = HistoryTurn()
+
+
+class FeedHistory:
+    """The history of one feed. Only the main loop uses it.
+
+    Attributes:
+        source: The source of history, None without one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        codec: Codec,
+        wake: Callable[[], None],
+        current: Callable[[], Settings],
+    ) -> None:
+        """Find the source that the settings name, and ask for nothing yet.
+
+        `wake` is called on other threads, when an answer has come. `current` returns
+        the settings in force.
+        """
+        self.source = make_source(settings, codec, current)
+        self._settings = settings
+        self._name = NO_SOURCE if self.source is None else self.source.name
+        self._worker = self._symbols = None
+        if self.source is not None:
+            self._worker = HistoryWorker(self.source, wake)
+        if self.source is not None and self.source.is_own:
+            self._symbols = SymbolCheck(self.source, wake)
+        self._log = RepairLog(settings.feed, self._name)
+
+    def begin(self, intake: Intake, writer: FeedWriter, reasons: Reasons) -> None:
+        """Repair the rows of this writer from now on."""
+        settings = self._settings
+        self._reasons = reasons
+        self._streams: Streams = ()
+        limits = RepairLimits(
+            settings.repair_grace,
+            settings.warmup_bars,
+            writer.geometry.history,
+            settings.rest_settle,
+        )
+        self._repair = Repair(
+            intake, writer, reasons, limits, self._log, self._worker, self._name
+        )
+
+    @property
+    def progress(self) -> WarmupProgress | None:
+        """The progress of the warm-up under way, None without one."""
+        return self._repair.progress
+
+    @property
+    def quiet(self) -> set[StreamKey]:
+        """The silent streams of which history has nothing newer either."""
+        return self._repair.quiet
+
+    def set_streams(self, streams: Iterable[StreamKey], now: float) -> None:
+        """Carry exactly these streams from now on; new ones warm up."""
+        self._streams = tuple(streams)
+        self._repair.set_streams(self._streams, now)
+        if self._symbols is not None:
+            self._symbols.set_symbols({symbol for symbol, _ in self._streams})
+
+    def connected(self, streams: Iterable[StreamKey], now: float) -> None:
+        """Ask for what these streams missed, as a connection carries them now."""
+        self._repair.connected(streams, now)
+        if self._symbols is not None:
+            self._symbols.connected(now)
+
+    def disconnected(self, streams: Iterable[StreamKey]) -> None:
+        """Record that no connection carries these streams."""
+        self._repair.disconnected(streams)
+
+    def settle_holes(self, request: ControlRequest) -> int:
+        """Retry or accept holes, of the named streams or of all. Return how many."""
+        symbols, resolutions = request.symbols, request.resolutions
+        named = [
+            (symbol, timeframe)
+            for symbol, timeframe in self._streams
+            if (symbols is None or symbol in symbols)
+            and (resolutions is None or timeframe in resolutions)
+        ]
+        if request.op == "accept":
+            return self._repair.accept(named)
+        return self._repair.retry(named, boot_seconds())
+
+    def turn(self, now: float) -> HistoryTurn:
+        """Take answers, ask for what is due, and return what is new."""
+        self._repair.tick(now)
+        refused: list[Refusal] = []
+        if self._symbols is not None:
+            for change in self._symbols.tick(now):
+                refused += self._symbol_changed(change)
+        leave, said = self._repair.take_lying(now), self._log.take_said()
+        if leave or refused or said:
+            return HistoryTurn(leave, tuple(refused), said)
+        return QUIET
+
+    def close(self) -> None:
+        """End all requests, also those under way."""
+        self._repair.close()
+
+    def _symbol_changed(self, change: SymbolChanged) -> list[Refusal]:
+        symbol, state = change
+        streams = tuple(key for key in self._streams if key[0] == symbol)
+        if not state.is_known:
+            self._repair.refuse(streams)
+            return [Refusal(streams, state.text)]
+        for key in streams:
+            self._repair.set_trading(key, state.trades)
+            self._reasons.clear(key, "refused")
+            if state.trades:
+                self._reasons.clear(key, "closed")
+            else:
+                self._reasons.put(key, "closed", state.text)
+        feed = self._settings.feed
+        if state.trades:
+            log.info("feed %s: %s trades", feed, symbol)
+        else:
+            log.warning("feed %s: %s does not trade: %s", feed, symbol, state.text)
+        return []
