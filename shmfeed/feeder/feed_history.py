@@ -94,6 +94,10 @@ class FeedHistory:
             intake, writer, reasons, limits, self._log, self._worker, self._name
         )
 
+    def is_busy(self) -> bool:
+        """Return True while requests wait for an answer. Any thread may call it."""
+        return self._worker is not None and self._worker.pending > 0
+
     @property
     def progress(self) -> WarmupProgress | None:
         """The progress of the warm-up under way, None without one."""

@@ -305,7 +305,8 @@ class Feeder:
         if request.op == "history":
             return serve_history(self._history.source, request)
         if request.op == "bars":
-            return serve_bars(self._history.source, self._settings, request)
+            history, settings = self._history, self._settings
+            return serve_bars(history.source, settings, request, history.is_busy)
         return self._requests.ask(request)
 
     # Events of the session
