@@ -1,0 +1,239 @@
+"""T6: a feeder killed fifty times under a venue whose REST keeps the truth.
+
+After each death a new process takes the feed, and after the last one the ring equals
+the venue's truth bar for bar. Two readers of the soak check each row meanwhile. Without
+history the bars of the dead time are missing: counted and flagged, never invented.
+"""
+
+import json
+import random
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from soak.reader import OVER_CPU
+from support import forks
+from support.feeding import settings
+from support.waiting import until
+
+import shmfeed
+from shmfeed.bar import AFTER_GAP, UNCONFIRMED
+from shmfeed.manager.process import FeederProcess
+from shmfeed.segment.mapping import place
+from shmfeed.segment.removal import remove_unheld
+from shmfeed.simulator import Venue
+
+KILLS = int(50 * forks.SCALE)
+CONTROL_KILLS = 2
+SEED = 23
+SECOND = 1000
+HISTORY, WARMUP = 400, 60
+STREAMS = [("BTCUSDT", "1s"), ("ETHUSDT", "1s")]
+EARLY = 0.3  # the share of feeders that are killed before they have recovered
+RECOVERY_SECONDS = 2.0
+OPTIONS = {
+    "symbols": [symbol for symbol, _ in STREAMS],
+    "resolutions": ["1s"],
+    "protocol": "binance",
+    "market_type": "spot",
+    "history": HISTORY,
+    "warmup": WARMUP,
+    "rest_share": 1.0,
+    "dials_per_minute": 0,
+    "max_reconnect_attempts": None,
+}
+READER = Path(__file__).parents[1] / "soak/reader.py"
+READS = 60  # a second
+RUN = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+
+
+class Killed:
+    """A feed whose feeders the test launches and kills, one after the other."""
+
+    def __init__(self, name, venue, **options):
+        self.name = name
+        self.venue = venue
+        self._settings = settings(
+            name, venue, **OPTIONS, rest_endpoint=venue.rest_url, **options
+        )
+        self._process = None
+        self.launched = 0.0
+
+    def launch(self):
+        self.launched = time.monotonic()
+        self._process = FeederProcess(self._settings, "test")
+
+    def kill(self):
+        self._process._process.kill()
+        assert self._process.wait(10)
+
+    def end(self):
+        if self._process is not None:
+            self._process._process.kill()
+            self._process.wait(10)
+            for reader in self._process._readers:
+                reader.join(5)
+        until(lambda: remove_unheld(place(self.name)) or not self.segment.exists())
+
+    @property
+    def segment(self):
+        return place(self.name).segment
+
+    def waited(self):
+        """Return the seconds that the feeder was ready to run and had no CPU."""
+        waited = 0
+        for task in Path(f"/proc/{self._process.pid}/task").iterdir():
+            waited += int((task / "schedstat").read_text().split()[1])
+        return waited / 1e9
+
+    def is_whole(self, feed):
+        """Return True if each stream is live and has every bar up to the newest."""
+        status = feed.status()
+        if status["pid"] != self._process.pid or status["state"] != "connected":
+            return False
+        newest = self.venue.now() - 2 * SECOND
+        return all(self._has_all(feed.ring(*key), newest) for key in STREAMS)
+
+    def wait_whole(self, feed, number):
+        """Wait until the kill of this number is healed; else tell what is amiss."""
+        try:
+            until(lambda: self.is_whole(feed), 20 + 5 * RECOVERY_SECONDS)
+        except AssertionError as error:
+            error.add_note(f"kill {number}, venue {self.venue.now()}: {feed.status()}")
+            for key in STREAMS:
+                rows = feed.ring(*key).view(HISTORY)
+                error.add_note(f"{key}: {rows.open_time[-60:]} {rows['flags'][-60:]}")
+            error.add_note(f"{feed.gaps()} {self.venue.rest_requests[-20:]}")
+            raise
+
+    def is_final(self, feed):
+        """Return True if moreover no row's last values are in doubt."""
+        flags = [feed.ring(*key).view(HISTORY)["flags"] for key in STREAMS]
+        return self.is_whole(feed) and not any(
+            (one & UNCONFIRMED).any() for one in flags
+        )
+
+    def _has_all(self, ring, newest):
+        opened = ring.view(HISTORY).open_time
+        return (
+            ring.status().health == "live"
+            and opened[-1] >= newest
+            and bool((np.diff(opened) == SECOND).all())
+        )
+
+
+@contextmanager
+def killed(name, **options):
+    with Venue(protocol="binance", seed=SEED, update_interval=0.1) as venue:
+        feed = Killed(name, venue, **options)
+        try:
+            feed.launch()
+            yield feed
+        finally:
+            feed.end()
+
+
+def differences(feed, venue, key):
+    """Return the lines in which a ring and the venue's truth differ."""
+    rows = feed.ring(*key).snapshot(HISTORY)
+    first, last = int(rows.open_time[0]), int(rows.open_time[-1])
+    truth = {bar.open_time: bar[:8] for bar in venue.truth(*key, first, last)}
+    found = {rows.bar(n).open_time: rows.bar(n)[:8] for n in range(len(rows))}
+    assert len(found) == len(rows), "a bar is there twice"
+    return [
+        f"{key} {opened}: {found.get(opened)} is not {truth.get(opened)}"
+        for opened in sorted(truth.keys() | found.keys())
+        if found.get(opened) != truth.get(opened)
+    ]
+
+
+@contextmanager
+def readers(child, name):
+    """Run two readers; yield a function that ends them and returns their results."""
+    given = {"feed": name, "symbols": OPTIONS["symbols"], "seed": SEED, "faults": ""}
+    started = [
+        child(RUN, READER, json.dumps({**given, "chance": chance, "reads": READS}))
+        for chance in range(2)
+    ]
+    for one in started:
+        assert one.stdout.readline() == '"ready"\n', one.communicate()[1]
+
+    def results():
+        told = [one.communicate("", timeout=60) for one in started]
+        assert [err for _, err in told] == [""] * len(told)
+        return [json.loads(out) for out, _ in told]
+
+    yield results
+
+
+@pytest.mark.timeout(max(300, KILLS * 4))
+def test_the_ring_equals_the_truth_after_fifty_kills(child, feed_name, seed):
+    chance = random.Random(seed)
+    recoveries = []
+    with killed(feed_name) as feeder, shmfeed.attach(feed_name, timeout=20) as feed:
+        until(lambda: feeder.is_whole(feed))
+        with readers(child, feed_name) as results:
+            for number in range(KILLS):
+                feeder.kill()
+                feeder.launch()
+                if chance.random() < EARLY and number < KILLS - 1:
+                    time.sleep(chance.uniform(0, 0.8))
+                    continue
+                feeder.wait_whole(feed, number + 1)
+                took = time.monotonic() - feeder.launched
+                recoveries.append(took - feeder.waited())
+                time.sleep(chance.uniform(0, 0.4))
+            until(lambda: feeder.is_final(feed))
+            told = results()
+        found = [
+            line for key in STREAMS for line in differences(feed, feeder.venue, key)
+        ]
+        status, holes = feed.status(), feed.gaps()
+        rows = [len(feed.ring(*key).view(HISTORY)) for key in STREAMS]
+    recoveries.sort()
+    p99 = recoveries[int(0.99 * len(recoveries))]
+    p50, longest = recoveries[len(recoveries) // 2], [max(one["cpu"]) for one in told]
+    read = [one["tally"]["rows"] for one in told]
+    print(
+        f"{KILLS} kills; recovery p50 {p50:.2f} s, p99 {p99:.2f} s; {rows} rows in the"
+        f" rings, {read} read; longest calls {longest} s of CPU"
+    )
+    assert found == []
+    assert (status["gaps"], holes) == (0, [])
+    assert min(rows) >= WARMUP
+    assert [one["lines"] for one in told] == [[], []]
+    assert min(read) > 1000
+    assert max(longest) < OVER_CPU
+    assert [one["late"] for one in told] == [0, 0]
+    assert p99 < RECOVERY_SECONDS
+
+
+def test_control_without_history_the_ring_lacks_bars_and_says_so(feed_name):
+    with ExitStack() as stack:
+        feeder = stack.enter_context(killed(feed_name, backfill="off"))
+        feed = stack.enter_context(shmfeed.attach(feed_name, timeout=20))
+        ring = feed.ring(*STREAMS[0])
+        until(lambda: len(ring.view(HISTORY)) > 1)
+        for _ in range(CONTROL_KILLS):
+            feeder.kill()
+            count = ring.count
+            left = feeder.venue.now()
+            until(lambda left=left: feeder.venue.now() > left + 2 * SECOND)
+            feeder.launch()
+            until(lambda count=count: ring.count > count)
+        rows = ring.snapshot(HISTORY)
+        until(lambda: feed.status()["gaps"] > 0)
+        missing = differences(feed, feeder.venue, STREAMS[0])
+        holes = np.flatnonzero(np.diff(rows.open_time) != SECOND) + 1
+        flagged = np.flatnonzero(rows["flags"] & AFTER_GAP)
+    assert len(missing) >= CONTROL_KILLS
+    # Bars are absent, or say that their last values are not known: never invented.
+    doubtful = rows.open_time[(rows["flags"] & UNCONFIRMED) != 0].tolist()
+    assert all(
+        " None is not " in line or any(str(opened) in line for opened in doubtful)
+        for line in missing
+    )
+    assert holes.tolist() == flagged.tolist()
+    assert len(holes) >= CONTROL_KILLS
