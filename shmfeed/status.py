@@ -74,7 +74,7 @@ class StreamStatus(TypedDict):
     count: int  #: number of the next closed bar
     last_close_time: int | None  #: ms UTC, None before the first closed bar
     age: float | None  #: seconds since the last update, None before the first one
-    gaps: int  #: missing bars so far
+    gaps: int  #: bars missing now
     health: Health
     why: str  #: why the stream has this health; "" for live and quiet
     messages: int  #: messages of the venue for this stream
