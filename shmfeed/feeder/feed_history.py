@@ -99,6 +99,11 @@ class FeedHistory:
         return self._worker is not None and self._worker.pending > 0
 
     @property
+    def symbols(self) -> SymbolCheck | None:
+        """The check of symbols, None if the source tells no states."""
+        return self._symbols
+
+    @property
     def progress(self) -> WarmupProgress | None:
         """The progress of the warm-up under way, None without one."""
         return self._repair.progress

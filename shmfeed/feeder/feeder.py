@@ -45,6 +45,7 @@ from shmfeed.feeder.reload import Reloader, ReloadTargets
 from shmfeed.feeder.requests import PendingRequest, RequestQueue
 from shmfeed.feeder.sequence import Mode
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
+from shmfeed.feeder.symbol_gate import SymbolGate
 from shmfeed.feeder.taking import take_feed
 from shmfeed.layout import MAX_STREAMS
 from shmfeed.segment.mapping import place
@@ -127,6 +128,7 @@ class Feeder:
         self._store.warm(streams)
         session = self._session
         self._queue = SubscriptionQueue(self._subscriptions, session, self._check_union)
+        self._symbols = SymbolGate(self._history.symbols, self._queue.subscribe)
         targets = ReloadTargets(
             self._codec, session, self._queue, self._budget, feeder_log
         )
@@ -297,6 +299,7 @@ class Feeder:
         finally:
             self._intake.missing.log(math.inf)
             self._history.close()  # managers that wait for a question go
+            self._symbols.end()
             self._queue.end()
             self._requests.end()
 
@@ -366,6 +369,7 @@ class Feeder:
 
     def _attend_history(self, now: float) -> None:
         leave, refused, said = self._history.turn(now)
+        self._symbols.tick(now)
         if leave:
             self._session.move(leave)
         for streams, message in refused:
@@ -416,7 +420,7 @@ class Feeder:
         request = pending.request
         try:
             if request.op == "subscribe":
-                self._queue.subscribe(pending, self._asked(request))
+                self._symbols.ask(pending, self._asked(request), boot_seconds())
             elif request.op == "release":
                 self._release(pending)
             elif request.op == "stop":
@@ -481,6 +485,7 @@ class Feeder:
         return self._checked((s, r) for s in symbols for r in resolutions)
 
     def _release(self, pending: PendingRequest) -> None:
+        self._symbols.drop(pending.request.manager)
         self._queue.drop_manager(pending.request.manager)
         self._gate.forget_manager(pending.request.manager)
         send_managers_away(self._history.source)

@@ -14,7 +14,7 @@ from shmfeed.bar import StreamKey
 from shmfeed.feeder.defects import retry_delay
 from shmfeed.feeder.row_events import DueBars
 
-CHECK_SECONDS = 0.25
+CHECK_SECONDS = 0.5
 EMPTY_SECONDS = 10.0  # after an answer without the bars, doubled each time
 MOST_EMPTY_SECONDS = 60.0
 # A polled stream whose bars are so late, besides the grace, is polled no more.

@@ -58,7 +58,7 @@ from shmfeed.history.interface import (
 from shmfeed.layout import HoleReason
 from shmfeed.memory.rows import Rows
 
-TURN_SECONDS = 0.05
+TURN_SECONDS = 0.1
 SCAN_SECONDS = 2.0  # holes that the ring has left behind are looked for that often
 MARK_SECONDS = 0.25
 AGAIN_SECONDS = 1.0  # a bar that has just closed may not be in the history yet
@@ -402,7 +402,7 @@ class Repair:
             effect = self._apply(asked, stream, answer, now)
             is_news = has_news(answer, *before, stream.carried_from)
         if error is not None:
-            self._log.failed(error, now)
+            self._log.failed(asked.key, error, now)
             self._failed(asked, stream, error.kind, now)
         elif answer is not None:
             self._log.answered(now)

@@ -37,6 +37,7 @@ class RepairLog:
         self._why_given_up = ""
         self._due = 0.0
         self._failing_since: float | None = None
+        self._refused: set[StreamKey] = set()
         self._said = ""
         self._limits: dict[str, LineLimit] = {}
         self._warmup_from: float | None = None
@@ -79,9 +80,17 @@ class RepairLog:
         self._say("disbelieved", _WARNING, text, now)
         self._said = text
 
-    def failed(self, error: HistoryError, now: float) -> None:
-        """Log that history cannot be asked, at the first failure in a row."""
-        if self._failing_since is None:
+    def failed(self, key: StreamKey, error: HistoryError, now: float) -> None:
+        """Log that history cannot be asked, at the first failure in a row.
+
+        A refusal is about one stream alone.
+        """
+        if error.kind == "refused":
+            if key not in self._refused:
+                self._refused.add(key)
+                text = f"{self._source} refuses history of {' '.join(key)}: {error}"
+                self._say("refused", _WARNING, text, now)
+        elif self._failing_since is None:
             self._failing_since = now
             text = f"{self._source} cannot be asked for history: {error}"
             self._say(error.kind, _WARNING, text, now)

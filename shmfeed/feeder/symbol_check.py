@@ -45,6 +45,8 @@ class SymbolCheck:
         self._wake = wake
         self._symbols: frozenset[str] = frozenset()
         self._states: dict[str, SymbolState] = {}
+        self._candidates: set[str] = set()  # asked for once, before they are wanted
+        self._found: dict[str, SymbolState] = {}  # of candidates
         self._answers: deque[tuple[frozenset[str], _Answer]] = deque()
         self.is_asking = False
         self._is_told = True  # the source tells states
@@ -61,6 +63,27 @@ class SymbolCheck:
         for symbol in self._states.keys() - wanted:
             del self._states[symbol]
 
+    def ask_for(self, symbols: Collection[str]) -> None:
+        """Ask once for symbols that may be wanted; `found` has their states then."""
+        self._candidates.update(symbols)
+        for symbol in symbols:
+            self._found.pop(symbol, None)
+        self._next_at = 0.0
+
+    def found(self, symbol: str) -> SymbolState | None:
+        """Return the state of a symbol that was asked for once, None if none came."""
+        return self._found.get(symbol)
+
+    @property
+    def is_told(self) -> bool:
+        """False if the source tells no states."""
+        return self._is_told
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The symbols that are checked."""
+        return self._symbols
+
     def connected(self, now: float) -> None:
         """Ask again, as a connection has come."""
         self._next_at = min(self._next_at, max(now, self._answered_at + LEAST_SECONDS))
@@ -75,11 +98,12 @@ class SymbolCheck:
         return changes
 
     def _ask(self) -> None:
-        if not self._symbols:
+        wanted = self._symbols | self._candidates
+        if not wanted:
             return
         self.is_asking = True
         thread = threading.Thread(
-            target=self._run, args=[self._symbols], name="shmfeed-symbols", daemon=True
+            target=self._run, args=[wanted], name="shmfeed-symbols", daemon=True
         )
         thread.start()
 
@@ -109,7 +133,12 @@ class SymbolCheck:
             return []
         self._failures, self._answered_at = 0, now
         # Symbols that were added meanwhile are asked for at once.
-        self._next_at = 0.0 if self._symbols - symbols else now + HOUR
+        self._found.update(
+            {one: answer[one] for one in self._candidates & answer.keys()}
+        )
+        self._candidates -= symbols
+        lacking = (self._symbols | self._candidates) - symbols
+        self._next_at = 0.0 if lacking else now + HOUR
         changes = []
         for symbol in sorted(self._symbols & answer.keys()):
             state, before = answer[symbol], self._states.get(symbol)

@@ -156,3 +156,58 @@ def test_bars_that_the_venue_lacks_are_given_up_with_a_reason(manager, feed_name
         with shmfeed.attach(feed_name, timeout=10) as feed:
             until(lambda: any(h.state == "given_up" for h in feed.gaps()), timeout=40)
             assert differences(feed, venue) == ([], [])
+
+
+def test_an_unknown_symbol_is_refused_and_named(manager, feed_name):
+    with Venue(protocol="binance", symbols=["BTCUSDT", "ETHUSDT"]) as venue:
+        start(manager, venue, symbols=["BTCUSDT", "ETHUSD"])
+        with shmfeed.attach(feed_name, timeout=10) as feed:
+
+            def why():
+                streams = feed.status()["streams"]
+                return {one["symbol"]: one["why"] for one in streams}
+
+            until(lambda: "ETHUSDT" in why()["ETHUSD"], what="the nearest symbol")
+            assert "ETHUSD" in manager.get_status()["last_error"]
+            with pytest.raises(shmfeed.WebSocketSubscriptionError, match="BTCUSDT"):
+                manager.update_subscription(symbols=["BTCUSDT", "BTCUSD"])
+            manager.update_subscription(symbols=["BTCUSDT", "ETHUSDT"])
+            until(lambda: feed.ring("ETHUSDT", "1s").count)
+
+
+def test_a_symbol_that_does_not_trade_is_closed(manager, feed_name):
+    with Venue(protocol="binance", faults="halt:BTCUSDT") as venue:
+        start(manager, venue)
+        with shmfeed.attach(feed_name, timeout=10) as feed:
+            until(lambda: health(feed) == "closed")
+            assert feed.status()["streams"][0]["why"]
+
+
+def test_a_socket_that_repeats_itself_is_left(manager, feed_name):
+    with Venue(protocol="binance") as venue:
+        start(manager, venue, repair_grace=1.0)
+        with shmfeed.attach(feed_name, timeout=10) as feed:
+            ring = feed.ring(*STREAM)
+            until(lambda: ring.count >= 52)
+            venue.set_faults("freeze")
+            until(lambda: health(feed) == "polled")
+            until(lambda: "has not sent" in (manager.get_status()["last_error"] or ""))
+            venue.set_faults("")
+            until(lambda: health(feed) == "live", timeout=30)
+            until(lambda: differences(feed, venue) == ([], []))
+
+
+def test_the_history_of_another_market_is_not_believed(manager, feed_name):
+    with Venue(protocol="binance", faults="rest-prices:1.5") as venue:
+        start(manager, venue, warmup=0)
+        with shmfeed.attach(feed_name, timeout=10) as feed:
+            ring = feed.ring(*STREAM)
+            until(lambda: ring.count >= 4)
+            venue.refuse(503)
+            venue.drop_connections()
+            time.sleep(3)
+            venue.refuse(False)
+            until(lambda: "believed" in (manager.get_status()["last_error"] or ""))
+            until(lambda: (flags_of(feed) & AFTER_GAP).any())
+            venue.set_faults("")
+            assert differences(feed, venue)[0] == []
