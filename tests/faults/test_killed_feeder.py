@@ -7,8 +7,9 @@ history the bars of the dead time are missing: counted and flagged, never invent
 
 import json
 import random
+import sqlite3
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from shmfeed.segment.removal import remove_unheld
 from shmfeed.simulator import Venue
 
 KILLS = int(50 * forks.SCALE)
+STORE_KILLS = int(8 * forks.SCALE)
 CONTROL_KILLS = 2
 SEED = 23
 SECOND = 1000
@@ -168,24 +170,30 @@ def readers(child, name):
     yield results
 
 
+def kill_and_heal(feeder, feed, chance, kills):
+    """Kill feeders at random moments; return the seconds of the measured recoveries."""
+    recoveries = []
+    for number in range(kills):
+        feeder.kill()
+        feeder.launch()
+        if chance.random() < EARLY and number < kills - 1:
+            time.sleep(chance.uniform(0, 0.8))
+            continue
+        feeder.wait_whole(feed, number + 1)
+        took = time.monotonic() - feeder.launched
+        recoveries.append(took - feeder.waited())
+        time.sleep(chance.uniform(0, 0.4))
+    until(lambda: feeder.is_final(feed))
+    return recoveries
+
+
 @pytest.mark.timeout(max(300, KILLS * 4))
 def test_the_ring_equals_the_truth_after_fifty_kills(child, feed_name, seed):
     chance = random.Random(seed)
-    recoveries = []
     with killed(feed_name) as feeder, shmfeed.attach(feed_name, timeout=20) as feed:
         until(lambda: feeder.is_whole(feed))
         with readers(child, feed_name) as results:
-            for number in range(KILLS):
-                feeder.kill()
-                feeder.launch()
-                if chance.random() < EARLY and number < KILLS - 1:
-                    time.sleep(chance.uniform(0, 0.8))
-                    continue
-                feeder.wait_whole(feed, number + 1)
-                took = time.monotonic() - feeder.launched
-                recoveries.append(took - feeder.waited())
-                time.sleep(chance.uniform(0, 0.4))
-            until(lambda: feeder.is_final(feed))
+            recoveries = kill_and_heal(feeder, feed, chance, KILLS)
             told = results()
         found = [
             line for key in STREAMS for line in differences(feed, feeder.venue, key)
@@ -208,6 +216,34 @@ def test_the_ring_equals_the_truth_after_fifty_kills(child, feed_name, seed):
     assert max(longest) < OVER_CPU
     assert [one["late"] for one in told] == [0, 0]
     assert p99 < RECOVERY_SECONDS
+
+
+def test_the_store_has_every_row_of_feeders_that_were_killed(feed_name, seed, tmp_path):
+    path = tmp_path / "bars.sqlite"
+    with (
+        killed(feed_name, store=str(path)) as feeder,
+        shmfeed.attach(feed_name, timeout=20) as feed,
+    ):
+        until(lambda: feeder.is_whole(feed))
+        kill_and_heal(feeder, feed, random.Random(seed), STORE_KILLS)
+        for symbol, timeframe in STREAMS:
+            rows = feed.ring(symbol, timeframe).snapshot(HISTORY)
+            wanted = [rows.bar(n)[:8] for n in range(len(rows))]
+            ends = (symbol, timeframe, int(rows.open_time[0]), int(rows.open_time[-1]))
+            until(lambda wanted=wanted, ends=ends: stored(path, *ends) == wanted)
+            assert differences(feed, feeder.venue, (symbol, timeframe)) == []
+
+
+def stored(path, symbol, timeframe, first, last):
+    """Return the last versions of a stream's bars as a store has them."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
+        rows = store.execute(
+            "SELECT open_time, open, high, low, close, volume, money FROM bars"
+            " WHERE symbol = ? AND timeframe = ? AND open_time BETWEEN ? AND ?"
+            " ORDER BY open_time",
+            (symbol, timeframe, first, last),
+        )
+        return [(opened, opened + SECOND, *values) for opened, *values in rows]
 
 
 def test_control_without_history_the_ring_lacks_bars_and_says_so(feed_name):
