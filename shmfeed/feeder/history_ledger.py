@@ -109,27 +109,31 @@ class HistoryLedger(Ledger):
         self, bar: Bar, events: list[LedgerEvent], now: float, may_end: bool
     ) -> None:
         opened = bar.open_time
-        held = self._held.get(opened)
+        self._settle_before(opened, events)
         forming = self._forming
-        if forming is not None and (
-            forming.open_time < opened or (forming.open_time == opened and not may_end)
-        ):
+        if forming is not None and forming.open_time == opened and not may_end:
             events.append(self._end_by_held(forming))
-            if forming.open_time == opened:
-                return
-        if held is None:
+            return
+        held = self._held.pop(opened, None)
+        if held is None or (may_end and not held.bar.flags & CLOSED_BY_VENUE):
             events.append(self._close(bar, now, of_history=True))
             return
-        del self._held[opened]
-        if held.bar.flags & CLOSED_BY_VENUE or not may_end:
-            events.append(self._write(held.bar, held.heard))
-            if held.bar.flags:
-                return
+        events.append(self._write(held.bar, held.heard))
+        if self._forming is not None and self._forming.open_time == opened:
+            events.append(self._end_by_held(self._forming))
+
+    def _settle_before(self, opened: int, events: list[LedgerEvent]) -> None:
+        """Write the forming bar and the held ones that are older, as they are."""
+        while True:
             forming = self._forming
-            if forming is not None:
+            oldest = min(self._held, default=opened)
+            if forming is not None and forming.open_time < opened:
                 events.append(self._end_by_held(forming))
-        else:
-            events.append(self._close(bar, now, of_history=True))
+            elif oldest < opened:
+                held = self._held.pop(oldest)
+                events.append(self._write(held.bar, held.heard))
+            else:
+                return
 
     # Waits
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from shmfeed.bar import (
     AFTER_GAP,
+    BACKFILLED,
     CLOSED_BY_CLOCK,
     CLOSED_BY_NEXT,
     CLOSED_BY_VENUE,
@@ -100,6 +101,15 @@ class Sink:
     def _revise(self, bar: Bar) -> None:
         self.rows = [bar if bar.open_time == r.open_time else r for r in self.rows]
 
+    def take(self, *minutes, price=20.0, now=0.0, may_end=True):
+        """Take bars of history, as `HistoryLedger` does."""
+        bars = [row(minute, price, BACKFILLED) for minute in minutes]
+        events = self.ledger.take_history(bars, now, may_end)
+        return writes_of(self._written(events))
+
+    def release(self, *, now=0.0):
+        return writes_of(self._written(self.ledger.release(now)))
+
     def counted(self) -> dict[str, int]:
         return {kind: count for kind, count in self.tally.items() if count}
 
@@ -109,7 +119,9 @@ class Sink:
             assert bar.flags == 0
             self.forming = bar
             return
-        assert bar.flags & (CLOSED_BY_VENUE | CLOSED_BY_NEXT | CLOSED_BY_CLOCK)
+        assert bar.flags & (
+            CLOSED_BY_VENUE | CLOSED_BY_NEXT | CLOSED_BY_CLOCK | BACKFILLED
+        )
         self.rows.append(bar)
         if self.forming is not None and self.forming.open_time <= bar.open_time:
             self.forming = None
@@ -118,9 +130,11 @@ class Sink:
 class Stream:
     """A ledger with its sink, and messages in one line."""
 
-    def __init__(self, timeframe: str = "1m", **arguments) -> None:
+    def __init__(
+        self, timeframe: str = "1m", kind: type[Ledger] = Ledger, **arguments
+    ) -> None:
         # Most tests let the venue's clock stand still; a bound of theirs wins.
-        self.ledger = Ledger(timeframe, **{"lead_ms": 1 << 60} | arguments)
+        self.ledger = kind(timeframe, **{"lead_ms": 1 << 60} | arguments)
         self.sink = Sink()
 
     def say(self, minute, closed, price=10.0, *, now=0.0, venue=EARLY, **other):
@@ -131,6 +145,15 @@ class Stream:
 
     def tick(self, *, now=0.0, venue=EARLY):
         return writes_of(self._written(self.ledger.tick(venue, now)))
+
+    def take(self, *minutes, price=20.0, now=0.0, may_end=True):
+        """Take bars of history, as `HistoryLedger` does."""
+        bars = [row(minute, price, BACKFILLED) for minute in minutes]
+        events = self.ledger.take_history(bars, now, may_end)
+        return writes_of(self._written(events))
+
+    def release(self, *, now=0.0):
+        return writes_of(self._written(self.ledger.release(now)))
 
     def counted(self) -> dict[str, int]:
         return self.sink.counted()
