@@ -8,7 +8,8 @@ from typing import NamedTuple
 KILL, CUT, FAULT = "kill", "cut", "fault"
 # Faults of the venue's bars last for the whole soak, so that its truth stays the same.
 BAR_FAULTS = "hole:0.002,rest-corrects:2s:0.01"
-# Faults of REST that come one after the other, each for a while.
+# Faults of REST that come one after the other, each for a while. `rest-prices` is left
+# out: a hole of one bar gives no row to compare, so such a lie can be believed.
 REST_FAULTS = (
     "rest-status:429:2s",
     "rest-status:503:0.5",
@@ -25,7 +26,6 @@ REST_FAULTS = (
     "rest-cut:0.5",
     "rest-forming",
     "rest-grid:0.3",
-    "rest-prices:1.01",
     "rest-redirect:0.5",
     "rest-hang:0.1",
 )

@@ -33,8 +33,9 @@ COLUMNS = ["open", "high", "low", "close", "volume"]
 COUNTS = (1, 20, 200)
 OVER_CPU, OVER_CLOCK = 0.010, 0.100  # seconds of a call
 SHORT_KEPT, LONG_KEPT = 100, 100  # frames
-LONG_SECONDS = 400.0
+LONG_SECONDS = 200.0
 _MOST_LINES = 20
+_MOST_CALLS = 100_000
 
 
 class Kept(NamedTuple):
@@ -50,12 +51,14 @@ class Calls:
 
     A call may be put off the CPU by other programs. The kernel tells for how long the
     thread was ready and did not run; that time is not the call's.
+
+    Args:
+        most: Calls to keep; the room is taken at once, so that memory does not grow.
     """
 
-    def __init__(self) -> None:
-        self.cpu: list[float] = []
-        self.clock: list[float] = []
-        self.late = 0
+    def __init__(self, most: int = 1000) -> None:
+        self._times = np.full((2, most), np.nan)
+        self._count = self.late = 0
         self._waits = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
 
     def time(self, call: Callable[[], Any]) -> Any:
@@ -67,9 +70,24 @@ class Calls:
             cpu = time.thread_time() - cpu
             clock = time.perf_counter() - began
             waited = self._waited() - waited
-            self.cpu.append(cpu)
-            self.clock.append(clock)
+            self._times[:, self._count % self._times.shape[1]] = cpu, clock
+            self._count += 1
             self.late += clock - waited > OVER_CLOCK
+
+    @property
+    def cpu(self) -> list[float]:
+        """CPU time of each call in seconds, oldest first."""
+        return self._kept(0)
+
+    @property
+    def clock(self) -> list[float]:
+        """Time of each call by the clock in seconds, oldest first."""
+        return self._kept(1)
+
+    def _kept(self, row: int) -> list[float]:
+        ordered = np.roll(self._times[row], -(self._count % self._times.shape[1]))
+        kept: list[float] = ordered[~np.isnan(ordered)].tolist()
+        return kept
 
     def close(self) -> None:
         """Close the kernel's file."""
@@ -259,7 +277,8 @@ def main() -> None:
     reader = Reader(**given)
     for verb in reader._verbs:  # loads pandas, attaches
         verb()
-    reader.calls = Calls()
+    reader.calls.close()
+    reader.calls = Calls(_MOST_CALLS)
     gc.collect()
     gc.freeze()
     print(json.dumps("ready"), flush=True)

@@ -34,12 +34,15 @@ class Findings:
     Attributes:
         violations: Broken promises, one line each.
         recoveries: Seconds from a kill until the feed was well.
+        busy: Seconds of each of these that the next feeder was ready to run, and
+            other programs had the CPU.
         cpu, clock: Seconds of each reader's call.
         late: Calls that took too long by the clock, time off the CPU not counted.
     """
 
     violations: list[str] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
     kills: int = 0
     cuts: int = 0
     reads: int = 0
@@ -53,6 +56,17 @@ class Findings:
     late: int = 0
     cpu: list[list[float]] = field(default_factory=list)
     clock: list[float] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """Return the figures in one line."""
+        longest = max((max(one, default=0.0) for one in self.cpu), default=0.0)
+        by_clock = max(self.clock, default=0.0)
+        slowest = max(self.recoveries, default=0.0)
+        return (
+            f"{self.kills} kills, recoveries up to {slowest:.2f} s; "
+            f"{self.reads} reads, {self.rows} rows, {self.compared} rows compared; "
+            f"calls up to {longest * 1e3:.1f} ms of CPU, {by_clock * 1e3:.1f} ms"
+        )
 
 
 class Stage:
@@ -177,6 +191,7 @@ class Stage:
             self.found.violations.append(f"no recovery from a kill: {error}")
             return None
         self.found.recoveries.append(needed)
+        self.found.busy.append(_put_off(self.status()["pid"]))
         return needed
 
     def cut(self) -> None:
@@ -190,13 +205,17 @@ class Stage:
             "set_faults", ",".join(filter(None, (self.load.bar_faults, faults)))
         )
 
-    def finish(self, settle: float = 3.0, seconds: float = 60.0) -> Findings:
+    def finish(
+        self, settle: float = 3.0, seconds: float = 60.0, *, restart: bool = True
+    ) -> Findings:
         """End the readers, compare the ring with the truth, and return all findings.
 
         Args:
             settle: Seconds before the last restart whose bars are not compared, as
                 REST may correct them later.
             seconds: The longest wait for open holes.
+            restart: Kill the feeder once more, so that all rows are compared with
+                REST.
         """
         for reader in self.readers:
             self._take_result(*reader.communicate(timeout=60))
@@ -206,7 +225,8 @@ class Stage:
         self.set_faults("")
         time.sleep(settle)
         until = self.now() - int(settle * 1000)
-        self.kill(seconds)
+        if restart:
+            self.kill(seconds)
         end = time.monotonic() + seconds
         while self.differences(until) and time.monotonic() < end:
             time.sleep(0.5)
@@ -262,6 +282,14 @@ class Stage:
         found.cpu.append(given["cpu"])
         found.clock += given["clock"]
         found.late += given["late"]
+
+
+def _put_off(pid: int | None) -> float:
+    """Return for how long a process's first thread was ready and did not run."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except OSError:  # it is gone
+        return 0.0
 
 
 def _compared(symbol: str, times: list[int], wanted: list[int]) -> list[str]:
