@@ -23,6 +23,7 @@ from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
 
+TURN_SECONDS = 0.05
 NO_SOURCE = "no history source"
 
 
@@ -70,13 +71,16 @@ class FeedHistory:
         the settings in force.
         """
         self.source = make_source(settings, codec, current)
+        self._wake_loop = wake
+        self._is_woken = True  # an answer is there, or a stream has changed
+        self._next_turn = 0.0
         self._settings = settings
         self._name = NO_SOURCE if self.source is None else self.source.name
         self._worker = self._symbols = None
         if self.source is not None:
-            self._worker = HistoryWorker(self.source, wake)
+            self._worker = HistoryWorker(self.source, self._wake)
         if self.source is not None and self.source.is_own:
-            self._symbols = SymbolCheck(self.source, wake)
+            self._symbols = SymbolCheck(self.source, self._wake)
         self._log = RepairLog(settings.feed, self._name)
 
     def begin(self, intake: Intake, writer: FeedWriter, reasons: Reasons) -> None:
@@ -115,6 +119,7 @@ class FeedHistory:
 
     def set_streams(self, streams: Iterable[StreamKey], now: float) -> None:
         """Carry exactly these streams from now on; new ones warm up."""
+        self._is_woken = True
         self._streams = tuple(streams)
         self._repair.set_streams(self._streams, now)
         if self._symbols is not None:
@@ -122,6 +127,7 @@ class FeedHistory:
 
     def connected(self, streams: Iterable[StreamKey], now: float) -> None:
         """Ask for what these streams missed, as a connection carries them now."""
+        self._is_woken = True
         self._repair.connected(streams, now)
         if self._symbols is not None:
             self._symbols.connected(now)
@@ -144,7 +150,14 @@ class FeedHistory:
         return self._repair.retry(named, boot_seconds())
 
     def turn(self, now: float) -> HistoryTurn:
-        """Take answers, ask for what is due, and return what is new."""
+        """Take answers, ask for what is due, and return what is new.
+
+        Call it after each batch. It works at most every TURN_SECONDS, and once it is
+        woken.
+        """
+        if now < self._next_turn and not self._is_woken:
+            return QUIET
+        self._next_turn, self._is_woken = now + TURN_SECONDS, False
         self._repair.tick(now)
         refused: list[Refusal] = []
         if self._symbols is not None:
@@ -158,6 +171,11 @@ class FeedHistory:
     def close(self) -> None:
         """End all requests, also those under way."""
         self._repair.close()
+
+    def _wake(self) -> None:
+        # On another thread: first the mark, then the wake-up that has it looked at.
+        self._is_woken = True
+        self._wake_loop()
 
     def _symbol_changed(self, change: SymbolChanged) -> list[Refusal]:
         symbol, state = change
