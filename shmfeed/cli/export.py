@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import sys
-import time
 from collections.abc import Callable, Iterator
 
 from shmfeed.bar import StreamKey, duration
 from shmfeed.cli.options import attach_feed
 from shmfeed.cli.output import print_output
+from shmfeed.cli.progress import ProgressLine
 from shmfeed.cli.store_options import (
     add_stream_arguments,
     check_stored,
@@ -36,7 +35,6 @@ examples:
   shmfeed export BTCUSDT 1m --store bars.sqlite --start 2026-01-01 -o btc.parquet
 """
 
-_SHOWN_SECONDS = 0.2  # between two lines of progress
 
 _Range = tuple[int, int]  # close times in ms UTC, both included
 
@@ -111,24 +109,12 @@ class _Progress:
     """A line on standard error that tells how far an export is, on a terminal."""
 
     def __init__(self, total: Callable[[], int]) -> None:
-        self._is_shown = sys.stderr.isatty()
-        self._total = total() if self._is_shown else 0
-        self._next = 0.0
-        self._width = 0
+        self._line = ProgressLine()
+        self._total = total() if self._line.is_shown else 0
 
     def show(self, count: int) -> None:
-        if not self._is_shown or time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + _SHOWN_SECONDS
         part = min(1.0, count / max(1, self._total))
-        self._write(f"{count:,} of {self._total:,} bars, {part:.0%}")
+        self._line.show(lambda: f"{count:,} of {self._total:,} bars, {part:.0%}")
 
     def clear(self) -> None:
-        if self._is_shown:
-            self._write("")
-            self._write("")
-
-    def _write(self, text: str) -> None:
-        sys.stderr.write(f"\r{text.ljust(self._width)}")
-        sys.stderr.flush()
-        self._width = len(text)
+        self._line.clear()

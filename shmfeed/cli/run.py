@@ -7,15 +7,18 @@ from contextlib import suppress
 from shmfeed.bar import StreamKey
 from shmfeed.cli.exit_codes import FAILED, GAVE_UP
 from shmfeed.cli.output import format_time, print_notice, print_output
+from shmfeed.cli.progress import ProgressLine, progress_bar
 from shmfeed.cli.setting_options import add_setting_options
 from shmfeed.codecs import get_codec
 from shmfeed.errors import BadArgumentError, SegmentError
+from shmfeed.feeder.feed_history import ShowWarmup
 from shmfeed.feeder.feeder import Feeder
 from shmfeed.feeder.logs import EarlyLines, FeederLog
 from shmfeed.feeder.main import handle_signals
 from shmfeed.feeder.main import run as run_feeder
 from shmfeed.feeder.rest_check import RestFindings
 from shmfeed.feeder.venue_check import VenueCheck, check_venue
+from shmfeed.feeder.warmup import WarmupProgress
 from shmfeed.segment.mapping import place
 from shmfeed.segment.removal import remove_unheld
 from shmfeed.settings import loading
@@ -85,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         source=lambda: loading.load(arguments),
         feeder_log=feeder_log,
     )
+    feeder.show_warmup(_show_warmup(ProgressLine()))
     handle_signals(feeder, args.unlink)
     print_notice(_startup_line(settings))
     code = run_feeder(feeder)
@@ -92,6 +96,17 @@ def run(args: argparse.Namespace) -> int:
         with suppress(SegmentError):
             remove_unheld(place(settings.feed))
     return code
+
+
+def _show_warmup(line: ProgressLine) -> ShowWarmup:
+    def show(progress: WarmupProgress | None) -> None:
+        if progress is None:
+            line.clear()
+        else:
+            bar = progress_bar(progress.bars_done, progress.bars)
+            line.show(lambda: f"{bar} {progress}")
+
+    return show
 
 
 def format_check(found: VenueCheck) -> str:

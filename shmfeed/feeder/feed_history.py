@@ -27,6 +27,9 @@ TURN_SECONDS = 0.05
 NO_SOURCE = "no history source"
 
 
+ShowWarmup = Callable[[WarmupProgress | None], None]
+
+
 class Refusal(NamedTuple):
     """Streams of a symbol that the venue does not know, and the venue's words."""
 
@@ -56,6 +59,7 @@ class FeedHistory:
 
     Attributes:
         source: The source of history, None without one.
+        on_warmup: Told how far a warm-up is, and None at its end.
     """
 
     def __init__(
@@ -71,6 +75,8 @@ class FeedHistory:
         the settings in force.
         """
         self.source = make_source(settings, codec, current)
+        self.on_warmup: ShowWarmup | None = None
+        self._is_warming = False
         self._wake_loop = wake
         self._is_woken = True  # an answer is there, or a stream has changed
         self._next_turn = 0.0
@@ -106,11 +112,6 @@ class FeedHistory:
     def symbols(self) -> SymbolCheck | None:
         """The check of symbols, None if the source tells no states."""
         return self._symbols
-
-    @property
-    def progress(self) -> WarmupProgress | None:
-        """The progress of the warm-up under way, None without one."""
-        return self._repair.progress
 
     @property
     def quiet(self) -> set[StreamKey]:
@@ -159,6 +160,7 @@ class FeedHistory:
             return QUIET
         self._next_turn, self._is_woken = now + TURN_SECONDS, False
         self._repair.tick(now)
+        self._tell_warmup()
         refused: list[Refusal] = []
         if self._symbols is not None:
             for change in self._symbols.tick(now):
@@ -171,6 +173,12 @@ class FeedHistory:
     def close(self) -> None:
         """End all requests, also those under way."""
         self._repair.close()
+
+    def _tell_warmup(self) -> None:
+        progress = self._repair.progress
+        if self.on_warmup is not None and (self._is_warming or progress is not None):
+            self._is_warming = progress is not None
+            self.on_warmup(progress)
 
     def _wake(self) -> None:
         # On another thread: first the mark, then the wake-up that has it looked at.

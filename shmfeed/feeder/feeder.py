@@ -31,7 +31,7 @@ from shmfeed.errors import (
 from shmfeed.feeder.audit_bars import serve_bars
 from shmfeed.feeder.clock import boot_seconds
 from shmfeed.feeder.credentials import DialGate
-from shmfeed.feeder.feed_history import FeedHistory
+from shmfeed.feeder.feed_history import FeedHistory, ShowWarmup
 from shmfeed.feeder.feed_status import FeedStatus
 from shmfeed.feeder.feed_store import open_feed_store
 from shmfeed.feeder.heartbeat import HeartbeatThread
@@ -42,12 +42,11 @@ from shmfeed.feeder.manager_history import send_managers_away, serve_history
 from shmfeed.feeder.mute import MuteStreams
 from shmfeed.feeder.reasons import Reasons
 from shmfeed.feeder.reload import Reloader, ReloadTargets
-from shmfeed.feeder.requests import PendingRequest, RequestQueue
+from shmfeed.feeder.requests import PendingRequest, RequestQueue, asked_pairs
 from shmfeed.feeder.sequence import Mode
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.feeder.symbol_gate import SymbolGate
 from shmfeed.feeder.taking import take_feed
-from shmfeed.layout import MAX_STREAMS
 from shmfeed.segment.mapping import place
 from shmfeed.settings.digest import digests
 from shmfeed.settings.model import Settings
@@ -211,6 +210,10 @@ class Feeder:
     def ask_for_tokens(self, manager: str, pid: int) -> None:
         """Ask a manager for a token before each dial; the next one has its token."""
         self._gate.ask_manager(manager, pid)
+
+    def show_warmup(self, show: ShowWarmup) -> None:
+        """Call `show` with the progress of each warm-up, and with None at its end."""
+        self._history.on_warmup = show
 
     def reload_soon(self) -> None:
         """Read the settings again soon; the log says what has changed.
@@ -420,7 +423,9 @@ class Feeder:
         request = pending.request
         try:
             if request.op == "subscribe":
-                self._symbols.ask(pending, self._asked(request), boot_seconds())
+                self._symbols.ask(
+                    pending, self._checked(asked_pairs(request)), boot_seconds()
+                )
             elif request.op == "release":
                 self._release(pending)
             elif request.op == "stop":
@@ -473,16 +478,6 @@ class Feeder:
         """Publish that a token is wanted, and return the settings in force."""
         self._status.publish()
         return self._settings
-
-    def _asked(self, request: ControlRequest) -> Streams:
-        symbols, resolutions = request.symbols or (), request.resolutions or ()
-        count = len(symbols) * len(resolutions)
-        if count > MAX_STREAMS:  # checking each stream would block the loop
-            raise BadArgumentError(
-                f"symbols x resolutions are {count} streams; a feed has at most"
-                f" {MAX_STREAMS}: use several feeds"
-            )
-        return self._checked((s, r) for s in symbols for r in resolutions)
 
     def _release(self, pending: PendingRequest) -> None:
         self._symbols.drop(pending.request.manager)

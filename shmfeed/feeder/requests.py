@@ -5,10 +5,16 @@ import queue
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from itertools import product
 from typing import Any
 
 from shmfeed.control.messages import ControlRequest
-from shmfeed.errors import ShmfeedError, WebSocketConnectionError
+from shmfeed.errors import (
+    BadArgumentError,
+    ShmfeedError,
+    WebSocketConnectionError,
+)
+from shmfeed.layout import MAX_STREAMS
 
 
 class PendingRequest:
@@ -25,6 +31,22 @@ class PendingRequest:
     def fail(self, error: ShmfeedError) -> None:
         """Answer with an error, which is raised at the sender."""
         self.answer.set_exception(error)
+
+
+def asked_pairs(request: ControlRequest) -> Iterator[tuple[str, str]]:
+    """Return each symbol of a request with each of its timeframes, not checked yet.
+
+    Raises:
+        BadArgumentError: There are too many, and checking each would block the loop.
+    """
+    symbols, resolutions = request.symbols or (), request.resolutions or ()
+    count = len(symbols) * len(resolutions)
+    if count > MAX_STREAMS:
+        raise BadArgumentError(
+            f"symbols x resolutions are {count} streams; a feed has at most"
+            f" {MAX_STREAMS}: use several feeds"
+        )
+    return product(symbols, resolutions)
 
 
 class RequestQueue:
