@@ -132,6 +132,7 @@ def feed(feed_name):
     create(feed_name, *GEOMETRY).close(unlink=True)
 
 
+@pytest.mark.timeout(max(600, KILLS))
 def test_kill_at_random_moments(feed, seed):
     chance = random.Random(seed)
     board = forks.board()

@@ -632,7 +632,7 @@ def make(child, feed_name, monkeypatch):
     return machine
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(max(300, RUNS))
 @pytest.mark.parametrize("part", range(PARTS))  # most of its time is waiting
 def test_no_run_diverges_from_a_plain_list(make, seed, monkeypatch, part):
     machine, runs = hypothesis.seed(seed)(make("none")), RUNS // PARTS
