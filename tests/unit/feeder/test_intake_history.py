@@ -1,7 +1,9 @@
 """History through the intake into a segment: seams, holes, corrections, revisions."""
 
 import math
+import random
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from shmfeed.bar import (
 )
 from shmfeed.codecs.interface import BarEvent
 from shmfeed.errors import SegmentFullError
-from shmfeed.feeder import intake
+from shmfeed.feeder import intake, row_merge
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.row_events import (
     HistoryEffect,
@@ -554,3 +556,66 @@ def test_the_time_of_a_message_is_when_it_came(bench):
 def test_a_stream_that_is_not_carried_takes_nothing(bench):
     bench.intake.set_streams([])
     assert bench.history(past(0)) == HistoryEffect()
+
+
+def play(bench, seed, steps=60):
+    """Give the intake messages, history and losses at random; yield after each."""
+    rand = random.Random(seed)
+    flagged = rand.random() < 0.5
+    bench.start(flagged=flagged, minute=20, lines=rand.choice((1, 2)))
+    for _ in range(steps):
+        minute = rand.randrange(20)
+        match rand.randrange(10):
+            case 0 | 1 | 2 | 3:
+                closed = rand.choice((True, False, None))
+                message = event(minute, closed, rand.choice((None, 50.0)))
+                bench.take(message, line=rand.randrange(2))
+            case 4 | 5 | 6:
+                chosen = sorted(rand.sample(range(20), rand.randint(1, 6)))
+                price = rand.choice((None, None, None, 50.0))
+                how = rand.choice(("repair", "poll", "warmup"))
+                is_own = rand.random() < 0.7
+                bars = [past(n, price) for n in chosen]
+                bench.history(*bars, how=how, is_own=is_own, source=f"{is_own}")
+            case 7:
+                bench.wait(rand.choice((0.5, 2.0, 10.0, 60.0)))
+            case 8:
+                bench.intake.hold([KEY], bench.now + rand.choice((1.0, 10.0)))
+            case _:
+                if rand.random() < 0.3:
+                    bench.start(flagged=flagged, minute=20)
+                elif rand.random() < 0.5:
+                    bench.intake.release([KEY])
+                else:
+                    bench.intake.disconnected()
+                    bench.intake.connected()
+        yield
+
+
+def check_rows(bench):
+    """Check the rows' order and flags, and the count of missing bars."""
+    rows = bench.rows()
+    minutes = [minute for minute, _, _ in rows]
+    assert minutes == sorted(set(minutes))
+    for (earlier, *_), (later, _, flags) in pairwise(rows):
+        assert bool(flags & AFTER_GAP) is (later > earlier + 1)
+    missing = minutes[-1] - minutes[0] + 1 - len(minutes) if minutes else 0
+    assert bench.gaps() == (missing, missing)
+    return minutes
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_anything_leaves_rows_in_order_and_right_counts(bench, seed):
+    seen = set()
+    for _ in play(bench, seed):
+        minutes = check_rows(bench)
+        assert seen <= set(minutes)  # no row is ever taken back
+        seen = set(minutes)
+
+
+def test_control_a_swap_that_loses_a_flag_is_noticed(bench, monkeypatch):
+    monkeypatch.setattr(row_merge, "_mark_gaps", lambda block, changes: None)
+    with pytest.raises(AssertionError):
+        for seed in range(25):
+            for _ in play(bench, seed):
+                check_rows(bench)
