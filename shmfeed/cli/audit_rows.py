@@ -17,6 +17,7 @@ from shmfeed.bar import (
     UNCONFIRMED,
     Bar,
     StreamKey,
+    Timeframe,
     floor,
     phase_of,
 )
@@ -32,7 +33,9 @@ from shmfeed.memory.holes import find_gaps
 from shmfeed.memory.rows import Rows
 from shmfeed.store.reading import SeenRow, StoreReader
 
-SHORT, LONG = "1m", "1h"  # the first is rolled up and compared with the second
+# Rows of the first are rolled up and compared with those of the second.
+SHORT: Timeframe = "1m"
+LONG: Timeframe = "1h"
 _CLOSERS = {  # a row counts for the first one of its flags
     "venue": CLOSED_BY_VENUE,
     "next": CLOSED_BY_NEXT,
@@ -105,12 +108,11 @@ class Auditor:
         self._feed, self._history = feed, history
         self._since, self._store, self._told = since, store, told
         self._offset = round((feed.status()["clock_offset"] or 0.0) * 1000)
-        self._rows: dict[StreamKey, Block] = {}
 
     def audit(self, key: StreamKey) -> StreamAudit:
         """Audit one stream. Raise ShmfeedError if its rows cannot be read."""
         settled = self._now() - round(self._history.facts.settle * 1000)
-        block = self._rows[key] = self._published(key)
+        block = self._published(key)
         history, error = _NOTHING, ""
         try:
             history = self._compare(key, block, settled)
@@ -162,17 +164,19 @@ class Auditor:
         found = compare(cut_to(block, first, last), known, is_own=is_own)
         if found.missing or found.unknown or found.differences:
             # A repair may have changed the rows since they were read.
-            block = self._rows[key] = self._published(key)
+            block = self._published(key)
             found = compare(cut_to(block, first, last), known, is_own=is_own)
         return found
 
     def _compare_rolled(self, key: StreamKey, block: Block) -> Comparison:
-        short = key[0], SHORT
+        short: StreamKey = key[0], SHORT
         if key[1] != LONG or short not in self._feed.streams():
             return _NOTHING
-        if short not in self._rows:
-            self._rows[short] = self._published((key[0], "1m"))
-        return compare_rolled(self._rows[short], block)
+        found = compare_rolled(self._published(short), block)
+        if found.differences:  # a repair may have come between the two reads
+            block = self._published(key)
+            found = compare_rolled(self._published(short), block)
+        return found
 
     def _lateness(self, key: StreamKey, block: Block) -> Lateness | None:
         if self._store is None or not block.shape[1]:
