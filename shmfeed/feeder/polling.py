@@ -15,6 +15,7 @@ from shmfeed.feeder.defects import retry_delay
 from shmfeed.feeder.row_events import DueBars
 
 CHECK_SECONDS = 0.5
+LEAST_SECONDS = 1.0  # after a close, whatever the grace is
 EMPTY_SECONDS = 10.0  # after an answer without the bars, doubled each time
 MOST_EMPTY_SECONDS = 60.0
 # A polled stream whose bars are so late, besides the grace, is polled no more.
@@ -70,7 +71,7 @@ class Polling:
     """
 
     def __init__(self, grace: float) -> None:
-        self._grace = grace
+        self._grace = max(grace, LEAST_SECONDS)
         self._streams: dict[StreamKey, _Polled] = {}
         self._next_check = 0.0
 

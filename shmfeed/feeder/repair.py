@@ -19,7 +19,6 @@ from collections.abc import Iterable
 from shmfeed.bar import POLLED, StreamKey
 from shmfeed.feeder.defects import (
     MOST_SECONDS,
-    DefectRequest,
     StreamDefects,
     find_defects,
     retry_delay,
@@ -291,10 +290,8 @@ class Repair:
         for key, stream in self._streams.items():
             if stream.catch_up_at is not None and now >= stream.catch_up_at:
                 self._ask_missed(key, stream, now)
-            if now >= stream.defects.next_at and not self._is_catching_up(key, stream):
-                wanted = stream.defects.request(now)
-                if wanted is not None:
-                    self._ask_defects(key, stream, wanted)
+            if now >= stream.defects.next_at:
+                self._ask_defects(key, stream, now)
             if stream.recheck_at is not None and now >= stream.recheck_at:
                 self._ask_settled(key, stream, now)
         if self._polling.is_due(now):
@@ -322,9 +319,12 @@ class Repair:
         request = missed_range(key, last, now_there, self._limits.history)
         self._ask("reconnect", stream, request, "reconnect")
 
-    def _ask_defects(
-        self, key: StreamKey, stream: RepairStream, wanted: DefectRequest
-    ) -> None:
+    def _ask_defects(self, key: StreamKey, stream: RepairStream, now: float) -> None:
+        if self._is_catching_up(key, stream, now):
+            return
+        wanted = stream.defects.request(now)
+        if wanted is None:
+            return
         request = HistoryRequest(key, wanted.first, wanted.last)
         last = self._intake.reader(key).last_closed()
         newest = wanted.last if last is None else last.open_time
@@ -353,11 +353,9 @@ class Repair:
             request = HistoryRequest(bars.key, bars.first, bars.last)
             self._ask("poll", self._streams[bars.key], request, "poll")
 
-    def _is_catching_up(self, key: StreamKey, stream: RepairStream) -> bool:
-        # A request under way may bring the missing bars.
-        if "reconnect" in stream.asked:
-            return True
-        return key in self._warmups and "warmup" in stream.asked
+    def _is_catching_up(self, key: StreamKey, stream: RepairStream, now: float) -> bool:
+        # A request under way, or soon to come, may bring the missing bars.
+        return "reconnect" in stream.asked or self._warmups.is_said(key, now)
 
     def _is_newer(self, key: StreamKey) -> bool:
         """Return True if the socket has given the stream's newest bar."""
@@ -377,8 +375,10 @@ class Repair:
             self._worker.ask(HistoryJob(request, purpose, asked))
 
     def _hold(self, key: StreamKey, stream: RepairStream, now: float) -> None:
-        stream.held_until = now + self._limits.grace
-        self._intake.hold([key], stream.held_until)
+        # Connections that come and go hold nothing for longer than one that stays.
+        if stream.held_until <= now:
+            stream.held_until = now + self._limits.grace
+            self._intake.hold([key], stream.held_until)
 
     def _release(self, key: StreamKey, stream: RepairStream) -> None:
         if stream.held_until:

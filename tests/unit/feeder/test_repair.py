@@ -185,6 +185,32 @@ def test_newer_bars_wait_for_the_grace_and_leave_a_hole_that_is_filled():
     assert play.marks.records == []
 
 
+def test_connections_that_come_and_go_hold_no_bar_for_longer():
+    play = Play(rows=range(50, 100), warmup=0)
+    play.venue.is_away = True
+    play.connect()
+    play.run(2)
+    play.disconnect()
+    play.run(4)
+    until = play.now + GRACE
+    for _ in range(3):
+        play.connect()
+        play.run(1.5)
+        assert play.intake.until <= until
+        play.disconnect()
+        play.run(0.2)
+    assert max(play.numbers) > 104
+
+
+def test_defects_wait_for_the_warm_up_that_may_mend_them():
+    play = Play(rows=[*range(60, 80), *range(85, 100)], warmup=50, delay=0.5)
+    play.run(0.5)
+    play.connect()
+    play.run(2)
+    assert play.purposes == ["warmup"]
+    assert play.numbers == list(range(min(play.numbers), int(play.now)))
+
+
 def test_bars_that_the_venue_lacks_are_given_up_and_can_be_accepted():
     play = Play(rows=range(50, 100), warmup=0, lacks=[105, 106])
     play.connect()
