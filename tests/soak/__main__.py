@@ -24,6 +24,12 @@ from support import census
 _SAMPLE_SECONDS = 5.0
 _MOST_FDS = 2  # of growth: a connection that is being replaced
 CALL_CPU = 0.010  # s of a call
+QUICK = {
+    "dials_per_minute": 0,
+    "reconnect_delay_base": 0.05,
+    "reconnect_delay_max": 0.2,
+}
+SMALL = Load(symbols=4, messages=80, readers=2)
 
 
 def soak(stage: Stage, usage: Usage, seed: int) -> Findings:
@@ -61,9 +67,8 @@ def kills_alone(stage: Stage, usage: Usage, kills: int) -> Findings:
 def cuts_alone(stage: Stage, usage: Usage, cuts: int) -> Findings:
     """Cut the connections again as soon as the feed is well, so many times."""
     for _ in range(cuts):
-        stage.cut()
+        stage.cut_and_wait()
         sample_until(stage, usage, time.monotonic() + 0.05)
-        stage.wait_well(None, 30.0)
     return stage.finish()
 
 
@@ -82,9 +87,8 @@ def judge(found: Findings, usage: Usage) -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--symbols", type=int, default=50)
-    parser.add_argument("--messages", type=int, default=2000, help="a second")
-    parser.add_argument("--readers", type=int, default=6)
+    for name, field in (("symbols", ""), ("messages", "a second"), ("readers", "")):
+        parser.add_argument(f"--{name}", type=int, help=field or None)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--kills", type=int, help="kills alone, so many")
     parser.add_argument("--cuts", type=int, help="disconnects alone, so many")
@@ -92,19 +96,27 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def load_of(given: argparse.Namespace) -> Load:
+    """Return the load, a small one for kills or cuts alone: each asks for history."""
+    alone = given.kills is not None or given.cuts is not None
+    load = SMALL if alone else Load()
+    named = {name: getattr(given, name) for name in ("symbols", "messages", "readers")}
+    named = {name: value for name, value in named.items() if value is not None}
+    return load._replace(seconds=given.seconds, **named)
+
+
 def main() -> int:
     given = arguments()
     os.environ[census.MARK] = str(os.getpid())
     logging.getLogger("shmfeed").addHandler(logging.NullHandler())  # the report tells
     before = census.take()
-    load = Load(given.seconds, given.symbols, given.messages, given.readers)
     usage = Usage()
     began = time.monotonic()
-    quick = {"dials_per_minute": 0, "reconnect_delay_max": 1.0}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(given.keep or temporary)
         folder.mkdir(exist_ok=True)
-        with Stage(f"t{os.getpid()}x-soak", load, folder, **quick) as stage:
+        name = f"t{os.getpid()}x-soak"
+        with Stage(name, load_of(given), folder, **QUICK) as stage:
             if given.kills is not None:
                 found = kills_alone(stage, usage, given.kills)
             elif given.cuts is not None:

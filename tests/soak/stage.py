@@ -86,7 +86,8 @@ class Stage:
             protocol="binance",
             symbols=load.names,
             seed=SEED,
-            update_interval=max(0.01, load.symbols / load.messages),
+            # A round of updates takes the venue a moment, which comes on top.
+            update_interval=max(0.01, 0.9 * load.symbols / load.messages),
             history=0,
             faults=load.bar_faults,
         )
@@ -185,19 +186,34 @@ class Stage:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         self.found.kills += 1
-        try:
-            needed = self.wait_well(pid, seconds)
-        except TimeoutError as error:
-            self.found.violations.append(f"no recovery from a kill: {error}")
-            return None
-        self.found.recoveries.append(needed)
-        self.found.busy.append(_put_off(self.status()["pid"]))
+        needed = self._recovered("kill", pid, seconds)
+        if needed is not None:
+            self.found.recoveries.append(needed)
+            self.found.busy.append(_put_off(self.status()["pid"]))
         return needed
 
     def cut(self) -> None:
         """Cut the feeder's connections."""
         self.venue.tell("drop_connections")
         self.found.cuts += 1
+
+    def cut_and_wait(self, seconds: float = 30.0) -> float | None:
+        """Cut them; return the seconds until all is well, None if it is not."""
+        before = self.venue.tell("counts")["connections"]
+        self.cut()
+        end = time.monotonic() + seconds
+        while self.venue.tell("counts")["connections"] == before:
+            if time.monotonic() > end:
+                break
+            time.sleep(_LOOK_SECONDS)
+        return self._recovered("cut", None, seconds)
+
+    def _recovered(self, from_: str, pid: int | None, seconds: float) -> float | None:
+        try:
+            return self.wait_well(pid, seconds)
+        except TimeoutError as error:
+            self.found.violations.append(f"no recovery from a {from_}: {error}")
+            return None
 
     def set_faults(self, faults: str) -> None:
         """Put faults in force beside those of the bars."""
