@@ -79,14 +79,17 @@ class HistoryLedger(Ledger):
 
         A bar that a closing message ended, and that is held, keeps its values. Without
         `may_end` history ends no bar of the venue, and only bars that the venue has
-        gone past, or the first of a stream, are appended. Held bars that need to wait
-        no longer follow.
+        gone past are appended, or all of them before its first bar. Held bars that need
+        to wait no longer follow.
         """
         events: list[LedgerEvent] = []
         was_recovering = self.is_recovering
+        newest = self._newest_heard
+        if may_end or (newest < 0 and self._rows.next == LAST_TIME):
+            newest = LAST_TIME  # all of them, as the venue has sent none yet
         for bar in rows:
             if bar.open_time > self._rows.last:
-                if not may_end and not self._has_passed(bar.open_time):
+                if bar.open_time >= newest:
                     break
                 self._take_row(bar, events, now, may_end)
         if self._held:
@@ -99,11 +102,13 @@ class HistoryLedger(Ledger):
         """Know the newest rows of the ring, oldest first, after some were replaced."""
         self._rows.follow(rows)
 
-    def _has_passed(self, opened: int) -> bool:
+    @property
+    def _newest_heard(self) -> int:
+        """The open time of the newest bar that is no row yet, -1 without one."""
         newest = max(self._held, default=-1)
         if self._forming is not None:
             newest = max(newest, self._forming.open_time)
-        return opened < newest or (newest < 0 and self._rows.next == LAST_TIME)
+        return newest
 
     def _take_row(
         self, bar: Bar, events: list[LedgerEvent], now: float, may_end: bool

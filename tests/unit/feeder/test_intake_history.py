@@ -285,6 +285,13 @@ class TestStart:
         assert bench.ring.forming().open_time == T0 + 6 * MINUTE
         assert bench.count("bars") == (6,)
 
+    @pytest.mark.parametrize("is_own", [True, False])
+    def test_before_the_first_bar_all_of_any_source_is_taken(self, bench, is_own):
+        bench.start()
+        effect = bench.history(*map(past, range(5)), how="warmup", is_own=is_own)
+        assert effect.appended == 5
+        assert bench.minutes() == list(range(5))
+
     def test_or_after_the_grace_without_it(self, bench):
         bench.intake.hold([KEY], bench.now + GRACE)
         bench.take(event(5), event(6, False))

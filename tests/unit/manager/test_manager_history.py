@@ -305,3 +305,68 @@ def test_what_is_no_source(value) -> None:
     manager = shmfeed.WebSocketManager()
     with pytest.raises(BadArgumentError, match="backfill"):
         manager.configure(symbols=["A"], resolutions=["1m"], backfill=value)
+
+
+class TestRepair:
+    """A launched feeder repairs its rows by the function of its manager."""
+
+    def rows(self, feed):
+        return feed.ring(*KEY).snapshot(50)
+
+    def settings(self, venue, function, **more):
+        return {"backfill": function, "warmup": 5, "repair_grace": 1.0, **more}
+
+    def test_a_start_and_a_hole_are_filled(self, feed_name, venue) -> None:
+        key, asked = ("BTCUSDT", "1s"), []
+
+        def function(symbol, timeframe, start_ms, end_ms):
+            assert (symbol, timeframe) == key
+            asked.append((start_ms, end_ms))
+            return [(t, *VALUES[1:]) for t in range(start_ms, end_ms + 1, 1000)]
+
+        settings = self.settings(venue, function, resolutions=["1s"])
+        with managing(feed_name, venue, **settings) as manager:
+            manager.start(timeout=20)
+            with shmfeed.attach(feed_name) as feed:
+                ring = feed.ring(*key)
+                until(lambda: ring.count >= 5)
+                rows = ring.snapshot(50)
+                last = int(rows.open_time[-1])
+                assert flags_of(rows, 0) == ["backfilled"]
+                until(lambda: time.time() * 1000 > last + 4000)
+                venue.push_bar(*key, last + 4000, *VALUES[1:6], closed=True)
+                until(lambda: ring.count and ring.view(1).open_time[0] == last + 4000)
+                until(lambda: len(ring.snapshot(50)) >= 9)
+                assert np.all(np.diff(ring.snapshot(50).open_time) == 1000)
+                assert feed.gaps() == []
+                assert feed.status()["gaps"] == 0
+        assert any(a <= last + 1000 and b >= last + 3000 for a, b in asked)
+
+    def test_a_function_that_fails_leaves_the_live_feed_alone(
+        self, feed_name, venue
+    ) -> None:
+        works = threading.Event()
+
+        def function(*arguments):
+            if not works.is_set():
+                raise OSError(CANARY)
+            return bars_between(*arguments)
+
+        settings = self.settings(venue, function)
+        with managing(feed_name, venue, **settings) as manager:
+            manager.start(timeout=20)
+            with shmfeed.attach(feed_name) as feed:
+                now = int(time.time() * 1000) // MINUTE * MINUTE - 10 * MINUTE
+                for opened in (now, now + 3 * MINUTE):
+                    venue.push_bar(*KEY, opened, *VALUES[1:6], closed=True)
+                until(lambda: len(self.rows(feed)) == 2)
+                (hole,) = feed.gaps()
+                assert (hole.missing, hole.state) == (2, "open")
+                assert "OSError" in str(manager.get_status()["last_error"])
+                works.set()
+                until(lambda: feed.gaps() == [], timeout=40)
+                assert np.all(np.diff(self.rows(feed).open_time) == MINUTE)
+
+
+def flags_of(rows, number):
+    return shmfeed.flag_names(int(rows["flags"][number]))
