@@ -46,6 +46,13 @@ OPTIONS = {
     "dials_per_minute": 0,
     "max_reconnect_attempts": None,
 }
+INCIDENTS = int(10 * forks.SCALE)
+LIES = (
+    "lost-close:0.15,gap:0.1,lost:0.1,duplicate:0.2,delay:3s:0.1,reorder:0.1,"
+    "rest-status:503:0.3,rest-slow:300ms,rest-truncated:0.2,rest-unordered:0.3,"
+    "rest-forming,rest-overlap:0.3,rest-empty:0.2,rest-behind:3s:0.3"
+)
+QUICK = {"heartbeat_interval": 0.3, "heartbeat_timeout": 1.0}
 READER = Path(__file__).parents[1] / "soak/reader.py"
 READS = 60  # a second
 RUN = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
@@ -70,6 +77,10 @@ class Killed:
     def kill(self):
         self._process._process.kill()
         assert self._process.wait(10)
+
+    def renew(self):
+        self.kill()
+        self.launch()
 
     def end(self):
         if self._process is not None:
@@ -127,8 +138,10 @@ class Killed:
 
 
 @contextmanager
-def killed(name, **options):
-    with Venue(protocol="binance", seed=SEED, update_interval=0.1) as venue:
+def killed(name, faults="", **options):
+    with Venue(
+        protocol="binance", seed=SEED, update_interval=0.1, faults=faults
+    ) as venue:
         feed = Killed(name, venue, **options)
         try:
             feed.launch()
@@ -174,8 +187,7 @@ def kill_and_heal(feeder, feed, chance, kills):
     """Kill feeders at random moments; return the seconds of the measured recoveries."""
     recoveries = []
     for number in range(kills):
-        feeder.kill()
-        feeder.launch()
+        feeder.renew()
         if chance.random() < EARLY and number < kills - 1:
             time.sleep(chance.uniform(0, 0.8))
             continue
@@ -216,6 +228,29 @@ def test_the_ring_equals_the_truth_after_fifty_kills(child, feed_name, seed):
     assert max(longest) < OVER_CPU
     assert [one["late"] for one in told] == [0, 0]
     assert p99 < RECOVERY_SECONDS
+
+
+def test_a_feed_that_is_killed_cut_muted_and_lied_to_ends_as_the_truth(feed_name, seed):
+    """Socket and REST misbehave at once; the readers' rows are right afterwards."""
+    chance = random.Random(seed)
+    with killed(feed_name, LIES, **QUICK) as feeder:
+        incidents = [
+            feeder.renew,
+            feeder.venue.drop_connections,
+            feeder.venue.half_open,
+        ]
+        with shmfeed.attach(feed_name, timeout=20) as feed:
+            until(lambda: all(len(feed.ring(*key).view(1)) for key in STREAMS))
+            for _ in range(INCIDENTS):
+                chance.choice(incidents)()
+                time.sleep(chance.uniform(0, 2.0))
+            feeder.venue.set_faults("")
+            feeder.wait_whole(feed, INCIDENTS)
+            until(lambda: feeder.is_final(feed))
+            found = [
+                line for key in STREAMS for line in differences(feed, feeder.venue, key)
+            ]
+    assert found == []
 
 
 def test_the_store_has_every_row_of_feeders_that_were_killed(feed_name, seed, tmp_path):
