@@ -5,6 +5,8 @@ from math import inf, isnan, nan
 from shmfeed.bar import CLOSED_BY_CLOCK, CLOSED_BY_VENUE, Bar
 from shmfeed.codecs.interface import BarEvent
 
+_make_tuple = tuple.__new__  # saves a tenth of a microsecond over a NamedTuple's own
+
 
 def is_valid_bar(event: BarEvent, ends: int) -> bool:
     """Return True if the message can be a bar that ends at `ends`.
@@ -47,7 +49,8 @@ def bar_of(event: BarEvent, ends: int, grace: int, venue_now: int) -> Bar:
         flags = CLOSED_BY_CLOCK if ends + grace <= venue_now else 0
     else:
         flags = CLOSED_BY_VENUE if closed else 0
-    return Bar(
+    money = event.money
+    values = (
         event.open_time,
         ends,
         event.open,
@@ -55,6 +58,7 @@ def bar_of(event: BarEvent, ends: int, grace: int, venue_now: int) -> Bar:
         event.low,
         event.close,
         event.volume,
-        event.money if 0.0 <= event.money < inf else nan,
+        money if 0.0 <= money < inf else nan,
         flags,
     )
+    return _make_tuple(Bar, values)
