@@ -143,9 +143,10 @@ class Repair:
                 continue
             stream.carried_from = self._intake.venue_now(now)
             self._hold(key, stream, now)
-            if key in self._warmups and "warmup" not in stream.asked:
-                self._warmups.connected(key, now)
-            else:
+            self._warmups.connected(key, now)
+            has_rows = self._intake.reader(key).last_closed() is not None
+            if has_rows or key not in self._warmups or "warmup" in stream.asked:
+                # A warm-up is long, and may have been asked for before.
                 stream.catch_up_at, stream.failures = now, 0
         self._next_turn = 0.0
 
@@ -308,16 +309,22 @@ class Repair:
     def _ask_missed(self, key: StreamKey, stream: RepairStream, now: float) -> None:
         stream.catch_up_at = None
         last = self._intake.reader(key).last_closed()
-        if last is None:  # nothing is known: its warm-up covers all
-            if self._limits.warmup and "warmup" not in stream.asked:
-                request = HistoryRequest(key, 0, 0, self._limits.warmup)
-                self._ask("reconnect", stream, request, "reconnect")
-            else:
-                self._release(key, stream)
+        if last is None:
+            self._ask_first(key, stream, now)
             return
         now_there = self._intake.venue_now(now)
         request = missed_range(key, last, now_there, self._limits.history)
         self._ask("reconnect", stream, request, "reconnect")
+
+    def _ask_first(self, key: StreamKey, stream: RepairStream, now: float) -> None:
+        """Ask for what a stream without rows missed since its warm-up was asked for."""
+        if "warmup" in stream.asked:
+            stream.catch_up_at = now + TURN_SECONDS
+        elif self._limits.warmup:
+            request = HistoryRequest(key, 0, 0, self._limits.warmup)
+            self._ask("reconnect", stream, request, "reconnect")
+        else:
+            self._release(key, stream)
 
     def _ask_defects(self, key: StreamKey, stream: RepairStream, now: float) -> None:
         if self._is_catching_up(key, stream, now):
@@ -476,7 +483,7 @@ class Repair:
                 self._intake.reader(key).last_closed(), key, self._intake.venue_now(now)
             ):
                 self._catch_up_again(stream, again)
-            elif "warmup" not in stream.asked:
+            else:
                 self._release(key, stream)
 
     def _catch_up_again(self, stream: RepairStream, at: float) -> None:

@@ -192,6 +192,7 @@ class FakeWorker:
     def __init__(self, venue, delay=0.1, is_own=True):
         self.venue = venue
         self.delay = delay
+        self.delays = {}  # of some purposes
         self.is_own = is_own
         self.now = 0.0
         self.jobs = []
@@ -200,7 +201,8 @@ class FakeWorker:
 
     def ask(self, job):
         self.asked.append((self.now, job))
-        self.jobs.append((self.now + self.delay, job))
+        delay = self.delays.get(job.purpose, self.delay)
+        self.jobs.append((self.now + delay, job))
 
     def cancel(self, key):
         self.jobs = [(at, job) for at, job in self.jobs if job.request.key != key]

@@ -202,12 +202,34 @@ def test_connections_that_come_and_go_hold_no_bar_for_longer():
     assert max(play.numbers) > 104
 
 
+def test_a_restart_waits_for_what_it_missed_alone():
+    play = Play(rows=range(50, 90), warmup=50)
+    play.worker.delays["warmup"] = 4.0
+    play.connect()
+    play.run(1.5)
+    assert play.purposes == ["warmup", "reconnect"]
+    assert play.numbers == list(range(50, int(play.now)))
+    assert play.reason == "warming"
+
+
+def test_first_rows_wait_for_a_warm_up_that_was_asked_for_before():
+    play = Play(delay=2.5)
+    play.run(1.5)
+    assert play.purposes == ["warmup"]
+    play.connect()
+    play.run(1.5)
+    assert play.numbers == []
+    play.run(3.5)
+    assert play.purposes == ["warmup", "reconnect"]
+    assert play.numbers == list(range(min(play.numbers), int(play.now)))
+
+
 def test_defects_wait_for_the_warm_up_that_may_mend_them():
     play = Play(rows=[*range(60, 80), *range(85, 100)], warmup=50, delay=0.5)
     play.run(0.5)
     play.connect()
     play.run(2)
-    assert play.purposes == ["warmup"]
+    assert play.purposes == ["warmup", "reconnect"]
     assert play.numbers == list(range(min(play.numbers), int(play.now)))
 
 
