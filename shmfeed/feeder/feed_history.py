@@ -15,8 +15,9 @@ from shmfeed.feeder.repair_log import RepairLog
 from shmfeed.feeder.repair_ports import RepairLimits
 from shmfeed.feeder.symbol_check import SymbolChanged, SymbolCheck
 from shmfeed.feeder.warmup import WarmupProgress
-from shmfeed.history.registry import make_source
+from shmfeed.history.registry import has_own_rest, make_source
 from shmfeed.history.worker import HistoryWorker
+from shmfeed.settings.backfill import AUTO, REST_MARKETS
 from shmfeed.settings.model import Settings
 from shmfeed.wire.events import Streams
 from shmfeed.writer import FeedWriter
@@ -81,6 +82,8 @@ class FeedHistory:
         self._is_woken = True  # an answer is there, or a stream has changed
         self._next_turn = 0.0
         self._settings = settings
+        is_wanted = settings.backfill == AUTO and codec.name in REST_MARKETS
+        self._lacks_address = is_wanted and not has_own_rest(settings)
         self._name = NO_SOURCE if self.source is None else self.source.name
         self._worker = self._symbols = None
         if self.source is not None:
@@ -129,6 +132,9 @@ class FeedHistory:
     def connected(self, streams: Iterable[StreamKey], now: float) -> None:
         """Ask for what these streams missed, as a connection carries them now."""
         self._is_woken = True
+        if self._lacks_address:
+            log.info("no history: give the venue's rest_endpoint beside its endpoint")
+            self._lacks_address = False
         self._repair.connected(streams, now)
         if self._symbols is not None:
             self._symbols.connected(now)

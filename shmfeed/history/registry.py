@@ -1,6 +1,5 @@
 """From settings to the source of history that they name."""
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,8 +21,6 @@ from shmfeed.wire.connect import policy_of
 _OWN_DOMAINS = (".binance.com", ".binance.vision")
 
 Current = Callable[[], Settings]
-
-log = logging.getLogger(__name__)
 
 
 def make_source(
@@ -59,30 +56,30 @@ def _rest(
     if wanted != AUTO:
         market = wanted.partition(":")[2]
         return _binance(settings, market, wanted == own, current)
-    if codec.name in REST_MARKETS and _serves_rest(settings):
+    if codec.name in REST_MARKETS and has_own_rest(settings):
         return _binance(settings, codec.market_type, True, current)
     return None
 
 
-def _serves_rest(settings: Settings) -> bool:
-    """Return True if the feed's own REST service is known.
+def has_own_rest(settings: Settings) -> bool:
+    """Return True if the REST service of a feed of Binance's is known.
 
     The WebSocket of another host, as of a simulator, is not Binance's, and Binance's
     bars are not its own.
     """
-    if settings.rest_endpoint:
-        return True
     hosts = [urlsplit(url).hostname or "" for url in settings.endpoint]
-    known = all(host.endswith(_OWN_DOMAINS) for host in hosts)
-    if not known:
-        log.info("no history: give the venue's rest_endpoint beside its endpoint")
-    return known
+    is_own = all(host.endswith(_OWN_DOMAINS) for host in hosts)
+    return bool(settings.rest_endpoint) or is_own
 
 
 def _binance(
     settings: Settings, market: str, is_own: bool, current: Current
 ) -> BinanceSource:
-    bases = settings.rest_endpoint or binance.MARKETS[market].hosts
+    known = binance.MARKETS[market]
+    bases = [
+        base.rstrip("/").removesuffix(known.path)
+        for base in settings.rest_endpoint or known.hosts
+    ]
     clients = [HttpClient(base, lambda: policy_of(current())) for base in bases]
     budget = RestBudget(_locks(settings), settings.rest_share)
     return BinanceSource(

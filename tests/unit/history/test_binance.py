@@ -1,17 +1,22 @@
+import contextlib
 import json
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 from support.rest_venue import kline
 
 from shmfeed.bar import NO_TRADE
 from shmfeed.history.binance import (
     MARKETS,
+    failure_of,
     info_resource,
     page_query,
     parse_info,
     parse_klines,
 )
+from shmfeed.history.blocks import check_rows
 from shmfeed.history.interface import HistoryError, HistoryRequest
 
 MINUTE, DAY = 60_000, 86_400_000
@@ -156,6 +161,24 @@ class TestParsing:
             parse_klines(data, SPOT)
         assert caught.value.kind == "malformed"
         assert str(caught.value).startswith("the answer is no list of klines: ")
+
+    @given(data=some.binary(max_size=200))
+    def test_any_bytes(self, data):
+        for parse in (
+            lambda: parse_klines(data, SPOT),
+            lambda: parse_info(data, START),
+        ):
+            with contextlib.suppress(HistoryError):
+                parse()
+        failure_of(data)
+
+    @given(place=some.integers(0, 400), byte=some.integers(0, 255))
+    def test_any_byte_may_be_another(self, place, byte):
+        rows = [kline(START + n * MINUTE) for n in range(3)]
+        data = bytearray(json.dumps(rows).encode())
+        data[place % len(data)] = byte
+        with contextlib.suppress(HistoryError):
+            check_rows(parse_klines(bytes(data), SPOT), "1m")
 
     def test_symbols(self):
         symbols = [

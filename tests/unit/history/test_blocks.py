@@ -2,8 +2,10 @@ from math import inf, nan
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
-from shmfeed.bar import NO_TRADE
+from shmfeed.bar import NO_TRADE, close_time, on_grid
 from shmfeed.history.blocks import check_rows, cut_to, times_of
 from shmfeed.history.interface import HistoryError
 from shmfeed.memory.rows import Rows
@@ -85,6 +87,38 @@ def test_grids(timeframe, first, second):
 def test_off_the_grid(timeframe, times):
     with pytest.raises(HistoryError, match="off the grid"):
         check_rows([row(one) for one in times], timeframe)
+
+
+VALUES = some.one_of(
+    some.floats(), some.sampled_from([0.0, 1.0, 1.5, 2.0, -1.0]), some.integers(-5, 5)
+)
+TIMES = some.one_of(
+    some.integers(-5, 20).map(lambda n: START + n * MINUTE), some.floats()
+)
+
+
+@given(
+    rows=some.lists(
+        some.tuples(TIMES, some.just(0), *[VALUES] * 6, some.just(0)), max_size=4
+    ),
+    timeframe=some.sampled_from(["1m", "1h", "1d", "3d", "1w", "1M"]),
+)
+def test_any_rows_are_a_block_of_bars_or_an_error(rows, timeframe):
+    try:
+        block = Rows(check_rows(rows, timeframe), 0)
+    except HistoryError:
+        return
+    assert len(block) == len(rows)
+    last = -1
+    for number in range(len(block)):
+        bar = block.bar(number)
+        assert on_grid(bar.open_time, timeframe, None if timeframe == "3d" else 0)
+        assert bar.close_time == close_time(bar.open_time, timeframe)
+        assert -inf < bar.low <= min(bar.open, bar.close)
+        assert max(bar.open, bar.close) <= bar.high < inf
+        assert 0 <= bar.volume < inf
+        assert bar.open_time > last
+        last = bar.open_time
 
 
 def test_cut():

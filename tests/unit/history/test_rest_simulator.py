@@ -101,7 +101,7 @@ class TestEachMarket:
         ("rest-cut", "away"),
         ("rest-truncated", "malformed"),
         ("rest-html", "malformed"),
-        ("rest-huge:2MiB", "away"),
+        ("rest-huge:4MiB", "away"),
         ("rest-redirect", "refused"),
         ("rest-redirect:307:same", "refused"),
         ("rest-unordered", "malformed"),
