@@ -34,12 +34,13 @@ class ClosedRows:
         next: The open time of the row after it.
     """
 
-    __slots__ = ("_by_line", "_has_lines", "_rows", "last", "next")
+    __slots__ = ("_by_line", "_has_lines", "_overruled", "_rows", "last", "next")
 
     def __init__(self, has_lines: bool) -> None:
         self.last = -1
         self.next = LAST_TIME
         self._rows: dict[int, Bar] = {}  # oldest first
+        self._overruled: dict[int, Bar] = {}  # finals that history has corrected
         self._has_lines = has_lines
         self._by_line: dict[int, int] = {}  # that ended them, if there are several
 
@@ -67,7 +68,17 @@ class ClosedRows:
 
     def follow(self, rows: Iterable[Bar]) -> None:
         """Know these newest rows of the ring, oldest first, whose last is `last`."""
+        former = self._rows
         self._rows = {row.open_time: row for row in rows}
+        for time, row in self._rows.items():
+            old = former.get(time)
+            if old is None or not old.flags & CLOSED_BY_VENUE:
+                continue
+            if row.flags & BACKFILLED and not same_values(old, row):
+                self._overruled[time] = old
+        self._overruled = {
+            time: row for time, row in self._overruled.items() if time in self._rows
+        }
         self._by_line = {
             time: line for time, line in self._by_line.items() if time in self._rows
         }
@@ -89,6 +100,9 @@ class ClosedRows:
         if same_values(row, bar):
             # Without a flag it could be an update that arrived late.
             return "duplicates" if closed or bar.open_time == self.last else "late"
+        overruled = self._overruled.get(bar.open_time)
+        if closed and overruled is not None and same_values(overruled, bar):
+            return "duplicates"  # history has the last word about it
         is_early = row.flags & CLOSED_BY_CLOCK and not row.flags & BACKFILLED
         return "revisions" if closed or is_early else "late"
 

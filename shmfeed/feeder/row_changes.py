@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from shmfeed.bar import UNCONFIRMED, Bar, StreamKey
+from shmfeed.bar import BACKFILLED, CLOSED_BY_VENUE, UNCONFIRMED, Bar, StreamKey
 from shmfeed.codecs.interface import BarEvent
 from shmfeed.core import RingReader
 from shmfeed.errors import SegmentFullError
@@ -74,6 +74,9 @@ def apply_changes(
 
 def _changed(row: Bar, change: RowChange) -> Bar:
     bar, event = change.bar, change.event
+    overruled = BACKFILLED | CLOSED_BY_VENUE  # by history, which has the last word
+    if change.kind == "past" and row.flags & overruled == overruled:
+        return row
     if bar is not None and event is not None and not same_values(row, bar):
         return revised(row, bar, event.closed)
     if change.kind == "doubted":

@@ -490,6 +490,18 @@ class TestRevisions:
         assert bench.rows()[3] == (3, 9.0, CLOSED_BY_VENUE | REVISED)
         assert bench.count("revisions", "duplicates", "late") == (1, 1, 1)
 
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_a_final_that_history_has_corrected_counts_no_more(self, bench, is_known):
+        bench.take(*[event(n) for n in range(4)])
+        assert bench.history(past(1, 7.0)).corrected == 1
+        if not is_known:
+            bench.start()
+        bench.take(event(1))  # it comes again
+        assert bench.rows()[1] == (1, 7.0, CLOSED_BY_VENUE | BACKFILLED | REVISED)
+        assert bench.count("revisions", "duplicates") == (0, 1)
+        bench.take(event(2, price=6.0))
+        assert bench.rows()[2][1] == 6.0
+
     def test_of_a_bar_that_the_ring_lacks_it_is_late(self, bench):
         bench.take(event(1), event(2))
         bench.take(event(0, price=9.0))
