@@ -128,7 +128,7 @@ def test_a_feed_that_was_killed_cut_muted_and_lied_to_audits_clean(
         found = streams[key[0]]
         assert found["compared"] >= settled - 3
         assert found["closed_by"]["history"] > 0
-        assert 0 <= found["lateness_p50"] < 2.0
+        assert -0.1 < found["lateness_p50"] < 5.0
 
 
 @pytest.mark.timeout(120)

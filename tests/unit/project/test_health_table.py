@@ -13,6 +13,7 @@ import pytest
 import shmfeed
 import wealthdata
 from shmfeed.bar import StreamKey
+from shmfeed.cli import status as _loaded  # noqa: F401  loading takes time
 from shmfeed.cli.main import main
 from shmfeed.core import RingReader
 from shmfeed.health import HEALTHS, stream_status
@@ -184,7 +185,10 @@ def is_of(text: str, template: str) -> bool:
     return re.fullmatch(pattern, text) is not None
 
 
-def test_the_stream_has_this_state_and_health(ring: shmfeed.Ring, row: Row) -> None:
+def test_the_stream_has_this_state_and_health(
+    world: World, ring: shmfeed.Ring, row: Row
+) -> None:
+    world.hold()
     assert ring.status()[1:] == (row.state, row.health)
     assert is_of(ring.why(), row.why), ring.why()
 
@@ -193,6 +197,7 @@ def test_what_status_says(
     world: World, row: Row, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = world.feeder.name
+    world.hold()
     code = main(["status", "--feed", name])
     output = capsys.readouterr().out
     assert output.startswith(f"feed {name}: {row.status}")
@@ -238,6 +243,7 @@ def test_what_get_price_gives(world: World, row: Row) -> None:
     assert is_stale or row.price == frame
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
+        world.hold()
         found = wealthdata.get_price(KEY[0], frequency="1s")
     assert found["close"].tolist() == closes
     expected = [wealthdata.StaleFeedWarning] if is_stale else []
@@ -247,6 +253,7 @@ def test_what_get_price_gives(world: World, row: Row) -> None:
 
 
 def test_what_get_price_raises(world: World, row: Row) -> None:
+    world.hold()
     if "StaleFeedWarning" in row.price:
         with pytest.raises(shmfeed.StaleFeedError):
             wealthdata.get_price(KEY[0], frequency="1s", on_stale="raise")
@@ -319,7 +326,7 @@ def test_a_wrong_cell_is_found(
     monkeypatch.setattr(shmfeed.Ring, "wait", lambda ring, after: after + 1)
     with shmfeed.attach(feeder.name) as feed, pytest.raises(AssertionError):
         ring = feed.ring(*KEY)
-        test_the_stream_has_this_state_and_health(ring, wrong)
+        test_the_stream_has_this_state_and_health(world, ring, wrong)
         test_what_status_says(world, wrong, capsys)
         test_what_the_verbs_give(ring, wrong)
         if wrong.wait != ROWS[0].wait:
