@@ -118,7 +118,7 @@ class FeedHistory:
 
     @property
     def quiet(self) -> set[StreamKey]:
-        """The silent streams of which history has nothing newer either."""
+        """The silent streams of which nothing newer is to come, as of `Repair`."""
         return self._repair.quiet
 
     def set_streams(self, streams: Iterable[StreamKey], now: float) -> None:

@@ -376,7 +376,8 @@ class Feeder:
         if leave:
             self._session.move(leave)
         for streams, message in refused:
-            self._leave_out(streams, message)
+            # An acknowledgement does not take it back: the venue accepts any symbol.
+            self._refuse(streams, message)
             self._journal.refused(streams, message)
         if said:
             self._status.tell(said)
@@ -401,8 +402,11 @@ class Feeder:
                 self._writer.set_silence(key, self._settings.stale_after_in(key[1]))
 
     def _leave_out(self, streams: Streams, message: str) -> None:
+        self._left_out.update(streams)
+        self._refuse(streams, message)
+
+    def _refuse(self, streams: Streams, message: str) -> None:
         for key in set(self._writer.streams()).intersection(streams):
-            self._left_out.add(key)
             self._reasons.put(key, "refused", message)
         self._status.tell(describe_refused(streams, message))
 

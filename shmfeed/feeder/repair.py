@@ -106,8 +106,12 @@ class Repair:
 
     @property
     def quiet(self) -> set[StreamKey]:
-        """The silent streams of which history has nothing newer either."""
-        return self._polling.quiet
+        """The silent streams of which nothing newer is to come.
+
+        History has nothing either, or the venue says that the symbol does not trade.
+        """
+        closed = {key for key, stream in self._streams.items() if not stream.trades}
+        return self._polling.quiet | closed
 
     def take_lying(self, now: float) -> tuple[StreamKey, ...]:
         """Return the streams whose connections must be left, once each."""
