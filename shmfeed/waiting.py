@@ -33,6 +33,8 @@ from shmfeed.spinning import Spinner
 
 RECHECK_NS = 500_000_000  # also the interval of heartbeats
 RECHECK_DEAD_NS = 100_000_000  # without a feeder: the next one may start soon
+CONFIRM_SECONDS = 0.7  # for the first heartbeat after a suspend of the host
+SUSPEND_NS = 1_000_000_000  # a shorter suspend makes no feeder look dead
 
 WaitEntry = tuple[Words, int, int]  # a segment, its key, the wake bits waited for
 
@@ -66,12 +68,18 @@ def has_live_writer(words: Words) -> bool:
 
 
 class WaitDeadline:
-    """The end of a wait: a time or, without a timeout, the death of all feeders."""
+    """The end of a wait: a time or, without a timeout, the death of all feeders.
 
-    __slots__ = ("_moment",)
+    After a suspend of the host a feeder is given the time of a heartbeat: it lives, and
+    has not beaten yet.
+    """
+
+    __slots__ = ("_lives_until", "_moment", "_suspended")
 
     def __init__(self, timeout: float | None) -> None:
         self._moment = None if timeout is None else time.monotonic() + timeout
+        self._suspended = 0 if timeout is not None else _suspended_ns()
+        self._lives_until = 0.0  # a feeder that has not beaten since a suspend
 
     def left(self) -> float:
         """Return the seconds left: infinite for None, below 0 past the deadline."""
@@ -83,9 +91,19 @@ class WaitDeadline:
         `alive` is True if a feeder lives.
         """
         longest = RECHECK_NS if alive else RECHECK_DEAD_NS
-        if self._moment is None:
-            return longest if alive else 0
-        return max(0, int(min(self.left() * 1e9, longest)))
+        if self._moment is not None:
+            return max(0, int(min(self.left() * 1e9, longest)))
+        if alive:
+            return longest
+        now, suspended = time.monotonic(), _suspended_ns()
+        if suspended > self._suspended + SUSPEND_NS:
+            self._suspended, self._lives_until = suspended, now + CONFIRM_SECONDS
+        return max(0, int(min((self._lives_until - now) * 1e9, longest)))
+
+
+def _suspended_ns() -> int:
+    """Return for how long the host has been suspended since its boot."""
+    return boot_ns() - time.monotonic_ns()
 
 
 def wait_past(

@@ -542,3 +542,41 @@ def test_the_length_of_a_sleep(ring_writer, rings) -> None:
     ring_writer._words.ints[H_ALIVE] = ring_writer._words.ints[H_TICK] = 1
     assert WaitSet([(rings[0], 0)], None).sleep_ns() == 0
     assert WaitSet([(rings[0], 0)], 9).sleep_ns() == waiting.RECHECK_DEAD_NS
+
+
+class TestSuspend:
+    """An hour of CLOCK_BOOTTIME passes, in which no process runs."""
+
+    @pytest.fixture
+    def suspended(self, ring_writer, rings, monkeypatch):
+        """Return a waiter without a deadline, and the clock after the suspend."""
+        waiter = InThread(rings[0].wait, 0).asleep(rings[0])
+        before = waiting.boot_ns
+        monkeypatch.setattr(waiting, "boot_ns", lambda: before() + 3600 * 10**9)
+        return waiter
+
+    def beat(self, ring_writer) -> None:
+        end = time.monotonic() + 0.4
+        until(lambda: time.monotonic() > end)
+        ring_writer._words.ints[H_ALIVE] = waiting.boot_ns()
+
+    def test_a_feeder_that_beats_again_did_not_die(self, ring_writer, suspended):
+        self.beat(ring_writer)
+        end = time.monotonic() + 2 * waiting.CONFIRM_SECONDS
+        until(lambda: time.monotonic() > end)
+        close(stream(ring_writer), 0)
+        assert suspended.result() == 1
+
+    def test_one_that_does_not_is_dead(self, suspended):
+        assert suspended.result() is None
+        assert suspended.seconds > waiting.CONFIRM_SECONDS
+
+    def test_control_without_the_time_it_seems_dead(
+        self, ring_writer, rings, monkeypatch
+    ):
+        monkeypatch.setattr(waiting, "SUSPEND_NS", 1 << 62)
+        waiter = InThread(rings[0].wait, 0).asleep(rings[0])
+        before = waiting.boot_ns
+        monkeypatch.setattr(waiting, "boot_ns", lambda: before() + 3600 * 10**9)
+        assert waiter.result() is None
+        assert waiter.seconds < waiting.CONFIRM_SECONDS
