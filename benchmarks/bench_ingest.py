@@ -134,14 +134,17 @@ def app(url: str, protocol: str, messages: int, size: int) -> Run:
 RIVALS: dict[str, Callable[..., Run]] = {DRAIN: drain, BARE: bare, APP: app}
 
 
-def feeder(url: str, sent: Traffic) -> Run:
-    """Run a feeder from its launch to the last message; exit if it lost any."""
+def feeder(url: str, sent: Traffic, *more: str) -> Run:
+    """Run a feeder from its launch to the last message; exit if it lost any.
+
+    `more` are options of the feeder.
+    """
     name = f"bench-{os.getpid()}"
     command = [sys.executable, "-m", "shmfeed", "run", "--unlink", "--feed", name]
     command += ["--protocol", sent.protocol, "--market-type", MARKET]
     command += ["--endpoint", url]
     command += ["--symbols", ",".join(SYMBOLS), "--resolutions", TIMEFRAME]
-    command += ["--history", str(HISTORY)]
+    command += ["--history", str(HISTORY), *more]
     with tempfile.TemporaryFile("w+") as output:
         quiet = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
         with subprocess.Popen(command, **quiet) as process:
