@@ -12,6 +12,7 @@ from shmfeed.doctor.history import check_history
 from shmfeed.doctor.machine import check_machine
 from shmfeed.doctor.permissions import check_config_file, check_permissions
 from shmfeed.doctor.session import check_session
+from shmfeed.doctor.store import check_store
 from shmfeed.doctor.versions import check_versions
 from shmfeed.errors import BadArgumentError, UnsupportedPlatformError
 from shmfeed.settings import loading
@@ -43,6 +44,7 @@ def run_checks(
         ("permissions", check_permissions),
         ("identity", lambda: check_identity(settings)),
         ("history", lambda: check_history(settings)),
+        ("store", lambda: check_store(settings)),
         ("feeds", check_feeds),
         ("deleted segments", check_deleted_segments),
         ("session", lambda: [check_session()]),

@@ -67,7 +67,7 @@ ROOMS = {
     "doctor": room(
         8,
         "doctor.*",
-        "ground layout settings memory ring segment codecs",
+        "ground layout settings memory ring segment codecs store",
         "reading half",
     ),
     "simulator": room(9, "simulator.*", "ground"),
