@@ -11,6 +11,8 @@ from shmfeed.wire.events import SessionStatus
 from shmfeed.wire.session import Session
 from shmfeed.writer import FeedWriter
 
+_LONGEST_PATH = 300
+
 
 class FeedStatus:
     """The published status of one feed. Only the main loop uses it.
@@ -78,5 +80,15 @@ class FeedStatus:
                 "error_kind": status.error_kind,
                 "last_error": self._last_error or None,
                 "token_wanted": self._gate.wanted,
+                "store": _absolute(settings.store),
             }
         )
+
+
+def _absolute(path: str | None) -> str | None:
+    """Return a path from the root, for commands with another working directory.
+
+    None for one that could take the place of other facts.
+    """
+    whole = None if path is None else os.path.abspath(path)  # noqa: PTH100
+    return whole if whole is not None and len(whole) <= _LONGEST_PATH else None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import AFTER_GAP, StreamKey
+from shmfeed.bar import AFTER_GAP, TIMEFRAMES, StreamKey
 from shmfeed.codecs.identity import identity_of
 from shmfeed.errors import SegmentFullError
 from shmfeed.layout import C_FLAGS
@@ -54,7 +54,7 @@ class FeedStore:
                 self.path,
                 identity_of(settings),
                 replace=replace,
-                keep=settings.store_keep_of,
+                keep={name: settings.store_keep_of(name) for name in TIMEFRAMES},
             )
             self.recorder.open()
 

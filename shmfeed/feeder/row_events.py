@@ -106,9 +106,18 @@ class RowVersion(NamedTuple):
     cause: Cause
 
 
+# A row for the store: its stream, the row, CLOCK_BOOTTIME seconds of its last message
+# (-inf if unknown), and why it was written.
+RecordedRow = tuple[StreamKey, Bar, float, Cause]
+
+
 class RowRecorder(Protocol):
     """A recorder of every version of each closed bar."""
 
-    def record(self, versions: Sequence[RowVersion]) -> None:
-        """Keep versions, in order. It never waits, and never raises."""
+    def record(self, rows: Sequence[RecordedRow], now: float, published: int) -> None:
+        """Keep versions of rows, in order. It never waits, and never raises.
+
+        Readers could see them at `published`, ns UTC of this host, which is `now` in
+        CLOCK_BOOTTIME seconds. The caller leaves `rows` alone afterwards.
+        """
         ...

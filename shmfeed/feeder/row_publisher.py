@@ -43,9 +43,9 @@ from shmfeed.feeder.row_events import (
     Cause,
     Found,
     HoleFound,
+    RecordedRow,
     RevisionFound,
     RowRecorder,
-    RowVersion,
     UnconfirmedFound,
 )
 from shmfeed.feeder.stream import StreamState
@@ -55,6 +55,7 @@ from shmfeed.writer import FeedWriter
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0  # after a swap for which there was no memory
+_NOT_HEARD = POLLED | BACKFILLED
 MOST_FOUND = 10_000  # events that are not taken; the rows tell them too
 
 
@@ -74,7 +75,7 @@ class RowPublisher:
         self._writer = writer
         self._recorder = recorder
         self._closed: list[StreamKey] = []  # streams whose readers are to be woken
-        self._versions: list[tuple[StreamKey, Bar, float, Cause]] = []
+        self._versions: list[RecordedRow] = []
         self._changes: dict[StreamKey, tuple[StreamState, list[RowChange]]] = {}
         self._retry_at = -math.inf
         self._revised = LineLimit()
@@ -94,7 +95,8 @@ class RowPublisher:
                     if missing or bar.flags & UNCONFIRMED:
                         self._find(stream, event, now)
                     if self._recorder is not None:
-                        self.record(stream, bar, cause_of(bar), heard)
+                        cause = cause_of(bar) if bar.flags & _NOT_HEARD else "closed"
+                        self._versions.append((stream.key, bar, heard, cause))
                 else:
                     bar = event[1]
                     ring.update_forming(bar.open_time, *bar[2:9])
@@ -260,20 +262,8 @@ class RowPublisher:
     def _record_versions(self, now: float) -> None:
         recorder, versions = self._recorder, self._versions
         self._versions = []
-        if recorder is None:
-            return
-        published = time.time_ns()
-        recorder.record(
-            [
-                RowVersion(key, bar, _wall_ns(published, now - heard), published, cause)
-                for key, bar, heard, cause in versions
-            ]
-        )
-
-
-def _wall_ns(now: int, age: float) -> int:
-    """Return the wall clock's time `age` seconds ago, now if the age is unknown."""
-    return now - max(0, int(age * 1e9)) if age < math.inf else now
+        if recorder is not None:
+            recorder.record(versions, now, time.time_ns())
 
 
 def cause_of(bar: Bar) -> Cause:

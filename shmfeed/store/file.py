@@ -5,21 +5,22 @@ newest stored one of its bar is left out, so that it does no harm to write one t
 that one was caught up, it takes the times and the cause of the version that says them.
 """
 
+import math
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from shmfeed.bar import StreamKey
+from shmfeed.bar import Bar, StreamKey
 from shmfeed.identity import FeedIdentity
 from shmfeed.layout import C_FLAGS, C_FLOATS, FLOATS
 from shmfeed.store.blocks import RECORD, Block, differing, sound_rows, to_block
 from shmfeed.store.schema import CAUGHT_UP, as_store_errors, open_to_write
 
 if TYPE_CHECKING:
-    from shmfeed.feeder.row_events import RowVersion
+    from shmfeed.feeder.row_events import RecordedRow, RowVersion
 
 _DAY_MS = 86_400_000
 _PIECE = 64  # versions of one statement: binding their values holds the GIL
@@ -42,6 +43,26 @@ _SET_TIMES = (
     "UPDATE bar_versions SET received = ?, published = ?, cause = ?"
     " WHERE stream = ? AND open_time = ? AND version = ?"
 )
+
+
+class RowBatch(NamedTuple):
+    """Rows that readers could see from one instant on; as `RowRecorder.record` says."""
+
+    rows: "Sequence[RecordedRow]"
+    now: float
+    published: int
+
+    def versions(self) -> Iterator["StoredVersion"]:
+        """Yield each row as a version, with the time of its last message in ns UTC."""
+        now, published = self.now, self.published
+        for key, bar, heard, cause in self.rows:
+            age = max(0.0, now - heard)
+            received = published - int(age * 1e9) if age < math.inf else published
+            yield key, bar, received, published, cause
+
+
+# As a RowVersion.
+StoredVersion = tuple[StreamKey, Bar, int | None, int, str]
 
 
 class StoreFile:
@@ -73,7 +94,11 @@ class StoreFile:
         """Close the file. The log is merged into it if no other process has it open."""
         self._connection.close()
 
-    def write(self, versions: "Sequence[RowVersion]") -> None:
+    def write_batches(self, batches: Sequence[RowBatch]) -> None:
+        """Write the rows of batches in one transaction, in their order."""
+        self.write([one for batch in batches for one in batch.versions()])
+
+    def write(self, versions: "Sequence[RowVersion | StoredVersion]") -> None:
         """Write versions in one transaction, in their order."""
         with self._transaction():
             pending: list[Any] = []
@@ -89,7 +114,7 @@ class StoreFile:
                     self._last[stream] = opened
                 if number:
                     pending += stream, opened, number, *bar[2:8], int(bar.flags)
-                    pending += int(received), int(published), cause
+                    pending += _whole(received), int(published), cause
             self._insert(pending)
 
     def catch_up(self, key: StreamKey, block: Block, now: int) -> int:
@@ -132,8 +157,8 @@ class StoreFile:
                 found = _first_of_each(rows, count)
             return sound_rows(to_block(found[::-1], key[1]), key[1])
 
-    def drop_older(self, keep: Callable[[str], float | None], now_ms: int) -> int:
-        """Drop one step of the bars that are older than `keep(timeframe)` days.
+    def drop_older(self, keep: Mapping[str, float | None], now_ms: int) -> int:
+        """Drop one step of the bars that are older than `keep[timeframe]` days.
 
         Return the number of versions that were dropped, 0 when all is done. The age
         counts from the stream's newest bar where that is earlier than `now_ms`, so that
@@ -141,7 +166,7 @@ class StoreFile:
         """
         with self._transaction():
             for (_, timeframe), stream in self._ids.items():
-                days, last = keep(timeframe), self._last.get(stream)
+                days, last = keep.get(timeframe), self._last.get(stream)
                 if days is None or last is None:
                     continue
                 limit = min(now_ms, last) - int(days * _DAY_MS)
@@ -267,3 +292,7 @@ def _equal(one: float | None, other: float) -> bool:
     if one is None:  # NaN is stored as NULL
         return other != other  # noqa: PLR0124
     return one == other
+
+
+def _whole(time: int | None) -> int | None:
+    return None if time is None else int(time)

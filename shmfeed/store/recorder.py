@@ -1,6 +1,6 @@
 """The thread that keeps a store: it can never hold the feed up.
 
-    main loop --record--> queue --thread--> one transaction --> SQLite file
+    main loop --record--> queue --thread--> process: one transaction --> SQLite file
     ring's rows --------------------------> compared with it, where versions are missing
 
 The queue is bounded. A version that finds it full is forgotten, but not its bar: the
@@ -9,31 +9,50 @@ lacks. The same comparison follows each opening of the file, so that a store whi
 damaged, locked, full or away for a while, and versions that a killed feeder had not
 written yet, are caught up as far as the ring reaches.
 
-Nothing that the thread waits for (a lock, a disk) holds the GIL.
+The thread waits for the store's process, which waits for locks and for the disk.
+Neither holds the feeder's GIL.
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from shmfeed.bar import StreamKey
 from shmfeed.errors import BadArgumentError, BusyRingError, ShmfeedError
 from shmfeed.identity import FeedIdentity
 from shmfeed.store.blocks import Block
-from shmfeed.store.file import StoreFile
+from shmfeed.store.file import RowBatch
+from shmfeed.store.process import StoreProcess
 from shmfeed.store.schema import StoreError, check_path
 from shmfeed.text import counted
 
 if TYPE_CHECKING:
-    from shmfeed.feeder.row_events import RowVersion
+    from shmfeed.feeder.row_events import RecordedRow
 
 log = logging.getLogger(__name__)
+
+
+class WritableFile(Protocol):
+    """A store that is open to be written: a StoreFile, or one in another process."""
+
+    def write_batches(self, batches: Sequence[RowBatch]) -> None: ...
+
+    def catch_up(self, key: StreamKey, block: Block, now: int) -> int: ...
+
+    def newest(self, key: StreamKey, count: int) -> Block: ...
+
+    def drop_older(self, keep: Mapping[str, float | None], now_ms: int) -> int: ...
+
+    def close(self) -> None: ...
+
+
+OpenFile = Callable[[str, FeedIdentity, bool], WritableFile]
 
 # Return the rows of a stream's ring as a block, or None where there is no such ring.
 RowsOf = Callable[[StreamKey], Block | None]
@@ -43,7 +62,7 @@ TURN_SECONDS = 0.5  # between two transactions
 RETRY_SECONDS = 60.0  # until a store that failed is tried again
 LOCKED_SECONDS = 5.0  # for which a lock of another process is no failure yet
 _LOCK_PAUSE = 0.05
-_BATCH = 2_000  # versions of one transaction
+_BATCH = 500  # versions of one transaction: encoding them holds the GIL
 _KEEP_SECONDS = 60.0  # between two looks for bars that are too old
 _START_SECONDS = 5.0  # that a feeder's start waits for the store, and its end
 _WHOLE = (0, 1 << 62)
@@ -73,7 +92,8 @@ class StoreRecorder:
         identity: FeedIdentity,
         *,
         replace: bool = False,
-        keep: Callable[[str], float | None] = lambda _: None,
+        keep: Mapping[str, float | None] | None = None,
+        open_file: OpenFile = StoreProcess,
         times: RecorderTimes = RecorderTimes(),  # noqa: B008 # immutable
     ) -> None:
         """Check the path; `open` starts the thread.
@@ -82,8 +102,8 @@ class StoreRecorder:
             path: The file of the store.
             identity: Where the rows come from.
             replace: True drops stored bars of another identity.
-            keep: Returns the age in days at which bars of a timeframe are dropped,
-                None for never.
+            keep: The age in days at which bars are dropped, by timeframe.
+            open_file: Opens the store; by default in a process of its own.
             times: The times of the thread.
 
         Raises:
@@ -92,15 +112,18 @@ class StoreRecorder:
         check_path(path)
         self.said = ""
         self._path, self._identity, self._replace = path, identity, replace
-        self._keep, self._times = keep, times
-        self._queue: deque[RowVersion] = deque()
+        self._keep, self._times = keep or {}, times
+        self._open_file = open_file
+        self._queue: deque[RowBatch] = deque()
+        self._recorded = 0  # versions put into the queue; the main loop counts
+        self._written = 0  # versions taken out of it; the thread counts
         self._lock = threading.Lock()
         self._missed: dict[StreamKey, tuple[int, int]] = {}  # open times, inclusive
         self._rows_of: RowsOf | None = None
         self._followed: set[StreamKey] = set()
         self._tasks: deque[Callable[[], None]] = deque()
         self._awake, self._closing = threading.Event(), threading.Event()
-        self._file: StoreFile | None = None
+        self._file: WritableFile | None = None
         self._failed_at: float | None = None
         self._failure = ""
         self._next_keep = 0.0
@@ -164,12 +187,13 @@ class StoreRecorder:
                 self._missed[key] = _WHOLE
         self._awake.set()
 
-    def record(self, versions: "Sequence[RowVersion]") -> None:
-        """Keep versions, in order. It never waits, and never raises."""
-        if len(self._queue) < MOST_QUEUED:
-            self._queue.extend(versions)
+    def record(self, rows: "Sequence[RecordedRow]", now: float, published: int) -> None:
+        """Keep versions of rows, as `RowRecorder` says."""
+        if self._waiting < MOST_QUEUED:
+            self._recorded += len(rows)
+            self._queue.append(RowBatch(rows, now, published))
         else:
-            self._miss(versions)
+            self._miss(rows)
 
     def close(self, seconds: float = _START_SECONDS) -> None:
         """Write the versions of the queue, and end the thread. Idempotent.
@@ -181,12 +205,14 @@ class StoreRecorder:
         if not self._thread.is_alive():
             return
         self._thread.join(seconds)
-        if self._thread.is_alive() or self._queue:
+        if self._thread.is_alive() and isinstance(self._file, StoreProcess):
+            self._file.kill()
+        if self._thread.is_alive() or self._waiting:
             log.warning(
                 "store %r lacks the last %s; the next feeder adds those that the ring"
                 " holds",
                 self._path,
-                counted(len(self._queue), "version"),
+                counted(self._waiting, "version"),
             )
 
     def _ask(self, task: Callable[[], object]) -> "Future[StoreError | None]":
@@ -206,12 +232,17 @@ class StoreRecorder:
         self._awake.set()
         return outcome
 
-    def _miss(self, versions: "Iterable[RowVersion]") -> None:
+    @property
+    def _waiting(self) -> int:
+        """The versions in the queue."""
+        return self._recorded - self._written
+
+    def _miss(self, rows: "Iterable[RecordedRow]") -> None:
         with self._lock:
-            for version in versions:
-                opened = int(version.bar.open_time)
-                first, last = self._missed.get(version.key, (opened, opened))
-                self._missed[version.key] = min(first, opened), max(last, opened)
+            for key, bar, _, _ in rows:
+                opened = int(bar.open_time)
+                first, last = self._missed.get(key, (opened, opened))
+                self._missed[key] = min(first, opened), max(last, opened)
 
     # The thread's side
 
@@ -245,7 +276,7 @@ class StoreRecorder:
         self._file = file
         written = 0
         while self._queue:
-            written += self._write_batch(file)
+            written += self._write_some(file)
         written += self._catch_up(file)
         self._succeeded(written)
         if time.monotonic() >= self._next_keep and not self._closing.is_set():
@@ -256,12 +287,12 @@ class StoreRecorder:
         waited = failed is None or time.monotonic() - failed >= self._times.retry
         return waited or self._closing.is_set()
 
-    def _open(self) -> StoreFile:
+    def _open(self) -> WritableFile:
         try:
             check_path(self._path)
         except BadArgumentError as error:  # a directory took the file's place
             raise StoreError(str(error), "failed") from None
-        file = StoreFile(self._path, self._identity, self._replace)
+        file = self._open_file(self._path, self._identity, self._replace)
         self._replace = False  # it counts for one start
         with self._lock:
             self._missed |= dict.fromkeys(self._followed, _WHOLE)
@@ -270,14 +301,21 @@ class StoreRecorder:
     def _open_first(self) -> None:
         self._file = self._patiently(self._open)
 
-    def _write_batch(self, file: StoreFile) -> int:
-        batch = [self._queue[n] for n in range(min(len(self._queue), _BATCH))]
-        self._patiently(lambda: file.write(batch))
-        for _ in batch:
+    def _write_some(self, file: WritableFile) -> int:
+        """Write about _BATCH versions of the queue. Return how many."""
+        batches: list[RowBatch] = []
+        count = 0
+        # By number: the main loop may append meanwhile.
+        while count < _BATCH and len(batches) < len(self._queue):
+            batches.append(self._queue[len(batches)])
+            count += len(batches[-1].rows)
+        self._patiently(lambda: file.write_batches(batches))
+        for _ in batches:
             self._queue.popleft()
-        return len(batch)
+        self._written += count
+        return count
 
-    def _catch_up(self, file: StoreFile) -> int:
+    def _catch_up(self, file: WritableFile) -> int:
         """Compare the rings of streams that have missed versions with the store."""
         if self._rows_of is None or not self._missed:
             return 0
@@ -299,7 +337,7 @@ class StoreRecorder:
         return written
 
     def _catch_up_stream(
-        self, file: StoreFile, key: StreamKey, block: Block, span: tuple[int, int]
+        self, file: WritableFile, key: StreamKey, block: Block, span: tuple[int, int]
     ) -> int:
         opens = block[0].view("int64")
         if span != _WHOLE and span[0] < opens[0]:
@@ -313,7 +351,7 @@ class StoreRecorder:
         within = block[:, (opens >= span[0]) & (opens <= span[1])]
         return self._patiently(lambda: file.catch_up(key, within, now))
 
-    def _drop_old(self, file: StoreFile) -> None:
+    def _drop_old(self, file: WritableFile) -> None:
         """Drop one step of the bars that are too old."""
         now = time.time_ns() // 1_000_000
         if not self._patiently(lambda: file.drop_older(self._keep, now)):

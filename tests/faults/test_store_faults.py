@@ -157,6 +157,7 @@ FAILING = """
 import logging, pathlib, time
 sys.path.insert(0, sys.argv[3])
 from support.storing import IDENTITY, KEY, bar_at, block_of, stored, version_of
+from support.storing import record as give
 from shmfeed.store import recorder as recorder_module
 from shmfeed.store.recorder import RecorderTimes, StoreRecorder
 
@@ -172,7 +173,7 @@ def record(versions=100):
     global count, longest
     for _ in range(versions):
         begin = time.thread_time()
-        recorder.record([version_of(count)])
+        give(recorder, [version_of(count)])
         longest = max(longest, time.thread_time() - begin)
         count += 1
 

@@ -28,10 +28,12 @@ from shmfeed.feeder.row_events import (
     HistoryEffect,
     HoleFound,
     RevisionFound,
+    RowVersion,
     UnconfirmedFound,
 )
 from shmfeed.history.interface import HistoryAnswer, HistoryRequest
 from shmfeed.memory.rows import ROW
+from shmfeed.store.file import RowBatch
 from shmfeed.writer import create
 
 MINUTE = 60_000
@@ -58,8 +60,9 @@ class Recorder:
     def __init__(self):
         self.versions = []
 
-    def record(self, versions):
-        self.versions += versions
+    def record(self, rows, now, published):
+        batch = RowBatch(rows, now, published)
+        self.versions += [RowVersion(*version) for version in batch.versions()]
 
     def told(self):
         return [

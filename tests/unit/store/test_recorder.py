@@ -16,6 +16,7 @@ from support.storing import (
     START,
     bar_at,
     block_of,
+    record,
     stored,
     version_of,
 )
@@ -40,6 +41,7 @@ def make(path):
     made = []
 
     def make(identity=IDENTITY, times=FAST, **options):
+        options = {"open_file": StoreFile} | options  # of this process: SQLite itself
         made.append(StoreRecorder(str(path), identity, times=times, **options))
         made[-1].open()
         return made[-1]
@@ -69,7 +71,7 @@ def has(path, count):
 
 def test_versions_are_written_soon(make, path):
     recorder = make()
-    recorder.record([version_of(0), version_of(1)])
+    record(recorder, [version_of(0), version_of(1)])
     until(lambda: has(path, 2))
     assert recorder.said == ""
 
@@ -77,7 +79,7 @@ def test_versions_are_written_soon(make, path):
 def test_the_end_writes_all(make, path):
     recorder = make(times=RecorderTimes(turn=60))
     for number in range(500):
-        recorder.record([version_of(number)])
+        record(recorder, [version_of(number)])
     recorder.close()
     assert numbers(path) == list(range(500))
     recorder.close()
@@ -91,7 +93,7 @@ def test_a_path_that_cannot_be_one(tmp_path):
 
 
 def test_another_identity_is_an_error_at_the_start(make, path):
-    make().record([version_of(0)])
+    record(make(), [version_of(0)])
     until(lambda: has(path, 1))
     with pytest.raises(BadArgumentError, match="--replace"):
         make(OTHER)
@@ -102,7 +104,7 @@ def test_another_identity_is_an_error_at_the_start(make, path):
 
 def test_newest_rows(make):
     recorder = make()
-    recorder.record([version_of(number) for number in range(30)])
+    record(recorder, [version_of(number) for number in range(30)])
     recorder.close()
     recorder = make()
     found = recorder.newest([KEY, ("none", "1h")], 10)
@@ -144,7 +146,7 @@ class TestFullQueue:
         recorder.newest([], 1)
         until(lambda: not recorder._missed)
         for number in range(40):
-            recorder.record([version_of(number)])
+            record(recorder, [version_of(number)])
         assert len(recorder._queue) == 10
         assert recorder._missed == {KEY: (START + 10 * MINUTE, START + 39 * MINUTE)}
         recorder._rows_of = lambda key: ring
@@ -154,7 +156,7 @@ class TestFullQueue:
     def test_bars_that_left_the_ring_are_said(self, make, path, monkeypatch, caplog):
         monkeypatch.setattr(recorder_module, "MOST_QUEUED", 0)
         recorder = make(times=FAST._replace(turn=60))
-        recorder.record([version_of(n) for n in range(9)])
+        record(recorder, [version_of(n) for n in range(9)])
         recorder._rows_of = lambda key: block_of([bar_at(n) for n in range(5, 9)])
         recorder.close()
         assert numbers(path) == [5, 6, 7, 8]
@@ -168,7 +170,7 @@ class TestFailures:
         """Record while the store fails; return the rows of the ring."""
         begin = time.monotonic()
         for number in range(count):
-            recorder.record([version_of(number)])
+            record(recorder, [version_of(number)])
         assert time.monotonic() - begin < 1.0
         return lambda key: block_of([bar_at(n) for n in range(count)])
 
@@ -254,7 +256,7 @@ class TestFailures:
         recorder = make(times=RecorderTimes(turn=0.02))
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            recorder.record([version_of(0)])
+            record(recorder, [version_of(0)])
             begin = time.monotonic()
             recorder.close()
             assert time.monotonic() - begin < 2.0
@@ -280,7 +282,7 @@ def test_a_slow_store_does_not_hold_up_the_start(make, path, monkeypatch):
     monkeypatch.setattr(recorder_module, "_START_SECONDS", 0.05)
     recorder = make()
     assert "does not answer" in recorder.said
-    recorder.record([version_of(0)])
+    record(recorder, [version_of(0)])
     assert recorder.newest([KEY], 1, 0.01) == {}
     release.set()
     until(lambda: has(path, 1))

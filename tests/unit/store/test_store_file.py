@@ -173,7 +173,7 @@ class TestKeep:
         file.write([version_of(number, key=LONG) for number in range(3)])
         now = START + 365 * 86_400_000
         steps = []
-        while dropped := file.drop_older({"1m": 1.0}.get, now):
+        while dropped := file.drop_older({"1m": 1.0}, now):
             steps.append(dropped)
         assert steps == [100, 100, 49]
         opens = stored(path, "open_time, timeframe")
@@ -182,14 +182,14 @@ class TestKeep:
 
     def test_a_clock_that_is_ahead_drops_nothing(self, file, path):
         file.write([version_of(number) for number in range(100)])
-        assert file.drop_older(lambda _: 1.0, START + 10**12) == 0
+        assert file.drop_older({"1m": 1.0}, START + 10**12) == 0
         assert len(stored(path)) == 100
 
     def test_the_file_shrinks(self, file, path):
         file.write([version_of(number) for number in range(20_000)])
         file._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         before = path.stat().st_size
-        while file.drop_older(lambda _: 1.0, START + 10**12):
+        while file.drop_older({"1m": 1.0}, START + 10**12):
             pass
         file._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         assert path.stat().st_size < before / 5
