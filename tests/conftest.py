@@ -71,6 +71,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a process, thread, descriptor or /dev/shm entry."""
     dials.forget_dials()
+    dials.forget_rest()
     if (files := sys.modules.get("shmfeed.settings.secret_files")) is not None:
         files._known.clear()  # another test's secrets would be masked
     before = census.take()

@@ -2,12 +2,14 @@
 
 import json
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as some
+from support.dials import forget_rest
 
 from shmfeed.history.rest_budget import (
     FILE_NAME,
@@ -292,3 +294,18 @@ class TestManyProcesses:
         assert ask(budget) > RETRY
         assert budget.block(HOST, PORT, 10) == 10
         assert len(caplog.messages) == 1
+
+
+def test_the_tests_forget_waits_of_services_that_have_gone(tmp_path, clock):
+    """Otherwise a later one on the same port would be waited for."""
+    budget = RestBudget(tmp_path, 0.25, clock=clock)
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        listening = there.getsockname()[1]
+        for host, port in (("127.0.0.1", 1), ("127.0.0.1", listening), (HOST, 9)):
+            budget.block(host, port, 100)
+        forget_rest(tmp_path)
+    other = RestBudget(tmp_path, 0.25, clock=clock)
+    assert other.reserve("127.0.0.1", 1, 2, LIMIT) == (0, False)
+    assert other.reserve("127.0.0.1", listening, 2, LIMIT) == (100, True)
+    assert other.reserve(HOST, 9, 2, LIMIT) == (100, True)
+    forget_rest(tmp_path / "missing")
