@@ -123,7 +123,7 @@ def this_hour() -> int:
 
 
 # Binance states its time with each message; the house protocol need not.
-BINANCE = {"protocol": "binance", "market_type": "spot"}
+BINANCE = {"protocol": "binance", "market_type": "spot", "close_grace": 0.3}
 
 
 @pytest.fixture
