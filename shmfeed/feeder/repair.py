@@ -44,7 +44,13 @@ from shmfeed.feeder.repair_stream import (
     settled_range,
     with_rows_beside,
 )
-from shmfeed.feeder.row_events import Found, HistoryEffect, HoleFound, RevisionFound
+from shmfeed.feeder.row_events import (
+    DisagreementFound,
+    Found,
+    HistoryEffect,
+    HoleFound,
+    RevisionFound,
+)
 from shmfeed.feeder.row_news import changed_rows, has_news
 from shmfeed.feeder.warmup import WarmupProgress, Warmups
 from shmfeed.history.interface import (
@@ -242,15 +248,15 @@ class Repair:
         self._scan(key, stream, now)
 
     def _take_found(self, found: Found, now: float) -> None:
-        if isinstance(found, RevisionFound):
-            return  # the intake has logged it
         stream = self._streams.get(found.key)
-        if stream is None:
-            return
+        if stream is None or isinstance(found, RevisionFound):
+            return  # the intake has logged a revision
         self._next_turn = 0.0
         at = found.first if isinstance(found, HoleFound) else found.open_time
         last = self._intake.reader(found.key).last_closed()
-        if last is not None and at <= last.open_time:
+        if isinstance(found, DisagreementFound):
+            stream.recheck_at = now + self._limits.settle
+        elif last is not None and at <= last.open_time:
             stream.next_scan = now
         elif self._worker is not None and "reconnect" not in stream.asked:
             # The ring does not show it: newer bars wait for what is missing.
@@ -286,8 +292,6 @@ class Repair:
 
     def _rows(self, key: StreamKey) -> Rows:
         return self._intake.reader(key).snapshot(self._limits.history)
-
-    # Requests
 
     def _ask_due(self, now: float) -> None:
         for key in self._warmups.due(now):

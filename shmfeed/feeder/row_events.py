@@ -30,7 +30,14 @@ class RevisionFound(NamedTuple):
     new: Bar
 
 
-Found = HoleFound | UnconfirmedFound | RevisionFound
+class DisagreementFound(NamedTuple):
+    """Closing messages of two lines differ; the first stands until history tells."""
+
+    key: StreamKey
+    open_time: int
+
+
+Found = HoleFound | UnconfirmedFound | RevisionFound | DisagreementFound
 
 
 class DueBars(NamedTuple):

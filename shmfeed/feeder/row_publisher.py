@@ -41,6 +41,7 @@ from shmfeed.feeder.missing import MissingBars
 from shmfeed.feeder.row_changes import RowChange, RowChanged, apply_changes
 from shmfeed.feeder.row_events import (
     Cause,
+    DisagreementFound,
     Found,
     HoleFound,
     RecordedRow,
@@ -116,7 +117,7 @@ class RowPublisher:
         stream.drop(anomaly, now)
         self.drops.add(kind, reason, event)
         if kind == "disagreements":  # history says which of the two lines is right
-            self.found.append(UnconfirmedFound(stream.key, event.open_time))
+            self.found.append(DisagreementFound(stream.key, event.open_time))
 
     def note_swapped(
         self, stream: StreamState, rows: Iterable[RowWrite], now: float

@@ -25,6 +25,7 @@ from shmfeed.errors import SegmentFullError
 from shmfeed.feeder import intake, row_merge
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.row_events import (
+    DisagreementFound,
     HistoryEffect,
     HoleFound,
     RevisionFound,
@@ -509,6 +510,14 @@ class TestRevisions:
         bench.take(event(1), event(2))
         bench.take(event(0, price=9.0))
         assert bench.count("revisions", "late") == (0, 1)
+
+    def test_where_two_lines_differ_history_is_asked(self, bench):
+        bench.start(lines=2)
+        bench.take(event(0), line=0)
+        bench.take(event(0, price=9.0), line=1)
+        assert bench.count("disagreements", "revisions") == (1, 0)
+        assert bench.intake.drain_found() == [DisagreementFound(KEY, T0)]
+        assert bench.history(past(0, 9.0)).corrected == 1
 
     def test_many_of_a_batch_are_one_swap(self, bench):
         bench.take(*[event(n) for n in range(10)])
