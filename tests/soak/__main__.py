@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from soak.load import CUT, KILL, Load, incidents
-from soak.report import report
+from soak.report import figures, report, write_table
 from soak.stage import Findings, Stage
 from soak.usage import Usage
 from support import census
@@ -93,6 +93,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, help="kills alone, so many")
     parser.add_argument("--cuts", type=int, help="disconnects alone, so many")
     parser.add_argument("--keep", metavar="FOLDER", help="keep the feeder's log there")
+    parser.add_argument("--show", type=Path, help="put the figures into this page")
     return parser.parse_args()
 
 
@@ -129,7 +130,10 @@ def main() -> int:
         for line in census.leftovers(before)
         if "/dev/shm" not in line or f"t{os.getpid()}x" in line  # another run's
     ]
-    print(report(found, usage, time.monotonic() - began))
+    seconds = time.monotonic() - began
+    print(report(found, usage, seconds))
+    if given.show is not None:
+        write_table(given.show, figures(found, usage, seconds))
     return 1 if found.violations else 0
 
 

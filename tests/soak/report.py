@@ -1,38 +1,59 @@
-"""The figures of a soak, as README has them."""
+"""The figures of a soak: as text, and as the table that stands in README."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from soak.stage import Findings
 from soak.usage import Usage
 
+BEGIN, END = "<!-- soak -->\n", "<!-- soak, end -->"
+_MOST_LINES = 50
+
 
 def report(found: Findings, usage: Usage, seconds: float) -> str:
-    """Return the gate figures and the violations."""
+    """Return the gate figures and the violations, a line each."""
+    lines = [f"{name}: {value}" for name, value in figures(found, usage, seconds)]
+    return "\n".join([*lines, *(f"  {one}" for one in found.violations[:_MOST_LINES])])
+
+
+def figures(found: Findings, usage: Usage, seconds: float) -> Sequence[tuple[str, str]]:
+    """Return the gate figures by name."""
     cpu = [value for one in found.cpu for value in one]
-    per_second = found.messages / seconds
-    lines = [
-        f"{seconds / 60:.1f} minutes",
-        f"{found.messages:,} messages, {per_second:,.0f} a second",
-        f"{found.rest_requests:,} REST requests",
-        f"{found.reads:,} reads",
-        f"{found.rows:,} rows verified",
-        f"{found.kept:,} kept frames compared with what they were",
-        f"{found.compared:,} rows of the ring compared with the venue's at the end",
-        f"{found.holes:,} bars that the venue lacks",
-        f"{found.kills} kills survived",
-        f"{found.cuts} disconnects",
-        f"{found.reconnects} connections after the first",
-        f"recovery after a kill: {_percentiles(found.recoveries, 's', 1.0)}",
-        f"reader's call, CPU: {_percentiles(cpu, 'ms', 1e3)}",
-        f"reader's call, clock: {_percentiles(found.clock, 'ms', 1e3)}",
-        f"calls over 100 ms that were not put off the CPU: {found.late}",
-        f"drift of the p99 of a call's CPU time: {drift(found.cpu):+.0%}",
-        f"memory: {_slopes(usage)}",
-        f"descriptors: {_grown(usage)}",
-        f"{len(found.violations)} violations",
+    put_off = np.array(found.recoveries) - found.busy
+    return [
+        ("minutes", f"{seconds / 60:.1f}"),
+        ("messages", f"{found.messages:,}, {found.messages / seconds:,.0f} a second"),
+        ("REST requests", f"{found.rest_requests:,}"),
+        ("reads", f"{found.reads:,}"),
+        ("rows verified by readers", f"{found.rows:,}"),
+        ("kept frames compared with what they were", f"{found.kept:,}"),
+        ("rows compared with the venue's at the end", f"{found.compared:,}"),
+        ("bars among them that the venue lacks", f"{found.holes:,}"),
+        ("kills survived", f"{found.kills}"),
+        ("disconnects", f"{found.cuts}"),
+        ("connections after the first", f"{found.reconnects}"),
+        ("recovery after a kill", _percentiles(found.recoveries, "s", 1.0)),
+        ("the same on a CPU of its own", _percentiles(put_off.tolist(), "s", 1.0)),
+        ("reader's call, CPU time", _percentiles(cpu, "ms", 1e3)),
+        ("reader's call, clock", _percentiles(found.clock, "ms", 1e3)),
+        ("calls over 100 ms that were not put off the CPU", f"{found.late}"),
+        ("drift of the p99 of a call's CPU time", f"{drift(found.cpu):+.0%}"),
+        ("growth of private memory", _slopes(usage)),
+        ("growth of descriptors", _grown(usage)),
+        ("violations", f"{len(found.violations)}"),
     ]
-    return "\n".join([*lines, *(f"  {line}" for line in found.violations[:50])])
+
+
+def write_table(page: Path, rows: Sequence[tuple[str, str]]) -> None:
+    """Put the figures between the marks of a page."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{page} has no marks {BEGIN.strip()} and {END}")
+    table = "".join(f"| {name} | {value} |\n" for name, value in rows)
+    head = "| figure | value |\n|---|---|\n"
+    page.write_text(f"{before}{BEGIN}{head}{table}{end}{after}")
 
 
 def drift(cpu: Sequence[Sequence[float]]) -> float:
@@ -53,9 +74,20 @@ def _percentiles(values: Sequence[float], unit: str, scale: float) -> str:
 
 
 def _slopes(usage: Usage) -> str:
-    slopes = usage.slopes()
-    return ", ".join(f"{name} {value:+.1f} MiB/h" for name, value in slopes.items())
+    return _by_kind(usage.slopes(), "{:+.1f}") + " MiB/h"
 
 
 def _grown(usage: Usage) -> str:
-    return ", ".join(f"{name} {n:+d}" for name, n in usage.grown_fds().items())
+    return _by_kind(usage.grown_fds(), "{:+d}")
+
+
+def _by_kind(values: Mapping[str, float], form: str) -> str:
+    """Return a value for each process, and a range for several readers."""
+    kinds: dict[str, list[float]] = {}
+    for name, value in values.items():
+        kinds.setdefault(name.partition(" ")[0], []).append(value)
+    parts = []
+    for kind, found in kinds.items():
+        ends = dict.fromkeys(form.format(end(found)) for end in (min, max))
+        parts.append(f"{kind} {' to '.join(ends)}")
+    return ", ".join(parts)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from soak.load import CUT, FAULT, KILL, REST_FAULTS, Load, incidents
 from soak.reader import Calls, Kept, Reader
-from soak.report import drift, report
+from soak.report import drift, report, write_table
 from soak.stage import SEED, Findings
 from soak.truth import SECOND, Truth
 from soak.usage import Sample, Usage
@@ -176,11 +176,25 @@ def test_growth_is_seen():
     assert growing.grown_fds() == {"reader": 20}
 
 
+def test_the_figures_stand_between_the_marks_of_a_page(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- soak -->\nold\n<!-- soak, end -->\nb\n")
+    for _ in range(2):
+        write_table(page, [("kills survived", "2")])
+        table = "| figure | value |\n|---|---|\n| kills survived | 2 |\n"
+        marked = f"<!-- soak -->\n{table}<!-- soak, end -->"
+        assert page.read_text() == f"a\n{marked}\nb\n"
+    page.write_text("no marks")
+    with pytest.raises(SystemExit):
+        write_table(page, [])
+
+
 def test_the_report_has_every_figure():
     found = Findings(["S00USDT: a row is missing"], [0.5, 1.0], kills=2, reads=30)
     found.cpu, found.clock = [[0.001] * 10 + [0.002] * 20], [0.01]
+    found.busy = [0.0, 0.5]
     text = report(found, usage_of([1.0] * 30, [9] * 30), 60.0)
-    assert "2 kills survived" in text
+    assert "kills survived: 2" in text
     assert "p50 0.75, p99 0.995, max 1 s" in text
-    assert text.endswith("1 violations\n  S00USDT: a row is missing")
+    assert text.endswith("violations: 1\n  S00USDT: a row is missing")
     assert drift(found.cpu) == pytest.approx(1.0)
