@@ -28,6 +28,7 @@ def figures(found: Findings, usage: Usage, seconds: float) -> Sequence[tuple[str
         ("reads", f"{found.reads:,}"),
         ("rows verified by readers", f"{found.rows:,}"),
         ("kept frames compared with what they were", f"{found.kept:,}"),
+        ("kept frames that were lapped and said so", f"{found.lapped:,}"),
         ("rows compared with the venue's at the end", f"{found.compared:,}"),
         ("bars among them that the venue lacks", f"{found.holes:,}"),
         ("kills survived", f"{found.kills}"),

@@ -48,6 +48,7 @@ class Findings:
     reads: int = 0
     rows: int = 0
     kept: int = 0
+    lapped: int = 0  # kept frames whose rows were overwritten, and that said so
     compared: int = 0  # rows of the ring with the truth, at the end
     holes: int = 0  # bars that the venue lacks, among these
     messages: int = 0
@@ -178,7 +179,7 @@ class Stage:
             return dict(self._feed.status())
         return {"pid": None, "state": "", "health": ""}
 
-    def kill(self, seconds: float = 30.0) -> float | None:
+    def kill(self, seconds: float = 60.0) -> float | None:
         """Kill the feeder; return the seconds until all is well, None if it is not."""
         pid = self.status()["pid"]
         if pid is None:
@@ -291,6 +292,7 @@ class Stage:
         found.reads += tally["reads"]
         found.rows += tally["rows"]
         found.kept += tally.get("kept", 0)
+        found.lapped += tally.get("lapped", 0)
         found.violations += given["lines"]
         unsaid = tally.get("violations", 0) - len(given["lines"])
         if unsaid:

@@ -140,7 +140,7 @@ def test_a_kept_frame_that_changes_and_rows_that_go_back_are_violations(reader):
     reader._look_again(Kept(frame, values, 0.0))
     assert reader.lines == []
     reader._look_again(Kept(frame, values + 1, 0.0))
-    assert reader.lines == ["a kept frame changed; valid: True"]
+    assert reader.lines == ["a kept frame changed and says that it is valid"]
     reader._newest[SYMBOL] = int(TIMES[150])
     reader._check(SYMBOL, frame, values)
     assert "went back" in reader.lines[1]
