@@ -122,6 +122,7 @@ class StoreProcess:
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer requests until there are no more."""
     file: StoreFile | None = None
+    path = ""
     while (request := _receive(requests)) is not None:
         operation, *arguments = request
         kind: StoreFailure | str = ""
@@ -134,6 +135,8 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
                 value = _OPERATIONS[operation](file, *arguments)
         except StoreError as error:
             kind, value = error.kind, str(error)
+        except Exception as error:  # noqa: BLE001 # rows that no feeder hands over
+            kind, value = "defect", f"store {path!r} cannot be used: {error!r}"
         _send(answers, [kind, value])
     if file is not None:
         file.close()

@@ -309,11 +309,21 @@ class StoreRecorder:
         while count < _BATCH and len(batches) < len(self._queue):
             batches.append(self._queue[len(batches)])
             count += len(batches[-1].rows)
-        self._patiently(lambda: file.write_batches(batches))
+        try:
+            self._patiently(lambda: file.write_batches(batches))
+        except StoreError as error:
+            if error.kind == "defect":  # the ring's rows take their place
+                for batch in batches:
+                    self._miss(batch.rows)
+                self._drop(batches, count)
+            raise
+        self._drop(batches, count)
+        return count
+
+    def _drop(self, batches: Sequence[RowBatch], count: int) -> None:
         for _ in batches:
             self._queue.popleft()
         self._written += count
-        return count
 
     def _catch_up(self, file: WritableFile) -> int:
         """Compare the rings of streams that have missed versions with the store."""

@@ -70,7 +70,15 @@ WHERE version = (
 
 # The kinds of failure of a store.
 StoreFailure = Literal[
-    "damaged", "version", "foreign", "identity", "locked", "full", "read-only", "failed"
+    "damaged",
+    "version",
+    "foreign",
+    "identity",
+    "locked",
+    "full",
+    "read-only",
+    "failed",
+    "defect",  # of this package: the same rows would fail again
 ]
 _FULL = {"SQLITE_FULL"}
 _LOCKED = {"SQLITE_BUSY", "SQLITE_LOCKED"}

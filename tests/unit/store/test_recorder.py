@@ -1,10 +1,13 @@
 """The recorder's thread: it waits for no disk and no lock, and catches up."""
 
 import logging
+import signal
 import sqlite3
+import sys
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,9 +24,11 @@ from support.storing import (
     version_of,
 )
 
+from shmfeed.bar import Bar
 from shmfeed.errors import BadArgumentError, BusyRingError, ShmfeedError
 from shmfeed.store import recorder as recorder_module
 from shmfeed.store.file import StoreFile
+from shmfeed.store.process import StoreProcess
 from shmfeed.store.recorder import RecorderTimes, StoreRecorder
 from shmfeed.store.schema import StoreError
 
@@ -286,3 +291,92 @@ def test_a_slow_store_does_not_hold_up_the_start(make, path, monkeypatch):
     assert recorder.newest([KEY], 1, 0.01) == {}
     release.set()
     until(lambda: has(path, 1))
+
+
+class TestProcess:
+    """The store's process: it is killed, stopped, left alone by its feeder."""
+
+    @pytest.fixture
+    def recorder(self, make, path):
+        recorder = make(open_file=StoreProcess)
+        record(recorder, [version_of(0)])
+        until(lambda: has(path, 1))
+        return recorder
+
+    def test_numbers_of_numpy_travel(self, recorder, path):
+        plain = version_of(1).bar
+        ints = [np.int64(one) for one in (*plain[:2], plain.flags)]
+        bar = Bar(*ints[:2], *map(np.float64, plain[2:8]), ints[2])
+        recorder.record([(KEY, bar, -np.inf, "closed")], 5.0, time.time_ns())
+        until(lambda: has(path, 2))
+
+    def test_rows_that_cannot_be_written_are_left_to_the_ring(self, recorder, path):
+        recorder.record([(KEY, bar_at(1)._replace(close="x"), 1.0, "closed")], 2.0, 3)
+        record(recorder, [version_of(2)])
+        until(lambda: "ValidationError" in recorder.said)
+        recorder.follow([KEY], lambda key: block_of([bar_at(n) for n in range(3)]))
+        until(lambda: has(path, 3))
+        assert numbers(path) == [0, 1, 2]
+
+    def test_newest_and_catch_up(self, recorder, path):
+        recorder.follow([KEY], lambda key: block_of([bar_at(0), bar_at(1, 1.75)]))
+        until(lambda: has(path, 2))
+        (block,) = recorder.newest([KEY], 5).values()
+        assert block[5].tolist() == [1.5, 1.75]
+
+    def test_a_process_that_is_killed(self, recorder, path, caplog):
+        ring = block_of([bar_at(n) for n in range(50)])
+        recorder.follow([KEY], lambda key: ring)
+        recorder._file.kill()
+        record(recorder, [version_of(n) for n in range(1, 50)])
+        until(lambda: "has ended" in recorder.said or "Broken pipe" in recorder.said)
+        until(lambda: has(path, 50))
+        assert numbers(path) == list(range(50))
+        until(lambda: "is in use again" in caplog.text)
+
+    def test_one_that_hangs_holds_up_neither_feed_nor_end(self, recorder, path, caplog):
+        process = recorder._file._process
+        process.send_signal(signal.SIGSTOP)
+        begin = time.monotonic()
+        record(recorder, [version_of(n) for n in range(1, 1000)])
+        recorder.close(0.2)
+        assert time.monotonic() - begin < 5.0
+        assert process.wait(5) == -signal.SIGKILL
+        assert "lacks the last 999 versions" in caplog.text
+
+    def test_it_ends_with_its_feeder(self, child, path):
+        """All that it was given is written, and no process is left."""
+        tests = str(Path(__file__).parents[2])
+        feeder = child(
+            "import os, signal, sys\n"
+            "sys.path.insert(0, sys.argv[2])\n"
+            "from support.storing import IDENTITY, record, version_of\n"
+            "from shmfeed.store.recorder import RecorderTimes, StoreRecorder\n"
+            "times = RecorderTimes(turn=0.001)\n"
+            "recorder = StoreRecorder(sys.argv[1], IDENTITY, times=times)\n"
+            "recorder.open()\n"
+            "print(recorder._file._process.pid, flush=True)\n"
+            "record(recorder, [version_of(n) for n in range(300)])\n"
+            "while recorder._waiting:\n"
+            "    pass\n"
+            "os.kill(os.getpid(), signal.SIGKILL)\n",
+            path,
+            tests,
+        )
+        pid = int(feeder.stdout.readline())
+        feeder.wait(20)
+        until(lambda: not Path(f"/proc/{pid}").exists() or is_zombie(pid))
+        assert numbers(path) == list(range(300))
+
+    def test_one_that_cannot_be_started(self, make, path, monkeypatch):
+        monkeypatch.setattr(sys, "executable", "/none/python")
+        recorder = make(open_file=StoreProcess)
+        assert "its process cannot be started: No such file" in recorder.said
+
+
+def is_zombie(pid):
+    """Return True if the process has ended and only init has not heard of it yet."""
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
