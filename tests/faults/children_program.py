@@ -82,7 +82,11 @@ class Parent:
         self.feed = shmfeed.attach(own)
         self.manager = WebSocketManager(managed)
         self.manager.configure(
-            symbols=["BTCUSDT"], resolutions=["1m"], endpoint=url, history=50
+            symbols=["BTCUSDT"],
+            resolutions=["1m"],
+            endpoint=url,
+            history=50,
+            data_timeout=600,  # the venue sends one bar
         )
         self.manager.start(timeout=WAITS)
         self.pid = self.manager.get_status()["pid"]
