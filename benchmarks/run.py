@@ -25,6 +25,7 @@ BENCHMARKS = (
     "bench_footprint",
     "bench_ingest",
     "bench_recovery",
+    "bench_store",
     "bench_history",
 )
 
