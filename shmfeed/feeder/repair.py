@@ -1,7 +1,7 @@
-"""Repair: what history is asked for, when, and what becomes of the answers.
+"""Repair: what the streams of a feed lack, and what becomes of history's answers.
 
-    rows, due bars --> Repair --HistoryJob--> worker's threads
-    readers' marks <-- Repair <--HistoryOutcome--'
+    rows, due bars --> Repair, RepairRequests --HistoryJob--> worker's threads
+    readers' marks <-- Repair <--------------HistoryOutcome--'
                          '--HistoryAnswer--> intake, which changes the rows
 
 A stream is asked for
@@ -10,8 +10,6 @@ A stream is asked for
 - after a reconnect, from the last closed bar on, before newer bars are published;
 - where its rows have a defect (see defects.py), the newest first;
 - where a closed bar is due and the socket gives nothing (see polling.py).
-
-Of each kind at most one request of a stream is under way.
 """
 
 from collections.abc import Iterable
@@ -34,15 +32,12 @@ from shmfeed.feeder.repair_ports import (
     RepairIntake,
     RepairLimits,
 )
+from shmfeed.feeder.repair_requests import TURN_SECONDS, RepairRequests
 from shmfeed.feeder.repair_stream import (
     Asked,
     Kind,
     RepairStream,
-    bars_since,
     is_behind,
-    missed_range,
-    settled_range,
-    with_rows_beside,
 )
 from shmfeed.feeder.row_events import (
     DisagreementFound,
@@ -55,15 +50,11 @@ from shmfeed.feeder.row_news import changed_rows, has_news
 from shmfeed.feeder.warmup import WarmupProgress, Warmups
 from shmfeed.history.interface import (
     HistoryAnswer,
-    HistoryJob,
     HistoryOutcome,
-    HistoryRequest,
-    Purpose,
 )
 from shmfeed.layout import HoleReason
 from shmfeed.memory.rows import Rows
 
-TURN_SECONDS = 0.1
 SCAN_SECONDS = 2.0  # holes that the ring has left behind are looked for that often
 MARK_SECONDS = 0.25
 AGAIN_SECONDS = 1.0  # a bar that has just closed may not be in the history yet
@@ -103,6 +94,11 @@ class Repair:
         self._polling = Polling(limits.grace)
         self._lying: list[StreamKey] = []
         self._health = RepairMarks(reasons, log, source)
+        self._requests: RepairRequests | None = None
+        if worker is not None:
+            self._requests = RepairRequests(
+                intake, limits, worker, self._streams, self._warmups, self._polling
+            )
         self._next_turn = self._next_mark = 0.0
 
     @property
@@ -152,7 +148,7 @@ class Repair:
             if stream is None or self._worker is None:
                 continue
             stream.carried_from = self._intake.venue_now(now)
-            self._hold(key, stream, now)
+            stream.hold(key, self._intake, now, self._limits.grace)
             self._warmups.connected(key, now)
             has_rows = self._intake.reader(key).last_closed() is not None
             if has_rows or key not in self._warmups or "warmup" in stream.asked:
@@ -228,8 +224,8 @@ class Repair:
         for key, stream in self._streams.items():
             if stream.next_scan <= now:
                 self._scan(key, stream, now)
-        if self._worker is not None:
-            self._ask_due(now)
+        if self._requests is not None:
+            self._requests.ask_due(now)
             if now >= self._next_mark:
                 self._next_mark = now + MARK_SECONDS
                 self._polling.hear(self._intake.silences(), self._is_newer, now)
@@ -293,112 +289,11 @@ class Repair:
     def _rows(self, key: StreamKey) -> Rows:
         return self._intake.reader(key).snapshot(self._limits.history)
 
-    def _ask_due(self, now: float) -> None:
-        for key in self._warmups.due(now):
-            self._ask_warmup(key, now)
-        for key, stream in self._streams.items():
-            if stream.catch_up_at is not None and now >= stream.catch_up_at:
-                self._ask_missed(key, stream, now)
-            if now >= stream.defects.next_at:
-                self._ask_defects(key, stream, now)
-            if stream.recheck_at is not None and now >= stream.recheck_at:
-                self._ask_settled(key, stream, now)
-        if self._polling.is_due(now):
-            self._poll(now)
-
-    def _ask_warmup(self, key: StreamKey, now: float) -> None:
-        stream = self._streams[key]
-        last = self._intake.reader(key).last_closed()
-        since = bars_since(last, key, self._intake.venue_now(now))
-        bars = min(self._limits.history, max(self._limits.warmup, since))
-        self._warmups.asked(key, bars)
-        self._ask("warmup", stream, HistoryRequest(key, 0, 0, bars), "warmup")
-
-    def _ask_missed(self, key: StreamKey, stream: RepairStream, now: float) -> None:
-        stream.catch_up_at = None
-        last = self._intake.reader(key).last_closed()
-        if last is None:
-            self._ask_first(key, stream, now)
-            return
-        now_there = self._intake.venue_now(now)
-        request = missed_range(key, last, now_there, self._limits.history)
-        self._ask("reconnect", stream, request, "reconnect")
-
-    def _ask_first(self, key: StreamKey, stream: RepairStream, now: float) -> None:
-        """Ask for what a stream without rows missed since its warm-up was asked for."""
-        if "warmup" in stream.asked:
-            stream.catch_up_at = now + TURN_SECONDS
-        elif self._limits.warmup:
-            request = HistoryRequest(key, 0, 0, self._limits.warmup)
-            self._ask("reconnect", stream, request, "reconnect")
-        else:
-            self._release(key, stream)
-
-    def _ask_defects(self, key: StreamKey, stream: RepairStream, now: float) -> None:
-        if self._is_catching_up(key, stream, now):
-            return
-        wanted = stream.defects.request(now)
-        if wanted is None:
-            return
-        request = HistoryRequest(key, wanted.first, wanted.last)
-        last = self._intake.reader(key).last_closed()
-        newest = wanted.last if last is None else last.open_time
-        request = with_rows_beside(request, newest)
-        self._ask("defect", stream, request, wanted.purpose)
-
-    def _ask_settled(self, key: StreamKey, stream: RepairStream, now: float) -> None:
-        stream.recheck_at = None
-        last = self._intake.reader(key).last_closed()
-        if last is not None:
-            now_there = self._intake.venue_now(now)
-            request = settled_range(key, last, now_there, self._limits.settle)
-            self._ask("recheck", stream, request, "confirm")
-
-    def _poll(self, now: float) -> None:
-        due = [
-            bars
-            for bars in self._intake.due(now)
-            if (stream := self._streams.get(bars.key)) is not None
-            and stream.trades
-            and bars.key not in self._warmups
-            and "reconnect" not in stream.asked
-            and stream.expects(bars.key, bars.first)
-        ]
-        for bars in self._polling.choose(due, now):
-            request = HistoryRequest(bars.key, bars.first, bars.last)
-            self._ask("poll", self._streams[bars.key], request, "poll")
-
-    def _is_catching_up(self, key: StreamKey, stream: RepairStream, now: float) -> bool:
-        # A request under way, or soon to come, may bring the missing bars.
-        return "reconnect" in stream.asked or self._warmups.is_said(key, now)
-
     def _is_newer(self, key: StreamKey) -> bool:
         """Return True if the socket has given the stream's newest bar."""
         reader = self._intake.reader(key)
         last = reader.last_closed()
         return reader.forming() is not None or not (last and last.flags & POLLED)
-
-    def _ask(
-        self,
-        kind: Kind,
-        stream: RepairStream,
-        request: HistoryRequest,
-        purpose: Purpose,
-    ) -> None:
-        if self._worker is not None:
-            asked = stream.asked[kind] = Asked(request.key, kind, request)
-            self._worker.ask(HistoryJob(request, purpose, asked))
-
-    def _hold(self, key: StreamKey, stream: RepairStream, now: float) -> None:
-        # Connections that come and go hold nothing for longer than one that stays.
-        if stream.held_until <= now:
-            stream.held_until = now + self._limits.grace
-            self._intake.hold([key], stream.held_until)
-
-    def _release(self, key: StreamKey, stream: RepairStream) -> None:
-        if stream.held_until:
-            stream.held_until = 0.0
-            self._intake.release([key])
 
     # Answers
 
@@ -479,7 +374,7 @@ class Repair:
             self._warmups.done(key, answer.block.shape[1])
             self._log.warming(self._warmups.progress, now)
             if stream.catch_up_at is None and "reconnect" not in stream.asked:
-                self._release(key, stream)
+                stream.release(key, self._intake)
         elif asked.kind == "defect":
             reason: HoleReason = "disbelieved" if effect.disbelieved else "absent"
             given_up = stream.defects.answered(reason, answer.is_own, now)
@@ -492,7 +387,7 @@ class Repair:
             ):
                 self._catch_up_again(stream, again)
             else:
-                self._release(key, stream)
+                stream.release(key, self._intake)
 
     def _catch_up_again(self, stream: RepairStream, at: float) -> None:
         # Once newer bars are published, what they left out is a hole.

@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple
 
 from shmfeed.bar import TIMEFRAMES, Bar, StreamKey, close_time, floor, phase_of
 from shmfeed.feeder.defects import StreamDefects
+from shmfeed.feeder.repair_ports import RepairIntake
 from shmfeed.history.interface import HistoryRequest
 from shmfeed.memory.holes import HoleRecord
 
@@ -58,6 +59,23 @@ class RepairStream:
     def expects(self, key: StreamKey, opened: int) -> bool:
         """Return True if the bar that opens then closes after the stream's begin."""
         return close_time(opened, key[1]) > self.begins
+
+    def hold(
+        self, key: StreamKey, intake: RepairIntake, now: float, grace: float
+    ) -> None:
+        """Have newer bars wait for `grace`, unless they wait already.
+
+        So connections that come and go hold nothing for longer than one that stays.
+        """
+        if self.held_until <= now:
+            self.held_until = now + grace
+            intake.hold([key], self.held_until)
+
+    def release(self, key: StreamKey, intake: RepairIntake) -> None:
+        """Let the newer bars that wait be published."""
+        if self.held_until:
+            self.held_until = 0.0
+            intake.release([key])
 
 
 def bars_since(last: Bar | None, key: StreamKey, venue_now: int) -> int:
