@@ -46,6 +46,8 @@ _PORTS = {"http": 80, "https": 443}
 _PIECE = 1 << 16
 _GZIP = 31  # the window of zlib for gzip
 _LEAST_TIME = 0.01  # s
+_FRAMING_BYTES = 1 << 20  # of header lines and the frames of chunks
+_NOT_HTTP = (http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError)
 
 # Its lines name the URL, whose query may hold a key.
 logging.getLogger("urllib3").setLevel(logging.CRITICAL + 1)
@@ -179,6 +181,7 @@ class _Connection(HTTPConnection):
         self._target = target
         self._closing = closing
         self._is_used = False
+        self._left = 0
 
     def connect(self) -> None:
         steps = connect(self._target, self.policy, self.deadline)
@@ -187,7 +190,7 @@ class _Connection(HTTPConnection):
                 sock, events = next(steps)
                 self.wait(sock, events)
         except StopIteration as end:
-            self.sock = cast("socket.socket", _BlockingSocket(end.value, self.wait))
+            self.sock = cast("socket.socket", _BlockingSocket(end.value, self))
         finally:
             steps.close()
 
@@ -197,6 +200,7 @@ class _Connection(HTTPConnection):
             "Accept-Encoding": "gzip",
             "User-Agent": f"shmfeed/{__version__}",
         }
+        self._left = 2 * max_bytes + _FRAMING_BYTES
         sent = boot_seconds()
         try:
             self.request(
@@ -215,7 +219,7 @@ class _Connection(HTTPConnection):
             raise
         except OSError:  # some are ValueErrors, too
             raise
-        except (http.client.HTTPException, ValueError) as error:
+        except _NOT_HTTP as error:
             raise ConnectionLostError("the answer is not HTTP") from error
         self._is_used = True
         try:
@@ -230,10 +234,22 @@ class _Connection(HTTPConnection):
         waiting = select.poll()
         waiting.register(sock.fileno(), events)
         waiting.register(self._closing.fd, select.POLLIN)
-        self.deadline.check("the request")
+        self.check()
         waiting.poll(self.deadline.left * 1000 + 1)
         if self._closing.is_set:
             raise ConnectionLostError("the client was closed")
+
+    def check(self) -> None:
+        """Raise ConnectionLostError if the deadline is over, or the client ends."""
+        self.deadline.check("the request")
+        if self._closing.is_set:
+            raise ConnectionLostError("the client was closed")
+
+    def count(self, size: int) -> None:
+        """Count bytes of the answer, and raise ConnectionLostError if it never ends."""
+        self._left -= size
+        if self._left < 0:
+            raise ConnectionLostError("the answer's header or body does not end")
 
     def _lost(self) -> ConnectionLostError:
         words = "the server closed the connection without an answer"
@@ -244,15 +260,12 @@ class _TlsConnection(_Connection):
     default_port: ClassVar[int] = _PORTS["https"]  # type: ignore[misc]
 
 
-Wait = Callable[[WireSocket, int], None]
-
-
 class _BlockingSocket:
     """A socket of the wire as http.client uses one: its calls wait."""
 
-    def __init__(self, sock: WireSocket, wait: Wait) -> None:
+    def __init__(self, sock: WireSocket, owner: _Connection) -> None:
         self._sock = sock
-        self._wait = wait
+        self._owner = owner
         self._users = 1  # this object, and the files made of it
 
     def sendall(self, data: bytes) -> None:
@@ -260,14 +273,21 @@ class _BlockingSocket:
             try:
                 data = data[self._sock.send(data) :]
             except WOULD_BLOCK as blocked:
-                self._wait(self._sock, events_awaited(blocked, select.POLLOUT))
+                events = events_awaited(blocked, select.POLLOUT)
+                self._owner.wait(self._sock, events)
 
     def receive(self, most: int) -> bytes:
+        # A server that sends faster than this reads never lets it wait.
+        self._owner.check()
         while True:
             try:
-                return self._sock.recv(most)
+                data = self._sock.recv(most)
             except WOULD_BLOCK as blocked:
-                self._wait(self._sock, events_awaited(blocked, select.POLLIN))
+                events = events_awaited(blocked, select.POLLIN)
+                self._owner.wait(self._sock, events)
+            else:
+                self._owner.count(len(data))
+                return data
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         self._users += 1
@@ -337,7 +357,9 @@ def _read_body(response: BaseHTTPResponse, most: int) -> bytes:
 def _read_piece(response: BaseHTTPResponse) -> bytes:
     try:
         return response.read(_PIECE, decode_content=False)
-    except urllib3.exceptions.HTTPError as error:
+    except OSError:
+        raise
+    except _NOT_HTTP as error:
         for cause in (error, *error.args):
             if isinstance(cause, http.client.IncompleteRead):
                 raise ConnectionLostError("the answer ended too early") from None

@@ -18,6 +18,8 @@ from shmfeed.settings.model import Settings
 from shmfeed.wire.connect import policy_of
 from shmfeed.wire.errors import ConnectionLostError
 
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
@@ -214,6 +216,14 @@ class TestHostileServers:
             (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000, "the answer is not HTTP"),
             (b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000, "the answer is not HTTP"),
             (
+                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n[]",
+                "the answer is not HTTP",
+            ),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nxx",
+                "the answer's body is not HTTP",
+            ),
+            (
                 b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\n\r\nxx",
                 "packed as 'br', which was not asked for",
             ),
@@ -241,6 +251,37 @@ class TestHostileServers:
         with raw(serve) as url:
             text = fails(url.replace("ws:", "http:"))
         assert text == "the answer is longer than 1048576 bytes"
+
+    @pytest.mark.parametrize(
+        ("head", "more"),
+        [
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+            (b"HTTP/1.1 200 OK\r\n" + CHUNKED, b"1;" + b"a" * 9000 + b"\r\nx\r\n"),
+            (b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"0\r\n", b"a: " + b"b" * 99 + b"\r\n"),
+            (b"HTTP/1.1 200 OK\r\n" + CHUNKED + b"-1\r\n", b"x" * 999),
+        ],
+        ids=["interim answers", "chunk extensions", "trailers", "negative chunk"],
+    )
+    def test_an_endless_frame(self, head, more):
+        def serve(connection):
+            read_head(connection)
+            connection.sendall(head)
+            while True:
+                connection.sendall(more * 1000)
+
+        with raw(serve) as url:
+            text = fails(url.replace("ws:", "http:"))
+        assert text == "the answer's header or body does not end"
+
+    def test_an_endless_frame_ends_at_the_deadline(self):
+        def serve(connection):
+            read_head(connection)
+            while True:
+                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+        with raw(serve) as url:
+            text = fails(url.replace("ws:", "http:"), limit=1 << 40, timeout=0.2)
+        assert text == "the request timed out after 0.2 s"
 
     def test_a_bomb(self):
         bomb = gzip.compress(b"0" * (64 << 20), mtime=0)
