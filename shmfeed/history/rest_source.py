@@ -39,6 +39,10 @@ class _UnknownSymbolError(HistoryError):
     """The venue does not know a symbol of the request."""
 
 
+class _ThisHostError(HistoryError):
+    """The service does not answer here, but may at another base address."""
+
+
 class BinanceSource:
     """History of one of Binance's markets.
 
@@ -179,20 +183,25 @@ class BinanceSource:
         return block[:, :-1] if close_time(newest, timeframe) > early else block
 
     def _get(self, resource: str, weight: int, max_bytes: int) -> HttpAnswer:
-        failure: ConnectionLostError | None = None
+        failure: HistoryError | None = None
         end = boot_seconds() + TIMEOUT
-        for _ in self._clients:
-            client = self._clients[self._turn % len(self._clients)]
+        first = self._turn
+        for turn in range(first, first + len(self._clients)):
+            client = self._clients[turn % len(self._clients)]
             self._reserve(client, weight)
             try:
                 answer = client.get(resource, max_bytes, end - boot_seconds())
+                self._note(answer, client)
             except ConnectionLostError as error:
-                failure = error.behind(f"{client.label}: ")
-                self._turn += 1
-                continue
-            self._note(answer, client)
-            return answer
-        raise HistoryError(self._redact(str(failure)), "away")
+                text = str(error.behind(f"{client.label}: "))
+                failure = HistoryError(self._redact(text), "away")
+            except _ThisHostError as error:
+                failure = error
+            else:
+                return answer
+            self._turn = turn + 1
+        assert failure is not None  # noqa: S101 # there is a client
+        raise failure
 
     def _reserve(self, client: HttpClient, weight: int) -> None:
         """Raise an error unless a request may begin now."""
@@ -238,14 +247,17 @@ class BinanceSource:
             wait = self._budget.block(*client.host, named, first)
             return HistoryError(text, "blocked", wait)
         if head.code // 100 == 3:
-            return HistoryError(
+            return _ThisHostError(
                 f"{client.label}: the server redirects ({head.code}), which a request"
                 " for history does not follow",
                 "refused",
             )
         if code in binance.UNKNOWN_SYMBOL:
             return _UnknownSymbolError(text, "refused")
-        return HistoryError(text, "away" if head.code >= 500 else "refused")
+        if head.code >= 500:
+            return _ThisHostError(text, "away")
+        # The service's own refusal has a code; one of a proxy or a country has none.
+        return (HistoryError if code else _ThisHostError)(text, "refused")
 
 
 def _unknown(name: str, known: dict[str, SymbolState]) -> SymbolState:

@@ -332,6 +332,34 @@ class TestBases:
                     assert page.block.shape[1] == 1
             assert len(venue.asked) == 2
 
+    @pytest.mark.parametrize("status", [301, 403, 451, 500, 503])
+    def test_the_next_one_is_tried_where_this_one_does_not_serve(self, status):
+        bad = rest_venue(lambda _asked: Reply(status, b"<html>no</html>"))
+        with bad as first, rest_venue(Market(START + 10 * MINUTE)) as second:
+            known = Settings(
+                protocol="binance",
+                market_type="spot",
+                rest_endpoint=[first.url, second.url],
+            )
+            with closing(make_source(known, get_codec("binance", "spot"))) as source:
+                for _ in range(2):
+                    page = source.fetch(HistoryRequest(KEY, START, START))
+                    assert page.block.shape[1] == 1
+            assert (len(first.asked), len(second.asked)) == (1, 2)
+
+    @pytest.mark.parametrize("reply", [Reply(429), Reply(400, b'{"code":-1100}')])
+    def test_the_services_own_refusal_is_not_carried_to_the_next(self, reply):
+        with rest_venue(lambda _asked: reply) as first, rest_venue(None) as second:
+            known = Settings(
+                protocol="binance",
+                market_type="spot",
+                rest_endpoint=[first.url, second.url],
+            )
+            with closing(make_source(known, get_codec("binance", "spot"))) as source:
+                with pytest.raises(HistoryError):
+                    source.fetch(HistoryRequest(KEY, START, START))
+            assert not second.asked
+
     def test_none_answers(self):
         away = f"http://127.0.0.1:{refused_port()}"
         error = fails(Reply(), rest_endpoint=[away])
