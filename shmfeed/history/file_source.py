@@ -8,13 +8,14 @@ read again when it changes.
 
 import csv
 import os
+import stat
 import threading
 import time
 from array import array
 from collections.abc import Callable, Collection, Iterator
 from importlib import import_module
 from math import nan
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,9 +98,9 @@ class FileSource:
     def _rows_of(self, key: StreamKey) -> NDArray[np.float64]:
         """Return the rows of a stream, not checked yet."""
         try:
+            stamp = _stamp(self._path)
             if self._path.lower().endswith(".parquet"):
                 return confirmed(_read_parquet(self._path, key))
-            stamp = _stamp(self._path)
             if self._loaded is None or self._loaded.stamp != stamp:
                 self._loaded = None  # the old rows make room
                 self._loaded = _Loaded(stamp, self._read_csv())
@@ -144,7 +145,7 @@ def confirmed(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return rows
 
 
-def _csv_rows(file: Iterator[str]) -> Iterator[tuple[tuple[str, str], list[float]]]:
+def _csv_rows(file: TextIO) -> Iterator[tuple[tuple[str, str], list[float]]]:
     lines = csv.reader(_short_lines(file))
     try:
         places, values = _places(next(lines, []))
@@ -155,8 +156,8 @@ def _csv_rows(file: Iterator[str]) -> Iterator[tuple[tuple[str, str], list[float
         raise _FaultError(f"line {lines.line_num + 1} is no CSV: {error}") from None
 
 
-def _short_lines(file: Iterator[str]) -> Iterator[str]:
-    for line in file:
+def _short_lines(file: TextIO) -> Iterator[str]:
+    while line := file.readline(_LONGEST_LINE + 1):
         if len(line) > _LONGEST_LINE:
             raise _FaultError(f"a line is longer than {_LONGEST_LINE} characters")
         yield line
@@ -205,10 +206,11 @@ def _read_parquet(path: str, key: StreamKey) -> NDArray[np.float64]:
         _places(names)
         wanted = [name for name in (*_NAMES, *COLUMNS) if name in names]
         spellings = [key[1], *(one for one, name in ALIASES.items() if name == key[1])]
+        symbols = list({key[0], key[0].lower(), key[0].upper()})  # as of a CSV file
         table = parquet.read_table(
             path,
             columns=wanted,
-            filters=[("symbol", "=", key[0]), ("timeframe", "in", spellings)],
+            filters=[("symbol", "in", symbols), ("timeframe", "in", spellings)],
         )
         columns = [_column(table, name) for name in COLUMNS]
     except (arrow.lib.ArrowException, ValueError, TypeError) as error:
@@ -227,4 +229,6 @@ def _column(table: Any, name: str) -> NDArray[np.float64]:
 
 def _stamp(path: str) -> Stamp:
     found = os.stat(path)  # noqa: PTH116  its error names the path as it is
+    if not stat.S_ISREG(found.st_mode):  # a pipe, which may never open
+        raise _FaultError("it is no regular file")
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size

@@ -1,7 +1,9 @@
 """History from CSV and Parquet files."""
 
 import math
+import os
 import sys
+import tracemalloc
 
 import pandas as pd
 import pytest
@@ -117,6 +119,16 @@ class TestBothKinds:
         assert error.kind == "away"
         assert f"the file {path} cannot be read: " in str(error)
 
+    def test_a_pipe_is_not_waited_for(self, tmp_path, ending):
+        path = tmp_path / f"pipe{ending}"
+        os.mkfifo(path)
+        error = fails(str(path))
+        assert str(error) == f"the file {path}: it is no regular file"
+
+    def test_another_case_of_the_symbol(self, tmp_path, ending):
+        path = write(frame(symbol="btcusdt"), tmp_path / f"bars{ending}")
+        assert fetch(path).block.shape[1] == 10
+
     def test_rubbish(self, tmp_path, ending):
         path = tmp_path / f"bars{ending}"
         path.write_bytes(b"\x00\xff" * 1000)
@@ -146,10 +158,6 @@ class TestCsv:
         assert source.fetch(request).block.shape[1] == 5
         assert len(read) == 2
 
-    def test_another_case_of_the_symbol(self, tmp_path):
-        path = write(frame(symbol="btcusdt"), tmp_path / "bars.csv")
-        assert fetch(path).block.shape[1] == 10
-
     @pytest.mark.parametrize(
         ("text", "words"),
         [
@@ -163,6 +171,17 @@ class TestCsv:
         path = tmp_path / "bars.csv"
         path.write_text(f"{HEADER}\n{text}\n")
         assert words in str(fails(str(path)))
+
+    def test_a_line_without_end_is_not_read(self, tmp_path):
+        path = tmp_path / "bars.csv"
+        path.write_bytes(b"0" * (8 << 20))
+        tracemalloc.start()
+        try:
+            error = fails(str(path))
+            assert tracemalloc.get_traced_memory()[1] < 2 << 20
+        finally:
+            tracemalloc.stop()
+        assert "a line is longer than 65536 characters" in str(error)
 
     def test_too_many_rows(self, tmp_path, monkeypatch):
         monkeypatch.setattr(file_source, "MAX_ROWS", 5)
