@@ -19,6 +19,8 @@ from shmfeed.settings.model import Settings
 from shmfeed.wire.connect import policy_of
 
 _OWN_DOMAINS = (".binance.com", ".binance.vision")
+# Hosts of one market alone, by a part of the name; any other is spot's.
+_MARKET_HOSTS = {"testnet": "testnet", "fstream": "usdm", "dstream": "coinm"}
 
 Current = Callable[[], Settings]
 
@@ -55,7 +57,8 @@ def _rest(
     own = f"{codec.name}:{codec.market_type}"
     if wanted != AUTO:
         market = wanted.partition(":")[2]
-        return _binance(settings, market, wanted == own, current)
+        is_own = wanted == own and has_own_rest(settings)
+        return _binance(settings, market, is_own, current)
     if codec.name in REST_MARKETS and has_own_rest(settings):
         return _binance(settings, codec.market_type, True, current)
     return None
@@ -65,11 +68,20 @@ def has_own_rest(settings: Settings) -> bool:
     """Return True if the REST service of a feed of Binance's is known.
 
     The WebSocket of another host, as of a simulator, is not Binance's, and Binance's
-    bars are not its own.
+    bars are not its own. Nor are those of another market, as spot's for the testnet.
     """
+    market = settings.market_type.removeprefix(f"{settings.protocol}-")
     hosts = [urlsplit(url).hostname or "" for url in settings.endpoint]
-    is_own = all(host.endswith(_OWN_DOMAINS) for host in hosts)
+    is_own = all(
+        host.endswith(_OWN_DOMAINS) and _market_at(host) == market for host in hosts
+    )
     return bool(settings.rest_endpoint) or is_own
+
+
+def _market_at(host: str) -> str:
+    """Return the market that a host of Binance's serves."""
+    found = (market for part, market in _MARKET_HOSTS.items() if part in host)
+    return next(found, "spot")
 
 
 def _binance(

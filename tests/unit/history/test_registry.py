@@ -68,6 +68,31 @@ def test_no_source(settings):
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "market", "known"),
+    [
+        ("wss://stream.testnet.binance.vision", "spot", False),
+        ("wss://stream.testnet.binance.vision", "testnet", True),
+        ("wss://stream.binance.com", "testnet", False),
+        ("wss://fstream.binance.com/market", "spot", False),
+        ("wss://fstream.binance.com/market", "binance-usdm", True),
+        ("wss://dstream.binance.com", "usdm", False),
+        ("wss://dstream.binance.com", "coinm", True),
+    ],
+)
+def test_another_markets_rest_is_not_the_feeds_own(endpoint, market, known):
+    given = {"protocol": "binance", "market_type": market, "endpoint": endpoint}
+    assert has_own_rest(Settings(**given)) == known
+    assert (source_of(**given) is not None) == known
+
+
+@pytest.mark.parametrize("rest", [[], ["http://127.0.0.1:1"]])
+def test_binance_itself_does_not_correct_another_hosts_bars(rest):
+    given = BINANCE | {"endpoint": "ws://127.0.0.1:18000", "backfill": "binance:spot"}
+    with closing(source_of(**given, rest_endpoint=rest)) as source:
+        assert source.is_own == bool(rest)
+
+
+@pytest.mark.parametrize(
     ("endpoint", "known"),
     [
         ("wss://stream.binance.com:443", True),
