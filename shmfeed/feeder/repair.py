@@ -224,12 +224,13 @@ class Repair:
         for key, stream in self._streams.items():
             if stream.next_scan <= now:
                 self._scan(key, stream, now)
-        if self._requests is not None:
+        if self._requests is not None and self._worker is not None:
             self._requests.ask_due(now)
             if now >= self._next_mark:
                 self._next_mark = now + MARK_SECONDS
                 self._polling.hear(self._intake.silences(), self._is_newer, now)
                 self._health.mark_polled(self._polling, self._intake)
+                self._log.paused(self._worker.pause, now)
                 self._health.mark_warming(self._warmups, self._streams, now)
         self._log.flush(now)
 
@@ -350,7 +351,7 @@ class Repair:
     ) -> None:
         match asked.kind:
             case "warmup":
-                self._warmups.failed(asked.key, now)
+                self._warmups.failed(asked.key, now, reason)
             case "defect":
                 stream.defects.failed(reason, now)
             case "poll":

@@ -27,7 +27,11 @@ _INFO, _WARNING = logging.INFO, logging.WARNING
 
 
 class RepairLog:
-    """The log of one feed's repairs. Only the main loop uses it."""
+    """The log of one feed's repairs. Only the main loop uses it.
+
+    Attributes:
+        is_paused: True while no request begins, because of the rate limit.
+    """
 
     def __init__(self, feed: str, source: str) -> None:
         self._feed = feed
@@ -37,6 +41,7 @@ class RepairLog:
         self._why_given_up = ""
         self._due = 0.0
         self._failing_since: float | None = None
+        self.is_paused = False
         self._refused: set[StreamKey] = set()
         self._said = ""
         self._limits: dict[str, LineLimit] = {}
@@ -102,6 +107,13 @@ class RepairLog:
         if since is not None:
             text = f"{self._source} answers again, after {now - since:.1f} s"
             self._say("answers", _INFO, text, now)
+
+    def paused(self, reason: str, now: float) -> None:
+        """Log that requests wait, as often as they begin to; "" while none does."""
+        if reason and not self.is_paused:
+            text = f"requests for history wait: {self._source}: {reason}"
+            self._say("paused", _INFO, text, now)
+        self.is_paused = bool(reason)
 
     def lying(self, keys: Iterable[StreamKey], now: float) -> None:
         """Log that the socket has not sent bars that history has."""

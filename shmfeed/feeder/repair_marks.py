@@ -51,7 +51,8 @@ class RepairMarks:
         for key in self._warming - warming:
             self._reasons.clear(key, "warming")
         if warming:
-            text = str(warmups.progress)
+            waits = "; it waits for the rate limit" if self._log.is_paused else ""
+            text = f"{warmups.progress}{waits}"
             for key in warming:
                 self._reasons.put(key, "warming", text)
             self._log.warming(warmups.progress, now)

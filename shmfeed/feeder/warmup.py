@@ -2,7 +2,8 @@
 
 A stream warms up from its subscription until its history has come. Its health says so
 for at most `repair_grace` after history first could not be had; the attempts go on.
-No I/O.
+A source that is away fails for all streams, also for those that it was not asked about
+yet. No I/O.
 """
 
 from collections.abc import Iterable
@@ -10,10 +11,12 @@ from typing import NamedTuple
 
 from shmfeed.bar import StreamKey
 from shmfeed.feeder.defects import retry_delay
+from shmfeed.layout import HoleReason
 
 # A stream warms up from the acknowledgement of its subscription on, so that no bar
 # closes between history and the first message; but a connection may be long in coming.
 CONNECT_SECONDS = 1.0
+_OF_ALL: tuple[HoleReason, ...] = ("away", "blocked")  # fail for any other stream too
 
 
 class WarmupProgress(NamedTuple):
@@ -52,6 +55,7 @@ class Warmups:
         self._grace = grace
         self._warming: dict[StreamKey, _Warming] = {}
         self._progress = WarmupProgress(0, 0, 0, 0)
+        self._away_at: float | None = None  # since then no history came
 
     def __contains__(self, key: StreamKey) -> bool:
         return key in self._warming
@@ -68,6 +72,7 @@ class Warmups:
         """Begin the warm-up of a stream, of at most so many bars."""
         if not self._warming:
             self._progress = WarmupProgress(0, 0, 0, 0)
+            self._away_at = None
         self._warming[key] = _Warming(bars, now)
         self._count(streams=1, bars=bars)
 
@@ -99,8 +104,10 @@ class Warmups:
         self._count(bars=bars - warming.bars)
         warming.bars = bars
 
-    def failed(self, key: StreamKey, now: float) -> None:
+    def failed(self, key: StreamKey, now: float, reason: HoleReason) -> None:
         """Record that history could not be asked for; it is tried again."""
+        if reason in _OF_ALL and self._away_at is None:
+            self._away_at = now
         warming = self._warming.get(key)
         if warming is None:
             return
@@ -112,6 +119,7 @@ class Warmups:
 
     def done(self, key: StreamKey, bars: int) -> None:
         """Record that the stream's history has come, of so many bars."""
+        self._away_at = None
         warming = self._warming.pop(key, None)
         if warming is None:
             return
@@ -123,7 +131,8 @@ class Warmups:
         warming = self._warming.get(key)
         if warming is None:
             return False
-        return warming.failed_at is None or now < warming.failed_at + self._grace
+        failures = warming.failed_at, self._away_at
+        return all(at is None or now < at + self._grace for at in failures)
 
     def _count(
         self, streams: int = 0, done: int = 0, bars: int = 0, bars_done: int = 0

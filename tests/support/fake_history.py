@@ -198,6 +198,7 @@ class FakeWorker:
         self.jobs = []
         self.asked = []
         self.is_closed = False
+        self.pause = ""
 
     def ask(self, job):
         self.asked.append((self.now, job))

@@ -325,6 +325,24 @@ def test_a_stream_that_is_dropped_is_asked_for_no_more():
     assert play.worker.is_closed
 
 
+def test_a_warm_up_that_waits_for_the_rate_limit_says_so(caplog):
+    caplog.set_level("INFO", "shmfeed")
+    play = Play(delay=2.0)
+    play.worker.pause = "the next request in 31 s"
+    play.connect()
+    play.run(1)
+    said = "warm-up 0 of 1 streams, 0 of 50 bars; it waits for the rate limit"
+    assert play.said[-1][1:] == ("warming", said)
+    play.worker.pause = ""
+    play.run(0.5)
+    assert play.said[-1][1:] == ("warming", said.partition(";")[0])
+    play.worker.pause = "the next request in 7 s"
+    play.run(0.5)
+    waits = [line for line in caplog.messages if "wait" in line]
+    begin = "feed spot: requests for history wait: REST: the next request in "
+    assert waits == [f"{begin}31 s", f"{begin}7 s"]
+
+
 def test_what_history_filled_is_flagged():
     play = Play(rows=[*range(50, 90), *range(95, 100)], warmup=0)
     play.connect()
