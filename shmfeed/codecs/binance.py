@@ -327,6 +327,7 @@ class BinanceCodec:
             -1,
             kline.first_id,
             kline.last_id,
+            kline.volume == 0.0 and kline.last_id < 0,
         )
 
     def _decode_other(self, data: bytes) -> tuple[Event, ...]:

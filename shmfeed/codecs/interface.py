@@ -52,6 +52,7 @@ class BarEvent(msgspec.Struct, gc=False):
         sequence: The number that the venue gave the message; -1 without one.
         first_id: The first trade of the bar, by the venue's number; -1 without one.
         last_id: The last trade of the bar so far; -1 without one.
+        no_trade: True if the venue says that nothing has traded in the bar.
     """
 
     symbol: str
@@ -69,6 +70,7 @@ class BarEvent(msgspec.Struct, gc=False):
     sequence: int = -1
     first_id: int = -1
     last_id: int = -1
+    no_trade: bool = False
 
 
 class Acknowledged(msgspec.Struct, gc=False):

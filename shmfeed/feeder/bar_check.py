@@ -2,7 +2,7 @@
 
 from math import inf, isnan, nan
 
-from shmfeed.bar import CLOSED_BY_CLOCK, CLOSED_BY_VENUE, Bar
+from shmfeed.bar import CLOSED_BY_CLOCK, CLOSED_BY_VENUE, NO_TRADE, Bar
 from shmfeed.codecs.interface import BarEvent
 
 _make_tuple = tuple.__new__  # saves a tenth of a microsecond over a NamedTuple's own
@@ -47,8 +47,10 @@ def bar_of(event: BarEvent, ends: int, grace: int, venue_now: int) -> Bar:
     closed = event.closed
     if closed is None:
         flags = CLOSED_BY_CLOCK if ends + grace <= venue_now else 0
+    elif closed:
+        flags = CLOSED_BY_VENUE | NO_TRADE if event.no_trade else CLOSED_BY_VENUE
     else:
-        flags = CLOSED_BY_VENUE if closed else 0
+        flags = 0
     money = event.money
     values = (
         event.open_time,

@@ -14,6 +14,7 @@ from shmfeed.bar import (
     CLOSED_BY_CLOCK,
     CLOSED_BY_VENUE,
     LAST_TIME,
+    NO_TRADE,
     POLLED,
     REVISED,
     UNCONFIRMED,
@@ -112,6 +113,6 @@ def revised(row: Bar, bar: Bar, closed: bool | None) -> Bar:
 
     The values of a message without a flag are not known to be final.
     """
-    kept = row.flags & (AFTER_GAP | POLLED)
+    kept = row.flags & (AFTER_GAP | POLLED) | bar.flags & NO_TRADE
     ended = CLOSED_BY_VENUE if closed else CLOSED_BY_CLOCK | UNCONFIRMED
     return bar._replace(flags=kept | ended | REVISED)

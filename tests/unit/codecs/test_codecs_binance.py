@@ -379,6 +379,8 @@ class TestDecoding:
         assert (event.closed, event.volume, event.money) == (True, 0.0, 0.0)
         assert event.open == event.high == event.low == event.close == 0.00002369
         assert (event.first_id, event.last_id, event.sequence) == (-1, -1, -1)
+        assert event.no_trade
+        assert not only(CLOSED).no_trade
 
     @pytest.mark.parametrize("frame", [OPEN, CLOSED, NO_TRADES, USDM])
     def test_a_raw_stream_decodes_to_the_same_bar(self, frame):
