@@ -7,10 +7,14 @@ from decimal import Decimal
 
 from shmfeed.bar import (
     AFTER_GAP,
+    BACKFILLED,
     CLOSED_BY_CLOCK,
     CLOSED_BY_NEXT,
     CLOSED_BY_VENUE,
     FLOAT_FIELDS,
+    NO_TRADE,
+    POLLED,
+    REVISED,
     UNCONFIRMED,
     Bar,
 )
@@ -22,6 +26,10 @@ _FLAG_NAMES = {
     CLOSED_BY_CLOCK: "clock",
     UNCONFIRMED: "unconfirmed",
     AFTER_GAP: "after-gap",
+    BACKFILLED: "backfilled",
+    REVISED: "revised",
+    NO_TRADE: "no-trade",
+    POLLED: "polled",
 }
 
 

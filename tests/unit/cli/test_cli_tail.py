@@ -8,7 +8,16 @@ import signal
 import pytest
 from support.command_line import MINUTE, START, append, end
 
-from shmfeed.bar import AFTER_GAP, CLOSED_BY_NEXT, UNCONFIRMED, Bar
+from shmfeed.bar import (
+    AFTER_GAP,
+    BACKFILLED,
+    CLOSED_BY_NEXT,
+    NO_TRADE,
+    POLLED,
+    REVISED,
+    UNCONFIRMED,
+    Bar,
+)
 from shmfeed.cli.main import main
 from shmfeed.writer import create
 
@@ -78,6 +87,14 @@ def test_flags_are_named(tail, cli_ring) -> None:
     assert tail("BTCUSDT", "1m", "-n", "1")[1][1].endswith(
         "  next unconfirmed after-gap"
     )
+
+
+def test_flags_of_history_are_named(tail, cli_ring) -> None:
+    append(cli_ring, 7, flags=BACKFILLED | REVISED | NO_TRADE)
+    append(cli_ring, 8, flags=POLLED)
+    lines = tail("BTCUSDT", "1m", "-n", "2")[1]
+    assert lines[1].endswith("  backfilled revised no-trade")
+    assert lines[2].endswith("  polled")
 
 
 def test_an_alias_of_a_timeframe_is_accepted(tail) -> None:
