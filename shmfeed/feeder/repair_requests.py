@@ -13,6 +13,7 @@ from shmfeed.feeder.repair_stream import (
     Kind,
     RepairStream,
     bars_since,
+    due_range,
     missed_range,
     settled_range,
     with_rows_beside,
@@ -119,7 +120,7 @@ class RepairRequests:
             and stream.expects(bars.key, bars.first)
         ]
         for bars in self._polling.choose(due, now):
-            request = HistoryRequest(bars.key, bars.first, bars.last)
+            request = due_range(bars, self._intake.reader(bars.key).last_closed())
             self._ask("poll", self._streams[bars.key], request, "poll")
 
     def _is_catching_up(self, key: StreamKey, stream: RepairStream, now: float) -> bool:

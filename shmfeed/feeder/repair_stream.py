@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 from shmfeed.bar import TIMEFRAMES, Bar, StreamKey, close_time, floor, phase_of
 from shmfeed.feeder.defects import StreamDefects
 from shmfeed.feeder.repair_ports import RepairIntake
+from shmfeed.feeder.row_events import DueBars
 from shmfeed.history.interface import HistoryRequest
 from shmfeed.memory.holes import HoleRecord
 
@@ -102,6 +103,12 @@ def missed_range(
     reach = newest - (history - 1) * TIMEFRAMES[timeframe]
     first = _floor(max(reach, opened), key, opened)
     return with_rows_beside(HistoryRequest(key, first, newest), newest)
+
+
+def due_range(due: DueBars, last: Bar | None) -> HistoryRequest:
+    """Return the request for closed bars that have not come after the last row."""
+    request = HistoryRequest(due.key, due.first, due.last)
+    return request if last is None else with_rows_beside(request, due.last)
 
 
 def settled_range(

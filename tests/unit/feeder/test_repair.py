@@ -297,6 +297,14 @@ def test_a_mute_socket_is_polled_and_left_and_ends_it():
     assert play.numbers == list(range(50, int(play.now)))
 
 
+def test_rows_beside_are_asked_for_too_so_that_a_poll_can_be_disbelieved():
+    play = Play(rows=range(50, 100), warmup=0)
+    play.run(10)
+    polls = [job.request for _, job in play.worker.asked if job.purpose == "poll"]
+    assert polls[0].first == (100 - COMPARED_BARS) * SECOND
+    assert polls[0].last >= 100 * SECOND
+
+
 def test_a_feed_without_a_connection_is_polled_too():
     play = Play(rows=range(50, 100), warmup=0)
     play.run(10)
