@@ -55,6 +55,11 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
+def plain(number: float) -> str:
+    """Return a price or a volume with all digits that a venue may have sent."""
+    return f"{number:.15g}"
+
+
 def mebibytes(size: int) -> str:
     """Return a number of bytes in MiB, with two decimals."""
     return f"{size / MIB:,.2f}"

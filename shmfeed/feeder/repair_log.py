@@ -15,7 +15,7 @@ from shmfeed.feeder.logs import facts
 from shmfeed.feeder.row_events import HistoryEffect
 from shmfeed.feeder.warmup import WarmupProgress
 from shmfeed.history.interface import HistoryError
-from shmfeed.text import counted, format_ms
+from shmfeed.text import counted, format_ms, plain
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ class RepairLog:
 def describe_change(key: StreamKey, old: Bar, new: Bar) -> str:
     """Return the place of a row that got other values, and what changed."""
     changes = ", ".join(
-        f"{field} {getattr(old, field):g} is now {getattr(new, field):g}"
+        f"{field} {plain(getattr(old, field))} is now {plain(getattr(new, field))}"
         for field in _FIELDS
         if getattr(old, field) != getattr(new, field)
         and getattr(new, field) == getattr(new, field)

@@ -9,6 +9,7 @@ from shmfeed.bar import Bar, StreamKey
 from shmfeed.feeder.bar_check import same_values
 from shmfeed.history.interface import HistoryError, HistorySource
 from shmfeed.history.rest_source import BinanceSource
+from shmfeed.text import plain
 
 TRIES = 3  # REST may be a moment behind the socket
 PAUSE = 1.0  # s
@@ -103,7 +104,7 @@ def difference(first: FirstBar, there: Bar | None) -> str:
 
 def _values(bar: Bar, there: Bar) -> str:
     pairs = (
-        f"{name} {getattr(bar, name):g} against {getattr(there, name):g}"
+        f"{name} {plain(getattr(bar, name))} against {plain(getattr(there, name))}"
         for name in ("open", "high", "low", "close", "volume")
         if getattr(bar, name) != getattr(there, name)
     )

@@ -25,6 +25,7 @@ from shmfeed.bar import (
 )
 from shmfeed.codecs.interface import BarEvent
 from shmfeed.errors import SegmentFullError
+from shmfeed.feeder.bar_check import same_values
 from shmfeed.feeder.journal import LineLimit
 from shmfeed.feeder.ledger_events import (
     Anomaly,
@@ -51,6 +52,7 @@ from shmfeed.feeder.row_events import (
 )
 from shmfeed.feeder.stream import StreamState
 from shmfeed.feeder.throttled import DropAccount, ThrottledWarning
+from shmfeed.text import plain
 from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
@@ -208,7 +210,7 @@ class RowPublisher:
         if old is None or new is None or old == new:
             return
         cause: Cause = "doubted" if change.kind == "doubted" else "confirmed"
-        if new[2:7] != old[2:7]:
+        if not same_values(new, old):
             cause = "revised"
             self.found.append(RevisionFound(stream.key, old, new))
             self._log_revision(stream.key, old, new, now)
@@ -219,10 +221,10 @@ class RowPublisher:
     def _log_revision(self, key: StreamKey, old: Bar, new: Bar, now: float) -> None:
         omitted = self._revised.admit(now)
         if omitted is not None:
-            before, after = (" ".join(f"{x:g}" for x in bar[2:7]) for bar in (old, new))
+            before, after = (" ".join(map(plain, bar[2:8])) for bar in (old, new))
             log.warning(
                 "the venue revised a closed bar: %s %s that opens at %d, open high low"
-                " close volume %s before, %s now%s",
+                " close volume money %s before, %s now%s",
                 *key,
                 old.open_time,
                 before,

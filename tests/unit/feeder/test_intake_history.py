@@ -487,6 +487,30 @@ class TestRevisions:
             (0, 9.0, "revised"),
         ]
 
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_money_alone_may_be_revised(self, bench, caplog, is_known):
+        first = event(0, price=64_123.45)
+        first.money = 1_234_567.25
+        bench.take(first, event(1))
+        if not is_known:
+            bench.start()
+        first.money = 1_234_567.5
+        bench.take(first)
+        assert bench.ring.snapshot(2)["money"][0] == 1_234_567.5
+        assert bench.rows()[0] == (0, 64_123.45, CLOSED_BY_VENUE | REVISED)
+        assert bench.recorder.told()[-1] == (0, 64_123.45, "revised")
+        (found,) = bench.intake.drain_found()
+        assert (found.old.money, found.new.money) == (1_234_567.25, 1_234_567.5)
+        assert "64123.45 1 1234567.25 before" in caplog.text
+        assert "64123.45 1 1234567.5 now" in caplog.text
+
+    def test_a_revision_without_a_trade_says_so(self, bench):
+        bench.take(event(0), event(1))
+        nothing = event(0, price=9.0, volume=0.0)
+        nothing.no_trade = True
+        bench.take(nothing)
+        assert bench.flags(0) == CLOSED_BY_VENUE | REVISED | NO_TRADE
+
     def test_as_far_back_as_the_ring_goes(self, bench):
         bench.take(*[event(n) for n in range(10)])
         bench.start()  # the ledger knows the last row alone
