@@ -16,8 +16,9 @@ from shmfeed.feeder.row_events import DueBars
 
 CHECK_SECONDS = 0.5
 LEAST_SECONDS = 1.0  # after a close, whatever the grace is
-EMPTY_SECONDS = 10.0  # after an answer without the bars, doubled each time
+EMPTY_SECONDS = 1.0  # after an answer without the bars, doubled each time
 MOST_EMPTY_SECONDS = 60.0
+SPEAKING_SECONDS = 15.0  # the longest such wait of a stream that speaks again
 # A polled stream whose bars are so late, besides the grace, is polled no more.
 LOST_SECONDS = 30.0
 LEAVE_SECONDS = 60.0  # between two moves of one stream, doubled each time
@@ -115,7 +116,7 @@ class Polling:
         stream.is_asked, stream.failures = False, 0
         stream.is_quiet, stream.quiet_from = not effect.is_news, now
         if not effect.appended:
-            wait = EMPTY_SECONDS * 2.0 ** min(stream.without, 3)
+            wait = EMPTY_SECONDS * 2.0 ** min(stream.without, 6)
             stream.next_at = now + min(MOST_EMPTY_SECONDS, wait)
             stream.without += 1
             return False
@@ -132,6 +133,9 @@ class Polling:
     ) -> None:
         """End the silence of the streams that the socket gives again.
 
+        A message without the bars that are due does not end the waits between requests:
+        where the venue's clock is misjudged, streams speak all the time.
+
         Args:
             silences: Seconds since the last message about each stream.
             is_newer: Returns True if the newest bar of a stream came by the socket.
@@ -141,7 +145,8 @@ class Polling:
             if stream.since is not None and is_newer(key):
                 stream.since, stream.next_at, stream.without = None, 0.0, 0
             if stream.is_quiet and silences.get(key, now) < now - stream.quiet_from:
-                stream.is_quiet, stream.next_at, stream.without = False, 0.0, 0
+                stream.is_quiet = False
+                stream.next_at = min(stream.next_at, now + SPEAKING_SECONDS)
 
     def drop(self, keys: Iterable[StreamKey]) -> None:
         """Forget streams that are carried no more."""

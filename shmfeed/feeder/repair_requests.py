@@ -120,7 +120,8 @@ class RepairRequests:
             and stream.expects(bars.key, bars.first)
         ]
         for bars in self._polling.choose(due, now):
-            request = due_range(bars, self._intake.reader(bars.key).last_closed())
+            last = self._intake.reader(bars.key).last_closed()
+            request = due_range(bars, last, self._limits.history)
             self._ask("poll", self._streams[bars.key], request, "poll")
 
     def _is_catching_up(self, key: StreamKey, stream: RepairStream, now: float) -> bool:

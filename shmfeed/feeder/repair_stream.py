@@ -105,10 +105,17 @@ def missed_range(
     return with_rows_beside(HistoryRequest(key, first, newest), newest)
 
 
-def due_range(due: DueBars, last: Bar | None) -> HistoryRequest:
-    """Return the request for closed bars that have not come after the last row."""
-    request = HistoryRequest(due.key, due.first, due.last)
-    return request if last is None else with_rows_beside(request, due.last)
+def due_range(due: DueBars, last: Bar | None, history: int) -> HistoryRequest:
+    """Return the request for closed bars that have not come after the last row.
+
+    At most `history` bars are asked for, the newest: a misjudged clock expects many.
+    """
+    key, first, newest = due[:3]
+    reach = newest - (history - 1) * TIMEFRAMES[key[1]]
+    if reach > first:
+        return HistoryRequest(key, _floor(reach, key, first), newest)
+    request = HistoryRequest(key, first, newest)
+    return request if last is None else with_rows_beside(request, newest)
 
 
 def settled_range(

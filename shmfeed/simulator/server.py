@@ -156,7 +156,7 @@ class VenueServer:
 
     def _rest_time(self) -> float:
         """Return the time of an answer in seconds, that of the venue's bars."""
-        return self.producer.now() / 1000 + self._skew()
+        return self.producer.now() / 1000
 
     def _skew(self) -> float:
         """Return by how many seconds the venue's clock is wrong."""
@@ -171,11 +171,15 @@ class VenueServer:
     def _date(
         self, _connection: ServerConnection, _request: Request, response: Response
     ) -> None:
-        """State the venue's time, that of the host unless its clock is wrong."""
-        skew = self._skew()
-        if skew:
-            del response.headers["Date"]
-            response.headers["Date"] = formatdate(time.time() + skew, usegmt=True)
+        """State the venue's time: where it has REST, that of its bars and events.
+
+        Without event times a clock that runs too fast would refuse bars as too early:
+        the date is the host's then, unless the venue's clock is wrong.
+        """
+        has_own = self.options.has_rest
+        moment = self._rest_time() if has_own else time.time() + self._skew()
+        del response.headers["Date"]
+        response.headers["Date"] = formatdate(moment, usegmt=True)
 
     async def _admit(
         self, connection: ServerConnection, request: Request

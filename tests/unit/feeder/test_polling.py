@@ -6,6 +6,8 @@ from shmfeed.feeder.polling import (
     EMPTY_SECONDS,
     LEAVE_SECONDS,
     LOST_SECONDS,
+    MOST_EMPTY_SECONDS,
+    SPEAKING_SECONDS,
     STEADY_SECONDS,
     PollEffect,
     Polling,
@@ -59,6 +61,27 @@ def test_history_that_has_nothing_newer_makes_a_stream_quiet():
     assert polling.quiet == {A}
     polling.hear({A: 0.1}, never, 120.0)
     assert polling.quiet == set()
+
+
+def asked_at(polling, seconds, speaks):
+    """Answer nothing to each request; return when these were made."""
+    asked = []
+    for step in range(seconds * 4):
+        now = 100.0 + step / 4
+        if polling.choose([due()], now):
+            asked.append(now)
+            polling.answered(A, NOTHING, True, now)
+        polling.hear({A: 0.0 if speaks else now - 40.0}, never, now + 0.1)
+    return asked
+
+
+def test_waits_grow_where_no_answer_has_the_bars():
+    silent = [b - a for a, b in pairwise(asked_at(Polling(GRACE), 300, False))]
+    assert silent[:6] == [EMPTY_SECONDS * 2.0**n for n in range(6)]
+    assert max(silent) == MOST_EMPTY_SECONDS
+    speaking = [b - a for a, b in pairwise(asked_at(Polling(GRACE), 300, True))]
+    assert speaking[:4] == silent[:4]
+    assert SPEAKING_SECONDS <= min(speaking[4:]) <= max(speaking) < 16
 
 
 def test_a_bar_that_the_socket_should_have_sent_is_a_lie():

@@ -180,9 +180,23 @@ def test_one_connection_carries_requests_and_the_date_is_the_venues(venue):
             assert answer.headers["Connection"] == "keep-alive"
         connection.request("POST", "/api/v3/time", body=b"x" * 100)
         assert connection.getresponse().status == 405
+    before = venue.now()
     venue.set_faults("skew:+90s")
-    moment = parsedate_to_datetime(get(venue, "/api/v3/time").headers["Date"])
-    assert abs(moment.timestamp() - venue.now() / 1000 - 90) < 5
+    answer = get(venue, "/api/v3/time")
+    moment = parsedate_to_datetime(answer.headers["Date"])
+    assert 0 <= answer.json["serverTime"] / 1000 - moment.timestamp() < 1
+    assert 85 < moment.timestamp() - before / 1000 < 95
+
+
+@pytest.mark.parametrize("speed", [60, 1])
+def test_handshake_rest_and_events_tell_one_time(speed):
+    options = {"protocol": "binance", "update_interval": 0.05, "speed": speed}
+    with Venue(**options) as venue, client(venue, "/ws/a@kline_1m") as connection:
+        shaken = parsedate_to_datetime(connection.response.headers["Date"])
+        stated = get(venue, "/api/v3/time").json["serverTime"] / 1000
+        event = json.loads(connection.recv(timeout=5))["E"] / 1000
+    assert abs(stated - event) < 5 * speed
+    assert abs(stated - shaken.timestamp()) < 5 * speed
 
 
 def test_too_much_weight_is_refused_then_banned():
