@@ -7,7 +7,8 @@ attempts. A defect is asked for at once, and its state follows from the answers:
     open      history could not be asked: again after 1, 2, 4, 8, 15, 15 .. seconds
               history has no such bars: again after 10 s, and given up the second time
     given_up  again after 1, 10 and 60 minutes, 6 and 24 hours
-    none_at_venue   the venue has no such bars after all of these, or a user accepts it
+    none_at_venue   the venue has no such bars after all of these, or as a user asks
+                    for them again, or a user accepts it
 
 Without a source of history a hole is given up at once. No I/O.
 """
@@ -79,7 +80,8 @@ class _Case:
     failures: int = 0  # attempts in a row for which history could not be asked
     given_up_at: float = 0.0
     retries: int = 0  # answers without bars since then
-    has_been_empty: bool = False
+    empty_at: float | None = None  # the first answer without bars
+    is_wanted: bool = False  # a user has asked for it again
 
     def heir(self, defect: Defect) -> "_Case":
         """Return the case of a part of this defect, which is what is left of it."""
@@ -91,7 +93,8 @@ class _Case:
             self.failures,
             self.given_up_at,
             self.retries,
-            self.has_been_empty,
+            self.empty_at,
+            self.is_wanted,
         )
 
     def fail(self, reason: HoleReason, now: float) -> None:
@@ -108,12 +111,13 @@ class _Case:
             self.next_at = _NEVER
             return False
         if self.state == "given_up":
-            self._retried(reason, is_own)
+            self._retried(reason, is_own, now)
             return False
-        if not self.has_been_empty:
-            self.has_been_empty = True
+        # A request for another defect, or for a user, may have come before its time.
+        self.empty_at = now if self.empty_at is None else self.empty_at
+        if now < self.empty_at + AGAIN_SECONDS:
             self.reason = reason
-            self.next_at = now + AGAIN_SECONDS
+            self.next_at = self.empty_at + AGAIN_SECONDS
             return False
         self.give_up(reason, now)
         self.next_at = now + RETRY_SECONDS[0]
@@ -123,13 +127,15 @@ class _Case:
         self.state, self.reason = "given_up", reason
         self.given_up_at, self.retries, self.next_at = now, 0, _NEVER
 
-    def _retried(self, reason: HoleReason, is_own: bool) -> None:
-        # A retry that a user asked for comes before its time, and counts for none.
+    def _retried(self, reason: HoleReason, is_own: bool, now: float) -> None:
+        # An answer to a request for another defect comes before its time.
         self.reason = reason
-        self.retries += self.next_at >= self._due_at(self.retries)
+        self.retries += now >= self._due_at(self.retries)
         self.next_at = self._due_at(self.retries)
-        if self.next_at == _NEVER and is_own and self.defect.kind == "hole":
-            self.state = "none_at_venue"
+        is_last = self.next_at == _NEVER or self.is_wanted
+        self.is_wanted = False
+        if is_last and is_own and reason == "absent" and self.defect.kind == "hole":
+            self.state, self.next_at = "none_at_venue", _NEVER
 
     def _due_at(self, retries: int) -> float:
         if retries >= len(RETRY_SECONDS):
@@ -221,6 +227,7 @@ class StreamDefects:
         """Ask for every hole soon, whatever its state. Return how many there are."""
         for case in self._cases:
             case.next_at = min(case.next_at, now)
+            case.is_wanted = case.state == "given_up"
         self._set_next()
         return len(self.holes)
 

@@ -152,18 +152,59 @@ def test_without_history_open_holes_are_given_up_at_once():
     assert defects.give_up("no_source", 1.0) == []
 
 
-def test_a_retry_asks_at_once_and_leaves_the_later_ones():
+def given_up():
+    """Return the defects with one hole, which was given up at 10 s."""
+    defects = StreamDefects("1m")
+    defects.update([HOLE], 0.0)
+    for now in (0.0, AGAIN_SECONDS):
+        defects.request(now)
+        defects.answered("absent", True, now)
+    assert states(defects) == [("given_up", "absent")]
+    return defects
+
+
+def test_what_the_venue_still_lacks_as_a_user_asks_it_has_not():
+    defects = given_up()
+    assert defects.retry(20.0) == 1
+    assert ask(defects, 20.0) == (*HOLE[1:3], "retry")
+    defects.answered("absent", True, 20.0)
+    assert states(defects) == [("none_at_venue", "absent")]
+    assert defects.next_at == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_own"), [("disbelieved", True), ("absent", False)]
+)
+def test_a_users_retry_that_proves_nothing_leaves_the_later_ones(reason, is_own):
+    defects = given_up()
+    defects.retry(20.0)
+    defects.request(20.0)
+    defects.answered(reason, is_own, 20.0)
+    assert states(defects) == [("given_up", reason)]
+    assert defects.next_at == AGAIN_SECONDS + RETRY_SECONDS[0]
+
+
+def test_a_users_retry_gives_no_open_hole_up_before_its_time():
     defects = StreamDefects("1m")
     defects.update([HOLE], 0.0)
     defects.request(0.0)
     defects.answered("absent", True, 0.0)
-    defects.request(10.0)
-    defects.answered("absent", True, 10.0)
-    assert defects.retry(20.0) == 1
-    assert ask(defects, 20.0) == (*HOLE[1:3], "retry")
-    defects.answered("absent", True, 20.0)
-    assert states(defects) == [("given_up", "absent")]
-    assert defects.next_at == 10.0 + RETRY_SECONDS[0]
+    defects.retry(2.0)
+    defects.request(2.0)
+    assert defects.answered("absent", True, 2.0) == []
+    assert states(defects) == [("open", "absent")]
+    assert defects.next_at == AGAIN_SECONDS
+
+
+def test_answers_to_a_neighbours_requests_count_for_no_retry():
+    defects = given_up()
+    defects.update([HOLE, LATER], 20.0)
+    earlier = Defect("hole", 0, 0, 1)
+    defects.update([earlier, HOLE, LATER], 20.0)
+    for now in (20.0, 31.0):
+        assert ask(defects, now) == (0, 9 * MINUTE, "hole")
+        defects.answered("absent", True, now)
+    assert defects.next_at == AGAIN_SECONDS + RETRY_SECONDS[0]
 
 
 def test_given_up_holes_can_be_accepted_and_open_ones_cannot():

@@ -244,11 +244,19 @@ def test_bars_that_the_venue_lacks_are_given_up_and_can_be_accepted():
     asked = play.purposes.count("hole")
     play.run(30)
     assert play.purposes.count("hole") == asked == 2
+    assert play.repair.accept([KEY]) == 1
+    assert play.states == [("none_at_venue", "accepted")]
+
+
+def test_bars_that_the_venue_lacks_as_a_user_asks_again_are_none_at_venue():
+    play = Play(rows=range(50, 100), warmup=0, lacks=[105, 106])
+    play.connect()
+    play.run(24)
+    assert play.states == [("given_up", "absent")]
     assert play.repair.retry(None, play.now) == 1
     play.run(1)
     assert play.purposes[-1] == "retry"
-    assert play.repair.accept([KEY]) == 1
-    assert play.states == [("none_at_venue", "accepted")]
+    assert play.states == [("none_at_venue", "absent")]
 
 
 def test_without_a_source_a_hole_is_marked_and_nothing_waits():
