@@ -324,7 +324,7 @@ def test_a_feed_without_a_connection_is_polled_too():
 def test_a_poll_asks_for_no_more_than_the_ring_holds():
     play = Play(rows=range(40, 100), warmup=0)
     play.run(1)
-    play.intake.turn(play.now + 10_000)  # its clock is judged anew, hours ahead
+    play.intake.turn(play.now + 10_000)  # its clock is judged again, hours ahead
     play.repair.tick(play.now + 10_000)
     first, last = play.worker.asked[-1][1].request[1:3]
     assert play.purposes[-1] == "poll"
