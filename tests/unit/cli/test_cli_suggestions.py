@@ -92,7 +92,7 @@ def test_what_may_be_another_secret_is_not_repeated(words, capsys) -> None:
         (["STATUS"], "did you mean status?"),
         (
             ["xyzzy"],
-            "; one of: run simulate demo status ls tail gaps export asof reload",
+            "; one of: run simulate demo status ls tail gaps export asof audit reload",
         ),
         (["--versoin"], "did you mean --version?"),
         (["--", "status"], "invalid choice"),
