@@ -25,7 +25,8 @@ from shmfeed.bar import (
     UNCONFIRMED,
     StreamKey,
 )
-from shmfeed.feeder.row_merge import Block, flags_of, opens_of
+from shmfeed.feeder.row_merge import flags_of, opens_of
+from shmfeed.history.interface import Block
 
 TOLERANCE = 0.001  # of a price
 LEAST_ROWS = 3

@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shmfeed.bar import AFTER_GAP, TIMEFRAMES, StreamKey
 from shmfeed.codecs.identity import identity_of
 from shmfeed.errors import SegmentFullError
+from shmfeed.history.interface import Block
 from shmfeed.layout import C_FLAGS
 from shmfeed.settings.model import Settings
 from shmfeed.store.recorder import StoreRecorder
@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 
 WARM_SECONDS = 5.0  # that a start waits for the rows of a store
 _AT_ONCE = 50  # streams between two heartbeats
-
-Block = NDArray[np.float64]
 
 
 class FeedStore:

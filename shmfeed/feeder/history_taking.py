@@ -1,7 +1,6 @@
 """Take answers of history into a stream: judge them, merge them, put them in force."""
 
 import logging
-from typing import Literal
 
 import numpy as np
 
@@ -11,13 +10,12 @@ from shmfeed.feeder.belief import Belief
 from shmfeed.feeder.clock import VenueClock
 from shmfeed.feeder.closed_rows import KNOWN_ROWS
 from shmfeed.feeder.ledger_events import LedgerEvent, RowWrite
-from shmfeed.feeder.row_events import Cause, HistoryEffect
+from shmfeed.feeder.row_events import Cause, HistoryEffect, HistoryUse
 from shmfeed.feeder.row_merge import (
     ADDED,
     CONFIRMED,
     CORRECTED,
     KEPT,
-    Block,
     Merge,
     MergeRule,
     bars_of,
@@ -31,12 +29,10 @@ from shmfeed.feeder.row_merge import (
 )
 from shmfeed.feeder.row_publisher import RowPublisher
 from shmfeed.feeder.stream import StreamState
-from shmfeed.history.interface import HistoryAnswer
+from shmfeed.history.interface import Block, HistoryAnswer
 from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
-
-How = Literal["warmup", "repair", "poll"]
 
 _OF_HISTORY = BACKFILLED | POLLED
 _LAST_TIME = np.iinfo(np.int64).max
@@ -74,7 +70,7 @@ class HistoryTaking:
         self._belief.forget(stream.key)
 
     def take(
-        self, stream: StreamState, answer: HistoryAnswer, how: How, now: float
+        self, stream: StreamState, answer: HistoryAnswer, how: HistoryUse, now: float
     ) -> HistoryEffect:
         """Put what is believed of an answer in force; return what it changed.
 

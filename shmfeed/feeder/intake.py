@@ -12,11 +12,17 @@ from shmfeed.errors import SegmentFullError
 from shmfeed.feeder.ahead import AheadBars
 from shmfeed.feeder.clock import TOLERANCE_MS, VenueClock, boot_seconds
 from shmfeed.feeder.history_ledger import HistoryLedger
-from shmfeed.feeder.history_taking import HistoryTaking, How
+from shmfeed.feeder.history_taking import HistoryTaking
 from shmfeed.feeder.late_refusals import LateRefusals
 from shmfeed.feeder.ledger_events import Anomaly, LedgerEvent
 from shmfeed.feeder.reasons import Reasons
-from shmfeed.feeder.row_events import DueBars, Found, HistoryEffect, RowRecorder
+from shmfeed.feeder.row_events import (
+    DueBars,
+    Found,
+    HistoryEffect,
+    HistoryUse,
+    RowRecorder,
+)
 from shmfeed.feeder.row_publisher import RowPublisher
 from shmfeed.feeder.sequence import FRESH, OLDER, Mode, SequenceCheck
 from shmfeed.feeder.spellings import SpelledStreams
@@ -267,7 +273,7 @@ class Intake:
 
     # History
 
-    def take_history(self, answer: HistoryAnswer, *, how: How) -> HistoryEffect:
+    def take_history(self, answer: HistoryAnswer, *, how: HistoryUse) -> HistoryEffect:
         """Put what is believed of an answer in force; return what it changed.
 
         Rows that are there are filled, corrected and confirmed in one step, and bars

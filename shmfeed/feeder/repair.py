@@ -27,7 +27,6 @@ from shmfeed.feeder.repair_log import RepairLog
 from shmfeed.feeder.repair_marks import RepairMarks
 from shmfeed.feeder.repair_ports import (
     HoleMarks,
-    How,
     JobQueue,
     RepairIntake,
     RepairLimits,
@@ -43,6 +42,7 @@ from shmfeed.feeder.row_events import (
     DisagreementFound,
     Found,
     HistoryEffect,
+    HistoryUse,
     HoleFound,
     RevisionFound,
 )
@@ -59,7 +59,7 @@ SCAN_SECONDS = 2.0  # holes that the ring has left behind are looked for that of
 MARK_SECONDS = 0.25
 AGAIN_SECONDS = 1.0  # a bar that has just closed may not be in the history yet
 
-_HOW: dict[Kind, How] = {
+_USES: dict[Kind, HistoryUse] = {
     "warmup": "warmup",
     "reconnect": "repair",
     "defect": "repair",
@@ -333,7 +333,7 @@ class Repair:
     ) -> HistoryEffect:
         key = asked.key
         old = self._rows(key) if answer.is_own else None
-        effect = self._intake.take_history(answer, how=_HOW[asked.kind])
+        effect = self._intake.take_history(answer, how=_USES[asked.kind])
         if effect.disbelieved:
             self._log.disbelieved(key, effect.disbelieved, now)
         if effect.corrected and old is not None:

@@ -1,15 +1,13 @@
 """The parts of intake, writer and worker that repairs use, and their settings."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from shmfeed.bar import StreamKey
 from shmfeed.core import RingReader
-from shmfeed.feeder.row_events import DueBars, Found, HistoryEffect
+from shmfeed.feeder.row_events import DueBars, Found, HistoryEffect, HistoryUse
 from shmfeed.history.interface import HistoryAnswer, HistoryJob, HistoryOutcome
 from shmfeed.memory.holes import HoleRecord
-
-How = Literal["warmup", "repair", "poll"]
 
 
 class RepairIntake(Protocol):
@@ -17,7 +15,9 @@ class RepairIntake(Protocol):
 
     def reader(self, key: StreamKey) -> RingReader: ...
     def venue_now(self, now: float) -> int: ...
-    def take_history(self, answer: HistoryAnswer, *, how: How) -> HistoryEffect: ...
+    def take_history(
+        self, answer: HistoryAnswer, *, how: HistoryUse
+    ) -> HistoryEffect: ...
     def drain_found(self) -> Sequence[Found]: ...
     def hold(self, keys: Iterable[StreamKey], until: float) -> None: ...
     def release(self, keys: Iterable[StreamKey]) -> None: ...

@@ -57,6 +57,10 @@ class DueBars(NamedTuple):
     silent: float
 
 
+# The purpose of an answer: new rows of a poll are `polled`, all others `backfilled`.
+HistoryUse = Literal["warmup", "repair", "poll"]
+
+
 class HistoryEffect(NamedTuple):
     """The changes that an answer of history made to a stream's rows.
 

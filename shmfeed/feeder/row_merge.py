@@ -32,9 +32,9 @@ from shmfeed.bar import (
     phase_of,
     step,
 )
+from shmfeed.history.interface import Block
 from shmfeed.layout import C_FLAGS
 
-Block = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 # Outcomes for a row, in `Merge.changes`.

@@ -1,9 +1,9 @@
 """The warm-up of streams: which are under way, how far they are, when one has ended.
 
 A stream warms up from its subscription until its history has come. Its health says so
-for at most `repair_grace` after history first could not be had; the attempts go on.
-A source that is away fails for all streams, also for those that it was not asked about
-yet. No I/O.
+for at most `repair_grace` after history could first not be asked for. The attempts go
+on. A source that is away fails for all streams, also for those that it was not asked
+about yet. No I/O.
 """
 
 from collections.abc import Iterable
