@@ -14,7 +14,7 @@ MEANINGS: dict[str, dict[int, str]] = {
         " same one",
         FAILED: "the feeder failed: another feeder holds the feed, no space, ..;"
         " --check: a stream has no bar, or REST does not agree",
-        USAGE: f"a setting or {_REFUSED}",
+        USAGE: "a setting, an option or a value is not accepted",
         GAVE_UP: "with give_up: max_reconnect_attempts attempts in a row failed",
         LOST: "the feed was removed or replaced while it ran",
         INTERRUPTED: _EARLY,
@@ -49,11 +49,12 @@ MEANINGS: dict[str, dict[int, str]] = {
     "gaps": {
         0: "no bars are missing, or only those that the venue lacks",
         FAILED: "bars are missing, or the feed cannot be read",
-        USAGE: f"no such feed, stream or (--retry, --accept) feeder, or {_REFUSED}",
+        USAGE: "there is no such feed or stream, no feeder for --retry or --accept, or"
+        f" {_REFUSED}",
     },
     "export": {
         0: "the file was written, perhaps without bars",
-        FAILED: "the store or the feed cannot be read, or the file not be written",
+        FAILED: "the store or the feed cannot be read, or the file cannot be written",
         USAGE: f"there is no such store, feed or stream, or {_REFUSED}",
     },
     "asof": {
