@@ -19,7 +19,7 @@ LEAST_SECONDS = 1.0  # after a close, whatever the grace is
 EMPTY_SECONDS = 1.0  # after an answer without the bars, doubled each time
 MOST_EMPTY_SECONDS = 60.0
 SPEAKING_SECONDS = 15.0  # the longest such wait of a stream that speaks again
-# A polled stream whose bars are so late, besides the grace, is polled no more.
+# A polled stream whose bars are so late, besides the grace, is no longer polled.
 LOST_SECONDS = 30.0
 LEAVE_SECONDS = 60.0  # between two moves of one stream, doubled each time
 MOST_LEAVE_SECONDS = 3600.0
@@ -149,7 +149,7 @@ class Polling:
                 stream.next_at = min(stream.next_at, now + SPEAKING_SECONDS)
 
     def drop(self, keys: Iterable[StreamKey]) -> None:
-        """Forget streams that are carried no more."""
+        """Forget streams that are no longer carried."""
         for key in keys:
             self._streams.pop(key, None)
 

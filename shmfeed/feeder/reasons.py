@@ -42,12 +42,12 @@ class Reasons:
         self._refresh(key)
 
     def clear(self, key: StreamKey, reason: Reason) -> None:
-        """Record that a reason holds no more."""
+        """Record that a reason no longer holds."""
         if self._known.get(key, {}).pop(reason, None) is not None:
             self._refresh(key)
 
     def forget(self, key: StreamKey) -> None:
-        """Drop all reasons of a stream that is carried no more.
+        """Drop all reasons of a stream that is no longer carried.
 
         Its entry in the segment has none either, once it is subscribed again.
         """

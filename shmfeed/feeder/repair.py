@@ -303,7 +303,7 @@ class Repair:
         assert isinstance(asked, Asked)  # noqa: S101 # it is this module's own
         stream = self._streams.get(asked.key)
         if stream is None or stream.asked.get(asked.kind) is not asked:
-            return  # carried no more
+            return  # no longer carried
         del stream.asked[asked.kind]
         answer, error = outcome.answer, outcome.error
         effect, is_news = HistoryEffect(), False

@@ -25,7 +25,7 @@ class RepairMarks:
         self._warming: set[StreamKey] = set()
 
     def forget(self, keys: Iterable[StreamKey]) -> None:
-        """Drop all reasons of streams that are carried no more."""
+        """Drop all reasons of streams that are no longer carried."""
         for key in keys:
             self._reasons.forget(key)
             self._polled.discard(key)

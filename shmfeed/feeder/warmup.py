@@ -77,7 +77,7 @@ class Warmups:
         self._count(streams=1, bars=bars)
 
     def drop(self, keys: Iterable[StreamKey]) -> None:
-        """Forget streams that are carried no more."""
+        """Forget streams that are no longer carried."""
         for key in keys:
             warming = self._warming.pop(key, None)
             if warming is not None:

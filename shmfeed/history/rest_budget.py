@@ -45,7 +45,7 @@ _WINDOW = int(WINDOW * UNITS)
 _MINUTE = 60_000  # ms
 _MOST = 1_000_000  # weight, of one unit of time
 _MOST_STRIKES = 20
-_FORGOTTEN = int(2 * LONGEST_DOUBLED * UNITS)  # after which a refusal counts no more
+_FORGOTTEN = int(2 * LONGEST_DOUBLED * UNITS)  # after which a refusal no longer counts
 _TRIES, _INSIST_TRIES = 3, 20
 
 T = TypeVar("T")
