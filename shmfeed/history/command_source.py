@@ -37,6 +37,7 @@ TIMEOUT = 10.0  # s, of a request; then the program is killed
 MAX_BYTES = 16 << 20  # of its output
 _TAIL = 2000  # bytes of its standard error that are kept
 _PIECE = 1 << 16
+_PAUSE = 0.1  # s
 _OWN_VARIABLES = ("WEBSOCKET_", "SHMFEED_")  # may hold a token
 
 
@@ -174,10 +175,11 @@ class CommandSource:
     def _check_end(
         self, process: "subprocess.Popen[bytes]", end: float, errors: bytes
     ) -> None:
-        try:
-            code = process.wait(max(0.0, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            raise self._late() from None
+        code = None
+        while code is None:  # it may have closed its output, and go on
+            self._check(end, 0)
+            with suppress(subprocess.TimeoutExpired):
+                code = process.wait(_PAUSE)
         if code:
             words = one_line(self._redact(errors.decode("utf-8", "replace"))[-600:])
             if code < 0:

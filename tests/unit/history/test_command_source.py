@@ -147,9 +147,10 @@ def test_one_that_hangs_is_killed(code):
     assert time.monotonic() - begun < 5
 
 
-def test_closing_kills_it(tmp_path):
+@pytest.mark.parametrize("first", ["", "os.close(1); os.close(2); "])
+def test_closing_kills_it(tmp_path, first):
     started = tmp_path / "started"
-    code = "import sys, time; open(sys.argv[1], 'w'); time.sleep(60)"
+    code = f"import os, sys, time; {first}open(sys.argv[1], 'w'); time.sleep(60)"
     errors = []
     source = CommandSource([sys.executable, "-c", code, str(started)])
 
@@ -163,4 +164,5 @@ def test_closing_kills_it(tmp_path):
     assert within(10, started.exists)
     source.close()
     thread.join(5)
+    assert not thread.is_alive()
     assert errors == ["the feeder is stopping"]
