@@ -93,11 +93,11 @@ class SymbolCheck:
         changes: list[SymbolChanged] = []
         while self._answers:
             changes += self._take(*self._answers.popleft(), now)
-        if now >= self._next_at and self._is_told and not self.is_asking:
-            self._ask()
+        if now >= self._next_at and not self.is_asking:
+            self._ask(now)
         return changes
 
-    def _ask(self) -> None:
+    def _ask(self, now: float) -> None:
         wanted = self._symbols | self._candidates
         if not wanted:
             return
@@ -105,7 +105,16 @@ class SymbolCheck:
         thread = threading.Thread(
             target=self._run, args=[wanted], name="shmfeed-symbols", daemon=True
         )
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the limit of threads is reached
+            self._wait(now, 0.0)
+
+    def _wait(self, now: float, asked: float) -> None:
+        """Ask again later, after `asked` seconds at the earliest."""
+        self.is_asking = False
+        self._failures += 1
+        self._next_at = now + max(asked, retry_delay(self._failures))
 
     def _run(self, symbols: frozenset[str]) -> None:
         answer: _Answer
@@ -122,16 +131,16 @@ class SymbolCheck:
     def _take(
         self, symbols: frozenset[str], answer: _Answer, now: float
     ) -> list[SymbolChanged]:
-        self.is_asking = False
-        if answer is None:
-            self._is_told = False
-            return []
         if isinstance(answer, HistoryError):
-            self._failures += 1
-            wait = max(answer.retry_after, retry_delay(self._failures))
-            self._next_at = now + wait
+            self._wait(now, answer.retry_after)
             return []
+        self.is_asking = False
         self._failures, self._answered_at = 0, now
+        self._is_told = answer is not None
+        if answer is None:  # it lists none now, as in a maintenance
+            self._candidates -= symbols
+            self._next_at = now + HOUR
+            return []
         # Symbols that were added meanwhile are asked for at once.
         self._found.update(
             {one: answer[one] for one in self._candidates & answer.keys()}

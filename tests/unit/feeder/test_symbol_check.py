@@ -101,9 +101,27 @@ def test_failures_are_tried_again_and_change_nothing(play):
     assert names(turn(1.0)) == [("A", HALTED)]
 
 
-def test_a_source_that_tells_no_states_is_asked_once(play):
+def test_a_source_that_tells_no_states_is_asked_again_in_an_hour(play):
     check, source, turn = play(None)
     check.set_symbols(["A"])
     turn(0.0)
-    turn(2 * HOUR)
+    turn(HOUR - 1)
     assert len(source.asked) == 1
+    assert not check.is_told
+    source.states = {"A": HALTED}
+    assert names(turn(HOUR)) == [("A", HALTED)]
+    assert check.is_told
+
+
+def test_the_limit_of_threads_is_a_failure(play, monkeypatch):
+    check, source, turn = play({"A": HALTED})
+    check.set_symbols(["A"])
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", refuse)
+        assert turn(0.0) == []
+    assert not source.asked
+    assert names(turn(60.0)) == [("A", HALTED)]
