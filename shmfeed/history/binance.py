@@ -16,6 +16,7 @@ from shmfeed.bar import NO_TRADE, close_time, step
 from shmfeed.codecs.decoding import Time
 from shmfeed.history.blocks import Row
 from shmfeed.history.interface import HistoryError, HistoryRequest, SymbolState
+from shmfeed.text import one_line
 
 _DAY = 86_400_000
 
@@ -253,7 +254,7 @@ def _state_of(listed: _Symbol, now: int) -> SymbolState:
     status = listed.status or listed.contract_status
     if status in _TRADING:
         return SymbolState(True, True, "")
-    text = f"status {status}"
+    text = f"status {one_line(status, 40)}"
     if 0 < listed.delivery <= now:
         moment = datetime.fromtimestamp(listed.delivery / 1000, UTC)
         text += f" since {moment:%Y-%m-%d %H:%M} UTC"

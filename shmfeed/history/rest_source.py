@@ -134,7 +134,12 @@ class BinanceSource:
         known = self._info(binance.info_resource(market))
         if not known:  # a venue that lists none may carry any
             return None
-        return {name: known.get(name) or _unknown(name, known) for name in wanted}
+        return {name: known.get(name) or self._unknown(name, known) for name in wanted}
+
+    def _unknown(self, name: str, known: dict[str, SymbolState]) -> SymbolState:
+        near = self._redact(one_line(nearest(name, list(known)), 60))
+        text = f"the venue has no such symbol; the nearest is {near}"
+        return SymbolState(False, False, text)
 
     def _info(self, resource: str) -> dict[str, SymbolState]:
         answer = self._get(resource, self._market.info_weight, INFO_BYTES)
@@ -258,11 +263,6 @@ class BinanceSource:
             return _ThisHostError(text, "away")
         # The service's own refusal has a code; one of a proxy or a country has none.
         return (HistoryError if code else _ThisHostError)(text, "refused")
-
-
-def _unknown(name: str, known: dict[str, SymbolState]) -> SymbolState:
-    near = f"; the nearest is {nearest(name, list(known))}" if known else ""
-    return SymbolState(False, False, f"the venue has no such symbol{near}")
 
 
 def _follows(

@@ -393,6 +393,16 @@ class TestSymbols:
             assert source.symbols(["BTCUSDT"]) is None
             assert not venue.asked
 
+    def test_a_venues_words_are_short_and_of_one_line(self):
+        hostile = "BTCUSDTX\n\x1b[2J" + "Y" * 5000
+        listed = [{"symbol": hostile, "status": "TRADING"}]
+        listed.append({"symbol": "ETHUSDT", "status": "BREAK\n" + "x" * 5000})
+        with source_of(lambda _asked: as_json({"symbols": listed})) as (source, _):
+            states = source.symbols(["BTCUSDT", "ETHUSDT"])
+        for state in states.values():
+            assert state.text.isprintable()
+            assert len(state.text) < 120
+
     def test_a_venue_that_lists_none_tells_none(self):
         empty = as_json({"symbols": []})
         with source_of(lambda _asked: empty) as (source, _):
