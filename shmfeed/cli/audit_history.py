@@ -17,7 +17,7 @@ from shmfeed.codecs.identity import identity_of
 from shmfeed.control.client import ask
 from shmfeed.control.messages import ControlError
 from shmfeed.errors import BadArgumentError, FeedNotFoundError, ShmfeedError
-from shmfeed.history.blocks import empty_block
+from shmfeed.history.blocks import joined
 from shmfeed.history.interface import (
     Block,
     HistoryPage,
@@ -162,7 +162,7 @@ def fetch_all(
     Raises:
         ShmfeedError: The source could not answer.
     """
-    pages = [empty_block()]
+    pages: list[Block] = []
     request: HistoryRequest | None = HistoryRequest(key, first, last)
     while request is not None:
         try:
@@ -174,4 +174,4 @@ def fetch_all(
             continue
         pages.append(page.block)
         request = page.follows
-    return np.concatenate(pages, axis=1)
+    return joined(pages)  # a command's go back in time

@@ -45,11 +45,19 @@ def check_rows(rows: Sequence[Row] | NDArray[np.float64], timeframe: str) -> Blo
     _check_values(table, opens)
     block = np.ascontiguousarray(table)
     money = block[_MONEY]
-    money[~np.isfinite(money)] = np.nan
+    money[~((money >= 0) & (money < np.inf))] = np.nan
     block[_OPEN_TIME] = opens.view(np.float64)
     block[_CLOSE_TIME] = closes.view(np.float64)
     block[C_FLAGS] = table[C_FLAGS].astype(np.int64).view(np.float64)
     return block
+
+
+def joined(blocks: Sequence[Block]) -> Block:
+    """Return blocks of ranges that do not overlap as one, whatever their order."""
+    parts = sorted(
+        (one for one in blocks if one.shape[1]), key=lambda one: int(times_of(one)[0])
+    )
+    return np.concatenate(parts, axis=1) if parts else empty_block()
 
 
 def times_of(block: Block) -> NDArray[np.int64]:

@@ -13,10 +13,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import get_args
 
-import numpy as np
-
 from shmfeed.bar import StreamKey
-from shmfeed.history.blocks import empty_block, times_of
+from shmfeed.history.blocks import joined
 from shmfeed.history.interface import (
     Block,
     HistoryAnswer,
@@ -226,20 +224,13 @@ class _Task:
             return HistoryOutcome(self.job, None, error)
         answer = HistoryAnswer(
             self.job.request,
-            self._block(),
+            joined(self._pages),
             source.is_own,
             source.name,
             self._venue_now,
             self.asked_at,
         )
         return HistoryOutcome(self.job, answer, error)
-
-    def _block(self) -> Block:
-        # Each page is sorted, and all are on one side of the next one.
-        if not self._pages:
-            return empty_block()
-        ordered = sorted(self._pages, key=lambda page: int(times_of(page)[0]))
-        return np.concatenate(ordered, axis=1)
 
 
 def _urgency(request: HistoryRequest) -> tuple[int, int]:

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from shmfeed.bar import NO_TRADE, close_time, on_grid
-from shmfeed.history.blocks import check_rows, cut_to, times_of
+from shmfeed.history.blocks import (
+    check_rows,
+    cut_to,
+    empty_block,
+    joined,
+    times_of,
+)
 from shmfeed.history.interface import HistoryError
 from shmfeed.memory.rows import Rows
 
@@ -30,8 +36,16 @@ def test_no_rows():
     assert check_rows([], "1m").shape == (9, 0)
 
 
-def test_money_that_is_no_number_is_absent():
-    assert np.isnan(Rows(check_rows([row(money=inf)], "1m"), 0).bar(0).money)
+@pytest.mark.parametrize("money", [inf, -1.0])
+def test_money_that_no_bar_can_have_is_absent(money):
+    assert np.isnan(Rows(check_rows([row(money=money)], "1m"), 0).bar(0).money)
+
+
+def test_pages_that_go_back_in_time_are_joined():
+    pages = [check_rows([row(START + n * MINUTE)], "1m") for n in (2, 0, 1)]
+    found = joined([empty_block(), *pages])
+    assert times_of(found).tolist() == [START + n * MINUTE for n in range(3)]
+    assert joined([]).shape == (9, 0)
 
 
 @pytest.mark.parametrize(
