@@ -1,7 +1,7 @@
 """The history of a feed: source, worker, repair and symbols, for the main loop."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from shmfeed.bar import StreamKey
@@ -45,11 +45,14 @@ class HistoryTurn(NamedTuple):
         leave: Streams whose connections lie.
         refused: Streams that the venue does not know.
         said: A text for `last_error`, else "".
+        forbidden: Streams with which no connection may serve, as `on_refused` says, and
+            the reason of each; None if they are as before.
     """
 
     leave: Streams = ()
     refused: tuple[Refusal, ...] = ()
     said: str = ""
+    forbidden: Mapping[StreamKey, str] | None = None
 
 
 QUIET = HistoryTurn()
@@ -81,7 +84,9 @@ class FeedHistory:
         self._wake_loop = wake
         self._is_woken = True  # an answer is there, or a stream has changed
         self._next_turn = 0.0
-        self._settings = settings
+        self._settings, self._current = settings, current
+        self._unknown: dict[str, str] = {}  # symbols, and what the venue says of them
+        self._forbidden: dict[StreamKey, str] = {}
         is_wanted = settings.backfill == AUTO and codec.name in REST_MARKETS
         self._lacks_address = is_wanted and not has_own_rest(settings)
         self._name = NO_SOURCE if self.source is None else self.source.name
@@ -126,8 +131,12 @@ class FeedHistory:
         self._is_woken = True
         self._streams = tuple(streams)
         self._repair.set_streams(self._streams, now)
+        symbols = {symbol for symbol, _ in self._streams}
+        self._unknown = {
+            one: self._unknown[one] for one in self._unknown.keys() & symbols
+        }
         if self._symbols is not None:
-            self._symbols.set_symbols({symbol for symbol, _ in self._streams})
+            self._symbols.set_symbols(symbols)
 
     def connected(self, streams: Iterable[StreamKey], now: float) -> None:
         """Ask for what these streams missed, as a connection carries them now."""
@@ -172,13 +181,27 @@ class FeedHistory:
             for change in self._symbols.tick(now):
                 refused += self._symbol_changed(change)
         leave, said = self._repair.take_lying(now), self._log.take_said()
-        if leave or refused or said:
-            return HistoryTurn(leave, tuple(refused), said)
+        forbidden = self._forbid()
+        if leave or refused or said or forbidden is not None:
+            return HistoryTurn(leave, tuple(refused), said, forbidden)
         return QUIET
 
     def close(self) -> None:
         """End all requests, also those under way."""
         self._repair.close()
+
+    def _forbid(self) -> Mapping[StreamKey, str] | None:
+        forbidden = {}
+        if self._unknown and self._current().on_refused == "fail":
+            forbidden = {
+                key: f"{key[0]}: {self._unknown[key[0]]}"
+                for key in self._streams
+                if key[0] in self._unknown
+            }
+        if forbidden == self._forbidden:
+            return None
+        self._forbidden = forbidden
+        return forbidden
 
     def _tell_warmup(self) -> None:
         progress = self._repair.progress
@@ -194,7 +217,9 @@ class FeedHistory:
     def _symbol_changed(self, change: SymbolChanged) -> list[Refusal]:
         symbol, state = change
         streams = tuple(key for key in self._streams if key[0] == symbol)
+        self._unknown.pop(symbol, None)
         if not state.is_known:
+            self._unknown[symbol] = state.text
             self._repair.refuse(streams)
             return [Refusal(streams, state.text)]
         for key in streams:

@@ -371,7 +371,7 @@ class Feeder:
         self._queue.settle(outcome)
 
     def _attend_history(self, now: float) -> None:
-        leave, refused, said = self._history.turn(now)
+        leave, refused, said, forbidden = self._history.turn(now)
         self._symbols.tick(now)
         if leave:
             self._session.move(leave)
@@ -379,6 +379,8 @@ class Feeder:
             # An acknowledgement does not take it back: the venue accepts any symbol.
             self._refuse(streams, message)
             self._journal.refused(streams, message)
+        if forbidden is not None:
+            self._session.forbid(forbidden)
         if said:
             self._status.tell(said)
 

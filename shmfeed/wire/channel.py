@@ -8,14 +8,15 @@ The caller waits for `interest`, together with all other channels, and calls `st
 import math
 import random
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from shmfeed.bar import StreamKey
 from shmfeed.codecs import Codec
 from shmfeed.settings.endpoint import redact
 from shmfeed.settings.model import Settings
-from shmfeed.wire.client import ClientTag, VenueClient
+from shmfeed.wire.client import ClientTag, RefusedError, VenueClient
 from shmfeed.wire.connect import policy_of
 from shmfeed.wire.connection import Connection
 from shmfeed.wire.events import SessionEvent, Streams, VenueTime
@@ -52,6 +53,7 @@ class Dialer:
     Attributes:
         codec: The venue's protocol; each connection gets a codec of its own from it.
         settings: The settings in force. They may be replaced between two steps.
+        refused: Streams with which no connection may serve, and the reason of each.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Dialer:
         self.settings = settings
         self.rng = rng
         self.clock = clock
+        self.refused: dict[StreamKey, str] = {}
         self._budget = budget
         self._next_dial_at = 0.0
         self._probers: dict[str, object] = {}
@@ -142,7 +145,14 @@ class Dialer:
         client = VenueClient(
             connection, codec, subscription, settings, self.clock, silence, search, tag
         )
-        return Channel(url, connection, subscription, client, settings.connect_timeout)
+        return Channel(
+            url,
+            connection,
+            subscription,
+            client,
+            settings.connect_timeout,
+            self.refused,
+        )
 
 
 class Channel:
@@ -163,12 +173,14 @@ class Channel:
         subscription: Subscription,
         client: VenueClient,
         timeout: float,
+        refused: Mapping[StreamKey, str],
     ) -> None:
         self.number = client.tag.number
         self.url = url
         self.client = client
         self.subscription = subscription
         self.is_open = False
+        self._refused = refused
         self._connection = connection
         self._opening = connection.opening_steps(timeout)
         self.interest = (-1, 0)  # no events before the first step
@@ -203,11 +215,15 @@ class Channel:
         Raises:
             ConnectionLostError: The connection has ended.
         """
-        if self._has_begun:
-            return self.client.step(self.interest[0] in ready, now)
         if self.is_open:
-            self._has_begun = True
-            return self.client.begin(self.subscription.wanted)
+            if self._has_begun:
+                batch = self.client.step(self.interest[0] in ready, now)
+            else:  # a venue that is subscribed by URL has acknowledged then
+                self._has_begun = True
+                batch = self.client.begin(self.subscription.wanted)
+            if self._refused:
+                self._check_refused()
+            return batch
         try:
             sock, events = next(self._opening)
             self.interest = (sock.fileno(), events)
@@ -218,6 +234,15 @@ class Channel:
             stated = self._connection.server_time
             return [] if stated is None else [VenueTime(*stated)]
         return []
+
+    def _check_refused(self) -> None:
+        """Raise RefusedError if it serves with streams that it may not have."""
+        if not self.is_acknowledged or self.subscription.is_changing:
+            return
+        carried = self.subscription.acknowledged
+        reasons = [self._refused[key] for key in carried if key in self._refused]
+        if reasons:
+            raise RefusedError("; ".join(dict.fromkeys(reasons)))
 
     def close(self, timeout: float = 0.0) -> None:
         """Close the connection, and wait up to `timeout` s for the server's answer."""

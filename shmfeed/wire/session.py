@@ -16,7 +16,7 @@ is rolled back on all.
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from shmfeed.bar import StreamKey
@@ -172,6 +172,15 @@ class Session:
         for link in self._links():
             if not moved.isdisjoint(link.covered):
                 link.replace("streams are mute on this connection")
+
+    def forbid(self, refused: Mapping[StreamKey, str]) -> None:
+        """Let no connection serve with these streams, for the reason of each.
+
+        A connection that carries one ends, and the attempts that follow fail, until the
+        wanted streams have none of them. An empty mapping allows all.
+        """
+        self._dialer.refused.clear()
+        self._dialer.refused.update(refused)
 
     def replace_connections(self, settings: Settings | None = None) -> None:
         """Replace every connection, as the token or the settings have changed.

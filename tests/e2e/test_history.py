@@ -175,6 +175,25 @@ def test_an_unknown_symbol_is_refused_and_named(manager, feed_name):
             until(lambda: feed.ring("ETHUSDT", "1s").count)
 
 
+def test_an_unknown_symbol_fails_a_feed_that_serves_all_or_none(manager, feed_name):
+    with Venue(protocol="binance", symbols=["BTCUSDT", "ETHUSDT"]) as venue:
+        start(
+            manager,
+            venue,
+            symbols=["BTCUSDT", "ETHUSD"],
+            on_refused="fail",
+            max_reconnect_attempts=2,
+            reconnect_delay_base=0.05,
+            reconnect_delay_max=0.2,
+            dials_per_minute=0,
+        )
+        with shmfeed.attach(feed_name, timeout=10) as feed:
+            until(lambda: feed.status()["state"] == "error")
+            assert "ETHUSDT" in manager.get_status()["last_error"]
+            assert all(one["health"] == "stale" for one in feed.status()["streams"])
+            assert "ETHUSDT" in feed.status()["streams"][1]["why"]
+
+
 def test_a_symbol_that_does_not_trade_is_closed(manager, feed_name):
     with Venue(protocol="binance", faults="halt:BTCUSDT") as venue:
         start(manager, venue)

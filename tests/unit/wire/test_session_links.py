@@ -526,6 +526,28 @@ def test_control_with_fail_one_refused_symbol_costs_all(play):
         played.close()
 
 
+def test_no_connection_serves_with_a_forbidden_stream(play):
+    server = HouseServer()
+    quick = {"reconnect_delay_base": 0.01, "reconnect_delay_max": 0.05}
+    with venue(server) as url:
+        played = play(url, streams=SIX, max_reconnect_attempts=2, **quick)
+        played.until_seen(Subscribed)
+        played.session.forbid({SIX[3]: "SYM3: no such symbol"})
+        assert played.until_state("error").last_error == "SYM3: no such symbol"
+        assert played.status.error_kind == "subscription"
+        served = len(connects(played))
+        assert played.until(lambda: len(server.connections) > 5)
+        assert len(connects(played)) == served == 1
+        played.session.change(SIX[:3])
+        assert played.until(lambda: played.session.acknowledged == SIX[:3])
+        assert played.until(lambda: played.status.state == "connected")
+        played.session.change(SIX[:4])
+        assert played.until(lambda: len(losses(played)) > 10)
+        played.session.forbid({})
+        assert played.until(lambda: played.status.state == "connected")
+        played.close()
+
+
 def test_a_change_fails_as_a_whole(play):
     server = HouseServer()
     server.refuse = {"SYM2"}
