@@ -4,14 +4,13 @@ import json
 import os
 import selectors
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Self
 
+from shmfeed.child_modules import module_command, module_environment
 from shmfeed.demo.metrics import WorkerReport
 from shmfeed.errors import ShmfeedError
 
@@ -42,13 +41,13 @@ class Worker:
         self._partial_line = b""
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         # A session of its own: Ctrl-C reaches the demo alone, which ends its workers.
-        self.process = subprocess.Popen(  # our own module, no shell
-            [sys.executable, "-P", "-m", "shmfeed.demo.strategy"],
+        self.process = subprocess.Popen(  # noqa: S603 # our own module
+            module_command("shmfeed.demo.strategy"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
-            env=_environment(),
+            env=module_environment(with_settings=True),
             start_new_session=True,
         )
         self.send(json.dumps(order))
@@ -188,9 +187,3 @@ class WorkerPool:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
-
-
-def _environment() -> dict[str, str]:
-    home = str(Path(__file__).resolve().parents[2])
-    paths = [path for path in (os.environ.get("PYTHONPATH"), home) if path]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -5,17 +5,15 @@ import io
 import logging
 import os
 import subprocess
-import sys
-import sysconfig
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import IO
 
 import msgspec
 
+from shmfeed.child_modules import module_command, module_environment
 from shmfeed.control.messages import ControlError, decode_answer
 from shmfeed.errors import ShmfeedError, WebSocketConnectionError
 from shmfeed.forks import ForkRegistry
@@ -25,8 +23,6 @@ log = logging.getLogger("shmfeed.feeder")
 
 _PIECE_BYTES = 64 * 1024
 _TAIL_LINES = 20
-_OWN_PREFIXES = ("WEBSOCKET_", "SHMFEED_")
-_PASSED_ON = {"SHMFEED_PURE"}
 _ORDER = 0  # the id of the one request that goes by standard input
 _LEVELS = logging.getLevelNamesMapping()
 
@@ -81,15 +77,15 @@ class FeederProcess:
         replace: bool = False,
         asks_token: bool = False,
     ) -> None:
-        self._process = subprocess.Popen(  # our own module, no shell
-            [sys.executable, "-P", "-m", "shmfeed.feeder.main"],
+        self._process = subprocess.Popen(  # noqa: S603 # our own module
+            module_command("shmfeed.feeder.main"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             # Raw pipes: a thread that reads holds a buffer's lock. After a fork that
             # lock would block the child at its exit.
             bufsize=0,
-            env=_environment(),
+            env=module_environment(),
             start_new_session=True,  # Ctrl-C in the manager's terminal spares it
         )
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -243,17 +239,3 @@ def _thread(name: str, work: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=work, name=name, daemon=True)
     thread.start()
     return thread
-
-
-def _environment() -> dict[str, str]:
-    """Return this process's environment without settings, which go over the pipe."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _PASSED_ON or not name.startswith(_OWN_PREFIXES)
-    }
-    home = str(Path(__file__).resolve().parents[2])
-    if home not in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
-        paths = [path for path in (kept.get("PYTHONPATH"), home) if path]
-        kept["PYTHONPATH"] = os.pathsep.join(paths)
-    return kept

@@ -8,14 +8,18 @@ operation and its arguments; an answer is a result, or the kind and the text of 
 StoreError. A block of rows travels as its bytes. One request is under way at a time.
 
 The process ends when its standard input does: with its feeder, however that ends. What
-it had been given by then is written. It runs at a lower priority than the feeder.
+it had been given by then is written. It runs at a lower priority than the feeder. One
+that does not answer for ANSWER_SECONDS is killed: it hangs, or its disk does.
 """
 
+import io
 import os
+import select
 import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO, cast
@@ -24,14 +28,17 @@ import msgspec
 import numpy as np
 
 from shmfeed.bar import Bar, StreamKey
+from shmfeed.child_modules import module_command, module_environment
 from shmfeed.identity import FeedIdentity, parse_identity
 from shmfeed.layout import COLUMNS
 from shmfeed.store.blocks import Block
 from shmfeed.store.file import RowBatch, StoreFile
 from shmfeed.store.schema import StoreError, StoreFailure
 
+ANSWER_SECONDS = 60.0  # that a request may take
 _LENGTH = struct.Struct("<I")
 _NICE = 10
+_STANDARD_ERROR = 2  # sys.stderr is None where the feeder has closed it
 _KILL_SECONDS = 1.0  # that a process which was told to end may take
 _Batches = list[tuple[list[tuple[tuple[str, str], Bar, float, str]], float, int]]
 
@@ -49,18 +56,23 @@ class StoreProcess:
             StoreError: The process cannot be started, or the file cannot be used.
         """
         self.path = path
-        command = [sys.executable, "-m", "shmfeed.store.process"]
         pipe = subprocess.PIPE
         try:
             # In a session of its own: Ctrl-C ends the feeder, which ends it.
-            self._process = subprocess.Popen(  # noqa: S603 # no text of others
-                command, stdin=pipe, stdout=pipe, start_new_session=True
+            self._process = subprocess.Popen(  # noqa: S603 # our own module
+                module_command("shmfeed.store.process"),
+                stdin=pipe,
+                stdout=pipe,
+                bufsize=0,
+                env=module_environment(),
+                start_new_session=True,
             )
         except OSError as error:
             reason = error.strerror or str(error)
             raise self._failed(f"its process cannot be started: {reason}") from error
         try:
-            self._ask("open", path, str(identity), replace)
+            os.set_blocking(_pipe(self._process.stdin).fileno(), False)
+            self._ask("open", os.fsencode(path), str(identity), replace)
         except BaseException:
             self.close()
             raise
@@ -91,7 +103,7 @@ class StoreProcess:
         process = self._process
         for pipe in (process.stdin, process.stdout):
             with suppress(OSError):
-                cast("BinaryIO", pipe).close()
+                _pipe(pipe).close()
         try:
             process.wait(_KILL_SECONDS)
         except subprocess.TimeoutExpired:
@@ -100,20 +112,50 @@ class StoreProcess:
                 process.wait(_KILL_SECONDS)
 
     def _ask(self, operation: str, *arguments: object) -> Any:
-        process = self._process
+        deadline = time.monotonic() + ANSWER_SECONDS
         try:
-            _send(cast("BinaryIO", process.stdin), [operation, *arguments])
-            answer = _receive(cast("BinaryIO", process.stdout))
+            self._write(_frame([operation, *arguments]), deadline)
+            answer = self._read_answer(deadline)
+        except TimeoutError:
+            self.kill()
+            raise StoreError(f"store {self.path!r} does not answer", "failed") from None
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
         except msgspec.DecodeError as error:
             raise self._failed(str(error)) from error
         if answer is None:
-            raise self._failed(f"its process {process.pid} has ended")
+            raise self._failed(f"its process {self._process.pid} has ended")
         kind, value = answer
         if kind:
             raise StoreError(value, kind)
         return value
+
+    def _write(self, data: bytes, deadline: float) -> None:
+        pipe = _pipe(self._process.stdin)
+        rest = memoryview(data)
+        while rest:
+            _await(pipe, select.POLLOUT, deadline)
+            rest = rest[pipe.write(rest) or 0 :]
+
+    def _read_answer(self, deadline: float) -> Any:
+        """Return the answer, None at the end of the pipe."""
+        head = self._read(_LENGTH.size, deadline)
+        if len(head) < _LENGTH.size:
+            return None
+        size = _LENGTH.unpack(head)[0]
+        data = self._read(size, deadline)
+        return _decode(data) if len(data) == size else None
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        pipe = _pipe(self._process.stdout)
+        data = b""
+        while len(data) < size:
+            _await(pipe, select.POLLIN, deadline)
+            piece = pipe.read(size - len(data))
+            if not piece:
+                break
+            data += piece
+        return data
 
     def _failed(self, reason: str) -> StoreError:
         return StoreError(f"store {self.path!r} cannot be used: {reason}", "failed")
@@ -129,7 +171,8 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         value: Any = None
         try:
             if file is None:  # the first request opens it
-                path, identity, replace = arguments
+                name, identity, replace = arguments
+                path = os.fsdecode(name)
                 file = StoreFile(path, _identity_of(identity), replace)
             else:
                 value = _OPERATIONS[operation](file, *arguments)
@@ -149,6 +192,10 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):
         os.nice(_NICE)
+    # A reader of the feeder's output would wait for this process too.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, _STANDARD_ERROR)
+    os.close(null)
     with suppress(BrokenPipeError):  # the feeder was killed
         serve(sys.stdin.buffer, sys.stdout.buffer)
     # The interpreter's last flush would meet the broken pipe again.
@@ -193,9 +240,29 @@ def _identity_of(text: str) -> FeedIdentity:
 
 
 def _send(pipe: BinaryIO, message: object) -> None:
-    data = _encode(message)
-    pipe.write(_LENGTH.pack(len(data)) + data)
+    pipe.write(_frame(message))
     pipe.flush()
+
+
+def _frame(message: object) -> bytes:
+    data = _encode(message)
+    return _LENGTH.pack(len(data)) + data
+
+
+def _pipe(pipe: object) -> io.FileIO:
+    return cast("io.FileIO", pipe)  # Popen makes it, unbuffered
+
+
+def _await(pipe: io.FileIO, event: int, deadline: float) -> None:
+    """Wait until a pipe can be read or written, or the other end has closed it.
+
+    Raises TimeoutError at the deadline, in seconds of the monotonic clock.
+    """
+    poll = select.poll()
+    poll.register(pipe, event)
+    left = max(0.0, deadline - time.monotonic())
+    if not poll.poll(left * 1000):
+        raise TimeoutError
 
 
 def _receive(pipe: BinaryIO) -> Any:

@@ -65,6 +65,7 @@ _LOCK_PAUSE = 0.05
 _BATCH = 500  # versions of one transaction: encoding them holds the GIL
 _KEEP_SECONDS = 60.0  # between two looks for bars that are too old
 _START_SECONDS = 5.0  # that a feeder's start waits for the store, and its end
+_KILL_SECONDS = 1.0  # that the end waits for a store that it has killed
 _WHOLE = (0, 1 << 62)
 _T = TypeVar("_T")
 
@@ -122,6 +123,7 @@ class StoreRecorder:
         self._rows_of: RowsOf | None = None
         self._followed: set[StreamKey] = set()
         self._tasks: deque[Callable[[], None]] = deque()
+        self._is_abandoned = False  # the end has waited long enough
         self._awake, self._closing = threading.Event(), threading.Event()
         self._file: WritableFile | None = None
         self._failed_at: float | None = None
@@ -205,8 +207,11 @@ class StoreRecorder:
         if not self._thread.is_alive():
             return
         self._thread.join(seconds)
-        if self._thread.is_alive() and isinstance(self._file, StoreProcess):
-            self._file.kill()
+        if self._thread.is_alive():
+            self._is_abandoned = True
+            if isinstance(self._file, StoreProcess):
+                self._file.kill()
+                self._thread.join(_KILL_SECONDS)  # it reaps the process
         if self._thread.is_alive() or self._waiting:
             log.warning(
                 "store %r lacks the last %s; the next feeder adds those that the ring"
@@ -220,13 +225,9 @@ class StoreRecorder:
         outcome: Future[StoreError | None] = Future()
 
         def work() -> None:
-            try:
-                task()
-            except StoreError as error:
-                self._fail(error)
-                outcome.set_result(error if error.kind == "identity" else None)
-            else:
-                outcome.set_result(None)
+            failure = self._attempt(task)
+            is_refusal = failure is not None and failure.kind == "identity"
+            outcome.set_result(failure if is_refusal else None)
 
         self._tasks.append(work)
         self._awake.set()
@@ -254,19 +255,24 @@ class StoreRecorder:
             self._awake.clear()
             while self._tasks:
                 self._tasks.popleft()()
-            try:
-                self._turn()
-            except StoreError as error:
-                self._fail(error)
-            except Exception as error:  # noqa: BLE001 # the thread must not end
-                self._fail(
-                    StoreError(
-                        f"store {self._path!r} cannot be used: {error!r}", "failed"
-                    )
-                )
+            self._attempt(self._turn)
         if self._file is not None:
             with suppress(Exception):
                 self._file.close()
+
+    def _attempt(self, work: Callable[[], object]) -> StoreError | None:
+        """Do a piece of work. Return the failure that it ended with, which is said."""
+        try:
+            work()
+        except StoreError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 # the thread must not end
+            text = f"store {self._path!r} cannot be used: {error!r}"
+            failure = StoreError(text, "failed")
+        else:
+            return None
+        self._fail(failure)
+        return failure
 
     def _turn(self) -> None:
         """Open the file if it is time to, and write everything that waits."""
@@ -283,6 +289,8 @@ class StoreRecorder:
             self._drop_old(file)
 
     def _is_due(self) -> bool:
+        if self._is_abandoned:
+            return False
         failed = self._failed_at
         waited = failed is None or time.monotonic() - failed >= self._times.retry
         return waited or self._closing.is_set()
@@ -385,7 +393,8 @@ class StoreRecorder:
         if file is not None:
             with suppress(Exception):
                 file.close()
-        self._say(str(error))
+        if not self._is_abandoned:
+            self._say(str(error))
 
     def _say(self, fault: str) -> None:
         if fault == self._failure:

@@ -37,7 +37,8 @@ ROOMS = {
     "ground": Room(
         0,
         "shmfeed shmfeed._version shmfeed.c_headers shmfeed.errors shmfeed.text"
-        " shmfeed.forks shmfeed.validation shmfeed.bar shmfeed.identity",
+        " shmfeed.forks shmfeed.child_modules shmfeed.validation shmfeed.bar"
+        " shmfeed.identity",
     ),
     "layout": room(1, "layout", "ground"),
     "settings": room(1, "settings.*", "ground"),

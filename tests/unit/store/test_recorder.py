@@ -1,6 +1,7 @@
 """The recorder's thread: it waits for no disk and no lock, and catches up."""
 
 import logging
+import os
 import signal
 import sqlite3
 import sys
@@ -26,6 +27,7 @@ from support.storing import (
 
 from shmfeed.bar import Bar
 from shmfeed.errors import BadArgumentError, BusyRingError, ShmfeedError
+from shmfeed.store import process as process_module
 from shmfeed.store import recorder as recorder_module
 from shmfeed.store.file import StoreFile
 from shmfeed.store.process import StoreProcess
@@ -166,6 +168,17 @@ class TestFullQueue:
         recorder.close()
         assert numbers(path) == [5, 6, 7, 8]
         assert "lacks bars of BTCUSDT 1m before" in caplog.text
+
+
+def test_a_task_that_fails_does_not_end_the_thread(make, path):
+    def broken(*arguments):
+        raise ValueError("odd")
+
+    recorder = make(open_file=broken)
+    assert "ValueError('odd')" in recorder.said
+    recorder._open_file = StoreFile
+    record(recorder, [version_of(0)])
+    until(lambda: has(path, 1))
 
 
 class TestFailures:
@@ -343,6 +356,63 @@ class TestProcess:
         assert time.monotonic() - begin < 5.0
         assert process.wait(5) == -signal.SIGKILL
         assert "lacks the last 999 versions" in caplog.text
+
+    def test_the_end_opens_no_store_that_it_has_given_up(
+        self, recorder, path, monkeypatch
+    ):
+        """Another process would outlive the recorder."""
+        opened = []
+
+        def open_file(*arguments):
+            opened.append(1)
+            return StoreProcess(*arguments)
+
+        recorder._open_file = open_file
+        recorder._file._process.send_signal(signal.SIGSTOP)
+        record(recorder, [version_of(1)])
+        recorder.close(0.2)
+        assert not recorder._thread.is_alive()
+        assert opened == []
+
+    @pytest.mark.parametrize("count", [1, 20_000])  # more than a pipe holds
+    def test_one_that_does_not_answer_is_replaced(
+        self, recorder, path, caplog, monkeypatch, count
+    ):
+        monkeypatch.setattr(process_module, "ANSWER_SECONDS", 0.2)
+        stopped = recorder._file._process
+        stopped.send_signal(signal.SIGSTOP)
+        ring = block_of([bar_at(n) for n in range(count)])
+        recorder.follow([KEY], lambda key: ring)
+        record(recorder, [version_of(0, 1.75)])
+        until(lambda: "does not answer" in recorder.said)
+        monkeypatch.setattr(process_module, "ANSWER_SECONDS", DEADLINE)
+        until(lambda: "is in use again" in caplog.text)
+        assert stopped.poll() == -signal.SIGKILL
+        assert has(path, count)
+
+    def test_a_path_that_is_not_utf8(self, tmp_path):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xffrs.sqlite"))
+        recorder = StoreRecorder(str(path), IDENTITY, times=FAST)
+        recorder.open()
+        record(recorder, [version_of(0)])
+        recorder.close()
+        assert recorder.said == ""
+        assert path.exists()
+
+    def test_a_module_of_the_directory_does_not_shadow_its_own(
+        self, make, tmp_path, monkeypatch
+    ):
+        (tmp_path / "msgspec.py").write_text("raise RuntimeError")
+        (tmp_path / "shmfeed.py").write_text("raise RuntimeError")
+        monkeypatch.chdir(tmp_path)
+        assert make(open_file=StoreProcess).said == ""
+
+    def test_it_has_no_secret_and_no_stream_of_its_feeder(self, make, monkeypatch):
+        monkeypatch.setenv("SHMFEED_CSRF_TOKEN", "0f3a9c51")
+        process = make(open_file=StoreProcess)._file._process
+        folder = Path(f"/proc/{process.pid}")
+        assert b"0f3a9c51" not in (folder / "environ").read_bytes()
+        assert str((folder / "fd/2").readlink()) == "/dev/null"
 
     def test_it_ends_with_its_feeder(self, child, path):
         """All that it was given is written, and no process is left."""
