@@ -30,8 +30,8 @@ from harness import Contender, ratios, serve, spread
 from report import Goal
 
 import shmfeed
-from shmfeed.history.rest_budget import WINDOW
 from shmfeed.simulator import verify
+from shmfeed.wire.host_file import WINDOW
 
 SEED, TIMEFRAME, BARS = 7, "1m", 1000
 STREAMS, QUICK_STREAMS = 100, 4

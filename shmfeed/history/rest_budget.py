@@ -24,6 +24,7 @@ import msgspec
 from shmfeed.wire.host_file import (
     RETRY,
     UNITS,
+    WINDOW_UNITS,
     Book,
     HostFile,
     LockedError,
@@ -32,16 +33,12 @@ from shmfeed.wire.host_file import (
 )
 
 FILE_NAME = "_rest"  # no feed's name begins so
-# Seconds over which weights are counted: a minute, and a second by which a request may
-# reach the venue later than it was recorded.
-WINDOW = 60.0 + 1.0
 USED_SHARE = 0.5  # of the venue's limit, by its own count of all programs
 FIRST_WAIT = 30.0  # s, after a refusal that names no time; doubled by each further one
 LONGEST_DOUBLED = 3600.0  # s
 MAX_WAIT = 7 * 86_400.0  # s, more than any venue's
 MAX_VENUES = 64
 
-_WINDOW = int(WINDOW * UNITS)
 _MINUTE = 60_000  # ms
 _MOST = 1_000_000  # weight, of one unit of time
 _MOST_STRIKES = 20
@@ -81,7 +78,7 @@ class _Venue(msgspec.Struct):
         self.spent = [
             (at, weight)
             for at, weight in self.spent
-            if now - _WINDOW < at <= newest and 0 < weight <= _MOST
+            if now - WINDOW_UNITS < at <= newest and 0 < weight <= _MOST
         ]
         begin, end = self.wait
         if not (begin <= newest and now < end <= begin + MAX_WAIT * UNITS):
@@ -89,7 +86,7 @@ class _Venue(msgspec.Struct):
         count, at = self.strikes
         if not (0 <= count <= _MOST_STRIKES and at <= newest <= at + _FORGOTTEN):
             self.strikes = (0, 0)
-        if not (now < self.used[1] <= now + _WINDOW and 0 < self.used[0] <= _MOST):
+        if not (now < self.used[1] <= now + WINDOW_UNITS and 0 < self.used[0] <= _MOST):
             self.used = (0, 0)
 
     def wait_for(self, weight: int, now: int, share: float, limit: int) -> int:
@@ -102,7 +99,7 @@ class _Venue(msgspec.Struct):
             if over <= 0:
                 break
             over -= spent
-            wait = max(wait, at + _WINDOW - now)
+            wait = max(wait, at + WINDOW_UNITS - now)
         return wait
 
     def record(self, time: int, weight: int) -> None:

@@ -19,6 +19,7 @@ import msgspec
 from shmfeed.wire.host_file import (
     RETRY,
     UNITS,
+    WINDOW_UNITS,
     Book,
     HostFile,
     LockedError,
@@ -27,13 +28,9 @@ from shmfeed.wire.host_file import (
 )
 
 FILE_NAME = "_dials"  # no feed's name begins so
-# Seconds over which dials are counted: a minute, and a second by which a dial may reach
-# the venue later than it was recorded, as on a busy host.
-WINDOW = 60.0 + 1.0
 MAX_BAN = 7 * 86_400.0  # s, more than any venue's
 MAX_VENUES = 256
 
-_WINDOW = int(WINDOW * UNITS)
 _MOST = 100_000  # dials of one unit of time, which share an entry
 _RESERVE_TRIES, _BAN_TRIES = 3, 20
 
@@ -52,7 +49,7 @@ class _Venue(msgspec.Struct):
         self.dials = [
             (at, count)
             for at, count in self.dials
-            if now - _WINDOW < at <= newest and 0 < count <= _MOST
+            if now - WINDOW_UNITS < at <= newest and 0 < count <= _MOST
         ]
         begin, end = self.ban
         if not (begin <= newest and now < end <= begin + MAX_BAN * UNITS):
@@ -67,8 +64,8 @@ class _Venue(msgspec.Struct):
         for at, count in sorted(self.dials):
             over -= count
             if over < 0:
-                return max(ban, at + _WINDOW - now)
-        return max(ban, _WINDOW)
+                return max(ban, at + WINDOW_UNITS - now)
+        return max(ban, WINDOW_UNITS)
 
     def record(self, time: int) -> None:
         if self.dials and self.dials[-1][0] == time:

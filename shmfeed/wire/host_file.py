@@ -27,6 +27,10 @@ RETRY = 0.05  # s until a feeder that could not have the lock asks again
 STUCK = 2.0  # s; a process that holds the lock for so long was stopped
 MAX_BYTES = 1 << 20
 UNITS = 10  # of time, a second
+# Seconds over which a minute's dials or weights are counted: a minute, and a second by
+# which they may reach the venue later than they were recorded, as on a busy host.
+WINDOW = 60.0 + 1.0
+WINDOW_UNITS = int(WINDOW * UNITS)
 
 _LOCK_PAUSE = 0.001  # s
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

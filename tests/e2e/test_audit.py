@@ -132,7 +132,7 @@ def test_a_feed_that_was_killed_cut_muted_and_lied_to_audits_clean(
 
 
 @pytest.mark.timeout(120)
-def test_what_the_venue_corrects_is_found_and_mended(
+def test_a_correction_of_the_venue_is_found_and_mended(
     running, venue, audit, feed_name
 ) -> None:
     """The first audit is the control of the test above: it sees one wrong value."""

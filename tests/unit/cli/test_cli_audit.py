@@ -232,7 +232,7 @@ class TestAudit:
         assert (code, only_stream(output)["rows"]) == (0, 40)
         assert audit("--since", str(opens[10] + MINUTE))[0] == 1
 
-    def test_what_closed_the_rows(self, audit, writer, venue) -> None:
+    def test_rows_are_counted_by_their_closers(self, audit, writer, venue) -> None:
         newest = NEWEST
         ring = writer.add_stream(*KEY)
         flags = [1, 1, 2, 4, BACKFILLED, 256, 1 | REVISED, 2 | UNCONFIRMED]

@@ -102,7 +102,7 @@ def test_json_has_every_field(gaps, cli_ring) -> None:
         ("none_at_venue", "accepted", 0),
     ],
 )
-def test_what_the_venue_does_not_have_counts_for_nothing(
+def test_bars_that_the_venue_lacks_count_for_nothing(
     gaps, cli_writer, cli_ring, state, reason, code
 ) -> None:
     append(cli_ring, 6)

@@ -98,7 +98,7 @@ def test_a_hole_stays_open_while_history_cannot_be_asked():
     assert states(defects) == [("open", "away")]
 
 
-def test_what_is_left_of_a_hole_keeps_its_attempts():
+def test_a_part_of_a_hole_keeps_its_attempts():
     defects = StreamDefects("1m")
     defects.update([HOLE], 0.0)
     defects.request(0.0)
@@ -163,7 +163,7 @@ def given_up():
     return defects
 
 
-def test_what_the_venue_still_lacks_as_a_user_asks_it_has_not():
+def test_bars_that_the_venue_still_lacks_as_a_user_asks_are_none_at_venue():
     defects = given_up()
     assert defects.retry(20.0) == 1
     assert ask(defects, 20.0) == (*HOLE[1:3], "retry")

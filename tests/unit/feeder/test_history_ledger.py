@@ -88,7 +88,7 @@ class TestWaits:
         closed = [("row", 0, 10.0, CLOSED_BY_CLOCK)]
         assert one.tick(venue=at(2), now=50.0) == closed
 
-    def test_it_says_once_what_it_waits_for(self):
+    def test_an_awaited_range_is_an_event_once(self):
         one = stream()
         one.say(0, FINAL)
         one.say(1, UPDATE)

@@ -164,7 +164,7 @@ class TestSeam:
         assert bench.gaps() == (0, 0)
         assert bench.feed.status()["streams"][0]["health"] != "recovering"
 
-    def test_what_is_awaited_is_told_once_while_it_is_waited_for(self, bench):
+    def test_an_awaited_range_is_reported_once(self, bench):
         bench.take(event(0), event(4))
         assert bench.intake.drain_found() == []  # the venue may send them yet
         bench.wait(2.1)
@@ -584,7 +584,7 @@ class TestPolled:
         bench.take(event(4), event(5))
         assert bench.count("duplicates", "gaps") == (1, 0)
 
-    def test_what_is_due_and_has_not_come(self, bench):
+    def test_bars_that_are_due_and_have_not_come(self, bench):
         bench.start(minute=10)
         bench.take(event(8), event(9, False))
         assert bench.intake.due(bench.now) == []

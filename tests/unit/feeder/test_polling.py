@@ -109,7 +109,7 @@ def test_connections_are_left_ever_more_rarely():
     assert polling.answered(A, NEWS, True, later)
 
 
-def test_failures_are_tried_again_and_end_what_is_polled():
+def test_failures_are_tried_again_and_end_polling():
     polling, _ = polled_once(OLD)
     polling.choose([due()], 160.0)
     polling.failed(A, 160.0)

@@ -369,7 +369,7 @@ def test_a_warm_up_that_waits_for_the_rate_limit_says_so(caplog):
     assert waits == [f"{begin}31 s", f"{begin}7 s"]
 
 
-def test_what_history_filled_is_flagged():
+def test_rows_that_history_filled_are_flagged():
     play = Play(rows=[*range(50, 90), *range(95, 100)], warmup=0)
     play.connect()
     play.run(2)

@@ -125,7 +125,7 @@ def test_no_such_program(tmp_path):
     )
 
 
-def test_what_it_says_holds_no_secret():
+def test_its_messages_hold_no_secret():
     code = "import sys; sys.exit('canary-token is wrong')"
     error = fails(code, redact=lambda text: text.replace("canary-token", "***"))
     assert "*** is wrong" in str(error)

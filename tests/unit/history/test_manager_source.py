@@ -162,7 +162,7 @@ class TestPages:
         assert np.isnan(found["money"][1])
         assert (page.venue_now, page.follows, source.is_own) == (0, None, False)
 
-    def test_an_empty_range_asks_nobody(self) -> None:
+    def test_an_empty_range_asks_no_manager(self) -> None:
         page = ManagerSource().fetch(HistoryRequest(KEY, T0, T0 - 1))
         assert page.block.shape == (len(COLUMNS), 0)
 

@@ -10,16 +10,16 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as some
 from support.dials import forget_rest
+from support.host_files import HOLDER, SetClock
 
 from shmfeed.history.rest_budget import (
     FILE_NAME,
     LONGEST_DOUBLED,
     MAX_WAIT,
-    WINDOW,
     RestBudget,
 )
 from shmfeed.wire import host_file
-from shmfeed.wire.host_file import RETRY, STUCK
+from shmfeed.wire.host_file import RETRY, STUCK, WINDOW
 
 HOST, PORT = "venue.example", 443
 LIMIT = 400  # of which a quarter is 100
@@ -39,26 +39,11 @@ for _ in range(40):
     spent += 0 if wait else 2
 print(spent)
 """
-HOLDER = """
-import fcntl, os, sys
-fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
-fcntl.flock(fd, fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.readline()
-"""
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> SetClock:
+    return SetClock()
 
 
 @pytest.fixture
@@ -110,7 +95,7 @@ class TestTheShare:
     @ON_FILES
     def test_no_minute_has_more(self, tmp_path, steps):
         (tmp_path / FILE_NAME).unlink(missing_ok=True)
-        clock = Clock()
+        clock = SetClock()
         budgets = [RestBudget(tmp_path, 0.25, clock=clock) for _ in range(2)]
         spent: list[tuple[float, int]] = []
         for pause, number, weight in steps:
@@ -218,7 +203,7 @@ class TestFiles:
         boot = host_file._boot_id()
         book = {"boot": boot, "venues": {f"{HOST}:{PORT}": venue}}
         (tmp_path / FILE_NAME).write_text(json.dumps(book))
-        clock = Clock()
+        clock = SetClock()
         budget = RestBudget(tmp_path, 0.25, clock=clock)
         assert 0 <= ask(budget) <= MAX_WAIT + 1
         clock.now += 1
@@ -263,7 +248,7 @@ class TestManyProcesses:
     def test_without_the_lock_they_would_not(self, tmp_path, monkeypatch):
         """Control: two that read before either writes exceed the share."""
         read = host_file.HostFile.read
-        first, second = (RestBudget(tmp_path, 0.25, clock=Clock()) for _ in range(2))
+        first, second = (RestBudget(tmp_path, 0.25, clock=SetClock()) for _ in range(2))
         granted = []
 
         def meddle(file, fd):
@@ -278,10 +263,10 @@ class TestManyProcesses:
         monkeypatch.setattr(host_file, "lock", lambda *_: None)
         (tmp_path / FILE_NAME).unlink()
         granted.clear()
-        first = RestBudget(tmp_path, 0.25, clock=Clock())
+        first = RestBudget(tmp_path, 0.25, clock=SetClock())
         assert (ask(first, 100), granted) == (0, [0])
 
-    def test_one_stopped_with_the_lock_blocks_nobody_for_long(
+    def test_a_process_stopped_with_the_lock_blocks_no_other_for_long(
         self, child, tmp_path, clock, caplog
     ):
         holder = child(HOLDER, tmp_path / FILE_NAME)

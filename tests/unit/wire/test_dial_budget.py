@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as some
 from support.dials import forget_dials
+from support.host_files import HOLDER, SetClock
 
 from shmfeed.wire import dial_budget, host_file
-from shmfeed.wire.dial_budget import FILE_NAME, MAX_BAN, WINDOW, DialBudget
-from shmfeed.wire.host_file import RETRY, STUCK, HostFile
+from shmfeed.wire.dial_budget import FILE_NAME, MAX_BAN, DialBudget
+from shmfeed.wire.host_file import RETRY, STUCK, WINDOW, HostFile
 
 HOST, PORT = "venue.example", 443
 VENUE = f"{HOST}:{PORT}"
@@ -35,29 +36,11 @@ for _ in range(tries):
     granted += not wait
 print(granted)
 """
-# Take the lock of the file, and keep it.
-HOLDER = """
-import fcntl, os, sys
-fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
-fcntl.flock(fd, fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.readline()
-"""
-
-
-class Clock:
-    """Seconds since boot, set by the test."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> SetClock:
+    return SetClock()
 
 
 def dials(budget: DialBudget, count: int, port: int = PORT) -> list[float]:
@@ -111,7 +94,7 @@ class TestOneProcess:
     def test_against_a_model(self, tmp_path, most, steps) -> None:
         """No minute has more dials than the limit, and no dial waits without cause."""
         (tmp_path / FILE_NAME).unlink(missing_ok=True)
-        clock = Clock()
+        clock = SetClock()
         budgets = [DialBudget(tmp_path, most, clock=clock) for _ in range(3)]
         granted: dict[int, list[float]] = {0: [], 1: []}
         for pause, number, port in steps:
@@ -182,13 +165,13 @@ class TestABan:
 class TestDamage:
     def reserve(self, folder: Path, content: bytes, now: float = 1000.0) -> float:
         (folder / FILE_NAME).write_bytes(content)
-        clock = Clock()
+        clock = SetClock()
         clock.now = now
         return DialBudget(folder, 1, clock=clock).reserve(HOST, PORT)
 
     def content(self, folder: Path) -> bytes:
         (folder / FILE_NAME).unlink(missing_ok=True)
-        assert DialBudget(folder, 1, clock=Clock()).reserve(HOST, PORT) == 0
+        assert DialBudget(folder, 1, clock=SetClock()).reserve(HOST, PORT) == 0
         return (folder / FILE_NAME).read_bytes()
 
     def test_a_rest_after_the_first_line_does_not_count(self, tmp_path) -> None:
@@ -238,7 +221,7 @@ class TestDamage:
     def test_a_huge_file(self, tmp_path) -> None:
         (tmp_path / FILE_NAME).touch()
         os.truncate(tmp_path / FILE_NAME, 1 << 34)
-        assert DialBudget(tmp_path, 1, clock=Clock()).reserve(HOST, PORT) == 0
+        assert DialBudget(tmp_path, 1, clock=SetClock()).reserve(HOST, PORT) == 0
         assert (tmp_path / FILE_NAME).stat().st_size < 200
 
 
@@ -305,8 +288,8 @@ class TestManyProcesses:
 
     def test_without_the_lock_they_would_not(self, tmp_path, monkeypatch) -> None:
         """Control: two that read before either writes exceed the limit."""
-        read, first = HostFile.read, DialBudget(tmp_path, 1, clock=Clock())
-        second = DialBudget(tmp_path, 1, clock=Clock())
+        read, first = HostFile.read, DialBudget(tmp_path, 1, clock=SetClock())
+        second = DialBudget(tmp_path, 1, clock=SetClock())
         granted = []
 
         def meddle(file: HostFile, fd: int) -> object:
@@ -322,7 +305,7 @@ class TestManyProcesses:
         monkeypatch.setattr(host_file, "lock", lambda *_: None)
         (tmp_path / FILE_NAME).unlink()
         granted.clear()
-        first = DialBudget(tmp_path, 1, clock=Clock())
+        first = DialBudget(tmp_path, 1, clock=SetClock())
         assert (first.reserve(HOST, PORT), granted) == (0, [0])
 
     def test_one_killed_with_the_lock_blocks_nobody(
@@ -334,7 +317,7 @@ class TestManyProcesses:
         holder.wait(10)
         assert budget.reserve(HOST, PORT) == 0
 
-    def test_one_stopped_with_the_lock_blocks_nobody_for_long(
+    def test_a_process_stopped_with_the_lock_blocks_no_other_for_long(
         self, holder, tmp_path, clock, caplog
     ) -> None:
         holder.send_signal(signal.SIGSTOP)
