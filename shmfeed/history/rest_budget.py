@@ -193,7 +193,9 @@ class RestBudget:
         end = now + left * UNITS // 1000 + UNITS
 
         def note(venue: _Venue) -> None:
-            venue.strikes = (0, 0)
+            # During a wait, an answer is that to a request from before the refusal.
+            if not venue.wait[1]:
+                venue.strikes = (0, 0)
             if used and 0 < used <= _MOST:
                 # Within a minute a count only grows: a smaller one is older.
                 is_same = abs(end - venue.used[1]) <= 2 * UNITS

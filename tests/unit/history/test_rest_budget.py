@@ -161,6 +161,14 @@ class TestAWait:
         budgets[1].note_used(HOST, PORT, None, None)
         assert budgets[0].block(HOST, PORT, 0) == 30
 
+    def test_an_answer_to_a_request_from_before_the_refusal_does_not(
+        self, budgets, clock
+    ):
+        assert budgets[0].block(HOST, PORT, 0) == 30
+        budgets[1].note_used(HOST, PORT, 1, None)
+        clock.now += 30
+        assert budgets[0].block(HOST, PORT, 0) == 60
+
     def test_refusals_of_requests_under_way_together_count_once(self, budgets, clock):
         assert budgets[0].block(HOST, PORT, 0) == 30
         clock.now += 1
