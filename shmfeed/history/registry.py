@@ -88,11 +88,10 @@ def _binance(
     settings: Settings, market: str, is_own: bool, current: Current
 ) -> BinanceSource:
     known = binance.MARKETS[market]
-    bases = [
-        base.rstrip("/").removesuffix(known.path)
+    clients = [
+        HttpClient(_without(base, known.path), lambda: policy_of(current()))
         for base in settings.rest_endpoint or known.hosts
     ]
-    clients = [HttpClient(base, lambda: policy_of(current())) for base in bases]
     budget = RestBudget(_locks(settings), settings.rest_share)
     return BinanceSource(
         market,
@@ -101,6 +100,12 @@ def _binance(
         is_own=is_own,
         redact=lambda text: current().redact(text),
     )
+
+
+def _without(base: str, path: str) -> str:
+    """Return a base address, which may end with the path that each request begins."""
+    address, mark, query = base.partition("?")
+    return address.rstrip("/").removesuffix(path) + mark + query
 
 
 def _locks(settings: Settings) -> Path:

@@ -309,7 +309,9 @@ class TestLimits:
 
 
 class TestBases:
-    @pytest.mark.parametrize("end", ["", "/", "/api/v3", "/api/v3/", "/proxy/api/v3"])
+    @pytest.mark.parametrize(
+        "end", ["", "/", "/api/v3", "/api/v3/", "/proxy/api/v3", "/api/v3/?key=x"]
+    )
     def test_the_path_of_the_service_may_stand_in_it(self, end):
         with rest_venue(lambda _asked: as_json([])) as venue:
             known = Settings(
