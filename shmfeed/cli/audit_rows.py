@@ -163,8 +163,9 @@ class Auditor:
         is_own = self._history.facts.is_own
         found = compare(cut_to(block, first, last), known, is_own=is_own)
         if found.missing or found.unknown or found.differences:
-            # A repair may have changed the rows since they were read.
-            block = self._published(key)
+            # A repair may have changed the rows since they were read. Meanwhile the
+            # oldest ones may have left the ring, which makes them no less published.
+            block = _renewed(block, self._published(key))
             found = compare(cut_to(block, first, last), known, is_own=is_own)
         return found
 
@@ -199,6 +200,14 @@ class Auditor:
         with suppress(StreamNotFoundError):
             return self._store.changed(key, int(opens[0]), int(opens[-1]))
         return []
+
+
+def _renewed(old: Block, new: Block) -> Block:
+    """Return the rows of a later read, and before them those that it has no more."""
+    if not new.shape[1]:
+        return old
+    left = times_of(old) < times_of(new)[0]
+    return np.concatenate([old[:, left], new], axis=1)
 
 
 def changed_values(old: Bar, new: Bar) -> list[tuple[str, float, float]]:

@@ -282,6 +282,25 @@ class TestAudit:
         assert audit()[0] == 0
         assert len(opens) == 5
 
+    def test_rows_that_leave_the_ring_meanwhile_were_published(
+        self, audit, writer, venue, monkeypatch
+    ) -> None:
+        opens = publish(writer, venue, 500)
+        venue.changed[opens[250]] = (3, 4.25)
+        fetch, ring = venue.fetch, writer.add_stream(*KEY)
+        newer = iter(range(opens[-1] + MINUTE, opens[-1] + 99 * MINUTE, MINUTE))
+
+        def close_and_fetch(request: HistoryRequest) -> HistoryPage:
+            at = next(newer)
+            ring.append(at, *venue.row(at, MINUTE)[2:8], CLOSED_BY_VENUE)
+            return fetch(request)
+
+        monkeypatch.setattr(venue, "fetch", close_and_fetch)
+        code, output, _ = audit("--json")
+        found = only_stream(output)
+        assert (code, found["missing"], found["differing"]) == (1, [], 1)
+        assert ring.reader.count > 500
+
     def test_the_rate_limit_is_waited_for(
         self, audit, writer, venue, monkeypatch
     ) -> None:
