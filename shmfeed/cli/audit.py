@@ -138,11 +138,15 @@ def _lines(feed: Feed, source: str, audits: list[StreamAudit]) -> Iterator[str]:
 
 
 def _summary(source: str, audits: list[StreamAudit]) -> str:
-    compared = counted(sum(audit.history.compared for audit in audits), "row")
+    rows = sum(audit.history.compared for audit in audits)
+    compared = counted(rows, "row")
     differing = sum(audit.differing for audit in audits)
     unasked = sum(bool(audit.error) for audit in audits)
     verb = "differs" if differing == 1 else "differ"
-    found = f"{counted(differing, 'bar')} {verb}" if differing else "nothing differs"
+    if differing:
+        found = f"{counted(differing, 'bar')} {verb}"
+    else:
+        found = "nothing differs" if rows or not unasked else "nothing is known"
     more = f"; history of {counted(unasked, 'stream')} not asked" if unasked else ""
     return f"{found}; {compared} compared with {printable(source)}{more}"
 

@@ -42,6 +42,7 @@ class RepairLog:
         self._due = 0.0
         self._failing_since: float | None = None
         self.is_paused = False
+        self._failures: set[str] = set()  # the kinds that were said since then
         self._refused: set[StreamKey] = set()
         self._said = ""
         self._limits: dict[str, LineLimit] = {}
@@ -86,7 +87,7 @@ class RepairLog:
         self._said = text
 
     def failed(self, key: StreamKey, error: HistoryError, now: float) -> None:
-        """Log that history cannot be asked, at the first failure in a row.
+        """Log that history cannot be asked, at the first failure of its kind in a row.
 
         A refusal is about one stream alone.
         """
@@ -95,8 +96,10 @@ class RepairLog:
                 self._refused.add(key)
                 text = f"{self._source} refuses history of {' '.join(key)}: {error}"
                 self._say("refused", _WARNING, text, now)
-        elif self._failing_since is None:
-            self._failing_since = now
+        elif error.kind not in self._failures:
+            if not self._failures:
+                self._failing_since = now
+            self._failures.add(error.kind)
             text = f"{self._source} cannot be asked for history: {error}"
             self._say(error.kind, _WARNING, text, now)
             self._said = text
@@ -104,6 +107,7 @@ class RepairLog:
     def answered(self, now: float) -> None:
         """Log that history can be asked again, after failures."""
         since, self._failing_since = self._failing_since, None
+        self._failures.clear()
         if since is not None:
             text = f"{self._source} answers again, after {now - since:.1f} s"
             self._say("answers", _INFO, text, now)

@@ -1,7 +1,8 @@
 """History by a venue's REST service: requests, answers, and what they mean."""
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 from shmfeed.bar import Bar, StreamKey, close_time, duration, floor
 from shmfeed.codecs.binance import BinanceCodec
@@ -86,14 +87,15 @@ class BinanceSource:
         asked = request._replace(key=self._key(request.key))
         newest = self._newest_closed(asked) if request.newest else 0
         query = binance.page_query(self._market, asked, newest)
-        answer = self._get(
+        answer, label = self._get(
             query.resource, query.weight, ROWS_BYTES + ROW_BYTES * query.rows
         )
-        rows = binance.parse_klines(answer.body, self._market)
         timeframe = request.key[1]
-        block = check_rows(rows, timeframe)
+        with _named(label):
+            rows = binance.parse_klines(answer.body, self._market)
+            block = check_rows(rows, timeframe)
+            block = self._closed_rows(block, timeframe, answer)
         is_full = len(rows) >= query.rows
-        block = self._closed_rows(block, timeframe, answer)
         if query.last:
             block = cut_to(block, query.first, query.last)
         if request.newest:
@@ -115,9 +117,10 @@ class BinanceSource:
         """
         asked = HistoryRequest(self._key(key), open_time, open_time)
         query = binance.page_query(self._market, asked)
-        answer = self._get(query.resource, query.weight, ROWS_BYTES)
-        rows = binance.parse_klines(answer.body, self._market)
-        block = cut_to(check_rows(rows, key[1]), open_time, open_time)
+        answer, label = self._get(query.resource, query.weight, ROWS_BYTES)
+        with _named(label):
+            rows = binance.parse_klines(answer.body, self._market)
+            block = cut_to(check_rows(rows, key[1]), open_time, open_time)
         return Rows(block, 0).bar(0) if block.shape[1] else None
 
     def symbols(self, wanted: Collection[str]) -> dict[str, SymbolState] | None:
@@ -142,9 +145,10 @@ class BinanceSource:
         return SymbolState(False, False, text)
 
     def _info(self, resource: str) -> dict[str, SymbolState]:
-        answer = self._get(resource, self._market.info_weight, INFO_BYTES)
+        answer, label = self._get(resource, self._market.info_weight, INFO_BYTES)
         _, now = self._time.bounds_at(boot_seconds())
-        info = binance.parse_info(answer.body, now)
+        with _named(label):
+            info = binance.parse_info(answer.body, now)
         self._weight_limit = info.weight_limit or self._weight_limit
         return info.states
 
@@ -187,7 +191,10 @@ class BinanceSource:
         # together before it wrote the date.
         return block[:, :-1] if close_time(newest, timeframe) > early else block
 
-    def _get(self, resource: str, weight: int, max_bytes: int) -> HttpAnswer:
+    def _get(
+        self, resource: str, weight: int, max_bytes: int
+    ) -> tuple[HttpAnswer, str]:
+        """Return an answer, and the address that gave it."""
         failure: HistoryError | None = None
         end = boot_seconds() + TIMEOUT
         first = self._turn
@@ -203,7 +210,7 @@ class BinanceSource:
             except _ThisHostError as error:
                 failure = error
             else:
-                return answer
+                return answer, client.label
             self._turn = turn + 1
         assert failure is not None  # noqa: S101 # there is a client
         raise failure
@@ -250,6 +257,7 @@ class BinanceSource:
         if named or head.code in _WAITS:
             first = _WAITS.get(head.code, 0.0)
             wait = self._budget.block(*client.host, named, first)
+            text += f"; the next request in {wait:.0f} s"
             return HistoryError(text, "blocked", wait)
         if head.code // 100 == 3:
             return _ThisHostError(
@@ -263,6 +271,15 @@ class BinanceSource:
             return _ThisHostError(text, "away")
         # The service's own refusal has a code; one of a proxy or a country has none.
         return (HistoryError if code else _ThisHostError)(text, "refused")
+
+
+@contextmanager
+def _named(label: str) -> Iterator[None]:
+    """Begin the error of an answer with the address that gave it."""
+    try:
+        yield
+    except HistoryError as error:
+        raise HistoryError(f"{label}: {error}", error.kind) from None
 
 
 def _follows(

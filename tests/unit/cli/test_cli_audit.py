@@ -320,6 +320,7 @@ class TestAudit:
         assert code == 2
         assert "history cannot be asked: the server answered HTTP 503" in output
         assert "history of 1 stream not asked" in output
+        assert "nothing differs" not in output
 
     def test_a_stream_without_rows(self, audit, writer, venue) -> None:
         code, output, _ = audit("--json")

@@ -192,6 +192,27 @@ class TestAnswersThatAreNone:
         assert words in str(error)
         assert (error.kind, error.retry_after) == (kind, pytest.approx(wait, abs=0.2))
 
+    def test_an_answer_that_is_no_history_names_its_address(self):
+        html = Reply(200, b"<html>hi</html>")
+        with rest_venue(lambda _asked: html) as venue:
+            known = Settings(
+                protocol="binance", market_type="spot", rest_endpoint=[venue.url]
+            )
+            with closing(make_source(known, get_codec("binance", "spot"))) as source:
+                asked = HistoryRequest(KEY, START, START)
+                for call in (
+                    lambda: source.fetch(asked),
+                    lambda: source.bar_at(KEY, START),
+                    lambda: source.symbols([KEY[0]]),
+                ):
+                    with pytest.raises(HistoryError) as caught:
+                        call()
+                    assert str(caught.value).startswith(f"{venue.url}: the answer is")
+                    assert caught.value.kind == "malformed"
+
+    def test_a_wait_is_said(self):
+        assert str(fails(Reply(429, b"{}"))).endswith("; the next request in 30 s")
+
     def test_an_empty_answer_is_an_answer(self):
         with source_of(lambda _asked: as_json([])) as (source, _):
             page = source.fetch(HistoryRequest(KEY, START, START + 9 * MINUTE))

@@ -1,0 +1,40 @@
+"""The log of repairs: which failures of a source of history are said."""
+
+import pytest
+
+from shmfeed.feeder.repair_log import RepairLog
+from shmfeed.history.interface import HistoryError
+
+KEY = ("BTCUSDT", "1m")
+AWAY = HistoryError("connection refused", "away")
+MALFORMED = HistoryError("off the grid of 1m", "malformed")
+
+
+@pytest.fixture
+def log():
+    return RepairLog("spot", "REST")
+
+
+def test_a_failure_of_another_kind_is_said_too(log):
+    log.failed(KEY, AWAY, 1.0)
+    assert log.take_said() == "REST cannot be asked for history: connection refused"
+    log.failed(KEY, MALFORMED, 2.0)
+    assert log.take_said() == "REST cannot be asked for history: off the grid of 1m"
+
+
+def test_each_kind_is_said_once_in_a_row(log, caplog):
+    with caplog.at_level("INFO"):
+        for second in range(100):
+            log.failed(KEY, (AWAY, MALFORMED)[second % 2], float(second))
+        assert len(caplog.messages) == 2
+        log.answered(100.0)
+    assert caplog.messages[2] == "feed spot: REST answers again, after 100.0 s"
+    log.take_said()
+    log.failed(KEY, AWAY, 101.0)
+    assert log.take_said()
+
+
+def test_an_answer_without_a_failure_before_says_nothing(log, caplog):
+    with caplog.at_level("INFO"):
+        log.answered(1.0)
+    assert caplog.messages == []
