@@ -12,8 +12,8 @@ MEANINGS: dict[str, dict[int, str]] = {
     "run": {
         0: "a signal stopped the feeder; --check: each stream has a bar, and REST the"
         " same one",
-        FAILED: "the feeder failed: another feeder holds the feed, no space, ..;"
-        " --check: a stream has no bar, or REST does not agree",
+        FAILED: "the feeder failed: another has the feed, no space, ..; --check: no bar"
+        " came, or REST differs",
         USAGE: "a setting, an option or a value is not accepted",
         GAVE_UP: "with give_up: max_reconnect_attempts attempts in a row failed",
         LOST: "the feed was removed or replaced while it ran",
@@ -49,8 +49,8 @@ MEANINGS: dict[str, dict[int, str]] = {
     "gaps": {
         0: "no bars are missing, or only those that the venue lacks",
         FAILED: "bars are missing, or the feed cannot be read",
-        USAGE: "there is no such feed or stream, no feeder for --retry or --accept, or"
-        f" {_REFUSED}",
+        USAGE: "no such feed or stream, no feeder for --retry or --accept, or a bad"
+        " option or value",
     },
     "export": {
         0: "the file was written, perhaps without bars",
