@@ -84,7 +84,7 @@ class StreamAudit(NamedTuple):
 
     @property
     def differing(self) -> int:
-        """The number of bars that are not what they should be."""
+        """The number of bars that differ, are missing, or are unknown to history."""
         wrong = {one.open_time for one in self.history.differences}
         wrong |= {one.open_time for one in self.rolled.differences}
         return len(wrong.union(self.history.missing, self.history.unknown))

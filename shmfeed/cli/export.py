@@ -106,7 +106,7 @@ def _within(block: Block, span: _Range) -> Block:
 
 
 class _Progress:
-    """A line on standard error that tells how far an export is, on a terminal."""
+    """The progress of an export: a line on standard error, on a terminal."""
 
     def __init__(self, total: Callable[[], int]) -> None:
         self._line = ProgressLine()

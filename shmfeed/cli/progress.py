@@ -9,7 +9,7 @@ _BAR_WIDTH = 20
 
 
 class ProgressLine:
-    """A line that tells how far something is. Elsewhere than on a terminal, nothing."""
+    """A line of progress on a terminal; without a terminal, nothing is written."""
 
     def __init__(self) -> None:
         self.is_shown = _is_terminal()

@@ -102,6 +102,6 @@ class Belief:
         return self._reasons.get((key, source), "")
 
     def forget(self, key: StreamKey) -> None:
-        """Drop what is known about a stream's sources."""
+        """Drop the judgements about a stream's sources."""
         for known in [one for one in self._reasons if one[0] == key]:
             del self._reasons[known]

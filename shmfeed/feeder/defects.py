@@ -177,7 +177,7 @@ class StreamDefects:
         self._set_next()
 
     def request(self, now: float) -> DefectRequest | None:
-        """Return what to ask for now, the newest first; one range at a time."""
+        """Return the range to ask for now, the newest first; one range at a time."""
         if now < self.next_at or self._asked is not None:
             return None
         due = [case for case in reversed(self._cases) if case.next_at <= now]

@@ -139,7 +139,7 @@ class FeedHistory:
             self._symbols.set_symbols(symbols)
 
     def connected(self, streams: Iterable[StreamKey], now: float) -> None:
-        """Ask for what these streams missed, as a connection carries them now."""
+        """Ask for the bars that these streams missed: a connection carries them now."""
         self._is_woken = True
         if self._lacks_address:
             log.info("no history: give the venue's rest_endpoint beside its endpoint")

@@ -173,7 +173,7 @@ class HistoryLedger(Ledger):
         return now < self._held.until or (self._has_history and bool(self._held))
 
     def _ask_history(self, events: list[LedgerEvent], now: float) -> None:
-        """Say what is awaited, once its own messages have had the time to come."""
+        """Report the awaited bars, once their own messages have had time to come."""
         if not self._has_history or self._held.is_patient(now):
             return
         opened = min(self._held)

@@ -66,13 +66,13 @@ class HistoryTaking:
         self._belief = Belief(f"feed {writer.name}")
 
     def forget(self, stream: StreamState) -> None:
-        """Drop what is known about a stream that is not carried any more."""
+        """Drop the judgements about a stream that is no longer carried."""
         self._belief.forget(stream.key)
 
     def take(
         self, stream: StreamState, answer: HistoryAnswer, how: HistoryUse, now: float
     ) -> HistoryEffect:
-        """Put what is believed of an answer in force; return what it changed.
+        """Put the believed part of an answer in force; return its effect.
 
         Rows that are there change together, by a swap, which wakes no reader. Newer
         bars are appended in order, as those of the venue are.

@@ -274,7 +274,7 @@ class Intake:
     # History
 
     def take_history(self, answer: HistoryAnswer, *, how: HistoryUse) -> HistoryEffect:
-        """Put what is believed of an answer in force; return what it changed.
+        """Put the believed part of an answer in force; return its effect.
 
         Rows that are there are filled, corrected and confirmed in one step, and bars
         after the last one appended. `how` is `poll` where REST takes the place of a
@@ -302,7 +302,7 @@ class Intake:
         return self._clock.read(now)
 
     def drain_found(self) -> list[Found]:
-        """Return what repair is needed for, found since the last call."""
+        """Return the findings for repair since the last call."""
         found = self._rows.found
         if not found:
             return []
@@ -321,7 +321,7 @@ class Intake:
             stream.ledger.hold(until)
 
     def release(self, streams: Iterable[StreamKey]) -> None:
-        """Publish what waits of these streams: history has nothing more for them."""
+        """Publish the waiting bars of these streams: history has no more for them."""
         now = boot_seconds()
         for stream in self._selected(streams):
             self._write(stream, stream.ledger.release(now), now)

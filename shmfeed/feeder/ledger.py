@@ -347,7 +347,7 @@ class Ledger:
         return False
 
     def _ask_history(self, events: list[LedgerEvent], now: float) -> None:
-        """Say what is awaited of history."""
+        """Report the bars that are awaited of history."""
 
     def _hold_end(self, bar: Bar, heard: Heard) -> list[LedgerEvent]:
         """Hold the forming bar, which has ended; readers still see it as it forms."""

@@ -142,7 +142,7 @@ class Repair:
         self._next_turn = self._next_mark = 0.0
 
     def connected(self, keys: Iterable[StreamKey], now: float) -> None:
-        """Ask for what these streams missed, as a connection carries them now."""
+        """Ask for the bars that these streams missed: a connection carries them now."""
         for key in keys:
             stream = self._streams.get(key)
             if stream is None or self._worker is None:
@@ -209,7 +209,7 @@ class Repair:
     # Turns
 
     def tick(self, now: float) -> None:
-        """Take what was found and answered, and ask for what is due.
+        """Take findings and answers, and ask for the bars that are due.
 
         Call it after each batch of messages.
         """

@@ -1,4 +1,4 @@
-"""The log of repairs: what history has changed, corrected, and could not give.
+"""The log of repairs: rows that history changed, and holes that it could not fill.
 
 Repairs of one outage come as many answers. They are gathered for a second and logged in
 one line, which names the streams.
@@ -186,7 +186,7 @@ class RepairLog:
 
 
 def describe_change(key: StreamKey, old: Bar, new: Bar) -> str:
-    """Return the place of a row that got other values, and what changed."""
+    """Return the place of a row that got other values, with the changes."""
     changes = ", ".join(
         f"{field} {plain(getattr(old, field))} is now {plain(getattr(new, field))}"
         for field in _FIELDS

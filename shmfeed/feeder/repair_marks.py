@@ -32,7 +32,7 @@ class RepairMarks:
             self._warming.discard(key)
 
     def mark_polled(self, polling: Polling, intake: RepairIntake) -> None:
-        """Let the health of polled streams say so."""
+        """Publish the reason of the streams that are polled."""
         polled = polling.polled
         for key in self._polled - polled.keys():
             self._reasons.clear(key, "polled")
@@ -46,7 +46,7 @@ class RepairMarks:
     def mark_warming(
         self, warmups: Warmups, keys: Iterable[StreamKey], now: float
     ) -> None:
-        """Let the health of streams that warm up say so, and how far they are."""
+        """Publish the reason of the streams that warm up, with their progress."""
         warming = {key for key in keys if warmups.is_said(key, now)}
         for key in self._warming - warming:
             self._reasons.clear(key, "warming")

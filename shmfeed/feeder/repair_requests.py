@@ -48,7 +48,7 @@ class RepairRequests:
         self._polling = polling
 
     def ask_due(self, now: float) -> None:
-        """Ask for what is due now."""
+        """Ask for the bars that are due now."""
         for key in self._warmups.due(now):
             self._ask_warmup(key, now)
         for key, stream in self._streams.items():

@@ -58,7 +58,7 @@ class RepairStream:
         self.trades = True  # False also if the venue does not know the symbol
 
     def expects(self, key: StreamKey, opened: int) -> bool:
-        """Return True if the bar that opens then closes after the stream's begin."""
+        """Return True if the bar that opens then closes after the stream began."""
         return close_time(opened, key[1]) > self.begins
 
     def hold(
@@ -94,7 +94,7 @@ def is_behind(last: Bar | None, key: StreamKey, venue_now: int) -> bool:
 def missed_range(
     key: StreamKey, last: Bar, venue_now: int, history: int
 ) -> HistoryRequest:
-    """Return the request for what came after the last closed bar, that one included.
+    """Return the request for the last closed bar and all bars after it.
 
     At most `history` bars are asked for, the newest, and a few before them.
     """

@@ -1,4 +1,4 @@
-"""A look at a venue's REST service, beside that at its socket: `run --check`."""
+"""The check of a venue's REST service beside its socket: `run --check`."""
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -44,7 +44,7 @@ class RestFindings:
 
     @property
     def is_good(self) -> bool:
-        """True if REST answered, and has what the socket gave."""
+        """True if REST answered, and has the bars that the socket gave."""
         return not (self.errors or self.symbols or any(self.streams.values()))
 
 

@@ -49,7 +49,7 @@ class RowChanged(NamedTuple):
 def apply_changes(
     writer: FeedWriter, key: StreamKey, reader: RingReader, changes: list[RowChange]
 ) -> list[RowChanged]:
-    """Make these changes of a stream in one step; return what became of each.
+    """Make these changes of a stream in one step; return the outcome of each.
 
     Raises SegmentFullError if there is no memory for it. Nothing is changed then.
     """

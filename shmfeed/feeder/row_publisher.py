@@ -135,12 +135,12 @@ class RowPublisher:
             self._closed.append(stream.key)
 
     def record(self, stream: StreamState, bar: Bar, cause: Cause, heard: float) -> None:
-        """Keep a version of a row, if there is a store."""
+        """Record a version of a row, if there is a store."""
         if self._recorder is not None:
             self._versions.append((stream.key, bar, heard, cause))
 
     def count_gaps(self, stream: StreamState) -> None:
-        """Let the stream's counter of missing bars be what its rows say."""
+        """Set the stream's counter of missing bars from its rows."""
         rows = stream.ring.reader.view(self._writer.geometry.history)
         opens = rows.open_time
         missing = 0

@@ -23,7 +23,7 @@ OTHERS_TOLERANCE = 0.001
 
 
 class Difference(NamedTuple):
-    """A value of a row that is not what it should be.
+    """A value of a row that differs from the expected one.
 
     Attributes:
         open_time: The row's, ms UTC.

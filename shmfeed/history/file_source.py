@@ -132,7 +132,7 @@ class FileSource:
 
 
 class _FaultError(Exception):
-    """The content of a file is no history; the text says why."""
+    """A file whose content is not history; the text says why."""
 
 
 def confirmed(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -233,7 +233,7 @@ class BinanceSource:
             )
 
     def _note(self, answer: HttpAnswer, client: HttpClient) -> None:
-        """Take what an answer says beside its body, or raise its error."""
+        """Take the status and the header of an answer, or raise its error."""
         stated = answer.head.server_time
         if stated is not None:
             self._time.observe(stated, answer.sent, answer.received)

@@ -123,7 +123,7 @@ class _Request(NamedTuple):
 
 
 async def _read_request(reader: asyncio.StreamReader) -> _Request | None:
-    """Read one request and its body; return None for what is not HTTP."""
+    """Read one request and its body; return None if the bytes are not HTTP."""
     async with asyncio.timeout(_IDLE_SECONDS):
         head = await reader.readuntil(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")

@@ -110,7 +110,7 @@ class Killed:
         return all(self._has_all(feed.ring(*key), newest) for key in STREAMS)
 
     def wait_whole(self, feed, number):
-        """Wait until the kill of this number is healed; else tell what is amiss."""
+        """Wait until the kill of this number is healed; else report the difference."""
         try:
             until(lambda: self.is_whole(feed), 20 + 5 * RECOVERY_SECONDS)
         except AssertionError as error:

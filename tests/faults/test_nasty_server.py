@@ -1,4 +1,4 @@
-"""Forty-odd misdeeds of a server, numbered: what the client does, and that it recovers.
+"""Seventy misdeeds of a server, numbered: the client's answer, and its recovery.
 
 A connection is left with the close code of the standard, or goes on; in either case the
 next bar arrives. `test_hostile_server` measures the cost of such servers, Autobahn's

@@ -73,7 +73,7 @@ def cuts_alone(stage: Stage, usage: Usage, cuts: int) -> Findings:
 
 
 def judge(found: Findings, usage: Usage) -> None:
-    """Add what the figures violate."""
+    """Add the limits that the figures exceed."""
     for name, grown in usage.grown_fds().items():
         if grown > _MOST_FDS:
             found.violations.append(f"{name} has {grown} descriptors more")

@@ -58,7 +58,7 @@ class RestFaults:
         return trigger.fault.argument if trigger is not None else 0.0
 
     def rows(self, rows: list[Row], forming: Callable[[], list[Row]]) -> Any:
-        """Return what is answered in place of these rows.
+        """Return the answer that takes the place of these rows.
 
         Args:
             rows: The rows that were asked for.
@@ -75,7 +75,7 @@ class RestFaults:
         return rows
 
     def answer(self, answer: Answer, target: str) -> Answer:
-        """Return what is sent in place of this answer to a request of `target`."""
+        """Return the answer in place of this one to a request of `target`."""
         for name, edit in ANSWER_EDITS.items():
             trigger = self._schedule.due(name)
             if trigger is not None:
