@@ -171,9 +171,9 @@ def _details(audit: StreamAudit) -> Iterator[str]:
     if audit.error:
         yield f"{name}: history cannot be asked: {printable(audit.error)}"
     for at in audit.history.missing:
-        yield f"{name} {format_time(at)}: not published, and the venue has it"
+        yield f"{name} {format_time(at)}: not published, and history has it"
     for at in audit.history.unknown:
-        yield f"{name} {format_time(at)}: published, and the venue does not have it"
+        yield f"{name} {format_time(at)}: published, and history does not have it"
     for one in audit.history.differences:
         values = f"{one.field} {one.published!r}, {one.expected!r} in history"
         yield f"{name} {format_time(one.open_time)}: {values}"

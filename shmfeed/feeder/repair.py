@@ -372,7 +372,8 @@ class Repair:
     ) -> None:
         key = asked.key
         if asked.kind == "warmup":
-            self._warmups.done(key, answer.block.shape[1])
+            bars = 0 if effect.disbelieved else answer.block.shape[1]
+            self._warmups.done(key, bars)
             self._log.warming(self._warmups.progress, now)
             if stream.catch_up_at is None and "reconnect" not in stream.asked:
                 stream.release(key, self._intake)

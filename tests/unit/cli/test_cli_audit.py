@@ -211,7 +211,7 @@ class TestAudit:
         venue.lacks = {opens[2]}
         code, output, _ = audit()
         assert code == 1
-        assert "published, and the venue does not have it" in output
+        assert "published, and history does not have it" in output
 
     def test_bars_that_have_not_settled_are_left_out(
         self, audit, writer, venue

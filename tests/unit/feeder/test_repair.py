@@ -18,6 +18,7 @@ from shmfeed.feeder.repair import Repair
 from shmfeed.feeder.repair_log import RepairLog
 from shmfeed.feeder.repair_ports import RepairLimits
 from shmfeed.feeder.repair_stream import COMPARED_BARS
+from shmfeed.feeder.row_events import HistoryEffect
 
 GRACE = 5.0
 STEP = 0.1
@@ -319,6 +320,23 @@ def test_a_feed_without_a_connection_is_polled_too():
     assert play.reason == "polled"
     assert play.repair.take_lying(play.now) == ()
     assert max(play.numbers) >= int(play.now) - GRACE - 2
+
+
+@pytest.mark.parametrize(("why", "bars"), [("", 50), ("other prices", 0)])
+def test_a_warm_up_counts_no_bars_of_a_history_that_is_not_believed(
+    monkeypatch, caplog, why, bars
+):
+    play = Play()
+    take = play.intake.take_history
+
+    def disbelieve(answer, *, how):
+        return HistoryEffect(disbelieved=why) if why else take(answer, how=how)
+
+    monkeypatch.setattr(play.intake, "take_history", disbelieve)
+    with caplog.at_level("INFO"):
+        play.connect()
+        play.run(3)
+    assert f"warm-up done: 1 stream, {bars} bars by REST" in caplog.text
 
 
 def test_a_poll_asks_for_no_more_than_the_ring_holds():
