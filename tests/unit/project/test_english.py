@@ -30,6 +30,9 @@ def test_the_project_keeps_to_its_english() -> None:
         ("x = 1  # sent as ever", "as ever"),
         ('raise ValueError("nobody is let in")', "nobody"),
         ('raise ValueError(f"{1} feed is to be had")', "to be had"),
+        ("x = 1  # history that could not be had", "could not be had"),
+        ("x = 1  # a stream that is carried no more", "carried no more"),
+        ("x = 1  # the exit code counts them no more", "counts them no more"),
         ('"""Text, where a bool is none."""', "is none"),
     ],
 )
