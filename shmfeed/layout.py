@@ -163,6 +163,7 @@ S_INTENT = 1
 S_PUBLISHED = 2
 S_BASE = 3  # number of the oldest row, fixed for the epoch
 S_RETIRED = 4  # epoch of the slot that took the rows' place last, 0: none yet
+S_RESTED = 5  # CLOCK_BOOTTIME ns from which on no reader may rely on retired rows
 SLOT_HEADER_WORDS = 8
 
 # The columns of a slot, and the words of a forming cell, in this order. The float
@@ -223,7 +224,14 @@ class Geometry(NamedTuple):
 
     @property
     def slots(self) -> int:
-        """One slot per stream, and spares for repairs: an eighth, at least 8."""
+        """One slot per stream, and a spare one for each stream's repair, at least 8."""
+        if self.version == 1:
+            return self.needed_slots
+        return self.max_streams + max(8, self.max_streams)
+
+    @property
+    def needed_slots(self) -> int:
+        """The slots without which no feed begins; more are used where there is room."""
         return self.max_streams + max(8, -(-self.max_streams // 8))
 
     @property
@@ -246,6 +254,11 @@ class Geometry(NamedTuple):
     def size(self) -> int:
         """The bytes of the whole segment."""
         return WORD * (self.slot_word(self.slots))
+
+    @property
+    def needed_bytes(self) -> int:
+        """The bytes up to the last slot that is needed. The others may have no room."""
+        return WORD * self.slot_word(self.needed_slots)
 
     def entry_word(self, index: int) -> int:
         """Return the word at which entry `index` begins."""

@@ -239,8 +239,8 @@ class FeedWriter(FeedMarks):
         """Replace a stream's closed bars by these, in one step. Wakes no reader.
 
         The stream's epoch rises, and its count by the number of bars that it did not
-        have. Slices that were taken before stay valid until their memory is used by a
-        later repair.
+        have. Slices that were taken before stay valid for `guard` bars at least, if
+        there is memory: see `unrested_slots`.
 
         Args:
             symbol, timeframe: A stream that `add_stream` has returned a writer of.
@@ -310,6 +310,15 @@ class FeedWriter(FeedMarks):
             nothing = ROW.pack(NO_BAR, NO_BAR, *[math.nan] * 6, 0)
             Latch(self._words, at, FORMING_WORDS).write(nothing)
         return dropped + (forming is not None and forming.open_time >= first)
+
+    @property
+    def unrested_slots(self) -> int:
+        """The number of repairs that used memory again within `guard` bars.
+
+        Slices of the rows that lay there have become invalid, unless their process read
+        the stream, or waited on it, before.
+        """
+        return self._catalog.slots.unrested
 
     def reader(self, key: "StreamKey") -> RingReader:
         """Return a reader of a stream's rows, for a thread other than the writer's.

@@ -40,7 +40,7 @@ class PlannedSegment(NamedTuple):
         streams, history, *_ = self.geometry
         reused = "" if self.new_bytes else ", and exists already"
         return (
-            f"feed {self.feed!r} takes {mebibytes(self.geometry.size)} MiB,"
+            f"feed {self.feed!r} takes {mebibytes(self.geometry.needed_bytes)} MiB,"
             f" {counted(streams, 'stream')} of {counted(history, 'bar')}{reused}"
         )
 
@@ -58,7 +58,7 @@ def plan_segment(settings: Settings) -> PlannedSegment:
         wanted = len(settings.streams)
         streams = settings.capacity_beside(existing.max_streams, wanted)
     geometry = Geometry(streams, settings.history, guard)
-    new_bytes = 0 if existing == geometry else geometry.size
+    new_bytes = 0 if existing == geometry else geometry.needed_bytes
     return PlannedSegment(settings.feed, geometry, new_bytes)
 
 

@@ -189,6 +189,7 @@ class HistoryTaking:
         for bar, change in zip(bars, merged.changes[changed].tolist(), strict=True):
             self._rows.record(stream, bar, _CAUSES[change], now)
         self._rows.note_swapped(stream, closed, now)
+        self._rows.note_unrested(now)
 
 
 def _without_rows(

@@ -58,6 +58,10 @@ from shmfeed.writer import FeedWriter
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0  # after a swap for which there was no memory
+_UNRESTED = (
+    "more repairs within `guard` bars than there are slots; frames that other processes"
+    " hold may have changed and say so (valid); raise max_streams"
+)
 _NOT_HEARD = POLLED | BACKFILLED
 MOST_FOUND = 10_000  # events that are not taken; the rows tell them too
 
@@ -83,6 +87,10 @@ class RowPublisher:
         self._retry_at = -math.inf
         self._revised = LineLimit()
         self._full = ThrottledWarning("no memory to change closed bars")
+        self._unrested = ThrottledWarning(
+            "memory of replaced rows was used again early"
+        )
+        self._unrested_slots = 0
 
     def write(
         self, stream: StreamState, events: Iterable[LedgerEvent], now: float
@@ -174,6 +182,15 @@ class RowPublisher:
                 continue
             for one in done:
                 self._note_change(stream, one, now)
+        if waiting:
+            self.note_unrested(now)
+
+    def note_unrested(self, now: float) -> None:
+        """Log that swaps took slots that readers may still rely on."""
+        count = self._writer.unrested_slots - self._unrested_slots
+        if count:
+            self._unrested_slots += count
+            self._unrested.add(_UNRESTED, now, count)
 
     def forget(self, key: StreamKey) -> None:
         """Drop the changes that wait for a stream."""

@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import StreamKey, Timeframe, check_timeframe
+from shmfeed.bar import TIMEFRAMES, StreamKey, Timeframe, check_timeframe
 from shmfeed.errors import BadArgumentError, SegmentFullError, StreamNotFoundError
 from shmfeed.layout import (
     E_EPOCH,
@@ -40,6 +40,7 @@ from shmfeed.text import counted, repr_short
 from shmfeed.validation import check_symbol
 
 _MAX_LISTED = 20
+_NS_OF_MS = 1_000_000
 _E_NAMES_END = E_NAMES + (SYMBOL_BYTES + TIMEFRAME_BYTES) // WORD
 
 
@@ -358,7 +359,7 @@ class Catalog:
         old = None
         if displaced is not None:
             old = self.words.ints[self._at(index) + E_WORD] & SLOT_MASK
-            self.slots.stamp(old, epoch)
+            self.slots.stamp(old, epoch, self.rest_of(index))
         self.slots.take(slot)
         self._fill_entry(index, key, now, epoch << SLOT_BITS | slot)
         if old is not None:
@@ -385,6 +386,12 @@ class Catalog:
     def free_slot(self) -> tuple[int, int]:
         """Return the next free slot and its epoch, as `SlotPool.free`."""
         return self.slots.free()
+
+    def rest_of(self, index: int) -> int:
+        """Return for how long a stream's slot rests, ns: the time of `guard` bars."""
+        entry = read_entry(self.words, self.geometry, index)
+        bar = TIMEFRAMES.get(entry.timeframe, 0) if entry is not None else 0
+        return self.geometry.guard * bar * _NS_OF_MS
 
     def _fill_slot(self, slot: int, epoch: int, base: int) -> None:
         ints, at = self.words.ints, self.geometry.slot_word(slot)

@@ -11,12 +11,16 @@ from collections.abc import Callable, Collection
 
 from shmfeed.errors import SegmentFullError
 from shmfeed.layout import (
+    COUNT_LIMIT,
     H_TAKEN,
+    S_BASE,
     S_EPOCH,
+    S_PUBLISHED,
+    S_RESTED,
     S_RETIRED,
     Geometry,
 )
-from shmfeed.memory.words import Words
+from shmfeed.memory.words import Words, boot_ns
 from shmfeed.text import counted
 
 # Allocate the pages of (first, count) slots, or none and raise SegmentFullError.
@@ -41,10 +45,12 @@ def slot_words(words: Words, geometry: Geometry, word: int, count: int) -> list[
 class SlotPool:
     """The free slots of one segment, as its writer knows them.
 
-    The next free slot is one that was never used, else the one that was retired longest
-    ago: its old rows stay whole for readers as long as possible. A slot is marked as
-    retired while an entry still names it, so that a writer that is killed between the
-    two stores leaves no slot that looks as if it was retired earlier.
+    A reader that reads or waits once in `guard` bars may rely on its slices. So a slot
+    rests for so long once it is retired. The next free slot is the first one that has
+    rested, else one that was never used, else the one that was retired longest ago: its
+    old rows stay whole for readers as long as possible. A slot is marked as retired
+    while an entry still names it, so that a writer that is killed between the two
+    stores leaves no slot that looks as if it was retired earlier.
 
     Args:
         words: The segment, writable.
@@ -52,6 +58,9 @@ class SlotPool:
         used: The slots that entries name.
         first_epoch: An epoch above each of this feed's earlier segments.
         reserve: Called with (first, count) before the first use of these slots.
+
+    Attributes:
+        unrested: The number of slots that were used again before they had rested.
     """
 
     def __init__(
@@ -62,6 +71,7 @@ class SlotPool:
         first_epoch: int,
         reserve: Reserve = no_reservation,
     ) -> None:
+        self.unrested = 0
         self._words = words
         self._geometry = geometry
         self._reserve = reserve
@@ -94,19 +104,32 @@ class SlotPool:
         Raises:
             SegmentFullError: No slot is free, or /dev/shm has no room for one.
         """
+        slot = self._next()
+        self._last_epoch += 1
+        return slot, self._last_epoch
+
+    def _next(self) -> int:
+        now = boot_ns()
+        for slot in self._retired:
+            if self._rested(slot) <= now:
+                return slot
         if not self._unused:
             try:
                 self._reserve_more(1)
             except SegmentFullError:
                 if not self._retired:
                     raise
-        self._last_epoch += 1
-        return (self._unused or self._retired)[0], self._last_epoch
+        return (self._unused or self._retired)[0]
 
-    def stamp(self, slot: int, epoch: int) -> None:
-        """Retire a slot, whose rows the slot of `epoch` is about to replace."""
-        at = self._geometry.slot_word(slot)
-        self._words.ints[at + S_RETIRED] = epoch
+    def stamp(self, slot: int, epoch: int, rest: int) -> None:
+        """Retire a slot, whose rows the slot of `epoch` is about to replace.
+
+        It rests for `rest` ns; one without rows needs none.
+        """
+        ints, at = self._words.ints, self._geometry.slot_word(slot)
+        is_empty = ints[at + S_BASE] == ints[at + S_PUBLISHED]
+        ints[at + S_RESTED] = 0 if is_empty else min(boot_ns() + rest, COUNT_LIMIT - 1)
+        ints[at + S_RETIRED] = epoch
 
     def take(self, slot: int) -> None:
         """Use a slot that `free` returned. Call it before an entry names the slot.
@@ -114,6 +137,8 @@ class SlotPool:
         An interrupt between the two leaves a slot unused until the next writer starts.
         In the other order it would leave a free slot whose rows are in use.
         """
+        if slot in self._retired:
+            self.unrested += self._rested(slot) > boot_ns()
         for free in self._unused, self._retired:
             if slot in free:
                 free.remove(slot)
@@ -121,6 +146,10 @@ class SlotPool:
     def release(self, slot: int) -> None:
         """Free a slot that was taken and that no entry names."""
         self._retired.append(slot)
+
+    def _rested(self, slot: int) -> int:
+        rested: int = self._words.ints[self._geometry.slot_word(slot) + S_RESTED]
+        return rested
 
     def _reserve_more(self, count: int) -> None:
         slots = self._geometry.slots

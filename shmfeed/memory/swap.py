@@ -9,8 +9,10 @@ rows never change. So the writer builds new ones beside them:
  (S4) release-store the catalog word (epoch << SLOT_BITS | slot)
 
 Until S4 no reader knows of the new rows; from S4 on each verb reads them. A slice of
-the old slot stays valid until that slot is reused. So a swap takes the free slot that
-was retired longest ago; slices of that one become invalid at S1.
+the old slot stays valid until that slot is reused; slices of the slot that a swap takes
+become invalid at S1. So a retired slot rests for the time of `guard` bars, in which a
+reader that goes on reading sets its slices aside. Where no slot is left that has rested
+or was never used, a swap takes the one that was retired longest ago.
 
 The stream's entry is left alone but for its catalog word: its forming bar, its last
 update and its counters do not change.
@@ -26,6 +28,7 @@ retired earlier.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +62,11 @@ EnterSlot = Callable[[int, int, int, int], bool]
 _OPEN_TIME, _CLOSE_TIME = 0, 1
 
 
+class _Retiring(NamedTuple):
+    slot: int
+    rest: int  # ns
+
+
 def replace_rows(
     catalog: Catalog, index: int, rows: object, timeframe: str, enter_slot: EnterSlot
 ) -> int:
@@ -90,7 +98,8 @@ def replace_rows(
                 f" closed bar, {known[-1]}"
             )
         last = count + _inserted(opens, known)
-        if _swap(catalog, old, cells, (count, last), enter_slot):
+        retiring = _Retiring(old, catalog.rest_of(index))
+        if _swap(catalog, retiring, cells, (count, last), enter_slot):
             return last
 
 
@@ -113,18 +122,19 @@ def cut_rows(
         if not dropped:
             return 0
         cells = np.ascontiguousarray(found[:, :kept][:, -geometry.history :])
-        if _swap(catalog, old, cells, (count, count), enter_slot):
+        retiring = _Retiring(old, catalog.rest_of(index))
+        if _swap(catalog, retiring, cells, (count, count), enter_slot):
             return dropped
 
 
 def _swap(
     catalog: Catalog,
-    old: int,
+    old: _Retiring,
     cells: Cells,
     counts: tuple[int, int],
     enter_slot: EnterSlot,
 ) -> bool:
-    """Build `cells` in a free slot and enter it for the slot `old`, steps S1 to S4.
+    """Build `cells` in a free slot and enter it for the `old` one, steps S1 to S4.
 
     `counts` are the stream's count before and after. Return False if a bar was appended
     meanwhile.
@@ -132,11 +142,11 @@ def _swap(
     count, last = counts
     slot, epoch = catalog.free_slot()
     build_rows(catalog.words, catalog.geometry, slot, epoch, last, cells)
-    catalog.slots.stamp(old, epoch)
+    catalog.slots.stamp(old.slot, epoch, old.rest)
     catalog.slots.take(slot)
     last_open = int(cells[_OPEN_TIME, -1]) if cells.shape[1] else NO_BAR
     entered = enter_slot(count, epoch << SLOT_BITS | slot, last, last_open)
-    catalog.slots.release(old if entered else slot)
+    catalog.slots.release(old.slot if entered else slot)
     return entered
 
 

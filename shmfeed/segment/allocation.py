@@ -117,7 +117,7 @@ def allocation_errors(
         filesystem = os.statvfs(shared)
         free = filesystem.f_bavail * filesystem.f_frsize
         # tmpfs fails with ENOMEM at the limit of a memory cgroup.
-        full = error.errno == errno.ENOMEM and free < geometry.size
+        full = error.errno == errno.ENOMEM and free < geometry.needed_bytes
         if full or error.errno in _DISK_FULL:
             needed = _need_of(more_streams, geometry)
             raise _segment_full(where, needed, error, filesystem) from error
@@ -148,6 +148,6 @@ def _need_of(more_streams: int, geometry: Geometry) -> str:
     size = more_streams * geometry.slot_words * WORD
     streams = "another stream" if more_streams == 1 else f"{more_streams} more streams"
     if not more_streams:
-        size, streams = geometry.size, counted(geometry.max_streams, "stream")
+        size, streams = geometry.needed_bytes, counted(geometry.max_streams, "stream")
     bars = counted(geometry.history, "bar")
     return f"{mebibytes(size)} MiB for {streams} of {bars}"

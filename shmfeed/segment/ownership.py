@@ -157,7 +157,7 @@ class SegmentOwner(Right):
             return None
 
     def _create(self, geometry: Geometry) -> Mapping:
-        check_size(self._path.parent, geometry.size)
+        check_size(self._path.parent, geometry.needed_bytes)
         try:
             create_object(self._path.name, geometry.size)
         except FileExistsError as error:

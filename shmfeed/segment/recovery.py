@@ -45,6 +45,7 @@ from shmfeed.layout import (
     S_EPOCH,
     S_INTENT,
     S_PUBLISHED,
+    S_RESTED,
     S_RETIRED,
     SLOT_BITS,
     SLOT_MASK,
@@ -168,7 +169,8 @@ def _header_damage(words: Words, geometry: Geometry) -> list[str]:
     if not 0 <= taken <= geometry.slots:
         damage.append(f"it counts {taken} slots in use")
         return damage
-    for word, limit in (S_EPOCH, _EPOCH_LIMIT), (S_RETIRED, COUNT_LIMIT):
+    limits = (S_EPOCH, _EPOCH_LIMIT), (S_RETIRED, COUNT_LIMIT), (S_RESTED, COUNT_LIMIT)
+    for word, limit in limits:
         found = slot_words(words, geometry, word, taken)
         if not 0 <= min(found, default=0) <= max(found, default=0) < limit:
             damage.append(f"word {word} of one of its slots is out of range")

@@ -550,6 +550,15 @@ class TestRevisions:
         assert bench.ring.epoch == epoch + 1
         assert {price for _, price, _ in bench.rows()} == {7.0}
 
+    def test_memory_that_is_used_again_early_is_logged(self, bench, caplog):
+        bench.take(event(0))
+        spares = bench.writer.geometry.slots - 1
+        for turn in range(spares):
+            bench.take(event(0, price=101.0 + turn))
+        assert "used again early" not in caplog.text
+        bench.take(event(0, price=7.0))
+        assert "replaced rows was used again early (1 so far): more rep" in caplog.text
+
     def test_a_final_that_comes_late_confirms(self, bench):
         bench.take(event(0), event(1, False), event(2))
         bench.wait(GRACE + 0.1)

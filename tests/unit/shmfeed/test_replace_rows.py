@@ -142,3 +142,23 @@ def test_a_cut_sees_the_new_rows(writer):
         writer.replace_rows(*STREAM, payload.block((1, 3), mark=100))
         cut = shmfeed.cut(rings, 3)
         assert cut.values[0].tolist() == [[101, 103], [1, 3]]
+
+
+def test_slices_of_all_streams_stay_while_each_is_repaired_once(feed_name):
+    """A reader has no time for a verb between two of the repairs."""
+    names = [f"S{number:02}USDT" for number in range(24)]
+    with create(feed_name, HISTORY, GUARD, len(names)) as writer:
+        for name in names:
+            payload.append(writer.add_stream(name, payload.TIMEFRAME), 1)
+        with attach(feed_name) as feed:
+            held = [feed.ring(name, payload.TIMEFRAME).view(1) for name in names]
+            before = [rows.copy().block.tobytes() for rows in held]
+            for name in names:
+                writer.replace_rows(name, payload.TIMEFRAME, payload.block([1], 100))
+            assert all(rows.valid for rows in held)
+            assert [rows.copy().block.tobytes() for rows in held] == before
+            for name in names:  # at once again: no slot has rested
+                writer.replace_rows(name, payload.TIMEFRAME, payload.block([1], 200))
+            assert not any(rows.valid for rows in held)
+            assert writer.unrested_slots == len(names)
+        writer.close(unlink=True)
