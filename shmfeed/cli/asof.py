@@ -122,11 +122,15 @@ def _is_nan(value: float) -> bool:
 
 
 def _moment(ns: int | None) -> str | None:
-    """Return ns UTC as an ISO time with microseconds, None for a time not known."""
+    """Return ns UTC as an ISO time with microseconds, None for a time not known.
+
+    It is rounded up: `--at` with the time that is shown finds the row.
+    """
     if ns is None:
         return None
+    seconds, micros = divmod(-(-ns // 1000), 1_000_000)
     try:
-        moment = datetime.fromtimestamp(ns // 1_000_000_000, UTC).replace(tzinfo=None)
+        moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
     except (OverflowError, ValueError, OSError):
         return f"{ns} ns"
-    return f"{moment.isoformat()}.{ns % 1_000_000_000 // 1000:06d}Z"
+    return f"{moment.isoformat()}.{micros:06d}Z"

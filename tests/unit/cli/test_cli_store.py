@@ -144,6 +144,21 @@ class TestAsOf:
         assert third["published"] == "2026-01-01T00:12:00.000000Z"
         assert third["money"] is None
 
+    @pytest.mark.parametrize("ns", [1, 999, 1000, 999_999_999])
+    def test_the_time_that_is_shown_finds_the_row(self, store, capsys, ns):
+        closed = version_of(9)
+        late = closed._replace(published=closed.published // 10**9 * 10**9 + ns)
+        with StoreFile(store, IDENTITY, replace=False) as file:
+            file.write([late])
+        line = "asof", "BTCUSDT", "1m", "--store", store, "-n", "1", "--json", "--at"
+        _, lines, _ = run(capsys, *line, "2030-01-01")
+        row = json.loads(lines[0])
+        shown = row["published"]
+        assert json.loads(run(capsys, *line, shown)[1][0]) == row
+        before = parse_moment(shown).ns // 1_000_000 - 1
+        earlier = json.loads(run(capsys, *line, str(before))[1][0])
+        assert earlier["open_time"] < row["open_time"]
+
     def test_nothing_had_been_published(self, store, capsys):
         line = "asof", "BTCUSDT", "1m", "--store", store, "--at", "2025-12-31"
         code, lines, errors = run(capsys, *line)
