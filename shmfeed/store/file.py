@@ -17,7 +17,13 @@ from shmfeed.bar import Bar, StreamKey
 from shmfeed.identity import FeedIdentity
 from shmfeed.layout import C_FLAGS, C_FLOATS, FLOATS
 from shmfeed.store.blocks import RECORD, Block, differing, sound_rows, to_block
-from shmfeed.store.schema import CAUGHT_UP, as_store_errors, open_to_write
+from shmfeed.store.schema import (
+    CAUGHT_UP,
+    StoreError,
+    as_store_errors,
+    file_ids,
+    open_to_write,
+)
 
 if TYPE_CHECKING:
     from shmfeed.feeder.row_events import RecordedRow, RowVersion
@@ -83,6 +89,7 @@ class StoreFile:
         self._seen = 0  # the state of the file that these were read from
         with self._errors():
             self._load()
+        self._files = file_ids(path)
 
     def __enter__(self) -> Self:
         return self
@@ -235,8 +242,17 @@ class StoreFile:
             execute(_SET_TIMES, (*times, stream, opened, number))
         return 0
 
+    def _check_place(self) -> None:
+        """Raise StoreError if readers would not find what is written."""
+        if file_ids(self.path) != self._files:
+            raise StoreError(
+                f"store {self.path!r} was moved, removed or replaced while it was open",
+                "failed",
+            )
+
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        self._check_place()
         with self._errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:

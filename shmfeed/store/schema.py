@@ -132,6 +132,7 @@ def open_to_write(
     """
     with as_store_errors(path):
         _check_size(path)
+        _make_private(path)
         connection = _connect(path, "rwc")
         try:
             if _is_empty(connection):
@@ -168,7 +169,7 @@ def open_to_read(path: str) -> sqlite3.Connection:
             except sqlite3.OperationalError as error:
                 # A directory without write permission cannot hold the log's index. If
                 # there is no log either, the file alone is the store.
-                log = Path(f"{path}-wal")
+                log = Path(f"{os.path.realpath(path)}-wal")
                 if "CANTOPEN" not in _name_of(error) or log.exists():
                     raise
                 connection.close()
@@ -251,6 +252,28 @@ def _connect(path: str, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(
         uri, timeout=0.0, isolation_level=None, check_same_thread=False, uri=True
     )
+
+
+def _make_private(path: str) -> None:
+    """Create an absent file with mode 0600, which SQLite gives its log too."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError:
+        return  # it is there, or SQLite says why there cannot be one
+
+
+def file_ids(path: str) -> list[tuple[int, int] | None]:
+    """Return what identifies a store's file and its log, None for one that is gone."""
+    found: list[tuple[int, int] | None] = []
+    real = os.path.realpath(path)
+    for name in (real, f"{real}-wal"):
+        try:
+            status = os.stat(name)  # noqa: PTH116 # each transaction does it
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return found
 
 
 def _check_size(path: str) -> None:

@@ -258,6 +258,15 @@ class TestFailures:
         recorder.follow([KEY], self.fails(recorder, path, count))
         self.recovers(recorder, path, caplog, "the disk is full", count)
 
+    def test_a_file_that_was_removed(self, make, path, caplog):
+        recorder = make()
+        record(recorder, [version_of(0)])
+        until(lambda: has(path, 1))
+        path.unlink()
+        self.repair = lambda: None
+        recorder.follow([KEY], self.fails(recorder, path))
+        self.recovers(recorder, path, caplog, "moved, removed or replaced")
+
     def test_a_directory_in_its_place(self, make, path, caplog):
         make().close()
         recorder = make()

@@ -195,6 +195,41 @@ class TestKeep:
         assert path.stat().st_size < before / 5
 
 
+class TestPlace:
+    @pytest.mark.parametrize("name", ["bars.sqlite", "bars.sqlite-wal"])
+    def test_a_file_that_is_taken_away(self, file, path, name):
+        file.write([version_of(0)])
+        path.with_name(name).rename(path.with_name("away"))
+        with pytest.raises(StoreError, match="was moved"):
+            file.write([version_of(1)])
+        with pytest.raises(StoreError, match="was moved"):
+            file.catch_up(KEY, block_of([bar_at(0)]), 1)
+
+    def test_a_file_that_is_replaced(self, file, path):
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink()
+        with StoreFile(str(path), IDENTITY, replace=False) as other:
+            other.write([version_of(0)])
+            with pytest.raises(StoreError, match="was moved"):
+                file.write([version_of(1)])
+        assert stored(path, "open_time") == [(START,)]
+
+    def test_a_link_is_followed(self, tmp_path):
+        (tmp_path / "disk").mkdir()
+        link = tmp_path / "bars.sqlite"
+        link.symlink_to(tmp_path / "disk" / "real.sqlite")
+        with StoreFile(str(link), IDENTITY, replace=False) as file:
+            file.write([version_of(0)])
+            file.write([version_of(1)])
+        assert len(stored(tmp_path / "disk" / "real.sqlite")) == 2
+
+    def test_its_files_are_private(self, file, path):
+        file.write([version_of(0)])
+        for suffix in ("", "-wal", "-shm"):
+            status = path.with_name(path.name + suffix).stat()
+            assert status.st_mode & 0o777 == 0o600
+
+
 class TestTwoWriters:
     def test_versions_of_two_feeders(self, file, path):
         with StoreFile(str(path), IDENTITY, replace=False) as other:
