@@ -20,7 +20,8 @@ bar depends on the venue:
   rule also applies after the feeder stood still, when late messages lie unread.
 
 Each message is judged by its own flag, except that all newer bars are held while any
-bar is held. A row is final: later messages about it are counted and change nothing.
+bar is held. A row never forms again. A closing message with other values revises it;
+other later messages about it are counted and change no value (see closed_rows.py).
 Missing bars are counted when the next row is written, and that row has the flag
 AFTER_GAP.
 

@@ -67,7 +67,7 @@ class RowDoubted(NamedTuple):
     """The row that opens at `open_time` may lack its last update.
 
     The clock had ended it while messages about it were being lost, or before the last
-    of them came. Or the closing messages of two lines differ.
+    of them came.
     """
 
     open_time: int
