@@ -21,9 +21,9 @@ Block = NDArray[np.float64]
 # and shortest first.
 Purpose = Literal["reconnect", "poll", "hole", "confirm", "warmup", "retry", "audit"]
 
-# The kinds of failure: `away` (no answer, 5xx), `blocked` (the venue asks to wait),
-# `refused` (the request is wrong for this venue, as an unknown symbol) and `malformed`
-# (an answer that is no history).
+# The kinds of failure: `away` (the service gives no answer, or a 5xx, a redirect
+# or a proxy's 403), `blocked` (the venue asks to wait), `refused` (the request is wrong
+# for this venue, as an unknown symbol) and `malformed` (an answer that is no history).
 FailureKind = Literal["away", "blocked", "refused", "malformed"]
 
 

@@ -202,7 +202,8 @@ class BinanceSource:
             client = self._clients[turn % len(self._clients)]
             self._reserve(client, weight)
             try:
-                answer = client.get(resource, max_bytes, end - boot_seconds())
+                left = round(end - boot_seconds(), 1)  # which a message may name
+                answer = client.get(resource, max_bytes, left)
                 self._note(answer, client)
             except ConnectionLostError as error:
                 text = str(error.behind(f"{client.label}: "))
@@ -263,14 +264,15 @@ class BinanceSource:
             return _ThisHostError(
                 f"{client.label}: the server redirects ({head.code}), which a request"
                 " for history does not follow",
-                "refused",
+                "away",
             )
         if code in binance.UNKNOWN_SYMBOL:
             return _UnknownSymbolError(text, "refused")
-        if head.code >= 500:
+        # The service's own refusal has a code; one of a proxy or a country has none,
+        # and is about every stream.
+        if head.code >= 500 or not code:
             return _ThisHostError(text, "away")
-        # The service's own refusal has a code; one of a proxy or a country has none.
-        return (HistoryError if code else _ThisHostError)(text, "refused")
+        return HistoryError(text, "refused")
 
 
 @contextmanager
