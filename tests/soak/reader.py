@@ -250,8 +250,9 @@ class Reader:
     def _look_again(self, kept: Kept) -> None:
         """Compare a frame with what it was; one that was lapped has to say so.
 
-        A slot of rows that a repair replaced may be used again before this process has
-        read the stream again, where many streams are repaired at once.
+        Kills and faults may cause more repairs within `guard` bars than there are
+        slots. Rows that a repair replaced are then overwritten early, which the
+        feeder logs.
         """
         self.tally["kept"] += 1
         if not _is_valid(kept.frame):
