@@ -10,7 +10,13 @@ from shmfeed.codecs.identity import identity_of
 from shmfeed.doctor.finding import Finding, note, ok, problem
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.model import Settings
-from shmfeed.store.schema import StoreError, check_path, open_to_read, stored_identity
+from shmfeed.store.schema import (
+    StoreError,
+    as_store_errors,
+    check_path,
+    open_to_read,
+    stored_identity,
+)
 from shmfeed.text import MIB, mebibytes
 
 _SCARCE = 256 * MIB
@@ -48,7 +54,7 @@ def _check_file(settings: Settings, path: str) -> Iterator[Finding]:
         yield ok("store", f"{path} is made by the next feeder")
         return
     try:
-        with closing(open_to_read(path)) as connection:
+        with closing(open_to_read(path)) as connection, as_store_errors(path):
             stored, wanted = stored_identity(connection), identity_of(settings)
     except StoreError as error:
         yield problem(

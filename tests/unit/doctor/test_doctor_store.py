@@ -1,6 +1,8 @@
 """The doctor's findings about a store."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 from support.storing import IDENTITY, version_of
@@ -54,6 +56,13 @@ def test_one_that_cannot_be_used(path, spoil, said):
     ((severity, found),) = findings(path)
     assert severity == "problem"
     assert said in found
+
+
+def test_a_table_that_is_gone(path):
+    fill(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE store_info")
+    assert findings(path)[0][0] == "problem"
 
 
 def test_another_identity(path):
