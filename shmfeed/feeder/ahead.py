@@ -4,6 +4,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from shmfeed.bar import StreamKey
 from shmfeed.codecs.interface import BarEvent
 from shmfeed.core import RingWriter
@@ -102,9 +104,12 @@ class AheadBars:
             if not stream.ledger.is_ahead(venue_now):
                 continue
             latest = stream.ledger.latest_open(venue_now)
+            rows = stream.ring.reader.snapshot(self._writer.geometry.history)
             said = cut_future(self._writer, key, latest, venue_now)
             if said is not None:
                 self.last_error = said
+                for number in np.flatnonzero(rows.open_time > latest).tolist():
+                    self._rows.record(stream, rows.bar(number), "cut", now)
                 stream.ledger = self._ledger_of(stream.ring)
                 self._writer.mark_stream(key, gaps=0, recovering=False)
 

@@ -96,6 +96,7 @@ Cause = Literal[
     "revised",  # other values took the place of those published
     "confirmed",  # a flag changed, or the values were found to be final
     "doubted",
+    "cut",  # it is no row any more: it began after the venue's clock
 ]
 
 

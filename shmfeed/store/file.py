@@ -19,6 +19,7 @@ from shmfeed.layout import C_FLAGS, C_FLOATS, FLOATS
 from shmfeed.store.blocks import RECORD, Block, differing, sound_rows, to_block
 from shmfeed.store.schema import (
     CAUGHT_UP,
+    CUT,
     StoreError,
     as_store_errors,
     file_ids,
@@ -42,7 +43,8 @@ _NEWEST = (
     " ORDER BY version DESC LIMIT 1"
 )
 _RANGE = (
-    f"SELECT {RECORD}, max(version) FROM bar_versions"  # the columns of that version
+    # The columns of that version.
+    f"SELECT {RECORD}, cause, max(version) FROM bar_versions"
     " WHERE stream = ? AND open_time BETWEEN ? AND ? GROUP BY open_time"
 )
 _SET_TIMES = (
@@ -157,8 +159,8 @@ class StoreFile:
             found: list[Any] = []
             if stream is not None:
                 query = (
-                    f"SELECT {RECORD}, version FROM bar_versions WHERE stream = ?"
-                    " ORDER BY open_time DESC, version DESC"
+                    f"SELECT {RECORD}, cause, version FROM bar_versions"
+                    " WHERE stream = ? ORDER BY open_time DESC, version DESC"
                 )
                 rows = self._connection.execute(query, (stream,))
                 found = _first_of_each(rows, count)
@@ -236,7 +238,8 @@ class StoreFile:
         if row is None:
             return 1
         number, *values, flags, cause = row
-        if flags != bar.flags or not all(map(_equal, values, bar[2:8])):
+        is_other = (cause == CUT) != (times[-1] == CUT)
+        if is_other or flags != bar.flags or not all(map(_equal, values, bar[2:8])):
             return int(number) + 1
         if cause == CAUGHT_UP:
             execute(_SET_TIMES, (*times, stream, opened, number))
@@ -282,25 +285,29 @@ def _lacking(block: Block, found: list[Any], timeframe: str) -> tuple[Any, Any]:
     numbers = np.ones(len(opens), np.int64)
     differs = np.ones(len(opens), np.bool_)
     if found:
-        stored = to_block([record[:-1] for record in found], timeframe)
+        stored = to_block([record[:-2] for record in found], timeframe)
+        is_cut = np.array([record[-2] == CUT for record in found])
         versions = np.array([record[-1] for record in found], np.int64)
         times = stored[0].view(np.int64)
         at = np.minimum(np.searchsorted(times, opens), len(times) - 1)
         has = times[at] == opens
         numbers[has] = versions[at[has]] + 1
-        differs[has] = differing(block[:, has], stored[:, at[has]])
+        differs[has] = differing(block[:, has], stored[:, at[has]]) | is_cut[at[has]]
     rows = np.flatnonzero(differs)
     return rows, numbers[rows]
 
 
 def _first_of_each(rows: Iterator[Any], count: int) -> list[Any]:
-    """Return the first record of each open time, without its version."""
+    """Return the first record of each open time that is a row, without its version."""
     found: list[Any] = []
-    for *record, _ in rows:
-        if not found or record[0] != found[-1][0]:
+    opened = None
+    for *record, cause, _ in rows:
+        if record[0] != opened:
             if len(found) == count:
                 break
-            found.append(record)
+            opened = record[0]
+            if cause != CUT:
+                found.append(record)
     return found
 
 

@@ -17,7 +17,7 @@ from shmfeed.bar import (
 )
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.store.blocks import RECORD, Block, to_block
-from shmfeed.store.schema import CAUGHT_UP, as_store_errors, open_to_read
+from shmfeed.store.schema import CAUGHT_UP, CUT, as_store_errors, open_to_read
 
 PIECE = 10_000  # bars that are read at once
 _MOST_NAMED = 20
@@ -25,7 +25,7 @@ _LATER = BACKFILLED | POLLED | REVISED  # such a row was not published at its cl
 _NEWEST = (
     f"SELECT {RECORD}, max(version) FROM bar_versions"  # the columns of that version
     " WHERE stream = ? AND open_time BETWEEN ? AND ?"
-    " GROUP BY open_time ORDER BY open_time LIMIT ?"
+    f" GROUP BY open_time HAVING cause <> '{CUT}' ORDER BY open_time LIMIT ?"
 )
 _COUNT = (
     "SELECT count(DISTINCT open_time) FROM bar_versions"
@@ -156,7 +156,9 @@ class StoreReader:
             for _, versions in groupby(records, key=lambda record: record[0]):
                 if len(found) == count:
                     break
-                found.append(_seen_row(next(versions), key[1]))
+                row = _seen_row(next(versions), key[1])
+                if row.cause != CUT:
+                    found.append(row)
         return found[::-1]
 
     def closings(self, key: StreamKey, first: int, last: int) -> list[tuple[int, int]]:

@@ -26,6 +26,7 @@ from shmfeed.text import one_line
 APPLICATION_ID = 0x53484D46  # "SHMF", in the header of the file
 VERSION = 1  # its `user_version`
 CAUGHT_UP = "caught_up"  # the cause of a version whose own times are not known
+CUT = "cut"  # the cause of a version that says that its bar is no row any more
 CHECKED_BYTES = 64 << 20  # a smaller file is checked page by page when it is opened
 
 _LEAST_BYTES = 512
@@ -34,7 +35,7 @@ _BEFORE = """
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 """
-_TABLES = """
+_TABLES = f"""
 CREATE TABLE store_info (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE streams (
     id INTEGER PRIMARY KEY,
@@ -65,7 +66,7 @@ FROM bar_versions AS v JOIN streams ON streams.id = v.stream
 WHERE version = (
     SELECT max(version) FROM bar_versions AS w
     WHERE w.stream = v.stream AND w.open_time = v.open_time
-);
+) AND cause <> '{CUT}';
 """
 
 # The kinds of failure of a store.

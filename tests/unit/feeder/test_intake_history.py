@@ -683,3 +683,15 @@ def test_control_a_swap_that_loses_a_flag_is_noticed(bench, monkeypatch):
         for seed in range(25):
             for _ in play(bench, seed):
                 check_rows(bench)
+
+
+def test_the_store_is_told_of_rows_that_are_cut_off(bench):
+    bench.start()
+    ring = bench.intake._streams[KEY].ring
+    for minute in (99, 5000, 5001):
+        ring.append(T0 + minute * MINUTE, *[1.0] * 5)
+    bench.start()
+    bench.intake.venue_time(bench.wall, bench.now)
+    bench.wait(1)
+    assert [number for number, _, _ in bench.rows()] == [99]
+    assert bench.recorder.told() == [(5000, 1.0, "cut"), (5001, 1.0, "cut")]

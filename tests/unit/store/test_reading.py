@@ -16,6 +16,7 @@ from support.storing import (
     START,
     bar_at,
     block_of,
+    stored,
     version_of,
 )
 
@@ -137,6 +138,27 @@ class TestAsOf:
         assert seen(reader, 4) == [(0, 1.5), (1, 1.5)]
         assert seen(reader, 6) == [(0, 1.75), (1, 1.5)]
         assert seen(reader, 0.5) == []
+
+    def test_a_row_that_was_cut_off_is_seen_until_then(self, file, reader, path):
+        ahead, cut = version_of(3), version_of(3, cause="cut", late=10 * MINUTE)
+        file.write([version_of(0), ahead])
+        file.write([cut])
+        file.write([cut])  # twice does no harm
+        assert seen(reader, 13) == [(0, 1.5), (3, 1.5)]
+        assert seen(reader, 15) == [(0, 1.5)]
+        (block,) = reader.rows(KEY, 0, 1 << 60)
+        assert block[0].view(np.int64).tolist() == [START]
+        assert file.newest(KEY, 5)[0].view(np.int64).tolist() == [START]
+        assert len(stored(path)) == 3
+        file.write([version_of(3, late=20 * MINUTE)])  # its time has come
+        assert seen(reader, 30) == [(0, 1.5), (3, 1.5)]
+        assert [row[1] for row in stored(path)] == [1, 1, 2, 3]
+
+    def test_a_row_that_is_there_again_is_caught_up(self, file, reader, path):
+        file.write([version_of(3), version_of(3, cause="cut", late=MINUTE)])
+        now = bar_at(20).close_time * 10**6
+        assert file.catch_up(KEY, block_of([bar_at(3)]), now) == 1
+        assert seen(reader, 30) == [(3, 1.5)]
 
     def test_the_newest_rows(self, file, reader):
         file.write([version_of(number) for number in range(50)])
