@@ -179,7 +179,7 @@ class BinanceSource:
         return floor(floor(early, timeframe) - 1, timeframe)
 
     def _closed_rows(self, block: Block, timeframe: str, answer: HttpAnswer) -> Block:
-        """Return the rows without the last one, if that may not have closed."""
+        """Return the rows without those that may not have closed."""
         if not block.shape[1]:
             return block
         newest = int(times_of(block)[-1])
@@ -188,8 +188,13 @@ class BinanceSource:
         if self._time.is_known and ahead > 0:
             raise HistoryError("a row begins after the venue's own time", "malformed")
         # As of the time when the request was sent: the venue may have put the answer
-        # together before it wrote the date.
-        return block[:, :-1] if close_time(newest, timeframe) > early else block
+        # together before it wrote the date. A bar behind which there is another one has
+        # closed, unless the venue's clock contradicts it.
+        opens = times_of(block)
+        closed = len(opens) - (close_time(newest, timeframe) > early)
+        while closed and close_time(int(opens[closed - 1]), timeframe) > late:
+            closed -= 1
+        return block[:, :closed]
 
     def _get(
         self, resource: str, weight: int, max_bytes: int

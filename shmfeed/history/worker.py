@@ -136,9 +136,17 @@ class HistoryWorker:
             thread.start()
         except RuntimeError:
             if not self._threads:
-                raise
+                self._fail_waiting("this host can start no thread for it")
             return
         self._threads.append(thread)
+
+    def _fail_waiting(self, reason: str) -> None:
+        failed = HistoryError(f"{self.source.name}: {reason}", "away")
+        self._outcomes.extend(
+            task.outcome(self.source, failed) for task in self._waiting
+        )
+        self._waiting.clear()
+        self._wake()
 
     def _run(self) -> None:
         while (task := self._take()) is not None:

@@ -106,6 +106,18 @@ class TestRanges:
             page = source.fetch(HistoryRequest(KEY, START, START + 10 * MINUTE))
             assert times_of(page.block).tolist() == minutes(START, 4)
 
+    def test_no_row_that_has_not_closed_is_taken(self):
+        """A venue may list the next bar before the present one has closed."""
+        times = minutes(START, 7)  # the venue is within the fifth minute
+        date = (START + 4 * MINUTE + 59_000) / 1000
+
+        def ahead(_asked):
+            return as_json([kline(t) for t in times[:6]], date=date)
+
+        with source_of(ahead) as (source, _):
+            page = source.fetch(HistoryRequest(KEY, START, times[-1]))
+            assert times_of(page.block).tolist() == times[:4]
+
     def test_a_bar_that_closed_before_the_request_is_had(self):
         with source_of(Market(START + 5 * MINUTE + 3000)) as (source, _):
             page = source.fetch(HistoryRequest(KEY, START, START + 4 * MINUTE))

@@ -233,3 +233,25 @@ def test_closing_ends_a_request_under_way():
         assert worker.drain() == []
         worker.ask(job("hole"))
         assert worker.pending == 0
+
+
+def test_a_host_without_room_for_a_thread_is_a_failure_of_the_job(monkeypatch) -> None:
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    woken = threading.Event()
+    worker = HistoryWorker(Source(free=True), woken.set)
+    job = HistoryJob(HistoryRequest(KEY, START, START), "hole")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        worker.ask(job)
+    (outcome,) = worker.drain()
+    assert woken.is_set()
+    assert (outcome.job, outcome.answer) == (job, None)
+    assert outcome.error.kind == "away"
+    assert "a test: this host can start no thread" in str(outcome.error)
+    woken.clear()
+    worker.ask(job)  # there is room again
+    assert woken.wait(5)
+    assert worker.drain()[0].error is None
+    worker.close()
