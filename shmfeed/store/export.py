@@ -39,11 +39,12 @@ class _BarFile(Protocol):
 def check_target(path: str) -> str:
     """Return the path of a file to export to, or raise BadArgumentError."""
     target = Path(path)
+    real = Path(os.path.realpath(path))
     if target.suffix.lower() not in ENDINGS:
         raise BadArgumentError(
             f"output {path!r} is not accepted; its name must end in .csv or .parquet"
         )
-    if target.is_dir() or not target.absolute().parent.is_dir():
+    if real.is_dir() or not real.parent.is_dir():
         raise BadArgumentError(
             f"output {path!r} is not accepted; give a file in a directory that exists"
         )
@@ -58,8 +59,8 @@ def export(
 ) -> int:
     """Write the bars of a stream to a file. Return how many.
 
-    A file of that name is replaced once all bars are written. An error or an interrupt
-    leaves it as it was.
+    A file of that name, or the one that a link of that name leads to, is replaced once
+    all bars are written. An error or an interrupt leaves it as it was.
 
     Args:
         path: The file, as `check_target` has checked it.
@@ -70,7 +71,8 @@ def export(
     Raises:
         ExportError: The file cannot be written, or pyarrow is not installed.
     """
-    part = f"{path}.{os.getpid()}.part"
+    target = os.path.realpath(path)
+    part = f"{target}.{os.getpid()}.part"
     count = 0
     try:
         with open(part, "xb") as stream:  # noqa: PTH123
@@ -81,7 +83,7 @@ def export(
                     progress(count)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(part).replace(path)
+        Path(part).replace(target)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ExportError(f"output {path!r} cannot be written: {reason}") from error

@@ -67,6 +67,17 @@ def test_an_error_leaves_the_file_as_it_was(tmp_path, ending):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "disk").mkdir()
+    link, file = tmp_path / "bars.csv", tmp_path / "disk" / "real.csv"
+    link.symlink_to(file)
+    for _ in range(2):  # the file is made, and replaced
+        assert export(check_target(str(link)), KEY, blocks()) == 6
+        assert link.is_symlink()
+        assert len(file.read_text().splitlines()) == 7
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real.csv"]
+
+
 def test_a_directory_that_is_gone(tmp_path):
     with pytest.raises(ExportError, match="cannot be written: No such file"):
         export(str(tmp_path / "none" / "bars.csv"), KEY, blocks())
