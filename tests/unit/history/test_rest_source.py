@@ -109,7 +109,7 @@ class TestRanges:
     def test_no_row_that_has_not_closed_is_taken(self):
         """A venue may list the next bar before the present one has closed."""
         times = minutes(START, 7)  # the venue is within the fifth minute
-        date = (START + 4 * MINUTE + 59_000) / 1000
+        date = (START + 4 * MINUTE + 30_000) / 1000
 
         def ahead(_asked):
             return as_json([kline(t) for t in times[:6]], date=date)
