@@ -119,6 +119,8 @@ class StoreProcess:
         except TimeoutError:
             self.kill()
             raise StoreError(f"store {self.path!r} does not answer", "failed") from None
+        except BrokenPipeError:
+            answer = None
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
         except msgspec.DecodeError as error:
