@@ -40,13 +40,14 @@ def stream_of(args: argparse.Namespace) -> StreamKey:
 def store_of(args: argparse.Namespace) -> str | None:
     """Return the path of the store, None where no store is set or it has no file yet.
 
-    It is that of `--store`, else of the settings, else of the feed's last feeder. A
-    file that `--store` names is returned whether it is there or not.
+    It is that of `--store`, else of the settings, else of the feed's last feeder, where
+    a relative path of the settings is that of the feeder's directory. A file that
+    `--store` names is returned whether it is there or not.
     """
     if args.store is not None:
         return str(args.store)
     path = loading.load({loading.CONFIG_FILE: args.config}).store
-    if path is None:
+    if path is None or not Path(path).exists():
         with suppress(ShmfeedError), attach_feed(args) as feed:
             path = feed.status()["store"]
     return path if path is not None and Path(path).exists() else None

@@ -2,10 +2,14 @@
 
 import csv
 import json
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.storing import IDENTITY, KEY, MINUTE, START, bar_at, block_of, version_of
 
+from shmfeed.cli import store_options
 from shmfeed.cli.main import main
 from shmfeed.cli.times import parse_moment
 from shmfeed.store.file import StoreFile
@@ -69,6 +73,19 @@ class TestExport:
             "timeframe": "1m",
             "source": store,
         }
+
+    def test_settings_of_a_feeder_in_another_directory(
+        self, store, tmp_path, capsys, monkeypatch
+    ):
+        """The feeder's status has the whole path of its store."""
+        feed = SimpleNamespace(status=lambda: {"store": store})
+        monkeypatch.setattr(store_options, "attach_feed", lambda _: nullcontext(feed))
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        monkeypatch.setenv("SHMFEED_STORE", Path(store).name)
+        line = "export", "BTCUSDT", "1m", "-o", "out.csv"
+        code, (said,), _ = run(capsys, *line)
+        assert (code, said.endswith(f"from the store {store}")) == (0, True)
 
     def test_from_the_ring(self, cli_ring, feed_name, tmp_path, capsys, monkeypatch):
         monkeypatch.setenv("SHMFEED_STORE", str(tmp_path / "later.sqlite"))
