@@ -88,7 +88,7 @@ class RowPublisher:
         self._revised = LineLimit()
         self._full = ThrottledWarning("no memory to change closed bars")
         self._unrested = ThrottledWarning(
-            "memory of replaced rows was used again early"
+            "memory of replaced rows was used again early", is_minor=True
         )
         self._unrested_slots = 0
 

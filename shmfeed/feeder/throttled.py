@@ -14,10 +14,14 @@ MOST_TEXTS = 1000  # different ones that are remembered
 
 
 class ThrottledWarning:
-    """A warning that is logged at most once each `LOG_EVERY_SECONDS`, with a count."""
+    """A warning that is logged at most once each `LOG_EVERY_SECONDS`, with a count.
 
-    def __init__(self, subject: str) -> None:
+    With `is_minor` it is logged at DEBUG: an operator need not act on it.
+    """
+
+    def __init__(self, subject: str, *, is_minor: bool = False) -> None:
         self._subject = subject
+        self._is_minor = is_minor
         self._count = 0
         self._next = 0.0
 
@@ -31,7 +35,10 @@ class ThrottledWarning:
             return ""
         self._next = now + LOG_EVERY_SECONDS
         said = f"{self._subject} ({self._count} so far): {detail}"
-        log.warning(said)
+        if self._is_minor:
+            log.debug(said)
+        else:
+            log.warning(said)
         return said
 
 

@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import fuse
@@ -45,7 +46,9 @@ def bar(minute, price=None, flags=0):
     return Bar(opened, opened + MINUTE, *[price] * 4, 1.0, math.nan, flags)
 
 
+@cache
 def start() -> int:
+    """Return one time for the whole run, which may last past the hour."""
     return (int(time.time()) // 3600 - 2) * 3600 * 1000
 
 

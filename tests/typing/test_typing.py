@@ -49,7 +49,7 @@ INTERNAL = {
     # FeedWriter: the feeder's part.
     *("beat_alive", "tick", "set_state", "count", "mark_message", "mark_stream"),
     *("mark_connection", "count_stream", "explain", "set_silence", "set_clock_offset"),
-    *("set_repair_grace", "set_next_attempt", "reader"),
+    *("set_repair_grace", "set_next_attempt", "reader", "unrested_slots"),
     *("note", "has_capacity_for", "disown", "streams", "reserve_for", "known_first"),
 }
 

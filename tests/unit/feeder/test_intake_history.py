@@ -1,5 +1,6 @@
 """History through the intake into a segment: seams, holes, corrections, revisions."""
 
+import logging
 import math
 import random
 import time
@@ -551,6 +552,7 @@ class TestRevisions:
         assert {price for _, price, _ in bench.rows()} == {7.0}
 
     def test_memory_that_is_used_again_early_is_logged(self, bench, caplog):
+        caplog.set_level(logging.DEBUG)
         bench.take(event(0))
         spares = bench.writer.geometry.slots - 1
         for turn in range(spares):
