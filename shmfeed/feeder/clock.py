@@ -39,9 +39,6 @@ with this host's clock undoes such a weak leap too. `epoch` rises with each leap
 with the first word of the venue: bars judged before must be judged again.
 """
 
-import time
-from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 TOLERANCE_MS = 60_000  # a larger difference to the estimate is a leap
@@ -56,17 +53,6 @@ _CONFIRM_SECONDS = 2.0
 _FINAL_MS = 2000  # how long after its end the last message of a bar may come
 
 Source = Literal["host", "bars", "date", "events"]
-
-
-def _boot_clock() -> Callable[[], float]:
-    try:
-        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
-    except AttributeError:  # a feeder refuses to start there
-        return time.monotonic
-
-
-# CLOCK_BOOTTIME in seconds: it never steps, and counts through a suspend.
-boot_seconds = _boot_clock()
 
 
 class VenueClock:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from shmfeed.bar import StreamKey
 from shmfeed.codecs import Codec
 from shmfeed.control.messages import ControlRequest
-from shmfeed.feeder.clock import boot_seconds
 from shmfeed.feeder.intake import Intake
 from shmfeed.feeder.reasons import Reasons
 from shmfeed.feeder.repair import Repair
@@ -19,6 +18,7 @@ from shmfeed.history.registry import has_own_rest, make_source
 from shmfeed.history.worker import HistoryWorker
 from shmfeed.settings.backfill import AUTO, REST_MARKETS
 from shmfeed.settings.model import Settings
+from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.wire.events import Streams
 from shmfeed.writer import FeedWriter
 

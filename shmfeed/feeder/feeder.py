@@ -29,7 +29,6 @@ from shmfeed.errors import (
     WebSocketConnectionError,
 )
 from shmfeed.feeder.audit_bars import serve_bars
-from shmfeed.feeder.clock import boot_seconds
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.feed_history import FeedHistory, ShowWarmup
 from shmfeed.feeder.feed_status import FeedStatus
@@ -52,6 +51,7 @@ from shmfeed.settings.digest import digests
 from shmfeed.settings.model import Settings
 from shmfeed.text import counted
 from shmfeed.validation import check_case
+from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.wire.dial_budget import DialBudget
 from shmfeed.wire.events import (
     ChangeOutcome,

@@ -10,7 +10,7 @@ from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refu
 from shmfeed.core import RingReader, RingWriter
 from shmfeed.errors import SegmentFullError
 from shmfeed.feeder.ahead import AheadBars
-from shmfeed.feeder.clock import TOLERANCE_MS, VenueClock, boot_seconds
+from shmfeed.feeder.clock import TOLERANCE_MS, VenueClock
 from shmfeed.feeder.history_ledger import HistoryLedger
 from shmfeed.feeder.history_taking import HistoryTaking
 from shmfeed.feeder.late_refusals import LateRefusals
@@ -30,6 +30,7 @@ from shmfeed.feeder.stream import StreamState
 from shmfeed.feeder.throttled import ThrottledWarning
 from shmfeed.history.interface import HistoryAnswer
 from shmfeed.layout import STREAM_COUNTERS
+from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)

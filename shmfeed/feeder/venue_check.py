@@ -13,7 +13,7 @@ from shmfeed.codecs import get_codec
 from shmfeed.codecs.interface import BarEvent, Malformed, Refused
 from shmfeed.control.platform import check_feeder_platform
 from shmfeed.errors import BadArgumentError
-from shmfeed.feeder.clock import VenueClock, boot_seconds
+from shmfeed.feeder.clock import VenueClock
 from shmfeed.feeder.credentials import DialGate
 from shmfeed.feeder.ledger import Ledger
 from shmfeed.feeder.ledger_events import Anomaly, RowWrite
@@ -27,6 +27,7 @@ from shmfeed.feeder.spellings import fold
 from shmfeed.history.registry import make_source
 from shmfeed.segment.mapping import place
 from shmfeed.settings.model import Settings
+from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.wire.dial_budget import DialBudget
 from shmfeed.wire.events import (
     Connected,

@@ -25,10 +25,10 @@ from urllib3.response import BaseHTTPResponse
 
 from shmfeed._version import __version__
 from shmfeed.history.closing import ClosingPipe
-from shmfeed.history.venue_time import boot_seconds
 from shmfeed.settings.endpoint import redact
 from shmfeed.text import one_line
 from shmfeed.wire.answers import Answer
+from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.wire.connect import ConnectPolicy, connect
 from shmfeed.wire.errors import (
     WOULD_BLOCK,

@@ -21,6 +21,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.wire.host_file import (
     RETRY,
     UNITS,
@@ -28,7 +29,6 @@ from shmfeed.wire.host_file import (
     Book,
     HostFile,
     LockedError,
-    since_boot,
     venue_name,
 )
 
@@ -148,7 +148,7 @@ class RestBudget:
             clock: Seconds since the boot of this host.
         """
         self.share = share
-        self._clock = clock or since_boot
+        self._clock = clock or boot_seconds
         self._directory = directory
         self._file = HostFile(_Book, None, FILE_NAME, _complain)
         self._lock = threading.Lock()

@@ -20,12 +20,13 @@ from shmfeed.history.interface import (
     SymbolState,
 )
 from shmfeed.history.rest_budget import FIRST_WAIT, RestBudget
-from shmfeed.history.venue_time import VenueTime, boot_seconds
+from shmfeed.history.venue_time import VenueTime
 from shmfeed.memory.rows import Rows
 from shmfeed.settings.schema import nearest
 from shmfeed.text import one_line
 from shmfeed.wire.answers import words_of
 from shmfeed.wire.asked_wait import wait_of_answer
+from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.wire.errors import ConnectionLostError
 
 # The longest answers: of a page, by its rows, and of exchangeInfo.

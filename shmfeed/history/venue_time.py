@@ -6,21 +6,11 @@ gives a lower and an upper bound, and further answers narrow them.
 
 import threading
 import time
-from collections.abc import Callable
-from functools import partial
+
+from shmfeed.wire.boot_clock import boot_seconds
 
 _RESOLUTION = 1000  # ms, of a Date
 _DRIFT = 1.0  # ms a second by which two clocks may part
-
-
-def _boot_clock() -> Callable[[], float]:
-    try:
-        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
-    except AttributeError:
-        return time.monotonic
-
-
-boot_seconds = _boot_clock()
 
 
 class VenueTime:

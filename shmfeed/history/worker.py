@@ -27,7 +27,7 @@ from shmfeed.history.interface import (
     Purpose,
     RateLimitError,
 )
-from shmfeed.history.venue_time import boot_seconds
+from shmfeed.wire.boot_clock import boot_seconds
 
 THREADS = 4
 JOIN_SECONDS = 0.5  # for a thread to end, which a source may keep

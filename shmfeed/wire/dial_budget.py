@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.wire.host_file import (
     RETRY,
     UNITS,
@@ -23,7 +24,6 @@ from shmfeed.wire.host_file import (
     Book,
     HostFile,
     LockedError,
-    since_boot,
     venue_name,
 )
 
@@ -118,7 +118,7 @@ class DialBudget:
         """
         self.per_minute = per_minute
         self.is_banned = False
-        self._clock = clock or since_boot
+        self._clock = clock or boot_seconds
         self._file = HostFile(_Book, directory, FILE_NAME, _complain)
 
     def reserve(self, host: str, port: int) -> float:

@@ -189,11 +189,6 @@ def venue_name(host: str, port: int) -> str:
     return f"{host.lower().rstrip('.')}:{port}"
 
 
-def since_boot() -> float:
-    """Return CLOCK_BOOTTIME in seconds."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 def _check_file(fd: int) -> None:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():

@@ -15,14 +15,13 @@ is rolled back on all.
 
 import random
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 
 from shmfeed.bar import StreamKey
 from shmfeed.codecs import Codec
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.model import Settings
+from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.wire.channel import Dialer, DialLimit
 from shmfeed.wire.connect import check_target, policy_of
 from shmfeed.wire.connection import TICK
@@ -41,13 +40,6 @@ from shmfeed.wire.link import NEW_SETTINGS, Link
 from shmfeed.wire.poller import Poller, Ready
 from shmfeed.wire.spread import spread
 
-# A clock that counts suspended time, so that a connection which did not survive a
-# suspend is replaced as soon as the host wakes.
-SINCE_BOOT: Callable[[], float] = (
-    partial(time.clock_gettime, time.CLOCK_BOOTTIME)
-    if hasattr(time, "CLOCK_BOOTTIME") and hasattr(time, "clock_gettime")
-    else time.monotonic
-)
 _CLOSE_SECONDS = 0.5  # s; for the servers' answers to our close
 
 _Batches = Iterator[list[SessionEvent]]
@@ -75,7 +67,7 @@ class Session:
         *,
         wake_fd: int | None = None,
         rng: random.Random | None = None,
-        clock: Callable[[], float] = SINCE_BOOT,
+        clock: Callable[[], float] = boot_seconds,
         tick: float = TICK,
         budget: DialLimit | None = None,
     ) -> None:

@@ -11,8 +11,8 @@ from shmfeed.feeder.clock import (
     LEAP_SECONDS,
     TOLERANCE_MS,
     VenueClock,
-    boot_seconds,
 )
+from shmfeed.wire.boot_clock import boot_seconds
 
 WALL = 1_700_000_000_000
 MINUTE = 60_000

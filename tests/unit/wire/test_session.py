@@ -28,6 +28,7 @@ from shmfeed.codecs.interface import (
 from shmfeed.codecs.wealthai import WealthaiCodec
 from shmfeed.errors import BadArgumentError
 from shmfeed.settings.model import Settings
+from shmfeed.wire.boot_clock import boot_seconds
 from shmfeed.wire.events import (
     ChangeRefused,
     Connected,
@@ -36,7 +37,7 @@ from shmfeed.wire.events import (
     StatusChanged,
     Subscribed,
 )
-from shmfeed.wire.session import SINCE_BOOT, Session
+from shmfeed.wire.session import Session
 
 OTHER = (("ETHUSDT", "1m"),)
 SLOW = {"reconnect_delay_base": 30.0, "reconnect_delay_max": 60.0}
@@ -619,10 +620,10 @@ def test_a_step_of_the_wall_clock_ends_no_connection(play, monkeypatch, step, wr
 
 
 def test_a_connection_is_given_up_after_the_host_has_slept(play):
-    assert abs(SINCE_BOOT() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 5
+    assert abs(boot_seconds() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 5
     slept = [0.0]
     with venue(lambda ws: (acknowledge(ws), ws.send(bar(0)), stay(ws))) as url:
-        played = play(url, clock=lambda: SINCE_BOOT() + slept[0])
+        played = play(url, clock=lambda: boot_seconds() + slept[0])
         played.until_seen(BarEvent)
         slept[0] = 3600.0
         played.until_seen(Subscribed, 2)
