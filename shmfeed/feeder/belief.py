@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shmfeed.bar import (
     BACKFILLED,
@@ -50,16 +51,23 @@ class Comparison(NamedTuple):
         return 2 * self.different <= self.compared
 
 
+def told_by_venue(
+    flags: NDArray[np.int64], has_flags: bool = False
+) -> NDArray[np.bool_]:
+    """Return which rows of a stream an answer is compared with, by their flags."""
+    by_venue = flags & CLOSED_BY_VENUE != 0
+    if not (has_flags or by_venue.any()):
+        by_venue = flags & UNCONFIRMED == 0
+    told: NDArray[np.bool_] = by_venue & (flags & (BACKFILLED | POLLED) == 0)
+    return told
+
+
 def compare(rows: Block, history: Block, has_flags: bool) -> Comparison:
     """Compare the prices of a stream's rows with a history.
 
     `has_flags` says that the venue sends closing messages.
     """
-    flags = flags_of(rows)
-    by_venue = flags & CLOSED_BY_VENUE != 0
-    if not (has_flags or by_venue.any()):
-        by_venue = flags & UNCONFIRMED == 0
-    rows = rows[:, by_venue & (flags & (BACKFILLED | POLLED) == 0)]
+    rows = rows[:, told_by_venue(flags_of(rows), has_flags)]
     _, at, other = np.intersect1d(
         opens_of(rows), opens_of(history), assume_unique=True, return_indices=True
     )

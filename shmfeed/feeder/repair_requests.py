@@ -9,6 +9,7 @@ from shmfeed.bar import StreamKey
 from shmfeed.feeder.polling import Polling
 from shmfeed.feeder.repair_ports import JobQueue, RepairIntake, RepairLimits
 from shmfeed.feeder.repair_stream import (
+    MOST_BESIDE,
     Asked,
     Kind,
     RepairStream,
@@ -16,6 +17,7 @@ from shmfeed.feeder.repair_stream import (
     due_range,
     missed_range,
     settled_range,
+    with_comparable_rows,
     with_rows_beside,
 )
 from shmfeed.feeder.warmup import Warmups
@@ -135,5 +137,8 @@ class RepairRequests:
         request: HistoryRequest,
         purpose: Purpose,
     ) -> None:
+        if kind != "warmup":
+            rows = self._intake.reader(request.key).snapshot(MOST_BESIDE)
+            request = with_comparable_rows(request, rows.open_time, rows["flags"])
         asked = stream.asked[kind] = Asked(request.key, kind, request)
         self._worker.ask(HistoryJob(request, purpose, asked))

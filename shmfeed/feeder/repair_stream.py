@@ -2,7 +2,11 @@
 
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shmfeed.bar import TIMEFRAMES, Bar, StreamKey, close_time, floor, phase_of
+from shmfeed.feeder.belief import LEAST_ROWS, told_by_venue
 from shmfeed.feeder.defects import StreamDefects
 from shmfeed.feeder.repair_ports import RepairIntake
 from shmfeed.feeder.row_events import DueBars
@@ -10,6 +14,7 @@ from shmfeed.history.interface import HistoryRequest
 from shmfeed.memory.holes import HoleRecord
 
 COMPARED_BARS = 3  # the rows beside what is asked for, by which an answer is believed
+MOST_BESIDE = 500  # bars beside it among which such rows are looked for
 LEAD_MS = 2000  # a bar that closes so soon is asked for too: the clock may be behind
 
 # The kinds of requests; of each kind at most one of a stream is under way.
@@ -135,6 +140,37 @@ def with_rows_beside(request: HistoryRequest, newest: int) -> HistoryRequest:
     earlier = _floor(max(first - beside, 0), key, first)
     later = max(last, min(_floor(last + beside, key, first), newest))
     return request._replace(first=earlier, last=later)
+
+
+def with_comparable_rows(
+    request: HistoryRequest, opened: NDArray[np.int64], flags: NDArray[np.int64]
+) -> HistoryRequest:
+    """Return the request with enough rows whose values the venue's socket told.
+
+    Rows beside a hole may themselves come from history, and a history that agrees with
+    itself proves nothing. Then the nearest earlier rows of the socket are asked for
+    too, or the nearest later ones, unless they are far away.
+
+    Args:
+        request: The request.
+        opened: int64 (n,), the open times of the stream's newest rows, ms UTC.
+        flags: int64 (n,), their flags.
+    """
+    beside = MOST_BESIDE * TIMEFRAMES[request.key[1]]
+    is_near = opened >= request.first - beside
+    is_near &= opened <= request.last + beside
+    told = opened[told_by_venue(flags) & is_near]
+    before = told[told < request.first]
+    after = told[told > request.last]
+    lacking = LEAST_ROWS - (len(told) - len(before) - len(after))
+    if lacking <= 0:
+        return request
+    if len(before):
+        request = request._replace(first=int(before[-min(lacking, len(before))]))
+        lacking -= len(before)
+    if lacking > 0 and len(after):
+        request = request._replace(last=int(after[min(lacking, len(after)) - 1]))
+    return request
 
 
 def _floor(time: int, key: StreamKey, opened: int) -> int:

@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pytest
 from support.fake_history import (
     KEY,
@@ -12,13 +13,21 @@ from support.fake_history import (
     FakeWorker,
 )
 
-from shmfeed.bar import BACKFILLED, CLOSED_BY_NEXT, POLLED, UNCONFIRMED
+from shmfeed.bar import (
+    BACKFILLED,
+    CLOSED_BY_NEXT,
+    CLOSED_BY_VENUE,
+    POLLED,
+    UNCONFIRMED,
+)
+from shmfeed.feeder.belief import LEAST_ROWS
 from shmfeed.feeder.reasons import Reasons
 from shmfeed.feeder.repair import Repair
 from shmfeed.feeder.repair_log import RepairLog
 from shmfeed.feeder.repair_ports import RepairLimits
-from shmfeed.feeder.repair_stream import COMPARED_BARS
+from shmfeed.feeder.repair_stream import COMPARED_BARS, with_comparable_rows
 from shmfeed.feeder.row_events import HistoryEffect
+from shmfeed.history.interface import HistoryRequest
 
 GRACE = 5.0
 STEP = 0.1
@@ -151,9 +160,11 @@ def test_a_reconnect_asks_from_the_last_closed_bar_on(away):
     play.connect()
     asked = len(play.worker.asked)
     last = max(play.numbers)
+    told = [number for number in play.numbers if play.intake.rows[number] == 1]
     play.run(4)
     first = play.worker.asked[asked][1].request.first // SECOND
-    assert first == last - COMPARED_BARS  # a few rows, by which history is believed
+    # A few rows, by which history is believed.
+    assert first == min(last - COMPARED_BARS, told[-LEAST_ROWS])
     assert play.numbers == list(range(50, int(play.now)))
     assert play.marks.records == []
 
@@ -312,6 +323,34 @@ def test_rows_beside_are_asked_for_too_so_that_a_poll_can_be_disbelieved():
     polls = [job.request for _, job in play.worker.asked if job.purpose == "poll"]
     assert polls[0].first == (100 - COMPARED_BARS) * SECOND
     assert polls[0].last >= 100 * SECOND
+
+
+@pytest.mark.parametrize("history", [BACKFILLED, POLLED, UNCONFIRMED])
+def test_rows_of_the_socket_are_asked_for_too_beside_those_of_history(
+    history,
+):
+    play = Play(rows=range(50, 90), warmup=0)
+    play.intake.rows |= dict.fromkeys(range(90, 100), history)
+    play.connect()
+    play.run(1)
+    first = play.worker.asked[0][1].request.first // SECOND
+    assert first == 90 - LEAST_ROWS
+
+
+def test_an_answer_is_compared_with_later_rows_where_none_is_earlier():
+    opened = np.arange(10, dtype=np.int64) * SECOND
+    flags = np.full(10, BACKFILLED)
+    flags[6:] = CLOSED_BY_VENUE
+    asked = HistoryRequest(KEY, 0, 4 * SECOND)
+    found = with_comparable_rows(asked, opened, flags)
+    assert (found.first, found.last) == (0, 8 * SECOND)
+    flags[0] = CLOSED_BY_VENUE
+    found = with_comparable_rows(asked._replace(first=SECOND), opened, flags)
+    assert (found.first, found.last) == (0, 7 * SECOND)
+    few = with_comparable_rows(asked, opened[:7], flags[:7])
+    assert (few.first, few.last) == (0, 6 * SECOND)  # all that there are
+    far = asked._replace(first=10_000 * SECOND, last=10_001 * SECOND)
+    assert with_comparable_rows(far, opened, flags) == far
 
 
 def test_a_feed_without_a_connection_is_polled_too():
