@@ -5,6 +5,7 @@ ShmfeedError
 |   the caller's fault
 +-- BadArgumentError  (ValueError)                an argument or a setting
 +-- NoDataError  (RuntimeError)                   neither a feed nor a context
++-- ContextError  (RuntimeError)                  no context, or which one is not clear
 |
 |   the host's
 +-- FeedNotFoundError  (FileNotFoundError)        no feed of this name
@@ -15,7 +16,11 @@ ShmfeedError
 |   +-- SegmentFormatError                        foreign, damaged, other version
 |   +-- SegmentFullError  (OSError)               /dev/shm is full
 +-- BusyRingError                                 a writer outran a read
++-- FeedChangedError                              the feed is another one now
 +-- StaleFeedError                                the data are older than allowed
++-- GapError                                      bars are missing between the rows
++-- ShortError                                    fewer rows than asked for
++-- UnconfirmedError                              the newest row may change yet
 +-- UnsupportedPlatformError                      no POSIX shared memory
 |
 |   the venue's
@@ -25,6 +30,10 @@ ShmfeedError
 UserWarning
 |
 +-- StaleFeedWarning                              a read of data that are too old
++-- BehindWarning                                 a bound leaves out the newest bars
++-- GapWarning                                    bars are missing between the rows
++-- ShortWarning                                  fewer rows than asked for
++-- UnconfirmedWarning                            the newest row may change yet
 +-- MissingBarsWarning                            a hole between context and ring
 +-- LappedWarning                                 a frame's rows were overwritten
 """
@@ -43,6 +52,13 @@ class BadArgumentError(ShmfeedError, ValueError):
 
 class NoDataError(ShmfeedError, RuntimeError):
     """No feed and no context to read from. The message says what to start."""
+
+
+class ContextError(ShmfeedError, RuntimeError):
+    """No context is set, or it is not clear which one a read is for.
+
+    The message says how to hand a context over.
+    """
 
 
 class FeedNotFoundError(ShmfeedError, FileNotFoundError):
@@ -95,6 +111,25 @@ class StaleFeedError(ShmfeedError):
     """Data that are older than the caller allows."""
 
 
+class FeedChangedError(ShmfeedError):
+    """A feed whose rows come from another venue or market than those read before.
+
+    The message names both identities.
+    """
+
+
+class GapError(ShmfeedError):
+    """A window in which bars are missing, read with `on_gap="raise"`."""
+
+
+class ShortError(ShmfeedError):
+    """Fewer rows than the caller asked for, read with `on_short="raise"`."""
+
+
+class UnconfirmedError(ShmfeedError):
+    """A newest row that is not known to be final, and `on_unconfirmed="raise"`."""
+
+
 class UnsupportedPlatformError(ShmfeedError):
     """A host on which live feeds cannot work.
 
@@ -114,8 +149,27 @@ class StaleFeedWarning(UserWarning):
     """The returned bars are older than allowed. Given once per outage and stream."""
 
 
+class BehindWarning(UserWarning):
+    """The newest bars lie after the bound of a live read. Given once per stream.
+
+    A local time that was given as UTC leaves them out.
+    """
+
+
+class GapWarning(UserWarning):
+    """Bars are missing between the returned rows."""
+
+
+class ShortWarning(UserWarning):
+    """A read returned fewer rows than were asked for."""
+
+
+class UnconfirmedWarning(UserWarning):
+    """The newest returned row is not known to be final."""
+
+
 class MissingBarsWarning(UserWarning):
-    """A frame lacks bars. Given once for each stream.
+    """A frame lacks bars. Given once for each context and stream.
 
     A context's bars end before the ring's begin and were left out, or a list has a
     security that the feed does not carry.

@@ -1,7 +1,15 @@
 """Bars for strategies: live ones from shared memory, older ones from a context."""
 
 from shmfeed.bar import Bar
-from shmfeed.errors import LappedWarning, MissingBarsWarning, StaleFeedWarning
+from shmfeed.errors import (
+    BehindWarning,
+    GapWarning,
+    LappedWarning,
+    MissingBarsWarning,
+    ShortWarning,
+    StaleFeedWarning,
+    UnconfirmedWarning,
+)
 from wealthdata.api import bars_to_dataframe, get_price
 from wealthdata.attachment import use
 from wealthdata.context import (
@@ -18,12 +26,16 @@ from wealthdata.context import (
 
 __all__ = [
     "Bar",
+    "BehindWarning",
     "Context",
     "ContextDataAdapter",
     "DataAdapter",
+    "GapWarning",
     "LappedWarning",
     "MissingBarsWarning",
+    "ShortWarning",
     "StaleFeedWarning",
+    "UnconfirmedWarning",
     "bars_to_dataframe",
     "clear_context",
     "clear_data_adapter",
