@@ -8,7 +8,8 @@ agrees with.
 A history that disagrees with the venue is not believed at all: with most of at least
 three rows that a closing message ended, by prices that differ by more than 0.1 %. On a
 venue without closing messages the rows count that are not `unconfirmed`. Rows whose
-values come from history tell nothing about the venue. Such a source stays disbelieved
+values come from history tell nothing about the venue, and the caller leaves out those
+whose finals differ between two lines. Such a source stays disbelieved
 for that stream until an answer agrees with as many rows. Nothing is compared if an
 answer has fewer than three such rows: ask for some rows around a hole too.
 """

@@ -2,9 +2,16 @@
 
 A closing message with other values is a revision, with the same values a duplicate. So
 is another message about a bar that the clock has closed: it may have closed it too
-early. Any other message is late. Of two lines the first one's final stands.
+early. Any other message is late. Of two lines the first one's final stands. A final
+that history has corrected revises nothing when it is repeated: history has the last
+word about it. Another one is a revision.
+
+The values of older rows are in the ring alone. For as far back as the ring goes, the
+line that ended each row is known, and the finals that history has corrected.
 """
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Literal
 
@@ -23,8 +30,43 @@ from shmfeed.bar import (
 from shmfeed.feeder.bar_check import same_values
 
 KNOWN_ROWS = 64  # rows whose values are kept, to tell a duplicate from a revision
+OVERRULED_ROWS = 1024  # finals that history has corrected; rare ones
 
 Verdict = Literal["late", "duplicates", "revisions", "disagreements", "unknown"]
+
+_LINE_BITS = 3
+
+
+class RowLines:
+    """The line whose message ended each row, 8 bytes a row.
+
+    At least the newest `most` rows are known.
+    """
+
+    __slots__ = ("_cells", "_most")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._cells = array("q")  # open time and line, ascending
+
+    def put(self, open_time: int, line: int) -> None:
+        """Record the line of a row."""
+        cells, cell = self._cells, open_time << _LINE_BITS
+        at = bisect_left(cells, cell)
+        if at < len(cells) and cells[at] >> _LINE_BITS == open_time:
+            cells[at] = cell | line
+            return
+        cells.insert(at, cell | line)
+        if len(cells) > 2 * self._most:
+            del cells[: self._most]
+
+    def find(self, open_time: int) -> int:
+        """Return the line of a row, -1 if none is known."""
+        cells = self._cells
+        at = bisect_left(cells, open_time << _LINE_BITS)
+        if at == len(cells) or cells[at] >> _LINE_BITS != open_time:
+            return -1
+        return cells[at] & ((1 << _LINE_BITS) - 1)
 
 
 class ClosedRows:
@@ -35,26 +77,27 @@ class ClosedRows:
         next: The open time of the row after it.
     """
 
-    __slots__ = ("_by_line", "_has_lines", "_overruled", "_rows", "last", "next")
+    __slots__ = ("_lines", "_overruled", "_rows", "last", "next")
 
-    def __init__(self, has_lines: bool) -> None:
+    def __init__(self, has_lines: bool, most: int = KNOWN_ROWS) -> None:
+        """Begin without rows. `most` is the number of rows that the ring may have."""
         self.last = -1
         self.next = LAST_TIME
         self._rows: dict[int, Bar] = {}  # oldest first
         self._overruled: dict[int, Bar] = {}  # finals that history has corrected
-        self._has_lines = has_lines
-        self._by_line: dict[int, int] = {}  # that ended them, if there are several
+        self._lines = RowLines(most) if has_lines else None
 
     def add(self, row: Bar, line: int) -> None:
-        """Add a row that is newer than all others; `line` -1 is history."""
+        """Add a row that is newer than all others.
+
+        `line` is -1 for history, and for a row of an earlier feeder.
+        """
         rows = self._rows
         if len(rows) == KNOWN_ROWS:
-            oldest = next(iter(rows))
-            del rows[oldest]
-            self._by_line.pop(oldest, None)
+            del rows[next(iter(rows))]
         rows[row.open_time] = row
-        if self._has_lines and line >= 0:
-            self._by_line[row.open_time] = line
+        if self._lines is not None and line >= 0:
+            self._lines.put(row.open_time, line)
         self.last = row.open_time
         self.next = row.close_time
 
@@ -67,22 +110,34 @@ class ClosedRows:
         if row.open_time in self._rows:
             self._rows[row.open_time] = row
 
-    def follow(self, rows: Iterable[Bar]) -> None:
-        """Know these newest rows of the ring, oldest first, whose last is `last`."""
-        former = self._rows
+    def follow(self, rows: Iterable[Bar], corrected: Iterable[Bar] = ()) -> None:
+        """Know these newest rows of the ring, oldest first, whose last is `last`.
+
+        `corrected` are the rows that history has corrected, as they were.
+        """
         self._rows = {row.open_time: row for row in rows}
-        for time, row in self._rows.items():
-            old = former.get(time)
-            if old is None or not old.flags & CLOSED_BY_VENUE:
-                continue
-            if row.flags & BACKFILLED and not same_values(old, row):
-                self._overruled[time] = old
-        self._overruled = {
-            time: row for time, row in self._overruled.items() if time in self._rows
-        }
-        self._by_line = {
-            time: line for time, line in self._by_line.items() if time in self._rows
-        }
+        overruled = self._overruled
+        for row in corrected:
+            by_message = row.flags & (CLOSED_BY_VENUE | BACKFILLED)
+            if by_message == CLOSED_BY_VENUE:
+                overruled[row.open_time] = row
+        while len(overruled) > OVERRULED_ROWS:
+            del overruled[min(overruled)]
+
+    def is_other_line(self, open_time: int, line: int) -> bool:
+        """Return True if another line's message ended the row."""
+        if self._lines is None:
+            return False
+        return self._lines.find(open_time) not in (line, -1)
+
+    def note_final(self, open_time: int, line: int) -> None:
+        """Record the line of the first closing message about a row without one."""
+        if self._lines is not None and self._lines.find(open_time) < 0:
+            self._lines.put(open_time, line)
+
+    def overruled(self, open_time: int) -> Bar | None:
+        """Return the final of a row that history has corrected, if it is known."""
+        return self._overruled.get(open_time)
 
     def verdict(self, bar: Bar, closed: bool | None, line: int) -> Verdict:
         """Return what a message about a row means, `unknown` if the row is not known.
@@ -90,9 +145,15 @@ class ClosedRows:
         `closed` is the message's flag, None without one.
         """
         row = self._rows.get(bar.open_time)
+        if closed:
+            overruled = self._overruled.get(bar.open_time)
+            if overruled is not None and same_values(overruled, bar):
+                return "duplicates"
         if row is None:
             return "unknown" if closed else "late"
-        if self._by_line.get(bar.open_time, line) != line:  # the other one was first
+        if self.is_other_line(bar.open_time, line) and not (
+            closed and row.flags & UNCONFIRMED  # the first whole one
+        ):
             is_final = closed and row.flags & CLOSED_BY_VENUE
             differs = is_final and not same_values(row, bar)
             return "disagreements" if differs else "duplicates"
@@ -101,9 +162,6 @@ class ClosedRows:
         if same_values(row, bar):
             # Without a flag it could be an update that arrived late.
             return "duplicates" if closed or bar.open_time == self.last else "late"
-        overruled = self._overruled.get(bar.open_time)
-        if closed and overruled is not None and same_values(overruled, bar):
-            return "duplicates"  # history has the last word about it
         is_early = row.flags & CLOSED_BY_CLOCK and not row.flags & BACKFILLED
         return "revisions" if closed or is_early else "late"
 

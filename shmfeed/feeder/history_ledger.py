@@ -44,7 +44,8 @@ class HistoryLedger(Ledger):
         super().__init__(timeframe, **options)
         self._has_history = repair_grace is not None
         self._awaited: HistoryAwaited | None = None  # said last
-        self._held.patience = max(self._held.patience, repair_grace or 0.0)
+        if repair_grace is not None:
+            self._held.patience = repair_grace
 
     @property
     def next_open(self) -> int:
@@ -98,9 +99,12 @@ class HistoryLedger(Ledger):
             events.append(RecoveringChanged(False))
         return events
 
-    def follow(self, rows: Iterable[Bar]) -> None:
-        """Know the newest rows of the ring, oldest first, after some were replaced."""
-        self._rows.follow(rows)
+    def follow(self, rows: Iterable[Bar], corrected: Iterable[Bar] = ()) -> None:
+        """Know the newest rows of the ring, oldest first, after some were replaced.
+
+        `corrected` are those that history has corrected, as they were.
+        """
+        self._rows.follow(rows, corrected)
 
     @property
     def _newest_heard(self) -> int:

@@ -142,6 +142,8 @@ class HistoryTaking:
                 f"{source} has a bar at {wrong}, off the grid that {key[1]} bars of"
                 f" feed {self._writer.name} have"
             )
+        if stream.disputed:
+            rows = rows[:, ~np.isin(opens_of(rows), list(stream.disputed))]
         return self._belief.judge(key, source, rows, history, self._has_flags)
 
     def _rule(self, answer: HistoryAnswer, now: float) -> MergeRule:
@@ -183,7 +185,8 @@ class HistoryTaking:
         added = block_of([write.bar for write in closed])
         block = np.concatenate([merged.block, added], axis=1)
         self._writer.replace_rows(*stream.key, block)
-        stream.ledger.follow(bars_of(block, block.shape[1] - KNOWN_ROWS))
+        newest = bars_of(block, block.shape[1] - KNOWN_ROWS)
+        stream.ledger.follow(newest, bars_of(merged.former))
         changed = merged.changes != KEPT
         bars = bars_of(np.ascontiguousarray(merged.block[:, changed]))
         for bar, change in zip(bars, merged.changes[changed].tolist(), strict=True):

@@ -395,6 +395,7 @@ class Intake:
             forming_flagged=self._flagged,
             numbers_trades=self._numbers_trades,
             lines=self._lines,
+            most_rows=self._writer.geometry.history,
             repair_grace=self._repair_grace,
         )
 

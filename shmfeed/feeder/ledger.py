@@ -44,7 +44,7 @@ from shmfeed.bar import (
 )
 from shmfeed.codecs.interface import BarEvent
 from shmfeed.feeder.bar_check import bar_of, describe_fault, is_valid_bar, same_values
-from shmfeed.feeder.closed_rows import ClosedRows, revised
+from shmfeed.feeder.closed_rows import KNOWN_ROWS, ClosedRows, revised
 from shmfeed.feeder.grid import StreamGrid
 from shmfeed.feeder.held_bars import Heard, HeldBars
 from shmfeed.feeder.ledger_events import (
@@ -82,6 +82,7 @@ class Ledger:
         lead_ms: int | None = None,
         numbers_trades: bool = False,
         lines: int = 1,
+        most_rows: int = KNOWN_ROWS,
     ) -> None:
         """Continue after the last row and the forming bar of an earlier feeder.
 
@@ -90,7 +91,7 @@ class Ledger:
         flags. `lead_ms` is how far ahead of the venue's clock a bar may begin: the
         timeframe and `close_grace_ms`, at least a minute. `numbers_trades` says that
         the trades of the symbol are numbered without a break. `lines` is the number of
-        connections that carry the stream.
+        connections that carry the stream, `most_rows` that of the rows in its ring.
         """
         lead = max(duration(timeframe) + close_grace_ms, LEAD_MS)
         self._lead_ms = lead if lead_ms is None else lead_ms
@@ -100,7 +101,7 @@ class Ledger:
         self._grace_ms = close_grace_ms
         self._grace_seconds = close_grace_ms / 1000
         self._lines = (1 << lines) - 1
-        self._rows = ClosedRows(lines > 1)
+        self._rows = ClosedRows(lines > 1, most_rows)
         self._forming: Bar | None = None
         # The last message about the forming bar had a flag.
         self._flagged = forming_flagged
@@ -116,7 +117,7 @@ class Ledger:
         self._ahead = False  # a message came for a bar that the clock had closed
         self._held = HeldBars(self._grace_seconds)  # newer than rows and forming bar
         if last_closed is not None:
-            self._rows.add(last_closed, self._line)
+            self._rows.add(last_closed, -1)
         if forming is not None and forming.open_time > self._rows.last:
             self._forming = forming
 
@@ -293,17 +294,21 @@ class Ledger:
     def _judge_past(self, bar: Bar, event: BarEvent, line: int) -> list[LedgerEvent]:
         rows, closed = self._rows, event.closed
         kind = rows.verdict(bar, closed, line)
-        if kind == "unknown":
-            return [PastFinal(bar, event)]
         row = rows.find(bar.open_time)
-        if row is None:
-            return [Anomaly("late", event)]
-        if kind == "revisions":
+        if kind == "unknown":
+            is_other = rows.is_other_line(bar.open_time, line)
+            is_new = rows.overruled(bar.open_time) is not None
+            rows.note_final(bar.open_time, line)
+            return [PastFinal(bar, event, is_other, is_new)]
+        if kind == "revisions" and row is not None:
             self._ahead = self._ahead or closed is None
             row = revised(row, bar, closed)
             rows.replace(row)
+            rows.note_final(bar.open_time, line)
             return [RowRevised(row, event)]
         events: list[LedgerEvent] = [Anomaly(kind, event)]
+        if row is None:
+            return events
         is_proof = closed and kind == "duplicates" and row.flags & UNCONFIRMED
         if is_proof and same_values(row, bar):
             rows.replace(row._replace(flags=row.flags & ~UNCONFIRMED))

@@ -41,10 +41,16 @@ class Anomaly(NamedTuple):
 
 
 class PastFinal(NamedTuple):
-    """A closing message for a bar that is older than the rows the ledger knows."""
+    """A closing message for a bar that is older than the rows the ledger knows.
+
+    `is_other_line` says that another line's message ended the row. `is_new` says that
+    history has corrected the row, and that this is not the final that it corrected.
+    """
 
     bar: Bar
     event: BarEvent
+    is_other_line: bool = False
+    is_new: bool = False
 
 
 class RowRevised(NamedTuple):

@@ -14,7 +14,7 @@ A stream is asked for
 
 from collections.abc import Iterable
 
-from shmfeed.bar import POLLED, StreamKey
+from shmfeed.bar import LAST_TIME, POLLED, StreamKey
 from shmfeed.feeder.defects import (
     MOST_SECONDS,
     StreamDefects,
@@ -252,7 +252,7 @@ class Repair:
         at = found.first if isinstance(found, HoleFound) else found.open_time
         last = self._intake.reader(found.key).last_closed()
         if isinstance(found, DisagreementFound):
-            stream.recheck_at = now + self._limits.settle
+            stream.recheck(at, now + self._limits.settle)
         elif last is not None and at <= last.open_time:
             stream.next_scan = now
         elif self._worker is not None and "reconnect" not in stream.asked:
@@ -382,6 +382,9 @@ class Repair:
             given_up = stream.defects.answered(reason, answer.is_own, now)
             why = effect.disbelieved or f"{answer.source} does not have them"
             self._log.given_up(key, given_up, why, now)
+        elif asked.kind == "recheck":
+            if asked.request.first <= stream.recheck_from:
+                stream.recheck_from = LAST_TIME
         elif asked.kind == "reconnect":
             again = now + AGAIN_SECONDS
             if again < stream.held_until and is_behind(

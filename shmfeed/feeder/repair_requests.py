@@ -108,7 +108,9 @@ class RepairRequests:
         last = self._intake.reader(key).last_closed()
         if last is not None:
             venue_now = self._intake.venue_now(now)
-            request = settled_range(key, last, venue_now, self._limits.settle)
+            request = settled_range(
+                key, last, venue_now, self._limits.settle, stream.recheck_from
+            )
             self._ask("recheck", stream, request, "confirm")
 
     def _poll(self, now: float) -> None:

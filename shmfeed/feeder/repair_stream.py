@@ -5,7 +5,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import TIMEFRAMES, Bar, StreamKey, close_time, floor, phase_of
+from shmfeed.bar import (
+    LAST_TIME,
+    TIMEFRAMES,
+    Bar,
+    StreamKey,
+    close_time,
+    floor,
+    phase_of,
+)
 from shmfeed.feeder.belief import LEAST_ROWS, told_by_venue
 from shmfeed.feeder.defects import StreamDefects
 from shmfeed.feeder.repair_ports import RepairIntake
@@ -43,6 +51,7 @@ class RepairStream:
         "next_scan",
         "published",
         "recheck_at",
+        "recheck_from",
         "trades",
     )
 
@@ -60,7 +69,13 @@ class RepairStream:
         # The venue's time at which a connection came, ms UTC; None without one.
         self.carried_from: int | None = None
         self.recheck_at: float | None = None  # when its newest rows have settled
+        self.recheck_from = LAST_TIME  # the oldest row that is to be compared then
         self.trades = True  # False also if the venue does not know the symbol
+
+    def recheck(self, open_time: int, at: float) -> None:
+        """Have history compared with the rows from `open_time` on, at a time."""
+        self.recheck_at = at
+        self.recheck_from = min(self.recheck_from, open_time)
 
     def expects(self, key: StreamKey, opened: int) -> bool:
         """Return True if the bar that opens then closes after the stream began."""
@@ -124,12 +139,15 @@ def due_range(due: DueBars, last: Bar | None, history: int) -> HistoryRequest:
 
 
 def settled_range(
-    key: StreamKey, last: Bar, venue_now: int, settle: float
+    key: StreamKey, last: Bar, venue_now: int, settle: float, from_open: int = LAST_TIME
 ) -> HistoryRequest:
-    """Return the request for the rows that had not settled `settle` seconds ago."""
+    """Return the request for the rows that had not settled `settle` seconds ago.
+
+    If `from_open` is older than these, it begins there.
+    """
     opened = last.open_time
     from_time = venue_now - round(2 * settle * 1000) - TIMEFRAMES[key[1]]
-    first = _floor(min(max(from_time, 0), opened), key, opened)
+    first = _floor(min(max(from_time, 0), opened, from_open), key, opened)
     return HistoryRequest(key, first, opened)
 
 

@@ -28,14 +28,29 @@ class RowChange(NamedTuple):
     """A change that waits for its swap.
 
     `confirmed` and `doubted` change a flag, `revised` the values to those of `bar`. A
-    `past` one is a closing message for a row that the ledger does not know: whether it
-    revises the row is told by the ring.
+    `past` one is a closing message for a row that the ledger does not know, as in
+    PastFinal: whether it revises the row is told by the ring.
     """
 
     kind: ChangeKind
     open_time: int
     bar: Bar | None = None
     event: BarEvent | None = None
+    is_other_line: bool = False
+    is_new: bool = False
+
+    def may_revise(self, row: Bar) -> bool:
+        """Return True if the message revises a row whose values differ.
+
+        Of a row that history has corrected, a message may repeat the final that was
+        corrected. Where that final is not known, history is asked.
+        """
+        if self.kind != "past":
+            return True
+        if self.is_other_line and row.flags & CLOSED_BY_VENUE:
+            return False
+        corrected = BACKFILLED | CLOSED_BY_VENUE
+        return self.is_new or row.flags & corrected != corrected
 
 
 class RowChanged(NamedTuple):
@@ -74,11 +89,8 @@ def apply_changes(
 
 def _changed(row: Bar, change: RowChange) -> Bar:
     bar, event = change.bar, change.event
-    overruled = BACKFILLED | CLOSED_BY_VENUE  # by history, which has the last word
-    if change.kind == "past" and row.flags & overruled == overruled:
-        return row
     if bar is not None and event is not None and not same_values(row, bar):
-        return revised(row, bar, event.closed)
+        return revised(row, bar, event.closed) if change.may_revise(row) else row
     if change.kind == "doubted":
         return row._replace(flags=row.flags | UNCONFIRMED)
     return row._replace(flags=row.flags & ~UNCONFIRMED)

@@ -31,7 +31,10 @@ class RevisionFound(NamedTuple):
 
 
 class DisagreementFound(NamedTuple):
-    """Closing messages of two lines differ; the first stands until history tells."""
+    """Closing messages differ; the row stands as it is until history tells.
+
+    Those of two lines do, or one differs from a row that history has corrected.
+    """
 
     key: StreamKey
     open_time: int

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from shmfeed.bar import (
     BACKFILLED,
     POLLED,
-    REVISED,
     UNCONFIRMED,
     Bar,
     StreamKey,
@@ -127,6 +126,7 @@ class RowPublisher:
         stream.drop(anomaly, now)
         self.drops.add(kind, reason, event)
         if kind == "disagreements":  # history says which of the two lines is right
+            stream.dispute(event.open_time)
             self.found.append(DisagreementFound(stream.key, event.open_time))
 
     def note_swapped(
@@ -207,8 +207,8 @@ class RowPublisher:
                 self.drops.counts["revisions"] += 1
                 change = RowChange("revised", bar.open_time, bar, message)
                 self._change(stream, change)
-            case PastFinal(bar, message):
-                self._change(stream, RowChange("past", bar.open_time, bar, message))
+            case PastFinal(bar):
+                self._change(stream, RowChange("past", bar.open_time, *event))
             case HistoryAwaited(lacking, first, last, missing):
                 if lacking >= 0:
                     self.found.append(UnconfirmedFound(stream.key, lacking))
@@ -252,13 +252,19 @@ class RowPublisher:
     def _count_past(
         self, stream: StreamState, done: RowChanged, event: BarEvent, now: float
     ) -> None:
-        if done.old is None:
+        change, old, new = done
+        if old is None or new is None or change.bar is None:
             self.drop(stream, Anomaly("late", event), now)
-        elif done.new is not None and done.new.flags & ~done.old.flags & REVISED:
+        elif not same_values(new, old):
             stream.accept()
             self.drops.counts["revisions"] += 1
-        else:
+        elif same_values(old, change.bar):
             self.drop(stream, Anomaly("duplicates", event), now)
+        elif change.is_other_line:
+            self.drop(stream, Anomaly("disagreements", event), now)
+        else:  # history has corrected the row, and may have this version by now
+            self.drop(stream, Anomaly("duplicates", event), now)
+            self.found.append(DisagreementFound(stream.key, event.open_time))
 
     def _find(self, stream: StreamState, row: RowWrite, now: float) -> None:
         bar, missing = row.bar, row.missing

@@ -9,6 +9,7 @@ from shmfeed.feeder.ledger_events import Anomaly
 from shmfeed.text import counted
 
 LATE_SECONDS = 10.0  # a venue that repeats its history is done sooner
+MOST_DISPUTED = 1024
 _RUN = 3  # messages dropped in a row, until they are the stream's state
 AHEAD = "begins too far ahead of the venue's clock"
 LATE = "older than the newest closed bar"
@@ -20,6 +21,7 @@ class StreamState:
 
     Attributes:
         carriers: The connection of the last message, by line, where there are several.
+        disputed: The bars whose finals differ between lines, newest `MOST_DISPUTED`.
         clock_from: When the clock may close the stream's bars; inf while no connection
             carries it.
         heard: When the last message about the stream came.
@@ -40,6 +42,7 @@ class StreamState:
         "accepts",
         "carriers",
         "clock_from",
+        "disputed",
         "dropped",
         "gaps",
         "heard",
@@ -57,6 +60,7 @@ class StreamState:
         self.ledger = ledger
         self.clock_from = math.inf
         self.carriers: dict[int, int] = {}
+        self.disputed: set[int] = set()
         self.heard = now
         self.messages = self.dropped = self.missed = self.gaps = 0
         self.accepts = self.was_accepted = False
@@ -65,6 +69,12 @@ class StreamState:
         self._reason = ""
         self._explained = ""
         self._explains_silence = False
+
+    def dispute(self, open_time: int) -> None:
+        """Record that the finals of two lines differ: neither tells what is right."""
+        self.disputed.add(open_time)
+        if len(self.disputed) > MOST_DISPUTED:
+            self.disputed.remove(min(self.disputed))
 
     def accept(self) -> None:
         """Record that a message changed the stream's rows or its forming bar."""

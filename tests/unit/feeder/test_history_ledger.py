@@ -55,6 +55,21 @@ class TestWaits:
         written = [("row", 2, 10.0, CLOSED_BY_VENUE | AFTER_GAP)]
         assert one.tick(now=1.0 + GRACE) == written
 
+    @pytest.mark.parametrize("grace", [0.0, 0.5, 1.0])
+    def test_a_grace_shorter_than_that_of_a_close_counts(self, grace):
+        one = stream(repair_grace=grace, close_grace_ms=2000)
+        one.say(0, FINAL)
+        one.say(2, FINAL, now=1.0)
+        one.tick(now=1.0 + grace)
+        assert [(bar.open_time - START) // MINUTE for bar in one.sink.rows] == [0, 2]
+
+    def test_without_history_messages_out_of_order_have_the_grace_of_a_close(self):
+        one = stream(repair_grace=None, close_grace_ms=2000)
+        one.say(0, FINAL)
+        assert one.say(2, FINAL, now=1.0) == []
+        assert one.tick(now=2.9) == []
+        assert len(one.tick(now=3.0)) == 1
+
     def test_a_plain_bar_follows_the_one_before_at_once(self):
         one = stream(forming_flagged=False)
         one.say(0, PLAIN)
