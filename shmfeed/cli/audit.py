@@ -32,8 +32,8 @@ from shmfeed.text import counted, printable
 
 _DESCRIPTION = """\
 Compare the closed bars of a feed with the venue's history, and where both are carried
-the 1h bars with the 1m bars, rolled up. One line a stream: rows, bars missing between
-them, revised and unconfirmed rows, what closed them, and, if a store is kept, the time
+the 1h bars with the 1m bars, rolled up. One line a stream: rows, holes between them,
+revised and unconfirmed rows, what closed them, and, if a store is kept, the time
 from a bar's close until readers could see it. The running feeder asks for the history,
 within its rate limit; --config names the settings if no feeder runs.
 """
@@ -118,7 +118,7 @@ def _tell_wait(seconds: float) -> None:
 
 
 def _exit_code(audits: list[StreamAudit]) -> int:
-    if any(audit.differing for audit in audits):
+    if not audits or any(audit.differing or audit.uncompared for audit in audits):
         return FAILED
     return USAGE if any(audit.error for audit in audits) else 0
 
@@ -142,12 +142,14 @@ def _summary(source: str, audits: list[StreamAudit]) -> str:
     compared = counted(rows, "row")
     differing = sum(audit.differing for audit in audits)
     unasked = sum(bool(audit.error) for audit in audits)
+    left = sum(audit.uncompared for audit in audits)
     verb = "differs" if differing == 1 else "differ"
     if differing:
         found = f"{counted(differing, 'bar')} {verb}"
     else:
-        found = "nothing differs" if rows or not unasked else "nothing is known"
-    more = f"; history of {counted(unasked, 'stream')} not asked" if unasked else ""
+        found = "nothing differs" if rows else "nothing could be compared"
+    more = f"; {counted(left, 'bar')} not compared" if left else ""
+    more += f"; history of {counted(unasked, 'stream')} not asked" if unasked else ""
     return f"{found}; {compared} compared with {printable(source)}{more}"
 
 
@@ -170,6 +172,8 @@ def _details(audit: StreamAudit) -> Iterator[str]:
     name = " ".join(audit.key)
     if audit.error:
         yield f"{name}: history cannot be asked: {printable(audit.error)}"
+    if text := _uncompared(audit):
+        yield f"{name}: {text}"
     for at in audit.history.missing:
         yield f"{name} {format_time(at)}: not published, and history has it"
     for at in audit.history.unknown:
@@ -183,6 +187,22 @@ def _details(audit: StreamAudit) -> Iterator[str]:
     for versions in audit.changes:
         if text := _change(versions):
             yield f"{name} {format_time(versions[0].bar.open_time)}: was {text}"
+
+
+def _uncompared(audit: StreamAudit) -> str:
+    """Return what was asked for and not compared, "" if all was."""
+    if audit.begins is None:
+        if not audit.uncompared:
+            return "" if audit.error else "there are no rows, and history has none"
+        bars = counted(audit.uncompared, "bar")
+        return f"there are no rows, and history has bars; {bars} not compared"
+    if not audit.uncompared:
+        return ""
+    verb = "is" if audit.uncompared == 1 else "are"
+    return (
+        f"the {audit.origin} begins at {format_time(audit.begins)};"
+        f" {counted(audit.uncompared, 'bar')} before it {verb} not compared"
+    )
 
 
 def _change(versions: list[SeenRow]) -> str:
@@ -207,6 +227,7 @@ def _stream_fields(audit: StreamAudit) -> dict[str, Any]:
         "timeframe": audit.key[1],
         "rows": audit.rows,
         "holes": audit.holes,
+        "missing_bars": audit.missing,
         "revisions": audit.revisions,
         "unconfirmed": audit.unconfirmed,
         "closed_by": audit.closed_by,
@@ -221,6 +242,8 @@ def _stream_fields(audit: StreamAudit) -> dict[str, Any]:
         "rolled_differences": [one._asdict() for one in audit.rolled.differences],
         "changes": [_change_fields(versions) for versions in audit.changes],
         "error": audit.error or None,
+        "begins": audit.begins,
+        "uncompared": audit.uncompared,
     }
 
 

@@ -18,7 +18,9 @@ from shmfeed.bar import (
     Bar,
     StreamKey,
     Timeframe,
+    duration,
     floor,
+    grid_steps,
     phase_of,
 )
 from shmfeed.cli.audit_history import AuditHistory, fetch_all
@@ -44,6 +46,7 @@ _CLOSERS = {  # a row counts for the first one of its flags
     "history": BACKFILLED,
 }
 _NOTHING = Comparison(0, [], [], [])
+_LOOKED_AT = 90  # bars before the first row, to know if history has older ones
 
 
 class Lateness(NamedTuple):
@@ -59,7 +62,8 @@ class StreamAudit(NamedTuple):
     Attributes:
         key: The stream.
         rows: The number of published rows in the range.
-        holes: The number of bars that are missing between them.
+        holes: The number of holes between them.
+        missing: The number of bars that are missing in these holes.
         revisions: Rows whose values are not those that were published first.
         unconfirmed: Rows whose values are not known to be final.
         closed_by: The number of rows that each cause closed, by its name.
@@ -68,11 +72,16 @@ class StreamAudit(NamedTuple):
         rolled: The differences from shorter rows, rolled up.
         changes: The versions of each bar that has several, if a store is kept.
         error: The reason if history could not be asked, else "".
+        begins: The open time of the first row in ms UTC, None without rows.
+        origin: The place of that row, "ring" or "store".
+        uncompared: The number of bars in the range that history has before the first
+            row, or instead of all rows.
     """
 
     key: StreamKey
     rows: int
     holes: int
+    missing: int
     revisions: int
     unconfirmed: int
     closed_by: dict[str, int]
@@ -81,6 +90,9 @@ class StreamAudit(NamedTuple):
     rolled: Comparison
     changes: list[list[SeenRow]]
     error: str
+    begins: int | None
+    origin: str
+    uncompared: int
 
     @property
     def differing(self) -> int:
@@ -112,17 +124,21 @@ class Auditor:
     def audit(self, key: StreamKey) -> StreamAudit:
         """Audit one stream. Raise ShmfeedError if its rows cannot be read."""
         settled = self._now() - round(self._history.facts.settle * 1000)
-        block = self._published(key)
-        history, error = _NOTHING, ""
+        block, begin = self._published(key)
+        history, uncompared, error = _NOTHING, 0, ""
         try:
-            history = self._compare(key, block, settled)
+            if begin is not None:
+                history = self._compare(key, block, begin, settled)
+            uncompared = self._count_uncompared(key, begin, settled)
         except ShmfeedError as failure:
             error = str(failure)
+        gaps = find_gaps(Rows(block, 0), key[1])
         flags = block[C_FLAGS].view(np.int64)
         return StreamAudit(
             key,
             block.shape[1],
-            sum(gap.missing for gap in find_gaps(Rows(block, 0), key[1])),
+            len(gaps),
+            sum(gap.missing for gap in gaps),
             int(np.count_nonzero(flags & REVISED)),
             int(np.count_nonzero(flags & UNCONFIRMED)),
             _count_closers(flags),
@@ -131,30 +147,48 @@ class Auditor:
             self._compare_rolled(key, block),
             self._changes(key, block),
             error,
+            begin,
+            "ring" if self._store is None or self._since is None else "store",
+            uncompared,
         )
 
     def _now(self) -> int:
         # The venue's clock, as the feeder knows it.
         return time.time_ns() // 1_000_000 + self._offset
 
-    def _published(self, key: StreamKey) -> Block:
-        """Return the rows of the ring, and before them those of the store."""
-        ring = self._feed.ring(*key)
+    def _published(self, key: StreamKey) -> tuple[Block, int | None]:
+        """Return the rows of the range, and the open time that they begin at.
+
+        They are those of the ring, and before them those of the store. Without any,
+        also outside the range, they begin at None.
+        """
+        ring, timeframe = self._feed.ring(*key), key[1]
         block = ring.snapshot(ring.history).block
-        if self._since is None:
-            return block
-        first = self._since.first_close(key[1])
-        if self._store is not None:
+        if self._since is not None and self._store is not None:
             begin = int(times_of(block)[0]) if block.shape[1] else 1 << 62
             with suppress(StreamNotFoundError):
                 older = list(self._store.rows(key, 0, begin - 1))
                 block = np.concatenate([*older, block], axis=1)
-        return block[:, block[1].view(np.int64) >= first]
+        opens = times_of(block)
+        if not len(opens):
+            return block, None
+        begin = int(opens[0])
+        if self._since is None:
+            return block, begin
+        wanted = self._first_wanted(timeframe, phase_of(begin, timeframe))
+        return block[:, opens >= wanted], max(begin, wanted)
 
-    def _compare(self, key: StreamKey, block: Block, settled: int) -> Comparison:
-        if not block.shape[1]:
-            return _NOTHING
-        first, timeframe = int(times_of(block)[0]), key[1]
+    def _first_wanted(self, timeframe: Timeframe, phase: int) -> int:
+        """Return the open time of the first bar that closes in the range."""
+        if self._since is None:
+            return 0
+        earliest = self._since.first_close(timeframe) - 1
+        return floor(max(0, earliest), timeframe, phase)
+
+    def _compare(
+        self, key: StreamKey, block: Block, first: int, settled: int
+    ) -> Comparison:
+        timeframe = key[1]
         phase = phase_of(first, timeframe)
         last = floor(floor(settled, timeframe, phase) - 1, timeframe, phase)
         if last < first:
@@ -165,18 +199,39 @@ class Auditor:
         if found.missing or found.unknown or found.differences:
             # A repair may have changed the rows since they were read. Meanwhile the
             # oldest ones may have left the ring, which makes them no less published.
-            block = _renewed(block, self._published(key))
+            block = _renewed(block, self._published(key)[0])
             found = compare(cut_to(block, first, last), known, is_own=is_own)
         return found
+
+    def _count_uncompared(self, key: StreamKey, begin: int | None, settled: int) -> int:
+        """Return the number of bars of the range that no row can be compared with.
+
+        They lie before the first row; without rows it is the whole range. Bars that
+        history lacks too, as before a symbol's first day, do not count.
+        """
+        timeframe = key[1]
+        phase = 0 if begin is None else phase_of(begin, timeframe)
+        end = floor(settled, timeframe, phase)
+        last = floor((end if begin is None else min(begin, end)) - 1, timeframe, phase)
+        first = last
+        if self._since is not None:
+            first = self._first_wanted(timeframe, phase)
+        if first > last or (self._since is None and begin is not None):
+            return 0
+        nearest = floor(last - _LOOKED_AT * duration(timeframe), timeframe, phase)
+        known = fetch_all(self._history, key, max(first, nearest), last, self._told)
+        if not known.shape[1]:
+            return 0
+        return grid_steps(first, last, timeframe) + 1
 
     def _compare_rolled(self, key: StreamKey, block: Block) -> Comparison:
         short: StreamKey = key[0], SHORT
         if key[1] != LONG or short not in self._feed.streams():
             return _NOTHING
-        found = compare_rolled(self._published(short), block)
+        found = compare_rolled(self._published(short)[0], block)
         if found.differences:  # a repair may have come between the two reads
-            block = self._published(key)
-            found = compare_rolled(self._published(short), block)
+            block, _ = self._published(key)
+            found = compare_rolled(self._published(short)[0], block)
         return found
 
     def _lateness(self, key: StreamKey, block: Block) -> Lateness | None:

@@ -323,8 +323,57 @@ class TestAudit:
         assert "nothing differs" not in output
 
     def test_a_stream_without_rows(self, audit, writer, venue) -> None:
-        code, output, _ = audit("--json")
-        assert (code, only_stream(output)["rows"], venue.requests) == (0, 0, [])
+        """Nothing was compared; history says whether there was something to."""
+        code, output, _ = audit()
+        assert code == 1
+        said = "BTCUSDT 1m: there are no rows, and history has bars; 1 bar not compared"
+        assert said in output
+        assert "nothing could be compared; 0 rows compared" in output
+        assert "nothing differs" not in output
+        found = only_stream(audit("--json")[1])
+        assert (found["rows"], found["begins"], found["uncompared"]) == (0, None, 1)
+        since = "--since", str(NEWEST * MINUTE)
+        assert only_stream(audit(*since, "--json")[1])["uncompared"] == 2
+        venue.lacks = {NEWEST * MINUTE}
+        code, output, _ = audit()
+        assert (code, "there are no rows, and history has none\n" in output) == (
+            0,
+            True,
+        )
+
+    def test_bars_before_the_first_row(self, audit, writer, venue) -> None:
+        first = publish(writer, venue, 20)[0]
+        since = "--since", str(first - 40 * MINUTE)
+        code, output, _ = audit(*since)
+        assert code == 1
+        begin = shmfeed.text.format_ms(first)
+        said = f"the ring begins at {begin}; 41 bars before it are not compared"
+        assert f"BTCUSDT 1m: {said}\n" in output
+        assert (
+            "nothing differs; 20 rows compared with REST of a test; 41 bars" in output
+        )
+        assert only_stream(audit(*since, "--json")[1])["uncompared"] == 41
+        # A symbol's history may begin with the ring.
+        venue.lacks = set(range(first - 41 * MINUTE, first, MINUTE))
+        assert audit(*since)[0] == 0
+        assert audit("--since", str(first + MINUTE))[0] == 0
+
+    def test_rows_that_end_before_the_range(self, audit, writer, venue) -> None:
+        """The bars of the range were not published: that is a difference."""
+        opens = publish(writer, venue, 5)
+        writer.cut_rows(*KEY, opens[-2])
+        code, output, _ = audit("--since", str(opens[-1]), "--json")
+        found = only_stream(output)
+        assert (code, found["rows"], found["missing"]) == (1, 0, opens[-2:])
+        assert (found["uncompared"], found["begins"]) == (0, opens[-2])
+
+    def test_holes_and_their_bars_are_counted(self, audit, writer, venue) -> None:
+        ring = writer.add_stream(*KEY)
+        for number in (20, 10, 9, 5, 0):
+            at = (NEWEST - number) * MINUTE
+            ring.append(at, *venue.row(at, MINUTE)[2:8], 1)
+        found = only_stream(audit("--json")[1])
+        assert (found["holes"], found["missing_bars"]) == (3, 9 + 3 + 4)
 
     def test_another_venue_is_named(self, audit, writer, venue) -> None:
         venue.is_own = False
@@ -382,7 +431,12 @@ class TestStore:
         assert only_stream(audit(*since)[1])["rows"] == 10
         venue.changed = {first + 5 * MINUTE: (3, 4.25)}
         assert audit(*since, "--store", path)[0] == 1
-        assert audit(*since)[0] == 0
+        assert "20 bars before it are not compared" in audit(*since[:2])[1]
+        earlier = "--since", str(first - 4 * MINUTE), "--store", path
+        begin = shmfeed.text.format_ms(first)
+        said = f"the store begins at {begin}; 5 bars before it are not compared"
+        code, output, _ = audit(*earlier)
+        assert (code, said in output) == (1, True)
 
     def test_no_such_store(self, audit, path) -> None:
         code, _, errors = audit("--store", path + "x")
