@@ -14,6 +14,7 @@ from shmfeed.cli.store_options import (
     check_stored,
     store_of,
     stream_of,
+    warn_of_lag,
 )
 from shmfeed.cli.times import parse_moment
 from shmfeed.errors import BadArgumentError
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         )
     with StoreReader(store) as reader:
         check_stored(reader, key)
+        warn_of_lag(args, reader, key, args.at.ms)
         rows = reader.as_of(key, args.at.ns, number)
     if not rows:
         print_error(f"no bar of {' '.join(key)} had been published by then")

@@ -25,7 +25,9 @@ from shmfeed.cli.output import (
     print_output,
 )
 from shmfeed.cli.times import parse_moment
+from shmfeed.errors import BadArgumentError
 from shmfeed.feed import Feed
+from shmfeed.identity import parse_identity
 from shmfeed.store.reading import SeenRow, StoreReader
 from shmfeed.store.schema import StoreError
 from shmfeed.text import counted, printable
@@ -78,14 +80,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     with ExitStack() as opened:
         feed = opened.enter_context(attach_feed(args))
+        status = feed.status()
         try:
-            identity = feed.status()["identity"]
-            history = open_history(feed.name, identity, args.config)
+            history = open_history(feed.name, status["identity"], args.config)
         except UnaskedError as error:
             print_error(f"history cannot be asked: {error}")
             return USAGE
         opened.enter_context(closing(history))
-        store = _open_store(args.store, history.facts.store, opened)
+        # The settings may have the path as seen from the feeder's directory.
+        own = status["store"] or history.facts.store
+        store = _open_store(args.store, own, opened)
+        if store is not None:
+            _check_identity(store, status["identity"])
         auditor = Auditor(feed, history, args.since, store, _tell_wait)
         audits = [auditor.audit(key) for key in feed.streams()]
         facts = history.facts
@@ -110,6 +116,16 @@ def _open_store(
             raise
         print_error(f"the audit goes on without the store: {error}")
         return None
+
+
+def _check_identity(store: StoreReader, identity: str | None) -> None:
+    """Raise BadArgumentError if a store has the rows of another source than a feed."""
+    stored, own = store.identity(), parse_identity(identity or "")
+    if stored is not None and own is not None and not stored.matches(own):
+        raise BadArgumentError(
+            f"store {store.path!r} holds bars of {stored}, and the feed's rows come"
+            f" from {own}; give the store of this feed"
+        )
 
 
 def _tell_wait(seconds: float) -> None:

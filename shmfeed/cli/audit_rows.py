@@ -25,7 +25,7 @@ from shmfeed.bar import (
 )
 from shmfeed.cli.audit_history import AuditHistory, fetch_all
 from shmfeed.cli.times import Moment
-from shmfeed.errors import ShmfeedError, StreamNotFoundError
+from shmfeed.errors import BadArgumentError, ShmfeedError, StreamNotFoundError
 from shmfeed.feed import Feed
 from shmfeed.history.blocks import cut_to, times_of
 from shmfeed.history.comparison import Comparison, compare, compare_rolled
@@ -34,6 +34,7 @@ from shmfeed.layout import C_FLAGS
 from shmfeed.memory.holes import find_gaps
 from shmfeed.memory.rows import Rows
 from shmfeed.store.reading import SeenRow, StoreReader
+from shmfeed.text import format_ms
 
 # Rows of the first are rolled up and compared with those of the second.
 SHORT: Timeframe = "1m"
@@ -116,10 +117,17 @@ class Auditor:
         """Audit rows that close from `since` on, else those that the ring has.
 
         `told` gets the seconds of each wait for the rate limit.
+
+        Raises BadArgumentError if `since` is later than now, by the venue's clock.
         """
         self._feed, self._history = feed, history
         self._since, self._store, self._told = since, store, told
         self._offset = round((feed.status()["clock_offset"] or 0.0) * 1000)
+        if since is not None and since.ms > self._now():
+            raise BadArgumentError(
+                f"--since is {format_ms(since.ms)}, which is later than now,"
+                f" {format_ms(self._now())}; give an earlier time, in UTC"
+            )
 
     def audit(self, key: StreamKey) -> StreamAudit:
         """Audit one stream. Raise ShmfeedError if its rows cannot be read."""

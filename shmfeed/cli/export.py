@@ -13,6 +13,7 @@ from shmfeed.cli.store_options import (
     check_stored,
     store_of,
     stream_of,
+    warn_of_lag,
 )
 from shmfeed.cli.times import parse_moment
 from shmfeed.errors import BadArgumentError
@@ -26,7 +27,7 @@ _DESCRIPTION = """\
 Write the closed bars of a stream to a file: from the store where one is kept, else from
 the feed's ring. The file appears when it is whole. Columns: symbol, timeframe,
 open_time, close_time, open, high, low, close, volume, money, flags; times are ms UTC.
-Of each bar its newest version is written.
+Of each bar its newest version is written. A store that lacks bars of the ring is named.
 """
 
 _EPILOG = """\
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     key, path = stream_of(args), check_target(args.output)
     span = _range_of(args, key[1])
-    store = store_of(args)
+    store, lacking = store_of(args), 0
     if store is None:
         with attach_feed(args) as feed:
             ring = feed.ring(*key)
@@ -68,12 +69,15 @@ def run(args: argparse.Namespace) -> int:
         with StoreReader(store) as reader:
             check_stored(reader, key)
             origin = f"the store {store}"
+            lacking = warn_of_lag(args, reader, key, span[1])
             progress = _Progress(lambda: reader.count(key, *_opens(span, key[1])))
             count = export(path, key, _stored(reader, key, span), progress.show)
             progress.clear()
     if args.json:
-        found = {"file": path, "bars": count, "symbol": key[0], "timeframe": key[1]}
-        print_output(json.dumps(found | {"source": store or "ring"}))
+        found: dict[str, object] = {"file": path, "bars": count}
+        found |= {"symbol": key[0], "timeframe": key[1]}
+        found |= {"source": store or "ring", "lacking": lacking}
+        print_output(json.dumps(found))
     else:
         name = " ".join(key)
         print_output(

@@ -13,6 +13,7 @@ from shmfeed.settings.model import Settings
 from shmfeed.store.schema import (
     StoreError,
     as_store_errors,
+    check_identity_is_known,
     check_path,
     open_to_read,
     stored_identity,
@@ -55,6 +56,7 @@ def _check_file(settings: Settings, path: str) -> Iterator[Finding]:
         return
     try:
         with closing(open_to_read(path)) as connection, as_store_errors(path):
+            check_identity_is_known(connection, path)
             stored, wanted = stored_identity(connection), identity_of(settings)
     except StoreError as error:
         yield problem(

@@ -6,6 +6,8 @@ venue does not send is an empty field, or null.
 """
 
 import os
+import secrets
+import stat
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from importlib import import_module
@@ -38,17 +40,38 @@ class _BarFile(Protocol):
 
 def check_target(path: str) -> str:
     """Return the path of a file to export to, or raise BadArgumentError."""
-    target = Path(path)
-    real = Path(os.path.realpath(path))
-    if target.suffix.lower() not in ENDINGS:
+    if Path(path).suffix.lower() not in ENDINGS:
         raise BadArgumentError(
             f"output {path!r} is not accepted; its name must end in .csv or .parquet"
         )
-    if real.is_dir() or not real.parent.is_dir():
+    fault = _fault_of(path)
+    if fault:
         raise BadArgumentError(
-            f"output {path!r} is not accepted; give a file in a directory that exists"
+            f"output {path!r} is not accepted: {fault}; give a file in a directory that"
+            " exists and may be written"
         )
     return path
+
+
+def _fault_of(path: str) -> str:
+    """Return why no file can be written under a path, "" if one can."""
+    try:
+        real = os.path.realpath(path)
+        folder = os.path.dirname(real)  # noqa: PTH120
+        if not stat.S_ISDIR(os.stat(folder).st_mode):  # noqa: PTH116
+            return f"{folder!r} is not a directory"
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return f"the directory {folder!r} cannot be written by this user"
+        mode = os.stat(real).st_mode  # noqa: PTH116
+    except FileNotFoundError:
+        is_there = os.path.isdir(folder)  # noqa: PTH112
+        return "" if is_there else f"there is no directory {folder!r}"
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        return f"it is {kind}"
+    return "" if os.access(real, os.W_OK) else "the file is read-only"
 
 
 def export(
@@ -72,10 +95,11 @@ def export(
         ExportError: The file cannot be written, or pyarrow is not installed.
     """
     target = os.path.realpath(path)
-    part = f"{target}.{os.getpid()}.part"
+    # A name of its own: a killed export of the same pid may have left its file.
+    part = Path(target).with_name(f".export-{secrets.token_hex(8)}.part")
     count = 0
     try:
-        with open(part, "xb") as stream:  # noqa: PTH123
+        with part.open("xb") as stream:
             with closing(_make_file(path, stream)) as file:
                 for block in blocks:
                     file.write(key, block)
@@ -83,13 +107,13 @@ def export(
                     progress(count)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(part).replace(target)
+        part.replace(target)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ExportError(f"output {path!r} cannot be written: {reason}") from error
     finally:
         with suppress(OSError):
-            Path(part).unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
     return count
 
 

@@ -16,8 +16,15 @@ from shmfeed.bar import (
     step,
 )
 from shmfeed.errors import StreamNotFoundError
+from shmfeed.identity import FeedIdentity
 from shmfeed.store.blocks import RECORD, Block, to_block
-from shmfeed.store.schema import CAUGHT_UP, CUT, as_store_errors, open_to_read
+from shmfeed.store.schema import (
+    CAUGHT_UP,
+    CUT,
+    as_store_errors,
+    open_to_read,
+    stored_identity,
+)
 
 PIECE = 10_000  # bars that are read at once
 _MOST_NAMED = 20
@@ -91,6 +98,11 @@ class StoreReader:
 
     def __exit__(self, *exc: object) -> None:
         self._connection.close()
+
+    def identity(self) -> FeedIdentity | None:
+        """Return the identity of the rows, None if it cannot be read."""
+        with as_store_errors(self.path):
+            return stored_identity(self._connection)
 
     def streams(self) -> list[StreamKey]:
         """Return the streams that the store has had bars of."""

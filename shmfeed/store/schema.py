@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from shmfeed.errors import BadArgumentError, ShmfeedError
 from shmfeed.identity import FeedIdentity, parse_identity
-from shmfeed.text import one_line
+from shmfeed.text import one_line, repr_short
 
 APPLICATION_ID = 0x53484D46  # "SHMF", in the header of the file
 VERSION = 1  # its `user_version`
@@ -154,10 +154,11 @@ def open_to_read(path: str) -> sqlite3.Connection:
     """Return a connection that reads a store, whether a feeder writes it or not.
 
     Raises:
-        BadArgumentError: There is no such file.
+        BadArgumentError: There is no such file, or it is a directory.
         StoreError: The file cannot be used.
     """
-    if not Path(path).is_file():
+    check_path(path)
+    if not Path(path).exists():
         raise BadArgumentError(
             f"store {path!r} is not there; give the path that the feeder's setting"
             " `store` has"
@@ -201,10 +202,34 @@ def check_format(connection: sqlite3.Connection, path: str) -> None:
 
 
 def stored_identity(connection: sqlite3.Connection) -> FeedIdentity | None:
-    """Return the identity of the stored rows, None if it is not known."""
+    """Return the identity of the stored rows, None if it cannot be read."""
+    text = _identity_text(connection)
+    return parse_identity(text) if isinstance(text, str) else None
+
+
+def has_bars(connection: sqlite3.Connection) -> bool:
+    """Return True if a store has had a bar."""
+    query = "SELECT 1 FROM bar_versions LIMIT 1"
+    return connection.execute(query).fetchone() is not None
+
+
+def check_identity_is_known(connection: sqlite3.Connection, path: str) -> None:
+    """Raise StoreError if a store has bars and its identity cannot be read."""
+    if stored_identity(connection) is None and has_bars(connection):
+        text = _identity_text(connection)
+        fault = "is missing" if text is None else f"is {repr_short(text)}"
+        raise StoreError(
+            f"store {path!r} is damaged: the identity of its bars {fault}; move it"
+            " away, and the feeder makes another one, or start with --replace, which"
+            " drops those bars",
+            "damaged",
+        )
+
+
+def _identity_text(connection: sqlite3.Connection) -> object:
     query = "SELECT value FROM store_info WHERE key = 'identity'"
     row = connection.execute(query).fetchone()
-    return None if row is None else parse_identity(str(row[0]))
+    return None if row is None else row[0]
 
 
 @contextmanager
@@ -326,8 +351,9 @@ def _check_identity(
     stored = stored_identity(connection)
     if stored is not None and stored.matches(identity):
         return
-    is_used = connection.execute("SELECT 1 FROM bar_versions LIMIT 1").fetchone()
-    if is_used and not replace and stored is not None:
+    is_used = has_bars(connection)
+    if is_used and not replace:
+        check_identity_is_known(connection, path)
         raise StoreError(
             f"store {path!r} holds bars of {stored}, and these settings are of"
             f" {identity}: use another path, or replace=True (--replace), which drops"
@@ -336,7 +362,7 @@ def _check_identity(
         )
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if is_used and stored is not None:
+        if is_used:
             connection.execute("DELETE FROM bar_versions")
             connection.execute("DELETE FROM streams")
         _write_identity(connection, identity)

@@ -322,6 +322,13 @@ class TestAudit:
         assert "history of 1 stream not asked" in output
         assert "nothing differs" not in output
 
+    def test_a_time_in_the_future(self, audit, writer, venue) -> None:
+        publish(writer, venue, 5)
+        code, output, errors = audit("--since", str(VENUE_NOW + HOUR))
+        assert (code, output, venue.requests) == (2, "", [])
+        later = shmfeed.text.format_ms(VENUE_NOW + HOUR)
+        assert f"--since is {later}, which is later than now" in errors
+
     def test_a_stream_without_rows(self, audit, writer, venue) -> None:
         """Nothing was compared; history says whether there was something to."""
         code, output, _ = audit()
@@ -437,6 +444,14 @@ class TestStore:
         said = f"the store begins at {begin}; 5 bars before it are not compared"
         code, output, _ = audit(*earlier)
         assert (code, said in output) == (1, True)
+
+    def test_the_store_of_another_market(self, audit, tmp_path) -> None:
+        other = str(tmp_path / "other.sqlite")
+        identity = make_identity("binance", "usdm", ["venue"])
+        StoreFile(other, identity, replace=False).close()
+        code, _, errors = audit("--store", other)
+        assert code == 2
+        assert "holds bars of binance/usdm/venue, and the feed's rows come" in errors
 
     def test_no_such_store(self, audit, path) -> None:
         code, _, errors = audit("--store", path + "x")

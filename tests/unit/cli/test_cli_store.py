@@ -2,9 +2,7 @@
 
 import csv
 import json
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from support.storing import IDENTITY, KEY, MINUTE, START, bar_at, block_of, version_of
@@ -72,18 +70,18 @@ class TestExport:
             "symbol": "BTCUSDT",
             "timeframe": "1m",
             "source": store,
+            "lacking": 0,
         }
 
     def test_settings_of_a_feeder_in_another_directory(
-        self, store, tmp_path, capsys, monkeypatch
+        self, store, cli_writer, feed_name, tmp_path, capsys, monkeypatch
     ):
         """The feeder's status has the whole path of its store."""
-        feed = SimpleNamespace(status=lambda: {"store": store})
-        monkeypatch.setattr(store_options, "attach_feed", lambda _: nullcontext(feed))
+        cli_writer.note({"store": store})
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
         monkeypatch.setenv("SHMFEED_STORE", Path(store).name)
-        line = "export", "BTCUSDT", "1m", "-o", "out.csv"
+        line = "export", "BTCUSDT", "1m", "-o", "out.csv", "--feed", feed_name
         code, (said,), _ = run(capsys, *line)
         assert (code, said.endswith(f"from the store {store}")) == (0, True)
 
@@ -129,16 +127,98 @@ class TestExport:
             ({3: "--store", 4: path}, "is not there"),
             ({1: "BTCUSD"}, "did you mean BTCUSDT?"),
             ({2: "7m"}, "timeframe '7m' is not accepted"),
+            ({4: "."}, "it is a directory"),
+            ({6: str(tmp_path)}, "must end in .csv or .parquet"),
+            ({6: str(tmp_path / "none" / "out.csv")}, "there is no directory"),
             ({6: "out.xls"}, "must end in .csv or .parquet"),
             ({1: "BTC USDT"}, "symbol 'BTC USDT' is not accepted"),
         ):
             line = [change.get(at, word) for at, word in enumerate(base)]
             code, _, errors = run(capsys, *line)
             assert (code, said in errors) == (2, True), errors
+        code, _, errors = run(capsys, *base, "--feed", "a b")
+        assert (code, "feed name 'a b' is not accepted" in errors) == (2, True)
         span = "--start", "2026-01-01", "--end", "2025-01-01"
         code, _, errors = run(capsys, *base, *span)
         assert (code, "--start is after --end" in errors) == (2, True)
         assert not (tmp_path / "out.csv").exists()
+
+
+class TestLag:
+    """A store that is behind the ring of its feed is named, and its rows are given."""
+
+    @pytest.fixture(autouse=True)
+    def _soon(self, monkeypatch):
+        monkeypatch.setattr(store_options, "_WRITTEN_SECONDS", 0.05)
+        monkeypatch.setattr(store_options, "_POLL_SECONDS", 0.01)
+
+    @pytest.fixture
+    def ring(self, store, cli_writer):
+        """Return the ring of a feed with this store, which has its bars 4 to 7."""
+        cli_writer.note({"store": store})
+        ring = cli_writer.add_stream(*KEY)
+        for number in range(4, 8):
+            self.append(ring, number)
+        return ring
+
+    def append(self, ring, number):
+        bar = bar_at(number)
+        ring.append(bar.open_time, *bar[2:9])
+
+    def export(self, capsys, feed_name, tmp_path, *more):
+        line = "export", "BTCUSDT", "1m", "-o", str(tmp_path / "out.csv"), "--json"
+        code, (said,), errors = run(capsys, *line, "--feed", feed_name, *more)
+        assert code == 0
+        return json.loads(said), errors
+
+    def test_rows_that_the_store_lacks(self, ring, store, feed_name, tmp_path, capsys):
+        assert self.export(capsys, feed_name, tmp_path)[1] == ""
+        self.append(ring, 8)
+        self.append(ring, 9)
+        found, errors = self.export(capsys, feed_name, tmp_path, "--store", store)
+        assert (found["bars"], found["lacking"]) == (8, 2)
+        said = f"the store lacks 2 bars that the ring of feed {feed_name} has, the"
+        assert f"{said} newest closes at 2026-01-01T00:10:00Z" in errors
+        until = "--end", "2026-01-01 00:08"
+        assert self.export(capsys, feed_name, tmp_path, *until)[1] == ""
+
+    def test_a_version_that_the_store_lacks(
+        self, ring, cli_writer, feed_name, tmp_path, capsys
+    ):
+        rows = ring.reader.snapshot(4).block
+        rows[5, 1] = 1.75
+        cli_writer.replace_rows(*KEY, rows)
+        found, errors = self.export(capsys, feed_name, tmp_path)
+        assert found["lacking"] == 1
+        assert "the newest closes at 2026-01-01T00:06:00Z" in errors
+
+    def test_a_bar_that_is_written_meanwhile(
+        self, ring, store, feed_name, tmp_path, capsys, monkeypatch
+    ):
+        def write(_):
+            with StoreFile(store, IDENTITY, replace=False) as file:
+                file.write([version_of(8)])
+
+        self.append(ring, 8)
+        monkeypatch.setattr(store_options.time, "sleep", write)
+        found, errors = self.export(capsys, feed_name, tmp_path)
+        assert (found["bars"], found["lacking"], errors) == (9, 0, "")
+
+    def test_another_store_than_the_feed_s(
+        self, ring, store, cli_writer, feed_name, tmp_path, capsys
+    ):
+        self.append(ring, 8)
+        cli_writer.note({"store": str(tmp_path)})
+        found, errors = self.export(capsys, feed_name, tmp_path, "--store", store)
+        assert (found["lacking"], errors) == (0, "")
+
+    def test_a_time_that_the_store_has_not_reached(self, ring, feed_name, capsys):
+        self.append(ring, 8)
+        line = "asof", "BTCUSDT", "1m", "--feed", feed_name, "--at"
+        _, lines, errors = run(capsys, *line, "2026-01-01 00:09:30")
+        assert "the store lacks 1 bar that the ring" in errors
+        assert len(lines) == 9
+        assert run(capsys, *line, "2026-01-01 00:08:30")[2] == ""
 
 
 class TestAsOf:
@@ -195,6 +275,34 @@ class TestAsOf:
         code, _, errors = run(capsys, "asof", "BTCUSDT", "1m", "--at", "2026-01-01")
         assert code == 2
         assert "asof reads a store, and none is set" in errors
+
+    @pytest.mark.parametrize("command", ["asof", "export"])
+    def test_neither_a_store_nor_the_feed(self, command, tmp_path, capsys):
+        path = tmp_path / "out.csv"
+        more = {"asof": ["--at", "2026-01-01"], "export": ["-o", str(path)]}[command]
+        line = command, "BTCUSDT", "1m", *more, "--feed", "no-such-feed"
+        code, _, errors = run(capsys, *line)
+        assert (code, "there is no feed 'no-such-feed'" in errors) == (2, True)
+        assert not path.exists()
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ({1: "BTCUSD"}, "did you mean BTCUSDT?"),
+            ({1: "B C"}, "symbol 'B C' is not accepted"),
+            ({2: "7m"}, "timeframe '7m' is not accepted"),
+            ({2: "5m"}, "has no bars of BTCUSDT 5m"),
+            ({6: "none.sqlite"}, "is not there"),
+            ({6: "/dev/null"}, "it is not a file"),
+            ({8: "0"}, "-n is 0; it must be an int from 1"),
+        ],
+    )
+    def test_what_is_refused(self, store, capsys, change, said):
+        line = ["asof", "BTCUSDT", "1m", "--at", "2026-01-01", "--store", store]
+        line += ["-n", "5"]
+        line = [change.get(at, word) for at, word in enumerate(line)]
+        code, lines, errors = run(capsys, *line)
+        assert (code, lines, said in errors) == (2, [], True), errors
 
     def test_a_damaged_store(self, tmp_path, capsys):
         path = tmp_path / "bars.sqlite"

@@ -65,6 +65,16 @@ def test_a_table_that_is_gone(path):
     assert findings(path)[0][0] == "problem"
 
 
+def test_an_identity_that_cannot_be_read(path):
+    fill(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM store_info")
+        connection.commit()
+    ((severity, found),) = findings(path)
+    assert severity == "problem"
+    assert "the identity of its bars is missing" in found
+
+
 def test_another_identity(path):
     fill(path)
     ((severity, found),) = findings(path, market_type="usdm")

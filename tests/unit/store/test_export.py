@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import sys
 
 import numpy as np
@@ -90,8 +91,46 @@ def test_without_pyarrow(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["bars", "bars.txt", "none/bars.csv", "folder.csv"])
-def test_targets_that_are_refused(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("bars", "must end in .csv or .parquet"),
+        ("bars.txt", "must end in .csv or .parquet"),
+        (".csv", "must end in .csv or .parquet"),
+        ("none/bars.csv", "there is no directory '.*none'"),
+        ("file/bars.csv", "Not a directory|'.*file' is not a directory"),
+        ("folder.csv", "it is a directory"),
+        ("pipe.csv", "it is not a regular file"),
+        ("null.csv", "it is not a regular file"),
+        ("loop.csv", "symbolic links"),
+        ("x" * 300 + ".csv", "name too long"),
+        ("a\0b.csv", "null"),
+    ],
+)
+def test_targets_that_are_refused(tmp_path, name, fault):
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(BadArgumentError, match="is not accepted"):
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "null.csv").symlink_to("/dev/null")
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(BadArgumentError, match=f"is not accepted.*({fault})"):
         check_target(str(tmp_path / name))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [("bars.csv", "the file is read-only"), ("", "cannot be written by this user")],
+)
+def test_a_target_without_the_right_to_write(tmp_path, monkeypatch, place, fault):
+    (tmp_path / "bars.csv").touch()
+    refused = str(tmp_path / place).rstrip("/")
+    monkeypatch.setattr(os, "access", lambda path, _: path != refused)
+    with pytest.raises(BadArgumentError, match=fault):
+        check_target(str(tmp_path / "bars.csv"))
+
+
+def test_a_long_name_that_a_file_may_have(tmp_path):
+    path = tmp_path / ("x" * 251 + ".csv")
+    assert export(check_target(str(path)), KEY, blocks()) == 6

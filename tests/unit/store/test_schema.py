@@ -148,6 +148,39 @@ class TestIdentity:
         StoreFile(str(path), OTHER, replace=False).close()
         assert refused_none(path, OTHER)
 
+    @pytest.mark.parametrize(
+        ("change", "fault"),
+        [
+            ("DELETE FROM store_info", "is missing"),
+            ("UPDATE store_info SET value = 'rubbish'", "is 'rubbish'"),
+            ("UPDATE store_info SET value = x'00ff'", "is b'\\x00\\xff'"),
+            ("UPDATE store_info SET value = ''", "is ''"),
+            ("UPDATE store_info SET value = 'a/b/c/d'", "is 'a/b/c/d'"),
+        ],
+    )
+    def test_one_that_cannot_be_read(self, path, change, fault):
+        """Its bars may be of any venue: nothing of it is read or changed."""
+        fill(path)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(change)
+            connection.commit()
+        before = path.read_bytes()
+        error = refused(path)
+        assert error.kind == "damaged"
+        assert f"the identity of its bars {fault}; move it away" in str(error)
+        assert path.read_bytes() == before
+        StoreFile(str(path), IDENTITY, replace=True).close()
+        assert stored(path) == []
+        assert refused_none(path, IDENTITY)
+
+    def test_one_that_cannot_be_read_of_an_empty_store(self, path):
+        fill(path, 0)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DELETE FROM store_info")
+            connection.commit()
+        StoreFile(str(path), IDENTITY, replace=False).close()
+        assert refused_none(path, IDENTITY)
+
 
 def refused_none(path, identity: FeedIdentity) -> bool:
     with closing(open_to_read(str(path))) as connection:
