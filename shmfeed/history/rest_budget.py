@@ -7,7 +7,10 @@ count of this address in the present minute, which the user's other programs rai
     {"boot": ID, "venues": {"HOST:PORT": {"spent": [[TIME, WEIGHT], ..],
      "wait": [BEGIN, END], "strikes": [COUNT, TIME], "used": [WEIGHT, END]}}}
 
-Times from the future count for nothing.
+A weight is recorded when its request is permitted. The request reaches the venue later,
+after a connect that may take seconds. So a slow answer moves the weight to its own
+time; until then the weight counts where it is. No minute of the venue has more than the
+share. Times from the future count for nothing.
 """
 
 import copy
@@ -44,6 +47,7 @@ _MOST = 1_000_000  # weight, of one unit of time
 _MOST_STRIKES = 20
 _FORGOTTEN = int(2 * LONGEST_DOUBLED * UNITS)  # after which a refusal no longer counts
 _TRIES, _INSIST_TRIES = 3, 20
+_PROMPT = UNITS // 2  # such an answer moves no weight; see WINDOW
 
 T = TypeVar("T")
 
@@ -56,10 +60,12 @@ class RestWait(NamedTuple):
     Attributes:
         seconds: The wait.
         is_asked: True if the venue asks for it.
+        recorded: When the weight was recorded, in units of time; 0 for a wait.
     """
 
     seconds: float
     is_asked: bool = False
+    recorded: int = 0
 
 
 class _Venue(msgspec.Struct):
@@ -105,6 +111,18 @@ class _Venue(msgspec.Struct):
     def record(self, time: int, weight: int) -> None:
         if self.used[1]:
             self.used = (self.used[0] + weight, self.used[1])
+        self._spend(time, weight)
+
+    def move(self, from_time: int, to_time: int, weight: int) -> None:
+        """Count a recorded weight as of a later time."""
+        for place, (time, spent) in enumerate(self.spent):
+            if time == from_time and spent >= weight:
+                left = [(time, spent - weight)] if spent > weight else []
+                self.spent[place : place + 1] = left
+                break
+        self._spend(to_time, weight)
+
+    def _spend(self, time: int, weight: int) -> None:
         if self.spent and self.spent[-1][0] == time:
             weight += self.spent.pop()[1]
         self.spent.append((time, weight))
@@ -165,9 +183,11 @@ class RestBudget:
             if venue.wait[1]:
                 return RestWait((venue.wait[1] - now) / UNITS, True)
             wait = venue.wait_for(weight, now, self.share * limit, limit)
-            if not wait:
-                venue.record(math.ceil(clock * UNITS), weight)
-            return RestWait(wait / UNITS)
+            if wait:
+                return RestWait(wait / UNITS)
+            recorded = math.ceil(clock * UNITS)
+            venue.record(recorded, weight)
+            return RestWait(0.0, recorded=recorded)
 
         with self._lock:
             try:
@@ -176,6 +196,18 @@ class RestBudget:
                 if not self._file.is_stuck(clock):
                     return RestWait(RETRY)
                 return take(self._file.own.venue(venue_name(host, port), now))
+
+    def settle(self, host: str, port: int, weight: int, recorded: int) -> None:
+        """Count a request as of now: its answer has come, or the attempt has failed.
+
+        `recorded` is that of the `reserve` which permitted it.
+        """
+        clock = self._clock()
+        now, ended = int(clock * UNITS), math.ceil(clock * UNITS)
+        if ended > recorded + _PROMPT:
+            self._insist(
+                host, port, now, lambda venue: venue.move(recorded, ended, weight)
+            )
 
     def note_used(
         self, host: str, port: int, used: int | None, venue_now: int | None

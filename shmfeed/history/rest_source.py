@@ -206,7 +206,7 @@ class BinanceSource:
         first = self._turn
         for turn in range(first, first + len(self._clients)):
             client = self._clients[turn % len(self._clients)]
-            self._reserve(client, weight)
+            recorded = self._reserve(client, weight)
             try:
                 left = round(end - boot_seconds(), 1)  # which a message may name
                 answer = client.get(resource, max_bytes, left)
@@ -218,12 +218,14 @@ class BinanceSource:
                 failure = error
             else:
                 return answer, client.label
+            finally:
+                self._budget.settle(*client.host, weight, recorded)
             self._turn = turn + 1
         assert failure is not None  # noqa: S101 # there is a client
         raise failure
 
-    def _reserve(self, client: HttpClient, weight: int) -> None:
-        """Raise an error unless a request may begin now."""
+    def _reserve(self, client: HttpClient, weight: int) -> int:
+        """Return when the weight was recorded; raise an error if it must wait."""
         wait = self._budget.reserve(*client.host, weight, self._weight_limit)
         if wait.is_asked:
             raise HistoryError(
@@ -238,6 +240,7 @@ class BinanceSource:
                 f" minute is used up; the next request in {wait.seconds:.0f} s",
                 wait.seconds,
             )
+        return wait.recorded
 
     def _note(self, answer: HttpAnswer, client: HttpClient) -> None:
         """Take the status and the header of an answer, or raise its error."""

@@ -109,6 +109,78 @@ class TestTheShare:
                 assert sum(longer) + weight > 100
 
 
+class TestSlowRequests:
+    def test_a_weight_counts_from_its_answer_on(self, budgets, clock):
+        wait = budgets[0].reserve(HOST, PORT, 100, LIMIT)
+        clock.now += 10
+        budgets[0].settle(HOST, PORT, 100, wait.recorded)
+        clock.now += WINDOW - 9.5
+        assert ask(budgets[1], 100) == pytest.approx(9.5, abs=0.3)
+        clock.now += 9.9
+        assert ask(budgets[1], 100) == 0
+
+    def test_until_then_it_counts_from_its_reservation_on(self, budgets):
+        assert ask(budgets[0], 100) == 0
+        assert ask(budgets[1], 2) > 0
+
+    def test_a_prompt_answer_writes_nothing(self, budgets, clock, monkeypatch):
+        wait = budgets[0].reserve(HOST, PORT, 100, LIMIT)
+        monkeypatch.setattr(host_file, "write", None)
+        clock.now += 0.4
+        budgets[0].settle(HOST, PORT, 100, wait.recorded)
+
+    def test_a_weight_that_shares_its_time_moves_alone(self, budgets, clock):
+        first = budgets[0].reserve(HOST, PORT, 40, LIMIT)
+        assert ask(budgets[1], 60) == 0
+        clock.now += 10
+        budgets[0].settle(HOST, PORT, 40, first.recorded)
+        clock.now += WINDOW - 9.7
+        assert ask(budgets[1], 61) > 0
+        assert ask(budgets[1], 60) == 0
+
+    @ON_FILES
+    @given(
+        steps=some.lists(
+            some.tuples(some.floats(0, 20), some.integers(1, 60), some.floats(0, 10)),
+            max_size=40,
+        )
+    )
+    def test_no_minute_of_the_venue_has_more(self, tmp_path, steps):
+        check_minutes(tmp_path, steps, RestBudget.settle)
+
+    def test_control_counted_from_the_reservation_one_has(self, tmp_path):
+        steps = [(0.0, 100, 10.0), (WINDOW + 0.2, 100, 0.0)]
+        check_minutes(tmp_path, steps, RestBudget.settle)
+        with pytest.raises(AssertionError):
+            check_minutes(tmp_path, steps, lambda *_: None)
+
+
+def check_minutes(folder, steps, settle):
+    """Make requests that reach the venue at their end; check each minute of it.
+
+    A step is a pause, a weight, and the seconds that the request takes.
+    """
+    (folder / FILE_NAME).unlink(missing_ok=True)
+    clock = SetClock()
+    budget = RestBudget(folder, 0.25, clock=clock)
+    arrived: list[tuple[float, int]] = []
+    under_way: list[tuple[float, int, int]] = []
+    for pause, weight, lasts in [*steps, (60.0, 1, 0.0)]:
+        until = clock.now + pause
+        for end, one, recorded in sorted(under_way):
+            if end <= until:
+                clock.now = max(clock.now, end)
+                settle(budget, HOST, PORT, one, recorded)
+                arrived.append((end, one))
+        under_way = [one for one in under_way if one[0] > until]
+        clock.now = until
+        wait = budget.reserve(HOST, PORT, weight, LIMIT)
+        if not wait.seconds:
+            under_way.append((clock.now + lasts, weight, wait.recorded))
+    for end, _ in arrived:
+        assert sum(w for at, w in arrived if end - 60 < at <= end) <= 100
+
+
 class TestTheVenuesOwnCount:
     def test_half_of_the_limit_is_left_to_others(self, budgets, clock):
         budgets[0].note_used(HOST, PORT, 199, NOON + 20_000)
@@ -141,7 +213,7 @@ class TestAWait:
     def test_all_feeders_keep_it(self, budgets, clock):
         assert budgets[0].block(HOST, PORT, 28) == 28
         for budget in budgets:
-            assert budget.reserve(HOST, PORT, 2, LIMIT) == (28, True)
+            assert budget.reserve(HOST, PORT, 2, LIMIT)[:2] == (28, True)
         assert ask(budgets[1], port=444) == 0
         clock.now += 28
         assert ask(budgets[1]) == 0
@@ -223,7 +295,7 @@ class TestFiles:
         assert ask(budget, 100) == 0
         assert ask(budget) > 0
         assert budget.block(HOST, PORT, 90) == 90
-        assert budget.reserve(HOST, PORT, 2, LIMIT) == (90, True)
+        assert budget.reserve(HOST, PORT, 2, LIMIT)[:2] == (90, True)
         (line,) = caplog.messages
         assert line.startswith(f"the file of REST requests {tmp_path / FILE_NAME} cann")
 
@@ -298,7 +370,7 @@ def test_the_tests_forget_waits_of_services_that_have_gone(tmp_path, clock):
             budget.block(host, port, 100)
         forget_rest(tmp_path)
     other = RestBudget(tmp_path, 0.25, clock=clock)
-    assert other.reserve("127.0.0.1", 1, 2, LIMIT) == (0, False)
-    assert other.reserve("127.0.0.1", listening, 2, LIMIT) == (100, True)
-    assert other.reserve(HOST, 9, 2, LIMIT) == (100, True)
+    assert other.reserve("127.0.0.1", 1, 2, LIMIT)[:2] == (0, False)
+    assert other.reserve("127.0.0.1", listening, 2, LIMIT)[:2] == (100, True)
+    assert other.reserve(HOST, 9, 2, LIMIT)[:2] == (100, True)
     forget_rest(tmp_path / "missing")

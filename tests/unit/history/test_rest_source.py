@@ -3,7 +3,7 @@
 import json
 import socket
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from support.loopback import refused_port
@@ -311,6 +311,28 @@ class TestLimits:
                 source.fetch(self.REQUEST)
             assert 55 < caught.value.retry_after <= 61.2
             assert len(venue.asked) == 30
+
+    @pytest.mark.parametrize("answers", [True, False])
+    def test_a_slow_request_counts_from_its_end_on(self, monkeypatch, answers):
+        now = 1000.0
+        monkeypatch.setattr("shmfeed.history.rest_budget.boot_seconds", lambda: now)
+
+        def handle(_asked):
+            nonlocal now
+            now += 3.0  # the connect and the request took so long
+            if answers:
+                return as_json([])
+            return Reply(500)
+
+        with source_of(handle, rest_share=0.001) as (source, venue):  # 6: 3 pages
+            for _ in range(3):
+                with suppress(HistoryError):
+                    source.fetch(self.REQUEST)
+            now = 1061.5  # the first was permitted a minute ago, and ended at 1003
+            with pytest.raises(RateLimitError) as caught:
+                source.fetch(self.REQUEST)
+            assert caught.value.retry_after == pytest.approx(2.5, abs=0.3)
+            assert len(venue.asked) == 3
 
     def test_the_venues_own_count_is_heeded(self):
         def handle(_asked):
