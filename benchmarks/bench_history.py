@@ -193,6 +193,7 @@ def main() -> None:
             spread(ours).text(),
         ),
         ("  bare client: the same pages, nothing else", spread(theirs).text()),
+        ("  times the bare client", spread(ratios(ours, theirs)).text()),
         _weight_line(weight, rounds),
     ]
     goals = [

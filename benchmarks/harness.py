@@ -25,6 +25,7 @@ SECONDS, QUICK_SECONDS = 0.02, 0.002  # of one sample
 ASLEEP_SECONDS, OTHER_WORK_BYTES = 0.002, 64 << 20  # before each cold call
 EMPTY = "an empty call"
 _STOP_SECONDS = 30.0
+_RESAMPLES = 2000
 
 
 class Spread(NamedTuple):
@@ -44,6 +45,14 @@ def spread(samples: Sequence[float]) -> Spread:
         return Spread(samples[0], samples[0], samples[0])
     low, _, high = quantiles(samples, n=4, method="inclusive")
     return Spread(median(samples), low, high)
+
+
+def interval(samples: Sequence[float]) -> Spread:
+    """Return the median of samples with its 95 % interval, by resampling."""
+    rng = np.random.default_rng(len(samples))
+    medians = np.median(rng.choice(samples, (_RESAMPLES, len(samples))), axis=1)
+    low, high = np.percentile(medians, (2.5, 97.5))
+    return Spread(median(samples), float(low), float(high))
 
 
 def ratios(theirs: Sequence[float], ours: Sequence[float]) -> list[float]:
