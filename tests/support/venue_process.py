@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import deque
 from typing import Any
 
 from shmfeed.simulator import Venue
@@ -19,6 +20,7 @@ _METHODS = {
     "refuse",
     "set_faults",
 }
+_KEPT = 100  # requests, of which no caller asks: the process's memory stays as it is
 _COUNTS = ("connections", "frames", "rest_requests", "rest_weight")
 
 
@@ -85,6 +87,7 @@ class VenueProcess:
 def serve(options: dict[str, Any]) -> None:
     """Run a venue until standard input ends."""
     venue = started(options)
+    venue.log.last_rest = deque(maxlen=_KEPT)
     try:
         places = {"url": venue.url, "rest_url": venue.rest_url, "port": venue.port}
         print(json.dumps(places), flush=True)
