@@ -51,7 +51,7 @@ night: SECONDS = 600
 night: $(VENV)/.core
 	$(BIN)/python -m night --seconds $(SECONDS)
 
-# One feed under load for SECONDS: killed, cut, and lied to by REST. KILLS=1000 or CUTS=1000
+# One feed under load for SECONDS: killed, cut, muted, and lied to by REST. KILLS=1000 or CUTS=1000
 # does that alone, so many times; SHOW=README.md puts the figures there.
 soak: export PYTHONPATH = tests
 soak: SECONDS = 600

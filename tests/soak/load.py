@@ -5,11 +5,12 @@ import random
 from collections.abc import Iterator
 from typing import NamedTuple
 
-KILL, CUT, FAULT = "kill", "cut", "fault"
+KILL, CUT, FAULT, MUTE = "kill", "cut", "fault", "mute"
+# Seconds before and after a kill that is left alone: a fault has its aftermath.
+_BEFORE, _AFTER = 4.0, 5.0
 # Faults of the venue's bars last for the whole soak, so that its truth stays the same.
 BAR_FAULTS = "hole:0.002,rest-corrects:2s:0.01"
-# Faults of REST that come one after the other, each for a while. `rest-prices` is left
-# out: a hole of one bar gives no row to compare, so such a lie can be believed.
+# Faults of REST that come one after the other, each for a while.
 REST_FAULTS = (
     "rest-status:429:2s",
     "rest-status:503:0.5",
@@ -28,6 +29,7 @@ REST_FAULTS = (
     "rest-grid:0.3",
     "rest-redirect:0.5",
     "rest-hang:0.1",
+    "rest-prices:1.01",
 )
 
 
@@ -44,6 +46,8 @@ class Load(NamedTuple):
         cut_every: Seconds between two cuts of its connections; 0: none.
         fault_every: Seconds between two faults of REST, of which each lasts half; 0:
             none.
+        mute_every: Seconds between two silences of the sockets, of which each lasts a
+            fifth; 0: none.
         history: Rows of a stream.
         bar_faults: Faults of the venue's bars, in force all the time.
     """
@@ -56,6 +60,7 @@ class Load(NamedTuple):
     kill_every: float = 20.0
     cut_every: float = 15.0
     fault_every: float = 10.0
+    mute_every: float = 40.0
     history: int = 300
     bar_faults: str = BAR_FAULTS
 
@@ -66,30 +71,58 @@ class Load(NamedTuple):
 
 
 class Incident(NamedTuple):
-    """One incident: `begin` in seconds since the soak began."""
+    """One incident.
+
+    Attributes:
+        begin: Seconds since the soak began.
+        kind: Its kind.
+        faults: The faults of REST from then on, "" ends them.
+        on: False if a silence of the sockets ends.
+    """
 
     begin: float
     kind: str
     faults: str = ""
+    on: bool = True
 
 
 def incidents(load: Load, seed: int) -> list[Incident]:
-    """Return the incidents of a soak in order; the end of each fault is one too."""
+    """Return the incidents of a soak in order, ends of faults and silences too.
+
+    Every other kill is left alone by all else: its recovery is the feed's own.
+    """
     rng = random.Random(seed)
-    found: list[Incident] = []
-    for kind, every in ((KILL, load.kill_every), (CUT, load.cut_every)):
-        for moment in _moments(every, load.seconds):
-            begin = moment + rng.uniform(-0.2, 0.2) * every
-            found.append(Incident(begin, kind))
+    kills = [_about(kill, load.kill_every, rng) for kill in _moments(load, "kill")]
+    cuts = [_about(cut, load.cut_every, rng) for cut in _moments(load, "cut")]
+    alone = [(kill - _BEFORE, kill + _AFTER) for kill in kills[::2]]
+    found = [Incident(kill, KILL) for kill in kills]
+    found += [Incident(_past(alone, cut, cut), CUT) for cut in cuts]
     faults = itertools.cycle(rng.sample(REST_FAULTS, len(REST_FAULTS)))
-    for moment in _moments(load.fault_every, load.seconds):
-        found.append(Incident(moment, FAULT, next(faults)))
-        found.append(Incident(moment + load.fault_every / 2, FAULT))
+    for begin in _moments(load, "fault"):
+        end = begin + load.fault_every / 2
+        if _past(alone, begin, end) == begin:
+            found.append(Incident(begin, FAULT, next(faults)))
+            found.append(Incident(end, FAULT))
+    length = load.mute_every / 5
+    for moment in _moments(load, "mute"):
+        begin = _past(alone, moment, moment + length)
+        found.append(Incident(begin, MUTE))
+        found.append(Incident(begin + length, MUTE, on=False))
     return sorted(found)
 
 
-def _moments(every: float, seconds: float) -> Iterator[float]:
-    number = 1
-    while every and number * every < seconds:
+def _moments(load: Load, kind: str) -> Iterator[float]:
+    every, number = getattr(load, f"{kind}_every"), 1
+    while every and number * every < load.seconds:
         yield number * every
         number += 1
+
+
+def _about(moment: float, every: float, rng: random.Random) -> float:
+    return moment + rng.uniform(-0.2, 0.2) * every
+
+
+def _past(spans: list[tuple[float, float]], begin: float, end: float) -> float:
+    """Return `begin`, or the end of the span that begin to end overlaps."""
+    over = (span for span in spans if begin < span[1] and end > span[0])
+    return next((after for _, after in over), begin)

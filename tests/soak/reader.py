@@ -33,7 +33,6 @@ COLUMNS = ["open", "high", "low", "close", "volume"]
 COUNTS = (1, 20, 200)
 OVER_CPU, OVER_CLOCK = 0.010, 0.100  # seconds of a call
 SHORT_KEPT, LONG_KEPT = 100, 100  # frames
-LONG_SECONDS = 200.0
 _MOST_LINES = 20
 _MOST_CALLS = 100_000
 
@@ -101,12 +100,18 @@ class Reader:
     """One reader and its tally."""
 
     def __init__(
-        self, feed: str, symbols: list[str], seed: int, faults: str, chance: int
+        self,
+        feed: str,
+        symbols: list[str],
+        seed: int,
+        faults: str,
+        chance: int,
+        longest: float = 200.0,
     ) -> None:
         self.tally = Counter[str]()
         self.lines: list[str] = []
         self.calls = Calls()
-        self._symbols = symbols
+        self._symbols, self._longest = symbols, longest
         self._feed = shmfeed.attach(feed)
         self._rings = {name: self._feed.ring(name, TIMEFRAME) for name in symbols}
         wealthdata.use(feed=feed)
@@ -235,7 +240,7 @@ class Reader:
         if len(self._short) > SHORT_KEPT:
             self._look_again(self._short.popleft())
         if len(self._long) < LONG_KEPT and self._random.random() < 0.1:
-            until = time.monotonic() + self._random.uniform(10, LONG_SECONDS)
+            until = time.monotonic() + self._random.uniform(0.05, 1) * self._longest
             self._long.append(Kept(frame, values, until))
 
     def _let_go(self, now: float) -> None:

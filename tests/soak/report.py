@@ -4,23 +4,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from soak.judges import drift
+from soak.recovery import Recovery
 from soak.stage import Findings
 from soak.usage import Usage
 
 BEGIN, END = "<!-- soak -->\n", "<!-- soak, end -->"
-_MOST_LINES = 50
+_MOST_LINES, _MOST_SLOW = 50, 3
 
 
 def report(found: Findings, usage: Usage, seconds: float) -> str:
     """Return the gate figures and the violations, a line each."""
     lines = [f"{name}: {value}" for name, value in figures(found, usage, seconds)]
+    slowest = sorted(found.recoveries, key=lambda one: one.own_seconds)[-_MOST_SLOW:]
+    lines[-1:-1] = [f"slow recovery: {one}" for one in slowest]
     return "\n".join([*lines, *(f"  {one}" for one in found.violations[:_MOST_LINES])])
 
 
 def figures(found: Findings, usage: Usage, seconds: float) -> Sequence[tuple[str, str]]:
     """Return the gate figures by name."""
     cpu = [value for one in found.cpu for value in one]
-    put_off = np.array(found.recoveries) - found.busy
+    alone = [one for one in found.recoveries if not one.is_troubled]
+    troubled = [one for one in found.recoveries if one.is_troubled]
     return [
         ("minutes", f"{seconds / 60:.1f}"),
         ("messages", f"{found.messages:,}, {found.messages / seconds:,.0f} a second"),
@@ -34,13 +39,15 @@ def figures(found: Findings, usage: Usage, seconds: float) -> Sequence[tuple[str
         ("kills survived", f"{found.kills}"),
         ("disconnects", f"{found.cuts}"),
         ("connections after the first", f"{found.reconnects}"),
-        ("recovery after a kill", _percentiles(found.recoveries, "s", 1.0)),
-        ("the same on a CPU of its own", _percentiles(put_off.tolist(), "s", 1.0)),
+        ("silences of the sockets", f"{found.mutes}"),
+        ("recovery after a kill", _lengths(alone)),
+        ("recovery after a kill among other troubles", _lengths(troubled)),
         ("reader's call, CPU time", _percentiles(cpu, "ms", 1e3)),
         ("reader's call, clock", _percentiles(found.clock, "ms", 1e3)),
         ("calls over 100 ms that were not put off the CPU", f"{found.late}"),
         ("drift of the p99 of a call's CPU time", f"{drift(found.cpu):+.0%}"),
-        ("growth of private memory", _slopes(usage)),
+        ("`shmfeed audit` at the end", found.audit),
+        ("private memory, last third less the middle one", _memory(usage)),
         ("growth of descriptors", _grown(usage)),
         ("violations", f"{len(found.violations)}"),
     ]
@@ -57,14 +64,10 @@ def write_table(page: Path, rows: Sequence[tuple[str, str]]) -> None:
     page.write_text(f"{before}{BEGIN}{head}{table}{end}{after}")
 
 
-def drift(cpu: Sequence[Sequence[float]]) -> float:
-    """Return by how much the p99 of the last third differs from that of the first."""
-    early = [value for one in cpu for value in one[: len(one) // 3]]
-    late = [value for one in cpu for value in one[-(len(one) // 3) :]]
-    if not early:
-        return 0.0
-    before, after = np.percentile(early, 99), np.percentile(late, 99)
-    return float(after / before - 1)
+def _lengths(recoveries: Sequence[Recovery]) -> str:
+    clock = _percentiles([one.seconds for one in recoveries], "s", 1.0)
+    own = _percentiles([one.own_seconds for one in recoveries], "s", 1.0)
+    return f"{len(recoveries)}: {clock}; not counting waits for a CPU {own}"
 
 
 def _percentiles(values: Sequence[float], unit: str, scale: float) -> str:
@@ -74,8 +77,9 @@ def _percentiles(values: Sequence[float], unit: str, scale: float) -> str:
     return f"p50 {p50:.3g}, p99 {p99:.3g}, max {most:.3g} {unit}"
 
 
-def _slopes(usage: Usage) -> str:
-    return _by_kind(usage.slopes(), "{:+.1f}") + " MiB/h"
+def _memory(usage: Usage) -> str:
+    grown = {name: mib for name, (mib, _) in usage.grown_memory().items()}
+    return _by_kind(grown, "{:+.2f}") + " MiB"
 
 
 def _grown(usage: Usage) -> str:

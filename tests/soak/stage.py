@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 from soak.load import Load
+from soak.recovery import Recovery
 from soak.truth import SECOND, TIMEFRAME, Truth, is_final
 from support.venue_process import VenueProcess
 
@@ -22,8 +23,13 @@ from shmfeed.manager import WebSocketManager
 from shmfeed.segment.mapping import place
 
 SEED = 7
-WELL = ("live", "quiet")
+# Request weight of a minute, ten times Binance's: with a kill each 20 s a feed of 50
+# streams asks for more history than one ever does, and would wait for the limit.
+REST_LIMIT = 60_000
 _LOOK_SECONDS = 0.01
+_AFTERMATH_SECONDS = 3.0  # of a fault of REST: a wait that it asked for
+_AUDIT_SECONDS, _AUDIT_LINES = 120.0, 20
+_LONGEST_KEPT = 200.0  # s; in the last thirds of a run as many come as go
 _READER = str(Path(__file__).with_name("reader.py"))
 
 
@@ -33,41 +39,29 @@ class Findings:
 
     Attributes:
         violations: Broken promises, one line each.
-        recoveries: Seconds from a kill until the feed was well.
-        busy: Seconds of each of these that the next feeder was ready to run, and
-            other programs had the CPU.
+        recoveries: Those from each kill.
         cpu, clock: Seconds of each reader's call.
         late: Calls that took too long by the clock, time off the CPU not counted.
     """
 
     violations: list[str] = field(default_factory=list)
-    recoveries: list[float] = field(default_factory=list)
-    busy: list[float] = field(default_factory=list)
+    recoveries: list[Recovery] = field(default_factory=list)
     kills: int = 0
     cuts: int = 0
+    mutes: int = 0
     reads: int = 0
     rows: int = 0
     kept: int = 0
     lapped: int = 0  # kept frames whose rows were overwritten, and that said so
     compared: int = 0  # rows of the ring with the truth, at the end
     holes: int = 0  # bars that the venue lacks, among these
+    audit: str = ""  # the exit code and the last line of `shmfeed audit`
     messages: int = 0
     reconnects: int = 0
     rest_requests: int = 0
     late: int = 0
     cpu: list[list[float]] = field(default_factory=list)
     clock: list[float] = field(default_factory=list)
-
-    def summary(self) -> str:
-        """Return the figures in one line."""
-        longest = max((max(one, default=0.0) for one in self.cpu), default=0.0)
-        by_clock = max(self.clock, default=0.0)
-        slowest = max(self.recoveries, default=0.0)
-        return (
-            f"{self.kills} kills, recoveries up to {slowest:.2f} s; "
-            f"{self.reads} reads, {self.rows} rows, {self.compared} rows compared; "
-            f"calls up to {longest * 1e3:.1f} ms of CPU, {by_clock * 1e3:.1f} ms"
-        )
 
 
 class Stage:
@@ -91,6 +85,7 @@ class Stage:
             update_interval=max(0.01, 0.9 * load.symbols / load.messages),
             history=0,
             faults=load.bar_faults,
+            rest_limit=REST_LIMIT,
         )
         self.manager = WebSocketManager(feed)
         self.readers: list[subprocess.Popen[str]] = []
@@ -98,6 +93,10 @@ class Stage:
         self._log = folder / f"{feed}.log"
         self._truth = Truth(SEED, load.bar_faults)
         self._feed: shmfeed.Feed | None = None
+        self._recovery: Recovery | None = None
+        self._recovery_ends = 0.0
+        self._troubles: set[str] = set()
+        self._troubled_until = 0.0
 
     def __enter__(self) -> Self:
         try:
@@ -140,7 +139,7 @@ class Stage:
         )
         self.manager.start()
         self._feed = shmfeed.attach(self.feed)
-        self.wait_well(None, 60.0)
+        self.wait_well(60.0)
         for number in range(self.load.readers):
             self.readers.append(self._reader(number))
         for reader in self.readers:
@@ -151,6 +150,7 @@ class Stage:
         given = {"feed": self.feed, "symbols": self.load.names, "seed": SEED}
         given |= {"faults": self.load.bar_faults, "chance": number}
         given["reads"] = self.load.reads
+        given["longest"] = min(_LONGEST_KEPT, self.load.seconds / 3)
         return subprocess.Popen(
             [sys.executable, _READER, json.dumps(given)],
             stdin=subprocess.PIPE,
@@ -158,19 +158,13 @@ class Stage:
             text=True,
         )
 
-    def wait_well(self, old_pid: int | None, seconds: float) -> float:
-        """Wait until a feeder other than `old_pid` serves; return the seconds."""
-        began = time.monotonic()
-        while not self._is_well(old_pid):
-            if time.monotonic() - began > seconds:
-                raise TimeoutError(f"not well after {seconds} s: {self.status()}")
+    def wait_well(self, seconds: float) -> None:
+        """Wait until a feeder serves all streams."""
+        recovery = Recovery(time.monotonic(), None, self.venue.pid)
+        while not recovery.look(self.status(), time.monotonic()):
+            if time.monotonic() > recovery.began + seconds:
+                raise TimeoutError(f"not well: {recovery} {self.status()}")
             time.sleep(_LOOK_SECONDS)
-        return time.monotonic() - began
-
-    def _is_well(self, old_pid: int | None) -> bool:
-        status = self.status()
-        is_new = status["pid"] not in {None, old_pid}
-        return is_new and status["state"] == "connected" and status["health"] in WELL
 
     def status(self) -> dict[str, Any]:
         """Return the status of the feed, as a reader sees it."""
@@ -179,75 +173,119 @@ class Stage:
             return dict(self._feed.status())
         return {"pid": None, "state": "", "health": ""}
 
-    def kill(self, seconds: float = 60.0) -> float | None:
-        """Kill the feeder; return the seconds until all is well, None if it is not."""
+    # Incidents
+
+    def kill(self, seconds: float = 60.0) -> None:
+        """Kill the feeder; `look` follows its recovery, `seconds` at the longest."""
+        self.wait_recovered()
         pid = self.status()["pid"]
         if pid is None:
-            return None
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         self.found.kills += 1
-        needed = self._recovered("kill", pid, seconds)
-        if needed is not None:
-            self.found.recoveries.append(needed)
-            self.found.busy.append(_put_off(self.status()["pid"]))
-        return needed
+        self._recovery = Recovery(time.monotonic(), pid, self.venue.pid)
+        self._recovery_ends = time.monotonic() + seconds
 
     def cut(self) -> None:
         """Cut the feeder's connections."""
         self.venue.tell("drop_connections")
         self.found.cuts += 1
+        self._trouble()
 
-    def cut_and_wait(self, seconds: float = 30.0) -> float | None:
-        """Cut them; return the seconds until all is well, None if it is not."""
-        before = self.venue.tell("counts")["connections"]
+    def cut_and_wait(self, seconds: float = 30.0) -> None:
+        """Cut them, and wait until all is well."""
+        before = self._connections()
         self.cut()
         end = time.monotonic() + seconds
-        while self.venue.tell("counts")["connections"] == before:
-            if time.monotonic() > end:
-                break
+        while self._connections() == before and time.monotonic() < end:
             time.sleep(_LOOK_SECONDS)
-        return self._recovered("cut", None, seconds)
-
-    def _recovered(self, from_: str, pid: int | None, seconds: float) -> float | None:
         try:
-            return self.wait_well(pid, seconds)
+            self.wait_well(seconds)
         except TimeoutError as error:
-            self.found.violations.append(f"no recovery from a {from_}: {error}")
-            return None
+            self.found.violations.append(f"no recovery from a cut: {error}")
+
+    def _connections(self) -> int:
+        count: int = self.venue.tell("counts")["connections"]
+        return count
+
+    def mute(self, on: bool) -> None:
+        """Drop what the venue says on its sockets, or let it speak again."""
+        self.venue.tell("mute", on)
+        self.found.mutes += on
+        self._set_trouble("mute", on)
 
     def set_faults(self, faults: str) -> None:
         """Put faults in force beside those of the bars."""
         self.venue.tell(
             "set_faults", ",".join(filter(None, (self.load.bar_faults, faults)))
         )
+        self._set_trouble("faults", bool(faults))
 
-    def finish(
-        self, settle: float = 3.0, seconds: float = 60.0, *, restart: bool = True
-    ) -> Findings:
+    def look(self) -> bool:
+        """Look at the recovery under way; return True while there is one."""
+        recovery, now = self._recovery, time.monotonic()
+        if recovery is None:
+            return False
+        if self._troubles or recovery.began < self._troubled_until:
+            recovery.is_troubled = True
+        if recovery.look(self.status(), now):
+            self.found.recoveries.append(recovery)
+            self._recovery = None
+        elif now > self._recovery_ends:
+            told = f"{recovery} {self.status()}"
+            self.found.violations.append(f"no recovery from a kill: {told}")
+            self._recovery = None
+        return self._recovery is not None
+
+    def wait_recovered(self) -> None:
+        """Wait until the recovery under way has ended."""
+        while self.look():
+            time.sleep(_LOOK_SECONDS)
+
+    def _set_trouble(self, name: str, on: bool) -> None:
+        if on:
+            self._troubles.add(name)
+        elif name in self._troubles:
+            self._troubles.discard(name)
+            self._troubled_until = time.monotonic() + _AFTERMATH_SECONDS
+        self._trouble()
+
+    def _trouble(self) -> None:
+        if self._recovery is not None:
+            self._recovery.is_troubled = True
+
+    # The end
+
+    def finish(self, settle: float = 13.0, seconds: float = 90.0) -> Findings:
         """End the readers, compare the ring with the truth, and return all findings.
 
+        The market closes first: of bars that close during an audit REST may correct
+        some, which only the next comparison would find. Then the feeder is killed once
+        more, so that all rows are compared with REST.
+
         Args:
-            settle: Seconds before the last restart whose bars are not compared, as
-                REST may correct them later.
+            settle: Seconds after the market's close, more than `rest_settle`.
             seconds: The longest wait for open holes.
-            restart: Kill the feeder once more, so that all rows are compared with
-                REST.
         """
+        self.wait_recovered()
         for reader in self.readers:
             self._take_result(*reader.communicate(timeout=60))
             if reader.returncode:
                 self.found.violations.append(f"a reader ended: {reader.returncode}")
         self.readers.clear()
-        self.set_faults("")
+        self.mute(False)
+        until = self.now()
+        self.set_faults(",".join(f"halt:{name}" for name in self.load.names))
         time.sleep(settle)
-        until = self.now() - int(settle * 1000)
-        if restart:
-            self.kill(seconds)
+        self.kill(seconds)
+        self.wait_recovered()
         end = time.monotonic() + seconds
         while self.differences(until) and time.monotonic() < end:
             time.sleep(0.5)
         self.found.violations += self.differences(until, count=True)
+        self.found.audit, differing = audit(self.feed)
+        self.found.violations += differing
         counts = self.venue.tell("counts")
         self.found.messages = counts["frames"]
         self.found.rest_requests = counts["rest_requests"]
@@ -302,12 +340,17 @@ class Stage:
         found.late += given["late"]
 
 
-def _put_off(pid: int | None) -> float:
-    """Return for how long a process's first thread was ready and did not run."""
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
-    except OSError:  # it is gone
-        return 0.0
+def audit(feed: str) -> tuple[str, list[str]]:
+    """Audit a feed by the command line; return a summary, and violations."""
+    command = [sys.executable, "-m", "shmfeed", "audit", "--feed", feed]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=_AUDIT_SECONDS, check=False
+    )
+    lines = (done.stdout + done.stderr).splitlines() or [""]
+    summary = f"exit {done.returncode}, {lines[-1]}"
+    if not done.returncode:
+        return summary, []
+    return summary, [f"shmfeed audit: {summary}", *lines[-_AUDIT_LINES:]]
 
 
 def _compared(symbol: str, times: list[int], wanted: list[int]) -> list[str]:

@@ -1,13 +1,16 @@
 """The soak's judges: each has a case that must fail."""
 
 import itertools
+import os
 
 import numpy as np
 import pytest
-from soak.load import CUT, FAULT, KILL, REST_FAULTS, Load, incidents
+from soak.judges import CALL_CPU, RECOVERY_SECONDS, TROUBLED_SECONDS, drift, judge
+from soak.load import CUT, FAULT, KILL, MUTE, REST_FAULTS, Load, incidents
 from soak.reader import Calls, Kept, Reader
-from soak.report import drift, report, write_table
-from soak.stage import SEED, Findings
+from soak.recovery import Recovery
+from soak.report import report, write_table
+from soak.stage import SEED, Findings, audit
 from soak.truth import SECOND, Truth
 from soak.usage import Sample, Usage
 
@@ -30,9 +33,15 @@ def test_incidents_follow_from_the_seed_and_have_every_fault():
     kinds = [one.kind for one in made]
     assert (kinds.count(KILL), kinds.count(CUT)) == (29, 39)
     assert {one.faults for one in made if one.kind == FAULT} == {"", *REST_FAULTS}
+    assert [one.on for one in made if one.kind == MUTE] == [True, False] * 14
+    kills = [one.begin for one in made if one.kind == KILL]
+    for kill in kills[::2]:
+        near = [one for one in made if kill - 4 < one.begin < kill + 5]
+        assert [one.kind for one in near if one.kind != FAULT] == [KILL]
+        assert not any(one.faults for one in near)
     assert all(a.begin <= b.begin for a, b in itertools.pairwise(made))
     assert all(parse_faults(one.faults) or one.faults == "" for one in made)
-    none = Load(kill_every=0, cut_every=0, fault_every=0)
+    none = Load(kill_every=0, cut_every=0, fault_every=0, mute_every=0)
     assert incidents(none, 1) == []
 
 
@@ -167,13 +176,83 @@ def usage_of(sizes, fds):
     return found
 
 
+STEADY = usage_of([100.0] * 30, [9] * 30)
+
+
+def recovery(seconds, *, put_off=0.0, is_troubled=False):
+    return Recovery(0.0, 1, os.getpid(), is_troubled, seconds, put_off)
+
+
+def judged(usage=STEADY, **figures):
+    found = Findings(**figures)
+    judge(found, usage)
+    return found.violations
+
+
 def test_growth_is_seen():
-    steady = usage_of([100.0] * 30, [9] * 30)
-    assert steady.slopes()["reader"] == pytest.approx(0, abs=1e-6)
-    assert steady.grown_fds() == {"reader": 0}
-    growing = usage_of([100 + n / 100 for n in range(30)], range(30))
-    assert growing.slopes()["reader"] == pytest.approx(0.01 * 720, rel=1e-4)
+    assert STEADY.grown_fds() == {"reader": 0}
+    assert STEADY.grown_memory()["reader"] == (0, pytest.approx(50 / 3600))
+    assert judged() == []
+    growing = usage_of([100 + n / 5 for n in range(30)], range(30))
+    assert growing.grown_memory()["reader"][0] == pytest.approx(2)
     assert growing.grown_fds() == {"reader": 20}
+    assert judged(growing) == [
+        "reader has 20 descriptors more",
+        "reader has 2.0 MiB more in its last third, over 1.0",
+    ]
+    # Each of several feeders starts small: their middle sizes are compared.
+    assert judged(usage_of([100.0 + n % 4 for n in range(60)], [9] * 60)) == []
+
+
+def test_a_slow_recovery_is_a_violation_unless_the_machine_was_busy():
+    quick = [recovery(RECOVERY_SECONDS - 0.1)] * 30
+    assert judged(recoveries=quick) == []
+    slow = recovery(RECOVERY_SECONDS + 1)
+    assert judged(recoveries=[*quick, slow]) == [
+        "the p99 of recoveries is 2.67 s, more than 2 s"
+    ]
+    assert judged(recoveries=[*quick, recovery(3.0, put_off=1.5)]) == []
+    assert judged(recoveries=[*quick, recovery(3.0, is_troubled=True)]) == []
+    endless = recovery(TROUBLED_SECONDS + 1, is_troubled=True)
+    assert "a recovery took 21.00 s" in judged(recoveries=[endless])[0]
+
+
+def test_a_recovery_ends_with_the_next_feeder_and_names_its_phases():
+    status = {"pid": 1, "state": "connected", "health": "live"}
+    made = Recovery(100.0, 1, os.getpid())
+    assert not made.look(status, 100.1)
+    assert not made.look(status | {"pid": 2, "state": "connecting"}, 100.5)
+    assert not made.look(status | {"pid": 2, "health": "recovering"}, 100.7)
+    assert not made.look(status | {"pid": 2, "health": "recovering"}, 100.8)
+    assert made.look(status | {"pid": os.getpid()}, 101.0)
+    assert (made.seconds, [seen for _, seen in made.phases]) == (
+        pytest.approx(1.0),
+        ["no feeder", "connecting live", "connected recovering", "connected live"],
+    )
+    assert "0.70 connected recovering" in str(made)
+
+
+def test_slow_calls_and_calls_that_become_slower_are_violations():
+    rng = np.random.default_rng(SEED)
+    calls = rng.exponential(0.0002, 9000).clip(max=CALL_CPU)
+    assert judged(cpu=[calls.tolist()]) == []
+    assert judged(cpu=[[*calls, CALL_CPU * 2]]) == [
+        "1 calls took more than 10 ms of CPU time"
+    ]
+    assert judged(late=2) == ["2 calls took more than 100 ms"]
+    slower = calls * np.linspace(1, 1.5, len(calls))
+    found = judged(cpu=[slower.clip(max=CALL_CPU).tolist()] * 3)
+    assert len(found) == 1
+    assert "the p99 of a call's CPU time has grown by" in found[0]
+
+
+def test_an_audit_that_does_not_end_well_is_a_violation(feed_name):
+    with create(feed_name, history=300, guard=64, max_streams=8) as writer:
+        writer.add_stream(SYMBOL, "1s")
+        summary, found = audit(feed_name)  # no feeder can be asked for history
+        writer.close(unlink=True)
+    assert summary.startswith("exit 2, ")
+    assert found[0] == f"shmfeed audit: {summary}"
 
 
 def test_the_figures_stand_between_the_marks_of_a_page(tmp_path):
@@ -190,11 +269,14 @@ def test_the_figures_stand_between_the_marks_of_a_page(tmp_path):
 
 
 def test_the_report_has_every_figure():
-    found = Findings(["S00USDT: a row is missing"], [0.5, 1.0], kills=2, reads=30)
+    found = Findings(["S00USDT: a row is missing"], kills=2, reads=30)
+    found.recoveries = [recovery(0.5), recovery(1.0, put_off=0.25)]
     found.cpu, found.clock = [[0.001] * 10 + [0.002] * 20], [0.01]
-    found.busy = [0.0, 0.5]
-    text = report(found, usage_of([1.0] * 30, [9] * 30), 60.0)
+    found.audit = "exit 0, feed soak: nothing differs"
+    text = report(found, STEADY, 60.0)
     assert "kills survived: 2" in text
-    assert "p50 0.75, p99 0.995, max 1 s" in text
+    assert "p50 0.75, p99 0.995, max 1 s; not counting waits for a CPU p50 0.62" in text
+    assert "`shmfeed audit` at the end: exit 0, feed soak: nothing differs" in text
+    assert "slow recovery: 1.00 s, 0.25 off the CPU, alone" in text
     assert text.endswith("violations: 1\n  S00USDT: a row is missing")
     assert drift(found.cpu) == pytest.approx(1.0)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,13 @@ class Usage:
 
     def __init__(self) -> None:
         self.samples: dict[str, list[Sample]] = {}
+        self._next = 0.0
+
+    def take_each(self, seconds: float, pids: Callable[[], dict[str, int]]) -> None:
+        """Add samples if the last ones are `seconds` old."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + seconds
+            self.take(pids())
 
     def take(self, pids: dict[str, int]) -> None:
         """Add a sample of each process that lives."""
@@ -44,6 +52,24 @@ class Usage:
             times = np.array([one.time for one in late])
             sizes = np.array([one.memory for one in late]) / _MIB
             found[name] = float(np.polyfit(times - times[0], sizes, 1)[0] * _HOUR)
+        return found
+
+    def grown_memory(self) -> dict[str, tuple[float, float]]:
+        """Return by how many MiB each grew from the middle third to the last.
+
+        The median of each third is taken, and the hours between their middles. So a
+        name may stand for several processes, one after the other.
+        """
+        found = {}
+        for name, samples in self.samples.items():
+            third = len(samples) // 3
+            if third < 3:
+                continue
+            parts = samples[-2 * third : -third], samples[-third:]
+            middle, late = (np.median([one.memory for one in part]) for part in parts)
+            before, after = (np.median([one.time for one in part]) for part in parts)
+            hours = float(after - before) / _HOUR
+            found[name] = float(late - middle) / _MIB, hours
         return found
 
     def grown_fds(self) -> dict[str, int]:
