@@ -10,10 +10,12 @@ Of a stream, the first that fits:
     polled      closed bars come by REST while the socket gives none
     recovering  within the limit of silence: the connection is away, or is back and the
                 bars that it missed may be on their way, or bars are held back, or the
-                warm-up is under way
+                warm-up is under way; or the stream is silent for more than one
+                timeframe, and the feeder has still to compare it with history
     waiting     no bar of the stream has come yet
     stale       silent beyond the limit
-    quiet       silent for more than one timeframe
+    quiet       silent for more than one timeframe; history, where a feeder has a
+                source of it, has nothing newer
     live        none of these
 
 The limit of silence is three timeframes, at least 30 s, if the feeder sets no other.
@@ -29,6 +31,7 @@ from shmfeed.layout import (
     CONNECTED,
     E_AWAY,
     E_BACK,
+    E_COMPARED,
     E_REASON,
     E_RECOVERING,
     E_SILENCE,
@@ -191,8 +194,9 @@ def _health(reader: RingReader, timeframe: str, now: int) -> Health:
         return "waiting"
     if is_overdue:
         return "stale"
-    is_live = updated and now - updated <= _SILENCES[timeframe][0]
-    return "live" if is_live else "quiet"
+    if updated and now - updated <= _SILENCES[timeframe][0]:
+        return "live"
+    return "quiet" if _is_compared(ints, entry) else "recovering"
 
 
 def _health_by_reason(ints: Ints, entry: int, reason: int, now: int) -> Health | None:
@@ -234,6 +238,13 @@ def _is_back(ints: Ints, entry: int, now: int) -> bool:
     if not back or ints[entry + E_UPDATED] > back:
         return False
     return now - back <= ints[H_REPAIR_GRACE]  # layout 1 has no E_BACK
+
+
+def _is_compared(ints: Ints, entry: int) -> bool:
+    # History was asked after all that could have changed, or is never asked.
+    compared: int = ints[entry + E_COMPARED]  # layout 1 has none
+    changed = max(ints[entry + word] for word in (E_UPDATED, E_SINCE, E_BACK))
+    return not compared or compared > changed
 
 
 def _has_come(reader: RingReader, updated: int) -> bool:
@@ -289,7 +300,7 @@ def _explain_silence(
         return f"no bar yet, subscribed {_ago(ints[entry + E_SINCE], now)}"
     if health == "recovering":
         return _explain_recovery(ints, entry, now)
-    silent = _spell(max(ints[entry + E_UPDATED], ints[entry + E_SINCE]), now)
+    silent = _silent(ints, entry, now)
     limit = _limit_ns(ints, entry, timeframe) / _SECOND
     return f"silent{silent}, limit {limit:g} s"
 
@@ -297,8 +308,14 @@ def _explain_silence(
 def _explain_recovery(ints: Ints, entry: int, now: int) -> str:
     if ints[entry + E_RECOVERING]:
         return "newer bars are held back until the older ones are settled"
-    back = _ago(ints[entry + E_BACK], now)
-    return f"connection back {back}, missed bars may be on their way"
+    if _is_back(ints, entry, now):
+        back = _ago(ints[entry + E_BACK], now)
+        return f"connection back {back}, missed bars may be on their way"
+    return f"silent{_silent(ints, entry, now)}, not yet compared with history"
+
+
+def _silent(ints: Ints, entry: int, now: int) -> str:
+    return _spell(max(ints[entry + E_UPDATED], ints[entry + E_SINCE]), now)
 
 
 def _spell(moment: int, now: int) -> str:

@@ -122,6 +122,9 @@ E_SILENCE = 26  # ns without an update after which the stream is stale, 0: not s
 E_REASON = 27  # index into REASONS
 E_AWAY = 28  # CLOCK_BOOTTIME ns since which no connection carries it, 0: one does
 E_BACK = 29  # CLOCK_BOOTTIME ns of the connection's return after a loss, 0: none
+E_COMPARED = 30  # CLOCK_BOOTTIME ns of a comparison with history that found nothing
+# newer; 0: silences are not compared, UNCOMPARED: they are, and none was yet
+UNCOMPARED = 1
 E_COUNTERS = 40  # the stream's own counters
 STREAM_COUNTERS = ("messages", "dropped", "missed")
 E_COUNTERS_ROOM = 24

@@ -14,6 +14,7 @@ from shmfeed.layout import (
     COUNTERS,
     E_AWAY,
     E_BACK,
+    E_COMPARED,
     E_COUNTERS,
     E_GAPS,
     E_REASON,
@@ -33,6 +34,7 @@ from shmfeed.layout import (
     REASONS,
     STATES,
     STREAM_COUNTERS,
+    UNCOMPARED,
     WHY_WORDS,
     Reason,
     State,
@@ -80,7 +82,7 @@ class FeedMarks:
     def _reset_stream(self, index: int) -> None:
         # Until a connection carries it, a stream's connection is away.
         ints, at = self._words.ints, self.geometry.entry_word(index)
-        for word in (E_RECOVERING, E_SILENCE, E_REASON, E_BACK):
+        for word in (E_RECOVERING, E_SILENCE, E_REASON, E_BACK, E_COMPARED):
             ints[at + word] = 0
         ints[at + E_AWAY] = 0 if ints[H_STATE] == CONNECTED else boot_ns()
 
@@ -238,6 +240,19 @@ class FeedMarks:
         """
         ns = 0 if seconds is None else max(1, round(seconds * _SECOND))
         self._words.ints[self._entry(key) + E_SILENCE] = ns
+
+    def set_compared(self, key: "StreamKey", at: float | None) -> None:
+        """Set when a stream was last compared with history, which had nothing newer.
+
+        A silent stream is then quiet, until its next update or its connection's return.
+
+        Args:
+            key: The stream.
+            at: CLOCK_BOOTTIME in seconds; 0 for not yet: the stream is recovering
+                where it would be quiet. None, the default: silences are not compared.
+        """
+        ns = 0 if at is None else max(UNCOMPARED, round(at * _SECOND))
+        self._words.ints[self._entry(key) + E_COMPARED] = ns
 
     def note(self, facts: Mapping[str, object]) -> None:
         """Publish facts for a status (endpoint, last error), never a secret.

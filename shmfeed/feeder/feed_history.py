@@ -109,7 +109,14 @@ class FeedHistory:
             settings.rest_settle,
         )
         self._repair = Repair(
-            intake, writer, reasons, limits, self._log, self._worker, self._name
+            intake,
+            writer,
+            reasons,
+            limits,
+            self._log,
+            self._worker,
+            self._name,
+            compares=self.source is not None and self.source.is_own,
         )
 
     def is_busy(self) -> bool:

@@ -4,20 +4,25 @@ A closed bar that has not come `repair_grace` after its close is asked for, unle
 bars have come. A stream whose bars come so is *polled*, until the socket gives a newer
 one. If history has a bar with trades that the socket never sent, while a connection
 carries the stream, the socket lies, whatever it sends: the connection is left. If
-history has nothing newer, the stream is quiet. No I/O.
+history has nothing newer, the stream is quiet: it is compared again as each newer bar
+is due, if bars last a minute or longer, and after 1, 2, 4 .. 60 s. A comparison holds
+no longer once history fails, or does not answer in time. No I/O.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from shmfeed.bar import StreamKey
+from shmfeed.bar import TIMEFRAMES, StreamKey
 from shmfeed.feeder.defects import retry_delay
 from shmfeed.feeder.row_events import DueBars
 
 CHECK_SECONDS = 0.5
 LEAST_SECONDS = 1.0  # after a close, whatever the grace is
+NEVER = math.inf
 EMPTY_SECONDS = 1.0  # after an answer without the bars, doubled each time
 MOST_EMPTY_SECONDS = 60.0
+EACH_BAR_MS = 60_000  # so long a bar's stream is compared as each newer one is due
 SPEAKING_SECONDS = 15.0  # the longest such wait of a stream that speaks again
 # A polled stream whose bars are so late, besides the grace, is no longer polled.
 LOST_SECONDS = 30.0
@@ -32,20 +37,26 @@ class PollEffect(NamedTuple):
     Attributes:
         appended: Their number.
         is_news: True if one of them has trades that an open socket has not told of.
+        is_proof: False if the history is behind, or of another market.
     """
 
     appended: int
     is_news: bool
+    is_proof: bool = True
 
 
 class _Polled:
     __slots__ = (
+        "asked_at",
+        "compared_at",
+        "compared_until",
         "distance",
         "failures",
         "is_asked",
         "is_quiet",
         "leave_at",
         "lied_at",
+        "newest",
         "next_at",
         "quiet_from",
         "since",
@@ -54,6 +65,10 @@ class _Polled:
 
     def __init__(self) -> None:
         self.is_asked = False
+        self.asked_at = 0.0
+        self.newest = -1  # open time of the newest bar asked for
+        self.compared_at = 0.0  # of the request whose answer had nothing newer
+        self.compared_until = NEVER
         self.next_at = 0.0
         self.failures = 0
         self.without = 0  # answers in a row without the bars
@@ -90,8 +105,9 @@ class Polling:
             stream = self._streams.setdefault(bars.key, _Polled())
             if stream.since is not None and bars.late > self._grace + LOST_SECONDS:
                 stream.since = None
-            if not stream.is_asked and now >= stream.next_at:
-                stream.is_asked = True
+            if not stream.is_asked and now >= _next_at(stream, bars):
+                stream.is_asked, stream.asked_at = True, now
+                stream.newest = bars.last
                 chosen.append(bars)
         return chosen
 
@@ -100,6 +116,7 @@ class Polling:
         stream = self._streams.get(key)
         if stream is not None:
             stream.is_asked = False
+            stream.compared_at = 0.0
             stream.failures += 1
             stream.next_at = now + retry_delay(stream.failures)
 
@@ -114,7 +131,10 @@ class Polling:
         if stream is None:
             return False
         stream.is_asked, stream.failures = False, 0
-        stream.is_quiet, stream.quiet_from = not effect.is_news, now
+        stream.is_quiet = effect.is_proof and not effect.is_news
+        stream.quiet_from = now
+        stream.compared_at = stream.asked_at if stream.is_quiet else 0.0
+        stream.compared_until = NEVER
         if not effect.appended:
             wait = EMPTY_SECONDS * 2.0 ** min(stream.without, 6)
             stream.next_at = now + min(MOST_EMPTY_SECONDS, wait)
@@ -124,6 +144,29 @@ class Polling:
         if stream.since is None:
             stream.since = now
         return effect.is_news and is_proof and self._may_leave(stream, now)
+
+    def compared(self, key: StreamKey, at: float, until: float) -> None:
+        """Record that another request, made at `at`, has found nothing newer.
+
+        That holds until the next bar closes, at `until`.
+        """
+        stream = self._streams.setdefault(key, _Polled())
+        if at > stream.compared_at:
+            stream.compared_at, stream.compared_until = at, until
+
+    def changed(self, keys: Iterable[StreamKey]) -> None:
+        """Drop what comparisons have found: other connections carry these streams."""
+        for key in keys:
+            if key in self._streams:
+                self._streams[key].compared_at = 0.0
+
+    def compared_at(self, key: StreamKey, now: float) -> float:
+        """Return when a stream was compared, and nothing newer was found; else 0."""
+        stream = self._streams.get(key)
+        if stream is None or now > stream.compared_until:
+            return 0.0
+        is_slow = stream.is_asked and now > stream.asked_at + self._grace
+        return 0.0 if is_slow else stream.compared_at
 
     def hear(
         self,
@@ -176,3 +219,10 @@ class Polling:
         stream.leave_at = now + stream.distance
         stream.distance = min(MOST_LEAVE_SECONDS, 2 * stream.distance)
         return True
+
+
+def _next_at(stream: _Polled, bars: DueBars) -> float:
+    # A newer bar is asked for at once, if history answers and bars are long enough.
+    is_newer = bars.last > stream.newest and not stream.failures
+    is_long = TIMEFRAMES[bars.key[1]] >= EACH_BAR_MS
+    return 0.0 if is_newer and is_long else stream.next_at

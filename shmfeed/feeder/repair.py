@@ -37,6 +37,7 @@ from shmfeed.feeder.repair_stream import (
     Kind,
     RepairStream,
     is_behind,
+    seconds_to_close,
 )
 from shmfeed.feeder.row_events import (
     DisagreementFound,
@@ -46,7 +47,7 @@ from shmfeed.feeder.row_events import (
     HoleFound,
     RevisionFound,
 )
-from shmfeed.feeder.row_news import changed_rows, has_news
+from shmfeed.feeder.row_news import changed_rows, has_later, has_news, is_abreast
 from shmfeed.feeder.warmup import WarmupProgress, Warmups
 from shmfeed.history.interface import (
     HistoryAnswer,
@@ -72,6 +73,8 @@ class Repair:
     """The repairs of one feed. Only the main loop uses it.
 
     Without a worker there is no source of history: holes are marked, and that is all.
+    `source` names it. `compares` says that it is the venue's own, so that no stream is
+    quiet before it was compared with it.
     """
 
     def __init__(
@@ -83,6 +86,8 @@ class Repair:
         log: RepairLog,
         worker: JobQueue | None,
         source: str = "",
+        *,
+        compares: bool = False,
     ) -> None:
         self._intake = intake
         self._marks = marks
@@ -93,13 +98,14 @@ class Repair:
         self._warmups = Warmups(limits.grace)
         self._polling = Polling(limits.grace)
         self._lying: list[StreamKey] = []
-        self._health = RepairMarks(reasons, log, source)
+        self._health = RepairMarks(marks, reasons, log, source)
         self._requests: RepairRequests | None = None
         if worker is not None:
             self._requests = RepairRequests(
                 intake, limits, worker, self._streams, self._warmups, self._polling
             )
         self._next_turn = self._next_mark = 0.0
+        self._compares = compares
 
     @property
     def progress(self) -> WarmupProgress | None:
@@ -148,6 +154,8 @@ class Repair:
             if stream is None or self._worker is None:
                 continue
             stream.carried_from = self._intake.venue_now(now)
+            self._polling.changed([key])
+            self._mark_compared([key], now)
             stream.hold(key, self._intake, now, self._limits.grace)
             self._warmups.connected(key, now)
             has_rows = self._intake.reader(key).last_closed() is not None
@@ -230,6 +238,7 @@ class Repair:
                 self._next_mark = now + MARK_SECONDS
                 self._polling.hear(self._intake.silences(), self._is_newer, now)
                 self._health.mark_polled(self._polling, self._intake)
+                self._mark_compared(self._streams, now)
                 self._log.paused(self._worker.pause, now)
                 self._health.mark_warming(self._warmups, self._streams, now)
         self._log.flush(now)
@@ -242,6 +251,7 @@ class Repair:
         self._streams[key] = stream
         if self._worker is not None and self._limits.warmup:
             self._warmups.add(key, self._limits.warmup, now)
+        self._mark_compared([key], now)
         self._scan(key, stream, now)
 
     def _take_found(self, found: Found, now: float) -> None:
@@ -290,6 +300,10 @@ class Repair:
     def _rows(self, key: StreamKey) -> Rows:
         return self._intake.reader(key).snapshot(self._limits.history)
 
+    def _mark_compared(self, keys: Iterable[StreamKey], now: float) -> None:
+        if self._compares:
+            self._health.mark_compared(self._polling, keys, now)
+
     def _is_newer(self, key: StreamKey) -> bool:
         """Return True if the socket has given the stream's newest bar."""
         reader = self._intake.reader(key)
@@ -305,28 +319,46 @@ class Repair:
         if stream is None or stream.asked.get(asked.kind) is not asked:
             return  # no longer carried
         del stream.asked[asked.kind]
-        answer, error = outcome.answer, outcome.error
-        effect, is_news = HistoryEffect(), False
-        if answer is not None:
-            reader = self._intake.reader(asked.key)
-            before = reader.last_closed(), reader.forming()
-            effect = self._apply(asked, stream, answer, now)
-            is_news = has_news(answer, *before, stream.carried_from)
-        if error is not None:
-            self._log.failed(asked.key, error, now)
-            self._failed(asked, stream, error.kind, now)
-        elif answer is not None:
-            self._log.answered(now)
-            if effect.failed:
-                self._failed(asked, stream, "no_room", now)
-            elif asked.kind == "poll":
-                poll = PollEffect(effect.appended, is_news)
-                if self._polling.answered(asked.key, poll, answer.is_own, now):
-                    self._lying.append(asked.key)
-            else:
-                self._answered(asked, stream, answer, effect, now)
+        if outcome.error is not None:
+            self._log.failed(asked.key, outcome.error, now)
+            self._failed(asked, stream, outcome.error.kind, now)
+        elif outcome.answer is not None:
+            self._take_answer(asked, stream, outcome.answer, now)
+        if asked.kind == "poll":
+            self._health.mark_polled(self._polling, self._intake)
+        self._mark_compared([asked.key], now)
         self._publish_holes(asked.key, stream)
         self._next_turn = 0.0
+
+    def _take_answer(
+        self, asked: Asked, stream: RepairStream, answer: HistoryAnswer, now: float
+    ) -> None:
+        reader = self._intake.reader(asked.key)
+        before = reader.last_closed(), reader.forming()
+        if asked.kind == "poll" and has_later(answer, before[0]):
+            self._health.mark_polled(self._polling, self._intake, asked.key)
+        effect = self._apply(asked, stream, answer, now)
+        is_news = has_news(answer, *before, stream.carried_from)
+        is_proof = is_abreast(answer, before[0]) and not effect.disbelieved
+        self._log.answered(now)
+        if effect.failed:
+            self._failed(asked, stream, "no_room", now)
+        elif asked.kind == "poll":
+            poll = PollEffect(effect.appended, is_news, is_proof)
+            if self._polling.answered(asked.key, poll, answer.is_own, now):
+                self._lying.append(asked.key)
+        else:
+            self._answered(asked, stream, answer, effect, now)
+            if is_proof and not is_news:
+                self._compared(asked)
+
+    def _compared(self, asked: Asked) -> None:
+        """Record that a request that reached to its own time found nothing newer."""
+        last = self._intake.reader(asked.key).last_closed()
+        if asked.kind in {"warmup", "reconnect"} and last is not None:
+            venue_then = self._intake.venue_now(asked.at)
+            until = asked.at + seconds_to_close(asked.key, last, venue_then)
+            self._polling.compared(asked.key, asked.at, until)
 
     def _apply(
         self, asked: Asked, stream: RepairStream, answer: HistoryAnswer, now: float

@@ -1,4 +1,4 @@
-"""The marks of a repair: which streams are polled, which warm up, and their words."""
+"""The marks of a repair: streams that are polled, warm up, or were compared."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from shmfeed.bar import StreamKey
 from shmfeed.feeder.polling import Polling
 from shmfeed.feeder.reasons import Reasons
 from shmfeed.feeder.repair_log import RepairLog
-from shmfeed.feeder.repair_ports import RepairIntake
+from shmfeed.feeder.repair_ports import HoleMarks, RepairIntake
 from shmfeed.feeder.warmup import Warmups
 from shmfeed.text import format_ms
 
@@ -17,12 +17,16 @@ class RepairMarks:
     `source` names the source of history.
     """
 
-    def __init__(self, reasons: Reasons, log: RepairLog, source: str) -> None:
+    def __init__(
+        self, marks: HoleMarks, reasons: Reasons, log: RepairLog, source: str
+    ) -> None:
+        self._marks = marks
         self._reasons = reasons
         self._log = log
         self._source = source
         self._polled: set[StreamKey] = set()
         self._warming: set[StreamKey] = set()
+        self._compared: dict[StreamKey, float] = {}
 
     def forget(self, keys: Iterable[StreamKey]) -> None:
         """Drop all reasons of streams that are no longer carried."""
@@ -30,18 +34,35 @@ class RepairMarks:
             self._reasons.forget(key)
             self._polled.discard(key)
             self._warming.discard(key)
+            self._compared.pop(key, None)
 
-    def mark_polled(self, polling: Polling, intake: RepairIntake) -> None:
-        """Publish the reason of the streams that are polled."""
-        polled = polling.polled
-        for key in self._polled - polled.keys():
+    def mark_polled(
+        self, polling: Polling, intake: RepairIntake, soon: StreamKey | None = None
+    ) -> None:
+        """Publish the reason of the streams that are polled.
+
+        `soon` is one that is about to be: its rows from REST are no sign of a socket
+        that speaks, not for a moment.
+        """
+        polled = set(polling.polled) | ({soon} if soon is not None else set())
+        for key in self._polled - polled:
             self._reasons.clear(key, "polled")
-        for key in polled.keys() - self._polled:
+        for key in polled - self._polled:
             last = intake.reader(key).last_closed()
             since = f" since {format_ms(last.open_time)}" if last is not None else ""
             text = f"closed bars come by {self._source}; the socket gives none{since}"
             self._reasons.put(key, "polled", text)
-        self._polled = set(polled)
+        self._polled = polled
+
+    def mark_compared(
+        self, polling: Polling, keys: Iterable[StreamKey], now: float
+    ) -> None:
+        """Publish when history was last found to have nothing newer than these."""
+        for key in keys:
+            at = polling.compared_at(key, now)
+            if self._compared.get(key) != at:
+                self._compared[key] = at
+                self._marks.set_compared(key, at)
 
     def mark_warming(
         self, warmups: Warmups, keys: Iterable[StreamKey], now: float

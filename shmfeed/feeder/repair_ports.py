@@ -26,10 +26,11 @@ class RepairIntake(Protocol):
 
 
 class HoleMarks(Protocol):
-    """The part of a FeedWriter that readers learn of holes by."""
+    """The part of a FeedWriter that readers learn of holes and silences by."""
 
     def holes(self, key: StreamKey) -> list[HoleRecord]: ...
     def set_holes(self, key: StreamKey, holes: Iterable[HoleRecord]) -> None: ...
+    def set_compared(self, key: StreamKey, at: float | None) -> None: ...
 
 
 class JobQueue(Protocol):

@@ -69,7 +69,7 @@ class RepairRequests:
         since = bars_since(last, key, self._intake.venue_now(now))
         bars = min(self._limits.history, max(self._limits.warmup, since))
         self._warmups.asked(key, bars)
-        self._ask("warmup", stream, HistoryRequest(key, 0, 0, bars), "warmup")
+        self._ask("warmup", stream, HistoryRequest(key, 0, 0, bars), "warmup", now)
 
     def _ask_missed(self, key: StreamKey, stream: RepairStream, now: float) -> None:
         stream.catch_up_at = None
@@ -79,7 +79,7 @@ class RepairRequests:
             return
         venue_now = self._intake.venue_now(now)
         request = missed_range(key, last, venue_now, self._limits.history)
-        self._ask("reconnect", stream, request, "reconnect")
+        self._ask("reconnect", stream, request, "reconnect", now)
 
     def _ask_first(self, key: StreamKey, stream: RepairStream, now: float) -> None:
         """Ask for what a stream without rows missed since its warm-up was asked for."""
@@ -87,7 +87,7 @@ class RepairRequests:
             stream.catch_up_at = now + TURN_SECONDS
         elif self._limits.warmup:
             request = HistoryRequest(key, 0, 0, self._limits.warmup)
-            self._ask("reconnect", stream, request, "reconnect")
+            self._ask("reconnect", stream, request, "reconnect", now)
         else:
             stream.release(key, self._intake)
 
@@ -101,7 +101,7 @@ class RepairRequests:
         last = self._intake.reader(key).last_closed()
         newest = wanted.last if last is None else last.open_time
         request = with_rows_beside(request, newest)
-        self._ask("defect", stream, request, wanted.purpose)
+        self._ask("defect", stream, request, wanted.purpose, now)
 
     def _ask_settled(self, key: StreamKey, stream: RepairStream, now: float) -> None:
         stream.recheck_at = None
@@ -111,7 +111,7 @@ class RepairRequests:
             request = settled_range(
                 key, last, venue_now, self._limits.settle, stream.recheck_from
             )
-            self._ask("recheck", stream, request, "confirm")
+            self._ask("recheck", stream, request, "confirm", now)
 
     def _poll(self, now: float) -> None:
         due = [
@@ -126,7 +126,7 @@ class RepairRequests:
         for bars in self._polling.choose(due, now):
             last = self._intake.reader(bars.key).last_closed()
             request = due_range(bars, last, self._limits.history)
-            self._ask("poll", self._streams[bars.key], request, "poll")
+            self._ask("poll", self._streams[bars.key], request, "poll", now)
 
     def _is_catching_up(self, key: StreamKey, stream: RepairStream, now: float) -> bool:
         # A request under way, or soon to come, may bring the missing bars.
@@ -138,9 +138,10 @@ class RepairRequests:
         stream: RepairStream,
         request: HistoryRequest,
         purpose: Purpose,
+        now: float,
     ) -> None:
         if kind != "warmup":
             rows = self._intake.reader(request.key).snapshot(MOST_BESIDE)
             request = with_comparable_rows(request, rows.open_time, rows["flags"])
-        asked = stream.asked[kind] = Asked(request.key, kind, request)
+        asked = stream.asked[kind] = Asked(request.key, kind, request, now)
         self._worker.ask(HistoryJob(request, purpose, asked))

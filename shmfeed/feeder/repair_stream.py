@@ -35,6 +35,7 @@ class Asked(NamedTuple):
     key: StreamKey
     kind: Kind
     request: HistoryRequest
+    at: float  # when it was made, CLOCK_BOOTTIME seconds
 
 
 class RepairStream:
@@ -149,6 +150,12 @@ def settled_range(
     from_time = venue_now - round(2 * settle * 1000) - TIMEFRAMES[key[1]]
     first = _floor(min(max(from_time, 0), opened, from_open), key, opened)
     return HistoryRequest(key, first, opened)
+
+
+def seconds_to_close(key: StreamKey, last: Bar, venue_now: int) -> float:
+    """Return the seconds until the next bar closes, by the grid of the last row."""
+    begun = _floor(venue_now, key, last.open_time)
+    return (close_time(begun, key[1]) - venue_now) / 1000
 
 
 def with_rows_beside(request: HistoryRequest, newest: int) -> HistoryRequest:

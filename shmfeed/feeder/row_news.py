@@ -9,6 +9,23 @@ from shmfeed.memory.rows import Rows
 MARGIN_MS = 1000  # a connection may miss the end of a bar that closes so soon
 
 
+def has_later(answer: HistoryAnswer, last: Bar | None) -> bool:
+    """Return True if the answer has a row after the ring's newest one."""
+    times = Rows(answer.block, 0).open_time
+    return len(times) > 0 and (last is None or int(times[-1]) > last.open_time)
+
+
+def is_abreast(answer: HistoryAnswer, last: Bar | None) -> bool:
+    """Return True if the answer reaches as far as the ring's newest row.
+
+    A history that lacks this row is behind, and proves nothing about newer ones.
+    """
+    if last is None or last.open_time < answer.request.first:
+        return True
+    times = Rows(answer.block, 0).open_time
+    return len(times) > 0 and int(times[-1]) >= last.open_time
+
+
 def has_news(
     answer: HistoryAnswer, last: Bar | None, forming: Bar | None, since: int | None
 ) -> bool:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -148,6 +149,49 @@ def test_a_mute_socket_is_polled_and_left(manager, feed_name):
             venue.mute(on=False)
             until(lambda: health(feed) == "live", timeout=30)
             until(lambda: differences(feed, venue) == ([], []))
+
+
+def healths_of(ring, seen):
+    if not seen or seen[-1] != ring.status().health:
+        seen.append(ring.status().health)
+    return seen
+
+
+@pytest.mark.parametrize("fault", ["mute-stream:BTCUSDT", "mute"])
+def test_a_silent_stream_is_not_quiet_before_it_was_compared(feed_name, fault):
+    """The control is a second feed of the venue, without history to compare with."""
+    with ExitStack() as stack:
+        venue = stack.enter_context(
+            Venue(protocol="binance", symbols=["BTCUSDT", "ETHUSDT"])
+        )
+        rings = []
+        for name, backfill in ((feed_name, "auto"), (f"{feed_name}-control", "off")):
+            manager = WebSocketManager(name)
+            stack.callback(manager.stop)
+            start(
+                manager, venue, symbols=["BTCUSDT", "ETHUSDT"], backfill=backfill,
+                repair_grace=4.0, data_timeout=60.0,
+            )  # fmt: skip
+            feed = stack.enter_context(shmfeed.attach(name, timeout=10))
+            rings.append(feed.ring(*STREAM))
+        until(lambda: all(ring.status().health == "live" for ring in rings))
+        venue.set_faults(fault)
+        seen, control = [], []
+        until(lambda: healths_of(rings[0], seen)[-1] == "polled")
+        assert seen == ["live", "recovering", "polled"]
+        until(lambda: healths_of(rings[1], control)[-1] == "quiet")
+
+
+def test_a_silence_of_which_rest_does_not_tell_is_not_quiet(manager, feed_name):
+    with Venue(protocol="binance") as venue:
+        start(manager, venue, repair_grace=1.0, data_timeout=60.0, stale_after=5.0)
+        with shmfeed.attach(feed_name, timeout=10) as feed:
+            ring = feed.ring(*STREAM)
+            until(lambda: ring.status().health == "live" and ring.count > 50)
+            venue.set_faults("mute,rest-status:503")
+            seen = []
+            until(lambda: healths_of(ring, seen)[-1] == "stale")
+            assert seen == ["live", "recovering", "stale"]
 
 
 def test_bars_that_the_venue_lacks_are_given_up_with_a_reason(manager, feed_name):

@@ -175,6 +175,7 @@ class FakeMarks:
     def __init__(self):
         self.records = []
         self.reasons = []
+        self.compared = []
 
     def explain(self, *reason):
         self.reasons.append(reason)
@@ -184,6 +185,9 @@ class FakeMarks:
 
     def set_holes(self, key, holes):
         self.records = list(holes)
+
+    def set_compared(self, key, at):
+        self.compared.append(at)
 
 
 class FakeWorker:

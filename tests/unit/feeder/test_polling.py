@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import pytest
+
 from shmfeed.feeder.polling import (
     EMPTY_SECONDS,
     LEAVE_SECONDS,
@@ -126,3 +128,63 @@ def test_a_dropped_stream_is_forgotten():
     assert polling.polled == {}
     polling.failed(A, 1.0)
     assert not polling.answered(A, NEWS, True, 1.0)
+
+
+# Comparisons: a silent stream is quiet only after one
+
+
+def test_a_stream_is_compared_once_history_has_nothing_newer():
+    polling = Polling(GRACE)
+    assert polling.compared_at(A, 99.0) == 0.0
+    polling.choose([due()], 100.0)
+    assert polling.compared_at(A, 101.0) == 0.0
+    polling.answered(A, NOTHING, True, 101.0)
+    assert polling.compared_at(A, 101.0) == 100.0  # what came since then counts more
+
+
+@pytest.mark.parametrize(
+    "effect", [NEWS, PollEffect(0, True), PollEffect(0, False, is_proof=False)]
+)
+def test_news_and_a_history_that_proves_nothing_are_no_comparison(effect):
+    polling, _ = polled_once(effect)
+    assert polling.compared_at(A, 101.0) == 0.0
+    assert polling.quiet == set()
+
+
+def test_a_comparison_is_repeated_as_each_newer_bar_is_due():
+    polling, _ = polled_once(NOTHING)
+    for step in range(400):  # the waits grow
+        if polling.choose([due()], 100.0 + step):
+            polling.answered(A, NOTHING, True, 100.0 + step)
+    newer = due()._replace(last=60_000)
+    assert polling.choose([newer], 501.0) == [newer]
+    polling.answered(A, NOTHING, True, 501.0)
+    assert polling.choose([newer], 502.0) == []
+    short = DueBars(("A", "1s"), 0, 0, GRACE, 9.0)
+    assert polling.choose([short], 503.0) == [short]
+    polling.answered(short.key, NOTHING, True, 503.0)
+    assert polling.choose([short._replace(last=1000)], 503.5) == []
+
+
+def test_a_comparison_that_fails_or_is_slow_holds_no_longer():
+    polling, _ = polled_once(NOTHING)
+    polling.choose([due()], 101.0)
+    assert polling.compared_at(A, 101.0 + GRACE) == 100.0
+    assert polling.compared_at(A, 101.1 + GRACE) == 0.0  # budget, or a slow service
+    polling.failed(A, 107.0)
+    assert polling.compared_at(A, 107.0) == 0.0
+    newer = due()._replace(last=60_000)
+    assert polling.choose([newer], 107.5) == []  # a service that is away is spared
+    assert polling.choose([newer], 108.0) == [newer]
+    polling.answered(A, NOTHING, True, 108.1)
+    assert polling.compared_at(A, 108.1) == 108.0
+
+
+def test_another_request_compares_up_to_the_next_close():
+    polling = Polling(GRACE)
+    polling.compared(A, 50.0, until=60.0)
+    assert polling.compared_at(A, 60.0) == 50.0
+    assert polling.compared_at(A, 60.1) == 0.0
+    polling.compared(A, 61.0, until=120.0)
+    polling.changed([A, B])  # another connection
+    assert polling.compared_at(A, 62.0) == 0.0

@@ -20,6 +20,7 @@ from shmfeed.health import HEALTHS, stream_status
 from shmfeed.layout import (
     E_AWAY,
     E_BACK,
+    E_COMPARED,
     E_REASON,
     E_RECOVERING,
     E_SINCE,
@@ -30,6 +31,7 @@ from shmfeed.layout import (
     H_TICK,
     REASONS,
     STATES,
+    UNCOMPARED,
     Reason,
     State,
 )
@@ -58,6 +60,7 @@ class Marks(NamedTuple):
     is_subscribed: bool = True
     is_held: bool = False
     back: float | None = None
+    is_uncompared: bool = False
     beat: float = 0.0
     tick: float = 0.0
 
@@ -66,6 +69,9 @@ class Marks(NamedTuple):
 MARKS = {
     "an update came within one bar and 2 s": Marks(),
     "nothing came for longer, within the limit of silence": Marks(updated=10.0),
+    "nothing came for longer, and the comparison with REST is due": (
+        Marks(updated=10.0, is_uncompared=True)
+    ),
     "within the limit of silence": Marks(updated=10.0),
     "nothing came beyond the limit of silence": Marks(updated=60.0),
     "no bar has come yet": Marks(updated=None, since=1.0),
@@ -132,6 +138,7 @@ class World:
         feeder.set_state(cast("State", state))
         feeder.explain(KEY, marks.reason, "")
         feeder.mark_stream(KEY, gaps=0, recovering=marks.is_held)
+        feeder.set_compared(KEY, 0.0 if marks.is_uncompared else None)
         if not marks.is_subscribed:
             feeder.unsubscribe(*KEY)
         self.hold()
@@ -268,10 +275,10 @@ def reachable(feeder: FeedWriter) -> set[tuple[str, str]]:
     feeder.set_repair_grace(5.0)
     ages = (None, 0.5, 10.0, 60.0)
     found = set()
-    for state, away, reason, subscribed, held, updated, since, back, tick, beat in (
+    for state, away, reason, is_on, held, updated, since, back, tick, beat, due in (
         itertools.product(
             range(len(STATES)), (0, 1), range(len(REASONS)), (0, 1), (0, 1),
-            ages, ages[1:], (None, 1.0), (0.0, 6.0), (0.0, 10.0),
+            ages, ages[1:], (None, 1.0), (0.0, 6.0), (0.0, 10.0), (0, UNCOMPARED),
         )
     ):  # fmt: skip
         now = boot_ns()
@@ -281,9 +288,10 @@ def reachable(feeder: FeedWriter) -> set[tuple[str, str]]:
 
         ints[H_STATE], ints[H_TICK], ints[H_ALIVE] = state, ago(tick), ago(beat)
         ints[at + E_AWAY] = ago(3.0) if away else 0
-        ints[at + E_REASON], ints[at + E_SUBSCRIBED] = reason, subscribed
+        ints[at + E_REASON], ints[at + E_SUBSCRIBED] = reason, is_on
         ints[at + E_RECOVERING], ints[at + E_UPDATED] = held, ago(updated)
         ints[at + E_SINCE], ints[at + E_BACK] = ago(since), ago(back)
+        ints[at + E_COMPARED] = due
         found.add(stream_status(reader, KEY[1])[1:])
     return found
 

@@ -1,5 +1,6 @@
 """The states of a stream, in their order, by each core; and why a stream has one."""
 
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from shmfeed.health import (
 from shmfeed.layout import (
     E_AWAY,
     E_BACK,
+    E_COMPARED,
     E_REASON,
     E_RECOVERING,
     E_SILENCE,
@@ -39,6 +41,7 @@ from shmfeed.layout import (
     READY,
     REASONS,
     STATES,
+    UNCOMPARED,
     WHY_WORDS,
 )
 from shmfeed.memory.note import pack_text
@@ -65,6 +68,8 @@ class Facts(NamedTuple):
     held: bool = False
     away: float | None = None
     back: float | None = None
+    # A comparison with history: never, not yet (inf), or so long ago.
+    compared: float | None = None
     limit: float | None = None  # of silence, set by the feeder
     layout: int = 2
 
@@ -77,6 +82,8 @@ def segment(facts: Facts, core: Core) -> Bench:
     ints, at, now = ring.words.ints, ring.geometry.entry_word(0), boot_ns()
 
     def moment(ago: float | None) -> int:
+        if ago == math.inf:
+            return UNCOMPARED
         return 0 if ago is None else now - round(ago * SECOND)
 
     ints[H_READY] = READY if facts.layout == 2 else LAYOUT_1
@@ -91,6 +98,7 @@ def segment(facts: Facts, core: Core) -> Bench:
     ints[at + E_REASON] = REASONS.index(facts.reason)
     ints[at + E_RECOVERING] = facts.held
     ints[at + E_AWAY], ints[at + E_BACK] = moment(facts.away), moment(facts.back)
+    ints[at + E_COMPARED] = moment(facts.compared)
     ints[at + E_SILENCE] = round((facts.limit or 0) * SECOND)
     if facts.text:
         Latch(ring.words, at + E_WHY, WHY_WORDS).write(pack_text(facts.text, WHY_WORDS))
@@ -186,6 +194,18 @@ ROWS: list[tuple[str, Facts, str]] = [
         Facts(updated=36.0, reason="muted", text="asked again"),
         r".*; asked again",
     ),
+    (
+        "recovering",
+        Facts(updated=4.0, compared=math.inf),
+        r"silent for 4\.\d s, not yet compared with history",
+    ),
+    ("recovering", Facts(updated=4.0, compared=9.0), "silent .* not yet compared"),
+    ("recovering", Facts(updated=9.0, back=6.0, compared=7.0), "silent for 9"),
+    ("recovering", Facts(updated=25.0, since=6.0, compared=7.0), "silent for 6"),
+    ("recovering", Facts(updated=None, since=9.0, compared=math.inf), "silent for 9"),
+    ("stale", Facts(updated=31.0, compared=math.inf), r"silent for 31\.\d s, limit"),
+    ("quiet", Facts(updated=9.0, back=6.0, since=7.0, compared=5.0), ""),
+    ("live", Facts(compared=math.inf), ""),
     ("quiet", Facts(updated=4.0), ""),
     ("quiet", Facts(updated=25.0, back=6.0), ""),
     ("quiet", Facts(updated=35.0, limit=600.0), ""),
@@ -273,6 +293,10 @@ def expected(facts: Facts) -> str:
     silent = min(spoke) > (facts.limit or 30.0)
     is_back = facts.back is not None and facts.back <= GRACE and has_come
     is_back = is_back and (facts.updated is None or facts.updated >= facts.back)
+    changes = [facts.updated, facts.since, facts.back]
+    is_compared = facts.compared is None or all(
+        facts.compared < ago for ago in changes if ago is not None
+    )
     waits = away or is_back or facts.held or facts.reason == "warming"
     states: list[tuple[str, Any]] = [
         ("dead", min(facts.tick, facts.alive) > 2),
@@ -284,8 +308,9 @@ def expected(facts: Facts) -> str:
         ("recovering", not silent and waits),
         ("waiting", not has_come),
         ("stale", silent),
-        ("quiet", facts.updated is None or facts.updated > 3),
-        ("live", True),
+        ("live", facts.updated is not None and facts.updated <= 3),
+        ("recovering", not is_compared),
+        ("quiet", True),
     ]
     return next(health for health, fits in states if fits)
 
@@ -309,6 +334,7 @@ FACTS = st.builds(
     away=st.none() | AGES,
     back=st.none() | st.sampled_from([0.4, 2.5, 9.5]),
     limit=st.none() | st.sampled_from([0.9, 600.0]),
+    compared=st.none() | st.sampled_from([0.1, 5.0, 24.0, math.inf]),
 )
 
 
@@ -324,7 +350,9 @@ def test_any_words_give_the_state_of_the_list(facts: Facts) -> None:
 @given(facts=FACTS)
 @settings(max_examples=100)
 def test_any_words_of_layout_1_too(facts: Facts) -> None:
-    older = facts._replace(layout=1, away=None, back=None, limit=None, reason="")
+    older = facts._replace(
+        layout=1, away=None, back=None, limit=None, reason="", compared=None
+    )
     for core in cores.EACH:
         assert judged(older, core)[0] == expected(older)
 
