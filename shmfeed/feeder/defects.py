@@ -192,6 +192,19 @@ class StreamDefects:
         self.next_at = _NEVER
         return self._asked
 
+    def reach(self, first: int, now: float) -> int:
+        """Return where a request must begin that has the defects before `first` too.
+
+        Defects count that are due and lie within SPAN_BARS of it.
+        """
+        due = (case.defect.first for case in self._cases if case.next_at <= now)
+        near = (
+            begin
+            for begin in due
+            if bars_between(begin, first, self._timeframe) < SPAN_BARS
+        )
+        return min([first, *near])
+
     def failed(self, reason: HoleReason, now: float) -> None:
         """Record that history could not be asked for the last request."""
         for case in self._take_asked():

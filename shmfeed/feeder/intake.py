@@ -328,6 +328,10 @@ class Intake:
             self._write(stream, stream.ledger.release(now), now)
         self._finish(now)
 
+    def is_holding(self, key: StreamKey) -> bool:
+        """Return True while bars of a stream wait for older ones."""
+        return self._streams[key].ledger.is_recovering
+
     def due(self, now: float) -> list[DueBars]:
         """Return the streams whose newest closed bars should be there and are not.
 

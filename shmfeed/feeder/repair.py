@@ -6,7 +6,8 @@
 
 A stream is asked for
 
-- at its start, `warmup` bars, while its newer bars wait for them;
+- at its start, `warmup` bars, while its newer bars wait for them; where an earlier
+  feeder left rows, the same request brings what the stream missed since;
 - after a reconnect, from the last closed bar on, before newer bars are published;
 - where its rows have a defect (see defects.py), the newest first;
 - where a closed bar is due and the socket gives nothing (see polling.py).
@@ -158,9 +159,8 @@ class Repair:
             self._mark_compared([key], now)
             stream.hold(key, self._intake, now, self._limits.grace)
             self._warmups.connected(key, now)
-            has_rows = self._intake.reader(key).last_closed() is not None
-            if has_rows or key not in self._warmups or "warmup" in stream.asked:
-                # A warm-up is long, and may have been asked for before.
+            if key not in self._warmups or "warmup" in stream.asked:
+                # A warm-up that was asked for before may lack the newest bars.
                 stream.catch_up_at, stream.failures = now, 0
         self._next_turn = 0.0
 
@@ -184,7 +184,7 @@ class Repair:
         self._warmups.drop(keys)
         self._polling.drop(keys)
         for key in keys:
-            self._streams[key].trades = False
+            self._streams[key].trades = self._streams[key].is_restart = False
 
     def retry(self, keys: Iterable[StreamKey] | None, now: float) -> int:
         """Ask for the holes of these streams again, None for all. Return how many."""
@@ -251,6 +251,7 @@ class Repair:
         self._streams[key] = stream
         if self._worker is not None and self._limits.warmup:
             self._warmups.add(key, self._limits.warmup, now)
+            stream.is_restart = last is not None
         self._mark_compared([key], now)
         self._scan(key, stream, now)
 
@@ -265,7 +266,7 @@ class Repair:
             stream.recheck(at, now + self._limits.settle)
         elif last is not None and at <= last.open_time:
             stream.next_scan = now
-        elif self._worker is not None and "reconnect" not in stream.asked:
+        elif self._worker is not None and not stream.is_catching_up:
             # The ring does not show it: newer bars wait for what is missing.
             stream.held_until = max(stream.held_until, now + self._limits.grace)
             stream.catch_up_at, stream.failures = now, 0
@@ -373,7 +374,7 @@ class Repair:
                 self._log.corrected(key, *pair, now)
         if effect.unsettled:
             stream.recheck_at = now + self._limits.settle
-        if asked.kind != "warmup":
+        if asked.kind != "warmup" or stream.is_restart:
             self._log.repaired(key, effect, now)
         self._scan(key, stream, now)
         return effect
@@ -407,8 +408,9 @@ class Repair:
             bars = 0 if effect.disbelieved else answer.block.shape[1]
             self._warmups.done(key, bars)
             self._log.warming(self._warmups.progress, now)
+            was_restart, stream.is_restart = stream.is_restart, False
             if stream.catch_up_at is None and "reconnect" not in stream.asked:
-                stream.release(key, self._intake)
+                self._caught_up(key, stream, was_restart, now)
         elif asked.kind == "defect":
             reason: HoleReason = "disbelieved" if effect.disbelieved else "absent"
             given_up = stream.defects.answered(reason, answer.is_own, now)
@@ -418,13 +420,20 @@ class Repair:
             if asked.request.first <= stream.recheck_from:
                 stream.recheck_from = LAST_TIME
         elif asked.kind == "reconnect":
-            again = now + AGAIN_SECONDS
-            if again < stream.held_until and is_behind(
-                self._intake.reader(key).last_closed(), key, self._intake.venue_now(now)
-            ):
-                self._catch_up_again(stream, again)
-            else:
-                stream.release(key, self._intake)
+            self._caught_up(key, stream, True, now)
+
+    def _caught_up(
+        self, key: StreamKey, stream: RepairStream, has_rows: bool, now: float
+    ) -> None:
+        """Publish the newer bars, or ask again if history lacks bars before them."""
+        last, again = self._intake.reader(key).last_closed(), now + AGAIN_SECONDS
+        # A bar that closed after the connection came is the socket's to tell.
+        lacks = is_behind(last, key, stream.carried_from)
+        lacks = lacks or self._intake.is_holding(key)
+        if has_rows and last is not None and lacks and again < stream.held_until:
+            self._catch_up_again(stream, again)
+        else:
+            stream.release(key, self._intake)
 
     def _catch_up_again(self, stream: RepairStream, at: float) -> None:
         # Once newer bars are published, what they left out is a hole.

@@ -13,9 +13,10 @@ from shmfeed.feeder.repair_stream import (
     Asked,
     Kind,
     RepairStream,
-    bars_since,
+    bars_of,
     due_range,
     missed_range,
+    restart_range,
     settled_range,
     with_comparable_rows,
     with_rows_beside,
@@ -64,12 +65,19 @@ class RepairRequests:
             self._poll(now)
 
     def _ask_warmup(self, key: StreamKey, now: float) -> None:
-        stream = self._streams[key]
-        last = self._intake.reader(key).last_closed()
-        since = bars_since(last, key, self._intake.venue_now(now))
-        bars = min(self._limits.history, max(self._limits.warmup, since))
-        self._warmups.asked(key, bars)
-        self._ask("warmup", stream, HistoryRequest(key, 0, 0, bars), "warmup", now)
+        stream, history = self._streams[key], self._limits.history
+        warmup = min(self._limits.warmup, history)
+        request = HistoryRequest(key, 0, 0, warmup)
+        purpose: Purpose = "warmup"
+        rows = self._intake.reader(key).snapshot(history)
+        if len(rows):
+            venue_now = self._intake.venue_now(now)
+            request = restart_range(key, rows, venue_now, warmup, history)
+            purpose = "reconnect"  # newer bars wait for it
+        if not request.newest:
+            request = request._replace(first=stream.defects.reach(request.first, now))
+        self._warmups.asked(key, bars_of(request))
+        self._ask("warmup", stream, request, purpose, now)
 
     def _ask_missed(self, key: StreamKey, stream: RepairStream, now: float) -> None:
         stream.catch_up_at = None
@@ -140,7 +148,7 @@ class RepairRequests:
         purpose: Purpose,
         now: float,
     ) -> None:
-        if kind != "warmup":
+        if not request.newest:
             rows = self._intake.reader(request.key).snapshot(MOST_BESIDE)
             request = with_comparable_rows(request, rows.open_time, rows["flags"])
         asked = stream.asked[kind] = Asked(request.key, kind, request, now)

@@ -12,6 +12,7 @@ from shmfeed.bar import (
     StreamKey,
     close_time,
     floor,
+    grid_steps,
     phase_of,
 )
 from shmfeed.feeder.belief import LEAST_ROWS, told_by_venue
@@ -20,6 +21,7 @@ from shmfeed.feeder.repair_ports import RepairIntake
 from shmfeed.feeder.row_events import DueBars
 from shmfeed.history.interface import HistoryRequest
 from shmfeed.memory.holes import HoleRecord
+from shmfeed.memory.rows import Rows
 
 COMPARED_BARS = 3  # the rows beside what is asked for, by which an answer is believed
 MOST_BESIDE = 500  # bars beside it among which such rows are looked for
@@ -49,6 +51,7 @@ class RepairStream:
         "defects",
         "failures",
         "held_until",
+        "is_restart",
         "next_scan",
         "published",
         "recheck_at",
@@ -71,12 +74,19 @@ class RepairStream:
         self.carried_from: int | None = None
         self.recheck_at: float | None = None  # when its newest rows have settled
         self.recheck_from = LAST_TIME  # the oldest row that is to be compared then
+        # Its warm-up asks for what it missed, too, as an earlier feeder left rows.
+        self.is_restart = False
         self.trades = True  # False also if the venue does not know the symbol
 
     def recheck(self, open_time: int, at: float) -> None:
         """Have history compared with the rows from `open_time` on, at a time."""
         self.recheck_at = at
         self.recheck_from = min(self.recheck_from, open_time)
+
+    @property
+    def is_catching_up(self) -> bool:
+        """True while a request for what the stream missed is under way, or due."""
+        return self.is_restart or "reconnect" in self.asked
 
     def expects(self, key: StreamKey, opened: int) -> bool:
         """Return True if the bar that opens then closes after the stream began."""
@@ -100,16 +110,11 @@ class RepairStream:
             intake.release([key])
 
 
-def bars_since(last: Bar | None, key: StreamKey, venue_now: int) -> int:
-    """Return how many bars reach back to the last closed one, included."""
-    if last is None:
-        return 0
-    return max(0, (venue_now - last.open_time) // TIMEFRAMES[key[1]] + 2)
-
-
-def is_behind(last: Bar | None, key: StreamKey, venue_now: int) -> bool:
-    """Return True if a bar has closed that neither socket nor history has."""
-    return last is not None and close_time(last.close_time, key[1]) <= venue_now
+def is_behind(last: Bar | None, key: StreamKey, time: int | None) -> bool:
+    """Return True if the bar after the last one had closed by a time, ms UTC."""
+    if last is None or time is None:
+        return False
+    return close_time(last.close_time, key[1]) <= time
 
 
 def missed_range(
@@ -124,6 +129,33 @@ def missed_range(
     reach = newest - (history - 1) * TIMEFRAMES[timeframe]
     first = _floor(max(reach, opened), key, opened)
     return with_rows_beside(HistoryRequest(key, first, newest), newest)
+
+
+def restart_range(
+    key: StreamKey, rows: Rows, venue_now: int, warmup: int, history: int
+) -> HistoryRequest:
+    """Return the request of a stream with rows for its warm-up and what it missed.
+
+    It is for the newest `warmup` bars, the bar under way included, and for all bars
+    from the last row on. Where the rows are fewer than the warm-up wants, it is for the
+    newest bars, however old.
+    """
+    last = rows.bar(len(rows) - 1)
+    missed = missed_range(key, last, venue_now, history)
+    older = warmup - grid_steps(last.open_time, missed.last, key[1])
+    if older <= 0:
+        return missed
+    if older > len(rows):
+        return HistoryRequest(key, 0, 0, warmup)
+    first = int(rows.open_time[-older])
+    return missed._replace(first=min(first, missed.first))
+
+
+def bars_of(request: HistoryRequest) -> int:
+    """Return how many bars a request is for."""
+    if request.newest:
+        return request.newest
+    return grid_steps(request.first, request.last, request.key[1]) + 1
 
 
 def due_range(due: DueBars, last: Bar | None, history: int) -> HistoryRequest:

@@ -36,6 +36,7 @@ class FakeVenue:
     def __init__(self, lacks=()):
         self.lacks = set(lacks)
         self.is_away = False
+        self.lag = 0  # seconds by which its history is behind
         self.requests = []
 
     def newest(self, now):
@@ -46,7 +47,7 @@ class FakeVenue:
         self.requests.append((now, request))
         if self.is_away:
             raise HistoryError("no answer", "away")
-        newest = self.newest(now)
+        newest = self.newest(now - self.lag)
         first, last = request.first // SECOND, min(newest, request.last // SECOND)
         if request.newest:
             first, last = max(0, newest - request.newest + 1), newest
@@ -96,6 +97,9 @@ class FakeIntake:
     def release(self, keys):
         self.until = 0.0
         self._publish()
+
+    def is_holding(self, key):
+        return bool(self.held)
 
     def turn(self, now):
         self.now = now

@@ -214,14 +214,91 @@ def test_connections_that_come_and_go_hold_no_bar_for_longer():
     assert max(play.numbers) > 104
 
 
-def test_a_restart_waits_for_what_it_missed_alone():
-    play = Play(rows=range(50, 90), warmup=50)
-    play.worker.delays["warmup"] = 4.0
+def asked_numbers(play):
+    """Return the numbers of the first and the last bar of each request."""
+    requests = [job.request for _, job in play.worker.asked]
+    return [(one.first // SECOND, one.last // SECOND) for one in requests]
+
+
+def test_a_restart_asks_once_for_its_warm_up_and_what_it_missed():
+    play = Play(rows=range(20, 90), warmup=50, delay=0.5)
     play.connect()
-    play.run(1.5)
-    assert play.purposes == ["warmup", "reconnect"]
-    assert play.numbers == list(range(50, int(play.now)))
+    play.run(0.3)
     assert play.reason == "warming"
+    play.run(5)
+    assert play.purposes == ["reconnect"]
+    [(first, last)] = asked_numbers(play)
+    assert last >= 100
+    assert last - first + 1 == 50
+    assert play.numbers == list(range(20, int(play.now)))
+    assert play.reason == ""
+
+
+def test_control_a_restart_that_asks_twice_is_noticed(monkeypatch):
+    connected = Repair.connected
+
+    def ask_twice(repair, keys, now):
+        connected(repair, keys, now)
+        for stream in repair._streams.values():
+            stream.catch_up_at = now
+
+    monkeypatch.setattr(Repair, "connected", ask_twice)
+    with pytest.raises(AssertionError):
+        test_a_restart_asks_once_for_its_warm_up_and_what_it_missed()
+
+
+def test_a_restart_with_too_few_rows_asks_once_for_the_newest_bars():
+    play = Play(rows=range(80, 90), warmup=50)
+    play.connect()
+    play.run(5)
+    assert play.purposes == ["reconnect"]
+    assert play.numbers == list(range(50, int(play.now)))
+
+
+def test_a_restart_asks_for_a_hole_before_its_warm_up_in_the_same_request():
+    play = Play(rows=[*range(20, 30), *range(33, 95)], warmup=20)
+    play.connect()
+    play.run(5)
+    assert play.purposes == ["reconnect"]
+    assert asked_numbers(play)[0][0] == 30
+    assert play.numbers == list(range(20, int(play.now)))
+    assert play.marks.records == []
+
+
+def test_a_restart_asks_for_a_hole_far_before_its_warm_up_by_itself():
+    play = Play(start=900, rows=[*range(20, 30), *range(33, 895)], warmup=20)
+    play.connect()
+    play.run(5)
+    assert play.purposes == ["reconnect", "hole"]
+    assert play.numbers == list(range(20, int(play.now)))
+
+
+def test_a_restart_asks_again_for_what_history_lacked():
+    play = Play(rows=range(20, 90), warmup=50)
+    play.venue.lag = 3
+    play.connect()
+    play.run(2.5)
+    assert play.marks.records == []
+    assert max(play.numbers) == 98  # newer bars wait
+    play.run(3)
+    assert set(play.purposes) == {"reconnect"}
+    assert asked_numbers(play)[-1][0] >= 90  # not for the warm-up once more
+    assert play.numbers == list(range(20, int(play.now)))
+
+
+def test_a_restart_whose_history_is_away_publishes_after_the_grace():
+    play = Play(rows=range(20, 90), warmup=50)
+    play.venue.is_away = True
+    play.connect()
+    play.run(GRACE - 0.3)
+    assert max(play.numbers) == 89
+    play.run(1)
+    assert max(play.numbers) >= 104
+    assert [hole.missing for hole in play.marks.records] == [10]
+    play.venue.is_away = False
+    play.run(15)
+    assert play.numbers == list(range(20, int(play.now)))
+    assert play.marks.records == []
 
 
 def test_first_rows_wait_for_a_warm_up_that_was_asked_for_before():
@@ -241,7 +318,7 @@ def test_defects_wait_for_the_warm_up_that_may_mend_them():
     play.run(0.5)
     play.connect()
     play.run(2)
-    assert play.purposes == ["warmup", "reconnect"]
+    assert play.purposes == ["reconnect"]
     assert play.numbers == list(range(min(play.numbers), int(play.now)))
 
 
