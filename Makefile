@@ -52,11 +52,12 @@ night: $(VENV)/.core
 	$(BIN)/python -m night --seconds $(SECONDS)
 
 # One feed under load for SECONDS: killed, cut, muted, and lied to by REST. KILLS=1000 or CUTS=1000
-# does that alone, so many times; SHOW=README.md puts the figures there.
+# does that alone, so many times; CALM=yes kills no feeder, so that its memory shows;
+# SHOW=README.md puts the figures there.
 soak: export PYTHONPATH = tests
 soak: SECONDS = 600
 soak: $(VENV)/.core
-	$(BIN)/python -m soak --seconds $(SECONDS) $(if $(KILLS),--kills $(KILLS)) $(if $(CUTS),--cuts $(CUTS)) $(if $(SHOW),--show $(SHOW))
+	$(BIN)/python -m soak --seconds $(SECONDS) $(if $(KILLS),--kills $(KILLS)) $(if $(CUTS),--cuts $(CUTS)) $(if $(CALM),--calm) $(if $(SHOW),--show $(SHOW))
 
 # Races and models of the memory protocol at ten times the size: 10^9 rows on the C core.
 races: export TEST_SCALE = 10

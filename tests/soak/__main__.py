@@ -95,6 +95,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--kills", type=int, help="kills alone, so many")
     parser.add_argument("--cuts", type=int, help="disconnects alone, so many")
+    parser.add_argument(
+        "--calm", action="store_true", help="no kills: the memory of one feeder shows"
+    )
     parser.add_argument("--keep", metavar="FOLDER", help="keep the feeder's log there")
     parser.add_argument("--show", type=Path, help="put the figures into this page")
     return parser.parse_args()
@@ -106,6 +109,8 @@ def load_of(given: argparse.Namespace) -> Load:
     load = SMALL if alone else Load()
     named = {name: getattr(given, name) for name in ("symbols", "messages", "readers")}
     named = {name: value for name, value in named.items() if value is not None}
+    if given.calm:
+        load = load._replace(kill_every=0.0)
     return load._replace(seconds=given.seconds, **named)
 
 
