@@ -28,7 +28,7 @@ def figures(found: Findings, usage: Usage, seconds: float) -> Sequence[tuple[str
     troubled = [one for one in found.recoveries if one.is_troubled]
     return [
         ("minutes", f"{seconds / 60:.1f}"),
-        ("messages", f"{found.messages:,}, {found.messages / seconds:,.0f} a second"),
+        ("messages", f"{found.messages:,}, {_rate(found):,.0f} a second under load"),
         ("REST requests", f"{found.rest_requests:,}"),
         ("reads", f"{found.reads:,}"),
         ("rows verified by readers", f"{found.rows:,}"),
@@ -62,6 +62,10 @@ def write_table(page: Path, rows: Sequence[tuple[str, str]]) -> None:
     table = "".join(f"| {name} | {value} |\n" for name, value in rows)
     head = "| figure | value |\n|---|---|\n"
     page.write_text(f"{before}{BEGIN}{head}{table}{end}{after}")
+
+
+def _rate(found: Findings) -> float:
+    return found.messages / found.seconds if found.seconds else 0.0
 
 
 def _lengths(recoveries: Sequence[Recovery]) -> str:

@@ -41,6 +41,8 @@ class Findings:
         violations: Broken promises, one line each.
         recoveries: Those from each kill.
         cpu, clock: Seconds of each reader's call.
+        seconds: The time under load.
+        messages: Those of the venue's sockets in this time.
         late: Calls that took too long by the clock, time off the CPU not counted.
     """
 
@@ -56,6 +58,7 @@ class Findings:
     compared: int = 0  # rows of the ring with the truth, at the end
     holes: int = 0  # bars that the venue lacks, among these
     audit: str = ""  # the exit code and the last line of `shmfeed audit`
+    seconds: float = 0.0
     messages: int = 0
     reconnects: int = 0
     rest_requests: int = 0
@@ -94,6 +97,7 @@ class Stage:
         self._truth = Truth(SEED, load.bar_faults)
         self._feed: shmfeed.Feed | None = None
         self._recovery: Recovery | None = None
+        self._began = 0.0
         self._recovery_ends = 0.0
         self._troubles: set[str] = set()
         self._troubled_until = 0.0
@@ -145,6 +149,7 @@ class Stage:
         for reader in self.readers:
             assert reader.stdout is not None
             assert json.loads(reader.stdout.readline() or "null") == "ready"
+        self._began = time.monotonic()
 
     def _reader(self, number: int) -> subprocess.Popen[str]:
         given = {"feed": self.feed, "symbols": self.load.names, "seed": SEED}
@@ -269,6 +274,8 @@ class Stage:
             seconds: The longest wait for open holes.
         """
         self.wait_recovered()
+        self.found.seconds = time.monotonic() - self._began
+        self.found.messages = self.venue.tell("counts")["frames"]
         for reader in self.readers:
             self._take_result(*reader.communicate(timeout=60))
             if reader.returncode:
@@ -287,7 +294,6 @@ class Stage:
         self.found.audit, differing = audit(self.feed)
         self.found.violations += differing
         counts = self.venue.tell("counts")
-        self.found.messages = counts["frames"]
         self.found.rest_requests = counts["rest_requests"]
         self.found.reconnects = counts["connections"] - 1
         return self.found

@@ -272,9 +272,11 @@ def test_the_report_has_every_figure():
     found = Findings(["S00USDT: a row is missing"], kills=2, reads=30)
     found.recoveries = [recovery(0.5), recovery(1.0, put_off=0.25)]
     found.cpu, found.clock = [[0.001] * 10 + [0.002] * 20], [0.01]
+    found.messages, found.seconds = 6000, 4.0
     found.audit = "exit 0, feed soak: nothing differs"
     text = report(found, STEADY, 60.0)
     assert "kills survived: 2" in text
+    assert "messages: 6,000, 1,500 a second under load" in text
     assert "p50 0.75, p99 0.995, max 1 s; not counting waits for a CPU p50 0.62" in text
     assert "`shmfeed audit` at the end: exit 0, feed soak: nothing differs" in text
     assert "slow recovery: 1.00 s, 0.25 off the CPU, alone" in text
