@@ -18,12 +18,13 @@ CORE := setup.py shmfeed/layout.py shmfeed/ringbuf.py shmfeed/follower.py shmfee
 # beside the clone would import the clone's folder as the package.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: test demo docs lint types unit test-pure night soak races faults autobahn sanitize fuzz versions oldest-pandas bench clean
+.PHONY: test demo docs lint types bytecode unit test-pure night soak races faults autobahn sanitize fuzz versions oldest-pandas bench clean
 
 test: lint types unit
 
 # A venue, a feeder and strategies for SECONDS, on this machine alone.
 demo: $(VENV)/.demo
+	$(BIN)/python -m compileall -q shmfeed wealthdata
 	$(BIN)/shmfeed demo --seconds $(SECONDS)
 
 # The pages and the reference as a site in build/docs. A warning is an error.
@@ -38,7 +39,12 @@ lint: $(VENV)/.core
 types: $(VENV)/.core
 	$(BIN)/mypy
 
-unit: $(VENV)/.core
+# The modules' bytecode, as an installed package has it. Without it, where the environment
+# forbids Python to write any, each process compiles all modules: half a second for a feeder.
+bytecode: $(VENV)/.core
+	$(BIN)/python -m compileall -q shmfeed wealthdata
+
+unit: bytecode
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 # All tests on the pure Python core.
@@ -48,7 +54,7 @@ test-pure: unit
 # Three feeds live through a night of outages, bans and hangs in SECONDS.
 night: export PYTHONPATH = tests
 night: SECONDS = 600
-night: $(VENV)/.core
+night: bytecode
 	$(BIN)/python -m night --seconds $(SECONDS)
 
 # One feed under load for SECONDS: killed, cut, muted, and lied to by REST. KILLS=1000 or CUTS=1000
@@ -56,17 +62,17 @@ night: $(VENV)/.core
 # SHOW=README.md puts the figures there.
 soak: export PYTHONPATH = tests
 soak: SECONDS = 600
-soak: $(VENV)/.core
+soak: bytecode
 	$(BIN)/python -m soak --seconds $(SECONDS) $(if $(KILLS),--kills $(KILLS)) $(if $(CUTS),--cuts $(CUTS)) $(if $(CALM),--calm) $(if $(SHOW),--show $(SHOW))
 
 # Races and models of the memory protocol at ten times the size: 10^9 rows on the C core.
 races: export TEST_SCALE = 10
-races: $(VENV)/.core
+races: bytecode
 	$(BIN)/pytest -n 0 -v -s --timeout 3000 tests/races
 
 # The fault suite at ten times the size, and deaths at each step of everything.
 faults: export TEST_SCALE = 10
-faults: $(VENV)/.core
+faults: bytecode
 	$(BIN)/pytest -n 0 -v -s --timeout 7200 tests/faults
 
 # Autobahn's client cases. The suite is a program of Python 2.7.
@@ -97,6 +103,7 @@ oldest-pandas: $(VENV)/.core
 # Benchmarks beside their rivals. The table names a rival that cannot be installed here.
 bench: $(VENV)/.core
 	$(PIP) $(EDITABLE) '.[bench]' || true
+	$(BIN)/python -m compileall -q shmfeed wealthdata
 	$(BIN)/python benchmarks/run.py --show README.md
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
