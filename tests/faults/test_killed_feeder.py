@@ -204,7 +204,7 @@ def kill_and_heal(feeder, feed, chance, kills):
 
 
 class Side(NamedTuple):
-    """What one of the feeds that are killed side by side has shown."""
+    """The results of one of the feeds that are killed side by side."""
 
     recoveries: list[float]
     found: list[str]

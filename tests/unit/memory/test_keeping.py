@@ -320,14 +320,14 @@ class TestTheSegment:
             def __del__(self) -> None:
                 seen.append(float(self.values.sum()))  # type: ignore[attr-defined]
 
-        for _ in range(20):
+        for _ in range(8):  # each collects the garbage of the whole process
             reader = ring.reader(core)
             node = Last()
             node.values = reader.view(20).values  # type: ignore[attr-defined]
             node.all = [node, reader, reader.view(5)]  # type: ignore[attr-defined]
             del node, reader
             gc.collect()
-        assert len(seen) == 20
+        assert len(seen) == 8
         assert len(set(seen)) == 1
         assert kept_bytes() == 0
 
@@ -502,7 +502,9 @@ class TestTheLimit:
             assert not held[0].valid
 
     @pytest.mark.timeout(120)
-    def test_areas_leave_half_of_the_mappings(self, core) -> None:
+    def test_areas_leave_half_of_the_mappings(self, core, monkeypatch) -> None:
+        if core is cores.PURE:  # the C core, which is quicker, shows the real number
+            monkeypatch.setattr(keeping, "MOST_AREAS", 3_000)
         ring = mapped_ring(1, 1, cores.SERVING)
         reader = ring.reader(core)
         held, before = [], len(mappings())

@@ -210,7 +210,7 @@ while True:
     for name in names:
         open("/dev/shm/" + name, "w").close()
     own = shared_memory.SharedMemory(create=True, size=8)
-    time.sleep(0.001)
+    time.sleep(0.01)  # there most of the time, at little CPU
     own.close()
     own.unlink()
     for name in names:
@@ -233,10 +233,7 @@ def test_a_run_passes_beside_programs_that_use_shared_memory(
     environ = {key: value for key, value in os.environ.items() if key != census.MARK}
     noise = child(NOISE, busy, stop, env=environ)
     until(busy.exists)
-    chosen = [
-        "tests/unit/segment/test_removal.py",
-        "tests/unit/segment/test_mapping.py",
-    ]
+    chosen = ["tests/unit/segment/test_removal.py"]
     runs = [
         subprocess.Popen(
             [sys.executable, "-m", "pytest", "-q", "-n", "0", *chosen],
