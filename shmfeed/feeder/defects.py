@@ -97,6 +97,10 @@ class _Case:
             self.is_wanted,
         )
 
+    @property
+    def is_retry(self) -> bool:
+        return self.state == "given_up" and not self.is_wanted
+
     def fail(self, reason: HoleReason, now: float) -> None:
         self.failures += 1
         if self.state == "open":
@@ -130,7 +134,11 @@ class _Case:
     def _retried(self, reason: HoleReason, is_own: bool, now: float) -> None:
         # An answer to a request for another defect comes before its time.
         self.reason = reason
-        self.retries += now >= self._due_at(self.retries)
+        due_at = self._due_at(self.retries)
+        if now >= due_at:
+            # A late one, as after a suspend of the host, makes the later ones late.
+            self.given_up_at += now - due_at
+            self.retries += 1
         self.next_at = self._due_at(self.retries)
         is_last = self.next_at == _NEVER or self.is_wanted
         self.is_wanted = False
@@ -176,11 +184,20 @@ class StreamDefects:
         self._cases, self._marked = cases, []
         self._set_next()
 
-    def request(self, now: float) -> DefectRequest | None:
-        """Return the range to ask for now, the newest first; one range at a time."""
+    def request(self, now: float, *, retries: bool = True) -> DefectRequest | None:
+        """Return the range to ask for now, the newest first; one range at a time.
+
+        Without `retries` holes that were given up wait, unless a user wants them.
+        """
         if now < self.next_at or self._asked is not None:
             return None
-        due = [case for case in reversed(self._cases) if case.next_at <= now]
+        due = [
+            case
+            for case in reversed(self._cases)
+            if case.next_at <= now and (retries or not case.is_retry)
+        ]
+        if not due:
+            return None
         first, last = due[0].defect.first, due[0].defect.last
         cases = due[:1]
         for case in due[1:]:

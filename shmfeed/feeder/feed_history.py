@@ -32,10 +32,14 @@ ShowWarmup = Callable[[WarmupProgress | None], None]
 
 
 class Refusal(NamedTuple):
-    """Streams of a symbol that the venue does not know, and the venue's words."""
+    """Streams of a symbol that the venue does not know, and the venue's words.
+
+    With `fails` no connection may serve with them; else they are left out.
+    """
 
     streams: Streams
     message: str
+    fails: bool
 
 
 class HistoryTurn(NamedTuple):
@@ -228,7 +232,8 @@ class FeedHistory:
         if not state.is_known:
             self._unknown[symbol] = state.text
             self._repair.refuse(streams)
-            return [Refusal(streams, state.text)]
+            fails = self._current().on_refused == "fail"
+            return [Refusal(streams, state.text, fails)]
         for key in streams:
             self._repair.set_trading(key, state.trades)
             self._reasons.clear(key, "refused")

@@ -375,10 +375,10 @@ class Feeder:
         self._symbols.tick(now)
         if leave:
             self._session.move(leave)
-        for streams, message in refused:
+        for refusal in refused:
             # An acknowledgement does not take it back: the venue accepts any symbol.
-            self._refuse(streams, message)
-            self._journal.refused(streams, message)
+            self._refuse(*refusal)
+            self._journal.refused(*refusal)
         if forbidden is not None:
             self._session.forbid(forbidden)
         if said:
@@ -407,10 +407,10 @@ class Feeder:
         self._left_out.update(streams)
         self._refuse(streams, message)
 
-    def _refuse(self, streams: Streams, message: str) -> None:
+    def _refuse(self, streams: Streams, message: str, fails: bool = False) -> None:
         for key in set(self._writer.streams()).intersection(streams):
             self._reasons.put(key, "refused", message)
-        self._status.tell(describe_refused(streams, message))
+        self._status.tell(describe_refused(streams, message, fails))
 
     def _publish(self, new: SessionStatus) -> None:
         self._status.changed(new)

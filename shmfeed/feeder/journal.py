@@ -134,9 +134,9 @@ class Journal:
             text = f"still mute, moved to a new connection: {_names(move)}"
             self._say("mute", _WARNING, text)
 
-    def refused(self, streams: Streams, message: str) -> None:
-        """Log streams that the venue refused."""
-        self._say("refused", _WARNING, describe_refused(streams, message))
+    def refused(self, streams: Streams, message: str, fails: bool = False) -> None:
+        """Log streams that the venue refused. With `fails` they end each connection."""
+        self._say("refused", _WARNING, describe_refused(streams, message, fails))
 
     def flush(self) -> None:
         """Log the failures of this batch. Call it after each batch."""
@@ -203,8 +203,13 @@ class Journal:
         )
 
 
-def describe_refused(streams: Streams, message: str) -> str:
+def describe_refused(streams: Streams, message: str, fails: bool = False) -> str:
     """Return the words for streams that the venue refused with this message."""
+    if fails:
+        return (
+            f"the venue refused {_names(streams)}, which ends each connection, as"
+            f" on_refused says: {message}"
+        )
     return f"the venue refused {_names(streams)}, which are left out: {message}"
 
 

@@ -183,6 +183,7 @@ class Repair:
         keys = [key for key in keys if key in self._streams]
         self._warmups.drop(keys)
         self._polling.drop(keys)
+        self._log.unknown(keys)
         for key in keys:
             self._streams[key].trades = self._streams[key].is_restart = False
 

@@ -44,6 +44,7 @@ class RepairLog:
         self.is_paused = False
         self._failures: set[str] = set()  # the kinds that were said since then
         self._refused: set[StreamKey] = set()
+        self._refusing: dict[StreamKey, str] = {}  # not yet logged
         self._said = ""
         self._limits: dict[str, LineLimit] = {}
         self._warmup_from: float | None = None
@@ -89,13 +90,14 @@ class RepairLog:
     def failed(self, key: StreamKey, error: HistoryError, now: float) -> None:
         """Log that history cannot be asked, at the first failure of its kind in a row.
 
-        A refusal is about one stream alone.
+        A refusal is about one stream alone, and is logged a second later: the venue may
+        not know the symbol, which is logged elsewhere.
         """
         if error.kind == "refused":
             if key not in self._refused:
                 self._refused.add(key)
-                text = f"{self._source} refuses history of {' '.join(key)}: {error}"
-                self._say("refused", _WARNING, text, now)
+                self._gather(now)
+                self._refusing[key] = str(error)
         elif error.kind not in self._failures:
             if not self._failures:
                 self._failing_since = now
@@ -103,6 +105,12 @@ class RepairLog:
             text = f"{self._source} cannot be asked for history: {error}"
             self._say(error.kind, _WARNING, text, now)
             self._said = text
+
+    def unknown(self, keys: Iterable[StreamKey]) -> None:
+        """Log no refusals of these streams: the venue does not know their symbols."""
+        for key in keys:
+            self._refused.add(key)
+            self._refusing.pop(key, None)
 
     def answered(self, now: float) -> None:
         """Log that history can be asked again, after failures."""
@@ -146,8 +154,13 @@ class RepairLog:
 
     def flush(self, now: float) -> None:
         """Log what was gathered, if it is time to."""
-        if now < self._due or not (self._done or self._given_up):
+        if now < self._due or not self._has_gathered():
             return
+        for key, error in self._refusing.items():
+            text = f"{self._source} refuses history of {' '.join(key)}: {error}"
+            self._say("refused", _WARNING, text, now)
+            self._said = text
+        self._refusing.clear()
         if self._done:
             parts = [f"{_describe(done)} of {' '.join(k)}" for k, done in self._named()]
             more = len(self._done) - len(parts)
@@ -168,8 +181,11 @@ class RepairLog:
             self._said = text
 
     def _gather(self, now: float) -> None:
-        if not (self._done or self._given_up):
+        if not self._has_gathered():
             self._due = now + GATHER_SECONDS
+
+    def _has_gathered(self) -> bool:
+        return bool(self._done or self._given_up or self._refusing)
 
     def _named(self) -> list[tuple[StreamKey, "Counter[str]"]]:
         most = sorted(self._done.items(), key=lambda item: -item[1].total())

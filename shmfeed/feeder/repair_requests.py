@@ -25,6 +25,8 @@ from shmfeed.feeder.warmup import Warmups
 from shmfeed.history.interface import HistoryJob, HistoryRequest, Purpose
 
 TURN_SECONDS = 0.1
+# Between two retries of any streams: after a suspend of the host all may be due.
+RETRY_DISTANCE = 0.5
 
 
 class RepairRequests:
@@ -49,6 +51,7 @@ class RepairRequests:
         self._streams = streams
         self._warmups = warmups
         self._polling = polling
+        self._next_retry = 0.0
 
     def ask_due(self, now: float) -> None:
         """Ask for the bars that are due now."""
@@ -102,9 +105,11 @@ class RepairRequests:
     def _ask_defects(self, key: StreamKey, stream: RepairStream, now: float) -> None:
         if self._is_catching_up(key, stream, now):
             return
-        wanted = stream.defects.request(now)
+        wanted = stream.defects.request(now, retries=now >= self._next_retry)
         if wanted is None:
             return
+        if wanted.purpose == "retry":
+            self._next_retry = now + RETRY_DISTANCE
         request = HistoryRequest(key, wanted.first, wanted.last)
         last = self._intake.reader(key).last_closed()
         newest = wanted.last if last is None else last.open_time

@@ -31,9 +31,9 @@ def ask(defects, now):
     return None if request is None else (request.first, request.last, request.purpose)
 
 
-def asked_until(defects, end, answer, step=0.5):
+def asked_until(defects, end, answer, step=0.5, start=0.0):
     """Return when the only defect was asked for; `answer(now)` settles each request."""
-    times, now = [], 0.0
+    times, now = [], start
     while now < end:
         if defects.request(now) is not None:
             times.append(now)
@@ -77,6 +77,26 @@ def test_a_given_up_hole_is_asked_for_ever_more_rarely_and_then_no_more():
     given_up = times[1]
     assert [at - given_up for at in times[2:]] == list(RETRY_SECONDS)
     assert states(defects) == [("none_at_venue", "absent")]
+
+
+def test_retries_that_are_overdue_after_a_suspend_keep_their_distances():
+    defects, day = given_up(), 86_400.0
+    woken = AGAIN_SECONDS + 2 * day
+    times = asked_until(
+        defects, 5 * day, lambda now: defects.answered("absent", True, now), start=woken
+    )
+    late = woken - AGAIN_SECONDS - RETRY_SECONDS[0]
+    assert [at - AGAIN_SECONDS - late for at in times] == list(RETRY_SECONDS)
+    assert states(defects) == [("none_at_venue", "absent")]
+
+
+def test_retries_wait_where_they_are_not_wanted_now():
+    defects = given_up()
+    assert defects.request(5000.0, retries=False) is None
+    assert ask(defects, 5000.0) == (*HOLE[1:3], "retry")
+    defects.answered("absent", True, 5000.0)
+    defects.retry(5001.0)  # a user asks for them
+    assert defects.request(5001.0, retries=False) is not None
 
 
 def test_a_source_that_is_not_the_venue_never_says_that_the_venue_has_none():

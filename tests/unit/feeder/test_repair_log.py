@@ -38,3 +38,20 @@ def test_an_answer_without_a_failure_before_says_nothing(log, caplog):
     with caplog.at_level("INFO"):
         log.answered(1.0)
     assert caplog.messages == []
+
+
+def test_a_refusal_is_said_after_a_second_unless_the_symbol_is_unknown(log, caplog):
+    other = ("BTCUSD", "1m")
+    for key in (KEY, other, KEY):
+        log.failed(key, HistoryError("Invalid symbol.", "refused"), 1.0)
+    log.flush(1.5)
+    assert not caplog.messages
+    log.unknown([other])  # the symbol is refused elsewhere, with the nearest one
+    log.flush(2.5)
+    assert caplog.messages == [
+        "feed spot: REST refuses history of BTCUSDT 1m: Invalid symbol."
+    ]
+    assert log.take_said() == "REST refuses history of BTCUSDT 1m: Invalid symbol."
+    log.failed(other, HistoryError("Invalid symbol.", "refused"), 3.0)
+    log.flush(9.0)
+    assert len(caplog.messages) == 1
