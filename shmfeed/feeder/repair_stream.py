@@ -147,7 +147,10 @@ def restart_range(
         return missed
     if older > len(rows):
         return HistoryRequest(key, 0, 0, warmup)
-    first = int(rows.open_time[-older])
+    # Among the rows there may be holes, however long.
+    reach = missed.last - (warmup - 1) * TIMEFRAMES[key[1]]
+    reach = _floor(max(reach, 0), key, last.open_time)
+    first = max(int(rows.open_time[-older]), reach)
     return missed._replace(first=min(first, missed.first))
 
 

@@ -273,6 +273,16 @@ def test_a_restart_asks_for_a_hole_far_before_its_warm_up_by_itself():
     assert play.numbers == list(range(20, int(play.now)))
 
 
+def test_a_restart_reaches_no_further_back_for_a_long_hole_between_its_rows():
+    play = Play(start=900, rows=[*range(20, 60), *range(880, 895)], warmup=50)
+    play.connect()
+    play.run(0.1)
+    [(first, last)] = asked_numbers(play)
+    assert last - first + 1 == 50
+    play.run(5)
+    assert play.numbers == list(range(20, int(play.now)))
+
+
 def test_a_restart_asks_again_for_what_history_lacked():
     play = Play(rows=range(20, 90), warmup=50)
     play.venue.lag = 3
