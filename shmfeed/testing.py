@@ -25,7 +25,7 @@ from shmfeed.simulator import Venue
 from shmfeed.status import FeedStatus, status_without_feed
 from shmfeed.text import counted
 from shmfeed.validation import FEED_VARIABLE
-from wealthdata import attachment
+from wealthdata import attachment, choices
 
 try:
     import pytest
@@ -238,8 +238,7 @@ class FeedFactory:
         for variable in VARIABLES:
             patch.delenv(variable, raising=False)
         patch.setenv(FEED_VARIABLE, feed.name)  # for processes that the test starts
-        patch.setattr(attachment._choice, "feed", feed.name)
-        patch.setattr(attachment._choice, "context_only", None)
+        patch.setattr(choices._known, "given", {"feed": feed.name})
 
 
 @pytest.fixture

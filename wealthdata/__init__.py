@@ -11,7 +11,7 @@ from shmfeed.errors import (
     UnconfirmedWarning,
 )
 from wealthdata.api import bars_to_dataframe, get_price
-from wealthdata.attachment import use
+from wealthdata.choices import use
 from wealthdata.context import (
     Context,
     ContextDataAdapter,

@@ -1,17 +1,18 @@
 """The functions of a strategy. The first call that needs pandas loads it.
 
-A repeated call (one security, its newest bars, all of them in the ring) uses a cached
-query. Any other call uses the general query, which decides where bars come from.
+The C core serves the usual call by itself; `reading` serves any other.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shmfeed.bar import Field, Timeframe, TimeframeAlias
-from wealthdata.attachment import attached_feed
 from wealthdata.bar_history import BarLike
 from wealthdata.context import open_price_table
-from wealthdata.freshness import OnStale
+from wealthdata.labels import Label
+from wealthdata.reactions import Reaction
+from wealthdata.reading import read
+from wealthdata.request import ReadArguments
 from wealthdata.times import DateLike
 
 if TYPE_CHECKING:
@@ -35,12 +36,17 @@ def get_price(
     fill_paused: bool = True,  # noqa: ARG001 # as above
     round: bool = True,  # noqa: A002, ARG001 # as above
     *,
+    feed: str | None = None,
     include_now: bool = False,
     copy: bool = False,
-    max_age: float | None = None,
-    on_stale: OnStale = "warn",
+    label: Label | None = None,
     align: bool = False,
     wide: bool = False,
+    max_age: float | None = None,
+    on_stale: Reaction | None = None,
+    on_gap: Reaction | None = None,
+    on_short: Reaction | None = None,
+    on_unconfirmed: Reaction | None = None,
 ) -> "pd.DataFrame":
     """Return bars of one security or of several, oldest first.
 
@@ -63,9 +69,13 @@ def get_price(
             money (float64) and open_time close_time (int64, ms UTC) flags (int64).
             Default: open high low close volume.
         count: Number of bars, the newest up to `end_date`; at least 1.
+        feed: The feed to read. Default: that of `use` or of SHMFEED_FEED, else
+            "default". A security written SYMBOL@FEED names its own.
         include_now: If True, the forming bar is the last row, if there is one and
             `end_date` and the context's `current_dt` admit it.
         copy: If True, the frame is private memory and writable.
+        label: What the index holds: "close" times, "open" times, or "date". Default:
+            that of `use` or of SHMFEED_LABEL, else "close".
         max_age: Seconds. The bars are stale if the stream's last update is older than
             this. Default: they are stale when the feeder is dead or not connected, or
             after 3 bars without an update, at least 30 s.
@@ -121,58 +131,42 @@ def get_price(
             security,
             frequency,
             fields,
+            feed,
             count,
             include_now,
             copy,
-            max_age,
-            on_stale,
             align,
             wide,
+            label,
+            max_age,
+            on_stale,
+            on_gap,
+            on_short,
+            on_unconfirmed,
         )
-        if frame is None:
-            options = count, include_now, copy, max_age, on_stale
-            frame = _read_cached(security, (frequency, fields), (align, wide), options)
         if frame is not None:
             return frame
-    from wealthdata import query  # noqa: PLC0415 # loads pandas
-
-    return query.run(
-        security,
-        frequency,
-        fields,
-        start_date=start_date,
-        end_date=end_date,
-        count=count,
-        include_now=include_now,
-        copy=copy,
-        max_age=max_age,
-        on_stale=on_stale,
-        shape=(align, wide),
+    return read(
+        ReadArguments(
+            security,
+            frequency,
+            fields,
+            feed,
+            count,
+            start_date,
+            end_date,
+            label,
+            include_now,
+            copy,
+            align,
+            wide,
+            max_age,
+            on_stale,
+            on_gap,
+            on_short,
+            on_unconfirmed,
+        )
     )
-
-
-def _read_cached(
-    security: object,
-    asked: tuple[object, object],
-    shape: tuple[object, object],
-    options: tuple[object, ...],
-) -> "pd.DataFrame | None":
-    if not (shape[0].__class__ is bool and shape[1].__class__ is bool):
-        return None  # the general query names what is not a flag
-    feed = attached_feed()
-    if feed is None:
-        return None
-    try:  # not suppress(), which takes half a microsecond
-        if security.__class__ is str:
-            cached: Any = feed.queries.get((security, *asked))
-        elif isinstance(security, list | tuple):
-            cached = feed.list_queries.get((tuple(security), *asked, *shape))
-        else:
-            return None
-    except TypeError:
-        return None  # not hashable: the general query names the argument
-    frame: pd.DataFrame | None = None if cached is None else cached.read(*options)
-    return frame
 
 
 def bars_to_dataframe(bars: Iterable[BarLike]) -> "pd.DataFrame":

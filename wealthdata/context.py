@@ -20,10 +20,11 @@ from shmfeed.bar import (
 from shmfeed.errors import BadArgumentError, NoDataError
 from shmfeed.text import repr_short
 from shmfeed.validation import check_int, check_symbol
-from wealthdata.attachment import ENVIRONMENT, attached_feed, selected_feed
+from wealthdata.attachment import attached_feed, selected_feed
 from wealthdata.attrs import FrameAttrs
 from wealthdata.bar_history import BarHistory, BarLike, ContextHistory, FunctionHistory
 from wealthdata.columns import to_bars
+from wealthdata.environment import TABLE
 from wealthdata.freshness import check, outages
 from wealthdata.merge import Sources, find_bars
 from wealthdata.price_table import PriceTable, open_table
@@ -163,14 +164,22 @@ def clear_context() -> None:
     _context.set(None)
 
 
-def open_sources(views: tuple[ContextView, ...], history: BarHistory | None) -> Sources:
-    """Return the sources of a read; in a backtest the feed is not one of them."""
+def open_sources(
+    views: tuple[ContextView, ...],
+    history: BarHistory | None,
+    named: str | None = None,
+) -> Sources:
+    """Return the sources of a read; in a backtest no feed is one of them.
+
+    `named` is the feed that the call names; None for the chosen one.
+    """
     backtest = any(view.is_backtest for view in views) or selected_feed() is None
     return Sources(
-        None if backtest else attached_feed(),
+        None if backtest else attached_feed(named),
         history,
         backtest,
         time.time_ns() // 1_000_000,
+        named,
     )
 
 
@@ -322,6 +331,4 @@ def current_views() -> tuple[tuple[ContextView, ...], BarHistory | None]:
 def open_price_table() -> PriceTable:
     """Open the table of usual calls: no context or adapter, no outage to end."""
     must_be_empty = outages, _registered.names
-    return open_table(
-        ENVIRONMENT, _context, must_be_empty, FrameAttrs, STALE_MIN_SECONDS
-    )
+    return open_table(TABLE, _context, must_be_empty, FrameAttrs, STALE_MIN_SECONDS)

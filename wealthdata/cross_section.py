@@ -16,16 +16,10 @@ from wealthdata.attrs import FrameAttrs
 from wealthdata.columns import BarColumns, Ints
 from wealthdata.frame import readonly_index, to_datetimes
 from wealthdata.long_frame import code_column, long_template
+from wealthdata.request import Shape
 
 Plane = NDArray[Any]
 Part = tuple[str, BarColumns, int, int]  # symbol, bars, first and last row, exclusive
-
-
-class Shape(NamedTuple):
-    """The shape of a frame of several securities, as `get_price` describes it."""
-
-    align: bool = False
-    wide: bool = False
 
 
 class Planes(NamedTuple):

@@ -6,16 +6,12 @@ A warning is shown at the line of the strategy that called this package.
 import sys
 import warnings
 import weakref
-from typing import Literal, get_args
 
 from shmfeed.bar import STALE_MIN_SECONDS, stale_after
 from shmfeed.errors import LappedWarning, StaleFeedError, StaleFeedWarning
 from shmfeed.feed import Ring
 from shmfeed.health import RingStatus, silence
 from shmfeed.text import counted
-
-OnStale = Literal["warn", "raise", "ignore"]
-ON_STALE: tuple[OnStale, ...] = get_args(OnStale)
 
 _MAX_OUTAGES = 4096
 

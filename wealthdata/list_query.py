@@ -10,14 +10,16 @@ from shmfeed.cuts import Cut, cut
 from shmfeed.errors import MissingBarsWarning, StreamNotFoundError
 from shmfeed.feed import Ring
 from shmfeed.health import RingStatus, health_rank, quiet_ns, rings_status
-from wealthdata.attachment import AttachedFeed, always_copy
+from wealthdata.attachment import AttachedFeed
 from wealthdata.attrs import make_attrs
+from wealthdata.choices import Choices
 from wealthdata.context import ContextView, current_views, strategy_time
-from wealthdata.cross_section import Planes, Shape, build_frame
+from wealthdata.cross_section import Planes, build_frame
 from wealthdata.freshness import StreamId, check, end_outages, warn, warn_of_lost
 from wealthdata.long_frame import compiled_builder
 from wealthdata.price_table import PreparedRead, usual_attrs
-from wealthdata.request import check_newest
+from wealthdata.request import ReadArguments, Shape, count_of_newest
+from wealthdata.securities import Security
 
 
 class CachedListQuery:
@@ -26,60 +28,55 @@ class CachedListQuery:
     def __init__(
         self,
         feed: AttachedFeed,
-        symbols: tuple[str, ...],
+        securities: tuple[Security, ...],
         timeframe: Timeframe,
         fields: tuple[Field, ...],
         shape: Shape,
     ) -> None:
-        """Prepare the read, of float fields only.
+        """Prepare the read, of float fields only, of securities of this feed.
 
         Raise StreamNotFoundError if the feed carries none of the streams.
         """
         self._feed = feed
-        self._symbols = symbols
+        self._written = tuple(security.written for security in securities)
         self._timeframe: Timeframe = timeframe
         self._fields = fields
         self._shape = shape
+        symbols = tuple(security.symbol for security in securities)
         carried = split_carried(feed, symbols, timeframe)
         if not carried.rings:
             feed.ring((symbols[0], timeframe))
         self._rings = carried.rings
         self._unknown = carried.unknown
         unknown = set(carried.unknown)
-        self._carried = tuple(s for s in symbols if s not in unknown)
+        self._carried = tuple(s.written for s in securities if s.symbol not in unknown)
         self._outages: set[tuple[StreamId, float | None]] = {
-            ((feed.name, s, timeframe), None) for s in self._carried
+            ((feed.name, ring.symbol, timeframe), None) for ring in self._rings
         }
 
     def prepared(self) -> PreparedRead | None:
         """Return what the C core needs for this read, or None if it cannot serve it."""
         length = step(self._timeframe)
-        if len(self._symbols) > 1 or self._unknown or self._shape != (False, False):
+        if len(self._written) > 1 or self._unknown or self._shape != (False, False):
             return None
-        builder = compiled_builder(self._fields, self._symbols[0])
+        builder = compiled_builder(self._fields, self._written[0])
         if builder is None or not length:
             return None
         attrs = usual_attrs(self._feed.name) | {"absent": []}
         quiet = quiet_ns(self._timeframe)
         return PreparedRead(self._rings[0], builder, attrs, length, quiet)
 
-    def read(
-        self,
-        count: int | None,
-        include_now: object,
-        copy: object,
-        max_age: float | None,
-        on_stale: Any,
-    ) -> pd.DataFrame | None:
+    def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
         """Return the newest bars, or None if the general query must decide.
 
         Raise BadArgumentError, StaleFeedError or BusyRingError.
         """
-        newest = check_newest(count, max_age, on_stale)
-        if newest is None or include_now is not False or not isinstance(copy, bool):
+        count = count_of_newest(asked)
+        if count is None or asked.label is not None or choices.label != "close":
             return None
-        count, max_age, on_stale = newest
-        always_copy()  # names a value of SHMFEED_COPY that is not accepted
+        if asked.include_now is not False or not isinstance(asked.copy, bool):
+            return None
+        max_age, on_stale = asked.reactions(choices.reactions)[:2]
         try:
             found = cut(self._rings, count, self._fields, self._shape.align)
             status, each = self._statuses(max_age)
@@ -131,11 +128,11 @@ class CachedListQuery:
             closes = np.broadcast_to(closes, values.shape[1:])
         if not found.missing and not self._unknown:
             return Planes(symbols, closes, values), []
-        missing = {ring.symbol for ring in found.missing}
-        present = [k for k, symbol in enumerate(symbols) if symbol not in missing]
+        missing = set(map(id, found.missing))
+        present = [k for k, ring in enumerate(self._rings) if id(ring) not in missing]
         kept = dict.fromkeys(symbols[k] for k in present)
         planes = Planes(tuple(kept), closes[present], values[:, present])
-        return planes, [symbol for symbol in self._symbols if symbol not in kept]
+        return planes, [written for written in self._written if written not in kept]
 
     def _context_matters(
         self, found: Cut, count: int, views: tuple[ContextView, ...], history: object

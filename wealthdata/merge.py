@@ -27,12 +27,16 @@ _SLACK = 16  # bars that may close between a view of the ring and its copy
 
 
 class Sources(NamedTuple):
-    """The sources of one read. `feed` is None in a backtest, and without a feed."""
+    """The sources of one read. `feed` is None in a backtest, and without a feed.
+
+    `named` is the feed that the call names, None if it leaves that to the choice.
+    """
 
     feed: AttachedFeed | None
     history: BarHistory | None
     backtest: bool = False
     wall_clock: int = 0  # ms UTC, near the newest bar of a history function
+    named: str | None = None
 
 
 class FoundBars(NamedTuple):
@@ -77,11 +81,13 @@ def _find_without_feed(
     key: StreamKey, request: PriceRequest, sources: Sources
 ) -> FoundBars:
     if sources.history is None:
-        raise no_data_error("no context with bars is set")
+        raise no_data_error("no context with bars is set", sources.named)
     found = _find_in_history(key, request, sources)
     if found is None:
         reason = _not_in_history(key, sources.history)
-        raise StreamNotFoundError(reason) if sources.backtest else no_data_error(reason)
+        if sources.backtest:
+            raise StreamNotFoundError(reason)
+        raise no_data_error(reason, sources.named)
     return found if sources.backtest else found._replace(status=_NO_FEEDER)
 
 

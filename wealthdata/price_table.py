@@ -48,7 +48,7 @@ def usual_attrs(feed: str) -> dict[str, Any]:
 
 
 class PriceTable(Protocol):
-    """Prepared reads by the arguments (security, frequency, fields).
+    """Prepared reads by the arguments (security, frequency, fields, feed).
 
     A security is a str, or a list of one, which the key has as a tuple.
     """
@@ -58,19 +58,32 @@ class PriceTable(Protocol):
         security: object,
         frequency: object,
         fields: object,
+        feed: object,
         count: object,
         include_now: object,
         copy: object,
-        max_age: object,
-        on_stale: object,
         align: object,
         wide: object,
+        label: object,
+        max_age: object,
+        on_stale: object,
+        on_gap: object,
+        on_short: object,
+        on_unconfirmed: object,
         /,
     ) -> Any:
         """Return the frame of a usual call, or None if Python must decide.
 
         Raise BadArgumentError or BusyRingError.
         """
+        ...
+
+    def version(self) -> object:
+        """Return an object that equals the last one until the environment changes."""
+        ...
+
+    def trust(self, version: object, /) -> None:
+        """Serve calls while the environment is of this version."""
         ...
 
     def add(self, arguments: object, prepared: PreparedRead, /) -> None:
@@ -88,6 +101,12 @@ class NoTable:
     def read(self, *_: object) -> None:
         return None
 
+    def version(self) -> object:
+        return object()  # the environment may have changed
+
+    def trust(self, _version: object, /) -> None:
+        pass
+
     def add(self, _arguments: object, _prepared: PreparedRead, /) -> None:
         pass
 
@@ -101,16 +120,8 @@ class _Opened:
     table: PriceTable = NoTable()
 
 
-class Environment(NamedTuple):
-    """The dict inside os.environ, and the keys of two variables in it."""
-
-    table: dict[Any, Any]
-    feed: Any
-    copy: Any
-
-
 def open_table(
-    environment: Environment | None,
+    environment: dict[Any, Any] | None,
     context: ContextVar[Any],
     must_be_empty: tuple[Sized, ...],
     attrs: type[dict[str, Any]],
@@ -119,9 +130,9 @@ def open_table(
     """Open the table of this process, and return it.
 
     Args:
-        environment: Checked by each call: SHMFEED_FEED must be as it was when the read
-            was added, and SHMFEED_COPY not set. None if there is no such dict: Python
-            then decides each call.
+        environment: The dict inside os.environ. Calls are served while it is as it was
+            at the last `trust`. None if there is no such dict: Python then decides
+            each call.
         context: A call in which it is set is not a usual one.
         must_be_empty: Only while all of these are empty is a call a usual one.
         attrs: The class FrameAttrs.
@@ -131,9 +142,19 @@ def open_table(
     if compiled_core is not None and environment is not None:
         valid = vars(attrs)["_valid"]
         _Opened.table = compiled_core.PriceTable(
-            *environment, context, must_be_empty, attrs, valid, float(most_age)
+            environment, context, must_be_empty, attrs, valid, float(most_age)
         )
     return _Opened.table
+
+
+def version() -> object:
+    """Return an object that equals the last one until the environment changes."""
+    return _Opened.table.version()
+
+
+def trust(version: object) -> None:
+    """Let the table serve calls while the environment is of this version."""
+    _Opened.table.trust(version)
 
 
 def add(arguments: object, prepared: PreparedRead | None) -> None:

@@ -13,9 +13,11 @@ import pandas as pd
 from shmfeed.bar import Field, StreamKey, Timeframe, check_timeframe, step
 from shmfeed.errors import BusyRingError, NoDataError, StreamNotFoundError
 from shmfeed.health import RingStatus, quiet_ns
-from shmfeed.validation import check_flag, check_symbol
-from wealthdata.attachment import AttachedFeed, add_usual_read, always_copy
+from shmfeed.validation import check_flag
+from wealthdata.attachment import AttachedFeed, add_usual_read
 from wealthdata.attrs import FrameAttrs, combine, make_attrs
+from wealthdata.bar_history import BarHistory
+from wealthdata.choices import Choices, current_choices
 from wealthdata.columns import BarColumns, count_missing
 from wealthdata.context import (
     ContextView,
@@ -23,7 +25,7 @@ from wealthdata.context import (
     open_sources,
     strategy_time,
 )
-from wealthdata.cross_section import Planes, Shape, build_frame, planes_of
+from wealthdata.cross_section import Planes, build_frame, planes_of
 from wealthdata.frame import (
     TIME,
     FrameTemplate,
@@ -34,16 +36,20 @@ from wealthdata.freshness import check, warn_of_lost
 from wealthdata.list_query import CachedListQuery, warn_of_unknown
 from wealthdata.merge import FoundBars, Sources, find_bars
 from wealthdata.price_table import PreparedRead, usual_attrs
+from wealthdata.query_cache import keep_list_query, keep_query
+from wealthdata.reactions import Reactions
 from wealthdata.request import (
     PriceRequest,
+    ReadArguments,
+    Shape,
     check_fields,
-    check_newest,
     check_request,
-    check_securities,
-    check_stale_options,
+    count_of_newest,
 )
+from wealthdata.securities import Security, check_securities, check_security
 
 _TRIES = 100
+_Found = dict[Security, tuple[FoundBars, Sources]]
 
 
 class CachedQuery:
@@ -82,25 +88,18 @@ class CachedQuery:
         quiet = quiet_ns(self._timeframe)
         return PreparedRead(self._ring, self._compiled, attrs, self._step, quiet)
 
-    def read(
-        self,
-        count: int | None,
-        include_now: object,
-        copy: object,
-        max_age: float | None,
-        on_stale: Any,
-    ) -> pd.DataFrame | None:
+    def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
         """Return the newest bars, or None if the general query must decide.
 
         Raise BadArgumentError, StaleFeedError or BusyRingError.
         """
-        newest = check_newest(count, max_age, on_stale)
-        if newest is None:
+        count, include_now, copy = count_of_newest(asked), asked.include_now, asked.copy
+        if count is None or asked.label is not None or choices.label != "close":
             return None
-        count, max_age, on_stale = newest
         if not (isinstance(include_now, bool) and isinstance(copy, bool)):
             return None
-        private = include_now or copy or always_copy()
+        reactions = asked.reactions(choices.reactions)
+        private = include_now or copy or choices.copy
         ring = self._ring
         try:
             bars: Any = (
@@ -114,7 +113,7 @@ class CachedQuery:
         views, history = current_views()
         if (views or history) and _context_matters(bars, count, views, history):
             return None
-        check(self._stream, status, max_age, on_stale, ring)
+        check(self._stream, status, reactions.max_age, reactions.on_stale, ring)
         attrs = make_attrs(private or bars.validity, self._values(bars, status))
         frame = self._build(bars.floats, bars.datetimes(TIME), attrs, not private)
         return frame if bars.valid else None
@@ -149,49 +148,58 @@ def _context_matters(
 
 
 class GeneralQuery(NamedTuple):
-    """The checked arguments of a call, and the sources of its bars."""
+    """The checked arguments of a call, and the contexts that it may read."""
 
     fields: tuple[Field, ...]
     timeframe: Timeframe
     request: PriceRequest
     private: bool
-    max_age: float | None
-    on_stale: str
-    sources: Sources
+    reactions: Reactions
+    named: str | None  # the feed that the call names
+    views: tuple[ContextView, ...]
+    history: BarHistory | None
 
-    def read_one(self, symbol: str) -> tuple[pd.DataFrame, bool]:
-        """Return the frame of one symbol, and True if it lies over the ring alone.
+    def sources(self, security: Security) -> Sources:
+        """Return the sources of one security's bars."""
+        return open_sources(self.views, self.history, security.feed or self.named)
+
+    def read_one(self, security: Security) -> tuple[pd.DataFrame, AttachedFeed | None]:
+        """Return the frame of one security, and the feed if it is the ring's alone.
 
         Raise NoDataError, StreamNotFoundError, StaleFeedError or BusyRingError.
         """
-        key = symbol, self.timeframe
+        sources = self.sources(security)
+        key = security.symbol, self.timeframe
         template = template_of(self.fields)
         private = self.private or not template.only_floats
         for _ in range(_TRIES):
-            found = find_bars(key, self.request, self.sources, private)
-            attrs = self._attrs(found, key)
+            found = find_bars(key, self.request, sources, private)
+            attrs = self._attrs(found, key, sources)
             bars, first, last = found.columns, found.first, found.last
             if not found.shared:
-                return template.build_private(bars, first, last, attrs), False
+                return template.build_private(bars, first, last, attrs), None
             floats, closes = bars.floats[:, first:last], bars.close_time[first:last]
             frame = template.build(floats, to_datetimes(closes), attrs, True)
             if bars.valid:
-                return frame, True
+                return frame, sources.feed
         raise BusyRingError(
-            f"{symbol} {self.timeframe}: the feeder overwrote rows during each of"
+            f"{' '.join(key)}: the feeder overwrote rows during each of"
             f" {_TRIES} reads; read fewer rows, or use copy=True"
         )
 
-    def read_several(self, symbols: list[str], shape: Shape) -> pd.DataFrame:
-        """Return the frame of these symbols.
+    def read_several(self, securities: list[Security], shape: Shape) -> pd.DataFrame:
+        """Return the frame of these securities.
 
         Raise StaleFeedError or BusyRingError, and NoDataError or StreamNotFoundError
-        if none of the symbols is known.
+        if none of the securities is known.
         """
         limit, request = self.request.limit, self.request
         while True:
-            found = self._find_each(symbols, request)
-            parts = [(s, f.columns, f.first, f.last) for s, f in found.items()]
+            found = self._find_each(securities, request)
+            parts = [
+                (security.written, bars.columns, bars.first, bars.last)
+                for security, (bars, _) in found.items()
+            ]
             planes = planes_of(parts, self.fields, shape.align)
             if not shape.align or limit is None or planes.close_time.shape[1] >= limit:
                 break
@@ -199,42 +207,49 @@ class GeneralQuery(NamedTuple):
             if all(last - first < depth for _, _, first, last in parts):
                 break  # there are no older rows
             request = request._replace(limit=2 * depth)
-        attrs = combine([self._attrs(f, (s, self.timeframe)) for s, f in found.items()])
+        attrs = combine(
+            [
+                self._attrs(bars, (security.symbol, self.timeframe), sources)
+                for security, (bars, sources) in found.items()
+            ]
+        )
         present = set(planes.symbols)
         planes = planes.newest(shape, limit)
-        attrs["absent"] = [symbol for symbol in symbols if symbol not in present]
+        attrs["absent"] = [s.written for s in securities if s.written not in present]
         attrs["gaps"] = planes.gaps(self.timeframe)
         attrs["forming"] = attrs["forming"] and _have_forming(planes, found)
         return build_frame(planes, self.fields, shape, attrs)
 
-    def _find_each(
-        self, symbols: list[str], request: PriceRequest
-    ) -> dict[str, FoundBars]:
-        found, unknown, first = {}, [], None
-        for symbol in symbols:
-            key = symbol, self.timeframe
+    def _find_each(self, securities: list[Security], request: PriceRequest) -> _Found:
+        found: _Found = {}
+        unknown: dict[AttachedFeed, list[str]] = {}
+        first = None
+        for security in securities:
+            sources = self.sources(security)
+            key = security.symbol, self.timeframe
             try:
-                found[symbol] = find_bars(key, request, self.sources, private=True)
+                bars = find_bars(key, request, sources, private=True)
             except (StreamNotFoundError, NoDataError) as error:
-                if self.sources.feed is None and self.sources.history is None:
-                    raise  # no security can have bars
-                unknown.append(symbol)
                 first = first or error
+                if sources.feed is not None:
+                    unknown.setdefault(sources.feed, []).append(security.symbol)
+            else:
+                found[security] = bars, sources
         if first is not None and not found:
             raise first
-        if unknown and self.sources.feed is not None:
-            warn_of_unknown(self.sources.feed.name, self.timeframe, tuple(unknown))
+        for feed, symbols in unknown.items():
+            warn_of_unknown(feed.name, self.timeframe, tuple(symbols))
         return found
 
-    def _attrs(self, found: FoundBars, key: StreamKey) -> FrameAttrs:
+    def _attrs(self, found: FoundBars, key: StreamKey, sources: Sources) -> FrameAttrs:
         """Return the frame's attrs, after the check of the stream's freshness."""
         bars, first, last, source, shared, feed, status = found
-        ring = None
-        if self.sources.feed is not None and status is not None:
-            ring = self.sources.feed.ring(key)
+        ring, reactions = None, self.reactions
+        if sources.feed is not None and status is not None:
+            ring = sources.feed.ring(key)
             warn_of_lost(ring)
         if feed is not None and status is not None:
-            check((feed, *key), status, self.max_age, self.on_stale, ring)
+            check((feed, *key), status, reactions.max_age, reactions.on_stale, ring)
         values = {
             "source": source,
             "feed": feed,
@@ -248,49 +263,41 @@ class GeneralQuery(NamedTuple):
         return make_attrs(validity.validity if shared else True, values)
 
 
-def _have_forming(planes: Planes, found: dict[str, FoundBars]) -> bool:
+def _have_forming(planes: Planes, found: _Found) -> bool:
     """Return True if any security's last row is its forming bar."""
+    by_name = {security.written: bars for security, (bars, _) in found.items()}
     for symbol, closes in zip(planes.symbols, planes.close_time, strict=True):
-        bars, _, last, *_ = found[symbol]
+        bars, _, last, *_ = by_name[symbol]
         if bars.forming and last == len(bars) and bars.close_time[-1] in closes[-1:]:
             return True
     return False
 
 
-def run(
-    security: object,
-    frequency: str,
-    fields: object,
-    *,
-    start_date: object,
-    end_date: object,
-    count: object,
-    include_now: object,
-    copy: object,
-    max_age: object,
-    on_stale: object,
-    shape: tuple[object, object],
-) -> pd.DataFrame:
-    """Check the arguments of `get_price` and return its frame by the general query."""
-    age_limit, reaction = check_stale_options(max_age, on_stale)
-    request = check_request(start_date, end_date, count, include_now)
+def run(asked: ReadArguments) -> pd.DataFrame:
+    """Check the arguments of a read and return its frame by the general query."""
+    choices = current_choices()
+    reactions = asked.reactions(choices.reactions)
+    request = check_request(
+        asked.start_date, asked.end_date, asked.limit, asked.include_now
+    )
     views, history = current_views()
     query = GeneralQuery(
-        fields=check_fields(fields),
-        timeframe=check_timeframe(frequency),
+        fields=check_fields(asked.fields),
+        timeframe=check_timeframe(asked.frequency),
         request=request._replace(now=strategy_time(views)),
-        private=check_flag("copy", copy) or always_copy(),
-        max_age=age_limit,
-        on_stale=reaction,
-        sources=open_sources(views, history),
+        private=check_flag("copy", asked.copy) or choices.copy,
+        reactions=reactions,
+        named=asked.named_feed(),
+        views=views,
+        history=history,
     )
-    checked = Shape(check_flag("align", shape[0]), check_flag("wide", shape[1]))
-    if not isinstance(security, str):
-        return _read_list(query, security, frequency, fields, checked, copy)
-    symbol = check_symbol(security)
-    frame, from_ring_alone = query.read_one(symbol)
-    if from_ring_alone and _can_be_key(fields):
-        _cache(query, symbol, (security, frequency, fields))
+    shape = asked.shape()
+    if not isinstance(asked.security, str):
+        return _read_list(query, asked, shape, choices)
+    security = check_security(asked.security)
+    frame, feed = query.read_one(security)
+    if feed is not None and _can_be_key(asked.fields):
+        _cache(feed, security, query, asked)
     return frame
 
 
@@ -300,36 +307,44 @@ def _can_be_key(fields: object) -> bool:
 
 
 def _read_list(
-    query: GeneralQuery,
-    security: object,
-    frequency: str,
-    fields: object,
-    shape: Shape,
-    copy: object,
+    query: GeneralQuery, asked: ReadArguments, shape: Shape, choices: Choices
 ) -> pd.DataFrame:
-    symbols = check_securities(security)
-    feed, request = query.sources.feed, query.request
-    if feed is not None and request.is_newest and template_of(query.fields).only_floats:
+    securities = check_securities(asked.security)
+    names = {security.feed or query.named for security in securities}
+    request = query.request
+    if (
+        len(names) == 1
+        and request.is_newest
+        and template_of(query.fields).only_floats
+        and (feed := query.sources(securities[0]).feed) is not None
+    ):
         with suppress(StreamNotFoundError):  # the general query looks for a context
             cached = CachedListQuery(
-                feed, tuple(symbols), query.timeframe, query.fields, shape
+                feed, tuple(securities), query.timeframe, query.fields, shape
             )
-            frame = cached.read(
-                request.limit, request.include_now, copy, query.max_age, query.on_stale
-            )
+            frame = cached.read(asked, choices)
             if frame is not None:
-                if isinstance(security, list | tuple) and _can_be_key(fields):
-                    arguments = tuple(security), frequency, fields, *shape
-                    feed.cache_list_query(arguments, cached)
-                    add_usual_read(feed, arguments[:3], cached.prepared())
+                if isinstance(asked.security, list | tuple) and _can_be_key(
+                    asked.fields
+                ):
+                    key = list_key(asked)
+                    keep_list_query((*key, *shape), cached)
+                    add_usual_read(feed, key, cached.prepared())
                 return frame
-    return query.read_several(symbols, shape)
+    return query.read_several(securities, shape)
 
 
-def _cache(query: GeneralQuery, symbol: str, arguments: object) -> None:
-    feed = query.sources.feed
-    if feed is not None:
-        key, template = (symbol, query.timeframe), template_of(query.fields)
-        cached = CachedQuery(feed, key, template)
-        feed.cache_query(arguments, cached)
-        add_usual_read(feed, arguments, cached.prepared())
+def list_key(asked: ReadArguments) -> tuple[Any, ...]:
+    """Return the arguments that name the query of a list."""
+    listed: Any = asked.security
+    return tuple(listed), asked.frequency, asked.fields, asked.feed
+
+
+def _cache(
+    feed: AttachedFeed, security: Security, query: GeneralQuery, asked: ReadArguments
+) -> None:
+    key, template = (security.symbol, query.timeframe), template_of(query.fields)
+    cached = CachedQuery(feed, key, template)
+    arguments = asked.security, asked.frequency, asked.fields, asked.feed
+    keep_query(arguments, cached)
+    add_usual_read(feed, arguments, cached.prepared())

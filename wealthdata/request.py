@@ -1,22 +1,15 @@
 """The arguments of a read, checked once, before any bar is read."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shmfeed.bar import DEFAULT_FIELDS, FIELDS, Field
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
-from shmfeed.validation import (
-    check_choice,
-    check_flag,
-    check_int,
-    check_symbol,
-    check_timeout,
-    items_of,
-)
+from shmfeed.validation import check_feed_name, check_flag, check_int, items_of
 from wealthdata.columns import BarColumns
-from wealthdata.freshness import ON_STALE
+from wealthdata.reactions import Reactions, check_reactions
 from wealthdata.times import to_ms
 
 DEFAULT_COUNT = 20
@@ -112,46 +105,64 @@ def check_fields(fields: object) -> tuple[Field, ...]:
     )
 
 
-def check_securities(securities: object) -> list[str]:
-    """Return the symbols of a list in the order asked, each once.
+class Shape(NamedTuple):
+    """The shape of a frame of several securities, as `get_price` describes it."""
 
-    Raise BadArgumentError for an empty list and for what is not a symbol.
+    align: bool = False
+    wide: bool = False
+
+
+class ReadArguments(NamedTuple):
+    """The arguments of a read as the caller gave them; None where left out.
+
+    They are the keywords of `get_price` that change a result; `limit` is its `count`.
     """
-    listed = items_of(securities)
-    if listed is None:
-        raise BadArgumentError(
-            f"security is {repr_short(securities)}; it must be a symbol or a list of"
-            " symbols"
-        )
-    symbols = list(dict.fromkeys(check_symbol(symbol) for symbol in listed))
-    if not symbols:
-        raise BadArgumentError("security is an empty list; name at least one symbol")
-    return symbols
+
+    security: object
+    frequency: object = "1h"
+    fields: object = None
+    feed: object = None
+    limit: object = None
+    start_date: object = None
+    end_date: object = None
+    label: object = None
+    include_now: object = False
+    copy: object = False
+    align: object = False
+    wide: object = False
+    max_age: object = None
+    on_stale: object = None
+    on_gap: object = None
+    on_short: object = None
+    on_unconfirmed: object = None
+
+    def reactions(self, chosen: Reactions) -> Reactions:
+        """Return the reactions in force: those of the call, else the chosen ones.
+
+        Raise BadArgumentError.
+        """
+        given = self[-len(chosen) :]
+        if not any(value is not None for value in given):  # `==` of an array is none
+            return chosen
+        named = dict(zip(Reactions._fields, given, strict=True))
+        checked: Any = check_reactions(named)
+        return chosen._replace(**checked)
+
+    def named_feed(self) -> str | None:
+        """Return the feed that the call names, or None. Raise BadArgumentError."""
+        return None if self.feed is None else check_feed_name(self.feed)
+
+    def shape(self) -> Shape:
+        """Return the shape of a list's frame. Raise BadArgumentError."""
+        return Shape(check_flag("align", self.align), check_flag("wide", self.wide))
 
 
-def check_stale_options(max_age: object, on_stale: object) -> tuple[float | None, str]:
-    """Return the checked `max_age` (seconds or None) and `on_stale`.
+def count_of_newest(asked: ReadArguments) -> int | None:
+    """Return how many of the newest bars are asked for.
 
-    Raises BadArgumentError for others.
+    Return None if the general query must name what is wrong with `count`.
     """
-    return (
-        check_timeout("max_age", max_age),
-        check_choice("on_stale", on_stale, ON_STALE),
-    )
-
-
-def check_newest(
-    count: object, max_age: object, on_stale: object
-) -> tuple[int, float | None, str] | None:
-    """Return the checked options of a read of the newest bars.
-
-    Return None if the general query must name what is wrong with `count`. Raise
-    BadArgumentError for the others.
-    """
+    count = asked.limit
     if count is None:
-        count = DEFAULT_COUNT
-    elif type(count) is not int or count < 1:
-        return None
-    if not (max_age is None and on_stale.__class__ is str and on_stale == "warn"):
-        max_age, on_stale = check_stale_options(max_age, on_stale)
-    return count, max_age, on_stale
+        return DEFAULT_COUNT
+    return count if type(count) is int and count >= 1 else None

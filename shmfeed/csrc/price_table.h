@@ -4,6 +4,7 @@
 #ifndef SHM_PRICE_TABLE_H
 #define SHM_PRICE_TABLE_H
 
+#include "dict_version.h"
 #include "follower.h"
 #include "frame.h"
 #include "long_frame.h"
@@ -11,15 +12,16 @@
 /* What a table takes from Python: wealthdata/price_table.py explains it. */
 typedef struct {
     PyObject_HEAD
-    PyObject *environment, *feed_variable, *copy_variable, *context, *must_be_empty;
+    PyObject *environment, *context, *must_be_empty;
+    uint64_t trusted;    /* the version of the environment in which calls are served */
     PyObject *attrs_type, *attrs_valid;  /* FrameAttrs, and its slot `_valid` */
     int64_t most_age;  /* ns; an older update may be that of an outage */
-    PyObject *reads;   /* a dict: (security, frequency, fields) to Read */
+    PyObject *reads;   /* a dict: (security, frequency, fields, feed) to Read */
 } PriceTable;
 
 typedef struct {
     PyObject_HEAD
-    PyObject *ring, *attrs, *feed_value;
+    PyObject *ring, *attrs;
     PyObject *builder;  /* of frames of one security or, if it is a LongBuilder, of a list */
     int64_t step;   /* ms */
     int64_t quiet;  /* ns without an update until the stream is no longer live */
@@ -27,6 +29,11 @@ typedef struct {
 } Read;
 
 #define MOST_READS 4096
+/* read() takes security, frequency, fields, feed, count, flags, which are False in a usual
+   call, and choices, which are None there. */
+#define READ_COUNT 4
+#define READ_CHOICES 9
+#define READ_ARGUMENTS 15
 
 static PyTypeObject ReadType;
 static PyTypeObject PriceTableType;
@@ -37,7 +44,6 @@ read_dealloc(Read *self)
     Py_XDECREF(self->ring);
     Py_XDECREF(self->builder);
     Py_XDECREF(self->attrs);
-    Py_XDECREF(self->feed_value);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -82,14 +88,25 @@ table_add(PriceTable *self, PyObject *args)
     read->ring = Py_NewRef(ring);
     read->builder = Py_NewRef(builder);
     read->attrs = Py_NewRef(attrs);
-    read->feed_value =
-        Py_XNewRef(PyDict_GetItemWithError(self->environment, self->feed_variable));
     read->step = step;
     read->quiet = quiet;
     read->lost = lost_slices(read);
-    int failed = PyErr_Occurred() || PyDict_SetItem(self->reads, key, (PyObject *)read) < 0;
+    int failed = PyDict_SetItem(self->reads, key, (PyObject *)read) < 0;
     Py_DECREF(read);
     return failed ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+table_version(PriceTable *self, PyObject *Py_UNUSED(none))
+{
+    return PyLong_FromUnsignedLongLong(dict_version(self->environment));
+}
+
+static PyObject *
+table_trust(PriceTable *self, PyObject *version)
+{
+    self->trusted = PyLong_AsUnsignedLongLong(version);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *
@@ -102,18 +119,20 @@ table_clear(PriceTable *self, PyObject *Py_UNUSED(none))
 /* Return the read of these arguments, a new reference; NULL if the table lacks it, or with
    an error. */
 static Read *
-table_find(PriceTable *self, PyObject *security, PyObject *frequency, PyObject *fields)
+table_find(PriceTable *self, PyObject *security, PyObject *frequency, PyObject *fields,
+           PyObject *feed)
 {
     bool listed = PyList_CheckExact(security) && PyList_GET_SIZE(security) == 1;
     PyObject *symbol = listed ? PyList_GET_ITEM(security, 0) : security;
     if (!PyUnicode_CheckExact(symbol) || !PyUnicode_CheckExact(frequency) ||
         !(fields == Py_None || PyUnicode_CheckExact(fields) ||
-          PyTuple_CheckExact(fields))) {
+          PyTuple_CheckExact(fields)) ||
+        !(feed == Py_None || PyUnicode_CheckExact(feed))) {
         return NULL;
     }
     /* The key has a list as a tuple. */
     PyObject *asked = listed ? PyTuple_Pack(1, symbol) : Py_NewRef(symbol);
-    PyObject *key = asked == NULL ? NULL : PyTuple_Pack(3, asked, frequency, fields);
+    PyObject *key = asked == NULL ? NULL : PyTuple_Pack(4, asked, frequency, fields, feed);
     Py_XDECREF(asked);
     if (key == NULL) {
         return NULL;
@@ -129,9 +148,9 @@ table_find(PriceTable *self, PyObject *security, PyObject *frequency, PyObject *
 
 /* 1 if this read depends on the ring alone, 0 if perhaps not, -1 on an error. */
 static int
-table_decides(const PriceTable *self, const Read *read)
+table_decides(const PriceTable *self)
 {
-    PyObject *context, *environment = self->environment;
+    PyObject *context;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self->must_be_empty); i++) {
         Py_ssize_t size = PyObject_Size(PyTuple_GET_ITEM(self->must_be_empty, i));
         if (size != 0) {
@@ -142,17 +161,8 @@ table_decides(const PriceTable *self, const Read *read)
         return -1;
     }
     Py_XDECREF(context);
-    if (!(context == NULL || context == Py_None) ||
-        PyDict_GetItemWithError(environment, self->copy_variable) != NULL) {
-        return 0;
-    }
-    PyObject *value = PyDict_GetItemWithError(environment, self->feed_variable);
-    if (PyErr_Occurred()) {
-        return -1;
-    }
-    return value == read->feed_value ||
-           (value != NULL && read->feed_value != NULL &&
-            PyObject_RichCompareBool(value, read->feed_value, Py_EQ));
+    return (context == NULL || context == Py_None) &&
+           dict_version(self->environment) == self->trusted;
 }
 
 /* 1 with the age of the stream's last update if it is live, else 0. */
@@ -275,7 +285,7 @@ static PyObject *
 table_serve(const PriceTable *self, Read *read, PyObject *count)
 {
     PyObject *reader = ((ReattachingReader *)read->ring)->reader;
-    if (table_decides(self, read) <= 0 || reader == NULL ||
+    if (table_decides(self) <= 0 || reader == NULL ||
         !ring_is_current(((Reader *)reader)->segment, boot_ns_about())) {
         return NULL;
     }
@@ -290,22 +300,20 @@ table_serve(const PriceTable *self, Read *read, PyObject *count)
 static PyObject *
 table_read(PriceTable *self, PyObject *const *args, Py_ssize_t given)
 {
-    if (given != 10) {
-        PyErr_SetString(PyExc_TypeError, "read() takes 10 arguments");
+    if (given != READ_ARGUMENTS) {
+        PyErr_Format(PyExc_TypeError, "read() takes %d arguments", READ_ARGUMENTS);
         return NULL;
     }
-    PyObject *count = args[3], *on_stale = args[7], *frame = NULL;
+    PyObject *count = args[READ_COUNT], *frame = NULL;
     int overflow;
-    bool usual = args[4] == Py_False && args[5] == Py_False && args[6] == Py_None &&
-                 args[8] == Py_False && args[9] == Py_False &&
-                 (on_stale == names.warn ||
-                  (PyUnicode_CheckExact(on_stale) &&
-                   PyUnicode_Compare(on_stale, names.warn) == 0)) &&
-                 (count == Py_None ||
-                  (PyLong_CheckExact(count) &&
-                   PyLong_AsLongLongAndOverflow(count, &overflow) > 0));
+    bool usual = count == Py_None ||
+                 (PyLong_CheckExact(count) &&
+                  PyLong_AsLongLongAndOverflow(count, &overflow) > 0);
+    for (int i = READ_COUNT + 1; usual && i < READ_ARGUMENTS; i++) {
+        usual = args[i] == (i < READ_CHOICES ? Py_False : Py_None);
+    }
     if (usual && PyDict_GET_SIZE(self->reads) != 0) {
-        Read *read = table_find(self, args[0], args[1], args[2]);
+        Read *read = table_find(self, args[0], args[1], args[2], args[3]);
         if (read != NULL) {
             frame = table_serve(self, read, count == Py_None ? names.twenty : count);
             Py_DECREF(read);
@@ -320,9 +328,9 @@ table_read(PriceTable *self, PyObject *const *args, Py_ssize_t given)
 static PyObject *
 table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *environment, *feed, *copy, *context, *must_be_empty, *attrs, *valid;
+    PyObject *environment, *context, *must_be_empty, *attrs, *valid;
     double seconds;
-    if (!PyArg_ParseTuple(args, "O!OOO!O!O!Od", &PyDict_Type, &environment, &feed, &copy,
+    if (!PyArg_ParseTuple(args, "O!O!O!O!Od", &PyDict_Type, &environment,
                           &PyContextVar_Type, &context, &PyTuple_Type, &must_be_empty,
                           &PyType_Type, &attrs, &valid, &seconds)) {
         return NULL;
@@ -336,23 +344,19 @@ table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
         return NULL;
     }
     self->environment = Py_NewRef(environment);
-    self->feed_variable = Py_NewRef(feed);
-    self->copy_variable = Py_NewRef(copy);
     self->context = Py_NewRef(context);
     self->must_be_empty = Py_NewRef(must_be_empty);
     self->attrs_type = Py_NewRef(attrs);
     self->attrs_valid = Py_NewRef(valid);
     self->most_age = (int64_t)(seconds * 1e9);
     self->reads = PyDict_New();
-    return put_all((PyObject *)self, self->reads == NULL);
+    return put_all((PyObject *)self, self->reads == NULL || dict_watch(environment) < 0);
 }
 
 static void
 table_dealloc(PriceTable *self)
 {
     Py_XDECREF(self->environment);
-    Py_XDECREF(self->feed_variable);
-    Py_XDECREF(self->copy_variable);
     Py_XDECREF(self->context);
     Py_XDECREF(self->must_be_empty);
     Py_XDECREF(self->attrs_type);
@@ -364,6 +368,8 @@ table_dealloc(PriceTable *self)
 static PyMethodDef table_methods[] = {
     {"read", FUNCTION(table_read), METH_FASTCALL, DOC_PriceTable_read},
     {"add", (PyCFunction)table_add, METH_VARARGS, DOC_PriceTable_add},
+    {"version", (PyCFunction)table_version, METH_NOARGS, DOC_PriceTable_version},
+    {"trust", (PyCFunction)table_trust, METH_O, DOC_PriceTable_trust},
     {"clear", (PyCFunction)table_clear, METH_NOARGS, DOC_PriceTable_clear},
     {NULL, NULL, 0, NULL},
 };

@@ -37,8 +37,15 @@ _RESERVED = frozenset(
     {
         "SHMFEED_BUILD_EXTENSION",
         "SHMFEED_COPY",
+        "SHMFEED_EXPECT",
         "SHMFEED_FAIL",
         "SHMFEED_KEEP_MB",
+        "SHMFEED_LABEL",
+        "SHMFEED_MAX_AGE",
+        "SHMFEED_ON_GAP",
+        "SHMFEED_ON_SHORT",
+        "SHMFEED_ON_STALE",
+        "SHMFEED_ON_UNCONFIRMED",
         "SHMFEED_PURE",
         "SHMFEED_TEST_DATA",
     }

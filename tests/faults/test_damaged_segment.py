@@ -28,7 +28,7 @@ from shmfeed.segment import mapping, ownership, recovery
 from shmfeed.segment import stream_check as looks
 from shmfeed.segment.mapping import place
 from shmfeed.segment.recovery import Inspection
-from wealthdata import attachment
+from wealthdata import attachment, choices
 
 SCALE = max(1, int(forks.SCALE))
 CASES = 10_000 * SCALE  # of readers
@@ -220,7 +220,7 @@ def test_an_intact_segment_refuses_nothing(feed_name, sound):
         warnings.simplefilter("ignore")
         walk_all(walk, None, None, 0)
     attachment.detach()
-    wealthdata.use()
+    choices.forget_choices()
     assert (walk.refused, walk.untyped) == (0, [])
     assert walk.done > 50
 

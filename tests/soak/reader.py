@@ -27,7 +27,7 @@ from soak.truth import SECOND, TIMEFRAME, Truth, is_final
 import shmfeed
 import wealthdata
 from shmfeed.errors import ShmfeedError
-from wealthdata import attachment
+from wealthdata import attachment, choices
 
 COLUMNS = ["open", "high", "low", "close", "volume"]
 COUNTS = (1, 20, 200)
@@ -189,7 +189,7 @@ class Reader:
         self._rings.clear()
         self._feed.close()
         self.calls.close()
-        wealthdata.use()
+        choices.forget_choices()
         attachment.detach()
 
     def result(self) -> dict[str, Any]:

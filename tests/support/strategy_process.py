@@ -8,7 +8,7 @@ from support.numbered_bars import SYMBOL
 import wealthdata
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
-from wealthdata import attachment
+from wealthdata import attachment, choices
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def strategy(
     monkeypatch.delenv("SHMFEED_COPY", raising=False)
     wealthdata.use(feed=feed_name)
     yield feed_name
-    wealthdata.use()
+    choices.forget_choices()
     wealthdata.clear_context()
     wealthdata.clear_data_adapter()
     attachment.detach()

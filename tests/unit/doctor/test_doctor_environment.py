@@ -4,7 +4,7 @@ import pytest
 
 from shmfeed.doctor.environment import accepted_variables, check_environment
 from shmfeed.errors import BadArgumentError
-from wealthdata.attachment import always_copy
+from wealthdata.choices import current_choices
 
 CANARY = "s3cr3t-canary"
 
@@ -61,7 +61,7 @@ def test_a_copy_variable_is_judged_as_a_strategy_does(text, monkeypatch) -> None
     (found,) = check_environment({"SHMFEED_COPY": text})
     monkeypatch.setenv("SHMFEED_COPY", text)
     try:
-        always_copy()
+        current_choices()
     except BadArgumentError:
         assert found.level == "problem"
         assert "neither yes nor no" in found.found

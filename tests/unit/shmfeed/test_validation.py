@@ -23,7 +23,7 @@ from shmfeed.validation import (
     check_timeout,
 )
 from shmfeed.writer import FeedWriter
-from wealthdata import attachment
+from wealthdata import attachment, choices
 
 HUGE = 10**5000  # more digits than Python makes a text of
 ODD = [
@@ -58,7 +58,7 @@ def surface(feed_name: str, request: pytest.FixtureRequest) -> Iterator[Surface]
         wealthdata.use(feed=feed_name)
         with shmfeed.attach(feed_name) as feed:
             yield Surface(writer, feed, feed_name)
-        wealthdata.use()
+        choices.forget_choices()
         attachment.detach()
         writer.close(unlink=True)
     request.node.funcargs.clear()  # pytest would keep the mapping

@@ -30,6 +30,7 @@ from wealthdata import (
     freshness,
     get_price,
     list_query,
+    query_cache,
     set_context,
 )
 from wealthdata import long_frame as long_frames
@@ -62,9 +63,7 @@ def fill(writer: FeedWriter, held: dict[str, list[int]]) -> None:
 
 def by_the_cut(**asked: Any) -> pd.DataFrame:
     get_price(**asked)
-    feed = attachment.attached_feed()
-    assert feed is not None
-    queries = [*feed.list_queries.values()]
+    queries = [*query_cache.list_queries.values()]
     assert len(queries) == 1
     assert isinstance(queries[0], CachedListQuery)
     return get_price(**asked)
@@ -72,9 +71,7 @@ def by_the_cut(**asked: Any) -> pd.DataFrame:
 
 def by_the_long_way(**asked: Any) -> pd.DataFrame:
     found = get_price(**asked, end_date=when(10_000))
-    feed = attachment.attached_feed()
-    assert feed is not None
-    assert not feed.list_queries
+    assert not query_cache.list_queries
     return found
 
 
@@ -466,9 +463,7 @@ class TestAListOfOne:
         both = get_price(["A", "B"], **asked)
         get_price(["A"], **asked)
         found = get_price(["A"], **asked)
-        feed = attachment.attached_feed()
-        assert feed is not None
-        assert [type(query) for query in feed.list_queries.values()] == [
+        assert [type(query) for query in query_cache.list_queries.values()] == [
             CachedListQuery,
             CachedListQuery,
         ]
@@ -513,6 +508,4 @@ def test_few_queries_of_lists_are_kept(writer: FeedWriter) -> None:
         for fields in ("open", "high", "low", "close", "volume"):
             listed = [name for k, name in enumerate(names) if mask >> k & 1]
             get_price(listed, fields=fields)
-    feed = attachment.attached_feed()
-    assert feed is not None
-    assert 0 < len(feed.list_queries) <= attachment._MAX_LISTS
+    assert 0 < len(query_cache.list_queries) <= query_cache.MAX_LISTS

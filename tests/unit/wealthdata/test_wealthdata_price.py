@@ -13,13 +13,10 @@ import wealthdata
 from shmfeed.errors import BadArgumentError, NoDataError, StreamNotFoundError
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
-from wealthdata import attachment, get_price
+from wealthdata import attachment, choices, get_price
 
 pytest_plugins = ["support.strategy_process"]
 pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
-
-
-KEYWORDS = ["include_now", "copy", "max_age", "on_stale"]
 
 
 def test_names_and_order_of_the_arguments() -> None:
@@ -35,15 +32,20 @@ def test_names_and_order_of_the_arguments() -> None:
         ("panel", True),
         ("fill_paused", True),
         ("round", True),
+        ("feed", None),
         ("include_now", False),
         ("copy", False),
-        ("max_age", None),
-        ("on_stale", "warn"),
+        ("label", None),
         ("align", False),
         ("wide", False),
+        ("max_age", None),
+        ("on_stale", None),
+        ("on_gap", None),
+        ("on_short", None),
+        ("on_unconfirmed", None),
     ]
     keywords = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
-    assert keywords == [*KEYWORDS, "align", "wide"]
+    assert keywords == list(parameters)[11:]
 
 
 @pytest.mark.parametrize("copy", [False, True])
@@ -202,7 +204,7 @@ def test_a_count_is_an_int_of_at_least_one(ring: RingWriter, count: object) -> N
         ({"max_age": "5"}, "max_age"),
         ({"max_age": float("nan")}, "max_age"),
         ({"on_stale": "scream"}, "'scream'.*warn raise ignore"),
-        ({"on_stale": None}, "on_stale"),
+        ({"on_stale": False}, "on_stale"),
     ],
     ids=str,
 )
@@ -429,7 +431,7 @@ def test_use_wins_over_the_environment(
     for number, name in enumerate(names):
         with create(name) as writer:
             append(writer.add_stream(SYMBOL, "1h"), number)
-    wealthdata.use()
+    choices.forget_choices()
     monkeypatch.setenv("SHMFEED_FEED", names[0])
     assert numbers(get_price(SYMBOL)) == [0]
     wealthdata.use(feed=names[1])
@@ -437,7 +439,7 @@ def test_use_wins_over_the_environment(
     assert get_price(SYMBOL).attrs["shmfeed"].feed == names[1]
     wealthdata.use(context_only=False)  # keeps the chosen feed
     assert numbers(get_price(SYMBOL)) == [1]
-    wealthdata.use()
+    choices.forget_choices()
     assert numbers(get_price(SYMBOL)) == [0]
     monkeypatch.delenv("SHMFEED_FEED")
     assert attachment.selected_feed() == "default"
@@ -451,7 +453,7 @@ def test_a_bad_feed_name_is_refused(
 ) -> None:
     with pytest.raises(BadArgumentError, match="feed name"):
         wealthdata.use(feed=name)
-    wealthdata.use()
+    choices.forget_choices()
     if name:
         monkeypatch.setenv("SHMFEED_FEED", name)
         with pytest.raises(BadArgumentError, match=r"feed name.*environment SHMFEED_F"):

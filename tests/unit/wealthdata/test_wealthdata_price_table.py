@@ -6,7 +6,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pandas as pd
@@ -15,10 +15,25 @@ from support.numbered_bars import SYMBOL, append, numbers, shares
 
 import wealthdata
 from shmfeed import core
-from shmfeed.errors import BusyRingError, LappedWarning, ShmfeedError
+from shmfeed.errors import (
+    BadArgumentError,
+    BusyRingError,
+    LappedWarning,
+    ShmfeedError,
+)
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
-from wealthdata import Context, api, attachment, freshness, get_price, price_table
+from wealthdata import (
+    Context,
+    api,
+    attachment,
+    choices,
+    freshness,
+    get_price,
+    price_table,
+    query_cache,
+)
+from wealthdata.request import ReadArguments
 
 pytest_plugins = ["support.strategy_process"]
 pytestmark = [
@@ -41,29 +56,24 @@ def live(writer: FeedWriter, ring: RingWriter) -> Iterator[RingWriter]:
 
 
 def usual(
-    security: object = SYMBOL,
-    frequency: object = "1h",
-    fields: object = None,
-    count: object = None,
-    include_now: object = False,
-    copy: object = False,
-    max_age: object = None,
-    on_stale: object = "warn",
-    align: object = False,
-    wide: object = False,
+    security: object = SYMBOL, count: object = None, **given: object
 ) -> pd.DataFrame | None:
     """Return what the C core alone gives."""
+    with suppress(BadArgumentError):
+        choices.current_choices()  # pytest changes the environment between phases
+    asked = ReadArguments(security, limit=count, **given)
     found: pd.DataFrame | None = price_table._Opened.table.read(
         security,
-        frequency,
-        fields,
-        count,
-        include_now,
-        copy,
-        max_age,
-        on_stale,
-        align,
-        wide,
+        asked.frequency,
+        asked.fields,
+        asked.feed,
+        asked.limit,
+        asked.include_now,
+        asked.copy,
+        asked.align,
+        asked.wide,
+        asked.label,
+        *asked[-5:],
     )
     return found
 
@@ -135,7 +145,7 @@ VALUES: dict[str, list[Any]] = {
     "include_now": [False, False, False, True, 0, None, "no"],
     "copy": [False, False, False, True, 1, None],
     "max_age": [None, None, None, 0, 5, 1e9, -1, "5", float("nan")],
-    "on_stale": ["warn", "warn", "ignore", "raise", "WARN".lower(), "", None, 1],
+    "on_stale": [None, None, None, "warn", "ignore", "raise", "WARN".lower(), "", 1],
 }
 
 
@@ -189,7 +199,7 @@ CHANGES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "no feed": lambda patch: wealthdata.use(context_only=True),
     "a private frame": lambda patch: patch.setenv("SHMFEED_COPY", "1"),
     "a variable off": lambda patch: patch.setenv("SHMFEED_FEED", "off"),
-    "a wrong variable": lambda patch: patch.setenv("SHMFEED_FEED", "/"),
+    "a wrong variable": lambda patch: patch.setenv("SHMFEED_LABEL", "/"),
     "detached": lambda _: attachment.detach(),
     "an outage": lambda _: freshness.outages.add((("f", "s", "1h"), None)),
 }
@@ -346,8 +356,8 @@ def test_gaps_are_counted(live: RingWriter) -> None:
 def test_an_error_of_pandas_is_raised(
     live: RingWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = (SYMBOL, "1h", None)
-    query = attachment._attachment.feed.queries[key]
+    key = (SYMBOL, "1h", None, None)
+    query = query_cache.queries[key]
 
     class Broken:
         def __init__(self, definition: Any) -> None:
@@ -371,7 +381,7 @@ def test_an_error_of_pandas_is_raised(
 def test_a_call_leaves_no_reference_behind(live: RingWriter) -> None:
     def counts() -> list[int]:
         gc.collect()
-        ring = attachment._attachment.feed.ring((SYMBOL, "1h"))
+        ring = attachment.attached_feed().ring((SYMBOL, "1h"))
         held = (ring, ring._last_reader, usual, wealthdata.frame.TIME, None, 20)
         return [sys.getrefcount(one) for one in held]
 

@@ -1,0 +1,237 @@
+"""The choices of this process: what `use` said, else the environment, else a default.
+
+Every read asks for the choices in force. They are worked out anew only after a call of
+`use` or a change of the environment.
+"""
+
+from typing import Any, NamedTuple, cast
+
+from shmfeed.errors import BadArgumentError
+from shmfeed.text import repr_short
+from shmfeed.validation import (
+    DEFAULT_FEED,
+    FEED_VARIABLE,
+    check_choice,
+    check_feed_name,
+    check_flag,
+    check_switch,
+    names_no_feed,
+)
+from wealthdata import price_table
+from wealthdata.environment import (
+    COPY_VARIABLE,
+    EXPECT_VARIABLE,
+    LABEL_VARIABLE,
+    MAX_AGE_VARIABLE,
+    ON_GAP_VARIABLE,
+    ON_SHORT_VARIABLE,
+    ON_STALE_VARIABLE,
+    ON_UNCONFIRMED_VARIABLE,
+    read_variables,
+)
+from wealthdata.expectation import check_expect
+from wealthdata.labels import LABELS, Label
+from wealthdata.query_cache import forget_queries
+from wealthdata.reactions import (
+    REACTIONS,
+    Reaction,
+    Reactions,
+    check_reactions,
+    parse_max_age,
+)
+
+_REACTION_VARIABLES = {
+    "on_stale": ON_STALE_VARIABLE,
+    "on_gap": ON_GAP_VARIABLE,
+    "on_short": ON_SHORT_VARIABLE,
+    "on_unconfirmed": ON_UNCONFIRMED_VARIABLE,
+}
+
+
+_LONGEST_OWNER = 64
+
+
+class Choices(NamedTuple):
+    """The choices in force.
+
+    Attributes:
+        feed: The feed that is read where a call names none; None if this process reads
+            no feed at all, as in a backtest.
+        copy: True if each frame is private memory.
+        label: What the index of a frame holds.
+        expect: The identity that a feed must have, or None.
+        owner: The name under which this process wants streams, or None.
+        reactions: The reactions where a call gives none.
+    """
+
+    feed: str | None
+    copy: bool = False
+    label: Label = "close"
+    expect: str | None = None
+    owner: str | None = None
+    reactions: Reactions = Reactions()
+
+    @property
+    def is_usual(self) -> bool:
+        """True if a read that gives no choice of its own is a usual one."""
+        return not self.copy and self.label == "close" and self.reactions == _USUAL
+
+
+_USUAL = Reactions()
+
+
+class _Known:
+    """What `use` has said, never changed in place, and the choices worked out last."""
+
+    given: dict[str, Any] = {}  # noqa: RUF012 # replaced, never changed
+    choices: tuple[object, object, Choices | None] = (None, None, None)
+
+
+_known = _Known()
+
+
+def use(
+    feed: str | None = None,
+    context_only: bool | None = None,
+    copy: bool | None = None,
+    label: Label | None = None,
+    expect: str | None = None,
+    owner: str | None = None,
+    max_age: float | None = None,
+    on_stale: Reaction | None = None,
+    on_gap: Reaction | None = None,
+    on_short: Reaction | None = None,
+    on_unconfirmed: Reaction | None = None,
+) -> None:
+    """Choose for this process which feed it reads, and how.
+
+    An argument that is left out or None leaves its choice as it is. Where nothing was
+    chosen the environment decides: SHMFEED_FEED, SHMFEED_COPY, SHMFEED_LABEL,
+    SHMFEED_EXPECT, SHMFEED_MAX_AGE, SHMFEED_ON_STALE, SHMFEED_ON_GAP, SHMFEED_ON_SHORT
+    and SHMFEED_ON_UNCONFIRMED. An argument of a single read wins over both.
+
+    Args:
+        feed: The feed that is read where a call names none; "off" to read none.
+            Default: "default". It drops an earlier `expect`.
+        context_only: True to read contexts only, as in a backtest; False to end that.
+            SHMFEED_FEED=off wins over it.
+        copy: True for private, writable frames.
+        label: What an index holds: "close" times, "open" times, or "date", JoinQuant's.
+        expect: The identity that a feed must have: "binance/usdm", protocol and market
+            type, or with the venue as a third part.
+        owner: The name under which this process wants streams.
+        max_age: Seconds; as in `get_price`.
+        on_stale: "warn", "raise" or "ignore"; as in `get_price`.
+        on_gap: The same of a window with missing bars.
+        on_short: The same of fewer rows than asked for.
+        on_unconfirmed: The same of a newest row that is not known to be final.
+
+    Raises:
+        BadArgumentError: An argument is not accepted; no choice has changed then.
+
+    Thread safety:
+        The choices hold for all threads, from their next call on.
+    """
+    given: dict[str, Any] = {}
+    if feed is not None:
+        given |= {"feed": check_feed_name(feed), "expect": None}
+    if context_only is not None:
+        given["context_only"] = check_flag("context_only", context_only)
+    if copy is not None:
+        given["copy"] = check_flag("copy", copy)
+    if label is not None:
+        given["label"] = check_choice("label", label, LABELS)
+    if expect is not None:
+        given["expect"] = check_expect("expect", expect)
+    if owner is not None:
+        given["owner"] = _check_owner(owner)
+    given |= check_reactions(
+        {
+            "max_age": max_age,
+            "on_stale": on_stale,
+            "on_gap": on_gap,
+            "on_short": on_short,
+            "on_unconfirmed": on_unconfirmed,
+        }
+    )
+    _known.given = _known.given | given
+    forget_queries()
+
+
+def forget_choices() -> None:
+    """Leave every choice to the environment again."""
+    _known.given = {}
+    forget_queries()
+
+
+def _check_owner(owner: object) -> str:
+    if not (isinstance(owner, str) and owner.isprintable()) or not (
+        1 <= len(owner) <= _LONGEST_OWNER
+    ):
+        raise BadArgumentError(
+            f"owner is {repr_short(owner)}; it must be a printable text of 1 to"
+            f" {_LONGEST_OWNER} characters"
+        )
+    return owner
+
+
+def current_choices() -> Choices:
+    """Return the choices in force.
+
+    Raise BadArgumentError naming an environment variable that is not accepted.
+    """
+    given, version = _known.given, price_table.version()
+    known_version, known_given, known = _known.choices
+    if known is not None and known_version == version and known_given is given:
+        return known
+    choices = _work_out(given, read_variables())
+    if choices != known:
+        forget_queries()
+    _known.choices = version, given, choices
+    price_table.trust(version)
+    return choices
+
+
+def _work_out(given: dict[str, Any], variables: dict[str, str]) -> Choices:
+    expect = given.get("expect")
+    if expect is None and "feed" not in given and variables.get(EXPECT_VARIABLE):
+        expect = check_expect(EXPECT_VARIABLE, variables[EXPECT_VARIABLE])
+    copy, label = given.get("copy"), cast("Label | None", given.get("label"))
+    if copy is None:
+        copy = check_switch(COPY_VARIABLE, variables.get(COPY_VARIABLE, ""))
+    if label is None:
+        text = variables.get(LABEL_VARIABLE) or "close"
+        label = cast("Label", check_choice(LABEL_VARIABLE, text, LABELS))
+    return Choices(
+        _choose_feed(given, variables.get(FEED_VARIABLE)),
+        copy,
+        label,
+        expect,
+        given.get("owner"),
+        _choose_reactions(given, variables),
+    )
+
+
+def _choose_feed(given: dict[str, Any], variable: str | None) -> str | None:
+    default = variable or DEFAULT_FEED
+    name = cast("str", given.get("feed") or default)
+    if given.get("context_only") or names_no_feed(default) or names_no_feed(name):
+        return None
+    try:
+        return check_feed_name(name)
+    except BadArgumentError as error:  # `use` has checked its own
+        raise BadArgumentError(f"{error} (from environment SHMFEED_FEED)") from None
+
+
+def _choose_reactions(given: dict[str, Any], variables: dict[str, str]) -> Reactions:
+    chosen = {}
+    if "max_age" in given:
+        chosen["max_age"] = given["max_age"]
+    elif variables.get(MAX_AGE_VARIABLE):
+        chosen["max_age"] = parse_max_age(MAX_AGE_VARIABLE, variables[MAX_AGE_VARIABLE])
+    for name, variable in _REACTION_VARIABLES.items():
+        if name in given:
+            chosen[name] = given[name]
+        elif variables.get(variable):
+            chosen[name] = check_choice(variable, variables[variable], REACTIONS)
+    return Reactions(**chosen)
