@@ -74,8 +74,8 @@ def get_price(
         include_now: If True, the forming bar is the last row, if there is one and
             `end_date` and the context's `current_dt` admit it.
         copy: If True, the frame is private memory and writable.
-        label: What the index holds: "close" times, "open" times, or "date". Default:
-            that of `use` or of SHMFEED_LABEL, else "close".
+        label: "close", "open" or "date": the times that the index holds. Default: that
+            of `use` or of SHMFEED_LABEL, else "close".
         max_age: Seconds. The bars are stale if the stream's last update is older than
             this. Default: they are stale when the feeder is dead or not connected, or
             after 3 bars without an update, at least 30 s.
@@ -126,47 +126,28 @@ def get_price(
     """
     if fields.__class__ is list:
         fields = tuple(fields)
+    given = (
+        security,
+        frequency,
+        fields,
+        feed,
+        count,
+        include_now,
+        copy,
+        align,
+        wide,
+        label,
+        max_age,
+        on_stale,
+        on_gap,
+        on_short,
+        on_unconfirmed,
+    )
     if start_date is None and end_date is None:
-        frame: pd.DataFrame | None = _usual_read(
-            security,
-            frequency,
-            fields,
-            feed,
-            count,
-            include_now,
-            copy,
-            align,
-            wide,
-            label,
-            max_age,
-            on_stale,
-            on_gap,
-            on_short,
-            on_unconfirmed,
-        )
+        frame: pd.DataFrame | None = _usual_read(given)
         if frame is not None:
             return frame
-    return read(
-        ReadArguments(
-            security,
-            frequency,
-            fields,
-            feed,
-            count,
-            start_date,
-            end_date,
-            label,
-            include_now,
-            copy,
-            align,
-            wide,
-            max_age,
-            on_stale,
-            on_gap,
-            on_short,
-            on_unconfirmed,
-        )
-    )
+    return read(ReadArguments(*given, start_date, end_date))
 
 
 def bars_to_dataframe(bars: Iterable[BarLike]) -> "pd.DataFrame":

@@ -1,6 +1,6 @@
-"""The choices of this process: what `use` said, else the environment, else a default.
+"""The choices of this process: by `use`, else by the environment, else a default.
 
-Every read asks for the choices in force. They are worked out anew only after a call of
+Every read asks for the choices in force. They are worked out again only after a call of
 `use` or a change of the environment.
 """
 
@@ -58,7 +58,7 @@ class Choices(NamedTuple):
         feed: The feed that is read where a call names none; None if this process reads
             no feed at all, as in a backtest.
         copy: True if each frame is private memory.
-        label: What the index of a frame holds.
+        label: The times that the index of a frame holds.
         expect: The identity that a feed must have, or None.
         owner: The name under which this process wants streams, or None.
         reactions: The reactions where a call gives none.
@@ -81,7 +81,7 @@ _USUAL = Reactions()
 
 
 class _Known:
-    """What `use` has said, never changed in place, and the choices worked out last."""
+    """The arguments given to `use`, and the choices that were worked out last."""
 
     given: dict[str, Any] = {}  # noqa: RUF012 # replaced, never changed
     choices: tuple[object, object, Choices | None] = (None, None, None)
@@ -116,7 +116,7 @@ def use(
         context_only: True to read contexts only, as in a backtest; False to end that.
             SHMFEED_FEED=off wins over it.
         copy: True for private, writable frames.
-        label: What an index holds: "close" times, "open" times, or "date", JoinQuant's.
+        label: The times that an index holds: "close", "open", or "date", JoinQuant's.
         expect: The identity that a feed must have: "binance/usdm", protocol and market
             type, or with the venue as a third part.
         owner: The name under which this process wants streams.

@@ -1,4 +1,4 @@
-"""What the index of a frame holds: close times, open times, or JoinQuant's dates."""
+"""The times that the index of a frame holds: of the close, of the open, or dates."""
 
 from typing import Literal, get_args
 

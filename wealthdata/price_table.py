@@ -53,27 +53,10 @@ class PriceTable(Protocol):
     A security is a str, or a list of one, which the key has as a tuple.
     """
 
-    def read(
-        self,
-        security: object,
-        frequency: object,
-        fields: object,
-        feed: object,
-        count: object,
-        include_now: object,
-        copy: object,
-        align: object,
-        wide: object,
-        label: object,
-        max_age: object,
-        on_stale: object,
-        on_gap: object,
-        on_short: object,
-        on_unconfirmed: object,
-        /,
-    ) -> Any:
+    def read(self, given: tuple[object, ...], /) -> Any:
         """Return the frame of a usual call, or None if Python must decide.
 
+        `given` has the arguments of the call but the dates, as ReadArguments has them.
         Raise BadArgumentError or BusyRingError.
         """
         ...

@@ -183,7 +183,7 @@ class GeneralQuery(NamedTuple):
             if bars.valid:
                 return frame, sources.feed
         raise BusyRingError(
-            f"{' '.join(key)}: the feeder overwrote rows during each of"
+            f"{key[0]} {key[1]}: the feeder overwrote rows during each of"
             f" {_TRIES} reads; read fewer rows, or use copy=True"
         )
 

@@ -26,7 +26,7 @@ def keep_list_query(arguments: object, query: object) -> None:
 
 
 def forget_queries() -> None:
-    """Forget all: the next call of each chooses its feed and its ring anew."""
+    """Forget all: the next call of each chooses its feed and its ring again."""
     queries.clear()
     list_queries.clear()
     price_table.clear()

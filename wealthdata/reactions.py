@@ -1,4 +1,4 @@
-"""How a read reacts to rows that are stale, few, unconfirmed, or have a gap."""
+"""The reactions of a read to rows that are stale, few, unconfirmed, or have a gap."""
 
 from typing import Literal, NamedTuple, get_args
 

@@ -123,28 +123,27 @@ class ReadArguments(NamedTuple):
     fields: object = None
     feed: object = None
     limit: object = None
-    start_date: object = None
-    end_date: object = None
-    label: object = None
     include_now: object = False
     copy: object = False
     align: object = False
     wide: object = False
+    label: object = None
     max_age: object = None
     on_stale: object = None
     on_gap: object = None
     on_short: object = None
     on_unconfirmed: object = None
+    start_date: object = None
+    end_date: object = None
 
     def reactions(self, chosen: Reactions) -> Reactions:
         """Return the reactions in force: those of the call, else the chosen ones.
 
         Raise BadArgumentError.
         """
-        given = self[-len(chosen) :]
-        if not any(value is not None for value in given):  # `==` of an array is none
+        named = {name: getattr(self, name) for name in Reactions._fields}
+        if not any(value is not None for value in named.values()):
             return chosen
-        named = dict(zip(Reactions._fields, given, strict=True))
         checked: Any = check_reactions(named)
         return chosen._replace(**checked)
 

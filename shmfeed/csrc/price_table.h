@@ -29,7 +29,7 @@ typedef struct {
 } Read;
 
 #define MOST_READS 4096
-/* read() takes security, frequency, fields, feed, count, flags, which are False in a usual
+/* read() takes a tuple: security, frequency, fields, feed, count, flags, which are False in a usual
    call, and choices, which are None there. */
 #define READ_COUNT 4
 #define READ_CHOICES 9
@@ -298,12 +298,13 @@ table_serve(const PriceTable *self, Read *read, PyObject *count)
 }
 
 static PyObject *
-table_read(PriceTable *self, PyObject *const *args, Py_ssize_t given)
+table_read(PriceTable *self, PyObject *given)
 {
-    if (given != READ_ARGUMENTS) {
-        PyErr_Format(PyExc_TypeError, "read() takes %d arguments", READ_ARGUMENTS);
+    if (!PyTuple_CheckExact(given) || PyTuple_GET_SIZE(given) != READ_ARGUMENTS) {
+        PyErr_Format(PyExc_TypeError, "read() takes a tuple of %d", READ_ARGUMENTS);
         return NULL;
     }
+    PyObject *const *args = &PyTuple_GET_ITEM(given, 0);
     PyObject *count = args[READ_COUNT], *frame = NULL;
     int overflow;
     bool usual = count == Py_None ||
@@ -366,7 +367,7 @@ table_dealloc(PriceTable *self)
 }
 
 static PyMethodDef table_methods[] = {
-    {"read", FUNCTION(table_read), METH_FASTCALL, DOC_PriceTable_read},
+    {"read", (PyCFunction)table_read, METH_O, DOC_PriceTable_read},
     {"add", (PyCFunction)table_add, METH_VARARGS, DOC_PriceTable_add},
     {"version", (PyCFunction)table_version, METH_NOARGS, DOC_PriceTable_version},
     {"trust", (PyCFunction)table_trust, METH_O, DOC_PriceTable_trust},
