@@ -1,5 +1,7 @@
 """`FeedWriter.replace_rows`: a repair of a feed that readers have attached to."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from support import payload
@@ -7,6 +9,7 @@ from support import payload
 import shmfeed
 from shmfeed.errors import BadArgumentError, FeedLostError
 from shmfeed.feed import attach
+from shmfeed.memory import slots
 from shmfeed.writer import create
 
 HISTORY, GUARD = 8, 4
@@ -144,21 +147,94 @@ def test_a_cut_sees_the_new_rows(writer):
         assert cut.values[0].tolist() == [[101, 103], [1, 3]]
 
 
-def test_slices_of_all_streams_stay_while_each_is_repaired_once(feed_name):
-    """A reader has no time for a verb between two of the repairs."""
-    names = [f"S{number:02}USDT" for number in range(24)]
-    with create(feed_name, HISTORY, GUARD, len(names)) as writer:
-        for name in names:
+SECOND, HOUR = 10**9, 3600 * 10**9
+NAMES = [f"S{number:02}USDT" for number in range(24)]
+
+
+class Repairs:
+    """Repairs of all streams of a feed, and a reader that reads at its own times."""
+
+    def __init__(self, writer, feed, clock):
+        self.writer, self.clock, self.mark = writer, clock, 0
+        self.rings = [feed.ring(name, payload.TIMEFRAME) for name in NAMES]
+        self.frames = []
+
+    def read(self):
+        for ring in self.rings:
+            rows = ring.view(1)
+            self.frames.append((rows, rows.values.copy()))
+
+    def repair(self):
+        self.mark += 100
+        for name in NAMES:
+            rows = payload.block([1], self.mark)
+            self.writer.replace_rows(name, payload.TIMEFRAME, rows)
+        self.clock.now += 10 * SECOND
+
+    def lost(self):
+        """Return how many frames are not valid; check that the others are as read."""
+        lost = 0
+        for rows, values in self.frames:
+            lost += not rows.valid
+            assert not rows.valid or (rows.values == values).all()
+        return lost
+
+
+@pytest.fixture
+def repairs(feed_name, monkeypatch):
+    clock = SimpleNamespace(now=SECOND)
+    monkeypatch.setattr(slots, "boot_ns", lambda: clock.now)
+    with create(feed_name, HISTORY, GUARD, len(NAMES)) as writer:
+        for name in NAMES:
             payload.append(writer.add_stream(name, payload.TIMEFRAME), 1)
+        clock.now += HOUR
         with attach(feed_name) as feed:
-            held = [feed.ring(name, payload.TIMEFRAME).view(1) for name in names]
-            before = [rows.copy().block.tobytes() for rows in held]
-            for name in names:
-                writer.replace_rows(name, payload.TIMEFRAME, payload.block([1], 100))
-            assert all(rows.valid for rows in held)
-            assert [rows.copy().block.tobytes() for rows in held] == before
-            for name in names:  # at once again: no slot has rested
-                writer.replace_rows(name, payload.TIMEFRAME, payload.block([1], 200))
-            assert not any(rows.valid for rows in held)
-            assert writer.unrested_slots == len(names)
+            yield Repairs(writer, feed, clock)
         writer.close(unlink=True)
+
+
+def test_slices_of_all_streams_stay_while_each_is_repaired_once(repairs):
+    """A reader has no time for a verb between two of the repairs."""
+    repairs.read()
+    repairs.repair()
+    assert repairs.lost() == 0
+    assert repairs.writer.unrested_slots == 0
+
+
+def test_a_reader_that_reads_between_repairs_loses_none(repairs):
+    for _ in range(4):
+        repairs.read()
+        repairs.repair()
+    repairs.read()
+    assert repairs.lost() == 0
+
+
+def test_without_a_read_between_two_repairs_each_frame_says_that_it_is_lost(repairs):
+    repairs.read()
+    repairs.repair()
+    assert repairs.lost() == 0
+    repairs.repair()  # no slot has rested
+    assert repairs.writer.unrested_slots == len(NAMES)
+    assert repairs.lost() == len(NAMES)
+    repairs.read()  # sets them aside, as they are
+    assert repairs.lost() == len(NAMES)
+    assert [ring.lapped for ring in repairs.rings] == [1] * len(NAMES)
+    assert [ring.latest("flags") for ring in repairs.rings] == [201] * len(NAMES)
+
+
+def test_after_its_rest_a_slot_is_used_again_without_a_loss(repairs):
+    repairs.read()
+    repairs.repair()
+    repairs.read()
+    repairs.clock.now += GUARD * 60 * SECOND
+    repairs.repair()
+    assert repairs.writer.unrested_slots == 0
+    assert repairs.lost() == 0
+
+
+def test_control_frames_change_where_their_slots_are_used_again(repairs):
+    repairs.read()
+    repairs.repair()
+    repairs.repair()
+    changed = [(rows.values != values).any() for rows, values in repairs.frames]
+    assert all(changed)
