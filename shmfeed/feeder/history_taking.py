@@ -78,6 +78,8 @@ class HistoryTaking:
         bars are appended in order, as those of the venue are.
         """
         self._rows.change_rows(now)  # what a message says of a row comes first
+        if self._rows.has_changes(stream.key):  # else it would undo a later answer
+            return HistoryEffect(failed="no memory for what messages changed before")
         history, first, last = self._wanted(stream, answer, now)
         rows = stream.ring.reader.snapshot(self._writer.geometry.history).block
         why = self._disbelief(stream, answer, rows, history)

@@ -185,6 +185,10 @@ class RowPublisher:
         if waiting:
             self.note_unrested(now)
 
+    def has_changes(self, key: StreamKey) -> bool:
+        """Return True if changes of a stream wait for memory."""
+        return key in self._changes
+
     def note_unrested(self, now: float) -> None:
         """Log that swaps took slots that readers may still rely on."""
         count = self._writer.unrested_slots - self._unrested_slots

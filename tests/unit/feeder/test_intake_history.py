@@ -3,6 +3,7 @@
 import logging
 import random
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 from support.history_bench import GRACE, HISTORY, KEY, MINUTE, T0, Bench, event, past
@@ -462,6 +463,72 @@ class TestRevisions:
         assert bench.rows()[0][1] == 100.0
         bench.wait(1.1)
         assert bench.rows()[0][1] == 9.0
+
+    def test_one_that_waits_for_memory_undoes_no_later_history(
+        self, bench, monkeypatch
+    ):
+        bench.take(event(0), event(1))
+
+        def refuse(*_):
+            raise SegmentFullError("/dev/shm is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.writer, "replace_rows", refuse)
+            bench.take(event(0, price=9.0))
+            assert bench.history(past(0)).failed
+        bench.wait(1.1)
+        assert bench.rows()[0][1] == 9.0
+        assert bench.history(past(0)).corrected == 1  # asked for again
+        bench.wait(1.1)
+        assert bench.rows()[0] == (0, 100.0, CLOSED_BY_VENUE | BACKFILLED | REVISED)
+
+    def test_a_history_asked_for_before_it_counts_as_settled_only(self, bench):
+        """Of one batch the message comes first, then the answer."""
+        bench.start(minute=6)
+        bench.take(event(4), event(5))
+        asked = bench.now
+        bench.now += 9
+        bench.take(event(5, price=9.0))
+        effect = bench.history(past(5), asked_at=asked)
+        assert effect == HistoryEffect(unsettled=1)
+        assert bench.rows()[-1] == (5, 9.0, CLOSED_BY_VENUE | REVISED)
+
+
+class TestHostileSources:
+    """Sources that are not the venue's own, against what the socket said."""
+
+    OTHER: ClassVar = {"is_own": False, "source": "bars.csv"}
+
+    def test_unconfirmed_rows_are_not_confirmed_by_other_values(self, bench):
+        bench.take(event(4), event(5, False, 7.0), event(6, False))
+        bench.wait(GRACE + 0.1)
+        before = bench.rows()
+        assert bench.history(past(5, 7.001), **self.OTHER) == HistoryEffect()
+        doubtful = past(5, 7.0, flags=UNCONFIRMED)
+        assert bench.history(doubtful, **self.OTHER) == HistoryEffect()
+        assert bench.rows() == before
+        assert bench.flags(5) & UNCONFIRMED
+
+    def test_rows_of_theirs_give_way_to_the_venue(self, bench):
+        bench.take(event(0), event(4))
+        bench.history(past(1, 5.0), past(2, 5.0), past(3, 5.0), **self.OTHER)
+        bench.take(event(2))  # its closing message, at last
+        assert bench.history(past(1), past(3)).corrected == 2
+        assert [price for _, price, _ in bench.rows()] == [100.0 + n for n in range(5)]
+        assert bench.flags(2) == CLOSED_BY_VENUE | REVISED
+
+    def test_two_of_them_change_nothing_of_each_other(self, bench):
+        bench.take(event(0), event(2))
+        bench.history(past(1, 5.0), **self.OTHER)
+        other = self.OTHER | {"source": "a command"}
+        assert bench.history(past(1, 6.0), **other) == HistoryEffect()
+        assert bench.rows()[1] == (1, 5.0, BACKFILLED)
+
+    def test_bars_ahead_of_the_venue_are_not_taken(self, bench):
+        bench.start(minute=6)
+        bench.take(event(4), event(5))
+        bench.history(*[past(n) for n in range(3, 10)], **self.OTHER)
+        assert bench.minutes() == [3, 4, 5]
 
 
 class TestPolled:

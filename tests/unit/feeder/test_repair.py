@@ -358,6 +358,25 @@ def test_bars_that_the_venue_lacks_as_a_user_asks_again_are_none_at_venue():
     assert play.states == [("none_at_venue", "absent")]
 
 
+def test_bars_that_the_venue_has_again_fill_a_hole_that_was_none_at_venue():
+    play = Play(rows=range(50, 100), warmup=0, lacks=[105, 106, 107])
+    play.connect()
+    play.run(24)
+    play.repair.retry(None, play.now)
+    play.run(1)
+    assert play.states == [("none_at_venue", "absent")]
+    play.venue.lacks = {106}
+    play.repair.retry(None, play.now)
+    play.run(1)
+    assert play.states == [("none_at_venue", "absent")]  # what is left of it
+    assert [hole.missing for hole in play.marks.records] == [1]
+    play.venue.lacks = set()
+    play.repair.retry(None, play.now)
+    play.run(1)
+    assert play.states == []
+    assert play.numbers == list(range(50, int(play.now)))
+
+
 def test_without_a_source_a_hole_is_marked_and_nothing_waits():
     play = Play(rows=range(50, 100), source=False, lacks=[103])
     play.connect()
