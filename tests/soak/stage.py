@@ -265,9 +265,10 @@ class Stage:
     def finish(self, settle: float = 13.0, seconds: float = 90.0) -> Findings:
         """End the readers, compare the ring with the truth, and return all findings.
 
-        The market closes first: of bars that close during an audit REST may correct
-        some, which only the next comparison would find. Then the feeder is killed once
-        more, so that all rows are compared with REST.
+        Then the market closes: of bars that close during an audit REST may correct
+        some, which only the next comparison would find. Two more kills let all rows be
+        compared with REST: one before the close, and one once the last rows settled,
+        whose warm-up does not reach as far back by as many bars.
 
         Args:
             settle: Seconds after the market's close, more than `rest_settle`.
@@ -282,6 +283,9 @@ class Stage:
                 self.found.violations.append(f"a reader ended: {reader.returncode}")
         self.readers.clear()
         self.mute(False)
+        self.set_faults("")
+        self.kill(seconds)
+        self.wait_recovered()
         until = self.now()
         self.set_faults(",".join(f"halt:{name}" for name in self.load.names))
         time.sleep(settle)
