@@ -41,14 +41,19 @@ class Truth:
 
         Args:
             symbol: Their symbol.
-            open_times: int64 (n,), ms UTC.
+            open_times: int64 (n,), ms UTC, oldest first.
             values: float64 (5, n): open, high, low, close, volume.
             final: Only what REST finally has is right.
         """
         made = expected(self._seed, symbol, TIMEFRAME, open_times)
         wrong: NDArray[np.bool_] = (values != made).any(axis=0)
-        doubtful = range(len(open_times)) if final else np.flatnonzero(wrong)
-        for number in doubtful:
+        if final and len(open_times):
+            held = self.bars(symbol, int(open_times[0]), int(open_times[-1]))
+            kept = {bar.open_time: bar[2:7] for bar in held}
+            for number, open_time in enumerate(open_times.tolist()):
+                wrong[number] = kept.get(open_time) != tuple(values[:, number].tolist())
+            return wrong
+        for number in np.flatnonzero(wrong):
             bar = self.bar(symbol, int(open_times[number]))
             row = tuple(values[:, number].tolist())
             wrong[number] = bar is None or row != bar[2:7]
