@@ -42,18 +42,6 @@ class Usage:
                 sample = Sample(time.monotonic(), private_bytes(pid), _fds(pid))
                 self.samples.setdefault(name, []).append(sample)
 
-    def slopes(self) -> dict[str, float]:
-        """Return the growth of each in MiB an hour over the last two thirds."""
-        found = {}
-        for name, samples in self.samples.items():
-            late = samples[len(samples) // 3 :]
-            if len(late) < 3:
-                continue
-            times = np.array([one.time for one in late])
-            sizes = np.array([one.memory for one in late]) / _MIB
-            found[name] = float(np.polyfit(times - times[0], sizes, 1)[0] * _HOUR)
-        return found
-
     def grown_memory(self) -> dict[str, tuple[float, float]]:
         """Return by how many MiB each grew from the middle third to the last.
 
