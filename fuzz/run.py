@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 TARGETS = (
     "codec_wealthai",
     "codec_binance",
+    "rest_binance",
     "handshake",
     "control",
     "settings_file",

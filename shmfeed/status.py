@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 from shmfeed.core import RingReader
+from shmfeed.errors import BusyRingError, StreamNotFoundError
 from shmfeed.health import (
     Health,
     connection_state,
@@ -11,6 +12,7 @@ from shmfeed.health import (
     stream_status,
     worst_health,
 )
+from shmfeed.holes import find_holes
 from shmfeed.layout import (
     COUNTERS,
     E_COUNTERS,
@@ -74,7 +76,7 @@ class StreamStatus(TypedDict):
     count: int  #: number of the next closed bar
     last_close_time: int | None  #: ms UTC, None before the first closed bar
     age: float | None  #: seconds since the last update, None before the first one
-    gaps: int  #: bars missing now
+    gaps: int  #: bars missing now, without those that the venue lacks
     health: Health
     why: str  #: why the stream has this health; "" for live and quiet
     messages: int  #: messages of the venue for this stream
@@ -185,6 +187,9 @@ def feed_status(mapping: Mapping, feed: str) -> FeedStatus:
         **dict(zip(COUNTERS, counters, strict=True)),
         "streams": streams,
     }
+    # The counter has the bars too that no venue has.
+    counted = sum(_counted_gaps(mapping, entry) for entry in listed)
+    found["gaps"] -= counted - sum(stream["gaps"] for stream in streams)
     return cast("FeedStatus", found)
 
 
@@ -267,12 +272,28 @@ def _stream_status(mapping: Mapping, entry: Entry) -> StreamStatus:
         "count": ring.count,
         "last_close_time": closed.close_time if closed else None,
         "age": status.age,
-        "gaps": ints[at + E_GAPS],
+        "gaps": _count_gaps(ring, entry, _counted_gaps(mapping, entry)),
         "health": status.health,
         "why": explain_health(ring, entry.timeframe, status.health),
         **dict(zip(STREAM_COUNTERS, counters, strict=True)),
     }
     return cast("StreamStatus", found)
+
+
+def _counted_gaps(mapping: Mapping, entry: Entry) -> int:
+    return mapping.words.ints[mapping.geometry.entry_word(entry.number) + E_GAPS]
+
+
+def _count_gaps(ring: RingReader, entry: Entry, counted: int) -> int:
+    """Return a stream's missing bars without those that the venue has not either."""
+    if not counted:
+        return 0
+    try:
+        holes = find_holes(ring, entry.key)
+    except (BusyRingError, StreamNotFoundError):
+        return counted
+    absent = sum(hole.missing for hole in holes if hole.state == "none_at_venue")
+    return max(0, counted - absent)
 
 
 def _is_left_out(mapping: Mapping, entry: Entry) -> bool:

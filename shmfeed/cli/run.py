@@ -128,12 +128,17 @@ def format_check(found: VenueCheck) -> str:
 def _rest_lines(rest: RestFindings) -> list[str]:
     lines = [f"{symbol}: {text}" for symbol, text in rest.symbols.items()]
     lines += [f"error: {error}" for error in rest.errors]
-    same = sum(not text for text in rest.streams.values())
-    compared = counted(len(rest.streams), "stream")
-    lines.append(f"history: {rest.name}, the same bar in {same} of {compared}")
+    lines.append(f"history: {rest.name}, {_compared_words(rest)}")
     used, limit = rest.weight
     lines.append(f"weight: {used} of {limit} used in this minute, as the venue counts")
     return lines
+
+
+def _compared_words(rest: RestFindings) -> str:
+    if not rest.streams:
+        return "no bar to compare"
+    same = sum(not text for text in rest.streams.values())
+    return f"the same bar in {same} of {counted(len(rest.streams), 'stream')}"
 
 
 def _verdict(found: VenueCheck) -> str:

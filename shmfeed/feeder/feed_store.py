@@ -16,12 +16,13 @@ from shmfeed.errors import SegmentFullError
 from shmfeed.history.interface import Block
 from shmfeed.layout import C_FLAGS
 from shmfeed.settings.model import Settings
-from shmfeed.store.recorder import StoreRecorder
+from shmfeed.store.recorder import NewestRows, StoreRecorder
 from shmfeed.writer import FeedWriter
 
 log = logging.getLogger(__name__)
 
 WARM_SECONDS = 5.0  # that a start waits for the rows of a store
+LATER_SECONDS = 0.3  # that a change of the subscription waits for them
 _AT_ONCE = 50  # streams between two heartbeats
 
 
@@ -43,7 +44,8 @@ class FeedStore:
                 of another identity and `replace` is False.
         """
         self._writer = writer
-        self._followed: set[StreamKey] = set()
+        self._followed: set[StreamKey] = set()  # their rows are kept
+        self._asked: dict[StreamKey, tuple[NewestRows, float]] = {}
         self.recorder: StoreRecorder | None = None
         self.path: str | None = None
         if settings.store is not None:
@@ -75,6 +77,31 @@ class FeedStore:
             for key, block in self.recorder.newest(keys, history, left).items():
                 self._warm_stream(key, block)
             self._writer.beat()
+
+    def read_ahead(self, streams: Iterable[StreamKey]) -> None:
+        """Begin to read the rows of streams that a change is to add."""
+        if self.recorder is None:
+            return
+        carried = set(self._writer.streams())
+        new = [key for key in streams if key not in carried]
+        history = self._writer.geometry.history
+        until = time.monotonic() + LATER_SECONDS
+        rows = self.recorder.read_newest(new, history, LATER_SECONDS) if new else None
+        self._asked = {} if rows is None else dict.fromkeys(new, (rows, until))
+
+    def fill(self, key: StreamKey) -> None:
+        """Put stored rows before those of a stream that was just added.
+
+        They are those that `read_ahead` was called for. All streams of a change wait
+        LATER_SECONDS for them together; history fills the others. Call it before the
+        ledger reads the ring.
+        """
+        asked = self._asked.pop(key, None)
+        if asked is not None:
+            rows, until = asked
+            stored = rows(max(0.0, until - time.monotonic())).get(key)
+            if stored is not None:
+                self._warm_stream(key, stored)
 
     def follow(self, streams: Iterable[StreamKey]) -> None:
         """Keep the rows of these streams too, those that they have already included."""

@@ -164,6 +164,7 @@ class Feeder:
             rest_settle=settings.rest_settle,
             reasons=self._reasons,
             recorder=self._store.recorder,
+            fill=self._store.fill,
         )
 
     @property
@@ -265,6 +266,7 @@ class Feeder:
                 f" {len(union)} are wanted now: raise max_streams and restart it"
             )
         self._writer.reserve_for(union)
+        self._store.read_ahead(union)
 
     def _fail(self, error: ShmfeedError) -> None:
         self._failure = error

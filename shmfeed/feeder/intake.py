@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from shmfeed.bar import LAST_TIME, StreamKey, close_time
 from shmfeed.codecs.interface import BarEvent, Event, Heartbeat, Malformed, Refused
@@ -66,6 +66,7 @@ class Intake:
         rest_settle: float = 10.0,
         recorder: RowRecorder | None = None,
         reasons: Reasons | None = None,
+        fill: Callable[[StreamKey], None] = lambda _: None,
     ) -> None:
         """Write to the streams of `writer`.
 
@@ -74,11 +75,13 @@ class Intake:
         `sequence`, `lines`, `repair_grace` and `rest_settle` are the settings.
         `history` says that a source of history exists: bars after a gap wait for it.
         `recorder` is told each version of each row, `reasons` why streams are dropped
-        or mute.
+        or mute. `fill` is called with each stream that is added, before its rows are
+        read; it may put older rows into the ring.
         """
         self.last_error = ""
         self._writer = writer
         self._reasons = Reasons(writer) if reasons is None else reasons
+        self._fill = fill
         self._flagged = flagged
         self._numbers_trades = numbers_trades
         self._lines = lines
@@ -142,6 +145,7 @@ class Intake:
         now = boot_seconds()
         for stream in self._selected(streams):
             if stream.clock_from == math.inf:
+                stream.connected_at = self._clock.read(now)
                 stream.clock_from = now + self._grace_ms / 1000
                 stream.heard = now
 
@@ -385,6 +389,7 @@ class Intake:
 
     def _add_stream(self, key: StreamKey) -> StreamState:
         ring = self._writer.add_stream(*key)
+        self._fill(key)
         stream = StreamState(ring, self._ledger_of(ring), boot_seconds())
         stream.gaps = self._writer.stream_gaps(key)
         self._rows.count_gaps(stream)

@@ -94,6 +94,7 @@ class HistoryEffect(NamedTuple):
 # Why a version of a row was written.
 Cause = Literal[
     "closed",  # by a message, the next bar, or the clock
+    "replayed",  # the same, of a bar that was over before its stream was connected
     "backfilled",  # by history
     "polled",  # by REST while the socket was silent
     "revised",  # other values took the place of those published

@@ -105,7 +105,7 @@ class RowPublisher:
                     if missing or bar.flags & UNCONFIRMED:
                         self._find(stream, event, now)
                     if self._recorder is not None:
-                        cause = cause_of(bar) if bar.flags & _NOT_HEARD else "closed"
+                        cause = cause_of(stream, bar)
                         self._versions.append((stream.key, bar, heard, cause))
                 else:
                     bar = event[1]
@@ -137,7 +137,7 @@ class RowPublisher:
         for row in rows:
             count += 1
             self._find(stream, row, now)
-            self.record(stream, row.bar, cause_of(row.bar), row.heard)
+            self.record(stream, row.bar, cause_of(stream, row.bar), row.heard)
         if count:
             self._writer.count("bars", count)
             self._closed.append(stream.key)
@@ -296,8 +296,8 @@ class RowPublisher:
             recorder.record(versions, now, time.time_ns())
 
 
-def cause_of(bar: Bar) -> Cause:
+def cause_of(stream: StreamState, bar: Bar) -> Cause:
     """Return why a row that was appended has the values that it has."""
-    if bar.flags & POLLED:
-        return "polled"
-    return "backfilled" if bar.flags & BACKFILLED else "closed"
+    if bar.flags & _NOT_HEARD:
+        return "polled" if bar.flags & POLLED else "backfilled"
+    return "closed" if bar.close_time > stream.connected_at else "replayed"

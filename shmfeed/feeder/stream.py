@@ -24,6 +24,8 @@ class StreamState:
         disputed: The bars whose finals differ between lines, newest `MOST_DISPUTED`.
         clock_from: When the clock may close the stream's bars; inf while no connection
             carries it.
+        connected_at: The venue's time in ms UTC at which a connection began to carry
+            it, 0 before. Bars that had closed by then cannot come as they close.
         heard: When the last message about the stream came.
         messages: Messages that are not written to the stream's counters yet.
         dropped: Those of them that changed nothing.
@@ -42,6 +44,7 @@ class StreamState:
         "accepts",
         "carriers",
         "clock_from",
+        "connected_at",
         "disputed",
         "dropped",
         "gaps",
@@ -59,6 +62,7 @@ class StreamState:
         self.ring = ring
         self.ledger = ledger
         self.clock_from = math.inf
+        self.connected_at = 0
         self.carriers: dict[int, int] = {}
         self.disputed: set[int] = set()
         self.heard = now

@@ -295,6 +295,7 @@ def _check_together(settings: Settings) -> None:
     _check_symbols(settings)
     _check_capacity(settings)
     _check_endpoints(settings)
+    _check_store(settings)
     _check_proxy(settings)
     _check_delays(settings)
     _check_heartbeat(settings)
@@ -371,6 +372,15 @@ def _check_endpoints(settings: Settings) -> None:
                 "proxy",
                 "allow_insecure",
             )
+
+
+def _check_store(settings: Settings) -> None:
+    if settings.store_keep is not None and settings.store is None:
+        raise ConflictError(
+            "store_keep is of no use: there is no store; give store too, or leave it"
+            " out",
+            "store_keep",
+        )
 
 
 def _check_proxy(settings: Settings) -> None:

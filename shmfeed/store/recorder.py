@@ -57,6 +57,9 @@ OpenFile = Callable[[str, FeedIdentity, bool], WritableFile]
 # Return the rows of a stream's ring as a block, or None where there is no such ring.
 RowsOf = Callable[[StreamKey], Block | None]
 
+# Wait for so many seconds at most, and return the rows that have been read.
+NewestRows = Callable[[float], dict[StreamKey, Block]]
+
 MOST_QUEUED = 100_000  # versions in memory, about 45 MB
 TURN_SECONDS = 0.5  # between two transactions
 RETRY_SECONDS = 60.0  # until a store that failed is tried again
@@ -162,6 +165,16 @@ class StoreRecorder:
 
         Streams that the store could not read within `seconds` are left out.
         """
+        return self.read_newest(keys, count, seconds)(seconds)
+
+    def read_newest(
+        self, keys: Sequence[StreamKey], count: int, seconds: float
+    ) -> NewestRows:
+        """Begin to read the newest stored rows of streams, at most `count` of each.
+
+        Return a function that waits for so many seconds at most, and returns the rows
+        that have been read by then. Reading ends after `seconds`.
+        """
         found: dict[StreamKey, Block] = {}
         deadline = time.monotonic() + seconds
 
@@ -173,9 +186,14 @@ class StoreRecorder:
                 if block.shape[1]:
                     found[key] = block
 
-        with suppress(FutureTimeoutError):
-            self._ask(read).result(seconds)
-        return dict(found)
+        outcome = self._ask(read)
+
+        def wait(longest: float) -> dict[StreamKey, Block]:
+            with suppress(FutureTimeoutError):
+                outcome.result(longest)
+            return dict(found)
+
+        return wait
 
     def follow(self, keys: Iterable[StreamKey], rows_of: RowsOf) -> None:
         """Write the rows of these rings that the store lacks, now and after failures.

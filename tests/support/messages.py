@@ -22,12 +22,14 @@ _SAY |= {"leave", "_go_away", "_announce"}  # why a connection is replaced, or w
 _SAY |= {"malformed", "Malformed", "explained"}  # parts of others
 _SAY |= {"_refusal", "_failure"}  # the local venue's, to its client
 _SAY |= {"Leftover", "_all_stay"}  # why it has to stay
+_SAY |= {"SymbolState", "explain_silence", "put"}  # `why` of a stream
 _FIND = {"problem", "note"}  # doctor findings: check, found, remedy
 # Functions whose text is shown.
 _RETURN = {"verdict", "_listed", "_describe", "_why_it_stays"}
 _RETURN |= {"_drop_reason", "_why_dropped", "describe_bar", "describe_error"}
 _RETURN |= {"describe_unknown_command", "describe_unknown_arguments"}
 _RETURN |= {"describe_repeated_option", "suggest_feeds", "describe_fault"}
+_RETURN |= {"_uncompared", "difference", "_values", "_verdict"}
 _NAMED = {"last_error", "reason"}  # keys and keywords whose value is shown
 _FORMAT = re.compile(r"%(\.\d+)?[sdorfgx]")
 _EDGES = {"rstrip", "strip"}

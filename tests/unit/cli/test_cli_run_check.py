@@ -224,7 +224,15 @@ class TestRest:
         given = {"--data-timeout": "0.5"}
         assert self.check(feed_name, symbols="BTCUSDT,ETHUSD", **given) == 1
         line = "ETHUSD: the venue has no such symbol; the nearest is ETHUSDT"
-        assert line in capsys.readouterr().out.splitlines()
+        output = capsys.readouterr().out
+        assert line in output.splitlines()
+
+    def test_no_bar_to_compare(self, feed_name, capsys) -> None:
+        given = {"--data-timeout": "0.5"}
+        assert self.check(feed_name, symbols="ETHUSD", **given) == 1
+        output = capsys.readouterr().out
+        assert "history: REST of binance spot, no bar to compare\n" in output
+        assert "0 of 0" not in output
 
     def test_without_an_address_of_its_own_it_is_not_asked(
         self, feed_name, capsys

@@ -1,15 +1,18 @@
 """The feeder's store: rows for a new segment, and rows that it lacks."""
 
+import os
 import sqlite3
+import threading
 import time
 
 import numpy as np
 import pytest
-from support.feeding import T0, feeder, push, settings
+from support.feeding import T0, feeder, push, settings, tell
 from support.storing import IDENTITY, KEY, MINUTE, OTHER, START, stored, version_of
 
 import shmfeed
 from shmfeed.bar import AFTER_GAP
+from shmfeed.codecs.identity import identity_of
 from shmfeed.errors import BadArgumentError, FeedNotFoundError, SegmentFullError
 from shmfeed.feeder import feed_store
 from shmfeed.feeder.feed_store import open_feed_store
@@ -17,6 +20,7 @@ from shmfeed.simulator import Venue
 from shmfeed.store.file import StoreFile
 from shmfeed.writer import FeedWriter, create
 
+LATER = ("ETHUSDT", "1m")
 VENUE = "ws://stream.binance.com:1"
 
 
@@ -199,7 +203,7 @@ class TestFeeder:
 
     @pytest.fixture
     def venue(self):
-        with Venue(speed=None, symbols=["BTCUSDT"]) as venue:
+        with Venue(speed=None, symbols=["BTCUSDT", "ETHUSDT"]) as venue:
             yield venue
 
     def kept(self, path, count):
@@ -222,10 +226,10 @@ class TestFeeder:
                 push(venue, number, 100.0 + number)
             push(venue, 1, 150.0)  # the venue corrects its closing message
             assert self.kept(path, 4) == [
-                (0, 1, 100.0, "closed"),
-                (1, 1, 101.0, "closed"),
+                (0, 1, 100.0, "replayed"),  # these bars are of years ago
+                (1, 1, 101.0, "replayed"),
                 (1, 2, 150.0, "revised"),
-                (2, 1, 102.0, "closed"),
+                (2, 1, 102.0, "replayed"),
             ]
             with shmfeed.attach(feed_name) as feed:
                 assert feed.status()["store"] == str(path)
@@ -246,7 +250,56 @@ class TestFeeder:
             push(venue, 5, 105.0)
             found = self.kept(path, 6)
         assert [row[0] for row in found] == [0, 1, 2, 3, 4, 5]
-        assert {row[3] for row in found} == {"closed"}
+        assert {row[3] for row in found} == {"replayed"}
+
+    def test_a_bar_that_closes_while_it_is_connected(self, feed_name, venue, path):
+        """The control of the tests above: a bar of today is closed, not replayed."""
+        with feeder(feed_name, venue, store=path):
+            venue.wait_subscribed()
+            minute = (time.time_ns() // 1_000_000 - T0) // MINUTE
+            push(venue, minute - 2, 100.0)
+            push(venue, minute, 101.0)  # it closes after the feeder was connected
+            assert [row[3] for row in self.kept(path, 2)] == ["replayed", "closed"]
+
+    def keep(self, path, feed_name, venue, count):
+        identity = identity_of(settings(feed_name, venue))
+        with StoreFile(str(path), identity, replace=False) as file:
+            file.write([version_of(number, key=LATER) for number in range(count)])
+
+    def subscribe(self, feed_name):
+        wanted = {"symbols": ["BTCUSDT", "ETHUSDT"], "resolutions": ["1m"]}
+        tell(feed_name, "subscribe", manager="run", pid=os.getpid(), **wanted)
+        with shmfeed.attach(feed_name) as feed:
+            return len(feed.ring(*LATER).view(100))
+
+    def test_a_stream_that_is_subscribed_later(self, feed_name, venue, path):
+        self.keep(path, feed_name, venue, 7)
+        with feeder(feed_name, venue, store=path) as one:
+            venue.wait_subscribed()
+            assert self.subscribe(feed_name) == 7
+            push(venue, (time.time_ns() // 1_000_000 - T0) // MINUTE, stream=LATER)
+            with shmfeed.attach(feed_name) as feed:
+                assert feed.ring(*LATER).wait(7, 10) == 8
+        assert one.failure == []
+
+    def test_a_store_that_is_slow_holds_no_change_up(
+        self, feed_name, venue, path, monkeypatch
+    ):
+        self.keep(path, feed_name, venue, 7)
+        with feeder(feed_name, venue, store=path) as one:
+            venue.wait_subscribed()
+            file, go_on = one._store.recorder._file, threading.Event()
+            newest = file.newest
+            monkeypatch.setattr(
+                file, "newest", lambda *a: go_on.wait(20) and newest(*a)
+            )
+            begin = time.monotonic()
+            assert self.subscribe(feed_name) == 0
+            assert time.monotonic() - begin < 5.0
+            go_on.set()
+            push(venue, 1, stream=LATER)
+            with shmfeed.attach(feed_name) as feed:
+                assert feed.ring(*LATER).wait(0, 10) == 1
 
     def test_a_failure_is_the_last_error(self, feed_name, venue, path):
         path.write_bytes(b"rubbish" * 999)

@@ -366,8 +366,8 @@ class TestRevisions:
         bench.take(event(0, price=9.0))
         assert bench.count("revisions", "duplicates") == (1, 1)
         assert bench.recorder.told() == [
-            (0, 100.0, "closed"),
-            (1, 101.0, "closed"),
+            (0, 100.0, "replayed"),  # the bench's bars are of years ago
+            (1, 101.0, "replayed"),
             (0, 9.0, "revised"),
         ]
 
@@ -540,7 +540,7 @@ class TestPolled:
         assert bench.flags(1) == BACKFILLED
         assert [bench.flags(3), bench.flags(4)] == [POLLED, POLLED]
         causes = [cause for _, _, cause in bench.recorder.told()]
-        assert causes == ["closed", "closed", "backfilled", "polled", "polled"]
+        assert causes == ["replayed", "replayed", "backfilled", "polled", "polled"]
         bench.take(event(4), event(5))
         assert bench.count("duplicates", "gaps") == (1, 0)
 

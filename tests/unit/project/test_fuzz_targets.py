@@ -25,6 +25,7 @@ print(len(target.SEEDS))
 BROKEN = {
     "codec_wealthai": "import shmfeed.codecs.wealthai as w; w.UNREADABLE = ()",
     "codec_binance": "import shmfeed.codecs.binance as b; b.UNREADABLE = ()",
+    "rest_binance": "import shmfeed.history.blocks as b; b._refuse = lambda *_: None",
     "handshake": "import shmfeed.wire.answers as a; a.one_line = None",
     "control": "import shmfeed.control.messages as w; w._NOT_JSON = ()",
     "settings_file": "import shmfeed.settings.loading as f; f.tomllib = None",

@@ -105,12 +105,29 @@ class TestAmounts:
             load({"rest_share": value}, {})
 
     def test_days_by_timeframe(self) -> None:
-        settings = load({}, {"SHMFEED_STORE_KEEP": "1m=30,1h=365"})
+        environ = {"SHMFEED_STORE_KEEP": "1m=30,1h=365", "SHMFEED_STORE": "a"}
+        settings = load({}, environ)
         found = [settings.store_keep_of(timeframe) for timeframe in ("1m", "1h", "1d")]
         assert found == [30.0, 365.0, None]
-        assert load({"store_keep": 7}, {}).store_keep_of("1m") == 7.0
+        whole = load({"store_keep": 7, "store": "a"}, {})
+        assert whole.store_keep_of("1m") == 7.0
+        with pytest.raises(BadArgumentError, match="store_keep is of no use"):
+            whole.with_values_of(Settings(), ["store"])
+
+    def test_an_age_without_a_store_is_refused(self, tmp_path) -> None:
+        path = tmp_path / "feed.json"
+        path.write_text('{"store_keep": {"1m": 30}}')
+        said = "store_keep is of no use: there is no store; give store too.* from"
+        for arguments, environ in (
+            ({"store_keep": 7}, {}),
+            ({}, {"SHMFEED_STORE_KEEP": "7"}),
+            ({"config_file": str(path)}, {}),
+        ):
+            with pytest.raises(BadArgumentError, match=said):
+                load(arguments, environ)
+            load(arguments | {"store": "a"}, environ)
 
     @pytest.mark.parametrize("value", [0, -1, {"7m": 1}, {"1m": 1e9}, {}])
     def test_other_ages_are_refused(self, value) -> None:
         with pytest.raises(BadArgumentError, match="store_keep"):
-            load({"store_keep": value}, {})
+            load({"store_keep": value, "store": "a"}, {})

@@ -229,6 +229,23 @@ def test_the_next_feeder_finds_the_marks(feed_name: str, history: int) -> None:
             assert feed.gaps() == [hole(2, 2, "none_at_venue", told), hole(4, 4)]
 
 
+def test_status_does_not_count_bars_that_the_venue_lacks(feed_name: str) -> None:
+    with shmfeed.create(feed_name, 20, streams=[KEY], identity=IDENTITY) as writer:
+        close(writer, 1, 3, 6)
+        writer.count("gaps", 3)
+        writer.mark_stream(KEY, gaps=3, recovering=False)
+        with shmfeed.attach(feed_name) as feed:
+            for mark, left in (
+                ([], 3),
+                ([record(2, 2, "none_at_venue", "accepted")], 2),
+                ([record(2, 2, "given_up", "absent")], 3),
+                ([record(4, 5, "none_at_venue", "absent")], 1),
+            ):
+                writer.set_holes(KEY, mark)
+                status = feed.status()
+                assert (status["gaps"], status["streams"][0]["gaps"]) == (left, left)
+
+
 def test_a_stream_that_is_not_carried_cannot_be_marked(feeder: FeedWriter) -> None:
     with pytest.raises(shmfeed.BadArgumentError, match="no stream C 1h to mark"):
         feeder.set_holes(("C", "1h"), [])
