@@ -24,7 +24,6 @@ from shmfeed.control.platform import check_feeder_platform
 from shmfeed.control.server import ControlServer
 from shmfeed.errors import (
     BadArgumentError,
-    SegmentFullError,
     ShmfeedError,
     WebSocketConnectionError,
 )
@@ -45,7 +44,7 @@ from shmfeed.feeder.requests import PendingRequest, RequestQueue, asked_pairs
 from shmfeed.feeder.sequence import Mode
 from shmfeed.feeder.subscriptions import SubscriptionQueue, Subscriptions
 from shmfeed.feeder.symbol_gate import SymbolGate
-from shmfeed.feeder.taking import take_feed
+from shmfeed.feeder.taking import reserve_capacity, take_feed
 from shmfeed.segment.mapping import place
 from shmfeed.settings.digest import digests
 from shmfeed.settings.model import Settings
@@ -258,14 +257,7 @@ class Feeder:
 
     def _check_union(self, union: Streams) -> None:
         check_case(symbol for symbol, _ in union)
-        # Streams that are not wanted any more are unsubscribed before others are added.
-        if len(union) > self._writer.geometry.max_streams:
-            raise SegmentFullError(
-                f"feed {self._settings.feed!r} has capacity for"
-                f" {counted(self._writer.geometry.max_streams, 'stream')};"
-                f" {len(union)} are wanted now: raise max_streams and restart it"
-            )
-        self._writer.reserve_for(union)
+        reserve_capacity(self._writer, union)
         self._store.read_ahead(union)
 
     def _fail(self, error: ShmfeedError) -> None:

@@ -4,10 +4,16 @@ from contextlib import suppress
 from typing import Any
 
 from shmfeed.codecs.identity import identity_of
-from shmfeed.errors import FeedBusyError, FeedNotFoundError, SegmentFormatError
+from shmfeed.errors import (
+    FeedBusyError,
+    FeedNotFoundError,
+    SegmentFormatError,
+    SegmentFullError,
+)
 from shmfeed.segment.identity import name_identities
 from shmfeed.segment.mapping import open_segment, place
 from shmfeed.settings.model import Settings
+from shmfeed.text import counted
 from shmfeed.wire.events import Streams
 from shmfeed.writer import FeedWriter, create
 
@@ -37,6 +43,23 @@ def take_feed(
         for key in set(writer.streams()) - set(streams):
             writer.unsubscribe(*key)
     return writer
+
+
+def reserve_capacity(writer: FeedWriter, streams: Streams) -> None:
+    """Reserve the memory of a feed's streams, of which some may be new.
+
+    Streams that are not among them are unsubscribed before others are added.
+
+    Raises:
+        SegmentFullError: The feed, or /dev/shm, has no room for them.
+    """
+    most = writer.geometry.max_streams
+    if len(streams) > most:
+        raise SegmentFullError(
+            f"feed {writer.name!r} has capacity for {counted(most, 'stream')};"
+            f" {len(streams)} are wanted now: raise max_streams and restart it"
+        )
+    writer.reserve_for(streams)
 
 
 def _existing_max_streams(feed: str) -> int:
