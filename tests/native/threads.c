@@ -17,7 +17,8 @@ static void seldom_yield(void);
 
 #include "ring.h"
 
-enum { READERS = 2, LEAST_ROWS = 20000 };
+enum { READERS = 2, LEAST_ROWS = 20000, LEAST_READS = 2000, LEAST_RACES = 20 };
+enum { MOST_TURNS = 30 }; /* of argv[1] seconds */
 
 static _Thread_local uint32_t dice = 1;
 
@@ -38,6 +39,7 @@ typedef struct {
     pthread_t thread;
     uint32_t seed;
     int64_t held, lapped, whole, outrun, torn, lost;
+    _Atomic bool enough; /* it has raced with the writer, or found a fault */
 } reader;
 
 static void *
@@ -114,8 +116,24 @@ read_all(void *argument)
         read_rows(me, false);
         read_rows(me, true);
         read_newest(me);
+        bool raced = me->held > LEAST_READS && me->whole > LEAST_READS
+                     && me->lapped > LEAST_RACES && me->outrun > LEAST_RACES;
+        if (raced || me->torn || me->lost) {
+            atomic_store_explicit(&me->enough, true, memory_order_relaxed);
+        }
     }
     return NULL;
+}
+
+static bool
+enough(reader *readers)
+{
+    bool all = ring_load(segment + SHM_H_BARS) >= LEAST_ROWS;
+
+    for (int number = 0; number < READERS; number++) {
+        all &= atomic_load_explicit(&readers[number].enough, memory_order_relaxed);
+    }
+    return all;
 }
 
 int
@@ -133,9 +151,10 @@ main(int count, char **arguments)
         readers[number].seed = (uint32_t)number + 2;
         pthread_create(&readers[number].thread, NULL, read_all, readers + number);
     }
+    int turns = 0;
     do { /* a busy machine may have given the threads almost no time */
         nanosleep(&pause, NULL);
-    } while (ring_load(segment + SHM_H_BARS) < LEAST_ROWS);
+    } while (!enough(readers) && ++turns < MOST_TURNS);
     atomic_store(&over, true);
     pthread_join(writer, NULL);
     for (int number = 0; number < READERS; number++) {

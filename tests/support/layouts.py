@@ -3,6 +3,7 @@
 import mmap
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -57,6 +58,23 @@ class OldFeed(NamedTuple):
 
     def beat(self) -> None:
         self.words.ints[H_ALIVE] = self.words.ints[H_TICK] = boot_ns()
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Beat in a thread. A feeder is dead after 2 s; a machine may be so slow."""
+        end = threading.Event()
+
+        def beat() -> None:
+            while not end.wait(0.2):
+                self.beat()
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
 
 
 @contextmanager

@@ -233,7 +233,7 @@ def test_a_system_that_lacks_something(child) -> None:
     cases = {name: [name] for name in parts} | {"all": [*parts]}
     folder = Path(__file__).parents[2]
     process = child(REDUCED_SYSTEMS, folder, json.dumps(cases))
-    output, errors = process.communicate(timeout=50)
+    output, errors = process.communicate(timeout=150)
     assert (process.returncode, errors) == (0, "")
     results = [json.loads(line) for line in output.splitlines()]
     assert [name for name, _, _ in results] == [*cases]

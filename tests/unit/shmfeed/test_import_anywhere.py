@@ -143,7 +143,7 @@ def ask_once(answers, child, feed_name, request):
     }
     folder = str(request.path.parents[2])
     process = child(PROGRAM, folder, feed_name, json.dumps(cases))
-    output, errors = process.communicate(timeout=50)
+    output, errors = process.communicate(timeout=150)
     assert (process.returncode, errors) == (0, "")
     answers |= dict(json.loads(line) for line in output.splitlines())
 

@@ -185,11 +185,16 @@ class TestManyRings:
         assert wait([], 0.02, spin=0.01) == []
 
 
-def cpu(call: Callable[[], object]) -> float:
-    """Return the seconds of CPU that this thread spends."""
-    before = time.thread_time()
+def waited() -> float:
+    """Return the seconds for which this thread was ready to run and had no CPU."""
+    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+
+
+def cpu(call: Callable[[], object]) -> tuple[float, float]:
+    """Return the seconds of CPU that this thread spends, and those it waits for one."""
+    before = time.thread_time(), waited()
     call()
-    return time.thread_time() - before
+    return time.thread_time() - before[0], waited() - before[1]
 
 
 def test_a_look_costs_a_core_for_as_long_as_it_may_and_no_longer(rings) -> None:
@@ -199,8 +204,9 @@ def test_a_look_costs_a_core_for_as_long_as_it_may_and_no_longer(rings) -> None:
         expect(rings[0], 0.3)
         spent.append(cpu(partial(rings[0].wait, 0, 0.7, spin=spin)))
     print(f"CPU of a wait of 0.7 s: {spent}")
-    assert spent[0] < 0.02
-    assert spent[1] > 0.05
+    (least, _), (most, delayed) = spent
+    assert least < 0.02
+    assert most + delayed > 0.05  # other programs may have had its core
 
 
 INTERRUPTED = """
@@ -251,35 +257,39 @@ def hold(name: str, board: memoryview) -> None:
             time.sleep(0.1)
 
 
-def seconds_past_a_kill(name: str, call: Callable[..., object]) -> float:
-    """Return how long a wait lasts that expects a bar as its killed feeder dies."""
+def seconds_past_a_kill(name: str, call: Callable[..., object]) -> tuple[float, float]:
+    """Return how long a wait lasts that expects a bar as its killed feeder dies.
+
+    The second number is the share of it for which the thread was put off the CPU.
+    """
     board = forks.board()
     with forks.Fork(hold, name, board) as holder:
         forks.wait_until(lambda: board[0], 10, "the feed is there")
         with attach(name) as feed:
             ring = feed.ring(*STREAMS[0])
             holder.kill()
-            start = time.monotonic()
+            start, delayed = time.monotonic(), waited()
             expect(ring, DEAD + 0.3)
             assert not call(ring, 0, timeout=None, spin=1)
-            took = time.monotonic() - start
+            took, delayed = time.monotonic() - start, waited() - delayed
     create(name, 5, None, 40).close(unlink=True)
-    return took
+    return took, delayed
 
 
 @EITHER
 def test_a_look_ends_when_the_killed_feeder_counts_as_dead(
     feed_name, looks, call
 ) -> None:
-    took = seconds_past_a_kill(feed_name, call)
+    took, delayed = seconds_past_a_kill(feed_name, call)
     assert looks
-    assert DEAD - 0.3 < took < DEAD + 0.2
+    assert DEAD - 0.3 < took < DEAD + 0.2 + delayed
 
 
 def test_without_the_check_a_look_outlasts_its_feeder(feed_name, monkeypatch) -> None:
     """The control: one look until the next recheck."""
     monkeypatch.setattr(spinning, "SLICE_NS", 10**9)
-    assert seconds_past_a_kill(feed_name, wait_for_one) > DEAD + 0.2
+    took, _ = seconds_past_a_kill(feed_name, wait_for_one)
+    assert took > DEAD + 0.2
 
 
 def test_threads_run_while_another_looks(rings) -> None:
