@@ -136,3 +136,21 @@ def _burning_mmap(fuse: Fuse) -> type[mmap.mmap]:
 def _on_bytes(call: Callable[..., Any]) -> Callable[..., Any]:
     """Let the eventcount's store and system call take the underlying buffer."""
     return lambda fused, *arguments: call(fused._view, *arguments)
+
+
+def run_to_each_death(live: Callable[[int], int], most: int, stride: int = 1) -> int:
+    """Die at each `stride`-th step. Return about how many steps there are.
+
+    `live` runs a process that dies at a step, checks what it leaves, and returns how
+    the process has ended: 0 once there is no such step.
+    """
+    for step in range(1, most, stride):
+        try:
+            ended = live(step)
+        except BaseException as error:
+            error.add_note(f"after a death at step {step}")
+            raise
+        if ended == 0:
+            return step - 1
+        assert ended == -signal.SIGKILL
+    raise AssertionError(f"more than {most} steps")

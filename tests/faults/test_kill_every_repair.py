@@ -8,7 +8,6 @@ history again ends with the same rows, and with the right count of missing bars.
 
 import math
 import os
-import signal
 import time
 from collections.abc import Callable
 from functools import cache
@@ -180,25 +179,20 @@ def run_to_each_death(name, repair, adapt=lambda: None) -> int:
     """Die at each `STRIDE`-th step of a repair. Return about how many it has."""
     prepare(name, repair)
     whole = finish(name, repair)
-    stride = STRIDE if forks.SCALE <= 1 else 1
-    for step in range(1, MOST_STEPS, stride):
+
+    def live(step):
         prepare(name, repair)
         with attach(name) as old:
             before = rows_of(old)
             with forks.Fork(die_at, step, name, repair, adapt) as feeder:
                 ended = feeder.wait()
-            try:
-                with attach(name) as new:
-                    for feed in (old, new):
-                        check(rows_of(feed), before, whole, repair.appends)
-                assert finish(name, repair) == whole
-            except BaseException as error:
-                error.add_note(f"after a death at step {step}")
-                raise
-        if ended == 0:
-            return step - 1
-        assert ended == -signal.SIGKILL
-    raise AssertionError(f"more than {MOST_STEPS} steps")
+            with attach(name) as new:
+                for feed in (old, new):
+                    check(rows_of(feed), before, whole, repair.appends)
+            assert finish(name, repair) == whole
+        return ended
+
+    return fuse.run_to_each_death(live, MOST_STEPS, STRIDE if forks.SCALE <= 1 else 1)
 
 
 def check(found: Rows, before: Rows, whole: Rows, appends: bool) -> None:

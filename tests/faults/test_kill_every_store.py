@@ -237,8 +237,8 @@ def check_aftermath(name: str, phase: Phase, board: memoryview, old: Feed | None
 
 def run_to_each_death(name, phase, adapt=lambda: None) -> int:
     """Die at each `stride`-th step of a phase. Return about how many steps it has."""
-    stride = phase.stride if forks.SCALE <= 1 else 1
-    for step in range(1, MOST_STEPS, stride):
+
+    def live(step):
         if not phase.starts_empty:
             fill(name)
         board = forks.board()
@@ -249,15 +249,12 @@ def run_to_each_death(name, phase, adapt=lambda: None) -> int:
         with nullcontext() if phase.starts_empty else attach(name) as old:
             with forks.Fork(die_at, step, name, phase, board, adapt) as feeder:
                 ended = feeder.wait()
-            try:
-                check_aftermath(name, phase, board, old)
-            except BaseException as error:
-                error.add_note(f"after a death at step {step}")
-                raise
-        if ended == 0:
-            return step - 1
-        assert ended == -signal.SIGKILL
-    raise AssertionError(f"more than {MOST_STEPS} steps")
+            check_aftermath(name, phase, board, old)
+        return ended
+
+    return fuse.run_to_each_death(
+        live, MOST_STEPS, phase.stride if forks.SCALE <= 1 else 1
+    )
 
 
 @pytest.mark.parametrize("phase", PHASES.values(), ids=PHASES.keys())
