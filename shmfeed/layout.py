@@ -94,6 +94,9 @@ H_TAKEN = 521  # slots that have been used; those after it have no pages
 H_STATE_SINCE = 523  # ms UTC of the state's last change, 0: not known
 H_NEXT_ATTEMPT = 524  # CLOCK_BOOTTIME ns of the next attempt to connect, 0: none
 H_REPAIR_GRACE = 525  # ns after E_BACK in which a stream counts as recovering
+# ns by which CLOCK_BOOTTIME was ahead of CLOCK_MONOTONIC at the last heartbeat, plus 1:
+# the time that the host has been suspended; 0: not known
+H_SUSPENDED = 526
 H_TEXT = 528  # latch of JSON: facts of varying length
 TEXT_WORDS = 8192  # 64 KiB
 HEADER_WORDS = 17408

@@ -19,6 +19,7 @@ from shmfeed.layout import (
     FORMING_WORDS,
     H_ALIVE,
     H_STARTED,
+    H_SUSPENDED,
     H_TICK,
     H_WRITER_PID,
     MAX_HISTORY,
@@ -38,7 +39,7 @@ from shmfeed.memory.right import not_copied
 from shmfeed.memory.rows import ROW
 from shmfeed.memory.swap import cut_rows, replace_rows
 from shmfeed.memory.wakeup import wake_bits
-from shmfeed.memory.words import Latch, boot_ns
+from shmfeed.memory.words import Latch, boot_ns, suspended_ns
 from shmfeed.segment.identity import IdentityRule
 from shmfeed.segment.mapping import place
 from shmfeed.segment.ownership import SegmentOwner
@@ -379,12 +380,14 @@ class FeedWriter(FeedMarks):
         """
         self._owner.check_owned()  # first: a store past a truncated end is SIGBUS
         now = boot_ns()
+        self._words.ints[H_SUSPENDED] = suspended_ns() + 1
         self._words.ints[H_ALIVE] = now
         self._words.ints[H_TICK] = now
 
     def beat_alive(self) -> None:
         """Store the heartbeat of the thread: the process runs, perhaps stuck."""
         self._owner.check_owned()
+        self._words.ints[H_SUSPENDED] = suspended_ns() + 1
         self._words.ints[H_ALIVE] = boot_ns()
 
     def tick(self) -> None:

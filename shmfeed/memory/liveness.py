@@ -9,6 +9,11 @@ A segment without a live feeder may have a successor under its feed's name. Read
 that up, a system call, at most once in LOOKUP_NS, so that reading a dead feed stays
 cheap. A notification makes the next lookup due at once.
 
+After a suspend the last heartbeats are old, and the feeder needs a moment for the next
+one. It is not dead then: for `is_alive` a suspend since the last heartbeat does not
+count. `live_age` and `is_working` count it, so nothing is live before the feeder runs
+again.
+
 A heartbeat that lies more than AHEAD_NS in the future does not count: it is damage, and
 would never expire. `csrc/liveness.h` states the same rules in C.
 """
@@ -29,21 +34,37 @@ from shmfeed.layout import (
     H_READY,
     H_RETIRED,
     H_STATE,
+    H_SUSPENDED,
     H_TICK,
     H_WAKE,
     LOOKUP_NS,
     READY,
     STUCK_NS,
 )
-from shmfeed.memory.words import Ints, Words
+from shmfeed.memory.words import Ints, Words, suspended_ns
+
+LEAST_SUSPEND_NS = 100_000_000
 
 
 def is_alive(ints: Ints, now: int) -> bool:
-    """Return True if a heartbeat is at most DEAD_NS older than `now`."""
+    """Return True if a heartbeat is at most DEAD_NS older than `now`.
+
+    A suspend of the host since then does not count.
+    """
     return (
         -AHEAD_NS <= now - ints[H_TICK] <= DEAD_NS
         or -AHEAD_NS <= now - ints[H_ALIVE] <= DEAD_NS
+        or _was_alive_awake(ints, now)
     )
+
+
+def _was_alive_awake(ints: Ints, now: int) -> bool:
+    known = ints[H_SUSPENDED]
+    slept = suspended_ns() - (known - 1) if known else 0
+    if slept < LEAST_SUSPEND_NS:  # two clocks are not read at the same moment
+        return False
+    beats = ints[H_TICK], ints[H_ALIVE]
+    return any(0 <= now - slept - beat <= DEAD_NS for beat in beats if beat)
 
 
 def is_working(ints: Ints, now: int) -> bool:

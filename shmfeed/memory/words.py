@@ -46,6 +46,11 @@ def boot_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
+def suspended_ns() -> int:
+    """Return the time that this host has been suspended since its boot, in ns."""
+    return boot_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
 class Words:
     """The words of a buffer: `ints` and `floats` are memoryviews, `raw` is its bytes.
 

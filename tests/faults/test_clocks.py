@@ -224,10 +224,11 @@ def test_a_suspended_host_takes_up_where_it_was(feed_name, child, tmp_path) -> N
     before = host.look()
     host.ask("wait_in_thread(3, 60)")
     host.clocks.suspend(3600.0)
-    until(lambda: host.look()["alive"], 5.0)
     seen = host.look()
+    assert seen["alive"]  # though its last heartbeat is an hour old
     assert seen["pid"] == before["pid"]  # the manager did not replace it
     assert seen["opens"] == before["opens"]
+    until(lambda: host.look()["reconnects"], 5.0)
     until(lambda: host.look()["state"] == "connected")
     host.ask(f"push({now + HOUR})")
     until(lambda: host.look()["forming"] == now + HOUR)

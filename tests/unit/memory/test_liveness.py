@@ -14,6 +14,7 @@ from shmfeed.layout import (
     H_ALIVE,
     H_RETIRED,
     H_STATE,
+    H_SUSPENDED,
     H_TICK,
     H_WAKE,
     LOOKUP_NS,
@@ -26,7 +27,7 @@ from shmfeed.memory.liveness import (
     is_working,
     note_lookup,
 )
-from shmfeed.memory.words import boot_ns
+from shmfeed.memory.words import boot_ns, suspended_ns
 
 NEVER = -1 << 63
 NOW = 10 * AHEAD_NS
@@ -181,3 +182,36 @@ class TestEachCore:
         live.words.ints[H_TICK] = now - tick
         live.words.ints[H_ALIVE] = now - alive
         assert (live.reader.live_age(90 * 10**9) is not None) is expected
+
+
+class TestAfterASuspend:
+    """The host slept between the last heartbeats and now, perhaps."""
+
+    @staticmethod
+    def sleep(words, slept, awake):
+        now = boot_ns()
+        words[H_TICK] = words[H_ALIVE] = now - slept - awake
+        words[H_SUSPENDED] = suspended_ns() - slept + 1
+        return now
+
+    @pytest.mark.parametrize("slept", [3 * 10**9, 86_400 * 10**9])
+    def test_a_feeder_that_beat_shortly_before_is_alive(self, words, slept) -> None:
+        now = self.sleep(words, slept, DEAD_NS // 2)
+        assert is_alive(words, now)
+        assert is_alive(words, now + DEAD_NS // 3)
+
+    @pytest.mark.parametrize("slept", [3 * 10**9, 86_400 * 10**9])
+    def test_without_a_heartbeat_since_it_is_dead_in_time(self, words, slept) -> None:
+        now = self.sleep(words, slept, DEAD_NS // 2)
+        assert not is_alive(words, now + DEAD_NS)
+        now = self.sleep(words, slept, DEAD_NS + SLACK)  # it died before the suspend
+        assert not is_alive(words, now)
+
+    def test_it_is_not_working_before_its_main_loop_has_run(self, words) -> None:
+        assert not is_working(words, self.sleep(words, STUCK_NS + SLACK, 0))
+
+    def test_control_the_same_age_without_a_suspend_is_death(self, words) -> None:
+        now = self.sleep(words, 86_400 * 10**9, 0)
+        for told in (0, suspended_ns() + 1, suspended_ns() * 2 + NOW, -NOW, NEVER):
+            words[H_SUSPENDED] = told
+            assert not is_alive(words, now)
