@@ -10,19 +10,16 @@ from shmfeed.errors import (
     StaleFeedWarning,
     UnconfirmedWarning,
 )
-from wealthdata.api import bars_to_dataframe, get_price
-from wealthdata.choices import use
-from wealthdata.context import (
-    Context,
+from wealthdata.adapters import (
     ContextDataAdapter,
     DataAdapter,
-    clear_context,
     clear_data_adapter,
-    get_context,
     get_data_adapter,
     register_data_adapter,
-    set_context,
 )
+from wealthdata.api import bars_to_dataframe, get_price
+from wealthdata.choices import use
+from wealthdata.context import Context, clear_context, get_context, set_context
 
 __all__ = [
     "Bar",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from shmfeed.bar import Field, Timeframe, TimeframeAlias
 from wealthdata.bar_history import BarLike
-from wealthdata.context import open_price_table
 from wealthdata.labels import Label
 from wealthdata.reactions import Reaction
 from wealthdata.reading import read
 from wealthdata.request import ReadArguments
+from wealthdata.sources import open_price_table
 from wealthdata.times import DateLike
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from shmfeed.bar import StreamKey
 from shmfeed.errors import FeedNotFoundError, NoDataError, UnsupportedPlatformError
 from shmfeed.feed import Feed, Ring, attach
 from wealthdata import price_table
+from wealthdata.backtest_mark import VARIABLE, mark
 from wealthdata.choices import current_choices
 from wealthdata.query_cache import forget_queries
 
@@ -93,6 +94,12 @@ def detach() -> None:
 
 def no_data_error(reason: str, named: str | None = None) -> NoDataError:
     """Return the error for a read that neither a feed nor a context can serve."""
+    if mark.is_set:
+        return NoDataError(
+            f"{reason}; this process reads no feed, as it was started while a"
+            f" backtest's context was in force ({VARIABLE} in its environment says so),"
+            " so supply the bars with wealthdata.set_context(context)"
+        )
     name = selected_feed(named)
     if name is None:
         return NoDataError(

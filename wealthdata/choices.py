@@ -18,6 +18,7 @@ from shmfeed.validation import (
     names_no_feed,
 )
 from wealthdata import price_table
+from wealthdata.backtest_mark import mark
 from wealthdata.environment import (
     COPY_VARIABLE,
     EXPECT_VARIABLE,
@@ -114,7 +115,8 @@ def use(
         feed: The feed that is read where a call names none; "off" to read none.
             Default: "default". It drops an earlier `expect`.
         context_only: True to read contexts only, as in a backtest; False to end that.
-            SHMFEED_FEED=off wins over it.
+            SHMFEED_FEED=off wins over it. Processes that are started meanwhile read no
+            feed either.
         copy: True for private, writable frames.
         label: The times that an index holds: "close", "open", or "date", JoinQuant's.
         expect: The identity that a feed must have: "binance/usdm", protocol and market
@@ -156,12 +158,20 @@ def use(
     )
     _known.given = _known.given | given
     forget_queries()
+    mark.refresh()
 
 
 def forget_choices() -> None:
     """Leave every choice to the environment again."""
     _known.given = {}
     forget_queries()
+    mark.refresh()
+
+
+def reads_no_feed_by_use() -> bool:
+    """Return True if `use` makes this process a backtest."""
+    given = _known.given
+    return bool(given.get("context_only")) or names_no_feed(given.get("feed") or "")
 
 
 def _check_owner(owner: object) -> str:
@@ -213,6 +223,8 @@ def _work_out(given: dict[str, Any], variables: dict[str, str]) -> Choices:
 
 
 def _choose_feed(given: dict[str, Any], variable: str | None) -> str | None:
+    if mark.is_set:
+        return None
     default = variable or DEFAULT_FEED
     name = cast("str", given.get("feed") or default)
     if given.get("context_only") or names_no_feed(default) or names_no_feed(name):

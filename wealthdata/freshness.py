@@ -6,6 +6,7 @@ A warning is shown at the line of the strategy that called this package.
 import sys
 import warnings
 import weakref
+from types import FrameType
 
 from shmfeed.bar import STALE_MIN_SECONDS, stale_after
 from shmfeed.errors import LappedWarning, StaleFeedError, StaleFeedWarning
@@ -17,17 +18,21 @@ _MAX_OUTAGES = 4096
 
 
 def warn(message: str, category: type[UserWarning]) -> None:
-    """Warn at the first caller outside this package."""
-    level = 2  # warnings.warn can skip files by itself only from Python 3.12 on
-    while True:
-        try:
-            name = sys._getframe(level).f_globals.get("__name__", "")
-        except ValueError:
-            break
-        if name.partition(".")[0] != "wealthdata":
-            break
-        level += 1
-    warnings.warn(message, category, stacklevel=level + 1)
+    """Warn at the first caller outside this package.
+
+    The caller has decided that the warning is due: Python's own record of the warnings
+    that a line has given, which would hide that of a second backtest, is not asked.
+    """
+    frame = sys._getframe(1)
+    while _is_of_this_package(frame) and frame.f_back is not None:
+        frame = frame.f_back  # warnings.warn can skip files only from Python 3.12 on
+    where = frame.f_code.co_filename, frame.f_lineno
+    warnings.warn_explicit(message, category, *where, frame.f_globals.get("__name__"))
+
+
+def _is_of_this_package(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__", "")
+    return bool(name.partition(".")[0] == "wealthdata")
 
 
 StreamId = tuple[str, str, str]  # feed, symbol, timeframe

@@ -13,13 +13,15 @@ from shmfeed.health import RingStatus, health_rank, quiet_ns, rings_status
 from wealthdata.attachment import AttachedFeed
 from wealthdata.attrs import make_attrs
 from wealthdata.choices import Choices
-from wealthdata.context import ContextView, current_views, strategy_time
+from wealthdata.context_view import ContextView
+from wealthdata.contexts_in_force import note_live_read
 from wealthdata.cross_section import Planes, build_frame
 from wealthdata.freshness import StreamId, check, end_outages, warn, warn_of_lost
 from wealthdata.long_frame import compiled_builder
 from wealthdata.price_table import PreparedRead, usual_attrs
 from wealthdata.request import ReadArguments, Shape, count_of_newest
 from wealthdata.securities import Security
+from wealthdata.sources import current_views, strategy_time
 
 
 class CachedListQuery:
@@ -91,6 +93,7 @@ class CachedListQuery:
             status = self._check_each(each, max_age, on_stale)
         else:
             end_outages(self._outages)
+        note_live_read()
         return self._frame(found, count, status)
 
     def _statuses(

@@ -3,9 +3,12 @@
 The ring is read first. Where the range reaches back beyond the ring's oldest bar, the
 context's older bars are put before it, provided that both overlap or adjoin: no bar of
 the grid lies between the context's newest bar and the ring's oldest. Otherwise bars are
-missing between them; the ring's alone are returned, with one warning per stream.
+missing between them; the ring's alone are returned, with one warning per context and
+stream.
 """
 
+import weakref
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +40,7 @@ class Sources(NamedTuple):
     backtest: bool = False
     wall_clock: int = 0  # ms UTC, near the newest bar of a history function
     named: str | None = None
+    owner: object = None  # the context, or adapter, whose bars `history` has
 
 
 class FoundBars(NamedTuple):
@@ -236,16 +240,35 @@ def _joined_window(
     return FoundBars(rows, first, last, source)
 
 
-_warned: set[tuple[str, StreamKey]] = set()  # feed and stream
+# The feeds and streams that were warned of, by the id of each context. A context that
+# no weak reference can point to is kept, and with it its id.
+_warned: dict[int, tuple[object, set[tuple[str, StreamKey]]]] = {}
+_MOST_CONTEXTS = 256
+
+
+def _is_first(owner: object, stream: tuple[str, StreamKey]) -> bool:
+    """Return True once for each context and stream."""
+    key = id(owner)
+    if key not in _warned:
+        if len(_warned) >= _MOST_CONTEXTS:
+            _warned.clear()
+        kept = owner
+        with suppress(TypeError):
+            kept = weakref.ref(owner, lambda _: _warned.pop(key, None))
+        _warned[key] = kept, set()
+    streams = _warned[key][1]
+    if stream in streams:
+        return False
+    streams.add(stream)
+    return True
 
 
 def _warn_of_missing_bars(
     key: StreamKey, sources: Sources, hole: tuple[int, int], missing: int
 ) -> None:
     feed = sources.feed.name if sources.feed else ""
-    if (feed, key) in _warned:
+    if not _is_first(sources.owner, (feed, key)):
         return
-    _warned.add((feed, key))
     begin, end = (np.datetime64(moment, "ms") for moment in hole)
     warn(
         f"{key[0]} {key[1]}: {counted(missing, 'bar')} missing from {begin} to {end}"

@@ -105,7 +105,7 @@ class _Opened:
 
 def open_table(
     environment: dict[Any, Any] | None,
-    context: ContextVar[Any],
+    context: tuple[ContextVar[Any], object],
     must_be_empty: tuple[Sized, ...],
     attrs: type[dict[str, Any]],
     most_age: float,
@@ -116,7 +116,9 @@ def open_table(
         environment: The dict inside os.environ. Calls are served while it is as it was
             at the last `trust`. None if there is no such dict: Python then decides
             each call.
-        context: A call in which it is set is not a usual one.
+        context: A variable, and the mark of a thread or task that has read live bars. A
+            usual call sets the mark; one in which the variable has any other value is
+            not a usual one.
         must_be_empty: Only while all of these are empty is a call a usual one.
         attrs: The class FrameAttrs.
         most_age: Seconds. A call for a stream without an update for longer is not a
@@ -125,7 +127,7 @@ def open_table(
     if compiled_core is not None and environment is not None:
         valid = vars(attrs)["_valid"]
         _Opened.table = compiled_core.PriceTable(
-            environment, context, must_be_empty, attrs, valid, float(most_age)
+            environment, *context, must_be_empty, attrs, valid, float(most_age)
         )
     return _Opened.table
 

@@ -19,12 +19,8 @@ from wealthdata.attrs import FrameAttrs, combine, make_attrs
 from wealthdata.bar_history import BarHistory
 from wealthdata.choices import Choices, current_choices
 from wealthdata.columns import BarColumns, count_missing
-from wealthdata.context import (
-    ContextView,
-    current_views,
-    open_sources,
-    strategy_time,
-)
+from wealthdata.context_view import ContextView
+from wealthdata.contexts_in_force import note_live_read
 from wealthdata.cross_section import Planes, build_frame, planes_of
 from wealthdata.frame import (
     TIME,
@@ -47,6 +43,7 @@ from wealthdata.request import (
     count_of_newest,
 )
 from wealthdata.securities import Security, check_securities, check_security
+from wealthdata.sources import current_views, open_sources, strategy_time
 
 _TRIES = 100
 _Found = dict[Security, tuple[FoundBars, Sources]]
@@ -116,6 +113,7 @@ class CachedQuery:
         check(self._stream, status, reactions.max_age, reactions.on_stale, ring)
         attrs = make_attrs(private or bars.validity, self._values(bars, status))
         frame = self._build(bars.floats, bars.datetimes(TIME), attrs, not private)
+        note_live_read()
         return frame if bars.valid else None
 
     def _values(self, bars: Any, status: RingStatus) -> dict[str, Any]:
@@ -244,6 +242,8 @@ class GeneralQuery(NamedTuple):
     def _attrs(self, found: FoundBars, key: StreamKey, sources: Sources) -> FrameAttrs:
         """Return the frame's attrs, after the check of the stream's freshness."""
         bars, first, last, source, shared, feed, status = found
+        if source != "context":
+            note_live_read()
         ring, reactions = None, self.reactions
         if sources.feed is not None and status is not None:
             ring = sources.feed.ring(key)

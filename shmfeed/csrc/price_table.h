@@ -13,7 +13,8 @@
 typedef struct {
     PyObject_HEAD
     PyObject *environment, *context, *must_be_empty;
-    uint64_t trusted;    /* the version of the environment in which calls are served */
+    PyObject *read_live;  /* the value of `context` of a thread that has read live bars */
+    uint64_t trusted;     /* the version of the environment in which calls are served */
     PyObject *attrs_type, *attrs_valid;  /* FrameAttrs, and its slot `_valid` */
     int64_t most_age;  /* ns; an older update may be that of an outage */
     PyObject *reads;   /* a dict: (security, frequency, fields, feed) to Read */
@@ -161,8 +162,25 @@ table_decides(const PriceTable *self)
         return -1;
     }
     Py_XDECREF(context);
-    return (context == NULL || context == Py_None) &&
+    return (context == self->read_live || context == NULL || context == Py_None) &&
            dict_version(self->environment) == self->trusted;
+}
+
+/* Note that the current thread or task has read live bars. 0, or -1 on an error. */
+static int
+table_note_live(const PriceTable *self)
+{
+    PyObject *context, *token;
+    if (PyContextVar_Get(self->context, NULL, &context) < 0) {
+        return -1;
+    }
+    Py_XDECREF(context);
+    if (context == self->read_live) {
+        return 0;
+    }
+    token = PyContextVar_Set(self->context, self->read_live);
+    Py_XDECREF(token);
+    return token == NULL ? -1 : 0;
 }
 
 /* 1 with the age of the stream's last update if it is live, else 0. */
@@ -294,6 +312,9 @@ table_serve(const PriceTable *self, Read *read, PyObject *count)
                           ? read_long(self, read, (Reader *)reader, count)
                           : read_view(self, read, (Reader *)reader, count);
     Py_DECREF(reader);
+    if (frame != NULL && table_note_live(self) < 0) {
+        Py_CLEAR(frame);
+    }
     return frame;
 }
 
@@ -329,11 +350,11 @@ table_read(PriceTable *self, PyObject *given)
 static PyObject *
 table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *environment, *context, *must_be_empty, *attrs, *valid;
+    PyObject *environment, *context, *read_live, *must_be_empty, *attrs, *valid;
     double seconds;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!Od", &PyDict_Type, &environment,
-                          &PyContextVar_Type, &context, &PyTuple_Type, &must_be_empty,
-                          &PyType_Type, &attrs, &valid, &seconds)) {
+    if (!PyArg_ParseTuple(args, "O!O!OO!O!Od", &PyDict_Type, &environment,
+                          &PyContextVar_Type, &context, &read_live, &PyTuple_Type,
+                          &must_be_empty, &PyType_Type, &attrs, &valid, &seconds)) {
         return NULL;
     }
     if (Py_TYPE(valid)->tp_descr_set == NULL) {
@@ -346,6 +367,7 @@ table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
     }
     self->environment = Py_NewRef(environment);
     self->context = Py_NewRef(context);
+    self->read_live = Py_NewRef(read_live);
     self->must_be_empty = Py_NewRef(must_be_empty);
     self->attrs_type = Py_NewRef(attrs);
     self->attrs_valid = Py_NewRef(valid);
@@ -359,6 +381,7 @@ table_dealloc(PriceTable *self)
 {
     Py_XDECREF(self->environment);
     Py_XDECREF(self->context);
+    Py_XDECREF(self->read_live);
     Py_XDECREF(self->must_be_empty);
     Py_XDECREF(self->attrs_type);
     Py_XDECREF(self->attrs_valid);

@@ -35,6 +35,7 @@ _PREFIX = "SHMFEED_"
 # Variables with the prefix that are not settings.
 _RESERVED = frozenset(
     {
+        "SHMFEED_BACKTEST",
         "SHMFEED_BUILD_EXTENSION",
         "SHMFEED_COPY",
         "SHMFEED_EXPECT",

@@ -8,7 +8,7 @@ from support.numbered_bars import SYMBOL
 import wealthdata
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
-from wealthdata import attachment, choices
+from wealthdata import attachment, choices, contexts_in_force
 
 
 @pytest.fixture
@@ -23,6 +23,7 @@ def strategy(
     choices.forget_choices()
     wealthdata.clear_context()
     wealthdata.clear_data_adapter()
+    contexts_in_force.current.set(None)  # this thread has read live bars
     attachment.detach()
     request.node.funcargs.clear()  # which would keep the writer's mapping alive
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
 
 @pytest.fixture(autouse=True)
 def no_earlier_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merge, "_warned", set())
+    monkeypatch.setattr(merge, "_warned", {})
 
 
 @pytest.mark.parametrize("context", [range(3, 10), range(3, 15), range(3, 40)])

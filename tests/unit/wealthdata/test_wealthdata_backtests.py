@@ -1,0 +1,256 @@
+"""A backtest never sees a live bar: its threads, tasks and processes."""
+
+import asyncio
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import pytest
+from support.backtest_children import read_into, source_read
+from support.numbered_bars import append, listed, when
+
+from shmfeed.ringbuf import RingWriter
+from wealthdata import Context, clear_context, contexts_in_force, set_context
+from wealthdata.backtest_mark import VARIABLE, mark
+
+pytest_plugins = ["support.strategy_process"]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
+]
+TESTS = Path(__file__).parents[2]
+Read = Callable[[], str]
+
+
+@pytest.fixture
+def feed(ring: RingWriter, strategy: str) -> str:
+    """Return the name of a feed whose bars no backtest may see."""
+    append(ring, *range(5, 30))
+    return strategy
+
+
+@pytest.fixture
+def read(feed: str) -> Read:
+    return partial(source_read, feed)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    yield
+    assert contexts_in_force.settings == {}
+    assert VARIABLE not in os.environ
+
+
+def backtest(*numbers: int, kind: str = "backtest") -> Context:
+    bars = numbers or range(8)
+    return Context([listed(*bars)], current_dt=when(9), run_params={"type": kind})
+
+
+# Threads.
+
+
+def by_thread(read: Read) -> str:
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(read()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def by_timer(read: Read) -> str:
+    found: list[str] = []
+    timer = threading.Timer(0.001, lambda: found.append(read()))
+    timer.start()
+    timer.join()
+    return found[0]
+
+
+def by_executor(read: Read) -> str:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(read).result()
+
+
+def by_thread_pool(read: Read) -> str:
+    with ThreadPool(1) as pool:
+        return pool.apply(read)
+
+
+def by_run_in_executor(read: Read) -> str:
+    async def main() -> str:
+        return await asyncio.get_running_loop().run_in_executor(None, read)
+
+    return asyncio.run(main())
+
+
+def by_thread_of_a_thread(read: Read) -> str:
+    return by_executor(partial(by_executor, read))
+
+
+def by_joblib(read: Read) -> str:
+    joblib = pytest.importorskip("joblib")
+    with joblib.Parallel(n_jobs=2, backend="threading") as parallel:
+        (found,) = set(parallel(joblib.delayed(read)() for _ in range(4)))
+    return str(found)
+
+
+def by_to_thread(read: Read) -> str:
+    return asyncio.run(asyncio.to_thread(read))
+
+
+def by_task(read: Read) -> str:
+    async def main() -> str:
+        async def task() -> str:
+            return read()
+
+        return await asyncio.create_task(task())
+
+    return asyncio.run(main())
+
+
+HANDED_OVER = [
+    by_thread,
+    by_timer,
+    by_executor,
+    by_thread_pool,
+    by_run_in_executor,
+    by_thread_of_a_thread,
+    by_joblib,
+]
+INHERITED = [by_to_thread, by_task]
+
+
+@pytest.mark.parametrize("way", [*HANDED_OVER, *INHERITED])
+def test_the_threads_of_a_backtest_see_no_live_bar(way, read: Read) -> None:
+    set_context(backtest())
+    assert way(read) == "context"
+    clear_context()
+    assert way(read) == "live"  # the control: the bars are there
+
+
+@pytest.mark.parametrize("way", HANDED_OVER)
+def test_control_a_mark_of_each_thread_alone_lets_them_see_live_bars(
+    way, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_context(backtest())
+    monkeypatch.setattr("wealthdata.sources.view_in_force", contexts_in_force.own_view)
+    assert way(read) == "live"
+    clear_context()
+
+
+# Processes.
+
+
+def by_fork(feed: str) -> str:
+    inner, outer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(outer, source_read(feed).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(outer)
+    with os.fdopen(inner) as pipe:
+        return pipe.read()
+
+
+def by_multiprocessing(method: str, feed: str) -> str:
+    spawning = multiprocessing.get_context(method)
+    ours, theirs = spawning.Pipe()
+    child = spawning.Process(target=read_into, args=(theirs, feed))
+    child.start()
+    theirs.close()
+    with ours:
+        found: str = ours.recv()
+    child.join()
+    return found
+
+
+def by_process_pool(feed: str) -> str:
+    forking = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, mp_context=forking) as pool:
+        return pool.submit(source_read, feed).result()
+
+
+def by_fork_in_another_thread(feed: str) -> str:
+    return by_executor(partial(by_fork, feed))
+
+
+INHERITING = {
+    "fork": by_fork,
+    "fork in another thread": by_fork_in_another_thread,
+    "multiprocessing fork": partial(by_multiprocessing, "fork"),
+    "process pool": by_process_pool,
+}
+
+
+@pytest.mark.parametrize("way", INHERITING)
+def test_the_forks_of_a_backtest_see_no_live_bar(way: str, feed: str) -> None:
+    set_context(backtest())
+    lost = way == "fork in another thread"  # the context is of a thread left behind
+    assert INHERITING[way](feed) == ("NoDataError" if lost else "context")
+    clear_context()
+    assert INHERITING[way](feed) == "live"  # the control: the bars are there
+
+
+def test_control_a_fork_without_the_mark_sees_live_bars(
+    feed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mark, "in_force", lambda _: False)
+    set_context(backtest())
+    assert by_fork_in_another_thread(feed) == "live"
+    clear_context()
+
+
+def test_a_fork_of_a_live_thread_beside_a_backtest_reads_no_feed(feed: str) -> None:
+    set_context(backtest())
+
+    def live() -> str:
+        set_context(Context())
+        assert source_read(feed) == "live"
+        return by_fork(feed)
+
+    assert by_executor(live) == "StreamNotFoundError"
+    clear_context()
+
+
+def test_a_spawned_process_sees_no_live_bar(
+    feed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_context(backtest())
+    assert by_multiprocessing("spawn", feed) == "NoDataError"
+    monkeypatch.setattr(mark, "in_force", lambda _: False)
+    mark.refresh()
+    assert by_multiprocessing("spawn", feed) == "live"  # the control
+    clear_context()
+
+
+def run_program(name: str, feed: str) -> dict[str, list[str]]:
+    program = [sys.executable, "-m", "support.backtest_programs", name, feed]
+    made = subprocess.run(program, cwd=TESTS, capture_output=True, check=False)
+    assert made.returncode == 0, made.stderr.decode()
+    found: dict[str, list[str]] = json.loads(made.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "in_backtest"),
+    [
+        ("greenlets", "gevent", "context"),
+        ("loky", "joblib", "NoDataError"),
+        ("fork_server", "multiprocessing", "NoDataError"),
+    ],
+)
+def test_other_workers_see_no_live_bar(
+    name: str, module: str, in_backtest: str, feed: str
+) -> None:
+    pytest.importorskip(module)
+    found = run_program(name, feed)
+    assert set(found["backtest"]) == {in_backtest}
+    assert set(found["control"]) == {"live"}

@@ -1,0 +1,104 @@
+"""The sources of a read: the contexts that it is for, their bars, and the feed."""
+
+import time
+
+from shmfeed.bar import STALE_MIN_SECONDS, Bar, check_timeframe
+from shmfeed.validation import check_int, check_symbol
+from wealthdata.attachment import attached_feed, selected_feed
+from wealthdata.attrs import FrameAttrs
+from wealthdata.bar_history import BarHistory
+from wealthdata.columns import to_bars
+from wealthdata.context_view import ContextView
+from wealthdata.contexts_in_force import (
+    READ_LIVE,
+    another_is_backtest,
+    current,
+    hold,
+    note_live_read,
+    registered,
+    settings,
+    view_in_force,
+)
+from wealthdata.environment import TABLE
+from wealthdata.freshness import check, outages
+from wealthdata.merge import Sources, find_bars
+from wealthdata.price_table import PriceTable, open_table
+from wealthdata.request import PriceRequest
+
+
+def current_views() -> tuple[tuple[ContextView, ...], BarHistory | None]:
+    """Return the views that limit this read in time, and the history of older bars.
+
+    The context that the read is for and a registered adapter's both bound the time; the
+    adapter's history is used before the context's. Raise ContextError if it is not
+    clear which context is meant.
+    """
+    view, adapter = view_in_force(), registered.view
+    if adapter is not None:
+        return ((adapter,) if view is None else (view, adapter)), adapter.history
+    return ((), None) if view is None else ((view,), view.history)
+
+
+def open_sources(
+    views: tuple[ContextView, ...],
+    history: BarHistory | None,
+    named: str | None = None,
+    explicit: bool = False,
+) -> Sources:
+    """Return the sources of a read; in a backtest no feed is one of them.
+
+    `named` is the feed that the call names; None for the chosen one. An `explicit` view
+    is one that the caller names, whatever context is in force.
+    """
+    backtest = selected_feed() is None or any(view.is_backtest for view in views)
+    if explicit and not backtest:
+        backtest = another_is_backtest()
+    if backtest:
+        hold()
+    return Sources(
+        None if backtest else attached_feed(named),
+        history,
+        backtest,
+        time.time_ns() // 1_000_000,
+        named,
+        _owner(views[-1]) if views else None,
+    )
+
+
+def _owner(view: ContextView) -> object:
+    return registered.adapter if view.context is None else view.context
+
+
+def strategy_time(views: tuple[ContextView, ...]) -> int | None:
+    """Return the strategy's time in ms UTC; None if no context sets it."""
+    times = [moment for view in views if (moment := view.now) is not None]
+    return min(times, default=None)
+
+
+def merged_bars(
+    view: ContextView, symbol: str, count: int, timeframe: str
+) -> list[Bar]:
+    """Return the newest bars of the ring and, before them, of this context alone."""
+    count = check_int("count", count)
+    key = check_symbol(symbol), check_timeframe(timeframe)
+    request = PriceRequest(count, now=view.now)
+    sources = open_sources((view,), view.history, explicit=True)
+    found = find_bars(key, request, sources, private=True)
+    if found.source != "context":
+        note_live_read()
+    if found.feed and found.status:
+        ring = sources.feed.ring(key) if sources.feed else None
+        check((found.feed, *key), found.status, None, "warn", ring)
+    return to_bars(found.columns, found.first, found.last)
+
+
+def open_price_table() -> PriceTable:
+    """Open the table of usual calls: no context or adapter, no outage to end."""
+    must_be_empty = outages, registered.names, settings
+    return open_table(
+        TABLE,
+        (current, READ_LIVE),
+        must_be_empty,
+        FrameAttrs,
+        STALE_MIN_SECONDS,
+    )
