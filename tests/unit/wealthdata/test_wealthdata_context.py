@@ -21,7 +21,12 @@ from support.numbered_bars import (
 )
 
 import wealthdata
-from shmfeed.errors import BadArgumentError, NoDataError, StreamNotFoundError
+from shmfeed.errors import (
+    BadArgumentError,
+    ContextError,
+    NoDataError,
+    StreamNotFoundError,
+)
 from shmfeed.ringbuf import RingWriter
 from wealthdata import (
     Bar,
@@ -331,7 +336,7 @@ def test_without_a_context_get_context_raises(strategy: str) -> None:
     set_context(made)
     assert wealthdata.get_context() is made
     wealthdata.clear_context()
-    with pytest.raises(NoDataError):
+    with pytest.raises(ContextError):
         wealthdata.get_context()
     with pytest.raises(BadArgumentError, match="None"):
         set_context(None)
