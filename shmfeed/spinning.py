@@ -147,6 +147,8 @@ class Spinner:
     Args:
         arrivals: Of the rings waited for, at least one.
         spin: Seconds, above 0.
+        budget: The arrivals in which the time spun is counted; by default those with
+            the shortest timeframe. Calls that share it share the budget.
 
     Attributes:
         has_planned: False until `plan` is called: a bar that is there before that
@@ -155,10 +157,15 @@ class Spinner:
 
     __slots__ = ("_length", "_shortest", "_slice", "arrivals", "has_planned")
 
-    def __init__(self, arrivals: Sequence[Arrivals], spin: float) -> None:
+    def __init__(
+        self,
+        arrivals: Sequence[Arrivals],
+        spin: float,
+        budget: Arrivals | None = None,
+    ) -> None:
         self.arrivals = arrivals
         self.has_planned = False
-        self._shortest = min(arrivals, key=lambda each: each.period)
+        self._shortest = budget or min(arrivals, key=lambda each: each.period)
         self._length = max(1, int(spin * 1e9))
         self._slice = SLICE_NS * len(arrivals)
 

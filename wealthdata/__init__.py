@@ -20,6 +20,7 @@ from wealthdata.adapters import (
 from wealthdata.api import bars_to_dataframe, get_price
 from wealthdata.choices import use
 from wealthdata.context import Context, clear_context, get_context, set_context
+from wealthdata.waiting import wait_bar
 
 __all__ = [
     "Bar",
@@ -42,6 +43,7 @@ __all__ = [
     "register_data_adapter",
     "set_context",
     "use",
+    "wait_bar",
 ]
 
 

@@ -109,7 +109,7 @@ class TestThisProject:
         assert "shmfeed.feed" not in reach(imports, "shmfeed.writer")
         assert "shmfeed.writer" not in reach(imports, "shmfeed.feed")
 
-    def test_wealthdata_uses_seven_modules(self, imports: Imports) -> None:
+    def test_wealthdata_uses_nine_modules(self, imports: Imports) -> None:
         used = {
             target
             for module, targets in imports.items()
@@ -117,8 +117,9 @@ class TestThisProject:
             for target in targets
             if target.startswith("shmfeed")
         }
-        known = ("bar", "cuts", "errors", "feed", "health", "text", "validation")
-        assert used <= {f"shmfeed.{name}" for name in known}
+        reading = ("bar", "cuts", "errors", "feed", "health", "text", "validation")
+        waiting = ("spinning", "waiting")
+        assert used <= {f"shmfeed.{name}" for name in (*reading, *waiting)}
 
     def test_a_strategy_reaches_no_socket(self, imports: Imports) -> None:
         reached = reach(imports, *STRATEGY)

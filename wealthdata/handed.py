@@ -1,0 +1,103 @@
+"""The record of each task: the newest bars that it was handed, and that it has read.
+
+A *task* is an asyncio task or, outside of one, a thread. A bar is *handed over* when a
+wait returns it to the task; a read hands over nothing. So a task that reads one symbol
+of a pair does not miss the other's bar at its next wait.
+
+A call through `asyncio.to_thread` runs in another thread, in a copy of its task's
+context, and so finds the record of that task, if it has one: its first call in the task
+itself makes it. Until then all such tasks of a process share one record, which the
+first record of each goes on from.
+"""
+
+import sys
+import threading
+import weakref
+from contextvars import ContextVar
+from typing import Any
+
+StreamId = tuple[str, str, str]  # feed, symbol, timeframe
+
+
+class TaskRecord:
+    """The newest bars that one task was handed, and has read: close times by stream.
+
+    Args:
+        task: The asyncio task, None for a thread.
+    """
+
+    __slots__ = ("_task", "handed", "read")
+
+    def __init__(self, task: object = None) -> None:
+        self._task = None if task is None else weakref.ref(task)
+        self.handed: dict[StreamId, int] = {}
+        self.read: dict[StreamId, int] = {}
+
+    def is_of(self, task: object) -> bool:
+        """Return True if this is the record of an asyncio task."""
+        return self._task is not None and self._task() is task
+
+    def had(self, stream: StreamId, newest: int) -> int:
+        """Return the close time of the newest bar of a stream that the task has had.
+
+        That is the bar that it was handed last, else the newest that it has read, else
+        `newest`.
+        """
+        had = self.handed.get(stream)
+        if had is None:
+            had = self.read.get(stream)
+        return newest if had is None else had
+
+    def hand_over(self, stream: StreamId, closed: int, turned_back: bool) -> None:
+        """Note that the task has had the bar with this close time.
+
+        It is not forgotten for an older bar, unless the stream has `turned_back`.
+        """
+        if turned_back or closed > self.handed.get(stream, closed - 1):
+            self.handed[stream] = closed
+
+    def note_read(self, stream: StreamId, closed: int) -> None:
+        """Note that the task has read the bar with this close time."""
+        if closed > self.read.get(stream, closed - 1):
+            self.read[stream] = closed
+
+
+class _OfThread(threading.local):
+    """The record of this thread."""
+
+    def __init__(self) -> None:
+        self.record = TaskRecord()
+
+
+_of_thread = _OfThread()
+_of_task: ContextVar[TaskRecord | None] = ContextVar("wealthdata_record", default=None)
+# A new thread begins with an empty context. One that has this record and is not the
+# importing thread runs in the context of a task that has no record of its own.
+_unmarked = TaskRecord()
+_of_task.set(_unmarked)
+_importer = threading.get_ident()
+
+
+def current_record() -> TaskRecord:
+    """Return the record of this task, else of this thread."""
+    record, task = _of_task.get(), _current_task()
+    if task is not None:
+        return record if record and record.is_of(task) else _begin_record(task)
+    if record is None or (record is _unmarked and threading.get_ident() == _importer):
+        return _of_thread.record
+    return record
+
+
+def _begin_record(task: object) -> TaskRecord:
+    record = TaskRecord(task)
+    record.handed.update(_unmarked.handed)
+    _of_task.set(record)
+    return record
+
+
+def _current_task() -> Any:
+    """Return the asyncio task that runs in this thread, or None."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return None
+    return asyncio.current_task()
