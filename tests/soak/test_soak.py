@@ -67,6 +67,14 @@ def test_rows_of_the_socket_and_of_rest_are_right_and_no_others():
     assert np.flatnonzero(truth.unpublished(SYMBOL, times, spoilt)).tolist() == [7]
 
 
+def test_a_correction_has_the_value_that_its_text_has():
+    truth = Truth(SEED, "rest-corrects:2s")
+    [one] = truth.bars("S28USDT", 1_795_996_087_000, 1_795_996_087_000)
+    assert one.volume == 1024.227  # 2 * 511.6135 + 1 ends in ..269999
+    for one in truth.bars(SYMBOL, BEGIN, BEGIN + 500 * SECOND):
+        assert all(float(f"{value:.8f}") == value for value in one[2:7]), one
+
+
 def test_an_update_is_no_final_row_but_was_sent():
     truth = Truth(SEED, "")
     values = expected(SEED, SYMBOL, "1s", TIMES[:3])

@@ -247,8 +247,11 @@ def with_other_close(state: BarState) -> BarState:
 
 
 def with_larger_volume(state: BarState) -> BarState:
-    """Return the state with twice its volume plus 1, as the volume may be 0."""
-    return (*state[:6], state[6] * 2 + 1, *state[7:])
+    """Return the state with twice its volume plus 1, as the volume may be 0.
+
+    Volumes have four decimals, so that a value survives being written as text.
+    """
+    return (*state[:6], round(state[6] * 2 + 1, 4), *state[7:])
 
 
 def with_event_shift(state: BarState, seconds: float) -> BarState:
