@@ -3,55 +3,38 @@
 import asyncio
 import json
 import multiprocessing
-import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import pytest
-from support.backtest_children import read_into, source_read
-from support.numbered_bars import append, listed, when
+from support.backtest_children import (
+    Read,
+    backtest,
+    by_executor,
+    by_fork,
+    read_into,
+    source_read,
+)
 
-from shmfeed.ringbuf import RingWriter
-from wealthdata import Context, clear_context, contexts_in_force, set_context
-from wealthdata.backtest_mark import VARIABLE, mark
+from wealthdata import (
+    Context,
+    clear_context,
+    contexts_in_force,
+    set_context,
+)
+from wealthdata.backtest_mark import mark
 
-pytest_plugins = ["support.strategy_process"]
+pytest_plugins = ["support.backtests"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
 ]
 TESTS = Path(__file__).parents[2]
-Read = Callable[[], str]
-
-
-@pytest.fixture
-def feed(ring: RingWriter, strategy: str) -> str:
-    """Return the name of a feed whose bars no backtest may see."""
-    append(ring, *range(5, 30))
-    return strategy
-
-
-@pytest.fixture
-def read(feed: str) -> Read:
-    return partial(source_read, feed)
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    yield
-    assert contexts_in_force.settings == {}
-    assert VARIABLE not in os.environ
-
-
-def backtest(*numbers: int, kind: str = "backtest") -> Context:
-    bars = numbers or range(8)
-    return Context([listed(*bars)], current_dt=when(9), run_params={"type": kind})
 
 
 # Threads.
@@ -71,11 +54,6 @@ def by_timer(read: Read) -> str:
     timer.start()
     timer.join()
     return found[0]
-
-
-def by_executor(read: Read) -> str:
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(read).result()
 
 
 def by_thread_pool(read: Read) -> str:
@@ -148,18 +126,6 @@ def test_control_a_mark_of_each_thread_alone_lets_them_see_live_bars(
 # Processes.
 
 
-def by_fork(feed: str) -> str:
-    inner, outer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(outer, source_read(feed).encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    os.close(outer)
-    with os.fdopen(inner) as pipe:
-        return pipe.read()
-
-
 def by_multiprocessing(method: str, feed: str) -> str:
     spawning = multiprocessing.get_context(method)
     ours, theirs = spawning.Pipe()
@@ -191,43 +157,45 @@ INHERITING = {
 
 
 @pytest.mark.parametrize("way", INHERITING)
-def test_the_forks_of_a_backtest_see_no_live_bar(way: str, feed: str) -> None:
+def test_the_forks_of_a_backtest_see_no_live_bar(way: str, live_feed: str) -> None:
     set_context(backtest())
     lost = way == "fork in another thread"  # the context is of a thread left behind
-    assert INHERITING[way](feed) == ("NoDataError" if lost else "context")
+    assert INHERITING[way](live_feed) == ("NoDataError" if lost else "context")
     clear_context()
-    assert INHERITING[way](feed) == "live"  # the control: the bars are there
+    assert INHERITING[way](live_feed) == "live"  # the control: the bars are there
 
 
 def test_control_a_fork_without_the_mark_sees_live_bars(
-    feed: str, monkeypatch: pytest.MonkeyPatch
+    live_feed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mark, "in_force", lambda _: False)
     set_context(backtest())
-    assert by_fork_in_another_thread(feed) == "live"
+    assert by_fork_in_another_thread(live_feed) == "live"
     clear_context()
 
 
-def test_a_fork_of_a_live_thread_beside_a_backtest_reads_no_feed(feed: str) -> None:
+def test_a_fork_of_a_live_thread_beside_a_backtest_reads_no_feed(
+    live_feed: str,
+) -> None:
     set_context(backtest())
 
     def live() -> str:
         set_context(Context())
-        assert source_read(feed) == "live"
-        return by_fork(feed)
+        assert source_read(live_feed) == "live"
+        return by_fork(live_feed)
 
     assert by_executor(live) == "StreamNotFoundError"
     clear_context()
 
 
 def test_a_spawned_process_sees_no_live_bar(
-    feed: str, monkeypatch: pytest.MonkeyPatch
+    live_feed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_context(backtest())
-    assert by_multiprocessing("spawn", feed) == "NoDataError"
+    assert by_multiprocessing("spawn", live_feed) == "NoDataError"
     monkeypatch.setattr(mark, "in_force", lambda _: False)
     mark.refresh()
-    assert by_multiprocessing("spawn", feed) == "live"  # the control
+    assert by_multiprocessing("spawn", live_feed) == "live"  # the control
     clear_context()
 
 
@@ -248,9 +216,9 @@ def run_program(name: str, feed: str) -> dict[str, list[str]]:
     ],
 )
 def test_other_workers_see_no_live_bar(
-    name: str, module: str, in_backtest: str, feed: str
+    name: str, module: str, in_backtest: str, live_feed: str
 ) -> None:
     pytest.importorskip(module)
-    found = run_program(name, feed)
+    found = run_program(name, live_feed)
     assert set(found["backtest"]) == {in_backtest}
     assert set(found["control"]) == {"live"}
