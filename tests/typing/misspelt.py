@@ -36,6 +36,8 @@ def names_of_methods_and_results(feed: Feed, ring: Ring, rows: Rows) -> None:
     ring.status().helth
     # [attr-defined] "Slice" has no attribute "vaild"
     ring.view(5).vaild
+    # [attr-defined] "CurrentSecurity" has no attribute "last_prize"
+    wealthdata.get_current_data()["A"].last_prize
     # [union-attr] of "Bar | None" has no attribute "close"
     ring.forming().close
     bar = shmfeed.Bar(0, 1, 1.0, 1.0, 1.0, 1.0, 1.0)
@@ -73,6 +75,8 @@ def keywords(feed: Feed, ring: Ring, writer: FeedWriter, rows: RingWriter) -> No
     writer.close(unlnk=True)
     # [call-arg] argument "cuont"
     wealthdata.get_price("A", cuont=5)
+    # [call-arg] argument "on_stlae"
+    wealthdata.get_current_data(on_stlae="raise")
     # [call-arg] Unexpected keyword argument "alig" for "get_price"
     wealthdata.get_price(["A"], alig=True)
     # [arg-type] Argument "wide" to "get_price" has incompatible type "str"
@@ -99,6 +103,12 @@ def choices(feed: Feed, ring: Ring, rows: Rows) -> None:
     wealthdata.get_price("A", fields="colse")
     # [list-item] incompatible type "Literal['hihg']"
     wealthdata.get_price("A", fields=["open", "hihg"])
+    # [call-overload] No overload variant of "get_bars" matches
+    wealthdata.get_bars("A", 5, "1min")
+    # [call-overload] No overload variant of "history" matches
+    wealthdata.history(5, "1d", "closing")
+    # [call-overload] No overload variant of "attribute_history" matches
+    wealthdata.attribute_history(["A"], 5)
     # [arg-type] incompatible type "Literal['1H']"
     wealthdata.Context([]).history("A", 5, "1H")
     # [arg-type] incompatible type "Literal['60']"

@@ -1,7 +1,7 @@
 """A user's program with every public call. A type checker accepts it; it never runs."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 
 import numpy as np
@@ -69,6 +69,77 @@ def read() -> float:
         names: tuple[str, Timeframe] = ring.symbol, ring.timeframe
         print(len(window), window.bar(-1), numbers, names, feed.name, feed.alive())
         return newest
+
+
+def joinquant(names: Sequence[str]) -> float:
+    frame: pd.DataFrame = wealthdata.get_bars("BTCUSDT", 20, "1m")
+    several: pd.DataFrame = wealthdata.get_bars(
+        names, end_dt="2026-01-31", unit="1d", fields=("date", "close"), feed="spot"
+    )
+    one = wealthdata.get_bars("BTCUSDT", 20, df=False, on_stale="raise")
+    of_each = wealthdata.get_bars(list(names), 5, frequency="1m", df=False, align=True)
+    closes: NDArray[np.float64] = one["close"]
+    for symbol, rows in of_each.items():
+        print(symbol.lower(), rows["date"][-1], len(rows))
+    table: pd.DataFrame = wealthdata.history(5, "1d", "close", names)
+    table = wealthdata.history(5, security_list="BTCUSDT", label="date")
+    arrays = wealthdata.history(5, df=False)
+    lows = wealthdata.attribute_history("BTCUSDT", 5, "1h", ["low", "flags"], df=False)
+    own: pd.DataFrame = wealthdata.attribute_history("BTCUSDT", 5, copy=True)
+    print(frame["date"], several, table, own, arrays["A"][-1], lows["low"].min())
+    current: wealthdata.CurrentData = wealthdata.get_current_data(max_age=5)
+    security: wealthdata.CurrentSecurity = current["BTCUSDT"]
+    price: float = security.last_price - security.day_open
+    code: str = wealthdata.normalize_code("btcusdt")
+    codes: list[str] = wealthdata.normalize_code(["btcusdt", code])
+    days: list[date] = [*wealthdata.get_trade_days(count=5)]
+    every: pd.DataFrame = wealthdata.get_all_securities(date="2026-01-31")
+    print(codes, days, wealthdata.get_all_trade_days(feed="spot"), every)
+    return price + float(closes.mean())
+
+
+UNANSWERED: list[Callable[..., object]] = [
+    wealthdata.get_billboard_list,
+    wealthdata.get_call_auction,
+    wealthdata.get_concept,
+    wealthdata.get_concept_stocks,
+    wealthdata.get_concepts,
+    wealthdata.get_current_tick,
+    wealthdata.get_dominant_future,
+    wealthdata.get_extras,
+    wealthdata.get_factor_values,
+    wealthdata.get_fundamentals,
+    wealthdata.get_fundamentals_continuously,
+    wealthdata.get_future_contracts,
+    wealthdata.get_history_fundamentals,
+    wealthdata.get_index_stocks,
+    wealthdata.get_index_weights,
+    wealthdata.get_industries,
+    wealthdata.get_industry,
+    wealthdata.get_industry_stocks,
+    wealthdata.get_locked_shares,
+    wealthdata.get_margincash_stocks,
+    wealthdata.get_marginsec_stocks,
+    wealthdata.get_money_flow,
+    wealthdata.get_mtss,
+    wealthdata.get_security_info,
+    wealthdata.get_ticks,
+    wealthdata.get_valuation,
+]
+
+
+def what_no_feed_knows(security: wealthdata.CurrentSecurity) -> object:
+    match len(UNANSWERED):
+        case 0:
+            return security.paused
+        case 1:
+            return security.high_limit
+        case 2:
+            return security.low_limit
+        case 3:
+            return security.is_st
+        case _:
+            return security.industry_code
 
 
 def wait(feed: Feed) -> list[Ring]:
@@ -219,9 +290,18 @@ def errors() -> tuple[type[Exception], ...]:
         shmfeed.SegmentFullError,
         shmfeed.BusyRingError,
         shmfeed.StaleFeedError,
+        shmfeed.ContextError,
+        shmfeed.FeedChangedError,
+        shmfeed.GapError,
+        shmfeed.ShortError,
+        shmfeed.UnconfirmedError,
         shmfeed.UnsupportedPlatformError,
         wealthdata.StaleFeedWarning,
         wealthdata.LappedWarning,
+        wealthdata.BehindWarning,
+        wealthdata.GapWarning,
+        wealthdata.ShortWarning,
+        wealthdata.UnconfirmedWarning,
         wealthdata.MissingBarsWarning,
     ]
     pid: int | None = shmfeed.FeedBusyError("busy", 1).pid

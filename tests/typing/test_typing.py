@@ -39,6 +39,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "RingWriter": (RingWriter,),
     "WebSocketManager": (shmfeed.WebSocketManager,),
     "Context": (wealthdata.Context,),
+    "CurrentData": (wealthdata.CurrentData,),
+    "CurrentSecurity": (wealthdata.CurrentSecurity,),
     "ContextDataAdapter": (wealthdata.ContextDataAdapter,),
     "DataAdapter": (wealthdata.DataAdapter,),
 }

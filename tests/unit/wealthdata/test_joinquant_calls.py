@@ -1,0 +1,343 @@
+"""get_bars, history, attribute_history: JoinQuant's signatures and shapes."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.numbered_bars import SYMBOL, append, listed, opens, prices, when
+
+import wealthdata
+from shmfeed.bar import UNCONFIRMED
+from shmfeed.errors import (
+    BadArgumentError,
+    NoDataError,
+    ShmfeedError,
+    StaleFeedError,
+    StaleFeedWarning,
+    StreamNotFoundError,
+)
+from shmfeed.ringbuf import RingWriter
+from shmfeed.writer import FeedWriter
+from wealthdata import Context, attribute_history, get_bars, get_price, history
+from wealthdata.frame import TIME
+
+pytest_plugins = ["support.strategy_process"]
+pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
+
+OTHER = "ETHUSDT"
+KEYWORDS = ["feed", "copy", "label", "max_age"]
+KEYWORDS += ["on_stale", "on_gap", "on_short", "on_unconfirmed"]
+
+
+@pytest.fixture
+def two(writer: FeedWriter, ring: RingWriter) -> FeedWriter:
+    """Give 30 bars of SYMBOL and the last 10 of them of OTHER, at 1h."""
+    writer.set_state("connected")
+    append(ring, *range(30))
+    append(writer.add_stream(OTHER, "1h"), *range(20, 30))
+    return writer
+
+
+@pytest.mark.parametrize(
+    ("call", "expected", "more"),
+    [
+        (
+            get_bars,
+            {
+                "count": None,
+                "unit": "1h",
+                "fields": None,
+                "include_now": False,
+                "end_dt": None,
+                "fq_ref_date": None,
+                "df": True,
+                "start_dt": None,
+                "skip_paused": True,
+            },
+            ["frequency", "align", "wide"],
+        ),
+        (
+            history,
+            {
+                "unit": "1d",
+                "field": "close",
+                "security_list": None,
+                "df": True,
+                "skip_paused": False,
+                "fq": "pre",
+            },
+            ["include_now", "align"],
+        ),
+        (
+            attribute_history,
+            {
+                "count": inspect.Parameter.empty,
+                "unit": "1d",
+                "fields": None,
+                "skip_paused": True,
+                "df": True,
+                "fq": "pre",
+            },
+            ["include_now"],
+        ),
+    ],
+)
+def test_signatures(
+    call: Callable[..., Any], expected: dict[str, object], more: list[str]
+) -> None:
+    parameters = list(inspect.signature(call).parameters.values())
+    positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert {p.name: p.default for p in positional[1:]} == expected
+    keywords = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert keywords == {*KEYWORDS, *more}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        ({}, {}),
+        ({"count": 3}, {"count": 3}),
+        ({"count": 3, "end_dt": when(9)}, {"count": 3, "end_date": when(9)}),
+        ({"start_dt": when(25)}, {"start_date": when(25)}),
+        (
+            {"start_dt": when(5), "end_dt": when(7)},
+            {"start_date": when(5), "end_date": when(7)},
+        ),
+        ({"count": 50}, {"count": 50}),
+        ({"count": 2, "include_now": True}, {"count": 2, "include_now": True}),
+        ({"start_dt": when(40)}, {"start_date": when(40)}),
+    ],
+)
+@pytest.mark.parametrize("unit", ["1h", "60m"])
+@pytest.mark.parametrize("forming", [False, True])
+def test_bars_are_those_of_get_price(
+    two: FeedWriter,
+    ring: RingWriter,
+    arguments: dict[str, Any],
+    asked: dict[str, Any],
+    unit: Any,
+    forming: bool,
+) -> None:
+    if forming:
+        ring.update_forming(opens(30), *prices(30))
+    expected = get_price(SYMBOL, frequency="1h", **asked)
+    frame = get_bars(SYMBOL, unit=unit, **arguments)
+    assert list(frame.columns) == ["date", *expected.columns]
+    assert frame.index.equals(pd.RangeIndex(len(expected)))
+    assert type(frame.index) is pd.RangeIndex
+    assert frame["date"].dtype == TIME
+    assert (frame["date"].to_numpy() == expected.index.to_numpy()).all()
+    assert (frame.drop(columns="date").to_numpy() == expected.to_numpy()).all()
+    told, wanted = frame.attrs["shmfeed"], expected.attrs["shmfeed"]
+    for key in ("source", "feed", "health", "forming", "gaps"):
+        assert told[key] == wanted[key]
+    array = get_bars(SYMBOL, unit=unit, df=False, **arguments)
+    assert array.dtype.names == tuple(frame.columns)
+    for name in frame.columns:
+        assert array.dtype[name] == frame[name].dtype
+        assert (array[name] == frame[name].to_numpy()).all()
+    array["close"] = 0.0  # private and writable
+    frame.loc[:, "close"] = 0.0
+    assert (get_price(SYMBOL, frequency="1h", **asked)["close"] > 0).all()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    ["close", "date", ["flags", "date", "close"], ("open_time",), ["close", "close"]],
+)
+def test_columns_come_as_asked(two: FeedWriter, fields: Any) -> None:
+    names = [fields] if isinstance(fields, str) else list(dict.fromkeys(fields))
+    frame = get_bars(SYMBOL, 3, fields=fields)
+    assert list(frame.columns) == names
+    assert len(frame) == 3
+    array = get_bars(SYMBOL, 3, fields=fields, df=False)
+    assert list(array.dtype.names or ()) == names
+    for name in names:
+        whole = name in ("flags", "open_time")
+        assert frame[name].dtype == (
+            TIME if name == "date" else "int64" if whole else "float64"
+        )
+        assert (frame[name].to_numpy() == array[name]).all()
+
+
+def test_bars_of_a_list(two: FeedWriter) -> None:
+    two.add_stream("EMPTY", "1h")
+    listed = [OTHER, SYMBOL, "EMPTY", OTHER]
+    frame = get_bars(listed, 15)
+    assert frame.index.names == ["code", "i"]
+    assert list(frame.index) == [
+        *((OTHER, i) for i in range(10)),
+        *((SYMBOL, i) for i in range(15)),
+    ]
+    assert frame.attrs["shmfeed"].absent == ["EMPTY"]
+    arrays = get_bars(listed, 15, df=False)
+    assert list(arrays) == [OTHER, SYMBOL]
+    for symbol, array in arrays.items():
+        one = get_bars(symbol, 15)
+        assert frame.loc[symbol].reset_index(drop=True).equals(one)
+        assert (array == get_bars(symbol, 15, df=False)).all()
+    aligned = get_bars([OTHER, SYMBOL], 15, align=True)
+    assert aligned["date"].tolist() == 2 * [when(i) for i in range(20, 30)]
+    wide = get_bars([OTHER, SYMBOL], 15, fields="close", wide=True)
+    assert wide.equals(get_price([OTHER, SYMBOL], count=15, fields="close", wide=True))
+    none = get_bars([OTHER, SYMBOL], start_dt=when(40))
+    assert len(none) == 0
+    assert list(none.columns) == list(frame.columns)
+    assert get_bars([OTHER, SYMBOL], start_dt=when(40), df=False) == {}
+
+
+def test_an_empty_range_has_columns(two: FeedWriter) -> None:
+    frame = get_bars(SYMBOL, start_dt=when(40))
+    assert len(frame) == 0
+    assert frame.dtypes.tolist() == [TIME] + ["float64"] * 5
+    array = get_bars(SYMBOL, start_dt=when(40), df=False)
+    assert array.dtype.names == ("date", "open", "high", "low", "close", "volume")
+    assert len(array) == 0
+
+
+def test_history(two: FeedWriter) -> None:
+    both = [SYMBOL, OTHER]
+    expected = get_price(both, count=12, fields="close", wide=True)
+    frame = history(12, "1h")  # all that the feed carries
+    assert frame.equals(expected)
+    assert np.isnan(frame[OTHER].iloc[:2]).all()
+    assert history(12, "60m", "volume", [OTHER]).equals(
+        get_price([OTHER], count=12, fields="volume", wide=True)
+    )
+    assert list(history(2, "1h", security_list=OTHER).columns) == [OTHER]
+    arrays = history(12, "1h", df=False)
+    assert list(arrays) == both
+    for symbol, array in arrays.items():
+        np.testing.assert_array_equal(array, frame[symbol].to_numpy())
+    assert list(history(12, "1h", align=True).index) == list(frame.index[2:])
+
+
+def test_attribute_history(two: FeedWriter) -> None:
+    frame = attribute_history(SYMBOL, 4, "1h", ["volume", "open"])
+    assert frame.equals(get_price(SYMBOL, count=4, fields=["volume", "open"]))
+    default = attribute_history(SYMBOL, 4, "1h")
+    assert list(default.columns) == ["open", "high", "low", "close", "volume"]
+    arrays = attribute_history(SYMBOL, 4, "1h", ["volume", "open"], df=False)
+    assert list(arrays) == ["volume", "open"]
+    arrays["open"][:] = 0.0  # private
+    assert (frame["open"] > 0).all()
+
+
+CALLS: list[Callable[..., Any]] = [
+    lambda **given: get_bars(SYMBOL, 3, **given),
+    lambda **given: get_bars(SYMBOL, 3, df=False, **given),
+    lambda **given: get_bars([SYMBOL], 3, **given),
+    lambda **given: history(3, "1h", **given),
+    lambda **given: history(3, "1h", df=False, **given),
+    lambda **given: attribute_history(SYMBOL, 3, "1h", **given),
+    lambda **given: attribute_history(SYMBOL, 3, "1h", df=False, **given),
+    lambda **given: wealthdata.get_current_data(**given)[SYMBOL].last_price,
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_each_call_reacts_to_stale_bars(
+    two: FeedWriter, call: Callable[..., Any]
+) -> None:
+    with pytest.raises(StaleFeedError):
+        call(max_age=0.0, on_stale="raise")
+    with pytest.warns(StaleFeedWarning):
+        call(max_age=1e-9)
+    call(max_age=0.0, on_stale="ignore")
+    wealthdata.use(max_age=0.0, on_stale="raise")
+    with pytest.raises(StaleFeedError):
+        call()
+    call(on_stale="ignore")
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_each_call_takes_a_feed(two: FeedWriter, call: Callable[..., Any]) -> None:
+    with pytest.raises((NoDataError, StreamNotFoundError), match="elsewhere"):
+        call(feed="elsewhere")
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_backtest_reads_the_context_alone(
+    two: FeedWriter, call: Callable[..., Any]
+) -> None:
+    """The ring has bars 0 to 29; the context ends at 12, its time at 10."""
+    context = Context(
+        [listed(*range(13))], run_params={"type": "backtest"}, current_dt=when(10)
+    )
+    wealthdata.set_context(context)
+    seen = call()
+    newest = float(prices(10)[3])
+    if isinstance(seen, dict):
+        column = next(iter(seen.values())) if SYMBOL in seen else seen["close"]
+        assert column[-1] == newest
+    elif isinstance(seen, float):
+        assert seen == newest
+    elif isinstance(seen, np.ndarray):
+        assert seen["close"][-1] == newest
+    else:
+        assert seen.iloc[-1].to_numpy()[-1 if SYMBOL in seen else -2] == newest
+
+
+BAD: list[tuple[Callable[[], Any], str]] = [
+    (lambda: get_bars(SYMBOL, unit="1min"), "^unit '1min'"),
+    (lambda: get_bars(SYMBOL, frequency="1min"), "^frequency '1min'"),
+    (lambda: get_bars(SYMBOL, 5, "1d", frequency="1h"), "^unit '1d' and frequency"),
+    (lambda: get_bars(SYMBOL, 0), "^count is 0"),
+    (lambda: get_bars(SYMBOL, end_dt="soon"), "^end_dt is 'soon'"),
+    (lambda: get_bars(SYMBOL, start_dt="soon"), "^start_dt is 'soon'"),
+    (lambda: get_bars(SYMBOL, 5, start_dt=when(1)), "^count 5 and start_dt"),
+    (lambda: get_bars(SYMBOL, fields="clsoe"), "^fields is .*date open"),
+    (lambda: get_bars(SYMBOL, fields=[]), "^fields is"),
+    (lambda: get_bars(SYMBOL, df="no"), "^df is 'no'"),
+    (lambda: get_bars(SYMBOL, copy=7), "^copy is 7"),
+    (lambda: get_bars([SYMBOL], df=False, wide=True), "df=False and wide=True"),
+    (lambda: get_bars(7), "symbol"),
+    (lambda: get_bars([]), "^security is an empty list"),
+    (lambda: history(SYMBOL, 5), "^count is"),
+    (lambda: history(None), "^count is"),
+    (lambda: history(5, "1min"), "^unit '1min'"),
+    (lambda: history(5, "1h", ["close"]), "^field is"),
+    (lambda: history(5, "1h", "clsoe"), "^field is 'clsoe'"),
+    (lambda: history(5, "1h", security_list=7), "^security_list is 7"),
+    (lambda: history(5, "1h", security_list=[]), "^security_list is an empty list"),
+    (lambda: attribute_history([SYMBOL], 5), "^security is .*one symbol"),
+    (lambda: attribute_history(SYMBOL, 0), "^count is 0"),
+    (lambda: attribute_history(SYMBOL, 5, "1h", "x"), "^fields is"),
+    (lambda: attribute_history(SYMBOL, 5, "1h", on_stale="x"), "^on_stale"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD)
+def test_a_wrong_argument_names_itself(
+    two: FeedWriter, call: Callable[[], Any], message: str
+) -> None:
+    with pytest.raises(BadArgumentError, match=message):
+        call()
+
+
+def test_an_error_that_is_not_about_an_argument_keeps_its_words(
+    two: FeedWriter,
+) -> None:
+    """A context's own words, which hold `frequency`, are not the call's."""
+    wealthdata.set_context(Context(current_dt="count the frequency"))
+    with pytest.raises(BadArgumentError, match="count the frequency"):
+        get_bars(SYMBOL)
+
+
+def test_nothing_says_what_the_flags_of_a_row_say_not(
+    two: FeedWriter, ring: RingWriter
+) -> None:
+    ring.append(opens(30), *prices(30), flags=UNCONFIRMED)
+    assert get_bars(SYMBOL, 2, fields="flags", df=False)["flags"].tolist() == [
+        2,
+        UNCONFIRMED,
+    ]
+
+
+def test_without_any_source() -> None:
+    for call in (lambda: get_bars("A"), lambda: history(5), lambda: history(5, "1h")):
+        with pytest.raises(ShmfeedError):
+            call()

@@ -1,0 +1,86 @@
+"""The streams that a strategy can read: those of its feed, and those of its context."""
+
+import difflib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from shmfeed.bar import StreamKey
+from wealthdata.attachment import AttachedFeed, no_data_error
+from wealthdata.bar_history import BarHistory
+from wealthdata.contexts_in_force import registered
+from wealthdata.sources import current_views, open_sources, strategy_time
+
+
+class Carried(NamedTuple):
+    """The sources of a read, with their streams and symbols.
+
+    A history function cannot list its streams; a data adapter names its symbols, a
+    foreign context nothing.
+
+    Attributes:
+        feed: The feed; None in a backtest, or if the host has none.
+        history: The bars of the context or the data adapter, or None.
+        now: The strategy's time in ms UTC; None if no context sets it.
+        streams: The known streams, the feed's first, each once.
+        symbols: Their symbols, and those of a data adapter, each once.
+    """
+
+    feed: AttachedFeed | None
+    history: BarHistory | None
+    now: int | None
+    streams: tuple[StreamKey, ...]
+    symbols: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """False if a history function may have further symbols."""
+        return self.history is None or self.history.streams() is not None
+
+    def describe(self) -> str:
+        """Return the place that lists the symbols, in words."""
+        return "the context" if self.feed is None else f"feed {self.feed.name!r}"
+
+
+def carried(named: str | None = None) -> Carried:
+    """Return what can be read now; `named` is the feed that the call names.
+
+    Raise NoDataError if there is neither a feed nor a context with bars.
+    """
+    views, history = current_views()
+    sources = open_sources(views, history, named)
+    feed = sources.feed
+    if feed is None and history is None:
+        raise no_data_error("no context with bars is set", named)
+    streams = [] if feed is None else feed.streams()
+    symbols = [symbol for symbol, _ in streams]
+    listed = [] if history is None else history.streams()
+    if listed is not None:
+        streams += listed
+        symbols += [symbol for symbol, _ in listed]
+    elif registered.adapter is not None:
+        symbols += registered.adapter.get_all_symbols()
+    return Carried(
+        feed,
+        history,
+        strategy_time(views),
+        tuple(dict.fromkeys(streams)),
+        tuple(dict.fromkeys(symbols)),
+    )
+
+
+_MOST_SHOWN = 20
+_LONGEST = 64
+
+
+def list_of(symbols: Iterable[str]) -> str:
+    """Return the symbols as text; the first 20 of many, and how many more."""
+    names = list(symbols)
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return (" ".join(names[:_MOST_SHOWN]) or "no symbol") + more
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean X?` for the known word nearest to `word`, or no text."""
+    words = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word[:_LONGEST].lower(), list(words), 1)
+    return f"; did you mean {words[near[0]]}?" if near else ""

@@ -1,0 +1,269 @@
+"""`get_current_data`: the last price of each security, and the day's open."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from shmfeed.bar import AFTER_GAP, TIMEFRAMES, Timeframe, check_timeframe, duration
+from shmfeed.errors import BadArgumentError
+from wealthdata.carried import Carried, carried
+from wealthdata.choices import current_choices
+from wealthdata.codes import check_carried
+from wealthdata.reactions import Reaction
+from wealthdata.reading import read
+from wealthdata.request import ReadArguments
+from wealthdata.securities import Security, check_security
+from wealthdata.trade_days import DAY, oldest_open
+from wealthdata.unavailable import TRADING, unavailable
+
+
+def get_current_data(
+    *,
+    feed: str | None = None,
+    max_age: float | None = None,
+    on_stale: Reaction | None = None,
+    on_gap: Reaction | None = None,
+    on_short: Reaction | None = None,
+    on_unconfirmed: Reaction | None = None,
+) -> "CurrentData":
+    """Return the current prices of all securities, each read when it is asked for.
+
+    Args:
+        feed, max_age, on_stale, on_gap, on_short, on_unconfirmed: As in `get_price`,
+            for each price that is read from here on.
+
+    Returns:
+        A mapping from symbols to `CurrentSecurity`; `SYMBOL@FEED` is a key too. It
+        iterates over the symbols that the feed carries and the context has.
+
+    Raises:
+        BadArgumentError: An argument is not accepted.
+
+    Thread safety:
+        As for `get_price`.
+    """
+    asked = ReadArguments(
+        "",
+        feed=feed,
+        limit=1,
+        include_now=True,
+        label="close",
+        max_age=max_age,
+        on_stale=on_stale,
+        on_gap=on_gap,
+        on_short=on_short,
+        on_unconfirmed=on_unconfirmed,
+    )
+    asked.named_feed()
+    asked.reactions(current_choices().reactions)
+    return CurrentData(asked)
+
+
+class CurrentData(Mapping[str, "CurrentSecurity"]):
+    """The current prices of all securities, as `get_current_data` returns them.
+
+    A symbol that is not carried raises StreamNotFoundError, a KeyError.
+    """
+
+    def __init__(self, asked: ReadArguments) -> None:
+        self._asked = asked
+
+    def _carried(self, security: Security | None = None) -> Carried:
+        named = security.feed if security is not None else None
+        return carried(named or self._asked.named_feed())
+
+    def __getitem__(self, symbol: str) -> "CurrentSecurity":
+        security = check_security(symbol)
+        check_carried(security, self._carried(security))
+        return CurrentSecurity(security, self._asked)
+
+    def __contains__(self, symbol: object) -> bool:
+        try:
+            security = check_security(symbol)
+            check_carried(security, self._carried(security))
+        except (KeyError, BadArgumentError):
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._carried().symbols)
+
+    def __len__(self) -> int:
+        return len(self._carried().symbols)
+
+    def __repr__(self) -> str:
+        feed = self._asked.feed
+        return f"<CurrentData{'' if feed is None else f' of feed {feed!r}'}>"
+
+
+class CurrentSecurity:
+    """The current prices of one security. Each access reads."""
+
+    __slots__ = ("_asked", "_security", "name")
+
+    def __init__(self, security: Security, asked: ReadArguments) -> None:
+        self._security = security
+        self._asked = asked._replace(security=security.written)
+        self.name = security.symbol
+
+    @property
+    def last_price(self) -> float:
+        """The newest price, as a float; nan before the first bar.
+
+        It is the close of the forming bar, else that of the newest closed bar, of the
+        stream of this security that has the newest. `max_age`, `on_stale` and their
+        kind act as in `get_price`.
+        """
+        timeframe = _newest(self._asked, self._timeframes())
+        frame = read(self._asked._replace(frequency=timeframe, fields=("close",)))
+        return float(frame["close"].iloc[-1]) if len(frame) else math.nan
+
+    @property
+    def day_open(self) -> float:
+        """The first price of the UTC day; nan if it is not known.
+
+        The day is that of the context's `current_dt`, else that of the newest bar. The
+        open of a bar is known of closed bars, and of the forming one. It is not known
+        where bars of up to `1d` begin later than the day, or some are missing at its
+        begin.
+        """
+        shorter = [name for name in self._timeframes() if duration(name) <= DAY]
+        return _day_open(self._asked, self.name, shorter, self._carried())
+
+    def _carried(self) -> Carried:
+        return carried(self._security.feed or self._asked.named_feed())
+
+    def _timeframes(self) -> list[Timeframe]:
+        """Return the timeframes of this security, the shortest first."""
+        known = self._carried()
+        found = {name for key, name in known.streams if key == self._security.symbol}
+        if not found:
+            check_carried(self._security, known)
+            return _probe(self._asked)
+        return sorted(found, key=duration)
+
+    @property
+    def paused(self) -> NoReturn:
+        """Raises NoDataError."""
+        raise unavailable("paused", TRADING)
+
+    @property
+    def high_limit(self) -> NoReturn:
+        """Raises NoDataError."""
+        raise unavailable("high_limit", TRADING)
+
+    @property
+    def low_limit(self) -> NoReturn:
+        """Raises NoDataError."""
+        raise unavailable("low_limit", TRADING)
+
+    @property
+    def is_st(self) -> NoReturn:
+        """Raises NoDataError."""
+        raise unavailable("is_st", TRADING)
+
+    @property
+    def industry_code(self) -> NoReturn:
+        """Raises NoDataError."""
+        raise unavailable("industry_code", "get_all_securities() lists what there is")
+
+    def __repr__(self) -> str:
+        return f"<CurrentSecurity {self._security.written}>"
+
+
+_FIELDS = ("open_time", "close_time", "open", "flags")
+_IGNORED: Any = {
+    "fields": _FIELDS,
+    "max_age": None,
+    "on_stale": "ignore",
+    "on_gap": "ignore",
+    "on_short": "ignore",
+    "on_unconfirmed": "ignore",
+}
+
+
+def _bars(asked: ReadArguments, timeframe: str, start: int | None = None) -> Any:
+    """Return the newest bar, or those that close from `start` on.
+
+    Nothing reacts to their state: the prices are chosen among several streams.
+    """
+    asked = asked._replace(frequency=timeframe, **_IGNORED)
+    if start is not None:
+        moment = np.datetime64(start, "ms")
+        asked = asked._replace(limit=None, start_date=moment)
+    return read(asked)
+
+
+def _newest(asked: ReadArguments, timeframes: list[Timeframe]) -> Timeframe:
+    """Return the timeframe whose newest price is the newest of all."""
+    if len(timeframes) == 1:
+        return timeframes[0]
+    return max(timeframes, key=lambda name: _moment(_bars(asked, name)))
+
+
+def _moment(newest: Any) -> int:
+    """Return the instant in ms UTC of the last price of a frame of one bar, or of none.
+
+    A forming bar's is that of its last update.
+    """
+    if not len(newest):
+        return 0
+    attrs = newest.attrs["shmfeed"]
+    if not attrs["forming"]:
+        return int(newest["close_time"].iloc[0])
+    updated = time.time_ns() // 1_000_000 - int(1000 * (attrs["age"] or 0.0))
+    return max(updated, int(newest["open_time"].iloc[0]))
+
+
+def _probe(asked: ReadArguments) -> list[Timeframe]:
+    """Return the shortest timeframe of which a history function has bars.
+
+    Such a function cannot list its streams, and may raise anything for a timeframe
+    that it does not have. The first error is raised if it answers for none.
+    """
+    first: Exception | None = None
+    for name in map(check_timeframe, TIMEFRAMES):
+        try:
+            if len(_bars(asked, name)):
+                return [name]
+        except Exception as error:  # noqa: BLE001 # a strategy's own function
+            first = first or error
+    if first is not None:
+        raise first
+    return ["1m"]
+
+
+def _day_open(
+    asked: ReadArguments, symbol: str, timeframes: list[Timeframe], known: Carried
+) -> float:
+    """Return the open of the UTC day by bars of these timeframes, shortest first."""
+    now = known.now
+    if now is None:
+        newest = [_bars(asked, name)["open_time"] for name in timeframes]
+        now = max((int(opened.iloc[0]) for opened in newest if len(opened)), default=0)
+    day = now // DAY * DAY
+    rest = {name: _bars(asked, name, day) for name in reversed(timeframes)}
+    for bars in rest.values():
+        opened = bars["open_time"].to_numpy()
+        if day in opened:
+            return float(bars["open"].to_numpy()[opened == day][0])
+    for name in timeframes:
+        price = _first_open(rest[name], day)
+        oldest = oldest_open(known, (symbol, name))
+        if price is not None and oldest is not None and oldest < day:
+            return price
+    return math.nan
+
+
+def _first_open(bars: Any, day: int) -> float | None:
+    """Return the first open of a day at whose begin nothing traded, or None.
+
+    `bars` close from the begin of the day on.
+    """
+    begun = bars[bars["open_time"] >= day]
+    if not len(begun) or int(begun["flags"].iloc[0]) & AFTER_GAP:
+        return None  # bars are missing there
+    return float(begun["open"].iloc[0])
