@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, Self
 
+from shmfeed.accepted_feeder import Accept, AcceptedFeeder, accept_feeder
 from shmfeed.attached_segment import AttachedSegment, attached_segment
 from shmfeed.bar import (
     StreamKey,
@@ -101,6 +102,19 @@ def attach(name: str = DEFAULT_FEED, timeout: float = 0.0) -> "Feed":
         time.sleep(_ATTACH_POLL_SECONDS)
 
 
+def attach_accepted(name: str, accept: Accept) -> "Feed":
+    """Attach to a feed of which `accept` accepts the identity.
+
+    It is called with the identity of a segment's rows, None without one, before any of
+    them is read. What it raises, the call that needs the segment raises.
+
+    Raises as `attach` does.
+    """
+    where = place(name)
+    limit_kept(keep_limit())
+    return Feed(where, accept)
+
+
 class Feed:
     """A feed that this process reads, made by `attach`.
 
@@ -115,10 +129,12 @@ class Feed:
     Thread safety: any thread may call any method. A forked child may use it.
     """
 
-    def __init__(self, where: Place) -> None:
+    def __init__(self, where: Place, accept: Accept | None = None) -> None:
         self._where = where
+        self._accept = accept
         self.name = where.name
         segment = attached_segment(open_segment(where))
+        self._feeder = self._check(segment)
         self._segment: AttachedSegment | None = segment
         self._rings: weakref.WeakValueDictionary[int, Ring] = (
             weakref.WeakValueDictionary()
@@ -131,6 +147,27 @@ class Feed:
     def current(self) -> Mapping:
         """Return the feed's current segment."""
         return self._current().mapping
+
+    def _check(self, segment: AttachedSegment) -> AcceptedFeeder | None:
+        if self._accept is None:
+            return None
+        return accept_feeder(segment.mapping, self._accept)
+
+    def feeder(self) -> AcceptedFeeder:
+        """Return the present feeder, accepted now if it is another one than before.
+
+        Call it of a feed of `attach_accepted`, after rows were taken and before they
+        are used: no row of a feeder that it refuses is used then. Raises what `accept`
+        raises.
+        """
+        known = self._feeder
+        if known is None or not known.is_current:
+            segment = self._current()
+            known = self._feeder
+            if known is None or not known.is_of(segment.mapping):
+                accept = self._accept or bool
+                self._feeder = known = accept_feeder(segment.mapping, accept)
+        return known
 
     def _current(self) -> AttachedSegment:
         segment = self._open()
@@ -153,8 +190,11 @@ class Feed:
         if found is None:
             note_lookup(words, key, now)
             return segment
+        successor = attached_segment(found)
+        feeder = self._check(successor)
         if self._segment is segment:  # else another thread found it, or closed this
-            self._segment = attached_segment(found)
+            self._feeder = feeder
+            self._segment = successor
             self._detach_rings()
         return self._current()
 

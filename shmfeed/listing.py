@@ -1,5 +1,9 @@
-"""One row for every feed of this user, for `shmfeed ls` and `shmfeed doctor`."""
+"""One row for every feed of this user, for `shmfeed ls` and `shmfeed doctor`.
 
+And their names, for the error that a misspelt feed gives.
+"""
+
+import difflib
 from typing import Literal, TypedDict
 
 from shmfeed.errors import FeedNotFoundError, ShmfeedError
@@ -14,6 +18,26 @@ _NOT_READY = (
     "it is not ready: a feeder is creating it now, or was killed while creating it;"
     " start the feeder again, or remove it with `shmfeed clean`"
 )
+
+
+_MAX_NAMED = 20
+
+
+def describe_feeds(missing: str) -> str:
+    """Return which feeds this user has, the one first whose name is nearest.
+
+    Raises UnsupportedPlatformError.
+    """
+    feeds = feeds_with_segment()
+    if not feeds:
+        return "this user has no feed"
+    if missing in feeds:
+        return "its segment is not ready"
+    lower = {name.lower(): name for name in reversed(feeds)}
+    near = difflib.get_close_matches(missing.lower(), list(lower), 1)
+    meant = f"did you mean {lower[near[0]]!r}? " if near else ""
+    more = ", .." if len(feeds) > _MAX_NAMED else ""
+    return f"{meant}this user's feeds are: {', '.join(feeds[:_MAX_NAMED])}{more}"
 
 
 class FeedRow(TypedDict):

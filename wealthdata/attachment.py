@@ -1,29 +1,70 @@
 """The feeds that this process reads, and its attachment to them.
 
-A process attaches to a feed at its first read of it and stays attached.
+A process attaches to a feed at its first read of it, is bound to the identity that the
+feed has then, and stays attached. Every segment and every feeder is checked against
+that identity, and against the expected one, before any row of it is used.
 """
 
 from typing import Any
 
 from shmfeed.bar import StreamKey
 from shmfeed.errors import FeedNotFoundError, NoDataError, UnsupportedPlatformError
-from shmfeed.feed import Feed, Ring, attach
+from shmfeed.feed import Ring, attach_accepted
+from shmfeed.identity import FeedIdentity
 from wealthdata import price_table
 from wealthdata.backtest_mark import VARIABLE, mark
-from wealthdata.choices import current_choices
+from wealthdata.choices import Choices, current_choices
+from wealthdata.expectation import Binding
 from wealthdata.query_cache import forget_queries
 
 
 class AttachedFeed:
-    """An attached feed, with its rings."""
+    """An attached feed, with its rings.
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-        self.name = feed.name
+    `number` counts the times that the process has bound the feed again.
+    """
+
+    def __init__(self, binding: Binding, number: int, expect: str | None) -> None:
+        """Attach. Raise FeedNotFoundError, or FeedChangedError as `check` does."""
+        self.name = binding.name
+        self.number = number
+        self.expect = expect
+        self._binding = binding
+        self._feed = attach_accepted(binding.name, self._accept)
+        self._feeder = self._feed.feeder()
         self._rings: dict[StreamKey, Ring] = {}
 
+    def _accept(self, identity: FeedIdentity | None) -> None:
+        self._binding.check(identity, self.expect)
+
+    def check(self) -> bool:
+        """Return False if prepared reads must be prepared again.
+
+        A read calls it after it took rows of a ring, and before it uses them: they may
+        be those of a feeder that began meanwhile. Raise FeedChangedError if they are
+        not to be used.
+        """
+        feeder = self._feed.feeder()
+        if feeder is self._feeder:
+            return True
+        self._feeder = feeder
+        forget_queries()  # they state the feeder and its identity
+        return False
+
+    @property
+    def identity(self) -> str | None:
+        """The identity of the feed's rows, None without one."""
+        identity = self._feeder.identity
+        return None if identity is None else str(identity)
+
+    @property
+    def feeder_mark(self) -> int:
+        """The mark of the feeder whose identity was checked last."""
+        return self._feeder.mark
+
     def ring(self, key: StreamKey) -> Ring:
-        """Return the stream's ring. Raise StreamNotFoundError."""
+        """Return the stream's ring. Raise StreamNotFoundError or FeedChangedError."""
+        self.check()
         ring = self._rings.get(key)
         if ring is None:
             ring = self._rings[key] = self._feed.ring(*key)
@@ -35,6 +76,7 @@ class AttachedFeed:
 
 
 _attached: dict[str, AttachedFeed] = {}
+_bindings: dict[tuple[str, int], Binding] = {}  # by the feed's name and `number`
 
 
 def selected_feed(named: str | None = None) -> str | None:
@@ -43,26 +85,35 @@ def selected_feed(named: str | None = None) -> str | None:
     `named` is the feed that a call names. Raise BadArgumentError if a variable of the
     environment is not accepted.
     """
-    chosen = current_choices().feed
-    return chosen if named is None or chosen is None else named
+    return _select(current_choices(), named)
+
+
+def _select(choices: Choices, named: str | None) -> str | None:
+    return choices.feed if named is None or choices.feed is None else named
 
 
 def attached_feed(named: str | None = None) -> AttachedFeed | None:
     """Return the feed to read; None in a backtest, or if the host has no such feed.
 
     While the feed is missing each call looks for it, so the next call sees a feed that
-    appears. Raise SegmentFormatError if its shared memory is not a feed's.
+    appears. Raise FeedChangedError if its identity is not the one that this process
+    has read or expects, SegmentFormatError if its shared memory is not a feed's.
     """
-    name = selected_feed(named)
+    choices = current_choices()
+    name = _select(choices, named)
     if name is None:
         return None
+    number, expect = choices.bindings.get(name, 0), choices.expect
     attached = _attached.get(name)
-    if attached is None:
+    if attached is None or attached.number != number or attached.expect != expect:
+        _bindings.pop((name, number - 1), None)
+        binding = _bindings.setdefault((name, number), Binding(name))
         try:
-            attached = AttachedFeed(attach(name))
+            # The segment stays in use meanwhile, and with it the rows set aside.
+            attached = AttachedFeed(binding, number, expect)
         except (FeedNotFoundError, UnsupportedPlatformError):
             return None
-        attached = _attached.setdefault(name, attached)
+        _attached[name] = attached
     return attached
 
 
@@ -70,25 +121,25 @@ def add_usual_read(
     feed: AttachedFeed,
     arguments: tuple[Any, ...],
     prepared: price_table.PreparedRead | None,
+    choices: Choices,
 ) -> None:
     """Let the C core serve calls with these arguments, if they still read this feed.
 
-    `arguments` end in the feed that the call names, or None. Another thread may choose
-    another feed at any moment: it changes the choice before it clears the table, so one
-    of the two removes a read that came too late.
+    `choices` are those of the read that was prepared. Another thread may choose another
+    feed at any moment: it changes the choices before it clears the table, so one of the
+    two removes a read that came too late.
     """
-    if prepared is None or not current_choices().is_usual:
+    if prepared is None or not choices.is_usual:
         return
     price_table.add(arguments, prepared)
-    named = arguments[-1]
-    changed = selected_feed(named) != feed.name or not current_choices().is_usual
-    if changed or _attached.get(feed.name) is not feed:
+    if current_choices() is not choices or _attached.get(feed.name) is not feed:
         price_table.clear()
 
 
 def detach() -> None:
     """Release the feeds; frames stay readable, and the next read attaches again."""
     _attached.clear()
+    _bindings.clear()
     forget_queries()
 
 
@@ -106,16 +157,16 @@ def no_data_error(reason: str, named: str | None = None) -> NoDataError:
             f"{reason}; this process reads no feed (context_only, or SHMFEED_FEED=off),"
             " so supply the bars with wealthdata.set_context(context)"
         )
+    from shmfeed.listing import describe_feeds  # noqa: PLC0415 # only an error needs it
+
     try:
-        attach(name)
+        feeds = describe_feeds(name)
     except UnsupportedPlatformError as error:
         return NoDataError(
             f"{reason}; supply the bars with wealthdata.set_context(context): {error}"
         )
-    except FeedNotFoundError:
-        pass
     return NoDataError(
-        f"no feed {name!r} on this host, and {reason}; start one with `shmfeed run"
-        f" --feed {name} --symbols .. --resolutions ..` or a manager's start(), or"
-        " supply the bars with wealthdata.set_context(context)"
+        f"no feed {name!r} on this host ({feeds}), and {reason}; start one with"
+        f" `shmfeed run --feed {name} --symbols .. --resolutions ..` or a manager's"
+        " start(), or supply the bars with wealthdata.set_context(context)"
     )

@@ -4,9 +4,12 @@ Every read asks for the choices in force. They are worked out again only after a
 `use` or a change of the environment.
 """
 
+import threading
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 from shmfeed.errors import BadArgumentError
+from shmfeed.forks import after_fork_in_child
 from shmfeed.text import repr_short
 from shmfeed.validation import (
     DEFAULT_FEED,
@@ -52,6 +55,9 @@ _REACTION_VARIABLES = {
 _LONGEST_OWNER = 64
 
 
+_NO_BINDINGS: Mapping[str, int] = {}
+
+
 class Choices(NamedTuple):
     """The choices in force.
 
@@ -63,6 +69,7 @@ class Choices(NamedTuple):
         expect: The identity that a feed must have, or None.
         owner: The name under which this process wants streams, or None.
         reactions: The reactions where a call gives none.
+        bindings: The number of times that `use` has chosen each feed, by name.
     """
 
     feed: str | None
@@ -71,6 +78,7 @@ class Choices(NamedTuple):
     expect: str | None = None
     owner: str | None = None
     reactions: Reactions = Reactions()
+    bindings: Mapping[str, int] = _NO_BINDINGS
 
     @property
     def is_usual(self) -> bool:
@@ -89,6 +97,20 @@ class _Known:
 
 
 _known = _Known()
+
+
+class _Changing:
+    """The lock of a change, held by no thread in a forked child."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        after_fork_in_child(self._renew)
+
+    def _renew(self) -> None:
+        self.lock = threading.RLock()
+
+
+_changing = _Changing()
 
 
 def use(
@@ -113,14 +135,17 @@ def use(
 
     Args:
         feed: The feed that is read where a call names none; "off" to read none.
-            Default: "default". It drops an earlier `expect`.
+            Default: "default". It drops the `expect` of an earlier call, and binds the
+            feed to the identity that it has at its next read: after a FeedChangedError
+            the same name reads the new feed.
         context_only: True to read contexts only, as in a backtest; False to end that.
             SHMFEED_FEED=off wins over it. Processes that are started meanwhile read no
             feed either.
         copy: True for private, writable frames.
         label: The times that an index holds: "close", "open", or "date", JoinQuant's.
-        expect: The identity that a feed must have: "binance/usdm", protocol and market
-            type, or with the venue as a third part.
+        expect: The identity that every feed must have which this process reads:
+            "binance/usdm", protocol and market type, or with the venue as a third part.
+            A feed of another one, or of none, is a FeedChangedError at each read.
         owner: The name under which this process wants streams.
         max_age: Seconds; as in `get_price`.
         on_stale: "warn", "raise" or "ignore"; as in `get_price`.
@@ -156,7 +181,11 @@ def use(
             "on_unconfirmed": on_unconfirmed,
         }
     )
-    _known.given = _known.given | given
+    with _changing.lock:  # of two calls at once neither loses its choice
+        if feed is not None:
+            bindings = _known.given.get("bindings", _NO_BINDINGS)
+            given["bindings"] = {**bindings, feed: bindings.get(feed, 0) + 1}
+        _known.given = _known.given | given
     forget_queries()
     mark.refresh()
 
@@ -195,7 +224,9 @@ def current_choices() -> Choices:
     if known is not None and known_version == version and known_given is given:
         return known
     choices = _work_out(given, read_variables())
-    if choices != known:
+    if known is not None and choices == known:
+        choices = known  # a prepared read knows its choices by their identity
+    else:
         forget_queries()
     _known.choices = version, given, choices
     price_table.trust(version)
@@ -204,7 +235,7 @@ def current_choices() -> Choices:
 
 def _work_out(given: dict[str, Any], variables: dict[str, str]) -> Choices:
     expect = given.get("expect")
-    if expect is None and "feed" not in given and variables.get(EXPECT_VARIABLE):
+    if expect is None and variables.get(EXPECT_VARIABLE):
         expect = check_expect(EXPECT_VARIABLE, variables[EXPECT_VARIABLE])
     copy, label = given.get("copy"), cast("Label | None", given.get("label"))
     if copy is None:
@@ -219,6 +250,7 @@ def _work_out(given: dict[str, Any], variables: dict[str, str]) -> Choices:
         expect,
         given.get("owner"),
         _choose_reactions(given, variables),
+        given.get("bindings", _NO_BINDINGS),
     )
 
 

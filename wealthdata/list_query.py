@@ -34,11 +34,14 @@ class CachedListQuery:
         timeframe: Timeframe,
         fields: tuple[Field, ...],
         shape: Shape,
+        choices: Choices,
     ) -> None:
         """Prepare the read, of float fields only, of securities of this feed.
 
-        Raise StreamNotFoundError if the feed carries none of the streams.
+        It serves these `choices` alone. Raise StreamNotFoundError if the feed carries
+        none of the streams.
         """
+        self.choices = choices
         self._feed = feed
         self._written = tuple(security.written for security in securities)
         self._timeframe: Timeframe = timeframe
@@ -65,8 +68,8 @@ class CachedListQuery:
         if builder is None or not length:
             return None
         attrs = usual_attrs(self._feed.name) | {"absent": []}
-        quiet = quiet_ns(self._timeframe)
-        return PreparedRead(self._rings[0], builder, attrs, length, quiet)
+        quiet, mark = quiet_ns(self._timeframe), self._feed.feeder_mark
+        return PreparedRead(self._rings[0], builder, attrs, length, quiet, mark)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
         """Return the newest bars, or None if the general query must decide.
@@ -81,13 +84,14 @@ class CachedListQuery:
         max_age, on_stale = asked.reactions(choices.reactions)[:2]
         try:
             found = cut(self._rings, count, self._fields, self._shape.align)
+            is_prepared = self._feed.check()
             status, each = self._statuses(max_age)
         except StreamNotFoundError:
             return None  # the feed was recreated without one of the streams
         views, history = current_views()
         if (views or history) and self._context_matters(found, count, views, history):
             return None
-        if self._unknown and not self._is_unknown_still():
+        if not is_prepared or (self._unknown and not self._is_unknown_still()):
             return None
         if status is None:
             status = self._check_each(each, max_age, on_stale)

@@ -76,6 +76,7 @@ def find_bars(
         return found._replace(feed=feed.name)
     private = private or request.include_now
     found = FoundBars(*read_ring(ring, request, private), "live", not private)
+    feed.check()
     if _reaches_beyond(found, request):
         found = _prepend_history(key, request, sources, ring, found)
     return found._replace(feed=feed.name, status=status)
@@ -188,7 +189,10 @@ def _prepend_history(
     history = sources.history
     if history is None:
         return found
-    rows = read_ring(ring, request, True)[0] if found.shared else found.columns
+    rows = found.columns
+    if found.shared and sources.feed is not None:
+        rows = read_ring(ring, request, True)[0]
+        sources.feed.check()
     if not len(rows):
         return _find_in_history(key, request, sources) or found
     older = _read_older(key, request, history, rows)

@@ -25,6 +25,7 @@ class PreparedRead(NamedTuple):
             these.
         step: The timeframe in ms.
         quiet: ns without an update until the stream is no longer live.
+        started: The start of the feeder whose identity was checked.
     """
 
     ring: Ring
@@ -32,6 +33,7 @@ class PreparedRead(NamedTuple):
     attrs: dict[str, Any]
     step: int
     quiet: int
+    started: int
 
 
 def usual_attrs(feed: str) -> dict[str, Any]:

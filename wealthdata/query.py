@@ -53,6 +53,7 @@ class CachedQuery:
     """A prepared read of one stream's newest bars: its ring and its template."""
 
     __slots__ = (
+        "_attached",
         "_build",
         "_compiled",
         "_feed",
@@ -60,15 +61,22 @@ class CachedQuery:
         "_step",
         "_stream",
         "_timeframe",
+        "choices",
     )
 
     def __init__(
-        self, feed: AttachedFeed, key: StreamKey, template: FrameTemplate
+        self,
+        feed: AttachedFeed,
+        key: StreamKey,
+        template: FrameTemplate,
+        choices: Choices,
     ) -> None:
         """Prepare the read. The template has float fields only.
 
-        Raise StreamNotFoundError.
+        The read serves these `choices` alone. Raise StreamNotFoundError.
         """
+        self.choices = choices
+        self._attached = feed
         self._ring = feed.ring(key)
         self._feed = feed.name
         self._timeframe = key[1]
@@ -82,8 +90,8 @@ class CachedQuery:
         if self._compiled is None or not self._step:
             return None
         attrs = usual_attrs(self._feed)
-        quiet = quiet_ns(self._timeframe)
-        return PreparedRead(self._ring, self._compiled, attrs, self._step, quiet)
+        quiet, mark = quiet_ns(self._timeframe), self._attached.feeder_mark
+        return PreparedRead(self._ring, self._compiled, attrs, self._step, quiet, mark)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
         """Return the newest bars, or None if the general query must decide.
@@ -103,6 +111,8 @@ class CachedQuery:
                 ring.snapshot(count, include_now) if private else ring.view(count)
             )
             status = ring.status()
+            if not self._attached.check():
+                return None
             if ring._lost:
                 warn_of_lost(ring)
         except StreamNotFoundError:
@@ -228,6 +238,8 @@ class GeneralQuery(NamedTuple):
             try:
                 bars = find_bars(key, request, sources, private=True)
             except (StreamNotFoundError, NoDataError) as error:
+                if security.feed and sources.feed is None and not sources.backtest:
+                    raise  # perhaps misspelt, which a frame without it would hide
                 first = first or error
                 if sources.feed is not None:
                     unknown.setdefault(sources.feed, []).append(security.symbol)
@@ -297,7 +309,7 @@ def run(asked: ReadArguments) -> pd.DataFrame:
     security = check_security(asked.security)
     frame, feed = query.read_one(security)
     if feed is not None and _can_be_key(asked.fields):
-        _cache(feed, security, query, asked)
+        _cache(feed, security, query, asked, choices)
     return frame
 
 
@@ -320,7 +332,7 @@ def _read_list(
     ):
         with suppress(StreamNotFoundError):  # the general query looks for a context
             cached = CachedListQuery(
-                feed, tuple(securities), query.timeframe, query.fields, shape
+                feed, tuple(securities), query.timeframe, query.fields, shape, choices
             )
             frame = cached.read(asked, choices)
             if frame is not None:
@@ -329,7 +341,7 @@ def _read_list(
                 ):
                     key = list_key(asked)
                     keep_list_query((*key, *shape), cached)
-                    add_usual_read(feed, key, cached.prepared())
+                    add_usual_read(feed, key, cached.prepared(), choices)
                 return frame
     return query.read_several(securities, shape)
 
@@ -341,10 +353,14 @@ def list_key(asked: ReadArguments) -> tuple[Any, ...]:
 
 
 def _cache(
-    feed: AttachedFeed, security: Security, query: GeneralQuery, asked: ReadArguments
+    feed: AttachedFeed,
+    security: Security,
+    query: GeneralQuery,
+    asked: ReadArguments,
+    choices: Choices,
 ) -> None:
     key, template = (security.symbol, query.timeframe), template_of(query.fields)
-    cached = CachedQuery(feed, key, template)
+    cached = CachedQuery(feed, key, template, choices)
     arguments = asked.security, asked.frequency, asked.fields, asked.feed
     keep_query(arguments, cached)
-    add_usual_read(feed, arguments, cached.prepared())
+    add_usual_read(feed, arguments, cached.prepared(), choices)

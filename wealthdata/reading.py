@@ -29,7 +29,7 @@ def read(asked: ReadArguments) -> "pd.DataFrame":
 def _read_prepared(asked: ReadArguments) -> "pd.DataFrame | None":
     if not (asked.align.__class__ is bool and asked.wide.__class__ is bool):
         return None  # the general query names what is not a flag
-    choices = current_choices()  # a change of them forgets the queries
+    choices = current_choices()
     security, frequency, fields, feed = asked[:4]
     try:  # not suppress(), which takes half a microsecond
         if security.__class__ is str:
@@ -41,5 +41,7 @@ def _read_prepared(asked: ReadArguments) -> "pd.DataFrame | None":
             return None
     except TypeError:
         return None  # not hashable: the general query names the argument
-    frame: pd.DataFrame | None = None if found is None else found.read(asked, choices)
+    if found is None or found.choices is not choices:
+        return None  # another thread changed them while the query was prepared
+    frame: pd.DataFrame | None = found.read(asked, choices)
     return frame

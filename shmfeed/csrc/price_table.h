@@ -27,6 +27,7 @@ typedef struct {
     int64_t step;   /* ms */
     int64_t quiet;  /* ns without an update until the stream is no longer live */
     int64_t lost;   /* frames of the ring that Python has been told of */
+    int64_t started;  /* start of the feeder whose identity Python has checked */
 } Read;
 
 #define MOST_READS 4096
@@ -68,10 +69,10 @@ static PyObject *
 table_add(PriceTable *self, PyObject *args)
 {
     PyObject *key, *ring, *builder, *attrs;
-    long long step, quiet;
-    if (!PyArg_ParseTuple(args, "O!(O!OO!LL)", &PyTuple_Type, &key,
+    long long step, quiet, started;
+    if (!PyArg_ParseTuple(args, "O!(O!OO!LLL)", &PyTuple_Type, &key,
                           &ReattachingReaderType, &ring, &builder, &PyDict_Type, &attrs,
-                          &step, &quiet)) {
+                          &step, &quiet, &started)) {
         return NULL;
     }
     if (!Py_IS_TYPE(builder, &FrameBuilderType) &&
@@ -91,6 +92,7 @@ table_add(PriceTable *self, PyObject *args)
     read->attrs = Py_NewRef(attrs);
     read->step = step;
     read->quiet = quiet;
+    read->started = started;
     read->lost = lost_slices(read);
     int failed = PyDict_SetItem(self->reads, key, (PyObject *)read) < 0;
     Py_DECREF(read);
@@ -183,11 +185,14 @@ table_note_live(const PriceTable *self)
     return token == NULL ? -1 : 0;
 }
 
-/* 1 with the age of the stream's last update if it is live, else 0. */
+/* 1 with the age of the stream's last update if it is live, else 0. It is called after the
+   rows were taken: a feeder stores its start before its first row, so that rows of another
+   identity are never returned. */
 static int
 read_is_live(const PriceTable *self, const Read *read, const Reader *reader, int64_t *age)
 {
-    return ring_is_live(reader->segment, reader->entry, boot_ns(), read->quiet, age) &&
+    return ring_load(&reader->segment[SHM_H_STARTED]) == read->started &&
+           ring_is_live(reader->segment, reader->entry, boot_ns(), read->quiet, age) &&
            reader_is_carried(reader) && *age < self->most_age;
 }
 

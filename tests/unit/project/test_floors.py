@@ -51,7 +51,8 @@ ROOMS = {
     "writing half": room(5, "writer marks", "ground layout memory ring segment"),
     "reading half": room(
         5,
-        "attached_segment feed cuts health holes status waiting spinning aio listing",
+        "accepted_feeder attached_segment feed cuts health holes status waiting"
+        " spinning aio listing",
         "ground layout memory ring segment",
     ),
     "history": room(
@@ -109,7 +110,7 @@ class TestThisProject:
         assert "shmfeed.feed" not in reach(imports, "shmfeed.writer")
         assert "shmfeed.writer" not in reach(imports, "shmfeed.feed")
 
-    def test_wealthdata_uses_nine_modules(self, imports: Imports) -> None:
+    def test_wealthdata_uses_few_modules(self, imports: Imports) -> None:
         used = {
             target
             for module, targets in imports.items()
@@ -119,7 +120,8 @@ class TestThisProject:
         }
         reading = ("bar", "cuts", "errors", "feed", "health", "text", "validation")
         waiting = ("spinning", "waiting")
-        assert used <= {f"shmfeed.{name}" for name in (*reading, *waiting)}
+        others = ("forks", "identity", "listing")
+        assert used <= {f"shmfeed.{name}" for name in (*reading, *waiting, *others)}
 
     def test_a_strategy_reaches_no_socket(self, imports: Imports) -> None:
         reached = reach(imports, *STRATEGY)
