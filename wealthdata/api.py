@@ -117,6 +117,8 @@ def get_price(
         NoDataError: Neither a feed nor a context can supply the bars.
         StreamNotFoundError: Neither the feed nor the context has the security, or any
             of the list, at this timeframe.
+        FeedChangedError: The feed is of another market than this process has read under
+            its name, or than `use(expect=...)` says.
         StaleFeedError: The bars are stale, and `on_stale` is "raise".
         BusyRingError: Bars closed faster than they could be read.
         SegmentError: The feed's shared memory cannot be used.
