@@ -86,7 +86,8 @@ intern_all(void)
             return -1;
         }
     }
-    if (PyType_Ready(&ReadType) < 0 || intern_frame_names() < 0) {
+    if (PyType_Ready(&ReadType) < 0 || PyType_Ready(&ReadRecordType) < 0 ||
+        intern_frame_names() < 0) {
         return -1;
     }
     Py_XSETREF(find_name, PyUnicode_InternFromString("_find"));

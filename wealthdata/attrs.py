@@ -1,15 +1,66 @@
 """The source, freshness and completeness of a frame: `df.attrs["shmfeed"]`."""
 
+from collections.abc import Iterable
 from typing import Any, Protocol, Self
 
 from shmfeed.health import Health, health_rank
 
+KEYS = (
+    "source",
+    "feed",
+    "identity",
+    "rolled",
+    "age",
+    "state",
+    "health",
+    "due",
+    "behind",
+    "late",
+    "forming",
+    "short",
+    "gaps",
+    "unconfirmed",
+    "polled",
+    "revised",
+    "absent",
+    "valid",
+)
+# They differ from read to read of the same rows: two frames are compared without them.
+VOLATILE = frozenset(("age", "relay_age", "due", "state", "health"))
+# The values that are None until they are asked for; so is `valid`.
+_FOUND_OUT = frozenset(
+    ("age", "due", "late", "unconfirmed", "polled", "revised", "absent")
+)
+# The values of a private frame without bars.
+PLAIN: dict[str, Any] = dict.fromkeys(KEYS) | {
+    "behind": 0.0,
+    "forming": False,
+    "short": 0,
+    "gaps": 0,
+}
+_NOTHING = object()
+_get = dict.get
+_keep = dict.__setitem__
 
-class HasValidity(Protocol):
-    """An object that tells if rows are still whole, without a reference to them."""
+
+class Facts(Protocol):
+    """A finder of the values that cost to know."""
+
+    def find_out(self, record: Any, values: dict[str, Any]) -> dict[str, Any]:
+        """Return values of a read, None for what can no longer be known.
+
+        `record` is what the read has noted, `values` are those that were stored.
+        """
+        ...
+
+
+class Record(Protocol):
+    """The notes of a read about its rows, without a reference to them."""
 
     @property
     def valid(self) -> bool: ...
+    @property
+    def facts(self) -> Facts: ...
 
 
 class FrameAttrs(dict[str, Any]):
@@ -17,27 +68,47 @@ class FrameAttrs(dict[str, Any]):
 
     Every value is as of the read:
 
-    source   "live" (from the feed's ring), "context", or "mixed"
-    feed     the feed's name; None in a backtest and without a feed
-    age      seconds since the stream's last update; None before the first one, and
-             where the bars are a context's
-    state    the state of the stream's connection; None in a backtest, and for a stream
-             that the feed does not carry
-    health   the health of the stream; None as for `state`
-    forming  True if the last row is the forming bar
-    gaps     number of bars missing inside the window
-    absent   of a list, its securities that have no row
+    source       "live" (from the feed's ring), "context", or "mixed"
+    feed         the feed's name; None in a backtest and without a feed
+    identity     the source of the feed's rows, "protocol/market_type/venue"; None if
+                 it is not known, and for a context's rows
+    rolled       the timeframe that the rows were made from; None if it is their own
+    age          seconds since the stream's last update, None before the first one; of
+                 rows whose newest is a context's, since its close
+    state        the state of the stream's connection; None in a backtest, and for a
+                 stream that the feed does not carry
+    health       the health of the stream; None as for `state`
+    due          closed bars that by the venue's clock should be there and are not yet;
+                 None in a backtest
+    behind       seconds from the last row's close to that of the newest closed bar that
+                 `end_date`, `current_dt` or `align` left out; 0 without one
+    late         with `align`, the securities that held the frame back, and by how many
+                 seconds
+    forming      True if the last row is the forming bar
+    short        number of rows fewer than `count` asked for
+    gaps         number of bars missing inside the window
+    unconfirmed  number of rows that are not known to be final
+    polled       number of rows that came by REST while the socket was silent
+    revised      number of rows that differ from what was first published
+    absent       of a list, its securities that have no row
+    valid        False once rows of this frame are being overwritten, asked at
+                 each access
 
     For several securities: the oldest age, the worst health and the state that goes
-    with it, all gaps.
+    with it, and sums.
 
-    `valid` is computed at each access, by `.valid` or `["valid"]`, and is not one of
-    the stored values.
+    `due`, `unconfirmed`, `polled` and `revised` are found out when they are asked for:
+    from the frame's rows or, once these are released, from the ring while it has the
+    same rows. After that they are None.
+
+    Two of these are equal if all values are that do not differ from read to read: all
+    but `age`, `due`, `state` and `health`. A pickle leaves those out: they are None
+    afterwards. `valid` counts between frames that this process has read.
     """
 
-    __slots__ = ("_base", "_valid")
+    __slots__ = ("_base", "_record")
 
-    _valid: HasValidity | bool
+    _record: Record | bool
     _base: object
 
     @property
@@ -47,23 +118,71 @@ class FrameAttrs(dict[str, Any]):
         Always True for a private frame. pandas hands these attrs on to frames that it
         makes of this one; they do not keep its rows in memory.
         """
-        valid = self._valid
-        return valid if isinstance(valid, bool) else valid.valid
+        record = getattr(self, "_record", True)
+        return record if isinstance(record, bool) else record.valid
 
     def keep_alive(self, base: object) -> None:
         """Hold a reference to `base` for the lifetime of these attrs."""
         self._base = base
 
-    def __missing__(self, key: object) -> bool:
+    def _find_out(self) -> None:
+        """Store the values that are None until they are asked for."""
+        if _get(self, "valid", _NOTHING) is not None:
+            return  # they are known
+        found: dict[str, Any] = {"late": {}, "absent": []}
+        record = self._record
+        if not isinstance(record, bool):
+            found |= record.facts.find_out(record, self)
+        for key, value in found.items():
+            if _get(self, key) is None:
+                _keep(self, key, value)
+        _keep(self, "valid", self.valid)  # the last one: another thread looks at it
+
+    def _whole(self) -> Self:
+        """Return these attrs with all values stored, `valid` as of now."""
+        self._find_out()
+        if dict.__contains__(self, "valid"):
+            _keep(self, "valid", self.valid)
+        return self
+
+    def __getitem__(self, key: str) -> Any:
         if key == "valid":
             return self.valid
-        raise KeyError(key)
+        value = _get(self, key, _NOTHING)
+        if value is None and key in _FOUND_OUT:
+            self._find_out()
+            value = _get(self, key)
+        if value is _NOTHING:
+            raise KeyError(_unknown(key, self))
+        return value
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         try:
             return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
+        except KeyError as error:
+            raise AttributeError(error.args[0]) from None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if key in self else default  # noqa: SIM401 # this is it
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *map(str, dict.keys(self))})
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, dict):
+            return False
+        if _is_read(self) and _is_read(other) and self.valid != other["valid"]:
+            return False  # a frame made of both would not be valid
+        return _steady(self) == _steady(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # as a dict's
 
     def __copy__(self) -> Self:
         return self
@@ -73,38 +192,134 @@ class FrameAttrs(dict[str, Any]):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return restore, (dict(self), self.valid)
+        values = dict(self)
+        return restore, (values | dict.fromkeys(VOLATILE & values.keys()),)
 
 
-def make_attrs(valid: HasValidity | bool, values: dict[str, Any]) -> FrameAttrs:
-    """Return attrs with the `valid` of these columns, or with a constant one."""
-    attrs = FrameAttrs(values)
-    attrs._valid = valid
+def _reading(name: str) -> Any:
+    """Return a method of dict that is called with all values stored."""
+    method = getattr(dict, name)
+
+    def call(self: FrameAttrs, *given: Any, **named: Any) -> Any:
+        return method(self._whole(), *given, **named)
+
+    call.__name__ = name
+    call.__doc__ = method.__doc__
+    return call
+
+
+# dict() and ** copy a dict's table itself unless its class has an __iter__ of its own.
+for _name in (
+    "__iter__",
+    "__reversed__",
+    "__repr__",
+    "__or__",
+    "__ror__",
+    "__ior__",
+    "keys",
+    "values",
+    "items",
+    "copy",
+    "pop",
+    "popitem",
+    "setdefault",
+    "update",
+):
+    setattr(FrameAttrs, _name, _reading(_name))
+
+
+def _is_read(values: dict[str, Any]) -> bool:
+    """Return True for the attrs of a read, False for a pickle's and a plain dict."""
+    return not isinstance(getattr(values, "_record", True), bool)
+
+
+def _steady(values: dict[str, Any]) -> dict[str, Any]:
+    left_out = VOLATILE | {"valid"}
+    return {key: value for key, value in values.items() if key not in left_out}
+
+
+def _unknown(key: object, values: dict[str, Any]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 # for errors alone
+
+    known = list(dict.keys(values))
+    near = get_close_matches(str(key)[:64], map(str, known), 1)
+    hint = (
+        f"did you mean {near[0]!r}?" if near else f"it has: {' '.join(map(str, known))}"
+    )
+    return f"attrs['shmfeed'] has no {key!r}; {hint}"
+
+
+def make_attrs(record: Record | bool, values: dict[str, Any]) -> FrameAttrs:
+    """Return attrs of these values.
+
+    `record` is what the read has noted, or a constant `valid`. What `values` lack is
+    found out from the record, or is what a whole frame has.
+    """
+    attrs = FrameAttrs(PLAIN)
+    dict.update(attrs, values)
+    attrs._record = record
     return attrs
 
 
-def restore(values: dict[str, Any], valid: bool) -> FrameAttrs:
+def restore(values: dict[str, Any]) -> FrameAttrs:
     """Return attrs from a pickle: the values, and `valid` as of the pickling."""
-    return make_attrs(valid, values)
+    attrs = FrameAttrs(values)
+    attrs._record = bool(values.get("valid", True))
+    return attrs
+
+
+class CombinedFacts:
+    """The facts of several streams: the sums of theirs."""
+
+    def find_out(
+        self, record: "CombinedRecord", _values: dict[str, Any]
+    ) -> dict[str, Any]:
+        counts = ("due", "unconfirmed", "polled", "revised")
+        return {key: _sum(part[key] for part in record.parts) for key in counts}
+
+
+class CombinedRecord:
+    """The attrs of the streams that a private frame holds."""
+
+    facts = CombinedFacts()
+    valid = True
+
+    def __init__(self, parts: list[FrameAttrs]) -> None:
+        self.parts = parts
 
 
 def combine(parts: list[FrameAttrs]) -> FrameAttrs:
-    """Return the attrs of a frame that holds several streams."""
+    """Return the attrs of a private frame that holds several streams."""
     sources = {part["source"] for part in parts}
     ages = [part["age"] for part in parts if part["age"] is not None]
     worst = max(parts, key=lambda part: _rank(part["health"]))
     return make_attrs(
-        True,
+        CombinedRecord(parts),
         {
             "source": sources.pop() if len(sources) == 1 else "mixed",
-            "feed": parts[0]["feed"],
+            "feed": _joined(part["feed"] for part in parts),
+            "identity": _joined(part.get("identity") for part in parts),
+            "rolled": _joined(part.get("rolled") for part in parts),
             "age": max(ages, default=None),
             "state": worst["state"],
             "health": worst["health"],
+            "behind": max(part["behind"] for part in parts),
             "forming": any(part["forming"] for part in parts),
+            "short": sum(part["short"] for part in parts),
             "gaps": sum(part["gaps"] for part in parts),
         },
     )
+
+
+def _joined(names: Iterable[str | None]) -> str | None:
+    """Return the names, each once, as one text, None without one."""
+    return ",".join(dict.fromkeys(name for name in names if name)) or None
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """Return the sum, None if one is not known."""
+    known = list(counts)
+    return None if None in known else sum(filter(None, known))
 
 
 def _rank(health: Health | None) -> int:

@@ -7,12 +7,14 @@ import sys
 import warnings
 import weakref
 from types import FrameType
+from typing import Any
 
 from shmfeed.bar import STALE_MIN_SECONDS, stale_after
 from shmfeed.errors import LappedWarning, StaleFeedError, StaleFeedWarning
 from shmfeed.feed import Ring
 from shmfeed.health import RingStatus, silence
 from shmfeed.text import counted
+from wealthdata.reactions import Reactions
 
 _MAX_OUTAGES = 4096
 
@@ -93,10 +95,61 @@ def check(
     if on_stale == "raise":
         raise StaleFeedError(message)
     if outage not in outages:
-        if len(outages) >= _MAX_OUTAGES:  # a caller may use a new max_age each time
-            outages.clear()
-        outages.add(outage)
+        _remember(outages, outage)
         warn(message, StaleFeedWarning)
+
+
+_looked_for: set[StreamId] = set()  # streams without a feed, once named
+
+
+def check_context(
+    stream: StreamId, age: float | None, lacks_feed: bool, reactions: Reactions
+) -> None:
+    """Raise StaleFeedError, or warn once, if a context's rows alone are stale.
+
+    The first such read of a stream is warned of in any case, and names the feed that
+    was looked for.
+
+    Args:
+        stream: The stream, and the feed that was looked for.
+        age: Seconds since the close of the newest row; None without a row.
+        lacks_feed: True if this host has no such feed; else it lacks the stream's rows.
+        reactions: Those of the read.
+    """
+    if reactions.on_stale == "ignore":
+        return
+    feed, symbol, timeframe = stream
+    limit, outage = reactions.max_age, (stream, reactions.max_age)
+    if limit is None:
+        limit = stale_after(timeframe)
+    is_first = stream not in _looked_for
+    is_old = age is None or age > limit
+    if not is_old:
+        outages.discard(outage)
+    if not (is_old or is_first):
+        return
+    has = "is not on this host" if lacks_feed else "has no rows of it"
+    newest = "has no row" if age is None else f"closed {age:.1f} s ago"
+    judged = "is stale" if is_old else "is of a context alone"
+    message = (
+        f"{symbol} {timeframe} {judged}: feed {feed!r} {has}, so the context's rows are"
+        f" returned; the newest {newest}, limit {limit:g} s; see `shmfeed ls`, or mark"
+        " a backtest as one (run_params.type == 'backtest',"
+        " wealthdata.use(context_only=True), or SHMFEED_FEED=off)"
+    )
+    if is_old and reactions.on_stale == "raise":
+        raise StaleFeedError(message)
+    if is_first or outage not in outages:
+        _remember(_looked_for, stream)
+        if is_old:
+            _remember(outages, outage)
+        warn(message, StaleFeedWarning)
+
+
+def _remember(known: set[Any], one: object) -> None:
+    if len(known) >= _MAX_OUTAGES:  # a caller may use a new max_age each time
+        known.clear()
+    known.add(one)
 
 
 def end_outages(ended: set[tuple[StreamId, float | None]]) -> None:

@@ -13,12 +13,15 @@ from shmfeed.health import RingStatus, health_rank, quiet_ns, rings_status
 from wealthdata.attachment import AttachedFeed
 from wealthdata.attrs import make_attrs
 from wealthdata.choices import Choices
+from wealthdata.completeness import Window, check_rows
 from wealthdata.context_view import ContextView
 from wealthdata.contexts_in_force import note_live_read
 from wealthdata.cross_section import Planes, build_frame
+from wealthdata.facts import CutFacts, CutRecord, RingFacts, rows_up_to
 from wealthdata.freshness import StreamId, check, end_outages, warn, warn_of_lost
 from wealthdata.long_frame import compiled_builder
 from wealthdata.price_table import PreparedRead, usual_attrs
+from wealthdata.reactions import Reactions
 from wealthdata.request import ReadArguments, Shape, count_of_newest
 from wealthdata.securities import Security
 from wealthdata.sources import current_views, strategy_time
@@ -52,6 +55,8 @@ class CachedListQuery:
         if not carried.rings:
             feed.ring((symbols[0], timeframe))
         self._rings = carried.rings
+        self._facts = CutFacts(carried.rings)
+        self._identity = feed.identity
         self._unknown = carried.unknown
         unknown = set(carried.unknown)
         self._carried = tuple(s.written for s in securities if s.symbol not in unknown)
@@ -67,9 +72,10 @@ class CachedListQuery:
         builder = compiled_builder(self._fields, self._written[0])
         if builder is None or not length:
             return None
-        attrs = usual_attrs(self._feed.name) | {"absent": []}
+        attrs = usual_attrs(self._feed.name, self._identity)
+        parts = self._rings[0], builder, attrs, RingFacts(self._rings[0])
         quiet, mark = quiet_ns(self._timeframe), self._feed.feeder_mark
-        return PreparedRead(self._rings[0], builder, attrs, length, quiet, mark)
+        return PreparedRead(*parts, length, quiet, mark)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
         """Return the newest bars, or None if the general query must decide.
@@ -81,11 +87,12 @@ class CachedListQuery:
             return None
         if asked.include_now is not False or not isinstance(asked.copy, bool):
             return None
-        max_age, on_stale = asked.reactions(choices.reactions)[:2]
+        reactions = asked.reactions(choices.reactions)
         try:
+            epochs = [ring.epoch for ring in self._rings]
             found = cut(self._rings, count, self._fields, self._shape.align)
             is_prepared = self._feed.check()
-            status, each = self._statuses(max_age)
+            status, each = self._statuses(reactions.max_age)
         except StreamNotFoundError:
             return None  # the feed was recreated without one of the streams
         views, history = current_views()
@@ -94,11 +101,11 @@ class CachedListQuery:
         if not is_prepared or (self._unknown and not self._is_unknown_still()):
             return None
         if status is None:
-            status = self._check_each(each, max_age, on_stale)
+            status = self._check_each(each, reactions)
         else:
             end_outages(self._outages)
         note_live_read()
-        return self._frame(found, count, status)
+        return self._frame(found, count, status, epochs, reactions)
 
     def _statuses(
         self, max_age: float | None
@@ -112,21 +119,58 @@ class CachedListQuery:
             return status, []
         return None, [ring.status() for ring in self._rings]
 
-    def _frame(self, found: Cut, count: int, status: RingStatus) -> pd.DataFrame:
+    def _frame(
+        self,
+        found: Cut,
+        count: int,
+        status: RingStatus,
+        epochs: list[int],
+        reactions: Reactions,
+    ) -> pd.DataFrame:
         planes, absent = self._planes(found)
         planes = planes.newest(self._shape, count)
+        record = self._record(found, planes, epochs)
+        shorts = [max(0, count - rows) for rows in record.counts]
+        if reactions.heeds_rows:
+            self._check_rows(record, count, reactions)
         values: dict[str, Any] = {
             "source": "live",
             "feed": self._feed.name,
+            "identity": self._identity,
             "age": status.age,
             "state": status.state,
             "health": status.health,
             "forming": False,
+            "short": sum(shorts),
             "gaps": planes.gaps(self._timeframe),
             "absent": absent,
         }
-        attrs = make_attrs(True, values)
+        attrs = make_attrs(record, values)
         return build_frame(planes, self._fields, self._shape, attrs)
+
+    def _record(self, found: Cut, planes: Planes, epochs: list[int]) -> CutRecord:
+        closes, rings = planes.close_time, len(self._rings)
+        counts = [int(closes.shape[1])] * rings
+        if found.missing or not planes.is_whole:
+            missing = set(map(id, found.missing))
+            rows = iter(np.count_nonzero(closes, axis=1).tolist())
+            counts = [0 if id(r) in missing else next(rows) for r in self._rings]
+        newest, times = np.zeros(rings, np.int64), None
+        if self._shape.align:
+            times = found.close_time
+        if found.close_time.size:
+            newest[:] = found.close_time[..., -1]
+        return CutRecord(self._facts, epochs, newest, counts, times)
+
+    def _check_rows(self, record: CutRecord, count: int, reactions: Reactions) -> None:
+        for ring, newest, rows in zip(
+            self._rings, record.newest.tolist(), record.counts, strict=True
+        ):
+            taken = rows_up_to(ring, newest, rows, record.times)
+            if taken is None:
+                continue  # the ring was recreated since
+            stream = self._feed.name, ring.symbol, self._timeframe
+            check_rows(Window(stream, taken, 0, len(taken), count, ring), reactions)
 
     def _planes(self, found: Cut) -> tuple[Planes, list[str]]:
         """Return the rows of the securities that have some, and the absent ones."""
@@ -165,9 +209,10 @@ class CachedListQuery:
         return not carried.rings
 
     def _check_each(
-        self, statuses: list[RingStatus], max_age: float | None, on_stale: str
+        self, statuses: list[RingStatus], reactions: Reactions
     ) -> RingStatus:
         """Check the freshness of each stream; return the oldest age, worst health."""
+        max_age, on_stale = reactions[:2]
         for ring, status in zip(self._rings, statuses, strict=True):
             stream = self._feed.name, ring.symbol, self._timeframe
             check(stream, status, max_age, on_stale, ring)

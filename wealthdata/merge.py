@@ -53,6 +53,7 @@ class FoundBars(NamedTuple):
     shared: bool = False  # the columns are the ring's own memory
     feed: str | None = None
     status: RingStatus | None = None  # None if the feed does not carry the stream
+    epoch: int = 0  # of the ring's bar numbers, before its rows were read
 
 
 def find_bars(
@@ -68,7 +69,7 @@ def find_bars(
         return _find_without_feed(key, request, sources)
     try:
         ring = feed.ring(key)
-        status = ring.status()
+        status, epoch = ring.status(), ring.epoch
     except StreamNotFoundError:
         found = _find_in_history(key, request, sources)
         if found is None:
@@ -79,7 +80,7 @@ def find_bars(
     feed.check()
     if _reaches_beyond(found, request):
         found = _prepend_history(key, request, sources, ring, found)
-    return found._replace(feed=feed.name, status=status)
+    return found._replace(feed=feed.name, status=status, epoch=epoch)
 
 
 def _find_without_feed(

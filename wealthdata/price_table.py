@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
 from shmfeed.feed import Ring, compiled_core
+from wealthdata.attrs import PLAIN, Facts
 
 
 class PreparedRead(NamedTuple):
@@ -21,8 +22,9 @@ class PreparedRead(NamedTuple):
     Attributes:
         ring: The ring.
         builder: The compiled builder of its frames; a LongBuilder for a list of one.
-        attrs: The attrs of each frame; `age`, and `gaps` if there are any, replace
-            these.
+        attrs: The attrs of each frame; `gaps` and `short` replace these where they are
+            not 0. What is None is found out from `facts`.
+        facts: The finder of values that cost to know.
         step: The timeframe in ms.
         quiet: ns without an update until the stream is no longer live.
         started: The start of the feeder whose identity was checked.
@@ -31,21 +33,20 @@ class PreparedRead(NamedTuple):
     ring: Ring
     builder: Any
     attrs: dict[str, Any]
+    facts: Facts
     step: int
     quiet: int
     started: int
 
 
-def usual_attrs(feed: str) -> dict[str, Any]:
-    """Return the attrs of a usual call but `age`, in their order."""
-    return {
+def usual_attrs(feed: str, identity: str | None) -> dict[str, Any]:
+    """Return the attrs of a usual call, in their order."""
+    return PLAIN | {
         "source": "live",
         "feed": feed,
-        "age": None,
+        "identity": identity,
         "state": "connected",
         "health": "live",
-        "forming": False,
-        "gaps": 0,
     }
 
 
@@ -127,9 +128,9 @@ def open_table(
             usual one.
     """
     if compiled_core is not None and environment is not None:
-        valid = vars(attrs)["_valid"]
+        record = vars(attrs)["_record"]
         _Opened.table = compiled_core.PriceTable(
-            environment, *context, must_be_empty, attrs, valid, float(most_age)
+            environment, *context, must_be_empty, attrs, record, float(most_age)
         )
     return _Opened.table
 

@@ -19,9 +19,11 @@ from wealthdata.attrs import FrameAttrs, combine, make_attrs
 from wealthdata.bar_history import BarHistory
 from wealthdata.choices import Choices, current_choices
 from wealthdata.columns import BarColumns, count_missing
+from wealthdata.completeness import Window, check_rows
 from wealthdata.context_view import ContextView
 from wealthdata.contexts_in_force import note_live_read
 from wealthdata.cross_section import Planes, build_frame, planes_of
+from wealthdata.facts import ReadRecord, RingFacts, count_flags
 from wealthdata.frame import (
     TIME,
     FrameTemplate,
@@ -29,6 +31,7 @@ from wealthdata.frame import (
     to_datetimes,
 )
 from wealthdata.freshness import check, warn_of_lost
+from wealthdata.judging import attrs_of, judge
 from wealthdata.list_query import CachedListQuery, warn_of_unknown
 from wealthdata.merge import FoundBars, Sources, find_bars
 from wealthdata.price_table import PreparedRead, usual_attrs
@@ -56,7 +59,9 @@ class CachedQuery:
         "_attached",
         "_build",
         "_compiled",
+        "_facts",
         "_feed",
+        "_identity",
         "_ring",
         "_step",
         "_stream",
@@ -78,7 +83,9 @@ class CachedQuery:
         self.choices = choices
         self._attached = feed
         self._ring = feed.ring(key)
+        self._facts = RingFacts(self._ring)
         self._feed = feed.name
+        self._identity = feed.identity
         self._timeframe = key[1]
         self._stream = (feed.name, *key)
         self._build = template.build
@@ -89,9 +96,10 @@ class CachedQuery:
         """Return what the C core needs for this read, or None if it cannot serve it."""
         if self._compiled is None or not self._step:
             return None
-        attrs = usual_attrs(self._feed)
+        attrs = usual_attrs(self._feed, self._identity)
+        parts = self._ring, self._compiled, attrs, self._facts
         quiet, mark = quiet_ns(self._timeframe), self._attached.feeder_mark
-        return PreparedRead(self._ring, self._compiled, attrs, self._step, quiet, mark)
+        return PreparedRead(*parts, self._step, quiet, mark)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
         """Return the newest bars, or None if the general query must decide.
@@ -107,6 +115,7 @@ class CachedQuery:
         private = include_now or copy or choices.copy
         ring = self._ring
         try:
+            epoch = ring.epoch
             bars: Any = (
                 ring.snapshot(count, include_now) if private else ring.view(count)
             )
@@ -121,13 +130,18 @@ class CachedQuery:
         if (views or history) and _context_matters(bars, count, views, history):
             return None
         check(self._stream, status, reactions.max_age, reactions.on_stale, ring)
-        attrs = make_attrs(private or bars.validity, self._values(bars, status))
+        if reactions.heeds_rows:
+            check_rows(Window(self._stream, bars, 0, len(bars), count, ring), reactions)
+        record = ReadRecord(self._facts, bars, (0, len(bars)), epoch, status.age)
+        values = self._values(bars, count, status)
+        if private:
+            values |= count_flags(bars, 0, len(bars))
+        attrs = make_attrs(record, values)
         frame = self._build(bars.floats, bars.datetimes(TIME), attrs, not private)
         note_live_read()
         return frame if bars.valid else None
 
-    def _values(self, bars: Any, status: RingStatus) -> dict[str, Any]:
-        age, state, health = status
+    def _values(self, bars: Any, count: int, status: RingStatus) -> dict[str, Any]:
         if self._step:
             gaps = bars.missing(self._step)
         else:
@@ -135,10 +149,12 @@ class CachedQuery:
         return {
             "source": "live",
             "feed": self._feed,
-            "age": age,
-            "state": state,
-            "health": health,
+            "identity": self._identity,
+            "age": status.age,
+            "state": status.state,
+            "health": status.health,
             "forming": bars.forming,
+            "short": max(0, count - len(bars)),
             "gaps": gaps,
         }
 
@@ -252,27 +268,11 @@ class GeneralQuery(NamedTuple):
         return found
 
     def _attrs(self, found: FoundBars, key: StreamKey, sources: Sources) -> FrameAttrs:
-        """Return the frame's attrs, after the check of the stream's freshness."""
-        bars, first, last, source, shared, feed, status = found
-        if source != "context":
+        """Return the frame's attrs, after the checks that the reactions ask for."""
+        if found.source != "context":
             note_live_read()
-        ring, reactions = None, self.reactions
-        if sources.feed is not None and status is not None:
-            ring = sources.feed.ring(key)
-            warn_of_lost(ring)
-        if feed is not None and status is not None:
-            check((feed, *key), status, reactions.max_age, reactions.on_stale, ring)
-        values = {
-            "source": source,
-            "feed": feed,
-            "age": None if status is None or source == "context" else status.age,
-            "state": None if status is None else status.state,
-            "health": None if status is None else status.health,
-            "forming": bars.forming and last == len(bars) and first < last,
-            "gaps": count_missing(bars, first, last, key[1]),
-        }
-        validity: Any = found.columns
-        return make_attrs(validity.validity if shared else True, values)
+        judge(found, key, self.request, sources, self.reactions)
+        return attrs_of(found, key, self.request, sources)
 
 
 def _have_forming(planes: Planes, found: _Found) -> bool:

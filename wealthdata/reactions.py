@@ -23,7 +23,13 @@ class Reactions(NamedTuple):
     on_short: str = "ignore"
     on_unconfirmed: str = "ignore"
 
+    @property
+    def heeds_rows(self) -> bool:
+        """True unless gaps, few rows and unconfirmed ones are all ignored."""
+        return self[2:] != _IGNORED
 
+
+_IGNORED = Reactions()[2:]
 REACTION_NAMES = Reactions._fields[1:]
 
 

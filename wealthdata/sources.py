@@ -7,7 +7,9 @@ from shmfeed.validation import check_int, check_symbol
 from wealthdata.attachment import attached_feed, selected_feed
 from wealthdata.attrs import FrameAttrs
 from wealthdata.bar_history import BarHistory
+from wealthdata.choices import current_choices
 from wealthdata.columns import to_bars
+from wealthdata.completeness import troubles
 from wealthdata.context_view import ContextView
 from wealthdata.contexts_in_force import (
     READ_LIVE,
@@ -20,7 +22,8 @@ from wealthdata.contexts_in_force import (
     view_in_force,
 )
 from wealthdata.environment import TABLE
-from wealthdata.freshness import check, outages
+from wealthdata.freshness import outages
+from wealthdata.judging import judge
 from wealthdata.merge import Sources, find_bars
 from wealthdata.price_table import PriceTable, open_table
 from wealthdata.request import PriceRequest
@@ -86,15 +89,13 @@ def merged_bars(
     found = find_bars(key, request, sources, private=True)
     if found.source != "context":
         note_live_read()
-    if found.feed and found.status:
-        ring = sources.feed.ring(key) if sources.feed else None
-        check((found.feed, *key), found.status, None, "warn", ring)
+    judge(found, key, request, sources, current_choices().reactions)
     return to_bars(found.columns, found.first, found.last)
 
 
 def open_price_table() -> PriceTable:
-    """Open the table of usual calls: no context or adapter, no outage to end."""
-    must_be_empty = outages, registered.names, settings
+    """Open the table of usual calls: no context or adapter, no trouble to end."""
+    must_be_empty = outages, troubles, registered.names, settings
     return open_table(
         TABLE,
         (current, READ_LIVE),

@@ -36,13 +36,13 @@ static PyTypeObject FrameBuilderType;
 #define FRAME_NAMES(X)                                                                \
     X(_data) X(_name) X(_cache) X(_id) X(_references) X(_freq) X(_mgr) X(_attrs)      \
     X(_flags) X(_is_copy) X(_item_cache) X(_allows_duplicate_labels) X(_obj) X(refs)  \
-    X(referenced_blocks) X(add_index_reference) X(shmfeed) X(age) X(gaps) X(warn) \
-    X(absent)
+    X(referenced_blocks) X(add_index_reference) X(shmfeed) X(gaps) X(warn)
 
 static struct {
 #define FIELD(name) PyObject *name;
     FRAME_NAMES(FIELD)
 #undef FIELD
+    PyObject *short_;  /* "short" */
     PyObject *two;
     PyObject *twenty;  /* the default count */
     PyObject *no_arguments;
@@ -60,10 +60,14 @@ intern_frame_names(void)
     }
     FRAME_NAMES(INTERN)
 #undef INTERN
+    names.short_ = PyUnicode_InternFromString("short");
     names.two = PyLong_FromLong(2);
     names.twenty = PyLong_FromLong(20);
     names.no_arguments = PyTuple_New(0);
-    return names.two == NULL || names.twenty == NULL || names.no_arguments == NULL ? -1 : 0;
+    return names.short_ == NULL || names.two == NULL || names.twenty == NULL ||
+                   names.no_arguments == NULL
+               ? -1
+               : 0;
 }
 
 /* object.__new__ */

@@ -8,6 +8,7 @@
 #include "follower.h"
 #include "frame.h"
 #include "long_frame.h"
+#include "read_record.h"
 
 /* What a table takes from Python: wealthdata/price_table.py explains it. */
 typedef struct {
@@ -15,14 +16,15 @@ typedef struct {
     PyObject *environment, *context, *must_be_empty;
     PyObject *read_live;  /* the value of `context` of a thread that has read live bars */
     uint64_t trusted;     /* the version of the environment in which calls are served */
-    PyObject *attrs_type, *attrs_valid;  /* FrameAttrs, and its slot `_valid` */
+    PyTypeObject *attrs_type;  /* FrameAttrs */
+    Py_ssize_t record_at;      /* the offset of its slot `_record` */
     int64_t most_age;  /* ns; an older update may be that of an outage */
     PyObject *reads;   /* a dict: (security, frequency, fields, feed) to Read */
 } PriceTable;
 
 typedef struct {
     PyObject_HEAD
-    PyObject *ring, *attrs;
+    PyObject *ring, *attrs, *facts;
     PyObject *builder;  /* of frames of one security or, if it is a LongBuilder, of a list */
     int64_t step;   /* ms */
     int64_t quiet;  /* ns without an update until the stream is no longer live */
@@ -46,6 +48,7 @@ read_dealloc(Read *self)
     Py_XDECREF(self->ring);
     Py_XDECREF(self->builder);
     Py_XDECREF(self->attrs);
+    Py_XDECREF(self->facts);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -68,11 +71,11 @@ lost_slices(const Read *read)
 static PyObject *
 table_add(PriceTable *self, PyObject *args)
 {
-    PyObject *key, *ring, *builder, *attrs;
+    PyObject *key, *ring, *builder, *attrs, *facts;
     long long step, quiet, started;
-    if (!PyArg_ParseTuple(args, "O!(O!OO!LLL)", &PyTuple_Type, &key,
+    if (!PyArg_ParseTuple(args, "O!(O!OO!OLLL)", &PyTuple_Type, &key,
                           &ReattachingReaderType, &ring, &builder, &PyDict_Type, &attrs,
-                          &step, &quiet, &started)) {
+                          &facts, &step, &quiet, &started)) {
         return NULL;
     }
     if (!Py_IS_TYPE(builder, &FrameBuilderType) &&
@@ -90,6 +93,7 @@ table_add(PriceTable *self, PyObject *args)
     read->ring = Py_NewRef(ring);
     read->builder = Py_NewRef(builder);
     read->attrs = Py_NewRef(attrs);
+    read->facts = Py_NewRef(facts);
     read->step = step;
     read->quiet = quiet;
     read->started = started;
@@ -185,37 +189,46 @@ table_note_live(const PriceTable *self)
     return token == NULL ? -1 : 0;
 }
 
-/* 1 with the age of the stream's last update if it is live, else 0. It is called after the
-   rows were taken: a feeder stores its start before its first row, so that rows of another
-   identity are never returned. */
+/* 1 with the age of the stream's last update at the moment `now` if it is live, else 0. It
+   is called after the rows were taken: a feeder stores its start before its first row, so
+   that rows of another identity are never returned. */
 static int
-read_is_live(const PriceTable *self, const Read *read, const Reader *reader, int64_t *age)
+read_is_live(const PriceTable *self, const Read *read, const Reader *reader, int64_t now,
+             int64_t *age)
 {
     return ring_load(&reader->segment[SHM_H_STARTED]) == read->started &&
-           ring_is_live(reader->segment, reader->entry, boot_ns(), read->quiet, age) &&
+           ring_is_live(reader->segment, reader->entry, now, read->quiet, age) &&
            reader_is_carried(reader) && *age < self->most_age;
 }
 
-/* Return new attrs of these rows. The reference to `valid` is taken. */
-static PyObject *
-table_attrs(const PriceTable *self, const Read *read, const Rows *rows, PyObject *valid,
-            int64_t age)
+/* Replace a number of the attrs, if it is not 0. Return 0, or -1 with an error. */
+static int
+put_number(PyObject *attrs, PyObject *name, uint64_t value)
 {
-    PyTypeObject *type = (PyTypeObject *)self->attrs_type;
-    PyObject *attrs = valid == NULL ? NULL : type->tp_new(type, names.no_arguments, NULL);
-    PyObject *seconds = attrs == NULL ? NULL : PyFloat_FromDouble((double)age / 1e9);
-    int failed = seconds == NULL || PyDict_Update(attrs, read->attrs) < 0 ||
-                 PyDict_SetItem(attrs, names.age, seconds) < 0 ||
-                 Py_TYPE(self->attrs_valid)
-                         ->tp_descr_set(self->attrs_valid, attrs, valid) < 0;
-    Py_XDECREF(valid);
-    Py_XDECREF(seconds);
-    uint64_t gaps = missing_rows(rows, read->step);
-    if (!failed && gaps != 0) {
-        PyObject *number = PyLong_FromUnsignedLongLong(gaps);
-        failed = number == NULL || PyDict_SetItem(attrs, names.gaps, number) < 0;
-        Py_XDECREF(number);
+    PyObject *number = value == 0 ? NULL : PyLong_FromUnsignedLongLong(value);
+    int failed = value != 0 && (number == NULL || PyDict_SetItem(attrs, name, number) < 0);
+    Py_XDECREF(number);
+    return failed ? -1 : 0;
+}
+
+/* Return new attrs of these rows, of `asked` ones. The reference to `record` is taken. */
+static PyObject *
+table_attrs(const PriceTable *self, const Read *read, const Rows *rows, int64_t asked,
+            PyObject *record)
+{
+    PyObject *attrs = record == NULL ? NULL
+                                     : self->attrs_type->tp_new(self->attrs_type,
+                                                                names.no_arguments, NULL);
+    if (attrs == NULL) {
+        Py_XDECREF(record);
+        return NULL;
     }
+    *(PyObject **)((char *)attrs + self->record_at) = record;
+    int64_t count = rows_len(rows);
+    int failed = PyDict_Update(attrs, read->attrs) < 0 ||
+                 put_number(attrs, names.gaps, missing_rows(rows, read->step)) < 0 ||
+                 put_number(attrs, names.short_,
+                            asked > count ? (uint64_t)(asked - count) : 0) < 0;
     return put_all(attrs, failed);
 }
 
@@ -235,12 +248,12 @@ span_array(Slice *slice, const Span *span)
 }
 
 static PyObject *
-read_frame(const PriceTable *self, const Read *read, Slice *slice, int64_t age)
+read_frame(const PriceTable *self, const Read *read, Slice *slice, int64_t asked,
+           PyObject *record)
 {
     const FrameBuilder *builder = (const FrameBuilder *)read->builder;
     PyObject *arrays[MOST_SPANS];
-    PyObject *attrs =
-        table_attrs(self, read, &slice->rows, slice_validity(slice, NULL), age);
+    PyObject *attrs = table_attrs(self, read, &slice->rows, asked, record);
     PyObject *times = attrs == NULL ? NULL : rows_datetimes(&slice->rows, builder->dtype);
     PyObject *frame = NULL;
     if (times != NULL) {
@@ -265,15 +278,20 @@ read_has_lost(Read *read)
     return more;
 }
 
-/* As read_serve, a frame over the ring's rows. */
+/* As table_serve, a frame over the ring's rows. */
 static PyObject *
 read_view(const PriceTable *self, Read *read, Reader *reader, PyObject *count)
 {
-    int64_t age;
+    int64_t age, asked;
     PyObject *frame = NULL;
     Slice *slice = (Slice *)reader_view(reader, count);
-    if (slice != NULL && !read_has_lost(read) && read_is_live(self, read, reader, &age)) {
-        frame = read_frame(self, read, slice, age);
+    int64_t now = boot_ns();
+    if (slice != NULL && !read_has_lost(read) &&
+        read_is_live(self, read, reader, now, &age) &&
+        as_int64(Py_NewRef(count), &asked) == 0) {
+        PyObject *record =
+            read_record(slice, &slice->rows, slice->word, read->facts, now, age);
+        frame = read_frame(self, read, slice, asked, record);
         if (frame != NULL && !slice_is_valid(slice)) {
             Py_CLEAR(frame);
         }
@@ -282,21 +300,22 @@ read_view(const PriceTable *self, Read *read, Reader *reader, PyObject *count)
     return frame;
 }
 
-/* As read_serve, the long frame of a list of one security. */
+/* As table_serve, the long frame of a list of one security. */
 static PyObject *
 read_long(const PriceTable *self, Read *read, Reader *reader, PyObject *count)
 {
-    int64_t age;
+    int64_t age, asked;
     Rows *rows = (Rows *)reader_snapshot_of(reader, count, Py_False);
     PyObject *frame = NULL;
+    int64_t now = boot_ns();
     if (rows != NULL && rows_len(rows) > 0 && !read_has_lost(read) &&
-        read_is_live(self, read, reader, &age)) {
-        PyObject *attrs = table_attrs(self, read, rows, Py_NewRef(Py_True), age);
-        PyObject *absent = attrs == NULL ? NULL : PyList_New(0);
-        if (absent != NULL && PyDict_SetItem(attrs, names.absent, absent) == 0) {
+        read_is_live(self, read, reader, now, &age) &&
+        as_int64(Py_NewRef(count), &asked) == 0) {
+        PyObject *record = read_record(NULL, rows, reader->word, read->facts, now, age);
+        PyObject *attrs = table_attrs(self, read, rows, asked, record);
+        if (attrs != NULL) {
             frame = long_make((const LongBuilder *)read->builder, rows, attrs);
         }
-        Py_XDECREF(absent);
         Py_XDECREF(attrs);
     }
     Py_XDECREF(rows);
@@ -355,15 +374,16 @@ table_read(PriceTable *self, PyObject *given)
 static PyObject *
 table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *environment, *context, *read_live, *must_be_empty, *attrs, *valid;
+    PyObject *environment, *context, *read_live, *must_be_empty, *attrs, *slot;
     double seconds;
     if (!PyArg_ParseTuple(args, "O!O!OO!O!Od", &PyDict_Type, &environment,
                           &PyContextVar_Type, &context, &read_live, &PyTuple_Type,
-                          &must_be_empty, &PyType_Type, &attrs, &valid, &seconds)) {
+                          &must_be_empty, &PyType_Type, &attrs, &slot, &seconds)) {
         return NULL;
     }
-    if (Py_TYPE(valid)->tp_descr_set == NULL) {
-        PyErr_SetString(PyExc_TypeError, "_valid is no slot");
+    if (!Py_IS_TYPE(slot, &PyMemberDescr_Type) ||
+        ((PyMemberDescrObject *)slot)->d_common.d_type != (PyTypeObject *)attrs) {
+        PyErr_SetString(PyExc_TypeError, "_record is not a slot of the attrs");
         return NULL;
     }
     PriceTable *self = (PriceTable *)type->tp_alloc(type, 0);
@@ -374,8 +394,8 @@ table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
     self->context = Py_NewRef(context);
     self->read_live = Py_NewRef(read_live);
     self->must_be_empty = Py_NewRef(must_be_empty);
-    self->attrs_type = Py_NewRef(attrs);
-    self->attrs_valid = Py_NewRef(valid);
+    self->attrs_type = (PyTypeObject *)Py_NewRef(attrs);
+    self->record_at = ((PyMemberDescrObject *)slot)->d_member->offset;
     self->most_age = (int64_t)(seconds * 1e9);
     self->reads = PyDict_New();
     return put_all((PyObject *)self, self->reads == NULL || dict_watch(environment) < 0);
@@ -389,7 +409,6 @@ table_dealloc(PriceTable *self)
     Py_XDECREF(self->read_live);
     Py_XDECREF(self->must_be_empty);
     Py_XDECREF(self->attrs_type);
-    Py_XDECREF(self->attrs_valid);
     Py_XDECREF(self->reads);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }

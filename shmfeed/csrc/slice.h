@@ -302,6 +302,50 @@ validity_valid(Validity *self, void *Py_UNUSED(closure))
                                                : self->valid);
 }
 
+/* Return for each flag of a tuple how many of the slice's rows `first` to `last` - 1 have
+   it; None if they are no longer known. */
+static PyObject *
+count_flags(const Slice *slice, PyObject *flags, int64_t first, int64_t last)
+{
+    if (slice == NULL || first < slice->rows.first || first > last ||
+        last > slice->rows.last) {
+        Py_RETURN_NONE;
+    }
+    PyObject *counts = PyTuple_New(PyTuple_GET_SIZE(flags));
+    const ring_word *column =
+        words_of(&slice->rows, SHM_C_FLAGS) + (first - slice->rows.first);
+    for (Py_ssize_t i = 0; counts != NULL && i < PyTuple_GET_SIZE(flags); i++) {
+        int64_t flag, count = 0;
+        PyObject *number = NULL;
+        if (as_int64(Py_NewRef(PyTuple_GET_ITEM(flags, i)), &flag) == 0) {
+            for (int64_t row = 0; row < last - first; row++) {
+                count += (ring_load(column + row) & flag) != 0;
+            }
+            number = PyLong_FromLongLong(count);
+        }
+        if (number == NULL) {
+            Py_CLEAR(counts);
+        } else {
+            PyTuple_SET_ITEM(counts, i, number);
+        }
+    }
+    if (counts != NULL && !slice_is_valid(slice)) {
+        Py_SETREF(counts, Py_NewRef(Py_None));
+    }
+    return counts;
+}
+
+static PyObject *
+validity_count_flags(Validity *self, PyObject *args)
+{
+    PyObject *flags;
+    long long first, last;
+    if (!PyArg_ParseTuple(args, "O!LL", &PyTuple_Type, &flags, &first, &last)) {
+        return NULL;
+    }
+    return count_flags(self->slice, flags, first, last);
+}
+
 static PyObject *
 kept_bytes(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
@@ -356,6 +400,12 @@ static PyGetSetDef validity_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+static PyMethodDef validity_methods[] = {
+    {"count_flags", (PyCFunction)validity_count_flags, METH_VARARGS,
+     DOC_Validity_count_flags},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyTypeObject SliceType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "shmfeed._ringbuf.Slice",
@@ -374,6 +424,7 @@ static PyTypeObject ValidityType = {
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .tp_doc = DOC_Validity,
     .tp_dealloc = (destructor)validity_dealloc,
+    .tp_methods = validity_methods,
     .tp_getset = validity_getset,
 };
 

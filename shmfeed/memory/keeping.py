@@ -54,6 +54,7 @@ import numpy as np
 
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
+    C_FLAGS,
     COLUMNS,
     S_EPOCH,
     S_INTENT,
@@ -137,6 +138,22 @@ class Validity:
             if self.state < KEPT and area.segment_area is not None:
                 return area.segment_area.is_intact(self.word, self.first)
             return self.state == KEPT
+
+    def count_flags(
+        self, flags: tuple[int, ...], first: int, last: int, /
+    ) -> tuple[int, ...] | None:
+        """Return how many of the rows `first` to `last` - 1 have each of these flags.
+
+        Return None after the slice's death, and if rows were overwritten. The rows are
+        given by their numbers.
+        """
+        area = self._area
+        if area is None or not self.first <= first <= last <= self.last:
+            return None
+        start = first % area.capacity
+        column = area.ints[C_FLAGS, start : start + last - first]
+        counts = tuple(int(np.count_nonzero(column & flag)) for flag in flags)
+        return counts if self.valid else None
 
     def end(self) -> None:
         """Give the last answer: the slice dies."""

@@ -192,4 +192,4 @@ def test_each_key_of_attrs_is_explained() -> None:
     finally:
         wealthdata.clear_context()
     told = table("docs/strategies.md", "What a frame says about itself")
-    assert [*told] == [*attrs, "valid"]
+    assert [*told] == [*attrs]

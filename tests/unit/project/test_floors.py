@@ -51,8 +51,8 @@ ROOMS = {
     "writing half": room(5, "writer marks", "ground layout memory ring segment"),
     "reading half": room(
         5,
-        "accepted_feeder attached_segment feed cuts health holes status waiting"
-        " spinning aio listing",
+        "accepted_feeder attached_segment feed cuts health holes venue_time status"
+        " waiting spinning aio listing",
         "ground layout memory ring segment",
     ),
     "history": room(
@@ -119,7 +119,7 @@ class TestThisProject:
             if target.startswith("shmfeed")
         }
         reading = ("bar", "cuts", "errors", "feed", "health", "text", "validation")
-        waiting = ("spinning", "waiting")
+        waiting = ("spinning", "venue_time", "waiting")
         others = ("forks", "identity", "listing")
         assert used <= {f"shmfeed.{name}" for name in (*reading, *waiting, *others)}
 

@@ -86,7 +86,7 @@ def test_both_builders_give_equal_frames(
             assert found.columns.dtype == pd.Index(["a"]).dtype
             assert found.index.dtype == frame.TIME
             assert found.index.freq is None
-            assert found.attrs == {"shmfeed": {"source": "live"}}
+            assert found.attrs == {"shmfeed": make_attrs(True, {"source": "live"})}
             if count:
                 assert all(np.shares_memory(found[f], memory) for f in fields)
 

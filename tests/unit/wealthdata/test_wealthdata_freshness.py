@@ -4,6 +4,7 @@ import math
 import warnings
 from typing import Literal
 
+import pandas as pd
 import pytest
 from support.numbered_bars import SYMBOL, append, listed, numbers, when
 
@@ -238,12 +239,72 @@ def test_a_backtest_is_never_stale(ring: RingWriter, writer: FeedWriter) -> None
     wealthdata.use(context_only=True)
     found = get_price(SYMBOL, on_stale="raise", max_age=0)
     assert numbers(found) == [0, 1]
-    assert (found.attrs["shmfeed"].health, found.attrs["shmfeed"].state) == (None, None)
+    attrs = found.attrs["shmfeed"]
+    assert [attrs.health, attrs.state, attrs.due, attrs.age] == [None] * 4
 
 
-def test_a_context_without_a_feed_is_not_stale(strategy: str) -> None:
+CONTEXTS = [  # seconds since the close of bar 1, limit, is stale
+    (0, None, False),
+    (3 * 3600, None, False),
+    (3 * 3600 + 1, None, True),
+    (3600, 3600, False),
+    (3601, 3600, True),
+]
+
+
+@pytest.fixture(params=["no feed", "no stream", "no rows"])
+def elsewhere(
+    request: pytest.FixtureRequest, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Give the feed that is looked for, which has no row of the stream."""
+    monkeypatch.setattr(freshness, "_looked_for", set())
+    if request.param != "no feed":
+        writer = request.getfixturevalue("writer")
+        writer.set_state("connected")
+        if request.param == "no rows":
+            request.getfixturevalue("ring")
+    return strategy
+
+
+@pytest.mark.parametrize(("age", "max_age", "stale"), CONTEXTS)
+def test_rows_of_a_context_alone_are_judged_by_their_age(
+    elsewhere: str, age: int, max_age: float | None, stale: bool
+) -> None:
+    """The first read names the feed that was looked for, stale or not."""
+    now = when(1) + pd.Timedelta(seconds=age)
+    set_context(Context([listed(0, 1)], current_dt=now))
+    for symbol in (SYMBOL, [SYMBOL]):
+        freshness._looked_for.clear()
+        freshness.outages.clear()
+        with pytest.warns(StaleFeedWarning, match=f"feed {elsewhere!r}") as given:
+            found = get_price(symbol, max_age=max_age)
+        assert ("is stale" in str(given[0].message)) is stale
+        assert found.attrs["shmfeed"].age == age
+        assert found.attrs["shmfeed"].due == age // 3600
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert len(get_price(symbol, max_age=max_age)) == 2
+        if not stale:
+            get_price(symbol, max_age=max_age, on_stale="raise")
+            continue
+        with pytest.raises(StaleFeedError, match=f"feed {elsewhere!r}"):
+            get_price(symbol, max_age=max_age, on_stale="raise")
+
+
+def test_a_misspelt_feed_does_not_give_bars_of_yesterday(strategy: str) -> None:
+    """By the wall clock, as the context has no time of its own."""
     set_context(Context([listed(0, 1)]))
-    assert numbers(get_price(SYMBOL, on_stale="raise")) == [0, 1]
+    for limits in ({"max_age": 1}, {}, {"feed": "misspelt"}):
+        with pytest.raises(StaleFeedError, match=limits.get("feed", strategy)):
+            get_price(SYMBOL, on_stale="raise", **limits)
+        with pytest.raises(StaleFeedError):
+            get_price([SYMBOL], on_stale="raise", **limits)
+    wealthdata.use(on_stale="raise")
+    with pytest.raises(StaleFeedError):
+        get_price(SYMBOL)
+    with pytest.raises(StaleFeedError):
+        Context([listed(0, 1)]).history(SYMBOL, 1)
+    assert len(get_price(SYMBOL, on_stale="ignore")) == 2
 
 
 def test_the_warning_is_a_user_warning() -> None:

@@ -299,7 +299,8 @@ class TestSecuritiesThatTheFeedDoesNotCarry:
     def test_a_context_may_have_them(self, writer: FeedWriter) -> None:
         fill(writer, {"A": [0, 1]})
         set_context(Context([listed(0, 1, symbol="X")]))
-        found = get_price(["A", "X"], count=2)
+        with pytest.warns(StaleFeedWarning, match="X 1h is stale: feed .* has no rows"):
+            found = get_price(["A", "X"], count=2)
         assert list(found["code"]) == ["A", "A", "X", "X"]
         assert found.attrs["shmfeed"].absent == []
 
@@ -319,7 +320,8 @@ class TestContexts:
         self, strategy: str
     ) -> None:
         set_context(Context([listed(0, 1, symbol="A")]))
-        found = get_price(["A", "X"])
+        with pytest.warns(StaleFeedWarning, match=f"feed {strategy!r} is not on this"):
+            found = get_price(["A", "X"])
         assert list(found["code"]) == ["A", "A"]
         assert found.attrs["shmfeed"].absent == ["X"]
         with pytest.raises(NoDataError, match=f"no feed {strategy!r}.* no X 1h"):

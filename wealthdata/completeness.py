@@ -1,0 +1,176 @@
+"""The reactions to rows with gaps, to few rows, and to a newest row that may change.
+
+A warning is given once: of a gap once for each hole, of few rows and of an unconfirmed
+newest row once until a read of the stream finds enough rows, or a final one. So a log
+has each trouble when it begins, and again after it has ended and come back.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from shmfeed.bar import (
+    UNCONFIRMED,
+    bars_between,
+    close_time,
+    floor,
+    phase_of,
+    step,
+)
+from shmfeed.errors import (
+    GapError,
+    GapWarning,
+    ShortError,
+    ShortWarning,
+    UnconfirmedError,
+    UnconfirmedWarning,
+)
+from shmfeed.feed import Ring
+from shmfeed.text import counted
+from wealthdata.columns import BarColumns, Ints, count_missing
+from wealthdata.freshness import StreamId, warn
+from wealthdata.reactions import Reactions
+
+_MOST = 4096
+
+# Few rows and unconfirmed ones that were warned of and have not ended. The C core
+# serves no read while there are any: it cannot end them.
+troubles: set[tuple[object, ...]] = set()
+_holes: set[tuple[object, ...]] = set()  # that were warned of
+
+
+class Window(NamedTuple):
+    """Rows `first` to `last`, last exclusive, of one stream, and how many were asked.
+
+    `stream` has "" as its feed for the rows of a context. `ring` is that of the
+    stream, None where no feed carries it.
+    """
+
+    stream: StreamId
+    rows: BarColumns
+    first: int
+    last: int
+    asked: int | None
+    ring: Ring | None = None
+
+    @property
+    def short(self) -> int:
+        """The number of rows fewer than asked for."""
+        return max(0, (self.asked or 0) - (self.last - self.first))
+
+    @property
+    def last_closed(self) -> int:
+        """The end of the closed rows: the forming bar is not one of them."""
+        return min(self.last, len(self.rows) - self.rows.forming)
+
+    def __str__(self) -> str:
+        feed, symbol, timeframe = self.stream
+        where = f"feed {feed!r}" if feed else "the context"
+        return f"{symbol} {timeframe} of {where}"
+
+
+def check_rows(window: Window, reactions: Reactions) -> None:
+    """Raise, warn once or ignore, as the reactions say.
+
+    Raise GapError, ShortError or UnconfirmedError.
+    """
+    if reactions.on_gap != "ignore":
+        _check_gaps(window, reactions.on_gap)
+    if reactions.on_short != "ignore":
+        _check_short(window, reactions.on_short)
+    if reactions.on_unconfirmed != "ignore":
+        _check_newest(window, reactions.on_unconfirmed)
+
+
+def _check_gaps(window: Window, on_gap: str) -> None:
+    stream, rows, first, last = window[:4]
+    if not count_missing(rows, first, last, stream[2]):
+        return
+    holes = _find_holes(rows.open_time[first:last], stream[2])
+    known = _none_at_venue(window.ring) if window.ring is not None else set()
+    holes = [hole for hole in holes if hole[1] not in known]
+    if on_gap != "raise":
+        holes = [hole for hole in holes if _is_new(_holes, (stream, hole[1]))]
+    if not holes:
+        return
+    missing, begin, end = sum(hole[0] for hole in holes), holes[0][1], holes[0][2]
+    places = "" if len(holes) == 1 else f"in {len(holes)} holes, the first "
+    message = (
+        f"{window}: {counted(missing, 'bar')} missing inside the window, {places}from"
+        f" {_utc(begin)} to {_utc(end)} UTC; read fewer rows, wait until history has"
+        " filled the hole (`shmfeed gaps`), or read with on_gap='ignore'"
+    )
+    if on_gap == "raise":
+        raise GapError(message)
+    warn(message, GapWarning)
+
+
+def _find_holes(opens: Ints, timeframe: str) -> list[tuple[int, int, int]]:
+    """Return missing bars, and the open times of the first and the last, by hole."""
+    before = list(range(len(opens) - 1))
+    if length := step(timeframe):
+        before = np.flatnonzero(np.diff(opens) >= 2 * length).tolist()
+    pairs = ((int(opens[row]), int(opens[row + 1])) for row in before)
+    return [
+        (
+            missing,
+            close_time(a, timeframe),
+            floor(b - 1, timeframe, phase_of(b, timeframe)),
+        )
+        for a, b in pairs
+        if (missing := bars_between(a, b, timeframe))
+    ]
+
+
+def _none_at_venue(ring: Ring) -> set[int]:
+    """Return the open times of the first bars of holes that the venue has too."""
+    holes = ring._feed.gaps(ring.symbol, ring.timeframe)
+    return {hole.first for hole in holes if hole.state == "none_at_venue"}
+
+
+def _check_short(window: Window, on_short: str) -> None:
+    trouble = "short", window.stream, window.asked
+    if not window.short:
+        troubles.discard(trouble)
+        return
+    rows = counted(window.last - window.first, "row")
+    message = (
+        f"{window}: {rows} of {window.asked} asked for, as there are no older bars; ask"
+        " for fewer, raise the feed's `history` or `warmup`, supply older bars with"
+        " wealthdata.set_context(context), or read with on_short='ignore'"
+    )
+    if on_short == "raise":
+        raise ShortError(message)
+    if _is_new(troubles, trouble):
+        warn(message, ShortWarning)
+
+
+def _check_newest(window: Window, on_unconfirmed: str) -> None:
+    trouble = "unconfirmed", window.stream
+    last = window.last_closed
+    if last <= window.first or not int(window.rows["flags"][last - 1]) & UNCONFIRMED:
+        troubles.discard(trouble)
+        return
+    close = _utc(int(window.rows.close_time[last - 1]))
+    message = (
+        f"{window}: the newest row, which closed at {close} UTC, is not known to be"
+        " final; read again once history has confirmed it, or read with"
+        " on_unconfirmed='ignore'"
+    )
+    if on_unconfirmed == "raise":
+        raise UnconfirmedError(message)
+    if _is_new(troubles, trouble):
+        warn(message, UnconfirmedWarning)
+
+
+def _is_new(known: set[tuple[object, ...]], one: tuple[object, ...]) -> bool:
+    if one in known:
+        return False
+    if len(known) >= _MOST:  # a caller may ask for another count each time
+        known.clear()
+    known.add(one)
+    return True
+
+
+def _utc(moment: int) -> str:
+    return str(np.datetime64(moment, "ms").astype("M8[s]")).replace("T", " ")

@@ -1,0 +1,267 @@
+"""The notes of a read about its rows, and the values that are found out of them later.
+
+A read notes numbers alone: they keep no row in memory. A value that costs to know is
+found out when it is asked for: from the frame's rows, while these are held, or from the
+ring, while it has the rows of these numbers in their epoch. Such rows cannot have
+changed.
+"""
+
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+import numpy as np
+
+from shmfeed.bar import POLLED, REVISED, UNCONFIRMED, grid_steps
+from shmfeed.errors import ShmfeedError
+from shmfeed.feed import Ring
+from shmfeed.venue_time import bars_due
+from wealthdata.columns import BarColumns, Ints, PrivateColumns
+
+FLAGS = {"unconfirmed": UNCONFIRMED, "polled": POLLED, "revised": REVISED}
+_MASKS = tuple(FLAGS.values())
+_NOT_KNOWN = (None, None, None)
+Counts = tuple[int, ...] | tuple[None, ...]
+
+
+class NotedRead(Protocol):
+    """A record of rows of a ring: `ReadRecord`, or its twin in C.
+
+    Attributes:
+        first, last: The numbers of the rows, last exclusive.
+        epoch: The epoch of these numbers.
+        moment: The moment of the read, ns of CLOCK_BOOTTIME.
+        age: Seconds since the stream's last update at that moment, None before it.
+        newest: Close time of the ring's newest row at that moment, 0 without rows.
+    """
+
+    first: int
+    last: int
+    epoch: int
+    moment: int
+    age: float | None
+    newest: int
+
+    @property
+    def valid(self) -> bool: ...
+    def count_flags(
+        self, flags: tuple[int, ...], first: int, last: int, /
+    ) -> tuple[int, ...] | None: ...
+
+
+class RingFacts:
+    """The facts about rows of one ring."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = weakref.ref(ring)
+        self._timeframe = ring.timeframe
+
+    def find_out(self, record: NotedRead, values: dict[str, Any]) -> dict[str, Any]:
+        ring = self._ring()
+        counts: Counts | None = record.count_flags(_MASKS, record.first, record.last)
+        if counts is None:
+            counts = _NOT_KNOWN if ring is None else _count_in_ring(ring, record)
+        due = None
+        if dict.get(values, "health") == "closed":
+            due = 0  # its symbol does not trade
+        elif ring is not None:
+            due = self._due(ring, record)
+        return _named(counts) | {"age": record.age, "due": due}
+
+    def _due(self, ring: Ring, record: NotedRead) -> int | None:
+        try:
+            reader = ring._current_reader()
+        except ShmfeedError:
+            return None  # the feed is gone, or carries the stream no more
+        return bars_due(reader, self._timeframe, record.newest, record.moment)
+
+
+def _count_in_ring(ring: Ring, record: NotedRead) -> Counts:
+    """Return the counts of flags in the rows that a ring has under these numbers."""
+    try:
+        rows = ring.view(max(1, ring.count - record.first))
+        start = record.first - rows.first
+        flags = rows["flags"][max(0, start) : start + record.last - record.first]
+        counts = _count(flags)
+        # Rows of another epoch have other numbers.
+        same = rows.valid and ring.epoch == record.epoch
+    except ShmfeedError:
+        return _NOT_KNOWN
+    return counts if same and start >= 0 else _NOT_KNOWN
+
+
+def _count(flags: Any) -> tuple[int, ...]:
+    return tuple(int(np.count_nonzero(flags & mask)) for mask in _MASKS)
+
+
+def count_flags(columns: BarColumns, first: int, last: int) -> dict[str, int]:
+    """Return how many of the rows `first` to `last` - 1 have each flag."""
+    return _named(_count(columns["flags"][first:last]))
+
+
+def _named(counts: Iterable[Any]) -> dict[str, Any]:
+    return {
+        name: count if count is None else int(count)
+        for name, count in zip(FLAGS, counts, strict=True)
+    }
+
+
+class ReadRecord:
+    """The notes of a read about rows of one ring, with the attributes of NotedRead.
+
+    The rows are `first` to `last` - 1 of `columns`, whose newest closed row was the
+    ring's. The columns are a ring's slice or, where `validity` is None, private.
+    """
+
+    __slots__ = (
+        "_validity",
+        "age",
+        "epoch",
+        "facts",
+        "first",
+        "last",
+        "moment",
+        "newest",
+    )
+
+    def __init__(
+        self,
+        facts: RingFacts,
+        columns: Any,
+        window: tuple[int, int],
+        epoch: int,
+        age: float | None,
+    ) -> None:
+        self.facts = facts
+        self._validity = getattr(columns, "validity", None)
+        number = getattr(columns, "first", 0)
+        self.first: int = number + window[0]
+        self.last: int = number + window[1]
+        self.epoch = epoch
+        self.moment = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self.age = age
+        self.newest = newest_close(columns)
+
+    @property
+    def valid(self) -> bool:
+        validity = self._validity
+        return True if validity is None else bool(validity.valid)
+
+    def count_flags(self, *asked: Any) -> tuple[int, ...] | None:
+        validity = self._validity
+        counts: tuple[int, ...] | None = None
+        if validity is not None:
+            counts = validity.count_flags(*asked)
+        return counts
+
+
+class CutFacts:
+    """The facts about rows of several rings: sums."""
+
+    def __init__(self, rings: Sequence[Ring]) -> None:
+        self._rings = [weakref.ref(ring) for ring in rings]
+
+    def find_out(self, record: "CutRecord", _values: dict[str, Any]) -> dict[str, Any]:
+        rings = [reference() for reference in self._rings]
+        due = counts = None
+        with suppress(ShmfeedError, LookupError):
+            due = sum(_due_of_each(rings, record))
+        with suppress(ShmfeedError, LookupError):
+            counts = sum(_flags_of_each(rings, record))
+        found = {"due": due}
+        return found if counts is None else found | _named(counts)
+
+
+def _due_of_each(rings: Sequence[Ring | None], record: "CutRecord") -> Iterator[int]:
+    for ring, newest in zip(rings, record.newest.tolist(), strict=True):
+        if ring is None:
+            raise LookupError
+        reader = ring._current_reader()
+        yield bars_due(reader, ring.timeframe, newest, record.moment)
+
+
+def _flags_of_each(rings: Sequence[Ring | None], record: "CutRecord") -> Iterator[Any]:
+    """Yield the counts in each ring's rows. Raise LookupError if some are lost."""
+    numbers = record.epochs, record.newest.tolist(), record.counts
+    for ring, epoch, newest, count in zip(rings, *numbers, strict=True):
+        rows = None if ring is None else rows_up_to(ring, newest, count, record.times)
+        if rows is None or ring is None or ring.epoch != epoch:
+            raise LookupError
+        yield np.array(_count(rows.flags))
+
+
+class CutRecord:
+    """The notes of a read about the rows that it took of several rings.
+
+    Attributes:
+        epochs: The epoch of each ring before the read.
+        newest: The close time of each ring's newest row, 0 without one.
+        counts: The number of rows that the frame has of each ring.
+        times: The close times of the rows of an aligned frame; None if the rows are the
+            newest ones.
+        moment: The moment of the read, ns of CLOCK_BOOTTIME.
+    """
+
+    __slots__ = ("counts", "epochs", "facts", "moment", "newest", "times")
+    valid = True
+
+    def __init__(
+        self,
+        facts: CutFacts,
+        epochs: Sequence[int],
+        newest: Ints,
+        counts: Sequence[int],
+        times: Ints | None,
+    ) -> None:
+        self.facts = facts
+        self.epochs = epochs
+        self.newest = newest
+        self.counts = counts
+        self.times = times
+        self.moment = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def rows_up_to(
+    ring: Ring, newest: int, count: int, times: Ints | None = None
+) -> PrivateColumns | None:
+    """Return times and flags of a ring's last `count` rows up to a close time.
+
+    With `times`, return those of the rows with these close times. The values are left
+    out. Return None if the ring no longer has all of the rows.
+    """
+    rows = ring.view(ring.history)
+    closes = rows.close_time
+    if times is None:
+        end = int(closes.searchsorted(newest, "right"))
+        found: Any = slice(max(0, end - count), end)
+        wanted = count, newest
+    else:
+        found = np.minimum(closes.searchsorted(times), max(0, len(rows) - 1))
+        wanted = len(times), int(times[-1]) if len(times) else 0
+    taken = PrivateColumns(
+        rows.open_time[found].copy(),
+        closes[found].copy(),
+        np.empty((0, count)),
+        rows["flags"][found].copy(),
+    )
+    last = int(taken.close_time[-1]) if len(taken) else 0
+    is_same = times is None or np.array_equal(taken.close_time, times)
+    return taken if rows.valid and is_same and (len(taken), last) == wanted else None
+
+
+def newest_close(columns: BarColumns) -> int:
+    """Return the close time of the newest closed row, 0 without one."""
+    closed = len(columns) - columns.forming
+    return int(columns.close_time[closed - 1]) if closed else 0
+
+
+def due_of_context(newest: int, now: int | None, timeframe: str) -> int:
+    """Return how many bars have closed after a context's newest one.
+
+    `now` is the strategy's time, ms UTC, None for this host's clock.
+    """
+    if now is None:
+        now = time.time_ns() // 1_000_000
+    return max(0, grid_steps(newest, now, timeframe))

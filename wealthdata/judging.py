@@ -1,0 +1,110 @@
+"""The rows that a read has found, judged and described.
+
+`judge` does what the reactions ask for; `attrs_of` returns the attrs of the rows.
+"""
+
+import time
+from typing import Any
+
+from shmfeed.bar import StreamKey
+from shmfeed.feed import Ring
+from wealthdata.attachment import selected_feed
+from wealthdata.attrs import FrameAttrs, make_attrs
+from wealthdata.columns import count_missing
+from wealthdata.completeness import Window, check_rows
+from wealthdata.facts import (
+    ReadRecord,
+    RingFacts,
+    count_flags,
+    due_of_context,
+    newest_close,
+)
+from wealthdata.freshness import check, check_context, warn_of_lost
+from wealthdata.merge import FoundBars, Sources
+from wealthdata.reactions import Reactions
+from wealthdata.request import PriceRequest
+
+
+def judge(
+    found: FoundBars,
+    key: StreamKey,
+    request: PriceRequest,
+    sources: Sources,
+    reactions: Reactions,
+) -> None:
+    """Raise, warn once or ignore what is wrong with the rows, as the reactions say.
+
+    Raise StaleFeedError, GapError, ShortError or UnconfirmedError.
+    """
+    ring = _ring_of(found, key, sources)
+    if ring is not None:
+        warn_of_lost(ring)
+    name = selected_feed(sources.named)
+    if _is_context_alone(found, sources, ring):
+        age = _age_of_context(found, request)
+        lacking = sources.feed is None
+        check_context((name or "", *key), age, lacking, reactions)
+    elif ring is not None and found.status is not None and name is not None:
+        stream = found.feed or name, *key
+        check(stream, found.status, reactions.max_age, reactions.on_stale, ring)
+    if reactions.heeds_rows:
+        feed = None if found.source == "context" else found.feed
+        limits = found.first, found.last, request.limit
+        check_rows(Window((feed or "", *key), found.columns, *limits, ring), reactions)
+
+
+def _ring_of(found: FoundBars, key: StreamKey, sources: Sources) -> Ring | None:
+    if sources.feed is None or found.status is None:
+        return None
+    return sources.feed.ring(key)
+
+
+def _is_context_alone(found: FoundBars, sources: Sources, ring: Ring | None) -> bool:
+    """Return True in live use if no feed says how fresh a context's rows are."""
+    if sources.backtest or found.source != "context":
+        return False
+    return ring is None or not len(ring.view(1))
+
+
+def _age_of_context(found: FoundBars, request: PriceRequest) -> float | None:
+    """Return the seconds since the close of the newest row, None without a row."""
+    if found.first == found.last:
+        return None
+    now = time.time_ns() // 1_000_000 if request.now is None else request.now
+    return (now - int(found.columns.close_time[found.last - 1])) / 1000
+
+
+def attrs_of(
+    found: FoundBars, key: StreamKey, request: PriceRequest, sources: Sources
+) -> FrameAttrs:
+    """Return the attrs of these rows."""
+    bars, first, last, status = found.columns, found.first, found.last, found.status
+    forming = bars.forming and last == len(bars) and first < last
+    values: dict[str, Any] = {
+        "source": found.source,
+        "feed": found.feed,
+        "identity": None if sources.feed is None else sources.feed.identity,
+        "age": None if status is None else status.age,
+        "state": None if status is None else status.state,
+        "health": None if status is None else status.health,
+        "forming": forming,
+        "short": max(0, (request.limit or 0) - (last - first)),
+        "gaps": count_missing(bars, first, last, key[1]),
+    }
+    if not found.shared:
+        values |= count_flags(bars, first, last)
+    if last - forming > first:
+        newest, close = newest_close(bars), int(bars.close_time[last - forming - 1])
+        values["behind"] = max(0, newest - close) / 1000
+    ring = _ring_of(found, key, sources)
+    if found.source == "context":
+        values["identity"], values["age"] = None, None
+        if not sources.backtest:
+            values["age"] = _age_of_context(found, request)
+    if ring is None or _is_context_alone(found, sources, ring):
+        if not sources.backtest and first < last:
+            values["due"] = due_of_context(newest_close(bars), request.now, key[1])
+        return make_attrs(True, values)
+    window = first, last - forming
+    record = ReadRecord(RingFacts(ring), bars, window, found.epoch, values["age"])
+    return make_attrs(record, values)
