@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -111,13 +112,25 @@ class Sleeper(NamedTuple, Generic[Received]):
 
 
 class Contender:
-    """A process that answers requests in JSON lines: `program` run as a contender."""
+    """A process that answers requests in JSON lines: `program` run as a contender.
+
+    With `tree`, it imports the packages of that clone.
+    """
 
     def __init__(
-        self, program: str, name: str, *arguments: str, pure: bool = False
+        self,
+        program: str,
+        name: str,
+        *arguments: str,
+        pure: bool = False,
+        tree: Path | None = None,
     ) -> None:
         command = [sys.executable, program, "--contender", name, *arguments]
-        env = {**os.environ, "SHMFEED_PURE": "1"} if pure else None
+        env = dict(os.environ)
+        if pure:
+            env["SHMFEED_PURE"] = "1"
+        if tree is not None:
+            env["PYTHONPATH"] = str(tree)
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, text=True, env=env

@@ -18,6 +18,7 @@ BENCHMARKS = (
     "bench_get_price",
     "bench_cold",
     "bench_many",
+    "bench_strategy_reads",
     "bench_wakeup",
     "bench_spin",
     "bench_scaling",

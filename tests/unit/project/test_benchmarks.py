@@ -40,7 +40,14 @@ def check(found: dict, table: str, benchmark: str) -> None:
 
 @pytest.mark.parametrize(
     "benchmark",
-    ["bench_read", "bench_write", "bench_get_price", "bench_cold", "bench_many"],
+    [
+        "bench_read",
+        "bench_write",
+        "bench_get_price",
+        "bench_cold",
+        "bench_many",
+        "bench_strategy_reads",
+    ],
 )
 def test_each_case_is_compared_with_the_first_of_its_comparison(benchmark):
     found, table = run(benchmark)
