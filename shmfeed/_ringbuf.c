@@ -13,6 +13,7 @@
  * cut.h        read_cut
  * frame.h      FrameBuilder
  * long_frame.h LongBuilder
+ * bar_array.h  ArrayBuilder
  * price_table.h PriceTable: the usual get_price
  * futex.h      futex_load, futex_wait, futex_wait_any, futex_spin
  * wakeup.h     Eventcount, sleep_past, spin_past
@@ -67,7 +68,8 @@ add_types(PyObject *module)
 {
     PyTypeObject *types[] = {EVENTCOUNT_TYPES &RowsType, &SliceType, &ValidityType,
                              &ReaderType, &WriterType, &ReattachingReaderType,
-                             &FrameBuilderType, &LongBuilderType, &PriceTableType};
+                             &FrameBuilderType, &LongBuilderType, &ArrayBuilderType,
+                             &PriceTableType};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (PyModule_AddType(module, types[i]) < 0) {
             return -1;

@@ -13,12 +13,17 @@ from shmfeed.validation import check_flag, items_of
 from wealthdata.argument_names import rename
 from wealthdata.keywords import ReadKeywords
 from wealthdata.labels import Label
+from wealthdata.price_table import array_table
 from wealthdata.reactions import Reaction
 from wealthdata.request import ReadArguments
+from wealthdata.sources import open_price_table
 from wealthdata.times import DateLike
 
 if TYPE_CHECKING:
     import pandas as pd
+
+open_price_table()
+_usual_array = array_table().read
 
 BarsField = Field | Literal["date"]
 BarsArray = NDArray[np.void]
@@ -149,6 +154,8 @@ def get_bars(
     Thread safety:
         As for `get_price`.
     """
+    if fields.__class__ is list:
+        fields = tuple(fields)
     given = (
         security,
         unit if frequency is None else frequency,
@@ -166,6 +173,10 @@ def get_bars(
         on_short,
         on_unconfirmed,
     )
+    if df is False and start_dt is None and end_dt is None and frequency is None:
+        array: BarsArray | None = _usual_array(given)
+        if array is not None:
+            return array
     if frequency is not None and unit not in (_UNIT, frequency):
         raise BadArgumentError(
             f"unit {repr_short(unit)} and frequency {repr_short(frequency)} exclude"
@@ -208,7 +219,10 @@ def _read(
     if isinstance(asked.security, str):
         if as_frame:
             return bar_shapes.with_dates(frame, columns)
-        return bar_shapes.as_array(frame, columns)
+        array = bar_shapes.as_array(frame, columns)
+        if asked.start_date is None and asked.end_date is None:
+            bar_shapes.prepare_array(asked, columns, array, frame.attrs["shmfeed"])
+        return array
     if asked.wide:
         return frame
     if as_frame:

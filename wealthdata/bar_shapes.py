@@ -6,8 +6,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from shmfeed.bar import check_timeframe, step
+from shmfeed.errors import StreamNotFoundError
+from shmfeed.feed import compiled_core
+from shmfeed.health import quiet_ns
+from wealthdata.attachment import add_usual_read, attached_feed
+from wealthdata.attrs import FrameAttrs
+from wealthdata.choices import current_choices
+from wealthdata.facts import RingFacts
+from wealthdata.frame import TIME
+from wealthdata.price_table import PreparedRead
 from wealthdata.reading import read
 from wealthdata.request import ReadArguments
+from wealthdata.securities import check_security
+
+BarsArray = NDArray[np.void]
 
 _ANY = ("close",)  # the times of bars come with any field
 
@@ -45,14 +58,14 @@ def by_code(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
     return _frame(_named(frame, frame["time"], columns), index, frame.attrs)
 
 
-def as_array(frame: pd.DataFrame, columns: tuple[str, ...]) -> NDArray[np.void]:
+def as_array(frame: pd.DataFrame, columns: tuple[str, ...]) -> BarsArray:
     """Return the rows of one security as a structured array of these columns."""
     return _structured(_named(frame, frame.index, columns))
 
 
 def arrays_by_code(
     frame: pd.DataFrame, columns: tuple[str, ...]
-) -> dict[str, NDArray[np.void]]:
+) -> dict[str, BarsArray]:
     """Return the rows of a long frame as one structured array for each security."""
     rows = _structured(_named(frame, frame["time"], columns))
     codes = frame["code"].to_numpy(dtype=object)
@@ -64,10 +77,38 @@ def arrays_by_code(
     }
 
 
-def _structured(columns: dict[str, Any]) -> NDArray[np.void]:
+def _structured(columns: dict[str, Any]) -> BarsArray:
     arrays = {name: np.asarray(values) for name, values in columns.items()}
     kinds = [(name, array.dtype) for name, array in arrays.items()]
     rows = np.empty(len(next(iter(arrays.values()))), kinds)
     for name, array in arrays.items():
         rows[name] = array
     return rows
+
+
+def prepare_array(
+    asked: ReadArguments, columns: tuple[str, ...], array: BarsArray, attrs: FrameAttrs
+) -> None:
+    """Let the C core serve this read of the newest bars, if it can.
+
+    `array` and `attrs` are the result of the read.
+    """
+    choices = current_choices()
+    security = check_security(asked.security)
+    timeframe = check_timeframe(asked.frequency)
+    feed = attached_feed(security.feed or asked.named_feed())
+    length = step(timeframe)  # 0 for months
+    if compiled_core is None or feed is None or not length:
+        return
+    if attrs["source"] != "live" or not isinstance(asked.fields, str | tuple | None):
+        return
+    try:
+        ring = feed.ring((security.symbol, timeframe))
+    except StreamNotFoundError:
+        return  # the bars are made of those of another timeframe
+    builder = compiled_core.ArrayBuilder(array.dtype, columns, TIME)
+    arguments = asked.security, asked.frequency, asked.fields, asked.feed
+    facts, quiet = RingFacts(ring), quiet_ns(timeframe)
+    rest = length, quiet, feed.feeder_mark
+    prepared = PreparedRead(ring, builder, {}, facts, *rest)
+    add_usual_read(feed, arguments, prepared, choices)

@@ -117,7 +117,7 @@ class CurrentSecurity:
         stream of this security that has the newest. `max_age`, `on_stale` and their
         kind act as in `get_price`.
         """
-        timeframe = _newest(self._asked, self._timeframes())
+        timeframe = _newest(self._asked, self._updates())
         frame = read(self._asked._replace(frequency=timeframe, fields=("close",)))
         return float(frame["close"].iloc[-1]) if len(frame) else math.nan
 
@@ -135,6 +135,24 @@ class CurrentSecurity:
 
     def _carried(self) -> Carried:
         return carried(self._security.feed or self._asked.named_feed())
+
+    def _updates(self) -> dict[Timeframe, float]:
+        """Return the times of the last updates of the timeframes, the shortest first.
+
+        They are in ms UTC, 0 where the feed does not carry it. One clock, read once,
+        tells them all, so that their order is that of the updates.
+        """
+        timeframes, feed = self._timeframes(), self._carried().feed
+        streams = [] if feed is None else feed.streams()
+        keys = [key for key in streams if key[0] == self._security.symbol]
+        rings = [] if feed is None else [feed.ring(key) for key in keys]
+        now = time.time_ns() / 1_000_000
+        ages = [ring.status().age for ring in rings]
+        found = {
+            key[1]: 0.0 if age is None else now - 1000.0 * age
+            for key, age in zip(keys, ages, strict=True)
+        }
+        return {name: found.get(name, 0.0) for name in timeframes}
 
     def _timeframes(self) -> list[Timeframe]:
         """Return the timeframes of this security, the shortest first."""
@@ -197,25 +215,20 @@ def _bars(asked: ReadArguments, timeframe: str, start: int | None = None) -> Any
     return read(asked)
 
 
-def _newest(asked: ReadArguments, timeframes: list[Timeframe]) -> Timeframe:
-    """Return the timeframe whose newest price is the newest of all."""
-    if len(timeframes) == 1:
-        return timeframes[0]
-    return max(timeframes, key=lambda name: _moment(_bars(asked, name)))
+def _newest(asked: ReadArguments, updates: dict[Timeframe, float]) -> Timeframe:
+    """Return the timeframe whose last price is the newest of all."""
+    if len(updates) == 1:
+        return next(iter(updates))
 
+    def moment(name: Timeframe) -> float:
+        newest = _bars(asked, name)
+        if not len(newest):
+            return 0.0
+        if newest.attrs["shmfeed"]["forming"]:
+            return max(updates[name], float(newest["open_time"].iloc[0]))
+        return float(newest["close_time"].iloc[0])
 
-def _moment(newest: Any) -> int:
-    """Return the instant in ms UTC of the last price of a frame of one bar, or of none.
-
-    A forming bar's is that of its last update.
-    """
-    if not len(newest):
-        return 0
-    attrs = newest.attrs["shmfeed"]
-    if not attrs["forming"]:
-        return int(newest["close_time"].iloc[0])
-    updated = time.time_ns() // 1_000_000 - int(1000 * (attrs["age"] or 0.0))
-    return max(updated, int(newest["open_time"].iloc[0]))
+    return max(updates, key=moment)
 
 
 def _probe(asked: ReadArguments) -> list[Timeframe]:

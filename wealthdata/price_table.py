@@ -1,11 +1,12 @@
-"""The usual call of `get_price`, served by the C core without any Python code.
+"""The usual calls of `get_price` and `get_bars`, served without any Python code.
 
 A strategy calls `get_price` once a bar, when the CPU's caches are full of its own data.
 The code and the objects that a call touches then decide what it costs, and most of them
-are Python's. The C core's PriceTable holds prepared reads by their arguments. It serves
-a *usual* call, whose result depends on the ring alone, and returns None for any other.
-`query.CachedQuery` is the definition: it serves the other calls, and all calls without
-the C core, with the same results.
+are Python's. The C core's PriceTable holds prepared reads by their arguments; one table
+holds those of frames, another those of arrays. It serves a *usual* call, whose result
+depends on the ring alone, and returns None for any other. `query.CachedQuery` is the
+definition: it serves the other calls, and all calls without the C core, with the same
+results.
 """
 
 from collections.abc import Sized
@@ -21,7 +22,8 @@ class PreparedRead(NamedTuple):
 
     Attributes:
         ring: The ring.
-        builder: The compiled builder of its frames; a LongBuilder for a list of one.
+        builder: The compiled builder of its frames; a LongBuilder for a list of one, an
+            ArrayBuilder for structured arrays.
         attrs: The attrs of each frame; `gaps` and `short` replace these where they are
             not 0. What is None is found out from `facts`.
         facts: The finder of values that cost to know.
@@ -57,7 +59,7 @@ class PriceTable(Protocol):
     """
 
     def read(self, given: tuple[object, ...], /) -> Any:
-        """Return the frame of a usual call, or None if Python must decide.
+        """Return the frame, or the array, of a usual call; None if Python must decide.
 
         `given` has the arguments of the call but the dates, as ReadArguments has them.
         Raise BadArgumentError or BusyRingError.
@@ -101,9 +103,10 @@ class NoTable:
 
 
 class _Opened:
-    """The table of this process."""
+    """The tables of this process: of frames, and of arrays."""
 
     table: PriceTable = NoTable()
+    arrays: PriceTable = NoTable()
 
 
 def open_table(
@@ -113,7 +116,7 @@ def open_table(
     attrs: type[dict[str, Any]],
     most_age: float,
 ) -> PriceTable:
-    """Open the table of this process, and return it.
+    """Open the tables of this process at the first call; return that of frames.
 
     Args:
         environment: The dict inside os.environ. Calls are served while it is as it was
@@ -127,12 +130,21 @@ def open_table(
         most_age: Seconds. A call for a stream without an update for longer is not a
             usual one.
     """
-    if compiled_core is not None and environment is not None:
+    is_open = not isinstance(_Opened.table, NoTable)
+    if compiled_core is not None and environment is not None and not is_open:
         record = vars(attrs)["_record"]
-        _Opened.table = compiled_core.PriceTable(
-            environment, *context, must_be_empty, attrs, record, float(most_age)
+        _Opened.table, _Opened.arrays = (
+            compiled_core.PriceTable(
+                environment, *context, must_be_empty, attrs, record, float(most_age)
+            )
+            for _ in range(2)
         )
     return _Opened.table
+
+
+def array_table() -> PriceTable:
+    """Return the table of the reads that give arrays, once the tables are open."""
+    return _Opened.arrays
 
 
 def version() -> object:
@@ -141,16 +153,20 @@ def version() -> object:
 
 
 def trust(version: object) -> None:
-    """Let the table serve calls while the environment is of this version."""
+    """Let the tables serve calls while the environment is of this version."""
     _Opened.table.trust(version)
+    _Opened.arrays.trust(version)
 
 
 def add(arguments: object, prepared: PreparedRead | None) -> None:
-    """Let the table serve calls with these arguments, if the C core can do so."""
-    if prepared is not None:
-        _Opened.table.add(arguments, prepared)
+    """Let a table serve calls with these arguments, if the C core can do so."""
+    if prepared is None or compiled_core is None:
+        return
+    of_arrays = isinstance(prepared.builder, compiled_core.ArrayBuilder)
+    (_Opened.arrays if of_arrays else _Opened.table).add(arguments, prepared)
 
 
 def clear() -> None:
     """Let Python decide the next call of each read: its feed may be another now."""
     _Opened.table.clear()
+    _Opened.arrays.clear()

@@ -66,8 +66,8 @@ def get_all_securities(
 
 
 def _market_type(known: Carried) -> str:
-    identity: str | None = getattr(known.feed, "identity", None)
-    return identity.split("/")[1] if identity else ""
+    identity = None if known.feed is None else known.feed.identity
+    return "" if identity is None else identity.split("/")[1]
 
 
 def _first_day(known: Carried, symbol: str) -> int | None:

@@ -1,9 +1,10 @@
-/* PriceTable: the usual calls of get_price without any Python code. The definitions are
-   CachedQuery and CachedListQuery of wealthdata; a call that is not a usual one is answered
-   with None, and Python decides. */
+/* PriceTable: the usual calls of get_price, and of get_bars for an array, without any Python
+   code. The definitions are CachedQuery and CachedListQuery of wealthdata; a call that is not
+   a usual one is answered with None, and Python decides. */
 #ifndef SHM_PRICE_TABLE_H
 #define SHM_PRICE_TABLE_H
 
+#include "bar_array.h"
 #include "dict_version.h"
 #include "follower.h"
 #include "frame.h"
@@ -25,7 +26,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     PyObject *ring, *attrs, *facts;
-    PyObject *builder;  /* of frames of one security or, if it is a LongBuilder, of a list */
+    PyObject *builder;  /* of frames of one security, a LongBuilder's of a list, or of arrays */
     int64_t step;   /* ms */
     int64_t quiet;  /* ns without an update until the stream is no longer live */
     int64_t lost;   /* frames of the ring that Python has been told of */
@@ -79,7 +80,8 @@ table_add(PriceTable *self, PyObject *args)
         return NULL;
     }
     if (!Py_IS_TYPE(builder, &FrameBuilderType) &&
-        !Py_IS_TYPE(builder, &LongBuilderType)) {
+        !Py_IS_TYPE(builder, &LongBuilderType) &&
+        !Py_IS_TYPE(builder, &ArrayBuilderType)) {
         PyErr_SetString(PyExc_TypeError, "the builder is not a compiled one");
         return NULL;
     }
@@ -322,7 +324,20 @@ read_long(const PriceTable *self, Read *read, Reader *reader, PyObject *count)
     return frame;
 }
 
-/* Return the frame; NULL without an error if Python must decide. */
+/* As table_serve, a structured array of one security. */
+static PyObject *
+read_array(const PriceTable *self, Read *read, Reader *reader, PyObject *count)
+{
+    int64_t age;
+    PyObject *array = array_newest((const ArrayBuilder *)read->builder, reader, count);
+    if (array != NULL &&
+        (read_has_lost(read) || !read_is_live(self, read, reader, boot_ns(), &age))) {
+        Py_CLEAR(array);
+    }
+    return array;
+}
+
+/* Return the frame or the array; NULL without an error if Python must decide. */
 static PyObject *
 table_serve(const PriceTable *self, Read *read, PyObject *count)
 {
@@ -332,9 +347,11 @@ table_serve(const PriceTable *self, Read *read, PyObject *count)
         return NULL;
     }
     Py_INCREF(reader);  /* another thread may detach it */
-    PyObject *frame = Py_IS_TYPE(read->builder, &LongBuilderType)
-                          ? read_long(self, read, (Reader *)reader, count)
-                          : read_view(self, read, (Reader *)reader, count);
+    PyTypeObject *kind = Py_TYPE(read->builder);
+    PyObject *frame = (kind == &LongBuilderType    ? read_long
+                       : kind == &ArrayBuilderType ? read_array
+                                                   : read_view)(self, read,
+                                                                (Reader *)reader, count);
     Py_DECREF(reader);
     if (frame != NULL && table_note_live(self) < 0) {
         Py_CLEAR(frame);

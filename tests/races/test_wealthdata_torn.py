@@ -1,4 +1,4 @@
-"""Frames read beside a writer that never pauses, on the default and the pure core.
+"""Frames and arrays beside a writer that never pauses, on either core.
 
 Permitted outcomes: a frame of the rows as written; a shared frame whose `valid` is
 False; BusyRingError.
@@ -17,7 +17,7 @@ import pytest
 from support import payload
 
 from shmfeed.errors import BusyRingError
-from wealthdata import get_price
+from wealthdata import get_bars, get_price
 
 pytest_plugins = ["support.strategy_process"]
 pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.LappedWarning")
@@ -104,3 +104,27 @@ def test_a_private_frame_holds_the_rows_as_written(
     tally = race(frequency="1m", count=100, **arguments)
     assert tally["accepted"] > 20
     assert tally["accepted bad rows"] == tally["refused"] == 0
+
+
+def bad_array_rows(array: np.ndarray) -> int:
+    number = array["date"].astype("M8[ms]").astype("int64") // payload.STEP - 1
+    values = np.stack([array[name] for name in array.dtype.names[1:]], axis=1)
+    good = (values == number[:, None] * np.arange(1.0, 6.0)).all(axis=1)
+    good[1:] &= np.diff(number) == 1
+    return len(values) - int(np.count_nonzero(good))
+
+
+def test_an_array_holds_the_rows_as_written(racing: None) -> None:
+    tally: Counter = Counter()
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        try:
+            array = get_bars(payload.SYMBOL, ROWS, "1m", df=False)
+        except BusyRingError:
+            tally["busy"] += 1
+            continue
+        tally["arrays"] += 1
+        tally["bad rows"] += bad_array_rows(array)
+    print(dict(tally), file=sys.stderr)
+    assert tally["arrays"] > 20
+    assert tally["bad rows"] == 0

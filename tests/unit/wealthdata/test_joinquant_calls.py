@@ -1,7 +1,9 @@
 """get_bars, history, attribute_history: JoinQuant's signatures and shapes."""
 
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from support.numbered_bars import SYMBOL, append, listed, opens, prices, when
 
 import wealthdata
+from shmfeed import core
 from shmfeed.bar import UNCONFIRMED
 from shmfeed.errors import (
     BadArgumentError,
@@ -21,8 +24,18 @@ from shmfeed.errors import (
 )
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter
-from wealthdata import Context, attribute_history, get_bars, get_price, history
+from wealthdata import (
+    Context,
+    attribute_history,
+    choices,
+    freshness,
+    get_bars,
+    get_price,
+    history,
+    price_table,
+)
 from wealthdata.frame import TIME
+from wealthdata.request import ReadArguments
 
 pytest_plugins = ["support.strategy_process"]
 pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
@@ -341,3 +354,95 @@ def test_without_any_source() -> None:
     for call in (lambda: get_bars("A"), lambda: history(5), lambda: history(5, "1h")):
         with pytest.raises(ShmfeedError):
             call()
+
+
+class TestTheUsualArray:
+    """The C core serves `get_bars(.., df=False)` of the newest bars by itself."""
+
+    @pytest.fixture
+    def prepared(self, two: FeedWriter) -> Iterator[FeedWriter]:
+        if core.build != "C":
+            pytest.skip("only the C core has a table")
+        freshness.outages.clear()
+        get_bars(SYMBOL, df=False)
+        yield two
+        freshness.outages.clear()
+
+    @staticmethod
+    def served(count: object = None, **given: object) -> Any:
+        """Return what the C core alone gives."""
+        with suppress(BadArgumentError):
+            choices.current_choices()  # pytest changes the environment between phases
+        asked = ReadArguments(SYMBOL, limit=count, **given)
+        return price_table.array_table().read(tuple(asked[:-2]))
+
+    def test_it_is_the_array_of_the_frame(
+        self, prepared: FeedWriter, ring: RingWriter
+    ) -> None:
+        names = ("flags", "date", "money", "open_time", "close_time", "high")
+        get_bars(SYMBOL, fields=names, df=False)
+        append(ring, *range(30, 200))
+        for count in (None, 1, 7, 100, 5000):
+            for fields in (None, names):
+                array = self.served(count, fields=fields)
+                frame = get_bars(SYMBOL, count, fields=fields)
+                assert list(array.dtype.names) == list(frame.columns)
+                assert len(array) == len(frame)
+                for name in frame.columns:
+                    assert array[name].dtype == frame[name].dtype
+                    assert (array[name] == frame[name].to_numpy()).all()
+        array["high"] = 0.0  # private and writable
+        assert (get_price(SYMBOL)["high"] > 0).all()
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"count": 0},
+            {"count": True},
+            {"count": "3"},
+            {"include_now": True},
+            {"copy": True},
+            {"wide": True},
+            {"label": "open"},
+            {"max_age": 5.0},
+            {"fields": "close"},
+            {"frequency": "1m"},
+            {"feed": "other"},
+        ],
+    )
+    def test_other_calls_are_pythons(
+        self, prepared: FeedWriter, given: dict[str, Any]
+    ) -> None:
+        assert self.served() is not None
+        assert self.served(**given) is None
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda: wealthdata.use(label="open"),
+            lambda: wealthdata.use(on_stale="raise"),
+            lambda: wealthdata.use(context_only=True),
+            lambda: wealthdata.use(feed="other"),
+            lambda: os.environ.update(SHMFEED_FEED="off"),
+            lambda: wealthdata.set_context(Context([])),
+        ],
+    )
+    def test_a_change_ends_it(
+        self, prepared: FeedWriter, monkeypatch: pytest.MonkeyPatch, change: Any
+    ) -> None:
+        monkeypatch.setenv("SHMFEED_FEED", prepared.name)
+        choices.current_choices()
+        get_bars(SYMBOL, df=False)
+        assert self.served() is not None
+        change()
+        array = price_table.array_table().read(
+            tuple(ReadArguments(SYMBOL, limit=None)[:-2])
+        )
+        assert array is None
+
+    def test_a_dead_or_disconnected_feed_is_pythons(self, prepared: FeedWriter) -> None:
+        assert self.served() is not None
+        prepared.set_state("reconnecting")
+        assert self.served() is None
+        with pytest.raises(StaleFeedError):
+            get_bars(SYMBOL, df=False, on_stale="raise")

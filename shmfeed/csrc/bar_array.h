@@ -1,0 +1,153 @@
+/* ArrayBuilder: a structured array of a ring's newest rows, as bar_shapes.as_array of
+   wealthdata makes it of a frame. */
+#ifndef SHM_BAR_ARRAY_H
+#define SHM_BAR_ARRAY_H
+
+#include "reader.h"
+
+#define MOST_ARRAY_FIELDS (SHM_COLUMNS + 1)  /* each column, and the date */
+
+typedef struct {
+    PyObject_HEAD
+    PyArray_Descr *dtype;  /* of 8-byte fields, one after the other */
+    int fields;
+    int column[MOST_ARRAY_FIELDS];
+    int64_t scale[MOST_ARRAY_FIELDS];  /* of a date, its units in a millisecond; else 1 */
+} ArrayBuilder;
+
+static PyTypeObject ArrayBuilderType;
+
+/* Copy the rows [first, last) of the slot into rows of the array's fields. */
+static void
+array_copy(const ArrayBuilder *self, const ring_slot *slot, int64_t first, int64_t last,
+           int64_t *into)
+{
+    int64_t count = last - first, fields = self->fields;
+    for (int field = 0; field < fields; field++) {
+        const ring_word *from =
+            ring_row(slot, first) + self->column[field] * ring_stride(slot);
+        int64_t *cell = into + field;
+        uint64_t scale = (uint64_t)self->scale[field];
+        if (scale == 1) {  /* a float's bits too */
+            for (int64_t row = 0; row < count; row++, cell += fields) {
+                *cell = ring_load(from + row);
+            }
+            continue;
+        }
+        for (int64_t row = 0; row < count; row++, cell += fields) {
+            *cell = (int64_t)((uint64_t)ring_load(from + row) * scale);
+        }
+    }
+}
+
+/* Return an array of the newest rows, at most `n`. Return NULL without an error if there
+   are very many, or if they were overwritten meanwhile. */
+static PyObject *
+array_newest(const ArrayBuilder *self, Reader *reader, PyObject *n)
+{
+    int64_t most, first, last;
+    if (at_least_1("n", n, &most) < 0) {
+        return NULL;
+    }
+    if (most > reader->history) {
+        most = reader->history;
+    }
+    if (reader_window(reader, most, &first, &last) <= 0 ||
+        last - first >= ROWS_WITHOUT_GIL) {
+        return NULL;
+    }
+    npy_intp count = (npy_intp)(last - first);
+    Py_INCREF(self->dtype);
+    PyObject *array = PyArray_NewFromDescr(&PyArray_Type, self->dtype, 1, &count, NULL,
+                                           NULL, 0, NULL);
+    if (array != NULL) {
+        array_copy(self, &reader->slot, first, last,
+                   PyArray_DATA((PyArrayObject *)array));
+        if (!ring_intact(&reader->slot, reader->word, first)) {
+            Py_CLEAR(array);
+        }
+    }
+    return array;
+}
+
+/* Take the field `name` of the dtype: a date, if it is called so, or a column. */
+static int
+array_take_field(ArrayBuilder *self, PyObject *name, PyObject *dates)
+{
+    int at = self->fields++;
+    if (PyUnicode_CompareWithASCIIString(name, "date") == 0) {
+        self->column[at] = CLOSE_TIMES;
+        self->scale[at] = units_per_ms(dates);
+        return self->scale[at] < 0 ? -1 : 0;
+    }
+    self->column[at] = column_of(name);
+    self->scale[at] = 1;
+    return self->column[at] < 0 ? -1 : 0;
+}
+
+/* ArrayBuilder(dtype, fields, dates): the fields' names, and the dtype of a date. */
+static PyObject *
+array_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    PyObject *dtype, *fields, *dates;
+    if (!PyArg_ParseTuple(args, "O!O!O", &PyArrayDescr_Type, &dtype, &PyTuple_Type,
+                          &fields, &dates)) {
+        return NULL;
+    }
+    Py_ssize_t count = PyTuple_GET_SIZE(fields);
+    if (count > MOST_ARRAY_FIELDS ||
+        PyDataType_ELSIZE((PyArray_Descr *)dtype) != count * SHM_WORD) {
+        PyErr_SetString(PyExc_ValueError, "the dtype is not of these fields");
+        return NULL;
+    }
+    ArrayBuilder *self = (ArrayBuilder *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->dtype = (PyArray_Descr *)Py_NewRef(dtype);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (array_take_field(self, PyTuple_GET_ITEM(fields, i), dates) < 0) {
+            Py_DECREF(self);
+            return NULL;
+        }
+    }
+    return (PyObject *)self;
+}
+
+static void
+array_dealloc(ArrayBuilder *self)
+{
+    Py_XDECREF(self->dtype);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+/* newest(reader, n): the array, or None where array_newest gives NULL. */
+static PyObject *
+array_newest_or_none(ArrayBuilder *self, PyObject *args)
+{
+    PyObject *reader, *n;
+    if (!PyArg_ParseTuple(args, "O!O", &ReaderType, &reader, &n)) {
+        return NULL;
+    }
+    PyObject *array = array_newest(self, (Reader *)reader, n);
+    return array != NULL || PyErr_Occurred() ? array : Py_NewRef(Py_None);
+}
+
+static PyMethodDef array_methods[] = {
+    {"newest", (PyCFunction)array_newest_or_none, METH_VARARGS,
+     "Return an array of a reader's newest rows, or None if they were overwritten."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject ArrayBuilderType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "shmfeed._ringbuf.ArrayBuilder",
+    .tp_basicsize = sizeof(ArrayBuilder),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_doc = "The builder of structured arrays of one security.",
+    .tp_new = array_new,
+    .tp_methods = array_methods,
+    .tp_dealloc = (destructor)array_dealloc,
+};
+
+#endif
