@@ -25,12 +25,12 @@ class AcceptedFeeder(NamedTuple):
         ints: The words of its segment.
         mark: A number that another feeder of the segment changes: H_STARTED or, in
             layout 1, one that H_STARTED never is.
-        identity: The identity of its rows, None without one.
+        identity: The identity of its rows as text, None without one.
     """
 
     ints: Ints
     mark: int
-    identity: FeedIdentity | None
+    identity: str | None
 
     @property
     def is_current(self) -> bool:
@@ -49,7 +49,8 @@ def accept_feeder(mapping: Mapping, accept: Accept) -> AcceptedFeeder:
     mark = _mark(words.ints, geometry)  # before the identity, which is stored first
     identity = read_identity(words, geometry)
     accept(identity)
-    return AcceptedFeeder(words.ints, mark, identity)
+    name = None if identity is None else str(identity)
+    return AcceptedFeeder(words.ints, mark, name)
 
 
 def _mark(ints: Ints, geometry: Geometry) -> int:

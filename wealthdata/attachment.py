@@ -5,12 +5,13 @@ feed has then, and stays attached. Every segment and every feeder is checked aga
 that identity, and against the expected one, before any row of it is used.
 """
 
+from functools import partial
 from typing import Any
 
+from shmfeed.accepted_feeder import AcceptedFeeder
 from shmfeed.bar import StreamKey
 from shmfeed.errors import FeedNotFoundError, NoDataError, UnsupportedPlatformError
 from shmfeed.feed import Ring, attach_accepted
-from shmfeed.identity import FeedIdentity
 from wealthdata import price_table
 from wealthdata.backtest_mark import VARIABLE, mark
 from wealthdata.choices import Choices, current_choices
@@ -29,38 +30,30 @@ class AttachedFeed:
         self.name = binding.name
         self.number = number
         self.expect = expect
-        self._binding = binding
-        self._feed = attach_accepted(binding.name, self._accept)
+        # No reference to this object: a cycle would keep a segment that is let go.
+        self._feed = attach_accepted(
+            binding.name, partial(binding.check, expect=expect)
+        )
         self._feeder = self._feed.feeder()
         self._rings: dict[StreamKey, Ring] = {}
 
-    def _accept(self, identity: FeedIdentity | None) -> None:
-        self._binding.check(identity, self.expect)
-
-    def check(self) -> bool:
-        """Return False if prepared reads must be prepared again.
+    def check(self) -> AcceptedFeeder:
+        """Return the present feeder. Raise FeedChangedError if it is not accepted.
 
         A read calls it after it took rows of a ring, and before it uses them: they may
-        be those of a feeder that began meanwhile. Raise FeedChangedError if they are
-        not to be used.
+        be those of a feeder that began meanwhile. Prepared reads are those of one
+        feeder: its identity, and its mark, by which the C core knows it.
         """
         feeder = self._feed.feeder()
-        if feeder is self._feeder:
-            return True
-        self._feeder = feeder
-        forget_queries()  # they state the feeder and its identity
-        return False
+        if feeder is not self._feeder:
+            self._feeder = feeder
+            forget_queries()
+        return feeder
 
     @property
     def identity(self) -> str | None:
         """The identity of the feed's rows, None without one."""
-        identity = self._feeder.identity
-        return None if identity is None else str(identity)
-
-    @property
-    def feeder_mark(self) -> int:
-        """The mark of the feeder whose identity was checked last."""
-        return self._feeder.mark
+        return self._feeder.identity
 
     def ring(self, key: StreamKey) -> Ring:
         """Return the stream's ring. Raise StreamNotFoundError or FeedChangedError."""
@@ -71,7 +64,11 @@ class AttachedFeed:
         return ring
 
     def streams(self) -> list[StreamKey]:
-        """Return the subscribed streams, in the order of subscription."""
+        """Return the subscribed streams, in the order of subscription.
+
+        Raise FeedChangedError.
+        """
+        self.check()
         return self._feed.streams()
 
 

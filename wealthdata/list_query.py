@@ -56,7 +56,7 @@ class CachedListQuery:
             feed.ring((symbols[0], timeframe))
         self._rings = carried.rings
         self._facts = CutFacts(carried.rings)
-        self._identity = feed.identity
+        self._feeder = feed.check()
         self._unknown = carried.unknown
         unknown = set(carried.unknown)
         self._carried = tuple(s.written for s in securities if s.symbol not in unknown)
@@ -72,9 +72,9 @@ class CachedListQuery:
         builder = compiled_builder(self._fields, self._written[0])
         if builder is None or not length:
             return None
-        attrs = usual_attrs(self._feed.name, self._identity)
+        attrs = usual_attrs(self._feed.name, self._feeder.identity)
         parts = self._rings[0], builder, attrs, RingFacts(self._rings[0])
-        quiet, mark = quiet_ns(self._timeframe), self._feed.feeder_mark
+        quiet, mark = quiet_ns(self._timeframe), self._feeder.mark
         return PreparedRead(*parts, length, quiet, mark)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
@@ -91,7 +91,7 @@ class CachedListQuery:
         try:
             epochs = [ring.epoch for ring in self._rings]
             found = cut(self._rings, count, self._fields, self._shape.align)
-            is_prepared = self._feed.check()
+            is_prepared = self._feed.check() is self._feeder
             status, each = self._statuses(reactions.max_age)
         except StreamNotFoundError:
             return None  # the feed was recreated without one of the streams
@@ -136,7 +136,7 @@ class CachedListQuery:
         values: dict[str, Any] = {
             "source": "live",
             "feed": self._feed.name,
-            "identity": self._identity,
+            "identity": self._feeder.identity,
             "age": status.age,
             "state": status.state,
             "health": status.health,

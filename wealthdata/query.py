@@ -61,7 +61,7 @@ class CachedQuery:
         "_compiled",
         "_facts",
         "_feed",
-        "_identity",
+        "_feeder",
         "_ring",
         "_step",
         "_stream",
@@ -85,7 +85,7 @@ class CachedQuery:
         self._ring = feed.ring(key)
         self._facts = RingFacts(self._ring)
         self._feed = feed.name
-        self._identity = feed.identity
+        self._feeder = feed.check()
         self._timeframe = key[1]
         self._stream = (feed.name, *key)
         self._build = template.build
@@ -96,9 +96,9 @@ class CachedQuery:
         """Return what the C core needs for this read, or None if it cannot serve it."""
         if self._compiled is None or not self._step:
             return None
-        attrs = usual_attrs(self._feed, self._identity)
+        attrs = usual_attrs(self._feed, self._feeder.identity)
         parts = self._ring, self._compiled, attrs, self._facts
-        quiet, mark = quiet_ns(self._timeframe), self._attached.feeder_mark
+        quiet, mark = quiet_ns(self._timeframe), self._feeder.mark
         return PreparedRead(*parts, self._step, quiet, mark)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
@@ -120,7 +120,7 @@ class CachedQuery:
                 ring.snapshot(count, include_now) if private else ring.view(count)
             )
             status = ring.status()
-            if not self._attached.check():
+            if self._attached.check() is not self._feeder:
                 return None
             if ring._lost:
                 warn_of_lost(ring)
@@ -149,7 +149,7 @@ class CachedQuery:
         return {
             "source": "live",
             "feed": self._feed,
-            "identity": self._identity,
+            "identity": self._feeder.identity,
             "age": status.age,
             "state": status.state,
             "health": status.health,

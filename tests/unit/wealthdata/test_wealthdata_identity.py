@@ -2,20 +2,28 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import pytest
+from support.feeding import feeder
 from support.layouts import old_feed
 from support.numbered_bars import SYMBOL, opens
+from support.sleeping import InThread
 from support.waiting import until
 
 import wealthdata
-from shmfeed.errors import BadArgumentError, FeedChangedError
+from shmfeed.errors import (
+    BadArgumentError,
+    FeedChangedError,
+    NoDataError,
+    StreamNotFoundError,
+)
 from shmfeed.identity import FeedIdentity, make_identity
 from shmfeed.layout import H_NOTE, NOTE_WORDS
 from shmfeed.memory.note import pack_note
 from shmfeed.memory.words import Latch
+from shmfeed.simulator import Venue
 from shmfeed.writer import FeedWriter, create
 from wealthdata import attachment, expectation, get_price, wait_bar
 
@@ -66,6 +74,17 @@ READS: dict[str, Read] = {
     "a list by @": lambda name: get_price([f"{SYMBOL}@{name}", "ETHUSDT"]),
     "by a context": lambda _: wealthdata.Context().history(SYMBOL, 5, "1h"),
     "wait_bar": lambda _: wait_bar(SYMBOL, "1h", timeout=0),
+    "get_bars": lambda _: wealthdata.get_bars(SYMBOL, 5),
+    "get_bars without pandas": lambda _: wealthdata.get_bars(SYMBOL, 5, df=False),
+    "history": lambda _: wealthdata.history(5, "1h", security_list=PAIR),
+    "attribute_history": lambda _: wealthdata.attribute_history(SYMBOL, 5, "1h"),
+    "get_current_data": lambda _: wealthdata.get_current_data()[SYMBOL].last_price,
+    "get_all_securities": lambda _: wealthdata.get_all_securities(),
+    "get_trade_days": lambda _: wealthdata.get_trade_days(),
+    "normalize_code": lambda _: wealthdata.normalize_code("btcusdt"),
+    "get_all_symbols": lambda _: wealthdata.ContextDataAdapter(
+        wealthdata.Context()
+    ).get_all_symbols(),
 }
 
 
@@ -141,6 +160,49 @@ def test_a_feed_is_read_again_once_the_first_market_is_back(strategy: str) -> No
         newest()
     with feeding(strategy, MIRROR):
         assert newest() == 101.0
+
+
+def test_a_sleeping_wait_ends_when_another_market_takes_the_name(
+    strategy: str,
+) -> None:
+    with feeding(strategy, SPOT, unlink=False):
+        feed = attachment.attached_feed()
+        assert feed is not None
+        ring = feed.ring((SYMBOL, "1h"))
+        sleeper = InThread(wait_bar, SYMBOL, "1h", timeout=30).asleep(ring)
+    with feeding(strategy, USDM), pytest.raises(FeedChangedError):
+        sleeper.result()
+
+
+def test_feeders_of_two_markets_take_turns_under_one_name(strategy: str) -> None:
+    """Real feeders, of the local venue; the second one drops the bars of the first."""
+    with Venue(speed=None, symbols=["BTCUSDT"]) as venue:
+
+        def run(**market: Any) -> AbstractContextManager[Any]:
+            return feeder(strategy, venue, resolutions=["1h"], **market)
+
+        def close(number: int, price: float) -> None:
+            until(lambda: shown(number, price))
+
+        def shown(number: int, price: float) -> bool:
+            # A venue says nothing again to a client that comes later.
+            venue.push_bar(SYMBOL, "1h", opens(number), 1, 1e6, 1, price, closed=True)
+            with suppress(NoDataError, StreamNotFoundError):
+                return price in get_price(SYMBOL)["close"].tolist()
+            return False
+
+        with run():
+            close(0, 100.0)
+        with run():  # the same one, restarted
+            close(1, 101.0)
+        with run(market_type="usdm"):
+            for _ in range(3):
+                with pytest.raises(FeedChangedError) as caught:
+                    newest()
+                for market in ("binance-testnet", "usdm"):
+                    assert f"wealthai/{market}/127.0.0.1" in str(caught.value)
+            wealthdata.use(feed=strategy)
+            close(0, 48_000.0)
 
 
 EXPECTED = [
@@ -333,7 +395,7 @@ def test_without_the_check_they_read_it(
     strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Control: the test above can see it."""
-    monkeypatch.setattr(expectation.Binding, "check", lambda *_: None)
+    monkeypatch.setattr(expectation.Binding, "check", lambda *_, **__: None)
     for reader in read_while_recreated(strategy, 1):
         assert reader.prices == {100.0, 48_000.0}
 
