@@ -4,8 +4,10 @@ Every read asks for the choices in force. They are worked out again only after a
 `use` or a change of the environment.
 """
 
+import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
 from shmfeed.errors import BadArgumentError
@@ -31,6 +33,7 @@ from wealthdata.environment import (
     ON_SHORT_VARIABLE,
     ON_STALE_VARIABLE,
     ON_UNCONFIRMED_VARIABLE,
+    OWNER_VARIABLE,
     read_variables,
 )
 from wealthdata.expectation import check_expect
@@ -52,9 +55,6 @@ _REACTION_VARIABLES = {
 }
 
 
-_LONGEST_OWNER = 64
-
-
 _NO_BINDINGS: Mapping[str, int] = {}
 
 
@@ -67,7 +67,7 @@ class Choices(NamedTuple):
         copy: True if each frame is private memory.
         label: The times that the index of a frame holds.
         expect: The identity that a feed must have, or None.
-        owner: The name under which this process wants streams, or None.
+        owner: The user whose feeds are read, or None: this process's own.
         reactions: The reactions where a call gives none.
         bindings: The number of times that `use` has chosen each feed, by name.
     """
@@ -146,7 +146,8 @@ def use(
         expect: The identity that every feed must have which this process reads:
             "binance/usdm", protocol and market type, or with the venue as a third part.
             A feed of another one, or of none, is a FeedChangedError at each read.
-        owner: The name under which this process wants streams.
+        owner: The user whose feeds are read, by name or number. This version accepts
+            this process's own user alone.
         max_age: Seconds; as in `get_price`.
         on_stale: "warn", "raise" or "ignore"; as in `get_price`.
         on_gap: The same of a window with missing bars.
@@ -171,7 +172,7 @@ def use(
     if expect is not None:
         given["expect"] = check_expect("expect", expect)
     if owner is not None:
-        given["owner"] = _check_owner(owner)
+        given["owner"] = _check_owner("owner", owner)
     given |= check_reactions(
         {
             "max_age": max_age,
@@ -203,15 +204,26 @@ def reads_no_feed_by_use() -> bool:
     return bool(given.get("context_only")) or names_no_feed(given.get("feed") or "")
 
 
-def _check_owner(owner: object) -> str:
-    if not (isinstance(owner, str) and owner.isprintable()) or not (
-        1 <= len(owner) <= _LONGEST_OWNER
-    ):
+def _check_owner(name: str, owner: object) -> str:
+    own = _own_user()
+    if not isinstance(owner, str) or owner not in own:
         raise BadArgumentError(
-            f"owner is {repr_short(owner)}; it must be a printable text of 1 to"
-            f" {_LONGEST_OWNER} characters"
+            f"{name} is {repr_short(owner)}; this version reads the feeds of its own"
+            f" user alone, so it must be one of: {' '.join(own)}"
         )
     return owner
+
+
+def _own_user() -> list[str]:
+    """Return the number of this process's user and, if it has one, the name."""
+    try:
+        import pwd  # noqa: PLC0415 # Windows has none
+    except ImportError:
+        return []
+    uid = os.geteuid()
+    with suppress(KeyError):
+        return [str(uid), pwd.getpwuid(uid).pw_name]
+    return [str(uid)]
 
 
 def current_choices() -> Choices:
@@ -237,6 +249,9 @@ def _work_out(given: dict[str, Any], variables: dict[str, str]) -> Choices:
     expect = given.get("expect")
     if expect is None and variables.get(EXPECT_VARIABLE):
         expect = check_expect(EXPECT_VARIABLE, variables[EXPECT_VARIABLE])
+    owner = given.get("owner")
+    if owner is None and variables.get(OWNER_VARIABLE):
+        owner = _check_owner(OWNER_VARIABLE, variables[OWNER_VARIABLE])
     copy, label = given.get("copy"), cast("Label | None", given.get("label"))
     if copy is None:
         copy = check_switch(COPY_VARIABLE, variables.get(COPY_VARIABLE, ""))
@@ -248,7 +263,7 @@ def _work_out(given: dict[str, Any], variables: dict[str, str]) -> Choices:
         copy,
         label,
         expect,
-        given.get("owner"),
+        owner,
         _choose_reactions(given, variables),
         given.get("bindings", _NO_BINDINGS),
     )

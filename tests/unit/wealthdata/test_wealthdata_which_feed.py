@@ -220,7 +220,7 @@ REFUSED: dict[str, Any] = {
     "copy": 2,
     "label": "closes",
     "expect": "binance",
-    "owner": "",
+    "owner": "another-user",
     "max_age": -1,
     "on_stale": "rasie",
     "on_gap": True,
@@ -253,6 +253,24 @@ def test_a_refused_argument_of_use_changes_no_choice(
     assert name in str(caught.value) or "feed name" in str(caught.value)
     assert repr(REFUSED[name]) in str(caught.value)
     assert choices.current_choices() is before
+
+
+def test_the_feeds_of_another_user_are_not_read(
+    two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = str(os.geteuid())
+    wealthdata.use(owner=own)
+    assert prices() == {ONE}
+    for owner in ("another-user", "", 0, b"0"):
+        with pytest.raises(BadArgumentError, match=f"owner is .*one of: {own}"):
+            wealthdata.use(owner=owner)
+    choices.forget_choices()
+    wealthdata.use(feed=two[0])
+    monkeypatch.setenv("SHMFEED_OWNER", "another-user")
+    with pytest.raises(BadArgumentError, match="SHMFEED_OWNER is 'another-user'"):
+        prices()
+    monkeypatch.setenv("SHMFEED_OWNER", own)
+    assert prices() == {ONE}
 
 
 def test_an_argument_left_out_leaves_its_choice(two: tuple[str, str]) -> None:
