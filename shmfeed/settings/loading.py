@@ -47,6 +47,7 @@ _RESERVED = frozenset(
         "SHMFEED_ON_SHORT",
         "SHMFEED_ON_STALE",
         "SHMFEED_ON_UNCONFIRMED",
+        "SHMFEED_OWNER",
         "SHMFEED_PURE",
         "SHMFEED_TEST_DATA",
     }
