@@ -109,6 +109,6 @@ def prepare_array(
     builder = compiled_core.ArrayBuilder(array.dtype, columns, TIME)
     arguments = asked.security, asked.frequency, asked.fields, asked.feed
     facts, quiet = RingFacts(ring), quiet_ns(timeframe)
-    rest = length, quiet, feed.feeder_mark
+    rest = length, quiet, feed.check().mark
     prepared = PreparedRead(ring, builder, {}, facts, *rest)
     add_usual_read(feed, arguments, prepared, choices)
