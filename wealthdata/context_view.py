@@ -7,6 +7,7 @@ asks for both.
 
 from collections.abc import Callable, Mapping
 from enum import Enum
+from typing import Any, NamedTuple
 
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
@@ -15,6 +16,21 @@ from wealthdata.times import to_ms
 
 BACKTESTS = ("backtest", "simple_backtest", "full_backtest")
 LIVE_RUNS = ("sim_trade", "live", "paper")
+_NO_LIMIT = (1 << 63) - 1
+
+
+class Known(NamedTuple):
+    """What a context said at a read, and the objects by which it said so.
+
+    It holds while the context has the same objects, none of which can change.
+    """
+
+    context: object
+    params: object
+    kind: object
+    moment: object
+    latest: int  # ms UTC: no row may close later
+    has_history: bool
 
 
 def says_backtest(context: object) -> bool:
@@ -23,18 +39,21 @@ def says_backtest(context: object) -> bool:
     A context without `run_params`, or without a type in them, is a live one. Raise
     BadArgumentError for any other type than those of BACKTESTS and LIVE_RUNS.
     """
-    params = getattr(context, "run_params", None)
-    if params is None:
-        return False
+    return _is_backtest(_kind_of(getattr(context, "run_params", None)))
+
+
+def _kind_of(params: object) -> object:
     if isinstance(params, str | bytes):
         raise BadArgumentError(
             f"context.run_params is {repr_short(params)}; it must be an object or a"
             f" dict whose type is one of: {' '.join(BACKTESTS + LIVE_RUNS)}"
         )
-    if isinstance(params, Mapping):
-        kind = params.get("type")
-    else:
-        kind = getattr(params, "type", None)
+    if isinstance(params, dict | Mapping):  # a dict first: Mapping takes 0.3 us
+        return params.get("type")
+    return getattr(params, "type", None)
+
+
+def _is_backtest(kind: object) -> bool:
     if kind is None:
         return False
     word = kind.value if isinstance(kind, Enum) else kind
@@ -89,3 +108,19 @@ class ContextView:
         """`current_dt` in ms UTC; None if the context does not set it."""
         moment = getattr(self.context, "current_dt", None)
         return None if moment is None else to_ms("context.current_dt", moment)
+
+    def known(self) -> Known | None:
+        """Return what the context says; None if that may change unnoticed.
+
+        A backtest's context is never known: Python serves each of its reads.
+        """
+        context = self.context
+        params: Any = getattr(context, "run_params", None)
+        moment = getattr(context, "current_dt", None)
+        kind = _kind_of(params)
+        if _is_backtest(kind) or (
+            isinstance(params, Mapping) and type(params) is not dict
+        ):
+            return None
+        latest = _NO_LIMIT if moment is None else to_ms("context.current_dt", moment)
+        return Known(context, params, kind, moment, latest, self.history is not None)

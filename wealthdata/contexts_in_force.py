@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final
 from shmfeed.errors import ContextError
 from wealthdata.backtest_mark import mark
 from wealthdata.choices import reads_no_feed_by_use
-from wealthdata.context_view import ContextView
+from wealthdata.context_view import ContextView, Known
 
 
 class ReadLive:
@@ -52,13 +52,15 @@ class Setting:
     """A context as one thread or task has set it.
 
     Child tasks, and functions run in a copy of the variables, have the same setting.
+    The C core reads `known`.
     """
 
-    __slots__ = ("__weakref__", "_holders", "has_read_live", "view")
+    __slots__ = ("__weakref__", "_holders", "has_read_live", "known", "view")
 
     def __init__(self, view: ContextView, has_read_live: bool) -> None:
         self.view = view
         self.has_read_live = has_read_live
+        self.known: Known | None = None  # of a context that has read live bars
         self._holders: list[weakref.ref[Any]] = []
 
     def hold(self) -> None:
@@ -110,14 +112,13 @@ def _is_alive(holder: Any) -> bool:
     return holder is not None and (holder.__class__ is Token or not holder.done())
 
 
-# Of the current thread or task. The C core serves no read without a look at it.
+# Of the current thread or task.
 current: contextvars.ContextVar[Setting | ReadLive | None] = contextvars.ContextVar(
     "wealthdata_context", default=None
 )
 _current = current.get  # bound once, for every read
 
-# All settings by their ids, as weak references. While there are any, the C core serves
-# no read: one of them may be meant.
+# All settings by their ids, as weak references.
 settings: dict[int, "weakref.ref[Setting]"] = {}
 
 
@@ -254,6 +255,7 @@ def note_live_read() -> None:
         current.set(READ_LIVE)
     elif own.__class__ is Setting:
         own.has_read_live = True
+        own.known = own.view.known()
 
 
 def another_is_backtest() -> bool:

@@ -109,9 +109,28 @@ class _Opened:
     arrays: PriceTable = NoTable()
 
 
+class OwnContexts(NamedTuple):
+    """The contexts of threads and tasks, as `contexts_in_force` keeps them.
+
+    Attributes:
+        variable: Of the current thread or task: None, `read_live`, or a setting.
+        read_live: The mark of one that has read live bars and has set no context. A
+            usual call sets it.
+        setting: The type of a setting. A call is a usual one while the context is as
+            its `known` says, and adds no row and hides none.
+        settings: All settings of this process. While there are any, a call without one
+            of its own is not a usual one.
+    """
+
+    variable: ContextVar[Any]
+    read_live: object
+    setting: type
+    settings: dict[int, Any]
+
+
 def open_table(
     environment: dict[Any, Any] | None,
-    context: tuple[ContextVar[Any], object],
+    contexts: OwnContexts,
     must_be_empty: tuple[Sized, ...],
     attrs: type[dict[str, Any]],
     most_age: float,
@@ -122,9 +141,7 @@ def open_table(
         environment: The dict inside os.environ. Calls are served while it is as it was
             at the last `trust`. None if there is no such dict: Python then decides
             each call.
-        context: A variable, and the mark of a thread or task that has read live bars. A
-            usual call sets the mark; one in which the variable has any other value is
-            not a usual one.
+        contexts: The context of each thread and task.
         must_be_empty: Only while all of these are empty is a call a usual one.
         attrs: The class FrameAttrs.
         most_age: Seconds. A call for a stream without an update for longer is not a
@@ -135,7 +152,7 @@ def open_table(
         record = vars(attrs)["_record"]
         _Opened.table, _Opened.arrays = (
             compiled_core.PriceTable(
-                environment, *context, must_be_empty, attrs, record, float(most_age)
+                environment, contexts, must_be_empty, attrs, record, float(most_age)
             )
             for _ in range(2)
         )

@@ -13,6 +13,7 @@ from wealthdata.completeness import troubles
 from wealthdata.context_view import ContextView
 from wealthdata.contexts_in_force import (
     READ_LIVE,
+    Setting,
     another_is_backtest,
     current,
     hold,
@@ -25,7 +26,7 @@ from wealthdata.environment import TABLE
 from wealthdata.freshness import outages
 from wealthdata.judging import judge
 from wealthdata.merge import Sources, find_bars
-from wealthdata.price_table import PriceTable, open_table
+from wealthdata.price_table import OwnContexts, PriceTable, open_table
 from wealthdata.request import PriceRequest
 
 
@@ -94,11 +95,11 @@ def merged_bars(
 
 
 def open_price_table() -> PriceTable:
-    """Open the table of usual calls: no context or adapter, no trouble to end."""
-    must_be_empty = outages, troubles, registered.names, settings
+    """Open the table of usual calls: no adapter, no trouble to end."""
+    must_be_empty = outages, troubles, registered.names
     return open_table(
         TABLE,
-        (current, READ_LIVE),
+        OwnContexts(current, READ_LIVE, Setting, settings),
         must_be_empty,
         FrameAttrs,
         STALE_MIN_SECONDS,

@@ -9,6 +9,7 @@
 #include "follower.h"
 #include "frame.h"
 #include "long_frame.h"
+#include "own_context.h"
 #include "read_record.h"
 
 /* What a table takes from Python: wealthdata/price_table.py explains it. */
@@ -16,6 +17,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *environment, *context, *must_be_empty;
     PyObject *read_live;  /* the value of `context` of a thread that has read live bars */
+    PyObject *setting_type, *settings;  /* its type where a context is set; all of them */
     uint64_t trusted;     /* the version of the environment in which calls are served */
     PyTypeObject *attrs_type;  /* FrameAttrs */
     Py_ssize_t record_at;      /* the offset of its slot `_record` */
@@ -155,9 +157,10 @@ table_find(PriceTable *self, PyObject *security, PyObject *frequency, PyObject *
     return (Read *)found;
 }
 
-/* 1 if this read depends on the ring alone, 0 if perhaps not, -1 on an error. */
+/* 1 if this read depends on the ring alone, as far as the rows lie within the bounds; 0 if
+   perhaps not, -1 on an error. */
 static int
-table_decides(const PriceTable *self)
+table_decides(const PriceTable *self, ContextBounds *bounds)
 {
     PyObject *context;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self->must_be_empty); i++) {
@@ -166,12 +169,21 @@ table_decides(const PriceTable *self)
             return size < 0 ? -1 : 0;
         }
     }
+    if (dict_version(self->environment) != self->trusted) {
+        return 0;
+    }
     if (PyContextVar_Get(self->context, NULL, &context) < 0) {
         return -1;
     }
+    int decides = 0;
+    if (context == self->read_live || context == NULL || context == Py_None) {
+        decides = PyDict_GET_SIZE(self->settings) == 0;  /* else another may be meant */
+    }
+    else if ((PyObject *)Py_TYPE(context) == self->setting_type) {
+        decides = own_context_bounds(context, bounds);
+    }
     Py_XDECREF(context);
-    return (context == self->read_live || context == NULL || context == Py_None) &&
-           dict_version(self->environment) == self->trusted;
+    return decides;
 }
 
 /* Note that the current thread or task has read live bars. 0, or -1 on an error. */
@@ -183,8 +195,8 @@ table_note_live(const PriceTable *self)
         return -1;
     }
     Py_XDECREF(context);
-    if (context == self->read_live) {
-        return 0;
+    if (context != NULL && context != Py_None) {
+        return 0;  /* READ_LIVE, or a setting, which says so itself */
     }
     token = PyContextVar_Set(self->context, self->read_live);
     Py_XDECREF(token);
@@ -282,7 +294,8 @@ read_has_lost(Read *read)
 
 /* As table_serve, a frame over the ring's rows. */
 static PyObject *
-read_view(const PriceTable *self, Read *read, Reader *reader, PyObject *count)
+read_view(const PriceTable *self, Read *read, Reader *reader, PyObject *count,
+          const ContextBounds *bounds)
 {
     int64_t age, asked;
     PyObject *frame = NULL;
@@ -290,7 +303,8 @@ read_view(const PriceTable *self, Read *read, Reader *reader, PyObject *count)
     int64_t now = boot_ns();
     if (slice != NULL && !read_has_lost(read) &&
         read_is_live(self, read, reader, now, &age) &&
-        as_int64(Py_NewRef(count), &asked) == 0) {
+        as_int64(Py_NewRef(count), &asked) == 0 &&
+        rows_within(&slice->rows, asked, bounds)) {
         PyObject *record =
             read_record(slice, &slice->rows, slice->word, read->facts, now, age);
         frame = read_frame(self, read, slice, asked, record);
@@ -304,7 +318,8 @@ read_view(const PriceTable *self, Read *read, Reader *reader, PyObject *count)
 
 /* As table_serve, the long frame of a list of one security. */
 static PyObject *
-read_long(const PriceTable *self, Read *read, Reader *reader, PyObject *count)
+read_long(const PriceTable *self, Read *read, Reader *reader, PyObject *count,
+          const ContextBounds *bounds)
 {
     int64_t age, asked;
     Rows *rows = (Rows *)reader_snapshot_of(reader, count, Py_False);
@@ -312,7 +327,7 @@ read_long(const PriceTable *self, Read *read, Reader *reader, PyObject *count)
     int64_t now = boot_ns();
     if (rows != NULL && rows_len(rows) > 0 && !read_has_lost(read) &&
         read_is_live(self, read, reader, now, &age) &&
-        as_int64(Py_NewRef(count), &asked) == 0) {
+        as_int64(Py_NewRef(count), &asked) == 0 && rows_within(rows, asked, bounds)) {
         PyObject *record = read_record(NULL, rows, reader->word, read->facts, now, age);
         PyObject *attrs = table_attrs(self, read, rows, asked, record);
         if (attrs != NULL) {
@@ -324,14 +339,19 @@ read_long(const PriceTable *self, Read *read, Reader *reader, PyObject *count)
     return frame;
 }
 
-/* As table_serve, a structured array of one security. */
+/* As table_serve, a structured array of one security. A context's time is for Python. */
 static PyObject *
-read_array(const PriceTable *self, Read *read, Reader *reader, PyObject *count)
+read_array(const PriceTable *self, Read *read, Reader *reader, PyObject *count,
+           const ContextBounds *bounds)
 {
-    int64_t age;
+    int64_t age, asked;
+    if (bounds->latest != INT64_MAX || as_int64(Py_NewRef(count), &asked) < 0) {
+        return NULL;
+    }
     PyObject *array = array_newest((const ArrayBuilder *)read->builder, reader, count);
     if (array != NULL &&
-        (read_has_lost(read) || !read_is_live(self, read, reader, boot_ns(), &age))) {
+        (read_has_lost(read) || !read_is_live(self, read, reader, boot_ns(), &age) ||
+         (bounds->has_history && PyArray_SIZE((PyArrayObject *)array) < asked))) {
         Py_CLEAR(array);
     }
     return array;
@@ -342,7 +362,8 @@ static PyObject *
 table_serve(const PriceTable *self, Read *read, PyObject *count)
 {
     PyObject *reader = ((ReattachingReader *)read->ring)->reader;
-    if (table_decides(self) <= 0 || reader == NULL ||
+    ContextBounds bounds = NO_BOUNDS;
+    if (table_decides(self, &bounds) <= 0 || reader == NULL ||
         !ring_is_current(((Reader *)reader)->segment, boot_ns_about())) {
         return NULL;
     }
@@ -350,8 +371,8 @@ table_serve(const PriceTable *self, Read *read, PyObject *count)
     PyTypeObject *kind = Py_TYPE(read->builder);
     PyObject *frame = (kind == &LongBuilderType    ? read_long
                        : kind == &ArrayBuilderType ? read_array
-                                                   : read_view)(self, read,
-                                                                (Reader *)reader, count);
+                                                   : read_view)(
+        self, read, (Reader *)reader, count, &bounds);
     Py_DECREF(reader);
     if (frame != NULL && table_note_live(self) < 0) {
         Py_CLEAR(frame);
@@ -391,10 +412,12 @@ table_read(PriceTable *self, PyObject *given)
 static PyObject *
 table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *environment, *context, *read_live, *must_be_empty, *attrs, *slot;
+    PyObject *environment, *context, *read_live, *setting_type, *settings, *must_be_empty;
+    PyObject *attrs, *slot;
     double seconds;
-    if (!PyArg_ParseTuple(args, "O!O!OO!O!Od", &PyDict_Type, &environment,
-                          &PyContextVar_Type, &context, &read_live, &PyTuple_Type,
+    if (!PyArg_ParseTuple(args, "O!(O!OO!O!)O!O!Od", &PyDict_Type, &environment,
+                          &PyContextVar_Type, &context, &read_live, &PyType_Type,
+                          &setting_type, &PyDict_Type, &settings, &PyTuple_Type,
                           &must_be_empty, &PyType_Type, &attrs, &slot, &seconds)) {
         return NULL;
     }
@@ -410,6 +433,8 @@ table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
     self->environment = Py_NewRef(environment);
     self->context = Py_NewRef(context);
     self->read_live = Py_NewRef(read_live);
+    self->setting_type = Py_NewRef(setting_type);
+    self->settings = Py_NewRef(settings);
     self->must_be_empty = Py_NewRef(must_be_empty);
     self->attrs_type = (PyTypeObject *)Py_NewRef(attrs);
     self->record_at = ((PyMemberDescrObject *)slot)->d_member->offset;
@@ -424,6 +449,8 @@ table_dealloc(PriceTable *self)
     Py_XDECREF(self->environment);
     Py_XDECREF(self->context);
     Py_XDECREF(self->read_live);
+    Py_XDECREF(self->setting_type);
+    Py_XDECREF(self->settings);
     Py_XDECREF(self->must_be_empty);
     Py_XDECREF(self->attrs_type);
     Py_XDECREF(self->reads);

@@ -7,12 +7,14 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
-from support.numbered_bars import SYMBOL, append, numbers, shares
+from support.numbered_bars import SYMBOL, append, listed, numbers, shares, when
 
 import wealthdata
 from shmfeed import core
@@ -113,7 +115,7 @@ def check_same(one: tuple[Any, ...], other: tuple[Any, ...]) -> None:
     assert both[0].valid == both[1].valid
     attrs, wanted = map(dict, both)
     assert list(attrs) == list(wanted)
-    assert abs(attrs.pop("age") - wanted.pop("age")) < 5
+    assert abs((attrs.pop("age") or 0) - (wanted.pop("age") or 0)) < 5
     assert attrs == wanted
     assert vars(frame._mgr.axes[1]).keys() == vars(expected._mgr.axes[1]).keys()
 
@@ -211,6 +213,104 @@ def test_python_decides_when_something_else_has_a_say(
     CHANGES[change](monkeypatch)
     assert usual() is None
     check_same(outcome(lambda: get_price(SYMBOL)), outcome(pythons))
+
+
+class Params:
+    type = "live"
+
+
+LIVE_CONTEXTS: dict[str, Callable[[], Any]] = {
+    "empty": Context,
+    "with bars": lambda: Context([listed(*range(3))]),
+    "with a time": lambda: Context(current_dt=when(129)),
+    "a dict of params": lambda: Context(run_params={"type": "sim_trade"}),
+    "an object of params": lambda: Context(run_params=Params()),
+    "foreign": lambda: SimpleNamespace(current_dt=when(200), run_params=None),
+}
+
+
+@pytest.mark.parametrize("kind", LIVE_CONTEXTS)
+def test_a_live_context_leaves_the_usual_call_to_the_core(
+    live: RingWriter, kind: str
+) -> None:
+    wealthdata.set_context(LIVE_CONTEXTS[kind]())
+    expected = get_price(SYMBOL)
+    found = usual()
+    assert found is not None
+    check_same((found,), (expected,))
+
+
+def changed(name: str, value: object) -> Callable[[Any], None]:
+    return lambda context: setattr(context, name, value)
+
+
+CONTEXT_CHANGES: dict[str, Callable[[Any], object]] = {
+    "an earlier time": changed("current_dt", when(100)),
+    "a later time": changed("current_dt", when(150)),
+    "a time that is none": changed("current_dt", "noon"),
+    "a backtest": changed("run_params", {"type": "backtest"}),
+    "other params": changed("run_params", {"type": "live"}),
+    "a backtest in the same params": lambda one: one.run_params.update(type="backtest"),
+    "no type in the same params": lambda one: one.run_params.clear(),
+    "a wrong type in them": lambda one: one.run_params.update(type="backtst"),
+    "params that are gone": lambda one: delattr(one, "run_params"),
+    "a time that is gone": lambda one: delattr(one, "current_dt"),
+    "cleared": lambda _: (wealthdata.clear_context(), attachment.detach()),
+    "another context": lambda _: wealthdata.set_context(Context()),
+    "an adapter": lambda _: wealthdata.register_data_adapter(Adapter()),
+}
+
+
+@pytest.mark.parametrize("change", CONTEXT_CHANGES)
+def test_python_decides_when_the_context_has_changed(
+    live: RingWriter, change: str
+) -> None:
+    context = Context(
+        [listed(*range(3))], current_dt=when(129), run_params={"type": "live"}
+    )
+    wealthdata.set_context(context)
+    get_price(SYMBOL)
+    assert usual() is not None
+    CONTEXT_CHANGES[change](context)
+    assert usual() is None
+    check_same(outcome(lambda: get_price(SYMBOL)), outcome(pythons))
+
+
+def test_python_decides_when_the_context_bounds_or_adds_rows(live: RingWriter) -> None:
+    context = Context([listed(*range(3))], current_dt=when(129))
+    wealthdata.set_context(context)
+    get_price(SYMBOL)
+    assert usual(count=100) is not None
+    assert usual(count=101) is None  # the ring has fewer: the context may have more
+    append(live, 130)
+    assert usual() is None  # a row that closes after the context's time
+    assert numbers(get_price(SYMBOL, count=2)) == [128, 129]
+
+
+def test_a_context_of_another_thread_is_pythons(live: RingWriter) -> None:
+    with ThreadPoolExecutor(1) as other:
+        other.submit(wealthdata.set_context, Context()).result()
+        assert usual() is None
+        other.submit(wealthdata.clear_context).result()
+    assert usual() is not None
+
+
+def test_an_error_of_a_context_is_the_reads(live: RingWriter) -> None:
+    class Failing:
+        failing = False
+
+        @property
+        def current_dt(self) -> None:
+            if self.failing:
+                raise OSError("no clock")
+
+    context = Failing()
+    wealthdata.set_context(context)
+    get_price(SYMBOL)
+    assert usual() is not None
+    context.failing = True
+    with pytest.raises(OSError, match="no clock"):
+        get_price(SYMBOL)
 
 
 def test_a_list_of_one_is_served_by_the_core(live: RingWriter) -> None:
