@@ -21,6 +21,7 @@ NO = ("0", "false", "no", "off")
 DEFAULT_FEED = "default"
 FEED_VARIABLE = "SHMFEED_FEED"
 NO_FEED = "off"  # as FEED_VARIABLE: strategies read contexts only, as in a backtest
+BACKTEST_VARIABLE = "SHMFEED_BACKTEST"  # a backtest marks its processes with it
 
 _SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,47}")
 _SYMBOL_LINES = re.compile(rf"(?:{_SYMBOL.pattern}\n)*+")
@@ -137,6 +138,11 @@ def check_feed_name(text: object) -> str:
 def names_no_feed(name: str) -> bool:
     """Return True if this name tells strategies to read no feed."""
     return name.lower() == NO_FEED
+
+
+def marks_backtest(text: str) -> bool:
+    """Return True if this value of BACKTEST_VARIABLE marks a backtest's process."""
+    return text.strip().lower() not in ("", *NO)
 
 
 def items_of(value: Any) -> list[Any] | None:

@@ -115,6 +115,8 @@ def get_price(
     Raises:
         BadArgumentError: An argument is not accepted; the message says what is.
         NoDataError: Neither a feed nor a context can supply the bars.
+        ContextError: This thread or task has set no context, and it is not clear which
+            of those in force it reads for; the message says how to hand one over.
         StreamNotFoundError: Neither the feed nor the context has the security, or any
             of the list, at this timeframe.
         FeedChangedError: The feed is of another market than this process has read under

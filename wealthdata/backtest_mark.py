@@ -15,10 +15,9 @@ import os
 import threading
 from collections.abc import Callable
 
+from shmfeed.validation import BACKTEST_VARIABLE as VARIABLE
+from shmfeed.validation import marks_backtest
 from wealthdata import price_table
-
-VARIABLE = "SHMFEED_BACKTEST"
-_OFF = ("", "0", "false", "no", "off")
 
 
 class BacktestMark:
@@ -32,7 +31,7 @@ class BacktestMark:
 
     def __init__(self) -> None:
         self._earlier = os.environ.get(VARIABLE)
-        self.is_set = (self._earlier or "").strip().lower() not in _OFF
+        self.is_set = marks_backtest(self._earlier or "")
         self.in_force: Callable[[bool], bool] = lambda _: False
         self._lock = threading.RLock()
         self._versions = itertools.count(1)

@@ -21,7 +21,9 @@ class Context:
             the later one in the list counts. Bars added later are seen.
         **anything: Further attributes. Two have a meaning: `current_dt`, the
             strategy's time, after which no bar is returned; and `run_params`, an
-            object or dict, whose `type` is "backtest" in a backtest.
+            object or dict, whose `type` is "backtest", "simple_backtest" or
+            "full_backtest" in a backtest, and "sim_trade", "live", "paper" or left out
+            in live use; upper and lower case are the same.
 
     Raises:
         BadArgumentError: A bar is malformed; the message names it.

@@ -7,7 +7,13 @@ from shmfeed.errors import BadArgumentError
 from shmfeed.settings.loading import OF_OTHERS, VARIABLES, from_env, near_miss
 from shmfeed.settings.schema import nearest
 from shmfeed.text import repr_short
-from shmfeed.validation import FEED_VARIABLE, check_switch, names_no_feed
+from shmfeed.validation import (
+    BACKTEST_VARIABLE,
+    FEED_VARIABLE,
+    check_switch,
+    marks_backtest,
+    names_no_feed,
+)
 
 _COPY = "SHMFEED_COPY"
 _PREFIXES = ("SHMFEED_", "WEBSOCKET_")
@@ -40,6 +46,13 @@ def _check_variable(variable: str, text: str) -> Finding | None:
             f"is {text!r}; strategies with this environment read no feed, as in a"
             " backtest",
             f"unset {variable} where live strategies or feeders run",
+        )
+    if variable == BACKTEST_VARIABLE and marks_backtest(text):
+        return note(
+            name,
+            f"is {repr_short(text)}; strategies with this environment belong to a"
+            " backtest and read no feed",
+            f"unset {variable} where live strategies run",
         )
     if variable == _COPY and not _is_yes_or_no(text):
         return problem(

@@ -28,6 +28,7 @@ from shmfeed.settings.schema import (
     parse_setting,
 )
 from shmfeed.text import repr_short
+from shmfeed.validation import BACKTEST_VARIABLE
 
 CONFIG_FILE = "config_file"
 MAX_BYTES = 1 << 20
@@ -35,7 +36,7 @@ _PREFIX = "SHMFEED_"
 # Variables with the prefix that are not settings.
 _RESERVED = frozenset(
     {
-        "SHMFEED_BACKTEST",
+        BACKTEST_VARIABLE,
         "SHMFEED_BUILD_EXTENSION",
         "SHMFEED_COPY",
         "SHMFEED_EXPECT",

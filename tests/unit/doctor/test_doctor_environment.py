@@ -56,6 +56,13 @@ def test_variables_of_other_programs_are_not_findings(text) -> None:
     assert found.level == "ok"
 
 
+@pytest.mark.parametrize(("text", "marks"), [("1", True), ("x", True), ("0", False)])
+def test_the_mark_of_a_backtest_is_a_note(text: str, marks: bool) -> None:
+    (found,) = check_environment({"SHMFEED_BACKTEST": text})
+    assert found.level == ("note" if marks else "ok")
+    assert ("read no feed" in found.found) is marks
+
+
 @pytest.mark.parametrize("text", ["1", "0", " Yes ", "off", "", "x", "2", "\udcff"])
 def test_a_copy_variable_is_judged_as_a_strategy_does(text, monkeypatch) -> None:
     (found,) = check_environment({"SHMFEED_COPY": text})

@@ -66,6 +66,7 @@ class TestSources:
             "SHMFEED_DATA_TIMEOUT": "1.5e2",
             "SHMFEED_LOG_LEVEL": "debug",
             "SHMFEED_MAX_RECONNECT_ATTEMPTS": "none",
+            "SHMFEED_BACKTEST": "1",
             "SHMFEED_COPY": "1",
             "SHMFEED_PURE": "1",
             "SHMFEED_TEST_DATA": "/x",
