@@ -20,7 +20,7 @@ _NO_LIMIT = (1 << 63) - 1
 
 
 class Known(NamedTuple):
-    """What a context said at a read, and the objects by which it said so.
+    """The time and kind of a context at a read, and the objects that stated them.
 
     It holds while the context has the same objects, none of which can change.
     """

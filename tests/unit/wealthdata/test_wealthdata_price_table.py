@@ -247,7 +247,7 @@ def changed(name: str, value: object) -> Callable[[Any], None]:
 CONTEXT_CHANGES: dict[str, Callable[[Any], object]] = {
     "an earlier time": changed("current_dt", when(100)),
     "a later time": changed("current_dt", when(150)),
-    "a time that is none": changed("current_dt", "noon"),
+    "a text for a time": changed("current_dt", "noon"),
     "a backtest": changed("run_params", {"type": "backtest"}),
     "other params": changed("run_params", {"type": "live"}),
     "a backtest in the same params": lambda one: one.run_params.update(type="backtest"),
