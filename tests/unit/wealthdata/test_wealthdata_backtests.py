@@ -21,6 +21,7 @@ from support.backtest_children import (
     source_read,
 )
 
+import wealthdata
 from wealthdata import (
     Context,
     clear_context,
@@ -197,6 +198,20 @@ def test_a_spawned_process_sees_no_live_bar(
     mark.refresh()
     assert by_multiprocessing("spawn", live_feed) == "live"  # the control
     clear_context()
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "control"])
+def test_a_pool_that_ran_before_is_told_by_its_initializer(
+    told: bool, live_feed: str
+) -> None:
+    forking = multiprocessing.get_context("fork")
+    tell = partial(wealthdata.use, context_only=True) if told else None
+    with ProcessPoolExecutor(1, forking, tell) as pool:
+        assert pool.submit(abs, -1).result() == 1  # it runs
+        set_context(backtest())
+        found = pool.submit(source_read, live_feed).result()
+    clear_context()
+    assert found == ("NoDataError" if told else "live")
 
 
 def run_program(name: str, feed: str) -> dict[str, list[str]]:
