@@ -94,15 +94,17 @@ class Setting:
 
 def _holder() -> Any:
     """Return the current asyncio task or, outside of one, the thread's token."""
+    return _current_task() or _thread_end.token
+
+
+def _current_task() -> Any:
     asyncio = sys.modules.get("asyncio")  # it loads a socket library
-    if asyncio is not None:
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:
-            task = None
-        if task is not None:
-            return task
-    return _thread_end.token
+    if asyncio is None:
+        return None
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        return None
 
 
 _watched_tasks: weakref.WeakSet[Any] = weakref.WeakSet()  # they call _refresh when done
@@ -241,10 +243,14 @@ def _views() -> Iterator[ContextView]:
             settings.pop(key, None)
 
 
-def hold() -> None:
-    """Keep the context that the current task has inherited in force until it ends."""
+def hold_for_task() -> None:
+    """Keep the context that an asyncio task has inherited in force until it ends.
+
+    A thread that runs a function in a copy of another's variables holds nothing: its
+    own end says nothing about that of the function.
+    """
     own = _current()
-    if isinstance(own, Setting):
+    if isinstance(own, Setting) and _current_task() is not None:
         own.hold()
 
 

@@ -16,7 +16,7 @@ from wealthdata.contexts_in_force import (
     Setting,
     another_is_backtest,
     current,
-    hold,
+    hold_for_task,
     note_live_read,
     registered,
     settings,
@@ -58,7 +58,7 @@ def open_sources(
     if explicit and not backtest:
         backtest = another_is_backtest()
     if backtest:
-        hold()
+        hold_for_task()
     return Sources(
         None if backtest else attached_feed(named),
         history,

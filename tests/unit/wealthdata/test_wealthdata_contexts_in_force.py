@@ -245,6 +245,17 @@ def test_a_task_that_outlives_its_creator_keeps_the_context(read: Read) -> None:
     assert asyncio.run(main()) == ["context", "context"]
 
 
+def test_a_copy_that_is_kept_does_not_keep_the_context_in_force(read: Read) -> None:
+    set_context(backtest())
+    kept = contextvars.copy_context()
+    with ThreadPoolExecutor(1) as pool, ThreadPoolExecutor(1) as other:
+        assert pool.submit(kept.run, read).result() == "context"
+        clear_context()
+        assert VARIABLE not in os.environ
+        assert other.submit(read).result() == "live"
+        assert pool.submit(kept.run, read).result() == "context"  # as it was
+
+
 def test_another_context_replaces_the_first(read: Read) -> None:
     set_context(backtest())
     set_context(Context())
