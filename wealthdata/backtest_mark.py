@@ -71,8 +71,11 @@ class BacktestMark:
         self._shown = wanted
 
     def _before_fork(self) -> None:
-        self._forks_marked = True  # stays so where a context cannot be asked
-        self._forks_marked = self.is_set or self.in_force(True)
+        marked = True  # where a context raises
+        try:
+            marked = self.is_set or self.in_force(True)
+        finally:
+            self._forks_marked = marked  # one store: another thread may fork too
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()  # a thread of the parent may have held it
