@@ -15,9 +15,10 @@ import os
 import threading
 from collections.abc import Callable
 
-from shmfeed.validation import BACKTEST_VARIABLE as VARIABLE
-from shmfeed.validation import marks_backtest
+from shmfeed.validation import BACKTEST_VARIABLE, marks_backtest
 from wealthdata import price_table
+
+VARIABLE = BACKTEST_VARIABLE
 
 
 class BacktestMark:
