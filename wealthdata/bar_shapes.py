@@ -1,12 +1,13 @@
 """The shapes of `get_bars`: frames with a column `date`, and structured arrays."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from shmfeed.bar import check_timeframe, step
+from shmfeed.bar import INT_FIELDS, check_timeframe, step
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.feed import compiled_core
 from shmfeed.health import quiet_ns
@@ -53,14 +54,30 @@ def with_dates(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
 
 def by_code(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
     """Return a long frame with these columns and a MultiIndex (code, i)."""
-    numbers = frame.groupby("code", sort=False).cumcount()
-    index = pd.MultiIndex.from_arrays([frame["code"], numbers], names=["code", "i"])
+    symbols, starts, counts = _parts(frame)
+    names, numbers = np.unique(np.array(symbols, dtype=str), return_inverse=True)
+    counted = np.arange(len(frame)) - np.repeat(starts, counts)
+    levels: Any = pd.Index(names.tolist(), dtype=str), range(counts.max(initial=0))
+    codes: Any = np.repeat(numbers, counts), counted
+    index = pd.MultiIndex(levels=levels, codes=codes, names=["code", "i"])
     return _frame(_named(frame, frame["time"], columns), index, frame.attrs)
+
+
+def _parts(frame: pd.DataFrame) -> tuple[list[str], NDArray[Any], NDArray[Any]]:
+    """Return the securities of a long frame, the first row and the count of each."""
+    codes = frame["code"].to_numpy(dtype=object)
+    starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))[: len(codes)]
+    return codes[starts].tolist(), starts, np.diff(starts, append=len(codes))
 
 
 def as_array(frame: pd.DataFrame, columns: tuple[str, ...]) -> BarsArray:
     """Return the rows of one security as a structured array of these columns."""
-    return _structured(_named(frame, frame.index, columns))
+    if not set(columns).isdisjoint(INT_FIELDS):
+        return _structured(_named(frame, frame.index, columns))
+    values = iter(frame.to_numpy().T)  # in one step: a column by itself takes as long
+    return _structured(
+        {n: frame.index if n == "date" else next(values) for n in columns}
+    )
 
 
 def arrays_by_code(
@@ -68,22 +85,21 @@ def arrays_by_code(
 ) -> dict[str, BarsArray]:
     """Return the rows of a long frame as one structured array for each security."""
     rows = _structured(_named(frame, frame["time"], columns))
-    codes = frame["code"].to_numpy(dtype=object)
-    starts = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))[: len(codes)]
-    ends = np.append(starts[1:], len(codes))
-    return {
-        str(codes[start]): rows[start:end].copy()
-        for start, end in zip(starts, ends, strict=False)
-    }
+    parts = zip(*_parts(frame), strict=True)
+    return {code: rows[start : start + count].copy() for code, start, count in parts}
 
 
 def _structured(columns: dict[str, Any]) -> BarsArray:
-    arrays = {name: np.asarray(values) for name, values in columns.items()}
-    kinds = [(name, array.dtype) for name, array in arrays.items()]
-    rows = np.empty(len(next(iter(arrays.values()))), kinds)
-    for name, array in arrays.items():
-        rows[name] = array
+    rows = np.empty(len(next(iter(columns.values()))), _dtype(tuple(columns)))
+    for name, values in columns.items():
+        rows[name] = values
     return rows
+
+
+@lru_cache
+def _dtype(columns: tuple[str, ...]) -> np.dtype[np.void]:
+    kinds = dict.fromkeys(INT_FIELDS, np.dtype(np.int64)) | {"date": TIME}
+    return np.dtype([(name, kinds.get(name, np.float64)) for name in columns])
 
 
 def prepare_array(

@@ -192,9 +192,9 @@ class CurrentSecurity:
         return f"<CurrentSecurity {self._security.written}>"
 
 
-_FIELDS = ("open_time", "close_time", "open", "flags")
+_FIELDS = ("open_time", "open", "flags")
 _IGNORED: Any = {
-    "fields": _FIELDS,
+    "fields": ("close",),
     "max_age": None,
     "on_stale": "ignore",
     "on_gap": "ignore",
@@ -206,9 +206,9 @@ _IGNORED: Any = {
 def _bars(asked: ReadArguments, timeframe: str, start: int | None = None) -> Any:
     """Return the newest bar, or those that close from `start` on.
 
-    Nothing reacts to their state: the prices are chosen among several streams.
+    Nothing reacts to their state.
     """
-    asked = asked._replace(frequency=timeframe, **_IGNORED)
+    asked = asked._replace(frequency=timeframe, **_IGNORED)._replace(fields=_FIELDS)
     if start is not None:
         moment = np.datetime64(start, "ms")
         asked = asked._replace(limit=None, start_date=moment)
@@ -221,12 +221,12 @@ def _newest(asked: ReadArguments, updates: dict[Timeframe, float]) -> Timeframe:
         return next(iter(updates))
 
     def moment(name: Timeframe) -> float:
-        newest = _bars(asked, name)
+        newest = read(asked._replace(frequency=name, **_IGNORED))
         if not len(newest):
             return 0.0
         if newest.attrs["shmfeed"]["forming"]:
-            return max(updates[name], float(newest["open_time"].iloc[0]))
-        return float(newest["close_time"].iloc[0])
+            return updates[name]
+        return float(newest.index.values.astype("M8[ms]").astype(np.int64)[0])
 
     return max(updates, key=moment)
 

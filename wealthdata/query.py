@@ -188,7 +188,9 @@ class GeneralQuery(NamedTuple):
         return open_sources(self.views, self.history, security.feed or self.named)
 
     def read_one(self, security: Security) -> tuple[pd.DataFrame, AttachedFeed | None]:
-        """Return the frame of one security, and the feed if it is the ring's alone.
+        """Return the frame of one security, and the feed if a query can be kept.
+
+        It can if the rows are the ring's alone, and of float fields.
 
         Raise NoDataError, StreamNotFoundError, StaleFeedError or BusyRingError.
         """
@@ -201,7 +203,9 @@ class GeneralQuery(NamedTuple):
             attrs = self._attrs(found, key, sources)
             bars, first, last = found.columns, found.first, found.last
             if not found.shared:
-                return template.build_private(bars, first, last, attrs), None
+                kept = found.source == "live" and template.only_floats
+                frame = template.build_private(bars, first, last, attrs)
+                return frame, sources.feed if kept else None
             floats, closes = bars.floats[:, first:last], bars.close_time[first:last]
             frame = template.build(floats, to_datetimes(closes), attrs, True)
             if bars.valid:

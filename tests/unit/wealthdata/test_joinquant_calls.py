@@ -33,6 +33,7 @@ from wealthdata import (
     get_price,
     history,
     price_table,
+    query,
 )
 from wealthdata.frame import TIME
 from wealthdata.request import ReadArguments
@@ -348,6 +349,27 @@ def test_nothing_says_what_the_flags_of_a_row_say_not(
         2,
         UNCONFIRMED,
     ]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: get_bars(SYMBOL, 3),
+        lambda: get_bars(SYMBOL, 3, df=False, on_stale="raise"),
+        lambda: get_bars(SYMBOL, 3, include_now=True),
+        lambda: get_price(SYMBOL, count=3, include_now=True),
+        lambda: get_price(SYMBOL, count=3, copy=True),
+        lambda: history(3, "1h"),
+        lambda: attribute_history(SYMBOL, 3, "1h", df=False),
+    ],
+)
+def test_a_repeated_read_is_prepared(
+    two: FeedWriter, call: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Private rows come from the ring as fast as shared ones do."""
+    call()
+    monkeypatch.setattr(query, "run", lambda asked: pytest.fail("not prepared"))
+    call()
 
 
 def test_without_any_source() -> None:
