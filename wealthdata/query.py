@@ -179,7 +179,7 @@ class GeneralQuery(NamedTuple):
     request: PriceRequest
     private: bool
     reactions: Reactions
-    named: str | None  # the feed that the call names
+    named: str | None  # the feed that the call names, else the chosen one
     views: tuple[ContextView, ...]
     history: BarHistory | None
 
@@ -303,7 +303,8 @@ def run(asked: ReadArguments) -> pd.DataFrame:
         request=request._replace(now=strategy_time(views)),
         private=check_flag("copy", asked.copy) or choices.copy,
         reactions=reactions,
-        named=asked.named_feed(),
+        # One feed for all of a list, though another thread may choose another one.
+        named=asked.named_feed() or choices.feed,
         views=views,
         history=history,
     )

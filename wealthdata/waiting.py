@@ -105,7 +105,7 @@ def wait_bar(
     )
     timeframes = _check_frequencies(frequency)
     timeout, spin = check_timeout("timeout", timeout), check_spin(spin)
-    chosen = None if feed is None else check_feed_name(feed)
+    chosen = selected_feed() if feed is None else check_feed_name(feed)
     views, history = current_views()
     sources = open_sources(views, history, chosen)
     if sources.backtest:

@@ -13,7 +13,7 @@ from support.numbered_bars import SYMBOL, opens
 import wealthdata
 from shmfeed.errors import BadArgumentError, NoDataError
 from shmfeed.writer import create
-from wealthdata import Context, choices, get_price
+from wealthdata import Context, choices, get_price, query
 
 pytest_plugins = ["support.strategy_process"]
 pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
@@ -24,9 +24,10 @@ ONE, TWO = 100.0, 48_000.0
 @contextmanager
 def feeding(name: str, price: float) -> Iterator[None]:
     with create(name, 100, 16, 4) as writer:
-        ring = writer.add_stream(SYMBOL, "1h")
-        for number in range(20):
-            ring.append(opens(number), price, price, price, price, 1)
+        for symbol in (SYMBOL, "ETHUSDT"):
+            ring = writer.add_stream(symbol, "1h")
+            for number in range(20):
+                ring.append(opens(number), price, price, price, price, 1)
         yield
         writer.close(unlink=True)
 
@@ -199,8 +200,6 @@ def test_a_read_that_was_prepared_for_another_choice_serves_no_call(
     two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by another thread: it chooses a feed before a read of before is kept."""
-    from wealthdata import query
-
     keep = query.keep_query
 
     def keep_late(*given: Any) -> None:
@@ -212,6 +211,24 @@ def test_a_read_that_was_prepared_for_another_choice_serves_no_call(
     monkeypatch.undo()
     for _ in range(3):
         assert prices() == {TWO}
+
+
+def test_a_list_is_of_one_feed_though_another_is_chosen_meanwhile(
+    two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by another thread: it chooses between two securities of one read."""
+    find = query.find_bars
+
+    def find_late(*given: Any, **more: Any) -> Any:
+        found = find(*given, **more)
+        wealthdata.use(feed=two[1])
+        return found
+
+    monkeypatch.setattr(query, "find_bars", find_late)
+    frame = get_price([SYMBOL, "ETHUSDT"], start_date=opens(0))
+    assert set(frame["code"]) == {SYMBOL, "ETHUSDT"}
+    assert set(frame["close"]) == {ONE}
+    assert frame.attrs["shmfeed"].feed == two[0]
 
 
 REFUSED: dict[str, Any] = {
