@@ -6,11 +6,17 @@ A warning is shown at the line of the strategy that called this package.
 import sys
 import warnings
 import weakref
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 from shmfeed.bar import STALE_MIN_SECONDS, stale_after
-from shmfeed.errors import LappedWarning, StaleFeedError, StaleFeedWarning
+from shmfeed.errors import (
+    LappedWarning,
+    StaleFeedError,
+    StaleFeedWarning,
+    UnsupportedPlatformError,
+)
 from shmfeed.feed import Ring
 from shmfeed.health import RingStatus, silence
 from shmfeed.text import counted
@@ -126,9 +132,12 @@ def check_context(
     is_old = age is None or age > limit
     if not is_old:
         outages.discard(outage)
-    if not (is_old or is_first):
+    refuses = is_old and reactions.on_stale == "raise"
+    if not (refuses or is_first or (is_old and outage not in outages)):
         return
-    has = "is not on this host" if lacks_feed else "has no rows of it"
+    has = (
+        f"is not on this host{_name_feeds(feed)}" if lacks_feed else "has no rows of it"
+    )
     newest = "has no row" if age is None else f"closed {age:.1f} s ago"
     judged = "is stale" if is_old else "is of a context alone"
     message = (
@@ -137,13 +146,21 @@ def check_context(
         " a backtest as one (run_params.type == 'backtest',"
         " wealthdata.use(context_only=True), or SHMFEED_FEED=off)"
     )
-    if is_old and reactions.on_stale == "raise":
+    if refuses:
         raise StaleFeedError(message)
-    if is_first or outage not in outages:
-        _remember(_looked_for, stream)
-        if is_old:
-            _remember(outages, outage)
-        warn(message, StaleFeedWarning)
+    _remember(_looked_for, stream)
+    if is_old:
+        _remember(outages, outage)
+    warn(message, StaleFeedWarning)
+
+
+def _name_feeds(missing: str) -> str:
+    """Return a clause that names the feeds of this user, the nearest one first."""
+    from shmfeed.listing import describe_feeds  # noqa: PLC0415 # only a warning needs it
+
+    with suppress(UnsupportedPlatformError):
+        return f" ({describe_feeds(missing)})"
+    return ""
 
 
 def _remember(known: set[Any], one: object) -> None:
