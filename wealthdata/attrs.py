@@ -74,7 +74,8 @@ class FrameAttrs(dict[str, Any]):
                  it is not known, and for a context's rows
     rolled       the timeframe that the rows were made from; None if it is their own
     age          seconds since the stream's last update, None before the first one; of
-                 rows whose newest is a context's, since its close
+                 rows whose newest is a context's, since its close, to `current_dt`
+                 where there is one; None in a backtest without it
     state        the state of the stream's connection; None in a backtest, and for a
                  stream that the feed does not carry
     health       the health of the stream; None as for `state`

@@ -99,7 +99,7 @@ def attrs_of(
     ring = _ring_of(found, key, sources)
     if found.source == "context":
         values["identity"], values["age"] = None, None
-        if not sources.backtest:
+        if not sources.backtest or request.now is not None:
             values["age"] = _age_of_context(found, request)
     if ring is None or _is_context_alone(found, sources, ring):
         if not sources.backtest and first < last:
