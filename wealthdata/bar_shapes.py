@@ -16,7 +16,7 @@ from wealthdata.attrs import FrameAttrs
 from wealthdata.choices import current_choices
 from wealthdata.facts import RingFacts
 from wealthdata.frame import TIME
-from wealthdata.price_table import PreparedRead
+from wealthdata.price_table import PreparedRead, limits_of
 from wealthdata.reading import read
 from wealthdata.request import ReadArguments
 from wealthdata.securities import check_security
@@ -125,6 +125,6 @@ def prepare_array(
     builder = compiled_core.ArrayBuilder(array.dtype, columns, TIME)
     arguments = asked.security, asked.frequency, asked.fields, asked.feed
     facts, quiet = RingFacts(ring), quiet_ns(timeframe)
-    rest = length, quiet, feed.check().mark
+    rest = length, quiet, feed.check().mark, *limits_of(choices.reactions)
     prepared = PreparedRead(ring, builder, {}, facts, *rest)
     add_usual_read(feed, arguments, prepared, choices)

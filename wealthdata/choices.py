@@ -83,10 +83,7 @@ class Choices(NamedTuple):
     @property
     def is_usual(self) -> bool:
         """True if a read that gives no choice of its own is a usual one."""
-        return not self.copy and self.label == "close" and self.reactions == _USUAL
-
-
-_USUAL = Reactions()
+        return not self.copy and self.label == "close"
 
 
 class _Known:

@@ -20,7 +20,7 @@ from wealthdata.cross_section import Planes, build_frame
 from wealthdata.facts import CutFacts, CutRecord, RingFacts, rows_up_to
 from wealthdata.freshness import StreamId, check, end_outages, warn, warn_of_lost
 from wealthdata.long_frame import compiled_builder
-from wealthdata.price_table import PreparedRead, usual_attrs
+from wealthdata.price_table import PreparedRead, limits_of, usual_attrs
 from wealthdata.reactions import Reactions
 from wealthdata.request import ReadArguments, Shape, count_of_newest
 from wealthdata.securities import Security
@@ -75,7 +75,8 @@ class CachedListQuery:
         attrs = usual_attrs(self._feed.name, self._feeder.identity)
         parts = self._rings[0], builder, attrs, RingFacts(self._rings[0])
         quiet, mark = quiet_ns(self._timeframe), self._feeder.mark
-        return PreparedRead(*parts, length, quiet, mark)
+        limits = limits_of(self.choices.reactions)
+        return PreparedRead(*parts, length, quiet, mark, *limits)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
         """Return the newest bars, or None if the general query must decide.

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from shmfeed.feed import Ring, compiled_core
 from wealthdata.attrs import PLAIN, Facts
+from wealthdata.reactions import Reactions
 
 
 class PreparedRead(NamedTuple):
@@ -30,6 +31,10 @@ class PreparedRead(NamedTuple):
         step: The timeframe in ms.
         quiet: ns without an update until the stream is no longer live.
         started: The start of the feeder whose identity was checked.
+        max_age: ns; rows of an older stream are not served.
+        heeds: The reactions other than "ignore", a bit for each: rows with a gap, few
+            rows, and a newest row that may change are not served then. Python decides
+            what becomes of them. A call's own arguments stand for these two.
     """
 
     ring: Ring
@@ -39,6 +44,21 @@ class PreparedRead(NamedTuple):
     step: int
     quiet: int
     started: int
+    max_age: int
+    heeds: int
+
+
+_EVER = (1 << 63) - 1
+
+
+def limits_of(reactions: Reactions) -> tuple[int, int]:
+    """Return `max_age` and `heeds` of a read with these reactions."""
+    seconds = reactions.max_age
+    heeds = [on != "ignore" for on in reactions[2:]]
+    return (
+        _EVER if seconds is None else min(_EVER, round(min(seconds, 1e9) * 1e9)),
+        sum(heeded << bit for bit, heeded in enumerate(heeds)),
+    )
 
 
 def usual_attrs(feed: str, identity: str | None) -> dict[str, Any]:

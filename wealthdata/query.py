@@ -34,7 +34,7 @@ from wealthdata.freshness import check, warn_of_lost
 from wealthdata.judging import attrs_of, judge
 from wealthdata.list_query import CachedListQuery, warn_of_unknown
 from wealthdata.merge import FoundBars, Sources, find_bars
-from wealthdata.price_table import PreparedRead, usual_attrs
+from wealthdata.price_table import PreparedRead, limits_of, usual_attrs
 from wealthdata.query_cache import keep_list_query, keep_query
 from wealthdata.reactions import Reactions
 from wealthdata.request import (
@@ -99,7 +99,8 @@ class CachedQuery:
         attrs = usual_attrs(self._feed, self._feeder.identity)
         parts = self._ring, self._compiled, attrs, self._facts
         quiet, mark = quiet_ns(self._timeframe), self._feeder.mark
-        return PreparedRead(*parts, self._step, quiet, mark)
+        limits = limits_of(self.choices.reactions)
+        return PreparedRead(*parts, self._step, quiet, mark, *limits)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
         """Return the newest bars, or None if the general query must decide.

@@ -33,14 +33,33 @@ typedef struct {
     int64_t quiet;  /* ns without an update until the stream is no longer live */
     int64_t lost;   /* frames of the ring that Python has been told of */
     int64_t started;  /* start of the feeder whose identity Python has checked */
+    int64_t max_age;  /* ns, of a call that gives none; INT64_MAX: the stream is live */
+    int64_t heeds;    /* of HEEDS, those of a call that gives no reactions */
 } Read;
 
+/* The reactions for which rows that are not whole are Python's to judge, by argument. */
+enum { HEED_GAP = 1, HEED_SHORT = 2, HEED_UNCONFIRMED = 4 };
+
+/* The arguments of one call, as far as they are not in the key of a Read. */
+typedef struct {
+    PyObject *count;
+    int64_t rows;     /* the same as a number */
+    int64_t max_age;  /* ns, -1: not given */
+    int64_t given, heeds;
+} Asked;
+
 #define MOST_READS 4096
+#define ROW_UNCONFIRMED 8  /* bar.UNCONFIRMED */
 /* read() takes a tuple: security, frequency, fields, feed, count, flags, which are False in a usual
-   call, and choices, which are None there. */
-#define READ_COUNT 4
-#define READ_CHOICES 9
-#define READ_ARGUMENTS 15
+   call, the label, which is None there, and reactions. */
+enum {
+    READ_COUNT = 4,
+    READ_LABEL = 9,
+    READ_MAX_AGE,
+    READ_ON_STALE,
+    READ_ON_GAP,
+    READ_ARGUMENTS = 15,
+};
 
 static PyTypeObject ReadType;
 static PyTypeObject PriceTableType;
@@ -75,10 +94,10 @@ static PyObject *
 table_add(PriceTable *self, PyObject *args)
 {
     PyObject *key, *ring, *builder, *attrs, *facts;
-    long long step, quiet, started;
-    if (!PyArg_ParseTuple(args, "O!(O!OO!OLLL)", &PyTuple_Type, &key,
+    long long step, quiet, started, max_age, heeds;
+    if (!PyArg_ParseTuple(args, "O!(O!OO!OLLLLL)", &PyTuple_Type, &key,
                           &ReattachingReaderType, &ring, &builder, &PyDict_Type, &attrs,
-                          &facts, &step, &quiet, &started)) {
+                          &facts, &step, &quiet, &started, &max_age, &heeds)) {
         return NULL;
     }
     if (!Py_IS_TYPE(builder, &FrameBuilderType) &&
@@ -101,6 +120,8 @@ table_add(PriceTable *self, PyObject *args)
     read->step = step;
     read->quiet = quiet;
     read->started = started;
+    read->max_age = max_age;
+    read->heeds = heeds;
     read->lost = lost_slices(read);
     int failed = PyDict_SetItem(self->reads, key, (PyObject *)read) < 0;
     Py_DECREF(read);
@@ -215,6 +236,35 @@ read_is_live(const PriceTable *self, const Read *read, const Reader *reader, int
            reader_is_carried(reader) && *age < self->most_age;
 }
 
+/* The reactions in force for this call, as bits of HEED_. */
+static inline int64_t
+heeded(const Read *read, const Asked *asked)
+{
+    return (read->heeds & ~asked->given) | asked->heeds;
+}
+
+/* The age from which on the stream is stale, ns. */
+static inline int64_t
+oldest_heeded(const Read *read, const Asked *asked)
+{
+    return asked->max_age < 0 ? read->max_age : asked->max_age;
+}
+
+/* True if the result of this call cannot depend on its reactions to rows of this age. */
+static bool
+read_is_whole(const Read *read, const Rows *rows, const Asked *asked, int64_t age)
+{
+    int64_t heeds = heeded(read, asked), count = rows_len(rows);
+    if (age > oldest_heeded(read, asked)) {
+        return false;
+    }
+    return heeds == 0 ||
+           ((!(heeds & HEED_GAP) || missing_rows(rows, read->step) == 0) &&
+            (!(heeds & HEED_SHORT) || count >= asked->rows) &&
+            (!(heeds & HEED_UNCONFIRMED) || count == 0 ||
+             !(ring_load(words_of(rows, SHM_C_FLAGS) + count - 1) & ROW_UNCONFIRMED)));
+}
+
 /* Replace a number of the attrs, if it is not 0. Return 0, or -1 with an error. */
 static int
 put_number(PyObject *attrs, PyObject *name, uint64_t value)
@@ -294,20 +344,20 @@ read_has_lost(Read *read)
 
 /* As table_serve, a frame over the ring's rows. */
 static PyObject *
-read_view(const PriceTable *self, Read *read, Reader *reader, PyObject *count,
+read_view(const PriceTable *self, Read *read, Reader *reader, const Asked *asked,
           const ContextBounds *bounds)
 {
-    int64_t age, asked;
+    int64_t age;
     PyObject *frame = NULL;
-    Slice *slice = (Slice *)reader_view(reader, count);
+    Slice *slice = (Slice *)reader_view(reader, asked->count);
     int64_t now = boot_ns();
     if (slice != NULL && !read_has_lost(read) &&
         read_is_live(self, read, reader, now, &age) &&
-        as_int64(Py_NewRef(count), &asked) == 0 &&
-        rows_within(&slice->rows, asked, bounds)) {
+        rows_within(&slice->rows, asked->rows, bounds) &&
+        read_is_whole(read, &slice->rows, asked, age)) {
         PyObject *record =
             read_record(slice, &slice->rows, slice->word, read->facts, now, age);
-        frame = read_frame(self, read, slice, asked, record);
+        frame = read_frame(self, read, slice, asked->rows, record);
         if (frame != NULL && !slice_is_valid(slice)) {
             Py_CLEAR(frame);
         }
@@ -318,18 +368,18 @@ read_view(const PriceTable *self, Read *read, Reader *reader, PyObject *count,
 
 /* As table_serve, the long frame of a list of one security. */
 static PyObject *
-read_long(const PriceTable *self, Read *read, Reader *reader, PyObject *count,
+read_long(const PriceTable *self, Read *read, Reader *reader, const Asked *asked,
           const ContextBounds *bounds)
 {
-    int64_t age, asked;
-    Rows *rows = (Rows *)reader_snapshot_of(reader, count, Py_False);
+    int64_t age;
+    Rows *rows = (Rows *)reader_snapshot_of(reader, asked->count, Py_False);
     PyObject *frame = NULL;
     int64_t now = boot_ns();
     if (rows != NULL && rows_len(rows) > 0 && !read_has_lost(read) &&
         read_is_live(self, read, reader, now, &age) &&
-        as_int64(Py_NewRef(count), &asked) == 0 && rows_within(rows, asked, bounds)) {
+        rows_within(rows, asked->rows, bounds) && read_is_whole(read, rows, asked, age)) {
         PyObject *record = read_record(NULL, rows, reader->word, read->facts, now, age);
-        PyObject *attrs = table_attrs(self, read, rows, asked, record);
+        PyObject *attrs = table_attrs(self, read, rows, asked->rows, record);
         if (attrs != NULL) {
             frame = long_make((const LongBuilder *)read->builder, rows, attrs);
         }
@@ -339,19 +389,22 @@ read_long(const PriceTable *self, Read *read, Reader *reader, PyObject *count,
     return frame;
 }
 
-/* As table_serve, a structured array of one security. A context's time is for Python. */
+/* As table_serve, a structured array of one security. Python judges its rows, and knows a
+   context's time. */
 static PyObject *
-read_array(const PriceTable *self, Read *read, Reader *reader, PyObject *count,
+read_array(const PriceTable *self, Read *read, Reader *reader, const Asked *asked,
            const ContextBounds *bounds)
 {
-    int64_t age, asked;
-    if (bounds->latest != INT64_MAX || as_int64(Py_NewRef(count), &asked) < 0) {
+    int64_t age;
+    if (bounds->latest != INT64_MAX || heeded(read, asked) != 0) {
         return NULL;
     }
-    PyObject *array = array_newest((const ArrayBuilder *)read->builder, reader, count);
+    PyObject *array =
+        array_newest((const ArrayBuilder *)read->builder, reader, asked->count);
     if (array != NULL &&
         (read_has_lost(read) || !read_is_live(self, read, reader, boot_ns(), &age) ||
-         (bounds->has_history && PyArray_SIZE((PyArrayObject *)array) < asked))) {
+         age > oldest_heeded(read, asked) ||
+         (bounds->has_history && PyArray_SIZE((PyArrayObject *)array) < asked->rows))) {
         Py_CLEAR(array);
     }
     return array;
@@ -359,7 +412,7 @@ read_array(const PriceTable *self, Read *read, Reader *reader, PyObject *count,
 
 /* Return the frame or the array; NULL without an error if Python must decide. */
 static PyObject *
-table_serve(const PriceTable *self, Read *read, PyObject *count)
+table_serve(const PriceTable *self, Read *read, const Asked *asked)
 {
     PyObject *reader = ((ReattachingReader *)read->ring)->reader;
     ContextBounds bounds = NO_BOUNDS;
@@ -372,12 +425,81 @@ table_serve(const PriceTable *self, Read *read, PyObject *count)
     PyObject *frame = (kind == &LongBuilderType    ? read_long
                        : kind == &ArrayBuilderType ? read_array
                                                    : read_view)(
-        self, read, (Reader *)reader, count, &bounds);
+        self, read, (Reader *)reader, asked, &bounds);
     Py_DECREF(reader);
     if (frame != NULL && table_note_live(self) < 0) {
         Py_CLEAR(frame);
     }
     return frame;
+}
+
+/* 1 for "warn" and "raise", 0 for "ignore", -1 for anything else. */
+static int
+heeds(PyObject *reaction)
+{
+    if (!PyUnicode_CheckExact(reaction)) {
+        return -1;
+    }
+    if (PyUnicode_CompareWithASCIIString(reaction, "ignore") == 0) {
+        return 0;
+    }
+    return PyUnicode_CompareWithASCIIString(reaction, "warn") == 0 ||
+                   PyUnicode_CompareWithASCIIString(reaction, "raise") == 0
+               ? 1
+               : -1;
+}
+
+/* Take the reactions of a call. False if Python must look at them. */
+static bool
+take_reactions(PyObject *const *args, Asked *asked)
+{
+    PyObject *age = args[READ_MAX_AGE], *on_stale = args[READ_ON_STALE];
+    if (age != Py_None) {
+        double seconds = PyFloat_CheckExact(age)  ? PyFloat_AS_DOUBLE(age)
+                         : PyLong_CheckExact(age) ? PyLong_AsDouble(age)
+                                                  : -1.0;
+        if (!(seconds >= 0.0 && seconds < 1e9)) {
+            PyErr_Clear();  /* an int beyond a double */
+            return false;
+        }
+        asked->max_age = (int64_t)(seconds * 1e9);
+    }
+    if (on_stale != Py_None && heeds(on_stale) < 0) {
+        return false;
+    }
+    for (int i = 0; i < READ_ARGUMENTS - READ_ON_GAP; i++) {
+        PyObject *reaction = args[READ_ON_GAP + i];
+        if (reaction != Py_None) {
+            int heeded = heeds(reaction);
+            if (heeded < 0) {
+                return false;
+            }
+            asked->given |= 1 << i;
+            asked->heeds |= heeded << i;
+        }
+    }
+    return true;
+}
+
+/* Take count and reactions of a call. False if it is not a usual one. */
+static bool
+take_asked(PyObject *const *args, Asked *asked)
+{
+    int overflow;
+    PyObject *count = args[READ_COUNT];
+    asked->count = count == Py_None ? names.twenty : count;
+    if (!PyLong_CheckExact(asked->count)) {
+        return false;
+    }
+    asked->rows = PyLong_AsLongLongAndOverflow(asked->count, &overflow);
+    asked->max_age = -1;
+    asked->given = asked->heeds = 0;
+    for (int i = READ_COUNT + 1; i < READ_LABEL; i++) {
+        if (args[i] != Py_False) {
+            return false;
+        }
+    }
+    return asked->rows > 0 && args[READ_LABEL] == Py_None && take_reactions(args, asked);
 }
 
 static PyObject *
@@ -388,18 +510,12 @@ table_read(PriceTable *self, PyObject *given)
         return NULL;
     }
     PyObject *const *args = &PyTuple_GET_ITEM(given, 0);
-    PyObject *count = args[READ_COUNT], *frame = NULL;
-    int overflow;
-    bool usual = count == Py_None ||
-                 (PyLong_CheckExact(count) &&
-                  PyLong_AsLongLongAndOverflow(count, &overflow) > 0);
-    for (int i = READ_COUNT + 1; usual && i < READ_ARGUMENTS; i++) {
-        usual = args[i] == (i < READ_CHOICES ? Py_False : Py_None);
-    }
-    if (usual && PyDict_GET_SIZE(self->reads) != 0) {
+    PyObject *frame = NULL;
+    Asked asked;
+    if (PyDict_GET_SIZE(self->reads) != 0 && take_asked(args, &asked)) {
         Read *read = table_find(self, args[0], args[1], args[2], args[3]);
         if (read != NULL) {
-            frame = table_serve(self, read, count == Py_None ? names.twenty : count);
+            frame = table_serve(self, read, &asked);
             Py_DECREF(read);
         }
     }

@@ -1,8 +1,10 @@
 """`df.attrs["shmfeed"]`: plain values that survive copies, pickling and files."""
 
+import ast
 import copy
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -95,10 +97,108 @@ def test_attrs_survive_json(frame: pd.DataFrame) -> None:
     assert json.loads(json.dumps(attrs)) == attrs
 
 
-def test_attrs_survive_concat(frame: pd.DataFrame) -> None:
-    other = get_price(SYMBOL, fields=["money"])
-    assert pd.concat([frame, frame]).attrs["shmfeed"] == frame.attrs["shmfeed"]
-    assert pd.concat([frame, other], axis=1).shape == (20, 6)
+WHOLE: dict[str, Callable[[FrameAttrs], object]] = {
+    "iter": lambda a: [*a],
+    "reversed": lambda a: [*reversed(a)][::-1],
+    "keys": lambda a: [*a.keys()],
+    "items": lambda a: [key for key, _ in a.items()],
+    "dict": dict,
+    "stars": lambda a: {**a},
+    "copy": lambda a: a.copy(),
+    "or": lambda a: a | {},
+    "or behind": lambda a: {} | a,
+    "update": lambda a: {}.__ior__(a),
+    "json": lambda a: json.loads(json.dumps(a)),
+    "indented": lambda a: json.loads(json.dumps(a, indent=1)),
+    "repr": lambda a: ast.literal_eval(repr(a)),
+    "get": lambda a: {key: a.get(key) for key in KEYS},
+    "subscripts": lambda a: {key: a[key] for key in KEYS},
+    "attributes": lambda a: {key: getattr(a, key) for key in KEYS},
+    "pickle": lambda a: pickle.loads(pickle.dumps(a)),
+}
+
+
+@pytest.mark.parametrize("show", WHOLE.values(), ids=WHOLE)
+@pytest.mark.parametrize("symbols", [SYMBOL, [SYMBOL], [SYMBOL] * 2], ids=str)
+def test_each_way_to_look_shows_all_of_it(
+    frame: pd.DataFrame, symbols: object, show: Callable[[FrameAttrs], object]
+) -> None:
+    for _ in range(2):
+        attrs = get_price(symbols).attrs["shmfeed"]
+    shown = show(attrs)
+    assert len(attrs) == len(KEYS)
+    assert [*shown] == KEYS
+    if isinstance(shown, dict):
+        assert shown == attrs == dict(attrs)
+        assert shown["unconfirmed"] == 0
+        assert shown["valid"] is True
+    if type(shown) is dict:
+        assert isinstance(shown["due"], int)
+        assert isinstance(shown["age"], float)
+
+
+def test_names_are_listed_and_corrected(frame: pd.DataFrame) -> None:
+    attrs = frame.attrs["shmfeed"]
+    assert {*KEYS, "items"} <= {*dir(attrs)}
+    assert all(key in attrs for key in KEYS)
+    assert "nothing" not in attrs
+    assert attrs.get("nothing", 5) == 5
+    with pytest.raises(AttributeError, match="did you mean 'health'"):
+        attrs.helth  # noqa: B018 # the access is the test
+    with pytest.raises(KeyError, match="did you mean 'unconfirmed'"):
+        attrs["unconfirmd"]
+    with pytest.raises(TypeError):
+        hash(attrs)
+
+
+def test_own_keys_are_kept(frame: pd.DataFrame) -> None:
+    attrs = get_price(SYMBOL).attrs["shmfeed"]
+    attrs["note"] = "mine"
+    attrs["polled"] = 7
+    assert [*attrs] == [*KEYS, "note"]
+    assert (attrs.note, attrs.polled, attrs.revised) == ("mine", 7, 0)
+    assert attrs.pop("note") == "mine"
+    assert attrs.setdefault("due", "x") != "x"
+
+
+def test_reads_of_the_same_rows_are_equal_and_pickle_alike(
+    frame: pd.DataFrame, ring: RingWriter
+) -> None:
+    one, other = get_price(SYMBOL), get_price(SYMBOL)
+    assert one.attrs["shmfeed"].age != other.attrs["shmfeed"].age
+    assert one.attrs == other.attrs
+    assert not one.attrs != other.attrs  # noqa: SIM202 # its own operator
+    assert pickle.dumps(one) == pickle.dumps(other)
+    append(ring, 22)
+    later = get_price(SYMBOL)
+    assert later.attrs != one.attrs
+    assert pickle.dumps(later) != pickle.dumps(other)
+
+
+def test_joblib_hashes_reads_of_the_same_rows_alike(frame: pd.DataFrame) -> None:
+    joblib = pytest.importorskip("joblib")
+    assert joblib.hash(get_price(SYMBOL)) == joblib.hash(get_price(SYMBOL))
+
+
+JOINED: dict[str, Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]] = {
+    "concat": lambda a, b: pd.concat([a, b]),
+    "join": lambda a, b: a.join(b, rsuffix="_b"),
+}
+
+
+@pytest.mark.parametrize("join", JOINED.values(), ids=JOINED)
+def test_attrs_survive_where_the_sources_agree(
+    frame: pd.DataFrame,
+    ring: RingWriter,
+    join: Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame],
+) -> None:
+    one, other = get_price(SYMBOL), get_price(SYMBOL, fields=["money"])
+    assert join(one, other).attrs["shmfeed"] is one.attrs["shmfeed"]
+    append(ring, 22)
+    assert "shmfeed" not in join(one, get_price(SYMBOL)).attrs  # one has a gap
+    append(ring, *range(23, 200))
+    assert not one.attrs["shmfeed"].valid
+    assert "shmfeed" not in join(get_price(SYMBOL), one).attrs
 
 
 def test_attrs_survive_parquet(frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -106,7 +206,9 @@ def test_attrs_survive_parquet(frame: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "bars.parquet"
     frame.to_parquet(path)
     again = pd.read_parquet(path)
-    assert again.attrs["shmfeed"] == frame.attrs["shmfeed"]
+    attrs = again.attrs["shmfeed"]
+    assert attrs == frame.attrs["shmfeed"]
+    assert (type(attrs), attrs["valid"], [*attrs]) == (dict, True, KEYS)
     pd.testing.assert_frame_equal(again, frame, check_freq=False)
 
 
