@@ -182,7 +182,7 @@ def test_joblib_hashes_reads_of_the_same_rows_alike(frame: pd.DataFrame) -> None
 
 JOINED: dict[str, Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]] = {
     "concat": lambda a, b: pd.concat([a, b]),
-    "join": lambda a, b: a.join(b, rsuffix="_b"),
+    "join": lambda a, b: a.join(b.add_suffix("_b")),
 }
 
 
