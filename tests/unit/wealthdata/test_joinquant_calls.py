@@ -378,13 +378,12 @@ def test_without_any_source() -> None:
             call()
 
 
+@pytest.mark.skipif(core.build != "C", reason="only the C core has a table")
 class TestTheUsualArray:
     """The C core serves `get_bars(.., df=False)` of the newest bars by itself."""
 
     @pytest.fixture
     def prepared(self, two: FeedWriter) -> Iterator[FeedWriter]:
-        if core.build != "C":
-            pytest.skip("only the C core has a table")
         freshness.outages.clear()
         get_bars(SYMBOL, df=False)
         yield two
@@ -468,3 +467,23 @@ class TestTheUsualArray:
         assert self.served() is None
         with pytest.raises(StaleFeedError):
             get_bars(SYMBOL, df=False, on_stale="raise")
+
+    def test_a_live_context_bounds_and_completes_it(
+        self, prepared: FeedWriter, ring: RingWriter
+    ) -> None:
+        """The ring has bars 0 to 29; the context has none, then an older one."""
+        context = Context([])
+        wealthdata.set_context(context)
+        for _ in range(3):
+            assert get_bars(SYMBOL, 5, df=False)["close"][-1] == prices(29)[3]
+        context.current_dt = when(12)
+        for _ in range(3):
+            assert get_bars(SYMBOL, 5, df=False)["close"][-1] == prices(12)[3]
+        context.current_dt = None
+        context.market_data_context = [listed(-1)]
+        for _ in range(3):
+            assert get_bars(SYMBOL, 31, df=False)["close"][0] == prices(-1)[3]
+        context.market_data_context = [listed(3)]
+        context.run_params = {"type": "backtest"}
+        for _ in range(3):
+            assert get_bars(SYMBOL, 5, df=False)["close"].tolist() == [prices(3)[3]]
