@@ -91,6 +91,24 @@ def get_bars(
     align: bool = False,
     **keywords: Unpack[ReadKeywords],
 ) -> dict[str, BarsArray]: ...
+@overload
+def get_bars(
+    security: str | Sequence[str],
+    count: int | None = None,
+    unit: "Timeframe | TimeframeAlias" = "1h",
+    fields: "BarsField | Sequence[BarsField] | None" = None,
+    include_now: bool = False,
+    end_dt: "DateLike | None" = None,
+    fq_ref_date: object = None,
+    df: bool = True,
+    start_dt: "DateLike | None" = None,
+    skip_paused: bool = True,
+    *,
+    frequency: "Timeframe | TimeframeAlias | None" = None,
+    align: bool = False,
+    wide: bool = False,
+    **keywords: Unpack[ReadKeywords],
+) -> "pd.DataFrame | BarsArray | dict[str, BarsArray]": ...
 def get_bars(
     security: str | Sequence[str],
     count: int | None = None,

@@ -100,7 +100,11 @@ class CurrentData(Mapping[str, "CurrentSecurity"]):
 
 
 class CurrentSecurity:
-    """The current prices of one security. Each access reads."""
+    """The current prices of one security. Each access reads.
+
+    `name` is the symbol. JoinQuant's `paused`, `high_limit`, `low_limit`, `is_st` and
+    `industry_code` raise NoDataError, which names what there is.
+    """
 
     __slots__ = ("_asked", "_security", "name")
 

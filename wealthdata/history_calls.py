@@ -39,6 +39,7 @@ def history(
     *,
     include_now: bool = False,
     align: bool = False,
+    wide: bool = False,
     **keywords: Unpack[ReadKeywords],
 ) -> "pd.DataFrame": ...
 @overload
@@ -53,8 +54,24 @@ def history(
     fq: str | None = "pre",
     include_now: bool = False,
     align: bool = False,
+    wide: bool = False,
     **keywords: Unpack[ReadKeywords],
 ) -> Arrays: ...
+@overload
+def history(
+    count: int,
+    unit: "Timeframe | TimeframeAlias" = "1d",
+    field: "Field" = "close",
+    security_list: str | Sequence[str] | None = None,
+    df: bool = True,
+    skip_paused: bool = False,
+    fq: str | None = "pre",
+    *,
+    include_now: bool = False,
+    align: bool = False,
+    wide: bool = False,
+    **keywords: Unpack[ReadKeywords],
+) -> "pd.DataFrame | Arrays": ...
 def history(
     count: int,
     unit: "Timeframe | TimeframeAlias" = "1d",
@@ -69,6 +86,7 @@ def history(
     copy: bool = False,
     label: Label | None = None,
     align: bool = False,
+    wide: bool = False,
     max_age: float | None = None,
     on_stale: Reaction | None = None,
     on_gap: Reaction | None = None,
@@ -88,7 +106,7 @@ def history(
             the context has.
         df: If False, a dict of arrays instead of a frame.
         skip_paused, fq: Accepted, and change nothing.
-        copy: Accepted; the result is private memory anyway.
+        copy, wide: Accepted; the result is private memory, and wide, anyway.
         include_now, label, align: As in `get_price`.
         feed, max_age, on_stale, on_gap, on_short, on_unconfirmed: As in `get_price`.
 
@@ -110,6 +128,7 @@ def history(
     as_frame = check_flag("df", df)
     number = check_int("count", count)
     check_flag("copy", copy)
+    check_flag("wide", wide)
     listed: object = [security_list]
     if security_list is None:
         named = None if feed is None else check_feed_name(feed)
@@ -150,6 +169,8 @@ def attribute_history(
     fq: str | None = "pre",
     *,
     include_now: bool = False,
+    align: bool = False,
+    wide: bool = False,
     **keywords: Unpack[ReadKeywords],
 ) -> "pd.DataFrame": ...
 @overload
@@ -163,8 +184,25 @@ def attribute_history(
     df: Literal[False],
     fq: str | None = "pre",
     include_now: bool = False,
+    align: bool = False,
+    wide: bool = False,
     **keywords: Unpack[ReadKeywords],
 ) -> Arrays: ...
+@overload
+def attribute_history(
+    security: str,
+    count: int,
+    unit: "Timeframe | TimeframeAlias" = "1d",
+    fields: "Field | Sequence[Field] | None" = None,
+    skip_paused: bool = True,
+    df: bool = True,
+    fq: str | None = "pre",
+    *,
+    include_now: bool = False,
+    align: bool = False,
+    wide: bool = False,
+    **keywords: Unpack[ReadKeywords],
+) -> "pd.DataFrame | Arrays": ...
 def attribute_history(
     security: str,
     count: int,
@@ -178,6 +216,8 @@ def attribute_history(
     include_now: bool = False,
     copy: bool = False,
     label: Label | None = None,
+    align: bool = False,
+    wide: bool = False,
     max_age: float | None = None,
     on_stale: Reaction | None = None,
     on_gap: Reaction | None = None,
@@ -196,7 +236,7 @@ def attribute_history(
         fields: Fields of `get_price`, in this order. Default: open high low close
             volume.
         df: If False, a dict of arrays instead of a frame.
-        skip_paused, fq: Accepted, and change nothing.
+        skip_paused, fq, align, wide: Accepted, and change nothing.
         include_now, copy, label: As in `get_price`.
         feed, max_age, on_stale, on_gap, on_short, on_unconfirmed: As in `get_price`.
 
@@ -224,13 +264,15 @@ def attribute_history(
         feed,
         number,
         include_now,
-        copy if as_frame else check_flag("copy", copy) or True,
-        label=label,
-        max_age=max_age,
-        on_stale=on_stale,
-        on_gap=on_gap,
-        on_short=on_short,
-        on_unconfirmed=on_unconfirmed,
+        check_flag("copy", copy) or not as_frame,
+        align,
+        wide,
+        label,
+        max_age,
+        on_stale,
+        on_gap,
+        on_short,
+        on_unconfirmed,
     )
     try:
         frame = read(asked)

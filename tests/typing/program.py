@@ -87,6 +87,8 @@ def joinquant(names: Sequence[str]) -> float:
     lows = wealthdata.attribute_history("BTCUSDT", 5, "1h", ["low", "flags"], df=False)
     own: pd.DataFrame = wealthdata.attribute_history("BTCUSDT", 5, copy=True)
     print(frame["date"], several, table, own, arrays["A"][-1], lows["low"].min())
+    either = wealthdata.get_bars("A", 5, df=len(frame) > 3)
+    print(type(either), wealthdata.history(5, df=len(frame) > 3))
     current: wealthdata.CurrentData = wealthdata.get_current_data(max_age=5)
     security: wealthdata.CurrentSecurity = current["BTCUSDT"]
     price: float = security.last_price - security.day_open

@@ -83,7 +83,7 @@ def two(writer: FeedWriter, ring: RingWriter) -> FeedWriter:
                 "skip_paused": False,
                 "fq": "pre",
             },
-            ["include_now", "align"],
+            ["include_now", "align", "wide"],
         ),
         (
             attribute_history,
@@ -95,7 +95,7 @@ def two(writer: FeedWriter, ring: RingWriter) -> FeedWriter:
                 "df": True,
                 "fq": "pre",
             },
-            ["include_now"],
+            ["include_now", "align", "wide"],
         ),
     ],
 )
