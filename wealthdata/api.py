@@ -59,10 +59,11 @@ def get_price(
         security: A symbol such as "BTCUSDT", or a list of symbols.
         start_date: Earliest close time, included. Not together with `count`.
         end_date: Latest close time, included. For both: a str ("2026-01-31 08:00"),
-            date, datetime, pandas Timestamp or numpy datetime64. Naive times are UTC,
-            a date without a time is 00:00 UTC. An int, milliseconds UTC, is accepted
-            at run time; type checkers refuse it on purpose, because a count in second
-            place would be taken for a time.
+            date, datetime, pandas Timestamp or numpy datetime64. Naive times are UTC. A
+            date without a time is 00:00 UTC and, at 1d and longer, the whole day. An
+            int is accepted at run time: YYYYMMDD, YYYYMMDDhhmmss, or milliseconds UTC
+            between 1990 and 2200. Type checkers refuse it on purpose, because a count
+            in second place would be taken for a time.
         frequency: Timeframe of the bars: 1s 1m 3m 5m 15m 30m 1h 2h 4h 6h 8h 12h 1d 3d
             1w 1M, or 60m 120m 240m 24h daily minute. Case matters: 1M is a month.
         fields: Columns, in this order: one or several of open high low close volume

@@ -294,13 +294,14 @@ def run(asked: ReadArguments) -> pd.DataFrame:
     """Check the arguments of a read and return its frame by the general query."""
     choices = current_choices()
     reactions = asked.reactions(choices.reactions)
+    timeframe = check_timeframe(asked.frequency)
     request = check_request(
-        asked.start_date, asked.end_date, asked.limit, asked.include_now
+        asked.start_date, asked.end_date, asked.limit, asked.include_now, timeframe
     )
     views, history = current_views()
     query = GeneralQuery(
         fields=check_fields(asked.fields),
-        timeframe=check_timeframe(asked.frequency),
+        timeframe=timeframe,
         request=request._replace(now=strategy_time(views)),
         private=check_flag("copy", asked.copy) or choices.copy,
         reactions=reactions,

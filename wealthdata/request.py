@@ -4,13 +4,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmfeed.bar import DEFAULT_FIELDS, FIELDS, Field
+from shmfeed.bar import DEFAULT_FIELDS, FIELDS, Field, Timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
 from shmfeed.validation import check_feed_name, check_flag, check_int, items_of
 from wealthdata.columns import BarColumns
 from wealthdata.reactions import Reactions, check_reactions
-from wealthdata.times import to_ms
+from wealthdata.times import to_moment
 
 DEFAULT_COUNT = 20
 
@@ -65,7 +65,11 @@ class PriceRequest(NamedTuple):
 
 
 def check_request(
-    start_date: object, end_date: object, count: object, include_now: object
+    start_date: object,
+    end_date: object,
+    count: object,
+    include_now: object,
+    timeframe: Timeframe,
 ) -> PriceRequest:
     """Return the range asked for, without the strategy's time.
 
@@ -79,13 +83,29 @@ def check_request(
                 f"count {repr_short(count)} and start_date {repr_short(start_date)}"
                 " exclude each other; leave one of them out"
             )
-    return PriceRequest(
-        limit,
-        None if start_date is None else to_ms("start_date", start_date),
-        None if end_date is None else to_ms("end_date", end_date),
-        None,
-        check_flag("include_now", include_now),
-    )
+    bounds = _check_bounds(start_date, end_date, timeframe)
+    return PriceRequest(limit, *bounds, None, check_flag("include_now", include_now))
+
+
+def _check_bounds(
+    start_date: object, end_date: object, timeframe: Timeframe
+) -> tuple[int | None, int | None]:
+    """Return the earliest and the latest close time asked for, None for no bound."""
+    start = None if start_date is None else to_moment("start_date", start_date)
+    end = None if end_date is None else to_moment("end_date", end_date)
+    first = None if start is None else start.first_close(timeframe)
+    last = None if end is None else end.last_close(timeframe)
+    if (
+        start is not None
+        and end is not None
+        and start.ms > end.ms
+        and start.first_close(timeframe) > end.last_close(timeframe)
+    ):
+        raise BadArgumentError(
+            f"start_date {repr_short(start_date)} is after end_date"
+            f" {repr_short(end_date)}; a range begins with start_date"
+        )
+    return first, last
 
 
 def check_fields(fields: object) -> tuple[Field, ...]:

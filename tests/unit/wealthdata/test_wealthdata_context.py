@@ -524,5 +524,5 @@ def test_a_view_reads_the_context_at_each_access() -> None:
     view = context.view_of(made)
     assert (view.is_backtest, view.now) == (False, None)
     made.run_params = {"type": "backtest"}
-    made.current_dt = 5
-    assert (view.is_backtest, view.now) == (True, 5)
+    made.current_dt = 1_704_067_200_000
+    assert (view.is_backtest, view.now) == (True, 1_704_067_200_000)

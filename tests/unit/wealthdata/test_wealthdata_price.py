@@ -67,7 +67,6 @@ def test_names_and_order_of_the_arguments() -> None:
         ({"start_date": when(30) + timedelta(milliseconds=1)}, range(31, 40)),
         ({"start_date": when(5), "end_date": when(8)}, range(5, 9)),
         ({"start_date": when(8), "end_date": when(8)}, [8]),
-        ({"start_date": when(8), "end_date": when(5)}, ()),
         ({"start_date": when(-50), "end_date": when(1)}, range(2)),
         ({"start_date": when(50)}, ()),
     ],
@@ -147,6 +146,7 @@ def test_a_date_alone_is_midnight(ring: RingWriter, day: object) -> None:
         1.5,
         True,
         b"2024",
+        5,
         [],
     ],
     ids=repr,
@@ -162,8 +162,6 @@ def test_a_value_that_is_not_a_time_is_refused(
 @pytest.mark.parametrize(
     "moment",
     [
-        -(1 << 47),
-        (1 << 48) - 1,
         np.datetime64("20000-01-01"),
         datetime.max.replace(tzinfo=timezone(timedelta(hours=-9))),
         datetime.min.replace(tzinfo=timezone(timedelta(hours=9))),
