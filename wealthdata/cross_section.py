@@ -15,6 +15,7 @@ from shmfeed.bar import INT_FIELDS, Field, grid_steps, missing_bars, step
 from wealthdata.attrs import FrameAttrs
 from wealthdata.columns import BarColumns, Ints
 from wealthdata.frame import readonly_index, to_datetimes
+from wealthdata.labels import Labels
 from wealthdata.long_frame import code_column, long_template
 from wealthdata.request import Shape
 
@@ -107,14 +108,19 @@ def _common_rows(closes: list[Ints]) -> list[Any]:
 
 
 def build_frame(
-    planes: Planes, fields: tuple[Field, ...], shape: Shape, attrs: FrameAttrs
+    planes: Planes,
+    fields: tuple[Field, ...],
+    shape: Shape,
+    labels: Labels,
+    attrs: FrameAttrs,
 ) -> pd.DataFrame:
     """Return the frame of these rows."""
-    return (wide_frame if shape.wide else long_frame)(planes, fields, attrs)
+    build = wide_frame if shape.wide else long_frame
+    return build(planes, fields, labels, attrs)
 
 
 def long_frame(
-    planes: Planes, fields: tuple[Field, ...], attrs: FrameAttrs
+    planes: Planes, fields: tuple[Field, ...], labels: Labels, attrs: FrameAttrs
 ) -> pd.DataFrame:
     """Return the securities one below the other: columns time, code and the fields."""
     closes, values = planes.close_time, planes.values
@@ -128,11 +134,12 @@ def long_frame(
         times, columns = closes[present], [plane[present] for plane in values]
         if isinstance(values, np.ndarray):
             columns = np.array(columns)
-    return long_template(fields)(columns, to_datetimes(times), codes, attrs)
+    labelled = to_datetimes(labels.of(times))
+    return long_template(fields)(columns, labelled, codes, attrs)
 
 
 def wide_frame(
-    planes: Planes, fields: tuple[Field, ...], attrs: FrameAttrs
+    planes: Planes, fields: tuple[Field, ...], labels: Labels, attrs: FrameAttrs
 ) -> pd.DataFrame:
     """Return times down, securities across; of several fields in a level above them."""
     closes, values = planes.close_time, planes.values
@@ -140,7 +147,7 @@ def wide_frame(
         times = closes[0]  # the usual case
     else:
         times, values = _spread(planes)
-    index = pd.DatetimeIndex(to_datetimes(times), copy=False)
+    index = pd.DatetimeIndex(to_datetimes(labels.of(times)), copy=False)
     columns = wide_columns(fields, planes.symbols)
     if isinstance(values, np.ndarray):
         block = values.reshape(len(columns), len(times)).T

@@ -27,6 +27,7 @@ from shmfeed.feed import compiled_core
 from wealthdata.attrs import FrameAttrs
 from wealthdata.bar_history import parse_bars
 from wealthdata.columns import BarColumns, Datetimes, Floats, Ints, from_bars
+from wealthdata.labels import Labels
 
 TIME: Any = pd.to_datetime(["2024-01-01"]).dtype  # datetime64 in pandas' default unit
 _new = object.__new__
@@ -68,9 +69,9 @@ def readonly_index(names: Sequence[str]) -> Any:
     return columns
 
 
-def to_datetimes(close_time: Ints) -> Datetimes:
+def to_datetimes(times: Ints) -> Datetimes:
     """Return milliseconds as a new array of dtype TIME."""
-    return datetimes(close_time, TIME)
+    return datetimes(times, TIME)
 
 
 class FrameBuilder(Protocol):
@@ -333,14 +334,13 @@ class FrameTemplate:
         self.compiled = getattr(builder, "compiled", None)
 
     def build_private(
-        self, bars: BarColumns, first: int, last: int, attrs: FrameAttrs
+        self, bars: BarColumns, window: slice, labels: Labels, attrs: FrameAttrs
     ) -> pd.DataFrame:
-        """Return a writable frame with copies of rows `first` to `last` - 1."""
-        window = slice(first, last)
-        closes = to_datetimes(bars.close_time[window])
+        """Return a writable frame with copies of the rows in `window`."""
+        times = to_datetimes(labels.of(bars.close_time[window]))
         if self.only_floats:
-            return self.build(bars.floats[:, window].copy(), closes, attrs, False)
-        index = pd.DatetimeIndex(closes, copy=False)
+            return self.build(bars.floats[:, window].copy(), times, attrs, False)
+        index = pd.DatetimeIndex(times, copy=False)
         named = {field: bars[field][window] for field in self.fields}
         frame = pd.DataFrame(named, index=index, copy=True)
         frame.attrs["shmfeed"] = attrs

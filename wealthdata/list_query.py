@@ -19,6 +19,7 @@ from wealthdata.contexts_in_force import note_live_read
 from wealthdata.cross_section import Planes, build_frame
 from wealthdata.facts import CutFacts, CutRecord, RingFacts, rows_up_to
 from wealthdata.freshness import StreamId, check, end_outages, warn, warn_of_lost
+from wealthdata.labels import Labels
 from wealthdata.long_frame import compiled_builder
 from wealthdata.price_table import PreparedRead, limits_of, usual_attrs
 from wealthdata.reactions import Reactions
@@ -84,8 +85,9 @@ class CachedListQuery:
         Raise BadArgumentError, StaleFeedError or BusyRingError.
         """
         count = count_of_newest(asked)
-        if count is None or asked.label is not None or choices.label != "close":
+        if count is None:
             return None
+        labels = asked.labels(choices.label, self._timeframe)
         if asked.include_now is not False or not isinstance(asked.copy, bool):
             return None
         reactions = asked.reactions(choices.reactions)
@@ -106,7 +108,7 @@ class CachedListQuery:
         else:
             end_outages(self._outages)
         note_live_read()
-        return self._frame(found, count, status, epochs, reactions)
+        return self._frame(found, count, labels, status, epochs, reactions)
 
     def _statuses(
         self, max_age: float | None
@@ -124,6 +126,7 @@ class CachedListQuery:
         self,
         found: Cut,
         count: int,
+        labels: Labels,
         status: RingStatus,
         epochs: list[int],
         reactions: Reactions,
@@ -147,7 +150,7 @@ class CachedListQuery:
             "absent": absent,
         }
         attrs = make_attrs(record, values)
-        return build_frame(planes, self._fields, self._shape, attrs)
+        return build_frame(planes, self._fields, self._shape, labels, attrs)
 
     def _record(self, found: Cut, planes: Planes, epochs: list[int]) -> CutRecord:
         closes, rings = planes.close_time, len(self._rings)

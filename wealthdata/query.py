@@ -32,6 +32,7 @@ from wealthdata.frame import (
 )
 from wealthdata.freshness import check, warn_of_lost
 from wealthdata.judging import attrs_of, judge
+from wealthdata.labels import Labels
 from wealthdata.list_query import CachedListQuery, warn_of_unknown
 from wealthdata.merge import FoundBars, Sources, find_bars
 from wealthdata.price_table import PreparedRead, limits_of, usual_attrs
@@ -108,8 +109,9 @@ class CachedQuery:
         Raise BadArgumentError, StaleFeedError or BusyRingError.
         """
         count, include_now, copy = count_of_newest(asked), asked.include_now, asked.copy
-        if count is None or asked.label is not None or choices.label != "close":
+        if count is None:
             return None
+        labels = asked.labels(choices.label, self._timeframe)
         if not (isinstance(include_now, bool) and isinstance(copy, bool)):
             return None
         reactions = asked.reactions(choices.reactions)
@@ -138,7 +140,11 @@ class CachedQuery:
         if private:
             values |= count_flags(bars, 0, len(bars))
         attrs = make_attrs(record, values)
-        frame = self._build(bars.floats, bars.datetimes(TIME), attrs, not private)
+        if labels.are_closes:
+            times = bars.datetimes(TIME)
+        else:
+            times = to_datetimes(labels.of(bars.close_time))
+        frame = self._build(bars.floats, times, attrs, not private)
         note_live_read()
         return frame if bars.valid else None
 
@@ -178,6 +184,7 @@ class GeneralQuery(NamedTuple):
     fields: tuple[Field, ...]
     timeframe: Timeframe
     request: PriceRequest
+    labels: Labels
     private: bool
     reactions: Reactions
     named: str | None  # the feed that the call names, else the chosen one
@@ -205,10 +212,12 @@ class GeneralQuery(NamedTuple):
             bars, first, last = found.columns, found.first, found.last
             if not found.shared:
                 kept = found.source == "live" and template.only_floats
-                frame = template.build_private(bars, first, last, attrs)
+                window = slice(first, last)
+                frame = template.build_private(bars, window, self.labels, attrs)
                 return frame, sources.feed if kept else None
             floats, closes = bars.floats[:, first:last], bars.close_time[first:last]
-            frame = template.build(floats, to_datetimes(closes), attrs, True)
+            times = to_datetimes(self.labels.of(closes))
+            frame = template.build(floats, times, attrs, True)
             if bars.valid:
                 return frame, sources.feed
         raise BusyRingError(
@@ -247,7 +256,7 @@ class GeneralQuery(NamedTuple):
         attrs["absent"] = [s.written for s in securities if s.written not in present]
         attrs["gaps"] = planes.gaps(self.timeframe)
         attrs["forming"] = attrs["forming"] and _have_forming(planes, found)
-        return build_frame(planes, self.fields, shape, attrs)
+        return build_frame(planes, self.fields, shape, self.labels, attrs)
 
     def _find_each(self, securities: list[Security], request: PriceRequest) -> _Found:
         found: _Found = {}
@@ -303,6 +312,7 @@ def run(asked: ReadArguments) -> pd.DataFrame:
         fields=check_fields(asked.fields),
         timeframe=timeframe,
         request=request._replace(now=strategy_time(views)),
+        labels=asked.labels(choices.label, timeframe),
         private=check_flag("copy", asked.copy) or choices.copy,
         reactions=reactions,
         # One feed for all of a list, though another thread may choose another one.

@@ -7,8 +7,15 @@ import numpy as np
 from shmfeed.bar import DEFAULT_FIELDS, FIELDS, Field, Timeframe
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
-from shmfeed.validation import check_feed_name, check_flag, check_int, items_of
+from shmfeed.validation import (
+    check_choice,
+    check_feed_name,
+    check_flag,
+    check_int,
+    items_of,
+)
 from wealthdata.columns import BarColumns
+from wealthdata.labels import LABELS, Label, Labels
 from wealthdata.reactions import Reactions, check_reactions
 from wealthdata.times import to_moment
 
@@ -166,6 +173,18 @@ class ReadArguments(NamedTuple):
             return chosen
         checked: Any = check_reactions(named)
         return chosen._replace(**checked)
+
+    def labels(self, chosen: Label, timeframe: Timeframe) -> Labels:
+        """Return the labels: those of the call, else the chosen ones.
+
+        Raise BadArgumentError.
+        """
+        label: Any = self.label
+        if label is None:
+            label = chosen
+        elif label.__class__ is not str or label not in LABELS:
+            check_choice("label", label, LABELS)
+        return Labels(label, timeframe)
 
     def named_feed(self) -> str | None:
         """Return the feed that the call names, or None. Raise BadArgumentError."""
