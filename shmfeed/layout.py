@@ -185,6 +185,7 @@ COLUMNS = (
     "money",
     "flags",
 )
+C_CLOSE_TIME = 1
 C_FLOATS = 2
 FLOATS = 6
 VALUES = 5  # of FLOATS, a window's `values`

@@ -196,6 +196,28 @@ class RingReader(BoundEntry):
             budget = budget or self.retry_budget("view")
             budget.spend()
 
+    def between(self, start: int, end: int, n: int, /) -> tuple[Slice, int]:
+        """Return the closed bars that close from `start` to `end`, without copying.
+
+        Args:
+            start, end: ms UTC, both included.
+            n: At least 1: of these bars, at most the newest n.
+
+        Returns:
+            The slice, as of `view`, and the close time of the newest closed bar, or 0.
+
+        Raises what `view` raises.
+        """
+        n = check_int("n", n)
+        budget = None
+        while True:
+            rows = self.view(self.geometry.history)
+            found = rows._between(start, end, n)
+            if found is not None and rows.valid:
+                return found
+            budget = budget or self.retry_budget("range")
+            budget.spend()
+
     def snapshot(self, n: int, include_now: bool = False) -> Rows:
         """Return a private copy of the last n bars.
 

@@ -70,12 +70,12 @@ class PrivateColumns:
         return True
 
 
-def from_bars(bars: Sequence[Bar]) -> PrivateColumns:
+def from_bars(bars: Sequence[Bar], forming: bool = False) -> PrivateColumns:
     """Return the bars as columns, in the order given."""
     times = np.array([(b.open_time, b.close_time, b.flags) for b in bars], np.int64)
     times = times.reshape(-1, 3).T
     values = np.array([b[2:8] for b in bars], np.float64).reshape(-1, 6).T
-    return PrivateColumns(times[0], times[1], values, times[2])
+    return PrivateColumns(times[0], times[1], values, times[2], forming)
 
 
 def sort_unique(bars: Iterable[Bar]) -> list[Bar]:
@@ -111,3 +111,9 @@ def count_missing(columns: BarColumns, first: int, last: int, timeframe: str) ->
     times = columns.open_time
     steps = grid_steps(int(times[first]), int(times[last - 1]), timeframe)
     return missing_bars(steps, last - first)
+
+
+def newest_close(columns: BarColumns) -> int:
+    """Return the close time of the newest closed row, 0 without one."""
+    closed = len(columns) - columns.forming
+    return int(columns.close_time[closed - 1]) if closed else 0

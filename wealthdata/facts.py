@@ -111,8 +111,8 @@ def _named(counts: Iterable[Any]) -> dict[str, Any]:
 class ReadRecord:
     """The notes of a read about rows of one ring, with the attributes of NotedRead.
 
-    The rows are `first` to `last` - 1 of `columns`, whose newest closed row was the
-    ring's. The columns are a ring's slice or, where `validity` is None, private.
+    The rows are those of the window in `columns`, which are a ring's slice or, where
+    `validity` is None, private. `newest` is the close time of the ring's newest row.
     """
 
     __slots__ = (
@@ -133,6 +133,7 @@ class ReadRecord:
         window: tuple[int, int],
         epoch: int,
         age: float | None,
+        newest: int,
     ) -> None:
         self.facts = facts
         self._validity = getattr(columns, "validity", None)
@@ -142,7 +143,7 @@ class ReadRecord:
         self.epoch = epoch
         self.moment = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self.age = age
-        self.newest = newest_close(columns)
+        self.newest = newest
 
     @property
     def valid(self) -> bool:
@@ -249,12 +250,6 @@ def rows_up_to(
     last = int(taken.close_time[-1]) if len(taken) else 0
     is_same = times is None or np.array_equal(taken.close_time, times)
     return taken if rows.valid and is_same and (len(taken), last) == wanted else None
-
-
-def newest_close(columns: BarColumns) -> int:
-    """Return the close time of the newest closed row, 0 without one."""
-    closed = len(columns) - columns.forming
-    return int(columns.close_time[closed - 1]) if closed else 0
 
 
 def due_of_context(newest: int, now: int | None, timeframe: str) -> int:

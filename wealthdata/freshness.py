@@ -10,8 +10,9 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from shmfeed.bar import STALE_MIN_SECONDS, stale_after
+from shmfeed.bar import STALE_MIN_SECONDS, duration, stale_after
 from shmfeed.errors import (
+    BehindWarning,
     LappedWarning,
     StaleFeedError,
     StaleFeedWarning,
@@ -199,6 +200,34 @@ def _reason(status: RingStatus, ring: Ring | None) -> str:
         return "the feeder is dead; "
     why = "" if ring is None else ring.why()
     return f"{why}; " if why else ""
+
+
+_MOST_BEHIND = 15 * 3600.0  # seconds: the widest error of a forgotten time zone
+_MAX_WARNED = 4096
+
+behind_warned: set[StreamId] = set()
+
+
+def warn_of_behind(stream: StreamId, behind: float) -> None:
+    """Warn once a stream if a bound leaves out what a wrong time zone leaves out.
+
+    `behind` is in seconds; more than one timeframe and at most 15 hours are warned of.
+    """
+    feed, symbol, timeframe = stream
+    if not behind or not duration(timeframe) / 1000 < behind <= _MOST_BEHIND:
+        return
+    if stream in behind_warned:
+        return
+    if len(behind_warned) >= _MAX_WARNED:
+        behind_warned.clear()
+    behind_warned.add(stream)
+    warn(
+        f"{symbol} {timeframe} of feed {feed!r}: the last row closed {behind:g} s"
+        " before the newest closed bar, which end_date or the context's current_dt"
+        " leaves out; times are UTC, and a naive datetime.now() is local time, so pass"
+        " datetime.now(timezone.utc)",
+        BehindWarning,
+    )
 
 
 # The frames of a ring that were overwritten and warned of.

@@ -17,10 +17,9 @@ from wealthdata.facts import (
     RingFacts,
     count_flags,
     due_of_context,
-    newest_close,
 )
-from wealthdata.freshness import check, check_context, warn_of_lost
-from wealthdata.merge import FoundBars, Sources
+from wealthdata.freshness import check, check_context, warn_of_behind, warn_of_lost
+from wealthdata.merge import FoundBars, Sources, behind_of
 from wealthdata.reactions import Reactions
 from wealthdata.request import PriceRequest
 
@@ -47,6 +46,8 @@ def judge(
     elif ring is not None and found.status is not None and name is not None:
         stream = found.feed or name, *key
         check(stream, found.status, reactions.max_age, reactions.on_stale, ring)
+    if not sources.backtest:
+        warn_of_behind((found.feed or "", *key), behind_of(found, request))
     if reactions.heeds_rows:
         feed = None if found.source == "context" else found.feed
         limits = found.first, found.last, request.limit
@@ -87,15 +88,13 @@ def attrs_of(
         "age": None if status is None else status.age,
         "state": None if status is None else status.state,
         "health": None if status is None else status.health,
+        "behind": behind_of(found, request),
         "forming": forming,
         "short": max(0, (request.limit or 0) - (last - first)),
         "gaps": count_missing(bars, first, last, key[1]),
     }
     if not found.shared:
         values |= count_flags(bars, first, last)
-    if last - forming > first:
-        newest, close = newest_close(bars), int(bars.close_time[last - forming - 1])
-        values["behind"] = max(0, newest - close) / 1000
     ring = _ring_of(found, key, sources)
     if found.source == "context":
         values["identity"], values["age"] = None, None
@@ -103,8 +102,8 @@ def attrs_of(
             values["age"] = _age_of_context(found, request)
     if ring is None or _is_context_alone(found, sources, ring):
         if not sources.backtest and first < last:
-            values["due"] = due_of_context(newest_close(bars), request.now, key[1])
+            values["due"] = due_of_context(found.newest, request.now, key[1])
         return make_attrs(True, values)
     window = first, last - forming
-    record = ReadRecord(RingFacts(ring), bars, window, found.epoch, values["age"])
-    return make_attrs(record, values)
+    noted = found.epoch, values["age"], found.newest
+    return make_attrs(ReadRecord(RingFacts(ring), bars, window, *noted), values)

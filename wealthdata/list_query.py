@@ -85,7 +85,7 @@ class CachedListQuery:
         Raise BadArgumentError, StaleFeedError or BusyRingError.
         """
         count = count_of_newest(asked)
-        if count is None:
+        if count is None or asked.has_dates:
             return None
         labels = asked.labels(choices.label, self._timeframe)
         if asked.include_now is not False or not isinstance(asked.copy, bool):

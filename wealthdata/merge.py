@@ -20,13 +20,19 @@ from shmfeed.health import RingStatus
 from shmfeed.text import counted
 from wealthdata.attachment import AttachedFeed, no_data_error
 from wealthdata.bar_history import BarHistory, read_back
-from wealthdata.columns import BarColumns, PrivateColumns, concatenate
+from wealthdata.columns import (
+    BarColumns,
+    Ints,
+    PrivateColumns,
+    concatenate,
+    from_bars,
+    newest_close,
+)
 from wealthdata.freshness import warn
 from wealthdata.request import PriceRequest
 
 _TRIES = 100
 _NO_FEEDER = RingStatus(age=None, state="disconnected", health="dead")
-_SLACK = 16  # bars that may close between a view of the ring and its copy
 
 
 class Sources(NamedTuple):
@@ -54,6 +60,7 @@ class FoundBars(NamedTuple):
     feed: str | None = None
     status: RingStatus | None = None  # None if the feed does not carry the stream
     epoch: int = 0  # of the ring's bar numbers, before its rows were read
+    newest: int = 0  # close time of the newest closed bar of the stream, 0 for none
 
 
 def find_bars(
@@ -76,11 +83,15 @@ def find_bars(
             raise
         return found._replace(feed=feed.name)
     private = private or request.include_now
-    found = FoundBars(*read_ring(ring, request, private), "live", not private)
+    rows, newest = read_ring(ring, request, private)
     feed.check()
-    if _reaches_beyond(found, request):
+    window = request.window(rows) if rows.forming else (0, len(rows))
+    found = FoundBars(rows, *window, "live", not private)
+    closes = rows.close_time[slice(*window)]
+    if sources.history is not None and reaches_beyond(ring, closes, request):
         found = _prepend_history(key, request, sources, ring, found)
-    return found._replace(feed=feed.name, status=status, epoch=epoch)
+    newest = max(newest, found.newest)  # the context's, where the ring has no row
+    return found._replace(feed=feed.name, status=status, epoch=epoch, newest=newest)
 
 
 def _find_without_feed(
@@ -122,62 +133,98 @@ def _find_in_history(
         known = sources.backtest if streams is None else key in streams
         if not known:
             return None
-    return FoundBars(rows, *request.window(rows), "context")
+    found = FoundBars(rows, *request.window(rows), "context")
+    # A backtest's strategy knows of no bar that closes after its own time.
+    visible = PriceRequest(None, now=request.now if sources.backtest else None)
+    closes = rows.close_time[: visible.window(rows)[1]]
+    return found._replace(newest=int(closes[-1]) if len(closes) else 0)
+
+
+def behind_of(found: FoundBars, request: PriceRequest) -> float:
+    """Return the seconds from the last row to the newest bar that is left out."""
+    closes = found.columns.close_time[found.first : found.last]
+    return seconds_behind(closes, found.newest, request.latest_close)
+
+
+def seconds_behind(close_time: Ints, newest: int, bound: int | None) -> float:
+    """Return the seconds from the last row to the newest bar that a bound leaves out.
+
+    `newest` is the close time of the newest closed bar, `bound` the latest one that the
+    rows may have. Of no rows, count from the bound. Return 0 if none is left out.
+    """
+    if bound is None or newest <= bound:
+        return 0.0
+    last = int(close_time[-1]) if len(close_time) else bound
+    return max(0, newest - last) / 1000
 
 
 def read_ring(
     ring: Ring, request: PriceRequest, private: bool
-) -> tuple[BarColumns, int, int]:
-    """Return rows of the ring, with first and last row of the range in them.
+) -> tuple[BarColumns, int]:
+    """Return the rows of the range that the ring has, and its newest close, 0 for none.
 
     Raise BusyRingError.
     """
-    if request.limit is not None and (request.is_newest or not private):
-        rows: BarColumns = (
-            ring.snapshot(request.limit, request.include_now)
-            if private
-            else ring.view(request.limit)
-        )
-        first, last = request.window(rows)
-        if request.is_newest or last == len(rows):
-            return rows, first, last
-    return _read_range(ring, request, private)
+    if not request.is_newest or request.limit is None:
+        return read_range(ring, request, private)
+    rows: BarColumns = (
+        ring.snapshot(request.limit, request.include_now)
+        if private
+        else ring.view(request.limit)
+    )
+    return rows, newest_close(rows)
 
 
-def _read_range(
+def read_range(
     ring: Ring, request: PriceRequest, private: bool
-) -> tuple[BarColumns, int, int]:
+) -> tuple[BarColumns, int]:
+    """Return the rows of a bounded range, and the ring's newest close, 0 without one.
+
+    Only the rows of the range are copied, or held. With `include_now` the forming bar
+    follows them, whether the range has it or not. Raise BusyRingError.
+    """
+    reader = ring._current_reader()
     for _ in range(_TRIES):
-        # The range is searched for in place; only its rows are copied, or held.
-        epoch, longest = ring.epoch, ring.history
-        view = ring.view(longest)
-        first = request.window(view)[0]
-        if not view.valid:
+        # The forming bar first: if it closes in between, it is found among the rows.
+        cell = reader.forming_cell() if request.include_now else None
+        rows, newest = reader.between(*request.bounds)
+        if not private:
+            return rows, newest
+        copy = rows.copy()
+        if not rows.valid:
             continue
-        count = len(view) - first + _SLACK
-        rows = (
-            ring.snapshot(count, request.include_now) if private else ring.view(count)
-        )
-        if rows.forming and not request.admits_forming(rows):
-            rows = ring.snapshot(count)  # it stood in the place of the oldest row
-        # Bars that closed in between may have pushed the oldest out of the rows.
-        reaches = rows.first <= view.first + first or len(rows) >= longest
-        if reaches and ring.epoch == epoch:
-            return rows, *request.window(rows)
+        if cell is None or cell.close_time <= newest:
+            return copy, newest
+        return concatenate(copy, len(copy), from_bars([cell], forming=True)), newest
     raise BusyRingError(
         f"{ring.symbol} {ring.timeframe}: bars closed during each of {_TRIES} reads;"
         " read a shorter range, or try again"
     )
 
 
-def _reaches_beyond(found: FoundBars, request: PriceRequest) -> bool:
-    """Return True if the range reaches back beyond the ring's oldest row."""
-    if request.limit is not None:
-        return found.last - found.first < request.limit
-    if found.first > 0:
+def reaches_beyond(ring: Ring, close_time: Ints, request: PriceRequest) -> bool:
+    """Return True if the range reaches back beyond the ring's oldest row.
+
+    `close_time` has the rows of the range that the ring has.
+    """
+    start = request.start
+    if start is None:
+        return request.limit is None or len(close_time) < request.limit
+    if len(close_time) and close_time[0] <= start:
         return False
-    rows, start = found.columns, request.start
-    return not len(rows) or start is None or rows.close_time[0] > start
+    before = PriceRequest(1, end=start - 1).bounds
+    return not len(ring._current_reader().between(*before)[0])
+
+
+def _copy_all(ring: Ring, request: PriceRequest) -> BarColumns:
+    """Return a copy of all rows of the ring, and of the forming bar if it is asked for.
+
+    The range may begin before the oldest of them.
+    """
+    rows: BarColumns = ring.snapshot(ring.history, request.include_now)
+    if rows.forming and not request.admits_forming(rows):
+        rows = ring.snapshot(ring.history)  # it stood in the place of the oldest row
+    return rows
 
 
 def _prepend_history(
@@ -191,8 +238,8 @@ def _prepend_history(
     if history is None:
         return found
     rows = found.columns
-    if found.shared and sources.feed is not None:
-        rows = read_ring(ring, request, True)[0]
+    if (found.shared or not request.is_newest) and sources.feed is not None:
+        rows = _copy_all(ring, request)
         sources.feed.check()
     if not len(rows):
         return _find_in_history(key, request, sources) or found

@@ -18,7 +18,7 @@ from wealthdata.attachment import AttachedFeed, add_usual_read
 from wealthdata.attrs import FrameAttrs, combine, make_attrs
 from wealthdata.bar_history import BarHistory
 from wealthdata.choices import Choices, current_choices
-from wealthdata.columns import BarColumns, count_missing
+from wealthdata.columns import BarColumns, count_missing, newest_close
 from wealthdata.completeness import Window, check_rows
 from wealthdata.context_view import ContextView
 from wealthdata.contexts_in_force import note_live_read
@@ -30,11 +30,18 @@ from wealthdata.frame import (
     template_of,
     to_datetimes,
 )
-from wealthdata.freshness import check, warn_of_lost
+from wealthdata.freshness import check, warn_of_behind, warn_of_lost
 from wealthdata.judging import attrs_of, judge
 from wealthdata.labels import Labels
 from wealthdata.list_query import CachedListQuery, warn_of_unknown
-from wealthdata.merge import FoundBars, Sources, find_bars
+from wealthdata.merge import (
+    FoundBars,
+    Sources,
+    find_bars,
+    reaches_beyond,
+    read_range,
+    seconds_behind,
+)
 from wealthdata.price_table import PreparedRead, limits_of, usual_attrs
 from wealthdata.query_cache import keep_list_query, keep_query
 from wealthdata.reactions import Reactions
@@ -53,8 +60,24 @@ _TRIES = 100
 _Found = dict[Security, tuple[FoundBars, Sources]]
 
 
+class Taken(NamedTuple):
+    """Rows of a ring, as a read has found them.
+
+    `asked` is the number of rows asked for, None for a range that begins with a start;
+    `epoch` that of the bar numbers before the read; `newest` the close time of the
+    ring's newest row.
+    """
+
+    bars: Any
+    asked: int | None
+    epoch: int
+    status: RingStatus
+    newest: int
+    behind: float = 0.0
+
+
 class CachedQuery:
-    """A prepared read of one stream's newest bars: its ring and its template."""
+    """A prepared read of bars of one stream: its ring and its template."""
 
     __slots__ = (
         "_attached",
@@ -108,12 +131,14 @@ class CachedQuery:
 
         Raise BadArgumentError, StaleFeedError or BusyRingError.
         """
+        if asked.has_dates:
+            return self._read_range(asked, choices)
         count, include_now, copy = count_of_newest(asked), asked.include_now, asked.copy
-        if count is None:
+        if count is None or not (
+            isinstance(include_now, bool) and isinstance(copy, bool)
+        ):
             return None
         labels = asked.labels(choices.label, self._timeframe)
-        if not (isinstance(include_now, bool) and isinstance(copy, bool)):
-            return None
         reactions = asked.reactions(choices.reactions)
         private = include_now or copy or choices.copy
         ring = self._ring
@@ -127,18 +152,62 @@ class CachedQuery:
                 return None
             if ring._lost:
                 warn_of_lost(ring)
+            views, history = current_views()
+            if (views or history) and _context_matters(bars, count, views, history):
+                return None
         except StreamNotFoundError:
             return None  # the feed was recreated without this stream
-        views, history = current_views()
-        if (views or history) and _context_matters(bars, count, views, history):
-            return None
         check(self._stream, status, reactions.max_age, reactions.on_stale, ring)
+        taken = Taken(bars, count, epoch, status, newest_close(bars))
+        return self._frame(taken, labels, private, reactions)
+
+    def _read_range(
+        self, asked: ReadArguments, choices: Choices
+    ) -> pd.DataFrame | None:
+        """Return the bars of a range, or None if the general query must decide."""
+        if asked.include_now is not False or not isinstance(asked.copy, bool):
+            return None
+        start, end, limit = asked.start_date, asked.end_date, asked.limit
+        request = check_request(start, end, limit, False, self._timeframe)
+        labels = asked.labels(choices.label, self._timeframe)
+        reactions = asked.reactions(choices.reactions)
+        views, history = current_views()
+        if any(view.is_backtest for view in views):
+            return None
+        request = request._replace(now=strategy_time(views))
+        private = asked.copy or choices.copy
+        ring = self._ring
+        try:
+            epoch = ring.epoch
+            bars, newest = read_range(ring, request, private)
+            status = ring.status()
+            if self._attached.check() is not self._feeder:
+                return None
+            if ring._lost:
+                warn_of_lost(ring)
+            if history is not None and reaches_beyond(ring, bars.close_time, request):
+                return None
+        except StreamNotFoundError:
+            return None  # the feed was recreated without this stream
+        check(self._stream, status, reactions.max_age, reactions.on_stale, ring)
+        behind = seconds_behind(bars.close_time, newest, request.latest_close)
+        warn_of_behind(self._stream, behind)
+        taken = Taken(bars, request.limit, epoch, status, newest, behind)
+        return self._frame(taken, labels, private, reactions)
+
+    def _frame(
+        self, taken: "Taken", labels: Labels, private: bool, reactions: Reactions
+    ) -> pd.DataFrame | None:
+        """Return the frame of these rows, None if they were overwritten meanwhile."""
+        bars, epoch, age = taken.bars, taken.epoch, taken.status.age
         if reactions.heeds_rows:
-            check_rows(Window(self._stream, bars, 0, len(bars), count, ring), reactions)
-        record = ReadRecord(self._facts, bars, (0, len(bars)), epoch, status.age)
-        values = self._values(bars, count, status)
+            limits = 0, len(bars), taken.asked
+            check_rows(Window(self._stream, bars, *limits, self._ring), reactions)
+        window = 0, len(bars)
+        record = ReadRecord(self._facts, bars, window, epoch, age, taken.newest)
+        values = self._values(taken)
         if private:
-            values |= count_flags(bars, 0, len(bars))
+            values |= count_flags(bars, *window)
         attrs = make_attrs(record, values)
         if labels.are_closes:
             times = bars.datetimes(TIME)
@@ -148,7 +217,8 @@ class CachedQuery:
         note_live_read()
         return frame if bars.valid else None
 
-    def _values(self, bars: Any, count: int, status: RingStatus) -> dict[str, Any]:
+    def _values(self, taken: "Taken") -> dict[str, Any]:
+        bars, status = taken.bars, taken.status
         if self._step:
             gaps = bars.missing(self._step)
         else:
@@ -160,8 +230,9 @@ class CachedQuery:
             "age": status.age,
             "state": status.state,
             "health": status.health,
+            "behind": taken.behind,
             "forming": bars.forming,
-            "short": max(0, count - len(bars)),
+            "short": max(0, (taken.asked or 0) - len(bars)),
             "gaps": gaps,
         }
 

@@ -1,8 +1,8 @@
 """A read of any arguments: by a prepared query, or else by the general one.
 
-A repeated call (the newest bars of one security or of a list, all of them in the ring)
-uses a prepared query. Any other call uses the general query, which decides where bars
-come from.
+A repeated call (bars of one security, or the newest ones of a list, all of them in the
+ring) uses a prepared query. Any other call uses the general query, which decides where
+bars come from.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 def read(asked: ReadArguments) -> "pd.DataFrame":
     """Return the frame of a read. Raise what `get_price` raises."""
-    if asked.start_date is None and asked.end_date is None:
-        frame = _read_prepared(asked)
-        if frame is not None:
-            return frame
+    frame = _read_prepared(asked)
+    if frame is not None:
+        return frame
     from wealthdata import query  # noqa: PLC0415 # loads pandas
 
     return query.run(asked)

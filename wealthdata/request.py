@@ -20,6 +20,8 @@ from wealthdata.reactions import Reactions, check_reactions
 from wealthdata.times import to_moment
 
 DEFAULT_COUNT = 20
+_BEFORE_ALL, _AFTER_ALL = -(1 << 63), (1 << 63) - 1  # ms: no bound in time
+_ALL = 1 << 62  # rows
 
 
 class PriceRequest(NamedTuple):
@@ -47,6 +49,16 @@ class PriceRequest(NamedTuple):
     def is_newest(self) -> bool:
         """True if the request is for the newest bars, without any bound in time."""
         return self.start is None and self.end is None and self.now is None
+
+    @property
+    def bounds(self) -> tuple[int, int, int]:
+        """The arguments of `RingReader.between` for the closed bars of the range."""
+        end = self.latest_close
+        return (
+            _BEFORE_ALL if self.start is None else self.start,
+            _AFTER_ALL if end is None else end,
+            _ALL if self.limit is None else self.limit,
+        )
 
     def window(self, columns: BarColumns) -> tuple[int, int]:
         """Return the first and last row, last exclusive, of the range in `columns`."""
@@ -173,6 +185,11 @@ class ReadArguments(NamedTuple):
             return chosen
         checked: Any = check_reactions(named)
         return chosen._replace(**checked)
+
+    @property
+    def has_dates(self) -> bool:
+        """True if the call bounds the range in time."""
+        return self.start_date is not None or self.end_date is not None
 
     def labels(self, chosen: Label, timeframe: Timeframe) -> Labels:
         """Return the labels: those of the call, else the chosen ones.

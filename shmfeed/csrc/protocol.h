@@ -163,6 +163,26 @@ ring_row(const ring_slot *slot, int64_t row)
     return slot->columns + ring_index(slot, row);
 }
 
+/* The first of rows [first, last) that closes at `bound` or later; `last` if none does.
+   Each column has its rows twice, so these are adjacent. */
+static inline int64_t
+ring_search(const ring_slot *slot, int64_t first, int64_t last, int64_t bound)
+{
+    const ring_word *closes =
+        ring_row(slot, first) + SHM_C_CLOSE_TIME * ring_stride(slot);
+    int64_t low = 0, high = last - first;
+
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (ring_load(closes + middle) < bound) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return first + low;
+}
+
 /* Copy `rows` rows of all columns; the strides are words from column to column. */
 static inline void
 ring_copy_columns(const ring_word *from, int64_t from_stride, int64_t rows,

@@ -235,6 +235,74 @@ reader_view(Reader *self, PyObject *n)
     return reader_slice(self, first, last);
 }
 
+/* A range of close times, both included, and at most `most` rows of it. */
+typedef struct {
+    int64_t start, end, most;
+} Range;
+
+/* Try once to find the rows of a range: returns as reader_window does. `*newest` is the
+   close time of the newest closed bar, 0 without one. */
+static inline int
+reader_search(Reader *self, const Range *range, int64_t *first, int64_t *last,
+              int64_t *newest)
+{
+    int64_t oldest;
+    int intact = reader_window(self, self->history, &oldest, last);
+    if (intact <= 0) {
+        return intact;
+    }
+    ring_slot slot = self->slot;
+    int64_t found = ring_search(&slot, oldest, *last, range->start);
+    int64_t after = *last;
+    *newest = 0;
+    if (oldest < *last) {
+        *newest = ring_load(ring_row(&slot, *last - 1) +
+                            SHM_C_CLOSE_TIME * ring_stride(&slot));
+    }
+    if (range->end < *newest) {
+        after = ring_search(&slot, found, *last, range->end + 1);
+    }
+    *first = ring_minus(after, range->most);
+    if (*first < found) {
+        *first = found;
+    }
+    *last = after;
+    return ring_intact(&slot, self->word, oldest);
+}
+
+/* Return the slice of a range, and the close time of the newest closed bar. */
+static PyObject *
+reader_range(Reader *self, const Range *range, int64_t *newest)
+{
+    int64_t first, last;
+    PyObject *budget = NULL;
+    int intact;
+
+    while ((intact = reader_search(self, range, &first, &last, newest)) == 0 &&
+           reader_outrun(self, &budget, "range") == 0) {
+    }
+    Py_XDECREF(budget);
+    return intact <= 0 ? NULL : reader_slice(self, first, last);
+}
+
+static PyObject *
+reader_between(Reader *self, PyObject *const *args, Py_ssize_t count)
+{
+    Range range;
+    int64_t newest;
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "between() takes start, end and n");
+        return NULL;
+    }
+    if (as_int64(Py_NewRef(args[0]), &range.start) < 0 ||
+        as_int64(Py_NewRef(args[1]), &range.end) < 0 ||
+        at_least_1("n", args[2], &range.most) < 0) {
+        return NULL;
+    }
+    PyObject *slice = reader_range(self, &range, &newest);
+    return slice == NULL ? NULL : Py_BuildValue("(NL)", slice, (long long)newest);
+}
+
 /* Copy the bar of the latch: 1 if there is one, 0 if not, -1 on an error. */
 static int
 reader_latch(Reader *self, int64_t *cells)
@@ -639,6 +707,7 @@ reader_dealloc(Reader *self)
 
 static PyMethodDef reader_methods[] = {
     {"view", FUNCTION(reader_view_named), NAMED, DOC_RingReader_view},
+    {"between", FUNCTION(reader_between), METH_FASTCALL, DOC_RingReader_between},
     {"snapshot", FUNCTION(reader_snapshot), NAMED, DOC_RingReader_snapshot},
     {"latest", FUNCTION(reader_latest), NAMED, DOC_RingReader_latest},
     {"forming", (PyCFunction)reader_forming, METH_NOARGS, DOC_RingReader_forming},

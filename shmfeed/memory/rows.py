@@ -2,6 +2,7 @@
 
 import operator
 import struct
+from bisect import bisect_left, bisect_right
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from shmfeed.bar import INT_FIELDS, Bar, Field, datetimes, missing_bars
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
+    C_CLOSE_TIME,
     C_FLAGS,
     C_FLOATS,
     COLUMNS,
@@ -31,7 +33,7 @@ COLUMN_NUMBER = {name: number for number, name in enumerate(COLUMNS)}
 _INTS = frozenset(INT_FIELDS)
 _FLOATS = slice(C_FLOATS, C_FLOATS + FLOATS)
 _OHLCV = slice(C_FLOATS, C_FLOATS + VALUES)
-_OPEN_TIME, _CLOSE_TIME = 0, 1
+_OPEN_TIME, _CLOSE_TIME = 0, C_CLOSE_TIME
 _FLOAT64, _INT64 = np.dtype(np.float64).str, np.dtype(np.int64).str
 
 
@@ -197,6 +199,24 @@ class Slice(Rows):
             at, end, _ = columns.indices(len(COLUMNS))
             shape, strides = (end - at, *shape), (stride, *strides)
         return np.asarray(_Cells(self, self._at + at * stride, dtype, shape, strides))
+
+    def _between(self, start: int, end: int, n: int) -> "tuple[Slice, int] | None":
+        """Return the newest n rows that close from `start` to `end`, and the last time.
+
+        Ask `valid` of this slice afterwards. Return None if the read must retry.
+        """
+        words, count, last = self._area.words, len(self), 0
+        # Each column has its rows twice, so those of a slice are adjacent.
+        at = self._area.at + SLOT_HEADER_WORDS + self.first % self._area.capacity
+        at += 2 * self._area.capacity * _CLOSE_TIME
+        if count:
+            last = words[at + count - 1]
+        first = bisect_left(words, start, at, at + count)
+        after = bisect_right(words, end, first, at + count)
+        bounds = max(first, after - n) - at + self.first, after - at + self.first
+        validity = Validity(self._area, self._validity.word, *bounds)
+        part = Slice(self._area, validity)
+        return (part, last) if self._area.join(validity) else None
 
     @property
     def valid(self) -> bool:

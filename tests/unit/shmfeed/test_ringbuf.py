@@ -106,6 +106,51 @@ class TestCounts:
         assert 0 < closed < ring.reader.updated
 
 
+class TestBetween:
+    """The closed bars of a range of close times; bar i closes at (i + 1) * HOUR."""
+
+    @pytest.mark.parametrize("count", [0, 1, 4, 5, 9])
+    def test_a_range_has_the_rows_of_a_scan(self, ring: Bench, count: int) -> None:
+        ring.close(*range(0, 2 * count, 2))  # with holes
+        held = ring.reader.view(HISTORY).close_time.tolist()
+        newest = held[-1] if held else 0
+        edges = [k * HOUR + near for k in range(2 * count + 2) for near in (0, 1)]
+        edges += [-(1 << 63), -1, (1 << 63) - 1]
+        for start in edges:
+            for end in edges:
+                for n in (2, 100):
+                    rows, last = ring.reader.between(start, end, n)
+                    wanted = [t for t in held if start <= t <= end][-n:]
+                    assert rows.close_time.tolist() == wanted
+                    assert rows["close"].tolist() == [
+                        prices(t // HOUR - 1)[3] for t in wanted
+                    ]
+                    assert (last, rows.valid) == (newest, True)
+
+    def test_no_range_reaches_below_the_base(self) -> None:
+        ring = bench(HISTORY, GUARD, base=100)
+        assert len(ring.reader.between(0, 1 << 60, 9)[0]) == 0
+        ring.close(0, 1)
+        rows, newest = ring.reader.between(0, 1 << 60, 9)
+        assert (rows.first, rows.last, newest) == (100, 102, 2 * HOUR)
+
+    def test_a_range_is_a_slice_that_tells_of_overwritten_rows(
+        self, ring: Bench
+    ) -> None:
+        ring.close(*range(HISTORY))
+        rows, _ = ring.reader.between(HOUR, 2 * HOUR, 9)
+        assert rows.valid
+        ring.close(*range(HISTORY, HISTORY + CAPACITY))
+        assert not rows.valid
+        del rows
+        assert ring.reader.lapped == 1
+
+    @pytest.mark.parametrize("n", [0, -1, True, 1.0, None])
+    def test_bad_counts_are_refused(self, ring: Bench, n: int) -> None:
+        with pytest.raises(BadArgumentError, match="n is"):
+            ring.reader.between(0, HOUR, n)
+
+
 class TestLatest:
     @pytest.mark.parametrize("field", COLUMNS)
     def test_an_empty_ring_gives_nan(self, ring: Bench, field: str) -> None:
@@ -293,13 +338,14 @@ class TestBusy:
         "read",
         [
             lambda reader: reader.view(1),
+            lambda reader: reader.between(0, HOUR, 1),
             lambda reader: reader.snapshot(1),
             lambda reader: reader.snapshot(1, include_now=True),
             lambda reader: reader.latest("close"),
             lambda reader: reader.forming(),
             lambda reader: reader.last_closed(),
         ],
-        ids=["view", "snapshot", "now", "latest", "forming", "last_closed"],
+        ids=["view", "between", "snapshot", "now", "latest", "forming", "last_closed"],
     )
     def test_a_read_gives_up_soon(self, outrun: Bench, read: object) -> None:
         start = time.monotonic()

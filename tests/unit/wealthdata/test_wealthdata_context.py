@@ -39,7 +39,9 @@ from wealthdata import (
 )
 
 pytest_plugins = ["support.strategy_process"]
-pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::wealthdata.StaleFeedWarning", "ignore::wealthdata.BehindWarning"
+)
 
 
 def test_without_a_feed_the_context_serves(strategy: str) -> None:

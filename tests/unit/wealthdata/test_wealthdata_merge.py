@@ -22,7 +22,9 @@ from wealthdata.bar_history import ContextHistory
 from wealthdata.request import PriceRequest
 
 pytest_plugins = ["support.strategy_process"]
-pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::wealthdata.StaleFeedWarning", "ignore::wealthdata.BehindWarning"
+)
 
 
 @pytest.fixture(autouse=True)

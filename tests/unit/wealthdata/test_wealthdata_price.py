@@ -16,7 +16,9 @@ from shmfeed.writer import FeedWriter, create
 from wealthdata import attachment, choices, get_price
 
 pytest_plugins = ["support.strategy_process"]
-pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::wealthdata.StaleFeedWarning", "ignore::wealthdata.BehindWarning"
+)
 
 
 def test_names_and_order_of_the_arguments() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,13 @@ from shmfeed.core import Slice
 from shmfeed.errors import BusyRingError
 from shmfeed.feed import Ring
 from shmfeed.ringbuf import RingWriter
-from wealthdata import api, get_price
+from wealthdata import api, get_price, merge, query
 from wealthdata.price_table import NoTable
 
 pytest_plugins = ["support.strategy_process"]
-pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::wealthdata.StaleFeedWarning", "ignore::wealthdata.BehindWarning"
+)
 
 UNIT = pd.to_datetime(["2024-01-01"]).dtype
 
@@ -155,7 +158,14 @@ def set_validity(monkeypatch: pytest.MonkeyPatch, is_valid: Callable[[], bool]) 
         def __len__(self) -> int:
             return len(self.rows)
 
+    def read_range(*arguments: Any) -> tuple[View, int]:
+        rows, newest = merge_range(*arguments)
+        return View(rows), newest
+
+    merge_range = merge.read_range
     monkeypatch.setattr(Ring, "view", lambda self, n: View(view(self, n)))
+    for module in (merge, query):
+        monkeypatch.setattr(module, "read_range", read_range)
     monkeypatch.setattr(api, "_usual_read", NoTable().read)  # it reads past Ring.view
 
 

@@ -16,7 +16,9 @@ from wealthdata import Context, get_price, set_context
 from wealthdata.times import to_moment, to_ms
 
 pytest_plugins = ["support.strategy_process"]
-pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::wealthdata.StaleFeedWarning", "ignore::wealthdata.BehindWarning"
+)
 
 PAGE = Path(__file__).parents[3] / "docs" / "dates.md"
 NAMES = {
