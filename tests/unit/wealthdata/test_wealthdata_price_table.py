@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support.numbered_bars import SYMBOL, append, listed, numbers, shares, when
+from support.numbered_bars import SYMBOL, append, listed, numbers, prices, shares, when
 
 import wealthdata
 from shmfeed import core
@@ -32,6 +32,7 @@ from wealthdata import (
     attachment,
     choices,
     freshness,
+    get_bars,
     get_price,
     price_table,
     query_cache,
@@ -285,6 +286,23 @@ def test_python_decides_when_the_context_bounds_or_adds_rows(live: RingWriter) -
     append(live, 130)
     assert usual() is None  # a row that closes after the context's time
     assert numbers(get_price(SYMBOL, count=2)) == [128, 129]
+
+
+def test_arrays_lie_within_the_context_too(live: RingWriter) -> None:
+    def closes(count: int) -> list[float]:
+        return get_bars(SYMBOL, count, "1h", ["close"], df=False)["close"].tolist()
+
+    context = Context([listed(*range(3))])
+    wealthdata.set_context(context)
+    newest = [prices(number)[3] for number in range(130)]
+    for _ in range(2):  # the second by the C core
+        assert closes(3) == newest[-3:]
+    context.current_dt = when(100)
+    assert closes(3) == newest[98:101]
+    del context.current_dt
+    assert closes(3) == newest[-3:]
+    context.run_params = {"type": "backtest"}
+    assert closes(3) == newest[:3]
 
 
 def test_a_context_of_another_thread_is_pythons(live: RingWriter) -> None:
