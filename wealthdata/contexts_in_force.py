@@ -14,7 +14,6 @@ import contextvars
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from shmfeed.errors import ContextError
@@ -233,14 +232,19 @@ def _handed_over(has_read_live: bool) -> ContextView | None:
     return views[0] if views else None
 
 
-def _views() -> Iterator[ContextView]:
-    """Yield the view of each setting that is in force, and drop the others."""
+def _views() -> list[ContextView]:
+    """Return the view of each setting that is in force, and drop the others."""
+    found, has_dropped = [], False
     for key, reference in list(settings.items()):
         setting = reference()
         if setting is not None and setting.is_held:
-            yield setting.view
+            found.append(setting.view)
         elif settings.get(key) is reference:
             settings.pop(key, None)
+            has_dropped = True
+    if has_dropped:
+        _refresh()
+    return found
 
 
 def hold_for_task() -> None:

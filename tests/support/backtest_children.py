@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from support.numbered_bars import listed, when
 
@@ -11,6 +12,7 @@ import wealthdata
 from shmfeed.errors import ShmfeedError
 
 Read = Callable[[], str]
+T = TypeVar("T")
 
 
 def backtest(*numbers: int, kind: str = "backtest") -> wealthdata.Context:
@@ -37,7 +39,7 @@ def read_into(pipe, feed: str) -> None:
         pipe.send(source_read(feed))
 
 
-def by_executor(read: Read) -> str:
+def by_executor(read: Callable[[], T]) -> T:
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(read).result()
 

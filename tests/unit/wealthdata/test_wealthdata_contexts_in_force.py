@@ -229,6 +229,23 @@ def test_a_context_ends_with_its_task_though_the_task_is_kept(read: Read) -> Non
     assert asyncio.run(main()) == ["context", "live"]
 
 
+def test_a_context_ends_with_a_loop_that_stops_at_once(live_feed: str) -> None:
+    loop = asyncio.new_event_loop()
+
+    async def run() -> None:
+        set_context(backtest())
+        loop.stop()
+
+    task = loop.create_task(run())
+    loop.run_forever()
+    assert task.done()
+    loop.close()  # what the end of the task was to call has never run
+    assert os.environ[VARIABLE] == "1"
+    found = by_executor(partial(wealthdata.get_price, "BTCUSDT"))
+    assert VARIABLE not in os.environ
+    assert found.attrs["shmfeed"].source == "live"
+
+
 def test_a_task_that_outlives_its_creator_keeps_the_context(read: Read) -> None:
     async def child() -> list[str]:
         await asyncio.sleep(0.01)
