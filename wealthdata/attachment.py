@@ -51,6 +51,11 @@ class AttachedFeed:
         return feeder
 
     @property
+    def mark(self) -> int:
+        """The mark of the feeder that `check` has returned last."""
+        return self._feeder.mark
+
+    @property
     def identity(self) -> str | None:
         """The identity of the feed's rows, None without one."""
         return self._feeder.identity
@@ -123,14 +128,18 @@ def add_usual_read(
     """Let the C core serve calls with these arguments, if they still read this feed.
 
     `choices` are those of the read that was prepared. Another thread may choose another
-    feed at any moment: it changes the choices before it clears the table, so one of the
-    two removes a read that came too late.
+    feed, or find another feeder, at any moment: it changes that before it forgets the
+    reads, so one of the two removes a read that came too late.
     """
     if prepared is None or not choices.is_usual:
         return
     price_table.add(arguments, prepared)
-    if current_choices() is not choices or _attached.get(feed.name) is not feed:
-        price_table.clear()
+    if (
+        current_choices() is not choices
+        or _attached.get(feed.name) is not feed
+        or feed.mark != prepared.started
+    ):
+        forget_queries()
 
 
 def detach() -> None:

@@ -77,6 +77,7 @@ def test_a_list_may_mix_feeds_and_has_the_codes_as_written(
         frame = get_price(written, count=2)
         assert frame["code"].tolist() == [w for w in written[:3] for _ in range(2)]
         assert frame["close"].tolist() == [TWO, TWO, ONE, ONE, ONE, ONE]
+        assert frame.attrs["shmfeed"].feed == f"{other},{one}"
         wide = get_price(written, count=2, fields="close", wide=True)
         assert wide.to_numpy().tolist() == [[TWO, ONE, ONE]] * 2
         assert list(wide.columns) == written[:3]
