@@ -122,7 +122,8 @@ def prepare_array(
         ring = feed.ring((security.symbol, timeframe))
     except StreamNotFoundError:
         return  # the bars are made of those of another timeframe
-    builder = compiled_core.ArrayBuilder(array.dtype, columns, TIME)
+    plain = np.dtype((np.void, array.dtype.itemsize))
+    builder = compiled_core.ArrayBuilder(array.dtype, plain, columns, TIME)
     arguments = asked.security, asked.frequency, asked.fields, asked.feed
     facts, quiet = RingFacts(ring), quiet_ns(timeframe)
     rest = length, quiet, feed.check().mark, *limits_of(choices.reactions)

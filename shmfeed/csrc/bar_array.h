@@ -10,6 +10,7 @@
 typedef struct {
     PyObject_HEAD
     PyArray_Descr *dtype;  /* of 8-byte fields, one after the other */
+    PyArray_Descr *plain;  /* the same without fields */
     int fields;
     int column[MOST_ARRAY_FIELDS];
     int64_t scale[MOST_ARRAY_FIELDS];  /* of a date, its units in a millisecond; else 1 */
@@ -40,6 +41,23 @@ array_copy(const ArrayBuilder *self, const ring_slot *slot, int64_t first, int64
     }
 }
 
+/* Return a new array, without values. numpy asks each field of the dtype of a new array
+   whether it must be cleared, which takes longer than all else here, so the array is made
+   without fields and gets its dtype afterwards, as by `array.dtype = dtype`. */
+static PyObject *
+array_empty(const ArrayBuilder *self, npy_intp count)
+{
+    Py_INCREF(self->plain);
+    PyObject *array = PyArray_NewFromDescr(&PyArray_Type, self->plain, 1, &count, NULL,
+                                           NULL, 0, NULL);
+    if (array != NULL) {
+        PyArrayObject_fields *fields = (PyArrayObject_fields *)array;
+        Py_INCREF(self->dtype);
+        Py_SETREF(fields->descr, self->dtype);
+    }
+    return array;
+}
+
 /* Return an array of the newest rows, at most `n`. Return NULL without an error if there
    are very many, or if they were overwritten meanwhile. */
 static PyObject *
@@ -56,10 +74,7 @@ array_newest(const ArrayBuilder *self, Reader *reader, PyObject *n)
         last - first >= ROWS_WITHOUT_GIL) {
         return NULL;
     }
-    npy_intp count = (npy_intp)(last - first);
-    Py_INCREF(self->dtype);
-    PyObject *array = PyArray_NewFromDescr(&PyArray_Type, self->dtype, 1, &count, NULL,
-                                           NULL, 0, NULL);
+    PyObject *array = array_empty(self, (npy_intp)(last - first));
     if (array != NULL) {
         array_copy(self, &reader->slot, first, last,
                    PyArray_DATA((PyArrayObject *)array));
@@ -85,17 +100,19 @@ array_take_field(ArrayBuilder *self, PyObject *name, PyObject *dates)
     return self->column[at] < 0 ? -1 : 0;
 }
 
-/* ArrayBuilder(dtype, fields, dates): the fields' names, and the dtype of a date. */
+/* ArrayBuilder(dtype, plain, fields, dates): the dtype of the arrays, one of the same size
+   without fields, the fields' names, and the dtype of a date. */
 static PyObject *
 array_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
-    PyObject *dtype, *fields, *dates;
-    if (!PyArg_ParseTuple(args, "O!O!O", &PyArrayDescr_Type, &dtype, &PyTuple_Type,
-                          &fields, &dates)) {
+    PyObject *dtype, *plain, *fields, *dates;
+    if (!PyArg_ParseTuple(args, "O!O!O!O", &PyArrayDescr_Type, &dtype, &PyArrayDescr_Type,
+                          &plain, &PyTuple_Type, &fields, &dates)) {
         return NULL;
     }
     Py_ssize_t count = PyTuple_GET_SIZE(fields);
-    if (count > MOST_ARRAY_FIELDS ||
+    if (count > MOST_ARRAY_FIELDS || ((PyArray_Descr *)plain)->type_num != NPY_VOID ||
+        PyDataType_ELSIZE((PyArray_Descr *)plain) != count * SHM_WORD ||
         PyDataType_ELSIZE((PyArray_Descr *)dtype) != count * SHM_WORD) {
         PyErr_SetString(PyExc_ValueError, "the dtype is not of these fields");
         return NULL;
@@ -105,6 +122,7 @@ array_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
         return NULL;
     }
     self->dtype = (PyArray_Descr *)Py_NewRef(dtype);
+    self->plain = (PyArray_Descr *)Py_NewRef(plain);
     for (Py_ssize_t i = 0; i < count; i++) {
         if (array_take_field(self, PyTuple_GET_ITEM(fields, i), dates) < 0) {
             Py_DECREF(self);
@@ -118,6 +136,7 @@ static void
 array_dealloc(ArrayBuilder *self)
 {
     Py_XDECREF(self->dtype);
+    Py_XDECREF(self->plain);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 

@@ -219,7 +219,8 @@ def read_arrays(track: Track, reads: cores.Core, seconds: float) -> Counter:
     """Take arrays of two rows until one was wrong or the time is over."""
     kinds = {"date": "M8[ns]", "flags": "i8"}
     dtype = np.dtype([(name, kinds.get(name, "f8")) for name in ARRAY_FIELDS])
-    builder = reads.ArrayBuilder(dtype, ARRAY_FIELDS, np.dtype("M8[ns]"))
+    plain = np.dtype((np.void, dtype.itemsize))
+    builder = reads.ArrayBuilder(dtype, plain, ARRAY_FIELDS, np.dtype("M8[ns]"))
     tally: Counter = Counter()
     deadline = time.monotonic() + seconds
     ring = track.reader(reads)

@@ -1,7 +1,9 @@
 """get_bars, history, attribute_history: JoinQuant's signatures and shapes."""
 
+import copy
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -412,8 +414,16 @@ class TestTheUsualArray:
                 for name in frame.columns:
                     assert array[name].dtype == frame[name].dtype
                     assert (array[name] == frame[name].to_numpy()).all()
+        assert str(array.flags) == str(np.empty(5, array.dtype).flags)
         array["high"] = 0.0  # private and writable
         assert (get_price(SYMBOL)["high"] > 0).all()
+
+    def test_it_keeps_no_reference(self, prepared: FeedWriter) -> None:
+        dtype = self.served().dtype
+        before = sys.getrefcount(dtype)
+        for _ in range(100):
+            copy.copy(self.served(5))
+        assert sys.getrefcount(dtype) == before
 
     @pytest.mark.parametrize(
         "given",
