@@ -3,7 +3,7 @@
 import ast
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from support.situations import (
     World,
     append,
     close_of,
+    when,
 )
 from support.situations import (
     world as make_world,
@@ -27,7 +28,7 @@ from support.sleeping import InThread
 
 import shmfeed
 import wealthdata
-from shmfeed.errors import ShmfeedError
+from shmfeed.errors import ContextError, ShmfeedError
 from wealthdata import attachment, wait_bar
 
 pytest_plugins = ["support.strategy_process"]
@@ -44,6 +45,7 @@ HEAD = (
 FIRST = "nothing is wrong"
 REACTIONS = ("on_stale", "on_gap", "on_short", "on_unconfirmed")
 ALL_RAISE = dict.fromkeys(REACTIONS, "raise")
+STRICT_ERRORS = {"StaleFeedError", "GapError", "ShortError", "UnconfirmedError"}
 EACH_READ = {"age", "valid"}  # keys that have their own checks
 
 
@@ -177,6 +179,64 @@ def test_a_read_that_raises(world: World, row: Row) -> None:
         assert words(read(given)[0]) == expected
     wealthdata.use(**ALL_RAISE)
     assert words(read(given)[0]) == expected
+
+
+def _last_price(security: str, _count: int, _unit: str) -> object:
+    return wealthdata.get_current_data()[security].last_price
+
+
+def _history_of_context(security: str, count: int, unit: str) -> object:
+    try:
+        context = wealthdata.get_context()
+    except ContextError:
+        context = wealthdata.Context()
+    return context.history(security, count, unit)
+
+
+# The other calls that read, each as a function of security, count and timeframe.
+CALLS: dict[str, Callable[[str, int, str], object]] = {
+    "get_bars": wealthdata.get_bars,
+    "get_bars(df=False)": lambda *given: wealthdata.get_bars(*given, df=False),
+    "get_bars of a list": lambda one, *more: wealthdata.get_bars([one], *more),
+    "get_price of a list": lambda one, count, unit: wealthdata.get_price(
+        [one], count=count, frequency=unit
+    ),
+    "wide": lambda one, count, unit: wealthdata.get_price(
+        [one], count=count, frequency=unit, wide=True, align=True
+    ),
+    "with integer fields": lambda one, count, unit: wealthdata.get_price(
+        one, count=count, frequency=unit, fields=["close", "flags"]
+    ),
+    "by date": lambda one, count, unit: wealthdata.get_price(
+        one, end_date=when(NEWEST), count=count, frequency=unit
+    ),
+    "copy": lambda one, count, unit: wealthdata.get_price(
+        one, count=count, frequency=unit, copy=True
+    ),
+    "history": lambda one, count, unit: wealthdata.history(
+        count, unit, security_list=[one]
+    ),
+    "attribute_history": wealthdata.attribute_history,
+    "last_price": _last_price,
+    "Context.history": _history_of_context,
+}
+# A last price is one row: it is never short, and has no gap.
+ONE_ROW = {"last_price"}
+STRICT = [row for row in ROWS.values() if row.raises.strip("`") in STRICT_ERRORS]
+
+
+@pytest.mark.filterwarnings("ignore::wealthdata.MissingBarsWarning")
+@pytest.mark.parametrize("row", STRICT, ids=lambda row: row.situation)
+def test_each_call_that_reads_raises_the_same(world: World, row: Row) -> None:
+    feed = SITUATIONS[row.situation](world).get("feed", world.name)
+    wealthdata.use(feed=feed, **ALL_RAISE)
+    asked = KEY[0], COUNT, KEY[1]
+    for name, call in CALLS.items():
+        if name in ONE_ROW and row.raises in {"`ShortError`", "`GapError`"}:
+            continue
+        with pytest.raises(ShmfeedError) as error:
+            call(*asked)
+        assert f"`{type(error.value).__name__}`" == row.raises, name
 
 
 def waited_for(given: Arguments) -> str:
