@@ -363,6 +363,14 @@ def _(world: World) -> Arguments:
     return {}
 
 
+@situation("the strategy's clock, `current_dt`, is five hours late")
+def _(world: World) -> Arguments:
+    ring = world.open(*range(-4, NEWEST + 1))
+    assert ring is not None
+    wealthdata.set_context(wealthdata.Context(current_dt=when(NEWEST - 5)))
+    return {}
+
+
 @situation("a backtest's context is in force")
 def _(world: World) -> Arguments:
     world.live()
