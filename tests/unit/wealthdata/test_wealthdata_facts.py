@@ -229,7 +229,8 @@ def test_a_backtest_has_no_clock_and_no_health(marked: RingWriter) -> None:
     use(context_only=True)
     attrs = price().attrs["shmfeed"]
     assert (attrs.source, attrs.short, attrs.gaps) == ("context", 5, 0)
-    assert [attrs[key] for key in ("due", "age", "state", "health")] == [None] * 4
+    assert [attrs[key] for key in ("due", "state", "health")] == [None] * 3
+    assert attrs.age == 5 * 3600  # to the time of the context
 
 
 def test_gaps_that_the_venue_has_too_are_still_missing(
