@@ -81,7 +81,14 @@ def get_price(
             this. Default: they are stale when the feeder is dead or not connected, or
             after 3 bars without an update, at least 30 s.
         on_stale: "warn" gives a StaleFeedWarning, once per outage and stream; "raise"
-            raises StaleFeedError; "ignore" returns the bars.
+            raises StaleFeedError; "ignore" returns the bars. Default of this and of the
+            next three: that of `use` or of the environment, else "warn" here and
+            "ignore" there.
+        on_gap: The same of bars that are missing between the rows and that the venue
+            has: GapWarning, once per hole, or GapError.
+        on_short: The same of fewer rows than `count`: ShortWarning or ShortError.
+        on_unconfirmed: The same of a newest closed row that is not known to be final:
+            UnconfirmedWarning or UnconfirmedError.
         align: Of a list: if True, one instant, and only the close times that every
             security with bars has; with `count` the last `count` of those.
         wide: Of a list: if True, times down and securities across, NaN where a security
@@ -102,16 +109,11 @@ def get_price(
         raises ValueError (pandas 2). Its oldest rows are overwritten once `guard` or
         more further bars have closed: compute, then check `valid`, then act.
 
-        `df.attrs["shmfeed"]` is a dict with attribute access, as of the read: `source`
-        ("live", "context" or "mixed"), `feed` (name, or None in a backtest and without
-        a feed), `age` (seconds since the last update, or None before the first one and
-        where the rows are a context's), `state` (of the stream's connection),
-        `health` (live quiet polled recovering waiting stale dead closed), both None in
-        a backtest and for a stream that the feed does not carry, `forming` (the last
-        row is the forming bar), `gaps` (bars missing inside the window); of a list
-        `absent` too (securities without a row, not carried ones among them). `valid` is
-        not a key of the dict but is computed at each access, as `.valid` or
-        `["valid"]`: False once rows of this frame are being overwritten.
+        `df.attrs["shmfeed"]` is a dict with attribute access, as of the read: the
+        source of the rows (`source` `feed` `identity` `rolled`), how fresh they are
+        (`age` `state` `health` `due` `behind` `late`), how whole (`forming` `short`
+        `gaps` `unconfirmed` `polled` `revised` `absent`), and `valid`, asked at each
+        access: False once rows of this frame are being overwritten.
 
     Raises:
         BadArgumentError: An argument is not accepted; the message says what is.
@@ -122,7 +124,8 @@ def get_price(
             of the list, at this timeframe.
         FeedChangedError: The feed is of another market than this process has read under
             its name, or than `use(expect=...)` says.
-        StaleFeedError: The bars are stale, and `on_stale` is "raise".
+        StaleFeedError, GapError, ShortError, UnconfirmedError: The rows are so, and the
+            reaction to it is "raise".
         BusyRingError: Bars closed faster than they could be read.
         SegmentError: The feed's shared memory cannot be used.
 
