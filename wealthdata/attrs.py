@@ -27,19 +27,17 @@ KEYS = (
 )
 # They differ from read to read of the same rows: two frames are compared without them.
 VOLATILE = frozenset(("age", "relay_age", "due", "state", "health"))
-# The values that are None until they are asked for; so is `valid`.
-_FOUND_OUT = frozenset(
-    ("age", "due", "late", "unconfirmed", "polled", "revised", "absent")
-)
-# The values of a private frame without bars.
-PLAIN: dict[str, Any] = dict.fromkeys(KEYS) | {
+# The values that are stored when they are asked for. The last one is always known then.
+_FOUND_OUT = ("age", "due", "unconfirmed", "polled", "revised", "absent", "late")
+# The others of a private frame without bars. `valid` is never stored.
+PLAIN: dict[str, Any] = {
+    **dict.fromkeys(key for key in KEYS[:-1] if key not in _FOUND_OUT),
     "behind": 0.0,
     "forming": False,
     "short": 0,
     "gaps": 0,
 }
-_NOTHING = object()
-_get = dict.get
+_has = dict.__contains__
 _keep = dict.__setitem__
 
 
@@ -127,35 +125,35 @@ class FrameAttrs(dict[str, Any]):
         self._base = base
 
     def _find_out(self) -> None:
-        """Store the values that are None until they are asked for."""
-        if _get(self, "valid", _NOTHING) is not None:
-            return  # they are known
+        """Store the values that are stored when they are asked for."""
+        if _has(self, "late"):
+            return
         found: dict[str, Any] = {"late": {}, "absent": []}
-        record = self._record
+        record = getattr(self, "_record", True)
         if not isinstance(record, bool):
             found |= record.facts.find_out(record, self)
-        for key, value in found.items():
-            if _get(self, key) is None:
-                _keep(self, key, value)
-        _keep(self, "valid", self.valid)  # the last one: another thread looks at it
+        for key in _FOUND_OUT:  # `late` is the last one: another thread looks at it
+            if not _has(self, key):
+                _keep(self, key, found.get(key))
 
-    def _whole(self) -> Self:
-        """Return these attrs with all values stored, `valid` as of now."""
+    def _plain(self) -> dict[str, Any]:
+        """Return all values as of now, in their order."""
         self._find_out()
-        if dict.__contains__(self, "valid"):
-            _keep(self, "valid", self.valid)
-        return self
+        values: dict[str, Any] = dict.fromkeys(KEYS)
+        values.update(dict.items(self))
+        values["valid"] = self.valid
+        return values
 
-    def __getitem__(self, key: str) -> Any:
+    def __missing__(self, key: object) -> Any:
         if key == "valid":
             return self.valid
-        value = _get(self, key, _NOTHING)
-        if value is None and key in _FOUND_OUT:
+        if key in _FOUND_OUT:
             self._find_out()
-            value = _get(self, key)
-        if value is _NOTHING:
-            raise KeyError(_unknown(key, self))
-        return value
+        if _has(self, key):
+            return self[key]  # type: ignore[index] # a str, as it is there
+        if key in KEYS:
+            return None  # it was removed
+        raise KeyError(_unknown(key, self))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -165,11 +163,17 @@ class FrameAttrs(dict[str, Any]):
         except KeyError as error:
             raise AttributeError(error.args[0]) from None
 
+    def __contains__(self, key: object) -> bool:
+        return _has(self, key) or key in KEYS
+
+    def __len__(self) -> int:
+        return len(self._plain())
+
     def get(self, key: str, default: Any = None) -> Any:
         return self[key] if key in self else default  # noqa: SIM401 # this is it
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *map(str, dict.keys(self))})
+        return sorted({*super().__dir__(), *map(str, self._plain())})
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -193,16 +197,29 @@ class FrameAttrs(dict[str, Any]):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        values = dict(self)
+        values = self._plain()
         return restore, (values | dict.fromkeys(VOLATILE & values.keys()),)
 
 
-def _reading(name: str) -> Any:
-    """Return a method of dict that is called with all values stored."""
+def _of_all_values(name: str) -> Any:
+    """Return the method of a dict with all values."""
     method = getattr(dict, name)
 
     def call(self: FrameAttrs, *given: Any, **named: Any) -> Any:
-        return method(self._whole(), *given, **named)
+        return method(self._plain(), *given, **named)
+
+    call.__name__ = name
+    call.__doc__ = method.__doc__
+    return call
+
+
+def _of_stored_values(name: str) -> Any:
+    """Return the method that changes a dict, called once all values are stored."""
+    method = getattr(dict, name)
+
+    def call(self: FrameAttrs, *given: Any, **named: Any) -> Any:
+        self._find_out()
+        return method(self, *given, **named)
 
     call.__name__ = name
     call.__doc__ = method.__doc__
@@ -210,23 +227,12 @@ def _reading(name: str) -> Any:
 
 
 # dict() and ** copy a dict's table itself unless its class has an __iter__ of its own.
-for _name in (
-    "__iter__",
-    "__reversed__",
-    "__repr__",
-    "__or__",
-    "__ror__",
-    "__ior__",
-    "keys",
-    "values",
-    "items",
-    "copy",
-    "pop",
-    "popitem",
-    "setdefault",
-    "update",
-):
-    setattr(FrameAttrs, _name, _reading(_name))
+for _name in ("__iter__", "__reversed__", "__repr__", "__or__", "__ror__"):
+    setattr(FrameAttrs, _name, _of_all_values(_name))
+for _name in ("keys", "values", "items", "copy"):
+    setattr(FrameAttrs, _name, _of_all_values(_name))
+for _name in ("__ior__", "pop", "popitem", "setdefault", "update"):
+    setattr(FrameAttrs, _name, _of_stored_values(_name))
 
 
 def _is_read(values: dict[str, Any]) -> bool:
@@ -242,7 +248,7 @@ def _steady(values: dict[str, Any]) -> dict[str, Any]:
 def _unknown(key: object, values: dict[str, Any]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 # for errors alone
 
-    known = list(dict.keys(values))
+    known = list(values.keys())
     near = get_close_matches(str(key)[:64], map(str, known), 1)
     hint = (
         f"did you mean {near[0]!r}?" if near else f"it has: {' '.join(map(str, known))}"
@@ -264,9 +270,9 @@ def make_attrs(record: Record | bool, values: dict[str, Any]) -> FrameAttrs:
 
 def restore(values: dict[str, Any]) -> FrameAttrs:
     """Return attrs from a pickle: the values, and `valid` as of the pickling."""
-    attrs = FrameAttrs(values)
-    attrs._record = bool(values.get("valid", True))
-    return attrs
+    stored = dict(values)
+    valid = bool(stored.pop("valid", True))
+    return make_attrs(valid, stored)
 
 
 class CombinedFacts:

@@ -20,8 +20,7 @@ from shmfeed.feed import Ring
 from shmfeed.venue_time import bars_due
 from wealthdata.columns import BarColumns, Ints, PrivateColumns
 
-FLAGS = {"unconfirmed": UNCONFIRMED, "polled": POLLED, "revised": REVISED}
-_MASKS = tuple(FLAGS.values())
+_MASKS = (UNCONFIRMED, POLLED, REVISED)
 _NOT_KNOWN = (None, None, None)
 Counts = tuple[int, ...] | tuple[None, ...]
 
@@ -102,10 +101,8 @@ def count_flags(columns: BarColumns, first: int, last: int) -> dict[str, int]:
 
 
 def _named(counts: Iterable[Any]) -> dict[str, Any]:
-    return {
-        name: count if count is None else int(count)
-        for name, count in zip(FLAGS, counts, strict=True)
-    }
+    unconfirmed, polled, revised = counts
+    return {"unconfirmed": unconfirmed, "polled": polled, "revised": revised}
 
 
 class ReadRecord:
@@ -166,13 +163,14 @@ class CutFacts:
 
     def find_out(self, record: "CutRecord", _values: dict[str, Any]) -> dict[str, Any]:
         rings = [reference() for reference in self._rings]
-        due = counts = None
+        due: int | None = None
+        counts: Any = None
         with suppress(ShmfeedError, LookupError):
             due = sum(_due_of_each(rings, record))
         with suppress(ShmfeedError, LookupError):
             counts = sum(_flags_of_each(rings, record))
         found = {"due": due}
-        return found if counts is None else found | _named(counts)
+        return found if counts is None else found | _named(counts.tolist())
 
 
 def _due_of_each(rings: Sequence[Ring | None], record: "CutRecord") -> Iterator[int]:

@@ -22,7 +22,7 @@ from shmfeed.bar import POLLED, REVISED, UNCONFIRMED
 from shmfeed.memory.holes import HoleRecord
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter
-from wealthdata import Context, facts, get_price, set_context, use
+from wealthdata import BehindWarning, Context, facts, get_price, set_context, use
 
 pytest_plugins = ["support.strategy_process"]
 pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
@@ -93,7 +93,8 @@ def test_those_of_a_list_are_summed(
 
 
 def test_a_window_of_older_rows_counts_its_own(marked: RingWriter) -> None:
-    attrs = price(count=5, end_date=when(35)).attrs["shmfeed"]
+    with pytest.warns(BehindWarning):
+        attrs = price(count=5, end_date=when(35)).attrs["shmfeed"]
     assert counts(attrs) == (1, 0, 2)
     assert attrs.behind == 4 * 3600
     assert price(end_date=when(50)).attrs["shmfeed"].behind == 0
