@@ -10,13 +10,23 @@ from typing import Any
 
 from shmfeed.accepted_feeder import AcceptedFeeder
 from shmfeed.bar import StreamKey
-from shmfeed.errors import FeedNotFoundError, NoDataError, UnsupportedPlatformError
+from shmfeed.errors import (
+    FeedChangedError,
+    FeedNotFoundError,
+    NoDataError,
+    SegmentError,
+    StreamNotFoundError,
+    UnsupportedPlatformError,
+)
 from shmfeed.feed import Ring, attach_accepted
 from wealthdata import price_table
 from wealthdata.backtest_mark import VARIABLE, mark
 from wealthdata.choices import Choices, current_choices
 from wealthdata.expectation import Binding
 from wealthdata.query_cache import forget_queries
+
+# The errors of a feed that has lost the stream, its market or its shared memory.
+FEED_ERRORS = StreamNotFoundError, FeedChangedError, SegmentError
 
 
 class AttachedFeed:

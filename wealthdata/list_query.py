@@ -10,7 +10,7 @@ from shmfeed.cuts import Cut, cut
 from shmfeed.errors import MissingBarsWarning, StreamNotFoundError
 from shmfeed.feed import Ring
 from shmfeed.health import RingStatus, health_rank, quiet_ns, rings_status
-from wealthdata.attachment import AttachedFeed
+from wealthdata.attachment import FEED_ERRORS, AttachedFeed
 from wealthdata.attrs import make_attrs
 from wealthdata.choices import Choices
 from wealthdata.completeness import Window, check_rows
@@ -96,8 +96,8 @@ class CachedListQuery:
             found = cut(self._rings, count, self._fields, self._shape.align)
             is_prepared = self._feed.check() is self._feeder
             status, each = self._statuses(reactions.max_age)
-        except StreamNotFoundError:
-            return None  # the feed was recreated without one of the streams
+        except FEED_ERRORS:
+            return None  # they matter only if the read is not a backtest's
         views, history = current_views()
         if (views or history) and self._context_matters(found, count, views, history):
             return None

@@ -14,7 +14,7 @@ from shmfeed.bar import Field, StreamKey, Timeframe, check_timeframe, step
 from shmfeed.errors import BusyRingError, NoDataError, StreamNotFoundError
 from shmfeed.health import RingStatus, quiet_ns
 from shmfeed.validation import check_flag
-from wealthdata.attachment import AttachedFeed, add_usual_read
+from wealthdata.attachment import FEED_ERRORS, AttachedFeed, add_usual_read
 from wealthdata.attrs import FrameAttrs, combine, make_attrs
 from wealthdata.bar_history import BarHistory
 from wealthdata.choices import Choices, current_choices
@@ -155,8 +155,8 @@ class CachedQuery:
             views, history = current_views()
             if (views or history) and _context_matters(bars, count, views, history):
                 return None
-        except StreamNotFoundError:
-            return None  # the feed was recreated without this stream
+        except FEED_ERRORS:
+            return None  # they matter only if the read is not a backtest's
         check(self._stream, status, reactions.max_age, reactions.on_stale, ring)
         taken = Taken(bars, count, epoch, status, newest_close(bars))
         return self._frame(taken, labels, private, reactions)
@@ -187,8 +187,8 @@ class CachedQuery:
                 warn_of_lost(ring)
             if history is not None and reaches_beyond(ring, bars.close_time, request):
                 return None
-        except StreamNotFoundError:
-            return None  # the feed was recreated without this stream
+        except FEED_ERRORS:
+            return None  # they matter only if the read is not a backtest's
         check(self._stream, status, reactions.max_age, reactions.on_stale, ring)
         behind = seconds_behind(bars.close_time, newest, request.latest_close)
         warn_of_behind(self._stream, behind)

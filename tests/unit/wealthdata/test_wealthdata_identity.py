@@ -153,6 +153,25 @@ def test_a_feed_is_bound_to_its_first_identity(
                     newest()
 
 
+def test_a_backtest_does_not_mind_what_has_become_of_the_feed(strategy: str) -> None:
+    reads = [READS[name] for name in ("one", "a list of one", "a list", "a range")]
+    with feeding(strategy, SPOT):
+        for _ in range(3):
+            for read in reads:
+                read(strategy)
+    prices = dict.fromkeys(("open", "high", "low", "close", "volume"), 3.0)
+    bar = {"open_time": opens(0), "close_time": opens(1), **prices}
+    wealthdata.set_context(
+        wealthdata.Context(
+            [{"symbol": s, "timeframe": "1h", "bars": [bar]} for s in PAIR],
+            run_params={"type": "backtest"},
+        )
+    )
+    with feeding(strategy, USDM):
+        for read in reads:
+            assert set(read(strategy)["close"]) == {3.0}
+
+
 def test_a_feed_is_read_again_once_the_first_market_is_back(strategy: str) -> None:
     with feeding(strategy, SPOT):
         assert newest() == 100.0
