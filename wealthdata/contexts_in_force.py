@@ -11,8 +11,6 @@ instead. A backtest's context that another thread has set is never handed to it.
 """
 
 import contextvars
-import sys
-import threading
 import weakref
 from typing import Any, ClassVar, Final
 
@@ -20,6 +18,12 @@ from shmfeed.errors import ContextError
 from wealthdata.backtest_mark import mark
 from wealthdata.choices import reads_no_feed_by_use
 from wealthdata.context_view import ContextView, Known
+from wealthdata.holders import (
+    TaskHolder,
+    ThreadHolder,
+    current_holder,
+    current_task,
+)
 
 
 class ReadLive:
@@ -29,22 +33,6 @@ class ReadLive:
 
 
 READ_LIVE: Final = ReadLive()
-
-
-class _ThreadEnd(threading.local):
-    """An object of each thread, which dies with it."""
-
-    def __init__(self) -> None:
-        self.token = Token()
-
-
-class Token:
-    """A stand-in for a thread."""
-
-    __slots__ = ("__weakref__",)
-
-
-_thread_end = _ThreadEnd()
 
 
 class Setting:
@@ -60,17 +48,13 @@ class Setting:
         self.view = view
         self.has_read_live = has_read_live
         self.known: Known | None = None  # of a context that has read live bars
-        self._holders: list[weakref.ref[Any]] = []
+        self._holders: list[ThreadHolder | TaskHolder] = []
 
     def hold(self) -> None:
         """Keep the setting in force until the current thread or task ends."""
-        holder = _holder()
-        if any(reference() is holder for reference in self._holders):
+        if any(holder.is_current() for holder in self._holders):
             return
-        self._holders.append(weakref.ref(holder, _refresh))
-        if holder.__class__ is not Token and holder not in _watched_tasks:
-            _watched_tasks.add(holder)
-            holder.add_done_callback(_refresh, context=contextvars.Context())
+        self._holders.append(current_holder(_refresh))
         key = id(self)
 
         def forget(_reference: object) -> None:
@@ -82,35 +66,12 @@ class Setting:
 
     def release(self) -> None:
         """End what the current thread or task holds."""
-        holder = _holder()
-        self._holders = [r for r in self._holders if r() not in (None, holder)]
+        self._holders = [h for h in self._holders if not h.is_current()]
 
     @property
     def is_held(self) -> bool:
         """True while a thread or task that holds the setting has not ended."""
-        return any(_is_alive(reference()) for reference in self._holders)
-
-
-def _holder() -> Any:
-    """Return the current asyncio task or, outside of one, the thread's token."""
-    return _current_task() or _thread_end.token
-
-
-def _current_task() -> Any:
-    asyncio = sys.modules.get("asyncio")  # it loads a socket library
-    if asyncio is None:
-        return None
-    try:
-        return asyncio.current_task()
-    except RuntimeError:  # no event loop runs in this thread
-        return None
-
-
-_watched_tasks: weakref.WeakSet[Any] = weakref.WeakSet()  # they call _refresh when done
-
-
-def _is_alive(holder: Any) -> bool:
-    return holder is not None and (holder.__class__ is Token or not holder.done())
+        return any(holder.has_set(current, self) for holder in self._holders)
 
 
 # Of the current thread or task.
@@ -254,7 +215,7 @@ def hold_for_task() -> None:
     own end says nothing about that of the function.
     """
     own = _current()
-    if isinstance(own, Setting) and _current_task() is not None:
+    if isinstance(own, Setting) and current_task() is not None:
         own.hold()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -244,6 +245,30 @@ def test_a_context_ends_with_a_loop_that_stops_at_once(live_feed: str) -> None:
     found = by_executor(partial(wealthdata.get_price, "BTCUSDT"))
     assert VARIABLE not in os.environ
     assert found.attrs["shmfeed"].source == "live"
+
+
+@pytest.mark.parametrize("is_shared", [True, False], ids=["shared", "control"])
+def test_variables_that_tasks_share_keep_the_context(
+    is_shared: bool, read: Read
+) -> None:
+    """As by the kernel of a notebook, which runs each cell as a task."""
+    variables = contextvars.copy_context() if is_shared else None
+
+    async def run(cell: Callable[[], object]) -> object:
+        async def main() -> object:
+            return cell()
+
+        return await asyncio.create_task(main(), context=variables)
+
+    async def kernel() -> list[object]:
+        await run(lambda: set_context(backtest()))
+        between = by_executor(read)  # as by a timer, while no cell runs
+        found = [between, await run(read), await run(partial(by_executor, read))]
+        await run(clear_context)
+        return [*found, by_executor(read), os.environ.get(VARIABLE)]
+
+    source = "context" if is_shared else "live"
+    assert asyncio.run(kernel()) == [source, source, source, "live", None]
 
 
 def test_a_task_that_outlives_its_creator_keeps_the_context(read: Read) -> None:
