@@ -1,9 +1,9 @@
-/* ArrayBuilder: a structured array of a ring's newest rows, as bar_shapes.as_array of
-   wealthdata makes it of a frame. */
+/* ArrayBuilder: a structured array of private rows, as bar_shapes.as_array of wealthdata
+   makes it of a frame. */
 #ifndef SHM_BAR_ARRAY_H
 #define SHM_BAR_ARRAY_H
 
-#include "reader.h"
+#include "rows.h"
 
 #define MOST_ARRAY_FIELDS (SHM_COLUMNS + 1)  /* each column, and the date */
 
@@ -18,15 +18,13 @@ typedef struct {
 
 static PyTypeObject ArrayBuilderType;
 
-/* Copy the rows [first, last) of the slot into rows of the array's fields. */
+/* Copy the rows into those of an array: field by field, each `fields` words apart. */
 static void
-array_copy(const ArrayBuilder *self, const ring_slot *slot, int64_t first, int64_t last,
-           int64_t *into)
+array_copy(const ArrayBuilder *self, const Rows *rows, int64_t *into)
 {
-    int64_t count = last - first, fields = self->fields;
+    int64_t count = rows_len(rows), fields = self->fields;
     for (int field = 0; field < fields; field++) {
-        const ring_word *from =
-            ring_row(slot, first) + self->column[field] * ring_stride(slot);
+        const ring_word *from = words_of(rows, self->column[field]);
         int64_t *cell = into + field;
         uint64_t scale = (uint64_t)self->scale[field];
         if (scale == 1) {  /* a float's bits too */
@@ -58,30 +56,22 @@ array_empty(const ArrayBuilder *self, npy_intp count)
     return array;
 }
 
-/* Return an array of the newest rows, at most `n`. Return NULL without an error if there
-   are very many, or if they were overwritten meanwhile. */
+/* Return an array of private rows. */
 static PyObject *
-array_newest(const ArrayBuilder *self, Reader *reader, PyObject *n)
+array_of(const ArrayBuilder *self, const Rows *rows)
 {
-    int64_t most, first, last;
-    if (at_least_1("n", n, &most) < 0) {
+    PyObject *array = array_empty(self, (npy_intp)rows_len(rows));
+    if (array == NULL) {
         return NULL;
     }
-    if (most > reader->history) {
-        most = reader->history;
+    int64_t *into = PyArray_DATA((PyArrayObject *)array);
+    if (rows_len(rows) < ROWS_WITHOUT_GIL) {
+        array_copy(self, rows, into);
+        return array;
     }
-    if (reader_window(reader, most, &first, &last) <= 0 ||
-        last - first >= ROWS_WITHOUT_GIL) {
-        return NULL;
-    }
-    PyObject *array = array_empty(self, (npy_intp)(last - first));
-    if (array != NULL) {
-        array_copy(self, &reader->slot, first, last,
-                   PyArray_DATA((PyArrayObject *)array));
-        if (!ring_intact(&reader->slot, reader->word, first)) {
-            Py_CLEAR(array);
-        }
-    }
+    Py_BEGIN_ALLOW_THREADS
+    array_copy(self, rows, into);
+    Py_END_ALLOW_THREADS
     return array;
 }
 
@@ -140,24 +130,6 @@ array_dealloc(ArrayBuilder *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-/* newest(reader, n): the array, or None where array_newest gives NULL. */
-static PyObject *
-array_newest_or_none(ArrayBuilder *self, PyObject *args)
-{
-    PyObject *reader, *n;
-    if (!PyArg_ParseTuple(args, "O!O", &ReaderType, &reader, &n)) {
-        return NULL;
-    }
-    PyObject *array = array_newest(self, (Reader *)reader, n);
-    return array != NULL || PyErr_Occurred() ? array : Py_NewRef(Py_None);
-}
-
-static PyMethodDef array_methods[] = {
-    {"newest", (PyCFunction)array_newest_or_none, METH_VARARGS,
-     "Return an array of a reader's newest rows, or None if they were overwritten."},
-    {NULL, NULL, 0, NULL},
-};
-
 static PyTypeObject ArrayBuilderType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "shmfeed._ringbuf.ArrayBuilder",
@@ -165,7 +137,6 @@ static PyTypeObject ArrayBuilderType = {
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_doc = "The builder of structured arrays of one security.",
     .tp_new = array_new,
-    .tp_methods = array_methods,
     .tp_dealloc = (destructor)array_dealloc,
 };
 

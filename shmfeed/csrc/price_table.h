@@ -389,24 +389,20 @@ read_long(const PriceTable *self, Read *read, Reader *reader, const Asked *asked
     return frame;
 }
 
-/* As table_serve, a structured array of one security. Python judges its rows, and knows a
-   context's time. */
+/* As table_serve, a structured array of one security. */
 static PyObject *
 read_array(const PriceTable *self, Read *read, Reader *reader, const Asked *asked,
            const ContextBounds *bounds)
 {
     int64_t age;
-    if (bounds->latest != INT64_MAX || heeded(read, asked) != 0) {
-        return NULL;
+    Rows *rows = (Rows *)reader_snapshot_of(reader, asked->count, Py_False);
+    PyObject *array = NULL;
+    if (rows != NULL && !read_has_lost(read) &&
+        read_is_live(self, read, reader, boot_ns(), &age) &&
+        rows_within(rows, asked->rows, bounds) && read_is_whole(read, rows, asked, age)) {
+        array = array_of((const ArrayBuilder *)read->builder, rows);
     }
-    PyObject *array =
-        array_newest((const ArrayBuilder *)read->builder, reader, asked->count);
-    if (array != NULL &&
-        (read_has_lost(read) || !read_is_live(self, read, reader, boot_ns(), &age) ||
-         age > oldest_heeded(read, asked) ||
-         (bounds->has_history && PyArray_SIZE((PyArrayObject *)array) < asked->rows))) {
-        Py_CLEAR(array);
-    }
+    Py_XDECREF(rows);
     return array;
 }
 

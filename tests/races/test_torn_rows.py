@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 from racing import KEY, READY, SHARE, STOP, Track, write_bars
 from support import cores, forks, payload
@@ -207,44 +206,4 @@ def test_without_the_check_rows_are_torn(unchecked):
     track = Track(2, 1)
     with track.race(unchecked, write_bars):
         tally = read_until(track, unchecked, 20)
-        arrays = unchecked.ArrayBuilder and read_arrays(track, unchecked, 20)
     assert tally["accepted bad rows"] > 0
-    assert not arrays or arrays["bad rows"] > 0
-
-
-ARRAY_FIELDS = ("date", "open", "high", "low", "close", "volume", "flags")
-
-
-def read_arrays(track: Track, reads: cores.Core, seconds: float) -> Counter:
-    """Take arrays of two rows until one was wrong or the time is over."""
-    kinds = {"date": "M8[ns]", "flags": "i8"}
-    dtype = np.dtype([(name, kinds.get(name, "f8")) for name in ARRAY_FIELDS])
-    plain = np.dtype((np.void, dtype.itemsize))
-    builder = reads.ArrayBuilder(dtype, plain, ARRAY_FIELDS, np.dtype("M8[ns]"))
-    tally: Counter = Counter()
-    deadline = time.monotonic() + seconds
-    ring = track.reader(reads)
-    while time.monotonic() < deadline and not tally["bad rows"]:
-        array = builder.newest(ring, 2)
-        if array is None:
-            tally["left"] += 1
-            continue
-        tally["rows"] += len(array)
-        for row in array.tolist():
-            number = row[0] // (payload.STEP * 1_000_000) - 1  # of a date in ns
-            written = *(number * factor for factor in range(1, 6)), number
-            tally["bad rows"] += row[1:] != written
-    print(dict(tally))
-    return tally
-
-
-@pytest.mark.skipif(
-    cores.SERVING.ArrayBuilder is None, reason="arrays are the C core's"
-)
-def test_no_torn_row_of_an_array_is_accepted():
-    track = Track(2, 1)
-    with track.race(cores.SERVING, write_bars):
-        tally = read_arrays(track, cores.SERVING, 0.5)
-    assert tally["bad rows"] == 0
-    assert tally["rows"] > 0
-    assert tally["left"] > 0

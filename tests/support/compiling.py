@@ -159,7 +159,7 @@ def mutant_core(mutant: str, into: Path) -> cores.Core:
 def loaded_core(path: Path) -> cores.Core:
     """Return the classes of an extension, loaded beside the others."""
     module = loaded_extension(path)
-    return cores.Core("C", module.RingReader, module.RingWriter, module.ArrayBuilder)
+    return cores.Core("C", module.RingReader, module.RingWriter)
 
 
 def loaded_extension(path: Path) -> Any:

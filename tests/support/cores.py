@@ -27,19 +27,13 @@ class Core(NamedTuple):
     name: str
     RingReader: Any
     RingWriter: Any
-    ArrayBuilder: Any = None
 
     def __str__(self) -> str:
         return self.name
 
 
 PURE = Core("pure", ringbuf.RingReader, ringbuf.RingWriter)
-SERVING = Core(  # the one of this process
-    core.build,
-    core.RingReader,
-    core.RingWriter,
-    getattr(core.extension, "ArrayBuilder", None),
-)
+SERVING = Core(core.build, core.RingReader, core.RingWriter)  # the one of this process
 EACH = [PURE, *([SERVING] if core.build == "C" else [])]
 PAIRS = list(itertools.product(EACH, EACH))  # the writer's core, the reader's core
 

@@ -18,11 +18,14 @@ from shmfeed import core
 from shmfeed.bar import UNCONFIRMED
 from shmfeed.errors import (
     BadArgumentError,
+    GapError,
     NoDataError,
     ShmfeedError,
+    ShortError,
     StaleFeedError,
     StaleFeedWarning,
     StreamNotFoundError,
+    UnconfirmedError,
 )
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter
@@ -392,8 +395,9 @@ class TestTheUsualArray:
         freshness.outages.clear()
 
     @staticmethod
-    def served(count: object = None, **given: object) -> Any:
-        """Return what the C core alone gives."""
+    def served(writer: FeedWriter, count: object = None, **given: object) -> Any:
+        """Return what the C core alone gives, of a feed that is alive."""
+        writer.beat()
         with suppress(BadArgumentError):
             choices.current_choices()  # pytest changes the environment between phases
         asked = ReadArguments(SYMBOL, limit=count, **given)
@@ -407,7 +411,7 @@ class TestTheUsualArray:
         append(ring, *range(30, 200))
         for count in (None, 1, 7, 100, 5000):
             for fields in (None, names):
-                array = self.served(count, fields=fields)
+                array = self.served(prepared, count, fields=fields)
                 frame = get_bars(SYMBOL, count, fields=fields)
                 assert list(array.dtype.names) == list(frame.columns)
                 assert len(array) == len(frame)
@@ -419,10 +423,10 @@ class TestTheUsualArray:
         assert (get_price(SYMBOL)["high"] > 0).all()
 
     def test_it_keeps_no_reference(self, prepared: FeedWriter) -> None:
-        dtype = self.served().dtype
+        dtype = self.served(prepared).dtype
         before = sys.getrefcount(dtype)
         for _ in range(100):
-            copy.copy(self.served(5))
+            copy.copy(self.served(prepared, 5))
         assert sys.getrefcount(dtype) == before
 
     @pytest.mark.parametrize(
@@ -435,7 +439,7 @@ class TestTheUsualArray:
             {"copy": True},
             {"wide": True},
             {"label": "open"},
-            {"max_age": 5.0},
+            {"on_gap": "rasie"},
             {"fields": "close"},
             {"frequency": "1m"},
             {"feed": "other"},
@@ -444,8 +448,34 @@ class TestTheUsualArray:
     def test_other_calls_are_pythons(
         self, prepared: FeedWriter, given: dict[str, Any]
     ) -> None:
-        assert self.served() is not None
-        assert self.served(**given) is None
+        assert self.served(prepared) is not None
+        assert self.served(prepared, **given) is None
+
+    def test_a_careful_call_is_served_while_nothing_is_wrong(
+        self, prepared: FeedWriter, ring: RingWriter
+    ) -> None:
+        careful: dict[str, Any] = dict.fromkeys(
+            ("on_stale", "on_gap", "on_short", "on_unconfirmed"), "raise"
+        )
+        append(ring, 30, 32)
+        ring.append(opens(33), *prices(33), flags=UNCONFIRMED)
+        get_bars(SYMBOL, df=False)
+        assert self.served(prepared, 2, on_stale="raise", max_age=60.0) is not None
+        assert self.served(prepared, 2, on_gap="raise", on_short="raise") is not None
+        assert self.served(prepared, 2, on_unconfirmed="raise") is None
+        assert self.served(prepared, 3, on_gap="raise") is None
+        assert self.served(prepared, 50, on_short="raise") is None
+        assert self.served(prepared, 2, on_stale="raise", max_age=0.0) is None
+        for error, count, name in (
+            (GapError, 3, "on_gap"),
+            (ShortError, 50, "on_short"),
+            (UnconfirmedError, 2, "on_unconfirmed"),
+        ):
+            choice: dict[str, Any] = {name: "raise"}
+            with pytest.raises(error):
+                get_bars(SYMBOL, count, df=False, **choice)
+        append(ring, *range(34, 40))
+        assert self.served(prepared, 5, **careful) is not None
 
     @pytest.mark.parametrize(
         "change",
@@ -464,7 +494,7 @@ class TestTheUsualArray:
         monkeypatch.setenv("SHMFEED_FEED", prepared.name)
         choices.current_choices()
         get_bars(SYMBOL, df=False)
-        assert self.served() is not None
+        assert self.served(prepared) is not None
         change()
         array = price_table.array_table().read(
             tuple(ReadArguments(SYMBOL, limit=None)[:-2])
@@ -472,9 +502,9 @@ class TestTheUsualArray:
         assert array is None
 
     def test_a_dead_or_disconnected_feed_is_pythons(self, prepared: FeedWriter) -> None:
-        assert self.served() is not None
+        assert self.served(prepared) is not None
         prepared.set_state("reconnecting")
-        assert self.served() is None
+        assert self.served(prepared) is None
         with pytest.raises(StaleFeedError):
             get_bars(SYMBOL, df=False, on_stale="raise")
 
