@@ -24,18 +24,13 @@ class AcceptedFeeder(NamedTuple):
     Attributes:
         ints: The words of its segment.
         mark: A number that another feeder of the segment changes: H_STARTED or, in
-            layout 1, one that H_STARTED never is.
+            layout 1, one that H_STARTED never is. So one load tells if it is current.
         identity: The identity of its rows as text, None without one.
     """
 
     ints: Ints
     mark: int
     identity: str | None
-
-    @property
-    def is_current(self) -> bool:
-        """True if no other feeder has taken the segment, as far as one load tells."""
-        return self.ints[H_STARTED] == self.mark
 
     def is_of(self, mapping: Mapping) -> bool:
         """Return True if it is the present feeder of this segment."""

@@ -30,7 +30,7 @@ from shmfeed.core import (
 from shmfeed.errors import BadArgumentError, FeedNotFoundError
 from shmfeed.health import RingStatus, explain_health, ring_status
 from shmfeed.holes import Hole, find_holes, named_streams
-from shmfeed.layout import H_WAKE, Geometry
+from shmfeed.layout import H_STARTED, H_WAKE, Geometry
 from shmfeed.memory.catalog import stream_not_found
 from shmfeed.memory.keeping import keep_limit
 from shmfeed.memory.liveness import is_alive, is_current, note_lookup
@@ -161,7 +161,7 @@ class Feed:
         raises.
         """
         known = self._feeder
-        if known is None or not known.is_current:
+        if known is None or known.ints[H_STARTED] != known.mark:
             segment = self._current()
             known = self._feeder
             if known is None or not known.is_of(segment.mapping):
