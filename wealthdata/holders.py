@@ -1,8 +1,9 @@
 """The threads and asyncio tasks that hold a setting, and when their hold ends.
 
-A thread holds until it ends. A task holds until it is done, unless other tasks run with
-its very variables, not with a copy of them: then what it has set is still set. A
-notebook's kernel runs each cell as a task, all with the same variables.
+A thread holds until it ends. A task holds until it is done, and so are the tasks that
+have inherited what it has set. Where other tasks run with its very variables, not with
+a copy of them, what it has set is still set: a notebook's kernel runs each cell as a
+task, all with the same variables.
 """
 
 import gc
@@ -49,10 +50,11 @@ class ThreadHolder:
 class TaskHolder:
     """An asyncio task. `ended` is called once it is done."""
 
-    __slots__ = ("_task", "_variables")
+    __slots__ = ("_loop", "_task", "_variables")
 
     def __init__(self, task: Any, ended: Callable[[object], None]) -> None:
         self._task = weakref.ref(task, ended)
+        self._loop = weakref.ref(task.get_loop())
         variables = _variables_of(task)
         self._variables = None if variables is None else weakref.ref(variables, ended)
         if task not in _watched_tasks:  # a strategy may set a context at each bar
@@ -65,19 +67,30 @@ class TaskHolder:
         return task is not None and task is current_task()
 
     def has_set(self, variable: ContextVar[Any], value: object) -> bool:
-        """Return True until the task is done.
+        """Return True until the task and those that inherit the value are done.
 
-        If other tasks have its variables too: until this one has another value there.
+        If other tasks have its very variables: until these have another value.
         """
         task = self._task()
         if task is not None and not task.done():
             return True
+        return self._is_shared(variable, value, task) or self._has_heir(variable, value)
+
+    def _is_shared(self, variable: ContextVar[Any], value: object, task: Any) -> bool:
         if self._variables is None:
             return False
         if _references(self._variables) - _WITHIN <= (task is not None):
             return False  # the variables were the task's alone
         variables = self._variables()
         return variables is not None and variables.get(variable) is value
+
+    def _has_heir(self, variable: ContextVar[Any], value: object) -> bool:
+        loop = self._loop()
+        if loop is None:
+            return False
+        pending = sys.modules["asyncio"].all_tasks(loop)
+        each = (_variables_of(task) for task in pending)
+        return any(found is not None and found.get(variable) is value for found in each)
 
 
 def current_holder(ended: Callable[[object], None]) -> ThreadHolder | TaskHolder:
