@@ -123,7 +123,7 @@ class CurrentSecurity:
         """
         timeframe = _newest(self._asked, self._updates())
         frame = read(self._asked._replace(frequency=timeframe, fields=("close",)))
-        return float(frame["close"].iloc[-1]) if len(frame) else math.nan
+        return float(frame.to_numpy()[-1, 0]) if len(frame) else math.nan
 
     @property
     def day_open(self) -> float:
@@ -134,8 +134,9 @@ class CurrentSecurity:
         where bars of up to `1d` begin later than the day, or some are missing at its
         begin.
         """
-        shorter = [name for name in self._timeframes() if duration(name) <= DAY]
-        return _day_open(self._asked, self.name, shorter, self._carried())
+        known = self._carried()
+        shorter = [n for n in self._timeframes(known) if duration(n) <= DAY]
+        return _day_open(self._asked, self.name, shorter, known)
 
     def _carried(self) -> Carried:
         return carried(self._security.feed or self._asked.named_feed())
@@ -146,10 +147,13 @@ class CurrentSecurity:
         They are in ms UTC, 0 where the feed does not carry it. One clock, read once,
         tells them all, so that their order is that of the updates.
         """
-        timeframes, feed = self._timeframes(), self._carried().feed
-        streams = [] if feed is None else feed.streams()
-        keys = [key for key in streams if key[0] == self._security.symbol]
-        rings = [] if feed is None else [feed.ring(key) for key in keys]
+        known = self._carried()
+        timeframes = self._timeframes(known)
+        if len(timeframes) == 1:
+            return {timeframes[0]: 0.0}
+        streams = [] if known.feed is None else known.feed.streams()
+        keys = [key for key in streams if key[0] == self.name]
+        rings = [] if known.feed is None else [known.feed.ring(key) for key in keys]
         now = time.time_ns() / 1_000_000
         ages = [ring.status().age for ring in rings]
         found = {
@@ -158,10 +162,9 @@ class CurrentSecurity:
         }
         return {name: found.get(name, 0.0) for name in timeframes}
 
-    def _timeframes(self) -> list[Timeframe]:
+    def _timeframes(self, known: Carried) -> list[Timeframe]:
         """Return the timeframes of this security, the shortest first."""
-        known = self._carried()
-        found = {name for key, name in known.streams if key == self._security.symbol}
+        found = {timeframe for name, timeframe in known.streams if name == self.name}
         if not found:
             check_carried(self._security, known)
             return _probe(self._asked)

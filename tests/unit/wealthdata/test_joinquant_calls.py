@@ -217,6 +217,29 @@ def test_an_empty_range_has_columns(two: FeedWriter) -> None:
     assert len(array) == 0
 
 
+@pytest.mark.parametrize("label", ["close", "open", "date"])
+def test_dates_hold_the_label(writer: FeedWriter, label: Any) -> None:
+    """Two daily bars: JoinQuant's date is the day that has passed, not the close's."""
+    writer.set_state("connected")
+    daily = writer.add_stream(SYMBOL, "1d")
+    for day in range(3):
+        daily.append(opens(24 * day), *prices(day))
+    expected = get_price(SYMBOL, frequency="1d", label=label).index
+    first = {"close": "2024-01-02", "open": "2024-01-01", "date": "2024-01-01"}[label]
+    assert expected[0] == pd.Timestamp(first)
+    for choice in (label, None):  # None: the process's choice
+        for _ in range(2):
+            frame = get_bars(SYMBOL, unit="1d", label=choice)
+            array = get_bars(SYMBOL, unit="1d", label=choice, df=False)
+            several = get_bars([SYMBOL], unit="1d", label=choice)
+            for dates in (frame["date"], array["date"], several["date"]):
+                assert (np.asarray(dates) == expected.to_numpy()).all()
+            assert history(5, label=choice).index.equals(expected)
+            assert attribute_history(SYMBOL, 5, label=choice).index.equals(expected)
+            assert wealthdata.get_current_data()[SYMBOL].last_price == prices(2)[3]
+        wealthdata.use(label=label)
+
+
 def test_history(two: FeedWriter) -> None:
     both = [SYMBOL, OTHER]
     expected = get_price(both, count=12, fields="close", wide=True)
