@@ -80,15 +80,13 @@ class RingFacts:
 def _count_in_ring(ring: Ring, record: NotedRead) -> Counts:
     """Return the counts of flags in the rows that a ring has under these numbers."""
     try:
-        rows = ring.view(max(1, ring.count - record.first))
-        start = record.first - rows.first
-        flags = rows["flags"][max(0, start) : start + record.last - record.first]
-        counts = _count(flags)
+        rows: Any = ring.view(max(1, ring.count - record.first))
+        counts = rows.validity.count_flags(_MASKS, record.first, record.last)
         # Rows of another epoch have other numbers.
-        same = rows.valid and ring.epoch == record.epoch
+        is_same = ring.epoch == record.epoch
     except ShmfeedError:
         return _NOT_KNOWN
-    return counts if same and start >= 0 else _NOT_KNOWN
+    return counts if is_same and counts is not None else _NOT_KNOWN
 
 
 def _count(flags: Any) -> tuple[int, ...]:
