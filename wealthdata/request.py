@@ -180,9 +180,13 @@ class ReadArguments(NamedTuple):
 
         Raise BadArgumentError.
         """
-        named = {name: getattr(self, name) for name in Reactions._fields}
-        if not any(value is not None for value in named.values()):
-            return chosen
+        given: Any = self[_REACTIONS]
+        for value in given:
+            if value is not None:
+                break
+        else:
+            return chosen  # the usual case
+        named = dict(zip(Reactions._fields, given, strict=True))
         checked: Any = check_reactions(named)
         return chosen._replace(**checked)
 
@@ -210,6 +214,10 @@ class ReadArguments(NamedTuple):
     def shape(self) -> Shape:
         """Return the shape of a list's frame. Raise BadArgumentError."""
         return Shape(check_flag("align", self.align), check_flag("wide", self.wide))
+
+
+_FIRST = ReadArguments._fields.index("max_age")
+_REACTIONS = slice(_FIRST, _FIRST + len(Reactions._fields))
 
 
 def count_of_newest(asked: ReadArguments) -> int | None:

@@ -262,7 +262,47 @@ rows_bar(Rows *self, PyObject *row)
     return make_bar(cells);
 }
 
+/* Return for each flag of a tuple how many of the rows `first` to `last` - 1 have it; None
+   if these are not all there. */
+static PyObject *
+count_flags(const Rows *rows, PyObject *flags, int64_t first, int64_t last)
+{
+    if (first < rows->first || first > last || last > rows->last) {
+        Py_RETURN_NONE;
+    }
+    PyObject *counts = PyTuple_New(PyTuple_GET_SIZE(flags));
+    const ring_word *column = words_of(rows, SHM_C_FLAGS) + (first - rows->first);
+    for (Py_ssize_t i = 0; counts != NULL && i < PyTuple_GET_SIZE(flags); i++) {
+        int64_t flag, count = 0;
+        PyObject *number = NULL;
+        if (as_int64(Py_NewRef(PyTuple_GET_ITEM(flags, i)), &flag) == 0) {
+            for (int64_t row = 0; row < last - first; row++) {
+                count += (ring_load(column + row) & flag) != 0;
+            }
+            number = PyLong_FromLongLong(count);
+        }
+        if (number == NULL) {
+            Py_CLEAR(counts);
+        } else {
+            PyTuple_SET_ITEM(counts, i, number);
+        }
+    }
+    return counts;
+}
+
+static PyObject *
+rows_count_flags(Rows *self, PyObject *args)
+{
+    PyObject *flags;
+    long long first, last;
+    if (!PyArg_ParseTuple(args, "O!LL", &PyTuple_Type, &flags, &first, &last)) {
+        return NULL;
+    }
+    return count_flags(self, flags, first, last);
+}
+
 static PyMethodDef rows_methods[] = {
+    {"count_flags", (PyCFunction)rows_count_flags, METH_VARARGS, DOC_Rows_count_flags},
     {"copy", (PyCFunction)rows_copy, METH_NOARGS, DOC_Rows_copy},
     {"bar", (PyCFunction)rows_bar, METH_O, DOC_Rows_bar},
     {"datetimes", (PyCFunction)rows_datetimes, METH_O, DOC_Rows_datetimes},

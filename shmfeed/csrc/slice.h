@@ -302,39 +302,6 @@ validity_valid(Validity *self, void *Py_UNUSED(closure))
                                                : self->valid);
 }
 
-/* Return for each flag of a tuple how many of the slice's rows `first` to `last` - 1 have
-   it; None if they are no longer known. */
-static PyObject *
-count_flags(const Slice *slice, PyObject *flags, int64_t first, int64_t last)
-{
-    if (slice == NULL || first < slice->rows.first || first > last ||
-        last > slice->rows.last) {
-        Py_RETURN_NONE;
-    }
-    PyObject *counts = PyTuple_New(PyTuple_GET_SIZE(flags));
-    const ring_word *column =
-        words_of(&slice->rows, SHM_C_FLAGS) + (first - slice->rows.first);
-    for (Py_ssize_t i = 0; counts != NULL && i < PyTuple_GET_SIZE(flags); i++) {
-        int64_t flag, count = 0;
-        PyObject *number = NULL;
-        if (as_int64(Py_NewRef(PyTuple_GET_ITEM(flags, i)), &flag) == 0) {
-            for (int64_t row = 0; row < last - first; row++) {
-                count += (ring_load(column + row) & flag) != 0;
-            }
-            number = PyLong_FromLongLong(count);
-        }
-        if (number == NULL) {
-            Py_CLEAR(counts);
-        } else {
-            PyTuple_SET_ITEM(counts, i, number);
-        }
-    }
-    if (counts != NULL && !slice_is_valid(slice)) {
-        Py_SETREF(counts, Py_NewRef(Py_None));
-    }
-    return counts;
-}
-
 static PyObject *
 validity_count_flags(Validity *self, PyObject *args)
 {
@@ -343,7 +310,14 @@ validity_count_flags(Validity *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!LL", &PyTuple_Type, &flags, &first, &last)) {
         return NULL;
     }
-    return count_flags(self->slice, flags, first, last);
+    if (self->slice == NULL) {
+        Py_RETURN_NONE;
+    }
+    PyObject *counts = count_flags(&self->slice->rows, flags, first, last);
+    if (counts != NULL && !slice_is_valid(self->slice)) {
+        Py_SETREF(counts, Py_NewRef(Py_None));
+    }
+    return counts;
 }
 
 static PyObject *

@@ -95,6 +95,18 @@ class Rows:
         """Return the close times as a new array of datetime64 in ms, us or ns."""
         return datetimes(self.close_time, dtype)
 
+    def count_flags(
+        self, flags: tuple[int, ...], first: int, last: int, /
+    ) -> tuple[int, ...] | None:
+        """Return how many of the rows `first` to `last` - 1 have each of these flags.
+
+        The rows are given by their numbers. Return None if these are not all there.
+        """
+        if not self.first <= first <= last <= self.last:
+            return None
+        column = self._ints(C_FLAGS)[first - self.first : last - self.first]
+        return tuple(int(np.count_nonzero(column & flag)) for flag in flags)
+
     def missing(self, step: int, /) -> int:
         """Return the number of bars missing from a grid of `step` ms, at least 1."""
         step = check_int("step", step)
