@@ -124,5 +124,6 @@ def prepare_array(
     arguments = asked.security, asked.frequency, asked.fields, asked.feed
     facts, quiet = RingFacts(ring), quiet_ns(timeframe)
     rest = length, quiet, feed.check().mark, *limits_of(choices.reactions)
-    prepared = PreparedRead(ring, builder, {}, facts, *rest)
+    stream = feed.name, security.symbol, timeframe
+    prepared = PreparedRead(ring, builder, {}, facts, *rest, stream)
     add_usual_read(feed, arguments, prepared, choices)

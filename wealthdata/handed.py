@@ -13,8 +13,13 @@ first record of each goes on from.
 import sys
 import threading
 import weakref
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
+
+from numpy.typing import NDArray
+
+from wealthdata import price_table
 
 StreamId = tuple[str, str, str]  # feed, symbol, timeframe
 
@@ -26,12 +31,13 @@ class TaskRecord:
         task: The asyncio task, None for a thread.
     """
 
-    __slots__ = ("_task", "handed", "read")
+    __slots__ = ("_lists", "_task", "handed", "read")
 
     def __init__(self, task: object = None) -> None:
         self._task = None if task is None else weakref.ref(task)
         self.handed: dict[StreamId, int] = {}
         self.read: dict[StreamId, int] = {}
+        self._lists: dict[int, tuple[Sequence[StreamId], NDArray[Any]]] = {}
 
     def is_of(self, task: object) -> bool:
         """Return True if this is the record of an asyncio task."""
@@ -45,6 +51,8 @@ class TaskRecord:
         """
         had = self.handed.get(stream)
         if had is None:
+            price_table.keep_reads()
+            self._keep_lists()
             had = self.read.get(stream)
         return newest if had is None else had
 
@@ -60,6 +68,25 @@ class TaskRecord:
         """Note that the task has read the bar with this close time."""
         if closed > self.read.get(stream, closed - 1):
             self.read[stream] = closed
+
+    def note_list(self, streams: Sequence[StreamId], closes: NDArray[Any]) -> None:
+        """Note that the task has read these bars, one of each stream; 0 for none.
+
+        A list may be long, and few tasks ask later: nothing is looked at here.
+        """
+        if len(self._lists) >= _MAX_LISTS:
+            self._keep_lists()
+        self._lists[id(streams)] = streams, closes
+
+    def _keep_lists(self) -> None:
+        lists, self._lists = self._lists, {}
+        for streams, closes in lists.values():
+            for stream, closed in zip(streams, closes.tolist(), strict=True):
+                if closed:
+                    self.note_read(stream, closed)
+
+
+_MAX_LISTS = 64
 
 
 class _OfThread(threading.local):
@@ -86,6 +113,11 @@ def current_record() -> TaskRecord:
     if record is None or (record is _unmarked and threading.get_ident() == _importer):
         return _of_thread.record
     return record
+
+
+def bars_read() -> dict[StreamId, int]:
+    """Return the bars that the current task has read, for the C core to add to."""
+    return current_record().read
 
 
 def _begin_record(task: object) -> TaskRecord:

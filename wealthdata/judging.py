@@ -1,6 +1,7 @@
 """The rows that a read has found, judged and described.
 
-`judge` does what the reactions ask for; `attrs_of` returns the attrs of the rows.
+`judge` does what the reactions ask for; `attrs_of` returns the attrs of the rows. What
+the current task has read is noted here too.
 """
 
 import time
@@ -10,7 +11,7 @@ from shmfeed.bar import StreamKey
 from shmfeed.feed import Ring
 from wealthdata.attachment import selected_feed
 from wealthdata.attrs import FrameAttrs, make_attrs
-from wealthdata.columns import count_missing
+from wealthdata.columns import BarColumns, count_missing
 from wealthdata.completeness import Window, check_rows
 from wealthdata.facts import (
     ReadRecord,
@@ -18,7 +19,14 @@ from wealthdata.facts import (
     count_flags,
     due_of_context,
 )
-from wealthdata.freshness import check, check_context, warn_of_behind, warn_of_lost
+from wealthdata.freshness import (
+    StreamId,
+    check,
+    check_context,
+    warn_of_behind,
+    warn_of_lost,
+)
+from wealthdata.handed import current_record
 from wealthdata.merge import FoundBars, Sources, behind_of
 from wealthdata.reactions import Reactions
 from wealthdata.request import PriceRequest
@@ -73,6 +81,19 @@ def _age_of_context(found: FoundBars, request: PriceRequest) -> float | None:
         return None
     now = time.time_ns() // 1_000_000 if request.now is None else request.now
     return (now - int(found.columns.close_time[found.last - 1])) / 1000
+
+
+def note_rows(found: FoundBars, key: StreamKey) -> None:
+    """Note that the current task has read these rows."""
+    if found.feed is not None and found.first < found.last:
+        note_closed((found.feed, *key), found.columns, found.last)
+
+
+def note_closed(stream: StreamId, bars: BarColumns, last: int) -> None:
+    """Note that the current task has read the closed ones of the first `last` bars."""
+    last -= bars.forming and last == len(bars)
+    if last > 0:
+        current_record().note_read(stream, int(bars.close_time[last - 1]))
 
 
 def attrs_of(

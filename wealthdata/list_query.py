@@ -19,6 +19,7 @@ from wealthdata.contexts_in_force import note_live_read
 from wealthdata.cross_section import Planes, build_frame
 from wealthdata.facts import CutFacts, CutRecord, RingFacts, rows_up_to
 from wealthdata.freshness import StreamId, check, end_outages, warn, warn_of_lost
+from wealthdata.handed import current_record
 from wealthdata.labels import Labels
 from wealthdata.long_frame import compiled_builder
 from wealthdata.price_table import PreparedRead, limits_of, usual_attrs
@@ -64,6 +65,9 @@ class CachedListQuery:
         self._outages: set[tuple[StreamId, float | None]] = {
             ((feed.name, ring.symbol, timeframe), None) for ring in self._rings
         }
+        self._streams = tuple(
+            (feed.name, ring.symbol, timeframe) for ring in self._rings
+        )
 
     def prepared(self) -> PreparedRead | None:
         """Return what the C core needs for this read, or None if it cannot serve it."""
@@ -77,7 +81,7 @@ class CachedListQuery:
         parts = self._rings[0], builder, attrs, RingFacts(self._rings[0])
         quiet, mark = quiet_ns(self._timeframe), self._feeder.mark
         limits = limits_of(self.choices.reactions)
-        return PreparedRead(*parts, length, quiet, mark, *limits)
+        return PreparedRead(*parts, length, quiet, mark, *limits, self._streams[0])
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
         """Return the newest bars, or None if the general query must decide.
@@ -108,7 +112,19 @@ class CachedListQuery:
         else:
             end_outages(self._outages)
         note_live_read()
+        self._note_closed(found)
         return self._frame(found, count, labels, status, epochs, reactions)
+
+    def _note_closed(self, found: Cut) -> None:
+        """Note which bars the current task has read."""
+        if not found.close_time.shape[-1]:
+            return
+        newest = found.close_time[..., -1]
+        if self._shape.align:
+            newest = np.full(len(self._streams), newest)
+            missing = set(map(id, found.missing))
+            newest[[id(ring) in missing for ring in self._rings]] = 0
+        current_record().note_list(self._streams, newest.copy())
 
     def _statuses(
         self, max_age: float | None

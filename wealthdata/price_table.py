@@ -9,7 +9,7 @@ definition: it serves the other calls, and all calls without the C core, with th
 results.
 """
 
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
@@ -35,6 +35,7 @@ class PreparedRead(NamedTuple):
         heeds: The reactions other than "ignore", a bit for each: rows with a gap, few
             rows, and a newest row that may change are not served then. Python decides
             what becomes of them. A call's own arguments stand for these two.
+        stream: Feed, symbol and timeframe.
     """
 
     ring: Ring
@@ -46,6 +47,7 @@ class PreparedRead(NamedTuple):
     started: int
     max_age: int
     heeds: int
+    stream: tuple[str, str, str]
 
 
 _EVER = (1 << 63) - 1
@@ -102,6 +104,10 @@ class PriceTable(Protocol):
         """Serve no call until reads are added again."""
         ...
 
+    def keep_reads(self) -> None:
+        """Put the newest bars that tasks have read into the dicts of these tasks."""
+        ...
+
 
 class NoTable:
     """The table of a process without the C core: Python decides each call."""
@@ -119,6 +125,9 @@ class NoTable:
         pass
 
     def clear(self) -> None:
+        pass
+
+    def keep_reads(self) -> None:
         pass
 
 
@@ -154,6 +163,7 @@ def open_table(
     must_be_empty: tuple[Sized, ...],
     attrs: type[dict[str, Any]],
     most_age: float,
+    bars_of_task: Callable[[], dict[tuple[str, str, str], int]],
 ) -> PriceTable:
     """Open the tables of this process at the first call; return that of frames.
 
@@ -166,13 +176,21 @@ def open_table(
         attrs: The class FrameAttrs.
         most_age: Seconds. A call for a stream without an update for longer is not a
             usual one.
+        bars_of_task: Called in the thread of a read: the dict of close times by stream
+            in which the bars stand that its task has read.
     """
     is_open = not isinstance(_Opened.table, NoTable)
     if compiled_core is not None and environment is not None and not is_open:
         record = vars(attrs)["_record"]
         _Opened.table, _Opened.arrays = (
             compiled_core.PriceTable(
-                environment, contexts, must_be_empty, attrs, record, float(most_age)
+                environment,
+                contexts,
+                must_be_empty,
+                attrs,
+                record,
+                float(most_age),
+                bars_of_task,
             )
             for _ in range(2)
         )
@@ -207,3 +225,9 @@ def clear() -> None:
     """Let Python decide the next call of each read: its feed may be another now."""
     _Opened.table.clear()
     _Opened.arrays.clear()
+
+
+def keep_reads() -> None:
+    """Put the newest bars that tasks have read into the dicts of these tasks."""
+    _Opened.table.keep_reads()
+    _Opened.arrays.keep_reads()

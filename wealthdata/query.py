@@ -31,7 +31,7 @@ from wealthdata.frame import (
     to_datetimes,
 )
 from wealthdata.freshness import check, warn_of_behind, warn_of_lost
-from wealthdata.judging import attrs_of, judge
+from wealthdata.judging import attrs_of, judge, note_closed, note_rows
 from wealthdata.labels import Labels
 from wealthdata.list_query import CachedListQuery, warn_of_unknown
 from wealthdata.merge import (
@@ -124,7 +124,7 @@ class CachedQuery:
         parts = self._ring, self._compiled, attrs, self._facts
         quiet, mark = quiet_ns(self._timeframe), self._feeder.mark
         limits = limits_of(self.choices.reactions)
-        return PreparedRead(*parts, self._step, quiet, mark, *limits)
+        return PreparedRead(*parts, self._step, quiet, mark, *limits, self._stream)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
         """Return the newest bars, or None if the general query must decide.
@@ -215,6 +215,7 @@ class CachedQuery:
             times = to_datetimes(labels.of(bars.close_time))
         frame = self._build(bars.floats, times, attrs, not private)
         note_live_read()
+        note_closed(self._stream, bars, len(bars))
         return frame if bars.valid else None
 
     def _values(self, taken: "Taken") -> dict[str, Any]:
@@ -357,6 +358,7 @@ class GeneralQuery(NamedTuple):
         if found.source != "context":
             note_live_read()
         judge(found, key, self.request, sources, self.reactions)
+        note_rows(found, key)
         return attrs_of(found, key, self.request, sources)
 
 

@@ -24,7 +24,8 @@ from wealthdata.contexts_in_force import (
 )
 from wealthdata.environment import TABLE
 from wealthdata.freshness import outages
-from wealthdata.judging import judge
+from wealthdata.handed import bars_read
+from wealthdata.judging import judge, note_rows
 from wealthdata.merge import Sources, find_bars
 from wealthdata.price_table import OwnContexts, PriceTable, open_table
 from wealthdata.request import PriceRequest
@@ -91,6 +92,7 @@ def merged_bars(
     if found.source != "context":
         note_live_read()
     judge(found, key, request, sources, current_choices().reactions)
+    note_rows(found, key)
     return to_bars(found.columns, found.first, found.last)
 
 
@@ -103,4 +105,5 @@ def open_price_table() -> PriceTable:
         must_be_empty,
         FrameAttrs,
         STALE_MIN_SECONDS,
+        bars_read,
     )

@@ -8,6 +8,7 @@
 #include "dict_version.h"
 #include "follower.h"
 #include "frame.h"
+#include "last_read.h"
 #include "long_frame.h"
 #include "own_context.h"
 #include "read_record.h"
@@ -22,6 +23,7 @@ typedef struct {
     PyTypeObject *attrs_type;  /* FrameAttrs */
     Py_ssize_t record_at;      /* the offset of its slot `_record` */
     int64_t most_age;  /* ns; an older update may be that of an outage */
+    PyObject *bars_of_task;  /* called: the current task's dict, of a LastRead */
     PyObject *reads;   /* a dict: (security, frequency, fields, feed) to Read */
 } PriceTable;
 
@@ -35,6 +37,8 @@ typedef struct {
     int64_t started;  /* start of the feeder whose identity Python has checked */
     int64_t max_age;  /* ns, of a call that gives none; INT64_MAX: the stream is live */
     int64_t heeds;    /* of HEEDS, those of a call that gives no reactions */
+    PyObject *stream;  /* (feed, symbol, timeframe) */
+    LastRead last;
 } Read;
 
 /* The reactions for which rows that are not whole are Python's to judge, by argument. */
@@ -71,6 +75,8 @@ read_dealloc(Read *self)
     Py_XDECREF(self->builder);
     Py_XDECREF(self->attrs);
     Py_XDECREF(self->facts);
+    Py_XDECREF(self->stream);
+    last_read_end(&self->last);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -90,14 +96,49 @@ lost_slices(const Read *read)
     return ring->lost + (reader == NULL ? 0 : reader->tally->lost);
 }
 
+static int
+read_keep_last(const Read *self)
+{
+    return last_read_keep(&self->last, self->stream);
+}
+
+/* Put what each read has given last into the dict of its task. 0, or -1 on an error. */
+static int
+table_keep_last(const PriceTable *self)
+{
+    PyObject *read;
+    Py_ssize_t at = 0;
+    while (PyDict_Next(self->reads, &at, NULL, &read)) {
+        if (read_keep_last((const Read *)read) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *
+table_keep_reads(PriceTable *self, PyObject *Py_UNUSED(none))
+{
+    return table_keep_last(self) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+table_clear(PriceTable *self, PyObject *Py_UNUSED(none))
+{
+    int failed = table_keep_last(self) < 0;
+    PyDict_Clear(self->reads);
+    return failed ? NULL : Py_NewRef(Py_None);
+}
+
 static PyObject *
 table_add(PriceTable *self, PyObject *args)
 {
-    PyObject *key, *ring, *builder, *attrs, *facts;
+    PyObject *key, *ring, *builder, *attrs, *facts, *stream;
     long long step, quiet, started, max_age, heeds;
-    if (!PyArg_ParseTuple(args, "O!(O!OO!OLLLLL)", &PyTuple_Type, &key,
+    if (!PyArg_ParseTuple(args, "O!(O!OO!OLLLLLO)", &PyTuple_Type, &key,
                           &ReattachingReaderType, &ring, &builder, &PyDict_Type, &attrs,
-                          &facts, &step, &quiet, &started, &max_age, &heeds)) {
+                          &facts, &step, &quiet, &started, &max_age, &heeds,
+                          &stream)) {
         return NULL;
     }
     if (!Py_IS_TYPE(builder, &FrameBuilderType) &&
@@ -107,7 +148,11 @@ table_add(PriceTable *self, PyObject *args)
         return NULL;
     }
     if (PyDict_GET_SIZE(self->reads) >= MOST_READS) {
-        PyDict_Clear(self->reads);
+        PyObject *done = table_clear(self, NULL);
+        if (done == NULL) {
+            return NULL;
+        }
+        Py_DECREF(done);
     }
     Read *read = PyObject_New(Read, &ReadType);
     if (read == NULL) {
@@ -123,7 +168,12 @@ table_add(PriceTable *self, PyObject *args)
     read->max_age = max_age;
     read->heeds = heeds;
     read->lost = lost_slices(read);
-    int failed = PyDict_SetItem(self->reads, key, (PyObject *)read) < 0;
+    read->stream = Py_NewRef(stream);
+    last_read_begin(&read->last);
+    PyObject *replaced = PyDict_GetItemWithError(self->reads, key);
+    int failed = replaced == NULL ? PyErr_Occurred() != NULL
+                                  : read_keep_last((const Read *)replaced) < 0;
+    failed = failed || PyDict_SetItem(self->reads, key, (PyObject *)read) < 0;
     Py_DECREF(read);
     return failed ? NULL : Py_NewRef(Py_None);
 }
@@ -139,13 +189,6 @@ table_trust(PriceTable *self, PyObject *version)
 {
     self->trusted = PyLong_AsUnsignedLongLong(version);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *
-table_clear(PriceTable *self, PyObject *Py_UNUSED(none))
-{
-    PyDict_Clear(self->reads);
-    Py_RETURN_NONE;
 }
 
 /* Return the read of these arguments, a new reference; NULL if the table lacks it, or with
@@ -222,6 +265,25 @@ table_note_live(const PriceTable *self)
     token = PyContextVar_Set(self->context, self->read_live);
     Py_XDECREF(token);
     return token == NULL ? -1 : 0;
+}
+
+/* Return the frame or array, after a note of the newest bar that the current task reads
+   with it: its close time, INT64_MIN for no bar. */
+static PyObject *
+table_note_read(const PriceTable *self, Read *read, int64_t newest, PyObject *frame)
+{
+    if (frame != NULL && newest != INT64_MIN &&
+        last_read_note(&read->last, read->stream, self->bars_of_task, newest) < 0) {
+        Py_CLEAR(frame);
+    }
+    return frame;
+}
+
+static int64_t
+newest_close(const Rows *rows)
+{
+    int64_t count = rows_len(rows);
+    return count == 0 ? INT64_MIN : ring_load(words_of(rows, CLOSE_TIMES) + count - 1);
 }
 
 /* 1 with the age of the stream's last update at the moment `now` if it is live, else 0. It
@@ -361,6 +423,7 @@ read_view(const PriceTable *self, Read *read, Reader *reader, const Asked *asked
         if (frame != NULL && !slice_is_valid(slice)) {
             Py_CLEAR(frame);
         }
+        frame = table_note_read(self, read, newest_close(&slice->rows), frame);
     }
     Py_XDECREF(slice);
     return frame;
@@ -382,6 +445,7 @@ read_long(const PriceTable *self, Read *read, Reader *reader, const Asked *asked
         PyObject *attrs = table_attrs(self, read, rows, asked->rows, record);
         if (attrs != NULL) {
             frame = long_make((const LongBuilder *)read->builder, rows, attrs);
+            frame = table_note_read(self, read, newest_close(rows), frame);
         }
         Py_XDECREF(attrs);
     }
@@ -401,6 +465,7 @@ read_array(const PriceTable *self, Read *read, Reader *reader, const Asked *aske
         read_is_live(self, read, reader, boot_ns(), &age) &&
         rows_within(rows, asked->rows, bounds) && read_is_whole(read, rows, asked, age)) {
         array = array_of((const ArrayBuilder *)read->builder, rows);
+        array = table_note_read(self, read, newest_close(rows), array);
     }
     Py_XDECREF(rows);
     return array;
@@ -525,12 +590,13 @@ static PyObject *
 table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
     PyObject *environment, *context, *read_live, *setting_type, *settings, *must_be_empty;
-    PyObject *attrs, *slot;
+    PyObject *attrs, *slot, *bars;
     double seconds;
-    if (!PyArg_ParseTuple(args, "O!(O!OO!O!)O!O!Od", &PyDict_Type, &environment,
+    if (!PyArg_ParseTuple(args, "O!(O!OO!O!)O!O!OdO", &PyDict_Type, &environment,
                           &PyContextVar_Type, &context, &read_live, &PyType_Type,
                           &setting_type, &PyDict_Type, &settings, &PyTuple_Type,
-                          &must_be_empty, &PyType_Type, &attrs, &slot, &seconds)) {
+                          &must_be_empty, &PyType_Type, &attrs, &slot, &seconds,
+                          &bars)) {
         return NULL;
     }
     if (!Py_IS_TYPE(slot, &PyMemberDescr_Type) ||
@@ -551,6 +617,7 @@ table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
     self->attrs_type = (PyTypeObject *)Py_NewRef(attrs);
     self->record_at = ((PyMemberDescrObject *)slot)->d_member->offset;
     self->most_age = (int64_t)(seconds * 1e9);
+    self->bars_of_task = Py_NewRef(bars);
     self->reads = PyDict_New();
     return put_all((PyObject *)self, self->reads == NULL || dict_watch(environment) < 0);
 }
@@ -565,6 +632,7 @@ table_dealloc(PriceTable *self)
     Py_XDECREF(self->settings);
     Py_XDECREF(self->must_be_empty);
     Py_XDECREF(self->attrs_type);
+    Py_XDECREF(self->bars_of_task);
     Py_XDECREF(self->reads);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
@@ -575,6 +643,7 @@ static PyMethodDef table_methods[] = {
     {"version", (PyCFunction)table_version, METH_NOARGS, DOC_PriceTable_version},
     {"trust", (PyCFunction)table_trust, METH_O, DOC_PriceTable_trust},
     {"clear", (PyCFunction)table_clear, METH_NOARGS, DOC_PriceTable_clear},
+    {"keep_reads", (PyCFunction)table_keep_reads, METH_NOARGS, DOC_PriceTable_keep_reads},
     {NULL, NULL, 0, NULL},
 };
 

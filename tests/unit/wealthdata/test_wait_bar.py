@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -141,6 +141,29 @@ class TestWhatIsHad:
             wealthdata.get_price("A", frequency="1m", count=1)
             assert look() == [["A", "B"], []]
 
+    def test_before_the_first_wait_it_is_what_the_task_read(self, a, b) -> None:
+        wealthdata.get_price("A", frequency="1m", count=2)
+        close(a, 1)
+        close(b, 1)
+        assert look() == [["A"], ["B"]]
+
+    def test_if_what_was_read_counted_the_pair_would_be_late(
+        self, a, b, monkeypatch
+    ) -> None:
+        """The control of the test above."""
+        monkeypatch.setattr(
+            handed.TaskRecord,
+            "had",
+            lambda self, stream, newest: max(
+                self.handed.get(stream, newest), self.read.get(stream, -1)
+            ),
+        )
+        look()
+        close(a, 1)
+        close(b, 1)
+        wealthdata.get_price("A", frequency="1m", count=1)
+        assert look() != [["A", "B"], []]
+
     def test_each_frequency_counts_by_itself(self, writer, a) -> None:
         close(writer.add_stream("A", "5m"), 0)
         look("A")
@@ -148,6 +171,125 @@ class TestWhatIsHad:
         assert look("A", "5m") == [[], ["A"]]
         assert look("A") == [["A"], []]
         assert look("A", "minute") == [[], ["A"]]
+
+
+def price(security: object = "A", **options: object) -> None:
+    """Read twice: the second time the prepared read serves."""
+    for _ in range(2):
+        wealthdata.get_price(security, frequency="1m", **options)
+
+
+READS = {
+    "the usual call": price,
+    "by count": lambda: price(count=2),
+    "some fields": lambda: price(fields=["close"]),
+    "other fields": lambda: price(fields=["flags"]),
+    "by range": lambda: price(start_date="2024-01-01"),
+    "up to a date": lambda: price(end_date="2025-01-01"),
+    "private": lambda: price(copy=True),
+    "with a forming bar": lambda: price(include_now=True),
+    "a list of one": lambda: price(["A"]),
+    "a list": lambda: price(["A", "C"]),
+    "an aligned list": lambda: price(["A", "C"], align=True),
+    "a wide list by range": lambda: price(["A", "C"], wide=True, start_date="2024-01-01"),
+    "a context's": lambda: Context().history("A", 2, "1m"),
+    "after the choice": lambda: (price(), wealthdata.use(copy=False)),
+    "many": lambda: [price(count=n) for n in range(1, 200)],
+    "many lists": lambda: [price(["A", *("C",) * n]) for n in range(100)],
+}
+
+
+class TestWhatWasRead:
+    """It counts before the first wait of the task that has read it."""
+
+    @pytest.mark.parametrize("read", READS.values(), ids=READS)
+    def test_each_way_to_read(self, writer, a, read: Callable[[], object]) -> None:
+        other = writer.add_stream("C", "1m")
+        close(other, 0)
+        a.update_forming(NOON, 1.0, 1.0, 1.0, 1.0, 1.0)
+        read()
+        close(a, 1)
+        assert look("A") == [["A"], []]
+
+    @pytest.mark.parametrize("read", READS.values(), ids=READS)
+    def test_the_newest_read_counts(
+        self, writer, a, read: Callable[[], object]
+    ) -> None:
+        close(writer.add_stream("C", "1m"), 0)
+        price(count=1)
+        close(a, 1)
+        close(writer.add_stream("C", "1m"), 1)
+        a.update_forming(NOON + 60_000, 1.0, 1.0, 1.0, 1.0, 1.0)
+        read()
+        price(count=1, end_date=NOON)
+        assert look("A") == [[], ["A"]]
+
+    def test_a_read_of_another_thread_does_not_count(self, a) -> None:
+        with ThreadPoolExecutor(1) as other:
+            for reads in (price, lambda: other.submit(price).result()):
+                reads()
+                close(a, int(ring_of("A").count) - 2)
+        assert look("A") == [["A"], []]
+        with ThreadPoolExecutor(1) as other:
+            price()
+            assert other.submit(look, "A").result() == [[], ["A"]]
+
+    def test_threads_in_turn_keep_their_own(self, a) -> None:
+        """The other thread has read the newer bar, by the same prepared read."""
+        with ThreadPoolExecutor(1) as other:
+            price()
+            close(a, 1)
+            other.submit(price).result()
+            assert look("A") == [["A"], []]
+            assert other.submit(look, "A").result() == [[], ["A"]]
+
+    def test_asyncio_tasks_in_turn_keep_their_own(self, a) -> None:
+        price()  # the prepared read is there
+
+        async def first(turn: asyncio.Event) -> list[list[str]]:
+            price()
+            await turn.wait()
+            return look("A")
+
+        async def second(turn: asyncio.Event) -> list[list[str]]:
+            await asyncio.sleep(0)
+            close(a, 1)
+            price()
+            turn.set()
+            return look("A")
+
+        async def third(turn: asyncio.Event) -> list[list[str]]:
+            await turn.wait()
+            return look("A")
+
+        async def main() -> list[list[list[str]]]:
+            turn = asyncio.Event()
+            return await asyncio.gather(first(turn), second(turn), third(turn))
+
+        bar, nothing = [["A"], []], [[], ["A"]]
+        assert asyncio.run(main()) == [bar, nothing, nothing]
+
+    def test_a_thread_reads_for_its_task(self, a) -> None:
+        async def main() -> list[list[str]]:
+            await asyncio.sleep(0)
+            handed.current_record()
+            await asyncio.to_thread(price)
+            close(a, 1)
+            return await asyncio.to_thread(look, "A")
+
+        assert asyncio.run(main()) == [["A"], []]
+
+    def test_a_backtest_reads_nothing_of_a_feed(self, a) -> None:
+        with ThreadPoolExecutor(1) as worker:
+
+            def run() -> None:
+                wealthdata.set_context(backtest(-1, now=NOON))
+                price()
+                wealthdata.clear_context()
+
+            worker.submit(run).result()
+            close(a, 1)
+            assert worker.submit(look, "A").result() == [[], ["A"]]
 
 
 class TestTasks:

@@ -1,0 +1,88 @@
+/* LastRead: the newest bar that a prepared read has given to the task that used it last.
+   A wait asks what its task has read; wealthdata/handed.py says what a task is. A read that
+   the same task repeats costs two comparisons and a store. */
+#ifndef SHM_LAST_READ_H
+#define SHM_LAST_READ_H
+
+#include "core.h"
+
+typedef struct {
+    PyObject *bars;    /* the task's dict of close times by stream; NULL before the first read */
+    uint64_t thread;   /* the task's thread, and its number of changes of the context: */
+    uint64_t context;  /*   while both are the same, so is the task */
+    int64_t newest;    /* a close time */
+} LastRead;
+
+static void
+last_read_begin(LastRead *last)
+{
+    *last = (LastRead){.newest = INT64_MIN};
+}
+
+static void
+last_read_end(LastRead *last)
+{
+    Py_CLEAR(last->bars);
+}
+
+/* Put the newest bar into the task's dict. 0, or -1 on an error. */
+static int
+last_read_keep(const LastRead *last, PyObject *stream)
+{
+    if (last->bars == NULL || last->newest == INT64_MIN) {
+        return 0;
+    }
+    PyObject *known = PyDict_GetItemWithError(last->bars, stream);
+    if (known == NULL && PyErr_Occurred()) {
+        return -1;
+    }
+    if (known != NULL && PyLong_AsLongLong(known) >= last->newest) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *newest = PyLong_FromLongLong(last->newest);
+    int failed = newest == NULL || PyDict_SetItem(last->bars, stream, newest) < 0;
+    Py_XDECREF(newest);
+    return failed ? -1 : 0;
+}
+
+/* Go on with the dict of the current task, which `bars_of_task()` returns. */
+static int
+last_read_change(LastRead *last, PyObject *stream, PyObject *bars_of_task)
+{
+    PyObject *bars = PyObject_CallNoArgs(bars_of_task);
+    if (bars == NULL || last_read_keep(last, stream) < 0) {
+        Py_XDECREF(bars);
+        return -1;
+    }
+    if (!PyDict_CheckExact(bars)) {
+        PyErr_SetString(PyExc_TypeError, "the bars of a task are not a dict");
+        Py_DECREF(bars);
+        return -1;
+    }
+    if (bars != last->bars) {
+        last->newest = INT64_MIN;
+    }
+    Py_XSETREF(last->bars, bars);
+    const PyThreadState *thread = PyThreadState_Get();  /* the call may set a variable */
+    last->thread = thread->id;
+    last->context = thread->context_ver;
+    return 0;
+}
+
+/* Note that the current task has read the bar with this close time. 0, or -1 on an error. */
+static int
+last_read_note(LastRead *last, PyObject *stream, PyObject *bars_of_task, int64_t newest)
+{
+    const PyThreadState *thread = PyThreadState_Get();
+    if ((last->bars == NULL || last->thread != thread->id ||
+         last->context != thread->context_ver) &&
+        last_read_change(last, stream, bars_of_task) < 0) {
+        return -1;
+    }
+    if (newest > last->newest) {
+        last->newest = newest;
+    }
+    return 0;
+}
+
+#endif
