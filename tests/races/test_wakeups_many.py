@@ -12,11 +12,14 @@ import pytest
 from lockstep import HAS, PIECE_NS, OverError, judge, look, run, symbol
 from support import forks, payload
 
+import wealthdata
 from shmfeed import waiting
 from shmfeed.feed import Ring, attach, wait
 from shmfeed.spinning import Spinner
 from shmfeed.waiting import WaitSet, load_key
 from shmfeed.writer import create
+from wealthdata import handed
+from wealthdata.awaited_stream import NEVER
 
 BARS = int(10_000 * forks.SCALE)
 CONTROL_BARS = 50_000  # a loss comes far sooner
@@ -33,6 +36,16 @@ def wait_for_one(ring: Ring, _: Ring, count: int, **options: float) -> int:
 
 def wait_for_two_feeds(ring: Ring, quiet: Ring, count: int, **options: float) -> int:
     assert wait([(quiet, 0), (ring, count)], 30, **options) == [ring]
+    return ring.count
+
+
+def wait_by_wait_bar(ring: Ring, quiet: Ring, count: int, **options: float) -> int:
+    """Wait for both, of which one never has a bar and so holds up nobody."""
+    named = f"{ring.symbol}@{ring._feed.name}", f"{quiet.symbol}@{quiet._feed.name}"
+    stream = ring._feed.name, ring.symbol, ring.timeframe
+    handed.current_record().handed.setdefault(stream, NEVER)
+    found = wealthdata.wait_bar(named, ring.timeframe, 30, **options)
+    assert found == ([named[0]], [named[1]])
     return ring.count
 
 
@@ -91,12 +104,12 @@ def follow(
     return tally
 
 
-ALL = [wait_for_one, wait_for_two_feeds]
+ALL = [wait_for_one, wait_for_two_feeds, wait_by_wait_bar]
 SPINNING = [partial(one, spin=0.001) for one in ALL]
-IDS = ["two feeds", "one spins", "two feeds, spins"]
+IDS = ["two feeds", "wait_bar", "one spins", "two feeds, spins", "wait_bar, spins"]
 
 
-@pytest.mark.parametrize("waits", [wait_for_two_feeds, *SPINNING], ids=IDS)
+@pytest.mark.parametrize("waits", [*ALL[1:], *SPINNING], ids=IDS)
 def test_no_wake_up_is_lost(feed_name: str, seed: int, waits: Wait) -> None:
     both = [partial(follow, waits=waits)] * 2
     judge(run(feed_name, seed, BARS // 4, both), BARS // 4)
@@ -107,8 +120,9 @@ def late(*arguments: Any, waits: Wait) -> Counter[str]:
     return follow(*arguments, waits=waits)
 
 
-def test_keys_loaded_late_lose_wake_ups(feed_name: str, seed: int) -> None:
-    careless = [partial(late, waits=wait_for_two_feeds)] * 2
+@pytest.mark.parametrize("waits", ALL[1:])
+def test_keys_loaded_late_lose_wake_ups(feed_name: str, seed: int, waits: Wait) -> None:
+    careless = [partial(late, waits=waits)] * 2
     assert run(feed_name, seed, CONTROL_BARS, careless)["lost"] > 0
 
 

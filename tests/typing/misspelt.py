@@ -79,6 +79,10 @@ def keywords(feed: Feed, ring: Ring, writer: FeedWriter, rows: RingWriter) -> No
     wealthdata.get_current_data(on_stlae="raise")
     # [call-arg] Unexpected keyword argument "alig" for "get_price"
     wealthdata.get_price(["A"], alig=True)
+    # [call-arg] argument "timout"
+    wealthdata.wait_bar(["A"], "1m", timout=5)
+    # [arg-type] Argument 2 to "wait_bar" has incompatible type
+    wealthdata.wait_bar(["A"], "1min")
     # [arg-type] Argument "wide" to "get_price" has incompatible type "str"
     wealthdata.get_price(["A"], wide="yes")
     # [call-arg] argument "fed"

@@ -227,6 +227,9 @@ def strategy(fields: Sequence[Field], timeframe: Timeframe) -> pd.DataFrame:
     wealthdata.use(feed="default", context_only=False)
     listed = wealthdata.get_price(["A", "B"], count=20, align=True, wide=True)
     print(listed.attrs["shmfeed"].absent)
+    ready, missing = wealthdata.wait_bar(["A", "B@other"], ["1m", timeframe], 90.0)
+    ready += wealthdata.wait_bar("A", "1h", timeout=0, feed="other", spin=0.003)[0]
+    print(ready[0].lower(), missing)
     one = wealthdata.get_price("BTCUSDT", count=20)
     many = wealthdata.get_price(
         ["BTCUSDT", "ETHUSDT"],

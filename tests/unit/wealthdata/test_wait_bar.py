@@ -124,6 +124,13 @@ class TestWhatIsHad:
         assert look() == [["A", "B"], []]
         assert look() == [[], ["A", "B"]]
 
+    def test_a_wait_since_the_call_misses_it(self, a, b, monkeypatch) -> None:
+        """The control: what counts is what there is at the call."""
+        monkeypatch.setattr(handed.TaskRecord, "had", lambda *given: given[-1])
+        look()
+        close(a, 1)
+        assert look() == [[], ["A", "B"]]
+
     def test_what_was_not_handed_over_waits(self, a, b) -> None:
         """B closes while the strategy computes on A, which alone was ready."""
         look()
@@ -191,7 +198,9 @@ READS = {
     "a list of one": lambda: price(["A"]),
     "a list": lambda: price(["A", "C"]),
     "an aligned list": lambda: price(["A", "C"], align=True),
-    "a wide list by range": lambda: price(["A", "C"], wide=True, start_date="2024-01-01"),
+    "a wide list by range": lambda: price(
+        ["A", "C"], wide=True, start_date="2024-01-01"
+    ),
     "a context's": lambda: Context().history("A", 2, "1m"),
     "after the choice": lambda: (price(), wealthdata.use(copy=False)),
     "many": lambda: [price(count=n) for n in range(1, 200)],
