@@ -5,9 +5,10 @@ wait returns it to the task; a read hands over nothing. So a task that reads one
 of a pair does not miss the other's bar at its next wait.
 
 A call through `asyncio.to_thread` runs in another thread, in a copy of its task's
-context, and so finds the record of that task, if it has one: its first call in the task
-itself makes it. Until then all such tasks of a process share one record, which the
-first record of each goes on from.
+context, and so finds the record of that task, if there is one: the first call in the
+task itself makes it. Without it the task cannot be told, and threads change from call
+to call. So all calls in the threads of asyncio's executor that find no record share
+one, and a task's own begins as a copy of what was handed over there.
 """
 
 import sys
@@ -98,11 +99,8 @@ class _OfThread(threading.local):
 
 _of_thread = _OfThread()
 _of_task: ContextVar[TaskRecord | None] = ContextVar("wealthdata_record", default=None)
-# A new thread begins with an empty context. One that has this record and is not the
-# importing thread runs in the context of a task that has no record of its own.
-_unmarked = TaskRecord()
-_of_task.set(_unmarked)
-_importer = threading.get_ident()
+_of_executor = TaskRecord()
+_EXECUTOR = "asyncio_"  # begins the name of a thread of asyncio's executor
 
 
 def current_record() -> TaskRecord:
@@ -110,9 +108,10 @@ def current_record() -> TaskRecord:
     record, task = _of_task.get(), _current_task()
     if task is not None:
         return record if record and record.is_of(task) else _begin_record(task)
-    if record is None or (record is _unmarked and threading.get_ident() == _importer):
-        return _of_thread.record
-    return record
+    if record is not None:
+        return record
+    in_executor = threading.current_thread().name.startswith(_EXECUTOR)
+    return _of_executor if in_executor else _of_thread.record
 
 
 def bars_read() -> dict[StreamId, int]:
@@ -122,7 +121,7 @@ def bars_read() -> dict[StreamId, int]:
 
 def _begin_record(task: object) -> TaskRecord:
     record = TaskRecord(task)
-    record.handed.update(_unmarked.handed)
+    record.handed.update(_of_executor.handed)
     _of_task.set(record)
     return record
 

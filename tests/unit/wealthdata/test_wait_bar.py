@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def close(ring: RingWriter, *numbers: int, flags: int = 0) -> None:
 def own_record(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this thread have had nothing."""
     monkeypatch.setattr(handed._of_thread, "record", handed.TaskRecord())
-    monkeypatch.setattr(handed._unmarked, "handed", {})
+    monkeypatch.setattr(handed._of_executor, "handed", {})
 
 
 @pytest.fixture
@@ -341,13 +342,55 @@ class TestTasks:
 
         assert asyncio.run(main()) == [[["A"], []], [[], ["A"]]] * 2
 
-    def test_a_task_without_a_record_has_that_of_the_thread(self, a) -> None:
-        async def main() -> list[object]:
-            first = await asyncio.to_thread(look, "A")
-            close(a, 1)
-            return [first, await asyncio.to_thread(look, "A")]
+    @pytest.mark.parametrize("way", ["to_thread", "run_in_executor"])
+    def test_tasks_without_a_record_share_one(self, a, way: str) -> None:
+        """Whichever thread of the executor serves a call."""
 
-        assert asyncio.run(main()) == [[[], ["A"]], [["A"], []]]
+        async def call() -> object:
+            if way == "to_thread":
+                return await asyncio.to_thread(look, "A")
+            return await asyncio.get_running_loop().run_in_executor(None, look, "A")
+
+        async def main() -> list[object]:
+            found = [await call()]
+            for number in range(1, 20):
+                close(a, number)
+                found.append(await call())
+            return [*found, await call(), look("A")]
+
+        bar, nothing = [["A"], []], [[], ["A"]]
+        assert asyncio.run(main()) == [nothing, *[bar] * 19, nothing, nothing]
+
+    def test_a_record_of_a_task_begins_with_the_one_that_is_shared(self, a, b) -> None:
+        """Its first call in the task itself is a read of one of the pair."""
+
+        async def main() -> list[object]:
+            await asyncio.to_thread(look)
+            close(a, 1)
+            close(b, 1)
+            found = [await asyncio.to_thread(look)]
+            wealthdata.get_price("A", frequency="1m")
+            close(a, 2)
+            close(b, 2)
+            return [*found, await asyncio.to_thread(look), look()]
+
+        bar, nothing = [["A", "B"], []], [[], ["A", "B"]]
+        assert asyncio.run(main()) == [bar, bar, nothing]
+
+    def test_threads_in_a_copy_of_the_context_have_their_own(self, a) -> None:
+        def strategy() -> list[object]:
+            found = [look("A")]
+            turn.wait(10)
+            return [*found, look("A"), look("A")]
+
+        turn = threading.Barrier(3)
+        with ThreadPoolExecutor(2) as pool:
+            runs = [pool.submit(copy_context().run, strategy) for _ in range(2)]
+            until(lambda: turn.n_waiting == 2)
+            close(a, 1)
+            turn.wait(10)
+            bar, nothing = [["A"], []], [[], ["A"]]
+            assert [run.result() for run in runs] == [[nothing, bar, nothing]] * 2
 
     def test_a_task_that_waits_does_not_stop_the_others(self, a) -> None:
         async def main() -> object:
