@@ -187,6 +187,11 @@ def price(security: object = "A", **options: object) -> None:
         wealthdata.get_price(security, frequency="1m", **options)
 
 
+def bars(security: object = "A", **options: object) -> None:
+    for _ in range(2):
+        wealthdata.get_bars(security, 2, "1m", **options)
+
+
 READS = {
     "the usual call": price,
     "by count": lambda: price(count=2),
@@ -202,6 +207,11 @@ READS = {
     "a wide list by range": lambda: price(
         ["A", "C"], wide=True, start_date="2024-01-01"
     ),
+    "get_bars": lambda: bars(),
+    "get_bars, an array": lambda: bars(df=False),
+    "get_bars of a list": lambda: bars(["A", "C"]),
+    "attribute_history": lambda: wealthdata.attribute_history("A", 3, "1m"),
+    "history": lambda: wealthdata.history(3, "1m", security_list=["A", "C"]),
     "a context's": lambda: Context().history("A", 2, "1m"),
     "after the choice": lambda: (price(), wealthdata.use(copy=False)),
     "many": lambda: [price(count=n) for n in range(1, 200)],
