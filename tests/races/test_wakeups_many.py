@@ -40,7 +40,7 @@ def wait_for_two_feeds(ring: Ring, quiet: Ring, count: int, **options: float) ->
 
 
 def wait_by_wait_bar(ring: Ring, quiet: Ring, count: int, **options: float) -> int:
-    """Wait for both, of which one never has a bar and so holds up nobody."""
+    """Wait for both, of which one never has a bar and so holds up no other."""
     named = f"{ring.symbol}@{ring._feed.name}", f"{quiet.symbol}@{quiet._feed.name}"
     stream = ring._feed.name, ring.symbol, ring.timeframe
     handed.current_record().handed.setdefault(stream, NEVER)
