@@ -15,6 +15,7 @@ from support.numbered_bars import listed, numbers
 
 import wealthdata
 from shmfeed.errors import ContextError
+from shmfeed.writer import FeedWriter
 from wealthdata import (
     Context,
     ContextDataAdapter,
@@ -68,6 +69,28 @@ def test_two_backtests_in_tasks_see_their_own_bars(live_feed: str) -> None:
         return await asyncio.gather(run(4, turn), run(6, turn))
 
     assert asyncio.run(main()) == [[4] * 6, [6] * 6]
+
+
+def test_a_live_strategy_beside_a_backtest_sees_live_bars_alone(
+    live_feed: str, writer: FeedWriter
+) -> None:
+    writer.set_state("connected")  # the C core serves the live reads
+    turn = threading.Barrier(2, timeout=10)
+
+    def run(context: Context) -> set[str]:
+        found = set()
+        for _ in range(5):
+            set_context(context)
+            turn.wait()
+            for _ in range(100):
+                frame = wealthdata.get_price("BTCUSDT", on_stale="ignore", count=3)
+                found.add(frame.attrs["shmfeed"].source)
+            clear_context()
+        return found
+
+    live = Context([listed(*range(8))], run_params={"type": "live"})
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, (live, backtest()))) == [{"live"}, {"context"}]
 
 
 def test_a_thread_of_neither_of_two_backtests_is_refused(read: Read) -> None:
