@@ -85,11 +85,10 @@ class TaskHolder:
         return variables is not None and variables.get(variable) is value
 
     def _has_heir(self, variable: ContextVar[Any], value: object) -> bool:
-        loop = self._loop()
-        if loop is None:
+        loop, asyncio = self._loop(), sys.modules.get("asyncio")
+        if loop is None or asyncio is None:
             return False
-        pending = sys.modules["asyncio"].all_tasks(loop)
-        each = (_variables_of(task) for task in pending)
+        each = (_variables_of(task) for task in asyncio.all_tasks(loop))
         return any(found is not None and found.get(variable) is value for found in each)
 
 
