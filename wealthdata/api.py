@@ -51,9 +51,10 @@ def get_price(
     """Return bars of one security or of several, oldest first.
 
     JoinQuant's signature: same parameter names, same order. Bars come from the feed's
-    ring in shared memory and, for times before its oldest bar, from the context. Only
-    closed bars are returned, unless `include_now=True`. With neither `count` nor
-    `start_date`, the last 20 bars are returned.
+    ring in shared memory and, for times before its oldest bar, from the context. A
+    timeframe that the feed does not carry is rolled up from the longest one that
+    divides it. Only closed bars are returned, unless `include_now=True`. With neither
+    `count` nor `start_date`, the last 20 bars are returned.
 
     Args:
         security: A symbol such as "BTCUSDT", or a list of symbols.

@@ -46,6 +46,7 @@ class AttachedFeed:
         )
         self._feeder = self._feed.feeder()
         self._rings: dict[StreamKey, Ring] = {}
+        self.rolled: dict[StreamKey, Any] = {}  # the RolledRings that were read
 
     def check(self) -> AcceptedFeeder:
         """Return the present feeder. Raise FeedChangedError if it is not accepted.
@@ -85,6 +86,13 @@ class AttachedFeed:
         """
         self.check()
         return self._feed.streams()
+
+    def known_streams(self) -> tuple[object, dict[StreamKey, int], list[StreamKey]]:
+        """Return the catalog: its state, all streams, and the subscribed ones.
+
+        It is the same object as long as no stream comes or goes.
+        """
+        return self._feed._current().streams()
 
 
 _attached: dict[str, AttachedFeed] = {}

@@ -281,32 +281,39 @@ class CombinedFacts:
     def find_out(
         self, record: "CombinedRecord", _values: dict[str, Any]
     ) -> dict[str, Any]:
-        counts = ("due", "unconfirmed", "polled", "revised")
-        return {key: _sum(part[key] for part in record.parts) for key in counts}
+        keys = ("due", "unconfirmed", "polled", "revised")
+        sums = {key: _sum(part[key] for part in record.parts) for key in keys}
+        return sums | {"late": record.late}
 
 
 class CombinedRecord:
-    """The attrs of the streams that a private frame holds."""
+    """The attrs of the streams that a private frame holds, and its `late`."""
 
     facts = CombinedFacts()
     valid = True
 
-    def __init__(self, parts: list[FrameAttrs]) -> None:
+    def __init__(self, parts: list[FrameAttrs], late: dict[str, float]) -> None:
         self.parts = parts
+        self.late = late
 
 
-def combine(parts: list[FrameAttrs]) -> FrameAttrs:
-    """Return the attrs of a private frame that holds several streams."""
+def combine(
+    parts: list[FrameAttrs], late: dict[str, float] | None = None
+) -> FrameAttrs:
+    """Return the attrs of a private frame that holds several streams.
+
+    `late` has the securities that held an aligned frame back.
+    """
     sources = {part["source"] for part in parts}
     ages = [part["age"] for part in parts if part["age"] is not None]
     worst = max(parts, key=lambda part: _rank(part["health"]))
     return make_attrs(
-        CombinedRecord(parts),
+        CombinedRecord(parts, late or {}),
         {
             "source": sources.pop() if len(sources) == 1 else "mixed",
-            "feed": _joined(part["feed"] for part in parts),
-            "identity": _joined(part.get("identity") for part in parts),
-            "rolled": _joined(part.get("rolled") for part in parts),
+            "feed": join_names(part["feed"] for part in parts),
+            "identity": join_names(part.get("identity") for part in parts),
+            "rolled": join_names(part.get("rolled") for part in parts),
             "age": max(ages, default=None),
             "state": worst["state"],
             "health": worst["health"],
@@ -318,7 +325,7 @@ def combine(parts: list[FrameAttrs]) -> FrameAttrs:
     )
 
 
-def _joined(names: Iterable[str | None]) -> str | None:
+def join_names(names: Iterable[str | None]) -> str | None:
     """Return the names, each once, as one text, None without one."""
     return ",".join(dict.fromkeys(name for name in names if name)) or None
 

@@ -64,6 +64,22 @@ class PrivateColumns:
         column: Ints = getattr(self, field)
         return column
 
+    def cut(self, first: int, last: int) -> "PrivateColumns":
+        """Return rows `first` to `last` - 1, in the same memory."""
+        return self._rows(slice(max(0, first), last))
+
+    def at(self, close_times: Ints) -> "PrivateColumns":
+        """Return the rows with these close times."""
+        return self._rows(np.isin(self.close_time, close_times))
+
+    def _rows(self, rows: Any) -> "PrivateColumns":
+        return PrivateColumns(
+            self.open_time[rows],
+            self.close_time[rows],
+            self.floats[:, rows],
+            self.flags[rows],
+        )
+
     @property
     def valid(self) -> bool:
         """True: no writer shares this memory."""

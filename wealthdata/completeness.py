@@ -30,8 +30,10 @@ from shmfeed.text import counted
 from wealthdata.columns import BarColumns, Ints, count_missing
 from wealthdata.freshness import StreamId, warn
 from wealthdata.reactions import Reactions
+from wealthdata.rolled_ring import RolledUp
 
 _MOST = 4096
+_Hole = tuple[int, int, int]  # missing bars, open times of the first and the last
 
 # Few rows and unconfirmed ones that were warned of and have not ended. The C core
 # serves no read while there are any: it cannot end them.
@@ -43,7 +45,7 @@ class Window(NamedTuple):
     """Rows `first` to `last`, last exclusive, of one stream, and how many were asked.
 
     `stream` has "" as its feed for the rows of a context. `ring` is that of the
-    stream, None where no feed carries it.
+    stream, or of the one that it is rolled up from; None where no feed carries it.
     """
 
     stream: StreamId
@@ -52,6 +54,7 @@ class Window(NamedTuple):
     last: int
     asked: int | None
     ring: Ring | None = None
+    rolled: RolledUp | None = None
 
     @property
     def short(self) -> int:
@@ -84,11 +87,14 @@ def check_rows(window: Window, reactions: Reactions) -> None:
 
 def _check_gaps(window: Window, on_gap: str) -> None:
     stream, rows, first, last = window[:4]
-    if not count_missing(rows, first, last, stream[2]):
+    left_out = 0 if window.rolled is None else window.rolled.left_out
+    if not count_missing(rows, first, last, stream[2]) + left_out:
         return
     holes = _find_holes(rows.open_time[first:last], stream[2])
-    known = _none_at_venue(window.ring) if window.ring is not None else set()
-    holes = [hole for hole in holes if hole[1] not in known]
+    if window.rolled is not None and left_out:
+        holes.append(_left_out_hole(window, window.rolled))
+    if window.ring is not None:
+        holes = _without_known(holes, window.ring, stream[2])
     if on_gap != "raise":
         holes = [hole for hole in holes if _is_new(_holes, (stream, hole[1]))]
     if not holes:
@@ -105,7 +111,7 @@ def _check_gaps(window: Window, on_gap: str) -> None:
     warn(message, GapWarning)
 
 
-def _find_holes(opens: Ints, timeframe: str) -> list[tuple[int, int, int]]:
+def _find_holes(opens: Ints, timeframe: str) -> list[_Hole]:
     """Return missing bars, and the open times of the first and the last, by hole."""
     before = list(range(len(opens) - 1))
     if length := step(timeframe):
@@ -122,10 +128,35 @@ def _find_holes(opens: Ints, timeframe: str) -> list[tuple[int, int, int]]:
     ]
 
 
-def _none_at_venue(ring: Ring) -> set[int]:
-    """Return the open times of the first bars of holes that the venue has too."""
-    holes = ring._feed.gaps(ring.symbol, ring.timeframe)
-    return {hole.first for hole in holes if hole.state == "none_at_venue"}
+def _left_out_hole(window: Window, rolled: RolledUp) -> _Hole:
+    """Return the groups that are left out after the last row."""
+    timeframe = window.stream[2]
+    last = floor(rolled.newest - 1, timeframe)
+    first = last - (rolled.left_out - 1) * step(timeframe)
+    if window.first < window.last:
+        first = int(window.rows.close_time[window.last - 1])
+    return rolled.left_out, first, last
+
+
+def _without_known(holes: list[_Hole], ring: Ring, timeframe: str) -> list[_Hole]:
+    """Return the holes but those that the venue has too.
+
+    A hole of rolled-up rows is one of these if all holes of the source in it are.
+    """
+    known = ring._feed.gaps(ring.symbol, ring.timeframe)
+    if ring.timeframe == timeframe:
+        firsts = {hole.first for hole in known if hole.state == "none_at_venue"}
+        return [hole for hole in holes if hole[1] not in firsts]
+    return [
+        (missing, first, last)
+        for missing, first, last in holes
+        if {"none_at_venue"}
+        != {
+            hole.state
+            for hole in known
+            if hole.last >= first and hole.first < close_time(last, timeframe)
+        }
+    ]
 
 
 def _check_short(window: Window, on_short: str) -> None:

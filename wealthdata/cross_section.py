@@ -4,7 +4,7 @@ The rows are *planes*, an array (securities, rows) for each field. A security's 
 at the right; at the left, where it has fewer than others, the close time is 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,8 +39,23 @@ class Planes(NamedTuple):
         """True if all securities have the same number of rows."""
         return int(np.count_nonzero(self.close_time)) == self.close_time.size
 
+    @property
+    def is_even(self) -> bool:
+        """True if all securities have rows of the same times."""
+        closes = self.close_time
+        return not len(closes) or bool((closes == closes[0]).all())
+
+    def evened(self) -> "Planes":
+        """Return these rows, which are of the same times, with one row of times."""
+        closes = self.close_time
+        times = closes[0] if len(closes) else closes
+        return self._replace(close_time=np.broadcast_to(times, closes.shape))
+
     def newest(self, shape: Shape, limit: int | None) -> "Planes":
-        """Return the rows of the newest times of an aligned or a wide frame."""
+        """Return the rows of the newest times of an aligned or a wide frame.
+
+        A wide frame has no security without a row at one of these times.
+        """
         closes, values = self.close_time, self.values
         if limit is None or shape == (False, False):
             return self
@@ -50,10 +65,52 @@ class Planes(NamedTuple):
             last = [plane[:, -limit:] for plane in values]
             kept = np.array(last) if isinstance(values, np.ndarray) else last
             return Planes(self.symbols, closes[:, -limit:], kept)
-        if not len(closes) or (closes == closes[0]).all():
+        if self.is_even:
             return self  # the usual case
-        oldest = np.unique(closes)[-limit:][0]
-        return Planes(self.symbols, np.where(closes < oldest, 0, closes), values)
+        times = np.unique(closes)[-limit:]
+        closes = np.where(closes < times[0], 0, closes)
+        return Planes(self.symbols, closes, values).without_empty()
+
+    def without_empty(self) -> "Planes":
+        """Return the rows of the securities that have some."""
+        closes, values = self.close_time, self.values
+        kept: Any = closes[:, -1:].any(axis=1)  # rows end at the right
+        if kept.all():
+            return self
+        pairs = zip(self.symbols, kept, strict=True)
+        symbols = tuple(symbol for symbol, is_kept in pairs if is_kept)
+        if isinstance(values, np.ndarray):
+            return Planes(symbols, self.close_time[kept], values[:, kept])
+        return Planes(symbols, self.close_time[kept], [v[kept] for v in values])
+
+    def common(self, limit: int, depth: int | None) -> "Planes | None":
+        """Return the newest rows of the times that all securities have.
+
+        `depth` is how many rows of each were read, None if all were. Return None if
+        older rows may have more of the times.
+        """
+        closes, values = self.close_time, self.values
+        times, counts = np.unique(closes[closes > 0], return_counts=True)
+        common = times[counts == len(closes)]
+        if depth is not None and len(common) < limit:
+            is_cut = np.count_nonzero(closes, axis=1) >= depth
+            oldest = _oldest(closes)
+            # A security that was read whole has no common time before its oldest row.
+            whole = oldest[~is_cut].max(initial=0)
+            if oldest[is_cut].max(initial=0) > whole:
+                return None
+        common = common[-limit:]
+        chosen = np.isin(closes, common)
+        shape = len(closes), len(common)
+        planes: Any = [plane[chosen].reshape(shape) for plane in values]
+        if isinstance(values, np.ndarray):
+            planes = np.array(planes)
+        return Planes(self.symbols, np.broadcast_to(common, shape), planes)
+
+    def absent(self, written: Iterable[str]) -> list[str]:
+        """Return those of the securities that have no row."""
+        kept = set(self.symbols)
+        return [each for each in written if each not in kept]
 
     def gaps(self, timeframe: str) -> int:
         """Return the number of bars that are missing inside the securities' rows."""
@@ -67,7 +124,7 @@ class Planes(NamedTuple):
         counts: Any = np.full(count, rows)
         if not self.is_whole:
             counts = np.count_nonzero(closes, axis=1)
-        firsts = closes[np.arange(count), np.minimum(rows - counts, rows - 1)]
+        firsts = _oldest(closes)
         lasts = closes[:, -1]
         if length := step(timeframe):
             missing: Any = (lasts - firsts) // length - counts + 1
@@ -76,6 +133,14 @@ class Planes(NamedTuple):
         return sum(
             missing_bars(grid_steps(a, b, timeframe), n) for a, b, n in spans if n
         )
+
+
+def _oldest(closes: Ints) -> Ints:
+    """Return the close time of the first row of each security, 0 without rows."""
+    rows = closes.shape[1]
+    starts = rows - np.count_nonzero(closes, axis=1)
+    oldest: Ints = closes[np.arange(len(closes)), np.minimum(starts, rows - 1)]
+    return oldest
 
 
 def planes_of(parts: Sequence[Part], fields: tuple[Field, ...], align: bool) -> Planes:
@@ -98,6 +163,32 @@ def planes_of(parts: Sequence[Part], fields: tuple[Field, ...], align: bool) -> 
         for field, plane in zip(fields, values, strict=True):
             plane[k, start:] = bars[field][first:last][rows[k]]
     return Planes(tuple(part[0] for part in parts), times, values)
+
+
+def describe_aligned(
+    parts: Sequence[Part], planes: Planes
+) -> tuple[dict[str, float], float]:
+    """Return `late` and `behind` of an aligned frame of these parts."""
+    ends = {
+        symbol: int(bars.close_time[last - 1])
+        for symbol, bars, first, last in parts
+        if first < last
+    }
+    return late_and_behind(ends, planes)
+
+
+def late_and_behind(
+    ends: dict[str, int], planes: Planes
+) -> tuple[dict[str, float], float]:
+    """Return the securities that held an aligned frame back, and by how many seconds.
+
+    Return also the seconds by which its last row is older than the newest of all.
+    `ends` has the close time of the newest row of each security that has some.
+    """
+    newest = max(ends.values(), default=0)
+    late = {name: (newest - end) / 1000 for name, end in ends.items() if end < newest}
+    last = int(planes.close_time[0, -1]) if planes.close_time.size else newest
+    return late, (newest - last) / 1000
 
 
 def _common_rows(closes: list[Ints]) -> list[Any]:

@@ -51,11 +51,11 @@ class NotedRead(Protocol):
 
 
 class RingFacts:
-    """The facts about rows of one ring."""
+    """The facts about rows of one ring, or that were rolled up from them."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Ring, timeframe: str | None = None) -> None:
         self._ring = weakref.ref(ring)
-        self._timeframe = ring.timeframe
+        self._timeframe = timeframe or ring.timeframe
 
     def find_out(self, record: NotedRead, values: dict[str, Any]) -> dict[str, Any]:
         ring = self._ring()
@@ -93,11 +93,16 @@ def _count(flags: Any) -> tuple[int, ...]:
     return tuple(int(np.count_nonzero(flags & mask)) for mask in _MASKS)
 
 
+def count_each(flags: Ints) -> dict[str, int]:
+    """Return how many of these flags have each of the counted ones."""
+    return _named(_count(flags))
+
+
 def count_flags(columns: BarColumns, first: int, last: int) -> dict[str, int]:
     """Return how many of the rows `first` to `last` - 1 have each flag."""
     count = getattr(columns, "count_flags", None)
     if count is None:
-        return _named(_count(columns["flags"][first:last]))
+        return count_each(columns["flags"][first:last])
     start: int = columns.first  # type: ignore[attr-defined] # a ring's rows
     return _named(count(_MASKS, start + first, start + last))
 
@@ -160,33 +165,40 @@ class ReadRecord:
 class CutFacts:
     """The facts about rows of several rings: sums."""
 
-    def __init__(self, rings: Sequence[Ring]) -> None:
+    def __init__(self, rings: Sequence[Ring], timeframe: str) -> None:
         self._rings = [weakref.ref(ring) for ring in rings]
+        self._timeframe = timeframe
 
     def find_out(self, record: "CutRecord", _values: dict[str, Any]) -> dict[str, Any]:
         rings = [reference() for reference in self._rings]
         due: int | None = None
         counts: Any = None
         with suppress(ShmfeedError, LookupError):
-            due = sum(_due_of_each(rings, record))
+            due = sum(_due_of_each(rings, record, self._timeframe))
         with suppress(ShmfeedError, LookupError):
-            counts = sum(_flags_of_each(rings, record))
-        found = {"due": due}
+            counts = sum(_flags_of_each(rings, record), np.zeros(len(_MASKS), int))
+        found: dict[str, Any] = {"due": due, "late": record.late}
         return found if counts is None else found | _named(counts.tolist())
 
 
-def _due_of_each(rings: Sequence[Ring | None], record: "CutRecord") -> Iterator[int]:
+def _due_of_each(
+    rings: Sequence[Ring | None], record: "CutRecord", timeframe: str
+) -> Iterator[int]:
     for ring, newest in zip(rings, record.newest.tolist(), strict=True):
         if ring is None:
             raise LookupError
-        reader = ring._current_reader()
-        yield bars_due(reader, ring.timeframe, newest, record.moment)
+        yield bars_due(ring._current_reader(), timeframe, newest, record.moment)
 
 
 def _flags_of_each(rings: Sequence[Ring | None], record: "CutRecord") -> Iterator[Any]:
     """Yield the counts in each ring's rows. Raise LookupError if some are lost."""
     numbers = record.epochs, record.newest.tolist(), record.counts
-    for ring, epoch, newest, count in zip(rings, *numbers, strict=True):
+    for place, (ring, epoch, newest, count) in enumerate(
+        zip(rings, *numbers, strict=True)
+    ):
+        if not count or place in record.rolled:
+            yield np.array(record.rolled.get(place, (0,) * len(_MASKS)))
+            continue
         rows = None if ring is None else rows_up_to(ring, newest, count, record.times)
         if rows is None or ring is None or ring.epoch != epoch:
             raise LookupError
@@ -202,10 +214,21 @@ class CutRecord:
         counts: The number of rows that the frame has of each ring.
         times: The close times of the rows of an aligned frame; None if the rows are the
             newest ones.
+        rolled: The counts of flags in rows that were rolled up, by the ring's place.
+        late: The securities that held an aligned frame back, and by how many seconds.
         moment: The moment of the read, ns of CLOCK_BOOTTIME.
     """
 
-    __slots__ = ("counts", "epochs", "facts", "moment", "newest", "times")
+    __slots__ = (
+        "counts",
+        "epochs",
+        "facts",
+        "late",
+        "moment",
+        "newest",
+        "rolled",
+        "times",
+    )
     valid = True
 
     def __init__(
@@ -215,8 +238,12 @@ class CutRecord:
         newest: Ints,
         counts: Sequence[int],
         times: Ints | None,
+        rolled: dict[int, tuple[int, ...]],
+        late: dict[str, float],
     ) -> None:
         self.facts = facts
+        self.late = late
+        self.rolled = rolled
         self.epochs = epochs
         self.newest = newest
         self.counts = counts

@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 from shmfeed.bar import StreamKey
-from shmfeed.feed import Ring
 from wealthdata.attachment import selected_feed
 from wealthdata.attrs import FrameAttrs, make_attrs
 from wealthdata.columns import BarColumns, count_missing
@@ -43,11 +42,11 @@ def judge(
 
     Raise StaleFeedError, GapError, ShortError or UnconfirmedError.
     """
-    ring = _ring_of(found, key, sources)
+    ring = found.ring
     if ring is not None:
         warn_of_lost(ring)
     name = selected_feed(sources.named)
-    if _is_context_alone(found, sources, ring):
+    if _is_context_alone(found, sources):
         age = _age_of_context(found, request)
         lacking = sources.feed is None
         check_context((name or "", *key), age, lacking, reactions)
@@ -59,20 +58,15 @@ def judge(
     if reactions.heeds_rows:
         feed = None if found.source == "context" else found.feed
         limits = found.first, found.last, request.limit
-        check_rows(Window((feed or "", *key), found.columns, *limits, ring), reactions)
+        window = Window((feed or "", *key), found.columns, *limits, ring, found.rolled)
+        check_rows(window, reactions)
 
 
-def _ring_of(found: FoundBars, key: StreamKey, sources: Sources) -> Ring | None:
-    if sources.feed is None or found.status is None:
-        return None
-    return sources.feed.ring(key)
-
-
-def _is_context_alone(found: FoundBars, sources: Sources, ring: Ring | None) -> bool:
+def _is_context_alone(found: FoundBars, sources: Sources) -> bool:
     """Return True in live use if no feed says how fresh a context's rows are."""
     if sources.backtest or found.source != "context":
         return False
-    return ring is None or not len(ring.view(1))
+    return not found.has_ring_rows
 
 
 def _age_of_context(found: FoundBars, request: PriceRequest) -> float | None:
@@ -102,29 +96,32 @@ def attrs_of(
     """Return the attrs of these rows."""
     bars, first, last, status = found.columns, found.first, found.last, found.status
     forming = bars.forming and last == len(bars) and first < last
+    rolled = found.rolled
+    left_out = 0 if rolled is None else rolled.left_out
     values: dict[str, Any] = {
         "source": found.source,
         "feed": found.feed,
         "identity": None if sources.feed is None else sources.feed.identity,
+        "rolled": None if rolled is None else rolled.source,
         "age": None if status is None else status.age,
         "state": None if status is None else status.state,
         "health": None if status is None else status.health,
         "behind": behind_of(found, request),
         "forming": forming,
         "short": max(0, (request.limit or 0) - (last - first)),
-        "gaps": count_missing(bars, first, last, key[1]),
+        "gaps": count_missing(bars, first, last, key[1]) + left_out,
     }
     if not found.shared:
         values |= count_flags(bars, first, last)
-    ring = _ring_of(found, key, sources)
     if found.source == "context":
         values["identity"], values["age"] = None, None
         if not sources.backtest or request.now is not None:
             values["age"] = _age_of_context(found, request)
-    if ring is None or _is_context_alone(found, sources, ring):
+    if found.ring is None or _is_context_alone(found, sources):
         if not sources.backtest and first < last:
             values["due"] = due_of_context(found.newest, request.now, key[1])
         return make_attrs(True, values)
     window = first, last - forming
     noted = found.epoch, values["age"], found.newest
-    return make_attrs(ReadRecord(RingFacts(ring), bars, window, *noted), values)
+    record = ReadRecord(RingFacts(found.ring, key[1]), bars, window, *noted)
+    return make_attrs(record, values)

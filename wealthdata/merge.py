@@ -1,10 +1,10 @@
 """The bars of one stream from both sources: its ring and, before that, a context.
 
-The ring is read first. Where the range reaches back beyond the ring's oldest bar, the
-context's older bars are put before it, provided that both overlap or adjoin: no bar of
-the grid lies between the context's newest bar and the ring's oldest. Otherwise bars are
-missing between them; the ring's alone are returned, with one warning per context and
-stream.
+The ring is read first; that of a stream which the feed does not carry is rolled up.
+Where the range reaches back beyond the ring's oldest bar, the context's older bars are
+put before it, provided that both overlap or adjoin: no bar of the grid lies between the
+context's newest bar and the ring's oldest. Otherwise bars are missing between them; the
+ring's alone are returned, with one warning per context and stream.
 """
 
 import weakref
@@ -30,6 +30,7 @@ from wealthdata.columns import (
 )
 from wealthdata.freshness import warn
 from wealthdata.request import PriceRequest
+from wealthdata.rolled_ring import RolledRing, RolledUp, open_ring
 
 _TRIES = 100
 _NO_FEEDER = RingStatus(age=None, state="disconnected", health="dead")
@@ -61,6 +62,9 @@ class FoundBars(NamedTuple):
     status: RingStatus | None = None  # None if the feed does not carry the stream
     epoch: int = 0  # of the ring's bar numbers, before its rows were read
     newest: int = 0  # close time of the newest closed bar of the stream, 0 for none
+    ring: Ring | None = None  # the stream's, or that of the one it is rolled up from
+    has_ring_rows: bool = False  # the feed has rows of the stream, in any range
+    rolled: RolledUp | None = None  # None if the rows are the ring's own
 
 
 def find_bars(
@@ -68,30 +72,70 @@ def find_bars(
 ) -> FoundBars:
     """Return the requested bars of one stream, and their source.
 
-    `private` asks for a copy instead of the ring's memory. Raise NoDataError,
-    StreamNotFoundError or BusyRingError.
+    `private` asks for a copy instead of the ring's memory; rows that are rolled up
+    always are one. Raise NoDataError, StreamNotFoundError or BusyRingError.
     """
     feed = sources.feed
     if feed is None:
         return _find_without_feed(key, request, sources)
     try:
-        ring = feed.ring(key)
+        ring = open_ring(feed, key)
         status, epoch = ring.status(), ring.epoch
     except StreamNotFoundError:
         found = _find_in_history(key, request, sources)
         if found is None:
             raise
         return found._replace(feed=feed.name)
+    if isinstance(ring, RolledRing):
+        found, lacks = _find_rolled(ring, request)
+        source = ring.source
+    else:
+        found, lacks = _find_in_ring(ring, request, private, sources.history)
+        source = ring
+    feed.check()
+    rolled, newest, has_rows = found.rolled, found.newest, found.has_ring_rows
+    epoch = found.epoch if rolled else epoch
+    if sources.history is not None and lacks:
+        found = _prepend_history(key, request, sources, source, found)
+    return found._replace(
+        feed=feed.name,
+        status=status,
+        epoch=epoch,
+        newest=max(newest, found.newest),  # the context's, where the ring has no row
+        ring=source,
+        has_ring_rows=has_rows,
+        rolled=None if found.source == "context" else rolled,
+    )
+
+
+def _find_in_ring(
+    ring: Ring, request: PriceRequest, private: bool, history: BarHistory | None
+) -> tuple[FoundBars, bool]:
+    """Return the ring's rows, and True if the range reaches back beyond the oldest."""
     private = private or request.include_now
     rows, newest = read_ring(ring, request, private)
-    feed.check()
+    if rows.forming and request.newest is not None and newest > request.newest:
+        # The bar that was forming at the instant of the read has closed.
+        rows, newest = read_ring(ring, request._replace(include_now=False), private)
     window = request.window(rows) if rows.forming else (0, len(rows))
-    found = FoundBars(rows, *window, "live", not private)
+    found = FoundBars(rows, *window, "live", not private, newest=newest)
     closes = rows.close_time[slice(*window)]
-    if sources.history is not None and reaches_beyond(ring, closes, request):
-        found = _prepend_history(key, request, sources, ring, found)
-    newest = max(newest, found.newest)  # the context's, where the ring has no row
-    return found._replace(feed=feed.name, status=status, epoch=epoch, newest=newest)
+    lacks = history is not None and reaches_beyond(ring, closes, request)
+    return found._replace(has_ring_rows=newest > 0), lacks
+
+
+def _find_rolled(ring: RolledRing, request: PriceRequest) -> tuple[FoundBars, bool]:
+    """Return the rows, and True if the range reaches back beyond the oldest."""
+    made = ring.read()
+    bars, start = made.bars, request.start
+    first, last = request.window(bars)
+    if start is None:
+        lacks = request.limit is None or last - first < request.limit
+    else:
+        lacks = not len(bars) or bool(bars.close_time[0] > start)
+    rolled = made.described(last, request)
+    found = FoundBars(bars, first, last, "live", epoch=made.epoch, rolled=rolled)
+    return found._replace(newest=rolled.newest, has_ring_rows=len(bars) > 0), lacks
 
 
 def _find_without_feed(
@@ -238,7 +282,8 @@ def _prepend_history(
     if history is None:
         return found
     rows = found.columns
-    if (found.shared or not request.is_newest) and sources.feed is not None:
+    is_part = found.shared or not request.is_newest
+    if is_part and found.rolled is None and sources.feed is not None:
         rows = _copy_all(ring, request)
         sources.feed.check()
     if not len(rows):

@@ -11,18 +11,17 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from shmfeed.bar import Field, StreamKey, Timeframe, check_timeframe, step
-from shmfeed.errors import BusyRingError, NoDataError, StreamNotFoundError
+from shmfeed.errors import BusyRingError, StreamNotFoundError
 from shmfeed.health import RingStatus, quiet_ns
 from shmfeed.validation import check_flag
 from wealthdata.attachment import FEED_ERRORS, AttachedFeed, add_usual_read
-from wealthdata.attrs import FrameAttrs, combine, make_attrs
+from wealthdata.attrs import FrameAttrs, make_attrs
 from wealthdata.bar_history import BarHistory
 from wealthdata.choices import Choices, current_choices
 from wealthdata.columns import BarColumns, count_missing, newest_close
 from wealthdata.completeness import Window, check_rows
 from wealthdata.context_view import ContextView
 from wealthdata.contexts_in_force import note_live_read
-from wealthdata.cross_section import Planes, build_frame, planes_of
 from wealthdata.facts import ReadRecord, RingFacts, count_flags
 from wealthdata.frame import (
     TIME,
@@ -33,7 +32,8 @@ from wealthdata.frame import (
 from wealthdata.freshness import check, warn_of_behind, warn_of_lost
 from wealthdata.judging import attrs_of, judge, note_closed, note_rows
 from wealthdata.labels import Labels
-from wealthdata.list_query import CachedListQuery, warn_of_unknown
+from wealthdata.list_query import CachedListQuery
+from wealthdata.list_reading import by_feed, read_several
 from wealthdata.merge import (
     FoundBars,
     Sources,
@@ -57,7 +57,6 @@ from wealthdata.securities import Security, check_securities, check_security
 from wealthdata.sources import current_views, open_sources, strategy_time
 
 _TRIES = 100
-_Found = dict[Security, tuple[FoundBars, Sources]]
 
 
 class Taken(NamedTuple):
@@ -280,10 +279,11 @@ class GeneralQuery(NamedTuple):
         private = self.private or not template.only_floats
         for _ in range(_TRIES):
             found = find_bars(key, self.request, sources, private)
-            attrs = self._attrs(found, key, sources)
+            attrs = self.attrs(found, key, sources)
             bars, first, last = found.columns, found.first, found.last
             if not found.shared:
-                kept = found.source == "live" and template.only_floats
+                is_own = found.source == "live" and found.rolled is None
+                kept = is_own and template.only_floats
                 window = slice(first, last)
                 frame = template.build_private(bars, window, self.labels, attrs)
                 return frame, sources.feed if kept else None
@@ -297,79 +297,13 @@ class GeneralQuery(NamedTuple):
             f" {_TRIES} reads; read fewer rows, or use copy=True"
         )
 
-    def read_several(self, securities: list[Security], shape: Shape) -> pd.DataFrame:
-        """Return the frame of these securities.
-
-        Raise StaleFeedError or BusyRingError, and NoDataError or StreamNotFoundError
-        if none of the securities is known.
-        """
-        limit, request = self.request.limit, self.request
-        while True:
-            found = self._find_each(securities, request)
-            parts = [
-                (security.written, bars.columns, bars.first, bars.last)
-                for security, (bars, _) in found.items()
-            ]
-            planes = planes_of(parts, self.fields, shape.align)
-            if not shape.align or limit is None or planes.close_time.shape[1] >= limit:
-                break
-            depth = request.limit or limit
-            if all(last - first < depth for _, _, first, last in parts):
-                break  # there are no older rows
-            request = request._replace(limit=2 * depth)
-        attrs = combine(
-            [
-                self._attrs(bars, (security.symbol, self.timeframe), sources)
-                for security, (bars, sources) in found.items()
-            ]
-        )
-        present = set(planes.symbols)
-        planes = planes.newest(shape, limit)
-        attrs["absent"] = [s.written for s in securities if s.written not in present]
-        attrs["gaps"] = planes.gaps(self.timeframe)
-        attrs["forming"] = attrs["forming"] and _have_forming(planes, found)
-        return build_frame(planes, self.fields, shape, self.labels, attrs)
-
-    def _find_each(self, securities: list[Security], request: PriceRequest) -> _Found:
-        found: _Found = {}
-        unknown: dict[AttachedFeed, list[str]] = {}
-        first = None
-        for security in securities:
-            sources = self.sources(security)
-            key = security.symbol, self.timeframe
-            try:
-                bars = find_bars(key, request, sources, private=True)
-            except (StreamNotFoundError, NoDataError) as error:
-                if security.feed and sources.feed is None and not sources.backtest:
-                    raise  # perhaps misspelt, which a frame without it would hide
-                first = first or error
-                if sources.feed is not None:
-                    unknown.setdefault(sources.feed, []).append(security.symbol)
-            else:
-                found[security] = bars, sources
-        if first is not None and not found:
-            raise first
-        for feed, symbols in unknown.items():
-            warn_of_unknown(feed.name, self.timeframe, tuple(symbols))
-        return found
-
-    def _attrs(self, found: FoundBars, key: StreamKey, sources: Sources) -> FrameAttrs:
+    def attrs(self, found: FoundBars, key: StreamKey, sources: Sources) -> FrameAttrs:
         """Return the frame's attrs, after the checks that the reactions ask for."""
         if found.source != "context":
             note_live_read()
         judge(found, key, self.request, sources, self.reactions)
         note_rows(found, key)
         return attrs_of(found, key, self.request, sources)
-
-
-def _have_forming(planes: Planes, found: _Found) -> bool:
-    """Return True if any security's last row is its forming bar."""
-    by_name = {security.written: bars for security, (bars, _) in found.items()}
-    for symbol, closes in zip(planes.symbols, planes.close_time, strict=True):
-        bars, _, last, *_ = by_name[symbol]
-        if bars.forming and last == len(bars) and bars.close_time[-1] in closes[-1:]:
-            return True
-    return False
 
 
 def run(asked: ReadArguments) -> pd.DataFrame:
@@ -412,17 +346,15 @@ def _read_list(
     query: GeneralQuery, asked: ReadArguments, shape: Shape, choices: Choices
 ) -> pd.DataFrame:
     securities = check_securities(asked.security)
-    names = {security.feed or query.named for security in securities}
-    request = query.request
+    feeds = by_feed({security: query.sources(security) for security in securities})
     if (
-        len(names) == 1
-        and request.is_newest
+        sum(map(len, feeds.values())) == len(securities)
+        and query.request.is_newest
         and template_of(query.fields).only_floats
-        and (feed := query.sources(securities[0]).feed) is not None
     ):
         with suppress(StreamNotFoundError):  # the general query looks for a context
             cached = CachedListQuery(
-                feed, tuple(securities), query.timeframe, query.fields, shape, choices
+                feeds, tuple(securities), query.timeframe, query.fields, shape, choices
             )
             frame = cached.read(asked, choices)
             if frame is not None:
@@ -431,9 +363,10 @@ def _read_list(
                 ):
                     key = list_key(asked)
                     keep_list_query((*key, *shape), cached)
-                    add_usual_read(feed, key, cached.prepared(), choices)
+                    first = next(iter(feeds))
+                    add_usual_read(first, key, cached.prepared(), choices)
                 return frame
-    return query.read_several(securities, shape)
+    return read_several(query, securities, shape)
 
 
 def list_key(asked: ReadArguments) -> tuple[Any, ...]:

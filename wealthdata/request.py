@@ -29,7 +29,8 @@ class PriceRequest(NamedTuple):
 
     Times are ms UTC and compared with close times, both ends included. `now` is the
     strategy's time: a read sees nothing later. `include_now` asks for the forming bar
-    too.
+    too. `newest` is the close time of the newest bar that had closed at the instant of
+    the read, where the bars of several streams are read for one instant.
     """
 
     limit: int | None
@@ -37,18 +38,18 @@ class PriceRequest(NamedTuple):
     end: int | None = None
     now: int | None = None
     include_now: bool = False
+    newest: int | None = None
 
     @property
     def latest_close(self) -> int | None:
         """The latest close time that a closed bar may have; None for no limit."""
-        if self.end is None or self.now is None:
-            return self.now if self.end is None else self.end
-        return min(self.end, self.now)
+        bounds = [t for t in (self.end, self.now, self.newest) if t is not None]
+        return min(bounds, default=None)
 
     @property
     def is_newest(self) -> bool:
         """True if the request is for the newest bars, without any bound in time."""
-        return self.start is None and self.end is None and self.now is None
+        return self[1:4] == (None, None, None) and self.newest is None
 
     @property
     def bounds(self) -> tuple[int, int, int]:

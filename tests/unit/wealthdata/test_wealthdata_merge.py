@@ -195,7 +195,9 @@ def model(
     if joined:
         found.update(dict.fromkeys(older, "context"))
     closes = {n: opens(n + 1) for n in sorted(found)}
-    bound = min((b for b in (request.end, request.now) if b is not None), default=None)
+    bound = min(
+        (b for b in (*request[2:4], request.newest) if b is not None), default=None
+    )
     kept = [n for n, c in closes.items() if bound is None or c <= bound]
     if request.start is not None:
         kept = [n for n in kept if closes[n] >= request.start]
@@ -207,13 +209,19 @@ def model(
 runs = st.lists(st.integers(0, 25), unique=True, max_size=15).map(sorted)
 moments = st.none() | st.integers(-2, 28).map(lambda n: opens(n))
 requests = st.builds(
-    PriceRequest, limit=st.integers(1, 30), start=st.none(), end=moments, now=moments
+    PriceRequest,
+    limit=st.integers(1, 30),
+    start=st.none(),
+    end=moments,
+    now=moments,
+    newest=moments,
 ) | st.builds(
     PriceRequest,
     limit=st.none(),
     start=moments.filter(lambda m: m is not None),
     end=moments,
     now=moments,
+    newest=moments,
 )
 
 

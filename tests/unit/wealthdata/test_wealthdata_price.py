@@ -384,8 +384,8 @@ def test_a_stream_that_the_feed_does_not_carry_is_an_error(ring: RingWriter) -> 
     for security in ("ETHUSDT", ["ETHUSDT", "XRPUSDT"]):
         with pytest.raises(StreamNotFoundError, match=r"ETHUSDT 1h.*BTCUSDT 1h"):
             get_price(security)
-    with pytest.raises(StreamNotFoundError, match="BTCUSDT 4h"):
-        get_price(SYMBOL, frequency="4h")
+    with pytest.raises(StreamNotFoundError, match="BTCUSDT 3m"):
+        get_price(SYMBOL, frequency="3m")
 
 
 def test_a_feed_that_appears_later_is_seen_by_the_next_call(strategy: str) -> None:
