@@ -272,6 +272,9 @@ class _Wait:
                 feeds[name] = attached_feed(name)
             stream.find(feeds[name])
             stream.look()
+        for feed in feeds.values():
+            if feed is not None:
+                feed.check()  # the bars may be of a feeder that began meanwhile
 
     def _left(self, judgements: set[Judgement]) -> float:
         """Return the longest time to sleep, in seconds; 0 or less ends the wait."""
