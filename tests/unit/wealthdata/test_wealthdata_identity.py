@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from shmfeed.memory.words import Latch
 from shmfeed.simulator import Venue
 from shmfeed.writer import FeedWriter, create
 from wealthdata import attachment, expectation, get_price, wait_bar
+from wealthdata.awaited_stream import AwaitedStream
 
 pytest_plugins = ["support.strategy_process"]
 pytestmark = pytest.mark.filterwarnings("ignore::wealthdata.StaleFeedWarning")
@@ -191,6 +192,37 @@ def test_a_sleeping_wait_ends_when_another_market_takes_the_name(
         sleeper = InThread(wait_bar, SYMBOL, "1h", timeout=30).asleep(ring)
     with feeding(strategy, USDM), pytest.raises(FeedChangedError):
         sleeper.result()
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_wait_hands_over_no_bar_of_another_market(
+    strategy: str, monkeypatch: pytest.MonkeyPatch, checked: bool
+) -> None:
+    """It takes the name between the search for the ring and the look at its bars.
+
+    With the control: without the check of identities the bar is handed over.
+    """
+    if not checked:
+        monkeypatch.setattr(expectation.Binding, "check", lambda *_given, **_more: None)
+    original, others = AwaitedStream.look, ExitStack()
+
+    def look(stream: AwaitedStream) -> None:
+        if not begun:
+            begun.append(others.enter_context(feeding(strategy, USDM)))
+            ring = begun[0].add_stream(SYMBOL, "1h")
+            ring.append(opens(1), *[PRICES[USDM]] * 4, 1)
+        original(stream)
+
+    begun: list[FeedWriter] = []
+    with feeding(strategy, SPOT, unlink=False):
+        assert wait_bar(SYMBOL, "1h", timeout=0) == ([], [SYMBOL])
+    monkeypatch.setattr(AwaitedStream, "look", look)
+    with others:
+        if checked:
+            with pytest.raises(FeedChangedError):
+                wait_bar(SYMBOL, "1h", timeout=0)
+        else:
+            assert wait_bar(SYMBOL, "1h", timeout=0) == ([SYMBOL], [])
 
 
 def test_feeders_of_two_markets_take_turns_under_one_name(strategy: str) -> None:
