@@ -9,7 +9,7 @@ definition: it serves the other calls, and all calls without the C core, with th
 results.
 """
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
@@ -160,7 +160,7 @@ class OwnContexts(NamedTuple):
 def open_table(
     environment: dict[Any, Any] | None,
     contexts: OwnContexts,
-    must_be_empty: tuple[Sized, ...],
+    must_be_empty: tuple[set[Any], ...],
     attrs: type[dict[str, Any]],
     most_age: float,
     bars_of_task: Callable[[], dict[tuple[str, str, str], int]],

@@ -24,12 +24,13 @@ typedef struct {
     Py_ssize_t record_at;      /* the offset of its slot `_record` */
     int64_t most_age;  /* ns; an older update may be that of an outage */
     PyObject *bars_of_task;  /* called: the current task's dict, of a LastRead */
+    PyObject *found;   /* the Read of the last call, or NULL */
     PyObject *reads;   /* a dict: (security, frequency, fields, feed) to Read */
 } PriceTable;
 
 typedef struct {
     PyObject_HEAD
-    PyObject *ring, *attrs, *facts;
+    PyObject *key, *ring, *attrs, *facts;
     PyObject *builder;  /* of frames of one security, a LongBuilder's of a list, or of arrays */
     int64_t step;   /* ms */
     int64_t quiet;  /* ns without an update until the stream is no longer live */
@@ -77,6 +78,7 @@ read_dealloc(Read *self)
     Py_XDECREF(self->facts);
     Py_XDECREF(self->stream);
     last_read_end(&self->last);
+    Py_XDECREF(self->key);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -126,6 +128,7 @@ static PyObject *
 table_clear(PriceTable *self, PyObject *Py_UNUSED(none))
 {
     int failed = table_keep_last(self) < 0;
+    Py_CLEAR(self->found);
     PyDict_Clear(self->reads);
     return failed ? NULL : Py_NewRef(Py_None);
 }
@@ -147,6 +150,7 @@ table_add(PriceTable *self, PyObject *args)
         PyErr_SetString(PyExc_TypeError, "the builder is not a compiled one");
         return NULL;
     }
+    Py_CLEAR(self->found);
     if (PyDict_GET_SIZE(self->reads) >= MOST_READS) {
         PyObject *done = table_clear(self, NULL);
         if (done == NULL) {
@@ -158,6 +162,7 @@ table_add(PriceTable *self, PyObject *args)
     if (read == NULL) {
         return NULL;
     }
+    read->key = Py_NewRef(key);
     read->ring = Py_NewRef(ring);
     read->builder = Py_NewRef(builder);
     read->attrs = Py_NewRef(attrs);
@@ -194,8 +199,8 @@ table_trust(PriceTable *self, PyObject *version)
 /* Return the read of these arguments, a new reference; NULL if the table lacks it, or with
    an error. */
 static Read *
-table_find(PriceTable *self, PyObject *security, PyObject *frequency, PyObject *fields,
-           PyObject *feed)
+table_look_up(PriceTable *self, PyObject *security, PyObject *frequency,
+              PyObject *fields, PyObject *feed)
 {
     bool listed = PyList_CheckExact(security) && PyList_GET_SIZE(security) == 1;
     PyObject *symbol = listed ? PyList_GET_ITEM(security, 0) : security;
@@ -221,6 +226,22 @@ table_find(PriceTable *self, PyObject *security, PyObject *frequency, PyObject *
     return (Read *)found;
 }
 
+/* As table_look_up. A call with the very objects of the last one needs no look-up. */
+static Read *
+table_find(PriceTable *self, PyObject *const *args)
+{
+    Read *last = (Read *)self->found;
+    if (last != NULL && PyTuple_GET_SIZE(last->key) == READ_COUNT &&
+        memcmp(args, &PyTuple_GET_ITEM(last->key, 0), READ_COUNT * sizeof *args) == 0) {
+        return (Read *)Py_NewRef(last);
+    }
+    Read *found = table_look_up(self, args[0], args[1], args[2], args[3]);
+    if (found != NULL) {
+        Py_XSETREF(self->found, Py_NewRef(found));
+    }
+    return found;
+}
+
 /* 1 if this read depends on the ring alone, as far as the rows lie within the bounds; 0 if
    perhaps not, -1 on an error. */
 static int
@@ -228,9 +249,8 @@ table_decides(const PriceTable *self, ContextBounds *bounds)
 {
     PyObject *context;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(self->must_be_empty); i++) {
-        Py_ssize_t size = PyObject_Size(PyTuple_GET_ITEM(self->must_be_empty, i));
-        if (size != 0) {
-            return size < 0 ? -1 : 0;
+        if (PySet_GET_SIZE(PyTuple_GET_ITEM(self->must_be_empty, i)) != 0) {
+            return 0;
         }
     }
     if (dict_version(self->environment) != self->trusted) {
@@ -574,7 +594,7 @@ table_read(PriceTable *self, PyObject *given)
     PyObject *frame = NULL;
     Asked asked;
     if (PyDict_GET_SIZE(self->reads) != 0 && take_asked(args, &asked)) {
-        Read *read = table_find(self, args[0], args[1], args[2], args[3]);
+        Read *read = table_find(self, args);
         if (read != NULL) {
             frame = table_serve(self, read, &asked);
             Py_DECREF(read);
@@ -603,6 +623,12 @@ table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
         ((PyMemberDescrObject *)slot)->d_common.d_type != (PyTypeObject *)attrs) {
         PyErr_SetString(PyExc_TypeError, "_record is not a slot of the attrs");
         return NULL;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(must_be_empty); i++) {
+        if (!PyAnySet_Check(PyTuple_GET_ITEM(must_be_empty, i))) {
+            PyErr_SetString(PyExc_TypeError, "must_be_empty has sets only");
+            return NULL;
+        }
     }
     PriceTable *self = (PriceTable *)type->tp_alloc(type, 0);
     if (self == NULL) {
@@ -634,6 +660,7 @@ table_dealloc(PriceTable *self)
     Py_XDECREF(self->attrs_type);
     Py_XDECREF(self->bars_of_task);
     Py_XDECREF(self->reads);
+    Py_XDECREF(self->found);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
