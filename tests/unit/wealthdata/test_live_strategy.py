@@ -91,6 +91,7 @@ class Run:
             for number in range(self._newest - COUNT + 1, self._newest + 1)
         ]
         truth = [closes, opens(self._newest + 1)]
+        self.world.beat()  # the thread that beats may be late on a busy machine
         self.tell("read")
         if meanwhile is not None:
             meanwhile()
