@@ -340,6 +340,20 @@ def _(world: World) -> Arguments:
     return {"include_now": True}
 
 
+@situation("a list with `align=True`, one symbol of which lags by a bar")
+def _(world: World) -> Arguments:
+    world.live()
+    world.ring = world.feeder.add_stream("LATE", "1h")
+    append(world.ring, *range(NEWEST))
+    return {"security": [KEY[0], "LATE"], "align": True}
+
+
+@situation("the feed carries a shorter timeframe alone")
+def _(world: World) -> Arguments:
+    world.live()
+    return {"frequency": "2h"}
+
+
 # Contexts.
 
 
