@@ -8,6 +8,7 @@ chooses for each stream: Binance counts from a symbol's first day.
 
 import math
 import operator
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
@@ -135,19 +136,45 @@ class Bar(NamedTuple):
     flags: int = 0
 
 
-def check_timeframe(text: object) -> Timeframe:
+def check_timeframe(text: object, name: str = "timeframe") -> Timeframe:
     """Return the canonical spelling of a timeframe or of an alias.
 
-    Case matters: `1M` is a month. Raises BadArgumentError with the accepted ones.
+    Case matters: `1M` is a month. Raises BadArgumentError, which calls the argument
+    `name`, with the accepted ones and the nearest.
     """
     if isinstance(text, str):
-        name = ALIASES.get(text, text)
-        if name in TIMEFRAMES:
-            return cast("Timeframe", name)
+        known = ALIASES.get(text, text)
+        if known in TIMEFRAMES:
+            return cast("Timeframe", known)
     accepted = " ".join([*TIMEFRAMES, *ALIASES])
+    near = nearest_timeframe(text) if isinstance(text, str) else None
+    meant = "" if near is None else f"; did you mean {near}?"
     raise BadArgumentError(
-        f"timeframe {repr_short(text)} is not accepted; one of: {accepted}"
+        f"{name} {repr_short(text)} is not accepted; one of: {accepted}{meant}"
     )
+
+
+# Units as other libraries write them, in lower case. Only in `1M` is M a month.
+_UNITS = {
+    "s": ("s", "sec", "second"),
+    "m": ("m", "t", "min", "minute"),
+    "h": ("h", "hr", "hour"),
+    "d": ("d", "day", "daily"),
+    "w": ("w", "wk", "week"),
+    "M": ("mo", "mon", "month"),
+}
+_SPELLINGS = {word: unit for unit, words in _UNITS.items() for word in words}
+_WRITTEN = re.compile(r"([0-9]{0,4})[ _-]?([a-z]+?)(?:s|ly)?([0-9]{0,4})")
+
+
+def nearest_timeframe(text: str) -> str | None:
+    """Return the timeframe that another spelling means, such as 1m for 1min."""
+    found = _WRITTEN.fullmatch(text.strip().lower()[:16])
+    if found is None or (found[1] and found[3]):
+        return None
+    unit = _SPELLINGS.get(found[2])
+    near = f"{(found[1] or found[3] or '1').lstrip('0')}{unit}"
+    return near if near in TIMEFRAMES or near in ALIASES else None
 
 
 def flag_names(flags: int) -> list[str]:

@@ -34,7 +34,6 @@ _UNIT = "1h"
 _NAMES = {
     "start_date": "start_dt",
     "end_date": "end_dt",
-    "timeframe": "unit",
     "frequency": "unit",
     "count": "count",
 }
@@ -232,7 +231,7 @@ def _read(
     try:
         frame = bar_shapes.read_private(asked, columns)
     except BadArgumentError as error:
-        names = _NAMES if by_unit else _NAMES | {"timeframe": "frequency"}
+        names = _NAMES if by_unit else _NAMES | {"frequency": "frequency"}
         raise rename(error, names) from None
     if isinstance(asked.security, str):
         if as_frame:

@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from shmfeed.bar import StreamKey
+from shmfeed.errors import StreamNotFoundError
 from wealthdata.attachment import AttachedFeed, no_data_error
 from wealthdata.bar_history import BarHistory
 from wealthdata.contexts_in_force import registered
+from wealthdata.securities import Security
 from wealthdata.sources import current_views, open_sources, strategy_time
 
 
@@ -84,3 +86,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     words = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word[:_LONGEST].lower(), list(words), 1)
     return f"; did you mean {words[near[0]]}?" if near else ""
+
+
+def name_nearest(
+    error: StreamNotFoundError, security: Security, named: str | None
+) -> StreamNotFoundError:
+    """Return the error of a read with the symbol that is nearest to an unknown one."""
+    known = carried(security.feed or named).symbols
+    if security.symbol in known:
+        return error  # its timeframe is not carried
+    return StreamNotFoundError(f"{error}{nearest(security.symbol, known)}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, NDArray[Any]]
 
-_OF_ATTRIBUTES = {"timeframe": "unit", "frequency": "unit", "security": "security"}
+_OF_ATTRIBUTES = {"frequency": "unit", "security": "security"}
 _OF_HISTORY = {**_OF_ATTRIBUTES, "security": "security_list", "fields": "field"}
 
 

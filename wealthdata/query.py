@@ -17,6 +17,7 @@ from shmfeed.validation import check_flag
 from wealthdata.attachment import FEED_ERRORS, AttachedFeed, add_usual_read
 from wealthdata.attrs import FrameAttrs, make_attrs
 from wealthdata.bar_history import BarHistory
+from wealthdata.carried import name_nearest
 from wealthdata.choices import Choices, current_choices
 from wealthdata.columns import BarColumns, count_missing, newest_close
 from wealthdata.completeness import Window, check_rows
@@ -310,7 +311,7 @@ def run(asked: ReadArguments) -> pd.DataFrame:
     """Check the arguments of a read and return its frame by the general query."""
     choices = current_choices()
     reactions = asked.reactions(choices.reactions)
-    timeframe = check_timeframe(asked.frequency)
+    timeframe = check_timeframe(asked.frequency, "frequency")
     request = check_request(
         asked.start_date, asked.end_date, asked.limit, asked.include_now, timeframe
     )
@@ -331,7 +332,10 @@ def run(asked: ReadArguments) -> pd.DataFrame:
     if not isinstance(asked.security, str):
         return _read_list(query, asked, shape, choices)
     security = check_security(asked.security)
-    frame, feed = query.read_one(security)
+    try:
+        frame, feed = query.read_one(security)
+    except StreamNotFoundError as error:
+        raise name_nearest(error, security, query.named) from None
     if feed is not None and _can_be_key(asked.fields):
         _cache(feed, security, query, asked, choices)
     return frame

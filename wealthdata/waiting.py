@@ -123,12 +123,12 @@ def _check_frequencies(frequency: object) -> list[Timeframe]:
     """Return the timeframes, shortest first, each once. Raise BadArgumentError."""
     listed = None if isinstance(frequency, str) else items_of(frequency)
     if listed is None:
-        return [check_timeframe(frequency)]
+        return [check_timeframe(frequency, "frequency")]
     if not listed:
         raise BadArgumentError(
             "frequency is an empty list; name at least one timeframe"
         )
-    return sorted({check_timeframe(each) for each in listed}, key=duration)
+    return sorted({check_timeframe(each, "frequency") for each in listed}, key=duration)
 
 
 def _split(

@@ -505,3 +505,47 @@ def test_bars_to_dataframe_looks_like_get_price(ring: RingWriter) -> None:
     pd.testing.assert_frame_equal(wealthdata.bars_to_dataframe([]), made.iloc[:0])
     with pytest.raises(BadArgumentError, match=r"bars\[0\].*no close_time"):
         wealthdata.bars_to_dataframe([{"open_time": 0}])
+
+
+@pytest.mark.parametrize(
+    ("written", "near"),
+    [
+        ("1min", "1m"),
+        ("1Min", "1m"),
+        ("5T", "5m"),
+        ("M15", "15m"),
+        ("30M", "30m"),
+        ("60min", "60m"),
+        ("1H", "1h"),
+        ("4 hours", "4h"),
+        ("hourly", "1h"),
+        ("1D", "1d"),
+        ("day", "1d"),
+        ("weekly", "1w"),
+        ("1mo", "1M"),
+        ("7m", None),
+        ("2d", None),
+        ("", None),
+        ("m" * 100, None),
+        (60, None),
+    ],
+)
+def test_a_timeframe_of_another_spelling_names_the_right_one(
+    writer: FeedWriter, written: object, near: str | None
+) -> None:
+    with pytest.raises(BadArgumentError, match=r"^frequency ") as caught:
+        get_price(SYMBOL, frequency=written)
+    assert str(caught.value).partition("; did you mean ")[2] == (
+        "" if near is None else f"{near}?"
+    )
+
+
+def test_a_symbol_of_another_spelling_names_the_right_one(
+    writer: FeedWriter, ring: RingWriter
+) -> None:
+    for symbol in ("btcusdt", "BTCUSD", f"BtcUsdt@{writer.name}"):
+        with pytest.raises(StreamNotFoundError, match=r"; did you mean BTCUSDT\?$"):
+            get_price(symbol)
+    with pytest.raises(StreamNotFoundError) as caught:
+        get_price(SYMBOL, frequency="1m")
+    assert "did you mean" not in str(caught.value)
