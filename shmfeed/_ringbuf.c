@@ -102,6 +102,10 @@ execute(PyObject *module)
     if (PyArray_ImportNumPyAPI() < 0) {
         return -1;
     }
+    PyDateTime_IMPORT;
+    if (PyDateTimeAPI == NULL) {
+        return -1;
+    }
     int64_descr = PyArray_DescrFromType(NPY_INT64);
     float64_descr = PyArray_DescrFromType(NPY_FLOAT64);
     if (import_names() < 0 || intern_all() < 0 || add_types(module) < 0) {

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-_usual_read = open_price_table().read
+_table = open_price_table()
+_usual_read, _usual_range = _table.read, _table.read_range
 
 
 # Quoted annotations: help(get_price) shows their names, not each accepted value.
@@ -152,10 +153,13 @@ def get_price(
         on_short,
         on_unconfirmed,
     )
-    if start_date is None and end_date is None:
-        frame: pd.DataFrame | None = _usual_read(given)
-        if frame is not None:
-            return frame
+    frame: pd.DataFrame | None = (
+        _usual_read(given)
+        if start_date is None and end_date is None
+        else _usual_range(given, start_date, end_date)
+    )
+    if frame is not None:
+        return frame
     return read(ReadArguments(*given, start_date, end_date))
 
 

@@ -16,10 +16,12 @@ from wealthdata.attrs import FrameAttrs
 from wealthdata.choices import current_choices
 from wealthdata.facts import RingFacts
 from wealthdata.frame import TIME
+from wealthdata.labels import LABELS
 from wealthdata.price_table import PreparedRead, limits_of
 from wealthdata.reading import read
 from wealthdata.request import ReadArguments
 from wealthdata.securities import check_security
+from wealthdata.times import has_dates
 
 BarsArray = NDArray[np.void]
 
@@ -125,5 +127,6 @@ def prepare_array(
     facts, quiet = RingFacts(ring), quiet_ns(timeframe)
     rest = length, quiet, feed.check().mark, *limits_of(choices.reactions)
     stream = feed.name, security.symbol, timeframe
-    prepared = PreparedRead(ring, builder, {}, facts, *rest, stream)
+    labels = LABELS.index(choices.label), has_dates(timeframe)
+    prepared = PreparedRead(ring, builder, {}, facts, *rest, stream, *labels)
     add_usual_read(feed, arguments, prepared, choices)

@@ -83,7 +83,7 @@ class Choices(NamedTuple):
     @property
     def is_usual(self) -> bool:
         """True if a read that gives no choice of its own is a usual one."""
-        return not self.copy and self.label == "close"
+        return not self.copy
 
 
 class _Known:

@@ -28,7 +28,7 @@ from wealthdata.cross_section import Planes, build_frame, late_and_behind
 from wealthdata.facts import CutFacts, CutRecord, RingFacts, count_each, rows_up_to
 from wealthdata.freshness import StreamId, check, end_outages, warn, warn_of_lost
 from wealthdata.handed import current_record
-from wealthdata.labels import Labels
+from wealthdata.labels import LABELS, Labels
 from wealthdata.long_frame import compiled_builder
 from wealthdata.price_table import PreparedRead, limits_of, usual_attrs
 from wealthdata.reactions import Reactions
@@ -36,6 +36,7 @@ from wealthdata.request import PriceRequest, ReadArguments, Shape, count_of_newe
 from wealthdata.rolled_ring import RolledRing, RolledUp, open_ring
 from wealthdata.securities import Security
 from wealthdata.sources import current_views, strategy_time
+from wealthdata.times import has_dates
 
 _DEEPER = 4  # times the rows of an aligned read that found too few common times
 
@@ -229,7 +230,9 @@ class CachedListQuery:
         parts = self._rings[0], builder, attrs, RingFacts(self._rings[0])
         quiet, mark = quiet_ns(self._timeframe), part.feeder.mark
         limits = limits_of(self.choices.reactions)
-        return PreparedRead(*parts, length, quiet, mark, *limits, self._streams[0])
+        rest = LABELS.index(self.choices.label), has_dates(self._timeframe)
+        stream = self._streams[0]
+        return PreparedRead(*parts, length, quiet, mark, *limits, stream, *rest)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
         """Return the newest bars, or None if the general query must decide.

@@ -17,6 +17,8 @@ from shmfeed.feed import Ring, compiled_core
 from wealthdata.attrs import PLAIN, Facts
 from wealthdata.reactions import Reactions
 
+StreamId = tuple[str, str, str]  # feed, symbol, timeframe
+
 
 class PreparedRead(NamedTuple):
     """A read without its arguments.
@@ -36,6 +38,8 @@ class PreparedRead(NamedTuple):
             rows, and a newest row that may change are not served then. Python decides
             what becomes of them. A call's own arguments stand for these two.
         stream: Feed, symbol and timeframe.
+        label: The label of a call that gives none, its place in `labels.LABELS`.
+        has_dates: True if a bar lasts a day or longer: a date is a whole day then.
     """
 
     ring: Ring
@@ -47,7 +51,9 @@ class PreparedRead(NamedTuple):
     started: int
     max_age: int
     heeds: int
-    stream: tuple[str, str, str]
+    stream: StreamId
+    label: int
+    has_dates: bool
 
 
 _EVER = (1 << 63) - 1
@@ -88,6 +94,14 @@ class PriceTable(Protocol):
         """
         ...
 
+    def read_range(self, given: tuple[object, ...], start: Any, end: Any, /) -> Any:
+        """Return the frame of a usual call with dates, or None if Python must decide.
+
+        `start` and `end` are those of the call, None for no bound. Raise
+        BusyRingError.
+        """
+        ...
+
     def version(self) -> object:
         """Return an object that equals the last one until the environment changes."""
         ...
@@ -114,6 +128,8 @@ class NoTable:
 
     def read(self, *_: object) -> None:
         return None
+
+    read_range = read
 
     def version(self) -> object:
         return object()  # the environment may have changed
@@ -157,13 +173,29 @@ class OwnContexts(NamedTuple):
     settings: dict[int, Any]
 
 
+class RangeParts(NamedTuple):
+    """The parts that the C core needs for a range.
+
+    Attributes:
+        texts: The moments of texts that `to_moment` has read.
+        to_moment: The function of `times`.
+        behind_warned: The streams of which BehindWarning was given. Python decides a
+            call that may have to warn.
+    """
+
+    texts: dict[Any, Any]
+    to_moment: Callable[[str, object], tuple[int, bool]]
+    behind_warned: set[StreamId]
+
+
 def open_table(
     environment: dict[Any, Any] | None,
     contexts: OwnContexts,
     must_be_empty: tuple[set[Any], ...],
     attrs: type[dict[str, Any]],
     most_age: float,
-    bars_of_task: Callable[[], dict[tuple[str, str, str], int]],
+    bars_of_task: Callable[[], dict[StreamId, int]],
+    ranges: RangeParts,
 ) -> PriceTable:
     """Open the tables of this process at the first call; return that of frames.
 
@@ -178,19 +210,15 @@ def open_table(
             usual one.
         bars_of_task: Called in the thread of a read: the dict of close times by stream
             in which the bars stand that its task has read.
+        ranges: The parts for reads of a range.
     """
     is_open = not isinstance(_Opened.table, NoTable)
     if compiled_core is not None and environment is not None and not is_open:
         record = vars(attrs)["_record"]
         _Opened.table, _Opened.arrays = (
             compiled_core.PriceTable(
-                environment,
-                contexts,
-                must_be_empty,
-                attrs,
-                record,
-                float(most_age),
-                bars_of_task,
+                *(environment, contexts, must_be_empty, attrs),
+                *(record, float(most_age), bars_of_task, ranges),
             )
             for _ in range(2)
         )

@@ -32,7 +32,7 @@ from wealthdata.frame import (
 )
 from wealthdata.freshness import check, warn_of_behind, warn_of_lost
 from wealthdata.judging import attrs_of, judge, note_closed, note_rows
-from wealthdata.labels import Labels
+from wealthdata.labels import LABELS, Labels
 from wealthdata.list_query import CachedListQuery
 from wealthdata.list_reading import by_feed, read_several
 from wealthdata.merge import (
@@ -56,6 +56,7 @@ from wealthdata.request import (
 )
 from wealthdata.securities import Security, check_securities, check_security
 from wealthdata.sources import current_views, open_sources, strategy_time
+from wealthdata.times import has_dates
 
 _TRIES = 100
 
@@ -124,7 +125,9 @@ class CachedQuery:
         parts = self._ring, self._compiled, attrs, self._facts
         quiet, mark = quiet_ns(self._timeframe), self._feeder.mark
         limits = limits_of(self.choices.reactions)
-        return PreparedRead(*parts, self._step, quiet, mark, *limits, self._stream)
+        rest = LABELS.index(self.choices.label), has_dates(self._timeframe)
+        numbers = self._step, quiet, mark, *limits
+        return PreparedRead(*parts, *numbers, self._stream, *rest)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
         """Return the newest bars, or None if the general query must decide.

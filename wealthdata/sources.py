@@ -23,12 +23,13 @@ from wealthdata.contexts_in_force import (
     view_in_force,
 )
 from wealthdata.environment import TABLE
-from wealthdata.freshness import outages
+from wealthdata.freshness import behind_warned, outages
 from wealthdata.handed import bars_read
 from wealthdata.judging import judge, note_rows
 from wealthdata.merge import Sources, find_bars
-from wealthdata.price_table import OwnContexts, PriceTable, open_table
+from wealthdata.price_table import OwnContexts, PriceTable, RangeParts, open_table
 from wealthdata.request import PriceRequest
+from wealthdata.times import known_texts, to_moment
 
 
 def current_views() -> tuple[tuple[ContextView, ...], BarHistory | None]:
@@ -106,4 +107,5 @@ def open_price_table() -> PriceTable:
         FrameAttrs,
         STALE_MIN_SECONDS,
         bars_read,
+        RangeParts(known_texts, to_moment, behind_warned),
     )

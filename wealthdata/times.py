@@ -73,7 +73,7 @@ def to_moment(name: str, value: object) -> Moment:
     are converted; fractions of a millisecond are dropped. Raise BadArgumentError for
     anything else.
     """
-    known = _texts.get(value) if value.__class__ is str else None
+    known = known_texts.get(value) if value.__class__ is str else None
     if known is not None:
         return known
     try:
@@ -83,13 +83,13 @@ def to_moment(name: str, value: object) -> Moment:
     if moment is None or not _FIRST <= moment.ms < _END:
         raise _refusal(name, value)
     if value.__class__ is str:
-        if len(_texts) >= _MOST_TEXTS:
-            _texts.clear()
-        _texts[value] = moment
+        if len(known_texts) >= _MOST_TEXTS:
+            known_texts.clear()
+        known_texts[value] = moment
     return moment
 
 
-_texts: dict[object, Moment] = {}  # the moments of the texts that were read last
+known_texts: dict[object, Moment] = {}  # the moments of texts that were read
 
 
 def _parse(value: object) -> Moment | None:
@@ -110,8 +110,9 @@ def _parse(value: object) -> Moment | None:
 def _from_datetime(value: datetime) -> Moment | None:
     if value != value:  # noqa: PLR0124 # pandas' NaT is a datetime unequal to itself
         return None
-    if value.tzinfo is not None:
-        value = value.astimezone(UTC)
+    offset = value.utcoffset()  # None of a naive one
+    if offset is not None:
+        value = value.replace(tzinfo=UTC) - offset
     # Sums: a difference of pandas' Timestamps takes ten times as long.
     minutes = (value.toordinal() - _EPOCH_DAY) * 1440 + value.hour * 60 + value.minute
     return Moment((minutes * 60 + value.second) * 1000 + value.microsecond // 1000)

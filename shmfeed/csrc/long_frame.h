@@ -51,9 +51,9 @@ long_block(const LongBuilder *self, int which, PyObject *array)
 }
 
 static PyObject *
-long_times(const LongBuilder *self, Rows *rows)
+long_times(const LongBuilder *self, Rows *rows, row_label label)
 {
-    PyObject *row = as_one_row(rows_datetimes(rows, self->frame->dtype));
+    PyObject *row = as_one_row(rows_labels(rows, self->frame->dtype, label));
     if (row == NULL) {
         return NULL;
     }
@@ -84,11 +84,11 @@ long_values(const LongBuilder *self, Rows *rows)
 }
 
 static PyObject *
-long_blocks(const LongBuilder *self, Rows *rows, PyObject *count)
+long_blocks(const LongBuilder *self, Rows *rows, row_label label, PyObject *count)
 {
     PyObject *blocks = PyTuple_New(LONG_BLOCKS);
     for (int i = 0; i < LONG_BLOCKS && blocks != NULL; i++) {
-        PyObject *array = i == TIME_BLOCK   ? long_times(self, rows)
+        PyObject *array = i == TIME_BLOCK   ? long_times(self, rows, label)
                           : i == CODE_BLOCK ? long_codes(self, count)
                                             : long_values(self, rows);
         PyObject *block = long_block(self, i, array);
@@ -102,10 +102,10 @@ long_blocks(const LongBuilder *self, Rows *rows, PyObject *count)
 }
 
 static PyObject *
-long_manager(const LongBuilder *self, Rows *rows)
+long_manager(const LongBuilder *self, Rows *rows, row_label label)
 {
     PyObject *count = PyLong_FromLongLong(rows_len(rows)), *manager = NULL;
-    PyObject *blocks = count == NULL ? NULL : long_blocks(self, rows, count);
+    PyObject *blocks = count == NULL ? NULL : long_blocks(self, rows, label, count);
     if (blocks != NULL) {
         PyObject *columns = PyObject_CallNoArgs(self->columns);
         PyObject *index =
@@ -119,9 +119,9 @@ long_manager(const LongBuilder *self, Rows *rows)
 
 /* Return the frame of these private rows. */
 static PyObject *
-long_make(const LongBuilder *self, Rows *rows, PyObject *attrs)
+long_make(const LongBuilder *self, Rows *rows, row_label label, PyObject *attrs)
 {
-    return frame_of(self->frame, long_manager(self, rows), attrs);
+    return frame_of(self->frame, long_manager(self, rows, label), attrs);
 }
 
 static PyObject *

@@ -10,6 +10,7 @@
 #include "frame.h"
 #include "last_read.h"
 #include "long_frame.h"
+#include "moment.h"
 #include "own_context.h"
 #include "read_record.h"
 
@@ -25,6 +26,8 @@ typedef struct {
     int64_t most_age;  /* ns; an older update may be that of an outage */
     PyObject *bars_of_task;  /* called: the current task's dict, of a LastRead */
     PyObject *found;   /* the Read of the last call, or NULL */
+    PyObject *texts, *to_moment;  /* of moment.h */
+    PyObject *behind_warned;  /* the streams of which BehindWarning was given */
     PyObject *reads;   /* a dict: (security, frequency, fields, feed) to Read */
 } PriceTable;
 
@@ -40,6 +43,8 @@ typedef struct {
     int64_t heeds;    /* of HEEDS, those of a call that gives no reactions */
     PyObject *stream;  /* (feed, symbol, timeframe) */
     LastRead last;
+    int64_t label;     /* of a call that gives none, a row_label */
+    int64_t has_dates;  /* a bar lasts a day or longer, so that a date is a whole day */
 } Read;
 
 /* The reactions for which rows that are not whole are Python's to judge, by argument. */
@@ -51,7 +56,15 @@ typedef struct {
     int64_t rows;     /* the same as a number */
     int64_t max_age;  /* ns, -1: not given */
     int64_t given, heeds;
+    row_label label;  /* if `has_label` */
+    bool has_label;
+    bool is_range;    /* of `range`, else the newest rows */
+    Range range;
+    int64_t behind;   /* ms, set by the read: what the range's end leaves out */
+    int64_t newest;   /* set by the read: close time of the ring's newest row */
 } Asked;
+
+#define MOST_BEHIND 54000000LL  /* ms: more than a forgotten time zone leaves out */
 
 #define MOST_READS 4096
 #define ROW_UNCONFIRMED 8  /* bar.UNCONFIRMED */
@@ -137,11 +150,11 @@ static PyObject *
 table_add(PriceTable *self, PyObject *args)
 {
     PyObject *key, *ring, *builder, *attrs, *facts, *stream;
-    long long step, quiet, started, max_age, heeds;
-    if (!PyArg_ParseTuple(args, "O!(O!OO!OLLLLLO)", &PyTuple_Type, &key,
+    long long step, quiet, started, max_age, heeds, label, has_dates;
+    if (!PyArg_ParseTuple(args, "O!(O!OO!OLLLLLOLL)", &PyTuple_Type, &key,
                           &ReattachingReaderType, &ring, &builder, &PyDict_Type, &attrs,
-                          &facts, &step, &quiet, &started, &max_age, &heeds,
-                          &stream)) {
+                          &facts, &step, &quiet, &started, &max_age, &heeds, &stream,
+                          &label, &has_dates)) {
         return NULL;
     }
     if (!Py_IS_TYPE(builder, &FrameBuilderType) &&
@@ -172,6 +185,8 @@ table_add(PriceTable *self, PyObject *args)
     read->started = started;
     read->max_age = max_age;
     read->heeds = heeds;
+    read->label = label;
+    read->has_dates = has_dates;
     read->lost = lost_slices(read);
     read->stream = Py_NewRef(stream);
     last_read_begin(&read->last);
@@ -325,6 +340,14 @@ heeded(const Read *read, const Asked *asked)
     return (read->heeds & ~asked->given) | asked->heeds;
 }
 
+/* The label in force for this call. */
+static inline row_label
+label_of(const Read *read, const Asked *asked)
+{
+    row_label label = asked->has_label ? asked->label : (row_label)read->label;
+    return label == LABEL_DATE && !read->has_dates ? LABEL_CLOSE : label;
+}
+
 /* The age from which on the stream is stale, ns. */
 static inline int64_t
 oldest_heeded(const Read *read, const Asked *asked)
@@ -393,14 +416,37 @@ span_array(Slice *slice, const Span *span)
     return array;
 }
 
+/* Return the datetimes of a frame's index. */
 static PyObject *
-read_frame(const PriceTable *self, const Read *read, Slice *slice, int64_t asked,
+labelled_times(const FrameBuilder *builder, const Read *read, Rows *rows,
+            const Asked *asked)
+{
+    return rows_labels(rows, builder->dtype, label_of(read, asked));
+}
+
+/* Set `behind` in the attrs, if a bound leaves out newer rows. */
+static PyObject *
+with_behind(PyObject *attrs, const Asked *asked)
+{
+    if (attrs == NULL || asked->behind == 0) {
+        return attrs;
+    }
+    PyObject *seconds = PyFloat_FromDouble((double)asked->behind / 1e3);
+    int failed = seconds == NULL || PyDict_SetItem(attrs, names.behind, seconds) < 0;
+    Py_XDECREF(seconds);
+    return put_all(attrs, failed);
+}
+
+static PyObject *
+read_frame(const PriceTable *self, const Read *read, Slice *slice, const Asked *asked,
            PyObject *record)
 {
     const FrameBuilder *builder = (const FrameBuilder *)read->builder;
     PyObject *arrays[MOST_SPANS];
-    PyObject *attrs = table_attrs(self, read, &slice->rows, asked, record);
-    PyObject *times = attrs == NULL ? NULL : rows_datetimes(&slice->rows, builder->dtype);
+    PyObject *attrs =
+        with_behind(table_attrs(self, read, &slice->rows, asked->rows, record), asked);
+    PyObject *times =
+        attrs == NULL ? NULL : labelled_times(builder, read, &slice->rows, asked);
     PyObject *frame = NULL;
     if (times != NULL) {
         for (int i = 0, ready = 1; i < builder->spans; i++) {
@@ -424,14 +470,46 @@ read_has_lost(Read *read)
     return more;
 }
 
+/* Take the rows of a range. NULL without an error if Python must decide: of no rows, of a
+   context's older ones, and of what it may have to warn. */
+static Slice *
+take_range(const PriceTable *self, const Read *read, Reader *reader, Asked *asked,
+           const ContextBounds *bounds)
+{
+    Range range = asked->range;
+    if (bounds->latest < range.end) {
+        range.end = bounds->latest;
+    }
+    Slice *slice = (Slice *)reader_range(reader, &range, &asked->newest);
+    if (slice == NULL || rows_len(&slice->rows) == 0) {
+        Py_XDECREF(slice);
+        return NULL;
+    }
+    const ring_word *closes = words_of(&slice->rows, CLOSE_TIMES);
+    int64_t last = ring_load(closes + rows_len(&slice->rows) - 1);
+    asked->behind = asked->newest > last && asked->newest > range.end
+                        ? ring_minus(asked->newest, last)
+                        : 0;
+    int served = !(bounds->has_history && asked->rows == 0 &&
+                   ring_load(closes) > range.start);
+    if (served && asked->behind > read->step && asked->behind <= MOST_BEHIND) {
+        served = PySet_Contains(self->behind_warned, read->stream);
+    }
+    if (served <= 0) {
+        Py_CLEAR(slice);
+    }
+    return slice;
+}
+
 /* As table_serve, a frame over the ring's rows. */
 static PyObject *
-read_view(const PriceTable *self, Read *read, Reader *reader, const Asked *asked,
+read_view(const PriceTable *self, Read *read, Reader *reader, Asked *asked,
           const ContextBounds *bounds)
 {
     int64_t age;
     PyObject *frame = NULL;
-    Slice *slice = (Slice *)reader_view(reader, asked->count);
+    Slice *slice = asked->is_range ? take_range(self, read, reader, asked, bounds)
+                                   : (Slice *)reader_view(reader, asked->count);
     int64_t now = boot_ns();
     if (slice != NULL && !read_has_lost(read) &&
         read_is_live(self, read, reader, now, &age) &&
@@ -439,7 +517,10 @@ read_view(const PriceTable *self, Read *read, Reader *reader, const Asked *asked
         read_is_whole(read, &slice->rows, asked, age)) {
         PyObject *record =
             read_record(slice, &slice->rows, slice->word, read->facts, now, age);
-        frame = read_frame(self, read, slice, asked->rows, record);
+        if (record != NULL && asked->is_range) {
+            ((ReadRecord *)record)->newest = asked->newest;
+        }
+        frame = read_frame(self, read, slice, asked, record);
         if (frame != NULL && !slice_is_valid(slice)) {
             Py_CLEAR(frame);
         }
@@ -451,10 +532,13 @@ read_view(const PriceTable *self, Read *read, Reader *reader, const Asked *asked
 
 /* As table_serve, the long frame of a list of one security. */
 static PyObject *
-read_long(const PriceTable *self, Read *read, Reader *reader, const Asked *asked,
+read_long(const PriceTable *self, Read *read, Reader *reader, Asked *asked,
           const ContextBounds *bounds)
 {
     int64_t age;
+    if (asked->is_range) {
+        return NULL;
+    }
     Rows *rows = (Rows *)reader_snapshot_of(reader, asked->count, Py_False);
     PyObject *frame = NULL;
     int64_t now = boot_ns();
@@ -464,7 +548,8 @@ read_long(const PriceTable *self, Read *read, Reader *reader, const Asked *asked
         PyObject *record = read_record(NULL, rows, reader->word, read->facts, now, age);
         PyObject *attrs = table_attrs(self, read, rows, asked->rows, record);
         if (attrs != NULL) {
-            frame = long_make((const LongBuilder *)read->builder, rows, attrs);
+            const LongBuilder *builder = (const LongBuilder *)read->builder;
+            frame = long_make(builder, rows, label_of(read, asked), attrs);
             frame = table_note_read(self, read, newest_close(rows), frame);
         }
         Py_XDECREF(attrs);
@@ -475,10 +560,13 @@ read_long(const PriceTable *self, Read *read, Reader *reader, const Asked *asked
 
 /* As table_serve, a structured array of one security. */
 static PyObject *
-read_array(const PriceTable *self, Read *read, Reader *reader, const Asked *asked,
+read_array(const PriceTable *self, Read *read, Reader *reader, Asked *asked,
            const ContextBounds *bounds)
 {
     int64_t age;
+    if (asked->is_range || label_of(read, asked) != LABEL_CLOSE) {
+        return NULL;
+    }
     Rows *rows = (Rows *)reader_snapshot_of(reader, asked->count, Py_False);
     PyObject *array = NULL;
     if (rows != NULL && !read_has_lost(read) &&
@@ -493,7 +581,7 @@ read_array(const PriceTable *self, Read *read, Reader *reader, const Asked *aske
 
 /* Return the frame or the array; NULL without an error if Python must decide. */
 static PyObject *
-table_serve(const PriceTable *self, Read *read, const Asked *asked)
+table_serve(const PriceTable *self, Read *read, Asked *asked)
 {
     PyObject *reader = ((ReattachingReader *)read->ring)->reader;
     ContextBounds bounds = NO_BOUNDS;
@@ -562,7 +650,25 @@ take_reactions(PyObject *const *args, Asked *asked)
     return true;
 }
 
-/* Take count and reactions of a call. False if it is not a usual one. */
+/* Take the label of a call. False if Python must look at it. */
+static bool
+take_label(PyObject *label, Asked *asked)
+{
+    static const char *const labels[] = {"close", "open", "date"};
+    asked->has_label = label != Py_None;
+    if (!asked->has_label) {
+        return true;
+    }
+    for (int i = LABEL_CLOSE; i <= LABEL_DATE && PyUnicode_CheckExact(label); i++) {
+        if (PyUnicode_CompareWithASCIIString(label, labels[i]) == 0) {
+            asked->label = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Take count, label and reactions of a call. False if it is not a usual one. */
 static bool
 take_asked(PyObject *const *args, Asked *asked)
 {
@@ -574,17 +680,51 @@ take_asked(PyObject *const *args, Asked *asked)
     }
     asked->rows = PyLong_AsLongLongAndOverflow(asked->count, &overflow);
     asked->max_age = -1;
-    asked->given = asked->heeds = 0;
+    asked->given = asked->heeds = asked->behind = 0;
+    asked->is_range = false;
     for (int i = READ_COUNT + 1; i < READ_LABEL; i++) {
         if (args[i] != Py_False) {
             return false;
         }
     }
-    return asked->rows > 0 && args[READ_LABEL] == Py_None && take_reactions(args, asked);
+    return asked->rows > 0 && take_label(args[READ_LABEL], asked) &&
+           take_reactions(args, asked);
 }
 
+/* Take the dates of a call, None for no bound. 1, 0 if Python must look at them, -1 on an
+   error. */
+static int
+take_dates(const PriceTable *self, const Read *read, PyObject *const *args,
+           PyObject *const *dates, Asked *asked)
+{
+    Moment first, last;
+    int taken = 1;
+    asked->is_range = true;
+    asked->range = (Range){INT64_MIN, INT64_MAX, asked->rows};
+    if (dates[0] != Py_None) {
+        if (args[READ_COUNT] != Py_None) {
+            return 0;
+        }
+        taken = take_moment(self->texts, self->to_moment, dates[0], &first);
+        asked->rows = 0;
+        asked->range.most = INT64_MAX;
+        asked->range.start = taken > 0 ? first.ms + (first.is_date && read->has_dates) : 0;
+    }
+    if (taken > 0 && dates[1] != Py_None) {
+        taken = take_moment(self->texts, self->to_moment, dates[1], &last);
+        bool whole = taken > 0 && last.is_date && read->has_dates;
+        asked->range.end = taken > 0 ? last.ms + (whole ? MS_OF_DAY : 0) : 0;
+        if (taken > 0 && dates[0] != Py_None && first.ms > last.ms) {
+            return 0;  /* perhaps an error */
+        }
+    }
+    return taken;
+}
+
+/* Serve a call; `dates` is NULL for the newest rows. NULL without an error if Python must
+   decide. */
 static PyObject *
-table_read(PriceTable *self, PyObject *given)
+table_answer(PriceTable *self, PyObject *given, PyObject *const *dates)
 {
     if (!PyTuple_CheckExact(given) || PyTuple_GET_SIZE(given) != READ_ARGUMENTS) {
         PyErr_Format(PyExc_TypeError, "read() takes a tuple of %d", READ_ARGUMENTS);
@@ -596,27 +736,45 @@ table_read(PriceTable *self, PyObject *given)
     if (PyDict_GET_SIZE(self->reads) != 0 && take_asked(args, &asked)) {
         Read *read = table_find(self, args);
         if (read != NULL) {
-            frame = table_serve(self, read, &asked);
+            if (dates == NULL || take_dates(self, read, args, dates, &asked) > 0) {
+                frame = table_serve(self, read, &asked);
+            }
             Py_DECREF(read);
         }
     }
-    if (frame != NULL || PyErr_Occurred()) {
-        return frame;
+    return frame;
+}
+
+static PyObject *
+table_read(PriceTable *self, PyObject *given)
+{
+    PyObject *frame = table_answer(self, given, NULL);
+    return frame != NULL || PyErr_Occurred() ? frame : Py_NewRef(Py_None);
+}
+
+static PyObject *
+table_read_range(PriceTable *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "read_range() takes given, start and end");
+        return NULL;
     }
-    Py_RETURN_NONE;
+    PyObject *frame = table_answer(self, args[0], args + 1);
+    return frame != NULL || PyErr_Occurred() ? frame : Py_NewRef(Py_None);
 }
 
 static PyObject *
 table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
     PyObject *environment, *context, *read_live, *setting_type, *settings, *must_be_empty;
-    PyObject *attrs, *slot, *bars;
+    PyObject *attrs, *slot, *bars, *texts, *to_moment, *behind_warned;
     double seconds;
-    if (!PyArg_ParseTuple(args, "O!(O!OO!O!)O!O!OdO", &PyDict_Type, &environment,
+    if (!PyArg_ParseTuple(args, "O!(O!OO!O!)O!O!OdO(O!OO!)", &PyDict_Type, &environment,
                           &PyContextVar_Type, &context, &read_live, &PyType_Type,
                           &setting_type, &PyDict_Type, &settings, &PyTuple_Type,
-                          &must_be_empty, &PyType_Type, &attrs, &slot, &seconds,
-                          &bars)) {
+                          &must_be_empty, &PyType_Type, &attrs, &slot, &seconds, &bars,
+                          &PyDict_Type, &texts, &to_moment, &PySet_Type,
+                          &behind_warned)) {
         return NULL;
     }
     if (!Py_IS_TYPE(slot, &PyMemberDescr_Type) ||
@@ -644,6 +802,9 @@ table_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
     self->record_at = ((PyMemberDescrObject *)slot)->d_member->offset;
     self->most_age = (int64_t)(seconds * 1e9);
     self->bars_of_task = Py_NewRef(bars);
+    self->texts = Py_NewRef(texts);
+    self->to_moment = Py_NewRef(to_moment);
+    self->behind_warned = Py_NewRef(behind_warned);
     self->reads = PyDict_New();
     return put_all((PyObject *)self, self->reads == NULL || dict_watch(environment) < 0);
 }
@@ -659,6 +820,9 @@ table_dealloc(PriceTable *self)
     Py_XDECREF(self->must_be_empty);
     Py_XDECREF(self->attrs_type);
     Py_XDECREF(self->bars_of_task);
+    Py_XDECREF(self->texts);
+    Py_XDECREF(self->to_moment);
+    Py_XDECREF(self->behind_warned);
     Py_XDECREF(self->reads);
     Py_XDECREF(self->found);
     Py_TYPE(self)->tp_free((PyObject *)self);
@@ -666,6 +830,8 @@ table_dealloc(PriceTable *self)
 
 static PyMethodDef table_methods[] = {
     {"read", (PyCFunction)table_read, METH_O, DOC_PriceTable_read},
+    {"read_range", FUNCTION(table_read_range), METH_FASTCALL,
+     DOC_PriceTable_read_range},
     {"add", (PyCFunction)table_add, METH_VARARGS, DOC_PriceTable_add},
     {"version", (PyCFunction)table_version, METH_NOARGS, DOC_PriceTable_version},
     {"trust", (PyCFunction)table_trust, METH_O, DOC_PriceTable_trust},

@@ -143,8 +143,21 @@ units_per_ms(PyObject *dtype)
     return -1;
 }
 
+/* The times that label rows, as wealthdata/labels.py defines them, in the order of LABELS. */
+typedef enum { LABEL_CLOSE, LABEL_OPEN, LABEL_DATE } row_label;
+
+#define LABEL_DAY 86400000LL
+
+/* The midnight at which the last day of a bar begins. */
+static inline int64_t
+last_day(int64_t close_time)
+{
+    int64_t last = ring_minus(close_time, 1), rest = last % LABEL_DAY;
+    return ring_minus(last, rest < 0 ? rest + LABEL_DAY : rest);
+}
+
 static PyObject *
-rows_datetimes(Rows *self, PyObject *dtype)
+rows_labels(Rows *self, PyObject *dtype, row_label label)
 {
     int64_t scale = units_per_ms(dtype);
     if (scale < 0) {
@@ -157,13 +170,27 @@ rows_datetimes(Rows *self, PyObject *dtype)
     if (array == NULL) {
         return NULL;
     }
-    const ring_word *from = words_of(self, CLOSE_TIMES);
+    const ring_word *from =
+        words_of(self, label == LABEL_OPEN ? OPEN_TIMES : CLOSE_TIMES);
     int64_t *into = PyArray_DATA((PyArrayObject *)array);
+    if (label == LABEL_DATE) {
+        for (npy_intp row = 0; row < count; row++) {
+            into[row] =
+                (int64_t)((uint64_t)last_day(ring_load(from + row)) * (uint64_t)scale);
+        }
+        return array;
+    }
 #pragma GCC unroll 8
     for (npy_intp row = 0; row < count; row++) {
         into[row] = (int64_t)((uint64_t)ring_load(from + row) * (uint64_t)scale);
     }
     return array;
+}
+
+static PyObject *
+rows_datetimes(Rows *self, PyObject *dtype)
+{
+    return rows_labels(self, dtype, LABEL_CLOSE);
 }
 
 /* The rule of bar.missing_bars: the number of rows missing on a grid of `step` ms. */

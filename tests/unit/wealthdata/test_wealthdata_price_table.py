@@ -9,12 +9,23 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import UTC
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-from support.numbered_bars import SYMBOL, append, listed, numbers, prices, shares, when
+from support.numbered_bars import (
+    SYMBOL,
+    append,
+    listed,
+    numbers,
+    opens,
+    prices,
+    shares,
+    when,
+)
 
 import wealthdata
 from shmfeed import core
@@ -66,19 +77,23 @@ def usual(
     with suppress(BadArgumentError):
         choices.current_choices()  # pytest changes the environment between phases
     asked = ReadArguments(security, limit=count, **given)
-    found: pd.DataFrame | None = price_table._Opened.table.read(tuple(asked[:-2]))
+    arguments, dates = tuple(asked[:-2]), asked[-2:]
+    table = price_table._Opened.table
+    if asked.has_dates:
+        return table.read_range(arguments, *dates)
+    found: pd.DataFrame | None = table.read(arguments)
     return found
 
 
 @contextmanager
 def without_table() -> Iterator[None]:
     """Let Python serve each call."""
-    read = api._usual_read
-    api._usual_read = price_table.NoTable().read
+    reads = api._usual_read, api._usual_range
+    api._usual_read = api._usual_range = price_table.NoTable().read
     try:
         yield
     finally:
-        api._usual_read = read
+        api._usual_read, api._usual_range = reads
 
 
 def outcome(call: Callable[[], pd.DataFrame]) -> tuple[Any, ...]:
@@ -172,6 +187,67 @@ def test_calls_with_any_arguments_end_as_those_of_python(
             outcome(lambda given=given: pythons(**given)),
         )
     assert 30 < served < 500
+
+
+DATES: list[Any] = [
+    *(None, None, None, None),
+    *(when(number) for number in (-3, 31, 60, 100, 128, 129, 130, 900)),
+    when(100) + pd.Timedelta(minutes=7),
+    when(110).to_pydatetime(),
+    when(110).to_pydatetime().replace(tzinfo=UTC),
+    when(110).tz_localize("Asia/Kathmandu"),
+    when(110).to_datetime64(),
+    when(110).date(),
+    str(when(105)),
+    "2024-01-05",
+    b"2024-01-05",
+    20240105,
+    20240105080000,
+    opens(100),
+    *("", "soon", 20, 1704067200, 1.5, True, pd.NaT, np.datetime64("NaT"), []),
+]
+LABELS = [None, None, None, "close", "open", "date", "Close", 5]
+
+
+def test_ranges_with_any_arguments_end_as_those_of_python(
+    live: RingWriter, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("seed", SEED)
+    choose, served = random.Random(SEED), 0
+    for fields in FIELDS:
+        get_price(SYMBOL, fields=fields)
+    stream = wealthdata.choices.current_choices().feed, SYMBOL, "1h"
+    for _ in range(500):
+        given = {
+            name: choose.choice(values)
+            for name, values in VALUES.items()
+            if choose.random() < 0.15
+        }
+        given |= {"security": SYMBOL, "label": choose.choice(LABELS)}
+        given |= {name: choose.choice(DATES) for name in ("start_date", "end_date")}
+        warned = choose.random() < 0.7
+
+        def read(call: Any, given: Any = given, warned: Any = warned) -> Any:
+            freshness.behind_warned.clear()
+            if warned:
+                freshness.behind_warned.add(stream)
+            return outcome(lambda: call(**given))
+
+        ours, pythons_own = read(get_price), read(pythons)
+        check_same(ours, pythons_own)
+        named = {**given, "fields": as_tuple(given.get("fields"))}
+        served += usual_or_none(named) is not None
+    assert 40 < served < 450
+
+
+@pytest.mark.parametrize("label", ["open", "date", "close"])
+def test_the_core_serves_a_label(live: RingWriter, label: str) -> None:
+    expected = pythons(label=label)
+    check_same((usual(label=label),), (expected,))
+    wealthdata.use(label=label)
+    get_price(SYMBOL)
+    check_same((usual(),), (expected,))
+    assert usual(label="close").index[-1] == when(129)
 
 
 def as_tuple(fields: object) -> object:

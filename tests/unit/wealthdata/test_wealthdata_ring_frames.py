@@ -166,7 +166,8 @@ def set_validity(monkeypatch: pytest.MonkeyPatch, is_valid: Callable[[], bool]) 
     monkeypatch.setattr(Ring, "view", lambda self, n: View(view(self, n)))
     for module in (merge, query):
         monkeypatch.setattr(module, "read_range", read_range)
-    monkeypatch.setattr(api, "_usual_read", NoTable().read)  # it reads past Ring.view
+    for name in ("_usual_read", "_usual_range"):  # they read past Ring.view
+        monkeypatch.setattr(api, name, NoTable().read)
 
 
 def test_an_invalid_read_is_repeated(

@@ -1,6 +1,6 @@
 """Dates, integers and labels: each row of the tables in docs/dates.md."""
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -190,3 +190,60 @@ def test_a_start_beyond_now_gives_an_empty_frame(writer: FeedWriter) -> None:
     assert len(get_price(SYMBOL, start_date="2026-01-20 02:00")) == 1
     with pytest.raises(BadArgumentError, match=r"start_date .* is after end_date"):
         get_price(SYMBOL, start_date="2026-01-20 03:00", end_date="2026-01-20 01:00")
+
+
+ZONES = [timezone(timedelta(hours=-11)), timezone(timedelta(hours=5, minutes=45))]
+RANDOM = np.random.default_rng(3)
+INSTANTS = [
+    int(moment)
+    for moment in [
+        *RANDOM.integers(ms("1700-01-01"), ms("2261-01-01"), 60),
+        *(ms(day) + edge for day in ("2000-02-29", "2100-03-01") for edge in (-1, 0)),
+    ]
+]
+
+
+def forms_of(moment: int) -> list[object]:
+    """Return forms of the same instant, one of each type that is accepted."""
+    naive = datetime(1970, 1, 1) + timedelta(milliseconds=moment)
+    aware = naive.replace(tzinfo=UTC)
+    stamp = pd.Timestamp(moment, unit="ms")
+    return [
+        naive,
+        aware,
+        *(aware.astimezone(zone) for zone in ZONES),
+        stamp,
+        stamp.as_unit("ns"),
+        stamp.tz_localize("UTC").tz_convert("America/New_York"),
+        *(np.datetime64(moment, "ms").astype(f"M8[{unit}]") for unit in ("us", "ns")),
+        naive.isoformat(),
+        str(aware.astimezone(ZONES[0])),
+    ]
+
+
+def test_a_prepared_read_takes_each_form_as_the_general_one_does(
+    writer: FeedWriter,
+) -> None:
+    """The C core reads dates of the common types by itself."""
+    for timeframe, start in (("1h", "2026-01-28 12:00"), ("1d", "2025-12-01")):
+        add_bars(writer, timeframe, start, 90)
+        given = {"frequency": timeframe}
+        for cell, *_ in MEANINGS:
+            for name in ("start_date", "end_date"):
+                dates = {name: value_of(cell)}
+                expected = get_price(SYMBOL, **dates, **given, copy=True)
+                for _ in range(2):
+                    assert get_price(SYMBOL, **dates, **given).equals(expected), cell
+
+
+def test_forms_of_an_instant_are_equal(writer: FeedWriter) -> None:
+    ring = writer.add_stream(SYMBOL, "1m")
+    held = sorted(moment for moment in INSTANTS if 0 < moment < ms("2099-01-01"))
+    for moment in held:
+        ring.append(moment - 60_000, 1.0, 2.0, 0.5, 1.5, 3.0)
+    get_price(SYMBOL, frequency="1m", count=100)
+    for moment in INSTANTS:
+        for form in forms_of(moment):
+            assert to_ms("end_date", form) == moment
+            if moment in held:
+                assert len(get_price(SYMBOL, form, form, "1m")) == 1, form
