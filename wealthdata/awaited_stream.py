@@ -1,31 +1,26 @@
 """One stream that a wait is for: its ring, its newest closed bar, its health.
 
 Bars are told apart by their close times, ms UTC. A timeframe that the feed does not
-carry is rolled up from the longest carried one that divides it: its newest bar is that
-of the newest group of which no bar is missing.
+carry is rolled up: it closes a bar when the source closes the last one of a group of
+which no bar is missing.
 """
-
-import numpy as np
 
 from shmfeed.bar import (
     BACKFILLED,
     FREE_PHASE,
     Timeframe,
-    duration,
-    floor,
     on_grid,
     phase_of,
     stale_after,
-    step,
 )
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.feed import Ring
 from shmfeed.health import silence
 from wealthdata.attachment import AttachedFeed
 from wealthdata.handed import StreamId
+from wealthdata.rolled_ring import RolledRing, open_ring
 
 NEVER = -(1 << 63)  # before any bar
-_MOST_GROUPS = 4  # to look at, the newest first
 _STUCK = frozenset({"stale", "dead", "closed", "waiting"})
 
 
@@ -36,13 +31,14 @@ class AwaitedStream:
         had: The newest bar that the task has had.
         turned_back: True if `had` was given up for an older bar.
         newest: The newest closed bar, None before the first.
-        ring: The ring that closes its bars, None while it is not found.
+        ring: The ring whose bars close its bars, None while it is not found.
         unknown: The error if the feed is there and does not carry the stream.
         seen: The count of the ring's bars before `newest` was read.
     """
 
     __slots__ = (
         "_epoch",
+        "_rolled",
         "had",
         "id",
         "newest",
@@ -60,20 +56,24 @@ class AwaitedStream:
         self.turned_back = False
         self.newest: int | None = None
         self.ring: Ring | None = None
+        self._rolled: RolledRing | None = None
         self.unknown: StreamNotFoundError | None = None
         self.seen = self._epoch = -1
 
     def find(self, feed: AttachedFeed | None) -> None:
         """Find the stream's ring in its feed, None if the host has no such feed."""
-        self.ring = self.unknown = None
+        self.ring = self._rolled = self.unknown = None
         if feed is None:
             return
-        symbol = self.id[1]
         try:
-            self.ring = feed.ring((symbol, self.timeframe))
+            found = open_ring(feed, (self.id[1], self.timeframe))
         except StreamNotFoundError as error:
-            self.ring = _source_ring(feed, symbol, self.timeframe)
-            self.unknown = error if self.ring is None else None
+            self.unknown = error
+            return
+        if isinstance(found, RolledRing):
+            self._rolled, self.ring = found, found.source
+        else:
+            self.ring = found
 
     def begin(self, had: int) -> None:
         """Begin to wait for a bar that is newer than the one that the task has had."""
@@ -113,8 +113,9 @@ class AwaitedStream:
         return bar is not None and bool(bar.flags & BACKFILLED)
 
     def _read(self, ring: Ring) -> int | None:
-        if ring.timeframe != self.timeframe:
-            return _newest_group(ring, self.timeframe)
+        if self._rolled is not None:
+            closes = self._rolled.read().bars.close_time
+            return int(closes[-1]) if len(closes) else None
         bar = ring._current_reader().last_closed()
         return None if bar is None else bar.close_time
 
@@ -137,7 +138,7 @@ class AwaitedStream:
         if self.ring is None:
             return True
         try:
-            return self.ring.status().health in _STUCK
+            return (self._rolled or self.ring).status().health in _STUCK
         except StreamNotFoundError:
             return True
 
@@ -146,49 +147,10 @@ class AwaitedStream:
         """The stream's limit of silence, in seconds."""
         if self.ring is not None:
             try:
-                return silence(self.ring._current_reader(), self.ring.timeframe).limit
+                return silence(self.ring._current_reader(), self.timeframe).limit
             except StreamNotFoundError:
                 pass
         return stale_after(self.timeframe)
-
-
-def _source_ring(feed: AttachedFeed, symbol: str, timeframe: Timeframe) -> Ring | None:
-    """Return the ring that the timeframe is rolled up from, None without such a one."""
-    sources = [
-        key
-        for key in feed.streams()
-        if key[0] == symbol and _divides(key[1], timeframe)
-    ]
-    if not sources:
-        return None
-    try:
-        return feed.ring(max(sources, key=lambda key: duration(key[1])))
-    except StreamNotFoundError:  # given up at this moment
-        return None
-
-
-def _divides(source: Timeframe, timeframe: Timeframe) -> bool:
-    """Return True if bars of `timeframe` are made of whole bars of `source`."""
-    if FREE_PHASE in {source, timeframe} or duration(source) >= duration(timeframe):
-        return False
-    length = step(timeframe) or duration("1d")  # a month has whole days
-    return length % duration(source) == 0
-
-
-def _newest_group(ring: Ring, timeframe: Timeframe) -> int | None:
-    """Return the end of the newest group of bars of which none is missing."""
-    rows = ring.snapshot(ring.history)
-    if not len(rows):
-        return None
-    closes, length = rows.close_time, duration(ring.timeframe)
-    end = floor(int(closes[-1]), timeframe)
-    for _ in range(_MOST_GROUPS):
-        start = floor(end - 1, timeframe)
-        first, last = np.searchsorted(closes, (start, end), "right")
-        if last - first == (end - start) // length:
-            return end
-        end = start
-    return None
 
 
 def ends_at(instant: int, timeframe: Timeframe, newest: int | None) -> bool:

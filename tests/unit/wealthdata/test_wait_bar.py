@@ -543,6 +543,12 @@ class TestRolledUp:
         assert look("A", "5m") == [["A"], []]
         assert look("A", "5m") == [[], ["A"]]
 
+    def test_what_was_read_of_it_counts(self, a) -> None:
+        for security in ("A", ["A"]):
+            wealthdata.get_price(security, count=2, frequency="3m")
+        close(a, 1, 2, 3)
+        assert look("A", "3m") == [["A"], []]
+
     def test_a_group_with_a_hole_is_one_when_it_is_filled(self, writer, a) -> None:
         close(a, 1, 2, 3, 5)
         look("A", "5m")
