@@ -116,7 +116,7 @@ class Planes(NamedTuple):
         """Return the number of bars that are missing inside the securities' rows."""
         closes = self.close_time
         count, rows = len(closes), int(closes.shape[1])
-        if not rows:
+        if not closes.size:
             return 0
         if closes.strides[0] == 0 or count == 1:  # aligned: each security has these
             steps = grid_steps(int(closes[0, 0]), int(closes[0, -1]), timeframe)
