@@ -4,7 +4,7 @@ The rows are *planes*, an array (securities, rows) for each field. A security's 
 at the right; at the left, where it has fewer than others, the close time is 0.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ class Planes(NamedTuple):
     @property
     def is_whole(self) -> bool:
         """True if all securities have the same number of rows."""
-        return int(np.count_nonzero(self.close_time)) == self.close_time.size
+        return bool(self.close_time[:, :1].all())  # rows end at the right
 
     @property
     def is_even(self) -> bool:
@@ -74,9 +74,9 @@ class Planes(NamedTuple):
     def without_empty(self) -> "Planes":
         """Return the rows of the securities that have some."""
         closes, values = self.close_time, self.values
+        if closes.shape[1] and closes[:, -1].all():
+            return self  # the usual case
         kept: Any = closes[:, -1:].any(axis=1)  # rows end at the right
-        if kept.all():
-            return self
         pairs = zip(self.symbols, kept, strict=True)
         symbols = tuple(symbol for symbol, is_kept in pairs if is_kept)
         if isinstance(values, np.ndarray):
@@ -107,8 +107,10 @@ class Planes(NamedTuple):
             planes = np.array(planes)
         return Planes(self.symbols, np.broadcast_to(common, shape), planes)
 
-    def absent(self, written: Iterable[str]) -> list[str]:
+    def absent(self, written: Collection[str]) -> list[str]:
         """Return those of the securities that have no row."""
+        if len(self.symbols) == len(written):
+            return []  # the usual case: they are some of those
         kept = set(self.symbols)
         return [each for each in written if each not in kept]
 
@@ -121,12 +123,11 @@ class Planes(NamedTuple):
         if closes.strides[0] == 0 or count == 1:  # aligned: each security has these
             steps = grid_steps(int(closes[0, 0]), int(closes[0, -1]), timeframe)
             return count * missing_bars(steps, rows)
-        counts: Any = np.full(count, rows)
-        if not self.is_whole:
-            counts = np.count_nonzero(closes, axis=1)
-        firsts = _oldest(closes)
-        lasts = closes[:, -1]
-        if length := step(timeframe):
+        firsts, lasts, length = closes[:, 0], closes[:, -1], step(timeframe)
+        if length and (lasts - firsts == (rows - 1) * length).all():
+            return 0  # the usual case
+        firsts, counts = _oldest(closes), np.count_nonzero(closes, axis=1)
+        if length:
             missing: Any = (lasts - firsts) // length - counts + 1
             return int(missing[(missing > 0) & (counts > 0)].sum())
         spans = zip(firsts.tolist(), lasts.tolist(), counts.tolist(), strict=True)

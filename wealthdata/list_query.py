@@ -343,7 +343,7 @@ class CachedListQuery:
             "health": status.health,
             "behind": found.behind,
             "forming": False,
-            "short": sum(max(0, count - rows) for rows in record.counts),
+            "short": sum([count - rows for rows in record.counts if rows < count]),
             "gaps": planes.gaps(self._timeframe) + found.rows.left_out,
             "absent": planes.absent(self._written),
         }

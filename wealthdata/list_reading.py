@@ -67,7 +67,7 @@ def read_several(
     attrs["behind"] += behind
     attrs["gaps"] = planes.gaps(query.timeframe) + left_out
     attrs["forming"] = attrs["forming"] and _have_forming(planes, found)
-    attrs["absent"] = planes.absent(security.written for security in securities)
+    attrs["absent"] = planes.absent([security.written for security in securities])
     if shape != (False, False):
         for name, count in _count_rows(planes, found, limit).items():
             attrs[name] = count
