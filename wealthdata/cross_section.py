@@ -45,12 +45,6 @@ class Planes(NamedTuple):
         closes = self.close_time
         return not len(closes) or bool((closes == closes[0]).all())
 
-    def evened(self) -> "Planes":
-        """Return these rows, which are of the same times, with one row of times."""
-        closes = self.close_time
-        times = closes[0] if len(closes) else closes
-        return self._replace(close_time=np.broadcast_to(times, closes.shape))
-
     def newest(self, shape: Shape, limit: int | None) -> "Planes":
         """Return the rows of the newest times of an aligned or a wide frame.
 

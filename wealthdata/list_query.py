@@ -272,7 +272,7 @@ class CachedListQuery:
     def _note_closed(self, found: _Found) -> None:
         """Note which bars the current task has read."""
         newest = found.rows.newest
-        if self._shape.align:
+        if self._shape.align and (found.late or found.behind):
             times = found.planes.close_time
             last = times[0, -1] if times.size else 0
             newest = np.where(newest > 0, last, 0)
@@ -287,7 +287,7 @@ class CachedListQuery:
             if not self._shape.align:
                 return _Found(planes.newest(self._shape, count), rows, {}, 0.0)
             if planes.is_even:
-                return _Found(planes.evened(), rows, {}, 0.0)
+                return _Found(planes, rows, {}, 0.0)
             most = min(ring.history for ring in self._rings)
             common = planes.common(count, depth if depth < most else None)
             if common is not None:
@@ -359,7 +359,7 @@ class CachedListQuery:
             counts = [by_name.get(written, 0) for written in self._read_order]
         times = None
         if self._shape.align:
-            times = closes[0] if len(closes) else np.empty(0, np.int64)
+            times = closes[0].copy() if len(closes) else np.empty(0, np.int64)
         rolled = {
             place: tuple(count_each(_shown(bars, counts[place], times).flags).values())
             for place, (bars, _) in rows.rolled.items()
