@@ -200,3 +200,24 @@ def test_rows_of_a_context_and_forming_bars_have_labels_too(
         days = [pd.Timestamp(2026, 1, 1) + pd.Timedelta(days=k - 1) for k in range(4)]
         assert list(found.index) == days[first : first + 3]
         assert found.attrs["shmfeed"].forming
+
+
+@pytest.mark.skipif(pd.__version__.startswith("2."), reason="lines for pandas 3")
+def test_the_lines_of_the_porting_page_are_right(writer: FeedWriter) -> None:
+    add_streams(writer, "1h", [SYMBOL])
+    frame = get_price(SYMBOL, copy=True)
+    with pytest.raises(KeyError):
+        frame["close"][-1]
+    assert frame["close"].iloc[-1] == 1.5
+    series = frame["close"].copy()
+    series[-1] = 9.0
+    assert len(series) == 3
+    seconds = (frame.index - pd.Timestamp(0)) // pd.Timedelta(seconds=1)
+    assert list(frame.index.as_unit("s").astype("int64")) == list(seconds)
+    assert list(frame.index.astype("int64") // 10**9) != list(seconds)
+    rows = frame.reset_index(names="time")
+    other = pd.DataFrame({"time": frame.index.as_unit("ns"), "x": [1.0, 2.0]})
+    with pytest.raises(pd.errors.MergeError):
+        pd.merge_asof(rows, other, on="time")
+    other["time"] = other["time"].astype(rows["time"].dtype)
+    assert pd.merge_asof(rows, other, on="time")["x"].tolist() == [1.0, 2.0]
