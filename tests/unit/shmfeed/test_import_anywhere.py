@@ -55,7 +55,8 @@ def context_alone():
         for n in range(30)
     ]
     context = wealthdata.Context(
-        [{"symbol": "BTCUSDT", "timeframe": "1h", "bars": bars}]
+        [{"symbol": "BTCUSDT", "timeframe": "1h", "bars": bars}],
+        run_params={"type": "backtest"},
     )
     none = attempt(lambda: wealthdata.get_price("BTCUSDT"))
     wealthdata.set_context(context)
