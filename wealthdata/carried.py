@@ -4,11 +4,12 @@ import difflib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from shmfeed.bar import StreamKey
+from shmfeed.bar import StreamKey, Timeframe
 from shmfeed.errors import StreamNotFoundError
 from wealthdata.attachment import AttachedFeed, no_data_error
 from wealthdata.bar_history import BarHistory
 from wealthdata.contexts_in_force import registered
+from wealthdata.rollup import divides
 from wealthdata.securities import Security
 from wealthdata.sources import current_views, open_sources, strategy_time
 
@@ -37,6 +38,17 @@ class Carried(NamedTuple):
     def is_complete(self) -> bool:
         """False if a history function may have further symbols."""
         return self.history is None or self.history.streams() is not None
+
+    def symbols_at(self, timeframe: Timeframe) -> list[str]:
+        """Return the symbols that can be read at this timeframe, rolled up or not."""
+        of_feed = set() if self.feed is None else set(self.feed.streams())
+        readable = {
+            key[0]
+            for key in self.streams
+            if key[1] == timeframe or (key in of_feed and divides(key[1], timeframe))
+        }
+        unlisted = set(self.symbols).difference(symbol for symbol, _ in self.streams)
+        return [s for s in self.symbols if s in readable or s in unlisted]
 
     def describe(self) -> str:
         """Return the place that lists the symbols, in words."""

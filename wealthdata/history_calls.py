@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from shmfeed.bar import FIELDS, Field, Timeframe, TimeframeAlias
-from shmfeed.errors import BadArgumentError
+from shmfeed.bar import FIELDS, Field, Timeframe, TimeframeAlias, check_timeframe
+from shmfeed.errors import BadArgumentError, StreamNotFoundError
 from shmfeed.text import repr_short
 from shmfeed.validation import check_feed_name, check_flag, check_int
 from wealthdata.argument_names import rename
-from wealthdata.carried import carried
+from wealthdata.carried import carried, list_of
 from wealthdata.keywords import ReadKeywords
 from wealthdata.labels import Label
 from wealthdata.reactions import Reaction
@@ -103,7 +103,7 @@ def history(
         unit: Timeframe of the bars, as `frequency` of `get_price`.
         field: One field of `get_price`.
         security_list: A list, or one symbol. Default: all that the feed carries and
-            the context has.
+            the context has at this timeframe.
         df: If False, a dict of arrays instead of a frame.
         skip_paused, fq: Accepted, and change nothing.
         copy, wide: Accepted; the result is private memory, and wide, anyway.
@@ -131,8 +131,7 @@ def history(
     check_flag("wide", wide)
     listed: object = [security_list]
     if security_list is None:
-        named = None if feed is None else check_feed_name(feed)
-        listed = list(carried(named).symbols)
+        listed = _all_symbols(check_timeframe(unit, "unit"), feed)
     elif not isinstance(security_list, str):
         listed = security_list
     asked = ReadArguments(
@@ -279,6 +278,18 @@ def attribute_history(
     except BadArgumentError as error:
         raise rename(error, _OF_ATTRIBUTES) from None
     return frame if as_frame else _columns(frame)
+
+
+def _all_symbols(timeframe: Timeframe, feed: object) -> list[str]:
+    """Return the symbols that can be read. Raise StreamNotFoundError without one."""
+    known = carried(None if feed is None else check_feed_name(feed))
+    found = known.symbols_at(timeframe)
+    if not found:
+        raise StreamNotFoundError(
+            f"{known.describe()} carries no symbol at {timeframe}; its symbols are:"
+            f" {list_of(known.symbols)}"
+        )
+    return found
 
 
 def _columns(frame: "pd.DataFrame") -> Arrays:

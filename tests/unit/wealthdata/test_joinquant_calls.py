@@ -257,6 +257,27 @@ def test_history(two: FeedWriter) -> None:
     assert list(history(12, "1h", align=True).index) == list(frame.index[2:])
 
 
+def test_history_of_all_symbols_that_have_the_timeframe(two: FeedWriter) -> None:
+    """No warning about a symbol that the call does not name."""
+    two.add_stream("DAILY", "1d")
+    short = two.add_stream("SHORT", "30m")
+    for half in range(60):
+        opened = opens(0) + half * 1_800_000
+        short.append(opened, *prices(half))
+    assert list(history(5, "1h").columns) == [SYMBOL, OTHER, "SHORT"]
+    assert list(history(5, "30m").columns) == ["SHORT"]
+    with pytest.raises(StreamNotFoundError, match="carries no symbol at 1m; its symb"):
+        history(5, "1m")
+    context = Context(
+        [listed(*range(3)), listed(*range(3), symbol="OLD")],
+        run_params={"type": "backtest"},
+    )
+    wealthdata.set_context(context)
+    assert list(history(5, "1h").columns) == [SYMBOL, "OLD"]
+    with pytest.raises(StreamNotFoundError, match="the context carries no symbol"):
+        history(5, "4h")
+
+
 def test_attribute_history(two: FeedWriter) -> None:
     frame = attribute_history(SYMBOL, 4, "1h", ["volume", "open"])
     assert frame.equals(get_price(SYMBOL, count=4, fields=["volume", "open"]))
