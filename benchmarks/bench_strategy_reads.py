@@ -26,11 +26,13 @@ NOW, BEFORE = "now", "before"
 ROWS = (20, 1000)
 SYMBOL = SYMBOLS[0]
 HOUR = 3_600_000
-VARIED = 64  # bounds of a range, in turn
+VARIED = 20_000  # bounds of a range, in turn: each is met for the first time
+REPEATED = 64  # texts in turn: each is parsed once
 COUNT, ATTRS, BARS = "{n} by count", "{n}, attrs read whole", "get_bars, {n}, df=False"
 TURN, ONE_FEED = "two feeds in turn", "one feed twice"
 ACROSS, APART = "a list over two feeds", "two lists"
 END_AND_COUNT = "{n} by end and count"
+TEXTS = "{n} by start and end, str met before"
 
 
 def when(ms: int) -> datetime:
@@ -39,7 +41,7 @@ def when(ms: int) -> datetime:
 
 RANGES: dict[str, Callable[[int], object]] = {
     "{n} by start and end, datetime": when,
-    "{n} by start and end, str": lambda ms: when(ms).isoformat(" "),
+    TEXTS: lambda ms: when(ms).isoformat(" "),
     "{n} by start and end, Timestamp": lambda ms: pd.Timestamp(ms, unit="ms"),
 }
 MAX_SLOWER, MAX_FEEDS, MAX_ARRAY = 1.03, 1.2, 0.35  # times the other
@@ -122,11 +124,11 @@ def by_count(n: int) -> harness.Call:
     return lambda: get_price(SYMBOL, count=n, frequency=TIMEFRAME)
 
 
-def by_range(n: int, kind: Callable[[int], object]) -> harness.Call:
+def by_range(n: int, kind: Callable[[int], object], varied: int) -> harness.Call:
     """Return a call whose bounds differ each time, as a strategy's do."""
     get_price = wealthdata.get_price
     first = END - (n - 1) * HOUR
-    bounds: Any = cycle([(kind(first - ms), kind(END + ms)) for ms in range(VARIED)])
+    bounds: Any = cycle([(kind(first - ms), kind(END + ms)) for ms in range(varied)])
 
     def call() -> object:
         start, end = next(bounds)
@@ -157,7 +159,8 @@ def _calls_of_one() -> dict[str, harness.Call]:
     found: dict[str, harness.Call] = {COUNT.format(n=n): by_count(n) for n in ROWS}
     for n in ROWS:
         for title, kind in RANGES.items():
-            found[title.format(n=n)] = by_range(n, kind)
+            varied = REPEATED if title == TEXTS else VARIED
+            found[title.format(n=n)] = by_range(n, kind, varied)
         found[END_AND_COUNT.format(n=n)] = by_end(n)
     check_same_rows(found)
     found[ATTRS.format(n=20)] = lambda: dict(
