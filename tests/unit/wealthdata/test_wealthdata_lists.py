@@ -3,7 +3,7 @@
 import copy
 import itertools
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +30,7 @@ from wealthdata import (
     freshness,
     get_price,
     list_query,
+    list_reading,
     query_cache,
     set_context,
 )
@@ -501,6 +502,132 @@ class TestAListOfOne:
             with pytest.raises(StreamNotFoundError):
                 get_price(["A"])
             other.close(unlink=True)
+
+
+class TestLate:
+    """An aligned frame names the securities that hold it back."""
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_in_seconds(
+        self, writer: FeedWriter, way: Callable[..., pd.DataFrame]
+    ) -> None:
+        fill(writer, {"A": [0, 1, 2], "B": [0, 1, 2, 3], "C": [1, 2, 3, 4], "D": []})
+        found = way(security=["D", "C", "B", "A"], count=1, align=True)
+        assert list(found["time"]) == [when(2)] * 3
+        attrs = found.attrs["shmfeed"]
+        assert attrs.late == {"A": 7200.0, "B": 3600.0}
+        assert attrs.behind == 7200.0
+        assert attrs.absent == ["D"]
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_of_none(
+        self, writer: FeedWriter, way: Callable[..., pd.DataFrame]
+    ) -> None:
+        fill(writer, {"A": [0, 1, 2], "B": [1, 2]})
+        attrs = way(security=["A", "B"], count=2, align=True).attrs["shmfeed"]
+        assert (attrs.late, attrs.behind) == ({}, 0.0)
+        attrs = get_price(["A", "B"], count=2).attrs["shmfeed"]
+        assert (attrs.late, attrs.behind) == ({}, 0.0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_wide_frame_has_no_column_without_a_bar(
+    writer: FeedWriter, way: Callable[..., pd.DataFrame]
+) -> None:
+    fill(writer, {"HALTED": [0, 1], "A": list(range(10)), "B": list(range(10))})
+    found = way(security=["HALTED", "A", "B"], count=3, wide=True, fields="close")
+    assert list(found.columns) == ["A", "B"]
+    assert not found.isna().any(axis=None)
+    assert found.attrs["shmfeed"].absent == ["HALTED"]
+
+
+class TestSeveralFeeds:
+    @pytest.fixture
+    def other(self, writer: FeedWriter) -> Iterator[FeedWriter]:
+        with create(f"{writer.name}-2", history=50) as made:
+            yield made
+            made.close(unlink=True)
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_are_one_frame_in_the_order_asked(
+        self,
+        writer: FeedWriter,
+        other: FeedWriter,
+        way: Callable[..., pd.DataFrame],
+    ) -> None:
+        fill(writer, {"A": [0, 1, 2], "C": [0, 1, 2]})
+        fill(other, {"A": [5, 6], "B": [1, 2]})
+        there = f"@{other.name}"
+        names = ["C", f"B{there}", "A", f"A{there}"]
+        found = way(security=names, count=2)
+        assert found["code"].tolist() == [name for name in names for _ in range(2)]
+        assert found["time"].tolist() == [when(n) for n in (1, 2, 1, 2, 1, 2, 5, 6)]
+        attrs = found.attrs["shmfeed"]
+        assert attrs.feed == f"{writer.name},{other.name}"
+        alone = get_price(["A"], count=2, feed=other.name)
+        part = found[found["code"] == f"A{there}"].reset_index(drop=True)
+        pd.testing.assert_frame_equal(
+            part.drop(columns="code"), alone.drop(columns="code")
+        )
+        attachment.detach()
+        found = way(security=names[:3], count=2, align=True, wide=True)
+        assert list(found.index) == [when(1), when(2)]
+
+
+class TestAnInstant:
+    """No security of a list has a bar that closed after one which another lacks."""
+
+    ORDER = ("A", "B", "C")
+
+    def skew(self, found: pd.DataFrame) -> int:
+        """Return the bars by which a security is ahead of one that closes first."""
+        newest = found.groupby("code", sort=False)["time"].max()
+        times = [newest[symbol] for symbol in self.ORDER]
+        pairs = itertools.pairwise(times)
+        return max(
+            int((after - before) / pd.Timedelta("1h")) for before, after in pairs
+        )
+
+    @pytest.mark.filterwarnings("ignore::wealthdata.BehindWarning")
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            {},
+            {"fields": ["close", "flags"]},
+            {"end_date": when(10_000)},
+            {"include_now": True},
+        ],
+        ids=["cut", "integers", "range", "forming"],
+    )
+    def test_is_that_of_all(
+        self, writer: FeedWriter, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(writer, {symbol: [0, 1, 2] for symbol in self.ORDER})
+        rings = [writer.add_stream(symbol, "1h") for symbol in self.ORDER]
+        numbers = itertools.count(3)
+
+        def close_between(*given: Any) -> Any:
+            number = next(numbers)
+            for ring in rings:  # always A first
+                append(ring, number)
+            return find(*given)
+
+        find = list_reading.find_bars
+        skewed = self.read_between(monkeypatch, close_between, asked)
+        assert self.skew(skewed) <= 0
+
+        monkeypatch.setattr(list_reading, "_newest_closes", lambda *_: {})
+        if asked:  # the control: each is read as of its own time
+            assert self.skew(self.read_between(monkeypatch, close_between, asked)) > 0
+
+    def read_between(
+        self, monkeypatch: pytest.MonkeyPatch, find: Any, asked: dict[str, Any]
+    ) -> pd.DataFrame:
+        def call(key: Any, request: Any, sources: Any, private: bool) -> Any:
+            return find(key, request, sources, private)
+
+        monkeypatch.setattr(list_reading, "find_bars", call)
+        return get_price(list(self.ORDER), count=2, **asked)
 
 
 def test_few_queries_of_lists_are_kept(writer: FeedWriter) -> None:

@@ -27,7 +27,7 @@ from shmfeed.bar import (
     floor,
     step,
 )
-from shmfeed.errors import StaleFeedWarning, StreamNotFoundError
+from shmfeed.errors import GapError, StaleFeedWarning, StreamNotFoundError
 from shmfeed.layout import E_SINCE, E_UPDATED
 from shmfeed.simulator import market
 from shmfeed.writer import FeedWriter, create
@@ -354,6 +354,15 @@ class TestWhatARead:
         since = {"start_date": pd.Timestamp(START + 26 * MINUTE, unit="ms")}
         frame = get_price("A", frequency="5m", **since)
         assert (len(frame), frame.attrs["shmfeed"].gaps) == (0, 1)
+
+    def test_reacts_to_a_hole_behind_its_last_row(self, writer: FeedWriter) -> None:
+        fill_minutes(writer, *(k for k in range(30) if k != 27))
+        for asked in ({}, {"end_date": "2030-01-01"}):
+            with pytest.raises(GapError, match=r"1 bar missing .* 00:25:00 to 2024"):
+                get_price("A", frequency="5m", on_gap="raise", **asked)
+        for several in (["A"], ["A", "A@" + writer.name]):
+            with pytest.raises(GapError, match="A 5m"):
+                get_price(several, frequency="5m", on_gap="raise")
 
     def test_is_a_range_too(self, writer: FeedWriter) -> None:
         fill_minutes(writer, 60)
