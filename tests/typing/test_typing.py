@@ -46,8 +46,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
 }
 # Methods without an underscore that only the package itself calls.
 INTERNAL = {
-    *("current", "reader_of", "locate"),  # Feed
-    *("datetimes", "missing", "validity"),  # Rows, Slice
+    *("current", "reader_of", "locate", "feeder"),  # Feed
+    *("datetimes", "missing", "validity", "count_flags"),  # Rows, Slice
     # FeedWriter: the feeder's part.
     *("beat_alive", "tick", "set_state", "count", "mark_message", "mark_stream"),
     *("mark_connection", "count_stream", "explain", "set_silence", "set_clock_offset"),
