@@ -118,4 +118,5 @@ def judge(total: Counter, bars: int) -> None:
     assert total["lost"] == 0
     # It was a race: there were some of both.
     assert total["slept"] > bars // 100
-    assert total["slept"] + total["found"] >= bars
+    # A writer that is put off the CPU lets a wait end at its deadline.
+    assert total["slept"] + total["found"] + total["not woken"] >= bars
