@@ -238,7 +238,8 @@ class FeedFactory:
         for variable in VARIABLES:
             patch.delenv(variable, raising=False)
         patch.setenv(FEED_VARIABLE, feed.name)  # for processes that the test starts
-        patch.setattr(choices._known, "given", {"feed": feed.name})
+        earlier = choices.replace_choices({"feed": feed.name})
+        self._exits.callback(choices.replace_choices, earlier)
 
 
 @pytest.fixture

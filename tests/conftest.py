@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from support import census, cores, dials
 
+from shmfeed.validation import BACKTEST_VARIABLE
+
 SEED = int(os.environ.get("TEST_SEED", "20260101"))
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -79,6 +81,9 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     # Drop the values of finished fixtures: a mapping holds a descriptor.
     getattr(request.node, "funcargs", {}).clear()
     left = census.leftovers(before)
+    if BACKTEST_VARIABLE in os.environ:
+        left.append(f"a backtest in force: {BACKTEST_VARIABLE} is in the environment")
+        os.environ.pop(BACKTEST_VARIABLE)
     if left:
         pytest.fail("the test left behind:\n  " + "\n  ".join(left), pytrace=False)
 

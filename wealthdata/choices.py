@@ -188,11 +188,18 @@ def use(
     mark.refresh()
 
 
-def forget_choices() -> None:
-    """Leave every choice to the environment again."""
-    _known.given = {}
+def replace_choices(given: dict[str, Any]) -> dict[str, Any]:
+    """Let these choices of `use` hold instead of all earlier ones; return those."""
+    with _changing.lock:
+        earlier, _known.given = _known.given, given
     forget_queries()
     mark.refresh()
+    return earlier
+
+
+def forget_choices() -> None:
+    """Leave every choice to the environment again."""
+    replace_choices({})
 
 
 def reads_no_feed_by_use() -> bool:

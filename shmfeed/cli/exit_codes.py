@@ -64,8 +64,8 @@ MEANINGS: dict[str, dict[int, str]] = {
     },
     "audit": {
         0: "nothing differs",
-        FAILED: "a bar differs, is missing, is unknown to history, or could not be"
-        " compared; or the feed or a store cannot be read",
+        FAILED: "a bar differs, is missing or was not compared; or the feed or a store"
+        " cannot be read",
         USAGE: f"history cannot be asked, there is no such feed, or {_REFUSED}",
     },
     "reload": {

@@ -146,7 +146,11 @@ def test_a_feed_of_your_own(child, env, feed_name):
     ("page", "word", "columns"),
     [
         ("README.md", "count=20", "open high low close volume"),
-        ("docs/strategies.md", "frame = ", "open high low close volume"),
+        (
+            "docs/strategies.md",
+            'frame = wealthdata.get_price("BTC',
+            "open high low close volume",
+        ),
         ("docs/joinquant.md", "count=20", "close volume"),
     ],
 )

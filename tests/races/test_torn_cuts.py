@@ -129,7 +129,9 @@ def swap_in_turn(rings: Rings, board) -> None:
 def read_generations(rings: Rings, wanted: float) -> Counter:
     tally: Counter = Counter()
     deadline = time.monotonic() + 60 * forks.SCALE
-    while tally["cuts"] < wanted and time.monotonic() < deadline:
+    while time.monotonic() < deadline and (
+        tally["cuts"] < wanted or not tally["turns"]
+    ):
         tally["cuts"] += 1
         try:
             values, _, _ = rings.cut(7, True)

@@ -18,6 +18,7 @@ def strategy(
     """Let this process read the feed `feed_name`, which does not exist yet."""
     monkeypatch.delenv("SHMFEED_FEED", raising=False)
     monkeypatch.delenv("SHMFEED_COPY", raising=False)
+    choices.forget_choices()
     wealthdata.use(feed=feed_name)
     yield feed_name
     choices.forget_choices()

@@ -15,7 +15,7 @@ from shmfeed.errors import BadArgumentError, StaleFeedError, WebSocketConnection
 from shmfeed.segment.mapping import place
 from shmfeed.simulator import verify
 from shmfeed.testing import shmfeed_feed, shmfeed_venue
-from wealthdata import attachment
+from wealthdata import attachment, choices
 
 __all__ = ["shmfeed_feed", "shmfeed_venue"]  # fixtures of this module
 
@@ -32,7 +32,7 @@ def in_a_backtest():
     wealthdata.use(context_only=True)
     yield
     assert attachment.selected_feed() is None
-    wealthdata.use()
+    choices.forget_choices()
 
 
 def test_wealthdata_reads_the_fixture_s_feed(in_a_backtest, monkeypatch, shmfeed_feed):

@@ -8,6 +8,7 @@ import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -74,7 +75,8 @@ def by_thread_of_a_thread(read: Read) -> str:
 
 
 def by_joblib(read: Read) -> str:
-    joblib = pytest.importorskip("joblib")
+    import joblib  # not on each machine
+
     with joblib.Parallel(n_jobs=2, backend="threading") as parallel:
         (found,) = set(parallel(joblib.delayed(read)() for _ in range(4)))
     return str(found)
@@ -101,7 +103,12 @@ HANDED_OVER = [
     by_thread_pool,
     by_run_in_executor,
     by_thread_of_a_thread,
-    by_joblib,
+    pytest.param(
+        by_joblib,
+        marks=pytest.mark.skipif(
+            find_spec("joblib") is None, reason="joblib is not installed"
+        ),
+    ),
 ]
 INHERITED = [by_to_thread, by_task]
 
