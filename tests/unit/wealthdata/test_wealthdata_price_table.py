@@ -204,7 +204,7 @@ DATES: list[Any] = [
     20240105,
     20240105080000,
     opens(100),
-    *("", "soon", 20, 1704067200, 1.5, True, pd.NaT, np.datetime64("NaT"), []),
+    *("", "soon", 20, 1704067200, 1.5, True, pd.NaT, np.datetime64("NaT", "ms"), []),
 ]
 LABELS = [None, None, None, "close", "open", "date", "Close", 5]
 
