@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from shmfeed.bar import DEFAULT_FIELDS, FIELDS, Field, Timeframe, TimeframeAlias
 from shmfeed.errors import BadArgumentError
 from shmfeed.text import repr_short
-from shmfeed.validation import check_flag, items_of
+from shmfeed.validation import check_flag
 from wealthdata.argument_names import rename
 from wealthdata.keywords import ReadKeywords
 from wealthdata.labels import Label
 from wealthdata.price_table import array_table
 from wealthdata.reactions import Reaction
-from wealthdata.request import ReadArguments
+from wealthdata.request import ReadArguments, check_columns
 from wealthdata.sources import open_price_table
 from wealthdata.times import DateLike
 
@@ -199,7 +199,7 @@ def get_bars(
             f"unit {repr_short(unit)} and frequency {repr_short(frequency)} exclude"
             " each other; leave one of them out"
         )
-    columns = _check_fields(fields)
+    columns = check_columns(fields, _FIELDS) or _DEFAULT_FIELDS
     asked = ReadArguments(*given, start_dt, end_dt)
     as_frame = check_flag("df", df)
     if check_flag("wide", wide) and not as_frame:
@@ -208,19 +208,6 @@ def get_bars(
         )
     check_flag("copy", copy)
     return _read(asked, columns, as_frame, frequency is None)
-
-
-def _check_fields(fields: object) -> tuple[str, ...]:
-    """Return the columns in the order asked, each once. Raise BadArgumentError."""
-    if fields is None:
-        return _DEFAULT_FIELDS
-    names = [fields] if isinstance(fields, str) else items_of(fields)
-    if names and all(isinstance(n, str) and n in _FIELDS for n in names):
-        return tuple(dict.fromkeys(names))
-    given = fields if names is None else names
-    raise BadArgumentError(
-        f"fields is {repr_short(given)}; it must be some of: {' '.join(_FIELDS)}"
-    )
 
 
 def _read(

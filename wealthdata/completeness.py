@@ -28,11 +28,10 @@ from shmfeed.errors import (
 from shmfeed.feed import Ring
 from shmfeed.text import counted
 from wealthdata.columns import BarColumns, Ints, count_missing
-from wealthdata.freshness import StreamId, warn
+from wealthdata.freshness import StreamId, is_first, warn
 from wealthdata.reactions import Reactions
 from wealthdata.rolled_ring import RolledUp
 
-_MOST = 4096
 _Hole = tuple[int, int, int]  # missing bars, open times of the first and the last
 
 # Few rows and unconfirmed ones that were warned of and have not ended. The C core
@@ -96,7 +95,7 @@ def _check_gaps(window: Window, on_gap: str) -> None:
     if window.ring is not None:
         holes = _without_known(holes, window.ring, stream[2])
     if on_gap != "raise":
-        holes = [hole for hole in holes if _is_new(_holes, (stream, hole[1]))]
+        holes = [hole for hole in holes if is_first(_holes, (stream, hole[1]))]
     if not holes:
         return
     missing, begin, end = sum(hole[0] for hole in holes), holes[0][1], holes[0][2]
@@ -172,7 +171,7 @@ def _check_short(window: Window, on_short: str) -> None:
     )
     if on_short == "raise":
         raise ShortError(message)
-    if _is_new(troubles, trouble):
+    if is_first(troubles, trouble):
         warn(message, ShortWarning)
 
 
@@ -190,17 +189,8 @@ def _check_newest(window: Window, on_unconfirmed: str) -> None:
     )
     if on_unconfirmed == "raise":
         raise UnconfirmedError(message)
-    if _is_new(troubles, trouble):
+    if is_first(troubles, trouble):
         warn(message, UnconfirmedWarning)
-
-
-def _is_new(known: set[tuple[object, ...]], one: tuple[object, ...]) -> bool:
-    if one in known:
-        return False
-    if len(known) >= _MOST:  # a caller may ask for another count each time
-        known.clear()
-    known.add(one)
-    return True
 
 
 def _utc(moment: int) -> str:

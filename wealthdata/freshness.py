@@ -23,7 +23,7 @@ from shmfeed.health import RingStatus, silence
 from shmfeed.text import counted
 from wealthdata.reactions import Reactions
 
-_MAX_OUTAGES = 4096
+_MOST_REMEMBERED = 4096
 
 
 def warn(message: str, category: type[UserWarning]) -> None:
@@ -165,9 +165,17 @@ def _name_feeds(missing: str) -> str:
 
 
 def _remember(known: set[Any], one: object) -> None:
-    if len(known) >= _MAX_OUTAGES:  # a caller may use a new max_age each time
+    if len(known) >= _MOST_REMEMBERED:  # a caller may use a new max_age each time
         known.clear()
     known.add(one)
+
+
+def is_first(known: set[Any], one: object) -> bool:
+    """Return True if `one` was not known, and remember it: a warning is due once."""
+    if one in known:
+        return False
+    _remember(known, one)
+    return True
 
 
 def end_outages(ended: set[tuple[StreamId, float | None]]) -> None:
@@ -203,7 +211,6 @@ def _reason(status: RingStatus, ring: Ring | None) -> str:
 
 
 _MOST_BEHIND = 15 * 3600.0  # seconds: the widest error of a forgotten time zone
-_MAX_WARNED = 4096
 
 behind_warned: set[StreamId] = set()
 
@@ -216,11 +223,8 @@ def warn_of_behind(stream: StreamId, behind: float) -> None:
     feed, symbol, timeframe = stream
     if not behind or not duration(timeframe) / 1000 < behind <= _MOST_BEHIND:
         return
-    if stream in behind_warned:
+    if not is_first(behind_warned, stream):
         return
-    if len(behind_warned) >= _MAX_WARNED:
-        behind_warned.clear()
-    behind_warned.add(stream)
     warn(
         f"{symbol} {timeframe} of feed {feed!r}: the last row closed {behind:g} s"
         " before the newest closed bar, which end_date or the context's current_dt"

@@ -150,11 +150,7 @@ def history(
         on_short=on_short,
         on_unconfirmed=on_unconfirmed,
     )
-    try:
-        frame = read(asked)
-    except BadArgumentError as error:
-        raise rename(error, _OF_HISTORY) from None
-    return frame if as_frame else _columns(frame)
+    return _read(asked, as_frame, _OF_HISTORY)
 
 
 @overload
@@ -273,11 +269,7 @@ def attribute_history(
         on_short,
         on_unconfirmed,
     )
-    try:
-        frame = read(asked)
-    except BadArgumentError as error:
-        raise rename(error, _OF_ATTRIBUTES) from None
-    return frame if as_frame else _columns(frame)
+    return _read(asked, as_frame, _OF_ATTRIBUTES)
 
 
 def _all_symbols(timeframe: Timeframe, feed: object) -> list[str]:
@@ -292,6 +284,17 @@ def _all_symbols(timeframe: Timeframe, feed: object) -> list[str]:
     return found
 
 
-def _columns(frame: "pd.DataFrame") -> Arrays:
-    """Return the columns of a private frame as arrays, by their names."""
+def _read(
+    asked: ReadArguments, as_frame: bool, names: dict[str, str]
+) -> "pd.DataFrame | Arrays":
+    """Return the frame, or its columns as arrays by their names.
+
+    `names` are those that the call gives to arguments of `get_price`.
+    """
+    try:
+        frame = read(asked)
+    except BadArgumentError as error:
+        raise rename(error, names) from None
+    if as_frame:
+        return frame
     return {str(name): np.array(frame[name]) for name in frame.columns}

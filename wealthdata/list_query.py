@@ -26,7 +26,14 @@ from wealthdata.context_view import ContextView
 from wealthdata.contexts_in_force import note_live_read
 from wealthdata.cross_section import Planes, build_frame, late_and_behind
 from wealthdata.facts import CutFacts, CutRecord, RingFacts, count_each, rows_up_to
-from wealthdata.freshness import StreamId, check, end_outages, warn, warn_of_lost
+from wealthdata.freshness import (
+    StreamId,
+    check,
+    end_outages,
+    is_first,
+    warn,
+    warn_of_lost,
+)
 from wealthdata.handed import current_record
 from wealthdata.labels import LABELS, Labels
 from wealthdata.long_frame import compiled_builder
@@ -440,19 +447,15 @@ def _shown(bars: PrivateColumns, count: int, times: Ints | None) -> PrivateColum
     return bars.at(times)
 
 
-_MAX_WARNED = 4096
 _SHOWN = 20
 _warned: set[tuple[str, StreamKey]] = set()  # feed and stream
 
 
 def warn_of_unknown(feed: str, timeframe: Timeframe, symbols: tuple[str, ...]) -> None:
     """Warn once of each security of a list that the feed does not carry."""
-    new = [s for s in symbols if (feed, (s, timeframe)) not in _warned]
+    new = [s for s in symbols if is_first(_warned, (feed, (s, timeframe)))]
     if not new:
         return
-    if len(_warned) >= _MAX_WARNED:
-        _warned.clear()
-    _warned.update((feed, (symbol, timeframe)) for symbol in new)
     more = "" if len(new) <= _SHOWN else f" and {len(new) - _SHOWN} more"
     warn(
         f"feed {feed!r} does not carry {', '.join(new[:_SHOWN])}{more} at {timeframe};"

@@ -30,7 +30,6 @@ class Reactions(NamedTuple):
 
 
 _IGNORED = Reactions()[2:]
-REACTION_NAMES = Reactions._fields[1:]
 
 
 def check_reactions(given: dict[str, object]) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """The arguments of a read, checked once, before any bar is read."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from wealthdata.reactions import Reactions, check_reactions
 from wealthdata.times import to_moment
 
 DEFAULT_COUNT = 20
+_Name = TypeVar("_Name", bound=str)
 _BEFORE_ALL, _AFTER_ALL = -(1 << 63), (1 << 63) - 1  # ms: no bound in time
 _ALL = 1 << 62  # rows
 
@@ -133,15 +134,23 @@ def check_fields(fields: object) -> tuple[Field, ...]:
 
     Raise BadArgumentError for an unknown field or an empty list.
     """
+    return check_columns(fields, FIELDS) or DEFAULT_FIELDS
+
+
+def check_columns(fields: object, accepted: tuple[_Name, ...]) -> tuple[_Name, ...]:
+    """Return the columns that `fields` names, in its order, each once; () for None.
+
+    Raise BadArgumentError for one that is not accepted, and for an empty list.
+    """
     if fields is None:
-        return DEFAULT_FIELDS
-    names = [fields] if isinstance(fields, str) else items_of(fields)
-    if names and all(isinstance(n, str) and n in FIELDS for n in names):
+        return ()
+    names: Any = [fields] if isinstance(fields, str) else items_of(fields)
+    if names and all(isinstance(n, str) and n in accepted for n in names):
         return tuple(dict.fromkeys(names))
     if names is not None:
         fields = names  # the repr of a generator would not say what it held
     raise BadArgumentError(
-        f"fields is {repr_short(fields)}; it must be some of: {' '.join(FIELDS)}"
+        f"fields is {repr_short(fields)}; it must be some of: {' '.join(accepted)}"
     )
 
 

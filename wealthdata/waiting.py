@@ -34,7 +34,7 @@ from shmfeed.waiting import RECHECK_NS, WaitSet
 from wealthdata.attachment import AttachedFeed, attached_feed, selected_feed
 from wealthdata.awaited_stream import NEVER, AwaitedStream, ends_at
 from wealthdata.contexts_in_force import note_live_read
-from wealthdata.freshness import warn
+from wealthdata.freshness import is_first, warn
 from wealthdata.handed import StreamId, TaskRecord, current_record
 from wealthdata.merge import Sources, find_bars
 from wealthdata.request import PriceRequest
@@ -46,7 +46,6 @@ Judgement = Literal["ready", "awaited", "missing"]
 ReadyAndMissing = tuple[list[str], list[str]]
 
 _RECHECK_SECONDS = RECHECK_NS / 1e9
-_MAX_WARNED = 4096
 _warned: set[StreamId] = set()  # streams that no feed carries
 
 
@@ -317,11 +316,8 @@ class _Wait:
 def _warn_of_unknown(streams: Iterable[StreamId]) -> None:
     """Warn once of each stream that its feed does not carry."""
     for stream in streams:
-        if stream in _warned:
+        if not is_first(_warned, stream):
             continue
-        if len(_warned) >= _MAX_WARNED:
-            _warned.clear()
-        _warned.add(stream)
         feed, symbol, timeframe = stream
         warn(
             f"feed {feed!r} does not carry {symbol} {timeframe}; wait_bar does not wait"
