@@ -7,21 +7,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from shmfeed.bar import INT_FIELDS, check_timeframe, step
+from shmfeed.bar import INT_FIELDS, check_timeframe
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.feed import compiled_core
-from shmfeed.health import quiet_ns
 from wealthdata.attachment import add_usual_read, attached_feed
 from wealthdata.attrs import FrameAttrs
 from wealthdata.choices import current_choices
-from wealthdata.facts import RingFacts
 from wealthdata.frame import TIME
-from wealthdata.labels import LABELS
-from wealthdata.price_table import PreparedRead, limits_of
+from wealthdata.price_table import prepare_read
 from wealthdata.reading import read
 from wealthdata.request import ReadArguments
 from wealthdata.securities import check_security
-from wealthdata.times import has_dates
 
 BarsArray = NDArray[np.void]
 
@@ -112,8 +108,7 @@ def prepare_array(
     security = check_security(asked.security)
     timeframe = check_timeframe(asked.frequency)
     feed = attached_feed(security.feed or asked.named_feed())
-    length = step(timeframe)  # 0 for months
-    if compiled_core is None or feed is None or not length:
+    if compiled_core is None or feed is None:
         return
     if attrs["source"] != "live" or not isinstance(asked.fields, str | tuple | None):
         return
@@ -124,9 +119,6 @@ def prepare_array(
     plain = np.dtype((np.void, array.dtype.itemsize))
     builder = compiled_core.ArrayBuilder(array.dtype, plain, columns, TIME)
     arguments = asked.security, asked.frequency, asked.fields, asked.feed
-    facts, quiet = RingFacts(ring), quiet_ns(timeframe)
-    rest = length, quiet, feed.check().mark, *limits_of(choices.reactions)
     stream = feed.name, security.symbol, timeframe
-    labels = LABELS.index(choices.label), has_dates(timeframe)
-    prepared = PreparedRead(ring, builder, {}, facts, *rest, stream, *labels)
+    prepared = prepare_read(ring, builder, {}, stream, feed.check().mark, choices)
     add_usual_read(feed, arguments, prepared, choices)

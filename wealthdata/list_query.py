@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from shmfeed.bar import FLOAT_FIELDS, Field, StreamKey, Timeframe, step
+from shmfeed.bar import FLOAT_FIELDS, Field, StreamKey, Timeframe
 from shmfeed.cuts import cut
 from shmfeed.errors import MissingBarsWarning, StreamNotFoundError
 from shmfeed.feed import Ring
 from shmfeed.health import (
     RingStatus,
     health_rank,
-    quiet_ns,
     ring_status,
     rings_status,
 )
@@ -25,7 +24,7 @@ from wealthdata.completeness import Window, check_rows
 from wealthdata.context_view import ContextView
 from wealthdata.contexts_in_force import note_live_read
 from wealthdata.cross_section import Planes, build_frame, late_and_behind
-from wealthdata.facts import CutFacts, CutRecord, RingFacts, count_each, rows_up_to
+from wealthdata.facts import CutFacts, CutRecord, count_each, rows_up_to
 from wealthdata.freshness import (
     StreamId,
     check,
@@ -35,15 +34,14 @@ from wealthdata.freshness import (
     warn_of_lost,
 )
 from wealthdata.handed import current_record
-from wealthdata.labels import LABELS, Labels
+from wealthdata.labels import Labels
 from wealthdata.long_frame import compiled_builder
-from wealthdata.price_table import PreparedRead, limits_of, usual_attrs
+from wealthdata.price_table import PreparedRead, prepare_read, usual_attrs
 from wealthdata.reactions import Reactions
 from wealthdata.request import PriceRequest, ReadArguments, Shape, count_of_newest
 from wealthdata.rolled_ring import RolledRing, RolledUp, open_ring
 from wealthdata.securities import Security
 from wealthdata.sources import current_views, strategy_time
-from wealthdata.times import has_dates
 
 _DEEPER = 4  # times the rows of an aligned read that found too few common times
 
@@ -226,20 +224,13 @@ class CachedListQuery:
 
     def prepared(self) -> PreparedRead | None:
         """Return what the C core needs for this read, or None if it cannot serve it."""
-        length = step(self._timeframe)
         if len(self._written) > 1 or self._rolled or self._shape != (False, False):
             return None
-        builder = compiled_builder(self._fields, self._written[0])
-        if builder is None or not length:
-            return None
         part = self._parts[0]
+        builder = compiled_builder(self._fields, self._written[0])
         attrs = usual_attrs(part.feed.name, part.feeder.identity)
-        parts = self._rings[0], builder, attrs, RingFacts(self._rings[0])
-        quiet, mark = quiet_ns(self._timeframe), part.feeder.mark
-        limits = limits_of(self.choices.reactions)
-        rest = LABELS.index(self.choices.label), has_dates(self._timeframe)
-        stream = self._streams[0]
-        return PreparedRead(*parts, length, quiet, mark, *limits, stream, *rest)
+        parts = self._rings[0], builder, attrs, self._streams[0]
+        return prepare_read(*parts, part.feeder.mark, self.choices)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
         """Return the newest bars, or None if the general query must decide.

@@ -11,11 +11,19 @@ results.
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from shmfeed.bar import step
 from shmfeed.feed import Ring, compiled_core
+from shmfeed.health import quiet_ns
 from wealthdata.attrs import PLAIN, Facts
+from wealthdata.facts import RingFacts
+from wealthdata.labels import LABELS
 from wealthdata.reactions import Reactions
+from wealthdata.times import has_dates
+
+if TYPE_CHECKING:
+    from wealthdata.choices import Choices
 
 StreamId = tuple[str, str, str]  # feed, symbol, timeframe
 
@@ -66,6 +74,38 @@ def limits_of(reactions: Reactions) -> tuple[int, int]:
     return (
         _EVER if seconds is None else min(_EVER, round(min(seconds, 1e9) * 1e9)),
         sum(heeded << bit for bit, heeded in enumerate(heeds)),
+    )
+
+
+def prepare_read(
+    ring: Ring,
+    builder: Any,
+    attrs: dict[str, Any],
+    stream: StreamId,
+    started: int,
+    choices: "Choices",
+) -> PreparedRead | None:
+    """Return a read of a ring's own stream by these choices of the process.
+
+    Return None if the C core cannot serve it: without a compiled builder, and at 1M,
+    which the calendar counts.
+    """
+    timeframe = ring.timeframe
+    length = step(timeframe)
+    if builder is None or not length:
+        return None
+    return PreparedRead(
+        ring,
+        builder,
+        attrs,
+        RingFacts(ring),
+        length,
+        quiet_ns(timeframe),
+        started,
+        *limits_of(choices.reactions),
+        stream,
+        LABELS.index(choices.label),
+        has_dates(timeframe),
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from shmfeed.bar import Field, StreamKey, Timeframe, check_timeframe, step
 from shmfeed.errors import BusyRingError, StreamNotFoundError
-from shmfeed.health import RingStatus, quiet_ns
+from shmfeed.health import RingStatus
 from shmfeed.validation import check_flag
 from wealthdata.attachment import FEED_ERRORS, AttachedFeed, add_usual_read
 from wealthdata.attrs import FrameAttrs, make_attrs
@@ -32,7 +32,7 @@ from wealthdata.frame import (
 )
 from wealthdata.freshness import check, warn_of_behind, warn_of_lost
 from wealthdata.judging import attrs_of, judge, note_closed, note_rows
-from wealthdata.labels import LABELS, Labels
+from wealthdata.labels import Labels
 from wealthdata.list_query import CachedListQuery
 from wealthdata.list_reading import by_feed, read_several
 from wealthdata.merge import (
@@ -43,7 +43,7 @@ from wealthdata.merge import (
     read_range,
     seconds_behind,
 )
-from wealthdata.price_table import PreparedRead, limits_of, usual_attrs
+from wealthdata.price_table import PreparedRead, prepare_read, usual_attrs
 from wealthdata.query_cache import keep_list_query, keep_query
 from wealthdata.reactions import Reactions
 from wealthdata.request import (
@@ -56,7 +56,6 @@ from wealthdata.request import (
 )
 from wealthdata.securities import Security, check_securities, check_security
 from wealthdata.sources import current_views, open_sources, strategy_time
-from wealthdata.times import has_dates
 
 _TRIES = 100
 
@@ -119,15 +118,9 @@ class CachedQuery:
 
     def prepared(self) -> PreparedRead | None:
         """Return what the C core needs for this read, or None if it cannot serve it."""
-        if self._compiled is None or not self._step:
-            return None
         attrs = usual_attrs(self._feed, self._feeder.identity)
-        parts = self._ring, self._compiled, attrs, self._facts
-        quiet, mark = quiet_ns(self._timeframe), self._feeder.mark
-        limits = limits_of(self.choices.reactions)
-        rest = LABELS.index(self.choices.label), has_dates(self._timeframe)
-        numbers = self._step, quiet, mark, *limits
-        return PreparedRead(*parts, *numbers, self._stream, *rest)
+        parts = self._ring, self._compiled, attrs, self._stream
+        return prepare_read(*parts, self._feeder.mark, self.choices)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
         """Return the newest bars, or None if the general query must decide.
