@@ -78,7 +78,7 @@ faults: bytecode
 # Autobahn's client cases. The suite is a program of Python 2.7.
 autobahn: export PYTHONPATH = tests
 autobahn: $(VENV)/.core $(VENV)/autobahn/python2
-	$(BIN)/python -m conformance
+	$(BIN)/python -m autobahn
 
 # The C core and bad input under sanitizers, each run for SECONDS.
 sanitize: export SANITIZE_SECONDS = $(SECONDS)

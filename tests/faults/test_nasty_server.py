@@ -2,7 +2,7 @@
 
 A connection is left with the close code of the standard, or goes on; in either case the
 next bar arrives. `test_hostile_server` measures the cost of such servers, Autobahn's
-cases in `conformance/` judge the same connection by another project's rules.
+cases in `autobahn/` judge the same connection by another project's rules.
 """
 
 import contextlib

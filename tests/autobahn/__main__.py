@@ -5,7 +5,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from conformance import suite
+from autobahn import suite
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from conformance import agent
+from autobahn import agent
 from support import loopback
 
 from shmfeed.wire.connection import ConnectionLostError

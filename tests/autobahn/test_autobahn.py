@@ -4,7 +4,7 @@
 """
 
 import pytest
-from conformance import agent, suite
+from autobahn import agent, suite
 
 from shmfeed.wire import connection, frames
 
