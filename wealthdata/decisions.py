@@ -1,0 +1,94 @@
+"""`decide`: a strategy's decision, with receipts of the bars that it was made on."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Protocol
+
+from wealthdata.json_values import plain_value
+from wealthdata.receipts import Receipt
+from wealthdata.sources import current_views, strategy_time
+
+
+class Decision(NamedTuple):
+    """A decision of a strategy, as `decide` returns it.
+
+    Attributes:
+        time: When it was made, ms UTC: the context's `current_dt`, else this host's
+            clock.
+        what: The decision, as JSON gives it back.
+        receipts: The bars that it was made on, a receipt for each window of a stream.
+        strategy: The name of the strategy's file; None outside of the runner.
+    """
+
+    time: int
+    what: Any
+    receipts: tuple[Receipt, ...]
+    strategy: str | None
+
+
+class Recorder(Protocol):
+    """The place where the decisions of this process are kept."""
+
+    def note(self, decision: Decision, /) -> None:
+        """Keep a decision. Raise OSError if it cannot be kept."""
+        ...
+
+
+_strategy: ContextVar[str | None] = ContextVar("wealthdata_strategy", default=None)
+
+
+class _Process:
+    """The recorder of this process."""
+
+    recorder: Recorder | None = None
+
+
+def set_recorder(recorder: Recorder | None) -> None:
+    """Keep the decisions of this process in a recorder, None for none."""
+    _Process.recorder = recorder
+
+
+@contextmanager
+def acting_strategy(name: str) -> Iterator[None]:
+    """Mark the decisions of this thread or task as those of a strategy."""
+    token = _strategy.set(name)
+    try:
+        yield
+    finally:
+        _strategy.reset(token)
+
+
+def decide(what: object, *frames: object) -> Decision:
+    """Note a decision, with receipts of the bars that it was made on.
+
+    Args:
+        what: The decision: a str, a bool, an int, a finite float, None, a list, or a
+            dict whose keys are str. Tuples become lists, numpy's scalars plain values.
+        frames: The frames that it was made on. Without any: all that this thread or
+            asyncio task has read since its last decision.
+
+    Returns:
+        The decision, with its time and its receipts. It is written to the recording of
+        the run, if there is one.
+
+    Raises:
+        BadArgumentError: `what` holds something else, or a frame is not one that a read
+            has returned. Nothing is written.
+    """
+    plain = plain_value(what, "what")
+    views, _ = current_views()
+    moment = strategy_time(views)
+    if moment is None:
+        moment = time.time_ns() // 1_000_000
+    decision = Decision(moment, plain, _receipts(frames), _strategy.get())
+    recorder = _Process.recorder
+    if recorder is not None:
+        recorder.note(decision)
+    return decision
+
+
+def _receipts(frames: tuple[object, ...]) -> tuple[Receipt, ...]:
+    del frames  # receipts are built next
+    return ()

@@ -1,0 +1,1 @@
+"""The runner: one strategy, live, on replay and in backtest."""
