@@ -23,6 +23,7 @@ from wealthdata.choices import use
 from wealthdata.codes import normalize_code
 from wealthdata.context import Context, clear_context, get_context, set_context
 from wealthdata.current_data import CurrentData, CurrentSecurity, get_current_data
+from wealthdata.events import Closed, Gap, Health, Revised
 from wealthdata.history_calls import attribute_history, history
 from wealthdata.securities_table import get_all_securities
 from wealthdata.trade_days import get_all_trade_days, get_trade_days
@@ -65,14 +66,18 @@ from wealthdata.waiting import wait_bar
 __all__ = [
     "Bar",
     "BehindWarning",
+    "Closed",
     "Context",
     "ContextDataAdapter",
     "CurrentData",
     "CurrentSecurity",
     "DataAdapter",
+    "Gap",
     "GapWarning",
+    "Health",
     "LappedWarning",
     "MissingBarsWarning",
+    "Revised",
     "ShortWarning",
     "StaleFeedWarning",
     "UnconfirmedWarning",
