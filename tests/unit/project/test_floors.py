@@ -77,7 +77,10 @@ ROOMS = {
     "demo": room(10, "demo.*"),
     "testing": room(10, "testing"),
     "commands": room(11, "cli.* __main__"),
+    # Of the process that runs strategies: it may play, record and simulate feeds.
+    "runner": Room(12, "wealthdata.runner.* wealthdata.__main__"),
 }
+RUNNER = ("wealthdata.runner", "wealthdata.__main__")
 
 SOCKET_LIBRARIES = {
     "asyncio",
@@ -114,7 +117,7 @@ class TestThisProject:
         used = {
             target
             for module, targets in imports.items()
-            if module.startswith("wealthdata")
+            if module.startswith("wealthdata") and not module.startswith(RUNNER)
             for target in targets
             if target.startswith("shmfeed")
         }
