@@ -1,4 +1,4 @@
-"""What a mode hands to the runner: one step a close time, and events in between."""
+"""The steps that a mode gives the runner, one a close time, and events in between."""
 
 from collections.abc import Iterator
 from types import TracebackType
