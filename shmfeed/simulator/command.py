@@ -22,8 +22,9 @@ from shmfeed.simulator.options import (
     TRADE_IDS,
     VenueOptions,
     venue_options,
+    venue_url,
 )
-from shmfeed.simulator.venue import load_server, venue_url
+from shmfeed.simulator.venue import load_server
 from shmfeed.text import counted
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--token", help="require this csrf_token, for tests")
     add("--replay", metavar="FILE", help="send a recording instead of made bars")
+    add(
+        "--record",
+        metavar="FILE",
+        help="keep what is sent, for --replay and `python -m wealthdata run --replay`",
+    )
     add("--faults", metavar="NAME,..", help="see below")
     add("--max-connections", type=int, metavar="N", help="default: 256")
     add("--json", action="store_true", help="print JSON lines")

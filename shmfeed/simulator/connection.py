@@ -96,10 +96,12 @@ class FaultyConnection(ServerConnection):
 
     Attributes:
         refusal: The refusal of the connection; None admits it.
+        stated_time: The `Date` of the handshake's answer, in seconds.
         writer: The write side, for the venue's frames and the library's.
     """
 
     refusal: Refusal | None = None
+    stated_time = 0
     writer: ThrottledWriter
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

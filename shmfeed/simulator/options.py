@@ -36,6 +36,7 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
         bars: Bars of a stream at speed inf.
         token: The csrf_token that a CONNECT must carry; None: any.
         replay: Path of a recording to send instead of the market's bars.
+        record: Path of a new file that keeps what the venue sends.
         update_interval: Wall seconds between two updates of a forming bar.
         closed_flag: Send the closed flag in bars of the wealthai protocol.
         host: Address to listen on.
@@ -69,6 +70,7 @@ class VenueOptions(msgspec.Struct, frozen=True, kw_only=True):
     bars: int = 10_000
     token: str | None = None
     replay: str | None = None
+    record: str | None = None
     update_interval: float = 0.25
     closed_flag: bool = True
     host: str = "127.0.0.1"
@@ -114,8 +116,9 @@ def venue_options(given: Mapping[str, object]) -> VenueOptions:
         text = values.get(name)
         if isinstance(text, str):
             values[name] = [part.strip() for part in text.split(",") if part.strip()]
-    if isinstance(values.get("replay"), Path):
-        values["replay"] = str(values["replay"])
+    for name in ("replay", "record"):
+        if isinstance(values.get(name), Path):
+            values[name] = str(values[name])
     speed = values.pop("speed", 1.0)
     unknown = sorted(set(values) - set(VenueOptions.__struct_fields__))
     if unknown:
@@ -133,6 +136,13 @@ def venue_options(given: Mapping[str, object]) -> VenueOptions:
     )
     _check(options)
     return options
+
+
+def venue_url(options: VenueOptions, port: int) -> str:
+    """Return the endpoint of a venue that listens on this port."""
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    base = f"ws://{host}:{port}"
+    return base + "/market_data" if options.protocol == "wealthai" else base
 
 
 def _speed(value: object) -> float | None:

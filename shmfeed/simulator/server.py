@@ -14,6 +14,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from shmfeed.errors import BadArgumentError
 from shmfeed.simulator.admission import Admission
 from shmfeed.simulator.archive import Archive
 from shmfeed.simulator.binance import BinanceDialect
@@ -24,8 +25,9 @@ from shmfeed.simulator.faults.bars import BarFaults
 from shmfeed.simulator.faults.rest import Answer, RestFaults
 from shmfeed.simulator.http_port import HttpPort
 from shmfeed.simulator.log import VenueLog
-from shmfeed.simulator.options import VenueOptions, check_faults
+from shmfeed.simulator.options import VenueOptions, check_faults, venue_url
 from shmfeed.simulator.producer import Producer
+from shmfeed.simulator.recorder import FrameRecorder
 from shmfeed.simulator.rest import BinanceRest
 from shmfeed.simulator.subscriber import Subscriber
 from shmfeed.simulator.wealthai import WealthaiDialect
@@ -64,6 +66,7 @@ class VenueServer:
         self.set_faults(options.faults)
         self._server: Server | None = None
         self._producing: asyncio.Task[None] | None = None
+        self._recorder: FrameRecorder | None = None
 
     @property
     def subscribers(self) -> set[Subscriber]:
@@ -88,8 +91,19 @@ class VenueServer:
             server_header=None,
             logger=_LOG,
         )
+        port = int(next(iter(self._server.sockets)).getsockname()[1])
+        if self.options.record is not None:
+            try:
+                self._begin_recording(self.options.record, port)
+            except BadArgumentError:
+                self._server.close()
+                raise
         self._producing = asyncio.create_task(self.producer.run())
-        return int(next(iter(self._server.sockets)).getsockname()[1])
+        return port
+
+    def _begin_recording(self, path: str, port: int) -> None:
+        url = venue_url(self.options, port)
+        self._recorder = FrameRecorder(path, url, self.options.protocol)
 
     async def stop(self) -> None:
         """Close every connection and the port."""
@@ -111,6 +125,8 @@ class VenueServer:
             *(subscriber.close(_GOING_AWAY) for subscriber in self.subscribers)
         )
         await self._server.wait_closed()
+        if self._recorder is not None:
+            self._recorder.close()
 
     def mute(self, on: bool, pause_reading: bool) -> None:
         """Lose the venue's own frames; with `pause_reading` read no client either."""
@@ -152,7 +168,10 @@ class VenueServer:
         return self._create_connection(*args, **kwargs)
 
     def _answer(self, method: str, target: str) -> Answer:
-        return self._rest.answer(method, target, self.producer.now())
+        answer = self._rest.answer(method, target, self.producer.now())
+        if self._recorder is not None:
+            self._recorder.answered(target, answer, int(self._rest_time()))
+        return answer
 
     def _rest_time(self) -> float:
         """Return the time of an answer in seconds, that of the venue's bars."""
@@ -169,7 +188,7 @@ class VenueServer:
         return connection
 
     def _date(
-        self, _connection: ServerConnection, _request: Request, response: Response
+        self, connection: ServerConnection, _request: Request, response: Response
     ) -> None:
         """State the venue's time: where it has REST, that of its bars and events.
 
@@ -178,6 +197,7 @@ class VenueServer:
         """
         has_own = self.options.has_rest
         moment = self._rest_time() if has_own else time.time() + self._skew()
+        cast("FaultyConnection", connection).stated_time = int(moment)
         del response.headers["Date"]
         response.headers["Date"] = formatdate(moment, usegmt=True)
 
@@ -219,7 +239,11 @@ class VenueServer:
         path = connection.request.path if connection.request else ""
         outcome = dialect.connect(path) or Outcome()  # None was not admitted
         self.log.add_connection()
-        subscriber = Subscriber(cast("FaultyConnection", connection), dialect, self.log)
+        accepted = cast("FaultyConnection", connection)
+        recorder = self._recorder
+        subscriber = Subscriber(accepted, dialect, self.log, recorder)
+        if recorder is not None:
+            recorder.opened(subscriber.number, accepted.stated_time)
         subscriber.state.mute(self._muted, self._reading_paused)
         subscriber.set_faults(self._faults_of(subscriber))
         self.subscribers.add(subscriber)
@@ -233,6 +257,8 @@ class VenueServer:
             sender.cancel()
             subscriber.state.cancel_timers()
             self.producer.remove(subscriber)
+            if recorder is not None:
+                recorder.closed(subscriber.number)
             self.log.remove_connection()
 
     async def _receive(
@@ -264,6 +290,9 @@ class VenueServer:
 
     def _accept(self, subscriber: Subscriber, outcome: Outcome) -> None:
         keys = outcome.keys or ()
+        if self._recorder is not None:
+            market = str((outcome.request or {}).get("market_type", ""))
+            self._recorder.subscribed(subscriber.number, keys, market)
         self._stream_faults.take_request(
             keys if outcome.asked is None else outcome.asked
         )

@@ -19,6 +19,7 @@ from shmfeed.simulator.faults import ConnectionFaults, Ending
 from shmfeed.simulator.frames import text_frame
 from shmfeed.simulator.log import VenueLog
 from shmfeed.simulator.market import BarState
+from shmfeed.simulator.recorder import FrameRecorder
 from shmfeed.simulator.schedule import FrameBatches
 
 LateFrames = Callable[[], list[bytes]]  # encoded when their turn comes
@@ -41,6 +42,7 @@ class Subscriber:
         connection: FaultyConnection,
         dialect: Dialect,
         log: VenueLog,
+        recorder: FrameRecorder | None = None,
     ) -> None:
         self.dialect = dialect
         self.state = ConnectionConditions(connection)
@@ -49,6 +51,7 @@ class Subscriber:
         self._connection = connection
         self._writer = connection.writer
         self._log = log
+        self._recorder = recorder
         self._queue: deque[bytes | LateFrames | FrameBatches] = deque()
         self._queued = 0  # bytes, about
         self._filled = asyncio.Event()
@@ -242,6 +245,8 @@ class Subscriber:
     async def _write(self, data: bytes, count: int) -> None:
         if not self._is_open:  # nothing may follow the close frame
             return
+        if self._recorder is not None and not self._writer.blocked:
+            self._recorder.sent(self.number, data)
         self._writer.write(data)
         self._log.add_frames(count)
         if self.faults and self.faults.ended:

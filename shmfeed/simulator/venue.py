@@ -14,7 +14,7 @@ from shmfeed.simulator.faults import Ending
 from shmfeed.simulator.frames import text_frame
 from shmfeed.simulator.log import RestRequest, VenueLog
 from shmfeed.simulator.market import STEPS, bar_state
-from shmfeed.simulator.options import VenueOptions, venue_options
+from shmfeed.simulator.options import VenueOptions, venue_options, venue_url
 from shmfeed.text import counted
 
 if TYPE_CHECKING:
@@ -413,13 +413,6 @@ def _for_each(server: "VenueServer", act: "Callable[[Any], None]") -> int:
     for subscriber in server.subscribers:
         act(subscriber)
     return len(server.subscribers)
-
-
-def venue_url(options: VenueOptions, port: int) -> str:
-    """Return the endpoint of a venue that listens on this port."""
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    base = f"ws://{host}:{port}"
-    return base + "/market_data" if options.protocol == "wealthai" else base
 
 
 def load_server() -> "type[VenueServer]":
