@@ -70,7 +70,7 @@ class BarTable(NamedTuple):
 def read_csv(path: str) -> BarTable:
     """Return the rows of a CSV file.
 
-    Raise BadArgumentError if it is none; the message names the line.
+    Raise BadArgumentError if it cannot be read as one; the message names the line.
     """
     with open(path, newline="", encoding="utf-8-sig") as file:  # noqa: PTH123 # as given
         return _CsvReader(path, file).read()
@@ -209,7 +209,7 @@ def _places(path: str, header: Sequence[str]) -> dict[str, int]:
 def read_parquet(path: str) -> BarTable:
     """Return the rows of a Parquet file.
 
-    Raise BadArgumentError if it is none, or if pyarrow is not installed.
+    Raise BadArgumentError if it cannot be read as one, or pyarrow is not installed.
     """
     try:
         arrow: Any = import_module("pyarrow")  # optional
