@@ -24,6 +24,7 @@ from shmfeed.text import counted
 from wealthdata.reactions import Reactions
 
 _MOST_REMEMBERED = 4096
+_MOST_CONTEXTS = 256
 
 
 def warn(message: str, category: type[UserWarning]) -> None:
@@ -106,21 +107,49 @@ def check(
         warn(message, StaleFeedWarning)
 
 
-_looked_for: set[StreamId] = set()  # streams without a feed, once named
+class FirstOfContext:
+    """A warning that is due once for each context and stream.
+
+    A second backtest in the same process is so warned like the first one. A context
+    that no weak reference can point to is kept, and with it its id.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[object, set[StreamId]]] = {}
+
+    def is_first(self, context: object, stream: StreamId) -> bool:
+        """Return True once for each context and stream."""
+        key, known = id(context), self._known
+        if key not in known:
+            if len(known) >= _MOST_CONTEXTS:
+                known.clear()
+            kept = context
+            with suppress(TypeError):
+                kept = weakref.ref(context, lambda _: known.pop(key, None))
+            known[key] = kept, set()
+        return is_first(known[key][1], stream)
+
+
+_looked_for = FirstOfContext()  # streams without a feed, once named
 
 
 def check_context(
-    stream: StreamId, age: float | None, lacks_feed: bool, reactions: Reactions
+    stream: StreamId,
+    age: float | None,
+    lacks_feed: bool,
+    context: object,
+    reactions: Reactions,
 ) -> None:
     """Raise StaleFeedError, or warn once, if a context's rows alone are stale.
 
-    The first such read of a stream is warned of in any case, and names the feed that
-    was looked for.
+    The first such read of a stream is warned of in any case, once for each context, and
+    names the feed that was looked for.
 
     Args:
         stream: The stream, and the feed that was looked for.
         age: Seconds since the close of the newest row; None without a row.
         lacks_feed: True if this host has no such feed; else it lacks the stream's rows.
+        context: The context, or the data adapter, that has the rows.
         reactions: Those of the read.
     """
     if reactions.on_stale == "ignore":
@@ -129,12 +158,12 @@ def check_context(
     limit, outage = reactions.max_age, (stream, reactions.max_age)
     if limit is None:
         limit = stale_after(timeframe)
-    is_first = stream not in _looked_for
     is_old = age is None or age > limit
     if not is_old:
         outages.discard(outage)
     refuses = is_old and reactions.on_stale == "raise"
-    if not (refuses or is_first or (is_old and outage not in outages)):
+    is_new = is_old and outage not in outages
+    if not (refuses or _looked_for.is_first(context, stream) or is_new):
         return
     has = (
         f"is not on this host{_name_feeds(feed)}" if lacks_feed else "has no rows of it"
@@ -149,7 +178,6 @@ def check_context(
     )
     if refuses:
         raise StaleFeedError(message)
-    _remember(_looked_for, stream)
     if is_old:
         _remember(outages, outage)
     warn(message, StaleFeedWarning)

@@ -49,7 +49,7 @@ def judge(
     if _is_context_alone(found, sources):
         age = _age_of_context(found, request)
         lacking = sources.feed is None
-        check_context((name or "", *key), age, lacking, reactions)
+        check_context((name or "", *key), age, lacking, sources.owner, reactions)
     elif ring is not None and found.status is not None and name is not None:
         stream = found.feed or name, *key
         check(stream, found.status, reactions.max_age, reactions.on_stale, ring)

@@ -238,12 +238,14 @@ class CachedListQuery:
         Raise BadArgumentError, StaleFeedError or BusyRingError.
         """
         count = count_of_newest(asked)
-        if count is None or asked.has_dates:
-            return None
         labels = asked.labels(choices.label, self._timeframe)
-        if asked.include_now is not False or not isinstance(asked.copy, bool):
+        is_plain = asked.include_now is False and isinstance(asked.copy, bool)
+        if count is None or asked.has_dates or not is_plain:
             return None
         reactions = asked.reactions(choices.reactions)
+        views, history = current_views()
+        if any(view.is_backtest for view in views):
+            return None  # before the rings are asked, whose trouble is no backtest's
         try:
             is_prepared = all(part.is_as_before for part in self._parts)
             found = self._find(count)
@@ -252,7 +254,6 @@ class CachedListQuery:
             status, each = self._statuses(reactions.max_age)
         except FEED_ERRORS:
             return None  # they matter only if the read is not a backtest's
-        views, history = current_views()
         if (views or history) and self._context_matters(found, count, views, history):
             return None
         if not is_prepared:
@@ -388,8 +389,6 @@ class CachedListQuery:
     ) -> bool:
         """Return True if a context may add bars to this read, or hides some of them."""
         closes = found.planes.close_time
-        if any(view.is_backtest for view in views):
-            return True
         if history is not None and (
             len(closes) < len(self._written)
             or closes.shape[-1] < count

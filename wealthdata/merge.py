@@ -7,8 +7,6 @@ context's newest bar and the ring's oldest. Otherwise bars are missing between t
 ring's alone are returned, with one warning per context and stream.
 """
 
-import weakref
-from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +26,7 @@ from wealthdata.columns import (
     from_bars,
     newest_close,
 )
-from wealthdata.freshness import warn
+from wealthdata.freshness import FirstOfContext, warn
 from wealthdata.request import PriceRequest
 from wealthdata.rolled_ring import RolledRing, RolledUp, open_ring
 
@@ -337,34 +335,14 @@ def _joined_window(
     return FoundBars(rows, first, last, source)
 
 
-# The feeds and streams that were warned of, by the id of each context. A context that
-# no weak reference can point to is kept, and with it its id.
-_warned: dict[int, tuple[object, set[tuple[str, StreamKey]]]] = {}
-_MOST_CONTEXTS = 256
-
-
-def _is_first(owner: object, stream: tuple[str, StreamKey]) -> bool:
-    """Return True once for each context and stream."""
-    key = id(owner)
-    if key not in _warned:
-        if len(_warned) >= _MOST_CONTEXTS:
-            _warned.clear()
-        kept = owner
-        with suppress(TypeError):
-            kept = weakref.ref(owner, lambda _: _warned.pop(key, None))
-        _warned[key] = kept, set()
-    streams = _warned[key][1]
-    if stream in streams:
-        return False
-    streams.add(stream)
-    return True
+_warned = FirstOfContext()
 
 
 def _warn_of_missing_bars(
     key: StreamKey, sources: Sources, hole: tuple[int, int], missing: int
 ) -> None:
     feed = sources.feed.name if sources.feed else ""
-    if not _is_first(sources.owner, (feed, key)):
+    if not _warned.is_first(sources.owner, (feed, *key)):
         return
     begin, end = (np.datetime64(moment, "ms") for moment in hole)
     warn(

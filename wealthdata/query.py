@@ -137,6 +137,9 @@ class CachedQuery:
         labels = asked.labels(choices.label, self._timeframe)
         reactions = asked.reactions(choices.reactions)
         private = include_now or copy or choices.copy
+        views, history = current_views()
+        if any(view.is_backtest for view in views):
+            return None  # before the ring is asked, whose trouble is no backtest's
         ring = self._ring
         try:
             epoch = ring.epoch
@@ -144,12 +147,11 @@ class CachedQuery:
                 ring.snapshot(count, include_now) if private else ring.view(count)
             )
             status = ring.status()
-            if self._attached.check() is not self._feeder:
-                return None
             if ring._lost:
                 warn_of_lost(ring)
-            views, history = current_views()
-            if (views or history) and _context_matters(bars, count, views, history):
+            if self._attached.check() is not self._feeder or (
+                (views or history) and _context_matters(bars, count, views, history)
+            ):
                 return None
         except FEED_ERRORS:
             return None  # they matter only if the read is not a backtest's
@@ -239,8 +241,6 @@ def _context_matters(
 ) -> bool:
     """Return True if a context may add bars to this read, or hides some of them."""
     if history is not None and len(bars) < count:
-        return True
-    if any(view.is_backtest for view in views):
         return True
     now = strategy_time(views)
     return now is not None and bool(len(bars)) and bool(bars.close_time[-1] > now)

@@ -257,7 +257,7 @@ def elsewhere(
     request: pytest.FixtureRequest, strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> str:
     """Give the feed that is looked for, which has no row of the stream."""
-    monkeypatch.setattr(freshness, "_looked_for", set())
+    monkeypatch.setattr(freshness, "_looked_for", freshness.FirstOfContext())
     if request.param != "no feed":
         writer = request.getfixturevalue("writer")
         writer.set_state("connected")
@@ -274,7 +274,7 @@ def test_rows_of_a_context_alone_are_judged_by_their_age(
     now = when(1) + pd.Timedelta(seconds=age)
     set_context(Context([listed(0, 1)], current_dt=now))
     for symbol in (SYMBOL, [SYMBOL]):
-        freshness._looked_for.clear()
+        freshness._looked_for._known.clear()
         freshness.outages.clear()
         with pytest.warns(StaleFeedWarning, match=f"feed {elsewhere!r}") as given:
             found = get_price(symbol, max_age=max_age)

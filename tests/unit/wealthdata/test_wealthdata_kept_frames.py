@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.mapped_ring import kept_bytes, limited
-from support.numbered_bars import SYMBOL, append
+from support.numbered_bars import SYMBOL, append, listed
 
+import wealthdata
 from shmfeed.errors import BadArgumentError
 from shmfeed.feed import attach
 from shmfeed.ringbuf import RingWriter
@@ -186,6 +187,25 @@ def test_the_next_read_warns_once_of_a_frame_that_was_overwritten(ring) -> None:
     with pytest.warns(LappedWarning, match="rows of 1 frame"):
         get_price(SYMBOL, count=20, copy=True)
     assert not other.attrs["shmfeed"].valid
+
+
+@pytest.mark.parametrize("asked", [SYMBOL, [SYMBOL]], ids=["one", "list"])
+def test_a_backtest_is_not_told_of_the_frames_of_a_feed(ring, asked) -> None:
+    """Its reads do not look at the ring, though a live one has prepared them."""
+    append(ring, *FIRST)
+    wealthdata.set_context(wealthdata.Context([listed(0, 1)]))
+    frame = get_price(asked, count=2)
+    held = get_price(SYMBOL, count=20)
+    lap(ring, read=False)
+    wealthdata.get_context().run_params = {"type": "backtest"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frame = get_price(asked, count=2)
+    assert frame.attrs["shmfeed"].source == "context"
+    wealthdata.get_context().run_params = {"type": "live"}
+    with pytest.warns(LappedWarning, match="rows of 1 frame"):
+        get_price(asked, count=2)
+    assert not held.attrs["shmfeed"].valid
 
 
 def test_a_frame_that_is_gone_is_not_warned_of(ring) -> None:

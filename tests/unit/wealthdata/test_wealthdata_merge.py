@@ -19,6 +19,7 @@ from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
 from wealthdata import Context, MissingBarsWarning, get_price, merge, set_context
 from wealthdata.bar_history import ContextHistory
+from wealthdata.freshness import FirstOfContext
 from wealthdata.request import PriceRequest
 
 pytest_plugins = ["support.strategy_process"]
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(autouse=True)
 def no_earlier_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merge, "_warned", {})
+    monkeypatch.setattr(merge, "_warned", FirstOfContext())
 
 
 @pytest.mark.parametrize("context", [range(3, 10), range(3, 15), range(3, 40)])

@@ -3,6 +3,7 @@
 import warnings
 from enum import Enum
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 from support.backtest_children import Read
@@ -83,7 +84,16 @@ def test_run_params_that_are_a_text_are_an_error(live_feed: str) -> None:
 # A second backtest in the same kernel.
 
 
-def test_each_unmarked_backtest_is_warned(live_feed: str) -> None:
+@pytest.mark.parametrize(
+    ("feed", "on_stale", "words"),
+    [
+        (None, "ignore", "If this is a backtest"),
+        ("misspelt", "warn", "mark a backtest as one"),
+    ],
+)
+def test_each_unmarked_backtest_is_warned(
+    live_feed: str, feed: str | None, on_stale: Literal["ignore", "warn"], words: str
+) -> None:
     told = []
     for _ in range(2):  # the same line again, as in a notebook
         made = Context([listed(0, 1)], current_dt=when(12))
@@ -91,9 +101,8 @@ def test_each_unmarked_backtest_is_warned(live_feed: str) -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
             for _ in range(2):
-                wealthdata.get_price("BTCUSDT", count=20, on_stale="ignore")
+                wealthdata.get_price("BTCUSDT", count=20, feed=feed, on_stale=on_stale)
         told.append([str(w.message) for w in caught])
         clear_context()
     assert [len(lines) for lines in told] == [1, 1]
-    assert "If this is a backtest" in told[0][0]
-    assert told[0] == told[1]
+    assert all(words in lines[0] for lines in told)
