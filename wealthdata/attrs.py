@@ -80,7 +80,9 @@ class FrameAttrs(dict[str, Any]):
     due          closed bars that by the venue's clock should be there and are not yet;
                  None in a backtest
     behind       seconds from the last row's close to that of the newest closed bar that
-                 `end_date`, `current_dt` or `align` left out; 0 without one
+                 `end_date`, `current_dt` or `align` left out; 0 without one. An empty
+                 frame counts from the bound, with `align` from the end of the security
+                 that lags most
     late         with `align`, the securities that held the frame back, and by how many
                  seconds
     forming      True if the last row is the forming bar

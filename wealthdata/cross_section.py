@@ -160,30 +160,34 @@ def planes_of(parts: Sequence[Part], fields: tuple[Field, ...], align: bool) -> 
     return Planes(tuple(part[0] for part in parts), times, values)
 
 
-def describe_aligned(
-    parts: Sequence[Part], planes: Planes
-) -> tuple[dict[str, float], float]:
-    """Return `late` and `behind` of an aligned frame of these parts."""
-    ends = {
+def closes_of(parts: Sequence[Part]) -> dict[str, int]:
+    """Return the close time of the newest row of each security that has some."""
+    return {
         symbol: int(bars.close_time[last - 1])
         for symbol, bars, first, last in parts
         if first < last
     }
-    return late_and_behind(ends, planes)
 
 
-def late_and_behind(
-    ends: dict[str, int], planes: Planes
-) -> tuple[dict[str, float], float]:
+def seconds_late(ends: dict[str, int]) -> dict[str, float]:
     """Return the securities that held an aligned frame back, and by how many seconds.
 
-    Return also the seconds by which its last row is older than the newest of all.
     `ends` has the close time of the newest row of each security that has some.
     """
     newest = max(ends.values(), default=0)
-    late = {name: (newest - end) / 1000 for name, end in ends.items() if end < newest}
-    last = int(planes.close_time[0, -1]) if planes.close_time.size else newest
-    return late, (newest - last) / 1000
+    return {name: (newest - end) / 1000 for name, end in ends.items() if end < newest}
+
+
+def seconds_left_out(ends: dict[str, int], newest: int, planes: Planes) -> float:
+    """Return the seconds from an aligned frame's last row to the newest closed bar.
+
+    `newest` is the close time of that bar. Of no rows, count from the end of the
+    security that held the frame back most: the latest time that a row may have.
+    """
+    last = min(ends.values(), default=newest)
+    if planes.close_time.size:
+        last = int(planes.close_time[0, -1])
+    return max(0, newest - last) / 1000
 
 
 def _common_rows(closes: list[Ints]) -> list[Any]:

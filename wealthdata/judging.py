@@ -37,10 +37,12 @@ def judge(
     request: PriceRequest,
     sources: Sources,
     reactions: Reactions,
+    shown: FoundBars | None = None,
 ) -> None:
     """Raise, warn once or ignore what is wrong with the rows, as the reactions say.
 
-    Raise StaleFeedError, GapError, ShortError or UnconfirmedError.
+    `shown` has the rows of the frame, None if it has all that were found. Raise
+    StaleFeedError, GapError, ShortError or UnconfirmedError.
     """
     ring = found.ring
     if ring is not None:
@@ -57,8 +59,9 @@ def judge(
         warn_of_behind((found.feed or "", *key), behind_of(found, request))
     if reactions.heeds_rows:
         feed = None if found.source == "context" else found.feed
-        limits = found.first, found.last, request.limit
-        window = Window((feed or "", *key), found.columns, *limits, ring, found.rolled)
+        shown = found if shown is None else shown
+        limits = shown.first, shown.last, request.limit
+        window = Window((feed or "", *key), shown.columns, *limits, ring, shown.rolled)
         check_rows(window, reactions)
 
 

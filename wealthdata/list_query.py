@@ -23,7 +23,12 @@ from wealthdata.columns import Floats, Ints, PrivateColumns, from_bars
 from wealthdata.completeness import Window, check_rows
 from wealthdata.context_view import ContextView
 from wealthdata.contexts_in_force import note_live_read
-from wealthdata.cross_section import Planes, build_frame, late_and_behind
+from wealthdata.cross_section import (
+    Planes,
+    build_frame,
+    seconds_late,
+    seconds_left_out,
+)
 from wealthdata.facts import CutFacts, CutRecord, count_each, rows_up_to
 from wealthdata.freshness import (
     StreamId,
@@ -292,7 +297,8 @@ class CachedListQuery:
             if common is not None:
                 newest = planes.close_time[:, -1].tolist()
                 ends = dict(zip(planes.symbols, newest, strict=True))
-                return _Found(common, rows, *late_and_behind(ends, common))
+                behind = seconds_left_out(ends, max(newest), common)
+                return _Found(common, rows, seconds_late(ends), behind)
             depth *= _DEEPER
 
     def _read(self, depth: int) -> _Rows:

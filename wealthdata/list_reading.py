@@ -4,7 +4,6 @@ It serves any range, any field, forming bars, and contexts. The newest closed ba
 each security is found first, by one cut a feed; each is then read up to that bar.
 """
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +13,17 @@ from shmfeed.bar import Timeframe
 from shmfeed.errors import NoDataError, StreamNotFoundError
 from wealthdata.attachment import AttachedFeed
 from wealthdata.attrs import combine
+from wealthdata.columns import PrivateColumns
 from wealthdata.cross_section import (
     Planes,
     build_frame,
-    describe_aligned,
+    closes_of,
     planes_of,
+    seconds_late,
+    seconds_left_out,
 )
-from wealthdata.facts import count_each
 from wealthdata.list_query import FeedPart, warn_of_unknown
-from wealthdata.merge import FoundBars, Sources, find_bars
+from wealthdata.merge import FoundBars, Sources, behind_of, find_bars
 from wealthdata.request import PriceRequest, Shape
 from wealthdata.securities import Security
 
@@ -56,22 +57,65 @@ def read_several(
         if all(last - first < depth for _, _, first, last in parts):
             break  # there are no older rows
         request = request._replace(limit=2 * depth)
-    late, behind = describe_aligned(parts, planes) if shape.align else ({}, 0.0)
+    planes = planes.newest(shape, limit)
+    shown = _shown(found, planes, shape)
     each = [
-        query.attrs(bars, (security.symbol, query.timeframe), sources[security])
+        query.attrs(
+            bars,
+            (security.symbol, query.timeframe),
+            sources[security],
+            shown[security],
+        )
         for security, bars in found.items()
     ]
-    planes = planes.newest(shape, limit)
-    left_out = sum(bars.rolled.left_out for bars in found.values() if bars.rolled)
-    attrs = combine(each, late)
-    attrs["behind"] += behind
-    attrs["gaps"] = planes.gaps(query.timeframe) + left_out
-    attrs["forming"] = attrs["forming"] and _have_forming(planes, found)
+    ends = closes_of(parts) if shape.align else {}
+    attrs = combine(each, seconds_late(ends))
+    if ends:
+        left_out = _newest_of(found, newest)
+        attrs["behind"] = seconds_left_out(ends, left_out, planes)
+    else:
+        attrs["behind"] = max(behind_of(bars, query.request) for bars in found.values())
     attrs["absent"] = planes.absent([security.written for security in securities])
-    if shape != (False, False):
-        for name, count in _count_rows(planes, found, limit).items():
-            attrs[name] = count
     return build_frame(planes, query.fields, shape, query.labels, attrs)
+
+
+def _shown(found: _Found, planes: Planes, shape: Shape) -> _Found:
+    """Return the rows of each security that a frame has.
+
+    An aligned or a wide frame may have fewer than were found.
+    """
+    if shape == (False, False):
+        return found
+    times = dict(zip(planes.symbols, planes.close_time, strict=True))
+    return {
+        security: _rows_at(bars, times.get(security.written, ()))
+        for security, bars in found.items()
+    }
+
+
+def _newest_of(found: _Found, newest: dict[str, int]) -> int:
+    """Return the close time of the newest bar of all at the instant of the read."""
+    return max(
+        min(bars.newest, newest.get(security.written, bars.newest))
+        for security, bars in found.items()
+    )
+
+
+def _rows_at(found: FoundBars, times: Any) -> FoundBars:
+    """Return the found rows with these close times."""
+    bars, first, last = found.columns, found.first, found.last
+    rows = first + np.flatnonzero(np.isin(bars.close_time[first:last], times))
+    if len(rows) == last - first:
+        return found
+    forming = bars.forming and len(bars) - 1 in rows
+    shown = PrivateColumns(
+        bars.open_time[rows],
+        bars.close_time[rows],
+        bars.floats[:, rows],
+        bars["flags"][rows],
+        forming,
+    )
+    return found._replace(columns=shown, first=0, last=len(rows))
 
 
 def _newest_closes(
@@ -124,28 +168,3 @@ def by_feed(
         if its_sources.feed is not None:
             listed.setdefault(its_sources.feed, []).append(security)
     return listed
-
-
-def _have_forming(planes: Planes, found: _Found) -> bool:
-    """Return True if any security's last row is its forming bar."""
-    by_name = {security.written: bars for security, bars in found.items()}
-    for symbol, closes in zip(planes.symbols, planes.close_time, strict=True):
-        bars, _, last, *_ = by_name[symbol]
-        if bars.forming and last == len(bars) and bars.close_time[-1] in closes[-1:]:
-            return True
-    return False
-
-
-def _count_rows(planes: Planes, found: _Found, limit: int | None) -> dict[str, Any]:
-    """Return how many rows lack, and how many have flags, of an aligned or wide frame.
-
-    It may have fewer rows of a security than were found.
-    """
-    times = dict(zip(planes.symbols, planes.close_time, strict=True))
-    counts = Counter[str]()
-    for security, bars in found.items():
-        closes = bars.columns.close_time
-        rows = np.flatnonzero(np.isin(closes, times.get(security.written, ())))
-        counts["short"] += max(0, (limit or 0) - len(rows))
-        counts.update(count_each(bars.columns["flags"][rows]))
-    return dict(counts)

@@ -112,9 +112,6 @@ def _find_in_ring(
     """Return the ring's rows, and True if the range reaches back beyond the oldest."""
     private = private or request.include_now
     rows, newest = read_ring(ring, request, private)
-    if rows.forming and request.newest is not None and newest > request.newest:
-        # The bar that was forming at the instant of the read has closed.
-        rows, newest = read_ring(ring, request._replace(include_now=False), private)
     window = request.window(rows) if rows.forming else (0, len(rows))
     found = FoundBars(rows, *window, "live", not private, newest=newest)
     closes = rows.close_time[slice(*window)]
@@ -207,12 +204,13 @@ def read_ring(
 
     Raise BusyRingError.
     """
-    if not request.is_newest or request.limit is None:
+    limit = request.limit
+    if limit is None or not request.is_newest:
         return read_range(ring, request, private)
+    if request.include_now and limit > ring.history:
+        return read_range(ring, request, private)  # a snapshot has `history` rows
     rows: BarColumns = (
-        ring.snapshot(request.limit, request.include_now)
-        if private
-        else ring.view(request.limit)
+        ring.snapshot(limit, request.include_now) if private else ring.view(limit)
     )
     return rows, newest_close(rows)
 
@@ -237,6 +235,8 @@ def read_range(
             continue
         if cell is None or cell.close_time <= newest:
             return copy, newest
+        if request.newest is not None and newest > request.newest:
+            return copy, newest  # another bar was forming at the instant of the read
         return concatenate(copy, len(copy), from_bars([cell], forming=True)), newest
     raise BusyRingError(
         f"{ring.symbol} {ring.timeframe}: bars closed during each of {_TRIES} reads;"
@@ -263,10 +263,10 @@ def _copy_all(ring: Ring, request: PriceRequest) -> BarColumns:
 
     The range may begin before the oldest of them.
     """
-    rows: BarColumns = ring.snapshot(ring.history, request.include_now)
-    if rows.forming and not request.admits_forming(rows):
-        rows = ring.snapshot(ring.history)  # it stood in the place of the oldest row
-    return rows
+    # Not what has closed since the instant of the read: a range ends before it.
+    newest, include_now = request.newest, request.include_now
+    asked = PriceRequest(ring.history, include_now=include_now, newest=newest)
+    return read_range(ring, asked, private=True)[0]
 
 
 def _prepend_history(

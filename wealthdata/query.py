@@ -149,8 +149,13 @@ class CachedQuery:
             status = ring.status()
             if ring._lost:
                 warn_of_lost(ring)
-            if self._attached.check() is not self._feeder or (
-                (views or history) and _context_matters(bars, count, views, history)
+            if (
+                self._attached.check() is not self._feeder
+                # A snapshot has at most `history` rows, the forming bar among them.
+                or (include_now and count > ring.history)
+                or (
+                    (views or history) and _context_matters(bars, count, views, history)
+                )
             ):
                 return None
         except FEED_ERRORS:
@@ -294,13 +299,23 @@ class GeneralQuery(NamedTuple):
             f" {_TRIES} reads; read fewer rows, or use copy=True"
         )
 
-    def attrs(self, found: FoundBars, key: StreamKey, sources: Sources) -> FrameAttrs:
-        """Return the frame's attrs, after the checks that the reactions ask for."""
+    def attrs(
+        self,
+        found: FoundBars,
+        key: StreamKey,
+        sources: Sources,
+        shown: FoundBars | None = None,
+    ) -> FrameAttrs:
+        """Return the frame's attrs, after the checks that the reactions ask for.
+
+        `shown` has the rows of the frame, None if it has all that were found.
+        """
         if found.source != "context":
             note_live_read()
-        judge(found, key, self.request, sources, self.reactions)
-        note_rows(found, key)
-        return attrs_of(found, key, self.request, sources)
+        shown = found if shown is None else shown
+        judge(found, key, self.request, sources, self.reactions, shown)
+        note_rows(shown, key)
+        return attrs_of(shown, key, self.request, sources)
 
 
 def run(asked: ReadArguments) -> pd.DataFrame:

@@ -53,7 +53,8 @@ class RolledBars(NamedTuple):
     def described(self, last: int, request: PriceRequest) -> "RolledUp":
         """Return the facts about the rows of a read up to `last` - 1."""
         tf = self.timeframe
-        newest = floor(self.end, tf) if self.end else 0
+        end = self.end if request.newest is None else min(self.end, request.newest)
+        newest = floor(end, tf) if end else 0
         bound = request.latest_close
         until = newest if bound is None else min(newest, floor(bound, tf))
         if last:
