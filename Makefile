@@ -18,7 +18,7 @@ CORE := setup.py shmfeed/layout.py shmfeed/ringbuf.py shmfeed/follower.py shmfee
 # beside the clone would import the clone's folder as the package.
 EDITABLE := --config-settings editable_mode=compat -e
 
-.PHONY: test demo docs lint types bytecode unit test-pure night soak races faults autobahn sanitize fuzz versions oldest-pandas bench clean
+.PHONY: test demo docs lint types bytecode unit test-pure night soak races faults autobahn conformance sanitize fuzz versions oldest-pandas bench clean
 
 test: lint types unit
 
@@ -79,6 +79,11 @@ faults: bytecode
 autobahn: export PYTHONPATH = tests
 autobahn: $(VENV)/.core $(VENV)/autobahn/python2
 	$(BIN)/python -m autobahn
+
+# The golden cases of wealthdata's calls, in each way to run a strategy, as a table.
+conformance: export PYTHONPATH = tests
+conformance: $(VENV)/.core
+	$(BIN)/python -m conformance
 
 # The C core and bad input under sanitizers, each run for SECONDS.
 sanitize: export SANITIZE_SECONDS = $(SECONDS)
