@@ -84,8 +84,8 @@ def read(name, shared):
         if len(rows):
             shared[BACK] += int(rows.open_time[-1]) < shared[LAST]
             shared[LAST] = int(rows.open_time[-1])
-        shared[EPOCHS] += ring.epoch != epoch
-        epoch = ring.epoch
+        before, epoch = epoch, ring.epoch
+        shared[EPOCHS] += epoch != before
 
 
 def copy_of_view(ring, n):
