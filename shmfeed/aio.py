@@ -40,7 +40,7 @@ async def wait(rings: Iterable[Waited], timeout: float | None = None) -> list[Ri
 
     Thread safety: any task of any event loop.
     """
-    return await _wait(make_wait_set(rings, timeout))
+    return await wait_ready(make_wait_set(rings, timeout))
 
 
 async def wait_ring(ring: Ring, after: int, timeout: float | None = None) -> int | None:
@@ -54,10 +54,11 @@ async def wait_ring(ring: Ring, after: int, timeout: float | None = None) -> int
     timeout = check_timeout("timeout", timeout)
     wanted = [(check_ring(ring), check_int("after", after, None))]
     wait_set = WaitSet(wanted, timeout, epochs=True)
-    return ring.count if await _wait(wait_set) else None
+    return ring.count if await wait_ready(wait_set) else None
 
 
-async def _wait(wait_set: WaitSet[Ring]) -> list[Ring]:
+async def wait_ready(wait_set: WaitSet[Ring]) -> list[Ring]:
+    """Wait in a task until rings are `ready`, as `WaitSet.wait` does in a thread."""
     while not (ready := wait_set.ready()):
         if wait_set.reattach():
             continue

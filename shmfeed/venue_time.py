@@ -15,11 +15,14 @@ def venue_time(reader: RingReader, moment: int) -> int:
 
     Where the venue has not told its time, this host's clock serves.
     """
-    ints = reader.words.ints
-    known = reader.geometry.version > 1 and ints[H_CLOCK_KNOWN]
-    offset = ints[H_CLOCK_OFFSET] if known else 0
+    offset = reader.words.ints[H_CLOCK_OFFSET] if is_venue_time_known(reader) else 0
     now: int = time.time_ns() - (boot_ns() - moment) + offset
     return now // _MS
+
+
+def is_venue_time_known(reader: RingReader) -> bool:
+    """Return True if the venue has told its time."""
+    return reader.geometry.version > 1 and bool(reader.words.ints[H_CLOCK_KNOWN])
 
 
 def bars_due(reader: RingReader, timeframe: str, newest: int, moment: int) -> int:

@@ -13,7 +13,9 @@ live and that its readers' segments are current.
 import math
 import time
 from collections.abc import Iterable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from itertools import compress
+from operator import is_, ne, or_
+from typing import Generic, TypeVar
 
 from shmfeed.core import (
     ReattachingReader,
@@ -26,7 +28,7 @@ from shmfeed.core import (
     spin_past,
 )
 from shmfeed.layout import H_RETIRED
-from shmfeed.memory.liveness import is_alive
+from shmfeed.memory.liveness import alive_until, is_alive
 from shmfeed.memory.wakeup import WAKE_OFFSET, wake_bits
 from shmfeed.memory.words import Words, boot_ns
 from shmfeed.spinning import Spinner
@@ -165,18 +167,6 @@ def _number_in(reader: RingReader, last: RingReader | None, after: int) -> int:
 R = TypeVar("R", bound=ReattachingReader)
 
 
-class _Waited(NamedTuple, Generic[R]):
-    """A ring, its reader in one segment, and the bar number to wait past.
-
-    With an `epoch`, a change of the epoch ends the wait too.
-    """
-
-    ring: R
-    reader: RingReader
-    after: int
-    epoch: int | None
-
-
 class WaitSet(Generic[R]):
     """Rings that one caller waits for, until the first of them passes its bar number.
 
@@ -200,55 +190,75 @@ class WaitSet(Generic[R]):
     ) -> None:
         self.deadline = WaitDeadline(timeout)
         self._spinner = spinner
-        self._set([self._begin(ring, after, epochs) for ring, after in wanted])
+        # Lists side by side, an item for each ring: `ready` runs after each wake-up.
+        self._rings: list[R] = []
+        self._afters: list[int] = []
+        self._epochs: list[int] = []  # empty unless a change of the epoch counts
+        readers = []
+        for ring, after in wanted:
+            last, reader = ring._last_reader, ring._current_reader()
+            self._rings.append(ring)
+            readers.append(reader)
+            self._afters.append(_number_in(reader, last, after))
+            if epochs:
+                self._epochs.append(_epoch_of(reader, last, after))
+        self._set_readers(readers)
 
-    @staticmethod
-    def _begin(ring: R, after: int, epochs: bool) -> _Waited[R]:
-        last, reader = ring._last_reader, ring._current_reader()
-        epoch = _epoch_of(reader, last, after) if epochs else None
-        return _Waited(ring, reader, _number_in(reader, last, after), epoch)
-
-    @staticmethod
-    def _again(old: _Waited[R]) -> _Waited[R]:
-        reader = old.ring._current_reader()
-        after = _number_in(reader, old.reader, old.after)
-        return old._replace(reader=reader, after=after)
-
-    def _set(self, waited: Sequence[_Waited[R]]) -> None:
+    def _set_readers(self, readers: list[RingReader]) -> None:
         bits: dict[int, int] = {}
         segments: dict[int, Words] = {}
-        for each in waited:
-            words = each.reader.words
+        for reader in readers:
+            words = reader.words
             segments[id(words)] = words
-            bits[id(words)] = bits.get(id(words), 0) | wake_bits([each.reader.index])
-        self._waited = waited
+            bits[id(words)] = bits.get(id(words), 0) | wake_bits([reader.index])
+        self._readers = readers
         self.segments = [(segments[key], bits[key]) for key in segments]
+
+    def renew(
+        self, afters: list[int], epochs: list[int], timeout: float | None
+    ) -> None:
+        """Wait for the same rings again, past these bar numbers of these epochs."""
+        self.deadline = WaitDeadline(timeout)
+        self._afters, self._epochs = afters, epochs
+
+    def seconds_alive(self) -> float:
+        """Return for how long all live feeders count as alive without a heartbeat."""
+        now = boot_ns()
+        ends = [alive_until(words.ints) - now for words, _ in self.segments]
+        return min((end for end in ends if end > 0), default=math.inf) / 1e9
 
     def ready(self) -> list[R]:
         """Return the rings that have passed their bar numbers, in the order given."""
-        return [
-            ring
-            for ring, reader, after, epoch in self._waited
-            if reader.count > after or (epoch is not None and reader.epoch != epoch)
+        counts = [reader.count for reader in self._readers]
+        known = self._epochs
+        epochs = [reader.epoch for reader in self._readers] if known else known
+        if counts == self._afters and epochs == known:
+            return []  # the usual case, for many rings
+        passed = [
+            count > after for count, after in zip(counts, self._afters, strict=True)
         ]
+        if known:
+            changed = map(ne, epochs, known)
+            passed = list(map(or_, passed, changed))
+        return list(compress(self._rings, passed))
 
     def reattach(self) -> bool:
         """Move to the segments that are current now. Return True if any has changed.
 
         Bar numbers are carried over: if a segment's began again, the first bar counts.
         """
-        moved = [self._again(old) for old in self._waited]
-        pairs = zip(moved, self._waited, strict=True)
-        if all(new.reader is old.reader for new, old in pairs):
+        readers = [ring._current_reader() for ring in self._rings]
+        if all(map(is_, readers, self._readers)):
             return False
-        self._set(moved)
+        moved = zip(readers, self._readers, self._afters, strict=True)
+        self._afters = [_number_in(*each) for each in moved]
+        self._set_readers(readers)
         return True
 
     def has_moved(self) -> bool:
         """Return True if `reattach` would find another segment."""
-        return any(
-            each.ring._current_reader() is not each.reader for each in self._waited
-        )
+        readers = [ring._current_reader() for ring in self._rings]
+        return not all(map(is_, readers, self._readers))
 
     def sleep_ns(self) -> int:
         """Return how long to sleep before the next check; 0 ends the wait."""
@@ -283,6 +293,7 @@ class WaitSet(Generic[R]):
 
     def _note_arrivals(self) -> None:
         if self._spinner is not None:
-            for number, (_, reader, after, _) in enumerate(self._waited):
+            seen = zip(self._readers, self._afters, strict=True)
+            for number, (reader, after) in enumerate(seen):
                 if reader.count > after:
                     self._spinner.arrivals[number].newest = reader.updated

@@ -24,6 +24,7 @@ from wealthdata.codes import normalize_code
 from wealthdata.context import Context, clear_context, get_context, set_context
 from wealthdata.current_data import CurrentData, CurrentSecurity, get_current_data
 from wealthdata.events import Closed, Gap, Health, Revised
+from wealthdata.following import follow
 from wealthdata.history_calls import attribute_history, history
 from wealthdata.securities_table import get_all_securities
 from wealthdata.trade_days import get_all_trade_days, get_trade_days
@@ -85,6 +86,7 @@ __all__ = [
     "bars_to_dataframe",
     "clear_context",
     "clear_data_adapter",
+    "follow",
     "get_all_securities",
     "get_all_trade_days",
     "get_bars",

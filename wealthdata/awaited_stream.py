@@ -5,80 +5,37 @@ carry is rolled up: it closes a bar when the source closes the last one of a gro
 which no bar is missing.
 """
 
-from shmfeed.bar import (
-    BACKFILLED,
-    FREE_PHASE,
-    Timeframe,
-    on_grid,
-    phase_of,
-    stale_after,
-)
+from shmfeed.bar import FREE_PHASE, Timeframe, on_grid, phase_of
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.feed import Ring
-from shmfeed.health import silence
-from wealthdata.attachment import AttachedFeed
-from wealthdata.handed import StreamId
-from wealthdata.rolled_ring import RolledRing, open_ring
+from wealthdata.stream_source import NEVER, StreamSource
 
-NEVER = -(1 << 63)  # before any bar
 _STUCK = frozenset({"stale", "dead", "closed", "waiting"})
 
 
-class AwaitedStream:
+class AwaitedStream(StreamSource):
     """A stream of a wait. Call `find`, then `look`; both again after each sleep.
 
     Attributes:
         had: The newest bar that the task has had.
         turned_back: True if `had` was given up for an older bar.
         newest: The newest closed bar, None before the first.
-        ring: The ring whose bars close its bars, None while it is not found.
-        unknown: The error if the feed is there and does not carry the stream.
         seen: The count of the ring's bars before `newest` was read.
     """
 
-    __slots__ = (
-        "_epoch",
-        "_rolled",
-        "had",
-        "id",
-        "newest",
-        "ring",
-        "seen",
-        "timeframe",
-        "turned_back",
-        "unknown",
-    )
+    __slots__ = ("_epoch", "had", "newest", "seen", "turned_back")
 
     def __init__(self, feed: str, symbol: str, timeframe: Timeframe) -> None:
-        self.id: StreamId = feed, symbol, timeframe
-        self.timeframe: Timeframe = timeframe
+        super().__init__(feed, symbol, timeframe)
         self.had = NEVER
         self.turned_back = False
         self.newest: int | None = None
-        self.ring: Ring | None = None
-        self._rolled: RolledRing | None = None
-        self.unknown: StreamNotFoundError | None = None
         self.seen = self._epoch = -1
-
-    def find(self, feed: AttachedFeed | None) -> None:
-        """Find the stream's ring in its feed, None if the host has no such feed."""
-        self.ring = self._rolled = self.unknown = None
-        if feed is None:
-            return
-        try:
-            found = open_ring(feed, (self.id[1], self.timeframe))
-        except StreamNotFoundError as error:
-            self.unknown = error
-            return
-        if isinstance(found, RolledRing):
-            self._rolled, self.ring = found, found.source
-        else:
-            self.ring = found
 
     def begin(self, had: int) -> None:
         """Begin to wait for a bar that is newer than the one that the task has had."""
         self.had, newest = had, self.newest
-        if newest is not None and newest < had and not self._is_history():
+        if newest is not None and newest < had and not self.is_history:
             self.had, self.turned_back = newest, True
 
     def look(self) -> None:
@@ -92,29 +49,17 @@ class AwaitedStream:
                 return
             newest = self._read(ring)
         except StreamNotFoundError as error:  # a feeder gave it up meanwhile
-            self.ring, self.unknown = None, error
+            self.lose(error)
             return
         self.seen, self._epoch = seen, epoch
-        if newest is not None and newest < self.had and not self._is_history():
+        if newest is not None and newest < self.had and not self.is_history:
             self.had = NEVER if self.newest is None else newest
             self.turned_back = True
         self.newest = newest
 
-    def _is_history(self) -> bool:
-        """Return True if the newest bar came as history, which may still go on.
-
-        Any other bar that is older than one that the task has had begins the stream
-        again: the feed was recreated and plays other hours, or rows of the future were
-        cut off.
-        """
-        if self.ring is None:
-            return False
-        bar = self.ring._current_reader().last_closed()
-        return bar is not None and bool(bar.flags & BACKFILLED)
-
     def _read(self, ring: Ring) -> int | None:
-        if self._rolled is not None:
-            closes = self._rolled.read().bars.close_time
+        if self.rolled is not None:
+            closes = self.rolled.read().bars.close_time
             return int(closes[-1]) if len(closes) else None
         bar = ring._current_reader().last_closed()
         return None if bar is None else bar.close_time
@@ -135,22 +80,8 @@ class AwaitedStream:
     @property
     def is_stuck(self) -> bool:
         """True if the stream may close no bar for long."""
-        if self.ring is None:
-            return True
-        try:
-            return (self._rolled or self.ring).status().health in _STUCK
-        except StreamNotFoundError:
-            return True
-
-    @property
-    def limit(self) -> float:
-        """The stream's limit of silence, in seconds."""
-        if self.ring is not None:
-            try:
-                return silence(self.ring._current_reader(), self.timeframe).limit
-            except StreamNotFoundError:
-                pass
-        return stale_after(self.timeframe)
+        status = self.status()
+        return status is None or status.health in _STUCK
 
 
 def ends_at(instant: int, timeframe: Timeframe, newest: int | None) -> bool:

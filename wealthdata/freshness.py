@@ -166,7 +166,7 @@ def check_context(
     if not (refuses or _looked_for.is_first(context, stream) or is_new):
         return
     has = (
-        f"is not on this host{_name_feeds(feed)}" if lacks_feed else "has no rows of it"
+        f"is not on this host{name_feeds(feed)}" if lacks_feed else "has no rows of it"
     )
     newest = "has no row" if age is None else f"closed {age:.1f} s ago"
     judged = "is stale" if is_old else "is of a context alone"
@@ -183,7 +183,7 @@ def check_context(
     warn(message, StaleFeedWarning)
 
 
-def _name_feeds(missing: str) -> str:
+def name_feeds(missing: str) -> str:
     """Return a clause that names the feeds of this user, the nearest one first."""
     from shmfeed.listing import describe_feeds  # noqa: PLC0415 # only a warning needs it
 

@@ -32,12 +32,13 @@ class TaskRecord:
         task: The asyncio task, None for a thread.
     """
 
-    __slots__ = ("_lists", "_task", "handed", "read")
+    __slots__ = ("_lists", "_task", "followed", "handed", "read")
 
     def __init__(self, task: object = None) -> None:
         self._task = None if task is None else weakref.ref(task)
         self.handed: dict[StreamId, int] = {}
         self.read: dict[StreamId, int] = {}
+        self.followed: dict[StreamId, Any] = {}  # the Progress of each stream
         self._lists: dict[int, tuple[Sequence[StreamId], NDArray[Any]]] = {}
 
     def is_of(self, task: object) -> bool:

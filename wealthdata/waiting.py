@@ -32,7 +32,7 @@ from shmfeed.spinning import Arrivals, Spinner, check_spin
 from shmfeed.validation import check_feed_name, check_timeout, items_of
 from shmfeed.waiting import RECHECK_NS, WaitSet
 from wealthdata.attachment import AttachedFeed, attached_feed, selected_feed
-from wealthdata.awaited_stream import NEVER, AwaitedStream, ends_at
+from wealthdata.awaited_stream import AwaitedStream, ends_at
 from wealthdata.contexts_in_force import note_live_read
 from wealthdata.freshness import is_first, warn
 from wealthdata.handed import StreamId, TaskRecord, current_record
@@ -40,6 +40,7 @@ from wealthdata.merge import Sources, find_bars
 from wealthdata.request import PriceRequest
 from wealthdata.securities import Security, check_securities
 from wealthdata.sources import current_views, open_sources, strategy_time
+from wealthdata.stream_source import NEVER
 
 Frequency = Timeframe | TimeframeAlias
 Judgement = Literal["ready", "awaited", "missing"]
@@ -102,7 +103,7 @@ def wait_bar(
     named = check_securities(
         [securities] if isinstance(securities, str) else securities
     )
-    timeframes = _check_frequencies(frequency)
+    timeframes = check_frequencies(frequency)
     timeout, spin = check_timeout("timeout", timeout), check_spin(spin)
     chosen = selected_feed() if feed is None else check_feed_name(feed)
     views, history = current_views()
@@ -118,7 +119,7 @@ def wait_bar(
     return wait.run(spin)
 
 
-def _check_frequencies(frequency: object) -> list[Timeframe]:
+def check_frequencies(frequency: object) -> list[Timeframe]:
     """Return the timeframes, shortest first, each once. Raise BadArgumentError."""
     listed = None if isinstance(frequency, str) else items_of(frequency)
     if listed is None:
@@ -261,7 +262,10 @@ class _Wait:
         errors = [s.unknown for s in self._streams if s.unknown]
         if len(errors) == len(self._streams):
             raise errors[0]
-        _warn_of_unknown([s.id for s in self._streams if s.unknown])
+        warn_of_unknown(
+            [s.id for s in self._streams if s.unknown],
+            "wait_bar does not wait for it, and returns it as missing",
+        )
 
     def _find_and_look(self, streams: Sequence[AwaitedStream]) -> None:
         feeds: dict[str, AttachedFeed | None] = {}
@@ -313,14 +317,13 @@ class _Wait:
         return _split(self._securities, {each.written for each in ready})
 
 
-def _warn_of_unknown(streams: Iterable[StreamId]) -> None:
-    """Warn once of each stream that its feed does not carry."""
+def warn_of_unknown(streams: Iterable[StreamId], result: str) -> None:
+    """Warn once of each stream that its feed does not carry, and of the `result`."""
     for stream in streams:
         if not is_first(_warned, stream):
             continue
         feed, symbol, timeframe = stream
         warn(
-            f"feed {feed!r} does not carry {symbol} {timeframe}; wait_bar does not wait"
-            " for it, and returns it as missing",
+            f"feed {feed!r} does not carry {symbol} {timeframe}; {result}",
             MissingBarsWarning,
         )

@@ -74,10 +74,14 @@ def find_gaps(rows: Rows, timeframe: str) -> list[Gap]:
 
 
 def _gap(earlier: int, later: int, timeframe: str) -> Gap:
-    # The last missing bar is the one that contains the moment before the next row.
-    last = floor(later - 1, timeframe, phase_of(later, timeframe))
     missing = bars_between(earlier, later, timeframe)
-    return Gap(close_time(earlier, timeframe), last, missing)
+    first = close_time(earlier, timeframe)
+    return Gap(first, last_missing(later, timeframe), missing)
+
+
+def last_missing(later: int, timeframe: str) -> int:
+    """Return the open time of the bar before the one that opens at `later`, ms UTC."""
+    return floor(later - 1, timeframe, phase_of(later, timeframe))
 
 
 def merge_records(records: Iterable[HoleRecord]) -> list[HoleRecord]:

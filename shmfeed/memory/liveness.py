@@ -58,6 +58,15 @@ def is_alive(ints: Ints, now: int) -> bool:
     )
 
 
+def alive_until(ints: Ints) -> int:
+    """Return until when a feeder counts as alive without a further heartbeat.
+
+    In ns of CLOCK_BOOTTIME; a suspend of the host moves it on.
+    """
+    beats: tuple[int, int] = ints[H_TICK], ints[H_ALIVE]
+    return max(beats) + DEAD_NS
+
+
 def _was_alive_awake(ints: Ints, now: int) -> bool:
     known = ints[H_SUSPENDED]
     slept = suspended_ns() - (known - 1) if known else 0
