@@ -253,6 +253,11 @@ def bars_between(earlier: int, later: int, timeframe: str) -> int:
     return missing_bars(grid_steps(earlier, later, timeframe), 2)
 
 
+def previous_open(opened: int, timeframe: str) -> int:
+    """Return the open_time of the bar before the one that opens then, ms UTC."""
+    return floor(opened - 1, timeframe, phase_of(opened, timeframe))
+
+
 def grid_steps(earlier: int, later: int, timeframe: str) -> int:
     """Return how many timeframes `later` lies after `earlier`."""
     if timeframe == _MONTH:

@@ -20,6 +20,11 @@ def venue_time(reader: RingReader, moment: int) -> int:
     return now // _MS
 
 
+def venue_now(reader: RingReader) -> int:
+    """Return the venue's time, in ms UTC."""
+    return venue_time(reader, boot_ns())
+
+
 def is_venue_time_known(reader: RingReader) -> bool:
     """Return True if the venue has told its time."""
     return reader.geometry.version > 1 and bool(reader.words.ints[H_CLOCK_KNOWN])

@@ -10,6 +10,7 @@ bars that the task has had are not handed over again; if the stream has none of 
 all of its bars are new.
 """
 
+import time
 import weakref
 from collections.abc import Iterator
 from itertools import chain
@@ -17,14 +18,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmfeed.bar import AFTER_GAP, BACKFILLED, Timeframe, close_time, grid_steps
+from shmfeed.bar import (
+    AFTER_GAP,
+    BACKFILLED,
+    Timeframe,
+    close_time,
+    grid_steps,
+    previous_open,
+)
 from shmfeed.errors import BusyRingError, StreamNotFoundError
 from shmfeed.feed import Ring
 from shmfeed.health import Health as HealthName
 from shmfeed.health import explain_health, health_rank
-from shmfeed.memory.holes import last_missing
-from shmfeed.memory.words import boot_ns
-from shmfeed.venue_time import is_venue_time_known, venue_time
+from shmfeed.venue_time import is_venue_time_known, venue_now
 from wealthdata.columns import BarColumns, to_bars
 from wealthdata.events import Closed, Gap, Health, Revised
 from wealthdata.handed import TaskRecord
@@ -41,7 +47,7 @@ _UNKNOWN = -1
 
 
 class Progress:
-    """How far a task has followed a stream.
+    """The position of a task in a stream that it follows.
 
     Attributes:
         bars: The bars that it has had.
@@ -53,7 +59,7 @@ class Progress:
             handed over others since.
         market: The number of the feed's binding, and its identity.
         turned_back: True if the stream began again at an older bar.
-        begun: When the task began to follow, ns of CLOCK_BOOTTIME.
+        begun: The time at which the task began to follow, of time.monotonic().
     """
 
     __slots__ = (
@@ -77,7 +83,7 @@ class Progress:
         self.recorded: int | None = None
         self.market: tuple[int, str | None] | None = None
         self.turned_back = False
-        self.begun = boot_ns()
+        self.begun = time.monotonic()
         self.owner: weakref.ref[FollowedStream] | None = None
 
     def copy(self) -> "Progress":
@@ -293,7 +299,7 @@ class FollowedStream(StreamSource):
                 and grid_steps(expected, bar.open_time, self.timeframe) > 0
             ):
                 filled = is_skipped and not bar.flags & AFTER_GAP
-                last = last_missing(bar.open_time, self.timeframe)
+                last = previous_open(bar.open_time, self.timeframe)
                 yield Gap(self._written, self.timeframe, expected, last, filled)
             is_skipped = False
             yield Closed(self._written, self.timeframe, bar)
@@ -306,7 +312,8 @@ class FollowedStream(StreamSource):
         reader = None if self.ring is None else self.ring._current_reader()
         if reader is None or not is_venue_time_known(reader):
             return first
-        begun = venue_time(reader, self._progress.begun)
+        followed_ms = (time.monotonic() - self._progress.begun) * 1000
+        begun = venue_now(reader) - round(followed_ms)
         return max(first, int(np.searchsorted(rows.close_time, begun, "right")))
 
     def health(self) -> HealthName:

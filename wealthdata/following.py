@@ -3,15 +3,16 @@
 A look finds the events of all streams since those that the task was handed, and sorts
 them. The loop hands them over one by one; once none is left, it sleeps until a ring
 closes a bar, and looks at those rings. All streams are looked at again each half second
-and when a feeder's last heartbeat has expired: a repair, a death and a recreated feed
-wake nobody.
+and when a feeder's last heartbeat has expired: no repair, death or recreated feed
+wakes a waiting reader.
 """
 
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
+from importlib import import_module
 from operator import is_
 from typing import Self
 
@@ -279,24 +280,20 @@ class Follow:
         return self
 
     async def __anext__(self) -> Event:
-        # asyncio loads the socket library, which other readers do not need.
-        from asyncio import sleep  # noqa: PLC0415
-
-        from shmfeed.aio import wait_ready  # noqa: PLC0415
-
+        aio = import_module("shmfeed.aio")  # it loads asyncio: the caller has done so
         end = self._begin_turn()
         try:
             self._streak += 1
             if self._streak > _PAUSE:
                 self._streak = 0
-                await sleep(0)
+                await _Pause()
             while not self._due and self._has_none():
                 left = end - time.monotonic()
                 if left <= 0:
                     break
                 self._streak = 0
                 with suppress(StreamNotFoundError):  # the next look tells which
-                    self._woken = await wait_ready(self._prepare(left))
+                    self._woken = await aio.wait_ready(self._prepare(left))
             event = self._hand_over()
         finally:
             self._is_waiting = False
@@ -326,6 +323,13 @@ class Follow:
 
     async def __aexit__(self, *exc: object) -> None:
         self.close()
+
+
+class _Pause:
+    """A pause of an asyncio task in which others run, as `asyncio.sleep(0)`."""
+
+    def __await__(self) -> Generator[None]:
+        yield
 
 
 class _KnownFeed:

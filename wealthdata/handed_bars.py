@@ -1,14 +1,14 @@
 """The bars of one stream that a task has had, and which of them have been corrected."""
 
+import struct
+
 import numpy as np
 
 from shmfeed.bar import Bar
-from shmfeed.layout import C_CLOSE_TIME, C_FLOATS, FLOATS
-from shmfeed.memory.rows import ROW
 from wealthdata.columns import BarColumns, Floats, Ints, to_bars
 
-_FLOATS = slice(C_FLOATS, C_FLOATS + FLOATS)
-_OPEN_TIME = 0
+_BAR = struct.Struct("=qqddddddq")
+_OPEN_TIME, _CLOSE_TIME, _FLOATS = 0, 1, slice(2, 8)  # its words
 _LEAST_ROWS = 16
 _NOT_HANDED = 0  # the close time of a bar whose values the task was not handed
 
@@ -26,7 +26,7 @@ class HandedBars:
         self._allocate(_LEAST_ROWS)
 
     def _allocate(self, rows: int) -> None:
-        self._buffer = bytearray(rows * ROW.size)
+        self._buffer = bytearray(rows * _BAR.size)
         self._ints: Ints = np.frombuffer(self._buffer, np.int64).reshape(rows, -1)
         self._floats: Floats = self._ints.view(np.float64)
 
@@ -52,7 +52,7 @@ class HandedBars:
         self._reserve(len(opens))
         self._count = len(opens)
         self._ints[: self._count, _OPEN_TIME] = opens
-        self._ints[: self._count, C_CLOSE_TIME] = _NOT_HANDED
+        self._ints[: self._count, _CLOSE_TIME] = _NOT_HANDED
 
     def hand_over(self, bar: Bar, most: int) -> None:
         """Note a bar as it was handed over. Keep at least the newest `most` bars."""
@@ -60,7 +60,7 @@ class HandedBars:
         if at and bar.open_time <= self._ints[at - 1, _OPEN_TIME]:
             at = int(np.searchsorted(self._opens, bar.open_time))
             if self._ints[at, _OPEN_TIME] == bar.open_time:
-                ROW.pack_into(self._buffer, at * ROW.size, *bar)
+                _BAR.pack_into(self._buffer, at * _BAR.size, *bar)
                 return
         if self._count >= 2 * most:
             dropped = self._count - most
@@ -69,7 +69,7 @@ class HandedBars:
         self._reserve(self._count + 1)
         if at < self._count:
             self._ints[at + 1 : self._count + 1] = self._ints[at : self._count].copy()
-        ROW.pack_into(self._buffer, at * ROW.size, *bar)
+        _BAR.pack_into(self._buffer, at * _BAR.size, *bar)
         self._count += 1
 
     def _drop(self, count: int) -> None:
@@ -107,7 +107,7 @@ class HandedBars:
             return []
         at = np.minimum(np.searchsorted(rows.open_time, opens), len(rows) - 1)
         is_there = rows.open_time[at] == opens
-        is_there &= self._ints[: self._count, C_CLOSE_TIME] != _NOT_HANDED
+        is_there &= self._ints[: self._count, _CLOSE_TIME] != _NOT_HANDED
         mine = np.flatnonzero(is_there)
         old, new = self._floats[mine, _FLOATS], rows.floats[:, at[mine]].T
         differs = (old != new) & ~(np.isnan(old) & np.isnan(new))
@@ -117,4 +117,4 @@ class HandedBars:
         ]
 
     def _bar(self, row: int) -> Bar:
-        return Bar._make(ROW.unpack_from(self._buffer, row * ROW.size))
+        return Bar._make(_BAR.unpack_from(self._buffer, row * _BAR.size))

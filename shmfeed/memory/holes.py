@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shmfeed.bar import bars_between, close_time, floor, phase_of, step
+from shmfeed.bar import bars_between, close_time, previous_open, step
 from shmfeed.errors import BadArgumentError
 from shmfeed.layout import (
     E_HOLES,
@@ -76,12 +76,7 @@ def find_gaps(rows: Rows, timeframe: str) -> list[Gap]:
 def _gap(earlier: int, later: int, timeframe: str) -> Gap:
     missing = bars_between(earlier, later, timeframe)
     first = close_time(earlier, timeframe)
-    return Gap(first, last_missing(later, timeframe), missing)
-
-
-def last_missing(later: int, timeframe: str) -> int:
-    """Return the open time of the bar before the one that opens at `later`, ms UTC."""
-    return floor(later - 1, timeframe, phase_of(later, timeframe))
+    return Gap(first, previous_open(later, timeframe), missing)
 
 
 def merge_records(records: Iterable[HoleRecord]) -> list[HoleRecord]:

@@ -38,7 +38,7 @@ UNSEEN = {
 # Options of docker and pip, and one that is misspelt in an example.
 OF_OTHERS = ("--shm-size", "--memory", "--pids-limit", "--ipc", "--upgrade", "--symbol")
 OF_OTHERS += ("--force-reinstall", "--no-deps")
-OF_OTHERS += ("--frequency",)  # of `python -m wealthdata`
+OF_OTHERS += ("--frequency", "--backtest")  # of `python -m wealthdata`
 
 
 class Entry(NamedTuple):
