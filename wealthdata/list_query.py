@@ -1,25 +1,18 @@
-"""The cached query of a list of securities: their newest bars, by one cut a feed."""
+"""The cached query of a list of securities: by one cut a feed."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from shmfeed.bar import FLOAT_FIELDS, Field, StreamKey, Timeframe
-from shmfeed.cuts import cut
-from shmfeed.errors import MissingBarsWarning, StreamNotFoundError
-from shmfeed.feed import Ring
-from shmfeed.health import (
-    RingStatus,
-    health_rank,
-    ring_status,
-    rings_status,
-)
+from shmfeed.bar import Field, StreamKey, Timeframe
+from shmfeed.errors import MissingBarsWarning
+from shmfeed.health import RingStatus, health_rank, ring_status
 from wealthdata.attachment import FEED_ERRORS, AttachedFeed
 from wealthdata.attrs import join_names, make_attrs
 from wealthdata.choices import Choices
-from wealthdata.columns import Floats, Ints, PrivateColumns, from_bars
+from wealthdata.columns import Ints, PrivateColumns, from_bars
 from wealthdata.completeness import Window, check_rows
 from wealthdata.context_view import ContextView
 from wealthdata.contexts_in_force import note_live_read
@@ -36,146 +29,39 @@ from wealthdata.freshness import (
     end_outages,
     is_first,
     warn,
+    warn_of_behind,
     warn_of_lost,
 )
 from wealthdata.handed import current_record
 from wealthdata.labels import Labels
+from wealthdata.list_rows import FeedPart, ListRows, join_rows
 from wealthdata.long_frame import compiled_builder
 from wealthdata.price_table import PreparedRead, prepare_read, usual_attrs
 from wealthdata.reactions import Reactions
-from wealthdata.request import PriceRequest, ReadArguments, Shape, count_of_newest
-from wealthdata.rolled_ring import RolledRing, RolledUp, open_ring
+from wealthdata.request import (
+    PriceRequest,
+    ReadArguments,
+    Shape,
+    check_request,
+    count_of_newest,
+)
 from wealthdata.securities import Security
 from wealthdata.sources import current_views, strategy_time
 
+_NEVER = (1 << 63) - 1
 _DEEPER = 4  # times the rows of an aligned read that found too few common times
 
 
-class FeedPart:
-    """The securities of a list that one feed has.
-
-    Attributes:
-        feed: The feed.
-        feeder: The feeder that wrote it then.
-        written: The securities as written, in the order asked.
-        rings: Their own rings, or those that they are rolled up from.
-        rolled: The rolled-up ones, by their place.
-        unknown: The symbols of those that the feed lacks.
-    """
-
-    def __init__(
-        self,
-        feed: AttachedFeed,
-        securities: Iterable[Security],
-        timeframe: Timeframe,
-        fields: tuple[Field, ...],
-    ) -> None:
-        self.feed = feed
-        self.feeder = feed.check()
-        self._known = feed.known_streams()
-        self._fields = fields
-        self._columns = [FLOAT_FIELDS.index(field) for field in fields]
-        written: list[str] = []
-        rings: list[Ring] = []
-        unknown: list[str] = []
-        self.rolled: dict[int, RolledRing] = {}
-        for security in securities:
-            try:
-                ring = open_ring(feed, (security.symbol, timeframe))
-            except StreamNotFoundError:
-                unknown.append(security.symbol)
-                continue
-            if isinstance(ring, RolledRing):
-                self.rolled[len(rings)] = ring
-                ring = ring.source
-            written.append(security.written)
-            rings.append(ring)
-        self.written, self.rings = tuple(written), tuple(rings)
-        self.unknown = tuple(unknown)
-
-    @property
-    def is_as_before(self) -> bool:
-        """False if the feed may carry more of the securities by now."""
-        asks = self.rolled or self.unknown
-        return not asks or self.feed.known_streams() is self._known
-
-    def newest_closes(self) -> dict[str, int]:
-        """Return the newest close time of each security with bars, at one instant.
-
-        For a rolled-up one it is that of its source.
-        """
-        if not self.rings:
-            return {}
-        closes = cut(self.rings, 1, ("close",), False).close_time
-        newest = closes[:, -1].tolist() if closes.size else [0] * len(self.rings)
-        return {w: t for w, t in zip(self.written, newest, strict=True) if t}
-
-    def read(self, count: int) -> "_Rows":
-        """Return the newest rows of each security, as of one instant.
-
-        Raise StreamNotFoundError or BusyRingError.
-        """
-        epochs = [ring.epoch for ring in self.rings]
-        if not self.rings:
-            none = np.empty((0, 0), np.int64)
-            return _Rows(np.empty((len(self._fields), 0, 0)), none, none[:, 0], [], {})
-        found = cut(self.rings, count, self._fields, False)
-        values, closes = found.values, found.close_time
-        newest = np.zeros(len(self.rings), np.int64)
-        if closes.size:
-            newest[:] = closes[:, -1]
-        rows = _Rows(values, closes, newest, epochs, {})
-        for place, ring in self.rolled.items():
-            self._roll_up(rows, place, ring, count)
-        return rows
-
-    def _roll_up(self, rows: "_Rows", place: int, ring: RolledRing, count: int) -> None:
-        """Put rolled-up rows in the place of those that they are made of."""
-        values, closes = rows.values[:, place], rows.closes[place]
-        request = PriceRequest(count, end=int(rows.newest[place]))
-        made = ring.read()
-        first, last = request.window(made.bars)
-        bars = made.bars.cut(first, last)
-        values[:], closes[:] = np.nan, 0
-        if len(bars):
-            closes[-len(bars) :] = bars.close_time
-            values[:, -len(bars) :] = bars.floats[self._columns]
-        rolled = made.described(last, request)
-        rows.newest[place] = rolled.newest
-        rows.rolled[place] = bars, rolled
-
-
-class _Rows(NamedTuple):
-    """Rows of the rings of one feed or, joined, of several.
-
-    Attributes:
-        values: float64 (fields, rings, rows), which end at the right.
-        closes: Their close times, 0 without a row.
-        newest: The close time of each ring's newest bar, 0 without one; of a rolled-up
-            one the end of its newest group.
-        epochs: The epochs of the rings before the read.
-        rolled: Rows that were rolled up, and the facts about them, by place.
-    """
-
-    values: Floats
-    closes: Ints
-    newest: Ints
-    epochs: list[int]
-    rolled: dict[int, tuple[PrivateColumns, RolledUp]]
-
-    @property
-    def left_out(self) -> int:
-        """The number of groups that are left out after the rows."""
-        return sum(rolled.left_out for _, rolled in self.rolled.values())
-
-
 class _Found(NamedTuple):
-    """The rows of the frame, and those that they were taken from."""
+    """The rows of the frame, and those that they were taken from.
+
+    `late` and `behind` are those of an aligned frame; `behind` is None without rows.
+    """
 
     planes: Planes
-    rows: _Rows
+    rows: ListRows
     late: dict[str, float]
-    behind: float
+    behind: float | None = None
 
 
 class CachedListQuery:
@@ -214,6 +100,7 @@ class CachedListQuery:
         self._carried = tuple(self._written[place] for place in sorted(read))
         self._read_order = [self._written[place] for place in read]
         self._facts = CutFacts(self._rings, timeframe)
+        self._lost = 0  # of the rings' frames, those of which was warned
         self._streams: tuple[StreamId, ...] = tuple(
             (part.feed.name, ring.symbol, timeframe)
             for part in self._parts
@@ -238,100 +125,139 @@ class CachedListQuery:
         return prepare_read(*parts, part.feeder.mark, self.choices)
 
     def read(self, asked: ReadArguments, choices: Choices) -> pd.DataFrame | None:
-        """Return the newest bars, or None if the general query must decide.
+        """Return the bars, or None if the general query must decide.
 
         Raise BadArgumentError, StaleFeedError or BusyRingError.
         """
-        count = count_of_newest(asked)
-        labels = asked.labels(choices.label, self._timeframe)
-        is_plain = asked.include_now is False and isinstance(asked.copy, bool)
-        if count is None or asked.has_dates or not is_plain:
+        request, (views, history) = self._request(asked), current_views()
+        if request is not None and views:
+            request = _bounded(request, views)
+        if request is None:
             return None
+        labels = asked.labels(choices.label, self._timeframe)
         reactions = asked.reactions(choices.reactions)
-        views, history = current_views()
-        if any(view.is_backtest for view in views):
-            return None  # before the rings are asked, whose trouble is no backtest's
         try:
-            is_prepared = all(part.is_as_before for part in self._parts)
-            found = self._find(count)
-            for part in self._parts:
-                is_prepared &= part.feed.check() is part.feeder
-            status, each = self._statuses(reactions.max_age)
+            found = self._find(request)
+            status, each = self._statuses(found.rows, reactions.max_age)
+            for part in self._parts:  # the rows are those of these feeders, or older
+                if part.feed.check() is not part.feeder or not part.is_as_before:
+                    return None
         except FEED_ERRORS:
             return None  # they matter only if the read is not a backtest's
-        if (views or history) and self._context_matters(found, count, views, history):
+        if history is not None and self._reaches_beyond(found, request):
             return None
-        if not is_prepared:
-            return None
-        for part in self._parts:
-            warn_of_unknown(part.feed.name, self._timeframe, part.unknown)
+        self._warn_of_unknown()
         if status is None:
             status = self._check_each(each, reactions)
         else:
             end_outages(self._outages)
+        behind = 0.0 if request.is_newest else self._behind(found.rows, request)
+        if found.behind is not None:
+            behind = found.behind
         note_live_read()
         self._note_closed(found)
-        return self._frame(found, count, labels, status, reactions)
+        return self._frame(found, request.limit, labels, status, behind, reactions)
+
+    def _warn_of_unknown(self) -> None:
+        for part in self._parts:
+            if part.unknown:
+                warn_of_unknown(part.feed.name, self._timeframe, part.unknown)
+
+    def _request(self, asked: ReadArguments) -> PriceRequest | None:
+        """Return the range asked for, without the strategy's time, or None as `read`.
+
+        Raise BadArgumentError.
+        """
+        if asked.include_now is not False or not isinstance(asked.copy, bool):
+            return None
+        if asked.has_dates:
+            given = asked.start_date, asked.end_date, asked.limit
+            return check_request(*given, False, self._timeframe)
+        count = count_of_newest(asked)
+        return None if count is None else PriceRequest(count)
 
     def _note_closed(self, found: _Found) -> None:
         """Note which bars the current task has read."""
-        newest = found.rows.newest
+        rows = found.rows
+        ends = rows.ends
         if self._shape.align and (found.late or found.behind):
             times = found.planes.close_time
             last = times[0, -1] if times.size else 0
-            newest = np.where(newest > 0, last, 0)
-        if newest.any():
-            current_record().note_list(self._streams, newest.copy())
+            ends = np.where(ends > 0, last, 0)
+        if rows.is_even or ends.any():
+            # The frame may share the memory of the rows.
+            current_record().note_list(self._streams, ends.copy())
 
-    def _find(self, count: int) -> _Found:
-        depth = count
+    def _find(self, request: PriceRequest) -> _Found:
+        count = depth = request.limit
         while True:
-            rows = self._read(depth)
+            rows = self._read(request._replace(limit=depth) if depth else request)
             planes = self._planes(rows)
             if not self._shape.align:
-                return _Found(planes.newest(self._shape, count), rows, {}, 0.0)
+                return _Found(planes.newest(self._shape, count), rows, {})
             if planes.is_even:
-                return _Found(planes, rows, {}, 0.0)
+                is_newest = rows.is_even and request.is_newest
+                behind = 0.0 if is_newest else _left_out(rows, planes)
+                return _Found(planes, rows, {}, behind)
             most = min(ring.history for ring in self._rings)
-            common = planes.common(count, depth if depth < most else None)
+            cut = depth if depth is not None and depth < most else None
+            common = planes.common(count, cut)
             if common is not None:
                 newest = planes.close_time[:, -1].tolist()
                 ends = dict(zip(planes.symbols, newest, strict=True))
-                behind = seconds_left_out(ends, max(newest), common)
+                behind = seconds_left_out(ends, int(rows.newest.max()), common)
                 return _Found(common, rows, seconds_late(ends), behind)
-            depth *= _DEEPER
+            depth = _DEEPER * (depth or most)
 
-    def _read(self, depth: int) -> _Rows:
-        parts = [part.read(depth) for part in self._parts]
-        return parts[0] if len(parts) == 1 else _join(parts)
+    def _read(self, request: PriceRequest) -> ListRows:
+        parts = [part.read(request) for part in self._parts]
+        return parts[0] if len(parts) == 1 else join_rows(parts)
 
-    def _planes(self, rows: _Rows) -> Planes:
+    def _planes(self, rows: ListRows) -> Planes:
         """Return the rows of the securities that have some, in the order asked."""
         values, closes = rows.values, rows.closes
         if self._order is not None:
             values, closes = values[:, self._order], closes[self._order]
-        return Planes(self._carried, closes, values).without_empty()
+        return Planes(self._carried, closes, values, rows.is_even).without_empty()
 
     def _statuses(
-        self, max_age: float | None
+        self, rows: ListRows, max_age: float | None
     ) -> tuple[RingStatus | None, list[RingStatus]]:
         """Return the status of all if they are live, else None and that of each."""
-        for ring in self._rings:
-            if ring._lost:
+        if rows.lost != self._lost:
+            self._lost = rows.lost
+            for ring in self._rings:
                 warn_of_lost(ring)
-        status = rings_status(self._rings, self._timeframe)
-        if status and max_age is None:
-            return status, []
+        if rows.age is not None and max_age is None:
+            return RingStatus(rows.age, "connected", "live"), []
         return None, [
             ring_status(ring._current_reader(), self._timeframe) for ring in self._rings
         ]
 
+    def _behind(self, rows: ListRows, request: PriceRequest) -> float:
+        """Return the seconds by which a bound leaves out newer bars, of all the most.
+
+        Warn of a stream where they may be those of a wrong time zone.
+        """
+        bound = request.latest_close
+        if bound is None or not (rows.newest > bound).any():
+            return 0.0
+        most = 0.0
+        pairs = zip(rows.newest.tolist(), rows.ends.tolist(), strict=True)
+        for stream, (newest, end) in zip(self._streams, pairs, strict=True):
+            if newest > bound:
+                behind = (newest - (end or bound)) / 1000
+                warn_of_behind(stream, behind)
+                most = max(most, behind)
+        return most
+
     def _frame(
         self,
         found: _Found,
-        count: int,
+        count: int | None,
         labels: Labels,
         status: RingStatus,
+        behind: float,
         reactions: Reactions,
     ) -> pd.DataFrame:
         planes = found.planes
@@ -346,9 +272,9 @@ class CachedListQuery:
             "age": status.age,
             "state": status.state,
             "health": status.health,
-            "behind": found.behind,
+            "behind": behind,
             "forming": False,
-            "short": sum([count - rows for rows in record.counts if rows < count]),
+            "short": _short(record.counts, count),
             "gaps": planes.gaps(self._timeframe) + found.rows.left_out,
             "absent": planes.absent(self._written),
         }
@@ -369,11 +295,16 @@ class CachedListQuery:
             place: tuple(count_each(_shown(bars, counts[place], times).flags).values())
             for place, (bars, _) in rows.rolled.items()
         }
-        noted = rows.epochs, rows.newest, counts, times, rolled, found.late
-        return CutRecord(self._facts, *noted)
+        # The frame may share the memory of the rows.
+        noted = rows.epochs, rows.newest, rows.ends.copy(), counts, times, rolled
+        return CutRecord(self._facts, *noted, found.late)
 
     def _check_rows(
-        self, found: _Found, record: CutRecord, count: int, reactions: Reactions
+        self,
+        found: _Found,
+        record: CutRecord,
+        count: int | None,
+        reactions: Reactions,
     ) -> None:
         for place, stream in enumerate(self._streams):
             ring, rows = self._rings[place], record.counts[place]
@@ -381,8 +312,8 @@ class CachedListQuery:
             if taken is not None:
                 taken = _shown(taken, rows, record.times)
             elif rows:
-                newest = int(record.newest[place])
-                taken = rows_up_to(ring, newest, rows, record.times)
+                end = int(record.ends[place])
+                taken = rows_up_to(ring, end, rows, record.times)
             else:
                 taken = from_bars([])
             if taken is None:
@@ -390,19 +321,15 @@ class CachedListQuery:
             window = Window(stream, taken, 0, len(taken), count, ring, rolled)
             check_rows(window, reactions)
 
-    def _context_matters(
-        self, found: _Found, count: int, views: tuple[ContextView, ...], history: object
-    ) -> bool:
-        """Return True if a context may add bars to this read, or hides some of them."""
-        closes = found.planes.close_time
-        if history is not None and (
-            len(closes) < len(self._written)
-            or closes.shape[-1] < count
-            or not closes[..., 0].all()
-        ):
+    def _reaches_beyond(self, found: _Found, request: PriceRequest) -> bool:
+        """Return True if a context may have older bars of the range."""
+        closes = found.rows.closes
+        if len(closes) < len(self._written) or not closes.size:
             return True
-        now = strategy_time(views)
-        return now is not None and bool((found.rows.closes > now).any())
+        if request.limit is None:
+            oldest = np.where(closes > 0, closes, _NEVER).min(axis=1)
+            return request.start is None or bool((oldest > request.start).any())
+        return closes.shape[1] < request.limit or not closes[:, 0].all()
 
     def _check_each(
         self, statuses: list[RingStatus], reactions: Reactions
@@ -418,22 +345,30 @@ class CachedListQuery:
         return RingStatus(max(ages, default=None), worst.state, worst.health)
 
 
-def _join(parts: list[_Rows]) -> _Rows:
-    """Return the rows of all feeds, one below the other."""
-    count = sum(len(part.closes) for part in parts)
-    width = max(part.closes.shape[1] for part in parts)
-    values = np.full((len(parts[0].values), count, width), np.nan)
-    closes = np.zeros((count, width), np.int64)
-    rolled: dict[int, tuple[PrivateColumns, RolledUp]] = {}
-    at = 0
-    for part in parts:
-        end, first = at + len(part.closes), width - part.closes.shape[1]
-        values[:, at:end, first:], closes[at:end, first:] = part.values, part.closes
-        rolled |= {at + place: each for place, each in part.rolled.items()}
-        at = end
-    newest = np.concatenate([part.newest for part in parts])
-    epochs = [epoch for part in parts for epoch in part.epochs]
-    return _Rows(values, closes, newest, epochs, rolled)
+def _bounded(
+    request: PriceRequest, views: tuple[ContextView, ...]
+) -> PriceRequest | None:
+    """Return the request with the strategy's time, None in a backtest."""
+    if any(view.is_backtest for view in views):
+        return None
+    return request._replace(now=strategy_time(views))
+
+
+def _left_out(rows: ListRows, planes: Planes) -> float | None:
+    """Return the seconds from the last row of all to the newest closed bar.
+
+    Return None without a row.
+    """
+    if not planes.close_time.size:
+        return None
+    return float(rows.newest.max() - planes.close_time[0, -1]) / 1000
+
+
+def _short(counts: Sequence[int], asked: int | None) -> int:
+    """Return how many rows fewer than asked for there are."""
+    if asked is None or min(counts, default=asked) >= asked:
+        return 0
+    return sum([max(0, asked - rows) for rows in counts])
 
 
 def _shown(bars: PrivateColumns, count: int, times: Ints | None) -> PrivateColumns:

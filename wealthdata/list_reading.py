@@ -22,7 +22,8 @@ from wealthdata.cross_section import (
     seconds_late,
     seconds_left_out,
 )
-from wealthdata.list_query import FeedPart, warn_of_unknown
+from wealthdata.list_query import warn_of_unknown
+from wealthdata.list_rows import FeedPart
 from wealthdata.merge import FoundBars, Sources, behind_of, find_bars
 from wealthdata.request import PriceRequest, Shape
 from wealthdata.securities import Security
