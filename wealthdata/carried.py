@@ -41,11 +41,10 @@ class Carried(NamedTuple):
 
     def symbols_at(self, timeframe: Timeframe) -> list[str]:
         """Return the symbols that can be read at this timeframe, rolled up or not."""
-        of_feed = set() if self.feed is None else set(self.feed.streams())
         readable = {
-            key[0]
-            for key in self.streams
-            if key[1] == timeframe or (key in of_feed and divides(key[1], timeframe))
+            symbol
+            for symbol, carried in self.streams
+            if carried == timeframe or divides(carried, timeframe)
         }
         unlisted = set(self.symbols).difference(symbol for symbol, _ in self.streams)
         return [s for s in self.symbols if s in readable or s in unlisted]

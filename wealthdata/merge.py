@@ -28,7 +28,8 @@ from wealthdata.columns import (
 )
 from wealthdata.freshness import FirstOfContext, warn
 from wealthdata.request import PriceRequest
-from wealthdata.rolled_ring import RolledRing, RolledUp, open_ring
+from wealthdata.rolled_history import roll_history
+from wealthdata.rolled_ring import RolledBars, RolledRing, RolledUp, open_ring
 
 _TRIES = 100
 _NO_FEEDER = RingStatus(age=None, state="disconnected", health="dead")
@@ -102,7 +103,7 @@ def find_bars(
         newest=max(newest, found.newest),  # the context's, where the ring has no row
         ring=source,
         has_ring_rows=has_rows,
-        rolled=None if found.source == "context" else rolled,
+        rolled=found.rolled if found.source == "context" else rolled,
     )
 
 
@@ -122,15 +123,21 @@ def _find_in_ring(
 def _find_rolled(ring: RolledRing, request: PriceRequest) -> tuple[FoundBars, bool]:
     """Return the rows, and True if the range reaches back beyond the oldest."""
     made = ring.read()
+    found = _of_rolled(made, request, "live")
     bars, start = made.bars, request.start
-    first, last = request.window(bars)
     if start is None:
-        lacks = request.limit is None or last - first < request.limit
+        lacks = request.limit is None or found.last - found.first < request.limit
     else:
         lacks = not len(bars) or bool(bars.close_time[0] > start)
+    return found._replace(epoch=made.epoch, has_ring_rows=len(bars) > 0), lacks
+
+
+def _of_rolled(made: RolledBars, request: PriceRequest, source: str) -> FoundBars:
+    first, last = request.window(made.bars)
     rolled = made.described(last, request)
-    found = FoundBars(bars, first, last, "live", epoch=made.epoch, rolled=rolled)
-    return found._replace(newest=rolled.newest, has_ring_rows=len(bars) > 0), lacks
+    return FoundBars(
+        made.bars, first, last, source, newest=rolled.newest, rolled=rolled
+    )
 
 
 def _find_without_feed(
@@ -164,17 +171,21 @@ def _find_in_history(
     history = sources.history
     if history is None:
         return None
+    # A backtest's strategy knows of no bar that closes after its own time.
+    now = request.now if sources.backtest else None
     newest = sources.wall_clock if request.now is None else request.now
     limit, start, end = request.limit, request.start, request.latest_close
     rows = read_back(history, key, limit, start, end, newest)
     if not len(rows):
+        made = roll_history(history, key, now)
+        if made is not None:
+            return _of_rolled(made, request, "context")
         streams = history.streams()
         known = sources.backtest if streams is None else key in streams
         if not known:
             return None
     found = FoundBars(rows, *request.window(rows), "context")
-    # A backtest's strategy knows of no bar that closes after its own time.
-    visible = PriceRequest(None, now=request.now if sources.backtest else None)
+    visible = PriceRequest(None, now=now)
     closes = rows.close_time[: visible.window(rows)[1]]
     return found._replace(newest=int(closes[-1]) if len(closes) else 0)
 

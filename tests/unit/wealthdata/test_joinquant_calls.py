@@ -275,7 +275,7 @@ def test_history_of_all_symbols_that_have_the_timeframe(two: FeedWriter) -> None
     wealthdata.set_context(context)
     assert list(history(5, "1h").columns) == [SYMBOL, "OLD"]
     with pytest.raises(StreamNotFoundError, match="the context carries no symbol"):
-        history(5, "4h")
+        history(5, "30m")
 
 
 def test_attribute_history(two: FeedWriter) -> None:

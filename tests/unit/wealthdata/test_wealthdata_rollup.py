@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.numbered_bars import START, listed, opens, when
 
+import wealthdata
 from shmfeed.bar import (
     AFTER_GAP,
     BACKFILLED,
@@ -430,6 +431,106 @@ class TestWhatARead:
         set_context(Context([listed(0, 1)], run_params={"type": "backtest"}))
         with pytest.raises(StreamNotFoundError):
             get_price("A")
+
+
+def minutes_of_context(*numbers: int, symbol: str = "A") -> dict[str, Any]:
+    bars = [made_bar(START + k * MINUTE, "1m", k) for k in numbers]
+    return {"symbol": symbol, "timeframe": "1m", "bars": bars}
+
+
+def backtest(*entries: dict[str, Any], minute: int | None = None) -> Context:
+    """Set the context of a backtest, whose time is the close of bar `minute`."""
+    made = Context(entries, run_params={"type": "backtest"})
+    if minute is not None:
+        made.current_dt = START_TIME + timedelta(minutes=minute + 1)
+    set_context(made)
+    return made
+
+
+START_TIME = datetime.fromtimestamp(START / 1000, UTC)
+SAID = ("rolled", "short", "gaps", "behind", "forming", "unconfirmed")
+
+
+@pytest.mark.filterwarnings("ignore::wealthdata.BehindWarning")
+class TestOfABacktest:
+    """A context without the timeframe gives what a feed without it gives."""
+
+    @pytest.mark.parametrize("timeframe", ["3m", "15m", "1h"])
+    def test_the_rows_are_those_of_a_feed(
+        self, writer: FeedWriter, timeframe: Any
+    ) -> None:
+        random = np.random.default_rng(5)
+        numbers = [k for k in range(7, 90) if random.random() > 0.03]
+        asked: list[Any] = [
+            {"count": 2},
+            {"start_date": START_TIME + timedelta(minutes=15)},
+            {"count": 3, "end_date": START_TIME + timedelta(minutes=62)},
+            {"count": 3, "fields": FIELDS},
+        ]
+        ring = writer.add_stream("A", "1m")
+        seen = []
+        for k in numbers:
+            append(ring, [made_bar(START + k * MINUTE, "1m", k)])
+            seen.append([get_price("A", frequency=timeframe, **one) for one in asked])
+        made = backtest(minutes_of_context(*numbers))
+        for k, frames in zip(numbers, seen, strict=True):
+            made.current_dt = START_TIME + timedelta(minutes=k + 1)
+            for one, expected in zip(asked, frames, strict=True):
+                frame = get_price("A", frequency=timeframe, **one)
+                pd.testing.assert_frame_equal(frame, expected)
+                told, wanted = frame.attrs["shmfeed"], expected.attrs["shmfeed"]
+                assert [told[n] for n in SAID] == [wanted[n] for n in SAID], (k, one)
+                assert told.source == "context"
+
+    def test_a_list_that_grows_is_made_again(self, strategy: str) -> None:
+        entry = minutes_of_context(*range(14))
+        backtest(entry)
+        assert len(get_price("A", frequency="5m")) == 2
+        entry["bars"].append(made_bar(START + 14 * MINUTE, "1m", 14))
+        assert len(get_price("A", frequency="5m")) == 3
+
+    def test_a_write_into_a_frame_changes_no_later_one(self, strategy: str) -> None:
+        backtest(minutes_of_context(*range(20)))
+        frame = get_price("A", frequency="5m")
+        before = frame.copy(deep=True)
+        frame.iloc[:, :] = -1.0
+        pd.testing.assert_frame_equal(get_price("A", frequency="5m"), before)
+
+    def test_its_own_timeframe_comes_first(self, strategy: str) -> None:
+        hours = {**listed(0, 1), "symbol": "A"}
+        backtest(minutes_of_context(*range(120)), hours)
+        frame = get_price("A")
+        assert frame.attrs["shmfeed"].rolled is None
+        assert frame["open"].iloc[0] != made_bar(START, "1m", 0).open
+
+    def test_a_hole_can_be_an_error(self, strategy: str) -> None:
+        backtest(minutes_of_context(*(k for k in range(20) if k != 12)))
+        with pytest.raises(GapError, match="A 5m of the context: 1 bar missing"):
+            get_price("A", frequency="5m", on_gap="raise")
+
+    def test_the_other_calls_read_them_too(self, strategy: str) -> None:
+        backtest(minutes_of_context(*range(20)), minute=14)
+        assert list(wealthdata.history(3, "5m").columns) == ["A"]
+        assert len(wealthdata.get_bars("A", unit="5m", df=False)) == 3
+        assert wealthdata.wait_bar(["A"], "5m") == (["A"], [])
+        assert wealthdata.wait_bar(["A"], "1h") == ([], ["A"])
+        with pytest.raises(StreamNotFoundError, match="no A 3d"):
+            get_price("A", frequency="3d")
+
+    def test_a_history_function_is_asked_for_the_timeframe_itself(
+        self, strategy: str
+    ) -> None:
+        class Foreign:
+            run_params = {"type": "backtest"}  # noqa: RUF012
+            asked: list[str] = []  # noqa: RUF012
+
+            def history(self, symbol: str, count: int, timeframe: str) -> list[Bar]:
+                self.asked.append(timeframe)
+                return []
+
+        set_context(Foreign())
+        assert len(get_price("A", frequency="5m")) == 0
+        assert set(Foreign.asked) == {"5m"}
 
 
 class TestFreshness:
