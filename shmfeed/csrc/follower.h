@@ -15,17 +15,26 @@ typedef struct {
 static PyTypeObject ReattachingReaderType;
 static PyObject *find_name;
 
-/* Drop the reader. What it has counted for this object stays counted. */
+/* Use a reader, or none (both NULL). `lookup` is of the reader's words; it is released with
+   it. The old reader goes last: as it dies it may unmap its segment, without the GIL, and
+   another thread may then put a reader into this object. What the old one has counted for
+   this object stays counted, and what the new one had counted before is not its. */
 static void
-reattaching_drop(ReattachingReader *self)
+reattaching_use(ReattachingReader *self, PyObject *reader, Py_buffer *lookup)
 {
-    PyObject *reader = self->reader;
+    PyObject *old = self->reader;
+    Py_buffer old_lookup = self->lookup;
+    self->reader = Py_XNewRef(reader);
     if (reader != NULL) {
-        Tally *tally = ((Reader *)reader)->tally;
-        self->reader = NULL;
-        PyBuffer_Release(&self->lookup);
+        self->lookup = *lookup;
+        self->lapped -= ((Reader *)reader)->tally->lapped;
+        self->lost -= ((Reader *)reader)->tally->lost;
+    }
+    if (old != NULL) {
+        Tally *tally = ((Reader *)old)->tally;
         tally->references++;
-        Py_DECREF(reader);  /* if it dies, it checks its slices once more */
+        PyBuffer_Release(&old_lookup);
+        Py_DECREF(old);  /* if it dies, it checks its slices once more */
         self->lapped += tally->lapped;
         self->lost += tally->lost;
         tally_release(tally);
@@ -45,12 +54,7 @@ reattaching_take(ReattachingReader *self, PyObject *reader)
     if (failed) {
         return -1;
     }
-    reattaching_drop(self);
-    self->lookup = lookup;
-    self->reader = Py_NewRef(reader);
-    /* What it had counted before is not this object's. */
-    self->lapped -= ((Reader *)reader)->tally->lapped;
-    self->lost -= ((Reader *)reader)->tally->lost;
+    reattaching_use(self, reader, &lookup);
     return 0;
 }
 
@@ -177,7 +181,7 @@ reattaching_lost(ReattachingReader *self, void *Py_UNUSED(closure))
 static PyObject *
 reattaching_detach(ReattachingReader *self, PyObject *Py_UNUSED(none))
 {
-    reattaching_drop(self);
+    reattaching_use(self, NULL, NULL);
     Py_RETURN_NONE;
 }
 
@@ -206,7 +210,7 @@ reattaching_traverse(ReattachingReader *self, visitproc visit, void *arg)
 static int
 reattaching_clear(ReattachingReader *self)
 {
-    reattaching_drop(self);
+    reattaching_use(self, NULL, NULL);
     return 0;
 }
 
