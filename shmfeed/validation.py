@@ -137,7 +137,7 @@ def check_feed_name(text: object) -> str:
 
 def names_no_feed(name: str) -> bool:
     """Return True if this name tells strategies to read no feed."""
-    return name.lower() == NO_FEED
+    return name.strip().lower() == NO_FEED
 
 
 def marks_backtest(text: str) -> bool:

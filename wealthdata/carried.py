@@ -5,13 +5,15 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from shmfeed.bar import StreamKey, Timeframe
-from shmfeed.errors import StreamNotFoundError
+from shmfeed.errors import NoDataError, StreamNotFoundError
 from wealthdata.attachment import AttachedFeed, no_data_error
 from wealthdata.bar_history import BarHistory
 from wealthdata.contexts_in_force import registered
 from wealthdata.rollup import divides
 from wealthdata.securities import Security
 from wealthdata.sources import current_views, open_sources, strategy_time
+
+Missing = StreamNotFoundError | NoDataError
 
 
 class Carried(NamedTuple):
@@ -94,16 +96,36 @@ def list_of(symbols: Iterable[str]) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean X?` for the known word nearest to `word`, or no text."""
+    hint = did_you_mean(word, known)
+    return hint and f"; {hint}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `did you mean X?` for the known word nearest to `word`, or no text."""
     words = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word[:_LONGEST].lower(), list(words), 1)
-    return f"; did you mean {words[near[0]]}?" if near else ""
+    return f"did you mean {words[near[0]]}?" if near else ""
 
 
-def name_nearest(
-    error: StreamNotFoundError, security: Security, named: str | None
-) -> StreamNotFoundError:
+def name_nearest(error: Missing, security: Security, named: str | None) -> Missing:
     """Return the error of a read with the symbol that is nearest to an unknown one."""
-    known = carried(security.feed or named).symbols
-    if security.symbol in known:
-        return error  # its timeframe is not carried
-    return StreamNotFoundError(f"{error}{nearest(security.symbol, known)}")
+    if not isinstance(error, StreamNotFoundError):
+        return error  # there is no feed, which the error says
+    hint = hint_of(security.symbol, security.feed or named)
+    return StreamNotFoundError(f"{error}; {hint}") if hint else error
+
+
+def name_unknown(symbols: Iterable[str], named: str | None) -> str:
+    """Return the symbols that a feed does not carry as text, each with the nearest."""
+    hints = [(symbol, hint_of(symbol, named)) for symbol in symbols]
+    return ", ".join(s + (f" ({hint})" if hint else "") for s, hint in hints)
+
+
+def hint_of(symbol: str, named: str | None) -> str:
+    """Return `did you mean X?` for a symbol that cannot be read, or no text.
+
+    A symbol that is carried in another timeframe gives no text. `named` is the feed
+    that the call names.
+    """
+    known = carried(named).symbols
+    return "" if symbol in known else did_you_mean(symbol, known)

@@ -84,7 +84,7 @@ def check(
     A fresh stream ends its outage: the next one is warned of again. `ring` is the
     stream's, None where no feed carries it.
     """
-    if on_stale == "ignore":
+    if on_stale == "ignore" and not outages:
         return
     age = status.age
     if (
@@ -98,6 +98,8 @@ def check(
     outage = stream, max_age
     if not is_stale(status, max_age, stream[2], ring):
         outages.discard(outage)
+        return
+    if on_stale == "ignore":
         return
     message = _stale_message(stream, status, max_age, ring)
     if on_stale == "raise":
@@ -152,8 +154,6 @@ def check_context(
         context: The context, or the data adapter, that has the rows.
         reactions: Those of the read.
     """
-    if reactions.on_stale == "ignore":
-        return
     feed, symbol, timeframe = stream
     limit, outage = reactions.max_age, (stream, reactions.max_age)
     if limit is None:
@@ -161,6 +161,8 @@ def check_context(
     is_old = age is None or age > limit
     if not is_old:
         outages.discard(outage)
+    if reactions.on_stale == "ignore":
+        return
     refuses = is_old and reactions.on_stale == "raise"
     is_new = is_old and outage not in outages
     if not (refuses or _looked_for.is_first(context, stream) or is_new):

@@ -11,6 +11,7 @@ from shmfeed.errors import MissingBarsWarning
 from shmfeed.health import RingStatus, health_rank, ring_status
 from wealthdata.attachment import FEED_ERRORS, AttachedFeed
 from wealthdata.attrs import join_names, make_attrs
+from wealthdata.carried import name_unknown
 from wealthdata.choices import Choices
 from wealthdata.columns import Ints, PrivateColumns, from_bars
 from wealthdata.completeness import Window, check_rows
@@ -389,7 +390,8 @@ def warn_of_unknown(feed: str, timeframe: Timeframe, symbols: tuple[str, ...]) -
         return
     more = "" if len(new) <= _SHOWN else f" and {len(new) - _SHOWN} more"
     warn(
-        f"feed {feed!r} does not carry {', '.join(new[:_SHOWN])}{more} at {timeframe};"
+        f"feed {feed!r} does not carry {name_unknown(new[:_SHOWN], feed)}{more} at"
+        f" {timeframe};"
         " the frame has the others, and attrs['shmfeed'].absent lists what it lacks",
         MissingBarsWarning,
     )

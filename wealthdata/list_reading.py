@@ -13,6 +13,7 @@ from shmfeed.bar import Timeframe
 from shmfeed.errors import NoDataError, StreamNotFoundError
 from wealthdata.attachment import AttachedFeed
 from wealthdata.attrs import combine
+from wealthdata.carried import Missing, name_nearest
 from wealthdata.columns import PrivateColumns
 from wealthdata.cross_section import (
     Planes,
@@ -138,7 +139,7 @@ def _find_each(
 ) -> _Found:
     found: _Found = {}
     unknown: dict[AttachedFeed, list[str]] = {}
-    first = None
+    first: Missing | None = None
     for security, its_sources in sources.items():
         key = security.symbol, timeframe
         bounded = request._replace(newest=newest.get(security.written))
@@ -148,7 +149,7 @@ def _find_each(
             its_feed, is_backtest = its_sources.feed, its_sources.backtest
             if security.feed and its_feed is None and not is_backtest:
                 raise  # perhaps misspelt, which a frame without it would hide
-            first = first or error
+            first = first or name_nearest(error, security, its_sources.named)
             if its_feed is not None:
                 unknown.setdefault(its_feed, []).append(security.symbol)
         else:

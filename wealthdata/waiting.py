@@ -33,6 +33,7 @@ from shmfeed.validation import check_feed_name, check_timeout, items_of
 from shmfeed.waiting import RECHECK_NS, WaitSet
 from wealthdata.attachment import AttachedFeed, attached_feed, selected_feed
 from wealthdata.awaited_stream import AwaitedStream, ends_at
+from wealthdata.carried import Missing, hint_of, name_nearest
 from wealthdata.contexts_in_force import note_live_read
 from wealthdata.freshness import is_first, warn
 from wealthdata.handed import StreamId, TaskRecord, current_record
@@ -154,7 +155,8 @@ def _find_closed(
             "this is a backtest, and no context says what time it is; set its"
             " current_dt, and hand it over by set_context(context)"
         )
-    ready, unknown = set(), []
+    ready: set[str] = set()
+    unknown: list[Missing] = []
     for each in named:
         try:
             if _closes_at(now, each.symbol, timeframes, sources):
@@ -162,7 +164,7 @@ def _find_closed(
         except (StreamNotFoundError, NoDataError) as error:
             unknown.append(error)
     if len(unknown) == len(named):
-        raise unknown[0]
+        raise name_nearest(unknown[0], named[0], sources.named)
     return _split(named, ready)
 
 
@@ -261,7 +263,8 @@ class _Wait:
             record.hand_over(stream.id, stream.had, stream.turned_back)
         errors = [s.unknown for s in self._streams if s.unknown]
         if len(errors) == len(self._streams):
-            raise errors[0]
+            feed, symbol, _ = self._streams[0].id
+            raise name_nearest(errors[0], Security(symbol, symbol, feed), None)
         warn_of_unknown(
             [s.id for s in self._streams if s.unknown],
             "wait_bar does not wait for it, and returns it as missing",
@@ -323,7 +326,9 @@ def warn_of_unknown(streams: Iterable[StreamId], result: str) -> None:
         if not is_first(_warned, stream):
             continue
         feed, symbol, timeframe = stream
+        hint = hint_of(symbol, feed)
         warn(
-            f"feed {feed!r} does not carry {symbol} {timeframe}; {result}",
+            f"feed {feed!r} does not carry {symbol} {timeframe}{hint and f' ({hint})'};"
+            f" {result}",
             MissingBarsWarning,
         )

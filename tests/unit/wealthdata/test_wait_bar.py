@@ -783,6 +783,8 @@ class TestFeeds:
     def test_streams_that_no_feed_carries_are_an_error(self, a) -> None:
         with pytest.raises(StreamNotFoundError, match=r"X.*A 1m"):
             look(["X", "Y"])
+        with pytest.raises(StreamNotFoundError, match=r"; did you mean A\?$"):
+            look(["a", "Y"])
         with pytest.raises(StreamNotFoundError, match="3d"):
             look("A", "3d")
 
@@ -793,6 +795,9 @@ class TestFeeds:
         assert caught[0].filename == __file__
         close(a, 1)
         assert look(["X", "A"]) == [["A"], ["X"]]
+        hint = r"not carry a 1m \(did you mean A\?\); wait_bar"
+        with pytest.warns(MissingBarsWarning, match=hint):
+            assert look(["a", "A"]) == [[], ["a", "A"]]
 
     def test_a_stream_that_is_added_is_found(self, writer, a, beats) -> None:
         waiting._warned.clear()

@@ -95,6 +95,31 @@ def test_an_outage_gives_one_warning(
         assert read(writer) == []
 
 
+@pytest.mark.parametrize("security", [SYMBOL, [SYMBOL]], ids=["one", "list"])
+def test_a_read_that_ignores_it_ends_an_outage(
+    ring: RingWriter, writer: FeedWriter, security: str | list[str]
+) -> None:
+    append(ring, 0, 1)
+    for _ in range(2):
+        writer.set_state("reconnecting")
+        assert get_stale(writer, security) == 1
+        assert get_stale(writer, security) == 0
+        get_price(security, on_stale="ignore")
+        assert get_stale(writer, security) == 0
+        writer.set_state("connected")
+        writer.beat()
+        get_price(security, on_stale="ignore")
+
+
+def get_stale(writer: FeedWriter, security: str | list[str]) -> int:
+    """Return how many warnings a read gives."""
+    writer.beat()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        get_price(security)
+    return len(caught)
+
+
 def test_a_live_stream_may_still_be_old() -> None:
     """A stream that is subscribed again: live, but its last bar is a day old."""
     found = status(86_400.0)

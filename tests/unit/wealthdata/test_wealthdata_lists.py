@@ -344,6 +344,17 @@ class TestSecuritiesThatTheFeedDoesNotCarry:
         with pytest.raises(StreamNotFoundError, match="X 1h"):
             get_price(["X", "Y"])
 
+    @pytest.mark.parametrize("more", [{}, {"end_date": when(5)}, {"fields": "flags"}])
+    def test_are_named_with_the_nearest_symbol(
+        self, writer: FeedWriter, more: dict[str, Any]
+    ) -> None:
+        fill(writer, {"BTCUSDT": [0], "ETHUSDT": [0]})
+        hint = r"btcusdt \(did you mean BTCUSDT\?\), Q at 1h"
+        with pytest.warns(MissingBarsWarning, match=hint):
+            get_price(["btcusdt", "Q", "ETHUSDT"], **more)
+        with pytest.raises(StreamNotFoundError, match=r"; did you mean ETHUSDT\?$"):
+            get_price(["ETHUSD", "btcusdt"], **more)
+
     def test_carried_ones_without_rows_make_an_empty_frame(
         self, writer: FeedWriter
     ) -> None:

@@ -85,6 +85,7 @@ def test_a_list_may_mix_feeds_and_has_the_codes_as_written(
 
 WHOLE = {
     "off by the environment": lambda patch: patch.setenv("SHMFEED_FEED", "off"),
+    "off with spaces": lambda patch: patch.setenv("SHMFEED_FEED", " Off "),
     "off by use": lambda _: wealthdata.use(feed="off"),
     "context only": lambda _: wealthdata.use(context_only=True),
 }
