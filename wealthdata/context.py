@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from shmfeed.bar import Bar, Timeframe, TimeframeAlias
 from shmfeed.errors import BadArgumentError, ContextError
 from wealthdata import contexts_in_force
-from wealthdata.bar_history import ContextHistory, FunctionHistory
+from wealthdata.bar_history import BarHistory, ContextHistory, FunctionHistory
 from wealthdata.context_view import ContextView
 from wealthdata.sources import merged_bars
 
@@ -40,8 +40,9 @@ class Context:
         **anything: Any,
     ) -> None:
         self.market_data_context = market_data_context
-        self._market_data_history = ContextHistory(self)
-        self._market_data_history.check()
+        listed = ContextHistory(self)
+        listed.check()
+        self._market_data_history: BarHistory = listed
         for name, value in anything.items():
             setattr(self, name, value)
 

@@ -25,7 +25,7 @@ from shmfeed.text import printable, shorten
 _USAGE_ERRORS = (BadArgumentError, FeedNotFoundError, StreamNotFoundError)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser whose errors are short and printable, whatever was typed."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -138,7 +138,7 @@ def _build_parsers(
 
     Without a command both are the same.
     """
-    parser = subparser = _Parser(
+    parser = subparser = Parser(
         prog="shmfeed",
         description="Market bars in shared memory: one feeder, any number of readers.",
         epilog=_EPILOG,

@@ -23,6 +23,7 @@ _SAY |= {"malformed", "Malformed", "explained"}  # parts of others
 _SAY |= {"_refusal", "_failure"}  # the local venue's, to its client
 _SAY |= {"Leftover", "_all_stay"}  # why it has to stay
 _SAY |= {"SymbolState", "explain_silence", "put"}  # `why` of a stream
+_SAY |= {"tell", "_inform"}  # lines of the runner
 _FIND = {"problem", "note"}  # doctor findings: check, found, remedy
 # Functions whose text is shown.
 _RETURN = {"verdict", "_listed", "_describe", "_why_it_stays"}

@@ -17,6 +17,7 @@ from shmfeed.cli.main import COMMANDS
 from shmfeed.control import messages as control_messages
 from shmfeed.health import HEALTHS
 from shmfeed.layout import COUNTERS, STATES
+from wealthdata.runner import options
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "messages.md"
@@ -38,7 +39,6 @@ UNSEEN = {
 # Options of docker and pip, and one that is misspelt in an example.
 OF_OTHERS = ("--shm-size", "--memory", "--pids-limit", "--ipc", "--upgrade", "--symbol")
 OF_OTHERS += ("--force-reinstall", "--no-deps")
-OF_OTHERS += ("--frequency", "--backtest")  # of `python -m wealthdata`
 
 
 class Entry(NamedTuple):
@@ -130,6 +130,9 @@ def test_commands_and_options_on_the_page_exist(page: str) -> None:
         parser = argparse.ArgumentParser()
         import_module(command.module).add_arguments(parser)
         known |= parser._option_string_actions.keys()
+    runner = argparse.ArgumentParser()
+    options.add_arguments(runner)
+    known |= runner._option_string_actions.keys()
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))
     assert len(named) > 20
     assert named <= known, named - known

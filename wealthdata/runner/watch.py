@@ -1,0 +1,111 @@
+"""Signals to a run: Ctrl-C, SIGTERM, and the alarm that looks for a handler that hangs.
+
+A signal that comes while a handler runs waits until the handler returns, so that no
+strategy stops halfway; a second one ends the handler at once. While the run waits for
+bars, a signal ends the wait.
+
+The alarm rings every few seconds. If the handler that ran at the last ring still runs,
+the user is told once which one, of which bar, and at which line it stands. It needs no
+thread, so that a strategy may fork. A handler that hangs in C code which holds the
+interpreter is not seen.
+"""
+
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+HANG_SECONDS = 10.0
+
+
+class StoppedError(BaseException):
+    """The run is to end: a signal has come. It is not an error of a strategy."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Watch:
+    """The signals of one run. A context manager, for the main thread.
+
+    Attributes:
+        call: The call that runs now, an object of its own each time; None between two.
+        asked: The number of the signal that has come, None before one.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[str], None],
+        describe: Callable[[Any], str],
+        patience: float = HANG_SECONDS,
+    ) -> None:
+        """Take the ways to tell the user, and to describe a call.
+
+        A call that runs for `patience` seconds, or up to twice as long, is reported.
+        """
+        self.call: object = None
+        self.asked: int | None = None
+        self._inform = tell
+        self._describe = describe
+        self._patience = patience
+        self._seen: object = None  # the call at the last ring
+        self._told: object = None  # the call that was reported
+        self._earlier: dict[int, Any] = {}
+        self._timer = 0.0, 0.0  # of the program around the run
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # signals are the main thread's
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._earlier[number] = signal.signal(number, self._on_signal)
+        if hasattr(signal, "setitimer"):
+            self._earlier[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._on_ring)
+            signal.siginterrupt(signal.SIGALRM, False)
+            ring = self._patience
+            self._timer = signal.setitimer(signal.ITIMER_REAL, ring, ring)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._earlier.items():
+            with suppress(TypeError):  # one that was not set from Python
+                signal.signal(number, handler)
+        if self._earlier and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, *self._timer)
+        self._earlier.clear()
+
+    def check(self) -> None:
+        """Raise StoppedError if a signal has come."""
+        if self.asked is not None:
+            raise StoppedError(self.asked)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.call is None or self.asked is not None:
+            self.asked = number
+            raise StoppedError(number)
+        self.asked = number
+        name = signal.Signals(number).name
+        self._inform(
+            f"{name}: the run ends once {self._describe(self.call)} has returned; a"
+            " second signal ends it at once"
+        )
+
+    def _on_ring(self, _number: int, frame: FrameType | None) -> None:
+        call = self.call
+        if call is not self._seen:
+            self._seen = call
+        elif call is not None and call is not self._told and frame is not None:
+            self._told = call
+            place = f"{Path(frame.f_code.co_filename).name} line {frame.f_lineno}"
+            self._inform(
+                f"{self._describe(call)} has run for {self._patience:.0f} s or more; it"
+                f" is at {place}"
+            )
