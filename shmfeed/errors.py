@@ -21,6 +21,7 @@ ShmfeedError
 +-- GapError                                      bars are missing between the rows
 +-- ShortError                                    fewer rows than asked for
 +-- UnconfirmedError                              the newest row may change yet
++-- RecordingError  (OSError)                     a decision could not be written
 +-- UnsupportedPlatformError                      no POSIX shared memory
 |
 |   the venue's
@@ -128,6 +129,10 @@ class ShortError(ShmfeedError):
 
 class UnconfirmedError(ShmfeedError):
     """A newest row that is not known to be final, and `on_unconfirmed="raise"`."""
+
+
+class RecordingError(ShmfeedError, OSError):
+    """A decision could not be written to the recording of the run."""
 
 
 class UnsupportedPlatformError(ShmfeedError):

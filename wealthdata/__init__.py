@@ -23,9 +23,11 @@ from wealthdata.choices import use
 from wealthdata.codes import normalize_code
 from wealthdata.context import Context, clear_context, get_context, set_context
 from wealthdata.current_data import CurrentData, CurrentSecurity, get_current_data
+from wealthdata.decisions import Decision, decide
 from wealthdata.events import Closed, Gap, Health, Revised
 from wealthdata.following import follow
 from wealthdata.history_calls import attribute_history, history
+from wealthdata.receipts import Receipt
 from wealthdata.securities_table import get_all_securities
 from wealthdata.trade_days import get_all_trade_days, get_trade_days
 from wealthdata.unavailable import (  # noqa: F401 # `import *` hides no order()
@@ -73,11 +75,13 @@ __all__ = [
     "CurrentData",
     "CurrentSecurity",
     "DataAdapter",
+    "Decision",
     "Gap",
     "GapWarning",
     "Health",
     "LappedWarning",
     "MissingBarsWarning",
+    "Receipt",
     "Revised",
     "ShortWarning",
     "StaleFeedWarning",
@@ -86,6 +90,7 @@ __all__ = [
     "bars_to_dataframe",
     "clear_context",
     "clear_data_adapter",
+    "decide",
     "follow",
     "get_all_securities",
     "get_all_trade_days",

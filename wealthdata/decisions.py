@@ -3,11 +3,11 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
 from wealthdata.json_values import plain_value
-from wealthdata.receipts import Receipt
+from wealthdata.read_log import acting, tracked
+from wealthdata.receipts import Receipt, receipts_of_frames, receipts_of_task
 from wealthdata.sources import current_views, strategy_time
 
 
@@ -20,12 +20,15 @@ class Decision(NamedTuple):
         what: The decision, as JSON gives it back.
         receipts: The bars that it was made on, a receipt for each window of a stream.
         strategy: The name of the strategy's file; None outside of the runner.
+        truncated: The number of reads that have no receipt, as there were more than
+            4,096 since the last decision, or more than 64 MiB of bars; the oldest ones.
     """
 
     time: int
     what: Any
     receipts: tuple[Receipt, ...]
-    strategy: str | None
+    strategy: str | None = None
+    truncated: int = 0
 
 
 class Recorder(Protocol):
@@ -36,9 +39,6 @@ class Recorder(Protocol):
         ...
 
 
-_strategy: ContextVar[str | None] = ContextVar("wealthdata_strategy", default=None)
-
-
 class _Process:
     """The recorder of this process."""
 
@@ -46,18 +46,26 @@ class _Process:
 
 
 def set_recorder(recorder: Recorder | None) -> None:
-    """Keep the decisions of this process in a recorder, None for none."""
+    """Keep the decisions of this process in a recorder, None for none.
+
+    While there is one, each read of this process keeps its bars until the next
+    decision.
+    """
     _Process.recorder = recorder
+    if recorder is None:
+        tracked.discard("recorder")
+    else:
+        tracked.add("recorder")
 
 
 @contextmanager
 def acting_strategy(name: str) -> Iterator[None]:
     """Mark the decisions of this thread or task as those of a strategy."""
-    token = _strategy.set(name)
+    token = acting.set(name)
     try:
         yield
     finally:
-        _strategy.reset(token)
+        acting.reset(token)
 
 
 def decide(what: object, *frames: object) -> Decision:
@@ -82,13 +90,13 @@ def decide(what: object, *frames: object) -> Decision:
     moment = strategy_time(views)
     if moment is None:
         moment = time.time_ns() // 1_000_000
-    decision = Decision(moment, plain, _receipts(frames), _strategy.get())
+    truncated = 0
+    if frames:
+        receipts = receipts_of_frames(frames)
+    else:
+        receipts, truncated = receipts_of_task()
+    decision = Decision(moment, plain, tuple(receipts), acting.get(), truncated)
     recorder = _Process.recorder
     if recorder is not None:
         recorder.note(decision)
     return decision
-
-
-def _receipts(frames: tuple[object, ...]) -> tuple[Receipt, ...]:
-    del frames  # receipts are built next
-    return ()

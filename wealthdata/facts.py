@@ -14,15 +14,35 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from shmfeed.bar import POLLED, REVISED, UNCONFIRMED, grid_steps
+from shmfeed.bar import POLLED, REVISED, UNCONFIRMED, StreamKey, grid_steps
 from shmfeed.errors import ShmfeedError
 from shmfeed.feed import Ring
 from shmfeed.venue_time import bars_due
-from wealthdata.columns import BarColumns, Ints, PrivateColumns
+from wealthdata.columns import BarColumns, Floats, Ints, PrivateColumns
+from wealthdata.kept_bars import (
+    VALUES,
+    BarsRead,
+    KeptBars,
+    NotKept,
+    Origin,
+    keep_bars,
+    keep_block,
+)
 
 _MASKS = (UNCONFIRMED, POLLED, REVISED)
 _NOT_KNOWN = (None, None, None)
 Counts = tuple[int, ...] | tuple[None, ...]
+
+
+class NumberedRows(Protocol):
+    """Rows of a ring by their numbers in an epoch, `last` exclusive."""
+
+    @property
+    def first(self) -> int: ...
+    @property
+    def last(self) -> int: ...
+    @property
+    def epoch(self) -> int: ...
 
 
 class NotedRead(Protocol):
@@ -48,6 +68,16 @@ class NotedRead(Protocol):
     def count_flags(
         self, flags: tuple[int, ...], first: int, last: int, /
     ) -> tuple[int, ...] | None: ...
+    def copy_block(self) -> Floats | None:
+        """Return a copy of the rows while a frame holds them, all columns; or None."""
+        ...
+
+
+OVERWRITTEN = NotKept("the feeder has overwritten rows of the frame in memory")
+_LEFT = NotKept(
+    "the ring has no longer the bars as they were read; a recorded run, or an earlier"
+    " decide() without frames, keeps the bars of each read"
+)
 
 
 class RingFacts:
@@ -56,6 +86,7 @@ class RingFacts:
     def __init__(self, ring: Ring, timeframe: str | None = None) -> None:
         self._ring = weakref.ref(ring)
         self._timeframe = timeframe or ring.timeframe
+        self.stream = ring.symbol, self._timeframe
 
     def find_out(self, record: NotedRead, values: dict[str, Any]) -> dict[str, Any]:
         ring = self._ring()
@@ -68,6 +99,27 @@ class RingFacts:
         elif ring is not None:
             due = self._due(ring, record)
         return _named(counts) | {"age": record.age, "due": due}
+
+    def bars_read(self, record: NotedRead, origin: Origin) -> list[BarsRead]:
+        """Return the bars of a read, as they were read."""
+        symbol, timeframe = self.stream
+        origin = origin._replace(symbol=symbol, timeframe=timeframe)
+        valid = record.valid
+        bars = getattr(record, "kept", None) or self._bars_now(record, valid)
+        return [BarsRead(origin, bars, valid)]
+
+    def bars_numbered(self, record: NumberedRows) -> KeptBars | NotKept:
+        """Return the bars that the ring has under these numbers, in their epoch."""
+        return bars_in_ring(self._ring(), record)
+
+    def _bars_now(self, record: NotedRead, valid: bool) -> KeptBars | NotKept:
+        """Return the bars of a read that has kept numbers alone."""
+        if not valid:
+            return OVERWRITTEN
+        block = record.copy_block()
+        if block is not None:
+            return keep_block(block)
+        return self.bars_numbered(record)
 
     def _due(self, ring: Ring, record: NotedRead) -> int | None:
         try:
@@ -87,6 +139,21 @@ def _count_in_ring(ring: Ring, record: NotedRead) -> Counts:
     except ShmfeedError:
         return _NOT_KNOWN
     return counts if is_same and counts is not None else _NOT_KNOWN
+
+
+def bars_in_ring(ring: Ring | None, record: NumberedRows) -> KeptBars | NotKept:
+    """Return the bars that a ring has under these numbers, in their epoch."""
+    if ring is None:
+        return _LEFT
+    try:
+        rows: Any = ring.view(max(1, ring.count - record.first))
+        first, last = record.first - rows.first, record.last - rows.first
+        bars = keep_bars(rows, first, last) if 0 <= first <= last else None
+        is_same = rows.valid and ring.epoch == record.epoch
+    except ShmfeedError:
+        return _LEFT
+    whole = bars is not None and len(bars.open_time) == record.last - record.first
+    return bars if bars is not None and whole and is_same else _LEFT
 
 
 def _count(flags: Any) -> tuple[int, ...]:
@@ -116,7 +183,8 @@ class ReadRecord:
     """The notes of a read about rows of one ring, with the attributes of NotedRead.
 
     The rows are those of the window in `columns`, which are a ring's slice or, where
-    `validity` is None, private. `newest` is the close time of the ring's newest row.
+    `validity` is None, private. `newest` is the close time of the ring's newest row,
+    `kept` a copy of the rows: it has the forming bar too.
     """
 
     __slots__ = (
@@ -125,6 +193,7 @@ class ReadRecord:
         "epoch",
         "facts",
         "first",
+        "kept",
         "last",
         "moment",
         "newest",
@@ -138,8 +207,10 @@ class ReadRecord:
         epoch: int,
         age: float | None,
         newest: int,
+        kept: KeptBars | None = None,
     ) -> None:
         self.facts = facts
+        self.kept = kept
         self._validity = getattr(columns, "validity", None)
         number = getattr(columns, "first", 0)
         self.first: int = number + window[0]
@@ -161,13 +232,79 @@ class ReadRecord:
             counts = validity.count_flags(*asked)
         return counts
 
+    def copy_block(self) -> Floats | None:
+        validity = self._validity
+        block: Floats | None = None
+        if validity is not None:
+            block = validity.copy_block()
+        return block
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        if self.kept is not None:
+            return (*self.facts.stream, self.epoch, *self.kept.key)
+        return (*self.facts.stream, self.epoch, self.first, self.last)
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.kept is None else self.kept.nbytes
+
+
+class ContextFacts:
+    """The facts about rows of a context: all are stored."""
+
+    def find_out(self, _record: object, _values: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def bars_read(self, record: "ContextRecord", origin: Origin) -> list[BarsRead]:
+        symbol, timeframe = record.stream
+        origin = origin._replace(symbol=symbol, timeframe=timeframe)
+        return [BarsRead(origin, record.kept, True)]
+
+
+class ContextRecord:
+    """The notes of a read about rows of a context."""
+
+    __slots__ = ("kept", "stream")
+    facts = ContextFacts()
+    valid = True
+
+    def __init__(self, stream: StreamKey, kept: KeptBars) -> None:
+        self.stream = stream
+        self.kept = kept
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return (*self.stream, *self.kept.key)
+
+    @property
+    def nbytes(self) -> int:
+        return self.kept.nbytes
+
 
 class CutFacts:
     """The facts about rows of several rings: sums."""
 
-    def __init__(self, rings: Sequence[Ring], timeframe: str) -> None:
+    def __init__(
+        self, rings: Sequence[Ring], timeframe: str, origins: Sequence[Origin]
+    ) -> None:
         self._rings = [weakref.ref(ring) for ring in rings]
         self._timeframe = timeframe
+        self._origins = origins
+
+    def bars_read(self, record: "CutRecord", _origin: Origin) -> list[BarsRead]:
+        """Return the bars of each ring of which the frame has some."""
+        numbers = record.epochs, record.newest.tolist(), record.counts
+        read = []
+        for place, (epoch, newest, count) in enumerate(zip(*numbers, strict=True)):
+            if not count:
+                continue
+            bars: KeptBars | NotKept | None = record.kept.get(place)
+            if bars is None:
+                ring = self._rings[place]()
+                bars = _cut_again(ring, epoch, (newest, count, record.times))
+            read.append(BarsRead(self._origins[place], bars, True))
+        return read
 
     def find_out(self, record: "CutRecord", _values: dict[str, Any]) -> dict[str, Any]:
         rings = [reference() for reference in self._rings]
@@ -192,14 +329,14 @@ def _due_of_each(
 
 def _flags_of_each(rings: Sequence[Ring | None], record: "CutRecord") -> Iterator[Any]:
     """Yield the counts in each ring's rows. Raise LookupError if some are lost."""
-    numbers = record.epochs.tolist(), record.ends.tolist(), record.counts
-    for place, (ring, epoch, end, count) in enumerate(
+    numbers = record.epochs, record.newest.tolist(), record.counts
+    for place, (ring, epoch, newest, count) in enumerate(
         zip(rings, *numbers, strict=True)
     ):
         if not count or place in record.rolled:
             yield np.array(record.rolled.get(place, (0,) * len(_MASKS)))
             continue
-        rows = None if ring is None else rows_up_to(ring, end, count, record.times)
+        rows = None if ring is None else rows_up_to(ring, newest, count, record.times)
         if rows is None or ring is None or ring.epoch != epoch:
             raise LookupError
         yield np.array(_count(rows.flags))
@@ -209,22 +346,23 @@ class CutRecord:
     """The notes of a read about the rows that it took of several rings.
 
     Attributes:
-        epochs: The epoch of each ring's rows.
+        epochs: The epoch of each ring before the read.
         newest: The close time of each ring's newest row, 0 without one.
-        ends: That of the last row that was read of each, 0 without one.
         counts: The number of rows that the frame has of each ring.
         times: The close times of the rows of an aligned frame; None if the rows are the
-            last ones up to `ends`.
+            newest ones.
         rolled: The counts of flags in rows that were rolled up, by the ring's place.
         late: The securities that held an aligned frame back, and by how many seconds.
+        kept: Copies of rows, by the ring's place: of those that were rolled up and, in
+            a tracked process, of all.
         moment: The moment of the read, ns of CLOCK_BOOTTIME.
     """
 
     __slots__ = (
         "counts",
-        "ends",
         "epochs",
         "facts",
+        "kept",
         "late",
         "moment",
         "newest",
@@ -236,32 +374,58 @@ class CutRecord:
     def __init__(
         self,
         facts: CutFacts,
-        epochs: Ints,
+        epochs: Sequence[int],
         newest: Ints,
-        ends: Ints,
         counts: Sequence[int],
         times: Ints | None,
         rolled: dict[int, tuple[int, ...]],
         late: dict[str, float],
+        kept: dict[int, KeptBars],
     ) -> None:
         self.facts = facts
+        self.kept = kept
         self.late = late
         self.rolled = rolled
         self.epochs = epochs
         self.newest = newest
-        self.ends = ends
         self.counts = counts
         self.times = times
         self.moment = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
+    @property
+    def key(self) -> tuple[Any, ...]:
+        times = None if self.times is None else self.times.tobytes()
+        numbers = tuple(self.epochs), self.newest.tobytes(), tuple(self.counts)
+        return id(self.facts), *numbers, times
+
+    @property
+    def nbytes(self) -> int:
+        return sum(bars.nbytes for bars in self.kept.values())
+
+
+def _cut_again(
+    ring: Ring | None, epoch: int, asked: tuple[int, int, Ints | None]
+) -> KeptBars | NotKept:
+    """Return the bars of a cut that a ring still has, in the same epoch."""
+    rows = None
+    with suppress(ShmfeedError):
+        rows = None if ring is None else rows_up_to(ring, *asked, values=VALUES)
+    if rows is None or ring is None or ring.epoch != epoch:
+        return _LEFT
+    return KeptBars(rows.open_time, rows.floats)
+
 
 def rows_up_to(
-    ring: Ring, newest: int, count: int, times: Ints | None = None
+    ring: Ring,
+    newest: int,
+    count: int,
+    times: Ints | None = None,
+    values: int = 0,
 ) -> PrivateColumns | None:
     """Return times and flags of a ring's last `count` rows up to a close time.
 
-    With `times`, return those of the rows with these close times. The values are left
-    out. Return None if the ring no longer has all of the rows.
+    With `times`, return those of the rows with these close times. Of the values, the
+    first `values` are copied. Return None if the ring no longer has all of the rows.
     """
     rows = ring.view(ring.history)
     closes = rows.close_time
@@ -275,7 +439,7 @@ def rows_up_to(
     taken = PrivateColumns(
         rows.open_time[found].copy(),
         closes[found].copy(),
-        np.empty((0, count)),
+        rows.floats[:values, found].copy(),
         rows["flags"][found].copy(),
     )
     last = int(taken.close_time[-1]) if len(taken) else 0

@@ -21,6 +21,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from wealthdata import price_table
+from wealthdata.kept_bars import Noted, Origin
+from wealthdata.read_log import Read, ReadLog, acting
 
 StreamId = tuple[str, str, str]  # feed, symbol, timeframe
 
@@ -32,7 +34,7 @@ class TaskRecord:
         task: The asyncio task, None for a thread.
     """
 
-    __slots__ = ("_lists", "_task", "followed", "handed", "read")
+    __slots__ = ("_lists", "_task", "followed", "handed", "logs", "read")
 
     def __init__(self, task: object = None) -> None:
         self._task = None if task is None else weakref.ref(task)
@@ -40,6 +42,15 @@ class TaskRecord:
         self.read: dict[StreamId, int] = {}
         self.followed: dict[StreamId, Any] = {}  # the Progress of each stream
         self._lists: dict[int, tuple[Sequence[StreamId], NDArray[Any]]] = {}
+        self.logs: dict[str | None, ReadLog] = {}
+
+    @property
+    def log(self) -> ReadLog:
+        """The reads since the last decision, of the strategy that acts."""
+        strategy = acting.get()
+        log = self.logs.get(strategy)
+        # Two threads of asyncio's executor may make it at once: one of both is kept.
+        return self.logs.setdefault(strategy, ReadLog()) if log is None else log
 
     def is_of(self, task: object) -> bool:
         """Return True if this is the record of an asyncio task."""
@@ -113,6 +124,20 @@ def current_record() -> TaskRecord:
         return record
     in_executor = threading.current_thread().name.startswith(_EXECUTOR)
     return _of_executor if in_executor else _of_thread.record
+
+
+def log_read(origin: Origin, record: Noted) -> None:
+    """Note a read of the current task for its next decision."""
+    current_record().log.add(Read(origin, record))
+
+
+def logs_of_decision() -> list[ReadLog]:
+    """Return the logs of what the current task has read.
+
+    Those reads in asyncio's executor that found no record of a task may be a task's.
+    """
+    own = current_record().log
+    return [own] if _current_task() is None else [own, _of_executor.log]
 
 
 def bars_read() -> dict[StreamId, int]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from shmfeed.bar import StreamKey
 from wealthdata.attachment import selected_feed
-from wealthdata.attrs import FrameAttrs, make_attrs
+from wealthdata.attrs import FrameAttrs, make_attrs, origin_of, record_of
 from wealthdata.columns import BarColumns, count_missing
 from wealthdata.completeness import Window, check_rows
 from wealthdata.facts import (
+    ContextRecord,
     ReadRecord,
     RingFacts,
     count_flags,
@@ -25,9 +26,11 @@ from wealthdata.freshness import (
     warn_of_behind,
     warn_of_lost,
 )
-from wealthdata.handed import current_record
+from wealthdata.handed import current_record, log_read
+from wealthdata.kept_bars import keep_bars
 from wealthdata.merge import FoundBars, Sources, behind_of
 from wealthdata.reactions import Reactions
+from wealthdata.read_log import tracked
 from wealthdata.request import PriceRequest
 
 
@@ -123,8 +126,15 @@ def attrs_of(
     if found.ring is None or _is_context_alone(found, sources):
         if not sources.backtest and first < last:
             values["due"] = due_of_context(found.newest, request.now, key[1])
-        return make_attrs(True, values)
+        return make_attrs(ContextRecord(key, keep_bars(bars, first, last)), values)
     window = first, last - forming
     noted = found.epoch, values["age"], found.newest
-    record = ReadRecord(RingFacts(found.ring, key[1]), bars, window, *noted)
+    keeps = tracked or not found.shared
+    kept = keep_bars(bars, first, last) if keeps else None
+    record = ReadRecord(RingFacts(found.ring, key[1]), bars, window, *noted, kept)
     return make_attrs(record, values)
+
+
+def log_frame(attrs: FrameAttrs) -> None:
+    """Note the read of a frame for the next decision of the current task."""
+    log_read(origin_of(attrs), record_of(attrs))

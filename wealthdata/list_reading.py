@@ -23,6 +23,7 @@ from wealthdata.cross_section import (
     seconds_late,
     seconds_left_out,
 )
+from wealthdata.judging import log_frame
 from wealthdata.list_query import warn_of_unknown
 from wealthdata.list_rows import FeedPart
 from wealthdata.merge import FoundBars, Sources, behind_of, find_bars
@@ -78,6 +79,7 @@ def read_several(
     else:
         attrs["behind"] = max(behind_of(bars, query.request) for bars in found.values())
     attrs["absent"] = planes.absent([security.written for security in securities])
+    log_frame(attrs)
     return build_frame(planes, query.fields, shape, query.labels, attrs)
 
 

@@ -1,17 +1,24 @@
-"""The rows of a list of securities: read from each feed as of one instant."""
+"""The rows that the feeds of a list have, each as of one instant."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shmfeed.bar import FLOAT_FIELDS, Field, Timeframe
-from shmfeed.cuts import cut, cut_list
+from shmfeed.cuts import cut
 from shmfeed.errors import StreamNotFoundError
 from shmfeed.feed import Ring
-from shmfeed.health import quiet_ns
 from wealthdata.attachment import AttachedFeed
 from wealthdata.columns import Floats, Ints, PrivateColumns
+from wealthdata.kept_bars import (
+    VALUES,
+    KeptBars,
+    Origin,
+    keep_bars,
+    open_times,
+)
+from wealthdata.read_log import tracked
 from wealthdata.request import PriceRequest
 from wealthdata.rolled_ring import RolledRing, RolledUp, open_ring
 from wealthdata.securities import Security
@@ -40,7 +47,6 @@ class FeedPart:
         self.feeder = feed.check()
         self._known = feed.known_streams()
         self._fields = fields
-        self._quiet = quiet_ns(timeframe)
         self._columns = [FLOAT_FIELDS.index(field) for field in fields]
         written: list[str] = []
         rings: list[Ring] = []
@@ -60,6 +66,15 @@ class FeedPart:
         self.written, self.rings = tuple(written), tuple(rings)
         self.unknown = tuple(unknown)
 
+    def origins(self, timeframe: Timeframe) -> list[Origin]:
+        """Return the origin of each security's bars."""
+        told = self.feed.name, self.feeder.identity, "live"
+        rolled = {at: ring.source.timeframe for at, ring in self.rolled.items()}
+        return [
+            Origin(*told, rolled.get(at), ring.symbol, timeframe)
+            for at, ring in enumerate(self.rings)
+        ]
+
     @property
     def is_as_before(self) -> bool:
         """False if the feed may carry more of the securities by now."""
@@ -77,49 +92,48 @@ class FeedPart:
         newest = closes[:, -1].tolist() if closes.size else [0] * len(self.rings)
         return {w: t for w, t in zip(self.written, newest, strict=True) if t}
 
-    def read(self, request: PriceRequest) -> "ListRows":
-        """Return the newest rows of each security in the range, as of one instant.
+    def read(self, count: int) -> "ListRows":
+        """Return the newest rows of each security, as of one instant.
 
         Raise StreamNotFoundError or BusyRingError.
         """
-        limit = request.limit
-        if limit is None:
-            limit = self.rings[0].history if self.rings else 1
-        if len(self.rolled) == len(self.rings):
-            limit = 1  # only the newest bar of each is looked at
+        epochs = [ring.epoch for ring in self.rings]
         if not self.rings:
             none = np.empty((0, 0), np.int64)
-            values = np.empty((len(self._fields), 0, 0))
-            return ListRows(values, none, none[:, 0], none[:, 0], True, 0.0, 0, {})
-        bounds = None if request.is_newest else request.bounds[:2]
-        rows = cut_list(self.rings, limit, self._fields, bounds, self._quiet)
-        found = ListRows(*rows, {})
-        return self._roll_up(found, request) if self.rolled else found
-
-    def _roll_up(self, rows: "ListRows", request: PriceRequest) -> "ListRows":
-        """Put rolled-up rows in the place of those that they are made of."""
-        newest, rolled = rows.newest, rows.rolled
+            no_value = np.empty((len(self._fields), 0, 0))
+            no_values = np.empty((VALUES, 0, 0))
+            return ListRows(no_value, none, none[:, 0], [], {}, no_values)
+        keeps = bool(tracked)
+        fields = FLOAT_FIELDS if keeps else self._fields
+        found = cut(self.rings, count, fields, False)
+        values, closes = found.values, found.close_time
+        bars = values[:VALUES] if keeps else None
+        if keeps:
+            values = values[self._columns]
+        newest = np.zeros(len(self.rings), np.int64)
+        if closes.size:
+            newest[:] = closes[:, -1]
+        rows = ListRows(values, closes, newest, epochs, {}, bars)
         for place, ring in self.rolled.items():
-            bounded = request._replace(newest=int(newest[place]))
-            made = ring.read()
-            first, last = bounded.window(made.bars)
-            facts = made.described(last, bounded)
-            newest[place] = facts.newest
-            rolled[place] = made.bars.cut(first, last), facts
-        own = [k for k in range(len(newest)) if k not in rolled]
-        values, closes = rows.values[:, own], rows.closes[own]
-        longest = max(len(bars) for bars, _ in rolled.values())
-        width = max(closes.shape[1] if own else 0, longest)
-        taken = np.full((len(values), len(newest), width), np.nan)
-        times = np.zeros((len(newest), width), np.int64)
-        if own:
-            start = width - closes.shape[1]
-            taken[:, own, start:], times[own, start:] = values, closes
-        for place, (bars, _) in rolled.items():
-            start = width - len(bars)
-            times[place, start:] = bars.close_time
-            taken[:, place, start:] = bars.floats[self._columns]
-        return rows._replace(values=taken, closes=times, is_even=False)
+            self._roll_up(rows, place, ring, count)
+        return rows
+
+    def _roll_up(
+        self, rows: "ListRows", place: int, ring: RolledRing, count: int
+    ) -> None:
+        """Put rolled-up rows in the place of those that they are made of."""
+        values, closes = rows.values[:, place], rows.closes[place]
+        request = PriceRequest(count, end=int(rows.newest[place]))
+        made = ring.read()
+        first, last = request.window(made.bars)
+        bars = made.bars.cut(first, last)
+        values[:], closes[:] = np.nan, 0
+        if len(bars):
+            closes[-len(bars) :] = bars.close_time
+            values[:, -len(bars) :] = bars.floats[self._columns]
+        rolled = made.described(last, request)
+        rows.newest[place] = rolled.newest
+        rows.rolled[place] = bars, rolled
 
 
 class ListRows(NamedTuple):
@@ -130,27 +144,40 @@ class ListRows(NamedTuple):
         closes: Their close times, 0 without a row.
         newest: The close time of each ring's newest bar, 0 without one; of a rolled-up
             one the end of its newest group.
-        epochs: The epochs of the rings' rows.
-        is_even: True if it is known that all rings have rows of the same times.
-        age: The largest age of a stream, None if one is not live.
-        lost: The number of frames over the rings' rows that were overwritten, ever.
+        epochs: The epochs of the rings before the read.
         rolled: Rows that were rolled up, and the facts about them, by place.
+        bars: As `values`, those of a receipt, in a tracked process.
     """
 
     values: Floats
     closes: Ints
     newest: Ints
-    epochs: Ints
-    is_even: bool
-    age: float | None
-    lost: int
+    epochs: list[int]
     rolled: dict[int, tuple[PrivateColumns, RolledUp]]
+    bars: Floats | None
 
-    @property
-    def ends(self) -> Ints:
-        """The close time of the last row of each ring, 0 without one."""
-        closes = self.closes
-        return closes[:, -1] if closes.shape[1] else np.zeros(len(closes), np.int64)
+    def kept(
+        self, counts: list[int], times: Ints | None, timeframe: Timeframe
+    ) -> dict[int, KeptBars]:
+        """Return copies of the rows that a frame has, by the ring's place.
+
+        It has the last `counts` of each, or those with these close times: all of a
+        tracked process, else those that were rolled up.
+        """
+        kept = {}
+        if self.bars is not None:
+            for place, (closes, count) in enumerate(
+                zip(self.closes, counts, strict=True)
+            ):
+                rows: Any = slice(len(closes) - count, None)
+                if times is not None:
+                    rows = np.isin(closes, times)
+                opened = open_times(closes[rows], timeframe)
+                kept[place] = KeptBars(opened, self.bars[:, place, rows].copy())
+        for place, (bars, _) in self.rolled.items():
+            shown = shown_rows(bars, counts[place], times)
+            kept[place] = keep_bars(shown, 0, len(shown))
+        return kept
 
     @property
     def left_out(self) -> int:
@@ -165,23 +192,23 @@ def join_rows(parts: list[ListRows]) -> ListRows:
     values = np.full((len(parts[0].values), count, width), np.nan)
     closes = np.zeros((count, width), np.int64)
     rolled: dict[int, tuple[PrivateColumns, RolledUp]] = {}
+    is_tracked = all(part.bars is not None for part in parts)
+    bars = np.full((VALUES, count, width), np.nan) if is_tracked else None
     at = 0
     for part in parts:
         end, first = at + len(part.closes), width - part.closes.shape[1]
         values[:, at:end, first:], closes[at:end, first:] = part.values, part.closes
+        if bars is not None:
+            bars[:, at:end, first:] = part.bars
         rolled |= {at + place: each for place, each in part.rolled.items()}
         at = end
     newest = np.concatenate([part.newest for part in parts])
-    epochs = np.concatenate([part.epochs for part in parts])
-    ages = [part.age for part in parts]
-    known = [age for age in ages if age is not None]
-    return ListRows(
-        values,
-        closes,
-        newest,
-        epochs,
-        all(part.is_even for part in parts) and bool((closes == closes[0]).all()),
-        max(known) if len(known) == len(ages) else None,
-        sum(part.lost for part in parts),
-        rolled,
-    )
+    epochs = [epoch for part in parts for epoch in part.epochs]
+    return ListRows(values, closes, newest, epochs, rolled, bars)
+
+
+def shown_rows(bars: PrivateColumns, count: int, times: Ints | None) -> PrivateColumns:
+    """Return the rows that a frame has: the last ones or, aligned, those of times."""
+    if times is None:
+        return bars.cut(len(bars) - count, len(bars))
+    return bars.at(times)

@@ -120,6 +120,17 @@ def usual_attrs(feed: str, identity: str | None) -> dict[str, Any]:
     }
 
 
+class ReadWindow(NamedTuple):
+    """The rows that a read has given: their numbers in an epoch, `last` exclusive."""
+
+    stream: StreamId
+    attrs: dict[str, Any]
+    facts: Facts
+    first: int
+    last: int
+    epoch: int
+
+
 class PriceTable(Protocol):
     """Prepared reads by the arguments (security, frequency, fields, feed).
 
@@ -162,6 +173,14 @@ class PriceTable(Protocol):
         """Put the newest bars that tasks have read into the dicts of these tasks."""
         ...
 
+    def take_windows(self, bars: dict[StreamId, int], /) -> list[tuple[Any, ...]]:
+        """Return the ReadWindow of each read that a task has used last; forget them.
+
+        `bars` is the task's dict, as `bars_of_task` returns it. A window is the widest
+        one that ends with the row which the read has given last.
+        """
+        ...
+
 
 class NoTable:
     """The table of a process without the C core: Python decides each call."""
@@ -185,6 +204,9 @@ class NoTable:
 
     def keep_reads(self) -> None:
         pass
+
+    def take_windows(self, _bars: dict[StreamId, int], /) -> list[tuple[Any, ...]]:
+        return []
 
 
 class _Opened:
@@ -299,3 +321,9 @@ def keep_reads() -> None:
     """Put the newest bars that tasks have read into the dicts of these tasks."""
     _Opened.table.keep_reads()
     _Opened.arrays.keep_reads()
+
+
+def take_windows(bars: dict[StreamId, int]) -> list[ReadWindow]:
+    """Return what each read has given last to the task of this dict; forget them."""
+    found = [*_Opened.table.take_windows(bars), *_Opened.arrays.take_windows(bars)]
+    return [ReadWindow(*window) for window in found]

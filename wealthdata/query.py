@@ -31,7 +31,8 @@ from wealthdata.frame import (
     to_datetimes,
 )
 from wealthdata.freshness import check, warn_of_behind, warn_of_lost
-from wealthdata.judging import attrs_of, judge, note_closed, note_rows
+from wealthdata.judging import attrs_of, judge, log_frame, note_closed, note_rows
+from wealthdata.kept_bars import keep_bars
 from wealthdata.labels import Labels
 from wealthdata.list_query import CachedListQuery
 from wealthdata.list_reading import by_feed, read_several
@@ -46,6 +47,7 @@ from wealthdata.merge import (
 from wealthdata.price_table import PreparedRead, prepare_read, usual_attrs
 from wealthdata.query_cache import keep_list_query, keep_query
 from wealthdata.reactions import Reactions
+from wealthdata.read_log import tracked
 from wealthdata.request import (
     PriceRequest,
     ReadArguments,
@@ -207,7 +209,8 @@ class CachedQuery:
             limits = 0, len(bars), taken.asked
             check_rows(Window(self._stream, bars, *limits, self._ring), reactions)
         window = 0, len(bars)
-        record = ReadRecord(self._facts, bars, window, epoch, age, taken.newest)
+        kept = keep_bars(bars, *window) if private or tracked else None
+        record = ReadRecord(self._facts, bars, window, epoch, age, taken.newest, kept)
         values = self._values(taken)
         if private:
             values |= count_flags(bars, *window)
@@ -219,7 +222,10 @@ class CachedQuery:
         frame = self._build(bars.floats, times, attrs, not private)
         note_live_read()
         note_closed(self._stream, bars, len(bars))
-        return frame if bars.valid else None
+        if not bars.valid:
+            return None
+        log_frame(attrs)
+        return frame
 
     def _values(self, taken: "Taken") -> dict[str, Any]:
         bars, status = taken.bars, taken.status
@@ -288,11 +294,13 @@ class GeneralQuery(NamedTuple):
                 kept = is_own and template.only_floats
                 window = slice(first, last)
                 frame = template.build_private(bars, window, self.labels, attrs)
+                log_frame(attrs)
                 return frame, sources.feed if kept else None
             floats, closes = bars.floats[:, first:last], bars.close_time[first:last]
             times = to_datetimes(self.labels.of(closes))
             frame = template.build(floats, times, attrs, True)
             if bars.valid:
+                log_frame(attrs)
                 return frame, sources.feed
         raise BusyRingError(
             f"{key[0]} {key[1]}: the feeder overwrote rows during each of"
@@ -364,7 +372,7 @@ def _read_list(
     feeds = by_feed({security: query.sources(security) for security in securities})
     if (
         sum(map(len, feeds.values())) == len(securities)
-        and not query.request.include_now
+        and query.request.is_newest
         and template_of(query.fields).only_floats
     ):
         with suppress(StreamNotFoundError):  # the general query looks for a context

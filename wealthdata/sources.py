@@ -25,9 +25,10 @@ from wealthdata.contexts_in_force import (
 from wealthdata.environment import TABLE
 from wealthdata.freshness import behind_warned, outages
 from wealthdata.handed import bars_read
-from wealthdata.judging import judge, note_rows
+from wealthdata.judging import attrs_of, judge, log_frame, note_rows
 from wealthdata.merge import Sources, find_bars
 from wealthdata.price_table import OwnContexts, PriceTable, RangeParts, open_table
+from wealthdata.read_log import tracked
 from wealthdata.request import PriceRequest
 from wealthdata.times import known_texts, to_moment
 
@@ -94,12 +95,13 @@ def merged_bars(
         note_live_read()
     judge(found, key, request, sources, current_choices().reactions)
     note_rows(found, key)
+    log_frame(attrs_of(found, key, request, sources))
     return to_bars(found.columns, found.first, found.last)
 
 
 def open_price_table() -> PriceTable:
-    """Open the table of usual calls: no adapter, no trouble to end."""
-    must_be_empty = outages, troubles, registered.names
+    """Open the table of usual calls: no adapter, no trouble to end, no tracking."""
+    must_be_empty = outages, troubles, registered.names, tracked
     return open_table(
         TABLE,
         OwnContexts(current, READ_LIVE, Setting, settings),

@@ -4,13 +4,16 @@
 #ifndef SHM_LAST_READ_H
 #define SHM_LAST_READ_H
 
-#include "core.h"
+#include "rows.h"
 
 typedef struct {
     PyObject *bars;    /* the task's dict of close times by stream; NULL before the first read */
     uint64_t thread;   /* the task's thread, and its number of changes of the context: */
     uint64_t context;  /*   while both are the same, so is the task */
     int64_t newest;    /* a close time */
+    int64_t first;     /* the widest window that the task has read up to its newest row: */
+    int64_t end;       /*   numbers, end exclusive; 0 before the first read */
+    int64_t word;      /*   the catalog word with their epoch */
 } LastRead;
 
 static void
@@ -61,6 +64,7 @@ last_read_change(LastRead *last, PyObject *stream, PyObject *bars_of_task)
     }
     if (bars != last->bars) {
         last->newest = INT64_MIN;
+        last->end = 0;
     }
     Py_XSETREF(last->bars, bars);
     const PyThreadState *thread = PyThreadState_Get();  /* the call may set a variable */
@@ -69,9 +73,11 @@ last_read_change(LastRead *last, PyObject *stream, PyObject *bars_of_task)
     return 0;
 }
 
-/* Note that the current task has read the bar with this close time. 0, or -1 on an error. */
+/* Note that the current task has read these rows; `newest` is the close time of the last
+   one. 0, or -1 on an error. */
 static int
-last_read_note(LastRead *last, PyObject *stream, PyObject *bars_of_task, int64_t newest)
+last_read_note(LastRead *last, PyObject *stream, PyObject *bars_of_task, int64_t newest,
+               const Rows *rows, int64_t word)
 {
     const PyThreadState *thread = PyThreadState_Get();
     if ((last->bars == NULL || last->thread != thread->id ||
@@ -81,6 +87,11 @@ last_read_note(LastRead *last, PyObject *stream, PyObject *bars_of_task, int64_t
     }
     if (newest > last->newest) {
         last->newest = newest;
+    }
+    if (rows->first < last->first || rows->last != last->end || word != last->word) {
+        last->first = rows->first;
+        last->end = rows->last;
+        last->word = word;
     }
     return 0;
 }

@@ -106,7 +106,9 @@ static PyTypeObject ReadType = {
 static int64_t
 lost_slices(const Read *read)
 {
-    return reattaching_count_lost((const ReattachingReader *)read->ring);
+    const ReattachingReader *ring = (const ReattachingReader *)read->ring;
+    const Reader *reader = (const Reader *)ring->reader;
+    return ring->lost + (reader == NULL ? 0 : reader->tally->lost);
 }
 
 static int
@@ -133,6 +135,35 @@ static PyObject *
 table_keep_reads(PriceTable *self, PyObject *Py_UNUSED(none))
 {
     return table_keep_last(self) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* Return what a read has given last: its stream, its attrs and facts, and the numbers of
+   the rows in their epoch. */
+static PyObject *
+read_window(const Read *self)
+{
+    const LastRead *last = &self->last;
+    return Py_BuildValue("(OOOLLL)", self->stream, self->attrs, self->facts,
+                         (long long)last->first, (long long)last->end,
+                         (long long)(last->word >> SHM_SLOT_BITS));
+}
+
+static PyObject *
+table_take_windows(PriceTable *self, PyObject *bars)
+{
+    PyObject *read, *windows = PyList_New(0);
+    Py_ssize_t at = 0;
+    int failed = windows == NULL;
+    while (!failed && PyDict_Next(self->reads, &at, NULL, &read)) {
+        LastRead *last = &((Read *)read)->last;
+        if (last->bars == bars && last->end > 0) {
+            PyObject *window = read_window((const Read *)read);
+            last->end = 0;
+            failed = window == NULL || PyList_Append(windows, window) < 0;
+            Py_XDECREF(window);
+        }
+    }
+    return put_all(windows, failed);
 }
 
 static PyObject *
@@ -300,23 +331,20 @@ table_note_live(const PriceTable *self)
     return token == NULL ? -1 : 0;
 }
 
-/* Return the frame or array, after a note of the newest bar that the current task reads
-   with it: its close time, INT64_MIN for no bar. */
+/* Return the frame or array, after a note of the rows that the current task reads with it.
+   `word` has the epoch of their numbers. */
 static PyObject *
-table_note_read(const PriceTable *self, Read *read, int64_t newest, PyObject *frame)
+table_note_read(const PriceTable *self, Read *read, const Rows *rows, int64_t word,
+                PyObject *frame)
 {
-    if (frame != NULL && newest != INT64_MIN &&
-        last_read_note(&read->last, read->stream, self->bars_of_task, newest) < 0) {
+    int64_t count = rows_len(rows);
+    if (frame != NULL && count != 0 &&
+        last_read_note(&read->last, read->stream, self->bars_of_task,
+                       ring_load(words_of(rows, CLOSE_TIMES) + count - 1), rows,
+                       word) < 0) {
         Py_CLEAR(frame);
     }
     return frame;
-}
-
-static int64_t
-newest_close(const Rows *rows)
-{
-    int64_t count = rows_len(rows);
-    return count == 0 ? INT64_MIN : ring_load(words_of(rows, CLOSE_TIMES) + count - 1);
 }
 
 /* 1 with the age of the stream's last update at the moment `now` if it is live, else 0. It
@@ -522,7 +550,7 @@ read_view(const PriceTable *self, Read *read, Reader *reader, Asked *asked,
         if (frame != NULL && !slice_is_valid(slice)) {
             Py_CLEAR(frame);
         }
-        frame = table_note_read(self, read, newest_close(&slice->rows), frame);
+        frame = table_note_read(self, read, &slice->rows, slice->word, frame);
     }
     Py_XDECREF(slice);
     return frame;
@@ -548,7 +576,7 @@ read_long(const PriceTable *self, Read *read, Reader *reader, Asked *asked,
         if (attrs != NULL) {
             const LongBuilder *builder = (const LongBuilder *)read->builder;
             frame = long_make(builder, rows, label_of(read, asked), attrs);
-            frame = table_note_read(self, read, newest_close(rows), frame);
+            frame = table_note_read(self, read, rows, reader->word, frame);
         }
         Py_XDECREF(attrs);
     }
@@ -571,7 +599,7 @@ read_array(const PriceTable *self, Read *read, Reader *reader, Asked *asked,
         read_is_live(self, read, reader, boot_ns(), &age) &&
         rows_within(rows, asked->rows, bounds) && read_is_whole(read, rows, asked, age)) {
         array = array_of((const ArrayBuilder *)read->builder, rows);
-        array = table_note_read(self, read, newest_close(rows), array);
+        array = table_note_read(self, read, rows, reader->word, array);
     }
     Py_XDECREF(rows);
     return array;
@@ -835,6 +863,8 @@ static PyMethodDef table_methods[] = {
     {"trust", (PyCFunction)table_trust, METH_O, DOC_PriceTable_trust},
     {"clear", (PyCFunction)table_clear, METH_NOARGS, DOC_PriceTable_clear},
     {"keep_reads", (PyCFunction)table_keep_reads, METH_NOARGS, DOC_PriceTable_keep_reads},
+    {"take_windows", (PyCFunction)table_take_windows, METH_O,
+     DOC_PriceTable_take_windows},
     {NULL, NULL, 0, NULL},
 };
 

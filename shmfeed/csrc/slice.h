@@ -321,6 +321,24 @@ validity_count_flags(Validity *self, PyObject *args)
 }
 
 static PyObject *
+validity_copy_block(Validity *self, PyObject *Py_UNUSED(none))
+{
+    Slice *slice = self->slice;
+    if (slice == NULL) {
+        Py_RETURN_NONE;
+    }
+    Py_INCREF(slice);  /* a long copy lets other threads run */
+    PyObject *copy = rows_copy(&slice->rows, NULL);
+    PyObject *block = copy == NULL ? NULL : rows_block((Rows *)copy, NULL);
+    if (block != NULL && !slice_is_valid(slice)) {
+        Py_SETREF(block, Py_NewRef(Py_None));
+    }
+    Py_XDECREF(copy);
+    Py_DECREF(slice);
+    return block;
+}
+
+static PyObject *
 kept_bytes(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(none))
 {
     return PyLong_FromLongLong(kept.bytes);
@@ -377,6 +395,8 @@ static PyGetSetDef validity_getset[] = {
 static PyMethodDef validity_methods[] = {
     {"count_flags", (PyCFunction)validity_count_flags, METH_VARARGS,
      DOC_Validity_count_flags},
+    {"copy_block", (PyCFunction)validity_copy_block, METH_NOARGS,
+     DOC_Validity_copy_block},
     {NULL, NULL, 0, NULL},
 };
 

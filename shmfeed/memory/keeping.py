@@ -155,6 +155,20 @@ class Validity:
         counts = tuple(int(np.count_nonzero(column & flag)) for flag in flags)
         return counts if self.valid else None
 
+    def copy_block(self) -> FloatArray | None:
+        """Return a copy of all columns of the rows: float64 (9, n).
+
+        Return None after the slice's death, and if rows were overwritten.
+        """
+        area = self._area
+        if area is None:
+            return None
+        start = self.first % area.capacity
+        block: FloatArray = area.floats[
+            :, start : start + self.last - self.first
+        ].copy()
+        return block if self.valid else None
+
     def end(self) -> None:
         """Give the last answer: the slice dies."""
         area = self._area

@@ -1,16 +1,38 @@
 """decisions.jsonl: the decisions of one run, with the bars that they were made on.
 
-The file has one JSON object a line. The first is the header, each further one a
-decision, and the last one, where the run has ended, the close times that it handled.
-Each line is written by one call, so that a file that was cut off has whole lines but
-for its last one.
+The file has one JSON object a line: the header, then a line for each decision. Where
+the run has ended, a line for each strategy has what it has read since its last
+decision, and the last line the close times that the run handled.
+
+A receipt names its window of a stream by `first`, `last` and `rows`, and has in `bars`
+those bars of it, `[open_time, open, high, low, close, volume]`, that the file does not
+have yet, or had with other values. `without` has the open times between `first` and
+`last` of bars that the file has and the window lacks. So each bar is written once, and
+a reader of the file knows each window as it was read.
+
+Each line is written by one call without a buffer, so a process that is killed leaves
+whole lines but for the last one. The file is flushed to the disk when it is closed.
 """
 
+import contextlib
+import json
+import os
+import stat
+import time
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
-from wealthdata.decisions import Decision
+import shmfeed
+from shmfeed.errors import BadArgumentError, RecordingError
+from wealthdata.decisions import Decision, set_recorder
+from wealthdata.receipts import Receipt, undecided_receipts
+from wealthdata.runner.recorded_bars import RecordedBars, to_json
+
+FORMAT = "wealthdata decisions"
+VERSION = 1
+_START = f'{{"format":"{FORMAT}"'
 
 
 class RunDescription(NamedTuple):
@@ -38,13 +60,23 @@ class Recording:
 
     A context manager: entering makes it the recorder of this process, leaving writes
     the last line and closes the file.
+
+    Thread safety: any thread may note a decision while no other one does.
     """
 
-    def __init__(self, path: Path, run: RunDescription) -> None:
+    def __init__(self, path: Path, file: int, run: RunDescription) -> None:
         self.path = path
         self.run = run
+        self._file = file
+        # By feed, symbol and timeframe.
+        self._bars: dict[tuple[str | None, str, str], RecordedBars] = {}
+        self._first = self._last = 0  # close times
+        self._decisions = 0
+        self._failure: OSError | None = None
+        self._write(_header(run))
 
     def __enter__(self) -> Self:
+        set_recorder(self)
         return self
 
     def __exit__(
@@ -53,21 +85,187 @@ class Recording:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        set_recorder(None)
         self.close()
 
     def handled(self, close_time: int) -> None:
         """Note that the strategies have handled all bars of a close time, ms UTC."""
+        self._first = self._first or close_time
+        self._last = close_time
 
     def note(self, decision: Decision) -> None:
-        """Write a decision. Raise OSError if that fails."""
+        """Write a decision.
+
+        Raise RecordingError if that fails, and after it has failed: the recording then
+        ends with its last whole line.
+        """
+        line = {
+            "time": decision.time,
+            "strategy": decision.strategy,
+            "what": decision.what,
+            "receipts": [self._receipt(receipt) for receipt in decision.receipts],
+        }
+        if decision.truncated:
+            line["truncated"] = decision.truncated
+        self._write(line)
+        self._decisions += 1
 
     def close(self) -> None:
-        """Write the last line and close the file."""
+        """Write the last line and close the file. Later calls do nothing."""
+        if self._file < 0:
+            return
+        file, end = self._file, {"end": True, "first": self._first, "last": self._last}
+        try:
+            if self._failure is None:
+                self._write_undecided()
+                self._write(end | {"decisions": self._decisions})
+                with contextlib.suppress(OSError):  # a pipe cannot be flushed
+                    os.fsync(file)
+        finally:
+            self._file = -1
+            os.close(file)
+
+    def _write_undecided(self) -> None:
+        """Write what the strategies have read since their last decisions."""
+        for strategy, receipts in undecided_receipts().items():
+            read = [self._receipt(receipt) for receipt in receipts]
+            self._write(
+                {
+                    "undecided": True,
+                    "time": self._last,
+                    "strategy": strategy,
+                    "receipts": read,
+                }
+            )
+
+    def _receipt(self, receipt: Receipt) -> dict[str, Any]:
+        key = receipt.feed, receipt.symbol, receipt.timeframe
+        told: dict[str, Any] = {
+            name: getattr(receipt, name) for name in _FIELDS if _is_told(receipt, name)
+        }
+        if receipt.forming is not None:
+            told["forming"] = to_json(receipt.forming)
+        if receipt.rows:
+            known = self._bars.setdefault(key, RecordedBars())
+            bars, without = known.add(receipt.open_time, receipt.values)
+            told["bars"] = bars
+            if without:
+                told["without"] = without
+        return told
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self._failure is not None:
+            raise self._error(self._failure)
+        text = json.dumps(line, allow_nan=False, separators=(",", ":")) + "\n"
+        data = memoryview(text.encode())
+        begun = 0
+        try:
+            while begun < len(data):
+                begun += os.write(self._file, data[begun:])
+        except OSError as error:
+            self._failure = error
+            self._take_back(begun)
+            raise self._error(error) from None
+
+    def _take_back(self, written: int) -> None:
+        """Remove the part of a line that was written, where that can be done."""
+        with contextlib.suppress(OSError):
+            size = os.fstat(self._file).st_size
+            if written and stat.S_ISREG(os.fstat(self._file).st_mode):
+                os.ftruncate(self._file, size - written)
+
+    def _error(self, error: OSError) -> RecordingError:
+        return RecordingError(
+            f"cannot write the recording {str(self.path)!r}: {error.strerror}; it ends"
+            " with its last whole line, and later decisions are not recorded"
+        )
+
+
+_FIELDS = (
+    "feed",
+    "identity",
+    "symbol",
+    "timeframe",
+    "source",
+    "rolled",
+    "first",
+    "last",
+    "rows",
+    "digest",
+    "valid",
+    "unknown",
+)
+_SELDOM = {"identity": None, "rolled": None, "valid": True, "unknown": None}
+
+
+def _is_told(receipt: Receipt, name: str) -> bool:
+    return name not in _SELDOM or getattr(receipt, name) != _SELDOM[name]
+
+
+def _header(run: RunDescription) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "strategies": [
+            {"file": Path(path).name, "digest": _file_digest(path)}
+            for path in run.strategies
+        ],
+        "symbols": list(run.symbols),
+        "frequency": run.frequency,
+        "mode": run.mode,
+        "feed": run.feed,
+        "source": run.source,
+        "begun": time.time_ns() // 1_000_000,
+        "package": shmfeed.__version__,
+    }
+
+
+def _file_digest(path: str) -> str:
+    try:
+        return sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadArgumentError(
+            f"cannot read the strategy {path!r}: {error.strerror}"
+        ) from None
 
 
 def open_recording(path: str | Path, run: RunDescription) -> Recording:
     """Create the file of a recording and write its header.
 
-    A file of that name is replaced. Raise BadArgumentError if it cannot be written.
+    An earlier recording of that name is replaced, any other file is left alone. Raise
+    BadArgumentError if the file cannot be written, RecordingError if its header cannot.
     """
-    return Recording(Path(path), run)
+    path = Path(path)
+    _header(run)  # raises before the file is touched
+    try:
+        # A pipe that this process could read as well would never be a closed one.
+        writes = os.O_WRONLY if path.exists() and not path.is_file() else os.O_RDWR
+        file = os.open(path, writes | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise _cannot_open(path, error) from None
+    try:
+        _empty(path, file)
+        return Recording(path, file, run)
+    except BaseException:
+        os.close(file)
+        raise
+
+
+def _empty(path: Path, file: int) -> None:
+    """Make an earlier recording empty. Raise BadArgumentError for any other file."""
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        return  # a pipe, or a terminal
+    start = os.read(file, len(_START))
+    if start and start != _START.encode():
+        raise BadArgumentError(
+            f"{str(path)!r} exists and is not a recording of decisions; give another"
+            " name, or remove it"
+        )
+    os.ftruncate(file, 0)
+    os.lseek(file, 0, os.SEEK_SET)
+
+
+def _cannot_open(path: Path, error: OSError) -> BadArgumentError:
+    return BadArgumentError(
+        f"cannot write the recording {str(path)!r}: {error.strerror}"
+    )

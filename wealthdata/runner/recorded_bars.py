@@ -1,0 +1,87 @@
+"""The bars of one stream that a recording has, as its writer remembers them."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from wealthdata.columns import Floats, Ints
+from wealthdata.kept_bars import VALUES
+
+_MOST = 1 << 17  # bars that are remembered; a forgotten one is written again
+
+
+class RecordedBars:
+    """The bars of a stream that were written, each with its latest values."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._opened = np.empty(64, np.int64)
+        self._values = np.empty((64, VALUES))
+
+    def add(self, opened: Ints, values: Floats) -> tuple[list[Any], list[int]]:
+        """Return what a receipt of this window has to write.
+
+        That are the bars that were not written yet with these values, and the open
+        times of written bars between its first and its last one that it lacks.
+        """
+        rows = values.T
+        known, count = self._opened[: self._count], self._count
+        first, last = known.searchsorted((opened[0], opened[-1] + 1))
+        within = known[first:last]
+        without = within[~np.isin(within, opened, assume_unique=True)]
+        at = np.minimum(known.searchsorted(opened), max(0, count - 1))
+        is_new = np.ones(len(opened), bool)
+        if count:
+            written = self._values[at]
+            same = (written == rows) | (np.isnan(written) & np.isnan(rows))
+            is_new = (known[at] != opened) | ~same.all(axis=1)
+        if is_new.any():
+            self._remember(opened[is_new], rows[is_new])
+        return to_rows(opened[is_new], rows[is_new]), without.tolist()
+
+    def _remember(self, opened: Ints, rows: Floats) -> None:
+        count, more = self._count, len(opened)
+        if not count or opened[0] > self._opened[count - 1]:
+            self._make_room(more)
+            count = self._count
+            self._opened[count : count + more] = opened
+            self._values[count : count + more] = rows
+            self._count += more
+            return
+        known = self._opened[:count]
+        kept = ~np.isin(known, opened, assume_unique=True)
+        joined = np.concatenate((known[kept], opened))
+        order = joined.argsort(kind="stable")
+        values = np.concatenate((self._values[:count][kept], rows))
+        self._opened, self._values = joined[order], values[order]
+        self._count = len(joined)
+
+    def _make_room(self, more: int) -> None:
+        """Double the arrays, or forget the older half of many bars."""
+        count = self._count
+        if count + more <= len(self._opened):
+            return
+        start = count // 2 if count > _MOST else 0
+        size = 2 * (count - start + more)
+        opened, values = np.empty(size, np.int64), np.empty((size, VALUES))
+        opened[: count - start] = self._opened[start:count]
+        values[: count - start] = self._values[start:count]
+        self._opened, self._values, self._count = opened, values, count - start
+
+
+def to_rows(opened: Ints, rows: Floats) -> list[list[Any]]:
+    """Return bars as a recording has them."""
+    pairs = zip(opened.tolist(), rows.tolist(), strict=True)
+    if np.isfinite(rows).all():
+        return [[moment, *values] for moment, values in pairs]
+    return [[moment, *to_json(values)] for moment, values in pairs]
+
+
+def to_json(values: Iterable[float]) -> list[Any]:
+    """Return numbers as JSON can hold them: a NaN as null, an infinity as its name."""
+    return [
+        value if math.isfinite(value) else None if math.isnan(value) else str(value)
+        for value in values
+    ]
