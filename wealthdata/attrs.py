@@ -1,13 +1,10 @@
 """The source, freshness and completeness of a frame: `df.attrs["shmfeed"]`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Protocol, Self
 
-import numpy as np
-
 from shmfeed.health import Health, health_rank
-from wealthdata.columns import Ints
-from wealthdata.kept_bars import BarsRead, KeptBars, Origin, close_times
+from wealthdata.kept_bars import BarsRead, Origin
 
 KEYS = (
     "source",
@@ -296,53 +293,27 @@ class CombinedFacts:
         return sums | {"late": record.late}
 
     def bars_read(self, record: "CombinedRecord", _origin: Origin) -> list[BarsRead]:
-        shown: Sequence[Ints | None] = record.shown or [None] * len(record.parts)
-        pairs = zip(record.parts, shown, strict=True)
-        found = [_shown(read, times) for part, times in pairs for read in bars_of(part)]
-        return [read for read in found if read is not None]
+        found = [read for part in record.parts for read in bars_of(part)]
+        return [read for read in found if read.has_some]
 
 
 class CombinedRecord:
-    """The attrs of the streams that a private frame holds, and its `late`.
-
-    `shown` has the close times of the rows that the frame has of each; None if it has
-    all that were read.
-    """
+    """The attrs of the streams that a private frame holds, and its `late`."""
 
     facts = CombinedFacts()
     valid = True
 
-    def __init__(
-        self,
-        parts: list[FrameAttrs],
-        late: dict[str, float],
-        shown: list[Ints] | None = None,
-    ) -> None:
+    def __init__(self, parts: list[FrameAttrs], late: dict[str, float]) -> None:
         self.parts = parts
         self.late = late
-        self.shown = shown
 
     @property
     def key(self) -> tuple[Any, ...]:
-        shown = self.shown and tuple(times.tobytes() for times in self.shown)
-        return tuple(key_of(part) for part in self.parts), shown
+        return tuple((*origin_of(part), *record_of(part).key) for part in self.parts)
 
     @property
     def nbytes(self) -> int:
         return sum(record_of(part).nbytes for part in self.parts)
-
-
-def _shown(read: BarsRead, times: Ints | None) -> BarsRead | None:
-    """Return the bars that a frame shows, None without one."""
-    bars = read.bars
-    if not isinstance(bars, KeptBars):
-        return read
-    if times is not None:
-        closes = close_times(bars.open_time, read.origin.timeframe)
-        rows = np.isin(closes, times)
-        forming = bars.forming and bool(rows[-1:].all())
-        bars = KeptBars(bars.open_time[rows], bars.values[:, rows], forming)
-    return read._replace(bars=bars) if len(bars.open_time) else None
 
 
 def record_of(attrs: FrameAttrs) -> Any:
@@ -353,11 +324,6 @@ def record_of(attrs: FrameAttrs) -> Any:
 def origin_of(attrs: FrameAttrs) -> Origin:
     """Return the origin of a frame's bars, without their stream."""
     return Origin(*(attrs[key] for key in ("feed", "identity", "source", "rolled")))
-
-
-def key_of(attrs: FrameAttrs) -> tuple[Any, ...]:
-    """Return what two reads of the same window have in common."""
-    return (*origin_of(attrs), *record_of(attrs).key)
 
 
 def bars_of(attrs: FrameAttrs) -> list[BarsRead]:
@@ -375,18 +341,16 @@ def bars_of(attrs: FrameAttrs) -> list[BarsRead]:
 def combine(
     parts: list[FrameAttrs],
     late: dict[str, float] | None = None,
-    shown: list[Ints] | None = None,
 ) -> FrameAttrs:
     """Return the attrs of a private frame that holds several streams.
 
-    `late` has the securities that held an aligned frame back, `shown` the close times
-    of the rows that an aligned or wide frame has of each.
+    `late` has the securities that held an aligned frame back.
     """
     sources = {part["source"] for part in parts}
     ages = [part["age"] for part in parts if part["age"] is not None]
     worst = max(parts, key=lambda part: _rank(part["health"]))
     return make_attrs(
-        CombinedRecord(parts, late or {}, shown),
+        CombinedRecord(parts, late or {}),
         {
             "source": sources.pop() if len(sources) == 1 else "mixed",
             "feed": join_names(part["feed"] for part in parts),

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from shmfeed.bar import close_time, floor, step
+from shmfeed.bar import floor, step
 from wealthdata.columns import BarColumns, Floats, Ints
 
 VALUES = 5  # open, high, low, close, volume
@@ -59,6 +59,11 @@ class BarsRead(NamedTuple):
     bars: KeptBars | NotKept
     valid: bool
 
+    @property
+    def has_some(self) -> bool:
+        """False if the read is known to have no bar of the stream."""
+        return not isinstance(self.bars, KeptBars) or len(self.bars.open_time) > 0
+
 
 class Noted(Protocol):
     """A record of a read that a task's log can hold."""
@@ -93,12 +98,3 @@ def open_times(closes: Ints, timeframe: str) -> Ints:
         return closes - length
     opened = [floor(closed - 1, timeframe) for closed in closes.tolist()]
     return np.array(opened, np.int64)
-
-
-def close_times(opened: Ints, timeframe: str) -> Ints:
-    """Return the close times of bars with these open times."""
-    length = step(timeframe)
-    if length:
-        return opened + length
-    closes = [close_time(moment, timeframe) for moment in opened.tolist()]
-    return np.array(closes, np.int64)

@@ -252,6 +252,17 @@ def strategy(fields: Sequence[Field], timeframe: Timeframe) -> pd.DataFrame:
     return pd.concat([one, many, day])
 
 
+def decided(frame: pd.DataFrame) -> list[str]:
+    made: wealthdata.Decision = wealthdata.decide(
+        {"side": "buy"}, frame, frame["close"]
+    )
+    made = wealthdata.decide(("sell", 1, None))
+    receipts: tuple[wealthdata.Receipt, ...] = made.receipts
+    moment: int = made.time + sum(receipt.first + receipt.rows for receipt in receipts)
+    print(moment, made.what, made.strategy, made.truncated)
+    return [receipt.digest or receipt.symbol for receipt in receipts]
+
+
 class Recorded(wealthdata.DataAdapter):
     """A user's own source of bars."""
 
@@ -300,6 +311,7 @@ def errors() -> tuple[type[Exception], ...]:
         shmfeed.GapError,
         shmfeed.ShortError,
         shmfeed.UnconfirmedError,
+        shmfeed.RecordingError,
         shmfeed.UnsupportedPlatformError,
         wealthdata.StaleFeedWarning,
         wealthdata.LappedWarning,
@@ -315,4 +327,8 @@ def errors() -> tuple[type[Exception], ...]:
 
 
 if __name__ == "__main__":
-    print(read(), asyncio.run(wait_in_a_task(shmfeed.attach().ring("BTCUSDT", "1m"))))
+    print(
+        read(),
+        decided(pd.DataFrame()),
+        asyncio.run(wait_in_a_task(shmfeed.attach().ring("BTCUSDT", "1m"))),
+    )

@@ -43,6 +43,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "CurrentSecurity": (wealthdata.CurrentSecurity,),
     "ContextDataAdapter": (wealthdata.ContextDataAdapter,),
     "DataAdapter": (wealthdata.DataAdapter,),
+    "Receipt": (wealthdata.Receipt,),
 }
 # Methods without an underscore that only the package itself calls.
 INTERNAL = {
