@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 from conformance.market import Market
@@ -13,10 +14,11 @@ DEFAULT = "conformance.wealthdata_adapter"
 class Adapter(Protocol):
     """An implementation under test.
 
-    A module is an adapter if it has `ways` and these functions.
+    A module is an adapter if it has these names.
     """
 
-    ways: Sequence[str]  # those of case.WAYS in which it can run a strategy
+    ways: Sequence[str]  # those of case.WAYS in which `play` can run a strategy
+    runs: Sequence[str]  # those in which `run` can
 
     def function(self, name: str) -> Callable[..., Any]:
         """Return the implementation's function of this name."""
@@ -37,6 +39,20 @@ class Adapter(Protocol):
 
         The moments are close times of given bars, ms UTC, oldest first. While `probe`
         runs, the functions must answer as they answer a strategy at that moment.
+        """
+        ...
+
+    def run(
+        self,
+        way: str,
+        strategy: Path,
+        market: Market,
+        symbols: Sequence[str],
+        frequency: str,
+    ) -> list[tuple[int, Any]]:
+        """Run a strategy's file on the given bars. Return its decisions, in order.
+
+        Each is the strategy's moment, ms UTC, and the decision as JSON gives it back.
         """
         ...
 

@@ -17,6 +17,7 @@ from conformance.market import GivenBar, Market, to_ms
 
 DEFAULT_FIELDS = ("open", "high", "low", "close", "volume")
 INTEGERS = ("open_time", "close_time", "flags")
+BAR = ("open_time", "close_time", *DEFAULT_FIELDS, "money", "flags")
 TIME = pd.to_datetime(["2026-01-30"]).dtype  # in the default unit of this pandas
 TOLERANCE = 1e-12  # of a sum of volumes
 ALIASES = {
@@ -165,6 +166,11 @@ class Demand:
         made = self.table("", [], self.rows(self._symbol, text))
         return made._replace(kind="dict of columns")
 
+    def bars(self, text: Any) -> Seen:
+        rows = self.rows(self._symbol, text)
+        values = [[getattr(row, name) for row in rows] for name in BAR]
+        return Seen("list of bars", [], list(BAR), [], values)
+
     def wide_series(self, text: dict[str, Any]) -> Seen:
         return self.wide(text)._replace(kind="dict of columns", index=[])
 
@@ -185,6 +191,7 @@ _SHAPES: dict[str, Callable[[Demand, Any], Seen]] = {
     "arrays": Demand.arrays,
     "series": Demand.series,
     "wide_series": Demand.wide_series,
+    "bars": Demand.bars,
 }
 
 
@@ -213,6 +220,9 @@ def look_at(result: Any) -> Seen:
         return Seen(
             "dict of columns", [], list(result), dtypes, [_plain(a) for a in arrays]
         )
+    if isinstance(result, list) and all(hasattr(one, "open_time") for one in result):
+        values = [[getattr(one, name) for one in result] for name in BAR]
+        return Seen("list of bars", [], list(BAR), [], values)
     return Seen(type(result).__name__, [], [], [], [])
 
 

@@ -85,6 +85,9 @@ def _call(
                 result = result[step["item"]]
             elif "attribute" in step:
                 result = getattr(result, step["attribute"])
+            elif "method" in step:
+                name, *given = step["method"]
+                result = getattr(result, name)(*to_python(given))
             elif step == "list":
                 result = list(result)
         return result

@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 from conformance import __main__ as command
-from conformance import adapter, case, market, suite
+from conformance import adapter, case, decided, market, suite
 from conformance.faulty import FAULTS, Fault, Faulty
 
 TESTED = adapter.find()
@@ -41,6 +41,12 @@ def test_control_a_fault_is_found_by_the_cases_that_are_named(fault: Fault) -> N
         found = {v.case.name: v.faults for v in suite.run(faulty, way, named)}
         assert sorted(found) == sorted(fault.found_by)
         assert [name for name, faults in found.items() if not faults] == []
+
+
+@pytest.mark.parametrize("one", decided.load(), ids=lambda one: one.name)
+@pytest.mark.parametrize("way", TESTED.runs)
+def test_each_strategy_decides_as_it_must(way: str, one: decided.StrategyCase) -> None:
+    assert decided.judge(TESTED, way, one) == []
 
 
 def test_a_moment_that_never_comes_is_a_fault() -> None:

@@ -5,12 +5,16 @@ The only module of the suite that imports the implementation.
 
 import inspect
 import itertools
+import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from conformance.market import FormingBar, GivenBar, Market
@@ -21,9 +25,12 @@ from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter, create
 from wealthdata import attachment, contexts_in_force
 from wealthdata.choices import replace_choices
+from wealthdata.runner.main import main
 
 ways = ("live", "ahead", "hybrid", "backtest")
+runs = ("backtest",)
 
+PROBE = Path(__file__).parent / "probe_strategy.py"
 IDENTITY = make_identity("binance", "spot", ["venue.example"])
 OVERLAP = 2  # bars that both the ring and a context have
 _numbers = itertools.count()
@@ -125,12 +132,56 @@ def _hybrid(market: Market, moments: Sequence[int], probe: Probe) -> None:
 
 
 def _backtest(market: Market, moments: Sequence[int], probe: Probe) -> None:
-    made = _context(market.bars, moments[0])
-    made.run_params = {"type": "backtest"}
-    for moment in moments:
-        made.current_dt = _naive(moment)
-        wealthdata.set_context(made)
-        probe(moment)
+    _run_probe(market, moments, probe, *_options("backtest", market))
+
+
+def _run_probe(
+    market: Market, moments: Sequence[int], probe: Probe, *options: str
+) -> None:
+    """Let the runner run the strategy that looks at each close time."""
+    keys = dict.fromkeys(map(_key, market.bars))
+    symbols = dict.fromkeys(symbol for symbol, _ in keys)
+    timeframes = dict.fromkeys(timeframe for _, timeframe in keys)
+    _Looking.moments, _Looking.probe = frozenset(moments), probe
+    _run(PROBE, symbols, ",".join(timeframes), *options)
+
+
+def _options(way: str, market: Market) -> list[str]:
+    return [f"--{way}", str(market.path)]
+
+
+def _run(path: Path, symbols: Iterable[str], frequency: str, *options: str) -> None:
+    streams = ["--symbols", ",".join(symbols), "--frequency", frequency]
+    with redirect_stderr(StringIO()) as told:
+        code = main(["run", str(path), *streams, *options])
+    if code:
+        raise RuntimeError(f"the runner has ended with {code}: {told.getvalue()}")
+
+
+class _Looking:
+    """The suite, for the strategy that the runner runs."""
+
+    moments: frozenset[int] = frozenset()
+    probe: Probe
+
+
+def look(now: datetime) -> None:
+    """Let the suite look, if it asks for this moment."""
+    moment = round(now.replace(tzinfo=UTC).timestamp() * 1000)
+    if moment in _Looking.moments:
+        _Looking.probe(moment)
+
+
+def run(
+    way: str, strategy: Path, market: Market, symbols: Sequence[str], frequency: str
+) -> list[tuple[int, Any]]:
+    """Run a strategy's file on the given bars; see `adapter.Adapter`."""
+    with TemporaryDirectory() as folder:
+        record = Path(folder) / "decisions.jsonl"
+        options = [*_options(way, market), "--record", str(record)]
+        _run(strategy, symbols, frequency, *options)
+        lines = [json.loads(line) for line in record.read_text().splitlines()]
+    return [(line["time"], line["what"]) for line in lines if "what" in line]
 
 
 _PLAYS: dict[str, Callable[[Market, Sequence[int], Probe], None]] = {
