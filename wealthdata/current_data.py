@@ -132,11 +132,16 @@ class CurrentSecurity:
         The day is that of the context's `current_dt`, else that of the newest bar. The
         open of a bar is known of closed bars, and of the forming one. It is not known
         where bars of up to `1d` begin later than the day, or some are missing at its
-        begin.
+        begin. `max_age`, `on_stale` and their kind judge the stream that tells it.
         """
         known = self._carried()
         shorter = [n for n in self._timeframes(known) if duration(n) <= DAY]
-        return _day_open(self._asked, self.name, shorter, known)
+        found = _day_open(self._asked, self.name, shorter, known)
+        if found is None:
+            return math.nan
+        timeframe, price = found
+        read(self._asked._replace(frequency=timeframe, fields=("close",)))
+        return price
 
     def _carried(self) -> Carried:
         return carried(self._security.feed or self._asked.named_feed())
@@ -258,24 +263,27 @@ def _probe(asked: ReadArguments) -> list[Timeframe]:
 
 def _day_open(
     asked: ReadArguments, symbol: str, timeframes: list[Timeframe], known: Carried
-) -> float:
-    """Return the open of the UTC day by bars of these timeframes, shortest first."""
+) -> tuple[Timeframe, float] | None:
+    """Return the open of the UTC day, and the timeframe that tells it.
+
+    The timeframes are given shortest first.
+    """
     now = known.now
     if now is None:
         newest = [_bars(asked, name)["open_time"] for name in timeframes]
         now = max((int(opened.iloc[0]) for opened in newest if len(opened)), default=0)
     day = now // DAY * DAY
     rest = {name: _bars(asked, name, day) for name in reversed(timeframes)}
-    for bars in rest.values():
+    for name, bars in rest.items():
         opened = bars["open_time"].to_numpy()
         if day in opened:
-            return float(bars["open"].to_numpy()[opened == day][0])
+            return name, float(bars["open"].to_numpy()[opened == day][0])
     for name in timeframes:
         price = _first_open(rest[name], day)
         oldest = oldest_open(known, (symbol, name))
         if price is not None and oldest is not None and oldest < day:
-            return price
-    return math.nan
+            return name, price
+    return None
 
 
 def _first_open(bars: Any, day: int) -> float | None:

@@ -16,11 +16,13 @@ from support.numbered_bars import (
 )
 
 import wealthdata
-from shmfeed.bar import AFTER_GAP
+from shmfeed.bar import AFTER_GAP, UNCONFIRMED
 from shmfeed.errors import (
     BadArgumentError,
     NoDataError,
+    StaleFeedError,
     StreamNotFoundError,
+    UnconfirmedError,
 )
 from shmfeed.ringbuf import RingWriter
 from shmfeed.writer import FeedWriter
@@ -186,6 +188,27 @@ def test_what_no_feed_knows_raises(live: FeedWriter, name: str) -> None:
     """`getattr(.., False)` and hasattr must not take it for a no."""
     with pytest.raises(NoDataError, match=f"^{name} has no answer"):
         getattr(get_current_data()[SYMBOL], name, False)
+
+
+@pytest.mark.parametrize("name", ["last_price", "day_open"])
+def test_each_price_heeds_the_reactions(
+    live: FeedWriter, ring: RingWriter, name: str
+) -> None:
+    append(ring, 23, 24)
+    security = get_current_data(on_stale="raise", on_unconfirmed="raise")[SYMBOL]
+    live.beat()
+    assert getattr(security, name) > 0
+    live.set_state("reconnecting")
+    with pytest.raises(StaleFeedError):
+        getattr(security, name)
+    live.set_state("connected")
+    ring.append(opens(25), *prices(25), flags=UNCONFIRMED)
+    with pytest.raises(UnconfirmedError):
+        getattr(security, name)
+    wealthdata.use(on_stale="raise")
+    live.set_state("reconnecting")
+    with pytest.raises(StaleFeedError):
+        getattr(get_current_data()[SYMBOL], name)
 
 
 @pytest.mark.parametrize(
